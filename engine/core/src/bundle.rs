@@ -1,0 +1,217 @@
+//! Lines in, one POST body out: collected up to a size or an age, then compressed on the shard that made them.
+//!
+//! Deflate is by far the dearest stage, so it must scale with the shards and never runs on the uploader. Buffers go
+//! round: [`Bundler::recycle`] takes back what was sent, so a steady state allocates nothing.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use libdeflater::{CompressionLvl, Compressor};
+
+use crate::limits;
+use crate::message::{Notes, Output};
+use crate::time::Timestamp;
+
+/// How a bundle's body is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// Lines as they are.
+    Plain,
+    /// zlib (RFC 1950), sent as `Content-Encoding: deflated`.
+    Deflated,
+}
+
+/// The body of one POST.
+#[derive(Debug)]
+pub struct Bundle {
+    /// What is sent.
+    pub body: Vec<u8>,
+    /// How `body` is encoded.
+    pub encoding: Encoding,
+    /// Lines in it, that is calls.
+    pub calls: u32,
+    /// Bytes of lines before encoding.
+    pub line_bytes: u64,
+    /// The same on every try: the `Idempotency-Key`.
+    pub id: u128,
+}
+
+/// When a bundle is closed, and how it is encoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Closed when it holds this many bytes of lines; it exceeds that by one line at most.
+    pub bytes: usize,
+    /// Closed when its first line is this old.
+    pub age: Duration,
+    /// How its body is encoded.
+    pub encoding: Encoding,
+    /// Random: makes bundle ids of this process and shard unlike any other's.
+    pub id_seed: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            bytes: limits::BUNDLE_BYTES,
+            age: Duration::from_secs(1),
+            encoding: Encoding::Deflated,
+            id_seed: 0,
+        }
+    }
+}
+
+/// Collects the lines of one shard.
+pub struct Bundler {
+    config: Config,
+    compressor: Compressor,
+    lines: Vec<u8>,
+    calls: u32,
+    /// Set by the first [`Self::close_if_old`] that sees lines: lines themselves carry no wall clock.
+    first_seen: Option<Timestamp>,
+    number: u64,
+    ready: VecDeque<Bundle>,
+    spare: Vec<Vec<u8>>,
+}
+
+/// Emptied buffers kept for the next bundles; more are freed.
+const SPARE_BUFFERS_MAX: usize = 8;
+
+impl Bundler {
+    /// An empty bundler.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            compressor: Compressor::new(CompressionLvl::fastest()),
+            lines: Vec::with_capacity(config.bytes),
+            calls: 0,
+            first_seen: None,
+            number: 0,
+            ready: VecDeque::new(),
+            spare: Vec::new(),
+        }
+    }
+
+    /// The oldest closed bundle.
+    pub fn pop(&mut self) -> Option<Bundle> {
+        self.ready.pop_front()
+    }
+
+    /// Closes the open bundle if its first line has been here for the configured age. `now` is any clock that runs on
+    /// while no packet comes.
+    pub fn close_if_old(&mut self, now: Timestamp) {
+        if self.calls == 0 {
+            return;
+        }
+        match self.first_seen {
+            None => self.first_seen = Some(now),
+            Some(first) if now.since(first) >= self.config.age => self.close(),
+            Some(_) => {}
+        }
+    }
+
+    /// Closes the open bundle whatever its size.
+    pub fn close(&mut self) {
+        if self.calls == 0 {
+            return;
+        }
+        let id = u128::from(self.config.id_seed) << 64 | u128::from(self.number);
+        self.number += 1;
+        let spare = self.spare.pop().unwrap_or_default();
+        let line_bytes = self.lines.len() as u64;
+        let (body, encoding) = match self.config.encoding {
+            Encoding::Plain => (std::mem::replace(&mut self.lines, spare), Encoding::Plain),
+            Encoding::Deflated => self.deflate(spare),
+        };
+        self.lines.clear();
+        self.ready.push_back(Bundle {
+            body,
+            encoding,
+            calls: std::mem::take(&mut self.calls),
+            line_bytes,
+            id,
+        });
+        self.first_seen = None;
+    }
+
+    /// Takes back the buffer of a bundle that was delivered or given up.
+    pub fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if self.spare.len() < SPARE_BUFFERS_MAX {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Calls in the open bundle and in closed ones not yet taken: part of "in flight".
+    pub fn held_calls(&self) -> u64 {
+        u64::from(self.calls) + self.ready.iter().map(|bundle| u64::from(bundle.calls)).sum::<u64>()
+    }
+
+    /// Lines compressed into `buffer`; plain lines if the compressor ever refuses, which its own bound rules out.
+    fn deflate(&mut self, mut buffer: Vec<u8>) -> (Vec<u8>, Encoding) {
+        buffer.resize(self.compressor.zlib_compress_bound(self.lines.len()), 0);
+        match self.compressor.zlib_compress(&self.lines, &mut buffer) {
+            Ok(length) => {
+                buffer.truncate(length);
+                (buffer, Encoding::Deflated)
+            }
+            Err(_) => (std::mem::replace(&mut self.lines, buffer), Encoding::Plain),
+        }
+    }
+}
+
+impl Output for Bundler {
+    fn line(&mut self, line: &[u8], _notes: &Notes) {
+        self.lines.extend_from_slice(line);
+        self.lines.push(b'\n');
+        self.calls += 1;
+        if self.lines.len() >= self.config.bytes {
+            self.close();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    fn inflate(bundle: &Bundle) -> String {
+        let mut text = String::new();
+        match bundle.encoding {
+            Encoding::Plain => text.push_str(std::str::from_utf8(&bundle.body).unwrap()),
+            Encoding::Deflated => {
+                flate2::read::ZlibDecoder::new(&bundle.body[..]).read_to_string(&mut text).unwrap();
+            }
+        }
+        text
+    }
+
+    #[track_caller]
+    fn check(encoding: Encoding) {
+        let mut bundler = Bundler::new(Config { bytes: 20, encoding, ..Config::default() });
+        for line in ["[1234567890]", "[2]", "[345678]", "[4]"] {
+            bundler.line(line.as_bytes(), &Notes::default());
+        }
+        assert_eq!(bundler.held_calls(), 4);
+        let full = bundler.pop().unwrap();
+        assert_eq!((inflate(&full).as_str(), full.calls, full.line_bytes), ("[1234567890]\n[2]\n[345678]\n", 3, 26));
+        bundler.recycle(full.body);
+        assert!(bundler.pop().is_none(), "one line is left, young and small");
+
+        let start = Timestamp::from_parts(100, 0);
+        bundler.close_if_old(start);
+        assert!(bundler.pop().is_none());
+        bundler.close_if_old(start.after(Duration::from_secs(1)));
+        let old = bundler.pop().unwrap();
+        assert_eq!((inflate(&old).as_str(), old.calls), ("[4]\n", 1));
+        assert_ne!(full.id, old.id);
+        assert_eq!(bundler.held_calls(), 0);
+    }
+
+    #[test]
+    fn closes_by_size_and_by_age() {
+        check(Encoding::Plain);
+        check(Encoding::Deflated);
+    }
+}

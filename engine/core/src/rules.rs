@@ -1,0 +1,1 @@
+//! The rules language: what may leave.
