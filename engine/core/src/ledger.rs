@@ -9,23 +9,23 @@
 /// Every counter has a doc comment that says what one unit is; it becomes the help text of the exported metric.
 #[macro_export]
 macro_rules! counters {
-    ($(#[$meta:meta])* pub struct $name:ident { $($(#[doc = $doc:literal])+ $field:ident,)* }) => {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($(#[doc = $doc:literal])+ $field:ident,)* }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct $name { $($(#[doc = $doc])+ pub $field: u64,)* }
+        $vis struct $name { $($(#[doc = $doc])+ $vis $field: u64,)* }
 
         impl $name {
             /// Names and meanings, in the order of [`Self::values`].
-            pub const FIELDS: &'static [(&'static str, &'static str)] =
+            $vis const FIELDS: &'static [(&'static str, &'static str)] =
                 &[$((stringify!($field), concat!($($doc),+)),)*];
 
             /// The values, in the order of [`Self::FIELDS`].
-            pub fn values(&self) -> impl Iterator<Item = u64> + use<> {
+            $vis fn values(&self) -> impl Iterator<Item = u64> + use<> {
                 [$(self.$field),*].into_iter()
             }
 
             /// Adds another shard's counters to these.
-            pub fn add(&mut self, other: &Self) {
+            $vis fn add(&mut self, other: &Self) {
                 $(self.$field = self.$field.saturating_add(other.$field);)*
             }
         }
@@ -36,7 +36,7 @@ macro_rules! counters {
 mod tests {
     counters! {
         /// Two cells.
-        pub struct Pair {
+        struct Pair {
             /// Apples.
             apples,
             /// Pears.
