@@ -1,0 +1,222 @@
+//! The interfaces of this network namespace, from rtnetlink(7): two dumps, links and addresses.
+//!
+//! Says what there is; which of them to capture on is the daemon's choice.
+
+use std::io;
+use std::net::IpAddr;
+
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+/// What kind of device a link is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkKind {
+    /// Hardware, or a driver that names no kind.
+    Plain,
+    /// A bridge; its ports have it as [`Interface::master`].
+    Bridge,
+    /// A bond; its ports have it as [`Interface::master`].
+    Bond,
+    /// One end of a veth pair.
+    Veth,
+    /// A VLAN of another link.
+    Vlan,
+    /// A VXLAN end point: the kernel decapsulates.
+    Vxlan {
+        /// Its network; none when it takes all (`external`).
+        vni: Option<u32>,
+        /// The UDP port it listens on.
+        port: u16,
+    },
+    /// Any other kind, by the kernel's name.
+    Other(String),
+}
+
+/// One network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name, at most 15 bytes.
+    pub name: String,
+    /// Its index in this namespace.
+    pub index: u32,
+    /// Switched on (`IFF_UP`).
+    pub up: bool,
+    /// Switched on and connected (`IFF_RUNNING`).
+    pub running: bool,
+    /// Loopback: each frame passes it twice, outgoing and incoming.
+    pub loopback: bool,
+    /// Whether its frames start with an Ethernet header. They do not on tun, wireguard or ipip links.
+    pub ethernet: bool,
+    /// Largest packet, in bytes, without the link-layer header.
+    pub mtu: u32,
+    /// Its addresses, in the kernel's order.
+    pub addresses: Vec<IpAddr>,
+    /// Its kind.
+    pub kind: LinkKind,
+    /// Index of the bridge, bond or VRF it is a port of.
+    pub master: Option<u32>,
+}
+
+/// All interfaces, by index.
+pub fn list() -> io::Result<Vec<Interface>> {
+    let mut interfaces = Vec::new();
+    dump(
+        RouteNetlinkMessage::GetLink(LinkMessage::default()),
+        |message| {
+            if let RouteNetlinkMessage::NewLink(link) = message {
+                interfaces.push(interface(link));
+            }
+        },
+    )?;
+    dump(
+        RouteNetlinkMessage::GetAddress(AddressMessage::default()),
+        |message| {
+            let RouteNetlinkMessage::NewAddress(address) = message else {
+                return;
+            };
+            let owner = interfaces
+                .iter_mut()
+                .find(|interface| interface.index == address.header.index);
+            if let (Some(interface), Some(ip)) = (owner, local_address(&address)) {
+                interface.addresses.push(ip);
+            }
+        },
+    )?;
+    interfaces.sort_by_key(|interface| interface.index);
+    Ok(interfaces)
+}
+
+fn interface(link: LinkMessage) -> Interface {
+    let flags = link.header.flags;
+    let mut interface = Interface {
+        name: String::new(),
+        index: link.header.index,
+        up: flags.contains(LinkFlags::Up),
+        running: flags.contains(LinkFlags::Up | LinkFlags::Running),
+        loopback: flags.contains(LinkFlags::Loopback),
+        ethernet: matches!(
+            link.header.link_layer_type,
+            LinkLayerType::Ether | LinkLayerType::Loopback
+        ),
+        mtu: 0,
+        addresses: Vec::new(),
+        kind: LinkKind::Plain,
+        master: None,
+    };
+    for attribute in link.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => interface.name = name,
+            LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
+            LinkAttribute::Controller(index) if index != 0 => interface.master = Some(index),
+            LinkAttribute::LinkInfo(info) => interface.kind = kind(&info),
+            _ => {}
+        }
+    }
+    interface
+}
+
+fn kind(info: &[LinkInfo]) -> LinkKind {
+    let kind = info.iter().find_map(|info| match info {
+        LinkInfo::Kind(kind) => Some(kind),
+        _ => None,
+    });
+    match kind {
+        None => LinkKind::Plain,
+        Some(InfoKind::Bridge) => LinkKind::Bridge,
+        Some(InfoKind::Bond) => LinkKind::Bond,
+        Some(InfoKind::Veth) => LinkKind::Veth,
+        Some(InfoKind::Vlan) => LinkKind::Vlan,
+        Some(InfoKind::Vxlan) => vxlan(info),
+        Some(kind) => LinkKind::Other(kind.to_string()),
+    }
+}
+
+fn vxlan(info: &[LinkInfo]) -> LinkKind {
+    let mut vni = None;
+    let mut port = 0;
+    let mut takes_all = false;
+    let data = info.iter().filter_map(|info| match info {
+        LinkInfo::Data(InfoData::Vxlan(data)) => Some(data),
+        _ => None,
+    });
+    for attribute in data.flatten() {
+        match attribute {
+            InfoVxlan::Id(id) => vni = Some(*id),
+            // The crate swaps the bytes of this attribute, which the kernel writes in network order, as it should.
+            InfoVxlan::Port(number) => port = *number,
+            InfoVxlan::CollectMetadata(on) => takes_all = *on,
+            _ => {}
+        }
+    }
+    LinkKind::Vxlan {
+        vni: vni.filter(|_| !takes_all),
+        port,
+    }
+}
+
+/// The address of our own end: on a point-to-point link `Address` is the peer's.
+fn local_address(address: &AddressMessage) -> Option<IpAddr> {
+    let mut found = None;
+    for attribute in &address.attributes {
+        match attribute {
+            AddressAttribute::Local(ip) => return Some(*ip),
+            AddressAttribute::Address(ip) => found = Some(*ip),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Asks for a dump and hands over each message of the answer.
+fn dump(request: RouteNetlinkMessage, mut each: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_DUMP | NLM_F_REQUEST;
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request));
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+
+    loop {
+        let (answer, _) = socket.recv_from_full()?;
+        let mut rest = answer.as_slice();
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+            let length = (message.header.length as usize).next_multiple_of(4);
+            match message.payload {
+                NetlinkPayload::Done(_) => return Ok(()),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                NetlinkPayload::InnerMessage(message) => each(message),
+                _ => {}
+            }
+            rest = rest.get(length.max(1)..).unwrap_or_default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_found() {
+        let interfaces = list().unwrap();
+        let lo = interfaces
+            .iter()
+            .find(|interface| interface.name == "lo")
+            .expect("every namespace has lo");
+        assert!(lo.loopback && lo.ethernet && lo.index > 0 && lo.mtu > 0);
+        assert_eq!((lo.kind.clone(), lo.master), (LinkKind::Plain, None));
+    }
+}

@@ -1,0 +1,259 @@
+//! The packet socket under a ring. The crate `afpacket` opens, binds and closes it; it has no ring, so the ring's
+//! options are set on its descriptor here.
+//!
+//! What `afpacket` 0.2.3 leaves open is closed by this type: it is never cloned (its `Clone` closes the descriptor
+//! twice), names are at most 15 bytes (it reads past a longer one), close-on-exec is set, and a filter that drops
+//! everything stands from the first moment (it opens the socket on all interfaces).
+#![expect(unsafe_code, reason = "socket options have no safe interface in std")]
+
+use std::fmt;
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use afpacket::sync::RawPacketStream;
+use libc::{c_int, c_void, sockaddr_ll, socklen_t, tpacket_req3, tpacket_stats_v3};
+
+use super::filter::{self, FILTER_INSTRUCTIONS_MAX, Instruction};
+use crate::process;
+
+/// Why no ring could be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// Refused, and this process lacks CAP_NET_RAW.
+    NoCapability,
+    /// Refused although this process has CAP_NET_RAW: seccomp, a security module, or another user namespace's network.
+    Forbidden,
+    /// There is no interface of that name.
+    NoSuchInterface,
+    /// The interface is administratively down.
+    InterfaceDown,
+    /// The kernel has not enough memory for the ring.
+    NoMemory,
+    /// Anything else.
+    Other {
+        /// What was being done.
+        step: &'static str,
+        /// The kernel's error number; 0 if it gave none.
+        errno: i32,
+    },
+}
+
+impl OpenError {
+    pub(super) fn from(step: &'static str, error: &io::Error) -> Self {
+        match error.raw_os_error().unwrap_or(0) {
+            libc::EPERM | libc::EACCES if process::may_capture() => Self::Forbidden,
+            libc::EPERM | libc::EACCES => Self::NoCapability,
+            libc::ENODEV | libc::ENXIO => Self::NoSuchInterface,
+            libc::ENETDOWN => Self::InterfaceDown,
+            libc::ENOMEM | libc::ENOBUFS => Self::NoMemory,
+            errno => Self::Other { step, errno },
+        }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NoCapability => {
+                f.write_str("may not open a packet socket: this process lacks CAP_NET_RAW")
+            }
+            Self::Forbidden => f.write_str("packet socket refused although CAP_NET_RAW is present"),
+            Self::NoSuchInterface => f.write_str("no such interface"),
+            Self::InterfaceDown => f.write_str("the interface is down"),
+            Self::NoMemory => f.write_str("not enough memory for the ring"),
+            Self::Other { step, errno } => {
+                write!(f, "{step}: {}", io::Error::from_raw_os_error(errno))
+            }
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// What happened to the interface under a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It went down. The same ring delivers again once it is up.
+    InterfaceDown,
+    /// It was deleted. The ring will never deliver again: open a new one when the name returns.
+    InterfaceGone,
+    /// Another error of the socket, by number.
+    Other(i32),
+}
+
+/// Index that the kernel gives a socket whose interface was deleted (`packet_notifier`, `net/packet/af_packet.c`).
+const IFINDEX_GONE: i32 = -1;
+
+/// A packet socket that drops everything until [`Self::set_filter`].
+pub(super) struct Socket(RawPacketStream);
+
+impl Socket {
+    pub(super) fn open() -> Result<Self, OpenError> {
+        let stream = RawPacketStream::new()
+            .map_err(|error| OpenError::from("opening a packet socket", &error))?;
+        let mut socket = Self(stream);
+        socket
+            .close_on_exec()
+            .map_err(|error| OpenError::from("setting close-on-exec", &error))?;
+        socket
+            .0
+            .set_bpf_filter(filter::assemble(false, filter::DROP_ALL))
+            .map_err(|error| OpenError::from("attaching a filter", &error))?;
+        // What came between opening and the filter, from whatever interface.
+        socket.0.drain();
+        Ok(socket)
+    }
+
+    /// Makes the socket a TPACKET_V3 receive ring of this shape.
+    pub(super) fn make_ring(&self, request: &tpacket_req3) -> Result<(), OpenError> {
+        let version = libc::tpacket_versions::TPACKET_V3 as c_int;
+        self.set(libc::PACKET_VERSION, &version)
+            .map_err(|error| OpenError::from("asking for TPACKET_V3", &error))?;
+        self.set(libc::PACKET_RX_RING, request)
+            .map_err(|error| OpenError::from("making the ring", &error))
+    }
+
+    /// Receives from `interface` alone.
+    pub(super) fn bind(&mut self, interface: &str) -> Result<(), OpenError> {
+        if interface.is_empty() || interface.len() >= libc::IFNAMSIZ || interface.contains('\0') {
+            return Err(OpenError::NoSuchInterface);
+        }
+        self.0
+            .bind(interface)
+            .map_err(|error| OpenError::from("binding to the interface", &error))?;
+        // The kernel binds to an interface that is down and only leaves an error in the socket.
+        match self.take_error() {
+            0 => Ok(()),
+            errno => Err(OpenError::from(
+                "binding to the interface",
+                &io::Error::from_raw_os_error(errno),
+            )),
+        }
+    }
+
+    pub(super) fn set_promiscuous(&mut self, interface: &str) -> Result<(), OpenError> {
+        self.0
+            .set_promisc(interface, true)
+            .map_err(|error| OpenError::from("entering promiscuous mode", &error))
+    }
+
+    /// Replaces the filter, in one step, by `program`, preceded by a check that drops what this host sends.
+    pub(super) fn set_filter(
+        &mut self,
+        drop_outgoing: bool,
+        program: &[Instruction],
+    ) -> io::Result<()> {
+        let program = filter::assemble(drop_outgoing, program);
+        if program.is_empty() || program.len() > FILTER_INSTRUCTIONS_MAX {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.0.set_bpf_filter(program)
+    }
+
+    /// Counts since the last call: the kernel resets them when they are read.
+    pub(super) fn take_statistics(&self) -> io::Result<tpacket_stats_v3> {
+        let mut statistics = MaybeUninit::<tpacket_stats_v3>::zeroed();
+        let mut length = size_of::<tpacket_stats_v3>() as socklen_t;
+        // SAFETY: `statistics` and `length` outlive the call, and `length` is the size of `statistics`.
+        let done = unsafe {
+            libc::getsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_STATISTICS,
+                statistics.as_mut_ptr().cast::<c_void>(),
+                &raw mut length,
+            )
+        };
+        if done < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: zeroes are a valid value of this structure of integers, and the kernel wrote at most its size.
+        Ok(unsafe { statistics.assume_init() })
+    }
+
+    /// Takes the pending error out of the socket and says what it means for the ring.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        let errno = self.take_error();
+        if self.interface_index() == IFINDEX_GONE {
+            return Some(Trouble::InterfaceGone);
+        }
+        match errno {
+            0 => None,
+            libc::ENETDOWN => Some(Trouble::InterfaceDown),
+            errno => Some(Trouble::Other(errno)),
+        }
+    }
+
+    fn take_error(&self) -> c_int {
+        let mut errno: c_int = 0;
+        let mut length = size_of::<c_int>() as socklen_t;
+        // SAFETY: `errno` and `length` outlive the call, and `length` is the size of `errno`.
+        unsafe {
+            libc::getsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ERROR,
+                (&raw mut errno).cast::<c_void>(),
+                &raw mut length,
+            )
+        };
+        errno
+    }
+
+    /// Index of the bound interface; 0 if the kernel does not say.
+    pub(super) fn interface_index(&self) -> i32 {
+        let mut address = MaybeUninit::<sockaddr_ll>::zeroed();
+        let mut length = size_of::<sockaddr_ll>() as socklen_t;
+        // SAFETY: `address` and `length` outlive the call, and `length` is the size of `address`.
+        unsafe {
+            libc::getsockname(
+                self.0.as_raw_fd(),
+                address.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        // SAFETY: zeroes are a valid value of this structure of integers, and the kernel wrote at most its size.
+        let address = unsafe { address.assume_init() };
+        address.sll_ifindex
+    }
+
+    fn close_on_exec(&self) -> io::Result<()> {
+        // SAFETY: the descriptor is open while `self` lives; F_SETFD takes an integer.
+        match unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Sets a packet option whose value is plain data without pointers.
+    fn set<T: PlainOption>(&self, option: c_int, value: &T) -> io::Result<()> {
+        // SAFETY: `value` outlives the call, the length is its size, and `PlainOption` holds no pointer.
+        let done = unsafe {
+            libc::setsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_PACKET,
+                option,
+                (&raw const *value).cast::<c_void>(),
+                size_of::<T>() as socklen_t,
+            )
+        };
+        if done < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Values the kernel may read as they are: integers only, no padding, no pointer.
+trait PlainOption: Copy {}
+impl PlainOption for c_int {}
+impl PlainOption for tpacket_req3 {}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the stream owns its descriptor and closes it only when dropped, which `self` outlives.
+        unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) }
+    }
+}
