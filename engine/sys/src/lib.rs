@@ -4,6 +4,7 @@
 //! what to say to a person is decided above. Nothing here knows the engine.
 
 pub mod cpu;
+pub mod driver;
 pub mod event;
 pub mod interfaces;
 pub mod packet;

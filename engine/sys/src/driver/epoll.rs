@@ -1,0 +1,201 @@
+//! The same operations over non-blocking sockets: tried at once, and again when epoll says that they can go on.
+#![expect(
+    unsafe_code,
+    reason = "registering a descriptor promises that it is taken out before it is closed"
+)]
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use polling::{Event, Events, PollMode, Poller};
+
+use super::{Completion, InFlight, OpId, Operation, Socket};
+use crate::event::EventFd;
+
+pub(super) struct Epoll {
+    poller: Rc<Poller>,
+    events: Events,
+    event: Arc<EventFd>,
+    flight: BTreeMap<OpId, Waiting>,
+    /// Operations that were cancelled.
+    cancelled: Vec<Completion>,
+    /// By descriptor, what is to be waited for; kept for its memory.
+    interests: HashMap<usize, (Socket, Event)>,
+}
+
+struct Waiting {
+    work: InFlight,
+    /// The socket could not go on with it; epoll says when it can.
+    blocked: bool,
+    /// A connect that is under way: its socket becomes writable when it has ended.
+    begun: bool,
+}
+
+impl Epoll {
+    pub(super) fn open(event: Arc<EventFd>) -> io::Result<Self> {
+        let poller = Rc::new(Poller::new()?);
+        let interest = Event::readable(event.as_fd().as_raw_fd() as usize);
+        // SAFETY: `self` holds the event and takes it out of the poller when it is dropped.
+        unsafe { poller.add_with_mode(&event.as_fd(), interest, PollMode::Level)? };
+        Ok(Self {
+            poller,
+            events: Events::new(),
+            event,
+            flight: BTreeMap::new(),
+            cancelled: Vec::new(),
+            interests: HashMap::new(),
+        })
+    }
+
+    pub(super) fn socket(&self, to: std::net::SocketAddr) -> io::Result<Socket> {
+        Socket::registered(to, &self.poller)
+    }
+
+    pub(super) fn start(&mut self, id: OpId, work: InFlight) {
+        self.flight.insert(
+            id,
+            Waiting {
+                work,
+                blocked: false,
+                begun: false,
+            },
+        );
+    }
+
+    pub(super) fn cancel(&mut self, id: OpId) {
+        if let Some(waiting) = self.flight.remove(&id) {
+            let result = Err(io::Error::from_raw_os_error(libc::ECANCELED));
+            self.cancelled.push(Completion {
+                id,
+                result,
+                buffer: waiting.work.buffer,
+            });
+        }
+    }
+
+    pub(super) fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        completed: &mut Vec<Completion>,
+    ) -> io::Result<bool> {
+        completed.append(&mut self.cancelled);
+        self.attempt(completed);
+        let timeout = if completed.is_empty() {
+            timeout
+        } else {
+            Some(Duration::ZERO)
+        };
+        self.register()?;
+        self.events.clear();
+        self.poller.wait(&mut self.events, timeout)?;
+        let woken = self.dispatch();
+        self.attempt(completed);
+        Ok(woken)
+    }
+
+    /// Tries every operation that is not waiting for its socket.
+    fn attempt(&mut self, completed: &mut Vec<Completion>) {
+        for (id, mut waiting) in std::mem::take(&mut self.flight) {
+            let tried = if waiting.blocked {
+                None
+            } else {
+                waiting.attempt()
+            };
+            match tried {
+                Some(result) => completed.push(Completion {
+                    id,
+                    result,
+                    buffer: waiting.work.buffer,
+                }),
+                None => {
+                    waiting.blocked = true;
+                    self.flight.insert(id, waiting);
+                }
+            }
+        }
+    }
+
+    /// Tells epoll what each socket waits for.
+    fn register(&mut self) -> io::Result<()> {
+        for waiting in self.flight.values() {
+            let key = waiting.work.socket.fd() as usize;
+            let interest = self
+                .interests
+                .entry(key)
+                .or_insert_with(|| (waiting.work.socket.clone(), Event::none(key)));
+            match waiting.work.operation {
+                Operation::Recv => interest.1.readable = true,
+                Operation::Connect(_) | Operation::Send(_) => interest.1.writable = true,
+            }
+        }
+        for (_, (socket, interest)) in self.interests.drain() {
+            self.poller.modify(&socket, interest)?;
+        }
+        Ok(())
+    }
+
+    /// Marks what can go on; says whether the event was set.
+    fn dispatch(&mut self) -> bool {
+        let mut woken = false;
+        for event in self.events.iter() {
+            if event.key == self.event.as_fd().as_raw_fd() as usize {
+                woken |= self.event.reset();
+                continue;
+            }
+            for waiting in self.flight.values_mut() {
+                let goes_on = match waiting.work.operation {
+                    Operation::Recv => event.readable,
+                    Operation::Connect(_) | Operation::Send(_) => event.writable,
+                };
+                if goes_on && waiting.work.socket.fd() as usize == event.key {
+                    waiting.blocked = false;
+                }
+            }
+        }
+        woken
+    }
+}
+
+impl Waiting {
+    /// Does the operation; `None` when the socket is not ready for it.
+    fn attempt(&mut self) -> Option<io::Result<usize>> {
+        let socket = &self.work.socket;
+        let result = match self.work.operation {
+            Operation::Connect(to) if !self.begun => {
+                self.begun = true;
+                socket.connect(to).map(|()| 0)
+            }
+            Operation::Connect(_) => match socket.stream().take_error() {
+                Ok(None) => socket.peer_addr().map(|_| 0),
+                Ok(Some(error)) | Err(error) => Err(error),
+            },
+            Operation::Send(from) => socket.stream().write(&self.work.buffer[from..]),
+            Operation::Recv => socket.stream().read(&mut self.work.buffer),
+        };
+        match result {
+            Err(error) if self.not_yet(&error) => None,
+            result => Some(result),
+        }
+    }
+
+    fn not_yet(&self, error: &io::Error) -> bool {
+        let connecting = matches!(self.work.operation, Operation::Connect(_));
+        match error.raw_os_error() {
+            Some(libc::EAGAIN | libc::EINTR) => true,
+            // Under way, or not yet at its end: there is no peer.
+            Some(libc::EINPROGRESS | libc::ENOTCONN) => connecting,
+            _ => false,
+        }
+    }
+}
+
+impl Drop for Epoll {
+    fn drop(&mut self) {
+        // It was added in `open`. Sockets take themselves out.
+        let _ = self.poller.delete(self.event.as_fd());
+    }
+}

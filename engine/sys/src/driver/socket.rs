@@ -1,0 +1,119 @@
+//! A TCP socket that is shared by its owner and the operations in flight on it.
+#![expect(unsafe_code, reason = "std makes no socket without connecting it")]
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+
+use polling::{Event, Poller};
+
+use super::address;
+
+/// A TCP socket. Closed when the last clone is dropped and no operation on it is in flight.
+#[derive(Clone, Debug)]
+pub struct Socket(Rc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    stream: TcpStream,
+    /// Where it is registered, under its descriptor as key; it is taken out before it is closed.
+    poller: Option<Rc<Poller>>,
+}
+
+impl Socket {
+    /// For io_uring, which waits itself. A non-blocking socket would make its operations end with EAGAIN.
+    pub(super) fn blocking(to: SocketAddr) -> io::Result<Self> {
+        Ok(Self(Rc::new(Inner {
+            stream: open(to, 0)?,
+            poller: None,
+        })))
+    }
+
+    /// For epoll: registered with `poller`, with no interest yet.
+    pub(super) fn registered(to: SocketAddr, poller: &Rc<Poller>) -> io::Result<Self> {
+        let stream = open(to, libc::SOCK_NONBLOCK)?;
+        // SAFETY: `Inner` takes the stream out of the poller before it closes it. If this fails, nothing was added.
+        unsafe { poller.add(&stream, Event::none(stream.as_raw_fd() as usize))? };
+        Ok(Self(Rc::new(Inner {
+            stream,
+            poller: Some(poller.clone()),
+        })))
+    }
+
+    /// The address of our end, once connected.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.stream.local_addr()
+    }
+
+    /// The address of the other end, once connected.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.0.stream.peer_addr()
+    }
+
+    /// Says the end of our stream to the other end.
+    pub fn shutdown(&self) -> io::Result<()> {
+        self.0.stream.shutdown(std::net::Shutdown::Write)
+    }
+
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.0.stream
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.0.stream.as_raw_fd()
+    }
+
+    /// Starts to connect; on a non-blocking socket that ends with EINPROGRESS.
+    pub(super) fn connect(&self, to: SocketAddr) -> io::Result<()> {
+        let address = address::encode(to);
+        // SAFETY: the pointer and the length are those of `address`, which outlives the call.
+        let done = unsafe {
+            libc::connect(
+                self.fd(),
+                address.as_ptr().cast::<libc::sockaddr>(),
+                address.len() as libc::socklen_t,
+            )
+        };
+        if done < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.stream.as_fd()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(poller) = &self.poller {
+            // It was added when it was made; closing it would take it out of the epoll set in any case.
+            let _ = poller.delete(&self.stream);
+        }
+    }
+}
+
+fn open(to: SocketAddr, flags: i32) -> io::Result<TcpStream> {
+    // SAFETY: takes no pointers.
+    let fd = unsafe {
+        libc::socket(
+            address::family(to),
+            libc::SOCK_STREAM | libc::SOCK_CLOEXEC | flags,
+            0,
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so `fd` is open and nobody else owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let stream = TcpStream::from(fd);
+    // Whole posts are handed over; waiting for more would only delay their last segment.
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}

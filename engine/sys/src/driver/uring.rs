@@ -1,0 +1,234 @@
+//! io_uring: the kernel does the operations and says when they are done.
+//!
+//! Source: io_uring(7), io_uring_setup(2), io_uring_enter(2).
+#![expect(unsafe_code, reason = "submitting hands pointers to the kernel")]
+
+use std::collections::HashMap;
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::{Builder, IoUring, opcode, squeue};
+
+use super::{Completion, InFlight, OpId, Operation, address};
+use crate::event::EventFd;
+
+/// Submission queue slots. An operation that finds none is submitted with those before it, so this bounds a batch only.
+const ENTRIES: u32 = 64;
+
+/// `user_data` of the wait for the event; operations count up from zero and never get there.
+const EVENT: u64 = u64::MAX;
+
+/// `user_data` of cancellations, whose own completion tells nothing.
+const CANCEL: u64 = u64::MAX - 1;
+
+/// How long a drop waits for cancelled operations before it gives up their memory.
+const DROP_PATIENCE: Duration = Duration::from_secs(2);
+
+pub(super) struct Uring {
+    ring: IoUring,
+    event: Arc<EventFd>,
+    /// A poll of `event` is in flight.
+    armed: bool,
+    /// What the kernel may still read or write. An entry leaves at its completion and in no other way.
+    flight: HashMap<u64, InFlight>,
+    /// Operations that could not be submitted.
+    failed: Vec<Completion>,
+}
+
+impl Uring {
+    pub(super) fn open(event: Arc<EventFd>) -> io::Result<Self> {
+        let ring = build()?;
+        // Waiting with a time-out (5.11), and completions that are kept when their queue is full (5.5).
+        if !ring.params().is_feature_ext_arg() || !ring.params().is_feature_nodrop() {
+            return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+        }
+        Ok(Self {
+            ring,
+            event,
+            armed: false,
+            flight: HashMap::new(),
+            failed: Vec::new(),
+        })
+    }
+
+    pub(super) fn start(&mut self, OpId(id): OpId, mut work: InFlight) {
+        let fd = Fd(work.socket.fd());
+        if let Operation::Connect(to) = work.operation {
+            work.buffer = address::encode(to);
+        }
+        let entry = match work.operation {
+            Operation::Connect(_) => opcode::Connect::new(
+                fd,
+                work.buffer.as_ptr().cast(),
+                work.buffer.len() as libc::socklen_t,
+            )
+            .build(),
+            Operation::Send(from) => {
+                let bytes = &work.buffer[from..];
+                opcode::Send::new(fd, bytes.as_ptr(), length(bytes.len()))
+                    .flags(libc::MSG_NOSIGNAL)
+                    .build()
+            }
+            Operation::Recv => {
+                opcode::Recv::new(fd, work.buffer.as_mut_ptr(), length(work.buffer.len())).build()
+            }
+        };
+        // Kept before it is pushed: moving the vector into the map does not move its bytes.
+        self.flight.insert(id, work);
+        // SAFETY: the entry points into `buffer` and names the descriptor of `socket`, and both stay in `flight`
+        // until the completion of `id`.
+        if let Err(error) = unsafe { self.push(&entry.user_data(id)) } {
+            // Not in the queue, so the kernel does not know it.
+            if let Some(work) = self.flight.remove(&id) {
+                self.failed.push(completion(id, work, Err(error)));
+            }
+        }
+    }
+
+    pub(super) fn cancel(&mut self, OpId(id): OpId) {
+        if self.flight.contains_key(&id) {
+            let entry = opcode::AsyncCancel::new(id).build().user_data(CANCEL);
+            // SAFETY: the entry holds no pointer. If it cannot be submitted, the operation ends by itself.
+            let _ = unsafe { self.push(&entry) };
+        }
+    }
+
+    pub(super) fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        completed: &mut Vec<Completion>,
+    ) -> io::Result<bool> {
+        if !self.armed {
+            let poll =
+                opcode::PollAdd::new(Fd(self.event.as_fd().as_raw_fd()), libc::POLLIN as u32)
+                    .build();
+            // SAFETY: the entry holds no pointer; `self` owns the event while the poll is in flight.
+            unsafe { self.push(&poll.user_data(EVENT))? };
+            self.armed = true;
+        }
+        completed.append(&mut self.failed);
+        let timeout = if completed.is_empty() {
+            timeout
+        } else {
+            Some(Duration::ZERO)
+        };
+        self.enter(timeout)?;
+        Ok(self.reap(completed))
+    }
+
+    /// Submits what is queued and waits for one completion.
+    fn enter(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let submitter = self.ring.submitter();
+        let entered = match timeout {
+            None => submitter.submit_and_wait(1),
+            Some(timeout) => {
+                let timeout = Timespec::from(timeout);
+                submitter.submit_with_args(1, &SubmitArgs::new().timespec(&timeout))
+            }
+        };
+        match entered {
+            Ok(_) => Ok(()),
+            // EBUSY: completions have to be taken first, which the caller does next.
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Takes all completions; says whether the event was set.
+    fn reap(&mut self, completed: &mut Vec<Completion>) -> bool {
+        let mut woken = false;
+        for entry in self.ring.completion() {
+            match entry.user_data() {
+                CANCEL => {}
+                EVENT => {
+                    self.armed = false;
+                    woken |= self.event.reset();
+                }
+                id => {
+                    let result = usize::try_from(entry.result())
+                        .map_err(|_| io::Error::from_raw_os_error(entry.result().saturating_neg()));
+                    if let Some(work) = self.flight.remove(&id) {
+                        completed.push(completion(id, work, result));
+                    }
+                }
+            }
+        }
+        woken
+    }
+
+    /// Queues an entry, submitting those before it when the queue is full.
+    ///
+    /// # Safety
+    ///
+    /// What the entry points to must stay valid, and its descriptor open, until its completion was reaped.
+    unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+        // SAFETY: as the caller promises.
+        while unsafe { self.ring.submission().push(entry) }.is_err() {
+            self.ring.submit()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        let ids: Vec<_> = self.flight.keys().copied().collect();
+        for id in ids {
+            self.cancel(OpId(id));
+        }
+        let start = Instant::now();
+        let mut completed = Vec::new();
+        while !self.flight.is_empty() && start.elapsed() < DROP_PATIENCE {
+            if self.enter(Some(Duration::from_millis(50))).is_err() {
+                break;
+            }
+            self.reap(&mut completed);
+        }
+        // The kernel may still write to what is left: better lost than freed.
+        mem::forget(mem::take(&mut self.flight));
+    }
+}
+
+/// The best ring that this kernel makes: completions run when we ask for them (6.1), at least without interrupting
+/// us (5.19), or as of old.
+fn build() -> io::Result<IoUring> {
+    let with =
+        |flags: fn(&mut Builder) -> &mut Builder| flags(&mut IoUring::builder()).build(ENTRIES);
+    with(|builder| {
+        builder
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_coop_taskrun()
+    })
+    .or_else(|error| match error.raw_os_error() {
+        Some(libc::EINVAL) => with(Builder::setup_coop_taskrun),
+        _ => Err(error),
+    })
+    .or_else(|error| match error.raw_os_error() {
+        Some(libc::EINVAL) => with(|builder| builder),
+        _ => Err(error),
+    })
+}
+
+/// A length as the kernel takes it; the rest of a longer buffer is for the next operation.
+fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+fn completion(id: u64, work: InFlight, result: io::Result<usize>) -> Completion {
+    let buffer = match work.operation {
+        Operation::Connect(_) => Vec::new(),
+        Operation::Send(_) | Operation::Recv => work.buffer,
+    };
+    Completion {
+        id: OpId(id),
+        result,
+        buffer,
+    }
+}
