@@ -1,0 +1,84 @@
+//! The plain body of one POST → the lines that can be stored.
+//!
+//! A bad line is counted and costs none of its neighbours. The lines stay where they are in the body: nothing is copied
+//! between inflating and the insert.
+
+use std::ops::Range;
+use std::str;
+
+use bytes::Bytes;
+use flate2::Crc;
+
+use crate::message::Message;
+
+/// One POST, ready to be stored.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    text: Bytes,
+    lines: Vec<Range<usize>>,
+    /// Lines that are no message.
+    pub(crate) bad_lines: u64,
+    /// `Idempotency-Key`, if the sender gave one.
+    pub(crate) key: Option<String>,
+    /// Checksum of the plain body.
+    pub(crate) crc32: u32,
+}
+
+impl Bundle {
+    /// Splits a body at its newlines; blank lines do not count. The last line may lack its newline.
+    pub(crate) fn split(text: Bytes, key: Option<String>) -> Self {
+        let mut bundle = Self { crc32: checksum(&text), text, lines: Vec::new(), bad_lines: 0, key };
+        let mut at = 0;
+        for line in bundle.text.split(|&byte| byte == b'\n') {
+            let range = at..at + line.len();
+            at = range.end + 1;
+            match str::from_utf8(line) {
+                Ok(text) if text.trim().is_empty() => {}
+                Ok(text) if Message::read(text).is_ok() => bundle.lines.push(range),
+                _ => bundle.bad_lines += 1,
+            }
+        }
+        bundle
+    }
+
+    /// Bytes of the plain body.
+    pub(crate) fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// The good lines in the order they were sent.
+    pub(crate) fn lines(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.lines.iter().map(|range| {
+            let line = self.text.get(range.clone()).unwrap_or_default();
+            str::from_utf8(line).unwrap_or_default().trim_end_matches('\r')
+        })
+    }
+}
+
+fn checksum(text: &[u8]) -> u32 {
+    let mut crc = Crc::new();
+    crc.update(text);
+    crc.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &[u8], lines: &[&str], bad_lines: u64) {
+        let bundle = Bundle::split(Bytes::copy_from_slice(text), None);
+        assert_eq!(bundle.lines().collect::<Vec<_>>(), lines);
+        assert_eq!(bundle.bad_lines, bad_lines);
+    }
+
+    #[test]
+    fn good_lines_survive_bad_ones() {
+        check(b"", &[], 0);
+        check(b"\n \r\n\n", &[], 0);
+        check(b"[[\"a\",\"b\"]]", &["[[\"a\",\"b\"]]"], 0);
+        check(b"[[\"a\",\"b\"]]\n", &["[[\"a\",\"b\"]]"], 0);
+        check(b"[[\"a\",\"b\"]]\r\n[]\r\n", &["[[\"a\",\"b\"]]", "[]"], 0);
+        check(b"[[\"a\",\"b\"]\n[]\n{\"x\":1}\n[[\"c\",\"\xff\"]]\n[ ]", &["[]", "[ ]"], 3);
+    }
+}

@@ -1,0 +1,43 @@
+-- The schema of calls.sqlite, version 1 (PRAGMA user_version). Any SQLite tool may read it while the store runs:
+--     sqlite3 'file:calls.sqlite?mode=ro' 'SELECT id, method, url, status FROM calls ORDER BY id DESC LIMIT 20'
+
+CREATE TABLE calls (
+    id             INTEGER PRIMARY KEY AUTOINCREMENT, -- order of arrival; never used twice, also after deletion
+    received_ms    INTEGER NOT NULL, -- Unix time at which the store took the bundle
+    now_ms         INTEGER,          -- `now` of the line: Unix time of the response's first packet
+    interval_ms    INTEGER,          -- `interval` of the line: request to response
+    method         TEXT NOT NULL,
+    url            TEXT NOT NULL,    -- scheme, host and path, as in the line
+    host           TEXT NOT NULL,    -- authority of the URL, else the host header
+    path           TEXT NOT NULL,
+    status         INTEGER,          -- NULL when the line has none
+    request_bytes  INTEGER,          -- length of the logged body; NULL when the line has none
+    response_bytes INTEGER,
+    content_type   TEXT NOT NULL,    -- media type of the response, lower case, no parameters
+    note           TEXT NOT NULL,    -- annotations worth a place in a list
+    line           TEXT NOT NULL     -- the line exactly as it was sent, without its newline
+);
+-- Newest first is the primary key backwards. A further index would cost every insert and serve no query of ours.
+
+-- Bundles already stored, so that one sent twice is kept once. The checksum keeps a sender that uses a key for two
+-- different bundles from losing the second.
+CREATE TABLE bundles (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    key         TEXT NOT NULL,    -- Idempotency-Key
+    crc32       INTEGER NOT NULL, -- of the plain body
+    bytes       INTEGER NOT NULL, -- of the plain body
+    received_ms INTEGER NOT NULL,
+    lines       INTEGER NOT NULL, -- calls stored from it
+    bad_lines   INTEGER NOT NULL, -- lines of it that were refused
+    UNIQUE (key, crc32, bytes)
+);
+
+-- Totals since the file was made, changed in the transaction that changes the rows:
+-- calls_received = calls in the table + calls_expired, always.
+CREATE TABLE counters (
+    name  TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO counters VALUES
+    ('since_ms', 0), ('calls_received', 0), ('calls_expired', 0),
+    ('bundles_received', 0), ('bundles_repeated', 0), ('bad_lines', 0);
