@@ -31,6 +31,7 @@ pub(crate) struct Api {
     pub(crate) stopped: watch::Receiver<bool>,
     inlet: Inlet,
     retention: Retention,
+    capture_url: String,
     started_ms: i64,
 }
 
@@ -40,10 +41,11 @@ impl Api {
         writer: Writer,
         inlet: Inlet,
         retention: Retention,
+        capture_url: String,
         stopped: watch::Receiver<bool>,
     ) -> Self {
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
-        Self { readers, writer, streams, stopped, inlet, retention, started_ms: crate::unix_ms() }
+        Self { readers, writer, streams, stopped, inlet, retention, capture_url, started_ms: crate::unix_ms() }
     }
 }
 
@@ -127,6 +129,8 @@ pub(crate) struct Status {
     saturated: bool,
     /// Why the last transaction failed; null when it did not.
     write_error: Option<String>,
+    /// What to post to on this host.
+    capture_url: String,
     started_ms: i64,
     version: &'static str,
 }
@@ -140,6 +144,7 @@ pub(crate) async fn status(State(api): State<Api>) -> Answer<Status> {
         posts_refused: api.inlet.posts_refused(),
         saturated: api.inlet.is_saturated(),
         write_error: api.writer.failure(),
+        capture_url: api.capture_url,
         started_ms: api.started_ms,
         version: env!("CARGO_PKG_VERSION"),
     })

@@ -172,7 +172,7 @@ async fn open(config: Config, on_ready: impl FnOnce(&Ready), stop: impl Future<O
     let guard = Guard::new(page.local_addr()?)?;
     let ready = Ready { capture: capture.local_addr()?, page: page.local_addr()?, token: guard.token() };
     let inlet = capture::Inlet::new(writer.clone(), config.post_bytes_max);
-    let api = api::Api::new(Readers::new(config.data), writer, inlet.clone(), config.retention, stopped.clone());
+    let api = api::Api::new(Readers::new(config.data), writer, inlet.clone(), config.retention, ready.capture_url(), stopped.clone());
     on_ready(&ready);
 
     let capturing = tokio::spawn(serve::serve(capture, capture::router(inlet), stopped.clone()));
