@@ -1,6 +1,296 @@
 //! Frame in, inner TCP segment out, or the reason why not.
+//!
+//! A frame is walked header by header: link, tags, IP, tunnels, up to TCP. The captured bytes are borrowed; only IP
+//! fragments are copied. Bounds: [`DECAP_DEPTH_MAX`] encapsulations, [`LAYERS_MAX`] headers, and those of `fragments`.
+//!
+//! Two lengths go along: the bytes at hand, and the bytes on the wire. An IP header sets the second to what it says,
+//! also when that is more than came: a mirror cuts packets to its own MTU and leaves the inner length as it was, so the
+//! difference is exactly what is missing, and what lies after the length is Ethernet padding or a checksum, never
+//! payload. A length of 0 is a packet that no network card has cut yet (TSO, GSO, BIG TCP); the frame's length counts.
+//!
+//! No checksum is verified: offload leaves them unset on the sender, and a truncated packet cannot have a right one.
 
+mod fragments;
+mod vni;
+mod walk;
+
+use fragments::Fragments;
+pub use vni::{VniError, VniFilter, VniSeen};
+use vni::VniTable;
+use walk::Walk;
+
+use crate::counters;
+#[cfg(doc)]
+use crate::limits::{DECAP_DEPTH_MAX, LAYERS_MAX};
+use crate::limits::FRAGMENT_NESTING_MAX;
 use crate::time::Timestamp;
+
+/// Walks frames to their TCP segments; owned by one shard.
+#[derive(Debug)]
+pub struct Decap {
+    config: Config,
+    counters: Counters,
+    fragments: Fragments,
+    /// Payloads that the current frame completed; its segment may borrow from them.
+    joined: [Vec<u8>; FRAGMENT_NESTING_MAX],
+    vnis: VniTable,
+}
+
+impl Decap {
+    /// A walker that has seen nothing.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            counters: Counters::default(),
+            fragments: Fragments::default(),
+            joined: Default::default(),
+            vnis: VniTable::new(),
+        }
+    }
+
+    /// One frame's segment, or why it has none; either is counted.
+    #[inline]
+    pub fn frame<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Skip> {
+        let Self { config, counters, fragments, joined, vnis } = self;
+        let mut walk = Walk::new(frame, config, counters, fragments, joined.iter_mut());
+        let result = walk.run();
+        let mirrored = walk.mirrored();
+        counters.frames += 1;
+        if let Some(vni) = mirrored
+            && !vnis.note(vni, &config.vnis)
+        {
+            counters.vni_frames_untracked += 1;
+        }
+        match &result {
+            Ok(segment) => counters.count_segment(segment),
+            Err(skip) => counters.count_skip(*skip),
+        }
+        result
+    }
+
+    /// What became of all frames so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The networks that mirrored frames came from, wanted or not, in order of appearance; at most
+    /// [`VNIS_SEEN_MAX`](crate::limits::VNIS_SEEN_MAX).
+    pub fn vnis_seen(&self) -> &[VniSeen] {
+        self.vnis.seen()
+    }
+
+    /// IP fragments that wait for the rest of their datagram.
+    pub fn fragments_waiting(&self) -> u64 {
+        self.fragments.waiting()
+    }
+}
+
+/// Which encapsulations are undone, and whose traffic is wanted.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// UDP ports that carry VXLAN. Default 4789 (RFC 7348 §8); Linux devices without a setting use 8472.
+    pub vxlan_ports: Vec<u16>,
+    /// UDP ports that carry GENEVE. Default 6081 (RFC 8926 §3.3).
+    pub geneve_ports: Vec<u16>,
+    /// Networks to read. It tests the outermost VXLAN header, since that is the mirror's own (one inside it belongs to
+    /// the mirrored host's overlay), or the outermost GENEVE header where there is no VXLAN. Traffic with neither
+    /// is not its business.
+    pub vnis: VniFilter,
+    /// Skip segments that came out of no tunnel: on a mirror appliance they are its own traffic. Default off.
+    pub only_tunnelled: bool,
+    /// Undo tunnels. Off when a kernel's tunnel link is captured beside its carrier, so that nothing is read twice.
+    /// Default on.
+    pub decapsulate: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            vxlan_ports: vec![4789],
+            geneve_ports: vec![6081],
+            vnis: VniFilter::default(),
+            only_tunnelled: false,
+            decapsulate: true,
+        }
+    }
+}
+
+/// Why a frame gave no segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// A link type that we do not read.
+    LinkType,
+    /// No IP: ARP, spanning tree, control protocols of the link.
+    NotIp,
+    /// IP, but no TCP and no tunnel: DNS, QUIC, ICMP, IPsec.
+    NotTcp,
+    /// The captured bytes end within a header.
+    Truncated(Layer),
+    /// A header contradicts itself.
+    Malformed(Layer),
+    /// More encapsulations than [`DECAP_DEPTH_MAX`], or headers than [`LAYERS_MAX`].
+    TooDeep,
+    /// VXLAN without the I flag: no network identifier (RFC 7348 §5).
+    NoVni,
+    /// A network that [`Config::vnis`] refuses.
+    VniUnwanted,
+    /// No tunnel around it, and [`Config::only_tunnelled`] asks for one.
+    NotTunnelled,
+    /// In a tunnel, and [`Config::decapsulate`] is off.
+    Encapsulated,
+    /// An IP fragment that waits for the others.
+    FragmentHeld,
+    /// An IP fragment whose bytes were there already.
+    FragmentDuplicate,
+    /// An IP fragment that contradicts itself or the others, or has too many of them.
+    FragmentRefused,
+}
+
+/// Where in a frame a header is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// Link header, tags, labels, PPP.
+    Link,
+    /// IPv4, IPv6, extension headers.
+    Ip,
+    /// TCP, UDP.
+    Transport,
+    /// VXLAN, GENEVE, GRE and the like.
+    Tunnel,
+}
+
+counters! {
+    /// What became of frames; `frames` is the sum of `segments`, of everything `skipped_*`, and of `held_fragments`.
+    pub struct Counters {
+        /// Frames in.
+        frames,
+        /// Frames that gave a TCP segment.
+        segments,
+        /// Frames of a link type that is not read.
+        skipped_link_type,
+        /// Frames without IP: ARP, spanning tree and the like.
+        skipped_not_ip,
+        /// Frames with IP but neither TCP nor a tunnel.
+        skipped_not_tcp,
+        /// Frames cut within the link header.
+        skipped_truncated_link,
+        /// Frames cut within an IP header.
+        skipped_truncated_ip,
+        /// Frames cut within the TCP or UDP header.
+        skipped_truncated_transport,
+        /// Frames cut within a tunnel header.
+        skipped_truncated_tunnel,
+        /// Frames with a broken link header.
+        skipped_malformed_link,
+        /// Frames with a broken IP header.
+        skipped_malformed_ip,
+        /// Frames with a broken TCP header.
+        skipped_malformed_transport,
+        /// Frames with a broken tunnel header.
+        skipped_malformed_tunnel,
+        /// Frames with more nested headers than are undone.
+        skipped_too_deep,
+        /// VXLAN frames without the flag that says there is a VNI.
+        skipped_no_vni,
+        /// Frames of a VNI that is not in the list.
+        skipped_vni_unwanted,
+        /// Frames outside of any tunnel where only tunnelled traffic is wanted.
+        skipped_not_tunnelled,
+        /// Frames in a tunnel where tunnels are left alone.
+        skipped_encapsulated,
+        /// Frames with an IP fragment whose bytes were there already.
+        skipped_fragment_duplicate,
+        /// Frames with an IP fragment that fits nothing.
+        skipped_fragment_refused,
+        /// Frames with an IP fragment that was kept for its datagram and did not complete it.
+        held_fragments,
+        /// Segments whose payload was cut by a mirror or a snap length.
+        segments_cut,
+        /// Payload bytes at hand in segments.
+        payload_bytes,
+        /// Payload bytes that the cut segments lack.
+        payload_bytes_cut,
+        /// VXLAN headers removed.
+        undone_vxlan,
+        /// GENEVE headers removed.
+        undone_geneve,
+        /// GRE headers removed.
+        undone_gre,
+        /// ERSPAN headers removed.
+        undone_erspan,
+        /// IP headers around IP removed.
+        undone_ip_in_ip,
+        /// Headers of other tunnels removed.
+        undone_other,
+        /// Frames of VNIs beyond those that are counted one by one.
+        vni_frames_untracked,
+        /// IP fragments, also those inside of tunnels: stored, duplicate or refused.
+        fragments,
+        /// Fragments stored: joined, expired, evicted, or waiting.
+        fragments_stored,
+        /// Fragments whose bytes were there already.
+        fragments_duplicate,
+        /// Fragments that fit nothing.
+        fragments_refused,
+        /// Fragments that became part of a whole datagram.
+        fragments_joined,
+        /// Fragments whose datagram waited too long.
+        fragments_expired,
+        /// Fragments whose datagram made room for another.
+        fragments_evicted,
+        /// Fragments that covered, in part, bytes that were there.
+        fragments_overlapping,
+        /// Datagrams put together from fragments.
+        datagrams_joined,
+    }
+}
+
+impl Counters {
+    /// Frames skipped, for whatever reason; held fragments are not among them.
+    pub fn skipped(&self) -> u64 {
+        let named = Self::FIELDS.iter().zip(self.values());
+        named.filter(|((name, _), _)| name.starts_with("skipped_")).map(|(_, value)| value).sum()
+    }
+
+    /// Frames in no box of the ledger. Anything but 0 is a bug.
+    pub fn unaccounted(&self) -> u64 {
+        self.frames.abs_diff(self.segments + self.skipped() + self.held_fragments)
+    }
+
+    #[inline]
+    fn count_segment(&mut self, segment: &Segment<'_>) {
+        let cut = u64::from(segment.payload_wire_len).saturating_sub(segment.payload.len() as u64);
+        self.segments += 1;
+        self.segments_cut += u64::from(cut > 0);
+        self.payload_bytes += segment.payload.len() as u64;
+        self.payload_bytes_cut += cut;
+    }
+
+    fn count_skip(&mut self, skip: Skip) {
+        let cell = match skip {
+            Skip::LinkType => &mut self.skipped_link_type,
+            Skip::NotIp => &mut self.skipped_not_ip,
+            Skip::NotTcp => &mut self.skipped_not_tcp,
+            Skip::Truncated(Layer::Link) => &mut self.skipped_truncated_link,
+            Skip::Truncated(Layer::Ip) => &mut self.skipped_truncated_ip,
+            Skip::Truncated(Layer::Transport) => &mut self.skipped_truncated_transport,
+            Skip::Truncated(Layer::Tunnel) => &mut self.skipped_truncated_tunnel,
+            Skip::Malformed(Layer::Link) => &mut self.skipped_malformed_link,
+            Skip::Malformed(Layer::Ip) => &mut self.skipped_malformed_ip,
+            Skip::Malformed(Layer::Transport) => &mut self.skipped_malformed_transport,
+            Skip::Malformed(Layer::Tunnel) => &mut self.skipped_malformed_tunnel,
+            Skip::TooDeep => &mut self.skipped_too_deep,
+            Skip::NoVni => &mut self.skipped_no_vni,
+            Skip::VniUnwanted => &mut self.skipped_vni_unwanted,
+            Skip::NotTunnelled => &mut self.skipped_not_tunnelled,
+            Skip::Encapsulated => &mut self.skipped_encapsulated,
+            Skip::FragmentHeld => &mut self.held_fragments,
+            Skip::FragmentDuplicate => &mut self.skipped_fragment_duplicate,
+            Skip::FragmentRefused => &mut self.skipped_fragment_refused,
+        };
+        *cell += 1;
+    }
+}
 
 /// How the first bytes of a frame are to be read (the link layer, LINKTYPE_* of the capture file formats).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +305,12 @@ pub enum LinkType {
     LinuxSll2,
     /// BSD loopback, host byte order of the capturing machine (LINKTYPE_NULL 0) or network order (LINKTYPE_LOOP 108).
     Null,
-    /// PPP with or without HDLC framing (LINKTYPE_PPP 9, LINKTYPE_PPP_HDLC 50), PPPoE (51).
+    /// PPP with or without HDLC framing (LINKTYPE_PPP 9, LINKTYPE_PPP_HDLC 50), or Cisco HDLC (LINKTYPE_C_HDLC 104).
     Ppp,
+    /// PPPoE from its own header on (LINKTYPE_PPP_ETHER, 51).
+    Pppoe,
+    /// Linux netfilter log (LINKTYPE_NFLOG, 239).
+    Nflog,
     /// Not one that we read; the LINKTYPE number.
     Other(u32),
 }
@@ -47,8 +341,16 @@ pub struct Endpoint {
 
 /// Which network an address belongs to: equal addresses under two VNIs are different hosts.
 ///
-/// A hash of all tunnel identifiers on the way (kind and VNI or key), 0 for the plain network, with the innermost
-/// identifier kept readable for annotations.
+/// A hash of all tunnel identifiers on the way (kind and VNI or key, in order), 0 for the plain network, with the
+/// innermost identifier kept readable for annotations. Both directions of a flow must come to the same id, so only
+/// what both carry goes in:
+///
+/// - VXLAN and GENEVE VNIs, GRE keys, ERSPAN sessions. Of an NVGRE key only the subnet: the low byte is a flow's own.
+/// - Not the addresses of tunnels: the two hosts of a flow are mirrored from different ones.
+/// - Not the presence of a tunnel without identifier (GRE without key, IP in IP, ERSPAN I): load balancers tunnel the
+///   requests and let the responses go plainly.
+/// - Not numbers that each direction chooses for itself: MPLS labels, GTP endpoints, L2TP sessions, PPTP calls.
+/// - Not VLAN tags: mirrors and trunk ports often tag one direction only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Network {
     /// Distinguishes networks in the flow key; equal only for the same chain of tunnel identifiers.

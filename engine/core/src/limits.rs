@@ -36,3 +36,32 @@ pub const FLOWS_MAX: usize = 1 << 20;
 pub const BUNDLE_BYTES: usize = 512 * 1024;
 
 const _: () = assert!(HEAD_BYTES_MAX <= HALF_BUFFERED_BYTES_MAX);
+
+/// Headers of one frame that are walked before it is skipped as too deep: eight encapsulations with link header, tags,
+/// IP, extension headers and UDP each, and then some. It bounds the work that a frame of nothing but tags makes.
+pub const LAYERS_MAX: usize = 96;
+
+/// Bytes of one packet on the wire. A longer claim is malformed: Linux merges segments up to 524 280 bytes
+/// (GSO_MAX_SIZE), and a length from the wire becomes a hole of that size in the flow.
+pub const PACKET_BYTES_MAX: usize = 1 << 20;
+
+/// Datagrams of one shard that wait for IP fragments; the oldest makes room, counted as evicted.
+pub const FRAGMENT_DATAGRAMS_MAX: usize = 256;
+
+/// Bytes of fragments kept by one shard; the oldest datagram makes room, counted as evicted.
+pub const FRAGMENT_BYTES_MAX: usize = 4 << 20;
+
+/// Pieces of one datagram; more are refused, counted. 64 KiB at the smallest MTU of IPv4 in the field (576) is 118.
+pub const FRAGMENT_PIECES_MAX: usize = 256;
+
+/// Seconds of packet time that fragments wait for the others, as in Linux (`ipfrag_time`); then counted as expired.
+pub const FRAGMENT_WAIT_SECONDS: u64 = 30;
+
+/// Payloads put together from fragments on the way through one frame (outer ones carrying inner ones); more are too
+/// deep.
+pub const FRAGMENT_NESTING_MAX: usize = 3;
+
+/// VNIs kept with their frame counts for status and metrics; frames of further ones are counted together.
+pub const VNIS_SEEN_MAX: usize = 64;
+
+const _: () = assert!(FRAGMENT_BYTES_MAX >= 2 * 65_535 && FRAGMENT_NESTING_MAX < DECAP_DEPTH_MAX);

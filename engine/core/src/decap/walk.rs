@@ -1,0 +1,573 @@
+//! One frame's way through its headers.
+//!
+//! Each step reads one header, moves on past it and says what comes next. The order of steps is data, not calls, so
+//! that nesting costs no stack and has one bound.
+
+use std::slice::IterMut;
+
+use super::fragments::{Added, Fragments, Key, Piece};
+use super::{Config, Counters, Encap, Endpoint, Flags, Frame, Layer, LinkType, Network, Segment, Skip};
+use crate::limits::{DECAP_DEPTH_MAX, LAYERS_MAX, PACKET_BYTES_MAX};
+use crate::time::Timestamp;
+use crate::wire::vxlan::Inner;
+use crate::wire::{
+    Broken, ayiya, erspan, ethernet, geneve, gre, gtp, ipv4, ipv6, l2tp, loopback, mpls, nflog, nsh, ppp, sll, tcp,
+    teredo, udp, vxlan,
+};
+
+const PROTOCOL_IPV4: u8 = 4;
+const PROTOCOL_TCP: u8 = 6;
+const PROTOCOL_UDP: u8 = 17;
+const PROTOCOL_IPV6: u8 = 41;
+const PROTOCOL_GRE: u8 = 47;
+/// Ethernet in IP, RFC 3378: two bytes, then a frame.
+const PROTOCOL_ETHERIP: u8 = 97;
+/// MPLS in IP, RFC 4023.
+const PROTOCOL_MPLS: u8 = 137;
+
+/// VXLAN-GPE.
+const PORT_VXLAN_GPE: u16 = 4790;
+/// GRE in UDP, RFC 8086.
+const PORT_GRE: u16 = 4754;
+/// MPLS in UDP, RFC 7510.
+const PORT_MPLS: u16 = 6635;
+
+/// GRE protocol numbers that are no EtherTypes.
+const GRE_ERSPAN_I_II: u16 = 0x88be;
+const GRE_ERSPAN_III: u16 = 0x22eb;
+const GRE_WCCP: u16 = 0x883e;
+
+/// From here on the upper 24 bits of a GRE key around Ethernet frames are an NVGRE subnet (RFC 7637 §3.2 reserves the
+/// lower subnets) and the low byte tells flows apart; smaller keys are what people number gretap links with.
+const NVGRE_KEY_MIN: u32 = 0x0010_0000;
+
+/// What the next bytes are.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    Ethernet,
+    EtherType(u16),
+    /// IPv4 or IPv6, by the version.
+    Ip,
+    /// By IP protocol number.
+    Protocol(u8),
+    Gre,
+    Mpls,
+    Nsh,
+    Ppp,
+}
+
+/// Where the walk is in the frame.
+#[derive(Debug)]
+pub(super) struct Walk<'a, 'w> {
+    config: &'w Config,
+    counters: &'w mut Counters,
+    fragments: &'w mut Fragments,
+    joined: IterMut<'a, Vec<u8>>,
+    time: Timestamp,
+    link: LinkType,
+    /// The captured bytes from the next header on, no more than `wire_len`.
+    bytes: &'a [u8],
+    /// The same on the wire.
+    wire_len: usize,
+    /// Addresses of the innermost IP header so far.
+    src: [u8; 16],
+    dst: [u8; 16],
+    network: Network,
+    depth: usize,
+    vxlan_vni: Option<u32>,
+    geneve_vni: Option<u32>,
+}
+
+impl<'a, 'w> Walk<'a, 'w> {
+    #[inline]
+    pub(super) fn new(
+        frame: &Frame<'a>,
+        config: &'w Config,
+        counters: &'w mut Counters,
+        fragments: &'w mut Fragments,
+        joined: IterMut<'a, Vec<u8>>,
+    ) -> Self {
+        Self {
+            config,
+            counters,
+            fragments,
+            joined,
+            time: frame.time,
+            link: frame.link,
+            bytes: frame.bytes,
+            wire_len: (frame.wire_len as usize).max(frame.bytes.len()),
+            src: [0; 16],
+            dst: [0; 16],
+            network: Network::default(),
+            depth: 0,
+            vxlan_vni: None,
+            geneve_vni: None,
+        }
+    }
+
+    /// Walks to the TCP segment.
+    #[inline]
+    pub(super) fn run(&mut self) -> Result<Segment<'a>, Skip> {
+        let mut next = self.link()?;
+        for _ in 0..LAYERS_MAX {
+            next = match next {
+                Next::Protocol(PROTOCOL_TCP) => return self.tcp(),
+                Next::Protocol(PROTOCOL_UDP) => self.udp()?,
+                Next::Protocol(protocol) => self.protocol(protocol)?,
+                Next::Ethernet => self.ethernet()?,
+                Next::EtherType(ether_type) => self.ether_type(ether_type)?,
+                Next::Ip => self.ip()?,
+                Next::Gre => self.gre()?,
+                Next::Mpls => self.mpls()?,
+                Next::Nsh => self.nsh()?,
+                Next::Ppp => self.ppp()?,
+            };
+        }
+        Err(Skip::TooDeep)
+    }
+
+    /// The VNI that the filter looks at, where the frame has one.
+    #[inline]
+    pub(super) fn mirrored(&self) -> Option<u32> {
+        self.vxlan_vni.or(self.geneve_vni)
+    }
+
+    fn link(&mut self) -> Result<Next, Skip> {
+        match self.link {
+            LinkType::Ethernet => Ok(Next::Ethernet),
+            LinkType::RawIp => Ok(Next::Ip),
+            LinkType::LinuxSll => self.to_ether_type(sll::split(self.bytes)),
+            LinkType::LinuxSll2 => self.to_ether_type(sll::split_v2(self.bytes)),
+            LinkType::Ppp => self.to_ether_type(ppp::split_serial(self.bytes)),
+            LinkType::Pppoe => Ok(Next::EtherType(ethernet::PPPOE)),
+            LinkType::Null => {
+                let (is_ip, after) = loopback::split(self.bytes).map_err(at(Layer::Link))?;
+                self.advance(after);
+                if is_ip { Ok(Next::Ip) } else { Err(Skip::NotIp) }
+            }
+            LinkType::Nflog => {
+                let inner = nflog::inner(self.bytes).map_err(at(Layer::Link))?;
+                self.replace(inner, inner.len());
+                Ok(Next::Ip)
+            }
+            LinkType::Other(_) => Err(Skip::LinkType),
+        }
+    }
+
+    #[inline]
+    fn ethernet(&mut self) -> Result<Next, Skip> {
+        let (header, after) = ethernet::split(self.bytes).map_err(at(Layer::Link))?;
+        self.advance(after);
+        header.ether_type.map(Next::EtherType).ok_or(Skip::NotIp)
+    }
+
+    #[inline]
+    fn ether_type(&mut self, ether_type: u16) -> Result<Next, Skip> {
+        match ether_type {
+            ethernet::IPV4 => self.ipv4(),
+            ethernet::IPV6 => self.ipv6(),
+            ethernet::VLAN | ethernet::QINQ | ethernet::QINQ_OLD => self.tag(4),
+            ethernet::VN_TAG => self.tag(6),
+            ethernet::E_TAG => self.tag(8),
+            ethernet::MPLS | ethernet::MPLS_UPSTREAM => Ok(Next::Mpls),
+            ethernet::NSH => Ok(Next::Nsh),
+            ethernet::PPP => Ok(Next::Ppp),
+            ethernet::BRIDGED => Ok(Next::Ethernet),
+            ethernet::PPPOE => {
+                let after = ppp::split_pppoe(self.bytes).map_err(at(Layer::Link))?;
+                self.advance(after);
+                Ok(Next::Ppp)
+            }
+            ethernet::FABRIC_PATH => {
+                let after = self.bytes.get(2..).ok_or(Skip::Truncated(Layer::Link))?;
+                self.advance(after);
+                Ok(Next::Ethernet)
+            }
+            _ => Err(Skip::NotIp),
+        }
+    }
+
+    fn tag(&mut self, tag_bytes: usize) -> Result<Next, Skip> {
+        let (ether_type, after) = ethernet::split_tag(self.bytes, tag_bytes).map_err(at(Layer::Link))?;
+        self.advance(after);
+        // A tagged 802.3 frame (spanning tree, mostly) has its length here.
+        Ok(Next::EtherType(ether_type))
+    }
+
+    fn mpls(&mut self) -> Result<Next, Skip> {
+        let (inner, after) = mpls::split(self.bytes).map_err(at(Layer::Link))?;
+        self.advance(after);
+        Ok(match inner {
+            mpls::Inner::Ip => Next::Ip,
+            mpls::Inner::Ethernet => Next::Ethernet,
+        })
+    }
+
+    fn ppp(&mut self) -> Result<Next, Skip> {
+        self.to_ether_type(ppp::split(self.bytes))
+    }
+
+    fn nsh(&mut self) -> Result<Next, Skip> {
+        let (inner, after) = nsh::split(self.bytes).map_err(at(Layer::Tunnel))?;
+        self.advance(after);
+        Ok(by_inner(inner))
+    }
+
+    fn ip(&mut self) -> Result<Next, Skip> {
+        match self.bytes.first().map(|first| first >> 4) {
+            Some(4) => self.ipv4(),
+            Some(6) => self.ipv6(),
+            Some(_) => Err(Skip::Malformed(Layer::Ip)),
+            None => Err(Skip::Truncated(Layer::Ip)),
+        }
+    }
+
+    #[inline]
+    fn ipv4(&mut self) -> Result<Next, Skip> {
+        let (header, after) = ipv4::split(self.bytes).map_err(at(Layer::Ip))?;
+        self.advance(after);
+        if header.total_len != 0 {
+            let payload_len = header.total_len.checked_sub(header.header_len);
+            self.limit(usize::from(payload_len.ok_or(Skip::Malformed(Layer::Ip))?));
+        }
+        self.src = mapped(header.src);
+        self.dst = mapped(header.dst);
+        if header.fragment_offset != 0 || header.more_fragments {
+            return self.fragment_v4(&header);
+        }
+        Ok(Next::Protocol(header.protocol))
+    }
+
+    #[inline]
+    fn ipv6(&mut self) -> Result<Next, Skip> {
+        let (header, after) = ipv6::split(self.bytes).map_err(at(Layer::Ip))?;
+        self.advance(after);
+        if header.payload_len != 0 {
+            self.limit(usize::from(header.payload_len));
+        } else if header.next == ipv6::HOP_BY_HOP {
+            self.limit_by_jumbo_option()?;
+        }
+        self.src = header.src;
+        self.dst = header.dst;
+        Ok(Next::Protocol(header.next))
+    }
+
+    /// RFC 2675 §2: the option holds the length from the hop-by-hop header on.
+    fn limit_by_jumbo_option(&mut self) -> Result<(), Skip> {
+        let (_, header, _) = ipv6::split_extension(ipv6::HOP_BY_HOP, self.bytes).map_err(at(Layer::Ip))?;
+        if let Some(len) = ipv6::jumbo_len(header) {
+            self.limit(len as usize);
+        }
+        Ok(())
+    }
+
+    fn protocol(&mut self, protocol: u8) -> Result<Next, Skip> {
+        match protocol {
+            PROTOCOL_IPV4 | PROTOCOL_IPV6 => {
+                self.enter(Encap::IpIp, None)?;
+                Ok(Next::Ip)
+            }
+            PROTOCOL_GRE => Ok(Next::Gre),
+            PROTOCOL_MPLS => {
+                self.enter(Encap::Other, None)?;
+                Ok(Next::Mpls)
+            }
+            PROTOCOL_ETHERIP => {
+                self.enter(Encap::Other, None)?;
+                let after = self.bytes.get(2..).ok_or(Skip::Truncated(Layer::Tunnel))?;
+                self.advance(after);
+                Ok(Next::Ethernet)
+            }
+            ipv6::FRAGMENT => self.fragment_v6(),
+            ipv6::HOP_BY_HOP
+            | ipv6::ROUTING
+            | ipv6::DESTINATION
+            | ipv6::AUTHENTICATION
+            | ipv6::MOBILITY
+            | ipv6::HIP
+            | ipv6::SHIM6 => self.extension(protocol),
+            _ => Err(Skip::NotTcp),
+        }
+    }
+
+    fn extension(&mut self, kind: u8) -> Result<Next, Skip> {
+        let (next, header, after) = ipv6::split_extension(kind, self.bytes).map_err(at(Layer::Ip))?;
+        if kind == ipv6::ROUTING
+            && let Some(destination) = ipv6::final_destination(header)
+        {
+            self.dst = destination;
+        }
+        self.advance(after);
+        Ok(Next::Protocol(next))
+    }
+
+    fn fragment_v4(&mut self, header: &ipv4::Header) -> Result<Next, Skip> {
+        let key = self.key(u32::from(header.identification), header.protocol);
+        self.fragment(key, header.fragment_offset, header.more_fragments, header.protocol)
+    }
+
+    fn fragment_v6(&mut self) -> Result<Next, Skip> {
+        let (header, after) = ipv6::split_fragment(self.bytes).map_err(at(Layer::Ip))?;
+        self.advance(after);
+        // An atomic fragment (RFC 6946) is whole.
+        if header.offset == 0 && !header.more {
+            return Ok(Next::Protocol(header.next));
+        }
+        let key = self.key(header.identification, 0);
+        self.fragment(key, header.offset, header.more, header.next)
+    }
+
+    fn key(&self, identification: u32, protocol: u8) -> Key {
+        Key { network: self.network.id, src: self.src, dst: self.dst, identification, protocol }
+    }
+
+    fn fragment(&mut self, key: Key, offset: u32, more: bool, next: u8) -> Result<Next, Skip> {
+        if !may_hold_tcp(next) {
+            return Err(Skip::NotTcp);
+        }
+        let piece = Piece { offset, more, next, bytes: self.bytes, wire_len: self.wire_len };
+        let payload = match self.fragments.add(key, piece, self.time, self.counters) {
+            Added::Complete(payload) => payload,
+            Added::Held => return Err(Skip::FragmentHeld),
+            Added::Duplicate => return Err(Skip::FragmentDuplicate),
+            Added::Refused => return Err(Skip::FragmentRefused),
+        };
+        let slot = self.joined.next().ok_or(Skip::TooDeep)?;
+        *slot = payload.bytes;
+        self.replace(slot, payload.wire_len);
+        Ok(Next::Protocol(payload.next))
+    }
+
+    fn gre(&mut self) -> Result<Next, Skip> {
+        let (header, after) = gre::split(self.bytes).map_err(at(Layer::Tunnel))?;
+        match header.protocol {
+            GRE_ERSPAN_I_II if !header.sequenced => {
+                self.enter(Encap::Erspan, None)?;
+                self.advance(after);
+                Ok(Next::Ethernet)
+            }
+            GRE_ERSPAN_I_II | GRE_ERSPAN_III => {
+                self.advance(after);
+                self.erspan()
+            }
+            protocol => {
+                self.enter(Encap::Gre, header.key.map(|key| network_of_key(protocol, key)))?;
+                self.advance(after);
+                if protocol == GRE_WCCP { self.wccp() } else { Ok(Next::EtherType(protocol)) }
+            }
+        }
+    }
+
+    fn erspan(&mut self) -> Result<Next, Skip> {
+        let (header, after) = erspan::split(self.bytes).map_err(at(Layer::Tunnel))?;
+        self.enter(Encap::Erspan, Some(header.session))?;
+        self.advance(after);
+        Ok(if header.ip { Next::Ip } else { Next::Ethernet })
+    }
+
+    /// WCCP version 2 puts four bytes of its own before the redirected packet, version 1 none.
+    fn wccp(&mut self) -> Result<Next, Skip> {
+        if self.bytes.first().is_some_and(|first| !matches!(first >> 4, 4 | 6)) {
+            let after = self.bytes.get(4..).ok_or(Skip::Truncated(Layer::Tunnel))?;
+            self.advance(after);
+        }
+        Ok(Next::Ip)
+    }
+
+    #[inline]
+    fn udp(&mut self) -> Result<Next, Skip> {
+        let (header, payload) = udp::split(self.bytes).map_err(at(Layer::Transport))?;
+        let to = header.dst_port;
+        if self.config.vxlan_ports.contains(&to) || to == PORT_VXLAN_GPE {
+            self.advance(payload);
+            return self.vxlan();
+        }
+        if self.config.geneve_ports.contains(&to) {
+            self.advance(payload);
+            return self.geneve();
+        }
+        self.other_udp(header, payload)
+    }
+
+    #[inline]
+    fn vxlan(&mut self) -> Result<Next, Skip> {
+        if !self.config.decapsulate {
+            return Err(Skip::Encapsulated);
+        }
+        let (header, after) = vxlan::split(self.bytes).map_err(at(Layer::Tunnel))?;
+        let vni = header.vni.ok_or(Skip::NoVni)?;
+        if self.vxlan_vni.is_none() {
+            self.vxlan_vni = Some(vni);
+            if !self.config.vnis.wants(vni) {
+                return Err(Skip::VniUnwanted);
+            }
+        }
+        self.enter(Encap::Vxlan, Some(vni))?;
+        self.advance(after);
+        Ok(by_inner(header.inner))
+    }
+
+    fn geneve(&mut self) -> Result<Next, Skip> {
+        let (header, after) = geneve::split(self.bytes).map_err(at(Layer::Tunnel))?;
+        self.enter(Encap::Geneve, Some(header.vni))?;
+        self.geneve_vni = self.geneve_vni.or(Some(header.vni));
+        self.advance(after);
+        Ok(Next::EtherType(header.protocol))
+    }
+
+    /// Tunnels known by a port alone. That is a guess, so what does not parse is ordinary UDP.
+    fn other_udp(&mut self, header: udp::Header, payload: &'a [u8]) -> Result<Next, Skip> {
+        let udp::Header { src_port, dst_port } = header;
+        let either = |port: u16| src_port == port || dst_port == port;
+        let found = if either(gtp::PORT) {
+            gtp::inner(payload).map(|inner| (inner, Next::Ip))
+        } else if either(teredo::PORT) {
+            teredo::inner(payload).map(|inner| (inner, Next::Ip))
+        } else if either(ayiya::PORT) {
+            ayiya::inner(payload).map(|inner| (inner, Next::Ip))
+        } else if either(l2tp::PORT) {
+            l2tp::inner(payload).map(|inner| (inner, Next::Ppp))
+        } else if dst_port == PORT_GRE {
+            Ok((payload, Next::Gre))
+        } else if dst_port == PORT_MPLS {
+            Ok((payload, Next::Mpls))
+        } else {
+            return Err(Skip::NotTcp);
+        };
+        let (inner, next) = found.map_err(|_| Skip::NotTcp)?;
+        self.enter(Encap::Other, None)?;
+        self.advance(inner);
+        Ok(next)
+    }
+
+    #[inline]
+    fn tcp(&mut self) -> Result<Segment<'a>, Skip> {
+        let (header, payload) = tcp::split(self.bytes).map_err(at(Layer::Transport))?;
+        if self.config.only_tunnelled && self.network.encap == Encap::Plain {
+            return Err(Skip::NotTunnelled);
+        }
+        if let (None, Some(vni)) = (self.vxlan_vni, self.geneve_vni)
+            && !self.config.vnis.wants(vni)
+        {
+            return Err(Skip::VniUnwanted);
+        }
+        let payload_wire_len = self.wire_len.checked_sub(usize::from(header.header_len));
+        let payload_wire_len = payload_wire_len.filter(|len| *len <= PACKET_BYTES_MAX);
+        Ok(Segment {
+            time: self.time,
+            network: self.network,
+            src: Endpoint { addr: self.src, port: header.src_port },
+            dst: Endpoint { addr: self.dst, port: header.dst_port },
+            seq: header.seq,
+            ack: header.ack,
+            flags: Flags(header.flags),
+            payload,
+            payload_wire_len: payload_wire_len.ok_or(Skip::Malformed(Layer::Transport))? as u32,
+        })
+    }
+
+    /// One encapsulation further in. An identifier makes it a network of its own, see [`Network`].
+    #[inline]
+    fn enter(&mut self, encap: Encap, identifier: Option<u32>) -> Result<(), Skip> {
+        if !self.config.decapsulate {
+            return Err(Skip::Encapsulated);
+        }
+        self.depth += 1;
+        if self.depth > DECAP_DEPTH_MAX {
+            return Err(Skip::TooDeep);
+        }
+        *match encap {
+            Encap::Vxlan => &mut self.counters.undone_vxlan,
+            Encap::Geneve => &mut self.counters.undone_geneve,
+            Encap::Gre => &mut self.counters.undone_gre,
+            Encap::Erspan => &mut self.counters.undone_erspan,
+            Encap::IpIp => &mut self.counters.undone_ip_in_ip,
+            Encap::Plain | Encap::Other => &mut self.counters.undone_other,
+        } += 1;
+        self.network.encap = encap;
+        if let Some(identifier) = identifier {
+            self.network.vni = Some(identifier);
+            self.network.id = chain(self.network.id, encap, identifier);
+        }
+        Ok(())
+    }
+
+    fn to_ether_type(&mut self, split: crate::wire::Split<'a, Option<u16>>) -> Result<Next, Skip> {
+        let (ether_type, after) = split.map_err(at(Layer::Link))?;
+        self.advance(after);
+        ether_type.map(Next::EtherType).ok_or(Skip::NotIp)
+    }
+
+    /// Goes on at `after`, which is the end of `bytes`.
+    #[inline]
+    fn advance(&mut self, after: &'a [u8]) {
+        self.wire_len -= self.bytes.len() - after.len();
+        self.bytes = after;
+    }
+
+    /// What follows is `len` bytes on the wire: less than there are (padding), or more (they are missing).
+    #[inline]
+    fn limit(&mut self, len: usize) {
+        self.wire_len = len;
+        self.bytes = self.bytes.get(..len).unwrap_or(self.bytes);
+    }
+
+    fn replace(&mut self, bytes: &'a [u8], wire_len: usize) {
+        self.bytes = bytes;
+        self.wire_len = wire_len;
+    }
+}
+
+fn at(layer: Layer) -> impl Fn(Broken) -> Skip {
+    move |broken| match broken {
+        Broken::Truncated => Skip::Truncated(layer),
+        Broken::Malformed => Skip::Malformed(layer),
+    }
+}
+
+fn by_inner(inner: Inner) -> Next {
+    match inner {
+        Inner::Ethernet => Next::Ethernet,
+        Inner::Ip => Next::Ip,
+        Inner::Nsh => Next::Nsh,
+        Inner::Mpls => Next::Mpls,
+    }
+}
+
+/// Whether a payload may lead to TCP: others are not worth holding fragments of.
+fn may_hold_tcp(protocol: u8) -> bool {
+    matches!(
+        protocol,
+        PROTOCOL_TCP
+            | PROTOCOL_UDP
+            | PROTOCOL_IPV4
+            | PROTOCOL_IPV6
+            | PROTOCOL_GRE
+            | PROTOCOL_ETHERIP
+            | PROTOCOL_MPLS
+            | ipv6::AUTHENTICATION
+            | ipv6::DESTINATION
+            | ipv6::ROUTING
+    )
+}
+
+/// RFC 4291 §2.5.5.2.
+#[inline]
+fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+fn network_of_key(protocol: u16, key: u32) -> u32 {
+    if protocol == ethernet::BRIDGED && key >= NVGRE_KEY_MIN { key & !0xff } else { key }
+}
+
+/// Adds an identifier to a chain of them; the order counts. The finalizer is that of splitmix64, a bijection: two
+/// chains of one identifier never collide.
+#[inline]
+fn chain(id: u64, encap: Encap, identifier: u32) -> u64 {
+    let tagged = (encap as u64 + 1) << 32 | u64::from(identifier);
+    let mut z = id.rotate_left(23).wrapping_add(0x9e37_79b9_7f4a_7c15) ^ tagged;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
