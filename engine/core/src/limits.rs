@@ -65,3 +65,10 @@ pub const FRAGMENT_NESTING_MAX: usize = 3;
 pub const VNIS_SEEN_MAX: usize = 64;
 
 const _: () = assert!(FRAGMENT_BYTES_MAX >= 2 * 65_535 && FRAGMENT_NESTING_MAX < DECAP_DEPTH_MAX);
+/// Steps of a backtracking pattern on one value; past it the pattern is in doubt: stop and remove rules act, replace
+/// removes the value, counted as `rules_doubts`. The engine needs at least one step per byte of a body, so: that, and
+/// as much again.
+pub const BACKTRACK_STEPS_MAX: usize = 2 * BODY_BYTES_MAX;
+
+/// Bytes one compiled pattern may take; a larger one is refused when rules are read.
+pub const PATTERN_COMPILED_BYTES_MAX: usize = 8 << 20;

@@ -1,0 +1,783 @@
+//! Pattern text of a rule in, compiled pattern out, with the meaning that Go's `regexp` (RE2) gives the text.
+//!
+//! Source: contract 4.3 and 4.7. Rust's `regex` is RE2's cousin with another dress, so the text is translated first:
+//! ASCII classes spelled out, `{` that opens no count and `[ & ~ -` inside classes escaped, `\<` `\>` plain, octals
+//! and `\Q..\E` spelled out. Look-around, back-references, atomic groups and possessive quantifiers, which Go refuses
+//! and the other loggers know (D4), go to a backtracking engine with a step limit.
+//!
+//! Patterns see text: a value that is not UTF-8 has its wrong bytes replaced before (the caller does that), as it will
+//! have in the line. A pattern over bytes would not match `.` on them, and so let a secret pass beside one.
+
+use std::fmt::Write as _;
+
+use crate::limits::{BACKTRACK_STEPS_MAX, PATTERN_COMPILED_BYTES_MAX};
+
+/// A compiled scope or parameter.
+#[derive(Clone, Debug)]
+pub(super) struct Pattern {
+    engine: Engine,
+}
+
+#[derive(Clone, Debug)]
+enum Engine {
+    /// `^.*$`: any text of one line. By far the commonest pattern of `copy_session_field`.
+    OneLine,
+    /// Linear in the length of the value.
+    Linear(regex::Regex),
+    /// May exceed its steps.
+    Backtracking(Box<fancy_regex::Regex>),
+}
+
+/// What a pattern says of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Yes,
+    No,
+    /// The step limit was reached first. The caller must take the side that hides more.
+    Doubt,
+}
+
+/// What became of a value under `replace`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Replaced {
+    /// No match: the value stays, nothing was written.
+    Same,
+    /// The new value was written.
+    Changed,
+    /// The step limit was reached: the value must not leave.
+    Doubt,
+}
+
+impl Pattern {
+    /// A match pattern: anchored at both ends by text, so that `a|b` means "starts with a, or ends with b" (contract 4.7).
+    pub(super) fn matching(text: &str) -> Result<Self, String> {
+        if matches!(text, "*" | "+" | "?") {
+            return Err(format!("`{text}` repeats nothing; any text is `.*`"));
+        }
+        let start = if text.starts_with('^') { "" } else { "^" };
+        let end = if text.ends_with('$') { "" } else { "$" };
+        Self::finding(&format!("{start}{text}{end}"))
+    }
+
+    /// A find pattern: as written.
+    pub(super) fn finding(text: &str) -> Result<Self, String> {
+        if text == "^.*$" {
+            return Ok(Self { engine: Engine::OneLine });
+        }
+        let translated = Translator::run(text, Dialect::Linear)?;
+        let engine = if translated.backtracks {
+            let pattern = Translator::run(text, Dialect::Backtracking)?.text;
+            let built = fancy_regex::RegexBuilder::new(&pattern)
+                .backtrack_limit(BACKTRACK_STEPS_MAX)
+                .delegate_size_limit(PATTERN_COMPILED_BYTES_MAX)
+                .build();
+            Engine::Backtracking(Box::new(built.map_err(|error| error.to_string())?))
+        } else {
+            let built =
+                regex::RegexBuilder::new(&translated.text).size_limit(PATTERN_COMPILED_BYTES_MAX).build();
+            Engine::Linear(built.map_err(|error| reason(&error))?)
+        };
+        Ok(Self { engine })
+    }
+
+    /// Whether the pattern is found in `value`.
+    pub(super) fn test(&self, value: &str) -> Answer {
+        let found = match &self.engine {
+            Engine::OneLine => memchr::memchr(b'\n', value.as_bytes()).is_none(),
+            Engine::Linear(regex) => regex.is_match(value),
+            Engine::Backtracking(regex) => match regex.is_match(value) {
+                Ok(found) => found,
+                Err(_) => return Answer::Doubt,
+            },
+        };
+        if found { Answer::Yes } else { Answer::No }
+    }
+
+    /// Replaces every non-overlapping match in `value` and writes the result to `out`, which is cleared first.
+    pub(super) fn replace(&self, value: &str, with: &Replacement, out: &mut String) -> Replaced {
+        out.clear();
+        match &self.engine {
+            Engine::OneLine => {
+                if memchr::memchr(b'\n', value.as_bytes()).is_some() {
+                    return Replaced::Same;
+                }
+                with.expand(out, |group| (group == 0).then_some(value));
+                Replaced::Changed
+            }
+            Engine::Linear(regex) if with.is_literal() => {
+                let mut splice = Splice::new(value, out);
+                for found in regex.find_iter(value) {
+                    with.expand(splice.over(found.range()), |_| None);
+                }
+                splice.finish()
+            }
+            Engine::Linear(regex) => {
+                let mut splice = Splice::new(value, out);
+                for groups in regex.captures_iter(value) {
+                    let Some(found) = groups.get(0) else { continue };
+                    with.expand(splice.over(found.range()), |group| groups.get(group).map(|text| text.as_str()));
+                }
+                splice.finish()
+            }
+            Engine::Backtracking(regex) => {
+                let mut splice = Splice::new(value, out);
+                for groups in regex.captures_iter(value) {
+                    let Ok(groups) = groups else { return Replaced::Doubt };
+                    let Some(found) = groups.get(0) else { continue };
+                    with.expand(splice.over(found.range()), |group| groups.get(group).map(|text| text.as_str()));
+                }
+                splice.finish()
+            }
+        }
+    }
+
+    /// The names of the groups, and how many there are, the whole match included.
+    fn groups(&self) -> Groups<'_> {
+        match &self.engine {
+            Engine::OneLine => Groups { count: 1, names: Vec::new() },
+            Engine::Linear(regex) => Groups { count: regex.captures_len(), names: regex.capture_names().collect() },
+            Engine::Backtracking(regex) => {
+                Groups { count: regex.captures_len(), names: regex.capture_names().collect() }
+            }
+        }
+    }
+}
+
+struct Groups<'a> {
+    count: usize,
+    names: Vec<Option<&'a str>>,
+}
+
+/// Copies a value with its matches replaced.
+struct Splice<'v, 'o> {
+    value: &'v str,
+    out: &'o mut String,
+    from: usize,
+    changed: bool,
+}
+
+impl<'v, 'o> Splice<'v, 'o> {
+    fn new(value: &'v str, out: &'o mut String) -> Self {
+        Self { value, out, from: 0, changed: false }
+    }
+
+    /// Copies what stands before a match; the caller writes what replaces it.
+    fn over(&mut self, found: std::ops::Range<usize>) -> &mut String {
+        // Matches come in order and end on character boundaries, so the range exists.
+        self.out.push_str(self.value.get(self.from..found.start).unwrap_or_default());
+        self.from = found.end;
+        self.changed = true;
+        self.out
+    }
+
+    fn finish(self) -> Replaced {
+        if !self.changed {
+            return Replaced::Same;
+        }
+        self.out.push_str(self.value.get(self.from..).unwrap_or_default());
+        Replaced::Changed
+    }
+}
+
+/// The engine's own words, without the multi-line drawing that it makes of its translated pattern: the user never
+/// wrote that text.
+fn reason(error: &regex::Error) -> String {
+    let text = error.to_string();
+    text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+}
+
+/// The replacement expression of a `replace` rule, in Go's forms and `\1`..`\9` (D3).
+#[derive(Clone, Debug)]
+pub(super) struct Replacement {
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug)]
+enum Part {
+    Text(String),
+    /// 0 is the whole match.
+    Group(usize),
+}
+
+impl Replacement {
+    /// Reads `text` for the groups of `pattern`. Every text is valid: what is no reference is itself, and a reference
+    /// to a group that does not exist is empty, as in Go.
+    pub(super) fn new(text: &str, pattern: &Pattern) -> Self {
+        let groups = pattern.groups();
+        let mut parts = Vec::new();
+        let mut plain = String::new();
+        let mut rest = text;
+        while let Some(position) = rest.find(['$', '\\']) {
+            let (before, after) = rest.split_at(position);
+            plain.push_str(before);
+            let (part, len) = reference(after, &groups);
+            match part {
+                Some(Part::Text(text)) => plain.push_str(&text),
+                Some(group) => {
+                    if !plain.is_empty() {
+                        parts.push(Part::Text(std::mem::take(&mut plain)));
+                    }
+                    parts.push(group);
+                }
+                None => {}
+            }
+            rest = after.get(len..).unwrap_or_default();
+        }
+        plain.push_str(rest);
+        if !plain.is_empty() {
+            parts.push(Part::Text(plain));
+        }
+        Self { parts }
+    }
+
+    fn is_literal(&self) -> bool {
+        self.parts.iter().all(|part| matches!(part, Part::Text(_)))
+    }
+
+    fn expand<'t>(&self, out: &mut String, group: impl Fn(usize) -> Option<&'t str>) {
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => out.push_str(text),
+                Part::Group(number) => out.push_str(group(*number).unwrap_or_default()),
+            }
+        }
+    }
+}
+
+/// What stands at the start of `text`, which begins with `$` or `\`, and how many bytes it takes.
+fn reference(text: &str, groups: &Groups<'_>) -> (Option<Part>, usize) {
+    let mut chars = text.chars();
+    let sign = chars.next().unwrap_or_default();
+    let Some(next) = chars.next() else { return (Some(Part::Text(sign.to_string())), 1) };
+    if sign == '\\' {
+        return match next.to_digit(10) {
+            // Only groups that exist: `\7` beside two groups is text, as it is in Go.
+            Some(number) if number > 0 && (number as usize) < groups.count => {
+                (Some(Part::Group(number as usize)), 2)
+            }
+            // Two backslashes are text, both of them, and do not begin a reference.
+            _ if next == '\\' => (Some(Part::Text("\\\\".to_owned())), 2),
+            _ => (Some(Part::Text("\\".to_owned())), 1),
+        };
+    }
+    match next {
+        '$' => (Some(Part::Text("$".to_owned())), 2),
+        '{' => braced(text, groups),
+        '0'..='9' => numbered(text, groups),
+        _ if next.is_alphabetic() || next == '_' => {
+            let name = chars_of_name(text.get(1..).unwrap_or_default());
+            (named(&name, groups), 1 + name.len())
+        }
+        _ => (Some(Part::Text("$".to_owned())), 1),
+    }
+}
+
+fn chars_of_name(text: &str) -> String {
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+fn named(name: &str, groups: &Groups<'_>) -> Option<Part> {
+    groups.names.iter().position(|other| *other == Some(name)).map(Part::Group)
+}
+
+/// `${1}` and `${name}`. Without a closing brace, or with anything but a name inside, the `$` is text.
+fn braced(text: &str, groups: &Groups<'_>) -> (Option<Part>, usize) {
+    let inner = text.get(2..).unwrap_or_default();
+    let name = chars_of_name(inner);
+    if name.is_empty() || !inner.get(name.len()..).unwrap_or_default().starts_with('}') {
+        return (Some(Part::Text("$".to_owned())), 1);
+    }
+    let part = match name.parse::<usize>() {
+        Ok(number) => (number < groups.count).then_some(Part::Group(number)),
+        Err(_) => named(&name, groups),
+    };
+    (part, name.len() + 3)
+}
+
+/// `$1`: the first digit is always the reference; more digits belong to it as long as such a group exists (D3).
+fn numbered(text: &str, groups: &Groups<'_>) -> (Option<Part>, usize) {
+    let mut digits = text.chars().skip(1).map_while(|c| c.to_digit(10)).map(|digit| digit as usize);
+    let mut number = digits.next().unwrap_or_default();
+    let mut len = 2;
+    for digit in digits {
+        let longer = number * 10 + digit;
+        if longer >= groups.count {
+            break;
+        }
+        number = longer;
+        len += 1;
+    }
+    ((number < groups.count).then_some(Part::Group(number)), len)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    /// Crate `regex`.
+    Linear,
+    /// Crate `fancy-regex`, which has no `(?-u:\b)`.
+    Backtracking,
+}
+
+struct Translated {
+    text: String,
+    /// Uses something that only a backtracking engine has.
+    backtracks: bool,
+}
+
+/// Walks the user's text once, left to right.
+struct Translator<'a> {
+    rest: &'a str,
+    out: String,
+    dialect: Dialect,
+    backtracks: bool,
+}
+
+const DIGIT: &str = "0-9";
+const WORD: &str = "0-9A-Za-z_";
+/// RE2's `\s`: no vertical tab.
+const SPACE: &str = r"\t\n\x0C\r\x20";
+
+impl<'a> Translator<'a> {
+    fn run(text: &'a str, dialect: Dialect) -> Result<Translated, String> {
+        let mut this = Self { rest: text, out: String::with_capacity(text.len() + 16), dialect, backtracks: false };
+        while let Some(next) = this.next() {
+            match next {
+                '\\' => this.escape()?,
+                '[' => this.class()?,
+                '(' => this.group()?,
+                '*' | '+' | '?' => {
+                    this.out.push(next);
+                    this.after_quantifier()?;
+                }
+                '{' => match this.count() {
+                    Some(count) => {
+                        this.out.push('{');
+                        this.out.push_str(count);
+                        this.after_quantifier()?;
+                    }
+                    None => this.out.push_str(r"\{"),
+                },
+                '}' | ']' => this.literal(next),
+                _ => this.out.push(next),
+            }
+        }
+        Ok(Translated { text: this.out, backtracks: this.backtracks })
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let next = self.rest.chars().next()?;
+        self.rest = self.rest.get(next.len_utf8()..).unwrap_or_default();
+        Some(next)
+    }
+
+    fn eat(&mut self, prefix: &str) -> bool {
+        let Some(rest) = self.rest.strip_prefix(prefix) else { return false };
+        self.rest = rest;
+        true
+    }
+
+    /// Writes `c` so that it means itself, outside or inside a class.
+    fn literal(&mut self, c: char) {
+        if r"\.+*?()|[]{}^$#&-~".contains(c) {
+            self.out.push('\\');
+        }
+        if c.is_ascii_control() {
+            // Writing to a string does not fail.
+            let _ = write!(self.out, r"\x{:02X}", u32::from(c));
+        } else {
+            self.out.push(c);
+        }
+    }
+
+    /// The rest of a count after its `{`, with its `}`: `n}`, `n,}` or `n,m}`, no leading zeros. Anything else is text.
+    fn count(&mut self) -> Option<&'a str> {
+        let end = self.rest.find('}')?;
+        let inner = self.rest.get(..end)?;
+        let (least, most) = inner.split_once(',').unwrap_or((inner, inner));
+        let number = |text: &str| {
+            text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() && (text.len() == 1 || !text.starts_with('0'))
+        };
+        if !number(least) || !(most.is_empty() || number(most)) {
+            return None;
+        }
+        let (count, rest) = self.rest.split_at_checked(end + 1)?;
+        self.rest = rest;
+        Some(count)
+    }
+
+    /// Behind a quantifier: `?` makes it lazy, `+` possessive; a second quantifier is an error, as it is in Go (another
+    /// engine would take `a**` for something that nobody meant).
+    fn after_quantifier(&mut self) -> Result<(), String> {
+        if self.eat("?") {
+            self.out.push('?');
+        } else if self.eat("+") {
+            self.out.push('+');
+            self.backtracks = true;
+        }
+        let rest = self.rest;
+        if rest.starts_with(['*', '+', '?']) || (self.eat("{") && self.count().is_some()) {
+            return Err("two quantifiers in a row".to_owned());
+        }
+        self.rest = rest;
+        Ok(())
+    }
+
+    fn group(&mut self) -> Result<(), String> {
+        self.out.push('(');
+        if !self.eat("?") {
+            return Ok(());
+        }
+        self.out.push('?');
+        let rest = self.rest;
+        let named = rest.starts_with("P<") || (rest.starts_with('<') && !rest.starts_with("<=") && !rest.starts_with("<!"));
+        if named || rest.starts_with(':') {
+            return Ok(());
+        }
+        if rest.starts_with(['=', '!', '<', '>', '(']) || rest.starts_with("P=") {
+            self.backtracks = true;
+            return self.special_group();
+        }
+        let end = rest.find([':', ')']).ok_or("a group is not closed")?;
+        let flags = rest.get(..end).unwrap_or_default();
+        if let Some(wrong) = flags.chars().find(|c| !matches!(c, 'i' | 'm' | 's' | 'U' | '-')) {
+            return Err(format!("`(?{wrong}` is not known; the flags are i, m, s and U"));
+        }
+        self.out.push_str(flags);
+        self.rest = rest.get(end..).unwrap_or_default();
+        Ok(())
+    }
+
+    /// Writes the sign of a look-around or atomic group, so that `(?!` is not read on as something else.
+    fn special_group(&mut self) -> Result<(), String> {
+        for sign in ["=", "!", ">", "<=", "<!"] {
+            if self.eat(sign) {
+                self.out.push_str(sign);
+                return Ok(());
+            }
+        }
+        // A conditional group or a named back-reference: its head goes through as written.
+        let end = self.rest.find(')').ok_or("a group is not closed")?;
+        self.out.push_str(self.rest.get(..=end).unwrap_or_default());
+        self.rest = self.rest.get(end + 1..).unwrap_or_default();
+        Ok(())
+    }
+
+    fn escape(&mut self) -> Result<(), String> {
+        let Some(next) = self.next() else { return Err("it ends with a lone backslash".to_owned()) };
+        match next {
+            'Q' => {
+                let (text, rest) = self.rest.split_once(r"\E").unwrap_or((self.rest, ""));
+                self.rest = rest;
+                text.chars().for_each(|c| self.literal(c));
+            }
+            'd' | 'D' | 'w' | 'W' | 's' | 'S' => {
+                let (set, negated) = perl_class(next);
+                let _ = write!(self.out, "[{}{set}]", if negated { "^" } else { "" });
+            }
+            'b' | 'B' => self.boundary(next == 'B'),
+            '1'..='9' if !self.octal_follows(next) => {
+                self.backtracks = true;
+                self.out.push('\\');
+                self.out.push(next);
+            }
+            'k' => {
+                self.backtracks = true;
+                self.out.push_str(r"\k");
+            }
+            'A' | 'z' => {
+                self.out.push('\\');
+                self.out.push(next);
+            }
+            _ => self.character(next)?,
+        }
+        Ok(())
+    }
+
+    /// In Go `\1` is a back-reference (which it refuses), but `\12` is a character in octal.
+    fn octal_follows(&self, first: char) -> bool {
+        first < '8' && self.rest.starts_with(|c| matches!(c, '0'..='7'))
+    }
+
+    fn boundary(&mut self, negated: bool) {
+        let text = match (self.dialect, negated) {
+            (Dialect::Linear, false) => r"(?-u:\b)",
+            (Dialect::Linear, true) => r"(?-u:\B)",
+            (Dialect::Backtracking, false) => {
+                "(?:(?<=[0-9A-Za-z_])(?![0-9A-Za-z_])|(?<![0-9A-Za-z_])(?=[0-9A-Za-z_]))"
+            }
+            (Dialect::Backtracking, true) => {
+                "(?:(?<=[0-9A-Za-z_])(?=[0-9A-Za-z_])|(?<![0-9A-Za-z_])(?![0-9A-Za-z_]))"
+            }
+        };
+        self.out.push_str(text);
+    }
+
+    /// An escape that stands for one character or a Unicode class, outside or inside brackets; `next` is eaten already.
+    fn character(&mut self, next: char) -> Result<(), String> {
+        match next {
+            'a' => self.out.push_str(r"\x07"),
+            'f' => self.out.push_str(r"\x0C"),
+            'n' => self.out.push_str(r"\n"),
+            'r' => self.out.push_str(r"\r"),
+            't' => self.out.push_str(r"\t"),
+            'v' => self.out.push_str(r"\x0B"),
+            'x' => {
+                let c = self.hex().ok_or(r"`\x` needs two hex digits, or any number in braces")?;
+                let _ = write!(self.out, r"\x{{{c:X}}}");
+            }
+            '0'..='7' => {
+                let c = self.octal(next);
+                let _ = write!(self.out, r"\x{{{c:X}}}");
+            }
+            'p' | 'P' => self.property(next),
+            _ if next.is_ascii() && !next.is_ascii_alphanumeric() => self.literal(next),
+            _ => return Err(format!(r"`\{next}` is not an escape")),
+        }
+        Ok(())
+    }
+
+    fn hex(&mut self) -> Option<u32> {
+        let rest = self.rest;
+        let (digits, after) = match rest.strip_prefix('{') {
+            Some(inner) => inner.split_once('}')?,
+            None => rest.split_at_checked(2)?,
+        };
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        self.rest = after;
+        u32::from_str_radix(digits, 16).ok()
+    }
+
+    /// At most two more octal digits.
+    fn octal(&mut self, first: char) -> u32 {
+        let mut value = first.to_digit(8).unwrap_or_default();
+        for _ in 0..2 {
+            let Some(digit) = self.rest.chars().next().and_then(|c| c.to_digit(8)) else { break };
+            value = value * 8 + digit;
+            self.next();
+        }
+        value
+    }
+
+    /// `\pL`, `\p{Greek}`; Go also writes the negation as `\p{^Greek}`.
+    fn property(&mut self, sign: char) {
+        let negated = self.rest.starts_with("{^");
+        let sign = match (sign, negated) {
+            ('p', true) => 'P',
+            ('P', true) => 'p',
+            (sign, _) => sign,
+        };
+        self.out.push('\\');
+        self.out.push(sign);
+        if negated {
+            self.out.push('{');
+            self.rest = self.rest.get(2..).unwrap_or_default();
+        }
+        let end = if negated || self.rest.starts_with('{') {
+            self.rest.find('}').map_or(self.rest.len(), |end| end + 1)
+        } else {
+            self.rest.chars().next().map_or(0, char::len_utf8)
+        };
+        self.out.push_str(self.rest.get(..end).unwrap_or_default());
+        self.rest = self.rest.get(end..).unwrap_or_default();
+    }
+
+    fn class(&mut self) -> Result<(), String> {
+        self.out.push('[');
+        if self.eat("^") {
+            self.out.push('^');
+        }
+        let mut first = true;
+        loop {
+            // A bracket that comes first is a character.
+            if !first && self.eat("]") {
+                self.out.push(']');
+                return Ok(());
+            }
+            first = false;
+            if self.rest.starts_with("[:")
+                && let Some(end) = self.rest.find(":]")
+            {
+                self.out.push_str(self.rest.get(..end + 2).unwrap_or_default());
+                self.rest = self.rest.get(end + 2..).unwrap_or_default();
+                continue;
+            }
+            if self.set()? {
+                continue;
+            }
+            self.class_character()?;
+            if self.rest.starts_with('-') && !self.rest.starts_with("-]") && self.rest.len() > 1 {
+                self.eat("-");
+                self.out.push('-');
+                self.class_character()?;
+            }
+        }
+    }
+
+    /// `\d`, `\pL` and their kin inside brackets.
+    fn set(&mut self) -> Result<bool, String> {
+        let mut ahead = self.rest.chars();
+        if ahead.next() != Some('\\') {
+            return Ok(false);
+        }
+        match ahead.next() {
+            Some(name @ ('d' | 'D' | 'w' | 'W' | 's' | 'S')) => {
+                let (set, negated) = perl_class(name);
+                if negated {
+                    let _ = write!(self.out, "[^{set}]");
+                } else {
+                    self.out.push_str(set);
+                }
+            }
+            Some('p' | 'P') => {
+                self.next();
+                if let Some(sign) = self.next() {
+                    self.property(sign);
+                }
+                return Ok(true);
+            }
+            _ => return Ok(false),
+        }
+        self.rest = ahead.as_str();
+        Ok(true)
+    }
+
+    fn class_character(&mut self) -> Result<(), String> {
+        match self.next() {
+            None => Err("a `[` is not closed".to_owned()),
+            Some('\\') => match self.next() {
+                None => Err("it ends with a lone backslash".to_owned()),
+                Some(next @ ('p' | 'P' | '8' | '9')) => Err(format!(r"`\{next}` cannot stand here in brackets")),
+                Some(next @ '1'..='7') if !self.octal_follows(next) => {
+                    Err(format!(r"`\{next}` cannot stand in brackets"))
+                }
+                Some(next) => self.character(next),
+            },
+            Some(next) => {
+                self.literal(next);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The members of `\d`, `\w` or `\s` and whether `name` negates them.
+fn perl_class(name: char) -> (&'static str, bool) {
+    let set = match name.to_ascii_lowercase() {
+        'd' => DIGIT,
+        'w' => WORD,
+        _ => SPACE,
+    };
+    (set, name.is_ascii_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(pattern: &str, yes: &[&str], no: &[&str]) {
+        let pattern = Pattern::finding(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+        for value in yes {
+            assert_eq!(pattern.test(value), Answer::Yes, "{value}");
+        }
+        for value in no {
+            assert_eq!(pattern.test(value), Answer::No, "{value}");
+        }
+    }
+
+    #[track_caller]
+    fn refused(pattern: &str) {
+        assert!(Pattern::finding(pattern).is_err(), "{pattern}");
+    }
+
+    #[track_caller]
+    fn replaces(pattern: &str, with: &str, value: &str, expected: &str) {
+        let pattern = Pattern::finding(pattern).unwrap();
+        let with = Replacement::new(with, &pattern);
+        let mut out = String::new();
+        let outcome = pattern.replace(value, &with, &mut out);
+        let result = if outcome == Replaced::Same { value } else { &out };
+        assert_eq!(result, expected);
+    }
+
+    #[test]
+    fn classes_are_ascii() {
+        check(r"^\w$", &["a", "_", "7"], &["é", "-"]);
+        check(r"^\d$", &["7"], &["٧"]);
+        check(r"^\s$", &[" ", "\t", "\u{c}"], &["\u{b}", "\u{a0}"]);
+        check(r"^[\W\d]$", &["é", "5", "-"], &["a", "_"]);
+        check(r"caf\b", &["café", "caf"], &["cafe"]);
+        check(r"^[[:alpha:]-]+$", &["a-b"], &["1"]);
+    }
+
+    #[test]
+    fn punctuation_means_itself() {
+        check(r#"{"k":"#, &[r#"{"k":1}"#], &["k"]);
+        check(r"^a{,2}$", &["a{,2}"], &["aa"]);
+        check(r"^a{02}$", &["a{02}"], &["aa"]);
+        check(r"[+--]", &[","], &["x"]);
+        check(r"^[a&&b~~[+--]+$", &["&", "~", "[", "b", ","], &["x"]);
+        check(r"^[]a]$", &["]", "a"], &["b"]);
+        check(r"^[^]a]$", &["b"], &["]"]);
+        check(r"\<b\>", &["<b>"], &["b"]);
+        check(r"^\Qa.b[\E+$", &["a.b[["], &["axb["]);
+        check(r"^\101\x42\x{43}$", &["ABC"], &[]);
+        check(r"^\_\-\#$", &["_-#"], &[]);
+        check(r"^\p{^Greek}\pL$", &["aé"], &["αa"]);
+    }
+
+    #[test]
+    fn a_backtracking_engine_takes_what_the_linear_one_lacks() {
+        check(r"foo(?=bar)", &["foobar"], &["foo"]);
+        check(r"(?<=id=)\d+", &["id=5"], &["5"]);
+        check(r"(?<!x)b\b", &["ab"], &["xb", "bc"]);
+        check(r"(a|b)\1", &["aa", "bb"], &["ab"]);
+        check(r"a++b", &["aab"], &["b"]);
+        check(r"^a++a$", &[], &["aaa"]);
+        check(r"(?>a+)b[\d{]", &["aab{"], &["aab"]);
+    }
+
+    #[test]
+    fn what_go_refuses_is_refused() {
+        for pattern in
+            ["*", "a**", "a{2}{3}", "(", "[a", "[z-a]", "a{3,2}", r"\j", r"a\", "(?x)a", "(?#x)", "?", "(?i", r"[\b]"]
+        {
+            refused(pattern);
+        }
+    }
+
+    #[test]
+    fn anchors_are_added_as_text() {
+        let scope = Pattern::matching("cat|bi|dog").unwrap();
+        for (value, answer) in [("cat food", Answer::Yes), ("big", Answer::Yes), ("hotdog", Answer::Yes), ("dogs", Answer::No)] {
+            assert_eq!(scope.test(value), answer, "{value}");
+        }
+        assert_eq!(Pattern::matching(".*").unwrap().test("a\nb"), Answer::No);
+        assert!(Pattern::matching("+").is_err());
+    }
+
+    #[test]
+    fn references_follow_go_and_the_others() {
+        replaces(r"id=(\d+)", "$1x$10${1}$0", "id=7", "7x707id=7");
+        replaces(r"id=(?P<n>\d+)", "$n!${n}", "id=7", "7!7");
+        replaces(r"id=(\d+)", r"\1\2\\1\n$", "id=7", r"7\2\\1\n$");
+        replaces(r"id=(\d+)", "<$9>$&$$1${x", "id=7", "<>$&$1${x");
+        replaces(r"a(b)?", "<$1>", "ab a", "<b> <>");
+        replaces("x*", "-", "axxb", "-a-b-");
+        replaces("^$", "blank", "", "blank");
+        replaces(r"\B", "-", "éa", "-éa");
+        replaces("(?<=a)b", "$0$0", "abab", "abbabb");
+    }
+
+    #[test]
+    fn a_pattern_that_explodes_is_in_doubt() {
+        let pattern = Pattern::finding(r"(a|aa)+\1$(?!b)").unwrap();
+        let value = "a".repeat(64) + "c";
+        assert_eq!(pattern.test(&value), Answer::Doubt);
+        let mut out = String::new();
+        let with = Replacement::new("", &pattern);
+        assert_eq!(pattern.replace(&value, &with, &mut out), Replaced::Doubt);
+    }
+}
