@@ -1,0 +1,43 @@
+//! Traffic with known truth: [`Exchange`]s are spoken in a [`Conversation`], meet [`Accidents`], and go over a [`Wire`].
+//!
+//! ```
+//! use bench::seed::Seed;
+//! use bench::traffic::{Accidents, Conversation, Shape, Wire, frames, write_pcap};
+//!
+//! let mut seed = Seed::new(7);
+//! let talk = Conversation::seeded(&mut seed, &Shape::default());
+//! let accidents = Accidents { reorder_per_mille: 100, ..Accidents::none() };
+//! let frames = frames(&[(talk, Wire::default())], &accidents, &mut seed);
+//! let mut file = Vec::new();
+//! write_pcap(&mut file, &frames, usize::MAX).unwrap();
+//! ```
+
+mod accidents;
+mod capture;
+mod conversation;
+mod exchange;
+mod wire;
+
+pub use accidents::Accidents;
+pub use capture::{read_pcap, write_pcap};
+pub use conversation::{Close, Conversation, Segment, Shape, Side, flags};
+pub use exchange::{Body, Coding, Exchange, Framing};
+pub use wire::{Frame, Vxlan, Wire};
+
+use crate::seed::Seed;
+
+/// All frames of several conversations in the order a capture sees them.
+pub fn frames(
+    talks: &[(Conversation, Wire)],
+    accidents: &Accidents,
+    seed: &mut Seed,
+) -> Vec<Frame> {
+    let mut all = Vec::new();
+    for (talk, wire) in talks {
+        let segments = accidents.happen(talk.segments(), talk.mss, &mut seed.fork());
+        all.extend(segments.iter().map(|segment| wire.frame(talk, segment)));
+    }
+    // Stable: frames of one conversation carry rising times and keep their order.
+    all.sort_by_key(|frame| frame.time);
+    all
+}
