@@ -1,1 +1,12 @@
-//! Placeholder.
+//! What the integration tests stand on: the built program, network namespaces, nginx, a browser, known truth.
+//!
+//! Tests run the real program on real interfaces. What they need and do not find is an error that names it; `tests/run`
+//! installs it. Traffic stays on loopback and in namespaces that a test made itself and takes away again.
+
+pub mod browser;
+pub mod http;
+pub mod network;
+pub mod nginx;
+pub mod process;
+pub mod program;
+pub mod truth;

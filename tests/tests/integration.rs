@@ -1,0 +1,11 @@
+//! Everything that is tested from outside: one binary, one module for each way in.
+//!
+//! `cargo test -p tests` runs all of it; the modules that make network namespaces need root (`tests/run` sees to that).
+
+mod all_in_one;
+mod browser;
+mod cli;
+mod corpus;
+mod netns;
+mod read_truth;
+mod tidy;

@@ -1,0 +1,188 @@
+//! What can be checked about the code's form: here belongs every rule that would otherwise be a reviewer's memory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tests::program::repository;
+
+/// In `engine/core` a module uses only what stands before it.
+const CORE_ORDER: [&str; 13] = [
+    "limits", "time", "ledger", "reader", "wire", "decap", "flow", "http", "rules", "ndjson",
+    "message", "bundle", "pipeline",
+];
+
+/// Lines of a file before its tests, at most.
+const LINES_MAX: usize = 900;
+
+fn sources() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders: Vec<_> = ["engine", "store", "bench", "tests"]
+        .iter()
+        .map(|name| repository().join(name))
+        .collect();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("target") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    assert!(
+        found.len() > 20,
+        "the sources are not where they are looked for"
+    );
+    found
+}
+
+fn name(path: &Path) -> String {
+    path.strip_prefix(repository())
+        .unwrap()
+        .display()
+        .to_string()
+}
+
+/// Collects what is wrong, so that one run shows all of it.
+#[track_caller]
+fn check(rule: &str, wrong: impl Fn(&Path, &str) -> Option<String>) {
+    let found: Vec<_> = sources()
+        .iter()
+        .filter_map(|path| {
+            Some(format!(
+                "{}: {}",
+                name(path),
+                wrong(path, &fs::read_to_string(path).unwrap())?
+            ))
+        })
+        .collect();
+    assert!(found.is_empty(), "{rule}\n{}", found.join("\n"));
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    check("a file starts with `//!`", |_, text| {
+        (!text.starts_with("//!")).then(|| "does not".into())
+    });
+}
+
+#[test]
+fn names_are_nouns_of_the_field() {
+    check("no mod.rs, utils, helpers, common", |path, _| {
+        let stem = path.file_stem()?.to_str()?;
+        [
+            "mod", "utils", "util", "helpers", "helper", "common", "misc",
+        ]
+        .contains(&stem)
+        .then(|| "such a name".into())
+    });
+}
+
+#[test]
+fn files_stay_readable() {
+    check("a file has few lines before its tests", |_, text| {
+        let lines = text
+            .lines()
+            .take_while(|line| line.trim() != "#[cfg(test)]")
+            .count();
+        (lines > LINES_MAX).then(|| format!("{lines} lines, {LINES_MAX} at most"))
+    });
+}
+
+#[test]
+fn nothing_is_left_to_do() {
+    // Spelt apart, since this file is read as well.
+    let marks = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("XX", "X:"),
+    ];
+    check("no notes to ourselves", |_, text| {
+        marks
+            .iter()
+            .find(|mark| text.contains(**mark))
+            .map(|mark| format!("has {mark}"))
+    });
+}
+
+#[test]
+fn core_modules_use_only_what_stands_to_their_left() {
+    check(
+        &format!("order in engine/core: {}", CORE_ORDER.join(" → ")),
+        |path, text| {
+            let inside = path
+                .strip_prefix(repository().join("engine/core/src"))
+                .ok()?;
+            let module = inside
+                .components()
+                .next()?
+                .as_os_str()
+                .to_str()?
+                .trim_end_matches(".rs")
+                .to_owned();
+            if module == "lib" {
+                return None;
+            }
+            let Some(own) = CORE_ORDER.iter().position(|known| **known == module) else {
+                return Some(format!("module {module} has no place in the order"));
+            };
+            let code = text.split("#[cfg(test)]").next()?;
+            let lines = code
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
+            let used = lines.flat_map(|line| line.split("crate::").skip(1));
+            let mut used = used.map(|rest| {
+                rest.split(|c: char| !c.is_alphanumeric() && c != '_')
+                    .next()
+                    .unwrap_or("")
+            });
+            used.find(|name| {
+                CORE_ORDER
+                    .iter()
+                    .position(|known| known == name)
+                    .is_some_and(|place| place > own)
+            })
+            .map(|name| format!("uses crate::{name}"))
+        },
+    );
+}
+
+#[test]
+fn unsafe_code_lives_in_sys_alone() {
+    let block = concat!("unsafe", " {");
+    check("no unsafe outside engine/sys", |path, text| {
+        (text.contains(block) && !path.starts_with(repository().join("engine/sys")))
+            .then(|| "has a block".into())
+    });
+}
+
+#[test]
+fn dependencies_come_from_one_registry() {
+    let lock = fs::read_to_string(repository().join("Cargo.lock")).unwrap();
+    let sources = lock
+        .lines()
+        .filter_map(|line| line.strip_prefix("source = "));
+    let others: Vec<_> = sources
+        .filter(|source| *source != "\"registry+https://github.com/rust-lang/crates.io-index\"")
+        .collect();
+    assert!(others.is_empty(), "{others:?}");
+}
+
+#[test]
+fn scripts_are_executable_and_stop_at_errors() {
+    use std::os::unix::fs::PermissionsExt as _;
+    for script in [".ci/run", "tests/run", "tests/docker", "tuning/check"] {
+        let path = repository().join(script);
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{script}: {error}"));
+        assert!(text.starts_with("#!/bin/"), "{script}: which shell?");
+        assert!(
+            text.contains("\nset -eu"),
+            "{script}: goes on after an error"
+        );
+        assert!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o111 != 0,
+            "{script}: not executable"
+        );
+    }
+}
