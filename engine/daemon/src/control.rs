@@ -1,0 +1,233 @@
+//! The control socket: `sniffer on | off | status` talk over it to the program that runs.
+//!
+//! One JSON line asks, one JSON line answers, then the connection is closed. The socket has mode 0600 from the moment it
+//! appears under its name. A socket nobody answers on is replaced; one that somebody answers on is left alone.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::system_words;
+use crate::diagnostic::{Code, Diagnostic, Exit};
+use crate::status::Status;
+
+/// Bytes of one request; a longer one is cut and then refused as no JSON.
+const REQUEST_BYTES_MAX: u64 = 4096;
+
+/// Bytes of one answer that a client reads: many times a status.
+const RESPONSE_BYTES_MAX: u64 = 4 << 20;
+
+/// A client that does not say what it wants in this time is let go.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "lowercase")]
+pub enum Request {
+    /// Start capturing.
+    On,
+    /// Stop capturing, delivering first.
+    Off,
+    /// What runs.
+    Status,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Response {
+    /// How the asking command ends.
+    pub exit: u8,
+    /// What it says.
+    pub text: String,
+    /// What runs, when asked.
+    pub status: Option<Status>,
+}
+
+impl Response {
+    /// A sentence.
+    pub fn say(exit: Exit, text: impl Into<String>) -> Self {
+        Self { exit: exit as u8, text: text.into(), status: None }
+    }
+}
+
+/// The socket under its name.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Server {
+    /// Takes the name `path`, making its folder (mode 0700) where it is missing.
+    pub fn bind(path: &Path) -> Result<Self, Diagnostic> {
+        let failed = |error: std::io::Error| {
+            Diagnostic::new(Code::E110, format!("cannot make the control socket {}: {}", path.display(), system_words(&error)))
+                .fix("--control PATH in a folder that this user may write to")
+        };
+        if UnixStream::connect(path).is_ok() {
+            return Err(Diagnostic::new(Code::E111, format!("another sniffer answers on {}", path.display()))
+                .fix("sniffer status    shows it\n--control PATH    to run a second one beside it"));
+        }
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        }
+        // Bound under another name, made private, then renamed: nobody can connect to it before it is private, and
+        // a stale socket of that name is replaced in the same step.
+        let mut unborn = path.as_os_str().to_owned();
+        unborn.push(format!(".{}", std::process::id()));
+        let unborn = PathBuf::from(unborn);
+        let _ = std::fs::remove_file(&unborn);
+        let listener = UnixListener::bind(&unborn).map_err(failed)?;
+        std::fs::set_permissions(&unborn, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        std::fs::rename(&unborn, path).map_err(failed)?;
+        Ok(Self { listener, path: path.to_owned() })
+    }
+
+    /// Answers from now on, each client on a thread of its own, so that a status never waits for an `off`.
+    pub fn serve(self, answer: impl Fn(Request) -> Response + Send + Sync + 'static) -> std::io::Result<Serving> {
+        let Self { listener, path } = self;
+        let answer = Arc::new(answer);
+        std::thread::Builder::new().name("control".into()).spawn(move || {
+            for client in listener.incoming() {
+                let Ok(client) = client else {
+                    std::thread::sleep(Duration::from_millis(100));
+                    continue;
+                };
+                let answer = Arc::clone(&answer);
+                // A client that finds no thread is told so by its connection's end.
+                let _ = std::thread::Builder::new().name("control-client".into()).spawn(move || {
+                    let _ = converse(client, &*answer);
+                });
+            }
+        })?;
+        Ok(Serving { path })
+    }
+}
+
+/// A server that answers; its name goes away when this is dropped.
+#[derive(Debug)]
+pub struct Serving {
+    path: PathBuf,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn converse(client: UnixStream, answer: &dyn Fn(Request) -> Response) -> std::io::Result<()> {
+    client.set_read_timeout(Some(REQUEST_TIMEOUT))?;
+    client.set_write_timeout(Some(REQUEST_TIMEOUT))?;
+    let mut line = String::new();
+    BufReader::new((&client).take(REQUEST_BYTES_MAX)).read_line(&mut line)?;
+    let response = match serde_json::from_str(&line) {
+        Ok(request) => answer(request),
+        Err(_) => Response::say(Exit::Usage, "Network sniffer: Invalid option."),
+    };
+    let mut line = serde_json::to_vec(&response)?;
+    line.push(b'\n');
+    (&client).write_all(&line)
+}
+
+/// Why nobody answered.
+#[derive(Debug)]
+pub enum Unreachable {
+    /// No socket, or nobody behind it: nothing runs.
+    NotRunning,
+    /// Something is there and cannot be asked.
+    Error(Diagnostic),
+}
+
+/// Asks the program behind `path`.
+pub fn ask(path: &Path, request: Request, timeout: Duration) -> Result<Response, Unreachable> {
+    let mut socket = UnixStream::connect(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => Unreachable::NotRunning,
+        _ => unreachable_socket(path, &error),
+    })?;
+    exchange(&mut socket, request, timeout).map_err(|error| unreachable_socket(path, &error))
+}
+
+fn exchange(socket: &mut UnixStream, request: Request, timeout: Duration) -> std::io::Result<Response> {
+    socket.set_read_timeout(Some(timeout))?;
+    socket.set_write_timeout(Some(timeout))?;
+    let mut line = serde_json::to_vec(&request)?;
+    line.push(b'\n');
+    socket.write_all(&line)?;
+    let mut answer = String::new();
+    BufReader::new(socket.take(RESPONSE_BYTES_MAX)).read_line(&mut answer)?;
+    Ok(serde_json::from_str(&answer)?)
+}
+
+fn unreachable_socket(path: &Path, error: &std::io::Error) -> Unreachable {
+    let problem = Diagnostic::new(Code::E110, format!("cannot ask the sniffer behind {}: {}", path.display(), system_words(error)));
+    Unreachable::Error(problem.fix(match error.kind() {
+        ErrorKind::PermissionDenied => "run this as the user that runs the sniffer",
+        _ => "try again; if it stays so, restart the sniffer",
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::State;
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    fn answer(request: Request) -> Response {
+        match request {
+            Request::On => Response::say(Exit::Done, "sniffer: started"),
+            Request::Off => Response::say(Exit::Done, "sniffer: stopped"),
+            Request::Status => Response {
+                status: Some(Status { state: State::Running, pid: 7, ..Status::default() }),
+                ..Response::default()
+            },
+        }
+    }
+
+    #[test]
+    fn asks_and_answers_over_a_private_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/control.sock");
+        assert!(matches!(ask(&path, Request::Status, SOON), Err(Unreachable::NotRunning)));
+        let serving = Server::bind(&path).unwrap().serve(answer).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(ask(&path, Request::On, SOON).unwrap().text, "sniffer: started");
+        assert_eq!(ask(&path, Request::Status, SOON).unwrap().status.unwrap().pid, 7);
+        drop(serving);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn replaces_a_stale_socket_and_respects_a_live_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "a listener that ends leaves its name behind");
+        assert!(matches!(ask(&path, Request::Status, SOON), Err(Unreachable::NotRunning)));
+        let _serving = Server::bind(&path).unwrap().serve(answer).unwrap();
+        assert_eq!(Server::bind(&path).unwrap_err().code, Code::E111);
+        assert_eq!(ask(&path, Request::Off, SOON).unwrap().text, "sniffer: stopped");
+    }
+
+    #[test]
+    fn nonsense_is_answered_with_the_predecessors_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let _serving = Server::bind(&path).unwrap().serve(answer).unwrap();
+        for nonsense in ["hello\n", "{\"command\":\"explode\"}\n", "\n"] {
+            let mut socket = UnixStream::connect(&path).unwrap();
+            socket.write_all(nonsense.as_bytes()).unwrap();
+            let mut text = String::new();
+            socket.read_to_string(&mut text).unwrap();
+            let response: Response = serde_json::from_str(&text).unwrap();
+            assert_eq!((response.exit, response.text.as_str()), (2, "Network sniffer: Invalid option."));
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Errors and warnings as a user sees them: what happened, what we looked at, what to paste; with a code to look up.
+//!
+//! `E` stops the program with the exit code of its kind, `W` goes on. Text goes to stderr; colour only where it is
+//! wanted. Nothing here knows settings or sockets: whoever finds a problem describes it.
+
+use std::fmt;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+mod catalogue;
+
+pub use catalogue::Code;
+
+/// How the program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done, or running.
+    Done = 0,
+    /// Our bug.
+    Bug = 1,
+    /// Usage or configuration.
+    Usage = 2,
+    /// Not running (`status`), as `systemctl` and `supervisorctl` say it.
+    NotRunning = 3,
+    /// The engine cannot be asked.
+    Unknown = 4,
+    /// A capability, seccomp or a security module is in the way.
+    Permission = 5,
+    /// An interface or a capture file.
+    Source = 6,
+    /// The destination.
+    Destination = 7,
+    /// Finished, but not everything was delivered or accounted for.
+    Incomplete = 8,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// One problem, described for the person who can solve it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Which problem.
+    pub code: Code,
+    /// One sentence: what is wrong.
+    pub what: String,
+    /// What we looked at; may have several lines.
+    pub cause: Option<String>,
+    /// Something to paste; may have several lines.
+    pub fix: Option<String>,
+}
+
+impl Diagnostic {
+    /// A problem with neither cause nor fix yet.
+    pub fn new(code: Code, what: impl Into<String>) -> Self {
+        Self { code, what: what.into(), cause: None, fix: None }
+    }
+
+    /// With what we looked at.
+    #[must_use]
+    pub fn cause(mut self, cause: impl Into<String>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// With something to paste.
+    #[must_use]
+    pub fn fix(mut self, fix: impl Into<String>) -> Self {
+        self.fix = Some(fix.into());
+        self
+    }
+
+    /// How the program ends if this stops it.
+    pub fn exit(&self) -> Exit {
+        self.code.exit()
+    }
+
+    /// The text, with its final newline.
+    pub fn render(&self, colour: bool) -> String {
+        let (paint, word) = if self.code.stops() { ("\x1b[1;31m", "error") } else { ("\x1b[1;33m", "warning") };
+        let (paint, dim, plain) = if colour { (paint, "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
+        let mut text = format!("{paint}{word}[{}]{plain}: {}\n", self.code, self.what);
+        for (label, body) in [("cause", &self.cause), ("fix", &self.fix)] {
+            let Some(body) = body else { continue };
+            let indent = " ".repeat(label.len() + 4);
+            let body = body.trim_end().replace('\n', &format!("\n{indent}"));
+            text.push_str(&format!("  {dim}{label}:{plain} {body}\n"));
+        }
+        text
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+/// Whether to colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Colour {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How we talk on stderr. stdout is data and is never written here.
+#[derive(Clone, Copy, Debug)]
+pub struct Talk {
+    colour: bool,
+    quiet: bool,
+}
+
+impl Talk {
+    /// `quiet` silences everything but errors.
+    pub fn new(colour: Colour, quiet: bool) -> Self {
+        Self { colour: wants_colour(colour, std::io::stderr().is_terminal()), quiet }
+    }
+
+    /// Says a sentence.
+    pub fn say(self, text: impl fmt::Display) {
+        if !self.quiet {
+            write_to_stderr(&format!("{text}\n"));
+        }
+    }
+
+    /// Shows a problem.
+    pub fn show(self, problem: &Diagnostic) {
+        if problem.code.stops() || !self.quiet {
+            write_to_stderr(&problem.render(self.colour));
+        }
+    }
+
+    /// Shows several.
+    pub fn show_all(self, problems: &[Diagnostic]) {
+        for problem in problems {
+            self.show(problem);
+        }
+    }
+}
+
+/// A closed stderr is nobody's error: there is no one left to tell.
+fn write_to_stderr(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Whether a stream is coloured, by the flag, `NO_COLOR` (no-color.org: set and not empty) and the stream's kind.
+pub fn wants_colour(colour: Colour, terminal: bool) -> bool {
+    match colour {
+        Colour::Always => true,
+        Colour::Never => false,
+        Colour::Auto => {
+            let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+            terminal && !no_colour && !dumb
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(problem: &Diagnostic, colour: bool, expected: &str) {
+        assert_eq!(problem.render(colour), expected);
+    }
+
+    #[test]
+    fn has_the_form_of_every_message() {
+        let problem = Diagnostic::new(Code::E020, "no interface \"eth0\"").cause("up here: lo\nens5").fix("-i ens5");
+        check(
+            &problem,
+            false,
+            "error[E020]: no interface \"eth0\"\n  cause: up here: lo\n         ens5\n  fix: -i ens5\n",
+        );
+        check(
+            &Diagnostic::new(Code::W003, "quotes"),
+            true,
+            "\x1b[1;33mwarning[W003]\x1b[0m: quotes\n",
+        );
+        assert_eq!(problem.exit(), Exit::Source);
+    }
+
+    #[test]
+    fn every_code_has_an_explanation_and_errors_have_an_exit_code() {
+        for &code in Code::ALL {
+            assert!(code.explanation().len() > 40, "{code} explains itself");
+            assert_eq!(Code::find(&code.to_string()), Some(code));
+            assert_eq!(code.stops(), code.to_string().starts_with('E'));
+        }
+        assert_eq!(Code::find("e041"), Some(Code::E041));
+        assert_eq!(Code::find("E999"), None);
+    }
+}

@@ -1,0 +1,175 @@
+//! Every code, how the program ends on it, and what `sniffer help CODE` says.
+
+use std::fmt;
+
+use super::Exit;
+
+macro_rules! codes {
+    ($($code:ident, $exit:ident, $title:literal, $text:literal;)*) => {
+        /// What can go wrong.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code { $(#[doc = $title] $code,)* }
+
+        impl Code {
+            /// All of them, by number.
+            pub const ALL: &'static [Self] = &[$(Self::$code,)*];
+
+            /// The code as it is written.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$code => stringify!($code),)* }
+            }
+
+            /// How the program ends if this stops it.
+            pub fn exit(self) -> Exit {
+                match self { $(Self::$code => Exit::$exit,)* }
+            }
+
+            /// In a few words.
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$code => $title,)* }
+            }
+
+            /// What `sniffer help CODE` prints.
+            pub fn explanation(self) -> &'static str {
+                match self { $(Self::$code => $text,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    E001, Usage, "unknown option or setting",
+"A command-line option, or an environment variable that begins with SNIFFER_, USAGE_LOGGERS_ or APP_, is not one of
+ours. A misspelt setting that is silently ignored is how forbidden details get out, so we stop.
+
+  sniffer run --help        lists the options with their variables
+  --lenient                 turns unknown variables into a warning";
+    E002, Usage, "a value that cannot be used",
+"A setting is known, but its value is not one that it takes. The message names the setting as you wrote it (option or
+variable), the value after quotes were taken off, and what is expected instead.
+
+Lists are separated by commas: APP_PORTS=80,8000-8100. Sizes may have K, M or G behind them.";
+    W003, Done, "quotes or \\n from an env file",
+"`docker run --env-file` hands quotes and the two characters \\n to the program as they are. One matching pair of quotes
+around a value is taken off, and \\n (or \\r\\n) in USAGE_LOGGERS_RULES becomes a line end. The message shows what is used.
+
+A rule that needs \\n inside an expression is written in a file (file:///etc/rules.txt) or as \\x0A.";
+    W004, Done, "a setting without effect",
+"The setting belongs to the predecessor, or to a part that this version does not have, and changes nothing here. It is
+accepted so that an existing environment keeps working.";
+    E010, Permission, "CAP_NET_RAW is missing",
+"A packet socket needs the capability CAP_NET_RAW. Docker gives it by default; `--cap-drop ALL` takes it away.
+
+  docker       docker run --cap-add NET_RAW --network host ...
+  kubernetes   securityContext: {capabilities: {add: [\"NET_RAW\"]}}
+  systemd      AmbientCapabilities=CAP_NET_RAW
+  bare         sudo setcap cap_net_raw+ep $(command -v sniffer)
+
+Reading capture files (`sniffer read`) needs no privilege.";
+    E011, Permission, "a file capability is ignored",
+"The program file carries cap_net_raw, but the process was started with no-new-privileges, and then the kernel ignores
+file capabilities (execve(2)).
+
+  docker       drop --security-opt no-new-privileges, or run as root with --cap-drop ALL --cap-add NET_RAW
+  kubernetes   allowPrivilegeEscalation: true, or runAsUser: 0 with only NET_RAW added
+
+All capabilities are given up once the sockets are open.";
+    E012, Permission, "refused although CAP_NET_RAW is there",
+"The process has CAP_NET_RAW, yet the kernel refused socket(AF_PACKET): a seccomp profile, SELinux or AppArmor does that.
+
+  grep Seccomp /proc/self/status        2 = a filter is on
+  dmesg | grep -iE 'apparmor|avc'       what was denied
+  docker run --security-opt seccomp=unconfined ...   to find out whether it is seccomp";
+    E020, Source, "no such interface",
+"The named interface does not exist in this network namespace. A name may end in * (a prefix), and an address of an
+interface works too. In a container, --network host shows the interfaces of the host.";
+    W021, Done, "an interface is down or went away",
+"Capturing goes on with the other interfaces. The one that went away is not picked up again by this version: restart the
+capture when it is back.";
+    W022, Done, "the container is not on the host's network",
+"Only lo and one virtual interface are here, which is what a container sees without `--network host`. Calls to other
+containers and to the host's programs are then out of sight.";
+    E030, Usage, "a rule cannot be read",
+"A line of the rules is not a rule. The message shows the line, the column and the reason. Forms:
+
+  include default | include strict | include standard | include debug
+  allow_http_url | skip_compression | skip_submission
+  copy_session_field /NAME/
+  /DETAILS/ remove | stop
+  /DETAILS/ remove_if /VALUE/        also remove_unless, stop_if, stop_unless and their _found forms
+  /DETAILS/ replace /FIND/, /REPLACEMENT/
+  sample 10
+
+Expressions stand between two of the same separator: ~ ! % | /";
+    E031, Usage, "two sample rules",
+"Only one `sample` is allowed in a rule set: two would multiply without saying so.";
+    E032, Usage, "the rules file cannot be read",
+"The rules begin with file:// and the rest is a path that cannot be read. Inside a container the path is the container's:
+mount the file, for example -v $PWD/rules.txt:/etc/rules.txt:ro with USAGE_LOGGERS_RULES=file:///etc/rules.txt";
+    E039, Usage, "no destination",
+"Calls would go nowhere. Set USAGE_LOGGERS_URL (or --url) to a capture URL, for example https://host/message;
+`sniffer all-in-one` brings its own; `--no-send` counts calls without sending them.";
+    E040, Usage, "the capture URL is not valid",
+"The capture URL is written http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH, and its path usually ends in /message.";
+    E041, Usage, "the rules forbid plain http",
+"The capture URL begins with http:, and the rules do not allow that. The reference loggers switch themselves off then, and
+nothing is ever sent; we say so instead. Captured calls would cross the network in the clear.
+
+  add a line      allow_http_url        to USAGE_LOGGERS_RULES (`include debug` has it), or
+  use             https://...
+
+The embedded store of `sniffer all-in-one` is exempt: its calls never leave the machine.";
+    W042, Done, "the destination does not answer",
+"The capture URL refuses connections, its name does not resolve, or it does not answer in time. Bundles are kept, within
+the bound of USAGE_LOGGERS_BUNDLE_QUEUE_SIZE, and tried again with growing pauses; what does not fit is counted as dropped.";
+    W050, Done, "io_uring is not available",
+"Docker's default seccomp profile and kernel.io_uring_disabled=2 refuse io_uring. The uploader uses plain sockets instead,
+which costs a little more CPU and loses nothing.";
+    E060, Usage, "that cannot be done here",
+"The option or command is known, but does not go together with another one that was given.";
+    W070, Done, "the ring was full",
+"The kernel had to drop packets because the ring was full: calls of these packets are incomplete. Give it more room
+(--ring-size 256M) or narrow the capture (-p, -i).";
+    W080, Done, "a capture file ends early",
+"The last packet of the file is cut: the file is still being written, or its copy was interrupted. Everything before the
+cut was read.";
+    E080, Source, "a capture file cannot be read",
+"The file is missing, is no pcap or pcapng, or has a link type that is not supported. gzip and zstd files are unpacked on
+the way; `-` reads standard input.";
+    E090, Source, "the capture source failed",
+"Reading packets from the ring failed in a way that does not end by waiting. The message has the kernel's words.";
+    E100, Done, "a port is in use",
+"The store's port is taken. If what listens there answers as a capture URL, it is used as the destination; otherwise give
+the store another one: SNIFFER_STORE=:7711";
+    E101, Usage, "the store cannot start",
+"The embedded store could not open its database or its ports; the message has the reason.";
+    W102, Done, "a part was restarted",
+"A child process of the supervisor ended by itself and was started again. Its own words stand above in the log.";
+    E110, Unknown, "the control socket cannot be used",
+"`sniffer on`, `off` and `status` talk to the running program over a Unix socket that only its owner may open. Run them as
+the same user, in the same container; --control PATH or SNIFFER_CONTROL names another socket.";
+    E111, Usage, "already running",
+"Another sniffer answers on the control socket. Stop it first, or give this one its own socket with --control PATH.";
+    E120, Incomplete, "not everything was accounted for or delivered",
+"`--strict` asks that every call and packet be complete. The ledger above says what is missing and why.";
+    E199, Bug, "our bug",
+"The program reached a state that it should never reach. Please report the text above with the version.";
+}
+
+impl Code {
+    /// Whether the program ends; otherwise it goes on and the warning stays in `status`.
+    pub fn stops(self) -> bool {
+        self.name().starts_with('E')
+    }
+
+    /// The code of that name, in any case.
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.name().eq_ignore_ascii_case(name))
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

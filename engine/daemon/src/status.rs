@@ -1,0 +1,471 @@
+//! What `sniffer status` shows: one serialisable snapshot, as text for people and as JSON with stable keys.
+//!
+//! The first line keeps supervisor's shape, so that a script that greps RUNNING or STOPPED goes on working. Nothing of a
+//! captured message is ever in here: only counts, settings and the program's own words.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the JSON form; a key that changes its meaning or goes away makes a new one.
+pub const SCHEMA: u32 = 1;
+
+/// Whether packets are captured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum State {
+    /// Not capturing.
+    #[default]
+    Stopped,
+    /// Capturing.
+    Running,
+    /// Told to stop; what was captured is being delivered.
+    Stopping,
+}
+
+/// Where every call went: `seen = sent + stopped + sampled + dropped + in_flight + unaccounted`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Calls {
+    /// Calls that were complete (or given up as half calls, where those are wanted).
+    pub seen: u64,
+    /// Acknowledged by the destination.
+    pub sent: u64,
+    /// Kept back by a rule or by the setting that nothing is sent.
+    pub stopped: u64,
+    /// Kept back by the rule `sample`.
+    pub sampled: u64,
+    /// Lost, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// On their way: counted where they are, not by subtraction.
+    pub in_flight: u64,
+    /// What the others do not explain. Anything but 0 is our bug.
+    pub unaccounted: i64,
+}
+
+impl Calls {
+    /// With `unaccounted` set to what the other boxes leave over.
+    #[must_use]
+    pub fn balanced(mut self) -> Self {
+        let boxes = self.sent + self.stopped + self.sampled + self.dropped_total() + self.in_flight;
+        self.unaccounted = self.seen.cast_signed().wrapping_sub(boxes.cast_signed());
+        self
+    }
+
+    /// All that were lost.
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped.values().sum()
+    }
+
+    /// `7 (queue_full 5, refused 2)`.
+    pub fn dropped_text(&self) -> String {
+        let reasons: Vec<String> = (self.dropped.iter().filter(|(_, count)| **count > 0))
+            .map(|(reason, count)| format!("{} {}", reason.replace('_', " "), thousands(*count)))
+            .collect();
+        match reasons.is_empty() {
+            true => "0 dropped".to_owned(),
+            false => format!("{} dropped ({})", thousands(self.dropped_total()), reasons.join(", ")),
+        }
+    }
+
+    /// `balanced`, or how far from it.
+    pub fn balance_text(&self) -> String {
+        match self.unaccounted {
+            0 => "balanced".to_owned(),
+            rest => format!("NOT BALANCED: {rest} unaccounted"),
+        }
+    }
+}
+
+/// Frames at the rings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packets {
+    /// Handed to the pipeline.
+    pub received: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Not ours to read: our own upload, or the second copy of a loopback packet.
+    pub ignored: u64,
+    /// Dropped by the kernel because a ring was full.
+    pub dropped: u64,
+}
+
+/// Delivery.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// The capture URL, or why there is none.
+    pub url: String,
+    /// Whether the last try succeeded; none before the first.
+    pub up: Option<bool>,
+    /// Status code of the last answer, 0 before the first.
+    pub last_code: u16,
+    /// Milliseconds since the last success.
+    pub last_success_millis: Option<u64>,
+    /// Why the last try failed.
+    pub last_error: Option<String>,
+    /// POSTs that were answered with success.
+    pub posts: u64,
+    /// Tries after the first.
+    pub retries: u64,
+    /// Calls waiting for delivery.
+    pub queue_calls: u64,
+    /// Bytes of bodies waiting for delivery.
+    pub queue_bytes: u64,
+    /// `io_uring` or `epoll`, and why not the better one.
+    pub transport: String,
+}
+
+/// One capture, from start to stop.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capture {
+    /// Names of the interfaces.
+    pub interfaces: Vec<String>,
+    /// What is read on them: `any port`, `VXLAN 4789, all VNIs`.
+    pub reads: String,
+    /// Capture threads.
+    pub shards: usize,
+    /// Bytes of all rings.
+    pub ring_bytes: u64,
+    /// The ledger of calls.
+    pub calls: Calls,
+    /// Half calls by kind, whether wanted as calls or not.
+    pub halves: BTreeMap<String, u64>,
+    /// The ledger of frames at the rings.
+    pub packets: Packets,
+    /// Delivery.
+    pub output: Output,
+    /// The rules in one line.
+    pub rules: String,
+    /// Resident memory of the capture process in bytes.
+    pub memory_bytes: u64,
+    /// Every counter of every stage.
+    pub stages: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+/// The embedded store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Store {
+    /// Its capture URL.
+    pub url: String,
+    /// Its page; empty when somebody else's store is used.
+    pub page: String,
+    /// Its process, 0 when it is not running.
+    pub pid: u32,
+    /// How often it was restarted.
+    pub restarts: u64,
+}
+
+/// A warning that still holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// `W070`.
+    pub code: String,
+    /// One sentence.
+    pub text: String,
+}
+
+/// How the last capture ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// `user`, `signal`, `exit code 6`; empty when nothing was ever captured.
+    pub by: String,
+    /// How long ago.
+    pub seconds: u64,
+}
+
+/// The whole answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Whether packets are captured.
+    pub state: State,
+    /// Process that captures, 0 when stopped.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// Version of the program that answers.
+    pub version: String,
+    /// The capture, or the last one.
+    pub capture: Option<Capture>,
+    /// How the last capture ended.
+    pub stopped: Option<Stopped>,
+    /// The embedded store, in the all-in-one.
+    pub store: Option<Store>,
+    /// Warnings that still hold.
+    pub warnings: Vec<Warning>,
+}
+
+impl Status {
+    /// The text, with its final newline.
+    pub fn render(&self) -> String {
+        let mut text = self.first_line();
+        if let Some(capture) = &self.capture {
+            capture.render(&mut text);
+        }
+        if let Some(store) = &self.store {
+            let restarts = match store.restarts {
+                0 => String::new(),
+                count => format!(" · restarted {count} times"),
+            };
+            let process = if store.pid == 0 { "not ours".to_owned() } else { format!("pid {}", store.pid) };
+            let page = if store.page.is_empty() { "no page".to_owned() } else { format!("page {}", store.page) };
+            line(&mut text, "store", format!("{} · {page} · {process}{restarts}", store.url));
+        }
+        for (number, warning) in self.warnings.iter().enumerate() {
+            let label = if number == 0 { "warnings" } else { "" };
+            line(&mut text, label, format!("{} {}", warning.code, warning.text));
+        }
+        text
+    }
+
+    fn first_line(&self) -> String {
+        let version = format!("v{}", self.version);
+        let (word, rest) = match self.state {
+            State::Running => ("RUNNING", format!("pid {}, uptime {}", self.pid, clock(self.uptime_seconds))),
+            State::Stopping => ("STOPPING", format!("pid {}, delivering what was captured", self.pid)),
+            State::Stopped => match &self.stopped {
+                Some(stopped) if !stopped.by.is_empty() => {
+                    ("STOPPED", format!("by {}, {} ago", stopped.by, clock(stopped.seconds)))
+                }
+                _ => ("STOPPED", "Not started".to_owned()),
+            },
+        };
+        format!("{:<9} {word:<9} {rest:<36} {version}\n", "sniffer")
+    }
+}
+
+impl Capture {
+    fn render(&self, text: &mut String) {
+        let shards = plural(self.shards as u64, "shard");
+        let ring = bytes(self.ring_bytes);
+        line(text, "capture", format!("{}: {} · af_packet v3, {shards}, ring {ring}", self.interfaces.join(", "), self.reads));
+        let calls = &self.calls;
+        line(text, "calls", format!(
+            "{} seen → {} sent · {} stopped · {} sampled out · {} · {} in flight     {}",
+            thousands(calls.seen), thousands(calls.sent), thousands(calls.stopped), thousands(calls.sampled),
+            calls.dropped_text(), thousands(calls.in_flight), calls.balance_text()
+        ));
+        let halves: Vec<String> = (self.halves.iter().filter(|(_, count)| **count > 0))
+            .map(|(kind, count)| format!("{} {}", thousands(*count), kind.replace('_', " ")))
+            .collect();
+        if !halves.is_empty() {
+            line(text, "halves", halves.join(" · "));
+        }
+        line(text, "packets", format!(
+            "{} received, {} · {} dropped in ring",
+            thousands(self.packets.received), bytes(self.packets.bytes), thousands(self.packets.dropped)
+        ));
+        line(text, "output", self.output.render());
+        line(text, "rules", self.rules.clone());
+        line(text, "memory", format!("{} resident, ring apart", bytes(self.memory_bytes)));
+    }
+
+    /// The sentence at the end of a capture.
+    pub fn summary(&self, seconds: u64) -> String {
+        let calls = &self.calls;
+        let mut text = format!(
+            "stopped after {}: {} seen, {} sent, {} stopped by rules, ",
+            spoken(seconds), plural(calls.seen, "call"), thousands(calls.sent), thousands(calls.stopped)
+        );
+        if calls.sampled > 0 {
+            let _ = write!(text, "{} sampled out, ", thousands(calls.sampled));
+        }
+        let _ = write!(text, "{}", calls.dropped_text());
+        if calls.in_flight > 0 {
+            let _ = write!(text, ", {} never delivered", thousands(calls.in_flight));
+        }
+        let _ = write!(
+            text,
+            ". {}, {} lost in the ring. Ledger {}.",
+            plural(self.packets.received, "packet"), thousands(self.packets.dropped), calls.balance_text()
+        );
+        text
+    }
+}
+
+impl Output {
+    fn render(&self) -> String {
+        let state = match (self.up, &self.last_error) {
+            (None, _) => "nothing sent yet".to_owned(),
+            (Some(true), _) => match self.last_success_millis {
+                Some(millis) => format!("up, last {} {:.1} s ago", self.last_code, millis as f64 / 1000.0),
+                None => "up".to_owned(),
+            },
+            (Some(false), Some(error)) => format!("DOWN: {error}"),
+            (Some(false), None) => format!("DOWN: answered {}", self.last_code),
+        };
+        let queue = format!("queue {}, {}", plural(self.queue_calls, "call"), bytes(self.queue_bytes));
+        match self.transport.is_empty() {
+            true => self.url.clone(),
+            false => format!("{} {state} · {queue} · {}", self.url, self.transport),
+        }
+    }
+}
+
+fn line(text: &mut String, label: &str, rest: impl AsRef<str>) {
+    let _ = writeln!(text, " {label:<8} {}", rest.as_ref());
+}
+
+/// `1 call`, `18 204 calls`.
+pub fn plural(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", thousands(count), if count == 1 { "" } else { "s" })
+}
+
+/// `18 204`.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1.2 kB`: decimal units, three digits at most.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if count < 1000 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    match value < 9.95 {
+        true => format!("{value:.1} {}", UNITS[unit]),
+        false => format!("{value:.0} {}", UNITS[unit]),
+    }
+}
+
+/// `0:12:41`.
+fn clock(seconds: u64) -> String {
+    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+/// `12 m 41 s`.
+fn spoken(seconds: u64) -> String {
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} m {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} m"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running() -> Status {
+        let calls = Calls { seen: 18_204, sent: 18_119, stopped: 61, in_flight: 24, ..Calls::default() }.balanced();
+        Status {
+            schema: SCHEMA,
+            state: State::Running,
+            pid: 18,
+            uptime_seconds: 761,
+            version: "0.1.0".into(),
+            capture: Some(Capture {
+                interfaces: vec!["ens5".into()],
+                reads: "VXLAN 4789, all VNIs".into(),
+                shards: 1,
+                ring_bytes: 16 << 20,
+                calls,
+                halves: BTreeMap::from([("no_response".into(), 11), ("no_request".into(), 0)]),
+                packets: Packets { received: 4_100_000, bytes: 2_050_000_000, ignored: 3, dropped: 0 },
+                output: Output {
+                    url: "https://lake.example/message".into(),
+                    up: Some(true),
+                    last_code: 204,
+                    last_success_millis: Some(400),
+                    queue_calls: 24,
+                    queue_bytes: 38_000,
+                    transport: "epoll".into(),
+                    ..Output::default()
+                },
+                rules: "include default".into(),
+                memory_bytes: 61 << 20,
+                stages: BTreeMap::new(),
+            }),
+            stopped: None,
+            store: Some(Store {
+                url: "http://localhost:7701/message".into(),
+                page: "http://localhost:7700".into(),
+                pid: 17,
+                restarts: 0,
+            }),
+            warnings: vec![Warning { code: "W050".into(), text: "io_uring is not available".into() }],
+        }
+    }
+
+    #[track_caller]
+    fn check(status: &Status, expected: &str) {
+        assert_eq!(status.render(), expected);
+    }
+
+    #[test]
+    fn looks_like_the_manual_says() {
+        check(
+            &running(),
+            "\
+sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
+ capture  ens5: VXLAN 4789, all VNIs · af_packet v3, 1 shard, ring 17 MB
+ calls    18 204 seen → 18 119 sent · 61 stopped · 0 sampled out · 0 dropped · 24 in flight     balanced
+ halves   11 no response
+ packets  4 100 000 received, 2.0 GB · 0 dropped in ring
+ output   https://lake.example/message up, last 204 0.4 s ago · queue 24 calls, 38 kB · epoll
+ rules    include default
+ memory   64 MB resident, ring apart
+ store    http://localhost:7701/message · page http://localhost:7700 · pid 17
+ warnings W050 io_uring is not available
+",
+        );
+        check(
+            &Status { version: "0.1.0".into(), ..Status::default() },
+            "sniffer   STOPPED   Not started                          v0.1.0\n",
+        );
+        let stopped = Stopped { by: "user".into(), seconds: 61 };
+        check(
+            &Status { version: "0.1.0".into(), stopped: Some(stopped), ..Status::default() },
+            "sniffer   STOPPED   by user, 0:01:01 ago                 v0.1.0\n",
+        );
+    }
+
+    #[test]
+    fn json_comes_back_as_it_was_and_has_stable_words() {
+        let status = running();
+        let json = serde_json::to_string(&status).unwrap();
+        assert!(json.starts_with("{\"schema\":1,\"state\":\"RUNNING\",\"pid\":18,"), "{json}");
+        assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
+    }
+
+    #[test]
+    fn a_ledger_that_does_not_balance_says_so() {
+        let mut calls = Calls { seen: 10, sent: 4, ..Calls::default() };
+        calls.dropped.insert("queue_full".into(), 5);
+        let calls = calls.balanced();
+        assert_eq!(calls.unaccounted, 1);
+        assert_eq!(calls.dropped_text(), "5 dropped (queue full 5)");
+        assert_eq!(calls.balance_text(), "NOT BALANCED: 1 unaccounted");
+        let capture = Capture { calls, ..Capture::default() };
+        assert_eq!(
+            capture.summary(761),
+            "stopped after 12 m 41 s: 10 calls seen, 4 sent, 0 stopped by rules, 5 dropped (queue full 5). \
+             0 packets, 0 lost in the ring. Ledger NOT BALANCED: 1 unaccounted."
+        );
+    }
+
+    #[test]
+    fn numbers_are_for_people() {
+        for (count, expected) in [(0, "0"), (999, "999"), (1000, "1 000"), (1_234_567, "1 234 567")] {
+            assert_eq!(thousands(count), expected);
+        }
+        for (count, expected) in [(999, "999 B"), (1_234, "1.2 kB"), (38_000, "38 kB"), (999_900, "1.0 MB")] {
+            assert_eq!(bytes(count), expected);
+        }
+    }
+}
