@@ -15,14 +15,14 @@ mod vni;
 mod walk;
 
 use fragments::Fragments;
-pub use vni::{VniError, VniFilter, VniSeen};
 use vni::VniTable;
+pub use vni::{VniError, VniFilter, VniSeen};
 use walk::Walk;
 
 use crate::counters;
+use crate::limits::FRAGMENT_NESTING_MAX;
 #[cfg(doc)]
 use crate::limits::{DECAP_DEPTH_MAX, LAYERS_MAX};
-use crate::limits::FRAGMENT_NESTING_MAX;
 use crate::time::Timestamp;
 
 /// Walks frames to their TCP segments; owned by one shard.
@@ -51,7 +51,13 @@ impl Decap {
     /// One frame's segment, or why it has none; either is counted.
     #[inline]
     pub fn frame<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Skip> {
-        let Self { config, counters, fragments, joined, vnis } = self;
+        let Self {
+            config,
+            counters,
+            fragments,
+            joined,
+            vnis,
+        } = self;
         let mut walk = Walk::new(frame, config, counters, fragments, joined.iter_mut());
         let result = walk.run();
         let mirrored = walk.mirrored();
@@ -249,12 +255,16 @@ impl Counters {
     /// Frames skipped, for whatever reason; held fragments are not among them.
     pub fn skipped(&self) -> u64 {
         let named = Self::FIELDS.iter().zip(self.values());
-        named.filter(|((name, _), _)| name.starts_with("skipped_")).map(|(_, value)| value).sum()
+        named
+            .filter(|((name, _), _)| name.starts_with("skipped_"))
+            .map(|(_, value)| value)
+            .sum()
     }
 
     /// Frames in no box of the ledger. Anything but 0 is a bug.
     pub fn unaccounted(&self) -> u64 {
-        self.frames.abs_diff(self.segments + self.skipped() + self.held_fragments)
+        self.frames
+            .abs_diff(self.segments + self.skipped() + self.held_fragments)
     }
 
     #[inline]

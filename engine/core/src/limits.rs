@@ -72,3 +72,10 @@ pub const BACKTRACK_STEPS_MAX: usize = 2 * BODY_BYTES_MAX;
 
 /// Bytes one compiled pattern may take; a larger one is refused when rules are read.
 pub const PATTERN_COMPILED_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of one packet in a capture file; a longer one is an error, since the length is then most likely not one.
+/// The largest that Linux hands out are merged segments of 524 280 bytes with their headers.
+pub const CAPTURE_PACKET_BYTES_MAX: usize = PACKET_BYTES_MAX;
+
+/// Interfaces of one pcapng section; one more is an error.
+pub const CAPTURE_INTERFACES_MAX: usize = 4096;

@@ -9,3 +9,6 @@ pub fn system_words(error: &std::io::Error) -> String {
 }
 /// x
 pub fn main() -> std::process::ExitCode { std::process::ExitCode::from(0) }
+//! Placeholder.
+
+pub mod capture_file;

@@ -85,7 +85,13 @@ pub(super) struct Fragments {
 
 impl Fragments {
     /// Takes one fragment, and lets go of datagrams that have waited too long at `now`.
-    pub(super) fn add(&mut self, key: Key, piece: Piece<'_>, now: Timestamp, counters: &mut Counters) -> Added {
+    pub(super) fn add(
+        &mut self,
+        key: Key,
+        piece: Piece<'_>,
+        now: Timestamp,
+        counters: &mut Counters,
+    ) -> Added {
         self.expire(now, counters);
         counters.fragments += 1;
         let added = self.place(key, piece, now, counters);
@@ -97,11 +103,20 @@ impl Fragments {
         added
     }
 
-    fn place(&mut self, key: Key, piece: Piece<'_>, now: Timestamp, counters: &mut Counters) -> Added {
+    fn place(
+        &mut self,
+        key: Key,
+        piece: Piece<'_>,
+        now: Timestamp,
+        counters: &mut Counters,
+    ) -> Added {
         let Some(span) = Span::of(&piece) else {
             return Added::Refused;
         };
-        let at = self.datagrams.iter().position(|datagram| datagram.key == key);
+        let at = self
+            .datagrams
+            .iter()
+            .position(|datagram| datagram.key == key);
         let at = at.unwrap_or_else(|| {
             self.datagrams.push_back(Datagram::new(key, now));
             self.datagrams.len() - 1
@@ -142,7 +157,11 @@ impl Fragments {
     }
 
     fn expire(&mut self, now: Timestamp, counters: &mut Counters) {
-        while self.datagrams.front().is_some_and(|oldest| now.since(oldest.since) > WAIT) {
+        while self
+            .datagrams
+            .front()
+            .is_some_and(|oldest| now.since(oldest.since) > WAIT)
+        {
             let Some(oldest) = self.remove(0) else { return };
             counters.fragments_expired += oldest.stored;
         }
@@ -175,7 +194,11 @@ impl Span {
         let end = piece.offset.checked_add(len)?;
         let fits = len > 0 && end <= PAYLOAD_BYTES_MAX && !(piece.more && len % 8 != 0);
         let captured = piece.offset + u32::try_from(piece.bytes.len()).ok()?.min(len);
-        fits.then_some(Self { start: piece.offset, end, captured })
+        fits.then_some(Self {
+            start: piece.offset,
+            end,
+            captured,
+        })
     }
 }
 
@@ -195,7 +218,15 @@ struct Datagram {
 
 impl Datagram {
     fn new(key: Key, since: Timestamp) -> Self {
-        Self { key, since, next: 0, len: None, spans: Vec::new(), buffer: Vec::new(), stored: 0 }
+        Self {
+            key,
+            since,
+            next: 0,
+            len: None,
+            spans: Vec::new(),
+            buffer: Vec::new(),
+            stored: 0,
+        }
     }
 
     fn add(&mut self, span: Span, piece: &Piece<'_>, counters: &mut Counters) -> Added {
@@ -240,12 +271,20 @@ impl Datagram {
                 break;
             }
             if there.start > start {
-                free.push(Span { start, end: there.start, captured: span.captured.clamp(start, there.start) });
+                free.push(Span {
+                    start,
+                    end: there.start,
+                    captured: span.captured.clamp(start, there.start),
+                });
             }
             start = start.max(there.end);
         }
         if start < span.end {
-            free.push(Span { start, end: span.end, captured: span.captured.clamp(start, span.end) });
+            free.push(Span {
+                start,
+                end: span.end,
+                captured: span.captured.clamp(start, span.end),
+            });
         }
         free
     }
@@ -277,7 +316,11 @@ impl Datagram {
             self.buffer.truncate(cut.captured as usize);
         }
         let wire_len = self.len.unwrap_or_default() as usize;
-        Payload { bytes: self.buffer, wire_len, next: self.next }
+        Payload {
+            bytes: self.buffer,
+            wire_len,
+            next: self.next,
+        }
     }
 }
 
@@ -285,14 +328,30 @@ impl Datagram {
 mod tests {
     use super::*;
 
-    const KEY: Key = Key { network: 0, src: [1; 16], dst: [2; 16], identification: 7, protocol: 6 };
+    const KEY: Key = Key {
+        network: 0,
+        src: [1; 16],
+        dst: [2; 16],
+        identification: 7,
+        protocol: 6,
+    };
 
     fn piece(bytes: &[u8], offset: u32, more: bool) -> Piece<'_> {
-        Piece { offset, more, next: 6, bytes, wire_len: bytes.len() }
+        Piece {
+            offset,
+            more,
+            next: 6,
+            bytes,
+            wire_len: bytes.len(),
+        }
     }
 
     fn payload(bytes: &[u8]) -> Added {
-        Added::Complete(Payload { bytes: bytes.to_vec(), wire_len: bytes.len(), next: 6 })
+        Added::Complete(Payload {
+            bytes: bytes.to_vec(),
+            wire_len: bytes.len(),
+            next: 6,
+        })
     }
 
     /// Adds fragments of one datagram and compares what became of the last one.
@@ -311,10 +370,17 @@ mod tests {
 
     #[track_caller]
     fn assert_balanced(fragments: &Fragments, c: &Counters) {
-        assert_eq!(c.fragments, c.fragments_stored + c.fragments_duplicate + c.fragments_refused);
+        assert_eq!(
+            c.fragments,
+            c.fragments_stored + c.fragments_duplicate + c.fragments_refused
+        );
         let ended = c.fragments_joined + c.fragments_expired + c.fragments_evicted;
         assert_eq!(c.fragments_stored, ended + fragments.waiting());
-        let bytes: usize = fragments.datagrams.iter().map(|datagram| datagram.buffer.len()).sum();
+        let bytes: usize = fragments
+            .datagrams
+            .iter()
+            .map(|datagram| datagram.buffer.len())
+            .sum();
         assert_eq!(fragments.bytes, bytes);
     }
 
@@ -335,7 +401,11 @@ mod tests {
     #[test]
     fn first_bytes_win() {
         let counters = check(
-            &[piece(A, 8, true), piece(&[b'x'; 24], 0, true), piece(C, 24, false)],
+            &[
+                piece(A, 8, true),
+                piece(&[b'x'; 24], 0, true),
+                piece(C, 24, false),
+            ],
             payload(b"xxxxxxxxaaaaaaaaxxxxxxxxccc"),
         );
         assert_eq!(counters.fragments_overlapping, 1);
@@ -354,9 +424,19 @@ mod tests {
 
     #[test]
     fn a_cut_fragment_cuts_the_payload_and_keeps_its_length() {
-        let cut = Piece { wire_len: 8, ..piece(b"bb", 8, true) };
-        let expected = Payload { bytes: b"aaaaaaaabb".to_vec(), wire_len: 19, next: 6 };
-        check(&[piece(A, 0, true), cut, piece(C, 16, false)], Added::Complete(expected));
+        let cut = Piece {
+            wire_len: 8,
+            ..piece(b"bb", 8, true)
+        };
+        let expected = Payload {
+            bytes: b"aaaaaaaabb".to_vec(),
+            wire_len: 19,
+            next: 6,
+        };
+        check(
+            &[piece(A, 0, true), cut, piece(C, 16, false)],
+            Added::Complete(expected),
+        );
     }
 
     #[test]
@@ -375,7 +455,10 @@ mod tests {
         let mut counters = Counters::default();
         fragments.add(KEY, piece(A, 0, true), Timestamp::ZERO, &mut counters);
         let late = Timestamp::ZERO.after(WAIT + Duration::from_nanos(1));
-        assert_eq!(fragments.add(KEY, piece(C, 8, false), late, &mut counters), Added::Held);
+        assert_eq!(
+            fragments.add(KEY, piece(C, 8, false), late, &mut counters),
+            Added::Held
+        );
         assert_eq!((counters.fragments_expired, fragments.waiting()), (1, 1));
         assert_balanced(&fragments, &counters);
     }
@@ -385,12 +468,29 @@ mod tests {
         let mut fragments = Fragments::default();
         let mut counters = Counters::default();
         for identification in 0..FRAGMENT_DATAGRAMS_MAX as u32 + 5 {
-            fragments.add(Key { identification, ..KEY }, piece(A, 0, true), Timestamp::ZERO, &mut counters);
+            fragments.add(
+                Key {
+                    identification,
+                    ..KEY
+                },
+                piece(A, 0, true),
+                Timestamp::ZERO,
+                &mut counters,
+            );
         }
         assert_eq!(counters.fragments_evicted, 5);
         for identification in 0..200 {
             let far = piece(A, 65_520, true);
-            fragments.add(Key { identification, protocol: 17, ..KEY }, far, Timestamp::ZERO, &mut counters);
+            fragments.add(
+                Key {
+                    identification,
+                    protocol: 17,
+                    ..KEY
+                },
+                far,
+                Timestamp::ZERO,
+                &mut counters,
+            );
             assert!(fragments.bytes <= FRAGMENT_BYTES_MAX);
         }
         assert_balanced(&fragments, &counters);
@@ -401,7 +501,12 @@ mod tests {
         let mut fragments = Fragments::default();
         let mut counters = Counters::default();
         for number in 0..FRAGMENT_PIECES_MAX as u32 + 9 {
-            fragments.add(KEY, piece(A, number * 16, true), Timestamp::ZERO, &mut counters);
+            fragments.add(
+                KEY,
+                piece(A, number * 16, true),
+                Timestamp::ZERO,
+                &mut counters,
+            );
         }
         assert_eq!(counters.fragments_refused, 9);
         assert_balanced(&fragments, &counters);
@@ -429,8 +534,11 @@ mod tests {
             for at in (1..pieces.len()).rev() {
                 pieces.swap(at, next(at + 1));
             }
-            let repeated: Vec<_> =
-                pieces.iter().enumerate().flat_map(|(at, piece)| [*piece; 2].into_iter().take(1 + at % 2)).collect();
+            let repeated: Vec<_> = pieces
+                .iter()
+                .enumerate()
+                .flat_map(|(at, piece)| [*piece; 2].into_iter().take(1 + at % 2))
+                .collect();
             let mut fragments = Fragments::default();
             let mut counters = Counters::default();
             let complete = repeated.iter().find_map(|piece| {

@@ -28,8 +28,13 @@ struct Entry {
 impl VniFilter {
     /// Reads a comma list. Blanks around entries and empty entries are passed over.
     pub fn parse(text: &str) -> Result<Self, VniError> {
-        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-        Ok(Self { entries: words.map(Entry::parse).collect::<Result<_, _>>()? })
+        let words = text
+            .split(',')
+            .map(str::trim)
+            .filter(|word| !word.is_empty());
+        Ok(Self {
+            entries: words.map(Entry::parse).collect::<Result<_, _>>()?,
+        })
     }
 
     /// Whether traffic of this network is wanted.
@@ -66,10 +71,16 @@ impl Entry {
             None => (word, true),
         };
         // The standard parser would take a second sign.
-        let vni = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten();
+        let vni = digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| digits.parse().ok())
+            .flatten();
         match vni {
             Some(vni) if vni <= VNI_MAX => Ok(Self { vni, take }),
-            _ => Err(VniError { word: word.to_owned() }),
+            _ => Err(VniError {
+                word: word.to_owned(),
+            }),
         }
     }
 }
@@ -114,7 +125,10 @@ pub(super) struct VniTable {
 
 impl VniTable {
     pub(super) fn new() -> Self {
-        Self { seen: Vec::with_capacity(VNIS_SEEN_MAX), last: 0 }
+        Self {
+            seen: Vec::with_capacity(VNIS_SEEN_MAX),
+            last: 0,
+        }
     }
 
     /// Counts a frame; `false` when the table is full and this network is not in it.
@@ -137,7 +151,11 @@ impl VniTable {
         let free = self.seen.len() < VNIS_SEEN_MAX;
         if free {
             self.last = self.seen.len();
-            self.seen.push(VniSeen { vni, frames: 1, wanted: filter.wants(vni) });
+            self.seen.push(VniSeen {
+                vni,
+                frames: 1,
+                wanted: filter.wants(vni),
+            });
         }
         free
     }
@@ -179,7 +197,12 @@ mod tests {
     #[test]
     fn errors_name_the_entry() {
         for word in ["x", "16777216", "--1", "+1", "1-2", "-", "1 2"] {
-            assert_eq!(VniFilter::parse(&format!("5,{word}")), Err(VniError { word: word.to_owned() }));
+            assert_eq!(
+                VniFilter::parse(&format!("5,{word}")),
+                Err(VniError {
+                    word: word.to_owned()
+                })
+            );
         }
         let message = VniFilter::parse("12x").unwrap_err().to_string();
         assert!(message.starts_with("\"12x\" is not a VNI"), "{message}");
@@ -199,6 +222,13 @@ mod tests {
         assert_eq!(untracked, 10 * rounds);
         assert_eq!(table.seen().len(), VNIS_SEEN_MAX);
         assert!(table.seen().iter().all(|entry| entry.frames == rounds));
-        assert_eq!(table.seen()[3], VniSeen { vni: 3, frames: rounds, wanted: false });
+        assert_eq!(
+            table.seen()[3],
+            VniSeen {
+                vni: 3,
+                frames: rounds,
+                wanted: false
+            }
+        );
     }
 }

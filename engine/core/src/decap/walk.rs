@@ -6,13 +6,15 @@
 use std::slice::IterMut;
 
 use super::fragments::{Added, Fragments, Key, Piece};
-use super::{Config, Counters, Encap, Endpoint, Flags, Frame, Layer, LinkType, Network, Segment, Skip};
+use super::{
+    Config, Counters, Encap, Endpoint, Flags, Frame, Layer, LinkType, Network, Segment, Skip,
+};
 use crate::limits::{DECAP_DEPTH_MAX, LAYERS_MAX, PACKET_BYTES_MAX};
 use crate::time::Timestamp;
 use crate::wire::vxlan::Inner;
 use crate::wire::{
-    Broken, ayiya, erspan, ethernet, geneve, gre, gtp, ipv4, ipv6, l2tp, loopback, mpls, nflog, nsh, ppp, sll, tcp,
-    teredo, udp, vxlan,
+    Broken, Split, ayiya, erspan, ethernet, geneve, gre, gtp, ipv4, ipv6, l2tp, loopback, mpls,
+    nflog, nsh, ppp, sll, tcp, teredo, udp, vxlan,
 };
 
 const PROTOCOL_IPV4: u8 = 4;
@@ -136,14 +138,18 @@ impl<'a, 'w> Walk<'a, 'w> {
         match self.link {
             LinkType::Ethernet => Ok(Next::Ethernet),
             LinkType::RawIp => Ok(Next::Ip),
-            LinkType::LinuxSll => self.to_ether_type(sll::split(self.bytes)),
-            LinkType::LinuxSll2 => self.to_ether_type(sll::split_v2(self.bytes)),
-            LinkType::Ppp => self.to_ether_type(ppp::split_serial(self.bytes)),
+            LinkType::LinuxSll => self.after_type(sll::split(self.bytes)),
+            LinkType::LinuxSll2 => self.after_type(sll::split_v2(self.bytes)),
+            LinkType::Ppp => self.after_type(ppp::split_serial(self.bytes)),
             LinkType::Pppoe => Ok(Next::EtherType(ethernet::PPPOE)),
             LinkType::Null => {
                 let (is_ip, after) = loopback::split(self.bytes).map_err(at(Layer::Link))?;
                 self.advance(after);
-                if is_ip { Ok(Next::Ip) } else { Err(Skip::NotIp) }
+                if is_ip {
+                    Ok(Next::Ip)
+                } else {
+                    Err(Skip::NotIp)
+                }
             }
             LinkType::Nflog => {
                 let inner = nflog::inner(self.bytes).map_err(at(Layer::Link))?;
@@ -183,14 +189,20 @@ impl<'a, 'w> Walk<'a, 'w> {
                 self.advance(after);
                 Ok(Next::Ethernet)
             }
+            length if length <= ethernet::LENGTH_MAX => {
+                // An 802.3 frame behind a tag has its length where the type would be.
+                let (header, after) = ethernet::split_llc(self.bytes);
+                self.advance(after);
+                header.ether_type.map(Next::EtherType).ok_or(Skip::NotIp)
+            }
             _ => Err(Skip::NotIp),
         }
     }
 
     fn tag(&mut self, tag_bytes: usize) -> Result<Next, Skip> {
-        let (ether_type, after) = ethernet::split_tag(self.bytes, tag_bytes).map_err(at(Layer::Link))?;
+        let (ether_type, after) =
+            ethernet::split_tag(self.bytes, tag_bytes).map_err(at(Layer::Link))?;
         self.advance(after);
-        // A tagged 802.3 frame (spanning tree, mostly) has its length here.
         Ok(Next::EtherType(ether_type))
     }
 
@@ -204,7 +216,7 @@ impl<'a, 'w> Walk<'a, 'w> {
     }
 
     fn ppp(&mut self) -> Result<Next, Skip> {
-        self.to_ether_type(ppp::split(self.bytes))
+        self.after_type(ppp::split(self.bytes))
     }
 
     fn nsh(&mut self) -> Result<Next, Skip> {
@@ -254,7 +266,8 @@ impl<'a, 'w> Walk<'a, 'w> {
 
     /// RFC 2675 §2: the option holds the length from the hop-by-hop header on.
     fn limit_by_jumbo_option(&mut self) -> Result<(), Skip> {
-        let (_, header, _) = ipv6::split_extension(ipv6::HOP_BY_HOP, self.bytes).map_err(at(Layer::Ip))?;
+        let (_, header, _) =
+            ipv6::split_extension(ipv6::HOP_BY_HOP, self.bytes).map_err(at(Layer::Ip))?;
         if let Some(len) = ipv6::jumbo_len(header) {
             self.limit(len as usize);
         }
@@ -291,7 +304,8 @@ impl<'a, 'w> Walk<'a, 'w> {
     }
 
     fn extension(&mut self, kind: u8) -> Result<Next, Skip> {
-        let (next, header, after) = ipv6::split_extension(kind, self.bytes).map_err(at(Layer::Ip))?;
+        let (next, header, after) =
+            ipv6::split_extension(kind, self.bytes).map_err(at(Layer::Ip))?;
         if kind == ipv6::ROUTING
             && let Some(destination) = ipv6::final_destination(header)
         {
@@ -303,7 +317,12 @@ impl<'a, 'w> Walk<'a, 'w> {
 
     fn fragment_v4(&mut self, header: &ipv4::Header) -> Result<Next, Skip> {
         let key = self.key(u32::from(header.identification), header.protocol);
-        self.fragment(key, header.fragment_offset, header.more_fragments, header.protocol)
+        self.fragment(
+            key,
+            header.fragment_offset,
+            header.more_fragments,
+            header.protocol,
+        )
     }
 
     fn fragment_v6(&mut self) -> Result<Next, Skip> {
@@ -318,14 +337,26 @@ impl<'a, 'w> Walk<'a, 'w> {
     }
 
     fn key(&self, identification: u32, protocol: u8) -> Key {
-        Key { network: self.network.id, src: self.src, dst: self.dst, identification, protocol }
+        Key {
+            network: self.network.id,
+            src: self.src,
+            dst: self.dst,
+            identification,
+            protocol,
+        }
     }
 
     fn fragment(&mut self, key: Key, offset: u32, more: bool, next: u8) -> Result<Next, Skip> {
         if !may_hold_tcp(next) {
             return Err(Skip::NotTcp);
         }
-        let piece = Piece { offset, more, next, bytes: self.bytes, wire_len: self.wire_len };
+        let piece = Piece {
+            offset,
+            more,
+            next,
+            bytes: self.bytes,
+            wire_len: self.wire_len,
+        };
         let payload = match self.fragments.add(key, piece, self.time, self.counters) {
             Added::Complete(payload) => payload,
             Added::Held => return Err(Skip::FragmentHeld),
@@ -351,9 +382,16 @@ impl<'a, 'w> Walk<'a, 'w> {
                 self.erspan()
             }
             protocol => {
-                self.enter(Encap::Gre, header.key.map(|key| network_of_key(protocol, key)))?;
+                self.enter(
+                    Encap::Gre,
+                    header.key.map(|key| network_of_key(protocol, key)),
+                )?;
                 self.advance(after);
-                if protocol == GRE_WCCP { self.wccp() } else { Ok(Next::EtherType(protocol)) }
+                if protocol == GRE_WCCP {
+                    self.wccp()
+                } else {
+                    Ok(Next::EtherType(protocol))
+                }
             }
         }
     }
@@ -367,7 +405,11 @@ impl<'a, 'w> Walk<'a, 'w> {
 
     /// WCCP version 2 puts four bytes of its own before the redirected packet, version 1 none.
     fn wccp(&mut self) -> Result<Next, Skip> {
-        if self.bytes.first().is_some_and(|first| !matches!(first >> 4, 4 | 6)) {
+        if self
+            .bytes
+            .first()
+            .is_some_and(|first| !matches!(first >> 4, 4 | 6))
+        {
             let after = self.bytes.get(4..).ok_or(Skip::Truncated(Layer::Tunnel))?;
             self.advance(after);
         }
@@ -456,8 +498,14 @@ impl<'a, 'w> Walk<'a, 'w> {
         Ok(Segment {
             time: self.time,
             network: self.network,
-            src: Endpoint { addr: self.src, port: header.src_port },
-            dst: Endpoint { addr: self.dst, port: header.dst_port },
+            src: Endpoint {
+                addr: self.src,
+                port: header.src_port,
+            },
+            dst: Endpoint {
+                addr: self.dst,
+                port: header.dst_port,
+            },
             seq: header.seq,
             ack: header.ack,
             flags: Flags(header.flags),
@@ -492,7 +540,7 @@ impl<'a, 'w> Walk<'a, 'w> {
         Ok(())
     }
 
-    fn to_ether_type(&mut self, split: crate::wire::Split<'a, Option<u16>>) -> Result<Next, Skip> {
+    fn after_type(&mut self, split: Split<'a, Option<u16>>) -> Result<Next, Skip> {
         let (ether_type, after) = split.map_err(at(Layer::Link))?;
         self.advance(after);
         ether_type.map(Next::EtherType).ok_or(Skip::NotIp)
@@ -558,7 +606,11 @@ fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
 }
 
 fn network_of_key(protocol: u16, key: u32) -> u32 {
-    if protocol == ethernet::BRIDGED && key >= NVGRE_KEY_MIN { key & !0xff } else { key }
+    if protocol == ethernet::BRIDGED && key >= NVGRE_KEY_MIN {
+        key & !0xff
+    } else {
+        key
+    }
 }
 
 /// Adds an identifier to a chain of them; the order counts. The finalizer is that of splitmix64, a bijection: two

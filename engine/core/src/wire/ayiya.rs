@@ -25,7 +25,9 @@ pub fn inner(bytes: &[u8]) -> Result<&[u8], Broken> {
     if opcode & 0x0f != OPCODE_FORWARD || !matches!(next, IPV4 | IPV6) {
         return Err(Broken::Malformed);
     }
-    reader.take((1 << (id >> 4)) + usize::from(signature >> 4) * 4).ok_or(Broken::Truncated)?;
+    reader
+        .take((1 << (id >> 4)) + usize::from(signature >> 4) * 4)
+        .ok_or(Broken::Truncated)?;
     Ok(reader.rest())
 }
 
@@ -39,6 +41,9 @@ mod tests {
         let message = [&head[..], &[1, 1, 2, 2, 2, 2, 0x60]].concat();
         assert_eq!(inner(&message), Ok(&[0x60][..]));
         assert_eq!(inner(&message[..12]), Err(Broken::Truncated));
-        assert_eq!(inner(&[0x11, 0x11, 0x10, 41, 0, 0, 0, 0]), Err(Broken::Malformed));
+        assert_eq!(
+            inner(&[0x11, 0x11, 0x10, 41, 0, 0, 0, 0]),
+            Err(Broken::Malformed)
+        );
     }
 }

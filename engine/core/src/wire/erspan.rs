@@ -43,8 +43,15 @@ fn split_rest_of_iii(session: u32, bytes: &[u8]) -> Split<'_, Header> {
     let Some((&[_, _, frame_type, options], after)) = bytes.split_first_chunk() else {
         return Err(Broken::Truncated);
     };
-    let header = Header { session, ip: frame_type >> 2 & 0x1f == TYPE_IP };
-    let after = if options & SUBHEADER == 0 { after } else { skip(after, 8)? };
+    let header = Header {
+        session,
+        ip: frame_type >> 2 & 0x1f == TYPE_IP,
+    };
+    let after = if options & SUBHEADER == 0 {
+        after
+    } else {
+        skip(after, 8)?
+    };
     Ok((header, after))
 }
 
@@ -54,15 +61,29 @@ mod tests {
 
     #[track_caller]
     fn check(bytes: &[u8], expected: Result<(u32, bool, usize), Broken>) {
-        assert_eq!(split(bytes).map(|(header, after)| (header.session, header.ip, after.len())), expected);
+        assert_eq!(
+            split(bytes).map(|(header, after)| (header.session, header.ip, after.len())),
+            expected
+        );
     }
 
     #[test]
     fn types_two_and_three() {
         check(&[0x10, 1, 0xfc, 5, 0, 0, 0, 0, 9], Ok((5, false, 1)));
-        check(&[0x20, 1, 3, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 9], Ok((1023, false, 1)));
-        check(&[0x20, 1, 0, 5, 0, 0, 0, 0, 0, 0, 8, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9], Ok((5, true, 1)));
-        check(&[0x20, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0, 1, 9], Err(Broken::Truncated));
+        check(
+            &[0x20, 1, 3, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 9],
+            Ok((1023, false, 1)),
+        );
+        check(
+            &[
+                0x20, 1, 0, 5, 0, 0, 0, 0, 0, 0, 8, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9,
+            ],
+            Ok((5, true, 1)),
+        );
+        check(
+            &[0x20, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0, 1, 9],
+            Err(Broken::Truncated),
+        );
         check(&[0x00, 1, 0, 5, 0, 0, 0, 0, 0], Err(Broken::Malformed));
     }
 }

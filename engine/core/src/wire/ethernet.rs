@@ -33,15 +33,15 @@ pub const PPP: u16 = 0x880b;
 pub const BRIDGED: u16 = 0x6558;
 /// Network service header, RFC 8300.
 pub const NSH: u16 = 0x894f;
-/// VN-Tag, six bytes and then the type.
+/// VN-Tag: four bytes, then the next type.
 pub const VN_TAG: u16 = 0x8926;
-/// 802.1BR E-Tag, six bytes and then the type.
+/// 802.1BR E-Tag: six bytes, then the next type.
 pub const E_TAG: u16 = 0x893f;
 /// Cisco FabricPath: two bytes, then the Ethernet frame that was carried.
 pub const FABRIC_PATH: u16 = 0x8903;
 
 /// Values of the type field up to this are the length of an 802.3 frame.
-const LENGTH_MAX: u16 = 1500;
+pub const LENGTH_MAX: u16 = 1500;
 /// Destination and source SAP for SNAP, unnumbered information.
 const SNAP: [u8; 3] = [0xaa, 0xaa, 0x03];
 
@@ -60,7 +60,12 @@ pub fn split(bytes: &[u8]) -> Split<'_, Header> {
     };
     let ether_type = u16::from_be_bytes([*t1, *t0]);
     if ether_type > LENGTH_MAX {
-        return Ok((Header { ether_type: Some(ether_type) }, payload));
+        return Ok((
+            Header {
+                ether_type: Some(ether_type),
+            },
+            payload,
+        ));
     }
     Ok(split_llc(payload))
 }
@@ -68,9 +73,12 @@ pub fn split(bytes: &[u8]) -> Split<'_, Header> {
 /// Splits off an 802.2 header: SNAP gives an EtherType, all else none.
 pub fn split_llc(bytes: &[u8]) -> (Header, &[u8]) {
     match bytes.split_first_chunk() {
-        Some((&[d, s, c, _, _, _, t1, t0], payload)) if [d, s, c] == SNAP => {
-            (Header { ether_type: Some(u16::from_be_bytes([t1, t0])) }, payload)
-        }
+        Some((&[d, s, c, _, _, _, t1, t0], payload)) if [d, s, c] == SNAP => (
+            Header {
+                ether_type: Some(u16::from_be_bytes([t1, t0])),
+            },
+            payload,
+        ),
         _ => (Header { ether_type: None }, bytes),
     }
 }
@@ -105,7 +113,10 @@ mod tests {
     fn types_and_lengths() {
         check(&[8, 0, 1, 2], Ok((Some(IPV4), &[1, 2])));
         check(&[8], Err(Broken::Truncated));
-        check(&[0, 9, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0, 7], Ok((Some(IPV4), &[7])));
+        check(
+            &[0, 9, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0, 7],
+            Ok((Some(IPV4), &[7])),
+        );
         check(&[0, 3, 0x42, 0x42, 3], Ok((None, &[0x42, 0x42, 3])));
         check(&[0, 3], Ok((None, &[])));
     }

@@ -28,8 +28,14 @@ pub fn split(bytes: &[u8]) -> Split<'_, Header> {
     if version_len >> 6 != 0 {
         return Err(Broken::Malformed);
     }
-    let header = Header { protocol: u16::from_be_bytes([p1, p0]), vni: u32::from_be_bytes([0, v2, v1, v0]) };
-    Ok((header, skip(bytes, 8 + usize::from(version_len & 0x3f) * 4)?))
+    let header = Header {
+        protocol: u16::from_be_bytes([p1, p0]),
+        vni: u32::from_be_bytes([0, v2, v1, v0]),
+    };
+    Ok((
+        header,
+        skip(bytes, 8 + usize::from(version_len & 0x3f) * 4)?,
+    ))
 }
 
 #[cfg(test)]
@@ -38,14 +44,23 @@ mod tests {
 
     #[track_caller]
     fn check(bytes: &[u8], expected: Result<(u16, u32, &[u8]), Broken>) {
-        assert_eq!(split(bytes).map(|(header, after)| (header.protocol, header.vni, after)), expected);
+        assert_eq!(
+            split(bytes).map(|(header, after)| (header.protocol, header.vni, after)),
+            expected
+        );
     }
 
     #[test]
     fn options_are_passed_over() {
         check(&[0, 0, 0x65, 0x58, 0, 0, 9, 0, 1], Ok((0x6558, 9, &[1])));
-        check(&[1, 0x40, 8, 0, 0, 0, 9, 0, 1, 1, 1, 1, 2], Ok((0x0800, 9, &[2])));
-        check(&[2, 0, 8, 0, 0, 0, 9, 0, 1, 1, 1, 1, 2], Err(Broken::Truncated));
+        check(
+            &[1, 0x40, 8, 0, 0, 0, 9, 0, 1, 1, 1, 1, 2],
+            Ok((0x0800, 9, &[2])),
+        );
+        check(
+            &[2, 0, 8, 0, 0, 0, 9, 0, 1, 1, 1, 1, 2],
+            Err(Broken::Truncated),
+        );
         check(&[0x40, 0, 8, 0, 0, 0, 9, 0], Err(Broken::Malformed));
     }
 }

@@ -42,7 +42,11 @@ pub fn split(bytes: &[u8]) -> Split<'_, Header> {
     if flags & CHECKSUM != 0 {
         next_u32(&mut reader)?;
     }
-    let key = if flags & KEY != 0 { Some(next_u32(&mut reader)?) } else { None };
+    let key = if flags & KEY != 0 {
+        Some(next_u32(&mut reader)?)
+    } else {
+        None
+    };
     let sequenced = flags & SEQUENCE != 0;
     if sequenced {
         next_u32(&mut reader)?;
@@ -50,7 +54,14 @@ pub fn split(bytes: &[u8]) -> Split<'_, Header> {
     if version == 1 && flags & ACKNOWLEDGEMENT != 0 {
         next_u32(&mut reader)?;
     }
-    Ok((Header { protocol, key: key.filter(|_| version == 0), sequenced }, reader.rest()))
+    Ok((
+        Header {
+            protocol,
+            key: key.filter(|_| version == 0),
+            sequenced,
+        },
+        reader.rest(),
+    ))
 }
 
 fn next_u16(reader: &mut Reader<'_>) -> Result<u16, Broken> {
@@ -67,13 +78,19 @@ mod tests {
 
     #[track_caller]
     fn check(bytes: &[u8], expected: Result<(Option<u32>, bool, &[u8]), Broken>) {
-        assert_eq!(split(bytes).map(|(header, after)| (header.key, header.sequenced, after)), expected);
+        assert_eq!(
+            split(bytes).map(|(header, after)| (header.key, header.sequenced, after)),
+            expected
+        );
     }
 
     #[test]
     fn optional_fields() {
         check(&[0, 0, 8, 0, 1], Ok((None, false, &[1])));
-        check(&[0xb0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 1, 1], Ok((Some(7), true, &[1])));
+        check(
+            &[0xb0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 1, 1],
+            Ok((Some(7), true, &[1])),
+        );
         check(&[0x20, 0, 8, 0, 0, 0, 0], Err(Broken::Truncated));
         check(&[0x40, 0, 8, 0, 0, 0, 0, 0], Err(Broken::Malformed));
         check(&[0, 2, 8, 0], Err(Broken::Malformed));
@@ -81,6 +98,11 @@ mod tests {
 
     #[test]
     fn a_call_number_is_no_key() {
-        check(&[0x30, 0x81, 0x88, 0x0b, 0, 1, 0, 7, 0, 0, 0, 1, 0, 0, 0, 2, 9], Ok((None, true, &[9])));
+        check(
+            &[
+                0x30, 0x81, 0x88, 0x0b, 0, 1, 0, 7, 0, 0, 0, 1, 0, 0, 0, 2, 9,
+            ],
+            Ok((None, true, &[9])),
+        );
     }
 }

@@ -52,7 +52,9 @@ fn pass_extensions(reader: &mut Reader<'_>, first: u8) -> Result<(), Broken> {
             return Ok(());
         }
         let fours = reader.u8().ok_or(Broken::Truncated)?;
-        let content = (usize::from(fours) * 4).checked_sub(1).ok_or(Broken::Malformed)?;
+        let content = (usize::from(fours) * 4)
+            .checked_sub(1)
+            .ok_or(Broken::Malformed)?;
         let extension = reader.take(content).ok_or(Broken::Truncated)?;
         next = *extension.last().ok_or(Broken::Malformed)?;
     }
@@ -71,9 +73,18 @@ mod tests {
     #[test]
     fn optional_fields_and_extensions() {
         check(&[0x30, 255, 0, 1, 0, 0, 0, 1, 0x45], Ok(&[0x45]));
-        check(&[0x32, 255, 0, 1, 0, 0, 0, 1, 0, 0, 0, 9, 0x45], Ok(&[0x45]));
-        check(&[0x34, 255, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0x85, 1, 0, 0, 0, 0x45], Ok(&[0x45]));
-        check(&[0x34, 255, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0x85, 0, 0, 0, 0], Err(Broken::Malformed));
+        check(
+            &[0x32, 255, 0, 1, 0, 0, 0, 1, 0, 0, 0, 9, 0x45],
+            Ok(&[0x45]),
+        );
+        check(
+            &[0x34, 255, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0x85, 1, 0, 0, 0, 0x45],
+            Ok(&[0x45]),
+        );
+        check(
+            &[0x34, 255, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0x85, 0, 0, 0, 0],
+            Err(Broken::Malformed),
+        );
         check(&[0x30, 26, 0, 1, 0, 0, 0, 1], Err(Broken::Malformed));
         check(&[0x48, 255, 0, 1, 0, 0, 0, 1], Err(Broken::Malformed));
         check(&[0x30, 255, 0], Err(Broken::Truncated));

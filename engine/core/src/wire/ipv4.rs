@@ -40,7 +40,28 @@ pub fn split(bytes: &[u8]) -> Split<'_, Header> {
     let Some((fixed, _)) = bytes.split_first_chunk::<20>() else {
         return Err(Broken::Truncated);
     };
-    let &[vi, _, l1, l0, i1, i0, f1, f0, _, protocol, _, _, s3, s2, s1, s0, d3, d2, d1, d0] = fixed;
+    let &[
+        vi,
+        _,
+        l1,
+        l0,
+        i1,
+        i0,
+        f1,
+        f0,
+        _,
+        protocol,
+        _,
+        _,
+        s3,
+        s2,
+        s1,
+        s0,
+        d3,
+        d2,
+        d1,
+        d0,
+    ] = fixed;
     let header_len = u16::from(vi & 0x0f) * 4;
     if vi >> 4 != 4 || header_len < 20 {
         return Err(Broken::Malformed);
@@ -63,7 +84,9 @@ pub fn split(bytes: &[u8]) -> Split<'_, Header> {
 mod tests {
     use super::*;
 
-    const PLAIN: [u8; 20] = [0x45, 0, 0, 24, 0x12, 0x34, 0x20, 3, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+    const PLAIN: [u8; 20] = [
+        0x45, 0, 0, 24, 0x12, 0x34, 0x20, 3, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
+    ];
 
     #[test]
     fn fields() {
@@ -87,7 +110,10 @@ mod tests {
     fn check(first: u8, len: usize, expected: Result<usize, Broken>) {
         let mut bytes = [0; 64];
         bytes[0] = first;
-        assert_eq!(split(&bytes[..len]).map(|(_, payload)| payload.len()), expected);
+        assert_eq!(
+            split(&bytes[..len]).map(|(_, payload)| payload.len()),
+            expected
+        );
     }
 
     #[test]

@@ -75,7 +75,15 @@ pub fn split(bytes: &[u8]) -> Split<'_, Header> {
     let (Some(&src), Some(&dst)) = (reader.take_array(), reader.take_array()) else {
         return Err(Broken::Truncated);
     };
-    Ok((Header { payload_len: u16::from_be_bytes([l1, l0]), next, src, dst }, reader.rest()))
+    Ok((
+        Header {
+            payload_len: u16::from_be_bytes([l1, l0]),
+            next,
+            src,
+            dst,
+        },
+        reader.rest(),
+    ))
 }
 
 /// Splits off one extension header other than the fragment header: what follows it, its own bytes, the bytes after.
@@ -83,7 +91,11 @@ pub fn split_extension(kind: u8, bytes: &[u8]) -> Result<(u8, &[u8], &[u8]), Bro
     let Some((&[next, len], _)) = bytes.split_first_chunk() else {
         return Err(Broken::Truncated);
     };
-    let total = if kind == AUTHENTICATION { (usize::from(len) + 2) * 4 } else { (usize::from(len) + 1) * 8 };
+    let total = if kind == AUTHENTICATION {
+        (usize::from(len) + 2) * 4
+    } else {
+        (usize::from(len) + 1) * 8
+    };
     let (header, after) = bytes.split_at_checked(total).ok_or(Broken::Truncated)?;
     Ok((next, header, after))
 }
@@ -149,7 +161,15 @@ mod tests {
         bytes[23] = 1;
         bytes[39] = 2;
         let (header, payload) = split(&bytes).unwrap();
-        assert_eq!((header.payload_len, header.next, header.src[15], header.dst[15]), (1, 17, 1, 2));
+        assert_eq!(
+            (
+                header.payload_len,
+                header.next,
+                header.src[15],
+                header.dst[15]
+            ),
+            (1, 17, 1, 2)
+        );
         assert_eq!(payload, [0]);
         assert_eq!(split(&bytes[..39]), Err(Broken::Truncated));
         bytes[0] = 0x40;
@@ -163,19 +183,33 @@ mod tests {
         assert_eq!((next, header.len(), after.len()), (6, 16, 16));
         let (_, header, _) = split_extension(AUTHENTICATION, &bytes).unwrap();
         assert_eq!(header.len(), 12);
-        assert_eq!(split_extension(DESTINATION, &bytes[..15]), Err(Broken::Truncated));
+        assert_eq!(
+            split_extension(DESTINATION, &bytes[..15]),
+            Err(Broken::Truncated)
+        );
     }
 
     #[test]
     fn fragment_fields() {
         let (fragment, after) = split_fragment(&[6, 0, 0, 0x11, 0, 0, 1, 2, 9]).unwrap();
-        assert_eq!(fragment, Fragment { next: 6, offset: 16, more: true, identification: 0x102 });
+        assert_eq!(
+            fragment,
+            Fragment {
+                next: 6,
+                offset: 16,
+                more: true,
+                identification: 0x102
+            }
+        );
         assert_eq!(after, [9]);
     }
 
     #[test]
     fn jumbo_option_behind_padding() {
-        assert_eq!(jumbo_len(&[6, 0, 0, 1, 0, 0xc2, 4, 0, 1, 0x86, 0xa0, 0]), Some(100_000));
+        assert_eq!(
+            jumbo_len(&[6, 0, 0, 1, 0, 0xc2, 4, 0, 1, 0x86, 0xa0, 0]),
+            Some(100_000)
+        );
         assert_eq!(jumbo_len(&[6, 0, 1, 4, 0, 0, 0, 0]), None);
         assert_eq!(jumbo_len(&[6, 0, 0xc2, 200, 0]), None);
     }
@@ -184,7 +218,10 @@ mod tests {
     fn routed_packets_go_to_the_last_address() {
         let route = |kind, left| [&[6, 4, kind, left, 0, 0, 0, 0][..], &[1; 16], &[2; 16]].concat();
         assert_eq!(final_destination(&route(ROUTING_SOURCE, 1)), Some([2; 16]));
-        assert_eq!(final_destination(&route(ROUTING_SEGMENTS, 1)), Some([1; 16]));
+        assert_eq!(
+            final_destination(&route(ROUTING_SEGMENTS, 1)),
+            Some([1; 16])
+        );
         assert_eq!(final_destination(&route(ROUTING_SOURCE, 0)), None);
         assert_eq!(final_destination(&[6, 0, 0, 1, 0, 0, 0, 0]), None);
     }

@@ -25,7 +25,8 @@ pub fn inner(bytes: &[u8]) -> Result<&[u8], Broken> {
     if flags & CONTROL != 0 || flags & 0x000f != 2 {
         return Err(Broken::Malformed);
     }
-    let fields = 4 + if flags & LENGTH != 0 { 2 } else { 0 } + if flags & SEQUENCE != 0 { 4 } else { 0 };
+    let fields =
+        4 + if flags & LENGTH != 0 { 2 } else { 0 } + if flags & SEQUENCE != 0 { 4 } else { 0 };
     reader.take(fields).ok_or(Broken::Truncated)?;
     if flags & OFFSET != 0 {
         let padding = reader.u16().ok_or(Broken::Truncated)?;
@@ -46,7 +47,10 @@ mod tests {
     #[test]
     fn optional_fields() {
         check(&[0, 2, 0, 1, 0, 1, 0x21], Ok(&[0x21]));
-        check(&[0x4a, 2, 0, 9, 0, 1, 0, 1, 0, 0, 0, 0, 0, 1, 9, 0x21], Ok(&[0x21]));
+        check(
+            &[0x4a, 2, 0, 9, 0, 1, 0, 1, 0, 0, 0, 0, 0, 1, 9, 0x21],
+            Ok(&[0x21]),
+        );
         check(&[0xc8, 2, 0, 1, 0, 1], Err(Broken::Malformed));
         check(&[0, 3, 0, 1, 0, 1], Err(Broken::Malformed));
         check(&[0, 2, 0, 1], Err(Broken::Truncated));

@@ -15,7 +15,10 @@ pub fn split(bytes: &[u8]) -> Split<'_, bool> {
     };
     let is_ip = |family: u32| family == INET || INET6.contains(&family);
     // No family has its number in the high half, so the two readings never both hold.
-    Ok((is_ip(u32::from_le_bytes(*family)) || is_ip(u32::from_be_bytes(*family)), after))
+    Ok((
+        is_ip(u32::from_le_bytes(*family)) || is_ip(u32::from_be_bytes(*family)),
+        after,
+    ))
 }
 
 #[cfg(test)]

@@ -41,7 +41,9 @@ pub fn split(bytes: &[u8]) -> Split<'_, Inner> {
 fn split_inner(bytes: &[u8]) -> Split<'_, Inner> {
     match bytes.first().ok_or(Broken::Truncated)? >> 4 {
         4 | 6 => Ok((Inner::Ip, bytes)),
-        0 if skip(bytes, 4).is_ok_and(ethernet::is_likely) => Ok((Inner::Ethernet, skip(bytes, 4)?)),
+        0 if skip(bytes, 4).is_ok_and(ethernet::is_likely) => {
+            Ok((Inner::Ethernet, skip(bytes, 4)?))
+        }
         _ => Ok((Inner::Ethernet, bytes)),
     }
 }
@@ -52,7 +54,10 @@ mod tests {
 
     #[test]
     fn pops_until_the_bottom() {
-        assert_eq!(split(&[0, 1, 0, 64, 0, 2, 1, 64, 0x45]), Ok((Inner::Ip, &[0x45][..])));
+        assert_eq!(
+            split(&[0, 1, 0, 64, 0, 2, 1, 64, 0x45]),
+            Ok((Inner::Ip, &[0x45][..]))
+        );
         assert_eq!(split(&[0, 1, 0, 64, 0, 2]), Err(Broken::Truncated));
         assert_eq!(split(&[0; 4 * LABELS_MAX + 4]), Err(Broken::Malformed));
     }

@@ -19,11 +19,15 @@ pub fn inner(bytes: &[u8]) -> Result<&[u8], Broken> {
             return Err(Broken::Truncated);
         };
         // Host order of the capturing machine; every kernel that still logs this way in the field is little-endian.
-        let len = usize::from(u16::from_le_bytes([l0, l1])).checked_sub(4).ok_or(Broken::Malformed)?;
+        let len = usize::from(u16::from_le_bytes([l0, l1]))
+            .checked_sub(4)
+            .ok_or(Broken::Malformed)?;
         if u16::from_le_bytes([t0, t1]) == PAYLOAD {
             return Ok(reader.rest().get(..len).unwrap_or(reader.rest()));
         }
-        reader.take(len.next_multiple_of(4)).ok_or(Broken::Truncated)?;
+        reader
+            .take(len.next_multiple_of(4))
+            .ok_or(Broken::Truncated)?;
     }
 }
 
@@ -38,7 +42,12 @@ mod tests {
 
     #[test]
     fn finds_the_payload() {
-        check(&[2, 0, 0, 0, 5, 0, 1, 0, 1, 0, 0, 0, 6, 0, 9, 0, 0x45, 1, 0, 0], Ok(&[0x45, 1]));
+        check(
+            &[
+                2, 0, 0, 0, 5, 0, 1, 0, 1, 0, 0, 0, 6, 0, 9, 0, 0x45, 1, 0, 0,
+            ],
+            Ok(&[0x45, 1]),
+        );
         check(&[2, 0, 0, 0, 3, 0, 1, 0], Err(Broken::Malformed));
         check(&[2, 0, 0, 0, 8, 0, 1, 0], Err(Broken::Truncated));
     }

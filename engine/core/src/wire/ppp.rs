@@ -49,7 +49,9 @@ pub fn split_pppoe(bytes: &[u8]) -> Result<&[u8], Broken> {
 /// Splits off the framing of a serial line: Cisco HDLC gives its EtherType, all else is PPP.
 pub fn split_serial(bytes: &[u8]) -> Split<'_, Option<u16>> {
     match bytes.split_first_chunk() {
-        Some((&[HDLC_UNICAST | HDLC_BROADCAST, _, t1, t0], after)) => Ok((Some(u16::from_be_bytes([t1, t0])), after)),
+        Some((&[HDLC_UNICAST | HDLC_BROADCAST, _, t1, t0], after)) => {
+            Ok((Some(u16::from_be_bytes([t1, t0])), after))
+        }
         _ => split(bytes),
     }
 }
@@ -76,7 +78,10 @@ mod tests {
     #[test]
     fn pppoe_sessions_only() {
         assert_eq!(split_pppoe(&[0x11, 0, 0, 1, 0, 3, 7]), Ok(&[7][..]));
-        assert_eq!(split_pppoe(&[0x11, 9, 0, 1, 0, 3, 7]), Err(Broken::Malformed));
+        assert_eq!(
+            split_pppoe(&[0x11, 9, 0, 1, 0, 3, 7]),
+            Err(Broken::Malformed)
+        );
         assert_eq!(split_pppoe(&[0x11, 0, 0]), Err(Broken::Truncated));
     }
 }

@@ -36,7 +36,23 @@ pub fn split(bytes: &[u8]) -> Split<'_, Header> {
     let Some((fixed, _)) = bytes.split_first_chunk::<20>() else {
         return Err(Broken::Truncated);
     };
-    let &[s1, s0, d1, d0, q3, q2, q1, q0, a3, a2, a1, a0, offset, flags, ..] = fixed;
+    let &[
+        s1,
+        s0,
+        d1,
+        d0,
+        q3,
+        q2,
+        q1,
+        q0,
+        a3,
+        a2,
+        a1,
+        a0,
+        offset,
+        flags,
+        ..,
+    ] = fixed;
     let header_len = u16::from(offset >> 4) * 4;
     if header_len < 20 {
         return Err(Broken::Malformed);
@@ -49,20 +65,32 @@ pub fn split(bytes: &[u8]) -> Split<'_, Header> {
         flags,
         header_len,
     };
-    Ok((header, bytes.get(usize::from(header_len)..).unwrap_or_default()))
+    Ok((
+        header,
+        bytes.get(usize::from(header_len)..).unwrap_or_default(),
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const BYTES: [u8; 26] =
-        [0, 80, 0x1f, 0x90, 0, 0, 0, 7, 0, 0, 0, 9, 0x60, 0x18, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, b'h', b'i'];
+    const BYTES: [u8; 26] = [
+        0, 80, 0x1f, 0x90, 0, 0, 0, 7, 0, 0, 0, 9, 0x60, 0x18, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, b'h',
+        b'i',
+    ];
 
     #[test]
     fn fields() {
         let (header, payload) = split(&BYTES).unwrap();
-        let expected = Header { src_port: 80, dst_port: 8080, seq: 7, ack: 9, flags: 0x18, header_len: 24 };
+        let expected = Header {
+            src_port: 80,
+            dst_port: 8080,
+            seq: 7,
+            ack: 9,
+            flags: 0x18,
+            header_len: 24,
+        };
         assert_eq!((header, payload), (expected, &b"hi"[..]));
     }
 

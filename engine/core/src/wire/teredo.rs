@@ -22,7 +22,9 @@ pub fn inner(bytes: &[u8]) -> Result<&[u8], Broken> {
         let Some(&[_, _, id, value]) = reader.take_array() else {
             return Err(Broken::Truncated);
         };
-        reader.take(usize::from(id) + usize::from(value) + 9).ok_or(Broken::Truncated)?;
+        reader
+            .take(usize::from(id) + usize::from(value) + 9)
+            .ok_or(Broken::Truncated)?;
     }
     if reader.rest().starts_with(&ORIGIN) {
         reader.take(8).ok_or(Broken::Truncated)?;
@@ -47,7 +49,12 @@ mod tests {
     fn indications_are_passed_over() {
         check(&[0x60, 1], Ok(&[0x60, 1]));
         check(&[0, 0, 1, 2, 3, 4, 5, 6, 0x60], Ok(&[0x60]));
-        check(&[0, 1, 1, 0, 9, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 1, 2, 3, 4, 5, 6, 0x60], Ok(&[0x60]));
+        check(
+            &[
+                0, 1, 1, 0, 9, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 1, 2, 3, 4, 5, 6, 0x60,
+            ],
+            Ok(&[0x60]),
+        );
         check(&[0, 1, 1], Err(Broken::Truncated));
         check(&[0x45], Err(Broken::Malformed));
     }

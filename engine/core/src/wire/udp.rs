@@ -27,7 +27,13 @@ pub fn split(bytes: &[u8]) -> Split<'_, Header> {
     let Some((&[s1, s0, d1, d0, _, _, _, _], payload)) = bytes.split_first_chunk() else {
         return Err(Broken::Truncated);
     };
-    Ok((Header { src_port: u16::from_be_bytes([s1, s0]), dst_port: u16::from_be_bytes([d1, d0]) }, payload))
+    Ok((
+        Header {
+            src_port: u16::from_be_bytes([s1, s0]),
+            dst_port: u16::from_be_bytes([d1, d0]),
+        },
+        payload,
+    ))
 }
 
 #[cfg(test)]
@@ -37,7 +43,16 @@ mod tests {
     #[test]
     fn ports() {
         let bytes = [0x12, 0xb5, 0, 80, 0, 9, 0, 0, 7];
-        assert_eq!(split(&bytes), Ok((Header { src_port: 4789, dst_port: 80 }, &[7][..])));
+        assert_eq!(
+            split(&bytes),
+            Ok((
+                Header {
+                    src_port: 4789,
+                    dst_port: 80
+                },
+                &[7][..]
+            ))
+        );
         assert_eq!(split(&bytes[..7]), Err(Broken::Truncated));
     }
 }

@@ -55,8 +55,18 @@ pub fn split(bytes: &[u8]) -> Split<'_, Header> {
         return Err(Broken::Truncated);
     };
     let vni = (flags & FLAG_VNI != 0).then_some(u32::from_be_bytes([0, v2, v1, v0]));
-    let kind = if flags & FLAG_NEXT_PROTOCOL == 0 { None } else { Inner::from_next_protocol(next) };
-    Ok((Header { vni, inner: kind.unwrap_or(Inner::Ethernet) }, inner))
+    let kind = if flags & FLAG_NEXT_PROTOCOL == 0 {
+        None
+    } else {
+        Inner::from_next_protocol(next)
+    };
+    Ok((
+        Header {
+            vni,
+            inner: kind.unwrap_or(Inner::Ethernet),
+        },
+        inner,
+    ))
 }
 
 #[cfg(test)]
@@ -65,16 +75,28 @@ mod tests {
 
     #[track_caller]
     fn check(bytes: &[u8], expected: Result<(Option<u32>, Inner), Broken>) {
-        assert_eq!(split(bytes).map(|(header, _)| (header.vni, header.inner)), expected);
+        assert_eq!(
+            split(bytes).map(|(header, _)| (header.vni, header.inner)),
+            expected
+        );
     }
 
     #[test]
     fn flags_and_identifiers() {
-        check(&[0x08, 0, 0, 0, 0, 0, 123, 0], Ok((Some(123), Inner::Ethernet)));
-        check(&[0xf8, 9, 9, 1, 0xff, 0xff, 0xff, 9], Ok((Some(0xff_ffff), Inner::Ethernet)));
+        check(
+            &[0x08, 0, 0, 0, 0, 0, 123, 0],
+            Ok((Some(123), Inner::Ethernet)),
+        );
+        check(
+            &[0xf8, 9, 9, 1, 0xff, 0xff, 0xff, 9],
+            Ok((Some(0xff_ffff), Inner::Ethernet)),
+        );
         check(&[0x0c, 0, 0, 1, 0, 0, 1, 0], Ok((Some(1), Inner::Ip)));
         check(&[0x0c, 0, 0, 4, 0, 0, 1, 0], Ok((Some(1), Inner::Nsh)));
-        check(&[0x0c, 0, 0, 99, 0, 0, 1, 0], Ok((Some(1), Inner::Ethernet)));
+        check(
+            &[0x0c, 0, 0, 99, 0, 0, 1, 0],
+            Ok((Some(1), Inner::Ethernet)),
+        );
         check(&[0, 0, 0, 0, 0, 0, 1, 0], Ok((None, Inner::Ethernet)));
         check(&[0x08, 0, 0, 0, 0, 0, 1], Err(Broken::Truncated));
     }

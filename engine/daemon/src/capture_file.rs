@@ -1,0 +1,254 @@
+//! Capture files in, frames out: pcap and pcapng, plain, gzip or zstd, from a path or standard input.
+//!
+//! Everything is told by its first bytes, nothing by a file name. Memory is constant: one window of the file, at least
+//! as long as the longest packet, which [`CAPTURE_PACKET_BYTES_MAX`] bounds. A file that ends within a packet gives all
+//! packets before the cut and then [`Error`] with [`Error::is_cut`]; after any error there are no more packets.
+//!
+//! The formats are read by hand, where `pcap-parser` was tried first and now checks the result in a test: it takes the
+//! time offset of big-endian sections for little-endian, refuses time resolutions that are powers of two, returns
+//! padding as data of simple packet blocks, does not know the obsolete packet block, rejects a packet for a damaged
+//! option behind it, collects the options of every packet in a vector, and keeps neither the position nor the cause
+//! of a failed read.
+
+mod error;
+mod pcap;
+mod pcapng;
+mod window;
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use engine_core::decap::{Frame, LinkType};
+use engine_core::limits::CAPTURE_PACKET_BYTES_MAX;
+use engine_core::time::Timestamp;
+
+use error::Cause;
+pub use error::Error;
+use window::Window;
+
+/// The path that means standard input.
+const STDIN: &str = "-";
+
+const MAGIC_GZIP: [u8; 2] = [0x1f, 0x8b];
+const MAGIC_ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// An open capture file.
+pub struct CaptureFile {
+    name: String,
+    window: Window,
+    format: Format,
+    progress: Progress,
+}
+
+enum Format {
+    Pcap(pcap::Header),
+    Pcapng(pcapng::Section),
+    /// The end, or an error: nothing more comes.
+    Finished,
+}
+
+/// What was read so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    packets: u64,
+    /// Packets of a link type that is read.
+    readable: u64,
+    /// The first link type met that is not.
+    unsupported: Option<u32>,
+    /// Packets shorter than on the wire.
+    cut: u64,
+    time: Timestamp,
+}
+
+/// A packet within the window.
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    time: Option<Timestamp>,
+    link: LinkType,
+    /// Where its bytes are in the block or record at the start of the window.
+    start: usize,
+    len: usize,
+    wire_len: u32,
+    /// Bytes of that block or record.
+    total: usize,
+}
+
+impl CaptureFile {
+    /// Opens a file, or standard input for `-`, and reads its header.
+    pub fn open(path: &str) -> Result<Self, Error> {
+        if path == STDIN {
+            return Self::from_reader("standard input", io::stdin());
+        }
+        match File::open(path) {
+            Ok(file) => Self::from_reader(path, file),
+            Err(error) => Err(Error::new(path, Cause::Open(error))),
+        }
+    }
+
+    /// Reads a capture from anywhere; `name` is for messages.
+    pub fn from_reader(name: &str, input: impl Read + 'static) -> Result<Self, Error> {
+        let fail = |cause| Error::new(name, cause);
+        let input = decompress(input).map_err(|error| {
+            fail(Cause::Read {
+                packets: 0,
+                at: 0,
+                error,
+            })
+        })?;
+        let mut window = Window::new(input);
+        let format = Format::detect(&mut window).map_err(fail)?;
+        Ok(Self {
+            name: name.to_owned(),
+            window,
+            format,
+            progress: Progress::default(),
+        })
+    }
+
+    /// The next packet, `None` at the end.
+    ///
+    /// The first packet is number 1 in messages. A packet without a time (pcapng's simple ones) gets that of the packet
+    /// before it.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator cannot lend from itself, and constant memory needs that"
+    )]
+    pub fn next(&mut self) -> Result<Option<Frame<'_>>, Error> {
+        match self.record() {
+            Ok(Some(record)) => Ok(Some(self.frame(record))),
+            Ok(None) => {
+                self.format = Format::Finished;
+                self.ended()
+            }
+            Err(cause) => {
+                self.format = Format::Finished;
+                Err(Error::new(&self.name, cause))
+            }
+        }
+    }
+
+    /// Packets read so far.
+    pub fn packets(&self) -> u64 {
+        self.progress.packets
+    }
+
+    /// Of these, packets of which the capture kept less than was on the wire (a small snap length).
+    pub fn packets_cut(&self) -> u64 {
+        self.progress.cut
+    }
+
+    /// The first link type met that is not read, by its LINKTYPE number.
+    pub fn unsupported_link_type(&self) -> Option<u32> {
+        self.progress.unsupported
+    }
+
+    fn record(&mut self) -> Result<Option<Record>, Cause> {
+        self.window.release();
+        let found = match &mut self.format {
+            Format::Pcap(header) => header.next(&mut self.window),
+            Format::Pcapng(section) => section.next(&mut self.window),
+            Format::Finished => Ok(None),
+        };
+        found.map_err(|cause| cause.after(self.progress.packets))
+    }
+
+    fn frame(&mut self, record: Record) -> Frame<'_> {
+        let progress = &mut self.progress;
+        progress.packets += 1;
+        progress.cut += u64::from(record.wire_len as usize > record.len);
+        progress.time = record.time.unwrap_or(progress.time);
+        match record.link {
+            LinkType::Other(number) => progress.unsupported = progress.unsupported.or(Some(number)),
+            _ => progress.readable += 1,
+        }
+        let bytes = self.window.lend(record.start, record.len, record.total);
+        Frame {
+            time: progress.time,
+            link: record.link,
+            bytes,
+            wire_len: record.wire_len,
+            vlan: None,
+        }
+    }
+
+    /// The end of the file: an error if it had packets and none was of a link type that is read.
+    fn ended(&mut self) -> Result<Option<Frame<'_>>, Error> {
+        match self.progress {
+            Progress {
+                readable: 0,
+                unsupported: Some(number),
+                ..
+            } => {
+                self.progress.unsupported = None;
+                Err(Error::new(
+                    &self.name,
+                    Cause::LinkType {
+                        format: "pcapng interface",
+                        number,
+                    },
+                ))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Format {
+    fn detect(window: &mut Window) -> Result<Self, Cause> {
+        if let Some(header) = pcap::Header::read(window)? {
+            return Ok(Self::Pcap(header));
+        }
+        if pcapng::is_section(window)? {
+            return Ok(Self::Pcapng(pcapng::Section::default()));
+        }
+        Err(Cause::NotACapture {
+            begins: window.peek(4)?.to_vec(),
+        })
+    }
+}
+
+/// Undoes gzip and zstd, by their magic numbers.
+fn decompress(mut input: impl Read + 'static) -> io::Result<Box<dyn Read>> {
+    let mut magic = Vec::with_capacity(MAGIC_ZSTD.len());
+    input
+        .by_ref()
+        .take(MAGIC_ZSTD.len() as u64)
+        .read_to_end(&mut magic)?;
+    let is_gzip = magic.starts_with(&MAGIC_GZIP);
+    let is_zstd = magic == MAGIC_ZSTD;
+    let whole = io::Cursor::new(magic).chain(input);
+    Ok(if is_gzip {
+        Box::new(flate2::read::MultiGzDecoder::new(whole))
+    } else if is_zstd {
+        Box::new(zstd::stream::read::Decoder::new(whole)?)
+    } else {
+        Box::new(whole)
+    })
+}
+
+/// A LINKTYPE number (tcpdump.org/linktypes) as the link layer that we read.
+fn link_type(number: u32) -> LinkType {
+    match number {
+        0 | 108 => LinkType::Null,
+        1 => LinkType::Ethernet,
+        9 | 50 | 104 => LinkType::Ppp,
+        51 => LinkType::Pppoe,
+        12 | 14 | 101 | 228 | 229 => LinkType::RawIp,
+        113 => LinkType::LinuxSll,
+        239 => LinkType::Nflog,
+        276 => LinkType::LinuxSll2,
+        other => LinkType::Other(other),
+    }
+}
+
+/// A length of captured bytes, if a packet can have it.
+fn packet_len(len: u32) -> Result<usize, Cause> {
+    match usize::try_from(len) {
+        Ok(short) if short <= CAPTURE_PACKET_BYTES_MAX => Ok(short),
+        _ => Err(Cause::PacketTooLong {
+            packets: 0,
+            at: 0,
+            len,
+        }),
+    }
+}

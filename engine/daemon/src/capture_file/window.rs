@@ -1,0 +1,178 @@
+//! A sliding window over the file: as many bytes at a time as a header or packet needs, in one piece.
+
+use std::io::{ErrorKind, Read};
+
+use super::error::Cause;
+
+/// Bytes read at once. The window grows beyond it only for a longer packet.
+const WINDOW_BYTES: usize = 256 * 1024;
+
+/// The bytes of the file from the current block or record on.
+pub(super) struct Window {
+    input: Box<dyn Read>,
+    buffer: Vec<u8>,
+    /// Bytes that are read and not consumed: `buffer[start..end]`.
+    start: usize,
+    end: usize,
+    /// Bytes lent to the caller, to be consumed before the next packet.
+    lent: usize,
+    /// Bytes consumed from the file so far.
+    position: u64,
+    /// A compressed stream ended before its end: what was decoded still counts.
+    cut: bool,
+}
+
+impl Window {
+    pub(super) fn new(input: Box<dyn Read>) -> Self {
+        Self {
+            input,
+            buffer: vec![0; WINDOW_BYTES],
+            start: 0,
+            end: 0,
+            lent: 0,
+            position: 0,
+            cut: false,
+        }
+    }
+
+    /// Where the window starts in the (decompressed) file.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next bytes: `len`, or fewer at the end of the file.
+    pub(super) fn peek(&mut self, len: usize) -> Result<&[u8], Cause> {
+        if self.end - self.start < len {
+            self.fill(len)?;
+        }
+        let there = (self.end - self.start).min(len);
+        Ok(self
+            .buffer
+            .get(self.start..self.start + there)
+            .unwrap_or_default())
+    }
+
+    /// The next `len` bytes; none of them there is the end, only some of them is a cut.
+    pub(super) fn need(&mut self, len: usize) -> Result<Option<&[u8]>, Cause> {
+        match self.peek(len)? {
+            [] => Ok(None),
+            bytes if bytes.len() < len => Err(Cause::Cut { packets: 0 }),
+            bytes => Ok(Some(bytes)),
+        }
+    }
+
+    /// The next `len` bytes, which the bytes before them promised.
+    pub(super) fn must(&mut self, len: usize) -> Result<&[u8], Cause> {
+        self.need(len)?.ok_or(Cause::Cut { packets: 0 })
+    }
+
+    /// Lends part of a block of `total` bytes that are in the window; the block is consumed by [`Self::release`].
+    pub(super) fn lend(&mut self, start: usize, len: usize, total: usize) -> &[u8] {
+        self.lent = total;
+        let from = self.start + start;
+        self.buffer.get(from..from + len).unwrap_or_default()
+    }
+
+    /// Consumes what was lent.
+    pub(super) fn release(&mut self) {
+        let lent = std::mem::take(&mut self.lent);
+        self.consume(lent);
+    }
+
+    /// Consumes bytes that are in the window.
+    pub(super) fn consume(&mut self, len: usize) {
+        debug_assert!(
+            self.start + len <= self.end,
+            "only what was seen can be consumed"
+        );
+        self.start = (self.start + len).min(self.end);
+        self.position += len as u64;
+    }
+
+    /// Consumes bytes, however many, without keeping them.
+    pub(super) fn discard(&mut self, len: u64) -> Result<(), Cause> {
+        let mut left = len;
+        while left > 0 {
+            let step = usize::try_from(left)
+                .unwrap_or(usize::MAX)
+                .min(WINDOW_BYTES);
+            self.must(step)?;
+            self.consume(step);
+            left -= step as u64;
+        }
+        Ok(())
+    }
+
+    /// Reads until `len` bytes are there or the file ends.
+    fn fill(&mut self, len: usize) -> Result<(), Cause> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        if self.buffer.len() < len {
+            self.buffer.resize(len, 0);
+        }
+        while self.end < len {
+            if self.cut {
+                return if self.end == 0 {
+                    Err(Cause::Cut { packets: 0 })
+                } else {
+                    Ok(())
+                };
+            }
+            match self
+                .input
+                .read(self.buffer.get_mut(self.end..).unwrap_or_default())
+            {
+                Ok(0) => return Ok(()),
+                Ok(count) => self.end += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => self.cut = true,
+                Err(error) => {
+                    return Err(Cause::Read {
+                        packets: 0,
+                        at: self.position,
+                        error,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives one byte at a time, as a slow pipe may.
+    struct Drip(std::vec::IntoIter<u8>);
+
+    impl Read for Drip {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            Ok(self.0.next().map_or(0, |byte| {
+                buffer[0] = byte;
+                1
+            }))
+        }
+    }
+
+    #[test]
+    fn waits_for_whole_pieces() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(WINDOW_BYTES + 1000).collect();
+        let mut window = Window::new(Box::new(Drip(bytes.clone().into_iter())));
+        assert_eq!(window.need(3).unwrap(), Some(&bytes[..3]));
+        window.consume(2);
+        assert_eq!(window.need(3).unwrap(), Some(&bytes[2..5]));
+        window.discard(WINDOW_BYTES as u64).unwrap();
+        assert_eq!(window.position(), WINDOW_BYTES as u64 + 2);
+        assert_eq!(
+            window.lend(1, 2, 4),
+            &bytes[WINDOW_BYTES + 3..WINDOW_BYTES + 5]
+        );
+        window.release();
+        assert!(matches!(window.need(1000), Err(Cause::Cut { .. })));
+        window.discard(994).unwrap();
+        assert!(matches!(window.need(1), Ok(None)));
+        assert!(matches!(window.must(1), Err(Cause::Cut { .. })));
+    }
+}
