@@ -11,6 +11,8 @@
 //! No checksum is verified: offload leaves them unset on the sender, and a truncated packet cannot have a right one.
 
 mod fragments;
+#[cfg(test)]
+mod tests;
 mod vni;
 mod walk;
 
