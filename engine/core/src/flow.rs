@@ -1,7 +1,29 @@
 //! Segments in, ordered bytes per direction out.
+//!
+//! [`Table`] finds the flow of each segment and passes its payload to the flow's [`Consumer`] in order, by reference
+//! wherever nothing is missing before it. TCP is RFC 9293 as an onlooker sees it: nothing can be asked for again, so
+//! what does not come is declared a gap with its length, and each payload byte ends in one box of [`Counters`].
+//! Bounds: flows, buffered bytes, graces ([`crate::limits`]). It never looks into the bytes, asks no clock, and
+//! believes no checksum (mirrors and offloads break them).
 
+mod assembler;
+mod half;
+mod key;
+mod pool;
+mod slab;
+mod table;
+
+#[cfg(test)]
+mod sim;
+
+use std::time::Duration;
+
+use crate::counters;
 use crate::decap::{Endpoint, Network};
+use crate::limits;
 use crate::time::Timestamp;
+
+pub use table::Table;
 
 /// One direction of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,4 +98,114 @@ pub trait Consumer<Shared>: Sized {
     /// Nobody needs further bytes of this flow: it is not HTTP, or its ports are not wanted. The table then skips
     /// (and counts) its payload without ordering it.
     fn ignores(&self, direction: Direction) -> bool;
+}
+
+/// Bounds of a [`Table`] that a user may want to change.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Flows known at a time, ended ones that are remembered for a moment included. 136 bytes each, and a consumer
+    /// with two halves for each that has carried payload.
+    pub flows_max: usize,
+    /// Bytes that buffers of waiting payload may occupy.
+    pub buffered_bytes_max: usize,
+    /// Silence after which a flow ends.
+    pub idle: Duration,
+    /// Silence after which a flow that has carried no payload ends.
+    pub empty_idle: Duration,
+    /// Makes the hash of flow keys unpredictable to those who choose addresses and ports. Any number; the same packets
+    /// give the same calls with every seed.
+    pub hash_seed: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            flows_max: limits::FLOWS_MAX,
+            buffered_bytes_max: limits::FLOW_BUFFERED_BYTES_MAX,
+            idle: limits::FLOW_IDLE,
+            empty_idle: limits::FLOW_EMPTY_IDLE,
+            hash_seed: 0,
+        }
+    }
+}
+
+counters! {
+    /// The flow stage's part of the ledger.
+    ///
+    /// Bytes balance at any time: `payload = delivered + duplicate + overlapped + skipped + discarded_* + buffered`
+    /// (the last is [`Table::buffered_bytes`]). Gap bytes are beside it: they never came in.
+    pub struct Counters {
+        /// TCP segments taken.
+        flow_segments,
+        /// Resets without a flow.
+        flow_segments_stray,
+        /// Segments of a flow that has ended already.
+        flow_segments_after_end,
+        /// Segments whose sequence number lies outside every possible window of their flow.
+        flow_segments_out_of_window,
+        /// Segments that brought no new byte: retransmitted, or captured twice.
+        flow_segments_duplicate,
+        /// Segments that brought new bytes and known ones.
+        flow_segments_overlapping,
+        /// Segments that came before bytes that precede them.
+        flow_segments_out_of_order,
+        /// Segments that waited for bytes of the other direction that they acknowledge.
+        flow_segments_held,
+        /// Payload bytes taken.
+        flow_payload_bytes,
+        /// Payload bytes passed on in order.
+        flow_delivered_bytes,
+        /// Payload bytes that were known already.
+        flow_duplicate_bytes,
+        /// Known payload bytes in segments that also brought new ones; the first copy won.
+        flow_overlapped_bytes,
+        /// Payload bytes that nobody needed.
+        flow_skipped_bytes,
+        /// Payload bytes that came after they had been declared a gap.
+        flow_discarded_late_bytes,
+        /// Payload bytes behind the sender's FIN.
+        flow_discarded_after_fin_bytes,
+        /// Payload bytes of flows that had ended.
+        flow_discarded_after_end_bytes,
+        /// Payload bytes outside every possible window.
+        flow_discarded_out_of_window_bytes,
+        /// Payload bytes in resets (a reason in words, RFC 9293 section 3.10.7.4) and in segments without a flow.
+        flow_discarded_reset_bytes,
+        /// Gaps told.
+        flow_gaps,
+        /// Bytes that were sent but never captured.
+        flow_gap_bytes,
+        /// Those of them that a mirror or a snap length cut off.
+        flow_truncated_bytes,
+        /// Payload bytes copied because they could not be passed on at once.
+        flow_copied_bytes,
+        /// Waits ended because a queue or all queues were full.
+        flow_holes_over_bounds,
+        /// Holes given up for their age.
+        flow_holes_expired,
+        /// Resets revoked by further segments of their sender.
+        flow_resets_ignored,
+        /// Resets that cannot be of the connection.
+        flow_resets_out_of_window,
+        /// SYNs within a living connection that no later segment confirmed at once.
+        flow_syns_doubtful,
+        /// Flows seen.
+        flow_opened,
+        /// Flows whose beginning was not captured.
+        flow_opened_midstream,
+        /// Flows that carried payload.
+        flow_opened_payload,
+        /// Flows ended by FIN of both sides.
+        flow_ended_fin,
+        /// Flows ended by a reset.
+        flow_ended_reset,
+        /// Flows ended by silence.
+        flow_ended_idle,
+        /// Flows ended to make room.
+        flow_ended_evicted,
+        /// Flows ended by a new connection with the same addresses and ports.
+        flow_ended_reused,
+        /// Flows ended by the end of the capture.
+        flow_ended_shutdown,
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! A bound that a user may want to change is a default here and a field of a configuration; all others are constants.
 
+use std::time::Duration;
+
 /// Bytes of a decoded body that go into a message, per side; the rest is cut, and the cut is marked.
 /// The predecessor's own limit (contract 1.6); `USAGE_LOGGERS_BODY_LIMIT`.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
@@ -30,6 +32,59 @@ pub const HALF_BUFFERED_SEGMENTS_MAX: usize = 1024;
 
 /// Flows of one shard. The oldest idle flow is evicted for a new one, counted.
 pub const FLOWS_MAX: usize = 1 << 20;
+
+/// Bytes that a half's beginning may be moved back by a segment that was sent before the first one seen (a midstream
+/// beginning out of order); farther ones count as duplicates.
+pub const HALF_REBASE_BYTES_MAX: u64 = 1 << 20;
+
+/// Out-of-order and held bytes of all flows of a shard, with what their buffers occupy. Beyond it the flow that has
+/// waited longest gives up its holes, counted as `flow_holes_over_bounds`.
+pub const FLOW_BUFFERED_BYTES_MAX: usize = 64 << 20;
+
+/// Time without a segment after which a flow that carried payload ends as idle. Slow servers pause for minutes in the
+/// middle of a body; Zeek waits 5 minutes, Linux' own connection tracking 5 days.
+pub const FLOW_IDLE: Duration = Duration::from_secs(600);
+
+/// The same for a flow that has carried no payload: a scan, a half-open connection, a pool's spare connection (which
+/// is then picked up midstream).
+pub const FLOW_EMPTY_IDLE: Duration = Duration::from_secs(60);
+
+/// How long an ended flow is remembered, so that its last acknowledgements and repeated segments do not look like a
+/// new midstream flow. The first one evicted when room is short.
+pub const FLOW_LINGER: Duration = Duration::from_secs(10);
+
+/// Packet time that bytes proven lost by the peer's acknowledgement may still come: only the mirror's reordering can
+/// bring them. Two ring blocks' retire time (the two directions may come through two rings), far above what load
+/// balancers and offloads reorder by; then they are a gap.
+pub const REORDER_GRACE: Duration = Duration::from_millis(20);
+
+/// Segments of the same flow after which that grace ends in any case. At 10 Gbit/s and 1500 bytes it is 300 µs, more
+/// than parallel paths differ by, and it bounds the wait where frames carry no usable time.
+pub const REORDER_SEGMENTS_MAX: u32 = 256;
+
+/// Packet time that a hole without proof may last: a sender's second or third retransmission has come by then, and
+/// one-sided traffic has no acknowledgements to wait for.
+pub const HOLE_AGE_MAX: Duration = Duration::from_secs(10);
+
+/// Distance in bytes from the expected number within which a reset is taken for one of this connection.
+pub const RESET_WINDOW: u64 = 1 << 20;
+
+/// How long a reset whose number is not exactly the next one may be revoked by a further segment of its sender.
+pub const RESET_DOUBT: Duration = Duration::from_secs(2);
+
+/// Age up to which a SYN with the number of a flow that has ended is the same packet captured twice; ring blocks
+/// retire every 10 ms, so two interfaces may show a whole short connection one after the other.
+pub const SYN_DUPLICATE_AGE: Duration = Duration::from_millis(500);
+
+/// Silence after which a SYN with another number begins a new connection without further proof.
+pub const SYN_REUSE_SILENCE: Duration = Duration::from_secs(30);
+
+/// A packet clock that goes back by more than this was set; less is reordering between rings.
+pub const CLOCK_STEP_BACK: Duration = Duration::from_secs(60);
+
+/// Largest distance in bytes between two sequence numbers of one connection at a time: the largest window that TCP
+/// can announce (RFC 7323 §2.3).
+pub const TCP_WINDOW_MAX: u64 = 1 << 30;
 
 /// Bundle size in bytes of lines before compression; larger ones save next to nothing (50 KiB loses 5 % of ratio) and
 /// cost latency and memory. `USAGE_LOGGERS_BUNDLE_SIZE`.

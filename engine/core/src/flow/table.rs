@@ -1,0 +1,935 @@
+//! Segments of all flows in, each to its flow; flows begin, rest, and end here.
+//!
+//! A lookup is one probe of a hash table that holds 4-byte indices, then the flow itself. A flow that has carried no
+//! payload is 136 bytes and nothing else: no consumer, no halves, so a million half-open connections or one-packet
+//! scans cost 140 MB at most and are the first to go. Flows stand in one of three lines (ended, empty, with payload),
+//! ordered by when they were last put there; a busy flow is moved back at most every 1/16 of the idle time, since a
+//! move touches two neighbours that are not in the cache. Eviction takes ended flows first, then empty ones, then the
+//! one with payload that has been silent longest, without a scan.
+//!
+//! Timers run on packet time alone and before the segment that brought that time, so the same packets give the same
+//! calls whatever [`Table::tick`] is called with in between.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::hash::BuildHasher;
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+
+use crate::decap::{Flags, Network, Segment};
+use crate::flow::assembler::{Lent, NEVER, Stream};
+use crate::flow::half::{Anchor, Known, distance};
+use crate::flow::key::Key;
+use crate::flow::pool::Pool;
+use crate::flow::slab::{NONE, Slab};
+use crate::flow::{Config, Consumer, Counters, Direction, FlowEnd, FlowStart};
+use crate::limits::{
+    CLOCK_STEP_BACK, FLOW_LINGER, HALF_REBASE_BYTES_MAX, REORDER_GRACE, SYN_DUPLICATE_AGE,
+    SYN_REUSE_SILENCE, TCP_WINDOW_MAX,
+};
+use crate::time::Timestamp;
+
+/// Which line a flow stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Over; remembered for what still arrives of it.
+    Ended,
+    /// No payload so far.
+    Empty,
+    /// Has a stream.
+    Payload,
+}
+
+struct Flow {
+    key: Key,
+    /// Of the last segment.
+    last: Timestamp,
+    /// When it was last put at the end of its line.
+    lined_up: Timestamp,
+    start: Timestamp,
+    number: u64,
+    prev: u32,
+    next: u32,
+    stream: u32,
+    /// Offset 0 of both halves; after the end: what would have come next.
+    originator: Anchor,
+    responder: Anchor,
+    /// Initial sequence number of the originator.
+    isn: u32,
+    /// A SYN that may begin a new connection, if the next segments say so.
+    doubtful_syn: Option<(Direction, u32)>,
+    vni: Option<u32>,
+    encap: crate::decap::Encap,
+    state: State,
+    originator_is_low: bool,
+    midstream: bool,
+    originator_fin: bool,
+    responder_fin: bool,
+}
+
+impl Flow {
+    fn direction(&self, from_low: bool) -> Direction {
+        if from_low == self.originator_is_low {
+            Direction::Originator
+        } else {
+            Direction::Responder
+        }
+    }
+
+    fn anchors(&mut self, direction: Direction) -> (&mut Anchor, &mut Anchor) {
+        match direction {
+            Direction::Originator => (&mut self.originator, &mut self.responder),
+            Direction::Responder => (&mut self.responder, &mut self.originator),
+        }
+    }
+
+    fn fin(&mut self, direction: Direction) -> &mut bool {
+        match direction {
+            Direction::Originator => &mut self.originator_fin,
+            Direction::Responder => &mut self.responder_fin,
+        }
+    }
+}
+
+/// A line of flows, linked through them.
+#[derive(Clone, Copy)]
+struct Line {
+    head: u32,
+    tail: u32,
+    len: usize,
+}
+
+impl Line {
+    const EMPTY: Self = Self {
+        head: NONE,
+        tail: NONE,
+        len: 0,
+    };
+
+    fn push(&mut self, flows: &mut Slab<Flow>, index: u32, now: Timestamp) {
+        let tail = std::mem::replace(&mut self.tail, index);
+        if let Some(flow) = flows.get_mut(index) {
+            (flow.prev, flow.next, flow.lined_up) = (tail, NONE, now);
+        }
+        match flows.get_mut(tail) {
+            Some(before) => before.next = index,
+            None => self.head = index,
+        }
+        self.len += 1;
+    }
+
+    fn remove(&mut self, flows: &mut Slab<Flow>, index: u32) {
+        let Some((prev, next)) = flows.get(index).map(|flow| (flow.prev, flow.next)) else {
+            return;
+        };
+        match flows.get_mut(prev) {
+            Some(before) => before.next = next,
+            None => self.head = next,
+        }
+        match flows.get_mut(next) {
+            Some(after) => after.prev = prev,
+            None => self.tail = prev,
+        }
+        self.len -= 1;
+    }
+}
+
+/// The flows of one shard.
+pub struct Table<C> {
+    config: Config,
+    hasher: FixedState,
+    index: HashTable<u32>,
+    flows: Slab<Flow>,
+    streams: Slab<Stream<C>>,
+    ended: Line,
+    empty: Line,
+    payload: Line,
+    /// When streams want to be looked at. An entry that its stream no longer has as `wake` is void.
+    timers: BinaryHeap<Reverse<(Timestamp, u32)>>,
+    /// Streams that hold bytes, longest first. An entry that its stream no longer has as `ticket` is void.
+    waiting: VecDeque<(u64, u32)>,
+    tickets: u64,
+    pool: Pool,
+    counters: Counters,
+    now: Timestamp,
+    next_sweep: Timestamp,
+    numbers: u64,
+}
+
+/// Packet time between two looks for idle flows.
+const SWEEP: Duration = Duration::from_millis(100);
+/// Flows ended by one look, so that no packet waits long; what is left is for the next packet.
+const SWEEP_FLOWS: usize = 256;
+/// Evictions look at this many busy flows at most before one has to go.
+const SECOND_CHANCES: usize = 8;
+
+impl<C> Table<C> {
+    /// An empty table.
+    pub fn new(config: Config) -> Self {
+        let config = Config {
+            flows_max: config.flows_max.clamp(1, 1 << 30),
+            ..config
+        };
+        Self {
+            hasher: FixedState::with_seed(config.hash_seed),
+            index: HashTable::with_capacity(config.flows_max.min(1 << 16)),
+            config,
+            flows: Slab::new(),
+            streams: Slab::new(),
+            ended: Line::EMPTY,
+            empty: Line::EMPTY,
+            payload: Line::EMPTY,
+            timers: BinaryHeap::new(),
+            waiting: VecDeque::new(),
+            tickets: 0,
+            pool: Pool::default(),
+            counters: Counters::default(),
+            now: Timestamp::ZERO,
+            next_sweep: Timestamp::ZERO,
+            numbers: 0,
+        }
+    }
+
+    /// A copy can be sampled at any time between two calls.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Flows that are open, with or without payload so far.
+    pub fn flows_open(&self) -> usize {
+        self.empty.len + self.payload.len
+    }
+
+    /// Payload bytes that wait for others.
+    pub fn buffered_bytes(&self) -> u64 {
+        self.pool.payload()
+    }
+
+    fn line(&mut self, state: State) -> (&mut Line, &mut Slab<Flow>) {
+        let line = match state {
+            State::Ended => &mut self.ended,
+            State::Empty => &mut self.empty,
+            State::Payload => &mut self.payload,
+        };
+        (line, &mut self.flows)
+    }
+
+    fn silence(&self, state: State) -> Duration {
+        match state {
+            State::Ended => FLOW_LINGER,
+            State::Empty => self.config.empty_idle,
+            State::Payload => self.config.idle,
+        }
+    }
+
+    fn line_up(&mut self, index: u32, state: State) {
+        let now = self.now;
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        let before = std::mem::replace(&mut flow.state, state);
+        let (line, flows) = self.line(before);
+        line.remove(flows, index);
+        let (line, flows) = self.line(state);
+        line.push(flows, index, now);
+    }
+
+    /// Notes activity; the line is left alone while the flow's place in it is not much too far in front.
+    fn touch(&mut self, index: u32) {
+        let now = self.now;
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        flow.last = now;
+        let (state, lined_up) = (flow.state, flow.lined_up);
+        if state != State::Ended && now.since(lined_up) > self.silence(state) / 16 {
+            self.line_up(index, state);
+        }
+    }
+
+    fn insert(&mut self, key: Key, hash: u64, segment: &Segment<'_>, from_low: bool) -> u32 {
+        let syn = segment.flags.has(Flags::SYN);
+        // A SYN with ACK is the answer to one that was not captured (yet).
+        let answer = syn && segment.flags.has(Flags::ACK);
+        self.numbers += 1;
+        let flow = Flow {
+            key,
+            last: self.now,
+            lined_up: self.now,
+            start: segment.time,
+            number: self.numbers,
+            prev: NONE,
+            next: NONE,
+            stream: NONE,
+            originator: Anchor::UNKNOWN,
+            responder: Anchor::UNKNOWN,
+            isn: if answer {
+                segment.ack.wrapping_sub(1)
+            } else {
+                segment.seq
+            },
+            doubtful_syn: None,
+            vni: segment.network.vni,
+            encap: segment.network.encap,
+            state: State::Empty,
+            originator_is_low: from_low != answer,
+            midstream: !syn,
+            originator_fin: false,
+            responder_fin: false,
+        };
+        let index = self.flows.insert(flow);
+        let (hasher, flows) = (&self.hasher, &self.flows);
+        self.index.insert_unique(hash, index, |other| {
+            flows
+                .get(*other)
+                .map_or(0, |flow| hasher.hash_one(flow.key))
+        });
+        self.empty.push(&mut self.flows, index, self.now);
+        self.counters.flow_opened += 1;
+        self.counters.flow_opened_midstream += u64::from(!syn);
+        index
+    }
+
+    fn forget(&mut self, index: u32) {
+        let Some(flow) = self.flows.get(index) else {
+            return;
+        };
+        let (state, hash) = (flow.state, self.hasher.hash_one(flow.key));
+        if let Ok(entry) = self.index.find_entry(hash, |other| *other == index) {
+            entry.remove();
+        }
+        let (line, flows) = self.line(state);
+        line.remove(flows, index);
+        self.flows.remove(index);
+    }
+
+    fn count_end(&mut self, end: FlowEnd) {
+        let cell = match end {
+            FlowEnd::Fin => &mut self.counters.flow_ended_fin,
+            FlowEnd::Reset => &mut self.counters.flow_ended_reset,
+            FlowEnd::Idle => &mut self.counters.flow_ended_idle,
+            FlowEnd::Evicted => &mut self.counters.flow_ended_evicted,
+            FlowEnd::Reused => &mut self.counters.flow_ended_reused,
+            FlowEnd::Shutdown => &mut self.counters.flow_ended_shutdown,
+        };
+        *cell += 1;
+    }
+
+    /// Packet time goes on. Small steps back are reordering and do not move the clock; a large one sets it, and what
+    /// waits for a moment of the old time is looked at now.
+    fn set_clock(&mut self, time: Timestamp) {
+        if time >= self.now {
+            self.now = time;
+            return;
+        }
+        if self.now.since(time) <= CLOCK_STEP_BACK {
+            return;
+        }
+        self.now = time;
+        self.next_sweep = time;
+        let mut timers = std::mem::take(&mut self.timers).into_vec();
+        timers.retain_mut(
+            |Reverse((wake, index))| match self.streams.get_mut(*index) {
+                Some(stream) if stream.wake == *wake => {
+                    stream.wake = stream.wake.min(time);
+                    *wake = stream.wake;
+                    true
+                }
+                _ => false,
+            },
+        );
+        self.timers = timers.into();
+    }
+
+    /// Enters a stream into the timers and the line of those that wait, where it must be.
+    fn schedule(&mut self, index: u32) {
+        let Some(stream) = self.streams.get_mut(index) else {
+            return;
+        };
+        let deadline = stream.deadline();
+        if deadline < stream.wake {
+            stream.wake = deadline;
+            self.timers.push(Reverse((deadline, index)));
+        }
+        if !stream.holds() {
+            stream.ticket = 0;
+        } else if stream.ticket == 0 {
+            self.tickets += 1;
+            stream.ticket = self.tickets;
+            self.waiting.push_back((self.tickets, index));
+        }
+        self.compact();
+    }
+
+    /// Void entries must not pile up.
+    fn compact(&mut self) {
+        let most = 1024 + 2 * self.streams.len();
+        let streams = &self.streams;
+        if self.timers.len() > most {
+            self.timers.retain(|Reverse((wake, index))| {
+                streams
+                    .get(*index)
+                    .is_some_and(|stream| stream.wake == *wake)
+            });
+        }
+        if self.waiting.len() > most {
+            self.waiting.retain(|(ticket, index)| {
+                streams
+                    .get(*index)
+                    .is_some_and(|stream| stream.ticket == *ticket)
+            });
+        }
+    }
+
+    fn lent<'a, S>(&'a mut self, shared: &'a mut S) -> (&'a mut Slab<Stream<C>>, Lent<'a, S>) {
+        let Self {
+            streams,
+            counters,
+            pool,
+            now,
+            ..
+        } = self;
+        (
+            streams,
+            Lent {
+                shared,
+                counters,
+                pool,
+                now: *now,
+            },
+        )
+    }
+}
+
+impl<C> Table<C> {
+    /// One segment. Everything that it makes known is passed to its flow's consumer before this returns.
+    pub fn segment<S>(&mut self, segment: &Segment<'_>, shared: &mut S)
+    where
+        C: Consumer<S>,
+    {
+        self.counters.flow_segments += 1;
+        self.counters.flow_payload_bytes += segment.payload.len() as u64;
+        self.set_clock(segment.time);
+        self.run_timers(shared);
+        if self.now >= self.next_sweep {
+            self.sweep(SWEEP_FLOWS, shared);
+        }
+
+        let (key, from_low) = Key::of(segment);
+        let hash = self.hasher.hash_one(key);
+        let flows = &self.flows;
+        let found = self
+            .index
+            .find(hash, |index| {
+                flows.get(*index).is_some_and(|flow| flow.key == key)
+            })
+            .copied();
+        let index = match found {
+            Some(index) => match self.continues(index, from_low, segment, shared) {
+                Verdict::Goes => index,
+                Verdict::Dropped => return,
+                Verdict::Anew => self.begin(key, hash, segment, from_low, shared),
+            },
+            None if segment.flags.has(Flags::RST) => {
+                self.counters.flow_segments_stray += 1;
+                self.counters.flow_discarded_reset_bytes += segment.payload.len() as u64;
+                return;
+            }
+            None => self.begin(key, hash, segment, from_low, shared),
+        };
+        self.touch(index);
+        let Some(flow) = self.flows.get(index) else {
+            return;
+        };
+        let direction = flow.direction(from_low);
+        let stream = match flow.stream {
+            NONE => match self.handshake(index, direction, segment, shared) {
+                Some(stream) => stream,
+                None => return,
+            },
+            stream => stream,
+        };
+        let (streams, mut lent) = self.lent(shared);
+        if let Some(stream) = streams.get_mut(stream) {
+            stream.segment(direction, segment, &mut lent);
+        }
+        self.after(stream, shared);
+        self.keep_budget(shared);
+    }
+
+    /// Lets go of what has been idle for too long, and ends graces that are over, at `now`.
+    ///
+    /// `now` is packet time: no frame stamped earlier may still be unread, or reordering that the frames would have
+    /// resolved becomes loss. Call it when the rings are empty; while segments come it is not needed.
+    pub fn tick<S>(&mut self, now: Timestamp, shared: &mut S)
+    where
+        C: Consumer<S>,
+    {
+        self.set_clock(now);
+        self.run_timers(shared);
+        self.sweep(SWEEP_FLOWS * 16, shared);
+    }
+
+    /// The capture is over: ends every flow, in the order in which they were last put into line.
+    pub fn finish<S>(&mut self, now: Timestamp, shared: &mut S)
+    where
+        C: Consumer<S>,
+    {
+        self.set_clock(now);
+        self.run_timers(shared);
+        for state in [State::Payload, State::Empty] {
+            while let Some(index) = self.head(state) {
+                self.end(index, FlowEnd::Shutdown, shared);
+            }
+        }
+    }
+
+    fn head(&mut self, state: State) -> Option<u32> {
+        let head = self.line(state).0.head;
+        (head != NONE).then_some(head)
+    }
+
+    /// A new flow, for which another may have to go.
+    fn begin<S>(
+        &mut self,
+        key: Key,
+        hash: u64,
+        segment: &Segment<'_>,
+        from_low: bool,
+        shared: &mut S,
+    ) -> u32
+    where
+        C: Consumer<S>,
+    {
+        while self.flows.len() >= self.config.flows_max && self.evict(shared) {}
+        self.insert(key, hash, segment, from_low)
+    }
+
+    fn evict<S>(&mut self, shared: &mut S) -> bool
+    where
+        C: Consumer<S>,
+    {
+        if let Some(index) = self.head(State::Ended) {
+            self.forget(index);
+            return true;
+        }
+        let Some(state) = [State::Empty, State::Payload]
+            .into_iter()
+            .find(|state| self.head(*state).is_some())
+        else {
+            return false;
+        };
+        for _ in 0..SECOND_CHANCES {
+            let Some(index) = self.head(state) else {
+                break;
+            };
+            if self
+                .flows
+                .get(index)
+                .is_none_or(|flow| flow.last <= flow.lined_up)
+            {
+                break;
+            }
+            self.line_up(index, state);
+        }
+        if let Some(index) = self.head(state) {
+            self.end(index, FlowEnd::Evicted, shared);
+            self.forget(index);
+        }
+        true
+    }
+
+    /// Ends a flow and remembers it for a moment.
+    fn end<S>(&mut self, index: u32, end: FlowEnd, shared: &mut S)
+    where
+        C: Consumer<S>,
+    {
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        let stream = std::mem::replace(&mut flow.stream, NONE);
+        let (streams, mut lent) = self.lent(shared);
+        if let Some(open) = streams.get_mut(stream) {
+            open.flush(&mut lent);
+        }
+        if let Some(closed) = self.streams.remove(stream) {
+            let (originator, responder) = closed.next_seqs();
+            if let Some(flow) = self.flows.get_mut(index) {
+                flow.originator.seq = originator;
+                flow.responder.seq = responder;
+            }
+            closed.into_consumer().close(end, self.now, shared);
+        }
+        self.count_end(end);
+        self.line_up(index, State::Ended);
+    }
+
+    /// What follows from a stream's last change.
+    fn after<S>(&mut self, index: u32, shared: &mut S)
+    where
+        C: Consumer<S>,
+    {
+        let over = self
+            .streams
+            .get(index)
+            .and_then(|stream| Some((stream.flow, stream.over(self.now)?)));
+        match over {
+            Some((flow, end)) => self.end(flow, end, shared),
+            None => self.schedule(index),
+        }
+    }
+
+    fn run_timers<S>(&mut self, shared: &mut S)
+    where
+        C: Consumer<S>,
+    {
+        while let Some(Reverse((wake, index))) = self.timers.peek().copied() {
+            if wake > self.now {
+                return;
+            }
+            self.timers.pop();
+            let (streams, mut lent) = self.lent(shared);
+            let Some(stream) = streams.get_mut(index).filter(|stream| stream.wake == wake) else {
+                continue;
+            };
+            stream.wake = NEVER;
+            stream.expire(&mut lent);
+            self.after(index, shared);
+        }
+    }
+
+    /// Ends up to `most` flows of each kind that have been silent for too long.
+    fn sweep<S>(&mut self, most: usize, shared: &mut S)
+    where
+        C: Consumer<S>,
+    {
+        self.next_sweep = self.now.after(SWEEP);
+        for state in [State::Payload, State::Empty, State::Ended] {
+            let silence = self.silence(state);
+            let mut left = most;
+            while let Some(index) = self.head(state) {
+                let now = self.now;
+                let Some(flow) = self.flows.get_mut(index) else {
+                    break;
+                };
+                // Times after a clock that was set back count from now on.
+                flow.lined_up = flow.lined_up.min(now);
+                flow.last = flow.last.min(now);
+                if now.since(flow.lined_up) <= silence {
+                    break;
+                }
+                if left == 0 {
+                    self.next_sweep = self.now;
+                    break;
+                }
+                left -= 1;
+                let active = now.since(flow.last) <= silence;
+                match state {
+                    State::Ended => self.forget(index),
+                    _ if active => self.line_up(index, state),
+                    _ => {
+                        self.end(index, FlowEnd::Idle, shared);
+                        self.forget(index);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Those that have waited longest give up first, so that a flow which has just lost a segment is not made to pay
+    /// for thousands that never fill their holes.
+    fn keep_budget<S>(&mut self, shared: &mut S)
+    where
+        C: Consumer<S>,
+    {
+        while self.pool.charged() > self.config.buffered_bytes_max {
+            let Some((ticket, index)) = self.waiting.pop_front() else {
+                return;
+            };
+            let (streams, mut lent) = self.lent(shared);
+            let Some(stream) = streams
+                .get_mut(index)
+                .filter(|stream| stream.ticket == ticket)
+            else {
+                continue;
+            };
+            stream.ticket = 0;
+            stream.release(&mut lent);
+            self.after(index, shared);
+        }
+    }
+}
+
+/// What a segment is to the flow that has its addresses and ports.
+enum Verdict {
+    /// One of its segments.
+    Goes,
+    /// Counted, nothing else.
+    Dropped,
+    /// The first of a new connection; the old one is gone.
+    Anew,
+}
+
+impl<C> Table<C> {
+    /// Whether a segment belongs to the flow that was found.
+    fn continues<S>(
+        &mut self,
+        index: u32,
+        from_low: bool,
+        segment: &Segment<'_>,
+        shared: &mut S,
+    ) -> Verdict
+    where
+        C: Consumer<S>,
+    {
+        let Some(flow) = self.flows.get_mut(index) else {
+            return Verdict::Dropped;
+        };
+        let direction = flow.direction(from_low);
+        if flow.state == State::Ended {
+            return self.after_end(index, direction, segment);
+        }
+        if segment.flags.has(Flags::SYN) {
+            return self.syn(index, direction, segment, shared);
+        }
+        match flow.doubtful_syn {
+            Some(syn) => self.confirm(index, direction, syn, segment, shared),
+            None => Verdict::Goes,
+        }
+    }
+
+    fn after_end(&mut self, index: u32, direction: Direction, segment: &Segment<'_>) -> Verdict {
+        let now = self.now;
+        let Some(flow) = self.flows.get_mut(index) else {
+            return Verdict::Dropped;
+        };
+        let answer = segment.flags.has(Flags::ACK);
+        let same_isn = match (direction, answer) {
+            (Direction::Originator, false) => flow.isn == segment.seq,
+            (Direction::Responder, true) => flow.isn == segment.ack.wrapping_sub(1),
+            _ => false,
+        };
+        let copy = same_isn && now.since(flow.start) <= SYN_DUPLICATE_AGE;
+        if segment.flags.has(Flags::SYN) && !copy {
+            self.forget(index);
+            return Verdict::Anew;
+        }
+        let (own, _) = flow.anchors(direction);
+        let known = distance(segment.seq, own.seq) < 0;
+        let len = segment.payload.len() as u64;
+        self.counters.flow_segments_after_end += 1;
+        if known {
+            self.counters.flow_duplicate_bytes += len;
+        } else {
+            self.counters.flow_discarded_after_end_bytes += len;
+        }
+        Verdict::Dropped
+    }
+
+    /// A SYN within a flow that has not ended.
+    fn syn<S>(
+        &mut self,
+        index: u32,
+        direction: Direction,
+        segment: &Segment<'_>,
+        shared: &mut S,
+    ) -> Verdict
+    where
+        C: Consumer<S>,
+    {
+        let now = self.now;
+        let Some(flow) = self.flows.get_mut(index) else {
+            return Verdict::Dropped;
+        };
+        let doubtful = flow.doubtful_syn;
+        let (stream, last) = (flow.stream, flow.last);
+        let stream = self.streams.get(stream);
+        let (own, ending) = match stream {
+            Some(stream) => (stream.half(direction).anchor, stream.is_ending()),
+            None => (
+                *flow.anchors(direction).0,
+                flow.originator_fin || flow.responder_fin,
+            ),
+        };
+        // One that was captured late, behind data of its own connection, says nothing new.
+        let behind = distance(own.seq, segment.seq.wrapping_add(1));
+        let same = match own.known {
+            Known::Syn => behind == 0,
+            Known::No => true,
+            Known::Hint | Known::Seen => behind.unsigned_abs() <= HALF_REBASE_BYTES_MAX,
+        };
+        if same && !ending {
+            return Verdict::Goes;
+        }
+        if own.known == Known::Syn && behind == 0 {
+            return Verdict::Goes;
+        }
+        let confirmed = segment.flags.has(Flags::ACK)
+            && doubtful
+                .is_some_and(|(from, isn)| from != direction && segment.ack == isn.wrapping_add(1));
+        if confirmed || ending || stream.is_none() || now.since(last) > SYN_REUSE_SILENCE {
+            self.end(index, FlowEnd::Reused, shared);
+            self.forget(index);
+            return Verdict::Anew;
+        }
+        // Anyone can forge a SYN into a living connection, and its receiver would answer with a challenge
+        // (RFC 5961 §4): wait for what it brings.
+        self.counters.flow_syns_doubtful += 1;
+        self.counters.flow_discarded_out_of_window_bytes += segment.payload.len() as u64;
+        if let Some(flow) = self.flows.get_mut(index) {
+            flow.doubtful_syn = Some((direction, segment.seq));
+        }
+        Verdict::Dropped
+    }
+
+    /// Whether data follows a doubtful SYN: then the connection before it is over.
+    fn confirm<S>(
+        &mut self,
+        index: u32,
+        direction: Direction,
+        (from, isn): (Direction, u32),
+        segment: &Segment<'_>,
+        shared: &mut S,
+    ) -> Verdict
+    where
+        C: Consumer<S>,
+    {
+        if direction != from || segment.seq != isn.wrapping_add(1) || segment.flags.has(Flags::RST)
+        {
+            return Verdict::Goes;
+        }
+        let stream = self.flows.get(index).map_or(NONE, |flow| flow.stream);
+        let fits = self.streams.get(stream).is_some_and(|stream| {
+            stream
+                .half(direction)
+                .from_next(segment.seq)
+                .is_some_and(|distance| distance.unsigned_abs() <= 1 << 16)
+        });
+        if fits {
+            return Verdict::Goes;
+        }
+        self.end(index, FlowEnd::Reused, shared);
+        self.forget(index);
+        Verdict::Anew
+    }
+
+    /// A segment of a flow that has carried no payload so far; the stream, if this one does.
+    fn handshake<S>(
+        &mut self,
+        index: u32,
+        direction: Direction,
+        segment: &Segment<'_>,
+        shared: &mut S,
+    ) -> Option<u32>
+    where
+        C: Consumer<S>,
+    {
+        let flow = self.flows.get_mut(index)?;
+        let flags = segment.flags;
+        if flags.has(Flags::RST) {
+            self.counters.flow_discarded_reset_bytes += segment.payload.len() as u64;
+            if resets(flow, direction, segment) {
+                self.end(index, FlowEnd::Reset, shared);
+            } else {
+                self.counters.flow_resets_out_of_window += 1;
+            }
+            return None;
+        }
+        let payload = segment.payload_wire_len > 0 || !segment.payload.is_empty();
+        let (own, other) = flow.anchors(direction);
+        if flags.has(Flags::SYN) {
+            if own.known != Known::Seen {
+                own.syn(segment.seq);
+            }
+        } else {
+            own.first(segment.seq, payload);
+        }
+        if flags.has(Flags::ACK) {
+            other.hint(segment.ack);
+        }
+        // Bytes that were never captured show in the numbers: one more than the FIN or a lost FIN explains.
+        let window = 0..=TCP_WINDOW_MAX.cast_signed();
+        let sent = distance(segment.seq, own.seq);
+        let acked = distance(segment.ack, other.seq);
+        let fin = flags.has(Flags::FIN);
+        let missing = (fin && sent > 0 && window.contains(&sent))
+            || (flags.has(Flags::ACK) && acked > 1 && window.contains(&acked));
+        if payload || missing {
+            return Some(self.open(index, shared));
+        }
+        *flow.fin(direction) |= fin;
+        if flow.originator_fin && flow.responder_fin {
+            self.end(index, FlowEnd::Fin, shared);
+        }
+        None
+    }
+
+    /// The first payload: now the flow gets its consumer.
+    fn open<S>(&mut self, index: u32, shared: &mut S) -> u32
+    where
+        C: Consumer<S>,
+    {
+        let Some(flow) = self.flows.get(index) else {
+            return NONE;
+        };
+        let (low, high) = flow.key.endpoints();
+        let (originator, responder) = if flow.originator_is_low {
+            (low, high)
+        } else {
+            (high, low)
+        };
+        let start = FlowStart {
+            network: Network {
+                id: flow.key.network(),
+                vni: flow.vni,
+                encap: flow.encap,
+            },
+            originator,
+            responder,
+            midstream: flow.midstream,
+            originator_seq: if flow.midstream {
+                flow.originator.seq
+            } else {
+                flow.isn
+            },
+            time: flow.start,
+            number: flow.number,
+        };
+        let grace = flow.start.after(REORDER_GRACE);
+        let hold_until = if flow.midstream && grace > self.now {
+            grace
+        } else {
+            Timestamp::ZERO
+        };
+        let anchors = (flow.originator, flow.responder);
+        let fins = [
+            (Direction::Originator, flow.originator_fin),
+            (Direction::Responder, flow.responder_fin),
+        ];
+        let consumer = C::open(&start, shared);
+        let mut stream = Stream::new(consumer, index, anchors.0, anchors.1, hold_until);
+        for (direction, _) in fins.into_iter().filter(|(_, fin)| *fin) {
+            stream.half_mut(direction).end_at(0, start.time);
+        }
+        let stream = self.streams.insert(stream);
+        if let Some(flow) = self.flows.get_mut(index) {
+            flow.stream = stream;
+        }
+        self.counters.flow_opened_payload += 1;
+        self.line_up(index, State::Payload);
+        stream
+    }
+}
+
+/// Whether a reset ends a flow that has carried no payload: its number must be the next one, or it must acknowledge
+/// the SYN that it refuses.
+fn resets(flow: &mut Flow, direction: Direction, segment: &Segment<'_>) -> bool {
+    let fin = i64::from(*flow.fin(direction));
+    let (own, other) = flow.anchors(direction);
+    let next = own.known == Known::No || (0..=1 + fin).contains(&distance(segment.seq, own.seq));
+    let refuses =
+        segment.flags.has(Flags::ACK) && other.known == Known::Syn && segment.ack == other.seq;
+    next || refuses
+}
