@@ -210,7 +210,7 @@ impl<C> Stream<C> {
             self.first(direction, segment.seq, span, syn);
         }
         let (_, own, other) = split!(self, direction);
-        let Some(distance) = own.from_next(seq) else {
+        let Some(distance) = own.ahead(seq) else {
             return lent.refuse(segment);
         };
         if segment.flags.has(Flags::ACK) {
@@ -263,7 +263,7 @@ impl<C> Stream<C> {
         }
         // Its acknowledged bytes were given up before it was seen; what comes now goes on from there.
         half.anchor.known = Known::Seen;
-        if half.from_next(seq).is_none() {
+        if half.ahead(seq).is_none() {
             half.anchor.seq = half
                 .anchor
                 .seq
@@ -590,7 +590,7 @@ impl<C> Stream<C> {
             self.give_up(direction.reverse(), needed, lent);
         }
         if offset > next {
-            self.gap(direction, offset, lent);
+            self.lose(direction, offset, lent);
         }
         self.advance(direction, true, lent);
         self.drain(lent);
@@ -614,23 +614,37 @@ impl<C> Stream<C> {
                         return;
                     }
                 }
-                Some(front) => self.gap(direction, front.min(to), lent),
+                Some(front) => self.lose(direction, front.min(to), lent),
                 None if half.fin.is_none() && half.acked == half.next + 1 => {
                     self.half_mut(direction).fin_lost = true;
                     return;
                 }
-                None => self.gap(direction, to, lent),
+                None => self.lose(direction, to, lent),
             }
         }
     }
 
-    /// Tells a gap up to `to`.
-    fn gap<S>(&mut self, direction: Direction, to: u64, lent: &mut Lent<'_, S>)
+    /// Tells a gap up to `to`, in steps: what waits in the other half for a part of it is told in between.
+    fn lose<S>(&mut self, direction: Direction, to: u64, lent: &mut Lent<'_, S>)
     where
         C: Consumer<S>,
     {
-        let (consumer, half, _) = split!(self, direction);
-        lent.gap(consumer, half, direction, to, lent.now);
+        loop {
+            let waits = match self.half(direction.reverse()) {
+                other if other.has_hole() => None,
+                other => other.queue.front().and_then(|front| front.ack),
+            };
+            let (consumer, half, _) = split!(self, direction);
+            if half.next >= to {
+                return;
+            }
+            let waits = waits.and_then(|ack| half.offset(ack));
+            let stop = waits.filter(|stop| *stop > half.next).map_or(to, |stop| stop.min(to));
+            lent.gap(consumer, half, direction, stop, lent.now);
+            if stop < to {
+                self.drain(lent);
+            }
+        }
     }
 
     /// The grace of a proven loss is over.
@@ -730,7 +744,7 @@ impl<C> Stream<C> {
             self.give_up(direction, u64::MAX, lent);
             let half = self.half(direction);
             if let Some(fin) = half.fin.filter(|fin| fin.offset > half.next) {
-                self.gap(direction, fin.offset, lent);
+                self.lose(direction, fin.offset, lent);
             }
         }
         for direction in BOTH {

@@ -164,6 +164,8 @@ pub(super) struct Half {
     pub(super) next: u64,
     /// The other side has acknowledged everything before it (capped at the FIN, if that is known).
     pub(super) acked: u64,
+    /// An acknowledgement was seen: bytes before offset 0 are acknowledged.
+    acked_known: bool,
     pub(super) fin: Option<Fin>,
     pub(super) proof: Proof,
     /// Exactly one acknowledged byte is missing at the end and grace has passed: taken for a FIN not captured.
@@ -185,6 +187,7 @@ impl Half {
             anchor,
             next: 0,
             acked: 0,
+            acked_known: anchor.known == Known::Hint,
             fin: None,
             proof: Proof::default(),
             fin_lost: false,
@@ -197,7 +200,7 @@ impl Half {
     }
 
     /// Distance of a sequence number from `next`, or `None` when no segment of this connection can have it.
-    pub(super) fn from_next(&self, seq: u32) -> Option<i64> {
+    pub(super) fn ahead(&self, seq: u32) -> Option<i64> {
         // Offsets wrap together with sequence numbers, so the low half of `next` is all that is needed.
         let next = self
             .anchor
@@ -209,7 +212,7 @@ impl Half {
 
     /// The offset of a sequence number; `None` when it is out of the window or before the beginning.
     pub(super) fn offset(&self, seq: u32) -> Option<u64> {
-        self.next.checked_add_signed(self.from_next(seq)?)
+        self.next.checked_add_signed(self.ahead(seq)?)
     }
 
     /// The raw sequence number of `next`.
@@ -239,8 +242,12 @@ impl Half {
             return false;
         }
         self.anchor.seq = seq;
-        self.acked += back;
-        self.proof.mark += back;
+        if self.acked_known {
+            self.acked += back;
+        }
+        if self.proof.mark > 0 {
+            self.proof.mark += back;
+        }
         if let Some(fin) = &mut self.fin {
             fin.offset += back;
         }
@@ -256,6 +263,7 @@ impl Half {
         self.anchor.hint(ack);
         if let Some(offset) = self.offset(ack) {
             self.acked = self.acked.max(offset);
+            self.acked_known = true;
         }
     }
 

@@ -804,7 +804,7 @@ impl<C> Table<C> {
         let fits = self.streams.get(stream).is_some_and(|stream| {
             stream
                 .half(direction)
-                .from_next(segment.seq)
+                .ahead(segment.seq)
                 .is_some_and(|distance| distance.unsigned_abs() <= 1 << 16)
         });
         if fits {
