@@ -20,6 +20,28 @@ pub const HEADERS_MAX: usize = 2048;
 /// requests and never an answer), counted.
 pub const PIPELINE_DEPTH_MAX: usize = 1024;
 
+/// Bytes of one chunk's size line (size and extensions). More break the body, counted as `http_bodies_broken`.
+/// Nobody sends extensions; 16 KiB is what servers bound them by.
+pub const CHUNK_LINE_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of an unfinished line kept while a half looks for the next message; of a longer line the last
+/// [`HUNT_TAIL_BYTES`] are kept. Large enough for the 64 kB URLs that users do send.
+pub const HUNT_LINE_BYTES_MAX: usize = 80 * 1024;
+
+/// Bytes that stay of a line which outgrew [`HUNT_LINE_BYTES_MAX`]: a start line that began before is not found.
+pub const HUNT_TAIL_BYTES: usize = 1024;
+
+/// Bytes that each half of a flow may show without a message start before the flow counts as not HTTP, where the
+/// beginning was not seen. Above the initial window (10 segments) that a bulk sender fills at once.
+pub const HUNT_GIVE_UP_BYTES: u64 = 16 * 1024;
+
+/// Bytes of unfinished heads and lines of all flows of a shard. More make the head unreadable, counted as
+/// `http_heads_shed`; the half goes on at the next start line.
+pub const HEADS_BUFFERED_BYTES_MAX: usize = 64 << 20;
+
+/// Server ports in the table of what each port speaks; further ports are counted in the sums only.
+pub const PORTS_NAMED_MAX: usize = 64;
+
 /// Nested encapsulations that are undone before a frame is skipped, counted as too deep.
 pub const DECAP_DEPTH_MAX: usize = 8;
 
@@ -134,3 +156,5 @@ pub const CAPTURE_PACKET_BYTES_MAX: usize = PACKET_BYTES_MAX;
 
 /// Interfaces of one pcapng section; one more is an error.
 pub const CAPTURE_INTERFACES_MAX: usize = 4096;
+const _: () =
+    assert!(HUNT_TAIL_BYTES < HUNT_LINE_BYTES_MAX && HUNT_LINE_BYTES_MAX <= HEAD_BYTES_MAX);

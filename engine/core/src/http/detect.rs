@@ -1,0 +1,355 @@
+//! The first bytes of a half in, what they speak out; and, in the middle of a half, where the next message starts.
+//!
+//! ```text
+//! request-line = method SP request-target SP "HTTP/1." DIGIT     RFC 9112 §3
+//! status-line  = "HTTP/1." DIGIT SP 3DIGIT [ SP reason ]         RFC 9112 §4, reason and its blank may be missing
+//! simple       = method SP "/..."                                HTTP/0.9
+//! ```
+//!
+//! Nothing here keeps bytes: a start line that is not all there is [`Verdict::Partial`], and the caller collects.
+
+use memchr::memchr;
+use memchr::memmem;
+
+/// What the first bytes of a half are, after leading empty lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Too few to say; so far they may begin an HTTP message.
+    Partial,
+    /// A request line with a version.
+    Request,
+    /// A request line without a version: HTTP/0.9, unless more lines follow.
+    Simple,
+    /// A status line.
+    Response,
+    /// A TLS record or an SSLv2 hello.
+    Tls,
+    /// The HTTP/2 connection preface.
+    Http2,
+    /// A PROXY protocol header (v1 or v2): HTTP may follow.
+    Preamble,
+    /// Nothing that we know.
+    Other,
+}
+
+/// Which kind of message a half carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// From the client.
+    Request,
+    /// From the server.
+    Response,
+}
+
+/// A request line in its parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RequestLine<'a> {
+    pub(super) method: &'a [u8],
+    pub(super) target: &'a [u8],
+    /// `None`: no version, HTTP/0.9.
+    pub(super) minor: Option<u8>,
+}
+
+/// Bytes that may pass without the blank after a method; registered methods have at most 17 (RFC 9110 §16.1).
+const METHOD_BYTES_MAX: usize = 32;
+
+/// Methods that are believed in the middle of a line while hunting (RFC 9110, 5789, 4918, 3253 and 10008's QUERY).
+const KNOWN_METHODS: [&[u8]; 20] = [
+    b"GET",
+    b"POST",
+    b"PUT",
+    b"DELETE",
+    b"HEAD",
+    b"OPTIONS",
+    b"PATCH",
+    b"CONNECT",
+    b"TRACE",
+    b"QUERY",
+    b"PROPFIND",
+    b"PROPPATCH",
+    b"MKCOL",
+    b"COPY",
+    b"MOVE",
+    b"LOCK",
+    b"UNLOCK",
+    b"REPORT",
+    b"SEARCH",
+    b"PURGE",
+];
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+const PROXY_V1: &[u8] = b"PROXY ";
+/// Of the v2 signature `\r\n\r\n\0\r\nQUIT\n`, what is left when leading empty lines were skipped.
+const PROXY_V2: &[u8] = b"\0\r\nQUIT\n";
+
+/// Says what `bytes`, the first of a half without leading empty lines, speak.
+pub(super) fn classify(bytes: &[u8]) -> Verdict {
+    for (known, verdict) in [
+        (PREFACE, Verdict::Http2),
+        (PROXY_V1, Verdict::Preamble),
+        (PROXY_V2, Verdict::Preamble),
+    ] {
+        if bytes.starts_with(known) {
+            return verdict;
+        }
+    }
+    match bytes {
+        [] | [0x14..=0x17] | [0x14..=0x17, 3] => Verdict::Partial,
+        [0x14..=0x17, 3, 0..=4, ..] | [0x80..=0xff, _, 1, 3, 0..=4, ..] => Verdict::Tls,
+        [0x80..=0xff] | [0x80..=0xff, _] | [0x80..=0xff, _, 1] | [0x80..=0xff, _, 1, 3] => {
+            Verdict::Partial
+        }
+        _ if PROXY_V2.starts_with(bytes) => Verdict::Partial,
+        [b'H', b'T', b'T', b'P', b'/', ..] => response_start(bytes),
+        _ => request_start(bytes),
+    }
+}
+
+/// The status line template, digit for digit: decided within 13 bytes.
+fn response_start(bytes: &[u8]) -> Verdict {
+    const TEMPLATE: &[u8] = b"HTTP/1.0 000 ";
+    for (&byte, &template) in bytes.iter().zip(TEMPLATE) {
+        let fits = match template {
+            b'0' => byte.is_ascii_digit(),
+            b' ' => matches!(byte, b' ' | b'\t' | b'\r' | b'\n'),
+            _ => byte == template,
+        };
+        if !fits {
+            return Verdict::Other;
+        }
+    }
+    if bytes.len() < TEMPLATE.len() {
+        Verdict::Partial
+    } else {
+        Verdict::Response
+    }
+}
+
+fn request_start(bytes: &[u8]) -> Verdict {
+    let head = bytes.get(..METHOD_BYTES_MAX + 1).unwrap_or(bytes);
+    let Some(method) = head.iter().position(|&byte| !is_token(byte)) else {
+        return if head.len() > METHOD_BYTES_MAX {
+            Verdict::Other
+        } else {
+            Verdict::Partial
+        };
+    };
+    if method == 0 || !matches!(head.get(method), Some(b' ' | b'\t')) {
+        return Verdict::Other;
+    }
+    match memchr(b'\n', bytes) {
+        Some(end) => match request_line(bytes.get(..end).unwrap_or(bytes)) {
+            Some(RequestLine { minor: Some(_), .. }) => Verdict::Request,
+            Some(_) => Verdict::Simple,
+            None => Verdict::Other,
+        },
+        None if bytes
+            .iter()
+            .any(|&byte| byte < 0x20 && !matches!(byte, b'\t' | b'\r')) =>
+        {
+            Verdict::Other
+        }
+        None => Verdict::Partial,
+    }
+}
+
+/// Splits a request line; `line` is without its LF.
+///
+/// The target is what stands between the first and the last blank, so that a target with blanks in it, which clients
+/// do send, is kept as sent. `METHOD HTTP/1.1` has its version for a target: the line names nothing else.
+pub(super) fn request_line(line: &[u8]) -> Option<RequestLine<'_>> {
+    let line = line.trim_ascii_end();
+    let method_end = line.iter().position(|&byte| matches!(byte, b' ' | b'\t'))?;
+    let (method, rest) = line.split_at_checked(method_end)?;
+    let rest = rest.trim_ascii_start();
+    if method.is_empty() || method.len() > METHOD_BYTES_MAX || !method.iter().copied().all(is_token)
+    {
+        return None;
+    }
+    let (target, last) = match rest.iter().rposition(|&byte| matches!(byte, b' ' | b'\t')) {
+        Some(blank) => (rest.get(..blank)?.trim_ascii_end(), rest.get(blank + 1..)?),
+        None => (rest, rest),
+    };
+    match version(last) {
+        Some(minor) if !target.is_empty() => Some(RequestLine {
+            method,
+            target,
+            minor: Some(minor),
+        }),
+        _ if is_simple(method, rest) => Some(RequestLine {
+            method,
+            target: rest,
+            minor: None,
+        }),
+        _ => None,
+    }
+}
+
+/// Splits a status line into minor version and status; `line` may go on after it.
+pub(super) fn status_line(line: &[u8]) -> Option<(u8, u16)> {
+    let rest = line.strip_prefix(b"HTTP/1.")?;
+    let (&minor, rest) = rest.split_first()?;
+    let &[a, b, c] = rest.trim_ascii_start().first_chunk()?;
+    let after = rest.trim_ascii_start().get(3);
+    let blank = matches!(rest.first(), Some(b' ' | b'\t'));
+    let ends = matches!(after, None | Some(b' ' | b'\t' | b'\r' | b'\n'));
+    if !blank || !ends || ![minor, a, b, c].iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let digit = |byte: u8| u16::from(byte - b'0');
+    Some((minor - b'0', digit(a) * 100 + digit(b) * 10 + digit(c)))
+}
+
+/// Finds where a message starts in `line`, which ends with its LF; `want` leaves out the other side's messages.
+///
+/// Stricter than [`request_line`], since anything may stand here: a target without blanks, and at the line's begin any
+/// token with a target that looks like one; behind other bytes (the end of a body without a line break) only a known
+/// method. The last such place counts: targets have no blanks, so it is nearest to the version.
+pub(super) fn find_start(line: &[u8], want: Option<Side>) -> Option<(usize, Side)> {
+    if want != Some(Side::Request)
+        && let Some(place) = find_response(line)
+    {
+        return Some((place, Side::Response));
+    }
+    if want == Some(Side::Response) {
+        return None;
+    }
+    find_request(line).map(|place| (place, Side::Request))
+}
+
+fn find_response(line: &[u8]) -> Option<usize> {
+    memmem::find_iter(line, b"HTTP/1.")
+        .find(|&place| line.get(place..).and_then(status_line).is_some())
+}
+
+fn find_request(line: &[u8]) -> Option<usize> {
+    let whole = line.trim_ascii_end();
+    let version_at = whole.iter().rposition(|&byte| byte == b' ')?;
+    version(whole.get(version_at + 1..)?)?;
+    let target_at = whole
+        .get(..version_at)?
+        .iter()
+        .rposition(|&byte| byte == b' ')?
+        + 1;
+    let target = whole.get(target_at..version_at)?;
+    let before = whole.get(..target_at - 1)?;
+    if KNOWN_METHODS.contains(&before) {
+        return Some(0);
+    }
+    if !target.starts_with(b"/") && target != b"*" && memmem::find(target, b"://").is_none() {
+        return None;
+    }
+    let known = KNOWN_METHODS
+        .iter()
+        .filter(|method| before.ends_with(method))
+        .map(|method| method.len())
+        .max();
+    match known {
+        Some(length) => Some(before.len() - length),
+        None if before.is_empty() || before.len() > METHOD_BYTES_MAX => None,
+        None => before.iter().copied().all(is_token).then_some(0),
+    }
+}
+
+fn version(text: &[u8]) -> Option<u8> {
+    match text {
+        [
+            b'H',
+            b'T',
+            b'T',
+            b'P',
+            b'/',
+            b'1',
+            b'.',
+            minor @ b'0'..=b'9',
+        ] => Some(minor - b'0'),
+        _ => None,
+    }
+}
+
+/// HTTP/0.9 knows only GET; scanners send other methods without a version too.
+fn is_simple(method: &[u8], target: &[u8]) -> bool {
+    target.starts_with(b"/") && KNOWN_METHODS.contains(&method) && !target.contains(&b' ')
+}
+
+/// `tchar` of RFC 9110 §5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(bytes: &[u8], expected: Verdict) {
+        assert_eq!(classify(bytes), expected, "{}", bytes.escape_ascii());
+        if !matches!(expected, Verdict::Other) {
+            for cut in 0..bytes.len() {
+                let early = classify(&bytes[..cut]);
+                assert!(
+                    [Verdict::Partial, expected].contains(&early),
+                    "{early:?} after {cut} bytes"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn first_bytes() {
+        check(b"GET / HTTP/1.1\r\n", Verdict::Request);
+        check(b"x-any_Token! \xff HTTP/1.0\n", Verdict::Request);
+        check(b"GET /a b HTTP/1.1\r\n", Verdict::Request);
+        check(b"OPTIONS HTTP/1.1\r\n", Verdict::Request);
+        check(b"GET /\r\n", Verdict::Simple);
+        check(b"HTTP/1.1 200 OK\r\n", Verdict::Response);
+        check(b"HTTP/1.0 599\r", Verdict::Response);
+        check(b"HTTP/1.1 999\n", Verdict::Response);
+        check(b"\x16\x03\x01\x02\x00\x01", Verdict::Tls);
+        check(b"\x80\x2e\x01\x03\x01", Verdict::Tls);
+        check(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Verdict::Http2);
+        check(b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", Verdict::Preamble);
+        check(b"\0\r\nQUIT\n\x21", Verdict::Preamble);
+        check(b"GET key\r\n", Verdict::Other);
+        check(b"HTTP/2 200\r\n", Verdict::Other);
+        check(b"HTTP/1.1 2x0 OK\r\n", Verdict::Other);
+        check(b"SSH-2.0-OpenSSH_9.2\r\n", Verdict::Other);
+        check(b"220 mail.example ESMTP\r\n", Verdict::Other);
+        check(b"OPTIONS rtsp://h/ RTSP/1.0\r\n", Verdict::Other);
+        check(b"a \0", Verdict::Other);
+        check(&[b'A'; 40], Verdict::Other);
+    }
+
+    #[track_caller]
+    fn check_start(line: &[u8], want: Option<Side>, expected: Option<(usize, Side)>) {
+        assert_eq!(find_start(line, want), expected, "{}", line.escape_ascii());
+    }
+
+    #[test]
+    fn starts_within_a_line() {
+        use Side::{Request, Response};
+        check_start(b"GET / HTTP/1.1\r\n", None, Some((0, Request)));
+        check_start(b"Weird /x HTTP/1.0\n", Some(Request), Some((0, Request)));
+        check_start(
+            b"{\"a\":1}POST /next?a=1 HTTP/1.1\r\n",
+            None,
+            Some((7, Request)),
+        );
+        check_start(b"endGET /next HTTP/1.1\r\n", None, Some((3, Request)));
+        check_start(
+            b"words before GET / HTTP/1.1\r\n",
+            None,
+            Some((13, Request)),
+        );
+        check_start(b"these are words HTTP/1.1\r\n", None, None);
+        check_start(b"\"GET /x HTTP/1.1\" 200 5\n", None, None);
+        check_start(b"GET / HTTP/1.1\r\n", Some(Response), None);
+        check_start(b"tailHTTP/1.1 204\r\n", None, Some((4, Response)));
+        check_start(
+            b"HTTP/1.1 20x HTTP/1.0 404 Gone\r\n",
+            Some(Response),
+            Some((13, Response)),
+        );
+        check_start(b"HTTP/1.1 200 OK\r\n", Some(Request), None);
+    }
+}

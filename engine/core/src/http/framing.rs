@@ -1,0 +1,177 @@
+//! Header fields in, the length of the body out: RFC 9112 §6.3.
+
+use super::Header;
+
+/// What the fields of one message say about its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fields {
+    length: Length,
+    coding: Coding,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Length {
+    Absent,
+    Known(u64),
+    /// Not a number, too large for any receiver, or several that differ.
+    Bad,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coding {
+    /// No transfer coding, or only the obsolete `identity`.
+    Absent,
+    /// `chunked` is applied last.
+    Chunked,
+    /// Another one is last: only the close ends such a response, and such a request has no known end.
+    Other,
+}
+
+/// How a body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// After so many bytes.
+    Length(u64),
+    /// With its last chunk.
+    Chunked,
+    /// With the connection.
+    UntilClose,
+    /// Nobody can say.
+    Unknown,
+}
+
+impl Fields {
+    pub(super) fn read(fields: &[Header<'_>]) -> Self {
+        let mut read = Self {
+            length: Length::Absent,
+            coding: Coding::Absent,
+        };
+        for field in fields {
+            // The lengths of the two names: most fields are dismissed by one comparison.
+            match field.name.len() {
+                14 if field.name.eq_ignore_ascii_case(b"content-length") => {
+                    read.add_length(field.value)
+                }
+                17 if field.name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                    read.add_coding(field.value)
+                }
+                _ => {}
+            }
+        }
+        read
+    }
+
+    /// The fields contradict each other or one of them is broken: whoever reads on may read something else than the
+    /// peers did, so the message is marked.
+    pub(super) fn conflict(&self) -> bool {
+        self.length == Length::Bad
+            || (self.coding != Coding::Absent && self.length != Length::Absent)
+    }
+
+    /// For a request (§6.3 items 3 to 7): a transfer coding overrides a length.
+    pub(super) fn of_request(&self) -> Framing {
+        match (self.coding, self.length) {
+            (Coding::Chunked, _) => Framing::Chunked,
+            (Coding::Other, _) | (Coding::Absent, Length::Bad) => Framing::Unknown,
+            (Coding::Absent, Length::Known(length)) => Framing::Length(length),
+            (Coding::Absent, Length::Absent) => Framing::Length(0),
+        }
+    }
+
+    /// For a response that may have a body (§6.3 items 4 to 8).
+    pub(super) fn of_response(&self) -> Framing {
+        match (self.coding, self.length) {
+            (Coding::Chunked, _) => Framing::Chunked,
+            (Coding::Absent, Length::Bad) => Framing::Unknown,
+            (Coding::Absent, Length::Known(length)) => Framing::Length(length),
+            (Coding::Other, _) | (Coding::Absent, Length::Absent) => Framing::UntilClose,
+        }
+    }
+
+    /// Equal values, in one list or in several lines, count once (RFC 9110 §8.6).
+    fn add_length(&mut self, value: &[u8]) {
+        for item in value.split(|&byte| byte == b',') {
+            self.length = match (self.length, number(item.trim_ascii())) {
+                (Length::Absent, Some(length)) => Length::Known(length),
+                (Length::Known(before), Some(length)) if before == length => self.length,
+                _ => Length::Bad,
+            };
+        }
+    }
+
+    fn add_coding(&mut self, value: &[u8]) {
+        for item in value.split(|&byte| byte == b',') {
+            let item = item.trim_ascii();
+            if item.is_empty() || item.eq_ignore_ascii_case(b"identity") {
+                continue;
+            }
+            let chunked = item.eq_ignore_ascii_case(b"chunked");
+            self.coding = if chunked {
+                Coding::Chunked
+            } else {
+                Coding::Other
+            };
+        }
+    }
+}
+
+/// Digits only, at most `i64::MAX`: what is beyond overflows somewhere on the way.
+fn number(digits: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(digits)
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    text.parse()
+        .ok()
+        .filter(|&number| number <= i64::MAX as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(fields: &[(&str, &str)], request: Framing, response: Framing, conflict: bool) {
+        let fields: Vec<_> = fields
+            .iter()
+            .map(|(name, value)| Header {
+                name: name.as_bytes(),
+                value: value.as_bytes(),
+            })
+            .collect();
+        let read = Fields::read(&fields);
+        assert_eq!(
+            (read.of_request(), read.of_response(), read.conflict()),
+            (request, response, conflict)
+        );
+    }
+
+    #[test]
+    fn lengths_and_codings() {
+        use Framing::{Chunked, Length, Unknown, UntilClose};
+        let (cl, te) = ("Content-Length", "transfer-ENCODING");
+        check(&[], Length(0), UntilClose, false);
+        check(&[(cl, "5")], Length(5), Length(5), false);
+        check(&[(cl, "5, 5"), (cl, "05")], Length(5), Length(5), false);
+        for bad in [
+            "-1",
+            "+5",
+            "5x",
+            "",
+            "0x5",
+            "5 5",
+            "18446744073709551615",
+            "9223372036854775808",
+            "3, 4",
+        ] {
+            check(&[(cl, bad)], Unknown, Unknown, true);
+        }
+        check(&[(cl, "3"), (cl, "2")], Unknown, Unknown, true);
+        check(&[(te, "chunked")], Chunked, Chunked, false);
+        check(&[(te, "gzip, Chunked")], Chunked, Chunked, false);
+        check(&[(te, "gzip"), (te, "chunked")], Chunked, Chunked, false);
+        check(&[(te, "chunked"), (cl, "99")], Chunked, Chunked, true);
+        check(&[(te, "gzip")], Unknown, UntilClose, false);
+        check(&[(te, "chunked, gzip")], Unknown, UntilClose, false);
+        check(&[(te, "identity"), (cl, "5")], Length(5), Length(5), false);
+    }
+}

@@ -1,0 +1,204 @@
+//! Where the reading of one direction stands, and the memory for what cannot be read by reference.
+
+use super::chunked::Chunked;
+use super::head::LineState;
+use crate::flow::Place;
+use crate::limits;
+use crate::time::Timestamp;
+
+/// What the next byte of a half belongs to.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    /// A message starts here, perhaps after empty lines.
+    Start,
+    /// A head that did not lie in one piece; it is in [`HalfReader::buffer`].
+    Head,
+    /// A body with so many bytes to come, at least one.
+    Length(u64),
+    /// A chunked body.
+    Chunked(Chunked),
+    /// A body that only the close ends.
+    UntilClose,
+    /// Unknown ground: look for a message start. The unfinished line is in [`HalfReader::buffer`].
+    Hunt,
+    /// What follows a CONNECT before it was answered: the tunnel's, or nothing.
+    Hold,
+}
+
+/// One direction of a connection.
+#[derive(Debug)]
+pub(super) struct HalfReader {
+    pub(super) step: Step,
+    /// The head so far, or the unfinished line of a hunt.
+    pub(super) buffer: Vec<u8>,
+    /// Of `buffer`: its first line is known to start a message.
+    pub(super) line_checked: bool,
+    /// Of `buffer`: where the search for the empty line stands.
+    pub(super) end_state: LineState,
+    /// Offset of the first byte of `buffer` in the half.
+    pub(super) offset: u64,
+    /// Packet time of the first byte of `buffer`.
+    pub(super) time: Timestamp,
+    /// Bytes lost or passed over since the last message that was read.
+    pub(super) lost: u64,
+    /// Some of `lost` were never captured.
+    pub(super) gapped: bool,
+    /// Bytes of the current message are missing, or its lengths contradict each other.
+    pub(super) damaged: bool,
+    /// Whether the current message has a body is a guess: its request is not known, it may have been a HEAD.
+    pub(super) unsure: bool,
+    /// FIN, and everything before it was read.
+    pub(super) finished: bool,
+}
+
+impl HalfReader {
+    /// At a message start, or on unknown ground with `lost` bytes before it.
+    pub(super) fn new(lost: u64) -> Self {
+        Self {
+            step: if lost == 0 { Step::Start } else { Step::Hunt },
+            buffer: Vec::new(),
+            line_checked: false,
+            end_state: LineState::Empty,
+            offset: 0,
+            time: Timestamp::ZERO,
+            lost,
+            gapped: lost > 0,
+            damaged: false,
+            unsure: false,
+            finished: false,
+        }
+    }
+
+    /// Between messages, as far as anybody can tell.
+    pub(super) fn at_boundary(&self) -> bool {
+        matches!(self.step, Step::Start | Step::Hunt | Step::Hold)
+    }
+
+    /// Collects from `input` on: a head or an unfinished line.
+    pub(super) fn mark(&mut self, input: &Input<'_>) {
+        self.line_checked = false;
+        self.end_state = LineState::Empty;
+        self.offset = input.offset;
+        self.time = input.time;
+    }
+
+    /// The buffered line starts a message: what follows it up to the empty line is its head.
+    pub(super) fn line_is_start(&mut self) {
+        self.step = Step::Head;
+        self.line_checked = true;
+        self.end_state = if self.buffer.ends_with(b"\n") {
+            LineState::Empty
+        } else {
+            LineState::Begun
+        };
+    }
+}
+
+/// Bytes being read, with their place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Input<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) offset: u64,
+    pub(super) time: Timestamp,
+}
+
+impl<'a> Input<'a> {
+    pub(super) fn new(place: &Place, bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            offset: place.offset,
+            time: place.time,
+        }
+    }
+
+    /// Takes up to `count` bytes from the begin.
+    pub(super) fn take(&mut self, count: usize) -> &'a [u8] {
+        let (taken, rest) = self
+            .bytes
+            .split_at_checked(count)
+            .unwrap_or((self.bytes, &[]));
+        self.bytes = rest;
+        self.offset += taken.len() as u64;
+        taken
+    }
+
+    /// Goes on with what is left of `rest`, a tail of the bytes at hand.
+    pub(super) fn set_rest(&mut self, rest: &'a [u8]) {
+        self.offset += (self.bytes.len() - rest.len()) as u64;
+        self.bytes = rest;
+    }
+}
+
+/// Buffers for heads and lines, handed round among the flows of a shard.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    spare: Vec<Vec<u8>>,
+    /// Bytes in buffers that are out.
+    held: usize,
+}
+
+/// Emptied buffers kept; more are freed.
+const SPARE_BUFFERS_MAX: usize = 64;
+/// A larger buffer is freed instead of kept.
+const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+impl Buffers {
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Adds `bytes` to `buffer`; false and nothing done when the shard holds too many.
+    #[must_use]
+    pub(super) fn append(&mut self, buffer: &mut Vec<u8>, bytes: &[u8]) -> bool {
+        if self.held + bytes.len() > limits::HEADS_BUFFERED_BYTES_MAX {
+            return false;
+        }
+        if buffer.capacity() == 0 {
+            *buffer = self.spare.pop().unwrap_or_default();
+        }
+        self.held += bytes.len();
+        buffer.extend_from_slice(bytes);
+        true
+    }
+
+    /// Forgets the first `count` bytes of `buffer`.
+    pub(super) fn drop_front(&mut self, buffer: &mut Vec<u8>, count: usize) {
+        let count = count.min(buffer.len());
+        self.held -= count;
+        buffer.drain(..count);
+    }
+
+    /// Takes a buffer back, leaving an empty one without memory.
+    pub(super) fn release(&mut self, buffer: &mut Vec<u8>) {
+        let mut buffer = std::mem::take(buffer);
+        self.held -= buffer.len();
+        buffer.clear();
+        let fits = (1..=SPARE_BUFFER_BYTES_MAX).contains(&buffer.capacity());
+        if fits && self.spare.len() < SPARE_BUFFERS_MAX {
+            self.spare.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_go_round_and_are_bounded() {
+        let mut buffers = Buffers::default();
+        let mut first = Vec::new();
+        assert!(buffers.append(&mut first, b"some bytes"));
+        buffers.drop_front(&mut first, 5);
+        assert_eq!((first.as_slice(), buffers.held()), (&b"bytes"[..], 5));
+        let memory = first.as_ptr();
+        buffers.release(&mut first);
+        assert_eq!((buffers.held(), first.capacity()), (0, 0));
+        let mut second = Vec::new();
+        assert!(buffers.append(&mut second, b"x"));
+        assert_eq!(second.as_ptr(), memory, "the same memory again");
+        let large = vec![0; limits::HEADS_BUFFERED_BYTES_MAX];
+        assert!(!buffers.append(&mut second, &large), "one byte too many");
+        assert_eq!(second, b"x");
+    }
+}

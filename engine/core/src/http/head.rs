@@ -1,0 +1,321 @@
+//! One message head in, its start line and header fields out, all borrowed.
+//!
+//! Own code instead of `httparse`, because a passive reader has to read what others accepted: `httparse` refuses
+//! obsolete folds and blanks before the colon in requests, odd bytes in names and targets, and lines without a colon
+//! (or drops them without a word). Here one bad line never costs the exchange: it is left out and counted.
+//!
+//! The source is RFC 9112 §2.2, §3-5; bare LF ends a line. The bounds are
+//! [`HEAD_BYTES_MAX`](crate::limits::HEAD_BYTES_MAX), kept by the caller, and
+//! [`HEADERS_MAX`](crate::limits::HEADERS_MAX).
+
+use memchr::memchr;
+
+use super::detect::{RequestLine, request_line, status_line};
+use super::{Header, Side};
+use crate::limits;
+
+/// What a head says before its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StartLine<'a> {
+    Request(RequestLine<'a>),
+    Status { minor: u8, status: u16 },
+}
+
+/// A head that was read; its fields are in the list given to [`parse`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head<'a> {
+    pub(super) start: StartLine<'a>,
+    /// Bytes up to and with the empty line.
+    pub(super) length: usize,
+    /// Lines that are no fields: no colon, no name, or a fold with nothing before it.
+    pub(super) odd_lines: u64,
+}
+
+/// Why there is no head yet, or none at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The empty line is not there yet.
+    Partial,
+    /// The head ends after `length` bytes and has folded lines: [`unfold`] it first.
+    Folded {
+        /// Bytes up to and with the empty line.
+        length: usize,
+    },
+    /// Not a start line.
+    Malformed,
+    /// More fields than [`limits::HEADERS_MAX`].
+    TooMany,
+}
+
+/// Reads a head from the begin of `bytes`; `fields` must be empty and is filled in wire order.
+pub(super) fn parse<'a>(
+    bytes: &'a [u8],
+    side: Side,
+    fields: &mut Vec<Header<'a>>,
+) -> Result<Head<'a>, Fault> {
+    let mut rest = bytes;
+    let start = start_line(take_line(&mut rest)?, side).ok_or(Fault::Malformed)?;
+    let mut folded = false;
+    let mut odd_lines = 0;
+    loop {
+        match take_line(&mut rest)? {
+            [] => break,
+            [b' ' | b'\t', ..] if fields.is_empty() => odd_lines += 1,
+            [b' ' | b'\t', ..] => folded = true,
+            line => match field(line) {
+                Some(_) if fields.len() == limits::HEADERS_MAX => return Err(Fault::TooMany),
+                Some(field) => fields.push(field),
+                None => odd_lines += 1,
+            },
+        }
+    }
+    let length = bytes.len() - rest.len();
+    if folded {
+        Err(Fault::Folded { length })
+    } else {
+        Ok(Head {
+            start,
+            length,
+            odd_lines,
+        })
+    }
+}
+
+/// Copies a whole head with each obsolete fold (RFC 9112 §5.2) replaced by one blank.
+///
+/// Folds are rare enough that a copy costs less than fields in several pieces.
+pub(super) fn unfold(head: &[u8], into: &mut Vec<u8>) {
+    into.clear();
+    let mut rest = head;
+    let mut fields = 0;
+    let mut first = true;
+    while let Ok(line) = take_line(&mut rest) {
+        match line {
+            [b' ' | b'\t', ..] if fields > 0 => {
+                let kept = into.trim_ascii_end().len();
+                into.truncate(kept);
+                into.push(b' ');
+                into.extend_from_slice(line.trim_ascii());
+            }
+            _ => {
+                if !first {
+                    into.push(b'\n');
+                }
+                fields += usize::from(!first && field(line).is_some());
+                into.extend_from_slice(line);
+            }
+        }
+        first = false;
+    }
+    into.push(b'\n');
+}
+
+fn start_line(line: &[u8], side: Side) -> Option<StartLine<'_>> {
+    match side {
+        Side::Request => request_line(line).map(StartLine::Request),
+        Side::Response => {
+            status_line(line).map(|(minor, status)| StartLine::Status { minor, status })
+        }
+    }
+}
+
+/// A field line in its parts. Blanks around the name are left out too: the peer that accepted them did the same.
+fn field(line: &[u8]) -> Option<Header<'_>> {
+    let colon = memchr(b':', line)?;
+    let name = line.get(..colon)?.trim_ascii();
+    let value = line.get(colon + 1..)?.trim_ascii();
+    (!name.is_empty()).then_some(Header { name, value })
+}
+
+/// The next line without its CRLF or LF.
+fn take_line<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Fault> {
+    let end = memchr(b'\n', rest).ok_or(Fault::Partial)?;
+    let (line, after) = rest.split_at_checked(end).ok_or(Fault::Partial)?;
+    *rest = after.get(1..).unwrap_or_default();
+    Ok(line.strip_suffix(b"\r").unwrap_or(line))
+}
+
+/// How far the search for the empty line has come: each byte is looked at once, however a head is cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum LineState {
+    /// Nothing of the current line was seen.
+    #[default]
+    Empty,
+    /// One CR of it was seen.
+    Cr,
+    /// It has other bytes.
+    Begun,
+}
+
+/// Bytes up to and with the empty line that ends the head, if it is in `bytes`.
+pub(super) fn find_end(bytes: &[u8], state: &mut LineState) -> Option<usize> {
+    let mut from = 0;
+    while let Some(found) = bytes.get(from..).and_then(|rest| memchr(b'\n', rest)) {
+        let line = bytes.get(from..from + found).unwrap_or_default();
+        *state = advance(*state, line);
+        from += found + 1;
+        if *state != LineState::Begun {
+            return Some(from);
+        }
+        *state = LineState::Empty;
+    }
+    *state = advance(*state, bytes.get(from..).unwrap_or_default());
+    None
+}
+
+fn advance(state: LineState, bytes: &[u8]) -> LineState {
+    match (state, bytes) {
+        (state, []) => state,
+        (LineState::Empty, b"\r") => LineState::Cr,
+        _ => LineState::Begun,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields_of(fields: &[Header<'_>]) -> String {
+        fields
+            .iter()
+            .map(|field| {
+                format!(
+                    "{}={};",
+                    field.name.escape_ascii(),
+                    field.value.escape_ascii()
+                )
+            })
+            .collect()
+    }
+
+    #[track_caller]
+    fn check(bytes: &[u8], side: Side, expected: &str) {
+        let mut copy = Vec::new();
+        let mut fields = Vec::new();
+        let mut result = parse(bytes, side, &mut fields);
+        if let Err(Fault::Folded { length }) = result {
+            unfold(&bytes[..length], &mut copy);
+            fields.clear();
+            result = parse(&copy, side, &mut fields);
+        }
+        let shown = match result {
+            Ok(head) => match head.start {
+                StartLine::Request(line) => format!(
+                    "{} {} {:?} {}odd={}",
+                    line.method.escape_ascii(),
+                    line.target.escape_ascii(),
+                    line.minor,
+                    fields_of(&fields),
+                    head.odd_lines
+                ),
+                StartLine::Status { minor, status } => {
+                    format!(
+                        "{minor} {status} {}odd={}",
+                        fields_of(&fields),
+                        head.odd_lines
+                    )
+                }
+            },
+            Err(fault) => format!("{fault:?}"),
+        };
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn heads() {
+        use Side::{Request, Response};
+        check(
+            b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nbody",
+            Request,
+            "GET /a Some(1) Host=h;odd=0",
+        );
+        check(
+            b"PURGE * HTTP/1.0\nA:b\n\n",
+            Request,
+            "PURGE * Some(0) A=b;odd=0",
+        );
+        check(
+            b"GET /a HTTP/1.1\r\nX: one\r\n two\r\n\t three \r\nY: z\r\n\r\n",
+            Request,
+            "GET /a Some(1) X=one two three;Y=z;odd=0",
+        );
+        check(
+            b"GET /a HTTP/1.1\r\nX:\r\n two\r\n\r\n",
+            Request,
+            "GET /a Some(1) X=two;odd=0",
+        );
+        check(
+            b"GET /a HTTP/1.1\r\n lost: 1\r\nX: y\r\n\r\n",
+            Request,
+            "GET /a Some(1) X=y;odd=1",
+        );
+        check(
+            b"GET /a HTTP/1.1\r\n lost\r\nX: y\r\n z\r\n\r\n",
+            Request,
+            "GET /a Some(1) X=y z;odd=1",
+        );
+        check(
+            b"GET /a HTTP/1.1\r\nno colon\r\n: v\r\nX : y\r\n\r\n",
+            Request,
+            "GET /a Some(1) X=y;odd=2",
+        );
+        check(
+            b"GET /\xe9 HTTP/1.1\r\nN\xff\x00: \x00\xc3\xa9\r\n\r\n",
+            Request,
+            r"GET /\xe9 Some(1) N\xff\x00=\x00\xc3\xa9;odd=0",
+        );
+        check(
+            b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n",
+            Response,
+            "1 200 A=b;odd=0",
+        );
+        check(b"HTTP/1.0 799\r\n\r\n", Response, "0 799 odd=0");
+        check(b"HTTP/1.1 404 Nicht da: foo\n\n", Response, "1 404 odd=0");
+        check(b"HTTP/1.1 200 OK\r\nA: b\r\n\r", Response, "Partial");
+        check(b"HTTP/1.1 20 OK\r\n\r\n", Response, "Malformed");
+        check(b"GET / HTTP/2.0\r\n\r\n", Request, "Malformed");
+    }
+
+    #[test]
+    fn the_number_of_fields_is_bounded() {
+        let head = |count: usize| {
+            [
+                b"GET / HTTP/1.1\r\n".to_vec(),
+                b"a: b\r\n".repeat(count),
+                b"\r\n".to_vec(),
+            ]
+            .concat()
+        };
+        let bytes = head(limits::HEADERS_MAX);
+        let mut fields = Vec::new();
+        assert!(parse(&bytes, Side::Request, &mut fields).is_ok());
+        let bytes = head(limits::HEADERS_MAX + 1);
+        let mut fields = Vec::new();
+        assert_eq!(
+            parse(&bytes, Side::Request, &mut fields),
+            Err(Fault::TooMany)
+        );
+    }
+
+    #[test]
+    fn the_end_is_found_however_the_head_is_cut() {
+        for text in [
+            &b"A: b\r\n\r\nrest"[..],
+            b"A: b\n\nrest",
+            b"A\r\r\nB: \r\n\r\n",
+            b"\r\n",
+            b"\n",
+            b"A\n\r\r\n\r\nX",
+        ] {
+            let whole = find_end(text, &mut LineState::default());
+            assert!(whole.is_some());
+            for cut in 0..=text.len() {
+                let mut state = LineState::default();
+                let (first, second) = text.split_at(cut);
+                let found = find_end(first, &mut state)
+                    .or_else(|| find_end(second, &mut state).map(|end| cut + end));
+                assert_eq!(found, whole, "{} cut at {cut}", text.escape_ascii());
+            }
+        }
+    }
+}

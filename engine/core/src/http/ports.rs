@@ -1,0 +1,281 @@
+//! Which ports are wanted, and what each port was seen to speak.
+//!
+//! Text such as `80,8000-8100` in, a set out; flows in, a small table for the status out. The table is bounded by
+//! [`limits::PORTS_NAMED_MAX`](crate::limits::PORTS_NAMED_MAX): further ports are counted only in the sum.
+
+use std::fmt;
+
+use crate::limits;
+
+/// A set of TCP ports; by default any port, by detection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortSet {
+    /// Inclusive, sorted, apart from each other. Empty: any port.
+    ranges: Vec<(u16, u16)>,
+}
+
+/// Why a port list cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortError {
+    text: String,
+    what: &'static str,
+}
+
+impl fmt::Display for PortError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\": {}", self.text, self.what)
+    }
+}
+
+impl std::error::Error for PortError {}
+
+impl PortSet {
+    /// Reads `80,8000-8100`; blanks around commas and dashes do not matter. `""`, `all` and `any` mean any port.
+    pub fn parse(text: &str) -> Result<Self, PortError> {
+        let text = text.trim();
+        if text.is_empty() || text.eq_ignore_ascii_case("all") || text.eq_ignore_ascii_case("any") {
+            return Ok(Self::default());
+        }
+        let mut ranges = Vec::new();
+        for item in text.split(',') {
+            ranges.push(range(item.trim()).map_err(|what| PortError {
+                text: text.to_owned(),
+                what,
+            })?);
+        }
+        ranges.sort_unstable();
+        let mut merged: Vec<(u16, u16)> = Vec::with_capacity(ranges.len());
+        for (first, last) in ranges {
+            match merged.last_mut() {
+                Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
+                _ => merged.push((first, last)),
+            }
+        }
+        Ok(Self { ranges: merged })
+    }
+
+    /// Whether every port is wanted, so that HTTP has to be detected.
+    pub fn is_any(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// Whether `port` is wanted; every port is where none is named.
+    pub fn contains(&self, port: u16) -> bool {
+        self.is_any()
+            || self
+                .ranges
+                .iter()
+                .any(|&(first, last)| (first..=last).contains(&port))
+    }
+
+    /// The ranges, sorted, both ends included; empty for any port. For a kernel filter.
+    pub fn ranges(&self) -> &[(u16, u16)] {
+        &self.ranges
+    }
+}
+
+/// As a user would write it: `80,8000-8100`, or `all`.
+impl fmt::Display for PortSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_any() {
+            return f.write_str("all");
+        }
+        for (place, (first, last)) in self.ranges.iter().enumerate() {
+            let comma = if place == 0 { "" } else { "," };
+            if first == last {
+                write!(f, "{comma}{first}")?;
+            } else {
+                write!(f, "{comma}{first}-{last}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn range(item: &str) -> Result<(u16, u16), &'static str> {
+    let (first, last) = item.split_once('-').unwrap_or((item, item));
+    let (first, last) = (port(first.trim())?, port(last.trim())?);
+    if first > last {
+        return Err("a range goes from the lower port to the higher, such as 8000-8100");
+    }
+    Ok((first, last))
+}
+
+fn port(text: &str) -> Result<u16, &'static str> {
+    if text.is_empty() {
+        return Err("a port is missing: write ports and ranges, such as 80,8000-8100");
+    }
+    if text.contains([';', ':', '/', '|']) || text.split_whitespace().count() > 1 {
+        return Err("separate with commas, such as 80,8000-8100");
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("not a port number: write ports and ranges, such as 80,8000-8100");
+    }
+    match text.parse() {
+        Ok(0) | Err(_) => Err("ports are from 1 to 65535"),
+        Ok(port) => Ok(port),
+    }
+}
+
+/// What a flow turned out to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speech {
+    /// HTTP/1.x, read.
+    Http,
+    /// TLS (or SSL): not readable here.
+    Tls,
+    /// HTTP/2 without TLS, by its connection preface (RFC 9113 §3.4).
+    Http2,
+    /// None of these.
+    Other,
+}
+
+/// Flows of one server port, by what they spoke.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortFlows {
+    /// The server's port.
+    pub port: u16,
+    /// Flows that spoke HTTP/1.x.
+    pub http: u64,
+    /// Flows that spoke TLS.
+    pub tls: u64,
+    /// Flows that spoke HTTP/2 in the clear.
+    pub http2: u64,
+    /// Flows that spoke something else.
+    pub other: u64,
+}
+
+/// What each server port speaks, for the first ports seen.
+#[derive(Clone, Debug, Default)]
+pub struct PortTable {
+    rows: Vec<PortFlows>,
+}
+
+impl PortTable {
+    /// The rows, in the order in which their ports were first seen.
+    pub fn rows(&self) -> &[PortFlows] {
+        &self.rows
+    }
+
+    /// Adds another shard's table to this one.
+    pub fn add(&mut self, other: &Self) {
+        for theirs in &other.rows {
+            if let Some(row) = self.row(theirs.port) {
+                row.http += theirs.http;
+                row.tls += theirs.tls;
+                row.http2 += theirs.http2;
+                row.other += theirs.other;
+            }
+        }
+    }
+
+    pub(super) fn record(&mut self, port: u16, speech: Speech) {
+        let Some(row) = self.row(port) else { return };
+        let cell = match speech {
+            Speech::Http => &mut row.http,
+            Speech::Tls => &mut row.tls,
+            Speech::Http2 => &mut row.http2,
+            Speech::Other => &mut row.other,
+        };
+        *cell += 1;
+    }
+
+    /// The row of `port`, new if there is room.
+    fn row(&mut self, port: u16) -> Option<&mut PortFlows> {
+        let place = match self.rows.iter().position(|row| row.port == port) {
+            Some(place) => place,
+            None if self.rows.len() < limits::PORTS_NAMED_MAX => {
+                self.rows.push(PortFlows {
+                    port,
+                    ..PortFlows::default()
+                });
+                self.rows.len() - 1
+            }
+            None => return None,
+        };
+        self.rows.get_mut(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: Result<&str, &str>) {
+        match (PortSet::parse(text), expected) {
+            (Ok(set), Ok(shown)) => assert_eq!(set.to_string(), shown),
+            (Err(error), Err(shown)) => assert_eq!(error.to_string(), shown),
+            (got, wanted) => panic!("{text:?} gave {got:?}, not {wanted:?}"),
+        }
+    }
+
+    #[test]
+    fn lists_are_read_merged_and_refused_with_the_reason() {
+        check("", Ok("all"));
+        check(" all ", Ok("all"));
+        check("80", Ok("80"));
+        check("80, 8000 - 8100 ,443", Ok("80,443,8000-8100"));
+        check("80,81,82-90,85-95,65535", Ok("80-95,65535"));
+        check(
+            "80;8000",
+            Err("\"80;8000\": separate with commas, such as 80,8000-8100"),
+        );
+        check(
+            "80 8000",
+            Err("\"80 8000\": separate with commas, such as 80,8000-8100"),
+        );
+        check(
+            "80,,81",
+            Err("\"80,,81\": a port is missing: write ports and ranges, such as 80,8000-8100"),
+        );
+        check(
+            "90-80",
+            Err("\"90-80\": a range goes from the lower port to the higher, such as 8000-8100"),
+        );
+        check("0", Err("\"0\": ports are from 1 to 65535"));
+        check("70000", Err("\"70000\": ports are from 1 to 65535"));
+        check(
+            "http",
+            Err("\"http\": not a port number: write ports and ranges, such as 80,8000-8100"),
+        );
+        check(
+            "-80",
+            Err("\"-80\": a port is missing: write ports and ranges, such as 80,8000-8100"),
+        );
+    }
+
+    #[test]
+    fn membership() {
+        let set = PortSet::parse("80,8000-8100").unwrap();
+        let inside: Vec<u16> = [79, 80, 81, 7999, 8000, 8100, 8101]
+            .into_iter()
+            .filter(|&p| set.contains(p))
+            .collect();
+        assert_eq!(inside, [80, 8000, 8100]);
+        assert!(PortSet::default().contains(1), "any port");
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_adds_up() {
+        let mut table = PortTable::default();
+        for port in 0..limits::PORTS_NAMED_MAX as u16 + 9 {
+            table.record(port, Speech::Tls);
+            table.record(port, Speech::Tls);
+        }
+        assert_eq!(table.rows().len(), limits::PORTS_NAMED_MAX);
+        let mut sum = PortTable::default();
+        sum.record(0, Speech::Http);
+        sum.add(&table);
+        assert_eq!(
+            sum.rows()[0],
+            PortFlows {
+                port: 0,
+                http: 1,
+                tls: 2,
+                http2: 0,
+                other: 0
+            }
+        );
+    }
+}
