@@ -158,3 +158,35 @@ pub const CAPTURE_PACKET_BYTES_MAX: usize = PACKET_BYTES_MAX;
 pub const CAPTURE_INTERFACES_MAX: usize = 4096;
 const _: () =
     assert!(HUNT_TAIL_BYTES < HUNT_LINE_BYTES_MAX && HUNT_LINE_BYTES_MAX <= HEAD_BYTES_MAX);
+/// Bytes that a coded body may be longer than the decoded body that is wanted of it: incompressible content grows by
+/// headers and block marks only.
+pub const CODED_OVERHEAD_BYTES: usize = 64 * 1024;
+
+/// Content codings of one body; a body with more is left out, counted as undecodable. Nobody stacks more than two.
+pub const CODINGS_MAX: usize = 4;
+
+/// Log2 of the largest zstd window: RFC 9659 lets HTTP use no more than 8 MiB.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// Bytes of memory that all open exchanges of one shard may hold; past three quarters of it bodies are cut, past it new
+/// exchanges are not written at all, both counted as shed.
+pub const OPEN_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of memory that buffers of finished exchanges may keep for later ones; more is given back.
+pub const POOL_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes that one reused buffer keeps; a larger one is given back after its call.
+pub const BUFFER_KEPT_BYTES: usize = 64 * 1024;
+
+/// Detail keys per shard whose rules are remembered; one more forgets all of them, counted. Real traffic has a few
+/// hundred; a hostile peer may send a new name with each call.
+pub const KEYS_MAX: usize = 8192;
+
+/// Bytes of a detail's name up to which its rules are remembered.
+pub const KEY_BYTES_MAX: usize = 256;
+
+/// Rule sets that are kept because exchanges are still open under them; one more reload sheds the exchanges of the
+/// oldest.
+pub const RULE_SETS_MAX: usize = 16;
+
+const _: () = assert!(KEYS_MAX * KEY_BYTES_MAX <= POOL_BYTES_MAX);

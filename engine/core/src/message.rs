@@ -1,4 +1,20 @@
 //! Exchange in, details through the rules, one finished line out.
+//!
+//! Source: sections 1 and 9 of the contract with Resurface, with the differences M1 to M14. [`Writer`] takes the events
+//! of the HTTP parser and gives finished lines to an [`Output`]. A line is a JSON array of `[key, value]` pairs.
+
+mod annotate;
+mod content;
+mod cookies;
+mod draft;
+mod keys;
+mod url;
+mod writer;
+
+pub use draft::Draft;
+pub use writer::Writer;
+
+use crate::limits;
 
 /// What the receiver of a line may want to know beside it; never part of the line unless annotations are on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,3 +44,91 @@ pub trait Output {
     /// One line without its newline: a JSON array of `[key, value]` pairs.
     fn line(&mut self, line: &[u8], notes: &Notes);
 }
+
+/// What the message writer is told once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Name of the host that logs: the detail `host`.
+    pub host: String,
+    /// Bytes of a decoded body that go into a message; the rest is cut. `USAGE_LOGGERS_BODY_LIMIT`.
+    pub body_bytes_max: usize,
+    /// Bytes that all open exchanges of the writer may hold.
+    pub open_bytes_max: usize,
+    /// Emit half calls too.
+    pub half_calls: bool,
+    /// Add the annotations of `message/annotate.rs` after the rules.
+    pub annotate: bool,
+    /// Add the fields of form bodies as params.
+    pub form_params: bool,
+    /// Add the client's address as `request_header:x-forwarded-for`.
+    pub client_address: bool,
+    /// A request header that gets the client's address for its value. `SNIFFER_REALIP_HEADER`.
+    pub realip_header: Option<String>,
+    /// Seed of the sample rule's draws.
+    pub sample_seed: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            host: "unknown".to_owned(),
+            body_bytes_max: limits::BODY_BYTES_MAX,
+            open_bytes_max: limits::OPEN_BYTES_MAX,
+            half_calls: false,
+            annotate: false,
+            form_params: false,
+            client_address: false,
+            realip_header: None,
+            sample_seed: 0,
+        }
+    }
+}
+
+crate::counters! {
+    /// What became of exchanges: `calls_seen = lines_written + calls_stopped + calls_sampled + calls_shed`.
+    pub struct Counters {
+        /// Calls that ended: those with both halves, and half calls if they are emitted.
+        calls_seen,
+        /// Calls written.
+        lines_written,
+        /// Calls dropped by the rules: by a stop rule, or because nothing was left of them.
+        calls_stopped,
+        /// Of the calls dropped by the rules, those of which nothing was left.
+        calls_emptied,
+        /// Calls dropped by the sample rule.
+        calls_sampled,
+        /// Calls not written for want of memory.
+        calls_shed,
+        /// Half calls that were idle for too long; emitted or not.
+        half_timeout,
+        /// Half calls whose connection was reset or closed.
+        half_closed,
+        /// Half calls whose other half was lost in the capture.
+        half_gap,
+        /// Half calls that made room.
+        half_evicted,
+        /// Half calls that were open when the capture ended.
+        half_shutdown,
+        /// Bytes of bodies taken in, before codings are undone.
+        payload_bytes,
+        /// Of these, bytes copied before they were escaped (a coding to undo, a rule to see the whole).
+        copied_bytes,
+        /// Bytes of finished lines, without newlines.
+        line_bytes,
+        /// Bodies collected whole.
+        bodies_collected,
+        /// Bodies cut at the body limit.
+        bodies_limited,
+        /// Bodies cut for want of memory.
+        bodies_shed,
+        /// Bodies left out because their coding is unknown or failed at once.
+        bodies_undecodable,
+        /// Patterns that ran out of steps; the value was hidden.
+        rules_doubts,
+        /// Times the remembered detail keys became too many and were forgotten.
+        keys_forgotten,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! What an exchange in, `custom_field:*` details out: how it was seen. Opt-in, after the rules; holds addresses.
+//!
+//! | name after `custom_field:` | value | present |
+//! | --- | --- | --- |
+//! | `exchange_id` | 32 hex digits; from network, tuple, sequence number and offsets, so the same packets give the same id | always |
+//! | `connection_id` | 16 hex digits; from network, tuple and sequence number | always |
+//! | `call_index` | number of the call on its connection, from 1 | always |
+//! | `client_address`, `server_address` | IP address | always |
+//! | `client_port`, `server_port` | TCP port | always |
+//! | `vni` | innermost VNI, GRE key or ERSPAN session, decimal | if there is one |
+//! | `encapsulation` | `vxlan`, `geneve`, `gre`, `erspan`, `ipip`, `other`: the innermost | if there is one |
+//! | `request_started`, `request_ended` | packet time of first and last byte, nanoseconds since the epoch | if a request was seen |
+//! | `response_started`, `response_ended` | the same | if a response was seen |
+//! | `request_body_bytes`, `response_body_bytes` | full length after decoding as far as known, bytes | if the body was cut at a limit |
+//! | `missing_bytes` | bytes of bodies that were never captured | if more than 0 |
+//! | `incomplete` | `true`: a message ended before its framing said so | if so |
+//! | `half` | `timeout`, `closed`, `gap`, `evicted`, `shutdown`: why the other half is not there | for half calls |
+
+use std::io::Write as _;
+use std::net::Ipv6Addr;
+
+use super::Notes;
+use super::draft::{Connection, Draft, Times};
+use crate::decap::{Encap, Endpoint};
+use crate::http::Half;
+
+/// Appends the annotations of `draft`, each with the comma behind it.
+pub(super) fn write(draft: &Draft, notes: &Notes, half: Option<Half>, out: &mut Vec<u8>) {
+    let connection = &draft.connection;
+    let id = connection_id(connection);
+    let offset = |times: Option<Times>| times.map_or(u64::MAX, |times| times.offset);
+    let id_of_call = id
+        .and(&offset(draft.request_times).to_be_bytes())
+        .and(&offset(draft.response_times.filter(|_| draft.request_times.is_none())).to_be_bytes());
+    field(out, "exchange_id", format_args!("{:032x}", id_of_call.0));
+    field(out, "connection_id", format_args!("{:016x}", (id.0 >> 64) ^ (id.0 & u128::from(u64::MAX))));
+    field(out, "call_index", format_args!("{}", connection.call_index));
+    for (endpoint, address, port) in [
+        (connection.client, "client_address", "client_port"),
+        (connection.server, "server_address", "server_port"),
+    ] {
+        if let Some(endpoint) = endpoint {
+            field(out, address, format_args!("{}", Address(endpoint)));
+            field(out, port, format_args!("{}", endpoint.port));
+        }
+    }
+    if let Some(vni) = connection.network.vni {
+        field(out, "vni", format_args!("{vni}"));
+    }
+    if let Some(name) = encapsulation(connection.network.encap) {
+        field(out, "encapsulation", format_args!("{name}"));
+    }
+    for (times, first, last) in [
+        (draft.request_times, "request_started", "request_ended"),
+        (draft.response_times, "response_started", "response_ended"),
+    ] {
+        if let Some(times) = times {
+            field(out, first, format_args!("{}", times.first.nanos()));
+            field(out, last, format_args!("{}", times.last.nanos()));
+        }
+    }
+    for (body, name) in [(&draft.request_body, "request_body_bytes"), (&draft.response_body, "response_body_bytes")] {
+        if body.limited {
+            field(out, name, format_args!("{}", body.len));
+        }
+    }
+    if notes.missing_bytes > 0 {
+        field(out, "missing_bytes", format_args!("{}", notes.missing_bytes));
+    }
+    if notes.incomplete {
+        field(out, "incomplete", format_args!("true"));
+    }
+    if let Some(half) = half {
+        field(out, "half", format_args!("{}", reason(half)));
+    }
+}
+
+/// Every value is made here of digits, letters, dots and colons, so there is nothing to escape.
+fn field(out: &mut Vec<u8>, name: &str, value: std::fmt::Arguments<'_>) {
+    // Writing to a vector does not fail.
+    let _ = write!(out, "[\"custom_field:{name}\",\"{value}\"],");
+}
+
+/// Shows an IPv4 address that is mapped into IPv6 as IPv4.
+pub(super) struct Address(pub(super) Endpoint);
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Ipv6Addr::from(self.0.addr).to_canonical().fmt(f)
+    }
+}
+
+fn encapsulation(encap: Encap) -> Option<&'static str> {
+    match encap {
+        Encap::Plain => None,
+        Encap::Vxlan => Some("vxlan"),
+        Encap::Geneve => Some("geneve"),
+        Encap::Gre => Some("gre"),
+        Encap::Erspan => Some("erspan"),
+        Encap::IpIp => Some("ipip"),
+        Encap::Other => Some("other"),
+    }
+}
+
+fn reason(half: Half) -> &'static str {
+    match half {
+        Half::Timeout => "timeout",
+        Half::Closed => "closed",
+        Half::Gap => "gap",
+        Half::Evicted => "evicted",
+        Half::Shutdown => "shutdown",
+    }
+}
+
+/// FNV-1a with 128 bits: ids have to be the same in every version, which no hasher of a crate promises.
+#[derive(Clone, Copy)]
+struct Id(u128);
+
+impl Id {
+    const EMPTY: Self = Self(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);
+
+    fn and(self, bytes: &[u8]) -> Self {
+        let step = |hash: u128, byte: &u8| {
+            (hash ^ u128::from(*byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+        };
+        Self(bytes.iter().fold(self.0, step))
+    }
+}
+
+/// Client before server: which side spoke first may differ between two captures of one connection.
+fn connection_id(connection: &Connection) -> Id {
+    let endpoint = |id: Id, endpoint: Option<Endpoint>| {
+        let endpoint = endpoint.unwrap_or(Endpoint { addr: [0; 16], port: 0 });
+        id.and(&endpoint.addr).and(&endpoint.port.to_be_bytes())
+    };
+    let id = Id::EMPTY.and(&connection.network.id.to_be_bytes());
+    let id = endpoint(endpoint(id, connection.client), connection.server);
+    id.and(&[u8::from(connection.client_is_originator)]).and(&connection.originator_seq.to_be_bytes())
+}

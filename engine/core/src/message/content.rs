@@ -1,0 +1,343 @@
+//! Content codings (RFC 9110 §8.4): which ones a body has, and a collected body without them.
+//!
+//! Contract 1.6 with M3 and M4. What decodes before an error or a missing end is kept; a coding that fails at once gives
+//! nothing. Output is bounded, so a bomb costs no more than a large body. Reads no more than one list of codings, and
+//! never guesses: content without a coding is not looked at.
+
+use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
+use flate2::{Decompress, FlushDecompress, Status};
+use zstd::zstd_safe::{self, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
+
+use crate::http::Header;
+use crate::limits::{CODED_OVERHEAD_BYTES, CODINGS_MAX, ZSTD_WINDOW_LOG_MAX};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coding {
+    Gzip,
+    Deflate,
+    Brotli,
+    Zstd,
+}
+
+/// The codings of one body, in the order in which they were applied.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Codings {
+    list: [Option<Coding>; CODINGS_MAX],
+    unknown: bool,
+}
+
+impl Codings {
+    /// From all Content-Encoding lines.
+    pub(super) fn read(headers: &[Header<'_>]) -> Self {
+        let mut codings = Self::default();
+        let lines = headers.iter().filter(|header| header.name.eq_ignore_ascii_case(b"content-encoding"));
+        for name in lines.flat_map(|header| header.value.split(|b| *b == b',')) {
+            codings.push(name.trim_ascii());
+        }
+        codings
+    }
+
+    fn push(&mut self, name: &[u8]) {
+        let is = |names: &[&str]| names.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()));
+        let coding = match () {
+            () if is(&["", "identity"]) => return,
+            () if is(&["gzip", "x-gzip"]) => Coding::Gzip,
+            () if is(&["deflate", "zlib", "deflated"]) => Coding::Deflate,
+            () if is(&["br"]) => Coding::Brotli,
+            () if is(&["zstd"]) => Coding::Zstd,
+            () => return self.unknown = true,
+        };
+        match self.list.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(coding),
+            None => self.unknown = true,
+        }
+    }
+
+    /// Whether the body is as it reads.
+    pub(super) fn is_identity(&self) -> bool {
+        !self.unknown && self.list.iter().all(Option::is_none)
+    }
+
+    /// Whether one of them cannot be undone.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.unknown
+    }
+}
+
+/// How a coded stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// By its own mark.
+    Complete,
+    /// The output reached its limit.
+    Limit,
+    /// Input ran out or was wrong.
+    Broken,
+}
+
+/// The decoders of one writer, reused for every body (brotli's has no reset and is made anew).
+pub(super) struct Decoders {
+    inflate: Decompress,
+    zstd: DCtx<'static>,
+    spare: Vec<u8>,
+}
+
+impl Decoders {
+    pub(super) fn new() -> Self {
+        let mut zstd = DCtx::create();
+        // A frame may ask for a window of 2 GiB. Refusing the parameter would leave the library's own bound, 128 MiB.
+        let _ = zstd.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX));
+        Self { inflate: Decompress::new(false), zstd, spare: Vec::new() }
+    }
+
+    /// Undoes `codings` on `body`, in place, up to `limit` bytes. The length that the body would have without the limit
+    /// as far as it is known, or nothing when nothing decodes.
+    pub(super) fn undo(&mut self, codings: &Codings, body: &mut Vec<u8>, limit: usize) -> Option<u64> {
+        let mut full = body.len() as u64;
+        let mut stages = codings.list.iter().flatten().rev().peekable();
+        while let Some(coding) = stages.next() {
+            let last = stages.peek().is_none();
+            let limit = if last { limit } else { limit + CODED_OVERHEAD_BYTES };
+            self.spare.clear();
+            let end = match coding {
+                Coding::Gzip => self.gunzip(body, limit),
+                Coding::Deflate => self.undeflate(body, limit),
+                Coding::Brotli => unbrotli(body, &mut self.spare, limit),
+                Coding::Zstd => self.unzstd(body, limit),
+            };
+            if self.spare.is_empty() && end == End::Broken {
+                return None;
+            }
+            full = self.spare.len() as u64;
+            if end == End::Limit {
+                full = full.max(promised_len(*coding, body).unwrap_or_default());
+            }
+            self.spare.truncate(limit);
+            std::mem::swap(body, &mut self.spare);
+        }
+        Some(full)
+    }
+
+    /// Gives memory back that one long body took.
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
+        self.spare.clear();
+        self.spare.shrink_to(bytes);
+    }
+
+    /// RFC 1952: any number of members.
+    fn gunzip(&mut self, mut input: &[u8], limit: usize) -> End {
+        loop {
+            let Some(deflated) = gzip_header(input) else {
+                // Garbage after a member was never part of the content.
+                return if self.spare.is_empty() { End::Broken } else { End::Complete };
+            };
+            self.inflate.reset(false);
+            let (end, used) = inflate(&mut self.inflate, deflated, &mut self.spare, limit);
+            if end != End::Complete {
+                return end;
+            }
+            // CRC and length are not checked: a packet that was captured wrong is worth reading all the same.
+            input = deflated.get(used + 8..).unwrap_or_default();
+            if input.is_empty() {
+                return End::Complete;
+            }
+        }
+    }
+
+    /// RFC 1950, or the bare RFC 1951 stream that many servers send under the same name.
+    fn undeflate(&mut self, input: &[u8], limit: usize) -> End {
+        let wrapped =
+            matches!(input, [cmf, flg, ..] if cmf & 15 == 8 && (u16::from(*cmf) << 8 | u16::from(*flg)) % 31 == 0);
+        self.inflate.reset(wrapped);
+        let (end, _) = inflate(&mut self.inflate, input, &mut self.spare, limit);
+        if wrapped && end == End::Broken && self.spare.is_empty() {
+            self.inflate.reset(false);
+            return inflate(&mut self.inflate, input, &mut self.spare, limit).0;
+        }
+        end
+    }
+
+    /// RFC 8878: any number of frames.
+    fn unzstd(&mut self, input: &[u8], limit: usize) -> End {
+        if self.zstd.reset(ResetDirective::SessionOnly).is_err() {
+            return End::Broken;
+        }
+        let mut input = InBuffer::around(input);
+        loop {
+            if self.spare.len() >= limit {
+                return End::Limit;
+            }
+            make_room(&mut self.spare, limit);
+            let (before, consumed) = (self.spare.len(), input.pos());
+            let mut output = OutBuffer::around_pos(&mut self.spare, before);
+            let Ok(hint) = self.zstd.decompress_stream(&mut output, &mut input) else { return End::Broken };
+            let written = output.pos() - before;
+            if input.pos() == input.src.len() && hint == 0 {
+                return End::Complete;
+            }
+            if written == 0 && input.pos() == consumed {
+                return End::Broken;
+            }
+        }
+    }
+}
+
+/// The length of the content by its own account, for content that was not decoded to its end.
+fn promised_len(coding: Coding, body: &[u8]) -> Option<u64> {
+    match coding {
+        // ISIZE, the last four octets of a member: exact for one member under 4 GiB.
+        Coding::Gzip => body.last_chunk().map(|size| u64::from(u32::from_le_bytes(*size))),
+        Coding::Zstd => zstd_safe::get_frame_content_size(body).ok().flatten(),
+        Coding::Deflate | Coding::Brotli => None,
+    }
+}
+
+/// Grows the buffer without going far past `limit`.
+fn make_room(out: &mut Vec<u8>, limit: usize) {
+    let more = out.len().clamp(4096, 256 * 1024).min(limit.saturating_sub(out.len()).max(1));
+    out.reserve(more);
+}
+
+/// Inflates one stream; how it ended and how much of the input it took.
+fn inflate(decompress: &mut Decompress, input: &[u8], out: &mut Vec<u8>, limit: usize) -> (End, usize) {
+    let used = |decompress: &Decompress| usize::try_from(decompress.total_in()).unwrap_or(usize::MAX);
+    loop {
+        if out.len() >= limit {
+            return (End::Limit, used(decompress));
+        }
+        make_room(out, limit);
+        let (before, consumed) = (out.len(), used(decompress));
+        let rest = input.get(consumed..).unwrap_or_default();
+        match decompress.decompress_vec(rest, out, FlushDecompress::None) {
+            Ok(Status::StreamEnd) => return (End::Complete, used(decompress)),
+            Ok(_) if out.len() > before || used(decompress) > consumed => {}
+            _ => return (End::Broken, used(decompress)),
+        }
+    }
+}
+
+/// Skips the header of a gzip member (RFC 1952 §2.3).
+fn gzip_header(input: &[u8]) -> Option<&[u8]> {
+    const HCRC: u8 = 2;
+    const EXTRA: u8 = 4;
+    const NAME: u8 = 8;
+    const COMMENT: u8 = 16;
+    let (&[0x1f, 0x8b, 8, flags, ..], mut rest) = input.split_first_chunk::<10>()? else { return None };
+    if flags & EXTRA != 0 {
+        let (len, extra) = rest.split_first_chunk()?;
+        rest = extra.get(usize::from(u16::from_le_bytes(*len))..)?;
+    }
+    for text in [NAME, COMMENT] {
+        if flags & text != 0 {
+            rest = rest.get(memchr::memchr(0, rest)? + 1..)?;
+        }
+    }
+    if flags & HCRC != 0 {
+        rest = rest.get(2..)?;
+    }
+    Some(rest)
+}
+
+/// RFC 7932, without the large-window extension, whose window nobody bounds.
+fn unbrotli(input: &[u8], out: &mut Vec<u8>, limit: usize) -> End {
+    let mut state =
+        BrotliState::new_strict(StandardAlloc::default(), StandardAlloc::default(), StandardAlloc::default());
+    let (mut input_left, mut input_at, mut total) = (input.len(), 0, 0);
+    loop {
+        let before = out.len();
+        if before >= limit {
+            return End::Limit;
+        }
+        let room = before.clamp(4096, 256 * 1024).min(limit - before);
+        out.resize(before + room, 0);
+        let (mut room_left, mut written) = (room, 0);
+        let space = out.get_mut(before..).unwrap_or_default();
+        let result = BrotliDecompressStream(
+            &mut input_left,
+            &mut input_at,
+            input,
+            &mut room_left,
+            &mut written,
+            space,
+            &mut total,
+            &mut state,
+        );
+        out.truncate(before + written);
+        match result {
+            BrotliResult::ResultSuccess => return End::Complete,
+            BrotliResult::NeedsMoreOutput if written > 0 => {}
+            _ => return End::Broken,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zlib(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[track_caller]
+    fn check(names: &str, body: &[u8], limit: usize, expected: Option<(&[u8], u64)>) {
+        let header = Header { name: b"Content-Encoding", value: names.as_bytes() };
+        let codings = Codings::read(&[header]);
+        let mut decoders = Decoders::new();
+        // Twice: a decoder that was left in the middle of a stream must not remember it.
+        for _ in 0..2 {
+            let mut body = body.to_vec();
+            let full = decoders.undo(&codings, &mut body, limit);
+            assert_eq!(full.map(|full| (body.as_slice(), full)), expected);
+        }
+    }
+
+    #[test]
+    fn every_coding_alone_and_stacked() {
+        let text = b"one two three ".repeat(100);
+        let whole = Some((text.as_slice(), text.len() as u64));
+        let zstd = zstd::bulk::compress(&text, 3).unwrap();
+        check("GZIP", &gzip(&text), 1 << 20, whole);
+        check("x-gzip", &[gzip(&text[..700]), gzip(&text[700..]), b"garbage".to_vec()].concat(), 1 << 20, whole);
+        check("deflate", &zlib(&text), 1 << 20, whole);
+        check("deflated", &zlib(&text)[2..], 1 << 20, whole);
+        check("zstd", &zstd, 1 << 20, whole);
+        check("zstd", &[zstd::bulk::compress(&text[..9], 3).unwrap(), zstd::bulk::compress(&text[9..], 3).unwrap()].concat(), 1 << 20, whole);
+        check("zstd, gzip , identity", &gzip(&zstd), 1 << 20, whole);
+        check("br", b"\x0b\x02\x80hello\x03", 1 << 20, Some((b"hello", 5)));
+    }
+
+    #[test]
+    fn what_decodes_is_kept_and_what_fails_at_once_is_not() {
+        let text: Vec<u8> = (0..100_000u32).flat_map(|n| (n.wrapping_mul(2_654_435_761) >> 7).to_le_bytes()).collect();
+        for (name, coded) in [("gzip", gzip(&text)), ("deflate", zlib(&text)), ("zstd", zstd::bulk::compress(&text, 1).unwrap())] {
+            let codings = Codings::read(&[Header { name: b"content-encoding", value: name.as_bytes() }]);
+            let mut body = coded[..coded.len() - 1000].to_vec();
+            let full = Decoders::new().undo(&codings, &mut body, 1 << 20);
+            assert!(full.is_some() && body.len() > 1000 && text.starts_with(&body), "{name}");
+            check(name, b"not coded at all", 100, None);
+        }
+        check("br", b"\xff\xff not coded", 100, None);
+        assert!(Codings::read(&[Header { name: b"content-encoding", value: b"gzip, sdch" }]).is_unknown());
+        assert!(Codings::read(&[Header { name: b"content-encoding", value: b"gzip,gzip,gzip,gzip,gzip" }]).is_unknown());
+        assert!(Codings::read(&[Header { name: b"content-encoding", value: b" Identity, " }]).is_identity());
+    }
+
+    #[test]
+    fn bombs_stop_at_the_limit() {
+        let text = vec![b'x'; 1 << 20];
+        check("gzip", &gzip(&text), 1000, Some((&text[..1000], 1 << 20)));
+        check("zstd", &zstd::bulk::compress(&text, 1).unwrap(), 1000, Some((&text[..1000], 1 << 20)));
+        check("gzip, gzip", &gzip(&gzip(&text)), 1000, Some((&text[..1000], 1 << 20)));
+    }
+}

@@ -1,0 +1,49 @@
+//! Cookies of a request (RFC 6265 §4.2.1), as the reference logger reads them (contract 1.7).
+//!
+//! Left out, like there: pairs whose name is no token, and whose value has a byte that no cookie may have.
+
+use crate::http::Header;
+
+/// Name and value of every cookie, in order; a value in double quotes without them.
+pub(super) fn all<'a>(headers: &'a [Header<'a>]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    headers
+        .iter()
+        .filter(|header| header.name.eq_ignore_ascii_case(b"cookie"))
+        .flat_map(|header| header.value.split(|b| *b == b';'))
+        .filter_map(pair)
+}
+
+fn pair(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let text = text.trim_ascii();
+    let (name, value) = text.split_at_checked(memchr::memchr(b'=', text).unwrap_or(text.len()))?;
+    let value = value.strip_prefix(b"=").unwrap_or_default();
+    let value = match value {
+        [b'"', inner @ .., b'"'] => inner,
+        value => value,
+    };
+    let token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    let octet = |b: &u8| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b';' | b'\\');
+    (!name.is_empty() && name.iter().all(token) && value.iter().all(octet)).then_some((name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(lines: &[&str], expected: &[(&str, &str)]) {
+        let headers: Vec<_> = lines.iter().map(|line| Header { name: b"Cookie", value: line.as_bytes() }).collect();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let found: Vec<_> = all(&headers).map(|(name, value)| (text(name), text(value))).collect();
+        let expected: Vec<_> = expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn bad_names_and_values_are_left_out() {
+        check(
+            &["SID=abc; empty=; quoted=\"q v\"; a=b=c", "x=1;; bad name=2; y=\\; z=é; \"=3; c; d=\""],
+            &[("SID", "abc"), ("empty", ""), ("quoted", "q v"), ("a", "b=c"), ("x", "1"), ("c", "")],
+        );
+    }
+}

@@ -1,0 +1,163 @@
+//! The state of one open exchange: what is written of its line so far.
+
+use super::content::Codings;
+use crate::decap::{Endpoint, Network};
+use crate::http::Origin;
+use crate::ndjson::Tail;
+use crate::rules::Tally;
+use crate::time::Timestamp;
+
+/// One open exchange. Made and taken back by the writer; whoever holds it only hands it on.
+///
+/// Details are written as they come and stand in the order of the line when the buffers are joined.
+#[derive(Debug, Default)]
+pub struct Draft {
+    /// Which rule set judges it: the one that was there when it began.
+    pub(super) rules: u64,
+    pub(super) tally: Tally,
+    /// The sample rule drew it out: its details are tested, not written.
+    pub(super) sampled_out: bool,
+    /// There was no memory for it.
+    pub(super) shed: bool,
+    /// Memory of its buffers, as last added to the writer's sum.
+    pub(super) held: usize,
+    /// Method, URL, later the response code.
+    pub(super) start: Vec<u8>,
+    pub(super) request_body: Body,
+    /// Request headers and params.
+    pub(super) request: Vec<u8>,
+    pub(super) response: Vec<u8>,
+    pub(super) response_body: Body,
+    pub(super) session: Vec<u8>,
+    pub(super) request_times: Option<Times>,
+    pub(super) response_times: Option<Times>,
+    pub(super) incomplete: bool,
+    pub(super) connection: Connection,
+}
+
+/// When a message was seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    pub(super) first: Timestamp,
+    /// The last byte; the first as long as the message is not over.
+    pub(super) last: Timestamp,
+    /// Offset of its head in its half.
+    pub(super) offset: u64,
+}
+
+impl Times {
+    pub(super) fn begin(origin: &Origin<'_>) -> Self {
+        Self { first: origin.time, last: origin.time, offset: origin.offset }
+    }
+}
+
+/// Where an exchange was seen: its [`Origin`] without the borrow.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Connection {
+    pub(super) network: Network,
+    pub(super) client: Option<Endpoint>,
+    pub(super) server: Option<Endpoint>,
+    pub(super) originator_seq: u32,
+    pub(super) client_is_originator: bool,
+    pub(super) call_index: u64,
+}
+
+impl Connection {
+    pub(super) fn new(origin: &Origin<'_>) -> Self {
+        let flow = origin.flow;
+        let (client, server) = if origin.client_is_originator {
+            (flow.originator, flow.responder)
+        } else {
+            (flow.responder, flow.originator)
+        };
+        Self {
+            network: flow.network,
+            client: Some(client),
+            server: Some(server),
+            originator_seq: flow.originator_seq,
+            client_is_originator: origin.client_is_originator,
+            call_index: origin.call_index,
+        }
+    }
+}
+
+/// What is done with the bytes of a body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Counted only: a rule hides it whatever it says, the call is dropped already, or its coding is unknown.
+    #[default]
+    Counted,
+    /// Escaped into the line as they come.
+    Streamed,
+    /// Kept until the end: a coding is to be undone, or a rule has to see the whole.
+    Collected,
+}
+
+/// One body.
+#[derive(Debug, Default)]
+pub(super) struct Body {
+    pub(super) mode: Mode,
+    /// Streamed: the detail as it stands in the line. Collected: bytes as they came. Once it is over: the detail.
+    pub(super) bytes: Vec<u8>,
+    pub(super) tail: Tail,
+    pub(super) codings: Codings,
+    /// It may hold form fields that are wanted as params.
+    pub(super) is_form: bool,
+    /// Bytes taken in of those that came.
+    pub(super) taken: usize,
+    /// Bytes that came, then (once it is over) its full length without codings as far as known.
+    pub(super) len: u64,
+    pub(super) missing: u64,
+    /// Nothing more is taken in: it is cut, or a hole ended what can be decoded.
+    pub(super) sealed: bool,
+    /// Cut: at the body limit, or for want of memory.
+    pub(super) limited: bool,
+    pub(super) over: bool,
+}
+
+impl Body {
+    fn clear(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        *self = Self { bytes, ..Self::default() };
+        self.bytes.clear();
+    }
+}
+
+impl Draft {
+    fn buffers(&mut self) -> [&mut Vec<u8>; 6] {
+        [
+            &mut self.start,
+            &mut self.request_body.bytes,
+            &mut self.request,
+            &mut self.response,
+            &mut self.response_body.bytes,
+            &mut self.session,
+        ]
+    }
+
+    /// Memory of its buffers.
+    pub(super) fn capacity(&mut self) -> usize {
+        self.buffers().iter().map(|buffer| buffer.capacity()).sum()
+    }
+
+    /// Ready for another exchange, with small buffers kept.
+    pub(super) fn recycle(&mut self, kept_bytes: usize) {
+        self.request_body.clear();
+        self.response_body.clear();
+        for buffer in self.buffers() {
+            buffer.clear();
+            if buffer.capacity() > kept_bytes {
+                *buffer = Vec::new();
+            }
+        }
+        *self = Self {
+            start: std::mem::take(&mut self.start),
+            request_body: std::mem::take(&mut self.request_body),
+            request: std::mem::take(&mut self.request),
+            response: std::mem::take(&mut self.response),
+            response_body: std::mem::take(&mut self.response_body),
+            session: std::mem::take(&mut self.session),
+            ..Self::default()
+        };
+    }
+}

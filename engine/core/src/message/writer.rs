@@ -1,0 +1,650 @@
+//! Events of the HTTP parser in, finished lines out.
+//!
+//! Details go through the rules and are escaped as they come, into buffers of their exchange that stand in the order of
+//! the line (contract 1.1). A body without coding and without a rule of its own is escaped straight from the bytes it is
+//! given in; others are collected, up to the body limit, and undone when they end. A call that is sure to be dropped is
+//! no longer written, only judged.
+//!
+//! Memory: what open exchanges hold is summed and bounded (`OPEN_BYTES_MAX`), buffers of finished ones are reused up to
+//! `POOL_BYTES_MAX`. An exchange is judged as a whole by the rule set under which it began.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use super::content::{Codings, Decoders};
+use super::draft::{Body, Connection, Draft, Mode, Times};
+use super::keys::{Key, Keys, Kind};
+use super::{Config, Counters, Notes, Output, annotate, cookies, url};
+use crate::http::{BodyEnd, Exchanges, Half, Header, Origin, RequestHead, ResponseHead};
+use crate::limits::{BUFFER_KEPT_BYTES, CODED_OVERHEAD_BYTES, POOL_BYTES_MAX, RULE_SETS_MAX};
+use crate::ndjson;
+use crate::rules::{RuleSet, Sampler, Scratch, Tally, Verdict};
+use crate::time::Timestamp;
+
+/// Writes exchanges as lines.
+pub struct Writer<O> {
+    config: Config,
+    /// The set for new exchanges.
+    ruled: Ruled,
+    /// Earlier sets, as long as an exchange is open under them; oldest first.
+    retired: Vec<Ruled>,
+    sampler: Sampler,
+    pool: Vec<Box<Draft>>,
+    pool_bytes: usize,
+    /// Memory of all open exchanges.
+    held: usize,
+    work: Work,
+    /// The last detail of every line.
+    host: Vec<u8>,
+    line: Vec<u8>,
+    counters: Counters,
+    output: O,
+}
+
+/// A rule set and what is remembered of it.
+struct Ruled {
+    id: u64,
+    rules: RuleSet,
+    keys: Keys,
+    /// Open exchanges that it judges.
+    open: u64,
+}
+
+impl Ruled {
+    fn new(id: u64, rules: &RuleSet) -> Self {
+        Self { id, rules: rules.clone(), keys: Keys::default(), open: 0 }
+    }
+
+    fn key(&mut self, kind: Kind, name: &[u8]) -> &Key {
+        self.keys.get(&self.rules, kind, name)
+    }
+}
+
+/// Buffers for the work of one event.
+struct Work {
+    scratch: Scratch,
+    name: Vec<u8>,
+    value: Vec<u8>,
+    /// Becomes the buffer of a body that was collected.
+    spare: Vec<u8>,
+    decoders: Decoders,
+}
+
+/// Lets details through the rules and writes what is left.
+struct Pen<'a> {
+    ruled: &'a mut Ruled,
+    tally: &'a mut Tally,
+    /// The call is drawn out: it is only judged.
+    muted: bool,
+    scratch: &'a mut Scratch,
+}
+
+impl Pen<'_> {
+    /// Whether nothing that comes can change what becomes of the call.
+    fn is_done(&self) -> bool {
+        self.tally.is_stopped() || (self.muted && !self.ruled.rules.stops())
+    }
+
+    fn write(&mut self, kind: Kind, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        if self.is_done() {
+            return;
+        }
+        let Ruled { rules, keys, .. } = &mut *self.ruled;
+        let key = keys.get(rules, kind, name);
+        let left = if key.plan.is_plain() {
+            self.tally.plain(value.is_empty());
+            value
+        } else {
+            rules.apply(&key.plan, value, self.tally, self.scratch).unwrap_or_default()
+        };
+        if !left.is_empty() && !self.muted {
+            out.extend_from_slice(&key.opening);
+            ndjson::escape(left, out);
+            out.extend_from_slice(CLOSING);
+        }
+    }
+
+    /// Decides what is done with the bytes of a body, and forgets what an earlier one left.
+    fn begin_body(&mut self, kind: Kind, body: &mut Body, headers: &[Header<'_>], is_form: bool) {
+        body.codings = Codings::read(headers);
+        body.is_form = is_form;
+        let (done, muted) = (self.is_done(), self.muted);
+        let plan = &self.ruled.key(kind, b"").plan;
+        let unseen = (plan.hides_all() || muted) && !plan.needs_value() && !is_form;
+        body.mode = if done || unseen || body.codings.is_unknown() {
+            Mode::Counted
+        } else if is_form || plan.needs_value() || !body.codings.is_identity() {
+            Mode::Collected
+        } else {
+            Mode::Streamed
+        };
+    }
+}
+
+/// What stands behind a value.
+const CLOSING: &[u8] = b"\"],";
+
+/// One side of an exchange.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Request,
+    Response,
+}
+
+impl Side {
+    fn body(self) -> Kind {
+        match self {
+            Self::Request => Kind::RequestBody,
+            Self::Response => Kind::ResponseBody,
+        }
+    }
+}
+
+impl Draft {
+    fn body(&mut self, side: Side) -> &mut Body {
+        match side {
+            Side::Request => &mut self.request_body,
+            Side::Response => &mut self.response_body,
+        }
+    }
+}
+
+/// The set that judges an exchange; none when it was retired too long ago.
+fn judge<'a>(current: &'a mut Ruled, retired: &'a mut [Ruled], id: u64) -> Option<&'a mut Ruled> {
+    if current.id == id { Some(current) } else { retired.iter_mut().find(|ruled| ruled.id == id) }
+}
+
+impl<O: Output> Writer<O> {
+    /// Lines go to `output`.
+    pub fn new(config: Config, rules: Arc<RuleSet>, output: O) -> Self {
+        let mut host = b"[\"host\",\"".to_vec();
+        ndjson::escape(config.host.as_bytes(), &mut host);
+        host.extend_from_slice(b"\"]");
+        Self {
+            sampler: Sampler::new(config.sample_seed),
+            ruled: Ruled::new(0, &rules),
+            retired: Vec::new(),
+            pool: Vec::new(),
+            pool_bytes: 0,
+            held: 0,
+            work: Work {
+                scratch: Scratch::default(),
+                name: Vec::new(),
+                value: Vec::new(),
+                spare: Vec::new(),
+                decoders: Decoders::new(),
+            },
+            host,
+            line: Vec::new(),
+            counters: Counters::default(),
+            config,
+            output,
+        }
+    }
+
+    /// Where lines go.
+    pub fn output(&mut self) -> &mut O {
+        &mut self.output
+    }
+
+    /// What became of exchanges so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Swaps the rules for exchanges that begin from now on; those that are open are judged by the set they began with.
+    pub fn set_rules(&mut self, rules: Arc<RuleSet>) {
+        let next = Ruled::new(self.ruled.id + 1, &rules);
+        let old = std::mem::replace(&mut self.ruled, next);
+        if old.open > 0 {
+            self.retired.push(old);
+        }
+        if self.retired.len() > RULE_SETS_MAX {
+            self.retired.remove(0);
+        }
+    }
+
+    fn open(&mut self, origin: &Origin<'_>) -> Box<Draft> {
+        let mut draft = self.pool.pop().unwrap_or_default();
+        let bytes = draft.capacity();
+        self.pool_bytes = self.pool_bytes.saturating_sub(bytes);
+        draft.connection = Connection::new(origin);
+        draft.rules = self.ruled.id;
+        draft.sampled_out = self.ruled.rules.draws_out(&mut self.sampler);
+        draft.shed = self.held >= self.config.open_bytes_max;
+        self.ruled.open += 1;
+        draft
+    }
+
+    /// Brings the sum of held memory up to date after a change of `draft`.
+    fn account(&mut self, draft: &mut Draft) {
+        let now = draft.capacity();
+        self.held = self.held.saturating_sub(draft.held).saturating_add(now);
+        draft.held = now;
+    }
+
+    fn write_request(&mut self, draft: &mut Draft, head: &RequestHead<'_>) {
+        let Self { config, ruled, retired, work, .. } = self;
+        let Some(ruled) = judge(ruled, retired, draft.rules) else { return };
+        let Work { scratch, name, value, .. } = work;
+        let mut pen = Pen { ruled, tally: &mut draft.tally, muted: draft.sampled_out, scratch };
+
+        let host = find(head.headers, b"host").unwrap_or_default();
+        pen.write(Kind::RequestMethod, b"", head.method, &mut draft.start);
+        value.clear();
+        url::write(head.method, head.target, host, value);
+        pen.write(Kind::RequestUrl, b"", value, &mut draft.start);
+
+        let real_ip = config.realip_header.as_deref().map(str::as_bytes);
+        value.clear();
+        if let Some(client) = draft.connection.client.filter(|_| real_ip.is_some() || config.client_address) {
+            // Writing to a vector does not fail.
+            let _ = write!(value, "{}", annotate::Address(client));
+        }
+        if config.client_address {
+            // In front: where a proxy has named the client, its header stays the last and is the one that counts.
+            pen.write(Kind::RequestHeader, b"x-forwarded-for", value, &mut draft.request);
+        }
+        let mut real_ip_due = real_ip;
+        if let Some(name) = real_ip.filter(|name| find(head.headers, name).is_none()) {
+            pen.write(Kind::RequestHeader, name, value, &mut draft.request);
+            real_ip_due = None;
+        }
+        for header in logged(head.headers, head.minor).filter(|header| !is(header, b"host")) {
+            if real_ip_due.is_some_and(|name| is(header, name)) {
+                pen.write(Kind::RequestHeader, header.name, value, &mut draft.request);
+                real_ip_due = None;
+            } else {
+                pen.write(Kind::RequestHeader, header.name, header.value, &mut draft.request);
+            }
+        }
+        url::pairs(url::query(head.target), name, value, |name, value| {
+            pen.write(Kind::RequestParam, name, value, &mut draft.request);
+        });
+        for rule in 0..pen.ruled.rules.session_rules() {
+            for (cookie, value) in cookies::all(head.headers) {
+                name.clear();
+                name.extend_from_slice(cookie);
+                name.make_ascii_lowercase();
+                // A cookie's name is a token, so it is ASCII.
+                let text = std::str::from_utf8(name).unwrap_or_default();
+                if pen.ruled.rules.copies_cookie(rule, text) {
+                    pen.write(Kind::SessionField, name, value, &mut draft.session);
+                }
+            }
+        }
+        let is_form = config.form_params && find(head.headers, b"content-type").is_some_and(is_form_type);
+        pen.begin_body(Kind::RequestBody, &mut draft.request_body, head.headers, is_form);
+    }
+
+    fn write_response(&mut self, draft: &mut Draft, head: &ResponseHead<'_>) {
+        let Self { ruled, retired, work, .. } = self;
+        let Some(ruled) = judge(ruled, retired, draft.rules) else { return };
+        let mut pen =
+            Pen { ruled, tally: &mut draft.tally, muted: draft.sampled_out, scratch: &mut work.scratch };
+        work.value.clear();
+        // Writing to a vector does not fail.
+        let _ = write!(work.value, "{}", head.status);
+        pen.write(Kind::ResponseCode, b"", &work.value, &mut draft.start);
+        for header in logged(head.headers, head.minor) {
+            pen.write(Kind::ResponseHeader, header.name, header.value, &mut draft.response);
+        }
+        pen.begin_body(Kind::ResponseBody, &mut draft.response_body, head.headers, false);
+    }
+
+    fn body(&mut self, draft: &mut Draft, side: Side, bytes: &[u8]) {
+        self.counters.payload_bytes += bytes.len() as u64;
+        if draft.shed || bytes.is_empty() {
+            return;
+        }
+        let stopped = draft.tally.is_stopped();
+        let rules = draft.rules;
+        let body = draft.body(side);
+        body.len += bytes.len() as u64;
+        if body.mode == Mode::Counted || body.sealed || stopped {
+            return;
+        }
+        let room = (self.config.open_bytes_max / 4 * 3).saturating_sub(self.held);
+        let overhead = if body.codings.is_identity() { 0 } else { CODED_OVERHEAD_BYTES };
+        let wanted = (self.config.body_bytes_max + overhead).saturating_sub(body.taken);
+        let taken = bytes.get(..wanted.min(room)).unwrap_or(bytes);
+        if taken.len() < bytes.len() {
+            body.sealed = true;
+            body.limited = true;
+            let counter =
+                if room < wanted { &mut self.counters.bodies_shed } else { &mut self.counters.bodies_limited };
+            *counter += 1;
+        }
+        if taken.is_empty() {
+            return;
+        }
+        if body.mode == Mode::Collected {
+            self.counters.copied_bytes += taken.len() as u64;
+            body.bytes.extend_from_slice(taken);
+        } else {
+            if body.taken == 0
+                && let Some(ruled) = judge(&mut self.ruled, &mut self.retired, rules)
+            {
+                body.bytes.extend_from_slice(&ruled.key(side.body(), b"").opening);
+            }
+            ndjson::escape_part(&mut body.tail, taken, &mut body.bytes);
+        }
+        body.taken += taken.len();
+        self.account(draft);
+    }
+
+    fn missing(&mut self, draft: &mut Draft, side: Side, missing: u64) {
+        let body = draft.body(side);
+        body.missing = body.missing.saturating_add(missing);
+        body.len = body.len.saturating_add(missing);
+        // No decoder goes on behind a hole; text does.
+        body.sealed |= !body.codings.is_identity();
+        if body.mode == Mode::Streamed {
+            ndjson::escape_end(&mut body.tail, &mut body.bytes);
+        }
+    }
+
+    fn end(&mut self, draft: &mut Draft, side: Side, end: BodyEnd, time: Timestamp) {
+        draft.incomplete |= end == BodyEnd::Cut;
+        let times = match side {
+            Side::Request => &mut draft.request_times,
+            Side::Response => &mut draft.response_times,
+        };
+        if let Some(times) = times {
+            times.last = time;
+        }
+        self.end_body(draft, side);
+    }
+
+    /// Completes the detail of a body, once.
+    fn end_body(&mut self, draft: &mut Draft, side: Side) {
+        if std::mem::replace(&mut draft.body(side).over, true) || draft.body(side).len == 0 || draft.shed {
+            return;
+        }
+        let body = draft.body(side);
+        match body.mode {
+            Mode::Streamed if body.taken > 0 => {
+                ndjson::escape_end(&mut body.tail, &mut body.bytes);
+                body.bytes.extend_from_slice(CLOSING);
+                draft.tally.plain(false);
+            }
+            Mode::Streamed => {}
+            Mode::Collected => self.end_collected(draft, side),
+            Mode::Counted if body.codings.is_unknown() => self.counters.bodies_undecodable += 1,
+            Mode::Counted => {
+                // There is a body, and nobody wants to know what it says: a rule that drops the call for having one acts
+                // here.
+                let Some(ruled) = judge(&mut self.ruled, &mut self.retired, draft.rules) else { return };
+                let scratch = &mut self.work.scratch;
+                let mut pen = Pen { ruled, tally: &mut draft.tally, muted: true, scratch };
+                pen.write(side.body(), b"", b"any", &mut Vec::new());
+            }
+        }
+        self.account(draft);
+    }
+
+    fn end_collected(&mut self, draft: &mut Draft, side: Side) {
+        let Some(ruled) = judge(&mut self.ruled, &mut self.retired, draft.rules) else { return };
+        let Work { scratch, name, value, spare, decoders } = &mut self.work;
+        self.counters.bodies_collected += 1;
+        let body = draft.body(side);
+        // The detail is written into another buffer than the one it is read from; the two change places.
+        let mut content = std::mem::replace(&mut body.bytes, std::mem::take(spare));
+        if !body.codings.is_identity() {
+            let limit = self.config.body_bytes_max;
+            match decoders.undo(&body.codings, &mut content, limit) {
+                None => {
+                    content.clear();
+                    self.counters.bodies_undecodable += 1;
+                }
+                Some(full) => {
+                    let cut = full > content.len() as u64 && !body.limited;
+                    self.counters.bodies_limited += u64::from(cut);
+                    body.limited |= cut;
+                    body.len = full;
+                }
+            }
+        }
+        let is_form = body.is_form;
+        if !content.is_empty() {
+            let mut out = std::mem::take(&mut body.bytes);
+            let mut pen = Pen { ruled, tally: &mut draft.tally, muted: draft.sampled_out, scratch };
+            pen.write(side.body(), b"", &content, &mut out);
+            if is_form {
+                url::pairs(&content, name, value, |name, value| {
+                    pen.write(Kind::RequestParam, name, value, &mut draft.request);
+                });
+            }
+            draft.body(side).bytes = out;
+        }
+        content.clear();
+        *spare = content;
+    }
+
+    fn close(&mut self, mut draft: Box<Draft>, half: Option<Half>) {
+        self.end_body(&mut draft, Side::Request);
+        self.end_body(&mut draft, Side::Response);
+        if let Some(half) = half {
+            *self.half_counter(half) += 1;
+        }
+        if half.is_none() || self.config.half_calls {
+            self.counters.calls_seen += 1;
+            self.conclude(&mut draft, half);
+        }
+        self.release(draft);
+    }
+
+    fn half_counter(&mut self, half: Half) -> &mut u64 {
+        match half {
+            Half::Timeout => &mut self.counters.half_timeout,
+            Half::Closed => &mut self.counters.half_closed,
+            Half::Gap => &mut self.counters.half_gap,
+            Half::Evicted => &mut self.counters.half_evicted,
+            Half::Shutdown => &mut self.counters.half_shutdown,
+        }
+    }
+
+    /// Judges a call that is over, and writes its line.
+    fn conclude(&mut self, draft: &mut Draft, half: Option<Half>) {
+        let Self { ruled, retired, work, .. } = self;
+        let Some(ruled) = judge(ruled, retired, draft.rules).filter(|_| !draft.shed) else {
+            self.counters.calls_shed += 1;
+            return;
+        };
+        let mut times = std::mem::take(&mut work.spare);
+        let mut pen =
+            Pen { ruled, tally: &mut draft.tally, muted: draft.sampled_out, scratch: &mut work.scratch };
+        let (now, interval) = clock(draft.request_times, draft.response_times);
+        for (kind, millis) in [(Kind::Now, Some(now)), (Kind::Interval, interval)] {
+            let Some(millis) = millis else { continue };
+            work.value.clear();
+            // Writing to a vector does not fail.
+            let _ = write!(work.value, "{millis}");
+            pen.write(kind, b"", &work.value, &mut times);
+        }
+        match ruled.rules.verdict(&draft.tally, draft.sampled_out) {
+            Verdict::Kept => self.write_line(draft, half, &times),
+            Verdict::Stopped => self.counters.calls_stopped += 1,
+            Verdict::Sampled => self.counters.calls_sampled += 1,
+            Verdict::Emptied => {
+                self.counters.calls_stopped += 1;
+                self.counters.calls_emptied += 1;
+            }
+        }
+        times.clear();
+        self.work.spare = times;
+    }
+
+    fn write_line(&mut self, draft: &Draft, half: Option<Half>, times: &[u8]) {
+        let notes = notes(draft, half);
+        let line = &mut self.line;
+        line.clear();
+        line.push(b'[');
+        for part in [
+            &draft.start,
+            &draft.request_body.bytes,
+            &draft.request,
+            &draft.response,
+            &draft.response_body.bytes,
+            &draft.session,
+        ] {
+            line.extend_from_slice(part);
+        }
+        line.extend_from_slice(times);
+        if self.config.annotate {
+            annotate::write(draft, &notes, half, line);
+        }
+        line.extend_from_slice(&self.host);
+        line.push(b']');
+        self.counters.lines_written += 1;
+        self.counters.line_bytes += line.len() as u64;
+        self.output.line(line, &notes);
+    }
+
+    /// Takes a draft back, and gives back memory that a large one took.
+    fn release(&mut self, mut draft: Box<Draft>) {
+        self.held = self.held.saturating_sub(draft.held);
+        self.counters.rules_doubts += u64::from(draft.tally.doubts);
+        if let Some(ruled) = judge(&mut self.ruled, &mut self.retired, draft.rules) {
+            ruled.open = ruled.open.saturating_sub(1);
+            self.counters.keys_forgotten += std::mem::take(&mut ruled.keys.forgotten);
+        }
+        if !self.retired.is_empty() {
+            self.retired.retain(|ruled| ruled.open > 0);
+        }
+        if self.line.len() > BUFFER_KEPT_BYTES || draft.request_body.len + draft.response_body.len > BUFFER_KEPT_BYTES as u64 {
+            self.line.clear();
+            self.line.shrink_to(BUFFER_KEPT_BYTES);
+            self.work.spare.shrink_to(BUFFER_KEPT_BYTES);
+            self.work.scratch.shrink_to(BUFFER_KEPT_BYTES);
+            self.work.decoders.shrink_to(BUFFER_KEPT_BYTES);
+        }
+        draft.recycle(BUFFER_KEPT_BYTES);
+        let bytes = draft.capacity();
+        if self.pool_bytes + bytes <= POOL_BYTES_MAX {
+            self.pool_bytes += bytes;
+            self.pool.push(draft);
+        }
+    }
+}
+
+/// `now` and `interval` in milliseconds (contract 1.2); no interval without both halves.
+fn clock(request: Option<Times>, response: Option<Times>) -> (u64, Option<u64>) {
+    let first = |times: Times| times.first;
+    match (request.map(first), response.map(first)) {
+        (Some(request), Some(response)) => {
+            let millis = u64::try_from(response.since(request).as_millis()).unwrap_or(u64::MAX);
+            (response.millis(), Some(millis.max(1)))
+        }
+        (request, response) => (response.or(request).unwrap_or_default().millis(), None),
+    }
+}
+
+fn notes(draft: &Draft, half: Option<Half>) -> Notes {
+    let (request, response) = (draft.request_times, draft.response_times);
+    let first = request.or(response).map_or(Timestamp::ZERO, |times| times.first);
+    let took = response.map_or(std::time::Duration::ZERO, |times| times.first.since(first));
+    Notes {
+        request_body_bytes: draft.request_body.len,
+        response_body_bytes: draft.response_body.len,
+        body_limited: draft.request_body.limited || draft.response_body.limited,
+        missing_bytes: draft.request_body.missing.saturating_add(draft.response_body.missing),
+        incomplete: draft.incomplete,
+        half: half.is_some(),
+        vni: draft.connection.network.vni,
+        time_nanos: first.nanos(),
+        took_nanos: u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
+    }
+}
+
+fn is(header: &Header<'_>, name: &[u8]) -> bool {
+    header.name.eq_ignore_ascii_case(name)
+}
+
+fn find<'a>(headers: &'a [Header<'a>], name: &[u8]) -> Option<&'a [u8]> {
+    headers.iter().find(|header| is(header, name)).map(|header| header.value)
+}
+
+/// The headers of a message that are logged: not those that describe its framing (contract 1.4).
+///
+/// The reference takes Trailer and Content-Length out only where the body is chunked, and a repeated Content-Length that
+/// says the same once.
+fn logged<'a>(headers: &'a [Header<'a>], minor: u8) -> impl Iterator<Item = &'a Header<'a>> {
+    let encoding = |header: &&Header<'_>| is(header, b"transfer-encoding");
+    let chunked = minor > 0
+        && headers.iter().filter(encoding).any(|header| {
+            header.value.split(|b| *b == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"))
+        });
+    let mut length = None;
+    headers.iter().filter(move |header| {
+        if is(header, b"content-length") {
+            return !chunked && length.replace(header.value) != Some(header.value);
+        }
+        !is(header, b"transfer-encoding") && !(chunked && is(header, b"trailer"))
+    })
+}
+
+fn is_form_type(value: &[u8]) -> bool {
+    let media = value.split(|b| *b == b';').next().unwrap_or_default();
+    media.trim_ascii().eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
+}
+
+impl<O: Output> Exchanges for Writer<O> {
+    type Draft = Box<Draft>;
+
+    fn request(&mut self, head: &RequestHead<'_>, origin: &Origin<'_>) -> Box<Draft> {
+        let mut draft = self.open(origin);
+        draft.request_times = Some(Times::begin(origin));
+        if !draft.shed {
+            self.write_request(&mut draft, head);
+            self.account(&mut draft);
+        }
+        draft
+    }
+
+    fn orphan_response(&mut self, head: &ResponseHead<'_>, origin: &Origin<'_>) -> Box<Draft> {
+        let mut draft = self.open(origin);
+        self.response(&mut draft, head, origin);
+        draft
+    }
+
+    fn request_body(&mut self, draft: &mut Box<Draft>, bytes: &[u8]) {
+        self.body(draft, Side::Request, bytes);
+    }
+
+    fn request_missing(&mut self, draft: &mut Box<Draft>, missing: u64) {
+        self.missing(draft, Side::Request, missing);
+    }
+
+    fn request_end(&mut self, draft: &mut Box<Draft>, end: BodyEnd, time: Timestamp) {
+        self.end(draft, Side::Request, end, time);
+    }
+
+    fn response(&mut self, draft: &mut Box<Draft>, head: &ResponseHead<'_>, origin: &Origin<'_>) {
+        draft.response_times = Some(Times::begin(origin));
+        if !draft.shed {
+            self.write_response(draft, head);
+            self.account(draft);
+        }
+    }
+
+    fn response_body(&mut self, draft: &mut Box<Draft>, bytes: &[u8]) {
+        self.body(draft, Side::Response, bytes);
+    }
+
+    fn response_missing(&mut self, draft: &mut Box<Draft>, missing: u64) {
+        self.missing(draft, Side::Response, missing);
+    }
+
+    fn response_end(&mut self, draft: &mut Box<Draft>, end: BodyEnd, time: Timestamp) {
+        self.end(draft, Side::Response, end, time);
+    }
+
+    fn finish(&mut self, draft: Box<Draft>) {
+        self.close(draft, None);
+    }
+
+    fn half(&mut self, draft: Box<Draft>, why: Half) {
+        self.close(draft, Some(why));
+    }
+}
