@@ -51,11 +51,12 @@ pub fn escape_part(tail: &mut Tail, mut bytes: &[u8], out: &mut Vec<u8>) {
         }
     }
     loop {
-        let error = match std::str::from_utf8(bytes) {
-            Ok(_) => return escape_text(bytes, out),
-            Err(error) => error,
+        let Err(error) = std::str::from_utf8(bytes) else {
+            return escape_text(bytes, out);
         };
-        let Some((valid, rest)) = bytes.split_at_checked(error.valid_up_to()) else { return };
+        let Some((valid, rest)) = bytes.split_at_checked(error.valid_up_to()) else {
+            return;
+        };
         escape_text(valid, out);
         let Some(wrong) = error.error_len() else {
             rest.iter().for_each(|byte| tail.push(*byte));
@@ -80,9 +81,13 @@ fn replace(count: usize, out: &mut Vec<u8>) {
 /// Escapes valid UTF-8: copies runs of plain bytes whole.
 fn escape_text(mut text: &[u8], out: &mut Vec<u8>) {
     loop {
-        let Some((plain, rest)) = text.split_at_checked(plain_len(text)) else { return };
+        let Some((plain, rest)) = text.split_at_checked(plain_len(text)) else {
+            return;
+        };
         out.extend_from_slice(plain);
-        let Some((&special, rest)) = rest.split_first() else { return };
+        let Some((&special, rest)) = rest.split_first() else {
+            return;
+        };
         match special {
             b'"' => out.extend_from_slice(br#"\""#),
             b'\\' => out.extend_from_slice(br"\\"),
@@ -90,8 +95,21 @@ fn escape_text(mut text: &[u8], out: &mut Vec<u8>) {
             b'\r' => out.extend_from_slice(br"\r"),
             b'\t' => out.extend_from_slice(br"\t"),
             control => {
-                let digit = |value: u8| if value < 10 { b'0' + value } else { b'a' + value - 10 };
-                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(control >> 4), digit(control & 15)]);
+                let digit = |value: u8| {
+                    if value < 10 {
+                        b'0' + value
+                    } else {
+                        b'a' + value - 10
+                    }
+                };
+                out.extend_from_slice(&[
+                    b'\\',
+                    b'u',
+                    b'0',
+                    b'0',
+                    digit(control >> 4),
+                    digit(control & 15),
+                ]);
             }
         }
         text = rest;
@@ -157,13 +175,22 @@ mod tests {
             escape_part(&mut tail, &[], &mut parts);
             escape_part(&mut tail, &bytes[cut..], &mut parts);
             escape_end(&mut tail, &mut parts);
-            assert_eq!(String::from_utf8(parts).unwrap(), expected, "{bytes:x?} cut at {cut}");
+            assert_eq!(
+                String::from_utf8(parts).unwrap(),
+                expected,
+                "{bytes:x?} cut at {cut}"
+            );
         }
         let quoted = format!("\"{expected}\"");
         let read: String = serde_json::from_str(&quoted).unwrap();
         let lossy: String = bytes
             .utf8_chunks()
-            .flat_map(|chunk| chunk.valid().chars().chain(chunk.invalid().iter().map(|_| '\u{fffd}')))
+            .flat_map(|chunk| {
+                chunk
+                    .valid()
+                    .chars()
+                    .chain(chunk.invalid().iter().map(|_| '\u{fffd}'))
+            })
             .collect();
         assert_eq!(read, lossy);
     }
@@ -181,17 +208,32 @@ mod tests {
     #[test]
     fn random_texts() {
         const PARTS: [&[u8]; 12] = [
-            b"abcdefgh", b"\"", b"\\", b"\x1f", b" ", b"\xc3\xa9", b"\xe2\x82\xac", b"\xf0\x9f\x98\x80", b"\xf0", b"\x9f\x98",
-            b"\xff", b"\x7f",
+            b"abcdefgh",
+            b"\"",
+            b"\\",
+            b"\x1f",
+            b" ",
+            b"\xc3\xa9",
+            b"\xe2\x82\xac",
+            b"\xf0\x9f\x98\x80",
+            b"\xf0",
+            b"\x9f\x98",
+            b"\xff",
+            b"\x7f",
         ];
         let mut state = 7u64;
         for _ in 0..2_000 {
             let mut bytes = Vec::new();
             for _ in 0..state % 13 {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 bytes.extend_from_slice(PARTS[(state >> 33) as usize % PARTS.len()]);
             }
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99) >> 1;
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(99)
+                >> 1;
             check(&bytes);
         }
     }

@@ -53,7 +53,10 @@ enum Action {
     /// `remove` and `stop` ask for no value.
     Always,
     Test(Pattern),
-    Replace { find: Pattern, with: Replacement },
+    Replace {
+        find: Pattern,
+        with: Replacement,
+    },
 }
 
 impl RuleSet {
@@ -89,7 +92,9 @@ impl RuleSet {
 
     /// Whether a rule may drop a call because of what is in it.
     pub fn stops(&self) -> bool {
-        self.rules.first().is_some_and(|rule| rule.verb.rank() < Verb::Remove.rank())
+        self.rules
+            .first()
+            .is_some_and(|rule| rule.verb.rank() < Verb::Remove.rank())
     }
 
     fn ordered(mut self) -> Self {

@@ -29,11 +29,20 @@ pub(super) fn write(draft: &Draft, notes: &Notes, half: Option<Half>, out: &mut 
     let connection = &draft.connection;
     let id = connection_id(connection);
     let offset = |times: Option<Times>| times.map_or(u64::MAX, |times| times.offset);
-    let id_of_call = id
-        .and(&offset(draft.request_times).to_be_bytes())
-        .and(&offset(draft.response_times.filter(|_| draft.request_times.is_none())).to_be_bytes());
+    let id_of_call = id.and(&offset(draft.request_times).to_be_bytes()).and(
+        &offset(
+            draft
+                .response_times
+                .filter(|_| draft.request_times.is_none()),
+        )
+        .to_be_bytes(),
+    );
     field(out, "exchange_id", format_args!("{:032x}", id_of_call.0));
-    field(out, "connection_id", format_args!("{:016x}", (id.0 >> 64) ^ (id.0 & u128::from(u64::MAX))));
+    field(
+        out,
+        "connection_id",
+        format_args!("{:016x}", (id.0 >> 64) ^ (id.0 & u128::from(u64::MAX))),
+    );
     field(out, "call_index", format_args!("{}", connection.call_index));
     for (endpoint, address, port) in [
         (connection.client, "client_address", "client_port"),
@@ -59,13 +68,20 @@ pub(super) fn write(draft: &Draft, notes: &Notes, half: Option<Half>, out: &mut 
             field(out, last, format_args!("{}", times.last.nanos()));
         }
     }
-    for (body, name) in [(&draft.request_body, "request_body_bytes"), (&draft.response_body, "response_body_bytes")] {
+    for (body, name) in [
+        (&draft.request_body, "request_body_bytes"),
+        (&draft.response_body, "response_body_bytes"),
+    ] {
         if body.limited {
             field(out, name, format_args!("{}", body.len));
         }
     }
     if notes.missing_bytes > 0 {
-        field(out, "missing_bytes", format_args!("{}", notes.missing_bytes));
+        field(
+            out,
+            "missing_bytes",
+            format_args!("{}", notes.missing_bytes),
+        );
     }
     if notes.incomplete {
         field(out, "incomplete", format_args!("true"));
@@ -130,10 +146,14 @@ impl Id {
 /// Client before server: which side spoke first may differ between two captures of one connection.
 fn connection_id(connection: &Connection) -> Id {
     let endpoint = |id: Id, endpoint: Option<Endpoint>| {
-        let endpoint = endpoint.unwrap_or(Endpoint { addr: [0; 16], port: 0 });
+        let endpoint = endpoint.unwrap_or(Endpoint {
+            addr: [0; 16],
+            port: 0,
+        });
         id.and(&endpoint.addr).and(&endpoint.port.to_be_bytes())
     };
     let id = Id::EMPTY.and(&connection.network.id.to_be_bytes());
     let id = endpoint(endpoint(id, connection.client), connection.server);
-    id.and(&[u8::from(connection.client_is_originator)]).and(&connection.originator_seq.to_be_bytes())
+    id.and(&[u8::from(connection.client_is_originator)])
+        .and(&connection.originator_seq.to_be_bytes())
 }

@@ -30,7 +30,9 @@ impl Codings {
     /// From all Content-Encoding lines.
     pub(super) fn read(headers: &[Header<'_>]) -> Self {
         let mut codings = Self::default();
-        let lines = headers.iter().filter(|header| header.name.eq_ignore_ascii_case(b"content-encoding"));
+        let lines = headers
+            .iter()
+            .filter(|header| header.name.eq_ignore_ascii_case(b"content-encoding"));
         for name in lines.flat_map(|header| header.value.split(|b| *b == b',')) {
             codings.push(name.trim_ascii());
         }
@@ -38,7 +40,11 @@ impl Codings {
     }
 
     fn push(&mut self, name: &[u8]) {
-        let is = |names: &[&str]| names.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()));
+        let is = |names: &[&str]| {
+            names
+                .iter()
+                .any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
+        };
         let coding = match () {
             () if is(&["", "identity"]) => return,
             () if is(&["gzip", "x-gzip"]) => Coding::Gzip,
@@ -87,17 +93,30 @@ impl Decoders {
         let mut zstd = DCtx::create();
         // A frame may ask for a window of 2 GiB. Refusing the parameter would leave the library's own bound, 128 MiB.
         let _ = zstd.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX));
-        Self { inflate: Decompress::new(false), zstd, spare: Vec::new() }
+        Self {
+            inflate: Decompress::new(false),
+            zstd,
+            spare: Vec::new(),
+        }
     }
 
     /// Undoes `codings` on `body`, in place, up to `limit` bytes. The length that the body would have without the limit
     /// as far as it is known, or nothing when nothing decodes.
-    pub(super) fn undo(&mut self, codings: &Codings, body: &mut Vec<u8>, limit: usize) -> Option<u64> {
+    pub(super) fn undo(
+        &mut self,
+        codings: &Codings,
+        body: &mut Vec<u8>,
+        limit: usize,
+    ) -> Option<u64> {
         let mut full = body.len() as u64;
         let mut stages = codings.list.iter().flatten().rev().peekable();
         while let Some(coding) = stages.next() {
             let last = stages.peek().is_none();
-            let limit = if last { limit } else { limit + CODED_OVERHEAD_BYTES };
+            let limit = if last {
+                limit
+            } else {
+                limit + CODED_OVERHEAD_BYTES
+            };
             self.spare.clear();
             let end = match coding {
                 Coding::Gzip => self.gunzip(body, limit),
@@ -129,7 +148,11 @@ impl Decoders {
         loop {
             let Some(deflated) = gzip_header(input) else {
                 // Garbage after a member was never part of the content.
-                return if self.spare.is_empty() { End::Broken } else { End::Complete };
+                return if self.spare.is_empty() {
+                    End::Broken
+                } else {
+                    End::Complete
+                };
             };
             self.inflate.reset(false);
             let (end, used) = inflate(&mut self.inflate, deflated, &mut self.spare, limit);
@@ -146,8 +169,7 @@ impl Decoders {
 
     /// RFC 1950, or the bare RFC 1951 stream that many servers send under the same name.
     fn undeflate(&mut self, input: &[u8], limit: usize) -> End {
-        let wrapped =
-            matches!(input, [cmf, flg, ..] if cmf & 15 == 8 && (u16::from(*cmf) << 8 | u16::from(*flg)) % 31 == 0);
+        let wrapped = matches!(input, [cmf, flg, ..] if cmf & 15 == 8 && (u16::from(*cmf) << 8 | u16::from(*flg)) % 31 == 0);
         self.inflate.reset(wrapped);
         let (end, _) = inflate(&mut self.inflate, input, &mut self.spare, limit);
         if wrapped && end == End::Broken && self.spare.is_empty() {
@@ -170,7 +192,9 @@ impl Decoders {
             make_room(&mut self.spare, limit);
             let (before, consumed) = (self.spare.len(), input.pos());
             let mut output = OutBuffer::around_pos(&mut self.spare, before);
-            let Ok(hint) = self.zstd.decompress_stream(&mut output, &mut input) else { return End::Broken };
+            let Ok(hint) = self.zstd.decompress_stream(&mut output, &mut input) else {
+                return End::Broken;
+            };
             let written = output.pos() - before;
             if input.pos() == input.src.len() && hint == 0 {
                 return End::Complete;
@@ -186,7 +210,9 @@ impl Decoders {
 fn promised_len(coding: Coding, body: &[u8]) -> Option<u64> {
     match coding {
         // ISIZE, the last four octets of a member: exact for one member under 4 GiB.
-        Coding::Gzip => body.last_chunk().map(|size| u64::from(u32::from_le_bytes(*size))),
+        Coding::Gzip => body
+            .last_chunk()
+            .map(|size| u64::from(u32::from_le_bytes(*size))),
         Coding::Zstd => zstd_safe::get_frame_content_size(body).ok().flatten(),
         Coding::Deflate | Coding::Brotli => None,
     }
@@ -194,13 +220,22 @@ fn promised_len(coding: Coding, body: &[u8]) -> Option<u64> {
 
 /// Grows the buffer without going far past `limit`.
 fn make_room(out: &mut Vec<u8>, limit: usize) {
-    let more = out.len().clamp(4096, 256 * 1024).min(limit.saturating_sub(out.len()).max(1));
+    let more = out
+        .len()
+        .clamp(4096, 256 * 1024)
+        .min(limit.saturating_sub(out.len()).max(1));
     out.reserve(more);
 }
 
 /// Inflates one stream; how it ended and how much of the input it took.
-fn inflate(decompress: &mut Decompress, input: &[u8], out: &mut Vec<u8>, limit: usize) -> (End, usize) {
-    let used = |decompress: &Decompress| usize::try_from(decompress.total_in()).unwrap_or(usize::MAX);
+fn inflate(
+    decompress: &mut Decompress,
+    input: &[u8],
+    out: &mut Vec<u8>,
+    limit: usize,
+) -> (End, usize) {
+    let used =
+        |decompress: &Decompress| usize::try_from(decompress.total_in()).unwrap_or(usize::MAX);
     loop {
         if out.len() >= limit {
             return (End::Limit, used(decompress));
@@ -222,7 +257,9 @@ fn gzip_header(input: &[u8]) -> Option<&[u8]> {
     const EXTRA: u8 = 4;
     const NAME: u8 = 8;
     const COMMENT: u8 = 16;
-    let (&[0x1f, 0x8b, 8, flags, ..], mut rest) = input.split_first_chunk::<10>()? else { return None };
+    let (&[0x1f, 0x8b, 8, flags, ..], mut rest) = input.split_first_chunk::<10>()? else {
+        return None;
+    };
     if flags & EXTRA != 0 {
         let (len, extra) = rest.split_first_chunk()?;
         rest = extra.get(usize::from(u16::from_le_bytes(*len))..)?;
@@ -240,8 +277,11 @@ fn gzip_header(input: &[u8]) -> Option<&[u8]> {
 
 /// RFC 7932, without the large-window extension, whose window nobody bounds.
 fn unbrotli(input: &[u8], out: &mut Vec<u8>, limit: usize) -> End {
-    let mut state =
-        BrotliState::new_strict(StandardAlloc::default(), StandardAlloc::default(), StandardAlloc::default());
+    let mut state = BrotliState::new_strict(
+        StandardAlloc::default(),
+        StandardAlloc::default(),
+        StandardAlloc::default(),
+    );
     let (mut input_left, mut input_at, mut total) = (input.len(), 0, 0);
     loop {
         let before = out.len();
@@ -284,14 +324,18 @@ mod tests {
     }
 
     fn zlib(text: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+        let mut encoder =
+            flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
         encoder.write_all(text).unwrap();
         encoder.finish().unwrap()
     }
 
     #[track_caller]
     fn check(names: &str, body: &[u8], limit: usize, expected: Option<(&[u8], u64)>) {
-        let header = Header { name: b"Content-Encoding", value: names.as_bytes() };
+        let header = Header {
+            name: b"Content-Encoding",
+            value: names.as_bytes(),
+        };
         let codings = Codings::read(&[header]);
         let mut decoders = Decoders::new();
         // Twice: a decoder that was left in the middle of a stream must not remember it.
@@ -308,36 +352,90 @@ mod tests {
         let whole = Some((text.as_slice(), text.len() as u64));
         let zstd = zstd::bulk::compress(&text, 3).unwrap();
         check("GZIP", &gzip(&text), 1 << 20, whole);
-        check("x-gzip", &[gzip(&text[..700]), gzip(&text[700..]), b"garbage".to_vec()].concat(), 1 << 20, whole);
+        check(
+            "x-gzip",
+            &[gzip(&text[..700]), gzip(&text[700..]), b"garbage".to_vec()].concat(),
+            1 << 20,
+            whole,
+        );
         check("deflate", &zlib(&text), 1 << 20, whole);
         check("deflated", &zlib(&text)[2..], 1 << 20, whole);
         check("zstd", &zstd, 1 << 20, whole);
-        check("zstd", &[zstd::bulk::compress(&text[..9], 3).unwrap(), zstd::bulk::compress(&text[9..], 3).unwrap()].concat(), 1 << 20, whole);
+        check(
+            "zstd",
+            &[
+                zstd::bulk::compress(&text[..9], 3).unwrap(),
+                zstd::bulk::compress(&text[9..], 3).unwrap(),
+            ]
+            .concat(),
+            1 << 20,
+            whole,
+        );
         check("zstd, gzip , identity", &gzip(&zstd), 1 << 20, whole);
         check("br", b"\x0b\x02\x80hello\x03", 1 << 20, Some((b"hello", 5)));
     }
 
     #[test]
     fn what_decodes_is_kept_and_what_fails_at_once_is_not() {
-        let text: Vec<u8> = (0..100_000u32).flat_map(|n| (n.wrapping_mul(2_654_435_761) >> 7).to_le_bytes()).collect();
-        for (name, coded) in [("gzip", gzip(&text)), ("deflate", zlib(&text)), ("zstd", zstd::bulk::compress(&text, 1).unwrap())] {
-            let codings = Codings::read(&[Header { name: b"content-encoding", value: name.as_bytes() }]);
+        let text: Vec<u8> = (0..100_000u32)
+            .flat_map(|n| (n.wrapping_mul(2_654_435_761) >> 7).to_le_bytes())
+            .collect();
+        for (name, coded) in [
+            ("gzip", gzip(&text)),
+            ("deflate", zlib(&text)),
+            ("zstd", zstd::bulk::compress(&text, 1).unwrap()),
+        ] {
+            let codings = Codings::read(&[Header {
+                name: b"content-encoding",
+                value: name.as_bytes(),
+            }]);
             let mut body = coded[..coded.len() - 1000].to_vec();
             let full = Decoders::new().undo(&codings, &mut body, 1 << 20);
-            assert!(full.is_some() && body.len() > 1000 && text.starts_with(&body), "{name}");
+            assert!(
+                full.is_some() && body.len() > 1000 && text.starts_with(&body),
+                "{name}"
+            );
             check(name, b"not coded at all", 100, None);
         }
         check("br", b"\xff\xff not coded", 100, None);
-        assert!(Codings::read(&[Header { name: b"content-encoding", value: b"gzip, sdch" }]).is_unknown());
-        assert!(Codings::read(&[Header { name: b"content-encoding", value: b"gzip,gzip,gzip,gzip,gzip" }]).is_unknown());
-        assert!(Codings::read(&[Header { name: b"content-encoding", value: b" Identity, " }]).is_identity());
+        assert!(
+            Codings::read(&[Header {
+                name: b"content-encoding",
+                value: b"gzip, sdch"
+            }])
+            .is_unknown()
+        );
+        assert!(
+            Codings::read(&[Header {
+                name: b"content-encoding",
+                value: b"gzip,gzip,gzip,gzip,gzip"
+            }])
+            .is_unknown()
+        );
+        assert!(
+            Codings::read(&[Header {
+                name: b"content-encoding",
+                value: b" Identity, "
+            }])
+            .is_identity()
+        );
     }
 
     #[test]
     fn bombs_stop_at_the_limit() {
         let text = vec![b'x'; 1 << 20];
         check("gzip", &gzip(&text), 1000, Some((&text[..1000], 1 << 20)));
-        check("zstd", &zstd::bulk::compress(&text, 1).unwrap(), 1000, Some((&text[..1000], 1 << 20)));
-        check("gzip, gzip", &gzip(&gzip(&text)), 1000, Some((&text[..1000], 1 << 20)));
+        check(
+            "zstd",
+            &zstd::bulk::compress(&text, 1).unwrap(),
+            1000,
+            Some((&text[..1000], 1 << 20)),
+        );
+        check(
+            "gzip, gzip",
+            &gzip(&gzip(&text)),
+            1000,
+            Some((&text[..1000], 1 << 20)),
+        );
     }
 }

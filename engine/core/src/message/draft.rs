@@ -47,7 +47,11 @@ pub(super) struct Times {
 
 impl Times {
     pub(super) fn begin(origin: &Origin<'_>) -> Self {
-        Self { first: origin.time, last: origin.time, offset: origin.offset }
+        Self {
+            first: origin.time,
+            last: origin.time,
+            offset: origin.offset,
+        }
     }
 }
 
@@ -118,7 +122,10 @@ pub(super) struct Body {
 impl Body {
     fn clear(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        *self = Self { bytes, ..Self::default() };
+        *self = Self {
+            bytes,
+            ..Self::default()
+        };
         self.bytes.clear();
     }
 }

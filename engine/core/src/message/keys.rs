@@ -61,11 +61,20 @@ impl Key {
     fn new(rules: &RuleSet, kind: Kind, name: &[u8]) -> Self {
         let mut lower = name.to_vec();
         url::lower(&mut lower);
-        let key: String = kind.prefix().chars().chain(String::from_utf8_lossy(&lower).chars()).collect();
+        let key: String = kind
+            .prefix()
+            .chars()
+            .chain(String::from_utf8_lossy(&lower).chars())
+            .collect();
         let mut opening = b"[\"".to_vec();
         ndjson::escape(key.as_bytes(), &mut opening);
         opening.extend_from_slice(b"\",\"");
-        Self { kind, name: name.into(), plan: rules.plan(&key), opening: opening.into() }
+        Self {
+            kind,
+            name: name.into(),
+            plan: rules.plan(&key),
+            opening: opening.into(),
+        }
     }
 }
 
@@ -112,10 +121,21 @@ mod tests {
         let mut keys = Keys::default();
         for _ in 0..2 {
             let key = keys.get(&rules, Kind::RequestHeader, b"X-1");
-            assert_eq!((&*key.opening, key.plan.hides_all()), (&b"[\"request_header:x-1\",\""[..], true));
-            assert!(!keys.get(&rules, Kind::ResponseHeader, b"X-1").plan.hides_all());
+            assert_eq!(
+                (&*key.opening, key.plan.hides_all()),
+                (&b"[\"request_header:x-1\",\""[..], true)
+            );
+            assert!(
+                !keys
+                    .get(&rules, Kind::ResponseHeader, b"X-1")
+                    .plan
+                    .hides_all()
+            );
         }
-        assert_eq!(&*keys.get(&rules, Kind::RequestParam, b"\"\xff").opening, "[\"request_param:\\\"\u{fffd}\",\"".as_bytes());
+        assert_eq!(
+            &*keys.get(&rules, Kind::RequestParam, b"\"\xff").opening,
+            "[\"request_param:\\\"\u{fffd}\",\"".as_bytes()
+        );
         let long = [b'a'; KEY_BYTES_MAX + 1];
         assert!(keys.get(&rules, Kind::RequestParam, &long).opening.len() > KEY_BYTES_MAX);
         for number in 0..=KEYS_MAX {

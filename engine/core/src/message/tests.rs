@@ -23,12 +23,19 @@ impl Output for Lines {
 }
 
 fn endpoint(last: u8, port: u16) -> Endpoint {
-    Endpoint { addr: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, last], port }
+    Endpoint {
+        addr: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, last],
+        port,
+    }
 }
 
 fn flow() -> FlowStart {
     FlowStart {
-        network: Network { id: 5, vni: Some(42), encap: crate::decap::Encap::Vxlan },
+        network: Network {
+            id: 5,
+            vni: Some(42),
+            encap: crate::decap::Encap::Vxlan,
+        },
         originator: endpoint(1, 5000),
         responder: endpoint(2, 80),
         midstream: false,
@@ -48,11 +55,17 @@ struct Side {
 
 impl Side {
     fn headers(&self) -> Vec<Header<'_>> {
-        self.headers.iter().map(|(name, value)| Header { name, value }).collect()
+        self.headers
+            .iter()
+            .map(|(name, value)| Header { name, value })
+            .collect()
     }
 
     fn header(&self, name: &str) -> Option<&[u8]> {
-        let found = self.headers.iter().find(|header| header.0.eq_ignore_ascii_case(name.as_bytes()));
+        let found = self
+            .headers
+            .iter()
+            .find(|header| header.0.eq_ignore_ascii_case(name.as_bytes()));
         found.map(|header| &*header.1)
     }
 
@@ -64,9 +77,13 @@ impl Side {
     fn read(bytes: &[u8], bodyless: bool) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let ends = [(&b"\r\n\r\n"[..], 4), (b"\n\n", 2)];
-        let (end, gap) =
-            ends.iter().find_map(|(mark, gap)| Some((memchr::memmem::find(bytes, mark)?, *gap))).expect("a whole head");
-        let mut lines = bytes[..end].split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let (end, gap) = ends
+            .iter()
+            .find_map(|(mark, gap)| Some((memchr::memmem::find(bytes, mark)?, *gap)))
+            .expect("a whole head");
+        let mut lines = bytes[..end]
+            .split(|b| *b == b'\n')
+            .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
         let start = text(lines.next().unwrap());
         let mut headers: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         for line in lines {
@@ -76,17 +93,29 @@ impl Side {
                 value.extend_from_slice(line.trim_ascii());
             } else {
                 let colon = memchr::memchr(b':', line).unwrap();
-                headers.push((line[..colon].to_vec(), line[colon + 1..].trim_ascii().to_vec()));
+                headers.push((
+                    line[..colon].to_vec(),
+                    line[colon + 1..].trim_ascii().to_vec(),
+                ));
             }
         }
-        let mut side = Self { start, headers, body: Vec::new(), cut: false };
+        let mut side = Self {
+            start,
+            headers,
+            body: Vec::new(),
+            cut: false,
+        };
         let rest = &bytes[end + gap..];
         if bodyless {
         } else if side.header("transfer-encoding").is_some() {
             side.unchunk(rest);
         } else {
             // Only a response may be ended by the close of its connection.
-            let unknown = if side.start.starts_with("HTTP/") { rest.len() } else { 0 };
+            let unknown = if side.start.starts_with("HTTP/") {
+                rest.len()
+            } else {
+                0
+            };
             let length = side.header("content-length").map_or(unknown, |text| {
                 std::str::from_utf8(text).unwrap().parse().unwrap()
             });
@@ -98,7 +127,8 @@ impl Side {
 
     fn unchunk(&mut self, mut rest: &[u8]) {
         loop {
-            let Ok(httparse::Status::Complete((skip, size))) = httparse::parse_chunk_size(rest) else {
+            let Ok(httparse::Status::Complete((skip, size))) = httparse::parse_chunk_size(rest)
+            else {
                 self.cut = true;
                 return;
             };
@@ -117,12 +147,23 @@ impl Side {
     }
 
     fn end(&self) -> BodyEnd {
-        if self.cut { BodyEnd::Cut } else { BodyEnd::Complete }
+        if self.cut {
+            BodyEnd::Cut
+        } else {
+            BodyEnd::Complete
+        }
     }
 }
 
 /// Plays one exchange with bodies in slices of `slice` bytes.
-fn play(writer: &mut Writer<Lines>, request: &Side, response: &Side, now: u64, interval: u64, slice: usize) {
+fn play(
+    writer: &mut Writer<Lines>,
+    request: &Side,
+    response: &Side,
+    now: u64,
+    interval: u64,
+    slice: usize,
+) {
     let flow = flow();
     let origin = |millis: u64| Origin {
         flow: &flow,
@@ -140,30 +181,52 @@ fn play(writer: &mut Writer<Lines>, request: &Side, response: &Side, now: u64, i
         headers: &request.headers(),
     };
     let mut draft = writer.request(&head, &origin(now - interval));
-    request.body.chunks(slice).for_each(|bytes| writer.request_body(&mut draft, bytes));
+    request
+        .body
+        .chunks(slice)
+        .for_each(|bytes| writer.request_body(&mut draft, bytes));
     writer.request_end(&mut draft, request.end(), origin(now - interval).time);
     let status = response.start.split(' ').nth(1).unwrap().parse().unwrap();
-    let head = ResponseHead { status, minor: response.minor(), headers: &response.headers() };
+    let head = ResponseHead {
+        status,
+        minor: response.minor(),
+        headers: &response.headers(),
+    };
     writer.response(&mut draft, &head, &origin(now));
-    response.body.chunks(slice).for_each(|bytes| writer.response_body(&mut draft, bytes));
+    response
+        .body
+        .chunks(slice)
+        .for_each(|bytes| writer.response_body(&mut draft, bytes));
     writer.response_end(&mut draft, response.end(), origin(now).time);
     writer.finish(draft);
 }
 
 fn read_exchange(request: &[u8], response: &[u8]) -> (Side, Side) {
     let request = Side::read(request, false);
-    let status: u16 = String::from_utf8_lossy(response).split(' ').nth(1).unwrap().parse().unwrap();
+    let status: u16 = String::from_utf8_lossy(response)
+        .split(' ')
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
     let bodyless = request.start.starts_with("HEAD") || matches!(status, 100..=199 | 204 | 304);
     let bodyless = bodyless || request.start.starts_with("CONNECT");
     (request, Side::read(response, bodyless))
 }
 
 fn config() -> Config {
-    Config { host: "oracle-host".to_owned(), ..Config::default() }
+    Config {
+        host: "oracle-host".to_owned(),
+        ..Config::default()
+    }
 }
 
 fn writer(rules: &str, config: Config) -> Writer<Lines> {
-    Writer::new(config, Arc::new(RuleSet::parse(rules).unwrap()), Lines::default())
+    Writer::new(
+        config,
+        Arc::new(RuleSet::parse(rules).unwrap()),
+        Lines::default(),
+    )
 }
 
 fn pairs(line: &[u8]) -> Vec<(String, String)> {
@@ -183,7 +246,10 @@ fn base64(text: &str) -> Vec<u8> {
     };
     let mut out = Vec::new();
     for group in text.trim_end_matches('=').as_bytes().chunks(4) {
-        let bits = group.iter().fold(0u32, |bits, c| bits << 6 | u32::from(digit(*c))) << (6 * (4 - group.len()));
+        let bits = group
+            .iter()
+            .fold(0u32, |bits, c| bits << 6 | u32::from(digit(*c)))
+            << (6 * (4 - group.len()));
         out.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
     }
     out
@@ -195,7 +261,9 @@ fn bytes_of(vector: &Value, side: &str) -> Vec<u8> {
     }
     let packed = base64(vector[format!("{side}_zlib_b64")].as_str().unwrap());
     let mut out = Vec::new();
-    flate2::read::ZlibDecoder::new(&packed[..]).read_to_end(&mut out).unwrap();
+    flate2::read::ZlibDecoder::new(&packed[..])
+        .read_to_end(&mut out)
+        .unwrap();
     out
 }
 
@@ -206,7 +274,8 @@ fn sorted(details: Vec<(String, String)>) -> Vec<(String, String)> {
     let mut out = Vec::new();
     while let Some(first) = left.first() {
         let first = kind(&first.0);
-        let (mut same, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(|(key, _)| kind(key) == first);
+        let (mut same, rest): (Vec<_>, Vec<_>) =
+            left.into_iter().partition(|(key, _)| kind(key) == first);
         // Session fields stand in the order of rules and cookies.
         if first != "session_field" {
             same.sort_by(|a, b| a.0.cmp(&b.0));
@@ -250,9 +319,15 @@ fn messages_are_those_of_the_reference_logger_with_our_differences() {
         if vector.get("rejected_at").is_some() && name != "bad/request-bad-path-escape" {
             continue;
         }
-        let (request, response) = read_exchange(&bytes_of(&vector, "request"), &bytes_of(&vector, "response"));
+        let (request, response) = read_exchange(
+            &bytes_of(&vector, "request"),
+            &bytes_of(&vector, "response"),
+        );
         let rules = Arc::new(rules);
-        let (now, interval) = (vector["now_ms"].as_u64().unwrap(), vector["interval_ms"].as_u64().unwrap());
+        let (now, interval) = (
+            vector["now_ms"].as_u64().unwrap(),
+            vector["interval_ms"].as_u64().unwrap(),
+        );
         for slice in [1 << 20, 7, 1] {
             let mut writer = Writer::new(config(), Arc::clone(&rules), Lines::default());
             play(&mut writer, &request, &response, now, interval, slice);
@@ -262,13 +337,16 @@ fn messages_are_those_of_the_reference_logger_with_our_differences() {
             let prefix = vector.get("recommended_prefix_of").is_some();
             let right = match &ours {
                 None => expected.is_null(),
-                Some(ours) if name == "bad/request-bad-path-escape" => {
-                    ours.contains(&("request_url".to_owned(), "http://api.example/a%zz".to_owned()))
-                }
+                Some(ours) if name == "bad/request-bad-path-escape" => ours.contains(&(
+                    "request_url".to_owned(),
+                    "http://api.example/a%zz".to_owned(),
+                )),
                 Some(ours) => !expected.is_null() && agree(ours, expected, prefix),
             };
             if !right {
-                wrong.push(format!("{name} in slices of {slice}\n  ours     {ours:?}\n  expected {expected}"));
+                wrong.push(format!(
+                    "{name} in slices of {slice}\n  ours     {ours:?}\n  expected {expected}"
+                ));
                 break;
             }
             if response.body.len() > 10_000 {
@@ -276,5 +354,10 @@ fn messages_are_those_of_the_reference_logger_with_our_differences() {
             }
         }
     }
-    assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} wrong\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }

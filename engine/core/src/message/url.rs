@@ -8,7 +8,9 @@ pub(super) fn write(method: &[u8], target: &[u8], host: &[u8], out: &mut Vec<u8>
     if let Some((scheme, rest)) = absolute(path) {
         let authority_len = memchr::memchr(b'/', rest).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at_checked(authority_len).unwrap_or_default();
-        let host = memchr::memrchr(b'@', authority).and_then(|at| authority.get(at + 1..)).unwrap_or(authority);
+        let host = memchr::memrchr(b'@', authority)
+            .and_then(|at| authority.get(at + 1..))
+            .unwrap_or(authority);
         for part in [scheme, b"://", host, rest] {
             out.extend_from_slice(part);
         }
@@ -27,11 +29,15 @@ pub(super) fn write(method: &[u8], target: &[u8], host: &[u8], out: &mut Vec<u8>
 
 /// The query of a target, without its question mark.
 pub(super) fn query(target: &[u8]) -> &[u8] {
-    target.get(before_query(target).len() + 1..).unwrap_or_default()
+    target
+        .get(before_query(target).len() + 1..)
+        .unwrap_or_default()
 }
 
 fn before_query(target: &[u8]) -> &[u8] {
-    memchr::memchr(b'?', target).and_then(|at| target.get(..at)).unwrap_or(target)
+    memchr::memchr(b'?', target)
+        .and_then(|at| target.get(..at))
+        .unwrap_or(target)
 }
 
 /// Splits `scheme://rest`; the scheme is as RFC 3986 §3.1 has it.
@@ -39,13 +45,20 @@ fn absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = memchr::memchr(b':', target)?;
     let (scheme, rest) = target.split_at_checked(colon)?;
     let valid = scheme.first().is_some_and(u8::is_ascii_alphabetic)
-        && scheme.iter().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b));
+        && scheme
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b));
     Some((scheme, rest.strip_prefix(b"://")?)).filter(|_| valid)
 }
 
 /// Calls `each` with name (lower-case) and value of every pair of a query or form text that decodes, in order.
 /// `name` and `value` are buffers to be reused.
-pub(super) fn pairs(text: &[u8], name: &mut Vec<u8>, value: &mut Vec<u8>, mut each: impl FnMut(&[u8], &[u8])) {
+pub(super) fn pairs(
+    text: &[u8],
+    name: &mut Vec<u8>,
+    value: &mut Vec<u8>,
+    mut each: impl FnMut(&[u8], &[u8]),
+) {
     for pair in text.split(|b| *b == b'&').filter(|pair| !pair.is_empty()) {
         let equals = memchr::memchr(b'=', pair).unwrap_or(pair.len());
         let (key, rest) = pair.split_at_checked(equals).unwrap_or_default();
@@ -74,7 +87,9 @@ fn decode(text: &[u8], out: &mut Vec<u8>) -> bool {
 }
 
 fn hex(digit: &u8) -> Option<u8> {
-    char::from(*digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    char::from(*digit)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
 }
 
 /// Lower-cases a name: ASCII in place, others by character.
@@ -85,7 +100,11 @@ pub(super) fn lower(name: &mut Vec<u8>) {
     }
     // Rare enough to allocate. Bytes that are not UTF-8 stay, and are replaced where the key is made.
     if let Ok(text) = std::str::from_utf8(name) {
-        *name = text.chars().flat_map(char::to_lowercase).collect::<String>().into_bytes();
+        *name = text
+            .chars()
+            .flat_map(char::to_lowercase)
+            .collect::<String>()
+            .into_bytes();
     }
 }
 
@@ -104,18 +123,34 @@ mod tests {
     fn check_pairs(text: &str, expected: &[(&str, &str)]) {
         let mut found = Vec::new();
         let text_of = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        pairs(text.as_bytes(), &mut Vec::new(), &mut Vec::new(), |name, value| found.push((text_of(name), text_of(value))));
-        let expected: Vec<_> = expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        pairs(
+            text.as_bytes(),
+            &mut Vec::new(),
+            &mut Vec::new(),
+            |name, value| found.push((text_of(name), text_of(value))),
+        );
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         assert_eq!(found, expected);
     }
 
     #[test]
     fn every_form_of_target() {
-        check("GET", "/a%20b/%zz;v=2#x?q=1?2", "http://h:81/a%20b/%zz;v=2#x");
+        check(
+            "GET",
+            "/a%20b/%zz;v=2#x?q=1?2",
+            "http://h:81/a%20b/%zz;v=2#x",
+        );
         check("GET", "//evil/a?b", "http://h:81//evil/a");
         check("OPTIONS", "*", "http://h:81*");
         check("CONNECT", "db:443", "http://db:443");
-        check("GET", "https://user:p@ss@other:82/p?q#f", "https://other:82/p");
+        check(
+            "GET",
+            "https://user:p@ss@other:82/p?q#f",
+            "https://other:82/p",
+        );
         check("GET", "http://other", "http://other");
         check("GET", "/http://x", "http://h:81/http://x");
         check("GET", "odd?x", "http://h:81/odd");
@@ -123,13 +158,16 @@ mod tests {
 
     #[test]
     fn pairs_that_do_not_decode_are_left_out() {
-        check_pairs("A=1&b=%zz&%4=x&c=+%2B&&flag&=v&a=b=c;d", &[
-            ("a", "1"),
-            ("c", " +"),
-            ("flag", ""),
-            ("", "v"),
-            ("a", "b=c;d"),
-        ]);
+        check_pairs(
+            "A=1&b=%zz&%4=x&c=+%2B&&flag&=v&a=b=c;d",
+            &[
+                ("a", "1"),
+                ("c", " +"),
+                ("flag", ""),
+                ("", "v"),
+                ("a", "b=c;d"),
+            ],
+        );
         check_pairs("%C3%89=%C3%89", &[("é", "É")]);
         assert_eq!(query(b"/a?b?c"), b"b?c");
         assert_eq!(query(b"/a"), b"");

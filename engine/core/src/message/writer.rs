@@ -29,6 +29,10 @@ pub struct Writer<O> {
     /// Earlier sets, as long as an exchange is open under them; oldest first.
     retired: Vec<Ruled>,
     sampler: Sampler,
+    #[expect(
+        clippy::vec_box,
+        reason = "the boxes themselves are handed out and taken back"
+    )]
     pool: Vec<Box<Draft>>,
     pool_bytes: usize,
     /// Memory of all open exchanges.
@@ -52,7 +56,12 @@ struct Ruled {
 
 impl Ruled {
     fn new(id: u64, rules: &RuleSet) -> Self {
-        Self { id, rules: rules.clone(), keys: Keys::default(), open: 0 }
+        Self {
+            id,
+            rules: rules.clone(),
+            keys: Keys::default(),
+            open: 0,
+        }
     }
 
     fn key(&mut self, kind: Kind, name: &[u8]) -> &Key {
@@ -95,7 +104,9 @@ impl Pen<'_> {
             self.tally.plain(value.is_empty());
             value
         } else {
-            rules.apply(&key.plan, value, self.tally, self.scratch).unwrap_or_default()
+            rules
+                .apply(&key.plan, value, self.tally, self.scratch)
+                .unwrap_or_default()
         };
         if !left.is_empty() && !self.muted {
             out.extend_from_slice(&key.opening);
@@ -151,7 +162,11 @@ impl Draft {
 
 /// The set that judges an exchange; none when it was retired too long ago.
 fn judge<'a>(current: &'a mut Ruled, retired: &'a mut [Ruled], id: u64) -> Option<&'a mut Ruled> {
-    if current.id == id { Some(current) } else { retired.iter_mut().find(|ruled| ruled.id == id) }
+    if current.id == id {
+        Some(current)
+    } else {
+        retired.iter_mut().find(|ruled| ruled.id == id)
+    }
 }
 
 impl<O: Output> Writer<O> {
@@ -224,10 +239,28 @@ impl<O: Output> Writer<O> {
     }
 
     fn write_request(&mut self, draft: &mut Draft, head: &RequestHead<'_>) {
-        let Self { config, ruled, retired, work, .. } = self;
-        let Some(ruled) = judge(ruled, retired, draft.rules) else { return };
-        let Work { scratch, name, value, .. } = work;
-        let mut pen = Pen { ruled, tally: &mut draft.tally, muted: draft.sampled_out, scratch };
+        let Self {
+            config,
+            ruled,
+            retired,
+            work,
+            ..
+        } = self;
+        let Some(ruled) = judge(ruled, retired, draft.rules) else {
+            return;
+        };
+        let Work {
+            scratch,
+            name,
+            value,
+            ..
+        } = work;
+        let mut pen = Pen {
+            ruled,
+            tally: &mut draft.tally,
+            muted: draft.sampled_out,
+            scratch,
+        };
 
         let host = find(head.headers, b"host").unwrap_or_default();
         pen.write(Kind::RequestMethod, b"", head.method, &mut draft.start);
@@ -237,13 +270,22 @@ impl<O: Output> Writer<O> {
 
         let real_ip = config.realip_header.as_deref().map(str::as_bytes);
         value.clear();
-        if let Some(client) = draft.connection.client.filter(|_| real_ip.is_some() || config.client_address) {
+        if let Some(client) = draft
+            .connection
+            .client
+            .filter(|_| real_ip.is_some() || config.client_address)
+        {
             // Writing to a vector does not fail.
             let _ = write!(value, "{}", annotate::Address(client));
         }
         if config.client_address {
             // In front: where a proxy has named the client, its header stays the last and is the one that counts.
-            pen.write(Kind::RequestHeader, b"x-forwarded-for", value, &mut draft.request);
+            pen.write(
+                Kind::RequestHeader,
+                b"x-forwarded-for",
+                value,
+                &mut draft.request,
+            );
         }
         let mut real_ip_due = real_ip;
         if let Some(name) = real_ip.filter(|name| find(head.headers, name).is_none()) {
@@ -255,7 +297,12 @@ impl<O: Output> Writer<O> {
                 pen.write(Kind::RequestHeader, header.name, value, &mut draft.request);
                 real_ip_due = None;
             } else {
-                pen.write(Kind::RequestHeader, header.name, header.value, &mut draft.request);
+                pen.write(
+                    Kind::RequestHeader,
+                    header.name,
+                    header.value,
+                    &mut draft.request,
+                );
             }
         }
         url::pairs(url::query(head.target), name, value, |name, value| {
@@ -273,23 +320,50 @@ impl<O: Output> Writer<O> {
                 }
             }
         }
-        let is_form = config.form_params && find(head.headers, b"content-type").is_some_and(is_form_type);
-        pen.begin_body(Kind::RequestBody, &mut draft.request_body, head.headers, is_form);
+        let is_form =
+            config.form_params && find(head.headers, b"content-type").is_some_and(is_form_type);
+        pen.begin_body(
+            Kind::RequestBody,
+            &mut draft.request_body,
+            head.headers,
+            is_form,
+        );
     }
 
     fn write_response(&mut self, draft: &mut Draft, head: &ResponseHead<'_>) {
-        let Self { ruled, retired, work, .. } = self;
-        let Some(ruled) = judge(ruled, retired, draft.rules) else { return };
-        let mut pen =
-            Pen { ruled, tally: &mut draft.tally, muted: draft.sampled_out, scratch: &mut work.scratch };
+        let Self {
+            ruled,
+            retired,
+            work,
+            ..
+        } = self;
+        let Some(ruled) = judge(ruled, retired, draft.rules) else {
+            return;
+        };
+        let mut pen = Pen {
+            ruled,
+            tally: &mut draft.tally,
+            muted: draft.sampled_out,
+            scratch: &mut work.scratch,
+        };
         work.value.clear();
         // Writing to a vector does not fail.
         let _ = write!(work.value, "{}", head.status);
         pen.write(Kind::ResponseCode, b"", &work.value, &mut draft.start);
         for header in logged(head.headers, head.minor) {
-            pen.write(Kind::ResponseHeader, header.name, header.value, &mut draft.response);
+            pen.write(
+                Kind::ResponseHeader,
+                header.name,
+                header.value,
+                &mut draft.response,
+            );
         }
-        pen.begin_body(Kind::ResponseBody, &mut draft.response_body, head.headers, false);
+        pen.begin_body(
+            Kind::ResponseBody,
+            &mut draft.response_body,
+            head.headers,
+            false,
+        );
     }
 
     fn body(&mut self, draft: &mut Draft, side: Side, bytes: &[u8]) {
@@ -305,14 +379,21 @@ impl<O: Output> Writer<O> {
             return;
         }
         let room = (self.config.open_bytes_max / 4 * 3).saturating_sub(self.held);
-        let overhead = if body.codings.is_identity() { 0 } else { CODED_OVERHEAD_BYTES };
+        let overhead = if body.codings.is_identity() {
+            0
+        } else {
+            CODED_OVERHEAD_BYTES
+        };
         let wanted = (self.config.body_bytes_max + overhead).saturating_sub(body.taken);
         let taken = bytes.get(..wanted.min(room)).unwrap_or(bytes);
         if taken.len() < bytes.len() {
             body.sealed = true;
             body.limited = true;
-            let counter =
-                if room < wanted { &mut self.counters.bodies_shed } else { &mut self.counters.bodies_limited };
+            let counter = if room < wanted {
+                &mut self.counters.bodies_shed
+            } else {
+                &mut self.counters.bodies_limited
+            };
             *counter += 1;
         }
         if taken.is_empty() {
@@ -325,7 +406,8 @@ impl<O: Output> Writer<O> {
             if body.taken == 0
                 && let Some(ruled) = judge(&mut self.ruled, &mut self.retired, rules)
             {
-                body.bytes.extend_from_slice(&ruled.key(side.body(), b"").opening);
+                body.bytes
+                    .extend_from_slice(&ruled.key(side.body(), b"").opening);
             }
             ndjson::escape_part(&mut body.tail, taken, &mut body.bytes);
         }
@@ -358,7 +440,10 @@ impl<O: Output> Writer<O> {
 
     /// Completes the detail of a body, once.
     fn end_body(&mut self, draft: &mut Draft, side: Side) {
-        if std::mem::replace(&mut draft.body(side).over, true) || draft.body(side).len == 0 || draft.shed {
+        if std::mem::replace(&mut draft.body(side).over, true)
+            || draft.body(side).len == 0
+            || draft.shed
+        {
             return;
         }
         let body = draft.body(side);
@@ -374,9 +459,16 @@ impl<O: Output> Writer<O> {
             Mode::Counted => {
                 // There is a body, and nobody wants to know what it says: a rule that drops the call for having one acts
                 // here.
-                let Some(ruled) = judge(&mut self.ruled, &mut self.retired, draft.rules) else { return };
+                let Some(ruled) = judge(&mut self.ruled, &mut self.retired, draft.rules) else {
+                    return;
+                };
                 let scratch = &mut self.work.scratch;
-                let mut pen = Pen { ruled, tally: &mut draft.tally, muted: true, scratch };
+                let mut pen = Pen {
+                    ruled,
+                    tally: &mut draft.tally,
+                    muted: true,
+                    scratch,
+                };
                 pen.write(side.body(), b"", b"any", &mut Vec::new());
             }
         }
@@ -384,8 +476,16 @@ impl<O: Output> Writer<O> {
     }
 
     fn end_collected(&mut self, draft: &mut Draft, side: Side) {
-        let Some(ruled) = judge(&mut self.ruled, &mut self.retired, draft.rules) else { return };
-        let Work { scratch, name, value, spare, decoders } = &mut self.work;
+        let Some(ruled) = judge(&mut self.ruled, &mut self.retired, draft.rules) else {
+            return;
+        };
+        let Work {
+            scratch,
+            name,
+            value,
+            spare,
+            decoders,
+        } = &mut self.work;
         self.counters.bodies_collected += 1;
         let body = draft.body(side);
         // The detail is written into another buffer than the one it is read from; the two change places.
@@ -408,7 +508,12 @@ impl<O: Output> Writer<O> {
         let is_form = body.is_form;
         if !content.is_empty() {
             let mut out = std::mem::take(&mut body.bytes);
-            let mut pen = Pen { ruled, tally: &mut draft.tally, muted: draft.sampled_out, scratch };
+            let mut pen = Pen {
+                ruled,
+                tally: &mut draft.tally,
+                muted: draft.sampled_out,
+                scratch,
+            };
             pen.write(side.body(), b"", &content, &mut out);
             if is_form {
                 url::pairs(&content, name, value, |name, value| {
@@ -446,14 +551,23 @@ impl<O: Output> Writer<O> {
 
     /// Judges a call that is over, and writes its line.
     fn conclude(&mut self, draft: &mut Draft, half: Option<Half>) {
-        let Self { ruled, retired, work, .. } = self;
+        let Self {
+            ruled,
+            retired,
+            work,
+            ..
+        } = self;
         let Some(ruled) = judge(ruled, retired, draft.rules).filter(|_| !draft.shed) else {
             self.counters.calls_shed += 1;
             return;
         };
         let mut times = std::mem::take(&mut work.spare);
-        let mut pen =
-            Pen { ruled, tally: &mut draft.tally, muted: draft.sampled_out, scratch: &mut work.scratch };
+        let mut pen = Pen {
+            ruled,
+            tally: &mut draft.tally,
+            muted: draft.sampled_out,
+            scratch: &mut work.scratch,
+        };
         let (now, interval) = clock(draft.request_times, draft.response_times);
         for (kind, millis) in [(Kind::Now, Some(now)), (Kind::Interval, interval)] {
             let Some(millis) = millis else { continue };
@@ -512,7 +626,9 @@ impl<O: Output> Writer<O> {
         if !self.retired.is_empty() {
             self.retired.retain(|ruled| ruled.open > 0);
         }
-        if self.line.len() > BUFFER_KEPT_BYTES || draft.request_body.len + draft.response_body.len > BUFFER_KEPT_BYTES as u64 {
+        if self.line.len() > BUFFER_KEPT_BYTES
+            || draft.request_body.len + draft.response_body.len > BUFFER_KEPT_BYTES as u64
+        {
             self.line.clear();
             self.line.shrink_to(BUFFER_KEPT_BYTES);
             self.work.spare.shrink_to(BUFFER_KEPT_BYTES);
@@ -542,13 +658,18 @@ fn clock(request: Option<Times>, response: Option<Times>) -> (u64, Option<u64>) 
 
 fn notes(draft: &Draft, half: Option<Half>) -> Notes {
     let (request, response) = (draft.request_times, draft.response_times);
-    let first = request.or(response).map_or(Timestamp::ZERO, |times| times.first);
+    let first = request
+        .or(response)
+        .map_or(Timestamp::ZERO, |times| times.first);
     let took = response.map_or(std::time::Duration::ZERO, |times| times.first.since(first));
     Notes {
         request_body_bytes: draft.request_body.len,
         response_body_bytes: draft.response_body.len,
         body_limited: draft.request_body.limited || draft.response_body.limited,
-        missing_bytes: draft.request_body.missing.saturating_add(draft.response_body.missing),
+        missing_bytes: draft
+            .request_body
+            .missing
+            .saturating_add(draft.response_body.missing),
         incomplete: draft.incomplete,
         half: half.is_some(),
         vni: draft.connection.network.vni,
@@ -562,7 +683,10 @@ fn is(header: &Header<'_>, name: &[u8]) -> bool {
 }
 
 fn find<'a>(headers: &'a [Header<'a>], name: &[u8]) -> Option<&'a [u8]> {
-    headers.iter().find(|header| is(header, name)).map(|header| header.value)
+    headers
+        .iter()
+        .find(|header| is(header, name))
+        .map(|header| header.value)
 }
 
 /// The headers of a message that are logged: not those that describe its framing (contract 1.4).
@@ -573,20 +697,26 @@ fn logged<'a>(headers: &'a [Header<'a>], minor: u8) -> impl Iterator<Item = &'a 
     let encoding = |header: &&Header<'_>| is(header, b"transfer-encoding");
     let chunked = minor > 0
         && headers.iter().filter(encoding).any(|header| {
-            header.value.split(|b| *b == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"))
+            header
+                .value
+                .split(|b| *b == b',')
+                .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"))
         });
     let mut length = None;
     headers.iter().filter(move |header| {
         if is(header, b"content-length") {
             return !chunked && length.replace(header.value) != Some(header.value);
         }
-        !is(header, b"transfer-encoding") && !(chunked && is(header, b"trailer"))
+        let trailer = chunked && is(header, b"trailer");
+        !trailer && !is(header, b"transfer-encoding")
     })
 }
 
 fn is_form_type(value: &[u8]) -> bool {
     let media = value.split(|b| *b == b';').next().unwrap_or_default();
-    media.trim_ascii().eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
+    media
+        .trim_ascii()
+        .eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
 }
 
 impl<O: Output> Exchanges for Writer<O> {

@@ -127,7 +127,9 @@ impl RuleSet {
                 continue;
             }
             match (&rule.action, rule.verb) {
-                (_, Verb::StopUnless | Verb::StopUnlessFound) if answer == Answer::Doubt => plan.stop = true,
+                (_, Verb::StopUnless | Verb::StopUnlessFound) if answer == Answer::Doubt => {
+                    plan.stop = true
+                }
                 (Action::Replace { .. }, _) if answer == Answer::Doubt => plan.remove = true,
                 (Action::Always, Verb::Stop) => plan.stop = true,
                 (Action::Always, _) => plan.remove = true,
@@ -137,9 +139,17 @@ impl RuleSet {
         }
         if plan.remove {
             replaces.clear();
-            tests.retain(|index| self.rules.get(*index).is_some_and(|rule| rule.verb.rank() < Verb::Remove.rank()));
+            tests.retain(|index| {
+                self.rules
+                    .get(*index)
+                    .is_some_and(|rule| rule.verb.rank() < Verb::Remove.rank())
+            });
         }
-        Plan { tests: tests.into(), replaces: replaces.into(), ..plan }
+        Plan {
+            tests: tests.into(),
+            replaces: replaces.into(),
+            ..plan
+        }
     }
 
     /// Lets one detail through its plan: what is left of the value, or nothing.
@@ -156,7 +166,11 @@ impl RuleSet {
             let Scratch { text, from, to } = scratch;
             let value = as_text(value, text);
             let removed = self.tests_remove(plan, value, tally) || plan.remove;
-            let replaced = if removed { None } else { self.replaced(plan, value, tally, from, to) };
+            let replaced = if removed {
+                None
+            } else {
+                self.replaced(plan, value, tally, from, to)
+            };
             left = replaced.map(str::as_bytes);
         }
         if plan.hides_all() || tally.stopped {
@@ -171,14 +185,18 @@ impl RuleSet {
     fn tests_remove(&self, plan: &Plan, value: &str, tally: &mut Tally) -> bool {
         let mut removed = false;
         for rule in plan.tests.iter().filter_map(|index| self.rules.get(*index)) {
-            let Action::Test(param) = &rule.action else { continue };
+            let Action::Test(param) = &rule.action else {
+                continue;
+            };
             let answer = param.test(value);
             tally.doubts += u32::from(answer == Answer::Doubt);
             let yes_or_doubt = answer != Answer::No;
             let no_or_doubt = answer != Answer::Yes;
             match rule.verb {
                 Verb::StopIf | Verb::StopIfFound => tally.stopped |= yes_or_doubt,
-                Verb::StopUnless | Verb::StopUnlessFound if answer == Answer::Doubt => tally.stopped = true,
+                Verb::StopUnless | Verb::StopUnlessFound if answer == Answer::Doubt => {
+                    tally.stopped = true
+                }
                 Verb::StopUnless => tally.matched += usize::from(yes_or_doubt),
                 Verb::StopUnlessFound => tally.found += usize::from(yes_or_doubt),
                 Verb::RemoveUnless | Verb::RemoveUnlessFound => removed |= no_or_doubt,
@@ -197,8 +215,14 @@ impl RuleSet {
         to: &mut String,
     ) -> Option<&'a str> {
         let mut changed = false;
-        for rule in plan.replaces.iter().filter_map(|index| self.rules.get(*index)) {
-            let Action::Replace { find, with } = &rule.action else { continue };
+        for rule in plan
+            .replaces
+            .iter()
+            .filter_map(|index| self.rules.get(*index))
+        {
+            let Action::Replace { find, with } = &rule.action else {
+                continue;
+            };
             match find.replace(if changed { from.as_str() } else { value }, with, to) {
                 Replaced::Same => {}
                 Replaced::Changed => {
@@ -216,7 +240,10 @@ impl RuleSet {
 
     /// What becomes of the call, once all its details went through [`Self::apply`].
     pub fn verdict(&self, tally: &Tally, sampled_out: bool) -> Verdict {
-        if tally.stopped || tally.found != self.stop_unless_found || tally.matched != self.stop_unless {
+        if tally.stopped
+            || tally.found != self.stop_unless_found
+            || tally.matched != self.stop_unless
+        {
             Verdict::Stopped
         } else if sampled_out {
             Verdict::Sampled
@@ -235,7 +262,9 @@ impl RuleSet {
 
     /// Whether session rule number `rule` copies the cookie `name` (lower-case). In doubt it does not.
     pub fn copies_cookie(&self, rule: usize, name: &str) -> bool {
-        self.session.get(rule).is_some_and(|pattern: &Pattern| pattern.test(name) == Answer::Yes)
+        self.session
+            .get(rule)
+            .is_some_and(|pattern: &Pattern| pattern.test(name) == Answer::Yes)
     }
 }
 

@@ -76,7 +76,11 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (line {}, column {})", self.message, self.line, self.column)
+        write!(
+            f,
+            "{} (line {}, column {})",
+            self.message, self.line, self.column
+        )
     }
 }
 
@@ -113,7 +117,9 @@ struct Refusal(Class, usize, String);
 
 impl Parser {
     fn preset(&mut self, lines: &str, number: usize) -> Result<(), Error> {
-        lines.lines().try_for_each(|line| self.line(line, 0, number))
+        lines
+            .lines()
+            .try_for_each(|line| self.line(line, 0, number))
     }
 
     /// Reads `line` from byte `from` on; an include stood before it.
@@ -127,13 +133,17 @@ impl Parser {
             self.preset(lines, number)?;
             return self.line(line, line.len() - rest.len(), number);
         }
-        self.rule(text, number).map_err(|Refusal(class, offset, message)| Error {
-            class,
-            line: number,
-            column: line.get(..from + offset).map_or(0, |before| before.chars().count()) + 1,
-            message,
-            source: line.to_owned(),
-        })
+        self.rule(text, number)
+            .map_err(|Refusal(class, offset, message)| Error {
+                class,
+                line: number,
+                column: line
+                    .get(..from + offset)
+                    .map_or(0, |before| before.chars().count())
+                    + 1,
+                message,
+                source: line.to_owned(),
+            })
     }
 
     fn rule(&mut self, line: &str, number: usize) -> Result<(), Refusal> {
@@ -172,17 +182,27 @@ fn shape(verb: Verb) -> Regex {
         Form::Replace => format!("{E}{S}*{name}{S}+{E},{S}+([~!%|/].*[~!%|/])"),
         Form::Sample => format!("{name}{S}+([0-9]+)"),
     };
-    #[expect(clippy::expect_used, reason = "sixteen constant patterns; a test compiles each")]
+    #[expect(
+        clippy::expect_used,
+        reason = "sixteen constant patterns; a test compiles each"
+    )]
     Regex::new(&format!("^{S}*{body}{S}*(?:#.*)?$")).expect("the grammar compiles")
 }
 
-fn build(set: &mut RuleSet, verb: Verb, groups: &Captures<'_>, line: &str, number: usize) -> Result<(), Refusal> {
+fn build(
+    set: &mut RuleSet,
+    verb: Verb,
+    groups: &Captures<'_>,
+    line: &str,
+    number: usize,
+) -> Result<(), Refusal> {
     match verb.form() {
         Form::Flag => set_flag(set, verb),
         Form::Sample => {
             let percent = sample(groups)?;
             if set.sample.is_some() {
-                let message = "multiple sample rules: one applies to all calls, so keep one".to_owned();
+                let message =
+                    "multiple sample rules: one applies to all calls, so keep one".to_owned();
                 return Err(Refusal(Class::MultipleSample, start(groups, 1), message));
             }
             set.sample = Some(percent);
@@ -191,7 +211,13 @@ fn build(set: &mut RuleSet, verb: Verb, groups: &Captures<'_>, line: &str, numbe
         Form::One | Form::Two | Form::Replace => {
             let scope = pattern(groups, 1, false)?;
             let action = action(verb, groups)?;
-            set.rules.push(Rule { verb, scope, action, line: number, source: line.trim_matches(SPACE).into() });
+            set.rules.push(Rule {
+                verb,
+                scope,
+                action,
+                line: number,
+                source: line.trim_matches(SPACE).into(),
+            });
         }
     }
     Ok(())
@@ -234,33 +260,50 @@ fn sample(groups: &Captures<'_>) -> Result<u8, Refusal> {
 
 fn pattern(groups: &Captures<'_>, group: usize, finds: bool) -> Result<Pattern, Refusal> {
     let text = expression(groups, group, false)?;
-    let built = if finds { Pattern::finding(&text) } else { Pattern::matching(&text) };
+    let built = if finds {
+        Pattern::finding(&text)
+    } else {
+        Pattern::matching(&text)
+    };
     built.map_err(|why| {
         let written = groups.get(group).map_or("", |found| found.as_str());
-        Refusal(Class::InvalidRegex, start(groups, group), format!("invalid regex ({written}): {why}"))
+        Refusal(
+            Class::InvalidRegex,
+            start(groups, group),
+            format!("invalid regex ({written}): {why}"),
+        )
     })
 }
 
 /// What stands between the separators of an expression, its escaped separators bare (contract 4.3).
 fn expression(groups: &Captures<'_>, group: usize, may_be_empty: bool) -> Result<String, Refusal> {
-    let Some(found) = groups.get(group) else { return Ok(String::new()) };
+    let Some(found) = groups.get(group) else {
+        return Ok(String::new());
+    };
     let text = found.as_str();
     let mut inner = text.chars();
     let separator = inner.next().unwrap_or_default();
     if inner.next_back() != Some(separator) || (inner.as_str().is_empty() && !may_be_empty) {
-        let message = format!("invalid expression ({text}): it begins with {separator} and has to end with it");
+        let message = format!(
+            "invalid expression ({text}): it begins with {separator} and has to end with it"
+        );
         return Err(Refusal(Class::InvalidExpression, found.start(), message));
     }
     let inner = inner.as_str();
-    let bare = inner
-        .match_indices(separator)
-        .map(|(at, _)| at)
-        .find(|at| !inner.get(..*at).is_some_and(|before| before.ends_with('\\')));
+    let bare = inner.match_indices(separator).map(|(at, _)| at).find(|at| {
+        !inner
+            .get(..*at)
+            .is_some_and(|before| before.ends_with('\\'))
+    });
     if let Some(at) = bare {
         let message = format!(
             "unescaped separator ({separator}): write \\{separator} inside {text}, or use another separator (one of ~ ! % | /)"
         );
-        return Err(Refusal(Class::UnescapedSeparator, found.start() + separator.len_utf8() + at, message));
+        return Err(Refusal(
+            Class::UnescapedSeparator,
+            found.start() + separator.len_utf8() + at,
+            message,
+        ));
     }
     Ok(inner.replace(&format!("\\{separator}"), &separator.to_string()))
 }
@@ -269,9 +312,18 @@ fn expression(groups: &Captures<'_>, group: usize, may_be_empty: bool) -> Result
 fn not_a_rule(line: &str) -> Refusal {
     let content = line.trim_start_matches(SPACE);
     let offset = line.len() - content.len();
-    let refuse = |offset, message: String| Refusal(Class::InvalidRule, offset, format!("invalid rule: {message}"));
+    let refuse = |offset, message: String| {
+        Refusal(
+            Class::InvalidRule,
+            offset,
+            format!("invalid rule: {message}"),
+        )
+    };
     if content.starts_with("file://") {
-        return refuse(offset, "file:// has to be the very start of the whole text".to_owned());
+        return refuse(
+            offset,
+            "file:// has to be the very start of the whole text".to_owned(),
+        );
     }
     if content.starts_with("include") {
         let message = "the sets are `include default`, `include strict`, `include standard` and `include debug`";
@@ -282,15 +334,28 @@ fn not_a_rule(line: &str) -> Refusal {
         return refuse(offset, message.to_owned());
     }
     let words = || content.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    if let Some(verb) = Verb::ALL.into_iter().rev().find(|verb| words().any(|word| word == verb.name())) {
+    if let Some(verb) = Verb::ALL
+        .into_iter()
+        .rev()
+        .find(|verb| words().any(|word| word == verb.name()))
+    {
         let at = content.rfind(verb.name()).unwrap_or_default();
-        return refuse(offset + at, format!("{} is written {}", verb.name(), usage(verb)));
+        return refuse(
+            offset + at,
+            format!("{} is written {}", verb.name(), usage(verb)),
+        );
     }
-    if let Some(verb) = Verb::ALL.into_iter().find(|verb| words().any(|word| word.eq_ignore_ascii_case(verb.name()))) {
+    if let Some(verb) = Verb::ALL
+        .into_iter()
+        .find(|verb| words().any(|word| word.eq_ignore_ascii_case(verb.name())))
+    {
         return refuse(offset, format!("verbs are lower-case: {}", verb.name()));
     }
     let names: Vec<_> = Verb::ALL.into_iter().map(Verb::name).collect();
-    refuse(offset, format!("no verb is in it; the verbs are {}", names.join(", ")))
+    refuse(
+        offset,
+        format!("no verb is in it; the verbs are {}", names.join(", ")),
+    )
 }
 
 fn usage(verb: Verb) -> String {
@@ -300,7 +365,9 @@ fn usage(verb: Verb) -> String {
         Form::Session => format!("`{name} /NAME/`"),
         Form::One => format!("`/SCOPE/ {name}`"),
         Form::Two => format!("`/SCOPE/ {name} /TEXT/`"),
-        Form::Replace => format!("`/SCOPE/ {name} /TEXT/, /NEW TEXT/`, with the comma and a blank behind it"),
+        Form::Replace => {
+            format!("`/SCOPE/ {name} /TEXT/, /NEW TEXT/`, with the comma and a blank behind it")
+        }
         Form::Sample => format!("`{name} 10`: a whole number from 1 to 99"),
     }
 }
@@ -312,12 +379,21 @@ mod tests {
     #[track_caller]
     fn check(text: &str, class: Class, line: usize, column: usize) {
         let error = RuleSet::parse(text).expect_err("it is refused");
-        assert_eq!((error.class, error.line, error.column), (class, line, column), "{error}");
+        assert_eq!(
+            (error.class, error.line, error.column),
+            (class, line, column),
+            "{error}"
+        );
     }
 
     #[test]
     fn errors_name_their_place() {
-        check("allow_http_url\n  /a/b/ remove", Class::UnescapedSeparator, 2, 5);
+        check(
+            "allow_http_url\n  /a/b/ remove",
+            Class::UnescapedSeparator,
+            2,
+            5,
+        );
         check("/é/ remove_if /(/", Class::InvalidRegex, 1, 15);
         check("include debug /a! stop", Class::InvalidExpression, 1, 15);
         check("# x\r\nsample 100", Class::InvalidSample, 2, 8);
@@ -344,9 +420,13 @@ mod tests {
 
     #[test]
     fn flags_and_samples_are_kept() {
-        let set = RuleSet::parse("include debug sample 5\nskip_compression # x\nskip_submission").unwrap();
+        let set = RuleSet::parse("include debug sample 5\nskip_compression # x\nskip_submission")
+            .unwrap();
         assert!(set.allow_http_url() && set.skip_compression() && set.skip_submission());
-        assert_eq!((set.sample, set.session.len(), set.rules().len()), (Some(5), 1, 0));
+        assert_eq!(
+            (set.sample, set.session.len(), set.rules().len()),
+            (Some(5), 1, 0)
+        );
         let set = RuleSet::parse(" \n\t").unwrap();
         assert!(!set.allow_http_url());
         assert_eq!(set.rules().len(), 2);

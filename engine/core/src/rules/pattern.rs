@@ -62,7 +62,9 @@ impl Pattern {
     /// A find pattern: as written.
     pub(super) fn finding(text: &str) -> Result<Self, String> {
         if text == "^.*$" {
-            return Ok(Self { engine: Engine::OneLine });
+            return Ok(Self {
+                engine: Engine::OneLine,
+            });
         }
         let translated = Translator::run(text, Dialect::Linear)?;
         let engine = if translated.backtracks {
@@ -73,8 +75,9 @@ impl Pattern {
                 .build();
             Engine::Backtracking(Box::new(built.map_err(|error| error.to_string())?))
         } else {
-            let built =
-                regex::RegexBuilder::new(&translated.text).size_limit(PATTERN_COMPILED_BYTES_MAX).build();
+            let built = regex::RegexBuilder::new(&translated.text)
+                .size_limit(PATTERN_COMPILED_BYTES_MAX)
+                .build();
             Engine::Linear(built.map_err(|error| reason(&error))?)
         };
         Ok(Self { engine })
@@ -115,16 +118,22 @@ impl Pattern {
                 let mut splice = Splice::new(value, out);
                 for groups in regex.captures_iter(value) {
                     let Some(found) = groups.get(0) else { continue };
-                    with.expand(splice.over(found.range()), |group| groups.get(group).map(|text| text.as_str()));
+                    with.expand(splice.over(found.range()), |group| {
+                        groups.get(group).map(|text| text.as_str())
+                    });
                 }
                 splice.finish()
             }
             Engine::Backtracking(regex) => {
                 let mut splice = Splice::new(value, out);
                 for groups in regex.captures_iter(value) {
-                    let Ok(groups) = groups else { return Replaced::Doubt };
+                    let Ok(groups) = groups else {
+                        return Replaced::Doubt;
+                    };
                     let Some(found) = groups.get(0) else { continue };
-                    with.expand(splice.over(found.range()), |group| groups.get(group).map(|text| text.as_str()));
+                    with.expand(splice.over(found.range()), |group| {
+                        groups.get(group).map(|text| text.as_str())
+                    });
                 }
                 splice.finish()
             }
@@ -134,11 +143,18 @@ impl Pattern {
     /// The names of the groups, and how many there are, the whole match included.
     fn groups(&self) -> Groups<'_> {
         match &self.engine {
-            Engine::OneLine => Groups { count: 1, names: Vec::new() },
-            Engine::Linear(regex) => Groups { count: regex.captures_len(), names: regex.capture_names().collect() },
-            Engine::Backtracking(regex) => {
-                Groups { count: regex.captures_len(), names: regex.capture_names().collect() }
-            }
+            Engine::OneLine => Groups {
+                count: 1,
+                names: Vec::new(),
+            },
+            Engine::Linear(regex) => Groups {
+                count: regex.captures_len(),
+                names: regex.capture_names().collect(),
+            },
+            Engine::Backtracking(regex) => Groups {
+                count: regex.captures_len(),
+                names: regex.capture_names().collect(),
+            },
         }
     }
 }
@@ -158,13 +174,19 @@ struct Splice<'v, 'o> {
 
 impl<'v, 'o> Splice<'v, 'o> {
     fn new(value: &'v str, out: &'o mut String) -> Self {
-        Self { value, out, from: 0, changed: false }
+        Self {
+            value,
+            out,
+            from: 0,
+            changed: false,
+        }
     }
 
     /// Copies what stands before a match; the caller writes what replaces it.
     fn over(&mut self, found: std::ops::Range<usize>) -> &mut String {
         // Matches come in order and end on character boundaries, so the range exists.
-        self.out.push_str(self.value.get(self.from..found.start).unwrap_or_default());
+        self.out
+            .push_str(self.value.get(self.from..found.start).unwrap_or_default());
         self.from = found.end;
         self.changed = true;
         self.out
@@ -174,7 +196,8 @@ impl<'v, 'o> Splice<'v, 'o> {
         if !self.changed {
             return Replaced::Same;
         }
-        self.out.push_str(self.value.get(self.from..).unwrap_or_default());
+        self.out
+            .push_str(self.value.get(self.from..).unwrap_or_default());
         Replaced::Changed
     }
 }
@@ -183,7 +206,11 @@ impl<'v, 'o> Splice<'v, 'o> {
 /// wrote that text.
 fn reason(error: &regex::Error) -> String {
     let text = error.to_string();
-    text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+    text.lines()
+        .last()
+        .unwrap_or_default()
+        .trim_start_matches("error: ")
+        .to_owned()
 }
 
 /// The replacement expression of a `replace` rule, in Go's forms and `\1`..`\9` (D3).
@@ -248,7 +275,9 @@ impl Replacement {
 fn reference(text: &str, groups: &Groups<'_>) -> (Option<Part>, usize) {
     let mut chars = text.chars();
     let sign = chars.next().unwrap_or_default();
-    let Some(next) = chars.next() else { return (Some(Part::Text(sign.to_string())), 1) };
+    let Some(next) = chars.next() else {
+        return (Some(Part::Text(sign.to_string())), 1);
+    };
     if sign == '\\' {
         return match next.to_digit(10) {
             // Only groups that exist: `\7` beside two groups is text, as it is in Go.
@@ -273,11 +302,17 @@ fn reference(text: &str, groups: &Groups<'_>) -> (Option<Part>, usize) {
 }
 
 fn chars_of_name(text: &str) -> String {
-    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    text.chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect()
 }
 
 fn named(name: &str, groups: &Groups<'_>) -> Option<Part> {
-    groups.names.iter().position(|other| *other == Some(name)).map(Part::Group)
+    groups
+        .names
+        .iter()
+        .position(|other| *other == Some(name))
+        .map(Part::Group)
 }
 
 /// `${1}` and `${name}`. Without a closing brace, or with anything but a name inside, the `$` is text.
@@ -296,7 +331,11 @@ fn braced(text: &str, groups: &Groups<'_>) -> (Option<Part>, usize) {
 
 /// `$1`: the first digit is always the reference; more digits belong to it as long as such a group exists (D3).
 fn numbered(text: &str, groups: &Groups<'_>) -> (Option<Part>, usize) {
-    let mut digits = text.chars().skip(1).map_while(|c| c.to_digit(10)).map(|digit| digit as usize);
+    let mut digits = text
+        .chars()
+        .skip(1)
+        .map_while(|c| c.to_digit(10))
+        .map(|digit| digit as usize);
     let mut number = digits.next().unwrap_or_default();
     let mut len = 2;
     for digit in digits {
@@ -339,7 +378,12 @@ const SPACE: &str = r"\t\n\x0C\r\x20";
 
 impl<'a> Translator<'a> {
     fn run(text: &'a str, dialect: Dialect) -> Result<Translated, String> {
-        let mut this = Self { rest: text, out: String::with_capacity(text.len() + 16), dialect, backtracks: false };
+        let mut this = Self {
+            rest: text,
+            out: String::with_capacity(text.len() + 16),
+            dialect,
+            backtracks: false,
+        };
         while let Some(next) = this.next() {
             match next {
                 '\\' => this.escape()?,
@@ -361,7 +405,10 @@ impl<'a> Translator<'a> {
                 _ => this.out.push(next),
             }
         }
-        Ok(Translated { text: this.out, backtracks: this.backtracks })
+        Ok(Translated {
+            text: this.out,
+            backtracks: this.backtracks,
+        })
     }
 
     fn next(&mut self) -> Option<char> {
@@ -371,7 +418,9 @@ impl<'a> Translator<'a> {
     }
 
     fn eat(&mut self, prefix: &str) -> bool {
-        let Some(rest) = self.rest.strip_prefix(prefix) else { return false };
+        let Some(rest) = self.rest.strip_prefix(prefix) else {
+            return false;
+        };
         self.rest = rest;
         true
     }
@@ -395,7 +444,9 @@ impl<'a> Translator<'a> {
         let inner = self.rest.get(..end)?;
         let (least, most) = inner.split_once(',').unwrap_or((inner, inner));
         let number = |text: &str| {
-            text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() && (text.len() == 1 || !text.starts_with('0'))
+            text.bytes().all(|b| b.is_ascii_digit())
+                && !text.is_empty()
+                && (text.len() == 1 || !text.starts_with('0'))
         };
         if !number(least) || !(most.is_empty() || number(most)) {
             return None;
@@ -429,7 +480,8 @@ impl<'a> Translator<'a> {
         }
         self.out.push('?');
         let rest = self.rest;
-        let named = rest.starts_with("P<") || (rest.starts_with('<') && !rest.starts_with("<=") && !rest.starts_with("<!"));
+        let named = rest.starts_with("P<")
+            || (rest.starts_with('<') && !rest.starts_with("<=") && !rest.starts_with("<!"));
         if named || rest.starts_with(':') {
             return Ok(());
         }
@@ -439,8 +491,13 @@ impl<'a> Translator<'a> {
         }
         let end = rest.find([':', ')']).ok_or("a group is not closed")?;
         let flags = rest.get(..end).unwrap_or_default();
-        if let Some(wrong) = flags.chars().find(|c| !matches!(c, 'i' | 'm' | 's' | 'U' | '-')) {
-            return Err(format!("`(?{wrong}` is not known; the flags are i, m, s and U"));
+        if let Some(wrong) = flags
+            .chars()
+            .find(|c| !matches!(c, 'i' | 'm' | 's' | 'U' | '-'))
+        {
+            return Err(format!(
+                "`(?{wrong}` is not known; the flags are i, m, s and U"
+            ));
         }
         self.out.push_str(flags);
         self.rest = rest.get(end..).unwrap_or_default();
@@ -463,7 +520,9 @@ impl<'a> Translator<'a> {
     }
 
     fn escape(&mut self) -> Result<(), String> {
-        let Some(next) = self.next() else { return Err("it ends with a lone backslash".to_owned()) };
+        let Some(next) = self.next() else {
+            return Err("it ends with a lone backslash".to_owned());
+        };
         match next {
             'Q' => {
                 let (text, rest) = self.rest.split_once(r"\E").unwrap_or((self.rest, ""));
@@ -522,7 +581,9 @@ impl<'a> Translator<'a> {
             't' => self.out.push_str(r"\t"),
             'v' => self.out.push_str(r"\x0B"),
             'x' => {
-                let c = self.hex().ok_or(r"`\x` needs two hex digits, or any number in braces")?;
+                let c = self
+                    .hex()
+                    .ok_or(r"`\x` needs two hex digits, or any number in braces")?;
                 let _ = write!(self.out, r"\x{{{c:X}}}");
             }
             '0'..='7' => {
@@ -553,7 +614,9 @@ impl<'a> Translator<'a> {
     fn octal(&mut self, first: char) -> u32 {
         let mut value = first.to_digit(8).unwrap_or_default();
         for _ in 0..2 {
-            let Some(digit) = self.rest.chars().next().and_then(|c| c.to_digit(8)) else { break };
+            let Some(digit) = self.rest.chars().next().and_then(|c| c.to_digit(8)) else {
+                break;
+            };
             value = value * 8 + digit;
             self.next();
         }
@@ -599,7 +662,8 @@ impl<'a> Translator<'a> {
             if self.rest.starts_with("[:")
                 && let Some(end) = self.rest.find(":]")
             {
-                self.out.push_str(self.rest.get(..end + 2).unwrap_or_default());
+                self.out
+                    .push_str(self.rest.get(..end + 2).unwrap_or_default());
                 self.rest = self.rest.get(end + 2..).unwrap_or_default();
                 continue;
             }
@@ -648,7 +712,9 @@ impl<'a> Translator<'a> {
             None => Err("a `[` is not closed".to_owned()),
             Some('\\') => match self.next() {
                 None => Err("it ends with a lone backslash".to_owned()),
-                Some(next @ ('p' | 'P' | '8' | '9')) => Err(format!(r"`\{next}` cannot stand here in brackets")),
+                Some(next @ ('p' | 'P' | '8' | '9')) => {
+                    Err(format!(r"`\{next}` cannot stand here in brackets"))
+                }
                 Some(next @ '1'..='7') if !self.octal_follows(next) => {
                     Err(format!(r"`\{next}` cannot stand in brackets"))
                 }
@@ -678,7 +744,8 @@ mod tests {
 
     #[track_caller]
     fn check(pattern: &str, yes: &[&str], no: &[&str]) {
-        let pattern = Pattern::finding(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+        let pattern =
+            Pattern::finding(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
         for value in yes {
             assert_eq!(pattern.test(value), Answer::Yes, "{value}");
         }
@@ -698,7 +765,11 @@ mod tests {
         let with = Replacement::new(with, &pattern);
         let mut out = String::new();
         let outcome = pattern.replace(value, &with, &mut out);
-        let result = if outcome == Replaced::Same { value } else { &out };
+        let result = if outcome == Replaced::Same {
+            value
+        } else {
+            &out
+        };
         assert_eq!(result, expected);
     }
 
@@ -741,9 +812,10 @@ mod tests {
 
     #[test]
     fn what_go_refuses_is_refused() {
-        for pattern in
-            ["*", "a**", "a{2}{3}", "(", "[a", "[z-a]", "a{3,2}", r"\j", r"a\", "(?x)a", "(?#x)", "?", "(?i", r"[\b]"]
-        {
+        for pattern in [
+            "*", "a**", "a{2}{3}", "(", "[a", "[z-a]", "a{3,2}", r"\j", r"a\", "(?x)a", "(?#x)",
+            "?", "(?i", r"[\b]",
+        ] {
             refused(pattern);
         }
     }
@@ -751,7 +823,12 @@ mod tests {
     #[test]
     fn anchors_are_added_as_text() {
         let scope = Pattern::matching("cat|bi|dog").unwrap();
-        for (value, answer) in [("cat food", Answer::Yes), ("big", Answer::Yes), ("hotdog", Answer::Yes), ("dogs", Answer::No)] {
+        for (value, answer) in [
+            ("cat food", Answer::Yes),
+            ("big", Answer::Yes),
+            ("hotdog", Answer::Yes),
+            ("dogs", Answer::No),
+        ] {
             assert_eq!(scope.test(value), answer, "{value}");
         }
         assert_eq!(Pattern::matching(".*").unwrap().test("a\nb"), Answer::No);

@@ -8,19 +8,32 @@ use super::*;
 
 /// The test vectors of one file, or nothing (said loudly) when this checkout has none beside it.
 pub(crate) fn vectors(name: &str) -> Vec<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/spec/vectors").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../../shared/spec/vectors")
+        .join(name);
     let Ok(text) = std::fs::read_to_string(&path) else {
         eprintln!("SKIPPED: no vectors at {}", path.display());
         return Vec::new();
     };
-    let Value::Object(mut file) = serde_json::from_str(&text).unwrap() else { panic!("{name} is no object") };
-    let Some(Value::Array(vectors)) = file.remove("vectors") else { panic!("{name} has no vectors") };
+    let Value::Object(mut file) = serde_json::from_str(&text).unwrap() else {
+        panic!("{name} is no object")
+    };
+    let Some(Value::Array(vectors)) = file.remove("vectors") else {
+        panic!("{name} has no vectors")
+    };
     vectors
 }
 
 fn details(value: &Value) -> Vec<(String, Vec<u8>)> {
     let pairs = value.as_array().unwrap().iter();
-    pairs.map(|pair| (pair[0].as_str().unwrap().to_owned(), pair[1].as_str().unwrap().as_bytes().to_vec())).collect()
+    pairs
+        .map(|pair| {
+            (
+                pair[0].as_str().unwrap().to_owned(),
+                pair[1].as_str().unwrap().as_bytes().to_vec(),
+            )
+        })
+        .collect()
 }
 
 /// The result of a vector in the form that the files use for one logger's output.
@@ -30,7 +43,9 @@ fn outcome(rules: &str, details_in: &Value) -> Value {
         Ok(rules) => {
             let left = apply_all(&rules, &details(details_in), &mut Sampler::new(1));
             let left = left.map(|left| {
-                let pairs = left.into_iter().map(|(key, value)| vec![key, String::from_utf8(value).unwrap()]);
+                let pairs = left
+                    .into_iter()
+                    .map(|(key, value)| vec![key, String::from_utf8(value).unwrap()]);
                 pairs.collect::<Vec<_>>()
             });
             serde_json::json!({ "out": left })
@@ -50,13 +65,31 @@ fn rules_do_what_the_reference_loggers_do() {
     let mut wrong = Vec::new();
     for vector in vectors("rules-vectors.json") {
         let ours = outcome(vector["rules"].as_str().unwrap(), &vector["details_in"]);
-        let others = vector["outputs"].as_object().into_iter().flatten().map(|(_, output)| output);
-        let allowed = if vector.get("latitude").is_some() { others.cloned().collect() } else { Vec::new() };
+        let others = vector["outputs"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(_, output)| output);
+        let allowed = if vector.get("latitude").is_some() {
+            others.cloned().collect()
+        } else {
+            Vec::new()
+        };
         if ours != expected(&vector) && !allowed.contains(&ours) {
-            wrong.push(format!("{}: {}\n  ours     {ours}\n  expected {}", vector["name"], vector["rules"], expected(&vector)));
+            wrong.push(format!(
+                "{}: {}\n  ours     {ours}\n  expected {}",
+                vector["name"],
+                vector["rules"],
+                expected(&vector)
+            ));
         }
     }
-    assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} wrong\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -74,5 +107,10 @@ fn lines_are_read_as_the_reference_loggers_read_them() {
             wrong.push(format!("{text:?}: ours {ours}, expected {expected}"));
         }
     }
-    assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} wrong\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }

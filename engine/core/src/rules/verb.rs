@@ -112,7 +112,11 @@ impl Verb {
     pub(super) const fn finds(self) -> bool {
         matches!(
             self,
-            Self::RemoveIfFound | Self::RemoveUnlessFound | Self::StopIfFound | Self::StopUnlessFound | Self::Replace
+            Self::RemoveIfFound
+                | Self::RemoveUnlessFound
+                | Self::StopIfFound
+                | Self::StopUnlessFound
+                | Self::Replace
         )
     }
 
