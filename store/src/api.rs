@@ -45,7 +45,16 @@ impl Api {
         stopped: watch::Receiver<bool>,
     ) -> Self {
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
-        Self { readers, writer, streams, stopped, inlet, retention, capture_url, started_ms: crate::unix_ms() }
+        Self {
+            readers,
+            writer,
+            streams,
+            stopped,
+            inlet,
+            retention,
+            capture_url,
+            started_ms: crate::unix_ms(),
+        }
     }
 }
 
@@ -77,9 +86,18 @@ impl From<anyhow::Error> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, text) = match self {
-            Self::Filter => (StatusCode::BAD_REQUEST, format!("a filter has at most {FILTER_BYTES_MAX} bytes")),
-            Self::NoCall => (StatusCode::NOT_FOUND, "no such call; older calls make room for newer ones".into()),
-            Self::Streams => (StatusCode::SERVICE_UNAVAILABLE, format!("{STREAMS_MAX} pages are open already")),
+            Self::Filter => (
+                StatusCode::BAD_REQUEST,
+                format!("a filter has at most {FILTER_BYTES_MAX} bytes"),
+            ),
+            Self::NoCall => (
+                StatusCode::NOT_FOUND,
+                "no such call; older calls make room for newer ones".into(),
+            ),
+            Self::Streams => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{STREAMS_MAX} pages are open already"),
+            ),
             Self::Database(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")),
         };
         (status, Json(serde_json::json!({ "error": text }))).into_response()
@@ -101,12 +119,18 @@ pub(crate) struct ListQuery {
     limit: Option<usize>,
 }
 
-pub(crate) async fn calls(State(api): State<Api>, Query(query): Query<ListQuery>) -> Answer<reader::Page> {
+pub(crate) async fn calls(
+    State(api): State<Api>,
+    Query(query): Query<ListQuery>,
+) -> Answer<reader::Page> {
     let query = reader::Query {
         filter: Filter::parse(&query.filter)?,
         before: query.before,
         after: query.after,
-        limit: query.limit.unwrap_or(LIST_CALLS_DEFAULT).clamp(1, LIST_CALLS_MAX),
+        limit: query
+            .limit
+            .unwrap_or(LIST_CALLS_DEFAULT)
+            .clamp(1, LIST_CALLS_MAX),
     };
     answer(api.readers.list(query).await?)
 }

@@ -52,9 +52,17 @@ impl fmt::Display for BindError {
         };
         let port = self.address.port();
         match &self.holder {
-            Some(holder) => write!(f, "{port} ({role}) is taken by pid {} ({})", holder.pid, holder.name),
+            Some(holder) => write!(
+                f,
+                "{port} ({role}) is taken by pid {} ({})",
+                holder.pid, holder.name
+            ),
             None if self.is_taken() => write!(f, "{port} ({role}) is taken by another process"),
-            None => write!(f, "cannot listen on {} ({role}): {}", self.address, self.source),
+            None => write!(
+                f,
+                "cannot listen on {} ({role}): {}",
+                self.address, self.source
+            ),
         }
     }
 }
@@ -69,13 +77,22 @@ impl std::error::Error for BindError {
 pub(crate) fn listen(role: Role, address: SocketAddr) -> Result<TcpListener, BindError> {
     bind(address)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-        .map_err(|source| BindError { role, address, holder: holder_if_taken(address.port(), &source), source })
+        .map_err(|source| BindError {
+            role,
+            address,
+            holder: holder_if_taken(address.port(), &source),
+            source,
+        })
 }
 
 /// `[::]` takes IPv4 as well (`net.ipv6.bindv6only` is 0 everywhere we know). Without IPv6 in the kernel it means all of IPv4.
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address) {
-        Err(error) if address.is_ipv6() && address.ip().is_unspecified() && error.kind() != io::ErrorKind::AddrInUse => {
+        Err(error)
+            if address.is_ipv6()
+                && address.ip().is_unspecified()
+                && error.kind() != io::ErrorKind::AddrInUse =>
+        {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port()))
         }
         result => result,
@@ -83,7 +100,11 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 fn holder_if_taken(port: u16, error: &io::Error) -> Option<Holder> {
-    if error.kind() == io::ErrorKind::AddrInUse { holder(port) } else { None }
+    if error.kind() == io::ErrorKind::AddrInUse {
+        holder(port)
+    } else {
+        None
+    }
 }
 
 /// Finds the listener's socket in `/proc/net/tcp*`, then the process with a descriptor of that socket.
@@ -97,7 +118,10 @@ fn holder(port: u16) -> Option<Holder> {
     let processes = fs::read_dir("/proc").ok()?;
     processes.filter_map(Result::ok).find_map(|process| {
         let pid = process.file_name().to_str()?.parse().ok()?;
-        has_socket(&process.path(), &sockets).then(|| Holder { pid, name: name_of(&process.path()) })
+        has_socket(&process.path(), &sockets).then(|| Holder {
+            pid,
+            name: name_of(&process.path()),
+        })
     })
 }
 
@@ -115,15 +139,22 @@ fn listening_inodes(table: &str, port: u16) -> Vec<String> {
 }
 
 fn has_socket(process: &Path, sockets: &[String]) -> bool {
-    let Ok(descriptors) = fs::read_dir(process.join("fd")) else { return false };
+    let Ok(descriptors) = fs::read_dir(process.join("fd")) else {
+        return false;
+    };
     descriptors
         .filter_map(Result::ok)
         .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
-        .any(|target| target.to_str().is_some_and(|target| sockets.iter().any(|socket| socket == target)))
+        .any(|target| {
+            target
+                .to_str()
+                .is_some_and(|target| sockets.iter().any(|socket| socket == target))
+        })
 }
 
 fn name_of(process: &Path) -> String {
-    fs::read_to_string(process.join("comm")).map_or_else(|_| "?".into(), |name| name.trim_end().to_owned())
+    fs::read_to_string(process.join("comm"))
+        .map_or_else(|_| "?".into(), |name| name.trim_end().to_owned())
 }
 
 #[cfg(test)]
@@ -146,8 +177,17 @@ mod tests {
         let address = first.local_addr().expect("bound");
         let error = listen(Role::Capture, address).expect_err("taken");
         assert!(error.is_taken());
-        assert_eq!(error.holder.as_ref().map(|holder| holder.pid), Some(std::process::id()));
+        assert_eq!(
+            error.holder.as_ref().map(|holder| holder.pid),
+            Some(std::process::id())
+        );
         let text = error.to_string();
-        assert!(text.starts_with(&format!("{} (capture URL) is taken by pid ", address.port())), "{text}");
+        assert!(
+            text.starts_with(&format!(
+                "{} (capture URL) is taken by pid ",
+                address.port()
+            )),
+            "{text}"
+        );
     }
 }

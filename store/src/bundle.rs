@@ -27,7 +27,13 @@ pub(crate) struct Bundle {
 impl Bundle {
     /// Splits a body at its newlines; blank lines do not count. The last line may lack its newline.
     pub(crate) fn split(text: Bytes, key: Option<String>) -> Self {
-        let mut bundle = Self { crc32: checksum(&text), text, lines: Vec::new(), bad_lines: 0, key };
+        let mut bundle = Self {
+            crc32: checksum(&text),
+            text,
+            lines: Vec::new(),
+            bad_lines: 0,
+            key,
+        };
         let mut at = 0;
         for line in bundle.text.split(|&byte| byte == b'\n') {
             let range = at..at + line.len();
@@ -50,7 +56,9 @@ impl Bundle {
     pub(crate) fn lines(&self) -> impl ExactSizeIterator<Item = &str> {
         self.lines.iter().map(|range| {
             let line = self.text.get(range.clone()).unwrap_or_default();
-            str::from_utf8(line).unwrap_or_default().trim_end_matches('\r')
+            str::from_utf8(line)
+                .unwrap_or_default()
+                .trim_end_matches('\r')
         })
     }
 }
@@ -79,6 +87,10 @@ mod tests {
         check(b"[[\"a\",\"b\"]]", &["[[\"a\",\"b\"]]"], 0);
         check(b"[[\"a\",\"b\"]]\n", &["[[\"a\",\"b\"]]"], 0);
         check(b"[[\"a\",\"b\"]]\r\n[]\r\n", &["[[\"a\",\"b\"]]", "[]"], 0);
-        check(b"[[\"a\",\"b\"]\n[]\n{\"x\":1}\n[[\"c\",\"\xff\"]]\n[ ]", &["[]", "[ ]"], 3);
+        check(
+            b"[[\"a\",\"b\"]\n[]\n{\"x\":1}\n[[\"c\",\"\xff\"]]\n[ ]",
+            &["[]", "[ ]"],
+            3,
+        );
     }
 }

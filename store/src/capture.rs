@@ -42,7 +42,12 @@ pub(crate) struct Inlet {
 
 impl Inlet {
     pub(crate) fn new(writer: Writer, post_bytes_max: usize) -> Self {
-        Self { writer, turns: Arc::new(Semaphore::new(POSTS_AT_ONCE)), refused: Arc::default(), post_bytes_max }
+        Self {
+            writer,
+            turns: Arc::new(Semaphore::new(POSTS_AT_ONCE)),
+            refused: Arc::default(),
+            post_bytes_max,
+        }
     }
 
     /// No further POST would be read now.
@@ -69,7 +74,11 @@ pub(crate) fn router(inlet: Inlet) -> Router {
 }
 
 async fn not_allowed() -> impl IntoResponse {
-    (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")], "the capture URL takes POST\n")
+    (
+        StatusCode::METHOD_NOT_ALLOWED,
+        [(header::ALLOW, "POST")],
+        "the capture URL takes POST\n",
+    )
 }
 
 async fn saturated(State(inlet): State<Inlet>) -> String {
@@ -83,7 +92,9 @@ async fn message(State(inlet): State<Inlet>, headers: HeaderMap, body: Body) -> 
             inlet.refused.fetch_add(1, Ordering::Relaxed);
             let mut response = (status, format!("{text}\n")).into_response();
             if status == StatusCode::SERVICE_UNAVAILABLE {
-                response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+                response
+                    .headers_mut()
+                    .insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
             }
             response
         }
@@ -93,31 +104,51 @@ async fn message(State(inlet): State<Inlet>, headers: HeaderMap, body: Body) -> 
 async fn take(inlet: &Inlet, headers: &HeaderMap, body: Body) -> Result<(), Refusal> {
     check_sender(headers)?;
     let key = key(headers)?;
-    let coding = text(headers, "content-encoding").unwrap_or_default().to_owned();
+    let coding = text(headers, "content-encoding")
+        .unwrap_or_default()
+        .to_owned();
     let too_large = || {
-        let text = format!("more than {} bytes (plain or inflated); send smaller bundles", inlet.post_bytes_max);
+        let text = format!(
+            "more than {} bytes (plain or inflated); send smaller bundles",
+            inlet.post_bytes_max
+        );
         (StatusCode::PAYLOAD_TOO_LARGE, text)
     };
     let announced = text(headers, "content-length").and_then(|length| length.parse::<u64>().ok());
-    if announced.is_some_and(|bytes| usize::try_from(bytes).map_or(true, |bytes| bytes > inlet.post_bytes_max)) {
+    if announced.is_some_and(|bytes| {
+        usize::try_from(bytes).map_or(true, |bytes| bytes > inlet.post_bytes_max)
+    }) {
         return Err(too_large());
     }
     let busy = |_| unavailable("the store is busy; send it again".into());
-    let _turn = timeout(TURN_WAIT, inlet.turns.acquire()).await.map_err(busy)?;
-    let body = read(body, inlet.post_bytes_max).await?.ok_or_else(too_large)?;
+    let _turn = timeout(TURN_WAIT, inlet.turns.acquire())
+        .await
+        .map_err(busy)?;
+    let body = read(body, inlet.post_bytes_max)
+        .await?
+        .ok_or_else(too_large)?;
 
     let bytes_max = inlet.post_bytes_max;
     let decoding = tokio::task::spawn_blocking(move || {
-        content::decode(&coding, body, bytes_max).map(|text| Bundle::split(text, key)).map_err(|error| (error, coding))
+        content::decode(&coding, body, bytes_max)
+            .map(|text| Bundle::split(text, key))
+            .map_err(|error| (error, coding))
     });
-    let decoded = decoding.await.map_err(|error| unavailable(error.to_string()))?;
+    let decoded = decoding
+        .await
+        .map_err(|error| unavailable(error.to_string()))?;
     let bundle = decoded.map_err(|(error, coding)| match error {
-        content::Error::Unknown => bad(format!("Content-Encoding {coding:?} is not known; deflated (zlib), gzip or none")),
+        content::Error::Unknown => bad(format!(
+            "Content-Encoding {coding:?} is not known; deflated (zlib), gzip or none"
+        )),
         content::Error::Broken => bad(format!("the body is not whole {coding:?} data")),
         content::Error::TooLarge => too_large(),
     })?;
     if bundle.lines().len() == 0 {
-        return Err(bad(format!("none of the {} lines is a JSON array of [key, value] pairs", bundle.bad_lines)));
+        return Err(bad(format!(
+            "none of the {} lines is a JSON array of [key, value] pairs",
+            bundle.bad_lines
+        )));
     }
     let stored = inlet.writer.store(bundle).await;
     stored.map(drop).map_err(|Refused(text)| unavailable(text))
@@ -125,8 +156,16 @@ async fn take(inlet: &Inlet, headers: &HeaderMap, body: Body) -> Result<(), Refu
 
 /// The whole body; `None` when it is too large.
 async fn read(body: Body, bytes_max: usize) -> Result<Option<Bytes>, Refusal> {
-    let slow = |_| (StatusCode::REQUEST_TIMEOUT, format!("no whole body within {} s", BODY_WAIT.as_secs()));
-    match timeout(BODY_WAIT, axum::body::to_bytes(body, bytes_max)).await.map_err(slow)? {
+    let slow = |_| {
+        (
+            StatusCode::REQUEST_TIMEOUT,
+            format!("no whole body within {} s", BODY_WAIT.as_secs()),
+        )
+    };
+    match timeout(BODY_WAIT, axum::body::to_bytes(body, bytes_max))
+        .await
+        .map_err(slow)?
+    {
         Ok(body) => Ok(Some(body)),
         Err(error) if is_length_limit(&error) => Ok(None),
         Err(error) => Err(bad(format!("the body did not arrive: {error}"))),
@@ -143,22 +182,33 @@ fn check_sender(headers: &HeaderMap) -> Result<(), Refusal> {
         return Err((StatusCode::FORBIDDEN, "web pages may not post here".into()));
     }
     let content_type = text(headers, "content-type").unwrap_or_default();
-    let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let media_type = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     match media_type.as_str() {
         "application/ndjson" | "application/x-ndjson" | "application/json" => Ok(()),
         other => {
-            let text = format!("Content-Type {other:?} is not taken; application/ndjson or application/json");
+            let text = format!(
+                "Content-Type {other:?} is not taken; application/ndjson or application/json"
+            );
             Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, text))
         }
     }
 }
 
 fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
     match value.to_str() {
         Ok("") => Ok(None),
         Ok(key) if key.len() <= KEY_BYTES_MAX => Ok(Some(key.to_owned())),
-        _ => Err(bad(format!("Idempotency-Key: at most {KEY_BYTES_MAX} ASCII characters"))),
+        _ => Err(bad(format!(
+            "Idempotency-Key: at most {KEY_BYTES_MAX} ASCII characters"
+        ))),
     }
 }
 

@@ -35,14 +35,18 @@ pub(crate) fn decode(coding: &str, body: Bytes, bytes_max: usize) -> Result<Byte
 /// RFC 1950 section 2.2: method 8 and a header that is a multiple of 31. A bare deflate stream looks like it once in some
 /// hundred, and then only if it begins with a stored or fixed block of an odd kind.
 fn is_zlib(body: &[u8]) -> bool {
-    let Some(&[cmf, flg]) = body.first_chunk() else { return false };
+    let Some(&[cmf, flg]) = body.first_chunk() else {
+        return false;
+    };
     cmf & 0x0f == 8 && u16::from_be_bytes([cmf, flg]).is_multiple_of(31)
 }
 
 fn read(decoder: impl Read, bytes_max: usize) -> Result<Bytes, Error> {
     let mut plain = Vec::new();
     // One byte more than allowed tells "exactly full" from "too large".
-    let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
+    let limit = u64::try_from(bytes_max)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
     match decoder.take(limit).read_to_end(&mut plain) {
         Ok(_) if plain.len() > bytes_max => Err(Error::TooLarge),
         Ok(_) => Ok(plain.into()),
@@ -94,7 +98,11 @@ mod tests {
         check(" Deflate ", &zlib(TEXT), Ok(TEXT));
         check("deflate", &deflate(TEXT), Ok(TEXT));
         check("gzip", &gzip(TEXT), Ok(TEXT));
-        check("gzip", &[gzip(&TEXT[..5]), gzip(&TEXT[5..])].concat(), Ok(TEXT));
+        check(
+            "gzip",
+            &[gzip(&TEXT[..5]), gzip(&TEXT[5..])].concat(),
+            Ok(TEXT),
+        );
     }
 
     #[test]

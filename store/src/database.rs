@@ -35,9 +35,14 @@ const BUSY_WAIT: Duration = Duration::from_secs(5);
 /// holds the bodies of calls.
 pub(crate) fn open_writer(folder: &Path) -> anyhow::Result<Connection> {
     let path = prepare(folder).with_context(|| format!("data folder {}", folder.display()))?;
-    let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-        .with_context(|| format!("opening {}", path.display()))?;
-    configure(&connection).and_then(|()| migrate(&connection)).with_context(|| format!("database {}", path.display()))?;
+    let connection = Connection::open_with_flags(
+        &path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+    .with_context(|| format!("opening {}", path.display()))?;
+    configure(&connection)
+        .and_then(|()| migrate(&connection))
+        .with_context(|| format!("database {}", path.display()))?;
     Ok(connection)
 }
 
@@ -52,9 +57,18 @@ pub(crate) fn open_reader(folder: &Path) -> rusqlite::Result<Connection> {
 
 /// SQLite gives its `-wal` and `-shm` files the mode of the main file, so that one decides.
 fn prepare(folder: &Path) -> io::Result<PathBuf> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
     let path = folder.join(FILE_NAME);
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)?;
     if file.metadata()?.permissions().mode() & 0o077 != 0 {
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
     }
@@ -82,11 +96,16 @@ fn migrate(connection: &Connection) -> anyhow::Result<()> {
         0 => {
             let transaction = connection.unchecked_transaction()?;
             transaction.execute_batch(include_str!("database/schema.sql"))?;
-            transaction.execute("UPDATE counters SET value = ?1 WHERE name = 'since_ms'", [crate::unix_ms()])?;
+            transaction.execute(
+                "UPDATE counters SET value = ?1 WHERE name = 'since_ms'",
+                [crate::unix_ms()],
+            )?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
             Ok(transaction.commit()?)
         }
-        newer => bail!("its schema has version {newer}, this program knows {SCHEMA_VERSION}; use the program that wrote it"),
+        newer => bail!(
+            "its schema has version {newer}, this program knows {SCHEMA_VERSION}; use the program that wrote it"
+        ),
     }
 }
 
@@ -109,7 +128,8 @@ mod tests {
             assert_eq!(mode(&folder.join(name)), 0o600, "{name}");
         }
         drop(connection);
-        fs::set_permissions(folder.join(FILE_NAME), fs::Permissions::from_mode(0o644)).expect("ours");
+        fs::set_permissions(folder.join(FILE_NAME), fs::Permissions::from_mode(0o644))
+            .expect("ours");
         drop(open_writer(&folder).expect("opens again"));
         assert_eq!(mode(&folder.join(FILE_NAME)), 0o600);
     }
@@ -126,7 +146,9 @@ mod tests {
     fn a_newer_file_is_left_alone() {
         let folder = tempfile::tempdir().expect("folder");
         let connection = open_writer(folder.path()).expect("opens");
-        connection.pragma_update(None, "user_version", 99).expect("writes");
+        connection
+            .pragma_update(None, "user_version", 99)
+            .expect("writes");
         drop(connection);
         let error = open_writer(folder.path()).expect_err("refused");
         assert!(format!("{error:#}").contains("version 99"), "{error:#}");
@@ -135,7 +157,11 @@ mod tests {
     #[test]
     fn a_file_that_is_no_database_is_an_error_with_its_name() {
         let folder = tempfile::tempdir().expect("folder");
-        fs::write(folder.path().join(FILE_NAME), "no database, but long enough to look at".repeat(40)).expect("writes");
+        fs::write(
+            folder.path().join(FILE_NAME),
+            "no database, but long enough to look at".repeat(40),
+        )
+        .expect("writes");
         let error = open_writer(folder.path()).expect_err("refused");
         assert!(format!("{error:#}").contains(FILE_NAME), "{error:#}");
     }

@@ -25,7 +25,11 @@ impl Filter {
         if text.len() > FILTER_BYTES_MAX {
             return Err(TooLong);
         }
-        let words = text.split_whitespace().map(word).collect::<Result<_, _>>().map_err(|_| TooLong)?;
+        let words = text
+            .split_whitespace()
+            .map(word)
+            .collect::<Result<_, _>>()
+            .map_err(|_| TooLong)?;
         Ok(Self { words })
     }
 
@@ -39,26 +43,38 @@ impl Filter {
             return true;
         }
         let (before, after) = around_now(line);
-        self.words.iter().all(|word| word.is_match(before) || word.is_match(after))
+        self.words
+            .iter()
+            .all(|word| word.is_match(before) || word.is_match(after))
     }
 }
 
 fn word(text: &str) -> Result<Regex, regex::Error> {
     let plain = regex::escape(text);
     let escaped = regex::escape(&json_escaped(text));
-    let pattern = if plain == escaped { plain } else { format!("{plain}|{escaped}") };
+    let pattern = if plain == escaped {
+        plain
+    } else {
+        format!("{plain}|{escaped}")
+    };
     RegexBuilder::new(&pattern).case_insensitive(true).build()
 }
 
 fn json_escaped(text: &str) -> String {
     let quoted = serde_json::Value::from(text).to_string();
-    quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(&quoted).to_owned()
+    quoted
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .unwrap_or(&quoted)
+        .to_owned()
 }
 
 /// The line without its `now` detail. Inside a value the quotes would be escaped, so this finds no look-alike.
 fn around_now(line: &str) -> (&str, &str) {
     const NOW: &str = r#"["now",""#;
-    let Some((before, rest)) = line.rsplit_once(NOW) else { return (line, "") };
+    let Some((before, rest)) = line.rsplit_once(NOW) else {
+        return (line, "");
+    };
     let after = rest.trim_start_matches(|c: char| c.is_ascii_digit());
     (before, after)
 }
@@ -71,15 +87,43 @@ mod tests {
 
     #[track_caller]
     fn check(filter: &str, expected: bool) {
-        assert_eq!(Filter::parse(filter).expect("short").matches(LINE), expected, "{filter}");
+        assert_eq!(
+            Filter::parse(filter).expect("short").matches(LINE),
+            expected,
+            "{filter}"
+        );
     }
 
     #[test]
     fn words_are_plain_text() {
-        for filter in ["", "  ", "post", "POST 201", "shop.EXAMPLE/v1", "a_b", "5%", ".*", "STRASSE", "straße", "box"] {
+        for filter in [
+            "",
+            "  ",
+            "post",
+            "POST 201",
+            "shop.EXAMPLE/v1",
+            "a_b",
+            "5%",
+            ".*",
+            "STRASSE",
+            "straße",
+            "box",
+        ] {
             check(filter, filter != "STRASSE");
         }
-        for filter in ["get", "post 404", "a%b", "axb", "%", "_", "o.t", "[a-z]+", "(", "'", "' or 1=1 --"] {
+        for filter in [
+            "get",
+            "post 404",
+            "a%b",
+            "axb",
+            "%",
+            "_",
+            "o.t",
+            "[a-z]+",
+            "(",
+            "'",
+            "' or 1=1 --",
+        ] {
             check(filter, matches!(filter, "%" | "_"));
         }
     }
@@ -101,7 +145,10 @@ mod tests {
 
     #[test]
     fn too_long() {
-        assert_eq!(Filter::parse(&"x".repeat(FILTER_BYTES_MAX + 1)).err(), Some(TooLong));
+        assert_eq!(
+            Filter::parse(&"x".repeat(FILTER_BYTES_MAX + 1)).err(),
+            Some(TooLong)
+        );
         assert!(Filter::parse(&"é".repeat(FILTER_BYTES_MAX / 2)).is_ok());
     }
 }

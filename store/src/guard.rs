@@ -28,8 +28,14 @@ const POLICY: [(HeaderName, &str); 6] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
     (header::REFERRER_POLICY, "no-referrer"),
-    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        "same-origin",
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    ),
 ];
 
 /// Lets requests to the page through, or not.
@@ -41,7 +47,11 @@ pub(crate) struct Guard {
 impl Guard {
     /// For a page at this address.
     pub(crate) fn new(page: SocketAddr) -> anyhow::Result<Self> {
-        let token = if page.ip().is_loopback() { None } else { Some(random_token().context("making a token")?) };
+        let token = if page.ip().is_loopback() {
+            None
+        } else {
+            Some(random_token().context("making a token")?)
+        };
         Ok(Self { token })
     }
 
@@ -51,57 +61,102 @@ impl Guard {
 
     fn admits(&self, headers: &HeaderMap) -> bool {
         match &self.token {
-            None => headers.get(header::HOST).and_then(|host| host.to_str().ok()).is_some_and(is_loopback_name),
-            Some(token) => cookie(headers).or_else(|| bearer(headers)).is_some_and(|given| same(given, token)),
+            None => headers
+                .get(header::HOST)
+                .and_then(|host| host.to_str().ok())
+                .is_some_and(is_loopback_name),
+            Some(token) => cookie(headers)
+                .or_else(|| bearer(headers))
+                .is_some_and(|given| same(given, token)),
         }
     }
 
     /// `?token=` of a link that the start-up message printed.
     fn opens(&self, query: Option<&str>) -> bool {
-        let given = query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("token=")));
-        self.token.as_deref().zip(given).is_some_and(|(token, given)| same(given, token))
+        let given = query.and_then(|query| {
+            query
+                .split('&')
+                .find_map(|pair| pair.strip_prefix("token="))
+        });
+        self.token
+            .as_deref()
+            .zip(given)
+            .is_some_and(|(token, given)| same(given, token))
     }
 }
 
 /// In front of every route of the page.
 pub(crate) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let mut response = if guard.opens(request.uri().query()) {
-        let cookie = format!("{COOKIE}={}; HttpOnly; SameSite=Strict; Path=/", guard.token.unwrap_or_default());
+        let cookie = format!(
+            "{COOKIE}={}; HttpOnly; SameSite=Strict; Path=/",
+            guard.token.unwrap_or_default()
+        );
         // Off to the same page without the token, which so stays out of history and bookmarks.
-        (StatusCode::SEE_OTHER, [(header::SET_COOKIE, cookie), (header::LOCATION, "/".into())]).into_response()
+        (
+            StatusCode::SEE_OTHER,
+            [(header::SET_COOKIE, cookie), (header::LOCATION, "/".into())],
+        )
+            .into_response()
     } else if guard.admits(request.headers()) {
         next.run(request).await
     } else if guard.token.is_some() {
-        (StatusCode::UNAUTHORIZED, "a token is needed: open the link that the program printed at its start\n").into_response()
+        (
+            StatusCode::UNAUTHORIZED,
+            "a token is needed: open the link that the program printed at its start\n",
+        )
+            .into_response()
     } else {
-        (StatusCode::FORBIDDEN, "open this page as http://localhost or http://127.0.0.1\n").into_response()
+        (
+            StatusCode::FORBIDDEN,
+            "open this page as http://localhost or http://127.0.0.1\n",
+        )
+            .into_response()
     };
     for (name, value) in POLICY {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
     }
     response
 }
 
 fn is_loopback_name(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
-        Some((name, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        Some((name, port))
+            if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) =>
+        {
+            name
+        }
         _ => host,
     };
     name.eq_ignore_ascii_case("localhost") || name == "127.0.0.1" || name == "[::1]"
 }
 
 fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
-    cookies.flat_map(|cookies| cookies.split("; ")).find_map(|pair| pair.strip_prefix(COOKIE)?.strip_prefix('='))
+    let cookies = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|cookies| cookies.to_str().ok());
+    cookies
+        .flat_map(|cookies| cookies.split("; "))
+        .find_map(|pair| pair.strip_prefix(COOKIE)?.strip_prefix('='))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+    headers
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .strip_prefix("Bearer ")
 }
 
 /// Takes as long for a wrong first character as for a wrong last one.
 fn same(given: &str, token: &str) -> bool {
-    let differences = given.bytes().zip(token.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
+    let differences = given
+        .bytes()
+        .zip(token.bytes())
+        .fold(0, |sum, (a, b)| sum | (a ^ b));
     given.len() == token.len() && differences == 0
 }
 
@@ -122,10 +177,25 @@ mod tests {
 
     #[test]
     fn only_names_of_the_loopback() {
-        for host in ["localhost", "LocalHost:7700", "127.0.0.1", "127.0.0.1:7700", "[::1]", "[::1]:9", "localhost:80"] {
+        for host in [
+            "localhost",
+            "LocalHost:7700",
+            "127.0.0.1",
+            "127.0.0.1:7700",
+            "[::1]",
+            "[::1]:9",
+            "localhost:80",
+        ] {
             check_host(host, true);
         }
-        for host in ["", "evil.example", "evil.example:7700", "localhost.evil.example", "127.0.0.1.evil.example", "localhost:x"] {
+        for host in [
+            "",
+            "evil.example",
+            "evil.example:7700",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "localhost:x",
+        ] {
             check_host(host, false);
         }
     }
@@ -135,7 +205,12 @@ mod tests {
         let guard = Guard::new("0.0.0.0:7700".parse().expect("address")).expect("random");
         let token = guard.token().expect("needed");
         assert_eq!(token.len(), 32);
-        assert_ne!(Guard::new("0.0.0.0:7700".parse().expect("address")).expect("random").token(), Some(token.clone()));
+        assert_ne!(
+            Guard::new("0.0.0.0:7700".parse().expect("address"))
+                .expect("random")
+                .token(),
+            Some(token.clone())
+        );
         let with = |name: HeaderName, value: &str| {
             HeaderMap::from_iter([(name, HeaderValue::from_str(value).expect("ASCII"))])
         };

@@ -84,7 +84,10 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { calls_max: limits::CALLS_MAX, database_bytes_max: limits::DATABASE_BYTES_MAX }
+        Self {
+            calls_max: limits::CALLS_MAX,
+            database_bytes_max: limits::DATABASE_BYTES_MAX,
+        }
     }
 }
 
@@ -107,14 +110,21 @@ impl Ready {
 
     /// What to open in a browser, with the token if one is needed.
     pub fn page_url(&self) -> String {
-        let query = self.token.as_ref().map_or_else(String::new, |token| format!("?token={token}"));
+        let query = self
+            .token
+            .as_ref()
+            .map_or_else(String::new, |token| format!("?token={token}"));
         format!("http://{}/{query}", authority(self.page))
     }
 }
 
 fn authority(address: SocketAddr) -> String {
     let ip = address.ip();
-    if ip.is_unspecified() || ip.is_loopback() { format!("localhost:{}", address.port()) } else { address.to_string() }
+    if ip.is_unspecified() || ip.is_loopback() {
+        format!("localhost:{}", address.port())
+    } else {
+        address.to_string()
+    }
 }
 
 /// Runs the store until SIGTERM or SIGINT.
@@ -151,7 +161,10 @@ pub fn run_until(
 /// # Panics
 /// Never in practice: the kernel has no reason to refuse a handler for these two signals.
 pub async fn termination() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         // Without a handler the default action ends the process, which is as safe as any other death.
         return std::future::pending().await;
     };
@@ -161,7 +174,11 @@ pub async fn termination() {
     }
 }
 
-async fn open(config: Config, on_ready: impl FnOnce(&Ready), stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+async fn open(
+    config: Config,
+    on_ready: impl FnOnce(&Ready),
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     // The ports first: a second store on the same host must find out before it touches the first one's file.
     let capture = bind::listen(Role::Capture, config.capture)?;
     let page = bind::listen(Role::Page, config.page)?;
@@ -170,18 +187,35 @@ async fn open(config: Config, on_ready: impl FnOnce(&Ready), stop: impl Future<O
     let (stopping, stopped) = watch::channel(false);
 
     let guard = Guard::new(page.local_addr()?)?;
-    let ready = Ready { capture: capture.local_addr()?, page: page.local_addr()?, token: guard.token() };
+    let ready = Ready {
+        capture: capture.local_addr()?,
+        page: page.local_addr()?,
+        token: guard.token(),
+    };
     let inlet = capture::Inlet::new(writer.clone(), config.post_bytes_max);
-    let api = api::Api::new(Readers::new(config.data), writer, inlet.clone(), config.retention, ready.capture_url(), stopped.clone());
+    let api = api::Api::new(
+        Readers::new(config.data),
+        writer,
+        inlet.clone(),
+        config.retention,
+        ready.capture_url(),
+        stopped.clone(),
+    );
     on_ready(&ready);
 
-    let capturing = tokio::spawn(serve::serve(capture, capture::router(inlet), stopped.clone()));
+    let capturing = tokio::spawn(serve::serve(
+        capture,
+        capture::router(inlet),
+        stopped.clone(),
+    ));
     let paging = tokio::spawn(serve::serve(page, page::router(api, guard), stopped));
     stop.await;
     stopping.send_replace(true);
     // Both give up their connections after `STOP_WAIT`, and with them the last handles to the writer.
     let served = tokio::join!(capturing, paging);
-    tokio::task::spawn_blocking(move || writing.join()).await?.map_err(|_| anyhow::anyhow!("the writing thread panicked"))?;
+    tokio::task::spawn_blocking(move || writing.join())
+        .await?
+        .map_err(|_| anyhow::anyhow!("the writing thread panicked"))?;
     served.0?;
     served.1?;
     Ok(())
@@ -189,6 +223,8 @@ async fn open(config: Config, on_ready: impl FnOnce(&Ready), stop: impl Future<O
 
 /// Unix time in milliseconds.
 fn unix_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

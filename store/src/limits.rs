@@ -91,4 +91,7 @@ pub const HEAD_WAIT: Duration = Duration::from_secs(60);
 /// Pause after `accept` failed (no file descriptor left): the fault is not in this connection, so do not spin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-const _: () = assert!(FILTER_BYTES_MAX * 16 < 1 << 20, "a filter must compile within the regex size limit");
+const _: () = assert!(
+    FILTER_BYTES_MAX * 16 < 1 << 20,
+    "a filter must compile within the regex size limit"
+);

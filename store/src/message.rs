@@ -37,7 +37,15 @@ pub(crate) struct Message<'a> {
 pub(crate) type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 /// Annotations whose name contains one of these words are worth a place in the list.
-const NOTED: [&str; 7] = ["vni", "missing", "trunc", "cut", "incomplete", "half", "limited"];
+const NOTED: [&str; 7] = [
+    "vni",
+    "missing",
+    "trunc",
+    "cut",
+    "incomplete",
+    "half",
+    "limited",
+];
 
 impl<'a> Message<'a> {
     /// Reads a line.
@@ -51,13 +59,19 @@ impl<'a> Message<'a> {
             match &*key {
                 "request_method" => first(&mut message.method, value),
                 "request_url" => first(&mut message.url, value),
-                "response_code" if message.status.is_none() => message.status = value.trim().parse().ok(),
+                "response_code" if message.status.is_none() => {
+                    message.status = value.trim().parse().ok()
+                }
                 "now" if message.now_ms.is_none() => message.now_ms = value.trim().parse().ok(),
                 "interval" | "interval_millis" if message.interval_ms.is_none() => {
                     message.interval_ms = milliseconds(&value);
                 }
-                "request_body" if message.request_bytes.is_none() => message.request_bytes = Some(length(&value)),
-                "response_body" if message.response_bytes.is_none() => message.response_bytes = Some(length(&value)),
+                "request_body" if message.request_bytes.is_none() => {
+                    message.request_bytes = Some(length(&value))
+                }
+                "response_body" if message.response_bytes.is_none() => {
+                    message.response_bytes = Some(length(&value))
+                }
                 "request_header:host" => first(&mut host_header, value),
                 "response_header:content-type" if message.content_type.is_empty() => {
                     message.content_type = media_type(&value);
@@ -104,7 +118,12 @@ fn milliseconds(text: &str) -> Option<i64> {
 }
 
 fn media_type(value: &str) -> String {
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    value
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
 }
 
 fn note(note: &mut String, name: &str, value: &str) {
@@ -122,7 +141,9 @@ fn split_url(url: &str) -> (String, String) {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let at = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(at);
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
     (host.to_owned(), path.to_owned())
 }
 
@@ -199,7 +220,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
                 Ok(Text(None))
             }
 
-            fn visit_map<A: de::MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+            fn visit_map<A: de::MapAccess<'de>>(
+                self,
+                mut members: A,
+            ) -> Result<Self::Value, A::Error> {
                 while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
                 Ok(Text(None))
             }
@@ -262,19 +286,36 @@ mod tests {
     fn skips_what_is_no_pair() {
         check(
             r#"[[],["a"],["a","b","c"],[1,{"x":[2]}],[["n"],null],["now",1700000000000],["interval","0.2"]]"#,
-            Message { now_ms: Some(1_700_000_000_000), interval_ms: Some(1), ..Message::default() },
+            Message {
+                now_ms: Some(1_700_000_000_000),
+                interval_ms: Some(1),
+                ..Message::default()
+            },
         );
         check("[]", Message::default());
     }
 
     #[test]
     fn numbers_that_are_none_stay_out() {
-        check(r#"[["response_code","abc"],["now","soon"],["interval","NaN"]]"#, Message::default());
+        check(
+            r#"[["response_code","abc"],["now","soon"],["interval","NaN"]]"#,
+            Message::default(),
+        );
     }
 
     #[test]
     fn refuses_what_is_no_line() {
-        for line in ["", "{}", "1", "null", "[1]", "[[\"a\",\"b\"]", "[[\"a\",\"b\"]] x", "[{\"a\":1}]", "[\"a\"]"] {
+        for line in [
+            "",
+            "{}",
+            "1",
+            "null",
+            "[1]",
+            "[[\"a\",\"b\"]",
+            "[[\"a\",\"b\"]] x",
+            "[{\"a\":1}]",
+            "[\"a\"]",
+        ] {
             check_refused(line);
         }
         check_refused(&"[".repeat(100_000));

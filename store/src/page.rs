@@ -13,10 +13,27 @@ use crate::stream;
 /// Routes of the page listener, behind its guard.
 pub(crate) fn router(api: Api, guard: Guard) -> Router {
     Router::new()
-        .route("/", get(|| file("text/html; charset=utf-8", include_str!("page/index.html"))))
-        .route("/app.js", get(|| file("text/javascript; charset=utf-8", include_str!("page/app.js"))))
-        .route("/style.css", get(|| file("text/css; charset=utf-8", include_str!("page/style.css"))))
-        .route("/icon.svg", get(|| file("image/svg+xml", include_str!("page/icon.svg"))))
+        .route(
+            "/",
+            get(|| file("text/html; charset=utf-8", include_str!("page/index.html"))),
+        )
+        .route(
+            "/app.js",
+            get(|| {
+                file(
+                    "text/javascript; charset=utf-8",
+                    include_str!("page/app.js"),
+                )
+            }),
+        )
+        .route(
+            "/style.css",
+            get(|| file("text/css; charset=utf-8", include_str!("page/style.css"))),
+        )
+        .route(
+            "/icon.svg",
+            get(|| file("image/svg+xml", include_str!("page/icon.svg"))),
+        )
         .route("/api/v1/calls", get(api::calls))
         .route("/api/v1/calls/{id}", get(api::call))
         .route("/api/v1/status", get(api::status))
@@ -28,5 +45,11 @@ pub(crate) fn router(api: Api, guard: Guard) -> Router {
 
 /// The browser asks each time whether it has the newest: the program may have been replaced since.
 async fn file(content_type: &'static str, text: &'static str) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-cache")], text)
+    (
+        [
+            (header::CONTENT_TYPE, content_type),
+            (header::CACHE_CONTROL, "no-cache"),
+        ],
+        text,
+    )
 }

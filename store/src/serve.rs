@@ -16,29 +16,45 @@ use crate::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, HEAD_WAIT, STOP_WAIT};
 
 /// Accepts until `stopped` turns true, then lets running answers finish for [`STOP_WAIT`].
 pub(crate) async fn serve(listener: TcpListener, router: Router, stopped: watch::Receiver<bool>) {
-    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
+        return;
+    };
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     let mut stop = stopped.clone();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            break;
+        };
         let accepted = tokio::select! {
             () = told(&mut stop) => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => drop(connections.spawn(converse(stream, router.clone(), stopped.clone(), place))),
+            Ok((stream, _)) => {
+                drop(connections.spawn(converse(stream, router.clone(), stopped.clone(), place)))
+            }
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
         while connections.try_join_next().is_some() {}
     }
     drop(listener);
     // Whoever has not finished by then is cut off when the set is dropped.
-    drop(timeout(STOP_WAIT, async { while connections.join_next().await.is_some() {} }).await);
+    drop(
+        timeout(STOP_WAIT, async {
+            while connections.join_next().await.is_some() {}
+        })
+        .await,
+    );
 }
 
 /// One connection to its end. What the peer does wrong is the peer's to see; there is nothing to report here.
-async fn converse(stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>, _place: OwnedSemaphorePermit) {
+async fn converse(
+    stream: TcpStream,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+    _place: OwnedSemaphorePermit,
+) {
     // An answer is one small write; it must not wait for the ACK of the last one.
     drop(stream.set_nodelay(true));
     let connection = http1::Builder::new()

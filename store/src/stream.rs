@@ -24,8 +24,8 @@ use tokio::time::{Instant, sleep_until};
 use crate::api::{Api, ApiError};
 use crate::database::reader::{self, Readers};
 use crate::filter::Filter;
-use crate::serve::told;
 use crate::limits::{STREAM_BEHIND_MAX, STREAM_HEARTBEAT, STREAM_PACE};
+use crate::serve::told;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -40,11 +40,27 @@ pub(crate) async fn stream(
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
     let filter = Filter::parse(&query.filter)?;
-    let place = api.streams.clone().try_acquire_owned().map_err(|_| ApiError::Streams)?;
+    let place = api
+        .streams
+        .clone()
+        .try_acquire_owned()
+        .map_err(|_| ApiError::Streams)?;
     let newest = api.writer.newest();
-    let last_event = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
-    let at = last_event.or(query.after).unwrap_or_else(|| *newest.borrow());
-    let cursor = Cursor { at, filter, newest, stopped: api.stopped, readers: api.readers, next: Instant::now(), _place: place };
+    let last_event = headers
+        .get("last-event-id")
+        .and_then(|id| id.to_str().ok()?.parse().ok());
+    let at = last_event
+        .or(query.after)
+        .unwrap_or_else(|| *newest.borrow());
+    let cursor = Cursor {
+        at,
+        filter,
+        newest,
+        stopped: api.stopped,
+        readers: api.readers,
+        next: Instant::now(),
+        _place: place,
+    };
     let events = stream::unfold(cursor, |mut cursor| async {
         let event = cursor.next().await?;
         Some((Ok::<_, Infallible>(event), cursor))
@@ -106,5 +122,8 @@ fn lagged(newest: i64) -> Event {
 
 fn event(name: &str, id: i64, data: &serde_json::Value) -> Event {
     // Compact JSON has no newline, which an event could not carry.
-    Event::default().event(name).id(id.to_string()).data(data.to_string())
+    Event::default()
+        .event(name)
+        .id(id.to_string())
+        .data(data.to_string())
 }

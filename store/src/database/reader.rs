@@ -93,12 +93,17 @@ pub(crate) struct Readers {
 
 impl Readers {
     pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder, free: Arc::default(), turns: Arc::new(Semaphore::new(READERS)) }
+        Self {
+            folder,
+            free: Arc::default(),
+            turns: Arc::new(Semaphore::new(READERS)),
+        }
     }
 
     /// Calls that match, newest first.
     pub(crate) async fn list(&self, query: Query) -> anyhow::Result<Page> {
-        self.read(move |connection| Ok(list(connection, &query)?)).await
+        self.read(move |connection| Ok(list(connection, &query)?))
+            .await
     }
 
     /// One call; `None` when it is not there (any more).
@@ -142,8 +147,15 @@ fn list(connection: &Connection, query: &Query) -> rusqlite::Result<Page> {
     let start = Instant::now();
     // One snapshot for both statements: `newest` must not name a call that the list did not look at.
     let snapshot = connection.unchecked_transaction()?;
-    let newest = snapshot.query_row("SELECT coalesce(max(id), 0) FROM calls", [], |row| row.get(0))?;
-    let mut page = Page { calls: Vec::new(), next: None, timed_out: false, newest };
+    let newest = snapshot.query_row("SELECT coalesce(max(id), 0) FROM calls", [], |row| {
+        row.get(0)
+    })?;
+    let mut page = Page {
+        calls: Vec::new(),
+        next: None,
+        timed_out: false,
+        newest,
+    };
     let mut select = snapshot.prepare_cached(&format!(
         "SELECT {SUMMARY}, line FROM calls WHERE id < ?1 AND id > ?2 ORDER BY id DESC"
     ))?;
@@ -156,7 +168,11 @@ fn list(connection: &Connection, query: &Query) -> rusqlite::Result<Page> {
         }
         last_seen = Some(row.get(0)?);
         // SQLite reads a long line page by page, and only when it is asked for.
-        if query.filter.is_empty() || query.filter.matches(row.get_ref("line")?.as_str().unwrap_or_default()) {
+        if query.filter.is_empty()
+            || query
+                .filter
+                .matches(row.get_ref("line")?.as_str().unwrap_or_default())
+        {
             page.calls.push(summary(row)?);
         }
         page.timed_out = start.elapsed() > SEARCH_TIME_MAX;
@@ -184,18 +200,34 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
 }
 
 fn call(connection: &Connection, id: i64) -> anyhow::Result<Option<Call>> {
-    let mut select = connection.prepare_cached(&format!("SELECT {SUMMARY}, line FROM calls WHERE id = ?1"))?;
-    let found = select.query_row([id], |row| Ok((summary(row)?, row.get::<_, String>("line")?))).optional()?;
-    let Some((summary, line)) = found else { return Ok(None) };
+    let mut select =
+        connection.prepare_cached(&format!("SELECT {SUMMARY}, line FROM calls WHERE id = ?1"))?;
+    let found = select
+        .query_row([id], |row| {
+            Ok((summary(row)?, row.get::<_, String>("line")?))
+        })
+        .optional()?;
+    let Some((summary, line)) = found else {
+        return Ok(None);
+    };
     let pairs = message::pairs(&line).context("a stored line")?;
-    let details = pairs.into_iter().map(|(key, value)| (key.into_owned(), value.into_owned())).collect();
-    Ok(Some(Call { summary, details, line }))
+    let details = pairs
+        .into_iter()
+        .map(|(key, value)| (key.into_owned(), value.into_owned()))
+        .collect();
+    Ok(Some(Call {
+        summary,
+        details,
+        line,
+    }))
 }
 
 fn totals(connection: &Connection) -> rusqlite::Result<Totals> {
     let snapshot = connection.unchecked_transaction()?;
     let mut select = snapshot.prepare_cached("SELECT name, value FROM counters")?;
-    let counters: BTreeMap<String, i64> = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+    let counters: BTreeMap<String, i64> = select
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
     let counter = |name: &str| counters.get(name).copied().unwrap_or_default();
     let pragma = |name: &str| snapshot.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     Ok(Totals {

@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::Retention;
 use crate::bundle::Bundle;
 use crate::limits::{
-    DATABASE_BYTES_MIN, EXPIRE_ROUND_CALLS, KEYS_MAX, POSTS_AT_ONCE, TRANSACTION_BYTES_MAX, VACUUM_ROUND_PAGES,
+    DATABASE_BYTES_MIN, EXPIRE_ROUND_CALLS, KEYS_MAX, POSTS_AT_ONCE, TRANSACTION_BYTES_MAX,
+    VACUUM_ROUND_PAGES,
 };
 use crate::message::Message;
 
@@ -47,21 +48,44 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Starts the thread. It ends once every `Writer` is gone and the last bundle is committed; join it to know.
-    pub(crate) fn start(connection: Connection, retention: Retention) -> anyhow::Result<(Self, thread::JoinHandle<()>)> {
+    pub(crate) fn start(
+        connection: Connection,
+        retention: Retention,
+    ) -> anyhow::Result<(Self, thread::JoinHandle<()>)> {
         let (jobs, waiting) = mpsc::channel(POSTS_AT_ONCE);
         let last = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'calls'";
-        let (newest_sender, newest) = watch::channel(connection.query_row(last, [], |row| row.get(0))?);
+        let (newest_sender, newest) =
+            watch::channel(connection.query_row(last, [], |row| row.get(0))?);
         let (failure_sender, failure) = watch::channel(None);
-        let mut desk = Desk { connection, retention, waiting, newest: newest_sender, failure: failure_sender };
-        let thread = thread::Builder::new().name("store-writer".into()).spawn(move || desk.work()).context("writer thread")?;
-        Ok((Self { jobs, newest, failure }, thread))
+        let mut desk = Desk {
+            connection,
+            retention,
+            waiting,
+            newest: newest_sender,
+            failure: failure_sender,
+        };
+        let thread = thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || desk.work())
+            .context("writer thread")?;
+        Ok((
+            Self {
+                jobs,
+                newest,
+                failure,
+            },
+            thread,
+        ))
     }
 
     /// Stores a bundle and returns after the commit.
     pub(crate) async fn store(&self, bundle: Bundle) -> Outcome {
         let (outcome, answer) = oneshot::channel();
         let gone = || Refused("the store is stopping".into());
-        self.jobs.send(Job { bundle, outcome }).await.map_err(|_| gone())?;
+        self.jobs
+            .send(Job { bundle, outcome })
+            .await
+            .map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 
@@ -102,14 +126,19 @@ impl Desk {
             }
         }
         // Leaves one file behind instead of three. When it cannot, the next start reads the log: nothing is lost.
-        drop(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
+        drop(
+            self.connection
+                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())),
+        );
     }
 
     fn group(&mut self, first: Job) -> Vec<Job> {
         let mut bytes = first.bundle.bytes();
         let mut group = vec![first];
         while bytes < TRANSACTION_BYTES_MAX {
-            let Ok(job) = self.waiting.try_recv() else { break };
+            let Ok(job) = self.waiting.try_recv() else {
+                break;
+            };
             bytes += job.bundle.bytes();
             group.push(job);
         }
@@ -129,10 +158,17 @@ struct Done {
     newest: i64,
 }
 
-fn store(connection: &mut Connection, retention: Retention, group: &[Job]) -> rusqlite::Result<Done> {
+fn store(
+    connection: &mut Connection,
+    retention: Retention,
+    group: &[Job],
+) -> rusqlite::Result<Done> {
     let transaction = connection.transaction()?;
     let now = crate::unix_ms();
-    let outcomes = group.iter().map(|job| store_bundle(&transaction, &job.bundle, now)).collect::<Result<_, _>>()?;
+    let outcomes = group
+        .iter()
+        .map(|job| store_bundle(&transaction, &job.bundle, now))
+        .collect::<Result<_, _>>()?;
     forget_old_keys(&transaction)?;
     expire(&transaction, retention)?;
     let newest = transaction.query_row(
@@ -144,7 +180,11 @@ fn store(connection: &mut Connection, retention: Retention, group: &[Job]) -> ru
     Ok(Done { outcomes, newest })
 }
 
-fn store_bundle(transaction: &Transaction<'_>, bundle: &Bundle, now_ms: i64) -> rusqlite::Result<Stored> {
+fn store_bundle(
+    transaction: &Transaction<'_>,
+    bundle: &Bundle,
+    now_ms: i64,
+) -> rusqlite::Result<Stored> {
     if !remember(transaction, bundle, now_ms)? {
         count(transaction, "bundles_repeated", 1)?;
         return Ok(Stored::Again);
@@ -181,7 +221,9 @@ fn store_bundle(transaction: &Transaction<'_>, bundle: &Bundle, now_ms: i64) -> 
 
 /// Takes down the bundle's key; false when it was there already.
 fn remember(transaction: &Transaction<'_>, bundle: &Bundle, now_ms: i64) -> rusqlite::Result<bool> {
-    let Some(key) = &bundle.key else { return Ok(true) };
+    let Some(key) = &bundle.key else {
+        return Ok(true);
+    };
     let mut insert = transaction.prepare_cached(
         "INSERT OR IGNORE INTO bundles (key, crc32, bytes, received_ms, lines, bad_lines) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
@@ -206,7 +248,9 @@ fn forget_old_keys(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
 
 fn count(transaction: &Transaction<'_>, name: &str, by: i64) -> rusqlite::Result<()> {
     if by != 0 {
-        transaction.prepare_cached("UPDATE counters SET value = value + ?2 WHERE name = ?1")?.execute(params![name, by])?;
+        transaction
+            .prepare_cached("UPDATE counters SET value = value + ?2 WHERE name = ?1")?
+            .execute(params![name, by])?;
     }
     Ok(())
 }
@@ -220,13 +264,16 @@ fn expire(transaction: &Transaction<'_>, retention: Retention) -> rusqlite::Resu
     let round = by_count.max(by_bytes).min(integer(EXPIRE_ROUND_CALLS));
     if round > 0 {
         let deleted = transaction
-            .prepare_cached("DELETE FROM calls WHERE id IN (SELECT id FROM calls ORDER BY id LIMIT ?1)")?
+            .prepare_cached(
+                "DELETE FROM calls WHERE id IN (SELECT id FROM calls ORDER BY id LIMIT ?1)",
+            )?
             .execute([round])?;
         count(transaction, "calls_expired", integer(deleted))?;
     }
     let (pages, free) = pages(transaction)?;
     if free > pages / 4 {
-        let mut vacuum = transaction.prepare_cached(&format!("PRAGMA incremental_vacuum({VACUUM_ROUND_PAGES})"))?;
+        let mut vacuum = transaction
+            .prepare_cached(&format!("PRAGMA incremental_vacuum({VACUUM_ROUND_PAGES})"))?;
         let mut rows = vacuum.query([])?;
         while rows.next()?.is_some() {}
     }
@@ -245,7 +292,9 @@ fn excess_bytes(transaction: &Transaction<'_>, retention: Retention) -> rusqlite
     let (pages, free) = pages(transaction)?;
     let page_bytes: i64 = transaction.pragma_query_value(None, "page_size", |row| row.get(0))?;
     let used = (pages - free) * page_bytes;
-    Ok(used.saturating_sub(integer(retention.database_bytes_max.max(DATABASE_BYTES_MIN))))
+    Ok(used.saturating_sub(integer(
+        retention.database_bytes_max.max(DATABASE_BYTES_MIN),
+    )))
 }
 
 fn pages(transaction: &Transaction<'_>) -> rusqlite::Result<(i64, i64)> {
@@ -259,7 +308,8 @@ fn calls_in_oldest(transaction: &Transaction<'_>, bytes: i64) -> rusqlite::Resul
     if bytes <= 0 {
         return Ok(0);
     }
-    let mut oldest = transaction.prepare_cached("SELECT octet_length(line) FROM calls ORDER BY id LIMIT ?1")?;
+    let mut oldest =
+        transaction.prepare_cached("SELECT octet_length(line) FROM calls ORDER BY id LIMIT ?1")?;
     let mut rows = oldest.query([integer(EXPIRE_ROUND_CALLS)])?;
     let (mut calls, mut sum) = (0, 0);
     while sum < bytes {
@@ -290,17 +340,28 @@ mod tests {
     impl Fixture {
         fn new(retention: Retention) -> Self {
             let folder = tempfile::tempdir().expect("folder");
-            Self { connection: open_writer(folder.path()).expect("opens"), retention, _folder: folder }
+            Self {
+                connection: open_writer(folder.path()).expect("opens"),
+                retention,
+                _folder: folder,
+            }
         }
 
         fn store(&mut self, key: Option<&str>, text: String) -> Stored {
             let (outcome, _) = oneshot::channel();
-            let job = Job { bundle: Bundle::split(Bytes::from(text), key.map(Into::into)), outcome };
-            store(&mut self.connection, self.retention, &[job]).expect("stores").outcomes[0]
+            let job = Job {
+                bundle: Bundle::split(Bytes::from(text), key.map(Into::into)),
+                outcome,
+            };
+            store(&mut self.connection, self.retention, &[job])
+                .expect("stores")
+                .outcomes[0]
         }
 
         fn number(&self, sql: &str) -> i64 {
-            self.connection.query_row(sql, [], |row| row.get(0)).expect(sql)
+            self.connection
+                .query_row(sql, [], |row| row.get(0))
+                .expect(sql)
         }
 
         fn counter(&self, name: &str) -> i64 {
@@ -310,12 +371,19 @@ mod tests {
         #[track_caller]
         fn check_balance(&self) {
             let stored = self.number("SELECT count(*) FROM calls");
-            assert_eq!(stored, self.counter("calls_received") - self.counter("calls_expired"));
+            assert_eq!(
+                stored,
+                self.counter("calls_received") - self.counter("calls_expired")
+            );
         }
     }
 
     fn lines(count: usize, body_bytes: usize) -> String {
-        format!("[[\"request_method\",\"GET\"],[\"response_body\",\"{}\"]]\n", "x".repeat(body_bytes)).repeat(count)
+        format!(
+            "[[\"request_method\",\"GET\"],[\"response_body\",\"{}\"]]\n",
+            "x".repeat(body_bytes)
+        )
+        .repeat(count)
     }
 
     #[test]
@@ -334,7 +402,10 @@ mod tests {
 
     #[test]
     fn keeps_the_newest_within_the_count() {
-        let mut fixture = Fixture::new(Retention { calls_max: 10, ..Retention::default() });
+        let mut fixture = Fixture::new(Retention {
+            calls_max: 10,
+            ..Retention::default()
+        });
         for _ in 0..7 {
             fixture.store(None, lines(3, 1));
         }
@@ -345,12 +416,16 @@ mod tests {
 
     #[test]
     fn keeps_the_newest_within_the_bytes_and_the_file_stays_small() {
-        let mut fixture = Fixture::new(Retention { database_bytes_max: DATABASE_BYTES_MIN, ..Retention::default() });
+        let mut fixture = Fixture::new(Retention {
+            database_bytes_max: DATABASE_BYTES_MIN,
+            ..Retention::default()
+        });
         for _ in 0..30 {
             fixture.store(None, lines(50, 20_000));
             fixture.check_balance();
         }
-        let bytes = fixture.number("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size");
+        let bytes = fixture
+            .number("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size");
         assert!(bytes < 2 * integer(DATABASE_BYTES_MIN), "{bytes}");
         assert_eq!(fixture.number("SELECT max(id) FROM calls"), 1500);
         assert!(fixture.number("SELECT count(*) FROM calls") > 100);
@@ -359,8 +434,12 @@ mod tests {
         for _ in 0..20 {
             fixture.store(None, lines(1, 1));
         }
-        let bytes = fixture.number("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size");
-        assert!(bytes < integer(DATABASE_BYTES_MIN) / 4, "a lowered bound gives no pages back: {bytes}");
+        let bytes = fixture
+            .number("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size");
+        assert!(
+            bytes < integer(DATABASE_BYTES_MIN) / 4,
+            "a lowered bound gives no pages back: {bytes}"
+        );
     }
 
     #[test]
@@ -368,7 +447,13 @@ mod tests {
         let mut fixture = Fixture::new(Retention::default());
         fixture.store(Some("old"), lines(1, 1));
         let far = integer(KEYS_MAX) + 10;
-        fixture.connection.execute("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'bundles'", [far]).expect("moves");
+        fixture
+            .connection
+            .execute(
+                "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'bundles'",
+                [far],
+            )
+            .expect("moves");
         fixture.store(Some("new"), lines(1, 1));
         assert_eq!(fixture.number("SELECT count(*) FROM bundles"), 1);
     }

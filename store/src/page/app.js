@@ -466,7 +466,6 @@ function facts(call, logger) {
   fact('time', clock(moment(call)), fullTime(moment(call)));
   fact('request', bytes(call.request_bytes));
   fact('response', bytes(call.response_bytes));
-  fact('type', call.content_type);
   fact('logger', logger);
   fact('note', call.note);
   fact('call', `#${call.id}`);

@@ -1,0 +1,134 @@
+//! What was answered with 204 outlives `kill -9` of the store.
+//!
+//! The store runs in a process of its own: this test binary again, told by its environment to be one. It is killed while
+//! several senders post; the file is then opened and must hold every call whose bundle was acknowledged, each once, and no
+//! half of a bundle.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::client::{Running, free_ports, line};
+
+const DATA: &str = "STORE_TEST_DATA";
+const LINES_A_BUNDLE: usize = 7;
+
+/// Not a test: the process that the test kills.
+#[test]
+#[ignore = "started by acknowledged_bundles_outlive_a_kill"]
+fn victim() {
+    let Ok(data) = std::env::var(DATA) else {
+        return;
+    };
+    let config = free_ports(data.as_ref());
+    store::run_until(
+        config,
+        |ready| println!("ready {}", ready.capture),
+        std::future::pending(),
+    )
+    .expect("runs");
+}
+
+#[test]
+fn acknowledged_bundles_outlive_a_kill() {
+    for round in 0..3 {
+        let folder = tempfile::tempdir().expect("folder");
+        let acknowledged =
+            post_until_killed(folder.path(), Duration::from_millis(150 + 200 * round));
+        assert!(
+            !acknowledged.is_empty(),
+            "the test killed before the first answer"
+        );
+        let store = Running::start_with(|config| config.data = folder.path().into());
+        let stored = stored_bundles(&store);
+        for bundle in &acknowledged {
+            assert_eq!(
+                stored.get(bundle),
+                Some(&LINES_A_BUNDLE),
+                "bundle {bundle} was acknowledged"
+            );
+        }
+        assert!(
+            stored.values().all(|&lines| lines == LINES_A_BUNDLE),
+            "half a bundle, or one twice: {stored:?}"
+        );
+    }
+}
+
+/// Names of the bundles that were answered with 204.
+fn post_until_killed(data: &std::path::Path, after: Duration) -> Vec<String> {
+    let mut child = Command::new(std::env::current_exe().expect("a path"))
+        .args(["--exact", "durability::victim", "--ignored", "--nocapture"])
+        .env(DATA, data)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let output = BufReader::new(child.stdout.take().expect("piped"));
+    let ready = output.lines().map_while(Result::ok).find_map(|line| {
+        let (_, address) = line.split_once("ready ")?;
+        address.parse::<SocketAddr>().ok()
+    });
+    let address = ready.expect("the store says where it listens");
+
+    let acknowledged = Mutex::new(Vec::new());
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let name = format!("/bundle/{}", next.fetch_add(1, Ordering::Relaxed));
+                    match post(address, &name) {
+                        Some(204) => acknowledged.lock().expect("whole").push(name),
+                        _ => return,
+                    }
+                }
+            });
+        }
+        std::thread::sleep(after);
+        child.kill().expect("SIGKILL");
+        child.wait().expect("ends");
+    });
+    acknowledged.into_inner().expect("whole")
+}
+
+/// Status of the answer; `None` once the store is dead.
+fn post(to: SocketAddr, name: &str) -> Option<u16> {
+    use std::io::{Read, Write};
+    let body = line(&[
+        ("request_method", "GET"),
+        ("request_url", &format!("http://h{name}")),
+    ])
+    .repeat(LINES_A_BUNDLE);
+    let mut stream = std::net::TcpStream::connect(to).ok()?;
+    let head = "POST /message HTTP/1.1\r\nHost: h\r\nContent-Type: application/ndjson\r\nConnection: close";
+    write!(
+        stream,
+        "{head}\r\nIdempotency-Key: {name}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.split(' ').nth(1)?.parse().ok()
+}
+
+fn stored_bundles(store: &Running) -> HashMap<String, usize> {
+    let mut bundles = HashMap::new();
+    let mut path = "/api/v1/calls?limit=1000".to_owned();
+    loop {
+        let list = store.json(&path);
+        for call in list["calls"].as_array().expect("a list") {
+            *bundles
+                .entry(call["path"].as_str().expect("a path").to_owned())
+                .or_default() += 1;
+        }
+        let Some(next) = list["next"].as_i64() else {
+            return bundles;
+        };
+        path = format!("/api/v1/calls?limit=1000&before={next}");
+    }
+}

@@ -1,0 +1,283 @@
+//! The page and its API: filter, detail, headers, who may read.
+
+use serde_json::{Value, json};
+
+use crate::client::{Running, line, request};
+
+const SCRIPT: &str = "</script><script>alert(1)</script><img src=x onerror=alert(1)>";
+
+fn with_calls(calls: &[&[(&str, &str)]]) -> Running {
+    let store = Running::start();
+    let body: String = calls.iter().map(|details| line(details)).collect();
+    let answer = store.post(body.as_bytes());
+    assert_eq!(answer.status, 204, "{}", answer.text());
+    store
+}
+
+/// Bytes of a filter as a query needs them.
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+fn ids(list: &Value) -> Vec<i64> {
+    list["calls"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|call| call["id"].as_i64())
+        .collect()
+}
+
+#[test]
+fn filters_are_plain_words() {
+    let store = with_calls(&[
+        &[
+            ("request_method", "GET"),
+            ("request_url", "http://h/100%25"),
+            ("response_code", "200"),
+        ],
+        &[
+            ("request_method", "POST"),
+            ("request_url", "http://h/a_b"),
+            ("response_code", "500"),
+            ("now", "1700000000404"),
+        ],
+        &[
+            ("request_method", "GET"),
+            ("request_url", "http://h/axb"),
+            ("response_body", "{\"it's\":\"a \\\\ and Ä\"}"),
+        ],
+    ]);
+    let check = |filter: &str, expected: &[i64]| {
+        let list = store.json(&format!("/api/v1/calls?filter={}", encoded(filter)));
+        assert_eq!(ids(&list), expected, "{filter}");
+    };
+    check("", &[3, 2, 1]);
+    check("get", &[3, 1]);
+    check("GET h/A", &[3]);
+    check("500", &[2]);
+    check("404", &[]);
+    check("%", &[1]);
+    check("a_b", &[2]);
+    check("_", &[3, 2, 1]);
+    check("a.b", &[]);
+    check("a*", &[]);
+    check("\"it's\":\"a", &[3]);
+    check("ä", &[3]);
+    check("' OR 1=1 --", &[]);
+    check("\\", &[3]);
+    check("get post", &[]);
+    assert_eq!(
+        store
+            .get(&format!("/api/v1/calls?filter={}", "x".repeat(2000)))
+            .status,
+        400
+    );
+}
+
+#[test]
+fn pages_through_the_list() {
+    let calls: String = (0..25)
+        .map(|n| line(&[("request_url", &format!("http://h/{n}"))]))
+        .collect();
+    let store = Running::start();
+    assert_eq!(store.post(calls.as_bytes()).status, 204);
+    let first = store.json("/api/v1/calls?limit=10");
+    assert_eq!(
+        (ids(&first), &first["next"], &first["newest"]),
+        ((16..=25).rev().collect(), &json!(16), &json!(25))
+    );
+    let last = store.json("/api/v1/calls?limit=20&before=16");
+    assert_eq!(
+        (ids(&last), &last["next"]),
+        ((1..=15).rev().collect(), &Value::Null)
+    );
+    assert_eq!(ids(&store.json("/api/v1/calls?after=22")), [25, 24, 23]);
+    assert_eq!(ids(&store.json("/api/v1/calls?limit=0")).len(), 1);
+    assert_eq!(store.get("/api/v1/calls?limit=many").status, 400);
+}
+
+#[test]
+fn a_call_comes_back_as_it_was_sent() {
+    let details = [
+        ("request_method", "POST"),
+        ("request_url", "http://shop.example/v1/pay"),
+        ("response_code", "201"),
+        ("request_body", "{\"amount\":12.5}"),
+        ("request_header:x", SCRIPT),
+        ("response_header:content-type", "text/html; charset=utf-8"),
+        ("response_body", SCRIPT),
+        ("now", "1700000000123"),
+        ("interval", "42"),
+        ("custom_field:missing_bytes", "4096"),
+        ("host", "box"),
+    ];
+    let store = with_calls(&[&details]);
+    let answer = store.get("/api/v1/calls/1");
+    assert_eq!(answer.header("content-type"), "application/json");
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    let call = answer.json();
+    assert_eq!(call["details"], json!(details));
+    assert_eq!(call["line"], line(&details).trim_end());
+    let columns = [
+        "id",
+        "now_ms",
+        "interval_ms",
+        "method",
+        "url",
+        "host",
+        "path",
+        "status",
+    ]
+    .map(|name| call[name].clone());
+    let expected = json!([
+        1,
+        1_700_000_000_123_i64,
+        42,
+        "POST",
+        "http://shop.example/v1/pay",
+        "shop.example",
+        "/v1/pay",
+        201
+    ]);
+    assert_eq!(json!(columns), expected);
+    assert_eq!(
+        (&call["request_bytes"], &call["response_bytes"]),
+        (&json!(15), &json!(SCRIPT.len()))
+    );
+    assert_eq!(
+        (&call["content_type"], &call["note"]),
+        (&json!("text/html"), &json!("missing bytes 4096"))
+    );
+
+    let missing = store.get("/api/v1/calls/2");
+    assert_eq!(
+        (missing.status, missing.json()["error"].is_string()),
+        (404, true)
+    );
+}
+
+#[test]
+fn every_answer_is_closed_to_other_sites() {
+    let store = with_calls(&[&[("response_body", SCRIPT)]]);
+    let types = [
+        ("/", "text/html; charset=utf-8"),
+        ("/app.js", "text/javascript; charset=utf-8"),
+        ("/style.css", "text/css; charset=utf-8"),
+        ("/icon.svg", "image/svg+xml"),
+        ("/api/v1/calls", "application/json"),
+        ("/api/v1/calls/1", "application/json"),
+        ("/api/v1/status", "application/json"),
+        ("/nothing", "text/plain; charset=utf-8"),
+    ];
+    for (path, content_type) in types {
+        let answer = store.get(path);
+        assert_eq!(answer.header("content-type"), content_type, "{path}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(answer.header("access-control-allow-origin"), "", "{path}");
+        let policy = answer.header("content-security-policy");
+        assert!(
+            policy.starts_with("default-src 'none'; script-src 'self';"),
+            "{path}: {policy}"
+        );
+        assert!(!policy.contains("unsafe"), "{path}: {policy}");
+    }
+}
+
+#[test]
+fn the_page_needs_nothing_from_elsewhere_and_nothing_inline() {
+    let store = Running::start();
+    let html = store.get("/").text();
+    assert!(!html.contains(" style=") && !html.contains(" onclick=") && !html.contains("<style"));
+    assert!(html.contains("<script src=\"/app.js\" defer></script>"));
+    assert_eq!(html.matches("<script").count(), 1);
+    let script = store.get("/app.js").text();
+    for sink in [
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "http://",
+        "https://",
+    ] {
+        assert!(!script.contains(sink), "{sink}");
+    }
+    assert!(!store.get("/style.css").text().contains("url("));
+}
+
+#[test]
+fn a_foreign_name_for_this_host_is_refused() {
+    let store = Running::start();
+    let with_host = |host: &str| {
+        request(
+            store.ready.page,
+            "GET",
+            "/api/v1/calls",
+            &format!("Host: {host}\r\n"),
+            b"",
+        )
+        .status
+    };
+    let port = store.ready.page.port();
+    assert_eq!(with_host(&format!("localhost:{port}")), 200);
+    assert_eq!(with_host("[::1]:7700"), 200);
+    assert_eq!(with_host(&format!("evil.example:{port}")), 403);
+    assert_eq!(with_host("127.0.0.1.evil.example"), 403);
+}
+
+#[test]
+fn a_page_for_the_network_asks_for_its_token() {
+    let store = Running::start_with(|config| config.page = "0.0.0.0:0".parse().expect("address"));
+    let token = store.ready.token.clone().expect("a token");
+    let page = ([127, 0, 0, 1], store.ready.page.port()).into();
+    let get = |path: &str, headers: &str| request(page, "GET", path, headers, b"");
+    assert_eq!(get("/", "").status, 401);
+    assert_eq!(
+        get("/api/v1/calls", "Cookie: store_token=guess\r\n").status,
+        401
+    );
+    let opened = get(&format!("/?token={token}"), "");
+    assert_eq!((opened.status, opened.header("location")), (303, "/"));
+    let cookie = opened.header("set-cookie");
+    assert!(
+        cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"),
+        "{cookie}"
+    );
+    let pair = cookie.split(';').next().expect("a pair");
+    assert_eq!(
+        get("/api/v1/calls", &format!("Cookie: {pair}\r\n")).status,
+        200
+    );
+    assert_eq!(
+        get(
+            "/api/v1/calls",
+            &format!("Authorization: Bearer {token}\r\n")
+        )
+        .status,
+        200
+    );
+    assert!(store.ready.page_url().ends_with(&token));
+}
+
+#[test]
+fn the_status_balances() {
+    let store = Running::start_with(|config| config.retention.calls_max = 10);
+    for n in 0..5 {
+        let body = line(&[("request_url", &format!("http://h/{n}"))]).repeat(4);
+        assert_eq!(store.post(body.as_bytes()).status, 204);
+    }
+    let status = store.json("/api/v1/status");
+    let number = |name: &str| status[name].as_i64().expect(name);
+    assert_eq!(
+        (
+            number("calls"),
+            number("calls_received"),
+            number("calls_expired")
+        ),
+        (10, 20, 10)
+    );
+    assert_eq!(number("bundles_received"), 5);
+    assert_eq!(status["write_error"], Value::Null);
+    assert!(number("database_bytes") > 0 && number("since_ms") > 1_600_000_000_000);
+}
