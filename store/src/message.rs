@@ -67,10 +67,10 @@ impl<'a> Message<'a> {
                     message.interval_ms = milliseconds(&value);
                 }
                 "request_body" if message.request_bytes.is_none() => {
-                    message.request_bytes = Some(length(&value))
+                    message.request_bytes = Some(length(&value));
                 }
                 "response_body" if message.response_bytes.is_none() => {
-                    message.response_bytes = Some(length(&value))
+                    message.response_bytes = Some(length(&value));
                 }
                 "request_header:host" => first(&mut host_header, value),
                 "response_header:content-type" if message.content_type.is_empty() => {

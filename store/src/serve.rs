@@ -32,7 +32,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stopped: watch:
         };
         match accepted {
             Ok((stream, _)) => {
-                drop(connections.spawn(converse(stream, router.clone(), stopped.clone(), place)))
+                drop(connections.spawn(converse(stream, router.clone(), stopped.clone(), place)));
             }
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
