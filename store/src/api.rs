@@ -8,6 +8,7 @@
 //! An error is `{"error": "a sentence"}`.
 
 use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -61,6 +62,8 @@ impl Api {
 /// What can go wrong in a request to the API.
 #[derive(Debug)]
 pub(crate) enum ApiError {
+    /// A parameter is not what it should be.
+    Parameter(String),
     /// The filter is too long.
     Filter,
     /// No call has this id (any more).
@@ -77,6 +80,18 @@ impl From<TooLong> for ApiError {
     }
 }
 
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::Parameter(rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        Self::Parameter(rejection.body_text())
+    }
+}
+
 impl From<anyhow::Error> for ApiError {
     fn from(error: anyhow::Error) -> Self {
         Self::Database(error)
@@ -86,6 +101,7 @@ impl From<anyhow::Error> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, text) = match self {
+            Self::Parameter(text) => (StatusCode::BAD_REQUEST, text),
             Self::Filter => (
                 StatusCode::BAD_REQUEST,
                 format!("a filter has at most {FILTER_BYTES_MAX} bytes"),
@@ -121,8 +137,9 @@ pub(crate) struct ListQuery {
 
 pub(crate) async fn calls(
     State(api): State<Api>,
-    Query(query): Query<ListQuery>,
+    query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Answer<reader::Page> {
+    let Query(query) = query?;
     let query = reader::Query {
         filter: Filter::parse(&query.filter)?,
         before: query.before,
@@ -135,7 +152,11 @@ pub(crate) async fn calls(
     answer(api.readers.list(query).await?)
 }
 
-pub(crate) async fn call(State(api): State<Api>, Path(id): Path<i64>) -> Answer<reader::Call> {
+pub(crate) async fn call(
+    State(api): State<Api>,
+    id: Result<Path<i64>, PathRejection>,
+) -> Answer<reader::Call> {
+    let Path(id) = id?;
     answer(api.readers.call(id).await?.ok_or(ApiError::NoCall)?)
 }
 

@@ -1,7 +1,7 @@
 //! The plain body of one POST → the lines that can be stored.
 //!
-//! A bad line is counted and costs none of its neighbours. The lines stay where they are in the body: nothing is copied
-//! between inflating and the insert.
+//! A bad line is counted and costs none of its neighbours. The lines stay where they are in the body, nothing of them is
+//! copied between inflating and the insert; their columns are read here, so that the one writing thread only writes.
 
 use std::ops::Range;
 use std::str;
@@ -15,7 +15,7 @@ use crate::message::Message;
 #[derive(Debug)]
 pub(crate) struct Bundle {
     text: Bytes,
-    lines: Vec<Range<usize>>,
+    lines: Vec<(Range<usize>, Message)>,
     /// Lines that are no message.
     pub(crate) bad_lines: u64,
     /// `Idempotency-Key`, if the sender gave one.
@@ -38,10 +38,16 @@ impl Bundle {
         for line in bundle.text.split(|&byte| byte == b'\n') {
             let range = at..at + line.len();
             at = range.end + 1;
-            match str::from_utf8(line) {
-                Ok(text) if text.trim().is_empty() => {}
-                Ok(text) if Message::read(text).is_ok() => bundle.lines.push(range),
-                _ => bundle.bad_lines += 1,
+            let Ok(text) = str::from_utf8(line) else {
+                bundle.bad_lines += 1;
+                continue;
+            };
+            if text.trim().is_empty() {
+                continue;
+            }
+            match Message::read(text) {
+                Ok(message) => bundle.lines.push((range, message)),
+                Err(_) => bundle.bad_lines += 1,
             }
         }
         bundle
@@ -52,13 +58,21 @@ impl Bundle {
         self.text.len()
     }
 
-    /// The good lines in the order they were sent.
-    pub(crate) fn lines(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.lines.iter().map(|range| {
+    /// How many good lines it has.
+    pub(crate) fn calls(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// The good lines in the order they were sent, with their columns.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (&str, &Message)> {
+        self.lines.iter().map(|(range, message)| {
             let line = self.text.get(range.clone()).unwrap_or_default();
-            str::from_utf8(line)
-                .unwrap_or_default()
-                .trim_end_matches('\r')
+            (
+                str::from_utf8(line)
+                    .unwrap_or_default()
+                    .trim_end_matches('\r'),
+                message,
+            )
         })
     }
 }
@@ -76,7 +90,10 @@ mod tests {
     #[track_caller]
     fn check(text: &[u8], lines: &[&str], bad_lines: u64) {
         let bundle = Bundle::split(Bytes::copy_from_slice(text), None);
-        assert_eq!(bundle.lines().collect::<Vec<_>>(), lines);
+        assert_eq!(
+            bundle.lines().map(|(line, _)| line).collect::<Vec<_>>(),
+            lines
+        );
         assert_eq!(bundle.bad_lines, bad_lines);
     }
 

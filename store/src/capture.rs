@@ -144,7 +144,7 @@ async fn take(inlet: &Inlet, headers: &HeaderMap, body: Body) -> Result<(), Refu
         content::Error::Broken => bad(format!("the body is not whole {coding:?} data")),
         content::Error::TooLarge => too_large(),
     })?;
-    if bundle.lines().len() == 0 {
+    if bundle.calls() == 0 {
         return Err(bad(format!(
             "none of the {} lines is a JSON array of [key, value] pairs",
             bundle.bad_lines

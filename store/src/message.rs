@@ -11,15 +11,15 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor}
 
 use crate::limits::NOTE_CHARS_MAX;
 
-/// The columns that a line fills; the texts may borrow from the line.
+/// The columns that a line fills.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Message<'a> {
+pub(crate) struct Message {
     /// `now`: Unix time of the response's first packet, in milliseconds. A rule may have removed it.
     pub(crate) now_ms: Option<i64>,
     /// `interval`: request to response, in milliseconds.
     pub(crate) interval_ms: Option<i64>,
-    pub(crate) method: Cow<'a, str>,
-    pub(crate) url: Cow<'a, str>,
+    pub(crate) method: String,
+    pub(crate) url: String,
     /// Authority of the URL without user info; the `host` header where the URL has none.
     pub(crate) host: String,
     pub(crate) path: String,
@@ -47,20 +47,20 @@ const NOTED: [&str; 7] = [
     "limited",
 ];
 
-impl<'a> Message<'a> {
+impl Message {
     /// Reads a line.
     ///
     /// # Errors
     /// The text is not a JSON array of arrays.
-    pub(crate) fn read(line: &'a str) -> Result<Self, serde_json::Error> {
+    pub(crate) fn read(line: &str) -> Result<Self, serde_json::Error> {
         let mut message = Self::default();
-        let mut host_header = Cow::default();
+        let mut host_header = String::new();
         for (key, value) in pairs(line)? {
             match &*key {
                 "request_method" => first(&mut message.method, value),
                 "request_url" => first(&mut message.url, value),
                 "response_code" if message.status.is_none() => {
-                    message.status = value.trim().parse().ok()
+                    message.status = value.trim().parse().ok();
                 }
                 "now" if message.now_ms.is_none() => message.now_ms = value.trim().parse().ok(),
                 "interval" | "interval_millis" if message.interval_ms.is_none() => {
@@ -85,7 +85,7 @@ impl<'a> Message<'a> {
         }
         (message.host, message.path) = split_url(&message.url);
         if message.host.is_empty() {
-            message.host = host_header.into_owned();
+            message.host = host_header;
         }
         Ok(message)
     }
@@ -100,9 +100,9 @@ pub(crate) fn pairs(line: &str) -> Result<Vec<Pair<'_>>, serde_json::Error> {
     Ok(details.into_iter().filter_map(|detail| detail.0).collect())
 }
 
-fn first<'a>(column: &mut Cow<'a, str>, value: Cow<'a, str>) {
+fn first(column: &mut String, value: Cow<'_, str>) {
     if column.is_empty() {
-        *column = value;
+        *column = value.into_owned();
     }
 }
 
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(line: &str, expected: Message<'_>) {
+    fn check(line: &str, expected: Message) {
         assert_eq!(Message::read(line).expect("a line"), expected);
     }
 

@@ -11,6 +11,7 @@
 
 use std::convert::Infallible;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::IntoResponse;
@@ -36,9 +37,10 @@ pub(crate) struct StreamQuery {
 
 pub(crate) async fn stream(
     State(api): State<Api>,
-    Query(query): Query<StreamQuery>,
+    query: Result<Query<StreamQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
+    let Query(query) = query?;
     let filter = Filter::parse(&query.filter)?;
     let place = api
         .streams

@@ -16,7 +16,6 @@ use crate::limits::{
     DATABASE_BYTES_MIN, EXPIRE_ROUND_CALLS, KEYS_MAX, POSTS_AT_ONCE, TRANSACTION_BYTES_MAX,
     VACUUM_ROUND_PAGES,
 };
-use crate::message::Message;
 
 /// What became of a bundle; given after the commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,9 +193,7 @@ fn store_bundle(
                             content_type, note, line)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?;
-    for line in bundle.lines() {
-        // The line was readable when the bundle was split, so the default is never stored.
-        let message = Message::read(line).unwrap_or_default();
+    for (line, message) in bundle.lines() {
         insert.execute(params![
             now_ms,
             message.now_ms,
@@ -213,7 +210,7 @@ fn store_bundle(
             line,
         ])?;
     }
-    count(transaction, "calls_received", integer(bundle.lines().len()))?;
+    count(transaction, "calls_received", integer(bundle.calls()))?;
     count(transaction, "bad_lines", integer(bundle.bad_lines))?;
     count(transaction, "bundles_received", 1)?;
     Ok(Stored::New)
@@ -233,7 +230,7 @@ fn remember(transaction: &Transaction<'_>, bundle: &Bundle, now_ms: i64) -> rusq
         bundle.crc32,
         bytes,
         now_ms,
-        integer(bundle.lines().len()),
+        integer(bundle.calls()),
         integer(bundle.bad_lines)
     ])?;
     Ok(rows == 1)
@@ -439,6 +436,41 @@ mod tests {
         assert!(
             bytes < integer(DATABASE_BYTES_MIN) / 4,
             "a lowered bound gives no pages back: {bytes}"
+        );
+    }
+
+    /// The file system being full looks the same to SQLite as a file that may not grow.
+    #[test]
+    fn a_full_disk_is_told_and_stores_nothing_and_passes() {
+        let folder = tempfile::tempdir().expect("folder");
+        let connection = open_writer(folder.path()).expect("opens");
+        connection
+            .pragma_update(None, "max_page_count", 20)
+            .expect("bounds");
+        let (writer, thread) = Writer::start(connection, Retention::default()).expect("starts");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("runtime");
+        let store = |key: &str, text: String| {
+            runtime.block_on(writer.store(Bundle::split(text.into(), Some(key.into()))))
+        };
+        let refused = store("a", lines(10, 50_000)).expect_err("no room");
+        assert!(refused.0.contains("full"), "{refused:?}");
+        assert!(writer.failure().is_some());
+        assert_eq!(*writer.newest().borrow(), 0);
+        assert_eq!(store("b", lines(1, 10)), Ok(Stored::New));
+        assert_eq!((writer.failure(), *writer.newest().borrow()), (None, 1));
+        drop(writer);
+        thread.join().expect("ends");
+        let connection = open_writer(folder.path()).expect("opens");
+        let keys: String = connection
+            .query_row("SELECT group_concat(key) FROM bundles", [], |row| {
+                row.get(0)
+            })
+            .expect("reads");
+        assert_eq!(
+            keys, "b",
+            "the key of a refused bundle must not be remembered"
         );
     }
 

@@ -11,6 +11,7 @@ const REDRAW_MS = 100;
 const STATUS_MS = 2000;
 const TYPING_MS = 200;
 const RETRY_MS = 3000;
+const ANNOUNCE_MS = 5000;
 const TEXT_CHARS_MAX = 200_000;
 const COLOUR_CHARS_MAX = 60_000;
 
@@ -21,6 +22,8 @@ const view = {
   calls: [], // newest first, as in the table
   rows: new Map(), // id → row
   arrived: [], // newest first, waiting for the next redraw
+  unannounced: 0,
+  tabStop: null,
   missed: 0, // calls that came while paused or out of sight
   newest: 0, // id up to which the list is complete
   next: null, // where older calls begin
@@ -67,7 +70,7 @@ function clock(ms) {
   const date = new Date(ms);
   const time = `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}.${String(date.getMilliseconds()).padStart(3, '0')}`;
   if (date.toDateString() === new Date().toDateString()) return time;
-  return `${date.getMonth() + 1}/${date.getDate()} ${time.slice(0, 8)}`;
+  return `${two(date.getMonth() + 1)}-${two(date.getDate())} ${time.slice(0, 8)}`;
 }
 
 function fullTime(ms) {
@@ -127,7 +130,7 @@ function makeRow(call) {
   const row = make('tr');
   row.dataset.id = call.id;
   row.tabIndex = -1;
-  row.setAttribute('aria-selected', String(call.id === view.selected));
+  if (call.id === view.selected) row.setAttribute('aria-current', 'true');
   const time = cell('c-time', clock(moment(call)), fullTime(moment(call)));
   const slow = call.interval_ms !== null && call.interval_ms >= 1000 ? ' slow' : '';
   row.append(
@@ -163,13 +166,13 @@ function prepend(calls, fresh) {
   }
   body.prepend(rows);
   view.calls.unshift(...known);
+  // Who reads further down keeps the same calls before the eyes.
+  if (!view.follow && scroll.scrollTop > 0) scroll.scrollTop += scroll.scrollHeight - before;
+  if (view.follow) scroll.scrollTop = 0;
   for (const call of view.calls.splice(ROWS_MAX)) {
     dropRow(call);
     view.next = null;
   }
-  // Who reads further down keeps the same calls before the eyes.
-  if (!view.follow && scroll.scrollTop > 0) scroll.scrollTop += scroll.scrollHeight - before;
-  if (view.follow) scroll.scrollTop = 0;
 }
 
 function append(calls) {
@@ -206,6 +209,7 @@ function redraw() {
   if (arrived.length) {
     if (!view.follow) view.missed += arrived.length;
     prepend(arrived, true);
+    announce(arrived.length);
   }
   const none = !view.calls.length;
   const searching = view.filter !== '';
@@ -218,8 +222,29 @@ function redraw() {
   $('tail-text').textContent = tailText();
   $('found').textContent = searching ? foundText() : '';
   $('fresh').hidden = !view.missed;
+  moveTabStop();
   $('fresh').textContent = `↑ ${thousands(view.missed)} new ${view.missed === 1 ? 'call' : 'calls'}`;
   showState();
+}
+
+/** The Tab key reaches the list at one row: the chosen one, else the newest. */
+function moveTabStop() {
+  const row = view.rows.get(view.selected) ?? body.rows[0];
+  if (row === view.tabStop) return;
+  if (view.tabStop) view.tabStop.tabIndex = -1;
+  if (row) row.tabIndex = 0;
+  view.tabStop = row;
+}
+
+let announced = 0;
+
+/** Tells who cannot see the list that it grew, at most every ANNOUNCE_MS. */
+function announce(count) {
+  view.unannounced += count;
+  if (performance.now() - announced < ANNOUNCE_MS) return;
+  announced = performance.now();
+  $('announce').textContent = `${view.unannounced} new ${view.unannounced === 1 ? 'call' : 'calls'}`;
+  view.unannounced = 0;
 }
 
 function foundText() {
@@ -326,7 +351,7 @@ function setLink(state) {
 
 function showState() {
   const state = link === 'live' && view.paused ? 'paused' : link;
-  const text = { live: 'live', paused: view.missed ? `paused, ${thousands(view.missed)} new` : 'paused', lost: 'reconnecting', connecting: 'connecting' }[state];
+  const text = { live: 'live', paused: 'paused', lost: 'reconnecting', connecting: 'connecting' }[state];
   $('state').dataset.state = state;
   if ($('state-text').textContent !== text) $('state-text').textContent = text;
 }
@@ -638,12 +663,13 @@ function coloured(json) {
 // ---- selection, keys, address ------------------------------------------------------------------------------------
 
 function select(id) {
-  view.rows.get(view.selected)?.setAttribute('aria-selected', 'false');
+  view.rows.get(view.selected)?.removeAttribute('aria-current');
   view.selected = id;
   const row = view.rows.get(id);
-  row?.setAttribute('aria-selected', 'true');
+  row?.setAttribute('aria-current', 'true');
   row?.focus({ preventScroll: true });
   row?.scrollIntoView({ block: 'nearest' });
+  moveTabStop();
 }
 
 function move(by) {
@@ -704,7 +730,12 @@ const KEYS = {
   k: () => move(-1),
   ArrowDown: () => move(1),
   ArrowUp: () => move(-1),
-  Enter: () => view.selected !== null && openCall(view.selected, true),
+  Enter: () => {
+    const id = Number(document.activeElement.closest('#calls tr')?.dataset.id) || view.selected;
+    if (id === null) return;
+    select(id);
+    openCall(id, true);
+  },
   Escape: closeCall,
   p: () => setPaused(!view.paused),
   f: () => setFollow(!view.follow),
@@ -716,7 +747,10 @@ document.addEventListener('keydown', (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || $('help').open) return;
   const at = event.target;
   if (at === $('filter')) {
-    if (event.key === 'Escape' || event.key === 'Enter') at.blur();
+    if (event.key !== 'Escape' && event.key !== 'Enter') return;
+    // The browser would empty the field on Escape, and the list would not follow.
+    event.preventDefault();
+    at.blur();
     return;
   }
   // What has the focus keeps the keys that it understands itself.

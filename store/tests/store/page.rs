@@ -94,7 +94,18 @@ fn pages_through_the_list() {
     );
     assert_eq!(ids(&store.json("/api/v1/calls?after=22")), [25, 24, 23]);
     assert_eq!(ids(&store.json("/api/v1/calls?limit=0")).len(), 1);
-    assert_eq!(store.get("/api/v1/calls?limit=many").status, 400);
+    for path in [
+        "/api/v1/calls?limit=many",
+        "/api/v1/calls/first",
+        "/api/v1/stream?after=x",
+    ] {
+        let answer = store.get(path);
+        assert_eq!(
+            (answer.status, answer.json()["error"].is_string()),
+            (400, true),
+            "{path}"
+        );
+    }
 }
 
 #[test]
