@@ -4,7 +4,7 @@
 //! Nothing here does I/O, asks a clock, starts a thread, takes a lock or is unsafe. Time comes in with each frame.
 //! A module uses only what stands to its left:
 //!
-//! `wire → decap → flow → http → message → rules → ndjson → bundle`, with `pipeline` on top and
+//! `wire → decap → flow → http → message → rules → ndjson → bundle`, with [`pipeline`] on top and
 //! [`limits`], [`time`], [`ledger`], [`reader`] beneath.
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod limits;
 pub mod message;
 pub mod ndjson;
+pub mod pipeline;
 pub mod reader;
 pub mod rules;
 pub mod time;
