@@ -190,3 +190,34 @@ pub const KEY_BYTES_MAX: usize = 256;
 pub const RULE_SETS_MAX: usize = 16;
 
 const _: () = assert!(KEYS_MAX * KEY_BYTES_MAX <= POOL_BYTES_MAX);
+/// Bundles on their way from one shard to the uploader. The uploader takes them at once, so this only bridges the time
+/// it needs to wake; when full, the bundle stays with the shard.
+pub const OUTBOX_BUNDLES_MAX: usize = 16;
+
+/// Bundles that the uploader keeps, those under way included, while the collector does not take them; for one more the
+/// oldest is given up, counted as `queue_full`. The predecessor's number; `USAGE_LOGGERS_BUNDLE_QUEUE_SIZE`.
+pub const UPLOAD_BUNDLES_MAX: usize = 128;
+
+/// Bytes of the bodies of those bundles; more give up the oldest. All bundles at their usual size, uncompressed.
+pub const UPLOAD_BYTES_MAX: usize = UPLOAD_BUNDLES_MAX * BUNDLE_BYTES;
+
+/// Connections to the collector, and so posts at the same time.
+pub const UPLOAD_CONNECTIONS: usize = 2;
+
+/// Time to connect to one address, encryption included; then the next address is tried.
+pub const UPLOAD_CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// Time from the start of a post to its whole answer. Long, for a bundle may be large and a store busy.
+pub const UPLOAD_ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// Bytes of an answer's body that are read, to keep the connection; a longer answer closes it.
+pub const UPLOAD_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// The first wait after a failed post; each further failure doubles it.
+pub const UPLOAD_BACK_OFF_MIN: Duration = Duration::from_millis(250);
+
+/// The longest wait after failed posts: how late we notice that the collector is back.
+pub const UPLOAD_BACK_OFF_MAX: Duration = Duration::from_secs(30);
+
+/// The longest wait once the program is stopping.
+pub const UPLOAD_BACK_OFF_STOPPING: Duration = Duration::from_millis(250);

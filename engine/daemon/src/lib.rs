@@ -12,3 +12,4 @@ pub fn main() -> std::process::ExitCode { std::process::ExitCode::from(0) }
 //! Placeholder.
 
 pub mod capture_file;
+pub mod upload;

@@ -1,0 +1,299 @@
+//! One connection to the collector: made when there is something to post, kept as long as both ends like.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use engine_core::bundle::Encoding;
+use engine_core::limits;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Request, Response, body::Incoming};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use super::office::{Next, Office, Post};
+use super::reactor::{Reactor, Sleep};
+use super::resolve::Resolver;
+use super::retry::{Failure, Outcome};
+use super::stream::{self, Stream, TlsStream};
+use super::url::CaptureUrl;
+
+/// What every connection needs to know.
+pub(super) struct Line {
+    pub(super) url: CaptureUrl,
+    pub(super) headers: HeaderMap,
+    pub(super) tls: Option<Arc<ClientConfig>>,
+    pub(super) connect_max: Duration,
+    pub(super) answer_max: Duration,
+    pub(super) office: Rc<Office>,
+    pub(super) reactor: Rc<Reactor>,
+    pub(super) resolver: Rc<Resolver>,
+}
+
+/// Names our upload, as the loggers do: version of the contract and program.
+const USER_AGENT: HeaderValue = HeaderValue::from_static("Resurface/3.3.2 (sniffer)");
+
+const NDJSON: HeaderValue = HeaderValue::from_static("application/ndjson; charset=UTF-8");
+
+/// The word of the contract; the standard's would be `deflate`.
+const DEFLATED: HeaderValue = HeaderValue::from_static("deflated");
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// hyper's end of a connection that is open.
+struct Open {
+    sender: SendRequest<Full<Bytes>>,
+    /// Moves the bytes; ready when the connection has ended.
+    driver: http1::Connection<Stream, Full<Bytes>>,
+    /// At least one post was answered on it.
+    used: bool,
+}
+
+/// Posts bundles until the uploader stops.
+pub(super) async fn run(line: Rc<Line>) {
+    let mut open = None;
+    while let Some(post) = next(&line, &mut open).await {
+        let outcome = deliver(&line, &mut open, &post).await;
+        line.office.settle(post, &outcome, Instant::now());
+    }
+}
+
+/// The next bundle to post. Meanwhile the idle connection is watched, so that its end is noticed.
+async fn next(line: &Line, open: &mut Option<Open>) -> Option<Post> {
+    let mut timer = None::<Sleep>;
+    std::future::poll_fn(move |cx| {
+        if let Some(connection) = open
+            && Pin::new(&mut connection.driver).poll(cx).is_ready()
+        {
+            *open = None;
+        }
+        loop {
+            let now = Instant::now();
+            match line.office.next(now, cx) {
+                Next::Post(post) => return Poll::Ready(Some(post)),
+                Next::End => return Poll::Ready(None),
+                Next::Wait(None) => {
+                    timer.take();
+                    return Poll::Pending;
+                }
+                Next::Wait(Some(at)) => {
+                    let mut sleep = line.reactor.sleep_until(at);
+                    if Pin::new(&mut sleep).poll(cx).is_pending() {
+                        timer.replace(sleep);
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    })
+    .await
+}
+
+/// Posts one bundle over the open connection or a new one.
+async fn deliver(line: &Line, open: &mut Option<Open>, post: &Post) -> Outcome {
+    let mut connection = match open.take() {
+        Some(connection) => connection,
+        None => match connect(line).await {
+            Ok(connection) => connection,
+            Err(failure) => return Outcome::Failed(failure),
+        },
+    };
+    let used = connection.used;
+    let Some(answer) = line
+        .reactor
+        .within(line.answer_max, exchange(line, &mut connection, post))
+        .await
+    else {
+        return Outcome::Failed(Failure::TimedOut("waiting for the answer"));
+    };
+    match answer {
+        Ok((outcome, keep)) => {
+            connection.used = true;
+            if keep {
+                *open = Some(connection);
+            }
+            outcome
+        }
+        // A kept connection may end just as we start to use it; the collector need not have seen the post.
+        Err(error) if used && is_closed(&error) => Outcome::Failed(Failure::Stale),
+        Err(error) => Outcome::Failed(Failure::Lost(causes(&error))),
+    }
+}
+
+/// Sends the request and reads the whole answer; says whether the connection can be used again.
+async fn exchange(
+    line: &Line,
+    connection: &mut Open,
+    post: &Post,
+) -> hyper::Result<(Outcome, bool)> {
+    let response = {
+        let answered = connection.sender.send_request(request(line, post));
+        with_driver(&mut connection.driver, answered).await?
+    };
+    let outcome = Outcome::Status(response.status().as_u16(), retry_after(&response));
+    let drained = with_driver(&mut connection.driver, drain(response)).await;
+    let keep = drained
+        && with_driver(&mut connection.driver, connection.sender.ready())
+            .await
+            .is_ok();
+    Ok((outcome, keep))
+}
+
+/// Polls the connection along with what happens on it.
+async fn with_driver<T>(
+    driver: &mut http1::Connection<Stream, Full<Bytes>>,
+    future: impl Future<Output = T>,
+) -> T {
+    let mut future = pin!(future);
+    let mut ended = false;
+    std::future::poll_fn(move |cx: &mut Context<'_>| {
+        // Its end is told to `future` too, with the cause.
+        ended = ended || Pin::new(&mut *driver).poll(cx).is_ready();
+        future.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// Reads and forgets the answer's body; says whether it was read to its end.
+async fn drain(response: Response<Incoming>) -> bool {
+    let mut body = response.into_body();
+    let mut bytes = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return false };
+        bytes += frame.data_ref().map_or(0, Bytes::len);
+        if bytes > limits::UPLOAD_ANSWER_BYTES_MAX {
+            return false;
+        }
+    }
+    true
+}
+
+fn request(line: &Line, post: &Post) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(post.body.clone()));
+    *request.method_mut() = hyper::Method::POST;
+    // Checked when the URL was parsed.
+    *request.uri_mut() = line.url.path_and_query().parse().unwrap_or_default();
+    let headers = request.headers_mut();
+    headers.extend(line.headers.clone());
+    if post.encoding == Encoding::Deflated {
+        headers.insert(header::CONTENT_ENCODING, DEFLATED);
+    }
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(post.body.len()));
+    if let Ok(id) = HeaderValue::from_str(&format!("{:032x}", post.id)) {
+        headers.insert(IDEMPOTENCY_KEY, id);
+    }
+    request
+}
+
+/// Headers that are the same in every request. `more` come first and cannot replace ours.
+pub(super) fn headers(url: &CaptureUrl, more: &[(HeaderName, HeaderValue)]) -> HeaderMap {
+    let mut headers: HeaderMap = more.iter().cloned().collect();
+    if let Some(host) = url.host_header() {
+        headers.insert(header::HOST, host);
+    }
+    headers.insert(header::CONTENT_TYPE, NDJSON);
+    headers.entry(header::USER_AGENT).or_insert(USER_AGENT);
+    headers
+}
+
+/// When the collector asks us to come again, if it says so in seconds.
+fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
+    let seconds = response
+        .headers()
+        .get(header::RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// Tries the collector's addresses in turn; the last failure is told.
+async fn connect(line: &Line) -> Result<Open, Failure> {
+    let resolved = line
+        .reactor
+        .within(line.connect_max, line.resolver.resolve(&line.url))
+        .await;
+    let addresses = resolved
+        .ok_or(Failure::TimedOut("looking up its address"))?
+        .map_err(|error| Failure::Resolve(error.to_string()))?;
+    let mut failure = Failure::Resolve("none found".to_owned());
+    for to in addresses {
+        let connected = line
+            .reactor
+            .within(line.connect_max, connect_to(line, to))
+            .await;
+        match connected.unwrap_or(Err(Failure::TimedOut("connecting"))) {
+            Ok(stream) => {
+                line.office.connected();
+                let (sender, driver) = http1::handshake(stream)
+                    .await
+                    .map_err(|error| Failure::Lost(causes(&error)))?;
+                return Ok(Open {
+                    sender,
+                    driver,
+                    used: false,
+                });
+            }
+            Err(failed) => failure = failed,
+        }
+    }
+    Err(failure)
+}
+
+async fn connect_to(line: &Line, to: SocketAddr) -> Result<Stream, Failure> {
+    let tcp = stream::connect(&line.reactor, to)
+        .await
+        .map_err(|error| Failure::Connect(refusal(&error)))?;
+    let Some(config) = &line.tls else {
+        return Ok(Stream::Plain(tcp));
+    };
+    let name = ServerName::try_from(line.url.host().to_owned())
+        .map_err(|error| Failure::Tls(error.to_string()))?;
+    let tls = TlsStream::handshake(tcp, config.clone(), name).await;
+    tls.map(|tls| Stream::Tls(Box::new(tls)))
+        .map_err(|error| Failure::Tls(error.to_string()))
+}
+
+/// A failed connect as a message says it.
+fn refusal(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "refused".to_owned(),
+        _ => format!("cannot be reached: {error}"),
+    }
+}
+
+/// Whether the other end has closed the connection, rather than sent something wrong.
+fn is_closed(error: &hyper::Error) -> bool {
+    let broken = std::error::Error::source(error)
+        .and_then(|cause| cause.downcast_ref::<io::Error>())
+        .is_some_and(|cause| {
+            matches!(
+                cause.kind(),
+                io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::UnexpectedEof
+            )
+        });
+    broken || error.is_incomplete_message() || error.is_closed() || error.is_canceled()
+}
+
+/// An error with what is behind it: hyper's own text names only the outside.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

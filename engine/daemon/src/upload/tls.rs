@@ -1,0 +1,72 @@
+//! Whom we trust to name the collector.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+
+/// Who vouches for the collector's certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Roots {
+    /// The system's authorities, or Mozilla's where the system has none, as in a slim container.
+    #[default]
+    System,
+    /// These alone, as PEM.
+    Pem(Vec<u8>),
+}
+
+/// TLS 1.2 and 1.3 with these roots.
+pub(super) fn client_config(roots: &Roots) -> io::Result<Arc<ClientConfig>> {
+    let store = match roots {
+        Roots::System => system(),
+        Roots::Pem(text) => pem(text)?,
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(store)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn system() -> RootCertStore {
+    let mut store = RootCertStore::empty();
+    // Those that cannot be read are left out: what they vouch for will be refused, with a message.
+    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if store.is_empty() {
+        store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    store
+}
+
+fn pem(text: &[u8]) -> io::Result<RootCertStore> {
+    let invalid = |error: String| io::Error::new(io::ErrorKind::InvalidData, error);
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(text) {
+        let certificate = certificate.map_err(|error| invalid(error.to_string()))?;
+        store
+            .add(certificate)
+            .map_err(|error| invalid(error.to_string()))?;
+    }
+    if store.is_empty() {
+        return Err(invalid("no certificate in the PEM text".to_owned()));
+    }
+    Ok(store)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_always_roots_and_a_bad_file_is_refused() {
+        assert!(client_config(&Roots::System).is_ok());
+        assert!(client_config(&Roots::Pem(b"nonsense".to_vec())).is_err());
+        let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(client_config(&Roots::Pem(broken.to_vec())).is_err());
+    }
+}

@@ -1,0 +1,254 @@
+//! The capture URL as the user typed it, checked: scheme, host, port, path.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use hyper::Uri;
+use hyper::http::HeaderValue;
+
+/// Where bundles are posted.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CaptureUrl {
+    https: bool,
+    /// Without the brackets of an IPv6 address.
+    host: String,
+    port: u16,
+    path_and_query: String,
+}
+
+/// What is wrong with a capture URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UrlError {
+    /// Nothing, or blanks.
+    Empty,
+    /// It names no scheme.
+    NoScheme,
+    /// Its scheme is neither http nor https.
+    OtherScheme,
+    /// It names no host.
+    NoHost,
+    /// Its port is not a number from 1 to 65535.
+    BadPort,
+    /// It carries a user name or password.
+    Credentials,
+    /// It has a character that no URL has.
+    Malformed,
+}
+
+impl fmt::Display for UrlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "it is empty",
+            Self::NoScheme => "missing http:// or https://",
+            Self::OtherScheme => "expected http:// or https://",
+            Self::NoHost => "missing a host after ://",
+            Self::BadPort => "the port must be a number from 1 to 65535",
+            Self::Credentials => {
+                "a user name or password does not belong into a URL; send a header instead"
+            }
+            Self::Malformed => "it is not a URL",
+        })
+    }
+}
+
+impl std::error::Error for UrlError {}
+
+impl CaptureUrl {
+    /// Checks a URL.
+    pub fn parse(text: &str) -> Result<Self, UrlError> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(UrlError::Empty);
+        }
+        let (scheme, rest) = text.split_once("://").ok_or(UrlError::NoScheme)?;
+        let https = match scheme.to_ascii_lowercase().as_str() {
+            "http" => false,
+            "https" => true,
+            "" => return Err(UrlError::NoScheme),
+            _ => return Err(UrlError::OtherScheme),
+        };
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        if authority.contains('@') {
+            return Err(UrlError::Credentials);
+        }
+        if authority.is_empty() || authority.starts_with(':') {
+            return Err(UrlError::NoHost);
+        }
+        check_port(authority)?;
+
+        let uri: Uri = text.parse().map_err(|_| UrlError::Malformed)?;
+        let host = uri.host().unwrap_or_default();
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        if host.is_empty() {
+            return Err(UrlError::NoHost);
+        }
+        Ok(Self {
+            https,
+            host: host.to_owned(),
+            port: uri.port_u16().unwrap_or(if https { 443 } else { 80 }),
+            path_and_query: uri
+                .path_and_query()
+                .map_or("/", |path| path.as_str())
+                .to_owned(),
+        })
+    }
+
+    /// Whether posts are encrypted.
+    pub fn is_https(&self) -> bool {
+        self.https
+    }
+
+    /// Host name or address, an IPv6 address without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// TCP port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Path and query, at least `/`.
+    pub fn path_and_query(&self) -> &str {
+        &self.path_and_query
+    }
+
+    /// The host, if it is an address and needs no look-up.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
+    }
+
+    /// `host:port`, as messages name the collector.
+    pub fn authority(&self) -> String {
+        format!("{}:{}", self.bracketed(), self.port)
+    }
+
+    /// The value of the `Host` header: the port only where it is not the scheme's own.
+    pub(super) fn host_header(&self) -> Option<HeaderValue> {
+        let host = match (self.https, self.port) {
+            (false, 80) | (true, 443) => self.bracketed(),
+            _ => self.authority(),
+        };
+        HeaderValue::from_str(&host).ok()
+    }
+
+    fn bracketed(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        }
+    }
+}
+
+/// A port is optional, but one that is there must be one: the URL parser takes `host:` and `host:99999` silently.
+fn check_port(authority: &str) -> Result<(), UrlError> {
+    let after_host = authority
+        .rsplit_once(']')
+        .map_or(authority, |(_, rest)| rest);
+    match after_host.split_once(':') {
+        None => Ok(()),
+        Some((_, port)) => match port.parse::<u16>() {
+            Ok(1..) => Ok(()),
+            _ => Err(UrlError::BadPort),
+        },
+    }
+}
+
+impl fmt::Display for CaptureUrl {
+    /// Without the query, which may hold a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path_and_query.split('?').next().unwrap_or_default();
+        write!(
+            f,
+            "{}://{}{path}",
+            if self.https { "https" } else { "http" },
+            self.authority()
+        )
+    }
+}
+
+impl fmt::Debug for CaptureUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CaptureUrl({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: Result<(&str, &str, &str), UrlError>) {
+        let url = CaptureUrl::parse(text);
+        let seen = url.as_ref().map(|url| {
+            (
+                url.to_string(),
+                url.path_and_query().to_owned(),
+                url.host_header().unwrap(),
+            )
+        });
+        let seen = seen
+            .as_ref()
+            .map(|(url, path, host)| (url.as_str(), path.as_str(), host.to_str().unwrap()));
+        assert_eq!(seen.map_err(|error| **error), expected, "{text}");
+    }
+
+    #[test]
+    fn urls_are_taken_or_refused_with_a_reason() {
+        check(
+            "http://localhost:7701/message",
+            Ok((
+                "http://localhost:7701/message",
+                "/message",
+                "localhost:7701",
+            )),
+        );
+        check(
+            " HTTP://localhost:80 ",
+            Ok(("http://localhost:80/", "/", "localhost")),
+        );
+        check(
+            "https://lake.example/a?token=b",
+            Ok(("https://lake.example:443/a", "/a?token=b", "lake.example")),
+        );
+        check(
+            "https://[fd00::1]:8443/m",
+            Ok(("https://[fd00::1]:8443/m", "/m", "[fd00::1]:8443")),
+        );
+        check(
+            "http://10.0.0.1",
+            Ok(("http://10.0.0.1:80/", "/", "10.0.0.1")),
+        );
+        check("", Err(UrlError::Empty));
+        check("localhost:7701", Err(UrlError::NoScheme));
+        check("localhost:7701/message", Err(UrlError::NoScheme));
+        check("://x", Err(UrlError::NoScheme));
+        check("ftp://x/", Err(UrlError::OtherScheme));
+        check("http://", Err(UrlError::NoHost));
+        check("http:///message", Err(UrlError::NoHost));
+        check("http://:7701/", Err(UrlError::NoHost));
+        check("http://host:0/", Err(UrlError::BadPort));
+        check("http://host:99999/", Err(UrlError::BadPort));
+        check("http://host:/", Err(UrlError::BadPort));
+        check("http://host:port/", Err(UrlError::BadPort));
+        check("http://me:secret@host/", Err(UrlError::Credentials));
+        check("http://ho st/", Err(UrlError::Malformed));
+        check("\"http://host/\"", Err(UrlError::OtherScheme));
+    }
+
+    #[test]
+    fn an_address_needs_no_look_up() {
+        assert_eq!(
+            CaptureUrl::parse("http://[::1]:1/").unwrap().address(),
+            Some("::1".parse().unwrap())
+        );
+        assert_eq!(
+            CaptureUrl::parse("http://localhost/").unwrap().address(),
+            None
+        );
+    }
+}
