@@ -13,6 +13,8 @@
 mod error;
 mod pcap;
 mod pcapng;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::fs::File;
@@ -114,11 +116,14 @@ impl CaptureFile {
         reason = "an iterator cannot lend from itself, and constant memory needs that"
     )]
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, Error> {
+        if matches!(self.format, Format::Finished) {
+            return Ok(None);
+        }
         match self.record() {
             Ok(Some(record)) => Ok(Some(self.frame(record))),
             Ok(None) => {
                 self.format = Format::Finished;
-                self.ended()
+                self.whole_file_unreadable().map_or(Ok(None), Err)
             }
             Err(cause) => {
                 self.format = Format::Finished;
@@ -171,25 +176,14 @@ impl CaptureFile {
         }
     }
 
-    /// The end of the file: an error if it had packets and none was of a link type that is read.
-    fn ended(&mut self) -> Result<Option<Frame<'_>>, Error> {
-        match self.progress {
-            Progress {
-                readable: 0,
-                unsupported: Some(number),
-                ..
-            } => {
-                self.progress.unsupported = None;
-                Err(Error::new(
-                    &self.name,
-                    Cause::LinkType {
-                        format: "pcapng interface",
-                        number,
-                    },
-                ))
-            }
-            _ => Ok(None),
-        }
+    /// The error at the end of a file that had packets, none of a link type that is read.
+    fn whole_file_unreadable(&self) -> Option<Error> {
+        let number = self
+            .progress
+            .unsupported
+            .filter(|_| self.progress.readable == 0)?;
+        let format = "pcapng interface";
+        Some(Error::new(&self.name, Cause::LinkType { format, number }))
     }
 }
 
@@ -200,6 +194,9 @@ impl Format {
         }
         if pcapng::is_section(window)? {
             return Ok(Self::Pcapng(pcapng::Section::default()));
+        }
+        if window.is_cut() {
+            return Err(Cause::Cut { packets: 0 });
         }
         Err(Cause::NotACapture {
             begins: window.peek(4)?.to_vec(),

@@ -35,6 +35,11 @@ impl Window {
         }
     }
 
+    /// Whether a compressed stream was found to end before its end.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut
+    }
+
     /// Where the window starts in the (decompressed) file.
     pub(super) fn position(&self) -> u64 {
         self.position
@@ -165,6 +170,7 @@ mod tests {
         assert_eq!(window.need(3).unwrap(), Some(&bytes[2..5]));
         window.discard(WINDOW_BYTES as u64).unwrap();
         assert_eq!(window.position(), WINDOW_BYTES as u64 + 2);
+        window.must(4).unwrap();
         assert_eq!(
             window.lend(1, 2, 4),
             &bytes[WINDOW_BYTES + 3..WINDOW_BYTES + 5]
