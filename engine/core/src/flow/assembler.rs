@@ -12,9 +12,10 @@
 //!   instead holds up everything behind the hole for minutes.
 //! * A hole without proof becomes a gap after [`HOLE_AGE_MAX`] or when the half holds too much behind it.
 //! * **Causal order**: a segment that acknowledges bytes of the other half that were not passed on yet waits for them
-//!   under the same grace, so a response is never told before its request. At a midstream beginning nothing is known
-//!   of the other half; then the first payload waits one grace for it. A half that stays unseen for a grace is
-//!   **blind**, the traffic is one-sided, and from then on its acknowledged bytes are gaps at once and hold up nothing.
+//!   under the same grace, so a response is never told before its request. At a midstream beginning nobody knows what
+//!   the other half has sent before; then the first payload waits for payload of the other half, until one grace after
+//!   the flow's first segment. A half that lets a grace for acknowledged bytes pass without being seen is **blind**: the traffic is
+//!   one-sided, and from then on its acknowledged bytes are gaps at once and hold up nothing.
 
 use crate::decap::{Flags, Segment};
 use crate::flow::half::{Anchor, Chunk, Fin, Half, Known, Piece, Proof, distance};
@@ -177,11 +178,11 @@ impl<C> Stream<C> {
         deadline
     }
 
-    /// Nothing was seen of `other` yet and the grace of a midstream beginning is not over.
+    /// No payload was seen of `other` yet and the grace of a midstream beginning is not over.
     fn awaits(other: &Half, segments: u32, hold_until: Timestamp) -> bool {
         hold_until > Timestamp::ZERO
-            && !other.anchor.seen()
-            && !other.blind
+            && other.next == 0
+            && other.queue.is_empty()
             && segments < REORDER_SEGMENTS_MAX
     }
 }
@@ -597,6 +598,26 @@ impl<C> Stream<C> {
         true
     }
 
+    /// Whether what is missing of a half was sent after something that the other half still lacks.
+    ///
+    /// The first range behind the hole tells it by what it acknowledges; where none is queued, the other half does, if
+    /// it waits behind a hole without acknowledging anything that is missing here.
+    fn comes_later<S>(&self, direction: Direction) -> bool
+    where
+        C: Consumer<S>,
+    {
+        let reverse = direction.reverse();
+        let held = |direction| {
+            let front = self.half(direction).queue.front();
+            front.is_some_and(|front| self.is_held(direction, front.ack))
+        };
+        if self.half(direction).queue.is_empty() {
+            self.half(reverse).has_hole() && !held(reverse)
+        } else {
+            held(direction) && !held(reverse)
+        }
+    }
+
     /// Declares everything before `to` a gap, except what waits in the queue.
     fn give_up<S>(&mut self, direction: Direction, to: u64, lent: &mut Lent<'_, S>)
     where
@@ -605,7 +626,7 @@ impl<C> Stream<C> {
         loop {
             let half = self.half(direction);
             let to = to.min(half.acked_data());
-            if half.next >= to {
+            if half.next >= to || self.comes_later(direction) {
                 return;
             }
             match half.front() {
@@ -679,10 +700,6 @@ impl<C> Stream<C> {
         self.clamp(now);
         if now >= self.hold_until {
             self.hold_until = Timestamp::ZERO;
-            for direction in BOTH {
-                let half = self.half_mut(direction);
-                half.blind |= !half.anchor.seen();
-            }
         }
         for direction in BOTH {
             let half = self.half(direction);
