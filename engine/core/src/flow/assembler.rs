@@ -18,7 +18,7 @@
 //!   one-sided, and from then on its acknowledged bytes are gaps at once and hold up nothing.
 
 use crate::decap::{Flags, Segment};
-use crate::flow::half::{Anchor, Chunk, Fin, Half, Known, Piece, Proof, distance};
+use crate::flow::half::{Anchor, Chunk, Fin, Half, Known, Proof, distance};
 use crate::flow::pool::Pool;
 use crate::flow::{Consumer, Counters, Direction, FlowEnd, Place};
 use crate::limits::{
@@ -54,8 +54,8 @@ pub(super) struct Stream<C> {
     reset: Option<Reset>,
     /// Until when the first payload of a midstream flow waits for the other half.
     hold_until: Timestamp,
-    /// Segments seen; saturates.
-    segments: u32,
+    /// Segments seen.
+    segments: u64,
     /// Index of the flow in the table.
     pub(super) flow: u32,
     /// When the table is going to call [`Self::expire`]; `NEVER` when nothing waits.
@@ -179,11 +179,11 @@ impl<C> Stream<C> {
     }
 
     /// No payload was seen of `other` yet and the grace of a midstream beginning is not over.
-    fn awaits(other: &Half, segments: u32, hold_until: Timestamp) -> bool {
+    fn awaits(other: &Half, segments: u64, hold_until: Timestamp) -> bool {
         hold_until > Timestamp::ZERO
             && other.next == 0
             && other.queue.is_empty()
-            && segments < REORDER_SEGMENTS_MAX
+            && segments < u64::from(REORDER_SEGMENTS_MAX)
     }
 }
 
@@ -197,7 +197,7 @@ impl<C> Stream<C> {
     ) where
         C: Consumer<S>,
     {
-        self.segments = self.segments.saturating_add(1);
+        self.segments += 1;
         let span = u64::from(segment.payload_wire_len).max(segment.payload.len() as u64);
         // The SYN takes one number; data on it (RFC 7413) begins behind.
         let syn = segment.flags.has(Flags::SYN);
@@ -307,6 +307,7 @@ impl<C> Stream<C> {
             end: offset + span,
             bytes: segment.payload,
             time: segment.time,
+            number: self.segments,
             ack,
         };
         let Some(chunk) = lent.trim(chunk, own) else {
@@ -482,7 +483,7 @@ impl<C> Stream<C> {
             if self.originator.has_hole() || self.responder.has_hole() {
                 return;
             }
-            let first = if from_originator.queued <= from_responder.queued {
+            let first = if from_originator.number <= from_responder.number {
                 Direction::Originator
             } else {
                 Direction::Responder
@@ -503,36 +504,16 @@ impl<C> Stream<C> {
             return false;
         }
         let (consumer, own, _) = split!(self, direction);
-        let Some(Piece {
-            offset,
-            end,
-            bytes,
-            time,
-            ack,
-            ..
-        }) = own.pop()
-        else {
+        let Some(piece) = own.pop() else {
             return false;
         };
-        let len = bytes.len() as u64;
         if consumer.ignores(direction) {
-            lent.counters.flow_skipped_bytes += len;
-            own.next = own.next.max(end);
+            lent.counters.flow_skipped_bytes += piece.bytes.len() as u64;
+            own.next = own.next.max(piece.end);
         } else {
-            lent.pass(
-                consumer,
-                own,
-                direction,
-                Chunk {
-                    offset,
-                    end,
-                    bytes: &bytes,
-                    time,
-                    ack,
-                },
-            );
+            lent.pass(consumer, own, direction, piece.chunk());
         }
-        lent.pool.give(bytes);
+        lent.pool.give(piece.bytes);
         true
     }
 
@@ -600,8 +581,9 @@ impl<C> Stream<C> {
 
     /// Whether what is missing of a half was sent after something that the other half still lacks.
     ///
-    /// The first range behind the hole tells it by what it acknowledges; where none is queued, the other half does, if
-    /// it waits behind a hole without acknowledging anything that is missing here.
+    /// The first range behind the hole tells it by what it acknowledges. If both halves' first ranges acknowledge
+    /// missing bytes, the range that was sent first counts: the other one acknowledges it. Where nothing is queued,
+    /// the other half tells it, if it waits behind a hole without acknowledging anything that is missing here.
     fn comes_later<S>(&self, direction: Direction) -> bool
     where
         C: Consumer<S>,
@@ -611,11 +593,22 @@ impl<C> Stream<C> {
             let front = self.half(direction).queue.front();
             front.is_some_and(|front| self.is_held(direction, front.ack))
         };
+        // Whether the first range of one direction acknowledges the first range of the other.
+        let acknowledges = |one: Direction| {
+            let other = self.half(one.reverse());
+            let acked = self
+                .half(one)
+                .queue
+                .front()
+                .and_then(|front| other.offset(front.ack?));
+            acked
+                .zip(other.front())
+                .is_some_and(|(acked, front)| acked > front)
+        };
         if self.half(direction).queue.is_empty() {
-            self.half(reverse).has_hole() && !held(reverse)
-        } else {
-            held(direction) && !held(reverse)
+            return self.half(reverse).has_hole() && !held(reverse);
         }
+        held(direction) && (!held(reverse) || (acknowledges(reverse) && !acknowledges(direction)))
     }
 
     /// Declares everything before `to` a gap, except what waits in the queue.
@@ -660,7 +653,9 @@ impl<C> Stream<C> {
                 return;
             }
             let waits = waits.and_then(|ack| half.offset(ack));
-            let stop = waits.filter(|stop| *stop > half.next).map_or(to, |stop| stop.min(to));
+            let stop = waits
+                .filter(|stop| *stop > half.next)
+                .map_or(to, |stop| stop.min(to));
             lent.gap(consumer, half, direction, stop, lent.now);
             if stop < to {
                 self.drain(lent);
@@ -775,7 +770,7 @@ impl<C> Stream<C> {
             self.half(direction)
                 .queue
                 .front()
-                .map(|front| (front.queued, direction))
+                .map(|front| (front.number, direction))
         };
         match (queued(Direction::Originator), queued(Direction::Responder)) {
             (Some((a, _)), Some((b, _))) if b < a => Some(Direction::Responder),

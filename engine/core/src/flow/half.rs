@@ -90,6 +90,8 @@ pub(super) struct Chunk<'a> {
     pub(super) end: u64,
     pub(super) bytes: &'a [u8],
     pub(super) time: Timestamp,
+    /// Number of the segment in its flow: the order of capture, also where clocks do not tell it.
+    pub(super) number: u64,
     /// What the segment acknowledged of the other half.
     pub(super) ack: Option<u32>,
 }
@@ -134,7 +136,30 @@ pub(super) struct Piece {
     pub(super) time: Timestamp,
     /// When it was queued, on the table's clock.
     pub(super) queued: Timestamp,
+    /// Number of its segment in the flow.
+    pub(super) number: u64,
     pub(super) ack: Option<u32>,
+}
+
+impl Piece {
+    pub(super) fn chunk(&self) -> Chunk<'_> {
+        let Self {
+            offset,
+            end,
+            time,
+            number,
+            ack,
+            ..
+        } = *self;
+        Chunk {
+            offset,
+            end,
+            bytes: &self.bytes,
+            time,
+            number,
+            ack,
+        }
+    }
 }
 
 /// The end of a half.
@@ -384,6 +409,7 @@ impl Half {
                     offset,
                     end,
                     time,
+                    number,
                     ack,
                     ..
                 } = free;
@@ -395,6 +421,7 @@ impl Half {
                         bytes,
                         time,
                         queued: now,
+                        number,
                         ack,
                     },
                 );
@@ -423,6 +450,7 @@ mod tests {
             end: offset + bytes.len() as u64 + cut,
             bytes,
             time: Timestamp::ZERO,
+            number: 0,
             ack: None,
         }
     }

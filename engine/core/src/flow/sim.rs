@@ -368,7 +368,10 @@ mod scripts {
         check_live("0 > . 1 1 ask\ntick 20000", ">ask open");
         check_live("0 > . 1 1 ask\n10 < . 1 4", "open");
         check_live("0 > . 1 1 ask\n10 < . 1 4 ok", ">ask <ok open");
-        check_live("0 > . 4 1\n10 < . 1 4 answer\n20 > . 1 1 ask", ">ask <answer open");
+        check_live(
+            "0 > . 4 1\n10 < . 1 4 answer\n20 > . 1 1 ask",
+            ">ask <answer open",
+        );
     }
 
     #[test]
@@ -672,7 +675,7 @@ mod conversations {
     impl World {
         fn new(random: &mut Random) -> Self {
             let mut pick = |values: &[u64]| values[random.below(values.len() as u64) as usize];
-            let segment_bytes = pick(&[1460, 1460, 536, 20_000, 100, 7]);
+            let segment_bytes = pick(&[1460, 1460, 536, 9_000, 100, 7]);
             let (network_loss, resent) = (pick(&[0, 0, 10, 40]), pick(&[0, 0, 10, 40]));
             let (capture_loss, copies) = (pick(&[0, 0, 10, 60]), pick(&[0, 0, 1, 10]));
             let jitter_micros = pick(&[0, 0, 300, 3_000, 15_000]);
@@ -890,13 +893,45 @@ mod conversations {
 
         let (mut table, mut tape) = (Table::<Recorder>::new(Config::default()), Tape::default());
         for shot in &captured {
-            if std::env::var("DBG").is_ok() { let sd=Script::side(shot.from_client); eprintln!("{} {} fl{:x} {}+{}~{} ack {}", shot.micros, if shot.from_client {'>'} else {'<'}, shot.flags, shot.seq.wrapping_sub(script.seq(sd,0)) as i32, shot.bytes.len(), shot.cut, shot.ack.wrapping_sub(script.seq(1-sd,0)) as i32); }
-            let nn = tape.stories.first().map_or(0,|s|s.events.len());
+            if std::env::var("DBG").is_ok() {
+                let sd = Script::side(shot.from_client);
+                eprintln!(
+                    "{} {} fl{:x} {}+{}~{} ack {}",
+                    shot.micros,
+                    if shot.from_client { '>' } else { '<' },
+                    shot.flags,
+                    shot.seq.wrapping_sub(script.seq(sd, 0)) as i32,
+                    shot.bytes.len(),
+                    shot.cut,
+                    shot.ack.wrapping_sub(script.seq(1 - sd, 0)) as i32
+                );
+            }
+            let nn = tape.stories.first().map_or(0, |s| s.events.len());
             table.segment(&shot.segment(), &mut tape);
-            if std::env::var("DBG").is_ok() { if let Some(s)=tape.stories.first() { for e in &s.events[nn..] { match e { Event::Data(d,o,b)=>eprintln!("      {d:?} data {o}+{}",b.len()), e=>eprintln!("      O {e:?}")} } } }
+            if std::env::var("DBG").is_ok() {
+                if let Some(s) = tape.stories.first() {
+                    for e in &s.events[nn..] {
+                        match e {
+                            Event::Data(d, o, b) => eprintln!("      {d:?} data {o}+{}", b.len()),
+                            e => eprintln!("      O {e:?}"),
+                        }
+                    }
+                }
+            }
             assert_balanced(&table);
         }
+        let nn = tape.stories.first().map_or(0, |s| s.events.len());
         table.finish(Timestamp::ZERO, &mut tape);
+        if std::env::var("DBG").is_ok() {
+            if let Some(s) = tape.stories.first() {
+                for e in &s.events[nn..] {
+                    match e {
+                        Event::Data(d, o, b) => eprintln!("      {d:?} data {o}+{}", b.len()),
+                        e => eprintln!("      {e:?}"),
+                    }
+                }
+            }
+        }
         assert_balanced(&table);
         assert_eq!(table.buffered_bytes(), 0);
         let shown = || format!("seed {seed}: {world:?}\n{:?}", table.counters());
@@ -972,7 +1007,11 @@ mod conversations {
             for (offset, byte) in (base..).zip(told) {
                 // With the tail the FIN was lost too: the acknowledgement counts it, and nobody can know.
                 let lost = present[side].get(offset) != Some(&true) || cut[side][offset];
-                assert!(offset <= script.ends[side] as usize, "side {side} is too long: {}", shown());
+                assert!(
+                    offset <= script.ends[side] as usize,
+                    "side {side} is too long: {}",
+                    shown()
+                );
                 assert!(
                     byte.is_some() || lost,
                     "side {side} offset {offset} is told as lost: {}",
