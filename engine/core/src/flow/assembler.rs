@@ -13,8 +13,8 @@
 //! * A hole without proof becomes a gap after [`HOLE_AGE_MAX`] or when the half holds too much behind it.
 //! * **Causal order**: a segment that acknowledges bytes of the other half that were not passed on yet waits for them
 //!   under the same grace, so a response is never told before its request. At a midstream beginning nobody knows what
-//!   the other half has sent before; then the first payload waits for payload of the other half, until one grace after
-//!   the flow's first segment. A half that lets a grace for acknowledged bytes pass without being seen is **blind**: the traffic is
+//!   else was sent just before; then all payload waits until one grace after the flow's first segment, and only then
+//!   is put into order. A half that lets a grace for acknowledged bytes pass without being seen is **blind**: the traffic is
 //!   one-sided, and from then on its acknowledged bytes are gaps at once and hold up nothing.
 
 use crate::decap::{Flags, Segment};
@@ -161,16 +161,13 @@ impl<C> Stream<C> {
     /// When [`Self::expire`] has something to do.
     pub(super) fn deadline(&self) -> Timestamp {
         let mut deadline = self.reset.map_or(NEVER, |reset| reset.until);
-        for (half, other) in [
-            (&self.originator, &self.responder),
-            (&self.responder, &self.originator),
-        ] {
+        for half in [&self.originator, &self.responder] {
             if half.proof.mark > half.next {
                 deadline = deadline.min(half.proof.since.after(REORDER_GRACE));
             }
             if let Some(front) = half.queue.front() {
                 deadline = deadline.min(front.queued.after(HOLE_AGE_MAX));
-                if Self::awaits(other, self.segments, self.hold_until) {
+                if self.gathers() {
                     deadline = deadline.min(self.hold_until);
                 }
             }
@@ -178,12 +175,9 @@ impl<C> Stream<C> {
         deadline
     }
 
-    /// No payload was seen of `other` yet and the grace of a midstream beginning is not over.
-    fn awaits(other: &Half, segments: u64, hold_until: Timestamp) -> bool {
-        hold_until > Timestamp::ZERO
-            && other.next == 0
-            && other.queue.is_empty()
-            && segments < u64::from(REORDER_SEGMENTS_MAX)
+    /// The grace of a midstream beginning is not over.
+    fn gathers(&self) -> bool {
+        self.hold_until > Timestamp::ZERO && self.segments < u64::from(REORDER_SEGMENTS_MAX)
     }
 }
 
@@ -283,6 +277,7 @@ impl<C> Stream<C> {
     ) where
         C: Consumer<S>,
     {
+        let gathers = self.gathers();
         let (consumer, own, other) = split!(self, direction);
         let len = segment.payload.len() as u64;
         if consumer.ignores(direction) {
@@ -314,7 +309,7 @@ impl<C> Stream<C> {
             return;
         };
         let in_order = chunk.offset == own.next;
-        let held = Self::awaits(other, self.segments, self.hold_until)
+        let held = gathers
             || (ack.is_some_and(|ack| other.is_behind(ack))
                 && !consumer.ignores(direction.reverse()));
         if in_order && !held {
@@ -452,7 +447,7 @@ impl<C> Stream<C> {
         C: Consumer<S>,
     {
         let other = self.half(direction.reverse());
-        Self::awaits(other, self.segments, self.hold_until)
+        self.gathers()
             || (ack.is_some_and(|ack| other.is_behind(ack))
                 && !self.consumer.ignores(direction.reverse()))
     }
@@ -462,6 +457,9 @@ impl<C> Stream<C> {
     where
         C: Consumer<S>,
     {
+        if self.gathers() {
+            return;
+        }
         loop {
             let mut moved = false;
             for direction in BOTH {
@@ -695,6 +693,7 @@ impl<C> Stream<C> {
         self.clamp(now);
         if now >= self.hold_until {
             self.hold_until = Timestamp::ZERO;
+            self.drain(lent);
         }
         for direction in BOTH {
             let half = self.half(direction);
