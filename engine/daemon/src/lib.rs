@@ -2,6 +2,7 @@
 pub mod control;
 pub mod diagnostic;
 pub mod status;
+pub mod upload;
 pub mod config { pub mod raw; pub mod settings; 
 pub fn system_words(error: &std::io::Error) -> String {
     error.to_string()

@@ -23,6 +23,8 @@ mod retry;
 mod stats;
 mod stream;
 mod tls;
+#[cfg(test)]
+mod tests;
 mod url;
 
 use std::io;

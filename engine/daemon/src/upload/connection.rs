@@ -50,8 +50,8 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// hyper's end of a connection that is open.
 struct Open {
     sender: SendRequest<Full<Bytes>>,
-    /// Moves the bytes; ready when the connection has ended.
-    driver: http1::Connection<Stream, Full<Bytes>>,
+    /// Moves the bytes; none when the connection has ended.
+    driver: Option<http1::Connection<Stream, Full<Bytes>>>,
     /// At least one post was answered on it.
     used: bool,
 }
@@ -69,10 +69,11 @@ pub(super) async fn run(line: Rc<Line>) {
 async fn next(line: &Line, open: &mut Option<Open>) -> Option<Post> {
     let mut timer = None::<Sleep>;
     std::future::poll_fn(move |cx| {
-        if let Some(connection) = open
-            && Pin::new(&mut connection.driver).poll(cx).is_ready()
-        {
-            *open = None;
+        if let Some(connection) = open {
+            poll_driver(&mut connection.driver, cx);
+            if connection.driver.is_none() {
+                *open = None;
+            }
         }
         loop {
             let now = Instant::now();
@@ -148,17 +149,24 @@ async fn exchange(
 
 /// Polls the connection along with what happens on it.
 async fn with_driver<T>(
-    driver: &mut http1::Connection<Stream, Full<Bytes>>,
+    driver: &mut Option<http1::Connection<Stream, Full<Bytes>>>,
     future: impl Future<Output = T>,
 ) -> T {
     let mut future = pin!(future);
-    let mut ended = false;
     std::future::poll_fn(move |cx: &mut Context<'_>| {
-        // Its end is told to `future` too, with the cause.
-        ended = ended || Pin::new(&mut *driver).poll(cx).is_ready();
+        poll_driver(driver, cx);
         future.as_mut().poll(cx)
     })
     .await
+}
+
+/// Moves bytes. A connection that has ended is dropped, which tells its cause to whoever waits for an answer on it.
+fn poll_driver(driver: &mut Option<http1::Connection<Stream, Full<Bytes>>>, cx: &mut Context<'_>) {
+    if let Some(connection) = driver
+        && Pin::new(connection).poll(cx).is_ready()
+    {
+        *driver = None;
+    }
 }
 
 /// Reads and forgets the answer's body; says whether it was read to its end.
@@ -239,7 +247,7 @@ async fn connect(line: &Line) -> Result<Open, Failure> {
                     .map_err(|error| Failure::Lost(causes(&error)))?;
                 return Ok(Open {
                     sender,
-                    driver,
+                    driver: Some(driver),
                     used: false,
                 });
             }
