@@ -2,7 +2,6 @@
 pub mod control;
 pub mod diagnostic;
 pub mod status;
-pub mod upload;
 pub mod config { pub mod raw; pub mod settings; 
 pub fn system_words(error: &std::io::Error) -> String {
     error.to_string()
@@ -10,7 +9,5 @@ pub fn system_words(error: &std::io::Error) -> String {
 }
 /// x
 pub fn main() -> std::process::ExitCode { std::process::ExitCode::from(0) }
-//! Placeholder.
-
 pub mod capture_file;
 pub mod upload;
