@@ -22,9 +22,9 @@ mod resolve;
 mod retry;
 mod stats;
 mod stream;
-mod tls;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod url;
 
 use std::io;
@@ -285,13 +285,14 @@ impl Thread {
 
         let mut stop_at = None;
         loop {
-            office.collect();
             if stop_at.is_none() {
                 stop_at = self.control.stop_at();
                 if stop_at.is_some() {
                     office.stop(Instant::now());
                 }
             }
+            // After the look at `stop`: what was handed over before it is in the queue when the connections learn of it.
+            office.collect();
             let ran = tasks.run();
             if tasks.is_empty() || stop_at.is_some_and(|at| at <= Instant::now()) {
                 return Ok(());
