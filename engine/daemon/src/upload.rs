@@ -151,7 +151,7 @@ impl Uploader {
                         stats,
                         control,
                     }
-                    .run(inboxes, Box::new(say), &started)
+                    .run(inboxes, Box::new(say), &started);
                 })?
         };
         wait_for(&starting)?;

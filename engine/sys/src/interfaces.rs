@@ -67,28 +67,24 @@ pub struct Interface {
 /// All interfaces, by index.
 pub fn list() -> io::Result<Vec<Interface>> {
     let mut interfaces = Vec::new();
-    dump(
-        RouteNetlinkMessage::GetLink(LinkMessage::default()),
-        |message| {
-            if let RouteNetlinkMessage::NewLink(link) = message {
-                interfaces.push(interface(link));
-            }
-        },
-    )?;
-    dump(
-        RouteNetlinkMessage::GetAddress(AddressMessage::default()),
-        |message| {
-            let RouteNetlinkMessage::NewAddress(address) = message else {
-                return;
-            };
-            let owner = interfaces
-                .iter_mut()
-                .find(|interface| interface.index == address.header.index);
-            if let (Some(interface), Some(ip)) = (owner, local_address(&address)) {
-                interface.addresses.push(ip);
-            }
-        },
-    )?;
+    let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    dump(links, |message, bytes| match message {
+        Some(RouteNetlinkMessage::NewLink(link)) => interfaces.push(interface(link)),
+        Some(_) => {}
+        None => interfaces.extend(bare_link(bytes)),
+    })?;
+    let addresses = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    dump(addresses, |message, _| {
+        let Some(RouteNetlinkMessage::NewAddress(address)) = message else {
+            return;
+        };
+        let owner = interfaces
+            .iter_mut()
+            .find(|interface| interface.index == address.header.index);
+        if let (Some(interface), Some(ip)) = (owner, local_address(&address)) {
+            interface.addresses.push(ip);
+        }
+    })?;
     interfaces.sort_by_key(|interface| interface.index);
     Ok(interfaces)
 }
@@ -174,8 +170,62 @@ fn local_address(address: &AddressMessage) -> Option<IpAddr> {
     found
 }
 
-/// Asks for a dump and hands over each message of the answer.
-fn dump(request: RouteNetlinkMessage, mut each: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
+/// What a link's message says in the parts that have not changed since Linux 2.2, for a message that has something the
+/// parser does not take: an odd attribute of one driver must not hide an interface, let alone all of them.
+///
+/// ```text
+/// nlmsghdr  0 length  4 type(16)  6 flags(16)  8 sequence  12 port
+/// ifinfomsg 16 family(8)  18 type(16)  20 index  24 flags  28 change   then attributes: length(16) type(16) value
+/// ```
+fn bare_link(message: &[u8]) -> Option<Interface> {
+    let (header, mut attributes) = message.split_first_chunk::<32>()?;
+    let half = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
+    let word = |at: usize| {
+        u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    if half(4) != libc::RTM_NEWLINK {
+        return None;
+    }
+    let on = |flag: i32| word(24) & flag as u32 != 0;
+    let mut interface = Interface {
+        name: String::new(),
+        index: word(20),
+        up: on(libc::IFF_UP),
+        running: on(libc::IFF_UP) && on(libc::IFF_RUNNING),
+        loopback: on(libc::IFF_LOOPBACK),
+        ethernet: matches!(half(18), libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK),
+        mtu: 0,
+        addresses: Vec::new(),
+        kind: LinkKind::Plain,
+        master: None,
+    };
+    while let Some((&[l0, l1, t0, t1], _)) = attributes.split_first_chunk() {
+        let length = usize::from(u16::from_ne_bytes([l0, l1]));
+        let Some(value) = attributes.get(4..length) else {
+            break;
+        };
+        let number = value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
+        match u16::from_ne_bytes([t0, t1]) {
+            libc::IFLA_IFNAME => {
+                let name = value.split(|&byte| byte == 0).next().unwrap_or_default();
+                interface.name = String::from_utf8_lossy(name).into_owned();
+            }
+            libc::IFLA_MTU => interface.mtu = number.unwrap_or(0),
+            libc::IFLA_MASTER => interface.master = number,
+            _ => {}
+        }
+        attributes = attributes
+            .get(length.next_multiple_of(4)..)
+            .unwrap_or_default();
+    }
+    (!interface.name.is_empty()).then_some(interface)
+}
+
+/// Asks for a dump and hands over each message of the answer, with its bytes; those alone if it cannot be parsed.
+fn dump(
+    request: RouteNetlinkMessage,
+    mut each: impl FnMut(Option<RouteNetlinkMessage>, &[u8]),
+) -> io::Result<()> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
@@ -190,17 +240,22 @@ fn dump(request: RouteNetlinkMessage, mut each: impl FnMut(RouteNetlinkMessage))
     loop {
         let (answer, _) = socket.recv_from_full()?;
         let mut rest = answer.as_slice();
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-            let length = (message.header.length as usize).next_multiple_of(4);
-            match message.payload {
-                NetlinkPayload::Done(_) => return Ok(()),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                NetlinkPayload::InnerMessage(message) => each(message),
-                _ => {}
+        while let Some(length) = rest
+            .first_chunk()
+            .map(|length| u32::from_ne_bytes(*length) as usize)
+        {
+            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest);
+            let bytes = rest.get(..length).unwrap_or(rest);
+            match message.map(|message| message.payload) {
+                Ok(NetlinkPayload::Done(_)) => return Ok(()),
+                Ok(NetlinkPayload::Error(error)) => return Err(error.to_io()),
+                Ok(NetlinkPayload::InnerMessage(message)) => each(Some(message), bytes),
+                Ok(_) => {}
+                Err(_) => each(None, bytes),
             }
-            rest = rest.get(length.max(1)..).unwrap_or_default();
+            rest = rest
+                .get(length.max(4).next_multiple_of(4)..)
+                .unwrap_or_default();
         }
     }
 }
@@ -218,5 +273,30 @@ mod tests {
             .expect("every namespace has lo");
         assert!(lo.loopback && lo.ethernet && lo.index > 0 && lo.mtu > 0);
         assert_eq!((lo.kind.clone(), lo.master), (LinkKind::Plain, None));
+    }
+
+    #[test]
+    fn a_link_is_read_alike_with_and_without_the_parser() {
+        let mut links = 0;
+        dump(
+            RouteNetlinkMessage::GetLink(LinkMessage::default()),
+            |message, bytes| {
+                let Some(RouteNetlinkMessage::NewLink(link)) = message else {
+                    return;
+                };
+                links += 1;
+                let expected = Interface {
+                    kind: LinkKind::Plain,
+                    ..interface(link)
+                };
+                assert_eq!(bare_link(bytes), Some(expected));
+                for length in 0..bytes.len() {
+                    // Cut anywhere, it is an interface or nothing.
+                    let _ = bare_link(&bytes[..length]);
+                }
+            },
+        )
+        .unwrap();
+        assert!(links > 0);
     }
 }

@@ -262,7 +262,7 @@ impl Bed {
         let uploader = {
             let events = events.clone();
             Uploader::start(config, inboxes, move |event| {
-                events.lock().unwrap().push(event.clone())
+                events.lock().unwrap().push(event.clone());
             })
         };
         Self {
@@ -698,7 +698,7 @@ fn a_stalled_collector_is_given_up_and_tried_again() {
             }
         });
         let mut bed = Bed::new(driver, &url(&server), |config| {
-            config.answer_max = Duration::from_millis(100)
+            config.answer_max = Duration::from_millis(100);
         });
         bed.push(9, b"slow", 1);
         let snapshot = bed.wait("sent", |snapshot| snapshot.calls_sent == 1);
@@ -938,7 +938,7 @@ fn https_is_encrypted_and_verified() {
         let server = Server::on(TcpListener::bind("127.0.0.1:0").unwrap(), Some(config), ok);
         let url = format!("https://localhost:{}/message", server.address.port());
         let mut bed = Bed::new(driver, &url, |config| {
-            config.roots = Roots::Pem(pem.clone())
+            config.roots = Roots::Pem(pem.clone());
         });
         let body: Vec<u8> = (0..3_u32 << 20)
             .map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8)
