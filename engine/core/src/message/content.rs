@@ -100,12 +100,13 @@ impl Decoders {
         }
     }
 
-    /// Undoes `codings` on `body`, in place, up to `limit` bytes. The length that the body would have without the limit
-    /// as far as it is known, or nothing when nothing decodes.
+    /// Undoes `codings` on `body`, in place, up to `limit` bytes; `whole` when nothing of it is missing. The length that
+    /// the body would have without the limit as far as it is known, or nothing when nothing decodes.
     pub(super) fn undo(
         &mut self,
         codings: &Codings,
         body: &mut Vec<u8>,
+        whole: bool,
         limit: usize,
     ) -> Option<u64> {
         let mut full = body.len() as u64;
@@ -128,7 +129,7 @@ impl Decoders {
                 return None;
             }
             full = self.spare.len() as u64;
-            if end == End::Limit {
+            if end == End::Limit && whole {
                 full = full.max(promised_len(*coding, body).unwrap_or_default());
             }
             self.spare.truncate(limit);
@@ -341,7 +342,7 @@ mod tests {
         // Twice: a decoder that was left in the middle of a stream must not remember it.
         for _ in 0..2 {
             let mut body = body.to_vec();
-            let full = decoders.undo(&codings, &mut body, limit);
+            let full = decoders.undo(&codings, &mut body, true, limit);
             assert_eq!(full.map(|full| (body.as_slice(), full)), expected);
         }
     }
@@ -390,7 +391,7 @@ mod tests {
                 value: name.as_bytes(),
             }]);
             let mut body = coded[..coded.len() - 1000].to_vec();
-            let full = Decoders::new().undo(&codings, &mut body, 1 << 20);
+            let full = Decoders::new().undo(&codings, &mut body, false, 1 << 20);
             assert!(
                 full.is_some() && body.len() > 1000 && text.starts_with(&body),
                 "{name}"

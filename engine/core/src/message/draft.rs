@@ -17,9 +17,7 @@ pub struct Draft {
     pub(super) tally: Tally,
     /// The sample rule drew it out: its details are tested, not written.
     pub(super) sampled_out: bool,
-    /// There was no memory for it.
-    pub(super) shed: bool,
-    /// Memory of its buffers, as last added to the writer's sum.
+    /// Its memory, as last added to the writer's sum.
     pub(super) held: usize,
     /// Method, URL, later the response code.
     pub(super) start: Vec<u8>,
@@ -142,9 +140,10 @@ impl Draft {
         ]
     }
 
-    /// Memory of its buffers.
-    pub(super) fn capacity(&mut self) -> usize {
-        self.buffers().iter().map(|buffer| buffer.capacity()).sum()
+    /// Memory of it and of its buffers.
+    pub(super) fn memory(&mut self) -> usize {
+        let buffers: usize = self.buffers().iter().map(|buffer| buffer.capacity()).sum();
+        size_of::<Self>() + buffers
     }
 
     /// Ready for another exchange, with small buffers kept.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::*;
 use crate::decap::{Endpoint, Network};
 use crate::flow::FlowStart;
-use crate::http::{BodyEnd, Exchanges as _, Header, Origin, RequestHead, ResponseHead};
+use crate::http::{BodyEnd, Exchanges as _, Half, Header, Origin, RequestHead, ResponseHead};
 use crate::rules::RuleSet;
 use crate::time::Timestamp;
 
@@ -359,5 +359,496 @@ fn messages_are_those_of_the_reference_logger_with_our_differences() {
         "{} wrong\n{}",
         wrong.len(),
         wrong.join("\n")
+    );
+}
+
+/// An exchange from text; bodies end with the text.
+fn exchange(request: &str, response: &str) -> (Side, Side) {
+    let with_length = |text: &str| {
+        let (head, body) = text.split_once("\n\n").unwrap();
+        format!("{head}\nContent-Length: {}\n\n{body}", body.len())
+    };
+    read_exchange(
+        with_length(request).as_bytes(),
+        with_length(response).as_bytes(),
+    )
+}
+
+fn plain_exchange() -> (Side, Side) {
+    exchange(
+        "POST /a?q=1 HTTP/1.1\nHost: h\n\nasked",
+        "HTTP/1.1 200 OK\n\nanswered",
+    )
+}
+
+/// The details of the only line, without those that every line has.
+#[track_caller]
+fn only_line(writer: &mut Writer<Lines>) -> Vec<(String, String)> {
+    let lines = &writer.output().0;
+    assert_eq!(lines.len(), 1);
+    pairs(&lines[0].0)
+}
+
+fn value_of<'a>(details: &'a [(String, String)], key: &str) -> Option<&'a str> {
+    details
+        .iter()
+        .find(|(other, _)| other == key)
+        .map(|(_, value)| value.as_str())
+}
+
+#[test]
+fn details_stand_in_the_order_of_the_table_and_of_the_wire() {
+    let (request, response) = exchange(
+        "POST /a?z=1&b=2 HTTP/1.1\nX-Z: 1\nHost: h\nCookie: s=1\nX-A: 2\n\nasked",
+        "HTTP/1.1 201 Created\nX-Y: 1\nX-B: 2\n\nanswered",
+    );
+    let mut writer = writer("include debug", config());
+    play(&mut writer, &request, &response, 5, 2, 3);
+    let keys: Vec<_> = only_line(&mut writer)
+        .into_iter()
+        .map(|(key, _)| key)
+        .collect();
+    let expected = [
+        "request_method",
+        "request_url",
+        "response_code",
+        "request_body",
+        "request_header:x-z",
+        "request_header:cookie",
+        "request_header:x-a",
+        "request_header:content-length",
+        "request_param:z",
+        "request_param:b",
+        "response_header:x-y",
+        "response_header:x-b",
+        "response_header:content-length",
+        "response_body",
+        "session_field:s",
+        "now",
+        "interval",
+        "host",
+    ];
+    assert_eq!(keys, expected);
+}
+
+#[test]
+fn what_is_asked_for_is_added() {
+    let (request, response) = exchange(
+        "POST /a HTTP/1.1\nHost: h\nx-real-ip: proxy\nContent-Type: Application/x-www-form-urlencoded; charset=x\n\na=1&B=%32",
+        "HTTP/1.1 200 OK\n\n",
+    );
+    let opted = Config {
+        annotate: true,
+        form_params: true,
+        client_address: true,
+        realip_header: Some("X-Real-IP".to_owned()),
+        ..config()
+    };
+    let mut writer = writer(
+        "include debug\n/custom_field:.*|request_body/ remove",
+        opted,
+    );
+    play(&mut writer, &request, &response, 5, 2, 4);
+    let details = only_line(&mut writer);
+    for (key, value) in [
+        ("request_header:x-real-ip", Some("10.0.0.1")),
+        ("request_header:x-forwarded-for", Some("10.0.0.1")),
+        ("request_param:a", Some("1")),
+        ("request_param:b", Some("2")),
+        ("request_body", None),
+        ("custom_field:client_address", Some("10.0.0.1")),
+        ("custom_field:client_port", Some("5000")),
+        ("custom_field:server_address", Some("10.0.0.2")),
+        ("custom_field:vni", Some("42")),
+        ("custom_field:encapsulation", Some("vxlan")),
+        ("custom_field:call_index", Some("1")),
+        ("custom_field:response_started", Some("5000000")),
+        ("custom_field:incomplete", None),
+        ("host", Some("oracle-host")),
+    ] {
+        assert_eq!(value_of(&details, key), value, "{key}");
+    }
+    assert_eq!(
+        value_of(&details, "custom_field:exchange_id")
+            .unwrap()
+            .len(),
+        32
+    );
+}
+
+#[test]
+fn ids_depend_on_place_and_not_on_time() {
+    let (request, response) = plain_exchange();
+    let id = |now| {
+        let mut writer = writer(
+            "include debug",
+            Config {
+                annotate: true,
+                ..config()
+            },
+        );
+        play(&mut writer, &request, &response, now, 1, 9);
+        value_of(&only_line(&mut writer), "custom_field:exchange_id")
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(id(10), id(99));
+}
+
+#[test]
+fn calls_end_in_exactly_one_box() {
+    let (request, response) = plain_exchange();
+    let rules =
+        "include debug\nsample 50\n/request_param:q/ stop_if /2/\n/.*/ remove_if_found /nothing/";
+    let mut writer = writer(rules, config());
+    let stopped = exchange("GET /?q=2 HTTP/1.1\nHost: h\n\n", "HTTP/1.1 200 OK\n\n");
+    for number in 0..200 {
+        let (request, response) = if number % 4 == 0 {
+            (&stopped.0, &stopped.1)
+        } else {
+            (&request, &response)
+        };
+        play(&mut writer, request, response, 5, 2, 3);
+    }
+    let counters = *writer.counters();
+    assert_eq!((counters.calls_seen, counters.calls_stopped), (200, 50));
+    assert!(
+        counters.lines_written > 40 && counters.calls_sampled > 40,
+        "{counters:?}"
+    );
+    assert_eq!(
+        counters.calls_seen,
+        counters.lines_written + counters.calls_stopped + counters.calls_sampled
+    );
+    assert_eq!((writer.held, writer.ruled.open), (0, 0));
+
+    let mut writer = self::writer("/.*/ remove", config());
+    play(&mut writer, &request, &response, 5, 2, 3);
+    assert_eq!(
+        (
+            writer.counters().calls_stopped,
+            writer.counters().calls_emptied
+        ),
+        (1, 1)
+    );
+    assert_eq!(writer.counters().copied_bytes, 0);
+}
+
+/// Opens a request and answers nothing.
+fn request_only(writer: &mut Writer<Lines>, body: &[u8]) -> Option<Box<Draft>> {
+    let flow = flow();
+    let origin = Origin {
+        flow: &flow,
+        client_is_originator: true,
+        call_index: 1,
+        offset: 0,
+        time: Timestamp::ZERO,
+    };
+    let head = RequestHead {
+        method: b"PUT",
+        target: b"/half",
+        minor: 1,
+        headers: &[],
+    };
+    let mut draft = writer.request(&head, &origin);
+    writer.request_body(&mut draft, body);
+    draft
+}
+
+#[test]
+fn half_calls_are_counted_and_written_on_demand() {
+    for half_calls in [false, true] {
+        let mut writer = writer(
+            "include debug",
+            Config {
+                half_calls,
+                annotate: true,
+                ..config()
+            },
+        );
+        let draft = request_only(&mut writer, b"text");
+        writer.half(draft, Half::Closed);
+        assert_eq!(writer.counters().half_closed, 1);
+        assert_eq!(writer.counters().calls_seen, u64::from(half_calls));
+        if half_calls {
+            assert!(writer.output().0[0].1.half);
+            let details = only_line(&mut writer);
+            assert_eq!(value_of(&details, "request_body"), Some("text"));
+            assert_eq!(value_of(&details, "response_code"), None);
+            assert_eq!(value_of(&details, "custom_field:half"), Some("closed"));
+        }
+    }
+}
+
+#[test]
+fn an_orphan_response_is_a_half_call_without_a_request() {
+    let mut writer = writer(
+        "include debug",
+        Config {
+            half_calls: true,
+            ..config()
+        },
+    );
+    let flow = flow();
+    let time = Timestamp::from_nanos(7_000_000);
+    let origin = Origin {
+        flow: &flow,
+        client_is_originator: false,
+        call_index: 1,
+        offset: 0,
+        time,
+    };
+    let mut draft = writer.orphan_response(
+        &ResponseHead {
+            status: 204,
+            minor: 1,
+            headers: &[],
+        },
+        &origin,
+    );
+    writer.response_end(&mut draft, BodyEnd::Complete, time);
+    writer.half(draft, Half::Gap);
+    let details = only_line(&mut writer);
+    assert_eq!(value_of(&details, "response_code"), Some("204"));
+    assert_eq!(value_of(&details, "now"), Some("7"));
+    assert_eq!(value_of(&details, "request_method"), None);
+    assert_eq!(value_of(&details, "interval"), None);
+}
+
+#[test]
+fn memory_of_open_calls_is_bounded_and_what_is_cut_is_counted() {
+    let mut writer = writer(
+        "include debug",
+        Config {
+            open_bytes_max: 1 << 20,
+            ..config()
+        },
+    );
+    let drafts: Vec<_> = (0..20_000)
+        .map(|_| request_only(&mut writer, &[b'x'; 900]))
+        .collect();
+    assert!(writer.held < 3 << 20, "{}", writer.held);
+    assert!(writer.counters().bodies_shed > 0);
+    for draft in drafts {
+        writer.finish(draft);
+    }
+    let counters = *writer.counters();
+    assert!(counters.calls_shed > 0 && counters.lines_written > 0);
+    assert_eq!(
+        counters.calls_seen,
+        counters.lines_written + counters.calls_shed
+    );
+    assert_eq!(writer.held, 0);
+    // Memory is there again.
+    let draft = request_only(&mut writer, b"y");
+    writer.finish(draft);
+    assert_eq!(writer.counters().calls_shed, counters.calls_shed);
+}
+
+#[test]
+fn bodies_are_cut_at_the_limit_and_say_so() {
+    for rules in [
+        "include debug",
+        "include debug\n/response_body/ replace /nothing/, //",
+    ] {
+        let limited = Config {
+            body_bytes_max: 10,
+            annotate: true,
+            ..config()
+        };
+        let mut writer = writer(rules, limited);
+        let (request, response) = exchange(
+            "GET / HTTP/1.1\nHost: h\n\n",
+            "HTTP/1.1 200 OK\n\n0123456789abcdef",
+        );
+        play(&mut writer, &request, &response, 5, 2, 3);
+        let notes = writer.output().0[0].1;
+        assert_eq!((notes.response_body_bytes, notes.body_limited), (16, true));
+        let details = only_line(&mut writer);
+        assert_eq!(value_of(&details, "response_body"), Some("0123456789"));
+        assert_eq!(
+            value_of(&details, "custom_field:response_body_bytes"),
+            Some("16")
+        );
+        assert_eq!(writer.counters().bodies_limited, 1);
+    }
+}
+
+#[test]
+fn a_call_is_judged_by_the_rules_it_began_with() {
+    let mut writer = writer("/request_body/ stop_unless_found /text/", config());
+    let open = request_only(&mut writer, b"text");
+    writer.set_rules(Arc::new(RuleSet::parse("/.*/ stop").unwrap()));
+    let late = request_only(&mut writer, b"text");
+    writer.finish(open);
+    writer.finish(late);
+    let details = only_line(&mut writer);
+    assert_eq!(value_of(&details, "request_body"), Some("text"));
+    assert!(writer.retired.is_empty());
+}
+
+#[test]
+fn an_early_answer_and_a_hole_keep_both_bodies() {
+    let mut writer = writer("include debug", config());
+    let flow = flow();
+    let origin = Origin {
+        flow: &flow,
+        client_is_originator: true,
+        call_index: 1,
+        offset: 0,
+        time: Timestamp::ZERO,
+    };
+    let mut draft = request_only(&mut writer, "sent \u{20ac}".as_bytes().split_at(6).0);
+    writer.response(
+        &mut draft,
+        &ResponseHead {
+            status: 413,
+            minor: 1,
+            headers: &[],
+        },
+        &origin,
+    );
+    writer.request_missing(&mut draft, 5);
+    writer.response_body(&mut draft, b"too much");
+    writer.request_body(&mut draft, b" more");
+    writer.request_end(&mut draft, BodyEnd::Cut, Timestamp::ZERO);
+    writer.response_end(&mut draft, BodyEnd::Complete, Timestamp::ZERO);
+    writer.finish(draft);
+    let notes = writer.output().0[0].1;
+    assert_eq!((notes.missing_bytes, notes.incomplete), (5, true));
+    let details = only_line(&mut writer);
+    assert_eq!(
+        value_of(&details, "request_body"),
+        Some("sent \u{fffd} more")
+    );
+    assert_eq!(value_of(&details, "response_body"), Some("too much"));
+}
+
+/// Every place where a peer can put a secret, with a canary of its own.
+fn nest_of_canaries(coding: &str) -> (Side, Side) {
+    let request = "POST http://CANARYuser:CANARYpass@h/p?CANARYquery=CANARYvalue HTTP/1.1\nHost: h\n\
+        Cookie: sid=CANARYcookie; CANARYname=1\nAuthorization: Bearer CANARYtoken\nX-CANARYheader: 1\n\
+        User-Agent: probe\nReferer: http://x/?CANARYreferer\nTransfer-Encoding: CANARYcoding\n\
+        Content-Type: application/x-www-form-urlencoded\n\nf=CANARYfield&CANARYfieldname=1";
+    let response = "HTTP/1.1 200 OK\nSet-Cookie: s=CANARYset\nLocation: /?CANARYlocation\nETag: \"CANARYtag\"\n\n\
+        {\"k\":\"CANARYbody\",\"b\":\"\u{fffd}CANARYlast\"}";
+    let (mut request, mut response) = exchange(request, response);
+    request.body = b"f=CANARYfield&CANARYfieldname=1".to_vec();
+    if coding == "gzip" {
+        for side in [&mut request, &mut response] {
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::Write::write_all(&mut encoder, &side.body).unwrap();
+            side.body = encoder.finish().unwrap();
+            side.headers
+                .push((b"Content-Encoding".to_vec(), b"gzip".to_vec()));
+        }
+    }
+    (request, response)
+}
+
+/// No canary in any line, whatever the slices and whether bodies are coded, whole or cut.
+#[track_caller]
+fn check_hidden(rules: &str, config: &Config, hidden: &[&str]) {
+    for (coding, slice, cut) in [
+        ("", 1 << 20, 0),
+        ("", 1, 0),
+        ("", 5, 3),
+        ("gzip", 1 << 20, 0),
+        ("gzip", 3, 9),
+    ] {
+        let mut writer = writer("include debug", config.clone());
+        // Buffers are reused: what an earlier call left in them must not come out under stricter rules.
+        let (mut request, mut response) = nest_of_canaries(coding);
+        play(&mut writer, &request, &response, 5, 2, slice);
+        assert!(String::from_utf8_lossy(&writer.output().0[0].0).contains("CANARY"));
+        writer.output().0.clear();
+        writer.set_rules(Arc::new(RuleSet::parse(rules).unwrap()));
+        for side in [&mut request, &mut response] {
+            side.body.truncate(side.body.len() - cut);
+            side.cut = cut > 0;
+        }
+        play(&mut writer, &request, &response, 5, 2, slice);
+        for (line, _) in &writer.output().0 {
+            let line = String::from_utf8_lossy(line).to_lowercase();
+            for canary in hidden {
+                let canary = format!("canary{canary}");
+                assert!(!line.contains(&canary), "{rules}: {canary} in {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_canary_passes_a_preset_or_a_mask() {
+    let everything = [""];
+    let opted = Config {
+        annotate: true,
+        form_params: true,
+        client_address: true,
+        half_calls: true,
+        ..config()
+    };
+    for config in [config(), opted] {
+        check_hidden("", &config, &everything);
+        check_hidden("include strict", &config, &everything);
+        check_hidden("include default skip_compression", &config, &everything);
+        // User information and raw framing never leave.
+        check_hidden("include debug", &config, &["user", "pass", "coding"]);
+        check_hidden(
+            "include standard",
+            &config,
+            &["cookie", "name", "set", "user", "pass"],
+        );
+        check_hidden("/.*/ stop", &config, &everything);
+        check_hidden("/response_body/ stop", &config, &everything);
+        check_hidden("/.*/ remove", &config, &everything);
+        check_hidden(
+            "/.*/ replace /(?i)canary\\w*/, /x/\n/.*:x?-?canary.*/ remove",
+            &config,
+            &everything,
+        );
+        check_hidden(
+            "/.*/ remove_if_found /(?i)canary/\n/.*:x?-?canary.*/ remove",
+            &config,
+            &everything,
+        );
+        check_hidden(
+            "/.*/ remove_if /(?is).*canary.*/\n/.*:x?-?canary.*/ remove",
+            &config,
+            &everything,
+        );
+        check_hidden(
+            "/.*/ remove_unless /\\d+/\n/.*:x?-?canary.*/ remove",
+            &config,
+            &everything,
+        );
+        check_hidden(
+            "/.*/ remove_unless_found /^\\d+$/\n/.*:x?-?canary.*/ remove",
+            &config,
+            &everything,
+        );
+        check_hidden(
+            "/.*/ replace /(?<=c)(?i)anary\\w*(?!c)|(?=C)C\\w*/, //\n/.*:x?-?canary.*/ remove",
+            &config,
+            &everything,
+        );
+        check_hidden(
+            "/request_header:authorization/ stop_if_found /CANARY/",
+            &config,
+            &everything,
+        );
+        check_hidden(
+            "/request_header:user-agent/ stop_unless /nobody/",
+            &config,
+            &everything,
+        );
+    }
+    check_hidden("/request_body/ remove", &config(), &["field"]);
+    check_hidden("/response_body/ remove", &config(), &["body", "last"]);
+    check_hidden(
+        "copy_session_field /.*/\n/session_field:.*|request_header:cookie/ remove",
+        &config(),
+        &["cookie", "name"],
     );
 }

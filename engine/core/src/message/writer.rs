@@ -25,9 +25,9 @@ use crate::time::Timestamp;
 pub struct Writer<O> {
     config: Config,
     /// The set for new exchanges.
-    ruled: Ruled,
+    pub(super) ruled: Ruled,
     /// Earlier sets, as long as an exchange is open under them; oldest first.
-    retired: Vec<Ruled>,
+    pub(super) retired: Vec<Ruled>,
     sampler: Sampler,
     #[expect(
         clippy::vec_box,
@@ -36,7 +36,7 @@ pub struct Writer<O> {
     pool: Vec<Box<Draft>>,
     pool_bytes: usize,
     /// Memory of all open exchanges.
-    held: usize,
+    pub(super) held: usize,
     work: Work,
     /// The last detail of every line.
     host: Vec<u8>,
@@ -46,12 +46,12 @@ pub struct Writer<O> {
 }
 
 /// A rule set and what is remembered of it.
-struct Ruled {
+pub(super) struct Ruled {
     id: u64,
     rules: RuleSet,
     keys: Keys,
     /// Open exchanges that it judges.
-    open: u64,
+    pub(super) open: u64,
 }
 
 impl Ruled {
@@ -219,21 +219,24 @@ impl<O: Output> Writer<O> {
         }
     }
 
-    fn open(&mut self, origin: &Origin<'_>) -> Box<Draft> {
+    /// A draft for a new exchange; none when open ones hold all the memory that there is for them.
+    fn open(&mut self, origin: &Origin<'_>) -> Option<Box<Draft>> {
+        if self.held >= self.config.open_bytes_max {
+            return None;
+        }
         let mut draft = self.pool.pop().unwrap_or_default();
-        let bytes = draft.capacity();
+        let bytes = draft.memory();
         self.pool_bytes = self.pool_bytes.saturating_sub(bytes);
         draft.connection = Connection::new(origin);
         draft.rules = self.ruled.id;
         draft.sampled_out = self.ruled.rules.draws_out(&mut self.sampler);
-        draft.shed = self.held >= self.config.open_bytes_max;
         self.ruled.open += 1;
-        draft
+        Some(draft)
     }
 
     /// Brings the sum of held memory up to date after a change of `draft`.
     fn account(&mut self, draft: &mut Draft) {
-        let now = draft.capacity();
+        let now = draft.memory();
         self.held = self.held.saturating_sub(draft.held).saturating_add(now);
         draft.held = now;
     }
@@ -366,9 +369,10 @@ impl<O: Output> Writer<O> {
         );
     }
 
-    fn body(&mut self, draft: &mut Draft, side: Side, bytes: &[u8]) {
+    fn body(&mut self, draft: &mut Option<Box<Draft>>, side: Side, bytes: &[u8]) {
         self.counters.payload_bytes += bytes.len() as u64;
-        if draft.shed || bytes.is_empty() {
+        let Some(draft) = draft else { return };
+        if bytes.is_empty() {
             return;
         }
         let stopped = draft.tally.is_stopped();
@@ -415,7 +419,8 @@ impl<O: Output> Writer<O> {
         self.account(draft);
     }
 
-    fn missing(&mut self, draft: &mut Draft, side: Side, missing: u64) {
+    fn missing(&mut self, draft: &mut Option<Box<Draft>>, side: Side, missing: u64) {
+        let Some(draft) = draft else { return };
         let body = draft.body(side);
         body.missing = body.missing.saturating_add(missing);
         body.len = body.len.saturating_add(missing);
@@ -426,7 +431,8 @@ impl<O: Output> Writer<O> {
         }
     }
 
-    fn end(&mut self, draft: &mut Draft, side: Side, end: BodyEnd, time: Timestamp) {
+    fn end(&mut self, draft: &mut Option<Box<Draft>>, side: Side, end: BodyEnd, time: Timestamp) {
+        let Some(draft) = draft else { return };
         draft.incomplete |= end == BodyEnd::Cut;
         let times = match side {
             Side::Request => &mut draft.request_times,
@@ -440,10 +446,7 @@ impl<O: Output> Writer<O> {
 
     /// Completes the detail of a body, once.
     fn end_body(&mut self, draft: &mut Draft, side: Side) {
-        if std::mem::replace(&mut draft.body(side).over, true)
-            || draft.body(side).len == 0
-            || draft.shed
-        {
+        if std::mem::replace(&mut draft.body(side).over, true) || draft.body(side).len == 0 {
             return;
         }
         let body = draft.body(side);
@@ -487,12 +490,14 @@ impl<O: Output> Writer<O> {
             decoders,
         } = &mut self.work;
         self.counters.bodies_collected += 1;
+        let incomplete = draft.incomplete;
         let body = draft.body(side);
         // The detail is written into another buffer than the one it is read from; the two change places.
         let mut content = std::mem::replace(&mut body.bytes, std::mem::take(spare));
         if !body.codings.is_identity() {
             let limit = self.config.body_bytes_max;
-            match decoders.undo(&body.codings, &mut content, limit) {
+            let whole = !body.sealed && !incomplete;
+            match decoders.undo(&body.codings, &mut content, whole, limit) {
                 None => {
                     content.clear();
                     self.counters.bodies_undecodable += 1;
@@ -526,14 +531,19 @@ impl<O: Output> Writer<O> {
         *spare = content;
     }
 
-    fn close(&mut self, mut draft: Box<Draft>, half: Option<Half>) {
-        self.end_body(&mut draft, Side::Request);
-        self.end_body(&mut draft, Side::Response);
+    fn close(&mut self, draft: Option<Box<Draft>>, half: Option<Half>) {
         if let Some(half) = half {
             *self.half_counter(half) += 1;
         }
-        if half.is_none() || self.config.half_calls {
-            self.counters.calls_seen += 1;
+        let written = half.is_none() || self.config.half_calls;
+        self.counters.calls_seen += u64::from(written);
+        let Some(mut draft) = draft else {
+            self.counters.calls_shed += u64::from(written);
+            return;
+        };
+        self.end_body(&mut draft, Side::Request);
+        self.end_body(&mut draft, Side::Response);
+        if written {
             self.conclude(&mut draft, half);
         }
         self.release(draft);
@@ -557,7 +567,7 @@ impl<O: Output> Writer<O> {
             work,
             ..
         } = self;
-        let Some(ruled) = judge(ruled, retired, draft.rules).filter(|_| !draft.shed) else {
+        let Some(ruled) = judge(ruled, retired, draft.rules) else {
             self.counters.calls_shed += 1;
             return;
         };
@@ -636,7 +646,7 @@ impl<O: Output> Writer<O> {
             self.work.decoders.shrink_to(BUFFER_KEPT_BYTES);
         }
         draft.recycle(BUFFER_KEPT_BYTES);
-        let bytes = draft.capacity();
+        let bytes = draft.memory();
         if self.pool_bytes + bytes <= POOL_BYTES_MAX {
             self.pool_bytes += bytes;
             self.pool.push(draft);
@@ -720,61 +730,60 @@ fn is_form_type(value: &[u8]) -> bool {
 }
 
 impl<O: Output> Exchanges for Writer<O> {
-    type Draft = Box<Draft>;
+    /// None: there was no memory for the exchange, it is only counted.
+    type Draft = Option<Box<Draft>>;
 
-    fn request(&mut self, head: &RequestHead<'_>, origin: &Origin<'_>) -> Box<Draft> {
-        let mut draft = self.open(origin);
+    fn request(&mut self, head: &RequestHead<'_>, origin: &Origin<'_>) -> Self::Draft {
+        let mut draft = self.open(origin)?;
         draft.request_times = Some(Times::begin(origin));
-        if !draft.shed {
-            self.write_request(&mut draft, head);
-            self.account(&mut draft);
-        }
-        draft
+        self.write_request(&mut draft, head);
+        self.account(&mut draft);
+        Some(draft)
     }
 
-    fn orphan_response(&mut self, head: &ResponseHead<'_>, origin: &Origin<'_>) -> Box<Draft> {
+    fn orphan_response(&mut self, head: &ResponseHead<'_>, origin: &Origin<'_>) -> Self::Draft {
         let mut draft = self.open(origin);
         self.response(&mut draft, head, origin);
         draft
     }
 
-    fn request_body(&mut self, draft: &mut Box<Draft>, bytes: &[u8]) {
+    fn request_body(&mut self, draft: &mut Self::Draft, bytes: &[u8]) {
         self.body(draft, Side::Request, bytes);
     }
 
-    fn request_missing(&mut self, draft: &mut Box<Draft>, missing: u64) {
+    fn request_missing(&mut self, draft: &mut Self::Draft, missing: u64) {
         self.missing(draft, Side::Request, missing);
     }
 
-    fn request_end(&mut self, draft: &mut Box<Draft>, end: BodyEnd, time: Timestamp) {
+    fn request_end(&mut self, draft: &mut Self::Draft, end: BodyEnd, time: Timestamp) {
         self.end(draft, Side::Request, end, time);
     }
 
-    fn response(&mut self, draft: &mut Box<Draft>, head: &ResponseHead<'_>, origin: &Origin<'_>) {
-        draft.response_times = Some(Times::begin(origin));
-        if !draft.shed {
+    fn response(&mut self, draft: &mut Self::Draft, head: &ResponseHead<'_>, origin: &Origin<'_>) {
+        if let Some(draft) = draft {
+            draft.response_times = Some(Times::begin(origin));
             self.write_response(draft, head);
             self.account(draft);
         }
     }
 
-    fn response_body(&mut self, draft: &mut Box<Draft>, bytes: &[u8]) {
+    fn response_body(&mut self, draft: &mut Self::Draft, bytes: &[u8]) {
         self.body(draft, Side::Response, bytes);
     }
 
-    fn response_missing(&mut self, draft: &mut Box<Draft>, missing: u64) {
+    fn response_missing(&mut self, draft: &mut Self::Draft, missing: u64) {
         self.missing(draft, Side::Response, missing);
     }
 
-    fn response_end(&mut self, draft: &mut Box<Draft>, end: BodyEnd, time: Timestamp) {
+    fn response_end(&mut self, draft: &mut Self::Draft, end: BodyEnd, time: Timestamp) {
         self.end(draft, Side::Response, end, time);
     }
 
-    fn finish(&mut self, draft: Box<Draft>) {
+    fn finish(&mut self, draft: Self::Draft) {
         self.close(draft, None);
     }
 
-    fn half(&mut self, draft: Box<Draft>, why: Half) {
+    fn half(&mut self, draft: Self::Draft, why: Half) {
         self.close(draft, Some(why));
     }
 }

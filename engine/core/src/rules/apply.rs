@@ -18,6 +18,8 @@ pub struct Plan {
     tests: Box<[usize]>,
     /// Replace rules, in text order; empty when the detail is removed anyway.
     replaces: Box<[usize]>,
+    /// Scopes that ran out of steps on the key.
+    doubts: u32,
 }
 
 impl Plan {
@@ -126,9 +128,10 @@ impl RuleSet {
             if answer == Answer::No {
                 continue;
             }
+            plan.doubts += u32::from(answer == Answer::Doubt);
             match (&rule.action, rule.verb) {
                 (_, Verb::StopUnless | Verb::StopUnlessFound) if answer == Answer::Doubt => {
-                    plan.stop = true
+                    plan.stop = true;
                 }
                 (Action::Replace { .. }, _) if answer == Answer::Doubt => plan.remove = true,
                 (Action::Always, Verb::Stop) => plan.stop = true,
@@ -161,6 +164,7 @@ impl RuleSet {
         scratch: &'a mut Scratch,
     ) -> Option<&'a [u8]> {
         tally.stopped |= plan.stop;
+        tally.doubts += plan.doubts;
         let mut left = Some(value);
         if plan.needs_value() {
             let Scratch { text, from, to } = scratch;
@@ -195,7 +199,7 @@ impl RuleSet {
             match rule.verb {
                 Verb::StopIf | Verb::StopIfFound => tally.stopped |= yes_or_doubt,
                 Verb::StopUnless | Verb::StopUnlessFound if answer == Answer::Doubt => {
-                    tally.stopped = true
+                    tally.stopped = true;
                 }
                 Verb::StopUnless => tally.matched += usize::from(yes_or_doubt),
                 Verb::StopUnlessFound => tally.found += usize::from(yes_or_doubt),

@@ -114,3 +114,226 @@ fn lines_are_read_as_the_reference_loggers_read_them() {
         wrong.join("\n")
     );
 }
+
+/// A rule before it is text, for the slow twin.
+struct Made {
+    verb: Verb,
+    scope: &'static str,
+    param: &'static str,
+    with: &'static str,
+}
+
+impl Made {
+    fn text(&self) -> String {
+        let Self {
+            verb,
+            scope,
+            param,
+            with,
+        } = self;
+        match verb {
+            Verb::Stop | Verb::Remove => format!("!{scope}! {}", verb.name()),
+            Verb::Replace => format!("!{scope}! replace !{param}!, !{with}!"),
+            _ => format!("!{scope}! {} !{param}!", verb.name()),
+        }
+    }
+
+    fn hits(&self, key: &str) -> bool {
+        Pattern::matching(self.scope).unwrap().test(key) == pattern::Answer::Yes
+    }
+
+    /// Whether the parameter is found in, or matches, the value.
+    fn says(&self, value: &str) -> bool {
+        let finds = self.verb.name().ends_with("_found");
+        let param = if finds {
+            Pattern::finding(self.param)
+        } else {
+            Pattern::matching(self.param)
+        };
+        param.unwrap().test(value) == pattern::Answer::Yes
+    }
+}
+
+/// Section 4.4 of the contract, sentence by sentence.
+fn slow(rules: &[Made], details: &[(String, String)]) -> Option<Vec<(String, String)>> {
+    let of = |verb: Verb| rules.iter().filter(move |rule| rule.verb == verb);
+    let hits = |rule: &&Made, test: bool| {
+        details
+            .iter()
+            .filter(|(key, value)| rule.hits(key) && (!test || rule.says(value)))
+            .count()
+    };
+    if of(Verb::Stop).any(|rule| hits(&rule, false) > 0)
+        || of(Verb::StopIfFound).any(|rule| hits(&rule, true) > 0)
+        || of(Verb::StopIf).any(|rule| hits(&rule, true) > 0)
+    {
+        return None;
+    }
+    for verb in [Verb::StopUnlessFound, Verb::StopUnless] {
+        let total: usize = of(verb).map(|rule| hits(&rule, true)).sum();
+        if total != of(verb).count() {
+            return None;
+        }
+    }
+    let mut left = details.to_vec();
+    for rule in of(Verb::Remove) {
+        left.retain(|(key, _)| !rule.hits(key));
+    }
+    for (verb, removed_if) in [
+        (Verb::RemoveUnlessFound, false),
+        (Verb::RemoveIfFound, true),
+        (Verb::RemoveUnless, false),
+        (Verb::RemoveIf, true),
+    ] {
+        for rule in of(verb) {
+            left.retain(|(key, value)| !(rule.hits(key) && rule.says(value) == removed_if));
+        }
+    }
+    if left.is_empty() {
+        return None;
+    }
+    for rule in of(Verb::Replace) {
+        for (key, value) in &mut left {
+            if rule.hits(key) {
+                *value = regex::Regex::new(rule.param)
+                    .unwrap()
+                    .replace_all(value, rule.with)
+                    .into_owned();
+            }
+        }
+    }
+    left.retain(|(_, value)| !value.is_empty());
+    (!left.is_empty()).then_some(left)
+}
+
+#[test]
+fn random_sets_do_what_the_slow_twin_does() {
+    const VERBS: [Verb; 11] = [
+        Verb::Stop,
+        Verb::StopIf,
+        Verb::StopIfFound,
+        Verb::StopUnless,
+        Verb::StopUnlessFound,
+        Verb::Remove,
+        Verb::RemoveIf,
+        Verb::RemoveIfFound,
+        Verb::RemoveUnless,
+        Verb::RemoveUnlessFound,
+        Verb::Replace,
+    ];
+    const KEYS: [&str; 6] = [
+        "request_url",
+        "request_body",
+        "request_header:a",
+        "request_header:b",
+        "response_body",
+        "now",
+    ];
+    const SCOPES: [&str; 8] = [
+        ".*",
+        "request_body",
+        "request_header:.*",
+        "request_header:b|now",
+        "(request|response)_body",
+        "none",
+        "response_body$",
+        "request_(url|header:a)",
+    ];
+    const PARAMS: [&str; 8] = [".*", "x", "y+", "^$", "(x)(y)?", "z|x", "[^x]", "xyz"];
+    const WITHS: [&str; 5] = ["", "$1", "<$0>", "y", "x${2}"];
+    const VALUES: [&str; 8] = ["", "x", "y", "xyz", "zzz", "yxyx", "x\ny", "é"];
+
+    let mut state = 1u64;
+    let mut draw = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as usize % below
+    };
+    let (mut kept, mut dropped) = (0, 0);
+    for _ in 0..1_500 {
+        let rules: Vec<_> = (0..draw(5))
+            .map(|_| Made {
+                // Half of the rules mask, so that enough calls are left to compare.
+                verb: VERBS[if draw(2) == 0 { 10 - draw(6) } else { draw(11) }],
+                scope: SCOPES[draw(8)],
+                param: PARAMS[draw(8)],
+                with: WITHS[draw(5)],
+            })
+            .collect();
+        let details: Vec<_> = (0..1 + draw(6))
+            .map(|_| (KEYS[draw(6)].to_owned(), VALUES[draw(8)].to_owned()))
+            .collect();
+        let text = rules.iter().map(Made::text).collect::<Vec<_>>().join("\n");
+        let set = RuleSet::parse(&format!("#\n{text}")).unwrap();
+        let bytes: Vec<_> = details
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone().into_bytes()))
+            .collect();
+        let fast = apply_all(&set, &bytes, &mut Sampler::new(0));
+        let fast = fast.map(|left| {
+            let text = |bytes| String::from_utf8(bytes).unwrap();
+            left.into_iter()
+                .map(|(key, value)| (key, text(value)))
+                .collect::<Vec<_>>()
+        });
+        let slow = slow(&rules, &details);
+        assert_eq!(fast, slow, "\n{text}\n{details:?}");
+        *(if slow.is_some() {
+            &mut kept
+        } else {
+            &mut dropped
+        }) += 1;
+    }
+    assert!(
+        kept > 300 && dropped > 300,
+        "{kept} kept, {dropped} dropped"
+    );
+}
+
+#[test]
+fn samples_keep_their_share() {
+    let set = RuleSet::parse("include debug\nsample 20").unwrap();
+    let mut sampler = Sampler::new(3);
+    let details = [("now".to_owned(), b"1".to_vec())];
+    let kept = (0..10_000)
+        .filter(|_| apply_all(&set, &details, &mut sampler).is_some())
+        .count();
+    assert!((1_800..2_200).contains(&kept), "{kept}");
+}
+
+#[test]
+fn doubt_hides() {
+    // Takes more steps than there are, on this value.
+    const BOMB: &str = r"(a|aa)+\1$(?!b)";
+    let value = "a".repeat(64) + "c";
+    for (rule, stays) in [
+        ("/request_body/ stop_if_found !BOMB!", None),
+        ("/request_body/ stop_unless_found !BOMB!", None),
+        ("/request_body/ remove_if_found !BOMB!", Some(1)),
+        ("/request_body/ remove_unless_found !BOMB!", Some(1)),
+        ("/request_body/ replace !BOMB!, //", Some(1)),
+    ] {
+        let set = RuleSet::parse(&rule.replace("!BOMB!", &format!("~{BOMB}~"))).unwrap();
+        let details = [
+            ("request_body".to_owned(), value.clone().into_bytes()),
+            ("now".to_owned(), b"1".to_vec()),
+        ];
+        let left = apply_all(&set, &details, &mut Sampler::new(0));
+        assert_eq!(left.map(|left| left.len()), stays, "{rule}");
+    }
+}
+
+#[test]
+fn secrets_beside_wrong_bytes_are_found() {
+    let set = RuleSet::parse(r"/request_body/ replace /key=.*/, /key=*/").unwrap();
+    let details = [(
+        "request_body".to_owned(),
+        b"\xffa key=\xfe\xc3secret".to_vec(),
+    )];
+    let left = apply_all(&set, &details, &mut Sampler::new(0)).unwrap();
+    assert_eq!(
+        String::from_utf8(left[0].1.clone()).unwrap(),
+        "\u{fffd}a key=*"
+    );
+}
