@@ -68,6 +68,12 @@ pub struct Reading {
     pub annotate: bool,
     /// Half calls are calls too.
     pub half_calls: bool,
+    /// Add the fields of form bodies as params.
+    pub form_params: bool,
+    /// Add the client's address as `x-forwarded-for`.
+    pub client_address: bool,
+    /// A request header that gets the client's address.
+    pub realip_header: Option<String>,
     /// The `host` of every message.
     pub host: String,
     /// What may leave.
@@ -125,26 +131,33 @@ pub struct Store {
 pub fn reading(values: &Values, embedded_store: bool) -> Result<Reading, Diagnostic> {
     let ports = values.get(&["APP_PORTS", "APP_PORT"]);
     let vnis = values.get(&["SNIFFER_MIRROR_VNIS"]);
-    let default_rules = if embedded_store { RULES_OF_EMBEDDED_STORE } else { RULES };
+    let default_rules = if embedded_store {
+        RULES_OF_EMBEDDED_STORE
+    } else {
+        RULES
+    };
     Ok(Reading {
         ports: match ports {
-            Some(value) if !is_all(&value.text) => {
-                PortSet::parse(&value.text).map_err(|reason| bad_list(value, &reason, "80,8000-8100"))?
-            }
+            Some(value) if !is_all(&value.text) => PortSet::parse(&value.text)
+                .map_err(|reason| bad_list(value, &reason, "80,8000-8100"))?,
             _ => PortSet::default(),
         },
         ports_text: shown(ports, "any port"),
         vxlan_ports: vxlan_ports(values)?,
         vnis: match vnis {
-            Some(value) if !is_all(&value.text) => {
-                VniFilter::parse(&value.text).map_err(|reason| bad_list(value, &reason, "123,456 or -7"))?
-            }
+            Some(value) if !is_all(&value.text) => VniFilter::parse(&value.text)
+                .map_err(|reason| bad_list(value, &reason, "123,456 or -7"))?,
             _ => VniFilter::default(),
         },
         vnis_text: shown(vnis, "all VNIs"),
         body_bytes_max: bytes(values, "USAGE_LOGGERS_BODY_LIMIT", limits::BODY_BYTES_MAX)?,
         annotate: switch(values, "SNIFFER_ANNOTATE", false)?,
         half_calls: switch(values, "SNIFFER_HALF_CALLS", false)?,
+        form_params: switch(values, "SNIFFER_FORM_PARAMS", false)?,
+        client_address: switch(values, "SNIFFER_CLIENT_ADDRESS", false)?,
+        realip_header: values
+            .get(&["SNIFFER_REALIP_HEADER"])
+            .map(|value| value.text.trim().to_owned()),
         host: host_name(),
         rules: rules(values.get(&["USAGE_LOGGERS_RULES"]), default_rules)?,
     })
@@ -155,20 +168,28 @@ pub fn capture(values: &Values, embedded_store: bool) -> Result<Capture, Diagnos
     let reading = reading(values, embedded_store)?;
     let destination = destination(values, &reading.rules, embedded_store)?;
     let interfaces = values.get(&["NET_DEVICE", "VPC_MIRROR_DEVICE"]);
-    let compress = switch(values, "SNIFFER_COMPRESSION", true)? && !reading.rules.set.skip_compression();
+    let compress =
+        switch(values, "SNIFFER_COMPRESSION", true)? && !reading.rules.set.skip_compression();
     Ok(Capture {
         engine: engine(values.get(&["SNIFFER_ENGINE"]))?,
-        interfaces: interfaces.map(|value| list(&value.text)).unwrap_or_default(),
+        interfaces: interfaces
+            .map(|value| list(&value.text))
+            .unwrap_or_default(),
         compress: compress && !embedded_store,
         bundle_bytes: bytes(values, "USAGE_LOGGERS_BUNDLE_SIZE", limits::BUNDLE_BYTES)?,
-        bundles_kept_max: number(values, "USAGE_LOGGERS_BUNDLE_QUEUE_SIZE", 128, 1..=1_000_000)?,
+        bundles_kept_max: number(
+            values,
+            "USAGE_LOGGERS_BUNDLE_QUEUE_SIZE",
+            128,
+            1..=1_000_000,
+        )?,
         shards: number(values, "SNIFFER_SHARDS", 1, 1..=256)?,
         ring_bytes: match bytes(values, "SNIFFER_PCAP_BUFFER_SIZE", RING_BYTES)? {
             0 => RING_BYTES,
             bytes => bytes,
         },
         promiscuous: switch(values, "SNIFFER_PROMISC_ENABLED", false)?,
-        flush_timeout: duration(values, "SNIFFER_FLUSH_TIMEOUT", Duration::from_secs(5))?,
+        flush_timeout: flush_timeout(values)?,
         reading,
         destination,
     })
@@ -177,18 +198,38 @@ pub fn capture(values: &Values, embedded_store: bool) -> Result<Capture, Diagnos
 /// Checks the settings of the embedded store.
 pub fn store(values: &Values) -> Result<Store, Diagnostic> {
     Ok(Store {
-        data: values.get(&["SNIFFER_DATA"]).map_or_else(default_data, |value| PathBuf::from(&value.text)),
-        listen: address(values, "SNIFFER_STORE", "0.0.0.0:7701")?,
+        data: values
+            .get(&["SNIFFER_DATA"])
+            .map_or_else(default_data, |value| PathBuf::from(&value.text)),
+        listen: address(values, "SNIFFER_STORE", "[::]:7701")?,
         ui: address(values, "SNIFFER_UI", "127.0.0.1:7700")?,
     })
 }
 
+/// Whether capture starts with the all-in-one.
+pub fn autostart(values: &Values) -> Result<bool, Diagnostic> {
+    switch(values, "SNIFFER_AUTOSTART", false)
+}
+
+/// How long to go on delivering after a stop.
+pub fn flush_timeout(values: &Values) -> Result<Duration, Diagnostic> {
+    duration(values, "SNIFFER_FLUSH_TIMEOUT", Duration::from_secs(5))
+}
+
 /// Where a program of this user finds or makes the control socket.
 pub fn control_path(flag: Option<&Path>) -> PathBuf {
-    let named = std::env::var_os("SNIFFER_CONTROL").filter(|value| !value.is_empty()).map(PathBuf::from);
+    let named = std::env::var_os("SNIFFER_CONTROL")
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from);
     flag.map(Path::to_owned).or(named).unwrap_or_else(|| {
-        let folder = if is_root() { Some(PathBuf::from("/run")) } else { std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) };
-        folder.unwrap_or_else(std::env::temp_dir).join("sniffer/control.sock")
+        let folder = if is_root() {
+            Some(PathBuf::from("/run"))
+        } else {
+            std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
+        };
+        folder
+            .unwrap_or_else(std::env::temp_dir)
+            .join("sniffer/control.sock")
     })
 }
 
@@ -203,30 +244,55 @@ fn default_data() -> PathBuf {
         return PathBuf::from("/var/lib/sniffer");
     }
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
-    let folder = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or_else(home);
+    let folder = std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .or_else(home);
     folder.unwrap_or_else(std::env::temp_dir).join("sniffer")
 }
 
 fn engine(value: Option<&Value>) -> Result<Engine, Diagnostic> {
-    const KNOWN: [&str; 8] = ["auto", "af_packet", "libpcap", "raw_socket", "vxlan", "mirror", "k8s", "pcap_file"];
-    let Some(value) = value else { return Ok(Engine::Interfaces) };
+    const KNOWN: [&str; 8] = [
+        "auto",
+        "af_packet",
+        "libpcap",
+        "raw_socket",
+        "vxlan",
+        "mirror",
+        "k8s",
+        "pcap_file",
+    ];
+    let Some(value) = value else {
+        return Ok(Engine::Interfaces);
+    };
     match value.text.trim().to_ascii_lowercase().as_str() {
         "auto" | "af_packet" | "libpcap" | "raw_socket" | "k8s" => Ok(Engine::Interfaces),
         "vxlan" | "mirror" => Ok(Engine::Mirror),
-        "pcap_file" => Err(Diagnostic::new(Code::E060, format!("{} does not take files", shown_value(value)))
-            .fix("sniffer read FILE...")),
+        "pcap_file" => Err(Diagnostic::new(
+            Code::E060,
+            format!("{} does not take files", shown_value(value)),
+        )
+        .fix("sniffer read FILE...")),
         other => {
             let guess = settings::guess(other, KNOWN.into_iter());
-            let hint = guess.map(|guess| format!("; did you mean {guess}?")).unwrap_or_default();
+            let hint = guess
+                .map(|guess| format!("; did you mean {guess}?"))
+                .unwrap_or_default();
             Err(Diagnostic::new(
                 Code::E002,
-                format!("{}: expected one of vxlan, mirror, af_packet, auto{hint}", shown_value(value)),
+                format!(
+                    "{}: expected one of vxlan, mirror, af_packet, auto{hint}",
+                    shown_value(value)
+                ),
             ))
         }
     }
 }
 
-fn destination(values: &Values, rules: &Rules, embedded_store: bool) -> Result<Destination, Diagnostic> {
+fn destination(
+    values: &Values,
+    rules: &Rules,
+    embedded_store: bool,
+) -> Result<Destination, Diagnostic> {
     if switch(values, "USAGE_LOGGERS_DISABLE", false)? {
         return Ok(Destination::Nowhere("USAGE_LOGGERS_DISABLE"));
     }
@@ -239,11 +305,19 @@ fn destination(values: &Values, rules: &Rules, embedded_store: bool) -> Result<D
     };
     let url = CaptureUrl::parse(value.text.trim()).map_err(|reason| bad_url(value, &reason))?;
     if !url.is_https() && !rules.set.allow_http_url() && !embedded_store {
-        return Err(Diagnostic::new(Code::E041, "the rules forbid plain http, so nothing would be sent")
-            .cause(format!("{} begins with http:, and no rule says allow_http_url (rules: {})", value.name, rules.name))
-            .fix("add a line allow_http_url to USAGE_LOGGERS_RULES, for example\n\
+        return Err(Diagnostic::new(
+            Code::E041,
+            "the rules forbid plain http, so nothing would be sent",
+        )
+        .cause(format!(
+            "{} begins with http:, and no rule says allow_http_url (rules: {})",
+            value.name, rules.name
+        ))
+        .fix(
+            "add a line allow_http_url to USAGE_LOGGERS_RULES, for example\n\
                   USAGE_LOGGERS_RULES='include default\\nallow_http_url'\n\
-                  or use an https:// URL"));
+                  or use an https:// URL",
+        ));
     }
     Ok(Destination::Url(url))
 }
@@ -259,13 +333,18 @@ fn bad_url(value: &Value, reason: &impl std::fmt::Display) -> Diagnostic {
 }
 
 fn rules(value: Option<&Value>, default: &str) -> Result<Rules, Diagnostic> {
-    let text = value.map_or(default, |value| value.text.as_str());
-    let (text, place) = match text.trim_start().strip_prefix("file://") {
-        Some(path) => (read_rules(path.trim())?, format!("{} ", path.trim())),
-        None => (text.to_owned(), String::new()),
+    let text = value
+        .map_or(default, |value| value.text.as_str())
+        .to_owned();
+    let (text, place) = match rules::file_reference(&text) {
+        Some(path) => (read_rules(path)?, format!("{path} ")),
+        None => (text, String::new()),
     };
     let set = RuleSet::parse(&text).map_err(|error| bad_rule(&error, &place))?;
-    Ok(Rules { set: Arc::new(set), name: rules_name(&text, &place) })
+    Ok(Rules {
+        set: Arc::new(set),
+        name: rules_name(&text, &place),
+    })
 }
 
 fn read_rules(path: &str) -> Result<String, Diagnostic> {
@@ -275,14 +354,24 @@ fn read_rules(path: &str) -> Result<String, Diagnostic> {
         } else {
             ""
         };
-        Diagnostic::new(Code::E032, format!("file://{path}: {}{hint}", system_words(&error)))
-            .fix(format!("docker run -v /HOST/PATH:{path}:ro ..."))
+        Diagnostic::new(
+            Code::E032,
+            format!("file://{path}: {}{hint}", system_words(&error)),
+        )
+        .fix(format!("docker run -v /HOST/PATH:{path}:ro ..."))
     })
 }
 
 fn bad_rule(error: &rules::Error, place: &str) -> Diagnostic {
-    let code = if error.class == rules::Class::MultipleSample { Code::E031 } else { Code::E030 };
-    let what = format!("{place}rules line {}, column {}: {}", error.line, error.column, error.message);
+    let code = if error.class == rules::Class::MultipleSample {
+        Code::E031
+    } else {
+        Code::E030
+    };
+    let what = format!(
+        "{place}rules line {}, column {}: {}",
+        error.line, error.column, error.message
+    );
     let caret = " ".repeat(error.column.saturating_sub(1));
     Diagnostic::new(code, what).cause(format!("{}\n{caret}^", error.source)).fix(
         "verbs: remove remove_if remove_if_found remove_unless remove_unless_found replace stop stop_if stop_if_found\n\
@@ -292,20 +381,38 @@ fn bad_rule(error: &rules::Error, place: &str) -> Diagnostic {
 
 /// The first line that says something, and how many there are.
 fn rules_name(text: &str, place: &str) -> String {
-    let lines: Vec<&str> =
-        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
-    let more = |count: usize| if count > 0 { format!(" + {count} more") } else { String::new() };
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
+    let more = |count: usize| {
+        if count > 0 {
+            format!(" + {count} more")
+        } else {
+            String::new()
+        }
+    };
     match lines.split_first() {
         None => "include default".to_owned(),
-        Some((first, rest)) if first.chars().count() <= 60 => format!("{place}{first}{}", more(rest.len())),
+        Some((first, rest)) if first.chars().count() <= 60 => {
+            format!("{place}{first}{}", more(rest.len()))
+        }
         Some((_, rest)) => format!("{place}{} lines", rest.len() + 1),
     }
 }
 
 fn vxlan_ports(values: &Values) -> Result<Vec<u16>, Diagnostic> {
-    let Some(value) = values.get(&["SNIFFER_MIRROR_VXLANPORT"]) else { return Ok(vec![VXLAN_PORT]) };
-    let ports: Option<Vec<u16>> = list(&value.text).iter().map(|port| port.parse().ok().filter(|&port| port > 0)).collect();
-    ports.filter(|ports| !ports.is_empty()).ok_or_else(|| bad_list(value, &"not a port between 1 and 65535", "4789"))
+    let Some(value) = values.get(&["SNIFFER_MIRROR_VXLANPORT"]) else {
+        return Ok(vec![VXLAN_PORT]);
+    };
+    let ports: Option<Vec<u16>> = list(&value.text)
+        .iter()
+        .map(|port| port.parse().ok().filter(|&port| port > 0))
+        .collect();
+    ports
+        .filter(|ports| !ports.is_empty())
+        .ok_or_else(|| bad_list(value, &"not a port between 1 and 65535", "4789"))
 }
 
 fn is_all(text: &str) -> bool {
@@ -313,11 +420,17 @@ fn is_all(text: &str) -> bool {
 }
 
 fn list(text: &str) -> Vec<String> {
-    text.split([',', ' ', '\n']).map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+    text.split([',', ' ', '\n'])
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn shown(value: Option<&Value>, otherwise: &str) -> String {
-    value.filter(|value| !is_all(&value.text)).map_or(otherwise.to_owned(), |value| value.text.trim().to_owned())
+    value
+        .filter(|value| !is_all(&value.text))
+        .map_or(otherwise.to_owned(), |value| value.text.trim().to_owned())
 }
 
 fn shown_value(value: &Value) -> String {
@@ -325,18 +438,30 @@ fn shown_value(value: &Value) -> String {
 }
 
 fn bad_list(value: &Value, reason: &impl std::fmt::Display, example: &str) -> Diagnostic {
-    let hint = if value.text.contains([';', '|']) { "; separate with commas".to_owned() } else { String::new() };
-    Diagnostic::new(Code::E002, format!("{}: {:?}: {reason}{hint}", value.name, value.text))
-        .fix(format!("{}={example}", value.name))
+    let hint = if value.text.contains([';', '|']) {
+        "; separate with commas".to_owned()
+    } else {
+        String::new()
+    };
+    Diagnostic::new(
+        Code::E002,
+        format!("{}: {:?}: {reason}{hint}", value.name, value.text),
+    )
+    .fix(format!("{}={example}", value.name))
 }
 
 fn bad_value(value: &Value, expected: &str) -> Diagnostic {
-    Diagnostic::new(Code::E002, format!("{}: expected {expected}", shown_value(value)))
+    Diagnostic::new(
+        Code::E002,
+        format!("{}: expected {expected}", shown_value(value)),
+    )
 }
 
 /// As the reference loggers read it, and a few words more (contract section 3).
 fn switch(values: &Values, name: &str, default: bool) -> Result<bool, Diagnostic> {
-    let Some(value) = values.get(&[name]) else { return Ok(default) };
+    let Some(value) = values.get(&[name]) else {
+        return Ok(default);
+    };
     match value.text.trim().to_ascii_lowercase().as_str() {
         "1" | "t" | "true" | "yes" | "y" | "on" => Ok(true),
         "0" | "f" | "false" | "no" | "n" | "off" => Ok(false),
@@ -344,24 +469,47 @@ fn switch(values: &Values, name: &str, default: bool) -> Result<bool, Diagnostic
     }
 }
 
-fn number<T>(values: &Values, name: &str, default: T, range: std::ops::RangeInclusive<T>) -> Result<T, Diagnostic>
+fn number<T>(
+    values: &Values,
+    name: &str,
+    default: T,
+    range: std::ops::RangeInclusive<T>,
+) -> Result<T, Diagnostic>
 where
     T: FromStr + PartialOrd + std::fmt::Display,
 {
-    let Some(value) = values.get(&[name]) else { return Ok(default) };
-    let expected = || bad_value(value, &format!("a number from {} to {}", range.start(), range.end()));
-    value.text.trim().parse().ok().filter(|number| range.contains(number)).ok_or_else(expected)
+    let Some(value) = values.get(&[name]) else {
+        return Ok(default);
+    };
+    let expected = || {
+        bad_value(
+            value,
+            &format!("a number from {} to {}", range.start(), range.end()),
+        )
+    };
+    value
+        .text
+        .trim()
+        .parse()
+        .ok()
+        .filter(|number| range.contains(number))
+        .ok_or_else(expected)
 }
 
 fn bytes(values: &Values, name: &str, default: usize) -> Result<usize, Diagnostic> {
-    let Some(value) = values.get(&[name]) else { return Ok(default) };
-    parse_bytes(&value.text).ok_or_else(|| bad_value(value, "a number of bytes, with K, M or G if you like"))
+    let Some(value) = values.get(&[name]) else {
+        return Ok(default);
+    };
+    parse_bytes(&value.text)
+        .ok_or_else(|| bad_value(value, "a number of bytes, with K, M or G if you like"))
 }
 
 /// `64M`, `64 MiB`, `65536`: powers of 1024, since these are sizes of memory.
 fn parse_bytes(text: &str) -> Option<usize> {
     let text = text.trim().to_ascii_lowercase();
-    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let shift = match unit.trim() {
         "" | "b" => 0,
@@ -374,13 +522,17 @@ fn parse_bytes(text: &str) -> Option<usize> {
 }
 
 fn duration(values: &Values, name: &str, default: Duration) -> Result<Duration, Diagnostic> {
-    let Some(value) = values.get(&[name]) else { return Ok(default) };
+    let Some(value) = values.get(&[name]) else {
+        return Ok(default);
+    };
     parse_duration(&value.text).ok_or_else(|| bad_value(value, "a time such as 500ms, 5s or 1m"))
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
-    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().ok()?;
     match unit.trim() {
@@ -396,19 +548,31 @@ fn address(values: &Values, name: &str, default: &str) -> Result<std::net::Socke
     let value = values.get(&[name]);
     let text = value.map_or(default, |value| value.text.trim());
     let completed = match text.strip_prefix(':').unwrap_or(text) {
-        port if port.parse::<u16>().is_ok() => format!("0.0.0.0:{port}"),
+        port if port.parse::<u16>().is_ok() => format!("[::]:{port}"),
         _ => text.replace("localhost:", "127.0.0.1:"),
     };
     completed.parse().map_err(|_| {
-        Diagnostic::new(Code::E002, format!("{}={text}: expected ADDRESS:PORT or :PORT", value.map_or(name, |value| value.name)))
+        Diagnostic::new(
+            Code::E002,
+            format!(
+                "{}={text}: expected ADDRESS:PORT or :PORT",
+                value.map_or(name, |value| value.name)
+            ),
+        )
     })
 }
 
 /// The name of the machine that logs, as the reference loggers find it (contract section 3).
 fn host_name() -> String {
     let dyno = std::env::var("DYNO").ok().filter(|name| !name.is_empty());
-    let kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
-    dyno.or_else(kernel).filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned())
+    let kernel = || {
+        std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .ok()
+            .map(|name| name.trim().to_owned())
+    };
+    dyno.or_else(kernel)
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "unknown".to_owned())
 }
 
 /// The system's words for an error without Rust's number behind them.
@@ -416,7 +580,9 @@ pub fn system_words(error: &std::io::Error) -> String {
     let text = error.to_string();
     let words = text.split(" (os error").next().unwrap_or(&text);
     let mut letters = words.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+    letters.next().map_or_else(String::new, |first| {
+        first.to_lowercase().chain(letters).collect()
+    })
 }
 
 #[cfg(test)]
@@ -424,7 +590,14 @@ mod tests {
     use super::*;
 
     fn values(pairs: &[(&str, &str)]) -> Values {
-        Values::from_environment(pairs.iter().map(|(name, value)| (name.into(), value.into())), false).unwrap().0
+        Values::from_environment(
+            pairs
+                .iter()
+                .map(|(name, value)| (name.into(), value.into())),
+            false,
+        )
+        .unwrap()
+        .0
     }
 
     #[track_caller]
@@ -437,35 +610,73 @@ mod tests {
 
     #[test]
     fn one_clear_error_for_each_bad_value() {
-        check_error(&[URL, ("SNIFFER_ENGINE", "vlxan")], Code::E002,
-            "SNIFFER_ENGINE=vlxan: expected one of vxlan, mirror, af_packet, auto; did you mean vxlan?");
-        check_error(&[URL, ("SNIFFER_SHARDS", "0")], Code::E002, "SNIFFER_SHARDS=0: expected a number from 1 to 256");
-        check_error(&[URL, ("SNIFFER_PCAP_BUFFER_SIZE", "4 cats")], Code::E002,
-            "SNIFFER_PCAP_BUFFER_SIZE=4 cats: expected a number of bytes, with K, M or G if you like");
-        check_error(&[URL, ("USAGE_LOGGERS_DISABLE", "perhaps")], Code::E002,
-            "USAGE_LOGGERS_DISABLE=perhaps: expected true or false");
-        check_error(&[], Code::E039, "USAGE_LOGGERS_URL is not set, so calls would go nowhere");
-        check_error(&[("USAGE_LOGGERS_URL", "localhost:7701")], Code::E040,
-            "USAGE_LOGGERS_URL \"localhost:7701\": missing http:// or https://");
-        check_error(&[URL, ("USAGE_LOGGERS_RULES", "file:///nowhere/rules.txt")], Code::E032,
-            "file:///nowhere/rules.txt: no such file or directory (as seen inside the container; is it mounted?)");
+        check_error(
+            &[URL, ("SNIFFER_ENGINE", "vlxan")],
+            Code::E002,
+            "SNIFFER_ENGINE=vlxan: expected one of vxlan, mirror, af_packet, auto; did you mean vxlan?",
+        );
+        check_error(
+            &[URL, ("SNIFFER_SHARDS", "0")],
+            Code::E002,
+            "SNIFFER_SHARDS=0: expected a number from 1 to 256",
+        );
+        check_error(
+            &[URL, ("SNIFFER_PCAP_BUFFER_SIZE", "4 cats")],
+            Code::E002,
+            "SNIFFER_PCAP_BUFFER_SIZE=4 cats: expected a number of bytes, with K, M or G if you like",
+        );
+        check_error(
+            &[URL, ("USAGE_LOGGERS_DISABLE", "perhaps")],
+            Code::E002,
+            "USAGE_LOGGERS_DISABLE=perhaps: expected true or false",
+        );
+        check_error(
+            &[],
+            Code::E039,
+            "USAGE_LOGGERS_URL is not set, so calls would go nowhere",
+        );
+        check_error(
+            &[("USAGE_LOGGERS_URL", "localhost:7701")],
+            Code::E040,
+            "USAGE_LOGGERS_URL \"localhost:7701\": missing http:// or https://",
+        );
+        check_error(
+            &[URL, ("USAGE_LOGGERS_RULES", "file:///nowhere/rules.txt")],
+            Code::E032,
+            "file:///nowhere/rules.txt: no such file or directory (as seen inside the container; is it mounted?)",
+        );
     }
 
     #[test]
     fn lists_say_how_they_are_separated() {
-        for name in ["APP_PORTS", "SNIFFER_MIRROR_VNIS", "SNIFFER_MIRROR_VXLANPORT"] {
+        for name in [
+            "APP_PORTS",
+            "SNIFFER_MIRROR_VNIS",
+            "SNIFFER_MIRROR_VXLANPORT",
+        ] {
             let problem = capture(&values(&[URL, (name, "80;8000")]), false).unwrap_err();
             assert_eq!(problem.code, Code::E002);
-            assert!(problem.what.starts_with(name) && problem.what.ends_with("; separate with commas"), "{}", problem.what);
+            assert!(
+                problem.what.starts_with(name) && problem.what.ends_with("; separate with commas"),
+                "{}",
+                problem.what
+            );
         }
     }
 
     #[test]
     fn plain_http_needs_the_rule_or_the_embedded_store() {
         let url = ("USAGE_LOGGERS_URL", "http://localhost:7701/message");
-        check_error(&[url], Code::E041, "the rules forbid plain http, so nothing would be sent");
-        check_error(&[url, ("USAGE_LOGGERS_RULES", "include default")], Code::E041,
-            "the rules forbid plain http, so nothing would be sent");
+        check_error(
+            &[url],
+            Code::E041,
+            "the rules forbid plain http, so nothing would be sent",
+        );
+        check_error(
+            &[url, ("USAGE_LOGGERS_RULES", "include default")],
+            Code::E041,
+            "the rules forbid plain http, so nothing would be sent",
+        );
         for rules in ["include debug", "include default\\nallow_http_url"] {
             assert!(capture(&values(&[url, ("USAGE_LOGGERS_RULES", rules)]), false).is_ok());
         }
@@ -477,22 +688,42 @@ mod tests {
 
     #[test]
     fn a_bad_rule_is_shown_with_its_place() {
-        let problem = capture(&values(&[URL, ("USAGE_LOGGERS_RULES", "include debug\\n/a/ remoove")]), false).unwrap_err();
+        let problem = capture(
+            &values(&[URL, ("USAGE_LOGGERS_RULES", "include debug\\n/a/ remoove")]),
+            false,
+        )
+        .unwrap_err();
         assert_eq!(problem.code, Code::E030);
-        assert!(problem.what.starts_with("rules line 2, column "), "{}", problem.what);
+        assert!(
+            problem.what.starts_with("rules line 2, column "),
+            "{}",
+            problem.what
+        );
         assert!(problem.cause.unwrap().starts_with("/a/ remoove\n"));
     }
 
     #[test]
     fn sizes_times_and_addresses() {
-        let sizes = [("0", Some(0)), ("64", Some(64)), ("64k", Some(65536)), ("4 MiB", Some(4 << 20)), ("4x", None), ("", None)];
+        let sizes = [
+            ("0", Some(0)),
+            ("64", Some(64)),
+            ("64k", Some(65536)),
+            ("4 MiB", Some(4 << 20)),
+            ("4x", None),
+            ("", None),
+        ];
         for (text, expected) in sizes {
             assert_eq!(parse_bytes(text), expected, "{text}");
         }
         assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
         assert_eq!(parse_duration("5"), Some(Duration::from_secs(5)));
         assert_eq!(parse_duration("5 years"), None);
-        let addresses = [(":7711", "0.0.0.0:7711"), ("7711", "0.0.0.0:7711"), ("localhost:7", "127.0.0.1:7"), ("[::1]:7", "[::1]:7")];
+        let addresses = [
+            (":7711", "[::]:7711"),
+            ("7711", "[::]:7711"),
+            ("localhost:7", "127.0.0.1:7"),
+            ("[::1]:7", "[::1]:7"),
+        ];
         for (text, expected) in addresses {
             let config = store(&values(&[("SNIFFER_UI", text)])).unwrap();
             assert_eq!(config.ui.to_string(), expected);
@@ -515,7 +746,13 @@ mod tests {
         .unwrap();
         assert_eq!(config.engine, Engine::Mirror);
         assert_eq!(config.interfaces, Vec::<String>::new());
-        assert_eq!((config.reading.ports_text.as_str(), config.reading.vnis_text.as_str()), ("80", "123,-7"));
+        assert_eq!(
+            (
+                config.reading.ports_text.as_str(),
+                config.reading.vnis_text.as_str()
+            ),
+            ("80", "123,-7")
+        );
         assert_eq!(config.reading.vxlan_ports, [4789]);
     }
 }

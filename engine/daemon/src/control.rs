@@ -51,7 +51,11 @@ pub struct Response {
 impl Response {
     /// A sentence.
     pub fn say(exit: Exit, text: impl Into<String>) -> Self {
-        Self { exit: exit as u8, text: text.into(), status: None }
+        Self {
+            exit: exit as u8,
+            text: text.into(),
+            status: None,
+        }
     }
 }
 
@@ -66,15 +70,32 @@ impl Server {
     /// Takes the name `path`, making its folder (mode 0700) where it is missing.
     pub fn bind(path: &Path) -> Result<Self, Diagnostic> {
         let failed = |error: std::io::Error| {
-            Diagnostic::new(Code::E110, format!("cannot make the control socket {}: {}", path.display(), system_words(&error)))
-                .fix("--control PATH in a folder that this user may write to")
+            Diagnostic::new(
+                Code::E110,
+                format!(
+                    "cannot make the control socket {}: {}",
+                    path.display(),
+                    system_words(&error)
+                ),
+            )
+            .fix("--control PATH in a folder that this user may write to")
         };
         if UnixStream::connect(path).is_ok() {
-            return Err(Diagnostic::new(Code::E111, format!("another sniffer answers on {}", path.display()))
-                .fix("sniffer status    shows it\n--control PATH    to run a second one beside it"));
+            return Err(Diagnostic::new(
+                Code::E111,
+                format!("another sniffer answers on {}", path.display()),
+            )
+            .fix("sniffer status    shows it\n--control PATH    to run a second one beside it"));
         }
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        if let Some(folder) = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+        {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .map_err(failed)?;
         }
         // Bound under another name, made private, then renamed: nobody can connect to it before it is private, and
         // a stale socket of that name is replaced in the same step.
@@ -83,28 +104,39 @@ impl Server {
         let unborn = PathBuf::from(unborn);
         let _ = std::fs::remove_file(&unborn);
         let listener = UnixListener::bind(&unborn).map_err(failed)?;
-        std::fs::set_permissions(&unborn, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        std::fs::set_permissions(&unborn, std::fs::Permissions::from_mode(0o600))
+            .map_err(failed)?;
         std::fs::rename(&unborn, path).map_err(failed)?;
-        Ok(Self { listener, path: path.to_owned() })
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+        })
     }
 
     /// Answers from now on, each client on a thread of its own, so that a status never waits for an `off`.
-    pub fn serve(self, answer: impl Fn(Request) -> Response + Send + Sync + 'static) -> std::io::Result<Serving> {
+    pub fn serve(
+        self,
+        answer: impl Fn(Request) -> Response + Send + Sync + 'static,
+    ) -> std::io::Result<Serving> {
         let Self { listener, path } = self;
         let answer = Arc::new(answer);
-        std::thread::Builder::new().name("control".into()).spawn(move || {
-            for client in listener.incoming() {
-                let Ok(client) = client else {
-                    std::thread::sleep(Duration::from_millis(100));
-                    continue;
-                };
-                let answer = Arc::clone(&answer);
-                // A client that finds no thread is told so by its connection's end.
-                let _ = std::thread::Builder::new().name("control-client".into()).spawn(move || {
-                    let _ = converse(client, &*answer);
-                });
-            }
-        })?;
+        std::thread::Builder::new()
+            .name("control".into())
+            .spawn(move || {
+                for client in listener.incoming() {
+                    let Ok(client) = client else {
+                        std::thread::sleep(Duration::from_millis(100));
+                        continue;
+                    };
+                    let answer = Arc::clone(&answer);
+                    // A client that finds no thread is told so by its connection's end.
+                    let _ = std::thread::Builder::new()
+                        .name("control-client".into())
+                        .spawn(move || {
+                            let _ = converse(client, &*answer);
+                        });
+                }
+            })?;
         Ok(Serving { path })
     }
 }
@@ -153,7 +185,11 @@ pub fn ask(path: &Path, request: Request, timeout: Duration) -> Result<Response,
     exchange(&mut socket, request, timeout).map_err(|error| unreachable_socket(path, &error))
 }
 
-fn exchange(socket: &mut UnixStream, request: Request, timeout: Duration) -> std::io::Result<Response> {
+fn exchange(
+    socket: &mut UnixStream,
+    request: Request,
+    timeout: Duration,
+) -> std::io::Result<Response> {
     socket.set_read_timeout(Some(timeout))?;
     socket.set_write_timeout(Some(timeout))?;
     let mut line = serde_json::to_vec(&request)?;
@@ -165,7 +201,14 @@ fn exchange(socket: &mut UnixStream, request: Request, timeout: Duration) -> std
 }
 
 fn unreachable_socket(path: &Path, error: &std::io::Error) -> Unreachable {
-    let problem = Diagnostic::new(Code::E110, format!("cannot ask the sniffer behind {}: {}", path.display(), system_words(error)));
+    let problem = Diagnostic::new(
+        Code::E110,
+        format!(
+            "cannot ask the sniffer behind {}: {}",
+            path.display(),
+            system_words(error)
+        ),
+    );
     Unreachable::Error(problem.fix(match error.kind() {
         ErrorKind::PermissionDenied => "run this as the user that runs the sniffer",
         _ => "try again; if it stays so, restart the sniffer",
@@ -184,7 +227,11 @@ mod tests {
             Request::On => Response::say(Exit::Done, "sniffer: started"),
             Request::Off => Response::say(Exit::Done, "sniffer: stopped"),
             Request::Status => Response {
-                status: Some(Status { state: State::Running, pid: 7, ..Status::default() }),
+                status: Some(Status {
+                    state: State::Running,
+                    pid: 7,
+                    ..Status::default()
+                }),
                 ..Response::default()
             },
         }
@@ -194,12 +241,35 @@ mod tests {
     fn asks_and_answers_over_a_private_socket() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/control.sock");
-        assert!(matches!(ask(&path, Request::Status, SOON), Err(Unreachable::NotRunning)));
+        assert!(matches!(
+            ask(&path, Request::Status, SOON),
+            Err(Unreachable::NotRunning)
+        ));
         let serving = Server::bind(&path).unwrap().serve(answer).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(std::fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
-        assert_eq!(ask(&path, Request::On, SOON).unwrap().text, "sniffer: started");
-        assert_eq!(ask(&path, Request::Status, SOON).unwrap().status.unwrap().pid, 7);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(
+            std::fs::metadata(path.parent().unwrap())
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o777,
+            0o700
+        );
+        assert_eq!(
+            ask(&path, Request::On, SOON).unwrap().text,
+            "sniffer: started"
+        );
+        assert_eq!(
+            ask(&path, Request::Status, SOON)
+                .unwrap()
+                .status
+                .unwrap()
+                .pid,
+            7
+        );
         drop(serving);
         assert!(!path.exists());
     }
@@ -210,10 +280,16 @@ mod tests {
         let path = folder.path().join("control.sock");
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "a listener that ends leaves its name behind");
-        assert!(matches!(ask(&path, Request::Status, SOON), Err(Unreachable::NotRunning)));
+        assert!(matches!(
+            ask(&path, Request::Status, SOON),
+            Err(Unreachable::NotRunning)
+        ));
         let _serving = Server::bind(&path).unwrap().serve(answer).unwrap();
         assert_eq!(Server::bind(&path).unwrap_err().code, Code::E111);
-        assert_eq!(ask(&path, Request::Off, SOON).unwrap().text, "sniffer: stopped");
+        assert_eq!(
+            ask(&path, Request::Off, SOON).unwrap().text,
+            "sniffer: stopped"
+        );
     }
 
     #[test]
@@ -227,7 +303,10 @@ mod tests {
             let mut text = String::new();
             socket.read_to_string(&mut text).unwrap();
             let response: Response = serde_json::from_str(&text).unwrap();
-            assert_eq!((response.exit, response.text.as_str()), (2, "Network sniffer: Invalid option."));
+            assert_eq!(
+                (response.exit, response.text.as_str()),
+                (2, "Network sniffer: Invalid option.")
+            );
         }
     }
 }

@@ -34,6 +34,26 @@ pub enum Exit {
     Incomplete = 8,
 }
 
+impl Exit {
+    /// The way to end that has this number; a number of nobody's is a bug of ours.
+    pub fn from_code(code: u8) -> Self {
+        let all = [
+            Self::Done,
+            Self::Bug,
+            Self::Usage,
+            Self::NotRunning,
+            Self::Unknown,
+            Self::Permission,
+            Self::Source,
+            Self::Destination,
+            Self::Incomplete,
+        ];
+        all.into_iter()
+            .find(|exit| *exit as u8 == code)
+            .unwrap_or(Self::Bug)
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
@@ -56,7 +76,12 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A problem with neither cause nor fix yet.
     pub fn new(code: Code, what: impl Into<String>) -> Self {
-        Self { code, what: what.into(), cause: None, fix: None }
+        Self {
+            code,
+            what: what.into(),
+            cause: None,
+            fix: None,
+        }
     }
 
     /// With what we looked at.
@@ -80,8 +105,16 @@ impl Diagnostic {
 
     /// The text, with its final newline.
     pub fn render(&self, colour: bool) -> String {
-        let (paint, word) = if self.code.stops() { ("\x1b[1;31m", "error") } else { ("\x1b[1;33m", "warning") };
-        let (paint, dim, plain) = if colour { (paint, "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
+        let (paint, word) = if self.code.stops() {
+            ("\x1b[1;31m", "error")
+        } else {
+            ("\x1b[1;33m", "warning")
+        };
+        let (paint, dim, plain) = if colour {
+            (paint, "\x1b[1m", "\x1b[0m")
+        } else {
+            ("", "", "")
+        };
         let mut text = format!("{paint}{word}[{}]{plain}: {}\n", self.code, self.what);
         for (label, body) in [("cause", &self.cause), ("fix", &self.fix)] {
             let Some(body) = body else { continue };
@@ -121,7 +154,19 @@ pub struct Talk {
 impl Talk {
     /// `quiet` silences everything but errors.
     pub fn new(colour: Colour, quiet: bool) -> Self {
-        Self { colour: wants_colour(colour, std::io::stderr().is_terminal()), quiet }
+        Self {
+            colour: wants_colour(colour, std::io::stderr().is_terminal()),
+            quiet,
+        }
+    }
+
+    /// The flags that make another process of ours talk the same way.
+    pub fn flags(self) -> Vec<&'static str> {
+        let mut flags = vec!["--color", if self.colour { "always" } else { "never" }];
+        if self.quiet {
+            flags.push("--quiet");
+        }
+        flags
     }
 
     /// Says a sentence.
@@ -175,7 +220,9 @@ mod tests {
 
     #[test]
     fn has_the_form_of_every_message() {
-        let problem = Diagnostic::new(Code::E020, "no interface \"eth0\"").cause("up here: lo\nens5").fix("-i ens5");
+        let problem = Diagnostic::new(Code::E020, "no interface \"eth0\"")
+            .cause("up here: lo\nens5")
+            .fix("-i ens5");
         check(
             &problem,
             false,

@@ -64,7 +64,11 @@ impl Calls {
             .collect();
         match reasons.is_empty() {
             true => "0 dropped".to_owned(),
-            false => format!("{} dropped ({})", thousands(self.dropped_total()), reasons.join(", ")),
+            false => format!(
+                "{} dropped ({})",
+                thousands(self.dropped_total()),
+                reasons.join(", ")
+            ),
         }
     }
 
@@ -126,6 +130,8 @@ pub struct Capture {
     pub shards: usize,
     /// Bytes of all rings.
     pub ring_bytes: u64,
+    /// What was said at the start.
+    pub sentence: String,
     /// The ledger of calls.
     pub calls: Calls,
     /// Half calls by kind, whether wanted as calls or not.
@@ -196,6 +202,15 @@ pub struct Status {
     pub warnings: Vec<Warning>,
 }
 
+/// Nothing runs.
+pub fn empty() -> Status {
+    Status {
+        schema: SCHEMA,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..Status::default()
+    }
+}
+
 impl Status {
     /// The text, with its final newline.
     pub fn render(&self) -> String {
@@ -208,13 +223,29 @@ impl Status {
                 0 => String::new(),
                 count => format!(" · restarted {count} times"),
             };
-            let process = if store.pid == 0 { "not ours".to_owned() } else { format!("pid {}", store.pid) };
-            let page = if store.page.is_empty() { "no page".to_owned() } else { format!("page {}", store.page) };
-            line(&mut text, "store", format!("{} · {page} · {process}{restarts}", store.url));
+            let process = if store.pid == 0 {
+                "not ours".to_owned()
+            } else {
+                format!("pid {}", store.pid)
+            };
+            let page = if store.page.is_empty() {
+                "no page".to_owned()
+            } else {
+                format!("page {}", store.page)
+            };
+            line(
+                &mut text,
+                "store",
+                format!("{} · {page} · {process}{restarts}", store.url),
+            );
         }
         for (number, warning) in self.warnings.iter().enumerate() {
             let label = if number == 0 { "warnings" } else { "" };
-            line(&mut text, label, format!("{} {}", warning.code, warning.text));
+            line(
+                &mut text,
+                label,
+                format!("{} {}", warning.code, warning.text),
+            );
         }
         text
     }
@@ -222,12 +253,19 @@ impl Status {
     fn first_line(&self) -> String {
         let version = format!("v{}", self.version);
         let (word, rest) = match self.state {
-            State::Running => ("RUNNING", format!("pid {}, uptime {}", self.pid, clock(self.uptime_seconds))),
-            State::Stopping => ("STOPPING", format!("pid {}, delivering what was captured", self.pid)),
+            State::Running => (
+                "RUNNING",
+                format!("pid {}, uptime {}", self.pid, clock(self.uptime_seconds)),
+            ),
+            State::Stopping => (
+                "STOPPING",
+                format!("pid {}, delivering what was captured", self.pid),
+            ),
             State::Stopped => match &self.stopped {
-                Some(stopped) if !stopped.by.is_empty() => {
-                    ("STOPPED", format!("by {}, {} ago", stopped.by, clock(stopped.seconds)))
-                }
+                Some(stopped) if !stopped.by.is_empty() => (
+                    "STOPPED",
+                    format!("by {}, {} ago", stopped.by, clock(stopped.seconds)),
+                ),
                 _ => ("STOPPED", "Not started".to_owned()),
             },
         };
@@ -239,26 +277,53 @@ impl Capture {
     fn render(&self, text: &mut String) {
         let shards = plural(self.shards as u64, "shard");
         let ring = bytes(self.ring_bytes);
-        line(text, "capture", format!("{}: {} · af_packet v3, {shards}, ring {ring}", self.interfaces.join(", "), self.reads));
+        line(
+            text,
+            "capture",
+            format!(
+                "{}: {} · af_packet v3, {shards}, ring {ring}",
+                self.interfaces.join(", "),
+                self.reads
+            ),
+        );
         let calls = &self.calls;
-        line(text, "calls", format!(
-            "{} seen → {} sent · {} stopped · {} sampled out · {} · {} in flight     {}",
-            thousands(calls.seen), thousands(calls.sent), thousands(calls.stopped), thousands(calls.sampled),
-            calls.dropped_text(), thousands(calls.in_flight), calls.balance_text()
-        ));
+        line(
+            text,
+            "calls",
+            format!(
+                "{} seen → {} sent · {} stopped · {} sampled out · {} · {} in flight     {}",
+                thousands(calls.seen),
+                thousands(calls.sent),
+                thousands(calls.stopped),
+                thousands(calls.sampled),
+                calls.dropped_text(),
+                thousands(calls.in_flight),
+                calls.balance_text()
+            ),
+        );
         let halves: Vec<String> = (self.halves.iter().filter(|(_, count)| **count > 0))
             .map(|(kind, count)| format!("{} {}", thousands(*count), kind.replace('_', " ")))
             .collect();
         if !halves.is_empty() {
             line(text, "halves", halves.join(" · "));
         }
-        line(text, "packets", format!(
-            "{} received, {} · {} dropped in ring",
-            thousands(self.packets.received), bytes(self.packets.bytes), thousands(self.packets.dropped)
-        ));
+        line(
+            text,
+            "packets",
+            format!(
+                "{} received, {} · {} dropped in ring",
+                thousands(self.packets.received),
+                bytes(self.packets.bytes),
+                thousands(self.packets.dropped)
+            ),
+        );
         line(text, "output", self.output.render());
         line(text, "rules", self.rules.clone());
-        line(text, "memory", format!("{} resident, ring apart", bytes(self.memory_bytes)));
+        line(
+            text,
+            "memory",
+            format!("{} resident, ring apart", bytes(self.memory_bytes)),
+        );
     }
 
     /// The sentence at the end of a capture.
@@ -266,7 +331,10 @@ impl Capture {
         let calls = &self.calls;
         let mut text = format!(
             "stopped after {}: {} seen, {} sent, {} stopped by rules, ",
-            spoken(seconds), plural(calls.seen, "call"), thousands(calls.sent), thousands(calls.stopped)
+            spoken(seconds),
+            plural(calls.seen, "call"),
+            thousands(calls.sent),
+            thousands(calls.stopped)
         );
         if calls.sampled > 0 {
             let _ = write!(text, "{} sampled out, ", thousands(calls.sampled));
@@ -278,7 +346,9 @@ impl Capture {
         let _ = write!(
             text,
             ". {}, {} lost in the ring. Ledger {}.",
-            plural(self.packets.received, "packet"), thousands(self.packets.dropped), calls.balance_text()
+            plural(self.packets.received, "packet"),
+            thousands(self.packets.dropped),
+            calls.balance_text()
         );
         text
     }
@@ -289,13 +359,21 @@ impl Output {
         let state = match (self.up, &self.last_error) {
             (None, _) => "nothing sent yet".to_owned(),
             (Some(true), _) => match self.last_success_millis {
-                Some(millis) => format!("up, last {} {:.1} s ago", self.last_code, millis as f64 / 1000.0),
+                Some(millis) => format!(
+                    "up, last {} {:.1} s ago",
+                    self.last_code,
+                    millis as f64 / 1000.0
+                ),
                 None => "up".to_owned(),
             },
             (Some(false), Some(error)) => format!("DOWN: {error}"),
             (Some(false), None) => format!("DOWN: answered {}", self.last_code),
         };
-        let queue = format!("queue {}, {}", plural(self.queue_calls, "call"), bytes(self.queue_bytes));
+        let queue = format!(
+            "queue {}, {}",
+            plural(self.queue_calls, "call"),
+            bytes(self.queue_bytes)
+        );
         match self.transport.is_empty() {
             true => self.url.clone(),
             false => format!("{} {state} · {queue} · {}", self.url, self.transport),
@@ -309,7 +387,11 @@ fn line(text: &mut String, label: &str, rest: impl AsRef<str>) {
 
 /// `1 call`, `18 204 calls`.
 pub fn plural(count: u64, noun: &str) -> String {
-    format!("{} {noun}{}", thousands(count), if count == 1 { "" } else { "s" })
+    format!(
+        "{} {noun}{}",
+        thousands(count),
+        if count == 1 { "" } else { "s" }
+    )
 }
 
 /// `18 204`.
@@ -317,7 +399,7 @@ pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(' ');
         }
         text.push(digit);
@@ -345,7 +427,12 @@ pub fn bytes(count: u64) -> String {
 
 /// `0:12:41`.
 fn clock(seconds: u64) -> String {
-    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    format!(
+        "{}:{:02}:{:02}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
 }
 
 /// `12 m 41 s`.
@@ -362,7 +449,14 @@ mod tests {
     use super::*;
 
     fn running() -> Status {
-        let calls = Calls { seen: 18_204, sent: 18_119, stopped: 61, in_flight: 24, ..Calls::default() }.balanced();
+        let calls = Calls {
+            seen: 18_204,
+            sent: 18_119,
+            stopped: 61,
+            in_flight: 24,
+            ..Calls::default()
+        }
+        .balanced();
         Status {
             schema: SCHEMA,
             state: State::Running,
@@ -374,9 +468,15 @@ mod tests {
                 reads: "VXLAN 4789, all VNIs".into(),
                 shards: 1,
                 ring_bytes: 16 << 20,
+                sentence: String::new(),
                 calls,
                 halves: BTreeMap::from([("no_response".into(), 11), ("no_request".into(), 0)]),
-                packets: Packets { received: 4_100_000, bytes: 2_050_000_000, ignored: 3, dropped: 0 },
+                packets: Packets {
+                    received: 4_100_000,
+                    bytes: 2_050_000_000,
+                    ignored: 3,
+                    dropped: 0,
+                },
                 output: Output {
                     url: "https://lake.example/message".into(),
                     up: Some(true),
@@ -398,7 +498,10 @@ mod tests {
                 pid: 17,
                 restarts: 0,
             }),
-            warnings: vec![Warning { code: "W050".into(), text: "io_uring is not available".into() }],
+            warnings: vec![Warning {
+                code: "W050".into(),
+                text: "io_uring is not available".into(),
+            }],
         }
     }
 
@@ -425,12 +528,22 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
 ",
         );
         check(
-            &Status { version: "0.1.0".into(), ..Status::default() },
+            &Status {
+                version: "0.1.0".into(),
+                ..Status::default()
+            },
             "sniffer   STOPPED   Not started                          v0.1.0\n",
         );
-        let stopped = Stopped { by: "user".into(), seconds: 61 };
+        let stopped = Stopped {
+            by: "user".into(),
+            seconds: 61,
+        };
         check(
-            &Status { version: "0.1.0".into(), stopped: Some(stopped), ..Status::default() },
+            &Status {
+                version: "0.1.0".into(),
+                stopped: Some(stopped),
+                ..Status::default()
+            },
             "sniffer   STOPPED   by user, 0:01:01 ago                 v0.1.0\n",
         );
     }
@@ -439,19 +552,29 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
     fn json_comes_back_as_it_was_and_has_stable_words() {
         let status = running();
         let json = serde_json::to_string(&status).unwrap();
-        assert!(json.starts_with("{\"schema\":1,\"state\":\"RUNNING\",\"pid\":18,"), "{json}");
+        assert!(
+            json.starts_with("{\"schema\":1,\"state\":\"RUNNING\",\"pid\":18,"),
+            "{json}"
+        );
         assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
     }
 
     #[test]
     fn a_ledger_that_does_not_balance_says_so() {
-        let mut calls = Calls { seen: 10, sent: 4, ..Calls::default() };
+        let mut calls = Calls {
+            seen: 10,
+            sent: 4,
+            ..Calls::default()
+        };
         calls.dropped.insert("queue_full".into(), 5);
         let calls = calls.balanced();
         assert_eq!(calls.unaccounted, 1);
         assert_eq!(calls.dropped_text(), "5 dropped (queue full 5)");
         assert_eq!(calls.balance_text(), "NOT BALANCED: 1 unaccounted");
-        let capture = Capture { calls, ..Capture::default() };
+        let capture = Capture {
+            calls,
+            ..Capture::default()
+        };
         assert_eq!(
             capture.summary(761),
             "stopped after 12 m 41 s: 10 calls seen, 4 sent, 0 stopped by rules, 5 dropped (queue full 5). \
@@ -461,10 +584,20 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
 
     #[test]
     fn numbers_are_for_people() {
-        for (count, expected) in [(0, "0"), (999, "999"), (1000, "1 000"), (1_234_567, "1 234 567")] {
+        for (count, expected) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1 000"),
+            (1_234_567, "1 234 567"),
+        ] {
             assert_eq!(thousands(count), expected);
         }
-        for (count, expected) in [(999, "999 B"), (1_234, "1.2 kB"), (38_000, "38 kB"), (999_900, "1.0 MB")] {
+        for (count, expected) in [
+            (999, "999 B"),
+            (1_234, "1.2 kB"),
+            (38_000, "38 kB"),
+            (999_900, "1.0 MB"),
+        ] {
             assert_eq!(bytes(count), expected);
         }
     }

@@ -9,8 +9,15 @@ use crate::diagnostic::Colour;
 
 /// Passive API-call sniffer: packets in, masked NDJSON calls out.
 #[derive(Debug, Parser)]
-#[command(name = "sniffer", version, disable_help_subcommand = true, max_term_width = 110)]
-#[command(after_help = "Without a command: the status of the running sniffer. `sniffer help E041` explains a message.")]
+#[command(
+    name = "sniffer",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 110
+)]
+#[command(
+    after_help = "Without a command: the status of the running sniffer. `sniffer help E041` explains a message."
+)]
 pub struct Cli {
     /// How we talk.
     #[command(flatten)]
@@ -122,6 +129,15 @@ pub struct CaptureFlags {
     /// Also send requests without response and responses without request [env: SNIFFER_HALF_CALLS].
     #[arg(long)]
     pub half_calls: bool,
+    /// Add the client's address as request_header:x-forwarded-for [env: SNIFFER_CLIENT_ADDRESS].
+    #[arg(long)]
+    pub client_address: bool,
+    /// Set this request header to the client's address [env: SNIFFER_REALIP_HEADER].
+    #[arg(long, value_name = "NAME")]
+    pub realip_header: Option<String>,
+    /// Add the fields of form bodies as request_param [env: SNIFFER_FORM_PARAMS].
+    #[arg(long)]
+    pub form_params: bool,
     /// on or off; default on [env: SNIFFER_COMPRESSION].
     #[arg(long, value_name = "WHEN")]
     pub compression: Option<String>,
@@ -149,6 +165,7 @@ impl CaptureFlags {
             ("SNIFFER_SHARDS", &self.shards),
             ("SNIFFER_PCAP_BUFFER_SIZE", &self.ring_size),
             ("SNIFFER_COMPRESSION", &self.compression),
+            ("SNIFFER_REALIP_HEADER", &self.realip_header),
             ("SNIFFER_FLUSH_TIMEOUT", &self.flush_timeout),
         ];
         for (env, text) in texts {
@@ -161,6 +178,8 @@ impl CaptureFlags {
             ("SNIFFER_PROMISC_ENABLED", self.promisc),
             ("SNIFFER_ANNOTATE", self.annotate),
             ("SNIFFER_HALF_CALLS", self.half_calls),
+            ("SNIFFER_CLIENT_ADDRESS", self.client_address),
+            ("SNIFFER_FORM_PARAMS", self.form_params),
         ];
         for (env, on) in switches {
             if on {
@@ -204,7 +223,11 @@ pub struct StoreFlags {
 impl StoreFlags {
     /// Puts what was given over the environment's values.
     pub fn apply(&self, values: &mut Values) {
-        for (env, text) in [("SNIFFER_DATA", &self.data), ("SNIFFER_STORE", &self.store), ("SNIFFER_UI", &self.ui)] {
+        for (env, text) in [
+            ("SNIFFER_DATA", &self.data),
+            ("SNIFFER_STORE", &self.store),
+            ("SNIFFER_UI", &self.ui),
+        ] {
             if let Some(text) = text {
                 values.set_flag(env, text);
             }
@@ -284,6 +307,15 @@ pub struct ReadFlags {
     /// Add where and how each call was seen, as custom fields.
     #[arg(long)]
     pub annotate: bool,
+    /// Add the client's address as request_header:x-forwarded-for [env: SNIFFER_CLIENT_ADDRESS].
+    #[arg(long)]
+    pub client_address: bool,
+    /// Set this request header to the client's address [env: SNIFFER_REALIP_HEADER].
+    #[arg(long, value_name = "NAME")]
+    pub realip_header: Option<String>,
+    /// Add the fields of form bodies as request_param [env: SNIFFER_FORM_PARAMS].
+    #[arg(long)]
+    pub form_params: bool,
     /// Bytes of a body that are kept, default 1M.
     #[arg(long, value_name = "BYTES")]
     pub body_limit: Option<String>,
@@ -302,6 +334,9 @@ impl ReadFlags {
             vni: self.vni.clone(),
             half_calls: self.half_calls,
             annotate: self.annotate,
+            client_address: self.client_address,
+            realip_header: self.realip_header.clone(),
+            form_params: self.form_params,
             body_limit: self.body_limit.clone(),
             ..CaptureFlags::default()
         };

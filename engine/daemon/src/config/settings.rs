@@ -30,11 +30,19 @@ pub struct Setting {
 }
 
 const fn used(env: &'static str, flag: &'static str) -> Setting {
-    Setting { env, flag, effect: Effect::Used }
+    Setting {
+        env,
+        flag,
+        effect: Effect::Used,
+    }
 }
 
 const fn unused(env: &'static str, why: &'static str) -> Setting {
-    Setting { env, flag: "", effect: Effect::None(why) }
+    Setting {
+        env,
+        flag: "",
+        effect: Effect::None(why),
+    }
 }
 
 /// All of them.
@@ -45,8 +53,14 @@ pub const SETTINGS: &[Setting] = &[
     used("USAGE_LOGGERS_BODY_LIMIT", "--body-limit"),
     used("USAGE_LOGGERS_BUNDLE_SIZE", "--bundle-size"),
     used("USAGE_LOGGERS_BUNDLE_QUEUE_SIZE", "--bundle-queue-size"),
-    unused("USAGE_LOGGERS_MESSAGE_QUEUE_SIZE", "lines go straight into bundles here, there is no queue of messages"),
-    unused("USAGE_LOGGERS_DISABLED", "nothing ever read this name; the switch is USAGE_LOGGERS_DISABLE"),
+    unused(
+        "USAGE_LOGGERS_MESSAGE_QUEUE_SIZE",
+        "lines go straight into bundles here, there is no queue of messages",
+    ),
+    unused(
+        "USAGE_LOGGERS_DISABLED",
+        "nothing ever read this name; the switch is USAGE_LOGGERS_DISABLE",
+    ),
     used("APP_PORTS", "--ports"),
     used("APP_PORT", ""),
     used("NET_DEVICE", "--interface"),
@@ -56,12 +70,29 @@ pub const SETTINGS: &[Setting] = &[
     used("SNIFFER_MIRROR_VNIS", "--vni"),
     used("SNIFFER_PCAP_BUFFER_SIZE", "--ring-size"),
     used("SNIFFER_PROMISC_ENABLED", "--promisc"),
-    unused("SNIFFER_RF_MONITOR_ENABLED", "monitor mode is for wireless interfaces; set it with `iw` before the start"),
-    unused("SNIFFER_REALIP_HEADER", "client addresses are not added to calls in this version"),
-    unused("SNIFFER_NOFILTER", "ports are filtered after decapsulation, whatever the kernel's filter says"),
-    unused("SNIFFER_DEBUG_ENABLED", "`sniffer status --json` has all counters"),
-    unused("SNIFFER_DEBUG_VERBOSITY", "`sniffer status --json` has all counters"),
-    unused("SNIFFER_DEBUG_EXPORT", "nothing is exported; record packets with tcpdump and read them with `sniffer read`"),
+    unused(
+        "SNIFFER_RF_MONITOR_ENABLED",
+        "monitor mode is for wireless interfaces; set it with `iw` before the start",
+    ),
+    used("SNIFFER_REALIP_HEADER", "--realip-header"),
+    used("SNIFFER_CLIENT_ADDRESS", "--client-address"),
+    used("SNIFFER_FORM_PARAMS", "--form-params"),
+    unused(
+        "SNIFFER_NOFILTER",
+        "ports are filtered after decapsulation, whatever the kernel's filter says",
+    ),
+    unused(
+        "SNIFFER_DEBUG_ENABLED",
+        "`sniffer status --json` has all counters",
+    ),
+    unused(
+        "SNIFFER_DEBUG_VERBOSITY",
+        "`sniffer status --json` has all counters",
+    ),
+    unused(
+        "SNIFFER_DEBUG_EXPORT",
+        "nothing is exported; record packets with tcpdump and read them with `sniffer read`",
+    ),
     unused("SNIFFER_DEBUG_DEAL_ID", "nothing is exported"),
     unused("SNIFFER_DEBUG_HTTP_ENDPOINT", "nothing is exported"),
     unused("SNIFFER_PORT", "use APP_PORTS"),
@@ -75,11 +106,23 @@ pub const SETTINGS: &[Setting] = &[
     used("SNIFFER_HALF_CALLS", "--half-calls"),
     used("SNIFFER_COMPRESSION", "--compression"),
     used("SNIFFER_FLUSH_TIMEOUT", "--flush-timeout"),
-    unused("SNIFFER_MEMORY_LIMIT", "one budget for all memory comes with a later version; each table has its own bound"),
-    unused("SNIFFER_SPOOL", "what cannot be delivered is kept in memory only in this version"),
-    unused("SNIFFER_METRICS", "`sniffer status --json` has all counters"),
+    unused(
+        "SNIFFER_MEMORY_LIMIT",
+        "one budget for all memory comes with a later version; each table has its own bound",
+    ),
+    unused(
+        "SNIFFER_SPOOL",
+        "what cannot be delivered is kept in memory only in this version",
+    ),
+    unused(
+        "SNIFFER_METRICS",
+        "`sniffer status --json` has all counters",
+    ),
     unused("SNIFFER_SAMPLE", "use the rule `sample N`"),
-    unused("K8S_INPUT", "pods are not looked up in this version; capturing on the node's interfaces"),
+    unused(
+        "K8S_INPUT",
+        "pods are not looked up in this version; capturing on the node's interfaces",
+    ),
 ];
 
 /// Beginnings of names that are ours: an unknown one behind them is a mistake.
@@ -127,7 +170,11 @@ impl Values {
                     if !lenient {
                         return Err(problem);
                     }
-                    notices.push(Diagnostic { code: Code::W004, fix: None, ..problem });
+                    notices.push(Diagnostic {
+                        code: Code::W004,
+                        fix: None,
+                        ..problem
+                    });
                 }
                 continue;
             };
@@ -135,7 +182,10 @@ impl Values {
                 continue;
             }
             let text = value.into_string().map_err(|value| {
-                Diagnostic::new(Code::E002, format!("{name}={}: is not UTF-8 text", value.to_string_lossy()))
+                Diagnostic::new(
+                    Code::E002,
+                    format!("{name}={}: is not UTF-8 text", value.to_string_lossy()),
+                )
             })?;
             values.accept(setting, &text, &mut notices);
         }
@@ -144,13 +194,19 @@ impl Values {
 
     fn accept(&mut self, setting: &Setting, given: &str, notices: &mut Vec<Diagnostic>) {
         let (text, quoted) = unquote(given);
-        let (text, escaped) =
-            if setting.env == "USAGE_LOGGERS_RULES" { line_ends(text) } else { (text.to_owned(), false) };
+        let (text, escaped) = if setting.env == "USAGE_LOGGERS_RULES" {
+            line_ends(text)
+        } else {
+            (text.to_owned(), false)
+        };
         if text.trim().is_empty() {
             return;
         }
         if let Effect::None(why) = setting.effect {
-            notices.push(Diagnostic::new(Code::W004, format!("{} has no effect here: {why}", setting.env)));
+            notices.push(Diagnostic::new(
+                Code::W004,
+                format!("{} has no effect here: {why}", setting.env),
+            ));
             return;
         }
         if quoted {
@@ -164,7 +220,14 @@ impl Values {
                 ),
             ));
         }
-        self.0.insert(setting.env, Value { name: setting.env, text, source: Source::Environment });
+        self.0.insert(
+            setting.env,
+            Value {
+                name: setting.env,
+                text,
+                source: Source::Environment,
+            },
+        );
     }
 
     /// A flag's value, over whatever the environment said.
@@ -172,13 +235,29 @@ impl Values {
         let setting = SETTINGS.iter().find(|setting| setting.env == env);
         let name = setting.map_or(env, |setting| setting.flag);
         let text = text.into();
-        let text = if env == "USAGE_LOGGERS_RULES" { line_ends(&text).0 } else { text };
-        self.0.insert(env, Value { name, text, source: Source::Flag });
+        let text = if env == "USAGE_LOGGERS_RULES" {
+            line_ends(&text).0
+        } else {
+            text
+        };
+        self.0.insert(
+            env,
+            Value {
+                name,
+                text,
+                source: Source::Flag,
+            },
+        );
     }
 
     /// The value of the first of these names that has one. A flag stands under the first name, so it wins.
     pub fn get(&self, names: &[&str]) -> Option<&Value> {
         names.iter().find_map(|name| self.0.get(*name))
+    }
+
+    /// Whether a value was given.
+    pub fn has(&self, env: &str) -> bool {
+        self.0.contains_key(env)
     }
 
     /// Removes a value.
@@ -188,29 +267,41 @@ impl Values {
 
     /// Name and text of all, as a child process takes them from its environment.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.0.iter().map(|(env, value)| (*env, value.text.as_str()))
+        self.0
+            .iter()
+            .map(|(env, value)| (*env, value.text.as_str()))
     }
 }
 
 /// Whether a name looks like one of our settings.
 pub fn is_ours(name: &str) -> bool {
-    PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || SETTINGS.iter().any(|setting| setting.env == name)
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || SETTINGS.iter().any(|setting| setting.env == name)
 }
 
 /// Kubernetes puts `NAME_PORT=tcp://10.0.0.1:80`, `NAME_SERVICE_HOST` and the like into every container for each
 /// service of the namespace. A service called `app` or `sniffer` makes names that look like ours and are not.
 fn is_service_link(name: &str, value: &OsString) -> bool {
-    let is_url = value.to_str().is_some_and(|text| text.starts_with("tcp://") || text.starts_with("udp://"));
-    let has_protocol = ["_TCP", "_UDP", "_SCTP"].iter().any(|protocol| name.contains(protocol));
+    let is_url = value
+        .to_str()
+        .is_some_and(|text| text.starts_with("tcp://") || text.starts_with("udp://"));
+    let has_protocol = ["_TCP", "_UDP", "_SCTP"]
+        .iter()
+        .any(|protocol| name.contains(protocol));
     name.ends_with("_SERVICE_HOST")
         || name.contains("_SERVICE_PORT")
         || (name.contains("_PORT") && (is_url || has_protocol))
 }
 
 fn unknown_variable(name: &str) -> Diagnostic {
-    let known = SETTINGS.iter().filter(|setting| setting.effect == Effect::Used).map(|setting| setting.env);
+    let known = SETTINGS
+        .iter()
+        .filter(|setting| setting.effect == Effect::Used)
+        .map(|setting| setting.env);
     let guess = guess(name, known);
-    let hint = guess.map(|guess| format!(" Did you mean {guess}?")).unwrap_or_default();
+    let hint = guess
+        .map(|guess| format!(" Did you mean {guess}?"))
+        .unwrap_or_default();
     let fix = match guess {
         Some(guess) => format!("rename it to {guess}, or pass --lenient to go on without it"),
         None => "unset it, or pass --lenient to go on without it".to_owned(),
@@ -234,7 +325,9 @@ fn edit_distance(a: &str, b: &str) -> usize {
     for (i, &left) in a.iter().enumerate() {
         let mut row = vec![i + 1];
         for (j, &right) in b.iter().enumerate() {
-            let mut cost = (last[j] + usize::from(left != right)).min(last[j + 1] + 1).min(row[j] + 1);
+            let mut cost = (last[j] + usize::from(left != right))
+                .min(last[j + 1] + 1)
+                .min(row[j] + 1);
             if i > 0 && j > 0 && left == b[j - 1] && a[i - 1] == right {
                 cost = cost.min(before_last[j - 1] + 1);
             }
@@ -249,7 +342,10 @@ fn edit_distance(a: &str, b: &str) -> usize {
 fn unquote(text: &str) -> (&str, bool) {
     let trimmed = text.trim();
     for quote in ['"', '\''] {
-        if let Some(inner) = trimmed.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)) {
+        if let Some(inner) = trimmed
+            .strip_prefix(quote)
+            .and_then(|rest| rest.strip_suffix(quote))
+        {
             return (inner, true);
         }
     }
@@ -267,15 +363,29 @@ fn line_ends(text: &str) -> (String, bool) {
 mod tests {
     use super::*;
 
-    fn environment(pairs: &[(&str, &str)], lenient: bool) -> Result<(Values, Vec<Diagnostic>), Diagnostic> {
-        Values::from_environment(pairs.iter().map(|(name, value)| (name.into(), value.into())), lenient)
+    fn environment(
+        pairs: &[(&str, &str)],
+        lenient: bool,
+    ) -> Result<(Values, Vec<Diagnostic>), Diagnostic> {
+        Values::from_environment(
+            pairs
+                .iter()
+                .map(|(name, value)| (name.into(), value.into())),
+            lenient,
+        )
     }
 
     #[track_caller]
     fn check(name: &'static str, given: &str, expected: Option<&str>, codes: &[Code]) {
         let (values, notices) = environment(&[(name, given)], false).unwrap();
-        assert_eq!(values.get(&[name]).map(|value| value.text.as_str()), expected);
-        assert_eq!(notices.iter().map(|notice| notice.code).collect::<Vec<_>>(), codes);
+        assert_eq!(
+            values.get(&[name]).map(|value| value.text.as_str()),
+            expected
+        );
+        assert_eq!(
+            notices.iter().map(|notice| notice.code).collect::<Vec<_>>(),
+            codes
+        );
     }
 
     #[test]
@@ -291,8 +401,18 @@ mod tests {
             Some("include debug\nallow_http_url"),
             &[Code::W003],
         );
-        check("USAGE_LOGGERS_RULES", "include debug\\r\\nsample 10", Some("include debug\nsample 10"), &[]);
-        check("USAGE_LOGGERS_RULES", "/a/ replace /\\d/, /\\\\1/", Some("/a/ replace /\\d/, /\\\\1/"), &[]);
+        check(
+            "USAGE_LOGGERS_RULES",
+            "include debug\\r\\nsample 10",
+            Some("include debug\nsample 10"),
+            &[],
+        );
+        check(
+            "USAGE_LOGGERS_RULES",
+            "/a/ replace /\\d/, /\\\\1/",
+            Some("/a/ replace /\\d/, /\\\\1/"),
+            &[],
+        );
         check("SNIFFER_RF_MONITOR_ENABLED", "true", None, &[Code::W004]);
         check("SNIFFER_RF_MONITOR_ENABLED", "", None, &[]);
     }
@@ -301,10 +421,21 @@ mod tests {
     fn an_unknown_name_is_an_error_with_a_guess() {
         let problem = environment(&[("SNIFFER_MIROR_VNIS", "1")], false).unwrap_err();
         assert_eq!(problem.code, Code::E001);
-        assert_eq!(problem.what, "unknown setting SNIFFER_MIROR_VNIS. Did you mean SNIFFER_MIRROR_VNIS?");
+        assert_eq!(
+            problem.what,
+            "unknown setting SNIFFER_MIROR_VNIS. Did you mean SNIFFER_MIRROR_VNIS?"
+        );
         let problem = environment(&[("APP_PROT", "80")], false).unwrap_err();
-        assert_eq!(problem.what, "unknown setting APP_PROT. Did you mean APP_PORT?");
-        assert!(environment(&[("SNIFFER_WHATEVER_ELSE", "1")], false).unwrap_err().what.ends_with("ELSE."));
+        assert_eq!(
+            problem.what,
+            "unknown setting APP_PROT. Did you mean APP_PORT?"
+        );
+        assert!(
+            environment(&[("SNIFFER_WHATEVER_ELSE", "1")], false)
+                .unwrap_err()
+                .what
+                .ends_with("ELSE.")
+        );
         let (_, notices) = environment(&[("SNIFFER_MIROR_VNIS", "1")], true).unwrap();
         assert_eq!(notices.len(), 1);
         assert!(environment(&[("PATH", "/bin"), ("MY_SNIFFER_X", "1")], false).is_ok());
@@ -325,16 +456,26 @@ mod tests {
 
     #[test]
     fn flags_win_and_first_names_win() {
-        let (mut values, _) = environment(&[("APP_PORT", "80"), ("APP_PORTS", "81")], false).unwrap();
+        let (mut values, _) =
+            environment(&[("APP_PORT", "80"), ("APP_PORTS", "81")], false).unwrap();
         assert_eq!(values.get(&["APP_PORTS", "APP_PORT"]).unwrap().text, "81");
         values.set_flag("APP_PORTS", "82");
         let value = values.get(&["APP_PORTS", "APP_PORT"]).unwrap();
-        assert_eq!((value.name, value.text.as_str(), value.source), ("--ports", "82", Source::Flag));
+        assert_eq!(
+            (value.name, value.text.as_str(), value.source),
+            ("--ports", "82", Source::Flag)
+        );
     }
 
     #[test]
     fn distance_counts_a_swap_as_one() {
-        for (a, b, expected) in [("", "", 0), ("a", "", 1), ("ab", "ba", 1), ("kitten", "sitting", 3), ("vlxan", "vxlan", 1)] {
+        for (a, b, expected) in [
+            ("", "", 0),
+            ("a", "", 1),
+            ("ab", "ba", 1),
+            ("kitten", "sitting", 3),
+            ("vlxan", "vxlan", 1),
+        ] {
             assert_eq!(edit_distance(a, b), expected, "{a} {b}");
         }
     }

@@ -122,6 +122,18 @@ The embedded store of `sniffer all-in-one` is exempt: its calls never leave the 
     W042, Done, "the destination does not answer",
 "The capture URL refuses connections, its name does not resolve, or it does not answer in time. Bundles are kept, within
 the bound of USAGE_LOGGERS_BUNDLE_QUEUE_SIZE, and tried again with growing pauses; what does not fit is counted as dropped.";
+    W043, Done, "the destination asks for a token",
+"The capture URL answers 401 or 403. Such an answer is final for its bundle: the calls in it are refused and counted.
+Give the sniffer a URL that needs no login, or a proxy in between that adds what the store wants to see.";
+    W044, Done, "the destination refuses bundles",
+"The capture URL answers with a status that is final for the bundle: its calls are refused and counted. 404 and 405 mostly
+mean that the path is wrong: it usually ends in /message.";
+    W045, Done, "the destination cannot take bundles now",
+"The capture URL answers 408, 413, 429 or 5xx. What can be tried again is kept, within the bound of
+USAGE_LOGGERS_BUNDLE_QUEUE_SIZE. For 413 make bundles smaller: USAGE_LOGGERS_BUNDLE_SIZE=128K";
+    W046, Done, "the destination's certificate is not trusted",
+"The TLS handshake failed: the certificate is expired, made out to another name, or signed by nobody whom this machine
+trusts. Bundles are kept and tried again. Certificates that the machine trusts: SSL_CERT_FILE=/path/to/ca.pem adds one.";
     W050, Done, "io_uring is not available",
 "Docker's default seccomp profile and kernel.io_uring_disabled=2 refuse io_uring. The uploader uses plain sockets instead,
 which costs a little more CPU and loses nothing.";
@@ -133,6 +145,9 @@ which costs a little more CPU and loses nothing.";
     W080, Done, "a capture file ends early",
 "The last packet of the file is cut: the file is still being written, or its copy was interrupted. Everything before the
 cut was read.";
+    W081, Done, "packets were cut when captured",
+"The capture was made with a snap length: only the first bytes of each packet are in the file. What is missing is
+skipped and marked; capture with `tcpdump -s 0` to have all of it.";
     E080, Source, "a capture file cannot be read",
 "The file is missing, is no pcap or pcapng, or has a link type that is not supported. gzip and zstd files are unpacked on
 the way; `-` reads standard input.";
@@ -164,7 +179,10 @@ impl Code {
 
     /// The code of that name, in any case.
     pub fn find(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|code| code.name().eq_ignore_ascii_case(name))
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|code| code.name().eq_ignore_ascii_case(name))
     }
 }
 
