@@ -1,0 +1,207 @@
+//! `sniffer demo`: the all-in-one on loopback, and calls of every shape for it to catch.
+//!
+//! Beside a sniffer that already runs only the calls are made. Nothing leaves the machine: server, client, store and
+//! page are on loopback, and without `--data` what was caught is deleted at the end.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::config::raw::DemoFlags;
+use crate::config::settings::Values;
+use crate::control::{self, Request};
+use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
+use crate::status::{State, Status};
+use crate::supervisor;
+
+mod client;
+mod server;
+
+/// How long the sniffer may take to capture.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long calls may take from the wire to the store before we say so.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs until Ctrl-C, or as long as the flags say.
+pub fn run(
+    flags: &DemoFlags,
+    mut values: Values,
+    control: PathBuf,
+    talk: Talk,
+) -> Result<Exit, Diagnostic> {
+    let running = ask(&control);
+    if flags.calls_only || running.is_some() {
+        return calls_only(flags, running.as_ref(), talk);
+    }
+    let (folder, control) = folder_and_control(control)?;
+    if !values.has("SNIFFER_DATA") {
+        values.set_flag("SNIFFER_DATA", folder.join("data").to_string_lossy());
+    }
+    for (name, port) in [("SNIFFER_STORE", 7701), ("SNIFFER_UI", 7700)] {
+        if !values.has(name) {
+            values.set_flag(name, format!("127.0.0.1:{}", free_port(port)?));
+        }
+    }
+    for name in [
+        "NET_DEVICE",
+        "VPC_MIRROR_DEVICE",
+        "USAGE_LOGGERS_URL",
+        "SNIFFER_ENGINE",
+        "APP_PORT",
+        "APP_PORTS",
+    ] {
+        values.remove(name);
+    }
+    let shop = server::start(flags.port).map_err(|error| cannot_listen(flags.port, &error))?;
+    values.set_flag("NET_DEVICE", "lo");
+    values.set_flag("APP_PORTS", shop.port().to_string());
+
+    let making = control.clone();
+    let exit_after = flags.exit_after;
+    let make = move || {
+        make_and_report(&making, shop, talk);
+        if let Some(seconds) = exit_after {
+            std::thread::sleep(Duration::from_secs(seconds));
+            // The supervisor's handler stands; it ends as on Ctrl-C.
+            let _ = signal_hook::low_level::raise(signal_hook::consts::SIGTERM);
+        }
+    };
+    std::thread::Builder::new()
+        .name("demo".into())
+        .spawn(make)
+        .map_err(|error| Diagnostic::new(Code::E199, format!("cannot start a thread: {error}")))?;
+    let exit = supervisor::run(supervisor::Options {
+        values,
+        on: true,
+        control,
+        talk,
+    });
+    let _ = std::fs::remove_dir_all(folder);
+    exit
+}
+
+/// Calls for a sniffer that already runs; whether it reads our port is said.
+fn calls_only(flags: &DemoFlags, running: Option<&Status>, talk: Talk) -> Result<Exit, Diagnostic> {
+    match running {
+        Some(status) if status.state == State::Running => {
+            talk.say("a sniffer is running: making calls for it");
+        }
+        Some(_) => talk.say(
+            "a sniffer is running but off (turn it on: sniffer on): making calls all the same",
+        ),
+        None => talk.say("no sniffer of this user is running: making calls all the same"),
+    }
+    let shop = server::start(flags.port).map_err(|error| cannot_listen(flags.port, &error))?;
+    talk.say(format!(
+        "calls go to {shop} on lo{}",
+        if flags.port == 0 {
+            "; if the sniffer reads certain ports only: --port PORT"
+        } else {
+            ""
+        }
+    ));
+    let calls = client::make_calls(shop).map_err(|error| {
+        Diagnostic::new(Code::E199, format!("the demo's calls failed: {error}"))
+    })?;
+    talk.say(format!("made {calls} calls"));
+    Ok(Exit::Done)
+}
+
+/// A folder of our own, and the usual control socket if it can be had, so that a plain `sniffer` finds us.
+fn folder_and_control(control: PathBuf) -> Result<(PathBuf, PathBuf), Diagnostic> {
+    let folder = std::env::temp_dir().join(format!("sniffer-demo-{}", std::process::id()));
+    let made = std::fs::create_dir(&folder).and_then(|()| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))
+    });
+    made.map_err(|error| {
+        Diagnostic::new(
+            Code::E101,
+            format!("cannot make {}: {error}", folder.display()),
+        )
+        .fix("TMPDIR=/a/folder/to/write/to")
+    })?;
+    let usable = control
+        .parent()
+        .is_some_and(|parent| std::fs::create_dir_all(parent).is_ok() && !is_read_only(parent));
+    let control = if usable {
+        control
+    } else {
+        folder.join("control.sock")
+    };
+    Ok((folder, control))
+}
+
+fn is_read_only(folder: &Path) -> bool {
+    let probe = folder.join(format!(".{}", std::process::id()));
+    let refused = std::fs::write(&probe, "").is_err();
+    let _ = std::fs::remove_file(probe);
+    refused
+}
+
+/// The usual port if it is free, any other if not.
+fn free_port(usual: u16) -> Result<u16, Diagnostic> {
+    let bound =
+        TcpListener::bind(("127.0.0.1", usual)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)));
+    bound
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(|error| cannot_listen(usual, &error))
+}
+
+fn cannot_listen(port: u16, error: &std::io::Error) -> Diagnostic {
+    Diagnostic::new(
+        Code::E101,
+        format!(
+            "cannot listen on 127.0.0.1:{port}: {}",
+            crate::config::system_words(error)
+        ),
+    )
+}
+
+fn ask(control: &Path) -> Option<Status> {
+    control::ask(control, Request::Status, Duration::from_secs(2))
+        .ok()?
+        .status
+}
+
+/// Makes the calls once capture is on, waits until they are in the store, and says where to look.
+fn make_and_report(control: &Path, shop: SocketAddr, talk: Talk) {
+    let Some(status) = wait_for(control, START_TIMEOUT, |status| {
+        status.state == State::Running
+    }) else {
+        talk.say("demo: capture did not start; see the messages above");
+        return;
+    };
+    let page = status.store.map(|store| store.page).unwrap_or_default();
+    talk.say(format!("demo: calling a small shop on http://{shop}"));
+    let calls = match client::make_calls(shop) {
+        Ok(calls) => calls,
+        Err(error) => return talk.say(format!("demo: the calls failed: {error}")),
+    };
+    let sent = |status: &Status| {
+        status
+            .capture
+            .as_ref()
+            .map_or(0, |capture| capture.calls.sent)
+    };
+    let delivered = wait_for(control, DELIVERY_TIMEOUT, |status| sent(status) >= calls)
+        .or_else(|| ask(control));
+    let sent = delivered.as_ref().map_or(0, sent);
+    talk.say(format!(
+        "demo: made {calls} calls, {sent} captured and stored"
+    ));
+    talk.say(format!("\n  open {page}\n\ndemo: goes on until Ctrl-C"));
+}
+
+fn wait_for(control: &Path, timeout: Duration, wanted: impl Fn(&Status) -> bool) -> Option<Status> {
+    let deadline = Instant::now() + timeout;
+    while Instant::now() < deadline {
+        if let Some(status) = ask(control).filter(&wanted) {
+            return Some(status);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    None
+}

@@ -1,0 +1,438 @@
+//! `sniffer read`: capture files through the same pipeline as live packets, calls on standard output.
+//!
+//! Needs no privilege and no network. Several files are one timeline, each in turn, so a capture that was rotated while
+//! it ran gives the calls that one file would have given. Standard output is data alone; what there is to say goes to
+//! standard error.
+
+use std::ffi::OsStr;
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine_core::message::{Notes, Output};
+use engine_core::pipeline::Pipeline;
+use engine_core::time::Timestamp;
+
+use crate::capture_file::CaptureFile;
+use crate::config::raw::Form;
+use crate::config::{Engine, Reading};
+use crate::diagnostic::{Code, Diagnostic, Exit, Talk, wants_colour};
+use crate::run::published::Stages;
+use crate::run::{halves, pipeline_config};
+use crate::status::{plural, thousands};
+use table::Table;
+
+mod table;
+
+/// Bytes collected before they are written: calls come faster than a system call each.
+const STDOUT_BYTES: usize = 256 * 1024;
+
+/// Packet time between two looks at idle flows.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Names in a folder that are read; a file named on the command line may be called anything.
+const SUFFIXES: [&str; 5] = ["pcap", "pcapng", "cap", "dmp", "pcap0"];
+
+/// What a reading is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Files and folders, `-` for standard input.
+    pub files: Vec<PathBuf>,
+    /// The pipeline's settings.
+    pub reading: Reading,
+    /// Table or NDJSON; by the kind of standard output if not said.
+    pub form: Option<Form>,
+    /// Anything incomplete makes the exit code 8.
+    pub strict: bool,
+    /// How to talk.
+    pub talk: Talk,
+    /// When to colour the table.
+    pub colour: crate::diagnostic::Colour,
+}
+
+/// Reads all files. An unreadable one is said and the others are read all the same.
+pub fn run(options: &Options) -> Result<Exit, Diagnostic> {
+    let talk = options.talk;
+    let files = files(&options.files)?;
+    let config = pipeline_config(&options.reading, Engine::Interfaces, &[]);
+    let rules = Arc::clone(&options.reading.rules.set);
+    let mut reader = Reader {
+        pipeline: Pipeline::new(&config, rules, Printer::new(options)),
+        talk,
+        now: Timestamp::ZERO,
+        next_tick: Timestamp::ZERO,
+        packets: 0,
+        unreadable: 0,
+        cut: 0,
+    };
+    for file in &files {
+        reader.read(file);
+        if reader.pipeline.output().is_closed {
+            break;
+        }
+    }
+    reader.finish(options.strict)
+}
+
+/// The files to read, those of folders in the order of their names.
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Diagnostic> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let mut inside = Vec::new();
+        collect(path, &mut inside).map_err(|error| {
+            Diagnostic::new(
+                Code::E080,
+                format!(
+                    "{}: {}",
+                    path.display(),
+                    crate::config::system_words(&error)
+                ),
+            )
+        })?;
+        if inside.is_empty() {
+            return Err(Diagnostic::new(
+                Code::E080,
+                format!("{}: no capture file in this folder", path.display()),
+            )
+            .cause(format!(
+                "looked for names that end in .{}, also with .gz or .zst behind",
+                SUFFIXES[..4].join(", .")
+            )));
+        }
+        inside.sort();
+        files.extend(inside);
+    }
+    Ok(files)
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        // Links are not followed: a folder may lead back to itself.
+        if entry.file_type()?.is_dir() {
+            collect(&entry.path(), files)?;
+        } else if is_capture_name(&entry.path()) {
+            files.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+fn is_capture_name(path: &Path) -> bool {
+    let suffix = |path: &Path| {
+        path.extension()
+            .and_then(OsStr::to_str)
+            .map(str::to_ascii_lowercase)
+    };
+    let plain = match suffix(path).as_deref() {
+        Some("gz" | "zst") => path.with_extension(""),
+        _ => path.to_owned(),
+    };
+    suffix(&plain).is_some_and(|suffix| SUFFIXES.contains(&suffix.as_str()))
+}
+
+struct Reader<'a> {
+    pipeline: Pipeline<Printer<'a>>,
+    talk: Talk,
+    now: Timestamp,
+    next_tick: Timestamp,
+    packets: u64,
+    /// Files that could not be opened, or not read to their end.
+    unreadable: u64,
+    /// Files that merely end early, and packets cut by a snap length.
+    cut: u64,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, path: &Path) {
+        let name = path.to_string_lossy();
+        match CaptureFile::open(&name) {
+            Ok(file) => self.read_packets(file),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn read_packets(&mut self, mut file: CaptureFile) {
+        loop {
+            match file.next() {
+                Ok(Some(frame)) => {
+                    let time = frame.time;
+                    self.pipeline.output().starts_at(time);
+                    self.pipeline.feed(&frame);
+                    self.packets += 1;
+                    self.now = self.now.max(time);
+                    if self.now >= self.next_tick {
+                        self.pipeline.tick(self.now);
+                        self.next_tick = self.now.after(TICK);
+                    }
+                    if self.pipeline.output().is_closed {
+                        return;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    self.failed(&error);
+                    break;
+                }
+            }
+        }
+        if file.packets_cut() > 0 {
+            self.cut += 1;
+            self.talk.show(
+                &Diagnostic::new(
+                    Code::W081,
+                    format!(
+                        "{} packets were cut when captured; bodies may be missing",
+                        thousands(file.packets_cut())
+                    ),
+                )
+                .fix("capture with tcpdump -s 0"),
+            );
+        }
+    }
+
+    fn failed(&mut self, error: &crate::capture_file::Error) {
+        if error.is_cut() {
+            self.cut += 1;
+            self.talk
+                .show(&Diagnostic::new(Code::W080, error.to_string()));
+        } else {
+            self.unreadable += 1;
+            self.talk
+                .show(&Diagnostic::new(Code::E080, error.to_string()));
+        }
+    }
+
+    fn finish(mut self, strict: bool) -> Result<Exit, Diagnostic> {
+        self.pipeline.finish(self.now);
+        let stages = Stages::of(&self.pipeline.ledger());
+        let printer = self.pipeline.output();
+        printer.flush();
+        if let Some(error) = printer.error.take() {
+            return Err(Diagnostic::new(
+                Code::E199,
+                format!(
+                    "cannot write to standard output: {}",
+                    crate::config::system_words(&error)
+                ),
+            ));
+        }
+        let (calls, incomplete, is_closed) = (printer.calls, printer.incomplete, printer.is_closed);
+        let message = |name| stages.get("message", name);
+        let unaccounted = message("calls_seen").cast_signed()
+            - (calls + message("calls_stopped") + message("calls_sampled")).cast_signed();
+        self.talk
+            .say(summary(&stages, calls, self.packets, unaccounted));
+        let half: u64 = halves(&stages).values().sum();
+        Ok(match () {
+            () if is_closed => Exit::Done,
+            () if self.unreadable > 0 => Exit::Source,
+            () if unaccounted != 0 => Exit::Bug,
+            () if strict && (incomplete + half + self.cut > 0) => {
+                let text = format!(
+                    "{} incomplete, {} half, {} with cut packets or a cut end",
+                    plural(incomplete, "call"),
+                    half,
+                    plural(self.cut, "file")
+                );
+                self.talk.show(&Diagnostic::new(Code::E120, text));
+                Exit::Incomplete
+            }
+            () => Exit::Done,
+        })
+    }
+}
+
+/// `3 calls, 0 half calls. Packets: 412 read, 3 not TCP. Ledger balances.`
+fn summary(stages: &Stages, calls: u64, packets: u64, unaccounted: i64) -> String {
+    let half: u64 = halves(stages).values().sum();
+    let mut text = format!("{}, {}", plural(calls, "call"), plural(half, "half call"));
+    for (name, word) in [
+        ("calls_stopped", "stopped by rules"),
+        ("calls_sampled", "sampled out"),
+    ] {
+        let count = stages.get("message", name);
+        if count > 0 {
+            text.push_str(&format!(", {} {word}", thousands(count)));
+        }
+    }
+    text.push_str(&format!(". Packets: {} read", thousands(packets)));
+    let skips = stages.0.get("decap").into_iter().flatten();
+    for (name, count) in skips.filter(|(name, count)| name.contains("skipped") && **count > 0) {
+        let reason = name
+            .rsplit_once("skipped_")
+            .map_or(name.as_str(), |(_, reason)| reason)
+            .replace('_', " ");
+        text.push_str(&format!(", {} {reason}", thousands(*count)));
+    }
+    for (name, word) in [("flows_tls", "TLS"), ("flows_http2", "HTTP/2")] {
+        let count = stages.get("http", name);
+        if count > 0 {
+            text.push_str(&format!(
+                "; {} {word} {} not readable",
+                thousands(count),
+                if count == 1 {
+                    "connection"
+                } else {
+                    "connections"
+                }
+            ));
+        }
+    }
+    match unaccounted {
+        0 => text.push_str(". Ledger balances."),
+        rest => text.push_str(&format!(
+            ". Ledger does NOT balance: {rest} calls unaccounted."
+        )),
+    }
+    text
+}
+
+/// Takes finished lines and prints them.
+struct Printer<'a> {
+    out: BufWriter<StdoutLock<'a>>,
+    table: Option<Table>,
+    /// Rows are shown as they come on a terminal.
+    is_terminal: bool,
+    calls: u64,
+    incomplete: u64,
+    /// Nobody reads any more: a closed pipe, or an error.
+    is_closed: bool,
+    error: Option<io::Error>,
+}
+
+impl Printer<'_> {
+    fn new(options: &Options) -> Self {
+        let stdout = io::stdout();
+        let is_terminal = stdout.is_terminal();
+        let form = options.form.unwrap_or(if is_terminal {
+            Form::Table
+        } else {
+            Form::Ndjson
+        });
+        let columns = std::env::var("COLUMNS")
+            .ok()
+            .and_then(|columns| columns.parse().ok())
+            .unwrap_or(120);
+        let table = (form == Form::Table).then(|| {
+            Table::new(
+                columns,
+                options.reading.body_bytes_max,
+                wants_colour(options.colour, is_terminal),
+            )
+        });
+        let mut printer = Self {
+            out: BufWriter::with_capacity(STDOUT_BYTES, stdout.lock()),
+            table,
+            is_terminal,
+            calls: 0,
+            incomplete: 0,
+            is_closed: false,
+            error: None,
+        };
+        if let Some(head) = printer.table.as_ref().map(Table::head) {
+            printer.write(head.as_bytes());
+        }
+        printer
+    }
+
+    fn starts_at(&mut self, time: Timestamp) {
+        if let Some(table) = &mut self.table {
+            table.starts_at(time);
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if !self.is_closed {
+            let written = self.out.write_all(bytes);
+            self.check(written);
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.is_closed {
+            let flushed = self.out.flush();
+            self.check(flushed);
+        }
+    }
+
+    /// A closed pipe (`| head`) is an end, not an error.
+    fn check(&mut self, result: io::Result<()>) {
+        if let Err(error) = result {
+            self.is_closed = true;
+            self.error = Some(error).filter(|error| error.kind() != ErrorKind::BrokenPipe);
+        }
+    }
+}
+
+impl Output for Printer<'_> {
+    fn line(&mut self, line: &[u8], notes: &Notes) {
+        self.calls += 1;
+        self.incomplete += u64::from((notes.incomplete || notes.missing_bytes > 0) && !notes.half);
+        match &mut self.table {
+            Some(table) => {
+                let row = table.row(line, notes);
+                self.write(row.as_bytes());
+                if self.is_terminal {
+                    self.flush();
+                }
+            }
+            None => {
+                self.write(line);
+                self.write(b"\n");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_read_in_order_and_only_captures_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [
+            "b.pcap",
+            "a.pcapng.gz",
+            "c.pcap.zst",
+            "notes.txt",
+            "d.gz",
+            "E.CAP",
+        ] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        std::fs::create_dir(folder.path().join("deep")).unwrap();
+        std::fs::write(folder.path().join("deep/f.pcap"), "").unwrap();
+        let found = files(&[folder.path().to_owned(), PathBuf::from("-")]).unwrap();
+        let names: Vec<&str> = found
+            .iter()
+            .map(|path| path.file_name().unwrap().to_str().unwrap())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "E.CAP",
+                "a.pcapng.gz",
+                "b.pcap",
+                "c.pcap.zst",
+                "f.pcap",
+                "-"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_empty_folder_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(
+            files(&[folder.path().to_owned()]).unwrap_err().code,
+            Code::E080
+        );
+    }
+}

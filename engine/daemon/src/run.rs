@@ -1,0 +1,730 @@
+//! `sniffer run`: rings open, capabilities gone, shards reading, one uploader delivering, until told to stop.
+//!
+//! This thread only starts, watches and stops the others. On SIGTERM the capture ends, the rings are drained, what is
+//! open is completed or given up, bundles are delivered within the flush timeout, and the ledger is printed: what was
+//! not delivered is said and makes the exit code 8.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use engine_core::bundle::{self, Bundler, Encoding};
+use engine_core::pipeline::Pipeline;
+use engine_core::{http, message};
+use engine_sys::interfaces::{self, Interface};
+use engine_sys::packet::{OpenError, RingOptions, RxRing, Trouble};
+use engine_sys::{cpu, process};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+
+use crate::config::{Capture, Destination, Engine, Reading};
+use crate::control::{Request, Response, Server};
+use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
+use crate::status::{self, Calls, Output, Packets, State, Status, Warning};
+use crate::supervised;
+use crate::upload::{self, Outbox, Stats, UploadConfig, Uploader};
+use choice::Choice;
+use own_upload::OwnUpload;
+use published::{Published, Stages};
+use shard::{Shard, Source, Stop};
+
+pub mod choice;
+pub mod own_upload;
+pub mod published;
+pub mod shard;
+
+/// How often the watcher looks at destination and rings.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// The uploader has this long after the shards have ended, whatever they left of the flush timeout.
+const FLUSH_MIN: Duration = Duration::from_millis(500);
+
+/// Bytes of one block of a ring: a full one is some thousand frames, and a frame must fit in.
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// Fewest blocks of a ring: one is ours while the kernel fills the others.
+const BLOCKS_MIN: usize = 4;
+
+/// How often a ledger that does not balance is read again before it is believed: a bundle may be between two counters.
+const LEDGER_TRIES: u32 = 20;
+
+/// What a run is told beside its settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Control socket.
+    pub control: &'a Path,
+    /// A supervisor started us: end with it, and tell it the final status on standard output.
+    pub is_supervised: bool,
+    /// How to talk.
+    pub talk: Talk,
+}
+
+/// What happens to the watching thread.
+pub enum Event {
+    /// SIGTERM, SIGINT, SIGUSR1.
+    Signal(i32),
+    /// `sniffer off`.
+    Off(Sender<Response>),
+    /// A shard's interface has a problem.
+    Trouble(String, Trouble),
+    /// A shard ended before it was told to.
+    ShardEnded,
+}
+
+/// Captures until SIGTERM, SIGINT or `sniffer off`.
+pub fn run(config: Capture, place: Place<'_>) -> Result<Exit, Diagnostic> {
+    let talk = place.talk;
+    let choice = choose(&config)?;
+    talk.show_all(&choice.notices);
+    let server = Server::bind(place.control)?;
+    let sources = open_all(&config, &choice)?;
+    let own = OwnUpload::new(own_endpoints(&config.destination));
+    process::drop_capabilities().map_err(|error| bug("cannot give up capabilities", &error))?;
+    // Refused only by kernels before 3.5.
+    let _ = process::no_new_privileges();
+
+    let (sender, events) = mpsc::channel();
+    watch_signals(sender.clone())?;
+    if place.is_supervised {
+        supervised::end_with_supervisor();
+    }
+    let running = Running::start(config, &choice, sources, &own, sender.clone(), talk)?;
+    let for_control = Arc::clone(&running.view);
+    let serving = server
+        .serve(move |request| answer(&for_control, &sender, request))
+        .map_err(|error| bug("cannot serve the control socket", &error))?;
+    talk.say(&running.view.sentence);
+
+    let cause = watch(&running.view, &events, talk);
+    let Ended { view, panicked } = running.stop();
+    let status = view.status(State::Stopped);
+    let capture = status.capture.clone().unwrap_or_default();
+    let summary = capture.summary(view.started.elapsed().as_secs());
+    talk.say(&summary);
+    if place.is_supervised {
+        print_status(&status);
+    }
+    let exit = match (panicked, &capture.calls) {
+        (true, _) => Exit::Bug,
+        (false, calls)
+            if calls.dropped_total() > 0 || calls.in_flight > 0 || calls.unaccounted != 0 =>
+        {
+            Exit::Incomplete
+        }
+        _ => Exit::Done,
+    };
+    if let Cause::Off(reply) = cause {
+        // A client that went away does not need its answer; the pause lets the one that waits have it.
+        let _ = reply.send(Response::say(exit, format!("sniffer: stopped\n{summary}")));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(serving);
+    Ok(exit)
+}
+
+fn bug(what: &str, error: &impl std::fmt::Display) -> Diagnostic {
+    Diagnostic::new(Code::E199, format!("{what}: {error}"))
+}
+
+fn print_status(status: &Status) {
+    use std::io::Write;
+    if let Ok(mut line) = serde_json::to_vec(status) {
+        line.push(b'\n');
+        let _ = std::io::stdout().lock().write_all(&line);
+    }
+}
+
+/// The interfaces that settings and machine lead to.
+fn choose(config: &Capture) -> Result<Choice, Diagnostic> {
+    let all = interfaces::list().map_err(|error| {
+        Diagnostic::new(Code::E090, format!("cannot list interfaces: {error}"))
+            .cause("rtnetlink(7) refused")
+    })?;
+    choice::choose(&config.interfaces, config.engine, &all)
+}
+
+/// One ring for each interface. Nothing is captured if one of them cannot be: a part that is silently missing is worse.
+fn open_all(config: &Capture, choice: &Choice) -> Result<Vec<Source>, Diagnostic> {
+    choice
+        .interfaces
+        .iter()
+        .map(|interface| open(config, interface))
+        .collect()
+}
+
+fn open(config: &Capture, interface: &Interface) -> Result<Source, Diagnostic> {
+    let options = RingOptions {
+        block_bytes: BLOCK_BYTES,
+        blocks: (config.ring_bytes / BLOCK_BYTES).max(BLOCKS_MIN),
+        promiscuous: config.promiscuous,
+        drop_outgoing: interface.loopback,
+        ..RingOptions::default()
+    };
+    let ring =
+        RxRing::open(&interface.name, &options).map_err(|error| cannot_open(interface, &error))?;
+    Ok(Source::new(interface, ring))
+}
+
+fn cannot_open(interface: &Interface, error: &OpenError) -> Diagnostic {
+    let name = &interface.name;
+    match error {
+        OpenError::NoCapability if process::has_no_new_privileges() => Diagnostic::new(
+            Code::E011,
+            "may not open a packet socket: CAP_NET_RAW is missing, and no-new-privileges is set, so a file capability is ignored",
+        )
+        .cause("/proc/self/status says NoNewPrivs: 1 and no CAP_NET_RAW in CapEff")
+        .fix("start as root with --cap-drop ALL --cap-add NET_RAW; capabilities are given up once the sockets are open"),
+        OpenError::NoCapability => Diagnostic::new(Code::E010, "may not open a packet socket: this process lacks CAP_NET_RAW")
+            .cause("socket(AF_PACKET) was refused and CapEff in /proc/self/status has no CAP_NET_RAW")
+            .fix(
+                "docker:      docker run --cap-add NET_RAW --network host ...\n\
+                 kubernetes:  capabilities.add: [\"NET_RAW\"]\n\
+                 bare:        sudo setcap cap_net_raw+ep \"$(command -v sniffer)\"    or run it with sudo",
+            ),
+        OpenError::Forbidden => Diagnostic::new(Code::E012, "blocked by seccomp or SELinux/AppArmor: socket AF_PACKET was refused although CAP_NET_RAW is present")
+            .cause(format!("Seccomp mode in /proc/self/status: {}", proc_status("Seccomp:")))
+            .fix("grep Seccomp /proc/self/status; dmesg | grep -iE 'apparmor|avc'\ndocker run --security-opt seccomp=unconfined ...    to find out whether it is seccomp"),
+        OpenError::NoSuchInterface => Diagnostic::new(Code::E020, format!("{name} went away")).fix("sniffer interfaces"),
+        OpenError::InterfaceDown => {
+            Diagnostic::new(Code::E020, format!("{name} is down")).fix(format!("ip link set {name} up"))
+        }
+        OpenError::NoMemory => Diagnostic::new(Code::E090, format!("no memory for the ring on {name}")).fix("--ring-size 4M"),
+        other => Diagnostic::new(Code::E090, format!("cannot capture on {name}: {other}")),
+    }
+}
+
+/// The value of a line of `/proc/self/status`.
+fn proc_status(label: &str) -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(label))
+        .map_or("?".to_owned(), |value| value.trim().to_owned())
+}
+
+/// Where our own upload goes. A name that does not resolve now is tried by the uploader again; until then nothing of it
+/// is on the wire but look-ups.
+fn own_endpoints(destination: &Destination) -> Vec<SocketAddr> {
+    match destination {
+        Destination::Url(url) => (url.host(), url.port())
+            .to_socket_addrs()
+            .map(Iterator::collect)
+            .unwrap_or_default(),
+        Destination::Nowhere(_) => Vec::new(),
+    }
+}
+
+fn watch_signals(events: Sender<Event>) -> Result<(), Diagnostic> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGUSR1])
+        .map_err(|error| bug("cannot watch signals", &error))?;
+    let watch = move || {
+        for signal in signals.forever() {
+            if events.send(Event::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(watch)
+        .map_err(|error| bug("cannot watch signals", &error))?;
+    Ok(())
+}
+
+fn answer(view: &View, events: &Sender<Event>, request: Request) -> Response {
+    match request {
+        Request::Status => Response {
+            status: Some(view.status(State::Running)),
+            ..Response::default()
+        },
+        Request::On => Response::say(Exit::Done, "sniffer: ERROR (already started)"),
+        Request::Off => {
+            let (reply, answer) = mpsc::channel();
+            let gone = || Response::say(Exit::Done, "sniffer: stopped");
+            if events.send(Event::Off(reply)).is_err() {
+                return gone();
+            }
+            answer.recv().unwrap_or_else(|_| gone())
+        }
+    }
+}
+
+/// Why the capture ends.
+enum Cause {
+    Signal,
+    Off(Sender<Response>),
+    Broken,
+}
+
+/// Until somebody wants an end: says what changes, once each time.
+fn watch(view: &View, events: &mpsc::Receiver<Event>, talk: Talk) -> Cause {
+    let mut said = Said::default();
+    loop {
+        match events.recv_timeout(WATCH_EVERY) {
+            Ok(Event::Signal(SIGUSR1)) => talk.say(view.status(State::Running).render().trim_end()),
+            Ok(Event::Signal(_)) | Err(RecvTimeoutError::Disconnected) => return Cause::Signal,
+            Ok(Event::Off(reply)) => return Cause::Off(reply),
+            Ok(Event::ShardEnded) => return Cause::Broken,
+            Ok(Event::Trouble(name, trouble)) => talk.show(&interface_trouble(&name, trouble)),
+            Err(RecvTimeoutError::Timeout) => said.changes(view, talk),
+        }
+    }
+}
+
+fn interface_trouble(name: &str, trouble: Trouble) -> Diagnostic {
+    let what = match trouble {
+        Trouble::InterfaceDown => format!("{name} went down; capturing on it again once it is up"),
+        Trouble::InterfaceGone => format!("{name} went away; it is no longer captured"),
+        Trouble::Other(errno) => format!("{name}: {}", std::io::Error::from_raw_os_error(errno)),
+    };
+    Diagnostic::new(Code::W021, what)
+}
+
+/// What was said last, so that nothing is said twice. The uploader speaks for itself.
+#[derive(Default)]
+struct Said {
+    ring_drops: u64,
+    ring_drops_at: Option<Instant>,
+}
+
+impl Said {
+    fn changes(&mut self, view: &View, talk: Talk) {
+        let drops =
+            Stages::sum(view.published.iter().map(AsRef::as_ref)).get("shard", "ring_dropped_full");
+        let is_quiet = self
+            .ring_drops_at
+            .is_some_and(|at| at.elapsed() < Duration::from_secs(60));
+        if drops > self.ring_drops && !is_quiet {
+            talk.show(&ring_was_full(drops - self.ring_drops));
+            (self.ring_drops, self.ring_drops_at) = (drops, Some(Instant::now()));
+        }
+    }
+}
+
+/// What the uploader has to say, in our form. That all is well again is a sentence, not a warning.
+fn say_upload(event: &upload::Event, talk: Talk) {
+    match (event, Code::find(event.code())) {
+        (upload::Event::Up { .. }, _) | (_, None) => talk.say(event),
+        (_, Some(code)) => talk.show(&Diagnostic::new(code, event.to_string())),
+    }
+}
+
+fn destination_down(capture: &status::Capture) -> Diagnostic {
+    let output = &capture.output;
+    let why = output
+        .last_error
+        .clone()
+        .unwrap_or_else(|| format!("answered {}", output.last_code));
+    let dropped = capture.calls.dropped_total();
+    Diagnostic::new(
+        Code::W042,
+        format!(
+            "{}: {why}; keeping what fits and trying again, {dropped} calls lost so far",
+            output.url
+        ),
+    )
+}
+
+fn ring_was_full(drops: u64) -> Diagnostic {
+    Diagnostic::new(
+        Code::W070,
+        format!("ring full: {} packets dropped", status::thousands(drops)),
+    )
+    .fix("--ring-size 64M, or narrow the capture with -i and -p")
+}
+
+/// The other threads, while they run.
+struct Running {
+    view: Arc<View>,
+    shards: Vec<JoinHandle<()>>,
+    stops: Vec<Stop>,
+    uploader: Option<Uploader>,
+    flush_timeout: Duration,
+}
+
+/// What is left after the end.
+struct Ended {
+    view: Arc<View>,
+    panicked: bool,
+}
+
+impl Running {
+    fn start(
+        config: Capture,
+        choice: &Choice,
+        sources: Vec<Source>,
+        own: &OwnUpload,
+        events: Sender<Event>,
+        talk: Talk,
+    ) -> Result<Self, Diagnostic> {
+        // Without a fanout group a shard is alone on its interfaces, so there are no more shards than interfaces.
+        let count = config.shards.min(sources.len()).max(1);
+        let (outboxes, inboxes) =
+            upload::outboxes(count).map_err(|error| bug("cannot make the outboxes", &error))?;
+        let uploader = match &config.destination {
+            Destination::Url(url) => {
+                let mut options = UploadConfig::new(url.clone());
+                options.queue_bundles = config.bundles_kept_max;
+                options.seed = random();
+                let say = move |event: &upload::Event| say_upload(event, talk);
+                Some(
+                    Uploader::start(options, inboxes, say)
+                        .map_err(|error| bug("cannot start the uploader", &error))?,
+                )
+            }
+            Destination::Nowhere(_) => None,
+        };
+        let ring_bytes = sources
+            .iter()
+            .map(|source| source.ring.bytes() as u64)
+            .sum();
+        let published: Vec<Arc<Published>> = (0..count).map(|_| Arc::default()).collect();
+        let mut by_shard: Vec<Vec<Source>> = (0..count).map(|_| Vec::new()).collect();
+        for (index, source) in sources.into_iter().enumerate() {
+            by_shard[index % count].push(source);
+        }
+        let cores = cpu::allowed();
+        let mut shards = Vec::new();
+        let mut stops = Vec::new();
+        for (index, (sources, outbox)) in by_shard.into_iter().zip(outboxes).enumerate() {
+            let stop = Stop::new().map_err(|error| bug("cannot make an eventfd", &error))?;
+            let outbox = uploader.is_some().then_some(outbox);
+            let mut pipeline =
+                pipeline_config(&config.reading, config.engine, &choice.kernel_vxlan_ports);
+            pipeline.flow.hash_seed = random();
+            pipeline.message.sample_seed = random();
+            // A clone has matching caches of its own, so that shards take no lock of each other's.
+            let rules = Arc::new((*config.reading.rules.set).clone());
+            let pipeline = Pipeline::new(&pipeline, rules, bundler(&config, outbox.as_ref()));
+            let shard = Shard::new(
+                sources,
+                pipeline,
+                outbox,
+                own.clone(),
+                Arc::clone(&published[index]),
+                stop.clone(),
+                events.clone(),
+            );
+            let core = (count > 1)
+                .then(|| cores.get(index % cores.len().max(1)).copied())
+                .flatten();
+            shards.push(
+                shard
+                    .spawn(index, core, config.flush_timeout)
+                    .map_err(|error| bug("cannot start a shard", &error))?,
+            );
+            stops.push(stop);
+        }
+        let view = Arc::new(View {
+            started: Instant::now(),
+            interfaces: choice
+                .interfaces
+                .iter()
+                .map(|interface| interface.name.clone())
+                .collect(),
+            reads: reads(&config),
+            ring_bytes,
+            rules: config.reading.rules.name.clone(),
+            url: match &config.destination {
+                Destination::Url(url) => url.to_string(),
+                Destination::Nowhere(why) => format!("nowhere ({why})"),
+            },
+            sentence: sentence(&config, choice, count),
+            uploads: uploader.as_ref().map(Uploader::stats),
+            published,
+        });
+        Ok(Self {
+            view,
+            shards,
+            stops,
+            uploader,
+            flush_timeout: config.flush_timeout,
+        })
+    }
+
+    /// Ends everything in the order of the data: rings, pipelines, bundles, uploader.
+    fn stop(self) -> Ended {
+        let deadline = Instant::now() + self.flush_timeout;
+        for stop in &self.stops {
+            stop.set();
+        }
+        let panicked = self
+            .shards
+            .into_iter()
+            .map(|shard| shard.join().is_err())
+            .fold(false, |any, panicked| any | panicked);
+        if let Some(uploader) = self.uploader {
+            uploader.stop(
+                deadline
+                    .saturating_duration_since(Instant::now())
+                    .max(FLUSH_MIN),
+            );
+        }
+        Ended {
+            view: self.view,
+            panicked,
+        }
+    }
+}
+
+fn bundler(config: &Capture, outbox: Option<&Outbox>) -> Bundler {
+    let encoding = if config.compress && outbox.is_some() {
+        Encoding::Deflated
+    } else {
+        Encoding::Plain
+    };
+    Bundler::new(bundle::Config {
+        bytes: config.bundle_bytes,
+        encoding,
+        id_seed: random(),
+        ..bundle::Config::default()
+    })
+}
+
+/// The pipeline's configuration, live and from files alike; with fixed seeds, so that a file always gives the same.
+pub fn pipeline_config(
+    reading: &Reading,
+    engine: Engine,
+    kernel_vxlan_ports: &[u16],
+) -> engine_core::pipeline::Config {
+    engine_core::pipeline::Config {
+        decap: engine_core::decap::Config {
+            vxlan_ports: reading
+                .vxlan_ports
+                .iter()
+                .copied()
+                .filter(|port| !kernel_vxlan_ports.contains(port))
+                .collect(),
+            vnis: reading.vnis.clone(),
+            only_tunnelled: engine == Engine::Mirror,
+            ..engine_core::decap::Config::default()
+        },
+        http: http::Config {
+            ports: reading.ports.clone(),
+        },
+        message: message::Config {
+            host: reading.host.clone(),
+            body_bytes_max: reading.body_bytes_max,
+            annotate: reading.annotate,
+            half_calls: reading.half_calls,
+            form_params: reading.form_params,
+            client_address: reading.client_address,
+            realip_header: reading.realip_header.clone(),
+            ..message::Config::default()
+        },
+        ..engine_core::pipeline::Config::default()
+    }
+}
+
+/// Eight bytes of the kernel's randomness; the clock where there is none.
+fn random() -> u64 {
+    use std::io::Read;
+    let mut bytes = [0; 8];
+    match std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)) {
+        Ok(()) => u64::from_ne_bytes(bytes),
+        Err(_) => shard::now().nanos(),
+    }
+}
+
+/// `VXLAN 4789, all VNIs` or `any port`.
+fn reads(config: &Capture) -> String {
+    let reading = &config.reading;
+    let ports: Vec<String> = reading
+        .vxlan_ports
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    match config.engine {
+        Engine::Mirror => format!(
+            "VXLAN {}, {}; {}",
+            ports.join(","),
+            reading.vnis_text,
+            reading.ports_text
+        ),
+        Engine::Interfaces => format!("{} (VXLAN {} too)", reading.ports_text, ports.join(",")),
+    }
+}
+
+/// What will happen, in one sentence.
+fn sentence(config: &Capture, choice: &Choice, shards: usize) -> String {
+    let names: Vec<&str> = choice
+        .interfaces
+        .iter()
+        .map(|interface| interface.name.as_str())
+        .collect();
+    let destination = match &config.destination {
+        Destination::Url(url) => format!(
+            "sending to {url} (deflate {})",
+            if config.compress { "on" } else { "off" }
+        ),
+        Destination::Nowhere(why) => format!("sending nothing ({why})"),
+    };
+    format!(
+        "capturing HTTP on {} ({}), {}, rules {:?},\n{destination}. Ctrl-C stops and flushes.",
+        names.join(", "),
+        reads(config),
+        status::plural(shards as u64, "shard"),
+        config.reading.rules.name,
+    )
+}
+
+/// Everything that status needs, readable from any thread.
+struct View {
+    started: Instant,
+    interfaces: Vec<String>,
+    reads: String,
+    ring_bytes: u64,
+    rules: String,
+    url: String,
+    sentence: String,
+    uploads: Option<Arc<Stats>>,
+    published: Vec<Arc<Published>>,
+}
+
+impl View {
+    fn status(&self, state: State) -> Status {
+        let capture = self.capture();
+        let warnings = warnings(&capture);
+        Status {
+            state,
+            pid: std::process::id(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            capture: Some(capture),
+            warnings,
+            ..status::empty()
+        }
+    }
+
+    fn capture(&self) -> status::Capture {
+        let (stages, uploads, calls) = self.ledger();
+        let shard = |name| stages.get("shard", name);
+        status::Capture {
+            interfaces: self.interfaces.clone(),
+            reads: self.reads.clone(),
+            shards: self.published.len(),
+            ring_bytes: self.ring_bytes,
+            sentence: self.sentence.clone(),
+            calls,
+            halves: halves(&stages),
+            packets: Packets {
+                received: shard("frames_read"),
+                bytes: shard("frames_read_bytes"),
+                ignored: shard("frames_ignored_own_upload"),
+                dropped: shard("ring_dropped_full"),
+            },
+            output: output(&self.url, uploads.as_ref()),
+            rules: self.rules.clone(),
+            memory_bytes: proc_status("RssAnon:")
+                .split(' ')
+                .next()
+                .and_then(|kib| kib.parse::<u64>().ok())
+                .unwrap_or(0)
+                * 1024,
+            stages: stages.0,
+        }
+    }
+
+    /// Shards and uploader count apart, so a bundle on its way may be seen twice or not at all for a moment.
+    fn ledger(&self) -> (Stages, Option<upload::Snapshot>, Calls) {
+        let mut tries = 0;
+        loop {
+            let uploads = self.uploads.as_ref().map(|stats| stats.snapshot());
+            let stages = Stages::sum(self.published.iter().map(AsRef::as_ref));
+            let calls = calls(&stages, uploads.as_ref());
+            tries += 1;
+            if calls.unaccounted == 0 || tries >= LEDGER_TRIES {
+                return (stages, uploads, calls);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Each box from where it is counted; what they leave over is unaccounted.
+fn calls(stages: &Stages, uploads: Option<&upload::Snapshot>) -> Calls {
+    let none = upload::Snapshot::default();
+    let uploads = uploads.unwrap_or(&none);
+    let message = |name| stages.get("message", name);
+    let shard = |name| stages.get("shard", name);
+    let dropped = [
+        ("refused", uploads.calls_dropped_refused),
+        (
+            "queue_full",
+            uploads.calls_dropped_queue_full + shard("calls_shed_queue_full"),
+        ),
+        ("memory", message("calls_shed")),
+        ("shutdown", uploads.calls_dropped_shutdown),
+    ];
+    Calls {
+        seen: message("calls_seen"),
+        sent: uploads.calls_sent,
+        stopped: message("calls_stopped") + shard("calls_withheld"),
+        sampled: message("calls_sampled"),
+        dropped: dropped
+            .into_iter()
+            .map(|(reason, count)| (reason.to_owned(), count))
+            .collect(),
+        in_flight: shard("calls_held") + uploads.calls_in_flight,
+        unaccounted: 0,
+    }
+    .balanced()
+}
+
+/// Half calls by what is missing and by reason.
+pub fn halves(stages: &Stages) -> BTreeMap<String, u64> {
+    let cells = stages.0.get("http").into_iter().flatten();
+    cells
+        .filter_map(|(name, count)| Some((name.strip_prefix("half_")?.to_owned(), *count)))
+        .collect()
+}
+
+fn output(url: &str, uploads: Option<&upload::Snapshot>) -> Output {
+    let Some(uploads) = uploads else {
+        return Output {
+            url: url.to_owned(),
+            ..Output::default()
+        };
+    };
+    let tried = uploads.last_success.is_some() || uploads.down;
+    Output {
+        url: url.to_owned(),
+        up: tried.then_some(!uploads.down),
+        last_code: uploads.last_status,
+        last_success_millis: uploads
+            .last_success
+            .and_then(|at| at.elapsed().ok())
+            .and_then(|ago| u64::try_from(ago.as_millis()).ok()),
+        last_error: Some(uploads.last_error.clone()).filter(|error| !error.is_empty()),
+        posts: uploads.posts,
+        retries: uploads.retries,
+        queue_calls: uploads.calls_in_flight,
+        queue_bytes: uploads.bytes_queued,
+        transport: uploads.driver.clone(),
+    }
+}
+
+fn warnings(capture: &status::Capture) -> Vec<Warning> {
+    let mut problems = Vec::new();
+    if capture.output.up == Some(false) {
+        problems.push(destination_down(capture));
+    }
+    if capture.output.transport.contains('(') {
+        problems.push(Diagnostic::new(
+            Code::W050,
+            format!("uploader: {}", capture.output.transport),
+        ));
+    }
+    if capture.packets.dropped > 0 {
+        problems.push(ring_was_full(capture.packets.dropped));
+    }
+    problems
+        .into_iter()
+        .map(|problem| Warning {
+            code: problem.code.to_string(),
+            text: problem.what,
+        })
+        .collect()
+}

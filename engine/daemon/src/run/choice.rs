@@ -1,0 +1,337 @@
+//! Which interfaces to capture on, so that every packet is seen and none is seen twice.
+//!
+//! A packet of a bridge port passes the bridge too, `lo` shows each packet outgoing and incoming, and what a kernel
+//! vxlan link decapsulates also passes the interface that carries it. Each of these is taken at one place only.
+
+use std::net::IpAddr;
+
+use engine_sys::interfaces::{Interface, LinkKind};
+
+use crate::config::{Engine, settings};
+use crate::diagnostic::{Code, Diagnostic};
+
+/// What was chosen.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// In the kernel's order, each once.
+    pub interfaces: Vec<Interface>,
+    /// UDP ports that the kernel decapsulates onto one of these interfaces: not to be decapsulated by us.
+    pub kernel_vxlan_ports: Vec<u16>,
+    /// What a user should know about it.
+    pub notices: Vec<Diagnostic>,
+}
+
+/// Chooses from `all`. `wanted` are names, `prefix*`, or addresses; empty means all that are up.
+pub fn choose(wanted: &[String], engine: Engine, all: &[Interface]) -> Result<Choice, Diagnostic> {
+    let mut choice = if wanted.is_empty() {
+        choose_all(engine, all)
+    } else {
+        choose_named(wanted, all)?
+    };
+    if choice.interfaces.is_empty() {
+        return Err(nothing_is_up(all));
+    }
+    choice.kernel_vxlan_ports = kernel_vxlan_ports(&choice.interfaces, all);
+    if wanted.is_empty() && looks_like_a_container(&choice.interfaces, all) {
+        choice.notices.push(
+            Diagnostic::new(
+                Code::W022,
+                format!(
+                    "only {} here: this looks like the container's own network",
+                    up_text(all)
+                ),
+            )
+            .fix("docker run --network host ..."),
+        );
+    }
+    Ok(choice)
+}
+
+fn choose_all(engine: Engine, all: &[Interface]) -> Choice {
+    let up: Vec<&Interface> = all.iter().filter(|interface| interface.up).collect();
+    let passes_its_master = |interface: &Interface| {
+        let master = interface
+            .master
+            .and_then(|index| up.iter().find(|candidate| candidate.index == index));
+        master.is_some_and(|master| matches!(master.kind, LinkKind::Bridge | LinkKind::Bond))
+    };
+    // The mirror's own packets come on the carrier; a vxlan link would show the inside of them a second time.
+    let decapsulated = |interface: &Interface| {
+        engine == Engine::Mirror && matches!(interface.kind, LinkKind::Vxlan { .. })
+    };
+    let interfaces = up
+        .iter()
+        .filter(|&&interface| !passes_its_master(interface) && !decapsulated(interface));
+    Choice {
+        interfaces: interfaces.map(|&interface| interface.clone()).collect(),
+        ..Choice::default()
+    }
+}
+
+fn choose_named(wanted: &[String], all: &[Interface]) -> Result<Choice, Diagnostic> {
+    let mut choice = Choice::default();
+    for name in wanted {
+        let found: Vec<&Interface> = all
+            .iter()
+            .filter(|interface| is_meant(name, interface))
+            .collect();
+        if found.is_empty() {
+            return Err(no_such_interface(name, all));
+        }
+        for interface in found {
+            if !interface.up {
+                choice.notices.push(
+                    Diagnostic::new(
+                        Code::W021,
+                        format!("{} is down; not captured", interface.name),
+                    )
+                    .fix(format!("ip link set {} up", interface.name)),
+                );
+            } else if !choice
+                .interfaces
+                .iter()
+                .any(|chosen| chosen.index == interface.index)
+            {
+                choice.interfaces.push(interface.clone());
+            }
+        }
+    }
+    choice.interfaces.sort_by_key(|interface| interface.index);
+    Ok(choice)
+}
+
+/// A container's view shows `eth0@if12`; what stands behind `@` is the peer, not the name.
+fn is_meant(wanted: &str, interface: &Interface) -> bool {
+    let wanted = wanted.split('@').next().unwrap_or(wanted);
+    if let Some(prefix) = wanted.strip_suffix('*') {
+        return interface.name.starts_with(prefix);
+    }
+    interface.name == wanted
+        || wanted
+            .parse::<IpAddr>()
+            .is_ok_and(|address| interface.addresses.contains(&address))
+}
+
+/// The ports of vxlan links whose inside is captured, on the link itself or on the bridge it is a port of.
+fn kernel_vxlan_ports(chosen: &[Interface], all: &[Interface]) -> Vec<u16> {
+    let is_chosen = |index: u32| chosen.iter().any(|interface| interface.index == index);
+    let mut ports: Vec<u16> = (all.iter().filter(|link| link.up))
+        .filter(|link| is_chosen(link.index) || link.master.is_some_and(is_chosen))
+        .filter_map(|link| match link.kind {
+            LinkKind::Vxlan { port, .. } => Some(port),
+            _ => None,
+        })
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+/// `lo` and one end of a veth pair, and nothing else.
+fn looks_like_a_container(chosen: &[Interface], all: &[Interface]) -> bool {
+    let in_container = ["/.dockerenv", "/run/.containerenv"]
+        .iter()
+        .any(|file| std::path::Path::new(file).exists());
+    let others: Vec<_> = chosen
+        .iter()
+        .filter(|interface| !interface.loopback)
+        .collect();
+    in_container
+        && all.iter().filter(|interface| interface.up).count() <= 2
+        && matches!(others[..], [one] if one.kind == LinkKind::Veth)
+}
+
+fn no_such_interface(name: &str, all: &[Interface]) -> Diagnostic {
+    let guess = settings::guess(name, all.iter().map(|interface| interface.name.as_str()));
+    let carrier = || {
+        all.iter().find(|interface| {
+            interface.up && !interface.loopback && !interface.addresses.is_empty()
+        })
+    };
+    let best = guess.or_else(|| carrier().map(|interface| interface.name.as_str()));
+    let hint = best
+        .map(|name| format!(" Did you mean {name}?"))
+        .unwrap_or_default();
+    let fix = best.map_or("sniffer interfaces    lists them".to_owned(), |name| {
+        format!("-i {name}, or NET_DEVICE={name}")
+    });
+    Diagnostic::new(
+        Code::E020,
+        format!("no interface {name:?}. Up here: {}.{hint}", up_text(all)),
+    )
+    .fix(fix)
+}
+
+fn nothing_is_up(all: &[Interface]) -> Diagnostic {
+    let down: Vec<&str> = all
+        .iter()
+        .map(|interface| interface.name.as_str())
+        .collect();
+    Diagnostic::new(Code::E020, "no interface that could be captured is up")
+        .cause(format!("down: {}", down.join(", ")))
+        .fix("ip link set NAME up")
+}
+
+/// `ens5 (10.0.3.4), lo, docker0`.
+fn up_text(all: &[Interface]) -> String {
+    let named: Vec<String> = (all.iter().filter(|interface| interface.up))
+        .map(|interface| match interface.addresses.first() {
+            Some(address) if !interface.loopback => format!("{} ({address})", interface.name),
+            _ => interface.name.clone(),
+        })
+        .collect();
+    named.join(", ")
+}
+
+/// What `sniffer interfaces` prints.
+pub fn table(all: &[Interface]) -> String {
+    let mut text = format!(
+        "{:<16} {:<6} {:>6}  {:<10} {}\n",
+        "NAME", "STATE", "MTU", "KIND", "ADDRESSES"
+    );
+    for interface in all {
+        let state = match (interface.up, interface.running) {
+            (true, true) => "up",
+            (true, false) => "no-link",
+            (false, _) => "down",
+        };
+        let kind = match &interface.kind {
+            LinkKind::Plain if interface.loopback => "loopback".to_owned(),
+            LinkKind::Plain => "plain".to_owned(),
+            LinkKind::Bridge => "bridge".to_owned(),
+            LinkKind::Bond => "bond".to_owned(),
+            LinkKind::Veth => "veth".to_owned(),
+            LinkKind::Vlan => "vlan".to_owned(),
+            LinkKind::Vxlan { vni: Some(vni), .. } => format!("vxlan {vni}"),
+            LinkKind::Vxlan { vni: None, .. } => "vxlan".to_owned(),
+            LinkKind::Other(kind) => kind.clone(),
+        };
+        let addresses: Vec<String> = interface
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        text.push_str(&format!(
+            "{:<16} {state:<6} {:>6}  {kind:<10} {}\n",
+            interface.name,
+            interface.mtu,
+            addresses.join(" ")
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, name: &str, kind: LinkKind) -> Interface {
+        Interface {
+            name: name.into(),
+            index,
+            up: true,
+            running: true,
+            loopback: name == "lo",
+            ethernet: true,
+            mtu: 1500,
+            addresses: vec![],
+            kind,
+            master: None,
+        }
+    }
+
+    /// lo, a card with an address, docker's bridge with a container's port, a vxlan link, and a card that is down.
+    fn host() -> Vec<Interface> {
+        let mut card = link(2, "ens5", LinkKind::Plain);
+        card.addresses.push("10.0.3.4".parse().unwrap());
+        let mut port = link(4, "veth12", LinkKind::Veth);
+        port.master = Some(3);
+        let mut down = link(6, "ens6", LinkKind::Plain);
+        down.up = false;
+        vec![
+            link(1, "lo", LinkKind::Plain),
+            card,
+            link(3, "docker0", LinkKind::Bridge),
+            port,
+            link(
+                5,
+                "vx0",
+                LinkKind::Vxlan {
+                    vni: Some(7),
+                    port: 4789,
+                },
+            ),
+            down,
+        ]
+    }
+
+    #[track_caller]
+    fn check(wanted: &[&str], engine: Engine, names: &[&str], vxlan_ports: &[u16]) {
+        let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+        let choice = choose(&wanted, engine, &host()).unwrap();
+        let chosen: Vec<&str> = choice
+            .interfaces
+            .iter()
+            .map(|interface| interface.name.as_str())
+            .collect();
+        assert_eq!(
+            (chosen.as_slice(), choice.kernel_vxlan_ports.as_slice()),
+            (names, vxlan_ports)
+        );
+    }
+
+    #[test]
+    fn all_that_are_up_each_packet_once() {
+        check(
+            &[],
+            Engine::Interfaces,
+            &["lo", "ens5", "docker0", "vx0"],
+            &[4789],
+        );
+        check(&[], Engine::Mirror, &["lo", "ens5", "docker0"], &[]);
+    }
+
+    #[test]
+    fn by_name_prefix_and_address() {
+        check(&["ens5"], Engine::Interfaces, &["ens5"], &[]);
+        check(&["ens5@if9"], Engine::Interfaces, &["ens5"], &[]);
+        check(&["vx0"], Engine::Mirror, &["vx0"], &[4789]);
+        check(
+            &["veth*", "lo", "lo"],
+            Engine::Interfaces,
+            &["lo", "veth12"],
+            &[],
+        );
+        check(&["10.0.3.4"], Engine::Interfaces, &["ens5"], &[]);
+        check(&["ens*"], Engine::Interfaces, &["ens5"], &[]);
+    }
+
+    #[test]
+    fn a_vxlan_link_under_a_captured_bridge_counts_as_captured() {
+        let mut links = host();
+        links[4].master = Some(3);
+        let choice = choose(&["docker0".to_owned()], Engine::Interfaces, &links).unwrap();
+        assert_eq!(choice.kernel_vxlan_ports, [4789]);
+    }
+
+    #[test]
+    fn a_missing_interface_is_an_error_with_a_guess_and_one_that_is_down_a_warning() {
+        let problem = choose(&["ens55".to_owned()], Engine::Interfaces, &host()).unwrap_err();
+        assert_eq!(problem.code, Code::E020);
+        assert_eq!(
+            problem.what,
+            "no interface \"ens55\". Up here: lo, ens5 (10.0.3.4), docker0, veth12, vx0. Did you mean ens5?"
+        );
+        let choice = choose(&["ens*".to_owned()], Engine::Interfaces, &host()).unwrap();
+        assert_eq!(
+            choice
+                .notices
+                .iter()
+                .map(|notice| notice.code)
+                .collect::<Vec<_>>(),
+            [Code::W021]
+        );
+        let problem = choose(&["ens6".to_owned()], Engine::Interfaces, &host()).unwrap_err();
+        assert_eq!(problem.what, "no interface that could be captured is up");
+    }
+}

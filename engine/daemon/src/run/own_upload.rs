@@ -1,0 +1,212 @@
+//! Which frames are our own upload: never to be captured, or every bundle would make the next one.
+//!
+//! A frame is ours when it is TCP from or to one of the destination's addresses at the destination's port, directly on
+//! the interface. Tunnelled copies of it are not looked for here.
+
+use std::net::{IpAddr, SocketAddr};
+
+use engine_core::decap::{Frame, LinkType};
+
+/// The destination's addresses.
+#[derive(Clone, Debug, Default)]
+pub struct OwnUpload {
+    endpoints: Vec<SocketAddr>,
+}
+
+impl OwnUpload {
+    /// Frames from and to `endpoints` are ours.
+    pub fn new(endpoints: impl IntoIterator<Item = SocketAddr>) -> Self {
+        let canonical =
+            |endpoint: SocketAddr| SocketAddr::new(endpoint.ip().to_canonical(), endpoint.port());
+        Self {
+            endpoints: endpoints.into_iter().map(canonical).collect(),
+        }
+    }
+
+    /// Whether this frame is ours. Anything that is not plain TCP over IP is not.
+    pub fn has(&self, frame: &Frame<'_>) -> bool {
+        if self.endpoints.is_empty() {
+            return false;
+        }
+        let Some((source, destination)) = ends(frame) else {
+            return false;
+        };
+        self.endpoints
+            .iter()
+            .any(|endpoint| *endpoint == source || *endpoint == destination)
+    }
+}
+
+/// Both ends of a TCP segment.
+fn ends(frame: &Frame<'_>) -> Option<(SocketAddr, SocketAddr)> {
+    let (kind, packet) = match frame.link {
+        LinkType::Ethernet => {
+            let (kind, rest) = frame.bytes.get(12..)?.split_first_chunk::<2>()?;
+            match kind {
+                // One tag that the kernel left in the frame (802.1Q, 802.1ad).
+                [0x81, 0x00] | [0x88, 0xa8] => {
+                    let (kind, rest) = rest.get(2..)?.split_first_chunk::<2>()?;
+                    (*kind, rest)
+                }
+                kind => (*kind, rest),
+            }
+        }
+        LinkType::RawIp => match frame.bytes.first()? >> 4 {
+            4 => ([0x08, 0x00], frame.bytes),
+            _ => ([0x86, 0xdd], frame.bytes),
+        },
+        _ => return None,
+    };
+    match kind {
+        [0x08, 0x00] => {
+            let header = packet.first_chunk::<20>()?;
+            let &[
+                first,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                protocol,
+                _,
+                _,
+                a,
+                b,
+                c,
+                d,
+                e,
+                f,
+                g,
+                h,
+            ] = header;
+            let ports = packet.get(usize::from(first & 0x0f) * 4..)?;
+            is_tcp(protocol)?;
+            pair(
+                ports,
+                IpAddr::from([a, b, c, d]),
+                IpAddr::from([e, f, g, h]),
+            )
+        }
+        [0x86, 0xdd] => {
+            is_tcp(*packet.get(6)?)?;
+            let address = |bytes: &[u8]| {
+                bytes
+                    .first_chunk::<16>()
+                    .map(|bytes| IpAddr::from(*bytes).to_canonical())
+            };
+            pair(
+                packet.get(40..)?,
+                address(packet.get(8..)?)?,
+                address(packet.get(24..)?)?,
+            )
+        }
+        _ => None,
+    }
+}
+
+fn is_tcp(protocol: u8) -> Option<()> {
+    (protocol == 6).then_some(())
+}
+
+fn pair(ports: &[u8], source: IpAddr, destination: IpAddr) -> Option<(SocketAddr, SocketAddr)> {
+    let &[a, b, c, d] = ports.first_chunk::<4>()?;
+    let port = |high, low| u16::from_be_bytes([high, low]);
+    Some((
+        SocketAddr::new(source, port(a, b)),
+        SocketAddr::new(destination, port(c, d)),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use engine_core::time::Timestamp;
+
+    use super::*;
+
+    fn ipv4(source: [u8; 4], destination: [u8; 4], ports: [u16; 2], options: usize) -> Vec<u8> {
+        let mut packet = vec![0; 20 + options * 4];
+        packet[0] = 0x45 + options as u8;
+        packet[9] = 6;
+        packet[12..16].copy_from_slice(&source);
+        packet[16..20].copy_from_slice(&destination);
+        for port in ports {
+            packet.extend_from_slice(&port.to_be_bytes());
+        }
+        packet
+    }
+
+    fn ethernet(tags: &[[u8; 4]], kind: [u8; 2], packet: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; 12];
+        for tag in tags {
+            bytes.extend_from_slice(tag);
+        }
+        bytes.extend_from_slice(&kind);
+        bytes.extend_from_slice(packet);
+        bytes
+    }
+
+    #[track_caller]
+    fn check(link: LinkType, bytes: &[u8], expected: bool) {
+        let own = OwnUpload::new([
+            "10.0.0.9:7701".parse().unwrap(),
+            "[2001:db8::9]:7701".parse().unwrap(),
+        ]);
+        let frame = Frame {
+            time: Timestamp::ZERO,
+            link,
+            bytes,
+            wire_len: bytes.len() as u32,
+            vlan: None,
+        };
+        assert_eq!(own.has(&frame), expected);
+        for cut in 0..bytes.len() {
+            let frame = Frame {
+                bytes: &bytes[..cut],
+                ..frame
+            };
+            assert!(!own.has(&frame) || expected, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn both_directions_of_the_upload_are_ours_and_nothing_else() {
+        let there = ipv4([10, 0, 0, 1], [10, 0, 0, 9], [50_000, 7701], 0);
+        let back = ipv4([10, 0, 0, 9], [10, 0, 0, 1], [7701, 50_000], 2);
+        let other_port = ipv4([10, 0, 0, 1], [10, 0, 0, 9], [50_000, 80], 0);
+        let other_host = ipv4([10, 0, 0, 1], [10, 0, 0, 8], [50_000, 7701], 0);
+        for (packet, expected) in [
+            (&there, true),
+            (&back, true),
+            (&other_port, false),
+            (&other_host, false),
+        ] {
+            check(LinkType::RawIp, packet, expected);
+            check(
+                LinkType::Ethernet,
+                &ethernet(&[], [0x08, 0x00], packet),
+                expected,
+            );
+            check(
+                LinkType::Ethernet,
+                &ethernet(&[[0x81, 0x00, 0, 5]], [0x08, 0x00], packet),
+                expected,
+            );
+        }
+    }
+
+    #[test]
+    fn ipv6_too() {
+        let mut packet = vec![0; 40];
+        packet[0] = 0x60;
+        packet[6] = 6;
+        let address: std::net::Ipv6Addr = "2001:db8::9".parse().unwrap();
+        packet[24..40].copy_from_slice(&address.octets());
+        packet.extend_from_slice(&[0xc3, 0x50, 0x1e, 0x15]);
+        check(LinkType::RawIp, &packet, true);
+        packet[6] = 17;
+        check(LinkType::RawIp, &packet, false);
+    }
+}

@@ -1,0 +1,194 @@
+//! A shard's counters where others can read them: plain stores by the shard, once a block, and no lock anywhere.
+//!
+//! The cells of one moment belong together (the ledger balances or does not), so a version number stands beside them:
+//! odd while the shard writes. A reader that meets an odd or changed number reads again. The shard never waits.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use engine_core::pipeline::Ledger;
+use engine_core::{decap, flow, http, message};
+
+engine_core::counters! {
+    /// What happens to frames and bundles around the pipeline.
+    pub struct ShardCounters {
+        /// Frames handed to the pipeline.
+        frames_read,
+        /// Bytes of these frames.
+        frames_read_bytes,
+        /// Frames of our own upload, not read.
+        frames_ignored_own_upload,
+        /// Frames that the kernel put into our rings or wanted to.
+        ring_frames,
+        /// Frames that the kernel dropped because a ring was full.
+        ring_dropped_full,
+        /// Times that a ring had no free block.
+        ring_freezes,
+        /// Calls in the open bundle and in closed ones not yet taken by the outbox.
+        calls_held,
+        /// Calls handed to the outbox.
+        calls_pushed,
+        /// Bundles handed to the outbox.
+        bundles_pushed,
+        /// Calls in bundles that were given up because the outbox and the shard's own queue were full.
+        calls_shed_queue_full,
+        /// Calls that were counted and thrown away because nothing is to be sent.
+        calls_withheld,
+    }
+}
+
+/// Stages in the order of the cells.
+const STAGES: [(&str, &[(&str, &str)]); 5] = [
+    ("decap", decap::Counters::FIELDS),
+    ("flow", flow::Counters::FIELDS),
+    ("http", http::Counters::FIELDS),
+    ("message", message::Counters::FIELDS),
+    ("shard", ShardCounters::FIELDS),
+];
+
+/// Reads that may meet a writing shard before the reader takes what it gets; a write is a microsecond in a hundred.
+const READ_TRIES_MAX: usize = 1000;
+
+/// The cells. One shard writes, anybody reads.
+#[derive(Debug)]
+pub struct Published {
+    version: AtomicU64,
+    cells: Box<[AtomicU64]>,
+}
+
+impl Default for Published {
+    fn default() -> Self {
+        let count = STAGES.iter().map(|(_, fields)| fields.len()).sum();
+        Self {
+            version: AtomicU64::new(0),
+            cells: (0..count).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+}
+
+impl Published {
+    /// Publishes one moment. Only the owning shard calls this.
+    pub fn store(&self, ledger: &Ledger, shard: &ShardCounters) {
+        let values = (ledger.decap.values())
+            .chain(ledger.flow.values())
+            .chain(ledger.http.values())
+            .chain(ledger.message.values())
+            .chain(shard.values());
+        let version = self.version.load(Ordering::Relaxed);
+        self.version.store(version + 1, Ordering::Relaxed);
+        // No cell is written before the version is odd.
+        fence(Ordering::Release);
+        for (cell, value) in self.cells.iter().zip(values) {
+            cell.store(value, Ordering::Relaxed);
+        }
+        self.version.store(version + 2, Ordering::Release);
+    }
+
+    /// The cells of one moment.
+    pub fn load(&self) -> Vec<u64> {
+        let mut values = Vec::new();
+        for _ in 0..READ_TRIES_MAX {
+            let before = self.version.load(Ordering::Acquire);
+            values = self
+                .cells
+                .iter()
+                .map(|cell| cell.load(Ordering::Relaxed))
+                .collect();
+            // No cell is read after the version is compared.
+            fence(Ordering::Acquire);
+            if before.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == before {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        values
+    }
+}
+
+/// All counters by stage and name, summed over shards.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stages(pub BTreeMap<String, BTreeMap<String, u64>>);
+
+impl Stages {
+    /// Of all shards.
+    pub fn sum<'a>(shards: impl IntoIterator<Item = &'a Published>) -> Self {
+        let mut sum = Self::default();
+        for shard in shards {
+            let mut values = shard.load().into_iter();
+            for (stage, fields) in STAGES {
+                let cells = sum.0.entry(stage.to_owned()).or_default();
+                for (name, _) in fields {
+                    *cells.entry((*name).to_owned()).or_default() += values.next().unwrap_or(0);
+                }
+            }
+        }
+        sum
+    }
+
+    /// Of one pipeline that stands still.
+    pub fn of(ledger: &Ledger) -> Self {
+        let published = Published::default();
+        published.store(ledger, &ShardCounters::default());
+        Self::sum([&published])
+    }
+
+    /// One counter; 0 when there is none of that name.
+    pub fn get(&self, stage: &str, name: &str) -> u64 {
+        self.0
+            .get(stage)
+            .and_then(|cells| cells.get(name))
+            .copied()
+            .unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_arrives_under_its_name() {
+        let shards = [Published::default(), Published::default()];
+        let counters = ShardCounters {
+            frames_read: 3,
+            calls_withheld: 5,
+            ..ShardCounters::default()
+        };
+        for shard in &shards {
+            shard.store(&Ledger::default(), &counters);
+        }
+        let stages = Stages::sum(&shards);
+        assert_eq!(
+            (
+                stages.get("shard", "frames_read"),
+                stages.get("shard", "calls_withheld")
+            ),
+            (6, 10)
+        );
+        assert_eq!(stages.0.len(), 5);
+    }
+
+    #[test]
+    fn a_reader_never_sees_half_a_moment() {
+        let published = Published::default();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for moment in 1..=20_000 {
+                    let counters = ShardCounters {
+                        frames_read: moment,
+                        calls_withheld: moment,
+                        ..ShardCounters::default()
+                    };
+                    published.store(&Ledger::default(), &counters);
+                }
+            });
+            for _ in 0..2_000 {
+                let stages = Stages::sum([&published]);
+                assert_eq!(
+                    stages.get("shard", "frames_read"),
+                    stages.get("shard", "calls_withheld")
+                );
+            }
+        });
+    }
+}

@@ -1,0 +1,380 @@
+//! The thread that owns rings, a pipeline and an outbox: blocks in, bundles out.
+//!
+//! It shares nothing: counters leave by plain stores once a block, bundles by a queue without locks. A block goes back
+//! to the kernel before the next is taken. Nothing is logged and, once buffers have grown, nothing allocated per packet.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use engine_core::bundle::{Bundle, Bundler};
+use engine_core::decap::{Frame, LinkType};
+use engine_core::pipeline::Pipeline;
+use engine_core::time::Timestamp;
+use engine_sys::cpu;
+use engine_sys::event::EventFd;
+use engine_sys::interfaces::Interface;
+use engine_sys::packet::{Instruction, RxRing, Trouble, Waiter};
+
+use super::Event;
+use super::own_upload::OwnUpload;
+use super::published::{Published, ShardCounters};
+use crate::upload::Outbox;
+
+/// Longest sleep: idle flows and old bundles are looked after at least this often.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Blocks read from one ring before the others have their turn.
+const BLOCKS_A_TURN: usize = 16;
+
+/// Closed bundles that wait for room in the outbox; one more sheds the oldest.
+const BUNDLES_WAITING_MAX: usize = 16;
+
+/// How often the kernel's drop counters are read.
+const STATISTICS_EVERY: Duration = Duration::from_secs(1);
+
+/// How long after the stop frames may still come out of the rings: the kernel retires its open block within 10 ms.
+const DRAIN: Duration = Duration::from_millis(60);
+
+/// The wall clock, on which the kernel stamps frames.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::from_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// One captured interface.
+pub struct Source {
+    name: String,
+    link: LinkType,
+    /// Its ring.
+    pub ring: RxRing,
+    is_gone: bool,
+    dropped: u64,
+    seen: u64,
+    freezes: u64,
+}
+
+impl Source {
+    /// `ring` is open on `interface`.
+    pub fn new(interface: &Interface, ring: RxRing) -> Self {
+        let link = if interface.ethernet {
+            LinkType::Ethernet
+        } else {
+            LinkType::RawIp
+        };
+        Self {
+            name: interface.name.clone(),
+            link,
+            ring,
+            is_gone: false,
+            dropped: 0,
+            seen: 0,
+            freezes: 0,
+        }
+    }
+}
+
+/// Tells one shard to stop.
+#[derive(Clone)]
+pub struct Stop {
+    told: Arc<AtomicBool>,
+    event: Arc<EventFd>,
+}
+
+impl Stop {
+    /// Not told yet.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            told: Arc::default(),
+            event: Arc::new(EventFd::new()?),
+        })
+    }
+
+    /// Tells it.
+    pub fn set(&self) {
+        self.told.store(true, Ordering::Release);
+        self.event.set();
+    }
+
+    fn is_told(&self) -> bool {
+        self.told.load(Ordering::Acquire)
+    }
+}
+
+/// Rings, pipeline and outbox of one thread.
+pub struct Shard {
+    sources: Vec<Source>,
+    pipeline: Pipeline<Bundler>,
+    /// None when nothing is to be sent: bundles are counted and thrown away.
+    outbox: Option<Outbox>,
+    waiting: VecDeque<Bundle>,
+    own: OwnUpload,
+    counters: ShardCounters,
+    published: Arc<Published>,
+    stop: Stop,
+    events: Sender<Event>,
+    statistics_at: Instant,
+}
+
+impl Shard {
+    /// A shard that does not run yet.
+    pub fn new(
+        sources: Vec<Source>,
+        pipeline: Pipeline<Bundler>,
+        outbox: Option<Outbox>,
+        own: OwnUpload,
+        published: Arc<Published>,
+        stop: Stop,
+        events: Sender<Event>,
+    ) -> Self {
+        Self {
+            sources,
+            pipeline,
+            outbox,
+            waiting: VecDeque::with_capacity(BUNDLES_WAITING_MAX + 1),
+            own,
+            counters: ShardCounters::default(),
+            published,
+            stop,
+            events,
+            statistics_at: Instant::now(),
+        }
+    }
+
+    /// Runs until told to stop, or until it breaks; then it says so.
+    pub fn spawn(
+        mut self,
+        index: usize,
+        core: Option<usize>,
+        flush_timeout: Duration,
+    ) -> io::Result<JoinHandle<()>> {
+        std::thread::Builder::new()
+            .name(format!("shard-{index}"))
+            .spawn(move || {
+                if let Some(core) = core {
+                    // A core that was taken from our mask meanwhile leaves the shard where the kernel puts it.
+                    cpu::pin(core);
+                }
+                let farewell = Farewell(self.events.clone());
+                self.read_until_told();
+                self.drain();
+                self.finish(flush_timeout);
+                drop(farewell);
+            })
+    }
+
+    fn read_until_told(&mut self) {
+        let mut waiter = Waiter::new();
+        while !self.stop.is_told() {
+            let rings = self
+                .sources
+                .iter()
+                .filter(|source| !source.is_gone)
+                .map(|source| &source.ring);
+            match waiter.wait(rings, &self.stop.event, TICK) {
+                Ok(woken) if woken.trouble => self.look_for_trouble(),
+                Ok(_) => {}
+                // Nothing but memory pressure makes poll(2) fail here; it must not become a busy loop.
+                Err(_) => std::thread::sleep(TICK),
+            }
+            self.read_rings();
+            self.pipeline.tick(now());
+            self.hand_over();
+        }
+    }
+
+    /// All blocks that are there, a bounded number of one ring in turn.
+    fn read_rings(&mut self) {
+        loop {
+            let mut blocks = 0;
+            for index in 0..self.sources.len() {
+                blocks += self.read_ring(index);
+            }
+            if blocks == 0 {
+                return;
+            }
+            self.hand_over();
+            if self.stop.is_told() {
+                return;
+            }
+        }
+    }
+
+    fn read_ring(&mut self, index: usize) -> usize {
+        let Some(source) = self.sources.get_mut(index) else {
+            return 0;
+        };
+        let mut blocks = 0;
+        while blocks < BLOCKS_A_TURN
+            && let Some(block) = source.ring.next_block()
+        {
+            for frame in block.frames() {
+                let frame = Frame {
+                    time: Timestamp::from_parts(u64::from(frame.seconds), frame.nanos),
+                    link: source.link,
+                    bytes: frame.bytes,
+                    wire_len: frame.wire_len,
+                    vlan: frame.vlan_tci,
+                };
+                if self.own.has(&frame) {
+                    self.counters.frames_ignored_own_upload += 1;
+                    continue;
+                }
+                self.counters.frames_read += 1;
+                self.counters.frames_read_bytes += frame.bytes.len() as u64;
+                self.pipeline.feed(&frame);
+            }
+            blocks += 1;
+        }
+        blocks
+    }
+
+    /// Finished bundles to the outbox, empty buffers back, counters out.
+    fn hand_over(&mut self) {
+        let bundler = self.pipeline.output();
+        bundler.close_if_old(now());
+        while let Some(bundle) = bundler.pop() {
+            self.waiting.push_back(bundle);
+        }
+        self.push_waiting();
+        while self.waiting.len() > BUNDLES_WAITING_MAX {
+            self.shed_oldest();
+        }
+        if let Some(outbox) = &mut self.outbox {
+            while let Some(buffer) = outbox.take_empty() {
+                self.pipeline.output().recycle(buffer);
+            }
+        }
+        self.read_statistics();
+        self.publish();
+    }
+
+    fn push_waiting(&mut self) {
+        while let Some(bundle) = self.waiting.pop_front() {
+            let calls = u64::from(bundle.calls);
+            let Some(outbox) = &mut self.outbox else {
+                self.counters.calls_withheld += calls;
+                self.pipeline.output().recycle(bundle.body);
+                continue;
+            };
+            match outbox.push(bundle) {
+                Ok(()) => {
+                    self.counters.calls_pushed += calls;
+                    self.counters.bundles_pushed += 1;
+                }
+                Err(bundle) => {
+                    self.waiting.push_front(bundle);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn shed_oldest(&mut self) {
+        if let Some(bundle) = self.waiting.pop_front() {
+            self.counters.calls_shed_queue_full += u64::from(bundle.calls);
+            self.pipeline.output().recycle(bundle.body);
+        }
+    }
+
+    fn read_statistics(&mut self) {
+        if self.statistics_at.elapsed() < STATISTICS_EVERY {
+            return;
+        }
+        self.statistics_at = Instant::now();
+        self.take_statistics();
+    }
+
+    fn take_statistics(&mut self) {
+        for source in &mut self.sources {
+            // A ring whose interface is gone still has its counts; a failed read keeps the last ones.
+            if let Ok(statistics) = source.ring.statistics() {
+                (source.seen, source.dropped, source.freezes) =
+                    (statistics.packets, statistics.drops, statistics.freezes);
+            }
+        }
+        self.counters.ring_frames = self.sources.iter().map(|source| source.seen).sum();
+        self.counters.ring_dropped_full = self.sources.iter().map(|source| source.dropped).sum();
+        self.counters.ring_freezes = self.sources.iter().map(|source| source.freezes).sum();
+    }
+
+    fn publish(&mut self) {
+        let waiting: u64 = self
+            .waiting
+            .iter()
+            .map(|bundle| u64::from(bundle.calls))
+            .sum();
+        self.counters.calls_held = self.pipeline.output().held_calls() + waiting;
+        self.published
+            .store(&self.pipeline.ledger(), &self.counters);
+    }
+
+    fn look_for_trouble(&mut self) {
+        for source in &mut self.sources {
+            let Some(trouble) = source.ring.trouble() else {
+                continue;
+            };
+            source.is_gone |= trouble == Trouble::InterfaceGone;
+            // Without a watcher there is nobody to tell.
+            let _ = self
+                .events
+                .send(Event::Trouble(source.name.clone(), trouble));
+        }
+    }
+
+    /// Nothing new comes in; what the kernel holds is read.
+    fn drain(&mut self) {
+        for source in &mut self.sources {
+            // Refused only for a ring whose interface is gone, and nothing comes out of that.
+            let _ = source.ring.set_filter(&[Instruction::ret(0)]);
+        }
+        let until = Instant::now() + DRAIN;
+        while Instant::now() < until {
+            let blocks: usize = (0..self.sources.len())
+                .map(|index| self.read_ring(index))
+                .sum();
+            self.hand_over();
+            if blocks == 0 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        self.take_statistics();
+    }
+
+    /// Completes or gives up what is open, and hands everything over.
+    fn finish(&mut self, timeout: Duration) {
+        self.pipeline.finish(now());
+        self.pipeline.output().close();
+        let deadline = Instant::now() + timeout;
+        loop {
+            self.hand_over();
+            if self.waiting.is_empty() {
+                break;
+            }
+            if Instant::now() > deadline {
+                while !self.waiting.is_empty() {
+                    self.shed_oldest();
+                }
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.publish();
+    }
+}
+
+/// Tells the watcher that this thread ends, also when it panics.
+struct Farewell(Sender<Event>);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        // After a stop nobody listens any more.
+        let _ = self.0.send(Event::ShardEnded);
+    }
+}

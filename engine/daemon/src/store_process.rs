@@ -1,0 +1,162 @@
+//! `sniffer store`: the embedded store as a process of its own, without any capability that captures.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use caps::{CapSet, Capability};
+use serde::{Deserialize, Serialize};
+
+use crate::config;
+use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
+use crate::supervised;
+
+/// What the store tells its supervisor on standard output, in one line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "store", rename_all = "lowercase")]
+pub enum StoreReport {
+    /// It serves.
+    Ready {
+        /// What to post to.
+        capture_url: String,
+        /// What to open in a browser.
+        page_url: String,
+    },
+    /// Somebody else serves a capture URL on its port.
+    Taken {
+        /// What to post to.
+        url: String,
+        /// `7701 (capture URL) is taken by pid 812 (java)`.
+        by: String,
+    },
+}
+
+impl StoreReport {
+    /// Whether the store is the one that we started.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::Ready { .. })
+    }
+
+    /// What to post to.
+    pub fn url(&self) -> &str {
+        match self {
+            Self::Ready { capture_url, .. } => capture_url,
+            Self::Taken { url, .. } => url,
+        }
+    }
+
+    /// The page, empty when there is none.
+    pub fn page(&self) -> &str {
+        match self {
+            Self::Ready { page_url, .. } => page_url,
+            Self::Taken { .. } => "",
+        }
+    }
+}
+
+/// Runs the store until SIGTERM or SIGINT.
+pub fn run(config: &config::Store, is_supervised: bool, talk: Talk) -> Result<Exit, Diagnostic> {
+    drop_capabilities()?;
+    let mut store = store::Config::new(&config.data);
+    store.capture = config.listen;
+    store.page = config.ui;
+    let report = |ready: &store::Ready| {
+        let report = StoreReport::Ready {
+            capture_url: ready.capture_url(),
+            page_url: ready.page_url(),
+        };
+        if is_supervised {
+            tell(&report);
+        } else {
+            talk.say(format!(
+                "store ready on {}, page on {}",
+                report.url(),
+                report.page()
+            ));
+        }
+    };
+    let stop = async move {
+        // The handlers of `termination` stand from its first poll on; only then may the watch raise SIGTERM.
+        let stop = store::termination();
+        if is_supervised {
+            supervised::end_with_supervisor();
+        }
+        stop.await;
+    };
+    match store::run_until(store, report, stop) {
+        Ok(()) => Ok(Exit::Done),
+        Err(error) => match error.downcast_ref::<store::BindError>() {
+            Some(taken)
+                if taken.is_taken()
+                    && is_supervised
+                    && taken.role == store::Role::Capture
+                    && is_capture_url(taken.address) =>
+            {
+                tell(&StoreReport::Taken {
+                    url: format!("http://localhost:{}/message", taken.address.port()),
+                    by: taken.to_string(),
+                });
+                Ok(Exit::Done)
+            }
+            Some(bind) => Err(Diagnostic::new(Code::E101, bind.to_string())
+                .fix("SNIFFER_STORE=:7711 SNIFFER_UI=127.0.0.1:7710    or --store and --ui")),
+            None => Err(
+                Diagnostic::new(Code::E101, format!("the store cannot start: {error:#}")).fix(
+                    format!(
+                        "--data DIR    a folder that this user may write to (now {})",
+                        config.data.display()
+                    ),
+                ),
+            ),
+        },
+    }
+}
+
+/// The supervisor is there as long as its pipe is; without it there is nobody to tell.
+fn tell(report: &StoreReport) {
+    if let Ok(mut line) = serde_json::to_vec(report) {
+        line.push(b'\n');
+        let _ = std::io::stdout().lock().write_all(&line);
+    }
+}
+
+/// Keeps what a server needs that may be told to use port 80 and a folder of another user, and nothing else.
+fn drop_capabilities() -> Result<(), Diagnostic> {
+    let kept = [
+        Capability::CAP_NET_BIND_SERVICE,
+        Capability::CAP_DAC_OVERRIDE,
+    ];
+    let dropped = || -> Result<(), caps::errors::CapsError> {
+        for set in [CapSet::Effective, CapSet::Inheritable, CapSet::Permitted] {
+            let now = caps::read(None, set)?;
+            caps::set(
+                None,
+                set,
+                &now.into_iter()
+                    .filter(|capability| kept.contains(capability))
+                    .collect(),
+            )?;
+        }
+        Ok(())
+    };
+    dropped().map_err(|error| {
+        Diagnostic::new(Code::E199, format!("cannot give up capabilities: {error}"))
+    })
+}
+
+/// Whether what listens there takes an empty bundle as a capture URL does: with 204.
+fn is_capture_url(address: SocketAddr) -> bool {
+    let local = SocketAddr::from(([127, 0, 0, 1], address.port()));
+    let ask = || -> std::io::Result<bool> {
+        let mut socket = TcpStream::connect_timeout(&local, Duration::from_secs(1))?;
+        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        socket.write_all(
+            b"POST /message HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/ndjson; charset=UTF-8\r\n\
+              Content-Length: 0\r\nConnection: close\r\n\r\n",
+        )?;
+        let mut answer = [0; 12];
+        socket.read_exact(&mut answer)?;
+        Ok(answer.ends_with(b" 204"))
+    };
+    ask().unwrap_or(false)
+}

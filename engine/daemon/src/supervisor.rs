@@ -1,0 +1,652 @@
+//! The all-in-one: store and capture as two processes under one that only watches.
+//!
+//! A page or a query can never harm capture, and a crash of either is one restart. The children end with us however we
+//! end: their standard input is our pipe. On SIGTERM capture goes first, so that it can still deliver, then the store.
+//! Nothing here reads packets or calls.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+
+use crate::config::settings::Values;
+use crate::config::{self, Engine};
+use crate::control::{self, Request, Response, Server};
+use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
+use crate::status::{self, State, Status, Stopped};
+use crate::store_process::StoreReport;
+use child::Child;
+
+mod child;
+
+/// How often children are looked after while nothing else happens.
+const TEND_EVERY: Duration = Duration::from_millis(50);
+
+/// A capture that does not answer within this time after its start is given up.
+const START_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How much longer than its flush timeout a child may take to end.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// First and longest pause before a child that died is started again.
+const RESTART_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+
+/// A child that ran for this long is healthy again: its next pause is the first one.
+const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+
+/// What the supervisor is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// All settings, flags over environment: handed to the children as their environment.
+    pub values: Values,
+    /// Capture at once.
+    pub on: bool,
+    /// Where it is controlled.
+    pub control: PathBuf,
+    /// How it talks.
+    pub talk: Talk,
+}
+
+enum Event {
+    Signal(i32),
+    Asked(Request, Sender<Response>),
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(options: Options) -> Result<Exit, Diagnostic> {
+    // Bad settings are told now and not at the first `sniffer on`.
+    config::store(&options.values)?;
+    check_capture(&options.values)?;
+    let server = Server::bind(&options.control)?;
+    let (sender, events) = mpsc::channel();
+    let asked = sender.clone();
+    let _serving = server
+        .serve(move |request| forward(&asked, request))
+        .map_err(no_thread)?;
+    watch_signals(sender)?;
+
+    let mut supervisor = Supervisor::new(options);
+    supervisor.start_store();
+    loop {
+        match events.recv_timeout(TEND_EVERY) {
+            Ok(Event::Signal(SIGUSR1)) => supervisor
+                .options
+                .talk
+                .say(supervisor.status().render().trim_end()),
+            Ok(Event::Signal(_)) | Err(RecvTimeoutError::Disconnected) => break,
+            Ok(Event::Asked(request, reply)) => supervisor.answer(request, reply),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if let Some(fatal) = supervisor.tend() {
+            supervisor.end(&events);
+            return Ok(fatal);
+        }
+    }
+    Ok(supervisor.end(&events))
+}
+
+/// A control client's request, answered by the supervisor's loop.
+fn forward(events: &Sender<Event>, request: Request) -> Response {
+    let (reply, answer) = mpsc::channel();
+    let gone = || Response::say(Exit::Unknown, "sniffer: ERROR (the supervisor is ending)");
+    if events.send(Event::Asked(request, reply)).is_err() {
+        return gone();
+    }
+    answer.recv().unwrap_or_else(|_| gone())
+}
+
+fn watch_signals(events: Sender<Event>) -> Result<(), Diagnostic> {
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGUSR1]).map_err(no_thread)?;
+    let watch = move || {
+        for signal in signals.forever() {
+            if events.send(Event::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(watch)
+        .map_err(no_thread)?;
+    Ok(())
+}
+
+fn no_thread(error: std::io::Error) -> Diagnostic {
+    Diagnostic::new(
+        Code::E199,
+        format!("cannot watch signals and control socket: {error}"),
+    )
+}
+
+/// With the store's own URL when none is given, as it will be.
+fn check_capture(values: &Values) -> Result<Engine, Diagnostic> {
+    let mut values = values.clone();
+    let embedded = !values.has("USAGE_LOGGERS_URL");
+    if embedded {
+        values.set_flag("USAGE_LOGGERS_URL", "http://localhost/message");
+    }
+    config::capture(&values, embedded || is_own_store(&values)).map(|capture| capture.engine)
+}
+
+/// Whether the configured URL is that of the store that we run: the predecessor's env files name it.
+fn is_own_store(values: &Values) -> bool {
+    let Some(url) = values.get(&["USAGE_LOGGERS_URL"]) else {
+        return true;
+    };
+    let Ok(store) = config::store(values) else {
+        return false;
+    };
+    let port = store.listen.port();
+    let own =
+        ["localhost", "127.0.0.1", "[::1]"].map(|host| format!("http://{host}:{port}/message"));
+    own.iter().any(|own| own == url.text.trim())
+}
+
+/// What `on` leads to.
+enum Capture {
+    Off(Stopped, Instant),
+    Starting {
+        child: Child,
+        replies: Vec<Sender<Response>>,
+    },
+    On {
+        child: Child,
+    },
+    Stopping {
+        child: Child,
+        by: &'static str,
+        deadline: Instant,
+        replies: Vec<Sender<Response>>,
+    },
+}
+
+struct Supervisor {
+    options: Options,
+    store: Option<Child>,
+    report: Option<StoreReport>,
+    store_restart: Restart,
+    capture: Capture,
+    capture_restart: Restart,
+    /// Capture is to be started as soon as the store is ready.
+    wanted: bool,
+    /// The final status of the last capture.
+    last: Option<status::Capture>,
+    exit: Exit,
+}
+
+impl Supervisor {
+    fn new(options: Options) -> Self {
+        Self {
+            wanted: options.on,
+            options,
+            store: None,
+            report: None,
+            store_restart: Restart::default(),
+            capture: Capture::Off(Stopped::default(), Instant::now()),
+            capture_restart: Restart::default(),
+            last: None,
+            exit: Exit::Done,
+        }
+    }
+
+    fn start_store(&mut self) {
+        match Child::start("store", &["store"], &self.options) {
+            Ok(child) => self.store = Some(child),
+            Err(problem) => {
+                self.options.talk.show(&problem);
+                self.store_restart.later();
+            }
+        }
+    }
+
+    /// Looks after both children; the way to end if there is nothing left to do here.
+    fn tend(&mut self) -> Option<Exit> {
+        let fatal = self.tend_store();
+        self.tend_capture();
+        if self.wanted
+            && self.report.is_some()
+            && matches!(self.capture, Capture::Off(..))
+            && self.capture_restart.is_due()
+        {
+            self.start_capture(Vec::new());
+        }
+        fatal
+    }
+
+    fn tend_store(&mut self) -> Option<Exit> {
+        let Some(child) = &mut self.store else {
+            if self.report.as_ref().is_none_or(StoreReport::is_ours) && self.store_restart.is_due()
+            {
+                self.start_store();
+            }
+            return None;
+        };
+        let ended = child.ended();
+        let ran = child.ran();
+        let report = child
+            .take_line()
+            .and_then(|line| serde_json::from_str::<StoreReport>(&line).ok());
+        if let Some(report) = report {
+            if self.report.is_none() {
+                self.announce(&report);
+            }
+            self.report = Some(report);
+        }
+        let ended = ended?;
+        self.store = None;
+        match &self.report {
+            Some(report) if !report.is_ours() => None,
+            None if ended == Exit::Usage as i32 => Some(Exit::Usage),
+            _ => {
+                self.store_restart.after(ran);
+                self.options.talk.show(&Diagnostic::new(
+                    Code::W102,
+                    "the store ended by itself; starting it again",
+                ));
+                None
+            }
+        }
+    }
+
+    fn announce(&self, report: &StoreReport) {
+        let talk = self.options.talk;
+        match report {
+            StoreReport::Ready {
+                capture_url,
+                page_url,
+            } => {
+                let port = capture_url.rsplit(':').next().unwrap_or(capture_url);
+                talk.say(format!("store ready on :{port}, page on {page_url}"));
+            }
+            StoreReport::Taken { url, by } => talk.show(
+                &Diagnostic::new(
+                    Code::E100,
+                    format!("{by}: it answers as a capture URL. Using it as destination: {url}"),
+                )
+                .fix("SNIFFER_STORE=:7711    to run our own store and page beside it"),
+            ),
+        }
+        if !self.options.on {
+            let inside = std::path::Path::new("/.dockerenv").exists();
+            talk.say(format!(
+                "sniffer is off. Turn it on: {}sniffer on",
+                if inside { "docker exec NAME " } else { "" }
+            ));
+        }
+    }
+
+    fn start_capture(&mut self, replies: Vec<Sender<Response>>) {
+        self.wanted = true;
+        let mut options = self.options.clone();
+        let own_url = match &self.report {
+            Some(StoreReport::Ready { capture_url, .. }) => Some(capture_url.clone()),
+            _ => None,
+        };
+        let embedded = own_url.is_some() && is_own_store(&options.values);
+        let url = match &self.report {
+            Some(StoreReport::Taken { url, .. }) => Some(url.clone()),
+            _ => own_url,
+        };
+        if let (Some(url), true) = (url, embedded || !options.values.has("USAGE_LOGGERS_URL")) {
+            options.values.set_flag("USAGE_LOGGERS_URL", url);
+        }
+        options.control = options.control.with_extension("capture");
+        let mut arguments = vec!["run"];
+        if embedded {
+            arguments.push("--embedded-store");
+            if !options.values.has("SNIFFER_ANNOTATE") {
+                options.values.set_flag("SNIFFER_ANNOTATE", "true");
+            }
+        }
+        match Child::start("capture", &arguments, &options) {
+            Ok(child) => self.capture = Capture::Starting { child, replies },
+            Err(problem) => {
+                self.wanted = false;
+                self.options.talk.show(&problem);
+                tell(
+                    replies,
+                    &Response::say(
+                        problem.exit(),
+                        format!("sniffer: ERROR (spawn error)\n{problem}"),
+                    ),
+                );
+            }
+        }
+    }
+
+    fn tend_capture(&mut self) {
+        let off = || Capture::Off(Stopped::default(), Instant::now());
+        self.capture = match std::mem::replace(&mut self.capture, off()) {
+            Capture::Starting { mut child, replies } => match child.ended() {
+                Some(code) => self.capture_ended(child, code, "exit", replies),
+                None => match ask_capture(&self.options.control) {
+                    Some(status) if status.state == State::Running => {
+                        let sentence = status
+                            .capture
+                            .map(|capture| capture.sentence)
+                            .unwrap_or_default();
+                        tell(
+                            replies,
+                            &Response::say(Exit::Done, format!("sniffer: started\n{sentence}")),
+                        );
+                        Capture::On { child }
+                    }
+                    _ if child.ran() > START_TIMEOUT => {
+                        child.kill();
+                        Capture::Starting { child, replies }
+                    }
+                    _ => Capture::Starting { child, replies },
+                },
+            },
+            Capture::On { mut child } => match child.ended() {
+                Some(code) => self.capture_ended(child, code, "exit", Vec::new()),
+                None => Capture::On { child },
+            },
+            Capture::Stopping {
+                mut child,
+                by,
+                deadline,
+                replies,
+            } => match child.ended() {
+                Some(code) => self.capture_ended(child, code, by, replies),
+                None => {
+                    if Instant::now() > deadline {
+                        child.kill();
+                    }
+                    Capture::Stopping {
+                        child,
+                        by,
+                        deadline,
+                        replies,
+                    }
+                }
+            },
+            off @ Capture::Off(..) => off,
+        };
+    }
+
+    fn capture_ended(
+        &mut self,
+        mut child: Child,
+        code: i32,
+        by: &str,
+        replies: Vec<Sender<Response>>,
+    ) -> Capture {
+        let told_to = by != "exit";
+        self.last = child
+            .take_last_line()
+            .and_then(|line| serde_json::from_str::<Status>(&line).ok())
+            .and_then(|status| status.capture);
+        let words = child.last_words();
+        let summary = self
+            .last
+            .as_ref()
+            .map(|capture| capture.summary(child.ran().as_secs()))
+            .unwrap_or_default();
+        let incomplete = Exit::Incomplete as i32;
+        if told_to {
+            let exit = if code == incomplete {
+                Exit::Incomplete
+            } else {
+                Exit::Done
+            };
+            self.exit = exit;
+            tell(
+                replies,
+                &Response::say(exit, format!("sniffer: stopped\n{summary}")),
+            );
+        } else {
+            tell(
+                replies,
+                &Response {
+                    exit: u8::try_from(code).unwrap_or(1),
+                    text: format!("sniffer: ERROR (spawn error)\n{words}"),
+                    status: None,
+                },
+            );
+        }
+        // A problem of the settings or the machine stays one: starting again would only repeat it.
+        let again = !told_to && child.was_ready() && ![2, 5, 6].contains(&code);
+        self.wanted = again;
+        let by = match (told_to, code) {
+            (true, _) => by.to_owned(),
+            (false, code) if code >= 0 => format!("exit code {code}"),
+            (false, code) => format!("signal {}", -code),
+        };
+        if again {
+            self.capture_restart.after(child.ran());
+            self.options.talk.show(&Diagnostic::new(
+                Code::W102,
+                format!("capture ended by itself ({by}); starting it again"),
+            ));
+        }
+        Capture::Off(Stopped { by, seconds: 0 }, Instant::now())
+    }
+
+    fn answer(&mut self, request: Request, reply: Sender<Response>) {
+        match request {
+            Request::Status => {
+                let status = self.status();
+                let exit = if status.state == State::Running {
+                    Exit::Done
+                } else {
+                    Exit::NotRunning
+                };
+                tell(
+                    vec![reply],
+                    &Response {
+                        exit: exit as u8,
+                        text: String::new(),
+                        status: Some(status),
+                    },
+                );
+            }
+            Request::On => match &mut self.capture {
+                Capture::Off(..) => self.start_capture(vec![reply]),
+                Capture::Starting { replies, .. } => replies.push(reply),
+                Capture::On { .. } => tell(
+                    vec![reply],
+                    &Response::say(Exit::Done, "sniffer: ERROR (already started)"),
+                ),
+                Capture::Stopping { .. } => tell(
+                    vec![reply],
+                    &Response::say(Exit::Done, "sniffer: ERROR (still stopping)"),
+                ),
+            },
+            Request::Off => self.stop_capture("user", Some(reply)),
+        }
+    }
+
+    fn stop_capture(&mut self, by: &'static str, reply: Option<Sender<Response>>) {
+        self.wanted = false;
+        let off = Capture::Off(Stopped::default(), Instant::now());
+        self.capture = match std::mem::replace(&mut self.capture, off) {
+            Capture::Starting {
+                mut child,
+                replies: mut waiting,
+            } => {
+                child.ask_to_end();
+                tell(
+                    std::mem::take(&mut waiting),
+                    &Response::say(Exit::Done, "sniffer: ERROR (stopped while starting)"),
+                );
+                Capture::Stopping {
+                    child,
+                    by,
+                    deadline: self.deadline(),
+                    replies: reply.into_iter().collect(),
+                }
+            }
+            Capture::On { mut child } => {
+                child.ask_to_end();
+                Capture::Stopping {
+                    child,
+                    by,
+                    deadline: self.deadline(),
+                    replies: reply.into_iter().collect(),
+                }
+            }
+            Capture::Stopping {
+                child,
+                by,
+                deadline,
+                mut replies,
+            } => {
+                replies.extend(reply);
+                Capture::Stopping {
+                    child,
+                    by,
+                    deadline,
+                    replies,
+                }
+            }
+            off @ Capture::Off(..) => {
+                tell(
+                    reply.into_iter().collect(),
+                    &Response::say(Exit::Done, "sniffer: ERROR (not running)"),
+                );
+                off
+            }
+        };
+    }
+
+    fn deadline(&self) -> Instant {
+        let flush = config::flush_timeout(&self.options.values).unwrap_or(END_TIMEOUT);
+        Instant::now() + flush + END_TIMEOUT
+    }
+
+    fn status(&self) -> Status {
+        let mut status = match &self.capture {
+            Capture::On { child }
+            | Capture::Starting { child, .. }
+            | Capture::Stopping { child, .. } => {
+                let stopping = matches!(self.capture, Capture::Stopping { .. });
+                let mut status = ask_capture(&self.options.control).unwrap_or_else(|| Status {
+                    pid: child.pid(),
+                    ..status::empty()
+                });
+                if stopping {
+                    status.state = State::Stopping;
+                }
+                status
+            }
+            Capture::Off(stopped, since) => {
+                let stopped = Stopped {
+                    seconds: since.elapsed().as_secs(),
+                    ..stopped.clone()
+                };
+                Status {
+                    capture: self.last.clone(),
+                    stopped: Some(stopped),
+                    ..status::empty()
+                }
+            }
+        };
+        status.store = self.report.as_ref().map(|report| status::Store {
+            url: report.url().to_owned(),
+            page: report.page().to_owned(),
+            pid: self.store.as_ref().map_or(0, Child::pid),
+            restarts: self.store_restart.count,
+        });
+        status
+    }
+
+    /// Capture first, so that it can deliver; then the store. A second signal, or the deadline, cuts it short.
+    fn end(mut self, events: &mpsc::Receiver<Event>) -> Exit {
+        self.stop_capture("signal", None);
+        while !matches!(self.capture, Capture::Off(..)) {
+            match events.recv_timeout(TEND_EVERY) {
+                Ok(Event::Signal(SIGTERM | SIGINT)) => {
+                    if let Capture::Stopping { deadline, .. } = &mut self.capture {
+                        *deadline = Instant::now();
+                    }
+                }
+                Ok(Event::Asked(_, reply)) => tell(
+                    vec![reply],
+                    &Response::say(Exit::Unknown, "sniffer: ERROR (ending)"),
+                ),
+                _ => {}
+            }
+            self.tend_capture();
+        }
+        if let Some(mut store) = self.store.take() {
+            store.ask_to_end();
+            let deadline = Instant::now() + END_TIMEOUT;
+            while store.ended().is_none() {
+                if Instant::now() > deadline {
+                    store.kill();
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        self.exit
+    }
+}
+
+fn ask_capture(control: &std::path::Path) -> Option<Status> {
+    control::ask(
+        &control.with_extension("capture"),
+        Request::Status,
+        Duration::from_secs(2),
+    )
+    .ok()?
+    .status
+}
+
+/// A client that went away does not need its answer.
+fn tell(replies: Vec<Sender<Response>>, response: &Response) {
+    for reply in replies {
+        let _ = reply.send(response.clone());
+    }
+}
+
+/// When a child that died is started again: at once would burn a core on a child that cannot start.
+#[derive(Debug, Default)]
+struct Restart {
+    due: Option<Instant>,
+    pause: Duration,
+    count: u64,
+}
+
+impl Restart {
+    fn after(&mut self, ran: Duration) {
+        if ran >= HEALTHY_AFTER {
+            self.pause = Duration::ZERO;
+        }
+        self.count += 1;
+        self.later();
+    }
+
+    fn later(&mut self) {
+        self.pause = (self.pause * 2).clamp(RESTART_PAUSE.0, RESTART_PAUSE.1);
+        self.due = Some(Instant::now() + self.pause);
+    }
+
+    fn is_due(&self) -> bool {
+        self.due.is_none_or(|due| Instant::now() >= due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_until_a_child_was_healthy() {
+        let mut restart = Restart::default();
+        assert!(restart.is_due());
+        let mut pauses = Vec::new();
+        for ran in [1, 1, 1, 61, 1] {
+            restart.after(Duration::from_secs(ran));
+            pauses.push(restart.pause.as_millis());
+        }
+        assert_eq!(pauses, [250, 500, 1000, 250, 500]);
+        assert!(!restart.is_due());
+        for _ in 0..20 {
+            restart.later();
+        }
+        assert_eq!((restart.pause, restart.count), (RESTART_PAUSE.1, 5));
+    }
+}

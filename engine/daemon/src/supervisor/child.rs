@@ -1,0 +1,175 @@
+//! One child process of the supervisor: the same program with another command.
+//!
+//! Its standard input is a pipe that ends when we end, its standard output are lines for us, and its standard error is
+//! passed on, with the end kept to show why it failed.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::Options;
+use crate::config::settings;
+use crate::config::system_words;
+use crate::diagnostic::{Code, Diagnostic};
+
+/// Bytes kept of the end of its standard error.
+const LAST_WORDS_BYTES: usize = 4096;
+
+pub(super) struct Child {
+    process: std::process::Child,
+    started: Instant,
+    lines: Receiver<String>,
+    last_words: Arc<Mutex<Vec<u8>>>,
+    readers: Vec<JoinHandle<()>>,
+    ended: Option<i32>,
+    ran: Duration,
+}
+
+impl Child {
+    /// Starts this program with `arguments`, supervised. Its settings are its environment.
+    pub(super) fn start(
+        name: &str,
+        arguments: &[&str],
+        options: &Options,
+    ) -> Result<Self, Diagnostic> {
+        let failed = |error: std::io::Error| {
+            Diagnostic::new(
+                Code::E199,
+                format!("cannot start {name}: {}", system_words(&error)),
+            )
+        };
+        let program = std::env::current_exe().map_err(failed)?;
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .arg("--supervised")
+            .arg("--control")
+            .arg(&options.control);
+        command.args(options.talk.flags());
+        for (variable, _) in std::env::vars_os() {
+            if variable.to_str().is_some_and(settings::is_ours) {
+                command.env_remove(variable);
+            }
+        }
+        command.envs(options.values.iter());
+        // Its own process group: Ctrl-C on the terminal is for us, and we end the children in the right order.
+        command
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut process = command.spawn().map_err(failed)?;
+        let (sender, lines) = mpsc::channel();
+        let last_words = Arc::new(Mutex::new(Vec::new()));
+        let mut readers = Vec::new();
+        if let Some(output) = process.stdout.take() {
+            readers.push(std::thread::spawn(move || {
+                for line in BufReader::new(output).lines().map_while(Result::ok) {
+                    let _ = sender.send(line);
+                }
+            }));
+        }
+        if let Some(errors) = process.stderr.take() {
+            let words = Arc::clone(&last_words);
+            readers.push(std::thread::spawn(move || pass_on(errors, &words)));
+        }
+        Ok(Self {
+            process,
+            started: Instant::now(),
+            lines,
+            last_words,
+            readers,
+            ended: None,
+            ran: Duration::ZERO,
+        })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// How long it runs, or ran.
+    pub(super) fn ran(&self) -> Duration {
+        if self.ended.is_some() {
+            self.ran
+        } else {
+            self.started.elapsed()
+        }
+    }
+
+    /// Whether it ran long enough to have been in service.
+    pub(super) fn was_ready(&self) -> bool {
+        self.ran() > Duration::from_secs(1)
+    }
+
+    /// Its exit code once it has ended, a signal as a negative number.
+    pub(super) fn ended(&mut self) -> Option<i32> {
+        if self.ended.is_none() {
+            let status = self.process.try_wait().ok().flatten()?;
+            self.ran = self.started.elapsed();
+            self.ended = Some(
+                status
+                    .code()
+                    .unwrap_or_else(|| -status.signal().unwrap_or(0)),
+            );
+            // Its pipes are closed now, so both readers end with what it said last.
+            for reader in self.readers.drain(..) {
+                let _ = reader.join();
+            }
+        }
+        self.ended
+    }
+
+    /// Closes its standard input, on which it delivers and ends.
+    pub(super) fn ask_to_end(&mut self) {
+        drop(self.process.stdin.take());
+    }
+
+    /// Ends it at once.
+    pub(super) fn kill(&mut self) {
+        let _ = self.process.kill();
+    }
+
+    /// The next line of its standard output.
+    pub(super) fn take_line(&mut self) -> Option<String> {
+        self.lines.try_recv().ok()
+    }
+
+    /// The last line of its standard output.
+    pub(super) fn take_last_line(&mut self) -> Option<String> {
+        self.lines.try_iter().last()
+    }
+
+    /// The end of what it said on standard error, without colours.
+    pub(super) fn last_words(&self) -> String {
+        let words = self
+            .last_words
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let text = String::from_utf8_lossy(&words).into_owned();
+        let mut plain = String::with_capacity(text.len());
+        let mut rest = text.as_str();
+        while let Some((before, after)) = rest.split_once("\x1b[") {
+            plain.push_str(before);
+            rest = after.split_once('m').map_or("", |(_, rest)| rest);
+        }
+        plain.push_str(rest);
+        plain.trim_end().to_owned()
+    }
+}
+
+fn pass_on(mut errors: impl Read, last_words: &Mutex<Vec<u8>>) {
+    let mut buffer = [0; 4096];
+    while let Ok(read @ 1..) = errors.read(&mut buffer) {
+        let bytes = &buffer[..read];
+        let _ = std::io::stderr().lock().write_all(bytes);
+        let mut words = last_words.lock().unwrap_or_else(PoisonError::into_inner);
+        words.extend_from_slice(bytes);
+        let surplus = words.len().saturating_sub(LAST_WORDS_BYTES);
+        words.drain(..surplus);
+    }
+}
