@@ -13,8 +13,8 @@
 //! It does not compress, which would make one thread the bottleneck, and writes nothing to disk.
 
 mod connection;
+mod dispatcher;
 mod event;
-mod office;
 mod outbox;
 mod queue;
 mod reactor;
@@ -46,8 +46,8 @@ pub use self::stats::{DropReason, Snapshot, Stats};
 pub use self::tls::Roots;
 pub use self::url::{CaptureUrl, UrlError};
 
-use self::connection::Line;
-use self::office::Office;
+use self::connection::Endpoint;
+use self::dispatcher::Dispatcher;
 use self::outbox::Parker;
 use self::reactor::{Reactor, Tasks};
 use self::resolve::Resolver;
@@ -231,7 +231,7 @@ impl Thread {
         let Inboxes {
             inboxes, parker, ..
         } = inboxes;
-        let office = Office::new(
+        let dispatcher = Dispatcher::new(
             self.config.url.clone(),
             bounds,
             self.config.seed,
@@ -244,43 +244,43 @@ impl Thread {
             refused: Some(errno),
         } = driver.kind()
         {
-            office.say(&Event::Fallback { errno }, Instant::now());
+            dispatcher.say(&Event::Fallback { errno }, Instant::now());
         }
         let _ = started.send(Ok(()));
 
-        if let Err(error) = self.deliver(&office, driver) {
-            office.say(
+        if let Err(error) = self.deliver(&dispatcher, driver) {
+            dispatcher.say(
                 &Event::DriverFailed {
                     error: error.to_string(),
                 },
                 Instant::now(),
             );
-            office.restart();
+            dispatcher.restart();
             if let Ok(driver) = Driver::open(Choice::Epoll, parker.event()) {
                 // If that fails too, everything is given up, and counted, below.
-                let _ = self.deliver(&office, driver);
+                let _ = self.deliver(&dispatcher, driver);
             }
         }
-        office.close();
+        dispatcher.close();
     }
 
     /// Runs the connections until everything is delivered after a stop, or its deadline is over.
-    fn deliver(&self, office: &Rc<Office>, driver: Driver) -> io::Result<()> {
+    fn deliver(&self, dispatcher: &Rc<Dispatcher>, driver: Driver) -> io::Result<()> {
         let parker = &self.control.parker;
         let reactor = Reactor::new(driver);
-        let line = Rc::new(Line {
+        let endpoint = Rc::new(Endpoint {
             url: self.config.url.clone(),
             headers: connection::headers(&self.config.url, &self.config.headers),
             tls: self.tls.clone(),
             connect_max: self.config.connect_max,
             answer_max: self.config.answer_max,
-            office: office.clone(),
+            dispatcher: dispatcher.clone(),
             reactor: reactor.clone(),
             resolver: Rc::new(Resolver::default()),
         });
         let mut tasks = Tasks::new();
         for _ in 0..self.config.connections.max(1) {
-            tasks.spawn(parker, connection::run(line.clone()));
+            tasks.spawn(parker, connection::run(endpoint.clone()));
         }
 
         let mut stop_at = None;
@@ -288,11 +288,11 @@ impl Thread {
             if stop_at.is_none() {
                 stop_at = self.control.stop_at();
                 if stop_at.is_some() {
-                    office.stop(Instant::now());
+                    dispatcher.stop(Instant::now());
                 }
             }
             // After the look at `stop`: what was handed over before it is in the queue when the connections learn of it.
-            office.collect();
+            dispatcher.collect();
             let ran = tasks.run();
             if tasks.is_empty() || stop_at.is_some_and(|at| at <= Instant::now()) {
                 return Ok(());
@@ -302,7 +302,7 @@ impl Thread {
             }
             parker.prepare();
             let stopping = stop_at.is_none() && self.control.stop_at().is_some();
-            if !office.has_mail() && !tasks.any_woken() && !stopping {
+            if !dispatcher.has_mail() && !tasks.any_woken() && !stopping {
                 reactor.turn(stop_at)?;
             }
             parker.awake();

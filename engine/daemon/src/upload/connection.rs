@@ -18,7 +18,7 @@ use hyper::{Request, Response, body::Incoming};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use super::office::{Next, Office, Post};
+use super::dispatcher::{Dispatcher, Next, Post};
 use super::reactor::{Reactor, Sleep};
 use super::resolve::Resolver;
 use super::retry::{Failure, Outcome};
@@ -26,13 +26,13 @@ use super::stream::{self, Stream, TlsStream};
 use super::url::CaptureUrl;
 
 /// What every connection needs to know.
-pub(super) struct Line {
+pub(super) struct Endpoint {
     pub(super) url: CaptureUrl,
     pub(super) headers: HeaderMap,
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) connect_max: Duration,
     pub(super) answer_max: Duration,
-    pub(super) office: Rc<Office>,
+    pub(super) dispatcher: Rc<Dispatcher>,
     pub(super) reactor: Rc<Reactor>,
     pub(super) resolver: Rc<Resolver>,
 }
@@ -57,16 +57,16 @@ struct Open {
 }
 
 /// Posts bundles until the uploader stops.
-pub(super) async fn run(line: Rc<Line>) {
+pub(super) async fn run(endpoint: Rc<Endpoint>) {
     let mut open = None;
-    while let Some(post) = next(&line, &mut open).await {
-        let outcome = deliver(&line, &mut open, &post).await;
-        line.office.settle(post, &outcome, Instant::now());
+    while let Some(post) = next(&endpoint, &mut open).await {
+        let outcome = deliver(&endpoint, &mut open, &post).await;
+        endpoint.dispatcher.settle(post, &outcome, Instant::now());
     }
 }
 
 /// The next bundle to post. Meanwhile the idle connection is watched, so that its end is noticed.
-async fn next(line: &Line, open: &mut Option<Open>) -> Option<Post> {
+async fn next(endpoint: &Endpoint, open: &mut Option<Open>) -> Option<Post> {
     let mut timer = None::<Sleep>;
     std::future::poll_fn(move |cx| {
         if let Some(connection) = open {
@@ -77,7 +77,7 @@ async fn next(line: &Line, open: &mut Option<Open>) -> Option<Post> {
         }
         loop {
             let now = Instant::now();
-            match line.office.next(now, cx) {
+            match endpoint.dispatcher.next(now, cx) {
                 Next::Post(post) => return Poll::Ready(Some(post)),
                 Next::End => return Poll::Ready(None),
                 Next::Wait(None) => {
@@ -85,7 +85,7 @@ async fn next(line: &Line, open: &mut Option<Open>) -> Option<Post> {
                     return Poll::Pending;
                 }
                 Next::Wait(Some(at)) => {
-                    let mut sleep = line.reactor.sleep_until(at);
+                    let mut sleep = endpoint.reactor.sleep_until(at);
                     if Pin::new(&mut sleep).poll(cx).is_pending() {
                         timer.replace(sleep);
                         return Poll::Pending;
@@ -98,18 +98,21 @@ async fn next(line: &Line, open: &mut Option<Open>) -> Option<Post> {
 }
 
 /// Posts one bundle over the open connection or a new one.
-async fn deliver(line: &Line, open: &mut Option<Open>, post: &Post) -> Outcome {
+async fn deliver(endpoint: &Endpoint, open: &mut Option<Open>, post: &Post) -> Outcome {
     let mut connection = match open.take() {
         Some(connection) => connection,
-        None => match connect(line).await {
+        None => match connect(endpoint).await {
             Ok(connection) => connection,
             Err(failure) => return Outcome::Failed(failure),
         },
     };
     let used = connection.used;
-    let Some(answer) = line
+    let Some(answer) = endpoint
         .reactor
-        .within(line.answer_max, exchange(line, &mut connection, post))
+        .within(
+            endpoint.answer_max,
+            exchange(endpoint, &mut connection, post),
+        )
         .await
     else {
         return Outcome::Failed(Failure::TimedOut("waiting for the answer"));
@@ -130,12 +133,12 @@ async fn deliver(line: &Line, open: &mut Option<Open>, post: &Post) -> Outcome {
 
 /// Sends the request and reads the whole answer; says whether the connection can be used again.
 async fn exchange(
-    line: &Line,
+    endpoint: &Endpoint,
     connection: &mut Open,
     post: &Post,
 ) -> hyper::Result<(Outcome, bool)> {
     let response = {
-        let answered = connection.sender.send_request(request(line, post));
+        let answered = connection.sender.send_request(request(endpoint, post));
         with_driver(&mut connection.driver, answered).await?
     };
     let outcome = Outcome::Status(response.status().as_u16(), retry_after(&response));
@@ -183,13 +186,13 @@ async fn drain(response: Response<Incoming>) -> bool {
     true
 }
 
-fn request(line: &Line, post: &Post) -> Request<Full<Bytes>> {
+fn request(endpoint: &Endpoint, post: &Post) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::new(post.body.clone()));
     *request.method_mut() = hyper::Method::POST;
     // Checked when the URL was parsed.
-    *request.uri_mut() = line.url.path_and_query().parse().unwrap_or_default();
+    *request.uri_mut() = endpoint.url.path_and_query().parse().unwrap_or_default();
     let headers = request.headers_mut();
-    headers.extend(line.headers.clone());
+    headers.extend(endpoint.headers.clone());
     if post.encoding == Encoding::Deflated {
         headers.insert(header::CONTENT_ENCODING, DEFLATED);
     }
@@ -225,23 +228,26 @@ fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
 }
 
 /// Tries the collector's addresses in turn; the last failure is told.
-async fn connect(line: &Line) -> Result<Open, Failure> {
-    let resolved = line
+async fn connect(endpoint: &Endpoint) -> Result<Open, Failure> {
+    let resolved = endpoint
         .reactor
-        .within(line.connect_max, line.resolver.resolve(&line.url))
+        .within(
+            endpoint.connect_max,
+            endpoint.resolver.resolve(&endpoint.url),
+        )
         .await;
     let addresses = resolved
         .ok_or(Failure::TimedOut("looking up its address"))?
         .map_err(|error| Failure::Resolve(error.to_string()))?;
     let mut failure = Failure::Resolve("none found".to_owned());
     for to in addresses {
-        let connected = line
+        let connected = endpoint
             .reactor
-            .within(line.connect_max, connect_to(line, to))
+            .within(endpoint.connect_max, connect_to(endpoint, to))
             .await;
         match connected.unwrap_or(Err(Failure::TimedOut("connecting"))) {
             Ok(stream) => {
-                line.office.connected();
+                endpoint.dispatcher.connected();
                 let (sender, driver) = http1::handshake(stream)
                     .await
                     .map_err(|error| Failure::Lost(causes(&error)))?;
@@ -257,14 +263,14 @@ async fn connect(line: &Line) -> Result<Open, Failure> {
     Err(failure)
 }
 
-async fn connect_to(line: &Line, to: SocketAddr) -> Result<Stream, Failure> {
-    let tcp = stream::connect(&line.reactor, to)
+async fn connect_to(endpoint: &Endpoint, to: SocketAddr) -> Result<Stream, Failure> {
+    let tcp = stream::connect(&endpoint.reactor, to)
         .await
         .map_err(|error| Failure::Connect(refusal(&error)))?;
-    let Some(config) = &line.tls else {
+    let Some(config) = &endpoint.tls else {
         return Ok(Stream::Plain(tcp));
     };
-    let name = ServerName::try_from(line.url.host().to_owned())
+    let name = ServerName::try_from(endpoint.url.host().to_owned())
         .map_err(|error| Failure::Tls(error.to_string()))?;
     let tls = TlsStream::handshake(tcp, config.clone(), name).await;
     tls.map(|tls| Stream::Tls(Box::new(tls)))

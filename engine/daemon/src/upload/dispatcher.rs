@@ -36,7 +36,7 @@ pub(super) enum Next {
     End,
 }
 
-pub(super) struct Office {
+pub(super) struct Dispatcher {
     url: CaptureUrl,
     bundles_max: usize,
     stats: Arc<Stats>,
@@ -53,7 +53,7 @@ struct Inner {
     stopping: bool,
 }
 
-impl Office {
+impl Dispatcher {
     pub(super) fn new(
         url: CaptureUrl,
         bounds: (usize, usize),

@@ -220,7 +220,7 @@ impl TlsStream {
     /// Encrypted bytes into the connection's buffer, as far as they fit; says whether all did.
     fn pump(&mut self) -> io::Result<bool> {
         while self.tls.wants_write() {
-            match self.tls.write_tls(&mut Into(&mut self.tcp)) {
+            match self.tls.write_tls(&mut SendBuffer(&mut self.tcp)) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
@@ -280,9 +280,9 @@ impl TlsStream {
 }
 
 /// Writes into the connection's buffer, as far as it has room.
-struct Into<'stream>(&'stream mut TcpStream);
+struct SendBuffer<'stream>(&'stream mut TcpStream);
 
-impl io::Write for Into<'_> {
+impl io::Write for SendBuffer<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.0.take(bytes) {
             0 if !bytes.is_empty() => Err(io::ErrorKind::WouldBlock.into()),
