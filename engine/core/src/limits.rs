@@ -207,11 +207,14 @@ pub const UPLOAD_CONNECTIONS: usize = 2;
 /// Time to connect to one address, encryption included; then the next address is tried.
 pub const UPLOAD_CONNECT_MAX: Duration = Duration::from_secs(5);
 
-/// Time from the start of a post to its whole answer. Long, for a bundle may be large and a store busy.
+/// Time from the start of a post to the head of its answer. Long, for a bundle may be large and a store busy.
 pub const UPLOAD_ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// Bytes of an answer's body that are read, to keep the connection; a longer answer closes it.
 pub const UPLOAD_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// Time after the head of an answer in which the connection must be ready for the next post; else it is closed.
+pub const UPLOAD_REUSE_MAX: Duration = Duration::from_secs(1);
 
 /// The first wait after a failed post; each further failure doubles it.
 pub const UPLOAD_BACK_OFF_MIN: Duration = Duration::from_millis(250);

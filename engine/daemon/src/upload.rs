@@ -65,7 +65,7 @@ pub struct UploadConfig {
     pub queue_bytes: usize,
     /// Time to look up the host, and to connect to one address.
     pub connect_max: Duration,
-    /// Time from the start of a post to its whole answer.
+    /// Time from the start of a post to the head of its answer.
     pub answer_max: Duration,
     /// More headers for every request, an `Authorization` for example.
     pub headers: Vec<(HeaderName, HeaderValue)>,

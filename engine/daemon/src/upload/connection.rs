@@ -107,20 +107,24 @@ async fn deliver(endpoint: &Endpoint, open: &mut Option<Open>, post: &Post) -> O
         },
     };
     let used = connection.used;
-    let Some(answer) = endpoint
-        .reactor
-        .within(
-            endpoint.answer_max,
-            exchange(endpoint, &mut connection, post),
-        )
-        .await
-    else {
+    let answered = with_driver(
+        &mut connection.driver,
+        connection.sender.send_request(request(endpoint, post)),
+    );
+    let Some(answer) = endpoint.reactor.within(endpoint.answer_max, answered).await else {
         return Outcome::Failed(Failure::TimedOut("waiting for the answer"));
     };
     match answer {
-        Ok((outcome, keep)) => {
-            connection.used = true;
-            if keep {
+        Ok(response) => {
+            let outcome = Outcome::Status(response.status().as_u16(), retry_after(&response));
+            // Whatever becomes of the connection: the collector has said what it did with the bundle.
+            let settling = settle(&mut connection, response);
+            if let Some(true) = endpoint
+                .reactor
+                .within(limits::UPLOAD_REUSE_MAX, settling)
+                .await
+            {
+                connection.used = true;
                 *open = Some(connection);
             }
             outcome
@@ -131,23 +135,12 @@ async fn deliver(endpoint: &Endpoint, open: &mut Option<Open>, post: &Post) -> O
     }
 }
 
-/// Sends the request and reads the whole answer; says whether the connection can be used again.
-async fn exchange(
-    endpoint: &Endpoint,
-    connection: &mut Open,
-    post: &Post,
-) -> hyper::Result<(Outcome, bool)> {
-    let response = {
-        let answered = connection.sender.send_request(request(endpoint, post));
-        with_driver(&mut connection.driver, answered).await?
-    };
-    let outcome = Outcome::Status(response.status().as_u16(), retry_after(&response));
-    let drained = with_driver(&mut connection.driver, drain(response)).await;
-    let keep = drained
+/// Reads the rest of an answer; says whether the connection can be used again.
+async fn settle(connection: &mut Open, response: Response<Incoming>) -> bool {
+    with_driver(&mut connection.driver, drain(response)).await
         && with_driver(&mut connection.driver, connection.sender.ready())
             .await
-            .is_ok();
-    Ok((outcome, keep))
+            .is_ok()
 }
 
 /// Polls the connection along with what happens on it.

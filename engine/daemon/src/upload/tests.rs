@@ -39,6 +39,8 @@ enum Answer {
     Long(usize),
     /// The answer, and then the connection is closed without a word.
     AndClose(&'static str),
+    /// The answer, of which the promised body never comes.
+    HeadOnly(&'static str),
     /// The connection is closed without an answer.
     Close,
     /// No answer, until the server is dropped.
@@ -201,7 +203,11 @@ fn serve(
                 barrier.wait();
                 stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
             }
-            Answer::Stall => {
+            Answer::HeadOnly(_) | Answer::Stall => {
+                if let Answer::HeadOnly(line) = answer {
+                    write!(stream, "HTTP/1.1 {line}\r\nContent-Length: 9\r\n\r\n")?;
+                    stream.flush()?;
+                }
                 while !closing.load(Ordering::Relaxed) {
                     thread::sleep(Duration::from_millis(5));
                 }
@@ -682,6 +688,23 @@ fn a_long_answer_is_not_read_to_its_end() {
         ),
         (1, 1, 2)
     );
+}
+
+#[test]
+fn an_answer_whose_body_stalls_counts_all_the_same() {
+    let server = Server::start(|request| {
+        if request.number == 0 {
+            Answer::HeadOnly("400 Bad Request")
+        } else {
+            ok(request)
+        }
+    });
+    let mut bed = Bed::new(Choice::Auto, &url(&server), |config| config.connections = 1);
+    bed.push(1, b"first", 1);
+    bed.push(2, b"second", 1);
+    let report = bed.stop(PATIENCE);
+    assert_eq!((report.calls_sent, report.calls_dropped_refused), (1, 1));
+    assert_eq!((report.connects, report.retries), (2, 0));
 }
 
 #[test]
