@@ -7,10 +7,12 @@
 
 const ROWS_MAX = 1000;
 const PAGE_ROWS = 200;
+const FLASH_ROWS = 20;
 const REDRAW_MS = 100;
 const STATUS_MS = 2000;
 const TYPING_MS = 200;
 const RETRY_MS = 3000;
+const LAGGED_MS = 500;
 const ANNOUNCE_MS = 5000;
 const TEXT_CHARS_MAX = 200_000;
 const COLOUR_CHARS_MAX = 60_000;
@@ -22,6 +24,7 @@ const view = {
   calls: [], // newest first, as in the table
   rows: new Map(), // id → row
   arrived: [], // newest first, waiting for the next redraw
+  stale: false, // calls are missing between the list and the newest
   unannounced: 0,
   tabStop: null,
   missed: 0, // calls that came while paused or out of sight
@@ -206,11 +209,7 @@ function redrawSoon() {
 
 function redraw() {
   const arrived = view.arrived.splice(0);
-  if (arrived.length) {
-    if (!view.follow) view.missed += arrived.length;
-    prepend(arrived, true);
-    announce(arrived.length);
-  }
+  if (arrived.length) showArrived(arrived);
   const none = !view.calls.length;
   const searching = view.filter !== '';
   $('empty').hidden = !(none && !searching && view.stored === 0);
@@ -221,9 +220,9 @@ function redraw() {
   $('older').textContent = view.timedOut ? 'Search further back' : 'Older calls';
   $('tail-text').textContent = tailText();
   $('found').textContent = searching ? foundText() : '';
-  $('fresh').hidden = !view.missed;
+  $('fresh').hidden = !view.missed || (view.follow && !view.paused);
   moveTabStop();
-  $('fresh').textContent = `↑ ${thousands(view.missed)} new ${view.missed === 1 ? 'call' : 'calls'}`;
+  $('fresh').textContent = view.stale && searching ? '↑ new calls' : `↑ ${thousands(view.missed)} new ${view.missed === 1 ? 'call' : 'calls'}`;
   showState();
 }
 
@@ -245,6 +244,20 @@ function announce(count) {
   announced = performance.now();
   $('announce').textContent = `${view.unannounced} new ${view.unannounced === 1 ? 'call' : 'calls'}`;
   view.unannounced = 0;
+}
+
+function showArrived(arrived) {
+  announce(arrived.length);
+  if (!view.follow) view.missed += arrived.length;
+  if (arrived.length < PAGE_ROWS) {
+    prepend(arrived, arrived.length < FLASH_ROWS);
+  } else if (view.follow) {
+    // More than anybody reads in between: a new list costs less than a long one that scrolls by.
+    replace(arrived.slice(0, PAGE_ROWS));
+    view.next = view.calls.at(-1).id;
+  } else {
+    view.stale = true;
+  }
 }
 
 function foundText() {
@@ -269,6 +282,7 @@ async function refetch() {
     if (mine !== listing) return;
     view.arrived = [];
     view.missed = 0;
+    view.stale = false;
     view.newest = page.newest;
     view.next = page.next;
     view.timedOut = page.timed_out;
@@ -283,6 +297,16 @@ async function refetch() {
     setLink('lost');
     setTimeout(() => mine === listing && refetch(), RETRY_MS);
   }
+}
+
+let refetchTimer = null;
+
+/** Under a flood every list is old at once; a new one every LAGGED_MS is as much as an eye can use. */
+function refetchSoon() {
+  refetchTimer ??= setTimeout(() => {
+    refetchTimer = null;
+    if (!view.paused && view.follow) refetch();
+  }, LAGGED_MS);
 }
 
 async function older() {
@@ -321,7 +345,7 @@ function connect() {
   mine.addEventListener('calls', (event) => {
     view.newest = Number(event.lastEventId);
     const { calls } = JSON.parse(event.data);
-    if (view.paused) {
+    if (view.paused || view.stale) {
       view.missed += calls.length;
     } else {
       view.arrived = calls.concat(view.arrived).slice(0, ROWS_MAX);
@@ -329,13 +353,15 @@ function connect() {
     }
     redrawSoon();
   });
-  mine.addEventListener('lagged', () => {
-    if (view.paused) {
-      view.missed += 1;
-      redrawSoon();
-    } else {
-      refetch();
-    }
+  mine.addEventListener('lagged', (event) => {
+    // There is a hole above the list now. Who follows gets a new list; who reads keeps the old one until asked.
+    const newest = Number(event.lastEventId);
+    view.missed += Math.max(0, newest - view.newest);
+    view.newest = newest;
+    view.stale = true;
+    view.arrived = [];
+    if (!view.paused && view.follow) refetchSoon();
+    redrawSoon();
   });
   mine.onerror = () => {
     setLink('lost');
@@ -690,6 +716,10 @@ function setFollow(follow) {
 function toTop() {
   $('scroll').scrollTop = 0;
   if (view.paused) return;
+  if (view.stale) {
+    refetch();
+    return;
+  }
   view.missed = 0;
   redraw();
 }
