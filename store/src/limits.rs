@@ -11,7 +11,7 @@ pub const CALLS_MAX: u64 = 1_000_000;
 /// counted as `calls_expired`. The write-ahead log comes on top, see [`WAL_BYTES_MAX`].
 pub const DATABASE_BYTES_MAX: u64 = 2 << 30;
 
-/// The least that [`crate::Config::database_bytes_max`] is taken for: below it not even one large bundle would stay.
+/// The least that [`crate::Retention::database_bytes_max`] is taken for: below it not even one large bundle would stay.
 pub const DATABASE_BYTES_MIN: u64 = 4 << 20;
 
 /// Bytes of one POST, both as it comes and after inflating: 413 past either, which also is the guard against bombs.

@@ -36,17 +36,6 @@ pub(crate) struct Message {
 /// One `[key, value]` of a line.
 pub(crate) type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
-/// Annotations whose name contains one of these words are worth a place in the list.
-const NOTED: [&str; 7] = [
-    "vni",
-    "missing",
-    "trunc",
-    "cut",
-    "incomplete",
-    "half",
-    "limited",
-];
-
 impl Message {
     /// Reads a line.
     ///
@@ -126,14 +115,26 @@ fn media_type(value: &str) -> String {
         .to_ascii_lowercase()
 }
 
-fn note(note: &mut String, name: &str, value: &str) {
-    if value.is_empty() || !NOTED.iter().any(|word| name.contains(word)) {
-        return;
+/// What an annotation means to somebody who skims a list; most mean nothing there.
+fn remark(name: &str, value: &str) -> Option<String> {
+    match name {
+        "vni" => Some(format!("VNI {value}")),
+        "half" => Some(format!("half call: {value}")),
+        "incomplete" => Some("incomplete".into()),
+        "missing_bytes" => Some(format!("{value} B missing")),
+        "request_body_bytes" => Some(format!("request cut, was {value} B")),
+        "response_body_bytes" => Some(format!("response cut, was {value} B")),
+        _ => None,
     }
+}
+
+fn note(note: &mut String, name: &str, value: &str) {
+    let Some(remark) = remark(name, value) else {
+        return;
+    };
     let room = NOTE_CHARS_MAX.saturating_sub(note.chars().count());
     let separator = if note.is_empty() { "" } else { ", " };
-    let text = format!("{separator}{} {value}", name.replace('_', " "));
-    note.extend(text.chars().take(room));
+    note.extend(separator.chars().chain(remark.chars()).take(room));
 }
 
 /// Authority without user info, and everything from the path on.
@@ -251,7 +252,7 @@ mod tests {
         check(
             r#"[["request_method","POST"],["request_url","http://u:p@shop.example:8000/v1/pay"],["response_code","201"],
             ["request_body","{\"a\":1}"],["request_header:host","other"],["response_header:content-type","Application/JSON; charset=utf-8"],
-            ["response_body","é"],["now","1700000000123"],["interval","12.9"],["custom_field:vni","7"],["host","logger"]]"#,
+            ["response_body","é"],["now","1700000000123"],["interval","12.9"],["custom_field:vni","7"],["custom_field:client_port","9"],["custom_field:missing_bytes","12"],["host","logger"]]"#,
             Message {
                 now_ms: Some(1_700_000_000_123),
                 interval_ms: Some(12),
@@ -263,7 +264,7 @@ mod tests {
                 request_bytes: Some(7),
                 response_bytes: Some(2),
                 content_type: "application/json".into(),
-                note: "vni 7".into(),
+                note: "VNI 7, 12 B missing".into(),
             },
         );
     }

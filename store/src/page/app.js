@@ -482,6 +482,7 @@ function showCall(call) {
 
   $('detail-title').replaceChildren(methodText(call.method), ' ', ...urlParts(call));
   const parts = [facts(call, one('host'))];
+  const annotations = new Map(of('custom_field:'));
   parts.push(
     section('request', `${call.method} ${call.path || call.url}`, bytes(call.request_bytes), [
       fields('Parameters', of('request_param:')),
@@ -492,8 +493,9 @@ function showCall(call) {
       fields('Headers', of('response_header:')),
       text('Body', one('response_body'), responseType),
     ]),
-    section('timing', took(call.interval_ms), '', [timing(call), fields('Annotations', of('custom_field:'))]),
+    section('timing', took(call.interval_ms), '', [timing(call, annotations)]),
   );
+  if (annotations.size) parts.push(section('connection', connectionText(annotations), '', connection(annotations)));
   const session = of('session_field:');
   if (session.length) parts.push(section('session', `${session.length} fields`, '', [fields('Fields', session)]));
   parts.push(section('as-sent', `${thousands(call.line.length)} characters of NDJSON`, '', [text('Line', call.line, '', true)]));
@@ -523,7 +525,7 @@ function facts(call, logger) {
   return list;
 }
 
-const TITLES = { request: 'Request', response: 'Response', timing: 'Timing', session: 'Session', 'as-sent': 'As sent' };
+const TITLES = { request: 'Request', response: 'Response', timing: 'Timing', connection: 'Connection', session: 'Session', 'as-sent': 'As sent' };
 const folded = new Set(['as-sent']);
 
 function section(name, subtitle, size, children) {
@@ -551,7 +553,8 @@ function fields(title, pairs) {
     head.scope = 'row';
     row.append(head, make('td', '', value));
   }
-  box.append(heading(title, String(pairs.length)), table);
+  if (title) box.append(heading(title, String(pairs.length)));
+  box.append(table);
   return box;
 }
 
@@ -562,21 +565,87 @@ function heading(title, aside) {
   return h3;
 }
 
-function timing(call) {
+const PHASES = [
+  ['request', 'request_started', 'request_ended', 'first to last packet of the request'],
+  ['wait', 'request_ended', 'response_started', 'until the first packet of the response'],
+  ['response', 'response_started', 'response_ended', 'first to last packet of the response'],
+];
+
+/** Nanoseconds since the epoch do not fit a number; differences do. */
+function nanos(annotations, name) {
+  const text = annotations.get(name);
+  return text && /^\d+$/.test(text) ? BigInt(text) : null;
+}
+
+function span(ns) {
+  if (ns < 1e6) return `${Math.round(ns / 1e3)} µs`;
+  if (ns < 1e9) return `${(ns / 1e6).toFixed(ns < 1e7 ? 2 : 1)} ms`;
+  return took(Math.round(ns / 1e6));
+}
+
+function timing(call, annotations) {
   const box = make('section');
-  if (call.interval_ms !== null && call.now_ms !== null) {
-    const bar = make('div', 'bar');
-    const fill = make('i');
-    fill.style.width = '100%';
-    bar.append(fill, make('span', '', `${took(call.interval_ms)} from first request packet to first response packet`));
-    const scale = make('div', 'scale');
-    scale.append(make('span', '', fullTime(call.now_ms - call.interval_ms)), make('span', '', fullTime(call.now_ms)));
-    box.append(bar, scale);
+  const phases = PHASES.map(([name, from, to, title]) => ({ name, title, from: nanos(annotations, from), to: nanos(annotations, to) }));
+  const known = phases.filter((phase) => phase.from !== null && phase.to !== null);
+  if (known.length) {
+    box.append(bar(known));
+  } else if (call.interval_ms !== null) {
+    box.append(make('p', 'dim', `${took(call.interval_ms)} from the first packet of the request to the first of the response.`));
   }
-  const rows = [['stored', fullTime(call.received_ms)]];
-  if (call.now_ms !== null) rows.unshift(['response began', fullTime(call.now_ms)]);
-  box.append(fields('Times', rows));
+  const times = [['stored', fullTime(call.received_ms)]];
+  if (call.now_ms !== null) times.unshift(['response began', fullTime(call.now_ms)]);
+  if (call.now_ms !== null && call.interval_ms !== null) times.unshift(['request began', fullTime(call.now_ms - call.interval_ms)]);
+  box.append(fields('', times));
   return box;
+}
+
+function bar(phases) {
+  const start = phases.reduce((least, phase) => (phase.from < least ? phase.from : least), phases[0].from);
+  const end = phases.reduce((most, phase) => (phase.to > most ? phase.to : most), phases[0].to);
+  const whole = Math.max(1, Number(end - start));
+  const box = make('div');
+  const line = make('div', 'bar');
+  const legend = make('dl', 'legend');
+  for (const phase of phases) {
+    const length = Math.max(0, Number(phase.to - phase.from));
+    const part = make('i', phase.name);
+    part.style.left = `${(100 * Number(phase.from - start)) / whole}%`;
+    part.style.width = `${(100 * length) / whole}%`;
+    line.append(part);
+    const entry = make('div');
+    entry.title = phase.title;
+    entry.append(make('dt', phase.name, phase.name), make('dd', '', span(length)));
+    legend.append(entry);
+  }
+  line.setAttribute('aria-hidden', 'true');
+  box.append(line, legend);
+  return box;
+}
+
+function connectionText(annotations) {
+  const end = (side) => {
+    const address = annotations.get(`${side}_address`);
+    if (!address) return '?';
+    return `${address.includes(':') ? `[${address}]` : address}:${annotations.get(`${side}_port`) ?? '?'}`;
+  };
+  return annotations.has('client_address') || annotations.has('server_address') ? `${end('client')} → ${end('server')}` : '';
+}
+
+/** Every annotation as it was sent, and the way to the other calls of the connection. */
+function connection(annotations) {
+  const rows = [...annotations].filter(([name]) => !/_(started|ended)$/.test(name)).map(([name, value]) => [name.replaceAll('_', ' '), value]);
+  const parts = rows.length ? [fields('', rows)] : [];
+  const id = annotations.get('connection_id');
+  if (id) {
+    const others = make('button', 'more', 'Show the calls of this connection');
+    others.type = 'button';
+    others.addEventListener('click', () => {
+      $('filter').value = id;
+      setFilter(id);
+    });
+    parts.push(others);
+  }
+  return parts;
 }
 
 /** A body or the line: raw as it was sent, JSON also laid out. */

@@ -158,7 +158,7 @@ fn a_call_comes_back_as_it_was_sent() {
     );
     assert_eq!(
         (&call["content_type"], &call["note"]),
-        (&json!("text/html"), &json!("missing bytes 4096"))
+        (&json!("text/html"), &json!("4096 B missing"))
     );
 
     let missing = store.get("/api/v1/calls/2");
