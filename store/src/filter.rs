@@ -1,9 +1,9 @@
 //! The text filter of the list: words that must all occur in a call, whatever their case.
 //!
 //! A word is searched as it is written, so `%`, `_`, `.*` and quotes mean themselves. It is looked for in the line as it was
-//! sent, which holds method, URL, status, headers and bodies; the one exception is the time stamp, whose thirteen digits would match
-//! half of all status codes. In a line the text of a body is JSON-escaped, so a word with a quote or a backslash is
-//! also looked for in its escaped form.
+//! sent, which holds method, URL, status, headers and bodies. Time stamps are left out, since their digits would
+//! match any status code sooner or later, and the ids of exchange and connection are met by long words only. In a line the text
+//! of a body is JSON-escaped, so a word with a quote or a backslash is also looked for in its escaped form.
 
 use regex::{Regex, RegexBuilder};
 
@@ -12,8 +12,18 @@ use crate::limits::FILTER_BYTES_MAX;
 /// A parsed filter; the empty one lets everything through.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
-    words: Vec<Regex>,
+    words: Vec<Word>,
 }
+
+#[derive(Clone, Debug)]
+struct Word {
+    pattern: Regex,
+    /// Long enough to be part of an id on purpose.
+    is_long: bool,
+}
+
+/// Characters from which on a word is looked for in ids.
+const ID_WORD_CHARS: usize = 8;
 
 /// The filter is longer than [`FILTER_BYTES_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,13 +53,27 @@ impl Filter {
             return true;
         }
         let (before, after) = around_now(line);
-        self.words
-            .iter()
-            .all(|word| word.is_match(before) || word.is_match(after))
+        self.words.iter().all(|word| {
+            word.pattern.is_match(before) || after.split("],[").any(|detail| word.is_in(detail))
+        })
     }
 }
 
-fn word(text: &str) -> Result<Regex, regex::Error> {
+impl Word {
+    /// Whether it occurs in one of the details behind `now`: the interval, the annotations, the logger's host.
+    fn is_in(&self, detail: &str) -> bool {
+        let name = detail
+            .strip_prefix("\"custom_field:")
+            .and_then(|rest| rest.split('"').next());
+        match name {
+            Some(name) if name.ends_with("_started") || name.ends_with("_ended") => false,
+            Some("exchange_id" | "connection_id") if !self.is_long => false,
+            _ => self.pattern.is_match(detail),
+        }
+    }
+}
+
+fn word(text: &str) -> Result<Word, regex::Error> {
     let plain = regex::escape(text);
     let escaped = regex::escape(&json_escaped(text));
     let pattern = if plain == escaped {
@@ -57,7 +81,9 @@ fn word(text: &str) -> Result<Regex, regex::Error> {
     } else {
         format!("{plain}|{escaped}")
     };
-    RegexBuilder::new(&pattern).case_insensitive(true).build()
+    let pattern = RegexBuilder::new(&pattern).case_insensitive(true).build()?;
+    let is_long = text.chars().count() >= ID_WORD_CHARS;
+    Ok(Word { pattern, is_long })
 }
 
 fn json_escaped(text: &str) -> String {
@@ -83,7 +109,7 @@ fn around_now(line: &str) -> (&str, &str) {
 mod tests {
     use super::*;
 
-    const LINE: &str = r#"[["request_method","POST"],["request_url","http://Shop.example/v1/a_b"],["response_code","201"],["response_body","{\"rate\":\"5%\",\"Straße\":\"a\\b\"} .*"],["now","1700000000500"],["interval","12"],["host","box"]]"#;
+    const LINE: &str = r#"[["request_method","POST"],["request_url","http://Shop.example/v1/a_b"],["response_code","201"],["response_body","{\"rate\":\"5%\",\"Straße\":\"a\\b\"} .*"],["now","1700000000500"],["interval","12"],["custom_field:exchange_id","0503abcdef"],["custom_field:vni","77"],["custom_field:request_started","1700000000502000000"],["host","box"]]"#;
 
     #[track_caller]
     fn check(filter: &str, expected: bool) {
@@ -140,7 +166,15 @@ mod tests {
     fn the_time_stamp_is_no_text() {
         check("500", false);
         check("1700000000500", false);
+        check("502", false);
         check("12", true);
+        check("77", true);
+    }
+
+    #[test]
+    fn ids_are_met_by_long_words() {
+        check("503", false);
+        check("0503ABCDEF", true);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The embedded call store: a Resurface-compatible capture URL, SQLite, and a web page.
 //!
-//! In: NDJSON bundles by `POST /message` ([message contract](https://resurface.io), sections 1 and 2). Out: rows in
+//! In: NDJSON bundles by `POST /message` (message contract, sections 1 and 2). Out: rows in
 //! `calls.sqlite` that any SQLite tool can read, and a page with a live list on the loopback address. A bundle is answered
 //! with 204 after its commit, never before.
 //!
@@ -157,9 +157,6 @@ pub fn run_until(
 }
 
 /// Ready at the first SIGTERM or SIGINT. Must be awaited inside [`run_until`].
-///
-/// # Panics
-/// Never in practice: the kernel has no reason to refuse a handler for these two signals.
 pub async fn termination() {
     let (Ok(mut term), Ok(mut int)) = (
         signal(SignalKind::terminate()),
