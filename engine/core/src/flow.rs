@@ -191,10 +191,10 @@ counters! {
         flow_syns_doubtful,
         /// Flows seen.
         flow_opened,
-        /// Flows whose beginning was not captured.
-        flow_opened_midstream,
         /// Flows that carried payload.
         flow_opened_payload,
+        /// Those of them whose beginning was not captured.
+        flow_opened_midstream,
         /// Flows ended by FIN of both sides.
         flow_ended_fin,
         /// Flows ended by a reset.

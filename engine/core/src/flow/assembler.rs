@@ -200,9 +200,15 @@ impl<C> Stream<C> {
         } else {
             segment.seq
         };
-        let own = self.half_mut(direction);
-        if !own.anchor.seen() && !segment.flags.has(Flags::RST) {
-            self.first(direction, segment.seq, span, syn);
+        let anchor = self.half(direction).anchor;
+        if syn && anchor.known != Known::Syn {
+            self.synchronize(direction, seq);
+            let other = self.half_mut(direction.reverse());
+            if segment.flags.has(Flags::ACK) && other.anchor.known == Known::Hint {
+                other.rebase(segment.ack, u64::MAX);
+            }
+        } else if !anchor.seen() && !segment.flags.has(Flags::RST) {
+            self.first(direction, seq, span);
         }
         let (_, own, other) = split!(self, direction);
         let Some(distance) = own.ahead(seq) else {
@@ -235,18 +241,31 @@ impl<C> Stream<C> {
         self.settle(lent);
     }
 
+    /// A SYN: the half's first byte is `seq`, unless bytes were passed on already.
+    fn synchronize(&mut self, direction: Direction, seq: u32) {
+        let half = self.half_mut(direction);
+        if !half.anchor.seen() {
+            self.first(direction, seq, 0);
+        } else if half.anchor.seq != seq && !half.rebase(seq, u64::MAX) {
+            return;
+        }
+        let half = self.half_mut(direction);
+        if half.anchor.seq == seq {
+            half.anchor.known = Known::Syn;
+        }
+        if self.originator.anchor.exact() && self.responder.anchor.exact() {
+            self.hold_until = Timestamp::ZERO;
+        }
+    }
+
     /// The first segment of a half places its offset 0.
-    fn first(&mut self, direction: Direction, seq: u32, span: u64, syn: bool) {
+    fn first(&mut self, direction: Direction, seq: u32, span: u64) {
         let half = self.half_mut(direction);
         half.blind = false;
         half.proof = Proof::default();
         if half.next == 0 {
             let hint = half.anchor;
-            if syn {
-                half.anchor.syn(seq);
-            } else {
-                half.anchor.first(seq, span > 0);
-            }
+            half.anchor.first(seq, span > 0);
             let back = distance(hint.seq, half.anchor.seq);
             let near = hint.known == Known::Hint && back.unsigned_abs() <= HALF_REBASE_BYTES_MAX;
             half.acked = if near {

@@ -42,6 +42,11 @@ impl Anchor {
         matches!(self.known, Known::Seen | Known::Syn)
     }
 
+    /// Offset 0 is where the connection begins, or where the other side said that it goes on: no byte can come before.
+    pub(super) fn exact(self) -> bool {
+        matches!(self.known, Known::Hint | Known::Syn)
+    }
+
     /// The SYN of this half occupies `isn`.
     pub(super) fn syn(&mut self, isn: u32) {
         *self = Self {

@@ -570,6 +570,15 @@ mod scripts {
         assert_eq!(tape.stories[0].start.originator, CLIENT);
         assert_eq!(tape.stories[0].start.originator_seq, CLIENT_ISN);
         assert!(!tape.stories[0].start.midstream);
+        let (_, tape) = play("0 < . 1 1\n1 < SA 0 1\n2 > S 0 0\n3 > . 1 1 ask", true);
+        assert_eq!(tape.stories[0].start.originator, CLIENT);
+        assert_eq!(tape.stories[0].start.originator_seq, CLIENT_ISN);
+        assert!(!tape.stories[0].start.midstream);
+        // Data before the SYN's answer.
+        check(
+            "0 > S 0 0\n1 < . 4 4 wer\n2 < SA 0 1\n3 < . 1 4 ans\n4 > . 1 1 ask",
+            ">ask <ans <wer Shutdown",
+        );
     }
 
     #[test]

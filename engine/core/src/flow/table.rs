@@ -85,6 +85,13 @@ impl Flow {
         }
     }
 
+    /// The SYN shows that the other side is the originator.
+    fn turn_round(&mut self) {
+        self.originator_is_low = !self.originator_is_low;
+        std::mem::swap(&mut self.originator, &mut self.responder);
+        std::mem::swap(&mut self.originator_fin, &mut self.responder_fin);
+    }
+
     fn fin(&mut self, direction: Direction) -> &mut bool {
         match direction {
             Direction::Originator => &mut self.originator_fin,
@@ -288,7 +295,6 @@ impl<C> Table<C> {
         });
         self.empty.push(&mut self.flows, index, self.now);
         self.counters.flow_opened += 1;
-        self.counters.flow_opened_midstream += u64::from(!syn);
         index
     }
 
@@ -443,13 +449,15 @@ impl<C> Table<C> {
         let Some(flow) = self.flows.get(index) else {
             return;
         };
-        let direction = flow.direction(from_low);
         let stream = match flow.stream {
-            NONE => match self.handshake(index, direction, segment, shared) {
+            NONE => match self.handshake(index, from_low, segment, shared) {
                 Some(stream) => stream,
                 None => return,
             },
             stream => stream,
+        };
+        let Some(direction) = self.flows.get(index).map(|flow| flow.direction(from_low)) else {
+            return;
         };
         let (streams, mut lent) = self.lent(shared);
         if let Some(stream) = streams.get_mut(stream) {
@@ -819,7 +827,7 @@ impl<C> Table<C> {
     fn handshake<S>(
         &mut self,
         index: u32,
-        direction: Direction,
+        from_low: bool,
         segment: &Segment<'_>,
         shared: &mut S,
     ) -> Option<u32>
@@ -827,6 +835,7 @@ impl<C> Table<C> {
         C: Consumer<S>,
     {
         let flow = self.flows.get_mut(index)?;
+        let direction = flow.direction(from_low);
         let flags = segment.flags;
         if flags.has(Flags::RST) {
             self.counters.flow_discarded_reset_bytes += segment.payload.len() as u64;
@@ -838,10 +847,25 @@ impl<C> Table<C> {
             return None;
         }
         let payload = segment.payload_wire_len > 0 || !segment.payload.is_empty();
+        let late_syn = flow.midstream && flags.has(Flags::SYN);
+        if late_syn && flags.has(Flags::ACK) == (direction == Direction::Originator) {
+            flow.turn_round();
+        }
+        let direction = flow.direction(from_low);
+        if late_syn {
+            flow.midstream = false;
+            flow.isn = if flags.has(Flags::ACK) {
+                segment.ack.wrapping_sub(1)
+            } else {
+                segment.seq
+            };
+        }
         let (own, other) = flow.anchors(direction);
         if flags.has(Flags::SYN) {
-            if own.known != Known::Seen {
-                own.syn(segment.seq);
+            own.syn(segment.seq);
+            // It acknowledges nothing but the other SYN, whatever was acknowledged by segments captured before.
+            if flags.has(Flags::ACK) && other.known == Known::Hint {
+                *other = Anchor::UNKNOWN;
             }
         } else {
             own.first(segment.seq, payload);
@@ -898,7 +922,8 @@ impl<C> Table<C> {
             number: flow.number,
         };
         let grace = flow.start.after(REORDER_GRACE);
-        let hold_until = if flow.midstream && grace > self.now {
+        let exact = flow.originator.exact() && flow.responder.exact();
+        let hold_until = if !exact && grace > self.now {
             grace
         } else {
             Timestamp::ZERO
@@ -918,6 +943,7 @@ impl<C> Table<C> {
             flow.stream = stream;
         }
         self.counters.flow_opened_payload += 1;
+        self.counters.flow_opened_midstream += u64::from(start.midstream);
         self.line_up(index, State::Payload);
         stream
     }
