@@ -258,7 +258,7 @@ impl Half {
     /// (RFC 9293 §3.8.4), not data.
     pub(super) fn rebase(&mut self, seq: u32, span: u64) -> bool {
         let back = distance(self.anchor.seq, seq);
-        let probe = back == 1 && span <= 1;
+        let probe = back == 1 && span <= 1 && self.queue.is_empty();
         if self.next > 0
             || self.anchor.known == Known::Syn
             || back <= 0
@@ -527,6 +527,71 @@ mod tests {
             &[(8, "x", 0), (5, "ab", 4)],
             &[(5, 7, "ab"), (7, 8, ""), (8, 9, "x"), (9, 11, "")],
         );
+    }
+
+    /// The obvious twin: a map from offset to byte, the first one wins.
+    #[test]
+    fn random_ranges_queue_as_in_a_map_of_bytes() {
+        let mut state = 1_u64;
+        let mut below = |end: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % end
+        };
+        for _ in 0..2000 {
+            let (mut half, mut pool) = (half(0), Pool::default());
+            let mut twin = std::collections::BTreeMap::new();
+            for step in 0..1 + below(30) {
+                let (offset, len, cut) = (below(60), below(20), below(3) / 2 * below(9));
+                let bytes: Vec<u8> = (0..len).map(|at| (step * 31 + at) as u8).collect();
+                let given = chunk(offset, &bytes, cut);
+                let copied = half.insert(given, Timestamp::ZERO, &mut pool);
+                let before = twin.values().flatten().count() as u64;
+                for at in given.offset..given.end {
+                    let byte = bytes.get((at - offset) as usize).copied();
+                    twin.entry(at).or_insert(byte);
+                }
+                assert_eq!(before + copied, twin.values().flatten().count() as u64);
+                if below(4) == 0 {
+                    half.next = below(60);
+                    while let Some(piece) = half.pop() {
+                        assert!(
+                            piece.bytes.is_empty()
+                                || piece.bytes.len() as u64 == piece.end - piece.offset
+                        );
+                        half.next = half.next.max(piece.end);
+                        for at in piece.offset..piece.end {
+                            let byte = piece.bytes.get((at - piece.offset) as usize).copied();
+                            assert_eq!(twin.remove(&at), Some(byte));
+                        }
+                        pool.give(piece.bytes);
+                    }
+                }
+                if below(9) == 0 {
+                    let end = below(80);
+                    let dropped = half.truncate(end, &mut pool);
+                    let behind = twin.split_off(&end);
+                    assert_eq!(dropped, behind.values().flatten().count() as u64);
+                }
+                let queued = half
+                    .queue
+                    .iter()
+                    .map(|piece| piece.end - piece.offset)
+                    .sum::<u64>();
+                assert_eq!(queued, twin.len() as u64);
+                assert!(
+                    half.queue
+                        .iter()
+                        .zip(half.queue.iter().skip(1))
+                        .all(|(a, b)| a.end <= b.offset)
+                );
+                assert_eq!(
+                    (half.charged, half.queued_bytes),
+                    (pool.charged(), pool.payload())
+                );
+            }
+        }
     }
 
     #[test]

@@ -903,45 +903,15 @@ mod conversations {
 
         let (mut table, mut tape) = (Table::<Recorder>::new(Config::default()), Tape::default());
         for shot in &captured {
-            if std::env::var("DBG").is_ok() {
-                let sd = Script::side(shot.from_client);
-                eprintln!(
-                    "{} {} fl{:x} {}+{}~{} ack {}",
-                    shot.micros,
-                    if shot.from_client { '>' } else { '<' },
-                    shot.flags,
-                    shot.seq.wrapping_sub(script.seq(sd, 0)) as i32,
-                    shot.bytes.len(),
-                    shot.cut,
-                    shot.ack.wrapping_sub(script.seq(1 - sd, 0)) as i32
-                );
-            }
-            let nn = tape.stories.first().map_or(0, |s| s.events.len());
             table.segment(&shot.segment(), &mut tape);
-            if std::env::var("DBG").is_ok() {
-                if let Some(s) = tape.stories.first() {
-                    for e in &s.events[nn..] {
-                        match e {
-                            Event::Data(d, o, b) => eprintln!("      {d:?} data {o}+{}", b.len()),
-                            e => eprintln!("      O {e:?}"),
-                        }
-                    }
-                }
-            }
             assert_balanced(&table);
         }
-        let nn = tape.stories.first().map_or(0, |s| s.events.len());
-        table.finish(Timestamp::ZERO, &mut tape);
-        if std::env::var("DBG").is_ok() {
-            if let Some(s) = tape.stories.first() {
-                for e in &s.events[nn..] {
-                    match e {
-                        Event::Data(d, o, b) => eprintln!("      {d:?} data {o}+{}", b.len()),
-                        e => eprintln!("      {e:?}"),
-                    }
-                }
-            }
-        }
+        table.finish(
+            captured
+                .last()
+                .map_or(Timestamp::ZERO, |shot| shot.segment().time),
+            &mut tape,
+        );
         assert_balanced(&table);
         assert_eq!(table.buffered_bytes(), 0);
         let shown = || format!("seed {seed}: {world:?}\n{:?}", table.counters());
@@ -1045,7 +1015,9 @@ mod conversations {
         // Bytes too few to tell where they belong prove nothing.
         let placed = |told: &Told| told.bytes.iter().flatten().count() >= 6;
         // Nor does anything prove a loss in the only half captured, while the other's bytes are known from it.
-        let unprovable = world.only.is_some() && world.capture_loss > 0;
+        // With its beginning out of order, nothing says where the other begins.
+        let unprovable =
+            world.only.is_some() && (world.capture_loss > 0 || world.jitter_micros > 0);
         if unprovable || (!whole && !told.iter().all(placed)) {
             return *table.counters();
         }
@@ -1096,8 +1068,8 @@ mod conversations {
     #[test]
     fn what_was_told_is_what_was_said() {
         let mut sum = Counters::default();
-        let seeds = std::env::var("FLOW_SEEDS").map_or(3_000, |seeds| seeds.parse().unwrap());
-        for seed in std::env::var("DBG").map_or(0, |s| s.parse().unwrap())..seeds {
+        let seeds = std::env::var("FLOW_SEEDS").map_or(2_000, |seeds| seeds.parse().unwrap());
+        for seed in 0..seeds {
             sum.add(&run(seed));
         }
         // The worlds were bad enough to mean something.
@@ -1112,5 +1084,162 @@ mod conversations {
         ] {
             assert!(value > 100, "{name}: {value}");
         }
+    }
+}
+
+mod bounds {
+    //! Many flows, few resources: what is given up is counted, and good flows beside it stay whole.
+
+    use super::*;
+
+    fn endpoint(host: u32, port: u16) -> Endpoint {
+        let mut addr = [0; 16];
+        addr[12..].copy_from_slice(&host.to_be_bytes());
+        Endpoint { addr, port }
+    }
+
+    fn segment(host: u32, micros: u64, flags: u8, seq: u32, payload: &[u8]) -> Segment<'_> {
+        Segment {
+            time: Timestamp::from_parts(1_000_000, 0).after(Duration::from_micros(micros)),
+            network: Network::default(),
+            src: endpoint(host, 40_000),
+            dst: endpoint(u32::MAX, 80),
+            seq,
+            ack: 1,
+            flags: Flags(flags),
+            payload,
+            payload_wire_len: payload.len() as u32,
+        }
+    }
+
+    fn table(flows_max: usize, buffered_bytes_max: usize) -> (Table<Recorder>, Tape) {
+        let config = Config {
+            flows_max,
+            buffered_bytes_max,
+            ..Config::default()
+        };
+        (Table::new(config), Tape::default())
+    }
+
+    fn told(tape: &Tape, story: usize) -> Vec<u8> {
+        let events = tape.stories[story].events.iter();
+        events
+            .flat_map(|event| {
+                if let Event::Data(_, _, bytes) = event {
+                    bytes.as_slice()
+                } else {
+                    b"~"
+                }
+            })
+            .copied()
+            .collect()
+    }
+
+    #[test]
+    fn half_open_connections_go_before_flows_with_payload() {
+        let (mut table, mut tape) = table(1000, 1 << 20);
+        table.segment(&segment(0, 0, Flags::SYN, 0, b""), &mut tape);
+        table.segment(&segment(0, 10, Flags::ACK, 1, b"GET "), &mut tape);
+        for host in 1..100_000_u32 {
+            table.segment(
+                &segment(host, 10 + u64::from(host), Flags::SYN, 7, b""),
+                &mut tape,
+            );
+        }
+        table.segment(&segment(0, 200_000, Flags::ACK, 5, b"/"), &mut tape);
+        assert_balanced(&table);
+        assert_eq!(table.flows_open(), 1000);
+        assert_eq!((tape.stories.len(), told(&tape, 0)), (1, b"GET /".to_vec()));
+        assert_eq!(table.counters().flow_ended_evicted, 99_000);
+    }
+
+    #[test]
+    fn the_flow_silent_longest_is_evicted() {
+        let (mut table, mut tape) = table(10, 1 << 20);
+        for host in 0..10 {
+            table.segment(
+                &segment(host, u64::from(host), Flags::SYN, 0, b"x"),
+                &mut tape,
+            );
+        }
+        // Host 0 goes on a moment later: too soon to be put at the end of its line, in time to be spared.
+        table.segment(&segment(0, 30_000, Flags::ACK, 2, b"y"), &mut tape);
+        table.segment(&segment(10, 40_000, Flags::SYN, 0, b"x"), &mut tape);
+        assert_balanced(&table);
+        let ended: Vec<_> = tape.stories.iter().map(|story| story.end).collect();
+        assert_eq!(
+            (ended[0], ended[1], ended[2]),
+            (None, Some(FlowEnd::Evicted), None)
+        );
+    }
+
+    #[test]
+    fn a_hole_gives_up_at_the_bound_of_its_half() {
+        let (mut table, mut tape) = table(10, usize::MAX);
+        table.segment(&segment(0, 0, Flags::SYN, 0, b""), &mut tape);
+        let bytes = [b'x'; 1000];
+        let mut most = 0;
+        for n in 0..3000_u32 {
+            let seq = 2 + n * 1000;
+            table.segment(
+                &segment(0, u64::from(n), Flags::ACK, seq, &bytes),
+                &mut tape,
+            );
+            most = most.max(table.buffered_bytes());
+            assert_balanced(&table);
+        }
+        assert!(most <= limits::HALF_BUFFERED_BYTES_MAX as u64, "{most}");
+        assert_eq!(table.buffered_bytes(), 0);
+        assert_eq!(
+            (
+                table.counters().flow_gap_bytes,
+                table.counters().flow_holes_over_bounds
+            ),
+            (1, 1)
+        );
+        assert_eq!(table.counters().flow_delivered_bytes, 3_000_000);
+    }
+
+    #[test]
+    fn one_byte_segments_out_of_order_are_bounded_by_number() {
+        let (mut table, mut tape) = table(10, usize::MAX);
+        table.segment(&segment(0, 0, Flags::SYN, 0, b""), &mut tape);
+        for n in 0..3000_u32 {
+            table.segment(
+                &segment(0, u64::from(n), Flags::ACK, 3 + n * 2, b"x"),
+                &mut tape,
+            );
+            assert!(table.buffered_bytes() <= limits::HALF_BUFFERED_SEGMENTS_MAX as u64 + 1);
+        }
+        table.finish(Timestamp::ZERO, &mut tape);
+        assert_balanced(&table);
+        assert_eq!(table.counters().flow_delivered_bytes, 3000);
+    }
+
+    #[test]
+    fn a_flow_with_a_short_hole_does_not_pay_for_those_that_never_fill_theirs() {
+        let (mut table, mut tape) = table(10_000, 1 << 20);
+        for host in 1..5000 {
+            table.segment(
+                &segment(host, u64::from(host), Flags::SYN, 0, b""),
+                &mut tape,
+            );
+            table.segment(
+                &segment(host, u64::from(host), Flags::ACK, 9, &[b'x'; 700]),
+                &mut tape,
+            );
+            assert_balanced(&table);
+        }
+        table.segment(&segment(0, 6000, Flags::SYN, 0, b""), &mut tape);
+        let good = tape.stories.len();
+        table.segment(&segment(0, 6001, Flags::ACK, 4, b"def"), &mut tape);
+        for host in 5000..5100 {
+            table.segment(&segment(host, 6002, Flags::SYN, 0, b""), &mut tape);
+            table.segment(&segment(host, 6002, Flags::ACK, 9, &[b'x'; 700]), &mut tape);
+        }
+        table.segment(&segment(0, 6003, Flags::ACK, 1, b"abc"), &mut tape);
+        assert_eq!(told(&tape, good), b"abcdef");
+        assert!(table.buffered_bytes() <= 1 << 20);
+        assert!(table.counters().flow_holes_over_bounds > 4000);
     }
 }
