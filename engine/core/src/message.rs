@@ -123,6 +123,8 @@ crate::counters! {
         bodies_shed,
         /// Bodies left out because their coding is unknown or failed at once.
         bodies_undecodable,
+        /// Bodies left out because a rule had to see them whole and a piece was missing.
+        bodies_withheld,
         /// Patterns that ran out of steps; the value was hidden.
         rules_doubts,
         /// Times the remembered detail keys became too many and were forgotten.

@@ -9,6 +9,7 @@ mod apply;
 mod parse;
 mod pattern;
 mod presets;
+mod translate;
 mod verb;
 
 pub use apply::{Plan, Sampler, Scratch, Tally, Verdict, apply_all};

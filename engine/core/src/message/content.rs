@@ -81,6 +81,15 @@ enum End {
     Broken,
 }
 
+/// What is known of a body that was decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Decoded {
+    /// Its length without the limit, as far as known.
+    pub(super) full_len: u64,
+    /// Something is missing behind what was decoded, and not because of the limit.
+    pub(super) broken: bool,
+}
+
 /// The decoders of one writer, reused for every body (brotli's has no reset and is made anew).
 pub(super) struct Decoders {
     inflate: Decompress,
@@ -100,16 +109,19 @@ impl Decoders {
         }
     }
 
-    /// Undoes `codings` on `body`, in place, up to `limit` bytes; `whole` when nothing of it is missing. The length that
-    /// the body would have without the limit as far as it is known, or nothing when nothing decodes.
+    /// Undoes `codings` on `body`, in place, up to `limit` bytes; `whole` when nothing of it is missing. None when nothing
+    /// decodes.
     pub(super) fn undo(
         &mut self,
         codings: &Codings,
         body: &mut Vec<u8>,
         whole: bool,
         limit: usize,
-    ) -> Option<u64> {
-        let mut full = body.len() as u64;
+    ) -> Option<Decoded> {
+        let mut decoded = Decoded {
+            full_len: body.len() as u64,
+            broken: false,
+        };
         let mut stages = codings.list.iter().flatten().rev().peekable();
         while let Some(coding) = stages.next() {
             let last = stages.peek().is_none();
@@ -128,14 +140,16 @@ impl Decoders {
             if self.spare.is_empty() && end == End::Broken {
                 return None;
             }
-            full = self.spare.len() as u64;
+            decoded.broken |= end == End::Broken;
+            decoded.full_len = self.spare.len() as u64;
             if end == End::Limit && whole {
-                full = full.max(promised_len(*coding, body).unwrap_or_default());
+                let promised = promised_len(*coding, body).unwrap_or_default();
+                decoded.full_len = decoded.full_len.max(promised);
             }
             self.spare.truncate(limit);
             std::mem::swap(body, &mut self.spare);
         }
-        Some(full)
+        Some(decoded)
     }
 
     /// Gives memory back that one long body took.
@@ -342,8 +356,12 @@ mod tests {
         // Twice: a decoder that was left in the middle of a stream must not remember it.
         for _ in 0..2 {
             let mut body = body.to_vec();
-            let full = decoders.undo(&codings, &mut body, true, limit);
-            assert_eq!(full.map(|full| (body.as_slice(), full)), expected);
+            let decoded = decoders.undo(&codings, &mut body, true, limit);
+            assert_eq!(
+                decoded.map(|decoded| (body.as_slice(), decoded.full_len)),
+                expected
+            );
+            assert!(decoded.is_none_or(|decoded| !decoded.broken));
         }
     }
 
@@ -391,9 +409,11 @@ mod tests {
                 value: name.as_bytes(),
             }]);
             let mut body = coded[..coded.len() - 1000].to_vec();
-            let full = Decoders::new().undo(&codings, &mut body, false, 1 << 20);
+            let decoded = Decoders::new().undo(&codings, &mut body, false, 1 << 20);
             assert!(
-                full.is_some() && body.len() > 1000 && text.starts_with(&body),
+                decoded.is_some_and(|decoded| decoded.broken)
+                    && body.len() > 1000
+                    && text.starts_with(&body),
                 "{name}"
             );
             check(name, b"not coded at all", 100, None);

@@ -112,6 +112,9 @@ pub(super) struct Body {
     pub(super) missing: u64,
     /// Nothing more is taken in: it is cut, or a hole ended what can be decoded.
     pub(super) sealed: bool,
+    /// A piece of it is not there: not captured, cut before its end, undecodable from somewhere on, or not taken in for
+    /// want of memory. The body limit alone makes no hole.
+    pub(super) holed: bool,
     /// Cut: at the body limit, or for want of memory.
     pub(super) limited: bool,
     pub(super) over: bool,

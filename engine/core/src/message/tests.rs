@@ -520,7 +520,7 @@ fn calls_end_in_exactly_one_box() {
         counters.calls_seen,
         counters.lines_written + counters.calls_stopped + counters.calls_sampled
     );
-    assert_eq!((writer.held, writer.ruled.open), (0, 0));
+    assert_eq!((writer.open_bytes(), writer.open_calls()), (0, 0));
 
     let mut writer = self::writer("/.*/ remove", config());
     play(&mut writer, &request, &response, 5, 2, 3);
@@ -627,7 +627,7 @@ fn memory_of_open_calls_is_bounded_and_what_is_cut_is_counted() {
     let drafts: Vec<_> = (0..20_000)
         .map(|_| request_only(&mut writer, &[b'x'; 900]))
         .collect();
-    assert!(writer.held < 3 << 20, "{}", writer.held);
+    assert!(writer.open_bytes() < 3 << 20, "{}", writer.open_bytes());
     assert!(writer.counters().bodies_shed > 0);
     for draft in drafts {
         writer.finish(draft);
@@ -638,7 +638,7 @@ fn memory_of_open_calls_is_bounded_and_what_is_cut_is_counted() {
         counters.calls_seen,
         counters.lines_written + counters.calls_shed
     );
-    assert_eq!(writer.held, 0);
+    assert_eq!(writer.open_bytes(), 0);
     // Memory is there again.
     let draft = request_only(&mut writer, b"y");
     writer.finish(draft);
@@ -677,14 +677,15 @@ fn bodies_are_cut_at_the_limit_and_say_so() {
 #[test]
 fn a_call_is_judged_by_the_rules_it_began_with() {
     let mut writer = writer("/request_body/ stop_unless_found /text/", config());
-    let open = request_only(&mut writer, b"text");
+    let mut open = request_only(&mut writer, b"text");
+    writer.request_end(&mut open, BodyEnd::Complete, Timestamp::ZERO);
     writer.set_rules(Arc::new(RuleSet::parse("/.*/ stop").unwrap()));
     let late = request_only(&mut writer, b"text");
     writer.finish(open);
     writer.finish(late);
     let details = only_line(&mut writer);
     assert_eq!(value_of(&details, "request_body"), Some("text"));
-    assert!(writer.retired.is_empty());
+    assert_eq!(writer.open_calls(), 0);
 }
 
 #[test]
@@ -851,4 +852,31 @@ fn no_canary_passes_a_preset_or_a_mask() {
         &config(),
         &["cookie", "name"],
     );
+}
+
+#[test]
+fn half_a_secret_is_no_secret_told() {
+    let card = exchange(
+        "GET / HTTP/1.1\nHost: h\n\n",
+        "HTTP/1.1 200 OK\n\n{\"card\":\"4111-1111-1111-1111\"}",
+    );
+    let (request, mut response) = card;
+    response.body.truncate(20);
+    response.cut = true;
+    for (rules, withheld) in [
+        ("/response_body/ replace /(\\d{4}-){3}\\d{4}/, /card/", true),
+        ("include debug", false),
+    ] {
+        let mut writer = writer(rules, config());
+        play(&mut writer, &request, &response, 5, 2, 3);
+        assert_eq!(writer.counters().bodies_withheld, u64::from(withheld));
+        assert!(writer.output().0[0].1.incomplete);
+        let details = only_line(&mut writer);
+        let body = if withheld {
+            None
+        } else {
+            Some("{\"card\":\"4111-1111-1")
+        };
+        assert_eq!(value_of(&details, "response_body"), body);
+    }
 }

@@ -8,26 +8,31 @@
 //! Memory: what open exchanges hold is summed and bounded (`OPEN_BYTES_MAX`), buffers of finished ones are reused up to
 //! `POOL_BYTES_MAX`. An exchange is judged as a whole by the rule set under which it began.
 
+mod body;
+mod pen;
+
 use std::io::Write as _;
 use std::sync::Arc;
 
-use super::content::{Codings, Decoders};
-use super::draft::{Body, Connection, Draft, Mode, Times};
-use super::keys::{Key, Keys, Kind};
+use super::content::Decoders;
+use super::draft::{Connection, Draft, Times};
+use super::keys::Kind;
 use super::{Config, Counters, Notes, Output, annotate, cookies, url};
 use crate::http::{BodyEnd, Exchanges, Half, Header, Origin, RequestHead, ResponseHead};
-use crate::limits::{BUFFER_KEPT_BYTES, CODED_OVERHEAD_BYTES, POOL_BYTES_MAX, RULE_SETS_MAX};
+use crate::limits::{BUFFER_KEPT_BYTES, POOL_BYTES_MAX, RULE_SETS_MAX};
 use crate::ndjson;
-use crate::rules::{RuleSet, Sampler, Scratch, Tally, Verdict};
+use crate::rules::{RuleSet, Sampler, Scratch, Verdict};
 use crate::time::Timestamp;
+use body::Side;
+use pen::{Pen, Ruled, judge};
 
 /// Writes exchanges as lines.
 pub struct Writer<O> {
     config: Config,
     /// The set for new exchanges.
-    pub(super) ruled: Ruled,
+    ruled: Ruled,
     /// Earlier sets, as long as an exchange is open under them; oldest first.
-    pub(super) retired: Vec<Ruled>,
+    retired: Vec<Ruled>,
     sampler: Sampler,
     #[expect(
         clippy::vec_box,
@@ -36,37 +41,13 @@ pub struct Writer<O> {
     pool: Vec<Box<Draft>>,
     pool_bytes: usize,
     /// Memory of all open exchanges.
-    pub(super) held: usize,
+    held: usize,
     work: Work,
     /// The last detail of every line.
     host: Vec<u8>,
     line: Vec<u8>,
     counters: Counters,
     output: O,
-}
-
-/// A rule set and what is remembered of it.
-pub(super) struct Ruled {
-    id: u64,
-    rules: RuleSet,
-    keys: Keys,
-    /// Open exchanges that it judges.
-    pub(super) open: u64,
-}
-
-impl Ruled {
-    fn new(id: u64, rules: &RuleSet) -> Self {
-        Self {
-            id,
-            rules: rules.clone(),
-            keys: Keys::default(),
-            open: 0,
-        }
-    }
-
-    fn key(&mut self, kind: Kind, name: &[u8]) -> &Key {
-        self.keys.get(&self.rules, kind, name)
-    }
 }
 
 /// Buffers for the work of one event.
@@ -77,96 +58,6 @@ struct Work {
     /// Becomes the buffer of a body that was collected.
     spare: Vec<u8>,
     decoders: Decoders,
-}
-
-/// Lets details through the rules and writes what is left.
-struct Pen<'a> {
-    ruled: &'a mut Ruled,
-    tally: &'a mut Tally,
-    /// The call is drawn out: it is only judged.
-    muted: bool,
-    scratch: &'a mut Scratch,
-}
-
-impl Pen<'_> {
-    /// Whether nothing that comes can change what becomes of the call.
-    fn is_done(&self) -> bool {
-        self.tally.is_stopped() || (self.muted && !self.ruled.rules.stops())
-    }
-
-    fn write(&mut self, kind: Kind, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-        if self.is_done() {
-            return;
-        }
-        let Ruled { rules, keys, .. } = &mut *self.ruled;
-        let key = keys.get(rules, kind, name);
-        let left = if key.plan.is_plain() {
-            self.tally.plain(value.is_empty());
-            value
-        } else {
-            rules
-                .apply(&key.plan, value, self.tally, self.scratch)
-                .unwrap_or_default()
-        };
-        if !left.is_empty() && !self.muted {
-            out.extend_from_slice(&key.opening);
-            ndjson::escape(left, out);
-            out.extend_from_slice(CLOSING);
-        }
-    }
-
-    /// Decides what is done with the bytes of a body, and forgets what an earlier one left.
-    fn begin_body(&mut self, kind: Kind, body: &mut Body, headers: &[Header<'_>], is_form: bool) {
-        body.codings = Codings::read(headers);
-        body.is_form = is_form;
-        let (done, muted) = (self.is_done(), self.muted);
-        let plan = &self.ruled.key(kind, b"").plan;
-        let unseen = (plan.hides_all() || muted) && !plan.needs_value() && !is_form;
-        body.mode = if done || unseen || body.codings.is_unknown() {
-            Mode::Counted
-        } else if is_form || plan.needs_value() || !body.codings.is_identity() {
-            Mode::Collected
-        } else {
-            Mode::Streamed
-        };
-    }
-}
-
-/// What stands behind a value.
-const CLOSING: &[u8] = b"\"],";
-
-/// One side of an exchange.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Request,
-    Response,
-}
-
-impl Side {
-    fn body(self) -> Kind {
-        match self {
-            Self::Request => Kind::RequestBody,
-            Self::Response => Kind::ResponseBody,
-        }
-    }
-}
-
-impl Draft {
-    fn body(&mut self, side: Side) -> &mut Body {
-        match side {
-            Side::Request => &mut self.request_body,
-            Side::Response => &mut self.response_body,
-        }
-    }
-}
-
-/// The set that judges an exchange; none when it was retired too long ago.
-fn judge<'a>(current: &'a mut Ruled, retired: &'a mut [Ruled], id: u64) -> Option<&'a mut Ruled> {
-    if current.id == id {
-        Some(current)
-    } else {
-        retired.iter_mut().find(|ruled| ruled.id == id)
-    }
 }
 
 impl<O: Output> Writer<O> {
@@ -205,6 +96,16 @@ impl<O: Output> Writer<O> {
     /// What became of exchanges so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Exchanges that are open now: those in flight, in the ledger's terms.
+    pub fn open_calls(&self) -> u64 {
+        self.ruled.open + self.retired.iter().map(|ruled| ruled.open).sum::<u64>()
+    }
+
+    /// Memory that open exchanges hold, in bytes.
+    pub fn open_bytes(&self) -> usize {
+        self.held
     }
 
     /// Swaps the rules for exchanges that begin from now on; those that are open are judged by the set they began with.
@@ -369,168 +270,6 @@ impl<O: Output> Writer<O> {
         );
     }
 
-    fn body(&mut self, draft: &mut Option<Box<Draft>>, side: Side, bytes: &[u8]) {
-        self.counters.payload_bytes += bytes.len() as u64;
-        let Some(draft) = draft else { return };
-        if bytes.is_empty() {
-            return;
-        }
-        let stopped = draft.tally.is_stopped();
-        let rules = draft.rules;
-        let body = draft.body(side);
-        body.len += bytes.len() as u64;
-        if body.mode == Mode::Counted || body.sealed || stopped {
-            return;
-        }
-        let room = (self.config.open_bytes_max / 4 * 3).saturating_sub(self.held);
-        let overhead = if body.codings.is_identity() {
-            0
-        } else {
-            CODED_OVERHEAD_BYTES
-        };
-        let wanted = (self.config.body_bytes_max + overhead).saturating_sub(body.taken);
-        let taken = bytes.get(..wanted.min(room)).unwrap_or(bytes);
-        if taken.len() < bytes.len() {
-            body.sealed = true;
-            body.limited = true;
-            let counter = if room < wanted {
-                &mut self.counters.bodies_shed
-            } else {
-                &mut self.counters.bodies_limited
-            };
-            *counter += 1;
-        }
-        if taken.is_empty() {
-            return;
-        }
-        if body.mode == Mode::Collected {
-            self.counters.copied_bytes += taken.len() as u64;
-            body.bytes.extend_from_slice(taken);
-        } else {
-            if body.taken == 0
-                && let Some(ruled) = judge(&mut self.ruled, &mut self.retired, rules)
-            {
-                body.bytes
-                    .extend_from_slice(&ruled.key(side.body(), b"").opening);
-            }
-            ndjson::escape_part(&mut body.tail, taken, &mut body.bytes);
-        }
-        body.taken += taken.len();
-        self.account(draft);
-    }
-
-    fn missing(&mut self, draft: &mut Option<Box<Draft>>, side: Side, missing: u64) {
-        let Some(draft) = draft else { return };
-        let body = draft.body(side);
-        body.missing = body.missing.saturating_add(missing);
-        body.len = body.len.saturating_add(missing);
-        // No decoder goes on behind a hole; text does.
-        body.sealed |= !body.codings.is_identity();
-        if body.mode == Mode::Streamed {
-            ndjson::escape_end(&mut body.tail, &mut body.bytes);
-        }
-    }
-
-    fn end(&mut self, draft: &mut Option<Box<Draft>>, side: Side, end: BodyEnd, time: Timestamp) {
-        let Some(draft) = draft else { return };
-        draft.incomplete |= end == BodyEnd::Cut;
-        let times = match side {
-            Side::Request => &mut draft.request_times,
-            Side::Response => &mut draft.response_times,
-        };
-        if let Some(times) = times {
-            times.last = time;
-        }
-        self.end_body(draft, side);
-    }
-
-    /// Completes the detail of a body, once.
-    fn end_body(&mut self, draft: &mut Draft, side: Side) {
-        if std::mem::replace(&mut draft.body(side).over, true) || draft.body(side).len == 0 {
-            return;
-        }
-        let body = draft.body(side);
-        match body.mode {
-            Mode::Streamed if body.taken > 0 => {
-                ndjson::escape_end(&mut body.tail, &mut body.bytes);
-                body.bytes.extend_from_slice(CLOSING);
-                draft.tally.plain(false);
-            }
-            Mode::Streamed => {}
-            Mode::Collected => self.end_collected(draft, side),
-            Mode::Counted if body.codings.is_unknown() => self.counters.bodies_undecodable += 1,
-            Mode::Counted => {
-                // There is a body, and nobody wants to know what it says: a rule that drops the call for having one acts
-                // here.
-                let Some(ruled) = judge(&mut self.ruled, &mut self.retired, draft.rules) else {
-                    return;
-                };
-                let scratch = &mut self.work.scratch;
-                let mut pen = Pen {
-                    ruled,
-                    tally: &mut draft.tally,
-                    muted: true,
-                    scratch,
-                };
-                pen.write(side.body(), b"", b"any", &mut Vec::new());
-            }
-        }
-        self.account(draft);
-    }
-
-    fn end_collected(&mut self, draft: &mut Draft, side: Side) {
-        let Some(ruled) = judge(&mut self.ruled, &mut self.retired, draft.rules) else {
-            return;
-        };
-        let Work {
-            scratch,
-            name,
-            value,
-            spare,
-            decoders,
-        } = &mut self.work;
-        self.counters.bodies_collected += 1;
-        let incomplete = draft.incomplete;
-        let body = draft.body(side);
-        // The detail is written into another buffer than the one it is read from; the two change places.
-        let mut content = std::mem::replace(&mut body.bytes, std::mem::take(spare));
-        if !body.codings.is_identity() {
-            let limit = self.config.body_bytes_max;
-            let whole = !body.sealed && !incomplete;
-            match decoders.undo(&body.codings, &mut content, whole, limit) {
-                None => {
-                    content.clear();
-                    self.counters.bodies_undecodable += 1;
-                }
-                Some(full) => {
-                    let cut = full > content.len() as u64 && !body.limited;
-                    self.counters.bodies_limited += u64::from(cut);
-                    body.limited |= cut;
-                    body.len = full;
-                }
-            }
-        }
-        let is_form = body.is_form;
-        if !content.is_empty() {
-            let mut out = std::mem::take(&mut body.bytes);
-            let mut pen = Pen {
-                ruled,
-                tally: &mut draft.tally,
-                muted: draft.sampled_out,
-                scratch,
-            };
-            pen.write(side.body(), b"", &content, &mut out);
-            if is_form {
-                url::pairs(&content, name, value, |name, value| {
-                    pen.write(Kind::RequestParam, name, value, &mut draft.request);
-                });
-            }
-            draft.body(side).bytes = out;
-        }
-        content.clear();
-        *spare = content;
-    }
-
     fn close(&mut self, draft: Option<Box<Draft>>, half: Option<Half>) {
         if let Some(half) = half {
             *self.half_counter(half) += 1;
@@ -541,8 +280,9 @@ impl<O: Output> Writer<O> {
             self.counters.calls_shed += u64::from(written);
             return;
         };
-        self.end_body(&mut draft, Side::Request);
-        self.end_body(&mut draft, Side::Response);
+        // What has not ended by now never will.
+        self.end_body(&mut draft, Side::Request, BodyEnd::Cut);
+        self.end_body(&mut draft, Side::Response, BodyEnd::Cut);
         if written {
             self.conclude(&mut draft, half);
         }

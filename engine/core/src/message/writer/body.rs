@@ -1,0 +1,244 @@
+//! Bytes of bodies in, the detail of a body written or withheld.
+//!
+//! Contract 1.6. Three ways ([`Mode`]): counted only, escaped as they come, or collected until the end. Bounded per body
+//! by `body_bytes_max` and over all by three quarters of `open_bytes_max` (the rest is for heads, without which a call is
+//! lost as a whole). A body with a piece missing is kept (M4), except where a rule has to see its value: half a card
+//! number matches no mask, so such a body is withheld and counted, as the reference logger leaves it out too.
+
+use super::super::draft::{Body, Draft, Mode};
+use super::super::keys::Kind;
+use super::super::{Output, url};
+use super::pen::{CLOSING, Pen, judge};
+use super::{Work, Writer};
+use crate::http::BodyEnd;
+use crate::limits::CODED_OVERHEAD_BYTES;
+use crate::ndjson;
+use crate::time::Timestamp;
+
+/// One side of an exchange.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Request,
+    Response,
+}
+
+impl Side {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Request => Kind::RequestBody,
+            Self::Response => Kind::ResponseBody,
+        }
+    }
+}
+
+impl Draft {
+    fn body(&mut self, side: Side) -> &mut Body {
+        match side {
+            Side::Request => &mut self.request_body,
+            Side::Response => &mut self.response_body,
+        }
+    }
+}
+
+impl<O: Output> Writer<O> {
+    pub(super) fn body(&mut self, draft: &mut Option<Box<Draft>>, side: Side, bytes: &[u8]) {
+        self.counters.payload_bytes += bytes.len() as u64;
+        let Some(draft) = draft else { return };
+        let (stopped, rules) = (draft.tally.is_stopped(), draft.rules);
+        let body = draft.body(side);
+        body.len += bytes.len() as u64;
+        if body.mode == Mode::Counted || body.sealed || stopped || bytes.is_empty() {
+            return;
+        }
+        let taken = self.bounded(body, bytes);
+        if body.mode == Mode::Collected {
+            self.counters.copied_bytes += taken.len() as u64;
+            body.bytes.extend_from_slice(taken);
+        } else {
+            if body.bytes.is_empty()
+                && let Some(ruled) = judge(&mut self.ruled, &mut self.retired, rules)
+            {
+                body.bytes
+                    .extend_from_slice(&ruled.key(side.kind(), b"").opening);
+            }
+            ndjson::escape_part(&mut body.tail, taken, &mut body.bytes);
+        }
+        body.taken += taken.len();
+        self.account(draft);
+    }
+
+    /// So much of `bytes` as may be taken in; seals the body when that is not all.
+    fn bounded<'b>(&mut self, body: &mut Body, bytes: &'b [u8]) -> &'b [u8] {
+        let room = (self.config.open_bytes_max / 4 * 3).saturating_sub(self.held);
+        let overhead = if body.codings.is_identity() {
+            0
+        } else {
+            CODED_OVERHEAD_BYTES
+        };
+        let wanted = (self.config.body_bytes_max + overhead).saturating_sub(body.taken);
+        let Some(taken) = bytes
+            .get(..wanted.min(room))
+            .filter(|taken| taken.len() < bytes.len())
+        else {
+            return bytes;
+        };
+        body.sealed = true;
+        body.limited = true;
+        if room < wanted {
+            body.holed = true;
+            self.counters.bodies_shed += 1;
+        } else {
+            self.counters.bodies_limited += 1;
+        }
+        taken
+    }
+
+    pub(super) fn missing(&mut self, draft: &mut Option<Box<Draft>>, side: Side, missing: u64) {
+        let Some(draft) = draft else { return };
+        let body = draft.body(side);
+        body.missing = body.missing.saturating_add(missing);
+        body.len = body.len.saturating_add(missing);
+        body.holed = true;
+        // No decoder goes on behind a hole; text does.
+        body.sealed |= !body.codings.is_identity();
+        if body.mode == Mode::Streamed {
+            ndjson::escape_end(&mut body.tail, &mut body.bytes);
+        }
+    }
+
+    pub(super) fn end(
+        &mut self,
+        draft: &mut Option<Box<Draft>>,
+        side: Side,
+        end: BodyEnd,
+        time: Timestamp,
+    ) {
+        let Some(draft) = draft else { return };
+        let times = match side {
+            Side::Request => &mut draft.request_times,
+            Side::Response => &mut draft.response_times,
+        };
+        if let Some(times) = times {
+            times.last = time;
+        }
+        self.end_body(draft, side, end);
+    }
+
+    /// Completes the detail of a body, once.
+    pub(super) fn end_body(&mut self, draft: &mut Draft, side: Side, end: BodyEnd) {
+        let body = draft.body(side);
+        if std::mem::replace(&mut body.over, true) {
+            return;
+        }
+        let cut = end == BodyEnd::Cut;
+        body.holed |= cut;
+        draft.incomplete |= cut;
+        let body = draft.body(side);
+        match body.mode {
+            _ if body.len == 0 => {}
+            Mode::Streamed => {
+                if body.taken > 0 {
+                    ndjson::escape_end(&mut body.tail, &mut body.bytes);
+                    body.bytes.extend_from_slice(CLOSING);
+                    draft.tally.plain(false);
+                } else {
+                    // The opening may stand there, of a body that could not be taken in.
+                    body.bytes.clear();
+                }
+            }
+            Mode::Collected => self.end_collected(draft, side),
+            Mode::Counted if body.codings.is_unknown() => self.counters.bodies_undecodable += 1,
+            Mode::Counted => {
+                // There is a body, and no rule wants to know what it says: one that drops the call for having a body
+                // acts here.
+                let Some(ruled) = judge(&mut self.ruled, &mut self.retired, draft.rules) else {
+                    return;
+                };
+                let scratch = &mut self.work.scratch;
+                let mut pen = Pen {
+                    ruled,
+                    tally: &mut draft.tally,
+                    muted: true,
+                    scratch,
+                };
+                pen.write(side.kind(), b"", b"any", &mut Vec::new());
+            }
+        }
+        self.account(draft);
+    }
+
+    /// Undoes the codings of a body that was collected, and lets it through its rules.
+    fn end_collected(&mut self, draft: &mut Draft, side: Side) {
+        self.counters.bodies_collected += 1;
+        // The detail is written into another buffer than the one it is read from; the two change places.
+        let spare = std::mem::take(&mut self.work.spare);
+        let mut content = std::mem::replace(&mut draft.body(side).bytes, spare);
+        self.decode(draft.body(side), &mut content);
+        if !content.is_empty() {
+            self.write_collected(draft, side, &content);
+        }
+        content.clear();
+        self.work.spare = content;
+    }
+
+    fn decode(&mut self, body: &mut Body, content: &mut Vec<u8>) {
+        if body.codings.is_identity() || content.is_empty() {
+            return;
+        }
+        let limit = self.config.body_bytes_max;
+        let Some(decoded) =
+            self.work
+                .decoders
+                .undo(&body.codings, content, !body.holed && !body.sealed, limit)
+        else {
+            content.clear();
+            self.counters.bodies_undecodable += 1;
+            return;
+        };
+        let cut = decoded.full_len > content.len() as u64 && !body.limited;
+        self.counters.bodies_limited += u64::from(cut);
+        body.limited |= cut;
+        body.holed |= decoded.broken;
+        body.len = decoded.full_len;
+    }
+
+    fn write_collected(&mut self, draft: &mut Draft, side: Side, content: &[u8]) {
+        let Some(ruled) = judge(&mut self.ruled, &mut self.retired, draft.rules) else {
+            return;
+        };
+        let Work {
+            scratch,
+            name,
+            value,
+            ..
+        } = &mut self.work;
+        let Draft {
+            tally,
+            sampled_out,
+            request,
+            request_body,
+            response_body,
+            ..
+        } = draft;
+        let body = match side {
+            Side::Request => request_body,
+            Side::Response => response_body,
+        };
+        let withheld = body.holed && ruled.key(side.kind(), b"").plan.needs_value();
+        self.counters.bodies_withheld += u64::from(withheld);
+        // Stop rules look at what there is even so.
+        let mut pen = Pen {
+            ruled,
+            tally,
+            muted: *sampled_out || withheld,
+            scratch,
+        };
+        pen.write(side.kind(), b"", content, &mut body.bytes);
+        if body.is_form && !body.holed {
+            pen.muted = *sampled_out;
+            url::pairs(content, name, value, |name, value| {
+                pen.write(Kind::RequestParam, name, value, request);
+            });
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! A detail in, its rules asked, and what is left of it written into the buffer that it belongs to.
+
+use super::super::content::Codings;
+use super::super::draft::{Body, Mode};
+use super::super::keys::{Key, Keys, Kind};
+use crate::http::Header;
+use crate::ndjson;
+use crate::rules::{RuleSet, Scratch, Tally};
+
+/// A rule set and what is remembered of it.
+pub(super) struct Ruled {
+    pub(super) id: u64,
+    pub(super) rules: RuleSet,
+    pub(super) keys: Keys,
+    /// Open exchanges that it judges.
+    pub(super) open: u64,
+}
+
+impl Ruled {
+    pub(super) fn new(id: u64, rules: &RuleSet) -> Self {
+        Self {
+            id,
+            rules: rules.clone(),
+            keys: Keys::default(),
+            open: 0,
+        }
+    }
+
+    pub(super) fn key(&mut self, kind: Kind, name: &[u8]) -> &Key {
+        self.keys.get(&self.rules, kind, name)
+    }
+}
+
+/// The set that judges an exchange; none when it was retired too long ago.
+pub(super) fn judge<'a>(
+    current: &'a mut Ruled,
+    retired: &'a mut [Ruled],
+    id: u64,
+) -> Option<&'a mut Ruled> {
+    if current.id == id {
+        Some(current)
+    } else {
+        retired.iter_mut().find(|ruled| ruled.id == id)
+    }
+}
+
+/// Lets details through the rules and writes what is left.
+pub(super) struct Pen<'a> {
+    pub(super) ruled: &'a mut Ruled,
+    pub(super) tally: &'a mut Tally,
+    /// The call is drawn out: it is only judged.
+    pub(super) muted: bool,
+    pub(super) scratch: &'a mut Scratch,
+}
+
+impl Pen<'_> {
+    /// Whether nothing that comes can change what becomes of the call.
+    pub(super) fn is_done(&self) -> bool {
+        self.tally.is_stopped() || (self.muted && !self.ruled.rules.stops())
+    }
+
+    pub(super) fn write(&mut self, kind: Kind, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        if self.is_done() {
+            return;
+        }
+        let Ruled { rules, keys, .. } = &mut *self.ruled;
+        let key = keys.get(rules, kind, name);
+        let left = if key.plan.is_plain() {
+            self.tally.plain(value.is_empty());
+            value
+        } else {
+            rules
+                .apply(&key.plan, value, self.tally, self.scratch)
+                .unwrap_or_default()
+        };
+        if !left.is_empty() && !self.muted {
+            out.extend_from_slice(&key.opening);
+            ndjson::escape(left, out);
+            out.extend_from_slice(CLOSING);
+        }
+    }
+
+    /// Decides what is done with the bytes of a body, and forgets what an earlier one left.
+    pub(super) fn begin_body(
+        &mut self,
+        kind: Kind,
+        body: &mut Body,
+        headers: &[Header<'_>],
+        is_form: bool,
+    ) {
+        body.codings = Codings::read(headers);
+        body.is_form = is_form;
+        let (done, muted) = (self.is_done(), self.muted);
+        let plan = &self.ruled.key(kind, b"").plan;
+        let unseen = (plan.hides_all() || muted) && !plan.needs_value() && !is_form;
+        body.mode = if done || unseen || body.codings.is_unknown() {
+            Mode::Counted
+        } else if is_form || plan.needs_value() || !body.codings.is_identity() {
+            Mode::Collected
+        } else {
+            Mode::Streamed
+        };
+    }
+}
+
+/// What stands behind a value.
+pub(super) const CLOSING: &[u8] = b"\"],";
