@@ -417,9 +417,9 @@ fn responses_without_a_body_whatever_their_length_says() {
         &[c(head), s(long), c(GET), s(same), c(GET), s(none), c(GET), s(OK)],
         &[
             "#1 @0 HEAD /x 1.1[Host=h] . => @0 200[Content-Length=1234] . done",
-            &format!("#2 @28 {GET_LINE} => @41 304[Content-Length=77] . done"),
-            &format!("#3 @55 {GET_LINE} => @90 204 . done"),
-            &plain(4, 82, 117),
+            &format!("#2 @29 {GET_LINE} => @41 304[Content-Length=77] . done"),
+            &format!("#3 @57 {GET_LINE} => @90 204 . done"),
+            &plain(4, 85, 117),
         ],
     );
 }
@@ -472,7 +472,7 @@ fn interim_responses_are_passed_over() {
             s("HTTP/1.1 199 Odd\r\n\r\n"),
             s(OK),
         ],
-        &["#1 @0 POST /p 1.1[Expect=100-continue][Content-Length=2] hi. => @90 200[Content-Length=2] ok. done"],
+        &["#1 @0 POST /p 1.1[Expect=100-continue][Content-Length=2] hi. => @88 200[Content-Length=2] ok. done"],
     );
     assert_eq!(counters.responses_interim, 3);
 }
@@ -642,7 +642,7 @@ fn contradicting_lengths_are_marked_and_do_not_desync() {
 fn a_body_longer_than_its_length_does_not_hide_the_next_message() {
     let long = "POST /p HTTP/1.1\r\nContent-Length: 2\r\n\r\n{\"more\":1}";
     check(&[c(long), s(OK), c(GET), s(OK)], &[
-        &format!("#1 @0 POST /p 1.1[Content-Length=2] {{\\\"m. => @0 {OK_LINE} done"),
+        &format!("#1 @0 POST /p 1.1[Content-Length=2] {{\\\". => @0 {OK_LINE} done"),
         &plain(2, long.len(), OK.len()),
     ]);
 }
@@ -653,4 +653,152 @@ fn requests_without_a_version() {
     check(&[c("GET /old\r\n"), s(OK), FinS], &[&format!("#1 @0 GET /old 1.0 . => @0 {OK_LINE} done")]);
     check(&[c("GET /old\r\nHost: h\r\n\r\n"), s(OK)], &[&format!("#1 @0 GET /old 1.0[Host=h] . => @0 {OK_LINE} done")]);
     check(&[c("GET /old\r\n")], &["#1 @0 GET /old 1.0 . => -  half Closed"]);
+}
+
+/// What a flow is taken for: the counter that says so, and whether it is read on.
+#[track_caller]
+fn check_speech(ports: &str, midstream: bool, events: &[Event], named: &str, ignored: bool) -> Vec<PortFlows> {
+    for step in [1, 5, usize::MAX] {
+        let mut flow = Flow::new(ports, midstream, false);
+        for event in events {
+            flow.feed(event, step);
+        }
+        assert_eq!(flow.ignored(), ignored, "in pieces of {step}");
+        let counted = Counters::FIELDS.iter().zip(flow.http.counters.values()).find(|((name, _), _)| *name == named);
+        assert_eq!(counted.map(|(_, value)| value), Some(1), "{named} in pieces of {step}");
+        flow.end(FlowEnd::Fin);
+    }
+    let mut flow = Flow::new(ports, midstream, false);
+    events.iter().for_each(|event| flow.feed(event, usize::MAX));
+    flow.http.ports_seen.rows().to_vec()
+}
+
+#[test]
+fn what_is_not_http_is_named() {
+    let hello = || C(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec());
+    let rows = check_speech("", false, &[hello()], "flows_tls", true);
+    assert_eq!(rows, [PortFlows { port: 80, tls: 1, ..PortFlows::default() }]);
+    check_speech("80", false, &[hello()], "flows_tls", true);
+    let preface = c("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    let rows = check_speech("", false, &[preface.clone()], "flows_http2", true);
+    assert_eq!(rows, [PortFlows { port: 80, http2: 1, ..PortFlows::default() }]);
+    check_speech("", false, &[s("220 mail.example ESMTP\r\n")], "flows_other", true);
+    check_speech("", false, &[c("SSH-2.0-x\r\n")], "flows_other", true);
+    check_speech("", false, &[C(vec![0, 1, 2, 3])], "flows_other", true);
+    let rows = check_speech("", false, &[c(GET)], "flows_http", false);
+    assert_eq!(rows, [PortFlows { port: 80, http: 1, ..PortFlows::default() }]);
+    check_speech("", false, &[c("PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n"), c(GET)], "flows_http", false);
+    check_speech("", false, &[C(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x01\x02\x03\x04\x05\x06\x07\x08\0\x50\0\x51".to_vec()), c(GET)], "flows_http", false);
+}
+
+#[test]
+fn a_port_list_says_which_flows_are_wanted_and_nothing_else() {
+    check_speech("8080,40001-50000", false, &[], "flows_unwanted", true);
+    check_speech("40000", false, &[c(GET)], "flows_http", false);
+    check_speech("80,40000", false, &[c(GET)], "flows_http", false);
+    // On a wanted port HTTP may follow what is not HTTP.
+    check_speech("80", false, &[c("\x01rubbish\r\n"), c(GET)], "flows_http", false);
+}
+
+#[test]
+fn in_the_middle_a_flow_has_to_show_a_start_line() {
+    let noise = |from: u8| (0..limits::HUNT_GIVE_UP_BYTES).map(|n| from.wrapping_add((n % 251) as u8)).collect::<Vec<u8>>();
+    check_speech("", true, &[C(noise(3)), S(noise(5))], "flows_other", true);
+    check_speech("", true, &[S(noise(3)), S(noise(5)), S(noise(9)), c(GET)], "flows_http", false);
+    check_speech("", true, &[C(noise(3)), C(noise(5)), s(OK)], "flows_http", false);
+}
+
+#[test]
+fn in_the_middle_reading_begins_at_the_next_message() {
+    let ends = |lines: &[String]| lines.iter().map(|line| line.rsplit_once(" => ").unwrap().1.to_owned()).collect::<Vec<_>>();
+    // The rest of a response whose request was before the capture.
+    let (lines, counters) = run(&[s("rest of a body\r\nmore}"), c(GET), s(OK)], usize::MAX, FlowEnd::Fin, "", true);
+    assert_eq!(lines, [plain(1, 0, 21)]);
+    assert_eq!((counters.bytes_hunted, counters.resynchronised), (21, 2));
+    // A whole response first: an orphan, and the next call is whole.
+    let (lines, _) = run(&[s(OK), c(GET), s(OK)], 7, FlowEnd::Fin, "", true);
+    assert_eq!(ends(&lines), [format!("orphan #1 @0 {OK_LINE} half Gap"), format!("@40 {OK_LINE} done")]);
+    // The rest of a request, its response, and the next call: the first response has no request.
+    let (lines, _) = run(&[c("tail}"), s(OK), c(GET), s(OK)], usize::MAX, FlowEnd::Fin, "", true);
+    assert_eq!(ends(&lines), [format!("orphan #1 @0 {OK_LINE} half Gap"), format!("@40 {OK_LINE} done")]);
+}
+
+#[test]
+fn a_loss_within_a_known_length_only_subtracts() {
+    let post = "POST /p HTTP/1.1\r\nContent-Length: 10\r\n\r\n";
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n";
+    let line = |request: &str, response: &str| {
+        format!("#1 @0 POST /p 1.1[Content-Length=10] {request} => @0 200[Content-Length=10] {response} done")
+    };
+    let next = plain(2, post.len() + 10, answer.len() + 10);
+    let first = |request: Vec<Event>, response: Vec<Event>| {
+        [vec![c(post)], request, vec![s(answer)], response, vec![c(GET), s(OK)]].concat()
+    };
+    let all = |text: &str| vec![c(text)];
+    let all_s = |text: &str| vec![s(text)];
+    check(&first(vec![c("abc"), LostC(4), c("hij")], all_s("0123456789")), &[&line("abc<4>hij~", "0123456789."), &next]);
+    check(&first(all("abcdefghij"), vec![LostS(3), s("3456"), LostS(3)]), &[&line("abcdefghij.", "<3>3456<3>~"), &next]);
+    check(&first(vec![LostC(10)], vec![LostS(10)]), &[&line("<10>~", "<10>~"), &next]);
+    // Within one chunk the framing is known too.
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nab";
+    check(&[c(GET), s(chunked), LostS(4), s("gh\r\n1\r\ni\r\n0\r\n\r\n"), c(GET), s(OK)], &[
+        &format!("#1 @0 {GET_LINE} => @0 200[Transfer-Encoding=chunked] ab<4>ghi~ done"),
+        &plain(2, GET.len(), chunked.len() + 4 + 15),
+    ]);
+}
+
+#[test]
+fn after_a_loss_the_next_message_is_found_and_paired() {
+    let half = |n: u64, at: usize| format!("#{n} @{at} {GET_LINE} => -  half Gap");
+    // A lost response: the client's next request proves that it was there.
+    check(&[c(GET), LostS(40), c(GET), s(OK)], &[&half(1, 0), &plain(2, 28, 40)]);
+    // The begin of a response is lost; what is left of it is passed over.
+    check(&[c(GET), LostS(10), s("K\r\nContent-Length: 2\r\n\r\nok"), c(GET), s(OK)], &[&half(1, 0), &plain(2, 28, 36)]);
+    // Interim bytes lost: only one request waits, so the response is its own.
+    check(&[c(GET), LostS(25), s(OK)], &[&plain(1, 0, 25)]);
+    // A lost request: its response is an orphan, the next call is whole.
+    let orphan = format!("-  => orphan #2 @40 {OK_LINE} half Gap");
+    check(&[c(GET), s(OK), LostC(28), s(OK), c(GET), s(OK)], &[&plain(1, 0, 0), &orphan, &plain(3, 56, 80)]);
+    // A whole lost call.
+    check(&[c(GET), s(OK), LostC(28), LostS(40), c(GET), s(OK)], &[&plain(1, 0, 0), &plain(2, 56, 80)]);
+    // The last chunks are lost, and with them the begin of the next response.
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nabcdefgh\r\n";
+    let cut = format!("#1 @0 {GET_LINE} => @0 200[Transfer-Encoding=chunked] abcdefgh~ done");
+    check(&[c(GET), s(chunked), LostS(9), c(GET), s(OK)], &[&cut, &plain(2, 28, chunked.len() + 9)]);
+    check(&[c(GET), s(chunked), LostS(19), s("tail\r\n0\r\n\r\n"), c(GET), s(OK)], &[&cut, &plain(2, 28, chunked.len() + 30)]);
+}
+
+#[test]
+fn losses_among_pipelined_messages_are_never_guessed() {
+    let half = |n: u64, at: usize| format!("#{n} @{at} {GET_LINE} => -  half Gap");
+    let orphan = |n: u64, at: usize| format!("-  => orphan #{n} @{at} {OK_LINE} half Gap");
+    // Three requests wait and a response is lost: whose is the next one?
+    let counters = check(&[c(&GET.repeat(3)), s(OK), LostS(40), s(OK), c(GET), s(OK)], &[
+        &plain(1, 0, 0),
+        &half(2, 28),
+        &half(3, 56),
+        &orphan(4, 80),
+        &half(5, 84),
+        &orphan(6, 120),
+    ]);
+    assert_eq!(counters.pairings_given_up, 1);
+    // One waits: no doubt.
+    check(&[c(&GET.repeat(2)), s(OK), LostS(40), s(OK), c(GET), s(OK)], &[&plain(1, 0, 0), &plain(2, 28, 80), &plain(3, 56, 120)]);
+}
+
+#[test]
+fn a_gap_that_swallows_no_message_changes_nothing() {
+    // Ten lost bytes between messages are no message: the pipelined responses keep their order.
+    check(&[c(&GET.repeat(2)), LostS(10), s(OK), s(OK)], &[&plain(1, 0, 10), &plain(2, 28, 50)]);
+}
+
+#[test]
+fn too_many_waiting_requests_end_the_reading() {
+    let mut flow = Flow::new("", false, false);
+    for _ in 0..=limits::PIPELINE_DEPTH_MAX {
+        flow.feed(&c(GET), usize::MAX);
+    }
+    assert!(flow.ignored());
+    assert_eq!(flow.http.counters.half_evicted, limits::PIPELINE_DEPTH_MAX as u64);
+    flow.end(FlowEnd::Fin);
 }
