@@ -11,9 +11,9 @@ use memchr::{memchr, memmem, memrchr};
 use super::chunked::{Chunked, Piece};
 use super::detect::{self, Side, Verdict};
 use super::framing::{Fields, Framing};
-use super::half::{HalfReader, Input, Step};
+use super::half::{HalfReader, Input, Step, Unanswered};
 use super::head::{self, Fault, Head, StartLine};
-use super::pairing::{Method, Pairing, Responses};
+use super::pairing::{Before, Lost, Method, Pairing, Responses};
 use super::{BodyEnd, Exchanges, Half, Header, Http, Origin, RequestHead, ResponseHead, Speech};
 use crate::flow::{Consumer, Direction, FlowEnd, FlowStart, Place};
 use crate::limits;
@@ -78,21 +78,11 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
     fn data(&mut self, place: Place, bytes: &[u8], shared: &mut Http<X>) {
         let direction = place.direction;
         let mut input = Input::new(&place, bytes);
+        if self.client == Some(other(direction)) && self.phase == Phase::Reading {
+            self.read_simple_request(place.time, shared);
+        }
         while !input.bytes.is_empty() {
-            match (self.phase, &self.half(direction).step) {
-                (Phase::Ignored, _) => {
-                    shared.counters.bytes_ignored += input.take(usize::MAX).len() as u64
-                }
-                (Phase::Tunnel, _) | (_, Step::Hold) => {
-                    shared.counters.bytes_tunnelled += input.take(usize::MAX).len() as u64;
-                }
-                (_, Step::Start) => self.start(direction, &mut input, shared),
-                (_, Step::Head) => self.collect(direction, &mut input, shared),
-                (_, Step::Hunt) => self.hunt(direction, &mut input, shared),
-                (_, Step::Length(_) | Step::Chunked(_) | Step::UntilClose) => {
-                    self.body(direction, &mut input, shared);
-                }
-            }
+            self.read(direction, &mut input, shared);
         }
     }
 
@@ -102,8 +92,8 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
         }
         let direction = place.direction;
         self.from_start = false;
+        self.settle_orphan(direction, place.time, shared);
         let half = self.half_mut(direction);
-        half.unsure = false;
         // What is missing of the body, whether the body is over with it, and what is lost beside it.
         let (missing, over, beyond) = match &mut half.step {
             Step::Length(remaining) => {
@@ -120,10 +110,11 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
                 }
             }
             Step::UntilClose => (len, false, 0),
-            Step::Start | Step::Head | Step::Hunt | Step::Hold => (0, false, len),
+            Step::Start | Step::Head | Step::Hunt | Step::Hold | Step::Orphan(_) => (0, false, len),
         };
         let in_body = missing > 0 || over;
         half.damaged |= in_body;
+        let of_unknown_end = matches!(half.step, Step::Chunked(_));
         if missing > 0 {
             self.body_missing(direction, missing, shared);
         }
@@ -132,7 +123,13 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
         }
         if beyond > 0 {
             self.head_cut(direction, shared);
-            self.half_mut(direction).gapped = true;
+            let half = self.half_mut(direction);
+            half.gapped = true;
+            if matches!(half.step, Step::Start | Step::Head) && !of_unknown_end {
+                half.unanswered = Unanswered::Message;
+            } else if half.unanswered == Unanswered::Nothing {
+                half.unanswered = Unanswered::End;
+            }
             self.lose(direction, beyond, shared);
         }
     }
@@ -210,6 +207,21 @@ impl<D> Connection<D> {
         }
     }
 
+    /// Reads some of `input`, or finds out what it is.
+    fn read<X: Exchanges<Draft = D>>(&mut self, direction: Direction, input: &mut Input<'_>, shared: &mut Http<X>) {
+        match (self.phase, &self.half(direction).step) {
+            (Phase::Ignored, _) => shared.counters.bytes_ignored += input.take(usize::MAX).len() as u64,
+            (Phase::Tunnel, _) | (_, Step::Hold) => {
+                shared.counters.bytes_tunnelled += input.take(usize::MAX).len() as u64;
+            }
+            (_, Step::Start) => self.start(direction, input, shared),
+            (_, Step::Head) => self.collect(direction, input, shared),
+            (_, Step::Hunt) => self.hunt(direction, input, shared),
+            (_, Step::Orphan(_)) => self.orphan_body(direction, input, shared),
+            (_, Step::Length(_) | Step::Chunked(_) | Step::UntilClose) => self.body(direction, input, shared),
+        }
+    }
+
     // Between messages.
 
     /// At a message start: reads the head in place if all of it is there.
@@ -231,9 +243,6 @@ impl<D> Connection<D> {
         let Some(side) = self.side(direction) else {
             return self.first_bytes(direction, input, shared);
         };
-        if side == Side::Response {
-            self.read_simple_request(input.time, shared);
-        }
         let (bytes, offset, time) = (input.bytes, input.offset, input.time);
         match self.read_head(
             direction,
@@ -313,6 +322,7 @@ impl<D> Connection<D> {
         };
         *cell += 1;
         shared.ports_seen.record(self.server_port(), speech);
+        shared.counters.bytes_ignored += (self.originator.buffer.len() + self.responder.buffer.len()) as u64;
         self.phase = Phase::Ignored;
         self.release_buffers(shared);
     }
@@ -422,9 +432,10 @@ impl<D> Connection<D> {
     ) {
         let Some(client) = self.client else { return };
         let half = self.half_mut(client);
-        let waits =
-            matches!(half.step, Step::Head) && detect::classify(&half.buffer) == Verdict::Simple;
-        if waits && half.line_checked && shared.buffers.append(&mut half.buffer, b"\n") {
+        let one_line = || memchr(b'\n', &half.buffer).is_some_and(|end| end + 1 == half.buffer.len());
+        let waits = matches!(half.step, Step::Head) && half.line_checked && one_line();
+        let simple = waits && detect::classify(&half.buffer) == Verdict::Simple;
+        if simple && shared.buffers.append(&mut half.buffer, b"\n") {
             self.read_collected(client, now, shared);
         }
     }
@@ -500,7 +511,10 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         shared.counters.requests += 1;
-        let lost = self.message_found(direction, shared);
+        self.settle_turn(other(direction), start.now, shared);
+        let responses_lost = self.half(other(direction)).lost >= MESSAGE_BYTES_MIN;
+        let unanswered = self.half(direction).unanswered != Unanswered::Nothing && !responses_lost;
+        let before = Before { lost: self.message_found(direction, shared), unanswered };
         let server = self.half(other(direction));
         let responses = Responses {
             lost: server.lost >= MESSAGE_BYTES_MIN,
@@ -510,7 +524,7 @@ impl<D> Connection<D> {
         let origin = self.origin(&flow, start);
         if !self
             .pairing
-            .open_request(head, origin, lost, responses, shared)
+            .open_request(head, origin, before, responses, shared)
         {
             return self.overflow(start.now, shared);
         }
@@ -542,7 +556,8 @@ impl<D> Connection<D> {
             return;
         }
         shared.counters.responses += 1;
-        let lost = self.message_found(direction, shared);
+        let requests = self.half(other(direction)).lost >= MESSAGE_BYTES_MIN;
+        let lost = Lost { requests, responses: self.message_found(direction, shared) };
         let flow = self.start;
         let origin = self.origin(&flow, start);
         let method = self.pairing.open_response(head, origin, lost, shared);
@@ -552,6 +567,10 @@ impl<D> Connection<D> {
             return self.tunnel(start.now, shared);
         }
         let client = self.half_mut(other(direction));
+        // The response of a known request answers the loss of its end, but no lost request.
+        if method == Method::Unknown || client.unanswered == Unanswered::End {
+            client.unanswered = Unanswered::Nothing;
+        }
         if matches!(client.step, Step::Hold) {
             // The tunnel was refused: the client goes on with requests.
             client.step = if method == Method::Connect {
@@ -565,8 +584,11 @@ impl<D> Connection<D> {
         }
         self.note_conflict(direction, &fields, shared);
         let framing = fields.of_response();
-        self.half_mut(direction).unsure = method == Method::Unknown;
-        self.begin_body(direction, framing, start.now, shared);
+        if method == Method::Unknown && !matches!(framing, Framing::Length(0) | Framing::Unknown) {
+            self.half_mut(direction).step = Step::Orphan(framing);
+        } else {
+            self.begin_body(direction, framing, start.now, shared);
+        }
     }
 
     fn origin<'a>(&self, flow: &'a FlowStart, start: Start) -> Origin<'a> {
@@ -588,6 +610,7 @@ impl<D> Connection<D> {
         let half = self.half_mut(direction);
         half.damaged = false;
         half.gapped = false;
+        half.unanswered = Unanswered::Nothing;
         let lost = std::mem::take(&mut half.lost);
         shared.counters.resynchronised += u64::from(lost > 0);
         lost >= MESSAGE_BYTES_MIN
@@ -651,10 +674,6 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         let half = self.half_mut(direction);
-        if std::mem::take(&mut half.unsure) && detect::classify(input.bytes) == Verdict::Response {
-            // The unknown request was a HEAD: its response has a length but no body.
-            return self.end_message(direction, input.time, shared);
-        }
         let (data, over) = match &mut half.step {
             Step::Length(remaining) => {
                 let data = input.take(usize::try_from(*remaining).unwrap_or(usize::MAX));
@@ -682,6 +701,74 @@ impl<D> Connection<D> {
         }
         if over {
             self.end_message(direction, input.time, shared);
+        }
+    }
+
+    /// Collects the first bytes after an orphan's head until they are a status line or not: a HEAD's response has a
+    /// length and no body.
+    fn orphan_body<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        input: &mut Input<'_>,
+        shared: &mut Http<X>,
+    ) {
+        let half = self.half_mut(direction);
+        if half.buffer.is_empty() {
+            half.mark(input);
+        }
+        let missing = detect::STATUS_BYTES.saturating_sub(half.buffer.len());
+        let piece = input.take(missing.min(input.bytes.len()));
+        if !shared.buffers.append(&mut half.buffer, piece) {
+            shared.counters.heads_shed += 1;
+            return self.settle_orphan(direction, input.time, shared);
+        }
+        match detect::classify(&half.buffer) {
+            Verdict::Response => self.orphan_without_body(direction, input.time, shared),
+            Verdict::Partial if half.buffer.starts_with(b"H") && half.buffer.len() < detect::STATUS_BYTES => {}
+            _ => self.settle_orphan(direction, input.time, shared),
+        }
+    }
+
+    /// The orphan had no body: what was collected, if anything, begins the next head.
+    fn orphan_without_body<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        now: Timestamp,
+        shared: &mut Http<X>,
+    ) {
+        self.end_message(direction, now, shared);
+        let half = self.half_mut(direction);
+        if !half.buffer.is_empty() {
+            half.line_is_start();
+        }
+    }
+
+    /// The orphan has a body, as far as anybody can tell; what was collected is its begin.
+    fn settle_orphan<X: Exchanges<Draft = D>>(&mut self, direction: Direction, now: Timestamp, shared: &mut Http<X>) {
+        let half = self.half_mut(direction);
+        let Step::Orphan(framing) = half.step else { return };
+        let mut buffer = std::mem::take(&mut half.buffer);
+        let mut input = Input { bytes: &buffer, offset: half.offset, time: half.time };
+        self.begin_body(direction, framing, now, shared);
+        while !input.bytes.is_empty() {
+            self.read(direction, &mut input, shared);
+        }
+        shared.buffers.release(&mut buffer);
+    }
+
+    /// A client that takes turns sends a request: it has read the response before, so that had no body to wait for.
+    fn settle_turn<X: Exchanges<Draft = D>>(&mut self, server: Direction, now: Timestamp, shared: &mut Http<X>) {
+        if self.pairing.pipelines() {
+            return;
+        }
+        match self.half(server).step {
+            Step::Orphan(_) => self.orphan_without_body(server, now, shared),
+            Step::UntilClose => {
+                // Neither length nor close: what there was is kept, and marked.
+                self.half_mut(server).damaged = true;
+                self.end_message(server, now, shared);
+            }
+            _ => {}
         }
     }
 
@@ -718,7 +805,6 @@ impl<D> Connection<D> {
     ) {
         let half = self.half_mut(direction);
         half.step = Step::Start;
-        half.unsure = false;
         let end = if std::mem::take(&mut half.damaged) {
             BodyEnd::Cut
         } else {
@@ -742,6 +828,7 @@ impl<D> Connection<D> {
         if self.client == Some(direction) {
             self.read_simple_request(now, shared);
         }
+        self.settle_orphan(direction, now, shared);
         let half = self.half_mut(direction);
         half.finished |= whole;
         match half.step {
@@ -757,7 +844,7 @@ impl<D> Connection<D> {
                 self.head_cut(direction, shared);
                 self.lose(direction, 0, shared);
             }
-            Step::Start | Step::Hold => {}
+            Step::Start | Step::Hold | Step::Orphan(_) => {}
         }
     }
 

@@ -54,7 +54,7 @@ pub(super) struct RequestLine<'a> {
 const METHOD_BYTES_MAX: usize = 32;
 
 /// Methods that are believed in the middle of a line while hunting (RFC 9110, 5789, 4918, 3253 and 10008's QUERY).
-const KNOWN_METHODS: [&[u8]; 20] = [
+const KNOWN_METHODS: [&[u8]; 21] = [
     b"GET",
     b"POST",
     b"PUT",
@@ -74,6 +74,7 @@ const KNOWN_METHODS: [&[u8]; 20] = [
     b"UNLOCK",
     b"REPORT",
     b"SEARCH",
+    b"M-SEARCH",
     b"PURGE",
 ];
 
@@ -105,24 +106,36 @@ pub(super) fn classify(bytes: &[u8]) -> Verdict {
     }
 }
 
-/// The status line template, digit for digit: decided within 13 bytes.
+/// So many bytes decide whether they begin a response, unless it has more blanks than one before its status.
+pub(super) const STATUS_BYTES: usize = b"HTTP/1.1 200 ".len();
+
+/// Blanks that are taken for one between version and status.
+const STATUS_BLANKS_MAX: usize = 16;
+
 fn response_start(bytes: &[u8]) -> Verdict {
-    const TEMPLATE: &[u8] = b"HTTP/1.0 000 ";
-    for (&byte, &template) in bytes.iter().zip(TEMPLATE) {
-        let fits = match template {
-            b'0' => byte.is_ascii_digit(),
-            b' ' => matches!(byte, b' ' | b'\t' | b'\r' | b'\n'),
-            _ => byte == template,
-        };
-        if !fits {
-            return Verdict::Other;
-        }
-    }
-    if bytes.len() < TEMPLATE.len() {
+    const VERSION: &[u8] = b"HTTP/1.0";
+    const STATUS: &[u8] = b"000 ";
+    let version = bytes.get(..VERSION.len()).unwrap_or(bytes);
+    let (blanks, status) = split_blanks(bytes.get(VERSION.len()..).unwrap_or_default());
+    let fits = |(&byte, &template): (&u8, &u8)| match template {
+        b'0' => byte.is_ascii_digit(),
+        b' ' => matches!(byte, b' ' | b'\t' | b'\r' | b'\n'),
+        _ => byte == template,
+    };
+    let known = version.iter().zip(VERSION).all(fits) && status.iter().zip(STATUS).all(fits);
+    if !known || blanks > STATUS_BLANKS_MAX || (blanks == 0 && !status.is_empty()) {
+        Verdict::Other
+    } else if status.len() < STATUS.len() {
         Verdict::Partial
     } else {
         Verdict::Response
     }
+}
+
+/// The number of blanks at the begin, and what follows them.
+fn split_blanks(bytes: &[u8]) -> (usize, &[u8]) {
+    let blanks = bytes.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    (blanks, bytes.get(blanks..).unwrap_or_default())
 }
 
 fn request_start(bytes: &[u8]) -> Verdict {
@@ -143,12 +156,6 @@ fn request_start(bytes: &[u8]) -> Verdict {
             Some(_) => Verdict::Simple,
             None => Verdict::Other,
         },
-        None if bytes
-            .iter()
-            .any(|&byte| byte < 0x20 && !matches!(byte, b'\t' | b'\r')) =>
-        {
-            Verdict::Other
-        }
         None => Verdict::Partial,
     }
 }
@@ -189,10 +196,10 @@ pub(super) fn request_line(line: &[u8]) -> Option<RequestLine<'_>> {
 pub(super) fn status_line(line: &[u8]) -> Option<(u8, u16)> {
     let rest = line.strip_prefix(b"HTTP/1.")?;
     let (&minor, rest) = rest.split_first()?;
-    let &[a, b, c] = rest.trim_ascii_start().first_chunk()?;
-    let after = rest.trim_ascii_start().get(3);
-    let blank = matches!(rest.first(), Some(b' ' | b'\t'));
-    let ends = matches!(after, None | Some(b' ' | b'\t' | b'\r' | b'\n'));
+    let (blanks, rest) = split_blanks(rest);
+    let &[a, b, c] = rest.first_chunk()?;
+    let blank = (1..=STATUS_BLANKS_MAX).contains(&blanks);
+    let ends = matches!(rest.get(3), None | Some(b' ' | b'\t' | b'\r' | b'\n'));
     if !blank || !ends || ![minor, a, b, c].iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -247,6 +254,8 @@ fn find_request(line: &[u8]) -> Option<usize> {
     match known {
         Some(length) => Some(before.len() - length),
         None if before.is_empty() || before.len() > METHOD_BYTES_MAX => None,
+        // What a loss left of a method is not a method: `ELETE`.
+        None if KNOWN_METHODS.iter().any(|method| method.ends_with(before)) => None,
         None => before.iter().copied().all(is_token).then_some(0),
     }
 }
@@ -305,6 +314,8 @@ mod tests {
         check(b"HTTP/1.1 200 OK\r\n", Verdict::Response);
         check(b"HTTP/1.0 599\r", Verdict::Response);
         check(b"HTTP/1.1 999\n", Verdict::Response);
+        check(b"HTTP/1.1  200 OK", Verdict::Response);
+        check(b"HTTP/1.1200 OK", Verdict::Other);
         check(b"\x16\x03\x01\x02\x00\x01", Verdict::Tls);
         check(b"\x80\x2e\x01\x03\x01", Verdict::Tls);
         check(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Verdict::Http2);
@@ -316,7 +327,6 @@ mod tests {
         check(b"SSH-2.0-OpenSSH_9.2\r\n", Verdict::Other);
         check(b"220 mail.example ESMTP\r\n", Verdict::Other);
         check(b"OPTIONS rtsp://h/ RTSP/1.0\r\n", Verdict::Other);
-        check(b"a \0", Verdict::Other);
         check(&[b'A'; 40], Verdict::Other);
     }
 
@@ -343,6 +353,7 @@ mod tests {
         );
         check_start(b"these are words HTTP/1.1\r\n", None, None);
         check_start(b"\"GET /x HTTP/1.1\" 200 5\n", None, None);
+        check_start(b"ELETE / HTTP/1.1\r\n", None, None);
         check_start(b"GET / HTTP/1.1\r\n", Some(Response), None);
         check_start(b"tailHTTP/1.1 204\r\n", None, Some((4, Response)));
         check_start(

@@ -1,6 +1,7 @@
 //! Where the reading of one direction stands, and the memory for what cannot be read by reference.
 
 use super::chunked::Chunked;
+use super::framing::Framing;
 use super::head::LineState;
 use crate::flow::Place;
 use crate::limits;
@@ -19,6 +20,9 @@ pub(super) enum Step {
     Chunked(Chunked),
     /// A body that only the close ends.
     UntilClose,
+    /// A body that may not be there, for the request is not known and may have been a HEAD: the next bytes tell. Those
+    /// seen so far are in [`HalfReader::buffer`].
+    Orphan(Framing),
     /// Unknown ground: look for a message start. The unfinished line is in [`HalfReader::buffer`].
     Hunt,
     /// What follows a CONNECT before it was answered: the tunnel's, or nothing.
@@ -43,10 +47,10 @@ pub(super) struct HalfReader {
     pub(super) lost: u64,
     /// Some of `lost` were never captured.
     pub(super) gapped: bool,
+    /// Of the requests: what was lost and not answered by a response that was seen.
+    pub(super) unanswered: Unanswered,
     /// Bytes of the current message are missing, or its lengths contradict each other.
     pub(super) damaged: bool,
-    /// Whether the current message has a body is a guess: its request is not known, it may have been a HEAD.
-    pub(super) unsure: bool,
     /// FIN, and everything before it was read.
     pub(super) finished: bool,
 }
@@ -63,8 +67,8 @@ impl HalfReader {
             time: Timestamp::ZERO,
             lost,
             gapped: lost > 0,
+            unanswered: Unanswered::Nothing,
             damaged: false,
-            unsure: false,
             finished: false,
         }
     }
@@ -92,6 +96,16 @@ impl HalfReader {
             LineState::Begun
         };
     }
+}
+
+/// A loss among the requests. Whatever request its bytes belong to, its response comes after them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unanswered {
+    Nothing,
+    /// Perhaps only the end of a request that is known.
+    End,
+    /// The loss began at a message start or within a head: a whole request is among it.
+    Message,
 }
 
 /// Bytes being read, with their place.

@@ -6,12 +6,17 @@
 //! Losses break the count. Two facts carry us over them:
 //!
 //! 1. *Causality.* The flow layer delivers a response only after the request bytes that it acknowledges were delivered
-//!    or declared lost. So if no request was lost and only one waits, a response start belongs to it, whatever was lost
-//!    of the responses before.
+//!    or declared lost. So if only one request waits and none was lost after it, a response start belongs to it,
+//!    whatever was lost of the responses before.
 //! 2. *Turns.* A client that does not pipeline sends its next request after it has read the whole response. So when a
 //!    request arrives while response bytes are lost, the responses of all older requests are among the lost bytes; and
 //!    when one arrives with nothing waiting, requests lost before it were answered before it. This holds until a client
-//!    is seen to pipeline, that is sends a request while another waits and nothing was lost.
+//!    is seen to pipeline: it sends a request while another waits and nothing was lost, or after a lost request to
+//!    which no response was seen or lost. What was concluded from turns then counts as a doubt again.
+//!
+//! The order of losses in the two directions is not used: they are declared when they are proven, not when they happen.
+//! So a client whose very first pipelined requests fall into a loss of both directions can still be taken for one that
+//! takes turns; nobody who was not there can tell the two apart.
 //!
 //! A pipelining client that suffers a loss of whole messages leaves no way to count: from there on this connection's
 //! requests and responses are told as halves (`pairings_given_up`). A wrong pair would be a lie, a half is not.
@@ -48,8 +53,10 @@ pub(super) struct Exchange<D> {
     method: Method,
     request: Progress,
     response: Progress,
-    /// Requests may have been lost directly before this one, and their responses may still come.
+    /// Messages were lost before this one, and their responses may still come.
     after_loss: bool,
+    /// The same, but for a client that takes turns.
+    unless_pipelined: bool,
     /// It will end as a half; no response is given to it.
     given_up: bool,
 }
@@ -62,6 +69,22 @@ impl<D> Exchange<D> {
     fn waits(&self) -> bool {
         self.response == Progress::Awaited && !self.given_up
     }
+}
+
+/// What a new response should know about losses: whole messages of each kind since the last one that was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lost {
+    pub(super) requests: bool,
+    pub(super) responses: bool,
+}
+
+/// What a new request should know about losses of requests before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Before {
+    /// Whole requests may have been lost.
+    pub(super) lost: bool,
+    /// Bytes of requests were lost, and since then no response was seen or lost that can be theirs.
+    pub(super) unanswered: bool,
 }
 
 /// What a new request should know about the other half.
@@ -100,12 +123,12 @@ impl<D> Pairing<D> {
         self.pipelines
     }
 
-    /// A request head; `lost`: whole requests may have been lost before it. False when too many wait already.
+    /// A request head. False when too many wait already.
     pub(super) fn open_request<X: Exchanges<Draft = D>>(
         &mut self,
         head: &RequestHead<'_>,
         mut origin: Origin<'_>,
-        lost: bool,
+        before: Before,
         responses: Responses,
         shared: &mut Http<X>,
     ) -> bool {
@@ -113,6 +136,7 @@ impl<D> Pairing<D> {
         if self.queue.len() >= limits::PIPELINE_DEPTH_MAX {
             return false;
         }
+        self.pipelines |= before.unanswered;
         let in_turn = self.queue.is_empty() && responses.at_boundary && !self.pipelines;
         self.begin(&mut origin, shared);
         let draft = shared.exchanges.request(head, &origin);
@@ -126,7 +150,8 @@ impl<D> Pairing<D> {
             },
             request: Progress::Open,
             response: Progress::Awaited,
-            after_loss: lost && !in_turn,
+            after_loss: before.lost && !in_turn,
+            unless_pipelined: before.lost || responses.lost,
             given_up: self.hopeless,
         });
         true
@@ -178,28 +203,25 @@ impl<D> Pairing<D> {
         self.settle(shared);
     }
 
-    /// A final response head; `lost`: whole responses may have been lost before it. Says whose it is.
+    /// A final response head; `lost`: whole responses may have been lost before it, or whole requests of late. Says
+    /// whose it is.
     pub(super) fn open_response<X: Exchanges<Draft = D>>(
         &mut self,
         head: &ResponseHead<'_>,
         mut origin: Origin<'_>,
-        lost: bool,
+        lost: Lost,
         shared: &mut Http<X>,
     ) -> Method {
-        let waiting = self
-            .queue
-            .iter()
-            .filter(|exchange| exchange.waits())
-            .take(2)
-            .count();
-        let oldest_unsure = self
-            .queue
-            .iter()
-            .find(|exchange| exchange.waits())
-            .is_some_and(|first| first.after_loss);
-        if oldest_unsure || (lost && waiting > 1) {
-            self.hopeless = true;
-            shared.counters.pairings_given_up += 1;
+        let mut waiting = self.queue.iter().filter(|exchange| exchange.waits());
+        let oldest_unsure = waiting
+            .next()
+            .is_some_and(|oldest| oldest.after_loss || (oldest.unless_pipelined && self.pipelines));
+        let several = waiting.next().is_some();
+        if oldest_unsure || (lost.responses && (several || lost.requests)) {
+            if oldest_unsure || several || self.pipelines {
+                self.hopeless = true;
+                shared.counters.pairings_given_up += 1;
+            }
             self.give_up_waiting(shared);
         }
         if let Some(exchange) = self.queue.front_mut().filter(|exchange| exchange.waits()) {
@@ -220,6 +242,7 @@ impl<D> Pairing<D> {
             request: Progress::Done,
             response: Progress::Open,
             after_loss: false,
+            unless_pipelined: false,
             given_up: false,
         });
         Method::Unknown
