@@ -323,6 +323,14 @@ pub enum LinkType {
     Pppoe,
     /// Linux netfilter log (LINKTYPE_NFLOG, 239).
     Nflog,
+    /// 802.11 with a radiotap header (LINKTYPE_IEEE802_11_RADIOTAP, 127): monitor mode.
+    Radiotap,
+    /// 802.11 without one (LINKTYPE_IEEE802_11, 105).
+    Wifi,
+    /// FDDI (LINKTYPE_FDDI, 10).
+    Fddi,
+    /// IP over InfiniBand (LINKTYPE_IPOIB, 242).
+    Ipoib,
     /// Not one that we read; the LINKTYPE number.
     Other(u32),
 }
@@ -357,7 +365,7 @@ pub struct Endpoint {
 /// innermost identifier kept readable for annotations. Both directions of a flow must come to the same id, so only
 /// what both carry goes in:
 ///
-/// - VXLAN and GENEVE VNIs, GRE keys, ERSPAN sessions. Of an NVGRE key only the subnet: the low byte is a flow's own.
+/// - VXLAN and GENEVE VNIs, GRE keys, ERSPAN sessions, backbone service identifiers (802.1ah). Of an NVGRE key only the subnet: the low byte is a flow's own.
 /// - Not the addresses of tunnels: the two hosts of a flow are mirrored from different ones.
 /// - Not the presence of a tunnel without identifier (GRE without key, IP in IP, ERSPAN I): load balancers tunnel the
 ///   requests and let the responses go plainly.

@@ -8,9 +8,11 @@
 pub mod ayiya;
 pub mod erspan;
 pub mod ethernet;
+pub mod fddi;
 pub mod geneve;
 pub mod gre;
 pub mod gtp;
+pub mod ipoib;
 pub mod ipv4;
 pub mod ipv6;
 pub mod l2tp;
@@ -24,6 +26,7 @@ pub mod tcp;
 pub mod teredo;
 pub mod udp;
 pub mod vxlan;
+pub mod wifi;
 
 /// Why a header cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

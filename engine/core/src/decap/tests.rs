@@ -126,8 +126,11 @@ fn vxlan_frame(vni: u32, inner: &[u8]) -> Vec<u8> {
     over_ethernet(&outer(17, &udp(4789, &vxlan(vni, inner))))
 }
 
-/// Every way in that there is, by name.
-fn all_shapes() -> Vec<(&'static str, LinkType, Vec<u8>, Encap, Option<u32>)> {
+/// A frame by name, and the encapsulation and identifier that its segment should have.
+type Shape = (&'static str, LinkType, Vec<u8>, Encap, Option<u32>);
+
+/// Every way in that there is.
+fn all_shapes() -> Vec<Shape> {
     let frame = inner_frame();
     let packet = ipv4(6, &tcp(PAYLOAD));
     let packet6 = ipv6(6, &tcp(PAYLOAD));
@@ -164,7 +167,28 @@ fn all_shapes() -> Vec<(&'static str, LinkType, Vec<u8>, Encap, Option<u32>)> {
         &[&[0xaa, 0xaa, 3, 0, 0, 0, 8, 0][..], &packet].concat(),
     );
     let both = geneve(0, 0x0800, &outer(17, &udp(4789, &vxlan(77, &frame))));
+    let llc = [&[0xaa, 0xaa, 3, 0, 0, 0, 8, 0][..], &packet].concat();
+    let fddi = [&[0; 13][..], &llc].concat();
+    let ipoib = [&[0; 40][..], &[8, 0, 0, 0], &packet].concat();
+    let wifi = [&[0x88, 1][..], &[0; 24], &llc].concat();
+    let radiotap = [&[0, 0, 8, 0, 0, 0, 0, 0][..], &wifi].concat();
+    let backbone = [&[0, 0, 1, 2][..], &frame].concat();
     let shapes = [
+        ("fddi", (LinkType::Fddi, fddi), Encap::Plain, None),
+        ("ipoib", (LinkType::Ipoib, ipoib), Encap::Plain, None),
+        ("wifi", (LinkType::Wifi, wifi), Encap::Plain, None),
+        (
+            "radiotap",
+            (LinkType::Radiotap, radiotap),
+            Encap::Plain,
+            None,
+        ),
+        (
+            "802.1ah",
+            eth(ethernet(0x88e7, &backbone)),
+            Encap::Other,
+            Some(0x102),
+        ),
         ("ethernet", eth(frame.clone()), Encap::Plain, None),
         ("snap", eth(snap), Encap::Plain, None),
         (
@@ -794,7 +818,11 @@ impl Random {
 /// Whatever comes, nothing panics, every frame ends in one box, and so does every fragment.
 #[test]
 fn mutated_frames_balance() {
-    const LINKS: [LinkType; 8] = [
+    const LINKS: [LinkType; 12] = [
+        LinkType::Radiotap,
+        LinkType::Wifi,
+        LinkType::Fddi,
+        LinkType::Ipoib,
         LinkType::Ethernet,
         LinkType::RawIp,
         LinkType::LinuxSll,

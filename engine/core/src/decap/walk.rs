@@ -13,8 +13,8 @@ use crate::limits::{DECAP_DEPTH_MAX, LAYERS_MAX, PACKET_BYTES_MAX};
 use crate::time::Timestamp;
 use crate::wire::vxlan::Inner;
 use crate::wire::{
-    Broken, Split, ayiya, erspan, ethernet, geneve, gre, gtp, ipv4, ipv6, l2tp, loopback, mpls,
-    nflog, nsh, ppp, sll, tcp, teredo, udp, vxlan,
+    Broken, Split, ayiya, erspan, ethernet, fddi, geneve, gre, gtp, ipoib, ipv4, ipv6, l2tp,
+    loopback, mpls, nflog, nsh, ppp, sll, tcp, teredo, udp, vxlan, wifi,
 };
 
 const PROTOCOL_IPV4: u8 = 4;
@@ -141,6 +141,10 @@ impl<'a, 'w> Walk<'a, 'w> {
             LinkType::LinuxSll => self.after_type(sll::split(self.bytes)),
             LinkType::LinuxSll2 => self.after_type(sll::split_v2(self.bytes)),
             LinkType::Ppp => self.after_type(ppp::split_serial(self.bytes)),
+            LinkType::Radiotap => self.after_type(wifi::split_radiotap(self.bytes)),
+            LinkType::Wifi => self.after_type(wifi::split(self.bytes)),
+            LinkType::Fddi => self.after_type(fddi::split(self.bytes)),
+            LinkType::Ipoib => self.after_type(ipoib::split(self.bytes)),
             LinkType::Pppoe => Ok(Next::EtherType(ethernet::PPPOE)),
             LinkType::Null => {
                 let (is_ip, after) = loopback::split(self.bytes).map_err(at(Layer::Link))?;
@@ -184,6 +188,7 @@ impl<'a, 'w> Walk<'a, 'w> {
                 self.advance(after);
                 Ok(Next::Ppp)
             }
+            ethernet::BACKBONE => self.backbone(),
             ethernet::FABRIC_PATH => {
                 let after = self.bytes.get(2..).ok_or(Skip::Truncated(Layer::Link))?;
                 self.advance(after);
@@ -204,6 +209,15 @@ impl<'a, 'w> Walk<'a, 'w> {
             ethernet::split_tag(self.bytes, tag_bytes).map_err(at(Layer::Link))?;
         self.advance(after);
         Ok(Next::EtherType(ether_type))
+    }
+
+    fn backbone(&mut self) -> Result<Next, Skip> {
+        let Some((&[_, i2, i1, i0], after)) = self.bytes.split_first_chunk() else {
+            return Err(Skip::Truncated(Layer::Tunnel));
+        };
+        self.enter(Encap::Other, Some(u32::from_be_bytes([0, i2, i1, i0])))?;
+        self.advance(after);
+        Ok(Next::Ethernet)
     }
 
     fn mpls(&mut self) -> Result<Next, Skip> {

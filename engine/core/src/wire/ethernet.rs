@@ -33,6 +33,8 @@ pub const PPP: u16 = 0x880b;
 pub const BRIDGED: u16 = 0x6558;
 /// Network service header, RFC 8300.
 pub const NSH: u16 = 0x894f;
+/// 802.1ah backbone service tag: flags 1, service identifier 3, then the customer's Ethernet frame.
+pub const BACKBONE: u16 = 0x88e7;
 /// VN-Tag: four bytes, then the next type.
 pub const VN_TAG: u16 = 0x8926;
 /// 802.1BR E-Tag: six bytes, then the next type.
