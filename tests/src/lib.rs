@@ -9,4 +9,5 @@ pub mod network;
 pub mod nginx;
 pub mod process;
 pub mod program;
+pub mod targets;
 pub mod truth;

@@ -142,7 +142,7 @@ fn chunked(bytes: &[u8], size: usize) -> Vec<u8> {
 /// A request with its response.
 #[derive(Clone, Debug)]
 pub struct Exchange {
-    /// Unlike that of any other exchange: sent as header `X-Call-Number`.
+    /// Unlike that of any other exchange: sent as header `X-Call-Number`, and back as `X-Answered-Number`.
     pub number: u64,
     /// Method token.
     pub method: String,
@@ -337,7 +337,9 @@ impl Exchange {
     }
 
     fn sent_response_headers(&self) -> Vec<(String, String)> {
-        let mut headers = self.response_headers.clone();
+        // Tells a wrong pairing from a right one.
+        let mut headers = vec![("X-Answered-Number".to_owned(), self.number.to_string())];
+        headers.extend(self.response_headers.iter().cloned());
         headers.extend(self.response_body.headers());
         headers
     }
@@ -540,6 +542,7 @@ mod tests {
             ("request_header:x-call-number", "5"),
             ("request_header:cookie", "Sid=1; t=2"),
             ("request_param:q", "a b&c"),
+            ("response_header:x-answered-number", "5"),
             ("response_header:content-type", "text/plain"),
             ("response_header:content-length", "2"),
             ("response_body", "hi"),
