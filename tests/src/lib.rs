@@ -4,6 +4,7 @@
 //! installs it. Traffic stays on loopback and in namespaces that a test made itself and takes away again.
 
 pub mod browser;
+pub mod engine;
 pub mod http;
 pub mod network;
 pub mod nginx;

@@ -3,16 +3,23 @@
 //!
 //! What must hold for every input is asserted here: ledgers balance, nothing claims bytes that were not there.
 
-use bench::traffic::Frame as Made;
+use bench::traffic::{Conversation, Frame as Made, Side, Wire};
 use engine_core::decap::{Config, Decap, Frame, LinkType};
 use engine_core::rules::{RuleSet, Sampler, apply_all};
 use engine_core::time::Timestamp;
+
+use crate::engine;
 
 /// A fuzz body and the name of its folder in the corpus.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: &[Target] = &[("decap", decap), ("rules", rules)];
+pub const TARGETS: &[Target] = &[
+    ("decap", decap),
+    ("http1", http1),
+    ("pipeline", pipeline),
+    ("rules", rules),
+];
 
 /// Frames as the targets read them: link type, length (two octets), time since the one before in units of 4 µs, bytes.
 /// A frame that the input cuts is a frame that the capture cut.
@@ -73,6 +80,36 @@ pub fn decap(input: &[u8]) {
         }
         assert_eq!(decap.counters().unaccounted(), 0);
     }
+}
+
+/// Whatever comes in: lines are JSON and all ledgers balance ([`engine::read`] asserts both).
+pub fn pipeline(input: &[u8]) {
+    engine::read(frames(input));
+}
+
+/// What client and server say, in turns that a length begins (two octets, the highest bit for the server), spoken in one
+/// flawless connection.
+pub fn http1(mut input: &[u8]) {
+    let mut turns = Vec::new();
+    while let Some((&[high, low], rest)) = input.split_first_chunk() {
+        let side = if high & 0x80 == 0 {
+            Side::Client
+        } else {
+            Side::Server
+        };
+        let length = usize::from(u16::from_be_bytes([high & 0x7f, low]));
+        let (said, rest) = rest.split_at(rest.len().min(length));
+        turns.push((side, said.to_vec()));
+        input = rest;
+    }
+    let talk = Conversation::new(Vec::new());
+    let wire = Wire::default();
+    let made: Vec<_> = talk
+        .segments_of(&turns)
+        .iter()
+        .map(|segment| wire.frame(&talk, segment))
+        .collect();
+    engine::read(made.iter().map(|frame| engine::captured(frame, usize::MAX)));
 }
 
 /// Text that parses can be applied to any detail; what is left has no empty value.

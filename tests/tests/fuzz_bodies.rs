@@ -6,7 +6,7 @@ use std::{env, fs, panic};
 
 use anyhow::{Context as _, Result, ensure};
 use bench::seed::Seed;
-use bench::traffic::{Accidents, Conversation, Shape, Vxlan, Wire, frames};
+use bench::traffic::{Accidents, Conversation, Shape, Side, Vxlan, Wire, frames};
 use tests::program::repository;
 use tests::targets::{TARGETS, input_of};
 
@@ -121,15 +121,29 @@ fn update() -> Result<()> {
             ..Shape::default()
         };
         let talk = Conversation::seeded(&mut seed, &shape);
+        save("http1", name, &turns_of(&talk))?;
         let input = input_of(&frames(&[(talk, wire)], &accidents, &mut seed));
-        for (target, _) in TARGETS
-            .iter()
-            .filter(|(target, _)| ["decap", "pipeline"].contains(target))
-        {
-            let folder = repository().join("tests/corpus").join(target);
-            fs::create_dir_all(&folder)?;
-            fs::write(folder.join(name), &input)?;
-        }
+        save("decap", name, &input)?;
+        save("pipeline", name, &input)?;
     }
     Ok(())
+}
+
+fn save(target: &str, name: &str, input: &[u8]) -> Result<()> {
+    let folder = repository().join("tests/corpus").join(target);
+    fs::create_dir_all(&folder)?;
+    Ok(fs::write(folder.join(name), input)?)
+}
+
+/// In the form that the target `http1` reads.
+fn turns_of(talk: &Conversation) -> Vec<u8> {
+    let mut input = Vec::new();
+    for (side, said) in talk.turns() {
+        for piece in said.chunks(0x7fff) {
+            let server = if side == Side::Server { 0x8000 } else { 0 };
+            input.extend_from_slice(&(piece.len() as u16 | server).to_be_bytes());
+            input.extend_from_slice(piece);
+        }
+    }
+    input
 }

@@ -9,4 +9,5 @@ mod corpus;
 mod fuzz_bodies;
 mod netns;
 mod read_truth;
+mod simulation;
 mod tidy;

@@ -220,8 +220,8 @@ impl Conversation {
             .is_some_and(|last| last.response_body.framing == Framing::Close)
     }
 
-    /// Who writes what, in turn.
-    fn turns(&self) -> Vec<(Side, Vec<u8>)> {
+    /// Who says what, in turn.
+    pub fn turns(&self) -> Vec<(Side, Vec<u8>)> {
         let mut turns = Vec::new();
         for group in self.exchanges.chunks(self.pipeline.max(1)) {
             let mut requests = Vec::new();
@@ -249,11 +249,16 @@ impl Conversation {
 
     /// The whole connection as a capture without accidents sees it.
     pub fn segments(&self) -> Vec<Segment> {
+        self.segments_of(&self.turns())
+    }
+
+    /// The same, but with these bytes said in turn instead of the exchanges.
+    pub fn segments_of(&self, turns: &[(Side, Vec<u8>)]) -> Vec<Segment> {
         let mut line = Line::new(self);
         line.handshake();
-        for (side, bytes) in self.turns() {
+        for (side, bytes) in turns {
             line.pause();
-            line.write(side, &bytes, self);
+            line.write(*side, bytes, self);
         }
         match self.close {
             Close::Fin => {
