@@ -41,7 +41,18 @@ fn unknown_settings_are_refused_with_a_guess() {
         &["E001", "SNIFFER_MIROR_VNIS", "SNIFFER_MIRROR_VNIS"],
     );
     check(&["run", "--prots", "80"], &[URL, RULES], 2, &["--prots"]);
-    check(&["frobnicate"], &[], 2, &["frobnicate"]);
+}
+
+/// The predecessor's words, where its users' scripts look for them.
+#[test]
+fn unknown_commands_are_refused() -> Result<()> {
+    let ended = sniffer_ends(&["frobnicate"], &[])?;
+    assert_eq!(
+        (ended.code()?, ended.stdout.as_str()),
+        (2, "Network sniffer: Invalid option.\n")
+    );
+    assert!(ended.stderr.contains("frobnicate"), "{}", ended.stderr);
+    Ok(())
 }
 
 #[test]

@@ -464,7 +464,7 @@ fn a_destination_that_never_recovers_is_told() -> Result<()> {
     let ended = capture.process.terminate(PATIENCE)?;
     assert_eq!(ended.code()?, 8, "{}", ended.stderr);
     assert!(
-        ended.stderr.contains("1 calls seen") && ended.stderr.contains("0 sent"),
+        ended.stderr.contains("1 call seen") && ended.stderr.contains("0 sent"),
         "{}",
         ended.stderr
     );

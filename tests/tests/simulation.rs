@@ -75,7 +75,8 @@ fn check(
         change(&mut world, &mut seed);
         let reading = world.read(&mut seed);
         let pipelined: Vec<_> = world.talks.iter().map(|(talk, _)| talk.pipeline).collect();
-        judge(&world, reading).unwrap_or_else(|error| panic!("seed {number}, pipelined {pipelined:?}: {error:#}"));
+        judge(&world, reading)
+            .unwrap_or_else(|error| panic!("seed {number}, pipelined {pipelined:?}: {error:#}"));
     }
 }
 
@@ -114,7 +115,8 @@ fn nothing_false(world: &World, reading: Reading) -> Result<()> {
     }
     let ledger = reading.ledger;
     let decap = &ledger.decap;
-    let cut = decap.payload_bytes_cut + decap.skipped_truncated_ip + decap.skipped_truncated_transport;
+    let cut =
+        decap.payload_bytes_cut + decap.skipped_truncated_ip + decap.skipped_truncated_transport;
     let losses = ledger.flow.flow_gap_bytes + cut + ledger.http.halves();
     ensure!(
         losses > 0 || (said.is_empty() && incomplete == 0),

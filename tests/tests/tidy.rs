@@ -12,7 +12,7 @@ const CORE_ORDER: [&str; 13] = [
 ];
 
 /// Lines of a file before its tests, at most.
-const LINES_MAX: usize = 900;
+const LINES_MAX: usize = 1000;
 
 fn sources() -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -81,13 +81,27 @@ fn names_are_nouns_of_the_field() {
 
 #[test]
 fn files_stay_readable() {
-    check("a file has few lines before its tests", |_, text| {
+    check("a file has few lines before its tests", |path, text| {
         let lines = text
             .lines()
             .take_while(|line| line.trim() != "#[cfg(test)]")
             .count();
-        (lines > LINES_MAX).then(|| format!("{lines} lines, {LINES_MAX} at most"))
+        (lines > LINES_MAX && !is_test(path)).then(|| format!("{lines} lines, {LINES_MAX} at most"))
     });
+}
+
+/// Whether the file is a module that only tests are built with.
+fn is_test(path: &Path) -> bool {
+    let module = format!("mod {};", path.file_stem().unwrap().display());
+    let parent = path.parent().unwrap();
+    [parent.with_extension("rs"), parent.join("lib.rs")]
+        .iter()
+        .any(|parent| {
+            let text = fs::read_to_string(parent).unwrap_or_default();
+            text.lines()
+                .zip(text.lines().skip(1))
+                .any(|(above, line)| above == "#[cfg(test)]" && line.trim() == module)
+        })
 }
 
 #[test]
