@@ -139,7 +139,7 @@ fn all_shapes() -> Vec<Shape> {
     let proto = |protocol, payload: Vec<u8>| eth(over_ethernet(&outer(protocol, &payload)));
     let mpls = [&[0, 1, 0, 9, 0, 2, 1, 9][..], &packet].concat();
     let ppp = [&[0, 0x21][..], &packet].concat();
-    let pppoe = [&[0x11, 0, 0, 1, 0, 0][..], &ppp].concat();
+    let pppoe = [&[0x11, 0, 0, 1][..], &be16(ppp.len()), &ppp].concat();
     let dest_options = ipv6(60, &[&[6, 0, 1, 4, 0, 0, 0, 0][..], &tcp(PAYLOAD)].concat());
     let erspan2 = [
         &[0x10, 0, 0, 0, 0, 0, 0, 1, 0x10, 5, 0, 6, 0, 0, 0, 0][..],
@@ -461,6 +461,20 @@ fn padding_is_not_payload() {
             "{name}"
         );
     }
+}
+
+#[test]
+fn padding_that_ip_counts_but_pppoe_does_not_is_not_payload() {
+    let mut packet = ipv4(6, &tcp(PAYLOAD));
+    let counted = packet.len() + 6;
+    packet[2..4].copy_from_slice(&be16(counted));
+    let ppp = [&[0, 0x21][..], &packet].concat();
+    let bytes = [&[0x11, 0, 0, 1][..], &be16(ppp.len()), &ppp, &[0; 6]].concat();
+    check(
+        Config::default(),
+        &ethernet(0x8864, &bytes),
+        Ok(Encap::Plain),
+    );
 }
 
 #[test]

@@ -71,6 +71,8 @@ pub(super) struct Walk<'a, 'w> {
     bytes: &'a [u8],
     /// The same on the wire.
     wire_len: usize,
+    /// The last header gave `wire_len`, and gave it for the whole packet.
+    is_wire_len_whole: bool,
     /// Addresses of the innermost IP header so far.
     src: [u8; 16],
     dst: [u8; 16],
@@ -98,6 +100,7 @@ impl<'a, 'w> Walk<'a, 'w> {
             link: frame.link,
             bytes: frame.bytes,
             wire_len: (frame.wire_len as usize).max(frame.bytes.len()),
+            is_wire_len_whole: false,
             src: [0; 16],
             dst: [0; 16],
             network: Network::default(),
@@ -183,11 +186,7 @@ impl<'a, 'w> Walk<'a, 'w> {
             ethernet::NSH => Ok(Next::Nsh),
             ethernet::PPP => Ok(Next::Ppp),
             ethernet::BRIDGED => Ok(Next::Ethernet),
-            ethernet::PPPOE => {
-                let after = ppp::split_pppoe(self.bytes).map_err(at(Layer::Link))?;
-                self.advance(after);
-                Ok(Next::Ppp)
-            }
+            ethernet::PPPOE => self.pppoe(),
             ethernet::BACKBONE => self.backbone(),
             ethernet::FABRIC_PATH => {
                 let after = self.bytes.get(2..).ok_or(Skip::Truncated(Layer::Link))?;
@@ -209,6 +208,16 @@ impl<'a, 'w> Walk<'a, 'w> {
             ethernet::split_tag(self.bytes, tag_bytes).map_err(at(Layer::Link))?;
         self.advance(after);
         Ok(Next::EtherType(ether_type))
+    }
+
+    /// A mirror that cuts a packet leaves this length as it was, so unlike all around it, it bounds the IP length:
+    /// there are concentrators that count the padding of short frames into the latter.
+    fn pppoe(&mut self) -> Result<Next, Skip> {
+        let (len, after) = ppp::split_pppoe(self.bytes).map_err(at(Layer::Link))?;
+        self.advance(after);
+        self.limit(usize::from(len));
+        self.is_wire_len_whole = true;
+        Ok(Next::Ppp)
     }
 
     fn backbone(&mut self) -> Result<Next, Skip> {
@@ -254,7 +263,7 @@ impl<'a, 'w> Walk<'a, 'w> {
         self.advance(after);
         if header.total_len != 0 {
             let payload_len = header.total_len.checked_sub(header.header_len);
-            self.limit(usize::from(payload_len.ok_or(Skip::Malformed(Layer::Ip))?));
+            self.limit_by_ip(usize::from(payload_len.ok_or(Skip::Malformed(Layer::Ip))?));
         }
         self.src = mapped(header.src);
         self.dst = mapped(header.dst);
@@ -269,7 +278,7 @@ impl<'a, 'w> Walk<'a, 'w> {
         let (header, after) = ipv6::split(self.bytes).map_err(at(Layer::Ip))?;
         self.advance(after);
         if header.payload_len != 0 {
-            self.limit(usize::from(header.payload_len));
+            self.limit_by_ip(usize::from(header.payload_len));
         } else if header.next == ipv6::HOP_BY_HOP {
             self.limit_by_jumbo_option()?;
         }
@@ -572,6 +581,16 @@ impl<'a, 'w> Walk<'a, 'w> {
     fn limit(&mut self, len: usize) {
         self.wire_len = len;
         self.bytes = self.bytes.get(..len).unwrap_or(self.bytes);
+    }
+
+    #[inline]
+    fn limit_by_ip(&mut self, len: usize) {
+        let is_whole = std::mem::take(&mut self.is_wire_len_whole);
+        self.limit(if is_whole {
+            len.min(self.wire_len)
+        } else {
+            len
+        });
     }
 
     fn replace(&mut self, bytes: &'a [u8], wire_len: usize) {

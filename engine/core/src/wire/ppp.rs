@@ -37,10 +37,10 @@ pub fn split(bytes: &[u8]) -> Split<'_, Option<u16>> {
     Ok((ether_type, after))
 }
 
-/// Splits off the PPPoE header; PPP follows.
-pub fn split_pppoe(bytes: &[u8]) -> Result<&[u8], Broken> {
+/// Splits off the PPPoE header and gives the length of the PPP frame that follows.
+pub fn split_pppoe(bytes: &[u8]) -> Split<'_, u16> {
     match bytes.split_first_chunk() {
-        Some((&[0x11, 0, _, _, _, _], after)) => Ok(after),
+        Some((&[0x11, 0, _, _, l1, l0], after)) => Ok((u16::from_be_bytes([l1, l0]), after)),
         Some(_) => Err(Broken::Malformed),
         None => Err(Broken::Truncated),
     }
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn pppoe_sessions_only() {
-        assert_eq!(split_pppoe(&[0x11, 0, 0, 1, 0, 3, 7]), Ok(&[7][..]));
+        assert_eq!(split_pppoe(&[0x11, 0, 0, 1, 0, 3, 7]), Ok((3, &[7][..])));
         assert_eq!(
             split_pppoe(&[0x11, 9, 0, 1, 0, 3, 7]),
             Err(Broken::Malformed)
