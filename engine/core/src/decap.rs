@@ -365,7 +365,8 @@ pub struct Endpoint {
 /// innermost identifier kept readable for annotations. Both directions of a flow must come to the same id, so only
 /// what both carry goes in:
 ///
-/// - VXLAN and GENEVE VNIs, GRE keys, ERSPAN sessions, backbone service identifiers (802.1ah). Of an NVGRE key only the subnet: the low byte is a flow's own.
+/// - VXLAN and GENEVE VNIs, GRE keys, ERSPAN sessions, backbone service identifiers (802.1ah). Of a key around
+///   Ethernet only what is no flow's (the low byte of NVGRE) and no direction's (a bit of VMware's mirrors).
 /// - Not the addresses of tunnels: the two hosts of a flow are mirrored from different ones.
 /// - Not the presence of a tunnel without identifier (GRE without key, IP in IP, ERSPAN I): load balancers tunnel the
 ///   requests and let the responses go plainly.

@@ -681,10 +681,11 @@ fn networks_are_told_apart_by_what_both_directions_share() {
         0,
         network_of(&over_ethernet(&outer(47, &gre(None, 0x0800, &packet))))
     );
-    // NVGRE's low byte is a flow's own; a small key is a link's number.
+    // NVGRE's low byte is a flow's own; a small key is a link's number; one bit is a mirror's mark of the direction.
     let keyed = |key| network_of(&over_ethernet(&outer(47, &gre(Some(key), 0x6558, &inner))));
     assert_eq!(keyed(0x0012_3401), keyed(0x0012_3402));
     assert_ne!(keyed(1), keyed(2));
+    assert_eq!(keyed(0), keyed(0x0200_0000));
 }
 
 #[test]

@@ -43,6 +43,9 @@ const GRE_WCCP: u16 = 0x883e;
 /// lower subnets) and the low byte tells flows apart; smaller keys are what people number gretap links with.
 const NVGRE_KEY_MIN: u32 = 0x0010_0000;
 
+/// The switches of VMware, mirroring frames in GRE, set this bit of the key on the frames of one direction only.
+const KEY_DIRECTION: u32 = 0x0200_0000;
+
 /// What the next bytes are.
 #[derive(Clone, Copy, Debug)]
 enum Next {
@@ -638,11 +641,13 @@ fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }
 
+/// What of a GRE key both directions of a flow share. Two networks that differ in nothing else than the bits left out
+/// become one, which matters only if they use the same addresses and ports as well; a flow torn in halves always does.
 fn network_of_key(protocol: u16, key: u32) -> u32 {
-    if protocol == ethernet::BRIDGED && key >= NVGRE_KEY_MIN {
-        key & !0xff
-    } else {
-        key
+    match key & !KEY_DIRECTION {
+        _ if protocol != ethernet::BRIDGED => key,
+        nvgre if nvgre >= NVGRE_KEY_MIN => nvgre & !0xff,
+        link => link,
     }
 }
 
