@@ -94,9 +94,9 @@ pub const RESET_WINDOW: u64 = 1 << 20;
 /// How long a reset whose number is not exactly the next one may be revoked by a further segment of its sender.
 pub const RESET_DOUBT: Duration = Duration::from_secs(2);
 
-/// Age up to which a SYN with the number of a flow that has ended is the same packet captured twice; ring blocks
-/// retire every 10 ms, so two interfaces may show a whole short connection one after the other.
-pub const SYN_DUPLICATE_AGE: Duration = Duration::from_millis(500);
+/// Age (by the frames' own times) up to which a SYN with the number of a flow that has ended is the same packet
+/// captured twice: two interfaces, or both ends of a path, may show a whole short connection one after the other.
+pub const SYN_DUPLICATE_AGE: Duration = Duration::from_millis(20);
 
 /// Silence after which a SYN with another number begins a new connection without further proof.
 pub const SYN_REUSE_SILENCE: Duration = Duration::from_secs(30);
@@ -104,9 +104,14 @@ pub const SYN_REUSE_SILENCE: Duration = Duration::from_secs(30);
 /// A packet clock that goes back by more than this was set; less is reordering between rings.
 pub const CLOCK_STEP_BACK: Duration = Duration::from_secs(60);
 
-/// Largest distance in bytes between two sequence numbers of one connection at a time: the largest window that TCP
-/// can announce (RFC 7323 §2.3).
-pub const TCP_WINDOW_MAX: u64 = 1 << 30;
+/// Distance in bytes from the expected number within which a segment or an acknowledgement can be one of this
+/// connection: ten times the receive windows in use (Linux' `tcp_rmem` allows 6 MiB unless changed), so that a loss of
+/// whole windows is a gap, and a forged segment is not one.
+pub const SEQUENCE_JUMP_MAX: u64 = 64 << 20;
+
+/// Segments of one half, all farther than that from what is expected and near each other, after which the capture has
+/// missed more than [`SEQUENCE_JUMP_MAX`]; the half goes on there, and what lies between is a gap.
+pub const RESYNC_SEGMENTS: u8 = 4;
 
 /// Bundle size in bytes of lines before compression; larger ones save next to nothing (50 KiB loses 5 % of ratio) and
 /// cost latency and memory. `USAGE_LOGGERS_BUNDLE_SIZE`.

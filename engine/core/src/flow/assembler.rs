@@ -10,12 +10,14 @@
 //!   whichever is first, they are a **gap**. Zeek and Suricata skip such a hole at once, which on a mirror that
 //!   reorders (network load balancers say that they do) loses bytes that arrive a moment later; waiting for a time-out
 //!   instead holds up everything behind the hole for minutes.
-//! * A hole without proof becomes a gap after [`HOLE_AGE_MAX`] or when the half holds too much behind it.
+//! * A hole without proof becomes a gap when nothing moves for [`HOLE_AGE_MAX`], or when the half holds too much behind
+//!   it. If the receiver has spoken since and still lacks the hole, what lies behind it was never in its window (a
+//!   forged or foreign segment) and is discarded instead.
 //! * **Causal order**: a segment that acknowledges bytes of the other half that were not passed on yet waits for them
 //!   under the same grace, so a response is never told before its request. At a midstream beginning nobody knows what
 //!   else was sent just before; then all payload waits until one grace after the flow's first segment, and only then
-//!   is put into order. A half that lets a grace for acknowledged bytes pass without being seen is **blind**: the traffic is
-//!   one-sided, and from then on its acknowledged bytes are gaps at once and hold up nothing.
+//!   is put into order. A half that lets a grace for acknowledged bytes pass without being seen is **blind**: the
+//!   traffic is one-sided, and from then on its acknowledged bytes are gaps at once and hold up nothing.
 
 use crate::decap::{Flags, Segment};
 use crate::flow::half::{Anchor, Chunk, Fin, Half, Known, Proof, distance};
@@ -165,8 +167,8 @@ impl<C> Stream<C> {
             if half.proof.mark > half.next {
                 deadline = deadline.min(half.proof.since.after(REORDER_GRACE));
             }
-            if let Some(front) = half.queue.front() {
-                deadline = deadline.min(front.queued.after(HOLE_AGE_MAX));
+            if let Some(stuck) = half.stuck_at(HOLE_AGE_MAX) {
+                deadline = deadline.min(stuck);
                 if self.gathers() {
                     deadline = deadline.min(self.hold_until);
                 }
@@ -210,12 +212,17 @@ impl<C> Stream<C> {
         } else if !anchor.seen() && !segment.flags.has(Flags::RST) {
             self.first(direction, seq, span);
         }
+        let number = self.segments;
+        if self.half(direction).ahead(seq).is_none() && !self.resync(direction, segment, seq, lent)
+        {
+            return lent.refuse(segment);
+        }
         let (_, own, other) = split!(self, direction);
         let Some(distance) = own.ahead(seq) else {
             return lent.refuse(segment);
         };
         if segment.flags.has(Flags::ACK) {
-            other.acknowledge(segment.ack);
+            other.acknowledge(segment.ack, number);
             if other.blind {
                 self.give_up(direction.reverse(), u64::MAX, lent);
             }
@@ -239,6 +246,33 @@ impl<C> Stream<C> {
             }
         }
         self.settle(lent);
+    }
+
+    /// Whether a segment out of every window is the last proof that the half goes on there.
+    fn resync<S>(
+        &mut self,
+        direction: Direction,
+        segment: &Segment<'_>,
+        seq: u32,
+        lent: &mut Lent<'_, S>,
+    ) -> bool
+    where
+        C: Consumer<S>,
+    {
+        if segment.flags.has(Flags::RST | Flags::SYN) || segment.payload.is_empty() {
+            return false;
+        }
+        let Some(to) = self.half_mut(direction).stray(seq) else {
+            return false;
+        };
+        self.hold_until = Timestamp::ZERO;
+        while self.half(direction).front().is_some() {
+            self.force(direction, lent);
+        }
+        self.lose(direction, to, lent);
+        let half = self.half_mut(direction);
+        half.acked = half.acked.max(half.next);
+        true
     }
 
     /// A SYN: the half's first byte is `seq`, unless bytes were passed on already.
@@ -721,12 +755,17 @@ impl<C> Stream<C> {
             }
             while self
                 .half(direction)
-                .queue
-                .front()
-                .is_some_and(|front| now >= front.queued.after(HOLE_AGE_MAX))
+                .stuck_at(HOLE_AGE_MAX)
+                .is_some_and(|stuck| now >= stuck)
             {
                 lent.counters.flow_holes_expired += 1;
-                self.force(direction, lent);
+                if self.half(direction).is_refused() {
+                    let half = self.half_mut(direction);
+                    lent.counters.flow_discarded_out_of_window_bytes +=
+                        half.truncate(half.next, lent.pool);
+                } else {
+                    self.force(direction, lent);
+                }
             }
         }
         self.settle(lent);
@@ -740,6 +779,7 @@ impl<C> Stream<C> {
         }
         for half in [&mut self.originator, &mut self.responder] {
             half.proof.since = half.proof.since.min(now);
+            half.progress = half.progress.min(now);
             for piece in &mut half.queue {
                 piece.queued = piece.queued.min(now);
             }
@@ -872,6 +912,7 @@ impl<S> Lent<'_, S> {
         let len = chunk.bytes.len() as u64;
         if len > 0 {
             own.next = chunk.offset + len;
+            own.progress = self.now;
             own.fin_lost = false;
             self.counters.flow_delivered_bytes += len;
             consumer.data(

@@ -5,9 +5,10 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::flow::pool::{Pool, charge};
-use crate::limits::{HALF_REBASE_BYTES_MAX, TCP_WINDOW_MAX};
+use crate::limits::{HALF_REBASE_BYTES_MAX, RESYNC_SEGMENTS, SEQUENCE_JUMP_MAX};
 use crate::time::Timestamp;
 
 /// How the position of offset 0 is known.
@@ -202,6 +203,12 @@ pub(super) struct Half {
     pub(super) fin_lost: bool,
     /// This half was acknowledged but never captured within the grace: traffic is one-sided, do not wait for it.
     pub(super) blind: bool,
+    /// When bytes were last passed on, on the table's clock.
+    pub(super) progress: Timestamp,
+    /// Number of the last segment that acknowledged something of this half.
+    pub(super) heard: u64,
+    /// Segments in a row that are too far from `next` but near each other, and where the last one lies.
+    strays: (u8, u32),
     /// The gap declared last; bytes that come for it now come too late.
     pub(super) lost: Range<u64>,
     pub(super) queue: VecDeque<Piece>,
@@ -222,6 +229,9 @@ impl Half {
             proof: Proof::default(),
             fin_lost: false,
             blind: false,
+            progress: Timestamp::ZERO,
+            heard: 0,
+            strays: (0, 0),
             lost: 0..0,
             queue: VecDeque::new(),
             charged: 0,
@@ -237,7 +247,7 @@ impl Half {
             .seq
             .wrapping_add((self.next & u64::from(u32::MAX)) as u32);
         let distance = distance(seq, next);
-        (distance.unsigned_abs() <= TCP_WINDOW_MAX).then_some(distance)
+        (distance.unsigned_abs() <= SEQUENCE_JUMP_MAX).then_some(distance)
     }
 
     /// The offset of a sequence number; `None` when it is out of the window or before the beginning.
@@ -289,12 +299,28 @@ impl Half {
     }
 
     /// Notes what the other side has acknowledged.
-    pub(super) fn acknowledge(&mut self, ack: u32) {
+    pub(super) fn acknowledge(&mut self, ack: u32, number: u64) {
         self.anchor.hint(ack);
         if let Some(offset) = self.offset(ack) {
+            self.heard = number;
             self.acked = self.acked.max(offset);
             self.acked_known = true;
         }
+    }
+
+    /// A segment lies at `seq`, too far from `next`: how far `next` must go if the half is to go on there.
+    pub(super) fn stray(&mut self, seq: u32) -> Option<u64> {
+        let (count, last) = self.strays;
+        let near = distance(seq, last).unsigned_abs() <= SEQUENCE_JUMP_MAX;
+        self.strays = (if near { count + 1 } else { 1 }, seq);
+        if self.strays.0 < RESYNC_SEGMENTS {
+            return None;
+        }
+        self.strays = (0, seq);
+        Some(
+            self.end()
+                .max(self.next + u64::from(seq.wrapping_sub(self.next_seq()))),
+        )
     }
 
     /// Acknowledged data ends here: the number that acknowledges a FIN is one past it.
@@ -360,6 +386,22 @@ impl Half {
         self.charged = self.charged.saturating_sub(charge(&piece.bytes));
         self.queued_bytes -= piece.bytes.len() as u64;
         Some(piece)
+    }
+
+    /// When the first range has waited for `age` without progress before it.
+    pub(super) fn stuck_at(&self, age: Duration) -> Option<Timestamp> {
+        let front = self.queue.front()?;
+        Some(front.queued.max(self.progress).after(age))
+    }
+
+    /// The receiver has spoken since the first range was captured, and has not received even what precedes it.
+    pub(super) fn is_refused(&self) -> bool {
+        self.has_hole()
+            && !self.lacks()
+            && self
+                .queue
+                .front()
+                .is_some_and(|front| self.heard > front.number)
     }
 
     /// Drops what waits beyond `end` and says how many bytes that was.

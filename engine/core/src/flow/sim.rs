@@ -334,6 +334,32 @@ mod scripts {
     }
 
     #[test]
+    fn a_forged_segment_far_ahead_makes_no_gap() {
+        let forged = "30 > . 1 1 ask\n31 > . 5000000 1 forged\n32 < . 1 4 ok\n";
+        check_shaken(
+            &format!("{forged}11000000 > . 4 3 more"),
+            ">ask <ok >more Shutdown",
+        );
+        check_shaken(
+            "30 > . 1 1 ask\n31 > . 500000000 1 forged\n32 > . 4 1 more",
+            ">ask >more Shutdown",
+        );
+    }
+
+    #[test]
+    fn a_half_that_jumps_farther_than_any_window_goes_on_there() {
+        check_shaken(
+            "30 > . 1 1 ask
+             40 > . 1000000001 1 a
+             50 > . 1000000002 1 b
+             60 > . 1000000003 1 c
+             70 > . 1000000004 1 d
+             80 > . 1000000005 1 e",
+            ">ask >(1000000000) >d >e Shutdown",
+        );
+    }
+
+    #[test]
     fn a_response_captured_before_its_request_is_told_after_it() {
         check_shaken("40 < . 1 4 answer\n50 > . 1 1 ask", ">ask <answer Shutdown");
         // Its FIN waits too.

@@ -26,8 +26,8 @@ use crate::flow::pool::Pool;
 use crate::flow::slab::{NONE, Slab};
 use crate::flow::{Config, Consumer, Counters, Direction, FlowEnd, FlowStart};
 use crate::limits::{
-    CLOCK_STEP_BACK, FLOW_LINGER, HALF_REBASE_BYTES_MAX, REORDER_GRACE, SYN_DUPLICATE_AGE,
-    SYN_REUSE_SILENCE, TCP_WINDOW_MAX,
+    CLOCK_STEP_BACK, FLOW_LINGER, HALF_REBASE_BYTES_MAX, REORDER_GRACE, SEQUENCE_JUMP_MAX,
+    SYN_DUPLICATE_AGE, SYN_REUSE_SILENCE,
 };
 use crate::time::Timestamp;
 
@@ -709,7 +709,6 @@ impl<C> Table<C> {
     }
 
     fn after_end(&mut self, index: u32, direction: Direction, segment: &Segment<'_>) -> Verdict {
-        let now = self.now;
         let Some(flow) = self.flows.get_mut(index) else {
             return Verdict::Dropped;
         };
@@ -719,7 +718,7 @@ impl<C> Table<C> {
             (Direction::Responder, true) => flow.isn == segment.ack.wrapping_sub(1),
             _ => false,
         };
-        let copy = same_isn && now.since(flow.start) <= SYN_DUPLICATE_AGE;
+        let copy = same_isn && segment.time.since(flow.start) <= SYN_DUPLICATE_AGE;
         if segment.flags.has(Flags::SYN) && !copy {
             self.forget(index);
             return Verdict::Anew;
@@ -753,6 +752,7 @@ impl<C> Table<C> {
         };
         let doubtful = flow.doubtful_syn;
         let (stream, last) = (flow.stream, flow.last);
+        let late = segment.time.since(flow.start) <= REORDER_GRACE;
         let stream = self.streams.get(stream);
         let (own, ending) = match stream {
             Some(stream) => (stream.half(direction).anchor, stream.is_ending()),
@@ -766,7 +766,7 @@ impl<C> Table<C> {
         let same = match own.known {
             Known::Syn => behind == 0,
             Known::No => true,
-            Known::Hint | Known::Seen => behind.unsigned_abs() <= HALF_REBASE_BYTES_MAX,
+            Known::Hint | Known::Seen => late && behind.unsigned_abs() <= HALF_REBASE_BYTES_MAX,
         };
         if same && !ending {
             return Verdict::Goes;
@@ -874,7 +874,7 @@ impl<C> Table<C> {
             other.hint(segment.ack);
         }
         // Bytes that were never captured show in the numbers: one more than the FIN or a lost FIN explains.
-        let window = 0..=TCP_WINDOW_MAX.cast_signed();
+        let window = 0..=SEQUENCE_JUMP_MAX.cast_signed();
         let sent = distance(segment.seq, own.seq);
         let acked = distance(segment.ack, other.seq);
         let fin = flags.has(Flags::FIN);
