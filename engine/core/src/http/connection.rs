@@ -42,7 +42,7 @@ pub struct Connection<D> {
     phase: Phase,
     /// Known since the first start line.
     client: Option<Direction>,
-    /// The first byte of both halves was seen or is still to come.
+    /// The first bytes of both halves have to be messages, if the flow speaks HTTP.
     from_start: bool,
     originator: HalfReader,
     responder: HalfReader,
@@ -301,7 +301,11 @@ impl<D> Connection<D> {
             Verdict::Other if self.from_start && shared.config.ports.is_any() => {
                 self.ignore(Speech::Other, shared)
             }
-            Verdict::Preamble | Verdict::Other => self.half_mut(direction).step = Step::Hunt,
+            Verdict::Preamble | Verdict::Other => {
+                // Of either side: its answer to a preamble is no message either.
+                self.from_start = false;
+                self.half_mut(direction).step = Step::Hunt;
+            }
         }
     }
 

@@ -26,7 +26,7 @@ pub(super) enum Verdict {
     Tls,
     /// The HTTP/2 connection preface.
     Http2,
-    /// A PROXY protocol header (v1 or v2): HTTP may follow.
+    /// Something that HTTP may follow: a PROXY protocol header (v1 or v2), or a SOCKS request (RFC 1928, SOCKS4).
     Preamble,
     /// Nothing that we know.
     Other,
@@ -100,6 +100,8 @@ pub(super) fn classify(bytes: &[u8]) -> Verdict {
         [0x80..=0xff] | [0x80..=0xff, _] | [0x80..=0xff, _, 1] | [0x80..=0xff, _, 1, 3] => {
             Verdict::Partial
         }
+        [4 | 5] => Verdict::Partial,
+        [4, 1, ..] | [5, 1..=8, ..] => Verdict::Preamble,
         _ if PROXY_V2.starts_with(bytes) => Verdict::Partial,
         [b'H', b'T', b'T', b'P', b'/', ..] => response_start(bytes),
         _ => request_start(bytes),
@@ -321,6 +323,8 @@ mod tests {
         check(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Verdict::Http2);
         check(b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", Verdict::Preamble);
         check(b"\0\r\nQUIT\n\x21", Verdict::Preamble);
+        check(b"\x05\x01\x00", Verdict::Preamble);
+        check(b"\x04\x01\x00\x50\x01\x02\x03\x04\x00", Verdict::Preamble);
         check(b"GET key\r\n", Verdict::Other);
         check(b"HTTP/2 200\r\n", Verdict::Other);
         check(b"HTTP/1.1 2x0 OK\r\n", Verdict::Other);
