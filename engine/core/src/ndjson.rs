@@ -108,6 +108,10 @@ struct Escape {
 }
 
 /// For every byte that can stand in UTF-8; the plain ones are themselves.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "evaluated by the compiler, which refuses a wrong index"
+)]
 static ESCAPES: [Escape; 256] = {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut table = [const { Escape { text: 0, len: 1 } }; 256];

@@ -21,7 +21,7 @@ use super::{Config, Counters, Notes, Output, annotate, cookies, url};
 use crate::http::{BodyEnd, Exchanges, Half, Header, Origin, RequestHead, ResponseHead};
 use crate::limits::{BUFFER_KEPT_BYTES, POOL_BYTES_MAX, RULE_SETS_MAX};
 use crate::ndjson;
-use crate::rules::{RuleSet, Sampler, Scratch, Verdict};
+use crate::rules::{RuleSet, Sampler, Verdict};
 use crate::time::Timestamp;
 use body::Side;
 use pen::{Pen, Ruled, judge};
@@ -52,7 +52,6 @@ pub struct Writer<O> {
 
 /// Buffers for the work of one event.
 struct Work {
-    scratch: Scratch,
     name: Vec<u8>,
     value: Vec<u8>,
     /// Becomes the buffer of a body that was collected.
@@ -74,7 +73,6 @@ impl<O: Output> Writer<O> {
             pool_bytes: 0,
             held: 0,
             work: Work {
-                scratch: Scratch::default(),
                 name: Vec::new(),
                 value: Vec::new(),
                 spare: Vec::new(),
@@ -153,17 +151,11 @@ impl<O: Output> Writer<O> {
         let Some(ruled) = judge(ruled, retired, draft.rules) else {
             return;
         };
-        let Work {
-            scratch,
-            name,
-            value,
-            ..
-        } = work;
+        let Work { name, value, .. } = work;
         let mut pen = Pen {
             ruled,
             tally: &mut draft.tally,
             muted: draft.sampled_out,
-            scratch,
         };
 
         let host = find(head.headers, b"host").unwrap_or_default();
@@ -248,7 +240,6 @@ impl<O: Output> Writer<O> {
             ruled,
             tally: &mut draft.tally,
             muted: draft.sampled_out,
-            scratch: &mut work.scratch,
         };
         work.value.clear();
         // Writing to a vector does not fail.
@@ -316,7 +307,6 @@ impl<O: Output> Writer<O> {
             ruled,
             tally: &mut draft.tally,
             muted: draft.sampled_out,
-            scratch: &mut work.scratch,
         };
         let (now, interval) = clock(draft.request_times, draft.response_times);
         for (kind, millis) in [(Kind::Now, Some(now)), (Kind::Interval, interval)] {
@@ -382,7 +372,7 @@ impl<O: Output> Writer<O> {
             self.line.clear();
             self.line.shrink_to(BUFFER_KEPT_BYTES);
             self.work.spare.shrink_to(BUFFER_KEPT_BYTES);
-            self.work.scratch.shrink_to(BUFFER_KEPT_BYTES);
+            self.ruled.scratch.shrink_to(BUFFER_KEPT_BYTES);
             self.work.decoders.shrink_to(BUFFER_KEPT_BYTES);
         }
         draft.recycle(BUFFER_KEPT_BYTES);

@@ -5,6 +5,8 @@
 //! stop rules found is kept in a [`Tally`] per call. A pattern that ran out of steps never lets anything out: a stop
 //! rule stops, a remove rule removes, a replace rule removes the value.
 
+use regex::CaptureLocations;
+
 use super::pattern::{Answer, Pattern, Replaced};
 use super::verb::Verb;
 use super::{Action, Rule, RuleSet};
@@ -77,9 +79,11 @@ pub enum Verdict {
     Emptied,
 }
 
-/// Buffers that [`RuleSet::apply`] reuses.
+/// Memory that [`RuleSet::apply`] reuses. It serves one rule set.
 #[derive(Debug, Default)]
 pub struct Scratch {
+    /// Per rule, by number: where its groups matched.
+    groups: Vec<Option<CaptureLocations>>,
     text: String,
     from: String,
     to: String,
@@ -167,13 +171,19 @@ impl RuleSet {
         tally.doubts += plan.doubts;
         let mut left = Some(value);
         if plan.needs_value() {
-            let Scratch { text, from, to } = scratch;
+            let Scratch {
+                groups,
+                text,
+                from,
+                to,
+            } = scratch;
+            groups.resize(self.rules.len(), None);
             let value = as_text(value, text);
             let removed = self.tests_remove(plan, value, tally) || plan.remove;
             let replaced = if removed {
                 None
             } else {
-                self.replaced(plan, value, tally, from, to)
+                self.replaced(plan, value, tally, groups, from, to)
             };
             left = replaced.map(str::as_bytes);
         }
@@ -215,19 +225,20 @@ impl RuleSet {
         plan: &Plan,
         value: &'a str,
         tally: &mut Tally,
+        groups: &mut [Option<CaptureLocations>],
         from: &'a mut String,
         to: &mut String,
     ) -> Option<&'a str> {
         let mut changed = false;
-        for rule in plan
-            .replaces
-            .iter()
-            .filter_map(|index| self.rules.get(*index))
-        {
+        for index in &plan.replaces {
+            let Some((rule, groups)) = self.rules.get(*index).zip(groups.get_mut(*index)) else {
+                continue;
+            };
             let Action::Replace { find, with } = &rule.action else {
                 continue;
             };
-            match find.replace(if changed { from.as_str() } else { value }, with, to) {
+            let input = if changed { from.as_str() } else { value };
+            match find.replace(input, with, to, groups) {
                 Replaced::Same => {}
                 Replaced::Changed => {
                     std::mem::swap(from, to);

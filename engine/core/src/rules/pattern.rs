@@ -6,6 +6,8 @@
 //! Patterns see text: a value that is not UTF-8 has its wrong bytes replaced before (the caller does that), as it will
 //! have in the line. A pattern over bytes would not match `.` on them, and so let a secret pass beside one.
 
+use regex::CaptureLocations;
+
 use super::translate::{Dialect, translate};
 use crate::limits::{BACKTRACK_STEPS_MAX, PATTERN_COMPILED_BYTES_MAX};
 
@@ -93,8 +95,15 @@ impl Pattern {
         if found { Answer::Yes } else { Answer::No }
     }
 
-    /// Replaces every non-overlapping match in `value` and writes the result to `out`, which is cleared first.
-    pub(super) fn replace(&self, value: &str, with: &Replacement, out: &mut String) -> Replaced {
+    /// Replaces every non-overlapping match in `value` and writes the result to `out`, which is cleared first. `groups` is
+    /// memory that this pattern reuses from call to call.
+    pub(super) fn replace(
+        &self,
+        value: &str,
+        with: &Replacement,
+        out: &mut String,
+        groups: &mut Option<CaptureLocations>,
+    ) -> Replaced {
         out.clear();
         match &self.engine {
             Engine::OneLine => {
@@ -112,14 +121,8 @@ impl Pattern {
                 splice.finish()
             }
             Engine::Linear(regex) => {
-                let mut splice = Splice::new(value, out);
-                for groups in regex.captures_iter(value) {
-                    let Some(found) = groups.get(0) else { continue };
-                    with.expand(splice.over(found.range()), |group| {
-                        groups.get(group).map(|text| text.as_str())
-                    });
-                }
-                splice.finish()
+                let groups = groups.get_or_insert_with(|| regex.capture_locations());
+                replace_groups(regex, groups, value, with, out)
             }
             Engine::Backtracking(regex) => {
                 let mut splice = Splice::new(value, out);
@@ -154,6 +157,37 @@ impl Pattern {
             },
         }
     }
+}
+
+/// What `captures_iter` would give, without its allocation for each match: an empty match right behind a match is none.
+fn replace_groups(
+    regex: &regex::Regex,
+    groups: &mut CaptureLocations,
+    value: &str,
+    with: &Replacement,
+    out: &mut String,
+) -> Replaced {
+    let mut splice = Splice::new(value, out);
+    let (mut at, mut last_end) = (0, None);
+    while let Some(found) = regex.captures_read_at(groups, value, at) {
+        let found = found.range();
+        if !(found.is_empty() && last_end == Some(found.end)) {
+            with.expand(splice.over(found.clone()), |group| {
+                groups
+                    .get(group)
+                    .and_then(|(start, end)| value.get(start..end))
+            });
+            last_end = Some(found.end);
+        }
+        at = found.end;
+        if found.is_empty() {
+            let Some(next) = value.get(at..).and_then(|rest| rest.chars().next()) else {
+                break;
+            };
+            at += next.len_utf8();
+        }
+    }
+    splice.finish()
 }
 
 struct Groups<'a> {
@@ -372,7 +406,7 @@ mod tests {
         let pattern = Pattern::finding(pattern).unwrap();
         let with = Replacement::new(with, &pattern);
         let mut out = String::new();
-        let outcome = pattern.replace(value, &with, &mut out);
+        let outcome = pattern.replace(value, &with, &mut out, &mut None);
         let result = if outcome == Replaced::Same {
             value
         } else {
@@ -463,6 +497,9 @@ mod tests {
         assert_eq!(pattern.test(&value), Answer::Doubt);
         let mut out = String::new();
         let with = Replacement::new("", &pattern);
-        assert_eq!(pattern.replace(&value, &with, &mut out), Replaced::Doubt);
+        assert_eq!(
+            pattern.replace(&value, &with, &mut out, &mut None),
+            Replaced::Doubt
+        );
     }
 }

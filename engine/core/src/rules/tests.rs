@@ -239,7 +239,9 @@ fn random_sets_do_what_the_slow_twin_does() {
         "response_body$",
         "request_(url|header:a)",
     ];
-    const PARAMS: [&str; 8] = [".*", "x", "y+", "^$", "(x)(y)?", "z|x", "[^x]", "xyz"];
+    const PARAMS: [&str; 9] = [
+        ".*", "x", "y+", "^$", "(x)(y)?", "z|x", "[^x]", "xyz", "(x*)",
+    ];
     const WITHS: [&str; 5] = ["", "$1", "<$0>", "y", "x${2}"];
     const VALUES: [&str; 8] = ["", "x", "y", "xyz", "zzz", "yxyx", "x\ny", "é"];
 
@@ -257,7 +259,7 @@ fn random_sets_do_what_the_slow_twin_does() {
                 // Half of the rules mask, so that enough calls are left to compare.
                 verb: VERBS[if draw(2) == 0 { 10 - draw(6) } else { draw(11) }],
                 scope: SCOPES[draw(8)],
-                param: PARAMS[draw(8)],
+                param: PARAMS[draw(PARAMS.len())],
                 with: WITHS[draw(5)],
             })
             .collect();

@@ -154,12 +154,10 @@ impl<O: Output> Writer<O> {
                 let Some(ruled) = judge(&mut self.ruled, &mut self.retired, draft.rules) else {
                     return;
                 };
-                let scratch = &mut self.work.scratch;
                 let mut pen = Pen {
                     ruled,
                     tally: &mut draft.tally,
                     muted: true,
-                    scratch,
                 };
                 pen.write(side.kind(), b"", b"any", &mut Vec::new());
             }
@@ -206,12 +204,7 @@ impl<O: Output> Writer<O> {
         let Some(ruled) = judge(&mut self.ruled, &mut self.retired, draft.rules) else {
             return;
         };
-        let Work {
-            scratch,
-            name,
-            value,
-            ..
-        } = &mut self.work;
+        let Work { name, value, .. } = &mut self.work;
         let Draft {
             tally,
             sampled_out,
@@ -231,7 +224,6 @@ impl<O: Output> Writer<O> {
             ruled,
             tally,
             muted: *sampled_out || withheld,
-            scratch,
         };
         pen.write(side.kind(), b"", content, &mut body.bytes);
         if body.is_form && !body.holed {

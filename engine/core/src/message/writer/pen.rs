@@ -12,6 +12,7 @@ pub(super) struct Ruled {
     pub(super) id: u64,
     pub(super) rules: RuleSet,
     pub(super) keys: Keys,
+    pub(super) scratch: Scratch,
     /// Open exchanges that it judges.
     pub(super) open: u64,
 }
@@ -22,6 +23,7 @@ impl Ruled {
             id,
             rules: rules.clone(),
             keys: Keys::default(),
+            scratch: Scratch::default(),
             open: 0,
         }
     }
@@ -50,7 +52,6 @@ pub(super) struct Pen<'a> {
     pub(super) tally: &'a mut Tally,
     /// The call is drawn out: it is only judged.
     pub(super) muted: bool,
-    pub(super) scratch: &'a mut Scratch,
 }
 
 impl Pen<'_> {
@@ -63,14 +64,19 @@ impl Pen<'_> {
         if self.is_done() {
             return;
         }
-        let Ruled { rules, keys, .. } = &mut *self.ruled;
+        let Ruled {
+            rules,
+            keys,
+            scratch,
+            ..
+        } = &mut *self.ruled;
         let key = keys.get(rules, kind, name);
         let left = if key.plan.is_plain() {
             self.tally.plain(value.is_empty());
             value
         } else {
             rules
-                .apply(&key.plan, value, self.tally, self.scratch)
+                .apply(&key.plan, value, self.tally, scratch)
                 .unwrap_or_default()
         };
         if !left.is_empty() && !self.muted {
