@@ -329,7 +329,10 @@ fn bad_url(value: &Value, reason: &impl std::fmt::Display) -> Diagnostic {
     } else {
         format!("{} {text:?}: missing http:// or https://", value.name)
     };
-    Diagnostic::new(Code::E040, what).fix(format!("{}=https://HOST[:PORT]/message", value.name))
+    Diagnostic::new(Code::E040, what).fix(shown_value(&Value {
+        text: "https://HOST[:PORT]/message".to_owned(),
+        ..value.clone()
+    }))
 }
 
 fn rules(value: Option<&Value>, default: &str) -> Result<Rules, Diagnostic> {
@@ -434,7 +437,12 @@ fn shown(value: Option<&Value>, otherwise: &str) -> String {
 }
 
 fn shown_value(value: &Value) -> String {
-    format!("{}={}", value.name, value.text)
+    let between = if value.name.starts_with('-') {
+        ' '
+    } else {
+        '='
+    };
+    format!("{}{between}{}", value.name, value.text)
 }
 
 fn bad_list(value: &Value, reason: &impl std::fmt::Display, example: &str) -> Diagnostic {
@@ -447,7 +455,10 @@ fn bad_list(value: &Value, reason: &impl std::fmt::Display, example: &str) -> Di
         Code::E002,
         format!("{}: {:?}: {reason}{hint}", value.name, value.text),
     )
-    .fix(format!("{}={example}", value.name))
+    .fix(shown_value(&Value {
+        text: example.to_owned(),
+        ..value.clone()
+    }))
 }
 
 fn bad_value(value: &Value, expected: &str) -> Diagnostic {

@@ -132,6 +132,7 @@ fn perform(cli: Cli, talk: Talk) -> Result<Exit, Diagnostic> {
                 config,
                 run::Place {
                     control: &control,
+                    own_ports: &flags.own_ports,
                     is_supervised: flags.supervised,
                     talk,
                 },

@@ -56,6 +56,8 @@ const LEDGER_TRIES: u32 = 20;
 pub struct Place<'a> {
     /// Control socket.
     pub control: &'a Path,
+    /// Ports of this machine whose connections are our own and not read.
+    pub own_ports: &'a [u16],
     /// A supervisor started us: end with it, and tell it the final status on standard output.
     pub is_supervised: bool,
     /// How to talk.
@@ -81,7 +83,7 @@ pub fn run(config: Capture, place: Place<'_>) -> Result<Exit, Diagnostic> {
     talk.show_all(&choice.notices);
     let server = Server::bind(place.control)?;
     let sources = open_all(&config, &choice)?;
-    let own = OwnUpload::new(own_endpoints(&config.destination));
+    let own = OwnUpload::new(own_endpoints(&config.destination, place.own_ports));
     process::drop_capabilities().map_err(|error| bug("cannot give up capabilities", &error))?;
     // Refused only by kernels before 3.5.
     let _ = process::no_new_privileges();
@@ -205,16 +207,29 @@ fn proc_status(label: &str) -> String {
         .map_or("?".to_owned(), |value| value.trim().to_owned())
 }
 
-/// Where our own upload goes. A name that does not resolve now is tried by the uploader again; until then nothing of it
-/// is on the wire but look-ups.
-fn own_endpoints(destination: &Destination) -> Vec<SocketAddr> {
-    match destination {
+/// Where our own upload goes, and our own ports at every address of this machine. A name that does not resolve now is
+/// tried by the uploader again; until then nothing of it is on the wire but look-ups.
+fn own_endpoints(destination: &Destination, own_ports: &[u16]) -> Vec<SocketAddr> {
+    let mut endpoints: Vec<SocketAddr> = match destination {
         Destination::Url(url) => (url.host(), url.port())
             .to_socket_addrs()
             .map(Iterator::collect)
             .unwrap_or_default(),
         Destination::Nowhere(_) => Vec::new(),
+    };
+    // Listed once already when the interfaces were chosen; that it fails now and not then is not worth an error.
+    for address in interfaces::list()
+        .unwrap_or_default()
+        .iter()
+        .flat_map(|interface| &interface.addresses)
+    {
+        endpoints.extend(
+            own_ports
+                .iter()
+                .map(|&port| SocketAddr::new(*address, port)),
+        );
     }
+    endpoints
 }
 
 fn watch_signals(events: Sender<Event>) -> Result<(), Diagnostic> {
@@ -532,19 +547,30 @@ fn random() -> u64 {
 /// `VXLAN 4789, all VNIs` or `any port`.
 fn reads(config: &Capture) -> String {
     let reading = &config.reading;
-    let ports: Vec<String> = reading
+    let tunnels: Vec<String> = reading
         .vxlan_ports
         .iter()
         .map(ToString::to_string)
         .collect();
+    let ports = match reading.ports_text.as_str() {
+        "any port" => "any port".to_owned(),
+        list => format!("port {list}"),
+    };
     match config.engine {
         Engine::Mirror => format!(
             "VXLAN {}, {}; {}",
-            ports.join(","),
+            tunnels.join(","),
             reading.vnis_text,
-            reading.ports_text
+            ports
         ),
-        Engine::Interfaces => format!("{} (VXLAN {} too)", reading.ports_text, ports.join(",")),
+        Engine::Interfaces if reading.vnis.wants_all() => {
+            format!("{ports}, also inside VXLAN {}", tunnels.join(","))
+        }
+        Engine::Interfaces => format!(
+            "{ports}, also inside VXLAN {}, VNIs {}",
+            tunnels.join(","),
+            reading.vnis_text
+        ),
     }
 }
 

@@ -221,7 +221,7 @@ impl Status {
         if let Some(store) = &self.store {
             let restarts = match store.restarts {
                 0 => String::new(),
-                count => format!(" · restarted {count} times"),
+                count => format!(" · {}", plural(count, "restart")),
             };
             let process = if store.pid == 0 {
                 "not ours".to_owned()

@@ -45,6 +45,21 @@ impl StoreReport {
         }
     }
 
+    /// Ports of store and page, as a list.
+    pub fn ports(&self) -> String {
+        let port = |url: &str| {
+            let authority = url.split('/').nth(2).unwrap_or_default();
+            authority.rsplit(':').next().unwrap_or_default().to_owned()
+        };
+        match self {
+            Self::Ready {
+                capture_url,
+                page_url,
+            } => format!("{},{}", port(capture_url), port(page_url)),
+            Self::Taken { url, .. } => port(url),
+        }
+    }
+
     /// The page, empty when there is none.
     pub fn page(&self) -> &str {
         match self {
@@ -76,12 +91,10 @@ pub fn run(config: &config::Store, is_supervised: bool, talk: Talk) -> Result<Ex
         }
     };
     let stop = async move {
-        // The handlers of `termination` stand from its first poll on; only then may the watch raise SIGTERM.
-        let stop = store::termination();
         if is_supervised {
             supervised::end_with_supervisor();
         }
-        stop.await;
+        store::termination().await;
     };
     match store::run_until(store, report, stop) {
         Ok(()) => Ok(Exit::Done),
@@ -159,4 +172,20 @@ fn is_capture_url(address: SocketAddr) -> bool {
         Ok(answer.ends_with(b" 204"))
     };
     ask().unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_knows_its_ports() {
+        let ready = StoreReport::Ready {
+            capture_url: "http://localhost:7701/message".into(),
+            page_url: "http://[::1]:7700/?token=a:b".into(),
+        };
+        assert_eq!(ready.ports(), "7701,7700");
+        let line = serde_json::to_string(&ready).unwrap();
+        assert_eq!(serde_json::from_str::<StoreReport>(&line).unwrap(), ready);
+    }
 }

@@ -162,6 +162,14 @@ enum Capture {
     },
 }
 
+/// How a capture came to its end.
+enum End {
+    /// Somebody said so.
+    Told(&'static str),
+    /// By itself, while it started or in service.
+    Died { was_on: bool },
+}
+
 struct Supervisor {
     options: Options,
     store: Option<Child>,
@@ -293,9 +301,16 @@ impl Supervisor {
             options.values.set_flag("USAGE_LOGGERS_URL", url);
         }
         options.control = options.control.with_extension("capture");
+        // Calls to our own page and store are nobody's API calls, and showing them would make more of them.
+        let own_ports = self
+            .report
+            .as_ref()
+            .map(StoreReport::ports)
+            .unwrap_or_default();
         let mut arguments = vec!["run"];
         if embedded {
             arguments.push("--embedded-store");
+            arguments.extend(["--own-ports", own_ports.as_str()]);
             if !options.values.has("SNIFFER_ANNOTATE") {
                 options.values.set_flag("SNIFFER_ANNOTATE", "true");
             }
@@ -320,7 +335,7 @@ impl Supervisor {
         let off = || Capture::Off(Stopped::default(), Instant::now());
         self.capture = match std::mem::replace(&mut self.capture, off()) {
             Capture::Starting { mut child, replies } => match child.ended() {
-                Some(code) => self.capture_ended(child, code, "exit", replies),
+                Some(code) => self.capture_ended(child, code, End::Died { was_on: false }, replies),
                 None => match ask_capture(&self.options.control) {
                     Some(status) if status.state == State::Running => {
                         let sentence = status
@@ -341,7 +356,9 @@ impl Supervisor {
                 },
             },
             Capture::On { mut child } => match child.ended() {
-                Some(code) => self.capture_ended(child, code, "exit", Vec::new()),
+                Some(code) => {
+                    self.capture_ended(child, code, End::Died { was_on: true }, Vec::new())
+                }
                 None => Capture::On { child },
             },
             Capture::Stopping {
@@ -350,7 +367,7 @@ impl Supervisor {
                 deadline,
                 replies,
             } => match child.ended() {
-                Some(code) => self.capture_ended(child, code, by, replies),
+                Some(code) => self.capture_ended(child, code, End::Told(by), replies),
                 None => {
                     if Instant::now() > deadline {
                         child.kill();
@@ -371,10 +388,9 @@ impl Supervisor {
         &mut self,
         mut child: Child,
         code: i32,
-        by: &str,
+        end: End,
         replies: Vec<Sender<Response>>,
     ) -> Capture {
-        let told_to = by != "exit";
         self.last = child
             .take_last_line()
             .and_then(|line| serde_json::from_str::<Status>(&line).ok())
@@ -385,36 +401,40 @@ impl Supervisor {
             .as_ref()
             .map(|capture| capture.summary(child.ran().as_secs()))
             .unwrap_or_default();
-        let incomplete = Exit::Incomplete as i32;
-        if told_to {
-            let exit = if code == incomplete {
-                Exit::Incomplete
-            } else {
-                Exit::Done
-            };
-            self.exit = exit;
-            tell(
-                replies,
-                &Response::say(exit, format!("sniffer: stopped\n{summary}")),
-            );
-        } else {
-            tell(
-                replies,
-                &Response {
-                    exit: u8::try_from(code).unwrap_or(1),
-                    text: format!("sniffer: ERROR (spawn error)\n{words}"),
-                    status: None,
-                },
-            );
-        }
-        // A problem of the settings or the machine stays one: starting again would only repeat it.
-        let again = !told_to && child.was_ready() && ![2, 5, 6].contains(&code);
-        self.wanted = again;
-        let by = match (told_to, code) {
-            (true, _) => by.to_owned(),
-            (false, code) if code >= 0 => format!("exit code {code}"),
-            (false, code) => format!("signal {}", -code),
+        let (by, again) = match end {
+            End::Told(by) => {
+                let exit = if code == Exit::Incomplete as i32 {
+                    Exit::Incomplete
+                } else {
+                    Exit::Done
+                };
+                self.exit = exit;
+                tell(
+                    replies,
+                    &Response::say(exit, format!("sniffer: stopped\n{summary}")),
+                );
+                (by.to_owned(), false)
+            }
+            End::Died { was_on } => {
+                let text = format!("sniffer: ERROR (spawn error)\n{words}");
+                tell(
+                    replies,
+                    &Response {
+                        exit: u8::try_from(code).unwrap_or(1),
+                        text,
+                        status: None,
+                    },
+                );
+                let by = if code >= 0 {
+                    format!("exit code {code}")
+                } else {
+                    format!("signal {}", -code)
+                };
+                // A problem of the settings or the machine stays one: starting again would only repeat it.
+                (by, was_on && ![2, 5, 6].contains(&code))
+            }
         };
+        self.wanted = again;
         if again {
             self.capture_restart.after(child.ran());
             self.options.talk.show(&Diagnostic::new(
@@ -571,6 +591,8 @@ impl Supervisor {
             }
             self.tend_capture();
         }
+        // A capture that was killed could not remove its own.
+        let _ = std::fs::remove_file(self.options.control.with_extension("capture"));
         if let Some(mut store) = self.store.take() {
             store.ask_to_end();
             let deadline = Instant::now() + END_TIMEOUT;

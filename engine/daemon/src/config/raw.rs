@@ -33,8 +33,14 @@ pub struct Cli {
 /// Flags of every command.
 #[derive(Args, Clone, Debug)]
 pub struct TalkFlags {
-    /// Colour: on a terminal, always, or never.
-    #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
+    /// Colour: auto, always or never.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "auto",
+        global = true,
+        hide_possible_values = true
+    )]
     pub color: Colour,
     /// Say errors only.
     #[arg(short, long, global = true)]
@@ -198,6 +204,9 @@ pub struct RunFlags {
     /// The destination is the embedded store: plain http is allowed, rules default to `include debug`.
     #[arg(long, hide = true)]
     pub embedded_store: bool,
+    /// Ports of this machine that are our own: connections to them are not read.
+    #[arg(long, hide = true, value_delimiter = ',')]
+    pub own_ports: Vec<u16>,
     /// A supervisor started us: end with it.
     #[arg(long, hide = true)]
     pub supervised: bool,

@@ -101,11 +101,6 @@ impl Child {
         }
     }
 
-    /// Whether it ran long enough to have been in service.
-    pub(super) fn was_ready(&self) -> bool {
-        self.ran() > Duration::from_secs(1)
-    }
-
     /// Its exit code once it has ended, a signal as a negative number.
     pub(super) fn ended(&mut self) -> Option<i32> {
         if self.ended.is_none() {
