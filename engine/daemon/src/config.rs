@@ -221,22 +221,34 @@ pub fn control_path(flag: Option<&Path>) -> PathBuf {
     let named = std::env::var_os("SNIFFER_CONTROL")
         .filter(|value| !value.is_empty())
         .map(PathBuf::from);
-    flag.map(Path::to_owned).or(named).unwrap_or_else(|| {
-        let folder = if is_root() {
-            Some(PathBuf::from("/run"))
-        } else {
-            std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
-        };
-        folder
-            .unwrap_or_else(std::env::temp_dir)
-            .join("sniffer/control.sock")
-    })
+    flag.map(Path::to_owned)
+        .or(named)
+        .unwrap_or_else(|| run_folder().join("control.sock"))
 }
 
-/// Whether this process runs as root: `/proc/self` belongs to the effective user.
-pub fn is_root() -> bool {
+/// A folder of this user for what runs. In the shared temporary folder its name has the user's number.
+fn run_folder() -> PathBuf {
+    match (
+        user(),
+        std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty()),
+    ) {
+        (Some(0), _) => PathBuf::from("/run/sniffer"),
+        (_, Some(folder)) => PathBuf::from(folder).join("sniffer"),
+        (user, None) => std::env::temp_dir().join(format!("sniffer-{}", user.unwrap_or_default())),
+    }
+}
+
+/// The effective user: `/proc/self` belongs to it.
+pub fn user() -> Option<u32> {
     use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+    std::fs::metadata("/proc/self")
+        .ok()
+        .map(|metadata| metadata.uid())
+}
+
+/// Whether this process runs as root.
+pub fn is_root() -> bool {
+    user() == Some(0)
 }
 
 fn default_data() -> PathBuf {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::system_words;
+use crate::config::{system_words, user};
 use crate::diagnostic::{Code, Diagnostic, Exit};
 use crate::status::Status;
 
@@ -97,6 +97,7 @@ impl Server {
                 .create(folder)
                 .map_err(failed)?;
         }
+        is_private(path)?;
         // Bound under another name, made private, then renamed: nobody can connect to it before it is private, and
         // a stale socket of that name is replaced in the same step.
         let mut unborn = path.as_os_str().to_owned();
@@ -138,6 +139,29 @@ impl Server {
                 }
             })?;
         Ok(Serving { path })
+    }
+}
+
+/// Refuses a folder of somebody else, who could put a socket of his own in the place of ours.
+fn is_private(path: &Path) -> Result<(), Diagnostic> {
+    use std::os::unix::fs::MetadataExt;
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let owner = std::fs::metadata(folder)
+        .map(|metadata| metadata.uid())
+        .ok();
+    match owner {
+        Some(owner) if owner != 0 && Some(owner) != user() => Err(Diagnostic::new(
+            Code::E110,
+            format!(
+                "the control socket's folder {} belongs to another user",
+                folder.display()
+            ),
+        )
+        .fix("--control PATH in a folder of your own")),
+        _ => Ok(()),
     }
 }
 

@@ -20,7 +20,7 @@ use engine_sys::packet::{OpenError, RingOptions, RxRing, Trouble};
 use engine_sys::{cpu, process};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 
-use crate::config::{Capture, Destination, Engine, Reading};
+use crate::config::{self, Capture, Destination, Engine, Reading};
 use crate::control::{Request, Response, Server};
 use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
 use crate::status::{self, Calls, Output, Packets, State, Status, Warning};
@@ -173,7 +173,7 @@ fn open(config: &Capture, interface: &Interface) -> Result<Source, Diagnostic> {
 fn cannot_open(interface: &Interface, error: &OpenError) -> Diagnostic {
     let name = &interface.name;
     match error {
-        OpenError::NoCapability if process::has_no_new_privileges() => Diagnostic::new(
+        OpenError::NoCapability if process::has_no_new_privileges() && !config::is_root() => Diagnostic::new(
             Code::E011,
             "may not open a packet socket: CAP_NET_RAW is missing, and no-new-privileges is set, so a file capability is ignored",
         )

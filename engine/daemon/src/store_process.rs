@@ -11,6 +11,9 @@ use crate::config;
 use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
 use crate::supervised;
 
+/// Bytes that are read of what a stranger on our port answers.
+const ANSWER_BYTES_MAX: u64 = 4096;
+
 /// What the store tells its supervisor on standard output, in one line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "store", rename_all = "lowercase")]
@@ -157,21 +160,38 @@ fn drop_capabilities() -> Result<(), Diagnostic> {
     })
 }
 
-/// Whether what listens there takes an empty bundle as a capture URL does: with 204.
+/// Whether what listens there is a capture URL: it takes an empty bundle with 204, or says whether it is saturated
+/// (contract section 1.8).
 fn is_capture_url(address: SocketAddr) -> bool {
     let local = SocketAddr::from(([127, 0, 0, 1], address.port()));
-    let ask = || -> std::io::Result<bool> {
-        let mut socket = TcpStream::connect_timeout(&local, Duration::from_secs(1))?;
-        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
-        socket.write_all(
-            b"POST /message HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/ndjson; charset=UTF-8\r\n\
-              Content-Length: 0\r\nConnection: close\r\n\r\n",
-        )?;
-        let mut answer = [0; 12];
-        socket.read_exact(&mut answer)?;
-        Ok(answer.ends_with(b" 204"))
-    };
-    ask().unwrap_or(false)
+    let bundle = ask(
+        local,
+        "POST /message",
+        "Content-Type: application/ndjson; charset=UTF-8\r\nContent-Length: 0\r\n",
+    );
+    if bundle.is_ok_and(|answer| answer.starts_with("HTTP/1.1 204")) {
+        return true;
+    }
+    ["GET /saturated", "GET /message/saturated"]
+        .iter()
+        .any(|request| {
+            let answer = ask(local, request, "").unwrap_or_default();
+            let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default().trim();
+            answer.starts_with("HTTP/1.1 200") && (body == "true" || body == "false")
+        })
+}
+
+/// The beginning of the answer to a request without a body.
+fn ask(address: SocketAddr, request: &str, fields: &str) -> std::io::Result<String> {
+    let mut socket = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+    socket.write_all(
+        format!("{request} HTTP/1.1\r\nHost: localhost\r\n{fields}Connection: close\r\n\r\n")
+            .as_bytes(),
+    )?;
+    let mut answer = Vec::new();
+    socket.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 #[cfg(test)]
