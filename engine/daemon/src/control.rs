@@ -35,6 +35,8 @@ pub enum Request {
     Off,
     /// What runs.
     Status,
+    /// Read the rules file again.
+    Reload,
 }
 
 /// The answer.
@@ -249,7 +251,7 @@ mod tests {
     fn answer(request: Request) -> Response {
         match request {
             Request::On => Response::say(Exit::Done, "sniffer: started"),
-            Request::Off => Response::say(Exit::Done, "sniffer: stopped"),
+            Request::Off | Request::Reload => Response::say(Exit::Done, "sniffer: stopped"),
             Request::Status => Response {
                 status: Some(Status {
                     state: State::Running,

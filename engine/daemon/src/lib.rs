@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use config::raw::{Cli, Command, TalkFlags};
+use config::raw::{Cli, Command, RulesCommand, TalkFlags};
 use config::settings::Values;
 use control::{Request, Unreachable};
 use diagnostic::{Code, Diagnostic, Exit, Talk};
@@ -96,6 +96,15 @@ fn perform(cli: Cli, talk: Talk) -> Result<Exit, Diagnostic> {
         Some(Command::Status(flags)) => show_status(&control, flags.json || cli.json),
         Some(Command::On) => tell(&control, Request::On),
         Some(Command::Off) => tell(&control, Request::Off),
+        Some(Command::Rules(RulesCommand::Reload)) => tell(&control, Request::Reload),
+        Some(Command::Rules(RulesCommand::Check { rules })) => {
+            let mut values = values(&cli.talk)?;
+            if let Some(rules) = rules {
+                values.set_flag("USAGE_LOGGERS_RULES", rules);
+            }
+            print(&config::explain_rules(&values)?);
+            Ok(Exit::Done)
+        }
         Some(Command::Help { topic }) => help(topic.as_deref()),
         Some(Command::Version) => {
             print(&format!("sniffer {}\n", env!("CARGO_PKG_VERSION")));
@@ -128,11 +137,15 @@ fn perform(cli: Cli, talk: Talk) -> Result<Exit, Diagnostic> {
             let mut values = values(&cli.talk)?;
             flags.capture.apply(&mut values);
             let config = config::capture(&values, flags.embedded_store)?;
+            let reload = || {
+                config::capture(&values, flags.embedded_store).map(|config| config.reading.rules)
+            };
             run::run(
                 config,
                 run::Place {
                     control: &control,
                     own_ports: &flags.own_ports,
+                    reload: &reload,
                     is_supervised: flags.supervised,
                     talk,
                 },

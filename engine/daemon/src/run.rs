@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,9 +18,9 @@ use engine_core::{http, message};
 use engine_sys::interfaces::{self, Interface};
 use engine_sys::packet::{OpenError, RingOptions, RxRing, Trouble};
 use engine_sys::{cpu, process};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
-use crate::config::{self, Capture, Destination, Engine, Reading};
+use crate::config::{self, Capture, Destination, Engine, Reading, Rules};
 use crate::control::{Request, Response, Server};
 use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
 use crate::status::{self, Calls, Output, Packets, State, Status, Warning};
@@ -29,7 +29,7 @@ use crate::upload::{self, Outbox, Stats, UploadConfig, Uploader};
 use choice::Choice;
 use own_upload::OwnUpload;
 use published::{Published, Stages};
-use shard::{Shard, Source, Stop};
+use shard::{Orders, Shard, Source};
 
 pub mod choice;
 pub mod own_upload;
@@ -52,7 +52,7 @@ const BLOCKS_MIN: usize = 4;
 const LEDGER_TRIES: u32 = 20;
 
 /// What a run is told beside its settings.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Place<'a> {
     /// Control socket.
     pub control: &'a Path,
@@ -60,14 +60,18 @@ pub struct Place<'a> {
     pub own_ports: &'a [u16],
     /// A supervisor started us: end with it, and tell it the final status on standard output.
     pub is_supervised: bool,
+    /// Reads the settings again for their rules: what a rules file says now.
+    pub reload: &'a dyn Fn() -> Result<Rules, Diagnostic>,
     /// How to talk.
     pub talk: Talk,
 }
 
 /// What happens to the watching thread.
 pub enum Event {
-    /// SIGTERM, SIGINT, SIGUSR1.
+    /// SIGTERM, SIGINT, SIGHUP, SIGUSR1.
     Signal(i32),
+    /// A client wants the rules read again.
+    Reload(Sender<Response>),
     /// `sniffer off`.
     Off(Sender<Response>),
     /// A shard's interface has a problem.
@@ -100,7 +104,7 @@ pub fn run(config: Capture, place: Place<'_>) -> Result<Exit, Diagnostic> {
         .map_err(|error| bug("cannot serve the control socket", &error))?;
     talk.say(&running.view.sentence);
 
-    let cause = watch(&running.view, &events, talk);
+    let cause = watch(&running, &events, place);
     let Ended { view, panicked } = running.stop();
     let status = view.status(State::Stopped);
     let capture = status.capture.clone().unwrap_or_default();
@@ -233,7 +237,7 @@ fn own_endpoints(destination: &Destination, own_ports: &[u16]) -> Vec<SocketAddr
 }
 
 fn watch_signals(events: Sender<Event>) -> Result<(), Diagnostic> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGUSR1])
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])
         .map_err(|error| bug("cannot watch signals", &error))?;
     let watch = move || {
         for signal in signals.forever() {
@@ -256,15 +260,19 @@ fn answer(view: &View, events: &Sender<Event>, request: Request) -> Response {
             ..Response::default()
         },
         Request::On => Response::say(Exit::Done, "sniffer: ERROR (already started)"),
-        Request::Off => {
-            let (reply, answer) = mpsc::channel();
-            let gone = || Response::say(Exit::Done, "sniffer: stopped");
-            if events.send(Event::Off(reply)).is_err() {
-                return gone();
-            }
-            answer.recv().unwrap_or_else(|_| gone())
-        }
+        Request::Off => forward(events, Event::Off),
+        Request::Reload => forward(events, Event::Reload),
     }
+}
+
+/// Has the watching thread answer. When it is gone, so is the capture.
+fn forward(events: &Sender<Event>, event: impl FnOnce(Sender<Response>) -> Event) -> Response {
+    let (reply, answer) = mpsc::channel();
+    let gone = || Response::say(Exit::Done, "sniffer: stopped");
+    if events.send(event(reply)).is_err() {
+        return gone();
+    }
+    answer.recv().unwrap_or_else(|_| gone())
 }
 
 /// Why the capture ends.
@@ -275,16 +283,28 @@ enum Cause {
 }
 
 /// Until somebody wants an end: says what changes, once each time.
-fn watch(view: &View, events: &mpsc::Receiver<Event>, talk: Talk) -> Cause {
+fn watch(running: &Running, events: &mpsc::Receiver<Event>, place: Place<'_>) -> Cause {
+    let talk = place.talk;
     let mut said = Said::default();
     loop {
         match events.recv_timeout(WATCH_EVERY) {
-            Ok(Event::Signal(SIGUSR1)) => talk.say(view.status(State::Running).render().trim_end()),
+            Ok(Event::Signal(SIGUSR1)) => {
+                talk.say(running.view.status(State::Running).render().trim_end());
+            }
+            Ok(Event::Signal(SIGHUP)) => drop(running.reload(place)),
             Ok(Event::Signal(_)) | Err(RecvTimeoutError::Disconnected) => return Cause::Signal,
+            Ok(Event::Reload(reply)) => {
+                let (exit, text) = match running.reload(place) {
+                    Ok(said) => (Exit::Done, said),
+                    Err(problem) => (problem.exit(), problem.to_string()),
+                };
+                // A client that went away does not need its answer.
+                let _ = reply.send(Response::say(exit, text));
+            }
             Ok(Event::Off(reply)) => return Cause::Off(reply),
             Ok(Event::ShardEnded) => return Cause::Broken,
             Ok(Event::Trouble(name, trouble)) => talk.show(&interface_trouble(&name, trouble)),
-            Err(RecvTimeoutError::Timeout) => said.changes(view, talk),
+            Err(RecvTimeoutError::Timeout) => said.changes(&running.view, talk),
         }
     }
 }
@@ -355,7 +375,7 @@ fn ring_was_full(drops: u64) -> Diagnostic {
 struct Running {
     view: Arc<View>,
     shards: Vec<JoinHandle<()>>,
-    stops: Vec<Stop>,
+    orders: Vec<Orders>,
     uploader: Option<Uploader>,
     flush_timeout: Duration,
 }
@@ -403,9 +423,9 @@ impl Running {
         }
         let cores = cpu::allowed();
         let mut shards = Vec::new();
-        let mut stops = Vec::new();
+        let mut orders = Vec::new();
         for (index, (sources, outbox)) in by_shard.into_iter().zip(outboxes).enumerate() {
-            let stop = Stop::new().map_err(|error| bug("cannot make an eventfd", &error))?;
+            let order = Orders::new().map_err(|error| bug("cannot make an eventfd", &error))?;
             let outbox = uploader.is_some().then_some(outbox);
             let mut pipeline =
                 pipeline_config(&config.reading, config.engine, &choice.kernel_vxlan_ports);
@@ -420,7 +440,7 @@ impl Running {
                 outbox,
                 own.clone(),
                 Arc::clone(&published[index]),
-                stop.clone(),
+                order.clone(),
                 events.clone(),
             );
             let core = (count > 1)
@@ -431,7 +451,7 @@ impl Running {
                     .spawn(index, core, config.flush_timeout)
                     .map_err(|error| bug("cannot start a shard", &error))?,
             );
-            stops.push(stop);
+            orders.push(order);
         }
         let view = Arc::new(View {
             started: Instant::now(),
@@ -442,7 +462,7 @@ impl Running {
                 .collect(),
             reads: reads(&config),
             ring_bytes,
-            rules: config.reading.rules.name.clone(),
+            rules: Mutex::new(config.reading.rules.name.clone()),
             url: match &config.destination {
                 Destination::Url(url) => url.to_string(),
                 Destination::Nowhere(why) => format!("nowhere ({why})"),
@@ -454,17 +474,37 @@ impl Running {
         Ok(Self {
             view,
             shards,
-            stops,
+            orders,
             uploader,
             flush_timeout: config.flush_timeout,
         })
     }
 
+    /// Gives all shards the rules as they are now. Calls that are open keep what the old ones let through; rules with an
+    /// error change nothing.
+    fn reload(&self, place: Place<'_>) -> Result<String, Diagnostic> {
+        let rules = (place.reload)().inspect_err(|problem| {
+            place.talk.show(problem);
+            place.talk.say("the old rules stay");
+        })?;
+        for order in &self.orders {
+            order.set_rules(Arc::new((*rules.set).clone()));
+        }
+        let said = format!("rules read again: {}", rules.name);
+        place.talk.say(&said);
+        *self
+            .view
+            .rules
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = rules.name;
+        Ok(said)
+    }
+
     /// Ends everything in the order of the data: rings, pipelines, bundles, uploader.
     fn stop(self) -> Ended {
         let deadline = Instant::now() + self.flush_timeout;
-        for stop in &self.stops {
-            stop.set();
+        for order in &self.orders {
+            order.stop();
         }
         let panicked = self
             .shards
@@ -603,7 +643,7 @@ struct View {
     interfaces: Vec<String>,
     reads: String,
     ring_bytes: u64,
-    rules: String,
+    rules: Mutex<String>,
     url: String,
     sentence: String,
     uploads: Option<Arc<Stats>>,
@@ -642,7 +682,11 @@ impl View {
                 dropped: shard("ring_dropped_full"),
             },
             output: output(&self.url, uploads.as_ref()),
-            rules: self.rules.clone(),
+            rules: self
+                .rules
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             memory_bytes: proc_status("RssAnon:")
                 .split(' ')
                 .next()

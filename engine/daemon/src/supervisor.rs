@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::config::settings::Values;
 use crate::config::{self, Engine};
@@ -74,6 +74,7 @@ pub fn run(options: Options) -> Result<Exit, Diagnostic> {
                 .options
                 .talk
                 .say(supervisor.status().render().trim_end()),
+            Ok(Event::Signal(SIGHUP)) => drop(supervisor.reload()),
             Ok(Event::Signal(_)) | Err(RecvTimeoutError::Disconnected) => break,
             Ok(Event::Asked(request, reply)) => supervisor.answer(request, reply),
             Err(RecvTimeoutError::Timeout) => {}
@@ -97,8 +98,8 @@ fn forward(events: &Sender<Event>, request: Request) -> Response {
 }
 
 fn watch_signals(events: Sender<Event>) -> Result<(), Diagnostic> {
-    let mut signals =
-        signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGUSR1]).map_err(no_thread)?;
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])
+        .map_err(no_thread)?;
     let watch = move || {
         for signal in signals.forever() {
             if events.send(Event::Signal(signal)).is_err() {
@@ -476,7 +477,21 @@ impl Supervisor {
                 ),
             },
             Request::Off => self.stop_capture("user", Some(reply)),
+            Request::Reload => tell(vec![reply], &self.reload()),
         }
+    }
+
+    /// The capture reads them; one that is started later does so anyway.
+    fn reload(&self) -> Response {
+        let control = self.options.control.with_extension("capture");
+        let nothing = || {
+            Response::say(
+                Exit::Done,
+                "sniffer: not capturing; the rules are read at the next start",
+            )
+        };
+        control::ask(&control, Request::Reload, Duration::from_secs(10))
+            .unwrap_or_else(|_| nothing())
     }
 
     fn stop_capture(&mut self, by: &'static str, reply: Option<Sender<Response>>) {

@@ -72,6 +72,9 @@ pub enum Command {
     Read(ReadFlags),
     /// The embedded store alone: capture URL and page.
     Store(StoreFlags),
+    /// Check rules, or have them read again.
+    #[command(subcommand)]
+    Rules(RulesCommand),
     /// Interfaces that can be captured.
     #[command(alias = "devices")]
     Interfaces,
@@ -82,6 +85,18 @@ pub enum Command {
     },
     /// Version.
     Version,
+}
+
+/// `sniffer rules`.
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// Parse rules and show what they allow; those of the environment if none are given.
+    Check {
+        /// Text, or file:///PATH.
+        rules: Option<String>,
+    },
+    /// Have the running sniffer read its rules file again.
+    Reload,
 }
 
 /// Settings of a live capture. Each has an environment variable; the flag wins.

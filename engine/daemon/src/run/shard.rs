@@ -5,15 +5,16 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use engine_core::bundle::{Bundle, Bundler};
 use engine_core::decap::{Frame, LinkType};
 use engine_core::pipeline::Pipeline;
+use engine_core::rules::RuleSet;
 use engine_core::time::Timestamp;
 use engine_sys::cpu;
 use engine_sys::event::EventFd;
@@ -80,30 +81,52 @@ impl Source {
     }
 }
 
-/// Tells one shard to stop.
+/// What one shard is told from outside: to stop, or to take other rules. It looks once a turn, at one flag.
 #[derive(Clone)]
-pub struct Stop {
+pub struct Orders {
     told: Arc<AtomicBool>,
     event: Arc<EventFd>,
+    rules: Arc<Mutex<Option<Arc<RuleSet>>>>,
+    has_rules: Arc<AtomicBool>,
 }
 
-impl Stop {
-    /// Not told yet.
+impl Orders {
+    /// None yet.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             told: Arc::default(),
             event: Arc::new(EventFd::new()?),
+            rules: Arc::default(),
+            has_rules: Arc::default(),
         })
     }
 
-    /// Tells it.
-    pub fn set(&self) {
+    /// Stop.
+    pub fn stop(&self) {
         self.told.store(true, Ordering::Release);
         self.event.set();
     }
 
-    fn is_told(&self) -> bool {
+    /// Take these rules for what begins from now on.
+    pub fn set_rules(&self, rules: Arc<RuleSet>) {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Some(rules);
+        self.has_rules.store(true, Ordering::Release);
+        self.event.set();
+    }
+
+    fn is_stop(&self) -> bool {
         self.told.load(Ordering::Acquire)
+    }
+
+    fn take_rules(&self) -> Option<Arc<RuleSet>> {
+        if !self.has_rules.load(Ordering::Acquire) {
+            return None;
+        }
+        self.has_rules.store(false, Ordering::Release);
+        self.rules
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 }
 
@@ -117,7 +140,7 @@ pub struct Shard {
     own: OwnUpload,
     counters: ShardCounters,
     published: Arc<Published>,
-    stop: Stop,
+    orders: Orders,
     events: Sender<Event>,
     statistics_at: Instant,
 }
@@ -130,7 +153,7 @@ impl Shard {
         outbox: Option<Outbox>,
         own: OwnUpload,
         published: Arc<Published>,
-        stop: Stop,
+        orders: Orders,
         events: Sender<Event>,
     ) -> Self {
         Self {
@@ -141,7 +164,7 @@ impl Shard {
             own,
             counters: ShardCounters::default(),
             published,
-            stop,
+            orders,
             events,
             statistics_at: Instant::now(),
         }
@@ -171,19 +194,22 @@ impl Shard {
 
     fn read_until_told(&mut self) {
         let mut waiter = Waiter::new();
-        while !self.stop.is_told() {
+        while !self.orders.is_stop() {
             let rings = self
                 .sources
                 .iter()
                 .filter(|source| !source.is_gone)
                 .map(|source| &source.ring);
-            match waiter.wait(rings, &self.stop.event, TICK) {
+            match waiter.wait(rings, &self.orders.event, TICK) {
                 Ok(woken) if woken.trouble => self.look_for_trouble(),
                 Ok(_) => {}
                 // Nothing but memory pressure makes poll(2) fail here; it must not become a busy loop.
                 Err(_) => std::thread::sleep(TICK),
             }
             self.read_rings();
+            if let Some(rules) = self.orders.take_rules() {
+                self.pipeline.set_rules(rules);
+            }
             self.pipeline.tick(now());
             self.hand_over();
         }
@@ -200,7 +226,7 @@ impl Shard {
                 return;
             }
             self.hand_over();
-            if self.stop.is_told() {
+            if self.orders.is_stop() {
                 return;
             }
         }
