@@ -27,11 +27,13 @@ use crate::status::{self, Calls, Output, Packets, State, Status, Warning};
 use crate::supervised;
 use crate::upload::{self, Outbox, Stats, UploadConfig, Uploader};
 use choice::Choice;
+use hints::Setting;
 use own_upload::OwnUpload;
 use published::{Published, Stages};
 use shard::{Orders, Shard, Source};
 
 pub mod choice;
+pub mod hints;
 pub mod own_upload;
 pub mod published;
 pub mod shard;
@@ -321,14 +323,21 @@ fn interface_trouble(name: &str, trouble: Trouble) -> Diagnostic {
 /// What was said last, so that nothing is said twice. The uploader speaks for itself.
 #[derive(Default)]
 struct Said {
+    hints: Vec<Code>,
     ring_drops: u64,
     ring_drops_at: Option<Instant>,
 }
 
 impl Said {
     fn changes(&mut self, view: &View, talk: Talk) {
-        let drops =
-            Stages::sum(view.published.iter().map(AsRef::as_ref)).get("shard", "ring_dropped_full");
+        let stages = Stages::sum(view.published.iter().map(AsRef::as_ref));
+        for hint in hints::hints(&view.setting, &stages, view.started.elapsed()) {
+            if !self.hints.contains(&hint.code) {
+                self.hints.push(hint.code);
+                talk.show(&hint);
+            }
+        }
+        let drops = stages.get("shard", "ring_dropped_full");
         let is_quiet = self
             .ring_drops_at
             .is_some_and(|at| at.elapsed() < Duration::from_secs(60));
@@ -454,6 +463,7 @@ impl Running {
             orders.push(order);
         }
         let view = Arc::new(View {
+            setting: setting(&config, choice),
             started: Instant::now(),
             interfaces: choice
                 .interfaces
@@ -614,6 +624,28 @@ fn reads(config: &Capture) -> String {
     }
 }
 
+/// What is captured, as far as it explains silence.
+fn setting(config: &Capture, choice: &Choice) -> Setting {
+    let reading = &config.reading;
+    let names: Vec<&str> = choice
+        .interfaces
+        .iter()
+        .map(|interface| interface.name.as_str())
+        .collect();
+    let vxlan_ports: Vec<String> = reading
+        .vxlan_ports
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    Setting {
+        engine: config.engine,
+        interfaces: names.join(", "),
+        ports: (reading.ports_text != "any port").then(|| reading.ports_text.clone()),
+        vxlan_ports: vxlan_ports.join(","),
+        vnis: reading.vnis_text.clone(),
+    }
+}
+
 /// What will happen, in one sentence.
 fn sentence(config: &Capture, choice: &Choice, shards: usize) -> String {
     let names: Vec<&str> = choice
@@ -639,6 +671,7 @@ fn sentence(config: &Capture, choice: &Choice, shards: usize) -> String {
 
 /// Everything that status needs, readable from any thread.
 struct View {
+    setting: Setting,
     started: Instant,
     interfaces: Vec<String>,
     reads: String,
@@ -653,7 +686,12 @@ struct View {
 impl View {
     fn status(&self, state: State) -> Status {
         let capture = self.capture();
-        let warnings = warnings(&capture);
+        let hints = hints::hints(
+            &self.setting,
+            &Stages(capture.stages.clone()),
+            self.started.elapsed(),
+        );
+        let warnings = warnings(&capture, hints);
         Status {
             state,
             pid: std::process::id(),
@@ -776,8 +814,8 @@ fn output(url: &str, uploads: Option<&upload::Snapshot>) -> Output {
     }
 }
 
-fn warnings(capture: &status::Capture) -> Vec<Warning> {
-    let mut problems = Vec::new();
+fn warnings(capture: &status::Capture, hints: Vec<Diagnostic>) -> Vec<Warning> {
+    let mut problems = hints;
     if capture.output.up == Some(false) {
         problems.push(destination_down(capture));
     }

@@ -329,8 +329,13 @@ impl Capture {
     /// The sentence at the end of a capture.
     pub fn summary(&self, seconds: u64) -> String {
         let calls = &self.calls;
+        let kept_back = if self.output.transport.is_empty() && calls.stopped > 0 {
+            "not sent"
+        } else {
+            "stopped by rules"
+        };
         let mut text = format!(
-            "stopped after {}: {} seen, {} sent, {} stopped by rules, ",
+            "stopped after {}: {} seen, {} sent, {} {kept_back}, ",
             spoken(seconds),
             plural(calls.seen, "call"),
             thousands(calls.sent),

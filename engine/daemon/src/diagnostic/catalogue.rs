@@ -139,6 +139,21 @@ trusts. Bundles are kept and tried again. Certificates that the machine trusts: 
 which costs a little more CPU and loses nothing.";
     E060, Usage, "that cannot be done here",
 "The option or command is known, but does not go together with another one that was given.";
+    W060, Done, "no packets",
+"Nothing has arrived on the captured interfaces. Look at `sniffer interfaces` for others; a switch or hypervisor may keep
+packets for other machines away, and --promisc is needed to take those that do arrive.";
+    W061, Done, "packets, but no HTTP on the wanted ports",
+"There is traffic, and none of it is HTTP on the ports that are wanted. Leave APP_PORTS empty to find HTTP on any port.";
+    W062, Done, "only TLS",
+"The connections are encrypted. What they say can be read only behind the terminator: capture on the interface between it
+and the server (often lo), where the calls are plain.";
+    W063, Done, "only HTTP/2",
+"The connections speak HTTP/2 in the clear, mostly gRPC. This version counts them and does not read them.";
+    W065, Done, "no VXLAN",
+"Packets arrive, but none on the UDP ports of VXLAN. Check the security group (UDP 4789 from the sources), that the mirror
+session is on, that its target is this machine, and SNIFFER_MIRROR_VXLANPORT.";
+    W066, Done, "other networks than the wanted ones",
+"Mirrored packets arrive, all from networks that SNIFFER_MIRROR_VNIS leaves out. Empty takes all; -7 takes all but 7.";
     W070, Done, "the ring was full",
 "The kernel had to drop packets because the ring was full: calls of these packets are incomplete. Give it more room
 (--ring-size 256M) or narrow the capture (-p, -i).";

@@ -1,0 +1,203 @@
+//! Why there are no calls: what the counters say to somebody who sees an empty page.
+//!
+//! Each hint holds only while no call was seen, so that a busy capture is never nagged about what it rightly leaves out.
+
+use std::time::Duration;
+
+use super::published::Stages;
+use crate::config::Engine;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::status::{plural, thousands};
+
+/// Nothing is said about silence before this.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// A mirror session takes longer to set up than a capture.
+const MIRROR_SILENCE: Duration = Duration::from_secs(30);
+
+/// What is captured, as far as it explains silence.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Only what tunnels carry, or everything.
+    pub engine: Engine,
+    /// The interfaces in one line.
+    pub interfaces: String,
+    /// The wanted ports, if they are certain ones.
+    pub ports: Option<String>,
+    /// UDP ports of VXLAN in one line.
+    pub vxlan_ports: String,
+    /// The wanted networks.
+    pub vnis: String,
+}
+
+/// What holds now, if no call was seen after `running`.
+pub fn hints(setting: &Setting, stages: &Stages, running: Duration) -> Vec<Diagnostic> {
+    if running < SILENCE || stages.get("message", "calls_seen") > 0 {
+        return Vec::new();
+    }
+    let frames = stages.get("shard", "frames_read");
+    let http = |name| stages.get("http", name);
+    let mut hints = Vec::new();
+    let mut hint = |holds: bool, code, what: String, fix: &str| {
+        if holds {
+            hints.push(Diagnostic::new(code, what).fix(fix));
+        }
+    };
+    hint(
+        frames == 0,
+        Code::W060,
+        format!("no packets on {} yet", setting.interfaces),
+        "sniffer interfaces    shows the others; --promisc takes packets for other machines",
+    );
+    let tunnelled = stages.get("decap", "undone_vxlan") + stages.get("decap", "undone_geneve");
+    let unwanted_vni = stages.get("decap", "skipped_vni_unwanted");
+    hint(
+        setting.engine == Engine::Mirror
+            && frames > 0
+            && tunnelled + unwanted_vni == 0
+            && running >= MIRROR_SILENCE,
+        Code::W065,
+        format!(
+            "{}, nothing on UDP {} for {} s",
+            plural(frames, "packet"),
+            setting.vxlan_ports,
+            running.as_secs()
+        ),
+        "check that UDP reaches this machine (security group), that the mirror session is on, and its target",
+    );
+    hint(
+        unwanted_vni > 0 && unwanted_vni >= tunnelled,
+        Code::W066,
+        format!(
+            "all {} in tunnels are of other networks than {}",
+            plural(unwanted_vni, "packet"),
+            setting.vnis
+        ),
+        "SNIFFER_MIRROR_VNIS=    empty takes all networks",
+    );
+    let unread = http("flows_unwanted");
+    if let Some(ports) = &setting.ports {
+        hint(
+            unread > 0 && http("flows_http") == 0,
+            Code::W061,
+            format!(
+                "{}, no HTTP on port {ports}; {} on other ports",
+                plural(frames, "packet"),
+                plural(unread, "connection")
+            ),
+            "APP_PORTS=    empty finds HTTP on any port",
+        );
+    }
+    hint(
+        http("flows_tls") > 0 && http("flows_http") == 0,
+        Code::W062,
+        format!(
+            "{} TLS connections, no plain HTTP",
+            thousands(http("flows_tls"))
+        ),
+        "capture behind the terminator, where the calls are plain",
+    );
+    hint(
+        http("flows_http2") > 0 && http("flows_http") == 0,
+        Code::W063,
+        format!(
+            "{} HTTP/2 connections (gRPC?); this version counts them and does not read them",
+            thousands(http("flows_http2"))
+        ),
+        "capture HTTP/1.x, or wait for a version that reads HTTP/2",
+    );
+    hints
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(
+        engine: Engine,
+        ports: Option<&str>,
+        seconds: u64,
+        counters: &[(&str, &str, u64)],
+        expected: &[Code],
+    ) {
+        let setting = Setting {
+            engine,
+            interfaces: "lo".into(),
+            ports: ports.map(Into::into),
+            vxlan_ports: "4789".into(),
+            vnis: "123".into(),
+        };
+        let mut stages = Stages(BTreeMap::new());
+        for (stage, name, count) in counters {
+            stages
+                .0
+                .entry((*stage).to_owned())
+                .or_default()
+                .insert((*name).to_owned(), *count);
+        }
+        let codes: Vec<Code> = hints(&setting, &stages, Duration::from_secs(seconds))
+            .iter()
+            .map(|hint| hint.code)
+            .collect();
+        assert_eq!(codes, expected);
+    }
+
+    #[test]
+    fn silence_is_explained_by_what_was_counted() {
+        let some = ("shard", "frames_read", 9);
+        check(Engine::Interfaces, None, 9, &[], &[]);
+        check(Engine::Interfaces, None, 10, &[], &[Code::W060]);
+        check(Engine::Interfaces, None, 10, &[some], &[]);
+        check(
+            Engine::Interfaces,
+            Some("80"),
+            10,
+            &[some, ("http", "flows_unwanted", 2)],
+            &[Code::W061],
+        );
+        check(
+            Engine::Interfaces,
+            None,
+            10,
+            &[some, ("http", "flows_tls", 2)],
+            &[Code::W062],
+        );
+        check(
+            Engine::Interfaces,
+            None,
+            10,
+            &[some, ("http", "flows_tls", 2), ("message", "calls_seen", 1)],
+            &[],
+        );
+        check(
+            Engine::Interfaces,
+            None,
+            10,
+            &[some, ("http", "flows_http2", 2)],
+            &[Code::W063],
+        );
+        check(Engine::Mirror, None, 29, &[some], &[]);
+        check(Engine::Mirror, None, 30, &[some], &[Code::W065]);
+        check(
+            Engine::Mirror,
+            None,
+            30,
+            &[
+                some,
+                ("decap", "undone_vxlan", 4),
+                ("decap", "skipped_vni_unwanted", 4),
+            ],
+            &[Code::W066],
+        );
+        check(
+            Engine::Mirror,
+            None,
+            30,
+            &[some, ("decap", "undone_vxlan", 4)],
+            &[],
+        );
+    }
+}
