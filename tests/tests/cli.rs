@@ -2,6 +2,7 @@
 //! packets.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -155,13 +156,12 @@ fn unreadable_capture_files() -> Result<()> {
     Ok(())
 }
 
-/// nobody has no capability; the program is copied to where nobody may read it.
+/// The user `nobody` has no capability; the program is copied to where that user may run it.
 #[test]
 fn a_missing_capability_is_explained() -> Result<()> {
-    let folder = tempfile::Builder::new()
-        .prefix("sniffer")
-        .permissions(open_to_all())
-        .tempdir()?;
+    let folder = tempfile::tempdir()?;
+    // The usual umask would close it to nobody.
+    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777))?;
     let program = folder.path().join("sniffer");
     fs::copy(sniffer_path(), &program)?;
     let mut command = Command::new("setpriv");
@@ -191,10 +191,6 @@ fn a_missing_capability_is_explained() -> Result<()> {
         );
     }
     Ok(())
-}
-
-fn open_to_all() -> fs::Permissions {
-    std::os::unix::fs::PermissionsExt::from_mode(0o777)
 }
 
 #[test]

@@ -115,8 +115,7 @@ fn nothing_false(world: &World, reading: Reading) -> Result<()> {
     }
     let ledger = reading.ledger;
     let decap = &ledger.decap;
-    let cut =
-        decap.payload_bytes_cut + decap.skipped_truncated_ip + decap.skipped_truncated_transport;
+    let cut = decap.payload_bytes_cut + decap.skipped();
     let losses = ledger.flow.flow_gap_bytes + cut + ledger.http.halves();
     ensure!(
         losses > 0 || (said.is_empty() && incomplete == 0),
