@@ -136,7 +136,10 @@ fn response_start(bytes: &[u8]) -> Verdict {
 
 /// The number of blanks at the begin, and what follows them.
 fn split_blanks(bytes: &[u8]) -> (usize, &[u8]) {
-    let blanks = bytes.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let blanks = bytes
+        .iter()
+        .take_while(|byte| matches!(byte, b' ' | b'\t'))
+        .count();
     (blanks, bytes.get(blanks..).unwrap_or_default())
 }
 

@@ -50,10 +50,10 @@ impl Fields {
             // The lengths of the two names: most fields are dismissed by one comparison.
             match field.name.len() {
                 14 if field.name.eq_ignore_ascii_case(b"content-length") => {
-                    read.add_length(field.value)
+                    read.add_length(field.value);
                 }
                 17 if field.name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                    read.add_coding(field.value)
+                    read.add_coding(field.value);
                 }
                 _ => {}
             }

@@ -427,7 +427,16 @@ fn responses_without_a_body_whatever_their_length_says() {
     let same = "HTTP/1.1 304 Not Modified\r\nContent-Length: 77\r\n\r\n";
     let none = "HTTP/1.1 204 No Content\r\n\r\n";
     check(
-        &[c(head), s(long), c(GET), s(same), c(GET), s(none), c(GET), s(OK)],
+        &[
+            c(head),
+            s(long),
+            c(GET),
+            s(same),
+            c(GET),
+            s(none),
+            c(GET),
+            s(OK),
+        ],
         &[
             "#1 @0 HEAD /x 1.1[Host=h] . => @0 200[Content-Length=1234] . done",
             &format!("#2 @29 {GET_LINE} => @41 304[Content-Length=77] . done"),
@@ -440,7 +449,8 @@ fn responses_without_a_body_whatever_their_length_says() {
 #[test]
 fn chunked_bodies() {
     let post = "POST /up HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n6;e=1\r\nhello \r\n5\r\nworld\r\n0\r\nX-Sum: 5\r\n\r\n";
-    let response = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n0\r\n\r\nab\r\n0\r\n\r\n";
+    let response =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n0\r\n\r\nab\r\n0\r\n\r\n";
     check(
         &[c(post), s(response), c(GET), s(OK)],
         &[
@@ -458,9 +468,20 @@ fn bodies_until_the_close() {
     check(&[c(GET), s(response)], &[&line(".")]);
     check_flow(&[c(GET), s(response)], FlowEnd::Reset, false, &[&line("~")]);
     check_flow(&[c(GET), s(response)], FlowEnd::Idle, false, &[&line("~")]);
-    check_flow(&[c(GET), s(response), FinS], FlowEnd::Reset, false, &[&line(".")]);
+    check_flow(
+        &[c(GET), s(response), FinS],
+        FlowEnd::Reset,
+        false,
+        &[&line(".")],
+    );
     check(
-        &[c(GET), s("HTTP/1.0 200 OK\r\n\r\nuntil"), LostS(4), s(" end"), FinS],
+        &[
+            c(GET),
+            s("HTTP/1.0 200 OK\r\n\r\nuntil"),
+            LostS(4),
+            s(" end"),
+            FinS,
+        ],
         &[&format!("#1 @0 {GET_LINE} => @0 200 until<4> end~ done")],
     );
 }
@@ -485,7 +506,9 @@ fn interim_responses_are_passed_over() {
             s("HTTP/1.1 199 Odd\r\n\r\n"),
             s(OK),
         ],
-        &["#1 @0 POST /p 1.1[Expect=100-continue][Content-Length=2] hi. => @88 200[Content-Length=2] ok. done"],
+        &[
+            "#1 @0 POST /p 1.1[Expect=100-continue][Content-Length=2] hi. => @88 200[Content-Length=2] ok. done",
+        ],
     );
     assert_eq!(counters.responses_interim, 3);
 }
@@ -495,7 +518,10 @@ fn what_follows_an_upgrade_is_a_tunnel() {
     let upgrade = "GET /ws HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
     let mut flow = Flow::new("", false, false);
     flow.feed(&c(upgrade), 7);
-    flow.feed(&s("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x01\x02"), usize::MAX);
+    flow.feed(
+        &s("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x01\x02"),
+        usize::MAX,
+    );
     assert!(flow.ignored());
     flow.feed(&c(GET), usize::MAX);
     flow.feed(&s(OK), usize::MAX);
@@ -503,7 +529,10 @@ fn what_follows_an_upgrade_is_a_tunnel() {
     let line = "#1 @0 GET /ws 1.1[Upgrade=websocket][Connection=Upgrade] . => @0 101[Upgrade=websocket] . done";
     assert_eq!(flow.http.exchanges.lines, [line]);
     assert_eq!(flow.http.counters.flows_tunnelled, 1);
-    assert_eq!(flow.http.counters.bytes_tunnelled, (2 + GET.len() + OK.len()) as u64);
+    assert_eq!(
+        flow.http.counters.bytes_tunnelled,
+        (2 + GET.len() + OK.len()) as u64
+    );
 }
 
 #[test]
@@ -512,14 +541,25 @@ fn connect_is_a_tunnel_once_it_is_granted() {
     let refused = "HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n";
     let hello = "\x16\x03\x01\0\u{5}hello";
     check(
-        &[c(connect), s(refused), c(connect), c(hello), s("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"), c(hello)],
+        &[
+            c(connect),
+            s(refused),
+            c(connect),
+            c(hello),
+            s("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"),
+            c(hello),
+        ],
         &[
             "#1 @0 CONNECT db:443 1.1[Host=db:443] . => @0 407[Content-Length=0] . done",
             "#2 @41 CONNECT db:443 1.1[Host=db:443] . => @39 200[Content-Length=9] . done",
         ],
     );
     check(
-        &[c("CONNECT mail:25 / HTTP/1.0\r\n\r\n"), s("HTTP/1.0 200 OK\r\n\r\n220 mail ESMTP\r\n"), c("EHLO h\r\n")],
+        &[
+            c("CONNECT mail:25 / HTTP/1.0\r\n\r\n"),
+            s("HTTP/1.0 200 OK\r\n\r\n220 mail ESMTP\r\n"),
+            c("EHLO h\r\n"),
+        ],
         &["#1 @0 CONNECT mail:25 / 1.0 . => @0 200 . done"],
     );
 }
@@ -527,22 +567,52 @@ fn connect_is_a_tunnel_once_it_is_granted() {
 /// A head in, and the same head as the exchange shows it.
 #[track_caller]
 fn check_request(head: &str, shown: &str) {
-    check(&[C(head.bytes().collect()), s(OK)], &[&format!("#1 {shown} . => @0 {OK_LINE} done")]);
+    check(
+        &[C(head.bytes().collect()), s(OK)],
+        &[&format!("#1 {shown} . => @0 {OK_LINE} done")],
+    );
 }
 
 #[test]
 fn requests_as_they_come() {
-    check_request("\r\n\r\nGET /x HTTP/1.1\r\nHost: h\r\n\r\n", "@4 GET /x 1.1[Host=h]");
-    check_request("GET /lf HTTP/1.1\nHost: h\nX-A: 1\n\n", "@0 GET /lf 1.1[Host=h][X-A=1]");
+    check_request(
+        "\r\n\r\nGET /x HTTP/1.1\r\nHost: h\r\n\r\n",
+        "@4 GET /x 1.1[Host=h]",
+    );
+    check_request(
+        "GET /lf HTTP/1.1\nHost: h\nX-A: 1\n\n",
+        "@0 GET /lf 1.1[Host=h][X-A=1]",
+    );
     check_request("x-custom! /c HTTP/1.1\r\n\r\n", "@0 x-custom! /c 1.1");
-    check_request("GET /f HTTP/1.1\r\nX-Long: one\r\n two\r\n\tthree\r\n\r\n", "@0 GET /f 1.1[X-Long=one two three]");
-    check_request("POST /f HTTP/1.1\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n", "@0 POST /f 1.1[Transfer-Encoding=chunked]");
-    check_request("GET /s HTTP/1.1\r\nHost : h\r\nX-Pad:    v  \r\nX-Tab:\tt\t\r\nX-Empty:\r\n\r\n", "@0 GET /s 1.1[Host=h][X-Pad=v][X-Tab=t][X-Empty=]");
-    check_request("GET /é HTTP/1.1\r\nX-Näme: café\r\n\r\n", r"@0 GET /\xc3\xa9 1.1[X-N\xc3\xa4me=caf\xc3\xa9]");
-    check_request("GET http://o.example:81/p?q HTTP/1.1\r\nHost: h\r\n\r\n", "@0 GET http://o.example:81/p?q 1.1[Host=h]");
+    check_request(
+        "GET /f HTTP/1.1\r\nX-Long: one\r\n two\r\n\tthree\r\n\r\n",
+        "@0 GET /f 1.1[X-Long=one two three]",
+    );
+    check_request(
+        "POST /f HTTP/1.1\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
+        "@0 POST /f 1.1[Transfer-Encoding=chunked]",
+    );
+    check_request(
+        "GET /s HTTP/1.1\r\nHost : h\r\nX-Pad:    v  \r\nX-Tab:\tt\t\r\nX-Empty:\r\n\r\n",
+        "@0 GET /s 1.1[Host=h][X-Pad=v][X-Tab=t][X-Empty=]",
+    );
+    check_request(
+        "GET /é HTTP/1.1\r\nX-Näme: café\r\n\r\n",
+        r"@0 GET /\xc3\xa9 1.1[X-N\xc3\xa4me=caf\xc3\xa9]",
+    );
+    check_request(
+        "GET http://o.example:81/p?q HTTP/1.1\r\nHost: h\r\n\r\n",
+        "@0 GET http://o.example:81/p?q 1.1[Host=h]",
+    );
     check_request("OPTIONS * HTTP/1.1\r\n\r\n", "@0 OPTIONS * 1.1");
-    check_request("OPTIONS HTTP/1.1\r\nHost: h\r\n\r\n", "@0 OPTIONS HTTP/1.1 1.1[Host=h]");
-    check_request("GET /a b HTTP/1.1\r\nHost: h\r\n\r\n", "@0 GET /a b 1.1[Host=h]");
+    check_request(
+        "OPTIONS HTTP/1.1\r\nHost: h\r\n\r\n",
+        "@0 OPTIONS HTTP/1.1 1.1[Host=h]",
+    );
+    check_request(
+        "GET /a b HTTP/1.1\r\nHost: h\r\n\r\n",
+        "@0 GET /a b 1.1[Host=h]",
+    );
     check_request("GET /old HTTP/1.0\r\n\r\n", "@0 GET /old 1.0");
 }
 
@@ -552,28 +622,55 @@ fn long_targets_and_many_headers() {
     let head = format!("GET {target} HTTP/1.1\r\n\r\n");
     for step in [1, 100, 1460, usize::MAX] {
         let (lines, _) = run(&[c(&head), s(OK)], step, FlowEnd::Fin, "", false);
-        assert_eq!(lines, [format!("#1 @0 GET {target} 1.1 . => @0 {OK_LINE} done")]);
+        assert_eq!(
+            lines,
+            [format!("#1 @0 GET {target} 1.1 . => @0 {OK_LINE} done")]
+        );
     }
     let many: String = (0..1000).map(|n| format!("X-{n}: {n}\r\n")).collect();
     let shown: String = (0..1000).map(|n| format!("[X-{n}={n}]")).collect();
     for step in [1, 1460, usize::MAX] {
-        let (lines, _) = run(&[c(&format!("GET /m HTTP/1.1\r\n{many}\r\n")), s(OK)], step, FlowEnd::Fin, "", false);
-        assert_eq!(lines, [format!("#1 @0 GET /m 1.1{shown} . => @0 {OK_LINE} done")]);
+        let (lines, _) = run(
+            &[c(&format!("GET /m HTTP/1.1\r\n{many}\r\n")), s(OK)],
+            step,
+            FlowEnd::Fin,
+            "",
+            false,
+        );
+        assert_eq!(
+            lines,
+            [format!("#1 @0 GET /m 1.1{shown} . => @0 {OK_LINE} done")]
+        );
     }
 }
 
 #[test]
 fn responses_as_they_come() {
     for (head, shown) in [
-        ("HTTP/1.1 499\r\nContent-Length: 0\r\n\r\n", "499[Content-Length=0]"),
-        ("HTTP/1.1 599 \r\nContent-Length: 0\r\n\r\n", "599[Content-Length=0]"),
-        ("HTTP/1.0 799 Odd\nContent-Length: 0\n\n", "799[Content-Length=0]"),
-        ("HTTP/1.1 404 Nicht da: foo\r\nContent-Length: 0\r\n\r\n", "404[Content-Length=0]"),
+        (
+            "HTTP/1.1 499\r\nContent-Length: 0\r\n\r\n",
+            "499[Content-Length=0]",
+        ),
+        (
+            "HTTP/1.1 599 \r\nContent-Length: 0\r\n\r\n",
+            "599[Content-Length=0]",
+        ),
+        (
+            "HTTP/1.0 799 Odd\nContent-Length: 0\n\n",
+            "799[Content-Length=0]",
+        ),
+        (
+            "HTTP/1.1 404 Nicht da: foo\r\nContent-Length: 0\r\n\r\n",
+            "404[Content-Length=0]",
+        ),
     ] {
-        check(&[c(GET), s(head), c(GET), s(OK)], &[
-            &format!("#1 @0 {GET_LINE} => @0 {shown} . done"),
-            &plain(2, GET.len(), head.len()),
-        ]);
+        check(
+            &[c(GET), s(head), c(GET), s(OK)],
+            &[
+                &format!("#1 @0 {GET_LINE} => @0 {shown} . done"),
+                &plain(2, GET.len(), head.len()),
+            ],
+        );
     }
 }
 
@@ -581,13 +678,20 @@ fn responses_as_they_come() {
 fn an_early_answer_waits_for_its_request() {
     let post = "POST /p HTTP/1.1\r\nContent-Length: 4\r\n\r\n";
     let answer = "HTTP/1.1 413 Big\r\nContent-Length: 0\r\n\r\n";
-    let line = |body: &str| format!("#1 @0 POST /p 1.1[Content-Length=4] {body} => @0 413[Content-Length=0] . done");
-    check(&[c(post), c("ab"), s(answer), c("cd"), c(GET), s(OK)], &[&line("abcd."), &plain(2, 43, answer.len())]);
+    let line = |body: &str| {
+        format!("#1 @0 POST /p 1.1[Content-Length=4] {body} => @0 413[Content-Length=0] . done")
+    };
+    check(
+        &[c(post), c("ab"), s(answer), c("cd"), c(GET), s(OK)],
+        &[&line("abcd."), &plain(2, 43, answer.len())],
+    );
     check(&[c(post), c("ab"), s(answer), FinS], &[&line("ab~")]);
 }
 
 #[test]
 fn halves_say_why() {
+    // A client that says it has no more to send still gets its response.
+    check(&[c(GET), FinC, s(OK)], &[&plain(1, 0, 0)]);
     for (end, why) in [
         (FlowEnd::Fin, "Closed"),
         (FlowEnd::Reset, "Closed"),
@@ -597,96 +701,182 @@ fn halves_say_why() {
         (FlowEnd::Shutdown, "Shutdown"),
     ] {
         let line = |n: u64, at: usize| format!("#{n} @{at} {GET_LINE} => -  half {why}");
-        check_flow(&[c(GET), c(GET)], end, false, &[&line(1, 0), &line(2, GET.len())]);
+        check_flow(
+            &[c(GET), c(GET)],
+            end,
+            false,
+            &[&line(1, 0), &line(2, GET.len())],
+        );
     }
     let half = |why: &str| format!("#1 @0 {GET_LINE} => -  half {why}");
     check_flow(&[c(GET), FinS], FlowEnd::Idle, false, &[&half("Closed")]);
     check_flow(&[c(GET), LostS(400)], FlowEnd::Idle, false, &[&half("Gap")]);
-    check_flow(&[c(GET), s("HTTP/1.1 200 O")], FlowEnd::Reset, false, &[&half("Closed")]);
+    check_flow(
+        &[c(GET), s("HTTP/1.1 200 O")],
+        FlowEnd::Reset,
+        false,
+        &[&half("Closed")],
+    );
     check(&[c(GET), s("SSH-2.0-OpenSSH_9.2\r\n")], &[&half("Closed")]);
     let cut = "POST /p HTTP/1.1\r\nContent-Length: 4\r\n\r\nab";
-    check_flow(&[c(cut)], FlowEnd::Idle, false, &["#1 @0 POST /p 1.1[Content-Length=4] ab~ => -  half Timeout"]);
-    check_flow(&[c(GET), s("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab")], FlowEnd::Idle, false, &[
-        &format!("#1 @0 {GET_LINE} => @0 200[Content-Length=5] ab~ done"),
-    ]);
+    check_flow(
+        &[c(cut)],
+        FlowEnd::Idle,
+        false,
+        &["#1 @0 POST /p 1.1[Content-Length=4] ab~ => -  half Timeout"],
+    );
+    check_flow(
+        &[c(GET), s("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab")],
+        FlowEnd::Idle,
+        false,
+        &[&format!(
+            "#1 @0 {GET_LINE} => @0 200[Content-Length=5] ab~ done"
+        )],
+    );
 }
 
 #[test]
 fn responses_without_requests() {
-    check(&[s(OK), c(GET), s(OK)], &[
-        "-  => orphan #1 @0 200[Content-Length=2] ok. half Gap",
-        &format!("#2 @0 {GET_LINE} => @40 {OK_LINE} done"),
-    ]);
+    check(
+        &[s(OK), c(GET), s(OK)],
+        &[
+            "-  => orphan #1 @0 200[Content-Length=2] ok. half Gap",
+            &format!("#2 @0 {GET_LINE} => @40 {OK_LINE} done"),
+        ],
+    );
     // An orphan whose request was a HEAD: a length, no body, and then the next response.
     let head_answer = "HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n";
     let orphan = "-  => orphan #1 @0 200[Content-Length=1234] . half Gap";
-    check(&[s(head_answer), c(GET), s(OK)], &[orphan, &format!("#2 @0 {GET_LINE} => @41 {OK_LINE} done")]);
+    check(
+        &[s(head_answer), c(GET), s(OK)],
+        &[orphan, &format!("#2 @0 {GET_LINE} => @41 {OK_LINE} done")],
+    );
     let second = format!("-  => orphan #2 @41 {OK_LINE} half Gap");
     check(&[s(head_answer), s(OK)], &[orphan, &second]);
-    check(&[s("HTTP/1.1 200 OK\r\n\r\n"), c(GET), s(OK)], &[
-        "-  => orphan #1 @0 200 . half Gap",
-        &format!("#2 @0 {GET_LINE} => @19 {OK_LINE} done"),
-    ]);
-    check(&[s("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nHTTP/1.1 ")], &[
-        "-  => orphan #1 @0 200[Content-Length=9] HTTP/1.1 . half Gap",
-    ]);
+    check(
+        &[s("HTTP/1.1 200 OK\r\n\r\n"), c(GET), s(OK)],
+        &[
+            "-  => orphan #1 @0 200 . half Gap",
+            &format!("#2 @0 {GET_LINE} => @19 {OK_LINE} done"),
+        ],
+    );
+    check(
+        &[s("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nHTTP/1.1 ")],
+        &["-  => orphan #1 @0 200[Content-Length=9] HTTP/1.1 . half Gap"],
+    );
 }
 
 #[test]
 fn contradicting_lengths_are_marked_and_do_not_desync() {
     let next = "GET /x HTTP/1.1\r\nHost: h\r\n\r\n";
     for (fields, body, shown) in [
-        ("Content-Length: 3\r\nContent-Length: 2", "", "[Content-Length=3][Content-Length=2] ~"),
+        (
+            "Content-Length: 3\r\nContent-Length: 2",
+            "",
+            "[Content-Length=3][Content-Length=2] ~",
+        ),
         ("Content-Length: -1", "", "[Content-Length=-1] ~"),
-        ("Content-Length: 18446744073709551615", "", "[Content-Length=18446744073709551615] ~"),
+        (
+            "Content-Length: 18446744073709551615",
+            "",
+            "[Content-Length=18446744073709551615] ~",
+        ),
         ("Content-Length: -1", "rubbish\r\n", "[Content-Length=-1] ~"),
         ("Transfer-Encoding: gzip", "", "[Transfer-Encoding=gzip] ~"),
-        ("Content-Length: 4\r\nTransfer-Encoding: chunked", "1\r\na\r\n0\r\n\r\n", "[Content-Length=4][Transfer-Encoding=chunked] a~"),
-        ("Transfer-Encoding: chunked", "10000000000000000\r\nrubbish\r\n", "[Transfer-Encoding=chunked] ~"),
-        ("Transfer-Encoding: chunked", "1\r\naXX\r\n", "[Transfer-Encoding=chunked] a~"),
+        (
+            "Content-Length: 4\r\nTransfer-Encoding: chunked",
+            "1\r\na\r\n0\r\n\r\n",
+            "[Content-Length=4][Transfer-Encoding=chunked] a~",
+        ),
+        (
+            "Transfer-Encoding: chunked",
+            "10000000000000000\r\nrubbish\r\n",
+            "[Transfer-Encoding=chunked] ~",
+        ),
+        (
+            "Transfer-Encoding: chunked",
+            "1\r\naXX\r\n",
+            "[Transfer-Encoding=chunked] a~",
+        ),
         ("Content-Length: 1, 1", "a", "[Content-Length=1, 1] a."),
     ] {
         let post = format!("POST /p HTTP/1.1\r\n{fields}\r\n\r\n{body}");
-        check(&[c(&post), s(OK), c(next), s(OK)], &[
-            &format!("#1 @0 POST /p 1.1{shown} => @0 {OK_LINE} done"),
-            &plain(2, post.len(), OK.len()),
-        ]);
+        check(
+            &[c(&post), s(OK), c(next), s(OK)],
+            &[
+                &format!("#1 @0 POST /p 1.1{shown} => @0 {OK_LINE} done"),
+                &plain(2, post.len(), OK.len()),
+            ],
+        );
     }
     let answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 4\r\n\r\nabcd\r\n";
-    check(&[c(GET), s(answer), c(GET), s(OK)], &[
-        &format!("#1 @0 {GET_LINE} => @0 200[Content-Length=5][Content-Length=4] ~ done"),
-        &plain(2, GET.len(), answer.len()),
-    ]);
+    check(
+        &[c(GET), s(answer), c(GET), s(OK)],
+        &[
+            &format!("#1 @0 {GET_LINE} => @0 200[Content-Length=5][Content-Length=4] ~ done"),
+            &plain(2, GET.len(), answer.len()),
+        ],
+    );
 }
 
 #[test]
 fn a_body_longer_than_its_length_does_not_hide_the_next_message() {
     let long = "POST /p HTTP/1.1\r\nContent-Length: 2\r\n\r\n{\"more\":1}";
-    check(&[c(long), s(OK), c(GET), s(OK)], &[
-        &format!("#1 @0 POST /p 1.1[Content-Length=2] {{\\\". => @0 {OK_LINE} done"),
-        &plain(2, long.len(), OK.len()),
-    ]);
+    check(
+        &[c(long), s(OK), c(GET), s(OK)],
+        &[
+            &format!("#1 @0 POST /p 1.1[Content-Length=2] {{\\\". => @0 {OK_LINE} done"),
+            &plain(2, long.len(), OK.len()),
+        ],
+    );
 }
 
 #[test]
 fn requests_without_a_version() {
-    check(&[c("GET /old\r\n"), s("<html>hello</html>"), FinS], &["#1 @0 GET /old 1.0 . => -  half Closed"]);
-    check(&[c("GET /old\r\n"), s(OK), FinS], &[&format!("#1 @0 GET /old 1.0 . => @0 {OK_LINE} done")]);
-    check(&[c("GET /old\r\nHost: h\r\n\r\n"), s(OK)], &[&format!("#1 @0 GET /old 1.0[Host=h] . => @0 {OK_LINE} done")]);
-    check(&[c("GET /old\r\n")], &["#1 @0 GET /old 1.0 . => -  half Closed"]);
+    check(
+        &[c("GET /old\r\n"), s("<html>hello</html>"), FinS],
+        &["#1 @0 GET /old 1.0 . => -  half Closed"],
+    );
+    check(
+        &[c("GET /old\r\n"), s(OK), FinS],
+        &[&format!("#1 @0 GET /old 1.0 . => @0 {OK_LINE} done")],
+    );
+    check(
+        &[c("GET /old\r\nHost: h\r\n\r\n"), s(OK)],
+        &[&format!(
+            "#1 @0 GET /old 1.0[Host=h] . => @0 {OK_LINE} done"
+        )],
+    );
+    check(
+        &[c("GET /old\r\n")],
+        &["#1 @0 GET /old 1.0 . => -  half Closed"],
+    );
 }
 
 /// What a flow is taken for: the counter that says so, and whether it is read on.
 #[track_caller]
-fn check_speech(ports: &str, midstream: bool, events: &[Event], named: &str, ignored: bool) -> Vec<PortFlows> {
+fn check_speech(
+    ports: &str,
+    midstream: bool,
+    events: &[Event],
+    named: &str,
+    ignored: bool,
+) -> Vec<PortFlows> {
     for step in [1, 5, usize::MAX] {
         let mut flow = Flow::new(ports, midstream, false);
         for event in events {
             flow.feed(event, step);
         }
         assert_eq!(flow.ignored(), ignored, "in pieces of {step}");
-        let counted = Counters::FIELDS.iter().zip(flow.http.counters.values()).find(|((name, _), _)| *name == named);
-        assert_eq!(counted.map(|(_, value)| value), Some(1), "{named} in pieces of {step}");
+        let counted = Counters::FIELDS
+            .iter()
+            .zip(flow.http.counters.values())
+            .find(|((name, _), _)| *name == named);
+        assert_eq!(
+            counted.map(|(_, value)| value),
+            Some(1),
+            "{named} in pieces of {step}"
+        );
         flow.end(FlowEnd::Fin);
     }
     let mut flow = Flow::new(ports, midstream, false);
@@ -698,18 +888,63 @@ fn check_speech(ports: &str, midstream: bool, events: &[Event], named: &str, ign
 fn what_is_not_http_is_named() {
     let hello = || C(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec());
     let rows = check_speech("", false, &[hello()], "flows_tls", true);
-    assert_eq!(rows, [PortFlows { port: 80, tls: 1, ..PortFlows::default() }]);
+    assert_eq!(
+        rows,
+        [PortFlows {
+            port: 80,
+            tls: 1,
+            ..PortFlows::default()
+        }]
+    );
     check_speech("80", false, &[hello()], "flows_tls", true);
     let preface = c("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
-    let rows = check_speech("", false, &[preface.clone()], "flows_http2", true);
-    assert_eq!(rows, [PortFlows { port: 80, http2: 1, ..PortFlows::default() }]);
-    check_speech("", false, &[s("220 mail.example ESMTP\r\n")], "flows_other", true);
+    let rows = check_speech("", false, &[preface], "flows_http2", true);
+    assert_eq!(
+        rows,
+        [PortFlows {
+            port: 80,
+            http2: 1,
+            ..PortFlows::default()
+        }]
+    );
+    check_speech(
+        "",
+        false,
+        &[s("220 mail.example ESMTP\r\n")],
+        "flows_other",
+        true,
+    );
     check_speech("", false, &[c("SSH-2.0-x\r\n")], "flows_other", true);
     check_speech("", false, &[C(vec![0, 1, 2, 3])], "flows_other", true);
     let rows = check_speech("", false, &[c(GET)], "flows_http", false);
-    assert_eq!(rows, [PortFlows { port: 80, http: 1, ..PortFlows::default() }]);
-    check_speech("", false, &[c("PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n"), c(GET)], "flows_http", false);
-    check_speech("", false, &[C(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x01\x02\x03\x04\x05\x06\x07\x08\0\x50\0\x51".to_vec()), c(GET)], "flows_http", false);
+    assert_eq!(
+        rows,
+        [PortFlows {
+            port: 80,
+            http: 1,
+            ..PortFlows::default()
+        }]
+    );
+    check_speech(
+        "",
+        false,
+        &[c("PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n"), c(GET)],
+        "flows_http",
+        false,
+    );
+    check_speech(
+        "",
+        false,
+        &[
+            C(
+                b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x01\x02\x03\x04\x05\x06\x07\x08\0\x50\0\x51"
+                    .to_vec(),
+            ),
+            c(GET),
+        ],
+        "flows_http",
+        false,
+    );
 }
 
 #[test]
@@ -718,30 +953,81 @@ fn a_port_list_says_which_flows_are_wanted_and_nothing_else() {
     check_speech("40000", false, &[c(GET)], "flows_http", false);
     check_speech("80,40000", false, &[c(GET)], "flows_http", false);
     // On a wanted port HTTP may follow what is not HTTP.
-    check_speech("80", false, &[c("\x01rubbish\r\n"), c(GET)], "flows_http", false);
+    check_speech(
+        "80",
+        false,
+        &[c("\x01rubbish\r\n"), c(GET)],
+        "flows_http",
+        false,
+    );
 }
 
 #[test]
 fn in_the_middle_a_flow_has_to_show_a_start_line() {
-    let noise = |from: u8| (0..limits::HUNT_GIVE_UP_BYTES).map(|n| from.wrapping_add((n % 251) as u8)).collect::<Vec<u8>>();
+    let noise = |from: u8| {
+        (0..limits::HUNT_GIVE_UP_BYTES)
+            .map(|n| from.wrapping_add((n % 251) as u8))
+            .collect::<Vec<u8>>()
+    };
     check_speech("", true, &[C(noise(3)), S(noise(5))], "flows_other", true);
-    check_speech("", true, &[S(noise(3)), S(noise(5)), S(noise(9)), c(GET)], "flows_http", false);
-    check_speech("", true, &[C(noise(3)), C(noise(5)), s(OK)], "flows_http", false);
+    check_speech(
+        "",
+        true,
+        &[S(noise(3)), S(noise(5)), S(noise(9)), c(GET)],
+        "flows_http",
+        false,
+    );
+    check_speech(
+        "",
+        true,
+        &[C(noise(3)), C(noise(5)), s(OK)],
+        "flows_http",
+        false,
+    );
 }
 
 #[test]
 fn in_the_middle_reading_begins_at_the_next_message() {
-    let ends = |lines: &[String]| lines.iter().map(|line| line.rsplit_once(" => ").unwrap().1.to_owned()).collect::<Vec<_>>();
+    let ends = |lines: &[String]| {
+        lines
+            .iter()
+            .map(|line| line.rsplit_once(" => ").unwrap().1.to_owned())
+            .collect::<Vec<_>>()
+    };
     // The rest of a response whose request was before the capture.
-    let (lines, counters) = run(&[s("rest of a body\r\nmore}"), c(GET), s(OK)], usize::MAX, FlowEnd::Fin, "", true);
+    let (lines, counters) = run(
+        &[s("rest of a body\r\nmore}"), c(GET), s(OK)],
+        usize::MAX,
+        FlowEnd::Fin,
+        "",
+        true,
+    );
     assert_eq!(lines, [plain(1, 0, 21)]);
     assert_eq!((counters.bytes_hunted, counters.resynchronised), (21, 2));
     // A whole response first: an orphan, and the next call is whole.
     let (lines, _) = run(&[s(OK), c(GET), s(OK)], 7, FlowEnd::Fin, "", true);
-    assert_eq!(ends(&lines), [format!("orphan #1 @0 {OK_LINE} half Gap"), format!("@40 {OK_LINE} done")]);
+    assert_eq!(
+        ends(&lines),
+        [
+            format!("orphan #1 @0 {OK_LINE} half Gap"),
+            format!("@40 {OK_LINE} done")
+        ]
+    );
     // The rest of a request, its response, and the next call: the first response has no request.
-    let (lines, _) = run(&[c("tail}"), s(OK), c(GET), s(OK)], usize::MAX, FlowEnd::Fin, "", true);
-    assert_eq!(ends(&lines), [format!("orphan #1 @0 {OK_LINE} half Gap"), format!("@40 {OK_LINE} done")]);
+    let (lines, _) = run(
+        &[c("tail}"), s(OK), c(GET), s(OK)],
+        usize::MAX,
+        FlowEnd::Fin,
+        "",
+        true,
+    );
+    assert_eq!(
+        ends(&lines),
+        [
+            format!("orphan #1 @0 {OK_LINE} half Gap"),
+            format!("@40 {OK_LINE} done")
+        ]
+    );
 }
 
 #[test]
@@ -749,44 +1035,103 @@ fn a_loss_within_a_known_length_only_subtracts() {
     let post = "POST /p HTTP/1.1\r\nContent-Length: 10\r\n\r\n";
     let answer = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n";
     let line = |request: &str, response: &str| {
-        format!("#1 @0 POST /p 1.1[Content-Length=10] {request} => @0 200[Content-Length=10] {response} done")
+        format!(
+            "#1 @0 POST /p 1.1[Content-Length=10] {request} => @0 200[Content-Length=10] {response} done"
+        )
     };
     let next = plain(2, post.len() + 10, answer.len() + 10);
     let first = |request: Vec<Event>, response: Vec<Event>| {
-        [vec![c(post)], request, vec![s(answer)], response, vec![c(GET), s(OK)]].concat()
+        [
+            vec![c(post)],
+            request,
+            vec![s(answer)],
+            response,
+            vec![c(GET), s(OK)],
+        ]
+        .concat()
     };
     let all = |text: &str| vec![c(text)];
     let all_s = |text: &str| vec![s(text)];
-    check(&first(vec![c("abc"), LostC(4), c("hij")], all_s("0123456789")), &[&line("abc<4>hij~", "0123456789."), &next]);
-    check(&first(all("abcdefghij"), vec![LostS(3), s("3456"), LostS(3)]), &[&line("abcdefghij.", "<3>3456<3>~"), &next]);
-    check(&first(vec![LostC(10)], vec![LostS(10)]), &[&line("<10>~", "<10>~"), &next]);
+    check(
+        &first(vec![c("abc"), LostC(4), c("hij")], all_s("0123456789")),
+        &[&line("abc<4>hij~", "0123456789."), &next],
+    );
+    check(
+        &first(all("abcdefghij"), vec![LostS(3), s("3456"), LostS(3)]),
+        &[&line("abcdefghij.", "<3>3456<3>~"), &next],
+    );
+    check(
+        &first(vec![LostC(10)], vec![LostS(10)]),
+        &[&line("<10>~", "<10>~"), &next],
+    );
     // Within one chunk the framing is known too.
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nab";
-    check(&[c(GET), s(chunked), LostS(4), s("gh\r\n1\r\ni\r\n0\r\n\r\n"), c(GET), s(OK)], &[
-        &format!("#1 @0 {GET_LINE} => @0 200[Transfer-Encoding=chunked] ab<4>ghi~ done"),
-        &plain(2, GET.len(), chunked.len() + 4 + 15),
-    ]);
+    check(
+        &[
+            c(GET),
+            s(chunked),
+            LostS(4),
+            s("gh\r\n1\r\ni\r\n0\r\n\r\n"),
+            c(GET),
+            s(OK),
+        ],
+        &[
+            &format!("#1 @0 {GET_LINE} => @0 200[Transfer-Encoding=chunked] ab<4>ghi~ done"),
+            &plain(2, GET.len(), chunked.len() + 4 + 15),
+        ],
+    );
 }
 
 #[test]
 fn after_a_loss_the_next_message_is_found_and_paired() {
     let half = |n: u64, at: usize| format!("#{n} @{at} {GET_LINE} => -  half Gap");
     // A lost response: the client's next request proves that it was there.
-    check(&[c(GET), LostS(40), c(GET), s(OK)], &[&half(1, 0), &plain(2, 28, 40)]);
+    check(
+        &[c(GET), LostS(40), c(GET), s(OK)],
+        &[&half(1, 0), &plain(2, 28, 40)],
+    );
     // The begin of a response is lost; what is left of it is passed over.
-    check(&[c(GET), LostS(10), s("K\r\nContent-Length: 2\r\n\r\nok"), c(GET), s(OK)], &[&half(1, 0), &plain(2, 28, 36)]);
+    check(
+        &[
+            c(GET),
+            LostS(10),
+            s("K\r\nContent-Length: 2\r\n\r\nok"),
+            c(GET),
+            s(OK),
+        ],
+        &[&half(1, 0), &plain(2, 28, 36)],
+    );
     // Interim bytes lost: only one request waits, so the response is its own.
     check(&[c(GET), LostS(25), s(OK)], &[&plain(1, 0, 25)]);
     // A lost request: its response is an orphan, the next call is whole.
     let orphan = format!("-  => orphan #2 @40 {OK_LINE} half Gap");
-    check(&[c(GET), s(OK), LostC(28), s(OK), c(GET), s(OK)], &[&plain(1, 0, 0), &orphan, &plain(3, 56, 80)]);
+    check(
+        &[c(GET), s(OK), LostC(28), s(OK), c(GET), s(OK)],
+        &[&plain(1, 0, 0), &orphan, &plain(3, 56, 80)],
+    );
     // A whole lost call.
-    check(&[c(GET), s(OK), LostC(28), LostS(40), c(GET), s(OK)], &[&plain(1, 0, 0), &plain(2, 56, 80)]);
+    check(
+        &[c(GET), s(OK), LostC(28), LostS(40), c(GET), s(OK)],
+        &[&plain(1, 0, 0), &plain(2, 56, 80)],
+    );
     // The last chunks are lost, and with them the begin of the next response.
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nabcdefgh\r\n";
     let cut = format!("#1 @0 {GET_LINE} => @0 200[Transfer-Encoding=chunked] abcdefgh~ done");
-    check(&[c(GET), s(chunked), LostS(9), c(GET), s(OK)], &[&cut, &plain(2, 28, chunked.len() + 9)]);
-    check(&[c(GET), s(chunked), LostS(19), s("tail\r\n0\r\n\r\n"), c(GET), s(OK)], &[&cut, &plain(2, 28, chunked.len() + 30)]);
+    check(
+        &[c(GET), s(chunked), LostS(9), c(GET), s(OK)],
+        &[&cut, &plain(2, 28, chunked.len() + 9)],
+    );
+    check(
+        &[
+            c(GET),
+            s(chunked),
+            LostS(19),
+            s("tail\r\n0\r\n\r\n"),
+            c(GET),
+            s(OK),
+        ],
+        &[&cut, &plain(2, 28, chunked.len() + 30)],
+    );
 }
 
 #[test]
@@ -794,23 +1139,32 @@ fn losses_among_pipelined_messages_are_never_guessed() {
     let half = |n: u64, at: usize| format!("#{n} @{at} {GET_LINE} => -  half Gap");
     let orphan = |n: u64, at: usize| format!("-  => orphan #{n} @{at} {OK_LINE} half Gap");
     // Three requests wait and a response is lost: whose is the next one?
-    let counters = check(&[c(&GET.repeat(3)), s(OK), LostS(40), s(OK), c(GET), s(OK)], &[
-        &plain(1, 0, 0),
-        &half(2, 28),
-        &half(3, 56),
-        &orphan(4, 80),
-        &half(5, 84),
-        &orphan(6, 120),
-    ]);
+    let counters = check(
+        &[c(&GET.repeat(3)), s(OK), LostS(40), s(OK), c(GET), s(OK)],
+        &[
+            &plain(1, 0, 0),
+            &half(2, 28),
+            &half(3, 56),
+            &orphan(4, 80),
+            &half(5, 84),
+            &orphan(6, 120),
+        ],
+    );
     assert_eq!(counters.pairings_given_up, 1);
     // One waits: no doubt.
-    check(&[c(&GET.repeat(2)), s(OK), LostS(40), s(OK), c(GET), s(OK)], &[&plain(1, 0, 0), &plain(2, 28, 80), &plain(3, 56, 120)]);
+    check(
+        &[c(&GET.repeat(2)), s(OK), LostS(40), s(OK), c(GET), s(OK)],
+        &[&plain(1, 0, 0), &plain(2, 28, 80), &plain(3, 56, 120)],
+    );
 }
 
 #[test]
 fn a_gap_that_swallows_no_message_changes_nothing() {
     // Ten lost bytes between messages are no message: the pipelined responses keep their order.
-    check(&[c(&GET.repeat(2)), LostS(10), s(OK), s(OK)], &[&plain(1, 0, 10), &plain(2, 28, 50)]);
+    check(
+        &[c(&GET.repeat(2)), LostS(10), s(OK), s(OK)],
+        &[&plain(1, 0, 10), &plain(2, 28, 50)],
+    );
 }
 
 #[test]
@@ -820,7 +1174,10 @@ fn too_many_waiting_requests_end_the_reading() {
         flow.feed(&c(GET), usize::MAX);
     }
     assert!(flow.ignored());
-    assert_eq!(flow.http.counters.half_evicted, limits::PIPELINE_DEPTH_MAX as u64);
+    assert_eq!(
+        flow.http.counters.half_evicted,
+        limits::PIPELINE_DEPTH_MAX as u64
+    );
     flow.end(FlowEnd::Fin);
 }
 
@@ -852,7 +1209,19 @@ impl Random {
         let length = self.below(most + 1);
         let mut body = Vec::new();
         while body.len() < length {
-            body.extend_from_slice(self.pick(&["0\r\n\r\n", "\r\n\r\n", "\0\0", "{\"a\":1}", "plain text ", "HTTP/1.", "é", "\n"]).as_bytes());
+            body.extend_from_slice(
+                self.pick(&[
+                    "0\r\n\r\n",
+                    "\r\n\r\n",
+                    "\0\0",
+                    "{\"a\":1}",
+                    "plain text ",
+                    "HTTP/1.",
+                    "é",
+                    "\n",
+                ])
+                .as_bytes(),
+            );
         }
         body.truncate(length);
         body
@@ -870,7 +1239,11 @@ impl Random {
             rest = after;
         }
         let trailer = self.pick(&["", "", "X-Sum: 1"]);
-        let end = if trailer.is_empty() { String::new() } else { format!("{trailer}{eol}") };
+        let end = if trailer.is_empty() {
+            String::new()
+        } else {
+            format!("{trailer}{eol}")
+        };
         coded.extend_from_slice(format!("0{eol}{end}{eol}").as_bytes());
         coded
     }
@@ -887,23 +1260,44 @@ impl Conversation {
     fn new(random: &mut Random) -> Self {
         let count = 1 + random.below(6);
         let pipelines = random.one_in(3);
-        let calls = (0..count).map(|number| Self::call(random, number, number + 1 == count)).collect();
+        let calls = (0..count)
+            .map(|number| Self::call(random, number, number + 1 == count))
+            .collect();
         Self { calls, pipelines }
     }
 
     fn call(random: &mut Random, number: usize, last: bool) -> (Vec<u8>, Vec<u8>) {
         let eol = random.pick(&["\r\n", "\r\n", "\r\n", "\n"]);
         let method = random.pick(&["GET", "POST", "HEAD", "PUT", "DELETE", "PURGE", "PROPFIND"]);
-        let odd = random.pick(&["", "", "X-Fold: a\r\n b\r\n", "X-Blank : v \r\n", "X-Bytes: \u{e9}\r\n", "Accept: */*\r\n"]);
-        let start = format!("{method} /call/{number}?a={} HTTP/1.1{eol}Host: h{eol}{odd}", random.below(1000));
+        let odd = random.pick(&[
+            "",
+            "",
+            "X-Fold: a\r\n b\r\n",
+            "X-Blank : v \r\n",
+            "X-Bytes: \u{e9}\r\n",
+            "Accept: */*\r\n",
+        ]);
+        let start = format!(
+            "{method} /call/{number}?a={} HTTP/1.1{eol}Host: h{eol}{odd}",
+            random.below(1000)
+        );
         let request = Self::message(random, start, eol, random_framing(method));
-        let interim = random.pick(&["", "", "HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early\r\nLink: x\r\n\r\n"]);
+        let interim = random.pick(&[
+            "",
+            "",
+            "HTTP/1.1 100 Continue\r\n\r\n",
+            "HTTP/1.1 103 Early\r\nLink: x\r\n\r\n",
+        ]);
         let status: u16 = *random.pick(&[&200, &201, &204, &304, &404, &500, &799]);
         let bodiless = method == "HEAD" || status == 204 || status == 304;
         let start = format!("HTTP/1.1 {status} {eol}X-Id: {number}{eol}");
         let mut response = interim.as_bytes().to_vec();
         if bodiless {
-            let length = random.pick(&["", "Content-Length: 77\r\n", "Transfer-Encoding: chunked\r\n"]);
+            let length = random.pick(&[
+                "",
+                "Content-Length: 77\r\n",
+                "Transfer-Encoding: chunked\r\n",
+            ]);
             response.extend_from_slice(format!("{start}{length}{eol}").as_bytes());
         } else if last && random.one_in(4) {
             response.extend_from_slice(format!("{start}{eol}").as_bytes());
@@ -923,7 +1317,8 @@ impl Conversation {
         }
         let body = random.body(200);
         if random.one_in(2) {
-            message.extend_from_slice(format!("Content-Length: {}{eol}{eol}", body.len()).as_bytes());
+            message
+                .extend_from_slice(format!("Content-Length: {}{eol}{eol}", body.len()).as_bytes());
             message.extend_from_slice(&body);
         } else {
             message.extend_from_slice(format!("transfer-encoding: chunked{eol}{eol}").as_bytes());
@@ -948,7 +1343,11 @@ impl Conversation {
             }
         }
         if self.pipelines {
-            events.extend(self.calls[answered..].iter().map(|(_, response)| S(response.clone())));
+            events.extend(
+                self.calls[answered..]
+                    .iter()
+                    .map(|(_, response)| S(response.clone())),
+            );
         }
         events.push(FinS);
         events
@@ -974,7 +1373,11 @@ mod twin {
     }
 
     fn escaped(text: &str) -> String {
-        text.chars().map(|c| c as u8).collect::<Vec<u8>>().escape_ascii().to_string()
+        text.chars()
+            .map(|c| c as u8)
+            .collect::<Vec<u8>>()
+            .escape_ascii()
+            .to_string()
     }
 
     fn line<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
@@ -1007,9 +1410,19 @@ mod twin {
             let fields: Vec<(String, String)> = lines
                 .iter()
                 .map(|field| field.split_once(':').expect("a colon"))
-                .map(|(name, value)| (escaped(name.trim_matches([' ', '\t'])), escaped(value.trim_matches([' ', '\t']))))
+                .map(|(name, value)| {
+                    (
+                        escaped(name.trim_matches([' ', '\t'])),
+                        escaped(value.trim_matches([' ', '\t'])),
+                    )
+                })
                 .collect();
-            let find = |name: &str| fields.iter().find(|field| field.0.to_lowercase() == name).map(|field| field.1.clone());
+            let find = |name: &str| {
+                fields
+                    .iter()
+                    .find(|field| field.0.to_lowercase() == name)
+                    .map(|field| field.1.clone())
+            };
             let mut body = Vec::new();
             if bodiless(messages.len(), &start) {
             } else if find("transfer-encoding").is_some() {
@@ -1034,7 +1447,12 @@ mod twin {
                 rest = &[];
             }
             if !start.starts_with("HTTP/1.1 1") {
-                messages.push(Message { start, fields, body, offset });
+                messages.push(Message {
+                    start,
+                    fields,
+                    body,
+                    offset,
+                });
             }
         }
         messages
@@ -1043,15 +1461,35 @@ mod twin {
 
 /// What the recorder should say of this conversation.
 fn expected_lines(conversation: &Conversation) -> Vec<String> {
-    let join = |side: fn(&(Vec<u8>, Vec<u8>)) -> &Vec<u8>| conversation.calls.iter().flat_map(side).copied().collect::<Vec<u8>>();
-    let requests = twin::messages(&join(|call| &call.0), |_, _| false);
-    let methods: Vec<String> = requests.iter().map(|request| request.start.split(' ').next().unwrap().to_owned()).collect();
-    let responses = twin::messages(&join(|call| &call.1), |number, start| {
-        methods[number] == "HEAD" || ["HTTP/1.1 1", "HTTP/1.1 204", "HTTP/1.1 304"].iter().any(|none| start.starts_with(none))
+    let (mut sent, mut answered) = (Vec::new(), Vec::new());
+    for (request, response) in &conversation.calls {
+        sent.extend_from_slice(request);
+        answered.extend_from_slice(response);
+    }
+    let requests = twin::messages(&sent, |_, _| false);
+    let methods: Vec<String> = requests
+        .iter()
+        .map(|request| request.start.split(' ').next().unwrap().to_owned())
+        .collect();
+    let responses = twin::messages(&answered, |number, start| {
+        methods[number] == "HEAD"
+            || ["HTTP/1.1 1", "HTTP/1.1 204", "HTTP/1.1 304"]
+                .iter()
+                .any(|none| start.starts_with(none))
     });
     assert_eq!(requests.len(), responses.len());
-    let fields = |message: &twin::Message| message.fields.iter().map(|(name, value)| format!("[{name}={value}]")).collect::<String>();
-    let body = |message: &twin::Message| String::from_utf8_lossy(&message.body).escape_debug().to_string();
+    let fields = |message: &twin::Message| {
+        message
+            .fields
+            .iter()
+            .map(|(name, value)| format!("[{name}={value}]"))
+            .collect::<String>()
+    };
+    let body = |message: &twin::Message| {
+        String::from_utf8_lossy(&message.body)
+            .escape_debug()
+            .to_string()
+    };
     requests
         .iter()
         .zip(&responses)
@@ -1083,7 +1521,11 @@ fn random_conversations_read_as_by_the_twin_however_they_are_cut() {
         for step in [usize::MAX, 1, 2, 3, 1 + random.below(60)] {
             let (lines, counters) = run(&events, step, FlowEnd::Fin, "", false);
             assert_eq!(lines, expected, "seed {seed} in pieces of {step}");
-            assert_eq!(counters.bytes_hunted + counters.heads_malformed, 0, "seed {seed}");
+            assert_eq!(
+                counters.bytes_hunted + counters.heads_malformed,
+                0,
+                "seed {seed}"
+            );
         }
     }
 }
@@ -1091,16 +1533,28 @@ fn random_conversations_read_as_by_the_twin_however_they_are_cut() {
 #[test]
 fn every_two_cuts_of_a_conversation_read_the_same() {
     let mut random = Random::new(7);
-    let conversation = Conversation { calls: (0..3).map(|n| Conversation::call(&mut random, n, n == 2)).collect(), pipelines: false };
+    let conversation = Conversation {
+        calls: (0..3)
+            .map(|n| Conversation::call(&mut random, n, n == 2))
+            .collect(),
+        pipelines: false,
+    };
     let expected = expected_lines(&conversation);
     let events = conversation.events(&mut random);
     let cut = |bytes: &[u8], at: &[usize]| {
         let mut places: Vec<usize> = at.iter().map(|&at| at.min(bytes.len())).collect();
         places.push(bytes.len());
         let mut from = 0;
-        places.into_iter().map(|to| bytes[std::mem::replace(&mut from, to)..to].to_vec()).collect::<Vec<_>>()
+        places
+            .into_iter()
+            .map(|to| bytes[std::mem::replace(&mut from, to)..to].to_vec())
+            .collect::<Vec<_>>()
     };
-    let longest = events.iter().map(|event| if let C(b) | S(b) = event { b.len() } else { 0 }).max().unwrap();
+    let longest = events
+        .iter()
+        .map(|event| if let C(b) | S(b) = event { b.len() } else { 0 })
+        .max()
+        .unwrap();
     for first in 0..=longest {
         for second in first..=longest.min(first + 40) {
             let pieces: Vec<Event> = events
@@ -1145,15 +1599,23 @@ fn lossy(events: &[Event], chance: usize, random: &mut Random) -> Vec<Event> {
 /// The number between `before` and the first character that is no digit.
 fn number_after(line: &str, before: &str) -> Option<u64> {
     let digits = &line[line.find(before)? + before.len()..];
-    digits[..digits.find(|c: char| !c.is_ascii_digit())?].parse().ok()
+    digits[..digits.find(|c: char| !c.is_ascii_digit())?]
+        .parse()
+        .ok()
 }
 
 #[test]
 fn losses_never_make_a_wrong_pair_or_a_whole_call_of_a_damaged_one() {
     let heavy = check_losses(0..3000, 6);
-    assert!(heavy > 30, "a sixth of all pieces lost: {heavy} % of the calls are whole");
+    assert!(
+        heavy > 30,
+        "a sixth of all pieces lost: {heavy} % of the calls are whole"
+    );
     let light = check_losses(3000..4000, 60);
-    assert!(light > 80, "a sixtieth of all pieces lost: {light} % of the calls are whole");
+    assert!(
+        light > 80,
+        "a sixtieth of all pieces lost: {light} % of the calls are whole"
+    );
 }
 
 /// Loses one piece in `chance`; the share of calls that were told whole, in percent.
@@ -1185,7 +1647,10 @@ fn check_losses(seeds: std::ops::Range<u64>, chance: usize) -> u64 {
             // Marked, or as the endpoints said; a head that lost its first fields is a risk that is not taken.
             let marked = line.contains("~ =>") || line.contains("~ done");
             let whole_line = truth.contains(&without_index(line));
-            assert!(marked || whole_line, "seed {seed}: {line}\n{expected:#?}\n{events:?}");
+            assert!(
+                marked || whole_line,
+                "seed {seed}: {line}\n{expected:#?}\n{events:?}"
+            );
             whole += u64::from(whole_line);
         }
         sent += expected.len() as u64;
@@ -1225,7 +1690,18 @@ fn mutated(bytes: &[u8], random: &mut Random) -> Vec<u8> {
             }
             3 => bytes.truncate(at),
             4 => {
-                let odd = random.pick(&["\0", "\r", "\n", "\n\n", ":", " ", "ffffffffffffffff\r\n", "HTTP/1.1 200\r\n", "GET / HTTP/1.1\r\n", "Content-Length: -1\r\n"]);
+                let odd = random.pick(&[
+                    "\0",
+                    "\r",
+                    "\n",
+                    "\n\n",
+                    ":",
+                    " ",
+                    "ffffffffffffffff\r\n",
+                    "HTTP/1.1 200\r\n",
+                    "GET / HTTP/1.1\r\n",
+                    "Content-Length: -1\r\n",
+                ]);
                 bytes.splice(at..at, odd.bytes());
             }
             _ => bytes[at..to].reverse(),
@@ -1248,10 +1724,25 @@ fn hostile_bytes_break_no_promise() {
                 other => other.clone(),
             })
             .collect();
-        let events = if random.one_in(2) { lossy(&events, 20, &mut random) } else { events };
+        let events = if random.one_in(2) {
+            lossy(&events, 20, &mut random)
+        } else {
+            events
+        };
         let step = 1 + random.below(200);
-        let ends = [FlowEnd::Fin, FlowEnd::Reset, FlowEnd::Idle, FlowEnd::Evicted, FlowEnd::Reused, FlowEnd::Shutdown];
-        let mut flow = Flow::new(random.pick(&["", "80", "1-65535"]), random.one_in(3), random.one_in(4));
+        let ends = [
+            FlowEnd::Fin,
+            FlowEnd::Reset,
+            FlowEnd::Idle,
+            FlowEnd::Evicted,
+            FlowEnd::Reused,
+            FlowEnd::Shutdown,
+        ];
+        let mut flow = Flow::new(
+            random.pick(&["", "80", "1-65535"]),
+            random.one_in(3),
+            random.one_in(4),
+        );
         for event in &events {
             flow.feed(event, step);
             flow.balanced();
@@ -1277,11 +1768,21 @@ fn hostile_bytes_read_the_same_however_they_are_cut() {
         // What a head is called that never was one may depend on the cut; what is told may not.
         let told = |step| {
             let (lines, counters) = run(&events, step, FlowEnd::Fin, "", false);
-            (lines, counters.requests, counters.responses, counters.responses_interim, counters.bodies_cut)
+            (
+                lines,
+                counters.requests,
+                counters.responses,
+                counters.responses_interim,
+                counters.bodies_cut,
+            )
         };
         let whole = told(usize::MAX);
         for step in [1, 2, 7, 1 + random.below(100)] {
-            assert_eq!(told(step), whole, "seed {seed} in pieces of {step}\n{events:?}");
+            assert_eq!(
+                told(step),
+                whole,
+                "seed {seed} in pieces of {step}\n{events:?}"
+            );
         }
     }
 }
@@ -1293,7 +1794,10 @@ fn flood(first: &str, piece: &[u8], total: usize) -> (usize, Counters) {
     let mut most = 0;
     for _ in 0..total / piece.len() {
         let place = flow.place(true, piece.len() as u64);
-        flow.connection.as_mut().unwrap().data(place, piece, &mut flow.http);
+        flow.connection
+            .as_mut()
+            .unwrap()
+            .data(place, piece, &mut flow.http);
         most = most.max(flow.http.buffered_bytes());
     }
     let counters = flow.http.counters;
@@ -1303,24 +1807,46 @@ fn flood(first: &str, piece: &[u8], total: usize) -> (usize, Counters) {
 
 #[test]
 fn endless_input_is_bounded_and_takes_linear_time() {
-    const TOTAL: usize = 8 << 20;
+    const TOTAL: usize = 2 << 20;
     let start = std::time::Instant::now();
     let head = "GET / HTTP/1.1\r\n";
     let (most, counters) = flood(head, b"a: b\r\n", TOTAL);
-    assert!(most <= limits::HEAD_BYTES_MAX + 6 && counters.heads_oversized == 1, "endless headers: {most} bytes");
+    assert!(
+        most <= limits::HEAD_BYTES_MAX + 6 && counters.heads_oversized == 1,
+        "endless headers: {most} bytes"
+    );
     let (most, counters) = flood(head, b"x", TOTAL);
-    assert!(most <= limits::HEAD_BYTES_MAX + 1 && counters.heads_oversized == 1, "an endless header: {most} bytes");
+    assert!(
+        most <= limits::HEAD_BYTES_MAX + 1 && counters.heads_oversized == 1,
+        "an endless header: {most} bytes"
+    );
     let (most, counters) = flood("GET /", b"a", TOTAL);
-    assert!(most <= limits::HEAD_BYTES_MAX + 1 && counters.heads_oversized == 1, "an endless target: {most} bytes");
+    assert!(
+        most <= limits::HEAD_BYTES_MAX + 1 && counters.heads_oversized == 1,
+        "an endless target: {most} bytes"
+    );
     let (most, _) = flood("GET / HTTP/1.1\r\n\r\n", b"GET /", TOTAL);
-    assert!(most <= limits::HEAD_BYTES_MAX + 5, "an endless line of starts: {most} bytes");
+    assert!(
+        most <= limits::HEAD_BYTES_MAX + 5,
+        "an endless line of starts: {most} bytes"
+    );
     let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
     let (most, counters) = flood(chunked, b"1\r\na\r\n", TOTAL);
-    assert_eq!((most, counters.bodies_broken), (0, 0), "endless chunks of one byte");
+    assert_eq!(
+        (most, counters.bodies_broken),
+        (0, 0),
+        "endless chunks of one byte"
+    );
     let (most, counters) = flood(chunked, b"0", TOTAL);
-    assert!(most <= limits::HUNT_LINE_BYTES_MAX + 1 && counters.bodies_broken == 1, "an endless size: {most} bytes");
+    assert!(
+        most <= limits::HUNT_LINE_BYTES_MAX + 1 && counters.bodies_broken == 1,
+        "an endless size: {most} bytes"
+    );
     let (most, _) = flood("POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"\0", TOTAL);
-    assert!(most <= limits::HUNT_LINE_BYTES_MAX + 1, "zeros: {most} bytes");
+    assert!(
+        most <= limits::HUNT_LINE_BYTES_MAX + 1,
+        "zeros: {most} bytes"
+    );
     let (most, _) = flood("", b"\r\n", TOTAL);
     assert_eq!(most, 0, "empty lines");
     assert!(start.elapsed().as_secs() < 60, "took {:?}", start.elapsed());
@@ -1333,20 +1859,29 @@ fn the_shard_bounds_what_all_flows_hold() {
     let mut connections = Vec::new();
     for _ in 0..limits::HEADS_BUFFERED_BYTES_MAX / piece.len() + 9 {
         let mut connection: Connection<Draft> = Connection::open(&start(false), &mut http);
-        let place = Place { direction: Direction::Originator, time: Timestamp::ZERO, offset: 0 };
+        let place = Place {
+            direction: Direction::Originator,
+            time: Timestamp::ZERO,
+            offset: 0,
+        };
         connection.data(place, &piece, &mut http);
         assert!(http.buffered_bytes() <= limits::HEADS_BUFFERED_BYTES_MAX);
         connections.push(connection);
     }
     assert!(http.counters.heads_shed >= 9);
-    connections.into_iter().for_each(|connection| connection.close(FlowEnd::Idle, Timestamp::ZERO, &mut http));
+    connections
+        .into_iter()
+        .for_each(|connection| connection.close(FlowEnd::Idle, Timestamp::ZERO, &mut http));
     assert_eq!(http.buffered_bytes(), 0);
 }
 
 /// Heads that reference loggers were given: every message of the shared vectors reads as one call, or says why not.
 #[test]
 fn the_vectors_of_the_reference_loggers() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/spec/vectors/message-vectors.json");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../../shared/spec/vectors/message-vectors.json"
+    );
     let Ok(text) = std::fs::read_to_string(path) else {
         eprintln!("SKIPPED: {path} does not exist");
         return;
@@ -1357,10 +1892,24 @@ fn the_vectors_of_the_reference_loggers() {
         if vector.get("request_b64").is_none() {
             continue; // Long bodies, compressed: the message writer's business.
         }
-        let (request, response) = (decode_base64(&vector["request_b64"]), decode_base64(&vector["response_b64"]));
-        let (lines, counters) = run(&[C(request.clone()), S(response.clone()), FinS], usize::MAX, FlowEnd::Fin, "80", false);
+        let (request, response) = (
+            decode_base64(&vector["request_b64"]),
+            decode_base64(&vector["response_b64"]),
+        );
+        let (lines, counters) = run(
+            &[C(request.clone()), S(response.clone()), FinS],
+            usize::MAX,
+            FlowEnd::Fin,
+            "80",
+            false,
+        );
         let done = lines.iter().filter(|line| line.ends_with(" done")).count();
-        let no_call = ["bad/response-empty", "bad/response-http2", "bad/response-bad-code", "bad/response-headers-cut"];
+        let no_call = [
+            "bad/response-empty",
+            "bad/response-http2",
+            "bad/response-bad-code",
+            "bad/response-headers-cut",
+        ];
         let interim = response.starts_with(b"HTTP/1.1 100 ");
         let odd = name == "bad/request-http2-preface" || name == "bad/request-headers-cut";
         if no_call.contains(&name) || interim || odd {
@@ -1370,7 +1919,13 @@ fn the_vectors_of_the_reference_loggers() {
             assert!(done == 1 && lines.len() == 1 && clean, "{name}: {lines:?}");
         }
         for step in [1, 3, 50] {
-            let (cut, _) = run(&[C(request.clone()), S(response.clone()), FinS], step, FlowEnd::Fin, "80", false);
+            let (cut, _) = run(
+                &[C(request.clone()), S(response.clone()), FinS],
+                step,
+                FlowEnd::Fin,
+                "80",
+                false,
+            );
             assert_eq!(cut, lines, "{name} in pieces of {step}");
         }
     }
@@ -1381,7 +1936,12 @@ fn decode_base64(value: &serde_json::Value) -> Vec<u8> {
     let mut bits = 0_u32;
     let mut count = 0;
     let mut bytes = Vec::new();
-    for byte in value.as_str().unwrap_or_default().bytes().filter(|&byte| byte != b'=') {
+    for byte in value
+        .as_str()
+        .unwrap_or_default()
+        .bytes()
+        .filter(|&byte| byte != b'=')
+    {
         bits = bits << 6 | ALPHABET.iter().position(|&letter| letter == byte).unwrap() as u32;
         count += 6;
         if count >= 8 {
