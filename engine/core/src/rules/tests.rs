@@ -118,39 +118,44 @@ fn lines_are_read_as_the_reference_loggers_read_them() {
 /// A rule before it is text, for the slow twin.
 struct Made {
     verb: Verb,
-    scope: &'static str,
-    param: &'static str,
+    text: String,
+    scope: Pattern,
+    param: Pattern,
+    find: regex::Regex,
     with: &'static str,
 }
 
 impl Made {
-    fn text(&self) -> String {
-        let Self {
-            verb,
-            scope,
-            param,
-            with,
-        } = self;
-        match verb {
-            Verb::Stop | Verb::Remove => format!("!{scope}! {}", verb.name()),
+    fn new(verb: Verb, scope: &str, param: &str, with: &'static str) -> Self {
+        let name = verb.name();
+        let text = match verb {
+            Verb::Stop | Verb::Remove => format!("!{scope}! {name}"),
             Verb::Replace => format!("!{scope}! replace !{param}!, !{with}!"),
-            _ => format!("!{scope}! {} !{param}!", verb.name()),
+            _ => format!("!{scope}! {name} !{param}!"),
+        };
+        let finds = name.ends_with("_found");
+        let matcher = if finds {
+            Pattern::finding(param)
+        } else {
+            Pattern::matching(param)
+        };
+        Self {
+            verb,
+            text,
+            scope: Pattern::matching(scope).unwrap(),
+            param: matcher.unwrap(),
+            find: regex::Regex::new(param).unwrap(),
+            with,
         }
     }
 
     fn hits(&self, key: &str) -> bool {
-        Pattern::matching(self.scope).unwrap().test(key) == pattern::Answer::Yes
+        self.scope.test(key) == pattern::Answer::Yes
     }
 
     /// Whether the parameter is found in, or matches, the value.
     fn says(&self, value: &str) -> bool {
-        let finds = self.verb.name().ends_with("_found");
-        let param = if finds {
-            Pattern::finding(self.param)
-        } else {
-            Pattern::matching(self.param)
-        };
-        param.unwrap().test(value) == pattern::Answer::Yes
+        self.param.test(value) == pattern::Answer::Yes
     }
 }
 
@@ -195,10 +200,7 @@ fn slow(rules: &[Made], details: &[(String, String)]) -> Option<Vec<(String, Str
     for rule in of(Verb::Replace) {
         for (key, value) in &mut left {
             if rule.hits(key) {
-                *value = regex::Regex::new(rule.param)
-                    .unwrap()
-                    .replace_all(value, rule.with)
-                    .into_owned();
+                *value = rule.find.replace_all(value, rule.with).into_owned();
             }
         }
     }
@@ -253,20 +255,22 @@ fn random_sets_do_what_the_slow_twin_does() {
         (state >> 11) as usize % below
     };
     let (mut kept, mut dropped) = (0, 0);
-    for _ in 0..1_500 {
+    for _ in 0..250 {
         let rules: Vec<_> = (0..draw(5))
-            .map(|_| Made {
+            .map(|_| {
                 // Half of the rules mask, so that enough calls are left to compare.
-                verb: VERBS[if draw(2) == 0 { 10 - draw(6) } else { draw(11) }],
-                scope: SCOPES[draw(8)],
-                param: PARAMS[draw(PARAMS.len())],
-                with: WITHS[draw(5)],
+                let verb = VERBS[if draw(2) == 0 { 10 - draw(6) } else { draw(11) }];
+                Made::new(verb, SCOPES[draw(8)], PARAMS[draw(9)], WITHS[draw(5)])
             })
             .collect();
         let details: Vec<_> = (0..1 + draw(6))
             .map(|_| (KEYS[draw(6)].to_owned(), VALUES[draw(8)].to_owned()))
             .collect();
-        let text = rules.iter().map(Made::text).collect::<Vec<_>>().join("\n");
+        let text: Vec<_> = rules.iter().map(|rule| rule.text.as_str()).collect();
+        let text = text.join(
+            "
+",
+        );
         let set = RuleSet::parse(&format!("#\n{text}")).unwrap();
         let bytes: Vec<_> = details
             .iter()
@@ -288,7 +292,7 @@ fn random_sets_do_what_the_slow_twin_does() {
         }) += 1;
     }
     assert!(
-        kept > 300 && dropped > 300,
+        kept > 50 && dropped > 50,
         "{kept} kept, {dropped} dropped"
     );
 }
