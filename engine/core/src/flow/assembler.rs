@@ -525,8 +525,9 @@ impl<C> Stream<C> {
             if moved {
                 continue;
             }
-            // Each front waits for the other: retransmissions with newer acknowledgements can do that. The one that
-            // was captured first goes first.
+            // Each front waits for the other: a retransmission with a newer acknowledgement does that. It was sent
+            // after what it acknowledges, so it is the one that was captured later; its bytes are the older ones,
+            // since the other front acknowledges them, so it goes first.
             let fronts = (self.originator.queue.front(), self.responder.queue.front());
             let (Some(from_originator), Some(from_responder)) = fronts else {
                 return;
@@ -534,7 +535,7 @@ impl<C> Stream<C> {
             if self.originator.has_hole() || self.responder.has_hole() {
                 return;
             }
-            let first = if from_originator.number <= from_responder.number {
+            let first = if from_originator.number > from_responder.number {
                 Direction::Originator
             } else {
                 Direction::Responder
