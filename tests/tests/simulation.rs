@@ -116,7 +116,8 @@ fn nothing_false(world: &World, reading: Reading) -> Result<()> {
     let ledger = reading.ledger;
     let decap = &ledger.decap;
     let cut = decap.payload_bytes_cut + decap.skipped();
-    let losses = ledger.flow.flow_gap_bytes + cut + ledger.http.halves();
+    let ended_early = ledger.http.halves() + ledger.http.bodies_cut + ledger.http.heads_cut;
+    let losses = ledger.flow.flow_gap_bytes + cut + ended_early;
     ensure!(
         losses > 0 || (said.is_empty() && incomplete == 0),
         "{} missing without a loss: {ledger:?}",
