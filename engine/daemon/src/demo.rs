@@ -60,12 +60,15 @@ pub fn run(
     let making = control.clone();
     let exit_after = flags.exit_after;
     let make = move || {
-        make_and_report(&making, shop, talk);
-        if let Some(seconds) = exit_after {
-            std::thread::sleep(Duration::from_secs(seconds));
-            // The supervisor's handler stands; it ends as on Ctrl-C.
-            let _ = signal_hook::low_level::raise(signal_hook::consts::SIGTERM);
-        }
+        let made = make_and_report(&making, shop, talk);
+        let seconds = match (made, exit_after) {
+            (false, _) => 0,
+            (true, Some(seconds)) => seconds,
+            (true, None) => return,
+        };
+        std::thread::sleep(Duration::from_secs(seconds));
+        // The supervisor's handler stands; it ends as on Ctrl-C.
+        let _ = signal_hook::low_level::raise(signal_hook::consts::SIGTERM);
     };
     std::thread::Builder::new()
         .name("demo".into())
@@ -166,19 +169,30 @@ fn ask(control: &Path) -> Option<Status> {
         .status
 }
 
-/// Makes the calls once capture is on, waits until they are in the store, and says where to look.
-fn make_and_report(control: &Path, shop: SocketAddr, talk: Talk) {
-    let Some(status) = wait_for(control, START_TIMEOUT, |status| {
-        status.state == State::Running
-    }) else {
-        talk.say("demo: capture did not start; see the messages above");
-        return;
+/// Makes the calls once capture is on, waits until they are in the store, and says where to look. False if there was
+/// nothing to see.
+fn make_and_report(control: &Path, shop: SocketAddr, talk: Talk) -> bool {
+    let failed = |status: &Status| {
+        status
+            .stopped
+            .as_ref()
+            .is_some_and(|stopped| !stopped.by.is_empty())
+    };
+    let status = wait_for(control, START_TIMEOUT, |status| {
+        status.state == State::Running || failed(status)
+    });
+    let Some(status) = status.filter(|status| status.state == State::Running) else {
+        talk.say("demo: capture did not start; see the message above");
+        return false;
     };
     let page = status.store.map(|store| store.page).unwrap_or_default();
     talk.say(format!("demo: calling a small shop on http://{shop}"));
     let calls = match client::make_calls(shop) {
         Ok(calls) => calls,
-        Err(error) => return talk.say(format!("demo: the calls failed: {error}")),
+        Err(error) => {
+            talk.say(format!("demo: the calls failed: {error}"));
+            return false;
+        }
     };
     let sent = |status: &Status| {
         status
@@ -193,6 +207,7 @@ fn make_and_report(control: &Path, shop: SocketAddr, talk: Talk) {
         "demo: made {calls} calls, {sent} captured and stored"
     ));
     talk.say(format!("\n  open {page}\n\ndemo: goes on until Ctrl-C"));
+    true
 }
 
 fn wait_for(control: &Path, timeout: Duration, wanted: impl Fn(&Status) -> bool) -> Option<Status> {

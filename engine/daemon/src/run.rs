@@ -836,3 +836,71 @@ fn warnings(capture: &status::Capture, hints: Vec<Diagnostic>) -> Vec<Warning> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stages(counters: &[(&str, &str, u64)]) -> Stages {
+        // From the counters that there are, so that one that was renamed fails here.
+        let mut stages = Stages::sum([&Published::default()]);
+        for (stage, name, count) in counters {
+            let cell = stages
+                .0
+                .get_mut(*stage)
+                .and_then(|cells| cells.get_mut(*name));
+            *cell.unwrap_or_else(|| panic!("no counter {stage}.{name}")) = *count;
+        }
+        stages
+    }
+
+    #[test]
+    fn every_call_is_in_one_box_and_what_is_in_none_is_said() {
+        let stages = stages(&[
+            ("message", "calls_seen", 100),
+            ("message", "calls_stopped", 10),
+            ("message", "calls_sampled", 5),
+            ("message", "calls_shed", 1),
+            ("shard", "calls_withheld", 2),
+            ("shard", "calls_shed_queue_full", 3),
+            ("shard", "calls_held", 4),
+        ]);
+        let uploads = upload::Snapshot {
+            calls_sent: 50,
+            calls_dropped_refused: 6,
+            calls_dropped_queue_full: 7,
+            calls_dropped_shutdown: 8,
+            calls_in_flight: 3,
+            ..upload::Snapshot::default()
+        };
+        let calls = calls(&stages, Some(&uploads));
+        assert_eq!(
+            (calls.seen, calls.sent, calls.stopped, calls.sampled),
+            (100, 50, 12, 5)
+        );
+        assert_eq!(
+            (calls.dropped_total(), calls.in_flight, calls.unaccounted),
+            (25, 7, 1)
+        );
+        assert_eq!(calls.dropped["queue_full"], 10);
+    }
+
+    #[test]
+    fn the_counters_that_are_read_by_name_exist() {
+        let counters = [
+            ("decap", "undone_vxlan", 0),
+            ("decap", "undone_geneve", 0),
+            ("decap", "skipped_vni_unwanted", 0),
+            ("http", "flows_http", 0),
+            ("http", "flows_tls", 0),
+            ("http", "flows_http2", 0),
+            ("http", "flows_unwanted", 0),
+            ("http", "half_timeout", 9),
+            ("shard", "frames_read", 0),
+            ("shard", "frames_read_bytes", 0),
+            ("shard", "frames_ignored_own_upload", 0),
+            ("shard", "ring_dropped_full", 0),
+        ];
+        assert_eq!(halves(&stages(&counters))["timeout"], 9);
+    }
+}

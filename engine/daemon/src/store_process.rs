@@ -95,7 +95,7 @@ pub fn run(config: &config::Store, is_supervised: bool, talk: Talk) -> Result<Ex
     };
     let stop = async move {
         if is_supervised {
-            supervised::end_with_supervisor();
+            supervised::end_after_supervisor();
         }
         store::termination().await;
     };

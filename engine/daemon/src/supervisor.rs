@@ -417,6 +417,7 @@ impl Supervisor {
                 (by.to_owned(), false)
             }
             End::Died { was_on } => {
+                self.exit = Exit::from_code(u8::try_from(code).unwrap_or(1));
                 let text = format!("sniffer: ERROR (spawn error)\n{words}");
                 tell(
                     replies,

@@ -203,6 +203,10 @@ impl Values {
             return;
         }
         if let Effect::None(why) = setting.effect {
+            // What asks for nothing misses nothing.
+            if matches!(text.trim(), "false" | "0" | "none") {
+                return;
+            }
             notices.push(Diagnostic::new(
                 Code::W004,
                 format!("{} has no effect here: {why}", setting.env),
@@ -415,6 +419,7 @@ mod tests {
         );
         check("SNIFFER_RF_MONITOR_ENABLED", "true", None, &[Code::W004]);
         check("SNIFFER_RF_MONITOR_ENABLED", "", None, &[]);
+        check("SNIFFER_DEBUG_EXPORT", "none", None, &[]);
     }
 
     #[test]

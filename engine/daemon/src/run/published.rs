@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::time::Duration;
 
 use engine_core::pipeline::Ledger;
 use engine_core::{decap, flow, http, message};
@@ -46,8 +47,15 @@ const STAGES: [(&str, &[(&str, &str)]); 5] = [
     ("shard", ShardCounters::FIELDS),
 ];
 
-/// Reads that may meet a writing shard before the reader takes what it gets; a write is a microsecond in a hundred.
+/// Reads that may meet a writing shard before the reader takes what it gets: a write is a microsecond in a hundred, but
+/// the shard may lose its core in the middle of it.
 const READ_TRIES_MAX: usize = 1000;
+
+/// Tries without a pause between them.
+const READ_TRIES_AT_ONCE: usize = 100;
+
+/// The pause, long for a write and short for somebody who asks for a status.
+const READ_PAUSE: Duration = Duration::from_micros(100);
 
 /// The cells. One shard writes, anybody reads.
 #[derive(Debug)]
@@ -87,7 +95,7 @@ impl Published {
     /// The cells of one moment.
     pub fn load(&self) -> Vec<u64> {
         let mut values = Vec::new();
-        for _ in 0..READ_TRIES_MAX {
+        for tries in 0..READ_TRIES_MAX {
             let before = self.version.load(Ordering::Acquire);
             values = self
                 .cells
@@ -99,7 +107,10 @@ impl Published {
             if before.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == before {
                 break;
             }
-            std::hint::spin_loop();
+            match tries < READ_TRIES_AT_ONCE {
+                true => std::hint::spin_loop(),
+                false => std::thread::sleep(READ_PAUSE),
+            }
         }
         values
     }
@@ -180,6 +191,8 @@ mod tests {
                         ..ShardCounters::default()
                     };
                     published.store(&Ledger::default(), &counters);
+                    // A shard reads a block between two of these.
+                    (0..1000).for_each(|_| std::hint::spin_loop());
                 }
             });
             for _ in 0..2_000 {
