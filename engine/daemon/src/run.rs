@@ -477,7 +477,7 @@ impl Running {
                 Destination::Url(url) => url.to_string(),
                 Destination::Nowhere(why) => format!("nowhere ({why})"),
             },
-            sentence: sentence(&config, choice, count),
+            sentence: sentence(&config, choice, count, uploader.as_ref()),
             uploads: uploader.as_ref().map(Uploader::stats),
             published,
         });
@@ -647,17 +647,23 @@ fn setting(config: &Capture, choice: &Choice) -> Setting {
 }
 
 /// What will happen, in one sentence.
-fn sentence(config: &Capture, choice: &Choice, shards: usize) -> String {
+fn sentence(
+    config: &Capture,
+    choice: &Choice,
+    shards: usize,
+    uploader: Option<&Uploader>,
+) -> String {
     let names: Vec<&str> = choice
         .interfaces
         .iter()
         .map(|interface| interface.name.as_str())
         .collect();
+    let deflate = if config.compress { "on" } else { "off" };
+    let driver = uploader
+        .map(|uploader| uploader.stats().snapshot().driver)
+        .unwrap_or_default();
     let destination = match &config.destination {
-        Destination::Url(url) => format!(
-            "sending to {url} (deflate {})",
-            if config.compress { "on" } else { "off" }
-        ),
+        Destination::Url(url) => format!("sending to {url} (deflate {deflate}, uploader {driver})"),
         Destination::Nowhere(why) => format!("sending nothing ({why})"),
     };
     format!(

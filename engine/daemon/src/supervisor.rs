@@ -4,7 +4,7 @@
 //! end: their standard input is our pipe. On SIGTERM capture goes first, so that it can still deliver, then the store.
 //! Nothing here reads packets or calls.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -278,7 +278,7 @@ impl Supervisor {
             ),
         }
         if !self.options.on {
-            let inside = std::path::Path::new("/.dockerenv").exists();
+            let inside = Path::new("/.dockerenv").exists();
             talk.say(format!(
                 "sniffer is off. Turn it on: {}sniffer on",
                 if inside { "docker exec NAME " } else { "" }
@@ -301,7 +301,7 @@ impl Supervisor {
         if let (Some(url), true) = (url, embedded || !options.values.has("USAGE_LOGGERS_URL")) {
             options.values.set_flag("USAGE_LOGGERS_URL", url);
         }
-        options.control = options.control.with_extension("capture");
+        options.control = capture_control(&options.control);
         // Calls to our own page and store are nobody's API calls, and showing them would make more of them.
         let own_ports = self
             .report
@@ -484,7 +484,7 @@ impl Supervisor {
 
     /// The capture reads them; one that is started later does so anyway.
     fn reload(&self) -> Response {
-        let control = self.options.control.with_extension("capture");
+        let control = capture_control(&self.options.control);
         let nothing = || {
             Response::say(
                 Exit::Done,
@@ -608,7 +608,7 @@ impl Supervisor {
             self.tend_capture();
         }
         // A capture that was killed could not remove its own.
-        let _ = std::fs::remove_file(self.options.control.with_extension("capture"));
+        let _ = std::fs::remove_file(capture_control(&self.options.control));
         if let Some(mut store) = self.store.take() {
             store.ask_to_end();
             let deadline = Instant::now() + END_TIMEOUT;
@@ -623,9 +623,16 @@ impl Supervisor {
     }
 }
 
-fn ask_capture(control: &std::path::Path) -> Option<Status> {
+/// The control socket of the capture process, beside ours.
+fn capture_control(control: &Path) -> PathBuf {
+    let mut name = control.as_os_str().to_owned();
+    name.push(".capture");
+    PathBuf::from(name)
+}
+
+fn ask_capture(control: &Path) -> Option<Status> {
     control::ask(
-        &control.with_extension("capture"),
+        &capture_control(control),
         Request::Status,
         Duration::from_secs(2),
     )
