@@ -88,8 +88,8 @@ pub fn run(config: Capture, place: Place<'_>) -> Result<Exit, Diagnostic> {
     let choice = choose(&config)?;
     talk.show_all(&choice.notices);
     let server = Server::bind(place.control)?;
-    let sources = open_all(&config, &choice)?;
     let own = OwnUpload::new(own_endpoints(&config.destination, place.own_ports));
+    let sources = open_all(&config, &choice, &own)?;
     process::drop_capabilities().map_err(|error| bug("cannot give up capabilities", &error))?;
     // Refused only by kernels before 3.5.
     let _ = process::no_new_privileges();
@@ -155,15 +155,15 @@ fn choose(config: &Capture) -> Result<Choice, Diagnostic> {
 }
 
 /// One ring for each interface. Nothing is captured if one of them cannot be: a part that is silently missing is worse.
-fn open_all(config: &Capture, choice: &Choice) -> Result<Vec<Source>, Diagnostic> {
+fn open_all(config: &Capture, choice: &Choice, own: &OwnUpload) -> Result<Vec<Source>, Diagnostic> {
     choice
         .interfaces
         .iter()
-        .map(|interface| open(config, interface))
+        .map(|interface| open(config, interface, own))
         .collect()
 }
 
-fn open(config: &Capture, interface: &Interface) -> Result<Source, Diagnostic> {
+fn open(config: &Capture, interface: &Interface, own: &OwnUpload) -> Result<Source, Diagnostic> {
     let options = RingOptions {
         block_bytes: BLOCK_BYTES,
         blocks: (config.ring_bytes / BLOCK_BYTES).max(BLOCKS_MIN),
@@ -171,8 +171,12 @@ fn open(config: &Capture, interface: &Interface) -> Result<Source, Diagnostic> {
         drop_outgoing: interface.loopback,
         ..RingOptions::default()
     };
-    let ring =
+    let mut ring =
         RxRing::open(&interface.name, &options).map_err(|error| cannot_open(interface, &error))?;
+    if let Some(program) = own.program() {
+        // Refused at worst for want of memory; our own upload is then left out by the shard alone.
+        let _ = ring.set_filter(&program);
+    }
     Ok(Source::new(interface, ring))
 }
 
