@@ -1,8 +1,10 @@
 //! What can be checked about the code's form: here belongs every rule that would otherwise be a reviewer's memory.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
 
+use tests::process::run;
 use tests::program::repository;
 
 /// In `engine/core` a module uses only what stands before it.
@@ -181,6 +183,43 @@ fn dependencies_come_from_one_registry() {
         .filter(|source| *source != "\"registry+https://github.com/rust-lang/crates.io-index\"")
         .collect();
     assert!(others.is_empty(), "{others:?}");
+}
+
+/// What cargo-deny checks by deny.toml, without cargo-deny: every package has a licence of that list.
+#[test]
+fn licences_are_permissive() {
+    let deny = fs::read_to_string(repository().join("deny.toml")).unwrap();
+    let list = deny
+        .split_once("allow = [")
+        .unwrap()
+        .1
+        .split_once(']')
+        .unwrap()
+        .0;
+    let allowed: Vec<_> = list.split('"').skip(1).step_by(2).collect();
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let metadata = run(cargo
+        .args(["metadata", "--format-version", "1", "--locked"])
+        .current_dir(repository()))
+    .unwrap();
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
+    for package in metadata["packages"].as_array().unwrap() {
+        let licence = package["license"]
+            .as_str()
+            .unwrap_or("none")
+            .replace('/', " OR ")
+            .replace(['(', ')'], "");
+        let mut known = licence
+            .split(" OR ")
+            .flat_map(|part| part.split(" AND "))
+            .map(|id| allowed.contains(&id.trim()));
+        let enough = if licence.contains(" AND ") {
+            known.all(|is| is)
+        } else {
+            known.any(|is| is)
+        };
+        assert!(enough, "{}: {licence}", package["name"]);
+    }
 }
 
 #[test]
