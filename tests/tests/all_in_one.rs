@@ -158,6 +158,38 @@ impl AllInOne<'_> {
     }
 }
 
+/// The newcomer's first command: calls of several shapes are in the store within seconds, made and captured on loopback.
+#[test]
+fn the_demo_shows_calls_within_seconds() -> Result<()> {
+    let namespace = Namespace::new("demo")?;
+    let folder = tempfile::tempdir()?;
+    let mut command = sniffer(&["demo"]);
+    command
+        .arg("--data")
+        .arg(folder.path())
+        .arg("--control")
+        .arg(folder.path().join("control"));
+    let demo = Running::start(&mut namespace.enter(&command))?;
+    let shapes = eventually(PATIENCE, || {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let database =
+            rusqlite::Connection::open_with_flags(folder.path().join("calls.sqlite"), flags)?;
+        let count = "SELECT count(*), count(DISTINCT method), count(DISTINCT status) FROM calls";
+        let shapes: (i64, i64, i64) =
+            database.query_row(count, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        ensure!(shapes.0 >= 12, "{shapes:?}");
+        Ok(shapes)
+    })
+    .with_context(|| demo.stderr())?;
+    ensure!(
+        shapes.1 >= 3 && shapes.2 >= 3,
+        "calls, methods and codes: {shapes:?}"
+    );
+    let ended = demo.terminate(PATIENCE)?;
+    ensure!(ended.code()? == 0, "{}", ended.stderr);
+    Ok(())
+}
+
 /// The child of the supervisor whose command line says `store`.
 fn kill_store(supervisor: u32) -> Result<()> {
     let children = eventually(PATIENCE, || {

@@ -1,14 +1,17 @@
 //! `sniffer read` on captures whose truth is known. Here belongs what packets alone decide: encapsulations, segmentation,
 //! accidents that lose nothing.
 
-use std::fs::File;
-use std::io::BufWriter;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write as _};
 
 use anyhow::{Context as _, Result, ensure};
 use bench::collect::{Row, value};
 use bench::seed::Seed;
 use bench::traffic::{Accidents, Conversation, Shape, Vxlan, Wire, frames, write_pcap};
-use tests::program::sniffer_ends;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tests::process::run;
+use tests::program::{sniffer, sniffer_ends};
 use tests::truth;
 
 fn read(
@@ -142,6 +145,48 @@ fn times_are_those_of_the_first_packets() -> Result<()> {
         assert_eq!(value(row, "interval"), Some(interval.as_str()));
     }
     Ok(())
+}
+
+#[test]
+fn packed_files_and_standard_input_give_the_same_lines() -> Result<()> {
+    let mut seed = Seed::new(21);
+    let talk = Conversation::seeded(&mut seed, &Shape::default());
+    let mut plain = Vec::new();
+    write_pcap(
+        &mut plain,
+        &frames(
+            &[(talk.clone(), Wire::default())],
+            &Accidents::none(),
+            &mut seed,
+        ),
+        usize::MAX,
+    )?;
+    let folder = tempfile::tempdir()?;
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(&plain)?;
+    let files = [
+        ("t.pcap", plain.clone()),
+        ("t.gz", gzip.finish()?),
+        ("t.zst", zstd::bulk::compress(&plain, 1)?),
+    ];
+    for (name, bytes) in files {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes)?;
+        let ended = sniffer_ends(
+            &[
+                "read",
+                &path.display().to_string(),
+                "--rules",
+                "include debug",
+            ],
+            &[],
+        )?;
+        truth::check_all(&talk.exchanges, &truth::rows(&ended.stdout)?).context(name)?;
+    }
+    let mut command = sniffer(&["read", "-", "--rules", "include debug"]);
+    command.stdin(File::open(folder.path().join("t.pcap"))?);
+    let lines = run(&mut command)?;
+    truth::check_all(&talk.exchanges, &truth::rows(&lines)?).context("standard input")
 }
 
 #[test]
