@@ -1,4 +1,4 @@
-//! What the user typed: the command line as clap reads it, unchecked. [`Config`](super::Config) is the checked form.
+//! What the user typed: the command line as clap reads it, unchecked. The checked forms are in [`config`](super).
 
 use std::path::PathBuf;
 
