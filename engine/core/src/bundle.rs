@@ -143,7 +143,12 @@ impl Bundler {
 
     /// Calls in the open bundle and in closed ones not yet taken: part of "in flight".
     pub fn held_calls(&self) -> u64 {
-        u64::from(self.calls) + self.ready.iter().map(|bundle| u64::from(bundle.calls)).sum::<u64>()
+        u64::from(self.calls)
+            + self
+                .ready
+                .iter()
+                .map(|bundle| u64::from(bundle.calls))
+                .sum::<u64>()
     }
 
     /// Lines compressed into `buffer`; plain lines if the compressor ever refuses, which its own bound rules out.
@@ -181,7 +186,9 @@ mod tests {
         match bundle.encoding {
             Encoding::Plain => text.push_str(std::str::from_utf8(&bundle.body).unwrap()),
             Encoding::Deflated => {
-                flate2::read::ZlibDecoder::new(&bundle.body[..]).read_to_string(&mut text).unwrap();
+                flate2::read::ZlibDecoder::new(&bundle.body[..])
+                    .read_to_string(&mut text)
+                    .unwrap();
             }
         }
         text
@@ -189,13 +196,20 @@ mod tests {
 
     #[track_caller]
     fn check(encoding: Encoding) {
-        let mut bundler = Bundler::new(Config { bytes: 20, encoding, ..Config::default() });
+        let mut bundler = Bundler::new(Config {
+            bytes: 20,
+            encoding,
+            ..Config::default()
+        });
         for line in ["[1234567890]", "[2]", "[345678]", "[4]"] {
             bundler.line(line.as_bytes(), &Notes::default());
         }
         assert_eq!(bundler.held_calls(), 4);
         let full = bundler.pop().unwrap();
-        assert_eq!((inflate(&full).as_str(), full.calls, full.line_bytes), ("[1234567890]\n[2]\n[345678]\n", 3, 26));
+        assert_eq!(
+            (inflate(&full).as_str(), full.calls, full.line_bytes),
+            ("[1234567890]\n[2]\n[345678]\n", 3, 26)
+        );
         bundler.recycle(full.body);
         assert!(bundler.pop().is_none(), "one line is left, young and small");
 

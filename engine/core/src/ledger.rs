@@ -46,9 +46,19 @@ mod tests {
 
     #[test]
     fn names_values_and_sums_agree() {
-        let mut sum = Pair { apples: 1, pears: 2 };
-        sum.add(&Pair { apples: 10, pears: 20 });
-        let named: Vec<_> = Pair::FIELDS.iter().map(|(name, _)| *name).zip(sum.values()).collect();
+        let mut sum = Pair {
+            apples: 1,
+            pears: 2,
+        };
+        sum.add(&Pair {
+            apples: 10,
+            pears: 20,
+        });
+        let named: Vec<_> = Pair::FIELDS
+            .iter()
+            .map(|(name, _)| *name)
+            .zip(sum.values())
+            .collect();
         assert_eq!(named, [("apples", 11), ("pears", 22)]);
     }
 }

@@ -14,7 +14,11 @@ impl Timestamp {
 
     /// From seconds and nanoseconds, saturating.
     pub const fn from_parts(seconds: u64, nanos: u32) -> Self {
-        Self(seconds.saturating_mul(1_000_000_000).saturating_add(nanos as u64))
+        Self(
+            seconds
+                .saturating_mul(1_000_000_000)
+                .saturating_add(nanos as u64),
+        )
     }
 
     /// From nanoseconds since the epoch.
@@ -39,7 +43,10 @@ impl Timestamp {
 
     /// This moment plus `span`, saturating.
     pub fn after(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 }
 

@@ -291,10 +291,7 @@ fn random_sets_do_what_the_slow_twin_does() {
             &mut dropped
         }) += 1;
     }
-    assert!(
-        kept > 50 && dropped > 50,
-        "{kept} kept, {dropped} dropped"
-    );
+    assert!(kept > 50 && dropped > 50, "{kept} kept, {dropped} dropped");
 }
 
 #[test]
