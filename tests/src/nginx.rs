@@ -23,7 +23,7 @@ pub struct Nginx {
 /// `/moved` 301 · everything else 404.
 const CONFIGURATION: &str = r#"
 user root;
-worker_processes 1;
+master_process off;
 pid FOLDER/pid;
 error_log stderr;
 events { worker_connections 256; }
