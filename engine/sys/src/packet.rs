@@ -3,16 +3,26 @@
 //! [`RxRing::open`] binds a ring to one interface, [`Waiter::wait`] sleeps until one of several rings has a block,
 //! [`RxRing::next_block`] leases it, [`Block::frames`] walks it. Dropping the block gives it back to the kernel.
 //!
+//! Several rings can share one interface's frames: [`open_group`].
+//!
 //! Source: Linux `Documentation/networking/packet_mmap.rst`, `net/packet/af_packet.c` (v6.12), packet(7).
 
 mod block;
+mod bpf;
+mod expression;
+mod fanout;
 mod filter;
+mod frames;
 mod ring;
 mod socket;
 mod wait;
+mod wire;
 
 pub use block::{Frames, RingFrame};
-pub use filter::{FILTER_INSTRUCTIONS_MAX, Instruction};
+pub use bpf::{AssembleError, INSTRUCTIONS_MAX, Instruction};
+pub use expression::{Ends, Expression, ExpressionError};
+pub use fanout::{Group, GroupOptions, RINGS_MAX, SelfTest, Steering, open_group, self_test};
+pub use filter::FrameFilter;
 pub use ring::{Block, RingOptions, RxRing, Statistics};
 pub use socket::{OpenError, Trouble};
 pub use wait::{Waiter, Woken};

@@ -15,7 +15,8 @@ use std::time::Duration;
 use libc::{TP_STATUS_KERNEL, TP_STATUS_LOSING, TP_STATUS_USER, tpacket_req3};
 
 use super::block::{AFTER_STATUS, Frames, STATUS_OFFSET};
-use super::filter::{self, Instruction};
+use super::bpf::Instruction;
+use super::filter;
 use super::socket::{OpenError, Socket, Trouble};
 use crate::process;
 
@@ -75,6 +76,14 @@ pub struct RxRing {
 impl RxRing {
     /// Opens a ring on `interface`. No frame of another interface, and none from before this call, is ever seen.
     pub fn open(interface: &str, options: &RingOptions) -> Result<Self, OpenError> {
+        let mut ring = Self::closed(interface, options)?;
+        ring.set_filter(filter::PASS_ALL)
+            .map_err(|error| OpenError::from("attaching a filter", &error))?;
+        Ok(ring)
+    }
+
+    /// A ring that takes nothing until it has a filter.
+    pub(super) fn closed(interface: &str, options: &RingOptions) -> Result<Self, OpenError> {
         let request = request(options)?;
         let mut socket = Socket::open()?;
         socket.make_ring(&request)?;
@@ -88,9 +97,6 @@ impl RxRing {
         if options.promiscuous {
             socket.set_promiscuous(interface)?;
         }
-        socket
-            .set_filter(options.drop_outgoing, filter::PASS_ALL)
-            .map_err(|error| OpenError::from("attaching a filter", &error))?;
         Ok(Self {
             mapping,
             socket,
@@ -125,6 +131,19 @@ impl RxRing {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         self.socket.set_filter(self.drop_outgoing, program)
+    }
+
+    /// The filter is the last one: nobody can replace it, with whatever capability.
+    pub fn lock_filter(&mut self) -> io::Result<()> {
+        self.socket.lock_filter()
+    }
+
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    pub(super) fn send(&mut self, frame: &[u8]) -> io::Result<()> {
+        self.socket.send(frame)
     }
 
     /// Counts since the ring was opened. The kernel resets its own on every read, so nobody else may read them.

@@ -7,14 +7,17 @@
 #![expect(unsafe_code, reason = "socket options have no safe interface in std")]
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use afpacket::sync::RawPacketStream;
-use libc::{c_int, c_void, sockaddr_ll, socklen_t, tpacket_req3, tpacket_stats_v3};
+use libc::{
+    c_int, c_void, sock_filter, sock_fprog, sockaddr_ll, socklen_t, tpacket_req3, tpacket_stats_v3,
+};
 
-use super::filter::{self, FILTER_INSTRUCTIONS_MAX, Instruction};
+use super::bpf::{INSTRUCTIONS_MAX, Instruction};
+use super::filter;
 use crate::process;
 
 /// Why no ring could be opened.
@@ -145,10 +148,83 @@ impl Socket {
         program: &[Instruction],
     ) -> io::Result<()> {
         let program = filter::assemble(drop_outgoing, program);
-        if program.is_empty() || program.len() > FILTER_INSTRUCTIONS_MAX {
+        if program.is_empty() || program.len() > INSTRUCTIONS_MAX {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         self.0.set_bpf_filter(program)
+    }
+
+    /// From now on neither the filter nor a fanout program can be replaced, by whoever has this socket.
+    pub(super) fn lock_filter(&self) -> io::Result<()> {
+        let on: c_int = 1;
+        self.set_at(libc::SOL_SOCKET, libc::SO_LOCK_FILTER, &on)
+    }
+
+    /// Joins or forms a fanout group; the bits of `group` are those of `PACKET_FANOUT`.
+    pub(super) fn join_fanout(&self, group: u32) -> io::Result<()> {
+        self.set(libc::PACKET_FANOUT, &(group as c_int))
+    }
+
+    /// What `PACKET_FANOUT` says: the group's number in the low half, its mode and flags in the high one; 0 without one.
+    pub(super) fn fanout(&self) -> io::Result<u32> {
+        let mut group: c_int = 0;
+        let mut length = size_of::<c_int>() as socklen_t;
+        // SAFETY: `group` and `length` outlive the call, and `length` is the size of `group`.
+        let done = unsafe {
+            libc::getsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_FANOUT,
+                (&raw mut group).cast::<c_void>(),
+                &raw mut length,
+            )
+        };
+        if done < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(group as u32)
+        }
+    }
+
+    /// Gives the group of this socket its program.
+    pub(super) fn set_fanout_program(&self, program: &[Instruction]) -> io::Result<()> {
+        if program.is_empty() || program.len() > INSTRUCTIONS_MAX {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut program: Vec<sock_filter> = program
+            .iter()
+            .map(|instruction| sock_filter {
+                code: instruction.code,
+                jt: instruction.jump_true,
+                jf: instruction.jump_false,
+                k: instruction.k,
+            })
+            .collect();
+        let described = sock_fprog {
+            len: program.len() as u16,
+            filter: program.as_mut_ptr(),
+        };
+        // SAFETY: `described` outlives the call and the length is its size; it points to `program`, which has `len`
+        // instructions, outlives the call too, and is only read.
+        let done = unsafe {
+            libc::setsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_FANOUT_DATA,
+                (&raw const described).cast::<c_void>(),
+                size_of::<sock_fprog>() as socklen_t,
+            )
+        };
+        if done < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Sends a frame, link-layer header included, over the bound interface.
+    pub(super) fn send(&mut self, frame: &[u8]) -> io::Result<()> {
+        self.0.write(frame).map(drop)
     }
 
     /// Counts since the last call: the kernel resets them when they are read.
@@ -228,11 +304,15 @@ impl Socket {
 
     /// Sets a packet option whose value is plain data without pointers.
     fn set<T: PlainOption>(&self, option: c_int, value: &T) -> io::Result<()> {
+        self.set_at(libc::SOL_PACKET, option, value)
+    }
+
+    fn set_at<T: PlainOption>(&self, level: c_int, option: c_int, value: &T) -> io::Result<()> {
         // SAFETY: `value` outlives the call, the length is its size, and `PlainOption` holds no pointer.
         let done = unsafe {
             libc::setsockopt(
                 self.0.as_raw_fd(),
-                libc::SOL_PACKET,
+                level,
                 option,
                 (&raw const *value).cast::<c_void>(),
                 size_of::<T>() as socklen_t,

@@ -1,0 +1,188 @@
+//! Several rings that share the frames of one interface, each flow on one of them.
+//!
+//! All rings are opened closed, then join a group, and only then get their filter: no frame is taken twice, none comes
+//! before the program that steers it. The kernel chooses the group's number, so no other program's group is met. The
+//! number of rings never changes, since the choice is a remainder by it; and a full ring never spills into another
+//! (`PACKET_FANOUT_FLAG_ROLLOVER`), since that would tear flows apart.
+//! Source: `net/packet/af_packet.c` (`fanout_add`, v6.12), packet(7).
+
+mod program;
+mod self_test;
+
+use std::fmt;
+
+use libc::{
+    PACKET_FANOUT_CBPF, PACKET_FANOUT_FLAG_DEFRAG, PACKET_FANOUT_FLAG_IGNORE_OUTGOING,
+    PACKET_FANOUT_FLAG_UNIQUEID, PACKET_FANOUT_HASH,
+};
+
+pub use self_test::{SelfTest, self_test};
+
+use super::bpf::Instruction;
+use super::filter::PASS_ALL;
+use super::ring::{RingOptions, RxRing};
+use super::socket::OpenError;
+
+/// Most rings in a group: what the kernel gives a group of the plain `PACKET_FANOUT` (`PACKET_FANOUT_MAX` before 5.14).
+pub const RINGS_MAX: usize = 256;
+
+/// How a frame finds its ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steering {
+    /// There is one ring.
+    Single,
+    /// By the innermost flow, through VXLAN and GENEVE, both directions alike.
+    InnerFlow,
+    /// By the outer flow: the kernel (before 4.3) takes no program. Two directions of a mirrored flow may part.
+    OuterHash,
+}
+
+impl fmt::Display for Steering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Single => "one ring",
+            Self::InnerFlow => "inner-flow steering",
+            Self::OuterHash => "outer-hash steering",
+        })
+    }
+}
+
+/// What a group is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupOptions {
+    /// Rings, 1 to [`RINGS_MAX`].
+    pub rings: usize,
+    /// UDP ports of VXLAN that is looked into.
+    pub vxlan_ports: Vec<u16>,
+    /// UDP ports of GENEVE that is looked into.
+    pub geneve_ports: Vec<u16>,
+    /// The kernel joins IPv4 fragments before it chooses a ring. For a host's own traffic; a mirror does not fragment.
+    pub defragment: bool,
+    /// Leave the choice to the kernel's hash of the outer flow.
+    pub only_outer: bool,
+    /// The filter of every ring; empty lets everything pass.
+    pub filter: Vec<Instruction>,
+    /// The filter is the last one.
+    pub lock_filter: bool,
+}
+
+impl Default for GroupOptions {
+    fn default() -> Self {
+        Self {
+            rings: 1,
+            vxlan_ports: vec![4789],
+            geneve_ports: vec![6081],
+            defragment: false,
+            only_outer: false,
+            filter: Vec::new(),
+            lock_filter: false,
+        }
+    }
+}
+
+/// Rings that share an interface.
+pub struct Group {
+    /// They are as many as was asked for, in the order of the program's remainder.
+    pub rings: Vec<RxRing>,
+    /// What chooses between them.
+    pub steering: Steering,
+}
+
+/// Opens rings of this shape on `interface` and steers each flow to one of them.
+pub fn open_group(
+    interface: &str,
+    ring: &RingOptions,
+    options: &GroupOptions,
+) -> Result<Group, OpenError> {
+    let count = options.rings.clamp(1, RINGS_MAX);
+    let mut rings = Vec::with_capacity(count);
+    for _ in 0..count {
+        rings.push(RxRing::closed(interface, ring)?);
+    }
+    let steering = match rings.split_first() {
+        Some((first, others)) if !others.is_empty() => {
+            join(first, others, ring.drop_outgoing, options)?
+        }
+        _ => Steering::Single,
+    };
+    for ring in &mut rings {
+        let filter = match options.filter.as_slice() {
+            [] => PASS_ALL,
+            filter => filter,
+        };
+        ring.set_filter(filter)
+            .map_err(|error| OpenError::from("attaching a filter", &error))?;
+        if options.lock_filter {
+            ring.lock_filter()
+                .map_err(|error| OpenError::from("locking the filter", &error))?;
+        }
+    }
+    Ok(Group { rings, steering })
+}
+
+/// Forms the group with the first ring, gives it its program, then lets the others join.
+fn join(
+    first: &RxRing,
+    others: &[RxRing],
+    ignore_outgoing: bool,
+    options: &GroupOptions,
+) -> Result<Steering, OpenError> {
+    let mut flags = 0;
+    if options.defragment {
+        flags |= PACKET_FANOUT_FLAG_DEFRAG;
+    }
+    if ignore_outgoing {
+        // It spares the work of the ring's filter, which drops them anyhow: kernels before 4.20 do not know the flag.
+        flags |= PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
+    }
+    let (mode, steering) = match steer_by_program(first, flags, options) {
+        Ok(()) => (PACKET_FANOUT_CBPF, Steering::InnerFlow),
+        Err(Refused::Program) => {
+            let unique = flags | PACKET_FANOUT_FLAG_UNIQUEID;
+            first
+                .socket()
+                .join_fanout((PACKET_FANOUT_HASH | unique) << 16)
+                .map_err(|error| OpenError::from("forming a fanout group", &error))?;
+            (PACKET_FANOUT_HASH, Steering::OuterHash)
+        }
+        Err(Refused::Other(error)) => return Err(error),
+    };
+    let read = first
+        .socket()
+        .fanout()
+        .map_err(|error| OpenError::from("asking for the fanout group", &error))?;
+    let group = (read & 0xffff) | (mode | flags) << 16;
+    for ring in others {
+        ring.socket()
+            .join_fanout(group)
+            .map_err(|error| OpenError::from("joining the fanout group", &error))?;
+    }
+    Ok(steering)
+}
+
+enum Refused {
+    /// The kernel takes no program; the socket is in no group.
+    Program,
+    Other(OpenError),
+}
+
+fn steer_by_program(first: &RxRing, flags: u32, options: &GroupOptions) -> Result<(), Refused> {
+    if options.only_outer {
+        return Err(Refused::Program);
+    }
+    let Ok(program) = program::inner_flow(&options.vxlan_ports, &options.geneve_ports) else {
+        // Some thousand tunnel ports: no program is that long.
+        return Err(Refused::Program);
+    };
+    let group = (PACKET_FANOUT_CBPF | flags | PACKET_FANOUT_FLAG_UNIQUEID) << 16;
+    match first.socket().join_fanout(group) {
+        // A kernel before 4.3 does not know the mode.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Err(Refused::Program),
+        joined => joined
+            .map_err(|error| Refused::Other(OpenError::from("forming a fanout group", &error)))?,
+    }
+    first
+        .socket()
+        .set_fanout_program(&program)
+        .map_err(|error| Refused::Other(OpenError::from("loading the fanout program", &error)))
+}

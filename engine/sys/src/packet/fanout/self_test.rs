@@ -1,0 +1,195 @@
+//! Does this kernel steer as we think it does? Tried out on `lo`, before anything is captured.
+//!
+//! Some mirrored flows, both directions with outer ports that differ, are sent over `lo` to a link-layer address that
+//! nobody has: the host drops them at once, only packet sockets see them. They must arrive on more than one ring, both
+//! directions of each on the same. At most [`FLOWS`] times two frames of some hundred bytes, and [`PATIENCE`].
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::{Group, GroupOptions, Steering, open_group};
+use crate::packet::expression::{Ends, Expression};
+use crate::packet::filter::FrameFilter;
+use crate::packet::frames::{ethernet, ip, tcp, udp, vxlan};
+use crate::packet::ring::RingOptions;
+use crate::packet::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
+
+/// Flows that are sent, each in both directions.
+const FLOWS: u8 = 32;
+
+/// Rings that share them.
+const RINGS: usize = 4;
+
+/// How long frames may take.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// Ends of the outer packets: documentation addresses (RFC 5737), which nobody has.
+const OUTER: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
+];
+
+/// Bytes before the inner source address: outer Ethernet, IPv4, UDP, VXLAN, inner Ethernet, and 12 of inner IPv4.
+const INNER_SOURCE: usize = 14 + 20 + 8 + 8 + 14 + 12;
+
+/// What came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SelfTest {
+    /// Both directions of every flow were on one ring, and more than one ring was used.
+    Passed,
+    /// They were not.
+    Failed {
+        /// Flows that arrived in both directions.
+        flows: u32,
+        /// Of these, flows whose directions were on different rings.
+        apart: u32,
+        /// Rings that got a frame.
+        rings: u32,
+    },
+    /// There was nothing to test or no way to: no VXLAN port, no program in this kernel, or `lo` is down.
+    NotRun,
+}
+
+/// Tries the steering of `options` out.
+pub fn self_test(options: &GroupOptions) -> SelfTest {
+    let Some(&port) = options.vxlan_ports.first() else {
+        return SelfTest::NotRun;
+    };
+    let [source, destination] = OUTER;
+    let only_ours = FrameFilter {
+        expression: Some(Expression::And(
+            Box::new(Expression::Address(Ends::Either, source, None)),
+            Box::new(Expression::Address(Ends::Either, destination, None)),
+        )),
+        ..FrameFilter::default()
+    };
+    let Ok(filter) = only_ours.program() else {
+        return SelfTest::NotRun;
+    };
+    let ring = RingOptions {
+        block_bytes: 1 << 14,
+        blocks: 4,
+        retire: Duration::from_millis(1),
+        promiscuous: false,
+        drop_outgoing: true,
+    };
+    let options = GroupOptions {
+        rings: RINGS,
+        filter,
+        ..options.clone()
+    };
+    match open_group("lo", &ring, &options) {
+        Ok(group) if group.steering == Steering::InnerFlow => try_out(group, port),
+        _ => SelfTest::NotRun,
+    }
+}
+
+fn try_out(mut group: Group, port: u16) -> SelfTest {
+    for flow in 0..FLOWS {
+        for direction in [0, 1] {
+            let frame = mirrored(flow, direction, port);
+            if group
+                .rings
+                .iter_mut()
+                .next()
+                .is_none_or(|ring| ring.send(&frame).is_err())
+            {
+                return SelfTest::NotRun;
+            }
+        }
+    }
+    let mut rings = [[None; 2]; FLOWS as usize];
+    let mut missing = usize::from(FLOWS) * 2;
+    let until = Instant::now() + PATIENCE;
+    while missing > 0 && Instant::now() < until {
+        for (index, ring) in group.rings.iter_mut().enumerate() {
+            while let Some(block) = ring.next_block() {
+                for frame in block.frames() {
+                    let Some((flow, direction)) = flow_of(frame.bytes) else {
+                        continue;
+                    };
+                    missing -= usize::from(rings[flow][direction].is_none());
+                    rings[flow][direction] = Some(index);
+                }
+            }
+        }
+        sleep(Duration::from_millis(1));
+    }
+    verdict(&rings)
+}
+
+fn verdict(rings: &[[Option<usize>; 2]]) -> SelfTest {
+    let whole: Vec<(usize, usize)> = rings
+        .iter()
+        .filter_map(|&[there, back]| there.zip(back))
+        .collect();
+    let apart = whole.iter().filter(|(there, back)| there != back).count() as u32;
+    let mut used: Vec<usize> = whole.iter().map(|&(there, _)| there).collect();
+    used.sort_unstable();
+    used.dedup();
+    let flows = whole.len() as u32;
+    if apart == 0 && used.len() > 1 && flows == u32::from(FLOWS) {
+        return SelfTest::Passed;
+    }
+    SelfTest::Failed {
+        flows,
+        apart,
+        rings: used.len() as u32,
+    }
+}
+
+/// One direction of a flow, as a mirror sends it.
+fn mirrored(flow: u8, direction: u8, port: u16) -> Vec<u8> {
+    let client = (IpAddr::from([198, 51, 100, flow]), 40_000 + u16::from(flow));
+    let server = (IpAddr::from([203, 0, 113, 1]), 80);
+    let (source, destination) = match direction {
+        0 => (client, server),
+        _ => (server, client),
+    };
+    let segment = tcp(source.1, destination.1);
+    let inner = ip(source.0, destination.0, PROTOCOL_TCP as u8, &segment);
+    let inner = vxlan(&ethernet(0x0800, &inner));
+    let outer_port = 50_000 + u16::from(flow) * 37 + u16::from(direction) * 4111;
+    let datagram = udp(outer_port, port, &inner);
+    let [from, to] = OUTER;
+    ethernet(0x0800, &ip(from, to, PROTOCOL_UDP as u8, &datagram))
+}
+
+/// Flow and direction of what [`mirrored`] made.
+fn flow_of(frame: &[u8]) -> Option<(usize, usize)> {
+    let (source, rest) = frame.get(INNER_SOURCE..)?.split_first_chunk::<4>()?;
+    let destination = rest.first_chunk::<4>()?;
+    let (flow, direction) = match (source, destination) {
+        ([198, 51, 100, flow], _) => (*flow, 0),
+        (_, [198, 51, 100, flow]) => (*flow, 1),
+        _ => return None,
+    };
+    (flow < FLOWS).then_some((flow.into(), direction))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_kernel_steers_as_we_think() {
+        assert_eq!(self_test(&GroupOptions::default()), SelfTest::Passed);
+    }
+
+    #[test]
+    fn flows_that_part_are_noticed() {
+        let apart = [[Some(0), Some(1)], [Some(1), Some(1)], [None, Some(0)]];
+        let expected = SelfTest::Failed {
+            flows: 2,
+            apart: 1,
+            rings: 2,
+        };
+        assert_eq!(verdict(&apart), expected);
+        let on_one = [[Some(0), Some(0)]; FLOWS as usize];
+        assert!(matches!(
+            verdict(&on_one),
+            SelfTest::Failed { rings: 1, .. }
+        ));
+    }
+}
