@@ -377,24 +377,25 @@ mod tests {
 
     #[test]
     fn what_the_kernel_would_refuse_is_refused() {
-        let backward = |program: &mut Assembler| {
+        fn backward(program: &mut Assembler) {
             let label = program.label();
             program.place(label);
             program.jump(label);
-        };
-        let nowhere = |program: &mut Assembler| {
+        }
+        fn nowhere(program: &mut Assembler) {
             let label = program.label();
             program.if_equal(1, label);
-        };
-        let long = |program: &mut Assembler| {
+        }
+        fn long(program: &mut Assembler) {
             for _ in 0..=INSTRUCTIONS_MAX {
                 program.ret(0);
             }
-        };
-        let cases: [(&dyn Fn(&mut Assembler), AssembleError); 3] = [
-            (&backward, AssembleError::BadJump),
-            (&nowhere, AssembleError::BadJump),
-            (&long, AssembleError::TooLong),
+        }
+        type Write = fn(&mut Assembler);
+        let cases: [(Write, AssembleError); 3] = [
+            (backward, AssembleError::BadJump),
+            (nowhere, AssembleError::BadJump),
+            (long, AssembleError::TooLong),
         ];
         for (write, expected) in cases {
             let mut program = Assembler::default();

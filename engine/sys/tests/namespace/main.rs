@@ -2,6 +2,10 @@
 //! iproute2; without them the tests fail and say so.
 #![allow(unsafe_code, reason = "a thread enters a namespace with setns(2)")]
 
+mod fanout;
+#[path = "../../src/packet/frames.rs"]
+mod frames;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{IpAddr, UdpSocket};
