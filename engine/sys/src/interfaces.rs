@@ -89,6 +89,32 @@ pub fn list() -> io::Result<Vec<Interface>> {
     Ok(interfaces)
 }
 
+/// Says when links come, go or change, so that nobody has to list them over and over.
+pub struct Changes(Socket);
+
+impl Changes {
+    /// Listens from now on. Needs no privilege.
+    pub fn new() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind(&SocketAddr::new(0, libc::RTMGRP_LINK as u32))?;
+        socket.set_non_blocking(true)?;
+        Ok(Self(socket))
+    }
+
+    /// Whether anything changed since the last call; also when so much did that the kernel could not tell it all.
+    pub fn any(&self) -> bool {
+        let mut any = false;
+        loop {
+            match self.0.recv_from_full() {
+                Ok(_) => any = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => any = true,
+                Err(_) => return any,
+            }
+        }
+    }
+}
+
 fn interface(link: LinkMessage) -> Interface {
     let flags = link.header.flags;
     let mut interface = Interface {

@@ -21,7 +21,9 @@ mod wire;
 pub use block::{Frames, RingFrame};
 pub use bpf::{AssembleError, INSTRUCTIONS_MAX, Instruction};
 pub use expression::{Ends, Expression, ExpressionError};
-pub use fanout::{Group, GroupOptions, RINGS_MAX, SelfTest, Steering, open_group, self_test};
+pub use fanout::{
+    Group, GroupOptions, RINGS_MAX, Reserve, SelfTest, Steering, open_group, self_test,
+};
 pub use filter::FrameFilter;
 pub use ring::{Block, RingOptions, RxRing, Statistics};
 pub use socket::{OpenError, Trouble};

@@ -21,7 +21,7 @@ pub use self_test::{SelfTest, self_test};
 use super::bpf::Instruction;
 use super::filter::PASS_ALL;
 use super::ring::{RingOptions, RxRing};
-use super::socket::OpenError;
+use super::socket::{OpenError, Socket};
 
 /// Most rings in a group: what the kernel gives a group of the plain `PACKET_FANOUT` (`PACKET_FANOUT_MAX` before 5.14).
 pub const RINGS_MAX: usize = 256;
@@ -94,10 +94,46 @@ pub fn open_group(
     ring: &RingOptions,
     options: &GroupOptions,
 ) -> Result<Group, OpenError> {
+    open_group_on(Socket::open, interface, ring, options)
+}
+
+/// Packet sockets opened in advance, for interfaces that come after the capability to open more was given up. They
+/// receive nothing and cost a descriptor each.
+pub struct Reserve(Vec<Socket>);
+
+impl Reserve {
+    /// `count` sockets, or as many of them as this process may have descriptors.
+    pub fn new(count: usize) -> Self {
+        Self((0..count).map_while(|_| Socket::unbound().ok()).collect())
+    }
+
+    /// Sockets left.
+    pub fn left(&self) -> usize {
+        self.0.len()
+    }
+
+    /// As [`open_group`], with sockets from the reserve: [`OpenError::NoCapability`] when it has too few.
+    pub fn open_group(
+        &mut self,
+        interface: &str,
+        ring: &RingOptions,
+        options: &GroupOptions,
+    ) -> Result<Group, OpenError> {
+        let take = || self.0.pop().ok_or(OpenError::NoCapability);
+        open_group_on(take, interface, ring, options)
+    }
+}
+
+fn open_group_on(
+    mut open: impl FnMut() -> Result<Socket, OpenError>,
+    interface: &str,
+    ring: &RingOptions,
+    options: &GroupOptions,
+) -> Result<Group, OpenError> {
     let count = options.rings.clamp(1, RINGS_MAX);
     let mut rings = Vec::with_capacity(count);
     for _ in 0..count {
-        rings.push(RxRing::closed(interface, ring)?);
+        rings.push(RxRing::closed(open()?, interface, ring)?);
     }
     let steering = match rings.split_first() {
         Some((first, others)) if !others.is_empty() => {

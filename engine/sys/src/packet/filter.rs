@@ -68,6 +68,9 @@ pub struct FrameFilter {
     pub bare_ip: bool,
     /// TCP with one of these ports at either end (inclusive ranges), or all TCP.
     pub tcp_ports: Option<Vec<(u16, u16)>>,
+    /// Of other TCP the segments that begin or end a connection: that there are connections on other ports stays to be
+    /// seen, at the cost of a few small frames of each.
+    pub handshakes: bool,
     /// UDP with one of these ports at either end: the tunnels. Or all UDP.
     pub udp_ports: Option<Vec<u16>>,
     /// No TCP from or to these end points: our own upload.
@@ -83,7 +86,12 @@ const PROTOCOL: u32 = 2;
 const PORTS: u32 = 3;
 const SOURCE_PORT: u32 = 4;
 const DESTINATION_PORT: u32 = 5;
-const SCRATCH: u32 = 6;
+const TRANSPORT: u32 = 6;
+const SCRATCH: u32 = 7;
+
+/// FIN, SYN and RST, in byte 13 of a TCP header (RFC 9293 §3.1).
+const FLAGS_AT: u32 = 13;
+const BEGIN_OR_END: u32 = 0x07;
 
 /// What [`PORTS`] says: there are none, they were read, or they are somewhere that was not looked at.
 const PORTS_NONE: u32 = 0;
@@ -154,6 +162,7 @@ impl Writer {
             PORTS,
             SOURCE_PORT,
             DESTINATION_PORT,
+            TRANSPORT,
         ] {
             self.program.store(cell);
         }
@@ -175,6 +184,7 @@ impl Writer {
 
         // X is where the transport header starts.
         self.program.place(ports);
+        self.program.store_x(TRANSPORT);
         self.set(PORTS, PORTS_READ);
         self.program.load_at_x(HALF, 0);
         self.program.store(SOURCE_PORT);
@@ -265,13 +275,20 @@ impl Writer {
         self.program.unless_equal(PORTS_READ, next);
         self.program.recall(PROTOCOL);
         self.program.unless_equal(PROTOCOL_TCP, next);
-        for end in ends {
+        let mut ports: Vec<u16> = ends.iter().map(SocketAddr::port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        for port in ports {
             for side in [End::Source, End::Destination] {
-                let other = self.program.label();
+                let other_port = self.program.label();
                 self.program.recall(port_cell(side));
-                self.program.unless_equal(end.port().into(), other);
-                self.address(end.ip().to_canonical(), None, side, self.drop, other);
-                self.program.place(other);
+                self.program.unless_equal(port.into(), other_port);
+                for end in ends.iter().filter(|end| end.port() == port) {
+                    let other = self.program.label();
+                    self.address(end.ip().to_canonical(), None, side, self.drop, other);
+                    self.program.place(other);
+                }
+                self.program.place(other_port);
             }
         }
         self.program.jump(next);
@@ -290,10 +307,19 @@ impl Writer {
             .as_ref()
             .map(|ports| ports.iter().map(|&port| (port, port)).collect::<Vec<_>>());
         self.either_port(udp_ports.as_deref(), next);
+        self.program.jump(self.drop);
         self.program.place(tcp);
         self.either_port(filter.tcp_ports.as_deref(), next);
+        if filter.handshakes {
+            self.program.recall_x(TRANSPORT);
+            self.program.load_at_x(BYTE, FLAGS_AT);
+            self.program
+                .branch(BPF_JSET, BEGIN_OR_END, Then::To(next), Then::Next);
+        }
+        self.program.jump(self.drop);
     }
 
+    /// Goes to `next` if one of the ports is wanted, else on.
     fn either_port(&mut self, ranges: Option<&[(u16, u16)]>, next: Label) {
         let Some(ranges) = ranges else {
             return self.program.jump(next);
@@ -304,7 +330,6 @@ impl Writer {
                 self.in_range(range, next);
             }
         }
-        self.program.jump(self.drop);
     }
 
     /// Goes to `yes` if `A` is in the range, else on.
@@ -543,6 +568,31 @@ pub(super) mod tests {
         check(&mirror, &packet("tcp 10.0.0.1 80 10.0.0.2 80"), false);
         check(&mirror, &packet("udp 10.0.0.1 1 10.0.0.2 4789"), true);
         check(&mirror, &packet("gre 10.0.0.1 0 10.0.0.2 0"), true);
+    }
+
+    #[test]
+    fn of_other_connections_begin_and_end_are_kept() {
+        let filter = FrameFilter {
+            handshakes: true,
+            ..ports()
+        };
+        for (flags, expected) in [
+            (0x02, true),
+            (0x12, true),
+            (0x11, true),
+            (0x04, true),
+            (0x18, false),
+        ] {
+            for source in ["10.0.0.1 4000 10.0.0.2", "fd00::1 4000 fd00::2"] {
+                let mut segment = packet(&format!("tcp {source} 443"));
+                let length = segment.len();
+                segment[length - 20 + 13] = flags;
+                check(&filter, &segment, expected);
+                check(&ports(), &segment, false);
+            }
+        }
+        check(&filter, &packet("udp 10.0.0.1 4000 10.0.0.2 53"), false);
+        check(&filter, &packet("tcp 10.0.0.1 4000 10.0.0.2 80"), true);
     }
 
     #[test]

@@ -76,16 +76,19 @@ pub struct RxRing {
 impl RxRing {
     /// Opens a ring on `interface`. No frame of another interface, and none from before this call, is ever seen.
     pub fn open(interface: &str, options: &RingOptions) -> Result<Self, OpenError> {
-        let mut ring = Self::closed(interface, options)?;
+        let mut ring = Self::closed(Socket::open()?, interface, options)?;
         ring.set_filter(filter::PASS_ALL)
             .map_err(|error| OpenError::from("attaching a filter", &error))?;
         Ok(ring)
     }
 
     /// A ring that takes nothing until it has a filter.
-    pub(super) fn closed(interface: &str, options: &RingOptions) -> Result<Self, OpenError> {
+    pub(super) fn closed(
+        mut socket: Socket,
+        interface: &str,
+        options: &RingOptions,
+    ) -> Result<Self, OpenError> {
         let request = request(options)?;
-        let mut socket = Socket::open()?;
         socket.make_ring(&request)?;
         let mapping = Mapping::new(
             &socket,

@@ -9,7 +9,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 
 use afpacket::sync::RawPacketStream;
 use libc::{
@@ -95,7 +95,25 @@ impl Socket {
     pub(super) fn open() -> Result<Self, OpenError> {
         let stream = RawPacketStream::new()
             .map_err(|error| OpenError::from("opening a packet socket", &error))?;
-        let mut socket = Self(stream);
+        Self(stream).closed()
+    }
+
+    /// A socket that is bound to nothing: without a protocol the kernel gives it no frame at all, so that it costs
+    /// nothing until it is used.
+    pub(super) fn unbound() -> Result<Self, OpenError> {
+        let step = "opening a packet socket";
+        // SAFETY: takes integers and touches no memory.
+        let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+        if fd < 0 {
+            return Err(OpenError::from(step, &io::Error::last_os_error()));
+        }
+        // SAFETY: the call succeeded, so `fd` is open and nobody else owns it.
+        Self(unsafe { RawPacketStream::from_raw_fd(fd) }).closed()
+    }
+
+    /// Lets nothing in.
+    fn closed(self) -> Result<Self, OpenError> {
+        let mut socket = self;
         socket
             .close_on_exec()
             .map_err(|error| OpenError::from("setting close-on-exec", &error))?;

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use afpacket::sync::RawPacketStream;
 use engine_sys::event::EventFd;
 use engine_sys::packet::{
-    Expression, FrameFilter, Group, GroupOptions, OpenError, RingOptions, Steering, Waiter,
-    open_group,
+    Expression, FrameFilter, Group, GroupOptions, OpenError, Reserve, RingOptions, Steering,
+    Trouble, Waiter, open_group,
 };
+use engine_sys::{interfaces, process};
 
 use super::frames::{ethernet, ip, tcp, udp, vxlan};
 use super::{Namespace, pair, small};
@@ -407,4 +408,43 @@ fn fragments_are_joined_where_that_is_asked_for() {
         .map(|ring| ring.statistics().unwrap().packets)
         .sum();
     assert!(packets < 40, "{packets} frames, three fragments each");
+}
+
+#[test]
+fn an_interface_that_returns_is_captured_with_a_reserve() {
+    let (near, far) = pair();
+    let changes = far.run(|| interfaces::Changes::new().unwrap());
+    let mut reserve = far.run(|| Reserve::new(2 * RINGS));
+    assert_eq!(reserve.left(), 2 * RINGS);
+    assert!(!changes.any());
+    let group = open(&far, &small(), &four());
+    far.ip("link del v1");
+    assert!(changes.any());
+    assert_eq!(group.rings[0].trouble(), Some(Trouble::InterfaceGone));
+    drop(group);
+    near.ip(&format!(
+        "link add v0 type veth peer name v1 netns {}",
+        far.0
+    ));
+    near.ip("link set v0 up");
+    far.ip("link set v1 up");
+    assert!(changes.any());
+    // As in a process that has given up its capability.
+    let mut group = far.run(|| {
+        process::drop_capabilities().unwrap();
+        assert!(open_group("v1", &small(), &four()).is_err());
+        reserve.open_group("v1", &small(), &four()).unwrap()
+    });
+    assert_eq!(
+        (group.steering, reserve.left()),
+        (Steering::InnerFlow, RINGS)
+    );
+    let [there, back] = flow(1, false);
+    let frames = [
+        marked(in_vxlan(&there, 1), 1, 0),
+        marked(in_vxlan(&back, 2), 1, 1),
+    ];
+    send_all(&near, "v0", &frames);
+    let seen = collect(&mut group, 2);
+    assert_eq!(seen[&(1, 0)], seen[&(1, 1)]);
 }
