@@ -19,7 +19,7 @@ mod walk;
 use fragments::Fragments;
 use vni::VniTable;
 pub use vni::{VniError, VniFilter, VniSeen};
-use walk::Walk;
+use walk::{OTHER_UDP_PORTS, Walk};
 
 use crate::counters;
 use crate::limits::FRAGMENT_NESTING_MAX;
@@ -109,6 +109,14 @@ pub struct Config {
     /// Undo tunnels. Off when a kernel's tunnel link is captured beside its carrier, so that nothing is read twice.
     /// Default on.
     pub decapsulate: bool,
+}
+
+impl Config {
+    /// The UDP ports behind which a tunnel is looked for. For a kernel filter: no other datagram has a segment in it.
+    pub fn udp_ports(&self) -> Vec<u16> {
+        let ports = self.vxlan_ports.iter().chain(&self.geneve_ports);
+        ports.chain(&OTHER_UDP_PORTS).copied().collect()
+    }
 }
 
 impl Default for Config {

@@ -34,6 +34,17 @@ const PORT_GRE: u16 = 4754;
 /// MPLS in UDP, RFC 7510.
 const PORT_MPLS: u16 = 6635;
 
+/// UDP ports of what else may be a tunnel.
+pub(super) const OTHER_UDP_PORTS: [u16; 7] = [
+    PORT_VXLAN_GPE,
+    PORT_GRE,
+    PORT_MPLS,
+    gtp::PORT,
+    teredo::PORT,
+    ayiya::PORT,
+    l2tp::PORT,
+];
+
 /// GRE protocol numbers that are no EtherTypes.
 const GRE_ERSPAN_I_II: u16 = 0x88be;
 const GRE_ERSPAN_III: u16 = 0x22eb;
