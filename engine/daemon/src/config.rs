@@ -11,6 +11,8 @@ use engine_core::decap::VniFilter;
 use engine_core::http::PortSet;
 use engine_core::limits;
 use engine_core::rules::{self, RuleSet};
+use engine_sys::cpu;
+use engine_sys::packet::{Expression, RINGS_MAX};
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::upload::CaptureUrl;
@@ -22,7 +24,7 @@ pub mod settings;
 /// Where VXLAN is spoken unless told otherwise (RFC 7348 section 5).
 const VXLAN_PORT: u16 = 4789;
 
-/// Bytes of one packet ring unless told otherwise: 16 blocks of 1 MiB hold about 10 ms of a 10 Gbit/s link.
+/// Bytes of a shard's packet rings unless told otherwise: 16 blocks of 1 MiB hold about 10 ms of a 10 Gbit/s link.
 const RING_BYTES: usize = 16 << 20;
 
 /// Rules when none are given.
@@ -108,8 +110,10 @@ pub struct Capture {
     pub bundles_kept_max: usize,
     /// Capture threads.
     pub shards: usize,
-    /// Bytes of one ring.
+    /// Bytes of all rings of one shard.
     pub ring_bytes: usize,
+    /// What the kernel's filter asks of a frame beside the ports.
+    pub bpf: Option<Expression>,
     /// Take packets for others.
     pub promiscuous: bool,
     /// How long to go on delivering after a stop.
@@ -183,7 +187,13 @@ pub fn capture(values: &Values, embedded_store: bool) -> Result<Capture, Diagnos
             128,
             1..=1_000_000,
         )?,
-        shards: number(values, "SNIFFER_SHARDS", 1, 1..=256)?,
+        shards: number(
+            values,
+            "SNIFFER_SHARDS",
+            cpu::allowed().len().clamp(1, RINGS_MAX),
+            1..=RINGS_MAX,
+        )?,
+        bpf: values.get(&["SNIFFER_BPF"]).map(bpf).transpose()?,
         ring_bytes: match bytes(values, "SNIFFER_PCAP_BUFFER_SIZE", RING_BYTES)? {
             0 => RING_BYTES,
             bytes => bytes,
@@ -209,6 +219,16 @@ pub fn store(values: &Values) -> Result<Store, Diagnostic> {
 /// Whether capture starts with the all-in-one.
 pub fn autostart(values: &Values) -> Result<bool, Diagnostic> {
     switch(values, "SNIFFER_AUTOSTART", false)
+}
+
+fn bpf(value: &Value) -> Result<Expression, Diagnostic> {
+    Expression::parse(value.text.trim()).map_err(|error| {
+        bad_value(
+            value,
+            "a filter such as \"tcp port 80 and not net 10.0.0.0/8\"",
+        )
+        .cause(error.to_string())
+    })
 }
 
 /// How long to go on delivering after a stop.

@@ -15,27 +15,31 @@ use std::time::{Duration, Instant};
 use engine_core::bundle::{self, Bundler, Encoding};
 use engine_core::pipeline::Pipeline;
 use engine_core::{http, message};
-use engine_sys::interfaces::{self, Interface};
-use engine_sys::packet::{OpenError, RingOptions, RxRing, Trouble};
+use engine_sys::interfaces;
+use engine_sys::packet::{SelfTest, Steering, Trouble};
 use engine_sys::{cpu, process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
-use crate::config::{self, Capture, Destination, Engine, Reading, Rules};
+use crate::config::{Capture, Destination, Engine, Reading, Rules};
 use crate::control::{Request, Response, Server};
 use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
 use crate::status::{self, Calls, Output, Packets, State, Status, Warning};
 use crate::supervised;
 use crate::upload::{self, Outbox, Stats, UploadConfig, Uploader};
 use choice::Choice;
+use follow::Follower;
 use hints::Setting;
 use own_upload::OwnUpload;
 use published::{Published, Stages};
+use rings::{Opened, Opener};
 use shard::{Orders, Shard, Source};
 
 pub mod choice;
+pub mod follow;
 pub mod hints;
 pub mod own_upload;
 pub mod published;
+pub mod rings;
 pub mod shard;
 
 /// How often the watcher looks at destination and rings.
@@ -43,12 +47,6 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// The uploader has this long after the shards have ended, whatever they left of the flush timeout.
 const FLUSH_MIN: Duration = Duration::from_millis(500);
-
-/// Bytes of one block of a ring: a full one is some thousand frames, and a frame must fit in.
-const BLOCK_BYTES: usize = 1 << 20;
-
-/// Fewest blocks of a ring: one is ours while the kernel fills the others.
-const BLOCKS_MIN: usize = 4;
 
 /// How often a ledger that does not balance is read again before it is believed: a bundle may be between two counters.
 const LEDGER_TRIES: u32 = 20;
@@ -88,8 +86,11 @@ pub fn run(config: Capture, place: Place<'_>) -> Result<Exit, Diagnostic> {
     let choice = choose(&config)?;
     talk.show_all(&choice.notices);
     let server = Server::bind(place.control)?;
-    let own = OwnUpload::new(own_endpoints(&config.destination, place.own_ports));
-    let sources = open_all(&config, &choice, &own)?;
+    let own = own_endpoints(&config.destination, place.own_ports);
+    let mut opener = Opener::new(&config, &choice, &own);
+    let opened = open_all(&mut opener, &choice, talk)?;
+    let own = OwnUpload::new(own);
+    let mut follower = Follower::new(&config, &choice, opener)?;
     process::drop_capabilities().map_err(|error| bug("cannot give up capabilities", &error))?;
     // Refused only by kernels before 3.5.
     let _ = process::no_new_privileges();
@@ -99,14 +100,14 @@ pub fn run(config: Capture, place: Place<'_>) -> Result<Exit, Diagnostic> {
     if place.is_supervised {
         supervised::end_with_supervisor();
     }
-    let running = Running::start(config, &choice, sources, &own, sender.clone(), talk)?;
+    let running = Running::start(config, &choice, opened, &own, sender.clone(), talk)?;
     let for_control = Arc::clone(&running.view);
     let serving = server
         .serve(move |request| answer(&for_control, &sender, request))
         .map_err(|error| bug("cannot serve the control socket", &error))?;
     talk.say(&running.view.sentence);
 
-    let cause = watch(&running, &events, place);
+    let cause = watch(&running, &events, &mut follower, place);
     let Ended { view, panicked } = running.stop();
     let status = view.status(State::Stopped);
     let capture = status.capture.clone().unwrap_or_default();
@@ -154,58 +155,24 @@ fn choose(config: &Capture) -> Result<Choice, Diagnostic> {
     choice::choose(&config.interfaces, config.engine, &all)
 }
 
-/// One ring for each interface. Nothing is captured if one of them cannot be: a part that is silently missing is worse.
-fn open_all(config: &Capture, choice: &Choice, own: &OwnUpload) -> Result<Vec<Source>, Diagnostic> {
+/// Rings for each interface. Nothing is captured if one of them cannot be: a part that is silently missing is worse.
+fn open_all(opener: &mut Opener, choice: &Choice, talk: Talk) -> Result<Vec<Opened>, Diagnostic> {
+    if let SelfTest::Failed {
+        flows,
+        apart,
+        rings,
+    } = opener.self_test()
+    {
+        talk.show(&Diagnostic::new(
+            Code::W073,
+            format!("steering: of {flows} flows tried, {apart} had their directions on different shards, {rings} shards got any"),
+        ));
+    }
     choice
         .interfaces
         .iter()
-        .map(|interface| open(config, interface, own))
+        .map(|interface| opener.open(interface))
         .collect()
-}
-
-fn open(config: &Capture, interface: &Interface, own: &OwnUpload) -> Result<Source, Diagnostic> {
-    let options = RingOptions {
-        block_bytes: BLOCK_BYTES,
-        blocks: (config.ring_bytes / BLOCK_BYTES).max(BLOCKS_MIN),
-        promiscuous: config.promiscuous,
-        drop_outgoing: interface.loopback,
-        ..RingOptions::default()
-    };
-    let mut ring =
-        RxRing::open(&interface.name, &options).map_err(|error| cannot_open(interface, &error))?;
-    if let Some(program) = own.program() {
-        // Refused at worst for want of memory; our own upload is then left out by the shard alone.
-        let _ = ring.set_filter(&program);
-    }
-    Ok(Source::new(interface, ring))
-}
-
-fn cannot_open(interface: &Interface, error: &OpenError) -> Diagnostic {
-    let name = &interface.name;
-    match error {
-        OpenError::NoCapability if process::has_no_new_privileges() && !config::is_root() => Diagnostic::new(
-            Code::E011,
-            "may not open a packet socket: CAP_NET_RAW is missing, and no-new-privileges is set, so a file capability is ignored",
-        )
-        .cause("/proc/self/status says NoNewPrivs: 1 and no CAP_NET_RAW in CapEff")
-        .fix("start as root with --cap-drop ALL --cap-add NET_RAW; capabilities are given up once the sockets are open"),
-        OpenError::NoCapability => Diagnostic::new(Code::E010, "may not open a packet socket: this process lacks CAP_NET_RAW")
-            .cause("socket(AF_PACKET) was refused and CapEff in /proc/self/status has no CAP_NET_RAW")
-            .fix(
-                "docker:      docker run --cap-add NET_RAW --network host ...\n\
-                 kubernetes:  capabilities.add: [\"NET_RAW\"]\n\
-                 bare:        sudo setcap cap_net_raw+ep \"$(command -v sniffer)\"    or run it with sudo",
-            ),
-        OpenError::Forbidden => Diagnostic::new(Code::E012, "blocked by seccomp or SELinux/AppArmor: socket AF_PACKET was refused although CAP_NET_RAW is present")
-            .cause(format!("Seccomp mode in /proc/self/status: {}", proc_status("Seccomp:")))
-            .fix("grep Seccomp /proc/self/status; dmesg | grep -iE 'apparmor|avc'\ndocker run --security-opt seccomp=unconfined ...    to find out whether it is seccomp"),
-        OpenError::NoSuchInterface => Diagnostic::new(Code::E020, format!("{name} went away")).fix("sniffer interfaces"),
-        OpenError::InterfaceDown => {
-            Diagnostic::new(Code::E020, format!("{name} is down")).fix(format!("ip link set {name} up"))
-        }
-        OpenError::NoMemory => Diagnostic::new(Code::E090, format!("no memory for the ring on {name}")).fix("--ring-size 4M"),
-        other => Diagnostic::new(Code::E090, format!("cannot capture on {name}: {other}")),
-    }
 }
 
 /// The value of a line of `/proc/self/status`.
@@ -289,7 +256,12 @@ enum Cause {
 }
 
 /// Until somebody wants an end: says what changes, once each time.
-fn watch(running: &Running, events: &mpsc::Receiver<Event>, place: Place<'_>) -> Cause {
+fn watch(
+    running: &Running,
+    events: &mpsc::Receiver<Event>,
+    follower: &mut Follower,
+    place: Place<'_>,
+) -> Cause {
     let talk = place.talk;
     let mut said = Said::default();
     loop {
@@ -309,8 +281,16 @@ fn watch(running: &Running, events: &mpsc::Receiver<Event>, place: Place<'_>) ->
             }
             Ok(Event::Off(reply)) => return Cause::Off(reply),
             Ok(Event::ShardEnded) => return Cause::Broken,
-            Ok(Event::Trouble(name, trouble)) => talk.show(&interface_trouble(&name, trouble)),
-            Err(RecvTimeoutError::Timeout) => said.changes(&running.view, talk),
+            Ok(Event::Trouble(name, trouble)) => {
+                follower.note(&name, trouble);
+                talk.show(&interface_trouble(&name, trouble));
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                said.changes(&running.view, talk);
+                for opened in follower.look(talk) {
+                    running.add(opened);
+                }
+            }
         }
     }
 }
@@ -318,7 +298,9 @@ fn watch(running: &Running, events: &mpsc::Receiver<Event>, place: Place<'_>) ->
 fn interface_trouble(name: &str, trouble: Trouble) -> Diagnostic {
     let what = match trouble {
         Trouble::InterfaceDown => format!("{name} went down; capturing on it again once it is up"),
-        Trouble::InterfaceGone => format!("{name} went away; it is no longer captured"),
+        Trouble::InterfaceGone => {
+            format!("{name} went away; capturing on it again once it is back")
+        }
         Trouble::Other(errno) => format!("{name}: {}", std::io::Error::from_raw_os_error(errno)),
     };
     Diagnostic::new(Code::W021, what)
@@ -403,13 +385,12 @@ impl Running {
     fn start(
         config: Capture,
         choice: &Choice,
-        sources: Vec<Source>,
+        opened: Vec<Opened>,
         own: &OwnUpload,
         events: Sender<Event>,
         talk: Talk,
     ) -> Result<Self, Diagnostic> {
-        // Without a fanout group a shard is alone on its interfaces, so there are no more shards than interfaces.
-        let count = config.shards.min(sources.len()).max(1);
+        let count = config.shards;
         let (outboxes, inboxes) =
             upload::outboxes(count).map_err(|error| bug("cannot make the outboxes", &error))?;
         let uploader = match &config.destination {
@@ -425,14 +406,15 @@ impl Running {
             }
             Destination::Nowhere(_) => None,
         };
-        let ring_bytes = sources
-            .iter()
-            .map(|source| source.ring.bytes() as u64)
-            .sum();
+        let steering = steering(&opened);
+        let rings = opened.iter().flat_map(|opened| &opened.sources);
+        let ring_bytes = rings.map(|source| source.ring.bytes() as u64).sum();
         let published: Vec<Arc<Published>> = (0..count).map(|_| Arc::default()).collect();
         let mut by_shard: Vec<Vec<Source>> = (0..count).map(|_| Vec::new()).collect();
-        for (index, source) in sources.into_iter().enumerate() {
-            by_shard[index % count].push(source);
+        for opened in opened {
+            for (sources, source) in by_shard.iter_mut().zip(opened.sources) {
+                sources.push(source);
+            }
         }
         let cores = cpu::allowed();
         let mut shards = Vec::new();
@@ -476,12 +458,13 @@ impl Running {
                 .collect(),
             reads: reads(&config),
             ring_bytes,
+            steering,
             rules: Mutex::new(config.reading.rules.name.clone()),
             url: match &config.destination {
                 Destination::Url(url) => url.to_string(),
                 Destination::Nowhere(why) => format!("nowhere ({why})"),
             },
-            sentence: sentence(&config, choice, count, uploader.as_ref()),
+            sentence: sentence(&config, choice, (count, steering), uploader.as_ref()),
             uploads: uploader.as_ref().map(Uploader::stats),
             published,
         });
@@ -492,6 +475,13 @@ impl Running {
             uploader,
             flush_timeout: config.flush_timeout,
         })
+    }
+
+    /// Gives each shard its ring on an interface that came.
+    fn add(&self, opened: Opened) {
+        for (order, source) in self.orders.iter().zip(opened.sources) {
+            order.add_source(source);
+        }
     }
 
     /// Gives all shards the rules as they are now. Calls that are open keep what the old ones let through; rules with an
@@ -537,6 +527,17 @@ impl Running {
             panicked,
         }
     }
+}
+
+/// The weakest of all interfaces' steerings.
+fn steering(opened: &[Opened]) -> Steering {
+    let weakest = opened
+        .iter()
+        .map(|opened| opened.steering)
+        .find(|steering| *steering == Steering::OuterHash);
+    weakest
+        .or_else(|| opened.first().map(|opened| opened.steering))
+        .unwrap_or(Steering::Single)
 }
 
 fn bundler(config: &Capture, outbox: Option<&Outbox>) -> Bundler {
@@ -654,7 +655,7 @@ fn setting(config: &Capture, choice: &Choice) -> Setting {
 fn sentence(
     config: &Capture,
     choice: &Choice,
-    shards: usize,
+    (shards, steering): (usize, Steering),
     uploader: Option<&Uploader>,
 ) -> String {
     let names: Vec<&str> = choice
@@ -671,10 +672,14 @@ fn sentence(
         Destination::Nowhere(why) => format!("sending nothing ({why})"),
     };
     format!(
-        "capturing HTTP on {} ({}), {}, rules {:?},\n{destination}. Ctrl-C stops and flushes.",
+        "capturing HTTP on {} ({}), {}{}, rules {:?},\n{destination}. Ctrl-C stops and flushes.",
         names.join(", "),
         reads(config),
         status::plural(shards as u64, "shard"),
+        match steering {
+            Steering::Single => String::new(),
+            steering => format!(" ({steering})"),
+        },
         config.reading.rules.name,
     )
 }
@@ -686,6 +691,7 @@ struct View {
     interfaces: Vec<String>,
     reads: String,
     ring_bytes: u64,
+    steering: Steering,
     rules: Mutex<String>,
     url: String,
     sentence: String,
@@ -720,6 +726,7 @@ impl View {
             reads: self.reads.clone(),
             shards: self.published.len(),
             ring_bytes: self.ring_bytes,
+            steering: self.steering.to_string(),
             sentence: self.sentence.clone(),
             calls,
             halves: halves(&stages),

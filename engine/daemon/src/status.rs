@@ -130,6 +130,9 @@ pub struct Capture {
     pub shards: usize,
     /// Bytes of all rings.
     pub ring_bytes: u64,
+    /// How a flow finds its shard: `one ring`, `inner-flow steering` or `outer-hash steering`.
+    #[serde(default)]
+    pub steering: String,
     /// What was said at the start.
     pub sentence: String,
     /// The ledger of calls.
@@ -281,9 +284,10 @@ impl Capture {
             text,
             "capture",
             format!(
-                "{}: {} · af_packet v3, {shards}, ring {ring}",
+                "{}: {} · af_packet v3, {shards}, {}, ring {ring}",
                 self.interfaces.join(", "),
-                self.reads
+                self.reads,
+                self.steering
             ),
         );
         let calls = &self.calls;
@@ -473,6 +477,7 @@ mod tests {
                 reads: "VXLAN 4789, all VNIs".into(),
                 shards: 1,
                 ring_bytes: 16 << 20,
+                steering: "one ring".into(),
                 sentence: String::new(),
                 calls,
                 halves: BTreeMap::from([("no_response".into(), 11), ("no_request".into(), 0)]),

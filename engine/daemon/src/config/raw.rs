@@ -135,12 +135,16 @@ pub struct CaptureFlags {
     /// POSTs kept while the destination is away, default 128 [env: USAGE_LOGGERS_BUNDLE_QUEUE_SIZE].
     #[arg(long, value_name = "COUNT")]
     pub bundle_queue_size: Option<String>,
-    /// Capture threads, default 1 [env: SNIFFER_SHARDS].
+    /// Capture threads, default one per core [env: SNIFFER_SHARDS].
     #[arg(long, value_name = "COUNT")]
     pub shards: Option<String>,
-    /// Bytes of one packet ring, default 16M [env: SNIFFER_PCAP_BUFFER_SIZE].
+    /// Bytes of a capture thread's packet rings, default 16M [env: SNIFFER_PCAP_BUFFER_SIZE].
     #[arg(long, value_name = "BYTES")]
     pub ring_size: Option<String>,
+    /// Only packets that match, in the language of tcpdump: host, net, port, portrange, ip, ip6, tcp, udp, icmp, src,
+    /// dst, and, or, not; numbers only; of the outer packet [env: SNIFFER_BPF].
+    #[arg(long, value_name = "FILTER")]
+    pub bpf: Option<String>,
     /// Take packets that are not addressed to this machine [env: SNIFFER_PROMISC_ENABLED].
     #[arg(long)]
     pub promisc: bool,
@@ -184,6 +188,7 @@ impl CaptureFlags {
             ("USAGE_LOGGERS_BUNDLE_SIZE", &self.bundle_size),
             ("USAGE_LOGGERS_BUNDLE_QUEUE_SIZE", &self.bundle_queue_size),
             ("SNIFFER_SHARDS", &self.shards),
+            ("SNIFFER_BPF", &self.bpf),
             ("SNIFFER_PCAP_BUFFER_SIZE", &self.ring_size),
             ("SNIFFER_COMPRESSION", &self.compression),
             ("SNIFFER_REALIP_HEADER", &self.realip_header),

@@ -97,6 +97,7 @@ pub const SETTINGS: &[Setting] = &[
     unused("SNIFFER_DEBUG_HTTP_ENDPOINT", "nothing is exported"),
     unused("SNIFFER_PORT", "use APP_PORTS"),
     used("SNIFFER_SHARDS", "--shards"),
+    used("SNIFFER_BPF", "--bpf"),
     used("SNIFFER_CONTROL", "--control"),
     used("SNIFFER_DATA", "--data"),
     used("SNIFFER_STORE", "--store"),

@@ -157,6 +157,9 @@ session is on, that its target is this machine, and SNIFFER_MIRROR_VXLANPORT.";
     W070, Done, "the ring was full",
 "The kernel had to drop packets because the ring was full: calls of these packets are incomplete. Give it more room
 (--ring-size 256M) or narrow the capture (-p, -i).";
+    W073, Done, "the steering does not work",
+"With several shards the kernel must give both directions of a connection to the same one. A trial at the start showed
+that this kernel does not: calls will be torn into halves. --shards 1 needs no steering.";
     W080, Done, "a capture file ends early",
 "The last packet of the file is cut: the file is still being written, or its copy was interrupted. Everything before the
 cut was read.";

@@ -1,18 +1,14 @@
 //! Which frames are our own upload: never to be captured, or every bundle would make the next one.
 //!
 //! A frame is ours when it is TCP from or to one of the destination's addresses at the destination's port, directly on
-//! the interface. The kernel drops most of them before they reach a ring ([`OwnUpload::program`]); what it cannot judge
-//! (tags left in the frame) is found again here. Tunnelled copies are not looked for.
+//! the interface. The kernel drops most of them before they reach a ring ([`FrameFilter::without`]); what it cannot judge
+//! (three tags) is found again here. Tunnelled copies are not looked for.
 
 use std::net::{IpAddr, SocketAddr};
 
-use libc::{
-    BPF_ABS, BPF_B, BPF_H, BPF_IND, BPF_JA, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_LDX,
-    BPF_MSH, BPF_W,
-};
-
 use engine_core::decap::{Frame, LinkType};
-use engine_sys::packet::{FILTER_INSTRUCTIONS_MAX, Instruction};
+#[cfg(doc)]
+use engine_sys::packet::FrameFilter;
 
 /// The destination's addresses.
 #[derive(Clone, Debug, Default)]
@@ -30,38 +26,6 @@ impl OwnUpload {
         }
     }
 
-    /// The same for the kernel, as classic BPF: drops what is ours, passes everything else uncut. None when nothing is
-    /// ours, or too much for one program.
-    pub fn program(&self) -> Option<Vec<Instruction>> {
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for endpoint in &self.endpoints {
-            match endpoint.ip() {
-                IpAddr::V4(address) => drop_v4(&mut v4, address.into(), endpoint.port()),
-                IpAddr::V6(address) => drop_v6(&mut v6, address.into(), endpoint.port()),
-            }
-        }
-        let v4 = only_tcp(
-            9,
-            [
-                fragment_passes().as_slice(),
-                &[load_header_length()],
-                v4.as_slice(),
-            ]
-            .concat(),
-        );
-        let v6 = only_tcp(6, v6);
-        let mut program = vec![load(
-            BPF_W,
-            (libc::SKF_AD_OFF + libc::SKF_AD_PROTOCOL) as u32,
-        )];
-        program.extend([equals(ETHERTYPE_IPV4, 0, 1), skip(1), skip(v4.len() as u32)]);
-        program.extend(v4);
-        program.extend([equals(ETHERTYPE_IPV6, 1, 0), PASS]);
-        program.extend(v6);
-        let fits = !self.endpoints.is_empty() && program.len() < FILTER_INSTRUCTIONS_MAX / 2;
-        fits.then_some(program)
-    }
-
     /// Whether this frame is ours. Anything that is not plain TCP over IP is not.
     pub fn has(&self, frame: &Frame<'_>) -> bool {
         if self.endpoints.is_empty() {
@@ -73,81 +37,6 @@ impl OwnUpload {
         self.endpoints
             .iter()
             .any(|endpoint| *endpoint == source || *endpoint == destination)
-    }
-}
-
-const ETHERTYPE_IPV4: u32 = 0x0800;
-const ETHERTYPE_IPV6: u32 = 0x86dd;
-const PASS: Instruction = Instruction::ret(u32::MAX);
-const DROP: Instruction = Instruction::ret(0);
-
-/// Offset `at` in the IP header, wherever that is in the frame.
-const fn network(at: u32) -> u32 {
-    (libc::SKF_NET_OFF as u32).wrapping_add(at)
-}
-
-const fn load(size: u32, at: u32) -> Instruction {
-    Instruction::plain(BPF_LD | size | BPF_ABS, at)
-}
-
-/// X becomes the length of the IPv4 header.
-const fn load_header_length() -> Instruction {
-    Instruction::plain(BPF_LDX | BPF_B | BPF_MSH, network(0))
-}
-
-const fn equals(value: u32, when: u8, otherwise: u8) -> Instruction {
-    Instruction::jump(BPF_JMP | BPF_JEQ | BPF_K, value, when, otherwise)
-}
-
-const fn skip(instructions: u32) -> Instruction {
-    Instruction::plain(BPF_JMP | BPF_JA, instructions)
-}
-
-/// `program` for TCP; whatever else it is, and whatever `program` does not drop, passes.
-fn only_tcp(protocol_at: u32, program: Vec<Instruction>) -> Vec<Instruction> {
-    let mut whole = vec![load(BPF_B, network(protocol_at)), equals(6, 1, 0), PASS];
-    whole.extend(program);
-    whole.push(PASS);
-    whole
-}
-
-/// Only the first fragment of a packet has ports.
-fn fragment_passes() -> [Instruction; 3] {
-    [
-        load(BPF_H, network(6)),
-        Instruction::jump(BPF_JMP | BPF_JSET | BPF_K, 0x1fff, 0, 1),
-        PASS,
-    ]
-}
-
-fn drop_v4(program: &mut Vec<Instruction>, address: u32, port: u16) {
-    for (address_at, port_at) in [(12, 0), (16, 2)] {
-        program.extend([
-            load(BPF_W, network(address_at)),
-            equals(address, 0, 3),
-            Instruction::plain(BPF_LD | BPF_H | BPF_IND, network(port_at)),
-            equals(u32::from(port), 0, 1),
-            DROP,
-        ]);
-    }
-}
-
-fn drop_v6(program: &mut Vec<Instruction>, address: u128, port: u16) {
-    for (address_at, port_at) in [(8, 40), (24, 42)] {
-        for word in 0..4_u8 {
-            let bits = (address >> (96 - 32 * u32::from(word))) as u32;
-            // Past the words that are left, the port and the drop.
-            let rest = 2 * (3 - word) + 3;
-            program.extend([
-                load(BPF_W, network(address_at + 4 * u32::from(word))),
-                equals(bits, 0, rest),
-            ]);
-        }
-        program.extend([
-            load(BPF_H, network(port_at)),
-            equals(u32::from(port), 0, 1),
-            DROP,
-        ]);
     }
 }
 
@@ -331,7 +220,7 @@ mod tests {
         use std::net::{TcpListener, TcpStream};
         use std::time::{Duration, Instant};
 
-        use engine_sys::packet::{RingOptions, RxRing};
+        use engine_sys::packet::{FrameFilter, RingOptions, RxRing};
 
         if !engine_sys::process::may_capture() {
             eprintln!("SKIPPED: needs CAP_NET_RAW");
@@ -357,7 +246,11 @@ mod tests {
                 },
             )
             .unwrap();
-            ring.set_filter(&own.program().unwrap()).unwrap();
+            let filter = FrameFilter {
+                without: own.endpoints.clone(),
+                ..FrameFilter::default()
+            };
+            ring.set_filter(&filter.program().unwrap()).unwrap();
             for listener in [&ours, &other] {
                 let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
                 let (mut server, _) = listener.accept().unwrap();
@@ -392,10 +285,5 @@ mod tests {
                 "{host}: {of_other} frames of the other connection, outgoing and incoming"
             );
         }
-    }
-
-    #[test]
-    fn nothing_of_ours_needs_no_program() {
-        assert_eq!(OwnUpload::default().program(), None);
     }
 }

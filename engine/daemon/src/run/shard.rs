@@ -19,7 +19,7 @@ use engine_core::time::Timestamp;
 use engine_sys::cpu;
 use engine_sys::event::EventFd;
 use engine_sys::interfaces::Interface;
-use engine_sys::packet::{Instruction, RxRing, Trouble, Waiter};
+use engine_sys::packet::{RxRing, Trouble, Waiter};
 
 use super::Event;
 use super::own_upload::OwnUpload;
@@ -38,7 +38,7 @@ const BUNDLES_WAITING_MAX: usize = 16;
 /// How often the kernel's drop counters are read.
 const STATISTICS_EVERY: Duration = Duration::from_secs(1);
 
-/// How long after the stop frames may still come out of the rings: the kernel retires its open block within 10 ms.
+/// How long rings must be silent after the stop: the kernel retires its open block within 10 ms.
 const DRAIN: Duration = Duration::from_millis(60);
 
 /// The wall clock, on which the kernel stamps frames.
@@ -56,14 +56,18 @@ pub struct Source {
     /// Its ring.
     pub ring: RxRing,
     is_gone: bool,
+    /// One shard of those on an interface says what happens to it.
+    tells: bool,
     dropped: u64,
     seen: u64,
     freezes: u64,
+    /// After the stop: a frame came that was sent after it, so that none from before is missing.
+    is_drained: bool,
 }
 
 impl Source {
-    /// `ring` is open on `interface`.
-    pub fn new(interface: &Interface, ring: RxRing) -> Self {
+    /// `ring` is open on `interface`; `tells` is for one of the interface's rings.
+    pub fn new(interface: &Interface, ring: RxRing, tells: bool) -> Self {
         let link = if interface.ethernet {
             LinkType::Ethernet
         } else {
@@ -74,20 +78,25 @@ impl Source {
             link,
             ring,
             is_gone: false,
+            tells,
             dropped: 0,
             seen: 0,
             freezes: 0,
+            is_drained: false,
         }
     }
 }
 
-/// What one shard is told from outside: to stop, or to take other rules. It looks once a turn, at one flag.
+/// What one shard is told from outside: to stop, to take other rules, or to read a ring more. It looks once a turn, at
+/// two flags.
 #[derive(Clone)]
 pub struct Orders {
     told: Arc<AtomicBool>,
     event: Arc<EventFd>,
     rules: Arc<Mutex<Option<Arc<RuleSet>>>>,
     has_rules: Arc<AtomicBool>,
+    sources: Arc<Mutex<Vec<Source>>>,
+    has_sources: Arc<AtomicBool>,
 }
 
 impl Orders {
@@ -98,6 +107,8 @@ impl Orders {
             event: Arc::new(EventFd::new()?),
             rules: Arc::default(),
             has_rules: Arc::default(),
+            sources: Arc::default(),
+            has_sources: Arc::default(),
         })
     }
 
@@ -112,6 +123,23 @@ impl Orders {
         *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Some(rules);
         self.has_rules.store(true, Ordering::Release);
         self.event.set();
+    }
+
+    /// Read this ring, too.
+    pub fn add_source(&self, source: Source) {
+        self.sources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(source);
+        self.has_sources.store(true, Ordering::Release);
+        self.event.set();
+    }
+
+    fn take_sources(&self) -> Vec<Source> {
+        if !self.has_sources.swap(false, Ordering::Acquire) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.sources.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn is_stop(&self) -> bool {
@@ -130,9 +158,18 @@ impl Orders {
     }
 }
 
+/// What rings counted that are closed by now.
+#[derive(Default)]
+struct Gone {
+    seen: u64,
+    dropped: u64,
+    freezes: u64,
+}
+
 /// Rings, pipeline and outbox of one thread.
 pub struct Shard {
     sources: Vec<Source>,
+    gone: Gone,
     pipeline: Pipeline<Bundler>,
     /// None when nothing is to be sent: bundles are counted and thrown away.
     outbox: Option<Outbox>,
@@ -158,6 +195,7 @@ impl Shard {
     ) -> Self {
         Self {
             sources,
+            gone: Gone::default(),
             pipeline,
             outbox,
             waiting: VecDeque::with_capacity(BUNDLES_WAITING_MAX + 1),
@@ -186,7 +224,7 @@ impl Shard {
                 }
                 let farewell = Farewell(self.events.clone());
                 self.read_until_told();
-                self.drain();
+                self.drain(flush_timeout);
                 self.finish(flush_timeout);
                 drop(farewell);
             })
@@ -207,6 +245,8 @@ impl Shard {
                 Err(_) => std::thread::sleep(TICK),
             }
             self.read_rings();
+            self.forget_gone();
+            self.sources.append(&mut self.orders.take_sources());
             if let Some(rules) = self.orders.take_rules() {
                 self.pipeline.set_rules(rules);
             }
@@ -220,7 +260,7 @@ impl Shard {
         loop {
             let mut blocks = 0;
             for index in 0..self.sources.len() {
-                blocks += self.read_ring(index);
+                blocks += self.read_ring(index, None);
             }
             if blocks == 0 {
                 return;
@@ -232,12 +272,14 @@ impl Shard {
         }
     }
 
-    fn read_ring(&mut self, index: usize) -> usize {
+    /// Reads a bounded number of blocks of one ring, and how many that were; after a stop only what came before it.
+    fn read_ring(&mut self, index: usize, stop: Option<Timestamp>) -> usize {
         let Some(source) = self.sources.get_mut(index) else {
             return 0;
         };
         let mut blocks = 0;
         while blocks < BLOCKS_A_TURN
+            && !source.is_drained
             && let Some(block) = source.ring.next_block()
         {
             for frame in block.frames() {
@@ -248,6 +290,10 @@ impl Shard {
                     wire_len: frame.wire_len,
                     vlan: frame.vlan_tci,
                 };
+                if stop.is_some_and(|stop| frame.time > stop) {
+                    source.is_drained = true;
+                    break;
+                }
                 if self.own.has(&frame) {
                     self.counters.frames_ignored_own_upload += 1;
                     continue;
@@ -325,9 +371,12 @@ impl Shard {
                     (statistics.packets, statistics.drops, statistics.freezes);
             }
         }
-        self.counters.ring_frames = self.sources.iter().map(|source| source.seen).sum();
-        self.counters.ring_dropped_full = self.sources.iter().map(|source| source.dropped).sum();
-        self.counters.ring_freezes = self.sources.iter().map(|source| source.freezes).sum();
+        let sum = |gone: u64, count: fn(&Source) -> u64| {
+            gone + self.sources.iter().map(count).sum::<u64>()
+        };
+        self.counters.ring_frames = sum(self.gone.seen, |source| source.seen);
+        self.counters.ring_dropped_full = sum(self.gone.dropped, |source| source.dropped);
+        self.counters.ring_freezes = sum(self.gone.freezes, |source| source.freezes);
     }
 
     fn publish(&mut self) {
@@ -347,26 +396,46 @@ impl Shard {
                 continue;
             };
             source.is_gone |= trouble == Trouble::InterfaceGone;
-            // Without a watcher there is nobody to tell.
-            let _ = self
-                .events
-                .send(Event::Trouble(source.name.clone(), trouble));
+            if source.tells {
+                // Without a watcher there is nobody to tell.
+                let _ = self
+                    .events
+                    .send(Event::Trouble(source.name.clone(), trouble));
+            }
         }
     }
 
-    /// Nothing new comes in; what the kernel holds is read.
-    fn drain(&mut self) {
-        for source in &mut self.sources {
-            // Refused only for a ring whose interface is gone, and nothing comes out of that.
-            let _ = source.ring.set_filter(&[Instruction::ret(0)]);
+    /// Closes the rings of interfaces that went away, once they are read; what they counted stays.
+    fn forget_gone(&mut self) {
+        if !self.sources.iter().any(|source| source.is_gone) {
+            return;
         }
-        let until = Instant::now() + DRAIN;
-        while Instant::now() < until {
-            let blocks: usize = (0..self.sources.len())
-                .map(|index| self.read_ring(index))
-                .sum();
+        self.take_statistics();
+        for gone in self.sources.extract_if(.., |source| source.is_gone) {
+            self.gone.seen += gone.seen;
+            self.gone.dropped += gone.dropped;
+            self.gone.freezes += gone.freezes;
+        }
+    }
+
+    /// Reads what the kernel holds from before the stop. The filters are locked, so frames go on coming: one that is
+    /// later than the stop says that its ring has no earlier ones.
+    fn drain(&mut self, flush_timeout: Duration) {
+        let stop = now();
+        let deadline = Instant::now() + flush_timeout;
+        let mut quiet_since = Instant::now();
+        while Instant::now() < deadline && quiet_since.elapsed() < DRAIN {
+            let mut blocks = 0;
+            for index in 0..self.sources.len() {
+                blocks += self.read_ring(index, Some(stop));
+            }
             self.hand_over();
-            if blocks == 0 {
+            if self.sources.iter().all(|source| source.is_drained) {
+                break;
+            }
+            if blocks > 0 {
+                quiet_since = Instant::now();
+            } else {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }

@@ -1,0 +1,200 @@
+//! Rings on interfaces: settings in, for each interface one ring per shard out, with the steering between them and the
+//! filter before them.
+//!
+//! All memory comes from one budget per shard, divided by the interfaces that there are at the start. Interfaces that
+//! come later take sockets from a reserve, since the capability to open new ones is given up by then.
+
+use std::net::SocketAddr;
+
+use engine_core::decap;
+use engine_sys::interfaces::Interface;
+use engine_sys::packet::{
+    FrameFilter, Group, GroupOptions, Instruction, OpenError, Reserve, RingOptions, SelfTest,
+    Steering, open_group, self_test,
+};
+use engine_sys::process;
+
+use super::choice::Choice;
+use super::shard::Source;
+use super::{pipeline_config, proc_status};
+use crate::config::{self, Capture, Engine};
+use crate::diagnostic::{Code, Diagnostic};
+
+/// Bytes of one block of a ring: a full one is some thousand frames, and a frame must fit in.
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// Bytes of a block where the budget is shared by many interfaces: still twice the longest frame that receive offload
+/// merges.
+const BLOCK_BYTES_MIN: usize = 128 << 10;
+
+/// Fewest blocks of a ring: one is ours while the kernel fills the others.
+const BLOCKS_MIN: usize = 4;
+
+/// Interfaces that may come after the start, each time with a socket for every shard.
+const RETURNS_MAX: usize = 64;
+
+/// Sockets of the reserve: an open file each, and 1024 of them are what a process has as a rule.
+const RESERVE_MAX: usize = 256;
+
+/// Opens rings.
+pub struct Opener {
+    ring: RingOptions,
+    group: GroupOptions,
+    filter: FrameFilter,
+    reserve: Reserve,
+    has_capability: bool,
+}
+
+/// One interface's rings, one for each shard.
+pub struct Opened {
+    /// In the order of the shards.
+    pub sources: Vec<Source>,
+    /// How a flow finds its shard.
+    pub steering: Steering,
+}
+
+impl Opener {
+    /// What all interfaces have in common. `own` are our own end points, not to be captured.
+    pub fn new(config: &Capture, choice: &Choice, own: &[SocketAddr]) -> Self {
+        let budget = config.ring_bytes / choice.interfaces.len().max(1);
+        let block_bytes = (budget / BLOCKS_MIN).clamp(BLOCK_BYTES_MIN, BLOCK_BYTES);
+        let decap =
+            pipeline_config(&config.reading, config.engine, &choice.kernel_vxlan_ports).decap;
+        Self {
+            ring: RingOptions {
+                block_bytes,
+                blocks: (budget / block_bytes).max(BLOCKS_MIN),
+                promiscuous: config.promiscuous,
+                ..RingOptions::default()
+            },
+            group: GroupOptions {
+                rings: config.shards,
+                vxlan_ports: config.reading.vxlan_ports.clone(),
+                geneve_ports: decap.geneve_ports.clone(),
+                // A mirror cuts, it does not fragment; and a host's fragments are joined before the ports are asked for.
+                defragment: config.engine == Engine::Interfaces,
+                lock_filter: true,
+                ..GroupOptions::default()
+            },
+            filter: filter(config, &decap, own),
+            reserve: Reserve::new((config.shards * RETURNS_MAX).min(RESERVE_MAX)),
+            has_capability: true,
+        }
+    }
+
+    /// Whether this kernel steers as it should; asked before anything is captured.
+    pub fn self_test(&self) -> SelfTest {
+        if self.group.rings == 1 {
+            return SelfTest::NotRun;
+        }
+        self_test(&self.group)
+    }
+
+    /// From now on sockets come from the reserve.
+    pub fn capability_is_gone(&mut self) {
+        self.has_capability = false;
+    }
+
+    /// Opens one ring per shard on `interface`.
+    pub fn open(&mut self, interface: &Interface) -> Result<Opened, Diagnostic> {
+        let ring = RingOptions {
+            drop_outgoing: interface.loopback,
+            ..self.ring
+        };
+        let group = GroupOptions {
+            filter: self.program(interface)?,
+            ..self.group.clone()
+        };
+        let opened = if self.has_capability {
+            open_group(&interface.name, &ring, &group)
+        } else {
+            self.reserve.open_group(&interface.name, &ring, &group)
+        };
+        let Group { rings, steering } = opened.map_err(|error| match error {
+            OpenError::NoCapability if !self.has_capability => reserve_is_used_up(interface),
+            error => cannot_open(interface, &error),
+        })?;
+        let sources = rings.into_iter().enumerate();
+        Ok(Opened {
+            sources: sources
+                .map(|(shard, ring)| Source::new(interface, ring, shard == 0))
+                .collect(),
+            steering,
+        })
+    }
+
+    /// The filter as a program. When it is too long, what the engine tests again anyhow is left out.
+    fn program(&self, interface: &Interface) -> Result<Vec<Instruction>, Diagnostic> {
+        let whole = FrameFilter {
+            bare_ip: !interface.ethernet,
+            ..self.filter.clone()
+        };
+        let short = FrameFilter {
+            tcp_ports: None,
+            udp_ports: None,
+            without: Vec::new(),
+            ..whole.clone()
+        };
+        whole
+            .program()
+            .or_else(|_| short.program())
+            .map_err(|error| {
+                Diagnostic::new(Code::E002, format!("the filter is too long: {error}"))
+                    .fix("a shorter --bpf")
+            })
+    }
+}
+
+fn filter(config: &Capture, decap: &decap::Config, own: &[SocketAddr]) -> FrameFilter {
+    let ports = &config.reading.ports;
+    let tcp_ports = match config.engine {
+        Engine::Mirror => Some(Vec::new()),
+        Engine::Interfaces if ports.is_any() => None,
+        Engine::Interfaces => Some(ports.ranges().to_vec()),
+    };
+    FrameFilter {
+        bare_ip: false,
+        udp_ports: tcp_ports.is_some().then(|| decap.udp_ports()),
+        tcp_ports,
+        // So that it can be said that there is traffic, and that it is on other ports.
+        handshakes: true,
+        without: own.to_vec(),
+        expression: config.bpf.clone(),
+    }
+}
+
+fn reserve_is_used_up(interface: &Interface) -> Diagnostic {
+    let what = format!(
+        "{} is not captured: too many interfaces came since the start",
+        interface.name
+    );
+    Diagnostic::new(Code::W021, what).fix("restart sniffer; -i names the interfaces that matter")
+}
+
+fn cannot_open(interface: &Interface, error: &OpenError) -> Diagnostic {
+    let name = &interface.name;
+    match error {
+        OpenError::NoCapability if process::has_no_new_privileges() && !config::is_root() => Diagnostic::new(
+            Code::E011,
+            "may not open a packet socket: CAP_NET_RAW is missing, and no-new-privileges is set, so a file capability is ignored",
+        )
+        .cause("/proc/self/status says NoNewPrivs: 1 and no CAP_NET_RAW in CapEff")
+        .fix("start as root with --cap-drop ALL --cap-add NET_RAW; capabilities are given up once the sockets are open"),
+        OpenError::NoCapability => Diagnostic::new(Code::E010, "may not open a packet socket: this process lacks CAP_NET_RAW")
+            .cause("socket(AF_PACKET) was refused and CapEff in /proc/self/status has no CAP_NET_RAW")
+            .fix(
+                "docker:      docker run --cap-add NET_RAW --network host ...\n\
+                 kubernetes:  capabilities.add: [\"NET_RAW\"]\n\
+                 bare:        sudo setcap cap_net_raw+ep \"$(command -v sniffer)\"    or run it with sudo",
+            ),
+        OpenError::Forbidden => Diagnostic::new(Code::E012, "blocked by seccomp or SELinux/AppArmor: socket AF_PACKET was refused although CAP_NET_RAW is present")
+            .cause(format!("Seccomp mode in /proc/self/status: {}", proc_status("Seccomp:")))
+            .fix("grep Seccomp /proc/self/status; dmesg | grep -iE 'apparmor|avc'\ndocker run --security-opt seccomp=unconfined ...    to find out whether it is seccomp"),
+        OpenError::NoSuchInterface => Diagnostic::new(Code::E020, format!("{name} went away")).fix("sniffer interfaces"),
+        OpenError::InterfaceDown => {
+            Diagnostic::new(Code::E020, format!("{name} is down")).fix(format!("ip link set {name} up"))
+        }
+        OpenError::NoMemory => Diagnostic::new(Code::E090, format!("no memory for the ring on {name}")).fix("--ring-size 4M"),
+        other => Diagnostic::new(Code::E090, format!("cannot capture on {name}: {other}")),
+    }
+}
