@@ -280,14 +280,17 @@ impl Capture {
     fn render(&self, text: &mut String) {
         let shards = plural(self.shards as u64, "shard");
         let ring = bytes(self.ring_bytes);
+        let steering = match (self.shards, self.steering.as_str()) {
+            (0 | 1, _) | (_, "") => String::new(),
+            (_, steering) => format!(", {steering}"),
+        };
         line(
             text,
             "capture",
             format!(
-                "{}: {} · af_packet v3, {shards}, {}, ring {ring}",
+                "{}: {} · af_packet v3, {shards}{steering}, ring {ring}",
                 self.interfaces.join(", "),
-                self.reads,
-                self.steering
+                self.reads
             ),
         );
         let calls = &self.calls;
