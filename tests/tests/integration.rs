@@ -6,6 +6,7 @@ mod all_in_one;
 mod browser;
 mod cli;
 mod corpus;
+mod fanout;
 mod fuzz_bodies;
 mod netns;
 mod read_truth;

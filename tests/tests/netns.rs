@@ -17,14 +17,14 @@ use tests::process::{Running, eventually, run};
 use tests::program::sniffer;
 use tests::truth;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-fn collector(namespace: &Namespace) -> Result<Collector> {
+pub(crate) fn collector(namespace: &Namespace) -> Result<Collector> {
     Collector::serve(namespace.inside(|| TcpListener::bind("127.0.0.1:0"))?)
 }
 
 /// `sniffer run` in a namespace, with its own control socket.
-struct Capture<'a> {
+pub(crate) struct Capture<'a> {
     namespace: &'a Namespace,
     process: Running,
     control: String,
@@ -32,7 +32,11 @@ struct Capture<'a> {
 }
 
 impl<'a> Capture<'a> {
-    fn start(namespace: &'a Namespace, url: &str, settings: &[(&str, &str)]) -> Result<Self> {
+    pub(crate) fn start(
+        namespace: &'a Namespace,
+        url: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let control = folder.path().join("control").display().to_string();
         let mut command = sniffer(&["run", "--control", &control]);
@@ -51,14 +55,14 @@ impl<'a> Capture<'a> {
         })
     }
 
-    fn status(&self) -> Result<Value> {
+    pub(crate) fn status(&self) -> Result<Value> {
         let command = sniffer(&["status", "--json", "--control", &self.control]);
         let text = run(&mut self.namespace.enter(&command))?;
         serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))
     }
 
     /// Nothing may be unaccounted for while it runs; then it must flush and end with 0.
-    fn stop(self) -> Result<String> {
+    pub(crate) fn stop(self) -> Result<String> {
         let status = self.status()?;
         ensure!(find(&status, "unaccounted") == Some(0), "{status}");
         let ended = self.process.terminate(PATIENCE)?;
@@ -68,7 +72,7 @@ impl<'a> Capture<'a> {
 }
 
 /// The first number under `key`, at any depth.
-fn find(tree: &Value, key: &str) -> Option<i64> {
+pub(crate) fn find(tree: &Value, key: &str) -> Option<i64> {
     match tree {
         Value::Object(members) => {
             let here = members.get(key).and_then(Value::as_i64);

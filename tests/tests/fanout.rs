@@ -1,0 +1,147 @@
+//! Several shards and the kernel's filter, in the whole program. Here belongs what needs a fanout group, a filter of the
+//! user's, or interfaces that come and go.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use tests::network::{Lab, cable};
+use tests::nginx::{Nginx, curl};
+use tests::process::eventually;
+
+use crate::netns::{Capture, PATIENCE, collector, find};
+
+/// Calls of one test, each on its own connection.
+const CALLS: u64 = 60;
+
+fn text<'a>(status: &'a Value, key: &str) -> Option<&'a str> {
+    status["capture"][key].as_str()
+}
+
+/// The kernel's own mirror gives each direction the outer port of its own flow hash, so requests and responses meet
+/// only if the inner flow is what steers them.
+#[test]
+fn both_directions_of_every_mirrored_call_come_to_one_shard() -> Result<()> {
+    let lab = Lab::new()?;
+    let _nginx = Nginx::start(&lab.server)?;
+    lab.mirror(77, "10.78.0.2")?;
+    let collector = collector(&lab.appliance)?;
+    let settings = [
+        ("SNIFFER_ENGINE", "vxlan"),
+        ("NET_DEVICE", "a0"),
+        ("SNIFFER_SHARDS", "4"),
+    ];
+    let capture = Capture::start(&lab.appliance, &collector.url(), &settings)?;
+    for _ in 0..CALLS {
+        curl(&lab.client, &["http://10.77.0.1/hello"])?;
+    }
+    ensure!(
+        collector.wait_for_lines(CALLS, PATIENCE),
+        "{:?}",
+        collector.tally()
+    );
+    let status = capture.status()?;
+    assert_eq!(text(&status, "steering"), Some("inner-flow steering"));
+    assert_eq!(find(&status, "shards"), Some(4));
+    for half in ["no_response", "no_request"] {
+        let halves = status["capture"]["halves"][half].as_u64().unwrap_or(0);
+        assert_eq!(halves, 0, "{half}: {status}");
+    }
+    capture.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_filter_of_the_users_own() -> Result<()> {
+    let lab = Lab::new()?;
+    let _nginx = Nginx::start(&lab.server)?;
+    let collector = collector(&lab.server)?;
+    let settings = [("NET_DEVICE", "s0"), ("SNIFFER_BPF", "ip6 and tcp port 80")];
+    let capture = Capture::start(&lab.server, &collector.url(), &settings)?;
+    curl(&lab.client, &["http://10.77.0.1/hello"])?;
+    curl(&lab.client, &["http://[fd77::1]/hello"])?;
+    ensure!(
+        collector.wait_for_lines(1, PATIENCE),
+        "{:?}",
+        collector.tally()
+    );
+    capture.stop()?;
+    let rows = collector.rows();
+    let urls: Vec<_> = rows
+        .iter()
+        .filter_map(|row| bench::collect::value(row, "request_url"))
+        .collect();
+    assert_eq!(urls, ["http://[fd77::1]/hello"]);
+    Ok(())
+}
+
+/// The capability to open packet sockets is gone by the time the interface is back.
+#[test]
+fn an_interface_that_vanishes_is_captured_again_when_it_returns() -> Result<()> {
+    let lab = Lab::new()?;
+    let _nginx = Nginx::start(&lab.server)?;
+    let collector = collector(&lab.server)?;
+    let settings = [("NET_DEVICE", "s0"), ("SNIFFER_SHARDS", "2")];
+    let capture = Capture::start(&lab.server, &collector.url(), &settings)?;
+    curl(&lab.client, &["http://10.77.0.1/hello"])?;
+    ensure!(
+        collector.wait_for_lines(1, PATIENCE),
+        "{:?}",
+        collector.tally()
+    );
+
+    lab.server.ip("link set s0 down")?;
+    std::thread::sleep(Duration::from_millis(300));
+    lab.server.ip("link set s0 up")?;
+    // IPv4 addresses stay; the neighbours find each other again.
+    curl(&lab.client, &["http://10.77.0.1/hello"])?;
+    ensure!(
+        collector.wait_for_lines(2, PATIENCE),
+        "down and up: {:?}",
+        collector.tally()
+    );
+
+    for round in 0..2 {
+        lab.server.ip("link delete s0")?;
+        std::thread::sleep(Duration::from_millis(300));
+        cable(&lab.client, "c0", &lab.server, "s0", 1500)?;
+        lab.client.ip("address add 10.77.0.2/24 dev c0")?;
+        lab.server.ip("address add 10.77.0.1/24 dev s0")?;
+        eventually("the interface is captured again", PATIENCE, || {
+            curl(&lab.client, &["http://10.77.0.1/hello"])?;
+            Ok(collector.tally().lines >= 3 + round)
+        })?;
+    }
+    capture.stop()?;
+    Ok(())
+}
+
+/// Processor time of all threads of a process, in clock ticks of 10 ms.
+fn ticks(pid: u32) -> Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields = stat.rsplit(')').next().context("a process has a name")?;
+    let fields: Vec<u64> = (fields.split_whitespace())
+        .map(|field| field.parse().unwrap_or(0))
+        .collect();
+    Ok(fields[11] + fields[12])
+}
+
+#[test]
+fn an_idle_capture_costs_nearly_nothing() -> Result<()> {
+    let lab = Lab::new()?;
+    let collector = collector(&lab.server)?;
+    let capture = Capture::start(&lab.server, &collector.url(), &[("SNIFFER_SHARDS", "4")])?;
+    let pid = u32::try_from(find(&capture.status()?, "pid").context("a pid")?)?;
+    std::thread::sleep(Duration::from_secs(1));
+    let (before, start) = (ticks(pid)?, Instant::now());
+    std::thread::sleep(Duration::from_secs(10));
+    let used = (ticks(pid)? - before) as f64 / 100.0 / start.elapsed().as_secs_f64();
+    eprintln!(
+        "idle with 4 shards on 3 interfaces: {:.2} % of a core",
+        used * 100.0
+    );
+    assert!(used < 0.01, "{used}");
+    capture.stop()?;
+    Ok(())
+}
