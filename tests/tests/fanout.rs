@@ -108,9 +108,10 @@ fn an_interface_that_vanishes_is_captured_again_when_it_returns() -> Result<()> 
         cable(&lab.client, "c0", &lab.server, "s0", 1500)?;
         lab.client.ip("address add 10.77.0.2/24 dev c0")?;
         lab.server.ip("address add 10.77.0.1/24 dev s0")?;
-        eventually("the interface is captured again", PATIENCE, || {
+        eventually(PATIENCE, || {
             curl(&lab.client, &["http://10.77.0.1/hello"])?;
-            Ok(collector.tally().lines >= 3 + round)
+            ensure!(collector.tally().lines >= 3 + round, "not captured yet");
+            Ok(())
         })?;
     }
     capture.stop()?;

@@ -282,8 +282,10 @@ fn watch(
             Ok(Event::Off(reply)) => return Cause::Off(reply),
             Ok(Event::ShardEnded) => return Cause::Broken,
             Ok(Event::Trouble(name, trouble)) => {
-                follower.note(&name, trouble);
-                talk.show(&interface_trouble(&name, trouble));
+                follower.note();
+                if let Some(problem) = interface_trouble(&name, trouble) {
+                    talk.show(&problem);
+                }
             }
             Err(RecvTimeoutError::Timeout) => {
                 said.changes(&running.view, talk);
@@ -295,15 +297,14 @@ fn watch(
     }
 }
 
-fn interface_trouble(name: &str, trouble: Trouble) -> Diagnostic {
+/// That an interface is gone says whoever looks for its return.
+fn interface_trouble(name: &str, trouble: Trouble) -> Option<Diagnostic> {
     let what = match trouble {
         Trouble::InterfaceDown => format!("{name} went down; capturing on it again once it is up"),
-        Trouble::InterfaceGone => {
-            format!("{name} went away; capturing on it again once it is back")
-        }
+        Trouble::InterfaceGone => return None,
         Trouble::Other(errno) => format!("{name}: {}", std::io::Error::from_raw_os_error(errno)),
     };
-    Diagnostic::new(Code::W021, what)
+    Some(Diagnostic::new(Code::W021, what))
 }
 
 /// What was said last, so that nothing is said twice. The uploader speaks for itself.

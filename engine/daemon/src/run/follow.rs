@@ -4,10 +4,9 @@
 //! when the kernel says that it changed. Leaves alone what would show packets twice: an interface behind which the
 //! kernel undoes a VXLAN that we undo ourselves.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use engine_sys::interfaces::{self, Changes};
-use engine_sys::packet::Trouble;
 
 use super::choice::{self, Choice};
 use super::rings::{Opened, Opener};
@@ -19,8 +18,9 @@ pub struct Follower {
     wanted: Vec<String>,
     engine: Engine,
     kernel_vxlan_ports: Vec<u16>,
-    /// Names of interfaces with rings.
-    captured: BTreeSet<String>,
+    /// Interfaces with rings, by index: a ring follows its interface under another name, and not to another one of the
+    /// same name.
+    captured: BTreeMap<u32, String>,
     /// Names of those that could not be, said once.
     refused: BTreeSet<String>,
     opener: Opener,
@@ -36,13 +36,15 @@ impl Follower {
             Diagnostic::new(Code::E090, format!("cannot follow interfaces: {error}"))
                 .cause("rtnetlink(7) refused")
         })?;
-        let names = choice.interfaces.iter();
+        let chosen = choice.interfaces.iter();
         opener.capability_is_gone();
         Ok(Self {
             wanted: config.interfaces.clone(),
             engine: config.engine,
             kernel_vxlan_ports: choice.kernel_vxlan_ports.clone(),
-            captured: names.map(|interface| interface.name.clone()).collect(),
+            captured: chosen
+                .map(|interface| (interface.index, interface.name.clone()))
+                .collect(),
             refused: BTreeSet::new(),
             opener,
             changes,
@@ -50,24 +52,30 @@ impl Follower {
         })
     }
 
-    /// A shard met this.
-    pub fn note(&mut self, name: &str, trouble: Trouble) {
-        if trouble == Trouble::InterfaceGone {
-            self.captured.remove(name);
-            self.is_due = true;
-        }
+    /// Somebody saw a change; a ring is told of a deletion only if it was up until then.
+    pub fn note(&mut self) {
+        self.is_due = true;
     }
 
     /// Rings on interfaces that came.
     pub fn look(&mut self, talk: Talk) -> Vec<Opened> {
-        if !self.changes.any() && !std::mem::take(&mut self.is_due) {
+        // Asked first, so that what was heard up to now is taken in either case.
+        let has_changed = self.changes.any();
+        if !std::mem::take(&mut self.is_due) && !has_changed {
             return Vec::new();
         }
-        self.is_due = false;
         let Ok(all) = interfaces::list() else {
             self.is_due = true;
             return Vec::new();
         };
+        self.captured.retain(|&index, name| {
+            let is_there = all.iter().any(|interface| interface.index == index);
+            if !is_there {
+                let what = format!("{name} went away; capturing on it again once it is back");
+                talk.show(&Diagnostic::new(Code::W021, what));
+            }
+            is_there
+        });
         self.refused
             .retain(|name| all.iter().any(|interface| &interface.name == name));
         // An error is that nothing is up, or that a name is not there: both may change.
@@ -80,12 +88,15 @@ impl Follower {
         }
         let mut opened = Vec::new();
         for interface in &choice.interfaces {
-            if self.captured.contains(&interface.name) || self.refused.contains(&interface.name) {
+            if self.captured.contains_key(&interface.index)
+                || self.refused.contains(&interface.name)
+            {
                 continue;
             }
             match self.opener.open(interface) {
                 Ok(rings) => {
-                    self.captured.insert(interface.name.clone());
+                    self.captured
+                        .insert(interface.index, interface.name.clone());
                     talk.say(format_args!("capturing on {} now", interface.name));
                     opened.push(rings);
                 }

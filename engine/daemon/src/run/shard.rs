@@ -246,7 +246,7 @@ impl Shard {
             }
             self.read_rings();
             self.forget_gone();
-            self.sources.append(&mut self.orders.take_sources());
+            self.take_sources();
             if let Some(rules) = self.orders.take_rules() {
                 self.pipeline.set_rules(rules);
             }
@@ -403,6 +403,18 @@ impl Shard {
                     .send(Event::Trouble(source.name.clone(), trouble));
             }
         }
+    }
+
+    /// Rings on interfaces that came. One that had gone down before it was deleted has not told its ring.
+    fn take_sources(&mut self) {
+        let mut sources = self.orders.take_sources();
+        if sources.is_empty() {
+            return;
+        }
+        for source in &mut self.sources {
+            source.is_gone |= source.ring.interface_index() < 0;
+        }
+        self.sources.append(&mut sources);
     }
 
     /// Closes the rings of interfaces that went away, once they are read; what they counted stays.
