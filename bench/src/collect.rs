@@ -10,7 +10,7 @@ use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use flate2::read::ZlibDecoder;
@@ -22,6 +22,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::sync::{oneshot, watch};
+
+use crate::load::BODY_END;
 
 /// One line: details in the order in which they came.
 pub type Row = Vec<(String, String)>;
@@ -89,6 +91,11 @@ pub struct Tally {
     pub wire_bytes: u64,
     /// Bytes of lines after inflating.
     pub line_bytes: u64,
+    /// Lines whose response belongs to another request: `X-Answered-Number` differs from `X-Call-Number`, or the
+    /// number in the URL from either.
+    pub mismatched: u64,
+    /// Lines of [`crate::load`] whose response body lacks its end.
+    pub torn: u64,
 }
 
 #[derive(Default)]
@@ -98,6 +105,17 @@ struct State {
     keys: HashSet<String>,
     numbers: HashSet<String>,
     complaints: Vec<String>,
+    postponed: Vec<Post>,
+    postponed_bytes: usize,
+    /// Milliseconds from the first packet of each response to its POST.
+    latencies: Vec<u32>,
+}
+
+/// A POST that was answered before it was looked at.
+struct Post {
+    head: hyper::http::request::Parts,
+    body: Bytes,
+    arrived: SystemTime,
 }
 
 struct Shared {
@@ -105,6 +123,8 @@ struct Shared {
     changed: Condvar,
     behaviour: watch::Sender<Behaviour>,
     keep_rows: bool,
+    /// Bytes of bodies that may wait for [`Collector::settle`].
+    postpone_bytes_max: usize,
 }
 
 impl Shared {
@@ -131,15 +151,21 @@ impl Collector {
 
     /// Serves a listener made elsewhere, for example in another network namespace.
     pub fn serve(listener: TcpListener) -> Result<Self> {
-        Self::start(listener, true)
+        Self::start(listener, true, 0)
     }
 
     /// As [`Self::serve`], but counts rows without keeping them.
     pub fn count_only(listener: TcpListener) -> Result<Self> {
-        Self::start(listener, false)
+        Self::start(listener, false, 0)
     }
 
-    fn start(listener: TcpListener, keep_rows: bool) -> Result<Self> {
+    /// As [`Self::count_only`], but answers at once and looks at bodies only in [`Self::settle`], so that checking
+    /// takes no CPU from what is measured. Beyond `bytes_max` of them it looks at once again.
+    pub fn postponing(listener: TcpListener, bytes_max: usize) -> Result<Self> {
+        Self::start(listener, false, bytes_max)
+    }
+
+    fn start(listener: TcpListener, keep_rows: bool, postpone_bytes_max: usize) -> Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let shared = Arc::new(Shared {
@@ -147,6 +173,7 @@ impl Collector {
             changed: Condvar::new(),
             behaviour: watch::Sender::new(Behaviour::Accept),
             keep_rows,
+            postpone_bytes_max,
         });
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -197,6 +224,28 @@ impl Collector {
         self.shared.state().tally
     }
 
+    /// Looks at everything that was postponed.
+    pub fn settle(&self) {
+        let posts = {
+            let mut state = self.shared.state();
+            state.postponed_bytes = 0;
+            std::mem::take(&mut state.postponed)
+        };
+        for post in posts {
+            keep(&post.head, &post.body, post.arrived, &self.shared);
+        }
+    }
+
+    /// Settles, and takes what was counted: the next count begins at zero. Keys and call numbers stay known.
+    pub fn take(&self) -> (Tally, Latencies) {
+        self.settle();
+        let mut state = self.shared.state();
+        let tally = std::mem::take(&mut state.tally);
+        let mut millis = std::mem::take(&mut state.latencies);
+        millis.sort_unstable();
+        (tally, Latencies { millis })
+    }
+
     /// Why POSTs were counted as broken.
     pub fn complaints(&self) -> Vec<String> {
         self.shared.state().complaints.clone()
@@ -220,6 +269,22 @@ impl Collector {
     /// Waits for so many lines.
     pub fn wait_for_lines(&self, lines: u64, patience: Duration) -> bool {
         self.wait(patience, |tally| tally.lines >= lines)
+    }
+}
+
+/// Times from the first packet of a response to the POST with its call, by the line's `now`.
+#[derive(Clone, Debug, Default)]
+pub struct Latencies {
+    millis: Vec<u32>,
+}
+
+impl Latencies {
+    /// Milliseconds below which `per_mille` of 1000 calls stay; none without calls that say their time.
+    pub fn millis(&self, per_mille: usize) -> Option<u32> {
+        let last = self.millis.len().checked_sub(1)?;
+        self.millis
+            .get((self.millis.len() * per_mille / 1000).min(last))
+            .copied()
     }
 }
 
@@ -267,9 +332,9 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
     shared.state().tally.posts += 1;
     shared.changed.notify_all();
     let status = match behaviour {
-        Behaviour::Accept => keep(&head, &body, &shared),
+        Behaviour::Accept => keep_or_postpone(head, body, &shared),
         Behaviour::Lie => {
-            keep(&head, &body, &shared);
+            keep(&head, &body, SystemTime::now(), &shared);
             503
         }
         Behaviour::Refuse(status) => status,
@@ -290,10 +355,33 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
         .body(Empty::new())?)
 }
 
+/// Answers 204 at once where it may be looked at later.
+fn keep_or_postpone(head: hyper::http::request::Parts, body: Bytes, shared: &Shared) -> u16 {
+    let arrived = SystemTime::now();
+    {
+        let mut state = shared.state();
+        if state.postponed_bytes + body.len() <= shared.postpone_bytes_max {
+            state.postponed_bytes += body.len();
+            state.postponed.push(Post {
+                head,
+                body,
+                arrived,
+            });
+            return 204;
+        }
+    }
+    keep(&head, &body, arrived, shared)
+}
+
 /// Keeps the lines of one bundle, and says with which status it is answered.
-fn keep(head: &hyper::http::request::Parts, body: &[u8], shared: &Shared) -> u16 {
-    let rows = match read(head, body) {
-        Ok(rows) => rows,
+fn keep(
+    head: &hyper::http::request::Parts,
+    body: &[u8],
+    arrived: SystemTime,
+    shared: &Shared,
+) -> u16 {
+    let bundle = match read(head, body, arrived, shared.keep_rows) {
+        Ok(bundle) => bundle,
         Err(error) => {
             let mut state = shared.state();
             state.tally.broken += 1;
@@ -313,25 +401,80 @@ fn keep(head: &hyper::http::request::Parts, body: &[u8], shared: &Shared) -> u16
         state.tally.repeated += 1;
         return 204;
     }
-    state.tally.accepted += 1;
-    state.tally.wire_bytes += body.len() as u64;
-    for (row, length) in rows {
-        state.tally.lines += 1;
-        state.tally.line_bytes += length as u64;
-        if let Some(number) = value(&row, "request_header:x-call-number")
-            && !state.numbers.insert(number.to_owned())
-        {
-            state.tally.duplicates += 1;
-        }
-        if shared.keep_rows {
-            state.rows.push(row);
+    let tally = &mut state.tally;
+    tally.accepted += 1;
+    tally.wire_bytes += body.len() as u64;
+    tally.lines += bundle.lines;
+    tally.line_bytes += bundle.line_bytes;
+    tally.mismatched += bundle.mismatched;
+    tally.torn += bundle.torn;
+    for number in bundle.numbers {
+        if !state.numbers.insert(number) {
+            tally.duplicates += 1;
         }
     }
+    state.latencies.extend(bundle.latencies);
+    state.rows.extend(bundle.rows);
     204
 }
 
-/// The rows of a bundle with the length of each line, or how it breaks the contract.
-fn read(head: &hyper::http::request::Parts, body: &[u8]) -> Result<Vec<(Row, usize)>> {
+/// What the lines of one bundle say.
+#[derive(Default)]
+struct BundleRead {
+    lines: u64,
+    line_bytes: u64,
+    mismatched: u64,
+    torn: u64,
+    numbers: Vec<String>,
+    latencies: Vec<u32>,
+    rows: Vec<Row>,
+}
+
+impl BundleRead {
+    fn look_at(&mut self, row: &[(&str, &str)], arrived_millis: u64) {
+        let value = |key: &str| {
+            let found = row.iter().find(|(name, _)| *name == key);
+            found.map(|(_, value)| *value)
+        };
+        let url_number = value("request_url").and_then(number_in_url);
+        let sent = value("request_header:x-call-number");
+        let answered = value("response_header:x-answered-number");
+        let known = [sent, url_number, answered];
+        let mut numbers = known.into_iter().flatten();
+        if let Some(number) = numbers.next() {
+            self.mismatched += u64::from(numbers.any(|other| other != number));
+            // An answered number alone says nothing about which request the line is of.
+            if sent.or(url_number).is_some() {
+                self.numbers.push(number.to_owned());
+            }
+        }
+        if url_number.is_some()
+            && let Some(body) = value("response_body")
+        {
+            self.torn += u64::from(!body.ends_with(BODY_END));
+        }
+        let millis = |key| value(key).and_then(|text| text.parse::<f64>().ok());
+        if let Some(now) = millis("now") {
+            self.latencies
+                .push(arrived_millis.saturating_sub(now as u64) as u32);
+        }
+    }
+}
+
+/// The number in a URL of [`crate::load`]: `.../n1234567890`, before any query.
+fn number_in_url(url: &str) -> Option<&str> {
+    let path = url.split(['?', ';']).next()?;
+    let number = path.rsplit_once("/n")?.1;
+    (number.len() == 10 && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(number)
+}
+
+/// Reads all lines of a bundle, or says how it breaks the contract.
+fn read(
+    head: &hyper::http::request::Parts,
+    body: &[u8],
+    arrived: SystemTime,
+    keep_rows: bool,
+) -> Result<BundleRead> {
     ensure!(head.method == Method::POST, "method {}", head.method);
     ensure!(head.uri.path() == "/message", "path {}", head.uri.path());
     let header = |name| {
@@ -349,20 +492,31 @@ fn read(head: &hyper::http::request::Parts, body: &[u8]) -> Result<Vec<(Row, usi
         Some("deflated") => inflate(body)?,
         Some(other) => bail!("Content-Encoding {other}"),
     };
-    let mut rows = Vec::new();
+    let arrived_millis = arrived
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis() as u64;
+    let mut bundle = BundleRead::default();
     // simd-json parses in place, so each line is split off as its own mutable slice.
     for line in lines
         .split_mut(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
     {
-        let length = line.len();
-        let text = String::from_utf8_lossy(line).into_owned();
-        let row = simd_json::from_slice::<Row>(line)
-            .with_context(|| format!("not an array of pairs: {text:.200}"))?;
-        rows.push((row, length));
+        let start = String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned();
+        bundle.lines += 1;
+        bundle.line_bytes += line.len() as u64;
+        let row = simd_json::from_slice::<Vec<(&str, &str)>>(line)
+            .with_context(|| format!("not an array of pairs: {start}"))?;
+        bundle.look_at(&row, arrived_millis);
+        if keep_rows {
+            let owned = row
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()));
+            bundle.rows.push(owned.collect());
+        }
     }
-    ensure!(!rows.is_empty(), "a bundle without a line");
-    Ok(rows)
+    ensure!(bundle.lines > 0, "a bundle without a line");
+    Ok(bundle)
 }
 
 fn inflate(body: &[u8]) -> Result<Vec<u8>> {

@@ -1,11 +1,26 @@
 //! The harness that tests and measurements share: seeded traffic with known truth, a sender, and a collector.
 //!
 //! - [`traffic`]: exchanges → segments → frames → capture file, with the accidents of a network on the way.
-//! - [`send`]: frames onto a real interface.
+//! - [`load`]: steady, numbered traffic without end, made faster than anything can read it.
+//! - [`send`], [`pour`], [`tx`]: frames onto a real interface, exactly or as fast as one core can.
 //! - [`collect`]: the other end of the capture URL.
+//! - [`lab`], [`trial`], [`search`], [`matrix`], [`limit`]: namespaces and processes, one measurement, the highest lossless rate,
+//!   all cells of a matrix, and
+//!   what the machine can carry at all.
+//! - [`results`], [`report`]: CSV rows, and tables and plots made from them.
 //! - [`seed`]: where all chance comes from.
 
 pub mod collect;
+pub mod lab;
+pub mod limit;
+pub mod load;
+pub mod matrix;
+pub mod pour;
+pub mod report;
+pub mod results;
+pub mod search;
 pub mod seed;
 pub mod send;
 pub mod traffic;
+pub mod trial;
+pub mod tx;

@@ -1,4 +1,4 @@
-//! `bench`: makes traffic, sends it, and collects what a sniffer reports of it.
+//! `bench`: makes traffic, sends it, collects what a sniffer reports of it, and measures.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
@@ -7,15 +7,23 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use bench::collect::{Behaviour, Collector};
+use bench::limit::{self, Touch};
+use bench::load::{self, FIRST_NUMBER, Load};
+use bench::matrix;
+use bench::pour::{Poured, pour};
+use bench::report;
+use bench::results::{Conditions, Results};
 use bench::seed::Seed;
-use bench::send::send;
-use bench::traffic::{Accidents, Conversation, Shape, Vxlan, Wire, frames, read_pcap, write_pcap};
+use bench::traffic::{
+    Accidents, Conversation, Frame, Shape, Vxlan, Wire, frames, read_pcap, write_pcap,
+};
+use bench::tx::PacketSender;
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
 #[command(
     version,
-    about = "The harness: seeded traffic, a sender and a collector"
+    about = "The harness: seeded traffic, a sender, a collector, and measurements"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -26,10 +34,104 @@ struct Cli {
 enum Command {
     /// Writes seeded traffic to a capture file
     Make(Make),
-    /// Sends a capture file that `make` wrote onto an interface
+    /// Sends a capture file that `make` wrote, or steady calls, onto an interface
     Send(Send),
     /// Takes bundles at http://ADDRESS/message; commands come on standard input
     Collect(Collect),
+    /// What this machine can carry: the same traffic into a ring whose reader only counts
+    Limit(LimitOptions),
+    /// Measures a matrix of traffic and settings, and compares with another program
+    Run(Box<matrix::Options>),
+    /// Makes a page and plots from the results
+    Report {
+        /// Folder of the results
+        #[arg(default_value = "bench/results")]
+        folder: PathBuf,
+    },
+}
+
+/// Steady, numbered calls.
+#[derive(Args)]
+struct Steady {
+    /// Calls to make
+    #[arg(long)]
+    calls: Option<u64>,
+    /// Calls a second; 0 is as fast as it goes
+    #[arg(long, default_value_t = 1000.0)]
+    call_rate: f64,
+    /// Bytes of a response body
+    #[arg(long, default_value_t = 2000)]
+    call_body: usize,
+    /// Connections at a time
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// Calls on one connection
+    #[arg(long, default_value_t = 100)]
+    calls_per_connection: u64,
+    /// In VXLAN, VNI 123
+    #[arg(long)]
+    mirrored: bool,
+    /// IPv6 inside
+    #[arg(long)]
+    calls_ipv6: bool,
+}
+
+impl Steady {
+    fn shape(&self, port: u16, seed: u64) -> load::Shape {
+        load::Shape {
+            body_bytes: self.call_body,
+            connections: self.connections,
+            calls_per_connection: self.calls_per_connection,
+            port,
+            ipv6: self.calls_ipv6,
+            wire: if self.mirrored {
+                load::mirrored(123)
+            } else {
+                Wire::default()
+            },
+            seed,
+        }
+    }
+
+    /// Frames a second for the rate in calls.
+    fn frame_rate(&self, load: &Load) -> Option<f64> {
+        let per_call =
+            load.frames_per_call() as f64 + 6.0 / self.calls_per_connection.max(1) as f64;
+        (self.call_rate > 0.0).then_some(self.call_rate * per_call)
+    }
+}
+
+#[derive(Args)]
+struct LimitOptions {
+    /// Wires: plain, vxlan
+    #[arg(long, value_delimiter = ',', default_value = "plain,vxlan")]
+    wire: Vec<String>,
+    /// Bytes of response bodies
+    #[arg(long, value_delimiter = ',', default_value = "200,2000,20000")]
+    body: Vec<usize>,
+    /// Calls a second; 0 is as fast as the sender can
+    #[arg(long, default_value_t = 0.0)]
+    rate: f64,
+    #[arg(long, default_value_t = 4.0)]
+    seconds: f64,
+    #[arg(long, default_value_t = 3)]
+    repetitions: u32,
+    /// What the reader reads of each frame
+    #[arg(long, value_delimiter = ',', default_value = "headers,all")]
+    touch: Vec<Touch>,
+    /// Blocks of 1 MiB in the ring
+    #[arg(long, default_value_t = 256)]
+    blocks: usize,
+    #[arg(long, default_value_t = 0)]
+    sender_cpu: usize,
+    #[arg(long, default_value_t = 1)]
+    receiver_cpu: usize,
+    /// No pinning at all
+    #[arg(long)]
+    no_pin: bool,
+    /// Folder of the results
+    #[arg(long, default_value = "bench/results")]
+    results: PathBuf,
 }
 
 #[derive(Args)]
@@ -37,6 +139,9 @@ struct Make {
     /// Capture file to write
     #[arg(short, long)]
     output: PathBuf,
+    /// Steady calls instead of conversations of every kind: with --calls
+    #[command(flatten)]
+    steady: Steady,
     /// Also writes one line per exchange with the details that a right reading reports
     #[arg(long)]
     truth: Option<PathBuf>,
@@ -96,14 +201,23 @@ struct Make {
 
 #[derive(Args)]
 struct Send {
-    /// Capture file
-    file: PathBuf,
+    /// Capture file; without one steady calls are sent: with --calls
+    file: Option<PathBuf>,
     /// Interface that the frames go out on
     #[arg(short, long)]
     interface: String,
-    /// Frames a second at most
-    #[arg(long, default_value_t = 1000)]
-    rate: u32,
+    /// Frames of the file a second at most; 0 is as fast as it goes
+    #[arg(long, default_value_t = 1000.0)]
+    rate: f64,
+    /// Times that the file is sent
+    #[arg(long, default_value_t = 1)]
+    times: u64,
+    /// Server port of steady calls
+    #[arg(long, default_value_t = 80)]
+    port: u16,
+    /// Steady calls
+    #[command(flatten)]
+    steady: Steady,
 }
 
 #[derive(Args)]
@@ -117,17 +231,106 @@ struct Collect {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
+        Command::Make(options) if options.steady.calls.is_some() => make_steady(&options),
         Command::Make(options) => make(&options),
         Command::Send(options) => {
-            let file =
-                File::open(&options.file).with_context(|| options.file.display().to_string())?;
-            let frames = read_pcap(&mut BufReader::new(file))?;
-            let sent = send(&options.interface, &frames, options.rate)?;
-            println!("{sent} frames sent");
+            println!("{}", serde_json::to_string(&send(&options)?)?);
             Ok(())
         }
         Command::Collect(options) => collect(&options),
+        Command::Limit(options) => measure_limit(&options),
+        Command::Run(options) => matrix::run(&options),
+        Command::Report { folder } => {
+            report::write(&folder)?;
+            println!("{}", folder.join("report.md").display());
+            Ok(())
+        }
     }
+}
+
+fn send(options: &Send) -> Result<Poured> {
+    let sender = PacketSender::open(&options.interface)
+        .with_context(|| format!("cannot send on {} (CAP_NET_RAW?)", options.interface))?;
+    let Some(path) = &options.file else {
+        let calls = options.steady.calls.context("a file, or --calls")?;
+        let shape = options.steady.shape(options.port, 1);
+        let mut load = Load::new(shape, FIRST_NUMBER, calls);
+        let rate = options.steady.frame_rate(&load);
+        return pour(&sender, rate, |out| load.next_frame(out));
+    };
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let frames = read_pcap(&mut BufReader::new(file))?;
+    let mut left = (0..options.times).flat_map(|_| &frames);
+    let rate = (options.rate > 0.0).then_some(options.rate);
+    pour(&sender, rate, |out| {
+        left.next().is_some_and(|frame| {
+            out.extend_from_slice(&frame.bytes);
+            true
+        })
+    })
+}
+
+fn measure_limit(options: &LimitOptions) -> Result<()> {
+    let mut results = Results::create(&options.results, "limit")?;
+    eprintln!("rows go to {}", results.path().display());
+    for repetition in 1..=options.repetitions {
+        for wire in &options.wire {
+            for &body_bytes in &options.body {
+                for &touch in &options.touch {
+                    let shape = load::Shape {
+                        body_bytes,
+                        wire: bench::trial::wire(wire)?,
+                        ..load::Shape::default()
+                    };
+                    let method = limit::Method {
+                        seconds: options.seconds,
+                        rate: options.rate,
+                        sender_cpu: (!options.no_pin).then_some(options.sender_cpu),
+                        receiver_cpu: (!options.no_pin).then_some(options.receiver_cpu),
+                        ring_blocks: options.blocks,
+                        touch,
+                    };
+                    let conditions = Conditions::now();
+                    let row = limit::measure(&shape, wire, &method, repetition)?;
+                    results.append(&conditions, &row)?;
+                    eprintln!(
+                        "{wire:<5} {body_bytes:>5} B reads {:<7} {:>8.0} calls/s {:>8.0} frames/s {:>6.2} Gbit/s, {} dropped, \
+                         receiver {:.0} ns and sender {:.0} ns a frame",
+                        row.touch,
+                        row.calls_per_second,
+                        row.frames_per_second,
+                        row.gbit_per_second,
+                        row.dropped,
+                        row.receiver_nanos_per_frame,
+                        row.sender_nanos_per_frame
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Numbered calls at an even pace, as `run` sends them.
+fn make_steady(options: &Make) -> Result<()> {
+    let calls = options.steady.calls.unwrap_or(0);
+    let shape = options.steady.shape(options.port, options.seed);
+    let mut load = Load::new(shape, FIRST_NUMBER, calls);
+    let rate = options.steady.frame_rate(&load).unwrap_or(1e6);
+    let file =
+        File::create(&options.output).with_context(|| options.output.display().to_string())?;
+    let mut file = BufWriter::new(file);
+    let mut made = Vec::new();
+    let mut bytes = Vec::new();
+    while load.next_frame(&mut bytes) {
+        made.push(Frame {
+            time: load::EPOCH + (made.len() as f64 / rate * 1e9) as u64,
+            bytes: std::mem::take(&mut bytes),
+        });
+    }
+    write_pcap(&mut file, &made, options.snap)?;
+    println!("{calls} exchanges, {} frames", made.len());
+    Ok(())
 }
 
 fn make(options: &Make) -> Result<()> {

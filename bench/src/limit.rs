@@ -1,0 +1,168 @@
+//! What the machine can carry at all: the same traffic into a bare ring whose reader only counts.
+//!
+//! Out: frames sent, received and dropped, and the CPU of both sides for each frame. A sniffer that does all of its work
+//! can at best come near to it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use engine_sys::event::EventFd;
+use engine_sys::packet::{RingOptions, RxRing, Waiter};
+
+use crate::lab::{Lab, SOURCE, TAP, pin, thread_cpu_seconds};
+use crate::load::{FIRST_NUMBER, Load, Shape};
+use crate::pour::pour;
+use crate::results::Limit;
+use crate::tx::PacketSender;
+
+/// What the receiver reads of each frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Touch {
+    /// The first 64 bytes.
+    Headers,
+    /// Every byte.
+    All,
+}
+
+/// How to measure.
+#[derive(Clone, Debug)]
+pub struct Method {
+    /// Length of the traffic.
+    pub seconds: f64,
+    /// Calls a second; 0 is flat out.
+    pub rate: f64,
+    /// CPU of the sender.
+    pub sender_cpu: Option<usize>,
+    /// CPU of the receiver.
+    pub receiver_cpu: Option<usize>,
+    /// Blocks of 1 MiB in the ring.
+    pub ring_blocks: usize,
+    /// What is read.
+    pub touch: Touch,
+}
+
+#[derive(Default)]
+struct Received {
+    frames: u64,
+    dropped: u64,
+    cpu_seconds: f64,
+    /// Keeps the compiler from leaving the reading out.
+    sum: u64,
+}
+
+/// Sends `shape` into a ring that only counts.
+pub fn measure(shape: &Shape, wire: &str, method: &Method, repetition: u32) -> Result<Limit> {
+    let lab = Lab::new()?;
+    let stop = AtomicBool::new(false);
+    let event = EventFd::new()?;
+    let ring = lab.tap.inside(|| {
+        let options = RingOptions {
+            blocks: method.ring_blocks,
+            ..RingOptions::default()
+        };
+        RxRing::open(TAP, &options)
+    });
+    let ring = ring.map_err(|error| anyhow::anyhow!("cannot open a ring: {error}"))?;
+    std::thread::scope(|scope| {
+        let receiver = scope.spawn(|| receive(ring, method, &stop, &event));
+        let sent = lab.source.inside(|| send(shape, method));
+        stop.store(true, Ordering::Release);
+        event.set();
+        let received = receiver
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let (sent, calls) = sent?;
+        std::hint::black_box(received.sum);
+        Ok(Limit {
+            repetition,
+            wire: wire.to_owned(),
+            body_bytes: shape.body_bytes,
+            touch: format!("{:?}", method.touch).to_lowercase(),
+            rate_asked: method.rate,
+            seconds: sent.seconds,
+            calls_offered: calls,
+            calls_per_second: calls as f64 / sent.seconds,
+            frames: sent.frames,
+            frames_per_second: sent.frames as f64 / sent.seconds,
+            gbit_per_second: sent.bytes as f64 * 8e-9 / sent.seconds,
+            received: received.frames,
+            dropped: received.dropped,
+            receiver_nanos_per_frame: received.cpu_seconds * 1e9 / received.frames.max(1) as f64,
+            sender_nanos_per_frame: sent.cpu_seconds * 1e9 / sent.frames.max(1) as f64,
+        })
+    })
+}
+
+fn send(shape: &Shape, method: &Method) -> Result<(crate::pour::Poured, u64)> {
+    if let Some(cpu) = method.sender_cpu {
+        pin(cpu)?;
+    }
+    let sender = PacketSender::open(SOURCE)?;
+    // Flat out the number of calls is not known before: the traffic is cut off after its time instead.
+    let calls = if method.rate > 0.0 {
+        (method.rate * method.seconds) as u64
+    } else {
+        8 * FIRST_NUMBER
+    };
+    let mut load = Load::new(shape.clone(), FIRST_NUMBER, calls);
+    let per_call = load.frames_per_call() as f64 + 6.0 / shape.calls_per_connection.max(1) as f64;
+    let rate = (method.rate > 0.0).then_some(method.rate * per_call);
+    let length = Duration::from_secs_f64(method.seconds * if rate.is_some() { 2.0 } else { 1.0 });
+    let start = std::time::Instant::now();
+    let mut frames = 0_u32;
+    let poured = pour(&sender, rate, |out| {
+        frames = frames.wrapping_add(1);
+        let is_over = frames.is_multiple_of(64) && start.elapsed() > length;
+        !is_over && load.next_frame(out)
+    })?;
+    Ok((poured, load.calls_begun()))
+}
+
+fn receive(
+    mut ring: RxRing,
+    method: &Method,
+    stop: &AtomicBool,
+    event: &EventFd,
+) -> Result<Received> {
+    if let Some(cpu) = method.receiver_cpu {
+        pin(cpu)?;
+    }
+    let mut received = Received::default();
+    let mut waiter = Waiter::new();
+    let before = thread_cpu_seconds();
+    loop {
+        // What is in the ring when the traffic ends is still read: the kernel retires its open block within 10 ms.
+        let is_last = stop.load(Ordering::Acquire);
+        if is_last {
+            std::thread::sleep(Duration::from_millis(60));
+        } else {
+            waiter
+                .wait([&ring], event, Duration::from_millis(100))
+                .context("waiting for the ring")?;
+        }
+        while let Some(block) = ring.next_block() {
+            for frame in block.frames() {
+                received.frames += 1;
+                let read = match method.touch {
+                    Touch::Headers => frame.bytes.get(..64).unwrap_or(frame.bytes),
+                    Touch::All => frame.bytes,
+                };
+                received.sum = received.sum.wrapping_add(sum(read));
+            }
+        }
+        if is_last {
+            break;
+        }
+    }
+    received.cpu_seconds = thread_cpu_seconds() - before;
+    received.dropped = ring.statistics()?.drops;
+    Ok(received)
+}
+
+fn sum(bytes: &[u8]) -> u64 {
+    let words = bytes.as_chunks::<8>().0;
+    words
+        .iter()
+        .fold(0, |sum, word| sum.wrapping_add(u64::from_ne_bytes(*word)))
+}

@@ -1,0 +1,796 @@
+//! Steady traffic without end: numbered calls on many keep-alive connections, frames of all of them interleaved.
+//!
+//! In: a [`Shape`]. Out: frames, one after the other, that are made by writing number, ports, addresses and sequence
+//! numbers into ready frames, so that one core can make millions a second and no two calls are alike. All inner
+//! checksums are right (RFC 1624 arithmetic); the outer UDP checksum is zero, as mirrors send it (RFC 7348 §5). Memory
+//! is bounded by [`VARIANTS`] bodies and one small record for each connection.
+//!
+//! The shape is that of the measurements this project compares itself with: a GET with some 330 bytes of head, a 200
+//! with some 270 and a JSON body, segments of 1448 bytes, one acknowledgement for two segments of a response, and
+//! [`Shape::calls_per_connection`] calls until FIN and a new client port.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::seed::Seed;
+use crate::traffic::{
+    Body, Coding, Conversation, Exchange, Framing, Segment, Side, Vxlan, Wire, flags,
+};
+
+/// Different bodies that calls take turns with.
+pub const VARIANTS: usize = 256;
+
+/// Numbers of calls have ten digits: this is the first.
+pub const FIRST_NUMBER: u64 = 1_000_000_000;
+
+/// Time of the first frame in a file: 2026-01-01T00:00:00Z, in nanoseconds.
+pub const EPOCH: u64 = 1_767_225_600_000_000_000;
+
+/// Every body ends with this, so that a cut one is seen.
+pub const BODY_END: &str = "\"complete\":true}";
+
+/// What stands for a call's number in a template.
+const PLACEHOLDER: u64 = 8_765_432_109;
+const DIGITS: usize = 10;
+const MSS: usize = 1448;
+const ISN: u32 = 1000;
+/// Networks of clients: the lower half of an IPv4 address, and all of the last 32 bits of an IPv6 address, are chosen.
+const CLIENT_NET: u32 = 0x0a40_0000;
+const PORTS: u64 = 32_768;
+
+/// What to make.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Bytes of a response body.
+    pub body_bytes: usize,
+    /// Connections open at a time.
+    pub connections: usize,
+    /// Calls on one connection.
+    pub calls_per_connection: u64,
+    /// Server port.
+    pub port: u16,
+    /// IPv6 inside.
+    pub ipv6: bool,
+    /// Tags and tunnel.
+    pub wire: Wire,
+    /// Decides bodies and first ports.
+    pub seed: u64,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            body_bytes: 2000,
+            connections: 512,
+            calls_per_connection: 100,
+            port: 80,
+            ipv6: false,
+            wire: Wire::default(),
+            seed: 1,
+        }
+    }
+}
+
+/// A ready frame and where its changing parts are.
+struct Template {
+    bytes: Vec<u8>,
+    side: Side,
+    /// Offset of the TCP header.
+    tcp: usize,
+    /// Offset of the last four bytes of the client's address.
+    client: usize,
+    /// Offset of the IPv4 header whose checksum covers that address.
+    ipv4: Option<usize>,
+    /// Offset of the outer UDP source port.
+    outer_port: Option<usize>,
+    /// Offsets of the number.
+    digits: Vec<usize>,
+    /// Bytes of its own side before it in the call, and of the other side.
+    before: [u32; 2],
+    /// Sum over the pseudo header and the segment with all changing parts zero.
+    tcp_sum: u32,
+    /// The same over the IPv4 header.
+    ip_sum: u32,
+}
+
+/// A row of frames, and how far it moves the sequence numbers of client and server.
+struct Script {
+    frames: Vec<Template>,
+    moves: [u32; 2],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Opening,
+    Calling,
+    Closing,
+    Over,
+}
+
+#[derive(Clone, Debug)]
+struct Connection {
+    phase: Phase,
+    frame: usize,
+    variant: usize,
+    number: u64,
+    calls_left: u64,
+    address: u32,
+    port: u16,
+    /// Sequence numbers at the start of the current script.
+    next: [u32; 2],
+}
+
+/// The traffic.
+pub struct Load {
+    shape: Shape,
+    opening: Script,
+    closing: Script,
+    calls: Vec<Script>,
+    connections: Vec<Connection>,
+    turn: usize,
+    /// Connections that are not over.
+    open: usize,
+    opened: u64,
+    first_number: u64,
+    next_number: u64,
+    end_number: u64,
+}
+
+impl Load {
+    /// `calls` calls numbered from `first`, which is [`FIRST_NUMBER`] or more.
+    pub fn new(shape: Shape, first: u64, calls: u64) -> Self {
+        assert!(first >= FIRST_NUMBER && first + calls <= 10 * FIRST_NUMBER);
+        let talk = talk(&shape);
+        let mut seed = Seed::new(shape.seed);
+        let scripts = (0..VARIANTS)
+            .map(|_| call(&talk, &shape, &mut seed))
+            .collect();
+        let mut load = Self {
+            opening: opening(&talk, &shape.wire),
+            closing: closing(&talk, &shape.wire),
+            calls: scripts,
+            connections: Vec::new(),
+            turn: 0,
+            open: 0,
+            opened: 0,
+            first_number: first,
+            next_number: first,
+            end_number: first + calls,
+            shape,
+        };
+        for index in 0..load.shape.connections.max(1) as u64 {
+            let mut connection = load.connect();
+            // The first connections end at different times, as they do after a while anyway.
+            connection.calls_left = 1 + index % load.shape.calls_per_connection.max(1);
+            load.connections.push(connection);
+        }
+        load.open = load.connections.len();
+        load
+    }
+
+    /// Calls begun so far.
+    pub fn calls_begun(&self) -> u64 {
+        self.next_number - self.first_number
+    }
+
+    /// Frames of one call, without opening and closing.
+    pub fn frames_per_call(&self) -> usize {
+        self.calls.first().map_or(0, |script| script.frames.len())
+    }
+
+    /// Appends the next frame to `out`. False at the end: all calls are made and all connections closed.
+    pub fn next_frame(&mut self, out: &mut Vec<u8>) -> bool {
+        while self.open > 0 {
+            let index = self.turn;
+            self.turn = (index + 1) % self.connections.len();
+            if self.connections[index].phase == Phase::Over {
+                continue;
+            }
+            if self.connections[index].phase == Phase::Calling
+                && self.connections[index].frame == 0
+                && !self.begin_call(index)
+            {
+                continue;
+            }
+            self.write(index, out);
+            self.advance(index);
+            return true;
+        }
+        false
+    }
+
+    /// Gives the connection its next number; false if there is none and it closes instead.
+    fn begin_call(&mut self, index: usize) -> bool {
+        let connection = &mut self.connections[index];
+        if self.next_number == self.end_number {
+            connection.phase = Phase::Closing;
+            return false;
+        }
+        connection.number = self.next_number;
+        connection.variant = (self.next_number % VARIANTS as u64) as usize;
+        self.next_number += 1;
+        true
+    }
+
+    fn write(&self, index: usize, out: &mut Vec<u8>) {
+        let connection = &self.connections[index];
+        let script = self.script(connection);
+        script.frames[connection.frame].write(connection, out);
+    }
+
+    fn script(&self, connection: &Connection) -> &Script {
+        match connection.phase {
+            Phase::Opening => &self.opening,
+            Phase::Calling => &self.calls[connection.variant],
+            Phase::Closing | Phase::Over => &self.closing,
+        }
+    }
+
+    fn advance(&mut self, index: usize) {
+        let script = self.script(&self.connections[index]);
+        let (frames, moves) = (script.frames.len(), script.moves);
+        let is_done = self.next_number == self.end_number;
+        let connection = &mut self.connections[index];
+        connection.frame += 1;
+        if connection.frame < frames {
+            return;
+        }
+        connection.frame = 0;
+        for (next, moved) in connection.next.iter_mut().zip(moves) {
+            *next = next.wrapping_add(moved);
+        }
+        match connection.phase {
+            Phase::Opening => connection.phase = Phase::Calling,
+            Phase::Calling => {
+                connection.calls_left -= 1;
+                if connection.calls_left == 0 || is_done {
+                    connection.phase = Phase::Closing;
+                }
+            }
+            Phase::Closing if is_done => {
+                connection.phase = Phase::Over;
+                self.open -= 1;
+            }
+            Phase::Closing | Phase::Over => self.connections[index] = self.connect(),
+        }
+    }
+
+    fn connect(&mut self) -> Connection {
+        let id = self.opened;
+        self.opened += 1;
+        Connection {
+            phase: Phase::Opening,
+            frame: 0,
+            variant: 0,
+            number: 0,
+            calls_left: self.shape.calls_per_connection.max(1),
+            address: CLIENT_NET | ((id / PORTS) as u32 & 0x003f_ffff),
+            port: (16_384 + id % PORTS) as u16,
+            next: [ISN.wrapping_add((id as u32).wrapping_mul(2_654_435_761)); 2],
+        }
+    }
+}
+
+impl Template {
+    fn new(talk: &Conversation, wire: &Wire, segment: &Segment, before: [u32; 2]) -> Self {
+        let bytes = wire.frame(talk, segment).bytes;
+        // The mirror's cut may have taken some of the payload, never the headers: everything is placed from the front.
+        let outer = wire
+            .vxlan
+            .map_or(0, |tunnel| 14 + ip_header(tunnel.to) + 16);
+        let ip = outer + 14 + 4 * wire.vlans.len();
+        let header = ip_header(talk.client.ip());
+        let client = match (segment.side, header) {
+            (Side::Client, 20) => ip + 12,
+            (Side::Server, 20) => ip + 16,
+            (Side::Client, _) => ip + 8 + 12,
+            (Side::Server, _) => ip + 24 + 12,
+        };
+        let mut template = Self {
+            side: segment.side,
+            tcp: ip + header,
+            client,
+            ipv4: (header == 20).then_some(ip),
+            outer_port: (outer > 0).then(|| outer - 16),
+            digits: places(&bytes, &PLACEHOLDER.to_string()),
+            before,
+            tcp_sum: 0,
+            ip_sum: 0,
+            bytes,
+        };
+        template.clear();
+        let tcp_length =
+            20 + usize::from(segment.flags & flags::SYN != 0) * 4 + segment.payload.len();
+        // What a cut took away still counts: the sender summed over all of it.
+        let mut whole = wire_without_cut(wire).frame(talk, segment).bytes;
+        std::mem::swap(&mut template.bytes, &mut whole);
+        template.clear();
+        let addresses = if header == 20 {
+            ip + 12..ip + 20
+        } else {
+            ip + 8..ip + 40
+        };
+        template.tcp_sum = sum(&template.bytes[addresses])
+            + 6
+            + tcp_length as u32
+            + sum(&template.bytes[template.tcp..template.tcp + tcp_length]);
+        template.ip_sum = template
+            .ipv4
+            .map_or(0, |ip| sum(&template.bytes[ip..ip + 20]));
+        std::mem::swap(&mut template.bytes, &mut whole);
+        template
+    }
+
+    /// Zeroes everything that changes.
+    fn clear(&mut self) {
+        let (tcp, client_port) = (self.tcp, self.client_port());
+        self.bytes[client_port..client_port + 2].fill(0);
+        self.bytes[tcp + 4..tcp + 12].fill(0);
+        self.bytes[tcp + 16..tcp + 18].fill(0);
+        let client = self.client;
+        self.bytes[client..client + 4].fill(0);
+        if let Some(ip) = self.ipv4 {
+            self.bytes[ip + 10..ip + 12].fill(0);
+        }
+        if let Some(port) = self.outer_port {
+            self.bytes[port..port + 2].fill(0);
+            self.bytes[port + 6..port + 8].fill(0);
+        }
+        for place in self.digits.clone() {
+            self.bytes[place..place + DIGITS].fill(0);
+        }
+    }
+
+    fn client_port(&self) -> usize {
+        self.tcp + if self.side == Side::Client { 0 } else { 2 }
+    }
+
+    fn write(&self, connection: &Connection, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&self.bytes);
+        let frame = &mut out[start..];
+        let [client, server] = connection.next;
+        let [own, other] = self.before;
+        let (seq, ack) = match self.side {
+            Side::Client => (client.wrapping_add(own), server.wrapping_add(other)),
+            Side::Server => (server.wrapping_add(own), client.wrapping_add(other)),
+        };
+        // A SYN acknowledges nothing; its template carries no ACK flag.
+        let ack = if frame[self.tcp + 13] & flags::ACK == 0 {
+            0
+        } else {
+            ack
+        };
+        put(frame, self.client_port(), &connection.port.to_be_bytes());
+        put(frame, self.tcp + 4, &seq.to_be_bytes());
+        put(frame, self.tcp + 8, &ack.to_be_bytes());
+        put(frame, self.client, &connection.address.to_be_bytes());
+        let address = halves(connection.address);
+        let mut changed =
+            self.tcp_sum + u32::from(connection.port) + halves(seq) + halves(ack) + address;
+        if !self.digits.is_empty() {
+            let digits = digits(connection.number);
+            let even = sum(&digits);
+            for &place in &self.digits {
+                put(frame, place, &digits);
+                let is_odd = (place - self.tcp) % 2 == 1;
+                changed += if is_odd {
+                    u32::from(fold(even).swap_bytes())
+                } else {
+                    even
+                };
+            }
+        }
+        put(frame, self.tcp + 16, &(!fold(changed)).to_be_bytes());
+        if let Some(ip) = self.ipv4 {
+            put(
+                frame,
+                ip + 10,
+                &(!fold(self.ip_sum + address)).to_be_bytes(),
+            );
+        }
+        if let Some(port) = self.outer_port {
+            // What the directions have in common must not show outside: mirrors hash the packet as it is.
+            let entropy = u32::from(connection.port) ^ connection.address.rotate_left(7);
+            let mixed = entropy.wrapping_mul(if self.side == Side::Client {
+                0x9e37_79b1
+            } else {
+                0x85eb_ca77
+            });
+            put(frame, port, &(49_152 | (mixed >> 18) as u16).to_be_bytes());
+        }
+    }
+}
+
+fn wire_without_cut(wire: &Wire) -> Wire {
+    Wire {
+        mirror_cut: None,
+        ..wire.clone()
+    }
+}
+
+fn ip_header(address: IpAddr) -> usize {
+    if address.is_ipv4() { 20 } else { 40 }
+}
+
+fn put(frame: &mut [u8], at: usize, bytes: &[u8]) {
+    frame[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+fn places(bytes: &[u8], needle: &str) -> Vec<usize> {
+    let found = bytes.windows(needle.len()).enumerate();
+    found
+        .filter(|(_, window)| *window == needle.as_bytes())
+        .map(|(place, _)| place)
+        .collect()
+}
+
+fn digits(mut number: u64) -> [u8; DIGITS] {
+    let mut digits = [b'0'; DIGITS];
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    digits
+}
+
+/// 16-bit words of `bytes`, not folded; an odd last byte is a high one.
+fn sum(bytes: &[u8]) -> u32 {
+    bytes
+        .chunks(2)
+        .map(|pair| {
+            u32::from(u16::from_be_bytes([
+                pair[0],
+                pair.get(1).copied().unwrap_or(0),
+            ]))
+        })
+        .sum()
+}
+
+fn halves(word: u32) -> u32 {
+    (word >> 16) + (word & 0xffff)
+}
+
+fn fold(mut sum: u32) -> u16 {
+    while sum > 0xffff {
+        sum = (sum >> 16) + (sum & 0xffff);
+    }
+    sum as u16
+}
+
+fn talk(shape: &Shape) -> Conversation {
+    let server: IpAddr = if shape.ipv6 {
+        Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 1).into()
+    } else {
+        Ipv4Addr::new(10, 1, 0, 1).into()
+    };
+    let client: IpAddr = if shape.ipv6 {
+        Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 1, 0, 0).into()
+    } else {
+        Ipv4Addr::from(CLIENT_NET).into()
+    };
+    Conversation {
+        client: SocketAddr::new(client, 1),
+        server: SocketAddr::new(server, shape.port),
+        ..Conversation::new(Vec::new())
+    }
+}
+
+/// Collects the frames of a script while it counts what each side has said.
+struct Writer<'a> {
+    talk: &'a Conversation,
+    wire: &'a Wire,
+    frames: Vec<Template>,
+    said: [u32; 2],
+}
+
+impl<'a> Writer<'a> {
+    fn new(talk: &'a Conversation, wire: &'a Wire) -> Self {
+        Self {
+            talk,
+            wire,
+            frames: Vec::new(),
+            said: [0; 2],
+        }
+    }
+
+    fn push(&mut self, side: Side, flags: u8, payload: &[u8]) {
+        let segment = Segment {
+            time: 0,
+            side,
+            seq: 0,
+            ack: 0,
+            flags,
+            payload: payload.to_vec(),
+        };
+        let [client, server] = self.said;
+        let before = match side {
+            Side::Client => [client, server],
+            Side::Server => [server, client],
+        };
+        self.frames
+            .push(Template::new(self.talk, self.wire, &segment, before));
+        let occupies = payload.len() as u32 + u32::from(flags & (flags::SYN | flags::FIN) != 0);
+        self.said[usize::from(side == Side::Server)] += occupies;
+    }
+
+    fn script(self) -> Script {
+        Script {
+            frames: self.frames,
+            moves: self.said,
+        }
+    }
+}
+
+fn opening(talk: &Conversation, wire: &Wire) -> Script {
+    let mut writer = Writer::new(talk, wire);
+    writer.push(Side::Client, flags::SYN, &[]);
+    writer.push(Side::Server, flags::SYN | flags::ACK, &[]);
+    writer.push(Side::Client, flags::ACK, &[]);
+    writer.script()
+}
+
+fn closing(talk: &Conversation, wire: &Wire) -> Script {
+    let mut writer = Writer::new(talk, wire);
+    writer.push(Side::Client, flags::FIN | flags::ACK, &[]);
+    writer.push(Side::Server, flags::FIN | flags::ACK, &[]);
+    writer.push(Side::Client, flags::ACK, &[]);
+    writer.script()
+}
+
+fn call(talk: &Conversation, shape: &Shape, seed: &mut Seed) -> Script {
+    let exchange = exchange(seed, shape.body_bytes);
+    let mut writer = Writer::new(talk, &shape.wire);
+    for piece in exchange.request_head().chunks(MSS) {
+        writer.push(Side::Client, flags::ACK | flags::PSH, piece);
+    }
+    for (index, piece) in exchange.response_wire().chunks(MSS).enumerate() {
+        writer.push(Side::Server, flags::ACK | flags::PSH, piece);
+        if index % 2 == 1 {
+            writer.push(Side::Client, flags::ACK, &[]);
+        }
+    }
+    writer.script()
+}
+
+/// A GET as a browser's script sends it, with an answer as an API gives it.
+pub fn exchange(seed: &mut Seed, body_bytes: usize) -> Exchange {
+    let header = |name: &str, value: String| (name.to_owned(), value);
+    Exchange {
+        number: PLACEHOLDER,
+        method: "GET".into(),
+        host: "shop.internal.example".into(),
+        path: format!("/api/v2/orders/n{PLACEHOLDER}"),
+        query: vec![
+            ("page".into(), seed.within(1..=90).to_string()),
+            ("expand".into(), "items".into()),
+        ],
+        request_headers: vec![
+            header(
+                "User-Agent",
+                "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/131.0".into(),
+            ),
+            header("Accept", "application/json, text/plain, */*".into()),
+            header("Accept-Language", "en-GB,en;q=0.8".into()),
+            header("Cookie", format!("sid={}; theme=dark", seed.word(24))),
+            header("X-Request-Id", seed.word(32)),
+        ],
+        request_body: Body::default(),
+        interim: Vec::new(),
+        status: 200,
+        response_headers: vec![
+            header("Content-Type", "application/json; charset=utf-8".into()),
+            header("Server", "nginx/1.27.2".into()),
+            header("Date", "Thu, 01 Jan 2026 00:00:00 GMT".into()),
+            header("Cache-Control", "private, max-age=0, no-cache".into()),
+            header("Vary", "Accept-Encoding, Origin".into()),
+            header("ETag", format!("\"{}\"", seed.word(20))),
+        ],
+        response_body: Body {
+            plain: body(seed, body_bytes),
+            coding: Coding::Identity,
+            framing: Framing::Length,
+        },
+    }
+}
+
+/// JSON of exactly `bytes` bytes that ends with [`BODY_END`]; shorter ones are only that end.
+fn body(seed: &mut Seed, bytes: usize) -> Vec<u8> {
+    const WORDS: [&str; 16] = [
+        "pending",
+        "shipped",
+        "Berlin",
+        "Zürich",
+        "Portland",
+        "cable",
+        "lamp",
+        "mug",
+        "blue",
+        "returned",
+        "standard",
+        "express",
+        "invoice",
+        "the customer asked for a gift box",
+        "left with a neighbour",
+        "São Paulo",
+    ];
+    let mut body = String::from("{\"orders\":[");
+    while body.len() + 120 + BODY_END.len() < bytes {
+        body.push_str(&format!(
+            "{{\"id\":{},\"state\":\"{}\",\"city\":\"{}\",\"total\":{}.{:02},\"note\":\"{}\"}},",
+            seed.within(10_000..=99_999),
+            seed.pick(&WORDS),
+            seed.pick(&WORDS),
+            seed.within(1..=500),
+            seed.within(0..=99),
+            seed.pick(&WORDS),
+        ));
+    }
+    body.push_str("null],\"pad\":\"");
+    let pad = bytes.saturating_sub(body.len() + 2 + BODY_END.len());
+    body.push_str(&seed.word(pad));
+    body.push_str("\",");
+    body.push_str(BODY_END);
+    if body.len() > bytes {
+        return format!("{{{BODY_END}").into_bytes();
+    }
+    body.into_bytes()
+}
+
+/// VXLAN with network `vni` between two fixed hosts, as [`Shape::wire`].
+pub fn mirrored(vni: u32) -> Wire {
+    Wire {
+        vxlan: Some(Vxlan::new(vni)),
+        ..Wire::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeSet, HashSet};
+    use std::sync::Arc;
+
+    use engine_core::decap;
+    use engine_core::message::{Notes, Output};
+    use engine_core::pipeline::{Config, Pipeline};
+    use engine_core::rules::RuleSet;
+    use engine_core::time::Timestamp;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Lines(Vec<Vec<(String, String)>>);
+
+    impl Output for Lines {
+        fn line(&mut self, line: &[u8], _notes: &Notes) {
+            self.0.push(serde_json::from_slice(line).unwrap());
+        }
+    }
+
+    fn frames(shape: &Shape, calls: u64) -> Vec<Vec<u8>> {
+        let mut load = Load::new(shape.clone(), FIRST_NUMBER + 7, calls);
+        let mut frames = Vec::new();
+        let mut frame = Vec::new();
+        while load.next_frame(&mut frame) {
+            frames.push(std::mem::take(&mut frame));
+        }
+        assert_eq!(load.calls_begun(), calls);
+        frames
+    }
+
+    /// The engine must report each call once, whole and with its own answer.
+    #[track_caller]
+    fn check(shape: &Shape, calls: u64) {
+        let rules = RuleSet::parse("include debug").unwrap();
+        let mut pipeline = Pipeline::new(&Config::default(), Arc::new(rules), Lines::default());
+        for (index, bytes) in frames(shape, calls).iter().enumerate() {
+            pipeline.feed(&decap::Frame {
+                time: Timestamp::from_nanos(EPOCH + index as u64 * 1000),
+                link: decap::LinkType::Ethernet,
+                bytes,
+                wire_len: bytes.len() as u32,
+                vlan: None,
+            });
+        }
+        let ledger = pipeline.ledger();
+        assert_eq!(ledger.http.halves() + ledger.http.open(), 0, "{ledger:?}");
+        assert_eq!(ledger.flow.flow_gaps, 0, "{ledger:?}");
+        assert_eq!(
+            ledger.flow.flow_opened, ledger.flow.flow_ended_fin,
+            "{ledger:?}"
+        );
+        let mut numbers = BTreeSet::new();
+        for row in &pipeline.output().0 {
+            let value = |key: &str| &row.iter().find(|(name, _)| name == key).unwrap().1;
+            let number = value("request_header:x-call-number");
+            assert_eq!(number, value("response_header:x-answered-number"));
+            assert!(
+                value("request_url").ends_with(&format!("/n{number}")),
+                "{row:?}"
+            );
+            assert_eq!(value("response_body").len(), shape.body_bytes);
+            assert!(value("response_body").ends_with(BODY_END));
+            assert!(
+                numbers.insert(number.parse::<u64>().unwrap()),
+                "{number} twice"
+            );
+        }
+        let expected = FIRST_NUMBER + 7..FIRST_NUMBER + 7 + calls;
+        assert!(numbers.into_iter().eq(expected));
+    }
+
+    #[test]
+    fn the_engine_reports_every_call() {
+        for body_bytes in [200, 2000, 20_000] {
+            for (ipv6, wire) in [
+                (false, Wire::default()),
+                (true, Wire::default()),
+                (false, mirrored(7)),
+                (true, mirrored(7)),
+            ] {
+                let shape = Shape {
+                    body_bytes,
+                    ipv6,
+                    wire,
+                    connections: 9,
+                    ..Shape::default()
+                };
+                check(&shape, 1000);
+            }
+        }
+    }
+
+    /// Sums as a receiver does, over everything, without the arithmetic of templates.
+    #[test]
+    fn checksums_verify_and_connections_differ() {
+        for body_bytes in [200, 2000] {
+            let shape = Shape {
+                body_bytes,
+                connections: 3,
+                calls_per_connection: 5,
+                ..Shape::default()
+            };
+            let mut connections = HashSet::new();
+            for frame in frames(&shape, 200) {
+                assert_eq!(fold(sum(&frame[14..34])), 0xffff, "IPv4 header");
+                let total = usize::from(u16::from_be_bytes([frame[16], frame[17]]));
+                let segment = &frame[34..14 + total];
+                let pseudo = sum(&frame[26..34]) + 6 + segment.len() as u32;
+                assert_eq!(fold(pseudo + sum(segment)), 0xffff, "TCP");
+                if segment[13] == flags::SYN {
+                    assert!(connections.insert(frame[26..36].to_vec()));
+                }
+            }
+            assert!(connections.len() >= 40, "{}", connections.len());
+        }
+    }
+
+    #[test]
+    fn frames_of_a_call_are_those_that_others_were_measured_with() {
+        for (body_bytes, expected) in [(200, 2), (2000, 4), (20_000, 22)] {
+            let shape = Shape {
+                body_bytes,
+                ..Shape::default()
+            };
+            assert_eq!(
+                Load::new(shape, FIRST_NUMBER, 1).frames_per_call(),
+                expected,
+                "{body_bytes}"
+            );
+        }
+    }
+
+    #[test]
+    fn directions_differ_in_the_outer_source_port() {
+        let shape = Shape {
+            wire: mirrored(7),
+            connections: 50,
+            ..Shape::default()
+        };
+        let made = frames(&shape, 50);
+        let different = made
+            .iter()
+            .map(|frame| [frame[34], frame[35]])
+            .collect::<HashSet<_>>();
+        assert!(different.len() > 90, "{}", different.len());
+    }
+}

@@ -1,0 +1,160 @@
+//! Frames at a controlled rate, in batches: what [`crate::load`] or a capture file gives, onto an interface.
+//!
+//! Bound: a rate that the sender cannot keep is not made up for by a burst; [`Poured`] tells what was really sent.
+
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::lab::thread_cpu_seconds;
+use crate::tx::{BATCH_MAX, PacketSender};
+
+/// How long the sender sleeps when it is ahead.
+const TICK: Duration = Duration::from_micros(200);
+/// Further behind than this the schedule moves instead.
+const LAG_MAX: Duration = Duration::from_millis(2);
+/// Tries of a frame that the interface has no room for.
+const TRIES_MAX: u32 = 10_000;
+
+/// What was sent.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Poured {
+    /// Frames that the interface took.
+    pub frames: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// From the first to the last.
+    pub seconds: f64,
+    /// CPU of the sending thread, which also pays for the kernel's way to the tap and the copy into the ring.
+    pub cpu_seconds: f64,
+    /// Times that the interface had no room.
+    pub refused: u64,
+}
+
+/// Sends what `next` appends, a frame a call, until it returns false; `rate` in frames a second, none: flat out.
+pub fn pour(
+    sender: &PacketSender,
+    rate: Option<f64>,
+    mut next: impl FnMut(&mut Vec<u8>) -> bool,
+) -> Result<Poured> {
+    let mut poured = Poured::default();
+    let mut buffer = Vec::with_capacity(BATCH_MAX * 2048);
+    let mut ends = Vec::with_capacity(BATCH_MAX);
+    let cpu_before = thread_cpu_seconds();
+    let start = Instant::now();
+    let mut schedule = Schedule {
+        start,
+        sent: 0,
+        rate,
+    };
+    loop {
+        let room = schedule.room();
+        if room == 0 {
+            thread::sleep(TICK);
+            continue;
+        }
+        buffer.clear();
+        ends.clear();
+        while ends.len() < room && next(&mut buffer) {
+            ends.push(buffer.len());
+        }
+        if ends.is_empty() {
+            break;
+        }
+        send_all(sender, &buffer, &ends, &mut poured)?;
+        schedule.sent += ends.len() as u64;
+    }
+    poured.seconds = start.elapsed().as_secs_f64();
+    poured.cpu_seconds = thread_cpu_seconds() - cpu_before;
+    Ok(poured)
+}
+
+struct Schedule {
+    start: Instant,
+    sent: u64,
+    rate: Option<f64>,
+}
+
+impl Schedule {
+    /// Frames that may go now, at most a batch.
+    fn room(&mut self) -> usize {
+        let Some(rate) = self.rate else {
+            return BATCH_MAX;
+        };
+        let due = self.start.elapsed().as_secs_f64() * rate;
+        let behind = due - self.sent as f64;
+        let lag_max = (LAG_MAX.as_secs_f64() * rate).max(BATCH_MAX as f64);
+        if behind > lag_max {
+            self.start += Duration::from_secs_f64((behind - lag_max) / rate);
+        }
+        (behind.max(0.0) as usize).min(BATCH_MAX)
+    }
+}
+
+fn send_all(
+    sender: &PacketSender,
+    buffer: &[u8],
+    ends: &[usize],
+    poured: &mut Poured,
+) -> Result<()> {
+    let mut frames: [&[u8]; BATCH_MAX] = [&[]; BATCH_MAX];
+    let mut from = 0;
+    for (frame, &end) in frames.iter_mut().zip(ends) {
+        *frame = &buffer[from..end];
+        from = end;
+    }
+    let mut left = &frames[..ends.len()];
+    let mut tries = 0;
+    while let Some(first) = left.first() {
+        match sender.send(left) {
+            Ok(sent) => {
+                poured.frames += sent as u64;
+                poured.bytes += left[..sent]
+                    .iter()
+                    .map(|frame| frame.len() as u64)
+                    .sum::<u64>();
+                left = &left[sent..];
+                tries = 0;
+            }
+            Err(error) if is_full(&error) && tries < TRIES_MAX => {
+                poured.refused += 1;
+                tries += 1;
+                thread::yield_now();
+            }
+            Err(error) => {
+                let length = first.len();
+                return Err(error)
+                    .with_context(|| format!("a frame of {length} bytes was refused"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOBUFS | libc::EAGAIN | libc::EINTR)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schedule_moves_instead_of_bursting() {
+        let start = Instant::now().checked_sub(Duration::from_secs(5)).unwrap();
+        let mut schedule = Schedule {
+            start,
+            sent: 0,
+            rate: Some(1_000_000.0),
+        };
+        assert_eq!(schedule.room(), BATCH_MAX);
+        let behind = schedule.start.elapsed().as_secs_f64();
+        assert!(behind < 0.5, "still {behind} s behind");
+    }
+}

@@ -1,0 +1,276 @@
+//! Measurements as CSV rows, one file a run, each row with machine, kernel, commit and command: a row alone can be read.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Where, when and how.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Conditions {
+    /// Seconds since the epoch.
+    pub measured: u64,
+    /// CPU model and number of CPUs.
+    pub machine: String,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Commit of the repository, with `+` when files differ from it.
+    pub commit: String,
+    /// Command line of the bench.
+    pub command: String,
+    /// One-minute load average before; more than a few tenths: others were at work.
+    pub load: f64,
+}
+
+impl Conditions {
+    /// Those of now.
+    pub fn now() -> Self {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = cpuinfo
+            .lines()
+            .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+        let model = model.map_or("unknown CPU", |(_, name)| name);
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let first = load.split(' ').next().and_then(|word| word.parse().ok());
+        Self {
+            measured: seconds_since_epoch(),
+            machine: format!("{model}, {cpus} CPUs"),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
+            commit: commit(),
+            command: std::env::args().collect::<Vec<_>>().join(" "),
+            load: first.unwrap_or(0.0),
+        }
+    }
+}
+
+/// Seconds since the epoch.
+pub fn seconds_since_epoch() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
+}
+
+fn commit() -> String {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        output.status.success().then_some(text)
+    };
+    let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else {
+        return "unknown".into();
+    };
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"]).unwrap_or_default();
+    format!("{commit}{}", if changed.is_empty() { "" } else { "+" })
+}
+
+/// What one trial was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// A step of a search.
+    Probe,
+    /// A repetition at the rate that was found or given.
+    Rate,
+    /// A repetition at a multiple of the rate that was found.
+    Overload,
+}
+
+/// One trial of a sniffer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each column is explained in bench/README.md")]
+pub struct Trial {
+    pub program: String,
+    pub purpose: Purpose,
+    pub repetition: u32,
+    pub wire: String,
+    pub body_bytes: usize,
+    pub compression: String,
+    pub rules: String,
+    pub connections: usize,
+    pub rate_asked: f64,
+    pub calls_offered: u64,
+    pub seconds: f64,
+    pub calls_per_second: f64,
+    pub frames: u64,
+    pub frames_per_second: f64,
+    pub gbit_per_second: f64,
+    pub calls_delivered: u64,
+    pub delivered_share: f64,
+    pub duplicates: u64,
+    pub mismatched: u64,
+    pub torn: u64,
+    pub broken_posts: u64,
+    pub cpu_seconds: f64,
+    pub cpu_micros_per_call: f64,
+    pub sender_cpu_seconds: f64,
+    pub resident_peak_bytes: u64,
+    pub ring_bytes: u64,
+    pub latency_p50_millis: Option<u32>,
+    pub latency_p99_millis: Option<u32>,
+    pub latency_p999_millis: Option<u32>,
+    pub drain_seconds: f64,
+    pub line_bytes: u64,
+    pub post_bytes: u64,
+    pub posts: u64,
+    pub tap_frames: u64,
+    pub tap_dropped: u64,
+    pub ring_dropped: Option<u64>,
+    pub calls_seen: Option<u64>,
+    pub calls_sent: Option<u64>,
+    pub calls_stopped: Option<u64>,
+    pub calls_dropped: Option<u64>,
+    pub calls_in_flight: Option<u64>,
+    pub unaccounted: Option<i64>,
+    pub dropped_reasons: String,
+}
+
+/// One run of the bare receiver.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each column is explained in bench/README.md")]
+pub struct Limit {
+    pub repetition: u32,
+    pub wire: String,
+    pub body_bytes: usize,
+    pub touch: String,
+    pub rate_asked: f64,
+    pub seconds: f64,
+    pub calls_offered: u64,
+    pub calls_per_second: f64,
+    pub frames: u64,
+    pub frames_per_second: f64,
+    pub gbit_per_second: f64,
+    pub received: u64,
+    pub dropped: u64,
+    pub receiver_nanos_per_frame: f64,
+    pub sender_nanos_per_frame: f64,
+}
+
+/// A CSV file that grows: rows are on disk as soon as they are there.
+pub struct Results {
+    writer: csv::Writer<File>,
+    path: PathBuf,
+}
+
+impl Results {
+    /// A new file `KIND-SECONDS.csv` in `folder`.
+    pub fn create(folder: &Path, kind: &str) -> Result<Self> {
+        fs::create_dir_all(folder)?;
+        let path = folder.join(format!("{kind}-{}.csv", seconds_since_epoch()));
+        let file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .open(&path)
+            .with_context(|| path.display().to_string())?;
+        Ok(Self {
+            writer: csv::WriterBuilder::new()
+                .has_headers(false)
+                .from_writer(file),
+            path,
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends a row; the first brings the names of the columns.
+    pub fn append<T: Serialize>(&mut self, conditions: &Conditions, row: &T) -> Result<()> {
+        let row = columns(row)?;
+        let conditions = columns(conditions)?;
+        let all = row.into_iter().chain(conditions);
+        let (names, values): (Vec<_>, Vec<_>) = all.unzip();
+        if self.writer.get_ref().metadata()?.len() == 0 {
+            self.writer.write_record(&names)?;
+        }
+        self.writer.write_record(&values)?;
+        Ok(self.writer.flush()?)
+    }
+}
+
+/// Names and values of a flat structure, in its order.
+fn columns<T: Serialize>(row: &T) -> Result<Vec<(String, String)>> {
+    let mut text = csv::Writer::from_writer(Vec::new());
+    text.serialize(row)?;
+    let text = text.into_inner().context("writing to memory cannot fail")?;
+    let mut reader = csv::Reader::from_reader(text.as_slice());
+    let names = reader.headers()?.clone();
+    let values = reader.records().next().context("a row was written")??;
+    let pairs = names.iter().zip(values.iter());
+    Ok(pairs
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect())
+}
+
+/// All rows of the files `KIND-*.csv` in `folder`, with their conditions, in the order of the files' names.
+pub fn read<T: DeserializeOwned>(folder: &Path, kind: &str) -> Result<Vec<(T, Conditions)>> {
+    let mut paths: Vec<_> = fs::read_dir(folder)
+        .with_context(|| folder.display().to_string())?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with(&format!("{kind}-")) && name.ends_with(".csv"))
+        })
+        .collect();
+    paths.sort();
+    let mut rows = Vec::new();
+    for path in paths {
+        let mut reader =
+            csv::Reader::from_path(&path).with_context(|| path.display().to_string())?;
+        let names = reader.headers()?.clone();
+        for record in reader.records() {
+            let record = record?;
+            let row = record.deserialize(Some(&names));
+            let conditions = record.deserialize(Some(&names));
+            rows.push((
+                row.with_context(|| path.display().to_string())?,
+                conditions?,
+            ));
+        }
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back_as_they_were() {
+        let folder = std::env::temp_dir().join(format!("bench-results-{}", std::process::id()));
+        let limit = Limit {
+            repetition: 2,
+            wire: "vxlan, \"quoted\"".into(),
+            body_bytes: 200,
+            touch: "headers".into(),
+            rate_asked: 0.0,
+            seconds: 1.5,
+            calls_offered: 3,
+            calls_per_second: 2.0,
+            frames: 6,
+            frames_per_second: 4.0,
+            gbit_per_second: 0.5,
+            received: 6,
+            dropped: 0,
+            receiver_nanos_per_frame: 31.5,
+            sender_nanos_per_frame: 900.0,
+        };
+        let mut results = Results::create(&folder, "limit").unwrap();
+        for _ in 0..2 {
+            results.append(&Conditions::now(), &limit).unwrap();
+        }
+        let rows: Vec<(Limit, Conditions)> = read(&folder, "limit").unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows[1].0.wire, limit.wire);
+        assert_eq!(rows[1].0.receiver_nanos_per_frame, 31.5);
+        assert!(rows[0].1.command.contains("bench"));
+    }
+}
