@@ -1,9 +1,11 @@
 //! The bed of a measurement: two network namespaces with a cable between them, and processes inside them.
 //!
-//! Names carry our process id and a count, so that runs never meet; namespaces and processes go away when dropped.
-//! Nothing has a route out: traffic stays inside. Needs root and iproute2.
+//! Names carry our process id and a count, so that runs never meet; namespaces and processes go away when dropped, and
+//! those of a run that was killed when the next one begins. Nothing has a route out: traffic stays inside. Needs root and
+//! iproute2.
 
 use std::fs::{self, File};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -97,6 +99,7 @@ pub struct Lab {
 impl Lab {
     /// Two new namespaces. Neither end has an address, so the kernel answers nothing on the cable.
     pub fn new() -> Result<Self> {
+        sweep();
         let lab = Self {
             source: Namespace::new("source")?,
             tap: Namespace::new("tap")?,
@@ -130,6 +133,20 @@ impl Lab {
             count("packets").context("the tap counts packets")?,
             count("dropped").unwrap_or(0),
         ))
+    }
+}
+
+/// Deletes namespaces of runs that were killed: their process is gone.
+fn sweep() {
+    for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name
+            .strip_prefix("bench")
+            .and_then(|rest| rest.split_once('-'))
+            .and_then(|(pid, _)| pid.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            drop(Namespace { name });
+        }
     }
 }
 

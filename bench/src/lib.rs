@@ -7,6 +7,7 @@
 //! - [`lab`], [`trial`], [`search`], [`matrix`], [`limit`]: namespaces and processes, one measurement, the highest lossless rate,
 //!   all cells of a matrix, and
 //!   what the machine can carry at all.
+//! - [`stages`]: the engine cut off behind each stage, for benches and instruction counts.
 //! - [`results`], [`report`]: CSV rows, and tables and plots made from them.
 //! - [`seed`]: where all chance comes from.
 
@@ -21,6 +22,7 @@ pub mod results;
 pub mod search;
 pub mod seed;
 pub mod send;
+pub mod stages;
 pub mod traffic;
 pub mod trial;
 pub mod tx;

@@ -614,8 +614,8 @@ fn body(seed: &mut Seed, bytes: usize) -> Vec<u8> {
         "São Paulo",
     ];
     let mut body = String::from("{\"orders\":[");
-    while body.len() + 120 + BODY_END.len() < bytes {
-        body.push_str(&format!(
+    loop {
+        let order = format!(
             "{{\"id\":{},\"state\":\"{}\",\"city\":\"{}\",\"total\":{}.{:02},\"note\":\"{}\"}},",
             seed.within(10_000..=99_999),
             seed.pick(&WORDS),
@@ -623,7 +623,11 @@ fn body(seed: &mut Seed, bytes: usize) -> Vec<u8> {
             seed.within(1..=500),
             seed.within(0..=99),
             seed.pick(&WORDS),
-        ));
+        );
+        if body.len() + order.len() + "null],\"pad\":\"\",".len() + BODY_END.len() > bytes {
+            break;
+        }
+        body.push_str(&order);
     }
     body.push_str("null],\"pad\":\"");
     let pad = bytes.saturating_sub(body.len() + 2 + BODY_END.len());

@@ -1,0 +1,97 @@
+//! Every stage over the same seeded traffic, then the two that are dearest on their own: escape and deflate.
+//!
+//! `cargo bench -p bench` or `cargo bench -p bench -- http`. On a shared machine believe `bench/instructions` instead.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use bench::load::{FIRST_NUMBER, Load, Shape, exchange};
+use bench::seed::Seed;
+use bench::stages::{NAMES, Stage};
+use bench::trial::wire;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use engine_core::bundle::{Bundler, Config};
+use engine_core::message::{Notes, Output as _};
+use engine_core::ndjson::escape;
+
+/// Calls of one iteration.
+const CALLS: u64 = 500;
+
+fn traffic(wire_name: &str, body_bytes: usize) -> Vec<Vec<u8>> {
+    let shape = Shape {
+        body_bytes,
+        connections: 64,
+        wire: wire(wire_name).expect("a wire"),
+        ..Shape::default()
+    };
+    let mut load = Load::new(shape, FIRST_NUMBER, CALLS);
+    let mut frames = Vec::new();
+    let mut frame = Vec::new();
+    while load.next_frame(&mut frame) {
+        frames.push(std::mem::take(&mut frame));
+    }
+    frames
+}
+
+/// Calls a second of the engine up to each stage.
+fn stages(criterion: &mut Criterion) {
+    for wire in ["plain", "vxlan"] {
+        for body_bytes in [200, 2000, 20_000] {
+            let frames = traffic(wire, body_bytes);
+            let mut group = criterion.benchmark_group(format!("{wire}-{body_bytes}"));
+            group.throughput(Throughput::Elements(CALLS));
+            group.measurement_time(Duration::from_secs(2));
+            for name in NAMES.into_iter().filter(|name| *name != "frames") {
+                // One engine for all iterations: they are over, for it, when their connections are closed.
+                let mut stage = Stage::new(name).expect("a stage");
+                let mut index = 0;
+                group.bench_function(name, |bencher| {
+                    bencher.iter(|| {
+                        for frame in &frames {
+                            stage.feed(index, frame);
+                            index += 1;
+                        }
+                    });
+                });
+                black_box(stage.done());
+            }
+        }
+    }
+}
+
+/// Bytes a second of what the stages above do to bodies.
+fn bytes(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("bytes");
+    group.measurement_time(Duration::from_secs(2));
+    for body_bytes in [200, 2000, 20_000] {
+        let body = exchange(&mut Seed::new(1), body_bytes).response_body.plain;
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        let mut out = Vec::with_capacity(2 * body.len());
+        group.bench_function(BenchmarkId::new("escape", body_bytes), |bencher| {
+            bencher.iter(|| {
+                out.clear();
+                escape(black_box(&body), &mut out);
+                out.len()
+            });
+        });
+        let mut line = Vec::new();
+        escape(&body, &mut line);
+        let lines = (512 << 10) / line.len();
+        let mut bundler = Bundler::new(Config::default());
+        group.throughput(Throughput::Bytes((lines * line.len()) as u64));
+        group.bench_function(BenchmarkId::new("deflate", body_bytes), |bencher| {
+            bencher.iter(|| {
+                for _ in 0..lines {
+                    bundler.line(&line, &Notes::default());
+                }
+                bundler.close();
+                while let Some(bundle) = bundler.pop() {
+                    bundler.recycle(bundle.body);
+                }
+            });
+        });
+    }
+}
+
+criterion_group!(benches, stages, bytes);
+criterion_main!(benches);

@@ -1,0 +1,30 @@
+//! Runs one stage over steady traffic and prints how much that was: `stages STAGE WIRE BODY_BYTES CALLS`.
+//! `bench/instructions` counts what it costs.
+
+use anyhow::{Context as _, Result};
+use bench::load::{FIRST_NUMBER, Load, Shape};
+use bench::{stages::Stage, trial};
+
+fn main() -> Result<()> {
+    let words: Vec<String> = std::env::args().collect();
+    let [_, stage, wire, body_bytes, calls] = words.as_slice() else {
+        anyhow::bail!("stages STAGE WIRE BODY_BYTES CALLS");
+    };
+    let shape = Shape {
+        body_bytes: body_bytes.parse().context("BODY_BYTES")?,
+        wire: trial::wire(wire)?,
+        connections: 64,
+        ..Shape::default()
+    };
+    let mut load = Load::new(shape, FIRST_NUMBER, calls.parse().context("CALLS")?);
+    let mut stage = Stage::new(stage)?;
+    let mut frame = Vec::new();
+    let mut frames = 0;
+    while load.next_frame(&mut frame) {
+        stage.feed(frames, &frame);
+        frame.clear();
+        frames += 1;
+    }
+    println!("{frames} frames, {} done", stage.done());
+    Ok(())
+}

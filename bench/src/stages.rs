@@ -1,0 +1,214 @@
+//! The engine cut off behind each of its stages, for benches and instruction counts: what a stage costs is the
+//! difference to the one before.
+//!
+//! In: frames of [`crate::load`]. Out: a number that depends on the work, so that none of it is optimised away.
+
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use engine_core::bundle::{self, Bundler, Encoding};
+use engine_core::decap::{self, Decap, Frame, LinkType};
+use engine_core::flow::{self, Consumer, Direction, FlowEnd, FlowStart, Place};
+use engine_core::http::{self, BodyEnd, Exchanges, Half, Http, Origin, RequestHead, ResponseHead};
+use engine_core::message::{Notes, Output};
+use engine_core::pipeline::{Config, Pipeline};
+use engine_core::rules::RuleSet;
+use engine_core::time::Timestamp;
+
+use crate::load::EPOCH;
+use crate::trial;
+
+/// Names that [`Stage::new`] knows, each with all the work of those before it but for the rule sets, which are
+/// alternatives: `debug` to `realistic` end with the finished line, `bundle` and `deflate` go on after `debug`.
+pub const NAMES: [&str; 10] = [
+    "frames",
+    "decap",
+    "flow",
+    "http",
+    "debug",
+    "bundle",
+    "deflate",
+    "standard",
+    "strict",
+    "realistic",
+];
+
+/// The engine up to some stage.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one of it, and the engine has it in place, too"
+)]
+pub enum Stage {
+    /// Nothing: what making the frames costs.
+    Frames(u64),
+    /// Frame to segment.
+    Decap(Decap, u64),
+    /// Segment to ordered bytes.
+    Flow(Decap, flow::Table<Ignore>, u64),
+    /// Bytes to exchanges.
+    Http(Decap, flow::Table<http::Connection<()>>, Http<Ignore>),
+    /// Exchanges to lines.
+    Lines(Pipeline<Count>),
+    /// Lines to bundles.
+    Bundles(Pipeline<Bundler>, u64),
+}
+
+/// Counts finished lines.
+#[derive(Default)]
+pub struct Count(u64);
+
+impl Output for Count {
+    fn line(&mut self, line: &[u8], _notes: &Notes) {
+        self.0 += line.len() as u64;
+    }
+}
+
+/// Takes everything and does nothing.
+pub struct Ignore;
+
+impl Stage {
+    /// The stage of that name.
+    pub fn new(name: &str) -> Result<Self> {
+        let decap = || Decap::new(decap::Config::default());
+        Ok(match name {
+            "frames" => Self::Frames(0),
+            "decap" => Self::Decap(decap(), 0),
+            "flow" => Self::Flow(decap(), flow::Table::new(flow::Config::default()), 0),
+            "http" => {
+                let table = flow::Table::new(flow::Config::default());
+                Self::Http(decap(), table, Http::new(http::Config::default(), Ignore))
+            }
+            "bundle" => Self::bundles(Encoding::Plain)?,
+            "deflate" => Self::bundles(Encoding::Deflated)?,
+            "debug" | "standard" | "strict" | "realistic" => Self::Lines(Pipeline::new(
+                &Config::default(),
+                rules(name)?,
+                Count::default(),
+            )),
+            _ => bail!("{name} is no stage: {}", NAMES.join(", ")),
+        })
+    }
+
+    fn bundles(encoding: Encoding) -> Result<Self> {
+        let bundler = Bundler::new(bundle::Config {
+            encoding,
+            ..bundle::Config::default()
+        });
+        let pipeline = Pipeline::new(&Config::default(), rules("debug")?, bundler);
+        Ok(Self::Bundles(pipeline, 0))
+    }
+
+    /// The next frame, the `index`-th.
+    #[inline]
+    pub fn feed(&mut self, index: u64, bytes: &[u8]) {
+        let frame = Frame {
+            time: Timestamp::from_nanos(EPOCH + index * 1000),
+            link: LinkType::Ethernet,
+            bytes,
+            wire_len: bytes.len() as u32,
+            vlan: None,
+        };
+        match self {
+            Self::Frames(sum) => *sum += bytes.len() as u64,
+            Self::Decap(decap, sum) => {
+                if let Ok(segment) = decap.frame(&frame) {
+                    *sum += segment.payload.len() as u64;
+                }
+            }
+            Self::Flow(decap, table, sum) => {
+                if let Ok(segment) = decap.frame(&frame) {
+                    table.segment(&segment, sum);
+                }
+            }
+            Self::Http(decap, table, http) => {
+                if let Ok(segment) = decap.frame(&frame) {
+                    table.segment(&segment, http);
+                }
+            }
+            Self::Lines(pipeline) => pipeline.feed(&frame),
+            Self::Bundles(pipeline, sum) => {
+                pipeline.feed(&frame);
+                while let Some(bundle) = pipeline.output().pop() {
+                    *sum += bundle.body.len() as u64;
+                    pipeline.output().recycle(bundle.body);
+                }
+            }
+        }
+    }
+
+    /// What was done: bytes, or exchanges at [`Self::Http`].
+    pub fn done(&mut self) -> u64 {
+        match self {
+            Self::Frames(sum) | Self::Decap(_, sum) | Self::Flow(_, _, sum) => *sum,
+            Self::Http(_, _, http) => http.counters.exchanges_finished,
+            Self::Lines(pipeline) => pipeline.output().0,
+            Self::Bundles(_, sum) => *sum,
+        }
+    }
+}
+
+fn rules(name: &str) -> Result<Arc<RuleSet>> {
+    match RuleSet::parse(&trial::rules(name, true)?) {
+        Ok(rules) => Ok(Arc::new(rules)),
+        Err(error) => bail!("rule set {name}: {error:?}"),
+    }
+}
+
+impl Consumer<u64> for Ignore {
+    fn open(_: &FlowStart, _: &mut u64) -> Self {
+        Self
+    }
+    fn data(&mut self, _: Place, bytes: &[u8], sum: &mut u64) {
+        *sum += bytes.len() as u64;
+    }
+    fn gap(&mut self, _: Place, _: u64, _: &mut u64) {}
+    fn finished(&mut self, _: Place, _: &mut u64) {}
+    fn close(self, _: FlowEnd, _: Timestamp, _: &mut u64) {}
+    fn ignores(&self, _: Direction) -> bool {
+        false
+    }
+}
+
+impl Exchanges for Ignore {
+    type Draft = ();
+    fn request(&mut self, _: &RequestHead<'_>, _: &Origin<'_>) {}
+    fn orphan_response(&mut self, _: &ResponseHead<'_>, _: &Origin<'_>) {}
+    fn request_body(&mut self, _: &mut (), _: &[u8]) {}
+    fn request_missing(&mut self, _: &mut (), _: u64) {}
+    fn request_end(&mut self, _: &mut (), _: BodyEnd, _: Timestamp) {}
+    fn response(&mut self, _: &mut (), _: &ResponseHead<'_>, _: &Origin<'_>) {}
+    fn response_body(&mut self, _: &mut (), _: &[u8]) {}
+    fn response_missing(&mut self, _: &mut (), _: u64) {}
+    fn response_end(&mut self, _: &mut (), _: BodyEnd, _: Timestamp) {}
+    fn finish(&mut self, (): ()) {}
+    fn half(&mut self, (): (), _: Half) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::{FIRST_NUMBER, Load, Shape};
+
+    #[test]
+    fn every_stage_does_its_work() {
+        for name in NAMES {
+            let mut stage = Stage::new(name).unwrap();
+            let shape = Shape {
+                connections: 4,
+                ..Shape::default()
+            };
+            let mut load = Load::new(shape, FIRST_NUMBER, 300);
+            let (mut frame, mut index) = (Vec::new(), 0);
+            while load.next_frame(&mut frame) {
+                stage.feed(index, &frame);
+                frame.clear();
+                index += 1;
+            }
+            let done = stage.done();
+            assert!(done >= 300, "{name}: {done}");
+            if name == "http" {
+                assert_eq!(done, 300);
+            }
+        }
+    }
+}
