@@ -15,7 +15,7 @@ use crate::tx::{BATCH_MAX, PacketSender};
 /// How long the sender sleeps when it is ahead.
 const TICK: Duration = Duration::from_micros(200);
 /// Further behind than this the schedule moves instead.
-const LAG_MAX: Duration = Duration::from_millis(2);
+const LAG_MAX: Duration = Duration::from_millis(20);
 /// Tries of a frame that the interface has no room for.
 const TRIES_MAX: u32 = 10_000;
 
