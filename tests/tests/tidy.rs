@@ -227,7 +227,13 @@ fn licences_are_permissive() {
 #[test]
 fn scripts_are_executable_and_stop_at_errors() {
     use std::os::unix::fs::PermissionsExt as _;
-    for script in [".ci/run", "bench/instructions", "tests/run", "tests/docker", "tuning/check"] {
+    for script in [
+        ".ci/run",
+        "bench/instructions",
+        "tests/run",
+        "tests/docker",
+        "tuning/check",
+    ] {
         let path = repository().join(script);
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{script}: {error}"));
         assert!(text.starts_with("#!/bin/"), "{script}: which shell?");
