@@ -176,6 +176,9 @@ struct Make {
     vxlan_ipv6: bool,
     #[arg(long, default_value_t = 4789, requires = "vxlan")]
     vxlan_port: u16,
+    /// Wraps frames in GENEVE with this VNI, on port 6081, with an option
+    #[arg(long, conflicts_with = "vxlan")]
+    geneve: Option<u32>,
     /// Inner frames are cut to so many bytes, as a mirror with a smaller MTU does
     #[arg(long)]
     mirror_cut: Option<usize>,
@@ -346,7 +349,10 @@ fn make(options: &Make) -> Result<()> {
     let wire = Wire {
         vlans: options.vlan.clone(),
         mirror_cut: options.mirror_cut,
-        vxlan: options.vxlan.map(|vni| tunnel(vni, options)),
+        vxlan: match (options.vxlan, options.geneve) {
+            (Some(vni), _) => Some(tunnel(vni, options)),
+            (None, vni) => vni.map(Vxlan::geneve),
+        },
     };
     let accidents = Accidents {
         lose_per_mille: options.loss,

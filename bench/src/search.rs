@@ -8,6 +8,8 @@ use anyhow::Result;
 const UP: f64 = 1.6;
 /// Trials at most.
 const STEPS_MAX: u32 = 30;
+/// Trials in a row in which the sender could not keep the rate before that is believed: others may have been at work.
+const LIMITED_MAX: u32 = 3;
 
 /// What one trial showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +39,15 @@ pub fn highest_lossless(
 ) -> Result<Found> {
     let (mut good, mut bad) = (0.0, f64::INFINITY);
     let mut rate = start;
+    let mut limited = 0;
     for _ in 0..STEPS_MAX {
         match trial(rate)? {
             Verdict::Lossless => good = rate,
             Verdict::Lossy => bad = rate,
+            Verdict::SenderLimited if limited + 1 < LIMITED_MAX => {
+                limited += 1;
+                continue;
+            }
             Verdict::SenderLimited => {
                 return Ok(Found {
                     rate,
@@ -48,6 +55,7 @@ pub fn highest_lossless(
                 });
             }
         }
+        limited = 0;
         rate = match (good > 0.0, bad.is_finite()) {
             (_, false) => good * UP,
             (false, true) => bad / UP,
@@ -99,5 +107,19 @@ mod tests {
             })
         });
         assert!(found.unwrap().sender_limited);
+    }
+
+    #[test]
+    fn one_slow_moment_of_the_sender_ends_nothing() {
+        let mut trials = 0;
+        let found = highest_lossless(1000.0, 1.05, |rate| {
+            trials += 1;
+            Ok(match rate {
+                _ if trials == 2 => Verdict::SenderLimited,
+                _ if rate > 40_000.0 => Verdict::Lossy,
+                _ => Verdict::Lossless,
+            })
+        });
+        assert!(found.unwrap().rate > 38_000.0);
     }
 }

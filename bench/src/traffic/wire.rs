@@ -38,7 +38,14 @@ pub struct Vxlan {
     pub to: IpAddr,
     /// UDP destination port.
     pub port: u16,
+    /// GENEVE (RFC 8926) instead, with an option of eight bytes as load balancers send them.
+    pub geneve: bool,
 }
+
+/// RFC 8926 §3.4: two words of options, Ethernet inside.
+const GENEVE: [u8; 4] = [0x02, 0, 0x65, 0x58];
+/// RFC 8926 §3.5: class of one cloud's load balancers, type 1, one word of data.
+const GENEVE_OPTION: [u8; 8] = [0x01, 0x08, 0x01, 0x01, 0, 0, 0, 7];
 
 impl Vxlan {
     /// Between two fixed hosts, on the standard port.
@@ -52,7 +59,22 @@ impl Vxlan {
             from,
             to,
             port: 4789,
+            geneve: false,
         }
+    }
+
+    /// GENEVE between the same hosts, on its standard port.
+    pub fn geneve(vni: u32) -> Self {
+        Self {
+            port: 6081,
+            geneve: true,
+            ..Self::new(vni)
+        }
+    }
+
+    /// Bytes between the outer IP header and the inner frame.
+    pub(crate) fn header_bytes(&self) -> usize {
+        8 + 8 + if self.geneve { GENEVE_OPTION.len() } else { 0 }
     }
 }
 
@@ -87,9 +109,13 @@ impl Wire {
 
 impl Vxlan {
     fn wrap(&self, side: Side, entropy: u16, inner: &[u8]) -> Vec<u8> {
-        // The I flag and the VNI; all else is reserved.
-        let mut payload = vec![0x08, 0, 0, 0];
+        // VXLAN: the I flag and the VNI; all else is reserved.
+        let start = if self.geneve { GENEVE } else { [0x08, 0, 0, 0] };
+        let mut payload = start.to_vec();
         payload.extend_from_slice(&(self.vni << 8).to_be_bytes());
+        if self.geneve {
+            payload.extend_from_slice(&GENEVE_OPTION);
+        }
         payload.extend_from_slice(inner);
         let source_port = 49_152 | (entropy ^ if side == Side::Client { 0x155 } else { 0x2aa });
         let datagram = udp(
