@@ -81,7 +81,8 @@ impl Bundler {
     pub fn new(config: Config) -> Self {
         Self {
             config,
-            compressor: Compressor::new(CompressionLvl::fastest()),
+            // Level 1: `CompressionLvl::fastest()` is level 0, which stores and does not compress.
+            compressor: Compressor::new(CompressionLvl::new(1).unwrap_or_default()),
             lines: Vec::with_capacity(config.bytes),
             calls: 0,
             first_seen: None,
@@ -134,9 +135,8 @@ impl Bundler {
     }
 
     /// Takes back the buffer of a bundle that was delivered or given up.
-    pub fn recycle(&mut self, mut buffer: Vec<u8>) {
+    pub fn recycle(&mut self, buffer: Vec<u8>) {
         if self.spare.len() < SPARE_BUFFERS_MAX {
-            buffer.clear();
             self.spare.push(buffer);
         }
     }
@@ -221,6 +221,26 @@ mod tests {
         assert_eq!((inflate(&old).as_str(), old.calls), ("[4]\n", 1));
         assert_ne!(full.id, old.id);
         assert_eq!(bundler.held_calls(), 0);
+    }
+
+    #[test]
+    fn lines_that_resemble_each_other_become_much_smaller() {
+        let mut bundler = Bundler::new(Config::default());
+        for call in 0..1000 {
+            let line = format!(
+                "[[\"request_method\",\"GET\"],[\"request_url\",\"http://api.example/v1/orders/{call}\"]]"
+            );
+            bundler.line(line.as_bytes(), &Notes::default());
+        }
+        bundler.close();
+        let bundle = bundler.pop().unwrap();
+        assert_eq!(bundle.encoding, Encoding::Deflated);
+        assert!(
+            bundle.body.len() as u64 * 5 < bundle.line_bytes,
+            "{} of {}",
+            bundle.body.len(),
+            bundle.line_bytes
+        );
     }
 
     #[test]

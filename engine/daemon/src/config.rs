@@ -24,8 +24,8 @@ pub mod settings;
 /// Where VXLAN is spoken unless told otherwise (RFC 7348 section 5).
 const VXLAN_PORT: u16 = 4789;
 
-/// Bytes of a shard's packet rings unless told otherwise: 16 blocks of 1 MiB hold about 10 ms of a 10 Gbit/s link.
-const RING_BYTES: usize = 16 << 20;
+/// Bytes of a shard's packet rings unless told otherwise: about 25 ms of a 10 Gbit/s link.
+const RING_BYTES: usize = 32 << 20;
 
 /// Rules when none are given.
 const RULES: &str = "include default";

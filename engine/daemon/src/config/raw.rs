@@ -138,7 +138,7 @@ pub struct CaptureFlags {
     /// Capture threads, default one per core [env: SNIFFER_SHARDS].
     #[arg(long, value_name = "COUNT")]
     pub shards: Option<String>,
-    /// Bytes of a capture thread's packet rings, default 16M [env: SNIFFER_PCAP_BUFFER_SIZE].
+    /// Bytes of a capture thread's packet rings, default 32M [env: SNIFFER_PCAP_BUFFER_SIZE].
     #[arg(long, value_name = "BYTES")]
     pub ring_size: Option<String>,
     /// Only packets that match, in the language of tcpdump: host, net, port, portrange, ip, ip6, tcp, udp, icmp, src,
