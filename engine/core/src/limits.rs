@@ -229,3 +229,10 @@ pub const UPLOAD_BACK_OFF_MAX: Duration = Duration::from_secs(30);
 
 /// The longest wait once the program is stopping.
 pub const UPLOAD_BACK_OFF_STOPPING: Duration = Duration::from_millis(250);
+
+/// Steps of one path that reaches into a body; a longer path is refused when rules are read.
+pub const PATH_STEPS_MAX: usize = 32;
+
+/// Objects and lists inside each other that masks follow; deeper JSON counts as unreadable, and then nothing of the body
+/// leaves. The usual bound of JSON readers.
+pub const JSON_DEPTH_MAX: usize = 128;

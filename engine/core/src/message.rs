@@ -125,6 +125,8 @@ crate::counters! {
         bodies_undecodable,
         /// Bodies left out because a rule had to see them whole and a piece was missing.
         bodies_withheld,
+        /// Bodies left out because a rule had to look into them and they could not be read, or were cut.
+        bodies_unreadable,
         /// Patterns that ran out of steps; the value was hidden.
         rules_doubts,
         /// Times the remembered detail keys became too many and were forgotten.

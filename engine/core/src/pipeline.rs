@@ -91,6 +91,11 @@ impl<O: Output> Pipeline<O> {
         self.http.exchanges.set_rules(rules);
     }
 
+    /// How often each rule of the newest set acted, by its number in [`RuleSet::rules`]. Empty before the first did.
+    pub fn rule_hits(&self) -> &[u64] {
+        self.http.exchanges.rule_hits()
+    }
+
     /// Where lines go.
     pub fn output(&mut self) -> &mut O {
         self.http.exchanges.output()

@@ -1,12 +1,15 @@
 //! The rules language: what may leave.
 //!
 //! Rule text in ([`RuleSet::parse`]), a verdict per detail and per call out ([`RuleSet::plan`], [`RuleSet::apply`],
-//! [`RuleSet::verdict`]). Source: section 4 of the contract with Resurface, with the decisions D1 to D5. A set is
-//! immutable; what is worth keeping between details (plans per key) is kept by the caller. Reads no file: who finds
+//! [`RuleSet::verdict`]). Source: section 4 of the contract with Resurface, with the decisions D1 to D5, and masks that
+//! reach into bodies (manual: `docs/rules.md`). A set is immutable; what is worth keeping between details (plans per key) is kept by the caller. Reads no file: who finds
 //! [`file_reference`] in the text reads it.
 
 mod apply;
+mod inside;
+mod json;
 mod parse;
+mod path;
 mod pattern;
 mod presets;
 mod translate;
@@ -16,6 +19,7 @@ pub use apply::{Plan, Sampler, Scratch, Tally, Verdict, apply_all};
 pub use parse::{Class, Error, file_reference};
 pub use verb::Verb;
 
+use path::Path;
 use pattern::{Pattern, Replacement};
 
 /// A whole set of rules.
@@ -42,7 +46,11 @@ pub struct RuleSet {
 pub struct Rule {
     verb: Verb,
     scope: Pattern,
+    /// Where in a body it looks, when it looks into one.
+    path: Option<Path>,
     action: Action,
+    /// A predefined set brought it.
+    pub included: bool,
     /// Line of the text it stands on (of the include that brought it), from 1.
     pub line: usize,
     /// As written.

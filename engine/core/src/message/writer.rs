@@ -101,6 +101,11 @@ impl<O: Output> Writer<O> {
         self.ruled.open + self.retired.iter().map(|ruled| ruled.open).sum::<u64>()
     }
 
+    /// How often each rule of the newest set acted, by its number in [`RuleSet::rules`]. Empty before the first did.
+    pub fn rule_hits(&self) -> &[u64] {
+        self.ruled.scratch.hits()
+    }
+
     /// Memory that open exchanges hold, in bytes.
     pub fn open_bytes(&self) -> usize {
         self.held
@@ -359,6 +364,7 @@ impl<O: Output> Writer<O> {
     fn release(&mut self, mut draft: Box<Draft>) {
         self.held = self.held.saturating_sub(draft.held);
         self.counters.rules_doubts += u64::from(draft.tally.doubts);
+        self.counters.bodies_unreadable += u64::from(draft.tally.unreadable);
         if let Some(ruled) = judge(&mut self.ruled, &mut self.retired, draft.rules) {
             ruled.open = ruled.open.saturating_sub(1);
             self.counters.keys_forgotten += std::mem::take(&mut ruled.keys.forgotten);

@@ -5,8 +5,11 @@
 //! stop rules found is kept in a [`Tally`] per call. A pattern that ran out of steps never lets anything out: a stop
 //! rule stops, a remove rule removes, a replace rule removes the value.
 
+use std::borrow::Cow;
+
 use regex::CaptureLocations;
 
+use super::inside::{self, Unreadable};
 use super::pattern::{Answer, Pattern, Replaced};
 use super::verb::Verb;
 use super::{Action, Rule, RuleSet};
@@ -20,6 +23,10 @@ pub struct Plan {
     tests: Box<[usize]>,
     /// Replace rules, in text order; empty when the detail is removed anyway.
     replaces: Box<[usize]>,
+    /// Rules that look into the value by a path, in order of application; empty when the detail is removed anyway.
+    masks: Box<[usize]>,
+    /// Rules that act on the detail whatever its value is.
+    always: Box<[usize]>,
     /// Scopes that ran out of steps on the key.
     doubts: u32,
 }
@@ -27,7 +34,12 @@ pub struct Plan {
 impl Plan {
     /// Whether a rule has to see the value: a body without that is never collected.
     pub fn needs_value(&self) -> bool {
-        !self.tests.is_empty() || !self.replaces.is_empty()
+        !self.tests.is_empty() || !self.replaces.is_empty() || self.looks_inside()
+    }
+
+    /// Whether a rule looks into the value by a path: a value that is cut cannot leave.
+    pub fn looks_inside(&self) -> bool {
+        !self.masks.is_empty()
     }
 
     /// Whether no value can leave: a rule removes the detail, or drops the call, whatever the value is.
@@ -52,6 +64,8 @@ pub struct Tally {
     kept: usize,
     /// Patterns that ran out of steps.
     pub doubts: u32,
+    /// Values that were removed because a rule had to look into them and could not read them.
+    pub unreadable: u32,
 }
 
 impl Tally {
@@ -84,12 +98,21 @@ pub enum Verdict {
 pub struct Scratch {
     /// Per rule, by number: where its groups matched.
     groups: Vec<Option<CaptureLocations>>,
+    /// Per rule, by number: details (or values in them) that it stopped, removed or changed; of a `stop_unless` rule
+    /// those that matched.
+    hits: Vec<u64>,
+    inside: inside::Memory,
     text: String,
     from: String,
     to: String,
 }
 
 impl Scratch {
+    /// How often each rule of [`RuleSet::rules`] acted. Empty before the first did.
+    pub fn hits(&self) -> &[u64] {
+        &self.hits
+    }
+
     /// Gives memory back that one long value took.
     pub fn shrink_to(&mut self, bytes: usize) {
         self.text.clear();
@@ -98,6 +121,7 @@ impl Scratch {
         self.text.shrink_to(bytes);
         self.from.shrink_to(bytes);
         self.to.shrink_to(bytes);
+        self.inside.shrink_to(bytes);
     }
 }
 
@@ -127,25 +151,37 @@ impl RuleSet {
     pub fn plan(&self, key: &str) -> Plan {
         let mut plan = Plan::default();
         let (mut tests, mut replaces) = (Vec::new(), Vec::new());
+        let (mut masks, mut always) = (Vec::new(), Vec::new());
         for (index, rule) in self.rules.iter().enumerate() {
             let answer = rule.scope.test(key);
             if answer == Answer::No {
                 continue;
             }
             plan.doubts += u32::from(answer == Answer::Doubt);
+            if rule.path.is_some() {
+                masks.push(index);
+                continue;
+            }
             match (&rule.action, rule.verb) {
                 (_, Verb::StopUnless | Verb::StopUnlessFound) if answer == Answer::Doubt => {
                     plan.stop = true;
                 }
                 (Action::Replace { .. }, _) if answer == Answer::Doubt => plan.remove = true,
-                (Action::Always, Verb::Stop) => plan.stop = true,
-                (Action::Always, _) => plan.remove = true,
+                (Action::Always, Verb::Stop) => {
+                    plan.stop = true;
+                    always.push(index);
+                }
+                (Action::Always, _) => {
+                    plan.remove = true;
+                    always.push(index);
+                }
                 (Action::Test(_), _) => tests.push(index),
                 (Action::Replace { .. }, _) => replaces.push(index),
             }
         }
         if plan.remove {
             replaces.clear();
+            masks.clear();
             tests.retain(|index| {
                 self.rules
                     .get(*index)
@@ -155,6 +191,8 @@ impl RuleSet {
         Plan {
             tests: tests.into(),
             replaces: replaces.into(),
+            masks: masks.into(),
+            always: always.into(),
             ..plan
         }
     }
@@ -170,22 +208,33 @@ impl RuleSet {
         tally.stopped |= plan.stop;
         tally.doubts += plan.doubts;
         let mut left = Some(value);
+        let Scratch {
+            groups,
+            hits,
+            inside,
+            text,
+            from,
+            to,
+        } = scratch;
+        hits.resize(self.rules.len(), 0);
+        for index in &plan.always {
+            hit(hits, *index);
+        }
         if plan.needs_value() {
-            let Scratch {
-                groups,
-                text,
-                from,
-                to,
-            } = scratch;
             groups.resize(self.rules.len(), None);
             let value = as_text(value, text);
-            let removed = self.tests_remove(plan, value, tally) || plan.remove;
+            let removed = self.tests_remove(plan, value, tally, hits) || plan.remove;
             let replaced = if removed {
                 None
             } else {
-                self.replaced(plan, value, tally, groups, from, to)
+                self.replaced(plan, value, tally, groups, hits, from, to)
             };
-            left = replaced.map(str::as_bytes);
+            left = match replaced {
+                Some(text) if plan.looks_inside() => {
+                    self.masked(plan, text, tally, groups, hits, inside)
+                }
+                replaced => replaced.map(str::as_bytes),
+            };
         }
         if plan.hides_all() || tally.stopped {
             return None;
@@ -196,16 +245,23 @@ impl RuleSet {
     }
 
     /// Runs the tests on the original value; whether a remove rule takes the detail.
-    fn tests_remove(&self, plan: &Plan, value: &str, tally: &mut Tally) -> bool {
+    fn tests_remove(&self, plan: &Plan, value: &str, tally: &mut Tally, hits: &mut [u64]) -> bool {
         let mut removed = false;
-        for rule in plan.tests.iter().filter_map(|index| self.rules.get(*index)) {
-            let Action::Test(param) = &rule.action else {
+        for index in &plan.tests {
+            let Some((rule, param)) = self.rules.get(*index).and_then(Rule::test) else {
                 continue;
             };
             let answer = param.test(value);
             tally.doubts += u32::from(answer == Answer::Doubt);
             let yes_or_doubt = answer != Answer::No;
             let no_or_doubt = answer != Answer::Yes;
+            let acts = match rule.verb {
+                Verb::RemoveUnless | Verb::RemoveUnlessFound => no_or_doubt,
+                _ => yes_or_doubt,
+            };
+            if acts {
+                hit(hits, *index);
+            }
             match rule.verb {
                 Verb::StopIf | Verb::StopIfFound => tally.stopped |= yes_or_doubt,
                 Verb::StopUnless | Verb::StopUnlessFound if answer == Answer::Doubt => {
@@ -226,6 +282,7 @@ impl RuleSet {
         value: &'a str,
         tally: &mut Tally,
         groups: &mut [Option<CaptureLocations>],
+        hits: &mut [u64],
         from: &'a mut String,
         to: &mut String,
     ) -> Option<&'a str> {
@@ -243,6 +300,7 @@ impl RuleSet {
                 Replaced::Changed => {
                     std::mem::swap(from, to);
                     changed = true;
+                    hit(hits, *index);
                 }
                 Replaced::Doubt => {
                     tally.doubts += 1;
@@ -251,6 +309,45 @@ impl RuleSet {
             }
         }
         Some(if changed { from.as_str() } else { value })
+    }
+
+    /// What the rules that look into a value leave of it, no other rule asked; nothing when they cannot read it.
+    pub fn masks<'a>(&self, plan: &Plan, value: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        if !plan.looks_inside() {
+            return Some(Cow::Borrowed(value));
+        }
+        let mut scratch = Scratch::default();
+        scratch.groups.resize(self.rules.len(), None);
+        let Scratch {
+            groups,
+            hits,
+            inside,
+            text,
+            ..
+        } = &mut scratch;
+        let text = as_text(value, text);
+        let left = self.masked(plan, text, &mut Tally::default(), groups, hits, inside);
+        left.map(|left| Cow::Owned(left.to_vec()))
+    }
+
+    /// What the masks of `plan` leave of `text`; nothing when they cannot read it.
+    fn masked<'a>(
+        &self,
+        plan: &Plan,
+        text: &'a str,
+        tally: &mut Tally,
+        groups: &mut [Option<CaptureLocations>],
+        hits: &mut [u64],
+        memory: &'a mut inside::Memory,
+    ) -> Option<&'a [u8]> {
+        match inside::hide(text, &self.rules, &plan.masks, groups, hits, memory) {
+            Ok(true) => Some(&memory.out),
+            Ok(false) => Some(text.as_bytes()),
+            Err(Unreadable) => {
+                tally.unreadable += 1;
+                None
+            }
+        }
     }
 
     /// What becomes of the call, once all its details went through [`Self::apply`].
@@ -280,6 +377,12 @@ impl RuleSet {
         self.session
             .get(rule)
             .is_some_and(|pattern: &Pattern| pattern.test(name) == Answer::Yes)
+    }
+}
+
+fn hit(hits: &mut [u64], rule: usize) {
+    if let Some(hits) = hits.get_mut(rule) {
+        *hits += 1;
     }
 }
 
@@ -318,5 +421,17 @@ impl Rule {
     /// Its verb.
     pub fn verb(&self) -> Verb {
         self.verb
+    }
+
+    /// Whether it looks into bodies by a path.
+    pub fn looks_inside(&self) -> bool {
+        self.path.is_some()
+    }
+
+    fn test(&self) -> Option<(&Self, &Pattern)> {
+        match &self.action {
+            Action::Test(param) => Some((self, param)),
+            _ => None,
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::fmt;
 
 use regex::{Captures, Regex};
 
+use super::path::{self, Path};
 use super::pattern::{Pattern, Replacement};
 use super::presets;
 use super::verb::{Form, Verb};
@@ -117,9 +118,13 @@ struct Refusal(Class, usize, String);
 
 impl Parser {
     fn preset(&mut self, lines: &str, number: usize) -> Result<(), Error> {
-        lines
-            .lines()
-            .try_for_each(|line| self.line(line, 0, number))
+        let from = self.set.rules.len();
+        for line in lines.lines() {
+            self.line(line, 0, number)?;
+        }
+        let included = self.set.rules.iter_mut().skip(from);
+        included.for_each(|rule| rule.included = true);
+        Ok(())
     }
 
     /// Reads `line` from byte `from` on; an include stood before it.
@@ -209,12 +214,14 @@ fn build(
         }
         Form::Session => set.session.push(pattern(groups, 1, false)?),
         Form::One | Form::Two | Form::Replace => {
-            let scope = pattern(groups, 1, false)?;
+            let (scope, path) = scope(verb, groups)?;
             let action = action(verb, groups)?;
             set.rules.push(Rule {
                 verb,
                 scope,
+                path,
                 action,
+                included: false,
                 line: number,
                 source: line.trim_matches(SPACE).into(),
             });
@@ -228,6 +235,34 @@ fn set_flag(set: &mut RuleSet, verb: Verb) {
         Verb::AllowHttpUrl => set.allow_http_url = true,
         Verb::SkipCompression => set.skip_compression = true,
         _ => set.skip_submission = true,
+    }
+}
+
+/// The scope of a rule, and the path behind it if there is one.
+fn scope(verb: Verb, groups: &Captures<'_>) -> Result<(Pattern, Option<Path>), Refusal> {
+    let text = expression(groups, 1, false)?;
+    let refuse = |offset: usize, why: String| {
+        let message = format!("invalid path in a scope: {why}");
+        Refusal(
+            Class::InvalidExpression,
+            start(groups, 1) + 1 + offset,
+            message,
+        )
+    };
+    match path::split(&text) {
+        Ok(None) => Ok((pattern(groups, 1, false)?, None)),
+        Ok(Some((body, path))) if verb.rank() >= Verb::Remove.rank() => {
+            let body = Pattern::matching(&format!("({body})")).map_err(|why| refuse(0, why))?;
+            Ok((body, Some(path)))
+        }
+        Ok(Some(_)) => Err(refuse(
+            0,
+            format!(
+                "a path goes with remove and replace rules; {} takes whole details",
+                verb.name()
+            ),
+        )),
+        Err((offset, why)) => Err(refuse(offset, why)),
     }
 }
 

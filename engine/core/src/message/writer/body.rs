@@ -217,18 +217,31 @@ impl<O: Output> Writer<O> {
             Side::Request => request_body,
             Side::Response => response_body,
         };
-        let withheld = body.holed && ruled.key(side.kind(), b"").plan.needs_value();
+        let plan = &ruled.key(side.kind(), b"").plan;
+        let withheld = body.holed && plan.needs_value();
+        let unreadable = body.limited && plan.looks_inside() && !withheld;
         self.counters.bodies_withheld += u64::from(withheld);
+        self.counters.bodies_unreadable += u64::from(unreadable);
+        let withheld = withheld || unreadable;
         // Stop rules look at what there is even so.
         let mut pen = Pen {
             ruled,
             tally,
             muted: *sampled_out || withheld,
         };
+        let unreadable_before = pen.tally.unreadable;
         pen.write(side.kind(), b"", content, &mut body.bytes);
+        if withheld {
+            // It is counted already.
+            pen.tally.unreadable = unreadable_before;
+        }
         if body.is_form && !body.holed {
+            // What a mask hides in the body is no param either.
+            let Some(content) = pen.unmasked(side.kind(), content).filter(|_| !unreadable) else {
+                return;
+            };
             pen.muted = *sampled_out;
-            url::pairs(content, name, value, |name, value| {
+            url::pairs(&content, name, value, |name, value| {
                 pen.write(Kind::RequestParam, name, value, request);
             });
         }

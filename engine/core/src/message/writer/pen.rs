@@ -1,5 +1,7 @@
 //! A detail in, its rules asked, and what is left of it written into the buffer that it belongs to.
 
+use std::borrow::Cow;
+
 use super::super::content::Codings;
 use super::super::draft::{Body, Mode};
 use super::super::keys::{Key, Keys, Kind};
@@ -84,6 +86,12 @@ impl Pen<'_> {
             ndjson::escape(left, out);
             out.extend_from_slice(CLOSING);
         }
+    }
+
+    /// What the masks that look into a body leave of it; nothing when they cannot read it.
+    pub(super) fn unmasked<'v>(&mut self, kind: Kind, body: &'v [u8]) -> Option<Cow<'v, [u8]>> {
+        let Ruled { rules, keys, .. } = &mut *self.ruled;
+        rules.masks(&keys.get(rules, kind, b"").plan, body)
     }
 
     /// Decides what is done with the bytes of a body, and forgets what an earlier one left.

@@ -1,0 +1,333 @@
+//! JSON text and masks in, the same text without what they hide out. RFC 8259, in one pass over the text.
+//!
+//! What is not hit is copied as it stands, numbers and blanks included, which no library that builds values does. Strict
+//! in structure, so that no reader finds a member where we found none; a bare word inside an object or a list is taken
+//! for a value, because an earlier replacement may have made one of a number. Depth is bounded by `JSON_DEPTH_MAX`.
+
+use super::inside::{Active, Fate, Masks, Unreadable, quote};
+use super::path::Child;
+use crate::limits::JSON_DEPTH_MAX;
+
+/// A text on its way through the masks.
+pub(super) struct Document<'t, 'o, 'm, 'r> {
+    text: &'t str,
+    at: usize,
+    masks: &'m mut Masks<'r>,
+    out: &'o mut Vec<u8>,
+    /// Something was hidden.
+    pub(super) changed: bool,
+}
+
+impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
+    pub(super) fn new(text: &'t str, masks: &'m mut Masks<'r>, out: &'o mut Vec<u8>) -> Self {
+        Self {
+            text,
+            at: 0,
+            masks,
+            out,
+            changed: false,
+        }
+    }
+
+    /// One object or list after the other, to the end of the text.
+    pub(super) fn all(&mut self, active: Active) -> Result<(), Unreadable> {
+        self.blanks();
+        while let Some(byte) = self.peek() {
+            if !matches!(byte, b'{' | b'[') {
+                return Err(Unreadable);
+            }
+            self.value(active, 0)?;
+            self.blanks();
+        }
+        Ok(())
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn since(&self, start: usize) -> &'t str {
+        self.text.get(start..self.at).unwrap_or_default()
+    }
+
+    fn copy(&mut self, start: usize) {
+        let text = self.since(start);
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
+    fn blanks(&mut self) {
+        let start = self.at;
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+        self.copy(start);
+    }
+
+    /// Takes one sign and copies it.
+    fn sign(&mut self, sign: u8) -> bool {
+        let is_there = self.peek() == Some(sign);
+        if is_there {
+            self.at += 1;
+            self.out.push(sign);
+        }
+        is_there
+    }
+
+    /// A value and what becomes of it; removed ones leave something in `out` that the caller takes back.
+    fn value(&mut self, active: Active, depth: usize) -> Result<Fate, Unreadable> {
+        if depth >= JSON_DEPTH_MAX {
+            return Err(Unreadable);
+        }
+        let start = self.at;
+        match self.peek().ok_or(Unreadable)? {
+            b'{' => self.object(active, depth)?,
+            b'[' => self.list(active, depth)?,
+            b'"' => return self.string(active),
+            _ => return self.bare(active),
+        }
+        // The test of a remove rule sees the whole of an object or a list as it was sent.
+        let removed = !active.is_empty() && self.masks.removes(active, self.since(start));
+        self.changed |= removed;
+        Ok(if removed { Fate::Removed } else { Fate::Stays })
+    }
+
+    fn object(&mut self, active: Active, depth: usize) -> Result<(), Unreadable> {
+        let mut name = String::new();
+        self.sign(b'{');
+        self.blanks();
+        if self.sign(b'}') {
+            return Ok(());
+        }
+        let mut is_first = true;
+        loop {
+            let mark = self.begin(is_first);
+            let start = self.at;
+            let raw = self.quoted()?;
+            self.copy(start);
+            self.blanks();
+            if !self.sign(b':') {
+                return Err(Unreadable);
+            }
+            self.blanks();
+            let inside = if active.is_empty() {
+                active
+            } else {
+                unescape(raw, &mut name)?;
+                name = lower(std::mem::take(&mut name));
+                self.masks.enter(active, Child::Member(&name))
+            };
+            let fate = self.value(inside, depth + 1)?;
+            if !active.is_empty() {
+                self.masks.leave(inside);
+            }
+            self.blanks();
+            self.end(fate, mark, &mut is_first);
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                _ if self.sign(b'}') => return Ok(()),
+                _ => return Err(Unreadable),
+            }
+        }
+    }
+
+    fn list(&mut self, active: Active, depth: usize) -> Result<(), Unreadable> {
+        self.sign(b'[');
+        self.blanks();
+        if self.sign(b']') {
+            return Ok(());
+        }
+        let mut is_first = true;
+        for index in 0.. {
+            let mark = self.begin(is_first);
+            let inside = if active.is_empty() {
+                active
+            } else {
+                self.masks.enter(active, Child::Element(index))
+            };
+            let fate = self.value(inside, depth + 1)?;
+            if !active.is_empty() {
+                self.masks.leave(inside);
+            }
+            self.blanks();
+            self.end(fate, mark, &mut is_first);
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                _ if self.sign(b']') => break,
+                _ => return Err(Unreadable),
+            }
+        }
+        Ok(())
+    }
+
+    /// Before a member or an element: the comma that separates it from those that stayed. Where it begins in `out`.
+    fn begin(&mut self, is_first: bool) -> usize {
+        let mark = self.out.len();
+        if !is_first {
+            self.out.push(b',');
+        }
+        self.blanks();
+        mark
+    }
+
+    /// Behind a member or an element: it is taken back if it was removed.
+    fn end(&mut self, fate: Fate, mark: usize, is_first: &mut bool) {
+        match fate {
+            Fate::Removed => self.out.truncate(mark),
+            Fate::Stays | Fate::Changed => *is_first = false,
+        }
+    }
+
+    fn string(&mut self, active: Active) -> Result<Fate, Unreadable> {
+        let start = self.at;
+        let raw = self.quoted()?;
+        if !self.masks.is_meant(active) {
+            self.copy(start);
+            return Ok(Fate::Stays);
+        }
+        let mut text = String::new();
+        unescape(raw, &mut text)?;
+        let fate = self.masks.judge(active, &text)?;
+        match fate {
+            Fate::Stays => self.copy(start),
+            Fate::Changed => quote(self.masks.text(), self.out),
+            Fate::Removed => {}
+        }
+        self.changed |= fate != Fate::Stays;
+        Ok(fate)
+    }
+
+    /// A number, `true`, `false`, `null`, or another bare word.
+    fn bare(&mut self, active: Active) -> Result<Fate, Unreadable> {
+        let start = self.at;
+        let is_end = |byte: u8| byte <= b' ' || b",:]}[{\"'`\\".contains(&byte);
+        while self.peek().is_some_and(|byte| !is_end(byte)) {
+            self.at += 1;
+        }
+        let text = self.since(start);
+        if text.is_empty() {
+            return Err(Unreadable);
+        }
+        let fate = if self.masks.is_meant(active) {
+            self.masks.judge(active, text)?
+        } else {
+            Fate::Stays
+        };
+        match fate {
+            Fate::Stays => self.copy(start),
+            Fate::Changed
+                if is_scalar(self.masks.text()) && !self.masks.text().starts_with('"') =>
+            {
+                self.out.extend_from_slice(self.masks.text().as_bytes());
+            }
+            Fate::Changed => quote(self.masks.text(), self.out),
+            Fate::Removed => {}
+        }
+        self.changed |= fate != Fate::Stays;
+        Ok(fate)
+    }
+
+    /// Passes over a string; what stands between its quotes.
+    fn quoted(&mut self) -> Result<&'t str, Unreadable> {
+        if self.peek() != Some(b'"') {
+            return Err(Unreadable);
+        }
+        let start = self.at + 1;
+        let mut at = start;
+        loop {
+            let rest = self.text.as_bytes().get(at..).ok_or(Unreadable)?;
+            at += memchr::memchr2(b'"', b'\\', rest).ok_or(Unreadable)?;
+            if self.text.as_bytes().get(at) == Some(&b'"') {
+                break;
+            }
+            // The sign behind a backslash ends nothing. It may be the first of several bytes: the others end nothing.
+            at += 2;
+        }
+        self.at = at + 1;
+        self.text.get(start..at).ok_or(Unreadable)
+    }
+}
+
+/// Writes what a string says to `out`, which is cleared first.
+fn unescape(raw: &str, out: &mut String) -> Result<(), Unreadable> {
+    out.clear();
+    let mut rest = raw;
+    while let Some((before, escape)) = rest.split_once('\\') {
+        out.push_str(before);
+        let mut letters = escape.chars();
+        out.push(match letters.next().ok_or(Unreadable)? {
+            letter @ ('"' | '\\' | '/') => letter,
+            'b' => '\u{8}',
+            'f' => '\u{c}',
+            'n' => '\n',
+            'r' => '\r',
+            't' => '\t',
+            'u' => {
+                let (letter, len) = unicode(letters.as_str())?;
+                rest = letters.as_str().get(len..).ok_or(Unreadable)?;
+                out.push(letter);
+                continue;
+            }
+            _ => return Err(Unreadable),
+        });
+        rest = letters.as_str();
+    }
+    out.push_str(rest);
+    Ok(())
+}
+
+/// The character that the digits behind `\u` begin, and how many bytes it takes. Half a pair is U+FFFD.
+fn unicode(text: &str) -> Result<(char, usize), Unreadable> {
+    let unit = |text: &str| {
+        let digits = text
+            .get(..4)
+            .filter(|text| text.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let first = unit(text).ok_or(Unreadable)?;
+    let second = text
+        .get(4..)
+        .and_then(|rest| rest.strip_prefix("\\u"))
+        .and_then(unit);
+    let pair = char::decode_utf16([first].into_iter().chain(second)).next();
+    Ok(match pair {
+        Some(Ok(letter)) => (letter, if letter.len_utf16() == 2 { 10 } else { 4 }),
+        _ => (char::REPLACEMENT_CHARACTER, 4),
+    })
+}
+
+fn lower(mut name: String) -> String {
+    if name.is_ascii() {
+        name.make_ascii_lowercase();
+        return name;
+    }
+    name.to_lowercase()
+}
+
+/// Whether `text` is a JSON value that holds no others.
+pub(super) fn is_scalar(text: &str) -> bool {
+    if let Some(inside) = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+    {
+        return !inside.contains('"') && unescape(inside, &mut String::new()).is_ok();
+    }
+    matches!(text, "true" | "false" | "null") || is_number(text)
+}
+
+fn is_number(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let text = text.strip_prefix('-').unwrap_or(text);
+    let (text, exponent) = match text.split_once(['e', 'E']) {
+        Some((text, exponent)) => (text, Some(exponent)),
+        None => (text, None),
+    };
+    let (whole, fraction) = match text.split_once('.') {
+        Some((whole, fraction)) => (whole, Some(fraction)),
+        None => (text, None),
+    };
+    digits(whole)
+        && (whole == "0" || !whole.starts_with('0'))
+        && fraction.is_none_or(digits)
+        && exponent
+            .is_none_or(|exponent| digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)))
+}

@@ -1,0 +1,256 @@
+//! Scope text that reaches into a body in, the path of values in it out: `request_body:$.card.number`.
+//!
+//! An extension to the language of the contract (manual: `docs/rules.md`). It takes nothing from that language: as an
+//! expression such a scope asks for text behind the end of the key, so it could never hit a detail.
+//!
+//! ```text
+//! SCOPE = BODY ":$" STEP+          BODY = request_body | response_body | (request|response)_body
+//! STEP  = ("." | "..") (NAME | "*") | [".."] "[" (NUMBER | "*" | "'" any "'") "]"
+//! ```
+//!
+//! `..` is any depth. Names are compared without regard to case, and lists are looked through: a name behind a list is
+//! looked for in each of its elements. Both hide more rather than less.
+
+use crate::limits::PATH_STEPS_MAX;
+
+/// Scopes that a path may stand behind.
+const BODIES: [&str; 4] = [
+    "request_body",
+    "response_body",
+    "(request|response)_body",
+    "(response|request)_body",
+];
+
+/// Where in a body a rule looks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Path {
+    steps: Box<[Step]>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Step {
+    /// Any number of levels may lie before it.
+    deep: bool,
+    at: At,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum At {
+    /// A member or field, lower-case.
+    Name(Box<str>),
+    /// Any member, field or element.
+    Any,
+    Element(usize),
+    AnyElement,
+}
+
+/// What a value is in the value around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Child<'a> {
+    /// Its name, lower-case.
+    Member(&'a str),
+    Element(usize),
+}
+
+/// How far a path has come at some value: how many of its steps are done.
+pub(super) type Progress = usize;
+
+/// Splits a scope into the pattern of its body and the text of its path; none when it is a plain scope. An error is
+/// what is wrong with a text that is meant as a path, and where in it.
+pub(super) fn split(scope: &str) -> Result<Option<(&str, Path)>, (usize, String)> {
+    let Some((body, text)) = scope.split_once(":$") else {
+        return Ok(None);
+    };
+    if !text.starts_with(['.', '[']) {
+        return Ok(None);
+    }
+    let offset = body.len() + 2;
+    let body = body.strip_prefix('^').unwrap_or(body);
+    let path = Path::read(text.strip_suffix('$').unwrap_or(text));
+    match (BODIES.contains(&body), path) {
+        (true, Ok(path)) => Ok(Some((body, path))),
+        (true, Err((at, why))) => Err((offset + at, why)),
+        // Not for us: with a `|` it may well be an expression that hits something.
+        (false, Err(_)) => Ok(None),
+        (false, Ok(_)) => {
+            let why = format!("a path stands behind one of {}", BODIES[..3].join(", "));
+            Err((0, why))
+        }
+    }
+}
+
+impl Path {
+    fn read(text: &str) -> Result<Self, (usize, String)> {
+        let mut steps = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let at = text.len() - rest.len();
+            let (step, left) = step(rest).map_err(|why| (at, why.to_owned()))?;
+            steps.push(step);
+            rest = left;
+        }
+        if steps.len() > PATH_STEPS_MAX {
+            return Err((0, format!("a path has at most {PATH_STEPS_MAX} steps")));
+        }
+        Ok(Self {
+            steps: steps.into(),
+        })
+    }
+
+    /// Whether the value that it has come to is one it means.
+    pub(super) fn is_done(&self, progress: Progress) -> bool {
+        progress == self.steps.len()
+    }
+
+    /// From a value to one inside it: calls `each` with how far the path has come there, for every way there is.
+    pub(super) fn step(
+        &self,
+        progress: Progress,
+        child: Child<'_>,
+        mut each: impl FnMut(Progress),
+    ) {
+        let Some(step) = self.steps.get(progress) else {
+            return;
+        };
+        let (is_there, looks_through) = match (&step.at, child) {
+            (At::Name(wanted), Child::Member(name)) => (**wanted == *name, false),
+            (At::Name(_), Child::Element(_)) => (false, true),
+            (At::Any, Child::Member(_)) => (true, false),
+            (At::Any, Child::Element(_)) => (true, true),
+            (At::Element(wanted), Child::Element(index)) => (*wanted == index, false),
+            (At::AnyElement, Child::Element(_)) => (true, false),
+            (At::Element(_) | At::AnyElement, Child::Member(_)) => (false, false),
+        };
+        if is_there {
+            each(progress + 1);
+        }
+        if step.deep || looks_through {
+            each(progress);
+        }
+    }
+}
+
+/// The step that `text` begins with, and what stands behind it.
+fn step(text: &str) -> Result<(Step, &str), &'static str> {
+    let (deep, rest) = match (text.strip_prefix(".."), text.strip_prefix('.')) {
+        (Some(rest), _) => (true, rest),
+        (None, Some(rest)) => (false, rest),
+        (None, None) if text.starts_with('[') => (false, text),
+        (None, None) => return Err("a path goes on with `.NAME`, `..NAME` or `[`"),
+    };
+    let (at, rest) = if let Some(rest) = rest.strip_prefix('*') {
+        (At::Any, rest)
+    } else if let Some(inside) = rest
+        .strip_prefix('[')
+        .filter(|_| deep || text.starts_with('['))
+    {
+        bracket(inside)?
+    } else {
+        let end = rest.find(|c: char| !is_name(c)).unwrap_or(rest.len());
+        let (name, rest) = rest.split_at_checked(end).unwrap_or_default();
+        if name.is_empty() {
+            return Err("a name is missing here; one with other signs is written ['a.b']");
+        }
+        (At::Name(name.to_lowercase().into()), rest)
+    };
+    Ok((Step { deep, at }, rest))
+}
+
+/// What stands in brackets, the opening one taken off.
+fn bracket(text: &str) -> Result<(At, &str), &'static str> {
+    const UNCLOSED: &str = "brackets hold *, a number, or a name in quotes, and are closed";
+    if let Some(rest) = text.strip_prefix("*]") {
+        return Ok((At::AnyElement, rest));
+    }
+    for quote in ['\'', '"'] {
+        if let Some(inside) = text.strip_prefix(quote) {
+            let (name, rest) = inside.split_once(quote).ok_or(UNCLOSED)?;
+            let rest = rest.strip_prefix(']').ok_or(UNCLOSED)?;
+            return Ok((At::Name(name.to_lowercase().into()), rest));
+        }
+    }
+    let (digits, rest) = text.split_once(']').ok_or(UNCLOSED)?;
+    let index = digits.parse().map_err(|_| UNCLOSED)?;
+    Ok((At::Element(index), rest))
+}
+
+fn is_name(letter: char) -> bool {
+    letter.is_alphanumeric() || matches!(letter, '_' | '-' | '@')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(scope: &str, expected: Result<Option<&str>, usize>) {
+        let result = split(scope);
+        let seen = match &result {
+            Ok(found) => Ok(found.as_ref().map(|(body, _)| *body)),
+            Err((at, _)) => Err(*at),
+        };
+        assert_eq!(seen, expected, "{result:?}");
+    }
+
+    #[test]
+    fn only_paths_are_paths() {
+        check("request_body", Ok(None));
+        check("request_body:$", Ok(None));
+        check("request_header:$|x", Ok(None));
+        check("x:$.a|b", Ok(None));
+        check("request_body:$.a", Ok(Some("request_body")));
+        check(
+            "^response_body:$..b[*]['c.d'][0].*$",
+            Ok(Some("response_body")),
+        );
+        check(
+            "(request|response)_body:$..['Ä']",
+            Ok(Some("(request|response)_body")),
+        );
+        check("request_body:$.a|b", Err(16));
+        check("request_body:$.", Err(14));
+        check("request_body:$[a]", Err(14));
+        check("request_body:$.a[1", Err(16));
+        check("request_header:x:$.a", Err(0));
+        check(".*:$.a", Err(0));
+    }
+
+    #[test]
+    fn steps_go_through_lists_and_depths() {
+        #[track_caller]
+        fn check(path: &str, way: &[Child<'_>], expected: bool) {
+            let path = Path::read(path).unwrap();
+            let mut now = vec![0];
+            for child in way {
+                let mut next = Vec::new();
+                for progress in now {
+                    path.step(progress, *child, |progress| next.push(progress));
+                }
+                now = next;
+            }
+            assert_eq!(
+                now.into_iter().any(|progress| path.is_done(progress)),
+                expected
+            );
+        }
+        use Child::{Element, Member};
+        check(".a", &[Member("a")], true);
+        check(".A", &[Member("a")], true);
+        check(".a", &[Member("b")], false);
+        check(".a", &[Member("b"), Member("a")], false);
+        check("..a", &[Member("b"), Element(3), Member("a")], true);
+        check(
+            ".a.b",
+            &[Element(1), Member("a"), Element(0), Element(2), Member("b")],
+            true,
+        );
+        check(".a[1]", &[Member("a"), Element(1)], true);
+        check(".a[1]", &[Member("a"), Element(0)], false);
+        check(".a[*].b", &[Member("a"), Element(0), Member("b")], true);
+        check(".a[*]", &[Member("a"), Member("b")], false);
+        check(".a.*", &[Member("a"), Element(7)], true);
+        check("..*", &[Member("a"), Member("b"), Element(7)], true);
+        check("..[0]", &[Member("a"), Element(0)], true);
+        check("['x y'].b", &[Member("x y"), Member("b")], true);
+    }
+}
