@@ -5,6 +5,7 @@
 //! reach into bodies (manual: `docs/rules.md`). A set is immutable; what is worth keeping between details (plans per key) is kept by the caller. Reads no file: who finds
 //! [`file_reference`] in the text reads it.
 
+mod advice;
 mod apply;
 mod inside;
 mod json;
@@ -15,6 +16,7 @@ mod presets;
 mod translate;
 mod verb;
 
+pub use advice::Advice;
 pub use apply::{Plan, Sampler, Scratch, Tally, Verdict, apply_all};
 pub use parse::{Class, Error, file_reference};
 pub use verb::Verb;
@@ -92,6 +94,11 @@ impl RuleSet {
     /// The rules that look at details, in order of application.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// Calls of a hundred that the sample rule keeps.
+    pub fn sample(&self) -> Option<u8> {
+        self.sample
     }
 
     /// Number of `copy_session_field` rules.

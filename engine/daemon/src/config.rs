@@ -382,36 +382,9 @@ fn rules(value: Option<&Value>, default: &str) -> Result<Rules, Diagnostic> {
     })
 }
 
-/// What the rules say, for `sniffer rules check`.
-pub fn explain_rules(values: &Values) -> Result<String, Diagnostic> {
-    let rules = rules(values.get(&["USAGE_LOGGERS_RULES"]), RULES)?;
-    let set = &rules.set;
-    let mut text = format!("rules are good: {}\n", rules.name);
-    for rule in set.rules() {
-        text.push_str(&format!("  line {}: {}\n", rule.line, rule.source));
-    }
-    if set.session_rules() > 0 {
-        text.push_str(&format!("  {} copy_session_field\n", set.session_rules()));
-    }
-    let flags = [
-        (
-            set.allow_http_url(),
-            "allow_http_url: calls may go to a plain http:// URL",
-        ),
-        (
-            !set.allow_http_url(),
-            "no allow_http_url: calls go to https:// URLs only",
-        ),
-        (
-            set.skip_compression(),
-            "skip_compression: bundles are not compressed",
-        ),
-        (set.skip_submission(), "skip_submission: nothing is sent"),
-    ];
-    for (_, words) in flags.iter().filter(|(holds, _)| *holds) {
-        text.push_str(&format!("  {words}\n"));
-    }
-    Ok(text)
+/// The rules of `sniffer rules check`.
+pub fn rules_of(values: &Values) -> Result<Rules, Diagnostic> {
+    rules(values.get(&["USAGE_LOGGERS_RULES"]), RULES)
 }
 
 fn read_rules(path: &str) -> Result<String, Diagnostic> {

@@ -21,6 +21,7 @@ pub mod control;
 pub mod demo;
 pub mod diagnostic;
 pub mod read;
+pub mod rules_command;
 pub mod run;
 pub mod status;
 pub mod store_process;
@@ -98,13 +99,17 @@ fn perform(cli: Cli, talk: Talk) -> Result<Exit, Diagnostic> {
         Some(Command::Off) => tell(&control, Request::Off),
         Some(Command::Rules(RulesCommand::Reload)) => tell(&control, Request::Reload),
         Some(Command::Rules(RulesCommand::Check { rules })) => {
+            rules_command::check(rules.as_deref(), &mut values(&cli.talk)?, talk)
+        }
+        Some(Command::Rules(RulesCommand::Test(flags))) => {
             let mut values = values(&cli.talk)?;
-            if let Some(rules) = rules {
+            if let Some(rules) = &flags.rules {
                 values.set_flag("USAGE_LOGGERS_RULES", rules);
             }
-            print(&config::explain_rules(&values)?);
-            Ok(Exit::Done)
+            let reading = config::reading(&values, false)?;
+            rules_command::comparison::run(&flags.files, reading, flags.calls, talk)
         }
+        Some(Command::Rules(RulesCommand::Apply)) => rules_command::apply(),
         Some(Command::Help { topic }) => help(topic.as_deref()),
         Some(Command::Version) => {
             print(&format!("sniffer {}\n", env!("CARGO_PKG_VERSION")));

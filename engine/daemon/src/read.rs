@@ -23,7 +23,7 @@ use crate::run::{halves, pipeline_config};
 use crate::status::{plural, thousands};
 use table::Table;
 
-mod table;
+pub(crate) mod table;
 
 /// Bytes collected before they are written: calls come faster than a system call each.
 const STDOUT_BYTES: usize = 256 * 1024;
@@ -76,7 +76,7 @@ pub fn run(options: &Options) -> Result<Exit, Diagnostic> {
 }
 
 /// The files to read, those of folders in the order of their names.
-fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Diagnostic> {
+pub(crate) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Diagnostic> {
     let mut files = Vec::new();
     for path in paths {
         if !path.is_dir() {

@@ -96,21 +96,39 @@ pub enum Verdict {
 /// Memory that [`RuleSet::apply`] reuses. It serves one rule set.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// Per rule, by number: where its groups matched.
-    groups: Vec<Option<CaptureLocations>>,
-    /// Per rule, by number: details (or values in them) that it stopped, removed or changed; of a `stop_unless` rule
-    /// those that matched.
-    hits: Vec<u64>,
+    rules: PerRule,
     inside: inside::Memory,
     text: String,
     from: String,
     to: String,
 }
 
+/// What is kept for each rule, by its number.
+#[derive(Debug, Default)]
+pub(super) struct PerRule {
+    /// Where the groups of its pattern matched.
+    pub(super) groups: Vec<Option<CaptureLocations>>,
+    /// Details (or values in them) that it stopped, removed or changed; of a `stop_unless` rule those that matched.
+    hits: Vec<u64>,
+}
+
+impl PerRule {
+    fn resize(&mut self, rules: usize) {
+        self.groups.resize(rules, None);
+        self.hits.resize(rules, 0);
+    }
+
+    pub(super) fn hit(&mut self, rule: usize) {
+        if let Some(hits) = self.hits.get_mut(rule) {
+            *hits += 1;
+        }
+    }
+}
+
 impl Scratch {
     /// How often each rule of [`RuleSet::rules`] acted. Empty before the first did.
     pub fn hits(&self) -> &[u64] {
-        &self.hits
+        &self.rules.hits
     }
 
     /// Gives memory back that one long value took.
@@ -209,30 +227,26 @@ impl RuleSet {
         tally.doubts += plan.doubts;
         let mut left = Some(value);
         let Scratch {
-            groups,
-            hits,
+            rules,
             inside,
             text,
             from,
             to,
         } = scratch;
-        hits.resize(self.rules.len(), 0);
+        rules.resize(self.rules.len());
         for index in &plan.always {
-            hit(hits, *index);
+            rules.hit(*index);
         }
         if plan.needs_value() {
-            groups.resize(self.rules.len(), None);
             let value = as_text(value, text);
-            let removed = self.tests_remove(plan, value, tally, hits) || plan.remove;
+            let removed = self.tests_remove(plan, value, tally, rules) || plan.remove;
             let replaced = if removed {
                 None
             } else {
-                self.replaced(plan, value, tally, groups, hits, from, to)
+                self.replaced(plan, value, tally, rules, from, to)
             };
             left = match replaced {
-                Some(text) if plan.looks_inside() => {
-                    self.masked(plan, text, tally, groups, hits, inside)
-                }
+                Some(text) if plan.looks_inside() => self.masked(plan, text, tally, rules, inside),
                 replaced => replaced.map(str::as_bytes),
             };
         }
@@ -245,7 +259,13 @@ impl RuleSet {
     }
 
     /// Runs the tests on the original value; whether a remove rule takes the detail.
-    fn tests_remove(&self, plan: &Plan, value: &str, tally: &mut Tally, hits: &mut [u64]) -> bool {
+    fn tests_remove(
+        &self,
+        plan: &Plan,
+        value: &str,
+        tally: &mut Tally,
+        per_rule: &mut PerRule,
+    ) -> bool {
         let mut removed = false;
         for index in &plan.tests {
             let Some((rule, param)) = self.rules.get(*index).and_then(Rule::test) else {
@@ -260,7 +280,7 @@ impl RuleSet {
                 _ => yes_or_doubt,
             };
             if acts {
-                hit(hits, *index);
+                per_rule.hit(*index);
             }
             match rule.verb {
                 Verb::StopIf | Verb::StopIfFound => tally.stopped |= yes_or_doubt,
@@ -281,14 +301,15 @@ impl RuleSet {
         plan: &Plan,
         value: &'a str,
         tally: &mut Tally,
-        groups: &mut [Option<CaptureLocations>],
-        hits: &mut [u64],
+        per_rule: &mut PerRule,
         from: &'a mut String,
         to: &mut String,
     ) -> Option<&'a str> {
         let mut changed = false;
         for index in &plan.replaces {
-            let Some((rule, groups)) = self.rules.get(*index).zip(groups.get_mut(*index)) else {
+            let Some((rule, groups)) =
+                (self.rules.get(*index)).zip(per_rule.groups.get_mut(*index))
+            else {
                 continue;
             };
             let Action::Replace { find, with } = &rule.action else {
@@ -300,7 +321,7 @@ impl RuleSet {
                 Replaced::Changed => {
                     std::mem::swap(from, to);
                     changed = true;
-                    hit(hits, *index);
+                    per_rule.hit(*index);
                 }
                 Replaced::Doubt => {
                     tally.doubts += 1;
@@ -317,16 +338,15 @@ impl RuleSet {
             return Some(Cow::Borrowed(value));
         }
         let mut scratch = Scratch::default();
-        scratch.groups.resize(self.rules.len(), None);
         let Scratch {
-            groups,
-            hits,
+            rules,
             inside,
             text,
             ..
         } = &mut scratch;
+        rules.resize(self.rules.len());
         let text = as_text(value, text);
-        let left = self.masked(plan, text, &mut Tally::default(), groups, hits, inside);
+        let left = self.masked(plan, text, &mut Tally::default(), rules, inside);
         left.map(|left| Cow::Owned(left.to_vec()))
     }
 
@@ -336,11 +356,10 @@ impl RuleSet {
         plan: &Plan,
         text: &'a str,
         tally: &mut Tally,
-        groups: &mut [Option<CaptureLocations>],
-        hits: &mut [u64],
+        per_rule: &mut PerRule,
         memory: &'a mut inside::Memory,
     ) -> Option<&'a [u8]> {
-        match inside::hide(text, &self.rules, &plan.masks, groups, hits, memory) {
+        match inside::hide(text, &self.rules, &plan.masks, per_rule, memory) {
             Ok(true) => Some(&memory.out),
             Ok(false) => Some(text.as_bytes()),
             Err(Unreadable) => {
@@ -377,12 +396,6 @@ impl RuleSet {
         self.session
             .get(rule)
             .is_some_and(|pattern: &Pattern| pattern.test(name) == Answer::Yes)
-    }
-}
-
-fn hit(hits: &mut [u64], rule: usize) {
-    if let Some(hits) = hits.get_mut(rule) {
-        *hits += 1;
     }
 }
 

@@ -9,8 +9,7 @@
 
 use std::borrow::Cow;
 
-use regex::CaptureLocations;
-
+use super::apply::PerRule;
 use super::json::Document;
 use super::path::{Child, Progress};
 use super::pattern::{Answer, Replaced};
@@ -74,10 +73,8 @@ impl Memory {
 
 /// The masks of one body, and what they have found.
 pub(super) struct Masks<'a> {
-    pub(super) rules: &'a [Rule],
-    pub(super) groups: &'a mut [Option<CaptureLocations>],
-    /// Per rule: values that it hid.
-    pub(super) hits: &'a mut [u64],
+    rules: &'a [Rule],
+    per_rule: &'a mut PerRule,
     steps: &'a mut Vec<Step>,
     from: &'a mut String,
     to: &'a mut String,
@@ -89,8 +86,7 @@ pub(super) fn hide(
     text: &str,
     rules: &[Rule],
     masks: &[usize],
-    groups: &mut [Option<CaptureLocations>],
-    hits: &mut [u64],
+    per_rule: &mut PerRule,
     memory: &mut Memory,
 ) -> Result<bool, Unreadable> {
     let Memory {
@@ -111,8 +107,7 @@ pub(super) fn hide(
     };
     let mut masks = Masks {
         rules,
-        groups,
-        hits,
+        per_rule,
         steps,
         from,
         to,
@@ -217,7 +212,9 @@ impl Masks<'_> {
                     }
                 }
             };
-            self.hit(mask, takes);
+            if takes {
+                self.per_rule.hit(mask);
+            }
             removed |= takes;
         }
         removed
@@ -230,7 +227,8 @@ impl Masks<'_> {
         }
         let mut changed = false;
         for mask in self.meant(active) {
-            let Some((rule, groups)) = self.rules.get(mask).zip(self.groups.get_mut(mask)) else {
+            let Some((rule, groups)) = self.rules.get(mask).zip(self.per_rule.groups.get_mut(mask))
+            else {
                 continue;
             };
             let Action::Replace { find, with } = &rule.action else {
@@ -243,7 +241,7 @@ impl Masks<'_> {
                 Replaced::Doubt => return Err(Unreadable),
             }
             changed = true;
-            self.hit(mask, true);
+            self.per_rule.hit(mask);
         }
         Ok(if changed { Fate::Changed } else { Fate::Stays })
     }
@@ -251,12 +249,6 @@ impl Masks<'_> {
     /// The new text of the last value that was changed.
     pub(super) fn text(&self) -> &str {
         self.from
-    }
-
-    fn hit(&mut self, mask: usize, is_hit: bool) {
-        if let Some(hits) = self.hits.get_mut(mask) {
-            *hits += u64::from(is_hit);
-        }
     }
 
     /// What becomes of a form field's value. One that looks like JSON is masked inside too; what of it does not read is

@@ -15,6 +15,8 @@ use crate::limits::{BACKTRACK_STEPS_MAX, PATTERN_COMPILED_BYTES_MAX};
 #[derive(Clone, Debug)]
 pub(super) struct Pattern {
     engine: Engine,
+    /// As it was written.
+    source: Box<str>,
 }
 
 #[derive(Clone, Debug)]
@@ -55,7 +57,11 @@ impl Pattern {
         }
         let start = if text.starts_with('^') { "" } else { "^" };
         let end = if text.ends_with('$') { "" } else { "$" };
-        Self::finding(&format!("{start}{text}{end}"))
+        let built = Self::finding(&format!("{start}{text}{end}"))?;
+        Ok(Self {
+            source: text.into(),
+            ..built
+        })
     }
 
     /// A find pattern: as written.
@@ -63,6 +69,7 @@ impl Pattern {
         if text == "^.*$" {
             return Ok(Self {
                 engine: Engine::OneLine,
+                source: text.into(),
             });
         }
         let translated = translate(text, Dialect::Linear)?;
@@ -79,7 +86,15 @@ impl Pattern {
                 .build();
             Engine::Linear(built.map_err(|error| reason(&error))?)
         };
-        Ok(Self { engine })
+        Ok(Self {
+            engine,
+            source: text.into(),
+        })
+    }
+
+    /// The text that it was made of.
+    pub(super) fn source(&self) -> &str {
+        &self.source
     }
 
     /// Whether the pattern is found in `value`.

@@ -120,6 +120,11 @@ impl Verb {
         )
     }
 
+    /// Whether it hides what is in a call, rather than drop the call.
+    pub const fn is_mask(self) -> bool {
+        matches!(self.rank(), 5..=10)
+    }
+
     /// Place in the order of application (contract 4.4); equal for verbs that touch no detail.
     pub(super) const fn rank(self) -> u8 {
         match self {

@@ -90,13 +90,35 @@ pub enum Command {
 /// `sniffer rules`.
 #[derive(Debug, Subcommand)]
 pub enum RulesCommand {
-    /// Parse rules and show what they allow; those of the environment if none are given.
+    /// Parse rules and show how they are understood; those of the environment if none are given.
     Check {
-        /// Text, or file:///PATH.
+        /// A file, - for standard input, or the text itself.
+        #[arg(value_name = "FILE")]
         rules: Option<String>,
     },
+    /// Show the calls of capture files before and after the rules, and how often each rule acts.
+    Test(RulesTestFlags),
+    /// Apply rules to details: one JSON object a line on standard input, one JSON value a line on standard output.
+    ///
+    /// In: {"rules": TEXT, "details": [[KEY, VALUE], ...]}. Out: the details that are left, null for a dropped call, or
+    /// {"error": CLASS, "message": TEXT, "line": NUMBER, "column": NUMBER}.
+    Apply,
     /// Have the running sniffer read its rules file again.
     Reload,
+}
+
+/// `sniffer rules test`.
+#[derive(Args, Clone, Debug)]
+pub struct RulesTestFlags {
+    /// Capture files and folders; - is standard input.
+    #[arg(required = true, value_name = "CAPTURE")]
+    pub files: Vec<PathBuf>,
+    /// Rules: text, or file:///PATH; default those of the environment.
+    #[arg(long, value_name = "TEXT")]
+    pub rules: Option<String>,
+    /// Show only so many calls; all count.
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub calls: Option<u64>,
 }
 
 /// Settings of a live capture. Each has an environment variable; the flag wins.

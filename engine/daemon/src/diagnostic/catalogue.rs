@@ -99,6 +99,7 @@ containers and to the host's programs are then out of sight.";
   /DETAILS/ remove_if /VALUE/        also remove_unless, stop_if, stop_unless and their _found forms
   /DETAILS/ replace /FIND/, /REPLACEMENT/
   sample 10
+  /request_body:$.card.number/ remove        inside bodies: paths, with remove and replace verbs
 
 Expressions stand between two of the same separator: ~ ! % | /";
     E031, Usage, "two sample rules",
@@ -106,6 +107,19 @@ Expressions stand between two of the same separator: ~ ! % | /";
     E032, Usage, "the rules file cannot be read",
 "The rules begin with file:// and the rest is a path that cannot be read. Inside a container the path is the container's:
 mount the file, for example -v $PWD/rules.txt:/etc/rules.txt:ro with USAGE_LOGGERS_RULES=file:///etc/rules.txt";
+    W033, Done, "a mask has matched nothing",
+"A rule that removes or replaces has not hit anything in many calls. Mostly a name in it is misspelt, or it stands in
+capitals: names of headers, params and cookies are lower-case where rules see them. What is then not masked, leaves.
+
+  sniffer rules check FILE       says which scopes hit nothing
+  sniffer rules test CAPTURE     shows each call before and after the rules, with hits per rule";
+    W034, Done, "the rules drop every call",
+"All calls so far were dropped by a stop rule, or nothing was left of them, so nothing is sent. Note that the stop_unless
+rules of a set count their hits together: each has to match exactly one detail of a call.
+
+  sniffer rules test CAPTURE     shows which rule dropped which call";
+    W035, Done, "a rule that may not mean what it seems to",
+"The rule works as the manual of the rules says, which is probably not what was meant. The message says how to write it.";
     E039, Usage, "no destination",
 "Calls would go nowhere. Set USAGE_LOGGERS_URL (or --url) to a capture URL, for example https://host/message;
 `sniffer all-in-one` brings its own; `--no-send` counts calls without sending them.";

@@ -1,0 +1,265 @@
+//! A rule set in, advice out: what it probably does not mean. Never an error; the set works as the manual says.
+//!
+//! Which details exist is known by name only in part, so advice on scopes is given where names can be tried out.
+
+use super::pattern::{Answer, Pattern};
+use super::{Action, Rule, RuleSet};
+
+/// Keys that stand alone.
+const KEYS: [&str; 7] = [
+    "request_method",
+    "request_url",
+    "response_code",
+    "request_body",
+    "response_body",
+    "now",
+    "interval",
+];
+
+/// What stands before a name.
+const KINDS: [&str; 4] = [
+    "request_header:",
+    "request_param:",
+    "response_header:",
+    "session_field:",
+];
+
+/// One piece of advice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advice {
+    /// Line of the text, from 1.
+    pub line: usize,
+    /// A sentence or two.
+    pub text: String,
+}
+
+impl RuleSet {
+    /// What the rules of this set probably do not mean; predefined sets need no advice.
+    pub fn advice(&self) -> Vec<Advice> {
+        let own = self
+            .rules
+            .iter()
+            .enumerate()
+            .filter(|(_, rule)| !rule.included);
+        own.flat_map(|(index, rule)| self.advise(index, rule))
+            .collect()
+    }
+
+    fn advise(&self, index: usize, rule: &Rule) -> Vec<Advice> {
+        let param = match &rule.action {
+            Action::Test(param) if !rule.verb.finds() => Some(param),
+            _ => None,
+        };
+        let scope = Some(&rule.scope).filter(|_| rule.path.is_none());
+        let mut texts: Vec<String> = scope
+            .into_iter()
+            .chain(param)
+            .filter_map(|pattern| bar(pattern.source()))
+            .collect();
+        match scope {
+            Some(scope) if !hits_something(scope) => texts.push(dead(scope.source())),
+            Some(_) => texts.extend(self.shadow(index, rule)),
+            None => {}
+        }
+        let line = rule.line;
+        texts
+            .into_iter()
+            .map(|text| Advice { line, text })
+            .collect()
+    }
+
+    /// Whether another rule removes all that this one would hide.
+    fn shadow(&self, index: usize, rule: &Rule) -> Option<String> {
+        if !rule.verb.is_mask() || !is_simple(rule.scope.source()) {
+            return None;
+        }
+        let keys = candidates(rule.scope.source());
+        let mut hit = keys.iter().filter(|key| rule.scope.test(key) != Answer::No);
+        let other = self.remover(hit.next()?, index)?;
+        hit.all(|key| self.remover(key, index).is_some())
+            .then(|| format!("line {other} removes these details whatever they say; this rule has nothing left to hide"))
+    }
+
+    /// Line of a rule, not this one, that removes what is called `key`.
+    fn remover(&self, key: &str, index: usize) -> Option<usize> {
+        let others = self
+            .rules
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != index);
+        let mut removers = others.filter(|(_, rule)| {
+            rule.verb == super::Verb::Remove
+                && rule.path.is_none()
+                && rule.scope.test(key) == Answer::Yes
+        });
+        removers.next().map(|(_, rule)| rule.line)
+    }
+}
+
+/// What `a|b` without parentheses means, if it stands in a match pattern and can mean more than it seems to.
+fn bar(source: &str) -> Option<String> {
+    let parts = alternatives(source);
+    let (first, last) = (parts.first()?, parts.last()?);
+    let open = |part: &&str| !part.ends_with('$') && !part.ends_with(".*");
+    let is_open = parts.iter().rev().skip(1).any(open);
+    (parts.len() > 1 && is_open).then(|| {
+        format!("`{source}` means: begins with `{first}`, or ends with `{last}`. To mean exactly one of them, write ({source})")
+    })
+}
+
+/// The parts between bars that no parentheses or brackets hold.
+fn alternatives(source: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut depth, mut in_class, mut start) = (0_usize, false, 0);
+    let mut letters = source.char_indices();
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '\\' => {
+                letters.next();
+            }
+            ']' => in_class = false,
+            _ if in_class => {}
+            '[' => in_class = true,
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            '|' if depth == 0 => {
+                parts.push(source.get(start..at).unwrap_or_default());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(source.get(start..).unwrap_or_default());
+    parts
+}
+
+/// Keys that a scope with these words in it may be meant for.
+fn candidates(source: &str) -> Vec<String> {
+    let words = |separators: &[char]| {
+        let words = source.split(|letter| separators.contains(&letter));
+        words.map(|word| word.replace('\\', "")).collect::<Vec<_>>()
+    };
+    let mut names = words(&['|', '(', ')', '^', '$', ':', '*', '+', '?']);
+    names.extend(words(&['|', '^', '$', ':']));
+    names.extend(["x".to_owned(), "a1".to_owned()]);
+    let named = KINDS
+        .iter()
+        .flat_map(|kind| names.iter().map(move |name| format!("{kind}{name}")));
+    // Names are lower-case where they are tested, so a scope that wants capitals finds none.
+    let named = named.map(|key| key.to_lowercase());
+    KEYS.iter()
+        .map(|key| (*key).to_owned())
+        .chain(named)
+        .collect()
+}
+
+/// Whether the words of a scope are all there is to it.
+fn is_simple(source: &str) -> bool {
+    source
+        .chars()
+        .all(|letter| letter.is_alphanumeric() || "_:-|^$ ".contains(letter))
+}
+
+/// Whether a detail may exist that the scope hits, as far as can be told: false only when that is sure.
+fn hits_something(scope: &Pattern) -> bool {
+    let source = scope.source();
+    let lower = source.to_lowercase();
+    let names_a_kind = KEYS
+        .iter()
+        .chain(&KINDS)
+        .any(|key| lower.contains(key.trim_end_matches(':')));
+    let is_unsure = names_a_kind && !is_simple(source);
+    is_unsure
+        || candidates(source)
+            .iter()
+            .any(|key| scope.test(key) != Answer::No && exists(key))
+}
+
+/// Keys that would be written so are not details: the URL has the host, and the framing is undone.
+fn exists(key: &str) -> bool {
+    !matches!(
+        key,
+        "request_header:host"
+            | "request_header:transfer-encoding"
+            | "response_header:transfer-encoding"
+    )
+}
+
+/// Why a scope hits nothing.
+fn dead(source: &str) -> String {
+    let lower = source.to_lowercase();
+    if lower != *source && Pattern::matching(&lower).is_ok_and(|scope| hits_something(&scope)) {
+        return format!("`{source}` hits nothing: names are lower-case; write `{lower}`");
+    }
+    if source.contains("custom_field") || source == "host" {
+        return format!("`{source}` hits nothing: rules do not see what the sniffer itself adds");
+    }
+    if source.contains("header:host") {
+        return format!("`{source}` hits nothing: the host is part of request_url");
+    }
+    format!(
+        "`{source}` hits nothing: details are called {}, {}NAME",
+        KEYS.join(", "),
+        KINDS.join("NAME, ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(rules: &str, expected: &[&str]) {
+        let advice = RuleSet::parse(rules).unwrap().advice();
+        assert_eq!(advice.len(), expected.len(), "{advice:?}");
+        for (advice, expected) in advice.iter().zip(expected) {
+            assert!(advice.text.contains(expected), "{advice:?}");
+        }
+    }
+
+    #[test]
+    fn good_rules_get_no_advice() {
+        check("include default\ninclude standard\ninclude debug", &[]);
+        for scope in [
+            "request_body",
+            "request_header:authorization",
+            "(request_header:cookie|response_header:set-cookie)",
+            "request_header:x-(a|b)-[0-9]{3}",
+            "request_(header|param):.*token.*",
+            ".*",
+            "request_param:.*|request_header:.*",
+            "request_header:x-.*|request_header:y",
+            "session_field:sid",
+            "request_body:$..card",
+            "(?i)request_header:Cookie",
+        ] {
+            check(&format!("!{scope}! remove"), &[]);
+        }
+        check("/request_url/ stop_if /.*(health|ready).*/", &[]);
+        check("/request_url/ stop_if_found /a|b/", &[]);
+    }
+
+    #[test]
+    fn probable_mistakes_are_told() {
+        check(
+            "/request_header:cookie|response_header:set-cookie/ remove",
+            &["begins with `request_header:cookie`"],
+        );
+        check("/request_url/ stop_if /health|ready/", &["(health|ready)"]);
+        check(
+            "/request_header:Authorization/ remove",
+            &["write `request_header:authorization`"],
+        );
+        check(
+            "/request_headers:cookie/ remove",
+            &["hits nothing: details are called"],
+        );
+        check("/body/ remove", &["hits nothing"]);
+        check("/custom_field:.*/ remove", &["itself adds"]);
+        check("/request_header:host/ remove", &["part of request_url"]);
+        check(
+            "/request_body/ remove\n/request_body/ replace /a/, /b/",
+            &["line 1 removes"],
+        );
+    }
+}

@@ -1,0 +1,347 @@
+//! `sniffer rules test`: capture files in, each call before and after the rules out, and how often each rule acted.
+//!
+//! Two pipelines read the same packets, one with no rules. What the rules hide is printed here, and only here: this is
+//! how their author sees what they do. It goes to standard output and nowhere else.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine_core::message::{Notes, Output};
+use engine_core::pipeline::Pipeline;
+use engine_core::rules::{Rule, RuleSet};
+use engine_core::time::Timestamp;
+
+use crate::capture_file::CaptureFile;
+use crate::config::{Engine, Reading};
+use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
+use crate::read::files;
+use crate::read::table::printable;
+use crate::run::pipeline_config;
+use crate::status::{plural, thousands};
+
+/// Characters of a value that are shown.
+const VALUE_COLUMNS: usize = 160;
+
+/// Characters that are shown before the first difference of two values.
+const CONTEXT_COLUMNS: usize = 40;
+
+/// Packet time between two looks at idle flows.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A detail: key and value.
+type Detail = (String, String);
+
+/// Finished calls of one pipeline, by their id.
+#[derive(Default)]
+struct Calls(VecDeque<(String, Vec<Detail>)>);
+
+impl Output for Calls {
+    fn line(&mut self, line: &[u8], _: &Notes) {
+        const ID: &str = "custom_field:exchange_id";
+        // A line that is no list of pairs would be our bug; it then counts as a call without details.
+        let mut details: Vec<Detail> = serde_json::from_slice(line).unwrap_or_default();
+        let id = details.iter().find(|(key, _)| key == ID);
+        let id = id.map(|(_, value)| value.clone()).unwrap_or_default();
+        details.retain(|(key, _)| !key.starts_with("custom_field:") && key != "host");
+        self.0.push_back((id, details));
+    }
+}
+
+/// Reads the files and shows what the rules of `reading` do; at most `shown_max` calls in full.
+pub fn run(
+    paths: &[PathBuf],
+    mut reading: Reading,
+    shown_max: Option<u64>,
+    talk: Talk,
+) -> Result<Exit, Diagnostic> {
+    reading.annotate = true;
+    let config = pipeline_config(&reading, Engine::Interfaces, &[]);
+    let rules = Arc::clone(&reading.rules.set);
+    let none = RuleSet::parse("# none").unwrap_or_default();
+    let mut comparison = Comparison {
+        before: Pipeline::new(&config, Arc::new(none), Calls::default()),
+        after: Pipeline::new(&config, Arc::clone(&rules), Calls::default()),
+        rules,
+        hits: Vec::new(),
+        dropped: 0,
+        calls: 0,
+        shown_max: shown_max.unwrap_or(u64::MAX),
+    };
+    let mut unreadable = false;
+    let mut last = Timestamp::ZERO;
+    for path in files(paths)? {
+        let read = CaptureFile::open(&path.to_string_lossy())
+            .and_then(|file| comparison.read(file, &mut last));
+        if let Err(error) = read {
+            unreadable |= !error.is_cut();
+            let code = if error.is_cut() {
+                Code::W080
+            } else {
+                Code::E080
+            };
+            talk.show(&Diagnostic::new(code, error.to_string()));
+        }
+    }
+    comparison.finish(last, &reading.rules.name)?;
+    Ok(if unreadable { Exit::Source } else { Exit::Done })
+}
+
+struct Comparison {
+    before: Pipeline<Calls>,
+    after: Pipeline<Calls>,
+    rules: Arc<RuleSet>,
+    /// Hits per rule as of the last call.
+    hits: Vec<u64>,
+    dropped: u64,
+    calls: u64,
+    shown_max: u64,
+}
+
+impl Comparison {
+    fn read(
+        &mut self,
+        mut file: CaptureFile,
+        last: &mut Timestamp,
+    ) -> Result<(), crate::capture_file::Error> {
+        let mut next_tick = *last;
+        while let Some(frame) = file.next()? {
+            self.before.feed(&frame);
+            self.after.feed(&frame);
+            *last = (*last).max(frame.time);
+            if *last >= next_tick {
+                self.before.tick(*last);
+                self.after.tick(*last);
+                next_tick = last.after(TICK);
+            }
+            self.show();
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, now: Timestamp, name: &str) -> Result<(), Diagnostic> {
+        self.before.finish(now);
+        self.after.finish(now);
+        self.show();
+        let counters = self.after.ledger().message;
+        let mut text = format!(
+            "{}: {} kept, {} stopped, {} with nothing left, {} sampled out\n",
+            plural(self.calls, "call"),
+            thousands(self.calls - self.dropped),
+            thousands(counters.calls_stopped - counters.calls_emptied),
+            thousands(counters.calls_emptied),
+            thousands(counters.calls_sampled),
+        );
+        for (count, what) in [
+            (
+                counters.bodies_unreadable,
+                "left out: a mask had to look into them and could not read them",
+            ),
+            (
+                counters.bodies_withheld,
+                "left out: a rule had to see them, and a piece was not captured",
+            ),
+            (
+                counters.bodies_undecodable,
+                "left out: their content coding is unknown or broken",
+            ),
+        ] {
+            if count > 0 {
+                let bodies = if count == 1 { "body" } else { "bodies" };
+                let _ = writeln!(text, "{} {bodies} {what}", thousands(count));
+            }
+        }
+        let _ = writeln!(text, "\n{:>10}  hits per rule of {name}", "");
+        let hits = self.after.rule_hits();
+        for (index, rule) in self.rules.rules().iter().enumerate() {
+            let count = hits.get(index).copied().unwrap_or(0);
+            let _ = writeln!(
+                text,
+                "{:>10}  line {}: {}",
+                thousands(count),
+                rule.line,
+                rule.source
+            );
+        }
+        super::write(&text)
+    }
+
+    /// Shows the calls that were completed by the last frame. Both pipelines complete them in the same order.
+    fn show(&mut self) {
+        while let Some((id, before)) = self.before.output().0.pop_front() {
+            self.calls += 1;
+            let calls = &mut self.after.output().0;
+            let after = match calls.front() {
+                Some((other, _)) if *other == id => calls.pop_front().map(|(_, details)| details),
+                _ => None,
+            };
+            self.dropped += u64::from(after.is_none());
+            let acted = self.acted();
+            if self.calls > self.shown_max {
+                continue;
+            }
+            let text = self.call(&before, after.as_deref(), &acted);
+            // A closed pipe ends nothing: the hits are still counted.
+            let _ = super::write(&text);
+        }
+    }
+
+    /// The rules that acted since the last call: `line 2 ×3`.
+    fn acted(&mut self) -> Vec<String> {
+        let now = self.after.rule_hits().to_vec();
+        self.hits.resize(now.len(), 0);
+        let acted = |(rule, (now, then)): (&Rule, (&u64, &u64))| {
+            (now > then).then(|| match now - then {
+                1 => format!("line {}", rule.line),
+                count => format!("line {} ×{count}", rule.line),
+            })
+        };
+        let rules = self.rules.rules().iter();
+        let acted = rules
+            .zip(now.iter().zip(&self.hits))
+            .filter_map(acted)
+            .collect();
+        self.hits = now;
+        acted
+    }
+
+    fn call(&self, before: &[Detail], after: Option<&[Detail]>, acted: &[String]) -> String {
+        let value = |key: &str| {
+            let detail = before.iter().find(|(other, _)| other == key);
+            detail.map_or("-", |(_, value)| value.as_str())
+        };
+        let mut text = format!(
+            "call {}  {} {}  {}",
+            self.calls,
+            printable(value("request_method"), 20),
+            printable(value("request_url"), VALUE_COLUMNS),
+            printable(value("response_code"), 3),
+        );
+        if after.is_none() {
+            text.push_str("  DROPPED");
+        }
+        if !acted.is_empty() {
+            let _ = write!(text, "  ({})", acted.join(", "));
+        }
+        text.push('\n');
+        for line in after
+            .map(|after| compare(before, after))
+            .unwrap_or_default()
+        {
+            let _ = writeln!(text, "  {line}");
+        }
+        text.push('\n');
+        text
+    }
+}
+
+/// A line a detail: `-` removed, `~` changed with `>` what it became, `+` added, else kept.
+fn compare(before: &[Detail], after: &[Detail]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut after = after;
+    let line = |mark: char, key: &str, value: &str| {
+        format!("{mark} {:<32} {value}", printable(key, VALUE_COLUMNS))
+            .trim_end()
+            .to_owned()
+    };
+    for (index, (key, value)) in before.iter().enumerate() {
+        let later = before.get(index + 1..).unwrap_or_default();
+        // Only session fields are made by rules.
+        while let Some(((added, text), rest)) = after.split_first()
+            && added != key
+            && !later.iter().any(|(other, _)| other == added)
+        {
+            lines.push(line('+', added, &cut(text, 0)));
+            after = rest;
+        }
+        let left = after.split_first().filter(|((other, _), _)| other == key);
+        match left {
+            Some(((_, text), rest)) if text == value => {
+                lines.push(line(' ', key, &cut(value, 0)));
+                after = rest;
+            }
+            // What is left may be what became of a later detail of that name.
+            Some(((_, text), rest))
+                if !later.iter().any(|(other, old)| other == key && old == text) =>
+            {
+                let same = value
+                    .chars()
+                    .zip(text.chars())
+                    .take_while(|(a, b)| a == b)
+                    .count();
+                lines.push(line('~', key, &cut(value, same)));
+                lines.push(line('>', "", &cut(text, same)));
+                after = rest;
+            }
+            _ => lines.push(line('-', key, &cut(value, 0))),
+        }
+    }
+    lines.extend(
+        after
+            .iter()
+            .map(|(key, value)| line('+', key, &cut(value, 0))),
+    );
+    lines
+}
+
+/// The part of a value around a difference, on one line.
+fn cut(value: &str, difference: usize) -> String {
+    let skipped = match value.chars().count() > VALUE_COLUMNS {
+        true => difference.saturating_sub(CONTEXT_COLUMNS),
+        false => 0,
+    };
+    let rest: String = value.chars().skip(skipped).collect();
+    let mark = if skipped > 0 { "…" } else { "" };
+    format!("{mark}{}", printable(&rest, VALUE_COLUMNS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(before: &[(&str, &str)], after: &[(&str, &str)], expected: &[&str]) {
+        let details = |pairs: &[(&str, &str)]| -> Vec<Detail> {
+            pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect()
+        };
+        let lines = compare(&details(before), &details(after));
+        let words: Vec<String> = lines
+            .iter()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn details_are_marked() {
+        check(
+            &[("a", "1"), ("b", "2")],
+            &[("a", "1"), ("b", "2")],
+            &["a 1", "b 2"],
+        );
+        check(
+            &[("a", "1"), ("b", "2")],
+            &[("b", "3")],
+            &["- a 1", "~ b 2", "> 3"],
+        );
+        check(&[("a", "1"), ("a", "2")], &[("a", "2")], &["- a 1", "a 2"]);
+        check(
+            &[("a", "1"), ("now", "2")],
+            &[("a", "1"), ("s", "x"), ("now", "2")],
+            &["a 1", "+ s x", "now 2"],
+        );
+        check(&[("a", "1")], &[], &["- a 1"]);
+    }
+
+    #[test]
+    fn long_values_are_cut_to_their_difference() {
+        let long = "x".repeat(500);
+        let cut = cut(&format!("{long}secret"), 500);
+        assert!(cut.contains("secret") && cut.chars().count() < 200, "{cut}");
+    }
+}
