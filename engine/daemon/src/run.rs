@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,7 @@ use hints::Setting;
 use own_upload::OwnUpload;
 use published::{Published, Stages};
 use rings::{Opened, Opener};
+use rule_watch::RuleWatch;
 use shard::{Orders, Shard, Source};
 
 pub mod choice;
@@ -40,6 +41,7 @@ pub mod hints;
 pub mod own_upload;
 pub mod published;
 pub mod rings;
+pub mod rule_watch;
 pub mod shard;
 
 /// How often the watcher looks at destination and rings.
@@ -269,9 +271,13 @@ fn watch(
             Ok(Event::Signal(SIGUSR1)) => {
                 talk.say(running.view.status(State::Running).render().trim_end());
             }
-            Ok(Event::Signal(SIGHUP)) => drop(running.reload(place)),
+            Ok(Event::Signal(SIGHUP)) => {
+                drop(running.reload(place));
+                said.rules_changed();
+            }
             Ok(Event::Signal(_)) | Err(RecvTimeoutError::Disconnected) => return Cause::Signal,
             Ok(Event::Reload(reply)) => {
+                said.rules_changed();
                 let (exit, text) = match running.reload(place) {
                     Ok(said) => (Exit::Done, said),
                     Err(problem) => (problem.exit(), problem.to_string()),
@@ -316,9 +322,15 @@ struct Said {
 }
 
 impl Said {
+    /// Other rules: what was said of the old ones may be said of these.
+    fn rules_changed(&mut self) {
+        let is_of_rules = |code: &Code| matches!(code, Code::W033 | Code::W034);
+        self.hints.retain(|code| !is_of_rules(code));
+    }
+
     fn changes(&mut self, view: &View, talk: Talk) {
-        let stages = Stages::sum(view.published.iter().map(AsRef::as_ref));
-        for hint in hints::hints(&view.setting, &stages, view.started.elapsed()) {
+        let stages = view.stages();
+        for hint in view.hints(&stages) {
             if !self.hints.contains(&hint.code) {
                 self.hints.push(hint.code);
                 talk.show(&hint);
@@ -417,6 +429,7 @@ impl Running {
                 sources.push(source);
             }
         }
+        let rules = RuleWatch::new(&config.reading.rules, count, &Stages::default());
         let cores = cpu::allowed();
         let mut shards = Vec::new();
         let mut orders = Vec::new();
@@ -428,14 +441,14 @@ impl Running {
             pipeline.flow.hash_seed = random();
             pipeline.message.sample_seed = random();
             // A clone has matching caches of its own, so that shards take no lock of each other's.
-            let rules = Arc::new((*config.reading.rules.set).clone());
-            let pipeline = Pipeline::new(&pipeline, rules, bundler(&config, outbox.as_ref()));
+            let set = Arc::new((*config.reading.rules.set).clone());
+            let pipeline = Pipeline::new(&pipeline, set, bundler(&config, outbox.as_ref()));
             let shard = Shard::new(
                 sources,
                 pipeline,
                 outbox,
                 own.clone(),
-                Arc::clone(&published[index]),
+                (Arc::clone(&published[index]), rules.cells()[index].clone()),
                 order.clone(),
                 events.clone(),
             );
@@ -460,7 +473,7 @@ impl Running {
             reads: reads(&config),
             ring_bytes,
             steering,
-            rules: Mutex::new(config.reading.rules.name.clone()),
+            rules: Mutex::new(rules),
             url: match &config.destination {
                 Destination::Url(url) => url.to_string(),
                 Destination::Nowhere(why) => format!("nowhere ({why})"),
@@ -492,16 +505,13 @@ impl Running {
             place.talk.show(problem);
             place.talk.say("the old rules stay");
         })?;
-        for order in &self.orders {
-            order.set_rules(Arc::new((*rules.set).clone()));
+        let watch = RuleWatch::new(&rules, self.orders.len(), &self.view.stages());
+        for (order, cells) in self.orders.iter().zip(watch.cells()) {
+            order.set_rules(Arc::new((*rules.set).clone()), cells.clone());
         }
         let said = format!("rules read again: {}", rules.name);
         place.talk.say(&said);
-        *self
-            .view
-            .rules
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = rules.name;
+        *self.view.rules() = watch;
         Ok(said)
     }
 
@@ -693,7 +703,7 @@ struct View {
     reads: String,
     ring_bytes: u64,
     steering: Steering,
-    rules: Mutex<String>,
+    rules: Mutex<RuleWatch>,
     url: String,
     sentence: String,
     uploads: Option<Arc<Stats>>,
@@ -701,13 +711,24 @@ struct View {
 }
 
 impl View {
+    fn rules(&self) -> MutexGuard<'_, RuleWatch> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stages(&self) -> Stages {
+        Stages::sum(self.published.iter().map(AsRef::as_ref))
+    }
+
+    /// What there is to say about silence and about the rules.
+    fn hints(&self, stages: &Stages) -> Vec<Diagnostic> {
+        let mut hints = hints::hints(&self.setting, stages, self.started.elapsed());
+        hints.extend(self.rules().warnings(stages));
+        hints
+    }
+
     fn status(&self, state: State) -> Status {
         let capture = self.capture();
-        let hints = hints::hints(
-            &self.setting,
-            &Stages(capture.stages.clone()),
-            self.started.elapsed(),
-        );
+        let hints = self.hints(&Stages(capture.stages.clone()));
         let warnings = warnings(&capture, hints);
         Status {
             state,
@@ -738,11 +759,8 @@ impl View {
                 dropped: shard("ring_dropped_full"),
             },
             output: output(&self.url, uploads.as_ref()),
-            rules: self
-                .rules
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
+            rules: self.rules().name.clone(),
+            rule_hits: self.rules().hits(),
             memory_bytes: proc_status("RssAnon:")
                 .split(' ')
                 .next()

@@ -145,10 +145,24 @@ pub struct Capture {
     pub output: Output,
     /// The rules in one line.
     pub rules: String,
+    /// What each rule did since these rules are in use, by line.
+    #[serde(default)]
+    pub rule_hits: Vec<RuleHits>,
     /// Resident memory of the capture process in bytes.
     pub memory_bytes: u64,
     /// Every counter of every stage.
     pub stages: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+/// One rule and how often it acted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleHits {
+    /// Line of the rules; an include's for what it brought.
+    pub line: u64,
+    /// As it was written.
+    pub rule: String,
+    /// Details, or values inside them, that it stopped, removed or changed; for `stop_unless` rules those that matched.
+    pub hits: u64,
 }
 
 /// The embedded store.
@@ -325,12 +339,31 @@ impl Capture {
             ),
         );
         line(text, "output", self.output.render());
-        line(text, "rules", self.rules.clone());
+        line(text, "rules", self.rules_text());
         line(
             text,
             "memory",
             format!("{} resident, ring apart", bytes(self.memory_bytes)),
         );
+    }
+
+    /// `include default: 2 rules, 18 119 hits, none on line 3`.
+    fn rules_text(&self) -> String {
+        if self.rule_hits.is_empty() {
+            return self.rules.clone();
+        }
+        let hits = self.rule_hits.iter().map(|rule| rule.hits).sum();
+        let mut idle: Vec<String> = (self.rule_hits.iter().filter(|rule| rule.hits == 0))
+            .map(|rule| rule.line.to_string())
+            .collect();
+        idle.dedup();
+        let none = match idle.as_slice() {
+            [] => String::new(),
+            [line] => format!(", none on line {line}"),
+            lines => format!(", none on lines {}", lines.join(", ")),
+        };
+        let count = plural(self.rule_hits.len() as u64, "rule");
+        format!("{}: {count}, {}{none}", self.rules, plural(hits, "hit"))
     }
 
     /// The sentence at the end of a capture.
@@ -500,7 +533,14 @@ mod tests {
                     transport: "epoll".into(),
                     ..Output::default()
                 },
-                rules: "include default".into(),
+                rules: "include default + 1 more".into(),
+                rule_hits: [(1, 18_204), (1, 90_000), (2, 0)]
+                    .map(|(line, hits)| RuleHits {
+                        line,
+                        rule: String::new(),
+                        hits,
+                    })
+                    .into(),
                 memory_bytes: 61 << 20,
                 stages: BTreeMap::new(),
             }),
@@ -534,7 +574,7 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
  halves   11 no response
  packets  4 100 000 received, 2.0 GB · 0 dropped in ring
  output   https://lake.example/message up, last 204 0.4 s ago · queue 24 calls, 38 kB · epoll
- rules    include default
+ rules    include default + 1 more: 3 rules, 108 204 hits, none on line 2
  memory   64 MB resident, ring apart
  store    http://localhost:7701/message · page http://localhost:7700 · pid 17
  warnings W050 io_uring is not available

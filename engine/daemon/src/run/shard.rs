@@ -24,6 +24,7 @@ use engine_sys::packet::{RxRing, Trouble, Waiter};
 use super::Event;
 use super::own_upload::OwnUpload;
 use super::published::{Published, ShardCounters};
+use super::rule_watch::HitCells;
 use crate::upload::Outbox;
 
 /// Longest sleep: idle flows and old bundles are looked after at least this often.
@@ -87,13 +88,16 @@ impl Source {
     }
 }
 
+/// Rules, and where their hits are published.
+type NewRules = (Arc<RuleSet>, HitCells);
+
 /// What one shard is told from outside: to stop, to take other rules, or to read a ring more. It looks once a turn, at
 /// two flags.
 #[derive(Clone)]
 pub struct Orders {
     told: Arc<AtomicBool>,
     event: Arc<EventFd>,
-    rules: Arc<Mutex<Option<Arc<RuleSet>>>>,
+    rules: Arc<Mutex<Option<NewRules>>>,
     has_rules: Arc<AtomicBool>,
     sources: Arc<Mutex<Vec<Source>>>,
     has_sources: Arc<AtomicBool>,
@@ -118,9 +122,9 @@ impl Orders {
         self.event.set();
     }
 
-    /// Take these rules for what begins from now on.
-    pub fn set_rules(&self, rules: Arc<RuleSet>) {
-        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Some(rules);
+    /// Take these rules for what begins from now on, and publish their hits there.
+    pub fn set_rules(&self, rules: Arc<RuleSet>, hits: HitCells) {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Some((rules, hits));
         self.has_rules.store(true, Ordering::Release);
         self.event.set();
     }
@@ -146,7 +150,7 @@ impl Orders {
         self.told.load(Ordering::Acquire)
     }
 
-    fn take_rules(&self) -> Option<Arc<RuleSet>> {
+    fn take_rules(&self) -> Option<NewRules> {
         if !self.has_rules.load(Ordering::Acquire) {
             return None;
         }
@@ -177,6 +181,7 @@ pub struct Shard {
     own: OwnUpload,
     counters: ShardCounters,
     published: Arc<Published>,
+    hits: HitCells,
     orders: Orders,
     events: Sender<Event>,
     statistics_at: Instant,
@@ -189,7 +194,7 @@ impl Shard {
         pipeline: Pipeline<Bundler>,
         outbox: Option<Outbox>,
         own: OwnUpload,
-        published: Arc<Published>,
+        (published, hits): (Arc<Published>, HitCells),
         orders: Orders,
         events: Sender<Event>,
     ) -> Self {
@@ -202,6 +207,7 @@ impl Shard {
             own,
             counters: ShardCounters::default(),
             published,
+            hits,
             orders,
             events,
             statistics_at: Instant::now(),
@@ -247,8 +253,9 @@ impl Shard {
             self.read_rings();
             self.forget_gone();
             self.take_sources();
-            if let Some(rules) = self.orders.take_rules() {
+            if let Some((rules, hits)) = self.orders.take_rules() {
                 self.pipeline.set_rules(rules);
+                self.hits = hits;
             }
             self.pipeline.tick(now());
             self.hand_over();
@@ -388,6 +395,7 @@ impl Shard {
         self.counters.calls_held = self.pipeline.output().held_calls() + waiting;
         self.published
             .store(&self.pipeline.ledger(), &self.counters);
+        self.hits.store(self.pipeline.rule_hits());
     }
 
     fn look_for_trouble(&mut self) {

@@ -1,0 +1,248 @@
+//! What the rules do live: hits per rule from all shards, and a word when a mask hits nothing or everything is dropped.
+//!
+//! The shards publish counts by plain stores, as they do their other counters. A reload makes new cells, so counts are
+//! always those of the rules that are shown beside them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use engine_core::rules::{Rule, RuleSet};
+
+use super::published::Stages;
+use crate::config::Rules;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::status::{RuleHits, thousands};
+
+/// Calls after which a mask that hit nothing is worth a word.
+const CALLS_UNTIL_IDLE: u64 = 10_000;
+
+/// Calls after which rules that drop all of them are worth a word.
+const CALLS_UNTIL_DROPPED: u64 = 500;
+
+/// Hits per rule of one shard, by the number of the rule in its set.
+#[derive(Clone, Debug, Default)]
+pub struct HitCells(Arc<[AtomicU64]>);
+
+impl HitCells {
+    fn new(rules: usize) -> Self {
+        Self((0..rules).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// Publishes what a shard has counted.
+    pub fn store(&self, hits: &[u64]) {
+        for (cell, hits) in self.0.iter().zip(hits) {
+            cell.store(*hits, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The rules in use, and what they have done since they are.
+#[derive(Debug)]
+pub struct RuleWatch {
+    /// The rules in one short line.
+    pub name: String,
+    set: Arc<RuleSet>,
+    shards: Vec<HitCells>,
+    /// Calls seen, stopped and emptied under earlier rules.
+    before: [u64; 3],
+}
+
+impl RuleWatch {
+    /// For rules that begin now, on so many shards; `stages` is what was counted before.
+    pub fn new(rules: &Rules, shards: usize, stages: &Stages) -> Self {
+        let count = rules.set.rules().len();
+        Self {
+            name: rules.name.clone(),
+            set: Arc::clone(&rules.set),
+            shards: (0..shards).map(|_| HitCells::new(count)).collect(),
+            before: calls(stages),
+        }
+    }
+
+    /// Where each shard publishes.
+    pub fn cells(&self) -> &[HitCells] {
+        &self.shards
+    }
+
+    /// Each rule with its hits, in the order of their lines.
+    pub fn hits(&self) -> Vec<RuleHits> {
+        let count = |index: usize| {
+            let cells = self.shards.iter().filter_map(|shard| shard.0.get(index));
+            cells.map(|cell| cell.load(Ordering::Relaxed)).sum()
+        };
+        let rules = self.set.rules().iter().enumerate();
+        let mut hits: Vec<RuleHits> = rules
+            .map(|(index, rule)| RuleHits {
+                line: rule.line as u64,
+                rule: rule.source.to_string(),
+                hits: count(index),
+            })
+            .collect();
+        hits.sort_by_key(|rule| rule.line);
+        hits
+    }
+
+    /// What there is to say about them now.
+    pub fn warnings(&self, stages: &Stages) -> Vec<Diagnostic> {
+        let now = calls(stages);
+        let [seen, stopped, emptied] =
+            std::array::from_fn(|index| now[index].saturating_sub(self.before[index]));
+        let mut warnings = Vec::new();
+        if seen >= CALLS_UNTIL_DROPPED && stopped >= seen {
+            warnings.push(self.all_dropped(seen, emptied >= seen));
+        }
+        let idle: Vec<String> = match seen >= CALLS_UNTIL_IDLE && stopped < seen {
+            true => self.idle().map(|line| line.to_string()).collect(),
+            false => Vec::new(),
+        };
+        if let Some((first, rest)) = idle.split_first() {
+            let (rules, lines) = match rest.is_empty() {
+                true => ("the mask", format!("line {first}")),
+                false => ("the masks", format!("lines {}", idle.join(", "))),
+            };
+            let what = format!(
+                "{rules} on {lines} of the rules matched nothing in {} calls",
+                thousands(seen)
+            );
+            warnings.push(
+                Diagnostic::new(Code::W033, what)
+                    .fix("sniffer rules check    and, with packets:  sniffer rules test CAPTURE"),
+            );
+        }
+        warnings
+    }
+
+    /// Lines of masks that hit nothing; those of predefined sets may well hit nothing.
+    fn idle(&self) -> impl Iterator<Item = usize> {
+        let hits = |index: usize| {
+            let mut cells = self
+                .shards
+                .iter()
+                .filter_map(move |shard| shard.0.get(index));
+            cells.any(|cell| cell.load(Ordering::Relaxed) > 0)
+        };
+        let rules = self.set.rules().iter().enumerate();
+        let mut idle: Vec<usize> = rules
+            .filter(|(index, rule)| rule.verb().is_mask() && !rule.included && !hits(*index))
+            .map(|(_, rule)| rule.line)
+            .collect();
+        idle.sort_unstable();
+        idle.dedup();
+        idle.into_iter()
+    }
+
+    fn all_dropped(&self, seen: u64, is_emptied: bool) -> Diagnostic {
+        let stops = |rule: &Rule| !rule.verb().is_mask();
+        let most = (self.hits().into_iter())
+            .zip(self.sorted())
+            .filter(|(_, rule)| stops(rule))
+            .max_by_key(|(hits, _)| hits.hits);
+        let why = match most {
+            _ if is_emptied => "the masks left nothing of them".to_owned(),
+            Some((hits, _)) if hits.hits >= seen => format!("stopped by line {}", hits.line),
+            _ => "stopped by the stop_unless rules, which count their matches together".to_owned(),
+        };
+        let what = format!(
+            "100 % of {} calls were dropped by the rules: {why}",
+            thousands(seen)
+        );
+        Diagnostic::new(Code::W034, what).fix("sniffer rules test CAPTURE")
+    }
+
+    /// The rules in the order of [`Self::hits`].
+    fn sorted(&self) -> Vec<&Rule> {
+        let mut rules: Vec<&Rule> = self.set.rules().iter().collect();
+        rules.sort_by_key(|rule| rule.line);
+        rules
+    }
+}
+
+fn calls(stages: &Stages) -> [u64; 3] {
+    ["calls_seen", "calls_stopped", "calls_emptied"].map(|name| stages.get("message", name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn stages(seen: u64, stopped: u64, emptied: u64) -> Stages {
+        let counts = [
+            ("calls_seen", seen),
+            ("calls_stopped", stopped),
+            ("calls_emptied", emptied),
+        ];
+        let message = counts.map(|(name, count)| (name.to_owned(), count));
+        Stages(BTreeMap::from([(
+            "message".to_owned(),
+            BTreeMap::from(message),
+        )]))
+    }
+
+    /// `hits` in the order of application, on two shards.
+    #[track_caller]
+    fn check(rules: &str, hits: &[u64], now: Stages, expected: &[(Code, &str)]) {
+        let rules = Rules {
+            set: Arc::new(RuleSet::parse(rules).unwrap()),
+            name: "x".into(),
+        };
+        let watch = RuleWatch::new(&rules, 2, &stages(7, 7, 0));
+        watch.cells()[1].store(hits);
+        let warnings = watch.warnings(&now);
+        assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
+        for (warning, (code, words)) in warnings.iter().zip(expected) {
+            assert!(
+                warning.code == *code && warning.what.contains(words),
+                "{warning:?}"
+            );
+        }
+        assert_eq!(
+            watch.hits().iter().map(|rule| rule.hits).sum::<u64>(),
+            hits.iter().sum::<u64>()
+        );
+    }
+
+    #[test]
+    fn idle_masks_are_told_after_many_calls() {
+        let rules = "/request_body/ remove\n/request_header:x/ remove\n/a/ stop";
+        check(rules, &[0, 5, 0], stages(10_006, 7, 0), &[]);
+        check(
+            rules,
+            &[0, 5, 0],
+            stages(10_007, 7, 0),
+            &[(Code::W033, "line 2")],
+        );
+        check(
+            rules,
+            &[0, 0, 0],
+            stages(10_007, 7, 0),
+            &[(Code::W033, "lines 1, 2")],
+        );
+        check("include standard", &[0, 0, 0], stages(10_007, 7, 0), &[]);
+    }
+
+    #[test]
+    fn rules_that_drop_everything_are_told() {
+        let rules = "/now/ stop\n/request_body/ remove";
+        check(rules, &[499, 0], stages(506, 506, 0), &[]);
+        check(
+            rules,
+            &[500, 0],
+            stages(507, 507, 0),
+            &[(Code::W034, "line 1")],
+        );
+        check(
+            rules,
+            &[0, 500],
+            stages(507, 507, 500),
+            &[(Code::W034, "left nothing")],
+        );
+        check(
+            "/now/ stop_unless /x/",
+            &[0],
+            stages(507, 507, 0),
+            &[(Code::W034, "stop_unless")],
+        );
+    }
+}
