@@ -10,5 +10,6 @@ mod fanout;
 mod fuzz_bodies;
 mod netns;
 mod read_truth;
+mod rules;
 mod simulation;
 mod tidy;

@@ -743,6 +743,10 @@ impl View {
     fn capture(&self) -> status::Capture {
         let (stages, uploads, calls) = self.ledger();
         let shard = |name| stages.get("shard", name);
+        let (rules, rule_hits) = {
+            let watch = self.rules();
+            (watch.name.clone(), watch.hits())
+        };
         status::Capture {
             interfaces: self.interfaces.clone(),
             reads: self.reads.clone(),
@@ -759,8 +763,8 @@ impl View {
                 dropped: shard("ring_dropped_full"),
             },
             output: output(&self.url, uploads.as_ref()),
-            rules: self.rules().name.clone(),
-            rule_hits: self.rules().hits(),
+            rules,
+            rule_hits,
             memory_bytes: proc_status("RssAnon:")
                 .split(' ')
                 .next()

@@ -15,7 +15,6 @@ use super::path::{Child, Progress};
 use super::pattern::{Answer, Replaced};
 use super::verb::Verb;
 use super::{Action, Rule};
-use crate::ndjson;
 
 /// The masks cannot be applied, or one of them is in doubt: the body must not leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -370,15 +369,11 @@ fn decode(text: &str) -> Result<Cow<'_, str>, Unreadable> {
 }
 
 fn encode(text: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for byte in text {
         match byte {
             b' ' => out.push(b'+'),
             b'*' | b'-' | b'.' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => out.push(*byte),
-            _ => {
-                let digit = |index: u8| DIGITS.get(usize::from(index)).copied().unwrap_or_default();
-                out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
-            }
+            _ => out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]),
         }
     }
 }
@@ -508,11 +503,26 @@ fn unquote(text: &str) -> Result<(String, &str), Unreadable> {
     }
 }
 
-/// Appends a JSON string.
+/// Appends a JSON string. Only what RFC 8259 section 7 asks for is escaped.
 pub(super) fn quote(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
-    ndjson::escape(text.as_bytes(), out);
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            0..0x20 => {
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+            }
+            _ => out.push(byte),
+        }
+    }
     out.push(b'"');
+}
+
+/// The hexadecimal digit of a number below sixteen.
+fn digit(number: u8) -> u8 {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    DIGITS.get(usize::from(number)).copied().unwrap_or_default()
 }
 
 #[cfg(test)]

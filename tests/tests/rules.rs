@@ -1,0 +1,998 @@
+//! The rules as a user meets them: the commands, every vector through the program, the reference messages as packets, and
+//! canaries that must not get out. Here belongs the privacy promise.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use bench::collect::{Collector, value};
+use bench::send::send;
+use bench::traffic::{Conversation, Exchange, Frame as Made, Segment, Side, Wire, write_pcap};
+use engine_core::message::{self, Notes, Output};
+use engine_core::pipeline::{Config, Pipeline};
+use engine_core::rules::RuleSet;
+use engine_core::time::Timestamp;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tests::engine::captured;
+use tests::http::ask;
+use tests::network::Lab;
+use tests::process::{Ended, Running, eventually};
+use tests::program::{repository, sniffer, sniffer_ends};
+use tests::truth;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The vectors of one file of the specification, or nothing, said loudly, where this checkout has none beside it.
+fn vectors(name: &str) -> Vec<Value> {
+    let path = repository().join("../shared/spec/vectors").join(name);
+    let Ok(text) = fs::read_to_string(&path) else {
+        eprintln!("SKIPPED: no vectors at {}", path.display());
+        return Vec::new();
+    };
+    let file: Value = serde_json::from_str(&text).expect("vectors are JSON");
+    file["vectors"].as_array().expect("a list").clone()
+}
+
+/// What `sniffer rules apply` answers to each task.
+fn apply(tasks: &[Value]) -> Result<Vec<Value>> {
+    let mut input = tempfile::tempfile()?;
+    for task in tasks {
+        writeln!(input, "{task}")?;
+    }
+    std::io::Seek::rewind(&mut input)?;
+    let output = sniffer(&["rules", "apply"]).stdin(input).output()?;
+    ensure!(output.status.success(), "{output:?}");
+    let answers = String::from_utf8(output.stdout)?;
+    answers
+        .lines()
+        .map(|line| serde_json::from_str(line).with_context(|| format!("no JSON: {line}")))
+        .collect()
+}
+
+/// An error by its class alone; anything else as it is.
+fn class_of(answer: &Value) -> Value {
+    match answer.get("error") {
+        Some(class) => json!({ "error": class }),
+        None => json!({ "out": answer }),
+    }
+}
+
+#[test]
+fn every_rules_vector_passes_through_the_program() -> Result<()> {
+    let vectors = vectors("rules-vectors.json");
+    let tasks: Vec<_> = vectors
+        .iter()
+        .map(|vector| json!({"rules": vector["rules"], "details": vector["details_in"]}))
+        .collect();
+    let answers = apply(&tasks)?;
+    assert_eq!(answers.len(), vectors.len());
+    let mut wrong = Vec::new();
+    for (vector, answer) in vectors.iter().zip(&answers) {
+        let ours = class_of(answer);
+        let expected = match vector.get("expected_error") {
+            Some(class) => json!({ "error": class }),
+            None => json!({ "out": vector["expected_out"] }),
+        };
+        // Where the reference loggers differ among themselves any of them may be followed.
+        let others = vector["outputs"].as_object().into_iter().flatten();
+        let is_allowed = vector.get("latitude").is_some()
+            && others.into_iter().any(|(_, output)| *output == ours);
+        if ours != expected && !is_allowed {
+            wrong.push(format!(
+                "{}: ours {ours}, expected {expected}",
+                vector["name"]
+            ));
+        }
+        if answer.get("error").is_some() {
+            assert!(
+                answer["line"].as_u64() >= Some(1) && answer["column"].as_u64() >= Some(1),
+                "{answer}"
+            );
+            assert!(
+                answer["message"]
+                    .as_str()
+                    .is_some_and(|text| text.len() > 10),
+                "{answer}"
+            );
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} wrong\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    Ok(())
+}
+
+#[test]
+fn every_line_vector_passes_through_the_program() -> Result<()> {
+    let vectors = vectors("rules-parse-vectors.json");
+    // Blank text would be the default set; as one line of a set it is blank.
+    let text = |vector: &Value| format!("#\n{}", vector["rule_text"].as_str().expect("a text"));
+    let tasks: Vec<_> = vectors
+        .iter()
+        .map(|vector| json!({"rules": text(vector), "details": [["now", "1"]]}))
+        .collect();
+    let answers = apply(&tasks)?;
+    assert_eq!(answers.len(), vectors.len());
+    let mut wrong = Vec::new();
+    for (vector, answer) in vectors.iter().zip(&answers) {
+        let class = answer.get("error").unwrap_or(&Value::Null);
+        if class != vector.get("error").unwrap_or(&Value::Null) && vector.get("latitude").is_none()
+        {
+            wrong.push(format!(
+                "{}: ours {class}, expected {}",
+                vector["rule_text"], vector["error"]
+            ));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} wrong\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    Ok(())
+}
+
+#[test]
+fn apply_says_what_is_wrong_and_goes_on() -> Result<()> {
+    let output = {
+        let mut input = tempfile::tempfile()?;
+        write!(
+            input,
+            "{}\n\nno json\n{}\n{}\n{}",
+            json!({"rules": "include debug\n/a/b/ remove", "details": []}),
+            json!({"rules": "file:///nowhere/rules.txt", "details": []}),
+            json!({"rules": "include debug", "details": [["now", "1"]]}),
+            json!({"rules": "/now/ stop", "details": [["now", "1"]]}),
+        )?;
+        std::io::Seek::rewind(&mut input)?;
+        sniffer(&["rules", "apply"]).stdin(input).output()?
+    };
+    let answers: Vec<Value> = String::from_utf8(output.stdout)?
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    assert_eq!(answers.len(), 5, "{answers:?}");
+    assert_eq!(
+        (
+            &answers[0]["error"],
+            &answers[0]["line"],
+            &answers[0]["column"]
+        ),
+        (&json!("unescaped_separator"), &json!(2), &json!(3))
+    );
+    assert_eq!(answers[1]["error"], "invalid_input");
+    assert_eq!(answers[2]["error"], "file");
+    assert_eq!(answers[3], json!([["now", "1"]]));
+    assert_eq!(answers[4], Value::Null);
+    Ok(())
+}
+
+/// Lines of one pipeline.
+#[derive(Default)]
+struct Lines(Vec<Vec<(String, String)>>);
+
+impl Output for Lines {
+    fn line(&mut self, line: &[u8], _: &Notes) {
+        self.0
+            .push(serde_json::from_slice(line).expect("a line is a list of pairs"));
+    }
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    let digit = |letter: u8| match letter {
+        b'A'..=b'Z' => letter - b'A',
+        b'a'..=b'z' => letter - b'a' + 26,
+        b'0'..=b'9' => letter - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let mut out = Vec::new();
+    for group in text.trim_end_matches('=').as_bytes().chunks(4) {
+        let joined = group
+            .iter()
+            .fold(0_u32, |bits, letter| bits << 6 | u32::from(digit(*letter)));
+        let bits = joined << (6 * (4 - group.len()));
+        out.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
+    }
+    out
+}
+
+fn said(vector: &Value, side: &str) -> Vec<u8> {
+    if let Some(text) = vector[format!("{side}_b64")].as_str() {
+        return base64(text);
+    }
+    let packed = base64(
+        vector[format!("{side}_zlib_b64")]
+            .as_str()
+            .expect("packed or plain"),
+    );
+    let mut out = Vec::new();
+    let mut unpacked = flate2::read::ZlibDecoder::new(&packed[..]);
+    std::io::Read::read_to_end(&mut unpacked, &mut out).expect("zlib");
+    out
+}
+
+/// One exchange as frames whose first bytes of request and response have these times in milliseconds.
+fn frames_of(request: Vec<u8>, response: Vec<u8>, asked: u64, answered: u64) -> Vec<Made> {
+    let talk = Conversation {
+        start: (asked - 10) * 1_000_000,
+        ..Conversation::new(Vec::new())
+    };
+    let mut segments = talk.segments_of(&[(Side::Client, request), (Side::Server, response)]);
+    let mut now = talk.start;
+    let first = |side, at: u64, segments: &[Segment]| {
+        let first = segments
+            .iter()
+            .position(|segment| segment.side == side && !segment.payload.is_empty());
+        first.map(|index| (index, at * 1_000_000))
+    };
+    let marks = [
+        first(Side::Client, asked, &segments),
+        first(Side::Server, answered, &segments),
+    ];
+    for (index, segment) in segments.iter_mut().enumerate() {
+        now += 1_000;
+        if let Some((_, at)) = marks.iter().flatten().find(|(mark, _)| *mark == index) {
+            now = *at;
+        }
+        segment.time = now;
+    }
+    let wire = Wire::default();
+    segments
+        .iter()
+        .map(|segment| wire.frame(&talk, segment))
+        .collect()
+}
+
+/// Names of a kind sorted, values of one name as they came, runs of replacement characters as one: as the vectors are
+/// compared.
+fn comparable(details: &[(String, String)]) -> Vec<(String, String)> {
+    let kind = |key: &str| key.split(':').next().unwrap_or(key).to_owned();
+    let mut order: Vec<String> = Vec::new();
+    for (key, _) in details {
+        if !order.contains(&kind(key)) {
+            order.push(kind(key));
+        }
+    }
+    let once = |text: &str| {
+        let mut letters: Vec<char> = text.chars().collect();
+        letters.dedup_by(|left, right| *left == '\u{fffd}' && *right == '\u{fffd}');
+        letters.into_iter().collect::<String>()
+    };
+    let mut out: Vec<_> = details
+        .iter()
+        .map(|(key, value)| (key.clone(), once(value)))
+        .collect();
+    out.sort_by_key(|(key, _)| {
+        let kind = kind(key);
+        let name = if kind == "session_field" {
+            String::new()
+        } else {
+            key.clone()
+        };
+        (order.iter().position(|other| *other == kind), name)
+    });
+    out
+}
+
+fn agrees(ours: &[(String, String)], expected: &Value, is_prefix: bool) -> bool {
+    let once = |text: &str| {
+        comparable(&[("x".to_owned(), text.to_owned())])[0]
+            .1
+            .clone()
+    };
+    let expected = expected.as_array().expect("a list of details");
+    ours.len() == expected.len()
+        && ours.iter().zip(expected).all(|((key, value), expected)| {
+            let is_value = match &expected[1] {
+                Value::String(text) if is_prefix && key == "response_body" => {
+                    text.starts_with(value.as_str())
+                }
+                Value::String(text) => *value == once(text),
+                long => {
+                    long["chars"].as_u64() == Some(value.chars().count() as u64)
+                        && long["starts"]
+                            .as_str()
+                            .is_some_and(|start| value.starts_with(start))
+                        && long["ends"]
+                            .as_str()
+                            .is_some_and(|end| value.ends_with(end))
+                }
+            };
+            expected[0] == json!(key) && is_value
+        })
+}
+
+/// Vectors that ask how a builder of messages takes something that is another thing on the wire, and whether a line
+/// comes of it. Go's reader refuses the requests of the `bad/` ones; a server answered them all the same, and what was
+/// said is reported as it was said (M14 for all of them).
+const DECIDED_OTHERWISE: [(&str, bool); 8] = [
+    // An interim answer is none yet: the call waits for the final one.
+    ("interim-100", false),
+    // The connection speaks HTTP/2.
+    ("bad/request-http2-preface", false),
+    ("bad/request-no-version", true),
+    ("bad/request-space-in-target", true),
+    ("bad/request-two-lengths", true),
+    ("bad/request-bad-length", true),
+    ("bad/request-bad-path-escape", true),
+    ("bad/request-te-not-chunked", true),
+];
+
+#[test]
+fn every_message_vector_passes_as_packets() {
+    let mut wrong = Vec::new();
+    let mut checked = 0;
+    for vector in vectors("message-vectors.json") {
+        let name = vector["name"].as_str().expect("a name").to_owned();
+        let Ok(rules) = RuleSet::parse(vector["rules"].as_str().expect("a text")) else {
+            assert_eq!(vector["rejected_at"], "rules", "{name}");
+            continue;
+        };
+        let now = vector["now_ms"].as_u64().expect("a time");
+        let interval = vector["interval_ms"].as_u64().expect("a time");
+        let frames = frames_of(
+            said(&vector, "request"),
+            said(&vector, "response"),
+            now - interval,
+            now,
+        );
+        let config = Config {
+            message: message::Config {
+                host: "oracle-host".to_owned(),
+                ..message::Config::default()
+            },
+            ..Config::default()
+        };
+        let mut pipeline = Pipeline::new(&config, Arc::new(rules), Lines::default());
+        for frame in &frames {
+            pipeline.feed(&captured(frame, usize::MAX));
+        }
+        pipeline.finish(Timestamp::from_nanos((now + 1_000) * 1_000_000));
+        let ours = pipeline
+            .output()
+            .0
+            .first()
+            .map(|details| comparable(details));
+        let expected = vector.get("recommended").unwrap_or(&vector["expected"]);
+        let is_prefix = vector.get("recommended_prefix_of").is_some();
+        let decided = DECIDED_OTHERWISE.iter().find(|(other, _)| *other == name);
+        let is_right = match &ours {
+            _ if decided.is_some() => decided == Some(&(name.as_str(), ours.is_some())),
+            None => expected.is_null(),
+            Some(ours) => !expected.is_null() && agrees(ours, expected, is_prefix),
+        };
+        checked += 1;
+        if !is_right {
+            let counters = pipeline.ledger();
+            wrong.push(format!(
+                "{name}\n  ours     {ours:?}\n  expected {expected}\n  {:?}",
+                counters.http
+            ));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {checked} wrong\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+/// Text that must not get out, by the place that it is put into.
+const CANARIES: [(&str, &str); 17] = [
+    ("param", "canary-in-a-param"),
+    ("authorization", "canary-in-authorization"),
+    ("cookie", "canary-in-a-cookie"),
+    ("api key", "canary-in-an-api-key"),
+    ("referer", "canary-in-the-referer"),
+    ("user information", "canary-in-user-information"),
+    ("json", "canary-in-json"),
+    ("pin", "canary-in-a-list"),
+    ("mail", "canary-mail@corp.example"),
+    ("number", "4111-1111-1111-1111"),
+    ("form", "canary-in-a-form"),
+    ("multipart", "canary-in-multipart"),
+    ("text", "canary-in-text"),
+    ("response header", "canary-in-a-response-header"),
+    ("set-cookie", "canary-in-set-cookie"),
+    ("response", "canary-in-an-answer"),
+    ("gzip", "canary-in-gzip"),
+];
+
+fn canary(place: &str) -> &'static str {
+    let found = CANARIES.iter().find(|(other, _)| *other == place);
+    found.unwrap_or_else(|| panic!("no canary in {place}")).1
+}
+
+/// Calls that carry a canary in every kind of detail.
+fn calls_with_canaries() -> Vec<(Vec<u8>, Vec<u8>)> {
+    let request = |target: &str, headers: &str, content_type: &str, body: &str| {
+        let length = body.len();
+        format!("POST {target} HTTP/1.1\r\nHost: api.example\r\n{headers}Content-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n{body}")
+            .into_bytes()
+    };
+    let response = |headers: &str, body: &[u8]| {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\n{headers}Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        [head.as_bytes(), body].concat()
+    };
+    let c = canary;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(format!("{{\"a\":[{{\"token\":\"{}\"}}]}}", c("gzip")).as_bytes())
+        .expect("memory");
+    let gzip = gzip.finish().expect("memory");
+    let headers = format!(
+        "Authorization: Bearer {}\r\nCookie: sid={}\r\nX-Api-Key: {}\r\nReferer: {}\r\n",
+        c("authorization"),
+        c("cookie"),
+        c("api key"),
+        c("referer")
+    );
+    let json = format!(
+        "{{\"card\":{{\"number\":\"{}\"}},\"items\":[{{\"pin\":\"{}\"}}],\"mail\":\"{}\",\"n\":\"{}\"}}",
+        c("json"),
+        c("pin"),
+        c("mail"),
+        c("number")
+    );
+    let answer = format!("{{\"token\":\"{}\"}}", c("response"));
+    let answer_headers = format!(
+        "X-Debug: {}\r\nSet-Cookie: sid={}\r\n",
+        c("response header"),
+        c("set-cookie")
+    );
+    let form = format!("a=1&card={}", c("form"));
+    let multipart = format!(
+        "--B\r\nContent-Disposition: form-data; name=\"card\"\r\n\r\n{}\r\n--B--\r\n",
+        c("multipart")
+    );
+    let plain = || response("", b"{}");
+    vec![
+        (
+            request(
+                &format!("/pay?access_token={}", c("param")),
+                &headers,
+                "application/json",
+                &json,
+            ),
+            response(&answer_headers, answer.as_bytes()),
+        ),
+        (
+            request("/form", "", "application/x-www-form-urlencoded", &form),
+            plain(),
+        ),
+        (
+            request("/upload", "", "multipart/form-data; boundary=B", &multipart),
+            plain(),
+        ),
+        (
+            request("/text", "", "text/plain", &format!("card {}", c("text"))),
+            plain(),
+        ),
+        (
+            request(
+                &format!("http://u:{}@api.example/absolute", c("user information")),
+                "",
+                "application/json",
+                "{}",
+            ),
+            response("Content-Encoding: gzip\r\n", &gzip),
+        ),
+    ]
+}
+
+/// Each call on a connection of its own.
+fn frames_with_canaries() -> Vec<Made> {
+    let wire = Wire::default();
+    let calls = calls_with_canaries().into_iter().enumerate();
+    calls
+        .flat_map(|(number, (request, response))| {
+            let mut talk = Conversation::new(Vec::new());
+            talk.client.set_port(41_000 + number as u16);
+            talk.start += number as u64 * 1_000_000_000;
+            let segments = talk.segments_of(&[(Side::Client, request), (Side::Server, response)]);
+            segments
+                .iter()
+                .map(|segment| wire.frame(&talk, segment))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn write_capture(folder: &Path, frames: &[Made]) -> Result<PathBuf> {
+    let path = folder.join("traffic.pcap");
+    write_pcap(
+        &mut BufWriter::new(File::create(&path)?),
+        frames,
+        usize::MAX,
+    )?;
+    Ok(path)
+}
+
+const ALL_BODIES: [&str; 8] = [
+    "json",
+    "pin",
+    "mail",
+    "number",
+    "form",
+    "multipart",
+    "text",
+    "response",
+];
+
+/// Rules, and the places whose canaries they keep in. User information never leaves, whatever the rules are.
+fn promises() -> Vec<(&'static str, Vec<&'static str>)> {
+    let but_the_path: Vec<&str> = CANARIES.iter().map(|(place, _)| *place).collect();
+    let bodies = |more: &[&'static str]| [&ALL_BODIES[..], more].concat();
+    vec![
+        ("include default", but_the_path.clone()),
+        ("include strict", but_the_path.clone()),
+        ("", but_the_path.clone()),
+        (
+            "include standard",
+            vec!["cookie", "set-cookie", "mail", "number"],
+        ),
+        (
+            "/request_header:authorization/ remove",
+            vec!["authorization"],
+        ),
+        (
+            "/request_header:(cookie|authorization|x-api-key)/ remove",
+            vec!["cookie", "authorization", "api key"],
+        ),
+        ("/response_header:set-cookie/ remove", vec!["set-cookie"]),
+        (
+            "/request_header:.*/ remove_if_found /canary/",
+            vec!["authorization", "cookie", "api key", "referer"],
+        ),
+        (
+            "/response_header:.*/ remove_unless /application.*/",
+            vec!["response header", "set-cookie"],
+        ),
+        ("/request_param:.*token.*/ replace /.+/, /*/", vec!["param"]),
+        ("/(request|response)_body/ remove", bodies(&["gzip"])),
+        (
+            "/(request|response)_body/ replace /canary[-a-z]*|[0-9-]{9,}/, /x/",
+            bodies(&["gzip"]),
+        ),
+        ("/request_body:$.card.number/ remove", vec!["json", "text"]),
+        (
+            "/request_body:$..card/ remove",
+            vec!["json", "form", "multipart", "text"],
+        ),
+        (
+            "/request_body:$..card/ replace /.+/, /x/",
+            vec!["json", "form", "multipart", "text"],
+        ),
+        (
+            "/request_body:$.items[0].pin/ remove_if_found /canary/",
+            vec!["pin", "text"],
+        ),
+        (
+            "/(request|response)_body:$..token/ remove",
+            vec!["response", "gzip", "text"],
+        ),
+        (
+            "/(request|response)_body:$..*/ replace /(?s).+/, /x/",
+            bodies(&["gzip"]),
+        ),
+        ("/request_url/ stop", but_the_path),
+    ]
+}
+
+#[test]
+fn no_canary_leaves_a_reading() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = write_capture(folder.path(), &frames_with_canaries())?;
+    let path = path.to_str().context("a plain name")?;
+    let read = |rules: &str, more: &[&str]| {
+        let arguments = [&["read", path, "--rules", rules, "--annotate"], more].concat();
+        sniffer_ends(&arguments, &[])
+    };
+    let all = read("include debug", &[])?.stdout;
+    for (place, canary) in CANARIES
+        .iter()
+        .filter(|(place, _)| *place != "user information")
+    {
+        assert!(
+            all.contains(canary),
+            "without rules {place} is there: {all}"
+        );
+    }
+    for (rules, places) in promises() {
+        for more in [&["-o", "ndjson"][..], &["-o", "table", "--half-calls"]] {
+            let ended = read(rules, more)?;
+            assert_eq!(ended.code()?, 0, "{rules}: {}", ended.stderr);
+            for place in places.iter().copied().chain(["user information"]) {
+                let text = format!("{}{}", ended.stdout, ended.stderr);
+                assert!(
+                    !text.contains(canary(place)),
+                    "{rules:?} lets {place} out: {text}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All that a rule set does not mean stays: masks hide what they say, and the call is still there.
+#[test]
+fn masks_leave_the_rest() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = write_capture(folder.path(), &frames_with_canaries())?;
+    let rules = "/(request|response)_body:$..(card|token)/ remove".replace("(card|token)", "card");
+    let ended = sniffer_ends(
+        &[
+            "read",
+            path.to_str().context("a plain name")?,
+            "--rules",
+            &rules,
+        ],
+        &[],
+    )?;
+    assert_eq!(ended.stdout.lines().count(), 5, "{}", ended.stdout);
+    for place in [
+        "pin", "mail", "number", "response", "gzip", "cookie", "param",
+    ] {
+        assert!(
+            ended.stdout.contains(canary(place)),
+            "{place}: {}",
+            ended.stdout
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn check_shows_the_set_and_gives_advice() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("rules.txt");
+    fs::write(
+        &file,
+        "include standard\n/request_header:Cookie/ remove\n/request_url/ stop_if /health|ready/\nsample 10\n",
+    )?;
+    let from_file = sniffer_ends(&["rules", "check", file.to_str().context("plain")?], &[])?;
+    let shown = sniffer(&["rules", "check", "-"])
+        .stdin(File::open(&file)?)
+        .output()?;
+    assert_eq!(from_file.code()?, 0, "{}", from_file.stderr);
+    let shown = String::from_utf8(shown.stdout)?;
+    for words in [
+        "line 1  removes it",
+        "line 2  removes it",
+        "sample 10",
+        "no allow_http_url",
+    ] {
+        assert!(
+            shown.contains(words) && from_file.stdout.contains(words),
+            "{shown}{}",
+            from_file.stdout
+        );
+    }
+    for words in [
+        "W035",
+        "line 2",
+        "write `request_header:cookie`",
+        "line 3",
+        "(health|ready)",
+    ] {
+        assert!(
+            from_file.stderr.contains(words),
+            "{words}: {}",
+            from_file.stderr
+        );
+    }
+    let gate = sniffer_ends(
+        &["rules", "check", "include strict"],
+        &[("USAGE_LOGGERS_URL", "http://h/message")],
+    )?;
+    assert!(gate.stdout.contains("nothing would be sent"), "{gate:?}");
+    for (rules, code) in [
+        ("/a/b/ remove", "E030"),
+        ("sample 1\nsample 2", "E031"),
+        ("/nowhere/rules.txt", "E032"),
+    ] {
+        let refused = sniffer_ends(&["rules", "check", rules], &[])?;
+        assert!(
+            refused.code()? == 2 && refused.stderr.contains(code),
+            "{refused:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn test_shows_calls_before_and_after() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = write_capture(folder.path(), &frames_with_canaries())?;
+    let rules = "/request_header:cookie/ remove\n/request_body:$..card/ replace /canary/, /***/\n/request_url/ stop_if_found /text/";
+    let ended = sniffer_ends(
+        &[
+            "rules",
+            "test",
+            path.to_str().context("plain")?,
+            "--rules",
+            rules,
+        ],
+        &[],
+    )?;
+    assert_eq!(ended.code()?, 0, "{}", ended.stderr);
+    let squeezed = ended
+        .stdout
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    for words in [
+        "call 1 POST http://api.example/pay 200 (line 1, line 2)",
+        "- request_header:cookie sid=canary-in-a-cookie",
+        "~ request_body {\"card\":{\"number\":\"canary-in-json\"}",
+        "> {\"card\":{\"number\":\"***-in-json\"}",
+        "call 4 POST http://api.example/text 200 DROPPED",
+        "5 calls: 4 kept, 1 stopped",
+        "3 line 2: /request_body:$..card/",
+    ] {
+        assert!(squeezed.contains(words), "no {words:?} in {}", ended.stdout);
+    }
+    Ok(())
+}
+
+/// Every rule in the manual is one.
+#[test]
+fn the_manual_shows_rules_that_parse() -> Result<()> {
+    let manual = fs::read_to_string(repository().join("docs/rules.md"))?;
+    let blocks: Vec<_> = manual
+        .split("```rules\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert!(blocks.len() >= 5);
+    let tasks: Vec<_> = blocks
+        .iter()
+        .map(|text| json!({"rules": text, "details": []}))
+        .collect();
+    for (text, answer) in blocks.iter().zip(apply(&tasks)?) {
+        assert!(answer.get("error").is_none(), "{answer}\n{text}");
+    }
+    Ok(())
+}
+
+/// All files under a folder: their paths, and what is in them.
+fn files(folder: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => files(&path, found)?,
+            // A socket has nothing to read.
+            false => found.push((path.clone(), fs::read(&path).unwrap_or_default())),
+        }
+    }
+    Ok(())
+}
+
+/// What others on the machine can see of a process and its children: command line, names of the threads.
+fn titles(pid: u32, seen: &mut String) {
+    let of = |path: String| fs::read_to_string(path).unwrap_or_default();
+    seen.push_str(&of(format!("/proc/{pid}/cmdline")).replace('\0', " "));
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    for thread in threads {
+        let thread = thread.path().display().to_string();
+        seen.push_str(&of(format!("{thread}/comm")));
+        for child in of(format!("{thread}/children")).split_whitespace() {
+            titles(child.parse().expect("a number"), seen);
+        }
+    }
+}
+
+/// A whole program with store and page, under rules that leave some of every call: the canaries are in no line, log,
+/// status, page, database, file name or process title. Without rules they are in the database, so the test can see.
+#[test]
+fn no_canary_is_anywhere_in_the_running_program() -> Result<()> {
+    const MASKS: &str = "include strict\n/now/ remove_if /0/";
+    const INSIDE: &str = "/(request|response)_body:$..*/ replace /(?s).+/, /x/\n/.*_header:.*|request_param:.*/ remove";
+    for (rules, is_masked) in [(MASKS, true), (INSIDE, true), ("include debug", false)] {
+        let lab = Lab::new()?;
+        let folder = tempfile::tempdir()?;
+        let (data, control) = (folder.path().join("data"), folder.path().join("control"));
+        let mut command = sniffer(&["all-in-one", "--on", "-i", "s0"]);
+        command
+            .arg("--data")
+            .arg(&data)
+            .arg("--control")
+            .arg(&control);
+        command.env("USAGE_LOGGERS_RULES", rules);
+        let process = Running::start(&mut lab.server.enter(&command))?;
+        let status = |json: &[&str]| -> Result<String> {
+            let mut command = sniffer(&[&["status"][..], json].concat());
+            command.arg("--control").arg(&control);
+            let ended = Running::start(&mut lab.server.enter(&command))?.end(PATIENCE)?;
+            Ok(ended.stdout + &ended.stderr)
+        };
+        eventually(PATIENCE, || {
+            let text = status(&[])?;
+            ensure!(text.contains("RUNNING"), "{text}{}", process.stderr());
+            Ok(())
+        })?;
+        let frames = frames_with_canaries();
+        lab.client.inside(|| send("c0", &frames, 1_000))?;
+        eventually(PATIENCE, || {
+            let text = status(&["--json"])?;
+            ensure!(text.contains("\"sent\":5"), "{text}{}", process.stderr());
+            Ok(())
+        })?;
+        let mut seen = status(&[])? + &status(&["--json"])?;
+        let mut titled = String::new();
+        titles(process.pid(), &mut titled);
+        ensure!(titled.contains("sniffer"), "{titled}");
+        seen.push_str(&titled);
+        for target in ["/", "/api/v1/calls", "/api/v1/calls/1", "/api/v1/status"] {
+            let answer = lab
+                .server
+                .inside(|| ask("127.0.0.1:7700", "GET", target, &[], b""))?;
+            seen.push_str(&String::from_utf8_lossy(&answer.body));
+        }
+        ensure!(
+            seen.contains("api.example"),
+            "the page shows the calls: {seen}"
+        );
+        let ended = process.terminate(PATIENCE)?;
+        seen.push_str(&ended.stdout);
+        seen.push_str(&ended.stderr);
+        let mut kept = Vec::new();
+        files(folder.path(), &mut kept)?;
+        for (path, bytes) in kept {
+            seen.push_str(&path.display().to_string());
+            seen.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        for (place, canary) in CANARIES
+            .iter()
+            .filter(|(place, _)| *place != "user information")
+        {
+            // Number and mail may be split over pages of the database.
+            assert!(
+                seen.contains(canary) != is_masked,
+                "{rules:?}: {place}, masked: {is_masked}"
+            );
+        }
+        assert!(!seen.contains(canary("user information")));
+    }
+    Ok(())
+}
+
+/// Rules are swapped again and again under traffic: every call arrives, once, and each set does what it says; a bad
+/// file leaves the old set in use and says so.
+#[test]
+fn a_reload_loses_no_call_and_a_bad_file_changes_nothing() -> Result<()> {
+    const CALLS: u64 = 600;
+    const MASK: &str = "allow_http_url\n/request_header:authorization/ remove\n";
+    let lab = Lab::new()?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("rules.txt");
+    let control = folder.path().join("control");
+    fs::write(&file, "allow_http_url\n")?;
+    let collector = Collector::serve(lab.server.inside(|| TcpListener::bind("127.0.0.1:0"))?)?;
+    let mut command = sniffer(&["run", "-i", "s0"]);
+    command.arg("--control").arg(&control);
+    command.env("USAGE_LOGGERS_URL", collector.url());
+    command.env("USAGE_LOGGERS_RULES", format!("file://{}", file.display()));
+    let mut process = Running::start(&mut lab.server.enter(&command))?;
+    process.says("capturing", PATIENCE)?;
+    let told = |words: &[&str]| -> Result<Ended> {
+        let mut command = sniffer(words);
+        command.arg("--control").arg(&control);
+        Running::start(&mut lab.server.enter(&command))?.end(PATIENCE)
+    };
+    let calls = |from: u64, count: u64| -> Vec<Made> {
+        let wire = Wire::default();
+        let calls = (from..from + count).flat_map(|number| {
+            let mut exchange = Exchange::get(number, "/x", "hello");
+            exchange
+                .request_headers
+                .push(("Authorization".into(), "canary".into()));
+            let mut talk = Conversation::new(vec![exchange]);
+            talk.client.set_port(10_000 + number as u16);
+            talk.start += number * 1_000_000;
+            talk.segments()
+                .iter()
+                .map(|segment| wire.frame(&talk, segment))
+                .collect::<Vec<_>>()
+        });
+        calls.collect()
+    };
+    // Under traffic, with one set or the other.
+    let frames = calls(0, CALLS);
+    thread::scope(|scope| -> Result<()> {
+        let sender = scope.spawn(|| lab.client.inside(|| send("c0", &frames, 3_000)));
+        for round in 0..10 {
+            fs::write(
+                &file,
+                if round % 2 == 0 {
+                    MASK
+                } else {
+                    "allow_http_url\n"
+                },
+            )?;
+            process.signal(Signal::SIGHUP)?;
+            thread::sleep(Duration::from_millis(150));
+        }
+        sender.join().expect("sending does not panic")?;
+        Ok(())
+    })?;
+    ensure!(
+        collector.wait_for_lines(CALLS, PATIENCE),
+        "{} of {CALLS}\n{}",
+        collector.tally().lines,
+        process.stderr()
+    );
+    let masked = collector
+        .rows()
+        .iter()
+        .filter(|row| value(row, "request_header:authorization").is_none())
+        .count();
+    ensure!(
+        masked > 0 && masked < CALLS as usize,
+        "{masked} of {CALLS} are masked"
+    );
+    // A good file, a bad one, a missing one.
+    fs::write(&file, MASK)?;
+    let good = told(&["rules", "reload"])?;
+    ensure!(
+        good.code()? == 0 && good.stdout.contains("rules read again"),
+        "{good:?}"
+    );
+    fs::write(&file, "allow_http_url\n/request_header:x/ remvoe\n")?;
+    let bad = told(&["rules", "reload"])?;
+    ensure!(bad.code()? == 2 && bad.stdout.contains("line 2"), "{bad:?}");
+    process.says("the old rules stay", PATIENCE)?;
+    fs::remove_file(&file)?;
+    ensure!(
+        told(&["rules", "reload"])?.code()? == 2,
+        "a missing file is no rules"
+    );
+    let more = calls(CALLS, 50);
+    lab.client.inside(|| send("c0", &more, 2_000))?;
+    ensure!(
+        collector.wait_for_lines(CALLS + 50, PATIENCE),
+        "{}",
+        collector.tally().lines
+    );
+    let rows = collector.rows();
+    let late = rows.iter().filter(|row| {
+        let number = value(row, "request_header:x-call-number")
+            .and_then(|number| number.parse::<u64>().ok());
+        number.is_some_and(|number| number >= CALLS)
+    });
+    ensure!(late.clone().count() == 50, "{} late calls", late.count());
+    for row in late {
+        ensure!(
+            value(row, "request_header:authorization").is_none(),
+            "{row:?}"
+        );
+    }
+    ensure!(
+        truth::by_number(&rows)?.len() as u64 == CALLS + 50,
+        "each call once"
+    );
+    let status: Value = serde_json::from_str(&told(&["status", "--json"])?.stdout)?;
+    let hits = &status["capture"]["rule_hits"];
+    ensure!(hits[0]["line"] == 2 && hits[0]["hits"] == 50, "{hits}");
+    ensure!(status["capture"]["calls"]["unaccounted"] == 0, "{status}");
+    let ended = process.terminate(PATIENCE)?;
+    ensure!(ended.code()? == 0, "{}", ended.stderr);
+    Ok(())
+}
