@@ -888,3 +888,47 @@ fn half_a_secret_is_no_secret_told() {
         assert_eq!(value_of(&details, "response_body"), body);
     }
 }
+
+#[test]
+fn what_a_mask_hides_in_a_body_is_no_param_and_no_cut_body_leaves() {
+    const MASK: &str = "/request_body:$..card/ remove";
+    let ask = |body: &str, config: Config| {
+        let (request, response) = exchange(
+            &format!(
+                "POST / HTTP/1.1\nHost: h\nContent-Type: application/x-www-form-urlencoded\n\n{body}"
+            ),
+            "HTTP/1.1 200 OK\n\nok",
+        );
+        let mut writer = writer(MASK, config);
+        play(&mut writer, &request, &response, 5, 2, 7);
+        (only_line(&mut writer), *writer.counters())
+    };
+    let with_params = || Config {
+        form_params: true,
+        ..config()
+    };
+    let (details, counters) = ask("a=1&card=4111", with_params());
+    assert_eq!(value_of(&details, "request_body"), Some("a=1"));
+    assert_eq!(value_of(&details, "request_param:a"), Some("1"));
+    assert_eq!(value_of(&details, "request_param:card"), None);
+    assert_eq!(counters.bodies_unreadable, 0);
+    for (body, config) in [
+        ("card 4111", with_params()),
+        (
+            "a=1&card=4111",
+            Config {
+                body_bytes_max: 11,
+                ..with_params()
+            },
+        ),
+    ] {
+        let (details, counters) = ask(body, config);
+        assert_eq!(counters.bodies_unreadable, 1, "{body}");
+        assert!(
+            !details
+                .iter()
+                .any(|(key, value)| key == "request_body" || value.contains('4')),
+            "{details:?}"
+        );
+    }
+}
