@@ -1,6 +1,6 @@
 //! The highest rate without loss: up by factors until it fails, then between the last good and the first bad.
 //!
-//! The trial is a closure, so the search is tested without a network. Bound: [`STEPS_MAX`] trials.
+//! The trial is a closure, so the search is tested without a network. Bound: `STEPS_MAX` trials.
 
 use anyhow::Result;
 
