@@ -108,7 +108,8 @@ impl Wire {
 }
 
 impl Vxlan {
-    fn wrap(&self, side: Side, entropy: u16, inner: &[u8]) -> Vec<u8> {
+    /// A frame of `side` in the tunnel; `entropy` and the side make the outer source port.
+    pub fn wrap(&self, side: Side, entropy: u16, inner: &[u8]) -> Vec<u8> {
         // VXLAN: the I flag and the VNI; all else is reserved.
         let start = if self.geneve { GENEVE } else { [0x08, 0, 0, 0] };
         let mut payload = start.to_vec();
