@@ -209,3 +209,28 @@ counters! {
         flow_ended_shutdown,
     }
 }
+
+impl Counters {
+    /// Flows ended, for whatever reason.
+    pub fn ended(&self) -> u64 {
+        self.flow_ended_fin
+            + self.flow_ended_reset
+            + self.flow_ended_idle
+            + self.flow_ended_evicted
+            + self.flow_ended_reused
+            + self.flow_ended_shutdown
+    }
+
+    /// Payload bytes that have reached their box: all but those that wait.
+    pub fn settled_bytes(&self) -> u64 {
+        self.flow_delivered_bytes
+            + self.flow_duplicate_bytes
+            + self.flow_overlapped_bytes
+            + self.flow_skipped_bytes
+            + self.flow_discarded_late_bytes
+            + self.flow_discarded_after_fin_bytes
+            + self.flow_discarded_after_end_bytes
+            + self.flow_discarded_out_of_window_bytes
+            + self.flow_discarded_reset_bytes
+    }
+}

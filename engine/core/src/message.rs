@@ -89,6 +89,8 @@ crate::counters! {
     pub struct Counters {
         /// Calls that ended: those with both halves, and half calls if they are emitted.
         calls_seen,
+        /// Of these, half calls.
+        calls_half,
         /// Calls written.
         lines_written,
         /// Calls dropped by the rules: by a stop rule, or because nothing was left of them.

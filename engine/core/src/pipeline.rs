@@ -36,6 +36,55 @@ pub struct Ledger {
     pub http: http::Counters,
     /// Exchanges to lines.
     pub message: message::Counters,
+    /// What is on its way now.
+    pub held: Held,
+}
+
+crate::counters! {
+    /// What was taken in and has not reached its end: gauges, each counted where the thing is, not derived.
+    pub struct Held {
+        /// IP fragments that wait for the rest of their datagram.
+        fragments,
+        /// Flows open, with or without payload.
+        flows,
+        /// Payload bytes that wait for others before them.
+        payload_bytes,
+        /// Bytes of unfinished heads and lines.
+        head_bytes,
+        /// Exchanges open.
+        exchanges,
+        /// Bytes of memory that open exchanges hold.
+        exchange_bytes,
+    }
+}
+
+crate::counters! {
+    /// What is in no box, level by level. Anything but 0 is a bug of ours.
+    pub struct Unaccounted {
+        /// Frames that are neither a segment nor skipped nor a held fragment.
+        frames,
+        /// IP fragments neither joined nor given up nor waiting.
+        fragments,
+        /// Segments that decapsulation found and the flow table did not take.
+        segments,
+        /// Payload bytes neither delivered nor known already nor skipped nor discarded nor waiting.
+        payload_bytes,
+        /// Flows neither ended nor open.
+        flows,
+        /// Exchanges neither finished nor half nor open.
+        exchanges,
+        /// Calls that the parser finished and the message writer did not see, and half calls the same.
+        calls,
+        /// Calls neither written nor stopped nor sampled out nor shed.
+        lines,
+    }
+}
+
+impl Unaccounted {
+    /// Whether every level balances.
+    pub fn is_nothing(&self) -> bool {
+        self.values().all(|value| value == 0)
+    }
 }
 
 impl Ledger {
@@ -45,6 +94,53 @@ impl Ledger {
         self.flow.add(&other.flow);
         self.http.add(&other.http);
         self.message.add(&other.message);
+        self.held.add(&other.held);
+    }
+
+    /// What the boxes of each level leave over. True at any time, not only at the end.
+    pub fn unaccounted(&self) -> Unaccounted {
+        let Self {
+            decap,
+            flow,
+            http,
+            message,
+            held,
+        } = self;
+        let fragments = decap.fragments_joined + decap.fragments_expired + decap.fragments_evicted;
+        let seen_fragments =
+            decap.fragments_stored + decap.fragments_duplicate + decap.fragments_refused;
+        let halves = [
+            (http.half_timeout, message.half_timeout),
+            (http.half_closed, message.half_closed),
+            (http.half_gap, message.half_gap),
+            (http.half_evicted, message.half_evicted),
+            (http.half_shutdown, message.half_shutdown),
+        ];
+        let halves: u64 = halves
+            .iter()
+            .map(|(told, taken)| told.abs_diff(*taken))
+            .sum();
+        let calls = http.exchanges_finished + message.calls_half;
+        let ended = message.lines_written
+            + message.calls_stopped
+            + message.calls_sampled
+            + message.calls_shed;
+        Unaccounted {
+            frames: decap.unaccounted(),
+            fragments: decap.fragments.abs_diff(seen_fragments)
+                + decap.fragments_stored.abs_diff(fragments + held.fragments),
+            segments: decap.segments.abs_diff(flow.flow_segments),
+            payload_bytes: decap.payload_bytes.abs_diff(flow.flow_payload_bytes)
+                + flow
+                    .flow_payload_bytes
+                    .abs_diff(flow.settled_bytes() + held.payload_bytes),
+            flows: flow.flow_opened.abs_diff(flow.ended() + held.flows),
+            exchanges: http
+                .exchanges_opened
+                .abs_diff(http.exchanges_finished + http.halves() + held.exchanges),
+            calls: message.calls_seen.abs_diff(calls) + halves,
+            lines: message.calls_seen.abs_diff(ended),
+        }
     }
 }
 
@@ -108,6 +204,14 @@ impl<O: Output> Pipeline<O> {
             flow: *self.flows.counters(),
             http: self.http.counters,
             message: *self.http.exchanges.counters(),
+            held: Held {
+                fragments: self.decap.fragments_waiting(),
+                flows: self.flows.flows_open() as u64,
+                payload_bytes: self.flows.buffered_bytes(),
+                head_bytes: self.http.buffered_bytes() as u64,
+                exchanges: self.http.exchanges.open_calls(),
+                exchange_bytes: self.http.exchanges.open_bytes() as u64,
+            },
         }
     }
 }

@@ -210,7 +210,8 @@ impl Reader<'_> {
 
     fn finish(mut self, strict: bool) -> Result<Exit, Diagnostic> {
         self.pipeline.finish(self.now);
-        let stages = Stages::of(&self.pipeline.ledger());
+        let ledger = self.pipeline.ledger();
+        let stages = Stages::of(&ledger);
         let printer = self.pipeline.output();
         printer.flush();
         if let Some(error) = printer.error.take() {
@@ -232,7 +233,7 @@ impl Reader<'_> {
         Ok(match () {
             () if is_closed => Exit::Done,
             () if self.unreadable > 0 => Exit::Source,
-            () if unaccounted != 0 => Exit::Bug,
+            () if unaccounted != 0 || !ledger.unaccounted().is_nothing() => Exit::Bug,
             () if strict && (incomplete + half + self.cut > 0) => {
                 let text = format!(
                     "{} incomplete, {} half, {} with cut packets or a cut end",
@@ -284,7 +285,16 @@ fn summary(stages: &Stages, calls: u64, packets: u64, unaccounted: i64) -> Strin
             ));
         }
     }
+    let levels = stages.0.get("unaccounted").into_iter().flatten();
+    let mut levels = levels.filter(|(_, count)| **count > 0).peekable();
     match unaccounted {
+        0 if levels.peek().is_some() => {
+            text.push_str(". Ledger does NOT balance:");
+            for (name, count) in levels {
+                text.push_str(&format!(" {count} {}", name.replace('_', " ")));
+            }
+            text.push_str(" unaccounted.");
+        }
         0 => text.push_str(". Ledger balances."),
         rest => text.push_str(&format!(
             ". Ledger does NOT balance: {rest} calls unaccounted."

@@ -40,6 +40,8 @@ pub struct Writer<O> {
     )]
     pool: Vec<Box<Draft>>,
     pool_bytes: usize,
+    /// Exchanges begun and not ended.
+    open: u64,
     /// Memory of all open exchanges.
     held: usize,
     work: Work,
@@ -71,6 +73,7 @@ impl<O: Output> Writer<O> {
             retired: Vec::new(),
             pool: Vec::new(),
             pool_bytes: 0,
+            open: 0,
             held: 0,
             work: Work {
                 name: Vec::new(),
@@ -96,9 +99,9 @@ impl<O: Output> Writer<O> {
         &self.counters
     }
 
-    /// Exchanges that are open now: those in flight, in the ledger's terms.
+    /// Exchanges that are open now, those for which there was no memory among them.
     pub fn open_calls(&self) -> u64 {
-        self.ruled.open + self.retired.iter().map(|ruled| ruled.open).sum::<u64>()
+        self.open
     }
 
     /// How often each rule of the newest set acted, by its number in [`RuleSet::rules`]. Empty before the first did.
@@ -125,6 +128,7 @@ impl<O: Output> Writer<O> {
 
     /// A draft for a new exchange; none when open ones hold all the memory that there is for them.
     fn open(&mut self, origin: &Origin<'_>) -> Option<Box<Draft>> {
+        self.open += 1;
         if self.held >= self.config.open_bytes_max {
             return None;
         }
@@ -267,10 +271,12 @@ impl<O: Output> Writer<O> {
     }
 
     fn close(&mut self, draft: Option<Box<Draft>>, half: Option<Half>) {
+        self.open = self.open.saturating_sub(1);
+        let written = half.is_none() || self.config.half_calls;
         if let Some(half) = half {
             *self.half_counter(half) += 1;
+            self.counters.calls_half += u64::from(written);
         }
-        let written = half.is_none() || self.config.half_calls;
         self.counters.calls_seen += u64::from(written);
         let Some(mut draft) = draft else {
             self.counters.calls_shed += u64::from(written);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
-use engine_core::pipeline::Ledger;
+use engine_core::pipeline::{Held, Ledger, Unaccounted};
 use engine_core::{decap, flow, http, message};
 
 engine_core::counters! {
@@ -39,11 +39,13 @@ engine_core::counters! {
 }
 
 /// Stages in the order of the cells.
-const STAGES: [(&str, &[(&str, &str)]); 5] = [
+const STAGES: [(&str, &[(&str, &str)]); 7] = [
     ("decap", decap::Counters::FIELDS),
     ("flow", flow::Counters::FIELDS),
     ("http", http::Counters::FIELDS),
     ("message", message::Counters::FIELDS),
+    ("held", Held::FIELDS),
+    ("unaccounted", Unaccounted::FIELDS),
     ("shard", ShardCounters::FIELDS),
 ];
 
@@ -81,6 +83,8 @@ impl Published {
             .chain(ledger.flow.values())
             .chain(ledger.http.values())
             .chain(ledger.message.values())
+            .chain(ledger.held.values())
+            .chain(ledger.unaccounted().values())
             .chain(shard.values());
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version + 1, Ordering::Relaxed);
@@ -176,7 +180,7 @@ mod tests {
             ),
             (6, 10)
         );
-        assert_eq!(stages.0.len(), 5);
+        assert_eq!(stages.0.len(), 7);
     }
 
     #[test]
