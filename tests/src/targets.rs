@@ -3,10 +3,16 @@
 //!
 //! What must hold for every input is asserted here: ledgers balance, nothing claims bytes that were not there.
 
+use std::io::Cursor;
+
 use bench::traffic::{Conversation, Frame as Made, Side, Wire};
-use engine_core::decap::{Config, Decap, Frame, LinkType};
+use engine_core::decap::{Config, Decap, Endpoint, Flags, Frame, LinkType, Network, Segment};
+use engine_core::flow::{self, Consumer, Direction, FlowEnd, FlowStart, Place, Table};
+use engine_core::limits::BODY_BYTES_MAX;
 use engine_core::rules::{RuleSet, Sampler, apply_all};
 use engine_core::time::Timestamp;
+use engine_sys::packet::Frames;
+use sniffer::capture_file::CaptureFile;
 
 use crate::engine;
 
@@ -15,6 +21,10 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
+    ("assembler", assembler),
+    ("block", block),
+    ("bodies", bodies),
+    ("capture", capture),
     ("decap", decap),
     ("http1", http1),
     ("pipeline", pipeline),
@@ -102,13 +112,7 @@ pub fn http1(mut input: &[u8]) {
         turns.push((side, said.to_vec()));
         input = rest;
     }
-    let talk = Conversation::new(Vec::new());
-    let wire = Wire::default();
-    let made: Vec<_> = talk
-        .segments_of(&turns)
-        .iter()
-        .map(|segment| wire.frame(&talk, segment))
-        .collect();
+    let made = frames_of(&Conversation::new(Vec::new()), &turns);
     engine::read(made.iter().map(|frame| engine::captured(frame, usize::MAX)));
 }
 
@@ -136,4 +140,216 @@ pub fn rules(input: &[u8]) {
         assert!(left.len() <= details.len());
         assert!(left.iter().all(|(_, value)| !value.is_empty()));
     }
+}
+
+/// A block of a packet ring from behind its status word: no frame lies outside of it, and the walk ends.
+pub fn block(input: &[u8]) {
+    let mut walk = Frames::new(input);
+    let mut count = 0;
+    for frame in walk.by_ref() {
+        let inside = input.as_ptr_range();
+        let bytes = frame.bytes.as_ptr_range();
+        assert!(inside.start <= bytes.start && bytes.end <= inside.end);
+        count += 1;
+    }
+    assert!(count <= input.len());
+    assert_eq!(walk.next(), None, "the end stays the end");
+}
+
+/// A capture file of any format: it ends, by its end or by an error, and gives no packet that is longer than the file
+/// may hold.
+pub fn capture(input: &[u8]) {
+    let Ok(mut file) = CaptureFile::from_reader("input", Cursor::new(input.to_vec())) else {
+        return;
+    };
+    while let Ok(Some(frame)) = file.next() {
+        assert!(frame.bytes.len() <= engine_core::limits::CAPTURE_PACKET_BYTES_MAX);
+    }
+    assert!(matches!(file.next(), Ok(None)), "the end stays the end");
+    assert!(file.packets_cut() <= file.packets());
+}
+
+/// Segments in operations of eight octets: flow and side, flags, sequence number in tens relative to where its side
+/// stands, acknowledgement likewise, length, bytes cut, milliseconds. Every byte is the low octet of its sequence number,
+/// so bytes that are put together wrongly show.
+pub fn assembler(input: &[u8]) {
+    let config = flow::Config {
+        flows_max: 3,
+        buffered_bytes_max: 20_000,
+        ..flow::Config::default()
+    };
+    let mut table: Table<Recorder> = Table::new(config);
+    let mut stands = [[1_000_u32, u32::MAX - 2_000]; 4];
+    let mut now = 1_767_225_600_000_000_000_u64;
+    let mut bytes = Vec::new();
+    for operation in input.chunks_exact(8) {
+        let &[who, flags, seq, ack, low, high, cut, millis] = operation else {
+            return;
+        };
+        let (flow, side) = (usize::from(who & 3), usize::from(who >> 7));
+        now += u64::from(millis) * 1_000_000;
+        let relative =
+            |stand: u32, by: u8| stand.wrapping_add_signed(i32::from(by.cast_signed()) * 10);
+        let (seq, ack) = (
+            relative(stands[flow][side], seq),
+            relative(stands[flow][1 - side], ack),
+        );
+        let wire_len = u32::from(u16::from_le_bytes([low, high]) % 4_000);
+        let first = if flags & Flags::SYN == 0 {
+            seq
+        } else {
+            seq.wrapping_add(1)
+        };
+        bytes.clear();
+        bytes.extend(
+            (0..wire_len.saturating_sub(u32::from(cut) / 16)).map(|n| first.wrapping_add(n) as u8),
+        );
+        if millis & 1 == 0 {
+            stands[flow][side] = first.wrapping_add(wire_len);
+        }
+        let endpoint = |side: usize| Endpoint {
+            addr: [side as u8; 16],
+            port: 80 + flow as u16,
+        };
+        let segment = Segment {
+            time: Timestamp::from_nanos(now),
+            network: Network::default(),
+            src: endpoint(side),
+            dst: endpoint(1 - side),
+            seq,
+            ack,
+            flags: Flags(flags),
+            payload: &bytes,
+            payload_wire_len: wire_len,
+        };
+        table.segment(&segment, &mut ());
+        check_flows(&table);
+    }
+    table.finish(Timestamp::from_nanos(now), &mut ());
+    check_flows(&table);
+    assert_eq!((table.flows_open(), table.buffered_bytes()), (0, 0));
+}
+
+fn check_flows(table: &Table<Recorder>) {
+    let counters = table.counters();
+    let payload = counters.settled_bytes() + table.buffered_bytes();
+    assert_eq!(counters.flow_payload_bytes, payload, "{counters:?}");
+    assert_eq!(
+        counters.flow_opened,
+        counters.ended() + table.flows_open() as u64
+    );
+}
+
+/// Asserts that what a flow passes on is one stream without hole or overlap.
+struct Recorder {
+    next: [u64; 2],
+    finished: [bool; 2],
+    ignores: bool,
+}
+
+impl Recorder {
+    fn advance(&mut self, place: Place, len: u64) {
+        let side = usize::from(place.direction == Direction::Responder);
+        assert!(!self.finished[side], "bytes behind the end");
+        assert_eq!(self.next[side], place.offset);
+        self.next[side] += len;
+    }
+}
+
+impl Consumer<()> for Recorder {
+    fn open(start: &FlowStart, (): &mut ()) -> Self {
+        Self {
+            next: [0; 2],
+            finished: [false; 2],
+            // Of one flow in four nothing is needed behind its first bytes.
+            ignores: start.responder.port == 83 || start.originator.port == 83,
+        }
+    }
+
+    fn data(&mut self, place: Place, bytes: &[u8], (): &mut ()) {
+        assert!(!bytes.is_empty());
+        assert!(
+            bytes
+                .windows(2)
+                .all(|pair| pair[1] == pair[0].wrapping_add(1))
+        );
+        if !self.ignores {
+            self.advance(place, bytes.len() as u64);
+        }
+    }
+
+    fn gap(&mut self, place: Place, len: u64, (): &mut ()) {
+        assert!(len > 0);
+        if !self.ignores {
+            self.advance(place, len);
+        }
+    }
+
+    fn finished(&mut self, place: Place, (): &mut ()) {
+        let side = usize::from(place.direction == Direction::Responder);
+        assert!(
+            !std::mem::replace(&mut self.finished[side], true),
+            "it ends once"
+        );
+    }
+
+    fn close(self, _end: FlowEnd, _time: Timestamp, (): &mut ()) {}
+
+    fn ignores(&self, _direction: Direction) -> bool {
+        self.ignores
+    }
+}
+
+/// A response with the codings that the first octet names (two of them by its halves), in the framing and the segments
+/// that the second and third name: what comes of its body stays within the limit.
+pub fn bodies(input: &[u8]) {
+    let Some((&[codings, framing, mss], body)) = input.split_first_chunk() else {
+        return;
+    };
+    let names = [
+        "identity", "gzip", "deflate", "br", "zstd", "x-gzip", "zlib", "lzma",
+    ];
+    let name = |number: u8| names[usize::from(number & 7)];
+    let mut said = format!(
+        "HTTP/1.1 200 OK\r\nContent-Encoding: {}, {}\r\n",
+        name(codings),
+        name(codings >> 4)
+    )
+    .into_bytes();
+    match framing % 3 {
+        0 => said.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes()),
+        1 => said.extend_from_slice(b"Connection: close\r\n\r\n"),
+        _ => said.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n"),
+    }
+    if framing % 6 == 2 {
+        for chunk in body.chunks(usize::from(framing) + 1) {
+            said.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            said.extend_from_slice(chunk);
+            said.extend_from_slice(b"\r\n");
+        }
+        said.extend_from_slice(b"0\r\n\r\n");
+    } else {
+        said.extend_from_slice(body);
+    }
+    let talk = Conversation {
+        mss: usize::from(mss) * 8 + 1,
+        ..Conversation::new(Vec::new())
+    };
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
+    let made = frames_of(&talk, &[(Side::Client, request), (Side::Server, said)]);
+    let reading = engine::read(made.iter().map(|frame| engine::captured(frame, usize::MAX)));
+    for (row, _) in &reading.calls {
+        let body = bench::collect::value(row, "response_body").unwrap_or_default();
+        // An octet that is no text becomes three.
+        assert!(body.len() <= 3 * BODY_BYTES_MAX);
+    }
+}
+
+fn frames_of(talk: &Conversation, turns: &[(Side, Vec<u8>)]) -> Vec<Made> {
+    let wire = Wire::default();
+    let segments = talk.segments_of(turns);
+    segments
+        .iter()
+        .map(|segment| wire.frame(talk, segment))
+        .collect()
 }

@@ -1,0 +1,4 @@
+//! [`tests::targets::rules`] for libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| tests::targets::rules(input));
