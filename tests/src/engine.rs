@@ -46,29 +46,62 @@ pub fn captured(made: &Made, snap: usize) -> Frame<'_> {
 /// Frames between two looks at the ledger of a pipeline that runs.
 const MOMENT: u64 = 7;
 
-/// Reads `frames` to their end with rules that keep everything. Panics if a line is no JSON, or if the ledger
-/// does not balance at the end or on the way.
-pub fn read<'a>(frames: impl IntoIterator<Item = Frame<'a>>) -> Reading {
-    let rules = RuleSet::parse("include debug").expect("a preset parses");
-    let mut pipeline = Pipeline::new(&Config::default(), Arc::new(rules), Lines::default());
-    let (mut last, mut fed) = (Timestamp::ZERO, 0_u64);
-    for frame in frames {
-        last = last.max(frame.time);
-        pipeline.feed(&frame);
-        fed += 1;
-        if fed % MOMENT == 0 {
-            let unaccounted = pipeline.ledger().unaccounted();
+/// A pipeline with rules that keep everything, and its lines.
+pub struct Reader {
+    pipeline: Pipeline<Lines>,
+    last: Timestamp,
+    fed: u64,
+}
+
+impl Reader {
+    /// One that has read nothing.
+    pub fn new(config: &Config) -> Self {
+        let rules = RuleSet::parse("include debug").expect("a preset parses");
+        Self {
+            pipeline: Pipeline::new(config, Arc::new(rules), Lines::default()),
+            last: Timestamp::ZERO,
+            fed: 0,
+        }
+    }
+
+    /// Panics if the ledger does not balance, looked at now and then.
+    pub fn feed(&mut self, frame: &Frame<'_>) {
+        self.last = self.last.max(frame.time);
+        self.pipeline.feed(frame);
+        self.fed += 1;
+        if self.fed.is_multiple_of(MOMENT) {
+            let unaccounted = self.pipeline.ledger().unaccounted();
             assert!(
                 unaccounted.is_nothing(),
-                "{unaccounted:?} after {fed} frames"
+                "{unaccounted:?} after {} frames",
+                self.fed
             );
         }
     }
-    pipeline.finish(last);
-    let ledger = pipeline.ledger();
-    let calls = std::mem::take(&mut pipeline.output().0);
-    check_balance(&ledger, calls.len() as u64);
-    Reading { calls, ledger }
+
+    /// All counters as they are now.
+    pub fn ledger(&self) -> Ledger {
+        self.pipeline.ledger()
+    }
+
+    /// The end of the capture.
+    pub fn finish(mut self) -> Reading {
+        self.pipeline.finish(self.last);
+        let ledger = self.pipeline.ledger();
+        let calls = std::mem::take(&mut self.pipeline.output().0);
+        check_balance(&ledger, calls.len() as u64);
+        Reading { calls, ledger }
+    }
+}
+
+/// Reads `frames` to their end with rules that keep everything. Panics if a line is no JSON, or if the ledger
+/// does not balance at the end or on the way.
+pub fn read<'a>(frames: impl IntoIterator<Item = Frame<'a>>) -> Reading {
+    let mut reader = Reader::new(&Config::default());
+    for frame in frames {
+        reader.feed(&frame);
+    }
+    reader.finish()
 }
 
 /// After the end every frame, payload byte and call is in exactly one box, and nothing is on its way any more.

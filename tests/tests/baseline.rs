@@ -662,12 +662,12 @@ fn connections() -> Vec<Case> {
         case("the client's port used again", get).apart(false),
         case("3 s between request and response", get).change(|all| {
             each_turn(all, Side::Server, |all, turn| {
-                delay(all, turn[0], THREE_SECONDS)
+                delay(all, turn[0], THREE_SECONDS);
             });
         }),
         case("3 s in the middle of a response", long).change(|all| {
             each_turn(all, Side::Server, |all, turn| {
-                delay(all, turn[1], THREE_SECONDS)
+                delay(all, turn[1], THREE_SECONDS);
             });
         }),
         calls("the capture begins within the connection", 21, long)

@@ -4,6 +4,7 @@
 
 mod all_in_one;
 mod baseline;
+mod bounds;
 mod browser;
 mod cli;
 mod corpus;

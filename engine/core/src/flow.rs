@@ -106,6 +106,8 @@ pub struct Config {
     /// Flows known at a time, ended ones that are remembered for a moment included. 136 bytes each, and a consumer
     /// with two halves for each that has carried payload.
     pub flows_max: usize,
+    /// Of these, flows that have carried payload; [`Table::STREAM_BYTES`] each.
+    pub streams_max: usize,
     /// Bytes that buffers of waiting payload may occupy.
     pub buffered_bytes_max: usize,
     /// Silence after which a flow ends.
@@ -121,6 +123,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             flows_max: limits::FLOWS_MAX,
+            streams_max: limits::STREAMS_MAX,
             buffered_bytes_max: limits::FLOW_BUFFERED_BYTES_MAX,
             idle: limits::FLOW_IDLE,
             empty_idle: limits::FLOW_EMPTY_IDLE,

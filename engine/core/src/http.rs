@@ -28,13 +28,25 @@ use self::half::Buffers;
 use self::pairing::Exchange;
 pub use self::ports::{PortError, PortFlows, PortSet, PortTable, Speech};
 use crate::flow::FlowStart;
+use crate::limits::HEADS_BUFFERED_BYTES_MAX;
 use crate::time::Timestamp;
 
 /// What to read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Server ports wanted; any port by default, HTTP then is detected.
     pub ports: PortSet,
+    /// Bytes of memory that unfinished heads and lines of all flows may hold.
+    pub heads_bytes_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            ports: PortSet::default(),
+            heads_bytes_max: HEADS_BUFFERED_BYTES_MAX,
+        }
+    }
 }
 
 /// What all flows of a shard share: the receiver of exchanges, counters, recycled buffers.
@@ -62,16 +74,15 @@ impl<X: Exchanges> Http<X> {
             exchanges,
             counters: Counters::default(),
             ports_seen: PortTable::default(),
+            buffers: Buffers::new(config.heads_bytes_max),
             config,
-            buffers: Buffers::default(),
             fields: Vec::new(),
             unfolded: Vec::new(),
             queues: Vec::new(),
         }
     }
 
-    /// Bytes of unfinished heads and lines held for all flows of the shard: a gauge, bounded by
-    /// [`limits::HEADS_BUFFERED_BYTES_MAX`](crate::limits::HEADS_BUFFERED_BYTES_MAX).
+    /// Memory of unfinished heads and lines of all flows of the shard: a gauge, bounded by [`Config::heads_bytes_max`].
     pub fn buffered_bytes(&self) -> usize {
         self.buffers.held()
     }

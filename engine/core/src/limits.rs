@@ -177,7 +177,8 @@ pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// exchanges are not written at all, both counted as shed.
 pub const OPEN_BYTES_MAX: usize = 64 << 20;
 
-/// Bytes of memory that buffers of finished exchanges may keep for later ones; more is given back.
+/// Bytes of memory that buffers of finished exchanges may keep for later ones, at most an eighth of what open ones may
+/// hold; more is given back.
 pub const POOL_BYTES_MAX: usize = 8 << 20;
 
 /// Bytes that one reused buffer keeps; a larger one is given back after its call.
@@ -236,3 +237,28 @@ pub const PATH_STEPS_MAX: usize = 32;
 /// Objects and lists inside each other that masks follow; deeper JSON counts as unreadable, and then nothing of the body
 /// leaves. The usual bound of JSON readers.
 pub const JSON_DEPTH_MAX: usize = 128;
+/// Flows of one shard that have carried payload. One more evicts the one that has been silent longest, counted: what it
+/// left open becomes half calls, what it still says is picked up midstream.
+pub const STREAMS_MAX: usize = 1 << 17;
+
+/// Bytes of a body that an exchange may hold whatever the others do, as long as there is memory at all. While more than
+/// half of [`OPEN_BYTES_MAX`] is held, a body that outgrows this and its share of a quarter of it is given up, counted as
+/// shed: those that need most make room, not those that come next.
+pub const BODY_SHARE_BYTES_MIN: usize = 4 * 1024;
+
+/// The same for the memory of an unfinished head, while more than half of [`HEADS_BUFFERED_BYTES_MAX`] is held.
+pub const HEAD_SHARE_BYTES_MIN: usize = 8 * 1024;
+
+/// Bytes that a flow with payload takes beside its entries in the tables: its queue of exchanges, the rounding of the
+/// allocator.
+pub const STREAM_HEAP_BYTES: usize = 1024;
+
+/// Flows that one frame may evict for want of memory; more are for the next frames, so that none waits long.
+pub const EVICTIONS_PER_FRAME_MAX: usize = 8;
+
+/// Smallest memory budget of a shard that is divided, in bytes; a smaller one counts as this. Below it a single large
+/// exchange would not fit.
+pub const SHARD_MEMORY_BYTES_MIN: usize = 16 << 20;
+
+/// Largest default of the memory limit of the whole program, in bytes; `SNIFFER_MEMORY_LIMIT`.
+pub const MEMORY_BYTES_MAX: usize = 512 << 20;

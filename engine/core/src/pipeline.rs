@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::decap::{self, Decap, Frame};
 use crate::flow;
 use crate::http::{self, Http};
+use crate::limits;
 use crate::message::{self, Output, Writer};
 use crate::rules::RuleSet;
 use crate::time::Timestamp;
@@ -24,6 +25,27 @@ pub struct Config {
     /// Message.
     pub message: message::Config,
 }
+
+impl Config {
+    /// Divides `bytes` of memory among what grows with the traffic.
+    ///
+    /// An eighth for flows as such, a quarter for those that carry payload, an eighth for payload out of order, an eighth
+    /// for unfinished heads, a quarter for open exchanges. The last eighth is for what has a bound of its own: fragments,
+    /// reused buffers, remembered names, the line and the bundle in the making.
+    #[must_use]
+    pub fn within(mut self, bytes: usize) -> Self {
+        let eighth = bytes.max(limits::SHARD_MEMORY_BYTES_MIN) / 8;
+        self.flow.flows_max = eighth / Flows::FLOW_BYTES;
+        self.flow.streams_max = 2 * eighth / (Flows::STREAM_BYTES + limits::STREAM_HEAP_BYTES);
+        self.flow.buffered_bytes_max = eighth;
+        self.http.heads_bytes_max = eighth;
+        self.message.open_bytes_max = 2 * eighth;
+        self
+    }
+}
+
+/// What a flow table of the engine holds, whatever lines are written to.
+type Flows = flow::Table<http::Connection<Option<Box<message::Draft>>>>;
 
 /// Counters of all stages, sampled together.
 #[derive(Clone, Copy, Debug, Default)]
@@ -148,6 +170,8 @@ type Connection<O> = http::Connection<<Writer<O> as http::Exchanges>::Draft>;
 
 /// Decap, flow table, HTTP, rules and line writer of one shard.
 pub struct Pipeline<O: Output> {
+    /// Memory of heads and of open exchanges past which silent flows make room, so that those which speak need not.
+    pressure: (usize, usize),
     decap: Decap,
     flows: flow::Table<Connection<O>>,
     http: Http<Writer<O>>,
@@ -158,6 +182,10 @@ impl<O: Output> Pipeline<O> {
     pub fn new(config: &Config, rules: Arc<RuleSet>, output: O) -> Self {
         let writer = Writer::new(config.message.clone(), rules, output);
         Self {
+            pressure: (
+                config.http.heads_bytes_max / 8 * 5,
+                config.message.open_bytes_max / 8 * 5,
+            ),
             decap: Decap::new(config.decap.clone()),
             flows: flow::Table::new(config.flow.clone()),
             http: Http::new(config.http.clone(), writer),
@@ -169,6 +197,20 @@ impl<O: Output> Pipeline<O> {
         // A skip is counted by decap itself, under its reason.
         if let Ok(segment) = self.decap.frame(frame) {
             self.flows.segment(&segment, &mut self.http);
+            self.relieve();
+        }
+    }
+
+    /// Lets go of the flows that have been silent longest while heads or open exchanges hold too much: at five eighths of
+    /// what they may hold. Past half of it the largest have to go when they grow, past three quarters whoever comes next.
+    fn relieve(&mut self) {
+        let (heads, exchanges) = self.pressure;
+        for _ in 0..limits::EVICTIONS_PER_FRAME_MAX {
+            let relaxed = self.http.buffered_bytes() <= heads
+                && self.http.exchanges.open_bytes() <= exchanges;
+            if relaxed || !self.flows.evict_silent(&mut self.http) {
+                return;
+            }
         }
     }
 

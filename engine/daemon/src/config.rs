@@ -18,6 +18,7 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::upload::CaptureUrl;
 use settings::{Value, Values};
 
+mod memory;
 pub mod raw;
 pub mod settings;
 
@@ -66,6 +67,8 @@ pub struct Reading {
     pub vnis_text: String,
     /// Bytes of a body that are kept.
     pub body_bytes_max: usize,
+    /// Bytes of memory for all that grows with the traffic, of all shards and the upload queue together.
+    pub memory_bytes: usize,
     /// Add where and how each call was seen.
     pub annotate: bool,
     /// Half calls are calls too.
@@ -155,6 +158,7 @@ pub fn reading(values: &Values, embedded_store: bool) -> Result<Reading, Diagnos
         },
         vnis_text: shown(vnis, "all VNIs"),
         body_bytes_max: bytes(values, "USAGE_LOGGERS_BODY_LIMIT", limits::BODY_BYTES_MAX)?,
+        memory_bytes: memory_limit(values)?,
         annotate: switch(values, "SNIFFER_ANNOTATE", false)?,
         half_calls: switch(values, "SNIFFER_HALF_CALLS", false)?,
         form_params: switch(values, "SNIFFER_FORM_PARAMS", false)?,
@@ -550,6 +554,16 @@ fn bytes(values: &Values, name: &str, default: usize) -> Result<usize, Diagnosti
     };
     parse_bytes(&value.text)
         .ok_or_else(|| bad_value(value, "a number of bytes, with K, M or G if you like"))
+}
+
+fn memory_limit(values: &Values) -> Result<usize, Diagnostic> {
+    let limit = bytes(values, "SNIFFER_MEMORY_LIMIT", memory::share())?;
+    match values.get(&["SNIFFER_MEMORY_LIMIT"]) {
+        Some(value) if limit < limits::SHARD_MEMORY_BYTES_MIN => {
+            Err(bad_value(value, "16M or more"))
+        }
+        _ => Ok(limit),
+    }
 }
 
 /// `64M`, `64 MiB`, `65536`: powers of 1024, since these are sizes of memory.

@@ -55,7 +55,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<Exit, Diagnostic> {
     let talk = options.talk;
     let files = files(&options.files)?;
-    let config = pipeline_config(&options.reading, Engine::Interfaces, &[]);
+    let config = pipeline_config(&options.reading, Engine::Interfaces, &[], 1);
     let rules = Arc::clone(&options.reading.rules.set);
     let mut reader = Reader {
         pipeline: Pipeline::new(&config, rules, Printer::new(options)),

@@ -410,6 +410,7 @@ impl Running {
             Destination::Url(url) => {
                 let mut options = UploadConfig::new(url.clone());
                 options.queue_bundles = config.bundles_kept_max;
+                options.queue_bytes = options.queue_bytes.min(upload_memory(&config.reading));
                 options.seed = random();
                 let say = move |event: &upload::Event| say_upload(event, talk);
                 Some(
@@ -436,8 +437,12 @@ impl Running {
         for (index, (sources, outbox)) in by_shard.into_iter().zip(outboxes).enumerate() {
             let order = Orders::new().map_err(|error| bug("cannot make an eventfd", &error))?;
             let outbox = uploader.is_some().then_some(outbox);
-            let mut pipeline =
-                pipeline_config(&config.reading, config.engine, &choice.kernel_vxlan_ports);
+            let mut pipeline = pipeline_config(
+                &config.reading,
+                config.engine,
+                &choice.kernel_vxlan_ports,
+                count,
+            );
             pipeline.flow.hash_seed = random();
             pipeline.message.sample_seed = random();
             // A clone has matching caches of its own, so that shards take no lock of each other's.
@@ -473,6 +478,7 @@ impl Running {
             reads: reads(&config),
             ring_bytes,
             steering,
+            memory_limit_bytes: config.reading.memory_bytes as u64,
             rules: Mutex::new(rules),
             url: match &config.destination {
                 Destination::Url(url) => url.to_string(),
@@ -570,8 +576,10 @@ pub fn pipeline_config(
     reading: &Reading,
     engine: Engine,
     kernel_vxlan_ports: &[u16],
+    shards: usize,
 ) -> engine_core::pipeline::Config {
-    engine_core::pipeline::Config {
+    let memory = reading.memory_bytes - upload_memory(reading);
+    let config = engine_core::pipeline::Config {
         decap: engine_core::decap::Config {
             vxlan_ports: reading
                 .vxlan_ports
@@ -585,6 +593,7 @@ pub fn pipeline_config(
         },
         http: http::Config {
             ports: reading.ports.clone(),
+            ..http::Config::default()
         },
         message: message::Config {
             host: reading.host.clone(),
@@ -597,7 +606,14 @@ pub fn pipeline_config(
             ..message::Config::default()
         },
         ..engine_core::pipeline::Config::default()
-    }
+    };
+    config.within(memory / shards)
+}
+
+/// What of the memory limit is for bundles that wait for delivery; the rest is the shards'. The same whether anything is
+/// delivered or not, so that a capture file gives the lines that the live capture gave.
+fn upload_memory(reading: &Reading) -> usize {
+    reading.memory_bytes / 8
 }
 
 /// Eight bytes of the kernel's randomness; the clock where there is none.
@@ -703,6 +719,7 @@ struct View {
     reads: String,
     ring_bytes: u64,
     steering: Steering,
+    memory_limit_bytes: u64,
     rules: Mutex<RuleWatch>,
     url: String,
     sentence: String,
@@ -771,6 +788,7 @@ impl View {
                 .and_then(|kib| kib.parse::<u64>().ok())
                 .unwrap_or(0)
                 * 1024,
+            memory_limit_bytes: self.memory_limit_bytes,
             stages: stages.0,
         }
     }

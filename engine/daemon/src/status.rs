@@ -150,6 +150,8 @@ pub struct Capture {
     pub rule_hits: Vec<RuleHits>,
     /// Resident memory of the capture process in bytes.
     pub memory_bytes: u64,
+    /// The memory limit in bytes: for flows, open calls and bundles. Code, stacks and rings are apart.
+    pub memory_limit_bytes: u64,
     /// Every counter of every stage.
     pub stages: BTreeMap<String, BTreeMap<String, u64>>,
 }
@@ -343,7 +345,11 @@ impl Capture {
         line(
             text,
             "memory",
-            format!("{} resident, ring apart", bytes(self.memory_bytes)),
+            format!(
+                "{} resident, limit {}, ring apart",
+                bytes(self.memory_bytes),
+                bytes(self.memory_limit_bytes)
+            ),
         );
     }
 
@@ -542,6 +548,7 @@ mod tests {
                     })
                     .into(),
                 memory_bytes: 61 << 20,
+                memory_limit_bytes: 512 << 20,
                 stages: BTreeMap::new(),
             }),
             stopped: None,
@@ -575,7 +582,7 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
  packets  4 100 000 received, 2.0 GB · 0 dropped in ring
  output   https://lake.example/message up, last 204 0.4 s ago · queue 24 calls, 38 kB · epoll
  rules    include default + 1 more: 3 rules, 108 204 hits, none on line 2
- memory   64 MB resident, ring apart
+ memory   64 MB resident, limit 537 MB, ring apart
  store    http://localhost:7701/message · page http://localhost:7700 · pid 17
  warnings W050 io_uring is not available
 ",

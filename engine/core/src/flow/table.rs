@@ -173,10 +173,17 @@ const SWEEP_FLOWS: usize = 256;
 const SECOND_CHANCES: usize = 8;
 
 impl<C> Table<C> {
+    /// Memory of a flow as such, with its entry in the index.
+    pub const FLOW_BYTES: usize = size_of::<Flow>() + 16;
+
+    /// What one that has carried payload takes beside, without what waits in it.
+    pub const STREAM_BYTES: usize = size_of::<Stream<C>>() + 32;
+
     /// An empty table.
     pub fn new(config: Config) -> Self {
         let config = Config {
             flows_max: config.flows_max.clamp(1, 1 << 30),
+            streams_max: config.streams_max.max(1),
             ..config
         };
         Self {
@@ -529,6 +536,22 @@ impl<C> Table<C> {
         else {
             return false;
         };
+        self.evict_from(state, shared)
+    }
+
+    /// Ends the flow with payload that has been silent longest, for want of memory for what flows hold elsewhere; false
+    /// when there is none.
+    pub fn evict_silent<S>(&mut self, shared: &mut S) -> bool
+    where
+        C: Consumer<S>,
+    {
+        self.evict_from(State::Payload, shared)
+    }
+
+    fn evict_from<S>(&mut self, state: State, shared: &mut S) -> bool
+    where
+        C: Consumer<S>,
+    {
         for _ in 0..SECOND_CHANCES {
             let Some(index) = self.head(state) else {
                 break;
@@ -542,10 +565,11 @@ impl<C> Table<C> {
             }
             self.line_up(index, state);
         }
-        if let Some(index) = self.head(state) {
-            self.end(index, FlowEnd::Evicted, shared);
-            self.forget(index);
-        }
+        let Some(index) = self.head(state) else {
+            return false;
+        };
+        self.end(index, FlowEnd::Evicted, shared);
+        self.forget(index);
         true
     }
 
@@ -895,6 +919,7 @@ impl<C> Table<C> {
     where
         C: Consumer<S>,
     {
+        while self.streams.len() >= self.config.streams_max && self.evict_silent(shared) {}
         let Some(flow) = self.flows.get(index) else {
             return NONE;
         };

@@ -121,6 +121,13 @@ pub(super) struct Body {
 }
 
 impl Body {
+    /// Lets go of its bytes for want of memory; its length goes on being counted.
+    pub(super) fn give_up(&mut self) {
+        self.bytes = Vec::new();
+        self.taken = 0;
+        (self.sealed, self.limited, self.holed) = (true, true, true);
+    }
+
     fn clear(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
         *self = Self {

@@ -389,7 +389,7 @@ impl<O: Output> Writer<O> {
         }
         draft.recycle(BUFFER_KEPT_BYTES);
         let bytes = draft.memory();
-        if self.pool_bytes + bytes <= POOL_BYTES_MAX {
+        if self.pool_bytes + bytes <= POOL_BYTES_MAX.min(self.config.open_bytes_max / 8) {
             self.pool_bytes += bytes;
             self.pool.push(draft);
         }

@@ -154,6 +154,9 @@ pub struct CaptureFlags {
     /// Bytes of lines in one POST, default 512K [env: USAGE_LOGGERS_BUNDLE_SIZE].
     #[arg(long, value_name = "BYTES")]
     pub bundle_size: Option<String>,
+    /// Memory for flows, open calls and bundles, default a quarter of what there is up to 512M [env: SNIFFER_MEMORY_LIMIT].
+    #[arg(long, value_name = "BYTES")]
+    pub memory_limit: Option<String>,
     /// POSTs kept while the destination is away, default 128 [env: USAGE_LOGGERS_BUNDLE_QUEUE_SIZE].
     #[arg(long, value_name = "COUNT")]
     pub bundle_queue_size: Option<String>,
@@ -209,6 +212,7 @@ impl CaptureFlags {
             ("USAGE_LOGGERS_BODY_LIMIT", &self.body_limit),
             ("USAGE_LOGGERS_BUNDLE_SIZE", &self.bundle_size),
             ("USAGE_LOGGERS_BUNDLE_QUEUE_SIZE", &self.bundle_queue_size),
+            ("SNIFFER_MEMORY_LIMIT", &self.memory_limit),
             ("SNIFFER_SHARDS", &self.shards),
             ("SNIFFER_BPF", &self.bpf),
             ("SNIFFER_PCAP_BUFFER_SIZE", &self.ring_size),
@@ -370,6 +374,9 @@ pub struct ReadFlags {
     /// Bytes of a body that are kept, default 1M.
     #[arg(long, value_name = "BYTES")]
     pub body_limit: Option<String>,
+    /// Memory for flows and open calls, default a quarter of what there is up to 512M.
+    #[arg(long, value_name = "BYTES")]
+    pub memory_limit: Option<String>,
     /// Exit with 8 when a call is half or cut, or anything is unaccounted.
     #[arg(long)]
     pub strict: bool,
@@ -389,6 +396,7 @@ impl ReadFlags {
             realip_header: self.realip_header.clone(),
             form_params: self.form_params,
             body_limit: self.body_limit.clone(),
+            memory_limit: self.memory_limit.clone(),
             ..CaptureFlags::default()
         };
         capture.apply(values);

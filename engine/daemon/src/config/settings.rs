@@ -107,10 +107,7 @@ pub const SETTINGS: &[Setting] = &[
     used("SNIFFER_HALF_CALLS", "--half-calls"),
     used("SNIFFER_COMPRESSION", "--compression"),
     used("SNIFFER_FLUSH_TIMEOUT", "--flush-timeout"),
-    unused(
-        "SNIFFER_MEMORY_LIMIT",
-        "one budget for all memory comes with a later version; each table has its own bound",
-    ),
+    used("SNIFFER_MEMORY_LIMIT", "--memory-limit"),
     unused(
         "SNIFFER_SPOOL",
         "what cannot be delivered is kept in memory only in this version",

@@ -2,7 +2,7 @@
 //!
 //! Contract 1.6. Three ways ([`Mode`]): counted only, escaped as they come, or collected until the end. Bounded per body
 //! by `body_bytes_max` and over all by three quarters of `open_bytes_max` (the rest is for heads, without which a call is
-//! lost as a whole). A body with a piece missing is kept (M4), except where a rule has to see its value: half a card
+//! lost as a whole); past half of it the largest are given up when they grow, so that the others stay whole. A body with a piece missing is kept (M4), except where a rule has to see its value: half a card
 //! number matches no mask, so such a body is withheld and counted, as the reference logger leaves it out too.
 
 use super::super::draft::{Body, Draft, Mode};
@@ -11,7 +11,7 @@ use super::super::{Output, url};
 use super::pen::{CLOSING, Pen, judge};
 use super::{Work, Writer};
 use crate::http::BodyEnd;
-use crate::limits::CODED_OVERHEAD_BYTES;
+use crate::limits::{BODY_SHARE_BYTES_MIN, CODED_OVERHEAD_BYTES};
 use crate::ndjson;
 use crate::time::Timestamp;
 
@@ -50,6 +50,11 @@ impl<O: Output> Writer<O> {
         if body.mode == Mode::Counted || body.sealed || stopped || bytes.is_empty() {
             return;
         }
+        if self.crowded(body.taken + bytes.len()) {
+            body.give_up();
+            self.counters.bodies_shed += 1;
+            return self.account(draft);
+        }
         let taken = self.bounded(body, bytes);
         if body.mode == Mode::Collected {
             self.counters.copied_bytes += taken.len() as u64;
@@ -65,6 +70,12 @@ impl<O: Output> Writer<O> {
         }
         body.taken += taken.len();
         self.account(draft);
+    }
+
+    /// Whether memory is short and a body of `wanted` bytes takes more than its share.
+    fn crowded(&self, wanted: usize) -> bool {
+        let share = self.config.open_bytes_max / 4 / usize::try_from(self.open).unwrap_or(1).max(1);
+        self.held > self.config.open_bytes_max / 2 && wanted > share.max(BODY_SHARE_BYTES_MIN)
     }
 
     /// So much of `bytes` as may be taken in; seals the body when that is not all.

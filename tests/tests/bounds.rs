@@ -1,0 +1,350 @@
+//! Hostile traffic of every kind that takes memory, with good connections beside it: memory stays within the limit,
+//! what made room is counted, and the good connections' calls are complete. Here belongs what grows with the traffic.
+//!
+//! `BOUNDS_SIZE=50` makes every flood fifty times as large: a million flows, a thousand bodies of 1 MiB at once; with
+//! 500 there are ten thousand.
+
+use std::io::{BufWriter, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use std::{env, fs, thread};
+
+use bench::collect::{Row, value};
+use bench::seed::Seed;
+use bench::traffic::{
+    Close, Conversation, Frame as Made, Segment, Shape, Side, Wire, flags, write_pcap,
+};
+use engine_core::pipeline::{Config, Ledger};
+use tests::engine::{Reader, captured};
+use tests::program::sniffer_path;
+use tests::truth;
+
+/// The smallest limit that there is, so that floods of a CI's size are far beyond it.
+const LIMIT: usize = 16 << 20;
+
+fn size() -> u32 {
+    env::var("BOUNDS_SIZE").map_or(1, |size| size.parse().expect("BOUNDS_SIZE is a number"))
+}
+
+/// One frame of a flood by its number; none at its end.
+type Flood = fn(u32) -> Option<Made>;
+
+fn connection(number: u32) -> Conversation {
+    let [_, a, b, c] = number.to_be_bytes();
+    Conversation {
+        client: SocketAddr::from((Ipv4Addr::new(100, a, b, c), 1_024)),
+        ..Conversation::new(Vec::new())
+    }
+}
+
+fn frame(connection_number: u32, side: Side, flags: u8, offset: u32, payload: Vec<u8>) -> Made {
+    let segment = Segment {
+        time: 0,
+        side,
+        seq: 1_000_u32.wrapping_add(offset),
+        ack: if flags & flags::ACK == 0 { 0 } else { 1_001 },
+        flags,
+        payload,
+    };
+    Wire::default().frame(&connection(connection_number), &segment)
+}
+
+fn half_open(number: u32) -> Option<Made> {
+    (number < 20_000 * size()).then(|| frame(number, Side::Client, flags::SYN, 0, Vec::new()))
+}
+
+fn one_packet(number: u32) -> Option<Made> {
+    let request = b"GET /flood HTTP/1.1\r\nHost: flood\r\n\r\n".to_vec();
+    (number < 20_000 * size()).then(|| frame(number, Side::Client, flags::ACK, 1, request))
+}
+
+/// Requests with bodies of 1 MiB that all come at once, 8 KiB at a time.
+fn large_bodies(number: u32) -> Option<Made> {
+    const PIECE: u32 = 8 << 10;
+    let connections = 20 * size();
+    let (round, which) = (number / connections, number % connections);
+    let head = b"POST /flood HTTP/1.1\r\nHost: flood\r\nContent-Length: 1048576\r\n\r\n".to_vec();
+    let offset = 1 + head.len() as u32 + (round.max(1) - 1) * PIECE;
+    match round {
+        0 => {
+            let at = 1;
+            Some(frame(which, Side::Client, flags::ACK, at, head))
+        }
+        1..=128 => Some(frame(
+            which,
+            Side::Client,
+            flags::ACK,
+            offset,
+            vec![b'x'; PIECE as usize],
+        )),
+        _ => None,
+    }
+}
+
+/// Header lines without end on 200 connections.
+fn endless_headers(number: u32) -> Option<Made> {
+    let line = format!("X-Flood: {}\r\n", "y".repeat(1_000)).into_bytes();
+    let (round, which) = (number / 200, number % 200);
+    let start = b"GET /flood HTTP/1.1\r\n".to_vec();
+    let offset = 1 + start.len() as u32 + (round.max(1) - 1) * line.len() as u32;
+    match round {
+        0 => Some(frame(which, Side::Client, flags::ACK, 1, start)),
+        _ if round < 50 * size() => Some(frame(which, Side::Client, flags::ACK, offset, line)),
+        _ => None,
+    }
+}
+
+/// Chunks of one byte without end on 10 connections.
+fn endless_chunks(number: u32) -> Option<Made> {
+    let head =
+        b"POST /flood HTTP/1.1\r\nHost: flood\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    let chunks = b"1\r\nz\r\n".repeat(200);
+    let (round, which) = (number / 10, number % 10);
+    let offset = 1 + head.len() as u32 + (round.max(1) - 1) * chunks.len() as u32;
+    match round {
+        0 => Some(frame(which, Side::Client, flags::ACK, 1, head)),
+        _ if round < 200 * size() => Some(frame(which, Side::Client, flags::ACK, offset, chunks)),
+        _ => None,
+    }
+}
+
+/// Bytes behind a hole that never fills, on 200 connections; every second byte of the sequence is missing, so that each
+/// segment stays a range of its own.
+fn endless_out_of_order(number: u32) -> Option<Made> {
+    let (round, which) = (number / 200, number % 200);
+    match round {
+        0 => Some(frame(
+            which,
+            Side::Client,
+            flags::ACK,
+            1,
+            b"GET /flo".to_vec(),
+        )),
+        _ if round < 100 * size() => Some(frame(
+            which,
+            Side::Client,
+            flags::ACK,
+            100 + round * 2,
+            vec![b'o'],
+        )),
+        _ => None,
+    }
+}
+
+/// Good connections, a segment of one of them after so many frames of the flood.
+struct Beside {
+    talks: Vec<Conversation>,
+    segments: Vec<Made>,
+}
+
+impl Beside {
+    fn new() -> Self {
+        let mut seed = Seed::new(7);
+        let shape = Shape {
+            exchanges_max: 4,
+            body_bytes_max: 3_000,
+            ..Shape::default()
+        };
+        let good = (0..20).map(|_| Conversation {
+            mss: 1448,
+            ragged: false,
+            close: Close::Fin,
+            ..Conversation::seeded(&mut seed, &shape)
+        });
+        let talks: Vec<Conversation> = good.collect();
+        let wire = Wire::default();
+        let segments = talks.iter().flat_map(|talk| {
+            let frames = talk.segments().into_iter();
+            frames
+                .map(|segment| wire.frame(talk, &segment))
+                .collect::<Vec<_>>()
+        });
+        let segments = segments.collect();
+        Self { talks, segments }
+    }
+
+    /// The flood with the good segments spread over it, all within a few seconds.
+    fn mixed(&self, flood: Flood, mut give: impl FnMut(Made)) {
+        let frames = (0..).take_while(|number| flood(*number).is_some()).count();
+        let every = (frames / self.segments.len()).max(1);
+        let mut good = self.segments.iter();
+        let mut time = 1_767_225_600_000_000_000;
+        let mut next = |made: Made| {
+            time += 5_000;
+            give(Made { time, ..made });
+        };
+        for (number, made) in (0..).map_while(flood).enumerate() {
+            next(made);
+            if number % every == 0
+                && let Some(segment) = good.next()
+            {
+                next(segment.clone());
+            }
+        }
+        good.cloned().for_each(next);
+    }
+
+    /// All calls of the good connections are there as they were said.
+    #[track_caller]
+    fn check(&self, name: &str, rows: Vec<Row>) {
+        let is_good = |row: &Row| value(row, "request_header:x-call-number").is_some();
+        let rows: Vec<Row> = rows.into_iter().filter(is_good).collect();
+        let said = self.talks.iter().flat_map(|talk| &talk.exchanges);
+        truth::check_all(said, &rows).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+    }
+}
+
+/// `counted` picks out of the ledger what must have been counted.
+#[track_caller]
+fn check(name: &str, flood: Flood, counted: fn(&Ledger) -> u64) {
+    let beside = Beside::new();
+    let mut reader = Reader::new(&Config::default().within(LIMIT));
+    let mut most = 0;
+    let mut fed = 0_u32;
+    beside.mixed(flood, |made| {
+        reader.feed(&captured(&made, usize::MAX));
+        fed += 1;
+        if fed.is_multiple_of(64) {
+            let held = reader.ledger().held;
+            most = most.max(held.payload_bytes + held.head_bytes + held.exchange_bytes);
+        }
+    });
+    let ledger = reader.ledger();
+    assert!(most <= LIMIT as u64 / 2, "{name}: {most} bytes held");
+    assert!(counted(&ledger) > 0, "{name}: nothing counted: {ledger:?}");
+    let reading = reader.finish();
+    beside.check(
+        name,
+        reading.calls.into_iter().map(|(row, _)| row).collect(),
+    );
+    check_process(name, &beside, flood);
+}
+
+/// The same through the program: what the kernel says of its memory.
+#[track_caller]
+fn check_process(name: &str, beside: &Beside, flood: Flood) {
+    let (small, _) = run(|give| give(beside.segments[0].clone()));
+    let (most, rows) = run(|give| beside.mixed(flood, give));
+    println!(
+        "{name}: {} KiB, of an idle one {} KiB",
+        most >> 10,
+        small >> 10
+    );
+    assert!(
+        most <= small + LIMIT,
+        "{name}: {} KiB, of an idle one {} KiB",
+        most >> 10,
+        small >> 10
+    );
+    beside.check(name, rows);
+}
+
+/// Largest resident memory of `sniffer read` on these frames, in bytes, and its calls.
+fn run(frames: impl FnOnce(&mut dyn FnMut(Made))) -> (usize, Vec<Row>) {
+    let mut child = Command::new(sniffer_path())
+        .args(["read", "-", "--ports", "all", "--rules", "include debug"])
+        .args(["--memory-limit", &LIMIT.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let status = format!("/proc/{}/status", child.id());
+    let watch = thread::spawn(move || {
+        let mut most = 0;
+        while let Some(now) = fs::read_to_string(&status)
+            .ok()
+            .and_then(|text| peak(&text))
+        {
+            most = now;
+            thread::sleep(Duration::from_millis(5));
+        }
+        most
+    });
+    let mut stdout = child.stdout.take().expect("it is piped");
+    let lines = thread::spawn(move || {
+        let mut lines = String::new();
+        stdout.read_to_string(&mut lines).map(|_| lines)
+    });
+    let mut stdin = BufWriter::new(child.stdin.take().expect("it is piped"));
+    // The header of a file without packets, then one record after the other.
+    write_pcap(&mut stdin, &[], usize::MAX).expect("it reads");
+    let mut record = Vec::new();
+    frames(&mut |made| {
+        record.clear();
+        write_pcap(&mut record, &[made], usize::MAX).expect("memory takes all");
+        stdin
+            .write_all(&record[FILE_HEADER_BYTES..])
+            .expect("it reads");
+    });
+    drop(stdin);
+    let ended = child.wait_with_output().expect("it ends");
+    let lines = lines.join().expect("no panic").expect("it writes text");
+    assert!(
+        ended.status.success(),
+        "{}: {}",
+        ended.status,
+        String::from_utf8_lossy(&ended.stderr)
+    );
+    (
+        watch.join().expect("no panic"),
+        truth::rows(&lines).expect("lines are JSON"),
+    )
+}
+
+const FILE_HEADER_BYTES: usize = 24;
+
+/// `VmHWM` in bytes.
+fn peak(status: &str) -> Option<usize> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: usize = line.trim().trim_end_matches(" kB").parse().ok()?;
+    Some(kib << 10)
+}
+
+#[test]
+fn half_open_flows() {
+    check("half-open flows", half_open, |ledger| {
+        ledger.flow.flow_ended_evicted
+    });
+}
+
+#[test]
+fn one_packet_flows() {
+    check("one-packet flows", one_packet, |ledger| {
+        ledger.http.half_evicted
+    });
+}
+
+#[test]
+fn concurrent_large_bodies() {
+    check("bodies of 1 MiB", large_bodies, |ledger| {
+        ledger.flow.flow_ended_evicted + ledger.message.bodies_shed
+    });
+}
+
+#[test]
+fn headers_without_end() {
+    check("endless headers", endless_headers, |ledger| {
+        ledger.http.heads_oversized + ledger.http.heads_shed + ledger.flow.flow_ended_evicted
+    });
+}
+
+#[test]
+fn chunks_of_one_byte_without_end() {
+    check("endless chunks", endless_chunks, |ledger| {
+        ledger.message.bodies_limited
+            + ledger.message.bodies_shed
+            + ledger.http.halves()
+            + ledger.held.exchanges
+    });
+}
+
+#[test]
+fn out_of_order_without_end() {
+    check("endless out of order", endless_out_of_order, |ledger| {
+        ledger.flow.flow_holes_over_bounds + ledger.flow.flow_holes_expired + ledger.flow.flow_gaps
+    });
+}
