@@ -255,9 +255,9 @@ fn run(frames: impl FnOnce(&mut dyn FnMut(Made))) -> (usize, Vec<Row>) {
         let mut most = 0;
         while let Some(now) = fs::read_to_string(&status)
             .ok()
-            .and_then(|text| peak(&text))
+            .and_then(|text| anonymous(&text))
         {
-            most = now;
+            most = now.max(most);
             thread::sleep(Duration::from_millis(5));
         }
         most
@@ -295,11 +295,11 @@ fn run(frames: impl FnOnce(&mut dyn FnMut(Made))) -> (usize, Vec<Row>) {
 
 const FILE_HEADER_BYTES: usize = 24;
 
-/// `VmHWM` in bytes.
-fn peak(status: &str) -> Option<usize> {
+/// `RssAnon` in bytes: not `VmHWM`, which also counts the pages of the program's file that were touched.
+fn anonymous(status: &str) -> Option<usize> {
     let line = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+        .find_map(|line| line.strip_prefix("RssAnon:"))?;
     let kib: usize = line.trim().trim_end_matches(" kB").parse().ok()?;
     Some(kib << 10)
 }
