@@ -3,6 +3,7 @@
 //! `cargo test -p tests` runs all of it; the modules that make network namespaces need root (`tests/run` sees to that).
 
 mod all_in_one;
+mod annotations;
 mod baseline;
 mod bounds;
 mod browser;

@@ -1,0 +1,121 @@
+//! What calls say about where and how they were seen, and half calls. Here belongs whatever is off unless asked for.
+
+use bench::collect::{Row, value};
+use bench::traffic::{Conversation, Exchange, Frame as Made, Side, Vxlan, Wire};
+use engine_core::pipeline::Config;
+use tests::engine::{Reader, captured};
+use tests::program::repository;
+
+fn config(seed: u64) -> Config {
+    let mut config = Config::default();
+    config.message.annotate = true;
+    config.message.half_calls = true;
+    // Two runs of the program differ in it.
+    config.flow.hash_seed = seed;
+    config
+}
+
+fn rows(frames: &[Made], seed: u64) -> Vec<Row> {
+    let mut reader = Reader::new(&config(seed));
+    for frame in frames {
+        reader.feed(&captured(frame, usize::MAX));
+    }
+    let calls = reader.finish().calls.into_iter();
+    calls.map(|(row, _)| row).collect()
+}
+
+/// Two calls in VXLAN; of the second one nothing but the request.
+fn traffic() -> Vec<Made> {
+    let talk = Conversation::new(vec![
+        Exchange::get(1, "/a", "one"),
+        Exchange::get(2, "/b", "two"),
+    ]);
+    let mut segments = talk.segments();
+    let answer = segments
+        .iter()
+        .rposition(|segment| segment.side == Side::Server && !segment.payload.is_empty());
+    segments.truncate(answer.expect("the second call is answered"));
+    let wire = Wire {
+        vxlan: Some(Vxlan::new(77)),
+        ..Wire::default()
+    };
+    segments
+        .iter()
+        .map(|segment| wire.frame(&talk, segment))
+        .collect()
+}
+
+#[track_caller]
+fn check(row: &Row, expected: &[(&str, &str)]) {
+    for (name, said) in expected {
+        let found = value(row, &format!("custom_field:{name}"));
+        assert_eq!(found, Some(*said), "{name} of {row:?}");
+    }
+}
+
+#[test]
+fn calls_and_half_calls_say_how_they_were_seen() {
+    let rows = rows(&traffic(), 0);
+    assert_eq!(rows.len(), 2);
+    let both = [
+        ("client_address", "10.1.0.2"),
+        ("client_port", "40000"),
+        ("server_address", "10.1.0.1"),
+        ("server_port", "80"),
+        ("vni", "77"),
+        ("encapsulation", "vxlan"),
+    ];
+    check(&rows[0], &both);
+    check(&rows[1], &both);
+    check(&rows[0], &[("call_index", "1")]);
+    check(&rows[1], &[("call_index", "2"), ("half", "shutdown")]);
+    assert_eq!(value(&rows[1], "request_url"), Some("http://api.example/b"));
+    assert_eq!(value(&rows[1], "response_code"), None);
+    let time = |row: &Row, name: &str| -> u64 {
+        let name = format!("custom_field:{name}");
+        value(row, &name)
+            .expect("there is a time")
+            .parse()
+            .expect("a number")
+    };
+    let times = [
+        "request_started",
+        "request_ended",
+        "response_started",
+        "response_ended",
+    ];
+    assert!(times.map(|name| time(&rows[0], name)).is_sorted());
+}
+
+#[test]
+fn the_same_packets_give_the_same_ids() {
+    let id = |row: &Row| value(row, "custom_field:exchange_id").map(str::to_owned);
+    let frames = traffic();
+    let once: Vec<_> = rows(&frames, 1).iter().map(id).collect();
+    assert!(once[0].is_some() && once[0] != once[1]);
+    let twice = frames
+        .iter()
+        .flat_map(|frame| [frame.clone(), frame.clone()]);
+    let again: Vec<_> = rows(&twice.collect::<Vec<_>>(), 2).iter().map(id).collect();
+    assert_eq!(
+        once, again,
+        "each packet captured twice, under another seed"
+    );
+}
+
+#[test]
+fn every_annotation_is_documented() {
+    let path = repository().join("docs/annotations.md");
+    let text = std::fs::read_to_string(path).expect("the document is there");
+    for row in rows(&traffic(), 0) {
+        for name in row
+            .iter()
+            .filter_map(|(key, _)| key.strip_prefix("custom_field:"))
+        {
+            assert!(
+                text.contains(&format!("`{name}`")),
+                "{name} is not in the document"
+            );
+        }
+    }
+}
