@@ -15,4 +15,5 @@ mod netns;
 mod read_truth;
 mod rules;
 mod simulation;
+mod splitting;
 mod tidy;
