@@ -2,9 +2,13 @@
 //! by the traffic maker.
 
 use std::io::{Write as _, stderr};
+use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+use engine_core::pipeline::Config;
+use sniffer::capture_file::CaptureFile;
+use tests::engine::Reader;
 use tests::program::{repository, sniffer_path};
 
 #[test]
@@ -46,5 +50,38 @@ fn every_case_passes() -> Result<()> {
     if !graded.status.success() {
         bail!("{}{report}", String::from_utf8_lossy(&graded.stderr));
     }
+    Ok(())
+}
+
+/// The ledger balances at every level, at the end of each capture and on the way through it.
+#[test]
+fn every_ledger_balances() -> Result<()> {
+    let corpus = repository().join("../shared/corpus");
+    if !corpus.is_dir() {
+        eprintln!("SKIPPED: no captures at {}", corpus.display());
+        return Ok(());
+    }
+    let mut folders: Vec<PathBuf> = vec![corpus];
+    let mut read = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            // What is no capture says so at once.
+            let Ok(mut file) = CaptureFile::open(&path.to_string_lossy()) else {
+                continue;
+            };
+            let mut reader = Reader::new(&Config::default());
+            while let Ok(Some(frame)) = file.next() {
+                reader.feed(&frame);
+            }
+            reader.finish();
+            read += 1;
+        }
+    }
+    ensure!(read > 1000, "only {read} captures");
     Ok(())
 }
