@@ -256,9 +256,12 @@ pub const STREAM_HEAP_BYTES: usize = 1024;
 /// Flows that one frame may evict for want of memory; more are for the next frames, so that none waits long.
 pub const EVICTIONS_PER_FRAME_MAX: usize = 8;
 
-/// Smallest memory budget of a shard that is divided, in bytes; a smaller one counts as this. Below it a single large
-/// exchange would not fit.
-pub const SHARD_MEMORY_BYTES_MIN: usize = 16 << 20;
+/// Smallest memory budget of a shard that is divided, in bytes; a smaller one counts as this, so that on a machine of very
+/// many cores each can hold a head of [`HEAD_BYTES_MAX`].
+pub const SHARD_MEMORY_BYTES_MIN: usize = 4 << 20;
+
+/// Smallest memory limit of the whole program, in bytes; less is refused.
+pub const MEMORY_BYTES_MIN: usize = 16 << 20;
 
 /// Largest default of the memory limit of the whole program, in bytes; `SNIFFER_MEMORY_LIMIT`.
 pub const MEMORY_BYTES_MAX: usize = 512 << 20;

@@ -7,7 +7,7 @@
 use std::fs::read_to_string;
 use std::path::Path;
 
-use engine_core::limits::{MEMORY_BYTES_MAX, SHARD_MEMORY_BYTES_MIN};
+use engine_core::limits::{MEMORY_BYTES_MAX, MEMORY_BYTES_MIN};
 
 /// The default of `SNIFFER_MEMORY_LIMIT`, in bytes.
 pub(super) fn share() -> usize {
@@ -23,7 +23,7 @@ pub(super) fn share() -> usize {
 
 fn share_of(limits: impl IntoIterator<Item = usize>) -> usize {
     let least = limits.into_iter().min().unwrap_or(usize::MAX);
-    (least / 4).clamp(SHARD_MEMORY_BYTES_MIN, MEMORY_BYTES_MAX)
+    (least / 4).clamp(MEMORY_BYTES_MIN, MEMORY_BYTES_MAX)
 }
 
 /// The least limit on the way from the root to our group, which `membership` names as `0::/a/b`.
@@ -66,7 +66,7 @@ mod tests {
         check(&[], MEMORY_BYTES_MAX);
         check(&[64 << 30], MEMORY_BYTES_MAX);
         check(&[64 << 30, 1 << 30], 256 << 20);
-        check(&[8 << 20], SHARD_MEMORY_BYTES_MIN);
+        check(&[8 << 20], MEMORY_BYTES_MIN);
     }
 
     #[test]

@@ -60,8 +60,13 @@ impl Opener {
     pub fn new(config: &Capture, choice: &Choice, own: &[SocketAddr]) -> Self {
         let budget = config.ring_bytes / choice.interfaces.len().max(1);
         let block_bytes = (budget / BLOCKS_MIN).clamp(BLOCK_BYTES_MIN, BLOCK_BYTES);
-        let decap =
-            pipeline_config(&config.reading, config.engine, &choice.kernel_vxlan_ports).decap;
+        let decap = pipeline_config(
+            &config.reading,
+            config.engine,
+            &choice.kernel_vxlan_ports,
+            1,
+        )
+        .decap;
         Self {
             ring: RingOptions {
                 block_bytes,
