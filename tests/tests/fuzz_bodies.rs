@@ -6,7 +6,10 @@ use std::{env, fs, panic};
 
 use anyhow::{Context as _, Result, ensure};
 use bench::seed::Seed;
-use bench::traffic::{Accidents, Conversation, Shape, Side, Vxlan, Wire, frames};
+use bench::traffic::{
+    Accidents, Body, Coding, Conversation, Exchange, Frame as Made, Framing, Shape, Side, Vxlan,
+    Wire, frames, write_pcap,
+};
 use tests::program::repository;
 use tests::targets::{TARGETS, input_of};
 
@@ -122,11 +125,65 @@ fn update() -> Result<()> {
         };
         let talk = Conversation::seeded(&mut seed, &shape);
         save("http1", name, &turns_of(&talk))?;
-        let input = input_of(&frames(&[(talk, wire)], &accidents, &mut seed));
+        let made = frames(&[(talk, wire)], &accidents, &mut seed);
+        let input = input_of(&made);
         save("decap", name, &input)?;
         save("pipeline", name, &input)?;
+        save("assembler", name, &seed.bytes(800))?;
+        let mut capture = Vec::new();
+        write_pcap(&mut capture, &made, 400)?;
+        save("capture", name, &capture)?;
+        save("block", name, &block_of(&made[..made.len().min(4)]))?;
+    }
+    for (number, coding) in Coding::ALL.into_iter().enumerate() {
+        let body = Body {
+            plain: b"{\"answer\":42,\"text\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}"
+                .to_vec(),
+            coding,
+            framing: Framing::Close,
+        };
+        let exchange = Exchange {
+            response_body: body,
+            ..Exchange::get(1, "/", "")
+        };
+        let wire = exchange.response_wire();
+        let head = wire.windows(4).position(|window| window == b"\r\n\r\n");
+        let coded = &wire[head.context("it has a head")? + 4..];
+        // The outer coding, framing, segment size as the target reads them.
+        let input = [&[(number as u8) << 4, number as u8, 9][..], coded].concat();
+        save("bodies", coding.token().unwrap_or("identity"), &input)?;
     }
     Ok(())
+}
+
+/// Frames as the kernel lays them into a block of a ring, from behind the block's status word: `tpacket3_hdr` of 48
+/// octets before each.
+fn block_of(made: &[Made]) -> Vec<u8> {
+    const AFTER_STATUS: usize = 12;
+    let mut frames = Vec::new();
+    for frame in made {
+        let step = (82 + frame.bytes.len()).next_multiple_of(8);
+        let mut header = vec![0; step];
+        let words = [
+            (0, step),
+            (4, 1_767_225_600),
+            (12, frame.bytes.len()),
+            (16, frame.bytes.len()),
+        ];
+        for (at, word) in words {
+            header[at..at + 4].copy_from_slice(&(word as u32).to_ne_bytes());
+        }
+        header[24..26].copy_from_slice(&82_u16.to_ne_bytes());
+        header[82..82 + frame.bytes.len()].copy_from_slice(&frame.bytes);
+        frames.extend_from_slice(&header);
+    }
+    let mut block = vec![0; 48];
+    let words = [(12, made.len()), (16, 48), (20, 48 + frames.len())];
+    for (at, word) in words {
+        block[at..at + 4].copy_from_slice(&(word as u32).to_ne_bytes());
+    }
+    block.extend_from_slice(&frames);
+    block.split_off(AFTER_STATUS)
 }
 
 fn save(target: &str, name: &str, input: &[u8]) -> Result<()> {
