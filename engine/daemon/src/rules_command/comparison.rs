@@ -58,7 +58,7 @@ pub fn run(
     talk: Talk,
 ) -> Result<Exit, Diagnostic> {
     reading.annotate = true;
-    let config = pipeline_config(&reading, Engine::Interfaces, &[]);
+    let config = pipeline_config(&reading, Engine::Interfaces, &[], 1);
     let rules = Arc::clone(&reading.rules.set);
     let none = RuleSet::parse("# none").unwrap_or_default();
     let mut comparison = Comparison {
