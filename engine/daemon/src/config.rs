@@ -559,9 +559,7 @@ fn bytes(values: &Values, name: &str, default: usize) -> Result<usize, Diagnosti
 fn memory_limit(values: &Values) -> Result<usize, Diagnostic> {
     let limit = bytes(values, "SNIFFER_MEMORY_LIMIT", memory::share())?;
     match values.get(&["SNIFFER_MEMORY_LIMIT"]) {
-        Some(value) if limit < limits::MEMORY_BYTES_MIN => {
-            Err(bad_value(value, "16M or more"))
-        }
+        Some(value) if limit < limits::MEMORY_BYTES_MIN => Err(bad_value(value, "16M or more")),
         _ => Ok(limit),
     }
 }
