@@ -278,6 +278,9 @@ fn run(frames: impl FnOnce(&mut dyn FnMut(Made))) -> (usize, Vec<Row>) {
             .write_all(&record[FILE_HEADER_BYTES..])
             .expect("it reads");
     });
+    stdin.flush().expect("it reads");
+    // An idle one would be over before it was looked at.
+    thread::sleep(Duration::from_millis(200));
     drop(stdin);
     let ended = child.wait_with_output().expect("it ends");
     let lines = lines.join().expect("no panic").expect("it writes text");
