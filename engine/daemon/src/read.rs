@@ -18,8 +18,9 @@ use crate::capture_file::CaptureFile;
 use crate::config::raw::Form;
 use crate::config::{Engine, Reading};
 use crate::diagnostic::{Code, Diagnostic, Exit, Talk, wants_colour};
+use crate::run::pipeline_config;
 use crate::run::published::Stages;
-use crate::run::{halves, pipeline_config};
+use crate::run::view::halves;
 use crate::status::{plural, thousands};
 use table::Table;
 

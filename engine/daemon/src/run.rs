@@ -4,11 +4,10 @@
 //! open is completed or given up, bundles are delivered within the flush timeout, and the ledger is printed: what was
 //! not delivered is said and makes the exit code 8.
 
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,9 +22,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use crate::config::{Capture, Destination, Engine, Reading, Rules};
 use crate::control::{Request, Response, Server};
 use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
-use crate::status::{self, Calls, Output, Packets, State, Status, Warning};
+use crate::status::{self, State, Status};
 use crate::supervised;
-use crate::upload::{self, Outbox, Stats, UploadConfig, Uploader};
+use crate::upload::{self, Outbox, UploadConfig, Uploader};
 use choice::Choice;
 use follow::Follower;
 use hints::Setting;
@@ -34,6 +33,7 @@ use published::{Published, Stages};
 use rings::{Opened, Opener};
 use rule_watch::RuleWatch;
 use shard::{Orders, Shard, Source};
+use view::View;
 
 pub mod choice;
 pub mod follow;
@@ -43,15 +43,13 @@ pub mod published;
 pub mod rings;
 pub mod rule_watch;
 pub mod shard;
+pub mod view;
 
 /// How often the watcher looks at destination and rings.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// The uploader has this long after the shards have ended, whatever they left of the flush timeout.
 const FLUSH_MIN: Duration = Duration::from_millis(500);
-
-/// How often a ledger that does not balance is read again before it is believed: a bundle may be between two counters.
-const LEDGER_TRIES: u32 = 20;
 
 /// What a run is told beside its settings.
 #[derive(Clone, Copy)]
@@ -353,22 +351,6 @@ fn say_upload(event: &upload::Event, talk: Talk) {
         (upload::Event::Up { .. }, _) | (_, None) => talk.say(event),
         (_, Some(code)) => talk.show(&Diagnostic::new(code, event.to_string())),
     }
-}
-
-fn destination_down(capture: &status::Capture) -> Diagnostic {
-    let output = &capture.output;
-    let why = output
-        .last_error
-        .clone()
-        .unwrap_or_else(|| format!("answered {}", output.last_code));
-    let dropped = capture.calls.dropped_total();
-    Diagnostic::new(
-        Code::W042,
-        format!(
-            "{}: {why}; keeping what fits and trying again, {dropped} calls lost so far",
-            output.url
-        ),
-    )
 }
 
 fn ring_was_full(drops: u64) -> Diagnostic {
@@ -709,256 +691,4 @@ fn sentence(
         },
         config.reading.rules.name,
     )
-}
-
-/// Everything that status needs, readable from any thread.
-struct View {
-    setting: Setting,
-    started: Instant,
-    interfaces: Vec<String>,
-    reads: String,
-    ring_bytes: u64,
-    steering: Steering,
-    memory_limit_bytes: u64,
-    rules: Mutex<RuleWatch>,
-    url: String,
-    sentence: String,
-    uploads: Option<Arc<Stats>>,
-    published: Vec<Arc<Published>>,
-}
-
-impl View {
-    fn rules(&self) -> MutexGuard<'_, RuleWatch> {
-        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn stages(&self) -> Stages {
-        Stages::sum(self.published.iter().map(AsRef::as_ref))
-    }
-
-    /// What there is to say about silence and about the rules.
-    fn hints(&self, stages: &Stages) -> Vec<Diagnostic> {
-        let mut hints = hints::hints(&self.setting, stages, self.started.elapsed());
-        hints.extend(self.rules().warnings(stages));
-        hints
-    }
-
-    fn status(&self, state: State) -> Status {
-        let capture = self.capture();
-        let hints = self.hints(&Stages(capture.stages.clone()));
-        let warnings = warnings(&capture, hints);
-        Status {
-            state,
-            pid: std::process::id(),
-            uptime_seconds: self.started.elapsed().as_secs(),
-            capture: Some(capture),
-            warnings,
-            ..status::empty()
-        }
-    }
-
-    fn capture(&self) -> status::Capture {
-        let (stages, uploads, calls) = self.ledger();
-        let shard = |name| stages.get("shard", name);
-        let (rules, rule_hits) = {
-            let watch = self.rules();
-            (watch.name.clone(), watch.hits())
-        };
-        status::Capture {
-            interfaces: self.interfaces.clone(),
-            reads: self.reads.clone(),
-            shards: self.published.len(),
-            ring_bytes: self.ring_bytes,
-            steering: self.steering.to_string(),
-            sentence: self.sentence.clone(),
-            calls,
-            halves: halves(&stages),
-            packets: Packets {
-                received: shard("frames_read"),
-                bytes: shard("frames_read_bytes"),
-                ignored: shard("frames_ignored_own_upload"),
-                dropped: shard("ring_dropped_full"),
-            },
-            output: output(&self.url, uploads.as_ref()),
-            rules,
-            rule_hits,
-            memory_bytes: proc_status("RssAnon:")
-                .split(' ')
-                .next()
-                .and_then(|kib| kib.parse::<u64>().ok())
-                .unwrap_or(0)
-                * 1024,
-            memory_limit_bytes: self.memory_limit_bytes,
-            stages: stages.0,
-        }
-    }
-
-    /// Shards and uploader count apart, so a bundle on its way may be seen twice or not at all for a moment.
-    fn ledger(&self) -> (Stages, Option<upload::Snapshot>, Calls) {
-        let mut tries = 0;
-        loop {
-            let uploads = self.uploads.as_ref().map(|stats| stats.snapshot());
-            let stages = Stages::sum(self.published.iter().map(AsRef::as_ref));
-            let calls = calls(&stages, uploads.as_ref());
-            tries += 1;
-            if calls.unaccounted == 0 || tries >= LEDGER_TRIES {
-                return (stages, uploads, calls);
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-/// Each box from where it is counted; what they leave over is unaccounted.
-fn calls(stages: &Stages, uploads: Option<&upload::Snapshot>) -> Calls {
-    let none = upload::Snapshot::default();
-    let uploads = uploads.unwrap_or(&none);
-    let message = |name| stages.get("message", name);
-    let shard = |name| stages.get("shard", name);
-    let dropped = [
-        ("refused", uploads.calls_dropped_refused),
-        (
-            "queue_full",
-            uploads.calls_dropped_queue_full + shard("calls_shed_queue_full"),
-        ),
-        ("memory", message("calls_shed")),
-        ("shutdown", uploads.calls_dropped_shutdown),
-    ];
-    Calls {
-        seen: message("calls_seen"),
-        sent: uploads.calls_sent,
-        stopped: message("calls_stopped") + shard("calls_withheld"),
-        sampled: message("calls_sampled"),
-        dropped: dropped
-            .into_iter()
-            .map(|(reason, count)| (reason.to_owned(), count))
-            .collect(),
-        in_flight: shard("calls_held") + uploads.calls_in_flight,
-        unaccounted: 0,
-    }
-    .balanced()
-}
-
-/// Half calls by what is missing and by reason.
-pub fn halves(stages: &Stages) -> BTreeMap<String, u64> {
-    let cells = stages.0.get("http").into_iter().flatten();
-    cells
-        .filter_map(|(name, count)| Some((name.strip_prefix("half_")?.to_owned(), *count)))
-        .collect()
-}
-
-fn output(url: &str, uploads: Option<&upload::Snapshot>) -> Output {
-    let Some(uploads) = uploads else {
-        return Output {
-            url: url.to_owned(),
-            ..Output::default()
-        };
-    };
-    let tried = uploads.last_success.is_some() || uploads.down;
-    Output {
-        url: url.to_owned(),
-        up: tried.then_some(!uploads.down),
-        last_code: uploads.last_status,
-        last_success_millis: uploads
-            .last_success
-            .and_then(|at| at.elapsed().ok())
-            .and_then(|ago| u64::try_from(ago.as_millis()).ok()),
-        last_error: Some(uploads.last_error.clone()).filter(|error| !error.is_empty()),
-        posts: uploads.posts,
-        retries: uploads.retries,
-        queue_calls: uploads.calls_in_flight,
-        queue_bytes: uploads.bytes_queued,
-        transport: uploads.driver.clone(),
-    }
-}
-
-fn warnings(capture: &status::Capture, hints: Vec<Diagnostic>) -> Vec<Warning> {
-    let mut problems = hints;
-    if capture.output.up == Some(false) {
-        problems.push(destination_down(capture));
-    }
-    if capture.output.transport.contains('(') {
-        problems.push(Diagnostic::new(
-            Code::W050,
-            format!("uploader: {}", capture.output.transport),
-        ));
-    }
-    if capture.packets.dropped > 0 {
-        problems.push(ring_was_full(capture.packets.dropped));
-    }
-    problems
-        .into_iter()
-        .map(|problem| Warning {
-            code: problem.code.to_string(),
-            text: problem.what,
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stages(counters: &[(&str, &str, u64)]) -> Stages {
-        // From the counters that there are, so that one that was renamed fails here.
-        let mut stages = Stages::sum([&Published::default()]);
-        for (stage, name, count) in counters {
-            let cell = stages
-                .0
-                .get_mut(*stage)
-                .and_then(|cells| cells.get_mut(*name));
-            *cell.unwrap_or_else(|| panic!("no counter {stage}.{name}")) = *count;
-        }
-        stages
-    }
-
-    #[test]
-    fn every_call_is_in_one_box_and_what_is_in_none_is_said() {
-        let stages = stages(&[
-            ("message", "calls_seen", 100),
-            ("message", "calls_stopped", 10),
-            ("message", "calls_sampled", 5),
-            ("message", "calls_shed", 1),
-            ("shard", "calls_withheld", 2),
-            ("shard", "calls_shed_queue_full", 3),
-            ("shard", "calls_held", 4),
-        ]);
-        let uploads = upload::Snapshot {
-            calls_sent: 50,
-            calls_dropped_refused: 6,
-            calls_dropped_queue_full: 7,
-            calls_dropped_shutdown: 8,
-            calls_in_flight: 3,
-            ..upload::Snapshot::default()
-        };
-        let calls = calls(&stages, Some(&uploads));
-        assert_eq!(
-            (calls.seen, calls.sent, calls.stopped, calls.sampled),
-            (100, 50, 12, 5)
-        );
-        assert_eq!(
-            (calls.dropped_total(), calls.in_flight, calls.unaccounted),
-            (25, 7, 1)
-        );
-        assert_eq!(calls.dropped["queue_full"], 10);
-    }
-
-    #[test]
-    fn the_counters_that_are_read_by_name_exist() {
-        let counters = [
-            ("decap", "undone_vxlan", 0),
-            ("decap", "undone_geneve", 0),
-            ("decap", "skipped_vni_unwanted", 0),
-            ("http", "flows_http", 0),
-            ("http", "flows_tls", 0),
-            ("http", "flows_http2", 0),
-            ("http", "flows_unwanted", 0),
-            ("http", "half_timeout", 9),
-            ("shard", "frames_read", 0),
-            ("shard", "frames_read_bytes", 0),
-            ("shard", "frames_ignored_own_upload", 0),
-            ("shard", "ring_dropped_full", 0),
-        ];
-        assert_eq!(halves(&stages(&counters))["timeout"], 9);
-    }
 }
