@@ -1,6 +1,6 @@
 //! The engine in this process: frames in, rows and ledger out, as `sniffer read` does it but without a file between.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bench::collect::Row;
 use bench::traffic::Frame as Made;
@@ -46,6 +46,10 @@ pub fn captured(made: &Made, snap: usize) -> Frame<'_> {
 /// Frames between two looks at the ledger of a pipeline that runs.
 const MOMENT: u64 = 7;
 
+/// Parsed once: a fuzz body reads thousands of small inputs a second.
+static DEBUG_RULES: LazyLock<Arc<RuleSet>> =
+    LazyLock::new(|| Arc::new(RuleSet::parse("include debug").expect("a preset parses")));
+
 /// A pipeline with rules that keep everything, and its lines.
 pub struct Reader {
     pipeline: Pipeline<Lines>,
@@ -56,9 +60,8 @@ pub struct Reader {
 impl Reader {
     /// One that has read nothing.
     pub fn new(config: &Config) -> Self {
-        let rules = RuleSet::parse("include debug").expect("a preset parses");
         Self {
-            pipeline: Pipeline::new(config, Arc::new(rules), Lines::default()),
+            pipeline: Pipeline::new(config, DEBUG_RULES.clone(), Lines::default()),
             last: Timestamp::ZERO,
             fed: 0,
         }
