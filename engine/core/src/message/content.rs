@@ -1,4 +1,5 @@
-//! Content codings (RFC 9110 §8.4): which ones a body has, and a collected body without them.
+//! Content codings (RFC 9110 §8.4): which ones a body has, and a collected body without them. The compressing transfer
+//! codings (RFC 9112 §7.2) are undone with them; `chunked` was undone before.
 //!
 //! Contract 1.6 with M3 and M4. What decodes before an error or a missing end is kept; a coding that fails at once gives
 //! nothing. Output is bounded, so a bomb costs no more than a large body. Reads no more than one list of codings, and
@@ -19,6 +20,24 @@ enum Coding {
     Zstd,
 }
 
+impl Coding {
+    fn of(name: &[u8]) -> Option<Self> {
+        const NAMES: [(&str, Coding); 7] = [
+            ("gzip", Coding::Gzip),
+            ("x-gzip", Coding::Gzip),
+            ("deflate", Coding::Deflate),
+            ("zlib", Coding::Deflate),
+            ("deflated", Coding::Deflate),
+            ("br", Coding::Brotli),
+            ("zstd", Coding::Zstd),
+        ];
+        let named = NAMES
+            .iter()
+            .find(|(other, _)| name.eq_ignore_ascii_case(other.as_bytes()));
+        named.map(|(_, coding)| *coding)
+    }
+}
+
 /// The codings of one body, in the order in which they were applied.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Codings {
@@ -27,32 +46,38 @@ pub(super) struct Codings {
 }
 
 impl Codings {
-    /// From all Content-Encoding lines.
+    /// From all Content-Encoding lines, and from what Transfer-Encoding names before `chunked`.
     pub(super) fn read(headers: &[Header<'_>]) -> Self {
         let mut codings = Self::default();
-        let lines = headers
-            .iter()
-            .filter(|header| header.name.eq_ignore_ascii_case(b"content-encoding"));
-        for name in lines.flat_map(|header| header.value.split(|b| *b == b',')) {
-            codings.push(name.trim_ascii());
+        let names = |field: &'static str| {
+            headers
+                .iter()
+                .filter(move |header| header.name.eq_ignore_ascii_case(field.as_bytes()))
+                .flat_map(|header| header.value.split(|byte| *byte == b','))
+                .map(<[u8]>::trim_ascii)
+        };
+        names("content-encoding").for_each(|name| codings.push(name));
+        for name in names("transfer-encoding") {
+            if name.eq_ignore_ascii_case(b"chunked") {
+                break;
+            }
+            // A transfer coding that nobody knows says nothing: such bodies are commonly not coded at all.
+            if let Some(coding) = Coding::of(name) {
+                codings.add(coding);
+            }
         }
         codings
     }
 
     fn push(&mut self, name: &[u8]) {
-        let is = |names: &[&str]| {
-            names
-                .iter()
-                .any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
-        };
-        let coding = match () {
-            () if is(&["", "identity"]) => return,
-            () if is(&["gzip", "x-gzip"]) => Coding::Gzip,
-            () if is(&["deflate", "zlib", "deflated"]) => Coding::Deflate,
-            () if is(&["br"]) => Coding::Brotli,
-            () if is(&["zstd"]) => Coding::Zstd,
-            () => return self.unknown = true,
-        };
+        match Coding::of(name) {
+            Some(coding) => self.add(coding),
+            None if name.is_empty() || name.eq_ignore_ascii_case(b"identity") => {}
+            None => self.unknown = true,
+        }
+    }
+
+    fn add(&mut self, coding: Coding) {
         match self.list.iter_mut().find(|place| place.is_none()) {
             Some(place) => *place = Some(coding),
             None => self.unknown = true,
@@ -392,6 +417,32 @@ mod tests {
         );
         check("zstd, gzip , identity", &gzip(&zstd), 1 << 20, whole);
         check("br", b"\x0b\x02\x80hello\x03", 1 << 20, Some((b"hello", 5)));
+    }
+
+    #[test]
+    fn compressing_transfer_codings_are_undone_before_content_codings() {
+        let text = b"one two three ".repeat(100);
+        let header = |name: &'static str, value: &'static str| Header {
+            name: name.as_bytes(),
+            value: value.as_bytes(),
+        };
+        let codings = Codings::read(&[
+            header("Transfer-Encoding", "gzip, Chunked"),
+            header("Content-Encoding", "deflate"),
+        ]);
+        let mut body = gzip(&zlib(&text));
+        assert!(
+            Decoders::new()
+                .undo(&codings, &mut body, true, 1 << 20)
+                .is_some()
+        );
+        assert_eq!(body, text);
+        for plain in ["chunked", "chunked, gzip", "xchunked", "identity"] {
+            assert!(
+                Codings::read(&[header("transfer-encoding", plain)]).is_identity(),
+                "{plain}"
+            );
+        }
     }
 
     #[test]
