@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use engine_core::bundle::{self, Bundler, Encoding};
+use engine_core::bundle::{self, Bundler, Compression};
 use engine_core::decap::{self, Decap, Frame, LinkType};
 use engine_core::flow::{self, Consumer, Direction, FlowEnd, FlowStart, Place};
 use engine_core::http::{self, BodyEnd, Exchanges, Half, Http, Origin, RequestHead, ResponseHead};
@@ -78,8 +78,8 @@ impl Stage {
                 let table = flow::Table::new(flow::Config::default());
                 Self::Http(decap(), table, Http::new(http::Config::default(), Ignore))
             }
-            "bundle" => Self::bundles(Encoding::Plain)?,
-            "deflate" => Self::bundles(Encoding::Deflated)?,
+            "bundle" => Self::bundles(Compression::Off)?,
+            "deflate" => Self::bundles(Compression::Fast)?,
             "debug" | "standard" | "strict" | "realistic" => Self::Lines(Pipeline::new(
                 &Config::default(),
                 rules(name)?,
@@ -89,9 +89,9 @@ impl Stage {
         })
     }
 
-    fn bundles(encoding: Encoding) -> Result<Self> {
+    fn bundles(compression: Compression) -> Result<Self> {
         let bundler = Bundler::new(bundle::Config {
-            encoding,
+            compression,
             ..bundle::Config::default()
         });
         let pipeline = Pipeline::new(&Config::default(), rules("debug")?, bundler);

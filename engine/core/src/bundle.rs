@@ -21,6 +21,18 @@ pub enum Encoding {
     Deflated,
 }
 
+/// How hard a bundle is compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all: lines leave as they are.
+    Off,
+    /// As fast as it gets at a useful ratio.
+    #[default]
+    Fast,
+    /// 0 is [`Self::Off`] and 1 is [`Self::Fast`]; from 2 to 9 smaller and slower; more counts as 9.
+    Level(u8),
+}
+
 /// The body of one POST.
 #[derive(Debug)]
 pub struct Bundle {
@@ -36,15 +48,15 @@ pub struct Bundle {
     pub id: u128,
 }
 
-/// When a bundle is closed, and how it is encoded.
+/// When a bundle is closed, and how it is compressed.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Closed when it holds this many bytes of lines; it exceeds that by one line at most.
     pub bytes: usize,
     /// Closed when its first line is this old.
     pub age: Duration,
-    /// How its body is encoded.
-    pub encoding: Encoding,
+    /// How its body is compressed, until [`Bundler::set_compression`].
+    pub compression: Compression,
     /// Random: makes bundle ids of this process and shard unlike any other's.
     pub id_seed: u64,
 }
@@ -54,7 +66,7 @@ impl Default for Config {
         Self {
             bytes: limits::BUNDLE_BYTES,
             age: Duration::from_secs(1),
-            encoding: Encoding::Deflated,
+            compression: Compression::Fast,
             id_seed: 0,
         }
     }
@@ -63,7 +75,7 @@ impl Default for Config {
 /// Collects the lines of one shard.
 pub struct Bundler {
     config: Config,
-    compressor: Compressor,
+    compressor: Option<(u8, Compressor)>,
     lines: Vec<u8>,
     calls: u32,
     /// Set by the first [`Self::close_if_old`] that sees lines: lines themselves carry no wall clock.
@@ -81,8 +93,7 @@ impl Bundler {
     pub fn new(config: Config) -> Self {
         Self {
             config,
-            // Level 1: `CompressionLvl::fastest()` is level 0, which stores and does not compress.
-            compressor: Compressor::new(CompressionLvl::new(1).unwrap_or_default()),
+            compressor: None,
             lines: Vec::with_capacity(config.bytes),
             calls: 0,
             first_seen: None,
@@ -95,6 +106,11 @@ impl Bundler {
     /// The oldest closed bundle.
     pub fn pop(&mut self) -> Option<Bundle> {
         self.ready.pop_front()
+    }
+
+    /// Compresses so from the next bundle that is closed on. A level other than the last one allocates its tables then.
+    pub fn set_compression(&mut self, compression: Compression) {
+        self.config.compression = compression;
     }
 
     /// Closes the open bundle if its first line has been here for the configured age. `now` is any clock that runs on
@@ -119,9 +135,12 @@ impl Bundler {
         self.number += 1;
         let spare = self.spare.pop().unwrap_or_default();
         let line_bytes = self.lines.len() as u64;
-        let (body, encoding) = match self.config.encoding {
-            Encoding::Plain => (std::mem::replace(&mut self.lines, spare), Encoding::Plain),
-            Encoding::Deflated => self.deflate(spare),
+        let (body, encoding) = match self.config.compression {
+            Compression::Off | Compression::Level(0) => {
+                (std::mem::replace(&mut self.lines, spare), Encoding::Plain)
+            }
+            Compression::Fast => self.deflate(1, spare),
+            Compression::Level(level) => self.deflate(level, spare),
         };
         self.lines.clear();
         self.ready.push_back(Bundle {
@@ -152,9 +171,17 @@ impl Bundler {
     }
 
     /// Lines compressed into `buffer`; plain lines if the compressor ever refuses, which its own bound rules out.
-    fn deflate(&mut self, mut buffer: Vec<u8>) -> (Vec<u8>, Encoding) {
-        buffer.resize(self.compressor.zlib_compress_bound(self.lines.len()), 0);
-        match self.compressor.zlib_compress(&self.lines, &mut buffer) {
+    fn deflate(&mut self, level: u8, mut buffer: Vec<u8>) -> (Vec<u8>, Encoding) {
+        let level = level.min(9);
+        if self.compressor.as_ref().is_none_or(|(of, _)| *of != level) {
+            self.compressor = None;
+        }
+        let (_, compressor) = self.compressor.get_or_insert_with(|| {
+            let valid = CompressionLvl::new(level.into()).unwrap_or_default();
+            (level, Compressor::new(valid))
+        });
+        buffer.resize(compressor.zlib_compress_bound(self.lines.len()), 0);
+        match compressor.zlib_compress(&self.lines, &mut buffer) {
             Ok(length) => {
                 buffer.truncate(length);
                 (buffer, Encoding::Deflated)
@@ -195,10 +222,10 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(encoding: Encoding) {
+    fn check(compression: Compression) {
         let mut bundler = Bundler::new(Config {
             bytes: 20,
-            encoding,
+            compression,
             ..Config::default()
         });
         for line in ["[1234567890]", "[2]", "[345678]", "[4]"] {
@@ -245,7 +272,33 @@ mod tests {
 
     #[test]
     fn closes_by_size_and_by_age() {
-        check(Encoding::Plain);
-        check(Encoding::Deflated);
+        check(Compression::Off);
+        check(Compression::Fast);
+        check(Compression::Level(9));
+    }
+
+    #[test]
+    fn compression_changes_with_the_next_bundle() {
+        let mut bundler = Bundler::new(Config::default());
+        let mut close = |compression| {
+            let line = b"[[\"request_method\",\"GET\"]]".repeat(40);
+            bundler.line(&line, &Notes::default());
+            bundler.set_compression(compression);
+            bundler.close();
+            let bundle = bundler.pop().unwrap();
+            assert_eq!(inflate(&bundle).as_bytes(), [&line[..], b"\n"].concat());
+            bundle.encoding
+        };
+        for (compression, encoding) in [
+            (Compression::Fast, Encoding::Deflated),
+            (Compression::Off, Encoding::Plain),
+            (Compression::Level(1), Encoding::Deflated),
+            (Compression::Level(0), Encoding::Plain),
+            (Compression::Level(6), Encoding::Deflated),
+            (Compression::Level(u8::MAX), Encoding::Deflated),
+            (Compression::Fast, Encoding::Deflated),
+        ] {
+            assert_eq!(close(compression), encoding, "{compression:?}");
+        }
     }
 }

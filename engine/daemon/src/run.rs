@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use engine_core::bundle::{self, Bundler, Encoding};
+use engine_core::bundle::{self, Bundler, Compression};
 use engine_core::pipeline::Pipeline;
 use engine_core::{http, message};
 use engine_sys::interfaces;
@@ -540,14 +540,14 @@ fn steering(opened: &[Opened]) -> Steering {
 }
 
 fn bundler(config: &Capture, outbox: Option<&Outbox>) -> Bundler {
-    let encoding = if config.compress && outbox.is_some() {
-        Encoding::Deflated
+    let compression = if config.compress && outbox.is_some() {
+        Compression::Fast
     } else {
-        Encoding::Plain
+        Compression::Off
     };
     Bundler::new(bundle::Config {
         bytes: config.bundle_bytes,
-        encoding,
+        compression,
         id_seed: random(),
         ..bundle::Config::default()
     })
