@@ -1,11 +1,15 @@
 //! Lines in, one POST body out: collected up to a size or an age, then compressed on the shard that made them.
 //!
-//! Deflate is by far the dearest stage, so it must scale with the shards and never runs on the uploader. Buffers go
-//! round: [`Bundler::recycle`] takes back what was sent, so a steady state allocates nothing.
+//! Deflate is the dearest stage, so it must scale with the shards and never runs on the uploader. Buffers go round:
+//! [`Bundler::recycle`] takes back what was sent, so a steady state allocates nothing. Bodies grow to what comes out, not
+//! to what might: a queue of them is small.
+
+pub mod deflate;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use deflate::Encoder;
 use libdeflater::{CompressionLvl, Compressor};
 
 use crate::limits;
@@ -26,10 +30,10 @@ pub enum Encoding {
 pub enum Compression {
     /// Not at all: lines leave as they are.
     Off,
-    /// As fast as it gets at a useful ratio.
+    /// As fast as it gets at a useful ratio, by [`deflate`].
     #[default]
     Fast,
-    /// 0 is [`Self::Off`] and 1 is [`Self::Fast`]; from 2 to 9 smaller and slower; more counts as 9.
+    /// 0 is [`Self::Off`] and 1 is [`Self::Fast`]; from 2 to 9 smaller and slower, by libdeflate; more counts as 9.
     Level(u8),
 }
 
@@ -75,7 +79,8 @@ impl Default for Config {
 /// Collects the lines of one shard.
 pub struct Bundler {
     config: Config,
-    compressor: Option<(u8, Compressor)>,
+    fast: Option<Encoder>,
+    leveled: Option<Leveled>,
     lines: Vec<u8>,
     calls: u32,
     /// Set by the first [`Self::close_if_old`] that sees lines: lines themselves carry no wall clock.
@@ -93,7 +98,8 @@ impl Bundler {
     pub fn new(config: Config) -> Self {
         Self {
             config,
-            compressor: None,
+            fast: None,
+            leveled: None,
             lines: Vec::with_capacity(config.bytes),
             calls: 0,
             first_seen: None,
@@ -139,7 +145,7 @@ impl Bundler {
             Compression::Off | Compression::Level(0) => {
                 (std::mem::replace(&mut self.lines, spare), Encoding::Plain)
             }
-            Compression::Fast => self.deflate(1, spare),
+            Compression::Fast | Compression::Level(1) => self.deflate_fast(spare),
             Compression::Level(level) => self.deflate(level, spare),
         };
         self.lines.clear();
@@ -170,24 +176,55 @@ impl Bundler {
                 .sum::<u64>()
     }
 
+    fn deflate_fast(&mut self, mut buffer: Vec<u8>) -> (Vec<u8>, Encoding) {
+        buffer.clear();
+        let encoder = self.fast.get_or_insert_default();
+        encoder.zlib(&self.lines, &mut buffer);
+        (buffer, Encoding::Deflated)
+    }
+
     /// Lines compressed into `buffer`; plain lines if the compressor ever refuses, which its own bound rules out.
     fn deflate(&mut self, level: u8, mut buffer: Vec<u8>) -> (Vec<u8>, Encoding) {
-        let level = level.min(9);
-        if self.compressor.as_ref().is_none_or(|(of, _)| *of != level) {
-            self.compressor = None;
+        self.leveled = self.leveled.take().filter(|last| last.level == level);
+        let leveled = self.leveled.get_or_insert_with(|| Leveled::new(level));
+        if let Some(stream) = leveled.zlib(&self.lines) {
+            buffer.clear();
+            buffer.extend_from_slice(stream);
+            (buffer, Encoding::Deflated)
+        } else {
+            (std::mem::replace(&mut self.lines, buffer), Encoding::Plain)
         }
-        let (_, compressor) = self.compressor.get_or_insert_with(|| {
-            let valid = CompressionLvl::new(level.into()).unwrap_or_default();
-            (level, Compressor::new(valid))
-        });
-        buffer.resize(compressor.zlib_compress_bound(self.lines.len()), 0);
-        match compressor.zlib_compress(&self.lines, &mut buffer) {
-            Ok(length) => {
-                buffer.truncate(length);
-                (buffer, Encoding::Deflated)
-            }
-            Err(_) => (std::mem::replace(&mut self.lines, buffer), Encoding::Plain),
+    }
+}
+
+/// A compressor of one level, and room for what it makes.
+struct Leveled {
+    level: u8,
+    compressor: Compressor,
+    stream: Vec<u8>,
+}
+
+impl Leveled {
+    fn new(level: u8) -> Self {
+        let valid = CompressionLvl::new(level.min(9).into()).unwrap_or_default();
+        Self {
+            level,
+            compressor: Compressor::new(valid),
+            stream: Vec::new(),
         }
+    }
+
+    fn zlib(&mut self, lines: &[u8]) -> Option<&[u8]> {
+        let bound = self.compressor.zlib_compress_bound(lines.len());
+        // Never made shorter: what was zeroed once stays.
+        if self.stream.len() < bound {
+            self.stream.resize(bound, 0);
+        }
+        let length = self
+            .compressor
+            .zlib_compress(lines, &mut self.stream)
+            .ok()?;
+        self.stream.get(..length)
     }
 }
 

@@ -1,0 +1,205 @@
+//! Bytes in, tokens out: what stood in the last 32 KiB before becomes a match.
+//!
+//! The plain algorithm: a table has, for each hash of the next bytes, the place where they stood last. If the bytes
+//! there are the same, as many as are the same become one match, and the search goes on behind it; if not, one byte
+//! becomes a literal. The deviations, each measured on bundles of lines of 1, 3 and 25 kB (time of the whole encoder,
+//! libdeflate level 1 = 1):
+//!
+//! 1. Seven bytes are hashed, not three or four: lines are full of short common strings (`"],["`), and the last place
+//!    of a longer string is nearly always in the line before, where the match goes on. Fewer and longer matches are
+//!    smaller and faster: 6 to 9 % of size against four bytes. With eight it turns.
+//! 2. One place for each hash, no chain, no second candidate, no lazy search.
+//! 3. Of a match only its first two places enter the table; what follows is found by its start. All of them: 1 % smaller,
+//!    a fifth slower.
+//! 4. Places are kept modulo 65 536. A place that is farther away comes out as a wrong one nearer by, and is compared
+//!    like any other. So the table is half as big and stays in the first-level cache.
+//! 5. The first [`NEAR`] bytes of both places are compared at once without a branch on where they differ: the length of
+//!    a match is random, and a wrong guess costs as much as all the work on it. Against a loop: a tenth.
+//!
+//! Tried and dropped: the distance of the match before as a second candidate (nothing gained), four places at once
+//! without branches (slower: the processor no longer runs ahead of the loads), two halves of the input in turns (faster
+//! for long lines alone, and larger), matches extended to the left (0.2 % of size, slower), counting while searching.
+
+use super::token::{DISTANCE_MAX, LENGTH_MAX, LENGTH_MIN, Token};
+
+/// Tokens of a block. Fewer waste headers, more adapt later: 0.1 % of size either way by a factor of two.
+const TOKENS_MAX: usize = 16 * 1024;
+
+/// Bytes of both places that are compared at once. Behind the last of them in the input all are literals.
+const NEAR: usize = 40;
+
+/// Search ends when there is not room for one literal each of the last bytes.
+const SEARCHED_MAX: usize = TOKENS_MAX - NEAR;
+
+const HASH_BITS: u32 = 14;
+const HASHED_BYTES: u32 = 7;
+
+/// Finds matches and holds the tokens of one block.
+pub(super) struct Finder {
+    /// Modulo 65 536, the last place whose next bytes have that hash; 0 if none.
+    places: Box<[u16; 1 << HASH_BITS]>,
+    tokens: Box<[Token; TOKENS_MAX]>,
+}
+
+impl Default for Finder {
+    fn default() -> Self {
+        Self {
+            places: Box::new([0; 1 << HASH_BITS]),
+            tokens: Box::new([Token::default(); TOKENS_MAX]),
+        }
+    }
+}
+
+impl Finder {
+    /// A new input begins.
+    pub(super) fn forget(&mut self) {
+        self.places.fill(0);
+    }
+
+    /// The tokens of a block that begins at `start`, and where in `input` it ends. Blocks follow each other without gap;
+    /// what came before in `input` may be matched.
+    pub(super) fn block(&mut self, input: &[u8], start: usize) -> (&[Token], usize) {
+        let (mut count, mut place) = self.search(input, start);
+        if count < SEARCHED_MAX {
+            // The search ended because fewer than `NEAR` bytes are left, and there is room for so many.
+            let rest = input.get(place..).unwrap_or_default();
+            for (token, byte) in self.tokens.iter_mut().skip(count).zip(rest) {
+                *token = Token::literal(*byte);
+                count += 1;
+                place += 1;
+            }
+        }
+        (self.tokens.get(..count).unwrap_or_default(), place)
+    }
+
+    /// Tokens until there are [`SEARCHED_MAX`] or more, or fewer than [`NEAR`] bytes are left; their number, and where
+    /// that was.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "hashes have HASH_BITS, and count is below SEARCHED_MAX where a token is written"
+    )]
+    fn search(&mut self, input: &[u8], start: usize) -> (usize, usize) {
+        let places = &mut *self.places;
+        let tokens = &mut *self.tokens;
+        let (mut count, mut place) = (0, start);
+        while count < SEARCHED_MAX {
+            let Some(here) = near(input, place) else {
+                break;
+            };
+            let next = word(here, 0);
+            let last = &mut places[hash(next)];
+            let distance = usize::from((place as u16).wrapping_sub(*last));
+            *last = place as u16;
+            // Never below 0: places in the table were passed since the input began, or are its beginning.
+            let Some(there) = near(input, place.saturating_sub(distance)) else {
+                break;
+            };
+            let differs = word(there, 0) ^ next;
+            if differs as u32 != 0 || distance.wrapping_sub(1) >= DISTANCE_MAX {
+                tokens[count] = Token::literal(next as u8);
+                count += 1;
+                place += 1;
+                continue;
+            }
+            places[hash(next >> 8)] = (place + 1) as u16;
+            let length = if differs == 0 {
+                8 + same_behind_first_word(here, there)
+            } else {
+                (differs.trailing_zeros() / 8) as usize
+            };
+            if length == NEAR {
+                (count, place) = long(tokens, count, input, place, distance);
+                continue;
+            }
+            tokens[count] = Token::found(length, distance);
+            count += 1;
+            place += length;
+        }
+        (count, place)
+    }
+}
+
+/// A match of [`NEAR`] bytes or more at `place`: as many tokens as it needs and there is room for; their number with
+/// `count`, and where they end.
+fn long(
+    tokens: &mut [Token; TOKENS_MAX],
+    mut count: usize,
+    input: &[u8],
+    mut place: usize,
+    distance: usize,
+) -> (usize, usize) {
+    let here = input.get(place..).unwrap_or_default();
+    let there = input.get(place - distance..).unwrap_or_default();
+    let mut left = same(here, there);
+    for token in tokens.iter_mut().skip(count) {
+        let length = match left {
+            0 => break,
+            1..=LENGTH_MAX => left,
+            // What is left must not be too short for a match.
+            _ => LENGTH_MAX.min(left - LENGTH_MIN),
+        };
+        *token = Token::found(length, distance);
+        count += 1;
+        place += length;
+        left -= length;
+    }
+    (count, place)
+}
+
+/// How many bytes are the same from the beginnings on.
+fn same(here: &[u8], there: &[u8]) -> usize {
+    let (here_words, here_rest) = here.as_chunks::<8>();
+    let (there_words, _) = there.as_chunks::<8>();
+    let mut count = 0;
+    for (here, there) in here_words.iter().zip(there_words) {
+        let differs = u64::from_le_bytes(*here) ^ u64::from_le_bytes(*there);
+        if differs != 0 {
+            return count + (differs.trailing_zeros() / 8) as usize;
+        }
+        count += 8;
+    }
+    let there_rest = there.get(count..).unwrap_or_default();
+    let rest = here_rest.iter().zip(there_rest);
+    count + rest.take_while(|(here, there)| here == there).count()
+}
+
+/// How many bytes of the words behind the first are the same.
+#[inline(always)]
+fn same_behind_first_word(here: &[u8; NEAR], there: &[u8; NEAR]) -> usize {
+    let differs = |at: usize| word(here, at) ^ word(there, at);
+    let (first, second, third, fourth) = (differs(1), differs(2), differs(3), differs(4));
+    // Selected by conditional moves, not by branches.
+    let (front_bits, front) = if first != 0 { (0, first) } else { (64, second) };
+    let (back_bits, back) = if third != 0 {
+        (128, third)
+    } else {
+        (192, fourth)
+    };
+    let (bits, differs) = if first | second != 0 {
+        (front_bits, front)
+    } else {
+        (back_bits, back)
+    };
+    ((bits + differs.trailing_zeros()) / 8) as usize
+}
+
+#[inline(always)]
+fn near(input: &[u8], place: usize) -> Option<&[u8; NEAR]> {
+    input.get(place..)?.first_chunk()
+}
+
+#[inline(always)]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "called with constants below NEAR / 8"
+)]
+fn word(bytes: &[u8; NEAR], at: usize) -> u64 {
+    u64::from_le_bytes(bytes.as_chunks().0[at])
+}
+
+/// Of the lowest [`HASHED_BYTES`]: the multiplier is that of xxHash, its high bits are the best.
+#[inline(always)]
+fn hash(word: u64) -> usize {
+    let hashed = word << (64 - 8 * HASHED_BYTES);
+    (hashed.wrapping_mul(0x9e37_79b1_85eb_ca87) >> (64 - HASH_BITS)) as usize
+}
