@@ -8,10 +8,12 @@
 //!   all cells of a matrix, and
 //!   what the machine can carry at all.
 //! - [`stages`]: the engine cut off behind each stage, for benches and instruction counts.
+//! - [`encoders`]: encoders of bundles, compared on lines of that traffic.
 //! - [`results`], [`report`]: CSV rows, and tables and plots made from them.
 //! - [`seed`]: where all chance comes from.
 
 pub mod collect;
+pub mod encoders;
 pub mod lab;
 pub mod limit;
 pub mod load;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use bench::collect::{Behaviour, Collector};
+use bench::encoders;
 use bench::limit::{self, Touch};
 use bench::load::{self, FIRST_NUMBER, Load};
 use bench::matrix;
@@ -42,6 +43,8 @@ enum Command {
     Limit(LimitOptions),
     /// Measures a matrix of traffic and settings, and compares with another program
     Run(Box<matrix::Options>),
+    /// Compares encoders of bundles on the lines of steady traffic
+    Encoders(encoders::Options),
     /// Makes a page and plots from the results
     Report {
         /// Folder of the results
@@ -243,6 +246,7 @@ fn main() -> Result<()> {
         Command::Collect(options) => collect(&options),
         Command::Limit(options) => measure_limit(&options),
         Command::Run(options) => matrix::run(&options),
+        Command::Encoders(options) => encoders::run(&options),
         Command::Report { folder } => {
             report::write(&folder)?;
             println!("{}", folder.join("report.md").display());
