@@ -3,9 +3,10 @@
 //!
 //! What must hold for every input is asserted here: ledgers balance, nothing claims bytes that were not there.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read as _};
 
 use bench::traffic::{Conversation, Frame as Made, Side, Wire};
+use engine_core::bundle::deflate::Encoder;
 use engine_core::decap::{Config, Decap, Endpoint, Flags, Frame, LinkType, Network, Segment};
 use engine_core::flow::{self, Consumer, Direction, FlowEnd, FlowStart, Place, Table};
 use engine_core::limits::BODY_BYTES_MAX;
@@ -26,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     ("bodies", bodies),
     ("capture", capture),
     ("decap", decap),
+    ("deflate", deflate),
     ("http1", http1),
     ("pipeline", pipeline),
     ("rules", rules),
@@ -352,4 +354,41 @@ fn frames_of(talk: &Conversation, turns: &[(Side, Vec<u8>)]) -> Vec<Made> {
         .iter()
         .map(|segment| wire.frame(talk, segment))
         .collect()
+}
+
+/// Bytes and copies of earlier ones in operations: an octet below 128 is followed by as many bytes and one; another
+/// copies, its lowest bits and the next octet are the length, the two behind them how far back. What is made of them
+/// comes out of the encoder's stream again, and the stream is hardly longer.
+pub fn deflate(mut input: &[u8]) {
+    const BYTES_MAX: usize = 1 << 20;
+    let mut bytes = Vec::new();
+    while let Some((&[operation], rest)) = input.split_first_chunk() {
+        input = rest;
+        if operation < 128 {
+            let (fresh, rest) = rest.split_at(rest.len().min(usize::from(operation) + 1));
+            bytes.extend_from_slice(fresh);
+            input = rest;
+            continue;
+        }
+        let Some((&[low, far_high, far_low], rest)) = rest.split_first_chunk() else {
+            break;
+        };
+        input = rest;
+        let length = usize::from(operation & 127) << 8 | usize::from(low);
+        let far = usize::from(u16::from_be_bytes([far_high, far_low])) + 1;
+        if far > bytes.len() || bytes.len() + length > BYTES_MAX {
+            continue;
+        }
+        for at in bytes.len() - far..bytes.len() - far + length {
+            bytes.push(bytes[at]);
+        }
+    }
+    let mut stream = Vec::new();
+    Encoder::default().zlib(&bytes, &mut stream);
+    assert!(stream.len() <= bytes.len() + bytes.len() / 3000 + 11);
+    let mut again = Vec::new();
+    flate2::read::ZlibDecoder::new(&stream[..])
+        .read_to_end(&mut again)
+        .expect("it is a zlib stream");
+    assert!(again == bytes, "{} bytes", bytes.len());
 }

@@ -135,6 +135,21 @@ fn update() -> Result<()> {
         save("capture", name, &capture)?;
         save("block", name, &block_of(&made[..made.len().min(4)]))?;
     }
+    // Lines, and what the operations can do beside: runs, overlaps, copies from as far as they reach.
+    let line = b"\x1b[[\"a\",\"GET\"],[\"b\",\"/v1/7\"]]\n\x80\x16\x00\x1b\x0142\x80\x04\x00\x1c\x80\x90\x00\x3a";
+    let lines = line.repeat(20);
+    save("deflate", "lines", &lines)?;
+    save(
+        "deflate",
+        "runs",
+        b"\x00x\xff\xff\x00\x00\x01yz\xff\xff\x00\x01\xff\xff\x00\x02",
+    )?;
+    let far = [
+        &[127][..],
+        &Seed::new(7).bytes(128),
+        b"\xff\xff\x00\x7f\x81\x02\x7f\xff\x81\x03\x80\x00\x80\x04\x70\x07",
+    ];
+    save("deflate", "far", &far.concat())?;
     for (number, coding) in Coding::ALL.into_iter().enumerate() {
         let body = Body {
             plain: b"{\"answer\":42,\"text\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}"
