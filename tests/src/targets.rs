@@ -10,6 +10,7 @@ use engine_core::bundle::deflate::Encoder;
 use engine_core::decap::{Config, Decap, Endpoint, Flags, Frame, LinkType, Network, Segment};
 use engine_core::flow::{self, Consumer, Direction, FlowEnd, FlowStart, Place, Table};
 use engine_core::limits::BODY_BYTES_MAX;
+use engine_core::ndjson;
 use engine_core::rules::{RuleSet, Sampler, apply_all};
 use engine_core::time::Timestamp;
 use engine_sys::packet::Frames;
@@ -28,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     ("capture", capture),
     ("decap", decap),
     ("deflate", deflate),
+    ("escape", escape),
     ("http1", http1),
     ("pipeline", pipeline),
     ("rules", rules),
@@ -169,6 +171,26 @@ pub fn capture(input: &[u8]) {
     }
     assert!(matches!(file.next(), Ok(None)), "the end stays the end");
     assert!(file.packets_cut() <= file.packets());
+}
+
+/// A text, cut by its first octet into slices: the JSON string reads as the text with its wrong bytes replaced, however
+/// it came.
+pub fn escape(input: &[u8]) {
+    let Some((&slice, text)) = input.split_first() else {
+        return;
+    };
+    let mut whole = b"\"".to_vec();
+    ndjson::escape(text, &mut whole);
+    whole.push(b'"');
+    let read: String = serde_json::from_slice(&whole).expect("a JSON string");
+    assert_eq!(read, String::from_utf8_lossy(text));
+    let (mut tail, mut parts) = (ndjson::Tail::default(), b"\"".to_vec());
+    for part in text.chunks(usize::from(slice) + 1) {
+        ndjson::escape_part(&mut tail, part, &mut parts);
+    }
+    ndjson::escape_end(&mut tail, &mut parts);
+    parts.push(b'"');
+    assert_eq!(whole, parts);
 }
 
 /// Segments in operations of eight octets: flow and side, flags, sequence number in tens relative to where its side

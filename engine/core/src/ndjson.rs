@@ -7,8 +7,12 @@
 
 /// Appends the JSON string text of `bytes`.
 pub fn escape(bytes: &[u8], out: &mut Vec<u8>) {
+    let before = out.len();
+    if engine_escape::escape(bytes, out) {
+        return;
+    }
     let mut tail = Tail::default();
-    escape_part(&mut tail, bytes, out);
+    validate(&mut tail, bytes, before, out);
     escape_end(&mut tail, out);
 }
 
@@ -50,14 +54,36 @@ pub fn escape_part(tail: &mut Tail, mut bytes: &[u8], out: &mut Vec<u8>) {
             }
         }
     }
+    let before = out.len();
+    if !engine_escape::escape(bytes, out) {
+        validate(tail, bytes, before, out);
+    }
+}
+
+/// Checks `bytes`, which were just escaped to what `out` holds behind `before`, and sets right what is no UTF-8.
+///
+/// Nearly all values are ASCII, and the rest nearly always UTF-8, so escaping comes first and looks at no character.
+fn validate(tail: &mut Tail, mut bytes: &[u8], before: usize, out: &mut Vec<u8>) {
+    let Err(error) = simdutf8::compat::from_utf8(bytes) else {
+        return;
+    };
+    if error.error_len().is_none() {
+        // A character goes on in the next slice: its bytes are the last, and stand there as they came.
+        let begun = bytes.get(error.valid_up_to()..).unwrap_or_default();
+        begun.iter().for_each(|byte| tail.push(*byte));
+        return out.truncate(out.len() - begun.len());
+    }
+    out.truncate(before);
+    // The next error is near, most likely: this is no text. The checker of one byte a step finds it sooner.
     loop {
         let Err(error) = std::str::from_utf8(bytes) else {
-            return escape_text(bytes, out);
+            engine_escape::escape(bytes, out);
+            return;
         };
         let Some((valid, rest)) = bytes.split_at_checked(error.valid_up_to()) else {
             return;
         };
-        escape_text(valid, out);
+        engine_escape::escape(valid, out);
         let Some(wrong) = error.error_len() else {
             rest.iter().for_each(|byte| tail.push(*byte));
             return;
@@ -76,143 +102,6 @@ pub fn escape_end(tail: &mut Tail, out: &mut Vec<u8>) {
 
 fn replace(out: &mut Vec<u8>) {
     out.extend_from_slice("\u{fffd}".as_bytes());
-}
-
-/// Escapes valid UTF-8.
-///
-/// Plain blocks are found 32 bytes at a time (a loop that the compiler turns into vector code) and copied whole; around a
-/// special byte [`dense`] takes over for a little. On a JSON body with a special byte in every four this is a third
-/// faster than copying run by run, with a call for each; on plain text the blocks are.
-fn escape_text(mut text: &[u8], out: &mut Vec<u8>) {
-    const DENSE_BYTES: usize = 64;
-    while !text.is_empty() {
-        let (blocks, _) = text.as_chunks::<32>();
-        let plain = blocks.iter().take_while(|block| is_plain(block)).count() * 32;
-        let (copied, rest) = text.split_at_checked(plain).unwrap_or_default();
-        out.extend_from_slice(copied);
-        let (escaped, rest) = rest.split_at_checked(DENSE_BYTES).unwrap_or((rest, &[]));
-        dense(escaped, out);
-        text = rest;
-    }
-}
-
-fn is_plain(block: &[u8; 32]) -> bool {
-    let special = |byte: &u8| (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\');
-    !block.iter().fold(false, |any, byte| any | special(byte))
-}
-
-/// How a byte is written: its text in the low bytes of a word, and the length of that.
-struct Escape {
-    text: u64,
-    len: u8,
-}
-
-/// For every byte that can stand in UTF-8; the plain ones are themselves.
-#[expect(
-    clippy::indexing_slicing,
-    reason = "evaluated by the compiler, which refuses a wrong index"
-)]
-static ESCAPES: [Escape; 256] = {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut table = [const { Escape { text: 0, len: 1 } }; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let short = match byte as u8 {
-            b'"' => b'"',
-            b'\\' => b'\\',
-            b'\n' => b'n',
-            b'\r' => b'r',
-            b'\t' => b't',
-            _ => 0,
-        };
-        table[byte] = if short != 0 {
-            Escape {
-                text: u64::from_le_bytes([b'\\', short, 0, 0, 0, 0, 0, 0]),
-                len: 2,
-            }
-        } else if byte < 0x20 {
-            let text = [
-                b'\\',
-                b'u',
-                b'0',
-                b'0',
-                HEX[byte >> 4],
-                HEX[byte & 15],
-                0,
-                0,
-            ];
-            Escape {
-                text: u64::from_le_bytes(text),
-                len: 6,
-            }
-        } else {
-            Escape {
-                text: byte as u64,
-                len: 1,
-            }
-        };
-        byte += 1;
-    }
-    table
-};
-
-/// Escapes a short text with many special bytes.
-///
-/// Everything is written as whole words, of which only the first bytes count: the next word overwrites the others. So
-/// the room is made once, and no store has a length that is not known.
-fn dense(text: &[u8], out: &mut Vec<u8>) {
-    let mut at = out.len();
-    out.resize(at + text.len() * 6 + 8, 0);
-    let mut put = |at: usize, word: u64| {
-        if let Some(place) = out.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
-            *place = word.to_le_bytes();
-        }
-    };
-    let (words, rest) = text.as_chunks::<8>();
-    for word in words {
-        let (mut word, mut left) = (u64::from_le_bytes(*word), 8);
-        let mut hits = specials(word);
-        while hits != 0 {
-            let plain = hits.trailing_zeros() / 8;
-            put(at, word);
-            at += plain as usize;
-            let escape = escape_of((word >> (8 * plain)) as u8);
-            put(at, escape.text);
-            at += usize::from(escape.len);
-            let done = 8 * (plain + 1);
-            word = word.checked_shr(done).unwrap_or_default();
-            hits = hits.checked_shr(done).unwrap_or_default();
-            left -= plain as usize + 1;
-        }
-        put(at, word);
-        at += left;
-    }
-    for byte in rest {
-        let escape = escape_of(*byte);
-        put(at, escape.text);
-        at += usize::from(escape.len);
-    }
-    out.truncate(at);
-}
-
-#[expect(
-    clippy::indexing_slicing,
-    reason = "a byte always has its place in a table of 256"
-)]
-fn escape_of(byte: u8) -> &'static Escape {
-    &ESCAPES[usize::from(byte)]
-}
-
-/// The high bit of every byte that needs an escape. Each test asks for bytes that are zero; adding 0x7f to the low seven
-/// bits carries into the high bit exactly where they are not, and never into the next byte.
-fn specials(word: u64) -> u64 {
-    const LOWS: u64 = u64::from_le_bytes([0x7f; 8]);
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    let not_zero = |word: u64| ((word & LOWS) + LOWS) | word;
-    let not_control = not_zero(word & (ONES * 0xe0));
-    let not_quote = not_zero(word ^ (ONES * b'"' as u64));
-    let not_backslash = not_zero(word ^ (ONES * b'\\' as u64));
-    !(not_control & not_quote & not_backslash) & !LOWS
 }
 
 #[cfg(test)]

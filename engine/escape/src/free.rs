@@ -1,0 +1,77 @@
+//! Memory behind what a vector holds, written in words of 16 bytes of which only the first count.
+#![expect(
+    unsafe_code,
+    reason = "declares memory written, so that it need not be cleared first"
+)]
+
+use std::mem::MaybeUninit;
+
+/// Bytes of one step.
+pub(crate) const STEP_BYTES: usize = 16;
+
+/// Steps that are written at a time, at most.
+const STEPS: usize = 2;
+
+/// Bytes that these may become and overwrite: a power of two, so that the compiler sees that no place in it is wrong.
+const WINDOW_BYTES: usize = 128;
+
+/// The free memory of one vector.
+pub(crate) struct Free<'o> {
+    bytes: &'o mut [MaybeUninit<u8>],
+    /// How many of them count. Each of these was written: [`Self::put`] alone moves it.
+    written: usize,
+}
+
+/// How many bytes behind a vector's end were written.
+#[must_use]
+pub(crate) struct Written(usize);
+
+impl<'o> Free<'o> {
+    /// Of `out`, with room for `text_bytes` of text with an escape of two bytes for each, and what is written too much.
+    #[inline]
+    pub(crate) fn behind(out: &'o mut Vec<u8>, text_bytes: usize) -> Self {
+        out.reserve(2 * text_bytes + WINDOW_BYTES);
+        Self {
+            bytes: out.spare_capacity_mut(),
+            written: 0,
+        }
+    }
+
+    /// Writes words one behind the other; of each the first `count` bytes are text, at most 16. No more words than two
+    /// steps have.
+    #[inline(always)]
+    pub(crate) fn put<const WORDS: usize>(&mut self, words: [([u8; STEP_BYTES], usize); WORDS]) {
+        const { assert!(WORDS <= 2 * STEPS && 2 * STEPS * STEP_BYTES + STEP_BYTES <= WINDOW_BYTES) };
+        let free = self.bytes.get_mut(self.written..);
+        let Some(window) = free.and_then(|free| free.first_chunk_mut::<WINDOW_BYTES>()) else {
+            debug_assert!(false, "no room was made");
+            return;
+        };
+        let mut at = 0;
+        for (word, count) in words {
+            if let Some(place) = window.get_mut(at..at + STEP_BYTES) {
+                place.write_copy_of_slice(&word);
+                at += count.min(STEP_BYTES);
+            }
+        }
+        self.written += at;
+    }
+
+    /// How much was written.
+    pub(crate) fn written(self) -> Written {
+        Written(self.written)
+    }
+}
+
+/// Lets `out` count what was written.
+///
+/// # Safety
+///
+/// `written` comes from a [`Free`] behind `out`, which was not changed since.
+#[inline]
+pub(crate) unsafe fn settle(out: &mut Vec<u8>, written: Written) {
+    let len = out.len() + written.0;
+    // SAFETY: `put` found place for all 16 bytes of a word within the capacity and moved on over no more than these,
+    // so all bytes up to `len` are initialised and within the capacity. The caller keeps that they are this vector's.
+    unsafe { out.set_len(len) };
+}

@@ -1,0 +1,102 @@
+//! The loop over steps of 16 bytes, the same for every processor.
+
+/// Defines `escape` and `Step` of a version. Where it stands are a type `Vector`, what the loop asks of it (`vector`,
+/// `bytes`, `either`, `is_ascii_text`), and `Step::new` and `Step::spread`. A macro, since code that is compiled for some
+/// processors only cannot be a method of a trait.
+macro_rules! steps {
+    ($(#[$compiled_for:meta])*) => {
+        /// See [`crate::escape`].
+        $(#[$compiled_for])*
+        pub(crate) fn escape(mut text: &[u8], out: &mut Vec<u8>) -> bool {
+            let mut is_ascii = true;
+            loop {
+                let piece = text.get(..PIECE_BYTES).unwrap_or(text);
+                let mut free = Free::behind(out, piece.len());
+                let mut seen = vector(&[]);
+                let done = steps(piece, &mut free, &mut seen);
+                let written = free.written();
+                // SAFETY: this is the vector that the memory is behind, and nothing was done to it since.
+                unsafe { settle(out, written) };
+                is_ascii &= is_ascii_text(seen);
+                if done == text.len() {
+                    return is_ascii;
+                }
+                text = text.get(done..).unwrap_or_default();
+                if done < piece.len() {
+                    let (rare, rest) = text.split_at_checked(STEP_BYTES).unwrap_or((text, &[]));
+                    is_ascii &= portable::escape(rare, out);
+                    text = rest;
+                }
+            }
+        }
+
+        /// Escapes `piece` up to a step with a rare byte in it; returns how much that was. In `seen` are all its bytes,
+        /// one over the other.
+        #[inline]
+        $(#[$compiled_for])*
+        fn steps(piece: &[u8], free: &mut Free<'_>, seen: &mut Vector) -> usize {
+            let mut done = 0;
+            let (pairs, _) = piece.as_chunks::<{ 2 * STEP_BYTES }>();
+            for pair in pairs {
+                let (one, two) = pair.split_at(STEP_BYTES);
+                let (one, two) = (Step::new(vector(one)), Step::new(vector(two)));
+                if one.is_rare() || two.is_rare() {
+                    break;
+                }
+                *seen = either(*seen, either(one.text, two.text));
+                if one.special | two.special == 0 {
+                    free.put([(bytes(one.text), STEP_BYTES), (bytes(two.text), STEP_BYTES)]);
+                } else {
+                    let ([a, b], [c, d]) = (one.spread(), two.spread());
+                    free.put([a, b, c, d]);
+                }
+                done += 2 * STEP_BYTES;
+            }
+            for block in piece.get(done..).unwrap_or_default().chunks(STEP_BYTES) {
+                let mut step = Step::new(vector(block));
+                // Behind the end are zeros, which would be rare bytes.
+                let valid = u32::MAX.unbounded_shr(32 - block.len() as u32);
+                step.short &= valid;
+                step.special &= valid;
+                if step.is_rare() {
+                    break;
+                }
+                *seen = either(*seen, step.text);
+                if step.special == 0 {
+                    free.put([(bytes(step.text), block.len())]);
+                } else {
+                    let [(low, low_count), (high, high_count)] = step.spread();
+                    // Of the bytes that are not there none needs an escape.
+                    let absent = STEP_BYTES - block.len();
+                    free.put([
+                        (low, low_count - absent.saturating_sub(8)),
+                        (high, high_count - absent.min(8)),
+                    ]);
+                }
+                done += block.len();
+            }
+            done
+        }
+
+        /// 16 bytes, and what is special among them.
+        struct Step {
+            text: Vector,
+            /// All ones where a byte has an escape of two bytes.
+            is_short: Vector,
+            /// A bit for each of these.
+            short: u32,
+            /// A bit for each byte with an escape.
+            special: u32,
+        }
+
+        impl Step {
+            /// Whether a byte of it needs an escape of six bytes.
+            #[inline]
+            fn is_rare(&self) -> bool {
+                self.special != self.short
+            }
+        }
+    };
+}
+
+pub(crate) use steps;
