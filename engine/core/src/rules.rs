@@ -9,6 +9,7 @@ mod advice;
 mod apply;
 mod inside;
 mod json;
+mod need;
 mod parse;
 mod path;
 mod pattern;

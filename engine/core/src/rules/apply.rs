@@ -402,7 +402,7 @@ impl RuleSet {
 /// `value` as text: every byte that is not UTF-8 becomes one U+FFFD, as it will be in the line and as Go's `regexp`
 /// sees it.
 fn as_text<'a>(value: &'a [u8], text: &'a mut String) -> &'a str {
-    if let Ok(value) = std::str::from_utf8(value) {
+    if let Ok(value) = simdutf8::basic::from_utf8(value) {
         return value;
     }
     text.clear();

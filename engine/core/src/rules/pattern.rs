@@ -8,6 +8,7 @@
 
 use regex::CaptureLocations;
 
+use super::need::Need;
 use super::translate::{Dialect, translate};
 use crate::limits::{BACKTRACK_STEPS_MAX, PATTERN_COMPILED_BYTES_MAX};
 
@@ -23,8 +24,8 @@ pub(super) struct Pattern {
 enum Engine {
     /// `^.*$`: any text of one line. By far the commonest pattern of `copy_session_field`.
     OneLine,
-    /// Linear in the length of the value.
-    Linear(regex::Regex),
+    /// Linear in the length of the value. Asked only when the value has what every match needs.
+    Linear(regex::Regex, Need),
     /// May exceed its steps.
     Backtracking(Box<fancy_regex::Regex>),
 }
@@ -84,7 +85,8 @@ impl Pattern {
             let built = regex::RegexBuilder::new(&translated.text)
                 .size_limit(PATTERN_COMPILED_BYTES_MAX)
                 .build();
-            Engine::Linear(built.map_err(|error| reason(&error))?)
+            let need = Need::of(&translated.text);
+            Engine::Linear(built.map_err(|error| reason(&error))?, need)
         };
         Ok(Self {
             engine,
@@ -101,7 +103,7 @@ impl Pattern {
     pub(super) fn test(&self, value: &str) -> Answer {
         let found = match &self.engine {
             Engine::OneLine => memchr::memchr(b'\n', value.as_bytes()).is_none(),
-            Engine::Linear(regex) => regex.is_match(value),
+            Engine::Linear(regex, need) => need.is_met(value.as_bytes()) && regex.is_match(value),
             Engine::Backtracking(regex) => match regex.is_match(value) {
                 Ok(found) => found,
                 Err(_) => return Answer::Doubt,
@@ -128,14 +130,15 @@ impl Pattern {
                 with.expand(out, |group| (group == 0).then_some(value));
                 Replaced::Changed
             }
-            Engine::Linear(regex) if with.is_literal() => {
+            Engine::Linear(_, need) if !need.is_met(value.as_bytes()) => Replaced::Same,
+            Engine::Linear(regex, _) if with.is_literal() => {
                 let mut splice = Splice::new(value, out);
                 for found in regex.find_iter(value) {
                     with.expand(splice.over(found.range()), |_| None);
                 }
                 splice.finish()
             }
-            Engine::Linear(regex) => {
+            Engine::Linear(regex, _) => {
                 let groups = groups.get_or_insert_with(|| regex.capture_locations());
                 replace_groups(regex, groups, value, with, out)
             }
@@ -162,7 +165,7 @@ impl Pattern {
                 count: 1,
                 names: Vec::new(),
             },
-            Engine::Linear(regex) => Groups {
+            Engine::Linear(regex, _) => Groups {
                 count: regex.captures_len(),
                 names: regex.capture_names().collect(),
             },
