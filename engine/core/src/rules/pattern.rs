@@ -25,9 +25,17 @@ enum Engine {
     /// `^.*$`: any text of one line. By far the commonest pattern of `copy_session_field`.
     OneLine,
     /// Linear in the length of the value. Asked only when the value has what every match needs.
-    Linear(regex::Regex, Need),
+    Linear(Box<Linear>),
     /// May exceed its steps.
     Backtracking(Box<fancy_regex::Regex>),
+}
+
+#[derive(Clone, Debug)]
+struct Linear {
+    regex: regex::Regex,
+    need: Need,
+    /// What the pattern does with `$1`, if that is only to cut the value.
+    cut: Option<Cut>,
 }
 
 /// What a pattern says of a value.
@@ -85,8 +93,11 @@ impl Pattern {
             let built = regex::RegexBuilder::new(&translated.text)
                 .size_limit(PATTERN_COMPILED_BYTES_MAX)
                 .build();
-            let need = Need::of(&translated.text);
-            Engine::Linear(built.map_err(|error| reason(&error))?, need)
+            Engine::Linear(Box::new(Linear {
+                regex: built.map_err(|error| reason(&error))?,
+                need: Need::of(&translated.text),
+                cut: Cut::of(text),
+            }))
         };
         Ok(Self {
             engine,
@@ -103,7 +114,9 @@ impl Pattern {
     pub(super) fn test(&self, value: &str) -> Answer {
         let found = match &self.engine {
             Engine::OneLine => memchr::memchr(b'\n', value.as_bytes()).is_none(),
-            Engine::Linear(regex, need) => need.is_met(value.as_bytes()) && regex.is_match(value),
+            Engine::Linear(linear) => {
+                linear.need.is_met(value.as_bytes()) && linear.regex.is_match(value)
+            }
             Engine::Backtracking(regex) => match regex.is_match(value) {
                 Ok(found) => found,
                 Err(_) => return Answer::Doubt,
@@ -130,18 +143,7 @@ impl Pattern {
                 with.expand(out, |group| (group == 0).then_some(value));
                 Replaced::Changed
             }
-            Engine::Linear(_, need) if !need.is_met(value.as_bytes()) => Replaced::Same,
-            Engine::Linear(regex, _) if with.is_literal() => {
-                let mut splice = Splice::new(value, out);
-                for found in regex.find_iter(value) {
-                    with.expand(splice.over(found.range()), |_| None);
-                }
-                splice.finish()
-            }
-            Engine::Linear(regex, _) => {
-                let groups = groups.get_or_insert_with(|| regex.capture_locations());
-                replace_groups(regex, groups, value, with, out)
-            }
+            Engine::Linear(linear) => linear.replace(value, with, out, groups),
             Engine::Backtracking(regex) => {
                 let mut splice = Splice::new(value, out);
                 for groups in regex.captures_iter(value) {
@@ -165,15 +167,89 @@ impl Pattern {
                 count: 1,
                 names: Vec::new(),
             },
-            Engine::Linear(regex, _) => Groups {
-                count: regex.captures_len(),
-                names: regex.capture_names().collect(),
+            Engine::Linear(linear) => Groups {
+                count: linear.regex.captures_len(),
+                names: linear.regex.capture_names().collect(),
             },
             Engine::Backtracking(regex) => Groups {
                 count: regex.captures_len(),
                 names: regex.capture_names().collect(),
             },
         }
+    }
+}
+
+impl Linear {
+    fn replace(
+        &self,
+        value: &str,
+        with: &Replacement,
+        out: &mut String,
+        groups: &mut Option<CaptureLocations>,
+    ) -> Replaced {
+        if !self.need.is_met(value.as_bytes()) {
+            return Replaced::Same;
+        }
+        if let Some(cut) = self.cut.as_ref().filter(|_| with.is_first_group())
+            && let Some(replaced) = cut.replace(value, out)
+        {
+            return replaced;
+        }
+        if with.is_literal() {
+            let mut splice = Splice::new(value, out);
+            for found in self.regex.find_iter(value) {
+                with.expand(splice.over(found.range()), |_| None);
+            }
+            return splice.finish();
+        }
+        let groups = groups.get_or_insert_with(|| self.regex.capture_locations());
+        replace_groups(&self.regex, groups, value, with, out)
+    }
+}
+
+/// The pattern `([^?;]+).*`, for any such characters: with `$1` it keeps what is before them. The strict set asks it of
+/// every URL, where finding groups costs more than all else that is done with the URL.
+#[derive(Clone, Debug)]
+struct Cut {
+    stops: Box<[u8]>,
+}
+
+impl Cut {
+    fn of(pattern: &str) -> Option<Self> {
+        let class = pattern.strip_prefix("([^")?.strip_suffix("]+).*")?;
+        let mut stops = Vec::new();
+        let mut bytes = class.bytes();
+        while let Some(byte) = bytes.next() {
+            // Behind a backslash, and without one, these are themselves in a class.
+            match if byte == b'\\' { bytes.next()? } else { byte } {
+                byte @ (b'?' | b';' | b'#' | b'=' | b'/' | b':' | b',' | b'@' | b'!' | b'$') => {
+                    stops.push(byte);
+                }
+                _ => return None,
+            }
+        }
+        (!stops.is_empty()).then(|| Self {
+            stops: stops.into(),
+        })
+    }
+
+    /// What the pattern does with `$1`; nothing when that is more than one cut, since `.` ends at a line's end.
+    fn replace(&self, value: &str, out: &mut String) -> Option<Replaced> {
+        let bytes = value.as_bytes();
+        if memchr::memchr(b'\n', bytes).is_some() {
+            return None;
+        }
+        let is_stop = |byte: &u8| self.stops.contains(byte);
+        let Some(start) = bytes.iter().position(|byte| !is_stop(byte)) else {
+            return Some(Replaced::Same);
+        };
+        let kept = bytes.iter().skip(start).position(is_stop);
+        // A stop is ASCII, so it is a character's first byte.
+        out.push_str(
+            kept.and_then(|kept| value.get(..start + kept))
+                .unwrap_or(value),
+        );
+        Some(Replaced::Changed)
     }
 }
 
@@ -308,6 +384,11 @@ impl Replacement {
 
     fn is_literal(&self) -> bool {
         self.parts.iter().all(|part| matches!(part, Part::Text(_)))
+    }
+
+    /// Whether it is `$1`.
+    fn is_first_group(&self) -> bool {
+        matches!(self.parts.as_slice(), [Part::Group(1)])
     }
 
     fn expand<'t>(&self, out: &mut String, group: impl Fn(usize) -> Option<&'t str>) {
@@ -506,6 +587,29 @@ mod tests {
         replaces("^$", "blank", "", "blank");
         replaces(r"\B", "-", "éa", "-éa");
         replaces("(?<=a)b", "$0$0", "abab", "abbabb");
+    }
+
+    #[test]
+    fn a_cut_is_what_the_pattern_says() {
+        let cut = Pattern::finding(r"([^\?;]+).*").unwrap();
+        assert!(matches!(&cut.engine, Engine::Linear(linear) if linear.cut.is_some()));
+        let twin = Pattern::finding(r"([^\?;]{1,}).*").unwrap();
+        assert!(matches!(&twin.engine, Engine::Linear(linear) if linear.cut.is_none()));
+        let with = Replacement::new("$1", &cut);
+        for number in 0..6_usize.pow(5) {
+            let digits = (0..5).map(|place| number / 6_usize.pow(place) % 6);
+            let value: String = digits.map(|digit| ["a", "?", ";", "é", "\n", ""][digit]).collect();
+            let (mut one, mut other) = (String::new(), String::new());
+            assert_eq!(
+                cut.replace(&value, &with, &mut one, &mut None),
+                twin.replace(&value, &with, &mut other, &mut None),
+                "{value:?}"
+            );
+            assert_eq!(one, other, "{value:?}");
+        }
+        for pattern in ["([^]+).*", "([^a]+).*", "([^?]+)x.*", "([^?]*).*", r"([^\d]+).*"] {
+            assert!(Cut::of(pattern).is_none(), "{pattern}");
+        }
     }
 
     #[test]
