@@ -1,0 +1,67 @@
+//! In steady state the engine allocates nothing: not for a packet, not for a call, not for a connection that comes or goes.
+//!
+//! A binary of its own, since counting needs an allocator of its own. Steady means: as many connections, names of headers
+//! and sizes of buffers have been there before; what these make grow is bounded elsewhere. Packet time passes fast
+//! enough that ended flows are forgotten as others come. Bodies without a content coding: Brotli's decoder allocates.
+
+use bench::load::{FIRST_NUMBER, Load, Shape, mirrored};
+use bench::stages::Stage;
+use bench::traffic::Wire;
+
+/// Calls before anything is counted.
+const WARM_UP: u64 = 6_000;
+
+/// Calls that are counted.
+const CALLS: u64 = 3_000;
+
+/// From frame to frame, in microseconds: more connections end in the warm-up than are remembered at a time.
+const FRAME_MICROS: u64 = 500;
+
+/// From the bundle's own end to sets of rules with and without work on bodies.
+const STAGES: [&str; 4] = ["deflate", "standard", "strict", "realistic"];
+
+#[track_caller]
+fn check(calls_per_connection: u64, body_bytes: usize, wire: Wire) {
+    for name in STAGES {
+        let shape = Shape {
+            connections: 200,
+            calls_per_connection,
+            body_bytes,
+            wire: wire.clone(),
+            ..Shape::default()
+        };
+        let mut load = Load::new(shape, FIRST_NUMBER, WARM_UP + CALLS);
+        let mut stage = Stage::new(name).expect("a stage");
+        let (mut frame, mut index, mut frames, mut found) = (Vec::new(), 0, 0, 0);
+        while load.next_frame(&mut frame) {
+            let counted = allocation_counter::measure(|| stage.feed(index, &frame));
+            if load.calls_begun() > WARM_UP {
+                frames += 1;
+                found += counted.count_total;
+            }
+            frame.clear();
+            index += FRAME_MICROS;
+        }
+        assert!(stage.done() > WARM_UP + CALLS, "nothing was done");
+        assert!(frames > CALLS);
+        assert_eq!(found, 0, "{name}: allocations in {frames} frames");
+    }
+}
+
+#[test]
+fn connections_that_stay() {
+    check(1_000_000, 200, Wire::default());
+    check(1_000_000, 2000, mirrored(7));
+}
+
+#[test]
+fn connections_that_come_and_go() {
+    check(10, 2000, Wire::default());
+    check(1, 200, Wire::default());
+}
+
+#[test]
+fn what_allocates_is_counted() {
+    let counted = allocation_counter::measure(|| drop(std::hint::black_box(vec![1])));
+    assert_eq!(counted.count_total, 1);
+}
