@@ -211,4 +211,38 @@ mod tests {
             }
         }
     }
+
+    /// What is in order is escaped from where the kernel put it. The first set is without rules on bodies, the second
+    /// removes them, the third has to see them whole.
+    #[test]
+    fn few_bytes_are_copied_before_they_are_escaped() {
+        for (name, copies) in [("debug", false), ("strict", false), ("standard", true)] {
+            for body_bytes in [200, 2000, 20_000] {
+                let mut stage = Stage::new(name).unwrap();
+                let shape = Shape {
+                    connections: 50,
+                    body_bytes,
+                    ..Shape::default()
+                };
+                let mut load = Load::new(shape, FIRST_NUMBER, 1000);
+                let (mut frame, mut index) = (Vec::new(), 0);
+                while load.next_frame(&mut frame) {
+                    stage.feed(index, &frame);
+                    frame.clear();
+                    index += 1;
+                }
+                let Stage::Lines(pipeline) = stage else {
+                    panic!("{name} ends with lines")
+                };
+                let ledger = pipeline.ledger();
+                let (copied, taken) = (ledger.copied_bytes(), ledger.flow.flow_payload_bytes);
+                assert!(taken > 1000 * body_bytes as u64);
+                assert_eq!(
+                    copied * 100 >= taken * 3,
+                    copies,
+                    "{name}, {body_bytes}: {copied} of {taken} bytes"
+                );
+            }
+        }
+    }
 }

@@ -153,6 +153,8 @@ crate::counters! {
         bytes_ignored,
         /// Bytes of tunnels delivered before the flow table knew.
         bytes_tunnelled,
+        /// Bytes of heads and lines that were copied because they did not lie in one piece.
+        bytes_copied,
         /// Bytes of request bodies that were never captured.
         request_bytes_missing,
         /// Bytes of response bodies that were never captured.

@@ -119,6 +119,12 @@ impl Ledger {
         self.held.add(&other.held);
     }
 
+    /// Payload bytes that were copied before they were escaped: they came out of order, or in a head in pieces, or in a
+    /// body with a coding, or a rule had to see the whole. Bytes that needed it twice are counted twice.
+    pub fn copied_bytes(&self) -> u64 {
+        self.flow.flow_copied_bytes + self.http.bytes_copied + self.message.copied_bytes
+    }
+
     /// What the boxes of each level leave over. True at any time, not only at the end.
     pub fn unaccounted(&self) -> Unaccounted {
         let Self {

@@ -114,6 +114,9 @@ pub(super) struct PerRule {
 
 impl PerRule {
     fn resize(&mut self, rules: usize) {
+        if self.hits.len() == rules {
+            return;
+        }
         self.groups.resize(rules, None);
         self.hits.resize(rules, 0);
     }

@@ -53,6 +53,7 @@ impl<D> Connection<D> {
             shared.counters.heads_shed += 1;
             return self.lose(direction, piece.len() as u64, shared);
         }
+        shared.counters.bytes_copied += piece.len() as u64;
         let (checked, length) = (half.line_checked, half.buffer.len());
         if length > limits::HEAD_BYTES_MAX {
             shared.counters.heads_oversized += 1;

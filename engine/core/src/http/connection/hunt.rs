@@ -110,6 +110,7 @@ impl<D> Connection<D> {
             shared.counters.heads_shed += 1;
             return self.lose(direction, bytes.len() as u64, shared);
         }
+        shared.counters.bytes_copied += bytes.len() as u64;
         let length = half.buffer.len();
         if length > limits::HUNT_LINE_BYTES_MAX {
             let dropped = length - limits::HUNT_TAIL_BYTES;
