@@ -81,8 +81,25 @@ impl Key {
     }
 
     fn is(&self, kind: Kind, name: &[u8]) -> bool {
-        self.kind == kind && *self.name == *name
+        self.kind == kind && same(&self.name, name)
     }
+}
+
+/// Whether two names are equal, word by word. The library's function for any length took a quarter of a call's time.
+fn same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    if let (Some(one_last), Some(other_last)) = (one.last_chunk::<8>(), other.last_chunk::<8>()) {
+        let (one, _) = one.as_chunks::<8>();
+        let (other, _) = other.as_chunks::<8>();
+        // The last word may overlap the one before.
+        return one_last == other_last && one.iter().zip(other).all(|(one, other)| one == other);
+    }
+    if let (Some(one_last), Some(other_last)) = (one.last_chunk::<4>(), other.last_chunk::<4>()) {
+        return one_last == other_last && one.first_chunk::<4>() == other.first_chunk::<4>();
+    }
+    one.iter().zip(other).all(|(one, other)| one == other)
 }
 
 /// All keys met under one rule set.
@@ -157,6 +174,20 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_differ_in_any_byte() {
+        let name: Vec<u8> = (0..40).collect();
+        for len in 0..name.len() {
+            let name = &name[..len];
+            assert!(same(name, name) && !same(name, &[name, b"x"].concat()));
+            for at in 0..len {
+                let mut other = name.to_vec();
+                other[at] ^= 1;
+                assert!(!same(name, &other), "{len} {at}");
+            }
+        }
+    }
 
     #[test]
     fn a_key_is_found_in_any_order() {
