@@ -19,8 +19,9 @@ use crate::load::EPOCH;
 use crate::trial;
 
 /// Names that [`Stage::new`] knows, each with all the work of those before it but for the rule sets, which are
-/// alternatives: `debug` to `realistic` end with the finished line, `bundle` and `deflate` go on after `debug`.
-pub const NAMES: [&str; 10] = [
+/// alternatives: `debug` to `realistic` end with the finished line, `bundle` and `deflate` go on after `debug`. `bodiless`
+/// is `realistic` without its rules on bodies: it has to cost what no rules cost.
+pub const NAMES: [&str; 11] = [
     "frames",
     "decap",
     "flow",
@@ -30,6 +31,7 @@ pub const NAMES: [&str; 10] = [
     "deflate",
     "standard",
     "strict",
+    "bodiless",
     "realistic",
 ];
 
@@ -80,7 +82,7 @@ impl Stage {
             }
             "bundle" => Self::bundles(Compression::Off)?,
             "deflate" => Self::bundles(Compression::Fast)?,
-            "debug" | "standard" | "strict" | "realistic" => Self::Lines(Pipeline::new(
+            "debug" | "standard" | "strict" | "bodiless" | "realistic" => Self::Lines(Pipeline::new(
                 &Config::default(),
                 rules(name)?,
                 Count::default(),
@@ -148,7 +150,14 @@ impl Stage {
 }
 
 fn rules(name: &str) -> Result<Arc<RuleSet>> {
-    match RuleSet::parse(&trial::rules(name, true)?) {
+    let text = if name == "bodiless" {
+        let all = trial::rules("realistic", true)?;
+        let lines = all.lines().filter(|line| !line.contains("_body"));
+        lines.collect::<Vec<_>>().join("\n")
+    } else {
+        trial::rules(name, true)?
+    };
+    match RuleSet::parse(&text) {
         Ok(rules) => Ok(Arc::new(rules)),
         Err(error) => bail!("rule set {name}: {error:?}"),
     }

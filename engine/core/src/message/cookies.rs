@@ -21,10 +21,36 @@ fn pair(text: &[u8]) -> Option<(&[u8], &[u8])> {
         [b'"', inner @ .., b'"'] => inner,
         value => value,
     };
-    let token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
-    let octet = |b: &u8| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b';' | b'\\');
+    let token = |b: &u8| CLASSES.get(usize::from(*b)).is_some_and(|class| class & TOKEN != 0);
+    let octet = |b: &u8| CLASSES.get(usize::from(*b)).is_some_and(|class| class & OCTET != 0);
     (!name.is_empty() && name.iter().all(token) && value.iter().all(octet)).then_some((name, value))
 }
+
+const TOKEN: u8 = 1;
+const OCTET: u8 = 2;
+
+/// What each byte may be in: a name (RFC 9110 §5.6.2), a value (RFC 6265 §4.1.1, and blanks as the reference has them).
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0_u8;
+    while byte < 0x7f {
+        let is_token = byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+            );
+        let is_octet = matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b';' | b'\\');
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "a byte always has its place in a table of 256"
+        )]
+        {
+            classes[byte as usize] = is_token as u8 * TOKEN | is_octet as u8 * OCTET;
+        }
+        byte += 1;
+    }
+    classes
+};
 
 #[cfg(test)]
 mod tests {
@@ -48,6 +74,16 @@ mod tests {
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn classes_are_those_of_the_standards() {
+        for byte in 0..=255_u8 {
+            let class = CLASSES[usize::from(byte)];
+            let token = byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            let octet = (b' '..=b'~').contains(&byte) && !b"\";\\".contains(&byte);
+            assert_eq!((class & TOKEN != 0, class & OCTET != 0), (token, octet), "{byte}");
+        }
     }
 
     #[test]

@@ -128,13 +128,27 @@ impl Body {
         (self.sealed, self.limited, self.holed) = (true, true, true);
     }
 
+    /// Forgets all of it but the memory of its bytes.
     fn clear(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
-        *self = Self {
+        let Self {
+            mode,
             bytes,
-            ..Self::default()
-        };
-        self.bytes.clear();
+            tail,
+            codings,
+            is_form,
+            taken,
+            len,
+            missing,
+            sealed,
+            holed,
+            limited,
+            over,
+        } = self;
+        bytes.clear();
+        (*mode, *tail, *codings) = (Mode::default(), Tail::default(), Codings::default());
+        (*taken, *len, *missing) = (0, 0, 0);
+        (*is_form, *sealed, *holed) = (false, false, false);
+        (*limited, *over) = (false, false);
     }
 }
 
@@ -166,14 +180,27 @@ impl Draft {
                 *buffer = Vec::new();
             }
         }
-        *self = Self {
-            start: std::mem::take(&mut self.start),
-            request_body: std::mem::take(&mut self.request_body),
-            request: std::mem::take(&mut self.request),
-            response: std::mem::take(&mut self.response),
-            response_body: std::mem::take(&mut self.response_body),
-            session: std::mem::take(&mut self.session),
-            ..Self::default()
-        };
+        // Named one by one, so that none can be forgotten, and in place, so that nothing large is moved.
+        let Self {
+            rules,
+            tally,
+            sampled_out,
+            held,
+            start: _,
+            request_body: _,
+            request: _,
+            response: _,
+            response_body: _,
+            session: _,
+            request_times,
+            response_times,
+            incomplete,
+            connection,
+        } = self;
+        (*rules, *held) = (0, 0);
+        (*sampled_out, *incomplete) = (false, false);
+        (*request_times, *response_times) = (None, None);
+        *tally = Tally::default();
+        *connection = Connection::default();
     }
 }
