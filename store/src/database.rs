@@ -55,6 +55,8 @@ pub(crate) fn open_reader(folder: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(folder.join(FILE_NAME), flags)?;
     connection.busy_timeout(BUSY_WAIT)?;
     connection.pragma_update(None, "query_only", true)?;
+    // No query here sorts more than a page; a confined process has no folder for temporary files.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(connection)
 }
 
@@ -89,6 +91,7 @@ fn configure(connection: &Connection) -> anyhow::Result<()> {
         bail!("this file system cannot hold a write-ahead log (journal mode {mode})");
     }
     connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "journal_size_limit", i64::try_from(WAL_BYTES_MAX)?)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     Ok(())

@@ -30,11 +30,13 @@ mod serve;
 mod stream;
 
 use std::future::Future;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use rusqlite::Connection;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -146,14 +148,57 @@ pub fn run_until(
     on_ready: impl FnOnce(&Ready),
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    Opened::new(config)?.run_until(on_ready, stop)
+}
+
+/// Ports and database are ours; nothing is served and no thread started yet.
+#[derive(Debug)]
+pub struct Opened {
+    config: Config,
+    capture: TcpListener,
+    page: TcpListener,
+    connection: Connection,
+}
+
+impl Opened {
+    /// Takes the ports and opens the database.
+    ///
+    /// # Errors
+    /// As [`run_until`].
+    pub fn new(config: Config) -> anyhow::Result<Self> {
+        // The ports first: a second store on the same host must find out before it touches the first one's file.
+        let capture = bind::listen(Role::Capture, config.capture)?;
+        let page = bind::listen(Role::Page, config.page)?;
+        let connection = database::open_writer(&config.data)?;
+        Ok(Self {
+            config,
+            capture,
+            page,
+            connection,
+        })
+    }
+
+    /// As [`run_until`]. At `on_ready` all threads run but those that wait for work.
+    ///
+    /// # Errors
+    /// The threads cannot be started, or one of them panicked.
+    pub fn run_until(
+        self,
+        on_ready: impl FnOnce(&Ready),
+        stop: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        runtime()?.block_on(serve(self, on_ready, stop))
+    }
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(limits::POSTS_AT_ONCE + limits::READERS)
         .thread_name("store")
         .enable_all()
         .build()
-        .context("starting the store's threads")?;
-    runtime.block_on(open(config, on_ready, stop))
+        .context("starting the store's threads")
 }
 
 /// Ready at the first SIGTERM or SIGINT. Must be awaited inside [`run_until`].
@@ -171,15 +216,17 @@ pub async fn termination() {
     }
 }
 
-async fn open(
-    config: Config,
+async fn serve(
+    opened: Opened,
     on_ready: impl FnOnce(&Ready),
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    // The ports first: a second store on the same host must find out before it touches the first one's file.
-    let capture = bind::listen(Role::Capture, config.capture)?;
-    let page = bind::listen(Role::Page, config.page)?;
-    let connection = database::open_writer(&config.data)?;
+    let Opened {
+        config,
+        capture,
+        page,
+        connection,
+    } = opened;
     let (writer, writing) = Writer::start(connection, config.retention)?;
     let (stopping, stopped) = watch::channel(false);
 

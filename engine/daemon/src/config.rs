@@ -386,6 +386,17 @@ fn rules(value: Option<&Value>, default: &str) -> Result<Rules, Diagnostic> {
     })
 }
 
+/// The file that the rules are in, if they are in one.
+pub fn rules_file(values: &Values) -> Option<PathBuf> {
+    let value = values.get(&["USAGE_LOGGERS_RULES"])?;
+    rules::file_reference(&value.text).map(PathBuf::from)
+}
+
+/// Whether the process is to be confined.
+pub fn sandbox(values: &Values) -> Result<bool, Diagnostic> {
+    switch(values, "SNIFFER_NO_SANDBOX", false).map(|unwanted| !unwanted)
+}
+
 /// The rules of `sniffer rules check`.
 pub fn rules_of(values: &Values) -> Result<Rules, Diagnostic> {
     rules(values.get(&["USAGE_LOGGERS_RULES"]), RULES)

@@ -7,7 +7,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use crate::config::{Capture, Destination, Engine, Reading, Rules};
 use crate::control::{Request, Response, Server};
 use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
+use crate::sandbox::{Confinement, Files, Plan};
 use crate::status::{self, State, Status};
 use crate::supervised;
 use crate::upload::{self, Outbox, UploadConfig, Uploader};
@@ -62,6 +63,10 @@ pub struct Place<'a> {
     pub is_supervised: bool,
     /// Reads the settings again for their rules: what a rules file says now.
     pub reload: &'a dyn Fn() -> Result<Rules, Diagnostic>,
+    /// The file that the rules are in.
+    pub rules_file: Option<&'a Path>,
+    /// Confine this process once its rings are open.
+    pub sandbox: bool,
     /// How to talk.
     pub talk: Talk,
 }
@@ -94,6 +99,8 @@ pub fn run(config: Capture, place: Place<'_>) -> Result<Exit, Diagnostic> {
     process::drop_capabilities().map_err(|error| bug("cannot give up capabilities", &error))?;
     // Refused only by kernels before 3.5.
     let _ = process::no_new_privileges();
+    let plan = Plan::capture(&config, place.rules_file, place.control);
+    let files = place.sandbox.then(|| plan.confine_files());
 
     let (sender, events) = mpsc::channel();
     watch_signals(sender.clone())?;
@@ -106,6 +113,7 @@ pub fn run(config: Capture, place: Place<'_>) -> Result<Exit, Diagnostic> {
         .serve(move |request| answer(&for_control, &sender, request))
         .map_err(|error| bug("cannot serve the control socket", &error))?;
     talk.say(&running.view.sentence);
+    talk.say(format_args!("sandbox: {}", running.confine(plan, files)));
 
     let cause = watch(&running, &events, &mut follower, place);
     let Ended { view, panicked } = running.stop();
@@ -469,6 +477,7 @@ impl Running {
             sentence: sentence(&config, choice, (count, steering), uploader.as_ref()),
             uploads: uploader.as_ref().map(Uploader::stats),
             published,
+            confinement: OnceLock::new(),
         });
         Ok(Self {
             view,
@@ -476,6 +485,18 @@ impl Running {
             orders,
             uploader,
             flush_timeout: config.flush_timeout,
+        })
+    }
+
+    /// Confines the system calls of all threads, which are there by now; `files` were when there was one.
+    fn confine(&self, mut plan: Plan, files: Option<Files>) -> &Confinement {
+        plan.uses_uring = self
+            .uploader
+            .as_ref()
+            .is_some_and(|uploader| uploader.stats().snapshot().driver == upload::IO_URING);
+        self.view.confinement.get_or_init(|| match files {
+            Some(files) => Confinement::after(files, &plan),
+            None => Confinement::Unwanted,
         })
     }
 

@@ -152,6 +152,9 @@ pub struct Capture {
     pub memory_bytes: u64,
     /// The memory limit in bytes: for flows, open calls and bundles. Code, stacks and rings are apart.
     pub memory_limit_bytes: u64,
+    /// What the process can still do: `landlock ABI 7, seccomp on, 0 capabilities`; empty while it starts.
+    #[serde(default)]
+    pub sandbox: String,
     /// Every counter of every stage.
     pub stages: BTreeMap<String, BTreeMap<String, u64>>,
 }
@@ -351,6 +354,9 @@ impl Capture {
                 bytes(self.memory_limit_bytes)
             ),
         );
+        if !self.sandbox.is_empty() {
+            line(text, "sandbox", &self.sandbox);
+        }
     }
 
     /// `include default: 2 rules, 18 119 hits, none on line 3`.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config;
 use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
+use crate::sandbox::{Confinement, Plan};
 use crate::supervised;
 
 /// Bytes that are read of what a stranger on our port answers.
@@ -73,12 +74,30 @@ impl StoreReport {
 }
 
 /// Runs the store until SIGTERM or SIGINT.
-pub fn run(config: &config::Store, is_supervised: bool, talk: Talk) -> Result<Exit, Diagnostic> {
-    drop_capabilities()?;
+pub fn run(
+    config: &config::Store,
+    is_supervised: bool,
+    sandbox: bool,
+    talk: Talk,
+) -> Result<Exit, Diagnostic> {
+    // What a server needs that may be told to use port 80 and a folder of another user.
+    keep_capabilities(&[
+        Capability::CAP_NET_BIND_SERVICE,
+        Capability::CAP_DAC_OVERRIDE,
+    ])?;
     let mut store = store::Config::new(&config.data);
     store.capture = config.listen;
     store.page = config.ui;
+    let opened = store::Opened::new(store);
+    keep_capabilities(&[Capability::CAP_DAC_OVERRIDE])?;
+    // Who has a port that is taken, and what answers there, is found out before; then no file but the database is needed.
+    let plan = Plan::store(&config.data);
+    let files = (sandbox && opened.is_ok()).then(|| plan.confine_files());
     let report = |ready: &store::Ready| {
+        let confinement = files.map_or(Confinement::Unwanted, |files| {
+            Confinement::after(files, &plan)
+        });
+        talk.say(format_args!("store sandbox: {confinement}"));
         let report = StoreReport::Ready {
             capture_url: ready.capture_url(),
             page_url: ready.page_url(),
@@ -99,7 +118,7 @@ pub fn run(config: &config::Store, is_supervised: bool, talk: Talk) -> Result<Ex
         }
         store::termination().await;
     };
-    match store::run_until(store, report, stop) {
+    match opened.and_then(|opened| opened.run_until(report, stop)) {
         Ok(()) => Ok(Exit::Done),
         Err(error) => match error.downcast_ref::<store::BindError>() {
             Some(taken)
@@ -136,12 +155,8 @@ fn tell(report: &StoreReport) {
     }
 }
 
-/// Keeps what a server needs that may be told to use port 80 and a folder of another user, and nothing else.
-fn drop_capabilities() -> Result<(), Diagnostic> {
-    let kept = [
-        Capability::CAP_NET_BIND_SERVICE,
-        Capability::CAP_DAC_OVERRIDE,
-    ];
+/// Gives up all others.
+fn keep_capabilities(kept: &[Capability]) -> Result<(), Diagnostic> {
     let dropped = || -> Result<(), caps::errors::CapsError> {
         for set in [CapSet::Effective, CapSet::Inheritable, CapSet::Permitted] {
             let now = caps::read(None, set)?;

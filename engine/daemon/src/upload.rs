@@ -39,7 +39,7 @@ use engine_sys::driver::{Choice, Driver, Kind};
 use hyper::header::{HeaderName, HeaderValue};
 use rustls::ClientConfig;
 
-pub use self::event::Event;
+pub use self::event::{Event, IO_URING};
 pub use self::outbox::{Inboxes, Outbox, outboxes};
 pub use self::retry::{Failure, Outcome};
 pub use self::stats::{DropReason, Snapshot, Stats};

@@ -51,6 +51,9 @@ pub struct TalkFlags {
     /// Control socket [env: SNIFFER_CONTROL].
     #[arg(long, value_name = "PATH", global = true)]
     pub control: Option<PathBuf>,
+    /// Do not confine files, ports and system calls after the start [env: SNIFFER_NO_SANDBOX].
+    #[arg(long, global = true)]
+    pub no_sandbox: bool,
 }
 
 /// What to do.

@@ -99,6 +99,7 @@ pub const SETTINGS: &[Setting] = &[
     used("SNIFFER_SHARDS", "--shards"),
     used("SNIFFER_BPF", "--bpf"),
     used("SNIFFER_CONTROL", "--control"),
+    used("SNIFFER_NO_SANDBOX", "--no-sandbox"),
     used("SNIFFER_DATA", "--data"),
     used("SNIFFER_STORE", "--store"),
     used("SNIFFER_UI", "--ui"),

@@ -3,7 +3,7 @@
 //! Nothing is kept here but what is read from others; any thread may ask.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine_sys::packet::Steering;
@@ -13,6 +13,7 @@ use super::published::{Published, Stages};
 use super::rule_watch::RuleWatch;
 use super::{proc_status, ring_was_full};
 use crate::diagnostic::{Code, Diagnostic};
+use crate::sandbox::Confinement;
 use crate::status::{self, Calls, Output, Packets, State, Status, Warning};
 use crate::upload::{self, Stats};
 
@@ -33,6 +34,8 @@ pub(super) struct View {
     pub(super) sentence: String,
     pub(super) uploads: Option<Arc<Stats>>,
     pub(super) published: Vec<Arc<Published>>,
+    /// Set once all threads run.
+    pub(super) confinement: OnceLock<Confinement>,
 }
 
 impl View {
@@ -97,6 +100,11 @@ impl View {
                 .unwrap_or(0)
                 * 1024,
             memory_limit_bytes: self.memory_limit_bytes,
+            sandbox: self
+                .confinement
+                .get()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             stages: stages.0,
         }
     }

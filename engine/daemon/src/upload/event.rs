@@ -195,10 +195,13 @@ impl fmt::Display for Brief {
     }
 }
 
+/// The driver's name where nothing is in its way.
+pub const IO_URING: &str = "io_uring";
+
 /// The driver, as status and metrics name it.
 pub(super) fn driver_name(kind: Kind) -> String {
     match kind {
-        Kind::Uring => "io_uring".to_owned(),
+        Kind::Uring => IO_URING.to_owned(),
         Kind::Epoll { refused: None } => "epoll".to_owned(),
         Kind::Epoll {
             refused: Some(libc::EPERM | libc::EACCES),

@@ -1,0 +1,296 @@
+//! What this process can still do once it reads hostile bytes: few files, few ports, few system calls, no capability.
+//!
+//! In: a [`Plan`] of what is needed later. Two steps, each as far as this kernel goes and never fatal: files and TCP
+//! ports by landlock(7) ([`Plan::confine_files`]), before other threads are started, since a thread is confined alone and
+//! those that it starts inherit it; then system calls by seccomp(2) ([`Plan::confine_calls`]), for all threads, once
+//! sockets, rings and threads are there. What came of it is a [`Confinement`], told once and shown by `status`.
+//!
+//! It gives no thread a tighter fence than its neighbours: they share one memory, so a thread that is taken over speaks
+//! through the others. The supervisor is not confined, since it starts programs; it reads no packet and no call.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use caps::CapSet;
+
+use crate::config::{Capture, Destination};
+
+mod calls;
+mod files;
+
+pub use calls::Calls;
+pub use files::Files;
+
+/// Where the C library looks up names, and what of the machine is asked when the settings are read again.
+const FOR_NAMES: [&str; 10] = [
+    "/etc/hosts",
+    "/etc/host.conf",
+    "/etc/gai.conf",
+    "/etc/nsswitch.conf",
+    "/etc/services",
+    "/etc/ld.so.cache",
+    // Modules of nsswitch.conf are loaded with the first name.
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+];
+
+/// Certificates; the private keys beside them are not among these.
+const FOR_TLS: [&str; 7] = [
+    "/etc/ssl/certs",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/openssl.cnf",
+    "/etc/pki/tls/certs",
+    "/etc/pki/tls/cert.pem",
+    "/etc/pki/ca-trust/extracted",
+    "/usr/share/ca-certificates",
+];
+
+/// What of the machine is asked for a status, and when the settings are read again.
+const OF_THE_MACHINE: [&str; 5] = [
+    "/proc/self",
+    "/proc/meminfo",
+    "/proc/sys/kernel/hostname",
+    "/sys/fs/cgroup",
+    "/dev/urandom",
+];
+
+/// DNS goes over TCP when an answer is too long for a datagram.
+const DNS_PORT: u16 = 53;
+
+/// Which process this is: each has system calls of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// `run`: rings, uploader, control socket.
+    Capture,
+    /// `store`: two listeners and a database.
+    Store,
+    /// `read`, `rules test`: files in, standard output out, no network at all.
+    Reader,
+}
+
+/// What is needed from now on; the rest is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Which process.
+    pub role: Role,
+    /// Files, and folders with all below them, that are read.
+    pub read: Vec<PathBuf>,
+    /// Folders in which files are made, written and removed.
+    pub write: Vec<PathBuf>,
+    /// Folders from which a name of ours is removed at the end.
+    pub remove: Vec<PathBuf>,
+    /// TCP ports that are connected to, at any address.
+    pub connect: Vec<u16>,
+    /// io_uring is at work: a ring that exists may be used, a new one may not be made.
+    pub uses_uring: bool,
+}
+
+impl Plan {
+    /// Of `sniffer run`. `rules` is the file that they are read from again, `control` the socket that is removed.
+    pub fn capture(config: &Capture, rules: Option<&Path>, control: &Path) -> Self {
+        let mut read: Vec<PathBuf> = OF_THE_MACHINE.map(PathBuf::from).into();
+        read.extend(rules.into_iter().flat_map(with_folder));
+        let mut connect = Vec::new();
+        if let Destination::Url(url) = &config.destination {
+            connect.push(url.port());
+            if url.address().is_none() {
+                connect.push(DNS_PORT);
+                read.extend(FOR_NAMES.map(PathBuf::from));
+                read.extend(resolver_files());
+            }
+            if url.is_https() {
+                read.extend(FOR_TLS.map(PathBuf::from));
+                let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(std::env::var_os);
+                read.extend(named.into_iter().flatten().map(PathBuf::from));
+            }
+        }
+        Self {
+            read,
+            remove: vec![folder_of(control)],
+            connect,
+            ..Self::nothing(Role::Capture)
+        }
+    }
+
+    /// Of `sniffer store`, with its database in `data`. Its listeners are bound by now.
+    pub fn store(data: &Path) -> Self {
+        Self {
+            read: vec!["/proc/self".into(), "/dev/urandom".into()],
+            write: vec![data.to_owned()],
+            ..Self::nothing(Role::Store)
+        }
+    }
+
+    /// Of a command that reads capture files.
+    pub fn reader(files: &[PathBuf]) -> Self {
+        Self {
+            read: files.to_vec(),
+            ..Self::nothing(Role::Reader)
+        }
+    }
+
+    fn nothing(role: Role) -> Self {
+        Self {
+            role,
+            read: Vec::new(),
+            write: Vec::new(),
+            remove: Vec::new(),
+            connect: Vec::new(),
+            uses_uring: false,
+        }
+    }
+}
+
+/// A file, and the folder in which an editor or a mount puts a new one of that name.
+fn with_folder(file: &Path) -> [PathBuf; 2] {
+    [file.to_owned(), folder_of(file)]
+}
+
+fn folder_of(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// `/etc/resolv.conf`, and where it is a link, the folder in which a resolver replaces what it leads to. Not the whole of
+/// `/etc`: a process of root would read `shadow` there.
+fn resolver_files() -> Vec<PathBuf> {
+    let name = Path::new("/etc/resolv.conf");
+    let mut files = vec![name.to_owned()];
+    if let Ok(target) = name.canonicalize() {
+        let folder = folder_of(&target);
+        if folder != Path::new("/etc") {
+            files.push(folder);
+        }
+    }
+    files
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Confinement {
+    /// `--no-sandbox`.
+    Unwanted,
+    /// As far as the kernel went.
+    Tried {
+        /// Files and ports.
+        files: Files,
+        /// System calls.
+        calls: Calls,
+        /// Capabilities that are left; none if they could not be read.
+        capabilities: Option<usize>,
+    },
+}
+
+impl Confinement {
+    /// Both steps at once, for a process that has no other thread yet.
+    pub fn of(plan: &Plan) -> Self {
+        Self::after(plan.confine_files(), plan)
+    }
+
+    /// The second step, after the first.
+    pub fn after(files: Files, plan: &Plan) -> Self {
+        // Counted before, since asking for them is among what is refused then.
+        let capabilities = caps::read(None, CapSet::Permitted).map(|left| left.len());
+        Self::Tried {
+            files,
+            calls: plan.confine_calls(),
+            capabilities: capabilities.ok(),
+        }
+    }
+}
+
+impl fmt::Display for Confinement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unwanted => f.write_str("off (--no-sandbox)"),
+            Self::Tried {
+                files,
+                calls,
+                capabilities,
+            } => {
+                write!(f, "{files}, {calls}, ")?;
+                match capabilities {
+                    None => f.write_str("capabilities unknown"),
+                    Some(1) => f.write_str("1 capability"),
+                    Some(count) => write!(f, "{count} capabilities"),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::config::settings::Values;
+
+    fn plan(url: &str, rules: Option<&str>) -> Plan {
+        let pairs = [
+            ("USAGE_LOGGERS_URL", url),
+            ("USAGE_LOGGERS_RULES", "include debug"),
+        ];
+        let pairs = pairs.map(|(name, value)| (name.into(), value.into()));
+        let (values, _) = Values::from_environment(pairs.into_iter(), false).unwrap();
+        let config = config::capture(&values, false).unwrap();
+        Plan::capture(&config, rules.map(Path::new), Path::new("/run/s/control"))
+    }
+
+    #[track_caller]
+    fn check(url: &str, connect: &[u16], read: &[&str], not_read: &[&str]) {
+        let plan = plan(url, Some("/etc/rules/mine.txt"));
+        assert_eq!(plan.connect, connect, "{url}");
+        assert_eq!(plan.remove, [Path::new("/run/s")]);
+        assert_eq!(plan.write, Vec::<PathBuf>::new(), "nothing is written");
+        for (paths, expected) in [(read, true), (not_read, false)] {
+            for path in paths {
+                let has = plan.read.iter().any(|read| read == Path::new(path));
+                assert_eq!(has, expected, "{url}: {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_plan_holds_what_the_destination_needs_and_no_more() {
+        let rules = ["/etc/rules/mine.txt", "/etc/rules"];
+        check(
+            "http://10.0.0.1:7701/message",
+            &[7701],
+            &rules,
+            &["/etc/hosts", "/etc/ssl/certs", "/etc"],
+        );
+        check(
+            "http://lake.example/message",
+            &[80, 53],
+            &["/etc/hosts", "/etc/resolv.conf"],
+            &["/etc/ssl/certs", "/etc"],
+        );
+        check(
+            "https://lake.example/message",
+            &[443, 53],
+            &["/etc/hosts", "/etc/ssl/certs"],
+            &["/etc", "/etc/ssl"],
+        );
+    }
+
+    #[test]
+    fn it_is_told_in_one_line() {
+        assert_eq!(Confinement::Unwanted.to_string(), "off (--no-sandbox)");
+        let tried = Confinement::Tried {
+            files: Files::On {
+                abi: 3,
+                missing: Some("TCP ports, signals"),
+            },
+            calls: Calls::On,
+            capabilities: Some(0),
+        };
+        assert_eq!(
+            tried.to_string(),
+            "landlock ABI 3 (not: TCP ports, signals), seccomp on, 0 capabilities"
+        );
+    }
+}

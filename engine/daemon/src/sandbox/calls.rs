@@ -1,0 +1,391 @@
+//! System calls by seccomp(2), for all threads at once.
+//!
+//! Three filters, of which the strictest word counts (seccomp(2), "if multiple filters exist"):
+//!
+//! 1. What the process needs is allowed, some of it with certain arguments only. Anything else fails with EPERM and
+//!    nobody dies of it: a C library that learns a new call tries it, and takes the refusal for "not there".
+//! 2. What no part of this program and no library under it ever does (run a program, trace, mount, load a module, change
+//!    the user) ends the process: whoever does it has taken it over, and should not get a second try.
+//! 3. clone3(2) is "not there", since its flags lie in memory where a filter cannot read them. The C library then uses
+//!    clone(2), and of that only threads of this process are allowed: no child, no namespace.
+//!
+//! Which calls: what strace(1) shows of the integration tests, and what the C library may use in its place. The kernel
+//! keeps a bitmap of calls that are allowed whatever their arguments (Linux 5.11), so those cost nothing.
+//!
+//! io_uring works around seccomp, since its operations are no system calls. So the ring that is at work may be used, and
+//! no other one made.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use libc::c_long;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
+
+use super::{Plan, Role};
+
+/// What became of system calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Calls {
+    /// Filtered.
+    On,
+    /// Not filtered, and why.
+    Off(String),
+}
+
+impl fmt::Display for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::On => f.write_str("seccomp on"),
+            Self::Off(why) => write!(f, "seccomp off ({why})"),
+        }
+    }
+}
+
+impl Plan {
+    /// Takes every system call that this role does not need from all threads of this process, for good.
+    pub fn confine_calls(&self) -> Calls {
+        let installed = self.programs().and_then(|programs| {
+            let install = |program| {
+                seccompiler::apply_filter_all_threads(program).map_err(|error| error.to_string())
+            };
+            programs.iter().try_for_each(|program| install(program))
+        });
+        match installed {
+            Ok(()) => Calls::On,
+            Err(why) => Calls::Off(why),
+        }
+    }
+
+    /// The filter of allowed calls last, since it refuses seccomp(2) itself.
+    fn programs(&self) -> Result<[BpfProgram; 3], String> {
+        let always = |calls: &[c_long]| calls.iter().map(|&call| (call, Vec::new())).collect();
+        Ok([
+            program(always(HOSTILE), SeccompAction::Allow, SeccompAction::KillProcess)?,
+            program(
+                always(&[libc::SYS_clone3]),
+                SeccompAction::Allow,
+                SeccompAction::Errno(libc::ENOSYS.unsigned_abs()),
+            )?,
+            program(
+                self.allowed()?,
+                SeccompAction::Errno(libc::EPERM.unsigned_abs()),
+                SeccompAction::Allow,
+            )?,
+        ])
+    }
+
+    fn allowed(&self) -> Result<Rules, String> {
+        let sets: &[&[c_long]] = match self.role {
+            Role::Capture => &[EVERYBODY, CONVERSING, CONNECTING, REMOVING],
+            Role::Store => &[EVERYBODY, CONVERSING, KEEPING, REMOVING],
+            Role::Reader => &[EVERYBODY],
+        };
+        let mut rules: Rules = sets
+            .iter()
+            .flat_map(|calls| calls.iter().map(|&call| (call, Vec::new())))
+            .collect();
+        if self.uses_uring {
+            rules.insert(libc::SYS_io_uring_enter, Vec::new());
+        }
+        // For the filter that says ENOSYS to it.
+        rules.insert(libc::SYS_clone3, Vec::new());
+        let thread = libc::CLONE_THREAD as u64;
+        rules.insert(
+            libc::SYS_clone,
+            vec![rule([condition(0, SeccompCmpOp::MaskedEq(thread), thread)?])?],
+        );
+        // Limits are read, and not set.
+        rules.insert(
+            libc::SYS_prlimit64,
+            vec![rule([condition(2, SeccompCmpOp::Eq, 0)?])?],
+        );
+        let ourselves = u64::from(std::process::id());
+        for call in [libc::SYS_kill, libc::SYS_tgkill] {
+            rules.insert(call, one_of(0, [ourselves])?);
+        }
+        rules.insert(libc::SYS_prctl, one_of(0, PRCTLS.map(u64::from))?);
+        rules.insert(libc::SYS_ioctl, one_of(1, IOCTLS)?);
+        if self.role == Role::Capture {
+            let mut sockets = one_of(0, SOCKETS.map(|family| family as u64))?;
+            // The list of interfaces; no other part of the kernel is spoken to.
+            sockets.push(rule([
+                condition(0, SeccompCmpOp::Eq, libc::AF_NETLINK as u64)?,
+                condition(2, SeccompCmpOp::Eq, libc::NETLINK_ROUTE as u64)?,
+            ])?);
+            rules.insert(libc::SYS_socket, sockets);
+        }
+        Ok(rules)
+    }
+}
+
+type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
+
+fn program(
+    rules: Rules,
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+) -> Result<BpfProgram, String> {
+    let architecture = std::env::consts::ARCH
+        .try_into()
+        .map_err(|error: seccompiler::BackendError| error.to_string())?;
+    SeccompFilter::new(rules, otherwise, matched, architecture)
+        .and_then(TryInto::try_into)
+        .map_err(|error| error.to_string())
+}
+
+fn rule(conditions: impl Into<Vec<SeccompCondition>>) -> Result<SeccompRule, String> {
+    SeccompRule::new(conditions.into()).map_err(|error| error.to_string())
+}
+
+/// All arguments that are looked at are 32 bits wide in the kernel; what is above is not looked at there either.
+fn condition(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompCondition, String> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
+        .map_err(|error| error.to_string())
+}
+
+fn one_of(
+    argument: u8,
+    values: impl IntoIterator<Item = u64>,
+) -> Result<Vec<SeccompRule>, String> {
+    values
+        .into_iter()
+        .map(|value| rule([condition(argument, SeccompCmpOp::Eq, value)?]))
+        .collect()
+}
+
+/// Families of sockets that `run` opens later: the capture URL, DNS, name services.
+const SOCKETS: [i32; 3] = [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX];
+
+/// Names of threads and, by mimalloc, of mappings; the supervisor's end; what is asked.
+const PRCTLS: [u32; 6] = [
+    libc::PR_SET_NAME as u32,
+    libc::PR_GET_NAME as u32,
+    libc::PR_SET_VMA as u32,
+    libc::PR_SET_PDEATHSIG as u32,
+    libc::PR_CAPBSET_READ as u32,
+    libc::PR_GET_NO_NEW_PRIVS as u32,
+];
+
+/// Whether it is a terminal and how wide, non-blocking, close-on-exec, what there is to read, and the index of an
+/// interface. Not among them is what types into a terminal (TIOCSTI).
+const IOCTLS: [u64; 6] = [
+    libc::TCGETS as u64,
+    libc::TIOCGWINSZ as u64,
+    libc::FIONBIO as u64,
+    libc::FIOCLEX as u64,
+    libc::FIONREAD as u64,
+    libc::SIOCGIFINDEX as u64,
+];
+
+/// Memory, threads, time, waiting, open files, and opening files: which ones says landlock.
+const EVERYBODY: &[c_long] = &[
+    libc::SYS_brk,
+    libc::SYS_clock_getres,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_close,
+    libc::SYS_dup,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_eventfd2,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_fcntl,
+    libc::SYS_fstat,
+    libc::SYS_fstatfs,
+    libc::SYS_futex,
+    libc::SYS_getcpu,
+    libc::SYS_getcwd,
+    libc::SYS_getdents64,
+    libc::SYS_getegid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getpid,
+    libc::SYS_getppid,
+    libc::SYS_getrandom,
+    libc::SYS_getrusage,
+    libc::SYS_gettid,
+    libc::SYS_gettimeofday,
+    libc::SYS_getuid,
+    libc::SYS_lseek,
+    libc::SYS_madvise,
+    libc::SYS_membarrier,
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_nanosleep,
+    libc::SYS_newfstatat,
+    libc::SYS_openat,
+    libc::SYS_ppoll,
+    libc::SYS_pread64,
+    libc::SYS_read,
+    libc::SYS_readlinkat,
+    libc::SYS_readv,
+    libc::SYS_restart_syscall,
+    libc::SYS_rseq,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_set_robust_list,
+    libc::SYS_set_tid_address,
+    libc::SYS_sigaltstack,
+    libc::SYS_statx,
+    libc::SYS_sysinfo,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
+    libc::SYS_uname,
+    libc::SYS_write,
+    libc::SYS_writev,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_access,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lstat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_open,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_poll,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_stat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_time,
+];
+
+/// Over sockets that are there.
+const CONVERSING: &[c_long] = &[
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_getpeername,
+    libc::SYS_getsockname,
+    libc::SYS_getsockopt,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_setsockopt,
+    libc::SYS_shutdown,
+];
+
+/// Over new ones, with `socket`; `bind` is for packet sockets of the reserve and for rtnetlink.
+const CONNECTING: &[c_long] = &[
+    libc::SYS_bind,
+    libc::SYS_connect,
+    libc::SYS_recvmmsg,
+    libc::SYS_sendmmsg,
+];
+
+/// The name of the control socket, or a file of the database.
+const REMOVING: &[c_long] = &[
+    libc::SYS_unlinkat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_unlink,
+];
+
+/// A database in its folder.
+const KEEPING: &[c_long] = &[
+    libc::SYS_fallocate,
+    libc::SYS_fchmod,
+    libc::SYS_fchown,
+    libc::SYS_fdatasync,
+    libc::SYS_fsync,
+    libc::SYS_ftruncate,
+    libc::SYS_pwrite64,
+    libc::SYS_pwritev,
+];
+
+/// What ends the process.
+const HOSTILE: &[c_long] = &[
+    // Other programs, other processes.
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_ptrace,
+    // Another view of the machine.
+    libc::SYS_chroot,
+    libc::SYS_fsmount,
+    libc::SYS_fsopen,
+    libc::SYS_mount,
+    libc::SYS_mount_setattr,
+    libc::SYS_move_mount,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_open_tree,
+    libc::SYS_pivot_root,
+    libc::SYS_setns,
+    libc::SYS_umount2,
+    libc::SYS_unshare,
+    // The kernel itself.
+    libc::SYS_add_key,
+    libc::SYS_bpf,
+    libc::SYS_delete_module,
+    libc::SYS_finit_module,
+    libc::SYS_init_module,
+    libc::SYS_kexec_file_load,
+    libc::SYS_kexec_load,
+    libc::SYS_keyctl,
+    libc::SYS_perf_event_open,
+    libc::SYS_reboot,
+    libc::SYS_request_key,
+    libc::SYS_swapoff,
+    libc::SYS_swapon,
+    libc::SYS_userfaultfd,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_ioperm,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_iopl,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_modify_ldt,
+    // Another user.
+    libc::SYS_setfsgid,
+    libc::SYS_setfsuid,
+    libc::SYS_setgid,
+    libc::SYS_setgroups,
+    libc::SYS_setregid,
+    libc::SYS_setresgid,
+    libc::SYS_setresuid,
+    libc::SYS_setreuid,
+    libc::SYS_setuid,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_fork,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_vfork,
+];
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn every_role_has_a_filter_and_nothing_hostile_is_allowed() {
+        let store = Plan::store(&PathBuf::from("/nowhere"));
+        for role in [Role::Capture, Role::Store, Role::Reader] {
+            let plan = Plan {
+                role,
+                uses_uring: true,
+                ..store.clone()
+            };
+            assert!(plan.programs().is_ok(), "{role:?}");
+            let allowed = plan.allowed().unwrap();
+            assert!(HOSTILE.iter().all(|call| !allowed.contains_key(call)));
+            assert!(!allowed.contains_key(&libc::SYS_io_uring_setup));
+            let opens_sockets = allowed.contains_key(&libc::SYS_socket);
+            assert_eq!(opens_sockets, role == Role::Capture, "{role:?}");
+        }
+    }
+}
