@@ -37,6 +37,11 @@ impl Namespace {
         Ok(namespace)
     }
 
+    /// Its name for `ip netns`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A command that runs inside; it keeps the process id that it is started with.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("ip");

@@ -14,6 +14,7 @@ mod fuzz_bodies;
 mod netns;
 mod read_truth;
 mod rules;
+mod sandbox;
 mod simulation;
 mod splitting;
 mod tidy;

@@ -48,16 +48,18 @@ const FOR_TLS: [&str; 7] = [
 ];
 
 /// What of the machine is asked for a status, and when the settings are read again.
-const OF_THE_MACHINE: [&str; 5] = [
+const OF_THE_MACHINE: [&str; 4] = [
     "/proc/self",
     "/proc/meminfo",
     "/proc/sys/kernel/hostname",
     "/sys/fs/cgroup",
-    "/dev/urandom",
 ];
 
 /// DNS goes over TCP when an answer is too long for a datagram.
 const DNS_PORT: u16 = 53;
+
+/// What the C library asks for when it gives memory back, and randomness.
+const OF_EVERYBODY: [&str; 2] = ["/dev/urandom", "/proc/sys/vm/overcommit_memory"];
 
 /// Which process this is: each has system calls of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +92,9 @@ pub struct Plan {
 impl Plan {
     /// Of `sniffer run`. `rules` is the file that they are read from again, `control` the socket that is removed.
     pub fn capture(config: &Capture, rules: Option<&Path>, control: &Path) -> Self {
-        let mut read: Vec<PathBuf> = OF_THE_MACHINE.map(PathBuf::from).into();
+        let nothing = Self::nothing(Role::Capture);
+        let mut read = nothing.read.clone();
+        read.extend(OF_THE_MACHINE.map(PathBuf::from));
         read.extend(rules.into_iter().flat_map(with_folder));
         let mut connect = Vec::new();
         if let Destination::Url(url) = &config.destination {
@@ -110,14 +114,13 @@ impl Plan {
             read,
             remove: vec![folder_of(control)],
             connect,
-            ..Self::nothing(Role::Capture)
+            ..nothing
         }
     }
 
     /// Of `sniffer store`, with its database in `data`. Its listeners are bound by now.
     pub fn store(data: &Path) -> Self {
         Self {
-            read: vec!["/proc/self".into(), "/dev/urandom".into()],
             write: vec![data.to_owned()],
             ..Self::nothing(Role::Store)
         }
@@ -125,16 +128,15 @@ impl Plan {
 
     /// Of a command that reads capture files.
     pub fn reader(files: &[PathBuf]) -> Self {
-        Self {
-            read: files.to_vec(),
-            ..Self::nothing(Role::Reader)
-        }
+        let mut plan = Self::nothing(Role::Reader);
+        plan.read.extend_from_slice(files);
+        plan
     }
 
     fn nothing(role: Role) -> Self {
         Self {
             role,
-            read: Vec::new(),
+            read: OF_EVERYBODY.map(PathBuf::from).into(),
             write: Vec::new(),
             remove: Vec::new(),
             connect: Vec::new(),

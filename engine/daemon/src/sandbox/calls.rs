@@ -63,7 +63,11 @@ impl Plan {
     fn programs(&self) -> Result<[BpfProgram; 3], String> {
         let always = |calls: &[c_long]| calls.iter().map(|&call| (call, Vec::new())).collect();
         Ok([
-            program(always(HOSTILE), SeccompAction::Allow, SeccompAction::KillProcess)?,
+            program(
+                always(HOSTILE),
+                SeccompAction::Allow,
+                SeccompAction::KillProcess,
+            )?,
             program(
                 always(&[libc::SYS_clone3]),
                 SeccompAction::Allow,
@@ -95,7 +99,11 @@ impl Plan {
         let thread = libc::CLONE_THREAD as u64;
         rules.insert(
             libc::SYS_clone,
-            vec![rule([condition(0, SeccompCmpOp::MaskedEq(thread), thread)?])?],
+            vec![rule([condition(
+                0,
+                SeccompCmpOp::MaskedEq(thread),
+                thread,
+            )?])?],
         );
         // Limits are read, and not set.
         rules.insert(
@@ -146,10 +154,7 @@ fn condition(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<Seccomp
         .map_err(|error| error.to_string())
 }
 
-fn one_of(
-    argument: u8,
-    values: impl IntoIterator<Item = u64>,
-) -> Result<Vec<SeccompRule>, String> {
+fn one_of(argument: u8, values: impl IntoIterator<Item = u64>) -> Result<Vec<SeccompRule>, String> {
     values
         .into_iter()
         .map(|value| rule([condition(argument, SeccompCmpOp::Eq, value)?]))

@@ -93,7 +93,10 @@ impl Plan {
             .create()?
             .add_rules(path_beneath_rules(there(&self.read), read))?
             .add_rules(path_beneath_rules(there(&self.write), write))?
-            .add_rules(path_beneath_rules(there(&self.remove), AccessFs::RemoveFile))?;
+            .add_rules(path_beneath_rules(
+                there(&self.remove),
+                AccessFs::RemoveFile,
+            ))?;
         for &port in &self.connect {
             rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
         }
