@@ -240,7 +240,9 @@ fn scripts_are_executable_and_stop_at_errors() {
         "bench/instructions",
         "tests/run",
         "tests/docker",
+        "tuning/apply",
         "tuning/check",
+        "tuning/undo",
     ] {
         let path = repository().join(script);
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{script}: {error}"));

@@ -16,6 +16,7 @@ use diagnostic::{Code, Diagnostic, Exit, Talk};
 use status::{State, Status};
 
 pub mod capture_file;
+pub mod check;
 pub mod config;
 pub mod control;
 pub mod demo;
@@ -127,6 +128,20 @@ fn perform(cli: Cli, talk: Talk) -> Result<Exit, Diagnostic> {
             })?;
             print(&run::choice::table(&all));
             Ok(Exit::Done)
+        }
+        Some(Command::Check(flags)) => {
+            let mut values = values(&cli.talk)?;
+            flags.capture.apply(&mut values);
+            let wanted = check::Wanted {
+                mirror: flags.mirror,
+                tuning: flags.tuning,
+            };
+            let findings = check::findings(&values, wanted);
+            print(&match flags.json || cli.json {
+                true => check::json(&findings),
+                false => check::text(&findings),
+            });
+            Ok(check::exit(&findings))
         }
         Some(Command::Read(flags)) => {
             let mut values = values(&cli.talk)?;

@@ -39,6 +39,7 @@ use engine_sys::driver::{Choice, Driver, Kind};
 use hyper::header::{HeaderName, HeaderValue};
 use rustls::ClientConfig;
 
+pub(crate) use self::event::driver_name;
 pub use self::event::{Event, IO_URING};
 pub use self::outbox::{Inboxes, Outbox, outboxes};
 pub use self::retry::{Failure, Outcome};
@@ -239,7 +240,7 @@ impl Thread {
             self.stats.clone(),
             say,
         );
-        self.stats.set_driver(event::driver_name(driver.kind()));
+        self.stats.set_driver(driver_name(driver.kind()));
         if let Kind::Epoll {
             refused: Some(errno),
         } = driver.kind()

@@ -5,6 +5,7 @@
 
 pub mod cpu;
 pub mod driver;
+pub mod ethtool;
 pub mod event;
 pub mod interfaces;
 pub mod packet;

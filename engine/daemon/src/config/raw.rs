@@ -71,6 +71,8 @@ pub enum Command {
     Off,
     /// What runs, and where every call went.
     Status(StatusFlags),
+    /// Look at what a capture would meet, and say what could be better; changes nothing.
+    Check(CheckFlags),
     /// Read calls from capture files (pcap, pcapng, .gz, .zst, folders, - for standard input).
     Read(ReadFlags),
     /// The embedded store alone: capture URL and page.
@@ -242,6 +244,23 @@ impl CaptureFlags {
             }
         }
     }
+}
+
+/// `sniffer check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckFlags {
+    /// As `run` would be started.
+    #[command(flatten)]
+    pub capture: CaptureFlags,
+    /// Also what those need to know who set up a traffic mirror.
+    #[arg(long)]
+    pub mirror: bool,
+    /// The host's tuning and nothing else.
+    #[arg(long)]
+    pub tuning: bool,
+    /// As JSON, with stable keys.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `sniffer run`.

@@ -178,7 +178,7 @@ fn reserve_is_used_up(interface: &Interface) -> Diagnostic {
     Diagnostic::new(Code::W021, what).fix("restart sniffer; -i names the interfaces that matter")
 }
 
-fn cannot_open(interface: &Interface, error: &OpenError) -> Diagnostic {
+pub(crate) fn cannot_open(interface: &Interface, error: &OpenError) -> Diagnostic {
     let name = &interface.name;
     match error {
         OpenError::NoCapability if process::has_no_new_privileges() && !config::is_root() => Diagnostic::new(

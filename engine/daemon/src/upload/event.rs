@@ -199,7 +199,7 @@ impl fmt::Display for Brief {
 pub const IO_URING: &str = "io_uring";
 
 /// The driver, as status and metrics name it.
-pub(super) fn driver_name(kind: Kind) -> String {
+pub(crate) fn driver_name(kind: Kind) -> String {
     match kind {
         Kind::Uring => IO_URING.to_owned(),
         Kind::Epoll { refused: None } => "epoll".to_owned(),

@@ -1,0 +1,260 @@
+//! `sniffer check`: the doctor. Looks at what a capture with these settings would meet, and changes nothing.
+//!
+//! In: the settings of `run`. Out: findings, each `ok`, `info`, `warn` or `fail`, with what to paste where something can
+//! be done. A finding that fails is what keeps `run` from starting or its calls from arriving; the exit code is 8 then.
+//! Nothing is sent: the capture URL gets a connection and no request. Advice on the host comes from `tuning/knobs`, the
+//! table that `tuning/apply` works through.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::config::settings::Values;
+use crate::config::{self, Capture, Destination};
+use crate::diagnostic::{Code, Diagnostic, Exit};
+use crate::run::choice::{self, Choice};
+
+mod capture;
+mod destination;
+mod host;
+mod kernel;
+
+/// Version of the JSON form.
+const SCHEMA: u32 = 1;
+
+/// How much it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// To know.
+    Info,
+    /// Could be better, or will not be what is expected.
+    Warn,
+    /// Does not work.
+    Fail,
+}
+
+impl Level {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How much it matters.
+    pub level: Level,
+    /// What was looked at: `packet socket`, `net.core.rmem_max`.
+    pub topic: String,
+    /// What was found.
+    pub text: String,
+    /// Why it matters, or what we looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Something to paste.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+}
+
+impl Finding {
+    fn new(level: Level, topic: impl Into<String>, text: impl Into<String>) -> Self {
+        Self {
+            level,
+            topic: topic.into(),
+            text: text.into(),
+            why: None,
+            fix: None,
+        }
+    }
+
+    fn why(mut self, why: impl Into<String>) -> Self {
+        self.why = Some(why.into());
+        self
+    }
+
+    fn fix(mut self, fix: impl Into<String>) -> Self {
+        self.fix = Some(fix.into());
+        self
+    }
+
+    /// What `run` would say.
+    fn of(problem: Diagnostic, topic: &str) -> Self {
+        let level = match problem.code.stops() {
+            true => Level::Fail,
+            false => Level::Warn,
+        };
+        Self {
+            level,
+            topic: topic.to_owned(),
+            text: format!("{} [{}]", problem.what, problem.code),
+            why: problem.cause,
+            fix: problem.fix,
+        }
+    }
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    /// Also advise those who set up the mirror.
+    pub mirror: bool,
+    /// The host's tuning and nothing else.
+    pub tuning: bool,
+}
+
+/// Looks at everything, in the order in which a start would meet it.
+pub fn findings(values: &Values, wanted: Wanted) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let config = settings(values, &mut findings);
+    let choice = config.as_ref().and_then(choice_of);
+    if wanted.tuning {
+        return host::findings(chosen(&choice));
+    }
+    if let (Some(config), Some(choice)) = (&config, &choice) {
+        findings.extend(capture::findings(config, choice, wanted.mirror));
+    }
+    findings.extend(kernel::findings());
+    if let Some(Destination::Url(url)) = config.map(|config| config.destination) {
+        findings.push(destination::finding(&url));
+    }
+    findings.extend(host::findings(chosen(&choice)));
+    findings
+}
+
+/// The settings as `run` would take them; without a capture URL the rest is still worth a look.
+fn settings(values: &Values, findings: &mut Vec<Finding>) -> Option<Capture> {
+    let mut values = values.clone();
+    if !values.has("USAGE_LOGGERS_URL") {
+        values.set_flag("USAGE_LOGGERS_DISABLE", "true");
+        let text = "no capture URL is set; `sniffer all-in-one` brings its own";
+        findings.push(
+            Finding::new(Level::Info, "capture URL", text)
+                .fix("USAGE_LOGGERS_URL=https://HOST/message"),
+        );
+    }
+    match config::capture(&values, false) {
+        Ok(config) => {
+            let text = format!("rules {:?}", config.reading.rules.name);
+            findings.push(Finding::new(Level::Ok, "settings", text));
+            Some(config)
+        }
+        Err(problem) => {
+            findings.push(Finding::of(problem, "settings"));
+            None
+        }
+    }
+}
+
+type Chosen = Result<Choice, Diagnostic>;
+
+fn choice_of(config: &Capture) -> Option<Chosen> {
+    let all = engine_sys::interfaces::list()
+        .map_err(|error| Diagnostic::new(Code::E090, format!("cannot list interfaces: {error}")));
+    Some(all.and_then(|all| choice::choose(&config.interfaces, config.engine, &all)))
+}
+
+/// Names of interfaces whose queues are worth a look.
+fn chosen(choice: &Option<Chosen>) -> Vec<String> {
+    let Some(Ok(choice)) = choice else {
+        return Vec::new();
+    };
+    let interfaces = choice.interfaces.iter();
+    interfaces
+        .filter(|interface| !interface.loopback)
+        .map(|interface| interface.name.clone())
+        .collect()
+}
+
+/// How the command ends.
+pub fn exit(findings: &[Finding]) -> Exit {
+    match count(findings, Level::Fail) {
+        0 => Exit::Done,
+        _ => Exit::Incomplete,
+    }
+}
+
+fn count(findings: &[Finding], level: Level) -> usize {
+    (findings.iter().filter(|finding| finding.level == level)).count()
+}
+
+/// One line each, with `why:` and `fix:` beneath where there is something to do.
+pub fn text(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let _ = writeln!(
+            text,
+            "{:<5} {}: {}",
+            finding.level.word(),
+            finding.topic,
+            finding.text
+        );
+        if finding.level == Level::Ok {
+            continue;
+        }
+        for (label, body) in [("why", &finding.why), ("fix", &finding.fix)] {
+            let Some(body) = body else { continue };
+            let body = body.trim_end().replace('\n', "\n           ");
+            let _ = writeln!(text, "      {label}: {body}");
+        }
+    }
+    let [warnings, errors] = [Level::Warn, Level::Fail].map(|level| count(findings, level));
+    let _ = writeln!(
+        text,
+        "{errors} fail, {warnings} could be better; nothing was changed"
+    );
+    text
+}
+
+/// The same as one JSON object with stable keys.
+pub fn json(findings: &[Finding]) -> String {
+    #[derive(Serialize)]
+    struct Report<'a> {
+        schema: u32,
+        failed: usize,
+        warned: usize,
+        findings: &'a [Finding],
+    }
+    let report = Report {
+        schema: SCHEMA,
+        failed: count(findings, Level::Fail),
+        warned: count(findings, Level::Warn),
+        findings,
+    };
+    serde_json::to_string(&report).unwrap_or_default() + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_are_shown_with_what_to_do() {
+        let findings = [
+            Finding::new(Level::Ok, "packet socket", "opened").why("not shown"),
+            Finding::new(Level::Warn, "ens5", "ring 512, advised 4096")
+                .why("bursts are dropped")
+                .fix("ethtool -G ens5 rx 4096\n# or less"),
+        ];
+        let expected = "\
+ok    packet socket: opened
+warn  ens5: ring 512, advised 4096
+      why: bursts are dropped
+      fix: ethtool -G ens5 rx 4096
+           # or less
+0 fail, 1 could be better; nothing was changed
+";
+        assert_eq!(text(&findings), expected);
+        assert_eq!(exit(&findings), Exit::Done);
+        let failed = Finding::of(Diagnostic::new(Code::E010, "no"), "packet socket");
+        assert_eq!(failed.text, "no [E010]");
+        assert_eq!(exit(&[failed]), Exit::Incomplete);
+    }
+}
