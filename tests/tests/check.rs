@@ -203,7 +203,7 @@ fn what_apply_changes_undo_brings_back_and_nothing_else() -> Result<()> {
     let state_text = state.display().to_string();
     let only = [
         "--only",
-        "offload,mirror,rings",
+        "offload,mirror,defer,rings",
         "--state",
         &state_text,
         "h0",
@@ -212,7 +212,7 @@ fn what_apply_changes_undo_brings_back_and_nothing_else() -> Result<()> {
 
     let dry = tune(&here, "apply", &[&["--dry-run"][..], &only].concat())?;
     ensure!(
-        dry.code()? == 0 && dry.stdout.contains("2 of these could be better"),
+        dry.code()? == 0 && dry.stdout.contains("4 of these could be better"),
         "{dry:?}"
     );
     ensure!(
@@ -222,7 +222,7 @@ fn what_apply_changes_undo_brings_back_and_nothing_else() -> Result<()> {
 
     let applied = tune(&here, "apply", &only)?;
     ensure!(
-        applied.code()? == 0 && applied.stdout.contains("2 changed, 0 refused"),
+        applied.code()? == 0 && applied.stdout.contains("4 changed, 0 refused"),
         "{applied:?}"
     );
     for words in [
@@ -240,7 +240,9 @@ fn what_apply_changes_undo_brings_back_and_nothing_else() -> Result<()> {
         "{shown}"
     );
     let recorded = fs::read_to_string(&state)?;
-    assert_eq!(recorded, "offload|h0|off|on\nmirror|4789|absent|4789\n");
+    let expected = "offload|h0|off|on\ndefer|h0/gro_flush_timeout|0|20000\n\
+                    defer|h0/napi_defer_hard_irqs|0|2\nmirror|4789|absent|4789\n";
+    assert_eq!(recorded, expected);
 
     let again = tune(&here, "apply", &only)?;
     ensure!(again.stdout.contains("0 changed, 0 refused"), "{again:?}");

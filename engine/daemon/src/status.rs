@@ -555,6 +555,7 @@ mod tests {
                     .into(),
                 memory_bytes: 61 << 20,
                 memory_limit_bytes: 512 << 20,
+                sandbox: "landlock ABI 7, seccomp on, 0 capabilities".into(),
                 stages: BTreeMap::new(),
             }),
             stopped: None,
@@ -589,6 +590,7 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
  output   https://lake.example/message up, last 204 0.4 s ago · queue 24 calls, 38 kB · epoll
  rules    include default + 1 more: 3 rules, 108 204 hits, none on line 2
  memory   64 MB resident, limit 537 MB, ring apart
+ sandbox  landlock ABI 7, seccomp on, 0 capabilities
  store    http://localhost:7701/message · page http://localhost:7700 · pid 17
  warnings W050 io_uring is not available
 ",

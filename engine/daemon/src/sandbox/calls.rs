@@ -176,6 +176,7 @@ const PRCTLS: [u32; 6] = [
 
 /// Whether it is a terminal and how wide, non-blocking, close-on-exec, what there is to read, and the index of an
 /// interface. Not among them is what types into a terminal (TIOCSTI).
+#[allow(clippy::unnecessary_cast, reason = "some C libraries have them signed")]
 const IOCTLS: [u64; 6] = [
     libc::TCGETS as u64,
     libc::TIOCGWINSZ as u64,
@@ -251,6 +252,9 @@ const EVERYBODY: &[c_long] = &[
     libc::SYS_uname,
     libc::SYS_write,
     libc::SYS_writev,
+    // How musl raises a signal. It names a thread of anybody's; landlock keeps it among ours.
+    #[cfg(target_env = "musl")]
+    libc::SYS_tkill,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_access,
     #[cfg(target_arch = "x86_64")]
@@ -339,6 +343,7 @@ const HOSTILE: &[c_long] = &[
     libc::SYS_delete_module,
     libc::SYS_finit_module,
     libc::SYS_init_module,
+    #[cfg(not(all(target_env = "musl", target_arch = "aarch64")))]
     libc::SYS_kexec_file_load,
     libc::SYS_kexec_load,
     libc::SYS_keyctl,
