@@ -8,9 +8,10 @@
 use std::collections::HashSet;
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use flate2::read::ZlibDecoder;
@@ -20,9 +21,11 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::unistd::gettid;
 use serde::Serialize;
 use tokio::sync::{oneshot, watch};
 
+use crate::lab;
 use crate::load::BODY_END;
 
 /// One line: details in the order in which they came.
@@ -107,8 +110,16 @@ struct State {
     complaints: Vec<String>,
     postponed: Vec<Post>,
     postponed_bytes: usize,
-    /// Milliseconds from the first packet of each response to its POST.
-    latencies: Vec<u32>,
+    arrivals: Vec<Arrival>,
+}
+
+/// When the POST with a call came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Number of the call.
+    pub number: u64,
+    /// Since 1970.
+    pub micros: u64,
 }
 
 /// A POST that was answered before it was looked at.
@@ -125,6 +136,8 @@ struct Shared {
     keep_rows: bool,
     /// Bytes of bodies that may wait for [`Collector::settle`].
     postpone_bytes_max: usize,
+    /// Of the thread that serves, 0 before it runs.
+    thread_id: AtomicI32,
 }
 
 impl Shared {
@@ -174,6 +187,7 @@ impl Collector {
             behaviour: watch::Sender::new(Behaviour::Accept),
             keep_rows,
             postpone_bytes_max,
+            thread_id: AtomicI32::new(0),
         });
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -183,6 +197,7 @@ impl Collector {
         let thread = thread::Builder::new()
             .name("collector".into())
             .spawn(move || {
+                inner.thread_id.store(gettid().as_raw(), Ordering::Relaxed);
                 runtime.block_on(async {
                     tokio::select! {
                         _ = stopped => {}
@@ -237,13 +252,17 @@ impl Collector {
     }
 
     /// Settles, and takes what was counted: the next count begins at zero. Keys and call numbers stay known.
-    pub fn take(&self) -> (Tally, Latencies) {
+    pub fn take(&self) -> (Tally, Vec<Arrival>) {
         self.settle();
         let mut state = self.shared.state();
         let tally = std::mem::take(&mut state.tally);
-        let mut millis = std::mem::take(&mut state.latencies);
-        millis.sort_unstable();
-        (tally, Latencies { millis })
+        (tally, std::mem::take(&mut state.arrivals))
+    }
+
+    /// CPU of the thread that takes POSTs and, but for those that wait, checks them.
+    pub fn cpu_seconds(&self) -> f64 {
+        let thread = self.shared.thread_id.load(Ordering::Relaxed);
+        lab::schedstat_seconds(&format!("/proc/self/task/{thread}/schedstat"))
     }
 
     /// Why POSTs were counted as broken.
@@ -272,19 +291,32 @@ impl Collector {
     }
 }
 
-/// Times from the first packet of a response to the POST with its call, by the line's `now`.
+/// Times from the last packet of a response to the POST with its call.
 #[derive(Clone, Debug, Default)]
 pub struct Latencies {
-    millis: Vec<u32>,
+    micros: Vec<u64>,
 }
 
 impl Latencies {
-    /// Milliseconds below which `per_mille` of 1000 calls stay; none without calls that say their time.
-    pub fn millis(&self, per_mille: usize) -> Option<u32> {
-        let last = self.millis.len().checked_sub(1)?;
-        self.millis
-            .get((self.millis.len() * per_mille / 1000).min(last))
-            .copied()
+    /// `sent` are times since 1970 in microseconds, those of the calls from number `first` on.
+    pub fn new(arrivals: &[Arrival], first: u64, sent: &[u64]) -> Self {
+        let waits = arrivals.iter().filter_map(|arrival| {
+            let index = usize::try_from(arrival.number.checked_sub(first)?).ok()?;
+            Some(arrival.micros.saturating_sub(*sent.get(index)?))
+        });
+        let mut micros: Vec<u64> = waits.collect();
+        micros.sort_unstable();
+        Self { micros }
+    }
+
+    /// Milliseconds below which `per_mille` of 1000 calls stay; none without calls.
+    pub fn millis(&self, per_mille: usize) -> Option<f64> {
+        let last = self.micros.len().checked_sub(1)?;
+        let place = (self.micros.len() * per_mille / 1000).min(last);
+        // A tenth of a millisecond is as fine as a batch of the sender allows.
+        self.micros
+            .get(place)
+            .map(|&micros| (micros as f64 / 100.0).round() / 10.0)
     }
 }
 
@@ -413,7 +445,7 @@ fn keep(
             tally.duplicates += 1;
         }
     }
-    state.latencies.extend(bundle.latencies);
+    state.arrivals.extend(bundle.arrivals);
     state.rows.extend(bundle.rows);
     204
 }
@@ -426,12 +458,12 @@ struct BundleRead {
     mismatched: u64,
     torn: u64,
     numbers: Vec<String>,
-    latencies: Vec<u32>,
+    arrivals: Vec<Arrival>,
     rows: Vec<Row>,
 }
 
 impl BundleRead {
-    fn look_at(&mut self, row: &[(&str, &str)], arrived_millis: u64) {
+    fn look_at(&mut self, row: &[(&str, &str)], arrived_micros: u64) {
         let value = |key: &str| {
             let found = row.iter().find(|(name, _)| *name == key);
             found.map(|(_, value)| *value)
@@ -446,17 +478,17 @@ impl BundleRead {
             // An answered number alone says nothing about which request the line is of.
             if sent.or(url_number).is_some() {
                 self.numbers.push(number.to_owned());
+                self.arrivals
+                    .extend(number.parse().ok().map(|number| Arrival {
+                        number,
+                        micros: arrived_micros,
+                    }));
             }
         }
         if url_number.is_some()
             && let Some(body) = value("response_body")
         {
             self.torn += u64::from(!body.ends_with(BODY_END));
-        }
-        let millis = |key| value(key).and_then(|text| text.parse::<f64>().ok());
-        if let Some(now) = millis("now") {
-            self.latencies
-                .push(arrived_millis.saturating_sub(now as u64) as u32);
         }
     }
 }
@@ -492,10 +524,7 @@ fn read(
         Some("deflated") => inflate(body)?,
         Some(other) => bail!("Content-Encoding {other}"),
     };
-    let arrived_millis = arrived
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis() as u64;
+    let arrived_micros = lab::micros_since_epoch(arrived);
     let mut bundle = BundleRead::default();
     // simd-json parses in place, so each line is split off as its own mutable slice.
     for line in lines
@@ -507,7 +536,7 @@ fn read(
         bundle.line_bytes += line.len() as u64;
         let row = simd_json::from_slice::<Vec<(&str, &str)>>(line)
             .with_context(|| format!("not an array of pairs: {start}"))?;
-        bundle.look_at(&row, arrived_millis);
+        bundle.look_at(&row, arrived_micros);
         if keep_rows {
             let owned = row
                 .into_iter()

@@ -9,12 +9,15 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, setns};
 use nix::sys::signal::{Signal, kill};
+use nix::time::ClockId;
 use nix::unistd::{Pid, geteuid};
+
+use crate::tx::{PacketSender, Way};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -124,7 +127,27 @@ impl Lab {
         Ok(lab)
     }
 
-    /// Frames that have arrived at the tap, and those that the kernel dropped there.
+    /// Opens a sender whose frames come in at [`TAP`], and runs `work` with it on a thread of the right namespace.
+    pub fn sending<T: Send>(
+        &self,
+        way: Way,
+        cpu: Option<usize>,
+        work: impl FnOnce(PacketSender) -> Result<T> + Send,
+    ) -> Result<T> {
+        let (namespace, interface) = match way {
+            Way::Messages | Way::Ring => (&self.source, SOURCE),
+            Way::Live => (&self.tap, TAP),
+        };
+        namespace.inside(|| {
+            if let Some(cpu) = cpu {
+                pin(cpu)?;
+            }
+            let sender = PacketSender::open(interface, way);
+            work(sender.with_context(|| format!("cannot send by {} on {interface}", way.name()))?)
+        })
+    }
+
+    /// Frames that have arrived at the tap over the cable, and those that the kernel dropped there.
     pub fn arrived(&self) -> Result<(u64, u64)> {
         let links = self.tap.ip(&format!("-json -statistics link show {TAP}"))?;
         let links: serde_json::Value = serde_json::from_str(&links)?;
@@ -181,8 +204,10 @@ pub struct Running {
 /// What a process and its descendants have used so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// User and system time in seconds.
+    /// User and system time in seconds, to the nanosecond for all but children that have ended.
     pub cpu_seconds: f64,
+    /// User time of it in seconds, as the kernel's ticks divide it.
+    pub user_seconds: f64,
     /// Peak resident memory in bytes, mapped rings included, summed over the processes that live.
     pub resident_peak_bytes: u64,
 }
@@ -224,8 +249,13 @@ impl Running {
                 ensure!(pid != root, "it has ended");
                 continue;
             };
-            usage.cpu_seconds +=
-                cpu_ticks(&stat).context("/proc/PID/stat")? as f64 / TICKS_PER_SECOND;
+            let [user, system, gone_user, gone_system] =
+                cpu_ticks(&stat).context("/proc/PID/stat")?;
+            let gone = seconds(gone_user + gone_system);
+            // Ticks are 10 ms; the clock also knows threads that have ended.
+            let precise = process_cpu_seconds(pid).unwrap_or_else(|| seconds(user + system));
+            usage.cpu_seconds += precise + gone;
+            usage.user_seconds += seconds(user + gone_user);
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             usage.resident_peak_bytes += kilobytes(&status, "VmHWM:") * 1024;
         }
@@ -279,9 +309,20 @@ fn after_name(stat: &str) -> impl Iterator<Item = &str> {
 }
 
 /// utime, stime, cutime and cstime (fields 14 to 17 of proc_pid_stat(5)).
-fn cpu_ticks(stat: &str) -> Option<u64> {
-    let fields: Vec<&str> = after_name(stat).skip(11).take(4).collect();
-    fields.iter().map(|field| field.parse::<u64>().ok()).sum()
+fn cpu_ticks(stat: &str) -> Option<[u64; 4]> {
+    let mut fields = after_name(stat).skip(11).map(str::parse);
+    let mut next = || fields.next()?.ok();
+    Some([next()?, next()?, next()?, next()?])
+}
+
+fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / TICKS_PER_SECOND
+}
+
+/// What all threads of a process have used, those that have ended too: clock_getcpuclockid(3).
+fn process_cpu_seconds(pid: u32) -> Option<f64> {
+    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid as i32)).ok()?;
+    Some(Duration::from(clock.now().ok()?).as_secs_f64())
 }
 
 fn kilobytes(status: &str, label: &str) -> u64 {
@@ -292,12 +333,23 @@ fn kilobytes(status: &str, label: &str) -> u64 {
 
 /// Seconds of CPU that the calling thread has used, to the nanosecond.
 pub fn thread_cpu_seconds() -> f64 {
-    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    schedstat_seconds("/proc/thread-self/schedstat")
+}
+
+/// Seconds of CPU of one thread, from its file in `/proc`; 0 if it is not there.
+pub fn schedstat_seconds(path: &str) -> f64 {
+    let text = fs::read_to_string(path).unwrap_or_default();
     let nanos = text
         .split_whitespace()
         .next()
         .and_then(|word| word.parse::<u64>().ok());
     nanos.unwrap_or(0) as f64 / 1e9
+}
+
+/// Microseconds since 1970, 0 before.
+pub fn micros_since_epoch(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_micros() as u64
 }
 
 #[cfg(test)]
@@ -307,12 +359,21 @@ mod tests {
     #[test]
     fn times_are_found_behind_any_name() {
         let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 100 0 0 0 11 22 33 44 20 0 1 0 5 1 1 1";
-        assert_eq!(cpu_ticks(stat), Some(110));
+        assert_eq!(cpu_ticks(stat), Some([11, 22, 33, 44]));
         assert_eq!(after_name(stat).nth(1), Some("1"));
         assert_eq!(
             kilobytes("VmPeak:\t 9 kB\nVmHWM:\t 120 kB\n", "VmHWM:"),
             120
         );
+    }
+
+    #[test]
+    fn our_own_clock_runs() {
+        let pid = std::process::id();
+        let before = process_cpu_seconds(pid).unwrap();
+        let sum: u64 = (0..200_000_u64).map(std::hint::black_box).sum();
+        std::hint::black_box(sum);
+        assert!(process_cpu_seconds(pid).unwrap() > before);
     }
 
     #[test]

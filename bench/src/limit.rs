@@ -10,11 +10,11 @@ use anyhow::{Context as _, Result};
 use engine_sys::event::EventFd;
 use engine_sys::packet::{RingOptions, RxRing, Waiter};
 
-use crate::lab::{Lab, SOURCE, TAP, pin, thread_cpu_seconds};
+use crate::lab::{Lab, TAP, pin, thread_cpu_seconds};
 use crate::load::{FIRST_NUMBER, Load, Shape};
 use crate::pour::pour;
 use crate::results::Limit;
-use crate::tx::PacketSender;
+use crate::tx::{PacketSender, Way};
 
 /// What the receiver reads of each frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -32,6 +32,8 @@ pub struct Method {
     pub seconds: f64,
     /// Calls a second; 0 is flat out.
     pub rate: f64,
+    /// How frames get onto the wire.
+    pub sender: Way,
     /// CPU of the sender.
     pub sender_cpu: Option<usize>,
     /// CPU of the receiver.
@@ -66,7 +68,9 @@ pub fn measure(shape: &Shape, wire: &str, method: &Method, repetition: u32) -> R
     let ring = ring.map_err(|error| anyhow::anyhow!("cannot open a ring: {error}"))?;
     std::thread::scope(|scope| {
         let receiver = scope.spawn(|| receive(ring, method, &stop, &event));
-        let sent = lab.source.inside(|| send(shape, method));
+        let sent = lab.sending(method.sender, method.sender_cpu, |sender| {
+            send(sender, shape, method)
+        });
         stop.store(true, Ordering::Release);
         event.set();
         let received = receiver
@@ -76,6 +80,7 @@ pub fn measure(shape: &Shape, wire: &str, method: &Method, repetition: u32) -> R
         std::hint::black_box(received.sum);
         Ok(Limit {
             repetition,
+            sender: method.sender,
             wire: wire.to_owned(),
             body_bytes: shape.body_bytes,
             touch: format!("{:?}", method.touch).to_lowercase(),
@@ -94,11 +99,29 @@ pub fn measure(shape: &Shape, wire: &str, method: &Method, repetition: u32) -> R
     })
 }
 
-fn send(shape: &Shape, method: &Method) -> Result<(crate::pour::Poured, u64)> {
-    if let Some(cpu) = method.sender_cpu {
-        pin(cpu)?;
-    }
-    let sender = PacketSender::open(SOURCE)?;
+/// What a person who waits wants to see.
+pub fn line(row: &Limit) -> String {
+    format!(
+        "bare ring {:<5} {:>5} B by {}, reads {:<7} {:>8.0} calls/s {:>8.0} frames/s {:>6.2} Gbit/s, {} dropped, \
+         receiver {:.0} ns and sender {:.0} ns a frame",
+        row.wire,
+        row.body_bytes,
+        row.sender.name(),
+        row.touch,
+        row.calls_per_second,
+        row.frames_per_second,
+        row.gbit_per_second,
+        row.dropped,
+        row.receiver_nanos_per_frame,
+        row.sender_nanos_per_frame
+    )
+}
+
+fn send(
+    mut sender: PacketSender,
+    shape: &Shape,
+    method: &Method,
+) -> Result<(crate::pour::Poured, u64)> {
     // Flat out the number of calls is not known before: the traffic is cut off after its time instead.
     let calls = if method.rate > 0.0 {
         (method.rate * method.seconds) as u64
@@ -106,12 +129,11 @@ fn send(shape: &Shape, method: &Method) -> Result<(crate::pour::Poured, u64)> {
         8 * FIRST_NUMBER
     };
     let mut load = Load::new(shape.clone(), FIRST_NUMBER, calls);
-    let per_call = load.frames_per_call() as f64 + 6.0 / shape.calls_per_connection.max(1) as f64;
-    let rate = (method.rate > 0.0).then_some(method.rate * per_call);
+    let rate = (method.rate > 0.0).then_some(method.rate * load.frames_per_call_in_all());
     let length = Duration::from_secs_f64(method.seconds * if rate.is_some() { 2.0 } else { 1.0 });
     let start = std::time::Instant::now();
     let (mut frames, mut is_over) = (0_u32, false);
-    let poured = pour(&sender, rate, |out| {
+    let poured = pour(&mut sender, rate, |out| {
         // The clock is asked once in a while: it costs as much as a frame.
         frames = frames.wrapping_add(1);
         is_over |= frames.is_multiple_of(64) && start.elapsed() > length;
@@ -178,21 +200,24 @@ mod tests {
             eprintln!("SKIPPED: network namespaces need root");
             return;
         }
-        let method = Method {
-            seconds: 0.3,
-            rate: 500.0,
-            sender_cpu: None,
-            receiver_cpu: None,
-            ring_blocks: 8,
-            touch: Touch::All,
-        };
-        let shape = Shape {
-            connections: 5,
-            ..Shape::default()
-        };
-        let row = measure(&shape, "plain", &method, 1).unwrap();
-        assert_eq!((row.calls_offered, row.dropped), (150, 0));
-        assert!(row.frames > 4 * 150, "{row:?}");
-        assert_eq!(row.received, row.frames);
+        for sender in [Way::Messages, Way::Ring, Way::Live] {
+            let method = Method {
+                seconds: 0.3,
+                rate: 500.0,
+                sender,
+                sender_cpu: None,
+                receiver_cpu: None,
+                ring_blocks: 8,
+                touch: Touch::All,
+            };
+            let shape = Shape {
+                connections: 5,
+                ..Shape::default()
+            };
+            let row = measure(&shape, "plain", &method, 1).unwrap();
+            assert_eq!((row.calls_offered, row.dropped), (150, 0), "{sender:?}");
+            assert!(row.frames > 4 * 150, "{row:?}");
+            assert_eq!(row.received, row.frames, "{sender:?}");
+        }
     }
 }

@@ -54,6 +54,8 @@ pub struct Shape {
     pub wire: Wire,
     /// Decides bodies and first ports.
     pub seed: u64,
+    /// Packets of the same lengths that carry no call: bytes as TLS has them. Nothing in them is numbered.
+    pub opaque: bool,
 }
 
 impl Default for Shape {
@@ -66,6 +68,7 @@ impl Default for Shape {
             ipv6: false,
             wire: Wire::default(),
             seed: 1,
+            opaque: false,
         }
     }
 }
@@ -96,6 +99,8 @@ struct Template {
 struct Script {
     frames: Vec<Template>,
     moves: [u32; 2],
+    /// The last frame in which the server says something.
+    answer: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +138,9 @@ pub struct Load {
     first_number: u64,
     next_number: u64,
     end_number: u64,
+    answered: Option<u64>,
+    /// No call from this number on begins for now.
+    held: u64,
 }
 
 impl Load {
@@ -156,6 +164,8 @@ impl Load {
             first_number: first,
             next_number: first,
             end_number: first + calls,
+            answered: None,
+            held: u64::MAX,
             shape,
         };
         for index in 0..load.shape.connections.max(1) as u64 {
@@ -168,9 +178,20 @@ impl Load {
         load
     }
 
+    /// Makes a pause after `calls` calls in all: they are finished, then there is no next frame, and their connections
+    /// stay open. A later pause ends this one.
+    pub fn hold_after(&mut self, calls: u64) {
+        self.held = self.first_number + calls;
+    }
+
     /// Calls begun so far.
     pub fn calls_begun(&self) -> u64 {
         self.next_number - self.first_number
+    }
+
+    /// Number of the call whose response ended with the frame just made, if one did.
+    pub fn answered(&self) -> Option<u64> {
+        self.answered
     }
 
     /// Frames of one call, without opening and closing.
@@ -178,21 +199,35 @@ impl Load {
         self.calls.first().map_or(0, |script| script.frames.len())
     }
 
-    /// Appends the next frame to `out`. False at the end: all calls are made and all connections closed.
+    /// Frames of one call with its share of opening and closing.
+    pub fn frames_per_call_in_all(&self) -> f64 {
+        let around = self.opening.frames.len() + self.closing.frames.len();
+        self.frames_per_call() as f64
+            + around as f64 / self.shape.calls_per_connection.max(1) as f64
+    }
+
+    /// Appends the next frame to `out`. False in a pause, and at the end: all calls are made and all connections closed.
     pub fn next_frame(&mut self, out: &mut Vec<u8>) -> bool {
-        while self.open > 0 {
+        self.answered = None;
+        let mut silent = 0;
+        while self.open > 0 && silent < self.connections.len() {
             let index = self.turn;
             self.turn = (index + 1) % self.connections.len();
             if self.connections[index].phase == Phase::Over {
                 continue;
             }
-            if self.connections[index].phase == Phase::Calling
-                && self.connections[index].frame == 0
-                && !self.begin_call(index)
+            if self.connections[index].phase == Phase::Calling && self.connections[index].frame == 0
             {
-                continue;
+                if self.next_number == self.held {
+                    silent += 1;
+                    continue;
+                }
+                if !self.begin_call(index) {
+                    continue;
+                }
             }
             self.write(index, out);
+            self.answered = self.ends_an_answer(index);
             self.advance(index);
             return true;
         }
@@ -216,6 +251,13 @@ impl Load {
         let connection = &self.connections[index];
         let script = self.script(connection);
         script.frames[connection.frame].write(connection, out);
+    }
+
+    fn ends_an_answer(&self, index: usize) -> Option<u64> {
+        let connection = &self.connections[index];
+        let is_end = connection.phase == Phase::Calling
+            && connection.frame == self.script(connection).answer;
+        is_end.then_some(connection.number)
     }
 
     fn script(&self, connection: &Connection) -> &Script {
@@ -482,6 +524,7 @@ struct Writer<'a> {
     wire: &'a Wire,
     frames: Vec<Template>,
     said: [u32; 2],
+    answer: usize,
 }
 
 impl<'a> Writer<'a> {
@@ -491,6 +534,7 @@ impl<'a> Writer<'a> {
             wire,
             frames: Vec::new(),
             said: [0; 2],
+            answer: 0,
         }
     }
 
@@ -510,6 +554,9 @@ impl<'a> Writer<'a> {
         };
         self.frames
             .push(Template::new(self.talk, self.wire, &segment, before));
+        if side == Side::Server && !payload.is_empty() {
+            self.answer = self.frames.len() - 1;
+        }
         let occupies = payload.len() as u32 + u32::from(flags & (flags::SYN | flags::FIN) != 0);
         self.said[usize::from(side == Side::Server)] += occupies;
     }
@@ -518,6 +565,7 @@ impl<'a> Writer<'a> {
         Script {
             frames: self.frames,
             moves: self.said,
+            answer: self.answer,
         }
     }
 }
@@ -540,17 +588,33 @@ fn closing(talk: &Conversation, wire: &Wire) -> Script {
 
 fn call(talk: &Conversation, shape: &Shape, seed: &mut Seed) -> Script {
     let exchange = exchange(seed, shape.body_bytes);
+    let (mut request, mut response) = (exchange.request_head(), exchange.response_wire());
+    if shape.opaque {
+        seal(&mut request, seed);
+        seal(&mut response, seed);
+    }
     let mut writer = Writer::new(talk, &shape.wire);
-    for piece in exchange.request_head().chunks(MSS) {
+    for piece in request.chunks(MSS) {
         writer.push(Side::Client, flags::ACK | flags::PSH, piece);
     }
-    for (index, piece) in exchange.response_wire().chunks(MSS).enumerate() {
+    for (index, piece) in response.chunks(MSS).enumerate() {
         writer.push(Side::Server, flags::ACK | flags::PSH, piece);
         if index % 2 == 1 {
             writer.push(Side::Client, flags::ACK, &[]);
         }
     }
     writer.script()
+}
+
+/// Turns bytes into TLS application data (RFC 8446 §5.1) of the same length.
+fn seal(bytes: &mut [u8], seed: &mut Seed) {
+    let length = bytes.len().saturating_sub(5) as u16;
+    let [high, low] = length.to_be_bytes();
+    let head = [23, 3, 3, high, low];
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        let random = seed.within(0..=255) as u8;
+        *byte = head.get(index).copied().unwrap_or(random);
+    }
 }
 
 /// A GET as a browser's script sends it, with an answer as an API gives it.
@@ -819,6 +883,39 @@ mod tests {
             }
             assert!(connections.len() >= 40, "{}", connections.len());
         }
+    }
+
+    #[test]
+    fn a_pause_finishes_calls_and_keeps_connections() {
+        let shape = Shape {
+            connections: 7,
+            ..Shape::default()
+        };
+        let mut load = Load::new(shape, FIRST_NUMBER, 1000);
+        let (mut bytes, mut answered) = (Vec::new(), Vec::new());
+        for calls in [100, 250] {
+            load.hold_after(calls);
+            while load.next_frame(&mut bytes) {
+                answered.extend(load.answered());
+            }
+            assert_eq!(load.calls_begun(), calls);
+            assert_eq!((answered.len() as u64, load.open), (calls, 7));
+        }
+        answered.sort_unstable();
+        assert!(answered.into_iter().eq(FIRST_NUMBER..FIRST_NUMBER + 250));
+    }
+
+    #[test]
+    fn opaque_traffic_has_the_same_lengths_and_no_call() {
+        let shape = Shape::default();
+        let opaque = Shape {
+            opaque: true,
+            ..shape.clone()
+        };
+        let lengths = |shape| -> Vec<usize> { frames(shape, 600).iter().map(Vec::len).collect() };
+        assert_eq!(lengths(&shape), lengths(&opaque));
+        let said = frames(&opaque, 600).concat();
+        assert!(places(&said, "HTTP/1.1").is_empty());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use bench::encoders;
 use bench::limit::{self, Touch};
 use bench::load::{self, FIRST_NUMBER, Load};
 use bench::matrix;
+use bench::packets;
 use bench::pour::{Poured, pour};
 use bench::report;
 use bench::results::{Conditions, Results};
@@ -18,7 +19,7 @@ use bench::seed::Seed;
 use bench::traffic::{
     Accidents, Conversation, Frame, Shape, Vxlan, Wire, frames, read_pcap, write_pcap,
 };
-use bench::tx::PacketSender;
+use bench::tx::{PacketSender, Way};
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
@@ -45,10 +46,12 @@ enum Command {
     Run(Box<matrix::Options>),
     /// Compares encoders of bundles on the lines of steady traffic
     Encoders(encoders::Options),
+    /// Packets that carry no call: what one costs, and whether any is lost
+    Packets(packets::Options),
     /// Makes a page and plots from the results
     Report {
         /// Folder of the results
-        #[arg(default_value = "bench/results")]
+        #[arg(default_value = "bench/results/latest")]
         folder: PathBuf,
     },
 }
@@ -93,14 +96,13 @@ impl Steady {
                 Wire::default()
             },
             seed,
+            opaque: false,
         }
     }
 
     /// Frames a second for the rate in calls.
     fn frame_rate(&self, load: &Load) -> Option<f64> {
-        let per_call =
-            load.frames_per_call() as f64 + 6.0 / self.calls_per_connection.max(1) as f64;
-        (self.call_rate > 0.0).then_some(self.call_rate * per_call)
+        (self.call_rate > 0.0).then_some(self.call_rate * load.frames_per_call_in_all())
     }
 }
 
@@ -122,6 +124,9 @@ struct LimitOptions {
     /// What the reader reads of each frame
     #[arg(long, value_delimiter = ',', default_value = "headers,all")]
     touch: Vec<Touch>,
+    /// How frames get onto the wire
+    #[arg(long, default_value = "messages")]
+    sender: Way,
     /// Blocks of 1 MiB in the ring
     #[arg(long, default_value_t = 256)]
     blocks: usize,
@@ -133,7 +138,7 @@ struct LimitOptions {
     #[arg(long)]
     no_pin: bool,
     /// Folder of the results
-    #[arg(long, default_value = "bench/results")]
+    #[arg(long, default_value = "bench/results/latest")]
     results: PathBuf,
 }
 
@@ -215,6 +220,9 @@ struct Send {
     /// Frames of the file a second at most; 0 is as fast as it goes
     #[arg(long, default_value_t = 1000.0)]
     rate: f64,
+    /// How frames get onto the wire; with `live` they come in at the interface instead
+    #[arg(long, default_value = "messages")]
+    by: Way,
     /// Times that the file is sent
     #[arg(long, default_value_t = 1)]
     times: u64,
@@ -247,6 +255,7 @@ fn main() -> Result<()> {
         Command::Limit(options) => measure_limit(&options),
         Command::Run(options) => matrix::run(&options),
         Command::Encoders(options) => encoders::run(&options),
+        Command::Packets(options) => packets::run(&options),
         Command::Report { folder } => {
             report::write(&folder)?;
             println!("{}", folder.join("report.md").display());
@@ -256,20 +265,20 @@ fn main() -> Result<()> {
 }
 
 fn send(options: &Send) -> Result<Poured> {
-    let sender = PacketSender::open(&options.interface)
+    let mut sender = PacketSender::open(&options.interface, options.by)
         .with_context(|| format!("cannot send on {} (CAP_NET_RAW?)", options.interface))?;
     let Some(path) = &options.file else {
         let calls = options.steady.calls.context("a file, or --calls")?;
         let shape = options.steady.shape(options.port, 1);
         let mut load = Load::new(shape, FIRST_NUMBER, calls);
         let rate = options.steady.frame_rate(&load);
-        return pour(&sender, rate, |out| load.next_frame(out));
+        return pour(&mut sender, rate, |out| load.next_frame(out));
     };
     let file = File::open(path).with_context(|| path.display().to_string())?;
     let frames = read_pcap(&mut BufReader::new(file))?;
     let mut left = (0..options.times).flat_map(|_| &frames);
     let rate = (options.rate > 0.0).then_some(options.rate);
-    pour(&sender, rate, |out| {
+    pour(&mut sender, rate, |out| {
         left.next().is_some_and(|frame| {
             out.extend_from_slice(&frame.bytes);
             true
@@ -292,6 +301,7 @@ fn measure_limit(options: &LimitOptions) -> Result<()> {
                     let method = limit::Method {
                         seconds: options.seconds,
                         rate: options.rate,
+                        sender: options.sender,
                         sender_cpu: (!options.no_pin).then_some(options.sender_cpu),
                         receiver_cpu: (!options.no_pin).then_some(options.receiver_cpu),
                         ring_blocks: options.blocks,
@@ -300,17 +310,7 @@ fn measure_limit(options: &LimitOptions) -> Result<()> {
                     let conditions = Conditions::now();
                     let row = limit::measure(&shape, wire, &method, repetition)?;
                     results.append(&conditions, &row)?;
-                    eprintln!(
-                        "{wire:<5} {body_bytes:>5} B reads {:<7} {:>8.0} calls/s {:>8.0} frames/s {:>6.2} Gbit/s, {} dropped, \
-                         receiver {:.0} ns and sender {:.0} ns a frame",
-                        row.touch,
-                        row.calls_per_second,
-                        row.frames_per_second,
-                        row.gbit_per_second,
-                        row.dropped,
-                        row.receiver_nanos_per_frame,
-                        row.sender_nanos_per_frame
-                    );
+                    eprintln!("{}", limit::line(&row));
                 }
             }
         }

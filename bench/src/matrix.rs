@@ -1,17 +1,26 @@
 //! `bench run`: every cell of a matrix, the highest lossless rate of each, repetitions there and beyond.
 //!
-//! Programs that are compared take turns within each repetition, so that what the machine does meanwhile hits both.
+//! Programs that are compared take turns within each repetition, so that what the machine does meanwhile hits both. With
+//! `--limit` the bare ring is measured before the cells of its traffic, for the same reason.
 
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::{ArgAction, Args};
 
+use crate::limit::{self, Touch};
 use crate::load::Shape;
 use crate::report::Spread;
 use crate::results::{Conditions, Purpose, Results, Trial};
 use crate::search::{Verdict, highest_lossless};
-use crate::trial::{self, Cell, Method, Program};
+use crate::subject::{Program, sniffer_beside};
+use crate::trial::{self, Cell, Method};
+use crate::tx::Way;
+
+/// Rounds of repetitions, each at a lower rate, until one keeps its promise.
+const ROUNDS_MAX: u32 = 5;
+/// Blocks of 1 MiB in the ring of the bare receiver.
+const LIMIT_BLOCKS: usize = 256;
 
 /// What to measure, and how.
 #[derive(Args, Clone, Debug)]
@@ -25,9 +34,27 @@ pub struct Options {
     /// Bundles compressed: on, off
     #[arg(long, value_delimiter = ',', default_value = "on,off")]
     compression: Vec<String>,
-    /// Rule sets: debug, standard, strict, realistic (fifty rules), or files
+    /// Rule sets: debug, standard, strict, headers (no bodies), realistic (fifty rules), or files
     #[arg(long, value_delimiter = ',', default_value = "debug")]
     rules: Vec<String>,
+    /// Connections: steady (few, 100 calls on each), flows (--flows at a time), churn (--flows-per-minute), both
+    #[arg(long, value_delimiter = ',', default_value = "steady")]
+    traffic: Vec<Traffic>,
+    /// Connections at a time of `flows` and `both`
+    #[arg(long, default_value_t = 100_000)]
+    flows: usize,
+    /// New connections a minute of `churn` and `both`
+    #[arg(long, default_value_t = 1_000_000.0)]
+    flows_per_minute: f64,
+    /// How frames get onto the wire
+    #[arg(long, default_value = "messages")]
+    sender: Way,
+    /// Also measures the bare ring, before the cells of the same traffic; a search ends there
+    #[arg(long)]
+    limit: bool,
+    /// A search begins and ends at this share of what the bare ring took
+    #[arg(long, requires = "limit")]
+    share: Option<f64>,
     /// Calls a second, instead of a search; 0 is as fast as the sender can
     #[arg(long, value_delimiter = ',')]
     rate: Vec<f64>,
@@ -46,14 +73,17 @@ pub struct Options {
     /// Repetitions at each rate
     #[arg(long, default_value_t = 3)]
     repetitions: u32,
+    /// Repetitions at each multiple
+    #[arg(long, default_value_t = 1)]
+    overload_repetitions: u32,
     /// Seconds of measured traffic
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
     /// Seconds of traffic of each probe of a search
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 3.0)]
     probe_seconds: f64,
     /// Seconds of traffic before
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 1.0)]
     warm_up: f64,
     /// Connections at a time; 0: those that hold 20 ms of calls, 512 at most
     #[arg(long, default_value_t = 0)]
@@ -92,11 +122,20 @@ pub struct Options {
     #[arg(long, default_value = "other")]
     vs_name: String,
     /// Folder of the results
-    #[arg(long, default_value = "bench/results")]
+    #[arg(long, default_value = "bench/results/latest")]
     results: PathBuf,
     /// Further arguments of `sniffer run`
     #[arg(last = true)]
     arguments: Vec<String>,
+}
+
+/// How many connections there are, and how long they live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Traffic {
+    Steady,
+    Flows,
+    Churn,
+    Both,
 }
 
 /// Measures all of it.
@@ -104,23 +143,63 @@ pub fn run(options: &Options) -> Result<()> {
     let programs = programs(options)?;
     let mut results = Results::create(&options.results, "run")?;
     eprintln!("rows go to {}", results.path().display());
-    let mut bench = Bench {
-        options,
-        results: &mut results,
+    let mut limits = if options.limit {
+        Some(Results::create(&options.results, "limit")?)
+    } else {
+        None
     };
-    for cell in cells(options)? {
-        bench.cell(&programs, &cell)?;
+    for cells in cells(options)?.chunk_by(same_frames) {
+        let end = match (&mut limits, cells.first()) {
+            (Some(results), Some(cell)) => bare(options, cell, results)?,
+            _ => f64::INFINITY,
+        };
+        for cell in cells {
+            let mut bench = Bench {
+                options,
+                results: &mut results,
+                end,
+            };
+            bench.cell(&programs, cell)?;
+        }
     }
     Ok(())
+}
+
+fn same_frames(one: &Cell, other: &Cell) -> bool {
+    (&one.wire, one.shape.body_bytes) == (&other.wire, other.shape.body_bytes)
+}
+
+/// Calls a second that a bare ring takes without loss, flat out: the median of the repetitions.
+fn bare(options: &Options, cell: &Cell, results: &mut Results) -> Result<f64> {
+    let shape = Shape {
+        connections: Shape::default().connections,
+        ..cell.shape.clone()
+    };
+    let mut rates = Vec::new();
+    for repetition in 1..=options.repetitions {
+        let method = limit::Method {
+            seconds: options.probe_seconds,
+            rate: 0.0,
+            sender: options.sender,
+            sender_cpu: (!options.no_pin).then_some(options.sender_cpu),
+            receiver_cpu: (!options.no_pin).then_some(options.collector_cpu),
+            ring_blocks: LIMIT_BLOCKS,
+            touch: Touch::Headers,
+        };
+        let conditions = Conditions::now();
+        let row = limit::measure(&shape, &cell.wire, &method, repetition)?;
+        results.append(&conditions, &row)?;
+        eprintln!("{}", limit::line(&row));
+        rates.push(row.calls_per_second * row.received as f64 / row.frames.max(1) as f64);
+    }
+    Ok(Spread::of(rates).median)
 }
 
 fn programs(options: &Options) -> Result<Vec<Program>> {
     let mut programs = Vec::new();
     if !options.only_vs {
         let path = options.sniffer.clone();
-        programs.push(Program::Sniffer(
-            path.map_or_else(trial::sniffer_beside, Ok)?,
-        ));
+        programs.push(Program::Sniffer(path.map_or_else(sniffer_beside, Ok)?));
     }
     programs.extend(options.vs.iter().map(|command| Program::Other {
         name: options.vs_name.clone(),
@@ -135,23 +214,29 @@ fn cells(options: &Options) -> Result<Vec<Cell>> {
         for &body_bytes in &options.body {
             for rules in &options.rules {
                 for compression in &options.compression {
-                    ensure!(
-                        ["on", "off"].contains(&compression.as_str()),
-                        "compression is on or off"
-                    );
-                    let compression = compression == "on";
-                    cells.push(Cell {
-                        shape: Shape {
+                    for &traffic in &options.traffic {
+                        ensure!(
+                            ["on", "off"].contains(&compression.as_str()),
+                            "compression is on or off"
+                        );
+                        let shape = Shape {
                             body_bytes,
                             connections: options.connections,
                             wire: trial::wire(wire)?,
                             ..Shape::default()
-                        },
-                        wire: wire.clone(),
-                        compression,
-                        rules: rules.clone(),
-                        rules_text: trial::rules(rules, compression)?,
-                    });
+                        };
+                        let compression = compression == "on";
+                        let cell = Cell {
+                            traffic: String::new(),
+                            shape,
+                            flows_per_minute: None,
+                            wire: wire.clone(),
+                            compression,
+                            rules: rules.clone(),
+                            rules_text: trial::rules(rules, compression)?,
+                        };
+                        cells.push(with(cell, traffic, options));
+                    }
                 }
             }
         }
@@ -159,75 +244,146 @@ fn cells(options: &Options) -> Result<Vec<Cell>> {
     Ok(cells)
 }
 
+fn with(mut cell: Cell, traffic: Traffic, options: &Options) -> Cell {
+    if matches!(traffic, Traffic::Flows | Traffic::Both) {
+        cell.shape.connections = options.flows;
+    }
+    if matches!(traffic, Traffic::Churn | Traffic::Both) {
+        cell.flows_per_minute = Some(options.flows_per_minute);
+    }
+    cell.traffic = format!("{traffic:?}").to_lowercase();
+    cell
+}
+
 struct Bench<'a> {
     options: &'a Options,
     results: &'a mut Results,
+    /// What the bare ring took, in calls a second.
+    end: f64,
 }
 
 impl Bench<'_> {
     fn cell(&mut self, programs: &[Program], cell: &Cell) -> Result<()> {
-        let mut plans: Vec<(&Program, Purpose, f64)> = Vec::new();
-        for program in programs {
-            if !self.options.rate.is_empty() {
-                plans.extend(
-                    self.options
-                        .rate
-                        .iter()
-                        .map(|rate| (program, Purpose::Rate, *rate)),
-                );
-                continue;
-            }
-            let rate = self.search(program, cell)?;
-            plans.push((program, Purpose::Rate, rate));
-            let beyond = self.options.overload.iter();
-            plans.extend(beyond.map(|factor| (program, Purpose::Overload, rate * factor)));
+        if !self.options.rate.is_empty() {
+            return self.at_given_rates(programs, cell);
         }
-        plans.retain(|(_, purpose, rate)| {
-            *rate > 0.0 || (*purpose == Purpose::Rate && !self.options.rate.is_empty())
-        });
-        for repetition in 1..=self.options.repetitions {
-            for &(program, purpose, rate) in &plans {
-                self.trial(program, cell, rate, purpose, repetition)?;
+        let mut found = Vec::new();
+        for program in programs {
+            let rate = self.search(program, cell)?;
+            if rate >= 1.0 {
+                found.push((program, rate));
+            }
+        }
+        self.keep_promises(&mut found, cell)?;
+        for _ in 0..self.options.overload_repetitions {
+            for &factor in &self.options.overload {
+                for &(program, rate) in &found {
+                    let (conditions, trial) =
+                        self.trial(program, cell, rate * factor, Purpose::Overload, 1)?;
+                    self.results.append(&conditions, &trial)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// The highest rate at which one probe and then the median of the repetitions lose nothing.
+    fn at_given_rates(&mut self, programs: &[Program], cell: &Cell) -> Result<()> {
+        for repetition in 1..=self.options.repetitions {
+            for program in programs {
+                for &rate in &self.options.rate {
+                    let (conditions, trial) =
+                        self.trial(program, cell, rate, Purpose::Rate, repetition)?;
+                    self.results.append(&conditions, &trial)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Repetitions at the rates found. One lucky probe is no result: a program whose median loses something becomes a
+    /// lower rate, and its repetitions count as probes.
+    fn keep_promises(&mut self, found: &mut [(&Program, f64)], cell: &Cell) -> Result<()> {
+        let mut open: Vec<usize> = (0..found.len()).collect();
+        for round in 1..=ROUNDS_MAX {
+            let mut rows: Vec<Vec<(Conditions, Trial)>> = vec![Vec::new(); found.len()];
+            for repetition in 1..=self.options.repetitions {
+                for &index in &open {
+                    let (program, rate) = found[index];
+                    rows[index].push(self.trial(program, cell, rate, Purpose::Rate, repetition)?);
+                }
+            }
+            let mut failed = Vec::new();
+            for index in open {
+                let shares = rows[index].iter().map(|(_, trial)| trial.delivered_share);
+                let is_kept = Spread::of(shares).median >= self.options.lossless;
+                for (conditions, trial) in &mut rows[index] {
+                    // The last round stands, whatever it shows: the page says that it lost something.
+                    if !is_kept && round < ROUNDS_MAX {
+                        trial.purpose = Purpose::Probe;
+                    }
+                    self.results.append(conditions, trial)?;
+                }
+                if !is_kept {
+                    found[index].1 /= self.options.precision;
+                    failed.push(index);
+                }
+            }
+            open = failed;
+            if open.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The highest rate at which a probe loses nothing.
     fn search(&mut self, program: &Program, cell: &Cell) -> Result<f64> {
-        // A call costs about as much as some hundreds of bytes and its body.
-        let start = self.options.start * 1500.0 / (1300.0 + cell.shape.body_bytes as f64);
         let (lossless, precision) = (self.options.lossless, self.options.precision);
-        let found = highest_lossless(start, precision, |rate| {
-            let trial = self.trial(program, cell, rate, Purpose::Probe, 0)?;
+        let end = self.end * self.options.share.unwrap_or(1.0);
+        let mut start = end;
+        if self.options.share.is_none() {
+            // A call costs about as much as some hundreds of bytes and its body.
+            let scout = self.options.start * 1500.0 / (1300.0 + cell.shape.body_bytes as f64);
+            let trial = self.probe(program, cell, scout.min(end))?;
+            start = self.guess(&trial).min(end);
+        }
+        let found = highest_lossless(start, end, precision, |rate| {
+            let trial = self.probe(program, cell, rate)?;
             Ok(verdict(&trial, lossless))
         })?;
-        let mut rate = found.rate;
-        // One lucky probe is no result.
-        while rate >= 1.0 {
-            let mut shares = Vec::new();
-            for _ in 0..self.options.repetitions {
-                shares.push(
-                    self.trial(program, cell, rate, Purpose::Probe, 0)?
-                        .delivered_share,
-                );
-            }
-            if Spread::of(shares).median >= lossless {
-                return Ok(rate);
-            }
-            rate /= precision;
+        Ok(found.rate)
+    }
+
+    /// Where to begin, from what a call costs at a low rate: it is less at higher ones, so this is a lower bound.
+    fn guess(&self, scout: &Trial) -> f64 {
+        let shared = self.options.engine_cpus == self.options.collector_cpu.to_string();
+        let collector = if shared {
+            scout.collector_cpu_seconds
+        } else {
+            0.0
+        };
+        let per_call = (scout.cpu_seconds + collector) / scout.calls_delivered.max(1) as f64;
+        if per_call > 0.0 && scout.delivered_share >= self.options.lossless {
+            (0.9 / per_call).max(scout.rate_asked)
+        } else {
+            scout.rate_asked
         }
-        Ok(0.0)
+    }
+
+    fn probe(&mut self, program: &Program, cell: &Cell, rate: f64) -> Result<Trial> {
+        let (conditions, trial) = self.trial(program, cell, rate, Purpose::Probe, 0)?;
+        self.results.append(&conditions, &trial)?;
+        Ok(trial)
     }
 
     fn trial(
-        &mut self,
+        &self,
         program: &Program,
         cell: &Cell,
         rate: f64,
         purpose: Purpose,
         repetition: u32,
-    ) -> Result<Trial> {
+    ) -> Result<(Conditions, Trial)> {
         let options = self.options;
         let pinned = !options.no_pin;
         let method = Method {
@@ -237,6 +393,7 @@ impl Bench<'_> {
                 options.seconds
             },
             warm_up: options.warm_up,
+            sender: options.sender,
             sender_cpu: pinned.then_some(options.sender_cpu),
             engine_cpus: pinned.then(|| options.engine_cpus.clone()),
             collector_cpu: pinned.then_some(options.collector_cpu),
@@ -247,9 +404,8 @@ impl Bench<'_> {
         };
         let conditions = Conditions::now();
         let trial = trial::measure(program, cell, &method, rate, purpose, repetition)?;
-        self.results.append(&conditions, &trial)?;
         eprintln!("{}", line(&trial));
-        Ok(trial)
+        Ok((conditions, trial))
     }
 }
 
@@ -263,21 +419,26 @@ fn verdict(trial: &Trial, lossless: f64) -> Verdict {
     }
 }
 
-/// What a person who waits wants to see.
+/// What a person who waits wants to see; busy are sniffer, collector and sender.
 fn line(trial: &Trial) -> String {
-    let wrong = trial.duplicates + trial.mismatched + trial.torn + trial.broken_posts;
+    let wrong = trial.wrong();
+    let busy = |seconds: f64| seconds / (trial.seconds + trial.drain_seconds) * 100.0;
     let mut line = format!(
-        "{:<9} {:<5} {:>5} B {:<9} {:<3} {:<8} {:>8.0} calls/s {:>8.3} % delivered {:>8.2} µs/call {:>5.0} MB",
+        "{:<9} {:<5} {:>5} B {:<8} {:<3} {:<6} {:<8} {:>8.0} calls/s {:>8.3} % delivered {:>7.2} µs/call {:>4.0} MB, busy {:.0}/{:.0}/{:.0} %",
         trial.program,
         trial.wire,
         trial.body_bytes,
         trial.rules,
         trial.compression,
+        trial.traffic,
         format!("{:?}", trial.purpose).to_lowercase(),
         trial.calls_per_second,
         trial.delivered_share * 100.0,
         trial.cpu_micros_per_call,
-        trial.resident_peak_bytes.saturating_sub(trial.ring_bytes) as f64 / 1e6,
+        trial.memory_beside_ring() as f64 / 1e6,
+        busy(trial.cpu_seconds),
+        busy(trial.collector_cpu_seconds),
+        trial.sender_cpu_seconds / trial.seconds * 100.0,
     );
     if wrong > 0 {
         line.push_str(&format!(" {wrong} WRONG"));

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::lab::thread_cpu_seconds;
-use crate::tx::{BATCH_MAX, PacketSender};
+use crate::tx::{Batch, PacketSender};
 
 /// How long the sender sleeps when it is ahead.
 const TICK: Duration = Duration::from_micros(200);
@@ -36,19 +36,19 @@ pub struct Poured {
 
 /// Sends what `next` appends, a frame a call, until it returns false; `rate` in frames a second, none: flat out.
 pub fn pour(
-    sender: &PacketSender,
+    sender: &mut PacketSender,
     rate: Option<f64>,
     mut next: impl FnMut(&mut Vec<u8>) -> bool,
 ) -> Result<Poured> {
     let mut poured = Poured::default();
-    let mut buffer = Vec::with_capacity(BATCH_MAX * 2048);
-    let mut ends = Vec::with_capacity(BATCH_MAX);
+    let mut batch = Batch::default();
     let cpu_before = thread_cpu_seconds();
     let start = Instant::now();
     let mut schedule = Schedule {
         start,
         sent: 0,
         rate,
+        batch_max: sender.batch_max(),
     };
     loop {
         let room = schedule.room();
@@ -56,16 +56,13 @@ pub fn pour(
             thread::sleep(TICK);
             continue;
         }
-        buffer.clear();
-        ends.clear();
-        while ends.len() < room && next(&mut buffer) {
-            ends.push(buffer.len());
-        }
-        if ends.is_empty() {
+        batch.clear();
+        while batch.len() < room && batch.add(&mut next) {}
+        if batch.is_empty() {
             break;
         }
-        send_all(sender, &buffer, &ends, &mut poured)?;
-        schedule.sent += ends.len() as u64;
+        send_all(sender, &batch, &mut poured)?;
+        schedule.sent += batch.len() as u64;
     }
     poured.seconds = start.elapsed().as_secs_f64();
     poured.cpu_seconds = thread_cpu_seconds() - cpu_before;
@@ -76,47 +73,31 @@ struct Schedule {
     start: Instant,
     sent: u64,
     rate: Option<f64>,
+    batch_max: usize,
 }
 
 impl Schedule {
     /// Frames that may go now, at most a batch.
     fn room(&mut self) -> usize {
         let Some(rate) = self.rate else {
-            return BATCH_MAX;
+            return self.batch_max;
         };
         let due = self.start.elapsed().as_secs_f64() * rate;
         let behind = due - self.sent as f64;
-        let lag_max = (LAG_MAX.as_secs_f64() * rate).max(BATCH_MAX as f64);
+        let lag_max = (LAG_MAX.as_secs_f64() * rate).max(self.batch_max as f64);
         if behind > lag_max {
             self.start += Duration::from_secs_f64((behind - lag_max) / rate);
         }
-        (behind.max(0.0) as usize).min(BATCH_MAX)
+        (behind.max(0.0) as usize).min(self.batch_max)
     }
 }
 
-fn send_all(
-    sender: &PacketSender,
-    buffer: &[u8],
-    ends: &[usize],
-    poured: &mut Poured,
-) -> Result<()> {
-    let mut frames: [&[u8]; BATCH_MAX] = [&[]; BATCH_MAX];
-    let mut from = 0;
-    for (frame, &end) in frames.iter_mut().zip(ends) {
-        *frame = &buffer[from..end];
-        from = end;
-    }
-    let mut left = &frames[..ends.len()];
-    let mut tries = 0;
-    while let Some(first) = left.first() {
-        match sender.send(left) {
+fn send_all(sender: &mut PacketSender, batch: &Batch, poured: &mut Poured) -> Result<()> {
+    let (mut first, mut tries) = (0, 0);
+    while first < batch.len() {
+        match sender.send(batch, first) {
             Ok(sent) => {
-                poured.frames += sent as u64;
-                poured.bytes += left[..sent]
-                    .iter()
-                    .map(|frame| frame.len() as u64)
-                    .sum::<u64>();
-                left = &left[sent..];
+                first += sent;
                 tries = 0;
             }
             Err(error) if is_full(&error) && tries < TRIES_MAX => {
@@ -125,12 +106,14 @@ fn send_all(
                 thread::yield_now();
             }
             Err(error) => {
-                let length = first.len();
+                let length = batch.frames(first).next().map_or(0, <[u8]>::len);
                 return Err(error)
                     .with_context(|| format!("a frame of {length} bytes was refused"));
             }
         }
     }
+    poured.frames += batch.len() as u64;
+    poured.bytes += batch.frames(0).map(|frame| frame.len() as u64).sum::<u64>();
     Ok(())
 }
 
@@ -152,8 +135,9 @@ mod tests {
             start,
             sent: 0,
             rate: Some(1_000_000.0),
+            batch_max: 64,
         };
-        assert_eq!(schedule.room(), BATCH_MAX);
+        assert_eq!(schedule.room(), 64);
         let behind = schedule.start.elapsed().as_secs_f64();
         assert!(behind < 0.5, "still {behind} s behind");
     }

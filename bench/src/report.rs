@@ -94,11 +94,8 @@ fn rates(page: &mut String, trials: &Rows<Trial>) -> Result<()> {
     )?;
     for ((wire, body, compression, rules, program), rows) in cells(trials, Purpose::Rate) {
         let of = |value: fn(&Trial) -> f64| Spread::of(rows.iter().map(|row| value(row)));
-        let quantile = |value: fn(&Trial) -> Option<u32>| {
-            let known: Vec<f64> = rows
-                .iter()
-                .filter_map(|row| value(row).map(f64::from))
-                .collect();
+        let quantile = |value: fn(&Trial) -> Option<f64>| {
+            let known: Vec<f64> = rows.iter().filter_map(|row| value(row)).collect();
             if known.is_empty() {
                 "–".to_owned()
             } else {
@@ -267,7 +264,7 @@ const PLOTS: [(&str, &str, Point); 5] = [
         (row.calls_delivered > 0).then_some((row.calls_per_second, row.cpu_micros_per_call))
     }),
     ("latency", "p99 from response to POST, ms", |row| {
-        Some((row.calls_per_second, row.latency_p99_millis?.into()))
+        Some((row.calls_per_second, row.latency_p99_millis?))
     }),
     ("memory", "peak resident, ring apart, MB", |row| {
         let apart = row.resident_peak_bytes.saturating_sub(row.ring_bytes);

@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::tx::Way;
+
 /// Where, when and how.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Conditions {
@@ -89,11 +91,18 @@ pub struct Trial {
     pub program: String,
     pub purpose: Purpose,
     pub repetition: u32,
+    /// Columns with a default are not in the oldest files.
+    #[serde(default = "steady")]
+    pub traffic: String,
+    #[serde(default)]
+    pub sender: Way,
     pub wire: String,
     pub body_bytes: usize,
     pub compression: String,
     pub rules: String,
     pub connections: usize,
+    #[serde(default)]
+    pub calls_per_connection: u64,
     pub rate_asked: f64,
     pub calls_offered: u64,
     pub seconds: f64,
@@ -109,18 +118,22 @@ pub struct Trial {
     pub broken_posts: u64,
     pub cpu_seconds: f64,
     pub cpu_micros_per_call: f64,
+    #[serde(default)]
+    pub user_seconds: f64,
+    #[serde(default)]
+    pub collector_cpu_seconds: f64,
     pub sender_cpu_seconds: f64,
     pub resident_peak_bytes: u64,
     pub ring_bytes: u64,
-    pub latency_p50_millis: Option<u32>,
-    pub latency_p99_millis: Option<u32>,
-    pub latency_p999_millis: Option<u32>,
+    pub latency_p50_millis: Option<f64>,
+    pub latency_p99_millis: Option<f64>,
+    pub latency_p999_millis: Option<f64>,
     pub drain_seconds: f64,
     pub line_bytes: u64,
     pub post_bytes: u64,
     pub posts: u64,
-    pub tap_frames: u64,
-    pub tap_dropped: u64,
+    pub tap_frames: Option<u64>,
+    pub tap_dropped: Option<u64>,
     pub ring_dropped: Option<u64>,
     pub calls_seen: Option<u64>,
     pub calls_sent: Option<u64>,
@@ -129,6 +142,80 @@ pub struct Trial {
     pub calls_in_flight: Option<u64>,
     pub unaccounted: Option<i64>,
     pub dropped_reasons: String,
+    #[serde(default)]
+    pub halves: Option<u64>,
+    #[serde(default)]
+    pub shards: Option<u64>,
+    #[serde(default)]
+    pub steering: String,
+}
+
+fn steady() -> String {
+    "steady".into()
+}
+
+impl Trial {
+    /// Peak of memory without the rings.
+    pub fn memory_beside_ring(&self) -> u64 {
+        self.resident_peak_bytes.saturating_sub(self.ring_bytes)
+    }
+
+    /// Calls that must not be: twice, mispaired, torn, or in a broken POST.
+    pub fn wrong(&self) -> u64 {
+        self.duplicates + self.mismatched + self.torn + self.broken_posts
+    }
+}
+
+/// Traffic without calls into a sniffer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each column is explained in bench/README.md")]
+pub struct Packets {
+    pub purpose: Purpose,
+    pub repetition: u32,
+    pub sender: Way,
+    pub wire: String,
+    pub body_bytes: usize,
+    pub frames_asked: f64,
+    pub frames: u64,
+    pub seconds: f64,
+    pub frames_per_second: f64,
+    pub gbit_per_second: f64,
+    pub received: u64,
+    pub dropped: u64,
+    pub cpu_nanos_per_frame: f64,
+    pub user_nanos_per_frame: f64,
+    pub sender_nanos_per_frame: f64,
+    pub memory_beside_ring_bytes: u64,
+}
+
+/// One program over a capture file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each column is explained in bench/README.md")]
+pub struct Reading {
+    pub program: String,
+    pub version: String,
+    pub repetition: u32,
+    pub body_bytes: usize,
+    pub calls: u64,
+    pub file_bytes: u64,
+    pub found: u64,
+    pub cpu_seconds: f64,
+    pub wall_seconds: f64,
+    pub cpu_micros_per_call: f64,
+    pub resident_peak_bytes: u64,
+}
+
+/// The engine cut off behind a stage, over frames in memory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each column is explained in bench/README.md")]
+pub struct StageTime {
+    pub wire: String,
+    pub body_bytes: usize,
+    pub stage: String,
+    pub calls: u64,
+    pub frames: u64,
+    pub nanos_per_frame: f64,
+    pub nanos_per_call: f64,
 }
 
 /// One run of the bare receiver.
@@ -136,6 +223,8 @@ pub struct Trial {
 #[allow(missing_docs, reason = "each column is explained in bench/README.md")]
 pub struct Limit {
     pub repetition: u32,
+    #[serde(default)]
+    pub sender: Way,
     pub wire: String,
     pub body_bytes: usize,
     pub touch: String,
@@ -162,12 +251,18 @@ impl Results {
     /// A new file `KIND-SECONDS.csv` in `folder`.
     pub fn create(folder: &Path, kind: &str) -> Result<Self> {
         fs::create_dir_all(folder)?;
-        let path = folder.join(format!("{kind}-{}.csv", seconds_since_epoch()));
-        let file = OpenOptions::new()
-            .create_new(true)
-            .write(true)
-            .open(&path)
-            .with_context(|| path.display().to_string())?;
+        let name = |seconds| folder.join(format!("{kind}-{seconds}.csv"));
+        let open = |path: &Path| {
+            let mut options = OpenOptions::new();
+            options.create_new(true).write(true).open(path)
+        };
+        let mut seconds = seconds_since_epoch();
+        // Two short measurements may begin in one second.
+        while name(seconds).exists() {
+            seconds += 1;
+        }
+        let path = name(seconds);
+        let file = open(&path).with_context(|| path.display().to_string())?;
         Ok(Self {
             writer: csv::WriterBuilder::new()
                 .has_headers(false)
@@ -247,6 +342,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("bench-results-{}", std::process::id()));
         let limit = Limit {
             repetition: 2,
+            sender: Way::Live,
             wire: "vxlan, \"quoted\"".into(),
             body_bytes: 200,
             touch: "headers".into(),

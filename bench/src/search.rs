@@ -5,11 +5,11 @@
 use anyhow::Result;
 
 /// Factor between rates on the way up.
-const UP: f64 = 1.6;
+const UP: f64 = 1.4;
 /// Trials at most.
 const STEPS_MAX: u32 = 30;
 /// Trials in a row in which the sender could not keep the rate before that is believed: others may have been at work.
-const LIMITED_MAX: u32 = 3;
+const LIMITED_MAX: u32 = 2;
 
 /// What one trial showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,14 +31,16 @@ pub struct Found {
     pub sender_limited: bool,
 }
 
-/// Searches from `start` until two rates that differ by the factor `precision` have different verdicts.
+/// Searches from `start` until two rates that differ by the factor `precision` have different verdicts, or until `end`
+/// is lossless.
 pub fn highest_lossless(
     start: f64,
+    end: f64,
     precision: f64,
     mut trial: impl FnMut(f64) -> Result<Verdict>,
 ) -> Result<Found> {
     let (mut good, mut bad) = (0.0, f64::INFINITY);
-    let mut rate = start;
+    let mut rate = start.min(end);
     let mut limited = 0;
     for _ in 0..STEPS_MAX {
         match trial(rate)? {
@@ -57,7 +59,8 @@ pub fn highest_lossless(
         }
         limited = 0;
         rate = match (good > 0.0, bad.is_finite()) {
-            (_, false) => good * UP,
+            (_, false) if good >= end => break,
+            (_, false) => (good * UP).min(end),
             (false, true) => bad / UP,
             (true, true) if bad / good <= precision => break,
             (true, true) => (good * bad).sqrt(),
@@ -78,7 +81,7 @@ mod tests {
 
     #[track_caller]
     fn check(start: f64, limit: f64, expected: std::ops::RangeInclusive<f64>) {
-        let found = highest_lossless(start, 1.05, |rate| {
+        let found = highest_lossless(start, f64::INFINITY, 1.05, |rate| {
             Ok(if rate <= limit {
                 Verdict::Lossless
             } else {
@@ -99,7 +102,7 @@ mod tests {
 
     #[test]
     fn it_stops_where_the_sender_stops() {
-        let found = highest_lossless(1000.0, 1.05, |rate| {
+        let found = highest_lossless(1000.0, f64::INFINITY, 1.05, |rate| {
             Ok(if rate < 5000.0 {
                 Verdict::Lossless
             } else {
@@ -110,9 +113,20 @@ mod tests {
     }
 
     #[test]
+    fn it_stops_at_the_end_that_was_given() {
+        let mut trials = 0;
+        let found = highest_lossless(50_000.0, 8000.0, 1.05, |rate| {
+            trials += 1;
+            assert_eq!(rate, 8000.0);
+            Ok(Verdict::Lossless)
+        });
+        assert_eq!((found.unwrap().rate, trials), (8000.0, 1));
+    }
+
+    #[test]
     fn one_slow_moment_of_the_sender_ends_nothing() {
         let mut trials = 0;
-        let found = highest_lossless(1000.0, 1.05, |rate| {
+        let found = highest_lossless(1000.0, f64::INFINITY, 1.05, |rate| {
             trials += 1;
             Ok(match rate {
                 _ if trials == 2 => Verdict::SenderLimited,

@@ -4,62 +4,39 @@
 //! differences between the two drains, so neither start nor warm-up is in them; the peak of memory is the process' own.
 //! Bounds: the traffic by its calls, each drain by [`DRAIN_MAX`].
 
-use std::fs::{self, File};
+use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
+use anyhow::{Context as _, Result, bail};
 
-use crate::collect::Collector;
-use crate::lab::{Lab, Running, SOURCE, TAP, pin, run};
+use crate::collect::{Collector, Latencies};
+use crate::lab::{Lab, micros_since_epoch, pin};
 use crate::load::{self, FIRST_NUMBER, Load};
 use crate::pour::{Poured, pour};
 use crate::results::{Purpose, Trial};
+use crate::subject::{Ledger, Program, Subject};
 use crate::traffic::Wire;
-use crate::tx::PacketSender;
+use crate::tx::Way;
 
 /// Longest wait for the last POST.
 pub const DRAIN_MAX: Duration = Duration::from_secs(30);
-/// No POST for so long: the drain is over. More than the age at which a sniffer closes a bundle.
+/// No POST for so long from a program whose ledger we cannot read: the drain is over. More than the age at which
+/// sniffers close a bundle.
 const QUIET: Duration = Duration::from_millis(1500);
-/// Longest wait for a sniffer to say that it captures.
-const START_MAX: Duration = Duration::from_secs(20);
-/// A program that says nothing we know gets so long to start.
-const START_OTHER: Duration = Duration::from_secs(3);
-
-/// Who is measured.
-#[derive(Clone, Debug)]
-pub enum Program {
-    /// This project's program, at this path.
-    Sniffer(PathBuf),
-    /// A shell command that captures on `$INTERFACE` and posts to `$URL`, with its name for the results.
-    Other {
-        /// For the results.
-        name: String,
-        /// For `sh -c`.
-        command: String,
-    },
-}
-
-impl Program {
-    /// For the results.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Sniffer(_) => "sniffer",
-            Self::Other { name, .. } => name,
-        }
-    }
-}
+/// The same where the ledger says that nothing is on its way: longer than a block waits in a ring.
+const QUIET_BALANCED: Duration = Duration::from_millis(150);
 
 /// What does not change between the rates of one cell of the matrix.
 #[derive(Clone, Debug)]
 pub struct Cell {
+    /// What kind of traffic it is, for the results.
+    pub traffic: String,
     /// Traffic, but for the number of connections when `rate` chooses it.
     pub shape: load::Shape,
+    /// New connections a minute, instead of a number of calls on each.
+    pub flows_per_minute: Option<f64>,
     /// `plain` or `vxlan`, for the results.
     pub wire: String,
     /// Bundles are compressed.
@@ -77,6 +54,8 @@ pub struct Method {
     pub seconds: f64,
     /// Length of the warm-up.
     pub warm_up: f64,
+    /// How frames get onto the wire.
+    pub sender: Way,
     /// CPU of the sender, which also pays for the kernel's way to the tap.
     pub sender_cpu: Option<usize>,
     /// CPUs of sniffer and collector, as taskset(1) takes them.
@@ -97,9 +76,10 @@ pub struct Method {
 pub fn rules(name: &str, compression: bool) -> Result<String> {
     let mut text = match name {
         "debug" | "standard" | "strict" => format!("allow_http_url\ninclude {name}\n"),
+        "headers" => "allow_http_url\n/request_body|response_body/ remove\n".to_owned(),
         "realistic" => include_str!("../rules/realistic.txt").to_owned(),
         path => fs::read_to_string(path).with_context(|| {
-            format!("{path} is no rule set: debug, standard, strict, realistic or a file")
+            format!("{path} is no rule set: debug, standard, strict, headers, realistic or a file")
         })?,
     };
     if !compression {
@@ -113,139 +93,16 @@ fn connections(rate: f64) -> usize {
     ((rate * 0.02) as usize).clamp(1, 512)
 }
 
-/// A sniffer that captures.
-struct Subject<'a> {
-    process: Running,
-    program: &'a Program,
-    folder: PathBuf,
-}
-
-impl<'a> Subject<'a> {
-    fn start(
-        lab: &Lab,
-        program: &'a Program,
-        cell: &Cell,
-        method: &Method,
-        url: &str,
-    ) -> Result<Self> {
-        let folder = std::env::temp_dir().join(format!("bench-{}", std::process::id()));
-        fs::create_dir_all(&folder)?;
-        let rules = folder.join("rules.txt");
-        fs::write(&rules, &cell.rules_text)?;
-        let mut words = vec!["nice".to_owned(), format!("--adjustment={}", method.nice)];
-        if let Some(cpus) = &method.engine_cpus {
-            words.extend(["taskset".into(), "--cpu-list".into(), cpus.clone()]);
-        }
-        match program {
-            Program::Sniffer(path) => {
-                words.extend([path.display().to_string(), "run".into()]);
-                words.extend([
-                    "--control".into(),
-                    folder.join("control").display().to_string(),
-                ]);
-                words.extend(["--interface".into(), TAP.into(), "--url".into(), url.into()]);
-                words.extend(["--rules".into(), format!("file://{}", rules.display())]);
-                words.extend(["--ring-size".into(), method.ring.clone()]);
-                if cell.shape.wire.vxlan.is_some() {
-                    words.extend(["--engine".into(), "vxlan".into()]);
-                }
-                words.extend(method.arguments.iter().cloned());
-            }
-            Program::Other { command, .. } => {
-                words.extend(["sh".into(), "-c".into(), format!("exec {command}")]);
-            }
-        }
-        let mut command = lab.tap.command(&words);
-        command.envs([
-            ("URL", url),
-            ("INTERFACE", TAP),
-            ("WIRE", &cell.wire),
-            ("RULES", &cell.rules_text),
-        ]);
-        command.env("PORT", cell.shape.port.to_string());
-        let log = File::create(folder.join("log"))?;
-        let mut subject = Self {
-            process: Running::start(&mut command, log)?,
-            program,
-            folder,
-        };
-        subject.wait_until_it_captures()?;
-        Ok(subject)
+/// The cell's traffic as it is at one rate.
+fn at_rate(cell: &Cell, rate: f64) -> load::Shape {
+    let mut shape = cell.shape.clone();
+    if shape.connections == 0 {
+        shape.connections = if rate > 0.0 { connections(rate) } else { 512 };
     }
-
-    fn said(&self) -> String {
-        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    if let Some(flows) = cell.flows_per_minute {
+        shape.calls_per_connection = ((rate * 60.0 / flows).round() as u64).max(1);
     }
-
-    fn wait_until_it_captures(&mut self) -> Result<()> {
-        if matches!(self.program, Program::Other { .. }) {
-            thread::sleep(START_OTHER);
-            ensure!(self.process.runs(), "it has ended: {}", self.said());
-            return Ok(());
-        }
-        let deadline = Instant::now() + START_MAX;
-        while !self.said().contains("capturing") {
-            ensure!(self.process.runs(), "it has ended: {}", self.said());
-            ensure!(
-                Instant::now() < deadline,
-                "it does not capture: {}",
-                self.said()
-            );
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
-    }
-
-    /// Its own account of itself; nothing from other programs.
-    fn ledger(&self) -> Result<Option<Ledger>> {
-        let Program::Sniffer(path) = self.program else {
-            return Ok(None);
-        };
-        let mut command = Command::new(path);
-        command.args(["status", "--json", "--control"]);
-        let text = run(command.arg(self.folder.join("control")))?;
-        Ledger::read(&text).map(Some)
-    }
-}
-
-/// The sniffer's counters of calls and frames.
-#[derive(Clone, Debug, Default)]
-struct Ledger {
-    seen: u64,
-    sent: u64,
-    stopped: u64,
-    dropped: u64,
-    in_flight: u64,
-    unaccounted: i64,
-    ring_dropped: u64,
-    ring_bytes: u64,
-    reasons: String,
-}
-
-impl Ledger {
-    fn read(text: &str) -> Result<Self> {
-        let status: Value =
-            serde_json::from_str(text).with_context(|| format!("no JSON: {text}"))?;
-        let capture = &status["capture"];
-        let (calls, packets) = (&capture["calls"], &capture["packets"]);
-        let count = |value: &Value| value.as_u64().unwrap_or(0);
-        let dropped = calls["dropped"].as_object().context("calls.dropped")?;
-        let reasons = dropped.iter().filter(|(_, calls)| count(calls) > 0);
-        Ok(Self {
-            seen: count(&calls["seen"]),
-            sent: count(&calls["sent"]),
-            stopped: count(&calls["stopped"]),
-            dropped: dropped.values().map(count).sum(),
-            in_flight: count(&calls["in_flight"]),
-            unaccounted: calls["unaccounted"].as_i64().context("calls.unaccounted")?,
-            ring_dropped: count(&packets["dropped"]),
-            ring_bytes: count(&capture["ring_bytes"]),
-            reasons: reasons
-                .map(|(reason, calls)| format!("{reason} {calls}"))
-                .collect::<Vec<_>>()
-                .join("; "),
-        })
-    }
+    shape
 }
 
 /// Measures `program` in `cell` at `rate` calls a second; `rate` 0 is as fast as the sender can.
@@ -264,63 +121,57 @@ pub fn measure(
         }
         Collector::postponing(TcpListener::bind("127.0.0.1:7701")?, method.postpone_bytes)
     })?;
-    let mut cell = cell.clone();
-    if cell.shape.connections == 0 {
-        cell.shape.connections = if rate > 0.0 { connections(rate) } else { 512 };
-    }
-    let mut subject = Subject::start(&lab, program, &cell, method, &collector.url())?;
+    let shape = at_rate(cell, rate);
+    let mut subject = Subject::start(&lab, program, cell, method, &collector.url())?;
 
     let known_rate = if rate > 0.0 { rate } else { 20_000.0 };
     let calls = |seconds: f64| (known_rate * seconds).ceil() as u64;
-    let warm_up = calls(method.warm_up);
-    send(&lab, &cell, method, rate, FIRST_NUMBER, warm_up)?;
+    let (warm_up, offered) = (calls(method.warm_up), calls(method.seconds));
+    // One load for both: connections of the warm-up stay open, so that there are as many as wanted all the time.
+    let mut load = Load::new(shape.clone(), FIRST_NUMBER, warm_up + offered + 1);
+    load.hold_after(warm_up);
+    send(&lab, &mut load, method, rate, warm_up)?;
     drain(&collector, &subject)?;
     collector.take();
     let ledger_before = subject.ledger()?;
-    let usage_before = subject.process.usage()?;
+    let usage_before = subject.usage()?;
+    let collector_before = collector.cpu_seconds();
     let (arrived_before, tap_dropped_before) = lab.arrived()?;
 
-    let sent = send(
-        &lab,
-        &cell,
-        method,
-        rate,
-        FIRST_NUMBER + warm_up,
-        calls(method.seconds),
-    )?;
+    load.hold_after(warm_up + offered);
+    let (sent, sent_at) = send(&lab, &mut load, method, rate, offered)?;
     let drain_seconds = drain(&collector, &subject)?;
-    ensure!(subject.process.runs(), "it has ended: {}", subject.said());
-    let usage = subject.process.usage()?;
+    let usage = subject.usage()?;
+    let collector_cpu_seconds = collector.cpu_seconds() - collector_before;
     let ledger = subject.ledger()?;
     let (arrived, tap_dropped) = lab.arrived()?;
-    let said = subject.said();
-    let Subject {
-        process, folder, ..
-    } = subject;
-    process.terminate(START_MAX).with_context(|| said)?;
-    let (tally, latencies) = collector.take();
+    subject.stop()?;
+    let (tally, arrivals) = collector.take();
     if let Some(complaint) = collector.complaints().first() {
         eprintln!("broken bundle: {complaint}");
     }
-    // Left behind only if something went wrong before this line.
-    let _ = fs::remove_dir_all(folder);
 
-    let offered = calls(method.seconds);
+    let latencies = Latencies::new(&arrivals, FIRST_NUMBER + warm_up, &sent_at);
     let delivered = tally.lines - tally.duplicates.min(tally.lines);
     let cpu_seconds = usage.cpu_seconds - usage_before.cpu_seconds;
     let change = |of: fn(&Ledger) -> u64| {
         let (now, before) = (ledger.as_ref()?, ledger_before.as_ref()?);
         Some(of(now).saturating_sub(of(before)))
     };
+    // Live frames are on no cable.
+    let on_cable = |frames: u64| (method.sender != Way::Live).then_some(frames);
     Ok(Trial {
         program: program.name().to_owned(),
         purpose,
         repetition,
+        traffic: cell.traffic.clone(),
+        sender: method.sender,
         wire: cell.wire.clone(),
-        body_bytes: cell.shape.body_bytes,
+        body_bytes: shape.body_bytes,
         compression: if cell.compression { "on" } else { "off" }.into(),
         rules: cell.rules.clone(),
-        connections: cell.shape.connections,
+        connections: shape.connections,
+        calls_per_connection: shape.calls_per_connection,
         rate_asked: rate,
         calls_offered: offered,
         seconds: sent.seconds,
@@ -336,6 +187,8 @@ pub fn measure(
         broken_posts: tally.broken,
         cpu_seconds,
         cpu_micros_per_call: cpu_seconds * 1e6 / delivered.max(1) as f64,
+        user_seconds: usage.user_seconds - usage_before.user_seconds,
+        collector_cpu_seconds,
         sender_cpu_seconds: sent.cpu_seconds,
         resident_peak_bytes: usage.resident_peak_bytes,
         ring_bytes: ledger.as_ref().map_or(0, |ledger| ledger.ring_bytes),
@@ -346,8 +199,8 @@ pub fn measure(
         line_bytes: tally.line_bytes,
         post_bytes: tally.wire_bytes,
         posts: tally.accepted,
-        tap_frames: arrived - arrived_before,
-        tap_dropped: tap_dropped - tap_dropped_before,
+        tap_frames: on_cable(arrived - arrived_before),
+        tap_dropped: on_cable(tap_dropped - tap_dropped_before),
         ring_dropped: change(|ledger| ledger.ring_dropped),
         calls_seen: change(|ledger| ledger.seen),
         calls_sent: change(|ledger| ledger.sent),
@@ -355,61 +208,65 @@ pub fn measure(
         calls_dropped: change(|ledger| ledger.dropped),
         calls_in_flight: ledger.as_ref().map(|ledger| ledger.in_flight),
         unaccounted: ledger.as_ref().map(|ledger| ledger.unaccounted),
+        halves: change(|ledger| ledger.halves),
+        shards: ledger.as_ref().map(|ledger| ledger.shards),
+        steering: ledger
+            .as_ref()
+            .map_or_else(String::new, |ledger| ledger.steering.clone()),
         dropped_reasons: ledger.map_or_else(String::new, |ledger| ledger.reasons),
     })
 }
 
-/// Sends `calls` calls into the cable.
+/// Sends the next `calls` calls towards the tap, up to the load's pause, and says when the last packet of each response
+/// went.
 fn send(
     lab: &Lab,
-    cell: &Cell,
+    load: &mut Load,
     method: &Method,
     rate: f64,
-    first: u64,
     calls: u64,
-) -> Result<Poured> {
-    let mut load = Load::new(cell.shape.clone(), first, calls);
-    let per_call =
-        load.frames_per_call() as f64 + 6.0 / cell.shape.calls_per_connection.max(1) as f64;
-    lab.source.inside(|| {
-        if let Some(cpu) = method.sender_cpu {
-            pin(cpu)?;
-        }
-        let sender = PacketSender::open(SOURCE)?;
-        let frames_rate = (rate > 0.0).then_some(rate * per_call);
-        pour(&sender, frames_rate, |out| load.next_frame(out))
-    })
+) -> Result<(Poured, Vec<u64>)> {
+    let frames_rate = (rate > 0.0).then_some(rate * load.frames_per_call_in_all());
+    let first = FIRST_NUMBER + load.calls_begun();
+    let mut sent_at = vec![0; calls as usize];
+    let poured = lab.sending(method.sender, method.sender_cpu, |mut sender| {
+        pour(&mut sender, frames_rate, |out| {
+            let is_made = load.next_frame(out);
+            if let Some(number) = load.answered() {
+                sent_at[(number - first) as usize] = micros_since_epoch(SystemTime::now());
+            }
+            is_made
+        })
+    })?;
+    Ok((poured, sent_at))
 }
 
 /// Waits for the last POST, and returns how long after the call it came.
 fn drain(collector: &Collector, subject: &Subject<'_>) -> Result<f64> {
     let start = Instant::now();
     let mut posts = collector.tally().posts;
-    let mut changed = start;
+    let mut ledger = subject.ledger()?;
+    let (mut posted, mut changed) = (start, start);
     while start.elapsed() < DRAIN_MAX {
         thread::sleep(Duration::from_millis(50));
         let now = collector.tally().posts;
         if now != posts {
-            (posts, changed) = (now, Instant::now());
+            (posts, posted, changed) = (now, Instant::now(), Instant::now());
         }
-        if changed.elapsed() > QUIET && subject.ledger()?.is_none_or(|ledger| ledger.in_flight == 0)
-        {
+        let Some(before) = &ledger else {
+            if changed.elapsed() > QUIET {
+                break;
+            }
+            continue;
+        };
+        let account = subject.ledger()?;
+        if account.as_ref() != Some(before) {
+            (ledger, changed) = (account, Instant::now());
+        } else if before.in_flight == 0 && changed.elapsed() > QUIET_BALANCED {
             break;
         }
     }
-    Ok(changed.duration_since(start).as_secs_f64())
-}
-
-/// The built `sniffer` beside this program.
-pub fn sniffer_beside() -> Result<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name("sniffer");
-    if !Path::is_file(&path) {
-        bail!(
-            "{} is not there: cargo build --release -p sniffer, or name it with --sniffer",
-            path.display()
-        );
-    }
-    Ok(path)
+    Ok(posted.duration_since(start).as_secs_f64())
 }
 
 /// `plain` or `vxlan`.
@@ -427,7 +284,7 @@ mod tests {
 
     #[test]
     fn all_rule_sets_parse() {
-        for name in ["debug", "standard", "strict", "realistic"] {
+        for name in ["debug", "standard", "strict", "headers", "realistic"] {
             for compression in [true, false] {
                 let text = rules(name, compression).unwrap();
                 let set = engine_core::rules::RuleSet::parse(&text)
