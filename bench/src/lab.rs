@@ -9,11 +9,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, setns};
-use nix::sys::signal::{Signal, kill};
 use nix::time::ClockId;
 use nix::unistd::{Pid, geteuid};
 
@@ -266,21 +265,6 @@ impl Running {
     pub fn runs(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
-
-    /// Sends SIGTERM, waits for the end, and says how it ended; after `patience` it is killed.
-    pub fn terminate(mut self, patience: Duration) -> Result<Option<i32>> {
-        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM)?;
-        let deadline = Instant::now() + patience;
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status.code());
-            }
-            if Instant::now() > deadline {
-                bail!("it did not end within {patience:?} and was killed");
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
 }
 
 impl Drop for Running {
@@ -325,7 +309,8 @@ fn process_cpu_seconds(pid: u32) -> Option<f64> {
     Some(Duration::from(clock.now().ok()?).as_secs_f64())
 }
 
-fn kilobytes(status: &str, label: &str) -> u64 {
+/// A field of `/proc/PID/status` in kilobytes, 0 if it is not there.
+pub fn kilobytes(status: &str, label: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix(label));
     line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
         .unwrap_or(0)

@@ -4,14 +4,15 @@
 //! - [`load`]: steady, numbered traffic without end, made faster than anything can read it.
 //! - [`send`], [`pour`], [`tx`]: frames onto a real interface, exactly or as fast as one core can.
 //! - [`collect`]: the other end of the capture URL.
-//! - [`lab`], [`trial`], [`search`], [`matrix`], [`limit`]: namespaces and processes, one measurement, the highest lossless rate,
-//!   all cells of a matrix, and
-//!   what the machine can carry at all.
-//! - [`stages`]: the engine cut off behind each stage, for benches and instruction counts.
+//! - [`lab`], [`subject`], [`trial`]: namespaces, the program that is measured, one measurement.
+//! - [`search`], [`matrix`]: the highest lossless rate, and all cells of a matrix.
+//! - [`limit`], [`packets`], [`reading`]: a bare ring, packets without calls, capture files.
+//! - [`stages`], [`budget`]: the engine cut off behind each stage, for benches and instruction counts, and by time.
 //! - [`encoders`]: encoders of bundles, compared on lines of that traffic.
 //! - [`results`], [`report`]: CSV rows, and tables and plots made from them.
 //! - [`seed`]: where all chance comes from.
 
+pub mod budget;
 pub mod collect;
 pub mod encoders;
 pub mod lab;
@@ -20,6 +21,7 @@ pub mod load;
 pub mod matrix;
 pub mod packets;
 pub mod pour;
+pub mod reading;
 pub mod report;
 pub mod results;
 pub mod search;

@@ -6,6 +6,7 @@ use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
+use bench::budget;
 use bench::collect::{Behaviour, Collector};
 use bench::encoders;
 use bench::limit::{self, Touch};
@@ -13,6 +14,7 @@ use bench::load::{self, FIRST_NUMBER, Load};
 use bench::matrix;
 use bench::packets;
 use bench::pour::{Poured, pour};
+use bench::reading;
 use bench::report;
 use bench::results::{Conditions, Results};
 use bench::seed::Seed;
@@ -48,6 +50,10 @@ enum Command {
     Encoders(encoders::Options),
     /// Packets that carry no call: what one costs, and whether any is lost
     Packets(packets::Options),
+    /// Capture files, read by `sniffer read`, httpry and tshark
+    Read(reading::Options),
+    /// What a packet and a call cost behind each stage of the engine, by time
+    Stages(budget::Options),
     /// Makes a page and plots from the results
     Report {
         /// Folder of the results
@@ -256,6 +262,8 @@ fn main() -> Result<()> {
         Command::Run(options) => matrix::run(&options),
         Command::Encoders(options) => encoders::run(&options),
         Command::Packets(options) => packets::run(&options),
+        Command::Read(options) => reading::run(&options),
+        Command::Stages(options) => budget::run(&options),
         Command::Report { folder } => {
             report::write(&folder)?;
             println!("{}", folder.join("report.md").display());

@@ -275,7 +275,14 @@ impl Bench<'_> {
             }
         }
         self.keep_promises(&mut found, cell)?;
-        for _ in 0..self.options.overload_repetitions {
+        // What many connections or a share of the bare ring cost is told by their rates.
+        let is_plain = cell.traffic == "steady" && self.options.share.is_none();
+        let repetitions = if is_plain {
+            self.options.overload_repetitions
+        } else {
+            0
+        };
+        for _ in 0..repetitions {
             for &factor in &self.options.overload {
                 for &(program, rate) in &found {
                     let (conditions, trial) =
@@ -422,7 +429,7 @@ fn verdict(trial: &Trial, lossless: f64) -> Verdict {
 /// What a person who waits wants to see; busy are sniffer, collector and sender.
 fn line(trial: &Trial) -> String {
     let wrong = trial.wrong();
-    let busy = |seconds: f64| seconds / (trial.seconds + trial.drain_seconds) * 100.0;
+    let busy = |seconds: f64| seconds / trial.seconds * 100.0;
     let mut line = format!(
         "{:<9} {:<5} {:>5} B {:<8} {:<3} {:<6} {:<8} {:>8.0} calls/s {:>8.3} % delivered {:>7.2} µs/call {:>4.0} MB, busy {:.0}/{:.0}/{:.0} %",
         trial.program,
@@ -438,7 +445,7 @@ fn line(trial: &Trial) -> String {
         trial.memory_beside_ring() as f64 / 1e6,
         busy(trial.cpu_seconds),
         busy(trial.collector_cpu_seconds),
-        trial.sender_cpu_seconds / trial.seconds * 100.0,
+        busy(trial.sender_cpu_seconds),
     );
     if wrong > 0 {
         line.push_str(&format!(" {wrong} WRONG"));

@@ -165,8 +165,11 @@ fn measure(
     let sent = send(warm_up + offered)?;
     let after = settled(&subject)?;
     let usage = subject.usage()?;
-    subject.stop()?;
+    subject.stop();
     let frames = sent.frames.max(1) as f64;
+    let cpu_seconds = usage.cpu_seconds - usage_before.cpu_seconds;
+    // Ticks may say a little more than the clock.
+    let user_seconds = (usage.user_seconds - usage_before.user_seconds).min(cpu_seconds);
     Ok(Packets {
         purpose: Purpose::Rate,
         repetition,
@@ -180,8 +183,8 @@ fn measure(
         gbit_per_second: sent.bytes as f64 * 8e-9 / sent.seconds,
         received: after.frames - before.frames,
         dropped: after.ring_dropped - before.ring_dropped,
-        cpu_nanos_per_frame: (usage.cpu_seconds - usage_before.cpu_seconds) * 1e9 / frames,
-        user_nanos_per_frame: (usage.user_seconds - usage_before.user_seconds) * 1e9 / frames,
+        cpu_nanos_per_frame: cpu_seconds * 1e9 / frames,
+        user_nanos_per_frame: user_seconds * 1e9 / frames,
         sender_nanos_per_frame: sent.cpu_seconds * 1e9 / frames,
         memory_beside_ring_bytes: usage.resident_peak_bytes.saturating_sub(after.ring_bytes),
     })

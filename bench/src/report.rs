@@ -1,8 +1,12 @@
 //! CSV rows in, one Markdown page and SVG plots out.
 //!
-//! The page says what was measured and how far repetitions lay apart; it draws no conclusion.
+//! The page says what was measured, how far repetitions lay apart, and which targets are met: the verdicts are computed
+//! from the rows in [`targets`], nobody writes them. A folder holds what belongs together: one commit, one machine.
 
+mod figure;
 mod plot;
+mod tables;
+mod targets;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,301 +15,206 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::results::{self, Conditions, Limit, Purpose, Trial};
-use plot::{Plot, Series};
+use crate::results::{self, Conditions, Limit, Packets, Purpose, Reading, StageTime, Trial};
+use crate::tx::Way;
 
+/// Rows of one kind, with their conditions.
 type Rows<T> = Vec<(T, Conditions)>;
+
+/// All rows of a folder.
+struct Session {
+    trials: Rows<Trial>,
+    limits: Rows<Limit>,
+    packets: Rows<Packets>,
+    readings: Rows<Reading>,
+    stages: Rows<StageTime>,
+}
 
 /// Writes `report.md` and `*.svg` into `folder`, from the CSV files there.
 pub fn write(folder: &Path) -> Result<()> {
-    let trials: Rows<Trial> = results::read(folder, "run")?;
-    let limits: Rows<Limit> = results::read(folder, "limit")?;
+    let session = Session {
+        trials: results::read(folder, "run")?,
+        limits: results::read(folder, "limit")?,
+        packets: results::read(folder, "packets")?,
+        readings: results::read(folder, "read")?,
+        stages: results::read(folder, "stages")?,
+    };
     let mut page = String::from("# What was measured\n\n");
-    conditions(&mut page, &trials, &limits)?;
-    rates(&mut page, &trials)?;
-    ratios(&mut page, &trials)?;
-    overload(&mut page, &trials)?;
-    limit_table(&mut page, &limits)?;
-    plots(&mut page, folder, &trials)?;
+    session.conditions(&mut page)?;
+    targets::write(&mut page, &session)?;
+    tables::write(&mut page, &session)?;
+    instructions(&mut page, folder)?;
+    figure::write(&mut page, folder, &session)?;
+    session.commands(&mut page)?;
     fs::write(folder.join("report.md"), page)?;
     Ok(())
 }
 
-fn conditions(page: &mut String, trials: &Rows<Trial>, limits: &Rows<Limit>) -> Result<()> {
-    let all = trials
-        .iter()
-        .map(|(_, c)| c)
-        .chain(limits.iter().map(|(_, c)| c));
-    let mut seen: BTreeMap<(String, String, String), (usize, f64)> = BTreeMap::new();
-    for c in all {
-        let key = (c.machine.clone(), c.kernel.clone(), c.commit.clone());
-        let entry = seen.entry(key).or_default();
-        entry.0 += 1;
-        entry.1 = entry.1.max(c.load);
+impl Session {
+    fn all_conditions(&self) -> impl Iterator<Item = &Conditions> {
+        fn of<T>(rows: &Rows<T>) -> impl Iterator<Item = &Conditions> {
+            rows.iter().map(|(_, conditions)| conditions)
+        }
+        (of(&self.limits)
+            .chain(of(&self.trials))
+            .chain(of(&self.packets)))
+        .chain(of(&self.readings))
+        .chain(of(&self.stages))
     }
-    writeln!(
-        page,
-        "| machine | kernel | commit | rows | highest load average before a row |\n| --- | --- | --- | --- | --- |"
-    )?;
-    for ((machine, kernel, commit), (rows, load)) in seen {
-        writeln!(
-            page,
-            "| {machine} | {kernel} | {commit} | {rows} | {load:.1} |"
-        )?;
-    }
-    writeln!(page)?;
-    Ok(())
-}
 
-/// Rows of one program in one cell of the matrix.
-type Cells<'a> = BTreeMap<(String, usize, String, String, String), Vec<&'a Trial>>;
-
-fn cells(trials: &Rows<Trial>, purpose: Purpose) -> Cells<'_> {
-    let mut cells = Cells::new();
-    for (trial, _) in trials.iter().filter(|(trial, _)| trial.purpose == purpose) {
-        let key = (
-            trial.wire.clone(),
-            trial.body_bytes,
-            trial.compression.clone(),
-            trial.rules.clone(),
-            trial.program.clone(),
-        );
-        cells.entry(key).or_default().push(trial);
-    }
-    cells
-}
-
-fn rates(page: &mut String, trials: &Rows<Trial>) -> Result<()> {
-    writeln!(
-        page,
-        "## At the highest lossless rate, or at the rate given\n"
-    )?;
-    writeln!(
-        page,
-        "Medians; in brackets the lowest and the highest of the repetitions.\n"
-    )?;
-    writeln!(
-        page,
-        "| wire | body | compressed | rules | program | n | calls/s | delivered | CPU µs/call | peak MB, ring apart | p50/p99/p99.9 ms | line → posted B/call | wrong |"
-    )?;
-    writeln!(
-        page,
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
-    )?;
-    for ((wire, body, compression, rules, program), rows) in cells(trials, Purpose::Rate) {
-        let of = |value: fn(&Trial) -> f64| Spread::of(rows.iter().map(|row| value(row)));
-        let quantile = |value: fn(&Trial) -> Option<f64>| {
-            let known: Vec<f64> = rows.iter().filter_map(|row| value(row)).collect();
-            if known.is_empty() {
-                "–".to_owned()
-            } else {
-                format!("{:.0}", Spread::of(known).median)
-            }
-        };
-        let wrong: u64 = rows
-            .iter()
-            .map(|row| row.duplicates + row.mismatched + row.torn + row.broken_posts)
-            .sum();
-        writeln!(
-            page,
-            "| {wire} | {body} | {compression} | {rules} | {program} | {} | {} | {} % | {} | {} | {}/{}/{} | {:.0} → {:.0} | {wrong} |",
-            rows.len(),
-            of(|row| row.calls_per_second).text(0),
-            of(|row| row.delivered_share * 100.0).text(3),
-            of(|row| row.cpu_micros_per_call).text(2),
-            of(|row| row.resident_peak_bytes.saturating_sub(row.ring_bytes) as f64 / 1e6).text(0),
-            quantile(|row| row.latency_p50_millis),
-            quantile(|row| row.latency_p99_millis),
-            quantile(|row| row.latency_p999_millis),
-            of(|row| row.line_bytes as f64 / row.calls_delivered.max(1) as f64).median,
-            of(|row| row.post_bytes as f64 / row.calls_delivered.max(1) as f64).median,
-        )?;
-    }
-    writeln!(page)?;
-    Ok(())
-}
-
-/// Other programs against ours, cell by cell.
-fn ratios(page: &mut String, trials: &Rows<Trial>) -> Result<()> {
-    let cells = cells(trials, Purpose::Rate);
-    let others: Vec<_> = cells.keys().filter(|key| key.4 != "sniffer").collect();
-    if others.is_empty() {
-        return Ok(());
-    }
-    writeln!(page, "## Others against `sniffer`\n")?;
-    writeln!(
-        page,
-        "| wire | body | compressed | rules | program | its CPU/call ÷ ours | our calls/s ÷ its |"
-    )?;
-    writeln!(page, "| --- | --- | --- | --- | --- | --- | --- |")?;
-    for key in others {
-        let (wire, body, compression, rules, program) = key;
-        let mut ours = key.clone();
-        ours.4 = "sniffer".into();
-        let (Some(ours), Some(theirs)) = (cells.get(&ours), cells.get(key)) else {
-            continue;
-        };
-        let median = |rows: &[&Trial], value: fn(&Trial) -> f64| {
-            Spread::of(rows.iter().map(|row| value(row))).median
-        };
-        let cpu = median(theirs, |row| row.cpu_micros_per_call)
-            / median(ours, |row| row.cpu_micros_per_call);
-        let rate =
-            median(ours, |row| row.calls_per_second) / median(theirs, |row| row.calls_per_second);
-        writeln!(
-            page,
-            "| {wire} | {body} | {compression} | {rules} | {program} | {cpu:.1} | {rate:.1} |"
-        )?;
-    }
-    writeln!(page)?;
-    Ok(())
-}
-
-fn overload(page: &mut String, trials: &Rows<Trial>) -> Result<()> {
-    let cells = cells(trials, Purpose::Overload);
-    if cells.is_empty() {
-        return Ok(());
-    }
-    writeln!(page, "## Beyond it\n")?;
-    writeln!(
-        page,
-        "`explained` are the calls that the program itself counts as seen or dropped; frames lost in the ring stand apart.\n"
-    )?;
-    writeln!(
-        page,
-        "| wire | body | compressed | rules | program | offered/s | delivered/s | delivered | dropped, counted | ring dropped frames | unaccounted |"
-    )?;
-    writeln!(
-        page,
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
-    )?;
-    for ((wire, body, compression, rules, program), mut rows) in cells {
-        rows.sort_by(|a, b| a.calls_per_second.total_cmp(&b.calls_per_second));
-        for row in rows {
-            let known =
-                |count: Option<u64>| count.map_or("–".to_owned(), |count| count.to_string());
+    fn conditions(&self, page: &mut String) -> Result<()> {
+        let mut seen: BTreeMap<(&str, &str, &str), Vec<f64>> = BTreeMap::new();
+        for c in self.all_conditions() {
+            let key = (c.machine.as_str(), c.kernel.as_str(), c.commit.as_str());
+            seen.entry(key).or_default().push(c.load);
+        }
+        let head = [
+            "machine",
+            "kernel",
+            "commit",
+            "rows",
+            "load average before a row",
+        ];
+        table(page, &head)?;
+        for ((machine, kernel, commit), loads) in seen {
+            let rows = loads.len();
+            let load = Spread::of(loads).text(1);
             writeln!(
                 page,
-                "| {wire} | {body} | {compression} | {rules} | {program} | {:.0} | {:.0} | {:.2} % | {} | {} | {} |",
-                row.calls_per_second,
-                row.calls_delivered as f64 / row.seconds,
-                row.delivered_share * 100.0,
-                known(row.calls_dropped),
-                known(row.ring_dropped),
-                row.unaccounted
-                    .map_or("–".to_owned(), |count| count.to_string()),
+                "| {machine} | {kernel} | {commit} | {rows} | {load} |"
+            )?;
+        }
+        writeln!(
+            page,
+            "\nMedians; in brackets the lowest and the highest of the repetitions. Trials leave a load of about 1 to 2 \
+             behind them; more was somebody else's.\n"
+        )?;
+        Ok(())
+    }
+
+    fn commands(&self, page: &mut String) -> Result<()> {
+        let mut commands: Vec<&str> = Vec::new();
+        for conditions in self.all_conditions() {
+            if !commands.contains(&conditions.command.as_str()) {
+                commands.push(&conditions.command);
+            }
+        }
+        writeln!(page, "## Commands\n\n```")?;
+        for command in commands {
+            writeln!(page, "{command}")?;
+        }
+        writeln!(page, "```")?;
+        Ok(())
+    }
+
+    /// Trials by cell, those of one purpose.
+    fn cells(&self, purpose: Purpose) -> BTreeMap<Cell, Vec<&Trial>> {
+        let mut cells: BTreeMap<Cell, Vec<&Trial>> = BTreeMap::new();
+        for (trial, _) in self.trials.iter().filter(|(row, _)| row.purpose == purpose) {
+            cells.entry(Cell::of(trial)).or_default().push(trial);
+        }
+        cells
+    }
+
+    /// Calls a second of the bare ring, flat out.
+    fn bare_ring(&self, wire: &str, body_bytes: usize, sender: Way) -> Option<Spread> {
+        let rows = self.limits.iter().map(|(limit, _)| limit);
+        let rows = rows.filter(|limit| {
+            limit.wire == wire
+                && limit.body_bytes == body_bytes
+                && limit.sender == sender
+                && limit.touch == "headers"
+                && limit.rate_asked == 0.0
+                && limit.calls_offered > 0
+        });
+        let rates: Vec<f64> = rows
+            .map(|limit| limit.calls_per_second * limit.received as f64 / limit.frames as f64)
+            .collect();
+        (!rates.is_empty()).then(|| Spread::of(rates))
+    }
+}
+
+/// What the rows of one cell have in common.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Cell {
+    wire: String,
+    body_bytes: usize,
+    /// `off` before `on` would come first by name; `true` is compressed.
+    is_compressed: bool,
+    rules: String,
+    traffic: String,
+    sender: &'static str,
+    shards: u64,
+    program: String,
+}
+
+impl Cell {
+    fn of(trial: &Trial) -> Self {
+        Self {
+            wire: trial.wire.clone(),
+            body_bytes: trial.body_bytes,
+            is_compressed: trial.compression == "on",
+            rules: trial.rules.clone(),
+            traffic: trial.traffic.clone(),
+            sender: trial.sender.name(),
+            shards: trial.shards.unwrap_or(1),
+            program: trial.program.clone(),
+        }
+    }
+
+    /// The traffic and settings that the targets speak of: everything is logged, one shard, few connections.
+    fn is_plain_matrix(&self) -> bool {
+        self.rules == "debug" && self.is_ordinary()
+    }
+
+    /// As they were measured elsewhere: one shard, few connections, `sendmmsg`.
+    fn is_ordinary(&self) -> bool {
+        self.traffic == "steady"
+            && self.sender == Way::Messages.name()
+            && self.shards == 1
+            && self.program == "sniffer"
+    }
+
+    /// Columns of a table.
+    fn columns(&self) -> String {
+        let compressed = if self.is_compressed { "on" } else { "off" };
+        let mut traffic = self.traffic.clone();
+        if self.sender != Way::Messages.name() {
+            traffic.push_str(&format!(", {}", self.sender));
+        }
+        if self.shards != 1 {
+            traffic.push_str(&format!(", {} shards", self.shards));
+        }
+        format!(
+            "{} | {} | {compressed} | {} | {traffic} | {}",
+            self.wire, self.body_bytes, self.rules, self.program
+        )
+    }
+}
+
+/// Names of [`Cell::columns`].
+const CELL: [&str; 6] = ["wire", "body", "compressed", "rules", "traffic", "program"];
+
+/// What `bench/instructions` wrote into the folder, as it is.
+fn instructions(page: &mut String, folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder)?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("instructions") && name.ends_with(".txt") {
+            let text = fs::read_to_string(entry.path())?;
+            writeln!(
+                page,
+                "## Instructions by stage\n\n```\n{}\n```\n",
+                text.trim_end()
             )?;
         }
     }
-    writeln!(page)?;
     Ok(())
 }
 
-fn limit_table(page: &mut String, limits: &Rows<Limit>) -> Result<()> {
-    if limits.is_empty() {
-        return Ok(());
-    }
-    let mut cells: BTreeMap<(String, usize, String, u64), Vec<&Limit>> = BTreeMap::new();
-    for (limit, _) in limits {
-        let key = (
-            limit.wire.clone(),
-            limit.body_bytes,
-            limit.touch.clone(),
-            limit.rate_asked as u64,
-        );
-        cells.entry(key).or_default().push(limit);
-    }
-    writeln!(page, "## The bare ring: what this machine can carry\n")?;
-    writeln!(
-        page,
-        "| wire | body | reads | asked calls/s | n | calls/s | frames/s | Gbit/s | dropped | receiver ns/frame | sender ns/frame |"
-    )?;
-    writeln!(
-        page,
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
-    )?;
-    for ((wire, body, touch, asked), rows) in cells {
-        let of = |value: fn(&Limit) -> f64| Spread::of(rows.iter().map(|row| value(row)));
-        let asked = if asked == 0 {
-            "flat out".to_owned()
-        } else {
-            asked.to_string()
-        };
-        writeln!(
-            page,
-            "| {wire} | {body} | {touch} | {asked} | {} | {} | {} | {} | {} | {} | {} |",
-            rows.len(),
-            of(|row| row.calls_per_second).text(0),
-            of(|row| row.frames_per_second).text(0),
-            of(|row| row.gbit_per_second).text(2),
-            of(|row| row.dropped as f64).text(0),
-            of(|row| row.receiver_nanos_per_frame).text(0),
-            of(|row| row.sender_nanos_per_frame).text(0),
-        )?;
-    }
-    writeln!(page)?;
-    Ok(())
-}
-
-/// One point of a plot, if the row has it.
-type Point = fn(&Trial) -> Option<(f64, f64)>;
-
-const PLOTS: [(&str, &str, Point); 5] = [
-    ("delivered", "calls delivered a second", |row| {
-        Some((
-            row.calls_per_second,
-            row.calls_delivered as f64 / row.seconds,
-        ))
-    }),
-    ("completeness", "delivered, %", |row| {
-        Some((row.calls_per_second, row.delivered_share * 100.0))
-    }),
-    ("cpu", "CPU, µs a delivered call", |row| {
-        (row.calls_delivered > 0).then_some((row.calls_per_second, row.cpu_micros_per_call))
-    }),
-    ("latency", "p99 from response to POST, ms", |row| {
-        Some((row.calls_per_second, row.latency_p99_millis?))
-    }),
-    ("memory", "peak resident, ring apart, MB", |row| {
-        let apart = row.resident_peak_bytes.saturating_sub(row.ring_bytes);
-        Some((row.calls_per_second, apart as f64 / 1e6))
-    }),
-];
-
-/// One plot for each wire and body and each quantity; all trials are points, probes too.
-fn plots(page: &mut String, folder: &Path, trials: &Rows<Trial>) -> Result<()> {
-    let mut groups: BTreeMap<(String, usize), Vec<&Trial>> = BTreeMap::new();
-    for (trial, _) in trials {
-        let key = (trial.wire.clone(), trial.body_bytes);
-        groups.entry(key).or_default().push(trial);
-    }
-    for ((wire, body), rows) in groups {
-        for (name, label, point) in PLOTS {
-            let mut series: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
-            for row in &rows {
-                let compression = if row.compression == "on" {
-                    ""
-                } else {
-                    ", plain"
-                };
-                let line = format!("{}, {}{compression}", row.program, row.rules);
-                series.entry(line).or_default().extend(point(row));
-            }
-            let plot = Plot {
-                title: format!("{wire}, bodies of {body} bytes"),
-                x: "calls offered a second".into(),
-                y: label.into(),
-                series: series
-                    .into_iter()
-                    .map(|(name, points)| Series { name, points })
-                    .collect(),
-            };
-            let file = format!("{name}-{wire}-{body}.svg");
-            fs::write(folder.join(&file), plot.svg())?;
-            writeln!(page, "![{label}: {wire}, {body} bytes]({file})")?;
-        }
-        writeln!(page)?;
-    }
+/// Head of a table.
+fn table(page: &mut String, names: &[&str]) -> Result<()> {
+    writeln!(page, "| {} |", names.join(" | "))?;
+    writeln!(page, "|{}", " --- |".repeat(names.len()))?;
     Ok(())
 }
 
@@ -346,6 +255,11 @@ impl Spread {
             format!("{median} ({low}–{high})")
         }
     }
+}
+
+/// The median of one quantity over some rows.
+fn median(rows: &[&Trial], value: impl Fn(&Trial) -> f64) -> f64 {
+    Spread::of(rows.iter().map(|row| value(row))).median
 }
 
 #[cfg(test)]

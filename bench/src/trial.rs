@@ -145,7 +145,7 @@ pub fn measure(
     let collector_cpu_seconds = collector.cpu_seconds() - collector_before;
     let ledger = subject.ledger()?;
     let (arrived, tap_dropped) = lab.arrived()?;
-    subject.stop()?;
+    subject.stop();
     let (tally, arrivals) = collector.take();
     if let Some(complaint) = collector.complaints().first() {
         eprintln!("broken bundle: {complaint}");
@@ -248,7 +248,7 @@ fn drain(collector: &Collector, subject: &Subject<'_>) -> Result<f64> {
     let mut ledger = subject.ledger()?;
     let (mut posted, mut changed) = (start, start);
     while start.elapsed() < DRAIN_MAX {
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(100));
         let now = collector.tally().posts;
         if now != posts {
             (posts, posted, changed) = (now, Instant::now(), Instant::now());

@@ -1,0 +1,115 @@
+//! `bench stages`: what a packet and a call cost behind each stage of the engine, by time, over frames in memory.
+//!
+//! The frames are those of `run`, made before each round and never the same twice, since a flow table knows what it has
+//! seen. A stage is run for [`Options`]' time and the fastest round counts: whatever disturbs makes it slower.
+//! `bench/instructions` says the same without a clock.
+
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::load::{FIRST_NUMBER, Load, Shape};
+use crate::results::{Conditions, Results, StageTime};
+use crate::stages::{NAMES, Stage};
+use crate::trial;
+use crate::tx::Batch;
+
+/// Bytes of frames of one round, about: as many as the blocks of a ring hold that is read without delay.
+const ROUND_BYTES: usize = 4 << 20;
+/// Rounds before the first that counts.
+const WARM_UP: u32 = 2;
+
+/// What to measure.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Wires: plain, vxlan
+    #[arg(long, value_delimiter = ',', default_value = "plain,vxlan")]
+    wire: Vec<String>,
+    /// Bytes of response bodies
+    #[arg(long, value_delimiter = ',', default_value = "200,2000,20000")]
+    body: Vec<usize>,
+    /// Seconds for each stage, the making of frames included
+    #[arg(long, default_value_t = 0.5)]
+    seconds: f64,
+    /// Folder of the results
+    #[arg(long, default_value = "bench/results/latest")]
+    results: PathBuf,
+}
+
+/// Measures all of it.
+pub fn run(options: &Options) -> Result<()> {
+    let mut results = Results::create(&options.results, "stages")?;
+    eprintln!("rows go to {}", results.path().display());
+    for wire in &options.wire {
+        for &body_bytes in &options.body {
+            let shape = Shape {
+                body_bytes,
+                connections: 64,
+                wire: trial::wire(wire)?,
+                ..Shape::default()
+            };
+            let conditions = Conditions::now();
+            for stage in NAMES.into_iter().filter(|stage| *stage != "frames") {
+                let round = fastest(stage, &shape, options.seconds)?;
+                let row = StageTime {
+                    wire: wire.clone(),
+                    body_bytes,
+                    stage: stage.to_owned(),
+                    calls: round.calls,
+                    frames: round.frames,
+                    nanos_per_frame: round.nanos / round.frames as f64,
+                    nanos_per_call: round.nanos / round.calls as f64,
+                };
+                results.append(&conditions, &row)?;
+                eprintln!(
+                    "{wire:<5} {body_bytes:>5} B up to {stage:<10} {:>8.0} ns a frame {:>9.0} ns a call",
+                    row.nanos_per_frame, row.nanos_per_call
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The fastest round.
+struct Round {
+    calls: u64,
+    frames: u64,
+    nanos: f64,
+}
+
+fn fastest(name: &str, shape: &Shape, seconds: f64) -> Result<Round> {
+    let mut stage = Stage::new(name)?;
+    let calls = (ROUND_BYTES / (1000 + shape.body_bytes)) as u64;
+    let mut load = Load::new(shape.clone(), FIRST_NUMBER, 8 * FIRST_NUMBER);
+    let mut best = Round {
+        calls,
+        frames: 0,
+        nanos: f64::INFINITY,
+    };
+    let mut batch = Batch::default();
+    let (mut index, start) = (0, Instant::now());
+    for round in 1.. {
+        batch.clear();
+        load.hold_after(round * calls);
+        while batch.add(|out| load.next_frame(out)) {}
+        let before = Instant::now();
+        for frame in batch.frames(0) {
+            stage.feed(index, frame);
+            index += 1;
+        }
+        let nanos = before.elapsed().as_nanos() as f64;
+        if round > WARM_UP.into() && nanos < best.nanos {
+            best.nanos = nanos;
+            best.frames = batch.len() as u64;
+        }
+        if best.frames > 0 && start.elapsed() > Duration::from_secs_f64(seconds) {
+            break;
+        }
+    }
+    black_box(stage.done());
+    Ok(best)
+}

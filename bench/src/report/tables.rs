@@ -1,0 +1,369 @@
+//! The rows as tables: medians and ends of what was repeated.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anyhow::Result;
+
+use super::{CELL, Session, Spread, median, table};
+use crate::results::{Limit, Purpose, StageTime, Trial};
+
+/// Appends all tables that there are rows for.
+pub(super) fn write(page: &mut String, session: &Session) -> Result<()> {
+    rates(page, session)?;
+    others(page, session)?;
+    overload(page, session)?;
+    limits(page, session)?;
+    packets(page, session)?;
+    readings(page, session)?;
+    stages(page, session)
+}
+
+fn rates(page: &mut String, session: &Session) -> Result<()> {
+    let cells = session.cells(Purpose::Rate);
+    if cells.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        page,
+        "## At the highest lossless rate, or at the rate given\n"
+    )?;
+    writeln!(
+        page,
+        "Latency is from a response's last packet to the POST with its call; bundles wait up to a second by design. Busy: \
+         CPU of sniffer, collector and sender by the length of the traffic.\n"
+    )?;
+    let names = [
+        "n",
+        "calls/s",
+        "of the bare ring",
+        "delivered",
+        "CPU µs/call",
+        "MB beside the ring",
+        "p50/p99/p99.9 ms",
+        "line → posted B/call",
+        "busy %",
+        "wrong",
+    ];
+    table(page, &[CELL.as_slice(), &names].concat())?;
+    for (cell, rows) in cells {
+        let of = |value: fn(&Trial) -> f64| Spread::of(rows.iter().map(|row| value(row)));
+        let quantile = |value: fn(&Trial) -> Option<f64>| {
+            let known: Vec<f64> = rows.iter().filter_map(|row| value(row)).collect();
+            match known.is_empty() {
+                true => "–".to_owned(),
+                false => format!("{:.0}", Spread::of(known).median),
+            }
+        };
+        let sender = rows.first().map(|row| row.sender).unwrap_or_default();
+        let rate = of(|row| row.calls_per_second);
+        let bare = session.bare_ring(&cell.wire, cell.body_bytes, sender);
+        let share = bare.map_or("–".to_owned(), |bare| {
+            format!("{:.0} %", rate.median / bare.median * 100.0)
+        });
+        let busy = |value: fn(&Trial) -> f64| median(&rows, |row| value(row) / row.seconds * 100.0);
+        let wrong: u64 = rows.iter().map(|row| row.wrong()).sum();
+        writeln!(
+            page,
+            "| {} | {} | {} | {share} | {} % | {} | {} | {}/{}/{} | {:.0} → {:.0} | {:.0}, {:.0}, {:.0} | {wrong} |",
+            cell.columns(),
+            rows.len(),
+            rate.text(0),
+            of(|row| row.delivered_share * 100.0).text(3),
+            of(|row| row.cpu_micros_per_call).text(2),
+            of(|row| row.memory_beside_ring() as f64 / 1e6).text(0),
+            quantile(|row| row.latency_p50_millis),
+            quantile(|row| row.latency_p99_millis),
+            quantile(|row| row.latency_p999_millis),
+            of(|row| row.line_bytes as f64 / row.calls_delivered.max(1) as f64).median,
+            of(|row| row.post_bytes as f64 / row.calls_delivered.max(1) as f64).median,
+            busy(|row| row.cpu_seconds),
+            busy(|row| row.collector_cpu_seconds),
+            busy(|row| row.sender_cpu_seconds),
+        )?;
+    }
+    writeln!(page)?;
+    Ok(())
+}
+
+/// Other programs against ours, cell by cell.
+fn others(page: &mut String, session: &Session) -> Result<()> {
+    let cells = session.cells(Purpose::Rate);
+    let others: Vec<_> = cells
+        .iter()
+        .filter(|(cell, _)| cell.program != "sniffer")
+        .collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    writeln!(page, "## Others against `sniffer`\n")?;
+    let names = ["its CPU/call ÷ ours", "our calls/s ÷ its"];
+    table(page, &[CELL.as_slice(), &names].concat())?;
+    for (cell, theirs) in others {
+        let mut ours = cell.clone();
+        ours.program = "sniffer".into();
+        let Some(ours) = cells.get(&ours) else {
+            continue;
+        };
+        let cpu = median(theirs, |row| row.cpu_micros_per_call)
+            / median(ours, |row| row.cpu_micros_per_call);
+        let rate =
+            median(ours, |row| row.calls_per_second) / median(theirs, |row| row.calls_per_second);
+        writeln!(page, "| {} | {cpu:.1} | {rate:.1} |", cell.columns())?;
+    }
+    writeln!(page)?;
+    Ok(())
+}
+
+fn overload(page: &mut String, session: &Session) -> Result<()> {
+    let cells = session.cells(Purpose::Overload);
+    if cells.is_empty() {
+        return Ok(());
+    }
+    writeln!(page, "## Beyond it\n")?;
+    writeln!(
+        page,
+        "Dropped are the calls that the program itself counts as such, with its reasons; frames lost in the ring stand apart.\n"
+    )?;
+    let names = [
+        "offered/s",
+        "delivered/s",
+        "delivered",
+        "dropped calls",
+        "ring dropped frames",
+        "unaccounted",
+        "MB beside the ring",
+        "drain s",
+    ];
+    table(page, &[CELL.as_slice(), &names].concat())?;
+    for (cell, mut rows) in cells {
+        rows.sort_by(|a, b| a.calls_per_second.total_cmp(&b.calls_per_second));
+        for row in rows {
+            let known = |count: Option<String>| count.unwrap_or_else(|| "–".to_owned());
+            let dropped = row.calls_dropped.map(|calls| match calls {
+                0 => "0".to_owned(),
+                _ => format!("{calls} ({})", row.dropped_reasons),
+            });
+            writeln!(
+                page,
+                "| {} | {:.0} | {:.0} | {:.2} % | {} | {} | {} | {:.0} | {:.1} |",
+                cell.columns(),
+                row.calls_per_second,
+                row.calls_delivered as f64 / row.seconds,
+                row.delivered_share * 100.0,
+                known(dropped),
+                known(row.ring_dropped.map(|frames| frames.to_string())),
+                known(row.unaccounted.map(|calls| calls.to_string())),
+                row.memory_beside_ring() as f64 / 1e6,
+                row.drain_seconds,
+            )?;
+        }
+    }
+    writeln!(page)?;
+    Ok(())
+}
+
+fn limits(page: &mut String, session: &Session) -> Result<()> {
+    if session.limits.is_empty() {
+        return Ok(());
+    }
+    let mut cells: BTreeMap<(&str, usize, &str, &str, u64), Vec<&Limit>> = BTreeMap::new();
+    for (limit, _) in &session.limits {
+        let key = (
+            limit.wire.as_str(),
+            limit.body_bytes,
+            limit.sender.name(),
+            limit.touch.as_str(),
+            limit.rate_asked as u64,
+        );
+        cells.entry(key).or_default().push(limit);
+    }
+    writeln!(page, "## The bare ring: what this machine can carry\n")?;
+    let names = [
+        "wire",
+        "body",
+        "sender",
+        "reads",
+        "asked calls/s",
+        "n",
+        "calls/s",
+        "frames/s",
+        "Gbit/s",
+        "dropped",
+        "receiver ns/frame",
+        "sender ns/frame",
+    ];
+    table(page, &names)?;
+    for ((wire, body, sender, touch, asked), rows) in cells {
+        let of = |value: fn(&Limit) -> f64| Spread::of(rows.iter().map(|row| value(row)));
+        let asked = match asked {
+            0 => "flat out".to_owned(),
+            _ => asked.to_string(),
+        };
+        writeln!(
+            page,
+            "| {wire} | {body} | {sender} | {touch} | {asked} | {} | {} | {} | {} | {} | {} | {} |",
+            rows.len(),
+            of(|row| row.calls_per_second).text(0),
+            of(|row| row.frames_per_second).text(0),
+            of(|row| row.gbit_per_second).text(2),
+            of(|row| row.dropped as f64).text(0),
+            of(|row| row.receiver_nanos_per_frame).text(0),
+            of(|row| row.sender_nanos_per_frame).text(0),
+        )?;
+    }
+    writeln!(page)?;
+    Ok(())
+}
+
+fn packets(page: &mut String, session: &Session) -> Result<()> {
+    if session.packets.is_empty() {
+        return Ok(());
+    }
+    writeln!(page, "## Packets that carry no call\n")?;
+    let names = [
+        "wire",
+        "body",
+        "sender",
+        "frames/s",
+        "Gbit/s",
+        "read",
+        "dropped",
+        "ns/frame",
+        "of them user",
+        "sender ns/frame",
+        "MB beside the ring",
+    ];
+    table(page, &names)?;
+    for (row, _) in &session.packets {
+        writeln!(
+            page,
+            "| {} | {} | {} | {:.0} | {:.2} | {} of {} | {} | {:.0} | {:.0} | {:.0} | {:.0} |",
+            row.wire,
+            row.body_bytes,
+            row.sender.name(),
+            row.frames_per_second,
+            row.gbit_per_second,
+            row.received,
+            row.frames,
+            row.dropped,
+            row.cpu_nanos_per_frame,
+            row.user_nanos_per_frame,
+            row.sender_nanos_per_frame,
+            row.memory_beside_ring_bytes as f64 / 1e6,
+        )?;
+    }
+    writeln!(page)?;
+    Ok(())
+}
+
+fn readings(page: &mut String, session: &Session) -> Result<()> {
+    if session.readings.is_empty() {
+        return Ok(());
+    }
+    writeln!(page, "## Reading capture files\n")?;
+    let names = [
+        "program",
+        "body",
+        "calls",
+        "file MB",
+        "found",
+        "CPU µs/call",
+        "seconds",
+        "peak MB",
+        "version",
+    ];
+    table(page, &names)?;
+    for (row, _) in &session.readings {
+        writeln!(
+            page,
+            "| {} | {} | {} | {:.0} | {} | {:.2} | {:.2} | {:.0} | {} |",
+            row.program,
+            row.body_bytes,
+            row.calls,
+            row.file_bytes as f64 / 1e6,
+            row.found,
+            row.cpu_micros_per_call,
+            row.wall_seconds,
+            row.resident_peak_bytes as f64 / 1e6,
+            row.version,
+        )?;
+    }
+    writeln!(page)?;
+    Ok(())
+}
+
+/// What a stage comes after; rule sets are alternatives, and so is what follows the first of them.
+fn before(stage: &str) -> Option<&'static str> {
+    match stage {
+        "flow" => Some("decap"),
+        "http" => Some("flow"),
+        "debug" | "standard" | "strict" | "realistic" => Some("http"),
+        "bundle" => Some("debug"),
+        "deflate" => Some("bundle"),
+        _ => None,
+    }
+}
+
+fn stages(page: &mut String, session: &Session) -> Result<()> {
+    if session.stages.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<&StageTime> = session.stages.iter().map(|(row, _)| row).collect();
+    let mut traffic: Vec<(&str, usize)> = Vec::new();
+    for row in &rows {
+        let key = (row.wire.as_str(), row.body_bytes);
+        if !traffic.contains(&key) {
+            traffic.push(key);
+        }
+    }
+    writeln!(page, "## The budget by stage\n")?;
+    writeln!(
+        page,
+        "Frames in memory, no kernel and no ring: what a stage adds to the one before, as ns a frame and ns a call. `debug` to \
+         `realistic` are rule sets with the writing of the line: alternatives, each after `http`; `bundle` and `deflate` \
+         come after `debug`. The last row adds up `decap` to `deflate`.\n"
+    )?;
+    let heads: Vec<String> = traffic
+        .iter()
+        .flat_map(|(wire, body)| [format!("{wire} {body} B: frame"), "call".to_owned()])
+        .collect();
+    let mut names = vec!["stage"];
+    names.extend(heads.iter().map(String::as_str));
+    table(page, &names)?;
+    let find = |stage: &str, (wire, body): (&str, usize)| {
+        rows.iter()
+            .find(|row| row.stage == stage && row.wire == wire && row.body_bytes == body)
+    };
+    let mut known: Vec<&str> = Vec::new();
+    for row in &rows {
+        if !known.contains(&row.stage.as_str()) {
+            known.push(&row.stage);
+        }
+    }
+    for stage in known {
+        write!(page, "| {stage} |")?;
+        for &key in &traffic {
+            let step = |value: fn(&StageTime) -> f64| {
+                let before = before(stage).and_then(|before| find(before, key));
+                find(stage, key)
+                    .map_or(0.0, |row| value(row) - before.map_or(0.0, |row| value(row)))
+            };
+            write!(
+                page,
+                " {:.0} | {:.0} |",
+                step(|row| row.nanos_per_frame),
+                step(|row| row.nanos_per_call)
+            )?;
+        }
+        writeln!(page)?;
+    }
+    write!(page, "| **all** |")?;
+    for &key in &traffic {
+        let (frame, call) = find("deflate", key)
+            .map_or((0.0, 0.0), |row| (row.nanos_per_frame, row.nanos_per_call));
+        write!(page, " **{frame:.0}** | **{call:.0}** |")?;
+    }
+    writeln!(page, "\n")?;
+    Ok(())
+}
