@@ -318,10 +318,11 @@ pub fn kilobytes(status: &str, label: &str) -> u64 {
 
 /// Seconds of CPU that the calling thread has used, to the nanosecond.
 pub fn thread_cpu_seconds() -> f64 {
-    schedstat_seconds("/proc/thread-self/schedstat")
+    let now = ClockId::CLOCK_THREAD_CPUTIME_ID.now();
+    now.map_or(0.0, |time| Duration::from(time).as_secs_f64())
 }
 
-/// Seconds of CPU of one thread, from its file in `/proc`; 0 if it is not there.
+/// Seconds of CPU of another thread, from its file in `/proc`, up to its last tick; 0 if it is not there.
 pub fn schedstat_seconds(path: &str) -> f64 {
     let text = fs::read_to_string(path).unwrap_or_default();
     let nanos = text

@@ -120,7 +120,12 @@ impl Figure {
         for mark in marks() {
             let at = across(x.share(mark.x));
             line(svg, (at, TOP), (at, HEIGHT - BOTTOM), "#888");
-            text(svg, at, TOP - 5.0, "middle", &mark.name);
+            // Inwards, where there is room.
+            let (side, anchor) = match x.share(mark.x) > 0.5 {
+                true => (-4.0, "end"),
+                false => (4.0, "start"),
+            };
+            text(svg, at + side, HEIGHT - BOTTOM - 6.0, anchor, &mark.name);
         }
         for series in &panel.series {
             draw(svg, series, &x, &y);
