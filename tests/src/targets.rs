@@ -385,7 +385,6 @@ pub fn deflate(mut input: &[u8]) {
     const BYTES_MAX: usize = 1 << 20;
     let mut bytes = Vec::new();
     while let Some((&[operation], rest)) = input.split_first_chunk() {
-        input = rest;
         if operation < 128 {
             let (fresh, rest) = rest.split_at(rest.len().min(usize::from(operation) + 1));
             bytes.extend_from_slice(fresh);
