@@ -12,8 +12,8 @@
 //! Which calls: what strace(1) shows of the integration tests, and what the C library may use in its place. The kernel
 //! keeps a bitmap of calls that are allowed whatever their arguments (Linux 5.11), so those cost nothing.
 //!
-//! io_uring works around seccomp, since its operations are no system calls. So the ring that is at work may be used, and
-//! no other one made.
+//! io_uring works around seccomp, since its operations are no system calls. So the ring that is at work may be used, which
+//! takes only those that it was made for (`engine_sys::driver`), and no other one made.
 
 use std::collections::BTreeMap;
 use std::fmt;

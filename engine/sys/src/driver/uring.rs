@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use io_uring::register::Restriction;
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{Builder, IoUring, opcode, squeue};
 
@@ -198,8 +199,11 @@ impl Drop for Uring {
 /// The best ring that this kernel makes: completions run when we ask for them (6.1), at least without interrupting
 /// us (5.19), or as of old.
 fn build() -> io::Result<IoUring> {
-    let with =
-        |flags: fn(&mut Builder) -> &mut Builder| flags(&mut IoUring::builder()).build(ENTRIES);
+    let with = |flags: fn(&mut Builder) -> &mut Builder| -> io::Result<IoUring> {
+        let ring = flags(IoUring::builder().setup_r_disabled()).build(ENTRIES)?;
+        restrict(&ring)?;
+        Ok(ring)
+    };
     with(|builder| {
         builder
             .setup_single_issuer()
@@ -216,6 +220,22 @@ fn build() -> io::Result<IoUring> {
     })
 }
 
+/// A filter of system calls does not see what a ring does, so the ring itself takes nothing but these, without flags, and
+/// lets nothing be registered; for good (io_uring_register(2), `IORING_REGISTER_RESTRICTIONS`, Linux 5.10).
+fn restrict(ring: &IoUring) -> io::Result<()> {
+    let operations = [
+        opcode::Connect::CODE,
+        opcode::Send::CODE,
+        opcode::Recv::CODE,
+        opcode::PollAdd::CODE,
+        opcode::AsyncCancel::CODE,
+    ];
+    let mut restrictions = operations.map(Restriction::sqe_op);
+    let submitter = ring.submitter();
+    submitter.register_restrictions(&mut restrictions)?;
+    submitter.register_enable_rings()
+}
+
 /// A length as the kernel takes it; the rest of a longer buffer is for the next operation.
 fn length(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
@@ -230,5 +250,28 @@ fn completion(id: u64, work: InFlight, result: io::Result<usize>) -> Completion 
         id: OpId(id),
         result,
         buffer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_takes_no_other_operation() {
+        let mut ring = build().expect("this kernel has io_uring");
+        let name = c"/etc/hostname";
+        let open = opcode::OpenAt::new(Fd(libc::AT_FDCWD), name.as_ptr()).build();
+        let nothing = opcode::Nop::new().build();
+        for (entry, number) in [(open, 1), (nothing, 2)] {
+            // SAFETY: `name` is static.
+            unsafe { ring.submission().push(&entry.user_data(number)) }.unwrap();
+            ring.submit_and_wait(1).unwrap();
+            let completion = ring.completion().next().unwrap();
+            let expected = (number, -libc::EACCES);
+            assert_eq!((completion.user_data(), completion.result()), expected);
+        }
+        let files = ring.submitter().register_files(&[0]);
+        assert_eq!(files.unwrap_err().raw_os_error(), Some(libc::EACCES));
     }
 }
