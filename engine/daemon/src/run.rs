@@ -25,7 +25,7 @@ use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
 use crate::sandbox::{Confinement, Files, Plan};
 use crate::status::{self, State, Status};
 use crate::supervised;
-use crate::upload::{self, Outbox, UploadConfig, Uploader};
+use crate::upload::{self, Outbox, Roots, UploadConfig, Uploader};
 use choice::Choice;
 use follow::Follower;
 use hints::Setting;
@@ -99,6 +99,10 @@ pub fn run(config: Capture, place: Place<'_>) -> Result<Exit, Diagnostic> {
     process::drop_capabilities().map_err(|error| bug("cannot give up capabilities", &error))?;
     // Refused only by kernels before 3.5.
     let _ = process::no_new_privileges();
+    let roots = match &config.destination {
+        Destination::Url(url) if url.is_https() => Roots::of_system(),
+        _ => Roots::System,
+    };
     let plan = Plan::capture(&config, place.rules_file, place.control);
     let files = place.sandbox.then(|| plan.confine_files());
 
@@ -107,7 +111,7 @@ pub fn run(config: Capture, place: Place<'_>) -> Result<Exit, Diagnostic> {
     if place.is_supervised {
         supervised::end_with_supervisor();
     }
-    let running = Running::start(config, &choice, opened, &own, sender.clone(), talk)?;
+    let running = Running::start(config, &choice, opened, (&own, roots), sender.clone(), talk)?;
     let for_control = Arc::clone(&running.view);
     let serving = server
         .serve(move |request| answer(&for_control, &sender, request))
@@ -389,7 +393,7 @@ impl Running {
         config: Capture,
         choice: &Choice,
         opened: Vec<Opened>,
-        own: &OwnUpload,
+        (own, roots): (&OwnUpload, Roots),
         events: Sender<Event>,
         talk: Talk,
     ) -> Result<Self, Diagnostic> {
@@ -402,6 +406,7 @@ impl Running {
                 options.queue_bundles = config.bundles_kept_max;
                 options.queue_bytes = options.queue_bytes.min(upload_memory(&config.reading));
                 options.seed = random();
+                options.roots = roots;
                 let say = move |event: &upload::Event| say_upload(event, talk);
                 Some(
                     Uploader::start(options, inboxes, say)

@@ -36,17 +36,6 @@ const FOR_NAMES: [&str; 10] = [
     "/usr/lib64",
 ];
 
-/// Certificates; the private keys beside them are not among these.
-const FOR_TLS: [&str; 7] = [
-    "/etc/ssl/certs",
-    "/etc/ssl/cert.pem",
-    "/etc/ssl/openssl.cnf",
-    "/etc/pki/tls/certs",
-    "/etc/pki/tls/cert.pem",
-    "/etc/pki/ca-trust/extracted",
-    "/usr/share/ca-certificates",
-];
-
 /// What of the machine is asked for a status, and when the settings are read again.
 const OF_THE_MACHINE: [&str; 4] = [
     "/proc/self",
@@ -90,7 +79,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Of `sniffer run`. `rules` is the file that they are read from again, `control` the socket that is removed.
+    /// Of `sniffer run`, which has read the certificates by now. `rules` is the file that they are read from again, `control` the socket that is removed.
     pub fn capture(config: &Capture, rules: Option<&Path>, control: &Path) -> Self {
         let nothing = Self::nothing(Role::Capture);
         let mut read = nothing.read.clone();
@@ -103,11 +92,6 @@ impl Plan {
                 connect.push(DNS_PORT);
                 read.extend(FOR_NAMES.map(PathBuf::from));
                 read.extend(resolver_files());
-            }
-            if url.is_https() {
-                read.extend(FOR_TLS.map(PathBuf::from));
-                let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(std::env::var_os);
-                read.extend(named.into_iter().flatten().map(PathBuf::from));
             }
         }
         Self {
@@ -274,8 +258,8 @@ mod tests {
         check(
             "https://lake.example/message",
             &[443, 53],
-            &["/etc/hosts", "/etc/ssl/certs"],
-            &["/etc", "/etc/ssl"],
+            &["/etc/hosts"],
+            &["/etc", "/etc/ssl/certs"],
         );
     }
 

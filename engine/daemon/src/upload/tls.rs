@@ -15,12 +15,26 @@ pub enum Roots {
     System,
     /// These alone, as PEM.
     Pem(Vec<u8>),
+    /// These alone.
+    Certificates(Vec<CertificateDer<'static>>),
+}
+
+impl Roots {
+    /// The system's authorities as they are now, for a process that cannot read them later. Those that cannot be read
+    /// are left out: what they vouch for will be refused, with a message.
+    pub fn of_system() -> Self {
+        match rustls_native_certs::load_native_certs().certs {
+            none if none.is_empty() => Self::System,
+            certificates => Self::Certificates(certificates),
+        }
+    }
 }
 
 /// TLS 1.2 and 1.3 with these roots.
 pub(super) fn client_config(roots: &Roots) -> io::Result<Arc<ClientConfig>> {
     let store = match roots {
-        Roots::System => system(),
+        Roots::System => system(rustls_native_certs::load_native_certs().certs),
+        Roots::Certificates(certificates) => system(certificates.clone()),
         Roots::Pem(text) => pem(text)?,
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -33,10 +47,9 @@ pub(super) fn client_config(roots: &Roots) -> io::Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-fn system() -> RootCertStore {
+fn system(certificates: Vec<CertificateDer<'static>>) -> RootCertStore {
     let mut store = RootCertStore::empty();
-    // Those that cannot be read are left out: what they vouch for will be refused, with a message.
-    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    store.add_parsable_certificates(certificates);
     if store.is_empty() {
         store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
@@ -65,6 +78,7 @@ mod tests {
     #[test]
     fn there_are_always_roots_and_a_bad_file_is_refused() {
         assert!(client_config(&Roots::System).is_ok());
+        assert!(client_config(&Roots::of_system()).is_ok());
         assert!(client_config(&Roots::Pem(b"nonsense".to_vec())).is_err());
         let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert!(client_config(&Roots::Pem(broken.to_vec())).is_err());
