@@ -10,7 +10,7 @@
 //!    clone(2), and of that only threads of this process are allowed: no child, no namespace.
 //!
 //! Which calls: what strace(1) shows of the integration tests, and what the C library may use in its place. The kernel
-//! keeps a bitmap of calls that are allowed whatever their arguments (Linux 5.11), so those cost nothing.
+//! keeps a bitmap of calls that are allowed whatever their arguments (Linux 5.11), so those cost next to nothing.
 //!
 //! io_uring works around seccomp, since its operations are no system calls. So the ring that is at work may be used, which
 //! takes only those that it was made for (`engine_sys::driver`), and no other one made.
