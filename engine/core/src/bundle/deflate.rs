@@ -15,8 +15,7 @@ mod token;
 
 use bits::Writer;
 use huffman::Tables;
-use matches::Finder;
-use token::Token;
+use matches::{Block, Finder};
 
 /// CMF and FLG of a stream with a window of 32 KiB that was compressed by the fastest algorithm.
 const HEADER: [u8; 2] = [0x78, 0x01];
@@ -46,14 +45,8 @@ impl Encoder {
             let (tokens, end) = self.finder.block(input, rest);
             let bytes = input.get(rest..end).unwrap_or_default();
             let is_last = end == input.len();
-            block(
-                tokens,
-                bytes,
-                is_last,
-                &mut self.tables,
-                &mut self.writer,
-                out,
-            );
+            let (tables, writer) = (&mut self.tables, &mut self.writer);
+            block(&tokens, bytes, is_last, tables, writer, out);
             rest = end;
             if is_last {
                 break;
@@ -64,16 +57,16 @@ impl Encoder {
     }
 }
 
-/// Writes a block with codes of its own, or stores `bytes`, of which `tokens` were made, if that is shorter.
+/// Writes a block with codes of its own, or stores `bytes`, of which `block` was made, if that is shorter.
 fn block(
-    tokens: &[Token],
+    block: &Block<'_>,
     bytes: &[u8],
     is_last: bool,
     tables: &mut Tables,
     writer: &mut Writer,
     out: &mut Vec<u8>,
 ) {
-    let coded_bits = tables.build(tokens);
+    let coded_bits = tables.build(block.counts);
     let pieces = bytes.len().div_ceil(STORED_BYTES_MAX).max(1);
     if coded_bits >= 8 * (bytes.len() + 4 * pieces) {
         return store(bytes, is_last, writer, out);
@@ -82,7 +75,7 @@ fn block(
     for &(value, bits) in tables.header() {
         writer.put(value.into(), bits.into(), out);
     }
-    writer.tokens(tokens, tables, out);
+    writer.tokens(block.tokens, tables, out);
     let end = tables.end_of_block();
     writer.put(end.bits.into(), end.length, out);
 }

@@ -1,10 +1,10 @@
-//! Tokens of a block in; how each is written, and the header that tells it, out (RFC 1951 §3.2.2, §3.2.7).
+//! Counts of a block's tokens in; how each is written, and the header that tells it, out (RFC 1951 §3.2.2, §3.2.7).
 //!
 //! Codes are Huffman's, made shorter by the usual rule of thumb where one exceeds the longest that the format has: that
 //! costs bits only for symbols that hardly occur.
 
 use super::token::{
-    DISTANCES, FIRSTS, LENGTH_MAX, LENGTH_MIN, Token, distance_extra_bits, length_code,
+    Counts, DISTANCES, FIRSTS, LENGTH_MAX, LENGTH_MIN, distance_extra_bits, length_code,
 };
 
 /// Literals, the end of the block, and lengths.
@@ -70,11 +70,10 @@ impl Default for Tables {
 }
 
 impl Tables {
-    /// Makes the codes for `tokens`; bits of header, codes and end.
-    pub(super) fn build(&mut self, tokens: &[Token]) -> usize {
-        let counts = Counts::of(tokens);
+    /// Makes the codes for tokens that occur so often; bits of header, tokens and end.
+    pub(super) fn build(&mut self, counts: &Counts) -> usize {
         let lengths = lengths(&counts.literals_and_lengths(), CODE_BITS_MAX);
-        let far_lengths = lengths_of_distances(&counts);
+        let far_lengths = lengths_of_distances(counts);
         self.fill(&lengths, &far_lengths);
         self.describe(&lengths, &far_lengths);
         let firsts = counts.firsts.iter().zip(&self.firsts);
@@ -164,38 +163,8 @@ impl Tables {
     }
 }
 
-/// How often each literal or length, and each distance code occurs.
-struct Counts {
-    firsts: [u32; FIRSTS],
-    distances: [u32; DISTANCES],
-}
-
 impl Counts {
-    /// Two tables in turns: the same token twice in a row would wait for its own count.
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "the fields of a token have as many values as the tables entries"
-    )]
-    fn of(tokens: &[Token]) -> Self {
-        let mut firsts = [[0; FIRSTS]; 2];
-        let mut distances = [[0; DISTANCES]; 2];
-        let (pairs, odd) = tokens.as_chunks();
-        for &[one, other] in pairs {
-            firsts[0][one.first()] += 1;
-            distances[0][one.distance()] += 1;
-            firsts[1][other.first()] += 1;
-            distances[1][other.distance()] += 1;
-        }
-        for token in odd {
-            firsts[0][token.first()] += 1;
-            distances[0][token.distance()] += 1;
-        }
-        Self {
-            firsts: sum(firsts),
-            distances: sum(distances),
-        }
-    }
-
+    /// By symbol, with one end.
     fn literals_and_lengths(&self) -> [u32; LITERALS_AND_LENGTHS] {
         let mut counts = [0; LITERALS_AND_LENGTHS];
         let (literals, found) = self.firsts.split_at(END_OF_BLOCK);
@@ -213,13 +182,6 @@ impl Counts {
         }
         counts
     }
-}
-
-fn sum<const N: usize>([mut one, other]: [[u32; N]; 2]) -> [u32; N] {
-    for (sum, more) in one.iter_mut().zip(other) {
-        *sum += more;
-    }
-    one
 }
 
 fn lengths_of_distances(counts: &Counts) -> [u8; FARS] {

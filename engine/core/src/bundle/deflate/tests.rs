@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::token::{DISTANCE_MAX, LENGTH_MAX, LENGTH_MIN};
+use super::token::{Counts, DISTANCE_MAX, LENGTH_MAX, LENGTH_MIN, Token};
 use super::*;
 
 /// What two decoders make of a stream, which must be the same.
@@ -158,7 +158,8 @@ fn tokens_mean_what_they_were_made_of() {
         finder.forget();
         let (mut bytes, mut start) = (Vec::new(), 0);
         while start < input.len() {
-            let (tokens, end) = finder.block(&input, start);
+            let (Block { tokens, counts }, end) = finder.block(&input, start);
+            check_counts(tokens, counts);
             assert!(end > start && !tokens.is_empty());
             expand(tokens, &mut bytes);
             assert_eq!(bytes.len(), end);
@@ -166,6 +167,23 @@ fn tokens_mean_what_they_were_made_of() {
         }
         assert!(bytes == input);
     }
+}
+
+fn check_counts(tokens: &[Token], counts: &Counts) {
+    let expected = count(tokens);
+    assert_eq!(counts.firsts, expected.firsts);
+    assert_eq!(counts.distances, expected.distances);
+}
+
+fn count(tokens: &[Token]) -> Counts {
+    let mut counts = Counts::default();
+    for token in tokens {
+        counts.firsts[token.first()] += 1;
+        if token.first() > 255 {
+            counts.distances[token.distance()] += 1;
+        }
+    }
+    counts
 }
 
 /// Copies of what came before, near and far, short and long, between random bytes of a small alphabet.
@@ -236,8 +254,12 @@ fn every_length_at_every_distance_code() {
         }
         expand(&tokens, &mut bytes);
         let is_last = (number + 1) * 1000 >= distances.len();
+        let made = Block {
+            tokens: &tokens,
+            counts: &count(&tokens),
+        };
         block(
-            &tokens,
+            &made,
             &bytes[start..],
             is_last,
             &mut tables,

@@ -69,6 +69,39 @@ impl Token {
     }
 }
 
+/// How often each literal or length, and each distance code occurs.
+pub(super) struct Counts {
+    pub(super) firsts: [u32; FIRSTS],
+    /// Of matches alone.
+    pub(super) distances: [u32; DISTANCES],
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            firsts: [0; FIRSTS],
+            distances: [0; DISTANCES],
+        }
+    }
+}
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "the fields of a token have as many values as the tables entries"
+)]
+impl Counts {
+    #[inline(always)]
+    pub(super) fn add_literal(&mut self, byte: u8) {
+        self.firsts[usize::from(byte)] += 1;
+    }
+
+    #[inline(always)]
+    pub(super) fn add_match(&mut self, token: Token) {
+        self.firsts[token.first()] += 1;
+        self.distances[token.distance()] += 1;
+    }
+}
+
 /// Extra bits of a distance code.
 pub(super) fn distance_extra_bits(code: usize) -> u32 {
     (code / 2).saturating_sub(1) as u32
