@@ -45,9 +45,9 @@ pub struct Options {
     /// Encoders; all without
     #[arg(long, value_delimiter = ',')]
     encoder: Vec<String>,
-    /// Folder of the results; none are kept without
-    #[arg(long)]
-    results: Option<PathBuf>,
+    /// Folder of the results
+    #[arg(long, default_value = "bench/results/latest")]
+    results: PathBuf,
 }
 
 /// One encoder on one kind of lines.
@@ -70,12 +70,9 @@ pub struct Row {
 /// Appends the zlib stream of the first to the second.
 type Encode = Box<dyn FnMut(&[u8], &mut Vec<u8>) -> Result<()>>;
 
-/// Measures and prints; keeps rows if there is a folder for them.
+/// Measures, prints, and keeps the rows.
 pub fn run(options: &Options) -> Result<()> {
-    let mut results = match &options.results {
-        Some(folder) => Some(Results::create(folder, "encoders")?),
-        None => None,
-    };
+    let mut results = Results::create(&options.results, "encoders")?;
     let mut kinds = Vec::new();
     for body_bytes in &options.body {
         kinds.push((
@@ -108,9 +105,7 @@ pub fn run(options: &Options) -> Result<()> {
                 ),
                 row.times_libdeflate_1.unwrap_or(f64::NAN),
             );
-            if let Some(results) = &mut results {
-                results.append(&conditions, &row)?;
-            }
+            results.append(&conditions, &row)?;
         }
     }
     Ok(())
@@ -327,7 +322,7 @@ mod tests {
             megabytes: 0,
             rounds: 1,
             encoder: Vec::new(),
-            results: None,
+            results: PathBuf::new(),
         };
         let rows = measure("similar", &lines, &options).unwrap();
         assert!(rows.len() >= 4);

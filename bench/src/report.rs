@@ -15,6 +15,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::encoders::Row as Encoded;
 use crate::results::{self, Conditions, Limit, Packets, Purpose, Reading, StageTime, Trial};
 use crate::tx::Way;
 
@@ -28,6 +29,7 @@ struct Session {
     packets: Rows<Packets>,
     readings: Rows<Reading>,
     stages: Rows<StageTime>,
+    encoders: Rows<Encoded>,
 }
 
 /// Writes `report.md` and `*.svg` into `folder`, from the CSV files there.
@@ -38,6 +40,7 @@ pub fn write(folder: &Path) -> Result<()> {
         packets: results::read(folder, "packets")?,
         readings: results::read(folder, "read")?,
         stages: results::read(folder, "stages")?,
+        encoders: results::read(folder, "encoders")?,
     };
     let mut page = String::from("# What was measured\n\n");
     session.conditions(&mut page)?;
@@ -60,6 +63,7 @@ impl Session {
             .chain(of(&self.packets)))
         .chain(of(&self.readings))
         .chain(of(&self.stages))
+        .chain(of(&self.encoders))
     }
 
     fn conditions(&self, page: &mut String) -> Result<()> {

@@ -82,11 +82,9 @@ impl Stage {
             }
             "bundle" => Self::bundles(Compression::Off)?,
             "deflate" => Self::bundles(Compression::Fast)?,
-            "debug" | "standard" | "strict" | "bodiless" | "realistic" => Self::Lines(Pipeline::new(
-                &Config::default(),
-                rules(name)?,
-                Count::default(),
-            )),
+            "debug" | "standard" | "strict" | "bodiless" | "realistic" => Self::Lines(
+                Pipeline::new(&Config::default(), rules(name)?, Count::default()),
+            ),
             _ => bail!("{name} is no stage: {}", NAMES.join(", ")),
         })
     }

@@ -16,7 +16,8 @@ pub(super) fn write(page: &mut String, session: &Session) -> Result<()> {
     limits(page, session)?;
     packets(page, session)?;
     readings(page, session)?;
-    stages(page, session)
+    stages(page, session)?;
+    encoders(page, session)
 }
 
 fn rates(page: &mut String, session: &Session) -> Result<()> {
@@ -303,6 +304,46 @@ fn before(stage: &str) -> Option<&'static str> {
         "deflate" => Some("bundle"),
         _ => None,
     }
+}
+
+fn encoders(page: &mut String, session: &Session) -> Result<()> {
+    if session.encoders.is_empty() {
+        return Ok(());
+    }
+    writeln!(page, "## Encoders of bundles\n")?;
+    writeln!(
+        page,
+        "On the lines of this traffic, by CPU time; `fast` is what bundles are compressed with unless told otherwise. They \
+         take turns within a round: the last column is the median over the rounds.\n"
+    )?;
+    table(
+        page,
+        &[
+            "lines",
+            "bytes a line",
+            "encoder",
+            "ratio",
+            "MB/s",
+            "times libdeflate 1",
+        ],
+    )?;
+    for (row, _) in &session.encoders {
+        writeln!(
+            page,
+            "| {} | {} | {} | {:.2} | {:.0} ({:.0}-{:.0}) | {} |",
+            row.lines,
+            row.line_bytes,
+            row.encoder,
+            row.ratio,
+            row.megabytes_per_second,
+            row.megabytes_per_second_least,
+            row.megabytes_per_second_most,
+            row.times_libdeflate_1
+                .map_or(String::new(), |times| format!("{times:.2}")),
+        )?;
+    }
+    writeln!(page)?;
+    Ok(())
 }
 
 fn stages(page: &mut String, session: &Session) -> Result<()> {

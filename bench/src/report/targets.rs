@@ -443,6 +443,7 @@ mod tests {
             packets: Vec::new(),
             readings: Vec::new(),
             stages: Vec::new(),
+            encoders: Vec::new(),
         }
     }
 
