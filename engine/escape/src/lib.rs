@@ -17,6 +17,16 @@
 //! Measured by `bench/instructions plain 2000`, instructions for all values of a call with a body of 2000 bytes: 39 k with
 //! eight bytes a step, a loop over the special ones and a check of UTF-8 before; 11 k now.
 
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

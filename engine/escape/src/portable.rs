@@ -29,6 +29,10 @@ struct Escape {
 }
 
 /// For every byte; the plain ones are themselves.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "evaluated by the compiler, which refuses a wrong index"
+)]
 static ESCAPES: [Escape; 256] = {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut table = [const { Escape { text: 0, len: 1 } }; 256];
@@ -112,6 +116,10 @@ fn dense(text: &[u8], out: &mut Vec<u8>) {
     out.truncate(at);
 }
 
+#[expect(
+    clippy::indexing_slicing,
+    reason = "a byte always has its place in a table of 256"
+)]
 fn escape_of(byte: u8) -> &'static Escape {
     &ESCAPES[usize::from(byte)]
 }

@@ -1,4 +1,8 @@
-//! Tables for the vector versions, made by the compiler.
+//! Tables for the vector versions.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "evaluated by the compiler, which refuses a wrong index"
+)]
 
 /// At the low four bits of each byte that has an escape of two bytes: the byte. Elsewhere a byte with other low bits, so
 /// that a byte is equal to its entry exactly when it has such an escape.
