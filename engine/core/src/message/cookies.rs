@@ -21,8 +21,16 @@ fn pair(text: &[u8]) -> Option<(&[u8], &[u8])> {
         [b'"', inner @ .., b'"'] => inner,
         value => value,
     };
-    let token = |b: &u8| CLASSES.get(usize::from(*b)).is_some_and(|class| class & TOKEN != 0);
-    let octet = |b: &u8| CLASSES.get(usize::from(*b)).is_some_and(|class| class & OCTET != 0);
+    let token = |b: &u8| {
+        CLASSES
+            .get(usize::from(*b))
+            .is_some_and(|class| class & TOKEN != 0)
+    };
+    let octet = |b: &u8| {
+        CLASSES
+            .get(usize::from(*b))
+            .is_some_and(|class| class & OCTET != 0)
+    };
     (!name.is_empty() && name.iter().all(token) && value.iter().all(octet)).then_some((name, value))
 }
 
@@ -45,7 +53,7 @@ static CLASSES: [u8; 256] = {
             reason = "a byte always has its place in a table of 256"
         )]
         {
-            classes[byte as usize] = is_token as u8 * TOKEN | is_octet as u8 * OCTET;
+            classes[byte as usize] = (is_token as u8 * TOKEN) | (is_octet as u8 * OCTET);
         }
         byte += 1;
     }
@@ -82,7 +90,11 @@ mod tests {
             let class = CLASSES[usize::from(byte)];
             let token = byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
             let octet = (b' '..=b'~').contains(&byte) && !b"\";\\".contains(&byte);
-            assert_eq!((class & TOKEN != 0, class & OCTET != 0), (token, octet), "{byte}");
+            assert_eq!(
+                (class & TOKEN != 0, class & OCTET != 0),
+                (token, octet),
+                "{byte}"
+            );
         }
     }
 

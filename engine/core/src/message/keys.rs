@@ -194,7 +194,9 @@ mod tests {
         let rules = RuleSet::parse("/.*:b/ remove").unwrap();
         let (mut keys, mut state) = (Keys::default(), 1_usize);
         for _ in 0..2000 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(9);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(9);
             let name = &b"abcB"[state >> 60 & 3..][..1];
             let kind = [Kind::RequestHeader, Kind::ResponseHeader][state >> 50 & 1];
             let key = keys.get(&rules, kind, name);

@@ -73,7 +73,9 @@ fn literals(hir: &Hir) -> Option<Vec<Vec<u8>>> {
     let prefixes = |hir: &Hir| {
         let prefixes = Extractor::new().limit_total(LITERALS_MAX).extract(hir);
         let prefixes = prefixes.literals()?.iter();
-        let prefixes: Vec<_> = prefixes.map(|literal| literal.as_bytes().to_vec()).collect();
+        let prefixes: Vec<_> = prefixes
+            .map(|literal| literal.as_bytes().to_vec())
+            .collect();
         (shortest(&prefixes) > 0 && prefixes.len() <= LITERALS_MAX).then_some(prefixes)
     };
     let within = match hir.kind() {
@@ -153,7 +155,9 @@ fn add_bytes(hir: &Hir, set: &mut [bool; 256]) {
         HirKind::Empty | HirKind::Look(_) => {}
         HirKind::Literal(literal) => literal.0.iter().for_each(|byte| add(*byte, *byte)),
         HirKind::Class(Class::Bytes(class)) => {
-            class.iter().for_each(|range| add(range.start(), range.end()));
+            class
+                .iter()
+                .for_each(|range| add(range.start(), range.end()));
         }
         HirKind::Class(Class::Unicode(class)) => {
             for range in class.iter() {
@@ -224,7 +228,10 @@ mod tests {
             Need::Literal(finder) => String::from_utf8_lossy(finder.needle()).into_owned(),
             Need::Literals(_) => "literals".to_owned(),
             Need::Run { set, bytes } => {
-                format!("{bytes} of {}", set.iter().filter(|of_set| **of_set).count())
+                format!(
+                    "{bytes} of {}",
+                    set.iter().filter(|of_set| **of_set).count()
+                )
             }
         };
         assert_eq!(need, expected, "{pattern}");
@@ -232,7 +239,10 @@ mod tests {
 
     #[test]
     fn what_rules_of_users_need() {
-        check("[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{4}", "16 of 12");
+        check(
+            "[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{4}",
+            "16 of 12",
+        );
         check("[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}", "15 of 36");
         check(r"[a-zA-Z0-9._%+-]+@[a-zA-Z0-9.-]+\.[a-zA-Z]{2,}", "@");
         check(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", "eyJ");
@@ -250,8 +260,28 @@ mod tests {
     #[test]
     fn a_match_is_never_denied() {
         const PIECES: [&str; 22] = [
-            "a", "bc", "abc", "[ab]", "[0-9]", "(a|bc)", "(?:abc|cab|é)", ".", "\\d", "x*", "a+",
-            "(bca)+", "b?", "[0-9]{3}", "(?i:ab)", "^", "$", "\\b", "@", "(?:a|)", "[^a]", "é",
+            "a",
+            "bc",
+            "abc",
+            "[ab]",
+            "[0-9]",
+            "(a|bc)",
+            "(?:abc|cab|é)",
+            ".",
+            "\\d",
+            "x*",
+            "a+",
+            "(bca)+",
+            "b?",
+            "[0-9]{3}",
+            "(?i:ab)",
+            "^",
+            "$",
+            "\\b",
+            "@",
+            "(?:a|)",
+            "[^a]",
+            "é",
         ];
         const TEXTS: [&str; 12] = [
             "a", "b", "c", "abc", "cab", "1", "23", "@", "é", " ", "\n", "AB",
@@ -297,7 +327,9 @@ mod tests {
                 let text: Vec<u8> = (0..12)
                     .map(|bit| if mask >> bit & 1 == 1 { b'x' } else { b'.' })
                     .collect();
-                let expected = text.windows(bytes).any(|run| run.iter().all(|b| *b == b'x'));
+                let expected = text
+                    .windows(bytes)
+                    .any(|run| run.iter().all(|b| *b == b'x'));
                 assert_eq!(has_run(&text, &set, bytes), expected, "{bytes} in {text:?}");
             }
         }

@@ -598,7 +598,9 @@ mod tests {
         let with = Replacement::new("$1", &cut);
         for number in 0..6_usize.pow(5) {
             let digits = (0..5).map(|place| number / 6_usize.pow(place) % 6);
-            let value: String = digits.map(|digit| ["a", "?", ";", "é", "\n", ""][digit]).collect();
+            let value: String = digits
+                .map(|digit| ["a", "?", ";", "é", "\n", ""][digit])
+                .collect();
             let (mut one, mut other) = (String::new(), String::new());
             assert_eq!(
                 cut.replace(&value, &with, &mut one, &mut None),
@@ -607,7 +609,13 @@ mod tests {
             );
             assert_eq!(one, other, "{value:?}");
         }
-        for pattern in ["([^]+).*", "([^a]+).*", "([^?]+)x.*", "([^?]*).*", r"([^\d]+).*"] {
+        for pattern in [
+            "([^]+).*",
+            "([^a]+).*",
+            "([^?]+)x.*",
+            "([^?]*).*",
+            r"([^\d]+).*",
+        ] {
             assert!(Cut::of(pattern).is_none(), "{pattern}");
         }
     }
