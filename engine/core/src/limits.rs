@@ -265,3 +265,25 @@ pub const MEMORY_BYTES_MIN: usize = 16 << 20;
 
 /// Largest default of the memory limit of the whole program, in bytes; `SNIFFER_MEMORY_LIMIT`.
 pub const MEMORY_BYTES_MAX: usize = 512 << 20;
+
+/// Clients of the metrics port that are answered at the same time; more wait in the kernel's queue. One scrapes, another
+/// probes, two are for people.
+pub const METRICS_CONNECTIONS_MAX: usize = 4;
+
+/// Time for a request to the metrics port and its answer; then the connection is closed.
+pub const METRICS_REQUEST_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes of a request's head at the metrics port; a longer one is refused (431).
+pub const METRICS_HEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// Steps of hyper for one request at the metrics port. Each step reads or writes what it can, so a handful is used.
+pub const METRICS_POLLS_MAX: usize = 64;
+
+/// The pause after a connection to the metrics port could not be accepted for want of descriptors or memory.
+pub const METRICS_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A shard publishes its counters at least ten times a second; one that has not in this time does not live.
+pub const SHARD_BEAT_MAX: Duration = Duration::from_secs(2);
+
+/// Time that the destination may be down before a sniffer that needs it says that it is not ready.
+pub const OUTPUT_DOWN_MAX: Duration = Duration::from_secs(60);

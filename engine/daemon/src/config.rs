@@ -94,6 +94,15 @@ pub enum Destination {
     Nowhere(&'static str),
 }
 
+/// Where metrics are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// What to listen on.
+    pub address: std::net::SocketAddr,
+    /// The user named it; otherwise it may be taken.
+    pub is_named: bool,
+}
+
 /// A live capture.
 #[derive(Clone, Debug)]
 pub struct Capture {
@@ -121,6 +130,10 @@ pub struct Capture {
     pub promiscuous: bool,
     /// How long to go on delivering after a stop.
     pub flush_timeout: Duration,
+    /// Where metrics are served, if anywhere.
+    pub metrics: Option<Metrics>,
+    /// A destination that is down makes the sniffer unready.
+    pub ready_needs_output: bool,
 }
 
 /// The embedded store.
@@ -204,6 +217,8 @@ pub fn capture(values: &Values, embedded_store: bool) -> Result<Capture, Diagnos
         },
         promiscuous: switch(values, "SNIFFER_PROMISC_ENABLED", false)?,
         flush_timeout: flush_timeout(values)?,
+        metrics: metrics(values)?,
+        ready_needs_output: switch(values, "SNIFFER_READY_NEEDS_OUTPUT", false)?,
         reading,
         destination,
     })
@@ -223,6 +238,24 @@ pub fn store(values: &Values) -> Result<Store, Diagnostic> {
 /// Whether capture starts with the all-in-one.
 pub fn autostart(values: &Values) -> Result<bool, Diagnostic> {
     switch(values, "SNIFFER_AUTOSTART", false)
+}
+
+/// `off` is none.
+fn metrics(values: &Values) -> Result<Option<Metrics>, Diagnostic> {
+    let named = values.get(&["SNIFFER_METRICS"]);
+    let is_off = |value: &Value| {
+        matches!(
+            value.text.trim().to_ascii_lowercase().as_str(),
+            "off" | "false" | "no" | "none" | "0"
+        )
+    };
+    if named.is_some_and(is_off) {
+        return Ok(None);
+    }
+    Ok(Some(Metrics {
+        address: address(values, "SNIFFER_METRICS", "127.0.0.1:7702")?,
+        is_named: named.is_some(),
+    }))
 }
 
 fn bpf(value: &Value) -> Result<Expression, Diagnostic> {

@@ -21,6 +21,7 @@ pub mod config;
 pub mod control;
 pub mod demo;
 pub mod diagnostic;
+pub mod metrics;
 pub mod read;
 pub mod rules_command;
 pub mod run;

@@ -19,7 +19,7 @@ use crate::config::raw::Form;
 use crate::config::{Engine, Reading};
 use crate::diagnostic::{Code, Diagnostic, Exit, Talk, wants_colour};
 use crate::run::pipeline_config;
-use crate::run::published::Stages;
+use crate::run::published::{ShardCounters, Stages};
 use crate::run::view::halves;
 use crate::status::{plural, thousands};
 use table::Table;
@@ -212,7 +212,7 @@ impl Reader<'_> {
     fn finish(mut self, strict: bool) -> Result<Exit, Diagnostic> {
         self.pipeline.finish(self.now);
         let ledger = self.pipeline.ledger();
-        let stages = Stages::of(&ledger);
+        let stages = Stages::of(&ledger, &ShardCounters::default());
         let printer = self.pipeline.output();
         printer.flush();
         if let Some(error) = printer.error.take() {

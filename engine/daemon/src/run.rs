@@ -6,10 +6,11 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use engine_core::bundle::{self, Bundler, Compression};
 use engine_core::pipeline::Pipeline;
@@ -22,6 +23,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use crate::config::{Capture, Destination, Engine, Reading, Rules};
 use crate::control::{Request, Response, Server};
 use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
+use crate::metrics::Endpoint;
 use crate::sandbox::{Confinement, Files, Plan};
 use crate::status::{self, State, Status};
 use crate::supervised;
@@ -34,7 +36,7 @@ use published::{Published, Stages};
 use rings::{Opened, Opener};
 use rule_watch::RuleWatch;
 use shard::{Orders, Shard, Source};
-use view::View;
+use view::{Reloads, View};
 
 pub mod choice;
 pub mod follow;
@@ -91,7 +93,8 @@ pub fn run(config: Capture, place: Place<'_>) -> Result<Exit, Diagnostic> {
     let choice = choose(&config)?;
     talk.show_all(&choice.notices);
     let server = Server::bind(place.control)?;
-    let own = own_endpoints(&config.destination, place.own_ports);
+    let metrics = Endpoint::open(config.metrics.as_ref())?;
+    let own = own_endpoints(&config.destination, place.own_ports, metrics.address());
     let mut opener = Opener::new(&config, &choice, &own);
     let opened = open_all(&mut opener, &choice, talk)?;
     let own = OwnUpload::new(own);
@@ -111,12 +114,21 @@ pub fn run(config: Capture, place: Place<'_>) -> Result<Exit, Diagnostic> {
     if place.is_supervised {
         supervised::end_with_supervisor();
     }
-    let running = Running::start(config, &choice, opened, (&own, roots), sender.clone(), talk)?;
+    let running = Running::start(
+        config,
+        &choice,
+        opened,
+        (&own, roots),
+        sender.clone(),
+        &metrics,
+        talk,
+    )?;
     let for_control = Arc::clone(&running.view);
     let serving = server
         .serve(move |request| answer(&for_control, &sender, request))
         .map_err(|error| bug("cannot serve the control socket", &error))?;
     talk.say(&running.view.sentence);
+    serve_metrics(metrics, &running.view, talk)?;
     talk.say(format_args!("sandbox: {}", running.confine(plan, files)));
 
     let cause = watch(&running, &events, &mut follower, place);
@@ -144,6 +156,22 @@ pub fn run(config: Capture, place: Place<'_>) -> Result<Exit, Diagnostic> {
     }
     drop(serving);
     Ok(exit)
+}
+
+fn serve_metrics(metrics: Endpoint, view: &Arc<View>, talk: Talk) -> Result<(), Diagnostic> {
+    match metrics {
+        Endpoint::Off => Ok(()),
+        Endpoint::Taken(problem) => {
+            talk.show(&problem);
+            Ok(())
+        }
+        Endpoint::At(server) => {
+            let view = Arc::clone(view);
+            server
+                .serve(move |page| view.page(page))
+                .map_err(|error| bug("cannot serve metrics", &error))
+        }
+    }
 }
 
 fn bug(what: &str, error: &impl std::fmt::Display) -> Diagnostic {
@@ -196,9 +224,19 @@ fn proc_status(label: &str) -> String {
         .map_or("?".to_owned(), |value| value.trim().to_owned())
 }
 
-/// Where our own upload goes, and our own ports at every address of this machine. A name that does not resolve now is
-/// tried by the uploader again; until then nothing of it is on the wire but look-ups.
-fn own_endpoints(destination: &Destination, own_ports: &[u16]) -> Vec<SocketAddr> {
+/// Where our own upload goes, and our own ports at every address of this machine, metrics at theirs. A name that does
+/// not resolve now is tried by the uploader again; until then nothing of it is on the wire but look-ups.
+fn own_endpoints(
+    destination: &Destination,
+    own_ports: &[u16],
+    metrics: Option<SocketAddr>,
+) -> Vec<SocketAddr> {
+    let mut own_ports = own_ports.to_vec();
+    own_ports.extend(
+        metrics
+            .filter(|at| at.ip().is_unspecified())
+            .map(|at| at.port()),
+    );
     let mut endpoints: Vec<SocketAddr> = match destination {
         Destination::Url(url) => (url.host(), url.port())
             .to_socket_addrs()
@@ -206,6 +244,7 @@ fn own_endpoints(destination: &Destination, own_ports: &[u16]) -> Vec<SocketAddr
             .unwrap_or_default(),
         Destination::Nowhere(_) => Vec::new(),
     };
+    endpoints.extend(metrics.filter(|at| !at.ip().is_unspecified()));
     // Listed once already when the interfaces were chosen; that it fails now and not then is not worth an error.
     for address in interfaces::list()
         .unwrap_or_default()
@@ -395,6 +434,7 @@ impl Running {
         opened: Vec<Opened>,
         (own, roots): (&OwnUpload, Roots),
         events: Sender<Event>,
+        metrics: &Endpoint,
         talk: Talk,
     ) -> Result<Self, Diagnostic> {
         let count = config.shards;
@@ -483,6 +523,16 @@ impl Running {
             uploads: uploader.as_ref().map(Uploader::stats),
             published,
             confinement: OnceLock::new(),
+            began: SystemTime::now(),
+            metrics: match metrics {
+                Endpoint::Taken(problem) => Err(problem.clone()),
+                served => Ok(served
+                    .address()
+                    .map(|at| format!("http://{at}/metrics"))
+                    .unwrap_or_default()),
+            },
+            needs_output: config.ready_needs_output,
+            reloads: Reloads::default(),
         });
         Ok(Self {
             view,
@@ -516,6 +566,7 @@ impl Running {
     /// error change nothing.
     fn reload(&self, place: Place<'_>) -> Result<String, Diagnostic> {
         let rules = (place.reload)().inspect_err(|problem| {
+            self.view.reloads.bad.fetch_add(1, Ordering::Relaxed);
             place.talk.show(problem);
             place.talk.say("the old rules stay");
         })?;
@@ -526,6 +577,7 @@ impl Running {
         let said = format!("rules read again: {}", rules.name);
         place.talk.say(&said);
         *self.view.rules() = watch;
+        self.view.reloads.good.fetch_add(1, Ordering::Relaxed);
         Ok(said)
     }
 

@@ -155,6 +155,9 @@ pub struct Capture {
     /// What the process can still do: `landlock ABI 7, seccomp on, 0 capabilities`; empty while it starts.
     #[serde(default)]
     pub sandbox: String,
+    /// Where metrics are served; empty when they are not.
+    #[serde(default)]
+    pub metrics: String,
     /// Every counter of every stage.
     pub stages: BTreeMap<String, BTreeMap<String, u64>>,
 }
@@ -166,6 +169,9 @@ pub struct RuleHits {
     pub line: u64,
     /// As it was written.
     pub rule: String,
+    /// What it does: `remove_if`, `stop`, ...
+    #[serde(default)]
+    pub verb: String,
     /// Details, or values inside them, that it stopped, removed or changed; for `stop_unless` rules those that matched.
     pub hits: u64,
 }
@@ -356,6 +362,9 @@ impl Capture {
         );
         if !self.sandbox.is_empty() {
             line(text, "sandbox", &self.sandbox);
+        }
+        if !self.metrics.is_empty() {
+            line(text, "metrics", self.metrics.clone());
         }
     }
 
@@ -549,10 +558,11 @@ mod tests {
                 rule_hits: [(1, 18_204), (1, 90_000), (2, 0)]
                     .map(|(line, hits)| RuleHits {
                         line,
-                        rule: String::new(),
                         hits,
+                        ..RuleHits::default()
                     })
                     .into(),
+                metrics: "http://127.0.0.1:7702/metrics".into(),
                 memory_bytes: 61 << 20,
                 memory_limit_bytes: 512 << 20,
                 sandbox: "landlock ABI 7, seccomp on, 0 capabilities".into(),
@@ -591,6 +601,7 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
  rules    include default + 1 more: 3 rules, 108 204 hits, none on line 2
  memory   64 MB resident, limit 537 MB, ring apart
  sandbox  landlock ABI 7, seccomp on, 0 capabilities
+ metrics  http://127.0.0.1:7702/metrics
  store    http://localhost:7701/message · page http://localhost:7700 · pid 17
  warnings W050 io_uring is not available
 ",

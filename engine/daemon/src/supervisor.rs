@@ -309,9 +309,11 @@ impl Supervisor {
             .map(StoreReport::ports)
             .unwrap_or_default();
         let mut arguments = vec!["run"];
+        if !own_ports.is_empty() {
+            arguments.extend(["--own-ports", own_ports.as_str()]);
+        }
         if embedded {
             arguments.push("--embedded-store");
-            arguments.extend(["--own-ports", own_ports.as_str()]);
             if !options.values.has("SNIFFER_ANNOTATE") {
                 options.values.set_flag("SNIFFER_ANNOTATE", "true");
             }

@@ -43,7 +43,7 @@ pub(crate) use self::event::driver_name;
 pub use self::event::{Event, IO_URING};
 pub use self::outbox::{Inboxes, Outbox, outboxes};
 pub use self::retry::{Failure, Outcome};
-pub use self::stats::{DropReason, Snapshot, Stats};
+pub use self::stats::{DropReason, Snapshot, Stats, Times};
 pub use self::tls::Roots;
 pub use self::url::{CaptureUrl, UrlError};
 

@@ -199,6 +199,12 @@ pub struct CaptureFlags {
     /// How long to go on delivering after a stop, default 5s [env: SNIFFER_FLUSH_TIMEOUT].
     #[arg(long, value_name = "TIME")]
     pub flush_timeout: Option<String>,
+    /// Address of /metrics, /livez and /readyz, or off; default 127.0.0.1:7702 [env: SNIFFER_METRICS].
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics: Option<String>,
+    /// /readyz fails when the destination is down for a minute [env: SNIFFER_READY_NEEDS_OUTPUT].
+    #[arg(long)]
+    pub ready_needs_output: bool,
 }
 
 impl CaptureFlags {
@@ -224,6 +230,7 @@ impl CaptureFlags {
             ("SNIFFER_COMPRESSION", &self.compression),
             ("SNIFFER_REALIP_HEADER", &self.realip_header),
             ("SNIFFER_FLUSH_TIMEOUT", &self.flush_timeout),
+            ("SNIFFER_METRICS", &self.metrics),
         ];
         for (env, text) in texts {
             if let Some(text) = text {
@@ -237,6 +244,7 @@ impl CaptureFlags {
             ("SNIFFER_HALF_CALLS", self.half_calls),
             ("SNIFFER_CLIENT_ADDRESS", self.client_address),
             ("SNIFFER_FORM_PARAMS", self.form_params),
+            ("SNIFFER_READY_NEEDS_OUTPUT", self.ready_needs_output),
         ];
         for (env, on) in switches {
             if on {

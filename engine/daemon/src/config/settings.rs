@@ -113,10 +113,8 @@ pub const SETTINGS: &[Setting] = &[
         "SNIFFER_SPOOL",
         "what cannot be delivered is kept in memory only in this version",
     ),
-    unused(
-        "SNIFFER_METRICS",
-        "`sniffer status --json` has all counters",
-    ),
+    used("SNIFFER_METRICS", "--metrics"),
+    used("SNIFFER_READY_NEEDS_OUTPUT", "--ready-needs-output"),
     unused("SNIFFER_SAMPLE", "use the rule `sample N`"),
     unused(
         "K8S_INPUT",

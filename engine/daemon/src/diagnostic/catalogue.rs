@@ -192,6 +192,11 @@ the store another one: SNIFFER_STORE=:7711";
 "The embedded store could not open its database or its ports; the message has the reason.";
     W102, Done, "a part was restarted",
 "A child process of the supervisor ended by itself and was started again. Its own words stand above in the log.";
+    W104, Done, "no metrics",
+"Somebody else has the port on which metrics are served when none is named, another sniffer for example. Capture goes on
+without. SNIFFER_METRICS=127.0.0.1:7712 (or --metrics) names another port, SNIFFER_METRICS=off wants none.";
+    E105, Usage, "no metrics where they are wanted",
+"The address that SNIFFER_METRICS (or --metrics) names cannot be listened on: it is taken, or not one of this machine's.";
     E110, Unknown, "the control socket cannot be used",
 "`sniffer on`, `off` and `status` talk to the running program over a Unix socket that only its owner may open. Run them as
 the same user, in the same container; --control PATH or SNIFFER_CONTROL names another socket.";

@@ -25,6 +25,8 @@ engine_core::counters! {
         ring_dropped_full,
         /// Times that a ring had no free block.
         ring_freezes,
+        /// Rings open now.
+        rings_open,
         /// Calls in the open bundle and in closed ones not yet taken by the outbox.
         calls_held,
         /// Calls handed to the outbox.
@@ -48,6 +50,36 @@ const STAGES: [(&str, &[(&str, &str)]); 7] = [
     ("unaccounted", Unaccounted::FIELDS),
     ("shard", ShardCounters::FIELDS),
 ];
+
+/// What a cell counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// `decap`, `flow`, ...
+    pub stage: &'static str,
+    /// The counter's name in its stage.
+    pub name: &'static str,
+    /// What one unit is.
+    pub help: &'static str,
+}
+
+/// Cells that say how much there is now, beside all of `held` and `unaccounted`.
+const GAUGES: [(&str, &str); 2] = [("shard", "rings_open"), ("shard", "calls_held")];
+
+impl Cell {
+    /// Whether its value can fall.
+    pub fn is_gauge(&self) -> bool {
+        matches!(self.stage, "held" | "unaccounted") || GAUGES.contains(&(self.stage, self.name))
+    }
+}
+
+/// All cells, in the order of [`Published::load`].
+pub fn cells() -> impl Iterator<Item = Cell> {
+    STAGES.into_iter().flat_map(|(stage, fields)| {
+        fields
+            .iter()
+            .map(move |&(name, help)| Cell { stage, name, help })
+    })
+}
 
 /// Reads that may meet a writing shard before the reader takes what it gets: a write is a microsecond in a hundred, but
 /// the shard may lose its core in the middle of it.
@@ -96,6 +128,11 @@ impl Published {
         self.version.store(version + 2, Ordering::Release);
     }
 
+    /// A number that grows with each moment that is published.
+    pub fn beat(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
     /// The cells of one moment.
     pub fn load(&self) -> Vec<u64> {
         let mut values = Vec::new();
@@ -127,23 +164,25 @@ pub struct Stages(pub BTreeMap<String, BTreeMap<String, u64>>);
 impl Stages {
     /// Of all shards.
     pub fn sum<'a>(shards: impl IntoIterator<Item = &'a Published>) -> Self {
+        Self::sum_of(shards.into_iter().map(Published::load))
+    }
+
+    /// Of the cells of all shards.
+    pub fn sum_of(shards: impl IntoIterator<Item = impl AsRef<[u64]>>) -> Self {
         let mut sum = Self::default();
         for shard in shards {
-            let mut values = shard.load().into_iter();
-            for (stage, fields) in STAGES {
-                let cells = sum.0.entry(stage.to_owned()).or_default();
-                for (name, _) in fields {
-                    *cells.entry((*name).to_owned()).or_default() += values.next().unwrap_or(0);
-                }
+            for (cell, value) in cells().zip(shard.as_ref()) {
+                let stage = sum.0.entry(cell.stage.to_owned()).or_default();
+                *stage.entry(cell.name.to_owned()).or_default() += value;
             }
         }
         sum
     }
 
-    /// Of one pipeline that stands still.
-    pub fn of(ledger: &Ledger) -> Self {
+    /// Of one pipeline that stands still, and of what was read for it.
+    pub fn of(ledger: &Ledger, shard: &ShardCounters) -> Self {
         let published = Published::default();
-        published.store(ledger, &ShardCounters::default());
+        published.store(ledger, shard);
         Self::sum([&published])
     }
 

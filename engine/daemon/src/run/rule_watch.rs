@@ -75,6 +75,7 @@ impl RuleWatch {
             .map(|(index, rule)| RuleHits {
                 line: rule.line as u64,
                 rule: rule.source.to_string(),
+                verb: rule.verb().name().to_owned(),
                 hits: count(index),
             })
             .collect();

@@ -393,6 +393,7 @@ impl Shard {
             .map(|bundle| u64::from(bundle.calls))
             .sum();
         self.counters.calls_held = self.pipeline.output().held_calls() + waiting;
+        self.counters.rings_open = self.sources.len() as u64;
         self.published
             .store(&self.pipeline.ledger(), &self.counters);
         self.hits.store(self.pipeline.rule_hits());

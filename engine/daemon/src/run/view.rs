@@ -3,9 +3,11 @@
 //! Nothing is kept here but what is read from others; any thread may ask.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use engine_core::limits;
 use engine_sys::packet::Steering;
 
 use super::hints::{self, Setting};
@@ -13,12 +15,18 @@ use super::published::{Published, Stages};
 use super::rule_watch::RuleWatch;
 use super::{proc_status, ring_was_full};
 use crate::diagnostic::{Code, Diagnostic};
+use crate::metrics::exposition::{self, Moment};
+use crate::metrics::process::Process;
+use crate::metrics::{Answer, Page};
 use crate::sandbox::Confinement;
 use crate::status::{self, Calls, Output, Packets, State, Status, Warning};
 use crate::upload::{self, Stats};
 
 /// How often a ledger that does not balance is read again before it is believed: a bundle may be between two counters.
 const LEDGER_TRIES: u32 = 20;
+
+/// Between two looks at whether the shards publish.
+const LIVE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Everything that status needs, readable from any thread.
 pub(super) struct View {
@@ -36,6 +44,19 @@ pub(super) struct View {
     pub(super) published: Vec<Arc<Published>>,
     /// Set once all threads run.
     pub(super) confinement: OnceLock<Confinement>,
+    pub(super) began: SystemTime,
+    /// Where metrics are served, or why they are not.
+    pub(super) metrics: Result<String, Diagnostic>,
+    /// Not ready while the destination is down.
+    pub(super) needs_output: bool,
+    pub(super) reloads: Reloads,
+}
+
+/// How often the rules were read again.
+#[derive(Debug, Default)]
+pub(super) struct Reloads {
+    pub(super) good: AtomicU64,
+    pub(super) bad: AtomicU64,
 }
 
 impl View {
@@ -51,6 +72,7 @@ impl View {
     pub(super) fn hints(&self, stages: &Stages) -> Vec<Diagnostic> {
         let mut hints = hints::hints(&self.setting, stages, self.started.elapsed());
         hints.extend(self.rules().warnings(stages));
+        hints.extend(self.metrics.as_ref().err().cloned());
         hints
     }
 
@@ -69,7 +91,8 @@ impl View {
     }
 
     fn capture(&self) -> status::Capture {
-        let (stages, uploads, calls) = self.ledger();
+        let (cells, uploads, calls) = self.ledger();
+        let stages = Stages::sum_of(&cells);
         let shard = |name| stages.get("shard", name);
         let (rules, rule_hits) = {
             let watch = self.rules();
@@ -105,23 +128,98 @@ impl View {
                 .get()
                 .map(ToString::to_string)
                 .unwrap_or_default(),
+            metrics: self.metrics.clone().unwrap_or_default(),
             stages: stages.0,
         }
     }
 
-    /// Shards and uploader count apart, so a bundle on its way may be seen twice or not at all for a moment.
-    pub(super) fn ledger(&self) -> (Stages, Option<upload::Snapshot>, Calls) {
+    /// The cells of each shard, the uploader's counters, and the calls by both. Shards and uploader count apart, so a
+    /// bundle on its way may be seen twice or not at all for a moment.
+    fn ledger(&self) -> (Vec<Vec<u64>>, Option<upload::Snapshot>, Calls) {
         let mut tries = 0;
         loop {
             let uploads = self.uploads.as_ref().map(|stats| stats.snapshot());
-            let stages = self.stages();
-            let calls = calls(&stages, uploads.as_ref());
+            let cells: Vec<Vec<u64>> = self.published.iter().map(|shard| shard.load()).collect();
+            let calls = calls(&Stages::sum_of(&cells), uploads.as_ref());
             tries += 1;
             if calls.unaccounted == 0 || tries >= LEDGER_TRIES {
-                return (stages, uploads, calls);
+                return (cells, uploads, calls);
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// What the metrics port answers.
+    pub(super) fn page(&self, page: Page) -> Answer {
+        match page {
+            Page::Metrics => Answer {
+                is_well: true,
+                text: exposition::page(&self.moment()),
+            },
+            Page::Live => {
+                let is_well = self.is_alive();
+                let text = format!("{{\"live\":{is_well}}}\n");
+                Answer { is_well, text }
+            }
+            Page::Ready => {
+                let reasons = self.unready();
+                let is_well = reasons.is_empty();
+                let text = serde_json::json!({"ready": is_well, "reasons": reasons});
+                Answer {
+                    is_well,
+                    text: format!("{text}\n"),
+                }
+            }
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        let (shards, uploads, calls) = self.ledger();
+        let reloads = [&self.reloads.good, &self.reloads.bad];
+        let [good, bad] = reloads.map(|count| count.load(Ordering::Relaxed));
+        Moment {
+            started: Some(self.began),
+            shards,
+            calls,
+            uploads,
+            rules: self.rules().hits(),
+            reloads: (good, bad),
+            ring_bytes: self.ring_bytes,
+            memory_limit_bytes: self.memory_limit_bytes,
+            process: Process::read(),
+        }
+    }
+
+    /// Whether every shard publishes.
+    fn is_alive(&self) -> bool {
+        let beats = || -> Vec<u64> { self.published.iter().map(|shard| shard.beat()).collect() };
+        let (before, asked) = (beats(), Instant::now());
+        loop {
+            std::thread::sleep(LIVE_PAUSE);
+            if beats().iter().zip(&before).all(|(now, then)| now != then) {
+                return true;
+            }
+            if asked.elapsed() > limits::SHARD_BEAT_MAX {
+                return false;
+            }
+        }
+    }
+
+    /// Why no calls can be captured or, where that matters, delivered.
+    fn unready(&self) -> Vec<&'static str> {
+        let is_deaf = self.stages().get("shard", "rings_open") == 0;
+        let is_down = self.needs_output
+            && self
+                .uploads
+                .as_ref()
+                .is_some_and(|stats| stats.snapshot().down_for > limits::OUTPUT_DOWN_MAX);
+        [
+            (is_deaf, "no interface is open"),
+            (is_down, "the destination is down"),
+        ]
+        .into_iter()
+        .filter_map(|(holds, reason)| holds.then_some(reason))
+        .collect()
     }
 }
 

@@ -86,7 +86,7 @@ impl Dispatcher {
         for shard in 0..inner.inboxes.len() {
             while let Some(bundle) = inner.inboxes.get_mut(shard).and_then(Inbox::take) {
                 came = true;
-                inner.queue.push(shard, bundle);
+                inner.queue.push(shard, bundle, Instant::now());
                 while let Some(job) = inner.queue.take_excess() {
                     inner.give_up(&self.stats, job, DropReason::QueueFull);
                 }
@@ -154,14 +154,16 @@ impl Dispatcher {
         let Post { number, body, .. } = post;
         drop(body);
         let mut inner = self.inner.borrow_mut();
-        if let Outcome::Status(status, _) = outcome {
-            self.stats.answered(*status);
-        }
+        self.stats.answered(match outcome {
+            Outcome::Status(status, _) => Some(*status),
+            Outcome::Failed(_) => None,
+        });
         let was_down = inner.retry.failures() > 0;
         let tries = inner.queue.tries(number);
         match inner.retry.next(outcome, tries, now) {
             Action::Done => {
                 if let Some(job) = inner.queue.remove(number) {
+                    self.stats.took(now.saturating_duration_since(job.came));
                     self.stats
                         .sent(job.calls, job.body.len() as u64, SystemTime::now());
                     inner.give_back(job);
@@ -274,7 +276,12 @@ impl Inner {
     }
 
     fn update(&self, stats: &Stats) {
-        stats.holds(self.queue.bundles(), self.queue.bytes(), self.queue.calls());
+        stats.holds(
+            self.queue.bundles(),
+            self.queue.bytes(),
+            self.queue.calls(),
+            self.queue.oldest().map(|came| came.elapsed()),
+        );
     }
 
     fn wake_idle(&mut self) {

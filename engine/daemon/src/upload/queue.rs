@@ -19,6 +19,8 @@ pub(super) struct Job {
     pub(super) encoding: Encoding,
     pub(super) calls: u64,
     pub(super) id: u128,
+    /// When it came.
+    pub(super) came: Instant,
     /// Posts so far.
     pub(super) tries: u32,
     not_before: Option<Instant>,
@@ -48,7 +50,7 @@ impl Queue {
         }
     }
 
-    pub(super) fn push(&mut self, shard: usize, bundle: Bundle) {
+    pub(super) fn push(&mut self, shard: usize, bundle: Bundle, now: Instant) {
         self.bytes += bundle.body.len();
         self.calls += u64::from(bundle.calls);
         self.jobs.push_back(Job {
@@ -58,6 +60,7 @@ impl Queue {
             encoding: bundle.encoding,
             calls: u64::from(bundle.calls),
             id: bundle.id,
+            came: now,
             tries: 0,
             not_before: None,
             under_way: false,
@@ -168,6 +171,11 @@ impl Queue {
     pub(super) fn calls(&self) -> u64 {
         self.calls
     }
+
+    /// When the oldest came.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.jobs.iter().map(|job| job.came).min()
+    }
 }
 
 #[cfg(test)]
@@ -189,6 +197,7 @@ mod tests {
                     line_bytes: 0,
                     id: 0,
                 },
+                Instant::now(),
             );
         }
         queue

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Why calls were given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +32,18 @@ pub struct Stats {
     bundles_queued: AtomicU64,
     bytes_queued: AtomicU64,
     calls_queued: AtomicU64,
+    /// By [`Snapshot::CLASSES`].
+    answers: [AtomicU64; Snapshot::CLASSES.len()],
+    /// By [`Times::EDGES`], and those beyond.
+    delivery: [AtomicU64; Times::EDGES.len() + 1],
+    delivery_micros: AtomicU64,
     last_status: AtomicU16,
     /// Milliseconds since 1970; 0 is never.
     last_success: AtomicU64,
+    /// Milliseconds since 1970 at which the oldest bundle came; 0 when there is none.
+    oldest: AtomicU64,
     down: AtomicBool,
+    down_since: Mutex<Option<Instant>>,
     last_error: Mutex<String>,
     driver: OnceLock<String>,
 }
@@ -73,19 +81,46 @@ pub struct Snapshot {
     pub retries: u64,
     /// Connections that were made.
     pub connects: u64,
+    /// Requests that ended, by the class of their answer: [`Self::CLASSES`].
+    pub answers: [u64; Self::CLASSES.len()],
+    /// How long bundles took from their arrival here to their acknowledgement.
+    pub delivery: Times,
+    /// When the oldest bundle came that the uploader holds.
+    pub oldest: Option<SystemTime>,
     /// Status of the last answer; 0 before the first.
     pub last_status: u16,
     /// When the last bundle was acknowledged.
     pub last_success: Option<SystemTime>,
     /// The last attempt failed, and none has succeeded since.
     pub down: bool,
+    /// For how long that is so.
+    pub down_for: Duration,
     /// What the last failure was; empty before the first.
     pub last_error: String,
     /// `io_uring`, or `epoll` with the reason.
     pub driver: String,
 }
 
+/// How often something took how long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// How many took no longer than the edge of that number and longer than the one before; the last, longer than all.
+    pub counts: [u64; Self::EDGES.len() + 1],
+    /// All together.
+    pub total: Duration,
+}
+
+impl Times {
+    /// In seconds.
+    pub const EDGES: [f64; 12] = [
+        0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    ];
+}
+
 impl Snapshot {
+    /// Classes of answers; `none` when there was none.
+    pub const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
     /// Calls given up, for whatever reason.
     pub fn calls_dropped(&self) -> u64 {
         self.calls_dropped_refused + self.calls_dropped_queue_full + self.calls_dropped_shutdown
@@ -117,7 +152,6 @@ impl Stats {
             .map(|handed| handed.load(Ordering::Acquire))
             .sum();
         snapshot.calls_in_flight = snapshot.calls_handed.saturating_sub(left);
-        let milliseconds = self.last_success.load(Ordering::Relaxed);
         Snapshot {
             calls_queued: self.calls_queued.load(Ordering::Relaxed),
             bundles_queued: self.bundles_queued.load(Ordering::Relaxed),
@@ -127,10 +161,21 @@ impl Stats {
             posts: self.posts.load(Ordering::Relaxed),
             retries: self.retries.load(Ordering::Relaxed),
             connects: self.connects.load(Ordering::Relaxed),
+            answers: each(&self.answers),
+            delivery: Times {
+                counts: each(&self.delivery),
+                total: Duration::from_micros(self.delivery_micros.load(Ordering::Relaxed)),
+            },
+            oldest: at(self.oldest.load(Ordering::Relaxed)),
             last_status: self.last_status.load(Ordering::Relaxed),
-            last_success: (milliseconds > 0)
-                .then(|| UNIX_EPOCH + Duration::from_millis(milliseconds)),
+            last_success: at(self.last_success.load(Ordering::Relaxed)),
             down: self.down.load(Ordering::Relaxed),
+            down_for: self
+                .down_since
+                .lock()
+                .ok()
+                .and_then(|since| Some(since.as_ref()?.elapsed()))
+                .unwrap_or_default(),
             last_error: self
                 .last_error
                 .lock()
@@ -144,12 +189,20 @@ impl Stats {
     pub(super) fn sent(&self, calls: u64, bytes: u64, now: SystemTime) {
         add(&self.bundles_sent, 1);
         add(&self.bytes_sent, bytes);
-        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.last_success.store(
-            u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
-            Ordering::Relaxed,
-        );
+        self.last_success
+            .store(milliseconds(now), Ordering::Relaxed);
         add(&self.calls_sent, calls);
+    }
+
+    /// A bundle was acknowledged so long after it came.
+    pub(super) fn took(&self, time: Duration) {
+        let seconds = time.as_secs_f64();
+        let place = Times::EDGES.partition_point(|edge| *edge < seconds);
+        if let Some(count) = self.delivery.get(place) {
+            add(count, 1);
+        }
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        add(&self.delivery_micros, micros);
     }
 
     pub(super) fn dropped(&self, calls: u64, reason: DropReason) {
@@ -170,14 +223,23 @@ impl Stats {
         add(&self.connects, 1);
     }
 
-    pub(super) fn holds(&self, bundles: u64, bytes: u64, calls: u64) {
+    pub(super) fn holds(&self, bundles: u64, bytes: u64, calls: u64, oldest: Option<Duration>) {
+        let since = oldest.map_or(0, |age| milliseconds(SystemTime::now() - age));
+        self.oldest.store(since, Ordering::Relaxed);
         self.bundles_queued.store(bundles, Ordering::Relaxed);
         self.bytes_queued.store(bytes, Ordering::Relaxed);
         self.calls_queued.store(calls, Ordering::Relaxed);
     }
 
-    pub(super) fn answered(&self, status: u16) {
-        self.last_status.store(status, Ordering::Relaxed);
+    /// A request ended with this answer, or with none.
+    pub(super) fn answered(&self, status: Option<u16>) {
+        let class = usize::from(status.unwrap_or(0) / 100);
+        if let Some(count) = self.answers.get(class) {
+            add(count, 1);
+        }
+        if let Some(status) = status {
+            self.last_status.store(status, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn failed(&self, error: String) {
@@ -188,12 +250,30 @@ impl Stats {
 
     pub(super) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::Relaxed);
+        if let Ok(mut since) = self.down_since.lock() {
+            *since = down.then(|| since.unwrap_or_else(Instant::now));
+        }
     }
 
     pub(super) fn set_driver(&self, driver: String) {
         // The first one stays: it is opened once.
         let _ = self.driver.set(driver);
     }
+}
+
+fn each<const N: usize>(counters: &[AtomicU64; N]) -> [u64; N] {
+    std::array::from_fn(|index| counters[index].load(Ordering::Relaxed))
+}
+
+/// Since 1970.
+fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// 0 is never.
+fn at(milliseconds: u64) -> Option<SystemTime> {
+    (milliseconds > 0).then(|| UNIX_EPOCH + Duration::from_millis(milliseconds))
 }
 
 /// Adds to a counter that nobody else writes.

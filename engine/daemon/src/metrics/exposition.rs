@@ -1,0 +1,417 @@
+//! One moment's counters as Prometheus reads them: the text format, version 0.0.4.
+//!
+//! Each counter of each stage is one series a shard, under a name of [`families`](super::families) or under its own; the
+//! doc comment of the counter is its help. Labels are reasons, numbers and the program's own words.
+
+use std::fmt::{self, Display, Write as _};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::families::{self, Series};
+use super::process::Process;
+use crate::run::published::cells;
+use crate::status::{Calls, RuleHits};
+use crate::upload;
+
+/// What is shown, read at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Moment {
+    /// When the capture began.
+    pub started: Option<SystemTime>,
+    /// The cells of each shard, as [`cells`] names them.
+    pub shards: Vec<Vec<u64>>,
+    /// The ledger of calls, of all shards and the uploader.
+    pub calls: Calls,
+    /// The uploader, if there is one.
+    pub uploads: Option<upload::Snapshot>,
+    /// Each rule's hits, in the order of their lines.
+    pub rules: Vec<RuleHits>,
+    /// Reloads of the rules that succeeded, and that failed.
+    pub reloads: (u64, u64),
+    /// Bytes of all rings.
+    pub ring_bytes: u64,
+    /// The memory limit in bytes.
+    pub memory_limit_bytes: u64,
+    /// What the kernel says of this process.
+    pub process: Process,
+}
+
+/// The whole page.
+pub fn page(moment: &Moment) -> String {
+    let mut page = Text::default();
+    program(&mut page, moment);
+    calls(&mut page, &moment.calls);
+    rules(&mut page, moment);
+    output(&mut page, moment.uploads.as_ref());
+    memory(&mut page, moment);
+    stages(&mut page, &moment.shards);
+    process(&mut page, &moment.process);
+    page.0
+}
+
+/// The page in the making.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    /// Begins a metric. By its name it is a counter or a gauge.
+    fn metric(&mut self, name: &str, help: &str) {
+        let kind = if name.ends_with("_total") {
+            "counter"
+        } else {
+            "gauge"
+        };
+        self.head(name, kind, help);
+    }
+
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        let help = help.trim().replace('\\', "\\\\").replace('\n', " ");
+        self.put(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &dyn Display)], value: impl Display) {
+        self.0.push_str(name);
+        for (number, (label, text)) in labels.iter().enumerate() {
+            self.0.push(if number == 0 { '{' } else { ',' });
+            let text = text.to_string();
+            let text = text
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n");
+            self.put(format_args!("{label}=\"{text}\""));
+        }
+        if !labels.is_empty() {
+            self.0.push('}');
+        }
+        self.put(format_args!(" {value}\n"));
+    }
+
+    /// A metric of one series.
+    fn single(&mut self, name: &str, help: &str, value: impl Display) {
+        self.metric(name, help);
+        self.sample(name, &[], value);
+    }
+
+    fn put(&mut self, text: fmt::Arguments<'_>) {
+        // Writing to a string does not fail.
+        let _ = self.0.write_fmt(text);
+    }
+}
+
+fn program(page: &mut Text, moment: &Moment) {
+    let uploader = moment
+        .uploads
+        .as_ref()
+        .map_or("none", |uploads| uploads.driver.as_str());
+    // Without the reason in brackets.
+    let uploader = uploader.split(' ').next().unwrap_or(uploader);
+    page.metric(
+        "sniffer_build_info",
+        "Version and ways of doing I/O; always 1.",
+    );
+    page.sample(
+        "sniffer_build_info",
+        &[
+            ("version", &env!("CARGO_PKG_VERSION")),
+            ("engine", &"af_packet_v3"),
+            ("uploader", &uploader),
+        ],
+        1,
+    );
+    page.single("sniffer_up", "The capture process runs.", 1);
+    if let Some(started) = moment.started {
+        page.single(
+            "sniffer_start_time_seconds",
+            "When the capture began, in seconds since 1970.",
+            seconds(started),
+        );
+    }
+}
+
+/// The ledger: `seen = sent + stopped + sampled_out + dropped + in_flight + unaccounted`.
+fn calls(page: &mut Text, calls: &Calls) {
+    page.metric("sniffer_calls_seen_total", "Calls that ended.");
+    page.sample(
+        "sniffer_calls_seen_total",
+        &[("proto", &"http1")],
+        calls.seen,
+    );
+    for (name, help, count) in [
+        (
+            "sniffer_calls_sent_total",
+            "Calls that the destination acknowledged.",
+            calls.sent,
+        ),
+        (
+            "sniffer_calls_stopped_total",
+            "Calls kept back by a rule, or because nothing is to be sent.",
+            calls.stopped,
+        ),
+        (
+            "sniffer_calls_sampled_out_total",
+            "Calls kept back by the sample rule.",
+            calls.sampled,
+        ),
+    ] {
+        page.single(name, help, count);
+    }
+    page.metric("sniffer_calls_dropped_total", "Calls lost, by reason.");
+    for (reason, count) in &calls.dropped {
+        page.sample("sniffer_calls_dropped_total", &[("reason", reason)], count);
+    }
+    page.single(
+        "sniffer_calls_in_flight",
+        "Calls on their way, counted where they are.",
+        calls.in_flight,
+    );
+    page.single(
+        "sniffer_calls_unaccounted",
+        "Calls in none of the boxes: anything but 0 is a bug.",
+        calls.unaccounted,
+    );
+}
+
+/// A rule is named by its number among the rules in use, its line and its verb; what it says is its owner's secret.
+fn rules(page: &mut Text, moment: &Moment) {
+    const HITS: &str = "sniffer_rule_hits_total";
+    page.metric(
+        HITS,
+        "Details that the rule stopped, removed or changed, since these rules are in use.",
+    );
+    for (number, rule) in moment.rules.iter().enumerate() {
+        let labels: [(&str, &dyn Display); 3] = [
+            ("rule", &(number + 1)),
+            ("line", &rule.line),
+            ("verb", &rule.verb),
+        ];
+        page.sample(HITS, &labels, rule.hits);
+    }
+    const RELOADS: &str = "sniffer_rules_reload_total";
+    page.metric(RELOADS, "Times that the rules were read again.");
+    page.sample(RELOADS, &[("result", &"ok")], moment.reloads.0);
+    page.sample(RELOADS, &[("result", &"failed")], moment.reloads.1);
+}
+
+fn output(page: &mut Text, uploads: Option<&upload::Snapshot>) {
+    let Some(uploads) = uploads else {
+        return;
+    };
+    const ANSWERS: &str = "sniffer_output_requests_total";
+    page.metric(
+        ANSWERS,
+        "POSTs that ended, by the class of their answer; none: the connection failed or the time was over.",
+    );
+    for (code, count) in upload::Snapshot::CLASSES.iter().zip(uploads.answers) {
+        page.sample(ANSWERS, &[("code", code)], count);
+    }
+    for (name, help, count) in [
+        (
+            "sniffer_output_retries_total",
+            "POSTs that repeated an earlier one.",
+            uploads.retries,
+        ),
+        (
+            "sniffer_output_connects_total",
+            "Connections made to the destination.",
+            uploads.connects,
+        ),
+        (
+            "sniffer_output_bundles_sent_total",
+            "Bundles that the destination acknowledged.",
+            uploads.bundles_sent,
+        ),
+        (
+            "sniffer_output_sent_bytes_total",
+            "Bytes of their bodies as sent.",
+            uploads.bytes_sent,
+        ),
+        (
+            "sniffer_output_up",
+            "Whether the last try succeeded, or none was made yet.",
+            u64::from(!uploads.down),
+        ),
+        (
+            "sniffer_output_queue_bundles",
+            "Bundles that wait for delivery or are on their way.",
+            uploads.bundles_queued,
+        ),
+        (
+            "sniffer_output_queue_calls",
+            "Calls in them.",
+            uploads.calls_queued,
+        ),
+        (
+            "sniffer_output_queue_bytes",
+            "Bytes of their bodies.",
+            uploads.bytes_queued,
+        ),
+    ] {
+        page.single(name, help, count);
+    }
+    let oldest = uploads
+        .oldest
+        .and_then(|since| SystemTime::now().duration_since(since).ok());
+    page.single(
+        "sniffer_output_oldest_seconds",
+        "How long the oldest of them has waited.",
+        oldest.unwrap_or_default().as_secs_f64(),
+    );
+    if let Some(at) = uploads.last_success {
+        page.single(
+            "sniffer_output_last_success_timestamp_seconds",
+            "When a bundle was last acknowledged, in seconds since 1970.",
+            seconds(at),
+        );
+    }
+    delivery(page, &uploads.delivery);
+}
+
+fn delivery(page: &mut Text, times: &upload::Times) {
+    const NAME: &str = "sniffer_output_delivery_seconds";
+    page.head(
+        NAME,
+        "histogram",
+        "From a closed bundle in the uploader's hands to its acknowledgement, all tries together.",
+    );
+    let mut sum = 0;
+    for (edge, count) in upload::Times::EDGES.iter().zip(times.counts) {
+        sum += count;
+        page.put(format_args!("{NAME}_bucket{{le=\"{edge}\"}} {sum}\n"));
+    }
+    let all: u64 = times.counts.iter().sum();
+    page.put(format_args!("{NAME}_bucket{{le=\"+Inf\"}} {all}\n"));
+    page.put(format_args!(
+        "{NAME}_sum {}\n{NAME}_count {all}\n",
+        times.total.as_secs_f64()
+    ));
+}
+
+fn memory(page: &mut Text, moment: &Moment) {
+    const NAME: &str = "sniffer_memory_bytes";
+    page.metric(
+        NAME,
+        "Memory by what it is for. Rings are beside the limit.",
+    );
+    page.sample(NAME, &[("pool", &"ring")], moment.ring_bytes);
+    for (pool, counter) in families::POOLS {
+        let held = cells().position(|cell| (cell.stage, cell.name) == ("held", counter));
+        let count = |shard: &Vec<u64>| held.and_then(|index| shard.get(index)).copied();
+        let bytes: u64 = moment.shards.iter().filter_map(count).sum();
+        page.sample(NAME, &[("pool", &pool)], bytes);
+    }
+    let queue = moment.uploads.as_ref().map(|uploads| uploads.bytes_queued);
+    page.sample(NAME, &[("pool", &"queue")], queue.unwrap_or(0));
+    page.single(
+        "sniffer_memory_limit_bytes",
+        "The memory limit: for flows, open calls and bundles.",
+        moment.memory_limit_bytes,
+    );
+}
+
+/// Every cell of every shard, once.
+fn stages(page: &mut Text, shards: &[Vec<u64>]) {
+    for Series { name, help, cells } in families::all() {
+        page.metric(&name, &help);
+        for (shard, values) in shards.iter().enumerate() {
+            for (index, label) in &cells {
+                let value = values.get(*index).copied().unwrap_or(0);
+                let of_shard: (&str, &dyn Display) = ("shard", &shard);
+                match label {
+                    Some((label, text)) => page.sample(&name, &[of_shard, (label, text)], value),
+                    None => page.sample(&name, &[of_shard], value),
+                }
+            }
+        }
+    }
+}
+
+/// Names as Prometheus' own client libraries give them.
+fn process(page: &mut Text, process: &Process) {
+    for (name, help, value) in [
+        (
+            "process_resident_memory_bytes",
+            "Resident memory, rings included.",
+            process.resident_bytes,
+        ),
+        (
+            "process_anonymous_memory_bytes",
+            "Resident memory that no file and no ring is behind.",
+            process.anonymous_bytes,
+        ),
+        ("process_threads", "Threads.", process.threads),
+        ("process_open_fds", "Open descriptors.", process.descriptors),
+    ] {
+        if let Some(value) = value {
+            page.single(name, help, value);
+        }
+    }
+    if let Some(spent) = process.cpu {
+        page.single(
+            "process_cpu_seconds_total",
+            "CPU time, of user and system.",
+            spent.as_secs_f64(),
+        );
+    }
+}
+
+fn seconds(at: SystemTime) -> f64 {
+    at.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_and_help_are_escaped() {
+        let mut page = Text::default();
+        page.metric("a_total", " One\\two\nthree.");
+        page.sample("a_total", &[("x", &"a\"b\\c\nd"), ("y", &1)], 7);
+        page.single("b", "B.", -1);
+        assert_eq!(
+            page.0,
+            "# HELP a_total One\\\\two three.\n# TYPE a_total counter\na_total{x=\"a\\\"b\\\\c\\nd\",y=\"1\"} 7\n\
+             # HELP b B.\n# TYPE b gauge\nb -1\n"
+        );
+    }
+
+    #[test]
+    fn a_histogram_adds_up() {
+        let mut times = upload::Times::default();
+        times.counts[0] = 2;
+        times.counts[3] = 1;
+        *times.counts.last_mut().unwrap() = 4;
+        let mut page = Text::default();
+        delivery(&mut page, &times);
+        for line in [
+            "sniffer_output_delivery_seconds_bucket{le=\"0.01\"} 2",
+            "sniffer_output_delivery_seconds_bucket{le=\"0.1\"} 3",
+            "sniffer_output_delivery_seconds_bucket{le=\"60\"} 3",
+            "sniffer_output_delivery_seconds_bucket{le=\"+Inf\"} 7",
+            "sniffer_output_delivery_seconds_count 7",
+        ] {
+            assert!(page.0.contains(&format!("{line}\n")), "{line}: {}", page.0);
+        }
+    }
+
+    #[test]
+    fn a_rule_is_shown_by_place_and_verb_alone() {
+        let rule = RuleHits {
+            line: 4,
+            verb: "remove_if".into(),
+            rule: "/secret/ remove_if /4111/".into(),
+            hits: 9,
+        };
+        let text = page(&Moment {
+            rules: vec![rule],
+            shards: vec![Vec::new()],
+            ..Moment::default()
+        });
+        assert!(
+            text.contains("sniffer_rule_hits_total{rule=\"1\",line=\"4\",verb=\"remove_if\"} 9\n"),
+            "{text}"
+        );
+        assert!(!text.contains("secret") && !text.contains("4111"));
+    }
+}

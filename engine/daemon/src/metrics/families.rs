@@ -1,0 +1,362 @@
+//! Which metric each counter of the stages is: by the table where dashboards and alerts need a stable name, else by its
+//! own name. Every counter is in exactly one metric, so a new one is exported without a word here.
+
+use std::borrow::Cow;
+
+use crate::run::published::{Cell, cells};
+
+/// A metric and the cells of a shard that it shows.
+pub(super) struct Series {
+    pub(super) name: String,
+    pub(super) help: Cow<'static, str>,
+    /// Index of the cell, and the label that tells it from the others.
+    pub(super) cells: Vec<(usize, Option<(&'static str, String)>)>,
+}
+
+/// A name for some counters. One whose name ends in `*` stands for all that begin so.
+struct Named {
+    name: &'static str,
+    help: &'static str,
+    label: &'static str,
+    /// Stage, counter, and what the label says; for `*` it says the rest of the name.
+    counters: &'static [(&'static str, &'static str, &'static str)],
+}
+
+const fn one(
+    name: &'static str,
+    help: &'static str,
+    counter: &'static [(&'static str, &'static str, &'static str)],
+) -> Named {
+    Named {
+        name,
+        help,
+        label: "",
+        counters: counter,
+    }
+}
+
+const fn by(
+    name: &'static str,
+    label: &'static str,
+    help: &'static str,
+    counters: &'static [(&'static str, &'static str, &'static str)],
+) -> Named {
+    Named {
+        name,
+        help,
+        label,
+        counters,
+    }
+}
+
+/// Gauges of the stage `held` that are bytes of memory, shown as pools beside those of rings and queue.
+pub(super) const POOLS: [(&str, &str); 3] = [
+    ("out_of_order", "payload_bytes"),
+    ("heads", "head_bytes"),
+    ("open_calls", "exchange_bytes"),
+];
+
+const NAMED: &[Named] = &[
+    one(
+        "sniffer_capture_packets_total",
+        "Frames read.",
+        &[("shard", "frames_read", "")],
+    ),
+    one(
+        "sniffer_capture_bytes_total",
+        "Bytes of these frames.",
+        &[("shard", "frames_read_bytes", "")],
+    ),
+    by(
+        "sniffer_capture_ignored_packets_total",
+        "reason",
+        "Frames not read because they are our own upload, page or metrics; the kernel leaves most of them out.",
+        &[("shard", "frames_ignored_own_upload", "own")],
+    ),
+    one(
+        "sniffer_capture_ring_packets_total",
+        "Frames that the kernel put into the rings or wanted to.",
+        &[("shard", "ring_frames", "")],
+    ),
+    by(
+        "sniffer_capture_dropped_packets_total",
+        "reason",
+        "Frames lost before they were read.",
+        &[("shard", "ring_dropped_full", "ring_full")],
+    ),
+    one(
+        "sniffer_capture_ring_freezes_total",
+        "Times that a ring had no free block.",
+        &[("shard", "ring_freezes", "")],
+    ),
+    one(
+        "sniffer_capture_rings_open",
+        "Rings open; 0: nothing is captured.",
+        &[("shard", "rings_open", "")],
+    ),
+    one(
+        "sniffer_capture_truncated_packets_total",
+        "Segments whose payload was cut by a mirror or a snap length.",
+        &[("decap", "segments_cut", "")],
+    ),
+    one(
+        "sniffer_capture_truncated_bytes_total",
+        "Payload bytes that they lack.",
+        &[("decap", "payload_bytes_cut", "")],
+    ),
+    by(
+        "sniffer_decap_packets_total",
+        "encap",
+        "Headers of tunnels removed.",
+        &[("decap", "undone_*", "")],
+    ),
+    by(
+        "sniffer_decap_skipped_packets_total",
+        "reason",
+        "Frames without a TCP segment for us.",
+        &[("decap", "skipped_*", "")],
+    ),
+    by(
+        "sniffer_ip_fragments_total",
+        "result",
+        "IP fragments by what became of them.",
+        &[
+            ("decap", "fragments_joined", "joined"),
+            ("decap", "fragments_duplicate", "duplicate"),
+            ("decap", "fragments_refused", "refused"),
+            ("decap", "fragments_expired", "expired"),
+            ("decap", "fragments_evicted", "evicted"),
+        ],
+    ),
+    one("sniffer_tcp_flows", "Flows open.", &[("held", "flows", "")]),
+    one(
+        "sniffer_tcp_flows_opened_total",
+        "Flows seen.",
+        &[("flow", "flow_opened", "")],
+    ),
+    one(
+        "sniffer_tcp_midstream_flows_total",
+        "Flows with payload whose beginning was not captured.",
+        &[("flow", "flow_opened_midstream", "")],
+    ),
+    by(
+        "sniffer_tcp_flows_ended_total",
+        "reason",
+        "Flows ended.",
+        &[("flow", "flow_ended_*", "")],
+    ),
+    one(
+        "sniffer_tcp_gap_bytes_total",
+        "Bytes that were sent but never captured.",
+        &[("flow", "flow_gap_bytes", "")],
+    ),
+    by(
+        "sniffer_tcp_payload_bytes_total",
+        "fate",
+        "Payload bytes by what became of them.",
+        &[
+            ("flow", "flow_delivered_bytes", "delivered"),
+            ("flow", "flow_duplicate_bytes", "duplicate"),
+            ("flow", "flow_overlapped_bytes", "overlapped"),
+            ("flow", "flow_skipped_bytes", "skipped"),
+            ("flow", "flow_discarded_late_bytes", "late"),
+            ("flow", "flow_discarded_after_fin_bytes", "after_fin"),
+            ("flow", "flow_discarded_after_end_bytes", "after_end"),
+            (
+                "flow",
+                "flow_discarded_out_of_window_bytes",
+                "out_of_window",
+            ),
+            ("flow", "flow_discarded_reset_bytes", "reset"),
+        ],
+    ),
+    one(
+        "sniffer_tcp_reordered_segments_total",
+        "Segments that came before bytes that precede them.",
+        &[("flow", "flow_segments_out_of_order", "")],
+    ),
+    one(
+        "sniffer_tcp_retransmitted_segments_total",
+        "Segments that brought no new byte: retransmitted, or captured twice.",
+        &[("flow", "flow_segments_duplicate", "")],
+    ),
+    by(
+        "sniffer_half_calls_total",
+        "reason",
+        "Requests without response, and responses without request.",
+        &[("http", "half_*", "")],
+    ),
+    by(
+        "sniffer_http_parse_errors_total",
+        "reason",
+        "Heads and bodies that could not be read as they were meant.",
+        &[
+            ("http", "heads_malformed", "head_malformed"),
+            ("http", "heads_oversized", "head_oversized"),
+            ("http", "heads_shed", "head_shed"),
+            ("http", "heads_cut", "head_cut"),
+            ("http", "header_lines_odd", "header_line"),
+            ("http", "framing_conflicts", "framing_conflict"),
+            ("http", "bodies_broken", "body_broken"),
+            ("http", "bodies_cut", "body_cut"),
+        ],
+    ),
+    by(
+        "sniffer_body_cut_total",
+        "reason",
+        "Bodies cut or left out.",
+        &[
+            ("message", "bodies_limited", "limit"),
+            ("message", "bodies_shed", "memory"),
+            ("message", "bodies_undecodable", "decode"),
+            ("message", "bodies_withheld", "gap"),
+            ("message", "bodies_unreadable", "rule"),
+        ],
+    ),
+    by(
+        "sniffer_streams_unread_total",
+        "looks_like",
+        "Connections that are not read, or not to their end.",
+        &[
+            ("http", "flows_tls", "tls"),
+            ("http", "flows_http2", "h2"),
+            ("http", "flows_other", "other"),
+            ("http", "flows_unwanted", "unwanted_port"),
+            ("http", "flows_tunnelled", "tunnel"),
+            ("http", "flows_overflowed", "overflowed"),
+        ],
+    ),
+    by(
+        "sniffer_rules_calls_total",
+        "result",
+        "Calls by what the rules said.",
+        &[
+            ("message", "lines_written", "kept"),
+            ("message", "calls_stopped", "stopped"),
+            ("message", "calls_sampled", "sampled_out"),
+        ],
+    ),
+    one(
+        "sniffer_rules_doubts_total",
+        "Patterns that ran out of steps; the value was hidden.",
+        &[("message", "rules_doubts", "")],
+    ),
+    by(
+        "sniffer_unaccounted",
+        "level",
+        "What is in no box of the ledger: anything but 0 is a bug.",
+        &[("unaccounted", "*", "")],
+    ),
+];
+
+/// All of them: those of the table first.
+pub(super) fn all() -> Vec<Series> {
+    let mut named: Vec<Series> = NAMED
+        .iter()
+        .map(|named| Series {
+            name: named.name.to_owned(),
+            help: named.help.into(),
+            cells: Vec::new(),
+        })
+        .collect();
+    let mut own = Vec::new();
+    for (index, cell) in cells().enumerate() {
+        let place = NAMED
+            .iter()
+            .zip(&mut named)
+            .find_map(|(named, series)| Some((series, named.place(&cell)?)));
+        match place {
+            Some((series, label)) => series.cells.push((index, label)),
+            None if cell.stage == "held" && POOLS.iter().any(|(_, name)| *name == cell.name) => {}
+            None => own.push(Series {
+                name: own_name(&cell),
+                help: cell.help.into(),
+                cells: vec![(index, None)],
+            }),
+        }
+    }
+    named.append(&mut own);
+    named
+}
+
+impl Named {
+    /// The label of a cell, if it is one of these.
+    fn place(&self, cell: &Cell) -> Option<Option<(&'static str, String)>> {
+        let text = self.counters.iter().find_map(|(stage, name, text)| {
+            if *stage != cell.stage {
+                return None;
+            }
+            match name.strip_suffix('*') {
+                Some(start) => cell.name.strip_prefix(start),
+                None => (*name == cell.name).then_some(*text),
+            }
+        })?;
+        Some((!self.label.is_empty()).then(|| (self.label, text.to_owned())))
+    }
+}
+
+/// `sniffer_STAGE_COUNTER_total`; what is held now is no total.
+fn own_name(cell: &Cell) -> String {
+    let stage = cell.stage;
+    let name = cell.name.strip_prefix(stage).unwrap_or(cell.name);
+    let name = name.trim_start_matches('_');
+    match cell.is_gauge() {
+        true => format!("sniffer_{stage}_{name}"),
+        false => format!("sniffer_{stage}_{name}_total"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_counter_is_in_one_metric() {
+        let all = all();
+        let mut shown: Vec<usize> = all
+            .iter()
+            .flat_map(|series| series.cells.iter().map(|(index, _)| *index))
+            .collect();
+        shown.sort_unstable();
+        let pools = cells().enumerate().filter(|(_, cell)| {
+            cell.stage == "held" && POOLS.iter().any(|(_, name)| *name == cell.name)
+        });
+        shown.extend(pools.map(|(index, _)| index));
+        shown.sort_unstable();
+        assert_eq!(shown, (0..cells().count()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn names_are_unique_and_the_table_has_no_dead_row() {
+        let all = all();
+        let names: BTreeSet<&str> = all.iter().map(|series| series.name.as_str()).collect();
+        assert_eq!(names.len(), all.len());
+        for series in &all {
+            assert!(!series.cells.is_empty(), "{} shows nothing", series.name);
+            let labels: BTreeSet<_> = series.cells.iter().map(|(_, label)| label).collect();
+            assert_eq!(labels.len(), series.cells.len(), "{}", series.name);
+        }
+        for named in NAMED {
+            for (stage, name, _) in named.counters {
+                let start = name.trim_end_matches('*');
+                let is_there = |cell: Cell| cell.stage == *stage && cell.name.starts_with(start);
+                assert!(cells().any(is_there), "no counter {stage}.{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn own_names_say_stage_and_kind() {
+        for (stage, name, expected) in [
+            ("flow", "flow_gaps", "sniffer_flow_gaps_total"),
+            ("http", "requests", "sniffer_http_requests_total"),
+            ("held", "exchanges", "sniffer_held_exchanges"),
+            ("shard", "calls_held", "sniffer_shard_calls_held"),
+        ] {
+            let help = "";
+            assert_eq!(own_name(&Cell { stage, name, help }), expected);
+        }
+    }
+}

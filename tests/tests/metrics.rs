@@ -1,0 +1,400 @@
+//! The numbers that others look at: the metrics port, and the ledger of a capture beside that of its recording. Here
+//! belongs what a monitoring system and an auditor rely on.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tests::http::{Answer, ask};
+use tests::network::{Lab, Namespace};
+use tests::nginx::{Nginx, curl};
+use tests::process::{Running, eventually};
+use tests::program::sniffer;
+
+use crate::netns::{Capture, PATIENCE, collector};
+
+pub(crate) const PORT: &str = "127.0.0.1:7702";
+
+pub(crate) fn get(namespace: &Namespace, path: &str) -> Result<Answer> {
+    namespace.inside(|| ask(PORT, "GET", path, &[], b""))
+}
+
+/// The samples of a page, by name and labels in the order of their names.
+pub(crate) type Samples = BTreeMap<(String, Vec<(String, String)>), f64>;
+
+/// Reads the text format (version 0.0.4) as strictly as a scraper may: a name and a label have letters of theirs, each
+/// metric has one HELP and one TYPE before its samples, which stand together, none twice; a counter ends in `_total`.
+pub(crate) fn parse(page: &str) -> Result<Samples> {
+    let is_name = |text: &str| {
+        let mut letters = text.chars();
+        letters
+            .next()
+            .is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
+            && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+    };
+    ensure!(page.ends_with('\n'), "the last line has no end");
+    let mut samples = Samples::new();
+    let mut seen: Vec<String> = Vec::new();
+    let (mut helped, mut typed) = (String::new(), (String::new(), String::new()));
+    for line in page.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, text) = help
+                .split_once(' ')
+                .with_context(|| format!("no help: {line}"))?;
+            ensure!(is_name(name) && !text.trim().is_empty(), "no help: {line}");
+            ensure!(
+                !seen.contains(&name.to_owned()),
+                "{name} stands at two places"
+            );
+            seen.push(name.to_owned());
+            helped = name.to_owned();
+            continue;
+        }
+        if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind
+                .split_once(' ')
+                .with_context(|| format!("no type: {line}"))?;
+            ensure!(name == helped, "{name} has no help before its type");
+            ensure!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            ensure!((kind == "counter") == name.ends_with("_total"), "{line}");
+            typed = (name.to_owned(), kind.to_owned());
+            continue;
+        }
+        let (series, value) = line
+            .rsplit_once(' ')
+            .with_context(|| format!("no sample: {line}"))?;
+        let value: f64 = value
+            .parse()
+            .with_context(|| format!("no number: {line}"))?;
+        ensure!(value.is_finite(), "{line}");
+        let (name, mut rest) = match series.split_once('{') {
+            Some((name, labels)) => (
+                name,
+                labels.strip_suffix('}').with_context(|| line.to_owned())?,
+            ),
+            None => (series, ""),
+        };
+        ensure!(is_name(name), "{line}");
+        let parts = ["_bucket", "_sum", "_count"];
+        let base = match typed.1.as_str() {
+            "histogram" => parts.iter().find_map(|part| name.strip_suffix(part)),
+            _ => Some(name),
+        };
+        ensure!(
+            base == Some(typed.0.as_str()),
+            "{line} stands under {typed:?}"
+        );
+        ensure!(typed.1 != "counter" || value >= 0.0, "{line}");
+        let mut labels = Vec::new();
+        while !rest.is_empty() {
+            let (label, behind) = rest.split_once("=\"").with_context(|| line.to_owned())?;
+            ensure!(is_name(label), "{line}");
+            let mut text = String::new();
+            let mut letters = behind.char_indices();
+            let end = loop {
+                match letters.next().with_context(|| format!("no end: {line}"))? {
+                    (at, '"') => break at + 1,
+                    (_, '\\') => match letters.next() {
+                        Some((_, 'n')) => text.push('\n'),
+                        Some((_, letter @ ('"' | '\\'))) => text.push(letter),
+                        _ => bail!("no escape: {line}"),
+                    },
+                    (_, letter) => text.push(letter),
+                }
+            };
+            labels.push((label.to_owned(), text));
+            rest = &behind[end..];
+            rest = match rest.strip_prefix(',') {
+                Some(more) => more,
+                None if rest.is_empty() => rest,
+                None => bail!("{line}"),
+            };
+        }
+        labels.sort();
+        ensure!(
+            labels.windows(2).all(|pair| pair[0].0 != pair[1].0),
+            "{line}"
+        );
+        let before = samples.insert((name.to_owned(), labels), value);
+        ensure!(before.is_none(), "twice: {line}");
+    }
+    Ok(samples)
+}
+
+/// The sum of a metric over all of its series that have this label (any, if its name is empty).
+pub(crate) fn sum(samples: &Samples, name: &str, label: (&str, &str)) -> f64 {
+    let has = |labels: &[(String, String)]| {
+        label.0.is_empty()
+            || labels
+                .iter()
+                .any(|(name, text)| (name.as_str(), text.as_str()) == label)
+    };
+    let found: Vec<f64> = samples
+        .iter()
+        .filter(|((other, labels), _)| other == name && has(labels))
+        .map(|(_, value)| *value)
+        .collect();
+    assert!(!found.is_empty(), "no {name} {label:?}");
+    found.iter().sum()
+}
+
+const ANY: (&str, &str) = ("", "");
+
+/// What Prometheus itself says of the page; nothing, said loudly, where its tool is not installed.
+fn check_with_promtool(page: &str) -> Result<()> {
+    let started = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut tool) = started else {
+        eprintln!("SKIPPED: no promtool (Debian package prometheus)");
+        return Ok(());
+    };
+    tool.stdin
+        .take()
+        .context("piped")?
+        .write_all(page.as_bytes())?;
+    let ended = tool.wait_with_output()?;
+    ensure!(ended.status.success(), "{ended:?}");
+    Ok(())
+}
+
+/// A scrape of a running capture: strictly in form, equal to the status, balanced, and without a word of the traffic.
+#[test]
+fn a_scrape_is_well_formed_agrees_with_the_status_and_tells_no_detail() -> Result<()> {
+    const RULES: &str =
+        "include debug\n/request_header:x-secret/ remove\n/request_url/ stop_if /.*nowhere.*/";
+    let lab = Lab::new()?;
+    let _nginx = Nginx::start(&lab.server)?;
+    let collector = collector(&lab.server)?;
+    let settings = [
+        ("NET_DEVICE", "s0"),
+        ("APP_PORTS", "80"),
+        ("SNIFFER_SHARDS", "2"),
+        ("USAGE_LOGGERS_RULES", RULES),
+    ];
+    let capture = Capture::start(&lab.server, &collector.url(), &settings)?;
+    let before = parse(&String::from_utf8(get(&lab.server, "/metrics")?.body)?)?;
+    assert_eq!(sum(&before, "sniffer_calls_seen_total", ANY), 0.0);
+    for path in ["/hello?q=canary-param", "/created", "/nowhere"] {
+        let url = format!("http://10.77.0.1{path}");
+        curl(&lab.client, &["-H", "X-Secret: canary-header", &url])?;
+    }
+    ensure!(
+        collector.wait_for_lines(2, PATIENCE),
+        "{:?}",
+        collector.tally()
+    );
+    let (page, status) = eventually(PATIENCE, || {
+        let answer = get(&lab.server, "/metrics")?;
+        ensure!(
+            answer.status == 200 && answer.head.contains("text/plain; version=0.0.4"),
+            "{}",
+            answer.head
+        );
+        let page = String::from_utf8(answer.body)?;
+        let seen = sum(
+            &parse(&page)?,
+            "sniffer_tcp_flows_ended_total",
+            ("reason", "fin"),
+        );
+        ensure!(seen == 3.0, "{seen} connections are over");
+        Ok((page, capture.status()?))
+    })?;
+    check_with_promtool(&page)?;
+    let now = parse(&page)?;
+    for ((name, labels), value) in &before {
+        if name.ends_with("_total") {
+            let later = now.get(&(name.clone(), labels.clone()));
+            ensure!(
+                later.is_some_and(|later| later >= value),
+                "{name} {labels:?} fell"
+            );
+        }
+    }
+    let calls = &status["capture"]["calls"];
+    for (name, key) in [
+        ("sniffer_calls_seen_total", "seen"),
+        ("sniffer_calls_sent_total", "sent"),
+        ("sniffer_calls_stopped_total", "stopped"),
+        ("sniffer_calls_sampled_out_total", "sampled"),
+        ("sniffer_calls_in_flight", "in_flight"),
+        ("sniffer_calls_unaccounted", "unaccounted"),
+    ] {
+        assert_eq!(Some(sum(&now, name, ANY)), calls[key].as_f64(), "{name}");
+    }
+    assert_eq!(
+        (calls["seen"].as_u64(), calls["stopped"].as_u64()),
+        (Some(3), Some(1))
+    );
+    let stages = &status["capture"]["stages"];
+    for (name, stage, counter) in [
+        ("sniffer_message_calls_seen_total", "message", "calls_seen"),
+        ("sniffer_tcp_flows_opened_total", "flow", "flow_opened"),
+        (
+            "sniffer_flow_payload_bytes_total",
+            "flow",
+            "flow_payload_bytes",
+        ),
+        ("sniffer_http_requests_total", "http", "requests"),
+    ] {
+        assert_eq!(
+            Some(sum(&now, name, ANY)),
+            stages[stage][counter].as_f64(),
+            "{name}"
+        );
+        for shard in ["0", "1"] {
+            sum(&now, name, ("shard", shard));
+        }
+    }
+    // A frame more or less comes at any time; what balances in one scrape balances in itself.
+    let frames = sum(&now, "sniffer_decap_frames_total", ANY);
+    let boxes = sum(&now, "sniffer_decap_segments_total", ANY)
+        + sum(&now, "sniffer_decap_skipped_packets_total", ANY)
+        + sum(&now, "sniffer_decap_held_fragments_total", ANY);
+    assert_eq!(frames, boxes);
+    let bytes = sum(&now, "sniffer_flow_payload_bytes_total", ANY);
+    let fates = sum(&now, "sniffer_tcp_payload_bytes_total", ANY);
+    assert_eq!(
+        bytes,
+        fates + sum(&now, "sniffer_memory_bytes", ("pool", "out_of_order"))
+    );
+    assert_eq!(sum(&now, "sniffer_unaccounted", ANY), 0.0);
+    assert_eq!(
+        sum(&now, "sniffer_rule_hits_total", ("verb", "remove")),
+        3.0
+    );
+    assert_eq!(
+        sum(&now, "sniffer_rule_hits_total", ("verb", "stop_if")),
+        1.0
+    );
+    assert_eq!(sum(&now, "sniffer_rule_hits_total", ("line", "2")), 3.0);
+    assert_eq!(sum(&now, "sniffer_capture_rings_open", ANY), 2.0);
+    assert_eq!(
+        sum(&now, "sniffer_output_delivery_seconds_count", ANY),
+        sum(&now, "sniffer_output_requests_total", ("code", "2xx"))
+    );
+    assert!(sum(&now, "process_resident_memory_bytes", ANY) > 1e6);
+    for word in [
+        "canary",
+        "10.77.0",
+        "nowhere",
+        "hello",
+        "x-secret",
+        "s0",
+        "127.0.0.1",
+        "request_",
+    ] {
+        assert!(!page.contains(word), "{word}: {page}");
+    }
+    capture.stop()?;
+    Ok(())
+}
+
+/// Asking for metrics makes no calls, over loopback and over the wire, on an interface that is captured.
+#[test]
+fn scrapes_are_not_captured() -> Result<()> {
+    let lab = Lab::new()?;
+    let _nginx = Nginx::start(&lab.server)?;
+    let collector = collector(&lab.server)?;
+    let capture = Capture::start(
+        &lab.server,
+        &collector.url(),
+        &[("SNIFFER_METRICS", ":7702")],
+    )?;
+    for _ in 0..5 {
+        for (from, to) in [
+            (&lab.server, "127.0.0.1"),
+            (&lab.server, "[::1]"),
+            (&lab.client, "10.77.0.1"),
+            (&lab.client, "[fd77::1]"),
+        ] {
+            let page = curl(from, &[&format!("http://{to}:7702/metrics")])?;
+            ensure!(page.contains("sniffer_up 1"), "{to}: {page}");
+        }
+    }
+    curl(&lab.client, &["http://10.77.0.1/hello"])?;
+    ensure!(
+        collector.wait_for_lines(1, PATIENCE),
+        "{:?}",
+        collector.tally()
+    );
+    let status = capture.status()?;
+    assert_eq!(status["capture"]["calls"]["seen"], 1, "{status}");
+    assert_eq!(status["capture"]["metrics"], "http://[::]:7702/metrics");
+    capture.stop()?;
+    assert_eq!(collector.tally().lines, 1);
+    Ok(())
+}
+
+/// A stranger on the usual port costs the metrics and nothing else; one on a port that was named ends the program.
+#[test]
+fn a_taken_port_is_told() -> Result<()> {
+    let lab = Lab::new()?;
+    let _nginx = Nginx::start(&lab.server)?;
+    let _stranger = lab.server.inside(|| TcpListener::bind(PORT))?;
+    let collector = collector(&lab.server)?;
+    let capture = Capture::start(&lab.server, &collector.url(), &[("NET_DEVICE", "s0")])?;
+    curl(&lab.client, &["http://10.77.0.1/hello"])?;
+    ensure!(
+        collector.wait_for_lines(1, PATIENCE),
+        "{:?}",
+        collector.tally()
+    );
+    let status = capture.status()?;
+    assert_eq!(status["warnings"][0]["code"], "W104", "{status}");
+    let said = capture.stop()?;
+    ensure!(
+        said.contains("W104") && said.contains("SNIFFER_METRICS=off"),
+        "{said}"
+    );
+    let mut named = sniffer(&[
+        "run",
+        "-i",
+        "s0",
+        "--metrics",
+        PORT,
+        "--control",
+        "/nowhere",
+    ]);
+    named.env("USAGE_LOGGERS_URL", collector.url());
+    named.env("USAGE_LOGGERS_RULES", "include debug");
+    let ended = Running::start(&mut lab.server.enter(&named))?.end(PATIENCE)?;
+    ensure!(
+        ended.code()? == 2 && ended.stderr.contains("E105"),
+        "{ended:?}"
+    );
+    Ok(())
+}
+
+/// Alive and ready as long as there is an interface; not ready once it is gone, and still alive.
+#[test]
+fn readiness_follows_the_interface() -> Result<()> {
+    let lab = Lab::new()?;
+    let collector = collector(&lab.server)?;
+    let capture = Capture::start(&lab.server, &collector.url(), &[("NET_DEVICE", "s0")])?;
+    for path in ["/livez", "/readyz", "/healthz"] {
+        eventually(PATIENCE, || {
+            let answer = get(&lab.server, path)?;
+            ensure!(answer.status == 200, "{path}: {answer:?}");
+            Ok(())
+        })?;
+    }
+    lab.server.ip("link delete s0")?;
+    let unready = eventually(PATIENCE, || {
+        let answer = get(&lab.server, "/readyz")?;
+        ensure!(answer.status == 503, "{answer:?}");
+        Ok(String::from_utf8(answer.body)?)
+    })?;
+    assert_eq!(
+        unready,
+        "{\"ready\":false,\"reasons\":[\"no interface is open\"]}\n"
+    );
+    assert_eq!(get(&lab.server, "/livez")?.status, 200);
+    capture.stop()?;
+    Ok(())
+}
