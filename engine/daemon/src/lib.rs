@@ -158,6 +158,7 @@ fn perform(cli: Cli, talk: Talk) -> Result<Exit, Diagnostic> {
                 },
                 files: flags.files,
                 strict: flags.strict,
+                ledger: flags.ledger,
                 talk,
                 colour: cli.talk.color,
             })

@@ -20,8 +20,9 @@ use crate::config::{Engine, Reading};
 use crate::diagnostic::{Code, Diagnostic, Exit, Talk, wants_colour};
 use crate::run::pipeline_config;
 use crate::run::published::{ShardCounters, Stages};
-use crate::run::view::halves;
-use crate::status::{plural, thousands};
+use crate::run::rule_watch::RuleWatch;
+use crate::run::view::{calls, halves};
+use crate::status::{self, Status, plural, thousands};
 use table::Table;
 
 pub(crate) mod table;
@@ -46,6 +47,8 @@ pub struct Options {
     pub form: Option<Form>,
     /// Anything incomplete makes the exit code 8.
     pub strict: bool,
+    /// Where the ledger is written; `-` is standard output.
+    pub ledger: Option<PathBuf>,
     /// How to talk.
     pub talk: Talk,
     /// When to colour the table.
@@ -63,7 +66,7 @@ pub fn run(options: &Options) -> Result<Exit, Diagnostic> {
         talk,
         now: Timestamp::ZERO,
         next_tick: Timestamp::ZERO,
-        packets: 0,
+        packets: ShardCounters::default(),
         unreadable: 0,
         cut: 0,
     };
@@ -73,7 +76,7 @@ pub fn run(options: &Options) -> Result<Exit, Diagnostic> {
             break;
         }
     }
-    reader.finish(options.strict)
+    reader.finish(options)
 }
 
 /// The files to read, those of folders in the order of their names.
@@ -142,7 +145,7 @@ struct Reader<'a> {
     talk: Talk,
     now: Timestamp,
     next_tick: Timestamp,
-    packets: u64,
+    packets: ShardCounters,
     /// Files that could not be opened, or not read to their end.
     unreadable: u64,
     /// Files that merely end early, and packets cut by a snap length.
@@ -164,8 +167,9 @@ impl Reader<'_> {
                 Ok(Some(frame)) => {
                     let time = frame.time;
                     self.pipeline.output().starts_at(time);
+                    self.packets.frames_read += 1;
+                    self.packets.frames_read_bytes += frame.bytes.len() as u64;
                     self.pipeline.feed(&frame);
-                    self.packets += 1;
                     self.now = self.now.max(time);
                     if self.now >= self.next_tick {
                         self.pipeline.tick(self.now);
@@ -209,11 +213,15 @@ impl Reader<'_> {
         }
     }
 
-    fn finish(mut self, strict: bool) -> Result<Exit, Diagnostic> {
+    fn finish(mut self, options: &Options) -> Result<Exit, Diagnostic> {
         self.pipeline.finish(self.now);
         let ledger = self.pipeline.ledger();
-        let stages = Stages::of(&ledger, &ShardCounters::default());
+        let stages = Stages::of(&ledger, &self.packets);
+        let watch = RuleWatch::new(&options.reading.rules, 1, &Stages::default());
+        watch.cells()[0].store(self.pipeline.rule_hits());
         let printer = self.pipeline.output();
+        let status = status(&stages, printer.calls, &watch, options);
+        printer.write_ledger(&status, options.ledger.as_deref())?;
         printer.flush();
         if let Some(error) = printer.error.take() {
             return Err(Diagnostic::new(
@@ -225,21 +233,20 @@ impl Reader<'_> {
             ));
         }
         let (calls, incomplete, is_closed) = (printer.calls, printer.incomplete, printer.is_closed);
-        let message = |name| stages.get("message", name);
-        let unaccounted = message("calls_seen").cast_signed()
-            - (calls + message("calls_stopped") + message("calls_sampled")).cast_signed();
-        self.talk
-            .say(summary(&stages, calls, self.packets, unaccounted));
+        let shed = stages.get("message", "calls_shed");
+        let unaccounted = status
+            .capture
+            .map_or(0, |capture| capture.calls.unaccounted);
+        self.talk.say(summary(&stages, calls, unaccounted));
         let half: u64 = halves(&stages).values().sum();
         Ok(match () {
             () if is_closed => Exit::Done,
             () if self.unreadable > 0 => Exit::Source,
             () if unaccounted != 0 || !ledger.unaccounted().is_nothing() => Exit::Bug,
-            () if strict && (incomplete + half + self.cut > 0) => {
+            () if options.strict && (incomplete + half + shed + self.cut > 0) => {
                 let text = format!(
-                    "{} incomplete, {} half, {} with cut packets or a cut end",
+                    "{} incomplete, {half} half, {shed} given up, {} with cut packets or a cut end",
                     plural(incomplete, "call"),
-                    half,
                     plural(self.cut, "file")
                 );
                 self.talk.show(&Diagnostic::new(Code::E120, text));
@@ -250,20 +257,58 @@ impl Reader<'_> {
     }
 }
 
+/// The ledger in the form of a capture's, so that the same program reads both. What was printed stands under `sent`.
+fn status(stages: &Stages, printed: u64, watch: &RuleWatch, options: &Options) -> Status {
+    let mut calls = calls(stages, None);
+    calls.sent = printed;
+    let reading = &options.reading;
+    let capture = status::Capture {
+        interfaces: options
+            .files
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect(),
+        reads: reading.ports_text.clone(),
+        shards: 1,
+        calls: calls.balanced(),
+        halves: halves(stages),
+        packets: status::Packets {
+            received: stages.get("shard", "frames_read"),
+            bytes: stages.get("shard", "frames_read_bytes"),
+            ..status::Packets::default()
+        },
+        output: status::Output {
+            url: "standard output".to_owned(),
+            ..status::Output::default()
+        },
+        rules: watch.name.clone(),
+        rule_hits: watch.hits(),
+        memory_limit_bytes: reading.memory_bytes as u64,
+        stages: stages.0.clone(),
+        ..status::Capture::default()
+    };
+    Status {
+        capture: Some(capture),
+        ..status::empty()
+    }
+}
+
 /// `3 calls, 0 half calls. Packets: 412 read, 3 not TCP. Ledger balances.`
-fn summary(stages: &Stages, calls: u64, packets: u64, unaccounted: i64) -> String {
+fn summary(stages: &Stages, calls: u64, unaccounted: i64) -> String {
     let half: u64 = halves(stages).values().sum();
     let mut text = format!("{}, {}", plural(calls, "call"), plural(half, "half call"));
     for (name, word) in [
         ("calls_stopped", "stopped by rules"),
         ("calls_sampled", "sampled out"),
+        ("calls_shed", "given up for want of memory"),
     ] {
         let count = stages.get("message", name);
         if count > 0 {
             text.push_str(&format!(", {} {word}", thousands(count)));
         }
     }
-    text.push_str(&format!(". Packets: {} read", thousands(packets)));
+    let packets = thousands(stages.get("shard", "frames_read"));
+    text.push_str(&format!(". Packets: {packets} read"));
     let skips = stages.0.get("decap").into_iter().flatten();
     for (name, count) in skips.filter(|(name, count)| name.contains("skipped") && **count > 0) {
         let reason = name
@@ -363,6 +408,22 @@ impl Printer<'_> {
             let written = self.out.write_all(bytes);
             self.check(written);
         }
+    }
+
+    fn write_ledger(&mut self, status: &Status, file: Option<&Path>) -> Result<(), Diagnostic> {
+        let Some(file) = file else {
+            return Ok(());
+        };
+        let mut line = serde_json::to_vec(status).unwrap_or_default();
+        line.push(b'\n');
+        if file == Path::new("-") {
+            self.write(&line);
+            return Ok(());
+        }
+        std::fs::write(file, line).map_err(|error| {
+            let words = crate::config::system_words(&error);
+            Diagnostic::new(Code::E121, format!("{}: {words}", file.display()))
+        })
     }
 
     fn flush(&mut self) {

@@ -410,6 +410,9 @@ pub struct ReadFlags {
     /// Exit with 8 when a call is half or cut, or anything is unaccounted.
     #[arg(long)]
     pub strict: bool,
+    /// Write where every packet, byte and call went, as `status --json` has it; - is behind the calls.
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
 }
 
 impl ReadFlags {

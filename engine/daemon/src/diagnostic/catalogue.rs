@@ -204,6 +204,8 @@ the same user, in the same container; --control PATH or SNIFFER_CONTROL names an
 "Another sniffer answers on the control socket. Stop it first, or give this one its own socket with --control PATH.";
     E120, Incomplete, "not everything was accounted for or delivered",
 "`--strict` asks that every call and packet be complete. The ledger above says what is missing and why.";
+    E121, Usage, "the ledger cannot be written",
+"`--ledger FILE` names a file that cannot be made. `--ledger -` writes it to standard output, behind the calls.";
     E199, Bug, "our bug",
 "The program reached a state that it should never reach. Please report the text above with the version.";
 }

@@ -238,6 +238,7 @@ impl Shard {
 
     fn read_until_told(&mut self) {
         let mut waiter = Waiter::new();
+        self.take_statistics();
         while !self.orders.is_stop() {
             let rings = self
                 .sources
@@ -381,6 +382,9 @@ impl Shard {
         let sum = |gone: u64, count: fn(&Source) -> u64| {
             gone + self.sources.iter().map(count).sum::<u64>()
         };
+        // One whose interface is gone may not have been told.
+        let is_open = |source: &&Source| !source.is_gone && source.ring.interface_index() >= 0;
+        self.counters.rings_open = self.sources.iter().filter(is_open).count() as u64;
         self.counters.ring_frames = sum(self.gone.seen, |source| source.seen);
         self.counters.ring_dropped_full = sum(self.gone.dropped, |source| source.dropped);
         self.counters.ring_freezes = sum(self.gone.freezes, |source| source.freezes);
@@ -393,7 +397,6 @@ impl Shard {
             .map(|bundle| u64::from(bundle.calls))
             .sum();
         self.counters.calls_held = self.pipeline.output().held_calls() + waiting;
-        self.counters.rings_open = self.sources.len() as u64;
         self.published
             .store(&self.pipeline.ledger(), &self.counters);
         self.hits.store(self.pipeline.rule_hits());

@@ -224,7 +224,7 @@ impl View {
 }
 
 /// Each box from where it is counted; what they leave over is unaccounted.
-fn calls(stages: &Stages, uploads: Option<&upload::Snapshot>) -> Calls {
+pub(crate) fn calls(stages: &Stages, uploads: Option<&upload::Snapshot>) -> Calls {
     let none = upload::Snapshot::default();
     let uploads = uploads.unwrap_or(&none);
     let message = |name| stages.get("message", name);
