@@ -415,8 +415,22 @@ fn canary(place: &str) -> &'static str {
     found.unwrap_or_else(|| panic!("no canary in {place}")).1
 }
 
+/// The canary of one round among many, in the form of the others: letters stay letters and digits digits.
+fn canary_of(round: usize, place: &str) -> String {
+    let text = canary(place);
+    let letters: String = [round / 26, round % 26]
+        .map(|letter| char::from(b'a' + letter as u8))
+        .iter()
+        .collect();
+    match place {
+        "mail" => text.replace("mail", &format!("mail{letters}")),
+        "number" => text.replace("1111-1111-1111", &format!("1111-1111-{:04}", 2000 + round)),
+        _ => format!("{text}-q{letters}"),
+    }
+}
+
 /// Calls that carry a canary in every kind of detail.
-fn calls_with_canaries() -> Vec<(Vec<u8>, Vec<u8>)> {
+fn calls_with_canaries(c: impl Fn(&str) -> String) -> Vec<(Vec<u8>, Vec<u8>)> {
     let request = |target: &str, headers: &str, content_type: &str, body: &str| {
         let length = body.len();
         format!("POST {target} HTTP/1.1\r\nHost: api.example\r\n{headers}Content-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n{body}")
@@ -429,7 +443,6 @@ fn calls_with_canaries() -> Vec<(Vec<u8>, Vec<u8>)> {
         );
         [head.as_bytes(), body].concat()
     };
-    let c = canary;
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(format!("{{\"a\":[{{\"token\":\"{}\"}}]}}", c("gzip")).as_bytes())
         .expect("memory");
@@ -494,14 +507,21 @@ fn calls_with_canaries() -> Vec<(Vec<u8>, Vec<u8>)> {
     ]
 }
 
-/// Each call on a connection of its own.
 fn frames_with_canaries() -> Vec<Made> {
+    frames_of_calls(
+        41_000,
+        calls_with_canaries(|place| canary(place).to_owned()),
+    )
+}
+
+/// Each call on a connection of its own, from this port and the next ones.
+fn frames_of_calls(port: u16, calls: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<Made> {
     let wire = Wire::default();
-    let calls = calls_with_canaries().into_iter().enumerate();
+    let calls = calls.into_iter().zip(port..).enumerate();
     calls
-        .flat_map(|(number, (request, response))| {
+        .flat_map(|(number, ((request, response), port))| {
             let mut talk = Conversation::new(Vec::new());
-            talk.client.set_port(41_000 + number as u16);
+            talk.client.set_port(port);
             talk.start += number as u64 * 1_000_000_000;
             let segments = talk.segments_of(&[(Side::Client, request), (Side::Server, response)]);
             segments
@@ -782,15 +802,18 @@ fn files(folder: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) -> Result<()> {
     Ok(())
 }
 
-/// What others on the machine can see of a process and its children: command line, names of the threads.
+/// What others on the machine can see of a process and its children, and what a core dump is named after: command line,
+/// names of the threads, files that are open and mapped.
 fn titles(pid: u32, seen: &mut String) {
     let of = |path: String| fs::read_to_string(path).unwrap_or_default();
     seen.push_str(&of(format!("/proc/{pid}/cmdline")).replace('\0', " "));
-    let threads = fs::read_dir(format!("/proc/{pid}/task"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    for thread in threads {
+    seen.push_str(&of(format!("/proc/{pid}/maps")));
+    let entries = |path: String| fs::read_dir(path).into_iter().flatten().flatten();
+    for file in entries(format!("/proc/{pid}/fd")) {
+        let name = fs::read_link(file.path()).unwrap_or_default();
+        seen.push_str(&format!("{}\n", name.display()));
+    }
+    for thread in entries(format!("/proc/{pid}/task")) {
         let thread = thread.path().display().to_string();
         seen.push_str(&of(format!("{thread}/comm")));
         for child in of(format!("{thread}/children")).split_whitespace() {
@@ -799,79 +822,302 @@ fn titles(pid: u32, seen: &mut String) {
     }
 }
 
-/// A whole program with store and page, under rules that leave some of every call: the canaries are in no line, log,
-/// status, page, database, file name or process title. Without rules they are in the database, so the test can see.
-#[test]
-fn no_canary_is_anywhere_in_the_running_program() -> Result<()> {
-    const MASKS: &str = "include strict\n/now/ remove_if /0/";
-    const INSIDE: &str = "/(request|response)_body:$..*/ replace /(?s).+/, /x/\n/.*_header:.*|request_param:.*/ remove";
-    for (rules, is_masked) in [(MASKS, true), (INSIDE, true), ("include debug", false)] {
+/// All-in-one in a lab, and all that can be seen of it.
+struct Watched {
+    lab: Lab,
+    folder: tempfile::TempDir,
+    process: Running,
+}
+
+impl Watched {
+    /// As talkative as it can be made, half calls and annotations on; the rules come from a file.
+    fn start() -> Result<Self> {
         let lab = Lab::new()?;
         let folder = tempfile::tempdir()?;
-        let (data, control) = (folder.path().join("data"), folder.path().join("control"));
-        let mut command = sniffer(&["all-in-one", "--on", "-i", "s0"]);
-        command
-            .arg("--data")
-            .arg(&data)
-            .arg("--control")
-            .arg(&control);
-        command.env("USAGE_LOGGERS_RULES", rules);
+        fs::write(folder.path().join("rules"), "include debug\n")?;
+        let mut command = sniffer(&["all-in-one", "--on", "-i", "s0", "--half-calls"]);
+        for (flag, name) in [("--data", "data"), ("--control", "control")] {
+            command.arg(flag).arg(folder.path().join(name));
+        }
+        command.envs([
+            ("SNIFFER_ANNOTATE", "true"),
+            ("SNIFFER_DEBUG_ENABLED", "true"),
+            ("SNIFFER_DEBUG_VERBOSITY", "5"),
+            ("RUST_LOG", "trace"),
+            ("RUST_BACKTRACE", "full"),
+        ]);
+        command.env(
+            "USAGE_LOGGERS_RULES",
+            format!("file://{}/rules", folder.path().display()),
+        );
         let process = Running::start(&mut lab.server.enter(&command))?;
-        let status = |json: &[&str]| -> Result<String> {
-            let mut command = sniffer(&[&["status"][..], json].concat());
-            command.arg("--control").arg(&control);
-            let ended = Running::start(&mut lab.server.enter(&command))?.end(PATIENCE)?;
-            Ok(ended.stdout + &ended.stderr)
+        let watched = Self {
+            lab,
+            folder,
+            process,
         };
         eventually(PATIENCE, || {
-            let text = status(&[])?;
-            ensure!(text.contains("RUNNING"), "{text}{}", process.stderr());
+            let text = watched.told(&["status"])?;
+            ensure!(
+                text.contains("RUNNING"),
+                "{text}{}",
+                watched.process.stderr()
+            );
             Ok(())
         })?;
-        let frames = frames_with_canaries();
-        lab.client.inside(|| send("c0", &frames, 1_000))?;
+        Ok(watched)
+    }
+
+    fn told(&self, words: &[&str]) -> Result<String> {
+        let mut command = sniffer(words);
+        command
+            .arg("--control")
+            .arg(self.folder.path().join("control"));
+        let ended = Running::start(&mut self.lab.server.enter(&command))?.end(PATIENCE)?;
+        Ok(ended.stdout + &ended.stderr)
+    }
+
+    /// Has these calls made under these rules, and waits until each is where it belongs.
+    fn make(&self, rules: &str, frames: &[Made], calls: u64) -> Result<()> {
+        fs::write(self.folder.path().join("rules"), rules)?;
+        let said = self.told(&["rules", "reload"])?;
+        ensure!(said.contains("rules read again"), "{said}");
+        let seen = |text: &str| -> Result<(u64, u64)> {
+            let status: Value = serde_json::from_str(text)?;
+            let calls = &status["capture"]["calls"];
+            let count = |name: &str| calls[name].as_u64().context("a count");
+            Ok((count("seen")?, count("in_flight")?))
+        };
+        let (before, _) = seen(&self.told(&["status", "--json"])?)?;
+        self.lab.client.inside(|| send("c0", frames, 2_000))?;
         eventually(PATIENCE, || {
-            let text = status(&["--json"])?;
-            ensure!(text.contains("\"sent\":5"), "{text}{}", process.stderr());
+            let (now, on_their_way) = seen(&self.told(&["status", "--json"])?)?;
+            ensure!(
+                now == before + calls && on_their_way == 0,
+                "{now} after {before}"
+            );
             Ok(())
-        })?;
-        let mut seen = status(&[])? + &status(&["--json"])?;
+        })
+    }
+
+    /// Every channel by its name, while it runs and of what it leaves behind.
+    fn channels(self) -> Result<Vec<(String, String)>> {
+        let mut channels = Vec::new();
+        let mut add = |name: &str, text: String| channels.push((name.to_owned(), text));
+        add("status", self.told(&["status"])?);
+        add("status --json", self.told(&["status", "--json"])?);
+        let get = |port: u16, path: &str| -> Result<String> {
+            let at = format!("127.0.0.1:{port}");
+            let answer = self.lab.server.inside(|| ask(&at, "GET", path, &[], b""))?;
+            Ok(format!(
+                "{}{}",
+                answer.head,
+                String::from_utf8_lossy(&answer.body)
+            ))
+        };
+        for path in ["/metrics", "/livez", "/readyz", "/healthz", "/nothing"] {
+            add(path, get(7702, path)?);
+        }
+        for path in ["/", "/api/v1/status", "/api/v1/calls?limit=1000"] {
+            add(path, get(7700, path)?);
+        }
+        let mut pages = String::new();
+        for number in 1..=200 {
+            let page = get(7700, &format!("/api/v1/calls/{number}"))?;
+            if page.starts_with("HTTP/1.1 404") {
+                break;
+            }
+            pages.push_str(&page);
+        }
+        add("calls on the page", pages);
         let mut titled = String::new();
-        titles(process.pid(), &mut titled);
-        ensure!(titled.contains("sniffer"), "{titled}");
-        seen.push_str(&titled);
-        for target in ["/", "/api/v1/calls", "/api/v1/calls/1", "/api/v1/status"] {
-            let answer = lab
-                .server
-                .inside(|| ask("127.0.0.1:7700", "GET", target, &[], b""))?;
-            seen.push_str(&String::from_utf8_lossy(&answer.body));
-        }
-        ensure!(
-            seen.contains("api.example"),
-            "the page shows the calls: {seen}"
-        );
-        let ended = process.terminate(PATIENCE)?;
-        seen.push_str(&ended.stdout);
-        seen.push_str(&ended.stderr);
+        titles(self.process.pid(), &mut titled);
+        add("process", titled);
+        self.process.signal(Signal::SIGUSR1)?;
+        thread::sleep(Duration::from_millis(200));
+        let ended = self.process.terminate(PATIENCE)?;
+        add("log", ended.stdout + &ended.stderr);
         let mut kept = Vec::new();
-        files(folder.path(), &mut kept)?;
+        files(self.folder.path(), &mut kept)?;
+        let (mut names, mut store) = (String::new(), String::new());
         for (path, bytes) in kept {
-            seen.push_str(&path.display().to_string());
-            seen.push_str(&String::from_utf8_lossy(&bytes));
+            names.push_str(&format!("{}\n", path.display()));
+            if !path.ends_with("rules") {
+                store.push_str(&String::from_utf8_lossy(&bytes));
+            }
         }
-        for (place, canary) in CANARIES
-            .iter()
-            .filter(|(place, _)| *place != "user information")
-        {
-            // Number and mail may be split over pages of the database.
-            assert!(
-                seen.contains(canary) != is_masked,
-                "{rules:?}: {place}, masked: {is_masked}"
+        add("file names", names);
+        add("store", store);
+        Ok(channels)
+    }
+}
+
+/// A whole program with store, page and metrics, under one promise after the other: what a rule set keeps in is in no
+/// line, log, status, page, metric, database, file name or process title. Each promise has canaries of its own, so that
+/// each is looked for in everything. What no rule keeps in is found, so the looking works.
+#[test]
+fn no_canary_is_anywhere_in_the_running_program() -> Result<()> {
+    const STOPS_NOTHING: &str = "include strict\n/now/ remove_if /0/";
+    let watched = Watched::start()?;
+    let all: Vec<&str> = CANARIES.iter().map(|(place, _)| *place).collect();
+    let mut promises = promises();
+    promises.push((STOPS_NOTHING, all));
+    promises.push(("include debug", vec!["user information"]));
+    let open = promises.len() - 1;
+    for (round, (rules, _)) in promises.iter().enumerate() {
+        let calls = calls_with_canaries(|place| canary_of(round, place));
+        let count = calls.len() as u64;
+        let frames = frames_of_calls(20_000 + round as u16 * 100, calls);
+        watched
+            .make(rules, &frames, count)
+            .with_context(|| rules.to_string())?;
+    }
+    let channels = watched.channels()?;
+    for (round, (rules, places)) in promises.iter().enumerate() {
+        for place in places.iter().copied().chain(["user information"]) {
+            let canary = canary_of(round, place);
+            for (channel, text) in &channels {
+                assert!(
+                    !text.contains(&canary),
+                    "{rules:?} lets {place} out: {channel}"
+                );
+            }
+        }
+    }
+    // Every channel was really looked at.
+    for (channel, word) in [
+        ("status", "RUNNING"),
+        ("status --json", "\"stages\":{"),
+        ("/metrics", "sniffer_calls_sent_total"),
+        ("/livez", "{\"live\":true}"),
+        ("/readyz", "\"ready\":true"),
+        ("/healthz", "\"ready\":true"),
+        ("/nothing", "404"),
+        ("/", "<html"),
+        ("/api/v1/status", "200"),
+        ("/api/v1/calls?limit=1000", "api.example"),
+        ("process", "shard-0"),
+        ("process", "calls.sqlite"),
+        ("log", "rules read again"),
+        ("log", "stopped after"),
+        ("file names", "calls.sqlite"),
+    ] {
+        let found = channels.iter().find(|(other, _)| other == channel);
+        let text = &found.with_context(|| channel.to_owned())?.1;
+        assert!(
+            text.to_lowercase().contains(&word.to_lowercase()),
+            "{channel}: no {word:?} in {text}"
+        );
+    }
+    for place in CANARIES.iter().map(|(place, _)| *place) {
+        let canary = canary_of(open, place);
+        for channel in ["store", "calls on the page"] {
+            let (_, text) = channels
+                .iter()
+                .find(|(other, _)| other == channel)
+                .context("there")?;
+            assert_eq!(
+                text.contains(&canary),
+                place != "user information",
+                "{channel}: {canary}"
             );
         }
-        assert!(!seen.contains(canary("user information")));
     }
     Ok(())
+}
+
+/// Calls of the shape that rules are warned about, many on one connection.
+fn many_calls(count: u64) -> Vec<Made> {
+    const ON_ONE: u64 = 50;
+    let wire = Wire::default();
+    let talks = (0..count.div_ceil(ON_ONE)).flat_map(|number| {
+        let from = number * ON_ONE;
+        let calls = (from..count.min(from + ON_ONE)).map(|call| Exchange::get(call, "/x", "hello"));
+        let mut talk = Conversation::new(calls.collect());
+        talk.client.set_port(10_000 + number as u16);
+        talk.start += number * 10_000_000;
+        talk.segments()
+            .iter()
+            .map(|segment| wire.frame(&talk, segment))
+            .collect::<Vec<_>>()
+    });
+    talks.collect()
+}
+
+/// What status and log say of these rules after so many calls; after a reload of rules that do something, nothing more.
+#[track_caller]
+fn check_warning(rules: &str, calls: u64, code: &str, words: &str) -> Result<()> {
+    let lab = Lab::new()?;
+    let folder = tempfile::tempdir()?;
+    let (file, control) = (folder.path().join("rules"), folder.path().join("control"));
+    fs::write(&file, rules)?;
+    let collector = Collector::serve(lab.server.inside(|| TcpListener::bind("127.0.0.1:0"))?)?;
+    let mut command = sniffer(&["run", "-i", "s0", "--ring-size", "64M"]);
+    command.arg("--control").arg(&control);
+    command.env("USAGE_LOGGERS_URL", collector.url());
+    command.env("USAGE_LOGGERS_RULES", format!("file://{}", file.display()));
+    let mut process = Running::start(&mut lab.server.enter(&command))?;
+    process.says("capturing", PATIENCE)?;
+    let told = |words: &[&str]| -> Result<String> {
+        let mut command = sniffer(words);
+        command.arg("--control").arg(&control);
+        Ok(Running::start(&mut lab.server.enter(&command))?
+            .end(PATIENCE)?
+            .stdout)
+    };
+    let status = || -> Result<Value> { Ok(serde_json::from_str(&told(&["status", "--json"])?)?) };
+    let warned = |status: &Value| {
+        let warnings = status["warnings"].as_array().into_iter().flatten();
+        let ours = warnings.filter(|warning| warning["code"] == code);
+        ours.map(|warning| warning["text"].to_string())
+            .collect::<String>()
+    };
+    let frames = many_calls(calls);
+    // One call short of it there is nothing to say: the last connection is left out.
+    let last = frames.len() - 60;
+    lab.client.inside(|| send("c0", &frames[..last], 12_000))?;
+    thread::sleep(Duration::from_millis(1500));
+    let early = status()?;
+    ensure!(warned(&early).is_empty(), "{early}");
+    lab.client.inside(|| send("c0", &frames[last..], 12_000))?;
+    eventually(PATIENCE, || {
+        let status = status()?;
+        ensure!(warned(&status).contains(words), "{}", status["warnings"]);
+        ensure!(
+            status["capture"]["calls"]["seen"] == calls,
+            "{}",
+            status["capture"]["calls"]
+        );
+        ensure!(status["capture"]["calls"]["unaccounted"] == 0, "{status}");
+        Ok(())
+    })?;
+    ensure!(told(&["status"])?.contains(code), "the text has it, too");
+    process.says(code, PATIENCE)?;
+    fs::write(&file, "include debug\n/request_header:.*/ remove\n")?;
+    told(&["rules", "reload"])?;
+    ensure!(
+        warned(&status()?).is_empty(),
+        "the warning was of the old rules"
+    );
+    let ended = process.terminate(PATIENCE)?;
+    assert_eq!(
+        ended.stderr.matches(&format!("[{code}]")).count(),
+        1,
+        "{}",
+        ended.stderr
+    );
+    Ok(())
+}
+
+#[test]
+fn a_mask_that_never_matches_is_told() -> Result<()> {
+    let rules = "include debug\n/request_header:.*/ remove\n/request_header:X-Misspelt/ remove\n";
+    check_warning(rules, 10_000, "W033", "line 3")
+}
+
+#[test]
+fn rules_that_stop_everything_are_told() -> Result<()> {
+    check_warning("include debug\n/request_url/ stop\n", 500, "W034", "line 2")
 }
 
 /// Rules are swapped again and again under traffic: every call arrives, once, and each set does what it says; a bad
