@@ -407,8 +407,8 @@ fn readiness_follows_the_interface() -> Result<()> {
 }
 
 /// Conversations on a network that loses, reorders, repeats and resegments, in VXLAN and plain.
-fn rough_traffic() -> Vec<Frame> {
-    let mut seed = Seed::new(11);
+fn rough_traffic(seed: u64, lose_per_mille: u32) -> Vec<Frame> {
+    let mut seed = Seed::new(seed);
     let shape = Shape {
         pipelining: false,
         body_bytes_max: 20_000,
@@ -433,7 +433,7 @@ fn rough_traffic() -> Vec<Frame> {
         })
         .collect();
     let accidents = Accidents {
-        lose_per_mille: 3,
+        lose_per_mille,
         ..Accidents::harmless()
     };
     frames(&talks, &accidents, &mut seed)
@@ -520,7 +520,7 @@ fn the_ledger_of_a_reading_balances_at_every_level() -> Result<()> {
     let (packets, file) = (folder.path().join("x.pcap"), folder.path().join("ledger"));
     write_pcap(
         &mut fs::File::create(&packets)?,
-        &rough_traffic(),
+        &rough_traffic(7, 30),
         usize::MAX,
     )?;
     let (packets, path) = (packets.display().to_string(), file.display().to_string());
@@ -591,7 +591,7 @@ fn a_capture_and_its_recording_have_the_same_ledger() -> Result<()> {
     /// What a file does not have: a ring, an outbox, an end that comes while flows linger.
     const LIVE: [&str; 3] = ["shard", "held", "unaccounted"];
     let lab = Lab::new()?;
-    let made = rough_traffic();
+    let made = rough_traffic(11, 3);
     let collector = collector(&lab.server)?;
     let settings = [
         ("NET_DEVICE", "s0"),

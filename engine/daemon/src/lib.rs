@@ -148,6 +148,8 @@ fn perform(cli: Cli, talk: Talk) -> Result<Exit, Diagnostic> {
             let mut values = values(&cli.talk)?;
             flags.apply(&mut values);
             let reading = config::reading(&values, false)?;
+            let ledger = flags.ledger.as_deref();
+            let ledger = ledger.map(read::LedgerFile::open).transpose()?;
             confine_reader(&flags.files, &values, talk)?;
             read::run(&read::Options {
                 reading,
@@ -158,7 +160,7 @@ fn perform(cli: Cli, talk: Talk) -> Result<Exit, Diagnostic> {
                 },
                 files: flags.files,
                 strict: flags.strict,
-                ledger: flags.ledger,
+                ledger,
                 talk,
                 colour: cli.talk.color,
             })

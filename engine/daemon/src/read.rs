@@ -5,6 +5,7 @@
 //! standard error.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,7 +38,7 @@ const TICK: Duration = Duration::from_millis(100);
 const SUFFIXES: [&str; 5] = ["pcap", "pcapng", "cap", "dmp", "pcap0"];
 
 /// What a reading is told.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Options {
     /// Files and folders, `-` for standard input.
     pub files: Vec<PathBuf>,
@@ -47,12 +48,37 @@ pub struct Options {
     pub form: Option<Form>,
     /// Anything incomplete makes the exit code 8.
     pub strict: bool,
-    /// Where the ledger is written; `-` is standard output.
-    pub ledger: Option<PathBuf>,
+    /// Where the ledger is written.
+    pub ledger: Option<LedgerFile>,
     /// How to talk.
     pub talk: Talk,
     /// When to colour the table.
     pub colour: crate::diagnostic::Colour,
+}
+
+/// Where the ledger is written: opened first, since a process that reads packets makes no file any more.
+#[derive(Debug)]
+pub enum LedgerFile {
+    /// Behind the calls.
+    Stdout,
+    /// By itself.
+    File(File, PathBuf),
+}
+
+impl LedgerFile {
+    /// `-` is standard output.
+    pub fn open(path: &Path) -> Result<Self, Diagnostic> {
+        if path == Path::new("-") {
+            return Ok(Self::Stdout);
+        }
+        let made = File::create(path).map_err(|error| unwritten(path, &error))?;
+        Ok(Self::File(made, path.to_owned()))
+    }
+}
+
+fn unwritten(path: &Path, error: &io::Error) -> Diagnostic {
+    let words = crate::config::system_words(error);
+    Diagnostic::new(Code::E121, format!("{}: {words}", path.display()))
 }
 
 /// Reads all files. An unreadable one is said and the others are read all the same.
@@ -221,7 +247,7 @@ impl Reader<'_> {
         watch.cells()[0].store(self.pipeline.rule_hits());
         let printer = self.pipeline.output();
         let status = status(&stages, printer.calls, &watch, options);
-        printer.write_ledger(&status, options.ledger.as_deref())?;
+        printer.write_ledger(&status, options.ledger.as_ref())?;
         printer.flush();
         if let Some(error) = printer.error.take() {
             return Err(Diagnostic::new(
@@ -410,20 +436,23 @@ impl Printer<'_> {
         }
     }
 
-    fn write_ledger(&mut self, status: &Status, file: Option<&Path>) -> Result<(), Diagnostic> {
-        let Some(file) = file else {
-            return Ok(());
-        };
+    fn write_ledger(
+        &mut self,
+        status: &Status,
+        file: Option<&LedgerFile>,
+    ) -> Result<(), Diagnostic> {
         let mut line = serde_json::to_vec(status).unwrap_or_default();
         line.push(b'\n');
-        if file == Path::new("-") {
-            self.write(&line);
-            return Ok(());
+        match file {
+            None => {}
+            Some(LedgerFile::Stdout) => self.write(&line),
+            Some(LedgerFile::File(file, path)) => {
+                let mut file = file;
+                file.write_all(&line)
+                    .map_err(|error| unwritten(path, &error))?;
+            }
         }
-        std::fs::write(file, line).map_err(|error| {
-            let words = crate::config::system_words(&error);
-            Diagnostic::new(Code::E121, format!("{}: {words}", file.display()))
-        })
+        Ok(())
     }
 
     fn flush(&mut self) {

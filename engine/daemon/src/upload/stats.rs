@@ -280,3 +280,49 @@ fn at(milliseconds: u64) -> Option<SystemTime> {
 fn add(counter: &AtomicU64, more: u64) {
     counter.store(counter.load(Ordering::Relaxed) + more, Ordering::Release);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(times: &[u64], expected: &[(usize, u64)]) {
+        let stats = Stats::default();
+        for &time in times {
+            stats.took(Duration::from_millis(time));
+        }
+        let delivery = stats.snapshot().delivery;
+        let filled: Vec<(usize, u64)> = (delivery.counts.into_iter().enumerate())
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        assert_eq!(filled, expected);
+        assert_eq!(delivery.total, Duration::from_millis(times.iter().sum()));
+    }
+
+    #[test]
+    fn times_are_counted_up_to_their_edge() {
+        check(&[], &[]);
+        check(&[0, 10, 11], &[(0, 2), (1, 1)]);
+        check(&[60_000, 60_001], &[(11, 1), (12, 1)]);
+    }
+
+    #[test]
+    fn answers_are_counted_by_class_and_downtime_from_its_beginning() {
+        let stats = Stats::default();
+        for status in [None, Some(204), Some(200), Some(503), Some(999)] {
+            stats.answered(status);
+        }
+        let snapshot = stats.snapshot();
+        assert_eq!(snapshot.answers, [1, 0, 2, 0, 0, 1]);
+        assert_eq!(
+            (snapshot.last_status, snapshot.down_for),
+            (999, Duration::ZERO)
+        );
+        stats.set_down(true);
+        std::thread::sleep(Duration::from_millis(5));
+        stats.set_down(true);
+        assert!(stats.snapshot().down_for >= Duration::from_millis(5));
+        stats.set_down(false);
+        assert_eq!(stats.snapshot().down_for, Duration::ZERO);
+    }
+}
