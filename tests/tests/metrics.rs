@@ -359,20 +359,15 @@ fn a_taken_port_is_told() -> Result<()> {
         said.contains("W104") && said.contains("SNIFFER_METRICS=off"),
         "{said}"
     );
-    let mut named = sniffer(&[
-        "run",
-        "-i",
-        "s0",
-        "--metrics",
-        PORT,
-        "--control",
-        "/nowhere",
-    ]);
+    let folder = tempfile::tempdir()?;
+    let control = folder.path().join("control");
+    let mut named = sniffer(&["run", "-i", "s0", "--metrics", PORT, "--control"]);
+    named.arg(&control);
     named.env("USAGE_LOGGERS_URL", collector.url());
     named.env("USAGE_LOGGERS_RULES", "include debug");
     let ended = Running::start(&mut lab.server.enter(&named))?.end(PATIENCE)?;
     ensure!(
-        ended.code()? == 2 && ended.stderr.contains("E105"),
+        ended.code()? == 2 && ended.stderr.contains("E105") && !control.exists(),
         "{ended:?}"
     );
     Ok(())

@@ -92,8 +92,8 @@ pub fn run(config: Capture, place: Place<'_>) -> Result<Exit, Diagnostic> {
     let talk = place.talk;
     let choice = choose(&config)?;
     talk.show_all(&choice.notices);
-    let server = Server::bind(place.control)?;
     let metrics = Endpoint::open(config.metrics.as_ref())?;
+    let server = Server::bind(place.control)?;
     let own = own_endpoints(&config.destination, place.own_ports, metrics.address());
     let mut opener = Opener::new(&config, &choice, &own);
     let opened = open_all(&mut opener, &choice, talk)?;
