@@ -12,6 +12,7 @@ mod cli;
 mod corpus;
 mod fanout;
 mod fuzz_bodies;
+mod leaks;
 mod metrics;
 mod netns;
 mod read_truth;

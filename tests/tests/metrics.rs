@@ -679,3 +679,40 @@ fn a_capture_and_its_recording_have_the_same_ledger() -> Result<()> {
     assert_eq!(ended.stdout.lines().count() as u64, collector.tally().lines);
     Ok(())
 }
+
+/// An all-in-one whose calls go elsewhere: looking at its page and its metrics makes no calls there.
+#[test]
+fn an_all_in_one_does_not_capture_its_own_ports_whatever_the_destination() -> Result<()> {
+    let lab = Lab::new()?;
+    let _nginx = Nginx::start(&lab.server)?;
+    let collector = collector(&lab.server)?;
+    let folder = tempfile::tempdir()?;
+    let mut command = sniffer(&["all-in-one", "--on"]);
+    for (flag, name) in [("--data", "data"), ("--control", "control")] {
+        command.arg(flag).arg(folder.path().join(name));
+    }
+    command.env("USAGE_LOGGERS_URL", collector.url());
+    command.env("USAGE_LOGGERS_RULES", "include debug");
+    let process = Running::start(&mut lab.server.enter(&command))?;
+    let ready = || -> Result<()> {
+        let answer = get(&lab.server, "/readyz")?;
+        ensure!(answer.status == 200, "{answer:?}");
+        Ok(())
+    };
+    eventually(PATIENCE, ready).with_context(|| process.stderr())?;
+    for port in [7700, 7702] {
+        for _ in 0..3 {
+            curl(&lab.server, &[&format!("http://127.0.0.1:{port}/")])?;
+        }
+    }
+    curl(&lab.server, &["http://127.0.0.1/hello"])?;
+    ensure!(
+        collector.wait_for_lines(1, PATIENCE),
+        "{:?}",
+        collector.tally()
+    );
+    let ended = process.terminate(PATIENCE)?;
+    assert_eq!(ended.code()?, 0, "{}", ended.stderr);
+    assert_eq!(collector.tally().lines, 1, "{:?}", collector.rows());
+    Ok(())
+}
