@@ -174,6 +174,7 @@ fn unsafe_code_lives_where_it_must() {
         "engine/escape/src/lib.rs",
         "engine/escape/src/steps.rs",
         "bench/src/tx.rs",
+        "bench/src/tx",
         "tests/tests/sandbox.rs",
     ]
     .map(|place| repository().join(place));
