@@ -363,7 +363,7 @@ fn stages(page: &mut String, session: &Session) -> Result<()> {
         page,
         "Frames in memory, no kernel and no ring: what a stage adds to the one before, as ns a frame and ns a call. `debug` to \
          `realistic` are rule sets with the writing of the line: alternatives, each after `http`; `bundle` and `deflate` \
-         come after `debug`. The last row adds up `decap` to `deflate`.\n"
+         come after `debug`. The row \"all\" is `decap` to `deflate`, the last one what a call costs in `run`, compressed, less that.\n"
     )?;
     let heads: Vec<String> = traffic
         .iter()
@@ -404,6 +404,29 @@ fn stages(page: &mut String, session: &Session) -> Result<()> {
         let (frame, call) = find("deflate", key)
             .map_or((0.0, 0.0), |row| (row.nanos_per_frame, row.nanos_per_call));
         write!(page, " **{frame:.0}** | **{call:.0}** |")?;
+    }
+    writeln!(page)?;
+    let cells = session.cells(Purpose::Rate);
+    write!(page, "| live: kernel, ring, delivery and waiting besides |")?;
+    for &(wire, body) in &traffic {
+        let live = cells.iter().find(|(cell, _)| {
+            cell.is_plain_matrix()
+                && cell.is_compressed
+                && cell.wire == wire
+                && cell.body_bytes == body
+        });
+        let stages = find("deflate", (wire, body)).map_or(0.0, |row| row.nanos_per_call);
+        match live {
+            Some((_, rows)) => {
+                let nanos = median(rows, |row| row.cpu_micros_per_call) * 1000.0;
+                write!(
+                    page,
+                    " | {nanos:.0} − {stages:.0} = {:.0} |",
+                    nanos - stages
+                )?;
+            }
+            None => write!(page, " | – |")?,
+        }
     }
     writeln!(page, "\n")?;
     Ok(())
