@@ -16,7 +16,9 @@ use crate::tx::Way;
 type Value = fn(&Trial) -> Option<f64>;
 
 /// Title, scale, and the lines of each cell.
-const PANELS: [(&str, Scale, &[(Dash, Value)]); 5] = [
+type Quantity = (&'static str, Scale, &'static [(Dash, Value)]);
+
+const PANELS: [Quantity; 5] = [
     (
         "calls delivered a second",
         Scale::Linear,

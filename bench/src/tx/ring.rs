@@ -122,10 +122,10 @@ impl TxRing {
     }
 
     fn fill(&mut self, slot: usize, frame: &[u8]) {
-        let at = slot * SLOT_BYTES;
+        // SAFETY: within the mapping.
+        let place = unsafe { self.memory.as_ptr().add(slot * SLOT_BYTES) };
         // SAFETY: the slot lies within the mapping, and its status says that the kernel does not look at it.
-        let bytes =
-            unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr().add(at), SLOT_BYTES) };
+        let bytes = unsafe { std::slice::from_raw_parts_mut(place, SLOT_BYTES) };
         bytes[LENGTH_OFFSET..LENGTH_OFFSET + 4]
             .copy_from_slice(&(frame.len() as u32).to_ne_bytes());
         bytes[DATA_OFFSET..DATA_OFFSET + frame.len()].copy_from_slice(frame);
