@@ -299,7 +299,7 @@ fn before(stage: &str) -> Option<&'static str> {
     match stage {
         "flow" => Some("decap"),
         "http" => Some("flow"),
-        "debug" | "standard" | "strict" | "realistic" => Some("http"),
+        "debug" | "standard" | "strict" | "bodiless" | "realistic" => Some("http"),
         "bundle" => Some("debug"),
         "deflate" => Some("bundle"),
         _ => None,
