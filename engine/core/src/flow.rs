@@ -79,6 +79,37 @@ pub struct Place {
     pub time: Timestamp,
     /// Offset of the first of them in the half, from 0 at the first byte seen.
     pub offset: u64,
+    /// What the segment that carried the first of them acknowledged: of several copies, the one that was used.
+    pub acked: Acked,
+}
+
+/// How much of the other half a segment acknowledged: its sender had received everything before this offset there.
+/// Unknown without a number that fits, and of losses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acked(u64);
+
+impl Acked {
+    /// Nothing was said.
+    pub const UNKNOWN: Self = Self(u64::MAX);
+
+    /// So much was received for certain: nothing if that is not known.
+    pub const fn at_least(self) -> u64 {
+        match self {
+            Self::UNKNOWN => 0,
+            Self(offset) => offset,
+        }
+    }
+
+    /// No more had been received in order: `u64::MAX` if that is not known.
+    pub const fn at_most(self) -> u64 {
+        self.0
+    }
+}
+
+impl From<Option<u64>> for Acked {
+    fn from(offset: Option<u64>) -> Self {
+        offset.map_or(Self::UNKNOWN, Self)
+    }
 }
 
 /// Reads the ordered bytes of one flow: HTTP in the engine, a recorder in tests.

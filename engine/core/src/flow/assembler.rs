@@ -22,7 +22,7 @@
 use crate::decap::{Flags, Segment};
 use crate::flow::half::{Anchor, Chunk, Fin, Half, Known, Proof, distance};
 use crate::flow::pool::Pool;
-use crate::flow::{Consumer, Counters, Direction, FlowEnd, Place};
+use crate::flow::{Acked, Consumer, Counters, Direction, FlowEnd, Place};
 use crate::limits::{
     HALF_REBASE_BYTES_MAX, HOLE_AGE_MAX, REORDER_GRACE, REORDER_SEGMENTS_MAX, RESET_DOUBT,
     RESET_WINDOW,
@@ -370,7 +370,7 @@ impl<C> Stream<C> {
                 && !consumer.ignores(direction.reverse()));
         if in_order && !held {
             let (now, later) = chunk.split(own.front().unwrap_or(u64::MAX));
-            lent.pass(consumer, own, direction, now);
+            lent.pass(consumer, own, other, direction, now);
             if later.span() > 0 {
                 lent.queue(own, later);
             }
@@ -558,7 +558,7 @@ impl<C> Stream<C> {
         if !force && self.is_held(direction, front.ack) {
             return false;
         }
-        let (consumer, own, _) = split!(self, direction);
+        let (consumer, own, other) = split!(self, direction);
         let Some(piece) = own.pop() else {
             return false;
         };
@@ -566,7 +566,7 @@ impl<C> Stream<C> {
             lent.counters.flow_skipped_bytes += piece.bytes.len() as u64;
             own.next = own.next.max(piece.end);
         } else {
-            lent.pass(consumer, own, direction, piece.chunk());
+            lent.pass(consumer, own, other, direction, piece.chunk());
         }
         lent.pool.give(piece.bytes);
         true
@@ -590,6 +590,7 @@ impl<C> Stream<C> {
                 direction,
                 time: fin.time,
                 offset: fin.offset,
+                acked: Acked::UNKNOWN,
             },
             lent.shared,
         );
@@ -664,6 +665,7 @@ impl<S> Lent<'_, S> {
         &mut self,
         consumer: &mut C,
         own: &mut Half,
+        other: &Half,
         direction: Direction,
         chunk: Chunk<'_>,
     ) {
@@ -678,6 +680,7 @@ impl<S> Lent<'_, S> {
                     direction,
                     time: chunk.time,
                     offset: chunk.offset,
+                    acked: chunk.ack.and_then(|ack| other.offset(ack)).into(),
                 },
                 chunk.bytes,
                 self.shared,
@@ -709,6 +712,7 @@ impl<S> Lent<'_, S> {
                 direction,
                 time,
                 offset,
+                acked: Acked::UNKNOWN,
             },
             len,
             self.shared,
