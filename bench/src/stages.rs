@@ -187,6 +187,7 @@ impl Exchanges for Ignore {
     fn response_body(&mut self, _: &mut (), _: &[u8]) {}
     fn response_missing(&mut self, _: &mut (), _: u64) {}
     fn response_end(&mut self, _: &mut (), _: BodyEnd, _: Timestamp) {}
+    fn unpair(&mut self, _: &mut ()) {}
     fn finish(&mut self, (): ()) {}
     fn half(&mut self, (): (), _: Half) {}
 }

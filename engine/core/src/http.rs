@@ -133,6 +133,8 @@ crate::counters! {
         heads_oversized,
         /// Heads given up because the shard's head buffers were full.
         heads_shed,
+        /// Probable pairs that the next message refuted: the request was told as a half, the response not at all.
+        pairs_refuted,
         /// Places where a message had to start and none did.
         heads_malformed,
         /// Heads cut by a loss or by the end of the flow.
@@ -254,7 +256,7 @@ pub enum Half {
 /// Writes exchanges: the message writer in the engine, a recorder in tests.
 ///
 /// Calls for one exchange come in this order: `request` or `orphan_response`, request body, `request_end`,
-/// [`Self::response`], response body, `response_end`, then `finish` or `half`. Response calls may come between request body
+/// [`Self::response`], response body, `response_end`, then `finish`, `half`, or `unpair` and `half`. Response calls may come between request body
 /// calls (a server may answer early). Bodies come with transfer coding undone, content coding not.
 pub trait Exchanges {
     /// State of one open exchange.
@@ -277,6 +279,9 @@ pub trait Exchanges {
     fn response_missing(&mut self, draft: &mut Self::Draft, missing: u64);
     /// The response is over.
     fn response_end(&mut self, draft: &mut Self::Draft, end: BodyEnd, time: Timestamp);
+    /// What was taken for its response is another's: nothing of it may be told. Called after the response is over, and
+    /// followed by [`Self::half`].
+    fn unpair(&mut self, draft: &mut Self::Draft);
     /// Request and response are both there.
     fn finish(&mut self, draft: Self::Draft);
     /// The other half will not come.

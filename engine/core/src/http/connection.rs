@@ -23,7 +23,7 @@ use crate::time::Timestamp;
 
 /// The shortest message there is, `GET / HTTP/1.1` or `HTTP/1.1 200` with two line ends of one byte: a shorter loss
 /// between messages has not swallowed one.
-const MESSAGE_BYTES_MIN: u64 = 14;
+pub(super) const MESSAGE_BYTES_MIN: u64 = 14;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -70,7 +70,7 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
             from_start: !start.midstream,
             originator: HalfReader::new(lost),
             responder: HalfReader::new(lost),
-            pairing: Pairing::new(),
+            pairing: Pairing::new(start.midstream),
         }
     }
 
@@ -83,6 +83,7 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
         while !input.bytes.is_empty() {
             self.read(direction, &mut input, shared);
         }
+        self.half_mut(direction).told = input.offset;
     }
 
     fn gap(&mut self, place: Place, len: u64, shared: &mut Http<X>) {
@@ -111,6 +112,7 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
             Step::UntilClose => (len, false, 0),
             Step::Start | Step::Head | Step::Hunt | Step::Hold | Step::Orphan(_) => (0, false, len),
         };
+        half.told = place.offset + (len - beyond);
         let in_body = missing > 0 || over;
         half.damaged |= in_body;
         let of_unknown_end = matches!(half.step, Step::Chunked(_));
@@ -120,6 +122,7 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
         if over {
             self.end_message(direction, place.time, shared);
         }
+        self.half_mut(direction).told = place.offset + len;
         if beyond > 0 {
             self.head_cut(direction, shared);
             let half = self.half_mut(direction);
@@ -154,7 +157,8 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
             FlowEnd::Evicted => Half::Evicted,
             FlowEnd::Shutdown => Half::Shutdown,
         };
-        self.pairing.close(why, time, shared);
+        let lost = server.is_some_and(|server| server.lost >= MESSAGE_BYTES_MIN);
+        self.pairing.close(why, lost, time, shared);
         self.release_buffers(shared);
     }
 
@@ -249,18 +253,13 @@ impl<D> Connection<D> {
         let Some(side) = self.side(direction) else {
             return self.first_bytes(direction, input, shared);
         };
-        let (bytes, offset, time) = (input.bytes, input.offset, input.time);
-        match self.read_head(
-            direction,
-            side,
-            bytes,
-            Start {
-                offset,
-                time,
-                now: time,
-            },
-            shared,
-        ) {
+        let start = Start {
+            offset: input.offset,
+            time: input.time,
+            acked: input.acked,
+            now: input.time,
+        };
+        match self.read_head(direction, side, input.bytes, start, shared) {
             Ok(length) => {
                 input.take(length);
             }

@@ -3,7 +3,7 @@
 use super::chunked::Chunked;
 use super::framing::Framing;
 use super::head::LineState;
-use crate::flow::Place;
+use crate::flow::{Acked, Place};
 use crate::limits::HEAD_SHARE_BYTES_MIN;
 use crate::time::Timestamp;
 
@@ -43,6 +43,13 @@ pub(super) struct HalfReader {
     pub(super) offset: u64,
     /// Packet time of the first byte of `buffer`.
     pub(super) time: Timestamp,
+    /// What the segment of the first byte of `buffer` acknowledged of the other half.
+    pub(super) acked: Acked,
+    /// Of an unfinished line: where the last segment begins that acknowledged something else, and what. At the line's
+    /// begin as long as there is none.
+    pub(super) newer: (u64, Acked),
+    /// Every byte before this offset was told, or told as lost.
+    pub(super) told: u64,
     /// Bytes lost or passed over since the last message that was read.
     pub(super) lost: u64,
     /// Some of `lost` were never captured.
@@ -65,6 +72,9 @@ impl HalfReader {
             end_state: LineState::Empty,
             offset: 0,
             time: Timestamp::ZERO,
+            acked: Acked::UNKNOWN,
+            newer: (0, Acked::UNKNOWN),
+            told: 0,
             lost,
             gapped: lost > 0,
             unanswered: Unanswered::Nothing,
@@ -84,6 +94,15 @@ impl HalfReader {
         self.end_state = LineState::Empty;
         self.offset = input.offset;
         self.time = input.time;
+        self.acked = input.acked;
+        self.newer = (input.offset, input.acked);
+    }
+
+    /// Goes on collecting an unfinished line from `input`.
+    pub(super) fn mark_newer(&mut self, input: &Input<'_>) {
+        if input.acked != self.newer.1 {
+            self.newer = (input.offset, input.acked);
+        }
     }
 
     /// The buffered line starts a message: what follows it up to the empty line is its head.
@@ -114,6 +133,7 @@ pub(super) struct Input<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) offset: u64,
     pub(super) time: Timestamp,
+    pub(super) acked: Acked,
 }
 
 impl<'a> Input<'a> {
@@ -122,6 +142,7 @@ impl<'a> Input<'a> {
             bytes,
             offset: place.offset,
             time: place.time,
+            acked: place.acked,
         }
     }
 

@@ -3,26 +3,37 @@
 //! The plain rule is order: responses come in the order of their requests (RFC 9112 §9.3), so a response belongs to the
 //! oldest request that has none. Interim responses never get here.
 //!
-//! Losses break the count. Two facts carry us over them:
+//! Losses break the count. Three facts carry us over them:
 //!
 //! 1. *Causality.* The flow layer delivers a response only after the request bytes that it acknowledges were delivered
-//!    or declared lost. So if only one request waits and none was lost after it, a response start belongs to it,
-//!    whatever was lost of the responses before.
-//! 2. *Turns.* A client that does not pipeline sends its next request after it has read the whole response. So when a
-//!    request arrives while response bytes are lost, the responses of all older requests are among the lost bytes; and
-//!    when one arrives with nothing waiting, requests lost before it were answered before it. This holds until a client
-//!    is seen to pipeline: it sends a request while another waits and nothing was lost, or after a lost request to
-//!    which no response was seen or lost. What was concluded from turns then counts as a doubt again.
+//!    or declared lost. So if only one request waits and none was lost, a response start belongs to it, whatever was lost
+//!    of the responses before.
+//! 2. *Acknowledgements.* Whoever sends bytes says with them how much of the other direction it has. So a response never
+//!    starts before what its request acknowledged, and never belongs to a request whose start it does not acknowledge.
+//!    That tells on which side of a request lost responses were, whenever their loss was declared. A request that was
+//!    sent again does not lie: had its first copy been answered, the answer would have acknowledged it and ended the
+//!    sending. Captures in which acknowledgements contradict the count (an overlapping copy made by something between
+//!    the endpoints, numbers made up) exist all the same: the number of a request is never taken for more than what was
+//!    told of the responses when it was read, it is not believed when it acknowledges lost responses that had no request,
+//!    and where the count alone decides it is not asked.
+//! 3. *Turns.* A client that does not pipeline sends its next request after it has read the whole response. So when a
+//!    request acknowledges lost response bytes, the responses of all older requests are among them; and the answer to a
+//!    request starts where its acknowledgement ends. This holds until a client is seen to pipeline: it sends a request
+//!    while another waits and nothing was lost, or after a lost request to which no response was seen or lost.
 //!
-//! The order of losses in the two directions is not used: they are declared when they are proven, not when they happen.
-//! So a client whose very first pipelined requests fall into a loss of both directions can still be taken for one that
-//! takes turns; nobody who was not there can tell the two apart.
+//! Facts 1 and 2 prove, turns do not: a client may have pipelined where nothing was captured. So once requests may have
+//! been lost (or sent before the capture began), a pair that rests on turns is *probable*. It is told when the next
+//! request acknowledges exactly its response, or the connection ends without another; when another response comes first,
+//! or bytes are missing in between, the pair is refuted and told as a half (`pairs_refuted`). One pair that holds ends
+//! the doubt. What this cannot find out is a client that keeps a fixed number of requests in flight and whose surplus was
+//! sent before the capture: nobody who was not there can.
 //!
 //! A pipelining client that suffers a loss of whole messages leaves no way to count: from there on this connection's
 //! requests and responses are told as halves (`pairings_given_up`). A wrong pair would be a lie, a half is not.
 
 use std::collections::VecDeque;
 
+use super::connection::MESSAGE_BYTES_MIN;
 use super::{BodyEnd, Exchanges, Half, Http, Origin, RequestHead, ResponseHead};
 use crate::limits;
 use crate::time::Timestamp;
@@ -45,6 +56,16 @@ pub(super) enum Method {
     Unknown,
 }
 
+/// How sure it is that the response of an exchange is its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pair {
+    Certain,
+    /// Unless another response comes before the next request.
+    Probable,
+    /// It is another's.
+    Refuted,
+}
+
 /// One exchange that is not over.
 #[derive(Debug)]
 pub(super) struct Exchange<D> {
@@ -53,29 +74,42 @@ pub(super) struct Exchange<D> {
     method: Method,
     request: Progress,
     response: Progress,
-    /// Messages were lost before this one, and their responses may still come.
-    after_loss: bool,
-    /// The same, but for a client that takes turns.
-    unless_pipelined: bool,
+    /// Offset of the request in its half.
+    offset: u64,
+    /// What the request acknowledged of the responses: its own does not start before.
+    acked: u64,
+    /// Requests that were not seen may have been unanswered when this one was sent.
+    doubtful: bool,
+    pair: Pair,
     /// It will end as a half; no response is given to it.
     given_up: bool,
 }
 
 impl<D> Exchange<D> {
     fn is_over(&self) -> bool {
-        self.request == Progress::Done && (self.response == Progress::Done || self.given_up)
+        let answered = self.response == Progress::Done && self.pair != Pair::Probable;
+        self.request == Progress::Done && (answered || self.given_up)
     }
 
     fn waits(&self) -> bool {
         self.response == Progress::Awaited && !self.given_up
     }
+
+    /// As far as acknowledgements tell, a response that starts at `offset` and acknowledges `acked` can be its own.
+    fn admits(&self, offset: u64, acked: u64) -> bool {
+        self.acked <= offset && self.offset < acked
+    }
 }
 
-/// What a new response should know about losses: whole messages of each kind since the last one that was read.
+/// What a new response should know.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lost {
+    /// Whole requests may have come after the last one that was read.
     pub(super) requests: bool,
-    pub(super) responses: bool,
+    /// Bytes of responses lost since the last one that was read.
+    pub(super) responses: u64,
+    /// What the response acknowledges of the requests.
+    pub(super) acked: u64,
 }
 
 /// What a new request should know about losses of requests before it.
@@ -90,8 +124,12 @@ pub(super) struct Before {
 /// What a new request should know about the other half.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Responses {
-    /// Whole responses may have been lost since the last one read.
-    pub(super) lost: bool,
+    /// What it acknowledges of them, at most what was told of them.
+    pub(super) acked: u64,
+    /// Bytes lost since the last response that was read.
+    pub(super) lost: u64,
+    /// Bytes told that it does not acknowledge.
+    pub(super) lost_after: u64,
     /// None is being read.
     pub(super) at_boundary: bool,
 }
@@ -102,18 +140,31 @@ pub(super) struct Pairing<D> {
     queue: VecDeque<Exchange<D>>,
     /// Exchanges begun on this connection.
     calls: u64,
+    /// What was told of the responses when the last one ended.
+    answered: u64,
+    /// Its framing said so.
+    answered_whole: bool,
+    /// Where the last response began that was given to no request.
+    unclaimed: Option<u64>,
     /// The client was seen to pipeline.
     pipelines: bool,
+    /// Requests that were not seen may be unanswered.
+    doubtful: bool,
     /// Pairs cannot be told any more.
     hopeless: bool,
 }
 
 impl<D> Pairing<D> {
-    pub(super) fn new() -> Self {
+    /// `midstream`: requests may have been sent before the first byte that was seen.
+    pub(super) fn new(midstream: bool) -> Self {
         Self {
             queue: VecDeque::new(),
             calls: 0,
+            answered: 0,
+            answered_whole: true,
+            unclaimed: None,
             pipelines: false,
+            doubtful: midstream,
             hopeless: false,
         }
     }
@@ -121,6 +172,13 @@ impl<D> Pairing<D> {
     /// Whether the client was seen to pipeline.
     pub(super) fn pipelines(&self) -> bool {
         self.pipelines
+    }
+
+    /// Where in the responses that to the newest request may begin.
+    pub(super) fn awaited_from(&self) -> u64 {
+        self.queue
+            .back()
+            .map_or(u64::MAX, |exchange| exchange.acked)
     }
 
     /// A request head. False when too many wait already.
@@ -132,12 +190,31 @@ impl<D> Pairing<D> {
         responses: Responses,
         shared: &mut Http<X>,
     ) -> bool {
+        let in_turn = !before.lost
+            && responses.lost < MESSAGE_BYTES_MIN
+            && (self.answered..self.answered + MESSAGE_BYTES_MIN).contains(&responses.acked);
+        self.judge(in_turn, shared);
+        let waiting = self.queue.iter().any(Exchange::waits);
+        // Responses were lost, but every request that was read had its own: this one may have been answered by them
+        // and read from a later copy.
+        let excess = responses.lost >= MESSAGE_BYTES_MIN && !waiting && self.answered_whole;
+        let acked = if excess && !before.lost && !self.doubtful {
+            self.doubtful = true;
+            responses.acked.min(self.answered)
+        } else {
+            responses.acked
+        };
         self.settle_turn(responses, shared);
         if self.queue.len() >= limits::PIPELINE_DEPTH_MAX {
             return false;
         }
         self.pipelines |= before.unanswered;
-        let in_turn = self.queue.is_empty() && responses.at_boundary && !self.pipelines;
+        // A response that it does not acknowledge was told before it and taken for another's: it is late, and that may
+        // be its own.
+        let late = self
+            .unclaimed
+            .is_some_and(|unclaimed| unclaimed >= responses.acked);
+        self.doubtful |= before.lost || late;
         self.begin(&mut origin, shared);
         let draft = shared.exchanges.request(head, &origin);
         self.queue.push_back(Exchange {
@@ -150,19 +227,44 @@ impl<D> Pairing<D> {
             },
             request: Progress::Open,
             response: Progress::Awaited,
-            after_loss: before.lost && !in_turn,
-            unless_pipelined: before.lost || responses.lost,
-            given_up: self.hopeless,
+            offset: origin.offset,
+            acked,
+            doubtful: self.doubtful,
+            pair: Pair::Certain,
+            given_up: self.hopeless || late,
         });
         true
     }
 
-    /// The second fact: what a new request says about those before it.
+    /// Ends the doubt about a probable pair: it `holds` or is refuted.
+    fn judge<X: Exchanges<Draft = D>>(&mut self, holds: bool, shared: &mut Http<X>) {
+        let Some(exchange) = self
+            .queue
+            .front_mut()
+            .filter(|exchange| exchange.pair == Pair::Probable)
+        else {
+            return;
+        };
+        if holds && exchange.response == Progress::Done {
+            exchange.pair = Pair::Certain;
+            self.doubtful = false;
+        } else {
+            exchange.pair = Pair::Refuted;
+            shared.counters.pairs_refuted += 1;
+        }
+        self.settle(shared);
+    }
+
+    /// The third fact: what a new request says about those before it.
     fn settle_turn<X: Exchanges<Draft = D>>(&mut self, responses: Responses, shared: &mut Http<X>) {
-        let waiting = self.queue.iter().any(Exchange::waits);
-        if waiting && responses.lost && responses.at_boundary && !self.pipelines {
+        let waiting = self.queue.iter().find(|exchange| exchange.waits());
+        let lost = waiting.is_some_and(|oldest| {
+            let before = responses.lost.saturating_sub(responses.lost_after);
+            before.min(responses.acked.saturating_sub(oldest.acked)) >= MESSAGE_BYTES_MIN
+        });
+        if lost && responses.at_boundary && !self.pipelines {
             self.give_up_waiting(shared);
-        } else if waiting || !responses.at_boundary {
+        } else if waiting.is_some() || !responses.at_boundary {
             self.pipelines = true;
         }
     }
@@ -203,8 +305,7 @@ impl<D> Pairing<D> {
         self.settle(shared);
     }
 
-    /// A final response head; `lost`: whole responses may have been lost before it, or whole requests of late. Says
-    /// whose it is.
+    /// A final response head. Says whose it is.
     pub(super) fn open_response<X: Exchanges<Draft = D>>(
         &mut self,
         head: &ResponseHead<'_>,
@@ -212,27 +313,35 @@ impl<D> Pairing<D> {
         lost: Lost,
         shared: &mut Http<X>,
     ) -> Method {
-        let mut waiting = self.queue.iter().filter(|exchange| exchange.waits());
-        let oldest_unsure = waiting
-            .next()
-            .is_some_and(|oldest| oldest.after_loss || (oldest.unless_pipelined && self.pipelines));
-        let several = waiting.next().is_some();
-        if oldest_unsure || (lost.responses && (several || lost.requests)) {
-            if oldest_unsure || several || self.pipelines {
+        self.judge(false, shared);
+        match self.whose(origin.offset, lost) {
+            Whose::Oldest(pair) => {
+                let oldest = self.queue.front_mut().filter(|oldest| oldest.waits());
+                if let Some(exchange) = oldest {
+                    exchange.response = Progress::Open;
+                    // Whoever asks to leave HTTP waits for the answer.
+                    let leaves = head.status == 101 || exchange.method == Method::Connect;
+                    exchange.pair = if leaves { Pair::Certain } else { pair };
+                    origin.call_index = exchange.call_index;
+                    shared
+                        .exchanges
+                        .response(&mut exchange.draft, head, &origin);
+                    return exchange.method;
+                }
+            }
+            Whose::NotSeen => self.doubtful = true,
+            Whose::Unknown => {
+                self.doubtful = true;
+                self.give_up_waiting(shared);
+            }
+            Whose::Hopeless => {
                 self.hopeless = true;
                 shared.counters.pairings_given_up += 1;
+                self.give_up_waiting(shared);
             }
-            self.give_up_waiting(shared);
-        }
-        if let Some(exchange) = self.queue.front_mut().filter(|exchange| exchange.waits()) {
-            exchange.response = Progress::Open;
-            origin.call_index = exchange.call_index;
-            shared
-                .exchanges
-                .response(&mut exchange.draft, head, &origin);
-            return exchange.method;
         }
         self.begin(&mut origin, shared);
+        self.unclaimed = Some(origin.offset);
         shared.counters.orphans += 1;
         let draft = shared.exchanges.orphan_response(head, &origin);
         self.queue.push_front(Exchange {
@@ -241,11 +350,47 @@ impl<D> Pairing<D> {
             method: Method::Unknown,
             request: Progress::Done,
             response: Progress::Open,
-            after_loss: false,
-            unless_pipelined: false,
+            offset: 0,
+            acked: 0,
+            doubtful: false,
+            pair: Pair::Certain,
             given_up: false,
         });
         Method::Unknown
+    }
+
+    /// Which request a response that starts at `offset` answers.
+    fn whose(&self, offset: u64, lost: Lost) -> Whose {
+        let mut waiting = self.queue.iter().filter(|exchange| exchange.waits());
+        let Some(oldest) = waiting.next() else {
+            return Whose::NotSeen;
+        };
+        // Of what was lost, what can have come after the request.
+        let lost_after = lost.responses.min(offset.saturating_sub(oldest.acked));
+        let in_place = lost_after < MESSAGE_BYTES_MIN;
+        let others = waiting.clone().next().is_some();
+        if !oldest.doubtful {
+            let alone = !waiting.any(|exchange| exchange.admits(offset, lost.acked));
+            return if in_place || (alone && !lost.requests) {
+                Whose::Oldest(Pair::Certain)
+            } else if others || self.pipelines {
+                Whose::Hopeless
+            } else {
+                Whose::Unknown
+            };
+        }
+        if !oldest.admits(offset, lost.acked) {
+            return Whose::NotSeen;
+        }
+        if self.pipelines || others {
+            return Whose::Hopeless;
+        }
+        let in_turn = in_place && !lost.requests && self.answered <= oldest.acked;
+        if in_turn {
+            Whose::Oldest(Pair::Probable)
+        } else {
+            Whose::Unknown
+        }
     }
 
     pub(super) fn response_body<X: Exchanges<Draft = D>>(
@@ -271,12 +416,15 @@ impl<D> Pairing<D> {
         }
     }
 
+    /// The response being read is over; `told`: so much was told of the responses.
     pub(super) fn response_end<X: Exchanges<Draft = D>>(
         &mut self,
         end: BodyEnd,
+        told: u64,
         time: Timestamp,
         shared: &mut Http<X>,
     ) {
+        (self.answered, self.answered_whole) = (told, end == BodyEnd::Complete);
         if let Some(exchange) = self.open_response_mut() {
             exchange.response = Progress::Done;
             shared
@@ -286,15 +434,18 @@ impl<D> Pairing<D> {
         self.settle(shared);
     }
 
-    /// Nothing more will come: open messages are cut, and what still waits is half for the reason `why`.
+    /// Nothing more will come: open messages are cut, and what still waits is half for the reason `why`. `lost`: whole
+    /// responses may have been lost since the last one.
     pub(super) fn close<X: Exchanges<Draft = D>>(
         &mut self,
         why: Half,
+        lost: bool,
         time: Timestamp,
         shared: &mut Http<X>,
     ) {
+        self.judge(!lost, shared);
         self.request_end(BodyEnd::Cut, time, shared);
-        self.response_end(BodyEnd::Cut, time, shared);
+        self.response_end(BodyEnd::Cut, self.answered, time, shared);
         while let Some(exchange) = self.queue.pop_front() {
             conclude(exchange, why, shared);
         }
@@ -364,8 +515,25 @@ const SPARE_QUEUES_MAX: usize = 256;
 /// A longer queue stays with its connection.
 const SPARE_QUEUE_LENGTH_MAX: usize = 16;
 
+/// Whose a response is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// The oldest request's that waits.
+    Oldest(Pair),
+    /// That of a request that was not seen.
+    NotSeen,
+    /// One of those that wait, or none.
+    Unknown,
+    /// The same, and it will not be known of later ones either.
+    Hopeless,
+}
+
 /// Tells how an exchange ended; `why` holds if it is half.
-fn conclude<X: Exchanges>(exchange: Exchange<X::Draft>, why: Half, shared: &mut Http<X>) {
+fn conclude<X: Exchanges>(mut exchange: Exchange<X::Draft>, why: Half, shared: &mut Http<X>) {
+    if exchange.pair == Pair::Refuted {
+        shared.exchanges.unpair(&mut exchange.draft);
+        return half(exchange.draft, Half::Gap, shared);
+    }
     if exchange.method == Method::Unknown {
         // The request of an orphan was before the capture or in a loss, whatever ended the flow.
         return half(exchange.draft, Half::Gap, shared);

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 
 use super::*;
 use crate::decap::{Endpoint, Network};
-use crate::flow::{Consumer, Direction, FlowEnd, FlowStart, Place};
+use crate::flow::{Acked, Consumer, Direction, FlowEnd, FlowStart, Place};
 use crate::limits;
 
 /// Writes every exchange as one line, and checks the order of calls that [`Exchanges`] promises.
@@ -156,6 +156,13 @@ impl Exchanges for Recorder {
         draft.response_end = mark(end);
     }
 
+    fn unpair(&mut self, draft: &mut Draft) {
+        assert!(!draft.response_end.is_empty());
+        draft.response = "-".to_owned();
+        draft.response_body.clear();
+        draft.response_end.clear();
+    }
+
     fn finish(&mut self, draft: Draft) {
         assert!(
             !draft.request_end.is_empty() && !draft.response_end.is_empty(),
@@ -272,12 +279,15 @@ impl Flow {
         } else {
             Direction::Originator
         };
+        // Whoever sends has received all that was sent before.
+        let acked = Some(self.offsets[usize::from(!client)]).into();
         let offset = &mut self.offsets[usize::from(client)];
         *offset += len;
         Place {
             direction,
             time: Timestamp::from_nanos(self.clock),
             offset: *offset - len,
+            acked,
         }
     }
 
@@ -1614,7 +1624,7 @@ fn number_after(line: &str, before: &str) -> Option<u64> {
 fn losses_never_make_a_wrong_pair_or_a_whole_call_of_a_damaged_one() {
     let heavy = check_losses(0..3000, 6);
     assert!(
-        heavy > 30,
+        heavy > 25,
         "a sixth of all pieces lost: {heavy} % of the calls are whole"
     );
     let light = check_losses(3000..4000, 60);
@@ -1633,10 +1643,7 @@ fn check_losses(seeds: std::ops::Range<u64>, chance: usize) -> u64 {
         let conversation = Conversation::new(&mut random);
         let expected = expected_lines(&conversation);
         let events = conversation.events(&mut random);
-        // Losses begin when a client that pipelines has been seen to do so.
-        let safe = if conversation.pipelines { 2 } else { 0 };
-        let (first, rest) = events.split_at(safe.min(events.len()));
-        let events = [first, &lossy(rest, chance, &mut random)].concat();
+        let events = lossy(&events, chance, &mut random);
         let (lines, counters) = run(&events, usize::MAX, FlowEnd::Fin, "", false);
         let without_index = |line: &str| line.split_once(' ').unwrap().1.to_owned();
         let truth: Vec<String> = expected.iter().map(|line| without_index(line)).collect();
@@ -1869,6 +1876,7 @@ fn the_shard_bounds_what_all_flows_hold() {
             direction: Direction::Originator,
             time: Timestamp::ZERO,
             offset: 0,
+            acked: Acked::UNKNOWN,
         };
         connection.data(place, &piece, &mut http);
         assert!(http.buffered_bytes() <= HEADS_BUFFERED_BYTES_MAX);

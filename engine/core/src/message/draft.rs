@@ -21,6 +21,8 @@ pub struct Draft {
     pub(super) held: usize,
     /// Method, URL, later the response code.
     pub(super) start: Vec<u8>,
+    /// Of `start`: how much is the request's.
+    pub(super) start_of_request: usize,
     pub(super) request_body: Body,
     /// Request headers and params.
     pub(super) request: Vec<u8>,
@@ -164,6 +166,14 @@ impl Draft {
         ]
     }
 
+    /// Forgets the response.
+    pub(super) fn unpair(&mut self) {
+        self.start.truncate(self.start_of_request);
+        self.response.clear();
+        self.response_body.clear();
+        self.response_times = None;
+    }
+
     /// Memory of it and of its buffers.
     pub(super) fn memory(&mut self) -> usize {
         let buffers: usize = self.buffers().iter().map(|buffer| buffer.capacity()).sum();
@@ -187,6 +197,7 @@ impl Draft {
             sampled_out,
             held,
             start: _,
+            start_of_request,
             request_body: _,
             request: _,
             response: _,
@@ -197,7 +208,7 @@ impl Draft {
             incomplete,
             connection,
         } = self;
-        (*rules, *held) = (0, 0);
+        (*rules, *held, *start_of_request) = (0, 0, 0);
         (*sampled_out, *incomplete) = (false, false);
         (*request_times, *response_times) = (None, None);
         *tally = Tally::default();

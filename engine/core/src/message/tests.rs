@@ -589,6 +589,42 @@ fn half_calls_are_counted_and_written_on_demand() {
 }
 
 #[test]
+fn nothing_is_told_of_a_response_that_was_anothers() {
+    let config = Config {
+        half_calls: true,
+        annotate: true,
+        ..config()
+    };
+    let mut alone = writer("include debug", config.clone());
+    let draft = request_only(&mut alone, b"text");
+    alone.half(draft, Half::Gap);
+    let mut paired = writer("include debug", config);
+    let mut draft = request_only(&mut paired, b"text");
+    let flow = flow();
+    let time = Timestamp::from_nanos(9_000_000);
+    let origin = Origin {
+        flow: &flow,
+        client_is_originator: true,
+        call_index: 1,
+        offset: 100,
+        time,
+    };
+    let (name, value) = (&b"x-of-another"[..], &b"secret"[..]);
+    let head = ResponseHead {
+        status: 401,
+        minor: 1,
+        headers: &[Header { name, value }],
+    };
+    paired.response(&mut draft, &head, &origin);
+    paired.response_body(&mut draft, b"another's");
+    paired.response_missing(&mut draft, 7);
+    paired.response_end(&mut draft, BodyEnd::Cut, time);
+    paired.unpair(&mut draft);
+    paired.half(draft, Half::Gap);
+    assert_eq!(paired.output().0[0].0, alone.output().0[0].0);
+}
+
+#[test]
 fn an_orphan_response_is_a_half_call_without_a_request() {
     let mut writer = writer(
         "include debug",

@@ -504,6 +504,7 @@ impl<O: Output> Exchanges for Writer<O> {
     fn response(&mut self, draft: &mut Self::Draft, head: &ResponseHead<'_>, origin: &Origin<'_>) {
         if let Some(draft) = draft {
             draft.response_times = Some(Times::begin(origin));
+            draft.start_of_request = draft.start.len();
             self.write_response(draft, head);
             self.account(draft);
         }
@@ -519,6 +520,13 @@ impl<O: Output> Exchanges for Writer<O> {
 
     fn response_end(&mut self, draft: &mut Self::Draft, end: BodyEnd, time: Timestamp) {
         self.end(draft, Side::Response, end, time);
+    }
+
+    fn unpair(&mut self, draft: &mut Self::Draft) {
+        if let Some(draft) = draft {
+            draft.unpair();
+            self.account(draft);
+        }
     }
 
     fn finish(&mut self, draft: Self::Draft) {

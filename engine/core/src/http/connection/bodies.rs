@@ -57,6 +57,7 @@ impl<D> Connection<D> {
             }
             _ => (input.take(usize::MAX), false),
         };
+        half.told = input.offset;
         if !data.is_empty() {
             match self.side(direction) {
                 Some(Side::Response) => self.pairing.response_body(data, shared),
@@ -101,8 +102,14 @@ impl<D> Connection<D> {
         now: Timestamp,
         shared: &mut Http<X>,
     ) {
+        let half = self.half_mut(direction);
+        let told = half.told;
+        if !half.buffer.is_empty() {
+            half.told = half.offset;
+        }
         self.end_message(direction, now, shared);
         let half = self.half_mut(direction);
+        half.told = told;
         if !half.buffer.is_empty() {
             half.line_is_start();
         }
@@ -124,6 +131,7 @@ impl<D> Connection<D> {
             bytes: &buffer,
             offset: half.offset,
             time: half.time,
+            acked: half.acked,
         };
         self.begin_body(direction, framing, now, shared);
         while !input.bytes.is_empty() {
@@ -192,8 +200,9 @@ impl<D> Connection<D> {
             BodyEnd::Complete
         };
         shared.counters.bodies_cut += u64::from(end == BodyEnd::Cut);
+        let told = half.told;
         match self.side(direction) {
-            Some(Side::Response) => self.pairing.response_end(end, now, shared),
+            Some(Side::Response) => self.pairing.response_end(end, told, now, shared),
             _ => self.pairing.request_end(end, now, shared),
         }
     }

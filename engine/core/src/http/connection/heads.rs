@@ -12,18 +12,23 @@ use super::super::head::{self, Fault, Head, StartLine};
 use super::super::pairing::{Before, Lost, Method, Responses};
 use super::super::{BodyEnd, Exchanges, Half, Header, Http, Origin, RequestHead, ResponseHead};
 use super::{Connection, MESSAGE_BYTES_MIN, Phase, other};
-use crate::flow::{Direction, FlowStart};
+use crate::flow::{Acked, Direction, FlowStart};
 use crate::limits;
 use crate::time::Timestamp;
 
 /// Up to here an unfinished start line is judged with every byte, beyond only when its line is there.
 const START_BYTES_JUDGED: usize = 64;
 
+/// What a FIN takes of the sequence numbers.
+const FIN: u64 = 1;
+
 /// Where a head starts, and the time of the bytes at hand.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Start {
     pub(super) offset: u64,
     pub(super) time: Timestamp,
+    /// What the segment of its first byte acknowledged of the other half.
+    pub(super) acked: Acked,
     pub(super) now: Timestamp,
 }
 
@@ -107,6 +112,7 @@ impl<D> Connection<D> {
         let start = Start {
             offset: half.offset,
             time: half.time,
+            acked: half.acked,
             now,
         };
         let mut buffer = std::mem::take(&mut half.buffer);
@@ -152,6 +158,7 @@ impl<D> Connection<D> {
         let mut fields = emptied(std::mem::take(&mut shared.fields));
         let result = match head::parse(bytes, side, &mut fields) {
             Ok(head) => {
+                self.half_mut(direction).told = start.offset + head.length as u64;
                 self.act_on_head(direction, &head, &fields, start, shared);
                 Ok(head.length)
             }
@@ -159,6 +166,7 @@ impl<D> Connection<D> {
                 let mut unfolded = std::mem::take(&mut shared.unfolded);
                 head::unfold(bytes.get(..length).unwrap_or(bytes), &mut unfolded);
                 let mut fields = Vec::new();
+                self.half_mut(direction).told = start.offset + length as u64;
                 let result = head::parse(&unfolded, side, &mut fields).map(|head| {
                     self.act_on_head(direction, &head, &fields, start, shared);
                     length
@@ -219,8 +227,12 @@ impl<D> Connection<D> {
             unanswered,
         };
         let server = self.half(other(direction));
+        // A segment that is read late may acknowledge what was not read yet.
+        let acked = start.acked.at_least().min(server.told);
         let responses = Responses {
-            lost: server.lost >= MESSAGE_BYTES_MIN,
+            acked,
+            lost: server.lost,
+            lost_after: server.told - acked,
             at_boundary: server.at_boundary(),
         };
         let flow = self.start;
@@ -232,9 +244,11 @@ impl<D> Connection<D> {
             return self.overflow(start.now, shared);
         }
         if !self.pairing.pipelines() {
-            // What was lost of the responses until now was before this request.
+            // What was lost of the responses until now was before this request, but for what it does not acknowledge.
+            let from = self.pairing.awaited_from();
             let server = self.half_mut(other(direction));
-            (server.lost, server.gapped) = (0, false);
+            server.lost = server.lost.min(server.told.saturating_sub(from));
+            server.gapped &= server.lost > 0;
         }
         let fields = Fields::read(head.headers);
         self.note_conflict(direction, &fields, shared);
@@ -259,11 +273,12 @@ impl<D> Connection<D> {
             return;
         }
         shared.counters.responses += 1;
-        let requests = self.half(other(direction)).lost >= MESSAGE_BYTES_MIN;
         let lost = Lost {
-            requests,
-            responses: self.message_found(direction, shared),
+            requests: self.requests_unread(other(direction), start.acked),
+            responses: self.half(direction).lost,
+            acked: start.acked.at_most(),
         };
+        self.message_found(direction, shared);
         let flow = self.start;
         let origin = self.origin(&flow, start);
         let method = self.pairing.open_response(head, origin, lost, shared);
@@ -295,6 +310,16 @@ impl<D> Connection<D> {
         } else {
             self.begin_body(direction, framing, start.now, shared);
         }
+    }
+
+    /// Whether the server may have had requests behind the last one that was read, when it acknowledged `acked`: they
+    /// were lost, or their heads are not complete (the rest of one can be lost without anybody telling: a single byte at
+    /// the end is taken for a FIN), or they were not told yet.
+    fn requests_unread(&self, client: Direction, acked: Acked) -> bool {
+        let half = self.half(client);
+        let begun = matches!(half.step, Step::Head) && acked.at_most() > half.offset;
+        let untold = acked.at_least() > half.told + FIN;
+        half.lost >= MESSAGE_BYTES_MIN || begun || untold
     }
 
     pub(super) fn origin<'a>(&self, flow: &'a FlowStart, start: Start) -> Origin<'a> {
@@ -350,7 +375,7 @@ impl<D> Connection<D> {
     ) {
         shared.counters.flows_overflowed += 1;
         self.phase = Phase::Ignored;
-        self.pairing.close(Half::Evicted, now, shared);
+        self.pairing.close(Half::Evicted, true, now, shared);
         self.release_buffers(shared);
     }
 }

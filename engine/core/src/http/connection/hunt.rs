@@ -90,6 +90,7 @@ impl<D> Connection<D> {
         input: &mut Input<'_>,
         shared: &mut Http<X>,
     ) {
+        self.half_mut(direction).mark_newer(input);
         let end = memchr(b'\n', input.bytes).map(|end| end + 1);
         let piece = input.take(end.unwrap_or(usize::MAX));
         self.keep_line(direction, piece, shared);
@@ -137,6 +138,11 @@ impl<D> Connection<D> {
             shared.buffers.release(&mut half.buffer);
             return self.pass_over(direction, passed, shared);
         };
+        // Where the start lies before the newer mark the line's own holds: it does not acknowledge more.
+        let (newer, acked) = half.newer;
+        if half.offset + place as u64 >= newer {
+            half.acked = acked;
+        }
         if let Some((_, time)) = newest.filter(|&(length, _)| place + length >= half.buffer.len()) {
             half.time = time;
         }
