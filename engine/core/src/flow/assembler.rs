@@ -137,6 +137,11 @@ impl<C> Stream<C> {
         }
     }
 
+    /// Both sides have been captured.
+    pub(super) fn is_two_sided(&self) -> bool {
+        self.originator.anchor.seen() && self.responder.anchor.seen()
+    }
+
     /// Either half holds bytes.
     pub(super) fn holds(&self) -> bool {
         !(self.originator.queue.is_empty() && self.responder.queue.is_empty())

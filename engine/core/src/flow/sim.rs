@@ -1180,6 +1180,29 @@ mod bounds {
     }
 
     #[test]
+    fn flows_of_one_packet_go_before_connections_of_two_sides() {
+        let (mut table, mut tape) = table(1000, 1 << 20);
+        table.segment(&segment(0, 0, Flags::ACK, 1, b"GET "), &mut tape);
+        let asked = segment(0, 10, Flags::ACK, 1, b"HTTP");
+        let answer = Segment {
+            src: asked.dst,
+            dst: asked.src,
+            ack: 5,
+            ..asked
+        };
+        table.segment(&answer, &mut tape);
+        for host in 1..100_000_u32 {
+            let time = 10 + u64::from(host);
+            table.segment(&segment(host, time, Flags::ACK, 7, b"x"), &mut tape);
+        }
+        assert_eq!(tape.stories[0].end, None, "the silent connection lives");
+        table.segment(&segment(0, 200_000, Flags::ACK, 5, b"/"), &mut tape);
+        assert_balanced(&table);
+        assert_eq!(table.flows_open(), 1000);
+        assert_eq!(table.counters().flow_ended_evicted, 99_000);
+    }
+
+    #[test]
     fn the_flow_silent_longest_is_evicted() {
         let (mut table, mut tape) = table(10, 1 << 20);
         for host in 0..10 {

@@ -2,10 +2,11 @@
 //!
 //! A lookup is one probe of a hash table that holds 4-byte indices, then the flow itself. A flow that has carried no
 //! payload is 136 bytes and nothing else: no consumer, no halves, so a million half-open connections or one-packet
-//! scans cost 140 MB at most and are the first to go. Flows stand in one of three lines (ended, empty, with payload),
-//! ordered by when they were last put there; a busy flow is moved back at most every 1/16 of the idle time, since a
-//! move touches two neighbours that are not in the cache. Eviction takes ended flows first, then empty ones, then the
-//! one with payload that has been silent longest, without a scan.
+//! scans cost 140 MB at most and are the first to go. Flows stand in one of four lines (ended, empty, one-sided, with
+//! payload), ordered by when they were last put there; a busy flow is moved back at most every 1/16 of the idle time, since a
+//! move touches two neighbours that are not in the cache. Eviction takes ended flows first, then empty ones, then those
+//! of which only one side was ever seen (a flood of single packets must not push out connections that are silent
+//! meanwhile), then the one with payload that has been silent longest, without a scan.
 //!
 //! Timers run on packet time alone and before the segment that brought that time, so the same packets give the same
 //! calls whatever [`Table::tick`] is called with in between.
@@ -38,7 +39,9 @@ enum State {
     Ended,
     /// No payload so far.
     Empty,
-    /// Has a stream.
+    /// Has a stream, but only one side was seen so far.
+    OneSided,
+    /// Has a stream, and both sides were seen.
     Payload,
 }
 
@@ -152,6 +155,7 @@ pub struct Table<C> {
     streams: Slab<Stream<C>>,
     ended: Line,
     empty: Line,
+    one_sided: Line,
     payload: Line,
     /// When streams want to be looked at. An entry that its stream no longer has as `wake` is void.
     timers: BinaryHeap<Reverse<(Timestamp, u32)>>,
@@ -194,6 +198,7 @@ impl<C> Table<C> {
             streams: Slab::new(),
             ended: Line::EMPTY,
             empty: Line::EMPTY,
+            one_sided: Line::EMPTY,
             payload: Line::EMPTY,
             timers: BinaryHeap::new(),
             waiting: VecDeque::new(),
@@ -213,7 +218,7 @@ impl<C> Table<C> {
 
     /// Flows that are open, with or without payload so far.
     pub fn flows_open(&self) -> usize {
-        self.empty.len + self.payload.len
+        self.empty.len + self.one_sided.len + self.payload.len
     }
 
     /// Payload bytes that wait for others.
@@ -225,6 +230,7 @@ impl<C> Table<C> {
         let line = match state {
             State::Ended => &mut self.ended,
             State::Empty => &mut self.empty,
+            State::OneSided => &mut self.one_sided,
             State::Payload => &mut self.payload,
         };
         (line, &mut self.flows)
@@ -234,7 +240,7 @@ impl<C> Table<C> {
         match state {
             State::Ended => FLOW_LINGER,
             State::Empty => self.config.empty_idle,
-            State::Payload => self.config.idle,
+            State::OneSided | State::Payload => self.config.idle,
         }
     }
 
@@ -463,12 +469,18 @@ impl<C> Table<C> {
             },
             stream => stream,
         };
-        let Some(direction) = self.flows.get(index).map(|flow| flow.direction(from_low)) else {
+        let Some(flow) = self.flows.get(index) else {
             return;
         };
+        let (direction, one_sided) = (flow.direction(from_low), flow.state == State::OneSided);
         let (streams, mut lent) = self.lent(shared);
+        let mut both = false;
         if let Some(stream) = streams.get_mut(stream) {
             stream.segment(direction, segment, &mut lent);
+            both = one_sided && stream.is_two_sided();
+        }
+        if both {
+            self.line_up(index, State::Payload);
         }
         self.after(stream, shared);
         self.keep_budget(shared);
@@ -494,7 +506,7 @@ impl<C> Table<C> {
     {
         self.set_clock(now);
         self.run_timers(shared);
-        for state in [State::Payload, State::Empty] {
+        for state in [State::Payload, State::OneSided, State::Empty] {
             while let Some(index) = self.head(state) {
                 self.end(index, FlowEnd::Shutdown, shared);
             }
@@ -530,22 +542,16 @@ impl<C> Table<C> {
             self.forget(index);
             return true;
         }
-        let Some(state) = [State::Empty, State::Payload]
-            .into_iter()
-            .find(|state| self.head(*state).is_some())
-        else {
-            return false;
-        };
-        self.evict_from(state, shared)
+        self.evict_from(State::Empty, shared) || self.evict_silent(shared)
     }
 
-    /// Ends the flow with payload that has been silent longest, for want of memory for what flows hold elsewhere; false
-    /// when there is none.
+    /// Ends the flow with payload that has been silent longest, one-sided ones first, for want of memory for what flows
+    /// hold elsewhere; false when there is none.
     pub fn evict_silent<S>(&mut self, shared: &mut S) -> bool
     where
         C: Consumer<S>,
     {
-        self.evict_from(State::Payload, shared)
+        self.evict_from(State::OneSided, shared) || self.evict_from(State::Payload, shared)
     }
 
     fn evict_from<S>(&mut self, state: State, shared: &mut S) -> bool
@@ -638,7 +644,7 @@ impl<C> Table<C> {
         C: Consumer<S>,
     {
         self.next_sweep = self.now.after(SWEEP);
-        for state in [State::Payload, State::Empty, State::Ended] {
+        for state in [State::Payload, State::OneSided, State::Empty, State::Ended] {
             let silence = self.silence(state);
             let mut left = most;
             while let Some(index) = self.head(state) {

@@ -291,7 +291,12 @@ impl<C> Table<C> {
         }
         self.counters.flow_opened_payload += 1;
         self.counters.flow_opened_midstream += u64::from(start.midstream);
-        self.line_up(index, State::Payload);
+        let state = if anchors.0.seen() && anchors.1.seen() {
+            State::Payload
+        } else {
+            State::OneSided
+        };
+        self.line_up(index, state);
         stream
     }
 }
