@@ -1175,6 +1175,43 @@ fn losses_among_pipelined_messages_are_never_guessed() {
 }
 
 #[test]
+fn in_the_middle_a_pair_waits_for_its_confirmation() {
+    let half = |n: u64, at: usize| format!("#{n} @{at} {GET_LINE} => -  half Gap");
+    let orphan = |n: u64, at: usize| format!("-  => orphan #{n} @{at} {OK_LINE} half Gap");
+    let check = |events: &[Event], expected: &[&str], refuted: u64| {
+        let counters = check_flow(events, FlowEnd::Fin, true, expected);
+        assert_eq!(counters.pairs_refuted, refuted);
+    };
+    let mut flow = Flow::new("", true, false);
+    flow.feed(&c(GET), usize::MAX);
+    flow.feed(&s(OK), usize::MAX);
+    assert_eq!(flow.http.counters.exchanges_finished, 0, "it waits");
+    flow.feed(&c(GET), usize::MAX);
+    assert_eq!(flow.http.counters.exchanges_finished, 1, "it is confirmed");
+    flow.feed(&s(OK), usize::MAX);
+    assert_eq!(
+        flow.http.counters.exchanges_finished, 2,
+        "and no doubt is left"
+    );
+    flow.end(FlowEnd::Idle);
+    // The end without another response confirms, too; a loss before it does not.
+    check(&[c(GET), s(OK)], &[&plain(1, 0, 0)], 0);
+    check(&[c(GET), s(OK), LostS(40)], &[&half(1, 0)], 1);
+    // Requests of before the capture were answered first: all responses are other requests' than it seems.
+    check(
+        &[c(GET), s(OK), s(OK), s(OK)],
+        &[&half(1, 0), &orphan(2, 40), &orphan(3, 80)],
+        1,
+    );
+    // The next request knows of more than this response.
+    check(
+        &[c(GET), s(OK), LostS(40), c(GET), s(OK)],
+        &[&half(1, 0), &plain(2, 28, 80)],
+        1,
+    );
+}
+
+#[test]
 fn a_gap_that_swallows_no_message_changes_nothing() {
     // Ten lost bytes between messages are no message: the pipelined responses keep their order.
     check(
