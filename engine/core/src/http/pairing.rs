@@ -144,8 +144,8 @@ pub(super) struct Pairing<D> {
     answered: u64,
     /// Its framing said so.
     answered_whole: bool,
-    /// Where the last response began that was given to no request.
-    unclaimed: Option<u64>,
+    /// Behind where the last response began that was given to no request; 0 when there was none.
+    unclaimed: u64,
     /// The client was seen to pipeline.
     pipelines: bool,
     /// Requests that were not seen may be unanswered.
@@ -162,7 +162,7 @@ impl<D> Pairing<D> {
             calls: 0,
             answered: 0,
             answered_whole: true,
-            unclaimed: None,
+            unclaimed: 0,
             pipelines: false,
             doubtful: midstream,
             hopeless: false,
@@ -211,9 +211,7 @@ impl<D> Pairing<D> {
         self.pipelines |= before.unanswered;
         // A response that it does not acknowledge was told before it and taken for another's: it is late, and that may
         // be its own.
-        let late = self
-            .unclaimed
-            .is_some_and(|unclaimed| unclaimed >= responses.acked);
+        let late = self.unclaimed > responses.acked;
         self.doubtful |= before.lost || late;
         self.begin(&mut origin, shared);
         let draft = shared.exchanges.request(head, &origin);
@@ -341,7 +339,7 @@ impl<D> Pairing<D> {
             }
         }
         self.begin(&mut origin, shared);
-        self.unclaimed = Some(origin.offset);
+        self.unclaimed = origin.offset + 1;
         shared.counters.orphans += 1;
         let draft = shared.exchanges.orphan_response(head, &origin);
         self.queue.push_front(Exchange {
