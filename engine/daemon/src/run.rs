@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use engine_core::bundle::{self, Bundler, Compression};
 use engine_core::pipeline::Pipeline;
-use engine_core::{http, message};
+use engine_core::{http, limits, message};
 use engine_sys::interfaces;
 use engine_sys::packet::{SelfTest, Steering, Trouble};
 use engine_sys::{cpu, process};
@@ -574,11 +574,29 @@ impl Running {
         for (order, cells) in self.orders.iter().zip(watch.cells()) {
             order.set_rules(Arc::new((*rules.set).clone()), cells.clone());
         }
-        let said = format!("rules read again: {}", rules.name);
-        place.talk.say(&said);
         *self.view.rules() = watch;
         self.view.reloads.good.fetch_add(1, Ordering::Relaxed);
+        let late = match self.wait_for_rules() {
+            true => "",
+            false => " (capture threads that are busy take them with their next turn)",
+        };
+        let said = format!("rules read again: {}{late}", rules.name);
+        place.talk.say(&said);
         Ok(said)
+    }
+
+    /// Whether all shards judge by the new rules: whoever is told so may rely on it for what begins from now on.
+    fn wait_for_rules(&self) -> bool {
+        let since = Instant::now();
+        loop {
+            if self.orders.iter().all(Orders::has_taken_rules) {
+                return true;
+            }
+            if since.elapsed() > limits::SHARD_BEAT_MAX {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Ends everything in the order of the data: rings, pipelines, bundles, uploader.

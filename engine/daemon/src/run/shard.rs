@@ -129,6 +129,11 @@ impl Orders {
         self.event.set();
     }
 
+    /// Whether the shard judges by the rules that it was given last.
+    pub fn has_taken_rules(&self) -> bool {
+        !self.has_rules.load(Ordering::Acquire)
+    }
+
     /// Read this ring, too.
     pub fn add_source(&self, source: Source) {
         self.sources
@@ -274,7 +279,8 @@ impl Shard {
                 return;
             }
             self.hand_over();
-            if self.orders.is_stop() {
+            // Under full load there is always a block more; orders do not wait for the last.
+            if self.orders.is_stop() || !self.orders.has_taken_rules() {
                 return;
             }
         }
