@@ -39,6 +39,36 @@ pub struct Notes {
     pub took_nanos: u64,
 }
 
+/// What calls that begin from now on go without, so that a shard which cannot keep up loses as little as it must.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thrift {
+    /// Bytes of a body that go into a message, where that is less than [`Config::body_bytes_max`] and no rule has to see
+    /// the body; the rest is cut and marked as by the limit, counted as `bodies_thinned`.
+    pub body_bytes_max: usize,
+    /// Of eight calls, how many are not written, counted as `calls_shed_overload`; 0 to 8. Drawn by call, so that one
+    /// connection that carries everything loses the same share as many.
+    pub shed_eighths: u8,
+}
+
+impl Default for Thrift {
+    /// Nothing is left out.
+    fn default() -> Self {
+        Self {
+            body_bytes_max: usize::MAX,
+            shed_eighths: 0,
+        }
+    }
+}
+
+/// Why a call is only counted, from its begin on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shed {
+    /// Open exchanges held all the memory that there is for them.
+    Memory,
+    /// The shard could not keep up ([`Thrift::shed_eighths`]).
+    Overload,
+}
+
 /// Takes finished lines: the bundler in the daemon, a printer in `sniffer read`.
 pub trait Output {
     /// One line without its newline: a JSON array of `[key, value]` pairs.
@@ -85,7 +115,8 @@ impl Default for Config {
 }
 
 crate::counters! {
-    /// What became of exchanges: `calls_seen = lines_written + calls_stopped + calls_sampled + calls_shed`.
+    /// What became of exchanges: `calls_seen = lines_written + calls_stopped + calls_sampled + calls_shed +
+    /// calls_shed_overload`.
     pub struct Counters {
         /// Calls that ended: those with both halves, and half calls if they are emitted.
         calls_seen,
@@ -101,6 +132,8 @@ crate::counters! {
         calls_sampled,
         /// Calls not written for want of memory.
         calls_shed,
+        /// Calls not written because the shard could not keep up.
+        calls_shed_overload,
         /// Half calls that were idle for too long; emitted or not.
         half_timeout,
         /// Half calls whose connection was reset or closed.
@@ -121,6 +154,8 @@ crate::counters! {
         bodies_collected,
         /// Bodies cut at the body limit.
         bodies_limited,
+        /// Bodies cut because the shard could not keep up.
+        bodies_thinned,
         /// Bodies cut for want of memory.
         bodies_shed,
         /// Bodies left out because their coding is unknown or failed at once.

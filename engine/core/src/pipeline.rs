@@ -9,7 +9,7 @@ use crate::decap::{self, Decap, Frame};
 use crate::flow;
 use crate::http::{self, Http};
 use crate::limits;
-use crate::message::{self, Output, Writer};
+use crate::message::{self, Output, Thrift, Writer};
 use crate::rules::RuleSet;
 use crate::time::Timestamp;
 
@@ -45,7 +45,7 @@ impl Config {
 }
 
 /// What a flow table of the engine holds, whatever lines are written to.
-type Flows = flow::Table<http::Connection<Option<Box<message::Draft>>>>;
+type Flows = flow::Table<http::Connection<Result<Box<message::Draft>, message::Shed>>>;
 
 /// Counters of all stages, sampled together.
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,7 +97,7 @@ crate::counters! {
         exchanges,
         /// Calls that the parser finished and the message writer did not see, and half calls the same.
         calls,
-        /// Calls neither written nor stopped nor sampled out nor shed.
+        /// Calls neither written nor stopped nor sampled out nor shed for whatever reason.
         lines,
     }
 }
@@ -152,7 +152,8 @@ impl Ledger {
         let ended = message.lines_written
             + message.calls_stopped
             + message.calls_sampled
-            + message.calls_shed;
+            + message.calls_shed
+            + message.calls_shed_overload;
         Unaccounted {
             frames: decap.unaccounted(),
             fragments: decap.fragments.abs_diff(seen_fragments)
@@ -233,6 +234,11 @@ impl<O: Output> Pipeline<O> {
     /// Swaps the rules; exchanges that are open keep what they have already let through the old ones.
     pub fn set_rules(&mut self, rules: Arc<RuleSet>) {
         self.http.exchanges.set_rules(rules);
+    }
+
+    /// What calls that begin from now on go without.
+    pub fn set_thrift(&mut self, thrift: Thrift) {
+        self.http.exchanges.set_thrift(thrift);
     }
 
     /// How often each rule of the newest set acted, by its number in [`RuleSet::rules`]. Empty before the first did.

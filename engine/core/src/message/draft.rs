@@ -17,6 +17,8 @@ pub struct Draft {
     pub(super) tally: Tally,
     /// The sample rule drew it out: its details are tested, not written.
     pub(super) sampled_out: bool,
+    /// Bytes of a body that no rule has to see.
+    pub(super) body_bytes_max: usize,
     /// Its memory, as last added to the writer's sum.
     pub(super) held: usize,
     /// Method, URL, later the response code.
@@ -107,6 +109,8 @@ pub(super) struct Body {
     pub(super) codings: Codings,
     /// It may hold form fields that are wanted as params.
     pub(super) is_form: bool,
+    /// Bytes of it, without codings, that go into the message.
+    pub(super) bytes_max: usize,
     /// Bytes taken in of those that came.
     pub(super) taken: usize,
     /// Bytes that came, then (once it is over) its full length without codings as far as known.
@@ -145,10 +149,11 @@ impl Body {
             holed,
             limited,
             over,
+            bytes_max,
         } = self;
         bytes.clear();
         (*mode, *tail, *codings) = (Mode::default(), Tail::default(), Codings::default());
-        (*taken, *len, *missing) = (0, 0, 0);
+        (*taken, *len, *missing, *bytes_max) = (0, 0, 0, 0);
         (*is_form, *sealed, *holed) = (false, false, false);
         (*limited, *over) = (false, false);
     }
@@ -207,8 +212,9 @@ impl Draft {
             response_times,
             incomplete,
             connection,
+            body_bytes_max,
         } = self;
-        (*rules, *held, *start_of_request) = (0, 0, 0);
+        (*rules, *held, *start_of_request, *body_bytes_max) = (0, 0, 0, 0);
         (*sampled_out, *incomplete) = (false, false);
         (*request_times, *response_times) = (None, None);
         *tally = Tally::default();

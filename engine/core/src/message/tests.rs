@@ -543,7 +543,7 @@ fn calls_end_in_exactly_one_box() {
 }
 
 /// Opens a request and answers nothing.
-fn request_only(writer: &mut Writer<Lines>, body: &[u8]) -> Option<Box<Draft>> {
+fn request_only(writer: &mut Writer<Lines>, body: &[u8]) -> Result<Box<Draft>, Shed> {
     let flow = flow();
     let origin = Origin {
         flow: &flow,
@@ -715,6 +715,126 @@ fn bodies_are_cut_at_the_limit_and_say_so() {
             Some("16")
         );
         assert_eq!(writer.counters().bodies_limited, 1);
+    }
+}
+
+/// A response of 16 bytes under a thrift of 10, plain and coded: cut and marked, unless a rule has to see it.
+#[track_caller]
+fn check_thinned(rules: &str, thinned: bool, expected: Option<&str>) {
+    for coding in ["", "gzip"] {
+        let config = Config {
+            annotate: true,
+            ..config()
+        };
+        let mut writer = writer(rules, config);
+        let (request, mut response) = exchange(
+            "GET / HTTP/1.1\nHost: h\n\n",
+            "HTTP/1.1 200 OK\n\n{\"k\":\"0123456\"}",
+        );
+        if coding == "gzip" {
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::Write::write_all(&mut encoder, &response.body).unwrap();
+            response.body = encoder.finish().unwrap();
+            let header = (b"Content-Encoding".to_vec(), b"gzip".to_vec());
+            response.headers.push(header);
+        }
+        let thrift = Thrift {
+            body_bytes_max: 10,
+            ..Thrift::default()
+        };
+        writer.set_thrift(thrift);
+        play(&mut writer, &request, &response, 5, 2, 3);
+        assert_eq!(
+            writer.counters().bodies_thinned,
+            u64::from(thinned),
+            "{rules}"
+        );
+        assert_eq!(writer.counters().bodies_limited, 0);
+        assert_eq!(
+            writer.counters().calls_stopped,
+            u64::from(expected.is_none())
+        );
+        let Some(expected) = expected else { continue };
+        assert_eq!(writer.output().0[0].1.body_limited, thinned);
+        let details = only_line(&mut writer);
+        assert_eq!(value_of(&details, "response_body"), Some(expected));
+        let full = value_of(&details, "custom_field:response_body_bytes");
+        assert_eq!(full, thinned.then_some("15"));
+
+        // What begins when the load has fallen is whole again.
+        writer.output().0.clear();
+        writer.set_thrift(Thrift::default());
+        play(&mut writer, &request, &response, 5, 2, 3);
+        assert!(!writer.output().0[0].1.body_limited);
+    }
+}
+
+#[test]
+fn thrift_cuts_bodies_and_evades_no_rule() {
+    check_thinned("include debug", true, Some("{\"k\":\"0123"));
+    check_thinned(
+        "/response_body/ replace /345/, /x/",
+        false,
+        Some("{\"k\":\"012x6\"}"),
+    );
+    check_thinned("/response_body:$.k/ remove", false, Some("{}"));
+    check_thinned("/response_body/ stop_if_found /6/", false, None);
+    check_thinned(
+        "/response_body/ stop_unless_found /6/",
+        false,
+        Some("{\"k\":\"0123456\"}"),
+    );
+}
+
+#[test]
+fn thrift_sheds_a_share_of_the_calls_of_one_connection_and_counts_them() {
+    const CALLS: u64 = 800;
+    let flow = flow();
+    for eighths in 0..=8 {
+        let mut writer = writer("include debug", config());
+        let thrift = Thrift {
+            shed_eighths: eighths,
+            ..Thrift::default()
+        };
+        writer.set_thrift(thrift);
+        for call_index in 1..=CALLS {
+            let origin = Origin {
+                flow: &flow,
+                client_is_originator: true,
+                call_index,
+                offset: 0,
+                time: Timestamp::ZERO,
+            };
+            let request = RequestHead {
+                method: b"GET",
+                target: b"/",
+                minor: 1,
+                headers: &[],
+            };
+            let response = ResponseHead {
+                status: 200,
+                minor: 1,
+                headers: &[],
+            };
+            let mut draft = writer.request(&request, &origin);
+            // What begins under thrift stays as it began.
+            writer.set_thrift(Thrift::default());
+            writer.response(&mut draft, &response, &origin);
+            writer.response_body(&mut draft, b"text");
+            writer.finish(draft);
+            writer.set_thrift(thrift);
+        }
+        let (counters, lines) = (*writer.counters(), writer.output().0.len() as u64);
+        assert_eq!((writer.open_calls(), writer.open_bytes()), (0, 0));
+        assert_eq!(counters.calls_seen, CALLS);
+        assert_eq!(counters.calls_shed_overload + lines, CALLS);
+        let expected = CALLS / 8 * u64::from(eighths);
+        assert!(
+            counters.calls_shed_overload.abs_diff(expected) <= 2,
+            "{eighths}/8: {} of {CALLS}",
+            counters.calls_shed_overload
+        );
     }
 }
 

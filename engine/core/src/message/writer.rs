@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::content::Decoders;
 use super::draft::{Connection, Draft, Times};
 use super::keys::Kind;
-use super::{Config, Counters, Notes, Output, annotate, cookies, url};
+use super::{Config, Counters, Notes, Output, Shed, Thrift, annotate, cookies, url};
 use crate::http::{BodyEnd, Exchanges, Half, Header, Origin, RequestHead, ResponseHead};
 use crate::limits::{BUFFER_KEPT_BYTES, POOL_BYTES_MAX, RULE_SETS_MAX};
 use crate::ndjson;
@@ -29,6 +29,7 @@ use pen::{Pen, Ruled, judge};
 /// Writes exchanges as lines.
 pub struct Writer<O> {
     config: Config,
+    thrift: Thrift,
     /// The set for new exchanges.
     ruled: Ruled,
     /// Earlier sets, as long as an exchange is open under them; oldest first.
@@ -84,6 +85,7 @@ impl<O: Output> Writer<O> {
             host,
             line: Vec::new(),
             counters: Counters::default(),
+            thrift: Thrift::default(),
             config,
             output,
         }
@@ -126,20 +128,29 @@ impl<O: Output> Writer<O> {
         }
     }
 
-    /// A draft for a new exchange; none when open ones hold all the memory that there is for them.
-    fn open(&mut self, origin: &Origin<'_>) -> Option<Box<Draft>> {
+    /// What exchanges that begin from now on go without; those that are open keep what they were begun with.
+    pub fn set_thrift(&mut self, thrift: Thrift) {
+        self.thrift = thrift;
+    }
+
+    /// A draft for a new exchange, unless it is only to be counted.
+    fn open(&mut self, origin: &Origin<'_>) -> Result<Box<Draft>, Shed> {
         self.open += 1;
+        if is_drawn(origin, self.thrift.shed_eighths) {
+            return Err(Shed::Overload);
+        }
         if self.held >= self.config.open_bytes_max {
-            return None;
+            return Err(Shed::Memory);
         }
         let mut draft = self.pool.pop().unwrap_or_default();
         let bytes = draft.memory();
         self.pool_bytes = self.pool_bytes.saturating_sub(bytes);
         draft.connection = Connection::new(origin);
+        draft.body_bytes_max = (self.thrift.body_bytes_max).min(self.config.body_bytes_max);
         draft.rules = self.ruled.id;
         draft.sampled_out = self.ruled.rules.draws_out(&mut self.sampler);
         self.ruled.open += 1;
-        Some(draft)
+        Ok(draft)
     }
 
     /// Brings the sum of held memory up to date after a change of `draft`.
@@ -232,11 +243,13 @@ impl<O: Output> Writer<O> {
             &mut draft.request_body,
             head.headers,
             is_form,
+            (config.body_bytes_max, draft.body_bytes_max),
         );
     }
 
     fn write_response(&mut self, draft: &mut Draft, head: &ResponseHead<'_>) {
         let Self {
+            config,
             ruled,
             retired,
             work,
@@ -267,10 +280,11 @@ impl<O: Output> Writer<O> {
             &mut draft.response_body,
             head.headers,
             false,
+            (config.body_bytes_max, draft.body_bytes_max),
         );
     }
 
-    fn close(&mut self, draft: Option<Box<Draft>>, half: Option<Half>) {
+    fn close(&mut self, draft: Result<Box<Draft>, Shed>, half: Option<Half>) {
         self.open = self.open.saturating_sub(1);
         let written = half.is_none() || self.config.half_calls;
         if let Some(half) = half {
@@ -278,9 +292,12 @@ impl<O: Output> Writer<O> {
             self.counters.calls_half += u64::from(written);
         }
         self.counters.calls_seen += u64::from(written);
-        let Some(mut draft) = draft else {
-            self.counters.calls_shed += u64::from(written);
-            return;
+        let mut draft = match draft {
+            Ok(draft) => draft,
+            Err(Shed::Memory) => return self.counters.calls_shed += u64::from(written),
+            Err(Shed::Overload) => {
+                return self.counters.calls_shed_overload += u64::from(written);
+            }
         };
         // What has not ended by now never will.
         self.end_body(&mut draft, Side::Request, BodyEnd::Cut);
@@ -396,6 +413,14 @@ impl<O: Output> Writer<O> {
     }
 }
 
+/// Whether a call is one of so many eighths. Multiples of the golden ratio spread evenly, so neighbouring calls of a
+/// connection, and of neighbouring connections, share the loss.
+fn is_drawn(origin: &Origin<'_>, eighths: u8) -> bool {
+    const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+    let number = origin.flow.number.wrapping_add(origin.call_index);
+    number.wrapping_mul(GOLDEN_RATIO) >> 61 < u64::from(eighths)
+}
+
 /// `now` and `interval` in milliseconds (contract 1.2); no interval without both halves.
 fn clock(request: Option<Times>, response: Option<Times>) -> (u64, Option<u64>) {
     let first = |times: Times| times.first;
@@ -472,15 +497,15 @@ fn is_form_type(value: &[u8]) -> bool {
 }
 
 impl<O: Output> Exchanges for Writer<O> {
-    /// None: there was no memory for the exchange, it is only counted.
-    type Draft = Option<Box<Draft>>;
+    /// Or why the exchange is only counted.
+    type Draft = Result<Box<Draft>, Shed>;
 
     fn request(&mut self, head: &RequestHead<'_>, origin: &Origin<'_>) -> Self::Draft {
         let mut draft = self.open(origin)?;
         draft.request_times = Some(Times::begin(origin));
         self.write_request(&mut draft, head);
         self.account(&mut draft);
-        Some(draft)
+        Ok(draft)
     }
 
     fn orphan_response(&mut self, head: &ResponseHead<'_>, origin: &Origin<'_>) -> Self::Draft {
@@ -502,7 +527,7 @@ impl<O: Output> Exchanges for Writer<O> {
     }
 
     fn response(&mut self, draft: &mut Self::Draft, head: &ResponseHead<'_>, origin: &Origin<'_>) {
-        if let Some(draft) = draft {
+        if let Ok(draft) = draft {
             draft.response_times = Some(Times::begin(origin));
             draft.start_of_request = draft.start.len();
             self.write_response(draft, head);
@@ -523,7 +548,7 @@ impl<O: Output> Exchanges for Writer<O> {
     }
 
     fn unpair(&mut self, draft: &mut Self::Draft) {
-        if let Some(draft) = draft {
+        if let Ok(draft) = draft {
             draft.unpair();
             self.account(draft);
         }

@@ -7,7 +7,7 @@
 
 use super::super::draft::{Body, Draft, Mode};
 use super::super::keys::Kind;
-use super::super::{Output, url};
+use super::super::{Output, Shed, url};
 use super::pen::{CLOSING, Pen, judge};
 use super::{Work, Writer};
 use crate::http::BodyEnd;
@@ -41,9 +41,9 @@ impl Draft {
 }
 
 impl<O: Output> Writer<O> {
-    pub(super) fn body(&mut self, draft: &mut Option<Box<Draft>>, side: Side, bytes: &[u8]) {
+    pub(super) fn body(&mut self, draft: &mut Result<Box<Draft>, Shed>, side: Side, bytes: &[u8]) {
         self.counters.payload_bytes += bytes.len() as u64;
-        let Some(draft) = draft else { return };
+        let Ok(draft) = draft else { return };
         let (stopped, rules) = (draft.tally.is_stopped(), draft.rules);
         let body = draft.body(side);
         body.len += bytes.len() as u64;
@@ -86,7 +86,7 @@ impl<O: Output> Writer<O> {
         } else {
             CODED_OVERHEAD_BYTES
         };
-        let wanted = (self.config.body_bytes_max + overhead).saturating_sub(body.taken);
+        let wanted = (body.bytes_max + overhead).saturating_sub(body.taken);
         let Some(taken) = bytes
             .get(..wanted.min(room))
             .filter(|taken| taken.len() < bytes.len())
@@ -99,13 +99,27 @@ impl<O: Output> Writer<O> {
             body.holed = true;
             self.counters.bodies_shed += 1;
         } else {
-            self.counters.bodies_limited += 1;
+            *self.cut_counter(body) += 1;
         }
         taken
     }
 
-    pub(super) fn missing(&mut self, draft: &mut Option<Box<Draft>>, side: Side, missing: u64) {
-        let Some(draft) = draft else { return };
+    /// Where a body that was cut at its limit is counted.
+    fn cut_counter(&mut self, body: &Body) -> &mut u64 {
+        if body.bytes_max < self.config.body_bytes_max {
+            &mut self.counters.bodies_thinned
+        } else {
+            &mut self.counters.bodies_limited
+        }
+    }
+
+    pub(super) fn missing(
+        &mut self,
+        draft: &mut Result<Box<Draft>, Shed>,
+        side: Side,
+        missing: u64,
+    ) {
+        let Ok(draft) = draft else { return };
         let body = draft.body(side);
         body.missing = body.missing.saturating_add(missing);
         body.len = body.len.saturating_add(missing);
@@ -119,12 +133,12 @@ impl<O: Output> Writer<O> {
 
     pub(super) fn end(
         &mut self,
-        draft: &mut Option<Box<Draft>>,
+        draft: &mut Result<Box<Draft>, Shed>,
         side: Side,
         end: BodyEnd,
         time: Timestamp,
     ) {
-        let Some(draft) = draft else { return };
+        let Ok(draft) = draft else { return };
         let times = match side {
             Side::Request => &mut draft.request_times,
             Side::Response => &mut draft.response_times,
@@ -194,7 +208,7 @@ impl<O: Output> Writer<O> {
         if body.codings.is_identity() || content.is_empty() {
             return;
         }
-        let limit = self.config.body_bytes_max;
+        let limit = body.bytes_max;
         let Some(decoded) =
             self.work
                 .decoders
@@ -205,7 +219,7 @@ impl<O: Output> Writer<O> {
             return;
         };
         let cut = decoded.full_len > content.len() as u64 && !body.limited;
-        self.counters.bodies_limited += u64::from(cut);
+        *self.cut_counter(body) += u64::from(cut);
         body.limited |= cut;
         body.holed |= decoded.broken;
         body.len = decoded.full_len;

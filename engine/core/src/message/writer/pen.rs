@@ -94,18 +94,25 @@ impl Pen<'_> {
         rules.masks(&keys.get(rules, kind, b"").plan, body)
     }
 
-    /// Decides what is done with the bytes of a body, and forgets what an earlier one left.
+    /// Decides what is done with the bytes of a body, and forgets what an earlier one left. Of the two limits the second
+    /// holds where it evades no rule: a cut body could pass a rule that would have stopped it.
     pub(super) fn begin_body(
         &mut self,
         kind: Kind,
         body: &mut Body,
         headers: &[Header<'_>],
         is_form: bool,
+        (whole_bytes_max, thin_bytes_max): (usize, usize),
     ) {
         body.codings = Codings::read(headers);
         body.is_form = is_form;
         let (done, muted) = (self.is_done(), self.muted);
         let plan = &self.ruled.key(kind, b"").plan;
+        body.bytes_max = if is_form || plan.needs_value() {
+            whole_bytes_max
+        } else {
+            thin_bytes_max
+        };
         let unseen = (plan.hides_all() || muted) && !plan.needs_value() && !is_form;
         body.mode = if done || unseen || body.codings.is_unknown() {
             Mode::Counted
