@@ -127,6 +127,31 @@ impl RxRing {
         })
     }
 
+    /// Blocks that the kernel has finished and that wait for us, of all [`Self::blocks`]. The kernel finishes them in the
+    /// order in which we take them, so a search by halves finds the last one.
+    pub fn blocks_ready(&self) -> usize {
+        let blocks = self.mapping.blocks;
+        let is_ready = |distance: usize| {
+            let status = self.mapping.status((self.next + distance) % blocks);
+            status.load(Ordering::Relaxed) & TP_STATUS_USER != 0
+        };
+        let (mut ready, mut end) = (0, blocks);
+        while ready < end {
+            let middle = ready.midpoint(end);
+            if is_ready(middle) {
+                ready = middle + 1;
+            } else {
+                end = middle;
+            }
+        }
+        ready
+    }
+
+    /// Blocks in the ring.
+    pub fn blocks(&self) -> usize {
+        self.mapping.blocks
+    }
+
     /// Replaces the in-kernel filter; the check of [`RingOptions::drop_outgoing`] stays in front of it. An empty
     /// program, one that the kernel finds wrong, or one that is too long is refused, and the old one stays.
     pub fn set_filter(&mut self, program: &[Instruction]) -> io::Result<()> {
