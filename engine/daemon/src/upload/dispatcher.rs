@@ -282,6 +282,10 @@ impl Inner {
             self.queue.calls(),
             self.queue.oldest().map(|came| came.elapsed()),
         );
+        let fill = self.queue.fill();
+        for inbox in &self.inboxes {
+            inbox.tell_queue(fill);
+        }
     }
 
     fn wake_idle(&mut self) {

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 use engine_core::bundle::Bundle;
 use engine_core::limits;
@@ -18,6 +18,8 @@ pub struct Outbox {
     empties: Consumer<Vec<u8>>,
     /// Calls handed over since the start; written here alone.
     handed: Arc<AtomicU64>,
+    /// How full the uploader's queue is, as the bits of a share; written by the uploader alone.
+    queue: Arc<AtomicU32>,
     parker: Arc<Parker>,
 }
 
@@ -45,6 +47,12 @@ impl Outbox {
         Ok(())
     }
 
+    /// How full the way to the collector is, 0 to 1: this queue, or the uploader's own, whichever has less room.
+    pub fn fill(&self) -> f32 {
+        let free = self.bundles.slots() as f32 / limits::OUTBOX_BUNDLES_MAX as f32;
+        f32::from_bits(self.queue.load(Ordering::Relaxed)).max(1.0 - free)
+    }
+
     /// A buffer whose bundle was delivered or given up.
     pub fn take_empty(&mut self) -> Option<Vec<u8>> {
         self.empties.pop().ok()
@@ -55,6 +63,7 @@ impl Outbox {
 pub(super) struct Inbox {
     bundles: Consumer<Bundle>,
     empties: Producer<Vec<u8>>,
+    queue: Arc<AtomicU32>,
 }
 
 impl Inbox {
@@ -64,6 +73,11 @@ impl Inbox {
 
     pub(super) fn is_empty(&self) -> bool {
         self.bundles.is_empty()
+    }
+
+    /// Tells the shard how full the uploader's queue is, 0 to 1.
+    pub(super) fn tell_queue(&self, share: f32) {
+        self.queue.store(share.to_bits(), Ordering::Relaxed);
     }
 
     /// Gives a buffer back; it is freed when the shard has enough.
@@ -96,15 +110,18 @@ pub fn outboxes(shards: usize) -> io::Result<(Vec<Outbox>, Inboxes)> {
         let (full, bundles) = RingBuffer::new(limits::OUTBOX_BUNDLES_MAX);
         let (empty, empties) = RingBuffer::new(limits::OUTBOX_BUNDLES_MAX);
         let handed = Arc::new(AtomicU64::new(0));
+        let queue = Arc::new(AtomicU32::new(0.0_f32.to_bits()));
         outboxes.push(Outbox {
             bundles: full,
             empties,
             handed: handed.clone(),
+            queue: queue.clone(),
             parker: parker.clone(),
         });
         inboxes.inboxes.push(Inbox {
             bundles,
             empties: empty,
+            queue,
         });
         inboxes.handed.push(handed);
     }
@@ -168,6 +185,7 @@ mod tests {
             outbox.push(bundle(id as u128)).unwrap();
         }
         assert_eq!(outbox.push(bundle(99)).unwrap_err().id, 99, "full");
+        assert_eq!(outbox.fill(), 1.0);
         assert_eq!(
             inboxes.handed[0].load(Ordering::Relaxed),
             2 * limits::OUTBOX_BUNDLES_MAX as u64
@@ -183,6 +201,9 @@ mod tests {
         );
         assert_eq!(outbox.take_empty(), None);
         outbox.push(bundle(5)).unwrap();
+        while inboxes.inboxes[0].take().is_some() {}
+        inboxes.inboxes[0].tell_queue(0.5);
+        assert_eq!(outbox.fill(), 0.5);
         drop(inboxes);
         assert!(outbox.push(bundle(6)).is_err(), "nobody takes it");
     }

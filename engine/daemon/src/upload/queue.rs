@@ -160,6 +160,13 @@ impl Queue {
         self.jobs.is_empty()
     }
 
+    /// How full it is, 0 to 1: by number or by bytes, whichever has less room.
+    pub(super) fn fill(&self) -> f32 {
+        let bundles = self.jobs.len() as f32 / self.bundles_max as f32;
+        let bytes = self.bytes as f32 / self.bytes_max.max(1) as f32;
+        bundles.max(bytes).min(1.0)
+    }
+
     pub(super) fn bundles(&self) -> u64 {
         self.jobs.len() as u64
     }
@@ -217,6 +224,8 @@ mod tests {
         assert_eq!(seen, given_up);
         assert_eq!(queue.bundles() as usize, bodies.len() - given_up.len());
         assert_eq!(queue.calls(), queue.bundles());
+        let fill = queue.fill();
+        assert!((0.0..=1.0).contains(&fill) && (fill > 0.0) == (queue.bundles() > 0));
     }
 
     #[test]
