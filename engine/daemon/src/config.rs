@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine_core::bundle::Compression;
 use engine_core::decap::VniFilter;
 use engine_core::http::PortSet;
 use engine_core::limits;
@@ -114,8 +115,8 @@ pub struct Capture {
     pub interfaces: Vec<String>,
     /// Where lines go.
     pub destination: Destination,
-    /// Whether bundles are compressed.
-    pub compress: bool,
+    /// How bundles are compressed.
+    pub compression: Compression,
     /// Bytes of lines in one POST.
     pub bundle_bytes: usize,
     /// Bundles kept while the destination is away.
@@ -189,14 +190,18 @@ pub fn capture(values: &Values, embedded_store: bool) -> Result<Capture, Diagnos
     let reading = reading(values, embedded_store)?;
     let destination = destination(values, &reading.rules, embedded_store)?;
     let interfaces = values.get(&["NET_DEVICE", "VPC_MIRROR_DEVICE"]);
-    let compress =
-        switch(values, "SNIFFER_COMPRESSION", true)? && !reading.rules.set.skip_compression();
+    let compression = compression(values.get(&["SNIFFER_COMPRESSION"]), &destination)?;
+    let is_plain = embedded_store || reading.rules.set.skip_compression();
     Ok(Capture {
         engine: engine(values.get(&["SNIFFER_ENGINE"]))?,
         interfaces: interfaces
             .map(|value| list(&value.text))
             .unwrap_or_default(),
-        compress: compress && !embedded_store,
+        compression: if is_plain {
+            Compression::Off
+        } else {
+            compression
+        },
         bundle_bytes: bytes(values, "USAGE_LOGGERS_BUNDLE_SIZE", limits::BUNDLE_BYTES)?,
         bundles_kept_max: number(
             values,
@@ -389,6 +394,32 @@ fn destination(
         ));
     }
     Ok(Destination::Url(url))
+}
+
+/// `auto` compresses what leaves this machine: a collector beside us would only undo it.
+fn compression(
+    value: Option<&Value>,
+    destination: &Destination,
+) -> Result<Compression, Diagnostic> {
+    let Some(value) = value else {
+        return Ok(auto_compression(destination));
+    };
+    Ok(match value.text.trim().to_ascii_lowercase().as_str() {
+        "auto" => auto_compression(destination),
+        "on" | "true" | "t" | "yes" | "y" => Compression::Fast,
+        "off" | "false" | "f" | "no" | "n" | "0" => Compression::Off,
+        level => match level.parse() {
+            Ok(level @ 1..=9) => Compression::Level(level),
+            _ => return Err(bad_value(value, "auto, off, on, or a level from 1 to 9")),
+        },
+    })
+}
+
+fn auto_compression(destination: &Destination) -> Compression {
+    match destination {
+        Destination::Url(url) if url.is_loopback() => Compression::Off,
+        _ => Compression::Fast,
+    }
 }
 
 fn bad_url(value: &Value, reason: &impl std::fmt::Display) -> Diagnostic {
@@ -832,6 +863,36 @@ mod tests {
             let config = store(&values(&[("SNIFFER_UI", text)])).unwrap();
             assert_eq!(config.ui.to_string(), expected);
         }
+    }
+
+    #[test]
+    fn compression_is_auto_off_or_a_level() {
+        let compression = |url, rules, value| {
+            let settings = [
+                ("USAGE_LOGGERS_URL", url),
+                ("USAGE_LOGGERS_RULES", rules),
+                ("SNIFFER_COMPRESSION", value),
+            ];
+            capture(&values(&settings), false).map(|config| config.compression)
+        };
+        let (near, far) = ("http://127.0.0.1:7701/message", "https://lake.example/m");
+        let rules = "include debug\nallow_http_url";
+        for (url, value, expected) in [
+            (near, "auto", Compression::Off),
+            (far, "AUTO", Compression::Fast),
+            (near, "on", Compression::Fast),
+            (far, "off", Compression::Off),
+            (far, "1", Compression::Level(1)),
+            (near, "9", Compression::Level(9)),
+        ] {
+            let is = compression(url, rules, value).unwrap();
+            assert_eq!(is, expected, "{url} {value}");
+        }
+        for value in ["10", "-1", "fast", "1.5"] {
+            assert!(compression(far, rules, value).is_err(), "{value}");
+        }
+        let plain = "include debug\nskip_compression";
+        assert_eq!(compression(far, plain, "9").unwrap(), Compression::Off);
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::metrics::Endpoint;
 use crate::sandbox::{Confinement, Files, Plan};
 use crate::status::{self, State, Status};
 use crate::supervised;
-use crate::upload::{self, Outbox, Roots, UploadConfig, Uploader};
+use crate::upload::{self, Roots, UploadConfig, Uploader};
 use choice::Choice;
 use follow::Follower;
 use hints::Setting;
@@ -482,7 +482,11 @@ impl Running {
             pipeline.message.sample_seed = random();
             // A clone has matching caches of its own, so that shards take no lock of each other's.
             let set = Arc::new((*config.reading.rules.set).clone());
-            let pipeline = Pipeline::new(&pipeline, set, bundler(&config, outbox.as_ref()));
+            let compression = match outbox {
+                Some(_) => config.compression,
+                None => Compression::Off,
+            };
+            let pipeline = Pipeline::new(&pipeline, set, bundler(&config, compression));
             let shard = Shard::new(
                 sources,
                 pipeline,
@@ -635,12 +639,7 @@ fn steering(opened: &[Opened]) -> Steering {
         .unwrap_or(Steering::Single)
 }
 
-fn bundler(config: &Capture, outbox: Option<&Outbox>) -> Bundler {
-    let compression = if config.compress && outbox.is_some() {
-        Compression::Fast
-    } else {
-        Compression::Off
-    };
+fn bundler(config: &Capture, compression: Compression) -> Bundler {
     Bundler::new(bundle::Config {
         bytes: config.bundle_bytes,
         compression,
@@ -768,7 +767,11 @@ fn sentence(
         .iter()
         .map(|interface| interface.name.as_str())
         .collect();
-    let deflate = if config.compress { "on" } else { "off" };
+    let deflate = match config.compression {
+        Compression::Off | Compression::Level(0) => "off".to_owned(),
+        Compression::Fast => "on".to_owned(),
+        Compression::Level(level) => format!("level {level}"),
+    };
     let driver = uploader
         .map(|uploader| uploader.stats().snapshot().driver)
         .unwrap_or_default();

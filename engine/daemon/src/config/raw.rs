@@ -193,7 +193,7 @@ pub struct CaptureFlags {
     /// Add the fields of form bodies as request_param [env: SNIFFER_FORM_PARAMS].
     #[arg(long)]
     pub form_params: bool,
-    /// on or off; default on [env: SNIFFER_COMPRESSION].
+    /// auto, off, or 1 (fast) to 9 (small); auto sends plain to this machine [env: SNIFFER_COMPRESSION].
     #[arg(long, value_name = "WHEN")]
     pub compression: Option<String>,
     /// How long to go on delivering after a stop, default 5s [env: SNIFFER_FLUSH_TIMEOUT].

@@ -111,6 +111,16 @@ impl CaptureUrl {
         self.port
     }
 
+    /// Whether it names this machine: an address of the loopback network, or `localhost` (RFC 6761 section 6.3).
+    pub fn is_loopback(&self) -> bool {
+        let host = self.host.to_ascii_lowercase();
+        let is_name = host == "localhost" || host.ends_with(".localhost");
+        is_name
+            || self
+                .address()
+                .is_some_and(|address| address.to_canonical().is_loopback())
+    }
+
     /// Path and query, at least `/`.
     pub fn path_and_query(&self) -> &str {
         &self.path_and_query
@@ -195,6 +205,23 @@ mod tests {
             .as_ref()
             .map(|(url, path, host)| (url.as_str(), path.as_str(), host.to_str().unwrap()));
         assert_eq!(seen.map_err(|error| **error), expected, "{text}");
+    }
+
+    #[test]
+    fn this_machine_is_told_from_others() {
+        for (host, expected) in [
+            ("localhost:7701", true),
+            ("Store.LOCALHOST", true),
+            ("127.8.0.1", true),
+            ("[::1]:80", true),
+            ("[::ffff:127.0.0.1]", true),
+            ("10.0.0.1", false),
+            ("localhost.example", false),
+            ("127.example", false),
+        ] {
+            let url = CaptureUrl::parse(&format!("http://{host}/message")).unwrap();
+            assert_eq!(url.is_loopback(), expected, "{host}");
+        }
     }
 
     #[test]
