@@ -148,6 +148,9 @@ pub struct Config {
     /// Makes the hash of flow keys unpredictable to those who choose addresses and ports. Any number; the same packets
     /// give the same calls with every seed.
     pub hash_seed: u64,
+    /// Note the flows that open ([`Table::take_openings`]), hashed with this seed; tables that shall be compared have the
+    /// same. Nothing is noted without.
+    pub openings_seed: Option<u64>,
 }
 
 impl Default for Config {
@@ -159,6 +162,7 @@ impl Default for Config {
             idle: limits::FLOW_IDLE,
             empty_idle: limits::FLOW_EMPTY_IDLE,
             hash_seed: 0,
+            openings_seed: None,
         }
     }
 }

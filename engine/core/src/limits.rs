@@ -287,3 +287,6 @@ pub const SHARD_BEAT_MAX: Duration = Duration::from_secs(2);
 
 /// Time that the destination may be down before a sniffer that needs it says that it is not ready.
 pub const OUTPUT_DOWN_MAX: Duration = Duration::from_secs(60);
+/// Openings of flows that a shard notes for comparison with other shards, until they are taken; further ones are not
+/// compared. The frames of one turn of a shard open fewer, unless each opens one.
+pub const OPENINGS_NOTED_MAX: usize = 4096;

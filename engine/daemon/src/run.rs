@@ -29,6 +29,7 @@ use crate::status::{self, State, Status};
 use crate::supervised;
 use crate::upload::{self, Roots, UploadConfig, Uploader};
 use choice::Choice;
+use crossings::{Crossings, Witness};
 use follow::Follower;
 use hints::Setting;
 use own_upload::OwnUpload;
@@ -39,6 +40,7 @@ use shard::{Orders, Shard, Source};
 use view::{Reloads, View};
 
 pub mod choice;
+pub mod crossings;
 pub mod follow;
 pub mod hints;
 pub mod own_upload;
@@ -467,6 +469,7 @@ impl Running {
         }
         let rules = RuleWatch::new(&config.reading.rules, count, &Stages::default());
         let cores = cpu::allowed();
+        let crossings = (count > 1).then(|| (Arc::<Crossings>::default(), random()));
         let mut shards = Vec::new();
         let mut orders = Vec::new();
         for (index, (sources, outbox)) in by_shard.into_iter().zip(outboxes).enumerate() {
@@ -480,6 +483,11 @@ impl Running {
             );
             pipeline.flow.hash_seed = random();
             pipeline.message.sample_seed = random();
+            pipeline.flow.openings_seed = crossings.as_ref().map(|(_, seed)| *seed);
+            let witness = crossings.as_ref().map(|(crossings, _)| Witness {
+                crossings: Arc::clone(crossings),
+                shard: index,
+            });
             // A clone has matching caches of its own, so that shards take no lock of each other's.
             let set = Arc::new((*config.reading.rules.set).clone());
             let compression = match outbox {
@@ -492,7 +500,11 @@ impl Running {
                 pipeline,
                 outbox,
                 own.clone(),
-                (Arc::clone(&published[index]), rules.cells()[index].clone()),
+                (
+                    Arc::clone(&published[index]),
+                    rules.cells()[index].clone(),
+                    witness,
+                ),
                 order.clone(),
                 events.clone(),
             );

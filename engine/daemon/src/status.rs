@@ -133,6 +133,9 @@ pub struct Capture {
     /// How a flow finds its shard: `one ring`, `inner-flow steering` or `outer-hash steering`.
     #[serde(default)]
     pub steering: String,
+    /// Flows of which a direction went to another shard, as far as noticed: their calls are halves.
+    #[serde(default)]
+    pub flows_apart: u64,
     /// What was said at the start.
     pub sentence: String,
     /// The ledger of calls.
@@ -307,7 +310,10 @@ impl Capture {
         let ring = bytes(self.ring_bytes);
         let steering = match (self.shards, self.steering.as_str()) {
             (0 | 1, _) | (_, "") => String::new(),
-            (_, steering) => format!(", {steering}"),
+            (_, steering) => match self.flows_apart {
+                0 => format!(", {steering}"),
+                apart => format!(", {steering} ({} apart)", plural(apart, "flow")),
+            },
         };
         line(
             text,
@@ -535,6 +541,7 @@ mod tests {
                 shards: 1,
                 ring_bytes: 16 << 20,
                 steering: "one ring".into(),
+                flows_apart: 0,
                 sentence: String::new(),
                 calls,
                 halves: BTreeMap::from([("no_response".into(), 11), ("no_request".into(), 0)]),

@@ -29,7 +29,7 @@ use crate::flow::key::Key;
 use crate::flow::pool::Pool;
 use crate::flow::slab::{NONE, Slab};
 use crate::flow::{Config, Consumer, Counters, Direction, FlowEnd};
-use crate::limits::{CLOCK_STEP_BACK, FLOW_LINGER};
+use crate::limits::{CLOCK_STEP_BACK, FLOW_LINGER, OPENINGS_NOTED_MAX};
 use crate::time::Timestamp;
 
 /// Which line a flow stands in.
@@ -164,6 +164,9 @@ pub struct Table<C> {
     tickets: u64,
     pool: Pool,
     counters: Counters,
+    /// Hashes of flows that opened since they were last taken.
+    openings: Vec<u64>,
+    openings_hasher: Option<FixedState>,
     now: Timestamp,
     next_sweep: Timestamp,
     numbers: u64,
@@ -190,6 +193,7 @@ impl<C> Table<C> {
             streams_max: config.streams_max.max(1),
             ..config
         };
+        let openings_hasher = config.openings_seed.map(FixedState::with_seed);
         Self {
             hasher: FixedState::with_seed(config.hash_seed),
             index: HashTable::with_capacity(config.flows_max.min(1 << 16)),
@@ -205,6 +209,8 @@ impl<C> Table<C> {
             tickets: 0,
             pool: Pool::default(),
             counters: Counters::default(),
+            openings: Vec::new(),
+            openings_hasher,
             now: Timestamp::ZERO,
             next_sweep: Timestamp::ZERO,
             numbers: 0,
@@ -224,6 +230,12 @@ impl<C> Table<C> {
     /// Payload bytes that wait for others.
     pub fn buffered_bytes(&self) -> u64 {
         self.pool.payload()
+    }
+
+    /// Hashes of the flows that opened since the last call, at most [`OPENINGS_NOTED_MAX`] of them: the same for a flow in
+    /// every table with the same seed, whichever direction it saw first.
+    pub fn take_openings(&mut self) -> impl Iterator<Item = u64> + '_ {
+        self.openings.drain(..)
     }
 
     fn line(&mut self, state: State) -> (&mut Line, &mut Slab<Flow>) {
@@ -299,6 +311,11 @@ impl<C> Table<C> {
             originator_fin: false,
             responder_fin: false,
         };
+        if let Some(hasher) = &self.openings_hasher
+            && self.openings.len() < OPENINGS_NOTED_MAX
+        {
+            self.openings.push(hasher.hash_one(key));
+        }
         let index = self.flows.insert(flow);
         let (hasher, flows) = (&self.hasher, &self.flows);
         self.index.insert_unique(hash, index, |other| {

@@ -37,6 +37,8 @@ engine_core::counters! {
         calls_shed_queue_full,
         /// Calls that were counted and thrown away because nothing is to be sent.
         calls_withheld,
+        /// Flows that another shard saw too: their directions came to different shards.
+        flows_other_shard,
     }
 }
 

@@ -22,6 +22,7 @@ use engine_sys::interfaces::Interface;
 use engine_sys::packet::{RxRing, Trouble, Waiter};
 
 use super::Event;
+use super::crossings::Witness;
 use super::own_upload::OwnUpload;
 use super::published::{Published, ShardCounters};
 use super::rule_watch::HitCells;
@@ -190,6 +191,8 @@ pub struct Shard {
     orders: Orders,
     events: Sender<Event>,
     statistics_at: Instant,
+    /// Where openings of flows are compared with other shards; none for a single one.
+    witness: Option<Witness>,
 }
 
 impl Shard {
@@ -199,7 +202,7 @@ impl Shard {
         pipeline: Pipeline<Bundler>,
         outbox: Option<Outbox>,
         own: OwnUpload,
-        (published, hits): (Arc<Published>, HitCells),
+        (published, hits, witness): (Arc<Published>, HitCells, Option<Witness>),
         orders: Orders,
         events: Sender<Event>,
     ) -> Self {
@@ -216,6 +219,7 @@ impl Shard {
             orders,
             events,
             statistics_at: Instant::now(),
+            witness,
         }
     }
 
@@ -336,6 +340,10 @@ impl Shard {
             while let Some(buffer) = outbox.take_empty() {
                 self.pipeline.output().recycle(buffer);
             }
+        }
+        if let Some(witness) = &self.witness {
+            let openings = self.pipeline.take_openings();
+            self.counters.flows_other_shard += witness.count(openings);
         }
         self.read_statistics();
         self.publish();

@@ -19,7 +19,7 @@ use crate::metrics::exposition::{self, Moment};
 use crate::metrics::process::Process;
 use crate::metrics::{Answer, Page};
 use crate::sandbox::Confinement;
-use crate::status::{self, Calls, Output, Packets, State, Status, Warning};
+use crate::status::{self, Calls, Output, Packets, State, Status, Warning, plural};
 use crate::upload::{self, Stats};
 
 /// How often a ledger that does not balance is read again before it is believed: a bundle may be between two counters.
@@ -104,6 +104,7 @@ impl View {
             shards: self.published.len(),
             ring_bytes: self.ring_bytes,
             steering: self.steering.to_string(),
+            flows_apart: shard("flows_other_shard"),
             sentence: self.sentence.clone(),
             calls,
             halves: halves(&stages),
@@ -300,6 +301,9 @@ fn warnings(capture: &status::Capture, hints: Vec<Diagnostic>) -> Vec<Warning> {
     if capture.packets.dropped > 0 {
         problems.push(ring_was_full(capture.packets.dropped));
     }
+    if capture.flows_apart > 0 {
+        problems.push(flows_part(capture));
+    }
     problems
         .into_iter()
         .map(|problem| Warning {
@@ -307,6 +311,18 @@ fn warnings(capture: &status::Capture, hints: Vec<Diagnostic>) -> Vec<Warning> {
             text: problem.what,
         })
         .collect()
+}
+
+fn flows_part(capture: &status::Capture) -> Diagnostic {
+    Diagnostic::new(
+        Code::W073,
+        format!(
+            "{}, the directions of {} came to different shards: their calls are halves",
+            capture.steering,
+            plural(capture.flows_apart, "flow"),
+        ),
+    )
+    .fix("--shards 1")
 }
 
 fn destination_down(capture: &status::Capture) -> Diagnostic {
@@ -388,6 +404,7 @@ mod tests {
             ("shard", "frames_read_bytes", 0),
             ("shard", "frames_ignored_own_upload", 0),
             ("shard", "ring_dropped_full", 0),
+            ("shard", "flows_other_shard", 0),
         ];
         assert_eq!(halves(&stages(&counters))["timeout"], 9);
     }
