@@ -290,3 +290,7 @@ pub const OUTPUT_DOWN_MAX: Duration = Duration::from_secs(60);
 /// Openings of flows that a shard notes for comparison with other shards, until they are taken; further ones are not
 /// compared. The frames of one turn of a shard open fewer, unless each opens one.
 pub const OPENINGS_NOTED_MAX: usize = 4096;
+
+/// Bytes of a body that no rule has to see, while bodies are thinned because a shard cannot keep up; counted as
+/// `bodies_thinned`. What API calls say fits as a rule; what is cut is pages, files and lists.
+pub const THIN_BODY_BYTES: usize = 4 * 1024;

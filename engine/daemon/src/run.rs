@@ -32,6 +32,7 @@ use choice::Choice;
 use crossings::{Crossings, Witness};
 use follow::Follower;
 use hints::Setting;
+use overload::{Announced, Change};
 use own_upload::OwnUpload;
 use published::{Published, Stages};
 use rings::{Opened, Opener};
@@ -43,6 +44,7 @@ pub mod choice;
 pub mod crossings;
 pub mod follow;
 pub mod hints;
+pub mod overload;
 pub mod own_upload;
 pub mod published;
 pub mod rings;
@@ -370,6 +372,7 @@ struct Said {
     hints: Vec<Code>,
     ring_drops: u64,
     ring_drops_at: Option<Instant>,
+    overload: Announced,
 }
 
 impl Said {
@@ -395,6 +398,12 @@ impl Said {
             talk.show(&ring_was_full(drops - self.ring_drops));
             (self.ring_drops, self.ring_drops_at) = (drops, Some(Instant::now()));
         }
+        let overload = status::Overload::of(&stages);
+        match self.overload.change(&overload, Instant::now()) {
+            Some(Change::Begins) => talk.show(&cannot_keep_up(&overload)),
+            Some(Change::Ends) => talk.say(format!("keeping up again: {}", overload.counted())),
+            None => {}
+        }
     }
 }
 
@@ -412,6 +421,12 @@ fn ring_was_full(drops: u64) -> Diagnostic {
         format!("ring full: {} packets dropped", status::thousands(drops)),
     )
     .fix("--ring-size 64M, or narrow the capture with -i and -p")
+}
+
+fn cannot_keep_up(overload: &status::Overload) -> Diagnostic {
+    let what = format!("cannot keep up: {}", overload.now());
+    Diagnostic::new(Code::W070, what)
+        .fix("more shards or a faster machine; or narrow the capture with -i and -p, or `sample` in the rules")
 }
 
 /// The other threads, while they run.
@@ -498,7 +513,7 @@ impl Running {
             let shard = Shard::new(
                 sources,
                 pipeline,
-                outbox,
+                (outbox, compression),
                 own.clone(),
                 (
                     Arc::clone(&published[index]),

@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use engine_core::limits::THIN_BODY_BYTES;
 use serde::{Deserialize, Serialize};
+
+use crate::run::published::Stages;
 
 /// Version of the JSON form; a key that changes its meaning or goes away makes a new one.
 pub const SCHEMA: u32 = 1;
@@ -119,6 +122,92 @@ pub struct Output {
     pub transport: String,
 }
 
+/// What is given up while a shard cannot keep up; each step includes those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Nothing.
+    #[default]
+    None,
+    /// Compression.
+    CompressionOff,
+    /// The ends of bodies.
+    BodiesThinned,
+    /// A share of the calls.
+    CallsShed,
+}
+
+/// What is left out because shards cannot keep up, now and since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overload {
+    /// The step of the shard that is worst off.
+    pub step: Step,
+    /// Shards at that step.
+    pub shards: u64,
+    /// Of eight calls of these shards, how many are not written: the mean, rounded up.
+    pub shed_eighths: u64,
+    /// Bundles that were sent without the compression that they should have.
+    pub bundles_plain: u64,
+    /// Bodies that were cut.
+    pub bodies_thinned: u64,
+    /// Calls that were not written; also in the ledger, as dropped.
+    pub calls_shed: u64,
+}
+
+impl Overload {
+    /// From the counters of all shards.
+    pub fn of(stages: &Stages) -> Self {
+        let shard = |name| stages.get("shard", name);
+        let steps = [
+            (Step::CallsShed, shard("overload_shed")),
+            (Step::BodiesThinned, shard("overload_thin")),
+            (Step::CompressionOff, shard("overload_plain")),
+        ];
+        let worst = steps.into_iter().find(|(_, shards)| *shards > 0);
+        let (step, shards) = worst.unwrap_or_default();
+        Self {
+            step,
+            shards,
+            shed_eighths: shard("overload_shed_eighths").div_ceil(shard("overload_shed").max(1)),
+            bundles_plain: shard("bundles_plain_overload"),
+            bodies_thinned: stages.get("message", "bodies_thinned"),
+            calls_shed: stages.get("message", "calls_shed_overload"),
+        }
+    }
+
+    /// What is given up now, in words.
+    pub fn now(&self) -> String {
+        let what = match self.step {
+            Step::None => return "nothing is left out".to_owned(),
+            Step::CompressionOff => "compression off".to_owned(),
+            Step::BodiesThinned => format!("bodies cut to {THIN_BODY_BYTES} bytes"),
+            Step::CallsShed => format!(
+                "bodies cut to {THIN_BODY_BYTES} bytes, {} of 8 calls not written",
+                self.shed_eighths
+            ),
+        };
+        format!("{what} on {}", plural(self.shards, "shard"))
+    }
+
+    /// What was given up since the start, in words.
+    pub fn counted(&self) -> String {
+        format!(
+            "{} sent plain, {} cut, {} not written so far",
+            plural(self.bundles_plain, "bundle"),
+            match self.bodies_thinned {
+                1 => "1 body".to_owned(),
+                bodies => format!("{} bodies", thousands(bodies)),
+            },
+            plural(self.calls_shed, "call")
+        )
+    }
+
+    /// Whether anything was ever given up.
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// One capture, from start to stop.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capture {
@@ -146,6 +235,9 @@ pub struct Capture {
     pub packets: Packets,
     /// Delivery.
     pub output: Output,
+    /// What is left out because shards cannot keep up.
+    #[serde(default)]
+    pub overload: Overload,
     /// The rules in one line.
     pub rules: String,
     /// What each rule did since these rules are in use, by line.
@@ -355,6 +447,14 @@ impl Capture {
                 thousands(self.packets.dropped)
             ),
         );
+        if !self.overload.is_nothing() {
+            let overload = &self.overload;
+            line(
+                text,
+                "overload",
+                format!("{} · {}", overload.now(), overload.counted()),
+            );
+        }
         line(text, "output", self.output.render());
         line(text, "rules", self.rules_text());
         line(
@@ -561,6 +661,7 @@ mod tests {
                     transport: "epoll".into(),
                     ..Output::default()
                 },
+                overload: Overload::default(),
                 rules: "include default + 1 more".into(),
                 rule_hits: [(1, 18_204), (1, 90_000), (2, 0)]
                     .map(|(line, hits)| RuleHits {
@@ -632,6 +733,48 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
             },
             "sniffer   STOPPED   by user, 0:01:01 ago                 v0.1.0\n",
         );
+    }
+
+    #[test]
+    fn what_is_given_up_is_said() {
+        let published = crate::run::published::Published::default();
+        let overload = |shed, eighths| {
+            let mut stages = Stages::sum([&published]);
+            let mut set = |stage: &str, name: &str, count| {
+                let cell = stages
+                    .0
+                    .get_mut(stage)
+                    .and_then(|cells| cells.get_mut(name));
+                *cell.expect(name) = count;
+            };
+            set("shard", "overload_plain", 2);
+            set("shard", "overload_thin", shed);
+            set("shard", "overload_shed", shed);
+            set("shard", "overload_shed_eighths", eighths);
+            set("shard", "bundles_plain_overload", 1);
+            set("message", "bodies_thinned", 1200);
+            set("message", "calls_shed_overload", 40);
+            Overload::of(&stages)
+        };
+        let mut status = running();
+        let mut line = |overload| {
+            status.capture.as_mut().unwrap().overload = overload;
+            let text = status.render();
+            let line = text.lines().find(|line| line.contains("overload"));
+            line.map(str::to_owned)
+        };
+        let so_far = "1 bundle sent plain, 1 200 bodies cut, 40 calls not written so far";
+        assert_eq!(
+            line(overload(2, 5)),
+            Some(format!(
+                " overload bodies cut to 4096 bytes, 3 of 8 calls not written on 2 shards · {so_far}"
+            ))
+        );
+        assert_eq!(
+            line(overload(0, 0)),
+            Some(format!(" overload compression off on 2 shards · {so_far}"))
+        );
+        assert_eq!(line(Overload::default()), None);
     }
 
     #[test]

@@ -208,6 +208,7 @@ const NAMED: &[Named] = &[
         &[
             ("message", "bodies_limited", "limit"),
             ("message", "bodies_shed", "memory"),
+            ("message", "bodies_thinned", "overload"),
             ("message", "bodies_undecodable", "decode"),
             ("message", "bodies_withheld", "gap"),
             ("message", "bodies_unreadable", "rule"),

@@ -39,6 +39,18 @@ engine_core::counters! {
         calls_withheld,
         /// Flows that another shard saw too: their directions came to different shards.
         flows_other_shard,
+        /// Bundles not compressed because the shard could not keep up.
+        bundles_plain_overload,
+        /// Changes of what is left out because a shard cannot keep up.
+        overload_changes,
+        /// Shards that do not compress now because they cannot keep up.
+        overload_plain,
+        /// Shards that cut bodies now because they cannot keep up.
+        overload_thin,
+        /// Shards that shed calls now because they cannot keep up.
+        overload_shed,
+        /// Eighths of their calls that these shards shed, summed.
+        overload_shed_eighths,
     }
 }
 
@@ -65,7 +77,14 @@ pub struct Cell {
 }
 
 /// Cells that say how much there is now, beside all of `held` and `unaccounted`.
-const GAUGES: [(&str, &str); 2] = [("shard", "rings_open"), ("shard", "calls_held")];
+const GAUGES: [(&str, &str); 6] = [
+    ("shard", "rings_open"),
+    ("shard", "calls_held"),
+    ("shard", "overload_plain"),
+    ("shard", "overload_thin"),
+    ("shard", "overload_shed"),
+    ("shard", "overload_shed_eighths"),
+];
 
 impl Cell {
     /// Whether its value can fall.

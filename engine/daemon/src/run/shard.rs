@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use engine_core::bundle::{Bundle, Bundler};
+use engine_core::bundle::{Bundle, Bundler, Compression, Encoding};
 use engine_core::decap::{Frame, LinkType};
 use engine_core::pipeline::Pipeline;
 use engine_core::rules::RuleSet;
@@ -23,6 +23,7 @@ use engine_sys::packet::{RxRing, Trouble, Waiter};
 
 use super::Event;
 use super::crossings::Witness;
+use super::overload::{Load, Overload, Step};
 use super::own_upload::OwnUpload;
 use super::published::{Published, ShardCounters};
 use super::rule_watch::HitCells;
@@ -39,6 +40,9 @@ const BUNDLES_WAITING_MAX: usize = 16;
 
 /// How often the kernel's drop counters are read.
 const STATISTICS_EVERY: Duration = Duration::from_secs(1);
+
+/// How often they are read while blocks say that frames were dropped; reading takes the mark away.
+const LOSSES_EVERY: Duration = Duration::from_millis(50);
 
 /// How long rings must be silent after the stop: the kernel retires its open block within 10 ms.
 const DRAIN: Duration = Duration::from_millis(60);
@@ -191,6 +195,11 @@ pub struct Shard {
     orders: Orders,
     events: Sender<Event>,
     statistics_at: Instant,
+    overload: Overload,
+    /// A block said that frames were dropped since the counters were read.
+    is_losing: bool,
+    /// What was not yet told to [`Self::overload`].
+    load: Load,
     /// Where openings of flows are compared with other shards; none for a single one.
     witness: Option<Witness>,
 }
@@ -200,7 +209,7 @@ impl Shard {
     pub fn new(
         sources: Vec<Source>,
         pipeline: Pipeline<Bundler>,
-        outbox: Option<Outbox>,
+        (outbox, compression): (Option<Outbox>, Compression),
         own: OwnUpload,
         (published, hits, witness): (Arc<Published>, HitCells, Option<Witness>),
         orders: Orders,
@@ -219,6 +228,9 @@ impl Shard {
             orders,
             events,
             statistics_at: Instant::now(),
+            overload: Overload::new(compression, Instant::now()),
+            is_losing: false,
+            load: Load::default(),
             witness,
         }
     }
@@ -254,7 +266,10 @@ impl Shard {
                 .iter()
                 .filter(|source| !source.is_gone)
                 .map(|source| &source.ring);
-            match waiter.wait(rings, &self.orders.event, TICK) {
+            let asleep = Instant::now();
+            let woken = waiter.wait(rings, &self.orders.event, TICK);
+            self.load.slept += asleep.elapsed();
+            match woken {
                 Ok(woken) if woken.trouble => self.look_for_trouble(),
                 Ok(_) => {}
                 // Nothing but memory pressure makes poll(2) fail here; it must not become a busy loop.
@@ -277,6 +292,7 @@ impl Shard {
         loop {
             let mut blocks = 0;
             for index in 0..self.sources.len() {
+                self.look_at_load();
                 blocks += self.read_ring(index, None);
             }
             if blocks == 0 {
@@ -300,6 +316,7 @@ impl Shard {
             && !source.is_drained
             && let Some(block) = source.ring.next_block()
         {
+            self.is_losing |= block.losing();
             for frame in block.frames() {
                 let frame = Frame {
                     time: Timestamp::from_parts(u64::from(frame.seconds), frame.nanos),
@@ -325,11 +342,39 @@ impl Shard {
         blocks
     }
 
+    /// Gives up what must be given up to keep up, and takes it up again.
+    fn look_at_load(&mut self) {
+        let rings = self.sources.iter().map(|source| &source.ring);
+        let share = |ring: &RxRing| ring.blocks_ready() as f32 / ring.blocks() as f32;
+        let load = Load {
+            ring: rings.map(share).fold(0.0, f32::max),
+            queue: self.queue_share(),
+            ..std::mem::take(&mut self.load)
+        };
+        if !self.overload.look(load, Instant::now()) {
+            return;
+        }
+        self.counters.overload_changes += 1;
+        self.pipeline.set_thrift(self.overload.thrift());
+        let compression = self.overload.compression();
+        self.pipeline.output().set_compression(compression);
+    }
+
+    /// How much of the way to the collector is taken, here and at the uploader.
+    fn queue_share(&self) -> f32 {
+        let waiting = self.waiting.len() as f32 / BUNDLES_WAITING_MAX as f32;
+        let outbox = self.outbox.as_ref().map_or(0.0, Outbox::fill);
+        waiting.max(outbox)
+    }
+
     /// Finished bundles to the outbox, empty buffers back, counters out.
     fn hand_over(&mut self) {
         let bundler = self.pipeline.output();
         bundler.close_if_old(now());
         while let Some(bundle) = bundler.pop() {
+            // Nothing else makes a plain bundle where bundles are to be compressed.
+            let is_thrift = bundle.encoding == Encoding::Plain && self.overload.compresses();
+            self.counters.bundles_plain_overload += u64::from(is_thrift);
             self.waiting.push_back(bundle);
         }
         self.push_waiting();
@@ -378,14 +423,20 @@ impl Shard {
     }
 
     fn read_statistics(&mut self) {
-        if self.statistics_at.elapsed() < STATISTICS_EVERY {
-            return;
+        let every = if self.is_losing {
+            LOSSES_EVERY
+        } else {
+            STATISTICS_EVERY
+        };
+        if self.statistics_at.elapsed() >= every {
+            self.take_statistics();
         }
-        self.statistics_at = Instant::now();
-        self.take_statistics();
     }
 
     fn take_statistics(&mut self) {
+        self.statistics_at = Instant::now();
+        self.is_losing = false;
+        let dropped_before = self.counters.ring_dropped_full;
         for source in &mut self.sources {
             // A ring whose interface is gone still has its counts; a failed read keeps the last ones.
             if let Ok(statistics) = source.ring.statistics() {
@@ -402,6 +453,7 @@ impl Shard {
         self.counters.ring_frames = sum(self.gone.seen, |source| source.seen);
         self.counters.ring_dropped_full = sum(self.gone.dropped, |source| source.dropped);
         self.counters.ring_freezes = sum(self.gone.freezes, |source| source.freezes);
+        self.load.lost |= self.counters.ring_dropped_full > dropped_before;
     }
 
     fn publish(&mut self) {
@@ -411,6 +463,11 @@ impl Shard {
             .map(|bundle| u64::from(bundle.calls))
             .sum();
         self.counters.calls_held = self.pipeline.output().held_calls() + waiting;
+        let overload = &self.overload;
+        self.counters.overload_plain = u64::from(overload.is_plain());
+        self.counters.overload_thin = u64::from(overload.step() >= Step::Thin);
+        self.counters.overload_shed = u64::from(overload.shed_eighths() > 0);
+        self.counters.overload_shed_eighths = u64::from(overload.shed_eighths());
         self.published
             .store(&self.pipeline.ledger(), &self.counters);
         self.hits.store(self.pipeline.rule_hits());

@@ -13,13 +13,13 @@ use engine_sys::packet::Steering;
 use super::hints::{self, Setting};
 use super::published::{Published, Stages};
 use super::rule_watch::RuleWatch;
-use super::{proc_status, ring_was_full};
+use super::{cannot_keep_up, proc_status, ring_was_full};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::metrics::exposition::{self, Moment};
 use crate::metrics::process::Process;
 use crate::metrics::{Answer, Page};
 use crate::sandbox::Confinement;
-use crate::status::{self, Calls, Output, Packets, State, Status, Warning, plural};
+use crate::status::{self, Calls, Output, Packets, State, Status, Step, Warning, plural};
 use crate::upload::{self, Stats};
 
 /// How often a ledger that does not balance is read again before it is believed: a bundle may be between two counters.
@@ -115,6 +115,7 @@ impl View {
                 dropped: shard("ring_dropped_full"),
             },
             output: output(&self.url, uploads.as_ref()),
+            overload: status::Overload::of(&stages),
             rules,
             rule_hits,
             memory_bytes: proc_status("RssAnon:")
@@ -237,6 +238,7 @@ pub(crate) fn calls(stages: &Stages, uploads: Option<&upload::Snapshot>) -> Call
             uploads.calls_dropped_queue_full + shard("calls_shed_queue_full"),
         ),
         ("memory", message("calls_shed")),
+        ("overload", message("calls_shed_overload")),
         ("shutdown", uploads.calls_dropped_shutdown),
     ];
     Calls {
@@ -300,6 +302,9 @@ fn warnings(capture: &status::Capture, hints: Vec<Diagnostic>) -> Vec<Warning> {
     }
     if capture.packets.dropped > 0 {
         problems.push(ring_was_full(capture.packets.dropped));
+    }
+    if capture.overload.step != Step::None {
+        problems.push(cannot_keep_up(&capture.overload));
     }
     if capture.flows_apart > 0 {
         problems.push(flows_part(capture));
@@ -365,6 +370,7 @@ mod tests {
             ("message", "calls_stopped", 10),
             ("message", "calls_sampled", 5),
             ("message", "calls_shed", 1),
+            ("message", "calls_shed_overload", 9),
             ("shard", "calls_withheld", 2),
             ("shard", "calls_shed_queue_full", 3),
             ("shard", "calls_held", 4),
@@ -384,8 +390,9 @@ mod tests {
         );
         assert_eq!(
             (calls.dropped_total(), calls.in_flight, calls.unaccounted),
-            (25, 7, 1)
+            (34, 7, -8)
         );
+        assert_eq!(calls.dropped["overload"], 9);
         assert_eq!(calls.dropped["queue_full"], 10);
     }
 
@@ -405,6 +412,12 @@ mod tests {
             ("shard", "frames_ignored_own_upload", 0),
             ("shard", "ring_dropped_full", 0),
             ("shard", "flows_other_shard", 0),
+            ("shard", "bundles_plain_overload", 0),
+            ("shard", "overload_plain", 0),
+            ("shard", "overload_thin", 0),
+            ("shard", "overload_shed", 0),
+            ("shard", "overload_shed_eighths", 0),
+            ("message", "bodies_thinned", 0),
         ];
         assert_eq!(halves(&stages(&counters))["timeout"], 9);
     }
