@@ -44,10 +44,47 @@ fn both_directions_of_every_mirrored_call_come_to_one_shard() -> Result<()> {
     let status = capture.status()?;
     assert_eq!(text(&status, "steering"), Some("inner-flow steering"));
     assert_eq!(find(&status, "shards"), Some(4));
+    assert_eq!(find(&status, "flows_apart"), Some(0), "{status}");
     for half in ["no_response", "no_request"] {
         let halves = status["capture"]["halves"][half].as_u64().unwrap_or(0);
         assert_eq!(halves, 0, "{half}: {status}");
     }
+    capture.stop()?;
+    Ok(())
+}
+
+/// With more tunnel ports than a program in the kernel has room for, outer ports steer: directions part, and it is said.
+#[test]
+fn flows_whose_directions_come_to_different_shards_are_counted() -> Result<()> {
+    let lab = Lab::new()?;
+    let _nginx = Nginx::start(&lab.server)?;
+    lab.mirror(77, "10.78.0.2")?;
+    let collector = collector(&lab.appliance)?;
+    let ports: Vec<String> = (4789..8889).map(|port: u16| port.to_string()).collect();
+    let settings = [
+        ("SNIFFER_ENGINE", "vxlan"),
+        ("NET_DEVICE", "a0"),
+        ("SNIFFER_SHARDS", "4"),
+        ("SNIFFER_MIRROR_VXLANPORT", &ports.join(",")),
+    ];
+    let capture = Capture::start(&lab.appliance, &collector.url(), &settings)?;
+    for _ in 0..CALLS {
+        curl(&lab.client, &["http://10.77.0.1/hello"])?;
+    }
+    // Three of four flows part by chance.
+    let status = eventually(PATIENCE, || {
+        let status = capture.status()?;
+        let apart = find(&status, "flows_apart").unwrap_or(0);
+        ensure!(apart >= CALLS as i64 / 4, "{apart} of {CALLS}: {status}");
+        Ok(status)
+    })?;
+    assert_eq!(text(&status, "steering"), Some("outer-hash steering"));
+    let apart = find(&status, "flows_apart").unwrap_or(0);
+    assert!(apart <= CALLS as i64, "{status}");
+    assert!(
+        status.to_string().contains("came to different shards"),
+        "{status}"
+    );
     capture.stop()?;
     Ok(())
 }

@@ -15,6 +15,7 @@ mod fuzz_bodies;
 mod leaks;
 mod metrics;
 mod netns;
+mod overload;
 mod read_truth;
 mod rules;
 mod sandbox;

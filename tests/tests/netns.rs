@@ -9,6 +9,7 @@ use bench::collect::{Behaviour, Collector, Row, value};
 use bench::seed::Seed;
 use bench::send::send;
 use bench::traffic::{Accidents, Conversation, Shape, Wire, frames};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::network::{Lab, Namespace};
@@ -61,12 +62,26 @@ impl<'a> Capture<'a> {
         serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))
     }
 
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// What it has said so far.
+    pub(crate) fn said(&self) -> String {
+        self.process.stderr()
+    }
+
     /// Nothing may be unaccounted for while it runs; then it must flush and end with 0.
     pub(crate) fn stop(self) -> Result<String> {
+        self.stop_with(0)
+    }
+
+    /// The same with another exit code: 8 when calls were dropped.
+    pub(crate) fn stop_with(self, code: i32) -> Result<String> {
         let status = self.status()?;
         ensure!(find(&status, "unaccounted") == Some(0), "{status}");
         let ended = self.process.terminate(PATIENCE)?;
-        ensure!(ended.code()? == 0, "{}", ended.stderr);
+        ensure!(ended.code()? == code, "{}", ended.stderr);
         Ok(ended.stderr)
     }
 }
