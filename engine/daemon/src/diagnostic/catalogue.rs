@@ -168,12 +168,13 @@ and the server (often lo), where the calls are plain.";
 session is on, that its target is this machine, and SNIFFER_MIRROR_VXLANPORT.";
     W066, Done, "other networks than the wanted ones",
 "Mirrored packets arrive, all from networks that SNIFFER_MIRROR_VNIS leaves out. Empty takes all; -7 takes all but 7.";
-    W070, Done, "the ring was full",
-"The kernel had to drop packets because the ring was full: calls of these packets are incomplete. Give it more room
-(--ring-size 256M) or narrow the capture (-p, -i).";
+    W070, Done, "a ring was full or filled up",
+"Packets come faster than they are read. Before the kernel has to drop some, so that their calls are incomplete, bundles
+are sent plain, then bodies are cut, then calls are left out; status counts each. More room (--ring-size 256M) bridges bursts;
+else narrow the capture (-p, -i) or give it more cores (--shards).";
     W073, Done, "the steering does not work",
-"With several shards the kernel must give both directions of a connection to the same one. A trial at the start showed
-that this kernel does not: calls will be torn into halves. --shards 1 needs no steering.";
+"With several shards the kernel must give both directions of a connection to the same one. A trial at the start, or
+connections seen later, showed that this kernel does not: calls are torn into halves. --shards 1 needs no steering.";
     W080, Done, "a capture file ends early",
 "The last packet of the file is cut: the file is still being written, or its copy was interrupted. Everything before the
 cut was read.";
