@@ -79,6 +79,9 @@ impl<'a> Subject<'a> {
                 words.extend(["--interface".into(), TAP.into(), "--url".into(), url.into()]);
                 words.extend(["--rules".into(), format!("file://{}", rules.display())]);
                 words.extend(["--ring-size".into(), method.ring.clone()]);
+                // The collector is on loopback, where nothing would be compressed.
+                let compression = if cell.compression { "on" } else { "off" };
+                words.extend(["--compression".into(), compression.into()]);
                 if cell.shape.wire.vxlan.is_some() {
                     words.extend(["--engine".into(), "vxlan".into()]);
                 }
