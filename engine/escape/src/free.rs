@@ -22,6 +22,12 @@ pub(crate) struct Free<'o> {
     written: usize,
 }
 
+/// Memory behind `out` for so many bytes and what is written too much.
+#[inline]
+pub(crate) fn make_room(out: &mut Vec<u8>, bytes: usize) {
+    out.reserve(bytes + WINDOW_BYTES);
+}
+
 /// How many bytes behind a vector's end were written.
 #[must_use]
 pub(crate) struct Written(usize);
@@ -30,7 +36,7 @@ impl<'o> Free<'o> {
     /// Of `out`, with room for `text_bytes` of text with an escape of two bytes for each, and what is written too much.
     #[inline]
     pub(crate) fn behind(out: &'o mut Vec<u8>, text_bytes: usize) -> Self {
-        out.reserve(2 * text_bytes + WINDOW_BYTES);
+        make_room(out, 2 * text_bytes);
         Self {
             bytes: out.spare_capacity_mut(),
             written: 0,

@@ -9,6 +9,9 @@ macro_rules! steps {
         $(#[$compiled_for])*
         pub(crate) fn escape(mut text: &[u8], out: &mut Vec<u8>) -> bool {
             let mut is_ascii = true;
+            // Most text becomes hardly longer, so this is the only time that memory moves: growing piece by piece would
+            // leave blocks of several sizes behind for each text.
+            make_room(out, text.len() + text.len().min(PIECE_BYTES));
             loop {
                 let piece = text.get(..PIECE_BYTES).unwrap_or(text);
                 let mut free = Free::behind(out, piece.len());
