@@ -1,7 +1,7 @@
 //! CSV rows in, one Markdown page and SVG plots out.
 //!
 //! The page says what was measured, how far repetitions lay apart, and which targets are met: the verdicts are computed
-//! from the rows in [`targets`], nobody writes them. A folder holds what belongs together: one commit, one machine.
+//! from the rows in `targets`, nobody writes them. A folder holds what belongs together: one commit, one machine.
 
 mod figure;
 mod plot;

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The kernel patches its own code for a program that runs more than once, and waits for all CPUs before and after,
-//! some 25 ms a call, unless the program is attached somewhere ([`at_rest`]): 0.02 against 1.5 million frames a second.
+//! some 25 ms a call, unless the program is attached somewhere (`at_rest`): 0.02 against 1.5 million frames a second.
 //!
 //! Bounds: [`SLOTS`] frames of [`FRAME_BYTES_MAX`] a call; a longer one is refused. The frames count nowhere but at
 //! taps: they are on no cable.

@@ -1,7 +1,7 @@
 //! Bytes in, one zlib stream out (RFC 1950, RFC 1951), as fast as this gets at a useful ratio.
 //!
-//! Made for bundles: half a megabyte of lines that resemble each other. [`matches`] turns bytes into tokens (literals,
-//! and matches in the last 32 KiB), [`huffman`] gives the tokens of a block codes by how often they occur, [`bits`]
+//! Made for bundles: half a megabyte of lines that resemble each other. `matches` turns bytes into tokens (literals,
+//! and matches in the last 32 KiB), `huffman` gives the tokens of a block codes by how often they occur, `bits`
 //! writes them. A block whose codes would not make it smaller is stored, so the output exceeds its bound by nothing:
 //! 5 bytes for each block of 16 384 bytes or more, and 6. Everything is allocated once.
 //!

@@ -1,6 +1,6 @@
 //! One moment's counters as Prometheus reads them: the text format, version 0.0.4.
 //!
-//! Each counter of each stage is one series a shard, under a name of [`families`](super::families) or under its own; the
+//! Each counter of each stage is one series a shard, under a name of `families` or under its own; the
 //! doc comment of the counter is its help. Labels are reasons, numbers and the program's own words.
 
 use std::fmt::{self, Display, Write as _};

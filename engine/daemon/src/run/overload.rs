@@ -6,9 +6,9 @@
 //! the load falls.
 //!
 //! The load is the share of the fullest ring's blocks that wait for us, since that is what overflows. A ring that is more
-//! than half full and not getting emptier, or that has dropped, asks for a step up, at most one each [`WEIGH_EVERY`]. A ring
-//! that stays nearly empty for [`CALM_MIN`] gives one back. Where the load lies between two steps, the lower one is tried
-//! again and again: each try that fails doubles the wait up to [`CALM_MAX`], unless the shard sleeps most of the time, which
+//! than half full and not getting emptier, or that has dropped, asks for a step up, at most one each `WEIGH_EVERY`. A ring
+//! that stays nearly empty for `CALM_MIN` gives one back. Where the load lies between two steps, the lower one is tried
+//! again and again: each try that fails doubles the wait up to `CALM_MAX`, unless the shard sleeps most of the time, which
 //! says that there is room. Compression is given up only while the uploader takes what it gets: if that is where things
 //! pile up, larger bundles make it worse.
 //!
