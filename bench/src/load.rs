@@ -778,19 +778,28 @@ mod tests {
         frames
     }
 
+    fn pipeline() -> Pipeline<Lines> {
+        let rules = RuleSet::parse("include debug").unwrap();
+        Pipeline::new(&Config::default(), Arc::new(rules), Lines::default())
+    }
+
+    /// A frame as a ring gives it, so many nanoseconds after the start.
+    fn captured(bytes: &[u8], nanos: u64) -> decap::Frame<'_> {
+        decap::Frame {
+            time: Timestamp::from_nanos(EPOCH + nanos),
+            link: decap::LinkType::Ethernet,
+            bytes,
+            wire_len: bytes.len() as u32,
+            vlan: None,
+        }
+    }
+
     /// The engine must report each call once, whole and with its own answer.
     #[track_caller]
     fn check(shape: &Shape, calls: u64) {
-        let rules = RuleSet::parse("include debug").unwrap();
-        let mut pipeline = Pipeline::new(&Config::default(), Arc::new(rules), Lines::default());
+        let mut pipeline = pipeline();
         for (index, bytes) in frames(shape, calls).iter().enumerate() {
-            pipeline.feed(&decap::Frame {
-                time: Timestamp::from_nanos(EPOCH + index as u64 * 1000),
-                link: decap::LinkType::Ethernet,
-                bytes,
-                wire_len: bytes.len() as u32,
-                vlan: None,
-            });
+            pipeline.feed(&captured(bytes, index as u64 * 1000));
         }
         let ledger = pipeline.ledger();
         assert_eq!(ledger.http.halves() + ledger.http.open(), 0, "{ledger:?}");
@@ -864,16 +873,9 @@ mod tests {
                 lost[from..until].fill(true);
             }
             let kept = made.iter().enumerate().filter(|(index, _)| !lost[*index]);
-            let rules = RuleSet::parse("include debug").unwrap();
-            let mut pipeline = Pipeline::new(&Config::default(), Arc::new(rules), Lines::default());
+            let mut pipeline = pipeline();
             for (index, bytes) in kept {
-                pipeline.feed(&decap::Frame {
-                    time: Timestamp::from_nanos(EPOCH + index as u64 * 100_000),
-                    link: decap::LinkType::Ethernet,
-                    bytes,
-                    wire_len: bytes.len() as u32,
-                    vlan: None,
-                });
+                pipeline.feed(&captured(bytes, index as u64 * 100_000));
             }
             pipeline.finish(Timestamp::from_nanos(EPOCH + 10_000_000_000));
             let rows = &pipeline.output().0;
