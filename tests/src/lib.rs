@@ -10,5 +10,6 @@ pub mod network;
 pub mod nginx;
 pub mod process;
 pub mod program;
+pub mod recorder;
 pub mod targets;
 pub mod truth;

@@ -13,6 +13,7 @@ mod corpus;
 mod fanout;
 mod fuzz_bodies;
 mod leaks;
+mod live_read;
 mod metrics;
 mod netns;
 mod overload;

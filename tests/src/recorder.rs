@@ -1,0 +1,69 @@
+//! A recording by tcpdump beside a running capture: the same frames, with the same times to the nanosecond.
+//!
+//! The kernel stamps a frame once for all who listen only while some socket asks for stamps (`SO_TIMESTAMPNS`); otherwise
+//! each packet socket reads the clock for itself, some microseconds apart. So a socket is held open that asks.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::network::Namespace;
+use crate::process::{Running, eventually};
+
+/// `SO_TIMESTAMPNS` (asm-generic/socket.h); receives nothing.
+const STAMPS: &str = "
+import socket, sys, time
+asks = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+asks.setsockopt(socket.SOL_SOCKET, 35, 1)
+print('stamps', file=sys.stderr, flush=True)
+time.sleep(600)
+";
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// tcpdump on one interface; ended when dropped.
+pub struct Recorder {
+    file: PathBuf,
+    tcpdump: Running,
+    _stamps: Running,
+}
+
+impl Recorder {
+    /// Records whole frames of `interface` into `file` from now on.
+    pub fn start(namespace: &Namespace, interface: &str, file: &Path) -> Result<Self> {
+        let mut python = namespace.command("python3");
+        let mut stamps = Running::start(python.args(["-c", STAMPS]))?;
+        stamps.says("stamps", PATIENCE).context("python3")?;
+        let mut command = namespace.command("tcpdump");
+        command.args(["-i", interface, "-n", "-s", "0", "-B", "65536", "-Z", "root"]);
+        // Each frame at once, so that none is in a block of the kernel's when it is told to end.
+        command.args(["--immediate-mode", "-U", "--time-stamp-precision=nano"]);
+        command.arg("-w").arg(file);
+        let mut tcpdump = Running::start(&mut command).context("apt-get install tcpdump")?;
+        tcpdump.says("listening on", PATIENCE)?;
+        Ok(Self {
+            file: file.to_owned(),
+            tcpdump,
+            _stamps: stamps,
+        })
+    }
+
+    /// Ends the recording once nothing is written to it any more: the traffic is over.
+    pub fn stop(self) -> Result<()> {
+        eventually(PATIENCE, || {
+            let length = std::fs::metadata(&self.file)?.len();
+            std::thread::sleep(Duration::from_millis(250));
+            let later = std::fs::metadata(&self.file)?.len();
+            ensure!(later == length, "{length} bytes, and it grows");
+            Ok(())
+        })?;
+        let ended = self.tcpdump.terminate(PATIENCE)?;
+        ensure!(
+            ended.stderr.contains("\n0 packets dropped by kernel"),
+            "{}",
+            ended.stderr
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! Live and from a file: the same packets give the same lines. Here belongs what compares a capture with its recording,
+//! which tcpdump makes beside it.
+//!
+//! Lines are compared byte by byte, with every annotation: ids, times, missing bytes. Their order is not: calls of two
+//! shards come as the shards run. Not compared are the times of calls between peers on this machine: the kernel leaves the
+//! sending time of its own TCP in frames that cross a virtual cable (`skb_clear_tstamp` keeps delivery times), so each
+//! socket that listens reads the clock for itself. Made frames have one stamp for all.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use bench::collect::{Row, value};
+use bench::seed::Seed;
+use bench::send::send;
+use bench::traffic::{Accidents, Conversation, Frame, Shape, Vxlan, Wire, frames};
+use serde_json::Value;
+use tests::network::Lab;
+use tests::nginx::{Nginx, curl};
+use tests::process::eventually;
+use tests::program::sniffer_ends;
+use tests::recorder::Recorder;
+use tests::truth;
+
+use crate::netns::{Capture, PATIENCE, collector};
+
+/// Settings of both; the pairs are environment variables.
+pub(crate) const SETTINGS: [(&str, &str); 3] = [
+    ("USAGE_LOGGERS_RULES", "include debug"),
+    ("SNIFFER_ANNOTATE", "true"),
+    ("SNIFFER_HALF_CALLS", "true"),
+];
+
+/// Conversations of every kind that there is on a rough network whose capture loses some, plain and in both tunnels:
+/// keep-alive and pipelined, chunked and close-delimited, every coding, ended and left open.
+fn made(seed: u64, lose_per_mille: u32) -> Vec<Frame> {
+    let mut seed = Seed::new(seed);
+    let tunnels = [None, Some(Vxlan::new(7)), Some(Vxlan::geneve(9))];
+    let talks: Vec<_> = (0..45)
+        .map(|number| {
+            let shape = Shape {
+                ipv6: number % 5 == 0,
+                near_wrap: number % 7 == 0,
+                body_bytes_max: 20_000,
+                ..Shape::default()
+            };
+            let talk = Conversation {
+                mss: 1300,
+                ..Conversation::seeded(&mut seed, &shape)
+            };
+            let wire = Wire {
+                vxlan: tunnels[number % 3],
+                ..Wire::default()
+            };
+            (talk, wire)
+        })
+        .collect();
+    let accidents = Accidents {
+        lose_per_mille,
+        skew_per_mille: 20,
+        ..Accidents::harmless()
+    };
+    frames(&talks, &accidents, &mut seed)
+}
+
+/// Lines of a reading of `packets` under `settings`, and its ledger.
+pub(crate) fn read(packets: &Path, settings: &[(&str, &str)]) -> Result<(String, Value)> {
+    let ledger = packets.with_extension("ledger");
+    let words = ["read", "--json", "--ledger"].map(str::to_owned);
+    let paths = [&ledger, packets].map(|path| path.display().to_string());
+    let words: Vec<&str> = words.iter().chain(&paths).map(String::as_str).collect();
+    let ended = sniffer_ends(&words, settings)?;
+    ensure!(ended.code()? == 0, "{}", ended.stderr);
+    Ok((ended.stdout, serde_json::from_str(&fs::read_to_string(&ledger)?)?))
+}
+
+/// Waits until all of the traffic, which is over, was read: `segments` of it, or until there are no more.
+pub(crate) fn settled(capture: &Capture<'_>) -> Result<Value> {
+    let mut before = None;
+    eventually(PATIENCE, || {
+        let status = capture.status()?;
+        let stages = &status["capture"]["stages"];
+        let segments = stages["decap"]["segments"].as_u64();
+        ensure!(
+            std::mem::replace(&mut before, segments) == segments && segments > Some(0),
+            "{segments:?} segments so far"
+        );
+        ensure!(stages["held"]["payload_bytes"] == 0, "{stages}");
+        Ok(status)
+    })
+}
+
+const TIMES: [&str; 6] = [
+    "now",
+    "interval",
+    "custom_field:request_started",
+    "custom_field:request_ended",
+    "custom_field:response_started",
+    "custom_field:response_ended",
+];
+
+/// In an order of their own, without what is not compared.
+fn comparable(mut rows: Vec<Row>) -> Vec<Row> {
+    for row in &mut rows {
+        let server = value(row, "custom_field:server_address");
+        if matches!(server, Some("10.77.0.1" | "fd77::1")) {
+            row.retain(|(name, _)| !TIMES.contains(&name.as_str()));
+        }
+    }
+    rows.sort();
+    rows
+}
+
+/// The first details in which a call differs, found by its id.
+fn differences(live: &[Row], read: &[Row]) -> String {
+    let id = |row: &Row| value(row, "custom_field:exchange_id").map(str::to_owned);
+    let only = |ours: &[Row], theirs: &[Row]| -> Vec<Row> {
+        let only = ours.iter().filter(|row| !theirs.contains(row));
+        only.cloned().collect()
+    };
+    let (live, read) = (only(live, read), only(read, live));
+    let mut text = format!("{} lines only live, {} only read", live.len(), read.len());
+    for row in live.iter().take(5) {
+        let twin = read.iter().find(|other| id(other) == id(row));
+        let differs = |detail: &&(String, String)| twin.is_none_or(|twin| !twin.contains(detail));
+        let details: Vec<_> = row.iter().filter(differs).take(8).collect();
+        let theirs: Vec<_> = twin
+            .into_iter()
+            .flatten()
+            .filter(|detail| !row.contains(detail))
+            .take(8)
+            .collect();
+        text.push_str(&format!("\n{:?}: {details:.300?}, read {theirs:.300?}", id(row)));
+    }
+    text
+}
+
+#[track_caller]
+fn check(shards: &str, lose_per_mille: u32) -> Result<()> {
+    let lab = Lab::new()?;
+    let _nginx = Nginx::start(&lab.server)?;
+    let collector = collector(&lab.server)?;
+    let folder = tempfile::tempdir()?;
+    let packets = folder.path().join("x.pcap");
+    let mut settings = SETTINGS.to_vec();
+    settings.extend([("NET_DEVICE", "s0"), ("SNIFFER_SHARDS", shards)]);
+    let capture = Capture::start(&lab.server, &collector.url(), &settings)?;
+    let recorder = Recorder::start(&lab.server, "s0", &packets)?;
+    // Real peers on a kept connection, with offload in both directions.
+    let host = "http://10.77.0.1";
+    let pages = ["/hello?a=1", "/page.html", "/large.bin", "/moved", "/nowhere"];
+    let urls = pages.map(|page| format!("{host}{page}"));
+    let words: Vec<&str> = urls.iter().map(String::as_str).collect();
+    curl(&lab.client, &words)?;
+    curl(&lab.client, &["--compressed", "http://[fd77::1]/page.html"])?;
+    curl(&lab.client, &["--json", "{\"posted\":1}", &format!("{host}/created")])?;
+    let made = made(shards.len() as u64 + u64::from(lose_per_mille), lose_per_mille);
+    lab.client.inside(|| send("c0", &made, 4_000))?;
+    let status = settled(&capture)?;
+    recorder.stop()?;
+    capture.stop()?;
+
+    let (lines, ledger) = read(&packets, &SETTINGS)?;
+    let segments = |status: &Value| status["capture"]["stages"]["decap"]["segments"].clone();
+    assert_eq!(segments(&status), segments(&ledger), "the recording is whole");
+    let (live, read) = (comparable(collector.rows()), comparable(truth::rows(&lines)?));
+    ensure!(live == read, "{}", differences(&live, &read));
+    let has = |name: &str| read.iter().filter(|row| value(row, name).is_some()).count();
+    let (halves, tunnelled) = (has("custom_field:half"), has("custom_field:vni"));
+    println!(
+        "{shards} shards: {} lines the same, {halves} halves, {tunnelled} from tunnels, {} with missing bytes",
+        read.len(),
+        has("custom_field:missing_bytes"),
+    );
+    ensure!(read.len() > 100 && tunnelled > 50 && has("custom_field:exchange_id") == read.len());
+    ensure!((halves > 0) == (lose_per_mille > 0), "{halves} half calls");
+    Ok(())
+}
+
+#[test]
+fn a_capture_and_its_recording_give_the_same_lines() -> Result<()> {
+    check("1", 0).context("nothing lost")?;
+    check("1", 20).context("a capture with losses")
+}
+
+/// Calls of one connection are of one shard, so several give what one gives.
+#[test]
+fn several_shards_and_the_recording_give_the_same_lines() -> Result<()> {
+    check("2", 10)
+}
