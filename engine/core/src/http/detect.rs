@@ -1,10 +1,14 @@
 //! The first bytes of a half in, what they speak out; and, in the middle of a half, where the next message starts.
 //!
 //! ```text
-//! request-line = method SP request-target SP "HTTP/1." DIGIT     RFC 9112 §3
-//! status-line  = "HTTP/1." DIGIT SP 3DIGIT [ SP reason ]         RFC 9112 §4, reason and its blank may be missing
+//! request-line = method SP request-target SP version            RFC 9112 §3
+//! status-line  = version SP 3DIGIT [ SP reason ]                 RFC 9112 §4, reason and its blank may be missing
+//! version      = "HTTP/" DIGIT "." DIGIT                         RFC 9112 §2.3
 //! simple       = method SP "/..."                                HTTP/0.9
 //! ```
+//!
+//! A version other than 1.x does not make a message another protocol's: servers answer such requests (with 505 or as if
+//! they were 1.x), and so they do requests whose version is misspelt (with 400).
 //!
 //! Nothing here keeps bytes: a start line that is not all there is [`Verdict::Partial`], and the caller collects.
 
@@ -50,8 +54,12 @@ pub(super) struct RequestLine<'a> {
     pub(super) minor: Option<u8>,
 }
 
-/// Bytes that may pass without the blank after a method; registered methods have at most 17 (RFC 9110 §16.1).
-const METHOD_BYTES_MAX: usize = 32;
+/// Bytes that may pass without the blank after a method; registered methods have at most 17 (RFC 9110 §16.1), those that
+/// test servers more.
+const METHOD_BYTES_MAX: usize = 64;
+
+/// Bytes of a misspelt version behind `HTTP/`.
+const VERSION_BYTES_MAX: usize = 8;
 
 /// Methods that are believed in the middle of a line while hunting (RFC 9110, 5789, 4918, 3253 and 10008's QUERY).
 const KNOWN_METHODS: [&[u8]; 21] = [
@@ -115,7 +123,7 @@ pub(super) const STATUS_BYTES: usize = b"HTTP/1.1 200 ".len();
 const STATUS_BLANKS_MAX: usize = 16;
 
 fn response_start(bytes: &[u8]) -> Verdict {
-    const VERSION: &[u8] = b"HTTP/1.0";
+    const VERSION: &[u8] = b"HTTP/0.0";
     const STATUS: &[u8] = b"000 ";
     let version = bytes.get(..VERSION.len()).unwrap_or(bytes);
     let (blanks, status) = split_blanks(bytes.get(VERSION.len()..).unwrap_or_default());
@@ -152,7 +160,7 @@ fn request_start(bytes: &[u8]) -> Verdict {
             Verdict::Partial
         };
     };
-    if method == 0 || !matches!(head.get(method), Some(b' ' | b'\t')) {
+    if method == 0 || !head.get(method).copied().is_some_and(is_blank) {
         return Verdict::Other;
     }
     match memchr(b'\n', bytes) {
@@ -170,19 +178,20 @@ fn request_start(bytes: &[u8]) -> Verdict {
 /// The target is what stands between the first and the last blank, so that a target with blanks in it, which clients
 /// do send, is kept as sent. `METHOD HTTP/1.1` has its version for a target: the line names nothing else.
 pub(super) fn request_line(line: &[u8]) -> Option<RequestLine<'_>> {
-    let line = line.trim_ascii_end();
-    let method_end = line.iter().position(|&byte| matches!(byte, b' ' | b'\t'))?;
+    let line = trim_blanks_end(line);
+    let method_end = line.iter().copied().position(is_blank)?;
     let (method, rest) = line.split_at_checked(method_end)?;
-    let rest = rest.trim_ascii_start();
+    let blanks = rest.iter().copied().take_while(|&byte| is_blank(byte));
+    let rest = rest.get(blanks.count()..)?;
     if method.is_empty() || method.len() > METHOD_BYTES_MAX || !method.iter().copied().all(is_token)
     {
         return None;
     }
-    let (target, last) = match rest.iter().rposition(|&byte| matches!(byte, b' ' | b'\t')) {
-        Some(blank) => (rest.get(..blank)?.trim_ascii_end(), rest.get(blank + 1..)?),
+    let (target, last) = match rest.iter().copied().rposition(is_blank) {
+        Some(blank) => (trim_blanks_end(rest.get(..blank)?), rest.get(blank + 1..)?),
         None => (rest, rest),
     };
-    match version(last) {
+    match any_version(last) {
         Some(minor) if !target.is_empty() => Some(RequestLine {
             method,
             target,
@@ -199,17 +208,20 @@ pub(super) fn request_line(line: &[u8]) -> Option<RequestLine<'_>> {
 
 /// Splits a status line into minor version and status; `line` may go on after it.
 pub(super) fn status_line(line: &[u8]) -> Option<(u8, u16)> {
-    let rest = line.strip_prefix(b"HTTP/1.")?;
-    let (&minor, rest) = rest.split_first()?;
+    let rest = line.strip_prefix(b"HTTP/")?;
+    let (&[major, dot, minor], rest) = rest.split_first_chunk()?;
     let (blanks, rest) = split_blanks(rest);
     let &[a, b, c] = rest.first_chunk()?;
     let blank = (1..=STATUS_BLANKS_MAX).contains(&blanks);
     let ends = matches!(rest.get(3), None | Some(b' ' | b'\t' | b'\r' | b'\n'));
-    if !blank || !ends || ![minor, a, b, c].iter().all(u8::is_ascii_digit) {
+    if !blank || !ends || ![a, b, c].iter().all(u8::is_ascii_digit) {
         return None;
     }
     let digit = |byte: u8| u16::from(byte - b'0');
-    Some((minor - b'0', digit(a) * 100 + digit(b) * 10 + digit(c)))
+    Some((
+        minor_of(&[major, dot, minor])?,
+        digit(a) * 100 + digit(b) * 10 + digit(c),
+    ))
 }
 
 /// Finds where a message starts in `line`, which ends with its LF; `want` leaves out the other side's messages.
@@ -265,6 +277,31 @@ fn find_request(line: &[u8]) -> Option<usize> {
     }
 }
 
+/// The version of a request line, where its place says what it is meant to be.
+fn any_version(text: &[u8]) -> Option<u8> {
+    const NAME: &[u8] = b"HTTP/";
+    let (name, number) = text.split_at_checked(NAME.len())?;
+    let looks_so = (1..=VERSION_BYTES_MAX).contains(&number.len())
+        && number
+            .iter()
+            .all(|byte| byte.is_ascii_digit() || *byte == b'.');
+    if !name.eq_ignore_ascii_case(NAME) || !looks_so {
+        return None;
+    }
+    Some(minor_of(number).unwrap_or(0))
+}
+
+/// The minor version as a peer of 1.x has to take it: a higher major version for the highest 1.x, a lower one for 1.0.
+fn minor_of(number: &[u8]) -> Option<u8> {
+    match number {
+        [b'0', b'.', b'0'..=b'9'] => Some(0),
+        [b'1', b'.', minor @ b'0'..=b'9'] => Some(minor - b'0'),
+        [b'2'..=b'9', b'.', b'0'..=b'9'] => Some(1),
+        _ => None,
+    }
+}
+
+/// The version of a start line that is looked for where anything may stand.
 fn version(text: &[u8]) -> Option<u8> {
     match text {
         [
@@ -284,6 +321,19 @@ fn version(text: &[u8]) -> Option<u8> {
 /// HTTP/0.9 knows only GET; scanners send other methods without a version too.
 fn is_simple(method: &[u8], target: &[u8]) -> bool {
     target.starts_with(b"/") && KNOWN_METHODS.contains(&method) && !target.contains(&b' ')
+}
+
+/// What may separate the words of a request line: a blank, or what RFC 9112 §3 lets a lenient server take for one.
+const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | 0x0b | 0x0c | b'\r')
+}
+
+fn trim_blanks_end(text: &[u8]) -> &[u8] {
+    let end = text
+        .iter()
+        .copied()
+        .rposition(|byte| !is_blank(byte) && byte != b'\n');
+    end.and_then(|last| text.get(..=last)).unwrap_or_default()
 }
 
 /// `tchar` of RFC 9110 §5.6.2.
@@ -315,11 +365,19 @@ mod tests {
         check(b"x-any_Token! \xff HTTP/1.0\n", Verdict::Request);
         check(b"GET /a b HTTP/1.1\r\n", Verdict::Request);
         check(b"OPTIONS HTTP/1.1\r\n", Verdict::Request);
+        check(b"GET / HTTP/2.0\r\n", Verdict::Request);
+        check(b"GET / HTTP/1\r\n", Verdict::Request);
+        check(b"GET / http/1.1\r\n", Verdict::Request);
+        check(b"GET\x0b/\x0cHTTP/1.1\r\n", Verdict::Request);
+        check(b"GET /\rHTTP/1.1\r\n", Verdict::Request);
+        check(b"GET / FOO/1.1\r\n", Verdict::Other);
+        check(b"GET / HTTP/one\r\n", Verdict::Other);
         check(b"GET /\r\n", Verdict::Simple);
         check(b"HTTP/1.1 200 OK\r\n", Verdict::Response);
         check(b"HTTP/1.0 599\r", Verdict::Response);
         check(b"HTTP/1.1 999\n", Verdict::Response);
         check(b"HTTP/1.1  200 OK", Verdict::Response);
+        check(b"HTTP/2.0 200 OK", Verdict::Response);
         check(b"HTTP/1.1200 OK", Verdict::Other);
         check(b"\x16\x03\x01\x02\x00\x01", Verdict::Tls);
         check(b"\x80\x2e\x01\x03\x01", Verdict::Tls);
@@ -334,7 +392,7 @@ mod tests {
         check(b"SSH-2.0-OpenSSH_9.2\r\n", Verdict::Other);
         check(b"220 mail.example ESMTP\r\n", Verdict::Other);
         check(b"OPTIONS rtsp://h/ RTSP/1.0\r\n", Verdict::Other);
-        check(&[b'A'; 40], Verdict::Other);
+        check(&[b'A'; 70], Verdict::Other);
     }
 
     #[track_caller]

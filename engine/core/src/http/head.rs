@@ -273,7 +273,7 @@ mod tests {
         check(b"HTTP/1.1 404 Nicht da: foo\n\n", Response, "1 404 odd=0");
         check(b"HTTP/1.1 200 OK\r\nA: b\r\n\r", Response, "Partial");
         check(b"HTTP/1.1 20 OK\r\n\r\n", Response, "Malformed");
-        check(b"GET / HTTP/2.0\r\n\r\n", Request, "Malformed");
+        check(b"GET / HTTP/2.0\r\n\r\n", Request, "GET / Some(1) odd=0");
     }
 
     #[test]
