@@ -2,31 +2,37 @@
 //!
 //! In: POSTs of NDJSON, plain or `Content-Encoding: deflated` (zlib). Out: 204, the rows, and a [`Tally`]. A bundle that
 //! comes again with the same `Idempotency-Key` is answered 204 and not kept twice. It can be told to refuse, stall,
-//! reset or lie, since a sender is worth what it does then. Bundles are bounded; rows are kept in memory: it is made
-//! for tests and benches.
+//! reset or lie, since a sender is worth what it does then. Lines are checked as they come, or, with a [`Shelf`], when
+//! [`Collector::settle`] is called: the checks are the same. Bundles are bounded; rows are kept in memory: it is made for
+//! tests and benches.
+
+mod check;
+mod shelf;
 
 use std::collections::HashSet;
-use std::io::Read as _;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use flate2::read::ZlibDecoder;
+use anyhow::{Context as _, Result, anyhow, ensure};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::unistd::gettid;
 use serde::Serialize;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 
 use crate::lab;
-use crate::load::BODY_END;
+use check::{Bundle, Head};
+pub use shelf::Shelf;
+use shelf::{Kept, Places, Served};
 
 /// One line: details in the order in which they came.
 pub type Row = Vec<(String, String)>;
@@ -97,8 +103,17 @@ pub struct Tally {
     /// Lines whose response belongs to another request: `X-Answered-Number` differs from `X-Call-Number`, or the
     /// number in the URL from either.
     pub mismatched: u64,
-    /// Lines of [`crate::load`] whose response body lacks its end.
+    /// Lines of [`crate::load`] whose response body lacks its end, and is a beginning of the right one where that is
+    /// known.
+    pub cut: u64,
+    /// Lines whose response body is not what was sent, nor a beginning of it.
     pub torn: u64,
+    /// Kept POSTs that were not compressed.
+    pub plain: u64,
+    /// POSTs that were checked after they had been answered.
+    pub checked_after: u64,
+    /// POSTs that found no room on the shelf.
+    pub no_room: u64,
 }
 
 #[derive(Default)]
@@ -106,10 +121,9 @@ struct State {
     rows: Vec<Row>,
     tally: Tally,
     keys: HashSet<String>,
-    numbers: HashSet<String>,
+    numbers: HashSet<u64>,
+    names: HashSet<String>,
     complaints: Vec<String>,
-    postponed: Vec<Post>,
-    postponed_bytes: usize,
     arrivals: Vec<Arrival>,
 }
 
@@ -122,20 +136,15 @@ pub struct Arrival {
     pub micros: u64,
 }
 
-/// A POST that was answered before it was looked at.
-struct Post {
-    head: hyper::http::request::Parts,
-    body: Bytes,
-    arrived: SystemTime,
-}
-
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     behaviour: watch::Sender<Behaviour>,
     keep_rows: bool,
-    /// Bytes of bodies that may wait for [`Collector::settle`].
-    postpone_bytes_max: usize,
+    /// Where POSTs wait for [`Collector::settle`]; none: they are checked at once.
+    shelf: Option<Shelf>,
+    /// Response bodies as they are sent, by call number; none if that is not known.
+    bodies: Vec<String>,
     /// Of the thread that serves, 0 before it runs.
     thread_id: AtomicI32,
 }
@@ -164,21 +173,33 @@ impl Collector {
 
     /// Serves a listener made elsewhere, for example in another network namespace.
     pub fn serve(listener: TcpListener) -> Result<Self> {
-        Self::start(listener, true, 0)
+        Self::start(listener, true, None, Vec::new())
     }
 
     /// As [`Self::serve`], but counts rows without keeping them.
     pub fn count_only(listener: TcpListener) -> Result<Self> {
-        Self::start(listener, false, 0)
+        Self::start(listener, false, None, Vec::new())
     }
 
-    /// As [`Self::count_only`], but answers at once and looks at bodies only in [`Self::settle`], so that checking
-    /// takes no CPU from what is measured. Beyond `bytes_max` of them it looks at once again.
-    pub fn postponing(listener: TcpListener, bytes_max: usize) -> Result<Self> {
-        Self::start(listener, false, bytes_max)
+    /// As [`Self::count_only`], and compares response bodies with `bodies`, as [`Self::keeping`].
+    pub fn checking(listener: TcpListener, bodies: Vec<String>) -> Result<Self> {
+        Self::start(listener, false, None, bodies)
     }
 
-    fn start(listener: TcpListener, keep_rows: bool, postpone_bytes_max: usize) -> Result<Self> {
+    /// As [`Self::count_only`], but answers at once and checks what is on the `shelf` only in [`Self::settle`], so that
+    /// checking takes no CPU from what is measured. `bodies` are those of [`crate::load::bodies`] where rules leave them
+    /// as they are, so that they can be compared byte by byte.
+    pub fn keeping(listener: TcpListener, shelf: Shelf, bodies: Vec<String>) -> Result<Self> {
+        shelf.places().clear();
+        Self::start(listener, false, Some(shelf), bodies)
+    }
+
+    fn start(
+        listener: TcpListener,
+        keep_rows: bool,
+        shelf: Option<Shelf>,
+        bodies: Vec<String>,
+    ) -> Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let shared = Arc::new(Shared {
@@ -186,7 +207,8 @@ impl Collector {
             changed: Condvar::new(),
             behaviour: watch::Sender::new(Behaviour::Accept),
             keep_rows,
-            postpone_bytes_max,
+            shelf,
+            bodies,
             thread_id: AtomicI32::new(0),
         });
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -239,16 +261,20 @@ impl Collector {
         self.shared.state().tally
     }
 
-    /// Looks at everything that was postponed.
+    /// Checks everything on the shelf, on as many threads as there are CPUs.
     pub fn settle(&self) {
-        let posts = {
-            let mut state = self.shared.state();
-            state.postponed_bytes = 0;
-            std::mem::take(&mut state.postponed)
+        let Some(shelf) = &self.shared.shelf else {
+            return;
         };
-        for post in posts {
-            keep(&post.head, &post.body, post.arrived, &self.shared);
+        let mut places = shelf.places();
+        let read = read_all(&places, &self.shared.bodies);
+        for ((head, bundle), post) in read.into_iter().zip(places.posts()) {
+            let (_, body) = places.bytes(post);
+            self.shared.count(&head, bundle, body.len());
         }
+        let mut state = self.shared.state();
+        state.tally.checked_after += places.posts().len() as u64;
+        state.tally.no_room += places.clear();
     }
 
     /// Settles, and takes what was counted: the next count begins at zero. Keys and call numbers stay known.
@@ -342,15 +368,35 @@ async fn listen(listener: TcpListener, shared: Arc<Shared>) -> Result<()> {
         }
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            let service = service_fn(move |request| answer(request, Arc::clone(&shared)));
-            let mut connection = hyper::server::conn::http1::Builder::new();
-            connection.timer(TokioTimer::new());
             // A peer that goes away in the middle is its own business; what it had sent was counted.
-            let _ = connection
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let _ = serve(stream, shared).await;
         });
     }
+}
+
+/// Puts POSTs on the shelf if there is one; everything else is hyper's.
+async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> Result<()> {
+    let mut start = Vec::new();
+    if let Some(shelf) = &shared.shelf {
+        let is_ours = || *shared.behaviour.borrow() == Behaviour::Accept;
+        let arrived = || {
+            shared.state().tally.posts += 1;
+            shared.changed.notify_all();
+        };
+        match shelf::serve(stream, shelf, is_ours, arrived).await? {
+            Served::Over => return Ok(()),
+            Served::NotOurs(left, read) => (stream, start) = (left, read),
+        }
+    }
+    let (read_half, write_half) = stream.into_split();
+    let stream = tokio::io::join(io::Cursor::new(start).chain(read_half), write_half);
+    let service = service_fn(move |request| answer(request, Arc::clone(&shared)));
+    let mut connection = hyper::server::conn::http1::Builder::new();
+    connection.timer(TokioTimer::new());
+    connection
+        .serve_connection(TokioIo::new(stream), service)
+        .await?;
+    Ok(())
 }
 
 async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Empty<Bytes>>> {
@@ -364,9 +410,9 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
     shared.state().tally.posts += 1;
     shared.changed.notify_all();
     let status = match behaviour {
-        Behaviour::Accept => keep_or_postpone(head, body, &shared),
+        Behaviour::Accept => shared.check(&head, &body),
         Behaviour::Lie => {
-            keep(&head, &body, SystemTime::now(), &shared);
+            shared.check(&head, &body);
             503
         }
         Behaviour::Refuse(status) => status,
@@ -387,201 +433,116 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
         .body(Empty::new())?)
 }
 
-/// Answers 204 at once where it may be looked at later.
-fn keep_or_postpone(head: hyper::http::request::Parts, body: Bytes, shared: &Shared) -> u16 {
-    let arrived = SystemTime::now();
-    {
-        let mut state = shared.state();
-        if state.postponed_bytes + body.len() <= shared.postpone_bytes_max {
-            state.postponed_bytes += body.len();
-            state.postponed.push(Post {
-                head,
-                body,
-                arrived,
-            });
+/// Reads all POSTs of a shelf; what comes out is in their order.
+fn read_all(places: &Places, bodies: &[String]) -> Vec<(Head, Result<Bundle>)> {
+    let read = |post: &Kept| {
+        let (head, body) = places.bytes(post);
+        match Head::read(head) {
+            Ok(head) => {
+                let bundle = check::read(&head, body, post.arrived, bodies, false);
+                (head, bundle)
+            }
+            Err(error) => (Head::default(), Err(error)),
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let share = places.posts().len().div_ceil(threads).max(1);
+    thread::scope(|scope| {
+        let shares = places.posts().chunks(share);
+        let readers: Vec<_> = shares
+            .map(|posts| scope.spawn(move || posts.iter().map(read).collect::<Vec<_>>()))
+            .collect();
+        readers
+            .into_iter()
+            .flat_map(|reader| {
+                (reader.join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+            .collect()
+    })
+}
+
+impl Shared {
+    /// Looks at a POST now, and says with which status it is answered.
+    fn check(&self, head: &hyper::http::request::Parts, body: &[u8]) -> u16 {
+        let head = Head::of(head);
+        let now = SystemTime::now();
+        let bundle = check::read(&head, body, now, &self.bodies, self.keep_rows);
+        self.count(&head, bundle, body.len())
+    }
+
+    /// Keeps the lines of one bundle, and says with which status it is answered.
+    fn count(&self, head: &Head, bundle: Result<Bundle>, body_bytes: usize) -> u16 {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let bundle = match bundle {
+            Ok(bundle) => bundle,
+            Err(error) => {
+                state.tally.broken += 1;
+                state.complaints.push(format!("{error:#}"));
+                return 400;
+            }
+        };
+        if let Some(key) = &head.key
+            && !state.keys.insert(key.clone())
+        {
+            state.tally.repeated += 1;
             return 204;
         }
-    }
-    keep(&head, &body, arrived, shared)
-}
-
-/// Keeps the lines of one bundle, and says with which status it is answered.
-fn keep(
-    head: &hyper::http::request::Parts,
-    body: &[u8],
-    arrived: SystemTime,
-    shared: &Shared,
-) -> u16 {
-    let bundle = match read(head, body, arrived, shared.keep_rows) {
-        Ok(bundle) => bundle,
-        Err(error) => {
-            let mut state = shared.state();
-            state.tally.broken += 1;
-            state.complaints.push(format!("{error:#}"));
-            return 400;
+        let tally = &mut state.tally;
+        tally.accepted += 1;
+        tally.plain += u64::from(bundle.is_plain);
+        tally.wire_bytes += body_bytes as u64;
+        tally.lines += bundle.lines;
+        tally.line_bytes += bundle.line_bytes;
+        tally.mismatched += bundle.mismatched;
+        tally.cut += bundle.cut;
+        tally.torn += bundle.torn;
+        for arrival in &bundle.arrivals {
+            tally.duplicates += u64::from(!state.numbers.insert(arrival.number));
         }
-    };
-    let key = head
-        .headers
-        .get("idempotency-key")
-        .map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
-    let mut guard = shared.state();
-    let state = &mut *guard;
-    if let Some(key) = key
-        && !state.keys.insert(key)
-    {
-        state.tally.repeated += 1;
-        return 204;
-    }
-    let tally = &mut state.tally;
-    tally.accepted += 1;
-    tally.wire_bytes += body.len() as u64;
-    tally.lines += bundle.lines;
-    tally.line_bytes += bundle.line_bytes;
-    tally.mismatched += bundle.mismatched;
-    tally.torn += bundle.torn;
-    for number in bundle.numbers {
-        if !state.numbers.insert(number) {
-            tally.duplicates += 1;
+        for name in bundle.names {
+            tally.duplicates += u64::from(!state.names.insert(name));
         }
+        state.arrivals.extend(bundle.arrivals);
+        state.rows.extend(bundle.rows);
+        204
     }
-    state.arrivals.extend(bundle.arrivals);
-    state.rows.extend(bundle.rows);
-    204
-}
-
-/// What the lines of one bundle say.
-#[derive(Default)]
-struct BundleRead {
-    lines: u64,
-    line_bytes: u64,
-    mismatched: u64,
-    torn: u64,
-    numbers: Vec<String>,
-    arrivals: Vec<Arrival>,
-    rows: Vec<Row>,
-}
-
-impl BundleRead {
-    fn look_at(&mut self, row: &[(&str, &str)], arrived_micros: u64) {
-        let value = |key: &str| {
-            let found = row.iter().find(|(name, _)| *name == key);
-            found.map(|(_, value)| *value)
-        };
-        let url_number = value("request_url").and_then(number_in_url);
-        let sent = value("request_header:x-call-number");
-        let answered = value("response_header:x-answered-number");
-        let known = [sent, url_number, answered];
-        let mut numbers = known.into_iter().flatten();
-        if let Some(number) = numbers.next() {
-            self.mismatched += u64::from(numbers.any(|other| other != number));
-            // An answered number alone says nothing about which request the line is of.
-            if sent.or(url_number).is_some() {
-                self.numbers.push(number.to_owned());
-                self.arrivals
-                    .extend(number.parse().ok().map(|number| Arrival {
-                        number,
-                        micros: arrived_micros,
-                    }));
-            }
-        }
-        if url_number.is_some()
-            && let Some(body) = value("response_body")
-        {
-            self.torn += u64::from(!body.ends_with(BODY_END));
-        }
-    }
-}
-
-/// The number in a URL of [`crate::load`]: `.../n1234567890`, before any query.
-fn number_in_url(url: &str) -> Option<&str> {
-    let path = url.split(['?', ';']).next()?;
-    let number = path.rsplit_once("/n")?.1;
-    (number.len() == 10 && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(number)
-}
-
-/// Reads all lines of a bundle, or says how it breaks the contract.
-fn read(
-    head: &hyper::http::request::Parts,
-    body: &[u8],
-    arrived: SystemTime,
-    keep_rows: bool,
-) -> Result<BundleRead> {
-    ensure!(head.method == Method::POST, "method {}", head.method);
-    ensure!(head.uri.path() == "/message", "path {}", head.uri.path());
-    let header = |name| {
-        head.headers
-            .get(name)
-            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-    };
-    let content_type = header(CONTENT_TYPE).context("no Content-Type")?;
-    ensure!(
-        content_type == "application/ndjson; charset=UTF-8",
-        "Content-Type {content_type}"
-    );
-    let mut lines = match header(CONTENT_ENCODING).as_deref() {
-        None | Some("identity") => body.to_vec(),
-        Some("deflated") => inflate(body)?,
-        Some(other) => bail!("Content-Encoding {other}"),
-    };
-    let arrived_micros = lab::micros_since_epoch(arrived);
-    let mut bundle = BundleRead::default();
-    // simd-json parses in place, so each line is split off as its own mutable slice.
-    for line in lines
-        .split_mut(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-    {
-        let start = String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned();
-        bundle.lines += 1;
-        bundle.line_bytes += line.len() as u64;
-        let row = simd_json::from_slice::<Vec<(&str, &str)>>(line)
-            .with_context(|| format!("not an array of pairs: {start}"))?;
-        bundle.look_at(&row, arrived_micros);
-        if keep_rows {
-            let owned = row
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), value.to_owned()));
-            bundle.rows.push(owned.collect());
-        }
-    }
-    ensure!(bundle.lines > 0, "a bundle without a line");
-    Ok(bundle)
-}
-
-fn inflate(body: &[u8]) -> Result<Vec<u8>> {
-    let mut lines = Vec::new();
-    let read = ZlibDecoder::new(body)
-        .take(BUNDLE_BYTES_MAX as u64)
-        .read_to_end(&mut lines);
-    ensure!(
-        read.context("not zlib")? < BUNDLE_BYTES_MAX,
-        "inflates to more than {BUNDLE_BYTES_MAX} bytes"
-    );
-    Ok(lines)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-    use std::net::{Ipv4Addr, TcpStream};
+    use std::io::{Read as _, Write as _};
+    use std::net::{Ipv4Addr, Shutdown, TcpStream};
 
     use flate2::Compression;
     use flate2::write::ZlibEncoder;
 
     use super::*;
+    use crate::load::{BODY_END, FIRST_NUMBER};
 
     /// Sends one POST by hand and returns the status line's code, or 0 when the connection was dropped.
     fn post(collector: &Collector, headers: &str, body: &[u8]) -> u16 {
+        send_post(collector, &format!("Connection: close\r\n{headers}"), body)
+    }
+
+    /// The same on a connection that may stay, as senders do it.
+    fn kept_alive(collector: &Collector, headers: &str, body: &[u8]) -> u16 {
+        send_post(collector, headers, body)
+    }
+
+    fn send_post(collector: &Collector, headers: &str, body: &[u8]) -> u16 {
         let mut stream = TcpStream::connect(collector.address()).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(5)))
             .unwrap();
         let head = format!(
-            "POST /message HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/ndjson; \
+            "POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/ndjson; \
              charset=UTF-8\r\nContent-Length: {}\r\n{headers}\r\n",
             body.len()
         );
         let _ = stream.write_all(&[head.as_bytes(), body].concat());
+        // There is nothing more to come; an answer still is.
+        let _ = stream.shutdown(Shutdown::Write);
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
         let answer = String::from_utf8(answer).unwrap();
@@ -661,6 +622,97 @@ mod tests {
             assert_eq!(post(&collector, "", line), status, "{behaviour:?}");
             assert_eq!(collector.tally().lines, lines, "{behaviour:?}");
         }
+    }
+
+    /// The same POSTs, checked at once and afterwards, are counted alike but for the answer to broken ones.
+    #[test]
+    fn nothing_that_is_kept_goes_unchecked() {
+        let line = |number: u64, answered: u64, body: &str| {
+            format!(
+                "[[\"request_url\",\"http://x/n{number}\"],[\"request_header:x-call-number\",\"{number}\"],\
+                 [\"response_header:x-answered-number\",\"{answered}\"],[\"response_body\",{body:?}]]\n"
+            )
+        };
+        let whole = format!("{{\"a\":1,{BODY_END}");
+        let bodies: Vec<String> = [&whole, "other"].map(ToString::to_string).into();
+        let first = FIRST_NUMBER;
+        let posts = [
+            (
+                "",
+                line(first, first, &whole) + &line(first + 2, first + 2, "{\"a\""),
+            ),
+            (
+                "",
+                line(first + 4, first + 5, &whole) + &line(first, first, &whole),
+            ),
+            ("", line(first + 6, first + 6, "{\"b\"")),
+            ("Idempotency-Key: k\r\n", line(first + 8, first + 8, &whole)),
+            ("Idempotency-Key: k\r\n", line(first + 8, first + 8, &whole)),
+            (
+                "Content-Encoding: gzip\r\n",
+                line(first + 10, first + 10, &whole),
+            ),
+            ("", "[[\"a\"]]\n".to_owned()),
+        ];
+        let send = |shelf: Option<Shelf>| {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let is_kept = shelf.is_some();
+            let collector = Collector::start(listener, false, shelf, bodies.clone()).unwrap();
+            for (headers, body) in &posts {
+                let status = kept_alive(&collector, headers, body.as_bytes());
+                assert!(status == 204 || !is_kept, "{status} for {body}");
+            }
+            let (tally, arrivals) = collector.take();
+            assert_eq!(collector.complaints().len(), 2);
+            assert_eq!(tally.checked_after, if is_kept { 7 } else { 0 });
+            let numbers: Vec<u64> = arrivals.iter().map(|arrival| arrival.number).collect();
+            let tally = Tally {
+                checked_after: 0,
+                ..tally
+            };
+            (tally, numbers)
+        };
+        let at_once = send(None);
+        let expected = Tally {
+            posts: 7,
+            accepted: 4,
+            repeated: 1,
+            broken: 2,
+            lines: 6,
+            duplicates: 1,
+            mismatched: 1,
+            cut: 1,
+            torn: 1,
+            plain: 4,
+            ..at_once.0
+        };
+        assert_eq!(at_once.0, expected);
+        assert_eq!(send(Some(Shelf::new(64 << 20))), at_once);
+    }
+
+    #[test]
+    fn a_full_shelf_refuses_and_counts() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let collector = Collector::keeping(listener, Shelf::new(0), Vec::new()).unwrap();
+        assert_eq!(kept_alive(&collector, "", b"[[\"a\",\"b\"]]\n"), 507);
+        let (tally, _) = collector.take();
+        assert_eq!((tally.posts, tally.no_room, tally.lines), (1, 1, 0));
+    }
+
+    #[test]
+    fn a_shelf_misbehaves_on_command_too() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let collector = Collector::keeping(listener, Shelf::new(64 << 20), Vec::new()).unwrap();
+        let line = b"[[\"request_header:x-call-number\",\"1\"]]\n";
+        collector.behave(Behaviour::Lie);
+        assert_eq!(kept_alive(&collector, "", line), 503);
+        collector.behave(Behaviour::Refuse(401));
+        assert_eq!(kept_alive(&collector, "", line), 401);
+        collector.behave(Behaviour::Accept);
+        assert_eq!(kept_alive(&collector, "", line), 204);
+        collector.settle();
+        let tally = collector.tally();
+        assert_eq!((tally.lines, tally.duplicates, tally.mistreated), (2, 1, 2));
     }
 
     #[test]

@@ -690,6 +690,17 @@ pub fn exchange(seed: &mut Seed, body_bytes: usize) -> Exchange {
     }
 }
 
+/// What the calls of a [`Load`] of this shape answer: that of call `number` is the `number % VARIANTS`-th.
+pub fn bodies(shape: &Shape) -> Vec<String> {
+    let mut seed = Seed::new(shape.seed);
+    (0..VARIANTS)
+        .map(|_| {
+            let body = exchange(&mut seed, shape.body_bytes).response_body.plain;
+            String::from_utf8(body).expect("JSON is text")
+        })
+        .collect()
+}
+
 /// JSON of exactly `bytes` bytes that ends with [`BODY_END`]; shorter ones are only that end.
 fn body(seed: &mut Seed, bytes: usize) -> Vec<u8> {
     const WORDS: [&str; 16] = [
@@ -808,6 +819,7 @@ mod tests {
             ledger.flow.flow_opened, ledger.flow.flow_ended_fin,
             "{ledger:?}"
         );
+        let bodies = bodies(shape);
         let mut numbers = BTreeSet::new();
         for row in &pipeline.output().0 {
             let value = |key: &str| &row.iter().find(|(name, _)| name == key).unwrap().1;
@@ -819,10 +831,10 @@ mod tests {
             );
             assert_eq!(value("response_body").len(), shape.body_bytes);
             assert!(value("response_body").ends_with(BODY_END));
-            assert!(
-                numbers.insert(number.parse::<u64>().unwrap()),
-                "{number} twice"
-            );
+            let number = number.parse::<u64>().unwrap();
+            let body = &bodies[number as usize % VARIANTS];
+            assert!(value("response_body") == body, "body of {number}");
+            assert!(numbers.insert(number), "{number} twice");
         }
         let expected = FIRST_NUMBER + 7..FIRST_NUMBER + 7 + calls;
         assert!(numbers.into_iter().eq(expected));

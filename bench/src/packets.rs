@@ -146,7 +146,7 @@ fn measure(
         nice: 0,
         ring: options.ring.clone(),
         arguments: Vec::new(),
-        postpone_bytes: 0,
+        shelf: None,
     };
     let mut subject = Subject::start(&lab, program, &cell, &method, &collector.url())?;
     let per_call = Load::new(shape.clone(), FIRST_NUMBER, 1).frames_per_call_in_all();

@@ -115,6 +115,8 @@ pub struct Trial {
     pub duplicates: u64,
     pub mismatched: u64,
     pub torn: u64,
+    #[serde(default)]
+    pub thinned: u64,
     pub broken_posts: u64,
     pub cpu_seconds: f64,
     pub cpu_micros_per_call: f64,
@@ -132,6 +134,10 @@ pub struct Trial {
     pub line_bytes: u64,
     pub post_bytes: u64,
     pub posts: u64,
+    #[serde(default)]
+    pub posts_plain: u64,
+    #[serde(default)]
+    pub posts_checked_after: u64,
     pub tap_frames: Option<u64>,
     pub tap_dropped: Option<u64>,
     pub ring_dropped: Option<u64>,
@@ -139,6 +145,12 @@ pub struct Trial {
     pub calls_sent: Option<u64>,
     pub calls_stopped: Option<u64>,
     pub calls_dropped: Option<u64>,
+    #[serde(default)]
+    pub bodies_thinned: Option<u64>,
+    #[serde(default)]
+    pub bundles_plain: Option<u64>,
+    #[serde(default)]
+    pub calls_shed: Option<u64>,
     pub calls_in_flight: Option<u64>,
     pub unaccounted: Option<i64>,
     pub dropped_reasons: String,
@@ -160,9 +172,24 @@ impl Trial {
         self.resident_peak_bytes.saturating_sub(self.ring_bytes)
     }
 
-    /// Calls that must not be: twice, mispaired, torn, or in a broken POST.
+    /// Calls that must not be: twice, mispaired, torn, or in a broken POST. Bodies that were thinned are told apart.
     pub fn wrong(&self) -> u64 {
         self.duplicates + self.mismatched + self.torn + self.broken_posts
+    }
+
+    /// Whether so great a share was delivered, and nothing wrong. Of programs that account for themselves more is asked:
+    /// every call and every frame, no body thinned, no bundle plain that should have been compressed.
+    pub fn is_lossless(&self, share: f64) -> bool {
+        let is_zero = |count: Option<u64>| count.is_none_or(|count| count == 0);
+        let has_ledger = self.calls_seen.is_some();
+        let is_whole = is_zero(self.ring_dropped)
+            && is_zero(self.calls_dropped)
+            && is_zero(self.calls_shed)
+            && is_zero(self.bodies_thinned)
+            && is_zero(self.bundles_plain)
+            && (self.compression == "off" || self.posts_plain == 0)
+            && self.calls_delivered >= self.calls_offered;
+        self.wrong() == 0 && self.delivered_share >= share && (is_whole || !has_ledger)
     }
 }
 

@@ -169,6 +169,12 @@ pub struct Ledger {
     pub stopped: u64,
     /// Lost, whatever the reason.
     pub dropped: u64,
+    /// Of these, not written because the program could not keep up.
+    pub shed: u64,
+    /// Bodies that were cut because the program could not keep up.
+    pub bodies_thinned: u64,
+    /// Bundles that were sent without the compression that they should have.
+    pub bundles_plain: u64,
     /// On their way.
     pub in_flight: u64,
     /// What nothing explains.
@@ -195,6 +201,7 @@ impl Ledger {
             serde_json::from_str(text).with_context(|| format!("no JSON: {text}"))?;
         let capture = &status["capture"];
         let (calls, packets) = (&capture["calls"], &capture["packets"]);
+        let overload = &capture["overload"];
         let count = |value: &Value| value.as_u64().unwrap_or(0);
         let sum = |value: &Value| -> u64 {
             let counts = value.as_object();
@@ -207,6 +214,9 @@ impl Ledger {
             sent: count(&calls["sent"]),
             stopped: count(&calls["stopped"]),
             dropped: sum(&calls["dropped"]),
+            shed: count(&overload["calls_shed"]),
+            bodies_thinned: count(&overload["bodies_thinned"]),
+            bundles_plain: count(&overload["bundles_plain"]),
             in_flight: count(&calls["in_flight"]),
             unaccounted: calls["unaccounted"].as_i64().context("calls.unaccounted")?,
             halves: sum(&capture["halves"]),

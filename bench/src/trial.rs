@@ -9,9 +9,9 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::collect::{Collector, Latencies};
+use crate::collect::{Collector, Latencies, Shelf};
 use crate::lab::{Lab, micros_since_epoch, pin};
 use crate::load::{self, FIRST_NUMBER, Load};
 use crate::pour::{Poured, pour};
@@ -68,8 +68,8 @@ pub struct Method {
     pub ring: String,
     /// Further arguments of `sniffer run`.
     pub arguments: Vec<String>,
-    /// Bytes of POSTs that are checked only after the traffic.
-    pub postpone_bytes: usize,
+    /// Where POSTs wait until the traffic is over; none: they are checked as they come.
+    pub shelf: Option<Shelf>,
 }
 
 /// The text of a named rule set; `realistic` has fifty rules.
@@ -86,6 +86,21 @@ pub fn rules(name: &str, compression: bool) -> Result<String> {
         text.push_str("skip_compression\n");
     }
     Ok(text)
+}
+
+/// What bodies say at the collector; nothing where rules may have changed them.
+fn bodies(cell: &Cell) -> Vec<String> {
+    match cell.rules.as_str() {
+        "debug" => load::bodies(&cell.shape),
+        _ => Vec::new(),
+    }
+}
+
+/// Bytes of POSTs that so many calls will hardly exceed: some are uncompressed when compression is given up.
+fn posts_bytes(cell: &Cell, calls: u64) -> usize {
+    let line = 1500 + cell.shape.body_bytes * 5 / 4;
+    let all = calls as usize * line;
+    if cell.compression { all / 2 } else { all }
 }
 
 /// Connections that hold the calls of 20 ms, 512 at most.
@@ -119,7 +134,11 @@ pub fn measure(
         if let Some(cpu) = method.collector_cpu {
             pin(cpu)?;
         }
-        Collector::postponing(TcpListener::bind("127.0.0.1:7701")?, method.postpone_bytes)
+        let listener = TcpListener::bind("127.0.0.1:7701")?;
+        match &method.shelf {
+            Some(shelf) => Collector::keeping(listener, shelf.clone(), bodies(cell)),
+            None => Collector::checking(listener, bodies(cell)),
+        }
     })?;
     let shape = at_rate(cell, rate);
     let mut subject = Subject::start(&lab, program, cell, method, &collector.url())?;
@@ -127,6 +146,15 @@ pub fn measure(
     let known_rate = if rate > 0.0 { rate } else { 20_000.0 };
     let calls = |seconds: f64| (known_rate * seconds).ceil() as u64;
     let (warm_up, offered) = (calls(method.warm_up), calls(method.seconds));
+    if let Some(shelf) = &method.shelf {
+        let bytes = posts_bytes(cell, warm_up.max(offered));
+        ensure!(
+            shelf.make_ready(bytes),
+            "some {} MB of POSTs, and the collector keeps {} MB: a larger --keep-mb, or 0 to check them as they come",
+            bytes >> 20,
+            shelf.bytes_max() >> 20
+        );
+    }
     // One load for both: connections of the warm-up stay open, so that there are as many as wanted all the time.
     let mut load = Load::new(shape.clone(), FIRST_NUMBER, warm_up + offered + 1);
     load.hold_after(warm_up);
@@ -150,6 +178,12 @@ pub fn measure(
     if let Some(complaint) = collector.complaints().first() {
         eprintln!("broken bundle: {complaint}");
     }
+    // What was refused was never checked, and the sniffer was measured while it tried again.
+    ensure!(
+        tally.no_room == 0,
+        "the collector had no room for {} POSTs: a larger --keep-mb",
+        tally.no_room
+    );
 
     let latencies = Latencies::new(&arrivals, FIRST_NUMBER + warm_up, &sent_at);
     let delivered = tally.lines - tally.duplicates.min(tally.lines);
@@ -158,6 +192,8 @@ pub fn measure(
         let (now, before) = (ledger.as_ref()?, ledger_before.as_ref()?);
         Some(of(now).saturating_sub(of(before)))
     };
+    let thinned = change(|ledger| ledger.bodies_thinned);
+    let cut_by_choice = tally.cut.min(thinned.unwrap_or(0));
     // Live frames are on no cable.
     let on_cable = |frames: u64| (method.sender != Way::Live).then_some(frames);
     Ok(Trial {
@@ -183,7 +219,8 @@ pub fn measure(
         delivered_share: delivered as f64 / offered as f64,
         duplicates: tally.duplicates,
         mismatched: tally.mismatched,
-        torn: tally.torn,
+        torn: tally.torn + tally.cut - cut_by_choice,
+        thinned: cut_by_choice,
         broken_posts: tally.broken,
         cpu_seconds,
         cpu_micros_per_call: cpu_seconds * 1e6 / delivered.max(1) as f64,
@@ -199,6 +236,8 @@ pub fn measure(
         line_bytes: tally.line_bytes,
         post_bytes: tally.wire_bytes,
         posts: tally.accepted,
+        posts_plain: tally.plain,
+        posts_checked_after: tally.checked_after,
         tap_frames: on_cable(arrived - arrived_before),
         tap_dropped: on_cable(tap_dropped - tap_dropped_before),
         ring_dropped: change(|ledger| ledger.ring_dropped),
@@ -206,6 +245,9 @@ pub fn measure(
         calls_sent: change(|ledger| ledger.sent),
         calls_stopped: change(|ledger| ledger.stopped),
         calls_dropped: change(|ledger| ledger.dropped),
+        bodies_thinned: thinned,
+        bundles_plain: change(|ledger| ledger.bundles_plain),
+        calls_shed: change(|ledger| ledger.shed),
         calls_in_flight: ledger.as_ref().map(|ledger| ledger.in_flight),
         unaccounted: ledger.as_ref().map(|ledger| ledger.unaccounted),
         halves: change(|ledger| ledger.halves),
