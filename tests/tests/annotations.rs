@@ -1,7 +1,7 @@
 //! What calls say about where and how they were seen, and half calls. Here belongs whatever is off unless asked for.
 
 use bench::collect::{Row, value};
-use bench::traffic::{Conversation, Exchange, Frame as Made, Side, Vxlan, Wire};
+use bench::traffic::{Close, Conversation, Exchange, Frame as Made, Segment, Side, Vxlan, Wire};
 use engine_core::pipeline::Config;
 use tests::engine::{Reader, captured};
 use tests::program::repository;
@@ -101,6 +101,45 @@ fn the_same_packets_give_the_same_ids() {
         once, again,
         "each packet captured twice, under another seed"
     );
+}
+
+/// Neither when the capture ends nor when a clock says that nothing more comes: the same packets give the same times.
+#[test]
+fn a_call_that_never_ends_has_the_time_of_its_last_byte() {
+    let talk = Conversation {
+        close: Close::Open,
+        mss: 100,
+        ..Conversation::new(vec![Exchange::get(1, "/a", &"long ".repeat(100))])
+    };
+    let mut segments = talk.segments();
+    let data = |segment: &Segment| segment.side == Side::Server && !segment.payload.is_empty();
+    let last = segments.iter().rposition(data).expect("there is an answer");
+    segments.truncate(last);
+    let last = segments.iter().rfind(|segment| data(segment));
+    let last = last.expect("the answer has several segments").time;
+    let another = Conversation {
+        client: ([10, 1, 0, 3], 40_000).into(),
+        start: last + 3_600_000_000_000,
+        ..Conversation::new(vec![Exchange::get(2, "/b", "two")])
+    };
+    let frames = |talk: &Conversation, segments: &[Segment]| -> Vec<Made> {
+        let frames = segments.iter();
+        frames
+            .map(|segment| Wire::default().frame(talk, segment))
+            .collect()
+    };
+    let alone = frames(&talk, &segments);
+    let mut both = alone.clone();
+    both.extend(frames(&another, &another.segments()));
+    let [alone, both] = [alone, both].map(|frames| rows(&frames, 0).remove(0));
+    check(
+        &alone,
+        &[
+            ("response_ended", &last.to_string()),
+            ("incomplete", "true"),
+        ],
+    );
+    assert_eq!(alone, both, "the clock went on by an hour before it ended");
 }
 
 #[test]

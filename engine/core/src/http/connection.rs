@@ -83,7 +83,8 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
         while !input.bytes.is_empty() {
             self.read(direction, &mut input, shared);
         }
-        self.half_mut(direction).told = input.offset;
+        let half = self.half_mut(direction);
+        (half.told, half.last) = (input.offset, place.time);
     }
 
     fn gap(&mut self, place: Place, len: u64, shared: &mut Http<X>) {
@@ -92,7 +93,9 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
         }
         let direction = place.direction;
         self.from_start = false;
-        self.settle_orphan(direction, place.time, shared);
+        // When a loss is declared depends on what else comes and on the clock; when the message was last seen does not.
+        let last = self.half(direction).last;
+        self.settle_orphan(direction, last, shared);
         let half = self.half_mut(direction);
         // What is missing of the body, whether the body is over with it, and what is lost beside it.
         let (missing, over, beyond) = match &mut half.step {
@@ -120,7 +123,7 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
             self.body_missing(direction, missing, shared);
         }
         if over {
-            self.end_message(direction, place.time, shared);
+            self.end_message(direction, last, shared);
         }
         self.half_mut(direction).told = place.offset + len;
         if beyond > 0 {
@@ -142,10 +145,12 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
         }
     }
 
-    fn close(mut self, end: FlowEnd, time: Timestamp, shared: &mut Http<X>) {
+    /// What is still open ended with its last byte: the time of the end may be the clock's, not a packet's.
+    fn close(mut self, end: FlowEnd, _time: Timestamp, shared: &mut Http<X>) {
         if self.phase == Phase::Reading {
             for direction in [Direction::Originator, Direction::Responder] {
-                self.end_half(direction, end == FlowEnd::Fin, time, shared);
+                let last = self.half(direction).last;
+                self.end_half(direction, end == FlowEnd::Fin, last, shared);
             }
         }
         let server = self.client.map(|client| self.half(other(client)));
@@ -158,7 +163,8 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
             FlowEnd::Shutdown => Half::Shutdown,
         };
         let lost = server.is_some_and(|server| server.lost >= MESSAGE_BYTES_MIN);
-        self.pairing.close(why, lost, time, shared);
+        let last = self.originator.last.max(self.responder.last);
+        self.pairing.close(why, lost, last, shared);
         self.release_buffers(shared);
     }
 

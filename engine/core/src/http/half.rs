@@ -50,6 +50,8 @@ pub(super) struct HalfReader {
     pub(super) newer: (u64, Acked),
     /// Every byte before this offset was told, or told as lost.
     pub(super) told: u64,
+    /// Packet time of the last byte that was seen.
+    pub(super) last: Timestamp,
     /// Bytes lost or passed over since the last message that was read.
     pub(super) lost: u64,
     /// Some of `lost` were never captured.
@@ -75,6 +77,7 @@ impl HalfReader {
             acked: Acked::UNKNOWN,
             newer: (0, Acked::UNKNOWN),
             told: 0,
+            last: Timestamp::ZERO,
             lost,
             gapped: lost > 0,
             unanswered: Unanswered::Nothing,
