@@ -41,6 +41,14 @@ impl Timestamp {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// This moment less `span`, saturating.
+    pub fn before(self, span: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_sub(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)),
+        )
+    }
+
     /// This moment plus `span`, saturating.
     pub fn after(self, span: Duration) -> Self {
         Self(

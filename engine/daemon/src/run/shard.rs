@@ -32,6 +32,10 @@ use crate::upload::Outbox;
 /// Longest sleep: idle flows and old bundles are looked after at least this often.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How far the clock that ends waits runs behind the wall: frames may lie in a block that the kernel has not retired (10 ms),
+/// or wait for this thread to be woken, and none of them may come too late for what it would have settled.
+const CLOCK_BEHIND: Duration = Duration::from_millis(100);
+
 /// Blocks read from one ring before the others have their turn.
 const BLOCKS_A_TURN: usize = 16;
 
@@ -282,7 +286,7 @@ impl Shard {
                 self.pipeline.set_rules(rules);
                 self.hits = hits;
             }
-            self.pipeline.tick(now());
+            self.pipeline.tick(now().before(CLOCK_BEHIND));
             self.hand_over();
         }
     }
