@@ -36,7 +36,9 @@ impl Recorder {
         let mut stamps = Running::start(python.args(["-c", STAMPS]))?;
         stamps.says("stamps", PATIENCE).context("python3")?;
         let mut command = namespace.command("tcpdump");
-        command.args(["-i", interface, "-n", "-s", "0", "-B", "65536", "-Z", "root"]);
+        command.args([
+            "-i", interface, "-n", "-s", "0", "-B", "65536", "-Z", "root",
+        ]);
         // Each frame at once, so that none is in a block of the kernel's when it is told to end.
         command.args(["--immediate-mode", "-U", "--time-stamp-precision=nano"]);
         command.arg("-w").arg(file);

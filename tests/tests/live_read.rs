@@ -13,7 +13,9 @@ use anyhow::{Context as _, Result, ensure};
 use bench::collect::{Row, value};
 use bench::seed::Seed;
 use bench::send::send;
-use bench::traffic::{Accidents, Conversation, Frame, Shape, Vxlan, Wire, frames};
+use bench::traffic::{
+    Accidents, Close, Conversation, Exchange, Frame, Framing, Shape, Vxlan, Wire, frames,
+};
 use serde_json::Value;
 use tests::network::Lab;
 use tests::nginx::{Nginx, curl};
@@ -36,7 +38,7 @@ pub(crate) const SETTINGS: [(&str, &str); 3] = [
 fn made(seed: u64, lose_per_mille: u32) -> Vec<Frame> {
     let mut seed = Seed::new(seed);
     let tunnels = [None, Some(Vxlan::new(7)), Some(Vxlan::geneve(9))];
-    let talks: Vec<_> = (0..45)
+    let mut talks: Vec<_> = (0..45)
         .map(|number| {
             let shape = Shape {
                 ipv6: number % 5 == 0,
@@ -55,12 +57,24 @@ fn made(seed: u64, lose_per_mille: u32) -> Vec<Frame> {
             (talk, wire)
         })
         .collect();
+    talks.push((unfinished(&mut seed), Wire::default()));
     let accidents = Accidents {
         lose_per_mille,
         skew_per_mille: 20,
         ..Accidents::harmless()
     };
     frames(&talks, &accidents, &mut seed)
+}
+
+/// Two calls, the second answered with a body that nothing ends as long as there is a capture.
+fn unfinished(seed: &mut Seed) -> Conversation {
+    let mut last = Exchange::get(1, "/endless", &"and so on ".repeat(1000));
+    last.response_body.framing = Framing::Close;
+    Conversation {
+        close: Close::Open,
+        start: Conversation::seeded(seed, &Shape::default()).start,
+        ..Conversation::new(vec![Exchange::get(2, "/", "first"), last])
+    }
 }
 
 /// Lines of a reading of `packets` under `settings`, and its ledger.
@@ -71,10 +85,13 @@ pub(crate) fn read(packets: &Path, settings: &[(&str, &str)]) -> Result<(String,
     let words: Vec<&str> = words.iter().chain(&paths).map(String::as_str).collect();
     let ended = sniffer_ends(&words, settings)?;
     ensure!(ended.code()? == 0, "{}", ended.stderr);
-    Ok((ended.stdout, serde_json::from_str(&fs::read_to_string(&ledger)?)?))
+    Ok((
+        ended.stdout,
+        serde_json::from_str(&fs::read_to_string(&ledger)?)?,
+    ))
 }
 
-/// Waits until all of the traffic, which is over, was read: `segments` of it, or until there are no more.
+/// Waits until all of the traffic, which is over, was read: until there is no more.
 pub(crate) fn settled(capture: &Capture<'_>) -> Result<Value> {
     let mut before = None;
     eventually(PATIENCE, || {
@@ -130,7 +147,10 @@ fn differences(live: &[Row], read: &[Row]) -> String {
             .filter(|detail| !row.contains(detail))
             .take(8)
             .collect();
-        text.push_str(&format!("\n{:?}: {details:.300?}, read {theirs:.300?}", id(row)));
+        text.push_str(&format!(
+            "\n{:?}: {details:.300?}, read {theirs:.300?}",
+            id(row)
+        ));
     }
     text
 }
@@ -148,13 +168,25 @@ fn check(shards: &str, lose_per_mille: u32) -> Result<()> {
     let recorder = Recorder::start(&lab.server, "s0", &packets)?;
     // Real peers on a kept connection, with offload in both directions.
     let host = "http://10.77.0.1";
-    let pages = ["/hello?a=1", "/page.html", "/large.bin", "/moved", "/nowhere"];
+    let pages = [
+        "/hello?a=1",
+        "/page.html",
+        "/large.bin",
+        "/moved",
+        "/nowhere",
+    ];
     let urls = pages.map(|page| format!("{host}{page}"));
     let words: Vec<&str> = urls.iter().map(String::as_str).collect();
     curl(&lab.client, &words)?;
     curl(&lab.client, &["--compressed", "http://[fd77::1]/page.html"])?;
-    curl(&lab.client, &["--json", "{\"posted\":1}", &format!("{host}/created")])?;
-    let made = made(shards.len() as u64 + u64::from(lose_per_mille), lose_per_mille);
+    curl(
+        &lab.client,
+        &["--json", "{\"posted\":1}", &format!("{host}/created")],
+    )?;
+    let made = made(
+        shards.len() as u64 + u64::from(lose_per_mille),
+        lose_per_mille,
+    );
     lab.client.inside(|| send("c0", &made, 4_000))?;
     let status = settled(&capture)?;
     recorder.stop()?;
@@ -162,8 +194,15 @@ fn check(shards: &str, lose_per_mille: u32) -> Result<()> {
 
     let (lines, ledger) = read(&packets, &SETTINGS)?;
     let segments = |status: &Value| status["capture"]["stages"]["decap"]["segments"].clone();
-    assert_eq!(segments(&status), segments(&ledger), "the recording is whole");
-    let (live, read) = (comparable(collector.rows()), comparable(truth::rows(&lines)?));
+    assert_eq!(
+        segments(&status),
+        segments(&ledger),
+        "the recording is whole"
+    );
+    let (live, read) = (
+        comparable(collector.rows()),
+        comparable(truth::rows(&lines)?),
+    );
     ensure!(live == read, "{}", differences(&live, &read));
     let has = |name: &str| read.iter().filter(|row| value(row, name).is_some()).count();
     let (halves, tunnelled) = (has("custom_field:half"), has("custom_field:vni"));

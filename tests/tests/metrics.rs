@@ -17,7 +17,9 @@ use tests::network::{Lab, Namespace};
 use tests::nginx::{Nginx, curl};
 use tests::process::{Running, eventually};
 use tests::program::{sniffer, sniffer_ends};
+use tests::recorder::Recorder;
 
+use crate::live_read;
 use crate::netns::{Capture, PATIENCE, collector};
 
 pub(crate) const PORT: &str = "127.0.0.1:7702";
@@ -566,34 +568,33 @@ fn the_ledger_of_a_reading_balances_at_every_level() -> Result<()> {
 }
 
 /// The same packets live and from a file: every counter is the same but those named here, each for its reason.
+///
+/// The recording is made beside the capture and has the kernel's times. Frames that were to be sent at certain times are
+/// not: on a busy machine they come when they can, and then other waits are over.
 #[test]
 fn a_capture_and_its_recording_have_the_same_ledger() -> Result<()> {
-    /// Frames that are on any interface, neighbour discovery for example; flows that linger live and end with a file;
-    /// and what hangs on milliseconds, which the sending of 1 800 frames does not keep: digits of `interval`, and how long
-    /// a segment waited for another before it.
-    const EXPLAINED: [(&str, &str); 10] = [
+    /// Frames that are on any interface, neighbour discovery for example, while only one of the two listens; flows that
+    /// linger live and end with a file.
+    const EXPLAINED: [(&str, &str); 6] = [
         ("decap", "frames"),
         ("decap", "skipped_not_ip"),
         ("decap", "skipped_not_tcp"),
         ("shard", "frames_read"),
         ("shard", "frames_read_bytes"),
         ("flow", "flow_ended_shutdown"),
-        ("message", "line_bytes"),
-        ("flow", "flow_copied_bytes"),
-        ("flow", "flow_segments_out_of_order"),
-        ("flow", "flow_segments_held"),
     ];
     /// What a file does not have: a ring, an outbox, an end that comes while flows linger.
     const LIVE: [&str; 3] = ["shard", "held", "unaccounted"];
     let lab = Lab::new()?;
     let made = rough_traffic(11, 3);
     let collector = collector(&lab.server)?;
-    let settings = [
-        ("NET_DEVICE", "s0"),
-        ("SNIFFER_SHARDS", "1"),
-        ("USAGE_LOGGERS_RULES", LEDGER_RULES),
-    ];
+    let rules = [("USAGE_LOGGERS_RULES", LEDGER_RULES)];
+    let mut settings = rules.to_vec();
+    settings.extend([("NET_DEVICE", "s0"), ("SNIFFER_SHARDS", "1")]);
+    let folder = tempfile::tempdir()?;
+    let packets = folder.path().join("x.pcap");
     let capture = Capture::start(&lab.server, &collector.url(), &settings)?;
+    let recorder = Recorder::start(&lab.server, "s0", &packets)?;
     let sent = lab.client.inside(|| send("c0", &made, 4_000))?;
     let live = eventually(PATIENCE, || {
         let live = capture.status()?;
@@ -612,34 +613,10 @@ fn a_capture_and_its_recording_have_the_same_ledger() -> Result<()> {
         Ok(live)
     })?;
     check_ledger(&live);
+    recorder.stop()?;
     capture.stop()?;
 
-    // The recording has the times at which the frames were sent.
-    let folder = tempfile::tempdir()?;
-    let packets = folder.path().join("x.pcap");
-    let recorded: Vec<_> = (0..)
-        .zip(made)
-        .map(|(number, frame)| Frame {
-            time: 1_767_225_600_000_000_000 + number * 250_000,
-            ..frame
-        })
-        .collect();
-    write_pcap(&mut fs::File::create(&packets)?, &recorded, usize::MAX)?;
-    let file = folder.path().join("ledger");
-    let ended = sniffer_ends(
-        &[
-            "read",
-            &packets.display().to_string(),
-            "--json",
-            "--rules",
-            LEDGER_RULES,
-            "--ledger",
-            &file.display().to_string(),
-        ],
-        &[],
-    )?;
-    assert_eq!(ended.code()?, 0, "{}", ended.stderr);
-    let read: Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
+    let (lines, read) = live_read::read(&packets, &rules)?;
     check_ledger(&read);
     let (live, read) = (&live["capture"], &read["capture"]);
     let mut differences = Vec::new();
@@ -657,26 +634,21 @@ fn a_capture_and_its_recording_have_the_same_ledger() -> Result<()> {
         live["stages"]["held"]["flows"],
         read["stages"]["flow"]["flow_ended_shutdown"]
     );
-    for key in ["calls", "halves", "rule_hits"] {
-        let (live, read) = (&live[key], &read[key]);
-        match key {
-            // A file has no destination, so it has no reasons of one.
-            "calls" => {
-                for key in [
-                    "seen",
-                    "sent",
-                    "stopped",
-                    "sampled",
-                    "in_flight",
-                    "unaccounted",
-                ] {
-                    assert_eq!(live[key], read[key], "{key}");
-                }
-            }
-            _ => assert_eq!(live, read, "{key}"),
-        }
+    // Of the calls, a file has no destination and so no reasons of one.
+    for key in [
+        "seen",
+        "sent",
+        "stopped",
+        "sampled",
+        "in_flight",
+        "unaccounted",
+    ] {
+        assert_eq!(live["calls"][key], read["calls"][key], "{key}");
     }
-    assert_eq!(ended.stdout.lines().count() as u64, collector.tally().lines);
+    for key in ["halves", "rule_hits"] {
+        assert_eq!(live[key], read[key], "{key}");
+    }
+    assert_eq!(lines.lines().count() as u64, collector.tally().lines);
     Ok(())
 }
 
