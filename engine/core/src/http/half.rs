@@ -60,6 +60,8 @@ pub(super) struct HalfReader {
     pub(super) unanswered: Unanswered,
     /// Bytes of the current message are missing, or its lengths contradict each other.
     pub(super) damaged: bool,
+    /// The head being read lacks its end.
+    pub(super) unfinished: bool,
     /// FIN, and everything before it was read.
     pub(super) finished: bool,
 }
@@ -82,6 +84,7 @@ impl HalfReader {
             gapped: lost > 0,
             unanswered: Unanswered::Nothing,
             damaged: false,
+            unfinished: false,
             finished: false,
         }
     }

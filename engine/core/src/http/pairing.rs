@@ -174,6 +174,11 @@ impl<D> Pairing<D> {
         self.pipelines
     }
 
+    /// Whether a request waits for its response.
+    pub(super) fn waits(&self) -> bool {
+        self.queue.iter().any(Exchange::waits)
+    }
+
     /// Where in the responses that to the newest request may begin.
     pub(super) fn awaited_from(&self) -> u64 {
         self.queue
@@ -194,7 +199,7 @@ impl<D> Pairing<D> {
             && responses.lost < MESSAGE_BYTES_MIN
             && (self.answered..self.answered + MESSAGE_BYTES_MIN).contains(&responses.acked);
         self.judge(in_turn, shared);
-        let waiting = self.queue.iter().any(Exchange::waits);
+        let waiting = self.waits();
         // Responses were lost, but every request that was read had its own: this one may have been answered by them
         // and read from a later copy.
         let excess = responses.lost >= MESSAGE_BYTES_MIN && !waiting && self.answered_whole;

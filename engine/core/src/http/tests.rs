@@ -869,6 +869,26 @@ fn requests_without_a_version() {
     );
 }
 
+#[test]
+fn heads_without_their_empty_line() {
+    // A server that closes right behind its status line has said all that it wanted to.
+    let cut = "HTTP/1.1 400 Bad Request\r\nA: b\r\n";
+    let answered = format!("#1 @0 {GET_LINE} => @0 400[A=b] ~ done");
+    check(&[c(GET), s(cut), FinS], &[&answered]);
+    let half = format!("#1 @0 {GET_LINE} => -  half Closed");
+    check(&[c(GET), s(&cut[..cut.len() - 1]), FinS], &[&half]);
+    check_flow(&[c(GET), s(cut)], FlowEnd::Reset, false, &[&half]);
+    // A request that was answered before it was over, and one that never will be.
+    let begun = "POST /p HTTP/1.1\r\nContent-Length: 4\r\n";
+    let line = format!("#1 @0 POST /p 1.1[Content-Length=4] ~ => @0 {OK_LINE} done");
+    check(&[c(begun), s(OK), FinS], &[&line]);
+    check(&[c(begun), FinC, s(OK)], &[&line]);
+    check(
+        &[c(begun), s(OK), c("Host: h\r\n\r\nbody"), c(GET), s(OK)],
+        &[&line, &plain(2, begun.len() + 15, OK.len())],
+    );
+}
+
 /// What a flow is taken for: the counter that says so, and whether it is read on.
 #[track_caller]
 fn check_speech(

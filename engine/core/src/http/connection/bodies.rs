@@ -218,6 +218,9 @@ impl<D> Connection<D> {
         if self.client == Some(direction) {
             self.read_simple_request(now, shared);
         }
+        if whole {
+            self.read_unfinished_head(direction, now, shared);
+        }
         self.settle_orphan(direction, now, shared);
         let half = self.half_mut(direction);
         half.finished |= whole;

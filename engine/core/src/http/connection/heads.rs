@@ -146,6 +146,51 @@ impl<D> Connection<D> {
         }
     }
 
+    /// No more of a head will come, or its answer is there: one that has all its lines but the empty one is read, and
+    /// marked. One that ends within a line is cut, and nobody knows what else it said.
+    pub(super) fn read_unfinished_head<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        now: Timestamp,
+        shared: &mut Http<X>,
+    ) {
+        let half = self.half_mut(direction);
+        let whole_lines = half.line_checked && half.buffer.ends_with(b"\n");
+        let end = half.offset + half.buffer.len() as u64;
+        if !matches!(half.step, Step::Head)
+            || !whole_lines
+            || !shared.buffers.append(&mut half.buffer, b"\n")
+        {
+            return;
+        }
+        shared.counters.heads_cut += 1;
+        half.unfinished = true;
+        self.read_collected(direction, now, shared);
+        let half = self.half_mut(direction);
+        half.unfinished = false;
+        half.told = half.told.min(end);
+    }
+
+    /// A server answers a head that is not over: it waited too long for the rest (408), or has seen enough (431).
+    fn read_answered_head<X: Exchanges<Draft = D>>(
+        &mut self,
+        client: Direction,
+        acked: Acked,
+        now: Timestamp,
+        shared: &mut Http<X>,
+    ) {
+        let half = self.half(client);
+        let begun = matches!(half.step, Step::Head) && acked.at_least() > half.offset;
+        if !begun || self.pairing.waits() {
+            return;
+        }
+        self.read_unfinished_head(client, now, shared);
+        if matches!(self.half(client).step, Step::Length(_) | Step::Chunked(_)) {
+            self.half_mut(client).damaged = true;
+            self.end_message(client, now, shared);
+        }
+    }
+
     /// Reads a head from the begin of `bytes` and acts on it; its length.
     pub(super) fn read_head<X: Exchanges<Draft = D>>(
         &mut self,
@@ -273,6 +318,7 @@ impl<D> Connection<D> {
             return;
         }
         shared.counters.responses += 1;
+        self.read_answered_head(other(direction), start.acked, start.now, shared);
         let lost = Lost {
             requests: self.requests_unread(other(direction), start.acked),
             responses: self.half(direction).lost,
@@ -339,7 +385,7 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) -> bool {
         let half = self.half_mut(direction);
-        half.damaged = false;
+        half.damaged = half.unfinished;
         half.gapped = false;
         half.unanswered = Unanswered::Nothing;
         let lost = std::mem::take(&mut half.lost);
