@@ -7,6 +7,8 @@
 //! +-+-+-+-+-----+-+---------------+----------------------+---------+--------------+--------
 //!                                   if C                    if K      if S
 //! version 1:                        key = length 2, call 2; acknowledgement 4 if A (0x0080)
+//! with R (RFC 1701): the checksum field is there, and before the payload source routes, each family 2 | offset 1 |
+//! length 1 | data, up to one of family and length 0
 //! ```
 
 use crate::reader::Reader;
@@ -31,15 +33,16 @@ pub struct Header {
     pub sequenced: bool,
 }
 
-/// Splits off the header with its optional fields. Source routes (the R flag, withdrawn by RFC 2784) are malformed.
+/// Splits off the header with its optional fields; source routes, which RFC 2784 withdrew, only in version 0.
 pub fn split(bytes: &[u8]) -> Split<'_, Header> {
     let mut reader = Reader::new(bytes);
     let (flags, protocol) = (next_u16(&mut reader)?, next_u16(&mut reader)?);
     let version = flags & VERSION;
-    if flags & ROUTING != 0 || version > 1 {
+    let routed = flags & ROUTING != 0;
+    if version > 1 || (routed && version == 1) {
         return Err(Broken::Malformed);
     }
-    if flags & CHECKSUM != 0 {
+    if routed || flags & CHECKSUM != 0 {
         next_u32(&mut reader)?;
     }
     let key = if flags & KEY != 0 {
@@ -54,6 +57,9 @@ pub fn split(bytes: &[u8]) -> Split<'_, Header> {
     if version == 1 && flags & ACKNOWLEDGEMENT != 0 {
         next_u32(&mut reader)?;
     }
+    if routed {
+        skip_routes(&mut reader)?;
+    }
     Ok((
         Header {
             protocol,
@@ -62,6 +68,16 @@ pub fn split(bytes: &[u8]) -> Split<'_, Header> {
         },
         reader.rest(),
     ))
+}
+
+fn skip_routes(reader: &mut Reader<'_>) -> Result<(), Broken> {
+    loop {
+        let &[f1, f0, _, length] = reader.take_array().ok_or(Broken::Truncated)?;
+        reader.take(usize::from(length)).ok_or(Broken::Truncated)?;
+        if [f1, f0, length] == [0; 3] {
+            return Ok(());
+        }
+    }
 }
 
 fn next_u16(reader: &mut Reader<'_>) -> Result<u16, Broken> {
@@ -92,8 +108,23 @@ mod tests {
             Ok((Some(7), true, &[1])),
         );
         check(&[0x20, 0, 8, 0, 0, 0, 0], Err(Broken::Truncated));
-        check(&[0x40, 0, 8, 0, 0, 0, 0, 0], Err(Broken::Malformed));
+        check(&[0x40, 1, 8, 0, 0, 0, 0, 0], Err(Broken::Malformed));
         check(&[0, 2, 8, 0], Err(Broken::Malformed));
+    }
+
+    #[test]
+    fn source_routes_are_passed_over() {
+        let route = [0, 2, 0, 4, 1, 2, 3, 4];
+        let bytes = [
+            &[0x40, 0, 8, 0, 0, 0, 0, 0][..],
+            &route,
+            &route,
+            &[0; 4],
+            &[1],
+        ]
+        .concat();
+        check(&bytes, Ok((None, false, &[1])));
+        check(&bytes[..23], Err(Broken::Truncated));
     }
 
     #[test]
