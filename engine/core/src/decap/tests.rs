@@ -173,6 +173,7 @@ fn all_shapes() -> Vec<Shape> {
     let wifi = [&[0x88, 1][..], &[0; 24], &llc].concat();
     let radiotap = [&[0, 0, 8, 0, 0, 0, 0, 0][..], &wifi].concat();
     let backbone = [&[0, 0, 1, 2][..], &frame].concat();
+    let isl = [&[1, 0, 0x0c, 0, 0][..], &[0; 21], &frame].concat();
     let shapes = [
         ("fddi", (LinkType::Fddi, fddi), Encap::Plain, None),
         ("ipoib", (LinkType::Ipoib, ipoib), Encap::Plain, None),
@@ -224,6 +225,52 @@ fn all_shapes() -> Vec<Shape> {
             Encap::Plain,
             None,
         ),
+        (
+            "9200, 9100",
+            eth(ethernet(
+                0x9200,
+                &[&[0, 5, 0x91, 0, 0, 6, 8, 0][..], &packet].concat(),
+            )),
+            Encap::Plain,
+            None,
+        ),
+        (
+            "hsr",
+            eth(ethernet(
+                0x892f,
+                &[&[0, 0, 0, 0, 8, 0][..], &packet].concat(),
+            )),
+            Encap::Plain,
+            None,
+        ),
+        (
+            "cisco metadata",
+            eth(ethernet(
+                0x8909,
+                &[&[1, 1, 0, 1, 0, 5, 8, 0][..], &packet].concat(),
+            )),
+            Encap::Plain,
+            None,
+        ),
+        (
+            "macsec without encryption",
+            eth(ethernet(
+                0x88e5,
+                &[&[0, 0, 0, 0, 0, 1, 8, 0][..], &packet].concat(),
+            )),
+            Encap::Plain,
+            None,
+        ),
+        (
+            "trill",
+            eth(ethernet(
+                0x22f3,
+                &[&[0, 1, 0, 1, 0, 2][..], &frame].concat(),
+            )),
+            Encap::Plain,
+            None,
+        ),
+        ("isl", eth(isl), Encap::Plain, None),
         ("mpls", eth(ethernet(0x8847, &mpls)), Encap::Plain, None),
         ("pppoe", eth(ethernet(0x8864, &pppoe)), Encap::Plain, None),
         ("ipv6", eth(over_ethernet(&packet6)), Encap::Plain, None),

@@ -193,9 +193,12 @@ impl<'a, 'w> Walk<'a, 'w> {
         match ether_type {
             ethernet::IPV4 => self.ipv4(),
             ethernet::IPV6 => self.ipv6(),
-            ethernet::VLAN | ethernet::QINQ | ethernet::QINQ_OLD => self.tag(4),
-            ethernet::VN_TAG => self.tag(6),
-            ethernet::E_TAG => self.tag(8),
+            ethernet::VLAN | ethernet::QINQ | ethernet::QINQ_OLD | ethernet::QINQ_OLDER => {
+                self.tag(4)
+            }
+            ethernet::VN_TAG | ethernet::HSR => self.tag(6),
+            ethernet::E_TAG | ethernet::CISCO_METADATA => self.tag(8),
+            ethernet::MACSEC => self.after_type(ethernet::split_macsec(self.bytes)),
             ethernet::MPLS | ethernet::MPLS_UPSTREAM => Ok(Next::Mpls),
             ethernet::NSH => Ok(Next::Nsh),
             ethernet::PPP => Ok(Next::Ppp),
@@ -205,6 +208,11 @@ impl<'a, 'w> Walk<'a, 'w> {
             ethernet::FABRIC_PATH => {
                 let after = self.bytes.get(2..).ok_or(Skip::Truncated(Layer::Link))?;
                 self.advance(after);
+                Ok(Next::Ethernet)
+            }
+            ethernet::TRILL => {
+                let inner = ethernet::trill_inner(self.bytes).map_err(at(Layer::Link))?;
+                self.advance(inner);
                 Ok(Next::Ethernet)
             }
             length if length <= ethernet::LENGTH_MAX => {
