@@ -365,6 +365,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn whatever_is_given_up_is_a_loss() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/2026-11-23-bf182f5");
+        let rows: Vec<(Trial, Conditions)> = read(&folder, "run").unwrap();
+        let whole = (rows.into_iter().map(|(trial, _)| trial))
+            .find(|trial| trial.is_lossless(0.999) && trial.compression == "on");
+        let whole = whole.unwrap();
+        let check = |spoil: fn(&mut Trial), expected: bool| {
+            let mut trial = whole.clone();
+            spoil(&mut trial);
+            assert_eq!(trial.is_lossless(0.999), expected, "{trial:?}");
+        };
+        check(|trial| trial.bodies_thinned = Some(1), false);
+        check(|trial| trial.bundles_plain = Some(1), false);
+        check(|trial| trial.posts_plain = 1, false);
+        check(|trial| trial.calls_shed = Some(1), false);
+        check(|trial| trial.calls_dropped = Some(1), false);
+        check(|trial| trial.ring_dropped = Some(1), false);
+        check(|trial| trial.torn = 1, false);
+        check(|trial| trial.calls_delivered -= 1, false);
+        // Nobody knows of other programs what became of one call in a thousand.
+        check(
+            |trial| (trial.calls_seen, trial.calls_delivered) = (None, 1),
+            true,
+        );
+    }
+
+    #[test]
     fn rows_come_back_as_they_were() {
         let folder = std::env::temp_dir().join(format!("bench-results-{}", std::process::id()));
         let limit = Limit {

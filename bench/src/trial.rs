@@ -115,7 +115,8 @@ fn at_rate(cell: &Cell, rate: f64) -> load::Shape {
         shape.connections = if rate > 0.0 { connections(rate) } else { 512 };
     }
     if let Some(flows) = cell.flows_per_minute {
-        shape.calls_per_connection = ((rate * 60.0 / flows).round() as u64).max(1);
+        // Rounded down: rather a few more new connections than asked for than fewer.
+        shape.calls_per_connection = ((rate * 60.0 / flows) as u64).max(1);
     }
     shape
 }
