@@ -39,23 +39,31 @@ pub struct Notes {
     pub took_nanos: u64,
 }
 
-/// What calls that begin from now on go without, so that a shard which cannot keep up loses as little as it must.
+/// What calls that begin from now on go without, so that a shard which cannot keep up loses as little as it must. Drawn by
+/// call, so that one connection that carries everything loses the same share as many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thrift {
-    /// Bytes of a body that go into a message, where that is less than [`Config::body_bytes_max`] and no rule has to see
-    /// the body; the rest is cut and marked as by the limit, counted as `bodies_thinned`.
+    /// Of [`Self::CALLS`] calls, in how many bodies are thinned.
+    pub thinned: u16,
+    /// Bytes of a thinned body that go into a message, where that is less than [`Config::body_bytes_max`] and no rule has to
+    /// see the body; the rest is cut and marked as by the limit, counted as `bodies_thinned`.
     pub body_bytes_max: usize,
-    /// Of eight calls, how many are not written, counted as `calls_shed_overload`; 0 to 8. Drawn by call, so that one
-    /// connection that carries everything loses the same share as many.
-    pub shed_eighths: u8,
+    /// Of [`Self::CALLS`] calls, how many are not written, counted as `calls_shed_overload`.
+    pub shed: u16,
+}
+
+impl Thrift {
+    /// The calls of which some are thinned or shed: fine enough to hold a rate within half a per cent.
+    pub const CALLS: u16 = 256;
 }
 
 impl Default for Thrift {
     /// Nothing is left out.
     fn default() -> Self {
         Self {
-            body_bytes_max: usize::MAX,
-            shed_eighths: 0,
+            thinned: 0,
+            body_bytes_max: limits::THIN_BODY_BYTES,
+            shed: 0,
         }
     }
 }
@@ -65,7 +73,7 @@ impl Default for Thrift {
 pub enum Shed {
     /// Open exchanges held all the memory that there is for them.
     Memory,
-    /// The shard could not keep up ([`Thrift::shed_eighths`]).
+    /// The shard could not keep up ([`Thrift::shed`]).
     Overload,
 }
 

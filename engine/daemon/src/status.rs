@@ -144,8 +144,8 @@ pub struct Overload {
     pub step: Step,
     /// Shards at that step.
     pub shards: u64,
-    /// Of eight calls of these shards, how many are not written: the mean, rounded up.
-    pub shed_eighths: u64,
+    /// Per cent of the calls of these shards that are not written: the mean, rounded up.
+    pub shed_percent: u64,
     /// Bundles that were sent without the compression that they should have.
     pub bundles_plain: u64,
     /// Bodies that were cut.
@@ -168,7 +168,7 @@ impl Overload {
         Self {
             step,
             shards,
-            shed_eighths: shard("overload_shed_eighths").div_ceil(shard("overload_shed").max(1)),
+            shed_percent: shard("overload_shed_percent").div_ceil(shard("overload_shed").max(1)),
             bundles_plain: shard("bundles_plain_overload"),
             bodies_thinned: stages.get("message", "bodies_thinned"),
             calls_shed: stages.get("message", "calls_shed_overload"),
@@ -182,8 +182,8 @@ impl Overload {
             Step::CompressionOff => "compression off".to_owned(),
             Step::BodiesThinned => format!("bodies cut to {THIN_BODY_BYTES} bytes"),
             Step::CallsShed => format!(
-                "bodies cut to {THIN_BODY_BYTES} bytes, {} of 8 calls not written",
-                self.shed_eighths
+                "bodies cut to {THIN_BODY_BYTES} bytes, {} % of calls not written",
+                self.shed_percent
             ),
         };
         format!("{what} on {}", plural(self.shards, "shard"))
@@ -738,7 +738,7 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
     #[test]
     fn what_is_given_up_is_said() {
         let published = crate::run::published::Published::default();
-        let overload = |shed, eighths| {
+        let overload = |shed, percent| {
             let mut stages = Stages::sum([&published]);
             let mut set = |stage: &str, name: &str, count| {
                 let cell = stages
@@ -750,7 +750,7 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
             set("shard", "overload_plain", 2);
             set("shard", "overload_thin", shed);
             set("shard", "overload_shed", shed);
-            set("shard", "overload_shed_eighths", eighths);
+            set("shard", "overload_shed_percent", percent);
             set("shard", "bundles_plain_overload", 1);
             set("message", "bodies_thinned", 1200);
             set("message", "calls_shed_overload", 40);
@@ -765,9 +765,9 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
         };
         let so_far = "1 bundle sent plain, 1 200 bodies cut, 40 calls not written so far";
         assert_eq!(
-            line(overload(2, 5)),
+            line(overload(2, 55)),
             Some(format!(
-                " overload bodies cut to 4096 bytes, 3 of 8 calls not written on 2 shards · {so_far}"
+                " overload bodies cut to 4096 bytes, 28 % of calls not written on 2 shards · {so_far}"
             ))
         );
         assert_eq!(

@@ -740,6 +740,7 @@ fn check_thinned(rules: &str, thinned: bool, expected: Option<&str>) {
             response.headers.push(header);
         }
         let thrift = Thrift {
+            thinned: Thrift::CALLS,
             body_bytes_max: 10,
             ..Thrift::default()
         };
@@ -788,14 +789,15 @@ fn thrift_cuts_bodies_and_evades_no_rule() {
 }
 
 #[test]
-fn thrift_sheds_a_share_of_the_calls_of_one_connection_and_counts_them() {
+fn thrift_sheds_and_thins_a_share_of_the_calls_of_one_connection_and_counts_them() {
     const CALLS: u64 = 800;
     let flow = flow();
-    for eighths in 0..=8 {
+    for shed in [0, 1, 3, 64, 100, 255, Thrift::CALLS] {
         let mut writer = writer("include debug", config());
         let thrift = Thrift {
-            shed_eighths: eighths,
-            ..Thrift::default()
+            thinned: shed.midpoint(Thrift::CALLS),
+            body_bytes_max: 2,
+            shed,
         };
         writer.set_thrift(thrift);
         for call_index in 1..=CALLS {
@@ -829,12 +831,17 @@ fn thrift_sheds_a_share_of_the_calls_of_one_connection_and_counts_them() {
         assert_eq!((writer.open_calls(), writer.open_bytes()), (0, 0));
         assert_eq!(counters.calls_seen, CALLS);
         assert_eq!(counters.calls_shed_overload + lines, CALLS);
-        let expected = CALLS / 8 * u64::from(eighths);
-        assert!(
-            counters.calls_shed_overload.abs_diff(expected) <= 2,
-            "{eighths}/8: {} of {CALLS}",
-            counters.calls_shed_overload
-        );
+        // Half of those that are left are thinned.
+        let expected = CALLS * u64::from(shed) / u64::from(Thrift::CALLS);
+        for (counted, expected) in [
+            (counters.calls_shed_overload, expected),
+            (counters.bodies_thinned, (CALLS - expected) / 2),
+        ] {
+            assert!(
+                counted.abs_diff(expected) <= 2,
+                "{shed}: {counted} of {CALLS}"
+            );
+        }
     }
 }
 

@@ -136,7 +136,8 @@ impl<O: Output> Writer<O> {
     /// A draft for a new exchange, unless it is only to be counted.
     fn open(&mut self, origin: &Origin<'_>) -> Result<Box<Draft>, Shed> {
         self.open += 1;
-        if is_drawn(origin, self.thrift.shed_eighths) {
+        let place = place_in_draw(origin);
+        if place < self.thrift.shed {
             return Err(Shed::Overload);
         }
         if self.held >= self.config.open_bytes_max {
@@ -146,7 +147,10 @@ impl<O: Output> Writer<O> {
         let bytes = draft.memory();
         self.pool_bytes = self.pool_bytes.saturating_sub(bytes);
         draft.connection = Connection::new(origin);
-        draft.body_bytes_max = (self.thrift.body_bytes_max).min(self.config.body_bytes_max);
+        draft.body_bytes_max = self.config.body_bytes_max;
+        if place < self.thrift.thinned {
+            draft.body_bytes_max = draft.body_bytes_max.min(self.thrift.body_bytes_max);
+        }
         draft.rules = self.ruled.id;
         draft.sampled_out = self.ruled.rules.draws_out(&mut self.sampler);
         self.ruled.open += 1;
@@ -413,12 +417,13 @@ impl<O: Output> Writer<O> {
     }
 }
 
-/// Whether a call is one of so many eighths. Multiples of the golden ratio spread evenly, so neighbouring calls of a
-/// connection, and of neighbouring connections, share the loss.
-fn is_drawn(origin: &Origin<'_>, eighths: u8) -> bool {
+/// Where a call stands among [`Thrift::CALLS`]; those in front go without. Multiples of the golden ratio spread evenly, so
+/// neighbouring calls of a connection, and of neighbouring connections, share the loss.
+fn place_in_draw(origin: &Origin<'_>) -> u16 {
     const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+    const SHIFT: u32 = u64::BITS - Thrift::CALLS.ilog2();
     let number = origin.flow.number.wrapping_add(origin.call_index);
-    number.wrapping_mul(GOLDEN_RATIO) >> 61 < u64::from(eighths)
+    (number.wrapping_mul(GOLDEN_RATIO) >> SHIFT) as u16
 }
 
 /// `now` and `interval` in milliseconds (contract 1.2); no interval without both halves.

@@ -1,49 +1,106 @@
 //! A shard that cannot keep up: how full its rings are in, what it goes without out, in a fixed order.
 //!
-//! Left alone, a full ring drops packets, which tears calls apart that nobody can name. So a shard gives up, one step
-//! after the other, what costs most and is missed least: first compression (bandwidth), then the ends of long bodies, then
-//! whole calls, an eighth more with each step up to seven of eight. Everything is counted, and each step is taken back when
-//! the load falls.
+//! Left alone, a full ring drops packets, which tears calls apart that nobody can name. So a shard gives up, one after the
+//! other, what is missed least: first compression (bandwidth), then the ends of bodies, then whole calls, of bodies and calls
+//! no larger a share than it must. Everything is counted, and taken back when the load falls.
 //!
-//! The load is the share of the fullest ring's blocks that wait for us, since that is what overflows. A ring that is more
-//! than half full and not getting emptier, or that has dropped, asks for a step up, at most one each `WEIGH_EVERY`. A ring
-//! that stays nearly empty for `CALM_MIN` gives one back. Where the load lies between two steps, the lower one is tried
-//! again and again: each try that fails doubles the wait up to `CALM_MAX`, unless the shard sleeps most of the time, which
-//! says that there is room. Compression is given up only while the uploader takes what it gets: if that is where things
-//! pile up, larger bundles make it worse.
+//! What it must give up is measured, not guessed. What came in since the last look and what was read while the shard was
+//! awake say how many times too slow it is: its pressure. Where something is given up already, the share of bodies left
+//! whole, then that of calls, is divided by the root of the pressure every `WEIGH_EVERY`. The pressure counts what waits
+//! beyond `RING_AIM` as to be read within `CATCH_UP`, so the ring settles there: a proportional and integral controller whose
+//! gains do not depend on the size of the ring. A share is divided as if all work hung on it, which at least is never too
+//! much, so nothing overshoots. It begins only with a ring that goes on filling: a burst, or a stall, is what the ring is for.
+//!
+//! Giving up compression makes uploads several times larger, and where the collector or the kernel's TCP takes its time from
+//! the same processors, that can cost more than it saves. So it is judged once the shares have settled: time per block with
+//! it and without, all else held. Where it saves too little, or the upload queue grows, bundles are compressed again, and
+//! that is remembered for `JUDGED_FOR`.
 //!
 //! It knows no ring and no clock: it is told both.
 
 use std::time::{Duration, Instant};
 
 use engine_core::bundle::Compression;
-use engine_core::limits::THIN_BODY_BYTES;
 use engine_core::message::Thrift;
 
 use crate::status;
 
-/// Time between two decisions: some blocks are read meanwhile, so that the effect of the last step shows. Nine steps take
-/// less than the 130 ms in which 250 MB/s fill a ring of 32 MiB.
+/// Time between two decisions: some blocks are read meanwhile, so that the effect of the last one shows.
 const WEIGH_EVERY: Duration = Duration::from_millis(10);
 
-/// Share of a ring's blocks that wait for us, from which on something must be given up.
-const RING_HIGH: f32 = 0.5;
+/// Share of a ring's blocks that wait for us while something is given up: work enough that the shard never sleeps, and room
+/// for a burst.
+const RING_AIM: f32 = 0.125;
 
-/// The share up to which the shard keeps up. Far below, so that a burst is no reason to change anything.
-const RING_LOW: f32 = 0.125;
+/// The share from which on something must be given up, if it grows.
+const RING_HIGH: f32 = 0.25;
 
-/// How long the ring must stay below that before a step is taken back.
-const CALM_MIN: Duration = Duration::from_secs(1);
+/// A ring that will be full within this time counts as high.
+const FULL_SOON: Duration = Duration::from_millis(100);
 
-/// The longest such time, after steps that were taken back too early.
-const CALM_MAX: Duration = Duration::from_secs(60);
+/// The share from which on there is no time for one thing after the other, if it grows.
+const RING_URGENT: f32 = 0.5;
 
-/// A step up so soon after one down says that the one down was too early.
-const PROBATION: Duration = Duration::from_secs(10);
+/// Nor is there if the ring will be full within this time.
+const FULL_AT_ONCE: Duration = Duration::from_millis(50);
 
-/// Share of the time that a shard sleeps, from which on a step down needs no longer wait: a third of the work that it could
-/// do, and no step makes it three times as much.
-const SLEEP_HIGH: f32 = 2.0 / 3.0;
+/// Decisions in a row that must find the ring filling, before the first thing is given up: after a stall one does.
+const FILLING_MIN: u8 = 2;
+
+/// Time in which what waits beyond [`RING_AIM`] is to be read. Long against [`WEIGH_EVERY`], so that the shares settle.
+const CATCH_UP: Duration = Duration::from_millis(250);
+
+/// What waits beyond or below [`RING_AIM`] makes so much pressure of itself, at most.
+const CATCH_UP_SHARES: (f32, f32) = (-0.05, 0.5);
+
+/// Time over which what comes in is averaged.
+const ARRIVALS_OVER: Duration = Duration::from_millis(30);
+
+/// Least share of calls that is written: some always pass, so that it is seen what there is.
+const WRITTEN_MIN: f32 = 1.0 / 64.0;
+
+/// Share of bodies from which on thinning begins to end.
+const WHOLE_MIN: f32 = 1.0 / 64.0;
+
+/// What a share grows to while the ring is not yet nearly empty.
+const LAST: f32 = 0.99;
+
+/// Largest growth of a share in one decision. Too much of it is taken back in the next one, and the ring has room for that.
+const GROWTH_MAX: f32 = 1.25;
+
+/// Time awake after compression was given up, in which that is to show before anything else is.
+const PLAIN_SHOWS: Duration = Duration::from_millis(20);
+
+/// Time awake that is compared, with compression and without.
+const TRIAL: Duration = Duration::from_millis(100);
+
+/// The least of it that says anything, where the ring leaves no time for more.
+const TRIAL_MIN: Duration = Duration::from_millis(40);
+
+/// Share of the time that a shard is awake, from which on it has no rest. Half asleep it has the processor to itself, and a
+/// block costs less than under load.
+const SATURATED: f32 = 0.9;
+
+/// Mean pressures between which the shares have settled.
+const SETTLED: std::ops::Range<f32> = 0.7..1.4;
+
+/// Weight of the last pressure in their mean, which has seen a slice of the processor or two go to others.
+const PRESSURE_NEWS: f32 = 0.2;
+
+/// No single pressure counts as more than this in the mean.
+const PRESSURE_MAX: f32 = 4.0;
+
+/// Share of time per block that is left without compression, at most, for the bandwidth to be worth it.
+const PLAIN_SHARE_MAX: f32 = 0.85;
+
+/// The same before it is known.
+const PLAIN_SHARE_USUAL: f32 = 0.6;
+
+/// How long it is known.
+const JUDGED_FOR: Duration = Duration::from_secs(60);
+
+/// Time before another trial, after one that had to be cut short.
+const TRIAL_AGAIN: Duration = Duration::from_secs(2);
 
 /// Share of the upload queue from which on bundles are compressed whatever the ring says.
 const QUEUE_HIGH: f32 = 0.25;
@@ -51,10 +108,16 @@ const QUEUE_HIGH: f32 = 0.25;
 /// Share of the upload queue up to which they need not be.
 const QUEUE_LOW: f32 = 0.0625;
 
-/// Of eight calls, how many are shed at most: some always pass, so that it is seen what there is.
-const SHED_EIGHTHS_MAX: u8 = 7;
+/// Time over which a shard must have been awake less than [`CALM_AWAKE`], before it compresses again.
+const CALM: Duration = Duration::from_secs(1);
 
-/// What a shard goes without; each step includes those before it.
+/// Share of that time that it would be awake while it compresses.
+const CALM_AWAKE: f32 = 0.85;
+
+/// A step is shown so long after its end, so that what comes and goes does not flicker.
+const SHOWN: Duration = Duration::from_secs(3);
+
+/// What a shard goes without; each step includes those before it, but compression where it would not help.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// Nothing.
@@ -64,28 +127,8 @@ pub enum Step {
     Plain,
     /// The ends of bodies.
     Thin,
-    /// So many of eight calls.
-    Shed(u8),
-}
-
-impl Step {
-    fn up(self, compresses: bool) -> Self {
-        match self {
-            Self::Whole if compresses => Self::Plain,
-            Self::Whole | Self::Plain => Self::Thin,
-            Self::Thin => Self::Shed(1),
-            Self::Shed(eighths) => Self::Shed((eighths + 1).min(SHED_EIGHTHS_MAX)),
-        }
-    }
-
-    fn down(self, compresses: bool) -> Self {
-        match self {
-            Self::Shed(0 | 1) => Self::Thin,
-            Self::Shed(eighths) => Self::Shed(eighths - 1),
-            Self::Thin if compresses => Self::Plain,
-            Self::Thin | Self::Plain | Self::Whole => Self::Whole,
-        }
-    }
+    /// Calls.
+    Shed,
 }
 
 /// What a shard knows of its load.
@@ -93,6 +136,10 @@ impl Step {
 pub struct Load {
     /// Share of blocks that wait for us in the fullest ring, 0 to 1.
     pub ring: f32,
+    /// Blocks that wait for us in all rings, in rings.
+    pub waiting: f32,
+    /// Blocks read since the last look, in rings.
+    pub read: f32,
     /// The kernel dropped frames since the last look.
     pub lost: bool,
     /// How full the upload queue is, 0 to 1.
@@ -101,24 +148,88 @@ pub struct Load {
     pub slept: Duration,
 }
 
+/// Blocks read, in rings, and the time awake that it took.
+#[derive(Clone, Copy, Debug, Default)]
+struct Work {
+    read: f32,
+    awake: Duration,
+}
+
+impl Work {
+    fn add(&mut self, other: Self) {
+        self.read += other.read;
+        self.awake += other.awake;
+    }
+
+    /// Seconds per ring; nothing if nothing was read.
+    fn cost(self) -> Option<f32> {
+        (self.read > 0.0).then(|| self.awake.as_secs_f32() / self.read)
+    }
+}
+
+/// A comparison of a shard with compression and without.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    /// What a ring cost before.
+    before: f32,
+    /// The work since. The first decision's is left out, for the bundle in the making.
+    since: Option<Work>,
+}
+
+/// How long a ring was calm, and how much of that the shard was awake.
+#[derive(Clone, Copy, Debug, Default)]
+struct Calm {
+    time: Duration,
+    awake: Duration,
+}
+
 /// Decides for one shard.
 #[derive(Debug)]
 pub struct Overload {
     /// What bundles are compressed with when there is time for it.
     compression: Compression,
-    step: Step,
-    /// Whether compression is really given up: the upload queue lets it.
+    /// Bundles that would be compressed are not.
     is_plain: bool,
+    /// What a ring costs then, as a share of what it does with compression.
+    plain_share: f32,
+    /// Until when there is no other trial.
+    judged_until: Option<Instant>,
+    trial: Option<Trial>,
+    /// Share of calls whose bodies are left whole.
+    whole: f32,
+    /// Share of calls that are written.
+    written: f32,
     weighed: Instant,
-    ring_then: f32,
-    lost: bool,
-    changed: Option<Instant>,
-    went_down: bool,
-    calm_since: Option<Instant>,
-    calm_needed: Duration,
-    /// Since when the shard slept for so long; of the last [`CALM_MIN`] alone, so that it shows at once when load falls.
-    window_since: Instant,
+    /// Rings read since then, time slept, and whether frames were dropped.
+    read: f32,
     slept: Duration,
+    lost: bool,
+    ring_then: f32,
+    waiting_then: f32,
+    /// Rings that come in per second.
+    arrivals: f32,
+    /// Mean of the last pressures.
+    pressure: f32,
+    /// Decisions in a row that found the ring filling.
+    filling: u8,
+    /// Work without sleep since the last change.
+    steady: Work,
+    /// Of a shard without compression.
+    calm: Calm,
+    shown: Step,
+    shown_at: Instant,
+    changes: u64,
+}
+
+/// What one decision goes by.
+struct Weight {
+    time: Duration,
+    work: Work,
+    queue: f32,
+    /// How many times too slow the shard is.
+    pressure: f32,
+    is_filling: bool,
+    is_urgent: bool,
 }
 
 impl Overload {
@@ -126,87 +237,261 @@ impl Overload {
     pub fn new(compression: Compression, now: Instant) -> Self {
         Self {
             compression,
-            step: Step::Whole,
             is_plain: false,
+            plain_share: PLAIN_SHARE_USUAL,
+            judged_until: None,
+            trial: None,
+            whole: 1.0,
+            written: 1.0,
             weighed: now,
-            ring_then: 0.0,
-            lost: false,
-            changed: None,
-            went_down: false,
-            calm_since: None,
-            calm_needed: CALM_MIN,
-            window_since: now,
+            read: 0.0,
             slept: Duration::ZERO,
+            lost: false,
+            ring_then: 0.0,
+            waiting_then: 0.0,
+            arrivals: 0.0,
+            pressure: 0.0,
+            filling: 0,
+            steady: Work::default(),
+            calm: Calm::default(),
+            shown: Step::Whole,
+            shown_at: now,
+            changes: 0,
         }
     }
 
     /// Takes in how things are; whether that changes what is gone without.
     pub fn look(&mut self, load: Load, now: Instant) -> bool {
         self.lost |= load.lost;
+        self.read += load.read;
         self.slept += load.slept;
-        let before = (self.step, self.is_plain);
-        if now.saturating_duration_since(self.weighed) >= WEIGH_EVERY {
-            self.weigh(load.ring, now);
+        if now.saturating_duration_since(self.weighed) < WEIGH_EVERY {
+            return false;
         }
-        self.is_plain = self.compresses()
-            && self.step >= Step::Plain
-            && load.queue <= if self.is_plain { QUEUE_HIGH } else { QUEUE_LOW };
-        before != (self.step, self.is_plain)
+        let before = (self.thrift(), self.is_plain);
+        let weight = self.weigh(&load, now);
+        self.decide(&weight, now);
+        self.show(now);
+        before != (self.thrift(), self.is_plain)
     }
 
-    fn weigh(&mut self, ring: f32, now: Instant) {
-        self.weighed = now;
-        let is_filling = ring >= RING_HIGH && ring >= std::mem::replace(&mut self.ring_then, ring);
-        let lost = std::mem::take(&mut self.lost);
-        if ring > RING_LOW || lost {
-            self.calm_since = None;
-        }
-        if is_filling || lost {
-            self.go_up(now);
-        } else if ring <= RING_LOW && self.step > Step::Whole {
-            self.wait_for_calm(now);
-        }
-    }
-
-    fn go_up(&mut self, now: Instant) {
-        let next = self.step.up(self.compresses());
-        if next == self.step {
-            return;
-        }
-        if self.went_down && self.changed_lately(now) {
-            self.calm_needed = (self.calm_needed * 2).min(CALM_MAX);
-        }
-        self.went_down = false;
-        (self.step, self.changed) = (next, Some(now));
-    }
-
-    fn wait_for_calm(&mut self, now: Instant) {
-        let Some(since) = self.calm_since else {
-            self.calm_since = Some(now);
-            (self.window_since, self.slept) = (now, Duration::ZERO);
-            return;
+    /// How the time since the last decision went.
+    fn weigh(&mut self, load: &Load, now: Instant) -> Weight {
+        let time = now.saturating_duration_since(self.weighed);
+        let awake = time.saturating_sub(std::mem::take(&mut self.slept));
+        let work = Work {
+            read: std::mem::take(&mut self.read),
+            awake,
         };
-        let window = now.saturating_duration_since(self.window_since);
-        if window < CALM_MIN {
-            return;
+        let ring = if std::mem::take(&mut self.lost) {
+            1.0
+        } else {
+            load.ring
+        };
+        let came = (work.read + load.waiting - self.waiting_then).max(0.0) / time.as_secs_f32();
+        let news = time.as_secs_f32() / (time + ARRIVALS_OVER).as_secs_f32();
+        self.arrivals += (came - self.arrivals) * news;
+        let growth = (ring - self.ring_then) / time.as_secs_f32();
+        let grows = ring > 0.0 && growth >= 0.0;
+        let full_within = |time: Duration| growth * time.as_secs_f32() >= 1.0 - ring;
+        (self.weighed, self.ring_then, self.waiting_then) = (now, ring, load.waiting);
+
+        let (least, most) = CATCH_UP_SHARES;
+        let catch_up = ((ring - RING_AIM) / CATCH_UP.as_secs_f32())
+            .clamp(self.arrivals * least, self.arrivals * most);
+        let wanted = self.arrivals + catch_up;
+        // Nothing was read, so nothing is known, but that an empty ring presses nobody.
+        let pressure = match work.cost() {
+            Some(cost) => (wanted * cost).max(0.0),
+            None if ring <= RING_AIM => 0.0,
+            None => 1.0,
+        };
+        self.pressure += (pressure.min(PRESSURE_MAX) - self.pressure) * PRESSURE_NEWS;
+        Weight {
+            time,
+            work,
+            queue: load.queue,
+            pressure,
+            is_filling: pressure > 1.0 && grows && (ring >= RING_HIGH || full_within(FULL_SOON)),
+            is_urgent: pressure > 1.0
+                && grows
+                && (ring >= RING_URGENT || !self.gives_up() && full_within(FULL_AT_ONCE)),
         }
-        let has_room = self.slept.as_secs_f32() >= window.as_secs_f32() * SLEEP_HIGH;
-        (self.window_since, self.slept) = (now, Duration::ZERO);
-        if now.saturating_duration_since(since) < self.calm_needed && !has_room {
-            return;
-        }
-        // A lower step proves itself by lasting: at the very limit each step down looks calm for a moment.
-        if self.went_down && !self.changed_lately(now) {
-            self.calm_needed = (self.calm_needed / 2).max(CALM_MIN);
-        }
-        self.went_down = true;
-        self.step = self.step.down(self.compresses());
-        (self.changed, self.calm_since) = (Some(now), None);
     }
 
-    fn changed_lately(&self, now: Instant) -> bool {
-        self.changed
-            .is_some_and(|at| now.saturating_duration_since(at) < PROBATION)
+    fn decide(&mut self, weight: &Weight, now: Instant) {
+        self.filling = if weight.is_filling {
+            self.filling.saturating_add(1)
+        } else {
+            0
+        };
+        if weight.is_saturated() {
+            self.steady.add(weight.work);
+        }
+        if self.is_plain && weight.queue > QUEUE_HIGH {
+            self.judge(false, now + JUDGED_FOR);
+        }
+        if self.is_trying(weight, now) {
+            return;
+        }
+        if self.gives_up() {
+            if !self.is_to_try(weight, now) {
+                self.steer(weight);
+            }
+        } else if self.filling >= FILLING_MIN {
+            self.begin(weight, now);
+        } else {
+            self.wait_for_calm(weight);
+        }
+    }
+
+    /// Gives something up where nothing was, or compression alone.
+    fn begin(&mut self, weight: &Weight, now: Instant) {
+        let may_be_plain = self.compresses()
+            && !self.is_plain
+            && self.judged_until.is_none_or(|until| until <= now)
+            && weight.queue <= QUEUE_LOW;
+        if may_be_plain {
+            self.set_plain(true);
+            self.plain_share = PLAIN_SHARE_USUAL;
+        }
+        if weight.is_urgent || !self.is_plain || self.steady.awake >= PLAIN_SHOWS {
+            self.steer(weight);
+        }
+    }
+
+    fn set_plain(&mut self, is_plain: bool) {
+        self.is_plain = is_plain;
+        (self.steady, self.calm) = (Work::default(), Calm::default());
+    }
+
+    /// Ends a trial.
+    fn judge(&mut self, is_plain: bool, until: Instant) {
+        self.set_plain(is_plain);
+        (self.trial, self.judged_until) = (None, Some(until));
+    }
+
+    /// Whether all is held to compare the shard with compression and without; then a trial begins as soon as there is
+    /// something to compare it with.
+    fn is_to_try(&mut self, weight: &Weight, now: Instant) -> bool {
+        let is_time = self.compresses()
+            && self.judged_until.is_none_or(|until| until <= now)
+            && (self.is_plain || weight.queue <= QUEUE_LOW)
+            && SETTLED.contains(&self.pressure)
+            && weight.is_saturated()
+            && !weight.is_urgent;
+        if is_time
+            && self.steady.awake >= TRIAL
+            && let Some(before) = self.steady.cost()
+        {
+            let since = None;
+            self.trial = Some(Trial { before, since });
+            self.set_plain(!self.is_plain);
+        }
+        is_time
+    }
+
+    /// Goes on with a trial; whether there is one, and all else is held.
+    fn is_trying(&mut self, weight: &Weight, now: Instant) -> bool {
+        let Some(trial) = &mut self.trial else {
+            return false;
+        };
+        let Some(work) = &mut trial.since else {
+            trial.since = Some(Work::default());
+            return true;
+        };
+        work.add(weight.work);
+        if work.awake < TRIAL && !weight.is_urgent && weight.is_saturated() {
+            return true;
+        }
+        let (before, work) = (trial.before, *work);
+        match work.cost() {
+            Some(cost) if work.awake >= TRIAL_MIN => {
+                let share = if self.is_plain {
+                    cost / before
+                } else {
+                    before / cost
+                };
+                self.plain_share = share;
+                let holds = if work.awake < TRIAL {
+                    TRIAL_AGAIN
+                } else {
+                    JUDGED_FOR
+                };
+                self.judge(share <= PLAIN_SHARE_MAX, now + holds);
+            }
+            _ => self.judge(!self.is_plain, now + TRIAL_AGAIN),
+        }
+        !weight.is_urgent
+    }
+
+    /// Gives up as much more as there is pressure, or less.
+    fn steer(&mut self, weight: &Weight) {
+        self.steady = Work::default();
+        let factor = if weight.is_urgent {
+            weight.pressure.recip().max(0.25)
+        } else {
+            let root = weight.pressure.sqrt();
+            root.clamp(GROWTH_MAX.recip(), GROWTH_MAX).recip()
+        };
+        if factor >= 1.0 {
+            // The last bit is for when the ring proves it: at the very limit it would come and go.
+            let most = if self.ring_then < RING_AIM / 2.0 {
+                1.0
+            } else {
+                LAST
+            };
+            if self.written < 1.0 {
+                self.written = (self.written * factor).min(most);
+            } else {
+                self.whole = (self.whole.max(WHOLE_MIN) * factor).min(most);
+            }
+            return;
+        }
+        let has_bodies = self.whole > 0.0;
+        self.whole = if weight.is_urgent || self.whole * factor < WHOLE_MIN {
+            0.0
+        } else {
+            self.whole * factor
+        };
+        if weight.is_urgent || !has_bodies {
+            self.written = (self.written * factor).max(WRITTEN_MIN);
+        }
+    }
+
+    /// Compresses again once there has been time for it.
+    fn wait_for_calm(&mut self, weight: &Weight) {
+        if !self.is_plain || self.ring_then > RING_AIM {
+            self.calm = Calm::default();
+            return;
+        }
+        self.calm.time += weight.time;
+        self.calm.awake += weight.work.awake;
+        if self.calm.time < CALM {
+            return;
+        }
+        let Calm { time, awake } = std::mem::take(&mut self.calm);
+        if awake.as_secs_f32() <= time.as_secs_f32() * self.plain_share * CALM_AWAKE {
+            self.set_plain(false);
+        }
+    }
+
+    /// The step as it is shown: at once when more is given up, later when less.
+    fn show(&mut self, now: Instant) {
+        let step = if self.written < 1.0 {
+            Step::Shed
+        } else if self.whole < 1.0 {
+            Step::Thin
+        } else if self.is_plain {
+            Step::Plain
+        } else {
+            Step::Whole
+        };
+        if step < self.shown && now.saturating_duration_since(self.shown_at) < SHOWN {
+            return;
+        }
+        self.changes += u64::from(step != self.shown);
+        (self.shown, self.shown_at) = (step, now);
     }
 
     /// Whether there is compression to give up.
@@ -214,14 +499,23 @@ impl Overload {
         !matches!(self.compression, Compression::Off | Compression::Level(0))
     }
 
-    /// What the shard goes without now.
+    /// The last thing that the shard goes without now, or went without a moment ago.
     pub fn step(&self) -> Step {
-        self.step
+        self.shown
+    }
+
+    /// How often that has changed.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Whether bundles that would be compressed are not.
     pub fn is_plain(&self) -> bool {
         self.is_plain
+    }
+
+    fn gives_up(&self) -> bool {
+        self.written < 1.0 || self.whole < 1.0
     }
 
     /// How the next bundle is compressed.
@@ -235,23 +529,25 @@ impl Overload {
 
     /// What calls that begin go without.
     pub fn thrift(&self) -> Thrift {
-        let usual = Thrift::default();
+        // The largest share is that of all calls: this fits.
+        let without = |share: f32| ((1.0 - share) * f32::from(Thrift::CALLS)).round() as u16;
         Thrift {
-            body_bytes_max: if self.step >= Step::Thin {
-                THIN_BODY_BYTES
-            } else {
-                usual.body_bytes_max
-            },
-            shed_eighths: self.shed_eighths(),
+            thinned: without(self.whole),
+            shed: without(self.written),
+            ..Thrift::default()
         }
     }
 
-    /// Of eight calls, how many are shed now.
-    pub fn shed_eighths(&self) -> u8 {
-        match self.step {
-            Step::Shed(eighths) => eighths,
-            _ => 0,
-        }
+    /// Per cent of the calls that are shed now.
+    pub fn shed_percent(&self) -> f32 {
+        (1.0 - self.written) * 100.0
+    }
+}
+
+impl Weight {
+    /// Whether the shard hardly slept.
+    fn is_saturated(&self) -> bool {
+        self.work.awake >= self.time.mul_f32(SATURATED)
     }
 }
 
@@ -302,191 +598,4 @@ impl Announced {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A shard with a ring of one unit, which one second of work at full speed reads tenfold.
-    struct Shard {
-        overload: Overload,
-        now: Instant,
-        start: Instant,
-        ring: f32,
-        queue: f32,
-        steps: Vec<Step>,
-    }
-
-    /// Units of the ring that a second of work reads when nothing is gone without.
-    const SPEED: f32 = 10.0;
-
-    /// Work for a call, of that for a whole one: deflate is half of it, long bodies a fifth, parsing a tenth.
-    fn work(overload: &Overload) -> f32 {
-        let written = match (overload.step() >= Step::Thin, overload.is_plain()) {
-            (true, true) => 0.3,
-            (true, false) => 0.8,
-            (false, true) => 0.5,
-            (false, false) => 1.0,
-        };
-        0.1 + (written - 0.1) * (1.0 - f32::from(overload.shed_eighths()) / 8.0)
-    }
-
-    impl Shard {
-        fn new(compression: Compression) -> Self {
-            let now = Instant::now();
-            Self {
-                overload: Overload::new(compression, now),
-                now,
-                start: now,
-                ring: 0.0,
-                queue: 0.0,
-                steps: vec![Step::Whole],
-            }
-        }
-
-        /// Offers `load` times what it can do when nothing is gone without, for `seconds`, in steps of a millisecond.
-        fn offer(&mut self, load: f32, seconds: f32) {
-            const STEP: f32 = 0.001;
-            for _ in 0..(seconds / STEP) as u32 {
-                self.now += Duration::from_secs_f32(STEP);
-                let able = SPEED * STEP / work(&self.overload);
-                let waiting = self.ring + SPEED * load * STEP;
-                let done = waiting.min(able);
-                let lost = waiting - done > 1.0;
-                self.ring = (waiting - done).min(1.0);
-                let load = Load {
-                    ring: self.ring,
-                    lost,
-                    queue: self.queue,
-                    slept: Duration::from_secs_f32(STEP * (1.0 - done / able)),
-                };
-                self.overload.look(load, self.now);
-                if self.steps.last() != Some(&self.overload.step()) {
-                    self.steps.push(self.overload.step());
-                }
-            }
-        }
-
-        fn highest(&self) -> Step {
-            self.steps.iter().copied().max().unwrap_or_default()
-        }
-
-        /// Each step is a neighbour of the one before it.
-        #[track_caller]
-        fn check_order(&self, compresses: bool) {
-            for pair in self.steps.windows(2) {
-                let [from, to] = pair else { continue };
-                let is_neighbour = *to == from.up(compresses) || *to == from.down(compresses);
-                assert!(is_neighbour, "{from:?} to {to:?} in {:?}", self.steps);
-            }
-        }
-    }
-
-    #[track_caller]
-    fn check(load: f32, compression: Compression, expected: Step) {
-        let mut shard = Shard::new(compression);
-        shard.offer(0.2, 5.0);
-        shard.offer(load, 120.0);
-        // At the limit it may go one step too far for a moment.
-        let highest = shard.highest();
-        assert!(
-            highest == expected || highest == expected.up(true),
-            "{load}: {:?}",
-            shard.steps
-        );
-        let under_load = shard.steps.len();
-        assert!(under_load <= 40, "{load} flaps: {:?}", shard.steps);
-        shard.offer(0.2, 12.0);
-        assert_eq!(shard.overload.step(), Step::Whole, "{:?}", shard.steps);
-        assert!(!shard.overload.is_plain());
-        assert_eq!(shard.overload.compression(), compression);
-        shard.check_order(compression != Compression::Off);
-        let seconds = shard.now.duration_since(shard.start).as_secs();
-        eprintln!(
-            "load {load}: {:?} at most, {under_load} steps in {seconds} s",
-            shard.highest()
-        );
-    }
-
-    #[test]
-    fn gives_up_in_order_as_much_as_it_must_and_takes_it_up_again() {
-        use Compression::{Fast, Level, Off};
-        check(0.9, Fast, Step::Whole);
-        check(1.5, Fast, Step::Plain);
-        check(3.0, Level(6), Step::Thin);
-        check(4.0, Fast, Step::Shed(3));
-        check(7.0, Fast, Step::Shed(7));
-        check(1.1, Off, Step::Thin);
-        check(2.0, Off, Step::Shed(4));
-    }
-
-    #[test]
-    fn a_stall_is_no_overload() {
-        let mut shard = Shard::new(Compression::Fast);
-        shard.offer(0.2, 5.0);
-        // Stopped for a moment: it comes back to a full ring that has dropped, and empties it.
-        shard.ring = 1.0;
-        shard.overload.look(
-            Load {
-                ring: 1.0,
-                lost: true,
-                ..Load::default()
-            },
-            shard.now,
-        );
-        shard.offer(0.2, 5.0);
-        assert!(shard.highest() <= Step::Plain, "{:?}", shard.steps);
-        assert_eq!(shard.overload.step(), Step::Whole);
-    }
-
-    #[test]
-    fn what_is_past_every_step_stays_at_the_last() {
-        let mut shard = Shard::new(Compression::Fast);
-        shard.offer(50.0, 60.0);
-        assert_eq!(shard.overload.step(), Step::Shed(SHED_EIGHTHS_MAX));
-        assert!(shard.steps.len() <= 12, "{:?}", shard.steps);
-        shard.check_order(true);
-        let thrift = shard.overload.thrift();
-        assert_eq!((thrift.body_bytes_max, thrift.shed_eighths), (4096, 7));
-    }
-
-    #[test]
-    fn where_the_uploader_is_the_bottleneck_compression_stays() {
-        let mut shard = Shard::new(Compression::Fast);
-        shard.queue = 0.5;
-        shard.offer(1.15, 5.0);
-        assert_eq!(shard.overload.compression(), Compression::Fast);
-        assert!(shard.highest() >= Step::Thin, "{:?}", shard.steps);
-        // It is given up once there is room, and taken up again when the queue grows.
-        for (queue, plain) in [(0.1, false), (0.05, true), (0.2, true), (0.3, false)] {
-            shard.queue = queue;
-            shard.offer(4.0, 0.1);
-            assert_eq!(shard.overload.is_plain(), plain, "{queue}");
-        }
-    }
-
-    #[test]
-    fn begins_and_ends_are_said_once_and_seldom() {
-        use status::Step::{BodiesThinned, CallsShed, CompressionOff, None as Nothing};
-        let start = Instant::now();
-        let mut announced = Announced::default();
-        let looks = [
-            (0, Nothing, 0, None),
-            (1, CompressionOff, 0, Some(Change::Begins)),
-            (2, CallsShed, 5, None),
-            (12, CallsShed, 90, Some(Change::Begins)),
-            (23, BodiesThinned, 99, None),
-            (24, Nothing, 99, Some(Change::Ends)),
-            (25, CompressionOff, 99, None),
-            (40, Nothing, 100, Some(Change::Ends)),
-            (60, Nothing, 100, None),
-        ];
-        for (second, step, calls_shed, expected) in looks {
-            let overload = status::Overload {
-                step,
-                calls_shed,
-                ..status::Overload::default()
-            };
-            let now = start + Duration::from_secs(second);
-            assert_eq!(announced.change(&overload, now), expected, "{second}");
-        }
-    }
-}
+mod tests;

@@ -41,7 +41,7 @@ engine_core::counters! {
         flows_other_shard,
         /// Bundles not compressed because the shard could not keep up.
         bundles_plain_overload,
-        /// Changes of what is left out because a shard cannot keep up.
+        /// Changes of the step of what is left out because a shard cannot keep up.
         overload_changes,
         /// Shards that do not compress now because they cannot keep up.
         overload_plain,
@@ -49,8 +49,8 @@ engine_core::counters! {
         overload_thin,
         /// Shards that shed calls now because they cannot keep up.
         overload_shed,
-        /// Eighths of their calls that these shards shed, summed.
-        overload_shed_eighths,
+        /// Per cent of their calls that these shards shed, summed.
+        overload_shed_percent,
     }
 }
 
@@ -83,7 +83,7 @@ const GAUGES: [(&str, &str); 6] = [
     ("shard", "overload_plain"),
     ("shard", "overload_thin"),
     ("shard", "overload_shed"),
-    ("shard", "overload_shed_eighths"),
+    ("shard", "overload_shed_percent"),
 ];
 
 impl Cell {

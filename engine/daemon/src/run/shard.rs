@@ -95,6 +95,11 @@ impl Source {
             is_drained: false,
         }
     }
+
+    /// Blocks as a share of its ring.
+    fn share(&self, blocks: usize) -> f32 {
+        blocks as f32 / self.ring.blocks() as f32
+    }
 }
 
 /// Rules, and where their hits are published.
@@ -343,22 +348,23 @@ impl Shard {
             }
             blocks += 1;
         }
+        self.load.read += source.share(blocks);
         blocks
     }
 
     /// Gives up what must be given up to keep up, and takes it up again.
     fn look_at_load(&mut self) {
-        let rings = self.sources.iter().map(|source| &source.ring);
-        let share = |ring: &RxRing| ring.blocks_ready() as f32 / ring.blocks() as f32;
+        let share = |source: &Source| source.share(source.ring.blocks_ready());
+        let shares = self.sources.iter().map(share);
         let load = Load {
-            ring: rings.map(share).fold(0.0, f32::max),
+            ring: shares.clone().fold(0.0, f32::max),
+            waiting: shares.sum(),
             queue: self.queue_share(),
             ..std::mem::take(&mut self.load)
         };
         if !self.overload.look(load, Instant::now()) {
             return;
         }
-        self.counters.overload_changes += 1;
         self.pipeline.set_thrift(self.overload.thrift());
         let compression = self.overload.compression();
         self.pipeline.output().set_compression(compression);
@@ -470,8 +476,9 @@ impl Shard {
         let overload = &self.overload;
         self.counters.overload_plain = u64::from(overload.is_plain());
         self.counters.overload_thin = u64::from(overload.step() >= Step::Thin);
-        self.counters.overload_shed = u64::from(overload.shed_eighths() > 0);
-        self.counters.overload_shed_eighths = u64::from(overload.shed_eighths());
+        self.counters.overload_shed = u64::from(overload.step() >= Step::Shed);
+        self.counters.overload_shed_percent = overload.shed_percent().ceil() as u64;
+        self.counters.overload_changes = overload.changes();
         self.published
             .store(&self.pipeline.ledger(), &self.counters);
         self.hits.store(self.pipeline.rule_hits());

@@ -416,7 +416,7 @@ mod tests {
             ("shard", "overload_plain", 0),
             ("shard", "overload_thin", 0),
             ("shard", "overload_shed", 0),
-            ("shard", "overload_shed_eighths", 0),
+            ("shard", "overload_shed_percent", 0),
             ("message", "bodies_thinned", 0),
         ];
         assert_eq!(halves(&stages(&counters))["timeout"], 9);
