@@ -45,6 +45,8 @@ pub struct FlowStart {
     pub responder: Endpoint,
     /// No SYN was seen: the capture began in the middle.
     pub midstream: bool,
+    /// An earlier part of the connection was seen and made room.
+    pub evicted: bool,
     /// Initial sequence number of the originator (of its first seen byte when midstream): part of exchange ids.
     pub originator_seq: u32,
     /// When the first segment was seen.

@@ -68,6 +68,8 @@ struct Flow {
     state: State,
     originator_is_low: bool,
     midstream: bool,
+    /// An earlier part of the connection made room.
+    evicted: bool,
     originator_fin: bool,
     responder_fin: bool,
 }
@@ -308,6 +310,7 @@ impl<C> Table<C> {
             state: State::Empty,
             originator_is_low: from_low != answer,
             midstream: !syn,
+            evicted: false,
             originator_fin: false,
             responder_fin: false,
         };
@@ -592,7 +595,11 @@ impl<C> Table<C> {
             return false;
         };
         self.end(index, FlowEnd::Evicted, shared);
-        self.forget(index);
+        // One with payload is remembered among the ended ones, while there is room: what it still says is not new.
+        match self.flows.get_mut(index) {
+            Some(flow) if state != State::Empty => flow.evicted = true,
+            _ => self.forget(index),
+        }
         true
     }
 

@@ -70,7 +70,7 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
             from_start: !start.midstream,
             originator: HalfReader::new(lost),
             responder: HalfReader::new(lost),
-            pairing: Pairing::new(start.midstream),
+            pairing: Pairing::new(start.midstream, start.evicted),
         }
     }
 

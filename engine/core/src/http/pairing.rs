@@ -83,6 +83,8 @@ pub(super) struct Exchange<D> {
     pair: Pair,
     /// It will end as a half; no response is given to it.
     given_up: bool,
+    /// Its request made room before its response came.
+    evicted: bool,
 }
 
 impl<D> Exchange<D> {
@@ -152,11 +154,13 @@ pub(super) struct Pairing<D> {
     doubtful: bool,
     /// Pairs cannot be told any more.
     hopeless: bool,
+    /// The connection made room before, and no request was seen since.
+    evicted: bool,
 }
 
 impl<D> Pairing<D> {
-    /// `midstream`: requests may have been sent before the first byte that was seen.
-    pub(super) fn new(midstream: bool) -> Self {
+    /// `midstream`: requests may have been sent before the first byte that was seen. `evicted`: they were, and made room.
+    pub(super) fn new(midstream: bool, evicted: bool) -> Self {
         Self {
             queue: VecDeque::new(),
             calls: 0,
@@ -166,6 +170,7 @@ impl<D> Pairing<D> {
             pipelines: false,
             doubtful: midstream,
             hopeless: false,
+            evicted,
         }
     }
 
@@ -235,7 +240,9 @@ impl<D> Pairing<D> {
             doubtful: self.doubtful,
             pair: Pair::Certain,
             given_up: self.hopeless || late,
+            evicted: false,
         });
+        self.evicted = false;
         true
     }
 
@@ -358,6 +365,7 @@ impl<D> Pairing<D> {
             doubtful: false,
             pair: Pair::Certain,
             given_up: false,
+            evicted: self.evicted,
         });
         Method::Unknown
     }
@@ -538,8 +546,9 @@ fn conclude<X: Exchanges>(mut exchange: Exchange<X::Draft>, why: Half, shared: &
         return half(exchange.draft, Half::Gap, shared);
     }
     if exchange.method == Method::Unknown {
-        // The request of an orphan was before the capture or in a loss, whatever ended the flow.
-        return half(exchange.draft, Half::Gap, shared);
+        // The request of an orphan was before the capture or in a loss, whatever ended the flow; or it was here.
+        let why = if exchange.evicted { Half::Evicted } else { Half::Gap };
+        return half(exchange.draft, why, shared);
     }
     if exchange.response == Progress::Done {
         shared.counters.exchanges_finished += 1;

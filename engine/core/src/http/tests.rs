@@ -249,6 +249,7 @@ fn start(midstream: bool) -> FlowStart {
         originator: end(40000),
         responder: end(80),
         midstream,
+        evicted: false,
         originator_seq: 1,
         time: Timestamp::ZERO,
         number: 1,

@@ -39,6 +39,7 @@ fn flow() -> FlowStart {
         originator: endpoint(1, 5000),
         responder: endpoint(2, 80),
         midstream: false,
+        evicted: false,
         originator_seq: 7,
         time: Timestamp::ZERO,
         number: 1,

@@ -69,8 +69,14 @@ impl<C> Table<C> {
             self.forget(index);
             return Verdict::Anew;
         }
+        let evicted = flow.evicted && !segment.flags.has(Flags::RST);
         let (own, _) = flow.anchors(direction);
-        let known = distance(segment.seq, own.seq) < 0;
+        let ahead = distance(segment.seq, own.seq);
+        if evicted && (own.known == Known::No || ahead + i64::from(segment.payload_wire_len) > 0) {
+            self.resume(index, segment);
+            return Verdict::Goes;
+        }
+        let known = ahead < 0;
         let len = segment.payload.len() as u64;
         self.counters.flow_segments_after_end += 1;
         if known {
@@ -79,6 +85,21 @@ impl<C> Table<C> {
             self.counters.flow_discarded_after_end_bytes += len;
         }
         Verdict::Dropped
+    }
+
+    /// A flow that made room goes on: picked up midstream.
+    fn resume(&mut self, index: u32, segment: &Segment<'_>) {
+        self.numbers += 1;
+        let number = self.numbers;
+        self.line_up(index, State::Empty);
+        self.counters.flow_opened += 1;
+        if let Some(flow) = self.flows.get_mut(index) {
+            (flow.start, flow.number, flow.isn) = (segment.time, number, segment.seq);
+            (flow.originator, flow.responder) = (Anchor::UNKNOWN, Anchor::UNKNOWN);
+            (flow.originator_fin, flow.responder_fin) = (false, false);
+            flow.doubtful_syn = None;
+            flow.midstream = true;
+        }
     }
 
     /// A SYN within a flow that has not ended.
@@ -260,6 +281,7 @@ impl<C> Table<C> {
             originator,
             responder,
             midstream: flow.midstream,
+            evicted: flow.evicted,
             originator_seq: if flow.midstream {
                 flow.originator.seq
             } else {
