@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use bench::traffic::Frame;
 
 use crate::network::Namespace;
 use crate::process::{Running, eventually};
@@ -51,13 +52,16 @@ impl Recorder {
         })
     }
 
-    /// Ends the recording once nothing is written to it any more: the traffic is over.
-    pub fn stop(self) -> Result<()> {
+    /// Ends the recording once it has the last frame that was sent.
+    pub fn stop(self, last: &Frame) -> Result<()> {
         eventually(PATIENCE, || {
-            let length = std::fs::metadata(&self.file)?.len();
-            std::thread::sleep(Duration::from_millis(250));
-            let later = std::fs::metadata(&self.file)?.len();
-            ensure!(later == length, "{length} bytes, and it grows");
+            let recorded = std::fs::read(&self.file)?;
+            let mut frames = recorded.windows(last.bytes.len());
+            ensure!(
+                frames.any(|frame| frame == last.bytes),
+                "the last frame is not among {} bytes",
+                recorded.len()
+            );
             Ok(())
         })?;
         let ended = self.tcpdump.terminate(PATIENCE)?;

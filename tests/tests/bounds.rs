@@ -14,10 +14,10 @@ use std::{env, fs, thread};
 use bench::collect::{Row, value};
 use bench::seed::Seed;
 use bench::traffic::{
-    Close, Conversation, Frame as Made, Segment, Shape, Side, Wire, flags, write_pcap,
+    Close, Conversation, Exchange, Frame as Made, Segment, Shape, Side, Wire, flags, write_pcap,
 };
 use engine_core::pipeline::{Config, Ledger};
-use tests::engine::{Reader, captured};
+use tests::engine::{Reader, Reading, captured};
 use tests::program::sniffer_path;
 use tests::truth;
 
@@ -225,6 +225,10 @@ fn check(name: &str, flood: Flood, counted: fn(&Ledger) -> u64) {
     });
     let ledger = reader.ledger();
     assert!(most <= limit() as u64 / 2, "{name}: {most} bytes held");
+    println!(
+        "{name}: {fed} frames, {most} bytes held, {}",
+        reasons(&ledger)
+    );
     let reached = limit() > (LIMIT_MIB as usize) << 20 || counted(&ledger) > 0;
     assert!(reached, "{name}: nothing counted: {ledger:?}");
     let reading = reader.finish();
@@ -233,6 +237,31 @@ fn check(name: &str, flood: Flood, counted: fn(&Ledger) -> u64) {
         reading.calls.into_iter().map(|(row, _)| row).collect(),
     );
     check_process(name, &beside, flood);
+}
+
+/// What had to make room, by reason.
+fn reasons(ledger: &Ledger) -> String {
+    let Ledger {
+        flow,
+        http,
+        message,
+        ..
+    } = ledger;
+    let named = [
+        ("flows evicted", flow.flow_ended_evicted),
+        ("halves evicted", http.half_evicted),
+        ("holes over bounds", flow.flow_holes_over_bounds),
+        ("heads oversized", http.heads_oversized),
+        ("heads shed", http.heads_shed),
+        ("bodies limited", message.bodies_limited),
+        ("bodies shed", message.bodies_shed),
+        ("calls shed", message.calls_shed),
+    ];
+    let named = named.into_iter().filter(|(_, count)| *count > 0);
+    let named: Vec<_> = named
+        .map(|(name, count)| format!("{count} {name}"))
+        .collect();
+    named.join(", ")
 }
 
 /// The same through the program: what the kernel says of its memory.
@@ -319,6 +348,83 @@ fn anonymous(status: &str) -> Option<usize> {
         .find_map(|line| line.strip_prefix("RssAnon:"))?;
     let kib: usize = line.trim().trim_end_matches(" kB").parse().ok()?;
     Some(kib << 10)
+}
+
+/// Calls that are all open before the first is answered.
+struct AllOpen {
+    number: u32,
+}
+
+impl AllOpen {
+    fn frames(&self, mut give: impl FnMut(Made)) {
+        let mut time = 1_767_225_600_000_000_000;
+        let answer = "an answer ".repeat(20);
+        // The handshake and the request; then the rest.
+        for part in [0..4, 4..usize::MAX] {
+            for which in 0..self.number {
+                let talk = Conversation {
+                    client: connection(which).client,
+                    ..Conversation::new(vec![Exchange::get(which.into(), "/open", &answer)])
+                };
+                let segments = talk.segments();
+                for segment in &segments[part.start..part.end.min(segments.len())] {
+                    time += 5_000;
+                    let made = Wire::default().frame(&talk, segment);
+                    give(Made { time, ..made });
+                }
+            }
+        }
+    }
+}
+
+/// More calls open at the same time than there is room for: each is told whole or counted as one that made room, as is
+/// the answer that comes later; none as lost in the capture.
+#[test]
+fn calls_that_are_all_open_at_once() {
+    let calls = AllOpen {
+        number: 2_000 * size(),
+    };
+    // As the program divides it: an eighth is the uploader's.
+    let mut reader = Reader::new(&Config::default().within(limit() / 8 * 7));
+    let mut most = 0;
+    calls.frames(|made| {
+        reader.feed(&captured(&made, usize::MAX));
+        most = most.max(reader.ledger().held.exchange_bytes);
+    });
+    let Reading {
+        ledger,
+        calls: told,
+    } = reader.finish();
+    let http = ledger.http;
+    let evicted = http.half_evicted - http.orphans;
+    println!(
+        "{} calls open at once: {} told, {evicted} evicted, {most} bytes in open exchanges",
+        calls.number,
+        told.len()
+    );
+    assert_eq!(
+        told.len() as u64 + evicted,
+        u64::from(calls.number),
+        "{ledger:?}"
+    );
+    assert_eq!(
+        (http.orphans, http.halves()),
+        (evicted, 2 * evicted),
+        "{http:?}"
+    );
+    assert!(limit() > (LIMIT_MIB as usize) << 20 || evicted > 0);
+    let (small, _) = run(|_| {});
+    let (most, rows) = run(|give| calls.frames(give));
+    println!(
+        "resident: {} KiB, of an idle one {} KiB",
+        most >> 10,
+        small >> 10
+    );
+    assert!(
+        most <= small + limit(),
+        "{most} bytes, of an idle one {small}"
+    );
+    assert_eq!(rows.len(), told.len());
 }
 
 #[test]

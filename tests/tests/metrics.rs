@@ -613,7 +613,7 @@ fn a_capture_and_its_recording_have_the_same_ledger() -> Result<()> {
         Ok(live)
     })?;
     check_ledger(&live);
-    recorder.stop()?;
+    recorder.stop(made.last().context("frames were made")?)?;
     capture.stop()?;
 
     let (lines, read) = live_read::read(&packets, &rules)?;
