@@ -148,7 +148,8 @@ impl Decoders {
             broken: false,
         };
         let mut stages = codings.list.iter().flatten().rev().peekable();
-        while let Some(coding) = stages.next() {
+        while let Some(label) = stages.next() {
+            let coding = inner_coding(*label, body);
             let last = stages.peek().is_none();
             let limit = if last {
                 limit
@@ -168,7 +169,7 @@ impl Decoders {
             decoded.broken |= end == End::Broken;
             decoded.full_len = self.spare.len() as u64;
             if end == End::Limit && whole {
-                let promised = promised_len(*coding, body).unwrap_or_default();
+                let promised = promised_len(coding, body).unwrap_or_default();
                 decoded.full_len = decoded.full_len.max(promised);
             }
             self.spare.truncate(limit);
@@ -209,7 +210,7 @@ impl Decoders {
 
     /// RFC 1950, or the bare RFC 1951 stream that many servers send under the same name.
     fn undeflate(&mut self, input: &[u8], limit: usize) -> End {
-        let wrapped = matches!(input, [cmf, flg, ..] if cmf & 15 == 8 && (u16::from(*cmf) << 8 | u16::from(*flg)) % 31 == 0);
+        let wrapped = is_zlib(input);
         self.inflate.reset(wrapped);
         let (end, _) = inflate(&mut self.inflate, input, &mut self.spare, limit);
         if wrapped && end == End::Broken && self.spare.is_empty() {
@@ -244,6 +245,23 @@ impl Decoders {
             }
         }
     }
+}
+
+/// Which of the two wrappers of deflate a body labelled with one of them has: servers confuse them, and their first bytes
+/// tell them apart.
+fn inner_coding(label: Coding, body: &[u8]) -> Coding {
+    match (label, body) {
+        (Coding::Deflate, [0x1f, 0x8b, 8, ..]) => Coding::Gzip,
+        (Coding::Gzip, body) if !body.starts_with(&[0x1f, 0x8b]) && is_zlib(body) => {
+            Coding::Deflate
+        }
+        _ => label,
+    }
+}
+
+/// Whether the first two bytes are the header of RFC 1950.
+fn is_zlib(body: &[u8]) -> bool {
+    matches!(body, [cmf, flg, ..] if cmf & 15 == 8 && (u16::from(*cmf) << 8 | u16::from(*flg)) % 31 == 0)
 }
 
 /// The length of the content by its own account, for content that was not decoded to its end.
@@ -404,6 +422,8 @@ mod tests {
         );
         check("deflate", &zlib(&text), 1 << 20, whole);
         check("deflated", &zlib(&text)[2..], 1 << 20, whole);
+        check("deflate", &gzip(&text), 1 << 20, whole);
+        check("gzip", &zlib(&text), 1 << 20, whole);
         check("zstd", &zstd, 1 << 20, whole);
         check(
             "zstd",
