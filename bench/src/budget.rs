@@ -20,6 +20,8 @@ use crate::tx::Batch;
 
 /// Bytes of frames of one round, about: as many as the blocks of a ring hold that is read without delay.
 const ROUND_BYTES: usize = 4 << 20;
+/// The stage that does nothing: here it stands for the sender's work, the making of frames.
+const MAKING: &str = "frames";
 /// Rounds before the first that counts.
 const WARM_UP: u32 = 2;
 
@@ -53,7 +55,7 @@ pub fn run(options: &Options) -> Result<()> {
                 ..Shape::default()
             };
             let conditions = Conditions::now();
-            for stage in NAMES.into_iter().filter(|stage| *stage != "frames") {
+            for stage in NAMES {
                 let round = fastest(stage, &shape, options.seconds)?;
                 let row = StageTime {
                     wire: wire.clone(),
@@ -96,13 +98,17 @@ fn fastest(name: &str, shape: &Shape, seconds: f64) -> Result<Round> {
     for round in 1.. {
         batch.clear();
         load.hold_after(round * calls);
+        let making = thread_cpu_seconds();
         while batch.add(|out| load.next_frame(out)) {}
         let before = thread_cpu_seconds();
         for frame in batch.frames(0) {
             stage.feed(index, frame);
             index += 1;
         }
-        let nanos = (thread_cpu_seconds() - before) * 1e9;
+        let mut nanos = (thread_cpu_seconds() - before) * 1e9;
+        if name == MAKING {
+            nanos = (before - making) * 1e9;
+        }
         if round > WARM_UP.into() && nanos < best.nanos {
             best.nanos = nanos;
             best.frames = batch.len() as u64;

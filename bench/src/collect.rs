@@ -288,7 +288,7 @@ impl Collector {
     /// CPU of the thread that takes POSTs and, but for those that wait, checks them.
     pub fn cpu_seconds(&self) -> f64 {
         let thread = self.shared.thread_id.load(Ordering::Relaxed);
-        lab::schedstat_seconds(&format!("/proc/self/task/{thread}/schedstat"))
+        lab::schedstat_seconds(format!("/proc/self/task/{thread}/schedstat").as_ref())
     }
 
     /// Why POSTs were counted as broken.

@@ -201,7 +201,7 @@ pub struct Running {
 }
 
 /// What a process and its descendants have used so far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Usage {
     /// User and system time in seconds, to the nanosecond for all but children that have ended.
     pub cpu_seconds: f64,
@@ -209,6 +209,19 @@ pub struct Usage {
     pub user_seconds: f64,
     /// Peak resident memory in bytes, mapped rings included, summed over the processes that live.
     pub resident_peak_bytes: u64,
+    /// Names of its threads that live, and what each has used in seconds.
+    pub threads: Vec<(String, f64)>,
+}
+
+impl Usage {
+    /// What threads whose name begins so have used in seconds.
+    pub fn of_threads(&self, name: &str) -> f64 {
+        let threads = self.threads.iter();
+        threads
+            .filter(|(thread, _)| thread.starts_with(name))
+            .map(|(_, seconds)| seconds)
+            .sum()
+    }
 }
 
 /// Clock ticks of `/proc/PID/stat` a second: a constant of Linux' interface on all architectures we run on.
@@ -257,6 +270,7 @@ impl Running {
             usage.user_seconds += seconds(user + gone_user);
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             usage.resident_peak_bytes += kilobytes(&status, "VmHWM:") * 1024;
+            usage.threads.extend(threads(pid));
         }
         Ok(usage)
     }
@@ -273,6 +287,16 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Names of the threads of a process, and what each has used in seconds.
+fn threads(pid: u32) -> impl Iterator<Item = (String, f64)> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+    tasks.into_iter().flatten().flatten().filter_map(|task| {
+        let name = fs::read_to_string(task.path().join("comm")).ok()?;
+        let seconds = schedstat_seconds(&task.path().join("schedstat"));
+        Some((name.trim().to_owned(), seconds))
+    })
 }
 
 /// Process ids with the ids of their parents.
@@ -323,7 +347,7 @@ pub fn thread_cpu_seconds() -> f64 {
 }
 
 /// Seconds of CPU of another thread, from its file in `/proc`, up to its last tick; 0 if it is not there.
-pub fn schedstat_seconds(path: &str) -> f64 {
+pub fn schedstat_seconds(path: &Path) -> f64 {
     let text = fs::read_to_string(path).unwrap_or_default();
     let nanos = text
         .split_whitespace()
@@ -360,6 +384,23 @@ mod tests {
         let sum: u64 = (0..200_000_u64).map(std::hint::black_box).sum();
         std::hint::black_box(sum);
         assert!(process_cpu_seconds(pid).unwrap() > before);
+    }
+
+    #[test]
+    fn threads_are_found_by_name() {
+        let worker = thread::Builder::new().name("worker-7".into());
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let worker = worker.spawn(move || stopped.recv().is_err()).unwrap();
+        let usage = Usage {
+            threads: vec![("worker-1".into(), 0.5), ("other".into(), 1.0)],
+            ..Usage::default()
+        };
+        assert_eq!(usage.of_threads("worker-"), 0.5);
+        while !threads(std::process::id()).any(|(name, _)| name == "worker-7") {
+            thread::yield_now();
+        }
+        drop(stop);
+        assert!(worker.join().unwrap());
     }
 
     #[test]

@@ -315,7 +315,7 @@ impl Bench<'_> {
             for program in programs {
                 for &rate in &self.options.rate {
                     let (conditions, trial) =
-                        self.trial(program, cell, rate, Purpose::Rate, repetition)?;
+                        self.trial(program, cell, rate, Purpose::Given, repetition)?;
                     self.results.append(&conditions, &trial)?;
                 }
             }

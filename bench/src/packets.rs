@@ -171,7 +171,7 @@ fn measure(
     // Ticks may say a little more than the clock.
     let user_seconds = (usage.user_seconds - usage_before.user_seconds).min(cpu_seconds);
     Ok(Packets {
-        purpose: Purpose::Rate,
+        purpose: Purpose::Given,
         repetition,
         sender: way,
         wire: wire.to_owned(),

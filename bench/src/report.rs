@@ -3,6 +3,7 @@
 //! The page says what was measured, how far repetitions lay apart, and which targets are met: the verdicts are computed
 //! from the rows in `targets`, nobody writes them. A folder holds what belongs together: one commit, one machine.
 
+mod budget;
 mod figure;
 mod plot;
 mod tables;
@@ -14,6 +15,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
+use engine_core::limits::MEMORY_BYTES_MAX;
 
 use crate::encoders::Row as Encoded;
 use crate::results::{self, Conditions, Limit, Packets, Purpose, Reading, StageTime, Trial};
@@ -23,6 +25,7 @@ use crate::tx::Way;
 type Rows<T> = Vec<(T, Conditions)>;
 
 /// All rows of a folder.
+#[derive(Default)]
 struct Session {
     trials: Rows<Trial>,
     limits: Rows<Limit>,
@@ -35,7 +38,7 @@ struct Session {
 /// Writes `report.md` and `*.svg` into `folder`, from the CSV files there.
 pub fn write(folder: &Path) -> Result<()> {
     let session = Session {
-        trials: results::read(folder, "run")?,
+        trials: trials(folder)?,
         limits: results::read(folder, "limit")?,
         packets: results::read(folder, "packets")?,
         readings: results::read(folder, "read")?,
@@ -46,11 +49,23 @@ pub fn write(folder: &Path) -> Result<()> {
     session.conditions(&mut page)?;
     targets::write(&mut page, &session)?;
     tables::write(&mut page, &session)?;
+    budget::write(&mut page, &session)?;
     instructions(&mut page, folder)?;
     figure::write(&mut page, folder, &session)?;
     session.commands(&mut page)?;
     fs::write(folder.join("report.md"), page)?;
     Ok(())
+}
+
+fn trials(folder: &Path) -> Result<Rows<Trial>> {
+    let mut trials: Rows<Trial> = results::read(folder, "run")?;
+    for (trial, conditions) in &mut trials {
+        // The oldest files do not tell these apart: what was searched and what was given are no repetitions of each other.
+        if trial.purpose == Purpose::Rate && conditions.command.contains(" --rate ") {
+            trial.purpose = Purpose::Given;
+        }
+    }
+    Ok(trials)
 }
 
 impl Session {
@@ -91,9 +106,32 @@ impl Session {
         writeln!(
             page,
             "\nMedians; in brackets the lowest and the highest of the repetitions. Trials leave a load of about 1 to 2 \
-             behind them; more was somebody else's.\n"
+             behind them; more was somebody else's.{}\n",
+            self.checking()
         )?;
         Ok(())
+    }
+
+    /// When the collector looked at what it got.
+    fn checking(&self) -> String {
+        let known = self.trials.iter().filter_map(|(trial, _)| {
+            let after = trial.posts_checked_after?;
+            Some((trial.posts, after))
+        });
+        let (posts, after) = known.fold((0, 0), |(posts, after), (all, kept)| {
+            (posts + all, after + kept)
+        });
+        match posts.saturating_sub(after) {
+            _ if posts == 0 => String::new(),
+            0 => format!(
+                " The collector answered at once, kept all {posts} POSTs as they came, and checked every line of them after \
+                 the traffic of its trial."
+            ),
+            early => format!(
+                " The collector checked {early} of {posts} POSTs as they came, on the sniffer's CPU, the others after the \
+                 traffic of their trial."
+            ),
+        }
     }
 
     fn commands(&self, page: &mut String) -> Result<()> {
@@ -116,6 +154,18 @@ impl Session {
         let mut cells: BTreeMap<Cell, Vec<&Trial>> = BTreeMap::new();
         for (trial, _) in self.trials.iter().filter(|(row, _)| row.purpose == purpose) {
             cells.entry(Cell::of(trial)).or_default().push(trial);
+        }
+        cells
+    }
+
+    /// Trials at rates that were given, by cell and rate in calls a second.
+    fn given(&self) -> BTreeMap<(Cell, u64), Vec<&Trial>> {
+        let mut cells: BTreeMap<_, Vec<&Trial>> = BTreeMap::new();
+        for (trial, _) in &self.trials {
+            if trial.purpose == Purpose::Given {
+                let key = (Cell::of(trial), trial.rate_asked.round() as u64);
+                cells.entry(key).or_default().push(trial);
+            }
         }
         cells
     }
@@ -149,6 +199,8 @@ struct Cell {
     traffic: String,
     sender: &'static str,
     shards: u64,
+    /// 0 if that is not known.
+    memory_limit_bytes: u64,
     program: String,
 }
 
@@ -162,6 +214,7 @@ impl Cell {
             traffic: trial.traffic.clone(),
             sender: trial.sender.name(),
             shards: trial.shards.unwrap_or(1),
+            memory_limit_bytes: trial.memory_limit_bytes,
             program: trial.program.clone(),
         }
     }
@@ -171,11 +224,27 @@ impl Cell {
         self.rules == "debug" && self.is_ordinary()
     }
 
+    /// `plain 200 B compressed`.
+    fn name(&self) -> String {
+        let how = if self.is_compressed {
+            "compressed"
+        } else {
+            "uncompressed"
+        };
+        format!("{} {} B {how}", self.wire, self.body_bytes)
+    }
+
+    /// More memory than any machine gives a sniffer that is not told otherwise.
+    fn has_much_memory(&self) -> bool {
+        self.memory_limit_bytes > MEMORY_BYTES_MAX as u64
+    }
+
     /// As they were measured elsewhere: one shard, few connections, `sendmmsg`.
     fn is_ordinary(&self) -> bool {
         self.traffic == "steady"
             && self.sender == Way::Messages.name()
             && self.shards == 1
+            && !self.has_much_memory()
             && self.program == "sniffer"
     }
 
@@ -188,6 +257,9 @@ impl Cell {
         }
         if self.shards != 1 {
             traffic.push_str(&format!(", {} shards", self.shards));
+        }
+        if self.has_much_memory() {
+            traffic.push_str(&format!(", limit {} MB", self.memory_limit_bytes >> 20));
         }
         format!(
             "{} | {} | {compressed} | {} | {traffic} | {}",
@@ -260,6 +332,18 @@ impl Spread {
         }
     }
 }
+
+/// Whether more than half of the repetitions lost nothing and gave nothing up.
+fn is_lossless(rows: &[&Trial]) -> bool {
+    2 * lossless(rows) > rows.len()
+}
+
+fn lossless(rows: &[&Trial]) -> usize {
+    rows.iter().filter(|row| row.is_lossless(LOSSLESS)).count()
+}
+
+/// Share that other programs must deliver.
+const LOSSLESS: f64 = 0.999;
 
 /// The median of one quantity over some rows.
 fn median(rows: &[&Trial], value: impl Fn(&Trial) -> f64) -> f64 {

@@ -78,8 +78,10 @@ fn commit() -> String {
 pub enum Purpose {
     /// A step of a search.
     Probe,
-    /// A repetition at the rate that was found or given.
+    /// A repetition at the rate that was found. The oldest files have those at a rate that was given here, too.
     Rate,
+    /// A repetition at a rate that was given.
+    Given,
     /// A repetition at a multiple of the rate that was found.
     Overload,
 }
@@ -123,10 +125,16 @@ pub struct Trial {
     #[serde(default)]
     pub user_seconds: f64,
     #[serde(default)]
+    pub shard_cpu_seconds: Option<f64>,
+    #[serde(default)]
+    pub uploader_cpu_seconds: Option<f64>,
+    #[serde(default)]
     pub collector_cpu_seconds: f64,
     pub sender_cpu_seconds: f64,
     pub resident_peak_bytes: u64,
     pub ring_bytes: u64,
+    #[serde(default)]
+    pub memory_limit_bytes: u64,
     pub latency_p50_millis: Option<f64>,
     pub latency_p99_millis: Option<f64>,
     pub latency_p999_millis: Option<f64>,
@@ -137,7 +145,7 @@ pub struct Trial {
     #[serde(default)]
     pub posts_plain: u64,
     #[serde(default)]
-    pub posts_checked_after: u64,
+    pub posts_checked_after: Option<u64>,
     pub tap_frames: Option<u64>,
     pub tap_dropped: Option<u64>,
     pub ring_dropped: Option<u64>,

@@ -187,6 +187,8 @@ pub struct Ledger {
     pub ring_dropped: u64,
     /// Bytes of all rings.
     pub ring_bytes: u64,
+    /// Bytes that flows, open calls and bundles may take.
+    pub memory_limit_bytes: u64,
     /// Capture threads.
     pub shards: u64,
     /// How a flow finds its shard.
@@ -223,6 +225,7 @@ impl Ledger {
             frames: count(&packets["received"]),
             ring_dropped: count(&packets["dropped"]),
             ring_bytes: count(&capture["ring_bytes"]),
+            memory_limit_bytes: count(&capture["memory_limit_bytes"]),
             shards: count(&capture["shards"]),
             steering: capture["steering"].as_str().unwrap_or_default().to_owned(),
             reasons: reasons

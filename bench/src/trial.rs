@@ -193,6 +193,10 @@ pub fn measure(
         let (now, before) = (ledger.as_ref()?, ledger_before.as_ref()?);
         Some(of(now).saturating_sub(of(before)))
     };
+    let of_threads = |name: &str| {
+        let seconds = usage.of_threads(name) - usage_before.of_threads(name);
+        ledger.is_some().then_some(seconds)
+    };
     let thinned = change(|ledger| ledger.bodies_thinned);
     let cut_by_choice = tally.cut.min(thinned.unwrap_or(0));
     // Live frames are on no cable.
@@ -225,11 +229,16 @@ pub fn measure(
         broken_posts: tally.broken,
         cpu_seconds,
         cpu_micros_per_call: cpu_seconds * 1e6 / delivered.max(1) as f64,
+        shard_cpu_seconds: of_threads("shard-"),
+        uploader_cpu_seconds: of_threads("uploader"),
         user_seconds: usage.user_seconds - usage_before.user_seconds,
         collector_cpu_seconds,
         sender_cpu_seconds: sent.cpu_seconds,
         resident_peak_bytes: usage.resident_peak_bytes,
         ring_bytes: ledger.as_ref().map_or(0, |ledger| ledger.ring_bytes),
+        memory_limit_bytes: ledger
+            .as_ref()
+            .map_or(0, |ledger| ledger.memory_limit_bytes),
         latency_p50_millis: latencies.millis(500),
         latency_p99_millis: latencies.millis(990),
         latency_p999_millis: latencies.millis(999),
@@ -238,7 +247,7 @@ pub fn measure(
         post_bytes: tally.wire_bytes,
         posts: tally.accepted,
         posts_plain: tally.plain,
-        posts_checked_after: tally.checked_after,
+        posts_checked_after: Some(tally.checked_after),
         tap_frames: on_cable(arrived - arrived_before),
         tap_dropped: on_cable(tap_dropped - tap_dropped_before),
         ring_dropped: change(|ledger| ledger.ring_dropped),

@@ -105,6 +105,9 @@ fn name(cell: &Cell) -> String {
     if cell.shards != 1 {
         name.push_str(&format!(", {} shards", cell.shards));
     }
+    if cell.has_much_memory() {
+        name.push_str(&format!(", limit {} MB", cell.memory_limit_bytes >> 20));
+    }
     name
 }
 

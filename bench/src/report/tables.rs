@@ -5,85 +5,109 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use super::{CELL, Session, Spread, median, table};
-use crate::results::{Limit, Purpose, StageTime, Trial};
+use super::{CELL, Cell, Session, Spread, lossless, median, table};
+use crate::results::{Limit, Purpose, Trial};
 
 /// Appends all tables that there are rows for.
 pub(super) fn write(page: &mut String, session: &Session) -> Result<()> {
-    rates(page, session)?;
+    found(page, session)?;
+    given(page, session)?;
     others(page, session)?;
     overload(page, session)?;
     limits(page, session)?;
     packets(page, session)?;
     readings(page, session)?;
-    stages(page, session)?;
     encoders(page, session)
 }
 
-fn rates(page: &mut String, session: &Session) -> Result<()> {
+fn found(page: &mut String, session: &Session) -> Result<()> {
     let cells = session.cells(Purpose::Rate);
     if cells.is_empty() {
         return Ok(());
     }
+    writeln!(page, "## At the highest lossless rate\n")?;
     writeln!(
         page,
-        "## At the highest lossless rate, or at the rate given\n"
+        "As a search found it. Lossless: how many of the repetitions lost nothing at all, shed no call, thinned no body and \
+         sent no bundle plain that should have been compressed. Latency is from a response's last packet to the POST with its \
+         call; bundles wait up to a second by design. Busy: CPU of sniffer, collector and sender by the length of the \
+         traffic. Wrong: calls twice, mispaired, torn or in a broken POST.\n"
     )?;
-    writeln!(
-        page,
-        "Latency is from a response's last packet to the POST with its call; bundles wait up to a second by design. Busy: \
-         CPU of sniffer, collector and sender by the length of the traffic.\n"
-    )?;
-    let names = [
-        "n",
-        "calls/s",
-        "of the bare ring",
-        "delivered",
-        "CPU µs/call",
-        "MB beside the ring",
-        "p50/p99/p99.9 ms",
-        "line → posted B/call",
-        "busy %",
-        "wrong",
-    ];
-    table(page, &[CELL.as_slice(), &names].concat())?;
+    table(page, &[CELL.as_slice(), &RATES].concat())?;
     for (cell, rows) in cells {
-        let of = |value: fn(&Trial) -> f64| Spread::of(rows.iter().map(|row| value(row)));
-        let quantile = |value: fn(&Trial) -> Option<f64>| {
-            let known: Vec<f64> = rows.iter().filter_map(|row| value(row)).collect();
-            match known.is_empty() {
-                true => "–".to_owned(),
-                false => format!("{:.0}", Spread::of(known).median),
-            }
-        };
-        let sender = rows.first().map(|row| row.sender).unwrap_or_default();
-        let rate = of(|row| row.calls_per_second);
-        let bare = session.bare_ring(&cell.wire, cell.body_bytes, sender);
-        let share = bare.map_or("–".to_owned(), |bare| {
-            format!("{:.0} %", rate.median / bare.median * 100.0)
-        });
-        let busy = |value: fn(&Trial) -> f64| median(&rows, |row| value(row) / row.seconds * 100.0);
-        let wrong: u64 = rows.iter().map(|row| row.wrong()).sum();
-        writeln!(
-            page,
-            "| {} | {} | {} | {share} | {} % | {} | {} | {}/{}/{} | {:.0} → {:.0} | {:.0}, {:.0}, {:.0} | {wrong} |",
-            cell.columns(),
-            rows.len(),
-            rate.text(0),
-            of(|row| row.delivered_share * 100.0).text(3),
-            of(|row| row.cpu_micros_per_call).text(2),
-            of(|row| row.memory_beside_ring() as f64 / 1e6).text(0),
-            quantile(|row| row.latency_p50_millis),
-            quantile(|row| row.latency_p99_millis),
-            quantile(|row| row.latency_p999_millis),
-            of(|row| row.line_bytes as f64 / row.calls_delivered.max(1) as f64).median,
-            of(|row| row.post_bytes as f64 / row.calls_delivered.max(1) as f64).median,
-            busy(|row| row.cpu_seconds),
-            busy(|row| row.collector_cpu_seconds),
-            busy(|row| row.sender_cpu_seconds),
-        )?;
+        rates(page, session, &cell, &rows)?;
     }
     writeln!(page)?;
+    Ok(())
+}
+
+fn given(page: &mut String, session: &Session) -> Result<()> {
+    let cells = session.given();
+    if cells.is_empty() {
+        return Ok(());
+    }
+    writeln!(page, "## At a rate that was given\n")?;
+    table(page, &[CELL.as_slice(), &RATES].concat())?;
+    for ((cell, _), rows) in cells {
+        rates(page, session, &cell, &rows)?;
+    }
+    writeln!(page)?;
+    Ok(())
+}
+
+/// Columns of [`rates`].
+const RATES: [&str; 11] = [
+    "lossless",
+    "calls/s",
+    "of the bare ring",
+    "delivered",
+    "CPU µs/call",
+    "MB beside the ring",
+    "p50/p99/p99.9 ms",
+    "line → posted B/call",
+    "busy %",
+    "thinned",
+    "wrong",
+];
+
+fn rates(page: &mut String, session: &Session, cell: &Cell, rows: &[&Trial]) -> Result<()> {
+    let of = |value: fn(&Trial) -> f64| Spread::of(rows.iter().map(|row| value(row)));
+    let quantile = |value: fn(&Trial) -> Option<f64>| {
+        let known: Vec<f64> = rows.iter().filter_map(|row| value(row)).collect();
+        match known.is_empty() {
+            true => "–".to_owned(),
+            false => format!("{:.0}", Spread::of(known).median),
+        }
+    };
+    let sender = rows.first().map(|row| row.sender).unwrap_or_default();
+    let rate = of(|row| row.calls_per_second);
+    let bare = session.bare_ring(&cell.wire, cell.body_bytes, sender);
+    let share = bare.map_or("–".to_owned(), |bare| {
+        format!("{:.0} %", rate.median / bare.median * 100.0)
+    });
+    let busy = |value: fn(&Trial) -> f64| median(rows, |row| value(row) / row.seconds * 100.0);
+    let sum = |value: fn(&Trial) -> u64| rows.iter().map(|row| value(row)).sum::<u64>();
+    writeln!(
+        page,
+        "| {} | {} of {} | {} | {share} | {} % | {} | {} | {}/{}/{} | {:.0} → {:.0} | {:.0}, {:.0}, {:.0} | {} | {} |",
+        cell.columns(),
+        lossless(rows),
+        rows.len(),
+        rate.text(0),
+        of(|row| row.delivered_share * 100.0).text(3),
+        of(|row| row.cpu_micros_per_call).text(2),
+        of(|row| row.memory_beside_ring() as f64 / 1e6).text(0),
+        quantile(|row| row.latency_p50_millis),
+        quantile(|row| row.latency_p99_millis),
+        quantile(|row| row.latency_p999_millis),
+        of(|row| row.line_bytes as f64 / row.calls_delivered.max(1) as f64).median,
+        of(|row| row.post_bytes as f64 / row.calls_delivered.max(1) as f64).median,
+        busy(|row| row.cpu_seconds),
+        busy(|row| row.collector_cpu_seconds),
+        busy(|row| row.sender_cpu_seconds),
+        sum(|row| row.thinned),
+        sum(Trial::wrong),
+    )?;
     Ok(())
 }
 
@@ -124,12 +148,15 @@ fn overload(page: &mut String, session: &Session) -> Result<()> {
     writeln!(page, "## Beyond it\n")?;
     writeln!(
         page,
-        "Dropped are the calls that the program itself counts as such, with its reasons; frames lost in the ring stand apart.\n"
+        "Dropped are the calls that the program itself counts as such, with its reasons; frames lost in the ring stand apart. \
+         Thinned are calls that came with the beginning of their body only.\n"
     )?;
     let names = [
         "offered/s",
         "delivered/s",
         "delivered",
+        "thinned",
+        "bundles plain",
         "dropped calls",
         "ring dropped frames",
         "unaccounted",
@@ -147,11 +174,13 @@ fn overload(page: &mut String, session: &Session) -> Result<()> {
             });
             writeln!(
                 page,
-                "| {} | {:.0} | {:.0} | {:.2} % | {} | {} | {} | {:.0} | {:.1} |",
+                "| {} | {:.0} | {:.0} | {:.2} % | {} | {} | {} | {} | {} | {:.0} | {:.1} |",
                 cell.columns(),
                 row.calls_per_second,
                 row.calls_delivered as f64 / row.seconds,
                 row.delivered_share * 100.0,
+                row.thinned,
+                known(row.bundles_plain.map(|bundles| bundles.to_string())),
                 known(dropped),
                 known(row.ring_dropped.map(|frames| frames.to_string())),
                 known(row.unaccounted.map(|calls| calls.to_string())),
@@ -294,18 +323,6 @@ fn readings(page: &mut String, session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// What a stage comes after; rule sets are alternatives, and so is what follows the first of them.
-fn before(stage: &str) -> Option<&'static str> {
-    match stage {
-        "flow" => Some("decap"),
-        "http" => Some("flow"),
-        "debug" | "standard" | "strict" | "bodiless" | "realistic" => Some("http"),
-        "bundle" => Some("debug"),
-        "deflate" => Some("bundle"),
-        _ => None,
-    }
-}
-
 fn encoders(page: &mut String, session: &Session) -> Result<()> {
     if session.encoders.is_empty() {
         return Ok(());
@@ -343,91 +360,5 @@ fn encoders(page: &mut String, session: &Session) -> Result<()> {
         )?;
     }
     writeln!(page)?;
-    Ok(())
-}
-
-fn stages(page: &mut String, session: &Session) -> Result<()> {
-    if session.stages.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<&StageTime> = session.stages.iter().map(|(row, _)| row).collect();
-    let mut traffic: Vec<(&str, usize)> = Vec::new();
-    for row in &rows {
-        let key = (row.wire.as_str(), row.body_bytes);
-        if !traffic.contains(&key) {
-            traffic.push(key);
-        }
-    }
-    writeln!(page, "## The budget by stage\n")?;
-    writeln!(
-        page,
-        "Frames in memory, no kernel and no ring: what a stage adds to the one before, as ns a frame and ns a call. `debug` to \
-         `realistic` are rule sets with the writing of the line: alternatives, each after `http`; `bundle` and `deflate` \
-         come after `debug`. The row \"all\" is `decap` to `deflate`, the last one what a call costs in `run`, compressed, less that.\n"
-    )?;
-    let heads: Vec<String> = traffic
-        .iter()
-        .flat_map(|(wire, body)| [format!("{wire} {body} B: frame"), "call".to_owned()])
-        .collect();
-    let mut names = vec!["stage"];
-    names.extend(heads.iter().map(String::as_str));
-    table(page, &names)?;
-    let find = |stage: &str, (wire, body): (&str, usize)| {
-        rows.iter()
-            .find(|row| row.stage == stage && row.wire == wire && row.body_bytes == body)
-    };
-    let mut known: Vec<&str> = Vec::new();
-    for row in &rows {
-        if !known.contains(&row.stage.as_str()) {
-            known.push(&row.stage);
-        }
-    }
-    for stage in known {
-        write!(page, "| {stage} |")?;
-        for &key in &traffic {
-            let step = |value: fn(&StageTime) -> f64| {
-                let before = before(stage).and_then(|before| find(before, key));
-                find(stage, key)
-                    .map_or(0.0, |row| value(row) - before.map_or(0.0, |row| value(row)))
-            };
-            write!(
-                page,
-                " {:.0} | {:.0} |",
-                step(|row| row.nanos_per_frame),
-                step(|row| row.nanos_per_call)
-            )?;
-        }
-        writeln!(page)?;
-    }
-    write!(page, "| **all** |")?;
-    for &key in &traffic {
-        let (frame, call) = find("deflate", key)
-            .map_or((0.0, 0.0), |row| (row.nanos_per_frame, row.nanos_per_call));
-        write!(page, " **{frame:.0}** | **{call:.0}** |")?;
-    }
-    writeln!(page)?;
-    let cells = session.cells(Purpose::Rate);
-    write!(page, "| live: kernel, ring, delivery and waiting besides |")?;
-    for &(wire, body) in &traffic {
-        let live = cells.iter().find(|(cell, _)| {
-            cell.is_plain_matrix()
-                && cell.is_compressed
-                && cell.wire == wire
-                && cell.body_bytes == body
-        });
-        let stages = find("deflate", (wire, body)).map_or(0.0, |row| row.nanos_per_call);
-        match live {
-            Some((_, rows)) => {
-                let nanos = median(rows, |row| row.cpu_micros_per_call) * 1000.0;
-                write!(
-                    page,
-                    " | {nanos:.0} − {stages:.0} = {:.0} |",
-                    nanos - stages
-                )?;
-            }
-            None => write!(page, " | – |")?,
-        }
-    }
-    writeln!(page, "\n")?;
     Ok(())
 }

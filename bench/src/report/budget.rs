@@ -1,0 +1,411 @@
+//! Where the time of a packet and of a call goes, stage by stage, and which of them is the limit.
+//!
+//! Stages are timed over frames in memory (`bench stages`), so they know no kernel, no ring and no cold memory; what
+//! threads used while a sniffer ran is from `/proc`. Both stand side by side, and what the first does not explain of the
+//! second is a line of its own.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+
+use super::{Cell, LOSSLESS, Session, Spread, median, table};
+use crate::results::{Purpose, StageTime, Trial};
+use crate::tx::Way;
+
+/// Traffic of one wire with bodies of so many bytes.
+type Traffic = (String, usize);
+
+/// Names of stages with what they are called in the table; each comes after the one before.
+const STEPS: [(&str, &str); 6] = [
+    ("decap", "decap"),
+    ("flow", "flow: order of bytes"),
+    ("http", "http: messages"),
+    ("debug", "message, escape, line"),
+    ("bundle", "join lines to bundles"),
+    ("deflate", "deflate, where compressed"),
+];
+
+/// Rule sets, each instead of `debug`.
+const RULES: [&str; 4] = ["standard", "strict", "bodiless", "realistic"];
+
+/// Appends the table and its conclusions, if stages were measured.
+pub(super) fn write(page: &mut String, session: &Session) -> Result<()> {
+    let mut wires: Vec<&str> = Vec::new();
+    for (row, _) in &session.stages {
+        if !wires.contains(&row.wire.as_str()) {
+            wires.push(&row.wire);
+        }
+    }
+    if !wires.is_empty() {
+        writeln!(page, "## The budget\n")?;
+        writeln!(
+            page,
+            "Nanoseconds a packet and a call. Stages: frames in memory, no kernel and no ring, the fastest of many rounds; each \
+             line is what it adds to the one before, rules what they add to (or take from) a line without rules. Live: CPU \
+             of threads at the highest lossless rate, medians, by /proc. The sender's core also pays for the kernel's way to \
+             the tap and the copy into the ring, and is not the sniffer's.\n"
+        )?;
+    }
+    for wire in wires {
+        budget(page, session, wire)?;
+    }
+    limits(page, session)
+}
+
+fn budget(page: &mut String, session: &Session, wire: &str) -> Result<()> {
+    let mut all: Vec<Traffic> = Vec::new();
+    for (row, _) in session.stages.iter().filter(|(row, _)| row.wire == wire) {
+        if !all.contains(&(row.wire.clone(), row.body_bytes)) {
+            all.push((row.wire.clone(), row.body_bytes));
+        }
+    }
+    let mut names = vec![wire.to_owned()];
+    for (_, body_bytes) in &all {
+        names.extend([format!("{body_bytes} B: packet"), "call".to_owned()]);
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    table(page, &names)?;
+    let mut line = |name: &str, of: &dyn Fn(&Traffic) -> Option<Cost>| -> Result<()> {
+        write!(page, "| {name} |")?;
+        for traffic in &all {
+            match of(traffic) {
+                Some(cost) => write!(page, " {:.0} | {:.0} |", cost.packet, cost.call)?,
+                None => write!(page, " – | – |")?,
+            }
+        }
+        writeln!(page)?;
+        Ok(())
+    };
+    line("ring walk, headers read: the bare reader", &|traffic| {
+        ring_walk(session, traffic)
+    })?;
+    let mut before = None;
+    for (stage, name) in STEPS {
+        line(name, &|traffic| step(session, traffic, stage, before))?;
+        before = Some(stage);
+    }
+    for (name, stage) in [
+        ("**stages, uncompressed**", "bundle"),
+        ("**stages, compressed**", "deflate"),
+    ] {
+        line(name, &|traffic| step(session, traffic, stage, None))?;
+    }
+    for rules in RULES {
+        line(
+            &format!("rules `{rules}`: more or less than none"),
+            &|traffic| step(session, traffic, rules, Some("debug")),
+        )?;
+    }
+    for (is_compressed, how, last) in [
+        (false, "uncompressed", "bundle"),
+        (true, "compressed", "deflate"),
+    ] {
+        let live = |traffic: &Traffic, value: fn(&Trial) -> Option<f64>| {
+            live(session, traffic, is_compressed, value)
+        };
+        line(&format!("live, {how}: capture thread"), &|traffic| {
+            live(traffic, |row| row.shard_cpu_seconds)
+        })?;
+        line(
+            &format!("of it ring, waiting, cold memory: less the stages, {how}"),
+            &|traffic| {
+                let all = live(traffic, |row| row.shard_cpu_seconds)?;
+                Some(all.less(step(session, traffic, last, None)?))
+            },
+        )?;
+        line(
+            &format!("live, {how}: uploader, kernel's sending"),
+            &|traffic| live(traffic, |row| row.uploader_cpu_seconds),
+        )?;
+        line(
+            &format!("live, {how}: collector, on the same core"),
+            &|traffic| live(traffic, |row| Some(row.collector_cpu_seconds)),
+        )?;
+        line(&format!("live, {how}: sender's core"), &|traffic| {
+            live(traffic, |row| Some(row.sender_cpu_seconds))
+        })?;
+    }
+    line("of the sender's core: making the frames", &|traffic| {
+        step(session, traffic, "frames", None)
+    })?;
+    line(
+        "of the sender's core: kernel's way to the tap, copy into the ring",
+        &|traffic| {
+            let all = live(session, traffic, true, |row| Some(row.sender_cpu_seconds))?;
+            Some(all.less(step(session, traffic, "frames", None)?))
+        },
+    )?;
+    writeln!(page)?;
+    Ok(())
+}
+
+/// In nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Cost {
+    packet: f64,
+    call: f64,
+}
+
+impl Cost {
+    fn less(self, other: Self) -> Self {
+        Self {
+            packet: self.packet - other.packet,
+            call: self.call - other.call,
+        }
+    }
+}
+
+fn stage<'a>(
+    session: &'a Session,
+    (wire, body_bytes): &Traffic,
+    name: &str,
+) -> Option<&'a StageTime> {
+    let mut rows = session.stages.iter().map(|(row, _)| row);
+    rows.find(|row| row.stage == name && row.wire == *wire && row.body_bytes == *body_bytes)
+}
+
+/// What a stage adds to the one `before`, or all up to it.
+fn step(session: &Session, traffic: &Traffic, name: &str, before: Option<&str>) -> Option<Cost> {
+    let cost = |name| {
+        let row = stage(session, traffic, name)?;
+        Some(Cost {
+            packet: row.nanos_per_frame,
+            call: row.nanos_per_call,
+        })
+    };
+    let all = cost(name)?;
+    match before {
+        Some(before) => Some(all.less(cost(before)?)),
+        None => Some(all),
+    }
+}
+
+fn ring_walk(session: &Session, traffic: &Traffic) -> Option<Cost> {
+    let (wire, body_bytes) = traffic;
+    let rows = session.limits.iter().map(|(row, _)| row).filter(|row| {
+        row.wire == *wire
+            && row.body_bytes == *body_bytes
+            && row.sender == Way::Messages
+            && row.touch == "headers"
+            // Packets without calls are measured by this name, too.
+            && row.calls_offered > 0
+    });
+    let rows: Vec<_> = rows.collect();
+    let packet = Spread::of(rows.iter().map(|row| row.receiver_nanos_per_frame)).median;
+    let frames = Spread::of(
+        rows.iter()
+            .map(|row| row.frames as f64 / row.calls_offered as f64),
+    );
+    (!rows.is_empty()).then_some(Cost {
+        packet,
+        call: packet * frames.median,
+    })
+}
+
+/// CPU seconds of somebody while the traffic lasted, at the highest lossless rate.
+fn live(
+    session: &Session,
+    (wire, body_bytes): &Traffic,
+    is_compressed: bool,
+    value: fn(&Trial) -> Option<f64>,
+) -> Option<Cost> {
+    let cells = session.cells(Purpose::Rate);
+    let (_, rows) = cells.iter().find(|(cell, _)| {
+        cell.is_plain_matrix()
+            && cell.wire == *wire
+            && cell.body_bytes == *body_bytes
+            && cell.is_compressed == is_compressed
+    })?;
+    rows.iter().all(|row| value(row).is_some()).then(|| {
+        let nanos = |row: &Trial| value(row).unwrap_or(0.0) * 1e9;
+        Cost {
+            packet: median(rows, |row| nanos(row) / row.frames.max(1) as f64),
+            call: median(rows, |row| nanos(row) / row.calls_offered.max(1) as f64),
+        }
+    })
+}
+
+/// What was full in each cell of the matrix, and what the next higher rate had to give up.
+fn limits(page: &mut String, session: &Session) -> Result<()> {
+    let cells = session.cells(Purpose::Rate);
+    let cells: Vec<_> = cells
+        .iter()
+        .filter(|(cell, _)| cell.is_plain_matrix())
+        .collect();
+    if cells.is_empty() {
+        return Ok(());
+    }
+    writeln!(page, "## What limits\n")?;
+    for (cell, rows) in cells {
+        let share = |value: fn(&Trial) -> f64| median(rows, |row| value(row) / row.seconds * 100.0);
+        let sniffer = share(|row| row.cpu_seconds);
+        let collector = share(|row| row.collector_cpu_seconds);
+        let sender = share(|row| row.sender_cpu_seconds);
+        let rate = median(rows, |row| row.calls_per_second);
+        let what = if sniffer + collector >= FULL {
+            format!("the sniffer's core is full{}", dearest(session, cell))
+        } else if sender >= FULL {
+            "the sender's core is full".to_owned()
+        } else {
+            "no core is full".to_owned()
+        };
+        writeln!(
+            page,
+            "- {}, {rate:.0} calls/s: {what} (sniffer {sniffer:.0} %, collector {collector:.0} %, sender {sender:.0} %). {}",
+            cell.name(),
+            next(session, cell, rate)
+        )?;
+    }
+    writeln!(page)?;
+    Ok(())
+}
+
+/// Of a core, in per cent: the rest is what waking up and a moment's unrest take.
+const FULL: f64 = 90.0;
+
+/// The stage that costs most, with its share of all of them.
+fn dearest(session: &Session, cell: &Cell) -> String {
+    let traffic = (cell.wire.clone(), cell.body_bytes);
+    let last = if cell.is_compressed {
+        "deflate"
+    } else {
+        "bundle"
+    };
+    let Some(all) = step(session, &traffic, last, None) else {
+        return String::new();
+    };
+    let mut before = None;
+    let mut dearest = ("", 0.0);
+    for (name, text) in STEPS {
+        if let Some(cost) = step(session, &traffic, name, before)
+            && cost.call > dearest.1
+        {
+            dearest = (text, cost.call);
+        }
+        before = Some(name);
+        if name == last {
+            break;
+        }
+    }
+    format!(
+        ", and the dearest stage is {}, with {:.0} % of all stages",
+        dearest.0,
+        dearest.1 / all.call * 100.0
+    )
+}
+
+/// What happened at the lowest rate above `rate` that was not lossless.
+fn next(session: &Session, cell: &Cell, rate: f64) -> String {
+    let failed = (session.trials.iter().map(|(trial, _)| trial))
+        .filter(|trial| {
+            trial.purpose == Purpose::Probe
+                && Cell::of(trial) == *cell
+                && trial.calls_per_second > rate * 1.01
+                && !trial.is_lossless(LOSSLESS)
+        })
+        .min_by(|a, b| a.calls_per_second.total_cmp(&b.calls_per_second));
+    let Some(trial) = failed else {
+        return "No higher rate was seen to fail.".into();
+    };
+    let counts = [
+        (trial.ring_dropped, "frames dropped by the ring"),
+        (trial.bundles_plain, "bundles sent plain"),
+        (trial.bodies_thinned, "bodies thinned"),
+        (trial.calls_shed, "calls shed"),
+        (trial.halves, "halves of calls"),
+    ];
+    let lost: Vec<String> = (counts.into_iter())
+        .filter_map(|(count, what)| {
+            let count = count.filter(|count| *count > 0)?;
+            Some(format!("{count} {what}"))
+        })
+        .collect();
+    let lost = if lost.is_empty() {
+        format!("{:.3} % delivered", trial.delivered_share * 100.0)
+    } else {
+        lost.join(", ")
+    };
+    format!(
+        "At {:.0}: {lost}, with the sniffer at {:.0} % of its core.",
+        trial.calls_per_second,
+        trial.cpu_seconds / trial.seconds * 100.0
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::Conditions;
+
+    fn session() -> Session {
+        let nanos = [
+            ("frames", 50.0),
+            ("decap", 10.0),
+            ("flow", 60.0),
+            ("http", 400.0),
+            ("debug", 900.0),
+            ("standard", 1000.0),
+            ("bundle", 1000.0),
+            ("deflate", 3000.0),
+        ];
+        let stages = nanos.map(|(stage, nanos_per_call)| StageTime {
+            wire: "plain".into(),
+            body_bytes: 200,
+            stage: stage.into(),
+            calls: 10,
+            frames: 20,
+            nanos_per_frame: nanos_per_call / 2.0,
+            nanos_per_call,
+        });
+        Session {
+            stages: stages.map(|row| (row, Conditions::default())).into(),
+            ..Session::default()
+        }
+    }
+
+    #[track_caller]
+    fn check(session: &Session, expected: &str) {
+        let mut page = String::new();
+        write(&mut page, session).unwrap();
+        assert!(page.contains(expected), "{expected} in {page}");
+    }
+
+    #[test]
+    fn a_line_is_what_a_stage_adds() {
+        let session = session();
+        check(&session, "| decap | 5 | 10 |");
+        check(&session, "| message, escape, line | 250 | 500 |");
+        check(&session, "| deflate, where compressed | 1000 | 2000 |");
+        check(&session, "| **stages, uncompressed** | 500 | 1000 |");
+        check(&session, "| **stages, compressed** | 1500 | 3000 |");
+        check(
+            &session,
+            "| rules `standard`: more or less than none | 50 | 100 |",
+        );
+        check(&session, "| live, compressed: capture thread | – | – |");
+        check(
+            &session,
+            "| of the sender's core: making the frames | 25 | 50 |",
+        );
+    }
+
+    #[test]
+    fn the_dearest_stage_is_named() {
+        let cell = Cell {
+            wire: "plain".into(),
+            body_bytes: 200,
+            is_compressed: true,
+            rules: "debug".into(),
+            traffic: "steady".into(),
+            sender: Way::Messages.name(),
+            shards: 1,
+            memory_limit_bytes: 0,
+            program: "sniffer".into(),
+        };
+        let dearest = dearest(&session(), &cell);
+        assert!(
+            dearest.contains("deflate, where compressed, with 67 %"),
+            "{dearest}"
+        );
+    }
+}
