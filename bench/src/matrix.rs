@@ -39,7 +39,8 @@ pub struct Options {
     /// Bundles compressed: on, off
     #[arg(long, value_delimiter = ',', default_value = "on,off")]
     compression: Vec<String>,
-    /// Rule sets: debug, standard, strict, headers (no bodies), realistic (fifty rules), or files
+    /// Rule sets: debug, standard, strict, headers (no bodies), realistic (fifty rules),
+    /// bodiless (those of the fifty that are not on bodies), or files
     #[arg(long, value_delimiter = ',', default_value = "debug")]
     rules: Vec<String>,
     /// Connections: steady (few, 100 calls on each), flows (--flows at a time), churn (--flows-per-minute), both

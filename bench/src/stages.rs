@@ -148,13 +148,7 @@ impl Stage {
 }
 
 fn rules(name: &str) -> Result<Arc<RuleSet>> {
-    let text = if name == "bodiless" {
-        let all = trial::rules("realistic", true)?;
-        let lines = all.lines().filter(|line| !line.contains("_body"));
-        lines.collect::<Vec<_>>().join("\n")
-    } else {
-        trial::rules(name, true)?
-    };
+    let text = trial::rules(name, true)?;
     match RuleSet::parse(&text) {
         Ok(rules) => Ok(Arc::new(rules)),
         Err(error) => bail!("rule set {name}: {error:?}"),

@@ -28,6 +28,9 @@ const QUIET: Duration = Duration::from_millis(1500);
 /// The same where the ledger says that nothing is on its way: longer than a block waits in a ring.
 const QUIET_BALANCED: Duration = Duration::from_millis(150);
 
+/// Fifty rules as somebody may have them.
+const REALISTIC: &str = include_str!("../rules/realistic.txt");
+
 /// What does not change between the rates of one cell of the matrix.
 #[derive(Clone, Debug)]
 pub struct Cell {
@@ -72,14 +75,19 @@ pub struct Method {
     pub shelf: Option<Shelf>,
 }
 
-/// The text of a named rule set; `realistic` has fifty rules.
+/// The text of a named rule set; `realistic` has fifty rules, `bodiless` those of them that are not on bodies: it has to
+/// cost what no rules cost.
 pub fn rules(name: &str, compression: bool) -> Result<String> {
     let mut text = match name {
         "debug" | "standard" | "strict" => format!("allow_http_url\ninclude {name}\n"),
         "headers" => "allow_http_url\n/request_body|response_body/ remove\n".to_owned(),
-        "realistic" => include_str!("../rules/realistic.txt").to_owned(),
+        "realistic" => REALISTIC.to_owned(),
+        "bodiless" => {
+            let lines = REALISTIC.lines().filter(|line| !line.contains("_body"));
+            lines.map(|line| format!("{line}\n")).collect()
+        }
         path => fs::read_to_string(path).with_context(|| {
-            format!("{path} is no rule set: debug, standard, strict, headers, realistic or a file")
+            format!("{path} is no rule set: debug, standard, strict, headers, realistic, bodiless or a file")
         })?,
     };
     if !compression {
@@ -336,7 +344,14 @@ mod tests {
 
     #[test]
     fn all_rule_sets_parse() {
-        for name in ["debug", "standard", "strict", "headers", "realistic"] {
+        for name in [
+            "debug",
+            "standard",
+            "strict",
+            "headers",
+            "realistic",
+            "bodiless",
+        ] {
             for compression in [true, false] {
                 let text = rules(name, compression).unwrap();
                 let set = engine_core::rules::RuleSet::parse(&text)

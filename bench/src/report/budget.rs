@@ -311,7 +311,7 @@ fn next(session: &Session, cell: &Cell, rate: f64) -> String {
         (trial.ring_dropped, "frames dropped by the ring"),
         (trial.bundles_plain, "bundles sent plain"),
         (trial.bodies_thinned, "bodies thinned"),
-        (trial.calls_shed, "calls shed"),
+        (trial.calls_dropped, "calls shed or dropped"),
         (trial.halves, "halves of calls"),
     ];
     let lost: Vec<String> = (counts.into_iter())
