@@ -6,8 +6,9 @@
 //!
 //! What it must give up is measured, not guessed. What came in since the last look and what was read while the shard was
 //! awake say how many times too slow it is: its pressure. Where something is given up already, the share of bodies left
-//! whole, then that of calls, is divided by the root of the pressure every `WEIGH_EVERY`. The pressure counts what waits
-//! beyond `RING_AIM` as to be read within `CATCH_UP`, so the ring settles there: a proportional and integral controller whose
+//! whole, then that of calls, is divided by a root of the pressure every `WEIGH_EVERY`. The pressure counts what waits in
+//! the ring as to be read within `CATCH_UP`, so the ring is nearly empty in the end: blocks that were just written are still
+//! in a cache, and read a fifth faster than those of a ring half full. It is a proportional and integral controller whose
 //! gains do not depend on the size of the ring. A share is divided as if all work hung on it, which at least is never too
 //! much, so nothing overshoots. It begins only with a ring that goes on filling: a burst, or a stall, is what the ring is for.
 //!
@@ -28,11 +29,7 @@ use crate::status;
 /// Time between two decisions: some blocks are read meanwhile, so that the effect of the last one shows.
 const WEIGH_EVERY: Duration = Duration::from_millis(10);
 
-/// Share of a ring's blocks that wait for us while something is given up: work enough that the shard never sleeps, and room
-/// for a burst.
-const RING_AIM: f32 = 0.125;
-
-/// The share from which on something must be given up, if it grows.
+/// Share of a ring's blocks that wait for us, from which on something must be given up, if it grows.
 const RING_HIGH: f32 = 0.25;
 
 /// A ring that will be full within this time counts as high.
@@ -47,11 +44,14 @@ const FULL_AT_ONCE: Duration = Duration::from_millis(50);
 /// Decisions in a row that must find the ring filling, before the first thing is given up: after a stall one does.
 const FILLING_MIN: u8 = 2;
 
-/// Time in which what waits beyond [`RING_AIM`] is to be read. Long against [`WEIGH_EVERY`], so that the shares settle.
+/// Share of a ring's blocks up to which it is as good as empty.
+const RING_LOW: f32 = 0.125;
+
+/// Time in which what waits is to be read. Long against [`WEIGH_EVERY`], so that the shares settle.
 const CATCH_UP: Duration = Duration::from_millis(250);
 
-/// What waits beyond or below [`RING_AIM`] makes so much pressure of itself, at most.
-const CATCH_UP_SHARES: (f32, f32) = (-0.05, 0.5);
+/// What waits counts as no more than this share of what comes in: an almost full ring needs time, not haste.
+const CATCH_UP_SHARE: f32 = 0.5;
 
 /// Time over which what comes in is averaged.
 const ARRIVALS_OVER: Duration = Duration::from_millis(30);
@@ -62,8 +62,17 @@ const WRITTEN_MIN: f32 = 1.0 / 64.0;
 /// Share of bodies from which on thinning begins to end.
 const WHOLE_MIN: f32 = 1.0 / 64.0;
 
-/// What a share grows to while the ring is not yet nearly empty.
+/// What is left of older work with each decision: a slice of the processor or two that others get do not show.
+const FADE: f32 = 0.7;
+
+/// Power of the pressure by which a share is divided: small against 1 - [`FADE`], so that it does not swing.
+const GAIN: f32 = 0.25;
+
+/// What a share grows to at first.
 const LAST: f32 = 0.99;
+
+/// Decisions in a row that must find a share there, before it grows to the whole.
+const NEARLY_MIN: u8 = 20;
 
 /// Largest growth of a share in one decision. Too much of it is taken back in the next one, and the ring has room for that.
 const GROWTH_MAX: f32 = 1.25;
@@ -81,14 +90,8 @@ const TRIAL_MIN: Duration = Duration::from_millis(40);
 /// block costs less than under load.
 const SATURATED: f32 = 0.9;
 
-/// Mean pressures between which the shares have settled.
+/// Pressures between which the shares have settled.
 const SETTLED: std::ops::Range<f32> = 0.7..1.4;
-
-/// Weight of the last pressure in their mean, which has seen a slice of the processor or two go to others.
-const PRESSURE_NEWS: f32 = 0.2;
-
-/// No single pressure counts as more than this in the mean.
-const PRESSURE_MAX: f32 = 4.0;
 
 /// Share of time per block that is left without compression, at most, for the bandwidth to be worth it.
 const PLAIN_SHARE_MAX: f32 = 0.85;
@@ -148,17 +151,30 @@ pub struct Load {
     pub slept: Duration,
 }
 
-/// Blocks read, in rings, and the time awake that it took.
+/// Some time, how much of it the shard was awake, and what it read meanwhile, in rings.
 #[derive(Clone, Copy, Debug, Default)]
 struct Work {
-    read: f32,
+    time: Duration,
     awake: Duration,
+    read: f32,
 }
 
 impl Work {
     fn add(&mut self, other: Self) {
-        self.read += other.read;
+        self.time += other.time;
         self.awake += other.awake;
+        self.read += other.read;
+    }
+
+    fn fade(&mut self) {
+        self.time = self.time.mul_f32(FADE);
+        self.awake = self.awake.mul_f32(FADE);
+        self.read *= FADE;
+    }
+
+    /// Whether the shard hardly slept.
+    fn is_saturated(self) -> bool {
+        self.awake >= self.time.mul_f32(SATURATED)
     }
 
     /// Seconds per ring; nothing if nothing was read.
@@ -174,13 +190,6 @@ struct Trial {
     before: f32,
     /// The work since. The first decision's is left out, for the bundle in the making.
     since: Option<Work>,
-}
-
-/// How long a ring was calm, and how much of that the shard was awake.
-#[derive(Clone, Copy, Debug, Default)]
-struct Calm {
-    time: Duration,
-    awake: Duration,
 }
 
 /// Decides for one shard.
@@ -208,14 +217,16 @@ pub struct Overload {
     waiting_then: f32,
     /// Rings that come in per second.
     arrivals: f32,
-    /// Mean of the last pressures.
-    pressure: f32,
+    /// What was done of late; the older, the less it counts.
+    recent: Work,
     /// Decisions in a row that found the ring filling.
     filling: u8,
+    /// Decisions in a row that found nearly nothing given up.
+    nearly: u8,
     /// Work without sleep since the last change.
     steady: Work,
     /// Of a shard without compression.
-    calm: Calm,
+    calm: Work,
     shown: Step,
     shown_at: Instant,
     changes: u64,
@@ -223,11 +234,11 @@ pub struct Overload {
 
 /// What one decision goes by.
 struct Weight {
-    time: Duration,
     work: Work,
     queue: f32,
-    /// How many times too slow the shard is.
+    /// How many times too slow the shard is, from what was read of late, and from the last alone.
     pressure: f32,
+    pressure_now: f32,
     is_filling: bool,
     is_urgent: bool,
 }
@@ -250,10 +261,11 @@ impl Overload {
             ring_then: 0.0,
             waiting_then: 0.0,
             arrivals: 0.0,
-            pressure: 0.0,
+            recent: Work::default(),
             filling: 0,
+            nearly: 0,
             steady: Work::default(),
-            calm: Calm::default(),
+            calm: Work::default(),
             shown: Step::Whole,
             shown_at: now,
             changes: 0,
@@ -280,9 +292,12 @@ impl Overload {
         let time = now.saturating_duration_since(self.weighed);
         let awake = time.saturating_sub(std::mem::take(&mut self.slept));
         let work = Work {
-            read: std::mem::take(&mut self.read),
+            time,
             awake,
+            read: std::mem::take(&mut self.read),
         };
+        self.recent.fade();
+        self.recent.add(work);
         let ring = if std::mem::take(&mut self.lost) {
             1.0
         } else {
@@ -296,24 +311,23 @@ impl Overload {
         let full_within = |time: Duration| growth * time.as_secs_f32() >= 1.0 - ring;
         (self.weighed, self.ring_then, self.waiting_then) = (now, ring, load.waiting);
 
-        let (least, most) = CATCH_UP_SHARES;
-        let catch_up = ((ring - RING_AIM) / CATCH_UP.as_secs_f32())
-            .clamp(self.arrivals * least, self.arrivals * most);
+        let catch_up = (ring / CATCH_UP.as_secs_f32()).min(self.arrivals * CATCH_UP_SHARE);
         let wanted = self.arrivals + catch_up;
         // Nothing was read, so nothing is known, but that an empty ring presses nobody.
-        let pressure = match work.cost() {
-            Some(cost) => (wanted * cost).max(0.0),
-            None if ring <= RING_AIM => 0.0,
+        let pressure_of = |work: Work| match work.cost() {
+            Some(cost) => wanted * cost,
+            None if ring <= RING_LOW => 0.0,
             None => 1.0,
         };
-        self.pressure += (pressure.min(PRESSURE_MAX) - self.pressure) * PRESSURE_NEWS;
+        let (pressure, pressure_now) = (pressure_of(self.recent), pressure_of(work));
+        let presses = pressure > 1.0 && pressure_now > 1.0;
         Weight {
-            time,
             work,
             queue: load.queue,
             pressure,
-            is_filling: pressure > 1.0 && grows && (ring >= RING_HIGH || full_within(FULL_SOON)),
-            is_urgent: pressure > 1.0
+            pressure_now,
+            is_filling: presses && grows && (ring >= RING_HIGH || full_within(FULL_SOON)),
+            is_urgent: presses
                 && grows
                 && (ring >= RING_URGENT || !self.gives_up() && full_within(FULL_AT_ONCE)),
         }
@@ -325,7 +339,7 @@ impl Overload {
         } else {
             0
         };
-        if weight.is_saturated() {
+        if weight.work.is_saturated() {
             self.steady.add(weight.work);
         }
         if self.is_plain && weight.queue > QUEUE_HIGH {
@@ -362,7 +376,7 @@ impl Overload {
 
     fn set_plain(&mut self, is_plain: bool) {
         self.is_plain = is_plain;
-        (self.steady, self.calm) = (Work::default(), Calm::default());
+        (self.steady, self.calm) = (Work::default(), Work::default());
     }
 
     /// Ends a trial.
@@ -377,8 +391,8 @@ impl Overload {
         let is_time = self.compresses()
             && self.judged_until.is_none_or(|until| until <= now)
             && (self.is_plain || weight.queue <= QUEUE_LOW)
-            && SETTLED.contains(&self.pressure)
-            && weight.is_saturated()
+            && SETTLED.contains(&weight.pressure)
+            && self.recent.is_saturated()
             && !weight.is_urgent;
         if is_time
             && self.steady.awake >= TRIAL
@@ -401,7 +415,7 @@ impl Overload {
             return true;
         };
         work.add(weight.work);
-        if work.awake < TRIAL && !weight.is_urgent && weight.is_saturated() {
+        if work.awake < TRIAL && !weight.is_urgent && weight.work.read > 0.0 {
             return true;
         }
         let (before, work) = (trial.before, *work);
@@ -429,17 +443,23 @@ impl Overload {
     fn steer(&mut self, weight: &Weight) {
         self.steady = Work::default();
         let factor = if weight.is_urgent {
-            weight.pressure.recip().max(0.25)
+            weight.pressure_now.recip().max(0.25)
         } else {
-            let root = weight.pressure.sqrt();
+            let root = weight.pressure.powf(GAIN);
             root.clamp(GROWTH_MAX.recip(), GROWTH_MAX).recip()
         };
         if factor >= 1.0 {
-            // The last bit is for when the ring proves it: at the very limit it would come and go.
-            let most = if self.ring_then < RING_AIM / 2.0 {
-                1.0
+            // The last bit is given back when it was all that is missing for a while: at the very limit it would come and go.
+            let most = if self.nearly >= NEARLY_MIN { 1.0 } else { LAST };
+            let share = if self.written < 1.0 {
+                self.written
             } else {
-                LAST
+                self.whole
+            };
+            self.nearly = if share < LAST {
+                0
+            } else {
+                self.nearly.saturating_add(1)
             };
             if self.written < 1.0 {
                 self.written = (self.written * factor).min(most);
@@ -448,6 +468,7 @@ impl Overload {
             }
             return;
         }
+        self.nearly = 0;
         let has_bodies = self.whole > 0.0;
         self.whole = if weight.is_urgent || self.whole * factor < WHOLE_MIN {
             0.0
@@ -461,16 +482,15 @@ impl Overload {
 
     /// Compresses again once there has been time for it.
     fn wait_for_calm(&mut self, weight: &Weight) {
-        if !self.is_plain || self.ring_then > RING_AIM {
-            self.calm = Calm::default();
+        if !self.is_plain || self.ring_then > RING_LOW {
+            self.calm = Work::default();
             return;
         }
-        self.calm.time += weight.time;
-        self.calm.awake += weight.work.awake;
+        self.calm.add(weight.work);
         if self.calm.time < CALM {
             return;
         }
-        let Calm { time, awake } = std::mem::take(&mut self.calm);
+        let Work { time, awake, .. } = std::mem::take(&mut self.calm);
         if awake.as_secs_f32() <= time.as_secs_f32() * self.plain_share * CALM_AWAKE {
             self.set_plain(false);
         }
@@ -541,13 +561,6 @@ impl Overload {
     /// Per cent of the calls that are shed now.
     pub fn shed_percent(&self) -> f32 {
         (1.0 - self.written) * 100.0
-    }
-}
-
-impl Weight {
-    /// Whether the shard hardly slept.
-    fn is_saturated(&self) -> bool {
-        self.work.awake >= self.time.mul_f32(SATURATED)
     }
 }
 
