@@ -246,6 +246,11 @@ impl<O: Output> Pipeline<O> {
         self.http.exchanges.rule_hits()
     }
 
+    /// What each server port speaks.
+    pub fn ports_seen(&self) -> &http::PortTable {
+        &self.http.ports_seen
+    }
+
     /// Hashes of flows that opened ([`flow::Config::openings_seed`]), for comparison with other shards.
     pub fn take_openings(&mut self) -> impl Iterator<Item = u64> + '_ {
         self.flows.take_openings()

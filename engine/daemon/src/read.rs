@@ -23,7 +23,7 @@ use crate::run::pipeline_config;
 use crate::run::published::{ShardCounters, Stages};
 use crate::run::rule_watch::RuleWatch;
 use crate::run::view::{calls, halves};
-use crate::status::{self, Status, plural, thousands};
+use crate::status::{self, PORTS_TOLD, Port, Status, plural, thousands};
 use table::Table;
 
 pub(crate) mod table;
@@ -245,8 +245,9 @@ impl Reader<'_> {
         let stages = Stages::of(&ledger, &self.packets);
         let watch = RuleWatch::new(&options.reading.rules, 1, &Stages::default());
         watch.cells()[0].store(self.pipeline.rule_hits());
+        let ports = Port::all(self.pipeline.ports_seen());
         let printer = self.pipeline.output();
-        let status = status(&stages, printer.calls, &watch, options);
+        let status = status(&stages, &ports, printer.calls, &watch, options);
         printer.write_ledger(&status, options.ledger.as_ref())?;
         printer.flush();
         if let Some(error) = printer.error.take() {
@@ -263,7 +264,7 @@ impl Reader<'_> {
         let unaccounted = status
             .capture
             .map_or(0, |capture| capture.calls.unaccounted);
-        self.talk.say(summary(&stages, calls, unaccounted));
+        self.talk.say(summary(&stages, &ports, calls, unaccounted));
         let half: u64 = halves(&stages).values().sum();
         Ok(match () {
             () if is_closed => Exit::Done,
@@ -284,7 +285,13 @@ impl Reader<'_> {
 }
 
 /// The ledger in the form of a capture's, so that the same program reads both. What was printed stands under `sent`.
-fn status(stages: &Stages, printed: u64, watch: &RuleWatch, options: &Options) -> Status {
+fn status(
+    stages: &Stages,
+    ports: &[Port],
+    printed: u64,
+    watch: &RuleWatch,
+    options: &Options,
+) -> Status {
     let mut calls = calls(stages, None);
     calls.sent = printed;
     let reading = &options.reading;
@@ -298,6 +305,7 @@ fn status(stages: &Stages, printed: u64, watch: &RuleWatch, options: &Options) -
         shards: 1,
         calls: calls.balanced(),
         halves: halves(stages),
+        ports: ports.to_vec(),
         packets: status::Packets {
             received: stages.get("shard", "frames_read"),
             bytes: stages.get("shard", "frames_read_bytes"),
@@ -320,7 +328,7 @@ fn status(stages: &Stages, printed: u64, watch: &RuleWatch, options: &Options) -
 }
 
 /// `3 calls, 0 half calls. Packets: 412 read, 3 not TCP. Ledger balances.`
-fn summary(stages: &Stages, calls: u64, unaccounted: i64) -> String {
+fn summary(stages: &Stages, ports: &[Port], calls: u64, unaccounted: i64) -> String {
     let half: u64 = halves(stages).values().sum();
     let mut text = format!("{}, {}", plural(calls, "call"), plural(half, "half call"));
     for (name, word) in [
@@ -343,17 +351,24 @@ fn summary(stages: &Stages, calls: u64, unaccounted: i64) -> String {
             .replace('_', " ");
         text.push_str(&format!(", {} {reason}", thousands(*count)));
     }
-    for (name, word) in [("flows_tls", "TLS"), ("flows_http2", "HTTP/2")] {
+    let unreadable = [
+        ("flows_tls", "TLS", (|port| port.tls) as fn(&Port) -> u64),
+        ("flows_http2", "HTTP/2", |port| port.http2),
+    ];
+    for (name, word, of) in unreadable {
         let count = stages.get("http", name);
+        let named = ports.iter().filter(|port| of(port) > 0).take(PORTS_TOLD);
+        let named: Vec<String> = named.map(|port| format!(":{}", port.port)).collect();
         if count > 0 {
+            let connections = if count == 1 {
+                "connection"
+            } else {
+                "connections"
+            };
             text.push_str(&format!(
-                "; {} {word} {} not readable",
+                "; {} {word} {connections} on {} not readable",
                 thousands(count),
-                if count == 1 {
-                    "connection"
-                } else {
-                    "connections"
-                }
+                named.join(", ")
             ));
         }
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use engine_core::http::{PortFlows, PortTable};
 use engine_core::limits::THIN_BODY_BYTES;
 use serde::{Deserialize, Serialize};
 
@@ -231,6 +232,9 @@ pub struct Capture {
     pub calls: Calls,
     /// Half calls by kind, whether wanted as calls or not.
     pub halves: BTreeMap<String, u64>,
+    /// Connections whose speech was recognised, by the server's port; in the order of what cannot be read there.
+    #[serde(default)]
+    pub ports: Vec<Port>,
     /// The ledger of frames at the rings.
     pub packets: Packets,
     /// Delivery.
@@ -256,6 +260,66 @@ pub struct Capture {
     /// Every counter of every stage.
     pub stages: BTreeMap<String, BTreeMap<String, u64>>,
 }
+
+/// What one server port speaks, in connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Its number.
+    pub port: u16,
+    /// HTTP/1.x, read.
+    pub http: u64,
+    /// TLS, not readable.
+    pub tls: u64,
+    /// HTTP/2 without TLS, not read.
+    pub http2: u64,
+    /// None of these, not read.
+    pub other: u64,
+}
+
+impl Port {
+    /// The rows of a table, those with most connections that are not read first.
+    pub fn all(table: &PortTable) -> Vec<Self> {
+        let rows = table.rows().iter();
+        let mut ports: Vec<Self> = rows
+            .map(
+                |&PortFlows {
+                     port,
+                     http,
+                     tls,
+                     http2,
+                     other,
+                 }| Self {
+                    port,
+                    http,
+                    tls,
+                    http2,
+                    other,
+                },
+            )
+            .collect();
+        ports.sort_by_key(|port| (std::cmp::Reverse(port.unread()), port.port));
+        ports
+    }
+
+    fn unread(&self) -> u64 {
+        self.tls + self.http2 + self.other
+    }
+
+    /// `port 443: 120 TLS handshakes`; nothing if all of it is read.
+    pub fn words(&self) -> Option<String> {
+        let spoken = [
+            (self.tls, "TLS handshake"),
+            (self.http2, "HTTP/2 connection"),
+            (self.other, "other connection"),
+        ];
+        let spoken = spoken.into_iter().filter(|(count, _)| *count > 0);
+        let words: Vec<String> = spoken.map(|(count, what)| plural(count, what)).collect();
+        (!words.is_empty()).then(|| format!("port {}: {}", self.port, words.join(", ")))
+    }
+}
+
+/// Ports named in the text of a status; JSON has all of them.
+pub const PORTS_TOLD: usize = 4;
 
 /// One rule and how often it acted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -436,6 +500,14 @@ impl Capture {
             .collect();
         if !halves.is_empty() {
             line(text, "halves", halves.join(" · "));
+        }
+        let mut ports: Vec<String> = self.ports.iter().filter_map(Port::words).collect();
+        if ports.len() > PORTS_TOLD {
+            let rest = ports.split_off(PORTS_TOLD).len();
+            ports.push(format!("{} more", plural(rest as u64, "port")));
+        }
+        if !ports.is_empty() {
+            line(text, "unread", ports.join(" · "));
         }
         line(
             text,
@@ -644,7 +716,25 @@ mod tests {
                 flows_apart: 0,
                 sentence: String::new(),
                 calls,
-                halves: BTreeMap::from([("no_response".into(), 11), ("no_request".into(), 0)]),
+                halves: BTreeMap::from([("gap".into(), 11), ("evicted".into(), 0)]),
+                ports: vec![
+                    Port {
+                        port: 443,
+                        tls: 120,
+                        ..Port::default()
+                    },
+                    Port {
+                        port: 22,
+                        http2: 1,
+                        other: 2,
+                        ..Port::default()
+                    },
+                    Port {
+                        port: 80,
+                        http: 9,
+                        ..Port::default()
+                    },
+                ],
                 packets: Packets {
                     received: 4_100_000,
                     bytes: 2_050_000_000,
@@ -703,7 +793,8 @@ mod tests {
 sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
  capture  ens5: VXLAN 4789, all VNIs · af_packet v3, 1 shard, ring 17 MB
  calls    18 204 seen → 18 119 sent · 61 stopped · 0 sampled out · 0 dropped · 24 in flight     balanced
- halves   11 no response
+ halves   11 gap
+ unread   port 443: 120 TLS handshakes · port 22: 1 HTTP/2 connection, 2 other connections
  packets  4 100 000 received, 2.0 GB · 0 dropped in ring
  output   https://lake.example/message up, last 204 0.4 s ago · queue 24 calls, 38 kB · epoll
  rules    include default + 1 more: 3 rules, 108 204 hits, none on line 2

@@ -547,7 +547,11 @@ fn conclude<X: Exchanges>(mut exchange: Exchange<X::Draft>, why: Half, shared: &
     }
     if exchange.method == Method::Unknown {
         // The request of an orphan was before the capture or in a loss, whatever ended the flow; or it was here.
-        let why = if exchange.evicted { Half::Evicted } else { Half::Gap };
+        let why = if exchange.evicted {
+            Half::Evicted
+        } else {
+            Half::Gap
+        };
         return half(exchange.draft, why, shared);
     }
     if exchange.response == Progress::Done {

@@ -159,14 +159,7 @@ impl PortTable {
 
     /// Adds another shard's table to this one.
     pub fn add(&mut self, other: &Self) {
-        for theirs in &other.rows {
-            if let Some(row) = self.row(theirs.port) {
-                row.http += theirs.http;
-                row.tls += theirs.tls;
-                row.http2 += theirs.http2;
-                row.other += theirs.other;
-            }
-        }
+        self.extend(other.rows.iter().copied());
     }
 
     pub(super) fn record(&mut self, port: u16, speech: Speech) {
@@ -194,6 +187,20 @@ impl PortTable {
             None => return None,
         };
         self.rows.get_mut(place)
+    }
+}
+
+impl Extend<PortFlows> for PortTable {
+    /// Adds rows of other tables.
+    fn extend<I: IntoIterator<Item = PortFlows>>(&mut self, rows: I) {
+        for theirs in rows {
+            if let Some(row) = self.row(theirs.port) {
+                row.http += theirs.http;
+                row.tls += theirs.tls;
+                row.http2 += theirs.http2;
+                row.other += theirs.other;
+            }
+        }
     }
 }
 

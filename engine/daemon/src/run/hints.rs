@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::published::Stages;
 use crate::config::Engine;
 use crate::diagnostic::{Code, Diagnostic};
-use crate::status::{plural, thousands};
+use crate::status::{Port, plural, thousands};
 
 /// Nothing is said about silence before this.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -31,7 +31,12 @@ pub struct Setting {
 }
 
 /// What holds now, if no call was seen after `running`.
-pub fn hints(setting: &Setting, stages: &Stages, running: Duration) -> Vec<Diagnostic> {
+pub fn hints(
+    setting: &Setting,
+    stages: &Stages,
+    ports: &[Port],
+    running: Duration,
+) -> Vec<Diagnostic> {
     if running < SILENCE || stages.get("message", "calls_seen") > 0 {
         return Vec::new();
     }
@@ -91,10 +96,18 @@ pub fn hints(setting: &Setting, stages: &Stages, running: Duration) -> Vec<Diagn
     hint(
         http("flows_tls") > 0 && http("flows_http") == 0,
         Code::W062,
-        format!(
-            "{} TLS connections, no plain HTTP",
-            thousands(http("flows_tls"))
-        ),
+        match ports.iter().find(|port| port.tls > 0) {
+            Some(&Port { port, tls, .. }) => {
+                format!(
+                    "port {port}: {}, no plain HTTP",
+                    plural(tls, "TLS handshake")
+                )
+            }
+            None => format!(
+                "{}, no plain HTTP",
+                plural(http("flows_tls"), "TLS handshake")
+            ),
+        },
         "capture behind the terminator, where the calls are plain",
     );
     hint(
@@ -138,7 +151,7 @@ mod tests {
                 .or_default()
                 .insert((*name).to_owned(), *count);
         }
-        let codes: Vec<Code> = hints(&setting, &stages, Duration::from_secs(seconds))
+        let codes: Vec<Code> = hints(&setting, &stages, &[], Duration::from_secs(seconds))
             .iter()
             .map(|hint| hint.code)
             .collect();

@@ -1,4 +1,4 @@
-//! A shard's counters where others can read them: plain stores by the shard, once a block, and no lock anywhere.
+//! A shard's counters, and what each port spoke, where others can read them: plain stores by the shard, once a block, and no lock anywhere.
 //!
 //! The cells of one moment belong together (the ledger balances or does not), so a version number stands beside them:
 //! odd while the shard writes. A reader that meets an odd or changed number reads again. The shard never waits.
@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
+use engine_core::http::{PortFlows, PortTable};
+use engine_core::limits::PORTS_NAMED_MAX;
 use engine_core::pipeline::{Held, Ledger, Unaccounted};
 use engine_core::{decap, flow, http, message};
 
@@ -102,6 +104,31 @@ pub fn cells() -> impl Iterator<Item = Cell> {
     })
 }
 
+/// Cells of one port, behind the counters: its number, and its flows by what they spoke. All are 0 without such a port.
+const PORT_CELLS: usize = 5;
+
+/// Adds up what each port spoke, of the cells of all shards.
+pub fn ports_of(shards: impl IntoIterator<Item = impl AsRef<[u64]>>) -> PortTable {
+    let mut sum = PortTable::default();
+    for shard in shards {
+        let ports = shard.as_ref().get(cells().count()..).unwrap_or_default();
+        let rows = ports.as_chunks().0.iter();
+        let rows = rows.map(
+            |&[port, http, tls, http2, other]: &[u64; PORT_CELLS]| PortFlows {
+                // It was one when it was stored.
+                port: u16::try_from(port).unwrap_or(u16::MAX),
+                http,
+                tls,
+                http2,
+                other,
+            },
+        );
+        let is_used = |row: &PortFlows| row.http + row.tls + row.http2 + row.other > 0;
+        sum.extend(rows.take_while(is_used));
+    }
+    sum
+}
+
 /// Reads that may meet a writing shard before the reader takes what it gets: a write is a microsecond in a hundred, but
 /// the shard may lose its core in the middle of it.
 const READ_TRIES_MAX: usize = 1000;
@@ -121,7 +148,7 @@ pub struct Published {
 
 impl Default for Published {
     fn default() -> Self {
-        let count = STAGES.iter().map(|(_, fields)| fields.len()).sum();
+        let count = cells().count() + PORTS_NAMED_MAX * PORT_CELLS;
         Self {
             version: AtomicU64::new(0),
             cells: (0..count).map(|_| AtomicU64::new(0)).collect(),
@@ -131,14 +158,18 @@ impl Default for Published {
 
 impl Published {
     /// Publishes one moment. Only the owning shard calls this.
-    pub fn store(&self, ledger: &Ledger, shard: &ShardCounters) {
+    pub fn store(&self, ledger: &Ledger, shard: &ShardCounters, ports: &PortTable) {
+        let ports = ports.rows().iter();
+        let ports =
+            ports.flat_map(|row| [row.port.into(), row.http, row.tls, row.http2, row.other]);
         let values = (ledger.decap.values())
             .chain(ledger.flow.values())
             .chain(ledger.http.values())
             .chain(ledger.message.values())
             .chain(ledger.held.values())
             .chain(ledger.unaccounted().values())
-            .chain(shard.values());
+            .chain(shard.values())
+            .chain(ports);
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version + 1, Ordering::Relaxed);
         // No cell is written before the version is odd.
@@ -203,7 +234,7 @@ impl Stages {
     /// Of one pipeline that stands still, and of what was read for it.
     pub fn of(ledger: &Ledger, shard: &ShardCounters) -> Self {
         let published = Published::default();
-        published.store(ledger, shard);
+        published.store(ledger, shard, &PortTable::default());
         Self::sum([&published])
     }
 
@@ -230,7 +261,13 @@ mod tests {
             ..ShardCounters::default()
         };
         for shard in &shards {
-            shard.store(&Ledger::default(), &counters);
+            let mut ports = PortTable::default();
+            ports.extend([443, 80].map(|port| PortFlows {
+                port,
+                tls: 60,
+                ..PortFlows::default()
+            }));
+            shard.store(&Ledger::default(), &counters, &ports);
         }
         let stages = Stages::sum(&shards);
         assert_eq!(
@@ -241,6 +278,9 @@ mod tests {
             (6, 10)
         );
         assert_eq!(stages.0.len(), 7);
+        let ports = ports_of(shards.iter().map(Published::load));
+        let named: Vec<_> = ports.rows().iter().map(|row| (row.port, row.tls)).collect();
+        assert_eq!(named, [(443, 120), (80, 120)]);
     }
 
     #[test]
@@ -254,7 +294,7 @@ mod tests {
                         calls_withheld: moment,
                         ..ShardCounters::default()
                     };
-                    published.store(&Ledger::default(), &counters);
+                    published.store(&Ledger::default(), &counters, &PortTable::default());
                     // A shard reads a block between two of these.
                     (0..1000).for_each(|_| std::hint::spin_loop());
                 }

@@ -479,8 +479,11 @@ impl Shard {
         self.counters.overload_shed = u64::from(overload.step() >= Step::Shed);
         self.counters.overload_shed_percent = overload.shed_percent().ceil() as u64;
         self.counters.overload_changes = overload.changes();
-        self.published
-            .store(&self.pipeline.ledger(), &self.counters);
+        self.published.store(
+            &self.pipeline.ledger(),
+            &self.counters,
+            self.pipeline.ports_seen(),
+        );
         self.hits.store(self.pipeline.rule_hits());
     }
 

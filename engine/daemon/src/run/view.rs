@@ -11,7 +11,7 @@ use engine_core::limits;
 use engine_sys::packet::Steering;
 
 use super::hints::{self, Setting};
-use super::published::{Published, Stages};
+use super::published::{Published, Stages, ports_of};
 use super::rule_watch::RuleWatch;
 use super::{cannot_keep_up, proc_status, ring_was_full};
 use crate::diagnostic::{Code, Diagnostic};
@@ -19,7 +19,7 @@ use crate::metrics::exposition::{self, Moment};
 use crate::metrics::process::Process;
 use crate::metrics::{Answer, Page};
 use crate::sandbox::Confinement;
-use crate::status::{self, Calls, Output, Packets, State, Status, Step, Warning, plural};
+use crate::status::{self, Calls, Output, Packets, Port, State, Status, Step, Warning, plural};
 use crate::upload::{self, Stats};
 
 /// How often a ledger that does not balance is read again before it is believed: a bundle may be between two counters.
@@ -70,7 +70,8 @@ impl View {
 
     /// What there is to say about silence and about the rules.
     pub(super) fn hints(&self, stages: &Stages) -> Vec<Diagnostic> {
-        let mut hints = hints::hints(&self.setting, stages, self.started.elapsed());
+        let ports = Port::all(&ports_of(self.published.iter().map(|shard| shard.load())));
+        let mut hints = hints::hints(&self.setting, stages, &ports, self.started.elapsed());
         hints.extend(self.rules().warnings(stages));
         hints.extend(self.metrics.as_ref().err().cloned());
         hints
@@ -108,6 +109,7 @@ impl View {
             sentence: self.sentence.clone(),
             calls,
             halves: halves(&stages),
+            ports: Port::all(&ports_of(&cells)),
             packets: Packets {
                 received: shard("frames_read"),
                 bytes: shard("frames_read_bytes"),
