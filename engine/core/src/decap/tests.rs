@@ -761,6 +761,15 @@ fn routing_headers_lead_to_the_last_stop() {
     let bytes = over_ethernet(&ipv6(43, &routing));
     let mut decap = Decap::new(Config::default());
     assert_eq!(decap.frame(&frame(&bytes)).unwrap().dst.addr, [0xee; 16]);
+    let mut packet = ipv4(
+        6,
+        &[&[131, 7, 4, 9, 9, 9, 9, 0][..], &tcp(PAYLOAD)].concat(),
+    );
+    packet[0] = 0x47;
+    let bytes = over_ethernet(&packet);
+    let segment = decap.frame(&frame(&bytes)).unwrap();
+    assert_eq!(segment.dst.addr[12..], [9; 4]);
+    assert_eq!(segment.payload, PAYLOAD);
 }
 
 /// Cuts an IP payload into fragments of at most `size` bytes.

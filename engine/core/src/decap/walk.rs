@@ -282,13 +282,17 @@ impl<'a, 'w> Walk<'a, 'w> {
     #[inline]
     fn ipv4(&mut self) -> Result<Next, Skip> {
         let (header, after) = ipv4::split(self.bytes).map_err(at(Layer::Ip))?;
+        let routed = (header.header_len > 20)
+            .then(|| self.bytes.get(..usize::from(header.header_len)))
+            .flatten()
+            .and_then(ipv4::final_destination);
         self.advance(after);
         if header.total_len != 0 {
             let payload_len = header.total_len.checked_sub(header.header_len);
             self.limit_by_ip(usize::from(payload_len.ok_or(Skip::Malformed(Layer::Ip))?));
         }
         self.src = mapped(header.src);
-        self.dst = mapped(header.dst);
+        self.dst = mapped(routed.unwrap_or(header.dst));
         if header.fragment_offset != 0 || header.more_fragments {
             return self.fragment_v4(&header);
         }

@@ -8,10 +8,19 @@
 //!  12 source      16 destination  20 options up to 4 * ihl
 //! ```
 
+use crate::reader::Reader;
+
 use super::{Broken, Split, skip};
 
 const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET: u16 = 0x1fff;
+
+const OPTION_END: u8 = 0;
+const OPTION_NOTHING: u8 = 1;
+/// Loose and strict source routes.
+const SOURCE_ROUTES: [u8; 2] = [131, 137];
+/// Bytes of a source route before its addresses; the pointer counts from 1.
+const ROUTE_BYTES: u8 = 3;
 
 /// The fields that matter for decapsulation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +89,26 @@ pub fn split(bytes: &[u8]) -> Split<'_, Header> {
     Ok((header, skip(bytes, usize::from(header_len))?))
 }
 
+/// Where a packet with a source route that is not used up is bound for; `header` is all of it.
+pub fn final_destination(header: &[u8]) -> Option<[u8; 4]> {
+    let mut options = Reader::new(header.get(20..)?);
+    loop {
+        match options.u8()? {
+            OPTION_END => return None,
+            OPTION_NOTHING => {}
+            kind => {
+                let len = options.u8()?;
+                let mut value = options.sub(usize::from(len.checked_sub(2)?))?;
+                if SOURCE_ROUTES.contains(&kind) {
+                    let pointer = value.u8()?;
+                    let left = (ROUTE_BYTES + 1..len).contains(&pointer);
+                    return value.rest().last_chunk().copied().filter(|_| left);
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,5 +153,26 @@ mod tests {
         check(0x45, 19, Err(Broken::Truncated));
         check(0x44, 64, Err(Broken::Malformed));
         check(0x65, 64, Err(Broken::Malformed));
+    }
+
+    #[test]
+    fn source_routes_lead_to_the_last_stop() {
+        let header = |pointer| {
+            let route = [1, 131, 11, pointer, 1, 1, 1, 1, 2, 2, 2, 2];
+            [&PLAIN[..], &route].concat()
+        };
+        assert_eq!(final_destination(&header(4)), Some([2; 4]));
+        assert_eq!(final_destination(&header(8)), Some([2; 4]));
+        assert_eq!(final_destination(&header(12)), None, "used up");
+        assert_eq!(final_destination(&header(4)[..30]), None);
+        assert_eq!(final_destination(&PLAIN), None);
+        assert_eq!(
+            final_destination(&[&PLAIN[..], &[0, 131, 7, 4]].concat()),
+            None
+        );
+        assert_eq!(
+            final_destination(&[&PLAIN[..], &[148, 0, 0, 0]].concat()),
+            None
+        );
     }
 }
