@@ -175,6 +175,8 @@ pub struct Ledger {
     pub bodies_thinned: u64,
     /// Bundles that were sent without the compression that they should have.
     pub bundles_plain: u64,
+    /// It gives something up at this moment, because it could not keep up a moment ago.
+    pub is_strained: bool,
     /// On their way.
     pub in_flight: u64,
     /// What nothing explains.
@@ -219,6 +221,7 @@ impl Ledger {
             shed: count(&overload["calls_shed"]),
             bodies_thinned: count(&overload["bodies_thinned"]),
             bundles_plain: count(&overload["bundles_plain"]),
+            is_strained: overload["step"].as_str().is_some_and(|step| step != "none"),
             in_flight: count(&calls["in_flight"]),
             unaccounted: calls["unaccounted"].as_i64().context("calls.unaccounted")?,
             halves: sum(&capture["halves"]),

@@ -22,6 +22,8 @@ use crate::tx::Way;
 
 /// Longest wait for the last POST.
 pub const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// Longest wait for a sniffer that was strained by the warm-up.
+const REST_MAX: Duration = Duration::from_secs(5);
 /// No POST for so long from a program whose ledger we cannot read: the drain is over. More than the age at which
 /// sniffers close a bundle.
 const QUIET: Duration = Duration::from_millis(1500);
@@ -169,6 +171,7 @@ pub fn measure(
     load.hold_after(warm_up);
     send(&lab, &mut load, method, rate, warm_up)?;
     drain(&collector, &subject)?;
+    rest(&subject)?;
     collector.take();
     let ledger_before = subject.ledger()?;
     let usage_before = subject.usage()?;
@@ -327,6 +330,16 @@ fn drain(collector: &Collector, subject: &Subject<'_>) -> Result<f64> {
         }
     }
     Ok(posted.duration_since(start).as_secs_f64())
+}
+
+/// Waits until the sniffer gives nothing up any more: what it could not keep up with in the warm-up, when connections are
+/// opened all at once, is no part of what is measured.
+fn rest(subject: &Subject<'_>) -> Result<()> {
+    let start = Instant::now();
+    while start.elapsed() < REST_MAX && subject.ledger()?.is_some_and(|ledger| ledger.is_strained) {
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
 }
 
 /// `plain` or `vxlan`.
