@@ -17,6 +17,7 @@ mod half;
 mod head;
 mod pairing;
 mod ports;
+mod skim;
 #[cfg(test)]
 mod tests;
 
@@ -286,4 +287,13 @@ pub trait Exchanges {
     fn finish(&mut self, draft: Self::Draft);
     /// The other half will not come.
     fn half(&mut self, draft: Self::Draft, why: Half);
+    /// Whether a call that begins now will only be counted: then [`Self::request`] gets no headers but those that frame
+    /// the body.
+    fn sheds(&self, _origin: &Origin<'_>) -> bool {
+        false
+    }
+    /// Whether a call is only counted: then [`Self::response`] gets no headers but those that frame the body.
+    fn is_shed(&self, _draft: &Self::Draft) -> bool {
+        false
+    }
 }

@@ -110,7 +110,7 @@ pub(super) fn unfold(head: &[u8], into: &mut Vec<u8>) {
     into.push(b'\n');
 }
 
-fn start_line(line: &[u8], side: Side) -> Option<StartLine<'_>> {
+pub(super) fn start_line(line: &[u8], side: Side) -> Option<StartLine<'_>> {
     match side {
         Side::Request => request_line(line).map(StartLine::Request),
         Side::Response => {
@@ -120,7 +120,7 @@ fn start_line(line: &[u8], side: Side) -> Option<StartLine<'_>> {
 }
 
 /// A field line in its parts. Blanks around the name are left out too: the peer that accepted them did the same.
-fn field(line: &[u8]) -> Option<Header<'_>> {
+pub(super) fn field(line: &[u8]) -> Option<Header<'_>> {
     let colon = memchr(b':', line)?;
     let name = line.get(..colon)?.trim_ascii();
     let value = line.get(colon + 1..)?.trim_ascii();
@@ -128,7 +128,7 @@ fn field(line: &[u8]) -> Option<Header<'_>> {
 }
 
 /// The next line without its CRLF or LF.
-fn take_line<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Fault> {
+pub(super) fn take_line<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Fault> {
     let end = memchr(b'\n', rest).ok_or(Fault::Partial)?;
     let (line, after) = rest.split_at_checked(end).ok_or(Fault::Partial)?;
     *rest = after.get(1..).unwrap_or_default();

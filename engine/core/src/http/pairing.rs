@@ -184,6 +184,18 @@ impl<D> Pairing<D> {
         self.queue.iter().any(Exchange::waits)
     }
 
+    /// The number of the exchange that begins next.
+    pub(super) fn next_index(&self) -> u64 {
+        self.calls + 1
+    }
+
+    /// Whether a response that begins now, with no response lost before it, surely is that of an exchange of this kind.
+    pub(super) fn answers_next(&self, is_such: impl Fn(&D) -> bool) -> bool {
+        self.queue
+            .front()
+            .is_some_and(|oldest| oldest.waits() && !oldest.doubtful && is_such(&oldest.draft))
+    }
+
     /// Where in the responses that to the newest request may begin.
     pub(super) fn awaited_from(&self) -> u64 {
         self.queue

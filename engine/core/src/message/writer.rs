@@ -136,8 +136,7 @@ impl<O: Output> Writer<O> {
     /// A draft for a new exchange, unless it is only to be counted.
     fn open(&mut self, origin: &Origin<'_>) -> Result<Box<Draft>, Shed> {
         self.open += 1;
-        let place = place_in_draw(origin);
-        if place < self.thrift.shed {
+        if self.sheds(origin) {
             return Err(Shed::Overload);
         }
         if self.held >= self.config.open_bytes_max {
@@ -148,7 +147,7 @@ impl<O: Output> Writer<O> {
         self.pool_bytes = self.pool_bytes.saturating_sub(bytes);
         draft.connection = Connection::new(origin);
         draft.body_bytes_max = self.config.body_bytes_max;
-        if place < self.thrift.thinned {
+        if place_in_draw(origin) < self.thrift.thinned {
             draft.body_bytes_max = draft.body_bytes_max.min(self.thrift.body_bytes_max);
         }
         draft.rules = self.ruled.id;
@@ -561,6 +560,14 @@ impl<O: Output> Exchanges for Writer<O> {
 
     fn finish(&mut self, draft: Self::Draft) {
         self.close(draft, None);
+    }
+
+    fn sheds(&self, origin: &Origin<'_>) -> bool {
+        place_in_draw(origin) < self.thrift.shed
+    }
+
+    fn is_shed(&self, draft: &Self::Draft) -> bool {
+        draft.is_err()
     }
 
     fn half(&mut self, draft: Self::Draft, why: Half) {

@@ -10,6 +10,7 @@ use super::super::framing::{Fields, Framing};
 use super::super::half::{Input, Step, Unanswered};
 use super::super::head::{self, Fault, Head, StartLine};
 use super::super::pairing::{Before, Lost, Method, Responses};
+use super::super::skim;
 use super::super::{BodyEnd, Exchanges, Half, Header, Http, Origin, RequestHead, ResponseHead};
 use super::{Connection, MESSAGE_BYTES_MIN, Phase, other};
 use crate::flow::{Acked, Direction, FlowStart};
@@ -201,7 +202,12 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) -> Result<usize, Fault> {
         let mut fields = emptied(std::mem::take(&mut shared.fields));
-        let result = match head::parse(bytes, side, &mut fields) {
+        let parse = if self.is_shed(direction, side, start, shared) {
+            skim::parse
+        } else {
+            head::parse
+        };
+        let result = match parse(bytes, side, &mut fields) {
             Ok(head) => {
                 self.half_mut(direction).told = start.offset + head.length as u64;
                 self.act_on_head(direction, &head, &fields, start, shared);
@@ -223,6 +229,30 @@ impl<D> Connection<D> {
         };
         shared.fields = emptied(fields);
         result
+    }
+
+    /// Whether the head that begins is one of a call that is only counted. Of a response it is not asked where losses leave
+    /// in doubt whose it is.
+    fn is_shed<X: Exchanges<Draft = D>>(
+        &self,
+        direction: Direction,
+        side: Side,
+        start: Start,
+        shared: &Http<X>,
+    ) -> bool {
+        match side {
+            Side::Request => {
+                let origin = Origin {
+                    call_index: self.pairing.next_index(),
+                    ..self.origin(&self.start, start)
+                };
+                shared.exchanges.sheds(&origin)
+            }
+            Side::Response => {
+                let is_shed = |draft: &D| shared.exchanges.is_shed(draft);
+                self.half(direction).lost == 0 && self.pairing.answers_next(is_shed)
+            }
+        }
     }
 
     pub(super) fn act_on_head<X: Exchanges<Draft = D>>(
