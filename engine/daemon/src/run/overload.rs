@@ -108,6 +108,9 @@ const TRIAL_AGAIN: Duration = Duration::from_secs(2);
 /// Share of the upload queue from which on bundles are compressed whatever the ring says.
 const QUEUE_HIGH: f32 = 0.25;
 
+/// Decisions in a row that must find it so: the uploader may just wait for a processor.
+const CROWDED_MIN: u8 = 4;
+
 /// Share of the upload queue up to which they need not be.
 const QUEUE_LOW: f32 = 0.0625;
 
@@ -221,6 +224,8 @@ pub struct Overload {
     recent: Work,
     /// Decisions in a row that found the ring filling.
     filling: u8,
+    /// Decisions in a row that found the upload queue high.
+    crowded: u8,
     /// Decisions in a row that found nearly nothing given up.
     nearly: u8,
     /// Work without sleep since the last change.
@@ -263,6 +268,7 @@ impl Overload {
             arrivals: 0.0,
             recent: Work::default(),
             filling: 0,
+            crowded: 0,
             nearly: 0,
             steady: Work::default(),
             calm: Work::default(),
@@ -342,7 +348,12 @@ impl Overload {
         if weight.work.is_saturated() {
             self.steady.add(weight.work);
         }
-        if self.is_plain && weight.queue > QUEUE_HIGH {
+        self.crowded = if weight.queue > QUEUE_HIGH {
+            self.crowded.saturating_add(1)
+        } else {
+            0
+        };
+        if self.is_plain && self.crowded >= CROWDED_MIN {
             self.judge(false, now + JUDGED_FOR);
         }
         if self.is_trying(weight, now) {

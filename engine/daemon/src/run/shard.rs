@@ -301,8 +301,14 @@ impl Shard {
         loop {
             let mut blocks = 0;
             for index in 0..self.sources.len() {
-                self.look_at_load();
-                blocks += self.read_ring(index, None);
+                for _ in 0..BLOCKS_A_TURN {
+                    // Asking how full rings are costs nothing beside a block, which may cost whatever rules ask for.
+                    self.look_at_load();
+                    if !self.read_block(index, None) {
+                        break;
+                    }
+                    blocks += 1;
+                }
             }
             if blocks == 0 {
                 return;
@@ -315,41 +321,41 @@ impl Shard {
         }
     }
 
-    /// Reads a bounded number of blocks of one ring, and how many that were; after a stop only what came before it.
-    fn read_ring(&mut self, index: usize, stop: Option<Timestamp>) -> usize {
+    /// Reads the next block of one ring, and whether there was one; after a stop only what came before it.
+    fn read_block(&mut self, index: usize, stop: Option<Timestamp>) -> bool {
         let Some(source) = self.sources.get_mut(index) else {
-            return 0;
+            return false;
         };
-        let mut blocks = 0;
-        while blocks < BLOCKS_A_TURN
-            && !source.is_drained
-            && let Some(block) = source.ring.next_block()
-        {
-            self.is_losing |= block.losing();
-            for frame in block.frames() {
-                let frame = Frame {
-                    time: Timestamp::from_parts(u64::from(frame.seconds), frame.nanos),
-                    link: source.link,
-                    bytes: frame.bytes,
-                    wire_len: frame.wire_len,
-                    vlan: frame.vlan_tci,
-                };
-                if stop.is_some_and(|stop| frame.time > stop) {
-                    source.is_drained = true;
-                    break;
-                }
-                if self.own.has(&frame) {
-                    self.counters.frames_ignored_own_upload += 1;
-                    continue;
-                }
-                self.counters.frames_read += 1;
-                self.counters.frames_read_bytes += frame.bytes.len() as u64;
-                self.pipeline.feed(&frame);
-            }
-            blocks += 1;
+        if source.is_drained {
+            return false;
         }
-        self.load.read += source.share(blocks);
-        blocks
+        let share = source.share(1);
+        let Some(block) = source.ring.next_block() else {
+            return false;
+        };
+        self.load.read += share;
+        self.is_losing |= block.losing();
+        for frame in block.frames() {
+            let frame = Frame {
+                time: Timestamp::from_parts(u64::from(frame.seconds), frame.nanos),
+                link: source.link,
+                bytes: frame.bytes,
+                wire_len: frame.wire_len,
+                vlan: frame.vlan_tci,
+            };
+            if stop.is_some_and(|stop| frame.time > stop) {
+                source.is_drained = true;
+                break;
+            }
+            if self.own.has(&frame) {
+                self.counters.frames_ignored_own_upload += 1;
+                continue;
+            }
+            self.counters.frames_read += 1;
+            self.counters.frames_read_bytes += frame.bytes.len() as u64;
+            self.pipeline.feed(&frame);
+        }
+        true
     }
 
     /// Gives up what must be given up to keep up, and takes it up again.
@@ -536,7 +542,9 @@ impl Shard {
         while Instant::now() < deadline && quiet_since.elapsed() < DRAIN {
             let mut blocks = 0;
             for index in 0..self.sources.len() {
-                blocks += self.read_ring(index, Some(stop));
+                blocks += (0..BLOCKS_A_TURN)
+                    .take_while(|_| self.read_block(index, Some(stop)))
+                    .count();
             }
             self.hand_over();
             if self.sources.iter().all(|source| source.is_drained) {
