@@ -15,6 +15,8 @@ mod detect;
 mod framing;
 mod half;
 mod head;
+mod header;
+mod lines;
 mod pairing;
 mod ports;
 mod skim;
@@ -26,6 +28,7 @@ use std::collections::VecDeque;
 pub use self::connection::Connection;
 use self::detect::Side;
 use self::half::Buffers;
+pub use self::header::{Header, Known};
 use self::pairing::Exchange;
 pub use self::ports::{PortError, PortFlows, PortSet, PortTable, Speech};
 use crate::flow::FlowStart;
@@ -180,15 +183,6 @@ impl Counters {
         self.exchanges_opened
             .saturating_sub(self.exchanges_finished + self.halves())
     }
-}
-
-/// One header line: the name as sent, the value without surrounding white space and with folds joined by one space.
-#[derive(Clone, Copy, Debug)]
-pub struct Header<'a> {
-    /// As sent; compared without regard to case.
-    pub name: &'a [u8],
-    /// Bytes as sent; not necessarily UTF-8.
-    pub value: &'a [u8],
 }
 
 /// The head of a request.

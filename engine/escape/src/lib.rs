@@ -1,5 +1,7 @@
 //! Bytes in, the inside of a JSON string out (RFC 8259 §7): `"`, `\` and controls below 0x20 escaped, all others copied.
 //!
+//! Beside it, [`marks`]: where lines of text and their parts end, by the same means.
+//!
 //! UTF-8 is not looked at, only told apart from ASCII: a text that is ASCII needs no other pass. A crate of its own for
 //! the two operations that the compiler cannot check: choosing code by the processor that it runs on, and declaring
 //! memory written. The rest is safe code in three versions: 16 bytes a step on x86-64 (SSE4.2, any since 2009) and on
@@ -31,6 +33,7 @@
 mod aarch64;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod free;
+mod marks;
 mod portable;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod short;
@@ -42,6 +45,8 @@ mod tables;
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
+
+pub use marks::{BLOCK_BYTES, marks};
 
 /// Bytes for which room is made at once: enough that it is rarely done, and little to have too much of.
 const PIECE_BYTES: usize = 1024;

@@ -1,6 +1,6 @@
 //! Header fields in, the length of the body out: RFC 9112 §6.3.
 
-use super::Header;
+use super::{Header, Known};
 
 /// What the fields of one message say about its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,14 +47,9 @@ impl Fields {
             coding: Coding::Absent,
         };
         for field in fields {
-            // The lengths of the two names: most fields are dismissed by one comparison.
-            match field.name.len() {
-                14 if field.name.eq_ignore_ascii_case(b"content-length") => {
-                    read.add_length(field.value);
-                }
-                17 if field.name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                    read.add_coding(field.value);
-                }
+            match field.known() {
+                Some(Known::ContentLength) => read.add_length(field.value),
+                Some(Known::TransferEncoding) => read.add_coding(field.value),
                 _ => {}
             }
         }
@@ -117,12 +112,14 @@ impl Fields {
 
 /// Digits only, at most `i64::MAX`: what is beyond overflows somewhere on the way.
 fn number(digits: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(digits)
-        .ok()
-        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
-    text.parse()
-        .ok()
-        .filter(|&number| number <= i64::MAX as u64)
+    if digits.is_empty() {
+        return None;
+    }
+    let number = digits.iter().try_fold(0_u64, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    });
+    number.filter(|&number| number <= i64::MAX as u64)
 }
 
 #[cfg(test)]
@@ -133,10 +130,7 @@ mod tests {
     fn check(fields: &[(&str, &str)], request: Framing, response: Framing, conflict: bool) {
         let fields: Vec<_> = fields
             .iter()
-            .map(|(name, value)| Header {
-                name: name.as_bytes(),
-                value: value.as_bytes(),
-            })
+            .map(|(name, value)| Header::new(name.as_bytes(), value.as_bytes()))
             .collect();
         let read = Fields::read(&fields);
         assert_eq!(

@@ -11,6 +11,7 @@
 use memchr::memchr;
 
 use super::detect::{RequestLine, request_line, status_line};
+use super::lines::{Line, Lines};
 use super::{Header, Side};
 use crate::limits;
 
@@ -53,32 +54,31 @@ pub(super) fn parse<'a>(
     side: Side,
     fields: &mut Vec<Header<'a>>,
 ) -> Result<Head<'a>, Fault> {
-    let mut rest = bytes;
-    let start = start_line(take_line(&mut rest)?, side).ok_or(Fault::Malformed)?;
+    let mut lines = Lines::new(bytes);
+    let first = lines.next().ok_or(Fault::Partial)?;
+    let start = start_line(first.bytes, side).ok_or(Fault::Malformed)?;
     let mut folded = false;
     let mut odd_lines = 0;
-    loop {
-        match take_line(&mut rest)? {
-            [] => break,
+    for line in lines {
+        match line.bytes {
+            [] if folded => return Err(Fault::Folded { length: line.next }),
+            [] => {
+                return Ok(Head {
+                    start,
+                    length: line.next,
+                    odd_lines,
+                });
+            }
             [b' ' | b'\t', ..] if fields.is_empty() => odd_lines += 1,
             [b' ' | b'\t', ..] => folded = true,
-            line => match field(line) {
+            _ => match field(line) {
                 Some(_) if fields.len() == limits::HEADERS_MAX => return Err(Fault::TooMany),
                 Some(field) => fields.push(field),
                 None => odd_lines += 1,
             },
         }
     }
-    let length = bytes.len() - rest.len();
-    if folded {
-        Err(Fault::Folded { length })
-    } else {
-        Ok(Head {
-            start,
-            length,
-            odd_lines,
-        })
-    }
+    Err(Fault::Partial)
 }
 
 /// Copies a whole head with each obsolete fold (RFC 9112 §5.2) replaced by one blank.
@@ -86,23 +86,22 @@ pub(super) fn parse<'a>(
 /// Folds are rare enough that a copy costs less than fields in several pieces.
 pub(super) fn unfold(head: &[u8], into: &mut Vec<u8>) {
     into.clear();
-    let mut rest = head;
     let mut fields = 0;
     let mut first = true;
-    while let Ok(line) = take_line(&mut rest) {
-        match line {
+    for line in Lines::new(head) {
+        match line.bytes {
             [b' ' | b'\t', ..] if fields > 0 => {
                 let kept = into.trim_ascii_end().len();
                 into.truncate(kept);
                 into.push(b' ');
-                into.extend_from_slice(line.trim_ascii());
+                into.extend_from_slice(line.bytes.trim_ascii());
             }
-            _ => {
+            bytes => {
                 if !first {
                     into.push(b'\n');
                 }
                 fields += usize::from(!first && field(line).is_some());
-                into.extend_from_slice(line);
+                into.extend_from_slice(bytes);
             }
         }
         first = false;
@@ -120,19 +119,22 @@ pub(super) fn start_line(line: &[u8], side: Side) -> Option<StartLine<'_>> {
 }
 
 /// A field line in its parts. Blanks around the name are left out too: the peer that accepted them did the same.
-pub(super) fn field(line: &[u8]) -> Option<Header<'_>> {
-    let colon = memchr(b':', line)?;
-    let name = line.get(..colon)?.trim_ascii();
-    let value = line.get(colon + 1..)?.trim_ascii();
-    (!name.is_empty()).then_some(Header { name, value })
+#[inline(always)]
+pub(super) fn field(line: Line<'_>) -> Option<Header<'_>> {
+    let (name, value) = line.bytes.split_at_checked(line.colon?)?;
+    let value = value.get(1..)?;
+    let value = trimmed(value.strip_prefix(b" ").unwrap_or(value));
+    let name = trimmed(name);
+    (!name.is_empty()).then(|| Header::new(name, value))
 }
 
-/// The next line without its CRLF or LF.
-pub(super) fn take_line<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Fault> {
-    let end = memchr(b'\n', rest).ok_or(Fault::Partial)?;
-    let (line, after) = rest.split_at_checked(end).ok_or(Fault::Partial)?;
-    *rest = after.get(1..).unwrap_or_default();
-    Ok(line.strip_suffix(b"\r").unwrap_or(line))
+/// Without white space around, of which there rarely is any.
+#[inline]
+fn trimmed(text: &[u8]) -> &[u8] {
+    match text {
+        [b'!'..=0xff, .., b'!'..=0xff] => text,
+        _ => text.trim_ascii(),
+    }
 }
 
 /// How far the search for the empty line has come: each byte is looked at once, however a head is cut.

@@ -6,6 +6,7 @@
 //! fields.
 
 use super::head::{self, Fault, Head};
+use super::lines::Lines;
 use super::{Header, Side};
 use crate::limits;
 
@@ -33,24 +34,27 @@ fn skim<'a>(
     side: Side,
     fields: &mut Vec<Header<'a>>,
 ) -> Result<Option<Head<'a>>, Fault> {
-    let mut rest = bytes;
-    let start = head::start_line(head::take_line(&mut rest)?, side).ok_or(Fault::Malformed)?;
-    for _ in 0..limits::HEADERS_MAX {
-        let line = head::take_line(&mut rest)?;
-        match line {
+    let mut lines = Lines::new(bytes);
+    let first = lines.next().ok_or(Fault::Partial)?;
+    let start = head::start_line(first.bytes, side).ok_or(Fault::Malformed)?;
+    for (number, line) in lines.enumerate() {
+        match line.bytes {
+            _ if number == limits::HEADERS_MAX => return Ok(None),
             [] => {
                 return Ok(Some(Head {
                     start,
-                    length: bytes.len() - rest.len(),
+                    length: line.next,
                     odd_lines: 0,
                 }));
             }
             [..=b' ', ..] => return Ok(None),
-            [b'c' | b'C' | b't' | b'T', ..] if frames(line) => fields.extend(head::field(line)),
+            [b'c' | b'C' | b't' | b'T', ..] if frames(line.bytes) => {
+                fields.extend(head::field(line));
+            }
             _ => {}
         }
     }
-    Ok(None)
+    Err(Fault::Partial)
 }
 
 /// Whether a line begins like a field that says how long the body is; [`head::field`] knows where the name ends.

@@ -2,13 +2,13 @@
 //!
 //! Left out, like there: pairs whose name is no token, and whose value has a byte that no cookie may have.
 
-use crate::http::Header;
+use crate::http::{Header, Known};
 
 /// Name and value of every cookie, in order; a value in double quotes without them.
 pub(super) fn all<'a>(headers: &'a [Header<'a>]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
     headers
         .iter()
-        .filter(|header| header.name.eq_ignore_ascii_case(b"cookie"))
+        .filter(|header| header.is(Known::Cookie))
         .flat_map(|header| header.value.split(|b| *b == b';'))
         .filter_map(pair)
 }
@@ -68,10 +68,7 @@ mod tests {
     fn check(lines: &[&str], expected: &[(&str, &str)]) {
         let headers: Vec<_> = lines
             .iter()
-            .map(|line| Header {
-                name: b"Cookie",
-                value: line.as_bytes(),
-            })
+            .map(|line| Header::new(b"Cookie", line.as_bytes()))
             .collect();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let found: Vec<_> = all(&headers)

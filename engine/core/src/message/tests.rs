@@ -58,7 +58,7 @@ impl Side {
     fn headers(&self) -> Vec<Header<'_>> {
         self.headers
             .iter()
-            .map(|(name, value)| Header { name, value })
+            .map(|(name, value)| Header::new(name, value))
             .collect()
     }
 
@@ -614,7 +614,7 @@ fn nothing_is_told_of_a_response_that_was_anothers() {
     let head = ResponseHead {
         status: 401,
         minor: 1,
-        headers: &[Header { name, value }],
+        headers: &[Header::new(name, value)],
     };
     paired.response(&mut draft, &head, &origin);
     paired.response_body(&mut draft, b"another's");

@@ -18,7 +18,7 @@ use super::content::Decoders;
 use super::draft::{Connection, Draft, Times};
 use super::keys::Kind;
 use super::{Config, Counters, Notes, Output, Shed, Thrift, annotate, cookies, url};
-use crate::http::{BodyEnd, Exchanges, Half, Header, Origin, RequestHead, ResponseHead};
+use crate::http::{BodyEnd, Exchanges, Half, Header, Known, Origin, RequestHead, ResponseHead};
 use crate::limits::{BUFFER_KEPT_BYTES, POOL_BYTES_MAX, RULE_SETS_MAX};
 use crate::ndjson;
 use crate::rules::{RuleSet, Sampler, Verdict};
@@ -181,7 +181,7 @@ impl<O: Output> Writer<O> {
             muted: draft.sampled_out,
         };
 
-        let host = find(head.headers, b"host").unwrap_or_default();
+        let host = find(head.headers, Known::Host).unwrap_or_default();
         pen.write(Kind::RequestMethod, b"", head.method, &mut draft.start);
         value.clear();
         url::write(head.method, head.target, host, value);
@@ -207,11 +207,13 @@ impl<O: Output> Writer<O> {
             );
         }
         let mut real_ip_due = real_ip;
-        if let Some(name) = real_ip.filter(|name| find(head.headers, name).is_none()) {
+        if let Some(name) =
+            real_ip.filter(|name| !head.headers.iter().any(|header| is(header, name)))
+        {
             pen.write(Kind::RequestHeader, name, value, &mut draft.request);
             real_ip_due = None;
         }
-        for header in logged(head.headers, head.minor).filter(|header| !is(header, b"host")) {
+        for header in logged(head.headers, head.minor).filter(|header| !header.is(Known::Host)) {
             if real_ip_due.is_some_and(|name| is(header, name)) {
                 pen.write(Kind::RequestHeader, header.name, value, &mut draft.request);
                 real_ip_due = None;
@@ -240,7 +242,7 @@ impl<O: Output> Writer<O> {
             }
         }
         let is_form =
-            config.form_params && find(head.headers, b"content-type").is_some_and(is_form_type);
+            config.form_params && find(head.headers, Known::ContentType).is_some_and(is_form_type);
         pen.begin_body(
             Kind::RequestBody,
             &mut draft.request_body,
@@ -463,11 +465,9 @@ fn is(header: &Header<'_>, name: &[u8]) -> bool {
     header.name.eq_ignore_ascii_case(name)
 }
 
-fn find<'a>(headers: &'a [Header<'a>], name: &[u8]) -> Option<&'a [u8]> {
-    headers
-        .iter()
-        .find(|header| is(header, name))
-        .map(|header| header.value)
+fn find<'a>(headers: &'a [Header<'a>], known: Known) -> Option<&'a [u8]> {
+    let found = headers.iter().find(|header| header.is(known));
+    found.map(|header| header.value)
 }
 
 /// The headers of a message that are logged: not those that describe its framing (contract 1.4).
@@ -475,7 +475,7 @@ fn find<'a>(headers: &'a [Header<'a>], name: &[u8]) -> Option<&'a [u8]> {
 /// The reference takes Trailer and Content-Length out only where the body is chunked, and a repeated Content-Length that
 /// says the same once.
 fn logged<'a>(headers: &'a [Header<'a>], minor: u8) -> impl Iterator<Item = &'a Header<'a>> {
-    let encoding = |header: &&Header<'_>| is(header, b"transfer-encoding");
+    let encoding = |header: &&Header<'_>| header.is(Known::TransferEncoding);
     let chunked = minor > 0
         && headers.iter().filter(encoding).any(|header| {
             header
@@ -485,11 +485,11 @@ fn logged<'a>(headers: &'a [Header<'a>], minor: u8) -> impl Iterator<Item = &'a 
         });
     let mut length = None;
     headers.iter().filter(move |header| {
-        if is(header, b"content-length") {
+        if header.is(Known::ContentLength) {
             return !chunked && length.replace(header.value) != Some(header.value);
         }
-        let trailer = chunked && is(header, b"trailer");
-        !trailer && !is(header, b"transfer-encoding")
+        let trailer = chunked && header.is(Known::Trailer);
+        !trailer && !header.is(Known::TransferEncoding)
     })
 }
 

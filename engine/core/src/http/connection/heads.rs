@@ -459,13 +459,7 @@ impl<D> Connection<D> {
 /// The same memory as a list for other lifetimes: collecting in place keeps the allocation.
 fn emptied<'a>(mut fields: Vec<Header<'_>>) -> Vec<Header<'a>> {
     fields.clear();
-    fields
-        .into_iter()
-        .map(|_| Header {
-            name: &[],
-            value: &[],
-        })
-        .collect()
+    fields.into_iter().map(|_| Header::new(&[], &[])).collect()
 }
 
 #[cfg(test)]
@@ -475,13 +469,7 @@ mod tests {
     #[test]
     fn the_list_of_fields_keeps_its_memory() {
         let name = b"a".to_vec();
-        let fields = vec![
-            Header {
-                name: &name,
-                value: &[]
-            };
-            100
-        ];
+        let fields = vec![Header::new(&name, &[]); 100];
         let memory = fields.as_ptr().cast::<u8>();
         let (capacity, again) = (fields.capacity(), emptied(fields));
         assert_eq!(

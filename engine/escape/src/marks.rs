@@ -1,0 +1,104 @@
+//! Where two bytes are among 64: SSE2, which every x86-64 processor has; elsewhere portable code, its twin in the tests.
+
+/// Bytes that are looked at in one step.
+pub const BLOCK_BYTES: usize = 64;
+
+/// A bit for each byte of `block` that is `one`, and a bit for each that is `other`; the first byte's is the lowest.
+#[cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "calls code that names what it is compiled for")
+)]
+#[inline]
+pub fn marks(block: &[u8; BLOCK_BYTES], one: u8, other: u8) -> (u64, u64) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the function is safe but for SSE2, which every processor of this architecture has.
+    return unsafe { sse2(block, one, other) };
+    #[cfg(not(target_arch = "x86_64"))]
+    portable(block, one, other)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "sse2")]
+fn sse2(block: &[u8; BLOCK_BYTES], one: u8, other: u8) -> (u64, u64) {
+    use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi64x, _mm_set1_epi8};
+
+    let (one, other) = (_mm_set1_epi8(one as i8), _mm_set1_epi8(other as i8));
+    let (mut ones, mut others) = (0, 0);
+    let (words, _) = block.as_chunks::<16>();
+    for word in words.iter().rev() {
+        let word = u128::from_le_bytes(*word);
+        let word = _mm_set_epi64x((word >> 64) as i64, word as i64);
+        let bits = |equal| u64::from(_mm_movemask_epi8(equal).cast_unsigned());
+        ones = ones << 16 | bits(_mm_cmpeq_epi8(word, one));
+        others = others << 16 | bits(_mm_cmpeq_epi8(word, other));
+    }
+    (ones, others)
+}
+
+/// Eight bytes a step: where a byte is the wanted one, the difference is zero, and adding 0x7f to its low seven bits does
+/// not carry into the high one. A product then gathers the eight high bits.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+fn portable(block: &[u8; BLOCK_BYTES], one: u8, other: u8) -> (u64, u64) {
+    const LOWS: u64 = u64::from_le_bytes([0x7f; 8]);
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    let (mut ones, mut others) = (0, 0);
+    let (words, _) = block.as_chunks::<8>();
+    for word in words.iter().rev() {
+        let bits = |byte: u8| {
+            let difference = u64::from_le_bytes(*word) ^ (ONES * u64::from(byte));
+            let equal = !(((difference & LOWS) + LOWS) | difference | LOWS);
+            (equal >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
+        };
+        ones = ones << 8 | bits(one);
+        others = others << 8 | bits(other);
+    }
+    (ones, others)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The slow obvious twin.
+    fn naive(block: &[u8; BLOCK_BYTES], wanted: u8) -> u64 {
+        let bits = block.iter().enumerate();
+        bits.map(|(at, byte)| u64::from(*byte == wanted) << at)
+            .sum()
+    }
+
+    #[track_caller]
+    fn check(block: &[u8; BLOCK_BYTES], one: u8, other: u8) {
+        let expected = (naive(block, one), naive(block, other));
+        assert_eq!(marks(block, one, other), expected, "{block:x?}");
+        assert_eq!(portable(block, one, other), expected, "{block:x?}");
+    }
+
+    #[test]
+    fn every_byte_at_every_place() {
+        for at in 0..BLOCK_BYTES {
+            for byte in 0..=u8::MAX {
+                let mut block = [b'x'; BLOCK_BYTES];
+                block[at] = byte;
+                check(&block, b'\n', b':');
+                check(&block, byte, byte ^ 0x80);
+                check(&block, byte.wrapping_add(1), byte.wrapping_sub(1));
+            }
+        }
+    }
+
+    #[test]
+    fn random_blocks() {
+        let mut state = 5_u64;
+        for _ in 0..20_000 {
+            let mut block = [0; BLOCK_BYTES];
+            for byte in &mut block {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                *byte = (state >> 61) as u8 * 0x11;
+            }
+            check(&block, 0x11, (state >> 40) as u8);
+        }
+    }
+}
