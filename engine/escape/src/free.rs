@@ -18,7 +18,7 @@ const WINDOW_BYTES: usize = 128;
 /// The free memory of one vector.
 pub(crate) struct Free<'o> {
     bytes: &'o mut [MaybeUninit<u8>],
-    /// How many of them count. Each of these was written: [`Self::put`] alone moves it.
+    /// How many of them count. Each of these was written: [`Self::put`] and [`Self::copy`] alone move it on.
     written: usize,
 }
 
@@ -33,14 +33,25 @@ pub(crate) fn make_room(out: &mut Vec<u8>, bytes: usize) {
 pub(crate) struct Written(usize);
 
 impl<'o> Free<'o> {
-    /// Of `out`, with room for `text_bytes` of text with an escape of two bytes for each, and what is written too much.
+    /// Of `out`, as much as was made by [`make_room`].
     #[inline]
-    pub(crate) fn behind(out: &'o mut Vec<u8>, text_bytes: usize) -> Self {
-        make_room(out, 2 * text_bytes);
+    pub(crate) fn behind(out: &'o mut Vec<u8>) -> Self {
         Self {
             bytes: out.spare_capacity_mut(),
             written: 0,
         }
+    }
+
+    /// Writes `bytes` as they are.
+    #[inline]
+    pub(crate) fn copy(&mut self, bytes: &[u8]) {
+        let free = self.bytes.get_mut(self.written..);
+        let Some(place) = free.and_then(|free| free.get_mut(..bytes.len())) else {
+            debug_assert!(false, "no room was made");
+            return;
+        };
+        place.write_copy_of_slice(bytes);
+        self.written += bytes.len();
     }
 
     /// Writes words one behind the other; of each the first `count` bytes are text, at most 16. No more words than two
@@ -63,6 +74,12 @@ impl<'o> Free<'o> {
         self.written += at;
     }
 
+    /// Forgets the last `count` bytes, to be written again.
+    #[inline]
+    pub(crate) fn take_back(&mut self, count: usize) {
+        self.written = self.written.saturating_sub(count);
+    }
+
     /// How much was written.
     pub(crate) fn written(self) -> Written {
         Written(self.written)
@@ -77,7 +94,7 @@ impl<'o> Free<'o> {
 #[inline]
 pub(crate) unsafe fn settle(out: &mut Vec<u8>, written: Written) {
     let len = out.len() + written.0;
-    // SAFETY: `put` found place for all 16 bytes of a word within the capacity and moved on over no more than these,
-    // so all bytes up to `len` are initialised and within the capacity. The caller keeps that they are this vector's.
+    // SAFETY: `put` found place for all 16 bytes of a word within the capacity and moved on over no more than these, and
+    // `copy` moved on over what it wrote, so all bytes up to `len` are initialised and within the capacity. The caller keeps that they are this vector's.
     unsafe { out.set_len(len) };
 }

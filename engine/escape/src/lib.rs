@@ -51,7 +51,18 @@ pub use marks::{BLOCK_BYTES, marks};
 /// Bytes for which room is made at once: enough that it is rarely done, and little to have too much of.
 const PIECE_BYTES: usize = 1024;
 
+/// A text of up to so many bytes may be a value in which nothing is escaped; longer ones are bodies, which are JSON.
+const VALUE_BYTES: usize = 128;
+
 /// Appends the JSON string text of `text`, byte by byte; returns whether all of it is ASCII.
+#[inline]
+pub fn escape(text: &[u8], out: &mut Vec<u8>) -> bool {
+    enclose(b"", text, b"", out)
+}
+
+/// Appends `before` as it is, the JSON string text of `text`, and `after` as it is; returns whether all of `text` is ASCII.
+///
+/// Room is made once for the three: most texts are so short that this is half of the work.
 #[cfg_attr(
     any(target_arch = "x86_64", target_arch = "aarch64"),
     expect(
@@ -60,18 +71,21 @@ const PIECE_BYTES: usize = 1024;
     )
 )]
 #[inline]
-pub fn escape(text: &[u8], out: &mut Vec<u8>) -> bool {
+pub fn enclose(before: &[u8], text: &[u8], after: &[u8], out: &mut Vec<u8>) -> bool {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("sse4.2")
         && std::arch::is_x86_feature_detected!("popcnt")
     {
         // SAFETY: the function is safe but for the features it is compiled with, and the processor has them.
-        return unsafe { x86_64::escape(text, out) };
+        return unsafe { x86_64::enclose(before, text, after, out) };
     }
     #[cfg(target_arch = "aarch64")]
     if std::arch::is_aarch64_feature_detected!("neon") {
         // SAFETY: the function is safe but for the feature it is compiled with, and the processor has it.
-        return unsafe { aarch64::escape(text, out) };
+        return unsafe { aarch64::enclose(before, text, after, out) };
     }
-    portable::escape(text, out)
+    out.extend_from_slice(before);
+    let is_ascii = portable::escape(text, out);
+    out.extend_from_slice(after);
+    is_ascii
 }

@@ -1,36 +1,105 @@
 //! The loop over steps of 16 bytes, the same for every processor.
 
-/// Defines `escape` and `Step` of a version. Where it stands are a type `Vector`, what the loop asks of it (`vector`,
+/// Defines `enclose` and `Step` of a version. Where it stands are a type `Vector`, what the loop asks of it (`vector`,
 /// `bytes`, `either`, `is_ascii_text`), and `Step::new` and `Step::spread`. A macro, since code that is compiled for some
 /// processors only cannot be a method of a trait.
 macro_rules! steps {
     ($(#[$compiled_for:meta])*) => {
-        /// See [`crate::escape`].
+        /// See [`crate::enclose`].
         $(#[$compiled_for])*
-        pub(crate) fn escape(mut text: &[u8], out: &mut Vec<u8>) -> bool {
+        pub(crate) fn enclose(before: &[u8], text: &[u8], after: &[u8], out: &mut Vec<u8>) -> bool {
+            let piece = text.get(..PIECE_BYTES).unwrap_or(text);
+            make_room(out, before.len() + text.len() + piece.len() + after.len());
+            let mut free = Free::behind(out);
+            free.copy(before);
+            let mut seen = vector(&[]);
+            let is_plain = text.len() <= VALUE_BYTES && plain(text, &mut free, &mut seen);
+            let done = if is_plain {
+                text.len()
+            } else {
+                steps(piece, &mut free, &mut seen)
+            };
+            let is_whole = done == text.len();
+            if is_whole {
+                free.copy(after);
+            }
+            let written = free.written();
+            // SAFETY: this is the vector that the memory is behind, and nothing was done to it since.
+            unsafe { settle(out, written) };
+            let mut is_ascii = is_ascii_text(seen);
+            if !is_whole {
+                let text = text.get(done..).unwrap_or_default();
+                is_ascii &= go_on(text, done < piece.len(), out);
+                out.extend_from_slice(after);
+            }
+            is_ascii
+        }
+
+        /// What is left of a text that is long or has a rare byte, perhaps in its first step.
+        $(#[$compiled_for])*
+        fn go_on(mut text: &[u8], mut starts_rare: bool, out: &mut Vec<u8>) -> bool {
             let mut is_ascii = true;
-            // Most text becomes hardly longer, so this is the only time that memory moves: growing piece by piece would
-            // leave blocks of several sizes behind for each text.
-            make_room(out, text.len() + text.len().min(PIECE_BYTES));
             loop {
+                if starts_rare {
+                    let (rare, rest) = text.split_at_checked(STEP_BYTES).unwrap_or((text, &[]));
+                    is_ascii &= portable::escape(rare, out);
+                    text = rest;
+                }
+                if text.is_empty() {
+                    return is_ascii;
+                }
                 let piece = text.get(..PIECE_BYTES).unwrap_or(text);
-                let mut free = Free::behind(out, piece.len());
+                make_room(out, 2 * piece.len());
+                let mut free = Free::behind(out);
                 let mut seen = vector(&[]);
                 let done = steps(piece, &mut free, &mut seen);
                 let written = free.written();
                 // SAFETY: this is the vector that the memory is behind, and nothing was done to it since.
                 unsafe { settle(out, written) };
                 is_ascii &= is_ascii_text(seen);
-                if done == text.len() {
-                    return is_ascii;
-                }
+                starts_rare = done < piece.len();
                 text = text.get(done..).unwrap_or_default();
-                if done < piece.len() {
-                    let (rare, rest) = text.split_at_checked(STEP_BYTES).unwrap_or((text, &[]));
-                    is_ascii &= portable::escape(rare, out);
-                    text = rest;
-                }
             }
+        }
+
+        /// Copies a short text in which nothing has to be escaped; false and nothing written for any other.
+        ///
+        /// Nearly all values are such: what they cost is not the steps but what stands around them.
+        #[inline]
+        $(#[$compiled_for])*
+        fn plain(text: &[u8], free: &mut Free<'_>, seen: &mut Vector) -> bool {
+            let Some(last) = text.last_chunk::<STEP_BYTES>() else {
+                let step = Step::new(vector(text));
+                // Behind the end are zeros.
+                let is_plain = step.special.unbounded_shl(32 - text.len() as u32) == 0;
+                if is_plain {
+                    *seen = step.text;
+                    free.put([(bytes(step.text), text.len())]);
+                }
+                return is_plain;
+            };
+            let (mut special, mut all) = (0, vector(&[]));
+            let (blocks, rest) = text.as_chunks::<STEP_BYTES>();
+            let mut copy = |block: &[u8; STEP_BYTES], free: &mut Free<'_>| {
+                let step = Step::new(vector(block));
+                special |= step.special;
+                all = either(all, step.text);
+                free.put([(*block, STEP_BYTES)]);
+            };
+            for block in blocks {
+                copy(block, free);
+            }
+            if !rest.is_empty() {
+                // It overlaps the one before it.
+                free.take_back(STEP_BYTES - rest.len());
+                copy(last, free);
+            }
+            *seen = all;
+            if special != 0 {
+                free.take_back(text.len());
+                *seen = vector(&[]);
+            }
+            special == 0
         }
 
         /// Escapes `piece` up to a step with a rare byte in it; returns how much that was. In `seen` are all its bytes,

@@ -36,6 +36,13 @@ fn check(text: &[u8]) {
         );
         assert_eq!(out, expected, "{name}: {text:x?}");
     }
+    let mut out = b"before".to_vec();
+    assert_eq!(
+        crate::enclose(b"[", text, b"\"],", &mut out),
+        text.is_ascii()
+    );
+    let enclosed = [b"before[", &*naive(text), b"\"],"].concat();
+    assert_eq!(out, enclosed, "enclosed: {text:x?}");
 }
 
 fn random(state: &mut u64) -> u64 {

@@ -11,7 +11,7 @@ use crate::free::{Free, STEP_BYTES, make_room, settle};
 use crate::short::load;
 use crate::steps::steps;
 use crate::tables::{LETTERS, SHORT, SPREAD};
-use crate::{PIECE_BYTES, portable};
+use crate::{PIECE_BYTES, VALUE_BYTES, portable};
 
 type Vector = __m128i;
 

@@ -53,6 +53,8 @@ pub(super) struct Key {
     kind: Kind,
     name: Box<[u8]>,
     pub(super) plan: Plan,
+    /// Whether the plan leaves every value as it is.
+    pub(super) is_plain: bool,
     /// `["request_header:accept","`: what stands before the value.
     pub(super) opening: Box<[u8]>,
     /// The place of the key that came behind it the last time.
@@ -71,10 +73,12 @@ impl Key {
         let mut opening = b"[\"".to_vec();
         ndjson::escape(key.as_bytes(), &mut opening);
         opening.extend_from_slice(b"\",\"");
+        let plan = rules.plan(&key);
         Self {
             kind,
             name: name.into(),
-            plan: rules.plan(&key),
+            is_plain: plan.is_plain(),
+            plan,
             opening: opening.into(),
             next: 0,
         }
@@ -91,10 +95,10 @@ fn same(one: &[u8], other: &[u8]) -> bool {
         return false;
     }
     if let (Some(one_last), Some(other_last)) = (one.last_chunk::<8>(), other.last_chunk::<8>()) {
-        let (one, _) = one.as_chunks::<8>();
-        let (other, _) = other.as_chunks::<8>();
-        // The last word may overlap the one before.
-        return one_last == other_last && one.iter().zip(other).all(|(one, other)| one == other);
+        // The last word may overlap the one before; up to 16 bytes it and the first are all there is.
+        let ends = one_last == other_last && one.first_chunk::<8>() == other.first_chunk::<8>();
+        let mut words = one.as_chunks::<8>().0.iter().zip(other.as_chunks::<8>().0);
+        return ends && (one.len() <= 16 || words.all(|(one, other)| one == other));
     }
     if let (Some(one_last), Some(other_last)) = (one.last_chunk::<4>(), other.last_chunk::<4>()) {
         return one_last == other_last && one.first_chunk::<4>() == other.first_chunk::<4>();

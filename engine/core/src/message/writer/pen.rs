@@ -73,7 +73,7 @@ impl Pen<'_> {
             ..
         } = &mut *self.ruled;
         let key = keys.get(rules, kind, name);
-        let left = if key.plan.is_plain() {
+        let left = if key.is_plain {
             self.tally.plain(value.is_empty());
             value
         } else {
@@ -82,9 +82,7 @@ impl Pen<'_> {
                 .unwrap_or_default()
         };
         if !left.is_empty() && !self.muted {
-            out.extend_from_slice(&key.opening);
-            ndjson::escape(left, out);
-            out.extend_from_slice(CLOSING);
+            ndjson::enclose(&key.opening, left, CLOSING, out);
         }
     }
 
