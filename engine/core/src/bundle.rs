@@ -229,8 +229,15 @@ impl Leveled {
 }
 
 impl Output for Bundler {
-    fn line(&mut self, line: &[u8], _notes: &Notes) {
-        self.lines.extend_from_slice(line);
+    fn line(&mut self, line: &[u8], notes: &Notes) {
+        self.parts(&[line], &mut Vec::new(), notes);
+    }
+
+    /// A bundle is closed after a line only, so none is torn.
+    fn parts(&mut self, parts: &[&[u8]], _room: &mut Vec<u8>, _notes: &Notes) {
+        for part in parts {
+            self.lines.extend_from_slice(part);
+        }
         self.lines.push(b'\n');
         self.calls += 1;
         if self.lines.len() >= self.config.bytes {

@@ -81,6 +81,16 @@ pub enum Shed {
 pub trait Output {
     /// One line without its newline: a JSON array of `[key, value]` pairs.
     fn line(&mut self, line: &[u8], notes: &Notes);
+
+    /// The same line as the parts that it is made of, in order. Whoever copies it anyway joins them where it belongs;
+    /// for all others they are joined in `room`.
+    fn parts(&mut self, parts: &[&[u8]], room: &mut Vec<u8>, notes: &Notes) {
+        room.clear();
+        for part in parts {
+            room.extend_from_slice(part);
+        }
+        self.line(room, notes);
+    }
 }
 
 /// What the message writer is told once.

@@ -72,6 +72,9 @@ pub(super) fn pairs(
 /// Undoes `+` and `%XX`; false when an escape is broken.
 fn decode(text: &[u8], out: &mut Vec<u8>) -> bool {
     out.clear();
+    let plain = memchr::memchr2(b'+', b'%', text).unwrap_or(text.len());
+    let (plain, text) = text.split_at_checked(plain).unwrap_or_default();
+    out.extend_from_slice(plain);
     let mut bytes = text.iter();
     while let Some(&byte) = bytes.next() {
         out.push(match byte {

@@ -46,8 +46,9 @@ pub struct Writer<O> {
     /// Memory of all open exchanges.
     held: usize,
     work: Work,
-    /// The last detail of every line.
+    /// The last detail of every line, and the line's end.
     host: Vec<u8>,
+    /// Where an output that needs the line in one piece has it put together.
     line: Vec<u8>,
     counters: Counters,
     output: O,
@@ -67,7 +68,7 @@ impl<O: Output> Writer<O> {
     pub fn new(config: Config, rules: Arc<RuleSet>, output: O) -> Self {
         let mut host = b"[\"host\",\"".to_vec();
         ndjson::escape(config.host.as_bytes(), &mut host);
-        host.extend_from_slice(b"\"]");
+        host.extend_from_slice(b"\"]]");
         Self {
             sampler: Sampler::new(config.sample_seed),
             ruled: Ruled::new(0, &rules),
@@ -269,8 +270,7 @@ impl<O: Output> Writer<O> {
             muted: draft.sampled_out,
         };
         work.value.clear();
-        // Writing to a vector does not fail.
-        let _ = write!(work.value, "{}", head.status);
+        ndjson::decimal(head.status.into(), &mut work.value);
         pen.write(Kind::ResponseCode, b"", &work.value, &mut draft.start);
         for header in logged(head.headers, head.minor) {
             pen.write(
@@ -345,12 +345,11 @@ impl<O: Output> Writer<O> {
         for (kind, millis) in [(Kind::Now, Some(now)), (Kind::Interval, interval)] {
             let Some(millis) = millis else { continue };
             work.value.clear();
-            // Writing to a vector does not fail.
-            let _ = write!(work.value, "{millis}");
+            ndjson::decimal(millis, &mut work.value);
             pen.write(kind, b"", &work.value, &mut times);
         }
         match ruled.rules.verdict(&draft.tally, draft.sampled_out) {
-            Verdict::Kept => self.write_line(draft, half, &times),
+            Verdict::Kept => self.write_line(draft, half, &mut times),
             Verdict::Stopped => self.counters.calls_stopped += 1,
             Verdict::Sampled => self.counters.calls_sampled += 1,
             Verdict::Emptied => {
@@ -362,30 +361,26 @@ impl<O: Output> Writer<O> {
         self.work.spare = times;
     }
 
-    fn write_line(&mut self, draft: &Draft, half: Option<Half>, times: &[u8]) {
+    /// Hands the line to the output in its parts; `last` are the details behind them all, and becomes longer.
+    fn write_line(&mut self, draft: &Draft, half: Option<Half>, last: &mut Vec<u8>) {
         let notes = notes(draft, half);
-        let line = &mut self.line;
-        line.clear();
-        line.push(b'[');
-        for part in [
+        if self.config.annotate {
+            annotate::write(draft, &notes, half, last);
+        }
+        let parts: [&[u8]; 9] = [
+            b"[",
             &draft.start,
             &draft.request_body.bytes,
             &draft.request,
             &draft.response,
             &draft.response_body.bytes,
             &draft.session,
-        ] {
-            line.extend_from_slice(part);
-        }
-        line.extend_from_slice(times);
-        if self.config.annotate {
-            annotate::write(draft, &notes, half, line);
-        }
-        line.extend_from_slice(&self.host);
-        line.push(b']');
+            last,
+            &self.host,
+        ];
         self.counters.lines_written += 1;
-        self.counters.line_bytes += line.len() as u64;
-        self.output.line(line, &notes);
+        self.counters.line_bytes += parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        self.output.parts(&parts, &mut self.line, &notes);
     }
 
     /// Takes a draft back, and gives back memory that a large one took.
