@@ -595,9 +595,9 @@ impl<C> Table<C> {
             return false;
         };
         self.end(index, FlowEnd::Evicted, shared);
-        // One with payload is remembered among the ended ones, while there is room: what it still says is not new.
+        // A real connection is remembered among the ended ones, while there is room: what it still says is not new.
         match self.flows.get_mut(index) {
-            Some(flow) if state != State::Empty => flow.evicted = true,
+            Some(flow) if state == State::Payload => flow.evicted = true,
             _ => self.forget(index),
         }
         true

@@ -1,0 +1,643 @@
+//! What real peers say and how their connections go, one habit a test, through `sniffer read` with annotations, half calls
+//! and the ledger. Here belong RFC 9112 and RFC 9293 as they are spoken; accidents at random are in `simulation`.
+
+use std::fs;
+use std::io::Write as _;
+
+use anyhow::{Context as _, Result, ensure};
+use bench::collect::{Row, value};
+use bench::traffic::Side::{self, Client, Server};
+use bench::traffic::{Conversation, Frame as Made, Segment, Wire, flags, write_pcap};
+use flate2::Compression;
+use flate2::write::{GzEncoder, ZlibEncoder};
+use serde_json::Value;
+use tests::truth;
+
+use crate::live_read;
+
+const GET: &str = "GET /next HTTP/1.1\r\nHost: h\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// A connection of segments written by hand: relative numbers, data begins at 1.
+struct Script {
+    talk: Conversation,
+    segments: Vec<Segment>,
+    time: u64,
+}
+
+impl Script {
+    /// Without a handshake.
+    fn bare() -> Self {
+        let talk = Conversation::new(Vec::new());
+        Self {
+            time: talk.start,
+            segments: Vec::new(),
+            talk,
+        }
+    }
+
+    fn new() -> Self {
+        Self::bare()
+            .then(Client, flags::SYN, 0, 0, "")
+            .then(Server, flags::SYN | flags::ACK, 0, 1, "")
+            .then(Client, flags::ACK, 1, 1, "")
+    }
+
+    fn port(mut self, port: u16) -> Self {
+        self.talk.server.set_port(port);
+        self
+    }
+
+    fn from_port(mut self, port: u16) -> Self {
+        self.talk.client.set_port(port);
+        self
+    }
+
+    fn wait(mut self, seconds: u64) -> Self {
+        self.time += seconds * 1_000_000_000;
+        self
+    }
+
+    fn then(
+        mut self,
+        side: Side,
+        flags: u8,
+        seq: u32,
+        ack: u32,
+        payload: impl AsRef<[u8]>,
+    ) -> Self {
+        let [client, server] = self.talk.isn;
+        let (own, other) = match side {
+            Client => (client, server),
+            Server => (server, client),
+        };
+        self.time += 100_000;
+        self.segments.push(Segment {
+            time: self.time,
+            side,
+            seq: own.wrapping_add(seq),
+            ack: if flags & flags::ACK == 0 {
+                0
+            } else {
+                other.wrapping_add(ack)
+            },
+            flags,
+            payload: payload.as_ref().to_vec(),
+        });
+        self
+    }
+
+    /// What the two say in turn, in segments of 1000 bytes, each side acknowledging all that it has.
+    fn said(mut self, turns: &[(Side, &[u8])]) -> Self {
+        let mut next = [1_u32, 1];
+        for (side, bytes) in turns {
+            let own = usize::from(*side == Server);
+            for piece in bytes.chunks(1_000) {
+                self = self.then(*side, flags::ACK, next[own], next[1 - own], piece);
+                next[own] += piece.len() as u32;
+            }
+        }
+        self
+    }
+
+    fn frames(&self) -> impl Iterator<Item = Made> + '_ {
+        let wire = Wire::default();
+        self.segments
+            .iter()
+            .map(move |segment| wire.frame(&self.talk, segment))
+    }
+}
+
+const FIN: u8 = flags::FIN | flags::ACK;
+const RST: u8 = flags::RST | flags::ACK;
+
+/// What `sniffer read` makes of a file.
+struct Reading {
+    rows: Vec<Row>,
+    ledger: Value,
+}
+
+impl Reading {
+    fn of(scripts: &[Script]) -> Result<Self> {
+        let mut frames: Vec<Made> = scripts.iter().flat_map(Script::frames).collect();
+        frames.sort_by_key(|frame| frame.time);
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("x.pcap");
+        let mut file = Vec::new();
+        write_pcap(&mut file, &frames, usize::MAX)?;
+        fs::write(&path, &file)?;
+        let (lines, status) = live_read::read(&path, &live_read::SETTINGS)?;
+        let ledger = status["capture"].clone();
+        ensure!(ledger["calls"]["unaccounted"] == 0, "{ledger}");
+        let unaccounted = ledger["stages"]["unaccounted"].as_object();
+        let mut levels = unaccounted.context("levels")?.values();
+        ensure!(levels.all(|level| level == 0), "{ledger}");
+        Ok(Self {
+            rows: truth::rows(&lines)?,
+            ledger,
+        })
+    }
+
+    fn counted(&self, stage: &str, name: &str) -> u64 {
+        let count = &self.ledger["stages"][stage][name];
+        count
+            .as_u64()
+            .unwrap_or_else(|| panic!("no {stage}.{name}"))
+    }
+
+    /// Method, URL, code and reason of being half of each call, `-` for what there is not.
+    fn calls(&self) -> Vec<String> {
+        let names = [
+            "request_method",
+            "request_url",
+            "response_code",
+            "custom_field:half",
+        ];
+        let words = |row: &Row| names.map(|name| value(row, name).unwrap_or("-").to_owned());
+        self.rows.iter().map(|row| words(row).join(" ")).collect()
+    }
+
+    fn detail(&self, call: usize, name: &str) -> Option<&str> {
+        value(&self.rows[call], name)
+    }
+}
+
+#[track_caller]
+fn check(script: Script, expected: &[&str]) -> Reading {
+    let reading = Reading::of(&[script]).unwrap_or_else(|error| panic!("{error:#}"));
+    assert_eq!(reading.calls(), expected);
+    reading
+}
+
+/// One exchange with these bytes, and a plain one behind it that nothing of the first may spoil.
+#[track_caller]
+fn check_said(request: impl AsRef<[u8]>, response: impl AsRef<[u8]>, expected: &[&str]) -> Reading {
+    let turns = [
+        (Client, request.as_ref()),
+        (Server, response.as_ref()),
+        (Client, GET.as_bytes()),
+        (Server, OK.as_bytes()),
+    ];
+    let next = "GET http://h/next 200 -";
+    let expected: Vec<&str> = expected.iter().copied().chain([next]).collect();
+    check(Script::new().said(&turns), &expected)
+}
+
+const NEXT: &str = "GET http://h/next 200 -";
+
+#[test]
+fn data_on_the_syn() {
+    let length = GET.len() as u32;
+    // Taken by the server, and not taken: sent again.
+    let taken = Script::bare()
+        .then(Client, flags::SYN, 0, 0, GET)
+        .then(Server, flags::SYN | flags::ACK, 0, 1 + length, "")
+        .then(Server, flags::ACK, 1, 1 + length, OK);
+    check(taken, &[NEXT]);
+    let refused = Script::bare()
+        .then(Client, flags::SYN, 0, 0, GET)
+        .then(Server, flags::SYN | flags::ACK, 0, 1, "")
+        .then(Client, flags::ACK, 1, 1, GET)
+        .then(Server, flags::ACK, 1, 1 + length, OK);
+    check(refused, &[NEXT]);
+}
+
+#[test]
+fn both_open_at_once() {
+    let script = Script::bare()
+        .then(Client, flags::SYN, 0, 0, "")
+        .then(Server, flags::SYN, 0, 0, "")
+        .then(Client, flags::SYN | flags::ACK, 0, 1, "")
+        .then(Server, flags::SYN | flags::ACK, 0, 1, "")
+        .said(&[(Client, GET.as_bytes()), (Server, OK.as_bytes())]);
+    let reading = check(script, &[NEXT]);
+    assert_eq!(reading.detail(0, "custom_field:client_port"), Some("40000"));
+}
+
+/// A closed window: probes with the next byte that are refused and acknowledged as before, then the rest; keep-alive probes
+/// before and after, with a byte of rubbish and without.
+#[test]
+fn closed_windows_and_probes() {
+    let body = "a body that does not fit into the window";
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    let asked = 1 + GET.len() as u32;
+    let at = 1 + head.len() as u32;
+    let end = at + body.len() as u32;
+    let script = Script::new()
+        .then(Client, flags::ACK, 1, 1, GET)
+        .then(Server, flags::ACK, 1, asked, &head)
+        .then(Client, flags::ACK, asked, at, "")
+        .wait(1)
+        .then(Server, flags::ACK, at, asked, &body[..1])
+        .then(Client, flags::ACK, asked, at, "")
+        .wait(5)
+        .then(Server, flags::ACK, at, asked, &body[..1])
+        .then(Client, flags::ACK, asked, at, "")
+        .then(Client, flags::ACK, asked, at, "")
+        .then(Server, flags::ACK, at, asked, body)
+        .then(Client, flags::ACK, asked, end, "")
+        .wait(60)
+        .then(Client, flags::ACK, asked - 1, end, "")
+        .then(Server, flags::ACK, end, asked, "")
+        .wait(60)
+        .then(Client, flags::ACK, asked - 1, end, "X")
+        .then(Server, flags::ACK, end, asked, "")
+        .then(Client, flags::ACK, asked, end, GET)
+        .then(Server, flags::ACK, end, asked + GET.len() as u32, OK);
+    let reading = check(script, &[NEXT, NEXT]);
+    assert_eq!(reading.detail(0, "response_body"), Some(body));
+    assert_eq!(reading.counted("flow", "flow_gaps"), 0);
+}
+
+/// The same addresses and ports again: after an end, after a reset, and after an end that was not captured.
+#[test]
+fn a_tuple_is_used_again() -> Result<()> {
+    let said = [(Client, GET.as_bytes()), (Server, OK.as_bytes())];
+    let (asked, answered) = (1 + GET.len() as u32, 1 + OK.len() as u32);
+    let again = |number: u32, seconds: u64| {
+        let mut script = Script::bare().wait(seconds);
+        script.talk.isn = [1_000 + number * 70_000, 9_000 + number * 90_000];
+        script
+            .then(Client, flags::SYN, 0, 0, "")
+            .then(Server, flags::SYN | flags::ACK, 0, 1, "")
+            .then(Client, flags::ACK, 1, 1, "")
+            .said(&said)
+    };
+    let scripts = [
+        again(0, 0).then(Client, FIN, asked, answered, "").then(
+            Server,
+            FIN,
+            answered,
+            asked + 1,
+            "",
+        ),
+        again(1, 1).then(Server, RST, answered, asked, ""),
+        again(2, 2),
+        again(3, 3),
+    ];
+    let reading = Reading::of(&scripts)?;
+    assert_eq!(reading.calls(), [NEXT; 4]);
+    let ids: std::collections::BTreeSet<_> = (0..4)
+        .map(|call| reading.detail(call, "custom_field:connection_id"))
+        .collect();
+    assert_eq!(ids.len(), 4, "each connection has an id of its own");
+    Ok(())
+}
+
+#[test]
+fn long_targets_and_many_headers() {
+    let target = format!("/{}", "a".repeat(64 * 1024));
+    let long = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+    check_said(long, OK, &[&format!("GET http://h{target} 200 -")]);
+    let headers = |count: u32| -> String {
+        (0..count)
+            .map(|number| format!("X-{number}: {number}\r\n"))
+            .collect()
+    };
+    let many = format!("GET /many HTTP/1.1\r\nHost: h\r\n{}\r\n", headers(1000));
+    let reading = check_said(many, OK, &["GET http://h/many 200 -"]);
+    assert_eq!(reading.detail(0, "request_header:x-999"), Some("999"));
+    // Beyond the bounds: counted, and the connection is read on.
+    for head in [headers(2_100), format!("X: {}\r\n", "y".repeat(300_000))] {
+        let beyond = format!("GET /beyond HTTP/1.1\r\nHost: h\r\n{head}\r\n");
+        let turns = [
+            (Client, beyond.as_bytes()),
+            (Server, OK.as_bytes()),
+            (Client, GET.as_bytes()),
+            (Server, OK.as_bytes()),
+            (Client, GET.as_bytes()),
+            (Server, OK.as_bytes()),
+        ];
+        let reading = Reading::of(&[Script::new().said(&turns)]).expect("it is read");
+        assert_eq!(reading.counted("http", "heads_oversized"), 1);
+        assert_eq!(reading.calls().last().map(String::as_str), Some(NEXT));
+        let wrong = reading.calls().iter().any(|call| call.contains("beyond"));
+        assert!(!wrong, "{:?}", reading.calls());
+    }
+}
+
+#[test]
+fn tunnels_are_told_once_and_their_bytes_counted() {
+    let upgrade =
+        "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+    let switched = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";
+    let connect = "CONNECT db:5432 HTTP/1.1\r\nHost: db:5432\r\n\r\n";
+    let granted = "HTTP/1.1 200 Connection established\r\n\r\n";
+    for (request, response, expected) in [
+        (upgrade, switched, "GET http://h/ws 101 -"),
+        (connect, granted, "CONNECT http://db:5432 200 -"),
+    ] {
+        let turns = [
+            (Client, request.as_bytes()),
+            (Server, response.as_bytes()),
+            (Client, GET.as_bytes()),
+            (Server, OK.as_bytes()),
+        ];
+        let reading = check(Script::new().said(&turns), &[expected]);
+        assert_eq!(reading.counted("http", "flows_tunnelled"), 1);
+        let skipped = reading.counted("http", "bytes_tunnelled")
+            + reading.counted("flow", "flow_skipped_bytes");
+        assert_eq!(skipped as usize, GET.len() + OK.len());
+    }
+    // Refused, it is a call like any other.
+    let refused = "HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n";
+    check_said(connect, refused, &["CONNECT http://db:5432 407 -"]);
+}
+
+#[test]
+fn old_and_careless_senders() {
+    let plain = "GET http://h/a 200 -";
+    for request in [
+        "GET /a HTTP/1.1\nhOST: h\n\n",
+        "\r\n\r\n\nGET /a HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET /a HTTP/1.1\r\nHost: h\r\nX-Folded: one\r\n  two\r\n\tthree\r\n\r\n",
+        "GET /a HTTP/1.1\r\nHost : h\r\n\r\n",
+        "GET http://h/a HTTP/1.1\r\nHost: h\r\n\r\n",
+    ] {
+        let reading = check_said(request, OK, &[plain]);
+        if request.contains("Folded") {
+            let folded = reading.detail(0, "request_header:x-folded");
+            assert_eq!(folded, Some("one two three"));
+        }
+    }
+    check_said(
+        "M-SEARCH * HTTP/1.1\r\nHost: h\r\n\r\n",
+        OK,
+        &["M-SEARCH http://h* 200 -"],
+    );
+    let answers = [
+        "HTTP/1.1 799\nContent-Length: 2\n\nok",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: l\r\n\r\nHTTP/1.1 799 X\r\nContent-Length: 2\r\n\r\nok",
+    ];
+    for answer in answers {
+        check_said(GET, answer, &["GET http://h/next 799 -"]);
+    }
+    // HTTP/1.0, until the close; and HTTP/0.9, whose answer has no status that could be told.
+    let old = Script::new()
+        .said(&[
+            (Client, b"GET /old HTTP/1.0\r\n\r\n"),
+            (Server, b"HTTP/1.0 200 OK\r\n\r\nuntil the end"),
+        ])
+        .then(Server, FIN, 33, 22, "")
+        .then(Client, FIN, 22, 34, "");
+    let reading = check(old, &["GET http:///old 200 -"]);
+    assert_eq!(reading.detail(0, "response_body"), Some("until the end"));
+    let older = Script::new()
+        .said(&[(Client, b"GET /older\r\n"), (Server, b"<html>hello</html>")])
+        .then(Server, FIN, 19, 13, "");
+    check(older, &["GET http:///older - closed"]);
+}
+
+/// Lengths that contradict each other or are none: the call is marked, and the next one is not garbage.
+#[test]
+fn contradicting_lengths() {
+    for fields in [
+        "Content-Length: 3\r\nContent-Length: 2",
+        "Content-Length: -1",
+        "Content-Length: 99999999999999999999",
+        "Content-Length: 4\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: gzip",
+    ] {
+        let body = "1\r\na\r\n0\r\n\r\n";
+        let request = format!("POST /p HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n{body}");
+        let reading = check_said(request, OK, &["POST http://h/p 200 -"]);
+        let marked = reading.detail(0, "custom_field:incomplete");
+        assert_eq!(marked, Some("true"), "{fields}");
+        // A transfer coding without chunks contradicts nothing, but nobody knows where it ends.
+        let conflicts = reading.counted("http", "framing_conflicts");
+        assert_eq!(conflicts > 0, fields.contains("Length"), "{fields}");
+    }
+}
+
+/// Pauses of minutes within a body, while other connections go on; ten minutes are too long.
+#[test]
+fn slow_bodies() -> Result<()> {
+    let slow = |port: u16, pause: u64| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n";
+        let asked = 1 + GET.len() as u32;
+        let mut script = Script::new()
+            .from_port(port)
+            .then(Client, flags::ACK, 1, 1, GET);
+        script = script.then(Server, flags::ACK, 1, asked, head);
+        for piece in 0..3 {
+            let at = 1 + head.len() as u32 + piece * 10;
+            script = script.wait(pause);
+            script = script.then(Server, flags::ACK, at, asked, "ten bytes\n");
+            script = script.then(Client, flags::ACK, asked, at + 10, "");
+        }
+        script
+    };
+    let mut scripts = vec![slow(1, 240), slow(2, 590), slow(3, 620)];
+    for (number, port) in (0..300).zip(100..) {
+        let said = [(Client, GET.as_bytes()), (Server, OK.as_bytes())];
+        let mut busy = Script::bare().from_port(port).wait(number * 7);
+        busy = busy
+            .then(Client, flags::SYN, 0, 0, "")
+            .then(Server, flags::SYN | flags::ACK, 0, 1, "")
+            .said(&said);
+        scripts.push(busy);
+    }
+    let reading = Reading::of(&scripts)?;
+    let of_port = |port: &str| -> Vec<&Row> {
+        let rows = reading.rows.iter();
+        rows.filter(|row| value(row, "custom_field:client_port") == Some(port))
+            .collect()
+    };
+    for port in ["1", "2"] {
+        let rows = of_port(port);
+        ensure!(rows.len() == 1, "{rows:?}");
+        assert_eq!(
+            value(rows[0], "response_body"),
+            Some("ten bytes\n".repeat(3).as_str())
+        );
+        assert_eq!(value(rows[0], "custom_field:incomplete"), None);
+    }
+    // The silent one is told as far as it came, and marked.
+    let rows = of_port("3");
+    assert_eq!(value(rows[0], "custom_field:incomplete"), Some("true"));
+    assert!(reading.counted("flow", "flow_ended_idle") > 0);
+    Ok(())
+}
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(text).expect("memory takes all");
+    encoder.finish().expect("memory takes all")
+}
+
+fn zlib(text: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(text).expect("memory takes all");
+    encoder.finish().expect("memory takes all")
+}
+
+fn coded(coding: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: {length}\r\n\r\n"
+    );
+    [head.as_bytes(), body].concat()
+}
+
+#[test]
+fn bodies_in_codings() {
+    let text = "one two three ".repeat(500);
+    let plain = text.as_bytes();
+    let members = [gzip(&plain[..700]), gzip(&plain[700..])].concat();
+    let stacked = gzip(&zlib(plain));
+    let raw = &zlib(plain)[2..];
+    for (coding, body) in [
+        ("gzip", members.as_slice()),
+        ("x-gzip", &gzip(plain)),
+        ("deflate", &zlib(plain)),
+        ("deflate", raw),
+        ("deflate, gzip", &stacked),
+        ("zstd", &zstd::bulk::compress(plain, 1).expect("it does")),
+        ("identity", plain),
+    ] {
+        let reading = check_said(GET, coded(coding, body), &[NEXT]);
+        assert_eq!(
+            reading.detail(0, "response_body"),
+            Some(text.as_str()),
+            "{coding}"
+        );
+        assert_eq!(
+            reading.detail(0, "custom_field:incomplete"),
+            None,
+            "{coding}"
+        );
+    }
+    // A label that is wrong: nothing is made up, it is counted, and the call is told.
+    let reading = check_said(GET, coded("gzip", b"not coded at all"), &[NEXT]);
+    assert_eq!(reading.detail(0, "response_body"), None);
+    assert_eq!(reading.counted("message", "bodies_undecodable"), 1);
+    let reading = check_said(GET, coded("sdch", plain), &[NEXT]);
+    assert_eq!(reading.detail(0, "response_body"), None);
+    assert_eq!(reading.counted("message", "bodies_undecodable"), 1);
+}
+
+#[test]
+fn a_coded_body_that_is_cut_keeps_what_decodes() {
+    let text: String = (0_u32..20_000)
+        .map(|number| format!("{:x} ", number.wrapping_mul(2_654_435_761)))
+        .collect();
+    let whole = coded("gzip", &gzip(text.as_bytes()));
+    let cut = &whole[..whole.len() / 2];
+    let (asked, at) = (1 + GET.len() as u32, 1 + cut.len() as u32);
+    let script = Script::new()
+        .said(&[(Client, GET.as_bytes()), (Server, cut)])
+        .then(Server, FIN, at, asked, "")
+        .then(Client, FIN, asked, at + 1, "");
+    let reading = check(script, &[NEXT]);
+    let body = reading.detail(0, "response_body").unwrap_or_default();
+    assert!(
+        body.len() > text.len() / 4 && text.starts_with(body),
+        "{} bytes",
+        body.len()
+    );
+    assert_eq!(reading.detail(0, "custom_field:incomplete"), Some("true"));
+}
+
+#[test]
+fn bombs_are_cut_at_the_limit_and_say_how_long_they_are() {
+    let bomb = vec![b'x'; 30 << 20];
+    let body = gzip(&bomb);
+    let twice = gzip(&body);
+    for (coding, body) in [("gzip", body), ("gzip, gzip", twice)] {
+        let reading = check_said(GET, coded(coding, &body), &[NEXT]);
+        let told = reading.detail(0, "response_body").map(str::len);
+        assert_eq!(told, Some(1 << 20), "{coding}");
+        let full = reading.detail(0, "custom_field:response_body_bytes");
+        assert_eq!(full, Some("31457280"), "{coding}");
+        assert_eq!(reading.counted("message", "bodies_limited"), 1);
+    }
+}
+
+#[test]
+fn half_calls_say_why() -> Result<()> {
+    let asked = 1 + GET.len() as u32;
+    let ask = |port: u16| {
+        Script::new()
+            .from_port(port)
+            .said(&[(Client, GET.as_bytes())])
+    };
+    let scripts = [
+        ask(1).then(Server, RST, 1, asked, ""),
+        ask(2)
+            .then(Server, FIN, 1, asked, "")
+            .then(Client, FIN, asked, 2, ""),
+        // The client acknowledges a response that was not captured.
+        ask(3)
+            .then(Client, flags::ACK, asked, 500, "")
+            .wait(1)
+            .then(Client, flags::ACK, asked, 500, GET),
+        ask(4),
+        // The end of the capture.
+        {
+            let mut late = Script::bare().from_port(5).wait(700);
+            late = late.then(Client, flags::SYN, 0, 0, "");
+            late = late.then(Server, flags::SYN | flags::ACK, 0, 1, "");
+            late.said(&[(Client, GET.as_bytes())])
+        },
+        // A response of which the request was before the capture.
+        Script::bare().from_port(6).said(&[(Server, OK.as_bytes())]),
+    ];
+    let reading = Reading::of(&scripts)?;
+    let mut told: Vec<String> = (0..reading.rows.len())
+        .map(|call| {
+            let port = reading.detail(call, "custom_field:client_port");
+            let half = reading.detail(call, "custom_field:half");
+            let method = reading.detail(call, "request_method").unwrap_or("-");
+            format!("{} {method} {}", port.unwrap_or("-"), half.unwrap_or("-"))
+        })
+        .collect();
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "1 GET closed",
+            "2 GET closed",
+            "3 GET gap",
+            "3 GET timeout",
+            "4 GET timeout",
+            "5 GET shutdown",
+            "6 - gap",
+        ]
+    );
+    let halves: u64 = reading.ledger["halves"]
+        .as_object()
+        .context("reasons")?
+        .values()
+        .filter_map(Value::as_u64)
+        .sum();
+    assert_eq!(halves, 7);
+    Ok(())
+}
+
+/// What cannot be read is counted by its port and named, and no noise comes of it.
+#[test]
+fn what_is_not_http_is_named_by_its_port() -> Result<()> {
+    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03GET / HTTP/1.1\r\n\r\n";
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let connection = |number: u16, port: u16, first: &[u8]| {
+        Script::new()
+            .from_port(number)
+            .port(port)
+            .said(&[(Client, first), (Server, b"\x16\x03\x03\0\x7a\x02\0\0")])
+    };
+    let mut scripts: Vec<Script> = (1..=120)
+        .map(|number| connection(number, 443, hello))
+        .collect();
+    scripts.extend((201..=203).map(|number| connection(number, 50_051, preface)));
+    scripts.push(connection(301, 22, b"SSH-2.0-OpenSSH_9.2\r\n"));
+    let reading = Reading::of(&scripts)?;
+    ensure!(reading.rows.is_empty(), "{:?}", reading.calls());
+    let named: Vec<[u64; 4]> = reading.ledger["ports"]
+        .as_array()
+        .context("ports")?
+        .iter()
+        .map(|port| ["port", "tls", "http2", "other"].map(|key| port[key].as_u64().unwrap_or(0)))
+        .collect();
+    assert_eq!(named, [[443, 120, 0, 0], [50_051, 0, 3, 0], [22, 0, 0, 1]]);
+    Ok(())
+}
