@@ -608,19 +608,6 @@ mod scripts {
     }
 
     #[test]
-    fn of_several_beginnings_the_one_holds_that_the_other_side_takes() {
-        let rest = "4 > . 1 1 ask\n5 < . 1 4 ans";
-        for handshake in [
-            "0 > S 0 0\n1 > S 5000 0\n2 < SA 0 1\n3 > . 1 1\n",
-            "0 > S 7000 0\n1 > S 0 0\n2 < SA 0 1\n3 > . 1 1\n",
-            "0 > S 0 0\n1 < SA 0 1\n2 < SA 5000 1\n3 > . 1 1\n",
-            "0 > S 0 0\n1 < SA 5000 1\n2 < SA 0 1\n3 > . 1 1\n",
-        ] {
-            check(&format!("{handshake}{rest}"), ">ask <ans Shutdown");
-        }
-    }
-
-    #[test]
     fn flows_without_payload_have_no_consumer() {
         let (table, tape) = play("0 > S 0 0\n1 < RA 0 1", false);
         assert_eq!((tell(&tape).as_str(), table.flows_open()), ("", 0));

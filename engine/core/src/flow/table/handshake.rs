@@ -230,18 +230,12 @@ impl<C> Table<C> {
         let (own, other) = flow.anchors(direction);
         if flags.has(Flags::SYN) {
             own.syn(segment.seq);
-            // It acknowledges nothing but the other SYN, whatever was acknowledged by segments captured before: of
-            // several SYNs with different numbers, the one that it answers.
-            if flags.has(Flags::ACK) && other.seq != segment.ack {
+            // It acknowledges nothing but the other SYN, whatever was acknowledged by segments captured before.
+            if flags.has(Flags::ACK) && other.known == Known::Hint {
                 *other = Anchor::UNKNOWN;
             }
         } else {
             own.first(segment.seq, payload);
-            // Of several answers to the SYN, the one that its sender took is not the last one.
-            let before = other.known == Known::Syn && distance(segment.ack, other.seq) < 0;
-            if flags.has(Flags::ACK) && segment.seq == own.seq && before {
-                *other = Anchor::UNKNOWN;
-            }
         }
         if flags.has(Flags::ACK) {
             other.hint(segment.ack);
