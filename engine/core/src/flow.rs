@@ -86,7 +86,7 @@ pub struct Place {
 }
 
 /// How much of the other half a segment acknowledged: its sender had received everything before this offset there.
-/// Unknown without a number that fits, and of losses.
+/// Unknown without a number that fits, and of losses; absent where the segment had none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Acked(u64);
 
@@ -94,17 +94,23 @@ impl Acked {
     /// Nothing was said.
     pub const UNKNOWN: Self = Self(u64::MAX);
 
+    /// The segment had no acknowledgement, as in captures made by hand: the order of capture is all there is.
+    pub const ABSENT: Self = Self(u64::MAX - 1);
+
     /// So much was received for certain: nothing if that is not known.
     pub const fn at_least(self) -> u64 {
         match self {
-            Self::UNKNOWN => 0,
+            Self::UNKNOWN | Self::ABSENT => 0,
             Self(offset) => offset,
         }
     }
 
     /// No more had been received in order: `u64::MAX` if that is not known.
     pub const fn at_most(self) -> u64 {
-        self.0
+        match self {
+            Self::ABSENT => u64::MAX,
+            Self(offset) => offset,
+        }
     }
 }
 

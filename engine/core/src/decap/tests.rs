@@ -756,6 +756,19 @@ fn nesting_is_bounded() {
 }
 
 #[test]
+fn an_acknowledgement_of_zero_is_none() {
+    let mut decap = Decap::new(Config::default());
+    for (ack, flags, expected) in [(9, 0x18, true), (0, 0x18, false), (0, 0x12, true)] {
+        let mut segment = tcp(PAYLOAD);
+        segment[11] = ack;
+        segment[13] = flags;
+        let bytes = over_ethernet(&ipv4(6, &segment));
+        let flags = decap.frame(&frame(&bytes)).unwrap().flags;
+        assert_eq!(flags.has(Flags::ACK), expected);
+    }
+}
+
+#[test]
 fn routing_headers_lead_to_the_last_stop() {
     let routing = [&[6, 2, 4, 1, 0, 0, 0, 0][..], &[0xee; 16], &tcp(PAYLOAD)].concat();
     let bytes = over_ethernet(&ipv6(43, &routing));

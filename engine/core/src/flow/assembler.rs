@@ -522,14 +522,14 @@ impl<C> Stream<C> {
             return;
         }
         loop {
-            let mut moved = false;
             for direction in BOTH {
                 // What waits may acknowledge the other side's FIN.
                 self.tell_fin(direction, lent);
-                while self.advance(direction, false, lent) {
-                    moved = true;
-                }
             }
+            // Where acknowledgements leave the choice, the order of capture is the order of sending.
+            let first = self.first_queued().unwrap_or(Direction::Originator);
+            let moved =
+                self.advance(first, false, lent) || self.advance(first.reverse(), false, lent);
             if moved {
                 continue;
             }
@@ -685,7 +685,10 @@ impl<S> Lent<'_, S> {
                     direction,
                     time: chunk.time,
                     offset: chunk.offset,
-                    acked: chunk.ack.and_then(|ack| other.offset(ack)).into(),
+                    acked: match chunk.ack {
+                        Some(ack) => other.offset(ack).into(),
+                        None => Acked::ABSENT,
+                    },
                 },
                 chunk.bytes,
                 self.shared,

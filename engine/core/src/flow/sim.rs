@@ -151,7 +151,7 @@ impl Shot {
 mod scripts {
     //! One accident at a time, told as a script.
     //!
-    //! A line is `MICROS > FLAGS SEQ ACK TEXT` (`<` from the server); flags are letters of `SAFR`, `.` for ACK alone;
+    //! A line is `MICROS > FLAGS SEQ ACK TEXT` (`<` from the server); flags are letters of `SAFR`, `.` for ACK alone, `P` for none;
     //! numbers are relative to the initial numbers, so data begins at 1; `~N` at the end means N bytes were cut off.
 
     use super::*;
@@ -170,6 +170,7 @@ mod scripts {
                     'A' | '.' => Flags::ACK,
                     'F' => Flags::FIN,
                     'R' => Flags::RST,
+                    'P' => 0,
                     _ => panic!("{letter}"),
                 }
         });
@@ -399,6 +400,13 @@ mod scripts {
             &format!("{late}\n20001 > . 4 7 more"),
             ">ask <answer >more open",
         );
+    }
+
+    #[test]
+    fn without_acknowledgements_the_order_of_capture_holds() {
+        let script =
+            "0 > A 1 0 ask\n1 < A 1 0 ans\n2 > A 4 0 more\n3 < A 4 0 wer".replace(" A ", " P ");
+        check(&script, ">ask <ans >more <wer Shutdown");
     }
 
     #[test]

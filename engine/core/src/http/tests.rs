@@ -237,6 +237,8 @@ struct Flow {
     clock: u64,
     /// The originator is the server.
     turned: bool,
+    /// Nobody acknowledges anything.
+    silent: bool,
 }
 
 fn start(midstream: bool) -> FlowStart {
@@ -270,6 +272,7 @@ impl Flow {
             offsets: [0; 2],
             clock: 0,
             turned,
+            silent: false,
         }
     }
 
@@ -281,7 +284,10 @@ impl Flow {
             Direction::Originator
         };
         // Whoever sends has received all that was sent before.
-        let acked = Some(self.offsets[usize::from(!client)]).into();
+        let acked = match self.silent {
+            true => Acked::ABSENT,
+            false => Some(self.offsets[usize::from(!client)]).into(),
+        };
         let offset = &mut self.offsets[usize::from(client)];
         *offset += len;
         Place {
@@ -1229,6 +1235,20 @@ fn in_the_middle_a_pair_waits_for_its_confirmation() {
         &[c(GET), s(OK), LostS(40), c(GET), s(OK)],
         &[&half(1, 0), &plain(2, 28, 80)],
         1,
+    );
+}
+
+#[test]
+fn without_acknowledgements_the_order_of_capture_confirms() {
+    let mut flow = Flow::new("", true, false);
+    flow.silent = true;
+    for event in [c(GET), s(OK), c(GET), s(OK)] {
+        flow.feed(&event, usize::MAX);
+    }
+    flow.end(FlowEnd::Shutdown);
+    assert_eq!(
+        flow.http.exchanges.lines,
+        [plain(1, 0, 0), plain(2, GET.len(), OK.len())]
     );
 }
 

@@ -214,7 +214,7 @@ impl<C> Stream<C> {
     {
         self.hold_until = Timestamp::ZERO;
         self.drain(lent);
-        while let Some(direction) = self.first_to_force() {
+        while let Some(direction) = self.first_queued() {
             lent.counters.flow_holes_over_bounds += 1;
             self.force(direction, lent);
         }
@@ -228,7 +228,7 @@ impl<C> Stream<C> {
     {
         self.hold_until = Timestamp::ZERO;
         self.drain(lent);
-        while let Some(direction) = self.first_to_force() {
+        while let Some(direction) = self.first_queued() {
             self.force(direction, lent);
         }
         for direction in BOTH {
@@ -244,7 +244,7 @@ impl<C> Stream<C> {
     }
 
     /// The half whose queue was held up first.
-    fn first_to_force(&self) -> Option<Direction> {
+    pub(super) fn first_queued(&self) -> Option<Direction> {
         let queued = |direction| {
             self.half(direction)
                 .queue

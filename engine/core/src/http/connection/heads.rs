@@ -303,7 +303,10 @@ impl<D> Connection<D> {
         };
         let server = self.half(other(direction));
         // A segment that is read late may acknowledge what was not read yet.
-        let acked = start.acked.at_least().min(server.told);
+        let acked = match start.acked {
+            Acked::ABSENT => server.told,
+            known => known.at_least().min(server.told),
+        };
         let responses = Responses {
             acked,
             lost: server.lost,
