@@ -1,8 +1,9 @@
 //! Lines in, one POST body out: collected up to a size or an age, then compressed on the shard that made them.
 //!
 //! Deflate is the dearest stage, so it must scale with the shards and never runs on the uploader. Buffers go round:
-//! [`Bundler::recycle`] takes back what was sent, so a steady state allocates nothing. Bodies grow to what comes out, not
-//! to what might: a queue of them is small.
+//! [`Bundler::recycle`] takes back what was sent, so a steady state allocates nothing. Compressed bodies grow to what comes
+//! out, not to what might, and a plain one has room for its lines and one more: a queue of bundles takes hardly more memory
+//! than is in them.
 
 pub mod deflate;
 
@@ -93,6 +94,10 @@ pub struct Bundler {
 /// Emptied buffers kept for the next bundles; more are freed.
 const SPARE_BUFFERS_MAX: usize = 8;
 
+/// Room for the line with which a bundle is full. A longer one costs a copy of the lines into a buffer of twice the size,
+/// which is given back afterwards.
+const LAST_LINE_BYTES: usize = 64 * 1024;
+
 impl Bundler {
     /// An empty bundler.
     pub fn new(config: Config) -> Self {
@@ -100,7 +105,7 @@ impl Bundler {
             config,
             fast: None,
             leveled: None,
-            lines: Vec::with_capacity(config.bytes),
+            lines: Vec::with_capacity(config.bytes + LAST_LINE_BYTES),
             calls: 0,
             first_seen: None,
             number: 0,
@@ -117,6 +122,8 @@ impl Bundler {
     /// Compresses so from the next bundle that is closed on. A level other than the last one allocates its tables then.
     pub fn set_compression(&mut self, compression: Compression) {
         self.config.compression = compression;
+        let kept_bytes = self.kept_bytes();
+        self.spare.retain(|buffer| buffer.capacity() <= kept_bytes);
     }
 
     /// Closes the open bundle if its first line has been here for the configured age. `now` is any clock that runs on
@@ -139,16 +146,19 @@ impl Bundler {
         }
         let id = u128::from(self.config.id_seed) << 64 | u128::from(self.number);
         self.number += 1;
-        let spare = self.spare.pop().unwrap_or_default();
+        let mut spare = self.spare.pop().unwrap_or_default();
+        let room = self.config.bytes + LAST_LINE_BYTES;
         let line_bytes = self.lines.len() as u64;
         let (body, encoding) = match self.config.compression {
             Compression::Off | Compression::Level(0) => {
+                spare.reserve_exact(room);
                 (std::mem::replace(&mut self.lines, spare), Encoding::Plain)
             }
             Compression::Fast | Compression::Level(1) => self.deflate_fast(spare),
             Compression::Level(level) => self.deflate(level, spare),
         };
         self.lines.clear();
+        self.lines.shrink_to(room);
         self.ready.push_back(Bundle {
             body,
             encoding,
@@ -161,8 +171,16 @@ impl Bundler {
 
     /// Takes back the buffer of a bundle that was delivered or given up.
     pub fn recycle(&mut self, buffer: Vec<u8>) {
-        if self.spare.len() < SPARE_BUFFERS_MAX {
+        if self.spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= self.kept_bytes() {
             self.spare.push(buffer);
+        }
+    }
+
+    /// The largest buffer that is kept: one that held plain lines is several times what compressed ones need.
+    fn kept_bytes(&self) -> usize {
+        match self.config.compression {
+            Compression::Off | Compression::Level(0) => self.config.bytes + LAST_LINE_BYTES,
+            Compression::Fast | Compression::Level(_) => self.config.bytes / 2,
         }
     }
 
@@ -319,6 +337,33 @@ mod tests {
         check(Compression::Off);
         check(Compression::Fast);
         check(Compression::Level(9));
+    }
+
+    #[test]
+    fn buffers_are_no_larger_than_they_must_be() {
+        let line = |bytes: usize| vec![b'x'; bytes];
+        let mut bundler = Bundler::new(Config {
+            compression: Compression::Off,
+            ..Config::default()
+        });
+        // A long line makes a large buffer once; then each is as large as a bundle and its last line.
+        for (bytes, expected) in [(3 << 20, 6 << 20), (3000, limits::BUNDLE_BYTES)] {
+            for _ in 0..3 {
+                while bundler.held_calls() == 0 || bundler.ready.is_empty() {
+                    bundler.line(&line(bytes), &Notes::default());
+                }
+                let body = bundler.pop().unwrap().body;
+                assert!(body.capacity() <= expected + LAST_LINE_BYTES);
+                assert!(bundler.lines.capacity() <= limits::BUNDLE_BYTES + LAST_LINE_BYTES);
+                bundler.recycle(body);
+            }
+        }
+        // Those are too large for compressed bodies.
+        bundler.set_compression(Compression::Fast);
+        while bundler.ready.is_empty() {
+            bundler.line(&line(3000), &Notes::default());
+        }
+        assert!(bundler.pop().unwrap().body.capacity() < limits::BUNDLE_BYTES / 2);
     }
 
     #[test]
