@@ -167,6 +167,9 @@ fn check(shards: &str, lose_per_mille: u32) -> Result<()> {
         &lab.client,
         &["--json", "{\"posted\":1}", &format!("{host}/created")],
     )?;
+    // Spoken to a port without TLS: recognised, and no noise.
+    let refused = curl(&lab.client, &["-k", "https://10.77.0.1:80/"]);
+    ensure!(refused.is_err(), "nginx answers plain");
     let made = made(
         shards.len() as u64 + u64::from(lose_per_mille),
         lose_per_mille,
@@ -175,11 +178,18 @@ fn check(shards: &str, lose_per_mille: u32) -> Result<()> {
     recorder.stop(made.last().context("frames were made")?)?;
     let (lines, ledger) = read(&packets, &SETTINGS)?;
     let segments = |status: &Value| status["capture"]["stages"]["decap"]["segments"].as_u64();
-    eventually(PATIENCE, || {
-        let (live, read) = (segments(&capture.status()?), segments(&ledger));
+    let status = eventually(PATIENCE, || {
+        let status = capture.status()?;
+        let (live, read) = (segments(&status), segments(&ledger));
         ensure!(live == read, "{live:?} segments live, {read:?} read");
-        Ok(())
+        Ok(status)
     })?;
+    let ports = |status: &Value| status["capture"]["ports"].clone();
+    ensure!(ports(&status) == ports(&ledger), "{status}");
+    ensure!(
+        ports(&status)[0]["tls"] == 1 && ports(&status)[0]["port"] == 80,
+        "{status}"
+    );
     capture.stop()?;
     let (live, read) = (
         comparable(collector.rows()),
