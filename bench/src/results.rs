@@ -47,10 +47,27 @@ impl Conditions {
                 .trim()
                 .to_owned(),
             commit: commit(),
-            command: std::env::args().collect::<Vec<_>>().join(" "),
+            command: command(std::env::args()),
             load: first.unwrap_or(0.0),
         }
     }
+}
+
+/// Program and arguments without what is of one machine only: where the program lies, and where its rows go.
+fn command(words: impl IntoIterator<Item = String>) -> String {
+    let mut words = words.into_iter();
+    let program = words.next().unwrap_or_default();
+    let program = Path::new(&program).file_name().unwrap_or_default();
+    let mut command = program.to_string_lossy().into_owned();
+    while let Some(word) = words.next() {
+        if word == "--results" {
+            words.next();
+        } else {
+            command.push(' ');
+            command.push_str(&word);
+        }
+    }
+    command
 }
 
 /// Seconds since the epoch.
@@ -371,6 +388,15 @@ pub fn read<T: DeserializeOwned>(folder: &Path, kind: &str) -> Result<Vec<(T, Co
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_has_no_places() {
+        let words = "/a/b/bench run --results /c/d --rate 5 -- --shards 2";
+        assert_eq!(
+            command(words.split(' ').map(ToOwned::to_owned)),
+            "bench run --rate 5 -- --shards 2"
+        );
+    }
 
     #[test]
     fn whatever_is_given_up_is_a_loss() {

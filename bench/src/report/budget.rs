@@ -66,9 +66,13 @@ fn budget(page: &mut String, session: &Session, wire: &str) -> Result<()> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     table(page, &names)?;
     let mut line = |name: &str, of: &dyn Fn(&Traffic) -> Option<Cost>| -> Result<()> {
+        let costs: Vec<Option<Cost>> = all.iter().map(of).collect();
+        if costs.iter().all(Option::is_none) {
+            return Ok(());
+        }
         write!(page, "| {name} |")?;
-        for traffic in &all {
-            match of(traffic) {
+        for cost in costs {
+            match cost {
                 Some(cost) => write!(page, " {:.0} | {:.0} |", cost.packet, cost.call)?,
                 None => write!(page, " – | – |")?,
             }
@@ -368,6 +372,8 @@ mod tests {
         let mut page = String::new();
         write(&mut page, session).unwrap();
         assert!(page.contains(expected), "{expected} in {page}");
+        // What was not measured has no line.
+        assert!(!page.contains("| live"), "{page}");
     }
 
     #[test]
@@ -382,7 +388,6 @@ mod tests {
             &session,
             "| rules `standard`: more or less than none | 50 | 100 |",
         );
-        check(&session, "| live, compressed: capture thread | – | – |");
         check(
             &session,
             "| of the sender's core: making the frames | 25 | 50 |",
