@@ -511,8 +511,8 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read as _, Write as _};
-    use std::net::{Ipv4Addr, Shutdown, TcpStream};
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::{Ipv4Addr, TcpStream};
 
     use flate2::Compression;
     use flate2::write::ZlibEncoder;
@@ -522,15 +522,11 @@ mod tests {
 
     /// Sends one POST by hand and returns the status line's code, or 0 when the connection was dropped.
     fn post(collector: &Collector, headers: &str, body: &[u8]) -> u16 {
-        send_post(collector, &format!("Connection: close\r\n{headers}"), body)
+        kept_alive(collector, &format!("Connection: close\r\n{headers}"), body)
     }
 
-    /// The same on a connection that may stay, as senders do it.
+    /// The same on a connection that may stay, as senders have it.
     fn kept_alive(collector: &Collector, headers: &str, body: &[u8]) -> u16 {
-        send_post(collector, headers, body)
-    }
-
-    fn send_post(collector: &Collector, headers: &str, body: &[u8]) -> u16 {
         let mut stream = TcpStream::connect(collector.address()).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(5)))
@@ -541,11 +537,8 @@ mod tests {
             body.len()
         );
         let _ = stream.write_all(&[head.as_bytes(), body].concat());
-        // There is nothing more to come; an answer still is.
-        let _ = stream.shutdown(Shutdown::Write);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        let answer = String::from_utf8(answer).unwrap();
+        let mut answer = String::new();
+        let _ = BufReader::new(stream).read_line(&mut answer);
         answer
             .split(' ')
             .nth(1)
