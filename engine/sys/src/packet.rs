@@ -13,6 +13,7 @@ mod expression;
 mod fanout;
 mod filter;
 mod frames;
+mod prefetch;
 mod ring;
 mod socket;
 mod wait;

@@ -17,6 +17,8 @@ use libc::{
     tpacket_block_desc, tpacket_hdr_v1, tpacket_hdr_variant1, tpacket3_hdr,
 };
 
+use super::prefetch::Prefetch;
+
 /// Where `block_status` stands in a block: the one word that kernel and program both write.
 pub(super) const STATUS_OFFSET: usize =
     offset_of!(tpacket_block_desc, hdr) + offset_of!(tpacket_hdr_v1, block_status);
@@ -74,6 +76,7 @@ pub struct Frames<'block> {
     /// Offset of the next frame header in `block`.
     at: usize,
     left: u32,
+    prefetch: Prefetch,
 }
 
 impl<'block> Frames<'block> {
@@ -84,15 +87,19 @@ impl<'block> Frames<'block> {
                 block: &[],
                 at: 0,
                 left: 0,
+                prefetch: Prefetch::default(),
             };
         };
         let filled = (word(header, BLK_LEN - AFTER_STATUS) as usize).saturating_sub(AFTER_STATUS);
         let first = word(header, FIRST_PKT - AFTER_STATUS) as usize;
-        Self {
+        let mut frames = Self {
             block: after_status.get(..filled).unwrap_or(after_status),
             at: first.checked_sub(AFTER_STATUS).unwrap_or(usize::MAX),
             left: word(header, NUM_PKTS - AFTER_STATUS),
-        }
+            prefetch: Prefetch::default(),
+        };
+        frames.prefetch.look_ahead(frames.block, frames.at);
+        frames
     }
 
     /// Frames the block says it has and that were not read yet. Not zero after the end: the block was malformed.
@@ -128,6 +135,7 @@ impl<'block> Iterator for Frames<'block> {
             0 => usize::MAX,
             next => self.at.saturating_add(next),
         };
+        self.prefetch.look_ahead(self.block, self.at);
         Some(RingFrame {
             seconds: word(header, offset_of!(tpacket3_hdr, tp_sec)),
             nanos: word(header, offset_of!(tpacket3_hdr, tp_nsec)),
