@@ -52,6 +52,23 @@ fn random(state: &mut u64) -> u64 {
     *state
 }
 
+/// Lengths around the steps' and starts off their alignment: few enough for Miri, which looks at what is written.
+#[test]
+fn a_few_of_each_kind() {
+    for text in [
+        &b"plain text "[..],
+        b"a\"\\\n\r\t",
+        b"a\xc3\xa9\x80\x01\x7f",
+    ] {
+        let text = text.repeat(20);
+        for len in [0, 1, 15, 16, 17, 33, 64, 100] {
+            for start in [0, 1, 9] {
+                check(&text[start..start + len]);
+            }
+        }
+    }
+}
+
 #[test]
 fn every_byte_at_every_place() {
     for len in 0..=50 {
