@@ -130,6 +130,8 @@ pub(super) struct Responses {
     pub(super) acked: u64,
     /// Bytes lost since the last response that was read.
     pub(super) lost: u64,
+    /// Some of them were never captured; others were seen, and were no response.
+    pub(super) gapped: bool,
     /// Bytes told that it does not acknowledge.
     pub(super) lost_after: u64,
     /// None is being read.
@@ -219,7 +221,8 @@ impl<D> Pairing<D> {
         let waiting = self.waits();
         // Responses were lost, but every request that was read had its own: this one may have been answered by them
         // and read from a later copy.
-        let excess = responses.lost >= MESSAGE_BYTES_MIN && !waiting && self.answered_whole;
+        let lost = responses.gapped && responses.lost >= MESSAGE_BYTES_MIN;
+        let excess = lost && !waiting && self.answered_whole;
         let acked = if excess && !before.lost && !self.doubtful {
             self.doubtful = true;
             responses.acked.min(self.answered)

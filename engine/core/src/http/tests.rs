@@ -1239,6 +1239,19 @@ fn in_the_middle_a_pair_waits_for_its_confirmation() {
 }
 
 #[test]
+fn a_body_that_should_not_be_there_costs_no_pair() {
+    let head = "HEAD /h HTTP/1.1\r\n\r\n";
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\noops\r\n0\r\n\r\n";
+    check(
+        &[c(head), s(answer), c(GET), s(OK)],
+        &[
+            "#1 @0 HEAD /h 1.1 . => @0 200[Transfer-Encoding=chunked] . done",
+            &plain(2, head.len(), answer.len()),
+        ],
+    );
+}
+
+#[test]
 fn without_acknowledgements_the_order_of_capture_confirms() {
     let mut flow = Flow::new("", true, false);
     flow.silent = true;

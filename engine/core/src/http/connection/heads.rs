@@ -310,6 +310,7 @@ impl<D> Connection<D> {
         let responses = Responses {
             acked,
             lost: server.lost,
+            gapped: server.gapped,
             lost_after: server.told - acked,
             at_boundary: server.at_boundary(),
         };
