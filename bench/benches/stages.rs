@@ -3,12 +3,12 @@
 //! `cargo bench -p bench` or `cargo bench -p bench -- http`. On a shared machine believe `bench/instructions` instead.
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bench::load::{FIRST_NUMBER, Load, Shape, exchange};
+use bench::load::{Shape, exchange};
 use bench::seed::Seed;
-use bench::stages::{NAMES, Stage};
-use bench::trial::wire;
+use bench::stages::{NAMES, Rounds, Stage};
+use bench::trial;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use engine_core::bundle::{Bundler, Config};
 use engine_core::message::{Notes, Output as _};
@@ -17,40 +17,37 @@ use engine_core::ndjson::escape;
 /// Calls of one iteration.
 const CALLS: u64 = 500;
 
-fn traffic(wire_name: &str, body_bytes: usize) -> Vec<Vec<u8>> {
-    let shape = Shape {
-        body_bytes,
-        connections: 64,
-        wire: wire(wire_name).expect("a wire"),
-        ..Shape::default()
-    };
-    let mut load = Load::new(shape, FIRST_NUMBER, CALLS);
-    let mut frames = Vec::new();
-    let mut frame = Vec::new();
-    while load.next_frame(&mut frame) {
-        frames.push(std::mem::take(&mut frame));
-    }
-    frames
-}
-
 /// Calls a second of the engine up to each stage.
 fn stages(criterion: &mut Criterion) {
     for wire in ["plain", "vxlan"] {
         for body_bytes in [200, 2000, 20_000] {
-            let frames = traffic(wire, body_bytes);
+            let shape = Shape {
+                body_bytes,
+                connections: 64,
+                wire: trial::wire(wire).expect("a wire"),
+                ..Shape::default()
+            };
             let mut group = criterion.benchmark_group(format!("{wire}-{body_bytes}"));
             group.throughput(Throughput::Elements(CALLS));
             group.measurement_time(Duration::from_secs(2));
             for name in NAMES.into_iter().filter(|name| *name != "frames") {
-                // One engine for all iterations: they are over, for it, when their connections are closed.
+                // One engine for all iterations, as its connections go on through them.
                 let mut stage = Stage::new(name).expect("a stage");
+                let mut rounds = Rounds::new(&shape, CALLS);
                 let mut index = 0;
                 group.bench_function(name, |bencher| {
-                    bencher.iter(|| {
-                        for frame in &frames {
-                            stage.feed(index, frame);
-                            index += 1;
+                    bencher.iter_custom(|iterations| {
+                        let mut taken = Duration::ZERO;
+                        for _ in 0..iterations {
+                            let frames = rounds.make();
+                            let start = Instant::now();
+                            for frame in frames.frames(0) {
+                                stage.feed(index, frame);
+                                index += 1;
+                            }
+                            taken += start.elapsed();
                         }
+                        taken
                     });
                 });
                 black_box(stage.done());

@@ -1,7 +1,7 @@
 //! `bench stages`: what a packet and a call cost behind each stage of the engine, by time, over frames in memory.
 //!
-//! The frames are those of `run`, made before each round and never the same twice, since a flow table knows what it has
-//! seen. A stage is run for [`Options`]' time and the fastest round counts: whatever disturbs makes it slower.
+//! The frames are those of `run`, made before each round and never the same twice. A stage is run for [`Options`]' time
+//! and the fastest round counts: whatever disturbs makes it slower.
 //! `bench/instructions` says the same without a clock.
 
 use std::hint::black_box;
@@ -12,11 +12,10 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::lab::thread_cpu_seconds;
-use crate::load::{FIRST_NUMBER, Load, Shape};
+use crate::load::Shape;
 use crate::results::{Conditions, Results, StageTime};
-use crate::stages::{NAMES, Stage};
+use crate::stages::{NAMES, Rounds, Stage};
 use crate::trial;
-use crate::tx::Batch;
 
 /// Bytes of frames of one round, about: as many as the blocks of a ring hold that is read without delay.
 const ROUND_BYTES: usize = 4 << 20;
@@ -87,19 +86,16 @@ struct Round {
 fn fastest(name: &str, shape: &Shape, seconds: f64) -> Result<Round> {
     let mut stage = Stage::new(name)?;
     let calls = (ROUND_BYTES / (1000 + shape.body_bytes)) as u64;
-    let mut load = Load::new(shape.clone(), FIRST_NUMBER, 8 * FIRST_NUMBER);
+    let mut rounds = Rounds::new(shape, calls);
     let mut best = Round {
         calls,
         frames: 0,
         nanos: f64::INFINITY,
     };
-    let mut batch = Batch::default();
     let (mut index, start) = (0, Instant::now());
-    for round in 1.. {
-        batch.clear();
-        load.hold_after(round * calls);
+    for round in 1_u64.. {
         let making = thread_cpu_seconds();
-        while batch.add(|out| load.next_frame(out)) {}
+        let batch = rounds.make();
         let before = thread_cpu_seconds();
         for frame in batch.frames(0) {
             stage.feed(index, frame);
@@ -109,7 +105,7 @@ fn fastest(name: &str, shape: &Shape, seconds: f64) -> Result<Round> {
         if name == MAKING {
             nanos = (before - making) * 1e9;
         }
-        if round > WARM_UP.into() && nanos < best.nanos {
+        if round > u64::from(WARM_UP) && nanos < best.nanos {
             best.nanos = nanos;
             best.frames = batch.len() as u64;
         }

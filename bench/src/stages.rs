@@ -15,8 +15,9 @@ use engine_core::pipeline::{Config, Pipeline};
 use engine_core::rules::RuleSet;
 use engine_core::time::Timestamp;
 
-use crate::load::EPOCH;
+use crate::load::{EPOCH, FIRST_NUMBER, Load, Shape};
 use crate::trial;
+use crate::tx::Batch;
 
 /// Names that [`Stage::new`] knows, each with all the work of those before it but for the rule sets, which are
 /// alternatives: `debug` to `realistic` end with the finished line, `bundle` and `deflate` go on after `debug`. `bodiless`
@@ -147,6 +148,38 @@ impl Stage {
     }
 }
 
+/// Frames of steady traffic, round by round, on connections that stay open. Never the same twice: a flow table knows what
+/// it has seen, and a repeated frame costs next to nothing.
+pub struct Rounds {
+    load: Load,
+    batch: Batch,
+    /// Of one round.
+    calls: u64,
+    /// At the end of the last round.
+    calls_in_all: u64,
+}
+
+impl Rounds {
+    /// Rounds of so many calls each.
+    pub fn new(shape: &Shape, calls: u64) -> Self {
+        Self {
+            load: Load::new(shape.clone(), FIRST_NUMBER, 8 * FIRST_NUMBER),
+            batch: Batch::default(),
+            calls,
+            calls_in_all: 0,
+        }
+    }
+
+    /// Makes the next round.
+    pub fn make(&mut self) -> &Batch {
+        self.calls_in_all += self.calls;
+        self.load.hold_after(self.calls_in_all);
+        self.batch.clear();
+        while self.batch.add(|out| self.load.next_frame(out)) {}
+        &self.batch
+    }
+}
+
 fn rules(name: &str) -> Result<Arc<RuleSet>> {
     let text = trial::rules(name, true)?;
     match RuleSet::parse(&text) {
@@ -189,7 +222,6 @@ impl Exchanges for Ignore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::{FIRST_NUMBER, Load, Shape};
 
     #[test]
     fn every_stage_does_its_work() {
@@ -211,6 +243,24 @@ mod tests {
             if name == "http" {
                 assert_eq!(done, 300);
             }
+        }
+    }
+
+    #[test]
+    fn every_round_is_new_to_the_engine() {
+        let mut stage = Stage::new("http").unwrap();
+        let shape = Shape {
+            connections: 4,
+            ..Shape::default()
+        };
+        let mut rounds = Rounds::new(&shape, 50);
+        let mut index = 0;
+        for round in 1..=5 {
+            for frame in rounds.make().frames(0) {
+                stage.feed(index, frame);
+                index += 1;
+            }
+            assert_eq!(stage.done(), 50 * round);
         }
     }
 
