@@ -43,12 +43,12 @@ impl Script {
             .then(Client, flags::ACK, 1, 1, "")
     }
 
-    fn port(mut self, port: u16) -> Self {
+    fn server_port(mut self, port: u16) -> Self {
         self.talk.server.set_port(port);
         self
     }
 
-    fn from_port(mut self, port: u16) -> Self {
+    fn client_port(mut self, port: u16) -> Self {
         self.talk.client.set_port(port);
         self
     }
@@ -416,7 +416,7 @@ fn slow_bodies() -> Result<()> {
         let head = "HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n";
         let asked = 1 + GET.len() as u32;
         let mut script = Script::new()
-            .from_port(port)
+            .client_port(port)
             .then(Client, flags::ACK, 1, 1, GET);
         script = script.then(Server, flags::ACK, 1, asked, head);
         for piece in 0..3 {
@@ -430,7 +430,7 @@ fn slow_bodies() -> Result<()> {
     let mut scripts = vec![slow(1, 240), slow(2, 590), slow(3, 620)];
     for (number, port) in (0..300).zip(100..) {
         let said = [(Client, GET.as_bytes()), (Server, OK.as_bytes())];
-        let mut busy = Script::bare().from_port(port).wait(number * 7);
+        let mut busy = Script::bare().client_port(port).wait(number * 7);
         busy = busy
             .then(Client, flags::SYN, 0, 0, "")
             .then(Server, flags::SYN | flags::ACK, 0, 1, "")
@@ -558,7 +558,7 @@ fn half_calls_say_why() -> Result<()> {
     let asked = 1 + GET.len() as u32;
     let ask = |port: u16| {
         Script::new()
-            .from_port(port)
+            .client_port(port)
             .said(&[(Client, GET.as_bytes())])
     };
     let scripts = [
@@ -574,13 +574,15 @@ fn half_calls_say_why() -> Result<()> {
         ask(4),
         // The end of the capture.
         {
-            let mut late = Script::bare().from_port(5).wait(700);
+            let mut late = Script::bare().client_port(5).wait(700);
             late = late.then(Client, flags::SYN, 0, 0, "");
             late = late.then(Server, flags::SYN | flags::ACK, 0, 1, "");
             late.said(&[(Client, GET.as_bytes())])
         },
         // A response of which the request was before the capture.
-        Script::bare().from_port(6).said(&[(Server, OK.as_bytes())]),
+        Script::bare()
+            .client_port(6)
+            .said(&[(Server, OK.as_bytes())]),
     ];
     let reading = Reading::of(&scripts)?;
     let mut told: Vec<String> = (0..reading.rows.len())
@@ -621,8 +623,8 @@ fn what_is_not_http_is_named_by_its_port() -> Result<()> {
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     let connection = |number: u16, port: u16, first: &[u8]| {
         Script::new()
-            .from_port(number)
-            .port(port)
+            .client_port(number)
+            .server_port(port)
             .said(&[(Client, first), (Server, b"\x16\x03\x03\0\x7a\x02\0\0")])
     };
     let mut scripts: Vec<Script> = (1..=120)
