@@ -2,7 +2,6 @@
 //! must be said, counted to the call, and taken up again. Here belongs what needs a full ring.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
