@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use bench::collect::Row;
 use bench::traffic::Frame as Made;
 use engine_core::decap::{Frame, LinkType};
-use engine_core::message::{Notes, Output};
+use engine_core::message::{Notes, Output, Thrift};
 use engine_core::pipeline::{Config, Held, Ledger, Pipeline};
 use engine_core::rules::RuleSet;
 use engine_core::time::Timestamp;
@@ -65,6 +65,11 @@ impl Reader {
             last: Timestamp::ZERO,
             fed: 0,
         }
+    }
+
+    /// What calls go without that begin from now on.
+    pub fn set_thrift(&mut self, thrift: Thrift) {
+        self.pipeline.set_thrift(thrift);
     }
 
     /// Panics if the ledger does not balance, looked at now and then.

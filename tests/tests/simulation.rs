@@ -12,7 +12,9 @@ use anyhow::{Context as _, Result, ensure};
 use bench::collect::{Row, value};
 use bench::seed::Seed;
 use bench::traffic::{Accidents, Conversation, Exchange, Shape, Vxlan, Wire, frames};
-use tests::engine::{Reading, captured, read};
+use engine_core::message::Thrift;
+use engine_core::pipeline::Config;
+use tests::engine::{Reader, Reading, captured, read};
 use tests::truth;
 
 fn number_from(variable: &str) -> Option<u64> {
@@ -321,6 +323,53 @@ fn whole_or_nothing(world: &World, reading: Reading) -> Result<()> {
         ensure!(difference.is_none(), "{difference:?}");
     }
     Ok(())
+}
+
+/// Of calls that are shed only the framing is read: that changes nothing of the others, nor of how connections are read,
+/// whatever is lost.
+#[test]
+fn shed_calls_change_no_other() {
+    Seeds::from(90_000).run(|number| {
+        let mut seed = Seed::new(number);
+        let accidents = Accidents {
+            lose_per_mille: seed.within(0..=50) as u32,
+            skew_per_mille: seed.within(0..=50) as u32,
+            ..Accidents::harmless()
+        };
+        let world = World::seeded(&mut seed, accidents);
+        let frames = frames(&world.talks, &world.accidents, &mut seed);
+        let begin = seed.within(0..=frames.len() / 4);
+        let read = |shed| {
+            let mut reader = Reader::new(&Config::default());
+            reader.set_thrift(Thrift {
+                shed,
+                ..Thrift::default()
+            });
+            for frame in &frames[begin..] {
+                reader.feed(&captured(frame, usize::MAX));
+            }
+            reader.finish()
+        };
+        let (whole, mut some) = (read(0), read(Thrift::CALLS / 2));
+        // Of heads that are skimmed, lines without a colon are not counted.
+        some.ledger.http.header_lines_odd = whole.ledger.http.header_lines_odd;
+        ensure!(
+            format!("{:?}", some.ledger.http) == format!("{:?}", whole.ledger.http),
+            "{:?}, with all calls {:?}",
+            some.ledger.http,
+            whole.ledger.http
+        );
+        let (left, all) = (some.ledger.message, whole.ledger.message);
+        ensure!(left.calls_seen == all.calls_seen, "{left:?}, of {all:?}");
+        let mut rows = whole.calls.iter().map(|(row, _)| row);
+        for (row, _) in &some.calls {
+            ensure!(rows.any(|other| other == row), "{row:?}");
+        }
+        Ok(Tally {
+            made: whole.calls.len(),
+            told: some.calls.len(),
+        })
+    });
 }
 
 /// The same bytes, cut anywhere, give the same line.
