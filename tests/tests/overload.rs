@@ -34,7 +34,7 @@ const RECOVERY: Duration = Duration::from_secs(30);
 const SLOW_RULE: &str = "/request_header:x-slow/ remove_if_found /a+(?!x)bc/";
 
 /// Bytes of the header that it looks at: steps grow with their square, to some milliseconds for each call.
-const SLOW_BYTES: usize = if cfg!(debug_assertions) { 60 } else { 600 };
+const SLOW_BYTES: usize = if cfg!(debug_assertions) { 160 } else { 600 };
 
 fn exchange(number: u64, is_slow: bool) -> Exchange {
     let text = format!("{number} ").repeat(BODY_BYTES);
