@@ -382,7 +382,7 @@ impl AllOpen {
 #[test]
 fn calls_that_are_all_open_at_once() {
     let calls = AllOpen {
-        number: 2_000 * size(),
+        number: 3_000 * size(),
     };
     // As the program divides it: an eighth is the uploader's.
     let config = Config::default().within(limit() / 8 * 7);
