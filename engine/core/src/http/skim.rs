@@ -7,11 +7,8 @@
 
 use super::head::{self, Fault, Head};
 use super::lines::Lines;
-use super::{Header, Side};
+use super::{Header, Known, Side};
 use crate::limits;
-
-/// Names of the fields that say how long a body is.
-const FRAMING: [&[u8]; 2] = [b"content-length", b"transfer-encoding"];
 
 /// Reads a head from the begin of `bytes`; `fields` must be empty and is filled in wire order.
 pub(super) fn parse<'a>(
@@ -48,21 +45,19 @@ fn skim<'a>(
                 }));
             }
             [..=b' ', ..] => return Ok(None),
-            [b'c' | b'C' | b't' | b'T', ..] if frames(line.bytes) => {
-                fields.extend(head::field(line));
-            }
+            [b'c' | b'C' | b't' | b'T', ..] => fields.extend(head::field(line).filter(frames)),
             _ => {}
         }
     }
     Err(Fault::Partial)
 }
 
-/// Whether a line begins like a field that says how long the body is; [`head::field`] knows where the name ends.
-fn frames(line: &[u8]) -> bool {
-    FRAMING.iter().any(|name| {
-        line.split_at_checked(name.len())
-            .is_some_and(|(begin, _)| begin.eq_ignore_ascii_case(name))
-    })
+/// Whether a field says how long the body is.
+fn frames(field: &Header<'_>) -> bool {
+    matches!(
+        field.known(),
+        Some(Known::ContentLength | Known::TransferEncoding)
+    )
 }
 
 #[cfg(test)]
