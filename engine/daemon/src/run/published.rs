@@ -1,4 +1,5 @@
-//! A shard's counters, and what each port spoke, where others can read them: plain stores by the shard, once a block, and no lock anywhere.
+//! A shard's counters, and what each port spoke, where others can read them: plain stores by the shard, once a block, and
+//! no lock anywhere.
 //!
 //! The cells of one moment belong together (the ledger balances or does not), so a version number stands beside them:
 //! odd while the shard writes. A reader that meets an odd or changed number reads again. The shard never waits.
