@@ -135,7 +135,8 @@ pub(super) enum Served {
     NotOurs(TcpStream, Vec<u8>),
 }
 
-/// Keeps the POSTs of a connection for as long as `is_ours`, and calls `arrived` after each.
+/// Keeps the POSTs of a connection for as long as `is_ours`, and calls `arrived` for each before its answer, so that
+/// whoever has the answer finds it counted.
 pub(super) async fn serve(
     mut stream: TcpStream,
     shelf: &Shelf,
@@ -159,8 +160,8 @@ pub(super) async fn serve(
         let place = shelf.places().reserve(head + body);
         let Some((chunk, at)) = place else {
             shelf.places().refused += 1;
-            stream.write_all(FULL).await?;
             arrived();
+            stream.write_all(FULL).await?;
             return Ok(Served::Over);
         };
         let mut read = start.len().min(head + body);
@@ -187,8 +188,8 @@ pub(super) async fn serve(
             body: at + head..at + head + body,
             arrived: SystemTime::now(),
         });
-        stream.write_all(KEPT).await?;
         arrived();
+        stream.write_all(KEPT).await?;
     }
 }
 
