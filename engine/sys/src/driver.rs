@@ -7,6 +7,7 @@
 //! not; so the kernel never writes to memory that was freed, also not while the driver is dropped.
 
 mod address;
+mod buffer;
 mod epoll;
 mod socket;
 mod uring;
@@ -16,6 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use buffer::Buffer;
 pub use socket::Socket;
 
 use self::epoll::Epoll;
@@ -59,7 +61,7 @@ pub struct Completion {
     /// Bytes sent or received; 0 for a connect. A cancelled operation ends with ECANCELED if it had not ended before.
     pub result: io::Result<usize>,
     /// The buffer it owned; empty for a connect.
-    pub buffer: Vec<u8>,
+    pub buffer: Buffer,
 }
 
 /// What an operation does.
@@ -77,7 +79,7 @@ struct InFlight {
     socket: Socket,
     operation: Operation,
     /// Sent from, received into, or the address to connect to.
-    buffer: Vec<u8>,
+    buffer: Buffer,
 }
 
 /// Drives the operations of one thread.
@@ -138,18 +140,19 @@ impl Driver {
 
     /// Connects `socket` to `to`.
     pub fn connect(&mut self, socket: &Socket, to: SocketAddr) -> OpId {
-        self.start(socket, Operation::Connect(to), Vec::new())
+        self.start(socket, Operation::Connect(to), Buffer::default())
     }
 
     /// Sends bytes of `buffer` from offset `from` on; as many as the socket takes, at least one.
-    pub fn send(&mut self, socket: &Socket, buffer: Vec<u8>, from: usize) -> OpId {
+    pub fn send(&mut self, socket: &Socket, buffer: impl Into<Buffer>, from: usize) -> OpId {
+        let buffer = buffer.into();
         let from = from.min(buffer.len());
         self.start(socket, Operation::Send(from), buffer)
     }
 
     /// Receives into `buffer`, up to its length; 0 bytes are the end of the stream.
     pub fn recv(&mut self, socket: &Socket, buffer: Vec<u8>) -> OpId {
-        self.start(socket, Operation::Recv, buffer)
+        self.start(socket, Operation::Recv, buffer.into())
     }
 
     /// Asks an operation to end soon. Its completion comes all the same.
@@ -173,7 +176,7 @@ impl Driver {
         }
     }
 
-    fn start(&mut self, socket: &Socket, operation: Operation, buffer: Vec<u8>) -> OpId {
+    fn start(&mut self, socket: &Socket, operation: Operation, buffer: Buffer) -> OpId {
         let id = OpId(self.next);
         self.next += 1;
         let work = InFlight {
@@ -265,7 +268,7 @@ mod tests {
                     (6, &b"answer"[..])
                 );
                 drop(peer);
-                let id = driver.recv(&socket, completion.buffer);
+                let id = driver.recv(&socket, completion.buffer.into_memory());
                 assert_eq!(
                     finish(&mut driver, id).result.unwrap(),
                     0,
@@ -286,8 +289,8 @@ mod tests {
                 peer.read_to_end(&mut bytes).unwrap();
                 bytes
             });
-            let mut buffer: Vec<u8> = (0..total).map(|index: u32| (index >> 8) as u8).collect();
-            let expected = buffer.clone();
+            let expected: Vec<u8> = (0..total).map(|index: u32| (index >> 8) as u8).collect();
+            let mut buffer = Buffer::from(expected.clone());
             let mut sent = 0;
             while sent < buffer.len() {
                 let id = driver.send(&socket, buffer, sent);
@@ -332,7 +335,7 @@ mod tests {
                 completion.result.unwrap_err().raw_os_error(),
                 Some(libc::ECANCELED)
             );
-            assert_eq!(completion.buffer, [7; 16]);
+            assert_eq!(&completion.buffer[..], [7; 16]);
             driver.cancel(id);
             let mut none = Vec::new();
             driver

@@ -22,7 +22,7 @@ use super::dispatcher::{Dispatcher, Next, Post};
 use super::reactor::{Reactor, Sleep};
 use super::resolve::Resolver;
 use super::retry::{Failure, Outcome};
-use super::stream::{self, Stream, TlsStream};
+use super::stream::{self, Lent, Stream, TlsStream};
 use super::url::CaptureUrl;
 
 /// What every connection needs to know.
@@ -52,6 +52,8 @@ struct Open {
     sender: SendRequest<Full<Bytes>>,
     /// Moves the bytes; none when the connection has ended.
     driver: Option<http1::Connection<Stream, Full<Bytes>>>,
+    /// Holds the bundle that is being posted.
+    lent: Lent,
     /// At least one post was answered on it.
     used: bool,
 }
@@ -107,6 +109,7 @@ async fn deliver(endpoint: &Endpoint, open: &mut Option<Open>, post: &Post) -> O
         },
     };
     let used = connection.used;
+    connection.lent.lend(post.body.clone());
     let answered = with_driver(
         &mut connection.driver,
         connection.sender.send_request(request(endpoint, post)),
@@ -125,6 +128,7 @@ async fn deliver(endpoint: &Endpoint, open: &mut Option<Open>, post: &Post) -> O
                 .await
             {
                 connection.used = true;
+                connection.lent.lend(Bytes::new());
                 *open = Some(connection);
             }
             outcome
@@ -241,12 +245,14 @@ async fn connect(endpoint: &Endpoint) -> Result<Open, Failure> {
         match connected.unwrap_or(Err(Failure::TimedOut("connecting"))) {
             Ok(stream) => {
                 endpoint.dispatcher.connected();
+                let lent = stream.lent();
                 let (sender, driver) = http1::handshake(stream)
                     .await
                     .map_err(|error| Failure::Lost(causes(&error)))?;
                 return Ok(Open {
                     sender,
                     driver: Some(driver),
+                    lent,
                     used: false,
                 });
             }

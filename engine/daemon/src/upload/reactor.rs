@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use engine_sys::driver::{Completion, Driver, OpId, Socket};
+use engine_sys::driver::{Buffer, Completion, Driver, OpId, Socket};
 
 use super::outbox::Parker;
 
@@ -59,7 +59,7 @@ impl Reactor {
         self.expect(|driver| driver.connect(socket, to))
     }
 
-    pub(super) fn send(&self, socket: &Socket, buffer: Vec<u8>, from: usize) -> OpId {
+    pub(super) fn send(&self, socket: &Socket, buffer: Buffer, from: usize) -> OpId {
         self.expect(|driver| driver.send(socket, buffer, from))
     }
 

@@ -1,16 +1,19 @@
 //! A TCP connection over the driver, as hyper reads and writes it: plain, or encrypted by rustls.
 //!
 //! The driver owns a buffer while the kernel works on it, hyper lends its own only for the time of a poll; so bytes are
-//! copied once, into a buffer that goes to the driver when it is full enough or hyper flushes.
+//! copied once, into a buffer that goes to the driver when it is full enough or hyper flushes. A bundle is not: who posts
+//! it lends it to the stream ([`Lent`]), which knows hyper's bytes for a part of it and sends that.
 
-use std::io::{self, Read as _, Write as _};
+use std::cell::RefCell;
+use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use engine_sys::driver::{OpId, Socket};
+use bytes::Bytes;
+use engine_sys::driver::{Buffer, OpId, Socket};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
@@ -39,6 +42,8 @@ pub(super) async fn connect(reactor: &Rc<Reactor>, to: SocketAddr) -> io::Result
     Ok(TcpStream {
         socket,
         filling: Vec::new(),
+        body: Bytes::new(),
+        lent: Lent::default(),
         spare: Vec::new(),
         sent: 0,
         sending: InFlight {
@@ -78,11 +83,33 @@ impl Drop for InFlight {
     }
 }
 
+/// Bytes that are to be written and outlive the poll: they need not be copied to be sent.
+#[derive(Clone, Default)]
+pub(super) struct Lent(Rc<RefCell<Bytes>>);
+
+impl Lent {
+    /// From now on these, none before.
+    pub(super) fn lend(&self, bytes: Bytes) {
+        self.0.replace(bytes);
+    }
+
+    /// A handle on `bytes`, if they are part of what was lent: where they are in memory tells.
+    fn part(&self, bytes: &[u8]) -> Option<Bytes> {
+        let lent = self.0.borrow();
+        let start = bytes.as_ptr().addr().checked_sub(lent.as_ptr().addr())?;
+        let end = start.checked_add(bytes.len())?;
+        (end <= lent.len()).then(|| lent.slice(start..end))
+    }
+}
+
 /// A connected TCP socket.
 pub(super) struct TcpStream {
     socket: Socket,
     /// Written, not yet given to the driver.
     filling: Vec<u8>,
+    /// Part of what was lent, to be sent behind `filling`.
+    body: Bytes,
+    lent: Lent,
     /// Empty, for its memory.
     spare: Vec<u8>,
     /// How much of the buffer that the driver has was sent before.
@@ -97,8 +124,17 @@ pub(super) struct TcpStream {
 }
 
 impl TcpStream {
-    /// Takes as many of `bytes` as fit.
+    /// Takes as many of `bytes` as fit. Behind a part of what was lent nothing does.
     fn take(&mut self, bytes: &[u8]) -> usize {
+        if !self.body.is_empty() {
+            return 0;
+        }
+        if bytes.len() >= SEND_AT
+            && let Some(part) = self.lent.part(bytes)
+        {
+            self.body = part;
+            return bytes.len();
+        }
         let taken = bytes.len().min(SEND_MAX.saturating_sub(self.filling.len()));
         self.filling.extend_from_slice(&bytes[..taken]);
         taken
@@ -110,23 +146,36 @@ impl TcpStream {
             if let Some(id) = self.sending.id {
                 let completion = ready!(self.sending.reactor.poll(id, cx));
                 self.sending.id = None;
-                let mut buffer = completion.buffer;
                 self.sent += completion.result?;
-                if self.sent < buffer.len() {
-                    self.sending.id =
-                        Some(self.sending.reactor.send(&self.socket, buffer, self.sent));
+                if self.sent < completion.buffer.len() {
+                    self.send(completion.buffer);
                     continue;
                 }
-                buffer.clear();
-                self.spare = buffer;
+                if let Buffer::Own(mut memory) = completion.buffer {
+                    memory.clear();
+                    self.spare = memory;
+                }
             }
-            if self.filling.is_empty() || (!all && self.filling.len() < SEND_AT) {
+            let Some(buffer) = self.next(all) else {
                 return Poll::Ready(Ok(()));
-            }
-            let buffer = std::mem::replace(&mut self.filling, std::mem::take(&mut self.spare));
+            };
             self.sent = 0;
-            self.sending.id = Some(self.sending.reactor.send(&self.socket, buffer, 0));
+            self.send(buffer);
         }
+    }
+
+    /// What is to be sent next.
+    fn next(&mut self, all: bool) -> Option<Buffer> {
+        if self.filling.is_empty() && !self.body.is_empty() {
+            return Some(std::mem::take(&mut self.body).into());
+        }
+        let is_worth_it = all || self.filling.len() >= SEND_AT || !self.body.is_empty();
+        (is_worth_it && !self.filling.is_empty())
+            .then(|| std::mem::replace(&mut self.filling, std::mem::take(&mut self.spare)).into())
+    }
+
+    fn send(&mut self, buffer: Buffer) {
+        self.sending.id = Some(self.sending.reactor.send(&self.socket, buffer, self.sent));
     }
 
     fn poll_write(&mut self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -154,7 +203,7 @@ impl TcpStream {
             });
             let completion = ready!(self.receiving.reactor.poll(id, cx));
             self.receiving.id = None;
-            self.received = completion.buffer;
+            self.received = completion.buffer.into_memory();
             self.read = 0..completion.result?;
             self.ended = self.read.is_empty();
         }
@@ -301,6 +350,16 @@ pub(super) enum Stream {
     Tls(Box<TlsStream>),
 }
 
+impl Stream {
+    /// Where bytes can be lent to it. What is encrypted is copied all the same.
+    pub(super) fn lent(&self) -> Lent {
+        match self {
+            Self::Plain(tcp) => tcp.lent.clone(),
+            Self::Tls(_) => Lent::default(),
+        }
+    }
+}
+
 impl Read for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -332,6 +391,21 @@ impl Write for Stream {
         }
     }
 
+    /// The first of `slices` only, but told apart from those behind it: asked for one piece, hyper would put a head and its
+    /// body into one and copy both.
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let first = slices.iter().find(|slice| !slice.is_empty());
+        self.poll_write(cx, first.map_or(&[], |slice| slice))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => tcp.poll_send(cx, true),
@@ -352,5 +426,106 @@ impl Write for Stream {
         // The other end may have gone already.
         let _ = tcp.socket.shutdown();
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::pin::pin;
+    use std::task::Waker;
+    use std::time::{Duration, Instant};
+
+    use engine_sys::driver::{Choice, Driver};
+    use engine_sys::event::EventFd;
+    use http_body_util::Full;
+    use hyper::client::conn::http1;
+
+    use super::*;
+
+    fn finish<T>(reactor: &Rc<Reactor>, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let mut cx = Context::from_waker(Waker::noop());
+            if let Poll::Ready(value) = future.as_mut().poll(&mut cx) {
+                return value;
+            }
+            assert!(Instant::now() < deadline);
+            let soon = Instant::now() + Duration::from_millis(10);
+            reactor.turn(Some(soon)).unwrap();
+        }
+    }
+
+    /// Takes one request with a length, and answers it.
+    fn serve(listener: &TcpListener) -> Vec<u8> {
+        let mut stream = BufReader::new(listener.accept().unwrap().0);
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).unwrap();
+            if let Some(value) = line.strip_prefix("content-length: ") {
+                length = value.trim().parse().unwrap();
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).unwrap();
+        let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+        stream.get_mut().write_all(answer).unwrap();
+        body
+    }
+
+    /// Posts `body` and gives back the stream.
+    async fn post(reactor: &Rc<Reactor>, to: SocketAddr, body: &Bytes, lend: bool) -> Stream {
+        let stream = Stream::Plain(connect(reactor, to).await.unwrap());
+        if lend {
+            stream.lent().lend(body.clone());
+        }
+        let (mut sender, mut driver) = http1::handshake(stream).await.unwrap();
+        let request = hyper::Request::new(Full::new(body.clone()));
+        let mut answer = pin!(sender.send_request(request));
+        let status = std::future::poll_fn(|cx| {
+            assert!(Pin::new(&mut driver).poll(cx).is_pending());
+            answer.as_mut().poll(cx)
+        });
+        assert_eq!(status.await.unwrap().status(), 204);
+        driver.into_parts().io
+    }
+
+    #[test]
+    fn what_is_lent_is_not_copied() {
+        for choice in [Choice::Uring, Choice::Epoll] {
+            for lend in [true, false] {
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let to = listener.local_addr().unwrap();
+                let server = std::thread::spawn(move || serve(&listener));
+                let driver = Driver::open(choice, Arc::new(EventFd::new().unwrap())).unwrap();
+                let reactor = Reactor::new(driver);
+                // More than a socket takes at once.
+                let body: Vec<u8> = (0..8_000_000_u32).map(|at| (at >> 8) as u8).collect();
+                let body = Bytes::from(body);
+                let Stream::Plain(tcp) = finish(&reactor, post(&reactor, to, &body, lend)) else {
+                    unreachable!("it was plain");
+                };
+                assert!(server.join().unwrap() == body);
+                let copied = tcp.filling.capacity() + tcp.spare.capacity();
+                assert_eq!(copied < SEND_AT, lend, "{copied} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_is_known_by_its_place() {
+        let lent = Lent::default();
+        let whole = Bytes::from(vec![1; 100]);
+        assert_eq!(lent.part(&whole[10..20]), None);
+        lent.lend(whole.clone());
+        assert_eq!(lent.part(&whole[10..20]).as_deref(), Some(&[1; 10][..]));
+        assert_eq!(lent.part(&whole), Some(whole.clone()));
+        assert_eq!(lent.part(&vec![1; 100]), None);
     }
 }

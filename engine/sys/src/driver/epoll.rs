@@ -174,7 +174,7 @@ impl Waiting {
                 Ok(Some(error)) | Err(error) => Err(error),
             },
             Operation::Send(from) => socket.stream().write(&self.work.buffer[from..]),
-            Operation::Recv => socket.stream().read(&mut self.work.buffer),
+            Operation::Recv => socket.stream().read(self.work.buffer.own()),
         };
         match result {
             Err(error) if self.not_yet(&error) => None,

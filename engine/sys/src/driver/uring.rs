@@ -14,7 +14,7 @@ use io_uring::register::Restriction;
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{Builder, IoUring, opcode, squeue};
 
-use super::{Completion, InFlight, OpId, Operation, address};
+use super::{Buffer, Completion, InFlight, OpId, Operation, address};
 use crate::event::EventFd;
 
 /// Submission queue slots. An operation that finds none is submitted with those before it, so this bounds a batch only.
@@ -59,7 +59,7 @@ impl Uring {
     pub(super) fn start(&mut self, OpId(id): OpId, mut work: InFlight) {
         let fd = Fd(work.socket.fd());
         if let Operation::Connect(to) = work.operation {
-            work.buffer = address::encode(to);
+            work.buffer = address::encode(to).into();
         }
         let entry = match work.operation {
             Operation::Connect(_) => opcode::Connect::new(
@@ -75,10 +75,11 @@ impl Uring {
                     .build()
             }
             Operation::Recv => {
-                opcode::Recv::new(fd, work.buffer.as_mut_ptr(), length(work.buffer.len())).build()
+                let memory = work.buffer.own();
+                opcode::Recv::new(fd, memory.as_mut_ptr(), length(memory.len())).build()
             }
         };
-        // Kept before it is pushed: moving the vector into the map does not move its bytes.
+        // Kept before it is pushed: moving the buffer into the map does not move its bytes.
         self.flight.insert(id, work);
         // SAFETY: the entry points into `buffer` and names the descriptor of `socket`, and both stay in `flight`
         // until the completion of `id`.
@@ -243,7 +244,7 @@ fn length(bytes: usize) -> u32 {
 
 fn completion(id: u64, work: InFlight, result: io::Result<usize>) -> Completion {
     let buffer = match work.operation {
-        Operation::Connect(_) => Vec::new(),
+        Operation::Connect(_) => Buffer::default(),
         Operation::Send(_) | Operation::Recv => work.buffer,
     };
     Completion {
