@@ -191,11 +191,15 @@ pub const KEYS_MAX: usize = 8192;
 /// Bytes of a detail's name up to which its rules are remembered.
 pub const KEY_BYTES_MAX: usize = 256;
 
+/// Bytes of a value up to which it is remembered beside its key, since the next one is often the same.
+pub const VALUE_BYTES_MAX: usize = 256;
+
 /// Rule sets that are kept because exchanges are still open under them; one more reload sheds the exchanges of the
 /// oldest.
 pub const RULE_SETS_MAX: usize = 16;
 
-const _: () = assert!(KEYS_MAX * KEY_BYTES_MAX <= POOL_BYTES_MAX);
+const _: () = assert!(KEYS_MAX * (KEY_BYTES_MAX + VALUE_BYTES_MAX) <= POOL_BYTES_MAX);
+
 /// Bundles on their way from one shard to the uploader. The uploader takes them at once, so this only bridges the time
 /// it needs to wake; when full, the bundle stays with the shard.
 pub const OUTBOX_BUNDLES_MAX: usize = 16;

@@ -6,9 +6,9 @@
 //! number matches no mask, so such a body is withheld and counted, as the reference logger leaves it out too.
 
 use super::super::draft::{Body, Draft, Mode};
-use super::super::keys::Kind;
+use super::super::keys::{CLOSING, Kind};
 use super::super::{Output, Shed, url};
-use super::pen::{CLOSING, Pen, judge};
+use super::pen::{Pen, judge};
 use super::{Work, Writer};
 use crate::http::BodyEnd;
 use crate::limits::{BODY_SHARE_BYTES_MIN, CODED_OVERHEAD_BYTES};
@@ -64,7 +64,7 @@ impl<O: Output> Writer<O> {
                 && let Some(ruled) = judge(&mut self.ruled, &mut self.retired, rules)
             {
                 body.bytes
-                    .extend_from_slice(&ruled.key(side.kind(), b"").opening);
+                    .extend_from_slice(ruled.key(side.kind(), b"").opening());
             }
             ndjson::escape_part(&mut body.tail, taken, &mut body.bytes);
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::super::content::Codings;
 use super::super::draft::{Body, Mode};
-use super::super::keys::{Key, Keys, Kind};
+use super::super::keys::{CLOSING, Key, Keys, Kind};
 use crate::http::Header;
 use crate::ndjson;
 use crate::rules::{RuleSet, Scratch, Tally};
@@ -73,16 +73,16 @@ impl Pen<'_> {
             ..
         } = &mut *self.ruled;
         let key = keys.get(rules, kind, name);
-        let left = if key.is_plain {
+        if key.is_plain {
             self.tally.plain(value.is_empty());
-            value
-        } else {
-            rules
-                .apply(&key.plan, value, self.tally, scratch)
-                .unwrap_or_default()
-        };
-        if !left.is_empty() && !self.muted {
-            ndjson::enclose(&key.opening, left, CLOSING, out);
+            if !value.is_empty() && !self.muted {
+                key.write(value, out);
+            }
+            return;
+        }
+        let left = rules.apply(&key.plan, value, self.tally, scratch);
+        if let Some(left) = left.filter(|left| !left.is_empty() && !self.muted) {
+            ndjson::enclose(key.opening(), left, CLOSING, out);
         }
     }
 
@@ -121,6 +121,3 @@ impl Pen<'_> {
         };
     }
 }
-
-/// What stands behind a value.
-pub(super) const CLOSING: &[u8] = b"\"],";
