@@ -22,6 +22,7 @@ pub mod control;
 pub mod demo;
 pub mod diagnostic;
 pub mod metrics;
+pub mod quantity;
 pub mod read;
 pub mod rules_command;
 pub mod run;

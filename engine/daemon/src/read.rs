@@ -19,11 +19,12 @@ use crate::capture_file::CaptureFile;
 use crate::config::raw::Form;
 use crate::config::{Engine, Reading};
 use crate::diagnostic::{Code, Diagnostic, Exit, Talk, wants_colour};
+use crate::quantity::{plural, thousands};
 use crate::run::pipeline_config;
 use crate::run::published::{ShardCounters, Stages};
 use crate::run::rule_watch::RuleWatch;
 use crate::run::view::{calls, halves};
-use crate::status::{self, PORTS_TOLD, Port, Status, plural, thousands};
+use crate::status::{self, PORTS_TOLD, Port, Status};
 use table::Table;
 
 pub(crate) mod table;

@@ -24,6 +24,7 @@ use crate::config::{Capture, Destination, Engine, Reading, Rules};
 use crate::control::{Request, Response, Server};
 use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
 use crate::metrics::Endpoint;
+use crate::quantity::{plural, thousands};
 use crate::sandbox::{Confinement, Files, Plan};
 use crate::status::{self, State, Status};
 use crate::supervised;
@@ -418,7 +419,7 @@ fn say_upload(event: &upload::Event, talk: Talk) {
 fn ring_was_full(drops: u64) -> Diagnostic {
     Diagnostic::new(
         Code::W070,
-        format!("ring full: {} packets dropped", status::thousands(drops)),
+        format!("ring full: {} packets dropped", thousands(drops)),
     )
     .fix("--ring-size 64M, or narrow the capture with -i and -p")
 }
@@ -810,7 +811,7 @@ fn sentence(
         "capturing HTTP on {} ({}), {}{}, rules {:?},\n{destination}. Ctrl-C stops and flushes.",
         names.join(", "),
         reads(config),
-        status::plural(shards as u64, "shard"),
+        plural(shards as u64, "shard"),
         match steering {
             Steering::Single => String::new(),
             steering => format!(" ({steering})"),

@@ -7,9 +7,9 @@ use engine_sys::packet::{GroupOptions, RingOptions, RxRing, SelfTest, self_test}
 
 use super::{Chosen, Finding, Level};
 use crate::config::{Capture, Engine};
+use crate::quantity::bytes;
 use crate::run::choice::Choice;
 use crate::run::rings;
-use crate::status::bytes;
 
 /// Bytes that a mirror puts around a frame: Ethernet with one tag, UDP, VXLAN, and an IP header of this many bytes.
 const MIRROR_BYTES: u32 = 18 + 8 + 8;

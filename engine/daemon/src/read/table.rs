@@ -5,7 +5,7 @@
 use engine_core::message::Notes;
 use engine_core::time::Timestamp;
 
-use crate::status::{bytes, thousands};
+use crate::quantity::{bytes, thousands};
 
 /// Columns of a URL at least, however narrow the terminal.
 const URL_COLUMNS_MIN: usize = 20;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::published::Stages;
 use crate::config::Engine;
 use crate::diagnostic::{Code, Diagnostic};
-use crate::status::{Port, plural, thousands};
+use crate::quantity::{plural, thousands};
+use crate::status::Port;
 
 /// Nothing is said about silence before this.
 const SILENCE: Duration = Duration::from_secs(10);

@@ -11,7 +11,8 @@ use engine_core::rules::{Rule, RuleSet};
 use super::published::Stages;
 use crate::config::Rules;
 use crate::diagnostic::{Code, Diagnostic};
-use crate::status::{RuleHits, thousands};
+use crate::quantity::thousands;
+use crate::status::RuleHits;
 
 /// Calls after which a mask that hit nothing is worth a word.
 const CALLS_UNTIL_IDLE: u64 = 10_000;

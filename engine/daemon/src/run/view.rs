@@ -18,8 +18,9 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::metrics::exposition::{self, Moment};
 use crate::metrics::process::Process;
 use crate::metrics::{Answer, Page};
+use crate::quantity::plural;
 use crate::sandbox::Confinement;
-use crate::status::{self, Calls, Output, Packets, Port, State, Status, Step, Warning, plural};
+use crate::status::{self, Calls, Output, Packets, Port, State, Status, Step, Warning};
 use crate::upload::{self, Stats};
 
 /// How often a ledger that does not balance is read again before it is believed: a bundle may be between two counters.
