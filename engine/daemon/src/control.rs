@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{system_words, user};
-use crate::diagnostic::{Code, Diagnostic, Exit};
+use crate::config::user;
+use crate::diagnostic::{Code, Diagnostic, Exit, system_words};
 use crate::status::Status;
 
 /// Bytes of one request; a longer one is cut and then refused as no JSON.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::config::raw::DemoFlags;
 use crate::config::settings::Values;
 use crate::control::{self, Request};
-use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
+use crate::diagnostic::{Code, Diagnostic, Exit, Talk, system_words};
 use crate::status::{State, Status};
 use crate::supervisor;
 
@@ -156,10 +156,7 @@ fn free_port(usual: u16) -> Result<u16, Diagnostic> {
 fn cannot_listen(port: u16, error: &std::io::Error) -> Diagnostic {
     Diagnostic::new(
         Code::E101,
-        format!(
-            "cannot listen on 127.0.0.1:{port}: {}",
-            crate::config::system_words(error)
-        ),
+        format!("cannot listen on 127.0.0.1:{port}: {}", system_words(error)),
     )
 }
 

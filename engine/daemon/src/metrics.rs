@@ -22,8 +22,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 
-use crate::config::{self, system_words};
-use crate::diagnostic::{Code, Diagnostic};
+use crate::config;
+use crate::diagnostic::{Code, Diagnostic, system_words};
 
 pub mod exposition;
 mod families;

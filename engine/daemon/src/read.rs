@@ -18,7 +18,7 @@ use engine_core::time::Timestamp;
 use crate::capture_file::CaptureFile;
 use crate::config::raw::Form;
 use crate::config::{Engine, Reading};
-use crate::diagnostic::{Code, Diagnostic, Exit, Talk, wants_colour};
+use crate::diagnostic::{Code, Diagnostic, Exit, Talk, system_words, wants_colour};
 use crate::quantity::{plural, thousands};
 use crate::run::pipeline_config;
 use crate::run::published::{ShardCounters, Stages};
@@ -78,7 +78,7 @@ impl LedgerFile {
 }
 
 fn unwritten(path: &Path, error: &io::Error) -> Diagnostic {
-    let words = crate::config::system_words(error);
+    let words = system_words(error);
     Diagnostic::new(Code::E121, format!("{}: {words}", path.display()))
 }
 
@@ -118,11 +118,7 @@ pub(crate) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Diagnostic> {
         collect(path, &mut inside).map_err(|error| {
             Diagnostic::new(
                 Code::E080,
-                format!(
-                    "{}: {}",
-                    path.display(),
-                    crate::config::system_words(&error)
-                ),
+                format!("{}: {}", path.display(), system_words(&error)),
             )
         })?;
         if inside.is_empty() {
@@ -254,10 +250,7 @@ impl Reader<'_> {
         if let Some(error) = printer.error.take() {
             return Err(Diagnostic::new(
                 Code::E199,
-                format!(
-                    "cannot write to standard output: {}",
-                    crate::config::system_words(&error)
-                ),
+                format!("cannot write to standard output: {}", system_words(&error)),
             ));
         }
         let (calls, incomplete, is_closed) = (printer.calls, printer.incomplete, printer.is_closed);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::settings::Values;
 use crate::config::{self, Rules};
-use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
+use crate::diagnostic::{Code, Diagnostic, Exit, Talk, system_words};
 
 pub mod comparison;
 
@@ -66,20 +66,14 @@ fn text_of(argument: &str) -> Result<String, Diagnostic> {
 }
 
 fn unreadable(what: &str, error: &std::io::Error) -> Diagnostic {
-    Diagnostic::new(
-        Code::E032,
-        format!("{what}: {}", config::system_words(error)),
-    )
+    Diagnostic::new(Code::E032, format!("{what}: {}", system_words(error)))
 }
 
 fn write(text: &str) -> Result<(), Diagnostic> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Diagnostic::new(
             Code::E199,
-            format!(
-                "cannot write to standard output: {}",
-                config::system_words(&error)
-            ),
+            format!("cannot write to standard output: {}", system_words(&error)),
         )),
         _ => Ok(()),
     }
@@ -256,7 +250,7 @@ fn parse(text: &str) -> Result<RuleSet, rules::Error> {
         None => RuleSet::parse(text),
         Some(path) => match std::fs::read_to_string(path) {
             Ok(text) => RuleSet::parse(&text),
-            Err(error) => Err(rules::Error::file(path, &config::system_words(&error))),
+            Err(error) => Err(rules::Error::file(path, &system_words(&error))),
         },
     }
 }

@@ -4,7 +4,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use super::{Finding, Level};
-use crate::config::system_words;
+use crate::diagnostic::system_words;
 use crate::upload::CaptureUrl;
 
 /// For each address of the name.

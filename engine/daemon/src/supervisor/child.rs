@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::Options;
 use crate::config::settings;
-use crate::config::system_words;
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, system_words};
 
 /// Bytes kept of the end of its standard error.
 const LAST_WORDS_BYTES: usize = 4096;

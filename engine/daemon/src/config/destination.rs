@@ -1,0 +1,150 @@
+//! Where finished lines go, and how they are compressed on the way.
+
+use engine_core::bundle::Compression;
+
+use super::Rules;
+use super::settings::{Value, Values};
+use super::value::{bad_value, shown_value, switch};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::upload::CaptureUrl;
+
+/// What becomes of finished lines.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// They are posted.
+    Url(CaptureUrl),
+    /// They are counted and thrown away; who said so.
+    Nowhere(&'static str),
+}
+
+pub(super) fn destination(
+    values: &Values,
+    rules: &Rules,
+    embedded_store: bool,
+) -> Result<Destination, Diagnostic> {
+    if switch(values, "USAGE_LOGGERS_DISABLE", false)? {
+        return Ok(Destination::Nowhere("USAGE_LOGGERS_DISABLE"));
+    }
+    if rules.set.skip_submission() {
+        return Ok(Destination::Nowhere("the rule skip_submission"));
+    }
+    let Some(value) = values.get(&["USAGE_LOGGERS_URL"]) else {
+        return Err(Diagnostic::new(Code::E039, "USAGE_LOGGERS_URL is not set, so calls would go nowhere")
+            .fix("--url https://HOST/message\n`sniffer all-in-one` has its own store; --no-send counts calls only"));
+    };
+    let url = CaptureUrl::parse(value.text.trim()).map_err(|reason| bad_url(value, &reason))?;
+    if !url.is_https() && !rules.set.allow_http_url() && !embedded_store {
+        return Err(Diagnostic::new(
+            Code::E041,
+            "the rules forbid plain http, so nothing would be sent",
+        )
+        .cause(format!(
+            "{} begins with http:, and no rule says allow_http_url (rules: {})",
+            value.name, rules.name
+        ))
+        .fix(
+            "add a line allow_http_url to USAGE_LOGGERS_RULES, for example\n\
+                  USAGE_LOGGERS_RULES='include default\\nallow_http_url'\n\
+                  or use an https:// URL",
+        ));
+    }
+    Ok(Destination::Url(url))
+}
+
+/// `auto` compresses what leaves this machine: a collector beside us would only undo it.
+pub(super) fn compression(
+    value: Option<&Value>,
+    destination: &Destination,
+) -> Result<Compression, Diagnostic> {
+    let Some(value) = value else {
+        return Ok(auto_compression(destination));
+    };
+    Ok(match value.text.trim().to_ascii_lowercase().as_str() {
+        "auto" => auto_compression(destination),
+        "on" | "true" | "t" | "yes" | "y" => Compression::Fast,
+        "off" | "false" | "f" | "no" | "n" | "0" => Compression::Off,
+        level => match level.parse() {
+            Ok(level @ 1..=9) => Compression::Level(level),
+            _ => return Err(bad_value(value, "auto, off, on, or a level from 1 to 9")),
+        },
+    })
+}
+
+fn auto_compression(destination: &Destination) -> Compression {
+    match destination {
+        Destination::Url(url) if url.is_loopback() => Compression::Off,
+        _ => Compression::Fast,
+    }
+}
+
+fn bad_url(value: &Value, reason: &impl std::fmt::Display) -> Diagnostic {
+    let text = value.text.trim();
+    let what = if text.starts_with("http://") || text.starts_with("https://") {
+        format!("{} {text:?}: {reason}", value.name)
+    } else {
+        format!("{} {text:?}: missing http:// or https://", value.name)
+    };
+    Diagnostic::new(Code::E040, what).fix(shown_value(&Value {
+        text: "https://HOST[:PORT]/message".to_owned(),
+        ..value.clone()
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::capture;
+    use crate::config::tests::{check_error, values};
+
+    #[test]
+    fn plain_http_needs_the_rule_or_the_embedded_store() {
+        let url = ("USAGE_LOGGERS_URL", "http://localhost:7701/message");
+        check_error(
+            &[url],
+            Code::E041,
+            "the rules forbid plain http, so nothing would be sent",
+        );
+        check_error(
+            &[url, ("USAGE_LOGGERS_RULES", "include default")],
+            Code::E041,
+            "the rules forbid plain http, so nothing would be sent",
+        );
+        for rules in ["include debug", "include default\\nallow_http_url"] {
+            assert!(capture(&values(&[url, ("USAGE_LOGGERS_RULES", rules)]), false).is_ok());
+        }
+        let config = capture(&values(&[url]), true).unwrap();
+        assert_eq!(config.reading.rules.name, "include debug");
+        let disabled = capture(&values(&[url, ("USAGE_LOGGERS_DISABLE", "true")]), false).unwrap();
+        assert!(matches!(disabled.destination, Destination::Nowhere(_)));
+    }
+
+    #[test]
+    fn compression_is_auto_off_or_a_level() {
+        let compression = |url, rules, value| {
+            let settings = [
+                ("USAGE_LOGGERS_URL", url),
+                ("USAGE_LOGGERS_RULES", rules),
+                ("SNIFFER_COMPRESSION", value),
+            ];
+            capture(&values(&settings), false).map(|config| config.compression)
+        };
+        let (near, far) = ("http://127.0.0.1:7701/message", "https://lake.example/m");
+        let rules = "include debug\nallow_http_url";
+        for (url, value, expected) in [
+            (near, "auto", Compression::Off),
+            (far, "AUTO", Compression::Fast),
+            (near, "on", Compression::Fast),
+            (far, "off", Compression::Off),
+            (far, "1", Compression::Level(1)),
+            (near, "9", Compression::Level(9)),
+        ] {
+            let is = compression(url, rules, value).unwrap();
+            assert_eq!(is, expected, "{url} {value}");
+        }
+        for value in ["10", "-1", "fast", "1.5"] {
+            assert!(compression(far, rules, value).is_err(), "{value}");
+        }
+        let plain = "include debug\nskip_compression";
+        assert_eq!(compression(far, plain, "9").unwrap(), Compression::Off);
+    }
+}
