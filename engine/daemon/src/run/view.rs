@@ -11,9 +11,10 @@ use engine_core::limits;
 use engine_sys::packet::Steering;
 
 use super::hints::{self, Setting};
+use super::proc_status;
 use super::published::{Published, Stages, ports_of};
 use super::rule_watch::RuleWatch;
-use super::{cannot_keep_up, proc_status, ring_was_full};
+use super::said::{cannot_keep_up, ring_was_full};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::metrics::exposition::{self, Moment};
 use crate::metrics::process::Process;

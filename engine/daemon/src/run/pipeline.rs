@@ -1,0 +1,71 @@
+//! The settings as the engine takes them: what a shard's pipeline and its bundler are made with.
+
+use engine_core::bundle::{self, Bundler, Compression};
+use engine_core::{decap, http, message, pipeline};
+
+use super::shard;
+use crate::config::{Capture, Engine, Reading};
+
+/// The pipeline's configuration, live and from files alike; with fixed seeds, so that a file always gives the same.
+pub fn pipeline_config(
+    reading: &Reading,
+    engine: Engine,
+    kernel_vxlan_ports: &[u16],
+    shards: usize,
+) -> pipeline::Config {
+    let memory = reading.memory_bytes - upload_memory(reading);
+    let config = pipeline::Config {
+        decap: decap::Config {
+            vxlan_ports: reading
+                .vxlan_ports
+                .iter()
+                .copied()
+                .filter(|port| !kernel_vxlan_ports.contains(port))
+                .collect(),
+            vnis: reading.vnis.clone(),
+            only_tunnelled: engine == Engine::Mirror,
+            ..decap::Config::default()
+        },
+        http: http::Config {
+            ports: reading.ports.clone(),
+            ..http::Config::default()
+        },
+        message: message::Config {
+            host: reading.host.clone(),
+            body_bytes_max: reading.body_bytes_max,
+            annotate: reading.annotate,
+            half_calls: reading.half_calls,
+            form_params: reading.form_params,
+            client_address: reading.client_address,
+            realip_header: reading.realip_header.clone(),
+            ..message::Config::default()
+        },
+        ..pipeline::Config::default()
+    };
+    config.within(memory / shards)
+}
+
+pub(super) fn bundler(config: &Capture, compression: Compression) -> Bundler {
+    Bundler::new(bundle::Config {
+        bytes: config.bundle_bytes,
+        compression,
+        id_seed: random(),
+        ..bundle::Config::default()
+    })
+}
+
+/// What of the memory limit is for bundles that wait for delivery; the rest is the shards'. The same whether anything is
+/// delivered or not, so that a capture file gives the lines that the live capture gave.
+pub(super) fn upload_memory(reading: &Reading) -> usize {
+    reading.memory_bytes / 8
+}
+
+/// Eight bytes of the kernel's randomness; the clock where there is none.
+pub(super) fn random() -> u64 {
+    use std::io::Read;
+    let mut bytes = [0; 8];
+    match std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)) {
+        Ok(()) => u64::from_ne_bytes(bytes),
+        Err(_) => shard::now().nanos(),
+    }
+}

@@ -1,0 +1,271 @@
+//! The other threads while they run: shards and uploader, started, given orders, and ended in the order of the data.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use engine_core::bundle::Compression;
+use engine_core::limits;
+use engine_core::pipeline::Pipeline;
+use engine_sys::cpu;
+use engine_sys::packet::Steering;
+
+use super::choice::Choice;
+use super::crossings::{Crossings, Witness};
+use super::own_upload::OwnUpload;
+use super::pipeline::{bundler, pipeline_config, random, upload_memory};
+use super::published::{Published, Stages};
+use super::rings::Opened;
+use super::rule_watch::RuleWatch;
+use super::said::say_upload;
+use super::sentence::{reads, sentence, setting};
+use super::shard::{Orders, Shard, Source};
+use super::view::{Reloads, View};
+use super::{Event, Place, bug};
+use crate::config::{Capture, Destination};
+use crate::diagnostic::{Diagnostic, Talk};
+use crate::metrics::Endpoint;
+use crate::sandbox::{Confinement, Files, Plan};
+use crate::upload::{self, Roots, UploadConfig, Uploader};
+
+/// The uploader has this long after the shards have ended, whatever they left of the flush timeout.
+const FLUSH_MIN: Duration = Duration::from_millis(500);
+
+/// The other threads, while they run.
+pub(super) struct Running {
+    pub(super) view: Arc<View>,
+    shards: Vec<JoinHandle<()>>,
+    orders: Vec<Orders>,
+    uploader: Option<Uploader>,
+    flush_timeout: Duration,
+}
+
+/// What is left after the end.
+pub(super) struct Ended {
+    pub(super) view: Arc<View>,
+    pub(super) panicked: bool,
+}
+
+impl Running {
+    pub(super) fn start(
+        config: Capture,
+        choice: &Choice,
+        opened: Vec<Opened>,
+        (own, roots): (&OwnUpload, Roots),
+        events: Sender<Event>,
+        metrics: &Endpoint,
+        talk: Talk,
+    ) -> Result<Self, Diagnostic> {
+        let count = config.shards;
+        let (outboxes, inboxes) =
+            upload::outboxes(count).map_err(|error| bug("cannot make the outboxes", &error))?;
+        let uploader = match &config.destination {
+            Destination::Url(url) => {
+                let mut options = UploadConfig::new(url.clone());
+                options.queue_bundles = config.bundles_kept_max;
+                options.queue_bytes = options.queue_bytes.min(upload_memory(&config.reading));
+                options.seed = random();
+                options.roots = roots;
+                let say = move |event: &upload::Event| say_upload(event, talk);
+                Some(
+                    Uploader::start(options, inboxes, say)
+                        .map_err(|error| bug("cannot start the uploader", &error))?,
+                )
+            }
+            Destination::Nowhere(_) => None,
+        };
+        let steering = steering(&opened);
+        let rings = opened.iter().flat_map(|opened| &opened.sources);
+        let ring_bytes = rings.map(|source| source.ring.bytes() as u64).sum();
+        let published: Vec<Arc<Published>> = (0..count).map(|_| Arc::default()).collect();
+        let mut by_shard: Vec<Vec<Source>> = (0..count).map(|_| Vec::new()).collect();
+        for opened in opened {
+            for (sources, source) in by_shard.iter_mut().zip(opened.sources) {
+                sources.push(source);
+            }
+        }
+        let rules = RuleWatch::new(&config.reading.rules, count, &Stages::default());
+        let cores = cpu::allowed();
+        let crossings = (count > 1).then(|| (Arc::<Crossings>::default(), random()));
+        let mut shards = Vec::new();
+        let mut orders = Vec::new();
+        for (index, (sources, outbox)) in by_shard.into_iter().zip(outboxes).enumerate() {
+            let order = Orders::new().map_err(|error| bug("cannot make an eventfd", &error))?;
+            let outbox = uploader.is_some().then_some(outbox);
+            let mut pipeline = pipeline_config(
+                &config.reading,
+                config.engine,
+                &choice.kernel_vxlan_ports,
+                count,
+            );
+            pipeline.flow.hash_seed = random();
+            pipeline.message.sample_seed = random();
+            pipeline.flow.openings_seed = crossings.as_ref().map(|(_, seed)| *seed);
+            let witness = crossings.as_ref().map(|(crossings, _)| Witness {
+                crossings: Arc::clone(crossings),
+                shard: index,
+            });
+            // A clone has matching caches of its own, so that shards take no lock of each other's.
+            let set = Arc::new((*config.reading.rules.set).clone());
+            let compression = match outbox {
+                Some(_) => config.compression,
+                None => Compression::Off,
+            };
+            let pipeline = Pipeline::new(&pipeline, set, bundler(&config, compression));
+            let shard = Shard::new(
+                sources,
+                pipeline,
+                (outbox, compression),
+                own.clone(),
+                (
+                    Arc::clone(&published[index]),
+                    rules.cells()[index].clone(),
+                    witness,
+                ),
+                order.clone(),
+                events.clone(),
+            );
+            let core = (count > 1)
+                .then(|| cores.get(index % cores.len().max(1)).copied())
+                .flatten();
+            shards.push(
+                shard
+                    .spawn(index, core, config.flush_timeout)
+                    .map_err(|error| bug("cannot start a shard", &error))?,
+            );
+            orders.push(order);
+        }
+        let view = Arc::new(View {
+            setting: setting(&config, choice),
+            started: Instant::now(),
+            interfaces: choice
+                .interfaces
+                .iter()
+                .map(|interface| interface.name.clone())
+                .collect(),
+            reads: reads(&config),
+            ring_bytes,
+            steering,
+            memory_limit_bytes: config.reading.memory_bytes as u64,
+            rules: Mutex::new(rules),
+            url: match &config.destination {
+                Destination::Url(url) => url.to_string(),
+                Destination::Nowhere(why) => format!("nowhere ({why})"),
+            },
+            sentence: sentence(&config, choice, (count, steering), uploader.as_ref()),
+            uploads: uploader.as_ref().map(Uploader::stats),
+            published,
+            confinement: OnceLock::new(),
+            began: SystemTime::now(),
+            metrics: match metrics {
+                Endpoint::Taken(problem) => Err(problem.clone()),
+                served => Ok(served
+                    .address()
+                    .map(|at| format!("http://{at}/metrics"))
+                    .unwrap_or_default()),
+            },
+            needs_output: config.ready_needs_output,
+            reloads: Reloads::default(),
+        });
+        Ok(Self {
+            view,
+            shards,
+            orders,
+            uploader,
+            flush_timeout: config.flush_timeout,
+        })
+    }
+
+    /// Confines the system calls of all threads, which are there by now; `files` were when there was one.
+    pub(super) fn confine(&self, mut plan: Plan, files: Option<Files>) -> &Confinement {
+        plan.uses_uring = self
+            .uploader
+            .as_ref()
+            .is_some_and(|uploader| uploader.stats().snapshot().driver == upload::IO_URING);
+        self.view.confinement.get_or_init(|| match files {
+            Some(files) => Confinement::after(files, &plan),
+            None => Confinement::Unwanted,
+        })
+    }
+
+    /// Gives each shard its ring on an interface that came.
+    pub(super) fn add(&self, opened: Opened) {
+        for (order, source) in self.orders.iter().zip(opened.sources) {
+            order.add_source(source);
+        }
+    }
+
+    /// Gives all shards the rules as they are now. Calls that are open keep what the old ones let through; rules with an
+    /// error change nothing.
+    pub(super) fn reload(&self, place: Place<'_>) -> Result<String, Diagnostic> {
+        let rules = (place.reload)().inspect_err(|problem| {
+            self.view.reloads.bad.fetch_add(1, Ordering::Relaxed);
+            place.talk.show(problem);
+            place.talk.say("the old rules stay");
+        })?;
+        let watch = RuleWatch::new(&rules, self.orders.len(), &self.view.stages());
+        for (order, cells) in self.orders.iter().zip(watch.cells()) {
+            order.set_rules(Arc::new((*rules.set).clone()), cells.clone());
+        }
+        *self.view.rules() = watch;
+        self.view.reloads.good.fetch_add(1, Ordering::Relaxed);
+        let late = match self.wait_for_rules() {
+            true => "",
+            false => " (capture threads that are busy take them with their next turn)",
+        };
+        let said = format!("rules read again: {}{late}", rules.name);
+        place.talk.say(&said);
+        Ok(said)
+    }
+
+    /// Whether all shards judge by the new rules: whoever is told so may rely on it for what begins from now on.
+    fn wait_for_rules(&self) -> bool {
+        let since = Instant::now();
+        loop {
+            if self.orders.iter().all(Orders::has_taken_rules) {
+                return true;
+            }
+            if since.elapsed() > limits::SHARD_BEAT_MAX {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Ends everything in the order of the data: rings, pipelines, bundles, uploader.
+    pub(super) fn stop(self) -> Ended {
+        let deadline = Instant::now() + self.flush_timeout;
+        for order in &self.orders {
+            order.stop();
+        }
+        let panicked = self
+            .shards
+            .into_iter()
+            .map(|shard| shard.join().is_err())
+            .fold(false, |any, panicked| any | panicked);
+        if let Some(uploader) = self.uploader {
+            uploader.stop(
+                deadline
+                    .saturating_duration_since(Instant::now())
+                    .max(FLUSH_MIN),
+            );
+        }
+        Ended {
+            view: self.view,
+            panicked,
+        }
+    }
+}
+
+/// The weakest of all interfaces' steerings.
+fn steering(opened: &[Opened]) -> Steering {
+    let weakest = opened
+        .iter()
+        .map(|opened| opened.steering)
+        .find(|steering| *steering == Steering::OuterHash);
+    weakest
+        .or_else(|| opened.first().map(|opened| opened.steering))
+        .unwrap_or(Steering::Single)
+}

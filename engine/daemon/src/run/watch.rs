@@ -1,0 +1,110 @@
+//! What happens to a running capture: signals, the control socket's clients, and troubles, all answered by one thread.
+
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+
+use super::follow::Follower;
+use super::running::Running;
+use super::said::{Said, interface_trouble};
+use super::view::View;
+use super::{Event, Place, bug};
+use crate::control::{Request, Response};
+use crate::diagnostic::{Diagnostic, Exit};
+use crate::status::State;
+
+/// How often the watcher looks at destination and rings.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// Why the capture ends.
+pub(super) enum Cause {
+    Signal,
+    Off(Sender<Response>),
+    Broken,
+}
+
+/// Until somebody wants an end: says what changes, once each time.
+pub(super) fn watch(
+    running: &Running,
+    events: &mpsc::Receiver<Event>,
+    follower: &mut Follower,
+    place: Place<'_>,
+) -> Cause {
+    let talk = place.talk;
+    let mut said = Said::default();
+    loop {
+        match events.recv_timeout(WATCH_EVERY) {
+            Ok(Event::Signal(SIGUSR1)) => {
+                talk.say(running.view.status(State::Running).render().trim_end());
+            }
+            Ok(Event::Signal(SIGHUP)) => {
+                drop(running.reload(place));
+                said.rules_changed();
+            }
+            Ok(Event::Signal(_)) | Err(RecvTimeoutError::Disconnected) => return Cause::Signal,
+            Ok(Event::Reload(reply)) => {
+                said.rules_changed();
+                let (exit, text) = match running.reload(place) {
+                    Ok(said) => (Exit::Done, said),
+                    Err(problem) => (problem.exit(), problem.to_string()),
+                };
+                // A client that went away does not need its answer.
+                let _ = reply.send(Response::say(exit, text));
+            }
+            Ok(Event::Off(reply)) => return Cause::Off(reply),
+            Ok(Event::ShardEnded) => return Cause::Broken,
+            Ok(Event::Trouble(name, trouble)) => {
+                follower.note();
+                if let Some(problem) = interface_trouble(&name, trouble) {
+                    talk.show(&problem);
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                said.changes(&running.view, talk);
+                for opened in follower.look(talk) {
+                    running.add(opened);
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn watch_signals(events: Sender<Event>) -> Result<(), Diagnostic> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])
+        .map_err(|error| bug("cannot watch signals", &error))?;
+    let watch = move || {
+        for signal in signals.forever() {
+            if events.send(Event::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(watch)
+        .map_err(|error| bug("cannot watch signals", &error))?;
+    Ok(())
+}
+
+pub(super) fn answer(view: &View, events: &Sender<Event>, request: Request) -> Response {
+    match request {
+        Request::Status => Response {
+            status: Some(view.status(State::Running)),
+            ..Response::default()
+        },
+        Request::On => Response::say(Exit::Done, "sniffer: ERROR (already started)"),
+        Request::Off => forward(events, Event::Off),
+        Request::Reload => forward(events, Event::Reload),
+    }
+}
+
+/// Has the watching thread answer. When it is gone, so is the capture.
+fn forward(events: &Sender<Event>, event: impl FnOnce(Sender<Response>) -> Event) -> Response {
+    let (reply, answer) = mpsc::channel();
+    let gone = || Response::say(Exit::Done, "sniffer: stopped");
+    if events.send(event(reply)).is_err() {
+        return gone();
+    }
+    answer.recv().unwrap_or_else(|_| gone())
+}
