@@ -11,12 +11,16 @@
 //! [`Shape::calls_per_connection`] calls until FIN and a new client port.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::seed::Seed;
-use crate::traffic::{
-    Body, Coding, Conversation, Exchange, Framing, Segment, Side, Vxlan, Wire, flags,
-};
+use crate::traffic::{Vxlan, Wire};
+use script::Script;
+
+mod call;
+mod script;
+mod template;
+
+pub use call::{BODY_END, bodies, exchange};
 
 /// Different bodies that calls take turns with.
 pub const VARIANTS: usize = 256;
@@ -30,16 +34,11 @@ pub const FIRST_NUMBER: u64 = 1_000_000_000;
 /// Time of the first frame in a file: 2026-01-01T00:00:00Z, in nanoseconds.
 pub const EPOCH: u64 = 1_767_225_600_000_000_000;
 
-/// Every body ends with this, so that a cut one is seen.
-pub const BODY_END: &str = "\"complete\":true}";
-
-/// What stands for a call's number in a template.
-const PLACEHOLDER: u64 = 8_765_432_109;
-const DIGITS: usize = 10;
-const MSS: usize = 1448;
 const ISN: u32 = 1000;
+
 /// Networks of clients: the lower half of an IPv4 address, and all of the last 32 bits of an IPv6 address, are chosen.
 const CLIENT_NET: u32 = 0x0a40_0000;
+
 const PORTS: u64 = 32_768;
 
 /// What to make.
@@ -76,36 +75,6 @@ impl Default for Shape {
             opaque: false,
         }
     }
-}
-
-/// A ready frame and where its changing parts are.
-struct Template {
-    bytes: Vec<u8>,
-    side: Side,
-    /// Offset of the TCP header.
-    tcp: usize,
-    /// Offset of the last four bytes of the client's address.
-    client: usize,
-    /// Offset of the IPv4 header whose checksum covers that address.
-    ipv4: Option<usize>,
-    /// Offset of the outer UDP source port.
-    outer_port: Option<usize>,
-    /// Offsets of the number.
-    digits: Vec<usize>,
-    /// Bytes of its own side before it in the call, and of the other side.
-    before: [u32; 2],
-    /// Sum over the pseudo header and the segment with all changing parts zero.
-    tcp_sum: u32,
-    /// The same over the IPv4 header.
-    ip_sum: u32,
-}
-
-/// A row of frames, and how far it moves the sequence numbers of client and server.
-struct Script {
-    frames: Vec<Template>,
-    moves: [u32; 2],
-    /// The last frame in which the server says something.
-    answer: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,14 +125,14 @@ impl Load {
     /// `calls` calls numbered from `first`, which is [`FIRST_NUMBER`] or more.
     pub fn new(shape: Shape, first: u64, calls: u64) -> Self {
         assert!(first >= FIRST_NUMBER && first + calls <= 10 * FIRST_NUMBER);
-        let talk = talk(&shape);
+        let talk = script::talk(&shape);
         let mut seed = Seed::new(shape.seed);
         let scripts = (0..VARIANTS)
-            .map(|_| call(&talk, &shape, &mut seed))
+            .map(|_| script::call(&talk, &shape, &mut seed))
             .collect();
         let mut load = Self {
-            opening: opening(&talk, &shape.wire),
-            closing: closing(&talk, &shape.wire),
+            opening: script::opening(&talk, &shape.wire),
+            closing: script::closing(&talk, &shape.wire),
             calls: scripts,
             connections: Vec::new(),
             lanes: Vec::new(),
@@ -345,410 +314,6 @@ impl Load {
     }
 }
 
-impl Template {
-    fn new(talk: &Conversation, wire: &Wire, segment: &Segment, before: [u32; 2]) -> Self {
-        let bytes = wire.frame(talk, segment).bytes;
-        // The mirror's cut may have taken some of the payload, never the headers: everything is placed from the front.
-        let outer = wire.vxlan.map_or(0, |tunnel| {
-            14 + ip_header(tunnel.to) + tunnel.header_bytes()
-        });
-        let ip = outer + 14 + 4 * wire.vlans.len();
-        let header = ip_header(talk.client.ip());
-        let client = match (segment.side, header) {
-            (Side::Client, 20) => ip + 12,
-            (Side::Server, 20) => ip + 16,
-            (Side::Client, _) => ip + 8 + 12,
-            (Side::Server, _) => ip + 24 + 12,
-        };
-        let mut template = Self {
-            side: segment.side,
-            tcp: ip + header,
-            client,
-            ipv4: (header == 20).then_some(ip),
-            outer_port: wire.vxlan.map(|tunnel| outer - tunnel.header_bytes()),
-            digits: places(&bytes, &PLACEHOLDER.to_string()),
-            before,
-            tcp_sum: 0,
-            ip_sum: 0,
-            bytes,
-        };
-        template.clear();
-        let tcp_length =
-            20 + usize::from(segment.flags & flags::SYN != 0) * 4 + segment.payload.len();
-        // What a cut took away still counts: the sender summed over all of it.
-        let mut whole = wire_without_cut(wire).frame(talk, segment).bytes;
-        std::mem::swap(&mut template.bytes, &mut whole);
-        template.clear();
-        let addresses = if header == 20 {
-            ip + 12..ip + 20
-        } else {
-            ip + 8..ip + 40
-        };
-        template.tcp_sum = sum(&template.bytes[addresses])
-            + 6
-            + tcp_length as u32
-            + sum(&template.bytes[template.tcp..template.tcp + tcp_length]);
-        template.ip_sum = template
-            .ipv4
-            .map_or(0, |ip| sum(&template.bytes[ip..ip + 20]));
-        std::mem::swap(&mut template.bytes, &mut whole);
-        template
-    }
-
-    /// Zeroes everything that changes.
-    fn clear(&mut self) {
-        let (tcp, client_port) = (self.tcp, self.client_port());
-        self.bytes[client_port..client_port + 2].fill(0);
-        self.bytes[tcp + 4..tcp + 12].fill(0);
-        self.bytes[tcp + 16..tcp + 18].fill(0);
-        let client = self.client;
-        self.bytes[client..client + 4].fill(0);
-        if let Some(ip) = self.ipv4 {
-            self.bytes[ip + 10..ip + 12].fill(0);
-        }
-        if let Some(port) = self.outer_port {
-            self.bytes[port..port + 2].fill(0);
-            self.bytes[port + 6..port + 8].fill(0);
-        }
-        for place in self.digits.clone() {
-            self.bytes[place..place + DIGITS].fill(0);
-        }
-    }
-
-    fn client_port(&self) -> usize {
-        self.tcp + if self.side == Side::Client { 0 } else { 2 }
-    }
-
-    fn write(&self, connection: &Connection, out: &mut Vec<u8>) {
-        let start = out.len();
-        out.extend_from_slice(&self.bytes);
-        let frame = &mut out[start..];
-        let [client, server] = connection.next;
-        let [own, other] = self.before;
-        let (seq, ack) = match self.side {
-            Side::Client => (client.wrapping_add(own), server.wrapping_add(other)),
-            Side::Server => (server.wrapping_add(own), client.wrapping_add(other)),
-        };
-        // A SYN acknowledges nothing; its template carries no ACK flag.
-        let ack = if frame[self.tcp + 13] & flags::ACK == 0 {
-            0
-        } else {
-            ack
-        };
-        put(frame, self.client_port(), &connection.port.to_be_bytes());
-        put(frame, self.tcp + 4, &seq.to_be_bytes());
-        put(frame, self.tcp + 8, &ack.to_be_bytes());
-        put(frame, self.client, &connection.address.to_be_bytes());
-        let address = halves(connection.address);
-        let mut changed =
-            self.tcp_sum + u32::from(connection.port) + halves(seq) + halves(ack) + address;
-        if !self.digits.is_empty() {
-            let digits = digits(connection.number);
-            let even = sum(&digits);
-            for &place in &self.digits {
-                put(frame, place, &digits);
-                let is_odd = (place - self.tcp) % 2 == 1;
-                changed += if is_odd {
-                    u32::from(fold(even).swap_bytes())
-                } else {
-                    even
-                };
-            }
-        }
-        put(frame, self.tcp + 16, &(!fold(changed)).to_be_bytes());
-        if let Some(ip) = self.ipv4 {
-            put(
-                frame,
-                ip + 10,
-                &(!fold(self.ip_sum + address)).to_be_bytes(),
-            );
-        }
-        if let Some(port) = self.outer_port {
-            // What the directions have in common must not show outside: mirrors hash the packet as it is.
-            let entropy = u32::from(connection.port) ^ connection.address.rotate_left(7);
-            let mixed = entropy.wrapping_mul(if self.side == Side::Client {
-                0x9e37_79b1
-            } else {
-                0x85eb_ca77
-            });
-            put(frame, port, &(49_152 | (mixed >> 18) as u16).to_be_bytes());
-        }
-    }
-}
-
-fn wire_without_cut(wire: &Wire) -> Wire {
-    Wire {
-        mirror_cut: None,
-        ..wire.clone()
-    }
-}
-
-fn ip_header(address: IpAddr) -> usize {
-    if address.is_ipv4() { 20 } else { 40 }
-}
-
-fn put(frame: &mut [u8], at: usize, bytes: &[u8]) {
-    frame[at..at + bytes.len()].copy_from_slice(bytes);
-}
-
-fn places(bytes: &[u8], needle: &str) -> Vec<usize> {
-    let found = bytes.windows(needle.len()).enumerate();
-    found
-        .filter(|(_, window)| *window == needle.as_bytes())
-        .map(|(place, _)| place)
-        .collect()
-}
-
-fn digits(mut number: u64) -> [u8; DIGITS] {
-    let mut digits = [b'0'; DIGITS];
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
-    }
-    digits
-}
-
-/// 16-bit words of `bytes`, not folded; an odd last byte is a high one.
-fn sum(bytes: &[u8]) -> u32 {
-    bytes
-        .chunks(2)
-        .map(|pair| {
-            u32::from(u16::from_be_bytes([
-                pair[0],
-                pair.get(1).copied().unwrap_or(0),
-            ]))
-        })
-        .sum()
-}
-
-fn halves(word: u32) -> u32 {
-    (word >> 16) + (word & 0xffff)
-}
-
-fn fold(mut sum: u32) -> u16 {
-    while sum > 0xffff {
-        sum = (sum >> 16) + (sum & 0xffff);
-    }
-    sum as u16
-}
-
-fn talk(shape: &Shape) -> Conversation {
-    let server: IpAddr = if shape.ipv6 {
-        Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 1).into()
-    } else {
-        Ipv4Addr::new(10, 1, 0, 1).into()
-    };
-    let client: IpAddr = if shape.ipv6 {
-        Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 1, 0, 0).into()
-    } else {
-        Ipv4Addr::from(CLIENT_NET).into()
-    };
-    Conversation {
-        client: SocketAddr::new(client, 1),
-        server: SocketAddr::new(server, shape.port),
-        ..Conversation::new(Vec::new())
-    }
-}
-
-/// Collects the frames of a script while it counts what each side has said.
-struct Writer<'a> {
-    talk: &'a Conversation,
-    wire: &'a Wire,
-    frames: Vec<Template>,
-    said: [u32; 2],
-    answer: usize,
-}
-
-impl<'a> Writer<'a> {
-    fn new(talk: &'a Conversation, wire: &'a Wire) -> Self {
-        Self {
-            talk,
-            wire,
-            frames: Vec::new(),
-            said: [0; 2],
-            answer: 0,
-        }
-    }
-
-    fn push(&mut self, side: Side, flags: u8, payload: &[u8]) {
-        let segment = Segment {
-            time: 0,
-            side,
-            seq: 0,
-            ack: 0,
-            flags,
-            payload: payload.to_vec(),
-        };
-        let [client, server] = self.said;
-        let before = match side {
-            Side::Client => [client, server],
-            Side::Server => [server, client],
-        };
-        self.frames
-            .push(Template::new(self.talk, self.wire, &segment, before));
-        if side == Side::Server && !payload.is_empty() {
-            self.answer = self.frames.len() - 1;
-        }
-        let occupies = payload.len() as u32 + u32::from(flags & (flags::SYN | flags::FIN) != 0);
-        self.said[usize::from(side == Side::Server)] += occupies;
-    }
-
-    fn script(self) -> Script {
-        Script {
-            frames: self.frames,
-            moves: self.said,
-            answer: self.answer,
-        }
-    }
-}
-
-fn opening(talk: &Conversation, wire: &Wire) -> Script {
-    let mut writer = Writer::new(talk, wire);
-    writer.push(Side::Client, flags::SYN, &[]);
-    writer.push(Side::Server, flags::SYN | flags::ACK, &[]);
-    writer.push(Side::Client, flags::ACK, &[]);
-    writer.script()
-}
-
-fn closing(talk: &Conversation, wire: &Wire) -> Script {
-    let mut writer = Writer::new(talk, wire);
-    writer.push(Side::Client, flags::FIN | flags::ACK, &[]);
-    writer.push(Side::Server, flags::FIN | flags::ACK, &[]);
-    writer.push(Side::Client, flags::ACK, &[]);
-    writer.script()
-}
-
-fn call(talk: &Conversation, shape: &Shape, seed: &mut Seed) -> Script {
-    let exchange = exchange(seed, shape.body_bytes);
-    let (mut request, mut response) = (exchange.request_head(), exchange.response_wire());
-    if shape.opaque {
-        // By chance of its own, so that everything else is as with calls.
-        let mut seed = Seed::new(shape.seed);
-        seal(&mut request, &mut seed);
-        seal(&mut response, &mut seed);
-    }
-    let mut writer = Writer::new(talk, &shape.wire);
-    for piece in request.chunks(MSS) {
-        writer.push(Side::Client, flags::ACK | flags::PSH, piece);
-    }
-    for (index, piece) in response.chunks(MSS).enumerate() {
-        writer.push(Side::Server, flags::ACK | flags::PSH, piece);
-        if index % 2 == 1 {
-            writer.push(Side::Client, flags::ACK, &[]);
-        }
-    }
-    writer.script()
-}
-
-/// Turns bytes into TLS application data (RFC 8446 §5.1) of the same length.
-fn seal(bytes: &mut [u8], seed: &mut Seed) {
-    let length = bytes.len().saturating_sub(5) as u16;
-    let [high, low] = length.to_be_bytes();
-    let head = [23, 3, 3, high, low];
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        let random = seed.within(0..=255) as u8;
-        *byte = head.get(index).copied().unwrap_or(random);
-    }
-}
-
-/// A GET as a browser's script sends it, with an answer as an API gives it.
-pub fn exchange(seed: &mut Seed, body_bytes: usize) -> Exchange {
-    let header = |name: &str, value: String| (name.to_owned(), value);
-    Exchange {
-        number: PLACEHOLDER,
-        method: "GET".into(),
-        host: "shop.internal.example".into(),
-        path: format!("/api/v2/orders/n{PLACEHOLDER}"),
-        query: vec![
-            ("page".into(), seed.within(1..=90).to_string()),
-            ("expand".into(), "items".into()),
-        ],
-        request_headers: vec![
-            header(
-                "User-Agent",
-                "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/131.0".into(),
-            ),
-            header("Accept", "application/json, text/plain, */*".into()),
-            header("Accept-Language", "en-GB,en;q=0.8".into()),
-            header("Cookie", format!("sid={}; theme=dark", seed.word(24))),
-            header("X-Request-Id", seed.word(32)),
-        ],
-        request_body: Body::default(),
-        interim: Vec::new(),
-        status: 200,
-        response_headers: vec![
-            header("Content-Type", "application/json; charset=utf-8".into()),
-            header("Server", "nginx/1.27.2".into()),
-            header("Date", "Thu, 01 Jan 2026 00:00:00 GMT".into()),
-            header("Cache-Control", "private, max-age=0, no-cache".into()),
-            header("ETag", format!("\"{}\"", seed.word(20))),
-        ],
-        response_body: Body {
-            plain: body(seed, body_bytes),
-            coding: Coding::Identity,
-            framing: Framing::Length,
-        },
-    }
-}
-
-/// What the calls of a [`Load`] of this shape answer: that of call `number` is the `number % VARIANTS`-th.
-pub fn bodies(shape: &Shape) -> Vec<String> {
-    let mut seed = Seed::new(shape.seed);
-    (0..VARIANTS)
-        .map(|_| {
-            let body = exchange(&mut seed, shape.body_bytes).response_body.plain;
-            String::from_utf8(body).expect("JSON is text")
-        })
-        .collect()
-}
-
-/// JSON of exactly `bytes` bytes that ends with [`BODY_END`]; shorter ones are only that end.
-fn body(seed: &mut Seed, bytes: usize) -> Vec<u8> {
-    const WORDS: [&str; 16] = [
-        "pending",
-        "shipped",
-        "Berlin",
-        "Zürich",
-        "Portland",
-        "cable",
-        "lamp",
-        "mug",
-        "blue",
-        "returned",
-        "standard",
-        "express",
-        "invoice",
-        "the customer asked for a gift box",
-        "left with a neighbour",
-        "São Paulo",
-    ];
-    let mut body = String::from("{\"orders\":[");
-    loop {
-        let order = format!(
-            "{{\"id\":{},\"state\":\"{}\",\"city\":\"{}\",\"total\":{}.{:02},\"note\":\"{}\"}},",
-            seed.within(10_000..=99_999),
-            seed.pick(&WORDS),
-            seed.pick(&WORDS),
-            seed.within(1..=500),
-            seed.within(0..=99),
-            seed.pick(&WORDS),
-        );
-        if body.len() + order.len() + "null],\"pad\":\"\",".len() + BODY_END.len() > bytes {
-            break;
-        }
-        body.push_str(&order);
-    }
-    body.push_str("null],\"pad\":\"");
-    let pad = bytes.saturating_sub(body.len() + 2 + BODY_END.len());
-    body.push_str(&seed.word(pad));
-    body.push_str("\",");
-    body.push_str(BODY_END);
-    if body.len() > bytes {
-        return format!("{{{BODY_END}").into_bytes();
-    }
-    body.into_bytes()
-}
-
 /// VXLAN with network `vni` between two fixed hosts, as [`Shape::wire`].
 pub fn mirrored(vni: u32) -> Wire {
     Wire {
@@ -768,7 +333,9 @@ mod tests {
     use engine_core::rules::RuleSet;
     use engine_core::time::Timestamp;
 
+    use super::template::{fold, places, sum};
     use super::*;
+    use crate::traffic::flags;
 
     #[derive(Default)]
     struct Lines(Vec<Vec<(String, String)>>);
