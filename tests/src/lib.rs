@@ -4,6 +4,7 @@
 //! installs it. Traffic stays on loopback and in namespaces that a test made itself and takes away again.
 
 pub mod browser;
+pub mod capture;
 pub mod engine;
 pub mod http;
 pub mod network;
@@ -11,5 +12,6 @@ pub mod nginx;
 pub mod process;
 pub mod program;
 pub mod recorder;
+pub mod scene;
 pub mod targets;
 pub mod truth;

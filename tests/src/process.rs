@@ -10,6 +10,9 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+/// How long anything may take that has no reason to: on a busy machine, many times what it needs.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Lines that a process has written so far.
 #[derive(Clone, Default)]
 struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>);

@@ -4,13 +4,12 @@
 //! each packet socket reads the clock for itself, some microseconds apart. So a socket is held open that asks.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use bench::traffic::Frame;
 
 use crate::network::Namespace;
-use crate::process::{Running, eventually};
+use crate::process::{PATIENCE, Running, eventually};
 
 /// `SO_TIMESTAMPNS` (asm-generic/socket.h); receives nothing.
 const STAMPS: &str = "
@@ -20,8 +19,6 @@ asks.setsockopt(socket.SOL_SOCKET, 35, 1)
 print('stamps', file=sys.stderr, flush=True)
 time.sleep(600)
 ";
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// tcpdump on one interface; ended when dropped.
 pub struct Recorder {

@@ -10,10 +10,8 @@ use tempfile::TempDir;
 use tests::http::ask;
 use tests::network::{Lab, Namespace};
 use tests::nginx::{Nginx, curl};
-use tests::process::{Ended, Running, eventually, run};
+use tests::process::{Ended, PATIENCE, Running, eventually, run};
 use tests::program::sniffer;
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A supervisor in a namespace with the ports that users know.
 pub(crate) struct AllInOne<'a> {

@@ -1,17 +1,14 @@
 //! The page in a real browser. Here belongs what only a browser can tell: that calls appear by themselves, that a click
 //! opens them, and that nothing captured is ever executed.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use tests::browser::Browser;
 use tests::network::Lab;
 use tests::nginx::{Nginx, curl};
-use tests::process::eventually;
+use tests::process::{PATIENCE, eventually};
 
 use crate::all_in_one::AllInOne;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const ROWS: &str = "#calls tbody tr[data-id]";
 
 #[test]

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use tests::network::{Lab, cable};
-use tests::nginx::{Nginx, curl};
-use tests::process::eventually;
-
-use crate::netns::{Capture, PATIENCE, collector, find};
+use tests::capture::find;
+use tests::network::cable;
+use tests::nginx::curl;
+use tests::process::{PATIENCE, eventually};
+use tests::scene::Scene;
 
 /// Calls of one test, each on its own connection.
 const CALLS: u64 = 60;
@@ -23,24 +23,17 @@ fn text<'a>(status: &'a Value, key: &str) -> Option<&'a str> {
 /// only if the inner flow is what steers them.
 #[test]
 fn both_directions_of_every_mirrored_call_come_to_one_shard() -> Result<()> {
-    let lab = Lab::new()?;
-    let _nginx = Nginx::start(&lab.server)?;
-    lab.mirror(77, "10.78.0.2")?;
-    let collector = collector(&lab.appliance)?;
+    let scene = Scene::mirrored("10.78.0.2")?;
     let settings = [
         ("SNIFFER_ENGINE", "vxlan"),
         ("NET_DEVICE", "a0"),
         ("SNIFFER_SHARDS", "4"),
     ];
-    let capture = Capture::start(&lab.appliance, &collector.url(), &settings)?;
+    let capture = scene.capture(&settings)?;
     for _ in 0..CALLS {
-        curl(&lab.client, &["http://10.77.0.1/hello"])?;
+        scene.get("/hello")?;
     }
-    ensure!(
-        collector.wait_for_lines(CALLS, PATIENCE),
-        "{:?}",
-        collector.tally()
-    );
+    scene.wait_for_lines(CALLS)?;
     let status = capture.status()?;
     assert_eq!(text(&status, "steering"), Some("inner-flow steering"));
     assert_eq!(find(&status, "shards"), Some(4));
@@ -58,10 +51,7 @@ fn both_directions_of_every_mirrored_call_come_to_one_shard() -> Result<()> {
 /// With more tunnel ports than a program in the kernel has room for, outer ports steer: directions part, and it is said.
 #[test]
 fn flows_whose_directions_come_to_different_shards_are_counted() -> Result<()> {
-    let lab = Lab::new()?;
-    let _nginx = Nginx::start(&lab.server)?;
-    lab.mirror(77, "10.78.0.2")?;
-    let collector = collector(&lab.appliance)?;
+    let scene = Scene::mirrored("10.78.0.2")?;
     let ports: Vec<String> = (4789..8889).map(|port: u16| port.to_string()).collect();
     let settings = [
         ("SNIFFER_ENGINE", "vxlan"),
@@ -69,9 +59,9 @@ fn flows_whose_directions_come_to_different_shards_are_counted() -> Result<()> {
         ("SNIFFER_SHARDS", "4"),
         ("SNIFFER_MIRROR_VXLANPORT", &ports.join(",")),
     ];
-    let capture = Capture::start(&lab.appliance, &collector.url(), &settings)?;
+    let capture = scene.capture(&settings)?;
     for _ in 0..CALLS {
-        curl(&lab.client, &["http://10.77.0.1/hello"])?;
+        scene.get("/hello")?;
     }
     // Three of four flows part by chance.
     let status = eventually(PATIENCE, || {
@@ -93,20 +83,14 @@ fn flows_whose_directions_come_to_different_shards_are_counted() -> Result<()> {
 
 #[test]
 fn a_filter_of_the_users_own() -> Result<()> {
-    let lab = Lab::new()?;
-    let _nginx = Nginx::start(&lab.server)?;
-    let collector = collector(&lab.server)?;
+    let scene = Scene::new()?;
     let settings = [("NET_DEVICE", "s0"), ("SNIFFER_BPF", "ip6 and tcp port 80")];
-    let capture = Capture::start(&lab.server, &collector.url(), &settings)?;
-    curl(&lab.client, &["http://10.77.0.1/hello"])?;
-    curl(&lab.client, &["http://[fd77::1]/hello"])?;
-    ensure!(
-        collector.wait_for_lines(1, PATIENCE),
-        "{:?}",
-        collector.tally()
-    );
+    let capture = scene.capture(&settings)?;
+    scene.get("/hello")?;
+    curl(&scene.lab.client, &["http://[fd77::1]/hello"])?;
+    scene.wait_for_lines(1)?;
     capture.stop()?;
-    let rows = collector.rows();
+    let rows = scene.collector.rows();
     let urls: Vec<_> = rows
         .iter()
         .filter_map(|row| bench::collect::value(row, "request_url"))
@@ -118,38 +102,31 @@ fn a_filter_of_the_users_own() -> Result<()> {
 /// The capability to open packet sockets is gone by the time the interface is back.
 #[test]
 fn an_interface_that_vanishes_is_captured_again_when_it_returns() -> Result<()> {
-    let lab = Lab::new()?;
-    let _nginx = Nginx::start(&lab.server)?;
-    let collector = collector(&lab.server)?;
+    let scene = Scene::new()?;
     let settings = [("NET_DEVICE", "s0"), ("SNIFFER_SHARDS", "2")];
-    let capture = Capture::start(&lab.server, &collector.url(), &settings)?;
-    curl(&lab.client, &["http://10.77.0.1/hello"])?;
-    ensure!(
-        collector.wait_for_lines(1, PATIENCE),
-        "{:?}",
-        collector.tally()
-    );
+    let capture = scene.capture(&settings)?;
+    scene.get("/hello")?;
+    scene.wait_for_lines(1)?;
 
-    lab.server.ip("link set s0 down")?;
+    scene.lab.server.ip("link set s0 down")?;
     std::thread::sleep(Duration::from_millis(300));
-    lab.server.ip("link set s0 up")?;
+    scene.lab.server.ip("link set s0 up")?;
     // IPv4 addresses stay; the neighbours find each other again.
-    curl(&lab.client, &["http://10.77.0.1/hello"])?;
-    ensure!(
-        collector.wait_for_lines(2, PATIENCE),
-        "down and up: {:?}",
-        collector.tally()
-    );
+    scene.get("/hello")?;
+    scene.wait_for_lines(2).context("down and up")?;
 
     for round in 0..2 {
-        lab.server.ip("link delete s0")?;
+        scene.lab.server.ip("link delete s0")?;
         std::thread::sleep(Duration::from_millis(300));
-        cable(&lab.client, "c0", &lab.server, "s0", 1500)?;
-        lab.client.ip("address add 10.77.0.2/24 dev c0")?;
-        lab.server.ip("address add 10.77.0.1/24 dev s0")?;
+        cable(&scene.lab.client, "c0", &scene.lab.server, "s0", 1500)?;
+        scene.lab.client.ip("address add 10.77.0.2/24 dev c0")?;
+        scene.lab.server.ip("address add 10.77.0.1/24 dev s0")?;
         eventually(PATIENCE, || {
-            curl(&lab.client, &["http://10.77.0.1/hello"])?;
-            ensure!(collector.tally().lines >= 3 + round, "not captured yet");
+            scene.get("/hello")?;
+            ensure!(
+                scene.collector.tally().lines >= 3 + round,
+                "not captured yet"
+            );
             Ok(())
         })?;
     }
@@ -169,9 +146,8 @@ fn ticks(pid: u32) -> Result<u64> {
 
 #[test]
 fn an_idle_capture_costs_nearly_nothing() -> Result<()> {
-    let lab = Lab::new()?;
-    let collector = collector(&lab.server)?;
-    let capture = Capture::start(&lab.server, &collector.url(), &[("SNIFFER_SHARDS", "4")])?;
+    let scene = Scene::without_nginx()?;
+    let capture = scene.capture(&[("SNIFFER_SHARDS", "4")])?;
     let pid = u32::try_from(find(&capture.status()?, "pid").context("a pid")?)?;
     std::thread::sleep(Duration::from_secs(1));
     let (before, start) = (ticks(pid)?, Instant::now());

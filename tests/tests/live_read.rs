@@ -12,19 +12,16 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use bench::collect::{Row, value};
 use bench::seed::Seed;
-use bench::send::send;
 use bench::traffic::{
     Accidents, Close, Conversation, Exchange, Frame, Framing, Shape, Vxlan, Wire, frames,
 };
 use serde_json::Value;
-use tests::network::Lab;
-use tests::nginx::{Nginx, curl};
-use tests::process::eventually;
+use tests::nginx::curl;
+use tests::process::{PATIENCE, eventually};
 use tests::program::sniffer_ends;
 use tests::recorder::Recorder;
+use tests::scene::Scene;
 use tests::truth;
-
-use crate::netns::{Capture, PATIENCE, collector};
 
 /// Settings of both; the pairs are environment variables.
 pub(crate) const SETTINGS: [(&str, &str); 3] = [
@@ -141,15 +138,13 @@ fn differences(live: &[Row], read: &[Row]) -> String {
 
 #[track_caller]
 fn check(shards: &str, lose_per_mille: u32) -> Result<()> {
-    let lab = Lab::new()?;
-    let _nginx = Nginx::start(&lab.server)?;
-    let collector = collector(&lab.server)?;
+    let scene = Scene::new()?;
     let folder = tempfile::tempdir()?;
     let packets = folder.path().join("x.pcap");
     let mut settings = SETTINGS.to_vec();
     settings.extend([("NET_DEVICE", "s0"), ("SNIFFER_SHARDS", shards)]);
-    let capture = Capture::start(&lab.server, &collector.url(), &settings)?;
-    let recorder = Recorder::start(&lab.server, "s0", &packets)?;
+    let capture = scene.capture(&settings)?;
+    let recorder = Recorder::start(&scene.lab.server, "s0", &packets)?;
     // Real peers on a kept connection, with offload in both directions.
     let host = "http://10.77.0.1";
     let pages = [
@@ -161,20 +156,23 @@ fn check(shards: &str, lose_per_mille: u32) -> Result<()> {
     ];
     let urls = pages.map(|page| format!("{host}{page}"));
     let words: Vec<&str> = urls.iter().map(String::as_str).collect();
-    curl(&lab.client, &words)?;
-    curl(&lab.client, &["--compressed", "http://[fd77::1]/page.html"])?;
+    curl(&scene.lab.client, &words)?;
     curl(
-        &lab.client,
+        &scene.lab.client,
+        &["--compressed", "http://[fd77::1]/page.html"],
+    )?;
+    curl(
+        &scene.lab.client,
         &["--json", "{\"posted\":1}", &format!("{host}/created")],
     )?;
     // Spoken to a port without TLS: recognised, and no noise.
-    let refused = curl(&lab.client, &["-k", "https://10.77.0.1:80/"]);
+    let refused = curl(&scene.lab.client, &["-k", "https://10.77.0.1:80/"]);
     ensure!(refused.is_err(), "nginx answers plain");
     let made = made(
         shards.len() as u64 + u64::from(lose_per_mille),
         lose_per_mille,
     );
-    lab.client.inside(|| send("c0", &made, 4_000))?;
+    scene.send(&made, 4_000)?;
     recorder.stop(made.last().context("frames were made")?)?;
     let (lines, ledger) = read(&packets, &SETTINGS)?;
     let segments = |status: &Value| status["capture"]["stages"]["decap"]["segments"].as_u64();
@@ -192,7 +190,7 @@ fn check(shards: &str, lose_per_mille: u32) -> Result<()> {
     );
     capture.stop()?;
     let (live, read) = (
-        comparable(collector.rows()),
+        comparable(scene.collector.rows()),
         comparable(truth::rows(&lines)?),
     );
     ensure!(live == read, "{}", differences(&live, &read));

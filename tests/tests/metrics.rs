@@ -9,18 +9,17 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bench::seed::Seed;
-use bench::send::send;
 use bench::traffic::{Accidents, Conversation, Frame, Shape, Vxlan, Wire, frames, write_pcap};
 use serde_json::Value;
 use tests::http::{Answer, ask};
-use tests::network::{Lab, Namespace};
-use tests::nginx::{Nginx, curl};
-use tests::process::{Running, eventually};
+use tests::network::Namespace;
+use tests::nginx::curl;
+use tests::process::{PATIENCE, Running, eventually};
 use tests::program::{sniffer, sniffer_ends};
 use tests::recorder::Recorder;
+use tests::scene::Scene;
 
 use crate::live_read;
-use crate::netns::{Capture, PATIENCE, collector};
 
 pub(crate) const PORT: &str = "127.0.0.1:7702";
 
@@ -175,29 +174,25 @@ fn check_with_promtool(page: &str) -> Result<()> {
 fn a_scrape_is_well_formed_agrees_with_the_status_and_tells_no_detail() -> Result<()> {
     const RULES: &str =
         "include debug\n/request_header:x-secret/ remove\n/request_url/ stop_if /.*nowhere.*/";
-    let lab = Lab::new()?;
-    let _nginx = Nginx::start(&lab.server)?;
-    let collector = collector(&lab.server)?;
+    let scene = Scene::new()?;
     let settings = [
         ("NET_DEVICE", "s0"),
         ("APP_PORTS", "80"),
         ("SNIFFER_SHARDS", "2"),
         ("USAGE_LOGGERS_RULES", RULES),
     ];
-    let capture = Capture::start(&lab.server, &collector.url(), &settings)?;
-    let before = parse(&String::from_utf8(get(&lab.server, "/metrics")?.body)?)?;
+    let capture = scene.capture(&settings)?;
+    let before = parse(&String::from_utf8(
+        get(&scene.lab.server, "/metrics")?.body,
+    )?)?;
     assert_eq!(sum(&before, "sniffer_calls_seen_total", ANY), 0.0);
     for path in ["/hello?q=canary-param", "/created", "/nowhere"] {
         let url = format!("http://10.77.0.1{path}");
-        curl(&lab.client, &["-H", "X-Secret: canary-header", &url])?;
+        curl(&scene.lab.client, &["-H", "X-Secret: canary-header", &url])?;
     }
-    ensure!(
-        collector.wait_for_lines(2, PATIENCE),
-        "{:?}",
-        collector.tally()
-    );
+    scene.wait_for_lines(2)?;
     let (page, status) = eventually(PATIENCE, || {
-        let answer = get(&lab.server, "/metrics")?;
+        let answer = get(&scene.lab.server, "/metrics")?;
         ensure!(
             answer.status == 200 && answer.head.contains("text/plain; version=0.0.4"),
             "{}",
@@ -307,53 +302,37 @@ fn a_scrape_is_well_formed_agrees_with_the_status_and_tells_no_detail() -> Resul
 /// Asking for metrics makes no calls, over loopback and over the wire, on an interface that is captured.
 #[test]
 fn scrapes_are_not_captured() -> Result<()> {
-    let lab = Lab::new()?;
-    let _nginx = Nginx::start(&lab.server)?;
-    let collector = collector(&lab.server)?;
-    let capture = Capture::start(
-        &lab.server,
-        &collector.url(),
-        &[("SNIFFER_METRICS", ":7702")],
-    )?;
+    let scene = Scene::new()?;
+    let capture = scene.capture(&[("SNIFFER_METRICS", ":7702")])?;
     for _ in 0..5 {
         for (from, to) in [
-            (&lab.server, "127.0.0.1"),
-            (&lab.server, "[::1]"),
-            (&lab.client, "10.77.0.1"),
-            (&lab.client, "[fd77::1]"),
+            (&scene.lab.server, "127.0.0.1"),
+            (&scene.lab.server, "[::1]"),
+            (&scene.lab.client, "10.77.0.1"),
+            (&scene.lab.client, "[fd77::1]"),
         ] {
             let page = curl(from, &[&format!("http://{to}:7702/metrics")])?;
             ensure!(page.contains("sniffer_up 1"), "{to}: {page}");
         }
     }
-    curl(&lab.client, &["http://10.77.0.1/hello"])?;
-    ensure!(
-        collector.wait_for_lines(1, PATIENCE),
-        "{:?}",
-        collector.tally()
-    );
+    scene.get("/hello")?;
+    scene.wait_for_lines(1)?;
     let status = capture.status()?;
     assert_eq!(status["capture"]["calls"]["seen"], 1, "{status}");
     assert_eq!(status["capture"]["metrics"], "http://[::]:7702/metrics");
     capture.stop()?;
-    assert_eq!(collector.tally().lines, 1);
+    assert_eq!(scene.collector.tally().lines, 1);
     Ok(())
 }
 
 /// A stranger on the usual port costs the metrics and nothing else; one on a port that was named ends the program.
 #[test]
 fn a_taken_port_is_told() -> Result<()> {
-    let lab = Lab::new()?;
-    let _nginx = Nginx::start(&lab.server)?;
-    let _stranger = lab.server.inside(|| TcpListener::bind(PORT))?;
-    let collector = collector(&lab.server)?;
-    let capture = Capture::start(&lab.server, &collector.url(), &[("NET_DEVICE", "s0")])?;
-    curl(&lab.client, &["http://10.77.0.1/hello"])?;
-    ensure!(
-        collector.wait_for_lines(1, PATIENCE),
-        "{:?}",
-        collector.tally()
-    );
+    let scene = Scene::new()?;
+    let _stranger = scene.lab.server.inside(|| TcpListener::bind(PORT))?;
+    let capture = scene.capture(&[("NET_DEVICE", "s0")])?;
+    scene.get("/hello")?;
+    scene.wait_for_lines(1)?;
     let status = capture.status()?;
     assert_eq!(status["warnings"][0]["code"], "W104", "{status}");
     let said = capture.stop()?;
@@ -365,9 +344,9 @@ fn a_taken_port_is_told() -> Result<()> {
     let control = folder.path().join("control");
     let mut named = sniffer(&["run", "-i", "s0", "--metrics", PORT, "--control"]);
     named.arg(&control);
-    named.env("USAGE_LOGGERS_URL", collector.url());
+    named.env("USAGE_LOGGERS_URL", scene.collector.url());
     named.env("USAGE_LOGGERS_RULES", "include debug");
-    let ended = Running::start(&mut lab.server.enter(&named))?.end(PATIENCE)?;
+    let ended = Running::start(&mut scene.lab.server.enter(&named))?.end(PATIENCE)?;
     ensure!(
         ended.code()? == 2 && ended.stderr.contains("E105") && !control.exists(),
         "{ended:?}"
@@ -378,19 +357,18 @@ fn a_taken_port_is_told() -> Result<()> {
 /// Alive and ready as long as there is an interface; not ready once it is gone, and still alive.
 #[test]
 fn readiness_follows_the_interface() -> Result<()> {
-    let lab = Lab::new()?;
-    let collector = collector(&lab.server)?;
-    let capture = Capture::start(&lab.server, &collector.url(), &[("NET_DEVICE", "s0")])?;
+    let scene = Scene::without_nginx()?;
+    let capture = scene.capture(&[("NET_DEVICE", "s0")])?;
     for path in ["/livez", "/readyz", "/healthz"] {
         eventually(PATIENCE, || {
-            let answer = get(&lab.server, path)?;
+            let answer = get(&scene.lab.server, path)?;
             ensure!(answer.status == 200, "{path}: {answer:?}");
             Ok(())
         })?;
     }
-    lab.server.ip("link delete s0")?;
+    scene.lab.server.ip("link delete s0")?;
     let unready = eventually(PATIENCE, || {
-        let answer = get(&lab.server, "/readyz")?;
+        let answer = get(&scene.lab.server, "/readyz")?;
         ensure!(answer.status == 503, "{answer:?}");
         Ok(String::from_utf8(answer.body)?)
     })?;
@@ -398,7 +376,7 @@ fn readiness_follows_the_interface() -> Result<()> {
         unready,
         "{\"ready\":false,\"reasons\":[\"no interface is open\"]}\n"
     );
-    assert_eq!(get(&lab.server, "/livez")?.status, 200);
+    assert_eq!(get(&scene.lab.server, "/livez")?.status, 200);
     capture.stop()?;
     Ok(())
 }
@@ -585,17 +563,16 @@ fn a_capture_and_its_recording_have_the_same_ledger() -> Result<()> {
     ];
     /// What a file does not have: a ring, an outbox, an end that comes while flows linger.
     const LIVE: [&str; 3] = ["shard", "held", "unaccounted"];
-    let lab = Lab::new()?;
+    let scene = Scene::without_nginx()?;
     let made = rough_traffic(11, 3);
-    let collector = collector(&lab.server)?;
     let rules = [("USAGE_LOGGERS_RULES", LEDGER_RULES)];
     let mut settings = rules.to_vec();
     settings.extend([("NET_DEVICE", "s0"), ("SNIFFER_SHARDS", "1")]);
     let folder = tempfile::tempdir()?;
     let packets = folder.path().join("x.pcap");
-    let capture = Capture::start(&lab.server, &collector.url(), &settings)?;
-    let recorder = Recorder::start(&lab.server, "s0", &packets)?;
-    let sent = lab.client.inside(|| send("c0", &made, 4_000))?;
+    let capture = scene.capture(&settings)?;
+    let recorder = Recorder::start(&scene.lab.server, "s0", &packets)?;
+    let sent = scene.send(&made, 4_000)?;
     let live = eventually(PATIENCE, || {
         let live = capture.status()?;
         let stages = &live["capture"]["stages"];
@@ -648,43 +625,42 @@ fn a_capture_and_its_recording_have_the_same_ledger() -> Result<()> {
     for key in ["halves", "rule_hits"] {
         assert_eq!(live[key], read[key], "{key}");
     }
-    assert_eq!(lines.lines().count() as u64, collector.tally().lines);
+    assert_eq!(lines.lines().count() as u64, scene.collector.tally().lines);
     Ok(())
 }
 
 /// An all-in-one whose calls go elsewhere: looking at its page and its metrics makes no calls there.
 #[test]
 fn an_all_in_one_does_not_capture_its_own_ports_whatever_the_destination() -> Result<()> {
-    let lab = Lab::new()?;
-    let _nginx = Nginx::start(&lab.server)?;
-    let collector = collector(&lab.server)?;
+    let scene = Scene::new()?;
     let folder = tempfile::tempdir()?;
     let mut command = sniffer(&["all-in-one", "--on"]);
     for (flag, name) in [("--data", "data"), ("--control", "control")] {
         command.arg(flag).arg(folder.path().join(name));
     }
-    command.env("USAGE_LOGGERS_URL", collector.url());
+    command.env("USAGE_LOGGERS_URL", scene.collector.url());
     command.env("USAGE_LOGGERS_RULES", "include debug");
-    let process = Running::start(&mut lab.server.enter(&command))?;
+    let process = Running::start(&mut scene.lab.server.enter(&command))?;
     let ready = || -> Result<()> {
-        let answer = get(&lab.server, "/readyz")?;
+        let answer = get(&scene.lab.server, "/readyz")?;
         ensure!(answer.status == 200, "{answer:?}");
         Ok(())
     };
     eventually(PATIENCE, ready).with_context(|| process.stderr())?;
     for port in [7700, 7702] {
         for _ in 0..3 {
-            curl(&lab.server, &[&format!("http://127.0.0.1:{port}/")])?;
+            curl(&scene.lab.server, &[&format!("http://127.0.0.1:{port}/")])?;
         }
     }
-    curl(&lab.server, &["http://127.0.0.1/hello"])?;
-    ensure!(
-        collector.wait_for_lines(1, PATIENCE),
-        "{:?}",
-        collector.tally()
-    );
+    curl(&scene.lab.server, &["http://127.0.0.1/hello"])?;
+    scene.wait_for_lines(1)?;
     let ended = process.terminate(PATIENCE)?;
     assert_eq!(ended.code()?, 0, "{}", ended.stderr);
-    assert_eq!(collector.tally().lines, 1, "{:?}", collector.rows());
+    assert_eq!(
+        scene.collector.tally().lines,
+        1,
+        "{:?}",
+        scene.collector.rows()
+    );
     Ok(())
 }

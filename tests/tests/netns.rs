@@ -7,96 +7,15 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use bench::collect::{Behaviour, Collector, Row, value};
 use bench::seed::Seed;
-use bench::send::send;
 use bench::traffic::{Accidents, Conversation, Shape, Wire, frames};
-use nix::sys::signal::Signal;
 use serde_json::Value;
-use tempfile::TempDir;
+use tests::capture::{Capture, find};
 use tests::network::{Lab, Namespace};
 use tests::nginx::{LARGE_BYTES, Nginx, curl, large, page};
-use tests::process::{Running, eventually, run};
+use tests::process::{PATIENCE, Running, eventually};
 use tests::program::sniffer;
+use tests::scene::Scene;
 use tests::truth;
-
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
-pub(crate) fn collector(namespace: &Namespace) -> Result<Collector> {
-    Collector::serve(namespace.inside(|| TcpListener::bind("127.0.0.1:0"))?)
-}
-
-/// `sniffer run` in a namespace, with its own control socket.
-pub(crate) struct Capture<'a> {
-    namespace: &'a Namespace,
-    process: Running,
-    control: String,
-    _folder: TempDir,
-}
-
-impl<'a> Capture<'a> {
-    pub(crate) fn start(
-        namespace: &'a Namespace,
-        url: &str,
-        settings: &[(&str, &str)],
-    ) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let control = folder.path().join("control").display().to_string();
-        let mut command = sniffer(&["run", "--control", &control]);
-        command.envs([
-            ("USAGE_LOGGERS_URL", url),
-            ("USAGE_LOGGERS_RULES", "include debug"),
-        ]);
-        command.envs(settings.iter().copied());
-        let mut process = Running::start(&mut namespace.enter(&command))?;
-        process.says("capturing", PATIENCE)?;
-        Ok(Self {
-            namespace,
-            process,
-            control,
-            _folder: folder,
-        })
-    }
-
-    pub(crate) fn status(&self) -> Result<Value> {
-        let command = sniffer(&["status", "--json", "--control", &self.control]);
-        let text = run(&mut self.namespace.enter(&command))?;
-        serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        self.process.signal(signal)
-    }
-
-    /// What it has said so far.
-    pub(crate) fn said(&self) -> String {
-        self.process.stderr()
-    }
-
-    /// Nothing may be unaccounted for while it runs; then it must flush and end with 0.
-    pub(crate) fn stop(self) -> Result<String> {
-        self.stop_with(0)
-    }
-
-    /// The same with another exit code: 8 when calls were dropped.
-    pub(crate) fn stop_with(self, code: i32) -> Result<String> {
-        let status = self.status()?;
-        ensure!(find(&status, "unaccounted") == Some(0), "{status}");
-        let ended = self.process.terminate(PATIENCE)?;
-        ensure!(ended.code()? == code, "{}", ended.stderr);
-        Ok(ended.stderr)
-    }
-}
-
-/// The first number under `key`, at any depth.
-pub(crate) fn find(tree: &Value, key: &str) -> Option<i64> {
-    match tree {
-        Value::Object(members) => {
-            let here = members.get(key).and_then(Value::as_i64);
-            here.or_else(|| members.values().find_map(|member| find(member, key)))
-        }
-        Value::Array(members) => members.iter().find_map(|member| find(member, key)),
-        _ => None,
-    }
-}
 
 /// What must be reported of a call.
 struct Call {
@@ -205,44 +124,28 @@ fn the_lab_itself_works() -> Result<()> {
 
 #[test]
 fn plain_interface() -> Result<()> {
-    let lab = Lab::new()?;
-    let _nginx = Nginx::start(&lab.server)?;
-    let collector = collector(&lab.server)?;
-    let capture = Capture::start(
-        &lab.server,
-        &collector.url(),
-        &[("NET_DEVICE", "s0"), ("APP_PORTS", "80")],
-    )?;
-    let mut expected = call_of_each_shape(&lab.client, "10.77.0.1")?;
-    expected.extend(call_of_each_shape(&lab.client, "[fd77::1]")?);
-    ensure!(
-        collector.wait_for_lines(expected.len() as u64, PATIENCE),
-        "{:?}",
-        collector.tally()
-    );
+    let scene = Scene::new()?;
+    let capture = scene.capture(&[("NET_DEVICE", "s0"), ("APP_PORTS", "80")])?;
+    let mut expected = call_of_each_shape(&scene.lab.client, "10.77.0.1")?;
+    expected.extend(call_of_each_shape(&scene.lab.client, "[fd77::1]")?);
+    scene.wait_for_lines(expected.len() as u64)?;
     capture.stop()?;
-    check_calls(&expected, &collector.rows());
+    check_calls(&expected, &scene.collector.rows());
     Ok(())
 }
 
 /// No device and no port named: every interface that is up, HTTP found by looking, and our own deliveries left out.
 #[test]
 fn all_interfaces_and_any_port() -> Result<()> {
-    let lab = Lab::new()?;
-    let _nginx = Nginx::start(&lab.server)?;
-    let collector = collector(&lab.server)?;
-    let capture = Capture::start(&lab.server, &collector.url(), &[])?;
-    curl(&lab.client, &["http://10.77.0.1/hello"])?;
-    curl(&lab.server, &["http://127.0.0.1/moved"])?;
-    ensure!(
-        collector.wait_for_lines(2, PATIENCE),
-        "{:?}",
-        collector.tally()
-    );
+    let scene = Scene::new()?;
+    let capture = scene.capture(&[])?;
+    scene.get("/hello")?;
+    curl(&scene.lab.server, &["http://127.0.0.1/moved"])?;
+    scene.wait_for_lines(2)?;
     // A second flush interval: a capture of our own POST would come now.
     std::thread::sleep(Duration::from_millis(2500));
     capture.stop()?;
-    let rows = collector.rows();
+    let rows = scene.collector.rows();
     let mut urls: Vec<_> = rows
         .iter()
         .filter_map(|row| value(row, "request_url"))
@@ -257,21 +160,14 @@ fn check_mirror(
     settings: &[(&str, &str)],
     prepare: impl FnOnce(&Lab) -> Result<()>,
 ) -> Result<()> {
-    let lab = Lab::new()?;
-    let _nginx = Nginx::start(&lab.server)?;
-    lab.mirror(77, outer)?;
-    prepare(&lab)?;
-    let collector = collector(&lab.appliance)?;
-    let capture = Capture::start(&lab.appliance, &collector.url(), settings)?;
-    let mut expected = call_of_each_shape(&lab.client, "10.77.0.1")?;
-    expected.extend(call_of_each_shape(&lab.client, "[fd77::1]")?);
-    ensure!(
-        collector.wait_for_lines(expected.len() as u64, PATIENCE),
-        "{:?}",
-        collector.tally()
-    );
+    let scene = Scene::mirrored(outer)?;
+    prepare(&scene.lab)?;
+    let capture = scene.capture(settings)?;
+    let mut expected = call_of_each_shape(&scene.lab.client, "10.77.0.1")?;
+    expected.extend(call_of_each_shape(&scene.lab.client, "[fd77::1]")?);
+    scene.wait_for_lines(expected.len() as u64)?;
     capture.stop()?;
-    check_calls(&expected, &collector.rows());
+    check_calls(&expected, &scene.collector.rows());
     Ok(())
 }
 
@@ -311,22 +207,19 @@ fn mirror_decapsulated_by_the_kernel() -> Result<()> {
 
 #[test]
 fn denied_networks_are_not_read() -> Result<()> {
-    let lab = Lab::new()?;
-    let _nginx = Nginx::start(&lab.server)?;
-    lab.mirror(77, "10.78.0.2")?;
-    let collector = collector(&lab.appliance)?;
+    let scene = Scene::mirrored("10.78.0.2")?;
     for (vnis, lines) in [("-77", 0), ("78", 0), ("-78", 1)] {
-        let before = collector.tally().lines;
+        let before = scene.collector.tally().lines;
         let settings = [
             ("SNIFFER_ENGINE", "vxlan"),
             ("NET_DEVICE", "a0"),
             ("SNIFFER_MIRROR_VNIS", vnis),
         ];
-        let capture = Capture::start(&lab.appliance, &collector.url(), &settings)?;
-        curl(&lab.client, &["http://10.77.0.1/hello"])?;
+        let capture = scene.capture(&settings)?;
+        scene.get("/hello")?;
         capture.stop()?;
         assert_eq!(
-            collector.tally().lines - before,
+            scene.collector.tally().lines - before,
             lines,
             "SNIFFER_MIRROR_VNIS={vnis}"
         );
@@ -340,9 +233,8 @@ fn denied_networks_are_not_read() -> Result<()> {
 fn tagged_frames() -> Result<()> {
     for vlans in [vec![], vec![5], vec![100, 5]] {
         for ipv6 in [false, true] {
-            let lab = Lab::new()?;
-            let collector = collector(&lab.server)?;
-            let capture = Capture::start(&lab.server, &collector.url(), &[("NET_DEVICE", "s0")])?;
+            let scene = Scene::without_nginx()?;
+            let capture = scene.capture(&[("NET_DEVICE", "s0")])?;
             let mut seed = Seed::new(5);
             let shape = Shape {
                 ipv6,
@@ -360,16 +252,12 @@ fn tagged_frames() -> Result<()> {
                 .map(|talk| (talk, wire.clone()))
                 .collect();
             let frames = frames(&talks, &Accidents::none(), &mut seed);
-            lab.client.inside(|| send("c0", &frames, 5_000))?;
+            scene.send(&frames, 5_000)?;
             let exchanges: Vec<_> = talks.iter().flat_map(|(talk, _)| &talk.exchanges).collect();
-            ensure!(
-                collector.wait_for_lines(exchanges.len() as u64, PATIENCE),
-                "{vlans:?}, IPv6 {ipv6}: {} of {} lines",
-                collector.tally().lines,
-                exchanges.len()
-            );
+            let arrived = scene.wait_for_lines(exchanges.len() as u64);
+            arrived.with_context(|| format!("{vlans:?}, IPv6 {ipv6}"))?;
             capture.stop()?;
-            truth::check_all(exchanges, &collector.rows())
+            truth::check_all(exchanges, &scene.collector.rows())
                 .with_context(|| format!("{vlans:?}, IPv6 {ipv6}"))?;
         }
     }
@@ -378,19 +266,13 @@ fn tagged_frames() -> Result<()> {
 
 #[test]
 fn a_stop_flushes_what_was_just_captured() -> Result<()> {
-    let lab = Lab::new()?;
-    let _nginx = Nginx::start(&lab.server)?;
-    let collector = collector(&lab.server)?;
-    let capture = Capture::start(
-        &lab.server,
-        &collector.url(),
-        &[("NET_DEVICE", "s0"), ("APP_PORTS", "80")],
-    )?;
+    let scene = Scene::new()?;
+    let capture = scene.capture(&[("NET_DEVICE", "s0"), ("APP_PORTS", "80")])?;
     for _ in 0..5 {
-        curl(&lab.client, &["http://10.77.0.1/hello"])?;
+        scene.get("/hello")?;
     }
     let said = capture.stop()?;
-    assert_eq!(collector.tally().lines, 5, "{said}");
+    assert_eq!(scene.collector.tally().lines, 5, "{said}");
     assert!(
         said.contains("5 calls seen") && said.contains("5 sent"),
         "{said}"
@@ -407,31 +289,19 @@ fn a_destination_that_recovers_gets_everything() -> Result<()> {
         Behaviour::Reset,
         Behaviour::Lie,
     ] {
-        let lab = Lab::new()?;
-        let _nginx = Nginx::start(&lab.server)?;
-        let collector = collector(&lab.server)?;
-        collector.behave(behaviour);
-        let capture = Capture::start(
-            &lab.server,
-            &collector.url(),
-            &[("NET_DEVICE", "s0"), ("APP_PORTS", "80")],
-        )?;
+        let scene = Scene::new()?;
+        scene.collector.behave(behaviour);
+        let capture = scene.capture(&[("NET_DEVICE", "s0"), ("APP_PORTS", "80")])?;
         for _ in 0..20 {
-            curl(&lab.client, &["http://10.77.0.1/hello"])?;
+            scene.get("/hello")?;
         }
         std::thread::sleep(Duration::from_secs(2));
-        collector.behave(Behaviour::Accept);
-        ensure!(
-            collector.wait_for_lines(20, PATIENCE),
-            "{behaviour:?}: {:?}",
-            collector.tally()
-        );
+        scene.collector.behave(Behaviour::Accept);
+        let arrived = scene.wait_for_lines(20);
+        arrived.with_context(|| format!("{behaviour:?}"))?;
         capture.stop().with_context(|| format!("{behaviour:?}"))?;
-        assert_eq!(
-            (collector.tally().lines, collector.tally().broken),
-            (20, 0),
-            "{behaviour:?}"
-        );
+        let tally = scene.collector.tally();
+        assert_eq!((tally.lines, tally.broken), (20, 0), "{behaviour:?}");
     }
     Ok(())
 }
@@ -449,7 +319,7 @@ fn a_destination_that_comes_late_gets_everything() -> Result<()> {
     for _ in 0..20 {
         curl(&lab.client, &["http://10.77.0.1/hello"])?;
     }
-    capture.process.says("W042", PATIENCE)?;
+    capture.says("W042")?;
     let address: SocketAddr = "127.0.0.1:7701".parse()?;
     let collector = Collector::serve(lab.server.inside(|| TcpListener::bind(address))?)?;
     ensure!(
@@ -465,22 +335,20 @@ fn a_destination_that_comes_late_gets_everything() -> Result<()> {
 /// A destination that never answers: the end is bounded in time, says that it is incomplete, and counts.
 #[test]
 fn a_destination_that_never_recovers_is_told() -> Result<()> {
-    let lab = Lab::new()?;
-    let _nginx = Nginx::start(&lab.server)?;
-    let collector = collector(&lab.server)?;
-    collector.behave(Behaviour::Refuse(503));
+    let scene = Scene::new()?;
+    scene.collector.behave(Behaviour::Refuse(503));
     let settings = [
         ("NET_DEVICE", "s0"),
         ("APP_PORTS", "80"),
         ("SNIFFER_FLUSH_TIMEOUT", "1s"),
     ];
-    let capture = Capture::start(&lab.server, &collector.url(), &settings)?;
-    curl(&lab.client, &["http://10.77.0.1/hello"])?;
+    let capture = scene.capture(&settings)?;
+    scene.get("/hello")?;
     ensure!(
-        collector.wait(PATIENCE, |tally| tally.mistreated > 0),
+        scene.collector.wait(PATIENCE, |tally| tally.mistreated > 0),
         "no POST came"
     );
-    let ended = capture.process.terminate(PATIENCE)?;
+    let ended = capture.terminate()?;
     assert_eq!(ended.code()?, 8, "{}", ended.stderr);
     assert!(
         ended.stderr.contains("1 call seen") && ended.stderr.contains("0 sent"),

@@ -7,16 +7,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use bench::collect::{Row, value};
 use bench::seed::Seed;
-use bench::send::send;
 use bench::traffic::{Accidents, Conversation, Exchange, Frame, Wire, frames};
 use engine_core::limits::THIN_BODY_BYTES;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tests::network::Lab;
-use tests::process::eventually;
+use tests::capture::{Capture, find};
+use tests::process::{PATIENCE, eventually};
+use tests::scene::Scene;
 use tests::truth;
-
-use crate::netns::{Capture, PATIENCE, collector, find};
 
 /// Bytes of a body: more than what thinned ones keep.
 const BODY_BYTES: usize = 6000;
@@ -75,7 +73,13 @@ struct Sender {
 }
 
 impl Sender {
-    fn send(&mut self, lab: &Lab, calls: u64, frames_per_second: u32, is_slow: bool) -> Result<()> {
+    fn send(
+        &mut self,
+        scene: &Scene,
+        calls: u64,
+        frames_per_second: u32,
+        is_slow: bool,
+    ) -> Result<()> {
         let first = self.calls + 1;
         self.calls += calls;
         if is_slow {
@@ -85,8 +89,7 @@ impl Sender {
             .flat_map(|number| call(number, is_slow))
             .collect();
         self.frames += frames.len() as u64;
-        lab.client
-            .inside(|| send("c0", &frames, frames_per_second))?;
+        scene.send(&frames, frames_per_second)?;
         Ok(())
     }
 }
@@ -132,8 +135,8 @@ fn check_row(row: &Row, number: u64, is_slow: bool) -> Result<bool> {
 fn what_is_given_up_is_counted_to_the_call_and_taken_up_again() -> Result<()> {
     /// Calls a second: several times what the rule has time for, and fewer than are shed at no cost.
     const RATE: u64 = 1200;
-    let lab = Lab::new()?;
-    let collector = collector(&lab.server)?;
+    let scene = Scene::without_nginx()?;
+    let collector = &scene.collector;
     let rules = format!("include debug\n{SLOW_RULE}");
     let settings = [
         ("NET_DEVICE", "s0"),
@@ -144,15 +147,15 @@ fn what_is_given_up_is_counted_to_the_call_and_taken_up_again() -> Result<()> {
         ("SNIFFER_ANNOTATE", "true"),
         ("USAGE_LOGGERS_RULES", &rules),
     ];
-    let capture = Capture::start(&lab.server, &collector.url(), &settings)?;
+    let capture = scene.capture(&settings)?;
     let mut sender = Sender::default();
-    sender.send(&lab, 5, 2_000, false)?;
+    sender.send(&scene, 5, 2_000, false)?;
 
     let mut steps: Vec<String> = Vec::new();
     let frames_per_second = RATE as u32 * call(1, true).len() as u32;
     let mut shed_percent = 0;
     for _ in 0..12 {
-        sender.send(&lab, RATE / 2, frames_per_second, true)?;
+        sender.send(&scene, RATE / 2, frames_per_second, true)?;
         let status = capture.status()?;
         let step = overload(&status, "step").as_str().context("a step")?;
         if steps.last().is_none_or(|last| last != step) {
@@ -168,7 +171,7 @@ fn what_is_given_up_is_counted_to_the_call_and_taken_up_again() -> Result<()> {
     assert!(steps.is_sorted_by_key(place), "{steps:?}");
 
     recovered(&capture)?;
-    sender.send(&lab, 10, 2_000, false)?;
+    sender.send(&scene, 10, 2_000, false)?;
     let status = eventually(PATIENCE, || {
         let status = capture.status()?;
         let calls = &status["capture"]["calls"];
@@ -216,8 +219,8 @@ fn what_is_given_up_is_counted_to_the_call_and_taken_up_again() -> Result<()> {
 /// torn.
 #[test]
 fn what_a_full_ring_drops_is_counted_beside_the_ledger() -> Result<()> {
-    let lab = Lab::new()?;
-    let collector = collector(&lab.server)?;
+    let scene = Scene::without_nginx()?;
+    let collector = &scene.collector;
     let settings = [
         ("NET_DEVICE", "s0"),
         ("APP_PORTS", "80"),
@@ -225,10 +228,10 @@ fn what_a_full_ring_drops_is_counted_beside_the_ledger() -> Result<()> {
         ("SNIFFER_PCAP_BUFFER_SIZE", "512K"),
         ("SNIFFER_ANNOTATE", "true"),
     ];
-    let capture = Capture::start(&lab.server, &collector.url(), &settings)?;
+    let capture = scene.capture(&settings)?;
     let mut sender = Sender::default();
     capture.signal(Signal::SIGSTOP)?;
-    sender.send(&lab, 300, 20_000, false)?;
+    sender.send(&scene, 300, 20_000, false)?;
     capture.signal(Signal::SIGCONT)?;
     let status = eventually(PATIENCE, || {
         let status = capture.status()?;
@@ -247,7 +250,7 @@ fn what_a_full_ring_drops_is_counted_beside_the_ledger() -> Result<()> {
 
     recovered(&capture)?;
     let lost = sender.calls;
-    sender.send(&lab, 20, 2_000, false)?;
+    sender.send(&scene, 20, 2_000, false)?;
     eventually(PATIENCE, || {
         let rows = collector.rows();
         let numbered = truth::by_number(&rows)?;

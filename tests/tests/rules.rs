@@ -3,14 +3,12 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use bench::collect::{Collector, value};
-use bench::send::send;
+use bench::collect::value;
 use bench::traffic::{Conversation, Exchange, Frame as Made, Segment, Side, Wire};
 use engine_core::message::{self, Notes, Output};
 use engine_core::pipeline::{Config, Pipeline};
@@ -19,9 +17,9 @@ use engine_core::time::Timestamp;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tests::engine::captured;
-use tests::network::Lab;
-use tests::process::{Ended, Running, eventually};
+use tests::process::eventually;
 use tests::program::{repository, sniffer, sniffer_ends};
+use tests::scene::Scene;
 use tests::truth;
 
 use crate::leaks::{canary, frames_with_canaries, write_capture};
@@ -618,25 +616,15 @@ fn many_calls(count: u64) -> Vec<Made> {
 /// What status and log say of these rules after so many calls; after a reload of rules that do something, nothing more.
 #[track_caller]
 fn check_warning(rules: &str, calls: u64, code: &str, words: &str) -> Result<()> {
-    let lab = Lab::new()?;
+    let scene = Scene::without_nginx()?;
     let folder = tempfile::tempdir()?;
-    let (file, control) = (folder.path().join("rules"), folder.path().join("control"));
+    let file = folder.path().join("rules");
     fs::write(&file, rules)?;
-    let collector = Collector::serve(lab.server.inside(|| TcpListener::bind("127.0.0.1:0"))?)?;
-    let mut command = sniffer(&["run", "-i", "s0", "--ring-size", "64M"]);
-    command.arg("--control").arg(&control);
-    command.env("USAGE_LOGGERS_URL", collector.url());
-    command.env("USAGE_LOGGERS_RULES", format!("file://{}", file.display()));
-    let mut process = Running::start(&mut lab.server.enter(&command))?;
-    process.says("capturing", PATIENCE)?;
-    let told = |words: &[&str]| -> Result<String> {
-        let mut command = sniffer(words);
-        command.arg("--control").arg(&control);
-        Ok(Running::start(&mut lab.server.enter(&command))?
-            .end(PATIENCE)?
-            .stdout)
-    };
-    let status = || -> Result<Value> { Ok(serde_json::from_str(&told(&["status", "--json"])?)?) };
+    let mut capture = scene.capture(&[
+        ("NET_DEVICE", "s0"),
+        ("SNIFFER_PCAP_BUFFER_SIZE", "64M"),
+        ("USAGE_LOGGERS_RULES", &format!("file://{}", file.display())),
+    ])?;
     let warned = |status: &Value| {
         let warnings = status["warnings"].as_array().into_iter().flatten();
         let ours = warnings.filter(|warning| warning["code"] == code);
@@ -646,13 +634,13 @@ fn check_warning(rules: &str, calls: u64, code: &str, words: &str) -> Result<()>
     let frames = many_calls(calls);
     // One call short of it there is nothing to say: the last connection is left out.
     let last = frames.len() - 60;
-    lab.client.inside(|| send("c0", &frames[..last], 12_000))?;
+    scene.send(&frames[..last], 12_000)?;
     thread::sleep(Duration::from_millis(1500));
-    let early = status()?;
+    let early = capture.status()?;
     ensure!(warned(&early).is_empty(), "{early}");
-    lab.client.inside(|| send("c0", &frames[last..], 12_000))?;
+    scene.send(&frames[last..], 12_000)?;
     eventually(PATIENCE, || {
-        let status = status()?;
+        let status = capture.status()?;
         ensure!(warned(&status).contains(words), "{}", status["warnings"]);
         ensure!(
             status["capture"]["calls"]["seen"] == calls,
@@ -662,15 +650,16 @@ fn check_warning(rules: &str, calls: u64, code: &str, words: &str) -> Result<()>
         ensure!(status["capture"]["calls"]["unaccounted"] == 0, "{status}");
         Ok(())
     })?;
-    ensure!(told(&["status"])?.contains(code), "the text has it, too");
-    process.says(code, PATIENCE)?;
+    let text = capture.tell(&["status"])?.stdout;
+    ensure!(text.contains(code), "the text has it, too: {text}");
+    capture.says(code)?;
     fs::write(&file, "include debug\n/request_header:.*/ remove\n")?;
-    told(&["rules", "reload"])?;
+    capture.tell(&["rules", "reload"])?;
     ensure!(
-        warned(&status()?).is_empty(),
+        warned(&capture.status()?).is_empty(),
         "the warning was of the old rules"
     );
-    let ended = process.terminate(PATIENCE)?;
+    let ended = capture.terminate()?;
     assert_eq!(
         ended.stderr.matches(&format!("[{code}]")).count(),
         1,
@@ -697,23 +686,14 @@ fn rules_that_stop_everything_are_told() -> Result<()> {
 fn a_reload_loses_no_call_and_a_bad_file_changes_nothing() -> Result<()> {
     const CALLS: u64 = 600;
     const MASK: &str = "allow_http_url\n/request_header:authorization/ remove\n";
-    let lab = Lab::new()?;
+    let scene = Scene::without_nginx()?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("rules.txt");
-    let control = folder.path().join("control");
     fs::write(&file, "allow_http_url\n")?;
-    let collector = Collector::serve(lab.server.inside(|| TcpListener::bind("127.0.0.1:0"))?)?;
-    let mut command = sniffer(&["run", "-i", "s0"]);
-    command.arg("--control").arg(&control);
-    command.env("USAGE_LOGGERS_URL", collector.url());
-    command.env("USAGE_LOGGERS_RULES", format!("file://{}", file.display()));
-    let mut process = Running::start(&mut lab.server.enter(&command))?;
-    process.says("capturing", PATIENCE)?;
-    let told = |words: &[&str]| -> Result<Ended> {
-        let mut command = sniffer(words);
-        command.arg("--control").arg(&control);
-        Running::start(&mut lab.server.enter(&command))?.end(PATIENCE)
-    };
+    let mut capture = scene.capture(&[
+        ("NET_DEVICE", "s0"),
+        ("USAGE_LOGGERS_RULES", &format!("file://{}", file.display())),
+    ])?;
     let calls = |from: u64, count: u64| -> Vec<Made> {
         let wire = Wire::default();
         let calls = (from..from + count).flat_map(|number| {
@@ -734,7 +714,7 @@ fn a_reload_loses_no_call_and_a_bad_file_changes_nothing() -> Result<()> {
     // Under traffic, with one set or the other.
     let frames = calls(0, CALLS);
     thread::scope(|scope| -> Result<()> {
-        let sender = scope.spawn(|| lab.client.inside(|| send("c0", &frames, 3_000)));
+        let sender = scope.spawn(|| scene.send(&frames, 3_000));
         for round in 0..10 {
             fs::write(
                 &file,
@@ -744,19 +724,17 @@ fn a_reload_loses_no_call_and_a_bad_file_changes_nothing() -> Result<()> {
                     "allow_http_url\n"
                 },
             )?;
-            process.signal(Signal::SIGHUP)?;
+            capture.signal(Signal::SIGHUP)?;
             thread::sleep(Duration::from_millis(150));
         }
         sender.join().expect("sending does not panic")?;
         Ok(())
     })?;
-    ensure!(
-        collector.wait_for_lines(CALLS, PATIENCE),
-        "{} of {CALLS}\n{}",
-        collector.tally().lines,
-        process.stderr()
-    );
-    let masked = collector
+    scene
+        .wait_for_lines(CALLS)
+        .with_context(|| capture.said())?;
+    let masked = scene
+        .collector
         .rows()
         .iter()
         .filter(|row| value(row, "request_header:authorization").is_none())
@@ -767,28 +745,24 @@ fn a_reload_loses_no_call_and_a_bad_file_changes_nothing() -> Result<()> {
     );
     // A good file, a bad one, a missing one.
     fs::write(&file, MASK)?;
-    let good = told(&["rules", "reload"])?;
+    let good = capture.tell(&["rules", "reload"])?;
     ensure!(
         good.code()? == 0 && good.stdout.contains("rules read again"),
         "{good:?}"
     );
     fs::write(&file, "allow_http_url\n/request_header:x/ remvoe\n")?;
-    let bad = told(&["rules", "reload"])?;
+    let bad = capture.tell(&["rules", "reload"])?;
     ensure!(bad.code()? == 2 && bad.stdout.contains("line 2"), "{bad:?}");
-    process.says("the old rules stay", PATIENCE)?;
+    capture.says("the old rules stay")?;
     fs::remove_file(&file)?;
     ensure!(
-        told(&["rules", "reload"])?.code()? == 2,
+        capture.tell(&["rules", "reload"])?.code()? == 2,
         "a missing file is no rules"
     );
     let more = calls(CALLS, 50);
-    lab.client.inside(|| send("c0", &more, 2_000))?;
-    ensure!(
-        collector.wait_for_lines(CALLS + 50, PATIENCE),
-        "{}",
-        collector.tally().lines
-    );
-    let rows = collector.rows();
+    scene.send(&more, 2_000)?;
+    scene.wait_for_lines(CALLS + 50)?;
+    let rows = scene.collector.rows();
     let late = rows.iter().filter(|row| {
         let number = value(row, "request_header:x-call-number")
             .and_then(|number| number.parse::<u64>().ok());
@@ -805,11 +779,11 @@ fn a_reload_loses_no_call_and_a_bad_file_changes_nothing() -> Result<()> {
         truth::by_number(&rows)?.len() as u64 == CALLS + 50,
         "each call once"
     );
-    let status: Value = serde_json::from_str(&told(&["status", "--json"])?.stdout)?;
+    let status = capture.status()?;
     let hits = &status["capture"]["rule_hits"];
     ensure!(hits[0]["line"] == 2 && hits[0]["hits"] == 50, "{hits}");
     ensure!(status["capture"]["calls"]["unaccounted"] == 0, "{status}");
-    let ended = process.terminate(PATIENCE)?;
+    let ended = capture.terminate()?;
     ensure!(ended.code()? == 0, "{}", ended.stderr);
     Ok(())
 }

@@ -22,13 +22,14 @@ use nix::sys::signal::Signal;
 use sniffer::config::{self, settings::Values};
 use sniffer::sandbox::{Confinement, Plan};
 use tempfile::TempDir;
+use tests::capture::{Capture, find};
 use tests::network::{Lab, Namespace};
 use tests::nginx::{Nginx, curl};
-use tests::process::{Running, eventually};
+use tests::process::{PATIENCE, Running, eventually};
 use tests::program::sniffer;
+use tests::scene::Scene;
 
 use crate::all_in_one::AllInOne;
-use crate::netns::{Capture, PATIENCE, collector, find};
 
 /// Which plan, which try, and the folder and ports that both speak of.
 const TRY: &str = "SANDBOX_TRY";
@@ -559,18 +560,12 @@ fn what_the_kernel_does_not_give_is_told_and_done_without() -> Result<()> {
         (&[uring][..], "seccomp on, 0 capabilities"),
         (&old, "landlock off (not in this kernel), seccomp off ("),
     ] {
-        let lab = Lab::new()?;
-        let _nginx = Nginx::start(&lab.server)?;
-        let collector = collector(&lab.server)?;
+        let scene = Scene::new()?;
         let settings = [("NET_DEVICE", "s0")];
-        let start = || Capture::start(&lab.server, &collector.url(), &settings);
+        let start = || scene.capture(&settings);
         let capture = in_a_container(refused, start)?;
-        curl(&lab.client, &["http://10.77.0.1/hello"])?;
-        ensure!(
-            collector.wait_for_lines(1, PATIENCE),
-            "{:?}",
-            collector.tally()
-        );
+        scene.get("/hello")?;
+        scene.wait_for_lines(1)?;
         let status = capture.status()?;
         let transport = status["capture"]["output"]["transport"].as_str();
         assert_eq!(transport, Some("epoll (io_uring blocked)"));
@@ -583,10 +578,9 @@ fn what_the_kernel_does_not_give_is_told_and_done_without() -> Result<()> {
 
 #[test]
 fn it_can_be_switched_off_and_says_so() -> Result<()> {
-    let lab = Lab::new()?;
-    let collector = collector(&lab.server)?;
+    let scene = Scene::without_nginx()?;
     let settings = [("NET_DEVICE", "s0"), ("SNIFFER_NO_SANDBOX", "true")];
-    let capture = Capture::start(&lab.server, &collector.url(), &settings)?;
+    let capture = scene.capture(&settings)?;
     let status = capture.status()?;
     let shown = status["capture"]["sandbox"].as_str();
     assert_eq!(shown, Some("off (--no-sandbox)"));

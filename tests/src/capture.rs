@@ -1,0 +1,101 @@
+//! `sniffer run` in a namespace, and what its status says.
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::network::Namespace;
+use crate::process::{Ended, PATIENCE, Running};
+use crate::program::sniffer;
+
+/// A capture with its own control socket; ended when dropped.
+pub struct Capture<'a> {
+    namespace: &'a Namespace,
+    process: Running,
+    control: String,
+    _folder: TempDir,
+}
+
+impl<'a> Capture<'a> {
+    /// Starts one that keeps every detail, unless `settings` say otherwise, and waits until it captures.
+    pub fn start(namespace: &'a Namespace, url: &str, settings: &[(&str, &str)]) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let control = folder.path().join("control").display().to_string();
+        let mut command = sniffer(&["run", "--control", &control]);
+        command.envs([
+            ("USAGE_LOGGERS_URL", url),
+            ("USAGE_LOGGERS_RULES", "include debug"),
+        ]);
+        command.envs(settings.iter().copied());
+        let mut process = Running::start(&mut namespace.enter(&command))?;
+        process.says("capturing", PATIENCE)?;
+        Ok(Self {
+            namespace,
+            process,
+            control,
+            _folder: folder,
+        })
+    }
+
+    /// `sniffer WORDS` about this one.
+    pub fn tell(&self, words: &[&str]) -> Result<Ended> {
+        let mut command = sniffer(words);
+        command.args(["--control", &self.control]);
+        Running::start(&mut self.namespace.enter(&command))?.end(PATIENCE)
+    }
+
+    /// `sniffer status --json`.
+    pub fn status(&self) -> Result<Value> {
+        let ended = self.tell(&["status", "--json"])?;
+        ensure!(ended.code()? == 0, "{ended:?}");
+        let text = ended.stdout;
+        serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// What it has said so far.
+    pub fn said(&self) -> String {
+        self.process.stderr()
+    }
+
+    /// Waits until it says a line with `part`.
+    pub fn says(&mut self, part: &str) -> Result<()> {
+        self.process.says(part, PATIENCE)
+    }
+
+    /// Nothing may be unaccounted for while it runs; then it must flush and end with 0. Returns what it has said.
+    pub fn stop(self) -> Result<String> {
+        self.stop_with(0)
+    }
+
+    /// The same with another exit code: 8 when calls were dropped.
+    pub fn stop_with(self, code: i32) -> Result<String> {
+        let status = self.status()?;
+        ensure!(find(&status, "unaccounted") == Some(0), "{status}");
+        let ended = self.terminate()?;
+        ensure!(ended.code()? == code, "{}", ended.stderr);
+        Ok(ended.stderr)
+    }
+
+    /// Ends it, however that goes.
+    pub fn terminate(self) -> Result<Ended> {
+        self.process.terminate(PATIENCE)
+    }
+}
+
+/// The first number under `key`, at any depth.
+pub fn find(tree: &Value, key: &str) -> Option<i64> {
+    match tree {
+        Value::Object(members) => {
+            let here = members.get(key).and_then(Value::as_i64);
+            here.or_else(|| members.values().find_map(|member| find(member, key)))
+        }
+        Value::Array(members) => members.iter().find_map(|member| find(member, key)),
+        _ => None,
+    }
+}
