@@ -332,7 +332,7 @@ fn usage_error(error: &clap::Error) -> Exit {
                 .map(|guess| format!(". Did you mean {guess}?"))
                 .unwrap_or_default();
             Diagnostic::new(Code::E001, format!("unknown command {word:?}{hint}"))
-                .fix("sniffer on | off | status | run | read FILE | all-in-one | demo    (sniffer --help)")
+                .fix("sniffer on | off | status | run | read FILE | check | rules | all-in-one | demo    (sniffer --help)")
         }
         ErrorKind::UnknownArgument => {
             let hint = text(ContextKind::SuggestedArg)

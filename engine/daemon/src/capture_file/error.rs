@@ -4,6 +4,8 @@ use std::{fmt, io};
 
 use engine_core::limits::CAPTURE_PACKET_BYTES_MAX;
 
+use crate::diagnostic::system_words;
+
 /// What went wrong, with which file, and where in it.
 #[derive(Debug)]
 pub struct Error {
@@ -91,7 +93,7 @@ impl fmt::Display for Error {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Open(error) => write!(f, "cannot be opened: {error}"),
+            Self::Open(error) => write!(f, "cannot be opened: {}", system_words(error)),
             Self::NotACapture { begins } if begins.is_empty() => {
                 write!(f, "is empty, not a capture file")
             }
@@ -126,7 +128,8 @@ impl fmt::Display for Cause {
             Self::Read { packets, at, error } => {
                 write!(
                     f,
-                    "cannot be read after packet {packets}, at byte {at}: {error}"
+                    "cannot be read after packet {packets}, at byte {at}: {}",
+                    system_words(error)
                 )
             }
         }

@@ -7,7 +7,7 @@ use engine_sys::packet::{GroupOptions, RingOptions, RxRing, SelfTest, self_test}
 
 use super::{Chosen, Finding, Level};
 use crate::config::{Capture, Engine};
-use crate::quantity::bytes;
+use crate::quantity::{bytes, plural};
 use crate::run::choice::Choice;
 use crate::run::rings;
 
@@ -99,8 +99,8 @@ fn memory(config: &Capture) -> Finding {
         return Finding::new(Level::Info, "memory", "/proc/meminfo cannot be read");
     };
     let text = format!(
-        "{} shard(s) with rings of {} each, beside them at most {}; {} are free",
-        config.shards,
+        "{} with rings of {} each, beside them at most {}; {} are free",
+        plural(config.shards as u64, "shard"),
         bytes(config.ring_bytes as u64),
         bytes(limit),
         bytes(free)
