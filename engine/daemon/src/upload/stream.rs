@@ -526,6 +526,6 @@ mod tests {
         lent.lend(whole.clone());
         assert_eq!(lent.part(&whole[10..20]).as_deref(), Some(&[1; 10][..]));
         assert_eq!(lent.part(&whole), Some(whole.clone()));
-        assert_eq!(lent.part(&vec![1; 100]), None);
+        assert_eq!(lent.part(&[1; 100]), None);
     }
 }
