@@ -28,7 +28,7 @@ use crate::config::{Capture, Destination};
 use crate::diagnostic::{Diagnostic, Talk};
 use crate::metrics::Endpoint;
 use crate::sandbox::{Confinement, Files, Plan};
-use crate::upload::{self, Roots, UploadConfig, Uploader};
+use crate::upload::{self, Inboxes, Roots, UploadConfig, Uploader};
 
 /// The uploader has this long after the shards have ended, whatever they left of the flush timeout.
 const FLUSH_MIN: Duration = Duration::from_millis(500);
@@ -61,37 +61,21 @@ impl Running {
         let count = config.shards;
         let (outboxes, inboxes) =
             upload::outboxes(count).map_err(|error| bug("cannot make the outboxes", &error))?;
-        let uploader = match &config.destination {
-            Destination::Url(url) => {
-                let mut options = UploadConfig::new(url.clone());
-                options.queue_bundles = config.bundles_kept_max;
-                options.queue_bytes = options.queue_bytes.min(upload_memory(&config.reading));
-                options.seed = random();
-                options.roots = roots;
-                let say = move |event: &upload::Event| say_upload(event, talk);
-                Some(
-                    Uploader::start(options, inboxes, say)
-                        .map_err(|error| bug("cannot start the uploader", &error))?,
-                )
-            }
-            Destination::Nowhere(_) => None,
-        };
+        let uploader = uploader(&config, inboxes, roots, talk)?;
         let steering = steering(&opened);
         let rings = opened.iter().flat_map(|opened| &opened.sources);
         let ring_bytes = rings.map(|source| source.ring.bytes() as u64).sum();
         let published: Vec<Arc<Published>> = (0..count).map(|_| Arc::default()).collect();
-        let mut by_shard: Vec<Vec<Source>> = (0..count).map(|_| Vec::new()).collect();
-        for opened in opened {
-            for (sources, source) in by_shard.iter_mut().zip(opened.sources) {
-                sources.push(source);
-            }
-        }
         let rules = RuleWatch::new(&config.reading.rules, count, &Stages::default());
         let cores = cpu::allowed();
         let crossings = (count > 1).then(|| (Arc::<Crossings>::default(), random()));
         let mut shards = Vec::new();
         let mut orders = Vec::new();
-        for (index, (sources, outbox)) in by_shard.into_iter().zip(outboxes).enumerate() {
+        for (index, (sources, outbox)) in by_shard(opened, count)
+            .into_iter()
+            .zip(outboxes)
+            .enumerate()
+        {
             let order = Orders::new().map_err(|error| bug("cannot make an eventfd", &error))?;
             let outbox = uploader.is_some().then_some(outbox);
             let mut pipeline = pipeline_config(
@@ -137,35 +121,24 @@ impl Running {
             );
             orders.push(order);
         }
+        let names = choice.interfaces.iter();
+        let names = names.map(|interface| interface.name.clone());
         let view = Arc::new(View {
             setting: setting(&config, choice),
             started: Instant::now(),
-            interfaces: choice
-                .interfaces
-                .iter()
-                .map(|interface| interface.name.clone())
-                .collect(),
+            interfaces: names.collect(),
             reads: reads(&config),
             ring_bytes,
             steering,
             memory_limit_bytes: config.reading.memory_bytes as u64,
             rules: Mutex::new(rules),
-            url: match &config.destination {
-                Destination::Url(url) => url.to_string(),
-                Destination::Nowhere(why) => format!("nowhere ({why})"),
-            },
+            url: url(&config.destination),
             sentence: sentence(&config, choice, (count, steering), uploader.as_ref()),
             uploads: uploader.as_ref().map(Uploader::stats),
             published,
             confinement: OnceLock::new(),
             began: SystemTime::now(),
-            metrics: match metrics {
-                Endpoint::Taken(problem) => Err(problem.clone()),
-                served => Ok(served
-                    .address()
-                    .map(|at| format!("http://{at}/metrics"))
-                    .unwrap_or_default()),
-            },
+            metrics: metrics_url(metrics),
             needs_output: config.ready_needs_output,
             reloads: Reloads::default(),
         });
@@ -257,6 +230,55 @@ impl Running {
             panicked,
         }
     }
+}
+
+/// None where nothing is sent.
+fn uploader(
+    config: &Capture,
+    inboxes: Inboxes,
+    roots: Roots,
+    talk: Talk,
+) -> Result<Option<Uploader>, Diagnostic> {
+    let Destination::Url(url) = &config.destination else {
+        return Ok(None);
+    };
+    let mut options = UploadConfig::new(url.clone());
+    options.queue_bundles = config.bundles_kept_max;
+    options.queue_bytes = options.queue_bytes.min(upload_memory(&config.reading));
+    options.seed = random();
+    options.roots = roots;
+    let say = move |event: &upload::Event| say_upload(event, talk);
+    let started = Uploader::start(options, inboxes, say);
+    let uploader = started.map_err(|error| bug("cannot start the uploader", &error))?;
+    Ok(Some(uploader))
+}
+
+/// For each shard its ring on every interface.
+fn by_shard(opened: Vec<Opened>, shards: usize) -> Vec<Vec<Source>> {
+    let mut by_shard: Vec<Vec<Source>> = (0..shards).map(|_| Vec::new()).collect();
+    for opened in opened {
+        for (sources, source) in by_shard.iter_mut().zip(opened.sources) {
+            sources.push(source);
+        }
+    }
+    by_shard
+}
+
+/// The destination as status shows it.
+fn url(destination: &Destination) -> String {
+    match destination {
+        Destination::Url(url) => url.to_string(),
+        Destination::Nowhere(why) => format!("nowhere ({why})"),
+    }
+}
+
+/// Where metrics are served, empty if nowhere, or why they are not.
+fn metrics_url(metrics: &Endpoint) -> Result<String, Diagnostic> {
+    if let Endpoint::Taken(problem) = metrics {
+        return Err(problem.clone());
+    }
+    let address = metrics.address();
+    Ok(address.map_or_else(String::new, |at| format!("http://{at}/metrics")))
 }
 
 /// The weakest of all interfaces' steerings.
