@@ -11,6 +11,7 @@
 //! No checksum is verified: offload leaves them unset on the sender, and a truncated packet cannot have a right one.
 
 mod fragments;
+mod plain;
 #[cfg(test)]
 mod tests;
 mod vni;
@@ -53,6 +54,17 @@ impl Decap {
     /// One frame's segment, or why it has none; either is counted.
     #[inline]
     pub fn frame<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Skip> {
+        if !self.config.only_tunnelled
+            && let Some(segment) = plain::segment(frame)
+        {
+            self.counters.frames += 1;
+            self.counters.count_segment(&segment);
+            return Ok(segment);
+        }
+        self.walk(frame)
+    }
+
+    fn walk<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Skip> {
         let Self {
             config,
             counters,

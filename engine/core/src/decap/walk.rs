@@ -18,7 +18,7 @@ use crate::wire::{
 };
 
 const PROTOCOL_IPV4: u8 = 4;
-const PROTOCOL_TCP: u8 = 6;
+pub(super) const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_UDP: u8 = 17;
 const PROTOCOL_IPV6: u8 = 41;
 const PROTOCOL_GRE: u8 = 47;
@@ -628,7 +628,7 @@ impl<'a, 'w> Walk<'a, 'w> {
 /// The flags, without ACK where its number is 0: tools that make captures from text and packets by hand leave it so, and
 /// one true number in 2^32 is no loss.
 #[inline]
-fn believed(header: &tcp::Header) -> Flags {
+pub(super) fn believed(header: &tcp::Header) -> Flags {
     if header.ack == 0 && header.flags & Flags::SYN == 0 {
         return Flags(header.flags & !Flags::ACK);
     }
@@ -670,8 +670,9 @@ fn may_hold_tcp(protocol: u8) -> bool {
 
 /// RFC 4291 §2.5.5.2.
 #[inline]
-fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+pub(super) fn mapped(address: [u8; 4]) -> [u8; 16] {
+    // As one number: put together byte by byte it would go through memory, and be waited for there.
+    (0xffff_0000_0000 | u128::from(u32::from_be_bytes(address))).to_be_bytes()
 }
 
 /// What of a GRE key both directions of a flow share. Two networks that differ in nothing else than the bits left out
