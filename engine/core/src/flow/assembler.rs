@@ -147,6 +147,15 @@ impl<C> Stream<C> {
         !(self.originator.queue.is_empty() && self.responder.queue.is_empty())
     }
 
+    /// Nothing waits, is missing or ends: there is nothing to settle, and no moment at which to look again.
+    #[inline]
+    pub(super) fn is_calm(&self) -> bool {
+        self.reset.is_none()
+            && self.ticket == 0
+            && self.originator.is_calm()
+            && self.responder.is_calm()
+    }
+
     /// Either side is finishing: a SYN now begins a new connection.
     pub(super) fn is_ending(&self) -> bool {
         self.reset.is_some() || self.originator.fin.is_some() || self.responder.fin.is_some()
@@ -253,7 +262,9 @@ impl<C> Stream<C> {
                 self.fin(direction, segment, seq, span, lent);
             }
         }
-        self.settle(lent);
+        if !self.is_calm() {
+            self.settle(lent);
+        }
     }
 
     /// Whether a segment out of every window is the last proof that the half goes on there.

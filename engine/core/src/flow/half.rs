@@ -39,6 +39,7 @@ impl Anchor {
     };
 
     /// Whether this half itself has sent a segment that was captured.
+    #[inline]
     pub(super) fn seen(self) -> bool {
         matches!(self.known, Known::Seen | Known::Syn)
     }
@@ -57,6 +58,7 @@ impl Anchor {
     }
 
     /// The other side expects `ack` next.
+    #[inline]
     pub(super) fn hint(&mut self, ack: u32) {
         if self.known == Known::No {
             *self = Self {
@@ -85,6 +87,7 @@ impl Anchor {
 }
 
 /// How far `later` is after `earlier`, negative when it is before.
+#[inline]
 pub(super) fn distance(later: u32, earlier: u32) -> i64 {
     i64::from(later.wrapping_sub(earlier).cast_signed())
 }
@@ -240,6 +243,7 @@ impl Half {
     }
 
     /// Distance of a sequence number from `next`, or `None` when no segment of this connection can have it.
+    #[inline]
     pub(super) fn ahead(&self, seq: u32) -> Option<i64> {
         // Offsets wrap together with sequence numbers, so the low half of `next` is all that is needed.
         let next = self
@@ -251,6 +255,7 @@ impl Half {
     }
 
     /// The offset of a sequence number; `None` when it is out of the window or before the beginning.
+    #[inline]
     pub(super) fn offset(&self, seq: u32) -> Option<u64> {
         self.next.checked_add_signed(self.ahead(seq)?)
     }
@@ -299,6 +304,7 @@ impl Half {
     }
 
     /// Notes what the other side has acknowledged.
+    #[inline]
     pub(super) fn acknowledge(&mut self, ack: u32, number: u64) {
         self.anchor.hint(ack);
         if let Some(offset) = self.offset(ack) {
@@ -335,6 +341,15 @@ impl Half {
     pub(super) fn lacks(&self) -> bool {
         let acked = self.acked_data();
         acked > self.next && !(self.fin_lost && acked == self.next + 1 && self.queue.is_empty())
+    }
+
+    /// Nothing waits or is missing, and the end is not in sight.
+    #[inline]
+    pub(super) fn is_calm(&self) -> bool {
+        self.acked <= self.next
+            && self.proof.mark == 0
+            && self.fin.is_none()
+            && self.queue.is_empty()
     }
 
     /// Whether an acknowledgement covers bytes that have not been passed on yet.

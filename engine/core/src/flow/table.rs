@@ -83,6 +83,12 @@ impl Flow {
         }
     }
 
+    /// It has carried payload, has not ended, and nothing about `segment` puts that in doubt.
+    #[inline]
+    fn takes(&self, segment: &Segment<'_>) -> bool {
+        self.stream != NONE && self.doubtful_syn.is_none() && !segment.flags.has(Flags::SYN)
+    }
+
     fn anchors(&mut self, direction: Direction) -> (&mut Anchor, &mut Anchor) {
         match direction {
             Direction::Originator => (&mut self.originator, &mut self.responder),
@@ -171,11 +177,15 @@ pub struct Table<C> {
     openings_hasher: Option<FixedState>,
     now: Timestamp,
     next_sweep: Timestamp,
+    /// A flow with payload is moved back in its line when its place is so much too far in front.
+    out_of_line: Duration,
     numbers: u64,
 }
 
 /// Packet time between two looks for idle flows.
 const SWEEP: Duration = Duration::from_millis(100);
+/// The share of its idle time that a flow's place in line may be too far in front.
+const OUT_OF_LINE: u32 = 16;
 /// Flows ended by one look, so that no packet waits long; what is left is for the next packet.
 const SWEEP_FLOWS: usize = 256;
 /// Evictions look at this many busy flows at most before one has to go.
@@ -199,7 +209,6 @@ impl<C> Table<C> {
         Self {
             hasher: FixedState::with_seed(config.hash_seed),
             index: HashTable::with_capacity(config.flows_max.min(1 << 16)),
-            config,
             flows: Slab::new(),
             streams: Slab::new(),
             ended: Line::EMPTY,
@@ -215,7 +224,9 @@ impl<C> Table<C> {
             openings_hasher,
             now: Timestamp::ZERO,
             next_sweep: Timestamp::ZERO,
+            out_of_line: config.idle / OUT_OF_LINE,
             numbers: 0,
+            config,
         }
     }
 
@@ -278,7 +289,7 @@ impl<C> Table<C> {
         };
         flow.last = now;
         let (state, lined_up) = (flow.state, flow.lined_up);
-        if state != State::Ended && now.since(lined_up) > self.silence(state) / 16 {
+        if state != State::Ended && now.since(lined_up) > self.silence(state) / OUT_OF_LINE {
             self.line_up(index, state);
         }
     }
@@ -459,12 +470,20 @@ impl<C> Table<C> {
         let (key, from_low) = Key::of(segment);
         let hash = self.hasher.hash_one(key);
         let flows = &self.flows;
-        let found = self
-            .index
-            .find(hash, |index| {
-                flows.get(*index).is_some_and(|flow| flow.key == key)
-            })
-            .copied();
+        let is_it = |index: &u32| flows.get(*index).is_some_and(|flow| flow.key == key);
+        let found = self.index.find(hash, is_it).copied();
+        // Nearly every segment is of a flow that is under way: one look at it says what is to be done.
+        if let Some(index) = found
+            && let Some(flow) = self.flows.get_mut(index)
+            && flow.takes(segment)
+        {
+            flow.last = self.now;
+            let (stream, direction, state) = (flow.stream, flow.direction(from_low), flow.state);
+            if self.now.since(flow.lined_up) > self.out_of_line {
+                self.line_up(index, state);
+            }
+            return self.deliver(index, stream, direction, segment, shared);
+        }
         let index = match found {
             Some(index) => match self.continues(index, from_low, segment, shared) {
                 Verdict::Goes => index,
@@ -492,18 +511,41 @@ impl<C> Table<C> {
         let Some(flow) = self.flows.get(index) else {
             return;
         };
-        let (direction, one_sided) = (flow.direction(from_low), flow.state == State::OneSided);
+        let direction = flow.direction(from_low);
+        self.deliver(index, stream, direction, segment, shared);
+    }
+
+    /// A segment of the flow `index` to its stream.
+    #[inline]
+    fn deliver<S>(
+        &mut self,
+        index: u32,
+        stream: u32,
+        direction: Direction,
+        segment: &Segment<'_>,
+        shared: &mut S,
+    ) where
+        C: Consumer<S>,
+    {
+        let one_sided = self
+            .flows
+            .get(index)
+            .is_some_and(|flow| flow.state == State::OneSided);
         let (streams, mut lent) = self.lent(shared);
-        let mut both = false;
+        let (mut both, mut is_calm) = (false, false);
         if let Some(stream) = streams.get_mut(stream) {
             stream.segment(direction, segment, &mut lent);
             both = one_sided && stream.is_two_sided();
+            is_calm = stream.is_calm();
         }
         if both {
             self.line_up(index, State::Payload);
         }
-        self.after(stream, shared);
-        self.keep_budget(shared);
+        // Of a calm stream nothing follows, and it holds no more than before.
+        if !is_calm {
+            self.after(stream, shared);
+            self.keep_budget(shared);
+        }
     }
 
     /// Lets go of what has been idle for too long, and ends graces that are over, at `now`.
