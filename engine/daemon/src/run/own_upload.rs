@@ -70,17 +70,63 @@ impl OwnUpload {
         if self.endpoints.is_empty() {
             return false;
         }
-        let Some((source, destination)) = ends(frame) else {
+        let Some(packet) = tcp(frame) else {
             return false;
         };
-        self.endpoints
-            .iter()
-            .any(|endpoint| *endpoint == source || *endpoint == destination)
+        // The ports alone rule out nearly every frame, and cost no addresses.
+        let ports = packet.ports();
+        let may_be = |endpoint: &&SocketAddr| ports.contains(&endpoint.port());
+        self.endpoints.iter().filter(may_be).any(|endpoint| {
+            let (source, destination) = packet.ends();
+            *endpoint == source || *endpoint == destination
+        })
     }
 }
 
-/// Both ends of a TCP segment.
-fn ends(frame: &Frame<'_>) -> Option<(SocketAddr, SocketAddr)> {
+/// Where an IP packet with TCP has its addresses, and its ports.
+struct Tcp<'a> {
+    addresses: Addresses<'a>,
+    ports: &'a [u8; 4],
+}
+
+enum Addresses<'a> {
+    V4(&'a [u8; 8]),
+    V6(&'a [u8; 32]),
+}
+
+impl Tcp<'_> {
+    /// Source and destination.
+    fn ports(&self) -> [u16; 2] {
+        let &[a, b, c, d] = self.ports;
+        [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])]
+    }
+
+    /// Both ends of the segment, the source first.
+    fn ends(&self) -> (SocketAddr, SocketAddr) {
+        let (source, destination) = match self.addresses {
+            Addresses::V4(&[a, b, c, d, e, f, g, h]) => {
+                (IpAddr::from([a, b, c, d]), IpAddr::from([e, f, g, h]))
+            }
+            Addresses::V6(both) => {
+                let (source, destination) = both.split_at(16);
+                (v6(source), v6(destination))
+            }
+        };
+        let [from, to] = self.ports();
+        (
+            SocketAddr::new(source, from),
+            SocketAddr::new(destination, to),
+        )
+    }
+}
+
+fn v6(address: &[u8]) -> IpAddr {
+    let address: [u8; 16] = address.try_into().unwrap_or_default();
+    IpAddr::from(address).to_canonical()
+}
+
+/// The packet of a frame, if it is TCP.
+fn tcp<'a>(frame: &Frame<'a>) -> Option<Tcp<'a>> {
     let (kind, packet) = match frame.link {
         LinkType::Ethernet => {
             let (kind, rest) = frame.bytes.get(12..)?.split_first_chunk::<2>()?;
@@ -101,49 +147,19 @@ fn ends(frame: &Frame<'_>) -> Option<(SocketAddr, SocketAddr)> {
     };
     match kind {
         [0x08, 0x00] => {
-            let header = packet.first_chunk::<20>()?;
-            let &[
-                first,
-                _,
-                _,
-                _,
-                _,
-                _,
-                _,
-                _,
-                _,
-                protocol,
-                _,
-                _,
-                a,
-                b,
-                c,
-                d,
-                e,
-                f,
-                g,
-                h,
-            ] = header;
-            let ports = packet.get(usize::from(first & 0x0f) * 4..)?;
-            is_tcp(protocol)?;
-            pair(
-                ports,
-                IpAddr::from([a, b, c, d]),
-                IpAddr::from([e, f, g, h]),
-            )
+            is_tcp(*packet.get(9)?)?;
+            let after = packet.get(usize::from(packet.first()? & 0x0f) * 4..)?;
+            Some(Tcp {
+                addresses: Addresses::V4(packet.get(12..)?.first_chunk()?),
+                ports: after.first_chunk()?,
+            })
         }
         [0x86, 0xdd] => {
             is_tcp(*packet.get(6)?)?;
-            let address = |bytes: &[u8]| {
-                bytes
-                    .first_chunk::<16>()
-                    .map(|bytes| IpAddr::from(*bytes).to_canonical())
-            };
-            pair(
-                packet.get(40..)?,
-                address(packet.get(8..)?)?,
-                address(packet.get(24..)?)?,
-            )
+            Some(Tcp {
+                addresses: Addresses::V6(packet.get(8..)?.first_chunk()?),
+                ports: packet.get(40..)?.first_chunk()?,
+            })
         }
         _ => None,
     }
@@ -151,15 +167,6 @@ fn ends(frame: &Frame<'_>) -> Option<(SocketAddr, SocketAddr)> {
 
 fn is_tcp(protocol: u8) -> Option<()> {
     (protocol == 6).then_some(())
-}
-
-fn pair(ports: &[u8], source: IpAddr, destination: IpAddr) -> Option<(SocketAddr, SocketAddr)> {
-    let &[a, b, c, d] = ports.first_chunk::<4>()?;
-    let port = |high, low| u16::from_be_bytes([high, low]);
-    Some((
-        SocketAddr::new(source, port(a, b)),
-        SocketAddr::new(destination, port(c, d)),
-    ))
 }
 
 #[cfg(test)]
@@ -309,7 +316,7 @@ mod tests {
                             wire_len: frame.wire_len,
                             vlan: None,
                         };
-                        let ends = ends(&frame);
+                        let ends = tcp(&frame).map(|packet| packet.ends());
                         of_ours +=
                             u32::from(ends.is_some_and(|(a, b)| a == ours_at || b == ours_at));
                         of_other +=
