@@ -54,14 +54,17 @@ impl Decap {
     /// One frame's segment, or why it has none; either is counted.
     #[inline]
     pub fn frame<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Skip> {
-        if !self.config.only_tunnelled
-            && let Some(segment) = plain::segment(frame)
-        {
-            self.counters.frames += 1;
-            self.counters.count_segment(&segment);
-            return Ok(segment);
+        let Some(segment) = plain::segment(frame, &self.config) else {
+            return self.walk(frame);
+        };
+        self.counters.frames += 1;
+        self.counters.count_segment(&segment);
+        if let Some(vni) = segment.network.vni {
+            self.counters.undone_vxlan += 1;
+            let is_tracked = self.vnis.note(vni, &self.config.vnis);
+            self.counters.vni_frames_untracked += u64::from(!is_tracked);
         }
-        self.walk(frame)
+        Ok(segment)
     }
 
     fn walk<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Skip> {

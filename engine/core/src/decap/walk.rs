@@ -19,7 +19,7 @@ use crate::wire::{
 
 const PROTOCOL_IPV4: u8 = 4;
 pub(super) const PROTOCOL_TCP: u8 = 6;
-const PROTOCOL_UDP: u8 = 17;
+pub(super) const PROTOCOL_UDP: u8 = 17;
 const PROTOCOL_IPV6: u8 = 41;
 const PROTOCOL_GRE: u8 = 47;
 /// Ethernet in IP, RFC 3378: two bytes, then a frame.
@@ -28,7 +28,7 @@ const PROTOCOL_ETHERIP: u8 = 97;
 const PROTOCOL_MPLS: u8 = 137;
 
 /// VXLAN-GPE.
-const PORT_VXLAN_GPE: u16 = 4790;
+pub(super) const PORT_VXLAN_GPE: u16 = 4790;
 /// GRE in UDP, RFC 8086.
 const PORT_GRE: u16 = 4754;
 /// MPLS in UDP, RFC 7510.
@@ -688,7 +688,7 @@ fn network_of_key(protocol: u16, key: u32) -> u32 {
 /// Adds an identifier to a chain of them; the order counts. The finalizer is that of splitmix64, a bijection: two
 /// chains of one identifier never collide.
 #[inline]
-fn chain(id: u64, encap: Encap, identifier: u32) -> u64 {
+pub(super) fn chain(id: u64, encap: Encap, identifier: u32) -> u64 {
     let tagged = (encap as u64 + 1) << 32 | u64::from(identifier);
     let mut z = id.rotate_left(23).wrapping_add(0x9e37_79b9_7f4a_7c15) ^ tagged;
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
