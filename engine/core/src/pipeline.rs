@@ -201,9 +201,9 @@ impl<O: Output> Pipeline<O> {
 
     /// One frame. Lines that it completes go to the output before this returns.
     pub fn feed(&mut self, frame: &Frame<'_>) {
-        // A skip is counted by decap itself, under its reason.
-        if let Ok(segment) = self.decap.frame(frame) {
-            self.flows.segment(&segment, &mut self.http);
+        // A skip is counted by decap itself, under its reason. A segment stays where decap has put it.
+        if let Ok(segment) = &self.decap.frame(frame) {
+            self.flows.segment(segment, &mut self.http);
             self.relieve();
         }
     }

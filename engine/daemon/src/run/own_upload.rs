@@ -74,8 +74,8 @@ impl OwnUpload {
             return false;
         };
         // The ports alone rule out nearly every frame, and cost no addresses.
-        let ports = packet.ports();
-        let may_be = |endpoint: &&SocketAddr| ports.contains(&endpoint.port());
+        let [from, to] = packet.ports();
+        let may_be = |endpoint: &&SocketAddr| endpoint.port() == from || endpoint.port() == to;
         self.endpoints.iter().filter(may_be).any(|endpoint| {
             let (source, destination) = packet.ends();
             *endpoint == source || *endpoint == destination
