@@ -54,17 +54,18 @@ impl Decap {
     /// One frame's segment, or why it has none; either is counted.
     #[inline]
     pub fn frame<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Skip> {
-        let Some(segment) = plain::segment(frame, &self.config) else {
+        let Some(plain) = plain::read(frame, &self.config) else {
             return self.walk(frame);
         };
         self.counters.frames += 1;
-        self.counters.count_segment(&segment);
-        if let Some(vni) = segment.network.vni {
+        if let Some(vni) = plain.network.vni {
             self.counters.undone_vxlan += 1;
             let is_tracked = self.vnis.note(vni, &self.config.vnis);
             self.counters.vni_frames_untracked += u64::from(!is_tracked);
         }
-        Ok(segment)
+        self.counters
+            .count_segment(plain.payload.len(), plain.payload_wire_len.into());
+        Ok(plain.segment(frame.time))
     }
 
     fn walk<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Skip> {
@@ -85,7 +86,9 @@ impl Decap {
             counters.vni_frames_untracked += 1;
         }
         match &result {
-            Ok(segment) => counters.count_segment(segment),
+            Ok(segment) => {
+                counters.count_segment(segment.payload.len(), segment.payload_wire_len);
+            }
             Err(skip) => counters.count_skip(*skip),
         }
         result
@@ -293,11 +296,11 @@ impl Counters {
     }
 
     #[inline]
-    fn count_segment(&mut self, segment: &Segment<'_>) {
-        let cut = u64::from(segment.payload_wire_len).saturating_sub(segment.payload.len() as u64);
+    fn count_segment(&mut self, payload_len: usize, payload_wire_len: u32) {
+        let cut = u64::from(payload_wire_len).saturating_sub(payload_len as u64);
         self.segments += 1;
         self.segments_cut += u64::from(cut > 0);
-        self.payload_bytes += segment.payload.len() as u64;
+        self.payload_bytes += payload_len as u64;
         self.payload_bytes_cut += cut;
     }
 

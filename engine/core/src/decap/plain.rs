@@ -11,31 +11,80 @@ use crate::time::Timestamp;
 use crate::wire::vxlan::Inner;
 use crate::wire::{ethernet, ipv4, ipv6, tcp, udp, vxlan};
 
+/// What the headers of a plain frame say.
+///
+/// In numbers, not bytes, and made into a [`Segment`] where that has its place: put together on the way, it would be
+/// copied right after it was written, in wider pieces than it was written in, and a processor waits for those.
+pub(super) struct Plain<'a> {
+    /// It has a VNI only if that of a VXLAN header.
+    pub(super) network: Network,
+    src: u128,
+    dst: u128,
+    header: tcp::Header,
+    pub(super) payload: &'a [u8],
+    pub(super) payload_wire_len: u16,
+}
+
 /// What an IP header that is not unusual says of its payload.
 struct Packet<'a> {
-    src: [u8; 16],
-    dst: [u8; 16],
+    src: u128,
+    dst: u128,
     protocol: u8,
     /// As long as the header says, or as far as the capture goes.
     payload: &'a [u8],
     payload_len: u16,
 }
 
-/// The segment of a plain frame. Its network has a VNI only if that of a VXLAN header.
+/// Reads a plain frame.
 #[inline]
-pub(super) fn segment<'a>(frame: &Frame<'a>, config: &Config) -> Option<Segment<'a>> {
+pub(super) fn read<'a>(frame: &Frame<'a>, config: &Config) -> Option<Plain<'a>> {
     if frame.link != LinkType::Ethernet {
         return None;
     }
-    let packet = packet(frame.bytes)?;
-    match packet.protocol {
-        PROTOCOL_TCP if !config.only_tunnelled => packet.segment(frame.time, Network::default()),
-        PROTOCOL_UDP => inner_segment(frame.time, packet.payload, config),
-        _ => None,
+    let outer = packet(frame.bytes)?;
+    let (network, packet) = match outer.protocol {
+        PROTOCOL_TCP if !config.only_tunnelled => (Network::default(), outer),
+        PROTOCOL_UDP => tunnelled(outer.payload, config)?,
+        _ => return None,
+    };
+    let (header, payload) = tcp::split(packet.payload).ok()?;
+    Some(Plain {
+        network,
+        src: packet.src,
+        dst: packet.dst,
+        header,
+        payload,
+        payload_wire_len: packet.payload_len.checked_sub(header.header_len)?,
+    })
+}
+
+impl<'a> Plain<'a> {
+    /// Its segment.
+    #[inline]
+    pub(super) fn segment(self, time: Timestamp) -> Segment<'a> {
+        Segment {
+            time,
+            network: self.network,
+            src: Endpoint {
+                addr: self.src.to_be_bytes(),
+                port: self.header.src_port,
+            },
+            dst: Endpoint {
+                addr: self.dst.to_be_bytes(),
+                port: self.header.dst_port,
+            },
+            seq: self.header.seq,
+            ack: self.header.ack,
+            flags: believed(&self.header),
+            payload: self.payload,
+            payload_wire_len: u32::from(self.payload_wire_len),
+        }
     }
 }
 
-fn inner_segment<'a>(time: Timestamp, datagram: &'a [u8], config: &Config) -> Option<Segment<'a>> {
+/// The TCP packet in the VXLAN in a datagram.
+#[inline]
+fn tunnelled<'a>(datagram: &'a [u8], config: &Config) -> Option<(Network, Packet<'a>)> {
     let (header, payload) = udp::split(datagram).ok()?;
     let port = header.dst_port;
     if port == PORT_VXLAN_GPE || !config.vxlan_ports.contains(&port) || !config.decapsulate {
@@ -43,15 +92,16 @@ fn inner_segment<'a>(time: Timestamp, datagram: &'a [u8], config: &Config) -> Op
     }
     let (header, frame) = vxlan::split(payload).ok()?;
     let vni = header.vni.filter(|vni| config.vnis.wants(*vni))?;
-    let inner = (header.inner == Inner::Ethernet).then(|| packet(frame))??;
+    if header.inner != Inner::Ethernet {
+        return None;
+    }
     let network = Network {
         id: chain(0, Encap::Vxlan, vni),
         vni: Some(vni),
         encap: Encap::Vxlan,
     };
-    (inner.protocol == PROTOCOL_TCP)
-        .then(|| inner.segment(time, network))
-        .flatten()
+    let inner = packet(frame)?;
+    (inner.protocol == PROTOCOL_TCP).then_some((network, inner))
 }
 
 #[inline]
@@ -61,54 +111,29 @@ fn packet(frame: &[u8]) -> Option<Packet<'_>> {
         ethernet::IPV4 => {
             let (header, after) = ipv4::split(packet).ok()?;
             let is_whole = header.fragment_offset == 0 && !header.more_fragments;
+            if !is_whole || header.header_len != 20 {
+                return None;
+            }
             // Without a length, on frames that no card has cut yet, there is nothing to subtract from.
             let len = header.total_len.checked_sub(20)?;
             let (src, dst) = (mapped(header.src), mapped(header.dst));
-            (is_whole && header.header_len == 20).then_some((
-                src,
-                dst,
-                header.protocol,
-                len,
-                after,
-            ))?
+            (src, dst, header.protocol, len, after)
         }
         ethernet::IPV6 => {
             let (header, after) = ipv6::split(packet).ok()?;
-            let len = header.payload_len;
-            (len != 0).then_some((header.src, header.dst, header.next, len, after))?
+            if header.payload_len == 0 {
+                return None;
+            }
+            let (src, dst) = (header.src, header.dst);
+            (src, dst, header.next, header.payload_len, after)
         }
         _ => return None,
     };
     Some(Packet {
-        src,
-        dst,
+        src: u128::from_be_bytes(src),
+        dst: u128::from_be_bytes(dst),
         protocol,
         payload: after.get(..usize::from(payload_len)).unwrap_or(after),
         payload_len,
     })
-}
-
-impl<'a> Packet<'a> {
-    #[inline]
-    fn segment(self, time: Timestamp, network: Network) -> Option<Segment<'a>> {
-        let (header, payload) = tcp::split(self.payload).ok()?;
-        let payload_wire_len = self.payload_len.checked_sub(header.header_len)?;
-        Some(Segment {
-            time,
-            network,
-            src: Endpoint {
-                addr: self.src,
-                port: header.src_port,
-            },
-            dst: Endpoint {
-                addr: self.dst,
-                port: header.dst_port,
-            },
-            seq: header.seq,
-            ack: header.ack,
-            flags: believed(&header),
-            payload,
-            payload_wire_len: u32::from(payload_wire_len),
-        })
-    }
 }

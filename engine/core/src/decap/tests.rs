@@ -1018,7 +1018,7 @@ fn a_plain_frame_is_read_as_the_walk_reads_it() {
                 bytes.truncate(random.below(bytes.len()));
             }
             let frame = frame(&bytes);
-            plain += u32::from(plain::segment(&frame, &config).is_some());
+            plain += u32::from(plain::read(&frame, &config).is_some());
             let walked = format!("{:?}", slow.walk(&frame));
             assert_eq!(format!("{:?}", fast.frame(&frame)), walked, "{bytes:?}");
         }
@@ -1033,6 +1033,6 @@ fn a_plain_frame_is_read_as_the_walk_reads_it() {
             link,
             ..frame(&bytes)
         };
-        assert!(plain::segment(&frame, &Config::default()).is_none());
+        assert!(plain::read(&frame, &Config::default()).is_none());
     }
 }
