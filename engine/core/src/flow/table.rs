@@ -180,7 +180,7 @@ pub struct Table<C> {
     now: Timestamp,
     next_sweep: Timestamp,
     /// A flow with payload is moved back in its line when its place is so much too far in front.
-    out_of_line: Duration,
+    out_of_line_nanos: u64,
     numbers: u64,
 }
 
@@ -229,7 +229,8 @@ impl<C> Table<C> {
             openings_hasher,
             now: Timestamp::ZERO,
             next_sweep: Timestamp::ZERO,
-            out_of_line: config.idle / OUT_OF_LINE,
+            out_of_line_nanos: u64::try_from((config.idle / OUT_OF_LINE).as_nanos())
+                .unwrap_or(u64::MAX),
             numbers: 0,
             config,
         }
@@ -397,11 +398,16 @@ impl<C> Table<C> {
 
     /// Packet time goes on. Small steps back are reordering and do not move the clock; a large one sets it, and what
     /// waits for a moment of the old time is looked at now.
+    #[inline]
     fn set_clock(&mut self, time: Timestamp) {
         if time >= self.now {
             self.now = time;
-            return;
+        } else {
+            self.set_clock_back(time);
         }
+    }
+
+    fn set_clock_back(&mut self, time: Timestamp) {
         if self.now.since(time) <= CLOCK_STEP_BACK {
             return;
         }
@@ -505,7 +511,8 @@ impl<C> Table<C> {
         {
             flow.last = self.now;
             let (stream, direction, state) = (flow.stream, flow.direction(from_low), flow.state);
-            if self.now.since(flow.lined_up) > self.out_of_line {
+            let behind = self.now.nanos().saturating_sub(flow.lined_up.nanos());
+            if behind > self.out_of_line_nanos {
                 self.line_up(index, state);
             }
             return self.deliver(index, stream, direction, segment, shared);
