@@ -303,7 +303,7 @@ impl<C> Table<C> {
     /// The flow of a key, ended ones included.
     ///
     /// The index takes two reads after each other, far apart in memory, and 30 instructions. Flows that speak again and
-    /// again are found by one read that is likely in the nearest cache: 10 of 95 ns for a packet that carries no call.
+    /// again are found by one read that is likely in a near cache: some 5 of 95 ns for a packet that carries no call.
     #[inline]
     fn find(&mut self, key: &Key, hash: u64) -> Option<u32> {
         let flows = &self.flows;
