@@ -10,7 +10,7 @@ use engine_core::bundle::{self, Bundler, Compression};
 use engine_core::decap::{self, Decap, Frame, LinkType};
 use engine_core::flow::{self, Consumer, Direction, FlowEnd, FlowStart, Place};
 use engine_core::http::{self, BodyEnd, Exchanges, Half, Http, Origin, RequestHead, ResponseHead};
-use engine_core::message::{Notes, Output};
+use engine_core::message::{Notes, Output, Thrift};
 use engine_core::pipeline::{Config, Pipeline};
 use engine_core::rules::RuleSet;
 use engine_core::time::Timestamp;
@@ -21,12 +21,14 @@ use crate::tx::Batch;
 
 /// Names that [`Stage::new`] knows, each with all the work of those before it but for the rule sets, which are
 /// alternatives: `debug` to `realistic` end with the finished line, `bundle` and `deflate` go on after `debug`. `bodiless`
-/// is `realistic` without its rules on bodies: it has to cost what no rules cost.
-pub const NAMES: [&str; 11] = [
+/// is `realistic` without its rules on bodies: it has to cost what no rules cost. `shed` is `debug` of which as many calls as
+/// can be are only counted.
+pub const NAMES: [&str; 12] = [
     "frames",
     "decap",
     "flow",
     "http",
+    "shed",
     "debug",
     "bundle",
     "deflate",
@@ -83,6 +85,15 @@ impl Stage {
             }
             "bundle" => Self::bundles(Compression::Off)?,
             "deflate" => Self::bundles(Compression::Fast)?,
+            "shed" => {
+                let mut pipeline =
+                    Pipeline::new(&Config::default(), rules("debug")?, Count::default());
+                pipeline.set_thrift(Thrift {
+                    shed: Thrift::CALLS - 1,
+                    ..Thrift::default()
+                });
+                Self::Lines(pipeline)
+            }
             "debug" | "standard" | "strict" | "bodiless" | "realistic" => Self::Lines(
                 Pipeline::new(&Config::default(), rules(name)?, Count::default()),
             ),
@@ -137,12 +148,15 @@ impl Stage {
         }
     }
 
-    /// What was done: bytes, or exchanges at [`Self::Http`].
+    /// What was done: bytes, and exchanges at [`Self::Http`] and where they are shed.
     pub fn done(&mut self) -> u64 {
         match self {
             Self::Frames(sum) | Self::Decap(_, sum) | Self::Flow(_, _, sum) => *sum,
             Self::Http(_, _, http) => http.counters.exchanges_finished,
-            Self::Lines(pipeline) => pipeline.output().0,
+            Self::Lines(pipeline) => {
+                let shed = pipeline.ledger().message.calls_shed_overload;
+                pipeline.output().0 + shed
+            }
             Self::Bundles(_, sum) => *sum,
         }
     }
