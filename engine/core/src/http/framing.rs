@@ -85,6 +85,10 @@ impl Fields {
 
     /// Equal values, in one list or in several lines, count once (RFC 9110 §8.6).
     fn add_length(&mut self, value: &[u8]) {
+        if let (Length::Absent, Some(length)) = (self.length, number(value)) {
+            self.length = Length::Known(length);
+            return;
+        }
         for item in value.split(|&byte| byte == b',') {
             self.length = match (self.length, number(item.trim_ascii())) {
                 (Length::Absent, Some(length)) => Length::Known(length),

@@ -105,6 +105,60 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
+/// The places of all LFs in some bytes, found 64 bytes at a time.
+pub(super) struct Feeds<'a> {
+    bytes: &'a [u8],
+    /// Where the block begins that the bits are of; bits of what was passed are not set.
+    base: usize,
+    bits: u64,
+}
+
+impl<'a> Feeds<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        let mut feeds = Self {
+            bytes,
+            base: 0,
+            bits: 0,
+        };
+        feeds.look();
+        feeds
+    }
+
+    /// Finds what is in the block at `base`; false behind the last.
+    #[inline]
+    fn look(&mut self) -> bool {
+        let rest = self.bytes.get(self.base..).unwrap_or_default();
+        // Both bytes are the same, so the second word of bits costs nothing.
+        if let Some(block) = rest.first_chunk() {
+            (self.bits, _) = marks(block, b'\n', b'\n');
+            return true;
+        }
+        let mut block = [0; BLOCK_BYTES];
+        if let Some(begin) = block.get_mut(..rest.len()) {
+            begin.copy_from_slice(rest);
+        }
+        (self.bits, _) = marks(&block, b'\n', b'\n');
+        !rest.is_empty()
+    }
+}
+
+impl Iterator for Feeds<'_> {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        while self.bits == 0 {
+            self.base += BLOCK_BYTES;
+            if !self.look() {
+                return None;
+            }
+        }
+        let bit = self.bits.trailing_zeros();
+        self.bits &= self.bits - 1;
+        Some(self.base + bit as usize)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,6 +182,9 @@ mod tests {
     fn check(bytes: &[u8]) {
         let lines: Vec<_> = Lines::new(bytes).collect();
         assert_eq!(lines, naive(bytes), "{}", bytes.escape_ascii());
+        let feeds: Vec<_> = Feeds::new(bytes).map(|feed| feed + 1).collect();
+        let ends: Vec<_> = lines.iter().map(|line| line.next).collect();
+        assert_eq!(feeds, ends, "{}", bytes.escape_ascii());
     }
 
     #[test]
