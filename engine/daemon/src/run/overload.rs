@@ -12,18 +12,16 @@
 //! gains do not depend on the size of the ring. A share is divided as if all work hung on it, which at least is never too
 //! much, so nothing overshoots. It begins only with a ring that goes on filling: a burst, or a stall, is what the ring is for.
 //!
-//! Giving up compression makes uploads several times larger, and where the collector or the kernel's TCP takes its time from
-//! the same processors, that can cost more than it saves. So it is judged once the shares have settled: time per block with
-//! it and without, all else held. Where it saves too little, or the upload queue grows, bundles are compressed again, and
-//! that is remembered for `JUDGED_FOR`.
-//!
-//! It knows no ring and no clock: it is told both.
+//! Whether giving up compression helps is found out by trial ([`plain`]). It knows no ring and no clock: it is told both.
+
+mod plain;
 
 use std::time::{Duration, Instant};
 
 use engine_core::bundle::Compression;
 use engine_core::message::Thrift;
 
+use self::plain::Plain;
 use crate::status;
 
 /// Time between two decisions: some blocks are read meanwhile, so that the effect of the last one shows.
@@ -77,48 +75,9 @@ const NEARLY_MIN: u8 = 20;
 /// Largest growth of a share in one decision. Too much of it is taken back in the next one, and the ring has room for that.
 const GROWTH_MAX: f32 = 1.25;
 
-/// Time awake after compression was given up, in which that is to show before anything else is.
-const PLAIN_SHOWS: Duration = Duration::from_millis(20);
-
-/// Time awake that is compared, with compression and without.
-const TRIAL: Duration = Duration::from_millis(100);
-
-/// The least of it that says anything, where the ring leaves no time for more.
-const TRIAL_MIN: Duration = Duration::from_millis(40);
-
 /// Share of the time that a shard is awake, from which on it has no rest. Half asleep it has the processor to itself, and a
 /// block costs less than under load.
 const SATURATED: f32 = 0.9;
-
-/// Pressures between which the shares have settled.
-const SETTLED: std::ops::Range<f32> = 0.7..1.4;
-
-/// Share of time per block that is left without compression, at most, for the bandwidth to be worth it.
-const PLAIN_SHARE_MAX: f32 = 0.85;
-
-/// The same before it is known.
-const PLAIN_SHARE_USUAL: f32 = 0.6;
-
-/// How long it is known.
-const JUDGED_FOR: Duration = Duration::from_secs(60);
-
-/// Time before another trial, after one that had to be cut short.
-const TRIAL_AGAIN: Duration = Duration::from_secs(2);
-
-/// Share of the upload queue from which on bundles are compressed whatever the ring says.
-const QUEUE_HIGH: f32 = 0.25;
-
-/// Decisions in a row that must find it so: the uploader may just wait for a processor.
-const CROWDED_MIN: u8 = 4;
-
-/// Share of the upload queue up to which they need not be.
-const QUEUE_LOW: f32 = 0.0625;
-
-/// Time over which a shard must have been awake less than [`CALM_AWAKE`], before it compresses again.
-const CALM: Duration = Duration::from_secs(1);
-
-/// Share of that time that it would be awake while it compresses.
-const CALM_AWAKE: f32 = 0.85;
 
 /// A step is shown so long after its end, so that what comes and goes does not flicker.
 const SHOWN: Duration = Duration::from_secs(3);
@@ -186,27 +145,10 @@ impl Work {
     }
 }
 
-/// A comparison of a shard with compression and without.
-#[derive(Clone, Copy, Debug)]
-struct Trial {
-    /// What a ring cost before.
-    before: f32,
-    /// The work since. The first decision's is left out, for the bundle in the making.
-    since: Option<Work>,
-}
-
 /// Decides for one shard.
 #[derive(Debug)]
 pub struct Overload {
-    /// What bundles are compressed with when there is time for it.
-    compression: Compression,
-    /// Bundles that would be compressed are not.
-    is_plain: bool,
-    /// What a ring costs then, as a share of what it does with compression.
-    plain_share: f32,
-    /// Until when there is no other trial.
-    judged_until: Option<Instant>,
-    trial: Option<Trial>,
+    plain: Plain,
     /// Share of calls whose bodies are left whole.
     whole: f32,
     /// Share of calls that are written.
@@ -224,14 +166,8 @@ pub struct Overload {
     recent: Work,
     /// Decisions in a row that found the ring filling.
     filling: u8,
-    /// Decisions in a row that found the upload queue high.
-    crowded: u8,
     /// Decisions in a row that found nearly nothing given up.
     nearly: u8,
-    /// Work without sleep since the last change.
-    steady: Work,
-    /// Of a shard without compression.
-    calm: Work,
     shown: Step,
     shown_at: Instant,
     changes: u64,
@@ -252,11 +188,7 @@ impl Overload {
     /// A shard that goes without nothing.
     pub fn new(compression: Compression, now: Instant) -> Self {
         Self {
-            compression,
-            is_plain: false,
-            plain_share: PLAIN_SHARE_USUAL,
-            judged_until: None,
-            trial: None,
+            plain: Plain::new(compression),
             whole: 1.0,
             written: 1.0,
             weighed: now,
@@ -268,10 +200,7 @@ impl Overload {
             arrivals: 0.0,
             recent: Work::default(),
             filling: 0,
-            crowded: 0,
             nearly: 0,
-            steady: Work::default(),
-            calm: Work::default(),
             shown: Step::Whole,
             shown_at: now,
             changes: 0,
@@ -286,11 +215,11 @@ impl Overload {
         if now.saturating_duration_since(self.weighed) < WEIGH_EVERY {
             return false;
         }
-        let before = (self.thrift(), self.is_plain);
+        let before = (self.thrift(), self.is_plain());
         let weight = self.weigh(&load, now);
         self.decide(&weight, now);
         self.show(now);
-        before != (self.thrift(), self.is_plain)
+        before != (self.thrift(), self.is_plain())
     }
 
     /// How the time since the last decision went.
@@ -345,114 +274,27 @@ impl Overload {
         } else {
             0
         };
-        if weight.work.is_saturated() {
-            self.steady.add(weight.work);
-        }
-        self.crowded = if weight.queue > QUEUE_HIGH {
-            self.crowded.saturating_add(1)
-        } else {
-            0
-        };
-        if self.is_plain && self.crowded >= CROWDED_MIN {
-            self.judge(false, now + JUDGED_FOR);
-        }
-        if self.is_trying(weight, now) {
+        self.plain.note(weight, now);
+        if self.plain.is_trying(weight, now) {
             return;
         }
         if self.gives_up() {
-            if !self.is_to_try(weight, now) {
+            if !self.plain.is_to_try(weight, self.recent, now) {
                 self.steer(weight);
             }
         } else if self.filling >= FILLING_MIN {
-            self.begin(weight, now);
-        } else {
-            self.wait_for_calm(weight);
-        }
-    }
-
-    /// Gives something up where nothing was, or compression alone.
-    fn begin(&mut self, weight: &Weight, now: Instant) {
-        let may_be_plain = self.compresses()
-            && !self.is_plain
-            && self.judged_until.is_none_or(|until| until <= now)
-            && weight.queue <= QUEUE_LOW;
-        if may_be_plain {
-            self.set_plain(true);
-            self.plain_share = PLAIN_SHARE_USUAL;
-        }
-        if weight.is_urgent || !self.is_plain || self.steady.awake >= PLAIN_SHOWS {
-            self.steer(weight);
-        }
-    }
-
-    fn set_plain(&mut self, is_plain: bool) {
-        self.is_plain = is_plain;
-        (self.steady, self.calm) = (Work::default(), Work::default());
-    }
-
-    /// Ends a trial.
-    fn judge(&mut self, is_plain: bool, until: Instant) {
-        self.set_plain(is_plain);
-        (self.trial, self.judged_until) = (None, Some(until));
-    }
-
-    /// Whether all is held to compare the shard with compression and without; then a trial begins as soon as there is
-    /// something to compare it with.
-    fn is_to_try(&mut self, weight: &Weight, now: Instant) -> bool {
-        let is_time = self.compresses()
-            && self.judged_until.is_none_or(|until| until <= now)
-            && (self.is_plain || weight.queue <= QUEUE_LOW)
-            && SETTLED.contains(&weight.pressure)
-            && self.recent.is_saturated()
-            && !weight.is_urgent;
-        if is_time
-            && self.steady.awake >= TRIAL
-            && let Some(before) = self.steady.cost()
-        {
-            let since = None;
-            self.trial = Some(Trial { before, since });
-            self.set_plain(!self.is_plain);
-        }
-        is_time
-    }
-
-    /// Goes on with a trial; whether there is one, and all else is held.
-    fn is_trying(&mut self, weight: &Weight, now: Instant) -> bool {
-        let Some(trial) = &mut self.trial else {
-            return false;
-        };
-        let Some(work) = &mut trial.since else {
-            trial.since = Some(Work::default());
-            return true;
-        };
-        work.add(weight.work);
-        if work.awake < TRIAL && !weight.is_urgent && weight.work.read > 0.0 {
-            return true;
-        }
-        let (before, work) = (trial.before, *work);
-        match work.cost() {
-            Some(cost) if work.awake >= TRIAL_MIN => {
-                let share = if self.is_plain {
-                    cost / before
-                } else {
-                    before / cost
-                };
-                self.plain_share = share;
-                let holds = if work.awake < TRIAL {
-                    TRIAL_AGAIN
-                } else {
-                    JUDGED_FOR
-                };
-                self.judge(share <= PLAIN_SHARE_MAX, now + holds);
+            self.plain.begin(weight, now);
+            if weight.is_urgent || !self.plain.is_to_show() {
+                self.steer(weight);
             }
-            _ => self.judge(!self.is_plain, now + TRIAL_AGAIN),
+        } else {
+            self.plain.wait_for_calm(weight, self.ring_then);
         }
-        !weight.is_urgent
     }
 
     /// Gives up as much more as there is pressure, or less.
     fn steer(&mut self, weight: &Weight) {
-        self.steady = Work::default();
+        self.plain.unsettle();
         let factor = if weight.is_urgent {
             weight.pressure_now.recip().max(0.25)
         } else {
@@ -491,29 +333,13 @@ impl Overload {
         }
     }
 
-    /// Compresses again once there has been time for it.
-    fn wait_for_calm(&mut self, weight: &Weight) {
-        if !self.is_plain || self.ring_then > RING_LOW {
-            self.calm = Work::default();
-            return;
-        }
-        self.calm.add(weight.work);
-        if self.calm.time < CALM {
-            return;
-        }
-        let Work { time, awake, .. } = std::mem::take(&mut self.calm);
-        if awake.as_secs_f32() <= time.as_secs_f32() * self.plain_share * CALM_AWAKE {
-            self.set_plain(false);
-        }
-    }
-
     /// The step as it is shown: at once when more is given up, later when less.
     fn show(&mut self, now: Instant) {
         let step = if self.written < 1.0 {
             Step::Shed
         } else if self.whole < 1.0 {
             Step::Thin
-        } else if self.is_plain {
+        } else if self.is_plain() {
             Step::Plain
         } else {
             Step::Whole
@@ -523,11 +349,6 @@ impl Overload {
         }
         self.changes += u64::from(step != self.shown);
         (self.shown, self.shown_at) = (step, now);
-    }
-
-    /// Whether there is compression to give up.
-    pub fn compresses(&self) -> bool {
-        !matches!(self.compression, Compression::Off | Compression::Level(0))
     }
 
     /// The last thing that the shard goes without now, or went without a moment ago.
@@ -540,22 +361,23 @@ impl Overload {
         self.changes
     }
 
-    /// Whether bundles that would be compressed are not.
-    pub fn is_plain(&self) -> bool {
-        self.is_plain
+    /// Whether there is compression to give up.
+    pub fn compresses(&self) -> bool {
+        self.plain.compresses()
     }
 
-    fn gives_up(&self) -> bool {
-        self.written < 1.0 || self.whole < 1.0
+    /// Whether bundles that would be compressed are not.
+    pub fn is_plain(&self) -> bool {
+        self.plain.is_plain()
     }
 
     /// How the next bundle is compressed.
     pub fn compression(&self) -> Compression {
-        if self.is_plain {
-            Compression::Off
-        } else {
-            self.compression
-        }
+        self.plain.compression()
+    }
+
+    fn gives_up(&self) -> bool {
+        self.written < 1.0 || self.whole < 1.0
     }
 
     /// What calls that begin go without.
