@@ -211,7 +211,7 @@ impl Consumer<u64> for Ignore {
     }
     fn gap(&mut self, _: Place, _: u64, _: &mut u64) {}
     fn finished(&mut self, _: Place, _: &mut u64) {}
-    fn close(self, _: FlowEnd, _: Timestamp, _: &mut u64) {}
+    fn close(self, _: FlowEnd, _: &mut u64) {}
     fn ignores(&self, _: Direction) -> bool {
         false
     }

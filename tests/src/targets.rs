@@ -317,7 +317,7 @@ impl Consumer<()> for Recorder {
         );
     }
 
-    fn close(self, _end: FlowEnd, _time: Timestamp, (): &mut ()) {}
+    fn close(self, _end: FlowEnd, (): &mut ()) {}
 
     fn ignores(&self, _direction: Direction) -> bool {
         self.ignores

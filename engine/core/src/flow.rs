@@ -133,7 +133,7 @@ pub trait Consumer<Shared>: Sized {
     /// This direction is finished (FIN, all bytes before it delivered or given up).
     fn finished(&mut self, place: Place, shared: &mut Shared);
     /// The flow is over. Called last, once.
-    fn close(self, end: FlowEnd, time: Timestamp, shared: &mut Shared);
+    fn close(self, end: FlowEnd, shared: &mut Shared);
     /// Nobody needs further bytes of this flow: it is not HTTP, or its ports are not wanted. The table then skips
     /// (and counts) its payload without ordering it.
     fn ignores(&self, direction: Direction) -> bool;

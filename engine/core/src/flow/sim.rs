@@ -70,7 +70,7 @@ impl Consumer<Tape> for Recorder {
         self.note(tape, Event::Finished(place.direction, place.offset));
     }
 
-    fn close(self, end: FlowEnd, _time: Timestamp, tape: &mut Tape) {
+    fn close(self, end: FlowEnd, tape: &mut Tape) {
         assert_eq!(
             tape.stories[self.story].end.replace(end),
             None,

@@ -697,7 +697,7 @@ impl<C> Table<C> {
                 flow.originator.seq = originator;
                 flow.responder.seq = responder;
             }
-            closed.into_consumer().close(end, self.now, shared);
+            closed.into_consumer().close(end, shared);
         }
         self.count_end(end);
         self.line_up(index, State::Ended);

@@ -19,7 +19,6 @@ use super::head::Fault;
 use super::pairing::Pairing;
 use super::{Exchanges, Half, Http, Speech};
 use crate::flow::{Consumer, Direction, FlowEnd, FlowStart, Place};
-use crate::time::Timestamp;
 
 /// The shortest message there is, `GET / HTTP/1.1` or `HTTP/1.1 200` with two line ends of one byte: a shorter loss
 /// between messages has not swallowed one.
@@ -146,7 +145,7 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
     }
 
     /// What is still open ended with its last byte: the time of the end may be the clock's, not a packet's.
-    fn close(mut self, end: FlowEnd, _time: Timestamp, shared: &mut Http<X>) {
+    fn close(mut self, end: FlowEnd, shared: &mut Http<X>) {
         if self.phase == Phase::Reading {
             for direction in [Direction::Originator, Direction::Responder] {
                 let last = self.half(direction).last;

@@ -331,11 +331,7 @@ impl Flow {
     }
 
     fn end(&mut self, how: FlowEnd) {
-        let time = Timestamp::from_nanos(self.clock + 1);
-        self.connection
-            .take()
-            .unwrap()
-            .close(how, time, &mut self.http);
+        self.connection.take().unwrap().close(how, &mut self.http);
         assert_eq!(self.http.exchanges.open.len(), 0, "every exchange ended");
         assert_eq!(self.http.buffers.held(), 0, "every buffer came back");
         self.balanced();
@@ -1976,7 +1972,7 @@ fn the_shard_bounds_what_all_flows_hold() {
     assert!(http.counters.heads_shed >= 9);
     connections
         .into_iter()
-        .for_each(|connection| connection.close(FlowEnd::Idle, Timestamp::ZERO, &mut http));
+        .for_each(|connection| connection.close(FlowEnd::Idle, &mut http));
     assert_eq!(http.buffered_bytes(), 0);
 }
 
