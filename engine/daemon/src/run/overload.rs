@@ -12,7 +12,8 @@
 //! gains do not depend on the size of the ring. A share is divided as if all work hung on it, which at least is never too
 //! much, so nothing overshoots. It begins only with a ring that goes on filling: a burst, or a stall, is what the ring is for.
 //!
-//! Whether giving up compression helps is found out by trial ([`plain`]). It knows no ring and no clock: it is told both.
+//! Whether giving up compression helps is found out by trial (`overload::plain`). It knows no ring and no clock: it is told
+//! both.
 
 mod plain;
 
