@@ -8,8 +8,9 @@ use anyhow::Result;
 const UP: f64 = 1.4;
 /// Trials at most.
 const STEPS_MAX: u32 = 30;
-/// Trials in a row in which the sender could not keep the rate before that is believed: others may have been at work.
-const LIMITED_MAX: u32 = 2;
+/// Trials in a row at one rate that must lose something, or in which the sender could not keep it, before that is believed:
+/// others may have been at work, if only on the machine below this one.
+const DOUBTS_MAX: u32 = 2;
 
 /// What one trial showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,15 +42,15 @@ pub fn highest_lossless(
 ) -> Result<Found> {
     let (mut good, mut bad) = (0.0, f64::INFINITY);
     let mut rate = start.min(end);
-    let mut limited = 0;
+    let mut doubts = 0;
     for _ in 0..STEPS_MAX {
         match trial(rate)? {
             Verdict::Lossless => good = rate,
-            Verdict::Lossy => bad = rate,
-            Verdict::SenderLimited if limited + 1 < LIMITED_MAX => {
-                limited += 1;
+            Verdict::Lossy | Verdict::SenderLimited if doubts + 1 < DOUBTS_MAX => {
+                doubts += 1;
                 continue;
             }
+            Verdict::Lossy => bad = rate,
             Verdict::SenderLimited => {
                 return Ok(Found {
                     rate,
@@ -57,7 +58,7 @@ pub fn highest_lossless(
                 });
             }
         }
-        limited = 0;
+        doubts = 0;
         rate = match (good > 0.0, bad.is_finite()) {
             (_, false) if good >= end => break,
             (_, false) => (good * UP).min(end),
@@ -121,6 +122,20 @@ mod tests {
             Ok(Verdict::Lossless)
         });
         assert_eq!((found.unwrap().rate, trials), (8000.0, 1));
+    }
+
+    #[test]
+    fn one_loss_that_does_not_repeat_ends_nothing() {
+        let mut trials = 0;
+        let found = highest_lossless(1000.0, f64::INFINITY, 1.05, |rate| {
+            trials += 1;
+            Ok(if trials == 3 || rate > 40_000.0 {
+                Verdict::Lossy
+            } else {
+                Verdict::Lossless
+            })
+        });
+        assert!(found.unwrap().rate > 38_000.0);
     }
 
     #[test]

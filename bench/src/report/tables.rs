@@ -28,8 +28,9 @@ fn found(page: &mut String, session: &Session) -> Result<()> {
     writeln!(page, "## At the highest lossless rate\n")?;
     writeln!(
         page,
-        "As a search found it. Lossless: how many of the repetitions lost nothing at all, shed no call, thinned no body and \
-         sent no bundle plain that should have been compressed. Latency is from a response's last packet to the POST with its \
+        "As a search found it: a rate has failed where two trials in a row are not lossless. Lossless: how many of the \
+         repetitions lost nothing at all, shed no call, thinned no body and sent no bundle plain that should have been \
+         compressed. Latency is from a response's last packet to the POST with its \
          call; bundles wait up to a second by design. Busy: CPU of sniffer, collector and sender by the length of the \
          traffic. Wrong: calls twice, mispaired, torn or in a broken POST.\n"
     )?;
