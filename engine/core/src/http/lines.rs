@@ -46,18 +46,9 @@ impl<'a> Lines<'a> {
     /// Finds what is in the block at `base`; false behind the last.
     #[inline]
     fn look(&mut self) -> bool {
-        let rest = self.bytes.get(self.base..).unwrap_or_default();
-        if let Some(block) = rest.first_chunk() {
-            (self.feeds, self.colons) = marks(block, b'\n', b':');
-            return true;
-        }
-        // What is filled up with is neither.
-        let mut block = [0; BLOCK_BYTES];
-        if let Some(begin) = block.get_mut(..rest.len()) {
-            begin.copy_from_slice(rest);
-        }
-        (self.feeds, self.colons) = marks(&block, b'\n', b':');
-        !rest.is_empty()
+        let is_there;
+        ((self.feeds, self.colons), is_there) = find(self.bytes, self.base, b':');
+        is_there
     }
 
     /// Goes on to the next block with an LF; false if there is none.
@@ -105,6 +96,21 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
+/// The bits of LFs and of `other` in the block at `base`, and whether there is one.
+#[inline(always)]
+fn find(bytes: &[u8], base: usize, other: u8) -> ((u64, u64), bool) {
+    let rest = bytes.get(base..).unwrap_or_default();
+    if let Some(block) = rest.first_chunk() {
+        return (marks(block, b'\n', other), true);
+    }
+    // What is filled up with is neither.
+    let mut block = [0; BLOCK_BYTES];
+    if let Some(begin) = block.get_mut(..rest.len()) {
+        begin.copy_from_slice(rest);
+    }
+    (marks(&block, b'\n', other), !rest.is_empty())
+}
+
 /// The places of all LFs in some bytes, found 64 bytes at a time.
 pub(super) struct Feeds<'a> {
     bytes: &'a [u8],
@@ -127,18 +133,10 @@ impl<'a> Feeds<'a> {
     /// Finds what is in the block at `base`; false behind the last.
     #[inline]
     fn look(&mut self) -> bool {
-        let rest = self.bytes.get(self.base..).unwrap_or_default();
         // Both bytes are the same, so the second word of bits costs nothing.
-        if let Some(block) = rest.first_chunk() {
-            (self.bits, _) = marks(block, b'\n', b'\n');
-            return true;
-        }
-        let mut block = [0; BLOCK_BYTES];
-        if let Some(begin) = block.get_mut(..rest.len()) {
-            begin.copy_from_slice(rest);
-        }
-        (self.bits, _) = marks(&block, b'\n', b'\n');
-        !rest.is_empty()
+        let is_there;
+        ((self.bits, _), is_there) = find(self.bytes, self.base, b'\n');
+        is_there
     }
 }
 
