@@ -27,6 +27,7 @@ pub mod read;
 pub mod rules_command;
 pub mod run;
 pub mod sandbox;
+mod signals;
 pub mod status;
 pub mod store_process;
 pub mod supervised;

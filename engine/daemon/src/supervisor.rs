@@ -14,6 +14,7 @@ use crate::config::settings::Values;
 use crate::config::{self, Engine};
 use crate::control::{self, Request, Response, Server};
 use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
+use crate::signals;
 use crate::status::{self, State, Status, Stopped};
 use crate::store_process::StoreReport;
 use child::Child;
@@ -64,7 +65,7 @@ pub fn run(options: Options) -> Result<Exit, Diagnostic> {
     let _serving = server
         .serve(move |request| forward(&asked, request))
         .map_err(no_thread)?;
-    watch_signals(sender)?;
+    signals::watch(sender, Event::Signal).map_err(no_thread)?;
 
     let mut supervisor = Supervisor::new(options);
     supervisor.start_store();
@@ -95,23 +96,6 @@ fn forward(events: &Sender<Event>, request: Request) -> Response {
         return gone();
     }
     answer.recv().unwrap_or_else(|_| gone())
-}
-
-fn watch_signals(events: Sender<Event>) -> Result<(), Diagnostic> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])
-        .map_err(no_thread)?;
-    let watch = move || {
-        for signal in signals.forever() {
-            if events.send(Event::Signal(signal)).is_err() {
-                return;
-            }
-        }
-    };
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(watch)
-        .map_err(no_thread)?;
-    Ok(())
 }
 
 fn no_thread(error: std::io::Error) -> Diagnostic {

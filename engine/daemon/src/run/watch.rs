@@ -3,7 +3,7 @@
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGUSR1};
 
 use super::follow::Follower;
 use super::running::Running;
@@ -12,6 +12,7 @@ use super::view::View;
 use super::{Event, Place, bug};
 use crate::control::{Request, Response};
 use crate::diagnostic::{Diagnostic, Exit};
+use crate::signals;
 use crate::status::State;
 
 /// How often the watcher looks at destination and rings.
@@ -71,20 +72,7 @@ pub(super) fn watch(
 }
 
 pub(super) fn watch_signals(events: Sender<Event>) -> Result<(), Diagnostic> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])
-        .map_err(|error| bug("cannot watch signals", &error))?;
-    let watch = move || {
-        for signal in signals.forever() {
-            if events.send(Event::Signal(signal)).is_err() {
-                return;
-            }
-        }
-    };
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(watch)
-        .map_err(|error| bug("cannot watch signals", &error))?;
-    Ok(())
+    signals::watch(events, Event::Signal).map_err(|error| bug("cannot watch signals", &error))
 }
 
 pub(super) fn answer(view: &View, events: &Sender<Event>, request: Request) -> Response {

@@ -1,0 +1,26 @@
+//! Signals in, events out, from a thread of their own.
+
+use std::io;
+use std::sync::mpsc::Sender;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+
+/// Sends what `event` makes of each signal that ends, reloads or asks for the status, until nobody receives.
+pub(crate) fn watch<E: Send + 'static>(
+    events: Sender<E>,
+    event: impl Fn(i32) -> E + Send + 'static,
+) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
+    let watch = move || {
+        for signal in signals.forever() {
+            if events.send(event(signal)).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(watch)?;
+    Ok(())
+}
