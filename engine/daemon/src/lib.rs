@@ -16,6 +16,7 @@ use diagnostic::{Code, Diagnostic, Exit, Talk};
 use status::{State, Status};
 
 pub mod capture_file;
+pub mod capture_url;
 pub mod check;
 pub mod config;
 pub mod control;
@@ -28,11 +29,11 @@ pub mod rules_command;
 pub mod run;
 pub mod sandbox;
 mod signals;
+pub mod sink;
 pub mod status;
 pub mod store_process;
 pub mod supervised;
 pub mod supervisor;
-pub mod upload;
 
 /// How long `on` and `off` may take: an `off` delivers first.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(120);

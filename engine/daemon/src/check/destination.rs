@@ -4,8 +4,8 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use super::{Finding, Level};
+use crate::capture_url::CaptureUrl;
 use crate::diagnostic::system_words;
-use crate::upload::CaptureUrl;
 
 /// For each address of the name.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -7,7 +7,7 @@ use engine_sys::event::EventFd;
 
 use super::{Finding, Level};
 use crate::sandbox::{Files, Plan};
-use crate::upload;
+use crate::sink::http as upload;
 
 pub(super) fn findings() -> Vec<Finding> {
     let mut findings = vec![release(), uploader()];

@@ -5,8 +5,8 @@ use engine_core::bundle::Compression;
 use super::Rules;
 use super::settings::{Value, Values};
 use super::value::{bad_value, shown_value, switch};
+use crate::capture_url::CaptureUrl;
 use crate::diagnostic::{Code, Diagnostic};
-use crate::upload::CaptureUrl;
 
 /// What becomes of finished lines.
 #[derive(Clone, Debug)]

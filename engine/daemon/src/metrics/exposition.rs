@@ -9,8 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::families::{self, Series};
 use super::process::Process;
 use crate::run::published::cells;
+use crate::sink::http as upload;
 use crate::status::{Calls, RuleHits};
-use crate::upload;
 
 /// What is shown, read at one moment.
 #[derive(Clone, Debug, Default)]

@@ -28,7 +28,7 @@ use crate::config::{Capture, Destination};
 use crate::diagnostic::{Diagnostic, Talk};
 use crate::metrics::Endpoint;
 use crate::sandbox::{Confinement, Files, Plan};
-use crate::upload::{self, Inboxes, Roots, UploadConfig, Uploader};
+use crate::sink::http::{self as upload, Inboxes, Roots, UploadConfig, Uploader};
 
 /// The uploader has this long after the shards have ended, whatever they left of the flush timeout.
 const FLUSH_MIN: Duration = Duration::from_millis(500);

@@ -8,7 +8,8 @@ use super::overload::{Announced, Change};
 use super::view::View;
 use crate::diagnostic::{Code, Diagnostic, Talk};
 use crate::quantity::thousands;
-use crate::{status, upload};
+use crate::sink::http as upload;
+use crate::status;
 
 /// What was said last, so that nothing is said twice. The uploader speaks for itself.
 #[derive(Default)]

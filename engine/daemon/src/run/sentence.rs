@@ -7,7 +7,7 @@ use super::choice::Choice;
 use super::hints::Setting;
 use crate::config::{Capture, Destination, Engine};
 use crate::quantity::plural;
-use crate::upload::Uploader;
+use crate::sink::http::Uploader;
 
 /// What will happen, in one sentence.
 pub(super) fn sentence(

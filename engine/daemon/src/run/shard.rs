@@ -27,7 +27,7 @@ use super::overload::{Load, Overload, Step};
 use super::own_upload::OwnUpload;
 use super::published::{Published, ShardCounters};
 use super::rule_watch::HitCells;
-use crate::upload::Outbox;
+use crate::sink::http::Outbox;
 
 /// Longest sleep: idle flows and old bundles are looked after at least this often.
 const TICK: Duration = Duration::from_millis(100);

@@ -21,8 +21,8 @@ use crate::metrics::process::Process;
 use crate::metrics::{Answer, Page};
 use crate::quantity::plural;
 use crate::sandbox::Confinement;
+use crate::sink::http::{self as upload, Stats};
 use crate::status::{self, Calls, Output, Packets, Port, State, Status, Step, Warning};
-use crate::upload::{self, Stats};
 
 /// How often a ledger that does not balance is read again before it is believed: a bundle may be between two counters.
 const LEDGER_TRIES: u32 = 20;

@@ -25,7 +25,6 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
-mod url;
 
 use std::io;
 use std::rc::Rc;
@@ -39,13 +38,14 @@ use engine_sys::driver::{Choice, Driver, Kind};
 use hyper::header::{HeaderName, HeaderValue};
 use rustls::ClientConfig;
 
+use crate::capture_url::CaptureUrl;
+
 pub(crate) use self::event::driver_name;
 pub use self::event::{Event, IO_URING};
 pub use self::outbox::{Inboxes, Outbox, outboxes};
 pub use self::retry::{Failure, Outcome};
 pub use self::stats::{DropReason, Snapshot, Stats, Times};
 pub use self::tls::Roots;
-pub use self::url::{CaptureUrl, UrlError};
 
 use self::connection::Endpoint;
 use self::dispatcher::Dispatcher;

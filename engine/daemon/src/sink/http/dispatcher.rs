@@ -9,12 +9,13 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use engine_core::bundle::Encoding;
 
+use crate::capture_url::CaptureUrl;
+
 use super::event::{Announcer, Event};
 use super::outbox::Inbox;
 use super::queue::{Job, Queue};
 use super::retry::{Action, Failure, Outcome, Retry, Start};
 use super::stats::{DropReason, Stats};
-use super::url::CaptureUrl;
 
 /// What a connection posts.
 #[derive(Clone)]

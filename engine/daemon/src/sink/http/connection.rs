@@ -18,12 +18,13 @@ use hyper::{Request, Response, body::Incoming};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+use crate::capture_url::CaptureUrl;
+
 use super::dispatcher::{Dispatcher, Next, Post};
 use super::reactor::{Reactor, Sleep};
 use super::resolve::Resolver;
 use super::retry::{Failure, Outcome};
 use super::stream::{self, Lent, Stream, TlsStream};
-use super::url::CaptureUrl;
 
 /// What every connection needs to know.
 pub(super) struct Endpoint {

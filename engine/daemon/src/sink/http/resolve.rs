@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::thread;
 
-use super::url::CaptureUrl;
+use crate::capture_url::CaptureUrl;
 
 /// Asks the helper thread.
 #[derive(Default)]

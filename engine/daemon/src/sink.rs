@@ -1,0 +1,3 @@
+//! Sinks: the places that bundles are delivered to.
+
+pub mod http;
