@@ -24,6 +24,10 @@ pub const PIPELINE_DEPTH_MAX: usize = 1024;
 /// Nobody sends extensions; 16 KiB is what servers bound them by.
 pub const CHUNK_LINE_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes of the shortest message there is, `GET / HTTP/1.1` or `HTTP/1.1 200` with two line ends of one byte: a shorter
+/// loss between messages has not swallowed one.
+pub const MESSAGE_BYTES_MIN: u64 = 14;
+
 /// Bytes of an unfinished line kept while a half looks for the next message; of a longer line the last
 /// [`HUNT_TAIL_BYTES`] are kept. Large enough for the 64 kB URLs that users do send.
 pub const HUNT_LINE_BYTES_MAX: usize = 80 * 1024;

@@ -9,7 +9,7 @@ use memchr::memchr;
 
 use super::head::{self, Fault, Head};
 use super::lines::{Feeds, Line};
-use super::{Header, Known, Side};
+use crate::http::{Header, Known, Side};
 use crate::limits;
 
 /// Reads a head from the begin of `bytes`; `fields` must be empty and is filled in wire order.

@@ -10,9 +10,9 @@
 
 use memchr::memchr;
 
-use super::detect::{RequestLine, request_line, status_line};
 use super::lines::{Line, Lines};
-use super::{Header, Side};
+use super::start_line::{RequestLine, request_line, status_line};
+use crate::http::{Header, Side};
 use crate::limits;
 
 /// What a head says before its fields.

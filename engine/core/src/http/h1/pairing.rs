@@ -33,75 +33,10 @@
 
 use std::collections::VecDeque;
 
-use super::connection::MESSAGE_BYTES_MIN;
-use super::{BodyEnd, Exchanges, Half, Http, Origin, RequestHead, ResponseHead};
-use crate::limits;
+use super::queue::{Exchange, Method, Pair, Progress};
+use crate::http::{BodyEnd, Exchanges, Half, Http, Origin, RequestHead, ResponseHead};
+use crate::limits::{self, MESSAGE_BYTES_MIN};
 use crate::time::Timestamp;
-
-/// How far one side of an exchange is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
-    Awaited,
-    Open,
-    Done,
-}
-
-/// What a request's method means for the body of its response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
-    Head,
-    Connect,
-    Other,
-    /// The request is not known.
-    Unknown,
-}
-
-/// How sure it is that the response of an exchange is its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pair {
-    Certain,
-    /// Unless another response comes before the next request.
-    Probable,
-    /// It is another's.
-    Refuted,
-}
-
-/// One exchange that is not over.
-#[derive(Debug)]
-pub(super) struct Exchange<D> {
-    draft: D,
-    call_index: u64,
-    method: Method,
-    request: Progress,
-    response: Progress,
-    /// Offset of the request in its half.
-    offset: u64,
-    /// What the request acknowledged of the responses: its own does not start before.
-    acked: u64,
-    /// Requests that were not seen may have been unanswered when this one was sent.
-    doubtful: bool,
-    pair: Pair,
-    /// It will end as a half; no response is given to it.
-    given_up: bool,
-    /// Its request made room before its response came.
-    evicted: bool,
-}
-
-impl<D> Exchange<D> {
-    fn is_over(&self) -> bool {
-        let answered = self.response == Progress::Done && self.pair != Pair::Probable;
-        self.request == Progress::Done && (answered || self.given_up)
-    }
-
-    fn waits(&self) -> bool {
-        self.response == Progress::Awaited && !self.given_up
-    }
-
-    /// As far as acknowledgements tell, a response that starts at `offset` and acknowledges `acked` can be its own.
-    fn admits(&self, offset: u64, acked: u64) -> bool {
-        self.acked <= offset && self.offset < acked
-    }
-}
 
 /// What a new response should know.
 #[derive(Clone, Copy, Debug)]
@@ -475,12 +410,12 @@ impl<D> Pairing<D> {
         while let Some(exchange) = self.queue.pop_front() {
             conclude(exchange, why, shared);
         }
-        self.recycle(shared);
+        shared.h1.recycle(&mut self.queue);
     }
 
     fn begin<X: Exchanges<Draft = D>>(&mut self, origin: &mut Origin<'_>, shared: &mut Http<X>) {
         if self.queue.capacity() == 0 {
-            self.queue = shared.queues.pop().unwrap_or_default();
+            self.queue = shared.h1.take_queue();
         }
         self.calls += 1;
         origin.call_index = self.calls;
@@ -522,24 +457,10 @@ impl<D> Pairing<D> {
             }
         }
         if self.queue.is_empty() {
-            self.recycle(shared);
-        }
-    }
-
-    /// An idle connection holds no queue: there may be a million of them.
-    fn recycle<X: Exchanges<Draft = D>>(&mut self, shared: &mut Http<X>) {
-        if (1..=SPARE_QUEUE_LENGTH_MAX).contains(&self.queue.capacity())
-            && shared.queues.len() < SPARE_QUEUES_MAX
-        {
-            shared.queues.push(std::mem::take(&mut self.queue));
+            shared.h1.recycle(&mut self.queue);
         }
     }
 }
-
-/// Emptied queues kept; more are freed with their connection.
-const SPARE_QUEUES_MAX: usize = 256;
-/// A longer queue stays with its connection.
-const SPARE_QUEUE_LENGTH_MAX: usize = 16;
 
 /// Whose a response is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

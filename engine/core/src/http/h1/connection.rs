@@ -4,25 +4,21 @@
 //! says which flows are wanted. A half whose beginning was not seen, or that lost bytes between messages, looks for the
 //! next start line; bytes passed over are counted. A loss within a body of known length only subtracts from it.
 //!
-//! Nothing is copied but heads and lines that do not lie in one piece; see [`half`](super::half).
+//! Nothing is copied but heads and lines that do not lie in one piece; see [`direction`](super::direction).
 
 mod bodies;
 mod heads;
-mod hunt;
+mod resync;
 
 use memchr::memchr;
 
-use self::heads::Start;
-use super::detect::{self, Side, Verdict};
-use super::half::{HalfReader, Input, Step, Unanswered};
+use super::direction::{HalfReader, Input, Start, Step, Unanswered};
 use super::head::Fault;
 use super::pairing::Pairing;
-use super::{Exchanges, Half, Http, Speech};
 use crate::flow::{Consumer, Direction, FlowEnd, FlowStart, Place};
-
-/// The shortest message there is, `GET / HTTP/1.1` or `HTTP/1.1 200` with two line ends of one byte: a shorter loss
-/// between messages has not swallowed one.
-pub(super) const MESSAGE_BYTES_MIN: u64 = 14;
+use crate::http::detect::{self, Verdict};
+use crate::http::{Exchanges, Half, Http, Side, Speech};
+use crate::limits::MESSAGE_BYTES_MIN;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {

@@ -1,12 +1,12 @@
 //! Bodies of one connection, handed on by reference, up to the end of their message.
 
-use super::super::chunked::{Chunked, Piece};
-use super::super::detect::{self, Side, Verdict};
-use super::super::framing::Framing;
-use super::super::half::{Input, Step};
-use super::super::{BodyEnd, Exchanges, Http};
 use super::Connection;
 use crate::flow::Direction;
+use crate::http::detect::{self, Verdict};
+use crate::http::h1::chunked::{Chunked, Piece};
+use crate::http::h1::direction::{Input, Step};
+use crate::http::h1::framing::Framing;
+use crate::http::{BodyEnd, Exchanges, Http, Side};
 use crate::time::Timestamp;
 
 impl<D> Connection<D> {

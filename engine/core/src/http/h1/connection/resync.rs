@@ -5,11 +5,11 @@
 
 use memchr::{memchr, memmem, memrchr};
 
-use super::super::detect::{self, Side};
-use super::super::half::{HalfReader, Input, Step};
-use super::super::{Exchanges, Http, Speech};
 use super::{Connection, other};
 use crate::flow::Direction;
+use crate::http::h1::direction::{HalfReader, Input, Step};
+use crate::http::h1::start_line::find_start;
+use crate::http::{Exchanges, Http, Side, Speech};
 use crate::limits;
 use crate::time::Timestamp;
 
@@ -133,7 +133,7 @@ impl<D> Connection<D> {
         if !half.buffer.ends_with(b"\n") {
             return;
         }
-        let Some((place, side)) = detect::find_start(&half.buffer, want) else {
+        let Some((place, side)) = find_start(&half.buffer, want) else {
             let passed = half.buffer.len();
             shared.buffers.release(&mut half.buffer);
             return self.pass_over(direction, passed, shared);
@@ -177,7 +177,7 @@ fn find_in(bytes: &[u8], want: Option<Side>) -> Option<(usize, Side)> {
     {
         let begin = memrchr(b'\n', bytes.get(from..version)?).map_or(from, |end| from + end + 1);
         let end = version + memchr(b'\n', bytes.get(version..)?)? + 1;
-        if let Some((place, side)) = detect::find_start(bytes.get(begin..end)?, want) {
+        if let Some((place, side)) = find_start(bytes.get(begin..end)?, want) {
             return Some((begin + place, side));
         }
         from = end;

@@ -1,6 +1,6 @@
 //! Header fields in, the length of the body out: RFC 9112 §6.3.
 
-use super::{Header, Known};
+use crate::http::{Header, Known};
 
 /// What the fields of one message say about its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 
-use super::*;
 use crate::decap::{Endpoint, Network};
 use crate::flow::{Acked, Consumer, Direction, FlowEnd, FlowStart, Place};
+use crate::http::*;
 use crate::limits;
+use crate::time::Timestamp;
 
 /// Writes every exchange as one line, and checks the order of calls that [`Exchanges`] promises.
 #[derive(Default)]

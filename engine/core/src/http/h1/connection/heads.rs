@@ -5,16 +5,19 @@
 
 use memchr::memchr;
 
-use super::super::detect::{self, Side, Verdict};
-use super::super::framing::{Fields, Framing};
-use super::super::half::{Input, Step, Unanswered};
-use super::super::head::{self, Fault, Head, StartLine};
-use super::super::pairing::{Before, Lost, Method, Responses};
-use super::super::skim;
-use super::super::{BodyEnd, Exchanges, Half, Header, Http, Origin, RequestHead, ResponseHead};
-use super::{Connection, MESSAGE_BYTES_MIN, Phase, other};
+use super::{Connection, Phase, other};
 use crate::flow::{Acked, Direction, FlowStart};
-use crate::limits;
+use crate::http::detect::{self, Verdict};
+use crate::http::h1::direction::{Input, Start, Step, Unanswered};
+use crate::http::h1::framing::{Fields, Framing};
+use crate::http::h1::head::{self, Fault, Head, StartLine};
+use crate::http::h1::pairing::{Before, Lost, Responses};
+use crate::http::h1::queue::Method;
+use crate::http::h1::skim;
+use crate::http::{
+    BodyEnd, Exchanges, Half, Header, Http, Origin, RequestHead, ResponseHead, Side,
+};
+use crate::limits::{self, MESSAGE_BYTES_MIN};
 use crate::time::Timestamp;
 
 /// Up to here an unfinished start line is judged with every byte, beyond only when its line is there.
@@ -22,16 +25,6 @@ const START_BYTES_JUDGED: usize = 64;
 
 /// What a FIN takes of the sequence numbers.
 const FIN: u64 = 1;
-
-/// Where a head starts, and the time of the bytes at hand.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Start {
-    pub(super) offset: u64,
-    pub(super) time: Timestamp,
-    /// What the segment of its first byte acknowledged of the other half.
-    pub(super) acked: Acked,
-    pub(super) now: Timestamp,
-}
 
 impl<D> Connection<D> {
     pub(super) fn collect_from(&mut self, direction: Direction, input: &Input<'_>) {
@@ -201,7 +194,7 @@ impl<D> Connection<D> {
         start: Start,
         shared: &mut Http<X>,
     ) -> Result<usize, Fault> {
-        let mut fields = emptied(std::mem::take(&mut shared.fields));
+        let mut fields = emptied(std::mem::take(&mut shared.h1.fields));
         let parse = if self.is_shed(direction, side, start, shared) {
             skim::parse
         } else {
@@ -214,7 +207,7 @@ impl<D> Connection<D> {
                 Ok(head.length)
             }
             Err(Fault::Folded { length }) => {
-                let mut unfolded = std::mem::take(&mut shared.unfolded);
+                let mut unfolded = std::mem::take(&mut shared.h1.unfolded);
                 head::unfold(bytes.get(..length).unwrap_or(bytes), &mut unfolded);
                 let mut fields = Vec::new();
                 self.half_mut(direction).told = start.offset + length as u64;
@@ -222,12 +215,12 @@ impl<D> Connection<D> {
                     self.act_on_head(direction, &head, &fields, start, shared);
                     length
                 });
-                shared.unfolded = unfolded;
+                shared.h1.unfolded = unfolded;
                 result
             }
             Err(fault) => Err(fault),
         };
-        shared.fields = emptied(fields);
+        shared.h1.fields = emptied(fields);
         result
     }
 

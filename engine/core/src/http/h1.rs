@@ -1,0 +1,18 @@
+//! HTTP/1.x, RFC 9112.
+
+mod chunked;
+mod connection;
+mod direction;
+mod framing;
+mod head;
+mod lines;
+mod pairing;
+mod queue;
+mod scratch;
+mod skim;
+pub(super) mod start_line;
+#[cfg(test)]
+mod tests;
+
+pub use self::connection::Connection;
+pub(super) use self::scratch::Scratch;
