@@ -9,10 +9,10 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::capture::interfaces::{self as choice, Choice};
 use crate::config::settings::Values;
 use crate::config::{self, Capture, Destination};
 use crate::diagnostic::{Code, Diagnostic, Exit};
-use crate::run::choice::{self, Choice};
 
 mod capture;
 mod destination;

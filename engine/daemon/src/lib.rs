@@ -15,16 +15,23 @@ use control::{Request, Unreachable};
 use diagnostic::{Code, Diagnostic, Exit, Talk};
 use status::{State, Status};
 
+pub mod capture;
 pub mod capture_file;
 pub mod capture_url;
 pub mod check;
+pub mod clock;
 pub mod config;
 pub mod control;
+pub mod counters;
 pub mod demo;
 pub mod diagnostic;
 pub mod metrics;
+pub mod pipeline;
+pub mod process;
 pub mod quantity;
+pub mod random;
 pub mod read;
+pub mod report;
 pub mod rules_command;
 pub mod run;
 pub mod sandbox;
@@ -130,7 +137,7 @@ fn perform(cli: Cli, talk: Talk) -> Result<Exit, Diagnostic> {
             let all = engine_sys::interfaces::list().map_err(|error| {
                 Diagnostic::new(Code::E090, format!("cannot list interfaces: {error}"))
             })?;
-            print(&run::choice::table(&all));
+            print(&capture::interfaces::table(&all));
             Ok(Exit::Done)
         }
         Some(Command::Check(flags)) => {
@@ -177,7 +184,7 @@ fn perform(cli: Cli, talk: Talk) -> Result<Exit, Diagnostic> {
             };
             run::run(
                 config,
-                run::Place {
+                run::context::Context {
                     control: &control,
                     own_ports: &flags.own_ports,
                     reload: &reload,

@@ -27,7 +27,6 @@ use crate::diagnostic::{Code, Diagnostic, system_words};
 
 pub mod exposition;
 mod families;
-pub mod process;
 
 /// What may be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

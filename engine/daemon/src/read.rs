@@ -18,12 +18,12 @@ use engine_core::time::Timestamp;
 use crate::capture_file::CaptureFile;
 use crate::config::raw::Form;
 use crate::config::{Engine, Reading};
+use crate::counters::{ShardCounters, Stages};
 use crate::diagnostic::{Code, Diagnostic, Exit, Talk, system_words, wants_colour};
+use crate::pipeline::pipeline_config;
 use crate::quantity::{plural, thousands};
-use crate::run::pipeline_config;
-use crate::run::published::{ShardCounters, Stages};
-use crate::run::rule_watch::RuleWatch;
-use crate::run::view::{calls, halves};
+use crate::report::ledger::{calls, halves};
+use crate::report::rule_matches::RuleWatch;
 use crate::status::{self, PORTS_TOLD, Port, Status};
 use table::Table;
 

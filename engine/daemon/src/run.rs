@@ -4,91 +4,43 @@
 //! open is completed or given up, bundles are delivered within the flush timeout, and the ledger is printed: what was
 //! not delivered is said and makes the exit code 8.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use engine_sys::interfaces;
-use engine_sys::packet::{SelfTest, Trouble};
+use engine_sys::packet::SelfTest;
 use engine_sys::process;
 
-use crate::config::{Capture, Destination, Rules};
+use crate::capture::hotplug::Follower;
+use crate::capture::interfaces::{self as choice, Choice};
+use crate::capture::rings::{Opened, Opener};
+use crate::capture::self_traffic::{self, OwnUpload};
+use crate::config::{Capture, Destination};
 use crate::control::{Response, Server};
 use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
 use crate::metrics::Endpoint;
+use crate::report::snapshot::View;
 use crate::sandbox::Plan;
 use crate::sink::http::Roots;
 use crate::status::{State, Status};
 use crate::supervised;
-use choice::Choice;
-use follow::Follower;
-use own_upload::OwnUpload;
-use rings::{Opened, Opener};
-use running::{Ended, Running};
-use view::View;
-use watch::{Cause, answer, watch, watch_signals};
+use context::{Context, bug};
+use events::{Cause, answer, watch, watch_signals};
+use threads::{Ended, Threads};
 
-pub mod choice;
-pub mod crossings;
-pub mod follow;
-pub mod hints;
-pub mod overload;
-pub mod own_upload;
-mod pipeline;
-pub mod published;
-pub mod rings;
-pub mod rule_watch;
-mod running;
-mod said;
-mod sentence;
-pub mod shard;
-pub mod view;
-mod watch;
-
-pub use pipeline::pipeline_config;
-
-/// What a run is told beside its settings.
-#[derive(Clone, Copy)]
-pub struct Place<'a> {
-    /// Control socket.
-    pub control: &'a Path,
-    /// Ports of this machine whose connections are our own and not read.
-    pub own_ports: &'a [u16],
-    /// A supervisor started us: end with it, and tell it the final status on standard output.
-    pub is_supervised: bool,
-    /// Reads the settings again for their rules: what a rules file says now.
-    pub reload: &'a dyn Fn() -> Result<Rules, Diagnostic>,
-    /// The file that the rules are in.
-    pub rules_file: Option<&'a Path>,
-    /// Confine this process once its rings are open.
-    pub sandbox: bool,
-    /// How to talk.
-    pub talk: Talk,
-}
-
-/// What happens to the watching thread.
-pub enum Event {
-    /// SIGTERM, SIGINT, SIGHUP, SIGUSR1.
-    Signal(i32),
-    /// A client wants the rules read again.
-    Reload(Sender<Response>),
-    /// `sniffer off`.
-    Off(Sender<Response>),
-    /// A shard's interface has a problem.
-    Trouble(String, Trouble),
-    /// A shard ended before it was told to.
-    ShardEnded,
-}
+pub mod context;
+pub mod events;
+mod threads;
 
 /// Captures until SIGTERM, SIGINT or `sniffer off`.
-pub fn run(config: Capture, place: Place<'_>) -> Result<Exit, Diagnostic> {
-    let talk = place.talk;
+pub fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
+    let talk = context.talk;
     let choice = choose(&config)?;
     talk.show_all(&choice.notices);
     let metrics = Endpoint::open(config.metrics.as_ref())?;
-    let server = Server::bind(place.control)?;
-    let own = own_upload::endpoints(&config.destination, place.own_ports, metrics.address());
+    let server = Server::bind(context.control)?;
+    let own = self_traffic::endpoints(&config.destination, context.own_ports, metrics.address());
     let mut opener = Opener::new(&config, &choice, &own);
     let opened = open_all(&mut opener, &choice, talk)?;
     let own = OwnUpload::new(own);
@@ -100,15 +52,15 @@ pub fn run(config: Capture, place: Place<'_>) -> Result<Exit, Diagnostic> {
         Destination::Url(url) if url.is_https() => Roots::of_system(),
         _ => Roots::System,
     };
-    let plan = Plan::capture(&config, place.rules_file, place.control);
-    let files = place.sandbox.then(|| plan.confine_files());
+    let plan = Plan::capture(&config, context.rules_file, context.control);
+    let files = context.sandbox.then(|| plan.confine_files());
 
     let (sender, events) = mpsc::channel();
     watch_signals(sender.clone())?;
-    if place.is_supervised {
+    if context.is_supervised {
         supervised::end_with_supervisor();
     }
-    let running = Running::start(
+    let threads = Threads::start(
         config,
         &choice,
         opened,
@@ -117,21 +69,21 @@ pub fn run(config: Capture, place: Place<'_>) -> Result<Exit, Diagnostic> {
         &metrics,
         talk,
     )?;
-    let for_control = Arc::clone(&running.view);
+    let for_control = Arc::clone(&threads.view);
     let serving = server
         .serve(move |request| answer(&for_control, &sender, request))
         .map_err(|error| bug("cannot serve the control socket", &error))?;
-    talk.say(&running.view.sentence);
-    serve_metrics(metrics, &running.view, talk)?;
-    talk.say(format_args!("sandbox: {}", running.confine(plan, files)));
+    talk.say(&threads.view.sentence);
+    serve_metrics(metrics, &threads.view, talk)?;
+    talk.say(format_args!("sandbox: {}", threads.confine(plan, files)));
 
-    let cause = watch(&running, &events, &mut follower, place);
-    let Ended { view, panicked } = running.stop();
+    let cause = watch(&threads, &events, &mut follower, context);
+    let Ended { view, panicked } = threads.stop();
     let status = view.status(State::Stopped);
     let capture = status.capture.clone().unwrap_or_default();
     let summary = capture.summary(view.started.elapsed().as_secs());
     talk.say(&summary);
-    if place.is_supervised {
+    if context.is_supervised {
         print_status(&status);
     }
     let exit = match (panicked, &capture.calls) {
@@ -166,10 +118,6 @@ fn serve_metrics(metrics: Endpoint, view: &Arc<View>, talk: Talk) -> Result<(), 
                 .map_err(|error| bug("cannot serve metrics", &error))
         }
     }
-}
-
-fn bug(what: &str, error: &impl std::fmt::Display) -> Diagnostic {
-    Diagnostic::new(Code::E199, format!("{what}: {error}"))
 }
 
 fn print_status(status: &Status) {
@@ -207,13 +155,4 @@ fn open_all(opener: &mut Opener, choice: &Choice, talk: Talk) -> Result<Vec<Open
         .iter()
         .map(|interface| opener.open(interface))
         .collect()
-}
-
-/// The value of a line of `/proc/self/status`.
-fn proc_status(label: &str) -> String {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix(label))
-        .map_or("?".to_owned(), |value| value.trim().to_owned())
 }

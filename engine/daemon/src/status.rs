@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use engine_core::http::{PortFlows, PortTable};
 use serde::{Deserialize, Serialize};
 
-use crate::run::published::Stages;
+use crate::counters::Stages;
 
 mod text;
 

@@ -6,10 +6,10 @@ use engine_sys::interfaces::{Interface, LinkKind};
 use engine_sys::packet::{GroupOptions, RingOptions, RxRing, SelfTest, self_test};
 
 use super::{Chosen, Finding, Level};
+use crate::capture::interfaces::Choice;
+use crate::capture::rings;
 use crate::config::{Capture, Engine};
 use crate::quantity::{bytes, plural};
-use crate::run::choice::Choice;
-use crate::run::rings;
 
 /// Bytes that a mirror puts around a frame: Ethernet with one tag, UDP, VXLAN, and an IP header of this many bytes.
 const MIRROR_BYTES: u32 = 18 + 8 + 8;

@@ -7,8 +7,8 @@ use std::fmt::{self, Display, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::families::{self, Series};
-use super::process::Process;
-use crate::run::published::cells;
+use crate::counters::cells;
+use crate::process::Process;
 use crate::sink::http as upload;
 use crate::status::{Calls, RuleHits};
 

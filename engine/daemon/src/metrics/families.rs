@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use crate::run::published::{Cell, cells};
+use crate::counters::{Cell, cells};
 
 /// A metric and the cells of a shard that it shows.
 pub(super) struct Series {

@@ -17,10 +17,10 @@ use engine_core::time::Timestamp;
 use crate::capture_file::CaptureFile;
 use crate::config::{Engine, Reading};
 use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
+use crate::pipeline::pipeline_config;
 use crate::quantity::{plural, thousands};
 use crate::read::files;
 use crate::read::table::printable;
-use crate::run::pipeline_config;
 
 /// Characters of a value that are shown.
 const VALUE_COLUMNS: usize = 160;

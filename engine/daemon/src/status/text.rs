@@ -314,7 +314,7 @@ fn line(text: &mut String, label: &str, rest: impl AsRef<str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::published::{Published, Stages};
+    use crate::counters::{Published, Stages};
     use crate::status::Stopped;
     use crate::status::tests::running;
 

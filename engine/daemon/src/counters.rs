@@ -13,6 +13,10 @@ use engine_core::limits::PORTS_NAMED_MAX;
 use engine_core::pipeline::{Held, Ledger, Unaccounted};
 use engine_core::{decap, flow, http, message};
 
+mod rule_cells;
+
+pub use rule_cells::HitCells;
+
 engine_core::counters! {
     /// What happens to frames and bundles around the pipeline.
     pub struct ShardCounters {

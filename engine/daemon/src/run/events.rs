@@ -3,20 +3,35 @@
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
 
+use engine_sys::packet::Trouble;
 use signal_hook::consts::{SIGHUP, SIGUSR1};
 
-use super::follow::Follower;
-use super::running::Running;
-use super::said::{Said, interface_trouble};
-use super::view::View;
-use super::{Event, Place, bug};
+use super::context::{Context, bug};
+use super::threads::Threads;
+use crate::capture::hotplug::Follower;
 use crate::control::{Request, Response};
 use crate::diagnostic::{Diagnostic, Exit};
+use crate::report::log::{Said, interface_trouble};
+use crate::report::snapshot::View;
 use crate::signals;
 use crate::status::State;
 
 /// How often the watcher looks at destination and rings.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// What happens to the watching thread.
+pub enum Event {
+    /// SIGTERM, SIGINT, SIGHUP, SIGUSR1.
+    Signal(i32),
+    /// A client wants the rules read again.
+    Reload(Sender<Response>),
+    /// `sniffer off`.
+    Off(Sender<Response>),
+    /// A shard's interface has a problem.
+    Trouble(String, Trouble),
+    /// A shard ended before it was told to.
+    ShardEnded,
+}
 
 /// Why the capture ends.
 pub(super) enum Cause {
@@ -27,26 +42,26 @@ pub(super) enum Cause {
 
 /// Until somebody wants an end: says what changes, once each time.
 pub(super) fn watch(
-    running: &Running,
+    threads: &Threads,
     events: &mpsc::Receiver<Event>,
     follower: &mut Follower,
-    place: Place<'_>,
+    context: Context<'_>,
 ) -> Cause {
-    let talk = place.talk;
+    let talk = context.talk;
     let mut said = Said::default();
     loop {
         match events.recv_timeout(WATCH_EVERY) {
             Ok(Event::Signal(SIGUSR1)) => {
-                talk.say(running.view.status(State::Running).render().trim_end());
+                talk.say(threads.view.status(State::Running).render().trim_end());
             }
             Ok(Event::Signal(SIGHUP)) => {
-                drop(running.reload(place));
+                drop(threads.reload(context));
                 said.rules_changed();
             }
             Ok(Event::Signal(_)) | Err(RecvTimeoutError::Disconnected) => return Cause::Signal,
             Ok(Event::Reload(reply)) => {
                 said.rules_changed();
-                let (exit, text) = match running.reload(place) {
+                let (exit, text) = match threads.reload(context) {
                     Ok(said) => (Exit::Done, said),
                     Err(problem) => (problem.exit(), problem.to_string()),
                 };
@@ -62,9 +77,9 @@ pub(super) fn watch(
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
-                said.changes(&running.view, talk);
+                said.changes(&threads.view, talk);
                 for opened in follower.look(talk) {
-                    running.add(opened);
+                    threads.add(opened);
                 }
             }
         }

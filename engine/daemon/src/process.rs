@@ -54,6 +54,15 @@ impl Process {
     }
 }
 
+/// The value of a line of `/proc/self/status`.
+pub fn status_value(label: &str) -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(label))
+        .map_or("?".to_owned(), |value| value.trim().to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

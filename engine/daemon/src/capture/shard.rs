@@ -5,28 +5,26 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use engine_core::bundle::{Bundle, Bundler, Compression, Encoding};
-use engine_core::decap::{Frame, LinkType};
+use engine_core::decap::Frame;
 use engine_core::pipeline::Pipeline;
-use engine_core::rules::RuleSet;
 use engine_core::time::Timestamp;
 use engine_sys::cpu;
-use engine_sys::event::EventFd;
-use engine_sys::interfaces::Interface;
-use engine_sys::packet::{RxRing, Trouble, Waiter};
+use engine_sys::packet::{Trouble, Waiter};
 
-use super::Event;
-use super::crossings::Witness;
+use super::orders::Orders;
 use super::overload::{Load, Overload, Step};
-use super::own_upload::OwnUpload;
-use super::published::{Published, ShardCounters};
-use super::rule_watch::HitCells;
+use super::self_traffic::OwnUpload;
+use super::source::Source;
+use super::split_flows::Witness;
+use crate::clock::now;
+use crate::counters::{HitCells, Published, ShardCounters};
+use crate::run::events::Event;
 use crate::sink::http::Outbox;
 
 /// Longest sleep: idle flows and old bundles are looked after at least this often.
@@ -50,136 +48,6 @@ const LOSSES_EVERY: Duration = Duration::from_millis(50);
 
 /// How long rings must be silent after the stop: the kernel retires its open block within 10 ms.
 const DRAIN: Duration = Duration::from_millis(60);
-
-/// The wall clock, on which the kernel stamps frames.
-pub fn now() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp::from_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
-}
-
-/// One captured interface.
-pub struct Source {
-    name: String,
-    link: LinkType,
-    /// Its ring.
-    pub ring: RxRing,
-    is_gone: bool,
-    /// One shard of those on an interface says what happens to it.
-    tells: bool,
-    dropped: u64,
-    seen: u64,
-    freezes: u64,
-    /// After the stop: a frame came that was sent after it, so that none from before is missing.
-    is_drained: bool,
-}
-
-impl Source {
-    /// `ring` is open on `interface`; `tells` is for one of the interface's rings.
-    pub fn new(interface: &Interface, ring: RxRing, tells: bool) -> Self {
-        let link = if interface.ethernet {
-            LinkType::Ethernet
-        } else {
-            LinkType::RawIp
-        };
-        Self {
-            name: interface.name.clone(),
-            link,
-            ring,
-            is_gone: false,
-            tells,
-            dropped: 0,
-            seen: 0,
-            freezes: 0,
-            is_drained: false,
-        }
-    }
-
-    /// Blocks as a share of its ring.
-    fn share(&self, blocks: usize) -> f32 {
-        blocks as f32 / self.ring.blocks() as f32
-    }
-}
-
-/// Rules, and where their hits are published.
-type NewRules = (Arc<RuleSet>, HitCells);
-
-/// What one shard is told from outside: to stop, to take other rules, or to read a ring more. It looks once a turn, at
-/// two flags.
-#[derive(Clone)]
-pub struct Orders {
-    told: Arc<AtomicBool>,
-    event: Arc<EventFd>,
-    rules: Arc<Mutex<Option<NewRules>>>,
-    has_rules: Arc<AtomicBool>,
-    sources: Arc<Mutex<Vec<Source>>>,
-    has_sources: Arc<AtomicBool>,
-}
-
-impl Orders {
-    /// None yet.
-    pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            told: Arc::default(),
-            event: Arc::new(EventFd::new()?),
-            rules: Arc::default(),
-            has_rules: Arc::default(),
-            sources: Arc::default(),
-            has_sources: Arc::default(),
-        })
-    }
-
-    /// Stop.
-    pub fn stop(&self) {
-        self.told.store(true, Ordering::Release);
-        self.event.set();
-    }
-
-    /// Take these rules for what begins from now on, and publish their hits there.
-    pub fn set_rules(&self, rules: Arc<RuleSet>, hits: HitCells) {
-        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Some((rules, hits));
-        self.has_rules.store(true, Ordering::Release);
-        self.event.set();
-    }
-
-    /// Whether the shard judges by the rules that it was given last.
-    pub fn has_taken_rules(&self) -> bool {
-        !self.has_rules.load(Ordering::Acquire)
-    }
-
-    /// Read this ring, too.
-    pub fn add_source(&self, source: Source) {
-        self.sources
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(source);
-        self.has_sources.store(true, Ordering::Release);
-        self.event.set();
-    }
-
-    fn take_sources(&self) -> Vec<Source> {
-        if !self.has_sources.swap(false, Ordering::Acquire) {
-            return Vec::new();
-        }
-        std::mem::take(&mut *self.sources.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn is_stop(&self) -> bool {
-        self.told.load(Ordering::Acquire)
-    }
-
-    fn take_rules(&self) -> Option<NewRules> {
-        if !self.has_rules.load(Ordering::Acquire) {
-            return None;
-        }
-        self.has_rules.store(false, Ordering::Release);
-        self.rules
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-    }
-}
 
 /// What rings counted that are closed by now.
 #[derive(Default)]

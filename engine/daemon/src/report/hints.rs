@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use super::published::Stages;
 use crate::config::Engine;
+use crate::counters::Stages;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::quantity::{plural, thousands};
 use crate::status::Port;

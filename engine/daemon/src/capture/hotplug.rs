@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine_sys::interfaces::{self, Changes};
 
-use super::choice::{self, Choice};
+use super::interfaces::{self as choice, Choice};
 use super::rings::{Opened, Opener};
 use crate::config::{Capture, Engine};
 use crate::diagnostic::{Code, Diagnostic, Talk};

@@ -287,30 +287,3 @@ fn where_the_uploader_is_the_bottleneck_bundles_are_compressed() {
         assert_eq!(plant.overload.is_plain(), plain, "{queue}");
     }
 }
-
-#[test]
-fn begins_and_ends_are_said_once_and_seldom() {
-    use status::Step::{BodiesThinned, CallsShed, CompressionOff, None as Nothing};
-    let start = Instant::now();
-    let mut announced = Announced::default();
-    let looks = [
-        (0, Nothing, 0, None),
-        (1, CompressionOff, 0, Some(Change::Begins)),
-        (2, CallsShed, 5, None),
-        (12, CallsShed, 90, Some(Change::Begins)),
-        (23, BodiesThinned, 99, None),
-        (24, Nothing, 99, Some(Change::Ends)),
-        (25, CompressionOff, 99, None),
-        (40, Nothing, 100, Some(Change::Ends)),
-        (60, Nothing, 100, None),
-    ];
-    for (second, step, calls_shed, expected) in looks {
-        let overload = status::Overload {
-            step,
-            calls_shed,
-            ..status::Overload::default()
-        };
-        let now = start + Duration::from_secs(second);
-        assert_eq!(announced.change(&overload, now), expected, "{second}");
-    }
-}

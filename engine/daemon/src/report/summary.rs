@@ -3,14 +3,14 @@
 use engine_core::bundle::Compression;
 use engine_sys::packet::Steering;
 
-use super::choice::Choice;
 use super::hints::Setting;
+use crate::capture::interfaces::Choice;
 use crate::config::{Capture, Destination, Engine};
 use crate::quantity::plural;
 use crate::sink::http::Uploader;
 
 /// What will happen, in one sentence.
-pub(super) fn sentence(
+pub fn sentence(
     config: &Capture,
     choice: &Choice,
     (shards, steering): (usize, Steering),
@@ -47,7 +47,7 @@ pub(super) fn sentence(
 }
 
 /// What is captured, as far as it explains silence.
-pub(super) fn setting(config: &Capture, choice: &Choice) -> Setting {
+pub fn setting(config: &Capture, choice: &Choice) -> Setting {
     let reading = &config.reading;
     let names: Vec<&str> = choice
         .interfaces
@@ -69,7 +69,7 @@ pub(super) fn setting(config: &Capture, choice: &Choice) -> Setting {
 }
 
 /// `VXLAN 4789, all VNIs` or `any port`.
-pub(super) fn reads(config: &Capture) -> String {
+pub fn reads(config: &Capture) -> String {
     let reading = &config.reading;
     let tunnels: Vec<String> = reading
         .vxlan_ports

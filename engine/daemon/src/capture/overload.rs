@@ -12,18 +12,17 @@
 //! gains do not depend on the size of the ring. A share is divided as if all work hung on it, which at least is never too
 //! much, so nothing overshoots. It begins only with a ring that goes on filling: a burst, or a stall, is what the ring is for.
 //!
-//! Whether giving up compression helps is found out by trial (`overload::plain`). It knows no ring and no clock: it is told
+//! Whether giving up compression helps is found out by trial (`compression_trial`). It knows no ring and no clock: it is told
 //! both.
 
-mod plain;
+mod compression_trial;
 
 use std::time::{Duration, Instant};
 
 use engine_core::bundle::Compression;
 use engine_core::message::Thrift;
 
-use self::plain::Plain;
-use crate::status;
+use self::compression_trial::Plain;
 
 /// Time between two decisions: some blocks are read meanwhile, so that the effect of the last one shows.
 const WEIGH_EVERY: Duration = Duration::from_millis(10);
@@ -395,52 +394,6 @@ impl Overload {
     /// Per cent of the calls that are shed now.
     pub fn shed_percent(&self) -> f32 {
         (1.0 - self.written) * 100.0
-    }
-}
-
-/// At most one line in so much time, so that a load which comes and goes does not fill the log.
-const SAY_EVERY: Duration = Duration::from_secs(10);
-
-/// What there is to say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// More is given up than was said last.
-    Begins,
-    /// Nothing is given up any longer.
-    Ends,
-}
-
-/// What was said last of what all shards give up.
-#[derive(Debug, Default)]
-pub struct Announced {
-    step: status::Step,
-    /// What was given up until then: more of it means that something began and ended between two looks.
-    counted: u64,
-    at: Option<Instant>,
-}
-
-impl Announced {
-    /// What is to be said now.
-    pub fn change(&mut self, overload: &status::Overload, now: Instant) -> Option<Change> {
-        if (self.at).is_some_and(|at| now.duration_since(at) < SAY_EVERY) {
-            return None;
-        }
-        let counted = overload.bundles_plain + overload.bodies_thinned + overload.calls_shed;
-        let change = if overload.step > self.step {
-            Change::Begins
-        } else if overload.step == status::Step::None
-            && (self.step > overload.step || counted > self.counted)
-        {
-            Change::Ends
-        } else {
-            return None;
-        };
-        *self = Self {
-            step: overload.step,
-            counted,
-            at: Some(now),
-        };
-        Some(change)
     }
 }
 

@@ -3,8 +3,8 @@
 use engine_core::bundle::{self, Bundler, Compression};
 use engine_core::{decap, http, message, pipeline};
 
-use super::shard;
 use crate::config::{Capture, Engine, Reading};
+use crate::random;
 
 /// The pipeline's configuration, live and from files alike; with fixed seeds, so that a file always gives the same.
 pub fn pipeline_config(
@@ -45,27 +45,18 @@ pub fn pipeline_config(
     config.within(memory / shards)
 }
 
-pub(super) fn bundler(config: &Capture, compression: Compression) -> Bundler {
+/// What collects the lines of one shard.
+pub fn bundler(config: &Capture, compression: Compression) -> Bundler {
     Bundler::new(bundle::Config {
         bytes: config.bundle_bytes,
         compression,
-        id_seed: random(),
+        id_seed: random::seed(),
         ..bundle::Config::default()
     })
 }
 
 /// What of the memory limit is for bundles that wait for delivery; the rest is the shards'. The same whether anything is
 /// delivered or not, so that a capture file gives the lines that the live capture gave.
-pub(super) fn upload_memory(reading: &Reading) -> usize {
+pub fn upload_memory(reading: &Reading) -> usize {
     reading.memory_bytes / 8
-}
-
-/// Eight bytes of the kernel's randomness; the clock where there is none.
-pub(super) fn random() -> u64 {
-    use std::io::Read;
-    let mut bytes = [0; 8];
-    match std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)) {
-        Ok(()) => u64::from_ne_bytes(bytes),
-        Err(_) => shard::now().nanos(),
-    }
 }

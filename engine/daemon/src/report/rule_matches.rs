@@ -4,12 +4,11 @@
 //! always those of the rules that are shown beside them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine_core::rules::{Rule, RuleSet};
 
-use super::published::Stages;
 use crate::config::Rules;
+use crate::counters::{HitCells, Stages};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::quantity::thousands;
 use crate::status::RuleHits;
@@ -19,23 +18,6 @@ const CALLS_UNTIL_IDLE: u64 = 10_000;
 
 /// Calls after which rules that drop all of them are worth a word.
 const CALLS_UNTIL_DROPPED: u64 = 500;
-
-/// Hits per rule of one shard, by the number of the rule in its set.
-#[derive(Clone, Debug, Default)]
-pub struct HitCells(Arc<[AtomicU64]>);
-
-impl HitCells {
-    fn new(rules: usize) -> Self {
-        Self((0..rules).map(|_| AtomicU64::new(0)).collect())
-    }
-
-    /// Publishes what a shard has counted.
-    pub fn store(&self, hits: &[u64]) {
-        for (cell, hits) in self.0.iter().zip(hits) {
-            cell.store(*hits, Ordering::Relaxed);
-        }
-    }
-}
 
 /// The rules in use, and what they have done since they are.
 #[derive(Debug)]
@@ -68,8 +50,8 @@ impl RuleWatch {
     /// Each rule with its hits, in the order of their lines.
     pub fn hits(&self) -> Vec<RuleHits> {
         let count = |index: usize| {
-            let cells = self.shards.iter().filter_map(|shard| shard.0.get(index));
-            cells.map(|cell| cell.load(Ordering::Relaxed)).sum()
+            let counts = self.shards.iter().filter_map(|shard| shard.get(index));
+            counts.sum()
         };
         let rules = self.set.rules().iter().enumerate();
         let mut hits: Vec<RuleHits> = rules
@@ -117,11 +99,8 @@ impl RuleWatch {
     /// Lines of masks that hit nothing; those of predefined sets may well hit nothing.
     fn idle(&self) -> impl Iterator<Item = usize> {
         let hits = |index: usize| {
-            let mut cells = self
-                .shards
-                .iter()
-                .filter_map(move |shard| shard.0.get(index));
-            cells.any(|cell| cell.load(Ordering::Relaxed) > 0)
+            let mut counts = self.shards.iter().filter_map(|shard| shard.get(index));
+            counts.any(|count| count > 0)
         };
         let rules = self.set.rules().iter().enumerate();
         let mut idle: Vec<usize> = rules

@@ -12,21 +12,25 @@ use engine_core::pipeline::Pipeline;
 use engine_sys::cpu;
 use engine_sys::packet::Steering;
 
-use super::choice::Choice;
-use super::crossings::{Crossings, Witness};
-use super::own_upload::OwnUpload;
-use super::pipeline::{bundler, pipeline_config, random, upload_memory};
-use super::published::{Published, Stages};
-use super::rings::Opened;
-use super::rule_watch::RuleWatch;
-use super::said::say_upload;
-use super::sentence::{reads, sentence, setting};
-use super::shard::{Orders, Shard, Source};
-use super::view::{Reloads, View};
-use super::{Event, Place, bug};
+use super::context::{Context, bug};
+use super::events::Event;
+use crate::capture::interfaces::Choice;
+use crate::capture::orders::Orders;
+use crate::capture::rings::Opened;
+use crate::capture::self_traffic::OwnUpload;
+use crate::capture::shard::Shard;
+use crate::capture::source::Source;
+use crate::capture::split_flows::{Crossings, Witness};
 use crate::config::{Capture, Destination};
+use crate::counters::{Published, Stages};
 use crate::diagnostic::{Diagnostic, Talk};
 use crate::metrics::Endpoint;
+use crate::pipeline::{bundler, pipeline_config, upload_memory};
+use crate::random;
+use crate::report::log::say_upload;
+use crate::report::rule_matches::RuleWatch;
+use crate::report::snapshot::{Reloads, View};
+use crate::report::summary::{reads, sentence, setting};
 use crate::sandbox::{Confinement, Files, Plan};
 use crate::sink::http::{self as upload, Inboxes, Roots, UploadConfig, Uploader};
 
@@ -34,7 +38,7 @@ use crate::sink::http::{self as upload, Inboxes, Roots, UploadConfig, Uploader};
 const FLUSH_MIN: Duration = Duration::from_millis(500);
 
 /// The other threads, while they run.
-pub(super) struct Running {
+pub(super) struct Threads {
     pub(super) view: Arc<View>,
     shards: Vec<JoinHandle<()>>,
     orders: Vec<Orders>,
@@ -48,7 +52,7 @@ pub(super) struct Ended {
     pub(super) panicked: bool,
 }
 
-impl Running {
+impl Threads {
     pub(super) fn start(
         config: Capture,
         choice: &Choice,
@@ -68,7 +72,7 @@ impl Running {
         let published: Vec<Arc<Published>> = (0..count).map(|_| Arc::default()).collect();
         let rules = RuleWatch::new(&config.reading.rules, count, &Stages::default());
         let cores = cpu::allowed();
-        let crossings = (count > 1).then(|| (Arc::<Crossings>::default(), random()));
+        let crossings = (count > 1).then(|| (Arc::<Crossings>::default(), random::seed()));
         let mut shards = Vec::new();
         let mut orders = Vec::new();
         for (index, (sources, outbox)) in by_shard(opened, count)
@@ -84,8 +88,8 @@ impl Running {
                 &choice.kernel_vxlan_ports,
                 count,
             );
-            pipeline.flow.hash_seed = random();
-            pipeline.message.sample_seed = random();
+            pipeline.flow.hash_seed = random::seed();
+            pipeline.message.sample_seed = random::seed();
             pipeline.flow.openings_seed = crossings.as_ref().map(|(_, seed)| *seed);
             let witness = crossings.as_ref().map(|(crossings, _)| Witness {
                 crossings: Arc::clone(crossings),
@@ -172,11 +176,11 @@ impl Running {
 
     /// Gives all shards the rules as they are now. Calls that are open keep what the old ones let through; rules with an
     /// error change nothing.
-    pub(super) fn reload(&self, place: Place<'_>) -> Result<String, Diagnostic> {
-        let rules = (place.reload)().inspect_err(|problem| {
+    pub(super) fn reload(&self, context: Context<'_>) -> Result<String, Diagnostic> {
+        let rules = (context.reload)().inspect_err(|problem| {
             self.view.reloads.bad.fetch_add(1, Ordering::Relaxed);
-            place.talk.show(problem);
-            place.talk.say("the old rules stay");
+            context.talk.show(problem);
+            context.talk.say("the old rules stay");
         })?;
         let watch = RuleWatch::new(&rules, self.orders.len(), &self.view.stages());
         for (order, cells) in self.orders.iter().zip(watch.cells()) {
@@ -189,7 +193,7 @@ impl Running {
             false => " (capture threads that are busy take them with their next turn)",
         };
         let said = format!("rules read again: {}{late}", rules.name);
-        place.talk.say(&said);
+        context.talk.say(&said);
         Ok(said)
     }
 
@@ -245,7 +249,7 @@ fn uploader(
     let mut options = UploadConfig::new(url.clone());
     options.queue_bundles = config.bundles_kept_max;
     options.queue_bytes = options.queue_bytes.min(upload_memory(&config.reading));
-    options.seed = random();
+    options.seed = random::seed();
     options.roots = roots;
     let say = move |event: &upload::Event| say_upload(event, talk);
     let started = Uploader::start(options, inboxes, say);

@@ -14,11 +14,12 @@ use engine_sys::packet::{
 };
 use engine_sys::process;
 
-use super::choice::Choice;
-use super::shard::Source;
-use super::{pipeline_config, proc_status};
+use super::interfaces::Choice;
+use super::source::Source;
 use crate::config::{self, Capture, Engine};
 use crate::diagnostic::{Code, Diagnostic};
+use crate::pipeline::pipeline_config;
+use crate::process::status_value;
 
 /// Bytes of one block of a ring: four times the longest frame that receive offload merges. The kernel closes a block
 /// after 10 ms, full or not, so at moderate rates the number of blocks says for how long a shard may be kept waiting:
@@ -195,7 +196,7 @@ pub(crate) fn cannot_open(interface: &Interface, error: &OpenError) -> Diagnosti
                  bare:        sudo setcap cap_net_raw+ep \"$(command -v sniffer)\"    or run it with sudo",
             ),
         OpenError::Forbidden => Diagnostic::new(Code::E012, "blocked by seccomp or SELinux/AppArmor: socket AF_PACKET was refused although CAP_NET_RAW is present")
-            .cause(format!("Seccomp mode in /proc/self/status: {}", proc_status("Seccomp:")))
+            .cause(format!("Seccomp mode in /proc/self/status: {}", status_value("Seccomp:")))
             .fix("grep Seccomp /proc/self/status; dmesg | grep -iE 'apparmor|avc'\ndocker run --security-opt seccomp=unconfined ...    to find out whether it is seccomp"),
         OpenError::NoSuchInterface => Diagnostic::new(Code::E020, format!("{name} went away")).fix("sniffer interfaces"),
         OpenError::InterfaceDown => {
