@@ -83,7 +83,7 @@ fn bytes(criterion: &mut Criterion) {
                 }
                 bundler.close();
                 while let Some(bundle) = bundler.pop() {
-                    bundler.recycle(bundle.body);
+                    bundler.recycle(bundle);
                 }
             });
         });

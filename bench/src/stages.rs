@@ -142,7 +142,7 @@ impl Stage {
                 pipeline.feed(&frame);
                 while let Some(bundle) = pipeline.output().pop() {
                     *sum += bundle.body.len() as u64;
-                    pipeline.output().recycle(bundle.body);
+                    pipeline.output().recycle(bundle);
                 }
             }
         }

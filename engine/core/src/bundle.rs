@@ -18,9 +18,10 @@ use crate::message::{Notes, Output};
 use crate::time::Timestamp;
 
 /// How a bundle's body is encoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encoding {
     /// Lines as they are.
+    #[default]
     Plain,
     /// zlib (RFC 1950), sent as `Content-Encoding: deflated`.
     Deflated,
@@ -39,7 +40,7 @@ pub enum Compression {
 }
 
 /// The body of one POST.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Bundle {
     /// What is sent.
     pub body: Vec<u8>,
@@ -169,8 +170,10 @@ impl Bundler {
         self.first_seen = None;
     }
 
-    /// Takes back the buffer of a bundle that was delivered or given up.
-    pub fn recycle(&mut self, buffer: Vec<u8>) {
+    /// Takes back a bundle that was delivered or given up, for its memory.
+    pub fn recycle(&mut self, bundle: Bundle) {
+        let mut buffer = bundle.body;
+        buffer.clear();
         if self.spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= self.kept_bytes() {
             self.spare.push(buffer);
         }
@@ -299,7 +302,8 @@ mod tests {
             (inflate(&full).as_str(), full.calls, full.line_bytes),
             ("[1234567890]\n[2]\n[345678]\n", 3, 26)
         );
-        bundler.recycle(full.body);
+        let full_id = full.id;
+        bundler.recycle(full);
         assert!(bundler.pop().is_none(), "one line is left, young and small");
 
         let start = Timestamp::from_parts(100, 0);
@@ -308,7 +312,7 @@ mod tests {
         bundler.close_if_old(start.after(Duration::from_secs(1)));
         let old = bundler.pop().unwrap();
         assert_eq!((inflate(&old).as_str(), old.calls), ("[4]\n", 1));
-        assert_ne!(full.id, old.id);
+        assert_ne!(full_id, old.id);
         assert_eq!(bundler.held_calls(), 0);
     }
 
@@ -352,10 +356,10 @@ mod tests {
                 while bundler.held_calls() == 0 || bundler.ready.is_empty() {
                     bundler.line(&line(bytes), &Notes::default());
                 }
-                let body = bundler.pop().unwrap().body;
-                assert!(body.capacity() <= expected + LAST_LINE_BYTES);
+                let bundle = bundler.pop().unwrap();
+                assert!(bundle.body.capacity() <= expected + LAST_LINE_BYTES);
                 assert!(bundler.lines.capacity() <= limits::BUNDLE_BYTES + LAST_LINE_BYTES);
-                bundler.recycle(body);
+                bundler.recycle(bundle);
             }
         }
         // Those are too large for compressed bodies.

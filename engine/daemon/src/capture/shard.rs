@@ -266,8 +266,12 @@ impl Shard {
             self.shed_oldest();
         }
         if let Some(outbox) = &mut self.outbox {
-            while let Some(buffer) = outbox.take_empty() {
-                self.pipeline.output().recycle(buffer);
+            while let Some(body) = outbox.take_empty() {
+                let empty = Bundle {
+                    body,
+                    ..Bundle::default()
+                };
+                self.pipeline.output().recycle(empty);
             }
         }
         if let Some(witness) = &self.witness {
@@ -283,7 +287,7 @@ impl Shard {
             let calls = u64::from(bundle.calls);
             let Some(outbox) = &mut self.outbox else {
                 self.counters.calls_withheld += calls;
-                self.pipeline.output().recycle(bundle.body);
+                self.pipeline.output().recycle(bundle);
                 continue;
             };
             match outbox.push(bundle) {
@@ -302,7 +306,7 @@ impl Shard {
     fn shed_oldest(&mut self) {
         if let Some(bundle) = self.waiting.pop_front() {
             self.counters.calls_shed_queue_full += u64::from(bundle.calls);
-            self.pipeline.output().recycle(bundle.body);
+            self.pipeline.output().recycle(bundle);
         }
     }
 
