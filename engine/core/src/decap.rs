@@ -284,7 +284,7 @@ impl Counters {
     pub fn skipped(&self) -> u64 {
         let named = Self::FIELDS.iter().zip(self.values());
         named
-            .filter(|((name, _), _)| name.starts_with("skipped_"))
+            .filter(|(field, _)| field.name.starts_with("skipped_"))
             .map(|(_, value)| value)
             .sum()
     }

@@ -66,16 +66,22 @@ crate::counters! {
     /// What was taken in and has not reached its end: gauges, each counted where the thing is, not derived.
     pub struct Held {
         /// IP fragments that wait for the rest of their datagram.
+        #[gauge]
         fragments,
         /// Flows open, with or without payload.
+        #[gauge]
         flows,
         /// Payload bytes that wait for others before them.
+        #[gauge]
         payload_bytes,
         /// Bytes of unfinished heads and lines.
+        #[gauge]
         head_bytes,
         /// Exchanges open.
+        #[gauge]
         exchanges,
         /// Bytes of memory that open exchanges hold.
+        #[gauge]
         exchange_bytes,
     }
 }
@@ -84,20 +90,28 @@ crate::counters! {
     /// What is in no box, level by level. Anything but 0 is a bug of ours.
     pub struct Unaccounted {
         /// Frames that are neither a segment nor skipped nor a held fragment.
+        #[gauge]
         frames,
         /// IP fragments neither joined nor given up nor waiting.
+        #[gauge]
         fragments,
         /// Segments that decapsulation found and the flow table did not take.
+        #[gauge]
         segments,
         /// Payload bytes neither delivered nor known already nor skipped nor discarded nor waiting.
+        #[gauge]
         payload_bytes,
         /// Flows neither ended nor open.
+        #[gauge]
         flows,
         /// Exchanges neither finished nor half nor open.
+        #[gauge]
         exchanges,
         /// Calls that the parser finished and the message writer did not see, and half calls the same.
+        #[gauge]
         calls,
         /// Calls neither written nor stopped nor sampled out nor shed for whatever reason.
+        #[gauge]
         lines,
     }
 }

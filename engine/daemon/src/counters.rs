@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use engine_core::http::{PortFlows, PortTable};
+use engine_core::ledger::{Field, Kind};
 use engine_core::limits::PORTS_NAMED_MAX;
 use engine_core::pipeline::{Held, Ledger, Unaccounted};
 use engine_core::{decap, flow, http, message};
@@ -33,8 +34,10 @@ engine_core::counters! {
         /// Times that a ring had no free block.
         ring_freezes,
         /// Rings open now.
+        #[gauge]
         rings_open,
         /// Calls in the open bundle and in closed ones not yet taken by the outbox.
+        #[gauge]
         calls_held,
         /// Calls handed to the outbox.
         calls_pushed,
@@ -51,18 +54,22 @@ engine_core::counters! {
         /// Changes of the step of what is left out because a shard cannot keep up.
         overload_changes,
         /// Shards that do not compress now because they cannot keep up.
+        #[gauge]
         overload_plain,
         /// Shards that cut bodies now because they cannot keep up.
+        #[gauge]
         overload_thin,
         /// Shards that shed calls now because they cannot keep up.
+        #[gauge]
         overload_shed,
         /// Per cent of their calls that these shards shed, summed.
+        #[gauge]
         overload_shed_percent,
     }
 }
 
 /// Stages in the order of the cells.
-const STAGES: [(&str, &[(&str, &str)]); 7] = [
+const STAGES: [(&str, &[Field]); 7] = [
     ("decap", decap::Counters::FIELDS),
     ("flow", flow::Counters::FIELDS),
     ("http", http::Counters::FIELDS),
@@ -81,31 +88,26 @@ pub struct Cell {
     pub name: &'static str,
     /// What one unit is.
     pub help: &'static str,
+    /// Whether its value can fall.
+    pub kind: Kind,
 }
-
-/// Cells that say how much there is now, beside all of `held` and `unaccounted`.
-const GAUGES: [(&str, &str); 6] = [
-    ("shard", "rings_open"),
-    ("shard", "calls_held"),
-    ("shard", "overload_plain"),
-    ("shard", "overload_thin"),
-    ("shard", "overload_shed"),
-    ("shard", "overload_shed_percent"),
-];
 
 impl Cell {
     /// Whether its value can fall.
     pub fn is_gauge(&self) -> bool {
-        matches!(self.stage, "held" | "unaccounted") || GAUGES.contains(&(self.stage, self.name))
+        self.kind == Kind::Gauge
     }
 }
 
 /// All cells, in the order of [`Published::load`].
 pub fn cells() -> impl Iterator<Item = Cell> {
     STAGES.into_iter().flat_map(|(stage, fields)| {
-        fields
-            .iter()
-            .map(move |&(name, help)| Cell { stage, name, help })
+        fields.iter().map(move |&Field { name, help, kind }| Cell {
+            stage,
+            name,
+            help,
+            kind,
+        })
     })
 }
 

@@ -911,7 +911,7 @@ fn check_speech(
         let counted = Counters::FIELDS
             .iter()
             .zip(flow.http.counters.values())
-            .find(|((name, _), _)| *name == named);
+            .find(|(field, _)| field.name == named);
         assert_eq!(
             counted.map(|(_, value)| value),
             Some(1),
