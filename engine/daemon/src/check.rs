@@ -158,7 +158,7 @@ type Chosen = Result<Choice, Diagnostic>;
 fn choice_of(config: &Capture) -> Option<Chosen> {
     let all = engine_sys::interfaces::list()
         .map_err(|error| Diagnostic::new(Code::E090, format!("cannot list interfaces: {error}")));
-    Some(all.and_then(|all| choice::choose(&config.interfaces, config.engine, &all)))
+    Some(all.and_then(|all| choice::choose(&config.interfaces, config.mode, &all)))
 }
 
 /// Names of interfaces whose queues are worth a look.

@@ -41,7 +41,7 @@ const RING_BYTES: usize = 32 << 20;
 
 /// Where packets come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
+pub enum CaptureMode {
     /// Whatever is on the interfaces, tunnelled or not.
     Interfaces,
     /// Only what VXLAN carries; everything else on the interface is not ours to read.
@@ -95,8 +95,8 @@ pub struct Metrics {
 pub struct Capture {
     /// What is read, and how.
     pub reading: Reading,
-    /// Which packets.
-    pub engine: Engine,
+    /// Which packets are read.
+    pub mode: CaptureMode,
     /// Names as typed; empty = all that are up.
     pub interfaces: Vec<String>,
     /// Where lines go.
@@ -179,7 +179,7 @@ pub fn capture(values: &Values, embedded_store: bool) -> Result<Capture, Diagnos
     let compression = compression(values.get(&["SNIFFER_COMPRESSION"]), &destination)?;
     let is_plain = embedded_store || reading.rules.set.skip_compression();
     Ok(Capture {
-        engine: engine(values.get(&["SNIFFER_ENGINE"]))?,
+        mode: mode(values.get(&["SNIFFER_ENGINE"]))?,
         interfaces: interfaces
             .map(|value| list(&value.text))
             .unwrap_or_default(),
@@ -264,7 +264,7 @@ pub fn flush_timeout(values: &Values) -> Result<Duration, Diagnostic> {
     duration(values, "SNIFFER_FLUSH_TIMEOUT", Duration::from_secs(5))
 }
 
-fn engine(value: Option<&Value>) -> Result<Engine, Diagnostic> {
+fn mode(value: Option<&Value>) -> Result<CaptureMode, Diagnostic> {
     const KNOWN: [&str; 8] = [
         "auto",
         "af_packet",
@@ -276,11 +276,11 @@ fn engine(value: Option<&Value>) -> Result<Engine, Diagnostic> {
         "pcap_file",
     ];
     let Some(value) = value else {
-        return Ok(Engine::Interfaces);
+        return Ok(CaptureMode::Interfaces);
     };
     match value.text.trim().to_ascii_lowercase().as_str() {
-        "auto" | "af_packet" | "libpcap" | "raw_socket" | "k8s" => Ok(Engine::Interfaces),
-        "vxlan" | "mirror" => Ok(Engine::Mirror),
+        "auto" | "af_packet" | "libpcap" | "raw_socket" | "k8s" => Ok(CaptureMode::Interfaces),
+        "vxlan" | "mirror" => Ok(CaptureMode::Mirror),
         "pcap_file" => Err(Diagnostic::new(
             Code::E060,
             format!("{} does not take files", shown_value(value)),
@@ -434,7 +434,7 @@ mod tests {
             false,
         )
         .unwrap();
-        assert_eq!(config.engine, Engine::Mirror);
+        assert_eq!(config.mode, CaptureMode::Mirror);
         assert_eq!(config.interfaces, Vec::<String>::new());
         assert_eq!(
             (

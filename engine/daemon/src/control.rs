@@ -52,7 +52,7 @@ pub struct Response {
 
 impl Response {
     /// A sentence.
-    pub fn say(exit: Exit, text: impl Into<String>) -> Self {
+    pub fn new(exit: Exit, text: impl Into<String>) -> Self {
         Self {
             exit: exit as u8,
             text: text.into(),
@@ -186,7 +186,7 @@ fn converse(client: UnixStream, answer: &dyn Fn(Request) -> Response) -> std::io
     BufReader::new((&client).take(REQUEST_BYTES_MAX)).read_line(&mut line)?;
     let response = match serde_json::from_str(&line) {
         Ok(request) => answer(request),
-        Err(_) => Response::say(Exit::Usage, "Network sniffer: Invalid option."),
+        Err(_) => Response::new(Exit::Usage, "Network sniffer: Invalid option."),
     };
     let mut line = serde_json::to_vec(&response)?;
     line.push(b'\n');
@@ -250,8 +250,8 @@ mod tests {
 
     fn answer(request: Request) -> Response {
         match request {
-            Request::On => Response::say(Exit::Done, "sniffer: started"),
-            Request::Off | Request::Reload => Response::say(Exit::Done, "sniffer: stopped"),
+            Request::On => Response::new(Exit::Done, "sniffer: started"),
+            Request::Off | Request::Reload => Response::new(Exit::Done, "sniffer: stopped"),
             Request::Status => Response {
                 status: Some(Status {
                     state: State::Running,

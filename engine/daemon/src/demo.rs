@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::config::raw::DemoFlags;
 use crate::config::settings::Values;
 use crate::control::{self, Request};
-use crate::diagnostic::{Code, Diagnostic, Exit, Talk, system_words};
+use crate::diagnostic::{Code, Console, Diagnostic, Exit, system_words};
 use crate::status::{State, Status};
 use crate::supervisor;
 
@@ -28,11 +28,11 @@ pub fn run(
     flags: &DemoFlags,
     mut values: Values,
     control: PathBuf,
-    talk: Talk,
+    console: Console,
 ) -> Result<Exit, Diagnostic> {
     let running = ask(&control);
     if flags.calls_only || running.is_some() {
-        return calls_only(flags, running.as_ref(), talk);
+        return calls_only(flags, running.as_ref(), console);
     }
     let (folder, control) = folder_and_control(control)?;
     if !values.has("SNIFFER_DATA") {
@@ -60,7 +60,7 @@ pub fn run(
     let making = control.clone();
     let exit_after = flags.exit_after;
     let make = move || {
-        let made = make_and_report(&making, shop, talk);
+        let made = make_and_report(&making, shop, console);
         let seconds = match (made, exit_after) {
             (false, _) => 0,
             (true, Some(seconds)) => seconds,
@@ -78,25 +78,29 @@ pub fn run(
         values,
         on: true,
         control,
-        talk,
+        console,
     });
     let _ = std::fs::remove_dir_all(folder);
     exit
 }
 
 /// Calls for a sniffer that already runs; whether it reads our port is said.
-fn calls_only(flags: &DemoFlags, running: Option<&Status>, talk: Talk) -> Result<Exit, Diagnostic> {
+fn calls_only(
+    flags: &DemoFlags,
+    running: Option<&Status>,
+    console: Console,
+) -> Result<Exit, Diagnostic> {
     match running {
         Some(status) if status.state == State::Running => {
-            talk.say("a sniffer is running: making calls for it");
+            console.info("a sniffer is running: making calls for it");
         }
-        Some(_) => talk.say(
+        Some(_) => console.info(
             "a sniffer is running but off (turn it on: sniffer on): making calls all the same",
         ),
-        None => talk.say("no sniffer of this user is running: making calls all the same"),
+        None => console.info("no sniffer of this user is running: making calls all the same"),
     }
     let shop = server::start(flags.port).map_err(|error| cannot_listen(flags.port, &error))?;
-    talk.say(format!(
+    console.info(format!(
         "calls go to {shop} on lo{}",
         if flags.port == 0 {
             "; if the sniffer reads certain ports only: --port PORT"
@@ -107,7 +111,7 @@ fn calls_only(flags: &DemoFlags, running: Option<&Status>, talk: Talk) -> Result
     let calls = client::make_calls(shop).map_err(|error| {
         Diagnostic::new(Code::E199, format!("the demo's calls failed: {error}"))
     })?;
-    talk.say(format!("made {calls} calls"));
+    console.info(format!("made {calls} calls"));
     Ok(Exit::Done)
 }
 
@@ -168,7 +172,7 @@ fn ask(control: &Path) -> Option<Status> {
 
 /// Makes the calls once capture is on, waits until they are in the store, and says where to look. False if there was
 /// nothing to see.
-fn make_and_report(control: &Path, shop: SocketAddr, talk: Talk) -> bool {
+fn make_and_report(control: &Path, shop: SocketAddr, console: Console) -> bool {
     let failed = |status: &Status| {
         status
             .stopped
@@ -179,15 +183,15 @@ fn make_and_report(control: &Path, shop: SocketAddr, talk: Talk) -> bool {
         status.state == State::Running || failed(status)
     });
     let Some(status) = status.filter(|status| status.state == State::Running) else {
-        talk.say("demo: capture did not start; see the message above");
+        console.info("demo: capture did not start; see the message above");
         return false;
     };
     let page = status.store.map(|store| store.page).unwrap_or_default();
-    talk.say(format!("demo: calling a small shop on http://{shop}"));
+    console.info(format!("demo: calling a small shop on http://{shop}"));
     let calls = match client::make_calls(shop) {
         Ok(calls) => calls,
         Err(error) => {
-            talk.say(format!("demo: the calls failed: {error}"));
+            console.info(format!("demo: the calls failed: {error}"));
             return false;
         }
     };
@@ -200,10 +204,10 @@ fn make_and_report(control: &Path, shop: SocketAddr, talk: Talk) -> bool {
     let delivered = wait_for(control, DELIVERY_TIMEOUT, |status| sent(status) >= calls)
         .or_else(|| ask(control));
     let sent = delivered.as_ref().map_or(0, sent);
-    talk.say(format!(
+    console.info(format!(
         "demo: made {calls} calls, {sent} captured and stored"
     ));
-    talk.say(format!("\n  open {page}\n\ndemo: goes on until Ctrl-C"));
+    console.info(format!("\n  open {page}\n\ndemo: goes on until Ctrl-C"));
     true
 }
 

@@ -156,12 +156,12 @@ pub enum Colour {
 
 /// How we talk on stderr. stdout is data and is never written here.
 #[derive(Clone, Copy, Debug)]
-pub struct Talk {
+pub struct Console {
     colour: bool,
     quiet: bool,
 }
 
-impl Talk {
+impl Console {
     /// `quiet` silences everything but errors.
     pub fn new(colour: Colour, quiet: bool) -> Self {
         Self {
@@ -180,23 +180,23 @@ impl Talk {
     }
 
     /// Says a sentence.
-    pub fn say(self, text: impl fmt::Display) {
+    pub fn info(self, text: impl fmt::Display) {
         if !self.quiet {
             write_to_stderr(&format!("{text}\n"));
         }
     }
 
     /// Shows a problem.
-    pub fn show(self, problem: &Diagnostic) {
+    pub fn report(self, problem: &Diagnostic) {
         if problem.code.stops() || !self.quiet {
             write_to_stderr(&problem.render(self.colour));
         }
     }
 
     /// Shows several.
-    pub fn show_all(self, problems: &[Diagnostic]) {
+    pub fn report_all(self, problems: &[Diagnostic]) {
         for problem in problems {
-            self.show(problem);
+            self.report(problem);
         }
     }
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use config::raw::{Cli, Command, RulesCommand, TalkFlags};
+use config::raw::{Cli, Command, GlobalFlags, RulesCommand};
 use config::settings::Values;
 use control::{Request, Unreachable};
-use diagnostic::{Code, Diagnostic, Exit, Talk};
+use diagnostic::{Code, Console, Diagnostic, Exit};
 use status::{State, Status};
 
 pub mod capture;
@@ -52,10 +52,10 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage_error(&error).into(),
     };
-    let talk = Talk::new(cli.talk.color, cli.talk.quiet);
-    let done = perform(cli, talk);
+    let console = Console::new(cli.global.color, cli.global.quiet);
+    let done = perform(cli, console);
     let exit = done.unwrap_or_else(|problem| {
-        talk.show(&problem);
+        console.report(&problem);
         problem.exit()
     });
     exit.into()
@@ -94,17 +94,16 @@ fn report_panics() {
             "thread {thread}{place}, version {}",
             env!("CARGO_PKG_VERSION")
         ));
-        Talk::new(diagnostic::Colour::Auto, false).show(&problem);
+        Console::new(diagnostic::Colour::Auto, false).report(&problem);
     }));
 }
 
-fn perform(cli: Cli, talk: Talk) -> Result<Exit, Diagnostic> {
-    let control = config::control_path(cli.talk.control.as_deref());
-    let values = |talk_flags: &TalkFlags| -> Result<Values, Diagnostic> {
-        let (mut values, notices) =
-            Values::from_environment(std::env::vars_os(), talk_flags.lenient)?;
-        talk.show_all(&notices);
-        if talk_flags.no_sandbox {
+fn perform(cli: Cli, console: Console) -> Result<Exit, Diagnostic> {
+    let control = config::control_path(cli.global.control.as_deref());
+    let values = |global: &GlobalFlags| -> Result<Values, Diagnostic> {
+        let (mut values, notices) = Values::from_environment(std::env::vars_os(), global.lenient)?;
+        console.report_all(&notices);
+        if global.no_sandbox {
             values.set_flag("SNIFFER_NO_SANDBOX", "true");
         }
         Ok(values)
@@ -116,16 +115,16 @@ fn perform(cli: Cli, talk: Talk) -> Result<Exit, Diagnostic> {
         Some(Command::Off) => tell(&control, Request::Off),
         Some(Command::Rules(RulesCommand::Reload)) => tell(&control, Request::Reload),
         Some(Command::Rules(RulesCommand::Check { rules })) => {
-            rules_command::check(rules.as_deref(), &mut values(&cli.talk)?, talk)
+            rules_command::check(rules.as_deref(), &mut values(&cli.global)?, console)
         }
         Some(Command::Rules(RulesCommand::Test(flags))) => {
-            let mut values = values(&cli.talk)?;
+            let mut values = values(&cli.global)?;
             if let Some(rules) = &flags.rules {
                 values.set_flag("USAGE_LOGGERS_RULES", rules);
             }
             let reading = config::reading(&values, false)?;
-            confine_reader(&flags.files, &values, talk)?;
-            rules_command::comparison::run(&flags.files, reading, flags.calls, talk)
+            confine_reader(&flags.files, &values, console)?;
+            rules_command::comparison::run(&flags.files, reading, flags.calls, console)
         }
         Some(Command::Rules(RulesCommand::Apply)) => rules_command::apply(),
         Some(Command::Help { topic }) => help(topic.as_deref()),
@@ -141,7 +140,7 @@ fn perform(cli: Cli, talk: Talk) -> Result<Exit, Diagnostic> {
             Ok(Exit::Done)
         }
         Some(Command::Check(flags)) => {
-            let mut values = values(&cli.talk)?;
+            let mut values = values(&cli.global)?;
             flags.capture.apply(&mut values);
             let wanted = check::Wanted {
                 mirror: flags.mirror,
@@ -155,12 +154,12 @@ fn perform(cli: Cli, talk: Talk) -> Result<Exit, Diagnostic> {
             Ok(check::exit(&findings))
         }
         Some(Command::Read(flags)) => {
-            let mut values = values(&cli.talk)?;
+            let mut values = values(&cli.global)?;
             flags.apply(&mut values);
             let reading = config::reading(&values, false)?;
             let ledger = flags.ledger.as_deref();
             let ledger = ledger.map(read::LedgerFile::open).transpose()?;
-            confine_reader(&flags.files, &values, talk)?;
+            confine_reader(&flags.files, &values, console)?;
             read::run(&read::Options {
                 reading,
                 form: if flags.json || cli.json {
@@ -171,12 +170,12 @@ fn perform(cli: Cli, talk: Talk) -> Result<Exit, Diagnostic> {
                 files: flags.files,
                 strict: flags.strict,
                 ledger,
-                talk,
-                colour: cli.talk.color,
+                console,
+                colour: cli.global.color,
             })
         }
         Some(Command::Run(flags)) => {
-            let mut values = values(&cli.talk)?;
+            let mut values = values(&cli.global)?;
             flags.capture.apply(&mut values);
             let config = config::capture(&values, flags.embedded_store)?;
             let reload = || {
@@ -191,18 +190,18 @@ fn perform(cli: Cli, talk: Talk) -> Result<Exit, Diagnostic> {
                     rules_file: config::rules_file(&values).as_deref(),
                     sandbox: config::sandbox(&values)?,
                     is_supervised: flags.supervised,
-                    talk,
+                    console,
                 },
             )
         }
         Some(Command::Store(flags)) => {
-            let mut values = values(&cli.talk)?;
+            let mut values = values(&cli.global)?;
             flags.apply(&mut values);
             let sandbox = config::sandbox(&values)?;
-            store_process::run(&config::store(&values)?, flags.supervised, sandbox, talk)
+            store_process::run(&config::store(&values)?, flags.supervised, sandbox, console)
         }
         Some(Command::AllInOne(flags)) => {
-            let mut values = values(&cli.talk)?;
+            let mut values = values(&cli.global)?;
             flags.capture.apply(&mut values);
             flags.store.apply(&mut values);
             let on = flags.on || config::autostart(&values)?;
@@ -210,16 +209,16 @@ fn perform(cli: Cli, talk: Talk) -> Result<Exit, Diagnostic> {
                 values,
                 on,
                 control,
-                talk,
+                console,
             })
         }
         Some(Command::Demo(flags)) => {
-            let mut values = values(&cli.talk)?;
+            let mut values = values(&cli.global)?;
             flags.store.apply(&mut values);
             if let Some(rules) = &flags.rules {
                 values.set_flag("USAGE_LOGGERS_RULES", rules);
             }
-            demo::run(&flags, values, control, talk)
+            demo::run(&flags, values, control, console)
         }
     }
 }
@@ -228,12 +227,12 @@ fn perform(cli: Cli, talk: Talk) -> Result<Exit, Diagnostic> {
 fn confine_reader(
     files: &[std::path::PathBuf],
     values: &Values,
-    talk: Talk,
+    console: Console,
 ) -> Result<(), Diagnostic> {
     if config::sandbox(values)? {
         sandbox::Confinement::of(&sandbox::Plan::reader(files));
     } else {
-        talk.say(format_args!("sandbox: {}", sandbox::Confinement::Unwanted));
+        console.info(format_args!("sandbox: {}", sandbox::Confinement::Unwanted));
     }
     Ok(())
 }
@@ -318,7 +317,7 @@ fn show_clap_help(arguments: &[&str]) -> Exit {
 
 /// What clap refuses, in our form. Help and version are no errors.
 fn usage_error(error: &clap::Error) -> Exit {
-    let talk = Talk::new(diagnostic::Colour::Auto, false);
+    let console = Console::new(diagnostic::Colour::Auto, false);
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
@@ -383,7 +382,7 @@ fn usage_error(error: &clap::Error) -> Exit {
         (false, None) => problem.fix("sniffer --help"),
         _ => problem,
     };
-    talk.show(&problem);
+    console.report(&problem);
     Exit::Usage
 }
 

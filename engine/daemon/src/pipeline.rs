@@ -3,13 +3,13 @@
 use engine_core::bundle::{self, Bundler, Compression};
 use engine_core::{decap, http, message, pipeline};
 
-use crate::config::{Capture, Engine, Reading};
+use crate::config::{Capture, CaptureMode, Reading};
 use crate::random;
 
 /// The pipeline's configuration, live and from files alike; with fixed seeds, so that a file always gives the same.
 pub fn pipeline_config(
     reading: &Reading,
-    engine: Engine,
+    mode: CaptureMode,
     kernel_vxlan_ports: &[u16],
     shards: usize,
 ) -> pipeline::Config {
@@ -23,7 +23,7 @@ pub fn pipeline_config(
                 .filter(|port| !kernel_vxlan_ports.contains(port))
                 .collect(),
             vnis: reading.vnis.clone(),
-            only_tunnelled: engine == Engine::Mirror,
+            only_tunnelled: mode == CaptureMode::Mirror,
             ..decap::Config::default()
         },
         http: http::Config {

@@ -17,9 +17,9 @@ use engine_core::time::Timestamp;
 
 use crate::capture_file::CaptureFile;
 use crate::config::raw::Form;
-use crate::config::{Engine, Reading};
+use crate::config::{CaptureMode, Reading};
 use crate::counters::{ShardCounters, Stages};
-use crate::diagnostic::{Code, Diagnostic, Exit, Talk, system_words, wants_colour};
+use crate::diagnostic::{Code, Console, Diagnostic, Exit, system_words, wants_colour};
 use crate::pipeline::pipeline_config;
 use crate::quantity::{plural, thousands};
 use crate::report::ledger::{calls, halves};
@@ -51,8 +51,8 @@ pub struct Options {
     pub strict: bool,
     /// Where the ledger is written.
     pub ledger: Option<LedgerFile>,
-    /// How to talk.
-    pub talk: Talk,
+    /// Where notices and problems are written.
+    pub console: Console,
     /// When to colour the table.
     pub colour: crate::diagnostic::Colour,
 }
@@ -84,13 +84,13 @@ fn unwritten(path: &Path, error: &io::Error) -> Diagnostic {
 
 /// Reads all files. An unreadable one is said and the others are read all the same.
 pub fn run(options: &Options) -> Result<Exit, Diagnostic> {
-    let talk = options.talk;
+    let console = options.console;
     let files = files(&options.files)?;
-    let config = pipeline_config(&options.reading, Engine::Interfaces, &[], 1);
+    let config = pipeline_config(&options.reading, CaptureMode::Interfaces, &[], 1);
     let rules = Arc::clone(&options.reading.rules.set);
     let mut reader = Reader {
         pipeline: Pipeline::new(&config, rules, Printer::new(options)),
-        talk,
+        console,
         now: Timestamp::ZERO,
         next_tick: Timestamp::ZERO,
         packets: ShardCounters::default(),
@@ -165,7 +165,7 @@ fn is_capture_name(path: &Path) -> bool {
 
 struct Reader<'a> {
     pipeline: Pipeline<Printer<'a>>,
-    talk: Talk,
+    console: Console,
     now: Timestamp,
     next_tick: Timestamp,
     packets: ShardCounters,
@@ -211,7 +211,7 @@ impl Reader<'_> {
         }
         if file.packets_cut() > 0 {
             self.cut += 1;
-            self.talk.show(
+            self.console.report(
                 &Diagnostic::new(
                     Code::W081,
                     format!(
@@ -227,12 +227,12 @@ impl Reader<'_> {
     fn failed(&mut self, error: &crate::capture_file::Error) {
         if error.is_cut() {
             self.cut += 1;
-            self.talk
-                .show(&Diagnostic::new(Code::W080, error.to_string()));
+            self.console
+                .report(&Diagnostic::new(Code::W080, error.to_string()));
         } else {
             self.unreadable += 1;
-            self.talk
-                .show(&Diagnostic::new(Code::E080, error.to_string()));
+            self.console
+                .report(&Diagnostic::new(Code::E080, error.to_string()));
         }
     }
 
@@ -258,7 +258,8 @@ impl Reader<'_> {
         let unaccounted = status
             .capture
             .map_or(0, |capture| capture.calls.unaccounted);
-        self.talk.say(summary(&stages, &ports, calls, unaccounted));
+        self.console
+            .info(summary(&stages, &ports, calls, unaccounted));
         let half: u64 = halves(&stages).values().sum();
         Ok(match () {
             () if is_closed => Exit::Done,
@@ -270,7 +271,7 @@ impl Reader<'_> {
                     plural(incomplete, "call"),
                     plural(self.cut, "file")
                 );
-                self.talk.show(&Diagnostic::new(Code::E120, text));
+                self.console.report(&Diagnostic::new(Code::E120, text));
                 Exit::Incomplete
             }
             () => Exit::Done,

@@ -10,13 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::settings::Values;
 use crate::config::{self, Rules};
-use crate::diagnostic::{Code, Diagnostic, Exit, Talk, system_words};
+use crate::diagnostic::{Code, Console, Diagnostic, Exit, system_words};
 
 pub mod comparison;
 
 /// Parses the rules of a file, of standard input (`-`), or the text itself, and shows how they are understood. Without
 /// an argument these are the rules of the environment.
-pub fn check(argument: Option<&str>, values: &mut Values, talk: Talk) -> Result<Exit, Diagnostic> {
+pub fn check(
+    argument: Option<&str>,
+    values: &mut Values,
+    console: Console,
+) -> Result<Exit, Diagnostic> {
     if let Some(argument) = argument {
         values.set_flag("USAGE_LOGGERS_RULES", text_of(argument)?);
     }
@@ -33,12 +37,12 @@ pub fn check(argument: Option<&str>, values: &mut Values, talk: Talk) -> Result<
                 url.text.trim()
             ),
         );
-        talk.show(&gate);
+        console.report(&gate);
         text.push_str("nothing would be sent to a plain http:// URL\n");
     }
     let advice = rules.set.advice();
     for advice in &advice {
-        talk.show(&Diagnostic::new(
+        console.report(&Diagnostic::new(
             Code::W035,
             format!("line {}: {}", advice.line, advice.text),
         ));

@@ -18,7 +18,7 @@ use crate::capture::rings::{Opened, Opener};
 use crate::capture::self_traffic::{self, OwnUpload};
 use crate::config::{Capture, Destination};
 use crate::control::{Response, Server};
-use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
+use crate::diagnostic::{Code, Console, Diagnostic, Exit};
 use crate::metrics::Endpoint;
 use crate::report::snapshot::View;
 use crate::sandbox::Plan;
@@ -35,14 +35,14 @@ mod threads;
 
 /// Captures until SIGTERM, SIGINT or `sniffer off`.
 pub fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
-    let talk = context.talk;
+    let console = context.console;
     let choice = choose(&config)?;
-    talk.show_all(&choice.notices);
+    console.report_all(&choice.notices);
     let metrics = Endpoint::open(config.metrics.as_ref())?;
     let server = Server::bind(context.control)?;
     let own = self_traffic::endpoints(&config.destination, context.own_ports, metrics.address());
     let mut opener = Opener::new(&config, &choice, &own);
-    let opened = open_all(&mut opener, &choice, talk)?;
+    let opened = open_all(&mut opener, &choice, console)?;
     let own = OwnUpload::new(own);
     let mut follower = Follower::new(&config, &choice, opener)?;
     process::drop_capabilities().map_err(|error| bug("cannot give up capabilities", &error))?;
@@ -67,22 +67,22 @@ pub fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
         (&own, roots),
         sender.clone(),
         &metrics,
-        talk,
+        console,
     )?;
     let for_control = Arc::clone(&threads.view);
     let serving = server
         .serve(move |request| answer(&for_control, &sender, request))
         .map_err(|error| bug("cannot serve the control socket", &error))?;
-    talk.say(&threads.view.sentence);
-    serve_metrics(metrics, &threads.view, talk)?;
-    talk.say(format_args!("sandbox: {}", threads.confine(plan, files)));
+    console.info(&threads.view.sentence);
+    serve_metrics(metrics, &threads.view, console)?;
+    console.info(format_args!("sandbox: {}", threads.confine(plan, files)));
 
     let cause = watch(&threads, &events, &mut follower, context);
     let Ended { view, panicked } = threads.stop();
     let status = view.status(State::Stopped);
     let capture = status.capture.clone().unwrap_or_default();
     let summary = capture.summary(view.started.elapsed().as_secs());
-    talk.say(&summary);
+    console.info(&summary);
     if context.is_supervised {
         print_status(&status);
     }
@@ -97,18 +97,18 @@ pub fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     };
     if let Cause::Off(reply) = cause {
         // A client that went away does not need its answer; the pause lets the one that waits have it.
-        let _ = reply.send(Response::say(exit, format!("sniffer: stopped\n{summary}")));
+        let _ = reply.send(Response::new(exit, format!("sniffer: stopped\n{summary}")));
         std::thread::sleep(Duration::from_millis(50));
     }
     drop(serving);
     Ok(exit)
 }
 
-fn serve_metrics(metrics: Endpoint, view: &Arc<View>, talk: Talk) -> Result<(), Diagnostic> {
+fn serve_metrics(metrics: Endpoint, view: &Arc<View>, console: Console) -> Result<(), Diagnostic> {
     match metrics {
         Endpoint::Off => Ok(()),
         Endpoint::Taken(problem) => {
-            talk.show(&problem);
+            console.report(&problem);
             Ok(())
         }
         Endpoint::At(server) => {
@@ -134,18 +134,22 @@ fn choose(config: &Capture) -> Result<Choice, Diagnostic> {
         Diagnostic::new(Code::E090, format!("cannot list interfaces: {error}"))
             .cause("rtnetlink(7) refused")
     })?;
-    choice::choose(&config.interfaces, config.engine, &all)
+    choice::choose(&config.interfaces, config.mode, &all)
 }
 
 /// Rings for each interface. Nothing is captured if one of them cannot be: a part that is silently missing is worse.
-fn open_all(opener: &mut Opener, choice: &Choice, talk: Talk) -> Result<Vec<Opened>, Diagnostic> {
+fn open_all(
+    opener: &mut Opener,
+    choice: &Choice,
+    console: Console,
+) -> Result<Vec<Opened>, Diagnostic> {
     if let SelfTest::Failed {
         flows,
         apart,
         rings,
     } = opener.self_test()
     {
-        talk.show(&Diagnostic::new(
+        console.report(&Diagnostic::new(
             Code::W073,
             format!("steering: of {flows} flows tried, {apart} had their directions on different shards, {rings} shards got any"),
         ));

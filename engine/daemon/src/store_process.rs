@@ -8,7 +8,7 @@ use caps::{CapSet, Capability};
 use serde::{Deserialize, Serialize};
 
 use crate::config;
-use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
+use crate::diagnostic::{Code, Console, Diagnostic, Exit};
 use crate::sandbox::{Confinement, Plan};
 use crate::supervised;
 
@@ -78,7 +78,7 @@ pub fn run(
     config: &config::Store,
     is_supervised: bool,
     sandbox: bool,
-    talk: Talk,
+    console: Console,
 ) -> Result<Exit, Diagnostic> {
     // What a server needs that may be told to use port 80 and a folder of another user.
     keep_capabilities(&[
@@ -97,7 +97,7 @@ pub fn run(
         let confinement = files.map_or(Confinement::Unwanted, |files| {
             Confinement::after(files, &plan)
         });
-        talk.say(format_args!("store sandbox: {confinement}"));
+        console.info(format_args!("store sandbox: {confinement}"));
         let report = StoreReport::Ready {
             capture_url: ready.capture_url(),
             page_url: ready.page_url(),
@@ -105,7 +105,7 @@ pub fn run(
         if is_supervised {
             tell(&report);
         } else {
-            talk.say(format!(
+            console.info(format!(
                 "store ready on {}, page on {}",
                 report.url(),
                 report.page()

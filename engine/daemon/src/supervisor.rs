@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::config::settings::Values;
-use crate::config::{self, Engine};
+use crate::config::{self, CaptureMode};
 use crate::control::{self, Request, Response, Server};
-use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
+use crate::diagnostic::{Code, Console, Diagnostic, Exit};
 use crate::signals;
 use crate::status::{self, State, Status, Stopped};
 use crate::store_process::StoreReport;
@@ -46,7 +46,7 @@ pub struct Options {
     /// Where it is controlled.
     pub control: PathBuf,
     /// How it talks.
-    pub talk: Talk,
+    pub console: Console,
 }
 
 enum Event {
@@ -73,8 +73,8 @@ pub fn run(options: Options) -> Result<Exit, Diagnostic> {
         match events.recv_timeout(TEND_EVERY) {
             Ok(Event::Signal(SIGUSR1)) => supervisor
                 .options
-                .talk
-                .say(supervisor.status().render().trim_end()),
+                .console
+                .info(supervisor.status().render().trim_end()),
             Ok(Event::Signal(SIGHUP)) => drop(supervisor.reload()),
             Ok(Event::Signal(_)) | Err(RecvTimeoutError::Disconnected) => break,
             Ok(Event::Asked(request, reply)) => supervisor.answer(request, reply),
@@ -91,7 +91,7 @@ pub fn run(options: Options) -> Result<Exit, Diagnostic> {
 /// A control client's request, answered by the supervisor's loop.
 fn forward(events: &Sender<Event>, request: Request) -> Response {
     let (reply, answer) = mpsc::channel();
-    let gone = || Response::say(Exit::Unknown, "sniffer: ERROR (the supervisor is ending)");
+    let gone = || Response::new(Exit::Unknown, "sniffer: ERROR (the supervisor is ending)");
     if events.send(Event::Asked(request, reply)).is_err() {
         return gone();
     }
@@ -106,13 +106,13 @@ fn no_thread(error: std::io::Error) -> Diagnostic {
 }
 
 /// With the store's own URL when none is given, as it will be.
-fn check_capture(values: &Values) -> Result<Engine, Diagnostic> {
+fn check_capture(values: &Values) -> Result<CaptureMode, Diagnostic> {
     let mut values = values.clone();
     let embedded = !values.has("USAGE_LOGGERS_URL");
     if embedded {
         values.set_flag("USAGE_LOGGERS_URL", "http://localhost/message");
     }
-    config::capture(&values, embedded || is_own_store(&values)).map(|capture| capture.engine)
+    config::capture(&values, embedded || is_own_store(&values)).map(|capture| capture.mode)
 }
 
 /// Whether the configured URL is that of the store that we run: the predecessor's env files name it.
@@ -188,7 +188,7 @@ impl Supervisor {
         match Child::start("store", &["store"], &self.options) {
             Ok(child) => self.store = Some(child),
             Err(problem) => {
-                self.options.talk.show(&problem);
+                self.options.console.report(&problem);
                 self.store_restart.later();
             }
         }
@@ -234,7 +234,7 @@ impl Supervisor {
             None if ended == Exit::Usage as i32 => Some(Exit::Usage),
             _ => {
                 self.store_restart.after(ran);
-                self.options.talk.show(&Diagnostic::new(
+                self.options.console.report(&Diagnostic::new(
                     Code::W102,
                     "the store ended by itself; starting it again",
                 ));
@@ -244,16 +244,16 @@ impl Supervisor {
     }
 
     fn announce(&self, report: &StoreReport) {
-        let talk = self.options.talk;
+        let console = self.options.console;
         match report {
             StoreReport::Ready {
                 capture_url,
                 page_url,
             } => {
                 let port = capture_url.rsplit(':').next().unwrap_or(capture_url);
-                talk.say(format!("store ready on :{port}, page on {page_url}"));
+                console.info(format!("store ready on :{port}, page on {page_url}"));
             }
-            StoreReport::Taken { url, by } => talk.show(
+            StoreReport::Taken { url, by } => console.report(
                 &Diagnostic::new(
                     Code::E100,
                     format!("{by}: it answers as a capture URL. Using it as destination: {url}"),
@@ -263,7 +263,7 @@ impl Supervisor {
         }
         if !self.options.on {
             let inside = Path::new("/.dockerenv").exists();
-            talk.say(format!(
+            console.info(format!(
                 "sniffer is off. Turn it on: {}sniffer on",
                 if inside { "docker exec NAME " } else { "" }
             ));
@@ -306,10 +306,10 @@ impl Supervisor {
             Ok(child) => self.capture = Capture::Starting { child, replies },
             Err(problem) => {
                 self.wanted = false;
-                self.options.talk.show(&problem);
+                self.options.console.report(&problem);
                 tell(
                     replies,
-                    &Response::say(
+                    &Response::new(
                         problem.exit(),
                         format!("sniffer: ERROR (spawn error)\n{problem}"),
                     ),
@@ -331,7 +331,7 @@ impl Supervisor {
                             .unwrap_or_default();
                         tell(
                             replies,
-                            &Response::say(Exit::Done, format!("sniffer: started\n{sentence}")),
+                            &Response::new(Exit::Done, format!("sniffer: started\n{sentence}")),
                         );
                         Capture::On { child }
                     }
@@ -398,7 +398,7 @@ impl Supervisor {
                 self.exit = exit;
                 tell(
                     replies,
-                    &Response::say(exit, format!("sniffer: stopped\n{summary}")),
+                    &Response::new(exit, format!("sniffer: stopped\n{summary}")),
                 );
                 (by.to_owned(), false)
             }
@@ -425,7 +425,7 @@ impl Supervisor {
         self.wanted = again;
         if again {
             self.capture_restart.after(child.ran());
-            self.options.talk.show(&Diagnostic::new(
+            self.options.console.report(&Diagnostic::new(
                 Code::W102,
                 format!("capture ended by itself ({by}); starting it again"),
             ));
@@ -456,11 +456,11 @@ impl Supervisor {
                 Capture::Starting { replies, .. } => replies.push(reply),
                 Capture::On { .. } => tell(
                     vec![reply],
-                    &Response::say(Exit::Done, "sniffer: ERROR (already started)"),
+                    &Response::new(Exit::Done, "sniffer: ERROR (already started)"),
                 ),
                 Capture::Stopping { .. } => tell(
                     vec![reply],
-                    &Response::say(Exit::Done, "sniffer: ERROR (still stopping)"),
+                    &Response::new(Exit::Done, "sniffer: ERROR (still stopping)"),
                 ),
             },
             Request::Off => self.stop_capture("user", Some(reply)),
@@ -472,7 +472,7 @@ impl Supervisor {
     fn reload(&self) -> Response {
         let control = capture_control(&self.options.control);
         let nothing = || {
-            Response::say(
+            Response::new(
                 Exit::Done,
                 "sniffer: not capturing; the rules are read at the next start",
             )
@@ -492,7 +492,7 @@ impl Supervisor {
                 child.ask_to_end();
                 tell(
                     std::mem::take(&mut waiting),
-                    &Response::say(Exit::Done, "sniffer: ERROR (stopped while starting)"),
+                    &Response::new(Exit::Done, "sniffer: ERROR (stopped while starting)"),
                 );
                 Capture::Stopping {
                     child,
@@ -527,7 +527,7 @@ impl Supervisor {
             off @ Capture::Off(..) => {
                 tell(
                     reply.into_iter().collect(),
-                    &Response::say(Exit::Done, "sniffer: ERROR (not running)"),
+                    &Response::new(Exit::Done, "sniffer: ERROR (not running)"),
                 );
                 off
             }
@@ -587,7 +587,7 @@ impl Supervisor {
                 }
                 Ok(Event::Asked(_, reply)) => tell(
                     vec![reply],
-                    &Response::say(Exit::Unknown, "sniffer: ERROR (ending)"),
+                    &Response::new(Exit::Unknown, "sniffer: ERROR (ending)"),
                 ),
                 _ => {}
             }

@@ -10,13 +10,13 @@ use engine_sys::interfaces::{self, Changes};
 
 use super::interfaces::{self as choice, Choice};
 use super::rings::{Opened, Opener};
-use crate::config::{Capture, Engine};
-use crate::diagnostic::{Code, Diagnostic, Talk};
+use crate::config::{Capture, CaptureMode};
+use crate::diagnostic::{Code, Console, Diagnostic};
 
 /// What is captured, and what is wanted.
 pub struct Follower {
     wanted: Vec<String>,
-    engine: Engine,
+    mode: CaptureMode,
     kernel_vxlan_ports: Vec<u16>,
     /// Interfaces with rings, by index: a ring follows its interface under another name, and not to another one of the
     /// same name.
@@ -40,7 +40,7 @@ impl Follower {
         opener.capability_is_gone();
         Ok(Self {
             wanted: config.interfaces.clone(),
-            engine: config.engine,
+            mode: config.mode,
             kernel_vxlan_ports: choice.kernel_vxlan_ports.clone(),
             captured: chosen
                 .map(|interface| (interface.index, interface.name.clone()))
@@ -58,7 +58,7 @@ impl Follower {
     }
 
     /// Rings on interfaces that came.
-    pub fn look(&mut self, talk: Talk) -> Vec<Opened> {
+    pub fn look(&mut self, console: Console) -> Vec<Opened> {
         // Asked first, so that what was heard up to now is taken in either case.
         let has_changed = self.changes.any();
         if !std::mem::take(&mut self.is_due) && !has_changed {
@@ -72,14 +72,14 @@ impl Follower {
             let is_there = all.iter().any(|interface| interface.index == index);
             if !is_there {
                 let what = format!("{name} went away; capturing on it again once it is back");
-                talk.show(&Diagnostic::new(Code::W021, what));
+                console.report(&Diagnostic::new(Code::W021, what));
             }
             is_there
         });
         self.refused
             .retain(|name| all.iter().any(|interface| &interface.name == name));
         // An error is that nothing is up, or that a name is not there: both may change.
-        let Ok(choice) = choice::choose(&self.wanted, self.engine, &all) else {
+        let Ok(choice) = choice::choose(&self.wanted, self.mode, &all) else {
             return Vec::new();
         };
         let doubles = |port| !self.kernel_vxlan_ports.contains(port);
@@ -97,12 +97,12 @@ impl Follower {
                 Ok(rings) => {
                     self.captured
                         .insert(interface.index, interface.name.clone());
-                    talk.say(format_args!("capturing on {} now", interface.name));
+                    console.info(format_args!("capturing on {} now", interface.name));
                     opened.push(rings);
                 }
                 Err(problem) => {
                     self.refused.insert(interface.name.clone());
-                    talk.show(&Diagnostic::new(Code::W021, problem.what));
+                    console.report(&Diagnostic::new(Code::W021, problem.what));
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use engine_sys::interfaces::{Interface, LinkKind};
 
-use crate::config::{Engine, settings};
+use crate::config::{CaptureMode, settings};
 use crate::diagnostic::{Code, Diagnostic};
 
 /// What was chosen.
@@ -22,9 +22,13 @@ pub struct Choice {
 }
 
 /// Chooses from `all`. `wanted` are names, `prefix*`, or addresses; empty means all that are up.
-pub fn choose(wanted: &[String], engine: Engine, all: &[Interface]) -> Result<Choice, Diagnostic> {
+pub fn choose(
+    wanted: &[String],
+    mode: CaptureMode,
+    all: &[Interface],
+) -> Result<Choice, Diagnostic> {
     let mut choice = if wanted.is_empty() {
-        choose_all(engine, all)
+        choose_all(mode, all)
     } else {
         choose_named(wanted, all)?
     };
@@ -47,7 +51,7 @@ pub fn choose(wanted: &[String], engine: Engine, all: &[Interface]) -> Result<Ch
     Ok(choice)
 }
 
-fn choose_all(engine: Engine, all: &[Interface]) -> Choice {
+fn choose_all(mode: CaptureMode, all: &[Interface]) -> Choice {
     let up: Vec<&Interface> = all.iter().filter(|interface| interface.up).collect();
     let passes_its_master = |interface: &Interface| {
         let master = interface
@@ -57,7 +61,7 @@ fn choose_all(engine: Engine, all: &[Interface]) -> Choice {
     };
     // The mirror's own packets come on the carrier; a vxlan link would show the inside of them a second time.
     let decapsulated = |interface: &Interface| {
-        engine == Engine::Mirror && matches!(interface.kind, LinkKind::Vxlan { .. })
+        mode == CaptureMode::Mirror && matches!(interface.kind, LinkKind::Vxlan { .. })
     };
     let interfaces = up
         .iter()
@@ -266,9 +270,9 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(wanted: &[&str], engine: Engine, names: &[&str], vxlan_ports: &[u16]) {
+    fn check(wanted: &[&str], mode: CaptureMode, names: &[&str], vxlan_ports: &[u16]) {
         let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
-        let choice = choose(&wanted, engine, &host()).unwrap();
+        let choice = choose(&wanted, mode, &host()).unwrap();
         let chosen: Vec<&str> = choice
             .interfaces
             .iter()
@@ -284,45 +288,45 @@ mod tests {
     fn all_that_are_up_each_packet_once() {
         check(
             &[],
-            Engine::Interfaces,
+            CaptureMode::Interfaces,
             &["lo", "ens5", "docker0", "vx0"],
             &[4789],
         );
-        check(&[], Engine::Mirror, &["lo", "ens5", "docker0"], &[]);
+        check(&[], CaptureMode::Mirror, &["lo", "ens5", "docker0"], &[]);
     }
 
     #[test]
     fn by_name_prefix_and_address() {
-        check(&["ens5"], Engine::Interfaces, &["ens5"], &[]);
-        check(&["ens5@if9"], Engine::Interfaces, &["ens5"], &[]);
-        check(&["vx0"], Engine::Mirror, &["vx0"], &[4789]);
+        check(&["ens5"], CaptureMode::Interfaces, &["ens5"], &[]);
+        check(&["ens5@if9"], CaptureMode::Interfaces, &["ens5"], &[]);
+        check(&["vx0"], CaptureMode::Mirror, &["vx0"], &[4789]);
         check(
             &["veth*", "lo", "lo"],
-            Engine::Interfaces,
+            CaptureMode::Interfaces,
             &["lo", "veth12"],
             &[],
         );
-        check(&["10.0.3.4"], Engine::Interfaces, &["ens5"], &[]);
-        check(&["ens*"], Engine::Interfaces, &["ens5"], &[]);
+        check(&["10.0.3.4"], CaptureMode::Interfaces, &["ens5"], &[]);
+        check(&["ens*"], CaptureMode::Interfaces, &["ens5"], &[]);
     }
 
     #[test]
     fn a_vxlan_link_under_a_captured_bridge_counts_as_captured() {
         let mut links = host();
         links[4].master = Some(3);
-        let choice = choose(&["docker0".to_owned()], Engine::Interfaces, &links).unwrap();
+        let choice = choose(&["docker0".to_owned()], CaptureMode::Interfaces, &links).unwrap();
         assert_eq!(choice.kernel_vxlan_ports, [4789]);
     }
 
     #[test]
     fn a_missing_interface_is_an_error_with_a_guess_and_one_that_is_down_a_warning() {
-        let problem = choose(&["ens55".to_owned()], Engine::Interfaces, &host()).unwrap_err();
+        let problem = choose(&["ens55".to_owned()], CaptureMode::Interfaces, &host()).unwrap_err();
         assert_eq!(problem.code, Code::E020);
         assert_eq!(
             problem.what,
             "no interface \"ens55\". Up here: lo, ens5 (10.0.3.4), docker0, veth12, vx0. Did you mean ens5?"
         );
-        let choice = choose(&["ens*".to_owned()], Engine::Interfaces, &host()).unwrap();
+        let choice = choose(&["ens*".to_owned()], CaptureMode::Interfaces, &host()).unwrap();
         assert_eq!(
             choice
                 .notices
@@ -331,7 +335,7 @@ mod tests {
                 .collect::<Vec<_>>(),
             [Code::W021]
         );
-        let problem = choose(&["ens6".to_owned()], Engine::Interfaces, &host()).unwrap_err();
+        let problem = choose(&["ens6".to_owned()], CaptureMode::Interfaces, &host()).unwrap_err();
         assert_eq!(problem.what, "no interface that could be captured is up");
     }
 }

@@ -16,7 +16,7 @@ use engine_sys::process;
 
 use super::interfaces::Choice;
 use super::source::Source;
-use crate::config::{self, Capture, Engine};
+use crate::config::{self, Capture, CaptureMode};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::pipeline::pipeline_config;
 use crate::process::status_value;
@@ -61,13 +61,8 @@ impl Opener {
     pub fn new(config: &Capture, choice: &Choice, own: &[SocketAddr]) -> Self {
         let budget = config.ring_bytes / choice.interfaces.len().max(1);
         let block_bytes = (budget / BLOCKS_MIN).clamp(BLOCK_BYTES_MIN, BLOCK_BYTES);
-        let decap = pipeline_config(
-            &config.reading,
-            config.engine,
-            &choice.kernel_vxlan_ports,
-            1,
-        )
-        .decap;
+        let decap =
+            pipeline_config(&config.reading, config.mode, &choice.kernel_vxlan_ports, 1).decap;
         Self {
             ring: RingOptions {
                 block_bytes,
@@ -80,7 +75,7 @@ impl Opener {
                 vxlan_ports: config.reading.vxlan_ports.clone(),
                 geneve_ports: decap.geneve_ports.clone(),
                 // A mirror cuts, it does not fragment; and a host's fragments are joined before the ports are asked for.
-                defragment: config.engine == Engine::Interfaces,
+                defragment: config.mode == CaptureMode::Interfaces,
                 lock_filter: true,
                 ..GroupOptions::default()
             },
@@ -155,10 +150,10 @@ impl Opener {
 
 fn filter(config: &Capture, decap: &decap::Config, own: &[SocketAddr]) -> FrameFilter {
     let ports = &config.reading.ports;
-    let tcp_ports = match config.engine {
-        Engine::Mirror => Some(Vec::new()),
-        Engine::Interfaces if ports.is_any() => None,
-        Engine::Interfaces => Some(ports.ranges().to_vec()),
+    let tcp_ports = match config.mode {
+        CaptureMode::Mirror => Some(Vec::new()),
+        CaptureMode::Interfaces if ports.is_any() => None,
+        CaptureMode::Interfaces => Some(ports.ranges().to_vec()),
     };
     FrameFilter {
         bare_ip: false,

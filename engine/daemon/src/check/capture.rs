@@ -8,7 +8,7 @@ use engine_sys::packet::{GroupOptions, RingOptions, RxRing, SelfTest, self_test}
 use super::{Chosen, Finding, Level};
 use crate::capture::interfaces::Choice;
 use crate::capture::rings;
-use crate::config::{Capture, Engine};
+use crate::config::{Capture, CaptureMode};
 use crate::quantity::{bytes, plural};
 
 /// Bytes that a mirror puts around a frame: Ethernet with one tag, UDP, VXLAN, and an IP header of this many bytes.
@@ -32,7 +32,7 @@ pub(super) fn findings(config: &Capture, choice: &Chosen, mirror: bool) -> Vec<F
     if config.shards > 1 {
         findings.push(steering(config));
     }
-    if mirror || config.engine == Engine::Mirror {
+    if mirror || config.mode == CaptureMode::Mirror {
         findings.extend(choice.interfaces.iter().filter_map(mirror_mtu));
         findings.extend(
             config

@@ -21,7 +21,7 @@ use crate::diagnostic::Colour;
 pub struct Cli {
     /// How we talk.
     #[command(flatten)]
-    pub talk: TalkFlags,
+    pub global: GlobalFlags,
     /// What to do.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -32,7 +32,7 @@ pub struct Cli {
 
 /// Flags of every command.
 #[derive(Args, Clone, Debug)]
-pub struct TalkFlags {
+pub struct GlobalFlags {
     /// Colour: auto, always or never.
     #[arg(
         long,

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::config::Engine;
+use crate::config::CaptureMode;
 use crate::counters::Stages;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::quantity::{plural, thousands};
@@ -20,7 +20,7 @@ const MIRROR_SILENCE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Setting {
     /// Only what tunnels carry, or everything.
-    pub engine: Engine,
+    pub mode: CaptureMode,
     /// The interfaces in one line.
     pub interfaces: String,
     /// The wanted ports, if they are certain ones.
@@ -58,7 +58,7 @@ pub fn hints(
     let tunnelled = stages.get("decap", "undone_vxlan") + stages.get("decap", "undone_geneve");
     let unwanted_vni = stages.get("decap", "skipped_vni_unwanted");
     hint(
-        setting.engine == Engine::Mirror
+        setting.mode == CaptureMode::Mirror
             && frames > 0
             && tunnelled + unwanted_vni == 0
             && running >= MIRROR_SILENCE,
@@ -131,14 +131,14 @@ mod tests {
 
     #[track_caller]
     fn check(
-        engine: Engine,
+        mode: CaptureMode,
         ports: Option<&str>,
         seconds: u64,
         counters: &[(&str, &str, u64)],
         expected: &[Code],
     ) {
         let setting = Setting {
-            engine,
+            mode,
             interfaces: "lo".into(),
             ports: ports.map(Into::into),
             vxlan_ports: "4789".into(),
@@ -162,41 +162,41 @@ mod tests {
     #[test]
     fn silence_is_explained_by_what_was_counted() {
         let some = ("shard", "frames_read", 9);
-        check(Engine::Interfaces, None, 9, &[], &[]);
-        check(Engine::Interfaces, None, 10, &[], &[Code::W060]);
-        check(Engine::Interfaces, None, 10, &[some], &[]);
+        check(CaptureMode::Interfaces, None, 9, &[], &[]);
+        check(CaptureMode::Interfaces, None, 10, &[], &[Code::W060]);
+        check(CaptureMode::Interfaces, None, 10, &[some], &[]);
         check(
-            Engine::Interfaces,
+            CaptureMode::Interfaces,
             Some("80"),
             10,
             &[some, ("http", "flows_unwanted", 2)],
             &[Code::W061],
         );
         check(
-            Engine::Interfaces,
+            CaptureMode::Interfaces,
             None,
             10,
             &[some, ("http", "flows_tls", 2)],
             &[Code::W062],
         );
         check(
-            Engine::Interfaces,
+            CaptureMode::Interfaces,
             None,
             10,
             &[some, ("http", "flows_tls", 2), ("message", "calls_seen", 1)],
             &[],
         );
         check(
-            Engine::Interfaces,
+            CaptureMode::Interfaces,
             None,
             10,
             &[some, ("http", "flows_http2", 2)],
             &[Code::W063],
         );
-        check(Engine::Mirror, None, 29, &[some], &[]);
-        check(Engine::Mirror, None, 30, &[some], &[Code::W065]);
+        check(CaptureMode::Mirror, None, 29, &[some], &[]);
+        check(CaptureMode::Mirror, None, 30, &[some], &[Code::W065]);
         check(
-            Engine::Mirror,
+            CaptureMode::Mirror,
             None,
             30,
             &[
@@ -207,7 +207,7 @@ mod tests {
             &[Code::W066],
         );
         check(
-            Engine::Mirror,
+            CaptureMode::Mirror,
             None,
             30,
             &[some, ("decap", "undone_vxlan", 4)],

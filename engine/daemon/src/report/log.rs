@@ -6,7 +6,7 @@ use engine_sys::packet::Trouble;
 
 use super::snapshot::View;
 use super::warnings::{cannot_keep_up, ring_was_full};
-use crate::diagnostic::{Code, Diagnostic, Talk};
+use crate::diagnostic::{Code, Console, Diagnostic};
 use crate::sink::http as upload;
 use crate::status;
 
@@ -27,12 +27,12 @@ impl Said {
     }
 
     /// Says what is new.
-    pub fn changes(&mut self, view: &View, talk: Talk) {
+    pub fn changes(&mut self, view: &View, console: Console) {
         let stages = view.stages();
         for hint in view.hints(&stages) {
             if !self.hints.contains(&hint.code) {
                 self.hints.push(hint.code);
-                talk.show(&hint);
+                console.report(&hint);
             }
         }
         let drops = stages.get("shard", "ring_dropped_full");
@@ -40,23 +40,23 @@ impl Said {
             .ring_drops_at
             .is_some_and(|at| at.elapsed() < Duration::from_secs(60));
         if drops > self.ring_drops && !is_quiet {
-            talk.show(&ring_was_full(drops - self.ring_drops));
+            console.report(&ring_was_full(drops - self.ring_drops));
             (self.ring_drops, self.ring_drops_at) = (drops, Some(Instant::now()));
         }
         let overload = status::Overload::of(&stages);
         match self.overload.change(&overload, Instant::now()) {
-            Some(Change::Begins) => talk.show(&cannot_keep_up(&overload)),
-            Some(Change::Ends) => talk.say(format!("keeping up again: {}", overload.counted())),
+            Some(Change::Begins) => console.report(&cannot_keep_up(&overload)),
+            Some(Change::Ends) => console.info(format!("keeping up again: {}", overload.counted())),
             None => {}
         }
     }
 }
 
 /// What the uploader has to say, in our form. That all is well again is a sentence, not a warning.
-pub fn say_upload(event: &upload::Event, talk: Talk) {
+pub fn say_upload(event: &upload::Event, console: Console) {
     match (event, Code::find(event.code())) {
-        (upload::Event::Up { .. }, _) | (_, None) => talk.say(event),
-        (_, Some(code)) => talk.show(&Diagnostic::new(code, event.to_string())),
+        (upload::Event::Up { .. }, _) | (_, None) => console.info(event),
+        (_, Some(code)) => console.report(&Diagnostic::new(code, event.to_string())),
     }
 }
 

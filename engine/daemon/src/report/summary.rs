@@ -5,7 +5,7 @@ use engine_sys::packet::Steering;
 
 use super::hints::Setting;
 use crate::capture::interfaces::Choice;
-use crate::config::{Capture, Destination, Engine};
+use crate::config::{Capture, CaptureMode, Destination};
 use crate::quantity::plural;
 use crate::sink::http::Uploader;
 
@@ -60,7 +60,7 @@ pub fn setting(config: &Capture, choice: &Choice) -> Setting {
         .map(ToString::to_string)
         .collect();
     Setting {
-        engine: config.engine,
+        mode: config.mode,
         interfaces: names.join(", "),
         ports: (reading.ports_text != "any port").then(|| reading.ports_text.clone()),
         vxlan_ports: vxlan_ports.join(","),
@@ -80,17 +80,17 @@ pub fn reads(config: &Capture) -> String {
         "any port" => "any port".to_owned(),
         list => format!("port {list}"),
     };
-    match config.engine {
-        Engine::Mirror => format!(
+    match config.mode {
+        CaptureMode::Mirror => format!(
             "VXLAN {}, {}; {}",
             tunnels.join(","),
             reading.vnis_text,
             ports
         ),
-        Engine::Interfaces if reading.vnis.wants_all() => {
+        CaptureMode::Interfaces if reading.vnis.wants_all() => {
             format!("{ports}, also inside VXLAN {}", tunnels.join(","))
         }
-        Engine::Interfaces => format!(
+        CaptureMode::Interfaces => format!(
             "{ports}, also inside VXLAN {}, VNIs {}",
             tunnels.join(","),
             reading.vnis_text

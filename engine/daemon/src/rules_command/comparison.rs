@@ -15,8 +15,8 @@ use engine_core::rules::{Rule, RuleSet};
 use engine_core::time::Timestamp;
 
 use crate::capture_file::CaptureFile;
-use crate::config::{Engine, Reading};
-use crate::diagnostic::{Code, Diagnostic, Exit, Talk};
+use crate::config::{CaptureMode, Reading};
+use crate::diagnostic::{Code, Console, Diagnostic, Exit};
 use crate::pipeline::pipeline_config;
 use crate::quantity::{plural, thousands};
 use crate::read::files;
@@ -55,10 +55,10 @@ pub fn run(
     paths: &[PathBuf],
     mut reading: Reading,
     shown_max: Option<u64>,
-    talk: Talk,
+    console: Console,
 ) -> Result<Exit, Diagnostic> {
     reading.annotate = true;
-    let config = pipeline_config(&reading, Engine::Interfaces, &[], 1);
+    let config = pipeline_config(&reading, CaptureMode::Interfaces, &[], 1);
     let rules = Arc::clone(&reading.rules.set);
     let none = RuleSet::parse("# none").unwrap_or_default();
     let mut comparison = Comparison {
@@ -82,7 +82,7 @@ pub fn run(
             } else {
                 Code::E080
             };
-            talk.show(&Diagnostic::new(code, error.to_string()));
+            console.report(&Diagnostic::new(code, error.to_string()));
         }
     }
     comparison.finish(last, &reading.rules.name)?;

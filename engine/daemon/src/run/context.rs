@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::Rules;
-use crate::diagnostic::{Code, Diagnostic, Talk};
+use crate::diagnostic::{Code, Console, Diagnostic};
 
 /// What a run is told beside its settings.
 #[derive(Clone, Copy)]
@@ -20,8 +20,8 @@ pub struct Context<'a> {
     pub rules_file: Option<&'a Path>,
     /// Confine this process once its rings are open.
     pub sandbox: bool,
-    /// How to talk.
-    pub talk: Talk,
+    /// Where notices and problems are written.
+    pub console: Console,
 }
 
 /// Something that cannot fail did.

@@ -47,12 +47,12 @@ pub(super) fn watch(
     follower: &mut Follower,
     context: Context<'_>,
 ) -> Cause {
-    let talk = context.talk;
+    let console = context.console;
     let mut said = Said::default();
     loop {
         match events.recv_timeout(WATCH_EVERY) {
             Ok(Event::Signal(SIGUSR1)) => {
-                talk.say(threads.view.status(State::Running).render().trim_end());
+                console.info(threads.view.status(State::Running).render().trim_end());
             }
             Ok(Event::Signal(SIGHUP)) => {
                 drop(threads.reload(context));
@@ -66,19 +66,19 @@ pub(super) fn watch(
                     Err(problem) => (problem.exit(), problem.to_string()),
                 };
                 // A client that went away does not need its answer.
-                let _ = reply.send(Response::say(exit, text));
+                let _ = reply.send(Response::new(exit, text));
             }
             Ok(Event::Off(reply)) => return Cause::Off(reply),
             Ok(Event::ShardEnded) => return Cause::Broken,
             Ok(Event::Trouble(name, trouble)) => {
                 follower.note();
                 if let Some(problem) = interface_trouble(&name, trouble) {
-                    talk.show(&problem);
+                    console.report(&problem);
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
-                said.changes(&threads.view, talk);
-                for opened in follower.look(talk) {
+                said.changes(&threads.view, console);
+                for opened in follower.look(console) {
                     threads.add(opened);
                 }
             }
@@ -96,7 +96,7 @@ pub(super) fn answer(view: &View, events: &Sender<Event>, request: Request) -> R
             status: Some(view.status(State::Running)),
             ..Response::default()
         },
-        Request::On => Response::say(Exit::Done, "sniffer: ERROR (already started)"),
+        Request::On => Response::new(Exit::Done, "sniffer: ERROR (already started)"),
         Request::Off => forward(events, Event::Off),
         Request::Reload => forward(events, Event::Reload),
     }
@@ -105,7 +105,7 @@ pub(super) fn answer(view: &View, events: &Sender<Event>, request: Request) -> R
 /// Has the watching thread answer. When it is gone, so is the capture.
 fn forward(events: &Sender<Event>, event: impl FnOnce(Sender<Response>) -> Event) -> Response {
     let (reply, answer) = mpsc::channel();
-    let gone = || Response::say(Exit::Done, "sniffer: stopped");
+    let gone = || Response::new(Exit::Done, "sniffer: stopped");
     if events.send(event(reply)).is_err() {
         return gone();
     }

@@ -23,7 +23,7 @@ use crate::capture::source::Source;
 use crate::capture::split_flows::{Crossings, Witness};
 use crate::config::{Capture, Destination};
 use crate::counters::{Published, Stages};
-use crate::diagnostic::{Diagnostic, Talk};
+use crate::diagnostic::{Console, Diagnostic};
 use crate::metrics::Endpoint;
 use crate::pipeline::{bundler, pipeline_config, upload_memory};
 use crate::random;
@@ -60,12 +60,12 @@ impl Threads {
         (own, roots): (&OwnUpload, Roots),
         events: Sender<Event>,
         metrics: &Endpoint,
-        talk: Talk,
+        console: Console,
     ) -> Result<Self, Diagnostic> {
         let count = config.shards;
         let (outboxes, inboxes) =
             upload::outboxes(count).map_err(|error| bug("cannot make the outboxes", &error))?;
-        let uploader = uploader(&config, inboxes, roots, talk)?;
+        let uploader = uploader(&config, inboxes, roots, console)?;
         let steering = steering(&opened);
         let rings = opened.iter().flat_map(|opened| &opened.sources);
         let ring_bytes = rings.map(|source| source.ring.bytes() as u64).sum();
@@ -84,7 +84,7 @@ impl Threads {
             let outbox = uploader.is_some().then_some(outbox);
             let mut pipeline = pipeline_config(
                 &config.reading,
-                config.engine,
+                config.mode,
                 &choice.kernel_vxlan_ports,
                 count,
             );
@@ -179,8 +179,8 @@ impl Threads {
     pub(super) fn reload(&self, context: Context<'_>) -> Result<String, Diagnostic> {
         let rules = (context.reload)().inspect_err(|problem| {
             self.view.reloads.bad.fetch_add(1, Ordering::Relaxed);
-            context.talk.show(problem);
-            context.talk.say("the old rules stay");
+            context.console.report(problem);
+            context.console.info("the old rules stay");
         })?;
         let watch = RuleWatch::new(&rules, self.orders.len(), &self.view.stages());
         for (order, cells) in self.orders.iter().zip(watch.cells()) {
@@ -193,7 +193,7 @@ impl Threads {
             false => " (capture threads that are busy take them with their next turn)",
         };
         let said = format!("rules read again: {}{late}", rules.name);
-        context.talk.say(&said);
+        context.console.info(&said);
         Ok(said)
     }
 
@@ -241,7 +241,7 @@ fn uploader(
     config: &Capture,
     inboxes: Inboxes,
     roots: Roots,
-    talk: Talk,
+    console: Console,
 ) -> Result<Option<Uploader>, Diagnostic> {
     let Destination::Url(url) = &config.destination else {
         return Ok(None);
@@ -251,7 +251,7 @@ fn uploader(
     options.queue_bytes = options.queue_bytes.min(upload_memory(&config.reading));
     options.seed = random::seed();
     options.roots = roots;
-    let say = move |event: &upload::Event| say_upload(event, talk);
+    let say = move |event: &upload::Event| say_upload(event, console);
     let started = Uploader::start(options, inboxes, say);
     let uploader = started.map_err(|error| bug("cannot start the uploader", &error))?;
     Ok(Some(uploader))

@@ -48,7 +48,7 @@ impl Child {
             .arg("--supervised")
             .arg("--control")
             .arg(&options.control);
-        command.args(options.talk.flags());
+        command.args(options.console.flags());
         for (variable, _) in std::env::vars_os() {
             if variable.to_str().is_some_and(settings::is_ours) {
                 command.env_remove(variable);
