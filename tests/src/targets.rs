@@ -167,7 +167,7 @@ pub fn capture(input: &[u8]) {
         return;
     };
     while let Ok(Some(frame)) = file.next() {
-        assert!(frame.bytes.len() <= engine_core::limits::CAPTURE_PACKET_BYTES_MAX);
+        assert!(frame.bytes.len() <= sniffer::limits::CAPTURE_PACKET_BYTES_MAX);
     }
     assert!(matches!(file.next(), Ok(None)), "the end stays the end");
     assert!(file.packets_cut() <= file.packets());

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use bench::collect::{Row, value};
 use bench::seed::Seed;
 use bench::traffic::{Accidents, Conversation, Exchange, Frame, Wire, frames};
-use engine_core::limits::THIN_BODY_BYTES;
+use engine_core::limits::OVERLOAD_BODY_BYTES;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::capture::{Capture, find};
@@ -120,7 +120,7 @@ fn check_row(row: &Row, number: u64, is_slow: bool) -> Result<bool> {
     let Some(difference) = truth::difference(&exchange, row) else {
         return Ok(false);
     };
-    let cut = String::from_utf8(exchange.response_body.plain[..THIN_BODY_BYTES].to_vec())?;
+    let cut = String::from_utf8(exchange.response_body.plain[..OVERLOAD_BODY_BYTES].to_vec())?;
     ensure!(
         truth::difference_of_heads(&exchange, row).is_none()
             && value(row, "response_body") == Some(cut.as_str())

@@ -62,7 +62,7 @@ impl Default for Thrift {
     fn default() -> Self {
         Self {
             thinned: 0,
-            body_bytes_max: limits::THIN_BODY_BYTES,
+            body_bytes_max: limits::OVERLOAD_BODY_BYTES,
             shed: 0,
         }
     }

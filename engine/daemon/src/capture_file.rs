@@ -21,9 +21,9 @@ use std::fs::File;
 use std::io::{self, Read};
 
 use engine_core::decap::{Frame, LinkType};
-use engine_core::limits::CAPTURE_PACKET_BYTES_MAX;
 use engine_core::time::Timestamp;
 
+use crate::limits::CAPTURE_PACKET_BYTES_MAX;
 use error::Cause;
 pub use error::Error;
 use window::Window;

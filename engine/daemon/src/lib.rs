@@ -25,6 +25,7 @@ pub mod control;
 pub mod counters;
 pub mod demo;
 pub mod diagnostic;
+pub mod limits;
 pub mod metrics;
 pub mod pipeline;
 pub mod process;

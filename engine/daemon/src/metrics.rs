@@ -13,7 +13,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
-use engine_core::limits;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
@@ -24,6 +23,7 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use crate::config;
 use crate::diagnostic::{Code, Diagnostic, system_words};
+use crate::limits;
 
 pub mod exposition;
 mod families;

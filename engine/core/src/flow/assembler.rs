@@ -24,8 +24,7 @@ use crate::flow::half::{Anchor, Chunk, Fin, Half, Known, Proof, distance};
 use crate::flow::pool::Pool;
 use crate::flow::{Acked, Consumer, Counters, Direction, FlowEnd, Place};
 use crate::limits::{
-    HALF_REBASE_BYTES_MAX, HOLE_AGE_MAX, REORDER_GRACE, REORDER_SEGMENTS_MAX, RESET_DOUBT,
-    RESET_WINDOW,
+    HOLE_AGE_MAX, REBASE_BYTES_MAX, REORDER_GRACE, REORDER_SEGMENTS_MAX, RESET_DOUBT, RESET_WINDOW,
 };
 use crate::time::Timestamp;
 
@@ -320,7 +319,7 @@ impl<C> Stream<C> {
             let hint = half.anchor;
             half.anchor.first(seq, span > 0);
             let back = distance(hint.seq, half.anchor.seq);
-            let near = hint.known == Known::Hint && back.unsigned_abs() <= HALF_REBASE_BYTES_MAX;
+            let near = hint.known == Known::Hint && back.unsigned_abs() <= REBASE_BYTES_MAX;
             half.acked = if near {
                 half.acked.saturating_add_signed(back)
             } else {

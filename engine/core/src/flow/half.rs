@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::flow::pool::{Pool, charge};
-use crate::limits::{HALF_REBASE_BYTES_MAX, RESYNC_SEGMENTS, SEQUENCE_JUMP_MAX};
+use crate::limits::{REBASE_BYTES_MAX, RESYNC_SEGMENTS, SEQUENCE_JUMP_MAX};
 use crate::time::Timestamp;
 
 /// How the position of offset 0 is known.
@@ -77,7 +77,7 @@ impl Anchor {
         let before = distance(self.seq, seq);
         match self.known {
             Known::No => self.seq = seq,
-            Known::Hint if before.unsigned_abs() > HALF_REBASE_BYTES_MAX => self.seq = seq,
+            Known::Hint if before.unsigned_abs() > REBASE_BYTES_MAX => self.seq = seq,
             Known::Hint if payload && before > 0 => self.seq = seq,
             Known::Hint => {}
             Known::Seen | Known::Syn => return,
@@ -283,7 +283,7 @@ impl Half {
             return false;
         }
         let back = back.unsigned_abs();
-        if back > HALF_REBASE_BYTES_MAX {
+        if back > REBASE_BYTES_MAX {
             return false;
         }
         self.anchor.seq = seq;

@@ -1245,7 +1245,10 @@ mod bounds {
             most = most.max(table.buffered_bytes());
             assert_balanced(&table);
         }
-        assert!(most <= limits::HALF_BUFFERED_BYTES_MAX as u64, "{most}");
+        assert!(
+            most <= limits::DIRECTION_BUFFERED_BYTES_MAX as u64,
+            "{most}"
+        );
         assert_eq!(table.buffered_bytes(), 0);
         assert_eq!(
             (
@@ -1266,7 +1269,7 @@ mod bounds {
                 &segment(0, u64::from(n), Flags::ACK, 3 + n * 2, b"x"),
                 &mut tape,
             );
-            assert!(table.buffered_bytes() <= limits::HALF_BUFFERED_SEGMENTS_MAX as u64 + 1);
+            assert!(table.buffered_bytes() <= limits::DIRECTION_BUFFERED_SEGMENTS_MAX as u64 + 1);
         }
         table.finish(Timestamp::ZERO, &mut tape);
         assert_balanced(&table);

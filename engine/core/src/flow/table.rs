@@ -29,7 +29,7 @@ use crate::flow::key::Key;
 use crate::flow::pool::Pool;
 use crate::flow::slab::{NONE, Slab};
 use crate::flow::{Config, Consumer, Counters, Direction, FlowEnd};
-use crate::limits::{CLOCK_STEP_BACK, FLOW_LINGER, OPENINGS_NOTED_MAX};
+use crate::limits::{CLOCK_STEP_BACK, FLOW_LINGER, NEW_FLOWS_NOTED_MAX};
 use crate::time::Timestamp;
 
 /// Which line a flow stands in.
@@ -251,7 +251,7 @@ impl<C> Table<C> {
         self.pool.payload()
     }
 
-    /// Hashes of the flows that opened since the last call, at most [`OPENINGS_NOTED_MAX`] of them: the same for a flow in
+    /// Hashes of the flows that opened since the last call, at most [`NEW_FLOWS_NOTED_MAX`] of them: the same for a flow in
     /// every table with the same seed, whichever direction it saw first.
     pub fn take_openings(&mut self) -> impl Iterator<Item = u64> + '_ {
         self.openings.drain(..)
@@ -355,7 +355,7 @@ impl<C> Table<C> {
             responder_fin: false,
         };
         if let Some(hasher) = &self.openings_hasher
-            && self.openings.len() < OPENINGS_NOTED_MAX
+            && self.openings.len() < NEW_FLOWS_NOTED_MAX
         {
             self.openings.push(hasher.hash_one(key));
         }

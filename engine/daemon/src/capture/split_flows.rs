@@ -4,7 +4,7 @@
 //! into one table that they share: the one that comes second finds the first one's mark. That is one exchange of a word per
 //! flow, none per packet, and no lock. The table is small and forgets: a newer flow takes an older one's place, and a flow
 //! that opened with thousands of others in one turn may not be noted
-//! ([`OPENINGS_NOTED_MAX`](engine_core::limits::OPENINGS_NOTED_MAX)). So what is counted did part, and what parts all the
+//! ([`NEW_FLOWS_NOTED_MAX`](engine_core::limits::NEW_FLOWS_NOTED_MAX)). So what is counted did part, and what parts all the
 //! time is seen; it is no count of every flow.
 
 use std::sync::Arc;

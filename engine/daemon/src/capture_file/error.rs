@@ -2,9 +2,8 @@
 
 use std::{fmt, io};
 
-use engine_core::limits::CAPTURE_PACKET_BYTES_MAX;
-
 use crate::diagnostic::system_words;
+use crate::limits::CAPTURE_PACKET_BYTES_MAX;
 
 /// What went wrong, with which file, and where in it.
 #[derive(Debug)]

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use engine_core::limits;
 use engine_sys::packet::Steering;
 
 use super::hints::{self, Setting};
@@ -15,6 +14,7 @@ use super::rule_matches::RuleWatch;
 use super::warnings::warnings;
 use crate::counters::{Published, Stages, ports_of};
 use crate::diagnostic::Diagnostic;
+use crate::limits;
 use crate::metrics::exposition::{self, Moment};
 use crate::metrics::{Answer, Page};
 use crate::process::{Process, status_value};

@@ -7,7 +7,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use engine_core::bundle::Compression;
-use engine_core::limits;
 use engine_core::pipeline::Pipeline;
 use engine_sys::cpu;
 use engine_sys::packet::Steering;
@@ -24,6 +23,7 @@ use crate::capture::split_flows::{Crossings, Witness};
 use crate::config::{Capture, Destination};
 use crate::counters::{Published, Stages};
 use crate::diagnostic::{Console, Diagnostic};
+use crate::limits;
 use crate::metrics::Endpoint;
 use crate::pipeline::{bundler, pipeline_config, upload_memory};
 use crate::random;

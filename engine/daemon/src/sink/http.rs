@@ -33,12 +33,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use engine_core::limits;
 use engine_sys::driver::{Choice, Driver, Kind};
 use hyper::header::{HeaderName, HeaderValue};
 use rustls::ClientConfig;
 
 use crate::capture_url::CaptureUrl;
+use crate::limits;
 
 pub(crate) use self::event::driver_name;
 pub use self::event::{Event, IO_URING};

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use engine_core::limits::THIN_BODY_BYTES;
+use engine_core::limits::OVERLOAD_BODY_BYTES;
 
 use super::{Calls, Capture, Output, Overload, Port, State, Status, Step};
 use crate::quantity::{bytes, clock, plural, spoken, thousands};
@@ -270,9 +270,9 @@ impl Overload {
         let what = match self.step {
             Step::None => return "nothing is left out".to_owned(),
             Step::CompressionOff => "compression off".to_owned(),
-            Step::BodiesThinned => format!("bodies cut to {THIN_BODY_BYTES} bytes"),
+            Step::BodiesThinned => format!("bodies cut to {OVERLOAD_BODY_BYTES} bytes"),
             Step::CallsShed => format!(
-                "bodies cut to {THIN_BODY_BYTES} bytes, {} % of calls not written",
+                "bodies cut to {OVERLOAD_BODY_BYTES} bytes, {} % of calls not written",
                 self.shed_percent
             ),
         };

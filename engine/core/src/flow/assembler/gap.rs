@@ -7,7 +7,8 @@ use super::{BOTH, Lent, Stream};
 use crate::flow::half::Proof;
 use crate::flow::{Consumer, Direction};
 use crate::limits::{
-    HALF_BUFFERED_BYTES_MAX, HALF_BUFFERED_SEGMENTS_MAX, HOLE_AGE_MAX, REORDER_GRACE, RESET_DOUBT,
+    DIRECTION_BUFFERED_BYTES_MAX, DIRECTION_BUFFERED_SEGMENTS_MAX, HOLE_AGE_MAX, REORDER_GRACE,
+    RESET_DOUBT,
 };
 use crate::time::Timestamp;
 
@@ -18,8 +19,8 @@ impl<C> Stream<C> {
         C: Consumer<S>,
     {
         for direction in BOTH {
-            while self.half(direction).charged > HALF_BUFFERED_BYTES_MAX
-                || self.half(direction).queue.len() > HALF_BUFFERED_SEGMENTS_MAX
+            while self.half(direction).charged > DIRECTION_BUFFERED_BYTES_MAX
+                || self.half(direction).queue.len() > DIRECTION_BUFFERED_SEGMENTS_MAX
             {
                 lent.counters.flow_holes_over_bounds += 1;
                 if !self.force(direction, lent) {

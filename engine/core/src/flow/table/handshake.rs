@@ -10,7 +10,7 @@ use crate::flow::half::{Anchor, Known, distance};
 use crate::flow::slab::NONE;
 use crate::flow::{Consumer, Direction, FlowEnd, FlowStart};
 use crate::limits::{
-    HALF_REBASE_BYTES_MAX, REORDER_GRACE, SEQUENCE_JUMP_MAX, SYN_DUPLICATE_AGE, SYN_REUSE_SILENCE,
+    REBASE_BYTES_MAX, REORDER_GRACE, SEQUENCE_JUMP_MAX, SYN_DUPLICATE_AGE, SYN_REUSE_SILENCE,
 };
 use crate::time::Timestamp;
 
@@ -133,7 +133,7 @@ impl<C> Table<C> {
         let same = match own.known {
             Known::Syn => behind == 0,
             Known::No => true,
-            Known::Hint | Known::Seen => late && behind.unsigned_abs() <= HALF_REBASE_BYTES_MAX,
+            Known::Hint | Known::Seen => late && behind.unsigned_abs() <= REBASE_BYTES_MAX,
         };
         if same && !ending {
             return Verdict::Goes;

@@ -1005,7 +1005,7 @@ fn a_port_list_says_which_flows_are_wanted_and_nothing_else() {
 #[test]
 fn in_the_middle_a_flow_has_to_show_a_start_line() {
     let noise = |from: u8| {
-        (0..limits::HUNT_GIVE_UP_BYTES)
+        (0..limits::RESYNC_GIVE_UP_BYTES)
             .map(|n| from.wrapping_add((n % 251) as u8))
             .collect::<Vec<u8>>()
     };
@@ -1940,12 +1940,12 @@ fn endless_input_is_bounded_and_takes_linear_time() {
     );
     let (most, counters) = flood(chunked, b"0", TOTAL);
     assert!(
-        most <= limits::HUNT_LINE_BYTES_MAX.next_power_of_two() && counters.bodies_broken == 1,
+        most <= limits::RESYNC_LINE_BYTES_MAX.next_power_of_two() && counters.bodies_broken == 1,
         "an endless size: {most} bytes"
     );
     let (most, _) = flood("POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"\0", TOTAL);
     assert!(
-        most <= limits::HUNT_LINE_BYTES_MAX.next_power_of_two(),
+        most <= limits::RESYNC_LINE_BYTES_MAX.next_power_of_two(),
         "zeros: {most} bytes"
     );
     let (most, _) = flood("", b"\r\n", TOTAL);

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine_core::bundle::Encoding;
-use engine_core::limits;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -25,6 +24,7 @@ use super::reactor::{Reactor, Sleep};
 use super::resolve::Resolver;
 use super::retry::{Failure, Outcome};
 use super::stream::{self, Lent, Stream, TlsStream};
+use crate::limits;
 
 /// What every connection needs to know.
 pub(super) struct Endpoint {

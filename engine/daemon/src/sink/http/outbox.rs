@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 use engine_core::bundle::Bundle;
-use engine_core::limits;
 use engine_sys::event::EventFd;
 use rtrb::{Consumer, Producer, RingBuffer};
+
+use crate::limits;
 
 /// The shard's end.
 pub struct Outbox {

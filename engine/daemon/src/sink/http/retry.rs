@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use engine_core::limits;
+use crate::limits;
 
 /// How a post ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Unknown ground: after a loss, after rubbish and in the middle of a flow the next start line is looked for.
 //!
 //! Every byte is looked at once. Of lines only an unfinished one is kept, bounded by
-//! [`limits::HUNT_LINE_BYTES_MAX`]; all bytes passed over are counted.
+//! [`limits::RESYNC_LINE_BYTES_MAX`]; all bytes passed over are counted.
 
 use memchr::{memchr, memmem, memrchr};
 
@@ -113,8 +113,8 @@ impl<D> Connection<D> {
         }
         shared.counters.bytes_copied += bytes.len() as u64;
         let length = half.buffer.len();
-        if length > limits::HUNT_LINE_BYTES_MAX {
-            let dropped = length - limits::HUNT_TAIL_BYTES;
+        if length > limits::RESYNC_LINE_BYTES_MAX {
+            let dropped = length - limits::RESYNC_TAIL_BYTES;
             shared.buffers.drop_front(&mut half.buffer, dropped);
             half.offset += dropped as u64;
             self.pass_over(direction, dropped, shared);
@@ -164,7 +164,7 @@ impl<D> Connection<D> {
     pub(super) fn give_up_hunting<X: Exchanges<Draft = D>>(&mut self, shared: &mut Http<X>) {
         let shown = |half: &HalfReader| half.lost + half.buffer.len() as u64;
         let least = shown(&self.originator).min(shown(&self.responder));
-        if self.client.is_none() && least >= limits::HUNT_GIVE_UP_BYTES {
+        if self.client.is_none() && least >= limits::RESYNC_GIVE_UP_BYTES {
             self.ignore(Speech::Other, shared);
         }
     }

@@ -1,0 +1,79 @@
+//! The bounds of the program around the engine: its unit, why it has this size, and what happens when it is reached.
+//!
+//! Grouped by the module that keeps the bound. The bounds of the engine are in [`engine_core::limits`].
+
+use std::time::Duration;
+
+use engine_core::limits::{BUNDLE_BYTES, PACKET_BYTES_MAX};
+
+// ---- capture files ----
+
+/// Bytes of one packet in a capture file; a longer one is an error, since the length is then most likely not one.
+/// The largest that Linux hands out are merged segments of 524 280 bytes with their headers.
+pub const CAPTURE_PACKET_BYTES_MAX: usize = PACKET_BYTES_MAX;
+
+/// Interfaces of one pcapng section; one more is an error.
+pub const CAPTURE_INTERFACES_MAX: usize = 4096;
+
+// ---- shards ----
+
+/// A shard publishes its counters at least ten times a second; one that has not in this time counts as stuck.
+pub const SHARD_BEAT_MAX: Duration = Duration::from_secs(2);
+
+/// Time that the destination may be down before a sniffer that needs it reports that it is not ready.
+pub const OUTPUT_DOWN_MAX: Duration = Duration::from_secs(60);
+
+// ---- uploads ----
+
+/// Bundles on their way from one shard to the uploader. The uploader takes them at once, so this only bridges the time
+/// it needs to wake; when full, the bundle stays with the shard.
+pub const OUTBOX_BUNDLES_MAX: usize = 16;
+
+/// Bundles that the uploader keeps, those under way included, while the collector does not take them; one more sheds the
+/// oldest, counted as `queue_full`. The number of network-sniffer 1.x; `USAGE_LOGGERS_BUNDLE_QUEUE_SIZE`.
+pub const UPLOAD_BUNDLES_MAX: usize = 128;
+
+/// Bytes of the bodies of those bundles; more shed the oldest. All bundles at their usual size, uncompressed.
+pub const UPLOAD_BYTES_MAX: usize = UPLOAD_BUNDLES_MAX * BUNDLE_BYTES;
+
+/// Connections to the collector, and so posts at the same time.
+pub const UPLOAD_CONNECTIONS: usize = 2;
+
+/// Time to connect to one address, encryption included; then the next address is tried.
+pub const UPLOAD_CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// Time from the start of a post to the head of its answer. Long, for a bundle may be large and a store busy.
+pub const UPLOAD_ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// Bytes of an answer's body that are read, to keep the connection; a longer answer closes it.
+pub const UPLOAD_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// Time after the head of an answer in which the connection must be ready for the next post; else it is closed.
+pub const UPLOAD_REUSE_MAX: Duration = Duration::from_secs(1);
+
+/// The first wait after a failed post; each further failure doubles it.
+pub const UPLOAD_BACK_OFF_MIN: Duration = Duration::from_millis(250);
+
+/// The longest wait after failed posts: how late we notice that the collector is back.
+pub const UPLOAD_BACK_OFF_MAX: Duration = Duration::from_secs(30);
+
+/// The longest wait once the program is stopping.
+pub const UPLOAD_BACK_OFF_STOPPING: Duration = Duration::from_millis(250);
+
+// ---- metrics port ----
+
+/// Clients of the metrics port that are answered at the same time; more wait in the kernel's queue. One scrapes, another
+/// probes, two are for people.
+pub const METRICS_CONNECTIONS_MAX: usize = 4;
+
+/// Time for a request to the metrics port and its answer; then the connection is closed.
+pub const METRICS_REQUEST_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes of a request's head at the metrics port; a longer one is refused (431).
+pub const METRICS_HEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// Steps of hyper for one request at the metrics port. Each step reads or writes what it can, so a handful is used.
+pub const METRICS_POLLS_MAX: usize = 64;
+
+/// The pause after a connection to the metrics port could not be accepted because descriptors or memory are used up.
+pub const METRICS_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
