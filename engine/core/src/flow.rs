@@ -6,11 +6,11 @@
 //! Bounds: flows, buffered bytes, graces ([`crate::limits`]). It never looks into the bytes, asks no clock, and
 //! believes no checksum (mirrors and offloads break them).
 
-mod assembler;
 mod half;
 mod key;
 mod pool;
 mod slab;
+mod stream;
 mod table;
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
 use crate::decap::{Flags, Segment};
-use crate::flow::assembler::{Lent, NEVER, Stream};
+use crate::flow::stream::{Lent, NEVER, Stream};
 use crate::flow::half::Anchor;
 use crate::flow::key::Key;
 use crate::flow::pool::Pool;

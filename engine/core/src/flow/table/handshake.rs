@@ -5,7 +5,7 @@
 //! it has to be confirmed by what follows.
 
 use crate::decap::{Flags, Network, Segment};
-use crate::flow::assembler::Stream;
+use crate::flow::stream::Stream;
 use crate::flow::half::{Anchor, Known, distance};
 use crate::flow::slab::NONE;
 use crate::flow::{Consumer, Direction, FlowEnd, FlowStart};

@@ -97,7 +97,7 @@ macro_rules! split {
 }
 
 // Behind the macro that it uses.
-mod gap;
+mod gaps;
 
 const BOTH: [Direction; 2] = [Direction::Originator, Direction::Responder];
 
