@@ -6,7 +6,7 @@
 //! Bounds: flows, buffered bytes, graces ([`crate::limits`]). It never looks into the bytes, asks no clock, and
 //! believes no checksum (mirrors and offloads break them).
 
-mod half;
+mod assembler;
 mod key;
 mod pool;
 mod slab;

@@ -20,7 +20,7 @@
 //!   traffic is one-sided, and from then on its acknowledged bytes are gaps at once and hold up nothing.
 
 use crate::decap::{Flags, Segment};
-use crate::flow::half::{Anchor, Chunk, Fin, Half, Known, Proof, distance};
+use crate::flow::assembler::{Anchor, Chunk, Fin, Half, Known, Proof, distance};
 use crate::flow::pool::Pool;
 use crate::flow::{Acked, Consumer, Counters, Direction, FlowEnd, Place};
 use crate::limits::{

@@ -23,11 +23,11 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
 use crate::decap::{Flags, Segment};
-use crate::flow::stream::{Lent, NEVER, Stream};
-use crate::flow::half::Anchor;
+use crate::flow::assembler::Anchor;
 use crate::flow::key::Key;
 use crate::flow::pool::Pool;
 use crate::flow::slab::{NONE, Slab};
+use crate::flow::stream::{Lent, NEVER, Stream};
 use crate::flow::{Config, Consumer, Counters, Direction, FlowEnd};
 use crate::limits::{CLOCK_STEP_BACK, FLOW_LINGER, NEW_FLOWS_NOTED_MAX};
 use crate::time::Timestamp;

@@ -4,7 +4,7 @@
 //! ends. Which of several goes first decides what is told before what, so the one that was sent first goes first.
 
 use super::{BOTH, Lent, Stream};
-use crate::flow::half::Proof;
+use crate::flow::assembler::Proof;
 use crate::flow::{Consumer, Direction};
 use crate::limits::{
     DIRECTION_BUFFERED_BYTES_MAX, DIRECTION_BUFFERED_SEGMENTS_MAX, HOLE_AGE_MAX, REORDER_GRACE,

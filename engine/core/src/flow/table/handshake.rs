@@ -5,9 +5,9 @@
 //! it has to be confirmed by what follows.
 
 use crate::decap::{Flags, Network, Segment};
-use crate::flow::stream::Stream;
-use crate::flow::half::{Anchor, Known, distance};
+use crate::flow::assembler::{Anchor, Known, distance};
 use crate::flow::slab::NONE;
+use crate::flow::stream::Stream;
 use crate::flow::{Consumer, Direction, FlowEnd, FlowStart};
 use crate::limits::{
     REBASE_BYTES_MAX, REORDER_GRACE, SEQUENCE_JUMP_MAX, SYN_DUPLICATE_AGE, SYN_REUSE_SILENCE,
