@@ -1,6 +1,6 @@
 //! The API under the page, stable within `v1`: JSON, read only.
 //!
-//! - `GET /api/v1/calls?filter=&before=&after=&limit=`: [`Page`](crate::database::reader::Page), newest first
+//! - `GET /api/v1/calls?filter=&before=&after=&limit=`: [`Page`](crate::backend::sqlite::reader::Page), newest first
 //! - `GET /api/v1/calls/{id}`: one call with its details and its line
 //! - `GET /api/v1/status`: [`Status`]
 //! - `GET /api/v1/stream?filter=&after=`: server-sent events, see [`crate::stream`]
@@ -17,9 +17,9 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 
 use crate::Retention;
+use crate::backend::sqlite::reader::{self, Readers, Totals};
+use crate::backend::sqlite::writer::Writer;
 use crate::capture::Inlet;
-use crate::database::reader::{self, Readers, Totals};
-use crate::database::writer::Writer;
 use crate::filter::{Filter, TooLong};
 use crate::limits::{FILTER_BYTES_MAX, LIST_CALLS_DEFAULT, LIST_CALLS_MAX, STREAMS_MAX};
 

@@ -9,7 +9,7 @@ use std::str;
 use bytes::Bytes;
 use flate2::Crc;
 
-use crate::message::Message;
+use crate::line::Message;
 
 /// One POST, ready to be stored.
 #[derive(Debug)]

@@ -26,9 +26,9 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::backend::sqlite::writer::{Refused, Writer};
 use crate::bundle::Bundle;
 use crate::content;
-use crate::database::writer::{Refused, Writer};
 use crate::limits::{BODY_WAIT, KEY_BYTES_MAX, POSTS_AT_ONCE, TURN_WAIT};
 
 /// What every POST needs.

@@ -5,9 +5,9 @@
 //! with 204 after its commit, never before.
 //!
 //! ```text
-//! POST /message → content → bundle → database::writer ─┐ one thread, one transaction for all that wait
+//! POST /message → content → bundle → sqlite::writer ───┐ one thread, one transaction for all that wait
 //!                                                      ├─ calls.sqlite (write-ahead log)
-//! browser ← page, api, stream ← database::reader ──────┘ read-only connections
+//! browser ← page, api, stream ← sqlite::reader ────────┘ read-only connections
 //! ```
 //!
 //! The store runs as a process of its own, without any capability: a page or a query can never harm capture. Every bound is in
@@ -16,15 +16,15 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod backend;
 mod bind;
 mod bundle;
 mod capture;
 mod content;
-mod database;
 mod filter;
 mod guard;
 pub mod limits;
-mod message;
+mod line;
 mod page;
 mod serve;
 mod stream;
@@ -40,11 +40,11 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+pub use backend::sqlite::FILE_NAME;
 pub use bind::{BindError, Holder, Role};
-pub use database::FILE_NAME;
 
-use database::reader::Readers;
-use database::writer::Writer;
+use backend::sqlite::reader::Readers;
+use backend::sqlite::writer::Writer;
 use guard::Guard;
 
 /// What the store is told at its start.
@@ -169,7 +169,7 @@ impl Opened {
         // The ports first: a second store on the same host must find out before it touches the first one's file.
         let capture = bind::listen(Role::Capture, config.capture)?;
         let page = bind::listen(Role::Page, config.page)?;
-        let connection = database::open_writer(&config.data)?;
+        let connection = backend::sqlite::open_writer(&config.data)?;
         Ok(Self {
             config,
             capture,

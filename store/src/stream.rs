@@ -23,7 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::api::{Api, ApiError};
-use crate::database::reader::{self, Readers};
+use crate::backend::sqlite::reader::{self, Readers};
 use crate::filter::Filter;
 use crate::limits::{STREAM_BEHIND_MAX, STREAM_HEARTBEAT, STREAM_PACE};
 use crate::serve::told;

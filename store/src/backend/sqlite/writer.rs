@@ -326,7 +326,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::database::open_writer;
+    use crate::backend::sqlite::open_writer;
 
     struct Fixture {
         connection: Connection,

@@ -10,10 +10,10 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use crate::database::open_reader;
+use crate::backend::sqlite::open_reader;
 use crate::filter::Filter;
 use crate::limits::{READERS, SEARCH_TIME_MAX};
-use crate::message;
+use crate::line;
 
 /// A call as the list shows it.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -210,7 +210,7 @@ fn call(connection: &Connection, id: i64) -> anyhow::Result<Option<Call>> {
     let Some((summary, line)) = found else {
         return Ok(None);
     };
-    let pairs = message::pairs(&line).context("a stored line")?;
+    let pairs = line::pairs(&line).context("a stored line")?;
     let details = pairs
         .into_iter()
         .map(|(key, value)| (key.into_owned(), value.into_owned()))

@@ -103,7 +103,7 @@ fn migrate(connection: &Connection) -> anyhow::Result<()> {
         SCHEMA_VERSION => Ok(()),
         0 => {
             let transaction = connection.unchecked_transaction()?;
-            transaction.execute_batch(include_str!("database/schema.sql"))?;
+            transaction.execute_batch(include_str!("sqlite/schema.sql"))?;
             transaction.execute(
                 "UPDATE counters SET value = ?1 WHERE name = 'since_ms'",
                 [crate::unix_ms()],

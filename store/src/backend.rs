@@ -1,0 +1,3 @@
+//! The databases that calls can be kept in.
+
+pub(crate) mod sqlite;
