@@ -1,36 +1,43 @@
-//! The API under the page, stable within `v1`: JSON, read only.
+//! The API beneath the page, stable within `v1`: JSON, read only.
 //!
-//! - `GET /api/v1/calls?filter=&before=&after=&limit=`: [`Page`](crate::backend::sqlite::reader::Page), newest first
+//! - `GET /api/v1/calls?filter=&before=&after=&limit=`: [`Page`], newest first
 //! - `GET /api/v1/calls/{id}`: one call with its details and its line
 //! - `GET /api/v1/status`: [`Status`]
 //! - `GET /api/v1/stream?filter=&after=`: server-sent events, see [`crate::stream`]
 //!
-//! An error is `{"error": "a sentence"}`.
+//! `id`, `before`, `after`, `next` and `newest` are opaque texts: take them from one answer, put them into the next request.
+//! `before` and `after` of the list are ids of calls; `after` of the stream is a `newest`.
+//!
+//! An error is `{"error": "a sentence"}`, with the `position` in bytes where it is about a filter. 503 is the store's own
+//! trouble and carries `Retry-After`.
+
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{self, Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 
-use crate::Retention;
-use crate::backend::sqlite::reader::{self, Readers, Totals};
-use crate::backend::sqlite::writer::Writer;
-use crate::capture::Inlet;
-use crate::filter::{Filter, TooLong};
-use crate::limits::{FILTER_BYTES_MAX, LIST_CALLS_DEFAULT, LIST_CALLS_MAX, STREAMS_MAX};
+use crate::answer;
+use crate::backend::any::AnyBackend;
+use crate::backend::{Backend, Failure, Health, Retention};
+use crate::call::{Arrival, Call, CallId, Page, Query, Totals};
+use crate::capture::CaptureHandler;
+use crate::clock::unix_ms;
+use crate::filter::{self, Filter};
+use crate::limits::{LIST_CALLS_DEFAULT, LIST_CALLS_MAX, STREAMS_MAX};
 
-/// What the routes need.
+/// The state of the routes.
 #[derive(Clone)]
 pub(crate) struct Api {
-    pub(crate) readers: Readers,
-    pub(crate) writer: Writer,
+    pub(crate) backend: AnyBackend,
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) stopped: watch::Receiver<bool>,
-    inlet: Inlet,
+    capture: CaptureHandler,
     retention: Retention,
     capture_url: String,
     started_ms: i64,
@@ -38,45 +45,43 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(
-        readers: Readers,
-        writer: Writer,
-        inlet: Inlet,
+        backend: AnyBackend,
+        capture: CaptureHandler,
         retention: Retention,
         capture_url: String,
         stopped: watch::Receiver<bool>,
     ) -> Self {
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
         Self {
-            readers,
-            writer,
+            backend,
             streams,
             stopped,
-            inlet,
+            capture,
             retention,
             capture_url,
-            started_ms: crate::unix_ms(),
+            started_ms: unix_ms(),
         }
     }
 }
 
-/// What can go wrong in a request to the API.
+/// Why a request to the API fails.
 #[derive(Debug)]
 pub(crate) enum ApiError {
-    /// A parameter is not what it should be.
+    /// A parameter is malformed.
     Parameter(String),
-    /// The filter is too long.
-    Filter,
-    /// No call has this id (any more).
+    /// The filter is.
+    Filter(filter::Error),
+    /// No call has this id, or not any more.
     NoCall,
     /// Too many streams are open.
     Streams,
-    /// The database did not answer.
-    Database(anyhow::Error),
+    /// The backend did not answer.
+    Backend(Failure),
 }
 
-impl From<TooLong> for ApiError {
-    fn from(_: TooLong) -> Self {
-        Self::Filter
+impl From<filter::Error> for ApiError {
+    fn from(error: filter::Error) -> Self {
+        Self::Filter(error)
     }
 }
 
@@ -92,37 +97,41 @@ impl From<PathRejection> for ApiError {
     }
 }
 
-impl From<anyhow::Error> for ApiError {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Database(error)
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> Self {
+        Self::Backend(failure)
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (status, text) = match self {
-            Self::Parameter(text) => (StatusCode::BAD_REQUEST, text),
-            Self::Filter => (
+        let (status, body) = match self {
+            Self::Parameter(text) => (StatusCode::BAD_REQUEST, json!({ "error": text })),
+            Self::Filter(error) => (
                 StatusCode::BAD_REQUEST,
-                format!("a filter has at most {FILTER_BYTES_MAX} bytes"),
+                json!({ "error": error.to_string(), "position": error.position }),
             ),
             Self::NoCall => (
                 StatusCode::NOT_FOUND,
-                "no such call; older calls make room for newer ones".into(),
+                json!({ "error": "no such call; the oldest calls are deleted when the store is full" }),
             ),
             Self::Streams => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                format!("{STREAMS_MAX} pages are open already"),
+                json!({ "error": format!("{STREAMS_MAX} pages are open already") }),
             ),
-            Self::Database(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")),
+            Self::Backend(failure) => (
+                answer::status(&failure),
+                json!({ "error": failure.to_string() }),
+            ),
         };
-        (status, Json(serde_json::json!({ "error": text }))).into_response()
+        answer::with_retry_after((status, Json(body)).into_response())
     }
 }
 
+/// JSON that no cache may keep.
 type Answer<T> = Result<([(header::HeaderName, &'static str); 1], Json<T>), ApiError>;
 
-fn answer<T>(value: T) -> Answer<T> {
+fn fresh<T>(value: T) -> Answer<T> {
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(value)))
 }
 
@@ -130,17 +139,17 @@ fn answer<T>(value: T) -> Answer<T> {
 #[serde(default)]
 pub(crate) struct ListQuery {
     filter: String,
-    before: Option<i64>,
-    after: Option<i64>,
+    before: Option<CallId>,
+    after: Option<CallId>,
     limit: Option<usize>,
 }
 
 pub(crate) async fn calls(
     State(api): State<Api>,
-    query: Result<Query<ListQuery>, QueryRejection>,
-) -> Answer<reader::Page> {
-    let Query(query) = query?;
-    let query = reader::Query {
+    query: Result<extract::Query<ListQuery>, QueryRejection>,
+) -> Answer<Page> {
+    let extract::Query(query) = query?;
+    let query = Query {
         filter: Filter::parse(&query.filter)?,
         before: query.before,
         after: query.after,
@@ -149,15 +158,15 @@ pub(crate) async fn calls(
             .unwrap_or(LIST_CALLS_DEFAULT)
             .clamp(1, LIST_CALLS_MAX),
     };
-    answer(api.readers.list(query).await?)
+    fresh(api.backend.list(query).await?)
 }
 
 pub(crate) async fn call(
     State(api): State<Api>,
-    id: Result<Path<i64>, PathRejection>,
-) -> Answer<reader::Call> {
+    id: Result<Path<CallId>, PathRejection>,
+) -> Answer<Call> {
     let Path(id) = id?;
-    answer(api.readers.call(id).await?.ok_or(ApiError::NoCall)?)
+    fresh(api.backend.call(id).await?.ok_or(ApiError::NoCall)?)
 }
 
 /// Health and totals.
@@ -165,30 +174,33 @@ pub(crate) async fn call(
 pub(crate) struct Status {
     #[serde(flatten)]
     totals: Totals,
-    /// Id of the newest call ever stored.
-    newest: i64,
+    /// The place behind the newest call ever stored.
+    newest: Arrival,
     calls_max: u64,
     database_bytes_max: u64,
     /// POSTs answered with anything but 204, since the start of this process.
     posts_refused: u64,
     saturated: bool,
-    /// Why the last transaction failed; null when it did not.
+    /// Why bundles cannot be stored; null when they can.
     write_error: Option<String>,
-    /// What to post to on this host.
+    /// The capture URL for senders on this host.
     capture_url: String,
     started_ms: i64,
     version: &'static str,
 }
 
 pub(crate) async fn status(State(api): State<Api>) -> Answer<Status> {
-    answer(Status {
-        totals: api.readers.totals().await?,
-        newest: *api.writer.newest().borrow(),
+    fresh(Status {
+        totals: api.backend.totals().await?,
+        newest: api.backend.arrivals().borrow().clone(),
         calls_max: api.retention.calls_max,
         database_bytes_max: api.retention.database_bytes_max,
-        posts_refused: api.inlet.posts_refused(),
-        saturated: api.inlet.is_saturated(),
-        write_error: api.writer.failure(),
+        posts_refused: api.capture.posts_refused(),
+        saturated: api.capture.is_saturated(),
+        write_error: match api.backend.health() {
+            Health::Up => None,
+            Health::Down(reason) => Some(reason),
+        },
         capture_url: api.capture_url,
         started_ms: api.started_ms,
         version: env!("CARGO_PKG_VERSION"),

@@ -1,3 +1,124 @@
-//! The databases that calls can be kept in.
+//! The seam between the store and the database that keeps its calls.
+//!
+//! The capture URL, the API and the stream call [`Backend`] and nothing else of a database. An implementation is a folder
+//! beneath this module and a variant of [`any::AnyBackend`]; `tests/store/conformance.rs` holds what each of them must do.
 
-pub(crate) mod sqlite;
+pub mod any;
+pub mod sqlite;
+
+use std::fmt;
+use std::future::Future;
+
+use tokio::sync::watch;
+
+use crate::bundle::Bundle;
+use crate::call::{Arrival, Arrived, Call, CallId, Page, Query, Totals};
+use crate::filter::Filter;
+use crate::limits;
+
+/// A database of calls. Clones are handles to the same one.
+pub trait Backend: Clone + Send + Sync + 'static {
+    /// Stores a bundle, all of it or nothing. Returns once it would survive the death of this process, so that the sender may
+    /// be answered with 204.
+    ///
+    /// A bundle with the key and the bytes of an earlier one is not stored again.
+    fn insert(&self, bundle: Bundle) -> impl Future<Output = Result<Stored, Failure>> + Send;
+
+    /// Calls that match, newest first, within [`limits::SEARCH_TIME_MAX`].
+    fn list(&self, query: Query) -> impl Future<Output = Result<Page, Failure>> + Send;
+
+    /// One call; `None` when it is not there, or not any more.
+    fn call(&self, id: CallId) -> impl Future<Output = Result<Option<Call>, Failure>> + Send;
+
+    /// Calls that arrived after a place and match, for the live list.
+    fn arrived(
+        &self,
+        after: Arrival,
+        filter: Filter,
+    ) -> impl Future<Output = Result<Arrived, Failure>> + Send;
+
+    /// Totals for the status.
+    fn totals(&self) -> impl Future<Output = Result<Totals, Failure>> + Send;
+
+    /// Deletes some of the oldest calls beyond the retention.
+    fn expire(&self) -> impl Future<Output = Result<Expired, Failure>> + Send;
+
+    /// Finishes what was accepted and closes the database. Later calls of any handle fail.
+    ///
+    /// # Errors
+    /// A thread of the backend panicked.
+    fn close(&self) -> impl Future<Output = anyhow::Result<()>> + Send;
+
+    /// The place behind the newest call, and a way to wait for the next.
+    fn arrivals(&self) -> watch::Receiver<Arrival>;
+
+    /// Whether this kind of backend could have written the place.
+    fn recognises(&self, place: &Arrival) -> bool;
+
+    /// Whether bundles can be stored now.
+    fn health(&self) -> Health;
+}
+
+/// Result of storing a bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// Its calls are new.
+    New,
+    /// The same key with the same bytes was stored before.
+    Repeated,
+}
+
+/// Why a backend did not do what was requested. The sentence is for the log of whoever sent the request, and for the page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The request is at fault and would fail again: 4xx.
+    Invalid(String),
+    /// The store is at fault; the same request may succeed later: 503 with `Retry-After`.
+    Unavailable(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(text) | Self::Unavailable(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Whether bundles can be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// The last attempt succeeded, or there was none.
+    Up,
+    /// The last attempt failed, with the reason.
+    Down(String),
+}
+
+/// Result of one round of deleting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expired {
+    /// Calls deleted.
+    pub calls: u64,
+    /// The store is still beyond its retention; another round is due.
+    pub is_more: bool,
+}
+
+/// How much is kept; past either bound the oldest calls are deleted and counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Calls.
+    pub calls_max: u64,
+    /// Bytes of the database in use, at least [`limits::DATABASE_BYTES_MIN`].
+    pub database_bytes_max: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            calls_max: limits::CALLS_MAX,
+            database_bytes_max: limits::DATABASE_BYTES_MAX,
+        }
+    }
+}

@@ -1,7 +1,8 @@
-//! The plain body of one POST → the lines that can be stored.
+//! The plain body of one POST, split into the lines that can be stored.
 //!
-//! A bad line is counted and costs none of its neighbours. The lines stay where they are in the body, nothing of them is
-//! copied between inflating and the insert; their columns are read here, so that the one writing thread only writes.
+//! A bad line is counted and does not harm its neighbours. The lines stay where they are in the body: nothing of them is
+//! copied between decompression and insert. Their columns are read here, so that a backend with one writing thread only
+//! writes on it.
 
 use std::ops::Range;
 use std::str;
@@ -9,24 +10,24 @@ use std::str;
 use bytes::Bytes;
 use flate2::Crc;
 
-use crate::line::Message;
+use crate::line::Columns;
 
 /// One POST, ready to be stored.
 #[derive(Debug)]
-pub(crate) struct Bundle {
+pub struct Bundle {
     text: Bytes,
-    lines: Vec<(Range<usize>, Message)>,
+    lines: Vec<(Range<usize>, Columns)>,
     /// Lines that are no message.
-    pub(crate) bad_lines: u64,
+    pub bad_lines: u64,
     /// `Idempotency-Key`, if the sender gave one.
-    pub(crate) key: Option<String>,
+    pub key: Option<String>,
     /// Checksum of the plain body.
-    pub(crate) crc32: u32,
+    pub crc32: u32,
 }
 
 impl Bundle {
-    /// Splits a body at its newlines; blank lines do not count. The last line may lack its newline.
-    pub(crate) fn split(text: Bytes, key: Option<String>) -> Self {
+    /// Splits a body at its newlines and ignores blank lines. The last line may lack its newline.
+    pub fn split(text: Bytes, key: Option<String>) -> Self {
         let mut bundle = Self {
             crc32: checksum(&text),
             text,
@@ -45,8 +46,8 @@ impl Bundle {
             if text.trim().is_empty() {
                 continue;
             }
-            match Message::read(text) {
-                Ok(message) => bundle.lines.push((range, message)),
+            match Columns::read(text) {
+                Ok(columns) => bundle.lines.push((range, columns)),
                 Err(_) => bundle.bad_lines += 1,
             }
         }
@@ -54,24 +55,24 @@ impl Bundle {
     }
 
     /// Bytes of the plain body.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.text.len()
     }
 
-    /// How many good lines it has.
-    pub(crate) fn calls(&self) -> usize {
+    /// Number of good lines.
+    pub fn calls(&self) -> usize {
         self.lines.len()
     }
 
-    /// The good lines in the order they were sent, with their columns.
-    pub(crate) fn lines(&self) -> impl Iterator<Item = (&str, &Message)> {
-        self.lines.iter().map(|(range, message)| {
+    /// The good lines in the order in which they were sent, with their columns.
+    pub fn lines(&self) -> impl Iterator<Item = (&str, &Columns)> {
+        self.lines.iter().map(|(range, columns)| {
             let line = self.text.get(range.clone()).unwrap_or_default();
             (
                 str::from_utf8(line)
                     .unwrap_or_default()
                     .trim_end_matches('\r'),
-                message,
+                columns,
             )
         })
     }

@@ -1,17 +1,17 @@
-//! The capture URL: `POST /message` and `GET /saturated` (message contract, section 2).
+//! The capture URL: `POST /message` and `GET /saturated` (`docs/contract.md`, "Delivery").
 //!
-//! | answer | means |
+//! | answer | meaning |
 //! | --- | --- |
 //! | 204 | committed; bad lines among good ones are counted, not refused |
 //! | 400 | the body is broken, or none of its lines is a message, or the key is too long |
-//! | 403, 415 | a browser, see below |
+//! | 403, 415 | sent by a browser, see below |
 //! | 404, 405 | another path or method |
-//! | 408, 413 | too slow, too large (before or after inflating) |
+//! | 408, 413 | too slow, too large (before or after decompression) |
 //! | 503 | the store is busy or cannot write; send the same bundle with the same key again |
 //!
-//! The port is open to the network, so that loggers on other hosts can post. A web page must not be able to: every browser
-//! marks a post across origins with `Origin`, which is refused, and without a question in advance (which gets 405 here) it can
-//! send only types that a form can send, which are refused too. No logger sends either.
+//! The port is open to the network, so that loggers on other hosts can post. Web pages must not be able to: every browser
+//! marks a post across origins with `Origin`, which is refused. Without a preflight request, which is answered with 405, it can
+//! only send the types of forms, which are refused too. No logger sends either.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,33 +26,35 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::backend::sqlite::writer::{Refused, Writer};
+use crate::answer;
+use crate::backend::any::AnyBackend;
+use crate::backend::{Backend, Failure};
 use crate::bundle::Bundle;
 use crate::content;
-use crate::limits::{BODY_WAIT, KEY_BYTES_MAX, POSTS_AT_ONCE, TURN_WAIT};
+use crate::limits::{BODY_WAIT, KEY_BYTES_MAX, POST_WAIT, POSTS_AT_ONCE};
 
-/// What every POST needs.
+/// The state of the capture URL.
 #[derive(Clone)]
-pub(crate) struct Inlet {
-    writer: Writer,
-    turns: Arc<Semaphore>,
+pub(crate) struct CaptureHandler {
+    backend: AnyBackend,
+    permits: Arc<Semaphore>,
     refused: Arc<AtomicU64>,
     post_bytes_max: usize,
 }
 
-impl Inlet {
-    pub(crate) fn new(writer: Writer, post_bytes_max: usize) -> Self {
+impl CaptureHandler {
+    pub(crate) fn new(backend: AnyBackend, post_bytes_max: usize) -> Self {
         Self {
-            writer,
-            turns: Arc::new(Semaphore::new(POSTS_AT_ONCE)),
+            backend,
+            permits: Arc::new(Semaphore::new(POSTS_AT_ONCE)),
             refused: Arc::default(),
             post_bytes_max,
         }
     }
 
-    /// No further POST would be read now.
+    /// Whether the next POST would have to wait.
     pub(crate) fn is_saturated(&self) -> bool {
-        self.turns.available_permits() == 0
+        self.permits.available_permits() == 0
     }
 
     /// POSTs answered with anything but 204 since the start.
@@ -61,16 +63,56 @@ impl Inlet {
     }
 }
 
-/// A status and a sentence for whoever reads the sender's log.
-type Refusal = (StatusCode, String);
+/// Why a POST is not answered with 204: a status, and a sentence for the log of the sender.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    text: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        Self {
+            status,
+            text: text.into(),
+        }
+    }
+
+    /// The body or a header is at fault.
+    fn bad(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, text)
+    }
+
+    fn too_large(bytes_max: usize) -> Self {
+        let text =
+            format!("more than {bytes_max} bytes (plain or decompressed); send smaller bundles");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, text)
+    }
+
+    fn unavailable(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, text)
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::new(answer::status(&failure), failure.to_string())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        answer::with_retry_after((self.status, format!("{}\n", self.text)).into_response())
+    }
+}
 
 /// Routes of the capture listener.
-pub(crate) fn router(inlet: Inlet) -> Router {
+pub(crate) fn router(handler: CaptureHandler) -> Router {
     Router::new()
         .route("/message", post(message).fallback(not_allowed))
         .route("/saturated", get(saturated))
         .fallback(|| async { (StatusCode::NOT_FOUND, "the capture URL ends in /message\n") })
-        .with_state(inlet)
+        .with_state(handler)
 }
 
 async fn not_allowed() -> impl IntoResponse {
@@ -81,95 +123,92 @@ async fn not_allowed() -> impl IntoResponse {
     )
 }
 
-async fn saturated(State(inlet): State<Inlet>) -> String {
-    format!("{}\n", inlet.is_saturated())
+async fn saturated(State(handler): State<CaptureHandler>) -> String {
+    format!("{}\n", handler.is_saturated())
 }
 
-async fn message(State(inlet): State<Inlet>, headers: HeaderMap, body: Body) -> Response {
-    match take(&inlet, &headers, body).await {
+async fn message(
+    State(handler): State<CaptureHandler>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    match receive(&handler, &headers, body).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err((status, text)) => {
-            inlet.refused.fetch_add(1, Ordering::Relaxed);
-            let mut response = (status, format!("{text}\n")).into_response();
-            if status == StatusCode::SERVICE_UNAVAILABLE {
-                response
-                    .headers_mut()
-                    .insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
-            }
-            response
+        Err(refusal) => {
+            handler.refused.fetch_add(1, Ordering::Relaxed);
+            refusal.into_response()
         }
     }
 }
 
-async fn take(inlet: &Inlet, headers: &HeaderMap, body: Body) -> Result<(), Refusal> {
+async fn receive(handler: &CaptureHandler, headers: &HeaderMap, body: Body) -> Result<(), Refusal> {
     check_sender(headers)?;
     let key = key(headers)?;
     let coding = text(headers, "content-encoding")
         .unwrap_or_default()
         .to_owned();
-    let too_large = || {
-        let text = format!(
-            "more than {} bytes (plain or inflated); send smaller bundles",
-            inlet.post_bytes_max
-        );
-        (StatusCode::PAYLOAD_TOO_LARGE, text)
-    };
-    let announced = text(headers, "content-length").and_then(|length| length.parse::<u64>().ok());
-    if announced.is_some_and(|bytes| {
-        usize::try_from(bytes).map_or(true, |bytes| bytes > inlet.post_bytes_max)
-    }) {
-        return Err(too_large());
+    let bytes_max = handler.post_bytes_max;
+    if announced_bytes(headers).is_some_and(|bytes| bytes > bytes_max) {
+        return Err(Refusal::too_large(bytes_max));
     }
-    let busy = |_| unavailable("the store is busy; send it again".into());
-    let _turn = timeout(TURN_WAIT, inlet.turns.acquire())
+    let _permit = timeout(POST_WAIT, handler.permits.acquire())
         .await
-        .map_err(busy)?;
-    let body = read(body, inlet.post_bytes_max)
-        .await?
-        .ok_or_else(too_large)?;
+        .map_err(|_| Refusal::unavailable("the store is busy; send it again"))?;
+    let body = read(body, bytes_max).await?;
+    let decoding = tokio::task::spawn_blocking(move || decode(&coding, body, bytes_max, key));
+    let bundle = decoding
+        .await
+        .map_err(|error| Refusal::unavailable(error.to_string()))??;
+    handler.backend.insert(bundle).await?;
+    Ok(())
+}
 
-    let bytes_max = inlet.post_bytes_max;
-    let decoding = tokio::task::spawn_blocking(move || {
-        content::decode(&coding, body, bytes_max)
-            .map(|text| Bundle::split(text, key))
-            .map_err(|error| (error, coding))
-    });
-    let decoded = decoding
-        .await
-        .map_err(|error| unavailable(error.to_string()))?;
-    let bundle = decoded.map_err(|(error, coding)| match error {
-        content::Error::Unknown => bad(format!(
-            "Content-Encoding {coding:?} is not known; deflated (zlib), gzip or none"
+/// `Content-Length`; a number that does not fit is larger than any bound.
+fn announced_bytes(headers: &HeaderMap) -> Option<usize> {
+    let bytes: u64 = text(headers, "content-length")?.parse().ok()?;
+    Some(usize::try_from(bytes).unwrap_or(usize::MAX))
+}
+
+fn decode(
+    coding: &str,
+    body: Bytes,
+    bytes_max: usize,
+    key: Option<String>,
+) -> Result<Bundle, Refusal> {
+    let text = content::decode(coding, body, bytes_max).map_err(|error| match error {
+        content::Error::Unknown => Refusal::bad(format!(
+            "Content-Encoding {coding:?} is not supported; deflated (zlib), gzip or none"
         )),
-        content::Error::Broken => bad(format!("the body is not whole {coding:?} data")),
-        content::Error::TooLarge => too_large(),
+        content::Error::Broken => Refusal::bad(format!("the body is not whole {coding:?} data")),
+        content::Error::TooLarge => Refusal::too_large(bytes_max),
     })?;
+    let bundle = Bundle::split(text, key);
     if bundle.calls() == 0 {
-        return Err(bad(format!(
+        return Err(Refusal::bad(format!(
             "none of the {} lines is a JSON array of [key, value] pairs",
             bundle.bad_lines
         )));
     }
-    let stored = inlet.writer.store(bundle).await;
-    stored.map(drop).map_err(|Refused(text)| unavailable(text))
+    Ok(bundle)
 }
 
-/// The whole body; `None` when it is too large.
-async fn read(body: Body, bytes_max: usize) -> Result<Option<Bytes>, Refusal> {
+async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Refusal> {
     let slow = |_| {
-        (
+        Refusal::new(
             StatusCode::REQUEST_TIMEOUT,
             format!("no whole body within {} s", BODY_WAIT.as_secs()),
         )
     };
-    match timeout(BODY_WAIT, axum::body::to_bytes(body, bytes_max))
+    timeout(BODY_WAIT, axum::body::to_bytes(body, bytes_max))
         .await
         .map_err(slow)?
-    {
-        Ok(body) => Ok(Some(body)),
-        Err(error) if is_length_limit(&error) => Ok(None),
-        Err(error) => Err(bad(format!("the body did not arrive: {error}"))),
-    }
+        .map_err(|error| {
+            if is_length_limit(&error) {
+                Refusal::too_large(bytes_max)
+            } else {
+                Refusal::bad(format!("the body did not arrive: {error}"))
+            }
+        })
 }
 
 fn is_length_limit(error: &axum::Error) -> bool {
@@ -179,7 +218,10 @@ fn is_length_limit(error: &axum::Error) -> bool {
 
 fn check_sender(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers.contains_key(header::ORIGIN) {
-        return Err((StatusCode::FORBIDDEN, "web pages may not post here".into()));
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "web pages may not post here",
+        ));
     }
     let content_type = text(headers, "content-type").unwrap_or_default();
     let media_type = content_type
@@ -192,9 +234,9 @@ fn check_sender(headers: &HeaderMap) -> Result<(), Refusal> {
         "application/ndjson" | "application/x-ndjson" | "application/json" => Ok(()),
         other => {
             let text = format!(
-                "Content-Type {other:?} is not taken; application/ndjson or application/json"
+                "Content-Type {other:?} is not accepted; application/ndjson or application/json"
             );
-            Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, text))
+            Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text))
         }
     }
 }
@@ -206,7 +248,7 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     match value.to_str() {
         Ok("") => Ok(None),
         Ok(key) if key.len() <= KEY_BYTES_MAX => Ok(Some(key.to_owned())),
-        _ => Err(bad(format!(
+        _ => Err(Refusal::bad(format!(
             "Idempotency-Key: at most {KEY_BYTES_MAX} ASCII characters"
         ))),
     }
@@ -214,12 +256,4 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
-}
-
-fn bad(text: String) -> Refusal {
-    (StatusCode::BAD_REQUEST, text)
-}
-
-fn unavailable(text: String) -> Refusal {
-    (StatusCode::SERVICE_UNAVAILABLE, text)
 }

@@ -1,8 +1,8 @@
-//! One line of a bundle → the columns of its row (message contract, section 1).
+//! One line of a bundle, read into the columns that lists and filters need (`docs/contract.md`, "Lines").
 //!
-//! A line is a JSON array of `[key, value]` pairs. As in the reference database, a detail that is not a pair is skipped
-//! and unknown keys are kept as they are; the first of a repeated key fills the column. What is no JSON array of
-//! arrays is refused as a whole. The line itself is never changed: it is stored as it was sent.
+//! A line is a JSON array of `[name, value]` pairs, the details. As in the reference database, a member that is not a pair is
+//! skipped and unknown names are kept as they are; the first of a repeated name fills the column. A text that is not a JSON
+//! array of arrays is refused as a whole. The line itself is never changed: it is stored as it was sent.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,82 +11,87 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor}
 
 use crate::limits::NOTE_CHARS_MAX;
 
-/// The columns that a line fills.
+/// What a line fills columns with.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Message {
+pub struct Columns {
     /// `now`: Unix time of the response's first packet, in milliseconds. A rule may have removed it.
-    pub(crate) now_ms: Option<i64>,
+    pub now_ms: Option<i64>,
     /// `interval`: request to response, in milliseconds.
-    pub(crate) interval_ms: Option<i64>,
-    pub(crate) method: String,
-    pub(crate) url: String,
+    pub interval_ms: Option<i64>,
+    /// `request_method`.
+    pub method: String,
+    /// `request_url`.
+    pub url: String,
     /// Authority of the URL without user info; the `host` header where the URL has none.
-    pub(crate) host: String,
-    pub(crate) path: String,
-    pub(crate) status: Option<i64>,
+    pub host: String,
+    /// What follows the authority in the URL.
+    pub path: String,
+    /// `response_code`.
+    pub status: Option<i64>,
     /// Length of the logged request body in bytes; `None` without one.
-    pub(crate) request_bytes: Option<i64>,
-    pub(crate) response_bytes: Option<i64>,
+    pub request_bytes: Option<i64>,
+    /// Length of the logged response body in bytes; `None` without one.
+    pub response_bytes: Option<i64>,
     /// Media type of the response, without its parameters.
-    pub(crate) content_type: String,
-    /// What an annotation says about a cut, a loss or the network, for the list.
-    pub(crate) note: String,
+    pub content_type: String,
+    /// Remarks for the list: truncated bodies, missing bytes, the network.
+    pub note: String,
 }
 
-/// One `[key, value]` of a line.
-pub(crate) type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+/// Name and value of one detail.
+pub type Detail<'a> = (Cow<'a, str>, Cow<'a, str>);
 
-impl Message {
+impl Columns {
     /// Reads a line.
     ///
     /// # Errors
     /// The text is not a JSON array of arrays.
-    pub(crate) fn read(line: &str) -> Result<Self, serde_json::Error> {
-        let mut message = Self::default();
+    pub fn read(line: &str) -> Result<Self, serde_json::Error> {
+        let mut columns = Self::default();
         let mut host_header = String::new();
-        for (key, value) in pairs(line)? {
-            match &*key {
-                "request_method" => first(&mut message.method, value),
-                "request_url" => first(&mut message.url, value),
-                "response_code" if message.status.is_none() => {
-                    message.status = value.trim().parse().ok();
+        for (name, value) in details(line)? {
+            match &*name {
+                "request_method" => first(&mut columns.method, value),
+                "request_url" => first(&mut columns.url, value),
+                "response_code" if columns.status.is_none() => {
+                    columns.status = value.trim().parse().ok();
                 }
-                "now" if message.now_ms.is_none() => message.now_ms = value.trim().parse().ok(),
-                "interval" | "interval_millis" if message.interval_ms.is_none() => {
-                    message.interval_ms = milliseconds(&value);
+                "now" if columns.now_ms.is_none() => columns.now_ms = value.trim().parse().ok(),
+                "interval" | "interval_millis" if columns.interval_ms.is_none() => {
+                    columns.interval_ms = milliseconds(&value);
                 }
-                "request_body" if message.request_bytes.is_none() => {
-                    message.request_bytes = Some(length(&value));
+                "request_body" if columns.request_bytes.is_none() => {
+                    columns.request_bytes = Some(length(&value));
                 }
-                "response_body" if message.response_bytes.is_none() => {
-                    message.response_bytes = Some(length(&value));
+                "response_body" if columns.response_bytes.is_none() => {
+                    columns.response_bytes = Some(length(&value));
                 }
                 "request_header:host" => first(&mut host_header, value),
-                "response_header:content-type" if message.content_type.is_empty() => {
-                    message.content_type = media_type(&value);
+                "response_header:content-type" if columns.content_type.is_empty() => {
+                    columns.content_type = media_type(&value);
                 }
                 _ => {
-                    if let Some(name) = key.strip_prefix("custom_field:") {
-                        note(&mut message.note, name, &value);
+                    if let Some(annotation) = name.strip_prefix("custom_field:") {
+                        note(&mut columns.note, annotation, &value);
                     }
                 }
             }
         }
-        (message.host, message.path) = split_url(&message.url);
-        if message.host.is_empty() {
-            message.host = host_header;
+        (columns.host, columns.path) = split_url(&columns.url);
+        if columns.host.is_empty() {
+            columns.host = host_header;
         }
-        Ok(message)
+        Ok(columns)
     }
 }
 
-/// The details of a line in their order; whatever is not a pair is left out.
+/// The details of a line in their order; members that are no pair are left out.
 ///
 /// # Errors
 /// The text is not a JSON array of arrays.
-pub(crate) fn pairs(line: &str) -> Result<Vec<Pair<'_>>, serde_json::Error> {
-    let details: Vec<Detail<'_>> = serde_json::from_str(line)?;
-    Ok(details.into_iter().filter_map(|detail| detail.0).collect())
+pub fn details(line: &str) -> Result<Vec<Detail<'_>>, serde_json::Error> {
+    let members: Vec<Member<'_>> = serde_json::from_str(line)?;
+    Ok(members.into_iter().filter_map(|member| member.0).collect())
 }
 
 fn first(column: &mut String, value: Cow<'_, str>) {
@@ -99,10 +104,10 @@ fn length(text: &str) -> i64 {
     i64::try_from(text.len()).unwrap_or(i64::MAX)
 }
 
-/// Some loggers write fractions; less than one is one, as in the reference database.
+/// Some loggers write fractions; anything below one millisecond counts as one, as in the reference database.
 fn milliseconds(text: &str) -> Option<i64> {
     let value: f64 = text.trim().parse().ok()?;
-    // The cast saturates, and a value that is not a number was no time.
+    // The cast saturates, and NaN and infinity are excluded.
     value.is_finite().then(|| (value as i64).max(1))
 }
 
@@ -115,7 +120,7 @@ fn media_type(value: &str) -> String {
         .to_ascii_lowercase()
 }
 
-/// What an annotation means to somebody who skims a list; most mean nothing there.
+/// What the list shows of an annotation; nothing of most.
 fn remark(name: &str, value: &str) -> Option<String> {
     match name {
         "vni" => Some(format!("VNI {value}")),
@@ -132,9 +137,9 @@ fn note(note: &mut String, name: &str, value: &str) {
     let Some(remark) = remark(name, value) else {
         return;
     };
-    let room = NOTE_CHARS_MAX.saturating_sub(note.chars().count());
+    let free = NOTE_CHARS_MAX.saturating_sub(note.chars().count());
     let separator = if note.is_empty() { "" } else { ", " };
-    note.extend(separator.chars().chain(remark.chars()).take(room));
+    note.extend(separator.chars().chain(remark.chars()).take(free));
 }
 
 /// Authority without user info, and everything from the path on.
@@ -148,34 +153,34 @@ fn split_url(url: &str) -> (String, String) {
     (host.to_owned(), path.to_owned())
 }
 
-/// A member of the line's array: `Some` when it is a pair.
-struct Detail<'a>(Option<Pair<'a>>);
+/// A member of the line's array, `None` when it is no pair.
+struct Member<'a>(Option<Detail<'a>>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Detail<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for Member<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Members;
         impl<'de> Visitor<'de> for Members {
-            type Value = Detail<'de>;
+            type Value = Member<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a [key, value] pair")
+                f.write_str("a [name, value] pair")
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-                let key = members.next_element::<Text<'de>>()?.and_then(|text| text.0);
+                let name = members.next_element::<Text<'de>>()?.and_then(|text| text.0);
                 let value = members.next_element::<Text<'de>>()?.and_then(|text| text.0);
                 let mut is_pair = true;
                 while members.next_element::<IgnoredAny>()?.is_some() {
                     is_pair = false;
                 }
-                Ok(Detail(key.zip(value).filter(|_| is_pair)))
+                Ok(Member(name.zip(value).filter(|_| is_pair)))
             }
         }
         deserializer.deserialize_seq(Members)
     }
 }
 
-/// A string, or a number or truth value as its text; anything else is no text.
+/// A string, or a number or boolean as its text; `None` for anything else.
 struct Text<'a>(Option<Cow<'a, str>>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
@@ -238,13 +243,13 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(line: &str, expected: Message) {
-        assert_eq!(Message::read(line).expect("a line"), expected);
+    fn check(line: &str, expected: Columns) {
+        assert_eq!(Columns::read(line).expect("a line"), expected);
     }
 
     #[track_caller]
     fn check_refused(line: &str) {
-        assert!(Message::read(line).is_err(), "{line} was taken for a line");
+        assert!(Columns::read(line).is_err(), "{line} is read as a line");
     }
 
     #[test]
@@ -253,7 +258,7 @@ mod tests {
             r#"[["request_method","POST"],["request_url","http://u:p@shop.example:8000/v1/pay"],["response_code","201"],
             ["request_body","{\"a\":1}"],["request_header:host","other"],["response_header:content-type","Application/JSON; charset=utf-8"],
             ["response_body","é"],["now","1700000000123"],["interval","12.9"],["custom_field:vni","7"],["custom_field:client_port","9"],["custom_field:missing_bytes","12"],["host","logger"]]"#,
-            Message {
+            Columns {
                 now_ms: Some(1_700_000_000_123),
                 interval_ms: Some(12),
                 method: "POST".into(),
@@ -270,42 +275,42 @@ mod tests {
     }
 
     #[test]
-    fn first_of_a_repeated_key_counts_and_the_host_header_helps_out() {
+    fn the_first_of_a_repeated_name_counts_and_the_host_header_replaces_a_missing_host() {
         check(
             r#"[["request_method","GET"],["request_method","PUT"],["request_url","http:///p?q"],["request_header:host","h"]]"#,
-            Message {
+            Columns {
                 method: "GET".into(),
                 url: "http:///p?q".into(),
                 host: "h".into(),
                 path: "/p?q".into(),
-                ..Message::default()
+                ..Columns::default()
             },
         );
     }
 
     #[test]
-    fn skips_what_is_no_pair() {
+    fn members_that_are_no_pair_are_skipped() {
         check(
             r#"[[],["a"],["a","b","c"],[1,{"x":[2]}],[["n"],null],["now",1700000000000],["interval","0.2"]]"#,
-            Message {
+            Columns {
                 now_ms: Some(1_700_000_000_000),
                 interval_ms: Some(1),
-                ..Message::default()
+                ..Columns::default()
             },
         );
-        check("[]", Message::default());
+        check("[]", Columns::default());
     }
 
     #[test]
-    fn numbers_that_are_none_stay_out() {
+    fn columns_of_malformed_numbers_stay_empty() {
         check(
             r#"[["response_code","abc"],["now","soon"],["interval","NaN"]]"#,
-            Message::default(),
+            Columns::default(),
         );
     }
 
     #[test]
-    fn refuses_what_is_no_line() {
+    fn texts_that_are_no_line_are_refused() {
         for line in [
             "",
             "{}",

@@ -1,4 +1,4 @@
-//! The page listener's routes: three static files in the program, and the API under `/api/v1`.
+//! The routes of the page listener: the static files in the program, and the API under `/api/v1`.
 
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -10,30 +10,50 @@ use crate::api::{self, Api};
 use crate::guard::{self, Guard};
 use crate::stream;
 
+/// Path, media type and text of a file in the folder `page`.
+macro_rules! file {
+    ($name:literal, $media_type:literal) => {
+        (
+            concat!("/", $name),
+            $media_type,
+            include_str!(concat!("page/", $name)),
+        )
+    };
+    ($script:literal) => {
+        file!($script, "text/javascript; charset=utf-8")
+    };
+}
+
+const INDEX: &str = include_str!("page/index.html");
+
+const FILES: [(&str, &str, &str); 18] = [
+    file!("style.css", "text/css; charset=utf-8"),
+    file!("icon.svg", "image/svg+xml"),
+    file!("app.js"),
+    file!("address.js"),
+    file!("alerts.js"),
+    file!("api.js"),
+    file!("detail.js"),
+    file!("dom.js"),
+    file!("format.js"),
+    file!("json.js"),
+    file!("list.js"),
+    file!("section.js"),
+    file!("status.js"),
+    file!("stream.js"),
+    file!("text.js"),
+    file!("theme.js"),
+    file!("timing.js"),
+    file!("view.js"),
+];
+
 /// Routes of the page listener, behind its guard.
 pub(crate) fn router(api: Api, guard: Guard) -> Router {
-    Router::new()
-        .route(
-            "/",
-            get(|| file("text/html; charset=utf-8", include_str!("page/index.html"))),
-        )
-        .route(
-            "/app.js",
-            get(|| {
-                file(
-                    "text/javascript; charset=utf-8",
-                    include_str!("page/app.js"),
-                )
-            }),
-        )
-        .route(
-            "/style.css",
-            get(|| file("text/css; charset=utf-8", include_str!("page/style.css"))),
-        )
-        .route(
-            "/icon.svg",
-            get(|| file("image/svg+xml", include_str!("page/icon.svg"))),
-        )
+    let mut router = Router::new().route("/", get(|| file("text/html; charset=utf-8", INDEX)));
+    for (path, media_type, text) in FILES {
+        router = router.route(path, get(move || file(media_type, text)));
+    }
+    router
         .route("/api/v1/calls", get(api::calls))
         .route("/api/v1/calls/{id}", get(api::call))
         .route("/api/v1/status", get(api::status))
@@ -43,11 +63,11 @@ pub(crate) fn router(api: Api, guard: Guard) -> Router {
         .layer(middleware::from_fn_with_state(guard, guard::check))
 }
 
-/// The browser asks each time whether it has the newest: the program may have been replaced since.
-async fn file(content_type: &'static str, text: &'static str) -> impl IntoResponse {
+/// The browser revalidates each time, because the program may have been replaced since.
+async fn file(media_type: &'static str, text: &'static str) -> impl IntoResponse {
     (
         [
-            (header::CONTENT_TYPE, content_type),
+            (header::CONTENT_TYPE, media_type),
             (header::CACHE_CONTROL, "no-cache"),
         ],
         text,

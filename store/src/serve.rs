@@ -1,4 +1,4 @@
-//! Serves one listener over HTTP/1.1 until told to stop: bounded in connections, in idle time, and in the time to stop.
+//! One listener served over HTTP/1.1 until a stop is requested: bounded in connections, in idle time, and in the time to stop.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -19,27 +19,32 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stopped: watch:
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
         return;
     };
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     let mut stop = stopped.clone();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
             break;
         };
         let accepted = tokio::select! {
-            () = told(&mut stop) => break,
+            () = stop_requested(&mut stop) => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, _)) => {
-                drop(connections.spawn(converse(stream, router.clone(), stopped.clone(), place)));
+                drop(connections.spawn(serve_connection(
+                    stream,
+                    router.clone(),
+                    stopped.clone(),
+                    permit,
+                )));
             }
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
         while connections.try_join_next().is_some() {}
     }
     drop(listener);
-    // Whoever has not finished by then is cut off when the set is dropped.
+    // Connections that have not ended by then are closed when the set is dropped.
     drop(
         timeout(STOP_WAIT, async {
             while connections.join_next().await.is_some() {}
@@ -48,14 +53,15 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stopped: watch:
     );
 }
 
-/// One connection to its end. What the peer does wrong is the peer's to see; there is nothing to report here.
-async fn converse(
+/// Serves one connection to its end. A peer that violates the protocol gets its answer on the connection; nothing is
+/// reported here.
+async fn serve_connection(
     stream: TcpStream,
     router: Router,
     mut stopped: watch::Receiver<bool>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 ) {
-    // An answer is one small write; it must not wait for the ACK of the last one.
+    // An answer is one small write, which must not wait for the ACK of the one before.
     drop(stream.set_nodelay(true));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -64,7 +70,7 @@ async fn converse(
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         result = connection.as_mut() => Some(result),
-        () = told(&mut stopped) => None,
+        () = stop_requested(&mut stopped) => None,
     };
     if ended.is_none() {
         connection.as_mut().graceful_shutdown();
@@ -72,7 +78,7 @@ async fn converse(
     }
 }
 
-/// Ready when the store is told to stop.
-pub(crate) async fn told(stopped: &mut watch::Receiver<bool>) {
+/// Completes when the store has to stop.
+pub(crate) async fn stop_requested(stopped: &mut watch::Receiver<bool>) {
     drop(stopped.wait_for(|stopped| *stopped).await);
 }

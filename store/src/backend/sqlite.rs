@@ -1,176 +1,122 @@
-//! The file `calls.sqlite`: opening, schema, durability.
+//! Calls in one SQLite file that any SQLite tool can read.
 //!
-//! One connection writes ([`writer`]), a few read ([`reader`]). The journal is a write-ahead log with `synchronous =
-//! NORMAL`: a commit has been handed to the kernel when it returns, so whatever was answered with 204 outlives the death of this
-//! process, by `kill -9` too. It is not forced to the disk at every commit: when the *machine* loses power, the
-//! commits since the last checkpoint may be gone, the file stays whole. `FULL` would close that gap at the price of an
-//! fsync for each group of bundles, on a host whose traffic we promised not to disturb.
+//! One thread writes ([`writer`]), a few connections read ([`reader`]). Ids are row numbers in order of arrival, so a call's id
+//! and the place behind it in the order of arrival are the same number.
 
-pub(crate) mod reader;
-pub(crate) mod writer;
+mod file;
+mod reader;
+mod writer;
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use anyhow::{Context, bail};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
+use tokio::sync::watch;
 
-use crate::limits::WAL_BYTES_MAX;
+use super::{Backend, Expired, Failure, Health, Retention, Stored};
+use crate::bundle::Bundle;
+use crate::call::{Arrival, Arrived, Call, CallId, Page, Query, Totals};
+use crate::filter::Filter;
 
-/// Name of the file in the data folder.
-pub const FILE_NAME: &str = "calls.sqlite";
+use reader::{Readers, Rows};
+use writer::Writer;
 
-/// Version of the schema, kept in `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 1;
-
-/// Bytes of a page of the file.
-const PAGE_BYTES: i64 = 16 << 10;
-
-/// Somebody's own SQLite shell may hold a lock for a moment.
-const BUSY_WAIT: Duration = Duration::from_secs(5);
-
-/// Makes the folder (mode 0700) and the file (mode 0600) where they are missing, and opens the writing connection.
-///
-/// A folder that exists keeps its mode, it may be somebody's mount; the file is made private again in any case, since it
-/// holds the bodies of calls.
-pub(crate) fn open_writer(folder: &Path) -> anyhow::Result<Connection> {
-    let path = prepare(folder).with_context(|| format!("data folder {}", folder.display()))?;
-    let connection = Connection::open_with_flags(
-        &path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )
-    .with_context(|| format!("opening {}", path.display()))?;
-    configure(&connection)
-        .and_then(|()| migrate(&connection))
-        .with_context(|| format!("database {}", path.display()))?;
-    Ok(connection)
+/// A SQLite file that is open for writing.
+#[derive(Debug)]
+pub struct Opened {
+    folder: PathBuf,
+    connection: Connection,
 }
 
-/// Opens one more connection that cannot write.
-pub(crate) fn open_reader(folder: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(folder.join(FILE_NAME), flags)?;
-    connection.busy_timeout(BUSY_WAIT)?;
-    connection.pragma_update(None, "query_only", true)?;
-    // No query here sorts more than a page; a confined process has no folder for temporary files.
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    Ok(connection)
-}
-
-/// SQLite gives its `-wal` and `-shm` files the mode of the main file, so that one decides.
-fn prepare(folder: &Path) -> io::Result<PathBuf> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)?;
-    let path = folder.join(FILE_NAME);
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)?;
-    if file.metadata()?.permissions().mode() & 0o077 != 0 {
-        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+impl Opened {
+    /// Opens `calls.sqlite` in the folder; makes both where they are missing.
+    ///
+    /// # Errors
+    /// The folder or the file cannot be used, or another version of this program wrote the file.
+    pub fn new(folder: &Path) -> anyhow::Result<Self> {
+        Ok(Self {
+            folder: folder.to_owned(),
+            connection: file::open_writer(folder)?,
+        })
     }
-    Ok(path)
-}
 
-fn configure(connection: &Connection) -> anyhow::Result<()> {
-    connection.busy_timeout(BUSY_WAIT)?;
-    // Both take effect in a file that has no table yet, so they come first. A usual line has two to four kilobytes: of
-    // SQLite's own pages of 4 KiB it would leave a third unused.
-    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    if mode != "wal" {
-        bail!("this file system cannot hold a write-ahead log (journal mode {mode})");
-    }
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    connection.pragma_update(None, "journal_size_limit", i64::try_from(WAL_BYTES_MAX)?)?;
-    connection.pragma_update(None, "trusted_schema", false)?;
-    Ok(())
-}
-
-fn migrate(connection: &Connection) -> anyhow::Result<()> {
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match version {
-        SCHEMA_VERSION => Ok(()),
-        0 => {
-            let transaction = connection.unchecked_transaction()?;
-            transaction.execute_batch(include_str!("sqlite/schema.sql"))?;
-            transaction.execute(
-                "UPDATE counters SET value = ?1 WHERE name = 'since_ms'",
-                [crate::unix_ms()],
-            )?;
-            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-            Ok(transaction.commit()?)
-        }
-        newer => bail!(
-            "its schema has version {newer}, this program knows {SCHEMA_VERSION}; use the program that wrote it"
-        ),
+    /// Starts the writing thread.
+    ///
+    /// # Errors
+    /// The thread cannot be started, or the file cannot be read.
+    pub fn start(self, retention: Retention) -> anyhow::Result<Sqlite> {
+        Ok(Sqlite {
+            writer: Writer::start(self.connection, retention)?,
+            readers: Readers::new(self.folder),
+        })
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Calls in a SQLite file.
+#[derive(Clone, Debug)]
+pub struct Sqlite {
+    writer: Writer,
+    readers: Readers,
+}
 
-    #[track_caller]
-    fn mode(path: &Path) -> u32 {
-        fs::metadata(path).expect("exists").permissions().mode() & 0o777
+impl Backend for Sqlite {
+    async fn insert(&self, bundle: Bundle) -> Result<Stored, Failure> {
+        self.writer.insert(bundle).await
     }
 
-    #[test]
-    fn only_the_owner_reads_the_file() {
-        let home = tempfile::tempdir().expect("folder");
-        let folder = home.path().join("a/b");
-        let connection = open_writer(&folder).expect("opens");
-        assert_eq!(mode(&folder), 0o700);
-        for name in [FILE_NAME, "calls.sqlite-wal", "calls.sqlite-shm"] {
-            assert_eq!(mode(&folder.join(name)), 0o600, "{name}");
-        }
-        drop(connection);
-        fs::set_permissions(folder.join(FILE_NAME), fs::Permissions::from_mode(0o644))
-            .expect("ours");
-        drop(open_writer(&folder).expect("opens again"));
-        assert_eq!(mode(&folder.join(FILE_NAME)), 0o600);
+    async fn list(&self, query: Query) -> Result<Page, Failure> {
+        let rows = Rows {
+            below: query.before.as_ref().map(row).transpose()?,
+            above: query.after.as_ref().map(row).transpose()?,
+            limit: query.limit as u64,
+        };
+        self.readers.list(rows, query.filter).await
     }
 
-    #[test]
-    fn a_reader_cannot_write() {
-        let folder = tempfile::tempdir().expect("folder");
-        let _writer = open_writer(folder.path()).expect("opens");
-        let reader = open_reader(folder.path()).expect("opens");
-        assert!(reader.execute("DELETE FROM calls", []).is_err());
+    async fn call(&self, id: CallId) -> Result<Option<Call>, Failure> {
+        self.readers.call(row(&id)?).await
     }
 
-    #[test]
-    fn a_newer_file_is_left_alone() {
-        let folder = tempfile::tempdir().expect("folder");
-        let connection = open_writer(folder.path()).expect("opens");
-        connection
-            .pragma_update(None, "user_version", 99)
-            .expect("writes");
-        drop(connection);
-        let error = open_writer(folder.path()).expect_err("refused");
-        assert!(format!("{error:#}").contains("version 99"), "{error:#}");
+    async fn arrived(&self, after: Arrival, filter: Filter) -> Result<Arrived, Failure> {
+        let after = number(after.as_str()).ok_or_else(|| not_ours(&after))?;
+        self.readers.arrived(after, filter).await
     }
 
-    #[test]
-    fn a_file_that_is_no_database_is_an_error_with_its_name() {
-        let folder = tempfile::tempdir().expect("folder");
-        fs::write(
-            folder.path().join(FILE_NAME),
-            "no database, but long enough to look at".repeat(40),
-        )
-        .expect("writes");
-        let error = open_writer(folder.path()).expect_err("refused");
-        assert!(format!("{error:#}").contains(FILE_NAME), "{error:#}");
+    async fn totals(&self) -> Result<Totals, Failure> {
+        self.readers.totals().await
     }
+
+    async fn expire(&self) -> Result<Expired, Failure> {
+        self.writer.expire().await
+    }
+
+    async fn close(&self) -> anyhow::Result<()> {
+        self.writer.close().await
+    }
+
+    fn arrivals(&self) -> watch::Receiver<Arrival> {
+        self.writer.arrivals()
+    }
+
+    fn recognises(&self, place: &Arrival) -> bool {
+        number(place.as_str()).is_some()
+    }
+
+    fn health(&self) -> Health {
+        self.writer.health()
+    }
+}
+
+/// The row of a call.
+fn row(id: &CallId) -> Result<u64, Failure> {
+    number(id.as_str()).ok_or_else(|| not_ours(id))
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.parse().ok()
+}
+
+fn not_ours(text: &impl std::fmt::Display) -> Failure {
+    Failure::Invalid(format!(
+        "{text} is not an id of this store: its ids are numbers"
+    ))
 }

@@ -38,7 +38,7 @@ fn check(store: &Running, headers: &str, body: &[u8], status: u16, word: &str) {
     assert_eq!(answer.status, status, "{}", answer.text());
     assert!(
         answer.text().contains(word),
-        "{:?} does not say {word:?}",
+        "{:?} does not contain {word:?}",
         answer.text()
     );
 }
@@ -102,7 +102,7 @@ fn every_coding_ends_in_rows() {
 }
 
 #[test]
-fn faults_are_told_and_store_nothing() {
+fn faults_are_answered_and_store_nothing() {
     let store = Running::start_with(|config| config.post_bytes_max = 1 << 20);
     check(&store, NDJSON, b"", 400, "none of the 0 lines");
     check(&store, NDJSON, b"hello\n{}\n", 400, "none of the 2 lines");
@@ -134,7 +134,7 @@ fn faults_are_told_and_store_nothing() {
         413,
         "1048576 bytes",
     );
-    // A bomb: it is well within the bound until it is inflated, to 16 MiB.
+    // A bomb: well within the bound until it is decompressed to 16 MiB.
     let bomb = zlib(&vec![b' '; 16 << 20]);
     assert!(bomb.len() < 1 << 19, "{}", bomb.len());
     check(
@@ -186,7 +186,7 @@ fn a_body_without_a_length_is_bounded_too() {
 }
 
 #[test]
-fn a_bad_line_costs_none_of_its_neighbours() {
+fn a_bad_line_does_not_harm_its_neighbours() {
     let store = Running::start();
     let body = [
         call("/1").as_bytes(),
@@ -226,7 +226,7 @@ fn a_bundle_sent_twice_is_kept_once() {
     // After a restart too: the answer to the first may have been lost with the process.
     store.stop();
     let data = store.folder.path().to_owned();
-    let again = Running::start_with(|config| config.data = data);
+    let again = Running::start_with(|config| config.location = store::Location::Sqlite(data));
     check(&again, &headers, body.as_bytes(), 204, "");
     assert_eq!(again.json("/api/v1/status")["calls"], 2);
 }
@@ -264,7 +264,7 @@ fn web_pages_cannot_post() {
 }
 
 #[test]
-fn says_whether_it_is_saturated() {
+fn saturation_is_reported() {
     let store = Running::start();
     let answer = request(store.ready.capture, "GET", "/saturated", "", b"");
     assert_eq!((answer.status, answer.text().as_str()), (200, "false\n"));

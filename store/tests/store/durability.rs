@@ -1,8 +1,8 @@
-//! What was answered with 204 outlives `kill -9` of the store.
+//! Bundles that were answered with 204 survive `kill -9` of the store.
 //!
-//! The store runs in a process of its own: this test binary again, told by its environment to be one. It is killed while
-//! several senders post; the file is then opened and must hold every call whose bundle was acknowledged, each once, and no
-//! half of a bundle.
+//! The store runs in a process of its own: this test binary again, with an environment variable that makes it one. It is
+//! killed while several senders post; the file is then opened and must hold every call whose bundle was acknowledged, each
+//! once, and no part of a bundle.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -19,7 +19,7 @@ const LINES_A_BUNDLE: usize = 7;
 
 /// Not a test: the process that the test kills.
 #[test]
-#[ignore = "started by acknowledged_bundles_outlive_a_kill"]
+#[ignore = "started by acknowledged_bundles_survive_a_kill"]
 fn victim() {
     let Ok(data) = std::env::var(DATA) else {
         return;
@@ -34,7 +34,7 @@ fn victim() {
 }
 
 #[test]
-fn acknowledged_bundles_outlive_a_kill() {
+fn acknowledged_bundles_survive_a_kill() {
     for round in 0..3 {
         let folder = tempfile::tempdir().expect("folder");
         let acknowledged =
@@ -43,7 +43,9 @@ fn acknowledged_bundles_outlive_a_kill() {
             !acknowledged.is_empty(),
             "the test killed before the first answer"
         );
-        let store = Running::start_with(|config| config.data = folder.path().into());
+        let store = Running::start_with(|config| {
+            config.location = store::Location::Sqlite(folder.path().into());
+        });
         let stored = stored_bundles(&store);
         for bundle in &acknowledged {
             assert_eq!(
@@ -54,7 +56,7 @@ fn acknowledged_bundles_outlive_a_kill() {
         }
         assert!(
             stored.values().all(|&lines| lines == LINES_A_BUNDLE),
-            "half a bundle, or one twice: {stored:?}"
+            "a part of a bundle, or one twice: {stored:?}"
         );
     }
 }
@@ -72,7 +74,7 @@ fn post_until_killed(data: &std::path::Path, after: Duration) -> Vec<String> {
         let (_, address) = line.split_once("ready ")?;
         address.parse::<SocketAddr>().ok()
     });
-    let address = ready.expect("the store says where it listens");
+    let address = ready.expect("the store prints where it listens");
 
     let acknowledged = Mutex::new(Vec::new());
     let next = AtomicUsize::new(0);
@@ -126,7 +128,7 @@ fn stored_bundles(store: &Running) -> HashMap<String, usize> {
                 .entry(call["path"].as_str().expect("a path").to_owned())
                 .or_default() += 1;
         }
-        let Some(next) = list["next"].as_i64() else {
+        let Some(next) = list["next"].as_str() else {
             return bundles;
         };
         path = format!("/api/v1/calls?limit=1000&before={next}");

@@ -1,7 +1,9 @@
-//! The store through its sockets: what a logger sends, what a browser reads, what a killed process leaves behind.
+//! The store through its sockets (what a logger sends, what a browser reads, what a killed process leaves behind) and its
+//! backends through their trait.
 
 mod capture;
 mod client;
+mod conformance;
 mod durability;
 mod page;
 mod stream;

@@ -3,14 +3,14 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::client::{Running, connect, line, read_head};
 
-/// An open stream; unread until asked.
+/// An open stream, read on demand.
 struct Events {
     reader: BufReader<TcpStream>,
-    /// What was read of the chunked body and is not a whole event yet.
+    /// The part of the chunked body that was read and is not a whole event yet.
     text: String,
 }
 
@@ -77,14 +77,17 @@ impl Events {
         Some(())
     }
 
-    /// Ids of all calls until this one was told.
+    /// Ids of all calls up to this one.
     fn ids_until(&mut self, last: i64) -> Vec<i64> {
         let mut ids = Vec::new();
         while ids.last() != Some(&last) {
             let event = self.next().expect("an event");
             assert_eq!(event.name, "calls");
             let calls = event.data["calls"].as_array().expect("a list");
-            ids.extend(calls.iter().rev().filter_map(|call| call["id"].as_i64()));
+            ids.extend(calls.iter().rev().map(|call| {
+                let id = call["id"].as_str().expect("a text");
+                id.parse::<i64>().expect("digits")
+            }));
         }
         ids
     }
@@ -96,7 +99,7 @@ fn post(store: &Running, method: &str, calls: usize) {
 }
 
 #[test]
-fn tells_new_calls_in_order_and_none_twice() {
+fn new_calls_come_in_order_and_none_twice() {
     let store = Running::start();
     post(&store, "GET", 3);
     let mut events = Events::open(&store, "", "");
@@ -107,7 +110,7 @@ fn tells_new_calls_in_order_and_none_twice() {
 }
 
 #[test]
-fn goes_on_where_the_reader_was() {
+fn a_stream_continues_where_the_reader_was() {
     let store = Running::start();
     post(&store, "GET", 10);
     assert_eq!(
@@ -121,7 +124,7 @@ fn goes_on_where_the_reader_was() {
 }
 
 #[test]
-fn tells_only_what_matches() {
+fn only_calls_that_match_come() {
     let store = Running::start();
     let mut events = Events::open(&store, "?filter=post", "");
     post(&store, "GET", 1);
@@ -132,21 +135,26 @@ fn tells_only_what_matches() {
 }
 
 #[test]
-fn a_reader_that_is_far_behind_is_told_to_fetch() {
+fn a_reader_that_is_far_behind_has_to_fetch_the_list() {
     let store = Running::start();
     post(&store, "GET", 1500);
     let event = Events::open(&store, "?after=1", "")
         .next()
         .expect("an event");
     assert_eq!(
-        (event.name.as_str(), event.id, &event.data["newest"]),
-        ("lagged", 1500, &1500.into())
+        (event.name.as_str(), event.id, &event.data),
+        (
+            "lagged",
+            1500,
+            &json!({ "newest": "1500", "arrived": 1499 })
+        )
     );
-    // So is one that knows calls of another database.
+    // So has one that knows calls of another database.
     let event = Events::open(&store, "", "Last-Event-ID: 9999\r\n")
         .next()
         .expect("an event");
     assert_eq!((event.name.as_str(), event.id), ("lagged", 1500));
+    assert_eq!(event.data["arrived"], Value::Null);
 }
 
 #[test]

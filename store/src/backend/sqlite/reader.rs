@@ -1,178 +1,158 @@
-//! Queries of the page: list, one call, status. Read-only connections, each query bounded in rows and time.
+//! Queries on read-only connections, each query bounded in rows and time.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use anyhow::Context;
 use rusqlite::{Connection, OptionalExtension, Row};
-use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use crate::backend::sqlite::open_reader;
+use super::file::open_reader;
+use crate::backend::Failure;
+use crate::call::{Arrived, Call, Page, Summary, Totals};
 use crate::filter::Filter;
-use crate::limits::{READERS, SEARCH_TIME_MAX};
+use crate::limits::{READERS, SEARCH_TIME_MAX, STREAM_BEHIND_MAX};
 use crate::line;
 
-/// A call as the list shows it.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Summary {
-    pub(crate) id: i64,
-    pub(crate) received_ms: i64,
-    pub(crate) now_ms: Option<i64>,
-    pub(crate) interval_ms: Option<i64>,
-    pub(crate) method: String,
-    pub(crate) url: String,
-    pub(crate) host: String,
-    pub(crate) path: String,
-    pub(crate) status: Option<i64>,
-    pub(crate) request_bytes: Option<i64>,
-    pub(crate) response_bytes: Option<i64>,
-    pub(crate) content_type: String,
-    pub(crate) note: String,
-}
-
+/// Columns of a row of the list, in the order of [`summary`].
 const SUMMARY: &str = "id, received_ms, now_ms, interval_ms, method, url, host, path, status, request_bytes, response_bytes, \
                        content_type, note";
 
-/// One call with everything.
-#[derive(Debug, Serialize)]
-pub(crate) struct Call {
-    #[serde(flatten)]
-    pub(crate) summary: Summary,
-    /// The line's details in their order.
-    pub(crate) details: Vec<(String, String)>,
-    /// The line as it was sent.
-    pub(crate) line: String,
+/// Index of the line when it is selected behind [`SUMMARY`].
+const LINE: usize = 13;
+
+/// The number of the newest row ever inserted; 0 before the first one.
+pub(super) fn newest(connection: &Connection) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'calls'")?
+        .query_row([], |row| unsigned(row, 0))
 }
 
-/// Which calls: ids between the two, newest first.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Query {
-    pub(crate) filter: Filter,
-    /// Only ids below this one.
-    pub(crate) before: Option<i64>,
-    /// Only ids above this one.
-    pub(crate) after: Option<i64>,
-    pub(crate) limit: usize,
+/// A number that is never negative; SQLite has signed ones only.
+fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or_default())
 }
 
-/// An answer of the list.
-#[derive(Debug, Serialize)]
-pub(crate) struct Page {
-    /// Newest first.
-    pub(crate) calls: Vec<Summary>,
-    /// Ask again with `before` set to this for older ones; `None` when all were looked at.
-    pub(crate) next: Option<i64>,
-    /// The time for one search ran out: fewer calls than asked for does not mean that there are no more.
-    pub(crate) timed_out: bool,
-    /// Id of the newest call in the store when this was read, whether it matches or not; 0 without one.
-    pub(crate) newest: i64,
-}
-
-/// Totals of the file.
-#[derive(Debug, Serialize)]
-pub(crate) struct Totals {
-    /// Calls in the store.
-    pub(crate) calls: i64,
-    /// Pages in use, in bytes.
-    pub(crate) database_bytes: i64,
-    /// Counters since the file was made.
-    #[serde(flatten)]
-    pub(crate) counters: BTreeMap<String, i64>,
+/// Which rows to examine, newest first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rows {
+    pub(super) below: Option<u64>,
+    pub(super) above: Option<u64>,
+    /// Rows in the answer, at most.
+    pub(super) limit: u64,
 }
 
 /// A few reading connections, opened when needed and kept.
 #[derive(Clone, Debug)]
-pub(crate) struct Readers {
+pub(super) struct Readers {
     folder: PathBuf,
-    free: Arc<Mutex<Vec<Connection>>>,
-    turns: Arc<Semaphore>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+    permits: Arc<Semaphore>,
 }
 
 impl Readers {
-    pub(crate) fn new(folder: PathBuf) -> Self {
+    pub(super) fn new(folder: PathBuf) -> Self {
         Self {
             folder,
-            free: Arc::default(),
-            turns: Arc::new(Semaphore::new(READERS)),
+            idle: Arc::default(),
+            permits: Arc::new(Semaphore::new(READERS)),
         }
     }
 
-    /// Calls that match, newest first.
-    pub(crate) async fn list(&self, query: Query) -> anyhow::Result<Page> {
-        self.read(move |connection| Ok(list(connection, &query)?))
+    pub(super) async fn list(&self, rows: Rows, filter: Filter) -> Result<Page, Failure> {
+        self.read(move |connection| Ok(list(connection, rows, &filter)?))
             .await
     }
 
-    /// One call; `None` when it is not there (any more).
-    pub(crate) async fn call(&self, id: i64) -> anyhow::Result<Option<Call>> {
-        self.read(move |connection| call(connection, id)).await
+    pub(super) async fn call(&self, row: u64) -> Result<Option<Call>, Failure> {
+        self.read(move |connection| call(connection, row)).await
     }
 
-    /// Totals for the status.
-    pub(crate) async fn totals(&self) -> anyhow::Result<Totals> {
+    pub(super) async fn arrived(&self, after: u64, filter: Filter) -> Result<Arrived, Failure> {
+        self.read(move |connection| Ok(arrived(connection, after, &filter)?))
+            .await
+    }
+
+    pub(super) async fn totals(&self) -> Result<Totals, Failure> {
         self.read(|connection| Ok(totals(connection)?)).await
     }
 
+    /// Runs a query on a thread of its own as soon as a connection is free. Whatever fails is the store's fault: a request that
+    /// cannot be served was refused before.
     async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> anyhow::Result<T> + Send + 'static,
-    ) -> anyhow::Result<T> {
-        let turn = self.turns.clone().acquire_owned().await?;
+    ) -> Result<T, Failure> {
         let readers = self.clone();
-        tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            let connection = readers.take().context("opening the database for reading")?;
-            let answer = query(&connection);
-            readers.lock().push(connection);
-            answer
-        })
-        .await?
+        let answer = async move {
+            let permit = readers.permits.clone().acquire_owned().await?;
+            tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                let connection = readers
+                    .connection()
+                    .context("opening the database for reading")?;
+                let answer = query(&connection);
+                readers.idle().push(connection);
+                answer
+            })
+            .await?
+        };
+        answer
+            .await
+            .map_err(|error| Failure::Unavailable(format!("{error:#}")))
     }
 
-    fn take(&self) -> rusqlite::Result<Connection> {
-        let free = self.lock().pop();
-        free.map_or_else(|| open_reader(&self.folder), Ok)
+    fn connection(&self) -> rusqlite::Result<Connection> {
+        let idle = self.idle().pop();
+        idle.map_or_else(|| open_reader(&self.folder), Ok)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
         // A list of connections is whole between any two of its operations.
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn list(connection: &Connection, query: &Query) -> rusqlite::Result<Page> {
-    let start = Instant::now();
-    // One snapshot for both statements: `newest` must not name a call that the list did not look at.
+/// The number as SQLite has it; rows have no larger ones.
+fn signed(number: u64) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
+fn list(connection: &Connection, rows: Rows, filter: &Filter) -> rusqlite::Result<Page> {
+    // One snapshot for both statements: `newest` must not lie behind a call that the list did not examine.
     let snapshot = connection.unchecked_transaction()?;
-    let newest = snapshot.query_row("SELECT coalesce(max(id), 0) FROM calls", [], |row| {
-        row.get(0)
-    })?;
+    let newest = newest(&snapshot)?;
+    search(&snapshot, rows, filter, newest)
+}
+
+fn search(
+    connection: &Connection,
+    rows: Rows,
+    filter: &Filter,
+    newest: u64,
+) -> rusqlite::Result<Page> {
+    let start = Instant::now();
     let mut page = Page {
         calls: Vec::new(),
         next: None,
         timed_out: false,
-        newest,
+        newest: newest.into(),
     };
-    let mut select = snapshot.prepare_cached(&format!(
+    let mut select = connection.prepare_cached(&format!(
         "SELECT {SUMMARY}, line FROM calls WHERE id < ?1 AND id > ?2 ORDER BY id DESC"
     ))?;
-    let mut rows = select.query([query.before.unwrap_or(i64::MAX), query.after.unwrap_or(0)])?;
+    let bounds = [rows.below.unwrap_or(u64::MAX), rows.above.unwrap_or(0)];
+    let mut found = select.query(bounds.map(signed))?;
     let mut last_seen = None;
-    while let Some(row) = rows.next()? {
-        if page.calls.len() >= query.limit || page.timed_out {
-            page.next = last_seen;
+    while let Some(row) = found.next()? {
+        if page.calls.len() as u64 >= rows.limit || page.timed_out {
+            page.next = last_seen.map(u64::into);
             break;
         }
-        last_seen = Some(row.get(0)?);
-        // SQLite reads a long line page by page, and only when it is asked for.
-        if query.filter.is_empty()
-            || query
-                .filter
-                .matches(row.get_ref("line")?.as_str().unwrap_or_default())
-        {
+        last_seen = Some(unsigned(row, 0)?);
+        // SQLite reads a long line page by page, and only when the column is read.
+        if filter.is_empty() || filter.matches(row.get_ref(LINE)?.as_str().unwrap_or_default()) {
             page.calls.push(summary(row)?);
         }
         page.timed_out = start.elapsed() > SEARCH_TIME_MAX;
@@ -183,37 +163,60 @@ fn list(connection: &Connection, query: &Query) -> rusqlite::Result<Page> {
 
 fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
     Ok(Summary {
-        id: row.get("id")?,
-        received_ms: row.get("received_ms")?,
-        now_ms: row.get("now_ms")?,
-        interval_ms: row.get("interval_ms")?,
-        method: row.get("method")?,
-        url: row.get("url")?,
-        host: row.get("host")?,
-        path: row.get("path")?,
-        status: row.get("status")?,
-        request_bytes: row.get("request_bytes")?,
-        response_bytes: row.get("response_bytes")?,
-        content_type: row.get("content_type")?,
-        note: row.get("note")?,
+        id: unsigned(row, 0)?.into(),
+        received_ms: row.get(1)?,
+        now_ms: row.get(2)?,
+        interval_ms: row.get(3)?,
+        method: row.get(4)?,
+        url: row.get(5)?,
+        host: row.get(6)?,
+        path: row.get(7)?,
+        status: row.get(8)?,
+        request_bytes: row.get(9)?,
+        response_bytes: row.get(10)?,
+        content_type: row.get(11)?,
+        note: row.get(12)?,
     })
 }
 
-fn call(connection: &Connection, id: i64) -> anyhow::Result<Option<Call>> {
+fn arrived(connection: &Connection, after: u64, filter: &Filter) -> rusqlite::Result<Arrived> {
+    let snapshot = connection.unchecked_transaction()?;
+    let newest = newest(&snapshot)?;
+    let mut arrived = Arrived {
+        newest: newest.into(),
+        calls: None,
+        // A place ahead of the newest call was written by another database.
+        count: newest.checked_sub(after),
+    };
+    if let Some(count) = arrived.count
+        && count <= STREAM_BEHIND_MAX
+    {
+        let rows = Rows {
+            below: None,
+            above: Some(after),
+            limit: count,
+        };
+        let page = search(&snapshot, rows, filter, newest)?;
+        arrived.calls = page.next.is_none().then_some(page.calls);
+    }
+    Ok(arrived)
+}
+
+fn call(connection: &Connection, row: u64) -> anyhow::Result<Option<Call>> {
     let mut select =
         connection.prepare_cached(&format!("SELECT {SUMMARY}, line FROM calls WHERE id = ?1"))?;
     let found = select
-        .query_row([id], |row| {
-            Ok((summary(row)?, row.get::<_, String>("line")?))
+        .query_row([signed(row)], |row| {
+            Ok((summary(row)?, row.get::<_, String>(LINE)?))
         })
         .optional()?;
     let Some((summary, line)) = found else {
         return Ok(None);
     };
-    let pairs = line::pairs(&line).context("a stored line")?;
-    let details = pairs
+    let details = line::details(&line)
+        .context("a stored line")?
         .into_iter()
-        .map(|(key, value)| (key.into_owned(), value.into_owned()))
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
         .collect();
     Ok(Some(Call {
         summary,
@@ -224,15 +227,26 @@ fn call(connection: &Connection, id: i64) -> anyhow::Result<Option<Call>> {
 
 fn totals(connection: &Connection) -> rusqlite::Result<Totals> {
     let snapshot = connection.unchecked_transaction()?;
+    let pragma = |name: &str| snapshot.pragma_query_value(None, name, |row| unsigned(row, 0));
+    let pages = pragma("page_count")?.saturating_sub(pragma("freelist_count")?);
+    let mut totals = Totals {
+        database_bytes: pages * pragma("page_size")?,
+        ..Totals::default()
+    };
     let mut select = snapshot.prepare_cached("SELECT name, value FROM counters")?;
-    let counters: BTreeMap<String, i64> = select
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_, _>>()?;
-    let counter = |name: &str| counters.get(name).copied().unwrap_or_default();
-    let pragma = |name: &str| snapshot.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    Ok(Totals {
-        calls: counter("calls_received") - counter("calls_expired"),
-        database_bytes: (pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?,
-        counters,
-    })
+    let mut counters = select.query([])?;
+    while let Some(row) = counters.next()? {
+        let value = unsigned(row, 1)?;
+        match row.get_ref(0)?.as_str().unwrap_or_default() {
+            "since_ms" => totals.since_ms = signed(value),
+            "calls_received" => totals.calls_received = value,
+            "calls_expired" => totals.calls_expired = value,
+            "bundles_received" => totals.bundles_received = value,
+            "bundles_repeated" => totals.bundles_repeated = value,
+            "bad_lines" => totals.bad_lines = value,
+            _ => {}
+        }
+    }
+    totals.calls = totals.calls_received.saturating_sub(totals.calls_expired);
+    Ok(totals)
 }

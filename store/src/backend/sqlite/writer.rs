@@ -1,182 +1,229 @@
 //! The one thread that writes: bundles in, committed rows out.
 //!
-//! Bundles that wait are stored in one transaction, so that many small senders cost one commit. Each learns its outcome only
-//! after the commit. In the same transaction go the idempotency key, the totals, and the deletion of the oldest calls beyond
+//! Bundles that wait are stored in one transaction, so that many small senders cost one commit. Each sender gets its answer only
+//! after the commit. The same transaction holds the idempotency key, the totals, and the deletion of the oldest calls beyond
 //! the bounds; a death at any moment leaves all of it or nothing.
 
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use rusqlite::{Connection, Transaction, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::Retention;
+use super::reader::newest;
+use crate::backend::{Expired, Failure, Health, Retention, Stored};
 use crate::bundle::Bundle;
+use crate::call::Arrival;
+use crate::clock::unix_ms;
 use crate::limits::{
     DATABASE_BYTES_MIN, EXPIRE_ROUND_CALLS, KEYS_MAX, POSTS_AT_ONCE, TRANSACTION_BYTES_MAX,
     VACUUM_ROUND_PAGES,
 };
 
-/// What became of a bundle; given after the commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stored {
-    /// Its calls are new rows.
-    New,
-    /// The same key and the same bytes were stored before.
-    Again,
+type Answer<T> = oneshot::Sender<Result<T, Failure>>;
+
+/// What the writing thread does next.
+enum Job {
+    Insert(Insert),
+    Expire(Answer<Expired>),
+    Close,
 }
 
-/// The database refused the transaction; nothing of the bundle is stored. The text is for the sender and the status.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refused(pub(crate) String);
-
-type Outcome = Result<Stored, Refused>;
-
-struct Job {
+struct Insert {
     bundle: Bundle,
-    outcome: oneshot::Sender<Outcome>,
+    answer: Answer<Stored>,
 }
 
-/// Hands bundles to the writing thread.
+/// A handle to the writing thread, which ends with [`Writer::close`] or with the last handle.
 #[derive(Clone, Debug)]
-pub(crate) struct Writer {
+pub(super) struct Writer {
     jobs: mpsc::Sender<Job>,
-    newest: watch::Receiver<i64>,
-    failure: watch::Receiver<Option<String>>,
+    arrivals: watch::Receiver<Arrival>,
+    health: watch::Receiver<Health>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl Writer {
-    /// Starts the thread. It ends once every `Writer` is gone and the last bundle is committed; join it to know.
-    pub(crate) fn start(
-        connection: Connection,
-        retention: Retention,
-    ) -> anyhow::Result<(Self, thread::JoinHandle<()>)> {
+    pub(super) fn start(connection: Connection, retention: Retention) -> anyhow::Result<Self> {
+        let newest = newest(&connection)?;
         let (jobs, waiting) = mpsc::channel(POSTS_AT_ONCE);
-        let last = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'calls'";
-        let (newest_sender, newest) =
-            watch::channel(connection.query_row(last, [], |row| row.get(0))?);
-        let (failure_sender, failure) = watch::channel(None);
-        let mut desk = Desk {
+        let (arrivals_sender, arrivals) = watch::channel(newest.into());
+        let (health_sender, health) = watch::channel(Health::Up);
+        let writing = Writing {
             connection,
             retention,
             waiting,
-            newest: newest_sender,
-            failure: failure_sender,
+            arrivals: arrivals_sender,
+            health: health_sender,
         };
         let thread = thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || desk.work())
+            .spawn(move || writing.run())
             .context("writer thread")?;
-        Ok((
-            Self {
-                jobs,
-                newest,
-                failure,
-            },
-            thread,
-        ))
+        Ok(Self {
+            jobs,
+            arrivals,
+            health,
+            thread: Arc::new(Mutex::new(Some(thread))),
+        })
     }
 
     /// Stores a bundle and returns after the commit.
-    pub(crate) async fn store(&self, bundle: Bundle) -> Outcome {
-        let (outcome, answer) = oneshot::channel();
-        let gone = || Refused("the store is stopping".into());
-        self.jobs
-            .send(Job { bundle, outcome })
+    pub(super) async fn insert(&self, bundle: Bundle) -> Result<Stored, Failure> {
+        self.submit(|answer| Job::Insert(Insert { bundle, answer }))
             .await
-            .map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
     }
 
-    /// Id of the newest call, and a way to wait for the next.
-    pub(crate) fn newest(&self) -> watch::Receiver<i64> {
-        self.newest.clone()
+    /// Deletes some of the oldest calls beyond the bounds.
+    pub(super) async fn expire(&self) -> Result<Expired, Failure> {
+        self.submit(Job::Expire).await
     }
 
-    /// Why the last transaction failed; `None` after one that did not.
-    pub(crate) fn failure(&self) -> Option<String> {
-        self.failure.borrow().clone()
+    async fn submit<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T, Failure> {
+        let (sender, answer) = oneshot::channel();
+        let closed = || Failure::Unavailable("the store is stopping".into());
+        self.jobs.send(job(sender)).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
+    }
+
+    /// Commits what waits and ends the thread.
+    pub(super) async fn close(&self) -> anyhow::Result<()> {
+        // Without a receiver the thread has ended already.
+        drop(self.jobs.send(Job::Close).await);
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(thread) = thread else {
+            return Ok(());
+        };
+        tokio::task::spawn_blocking(move || thread.join())
+            .await?
+            .map_err(|_| anyhow!("the writing thread panicked"))
+    }
+
+    pub(super) fn arrivals(&self) -> watch::Receiver<Arrival> {
+        self.arrivals.clone()
+    }
+
+    pub(super) fn health(&self) -> Health {
+        self.health.borrow().clone()
     }
 }
 
-struct Desk {
+/// The state of the writing thread.
+struct Writing {
     connection: Connection,
     retention: Retention,
     waiting: mpsc::Receiver<Job>,
-    newest: watch::Sender<i64>,
-    failure: watch::Sender<Option<String>>,
+    arrivals: watch::Sender<Arrival>,
+    health: watch::Sender<Health>,
 }
 
-impl Desk {
-    fn work(&mut self) {
-        while let Some(first) = self.waiting.blocking_recv() {
-            let group = self.group(first);
-            match store(&mut self.connection, self.retention, &group) {
-                Ok(done) => {
-                    self.failure.send_replace(None);
-                    self.newest.send_replace(done.newest);
-                    answer(group, done.outcomes.into_iter().map(Ok));
+impl Writing {
+    fn run(mut self) {
+        let mut next = self.waiting.blocking_recv();
+        while let Some(job) = next {
+            let behind = match job {
+                Job::Insert(first) => self.insert(first),
+                Job::Expire(answer) => {
+                    let expired = self.expire();
+                    drop(answer.send(expired));
+                    None
                 }
-                Err(error) => {
-                    let refused = Refused(format!("the database refused the bundle: {error}"));
-                    self.failure.send_replace(Some(error.to_string()));
-                    answer(group, std::iter::repeat(Err(refused)));
-                }
-            }
+                Job::Close => break,
+            };
+            next = behind.or_else(|| self.waiting.blocking_recv());
         }
-        // Leaves one file behind instead of three. When it cannot, the next start reads the log: nothing is lost.
+        // Leaves one file instead of three. If it fails, the next start reads the log: nothing is lost.
         drop(
             self.connection
                 .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())),
         );
     }
 
-    fn group(&mut self, first: Job) -> Vec<Job> {
+    /// Stores a bundle, together with those that wait behind it. Returns the job that ended the group.
+    fn insert(&mut self, first: Insert) -> Option<Job> {
+        let (group, behind) = self.group(first);
+        match store(&mut self.connection, self.retention, &group) {
+            Ok(done) => {
+                self.health.send_replace(Health::Up);
+                self.arrivals.send_replace(done.newest.into());
+                answer(group, done.stored.into_iter().map(Ok));
+            }
+            Err(error) => {
+                let failure = self.failed(&error, "the database refused the bundle");
+                answer(group, std::iter::repeat(Err(failure)));
+            }
+        }
+        behind
+    }
+
+    fn group(&mut self, first: Insert) -> (Vec<Insert>, Option<Job>) {
         let mut bytes = first.bundle.bytes();
         let mut group = vec![first];
         while bytes < TRANSACTION_BYTES_MAX {
-            let Ok(job) = self.waiting.try_recv() else {
-                break;
-            };
-            bytes += job.bundle.bytes();
-            group.push(job);
+            match self.waiting.try_recv() {
+                Ok(Job::Insert(insert)) => {
+                    bytes += insert.bundle.bytes();
+                    group.push(insert);
+                }
+                Ok(other) => return (group, Some(other)),
+                Err(_) => break,
+            }
         }
-        group
+        (group, None)
+    }
+
+    fn expire(&mut self) -> Result<Expired, Failure> {
+        expire_only(&mut self.connection, self.retention)
+            .map_err(|error| self.failed(&error, "old calls cannot be deleted"))
+    }
+
+    fn failed(&self, error: &rusqlite::Error, what: &str) -> Failure {
+        self.health.send_replace(Health::Down(error.to_string()));
+        Failure::Unavailable(format!("{what}: {error}"))
     }
 }
 
-/// A sender that went away does not hear it; its bundle is stored all the same.
-fn answer(group: Vec<Job>, outcomes: impl Iterator<Item = Outcome>) {
-    for (job, outcome) in group.into_iter().zip(outcomes) {
-        drop(job.outcome.send(outcome));
+/// A sender that went away gets no answer; its bundle is stored all the same.
+fn answer(group: Vec<Insert>, results: impl Iterator<Item = Result<Stored, Failure>>) {
+    for (insert, result) in group.into_iter().zip(results) {
+        drop(insert.answer.send(result));
     }
 }
 
 struct Done {
-    outcomes: Vec<Stored>,
-    newest: i64,
+    stored: Vec<Stored>,
+    newest: u64,
 }
 
 fn store(
     connection: &mut Connection,
     retention: Retention,
-    group: &[Job],
+    group: &[Insert],
 ) -> rusqlite::Result<Done> {
     let transaction = connection.transaction()?;
-    let now = crate::unix_ms();
-    let outcomes = group
+    let now = unix_ms();
+    let stored = group
         .iter()
-        .map(|job| store_bundle(&transaction, &job.bundle, now))
+        .map(|insert| store_bundle(&transaction, &insert.bundle, now))
         .collect::<Result<_, _>>()?;
-    forget_old_keys(&transaction)?;
+    delete_old_keys(&transaction)?;
     expire(&transaction, retention)?;
-    let newest = transaction.query_row(
-        "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'calls'",
-        [],
-        |row| row.get(0),
-    )?;
+    let newest = newest(&transaction)?;
     transaction.commit()?;
-    Ok(Done { outcomes, newest })
+    Ok(Done { stored, newest })
+}
+
+/// One round of deleting without an insert. It writes nothing when the bounds are kept.
+fn expire_only(connection: &mut Connection, retention: Retention) -> rusqlite::Result<Expired> {
+    let transaction = connection.transaction()?;
+    let expired = expire(&transaction, retention)?;
+    transaction.commit()?;
+    Ok(expired)
 }
 
 fn store_bundle(
@@ -184,29 +231,29 @@ fn store_bundle(
     bundle: &Bundle,
     now_ms: i64,
 ) -> rusqlite::Result<Stored> {
-    if !remember(transaction, bundle, now_ms)? {
+    if !insert_key(transaction, bundle, now_ms)? {
         count(transaction, "bundles_repeated", 1)?;
-        return Ok(Stored::Again);
+        return Ok(Stored::Repeated);
     }
     let mut insert = transaction.prepare_cached(
         "INSERT INTO calls (received_ms, now_ms, interval_ms, method, url, host, path, status, request_bytes, response_bytes,
                             content_type, note, line)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?;
-    for (line, message) in bundle.lines() {
+    for (line, columns) in bundle.lines() {
         insert.execute(params![
             now_ms,
-            message.now_ms,
-            message.interval_ms,
-            message.method,
-            message.url,
-            message.host,
-            message.path,
-            message.status,
-            message.request_bytes,
-            message.response_bytes,
-            message.content_type,
-            message.note,
+            columns.now_ms,
+            columns.interval_ms,
+            columns.method,
+            columns.url,
+            columns.host,
+            columns.path,
+            columns.status,
+            columns.request_bytes,
+            columns.response_bytes,
+            columns.content_type,
+            columns.note,
             line,
         ])?;
     }
@@ -216,8 +263,12 @@ fn store_bundle(
     Ok(Stored::New)
 }
 
-/// Takes down the bundle's key; false when it was there already.
-fn remember(transaction: &Transaction<'_>, bundle: &Bundle, now_ms: i64) -> rusqlite::Result<bool> {
+/// Stores the bundle's key; false when it was there already.
+fn insert_key(
+    transaction: &Transaction<'_>,
+    bundle: &Bundle,
+    now_ms: i64,
+) -> rusqlite::Result<bool> {
     let Some(key) = &bundle.key else {
         return Ok(true);
     };
@@ -236,7 +287,7 @@ fn remember(transaction: &Transaction<'_>, bundle: &Bundle, now_ms: i64) -> rusq
     Ok(rows == 1)
 }
 
-fn forget_old_keys(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+fn delete_old_keys(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction
         .prepare_cached("DELETE FROM bundles WHERE id <= (SELECT max(id) FROM bundles) - ?1")?
         .execute([integer(KEYS_MAX)])?;
@@ -252,15 +303,17 @@ fn count(transaction: &Transaction<'_>, name: &str, by: i64) -> rusqlite::Result
     Ok(())
 }
 
-/// Deletes the oldest calls beyond the bounds. Freed pages take the next calls; only when many are free, after a bound was
-/// lowered, do some go back to the file system, a few with every transaction.
-fn expire(transaction: &Transaction<'_>, retention: Retention) -> rusqlite::Result<()> {
+/// Deletes the oldest calls beyond the bounds. Later calls use the pages that become free; only when many are free, after a
+/// bound was lowered, some go back to the file system, a few with every transaction.
+fn expire(transaction: &Transaction<'_>, retention: Retention) -> rusqlite::Result<Expired> {
     let stored = calls_stored(transaction)?;
     let by_count = stored.saturating_sub(integer(retention.calls_max));
     let by_bytes = calls_in_oldest(transaction, excess_bytes(transaction, retention)?)?;
-    let round = by_count.max(by_bytes).min(integer(EXPIRE_ROUND_CALLS));
+    let excess = by_count.max(by_bytes);
+    let round = excess.min(integer(EXPIRE_ROUND_CALLS));
+    let mut deleted = 0;
     if round > 0 {
-        let deleted = transaction
+        deleted = transaction
             .prepare_cached(
                 "DELETE FROM calls WHERE id IN (SELECT id FROM calls ORDER BY id LIMIT ?1)",
             )?
@@ -274,7 +327,10 @@ fn expire(transaction: &Transaction<'_>, retention: Retention) -> rusqlite::Resu
         let mut rows = vacuum.query([])?;
         while rows.next()?.is_some() {}
     }
-    Ok(())
+    Ok(Expired {
+        calls: u64::try_from(deleted).unwrap_or(u64::MAX),
+        is_more: deleted > 0 && excess >= integer(EXPIRE_ROUND_CALLS),
+    })
 }
 
 fn calls_stored(transaction: &Transaction<'_>) -> rusqlite::Result<i64> {
@@ -300,7 +356,7 @@ fn pages(transaction: &Transaction<'_>) -> rusqlite::Result<(i64, i64)> {
     Ok((pages, free))
 }
 
-/// How many of the oldest calls hold that many bytes. The line is nearly all of a row.
+/// How many of the oldest calls hold that many bytes, within one round. The line is nearly all of a row.
 fn calls_in_oldest(transaction: &Transaction<'_>, bytes: i64) -> rusqlite::Result<i64> {
     if bytes <= 0 {
         return Ok(0);
@@ -326,7 +382,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::backend::sqlite::open_writer;
+    use crate::backend::sqlite::file::open_writer;
 
     struct Fixture {
         connection: Connection,
@@ -345,14 +401,14 @@ mod tests {
         }
 
         fn store(&mut self, key: Option<&str>, text: String) -> Stored {
-            let (outcome, _) = oneshot::channel();
-            let job = Job {
+            let (answer, _) = oneshot::channel();
+            let insert = Insert {
                 bundle: Bundle::split(Bytes::from(text), key.map(Into::into)),
-                outcome,
+                answer,
             };
-            store(&mut self.connection, self.retention, &[job])
+            store(&mut self.connection, self.retention, &[insert])
                 .expect("stores")
-                .outcomes[0]
+                .stored[0]
         }
 
         fn number(&self, sql: &str) -> i64 {
@@ -387,7 +443,7 @@ mod tests {
     fn a_key_counts_once_and_only_with_the_same_bytes() {
         let mut fixture = Fixture::new(Retention::default());
         assert_eq!(fixture.store(Some("k"), lines(2, 1)), Stored::New);
-        assert_eq!(fixture.store(Some("k"), lines(2, 1)), Stored::Again);
+        assert_eq!(fixture.store(Some("k"), lines(2, 1)), Stored::Repeated);
         assert_eq!(fixture.store(Some("k"), lines(3, 1)), Stored::New);
         assert_eq!(fixture.store(None, lines(1, 1)), Stored::New);
         assert_eq!(fixture.store(None, lines(1, 1)), Stored::New);
@@ -441,27 +497,34 @@ mod tests {
 
     /// The file system being full looks the same to SQLite as a file that may not grow.
     #[test]
-    fn a_full_disk_is_told_and_stores_nothing_and_passes() {
+    fn a_full_disk_is_reported_stores_nothing_and_is_survived() {
         let folder = tempfile::tempdir().expect("folder");
         let connection = open_writer(folder.path()).expect("opens");
         connection
             .pragma_update(None, "max_page_count", 20)
             .expect("bounds");
-        let (writer, thread) = Writer::start(connection, Retention::default()).expect("starts");
+        let writer = Writer::start(connection, Retention::default()).expect("starts");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .expect("runtime");
         let store = |key: &str, text: String| {
-            runtime.block_on(writer.store(Bundle::split(text.into(), Some(key.into()))))
+            runtime.block_on(writer.insert(Bundle::split(text.into(), Some(key.into()))))
         };
         let refused = store("a", lines(10, 50_000)).expect_err("no room");
-        assert!(refused.0.contains("full"), "{refused:?}");
-        assert!(writer.failure().is_some());
-        assert_eq!(*writer.newest().borrow(), 0);
+        assert!(
+            matches!(&refused, Failure::Unavailable(text) if text.contains("full")),
+            "{refused:?}"
+        );
+        assert!(matches!(writer.health(), Health::Down(_)));
+        let newest = || writer.arrivals().borrow().clone();
+        assert_eq!(newest(), 0.into());
         assert_eq!(store("b", lines(1, 10)), Ok(Stored::New));
-        assert_eq!((writer.failure(), *writer.newest().borrow()), (None, 1));
-        drop(writer);
-        thread.join().expect("ends");
+        assert_eq!((writer.health(), newest()), (Health::Up, 1.into()));
+        runtime.block_on(writer.close()).expect("ends");
+        assert!(matches!(
+            store("c", lines(1, 1)),
+            Err(Failure::Unavailable(_))
+        ));
         let connection = open_writer(folder.path()).expect("opens");
         let keys: String = connection
             .query_row("SELECT group_concat(key) FROM bundles", [], |row| {
@@ -475,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn old_keys_are_forgotten() {
+    fn old_keys_are_deleted() {
         let mut fixture = Fixture::new(Retention::default());
         fixture.store(Some("old"), lines(1, 1));
         let far = integer(KEYS_MAX) + 10;

@@ -1,0 +1,107 @@
+//! One of the backends, chosen at the start: the list of all that there are.
+
+use std::path::PathBuf;
+
+use tokio::sync::watch;
+
+use super::sqlite::{self, Sqlite};
+use super::{Backend, Expired, Failure, Health, Retention, Stored};
+use crate::bundle::Bundle;
+use crate::call::{Arrival, Arrived, Call, CallId, Page, Query, Totals};
+use crate::filter::Filter;
+
+/// Where the calls are kept, and so by which backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// A SQLite file in this folder, which is made with mode 0700 when it is missing.
+    Sqlite(PathBuf),
+}
+
+impl Location {
+    /// Opens the database. No thread is started.
+    ///
+    /// # Errors
+    /// The database cannot be used; the message names it.
+    pub fn open(&self) -> anyhow::Result<Opened> {
+        Ok(match self {
+            Self::Sqlite(folder) => Opened::Sqlite(sqlite::Opened::new(folder)?),
+        })
+    }
+}
+
+/// A database that is open and ready.
+#[derive(Debug)]
+pub enum Opened {
+    /// See [`Location::Sqlite`].
+    Sqlite(sqlite::Opened),
+}
+
+impl Opened {
+    /// Starts the threads of the backend.
+    ///
+    /// # Errors
+    /// A thread cannot be started, or the database cannot be read.
+    pub fn start(self, retention: Retention) -> anyhow::Result<AnyBackend> {
+        Ok(match self {
+            Self::Sqlite(opened) => AnyBackend::Sqlite(opened.start(retention)?),
+        })
+    }
+}
+
+/// One of the backends.
+#[derive(Clone, Debug)]
+pub enum AnyBackend {
+    /// See [`Location::Sqlite`].
+    Sqlite(Sqlite),
+}
+
+/// The same call on whichever backend it is.
+macro_rules! each {
+    ($any:ident, $backend:ident => $call:expr) => {
+        match $any {
+            Self::Sqlite($backend) => $call,
+        }
+    };
+}
+
+impl Backend for AnyBackend {
+    async fn insert(&self, bundle: Bundle) -> Result<Stored, Failure> {
+        each!(self, backend => backend.insert(bundle).await)
+    }
+
+    async fn list(&self, query: Query) -> Result<Page, Failure> {
+        each!(self, backend => backend.list(query).await)
+    }
+
+    async fn call(&self, id: CallId) -> Result<Option<Call>, Failure> {
+        each!(self, backend => backend.call(id).await)
+    }
+
+    async fn arrived(&self, after: Arrival, filter: Filter) -> Result<Arrived, Failure> {
+        each!(self, backend => backend.arrived(after, filter).await)
+    }
+
+    async fn totals(&self) -> Result<Totals, Failure> {
+        each!(self, backend => backend.totals().await)
+    }
+
+    async fn expire(&self) -> Result<Expired, Failure> {
+        each!(self, backend => backend.expire().await)
+    }
+
+    async fn close(&self) -> anyhow::Result<()> {
+        each!(self, backend => backend.close().await)
+    }
+
+    fn arrivals(&self) -> watch::Receiver<Arrival> {
+        each!(self, backend => backend.arrivals())
+    }
+
+    fn recognises(&self, place: &Arrival) -> bool {
+        each!(self, backend => backend.recognises(place))
+    }
+
+    fn health(&self) -> Health {
+        each!(self, backend => backend.health())
+    }
+}

@@ -1,0 +1,169 @@
+//! The file `calls.sqlite`: opening, schema, durability.
+//!
+//! The journal is a write-ahead log with `synchronous = NORMAL`: when a commit returns, the kernel has it, so whatever was
+//! answered with 204 survives the death of this process, by `kill -9` too. It is not forced to the disk with every commit:
+//! when the *machine* loses power, the commits since the last checkpoint may be lost, while the file stays consistent. `FULL`
+//! would close that gap at the price of an fsync for each group of bundles, on a host whose traffic must not be disturbed.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use rusqlite::{Connection, OpenFlags};
+
+use crate::clock::unix_ms;
+use crate::limits::{BUSY_WAIT, WAL_BYTES_MAX};
+
+/// Name of the file in the data folder.
+pub(super) const FILE_NAME: &str = "calls.sqlite";
+
+/// Version of the schema, kept in `PRAGMA user_version`.
+const SCHEMA_VERSION: i64 = 1;
+
+/// Bytes of a page of the file.
+const PAGE_BYTES: i64 = 16 << 10;
+
+/// Makes the folder (mode 0700) and the file (mode 0600) where they are missing, and opens the writing connection.
+///
+/// A folder that exists keeps its mode, because it may be a mount that others use; the file is made private in any case, since
+/// it holds the bodies of calls.
+pub(super) fn open_writer(folder: &Path) -> anyhow::Result<Connection> {
+    let path = prepare(folder).with_context(|| format!("data folder {}", folder.display()))?;
+    let connection = Connection::open_with_flags(
+        &path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+    .with_context(|| format!("opening {}", path.display()))?;
+    configure(&connection)
+        .and_then(|()| migrate(&connection))
+        .with_context(|| format!("database {}", path.display()))?;
+    Ok(connection)
+}
+
+/// Opens one more connection that cannot write.
+pub(super) fn open_reader(folder: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(folder.join(FILE_NAME), flags)?;
+    connection.busy_timeout(BUSY_WAIT)?;
+    connection.pragma_update(None, "query_only", true)?;
+    // No query of ours sorts more than a page of the list, and a confined process has no folder for temporary files.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(connection)
+}
+
+/// SQLite gives its `-wal` and `-shm` files the mode of the main file, so only that one needs attention.
+fn prepare(folder: &Path) -> io::Result<PathBuf> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
+    let path = folder.join(FILE_NAME);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(path)
+}
+
+fn configure(connection: &Connection) -> anyhow::Result<()> {
+    connection.busy_timeout(BUSY_WAIT)?;
+    // Both only take effect in a file without tables, so they come first. A usual line has two to four kilobytes and would
+    // leave a third of SQLite's default pages of 4 KiB unused.
+    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        bail!("this file system does not support a write-ahead log (journal mode {mode})");
+    }
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "journal_size_limit", i64::try_from(WAL_BYTES_MAX)?)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    Ok(())
+}
+
+fn migrate(connection: &Connection) -> anyhow::Result<()> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match version {
+        SCHEMA_VERSION => Ok(()),
+        0 => {
+            let transaction = connection.unchecked_transaction()?;
+            transaction.execute_batch(include_str!("schema.sql"))?;
+            transaction.execute(
+                "UPDATE counters SET value = ?1 WHERE name = 'since_ms'",
+                [unix_ms()],
+            )?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            Ok(transaction.commit()?)
+        }
+        newer => bail!(
+            "its schema has version {newer}, this program reads version {SCHEMA_VERSION}; use the program that wrote it"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("exists").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn only_the_owner_reads_the_file() {
+        let home = tempfile::tempdir().expect("folder");
+        let folder = home.path().join("a/b");
+        let connection = open_writer(&folder).expect("opens");
+        assert_eq!(mode(&folder), 0o700);
+        for name in [FILE_NAME, "calls.sqlite-wal", "calls.sqlite-shm"] {
+            assert_eq!(mode(&folder.join(name)), 0o600, "{name}");
+        }
+        drop(connection);
+        fs::set_permissions(folder.join(FILE_NAME), fs::Permissions::from_mode(0o644))
+            .expect("ours");
+        drop(open_writer(&folder).expect("opens again"));
+        assert_eq!(mode(&folder.join(FILE_NAME)), 0o600);
+    }
+
+    #[test]
+    fn a_reader_cannot_write() {
+        let folder = tempfile::tempdir().expect("folder");
+        let _writer = open_writer(folder.path()).expect("opens");
+        let reader = open_reader(folder.path()).expect("opens");
+        assert!(reader.execute("DELETE FROM calls", []).is_err());
+    }
+
+    #[test]
+    fn a_newer_file_is_left_alone() {
+        let folder = tempfile::tempdir().expect("folder");
+        let connection = open_writer(folder.path()).expect("opens");
+        connection
+            .pragma_update(None, "user_version", 99)
+            .expect("writes");
+        drop(connection);
+        let error = open_writer(folder.path()).expect_err("refused");
+        assert!(format!("{error:#}").contains("version 99"), "{error:#}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_an_error_with_its_name() {
+        let folder = tempfile::tempdir().expect("folder");
+        fs::write(
+            folder.path().join(FILE_NAME),
+            "no database, but long enough to look at".repeat(40),
+        )
+        .expect("writes");
+        let error = open_writer(folder.path()).expect_err("refused");
+        assert!(format!("{error:#}").contains(FILE_NAME), "{error:#}");
+    }
+}

@@ -1,0 +1,37 @@
+//! The configuration of a store.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::backend::Retention;
+use crate::backend::any::Location;
+use crate::limits;
+
+/// Addresses, place and bounds of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Address that `POST /message` is served on. `[::]` accepts IPv4 too, and means `0.0.0.0` where the host has no IPv6.
+    pub capture: SocketAddr,
+    /// Address of the page. On anything but a loopback address the page requires the token of [`Ready`](crate::Ready).
+    pub page: SocketAddr,
+    /// Where the calls are kept.
+    pub location: Location,
+    /// How many of them are kept.
+    pub retention: Retention,
+    /// Bytes of one POST, before and after decompression; a larger one is answered with 413.
+    pub post_bytes_max: usize,
+}
+
+impl Config {
+    /// The defaults, with a SQLite file in the folder `data`: capture URL on port 7701 of all addresses, page on
+    /// `127.0.0.1:7700`.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self {
+            capture: (Ipv6Addr::UNSPECIFIED, 7701).into(),
+            page: (Ipv4Addr::LOCALHOST, 7700).into(),
+            location: Location::Sqlite(data.into()),
+            retention: Retention::default(),
+            post_bytes_max: limits::POST_BYTES_MAX,
+        }
+    }
+}

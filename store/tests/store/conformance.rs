@@ -1,0 +1,527 @@
+//! What every backend of the store has to do, written against the trait. A backend joins with a [`Fixture`] and one line of
+//! `conformance!`; what only one of them does is tested beside its code.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use serde_json::Value;
+use store::backend::sqlite::{Opened, Sqlite};
+use store::backend::{Backend, Expired, Failure, Health, Retention, Stored};
+use store::bundle::Bundle;
+use store::call::{Arrival, CallId, Page, Query, Summary};
+use store::filter::Filter;
+use store::limits::STREAM_BEHIND_MAX;
+
+use crate::client::line;
+
+/// A backend with an empty database, which is deleted with it.
+trait Fixture {
+    type Backend: Backend;
+
+    fn start(retention: Retention) -> Self;
+
+    fn backend(&self) -> &Self::Backend;
+}
+
+struct SqliteFixture {
+    backend: Sqlite,
+    _folder: tempfile::TempDir,
+}
+
+impl Fixture for SqliteFixture {
+    type Backend = Sqlite;
+
+    fn start(retention: Retention) -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let opened = Opened::new(folder.path()).expect("opens");
+        Self {
+            backend: opened.start(retention).expect("starts"),
+            _folder: folder,
+        }
+    }
+
+    fn backend(&self) -> &Sqlite {
+        &self.backend
+    }
+}
+
+macro_rules! conformance {
+    ($backend:ident: $fixture:ty) => {
+        mod $backend {
+            conformance! {
+                $fixture =>
+                an_empty_store_answers_everything,
+                the_newest_call_comes_first,
+                every_call_is_on_one_page,
+                two_ids_bound_the_list,
+                a_limit_bounds_the_page,
+                a_foreign_id_is_the_fault_of_the_request,
+                a_call_comes_back_as_it_was_sent,
+                filters_match_what_the_tree_matches,
+                a_bundle_sent_twice_is_stored_once,
+                the_same_bundle_from_many_senders_is_stored_once,
+                bad_lines_are_counted,
+                the_oldest_calls_expire,
+                arrivals_come_in_order_and_none_twice,
+                too_many_arrivals_are_counted_instead,
+                a_closed_store_refuses_bundles,
+            }
+        }
+    };
+    ($fixture:ty => $($case:ident),* $(,)?) => {
+        $(
+            #[tokio::test]
+            async fn $case() {
+                super::$case::<$fixture>().await;
+            }
+        )*
+    };
+}
+
+conformance!(sqlite: super::SqliteFixture);
+
+/// The line of a call whose path is a number, younger than those with smaller numbers.
+fn numbered(number: usize) -> String {
+    line(&[
+        ("request_method", "GET"),
+        ("request_url", &format!("http://shop.example/{number}")),
+        ("response_code", "200"),
+        ("now", &(1_700_000_000_000 + number).to_string()),
+    ])
+}
+
+fn bundle(key: Option<&str>, text: impl Into<Bytes>) -> Bundle {
+    Bundle::split(text.into(), key.map(Into::into))
+}
+
+async fn insert(backend: &impl Backend, numbers: impl Iterator<Item = usize>) {
+    let text: String = numbers.map(numbered).collect();
+    let stored = backend.insert(bundle(None, text)).await;
+    assert_eq!(stored, Ok(Stored::New));
+}
+
+async fn list(backend: &impl Backend, query: Query) -> Page {
+    backend.list(query).await.expect("a page")
+}
+
+fn first(limit: usize) -> Query {
+    Query {
+        limit,
+        ..Query::default()
+    }
+}
+
+fn paths(calls: &[Summary]) -> Vec<usize> {
+    let numbers = calls.iter().map(|call| call.path.trim_matches('/').parse());
+    numbers.collect::<Result<_, _>>().expect("numbered calls")
+}
+
+async fn an_empty_store_answers_everything<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let backend = fixture.backend();
+    let page = list(backend, first(10)).await;
+    assert_eq!(
+        (page.calls, page.next, page.timed_out),
+        (vec![], None, false)
+    );
+    assert_eq!(page.newest, *backend.arrivals().borrow());
+    assert!(backend.recognises(&page.newest));
+    let arrived = backend
+        .arrived(page.newest.clone(), Filter::default())
+        .await
+        .expect("answers");
+    assert_eq!((arrived.calls, arrived.newest), (Some(vec![]), page.newest));
+    let totals = backend.totals().await.expect("totals");
+    assert_eq!((totals.calls, totals.calls_received), (0, 0));
+    assert!(totals.since_ms > 1_600_000_000_000);
+    let nothing = Expired {
+        calls: 0,
+        is_more: false,
+    };
+    assert_eq!(backend.expire().await, Ok(nothing));
+    assert_eq!(backend.health(), Health::Up);
+}
+
+async fn the_newest_call_comes_first<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let backend = fixture.backend();
+    insert(backend, 0..3).await;
+    insert(backend, 3..4).await;
+    insert(backend, 4..9).await;
+    let page = list(backend, first(100)).await;
+    assert_eq!(paths(&page.calls), (0..9).rev().collect::<Vec<_>>());
+    assert_eq!(page.next, None);
+    let ids: HashSet<_> = page.calls.iter().map(|call| &call.id).collect();
+    assert_eq!(ids.len(), 9);
+}
+
+async fn every_call_is_on_one_page<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let backend = fixture.backend();
+    insert(backend, 0..57).await;
+    let mut found = Vec::new();
+    let mut query = first(10);
+    loop {
+        let page = list(backend, query.clone()).await;
+        found.extend(paths(&page.calls));
+        let Some(next) = page.next else { break };
+        query.before = Some(next);
+        // Calls that arrive meanwhile move nothing.
+        insert(backend, 100..103).await;
+    }
+    assert_eq!(found, (0..57).rev().collect::<Vec<_>>());
+}
+
+async fn two_ids_bound_the_list<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let backend = fixture.backend();
+    insert(backend, 0..20).await;
+    let all = list(backend, first(100)).await.calls;
+    let id = |path: usize| {
+        let call = all
+            .iter()
+            .find(|call| paths(std::slice::from_ref(call)) == [path]);
+        call.map(|call| call.id.clone())
+    };
+    for (after, before) in [
+        (None, None),
+        (None, Some(12)),
+        (Some(12), None),
+        (Some(4), Some(9)),
+        (Some(9), Some(4)),
+        (Some(9), Some(10)),
+    ] {
+        let query = Query {
+            after: after.and_then(id),
+            before: before.and_then(id),
+            ..first(100)
+        };
+        let from = after.map_or(0, |after| after + 1);
+        let expected: Vec<_> = (from..before.unwrap_or(20)).rev().collect();
+        let page = list(backend, query).await;
+        assert_eq!(paths(&page.calls), expected, "{after:?} {before:?}");
+    }
+}
+
+async fn a_limit_bounds_the_page<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let backend = fixture.backend();
+    insert(backend, 0..5).await;
+    for limit in 1..7 {
+        let page = list(backend, first(limit)).await;
+        assert_eq!(page.calls.len(), limit.min(5));
+        assert_eq!(page.next.is_some(), limit < 5, "{limit}");
+        let newest = page.newest;
+        assert_eq!(newest, *backend.arrivals().borrow(), "{limit}");
+    }
+}
+
+async fn a_foreign_id_is_the_fault_of_the_request<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let backend = fixture.backend();
+    insert(backend, 0..1).await;
+    for text in ["no-such_id", "18446744073709551616", "-1", "_"] {
+        let id = CallId::try_from(text.to_owned()).expect("the alphabet of ids");
+        assert!(
+            matches!(
+                backend.call(id.clone()).await,
+                Ok(None) | Err(Failure::Invalid(_))
+            ),
+            "{text}"
+        );
+        let query = Query {
+            before: Some(id),
+            ..first(10)
+        };
+        let failure = backend.list(query).await.expect_err("no place in the list");
+        assert!(matches!(failure, Failure::Invalid(_)), "{text}");
+        let place = Arrival::try_from(text.to_owned()).expect("the alphabet of ids");
+        assert!(!backend.recognises(&place), "{text}");
+    }
+}
+
+/// Texts that mean something to a database, a query language, a browser or a terminal.
+const HOSTILE: [&str; 18] = [
+    "' OR 1=1 --",
+    "'); DROP TABLE calls; --",
+    "\" OR \"\"=\"",
+    "%",
+    "_",
+    "*",
+    "a\\b",
+    "\\'; SELECT 1",
+    "?1 $1 :name @name {x:String}",
+    "`calls`",
+    "[a-z]+(",
+    "\0\u{1}\u{7f}",
+    "\r\n\t",
+    "</script><script>alert(1)</script>",
+    "\u{1b}[2J",
+    "\u{202e}txt.exe",
+    "Straße \u{17f} \u{212a} İ é 🦀",
+    "x\u{301}\u{feff}",
+];
+
+async fn a_call_comes_back_as_it_was_sent<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let backend = fixture.backend();
+    let large = "x".repeat(1 << 20);
+    for body in HOSTILE.iter().copied().chain([large.as_str(), ""]) {
+        let details = [
+            ("request_method", body),
+            ("request_url", "http://shop.example/v1/pay"),
+            ("response_code", "201"),
+            ("request_header:x", body),
+            ("response_header:content-type", "Text/HTML; charset=utf-8"),
+            ("response_body", body),
+            ("now", "1700000000123"),
+            ("interval", "42"),
+            ("custom_field:vni", "7"),
+            ("host", "box"),
+        ];
+        let line = line(&details);
+        let stored = backend.insert(bundle(None, line.clone())).await;
+        assert_eq!(stored, Ok(Stored::New));
+        let page = list(backend, first(1)).await;
+        let [summary] = page.calls.as_slice() else {
+            panic!("{body:?} is not there");
+        };
+        let call = backend.call(summary.id.clone()).await.expect("answers");
+        let call = call.expect("the call");
+        assert_eq!(call.line, line.trim_end());
+        assert_eq!(
+            call.details,
+            details.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+        assert_eq!(call.summary, *summary);
+        assert!(summary.received_ms > 1_600_000_000_000);
+        let texts = [
+            &summary.method,
+            &summary.url,
+            &summary.host,
+            &summary.path,
+            &summary.content_type,
+            &summary.note,
+        ];
+        let url = "http://shop.example/v1/pay";
+        assert_eq!(
+            texts,
+            [body, url, "shop.example", "/v1/pay", "text/html", "VNI 7"]
+        );
+        let numbers = [
+            summary.now_ms,
+            summary.interval_ms,
+            summary.status,
+            summary.request_bytes,
+            summary.response_bytes,
+        ];
+        let bytes = i64::try_from(body.len()).expect("short");
+        assert_eq!(
+            numbers,
+            [
+                Some(1_700_000_000_123),
+                Some(42),
+                Some(201),
+                None,
+                Some(bytes)
+            ]
+        );
+    }
+}
+
+async fn filters_match_what_the_tree_matches<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let backend = fixture.backend();
+    let lines: Vec<_> = HOSTILE
+        .iter()
+        .enumerate()
+        .map(|(number, text)| {
+            line(&[
+                (
+                    "request_method",
+                    if number % 2 == 0 { "GET" } else { "POST" },
+                ),
+                ("request_url", &format!("http://Shop.example/{number}")),
+                ("response_body", text),
+                ("now", "1700000000404"),
+                ("interval", "12"),
+                ("custom_field:connection_id", "0503abcdef"),
+                ("custom_field:request_started", "1700000000502000000"),
+            ])
+        })
+        .collect();
+    let stored = backend.insert(bundle(None, lines.concat())).await;
+    assert_eq!(stored, Ok(Stored::New));
+    let words = [
+        "",
+        "get",
+        "POST shop.EXAMPLE/1",
+        "404",
+        "502",
+        "503",
+        "0503ABCDEF",
+        "12",
+        "STRASSE",
+        "strasse",
+        "k",
+        "ß",
+        "no-such-word",
+    ];
+    for text in words.iter().chain(&HOSTILE) {
+        let filter = Filter::parse(text).expect("a filter");
+        let expected: Vec<_> = (0..lines.len())
+            .filter(|&number| filter.matches(lines[number].trim_end()))
+            .rev()
+            .collect();
+        let query = Query {
+            filter,
+            ..first(100)
+        };
+        let page = list(backend, query).await;
+        assert_eq!(paths(&page.calls), expected, "{text:?}");
+    }
+}
+
+async fn a_bundle_sent_twice_is_stored_once<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let backend = fixture.backend();
+    let store = |key: Option<&'static str>, numbers: std::ops::Range<usize>| {
+        let text: String = numbers.map(numbered).collect();
+        backend.insert(bundle(key, text))
+    };
+    assert_eq!(store(Some("k"), 0..2).await, Ok(Stored::New));
+    assert_eq!(store(Some("k"), 0..2).await, Ok(Stored::Repeated));
+    // The same key with other bytes is another bundle, and so is any without a key.
+    assert_eq!(store(Some("k"), 0..3).await, Ok(Stored::New));
+    assert_eq!(store(Some("'; --"), 0..2).await, Ok(Stored::New));
+    assert_eq!(store(None, 0..1).await, Ok(Stored::New));
+    assert_eq!(store(None, 0..1).await, Ok(Stored::New));
+    let totals = backend.totals().await.expect("totals");
+    assert_eq!((totals.calls, totals.calls_received), (9, 9));
+    assert_eq!((totals.bundles_received, totals.bundles_repeated), (5, 1));
+    assert_eq!(list(backend, first(100)).await.calls.len(), 9);
+}
+
+async fn the_same_bundle_from_many_senders_is_stored_once<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let senders: Vec<_> = (0..8)
+        .map(|_| {
+            let backend = fixture.backend().clone();
+            let text: String = (0..3).map(numbered).collect();
+            tokio::spawn(async move { backend.insert(bundle(Some("k"), text)).await })
+        })
+        .collect();
+    let mut new = 0;
+    for sender in senders {
+        match sender.await.expect("ends") {
+            Ok(Stored::New) => new += 1,
+            Ok(Stored::Repeated) => {}
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+    assert_eq!(new, 1);
+    assert_eq!(list(fixture.backend(), first(100)).await.calls.len(), 3);
+}
+
+async fn bad_lines_are_counted<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let backend = fixture.backend();
+    let text = [
+        numbered(1).as_bytes(),
+        b"{}\n\xff\n",
+        numbered(2).as_bytes(),
+    ]
+    .concat();
+    let stored = backend.insert(bundle(None, text)).await;
+    assert_eq!(stored, Ok(Stored::New));
+    let totals = backend.totals().await.expect("totals");
+    assert_eq!((totals.calls, totals.bad_lines), (2, 2));
+    assert!(totals.database_bytes > 0);
+    let json = serde_json::to_value(totals).expect("JSON");
+    assert_eq!(json["bad_lines"], Value::from(2));
+}
+
+async fn the_oldest_calls_expire<F: Fixture>() {
+    let fixture = F::start(Retention {
+        calls_max: 10,
+        ..Retention::default()
+    });
+    let backend = fixture.backend();
+    insert(backend, 0..1).await;
+    let oldest = list(backend, first(1)).await.calls.remove(0).id;
+    for bundle in 0..5 {
+        insert(backend, 1 + bundle * 4..5 + bundle * 4).await;
+    }
+    while backend.expire().await.expect("expires").is_more {}
+    let totals = backend.totals().await.expect("totals");
+    assert_eq!(
+        (totals.calls, totals.calls_received, totals.calls_expired),
+        (10, 21, 11)
+    );
+    let page = list(backend, first(100)).await;
+    assert_eq!(paths(&page.calls), (11..21).rev().collect::<Vec<_>>());
+    assert_eq!(backend.call(oldest.clone()).await, Ok(None));
+    // The id of a deleted call keeps its place.
+    let query = Query {
+        before: Some(oldest.clone()),
+        ..first(100)
+    };
+    assert!(list(backend, query).await.calls.is_empty());
+    let query = Query {
+        after: Some(oldest),
+        ..first(100)
+    };
+    assert_eq!(list(backend, query).await.calls.len(), 10);
+}
+
+async fn arrivals_come_in_order_and_none_twice<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let backend = fixture.backend();
+    insert(backend, 0..3).await;
+    let mut arrivals = backend.arrivals();
+    let mut at = arrivals.borrow_and_update().clone();
+    let mut found = Vec::new();
+    for round in 0..10 {
+        let start = 3 + round * 4;
+        insert(backend, start..start + 4).await;
+        arrivals.changed().await.expect("the store is open");
+        assert_ne!(*arrivals.borrow_and_update(), at);
+        let filter = Filter::parse("shop.example/").expect("a filter");
+        let arrived = backend.arrived(at, filter).await.expect("answers");
+        let mut calls = arrived.calls.expect("few calls");
+        calls.reverse();
+        found.extend(paths(&calls));
+        at = arrived.newest;
+    }
+    assert_eq!(found, (3..43).collect::<Vec<_>>());
+    insert(backend, 43..44).await;
+    let filter = Filter::parse("no-such-word").expect("a filter");
+    let arrived = backend.arrived(at.clone(), filter).await.expect("answers");
+    assert_eq!(arrived.calls, Some(vec![]));
+    assert_ne!(arrived.newest, at);
+}
+
+async fn too_many_arrivals_are_counted_instead<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let backend = fixture.backend();
+    let start = backend.arrivals().borrow().clone();
+    let many = usize::try_from(STREAM_BEHIND_MAX).expect("few") + 1;
+    insert(backend, 0..many).await;
+    let arrived = backend
+        .arrived(start, Filter::default())
+        .await
+        .expect("answers");
+    assert_eq!(arrived.calls, None);
+    assert!(arrived.count.is_none_or(|count| count == many as u64));
+    assert_eq!(arrived.newest, *backend.arrivals().borrow());
+}
+
+async fn a_closed_store_refuses_bundles<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let backend = fixture.backend();
+    insert(backend, 0..1).await;
+    backend.close().await.expect("closes");
+    let stored = backend.insert(bundle(None, numbered(1))).await;
+    assert!(matches!(stored, Err(Failure::Unavailable(_))), "{stored:?}");
+    backend.close().await.expect("closes again");
+}
