@@ -9,6 +9,6 @@ fn main() -> anyhow::Result<()> {
     if let Some(capture) = arguments.next() {
         config.capture = capture.parse()?;
     }
-    let say = |ready: &store::Ready| println!("{} {}", ready.capture_url(), ready.page_url());
-    store::run_until(config, say, store::termination())
+    let print = |ready: &store::Ready| println!("{} {}", ready.capture_url(), ready.page_url());
+    store::run_until(config, print, store::termination())
 }

@@ -1,4 +1,4 @@
-//! Takes the two ports, and says who has a port that cannot be had.
+//! The two ports: binding them, and finding the process that holds a port which is taken.
 
 use std::fmt;
 use std::fs;
@@ -24,21 +24,21 @@ pub struct Holder {
     pub name: String,
 }
 
-/// A port cannot be had.
+/// A port cannot be bound.
 #[derive(Debug)]
 pub struct BindError {
-    /// The listener that wanted it.
+    /// The listener that needs it.
     pub role: Role,
-    /// The address asked for.
+    /// The address that was to be bound.
     pub address: SocketAddr,
-    /// Who has it, when it is taken and we may see by whom: another user's processes are visible to root only.
+    /// The process that holds it, when it is taken and that process is visible: those of another user are visible to root only.
     pub holder: Option<Holder>,
-    /// What the kernel said.
+    /// The error of the kernel.
     pub source: io::Error,
 }
 
 impl BindError {
-    /// The port is taken, as against forbidden or not an address of this host.
+    /// Whether the port is taken, as opposed to forbidden or not an address of this host.
     pub fn is_taken(&self) -> bool {
         self.source.kind() == io::ErrorKind::AddrInUse
     }
@@ -85,7 +85,7 @@ pub(crate) fn listen(role: Role, address: SocketAddr) -> Result<TcpListener, Bin
         })
 }
 
-/// `[::]` takes IPv4 as well (`net.ipv6.bindv6only` is 0 everywhere we know). Without IPv6 in the kernel it means all of IPv4.
+/// `[::]` accepts IPv4 as well, since `net.ipv6.bindv6only` is 0 by default. In a kernel without IPv6 it means all of IPv4.
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address) {
         Err(error)
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn says_who_has_the_port() {
+    fn the_error_names_the_process_that_holds_the_port() {
         let first = listen(Role::Page, "127.0.0.1:0".parse().expect("address")).expect("free");
         let address = first.local_addr().expect("bound");
         let error = listen(Role::Capture, address).expect_err("taken");

@@ -1,22 +1,22 @@
-//! Undoes the content coding of one POST, bounded.
+//! The content coding of one POST, undone.
 //!
-//! In: the bytes as they came and the value of `Content-Encoding`. Out: plain bytes. The reference loggers write
-//! `deflated` and mean zlib (RFC 1950, contract section 2); `deflate`, `gzip` and none are understood too, and for the two first
-//! names a bare deflate stream (RFC 1951). The output is bounded, whatever the input promises.
+//! The reference loggers write `deflated` and mean zlib (RFC 1950; `docs/contract.md`, "Delivery"). `deflate`, `gzip` and no
+//! coding are accepted too, and under the first two names also a bare deflate stream (RFC 1951). The output is bounded, whatever
+//! the input claims.
 
 use std::io::{self, Read};
 
 use bytes::Bytes;
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
-/// Why a body could not be read.
+/// Why a body cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Error {
-    /// The sender names a coding that we do not know.
+    /// `Content-Encoding` names a coding that is not supported.
     Unknown,
-    /// The sender's bytes are not what it says, or end early.
+    /// The bytes are not of the coding, or end early.
     Broken,
-    /// More bytes than allowed come out.
+    /// The plain bytes are more than allowed.
     TooLarge,
 }
 
@@ -32,8 +32,8 @@ pub(crate) fn decode(coding: &str, body: Bytes, bytes_max: usize) -> Result<Byte
     }
 }
 
-/// RFC 1950 section 2.2: method 8 and a header that is a multiple of 31. A bare deflate stream looks like it once in some
-/// hundred, and then only if it begins with a stored or fixed block of an odd kind.
+/// RFC 1950 section 2.2: method 8 and a header that is a multiple of 31. One of some hundred bare deflate streams looks the
+/// same, and only if it starts with a stored or fixed block of an unusual kind.
 fn is_zlib(body: &[u8]) -> bool {
     let Some(&[cmf, flg]) = body.first_chunk() else {
         return false;
@@ -43,7 +43,7 @@ fn is_zlib(body: &[u8]) -> bool {
 
 fn read(decoder: impl Read, bytes_max: usize) -> Result<Bytes, Error> {
     let mut plain = Vec::new();
-    // One byte more than allowed tells "exactly full" from "too large".
+    // One byte more than allowed distinguishes "exactly full" from "too large".
     let limit = u64::try_from(bytes_max)
         .unwrap_or(u64::MAX)
         .saturating_add(1);

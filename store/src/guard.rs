@@ -1,11 +1,11 @@
-//! Who may read the page: what other programs on the user's desk must not reach through the browser.
+//! Access control of the page, also against other sites in the user's browser.
 //!
-//! - On a loopback address the `Host` must be a name of this machine's loopback. A foreign name that was made to point at 127.0.0.1
-//!   (DNS rebinding) is so kept out; the port is free, for tunnels.
-//! - On any other address a token is asked for, once as `?token=`, from then on as a cookie that scripts and other sites cannot
+//! - On a loopback address the `Host` must be a name of this machine's loopback. That keeps out a foreign name that points at
+//!   127.0.0.1 (DNS rebinding). The port may be any, because tunnels change it.
+//! - On any other address a token is required, once as `?token=`, from then on as a cookie that scripts and other sites cannot
 //!   use. Programs may send `Authorization: Bearer`.
-//! - Every answer carries a policy under which nothing captured could run, were it ever taken for markup: no inline
-//!   script, no markup from text (trusted types), no other origin, no frame.
+//! - Every answer carries a content security policy under which nothing captured can run, even if it were treated as markup: no
+//!   inline script, no markup from text (trusted types), no other origin, no frame.
 
 use std::fs::File;
 use std::io::Read;
@@ -38,14 +38,14 @@ const POLICY: [(HeaderName, &str); 6] = [
     ),
 ];
 
-/// Lets requests to the page through, or not.
+/// Admits requests to the page, or refuses them.
 #[derive(Clone, Debug)]
 pub(crate) struct Guard {
     token: Option<String>,
 }
 
 impl Guard {
-    /// For a page at this address.
+    /// The guard of a page at this address; makes a token where one is needed.
     pub(crate) fn new(page: SocketAddr) -> anyhow::Result<Self> {
         let token = if page.ip().is_loopback() {
             None
@@ -85,14 +85,14 @@ impl Guard {
     }
 }
 
-/// In front of every route of the page.
+/// Middleware in front of every route of the page.
 pub(crate) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let mut response = if guard.opens(request.uri().query()) {
         let cookie = format!(
             "{COOKIE}={}; HttpOnly; SameSite=Strict; Path=/",
             guard.token.unwrap_or_default()
         );
-        // Off to the same page without the token, which so stays out of history and bookmarks.
+        // A redirect to the same page without the token, so that it does not stay in history and bookmarks.
         (
             StatusCode::SEE_OTHER,
             [(header::SET_COOKIE, cookie), (header::LOCATION, "/".into())],
@@ -151,7 +151,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
         .strip_prefix("Bearer ")
 }
 
-/// Takes as long for a wrong first character as for a wrong last one.
+/// Compares in constant time: a wrong first character takes as long as a wrong last one.
 fn same(given: &str, token: &str) -> bool {
     let differences = given
         .bytes()

@@ -132,7 +132,7 @@ pub(crate) fn request(
     );
     let mut stream = connect(to);
     stream.write_all(head.as_bytes()).expect("sends");
-    // A store that refuses from the head alone may close before the body is through; its answer is what counts.
+    // A store that refuses after the head may close before the whole body was sent; only its answer counts.
     drop(stream.write_all(body));
     let mut reader = BufReader::new(stream);
     let (status, headers) = read_head(&mut reader);

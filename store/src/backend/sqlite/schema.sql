@@ -2,8 +2,8 @@
 --     sqlite3 'file:calls.sqlite?mode=ro' 'SELECT id, method, url, status FROM calls ORDER BY id DESC LIMIT 20'
 
 CREATE TABLE calls (
-    id             INTEGER PRIMARY KEY AUTOINCREMENT, -- order of arrival; never used twice, also after deletion
-    received_ms    INTEGER NOT NULL, -- Unix time at which the store took the bundle
+    id             INTEGER PRIMARY KEY AUTOINCREMENT, -- order of arrival; never reused, also after deletion
+    received_ms    INTEGER NOT NULL, -- Unix time at which the store received the bundle
     now_ms         INTEGER,          -- `now` of the line: Unix time of the response's first packet
     interval_ms    INTEGER,          -- `interval` of the line: request to response
     method         TEXT NOT NULL,
@@ -14,13 +14,13 @@ CREATE TABLE calls (
     request_bytes  INTEGER,          -- length of the logged body; NULL when the line has none
     response_bytes INTEGER,
     content_type   TEXT NOT NULL,    -- media type of the response, lower case, no parameters
-    note           TEXT NOT NULL,    -- annotations worth a place in a list
+    note           TEXT NOT NULL,    -- remarks for the list, from annotations
     line           TEXT NOT NULL     -- the line exactly as it was sent, without its newline
 );
--- Newest first is the primary key backwards. A further index would cost every insert and serve no query of ours.
+-- Newest first is the primary key in reverse. A further index would slow every insert down and serve no query of ours.
 
--- Bundles already stored, so that one sent twice is kept once. The checksum keeps a sender that uses a key for two
--- different bundles from losing the second.
+-- Bundles already stored, so that one sent twice is kept once. Because of the checksum, a sender that uses one key for two
+-- different bundles does not lose the second.
 CREATE TABLE bundles (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     key         TEXT NOT NULL,    -- Idempotency-Key
