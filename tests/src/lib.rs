@@ -5,6 +5,7 @@
 
 pub mod browser;
 pub mod capture;
+pub mod captures;
 pub mod engine;
 pub mod http;
 pub mod network;

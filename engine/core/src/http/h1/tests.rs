@@ -1977,19 +1977,10 @@ fn the_shard_bounds_what_all_flows_hold() {
     assert_eq!(http.buffered_bytes(), 0);
 }
 
-/// Heads that reference loggers were given: every message of the shared vectors reads as one call, or says why not.
+/// Every message of the vectors is read as one call, but for the named ones.
 #[test]
 fn the_vectors_of_the_reference_loggers() {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../../shared/spec/vectors/message-vectors.json"
-    );
-    let Ok(text) = std::fs::read_to_string(path) else {
-        eprintln!("SKIPPED: {path} does not exist");
-        return;
-    };
-    let vectors: serde_json::Value = serde_json::from_str(&text).unwrap();
-    for vector in vectors["vectors"].as_array().unwrap() {
+    for vector in crate::rules::tests::vectors("message-vectors.json") {
         let name = vector["name"].as_str().unwrap();
         if vector.get("request_b64").is_none() {
             continue; // Long bodies, compressed: the message writer's business.
