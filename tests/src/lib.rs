@@ -8,6 +8,7 @@ pub mod capture;
 pub mod captures;
 pub mod engine;
 pub mod http;
+pub mod imports;
 pub mod network;
 pub mod nginx;
 pub mod process;
