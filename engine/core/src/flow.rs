@@ -14,7 +14,7 @@ mod stream;
 mod table;
 
 #[cfg(test)]
-mod sim;
+mod tests;
 
 use std::time::Duration;
 
