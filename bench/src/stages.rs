@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use engine_core::bundle::{self, Bundler, Compression};
 use engine_core::decap::{self, Decap, Frame, LinkType};
-use engine_core::flow::{self, Consumer, Direction, FlowEnd, FlowStart, Place};
+use engine_core::flow::{self, ByteInfo, Consumer, Direction, FlowEnd, FlowStart};
 use engine_core::http::{self, BodyEnd, Exchanges, Half, Http, Origin, RequestHead, ResponseHead};
 use engine_core::message::{Notes, Output, Thrift};
 use engine_core::pipeline::{Config, Pipeline};
@@ -206,11 +206,11 @@ impl Consumer<u64> for Ignore {
     fn open(_: &FlowStart, _: &mut u64) -> Self {
         Self
     }
-    fn data(&mut self, _: Place, bytes: &[u8], sum: &mut u64) {
+    fn data(&mut self, _: ByteInfo, bytes: &[u8], sum: &mut u64) {
         *sum += bytes.len() as u64;
     }
-    fn gap(&mut self, _: Place, _: u64, _: &mut u64) {}
-    fn finished(&mut self, _: Place, _: &mut u64) {}
+    fn gap(&mut self, _: ByteInfo, _: u64, _: &mut u64) {}
+    fn finished(&mut self, _: ByteInfo, _: &mut u64) {}
     fn close(self, _: FlowEnd, _: &mut u64) {}
     fn ignores(&self, _: Direction) -> bool {
         false

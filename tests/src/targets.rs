@@ -8,7 +8,7 @@ use std::io::{Cursor, Read as _};
 use bench::traffic::{Conversation, Frame as Made, Side, Wire};
 use engine_core::bundle::deflate::Encoder;
 use engine_core::decap::{Config, Decap, Endpoint, Flags, Frame, LinkType, Network, Segment};
-use engine_core::flow::{self, Consumer, Direction, FlowEnd, FlowStart, Place, Table};
+use engine_core::flow::{self, ByteInfo, Consumer, Direction, FlowEnd, FlowStart, Table};
 use engine_core::limits::BODY_BYTES_MAX;
 use engine_core::ndjson;
 use engine_core::rules::{RuleSet, Sampler, apply_all};
@@ -272,7 +272,7 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn advance(&mut self, place: Place, len: u64) {
+    fn advance(&mut self, place: ByteInfo, len: u64) {
         let side = usize::from(place.direction == Direction::Responder);
         assert!(!self.finished[side], "bytes behind the end");
         assert_eq!(self.next[side], place.offset);
@@ -290,7 +290,7 @@ impl Consumer<()> for Recorder {
         }
     }
 
-    fn data(&mut self, place: Place, bytes: &[u8], (): &mut ()) {
+    fn data(&mut self, place: ByteInfo, bytes: &[u8], (): &mut ()) {
         assert!(!bytes.is_empty());
         assert!(
             bytes
@@ -302,14 +302,14 @@ impl Consumer<()> for Recorder {
         }
     }
 
-    fn gap(&mut self, place: Place, len: u64, (): &mut ()) {
+    fn gap(&mut self, place: ByteInfo, len: u64, (): &mut ()) {
         assert!(len > 0);
         if !self.ignores {
             self.advance(place, len);
         }
     }
 
-    fn finished(&mut self, place: Place, (): &mut ()) {
+    fn finished(&mut self, place: ByteInfo, (): &mut ()) {
         let side = usize::from(place.direction == Direction::Responder);
         assert!(
             !std::mem::replace(&mut self.finished[side], true),

@@ -229,7 +229,7 @@ impl<O: Output> Pipeline<O> {
         for _ in 0..limits::EVICTIONS_PER_FRAME_MAX {
             let relaxed = self.http.buffered_bytes() <= heads
                 && self.http.exchanges.open_bytes() <= exchanges;
-            if relaxed || !self.flows.evict_silent(&mut self.http) {
+            if relaxed || !self.flows.evict_idle(&mut self.http) {
                 return;
             }
         }
@@ -265,9 +265,9 @@ impl<O: Output> Pipeline<O> {
         &self.http.ports_seen
     }
 
-    /// Hashes of flows that opened ([`flow::Config::openings_seed`]), for comparison with other shards.
-    pub fn take_openings(&mut self) -> impl Iterator<Item = u64> + '_ {
-        self.flows.take_openings()
+    /// Hashes of flows that opened ([`flow::Config::new_flows_seed`]), for comparison with other shards.
+    pub fn take_new_flows(&mut self) -> impl Iterator<Item = u64> + '_ {
+        self.flows.take_new_flows()
     }
 
     /// Where lines go.

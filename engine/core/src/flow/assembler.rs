@@ -1,7 +1,8 @@
-//! One direction's sequence space: raw 32-bit numbers in, 64-bit offsets out, and the ranges that wait.
+//! The assembler of one direction: 32-bit sequence numbers become 64-bit offsets, and ranges that cannot be delivered
+//! yet wait in a sorted queue.
 //!
-//! Sequence arithmetic is RFC 9293 §3.4. The queue is sorted and its ranges never overlap: the first bytes seen for
-//! an offset win, as in Zeek and in Wireshark. Nothing here calls a consumer or knows the other half.
+//! Sequence arithmetic is RFC 9293 §3.4. Of several copies of a byte the first one captured wins, as in Zeek and in
+//! Wireshark. Nothing here calls a consumer or depends on the other direction.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -11,78 +12,79 @@ use crate::flow::pool::{Pool, charge};
 use crate::limits::{REBASE_BYTES_MAX, RESYNC_SEGMENTS, SEQUENCE_JUMP_MAX};
 use crate::time::Timestamp;
 
-/// How the position of offset 0 is known.
+/// What the sequence number of offset 0 was taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Known {
-    /// Not at all.
-    No,
-    /// From the other side's acknowledgement: the next byte not yet acknowledged.
-    Hint,
-    /// From the first segment seen of this half, its beginning was not captured.
-    Seen,
-    /// From its SYN.
+pub(super) enum BaseSource {
+    /// Nothing yet; the number has no meaning.
+    Unknown,
+    /// An acknowledgement of the peer: the first byte that was not acknowledged yet.
+    Acknowledgement,
+    /// The first segment captured of this direction; its start was not captured.
+    FirstSegment,
+    /// The SYN of this direction.
     Syn,
 }
 
-/// Where a half's offset 0 lies in its sequence space.
+/// The sequence number that offset 0 of a direction stands for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Anchor {
-    /// Sequence number of offset 0.
+pub(super) struct Base {
     pub(super) seq: u32,
-    pub(super) known: Known,
+    pub(super) source: BaseSource,
 }
 
-impl Anchor {
+impl Base {
     pub(super) const UNKNOWN: Self = Self {
         seq: 0,
-        known: Known::No,
+        source: BaseSource::Unknown,
     };
 
-    /// Whether this half itself has sent a segment that was captured.
+    /// Whether a segment of this direction was captured, not only acknowledgements of it.
     #[inline]
-    pub(super) fn seen(self) -> bool {
-        matches!(self.known, Known::Seen | Known::Syn)
+    pub(super) fn is_captured(self) -> bool {
+        matches!(self.source, BaseSource::FirstSegment | BaseSource::Syn)
     }
 
-    /// Offset 0 is where the connection begins, or where the other side said that it goes on: no byte can come before.
-    pub(super) fn exact(self) -> bool {
-        matches!(self.known, Known::Hint | Known::Syn)
+    /// Whether offset 0 is the start of the connection or a byte that the peer expects next: no byte can precede it.
+    pub(super) fn is_exact(self) -> bool {
+        matches!(self.source, BaseSource::Acknowledgement | BaseSource::Syn)
     }
 
-    /// The SYN of this half occupies `isn`.
-    pub(super) fn syn(&mut self, isn: u32) {
+    /// The SYN of this direction has the number `isn`.
+    pub(super) fn set_by_syn(&mut self, isn: u32) {
         *self = Self {
             seq: isn.wrapping_add(1),
-            known: Known::Syn,
+            source: BaseSource::Syn,
         };
     }
 
-    /// The other side expects `ack` next.
+    /// The peer expects `ack` next.
     #[inline]
-    pub(super) fn hint(&mut self, ack: u32) {
-        if self.known == Known::No {
+    pub(super) fn set_by_ack(&mut self, ack: u32) {
+        if self.source == BaseSource::Unknown {
             *self = Self {
                 seq: ack,
-                known: Known::Hint,
+                source: BaseSource::Acknowledgement,
             };
         }
     }
 
-    /// The first segment of this half without SYN.
+    /// The first segment of this direction, which is no SYN.
     ///
-    /// An acknowledgement seen before says more than the segment does: bytes between it and a later `seq` were sent
-    /// and may still come. A payload that begins before it was captured after its acknowledgement. Numbers too far
-    /// from the hint belong to another connection, and the segment is believed.
-    pub(super) fn first(&mut self, seq: u32, payload: bool) {
+    /// An acknowledgement that was captured before is the better source: bytes between it and a later `seq` were sent
+    /// and may still arrive. A payload that starts before it was captured after its acknowledgement. A number too far
+    /// from it belongs to another connection, and the segment takes precedence.
+    pub(super) fn set_by_segment(&mut self, seq: u32, payload: bool) {
         let before = distance(self.seq, seq);
-        match self.known {
-            Known::No => self.seq = seq,
-            Known::Hint if before.unsigned_abs() > REBASE_BYTES_MAX => self.seq = seq,
-            Known::Hint if payload && before > 0 => self.seq = seq,
-            Known::Hint => {}
-            Known::Seen | Known::Syn => return,
+        match self.source {
+            BaseSource::Unknown => self.seq = seq,
+            BaseSource::Acknowledgement if before.unsigned_abs() > REBASE_BYTES_MAX => {
+                self.seq = seq;
+            }
+            BaseSource::Acknowledgement if payload && before > 0 => self.seq = seq,
+            BaseSource::Acknowledgement => {}
+            BaseSource::FirstSegment | BaseSource::Syn => return,
         }
-        self.known = Known::Seen;
+        self.source = BaseSource::FirstSegment;
     }
 }
 
@@ -99,9 +101,9 @@ pub(super) struct Chunk<'a> {
     pub(super) end: u64,
     pub(super) bytes: &'a [u8],
     pub(super) time: Timestamp,
-    /// Number of the segment in its flow: the order of capture, also where clocks do not tell it.
+    /// Number of the segment in its flow: the order of capture, which time stamps alone do not give.
     pub(super) number: u64,
-    /// What the segment acknowledged of the other half.
+    /// The segment's acknowledgement of the other direction.
     pub(super) ack: Option<u32>,
 }
 
@@ -136,7 +138,7 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// A range that waits: bytes at hand, or (with no bytes) bytes that the capture cut off.
+/// A range that waits: its bytes, or (without bytes) a range that the capture cut off.
 #[derive(Debug)]
 pub(super) struct Piece {
     pub(super) offset: u64,
@@ -171,71 +173,102 @@ impl Piece {
     }
 }
 
-/// The end of a half.
+/// The end of a direction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fin {
     pub(super) offset: u64,
     pub(super) time: Timestamp,
     pub(super) ack: Option<u32>,
-    /// The consumer knows.
-    pub(super) told: bool,
+    /// Whether the consumer has received it.
+    pub(super) delivered: bool,
 }
 
-/// Acknowledged bytes that were not captured: what is missing, and since when that is known.
+/// The grace for bytes that the peer has acknowledged and the capture has not shown.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Proof {
-    /// The other side has everything before this offset. Nothing is proven while it is not above `next`.
-    pub(super) mark: u64,
+pub(super) struct Grace {
+    /// It covers the missing bytes before this offset. No grace runs while this is not above `next`.
+    pub(super) until_offset: u64,
+    /// When it started.
     pub(super) since: Timestamp,
     /// Segments of the flow seen since.
     pub(super) segments: u32,
 }
 
+impl Grace {
+    /// A grace that starts `now`.
+    pub(super) const fn start(until_offset: u64, now: Timestamp) -> Self {
+        Self {
+            until_offset,
+            since: now,
+            segments: 0,
+        }
+    }
+}
+
+/// Segments in a row that are out of window but near each other.
+#[derive(Clone, Copy, Debug, Default)]
+struct OutOfWindow {
+    segments: u8,
+    /// Sequence number of the last one.
+    last: u32,
+}
+
+/// One direction of a flow.
+///
+/// Invariants:
+///
+/// * `next` never decreases (except that `rebase` counts all offsets anew while it is 0): everything before it was
+///   delivered, skipped or declared a gap.
+/// * The ranges of `queue` are sorted by offset and do not overlap; each has all of its bytes or none. They start at or
+///   after `next`, or behind it only for the moment until they are delivered.
+/// * `charged` and `queued_bytes` are the sums over `queue`.
+/// * Nothing in `queue` lies behind `fin`.
 #[derive(Debug)]
-pub(super) struct Half {
-    pub(super) anchor: Anchor,
-    /// Everything before it was delivered, skipped or given up.
+pub(super) struct Assembler {
+    pub(super) base: Base,
+    /// The offset expected next.
     pub(super) next: u64,
-    /// The other side has acknowledged everything before it (capped at the FIN, if that is known).
+    /// The peer has acknowledged everything before this offset; the number that acknowledges a FIN is one past it.
     pub(super) acked: u64,
     /// An acknowledgement was seen: bytes before offset 0 are acknowledged.
     acked_known: bool,
     pub(super) fin: Option<Fin>,
-    pub(super) proof: Proof,
-    /// Exactly one acknowledged byte is missing at the end and grace has passed: taken for a FIN not captured.
-    pub(super) fin_lost: bool,
-    /// This half was acknowledged but never captured within the grace: traffic is one-sided, do not wait for it.
-    pub(super) blind: bool,
-    /// When bytes were last passed on, on the table's clock.
+    pub(super) grace: Grace,
+    /// Exactly one acknowledged byte is missing at the end, and its grace is over: it is taken for a FIN that was not
+    /// captured.
+    pub(super) fin_assumed: bool,
+    /// A grace passed in which no segment of this direction was captured: the traffic is one-sided, and nothing waits
+    /// for this direction.
+    pub(super) uncaptured: bool,
+    /// When bytes were last delivered, on the table's clock.
     pub(super) progress: Timestamp,
-    /// Number of the last segment that acknowledged something of this half.
-    pub(super) heard: u64,
-    /// Segments in a row that are too far from `next` but near each other, and where the last one lies.
-    strays: (u8, u32),
-    /// The gap declared last; bytes that come for it now come too late.
-    pub(super) lost: Range<u64>,
+    /// Number of the last segment that acknowledged something of this direction.
+    pub(super) acked_by: u64,
+    out_of_window: OutOfWindow,
+    /// The gap declared last; bytes that arrive for it are late.
+    pub(super) last_gap: Range<u64>,
     pub(super) queue: VecDeque<Piece>,
-    /// What the queue occupies.
+    /// Memory that the queue occupies, in bytes.
     pub(super) charged: usize,
     /// Payload bytes in the queue.
     pub(super) queued_bytes: u64,
 }
 
-impl Half {
-    pub(super) fn new(anchor: Anchor) -> Self {
+impl Assembler {
+    pub(super) fn new(base: Base) -> Self {
         Self {
-            anchor,
+            base,
             next: 0,
             acked: 0,
-            acked_known: anchor.known == Known::Hint,
+            acked_known: base.source == BaseSource::Acknowledgement,
             fin: None,
-            proof: Proof::default(),
-            fin_lost: false,
-            blind: false,
+            grace: Grace::default(),
+            fin_assumed: false,
+            uncaptured: false,
             progress: Timestamp::ZERO,
-            heard: 0,
-            strays: (0, 0),
-            lost: 0..0,
+            acked_by: 0,
+            out_of_window: OutOfWindow::default(),
+            last_gap: 0..0,
             queue: VecDeque::new(),
             charged: 0,
             queued_bytes: 0,
@@ -245,40 +278,37 @@ impl Half {
     /// Distance of a sequence number from `next`, or `None` when no segment of this connection can have it.
     #[inline]
     pub(super) fn ahead(&self, seq: u32) -> Option<i64> {
-        // Offsets wrap together with sequence numbers, so the low half of `next` is all that is needed.
-        let next = self
-            .anchor
-            .seq
-            .wrapping_add((self.next & u64::from(u32::MAX)) as u32);
-        let distance = distance(seq, next);
+        let distance = distance(seq, self.next_seq());
         (distance.unsigned_abs() <= SEQUENCE_JUMP_MAX).then_some(distance)
     }
 
-    /// The offset of a sequence number; `None` when it is out of the window or before the beginning.
+    /// The offset of a sequence number; `None` when it is out of window or before offset 0.
     #[inline]
     pub(super) fn offset(&self, seq: u32) -> Option<u64> {
         self.next.checked_add_signed(self.ahead(seq)?)
     }
 
-    /// The raw sequence number of `next`.
+    /// The sequence number of `next`.
+    #[inline]
     pub(super) fn next_seq(&self) -> u32 {
-        self.anchor
+        // Offsets wrap together with sequence numbers, so the low 32 bits of `next` are all that is needed.
+        self.base
             .seq
             .wrapping_add((self.next & u64::from(u32::MAX)) as u32)
     }
 
-    /// Moves offset 0 back to `seq`, if nothing was passed on yet and it is not far.
+    /// Moves offset 0 back to `seq`, if nothing was delivered yet and it is not far.
     ///
-    /// This repairs a midstream beginning out of order. One byte just before the beginning is a keep-alive probe
-    /// (RFC 9293 §3.8.4), not data.
+    /// This repairs a midstream start that was captured out of order. One byte just before the start is a keep-alive
+    /// probe (RFC 9293 §3.8.4), not data.
     pub(super) fn rebase(&mut self, seq: u32, span: u64) -> bool {
-        let back = distance(self.anchor.seq, seq);
+        let back = distance(self.base.seq, seq);
         let probe = back == 1 && span <= 1 && self.queue.is_empty();
         if self.next > 0
-            || self.anchor.known == Known::Syn
+            || self.base.source == BaseSource::Syn
             || back <= 0
             || probe
-            || self.fin.is_some_and(|fin| fin.told)
+            || self.fin.is_some_and(|fin| fin.delivered)
         {
             return false;
         }
@@ -286,12 +316,12 @@ impl Half {
         if back > REBASE_BYTES_MAX {
             return false;
         }
-        self.anchor.seq = seq;
+        self.base.seq = seq;
         if self.acked_known {
             self.acked += back;
         }
-        if self.proof.mark > 0 {
-            self.proof.mark += back;
+        if self.grace.until_offset > 0 {
+            self.grace.until_offset += back;
         }
         if let Some(fin) = &mut self.fin {
             fin.offset += back;
@@ -303,33 +333,35 @@ impl Half {
         true
     }
 
-    /// Notes what the other side has acknowledged.
+    /// Takes in an acknowledgement of the peer.
     #[inline]
     pub(super) fn acknowledge(&mut self, ack: u32, number: u64) {
-        self.anchor.hint(ack);
+        self.base.set_by_ack(ack);
         if let Some(offset) = self.offset(ack) {
-            self.heard = number;
+            self.acked_by = number;
             self.acked = self.acked.max(offset);
             self.acked_known = true;
         }
     }
 
-    /// A segment lies at `seq`, too far from `next`: how far `next` must go if the half is to go on there.
-    pub(super) fn stray(&mut self, seq: u32) -> Option<u64> {
-        let (count, last) = self.strays;
+    /// Counts a segment that is out of window at `seq`. Returns the offset at which the direction continues, once as
+    /// many segments in a row as prove it lie near each other.
+    pub(super) fn resync_at(&mut self, seq: u32) -> Option<u64> {
+        let OutOfWindow { segments, last } = self.out_of_window;
         let near = distance(seq, last).unsigned_abs() <= SEQUENCE_JUMP_MAX;
-        self.strays = (if near { count + 1 } else { 1 }, seq);
-        if self.strays.0 < RESYNC_SEGMENTS {
-            return None;
-        }
-        self.strays = (0, seq);
-        Some(
+        let segments = if near { segments + 1 } else { 1 };
+        let proven = segments >= RESYNC_SEGMENTS;
+        self.out_of_window = OutOfWindow {
+            segments: if proven { 0 } else { segments },
+            last: seq,
+        };
+        proven.then(|| {
             self.end()
-                .max(self.next + u64::from(seq.wrapping_sub(self.next_seq()))),
-        )
+                .max(self.next + u64::from(seq.wrapping_sub(self.next_seq())))
+        })
     }
 
-    /// Acknowledged data ends here: the number that acknowledges a FIN is one past it.
+    /// The end of acknowledged data: without the number that acknowledges a FIN.
     pub(super) fn acked_data(&self) -> u64 {
         match self.fin {
             Some(fin) => self.acked.min(fin.offset),
@@ -337,33 +369,38 @@ impl Half {
         }
     }
 
-    /// Acknowledged bytes are missing.
-    pub(super) fn lacks(&self) -> bool {
+    /// Whether bytes are missing that the peer has acknowledged.
+    pub(super) fn lacks_acked(&self) -> bool {
         let acked = self.acked_data();
-        acked > self.next && !(self.fin_lost && acked == self.next + 1 && self.queue.is_empty())
+        acked > self.next && !(self.fin_assumed && acked == self.next + 1 && self.queue.is_empty())
     }
 
-    /// Nothing waits or is missing, and the end is not in sight.
+    /// Whether there is no hole, nothing waits, and no end was announced.
     #[inline]
-    pub(super) fn is_calm(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         self.acked <= self.next
-            && self.proof.mark == 0
+            && self.grace.until_offset == 0
             && self.fin.is_none()
             && self.queue.is_empty()
     }
 
-    /// Whether an acknowledgement covers bytes that have not been passed on yet.
+    /// Whether a grace for acknowledged bytes runs.
+    pub(super) fn has_grace(&self) -> bool {
+        self.grace.until_offset > self.next
+    }
+
+    /// Whether an acknowledgement covers bytes that have not been delivered yet.
     ///
-    /// Only numbers that were believed (see [`Self::acknowledge`]) count, so whatever waits for this half finds it
-    /// lacking bytes, and the grace for them bounds the wait.
+    /// Only numbers within the window (see [`Self::acknowledge`]) count, so a direction that something waits for lacks
+    /// acknowledged bytes, and the grace for them bounds the wait.
     pub(super) fn is_behind(&self, ack: u32) -> bool {
-        self.lacks()
+        self.lacks_acked()
             && self
                 .offset(ack)
                 .is_some_and(|offset| offset > self.next && offset <= self.acked)
     }
 
-    /// End of everything known of this half, the FIN included.
+    /// End of everything known of this direction, the FIN included.
     pub(super) fn end(&self) -> u64 {
         let end = self
             .queue
@@ -380,17 +417,17 @@ impl Half {
         self.queue.front().map(|piece| piece.offset)
     }
 
-    /// A FIN at `offset` was seen before the first payload of either side.
+    /// Sets a FIN at `offset` that was seen before the first payload of either direction.
     pub(super) fn end_at(&mut self, offset: u64, time: Timestamp) {
         self.fin = Some(Fin {
             offset,
             time,
             ack: None,
-            told: false,
+            delivered: false,
         });
     }
 
-    /// A range waits behind bytes that are missing.
+    /// Whether a range waits behind missing bytes.
     pub(super) fn has_hole(&self) -> bool {
         self.front().is_some_and(|front| front > self.next)
     }
@@ -403,23 +440,24 @@ impl Half {
         Some(piece)
     }
 
-    /// When the first range has waited for `age` without progress before it.
-    pub(super) fn stuck_at(&self, age: Duration) -> Option<Timestamp> {
+    /// When the first range will have waited for `age` since it was queued or bytes before it were delivered.
+    pub(super) fn overdue_at(&self, age: Duration) -> Option<Timestamp> {
         let front = self.queue.front()?;
         Some(front.queued.max(self.progress).after(age))
     }
 
-    /// The receiver has spoken since the first range was captured, and has not received even what precedes it.
-    pub(super) fn is_refused(&self) -> bool {
+    /// Whether the peer has sent acknowledgements since the first range was captured and still lacks the bytes before it:
+    /// the range was never in its window.
+    pub(super) fn is_front_unreceived(&self) -> bool {
         self.has_hole()
-            && !self.lacks()
+            && !self.lacks_acked()
             && self
                 .queue
                 .front()
-                .is_some_and(|front| self.heard > front.number)
+                .is_some_and(|front| self.acked_by > front.number)
     }
 
-    /// Drops what waits beyond `end` and says how many bytes that was.
+    /// Drops what waits beyond `end`; returns its payload bytes.
     pub(super) fn truncate(&mut self, end: u64, pool: &mut Pool) -> u64 {
         let mut dropped = 0;
         while let Some(mut piece) = self.queue.pop_back_if(|piece| piece.end > end) {
@@ -438,7 +476,7 @@ impl Half {
         dropped
     }
 
-    /// Queues a copy of what is not queued yet; says how many bytes it copied.
+    /// Queues a copy of what is not queued yet; returns the number of bytes copied.
     pub(super) fn insert(&mut self, chunk: Chunk<'_>, now: Timestamp, pool: &mut Pool) -> u64 {
         let before = self.queued_bytes;
         let have = chunk.offset + chunk.bytes.len() as u64;
@@ -497,12 +535,29 @@ impl Half {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
     use super::*;
 
-    fn half(seq: u32) -> Half {
-        Half::new(Anchor {
+    /// The queue as `5..8 abc, 8..10 cut`.
+    impl fmt::Display for Assembler {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            for (at, piece) in self.queue.iter().enumerate() {
+                let text = match piece.bytes.as_slice() {
+                    b"" => "cut".into(),
+                    bytes => String::from_utf8_lossy(bytes),
+                };
+                let comma = if at == 0 { "" } else { ", " };
+                write!(f, "{comma}{}..{} {text}", piece.offset, piece.end)?;
+            }
+            Ok(())
+        }
+    }
+
+    fn assembler(seq: u32) -> Assembler {
+        Assembler::new(Base {
             seq,
-            known: Known::Syn,
+            source: BaseSource::Syn,
         })
     }
 
@@ -517,72 +572,43 @@ mod tests {
         }
     }
 
-    fn show(half: &Half) -> Vec<(u64, u64, String)> {
-        half.queue
-            .iter()
-            .map(|piece| {
-                (
-                    piece.offset,
-                    piece.end,
-                    String::from_utf8_lossy(&piece.bytes).into_owned(),
-                )
-            })
-            .collect()
-    }
-
     #[track_caller]
-    fn check(chunks: &[(u64, &str, u64)], expected: &[(u64, u64, &str)]) {
-        let (mut half, mut pool) = (half(0), Pool::default());
+    fn check(chunks: &[(u64, &str, u64)], expected: &str) {
+        let (mut assembler, mut pool) = (assembler(0), Pool::default());
         let mut copied = 0;
         for (offset, bytes, cut) in chunks {
-            copied += half.insert(
+            copied += assembler.insert(
                 chunk(*offset, bytes.as_bytes(), *cut),
                 Timestamp::ZERO,
                 &mut pool,
             );
         }
-        let expected: Vec<_> = expected
-            .iter()
-            .map(|(from, to, text)| (*from, *to, (*text).to_owned()))
-            .collect();
-        assert_eq!(show(&half), expected);
-        assert_eq!(copied, half.queued_bytes);
-        assert_eq!(half.charged, pool.charged());
+        assert_eq!(assembler.to_string(), expected);
+        assert_eq!(copied, assembler.queued_bytes);
+        assert_eq!(assembler.charged, pool.charged());
     }
 
     #[test]
     fn first_bytes_win_and_ranges_stay_sorted() {
-        check(
-            &[(5, "abc", 0), (10, "def", 0)],
-            &[(5, 8, "abc"), (10, 13, "def")],
-        );
-        check(
-            &[(10, "def", 0), (5, "abc", 0)],
-            &[(5, 8, "abc"), (10, 13, "def")],
-        );
-        check(&[(5, "abc", 0), (5, "XYZ", 0)], &[(5, 8, "abc")]);
+        check(&[(5, "abc", 0), (10, "def", 0)], "5..8 abc, 10..13 def");
+        check(&[(10, "def", 0), (5, "abc", 0)], "5..8 abc, 10..13 def");
+        check(&[(5, "abc", 0), (5, "XYZ", 0)], "5..8 abc");
         check(
             &[(5, "abc", 0), (4, "VWXYZ", 0)],
-            &[(4, 5, "V"), (5, 8, "abc"), (8, 9, "Z")],
+            "4..5 V, 5..8 abc, 8..9 Z",
         );
         check(
             &[(2, "a", 0), (6, "b", 0), (0, "01234567", 0)],
-            &[
-                (0, 2, "01"),
-                (2, 3, "a"),
-                (3, 6, "345"),
-                (6, 7, "b"),
-                (7, 8, "7"),
-            ],
+            "0..2 01, 2..3 a, 3..6 345, 6..7 b, 7..8 7",
         );
     }
 
     #[test]
     fn cut_off_bytes_are_ranges_without_bytes() {
-        check(&[(5, "ab", 3)], &[(5, 7, "ab"), (7, 10, "")]);
+        check(&[(5, "ab", 3)], "5..7 ab, 7..10 cut");
         check(
             &[(8, "x", 0), (5, "ab", 4)],
-            &[(5, 7, "ab"), (7, 8, ""), (8, 9, "x"), (9, 11, "")],
+            "5..7 ab, 7..8 cut, 8..9 x, 9..11 cut",
         );
     }
 
@@ -597,13 +623,13 @@ mod tests {
             (state >> 33) % end
         };
         for _ in 0..2000 {
-            let (mut half, mut pool) = (half(0), Pool::default());
+            let (mut assembler, mut pool) = (assembler(0), Pool::default());
             let mut twin = std::collections::BTreeMap::new();
             for step in 0..1 + below(30) {
                 let (offset, len, cut) = (below(60), below(20), below(3) / 2 * below(9));
                 let bytes: Vec<u8> = (0..len).map(|at| (step * 31 + at) as u8).collect();
                 let given = chunk(offset, &bytes, cut);
-                let copied = half.insert(given, Timestamp::ZERO, &mut pool);
+                let copied = assembler.insert(given, Timestamp::ZERO, &mut pool);
                 let before = twin.values().flatten().count() as u64;
                 for at in given.offset..given.end {
                     let byte = bytes.get((at - offset) as usize).copied();
@@ -611,13 +637,13 @@ mod tests {
                 }
                 assert_eq!(before + copied, twin.values().flatten().count() as u64);
                 if below(4) == 0 {
-                    half.next = below(60);
-                    while let Some(piece) = half.pop() {
+                    assembler.next = below(60);
+                    while let Some(piece) = assembler.pop() {
                         assert!(
                             piece.bytes.is_empty()
                                 || piece.bytes.len() as u64 == piece.end - piece.offset
                         );
-                        half.next = half.next.max(piece.end);
+                        assembler.next = assembler.next.max(piece.end);
                         for at in piece.offset..piece.end {
                             let byte = piece.bytes.get((at - piece.offset) as usize).copied();
                             assert_eq!(twin.remove(&at), Some(byte));
@@ -627,24 +653,25 @@ mod tests {
                 }
                 if below(9) == 0 {
                     let end = below(80);
-                    let dropped = half.truncate(end, &mut pool);
+                    let dropped = assembler.truncate(end, &mut pool);
                     let behind = twin.split_off(&end);
                     assert_eq!(dropped, behind.values().flatten().count() as u64);
                 }
-                let queued = half
+                let queued = assembler
                     .queue
                     .iter()
                     .map(|piece| piece.end - piece.offset)
                     .sum::<u64>();
                 assert_eq!(queued, twin.len() as u64);
                 assert!(
-                    half.queue
+                    assembler
+                        .queue
                         .iter()
-                        .zip(half.queue.iter().skip(1))
+                        .zip(assembler.queue.iter().skip(1))
                         .all(|(a, b)| a.end <= b.offset)
                 );
                 assert_eq!(
-                    (half.charged, half.queued_bytes),
+                    (assembler.charged, assembler.queued_bytes),
                     (pool.charged(), pool.payload())
                 );
             }
@@ -653,41 +680,47 @@ mod tests {
 
     #[test]
     fn offsets_follow_the_wrap() {
-        let mut half = half(u32::MAX - 9);
-        assert_eq!(half.offset(u32::MAX - 9), Some(0));
-        assert_eq!(half.offset(5), Some(15));
-        assert_eq!(half.offset(u32::MAX - 10), None);
-        half.next = (1 << 33) + 20;
-        assert_eq!(half.offset(half.next_seq()), Some(half.next));
+        let mut assembler = assembler(u32::MAX - 9);
+        assert_eq!(assembler.offset(u32::MAX - 9), Some(0));
+        assert_eq!(assembler.offset(5), Some(15));
+        assert_eq!(assembler.offset(u32::MAX - 10), None);
+        assembler.next = (1 << 33) + 20;
+        assert_eq!(assembler.offset(assembler.next_seq()), Some(assembler.next));
         assert_eq!(
-            half.offset(half.next_seq().wrapping_sub(7)),
-            Some(half.next - 7)
+            assembler.offset(assembler.next_seq().wrapping_sub(7)),
+            Some(assembler.next - 7)
         );
-        assert_eq!(half.offset(half.next_seq().wrapping_add(1 << 31)), None);
+        assert_eq!(
+            assembler.offset(assembler.next_seq().wrapping_add(1 << 31)),
+            None
+        );
     }
 
     #[test]
     fn what_lies_behind_the_end_is_dropped() {
-        let (mut half, mut pool) = (half(0), Pool::default());
-        half.insert(chunk(5, b"abcdef", 0), Timestamp::ZERO, &mut pool);
-        half.insert(chunk(20, b"xyz", 0), Timestamp::ZERO, &mut pool);
+        let (mut assembler, mut pool) = (assembler(0), Pool::default());
+        assembler.insert(chunk(5, b"abcdef", 0), Timestamp::ZERO, &mut pool);
+        assembler.insert(chunk(20, b"xyz", 0), Timestamp::ZERO, &mut pool);
         assert_eq!(pool.payload(), 9);
-        assert_eq!(half.truncate(8, &mut pool), 6);
-        assert_eq!(show(&half), [(5, 8, "abc".to_owned())]);
+        assert_eq!(assembler.truncate(8, &mut pool), 6);
+        assert_eq!(assembler.to_string(), "5..8 abc");
         assert_eq!(
-            (half.charged, half.queued_bytes),
+            (assembler.charged, assembler.queued_bytes),
             (pool.charged(), pool.payload())
         );
     }
 
     #[track_caller]
-    fn check_first(hint: Option<u32>, seq: u32, payload: bool, expected: u32) {
-        let mut anchor = Anchor::UNKNOWN;
-        if let Some(ack) = hint {
-            anchor.hint(ack);
+    fn check_first(acked: Option<u32>, seq: u32, payload: bool, expected: u32) {
+        let mut base = Base::UNKNOWN;
+        if let Some(ack) = acked {
+            base.set_by_ack(ack);
         }
-        anchor.first(seq, payload);
-        assert_eq!((anchor.seq, anchor.known), (expected, Known::Seen));
+        base.set_by_segment(seq, payload);
+        assert_eq!(
+            (base.seq, base.source),
+            (expected, BaseSource::FirstSegment)
+        );
     }
 
     #[test]

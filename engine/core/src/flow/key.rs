@@ -1,4 +1,4 @@
-//! A segment's endpoints in, the same key for both directions out.
+//! The key of a flow: the same for the segments of both directions.
 //!
 //! Equal addresses under two tunnel identifiers are different hosts, so the network is part of the key.
 
@@ -8,7 +8,7 @@ use crate::decap::{Endpoint, Segment};
 
 /// What all segments of one flow have in common: the network and both endpoints, the lower one first.
 ///
-/// In whole words, of which an address has two in network order: bytes cost three times as much to compare and to hash.
+/// In whole words (an address is two, in network order): bytes cost three times as much to compare and to hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     network: u64,

@@ -1,7 +1,7 @@
-//! Buffers for bytes that cannot be passed on yet: sizes in powers of two, recycled, charged to one budget.
+//! Buffers for bytes that cannot be delivered yet: sizes in powers of two, recycled, charged to one budget.
 //!
-//! What counts against the budget is what a buffer occupies, not what lies in it, so a sender of one-byte segments
-//! out of order pays for the memory that they really take.
+//! A buffer counts with its capacity, not with its content, so one-byte segments out of order are charged the memory
+//! that they really take.
 
 /// Smallest buffer, in bytes.
 const SMALLEST: usize = 256;
@@ -9,10 +9,10 @@ const SMALLEST: usize = 256;
 const CLASSES: usize = 9;
 /// Bytes of free buffers kept per size.
 const SPARE_BYTES: usize = 256 * 1024;
-/// What a queued range costs beside its buffer.
+/// Bytes that a queued range takes in addition to its buffer.
 const RANGE_BYTES: usize = 96;
 
-/// Buffers, those that are out counted.
+/// Recycled buffers, and the sums over those in use.
 #[derive(Default)]
 pub(super) struct Pool {
     spare: [Vec<Vec<u8>>; CLASSES],
@@ -32,17 +32,17 @@ pub(super) fn charge(buffer: &Vec<u8>) -> usize {
 }
 
 impl Pool {
-    /// Bytes occupied by buffers that are out.
+    /// Bytes occupied by buffers in use.
     pub(super) fn charged(&self) -> usize {
         self.charged
     }
 
-    /// Payload bytes in buffers that are out.
+    /// Payload bytes in buffers in use.
     pub(super) fn payload(&self) -> u64 {
         self.payload
     }
 
-    /// Shortens a buffer that is out.
+    /// Shortens a buffer in use; returns the number of bytes dropped.
     pub(super) fn cut(&mut self, buffer: &mut Vec<u8>, keep: usize) -> u64 {
         let dropped = buffer.len().saturating_sub(keep) as u64;
         buffer.truncate(keep);

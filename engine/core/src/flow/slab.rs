@@ -1,11 +1,11 @@
-//! Values in, small numbers out: storage that is recycled and never moves what it holds.
+//! Storage addressed by small indices, which recycles its slots and never moves a value.
 //!
 //! It grows by chunks. A `Vec` that doubles would copy 100 MB in the middle of a packet when it holds a million
-//! flows, and need twice the room while it does.
+//! flows, and need twice the memory meanwhile.
 
 const CHUNK: usize = 1024;
 
-/// The index that nothing has.
+/// The index of no value.
 pub(super) const NONE: u32 = u32::MAX;
 
 enum Slot<T> {
@@ -14,7 +14,7 @@ enum Slot<T> {
     Free(u32),
 }
 
-/// A pool of values addressed by index.
+/// Values addressed by index.
 pub(super) struct Slab<T> {
     chunks: Vec<Vec<Slot<T>>>,
     free: u32,
@@ -30,7 +30,7 @@ impl<T> Slab<T> {
         }
     }
 
-    /// How many values it holds.
+    /// Number of values.
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -82,7 +82,7 @@ impl<T> Slab<T> {
         index
     }
 
-    /// Takes a value out; its index may be given to another.
+    /// Removes a value; its index may be used for another.
     pub(super) fn remove(&mut self, index: u32) -> Option<T> {
         let free = self.free;
         let slot = self.slot(index)?;

@@ -1,13 +1,13 @@
-//! Conversations with known bytes over a capture that loses, reorders, repeats, re-cuts and truncates: what the
-//! consumer was told must be what was said, and the ledger must balance after every segment.
+//! The flow stage as a whole. Here belongs what needs a table and a consumer: scripts of packets, simulated
+//! conversations, and bounds. After every segment the ledger must balance.
 
 use super::*;
 use crate::decap::{Flags, Segment};
 use crate::time::Timestamp;
 
-/// What the consumer of one flow was told.
+/// What the consumer of one flow received.
 #[derive(Debug)]
-struct Story {
+struct Record {
     start: FlowStart,
     /// In the order of the calls.
     events: Vec<Event>,
@@ -24,55 +24,55 @@ enum Event {
 /// What all flows of a test share.
 #[derive(Default)]
 struct Tape {
-    stories: Vec<Story>,
+    records: Vec<Record>,
     ignored: Vec<Direction>,
 }
 
-/// Writes down what it is told; holds the number of its story.
+/// Writes down what it receives, into the record of this number.
 struct Recorder {
-    story: usize,
+    record: usize,
     ignored: Vec<Direction>,
 }
 
 impl Recorder {
     fn note(&self, tape: &mut Tape, event: Event) {
-        tape.stories[self.story].events.push(event);
+        tape.records[self.record].events.push(event);
     }
 }
 
 impl Consumer<Tape> for Recorder {
     fn open(start: &FlowStart, tape: &mut Tape) -> Self {
-        tape.stories.push(Story {
+        tape.records.push(Record {
             start: *start,
             events: Vec::new(),
             end: None,
         });
         Self {
-            story: tape.stories.len() - 1,
+            record: tape.records.len() - 1,
             ignored: tape.ignored.clone(),
         }
     }
 
-    fn data(&mut self, place: Place, bytes: &[u8], tape: &mut Tape) {
+    fn data(&mut self, info: ByteInfo, bytes: &[u8], tape: &mut Tape) {
         assert!(!bytes.is_empty());
         self.note(
             tape,
-            Event::Data(place.direction, place.offset, bytes.to_vec()),
+            Event::Data(info.direction, info.offset, bytes.to_vec()),
         );
     }
 
-    fn gap(&mut self, place: Place, len: u64, tape: &mut Tape) {
+    fn gap(&mut self, info: ByteInfo, len: u64, tape: &mut Tape) {
         assert!(len > 0);
-        self.note(tape, Event::Gap(place.direction, place.offset, len));
+        self.note(tape, Event::Gap(info.direction, info.offset, len));
     }
 
-    fn finished(&mut self, place: Place, tape: &mut Tape) {
-        self.note(tape, Event::Finished(place.direction, place.offset));
+    fn finished(&mut self, info: ByteInfo, tape: &mut Tape) {
+        self.note(tape, Event::Finished(info.direction, info.offset));
     }
 
     fn close(self, end: FlowEnd, tape: &mut Tape) {
         assert_eq!(
-            tape.stories[self.story].end.replace(end),
+            tape.records[self.record].end.replace(end),
             None,
             "closed once"
         );

@@ -275,8 +275,8 @@ impl Shard {
             }
         }
         if let Some(witness) = &self.witness {
-            let openings = self.pipeline.take_openings();
-            self.counters.flows_other_shard += witness.count(openings);
+            let new_flows = self.pipeline.take_new_flows();
+            self.counters.flows_other_shard += witness.count(new_flows);
         }
         self.read_statistics();
         self.publish();

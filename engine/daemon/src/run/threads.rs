@@ -90,7 +90,7 @@ impl Threads {
             );
             pipeline.flow.hash_seed = random::seed();
             pipeline.message.sample_seed = random::seed();
-            pipeline.flow.openings_seed = crossings.as_ref().map(|(_, seed)| *seed);
+            pipeline.flow.new_flows_seed = crossings.as_ref().map(|(_, seed)| *seed);
             let witness = crossings.as_ref().map(|(crossings, _)| Witness {
                 crossings: Arc::clone(crossings),
                 shard: index,

@@ -31,8 +31,8 @@ fn table(flows_max: usize, buffered_bytes_max: usize) -> (Table<Recorder>, Tape)
     (Table::new(config), Tape::default())
 }
 
-fn told(tape: &Tape, story: usize) -> Vec<u8> {
-    let events = tape.stories[story].events.iter();
+fn delivered(tape: &Tape, record: usize) -> Vec<u8> {
+    let events = tape.records[record].events.iter();
     events
         .flat_map(|event| {
             if let Event::Data(_, _, bytes) = event {
@@ -59,7 +59,10 @@ fn half_open_connections_go_before_flows_with_payload() {
     table.segment(&segment(0, 200_000, Flags::ACK, 5, b"/"), &mut tape);
     assert_balanced(&table);
     assert_eq!(table.flows_open(), 1000);
-    assert_eq!((tape.stories.len(), told(&tape, 0)), (1, b"GET /".to_vec()));
+    assert_eq!(
+        (tape.records.len(), delivered(&tape, 0)),
+        (1, b"GET /".to_vec())
+    );
     assert_eq!(table.counters().flow_ended_evicted, 99_000);
 }
 
@@ -79,7 +82,7 @@ fn flows_of_one_packet_go_before_connections_of_two_sides() {
         let time = 10 + u64::from(host);
         table.segment(&segment(host, time, Flags::ACK, 7, b"x"), &mut tape);
     }
-    assert_eq!(tape.stories[0].end, None, "the silent connection lives");
+    assert_eq!(tape.records[0].end, None, "the idle connection stays");
     table.segment(&segment(0, 200_000, Flags::ACK, 5, b"/"), &mut tape);
     assert_balanced(&table);
     assert_eq!(table.flows_open(), 1000);
@@ -87,7 +90,7 @@ fn flows_of_one_packet_go_before_connections_of_two_sides() {
 }
 
 #[test]
-fn the_flow_silent_longest_is_evicted() {
+fn the_flow_idle_longest_is_evicted() {
     let (mut table, mut tape) = table(10, 1 << 20);
     for host in 0..10 {
         table.segment(
@@ -95,11 +98,11 @@ fn the_flow_silent_longest_is_evicted() {
             &mut tape,
         );
     }
-    // Host 0 goes on a moment later: too soon to be put at the end of its line, in time to be spared.
+    // Host 0 goes on a moment later: too soon to be moved to the end of its list, in time to be spared.
     table.segment(&segment(0, 30_000, Flags::ACK, 2, b"y"), &mut tape);
     table.segment(&segment(10, 40_000, Flags::SYN, 0, b"x"), &mut tape);
     assert_balanced(&table);
-    let ended: Vec<_> = tape.stories.iter().map(|story| story.end).collect();
+    let ended: Vec<_> = tape.records.iter().map(|record| record.end).collect();
     assert_eq!(
         (ended[0], ended[1], ended[2]),
         (None, Some(FlowEnd::Evicted), None)
@@ -107,7 +110,7 @@ fn the_flow_silent_longest_is_evicted() {
 }
 
 #[test]
-fn a_hole_gives_up_at_the_bound_of_its_half() {
+fn a_hole_is_given_up_at_the_bound_of_its_direction() {
     let (mut table, mut tape) = table(10, usize::MAX);
     table.segment(&segment(0, 0, Flags::SYN, 0, b""), &mut tape);
     let bytes = [b'x'; 1000];
@@ -167,14 +170,14 @@ fn a_flow_with_a_short_hole_does_not_pay_for_those_that_never_fill_theirs() {
         assert_balanced(&table);
     }
     table.segment(&segment(0, 6000, Flags::SYN, 0, b""), &mut tape);
-    let good = tape.stories.len();
+    let good = tape.records.len();
     table.segment(&segment(0, 6001, Flags::ACK, 4, b"def"), &mut tape);
     for host in 5000..5100 {
         table.segment(&segment(host, 6002, Flags::SYN, 0, b""), &mut tape);
         table.segment(&segment(host, 6002, Flags::ACK, 9, &[b'x'; 700]), &mut tape);
     }
     table.segment(&segment(0, 6003, Flags::ACK, 1, b"abc"), &mut tape);
-    assert_eq!(told(&tape, good), b"abcdef");
+    assert_eq!(delivered(&tape, good), b"abcdef");
     assert!(table.buffered_bytes() <= 1 << 20);
     assert!(table.counters().flow_holes_over_bounds > 4000);
 }

@@ -1,7 +1,7 @@
-//! One accident at a time, told as a script.
+//! One accident at a time, as a script of packets.
 //!
 //! A line is `MICROS > FLAGS SEQ ACK TEXT` (`<` from the server); flags are letters of `SAFR`, `.` for ACK alone, `P` for none;
-//! numbers are relative to the initial numbers, so data begins at 1; `~N` at the end means N bytes were cut off.
+//! numbers are relative to the initial numbers, so data starts at 1; `~N` at the end means N bytes were cut off.
 
 use super::*;
 
@@ -43,31 +43,32 @@ fn shot(line: &str) -> Shot {
     }
 }
 
-fn tell(tape: &Tape) -> String {
-    let mut told = Vec::new();
-    for story in &tape.stories {
+/// All records: `>` from the client, `<` from the server, `(N)` a gap, `.` a FIN, and how the flow ended.
+fn show(tape: &Tape) -> String {
+    let mut shown = Vec::new();
+    for record in &tape.records {
         let arrow = |direction: &Direction| {
-            let originator_is_client = story.start.originator == CLIENT;
+            let originator_is_client = record.start.originator == CLIENT;
             if (*direction == Direction::Originator) == originator_is_client {
                 '>'
             } else {
                 '<'
             }
         };
-        told.extend(story.events.iter().map(|event| match event {
+        shown.extend(record.events.iter().map(|event| match event {
             Event::Data(direction, _, bytes) => {
                 format!("{}{}", arrow(direction), String::from_utf8_lossy(bytes))
             }
             Event::Gap(direction, _, len) => format!("{}({len})", arrow(direction)),
             Event::Finished(direction, _) => format!("{}.", arrow(direction)),
         }));
-        told.push(
-            story
+        shown.push(
+            record
                 .end
                 .map_or("open".to_owned(), |end| format!("{end:?}")),
         );
     }
-    told.join(" ")
+    shown.join(" ")
 }
 
 fn play(script: &str, finish: bool) -> (Table<Recorder>, Tape) {
@@ -96,18 +97,18 @@ fn play(script: &str, finish: bool) -> (Table<Recorder>, Tape) {
     (table, tape)
 }
 
-/// What the consumer was told by the end of the capture.
+/// What the consumer received by the end of the capture.
 #[track_caller]
 fn check(script: &str, expected: &str) {
     let (_, tape) = play(script, true);
-    assert_eq!(tell(&tape), expected);
+    assert_eq!(show(&tape), expected);
 }
 
-/// What the consumer was told when the script ends, before the capture ends.
+/// What the consumer received when the script ends, before the capture ends.
 #[track_caller]
 fn check_live(script: &str, expected: &str) {
     let (_, tape) = play(script, false);
-    assert_eq!(tell(&tape), expected);
+    assert_eq!(show(&tape), expected);
 }
 
 const SHAKE: &str = "0 > S 0 0\n10 < SA 0 1\n20 > . 1 1\n";
@@ -156,17 +157,17 @@ fn a_proven_loss_is_a_gap_when_the_grace_is_over_not_after_minutes() {
         "30 > . 1 1 ask\n40 < . 4 4 wer\n50 > . 4 7\ntick 20050",
         ">ask <(3) <wer open",
     );
-    // The late bytes are counted, not told.
+    // The late bytes are counted, not delivered.
     let (table, tape) = play(
         &format!("{SHAKE}30 > . 1 1 ask\n40 < . 4 4 wer\n50 > . 4 7\n30000 < . 1 4 ans"),
         false,
     );
-    assert_eq!(tell(&tape), ">ask <(3) <wer open");
+    assert_eq!(show(&tape), ">ask <(3) <wer open");
     assert_eq!(table.counters().flow_discarded_late_bytes, 3);
 }
 
 #[test]
-fn the_grace_ends_after_so_many_segments_even_if_the_clock_stands() {
+fn the_grace_ends_after_a_number_of_segments_even_if_the_clock_stands() {
     let mut script = format!("{SHAKE}30 > . 1 1 ask\n40 < . 4 4 wer\n");
     for _ in 0..limits::REORDER_SEGMENTS_MAX {
         script += "50 > . 4 7\n";
@@ -177,7 +178,7 @@ fn the_grace_ends_after_so_many_segments_even_if_the_clock_stands() {
 }
 
 #[test]
-fn a_hole_that_nobody_acknowledged_waits_for_the_retransmission() {
+fn a_hole_without_acknowledgement_waits_for_the_retransmission() {
     check_shaken_live("40 < . 4 1 wer\n3000000 < . 1 1 ans", "<ans <wer open");
     check_shaken_live("40 < . 4 1 wer\ntick 9000000", "open");
     check_shaken_live("40 < . 4 1 wer\ntick 10000040", "<(3) <wer open");
@@ -197,7 +198,7 @@ fn a_forged_segment_far_ahead_makes_no_gap() {
 }
 
 #[test]
-fn a_half_that_jumps_farther_than_any_window_goes_on_there() {
+fn a_direction_that_jumps_farther_than_any_window_continues_there() {
     check_shaken(
         "30 > . 1 1 ask
          40 > . 1000000001 1 a
@@ -210,14 +211,14 @@ fn a_half_that_jumps_farther_than_any_window_goes_on_there() {
 }
 
 #[test]
-fn a_response_captured_before_its_request_is_told_after_it() {
+fn a_response_captured_before_its_request_is_delivered_after_it() {
     check_shaken("40 < . 1 4 answer\n50 > . 1 1 ask", ">ask <answer Shutdown");
     // Its FIN waits too.
     check_shaken(
         "40 < FA 1 4 answer\n50 > . 1 1 ask\n60 > FA 4 8",
         ">ask <answer <. >. Fin",
     );
-    // If the request never comes it was lost, and its length is known.
+    // If the request does not arrive it was missed, and its length is known.
     check_shaken_live("40 < . 1 4 answer\ntick 20040", ">(3) <answer open");
     // The FIN and SYN numbers are not data.
     check_shaken(
@@ -231,7 +232,7 @@ fn a_response_captured_before_its_request_is_told_after_it() {
 }
 
 #[test]
-fn a_midstream_beginning_in_the_wrong_order_comes_out_right() {
+fn a_midstream_start_in_the_wrong_order_is_put_right() {
     check(
         "0 < . 1 4 answer\n10 > . 1 1 ask\n20 > . 4 7 more",
         ">ask <answer >more Shutdown",
@@ -260,7 +261,7 @@ fn without_acknowledgements_the_order_of_capture_holds() {
 
 #[test]
 fn one_sided_traffic_is_not_held_up() {
-    // The first proof of unseen bytes waits its grace; then the half is known to be blind and nothing waits.
+    // The first acknowledgement of unseen bytes starts a grace; then the direction is uncaptured and nothing waits.
     let midstream = "0 > . 1 1 ask\n30000 > . 4 1001 ask\n";
     let begun = "0 > S 0 0\n20 > . 1 1\n30 > . 1 1 ask\n30000 > . 4 1001 ask\n";
     for requests in [midstream, begun] {
@@ -274,7 +275,7 @@ fn one_sided_traffic_is_not_held_up() {
 }
 
 #[test]
-fn known_bytes_are_told_once() {
+fn known_bytes_are_delivered_once() {
     // The same segment, other boundaries, other content: the first bytes win.
     check_shaken(
         "30 > . 1 1 ask\n40 > . 1 1 ask\n50 > . 2 1 XXme",
@@ -370,7 +371,7 @@ fn resets_end_the_flow_only_in_the_window() {
 fn data_behind_the_fin_is_discarded() {
     let script = format!("{SHAKE}30 > FA 1 1 ask\n40 > . 4 1 more\n45 > . 1 1 askmore\n");
     let (table, tape) = play(&script, true);
-    assert_eq!(tell(&tape), ">ask >. Shutdown");
+    assert_eq!(show(&tape), ">ask >. Shutdown");
     assert_eq!(table.counters().flow_discarded_after_fin_bytes, 8);
 }
 
@@ -396,7 +397,7 @@ fn an_unseen_tail_is_a_gap() {
 fn a_port_used_again_is_a_new_flow() {
     let first = format!("{SHAKE}30 > . 1 1 ask\n");
     let again = "1000 > S 5000 0\n1010 < SA 900 5001\n1020 > . 5001 901 two";
-    // In a living connection the SYN must be confirmed, here by its answer.
+    // In an open connection the SYN must be confirmed, here by its answer.
     check(&format!("{first}{again}"), ">ask Reused >two Shutdown");
     check(
         &format!("{first}1000 > S 100000 0\n1020 > . 100001 100901 two\n1030 < . 100901 100004 ok"),
@@ -428,11 +429,11 @@ fn a_port_used_again_is_a_new_flow() {
 }
 
 #[test]
-fn a_whole_conversation_captured_twice_is_told_once() {
+fn a_whole_conversation_captured_twice_is_delivered_once() {
     let whole =
         "0 > S 0 0\n1 < SA 0 1\n2 > . 1 1\n3 > . 1 1 ask\n4 < FA 1 4 ans\n5 > FA 4 5\n6 < . 5 5\n";
     let (table, tape) = play(&format!("{whole}{whole}"), true);
-    assert_eq!(tell(&tape), ">ask <ans <. >. Fin");
+    assert_eq!(show(&tape), ">ask <ans <. >. Fin");
     assert_eq!(table.counters().flow_duplicate_bytes, 6);
     let twice: String = whole
         .lines()
@@ -448,14 +449,14 @@ fn both_may_open_at_once_and_an_answer_may_be_captured_first() {
         ">ask Shutdown",
     );
     let (_, tape) = play("0 < SA 0 1\n1 > S 0 0\n2 > . 1 1 ask\n3 < . 1 4 ok", true);
-    assert_eq!(tell(&tape), ">ask <ok Shutdown");
-    assert_eq!(tape.stories[0].start.originator, CLIENT);
-    assert_eq!(tape.stories[0].start.originator_seq, CLIENT_ISN);
-    assert!(!tape.stories[0].start.midstream);
+    assert_eq!(show(&tape), ">ask <ok Shutdown");
+    assert_eq!(tape.records[0].start.originator, CLIENT);
+    assert_eq!(tape.records[0].start.originator_seq, CLIENT_ISN);
+    assert!(!tape.records[0].start.midstream);
     let (_, tape) = play("0 < . 1 1\n1 < SA 0 1\n2 > S 0 0\n3 > . 1 1 ask", true);
-    assert_eq!(tape.stories[0].start.originator, CLIENT);
-    assert_eq!(tape.stories[0].start.originator_seq, CLIENT_ISN);
-    assert!(!tape.stories[0].start.midstream);
+    assert_eq!(tape.records[0].start.originator, CLIENT);
+    assert_eq!(tape.records[0].start.originator_seq, CLIENT_ISN);
+    assert!(!tape.records[0].start.midstream);
     // Data before the SYN's answer.
     check(
         "0 > S 0 0\n1 < . 4 4 wer\n2 < SA 0 1\n3 < . 1 4 ans\n4 > . 1 1 ask",
@@ -466,15 +467,15 @@ fn both_may_open_at_once_and_an_answer_may_be_captured_first() {
 #[test]
 fn flows_without_payload_have_no_consumer() {
     let (table, tape) = play("0 > S 0 0\n1 < RA 0 1", false);
-    assert_eq!((tell(&tape).as_str(), table.flows_open()), ("", 0));
+    assert_eq!((show(&tape).as_str(), table.flows_open()), ("", 0));
     let (table, tape) = play(
         &format!("{SHAKE}30 > FA 1 1\n40 < FA 1 2\n50 > . 2 2"),
         false,
     );
-    assert_eq!((tell(&tape).as_str(), table.flows_open()), ("", 0));
+    assert_eq!((show(&tape).as_str(), table.flows_open()), ("", 0));
     assert_eq!(table.counters().flow_ended_fin, 1);
     let (table, tape) = play("0 > S 0 0\ntick 61000000\ntick 61200000", false);
-    assert_eq!((tell(&tape).as_str(), table.flows_open()), ("", 0));
+    assert_eq!((show(&tape).as_str(), table.flows_open()), ("", 0));
     // Unless bytes are known to be missing.
     check(
         &format!("{SHAKE}30 < . 1 101\n40 > FA 101 1"),
@@ -483,7 +484,7 @@ fn flows_without_payload_have_no_consumer() {
 }
 
 #[test]
-fn silence_ends_a_flow() {
+fn an_idle_flow_ends() {
     check_shaken_live("30 > . 1 1 ask\ntick 500000000", ">ask open");
     check_shaken_live("30 > . 1 1 ask\ntick 601000000", ">ask Idle");
     check_shaken_live(
@@ -509,7 +510,7 @@ fn an_ignored_direction_is_skipped() {
         table.segment(&shot(line).segment(), &mut tape);
         assert_balanced(&table);
     }
-    assert_eq!(tell(&tape), ">ask >more open");
+    assert_eq!(show(&tape), ">ask >more open");
     assert_eq!(
         (table.counters().flow_skipped_bytes, table.buffered_bytes()),
         (6, 0)

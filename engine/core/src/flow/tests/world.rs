@@ -36,7 +36,7 @@ struct World {
     /// Frames carry the time at which they were sent, not the one at which they were captured.
     stamped_early: bool,
     snap: Option<usize>,
-    /// Shots missing at the beginning.
+    /// Shots missing at the start.
     midstream: usize,
     /// Only this side was captured.
     only: Option<bool>,
@@ -75,16 +75,16 @@ impl World {
     }
 }
 
-/// The byte that a side says at an offset.
-fn said(from_client: bool, offset: u64) -> u8 {
+/// The byte that a side sends at an offset.
+fn sent(from_client: bool, offset: u64) -> u8 {
     let mut random = Random(offset / 8 * 2 + u64::from(from_client));
     random.next().to_le_bytes()[(offset % 8) as usize]
 }
 
-/// A conversation: who says how much, in turns.
+/// A conversation: which side sends how much, in turns.
 struct Script {
     shots: Vec<Shot>,
-    /// For each turn: who speaks, and both sides' ends before it.
+    /// For each turn: which side sends, and both sides' ends before it.
     turns: Vec<(bool, [u64; 2])>,
     ends: [u64; 2],
     clock: u64,
@@ -116,7 +116,7 @@ impl Script {
                 seq
             },
             ack: self.seq(1 - own, self.received[own]),
-            bytes: (from..to).map(|offset| said(from_client, offset)).collect(),
+            bytes: (from..to).map(|offset| sent(from_client, offset)).collect(),
             cut: 0,
         });
     }
@@ -126,7 +126,7 @@ impl Script {
         self.shot(random, from_client, Flags::ACK, end, end);
     }
 
-    /// One side says `len` bytes; the network loses some segments once, they are sent again later.
+    /// One side sends `len` bytes; the network loses some segments once, they are sent again later.
     fn turn(&mut self, random: &mut Random, world: &World, from_client: bool, len: u64) {
         let (own, start) = (Self::side(from_client), self.ends[Self::side(from_client)]);
         self.turns.push((from_client, self.ends));
@@ -239,19 +239,19 @@ fn capture(random: &mut Random, world: &World, script: &Script) -> Vec<Shot> {
     captured.into_iter().map(|(_, shot)| shot).collect()
 }
 
-/// One half as the consumer was told it: a byte, or `None` in a gap.
+/// One direction as the consumer received it: a byte, or `None` in a gap.
 #[derive(Default)]
-struct Told {
+struct Received {
     bytes: Vec<Option<u8>>,
 }
 
-/// Offset in the conversation of offset 0 of the story, by the bytes told.
-fn base(told: &Told, from_client: bool, end: u64) -> Option<u64> {
-    let len = told.bytes.len() as u64;
+/// Offset in the conversation of offset 0 of the record, by the bytes received.
+fn base(received: &Received, from_client: bool, end: u64) -> Option<u64> {
+    let len = received.bytes.len() as u64;
     (0..=(end + 1).saturating_sub(len)).find(|base| {
         (*base..)
-            .zip(&told.bytes)
-            .all(|(offset, byte)| byte.is_none_or(|byte| byte == said(from_client, offset)))
+            .zip(&received.bytes)
+            .all(|(offset, byte)| byte.is_none_or(|byte| byte == sent(from_client, offset)))
     })
 }
 
@@ -290,77 +290,77 @@ fn run(seed: u64) -> Counters {
         }
     }
 
-    // At a midstream beginning one byte before the first is taken for a keep-alive probe.
+    // At a midstream start one byte before the first is taken for a keep-alive probe.
     if world.midstream > 0 && captured.iter().any(|shot| shot.bytes.len() == 1) {
         return *table.counters();
     }
-    if tape.stories.is_empty() {
+    if tape.records.is_empty() {
         let any = present.iter().flatten().any(|present| *present);
         assert!(!any, "{}", shown());
         return *table.counters();
     }
-    assert_eq!(tape.stories.len(), 1, "{}", shown());
-    let story = &tape.stories[0];
-    let client = if story.start.originator == CLIENT {
+    assert_eq!(tape.records.len(), 1, "{}", shown());
+    let record = &tape.records[0];
+    let client = if record.start.originator == CLIENT {
         Direction::Originator
     } else {
         Direction::Responder
     };
 
-    // Offsets go on without a break, and bytes are those said.
-    let mut told = [Told::default(), Told::default()];
-    for event in &story.events {
+    // Offsets continue without a break, and bytes are those sent.
+    let mut received = [Received::default(), Received::default()];
+    for event in &record.events {
         let (Event::Data(direction, offset, _)
         | Event::Gap(direction, offset, _)
         | Event::Finished(direction, offset)) = event;
-        let told = &mut told[usize::from(*direction != client)].bytes;
-        assert_eq!(*offset, told.len() as u64, "{}", shown());
+        let received = &mut received[usize::from(*direction != client)].bytes;
+        assert_eq!(*offset, received.len() as u64, "{}", shown());
         match event {
-            Event::Data(_, _, bytes) => told.extend(bytes.iter().map(|byte| Some(*byte))),
-            Event::Gap(_, _, len) => told.extend((0..*len).map(|_| None)),
+            Event::Data(_, _, bytes) => received.extend(bytes.iter().map(|byte| Some(*byte))),
+            Event::Gap(_, _, len) => received.extend((0..*len).map(|_| None)),
             Event::Finished(..) => {}
         }
     }
-    let whole = !story.start.midstream;
+    let whole = !record.start.midstream;
     let bases = [true, false].map(|from_client| {
         let side = Script::side(from_client);
         if whole {
-            for (offset, byte) in (0..).zip(&told[side].bytes) {
+            for (offset, byte) in (0..).zip(&received[side].bytes) {
                 assert!(
-                    byte.is_none_or(|byte| byte == said(from_client, offset)),
+                    byte.is_none_or(|byte| byte == sent(from_client, offset)),
                     "{}",
                     shown()
                 );
             }
             return 0;
         }
-        base(&told[side], from_client, script.ends[side])
+        base(&received[side], from_client, script.ends[side])
             .unwrap_or_else(|| panic!("bytes differ: {}", shown()))
     });
 
-    // Everything captured was told, and a gap is where nothing was captured.
+    // Everything captured was delivered, and a gap is where nothing was captured.
     for side in [0, 1] {
-        if !whole && told[side].bytes.iter().flatten().count() < 6 {
+        if !whole && received[side].bytes.iter().flatten().count() < 6 {
             continue;
         }
-        let (base, told) = (bases[side] as usize, &told[side].bytes);
-        for (offset, byte) in (base..).zip(told) {
-            // With the tail the FIN was lost too: the acknowledgement counts it, and nobody can know.
-            let lost = present[side].get(offset) != Some(&true) || cut[side][offset];
+        let (base, received) = (bases[side] as usize, &received[side].bytes);
+        for (offset, byte) in (base..).zip(received) {
+            // With the tail the FIN was missed too: the acknowledgement counts it like a byte.
+            let missing = present[side].get(offset) != Some(&true) || cut[side][offset];
             assert!(
                 offset <= script.ends[side] as usize,
                 "side {side} is too long: {}",
                 shown()
             );
             assert!(
-                byte.is_some() || lost,
-                "side {side} offset {offset} is told as lost: {}",
+                byte.is_some() || missing,
+                "side {side} offset {offset} is in a gap: {}",
                 shown()
             );
         }
         let after = present[side]
             .iter()
-            .skip(base + told.len())
+            .skip(base + received.len())
             .any(|present| *present);
         assert!(!after, "side {side}: the end is missing: {}", shown());
         if whole {
@@ -372,25 +372,25 @@ fn run(seed: u64) -> Counters {
         }
     }
 
-    // Bytes too few to tell where they belong prove nothing.
-    let placed = |told: &Told| told.bytes.iter().flatten().count() >= 6;
-    // Nor does anything prove a loss in the only half captured, while the other's bytes are known from it.
-    // With its beginning out of order, nothing says where the other begins.
+    // Bytes too few to show where they belong prove nothing.
+    let placed = |received: &Received| received.bytes.iter().flatten().count() >= 6;
+    // Nor does anything prove a gap in the only direction captured, while the other's bytes are known from it.
+    // With its start out of order, nothing shows where the other starts.
     let unprovable = world.only.is_some() && (world.capture_loss > 0 || world.jitter_micros > 0);
-    if unprovable || (!whole && !told.iter().all(placed)) {
+    if unprovable || (!whole && !received.iter().all(placed)) {
         return *table.counters();
     }
 
-    // A single lost byte at the end of a turn is taken for a FIN that was lost.
+    // A single missing byte at the end of a turn is taken for a FIN that was not captured.
     let lossy = world.only.is_some() || world.capture_loss > 0 || world.midstream > 0;
     let slack = u64::from(lossy);
 
-    // No turn is told before the one that it answers.
+    // No turn is delivered before the one that it answers.
     let mut at = bases;
-    for event in &story.events {
-        let (direction, len, lost) = match event {
+    for event in &record.events {
+        let (direction, len, missing) = match event {
             Event::Data(direction, _, bytes) => (direction, bytes.len() as u64, false),
-            // Two turns lost one after the other leave nothing that tells their order.
+            // Two missing turns, one after the other, leave nothing that shows their order.
             Event::Gap(direction, _, len) => (direction, *len, true),
             Event::Finished(..) => continue,
         };
@@ -400,20 +400,20 @@ fn run(seed: u64) -> Counters {
             Script::side(*from_client) == side && ends[side] < at[side]
         });
         assert!(
-            lost || answered.is_none_or(|(_, ends)| at[1 - side] + slack >= ends[1 - side]),
-            "side {side} is told up to {at:?} before {answered:?}: {}",
+            missing || answered.is_none_or(|(_, ends)| at[1 - side] + slack >= ends[1 - side]),
+            "side {side} is delivered up to {at:?} before {answered:?}: {}",
             shown()
         );
     }
 
-    // A clean world is told without copies or loss.
+    // A clean world is delivered without copies or gaps.
     let orderly = world.jitter_micros == 0 && world.network_loss == 0 && world.capture_loss == 0;
     if orderly && whole && world.only.is_none() && world.snap.is_none() && world.midstream == 0 {
         assert_eq!(table.counters().flow_copied_bytes, 0, "{}", shown());
         assert_eq!(table.counters().flow_gap_bytes, 0, "{}", shown());
-        assert_eq!(story.end, Some(FlowEnd::Fin), "{}", shown());
+        assert_eq!(record.end, Some(FlowEnd::Fin), "{}", shown());
         assert_eq!(
-            told.map(|told| told.bytes.len() as u64),
+            received.map(|received| received.bytes.len() as u64),
             script.ends,
             "{}",
             shown()
@@ -423,7 +423,7 @@ fn run(seed: u64) -> Counters {
 }
 
 #[test]
-fn what_was_told_is_what_was_said() {
+fn what_was_delivered_is_what_was_sent() {
     let mut sum = Counters::default();
     let seeds = std::env::var("FLOW_SEEDS").map_or(2_000, |seeds| seeds.parse().unwrap());
     for seed in 0..seeds {

@@ -15,7 +15,7 @@ use memchr::memchr;
 use super::direction::{HalfReader, Input, Start, Step, Unanswered};
 use super::head::Fault;
 use super::pairing::Pairing;
-use crate::flow::{Consumer, Direction, FlowEnd, FlowStart, Place};
+use crate::flow::{ByteInfo, Consumer, Direction, FlowEnd, FlowStart};
 use crate::http::detect::{self, Verdict};
 use crate::http::{Exchanges, Half, Http, Side, Speech};
 use crate::limits::MESSAGE_BYTES_MIN;
@@ -69,7 +69,7 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
         }
     }
 
-    fn data(&mut self, place: Place, bytes: &[u8], shared: &mut Http<X>) {
+    fn data(&mut self, place: ByteInfo, bytes: &[u8], shared: &mut Http<X>) {
         let direction = place.direction;
         let mut input = Input::new(&place, bytes);
         if self.client == Some(other(direction)) && self.phase == Phase::Reading {
@@ -82,7 +82,7 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
         (half.told, half.last) = (input.offset, place.time);
     }
 
-    fn gap(&mut self, place: Place, len: u64, shared: &mut Http<X>) {
+    fn gap(&mut self, place: ByteInfo, len: u64, shared: &mut Http<X>) {
         if self.phase != Phase::Reading || len == 0 {
             return;
         }
@@ -134,7 +134,7 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
         }
     }
 
-    fn finished(&mut self, place: Place, shared: &mut Http<X>) {
+    fn finished(&mut self, place: ByteInfo, shared: &mut Http<X>) {
         if self.phase == Phase::Reading {
             self.end_half(place.direction, true, place.time, shared);
         }

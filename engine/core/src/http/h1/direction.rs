@@ -3,7 +3,7 @@
 use super::chunked::Chunked;
 use super::framing::Framing;
 use super::head::LineState;
-use crate::flow::{Acked, Place};
+use crate::flow::{Acked, ByteInfo};
 use crate::time::Timestamp;
 
 /// What the next byte of a half belongs to.
@@ -152,7 +152,7 @@ pub(super) struct Start {
 }
 
 impl<'a> Input<'a> {
-    pub(super) fn new(place: &Place, bytes: &'a [u8]) -> Self {
+    pub(super) fn new(place: &ByteInfo, bytes: &'a [u8]) -> Self {
         Self {
             bytes,
             offset: place.offset,

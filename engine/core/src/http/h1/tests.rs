@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 
 use crate::decap::{Endpoint, Network};
-use crate::flow::{Acked, Consumer, Direction, FlowEnd, FlowStart, Place};
+use crate::flow::{Acked, ByteInfo, Consumer, Direction, FlowEnd, FlowStart};
 use crate::http::*;
 use crate::limits;
 use crate::time::Timestamp;
@@ -277,7 +277,7 @@ impl Flow {
         }
     }
 
-    fn place(&mut self, client: bool, len: u64) -> Place {
+    fn place(&mut self, client: bool, len: u64) -> ByteInfo {
         self.clock += 1;
         let direction = if client == self.turned {
             Direction::Responder
@@ -291,7 +291,7 @@ impl Flow {
         };
         let offset = &mut self.offsets[usize::from(client)];
         *offset += len;
-        Place {
+        ByteInfo {
             direction,
             time: Timestamp::from_nanos(self.clock),
             offset: *offset - len,
@@ -1960,7 +1960,7 @@ fn the_shard_bounds_what_all_flows_hold() {
     let mut connections = Vec::new();
     for _ in 0..HEADS_BUFFERED_BYTES_MAX / piece.len() + 9 {
         let mut connection: Connection<Draft> = Connection::open(&start(false), &mut http);
-        let place = Place {
+        let place = ByteInfo {
             direction: Direction::Originator,
             time: Timestamp::ZERO,
             offset: 0,
