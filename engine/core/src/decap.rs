@@ -282,11 +282,13 @@ counters! {
 impl Counters {
     /// Frames skipped, for whatever reason; held fragments are not among them.
     pub fn skipped(&self) -> u64 {
+        self.skipped_by_reason().map(|(_, count)| count).sum()
+    }
+
+    /// Frames skipped, for each reason.
+    pub fn skipped_by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
         let named = Self::FIELDS.iter().zip(self.values());
-        named
-            .filter(|(field, _)| field.name.starts_with("skipped_"))
-            .map(|(_, value)| value)
-            .sum()
+        named.filter_map(|(field, count)| Some((field.name.strip_prefix("skipped_")?, count)))
     }
 
     /// Frames in no box of the ledger. Anything but 0 is a bug.

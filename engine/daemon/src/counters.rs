@@ -1,22 +1,18 @@
-//! A shard's counters, and what each port spoke, where others can read them: plain stores by the shard, once a block, and
-//! no lock anywhere.
+//! The counters of capture threads: one struct for each stage, all of them together in [`Stages`].
 //!
-//! The cells of one moment belong together (the ledger balances or does not), so a version number stands beside them:
-//! odd while the shard writes. A reader that meets an odd or changed number reads again. The shard never waits.
+//! The program reads a counter by its field. Names are only for what is written outside: JSON and Prometheus.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::time::Duration;
 
-use engine_core::http::{PortFlows, PortTable};
 use engine_core::ledger::{Field, Kind};
-use engine_core::limits::PORTS_NAMED_MAX;
 use engine_core::pipeline::{Held, Ledger, Unaccounted};
 use engine_core::{decap, flow, http, message};
 
+mod published;
 mod rule_cells;
 
-pub use rule_cells::HitCells;
+pub use published::{Published, Sample};
+pub use rule_cells::RuleCells;
 
 engine_core::counters! {
     /// What happens to frames and bundles around the pipeline.
@@ -68,18 +64,54 @@ engine_core::counters! {
     }
 }
 
-/// Stages in the order of the cells.
-const STAGES: [(&str, &[Field]); 7] = [
-    ("decap", decap::Counters::FIELDS),
-    ("flow", flow::Counters::FIELDS),
-    ("http", http::Counters::FIELDS),
-    ("message", message::Counters::FIELDS),
-    ("held", Held::FIELDS),
-    ("unaccounted", Unaccounted::FIELDS),
-    ("shard", ShardCounters::FIELDS),
-];
+/// Declares [`Stages`], so that a stage is named once.
+macro_rules! stages {
+    ($($(#[doc = $doc:literal])+ $stage:ident: $counters:ty,)*) => {
+        /// The counters of all stages: of one shard, or summed over shards.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Stages { $($(#[doc = $doc])+ pub $stage: $counters,)* }
 
-/// What a cell counts.
+        impl Stages {
+            /// Name and cells of each stage, in the order of [`Self::values`].
+            const NAMED: &'static [(&'static str, &'static [Field])] =
+                &[$((stringify!($stage), <$counters>::FIELDS),)*];
+
+            /// The values of all cells, in the order of [`Self::cells`].
+            pub fn values(&self) -> impl Iterator<Item = u64> + use<> {
+                std::iter::empty()$(.chain(self.$stage.values()))*
+            }
+
+            /// Takes the next values, as [`Self::values`] gave them.
+            fn from_values(values: &mut impl Iterator<Item = u64>) -> Self {
+                Self { $($stage: <$counters>::from_values(values),)* }
+            }
+
+            /// Adds another shard's counters to these.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$stage.add(&other.$stage);)*
+            }
+        }
+    };
+}
+
+stages! {
+    /// Removal of tunnels and tags.
+    decap: decap::Counters,
+    /// Reassembly.
+    flow: flow::Counters,
+    /// Messages, and their pairs.
+    http: http::Counters,
+    /// Lines, and what the rules did.
+    message: message::Counters,
+    /// What is on its way now.
+    held: Held,
+    /// What is in no bucket of the ledger.
+    unaccounted: Unaccounted,
+    /// Rings and bundles around the pipeline.
+    shard: ShardCounters,
+}
+
+/// Stage, name and meaning of one counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell {
     /// `decap`, `flow`, ...
@@ -92,166 +124,58 @@ pub struct Cell {
     pub kind: Kind,
 }
 
-impl Cell {
-    /// Whether its value can fall.
-    pub fn is_gauge(&self) -> bool {
-        self.kind == Kind::Gauge
-    }
-}
-
-/// All cells, in the order of [`Published::load`].
-pub fn cells() -> impl Iterator<Item = Cell> {
-    STAGES.into_iter().flat_map(|(stage, fields)| {
-        fields.iter().map(move |&Field { name, help, kind }| Cell {
-            stage,
-            name,
-            help,
-            kind,
-        })
-    })
-}
-
-/// Cells of one port, behind the counters: its number, and its flows by what they spoke. All are 0 without such a port.
-const PORT_CELLS: usize = 5;
-
-/// Adds up what each port spoke, of the cells of all shards.
-pub fn ports_of(shards: impl IntoIterator<Item = impl AsRef<[u64]>>) -> PortTable {
-    let mut sum = PortTable::default();
-    for shard in shards {
-        let ports = shard.as_ref().get(cells().count()..).unwrap_or_default();
-        let rows = ports.as_chunks().0.iter();
-        let rows = rows.map(
-            |&[port, http, tls, http2, other]: &[u64; PORT_CELLS]| PortFlows {
-                // It was one when it was stored.
-                port: u16::try_from(port).unwrap_or(u16::MAX),
-                http,
-                tls,
-                http2,
-                other,
-            },
-        );
-        let is_used = |row: &PortFlows| row.http + row.tls + row.http2 + row.other > 0;
-        sum.extend(rows.take_while(is_used));
-    }
-    sum
-}
-
-/// Reads that may meet a writing shard before the reader takes what it gets: a write is a microsecond in a hundred, but
-/// the shard may lose its core in the middle of it.
-const READ_TRIES_MAX: usize = 1000;
-
-/// Tries without a pause between them.
-const READ_TRIES_AT_ONCE: usize = 100;
-
-/// The pause, long for a write and short for somebody who asks for a status.
-const READ_PAUSE: Duration = Duration::from_micros(100);
-
-/// The cells. One shard writes, anybody reads.
-#[derive(Debug)]
-pub struct Published {
-    version: AtomicU64,
-    cells: Box<[AtomicU64]>,
-}
-
-impl Default for Published {
-    fn default() -> Self {
-        let count = cells().count() + PORTS_NAMED_MAX * PORT_CELLS;
-        Self {
-            version: AtomicU64::new(0),
-            cells: (0..count).map(|_| AtomicU64::new(0)).collect(),
-        }
-    }
-}
-
-impl Published {
-    /// Publishes one moment. Only the owning shard calls this.
-    pub fn store(&self, ledger: &Ledger, shard: &ShardCounters, ports: &PortTable) {
-        let ports = ports.rows().iter();
-        let ports =
-            ports.flat_map(|row| [row.port.into(), row.http, row.tls, row.http2, row.other]);
-        let values = (ledger.decap.values())
-            .chain(ledger.flow.values())
-            .chain(ledger.http.values())
-            .chain(ledger.message.values())
-            .chain(ledger.held.values())
-            .chain(ledger.unaccounted().values())
-            .chain(shard.values())
-            .chain(ports);
-        let version = self.version.load(Ordering::Relaxed);
-        self.version.store(version + 1, Ordering::Relaxed);
-        // No cell is written before the version is odd.
-        fence(Ordering::Release);
-        for (cell, value) in self.cells.iter().zip(values) {
-            cell.store(value, Ordering::Relaxed);
-        }
-        self.version.store(version + 2, Ordering::Release);
-    }
-
-    /// A number that grows with each moment that is published.
-    pub fn beat(&self) -> u64 {
-        self.version.load(Ordering::Relaxed)
-    }
-
-    /// The cells of one moment.
-    pub fn load(&self) -> Vec<u64> {
-        let mut values = Vec::new();
-        for tries in 0..READ_TRIES_MAX {
-            let before = self.version.load(Ordering::Acquire);
-            values = self
-                .cells
-                .iter()
-                .map(|cell| cell.load(Ordering::Relaxed))
-                .collect();
-            // No cell is read after the version is compared.
-            fence(Ordering::Acquire);
-            if before.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == before {
-                break;
-            }
-            match tries < READ_TRIES_AT_ONCE {
-                true => std::hint::spin_loop(),
-                false => std::thread::sleep(READ_PAUSE),
-            }
-        }
-        values
-    }
-}
-
-/// All counters by stage and name, summed over shards.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stages(pub BTreeMap<String, BTreeMap<String, u64>>);
-
 impl Stages {
-    /// Of all shards.
-    pub fn sum<'a>(shards: impl IntoIterator<Item = &'a Published>) -> Self {
-        Self::sum_of(shards.into_iter().map(Published::load))
+    /// Of one pipeline, and of the shard around it.
+    pub fn new(ledger: &Ledger, shard: &ShardCounters) -> Self {
+        let Ledger {
+            decap,
+            flow,
+            http,
+            message,
+            held,
+        } = *ledger;
+        Self {
+            decap,
+            flow,
+            http,
+            message,
+            held,
+            unaccounted: ledger.unaccounted(),
+            shard: *shard,
+        }
     }
 
-    /// Of the cells of all shards.
-    pub fn sum_of(shards: impl IntoIterator<Item = impl AsRef<[u64]>>) -> Self {
+    /// All cells, in the order of [`Self::values`].
+    pub fn cells() -> impl Iterator<Item = Cell> {
+        Self::NAMED.iter().flat_map(|&(stage, fields)| {
+            fields.iter().map(move |&Field { name, help, kind }| Cell {
+                stage,
+                name,
+                help,
+                kind,
+            })
+        })
+    }
+
+    /// The values by stage and name, as they are written to JSON.
+    pub fn by_name(&self) -> BTreeMap<String, BTreeMap<String, u64>> {
+        let mut stages: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+        for (cell, value) in Self::cells().zip(self.values()) {
+            let stage = stages.entry(cell.stage.to_owned()).or_default();
+            stage.insert(cell.name.to_owned(), value);
+        }
+        stages
+    }
+}
+
+impl<'a> FromIterator<&'a Stages> for Stages {
+    /// The sum over shards.
+    fn from_iter<I: IntoIterator<Item = &'a Stages>>(shards: I) -> Self {
         let mut sum = Self::default();
         for shard in shards {
-            for (cell, value) in cells().zip(shard.as_ref()) {
-                let stage = sum.0.entry(cell.stage.to_owned()).or_default();
-                *stage.entry(cell.name.to_owned()).or_default() += value;
-            }
+            sum.add(shard);
         }
         sum
-    }
-
-    /// Of one pipeline that stands still, and of what was read for it.
-    pub fn of(ledger: &Ledger, shard: &ShardCounters) -> Self {
-        let published = Published::default();
-        published.store(ledger, shard, &PortTable::default());
-        Self::sum([&published])
-    }
-
-    /// One counter; 0 when there is none of that name.
-    pub fn get(&self, stage: &str, name: &str) -> u64 {
-        self.0
-            .get(stage)
-            .and_then(|cells| cells.get(name))
-            .copied()
-            .unwrap_or(0)
     }
 }
 
@@ -260,59 +184,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_counter_arrives_under_its_name() {
-        let shards = [Published::default(), Published::default()];
-        let counters = ShardCounters {
-            frames_read: 3,
-            calls_withheld: 5,
-            ..ShardCounters::default()
-        };
-        for shard in &shards {
-            let mut ports = PortTable::default();
-            ports.extend([443, 80].map(|port| PortFlows {
-                port,
-                tls: 60,
-                ..PortFlows::default()
-            }));
-            shard.store(&Ledger::default(), &counters, &ports);
-        }
-        let stages = Stages::sum(&shards);
+    fn every_counter_has_its_name_in_json() {
+        let mut stages = Stages::default();
+        stages.shard.frames_read = 3;
+        stages.http.requests = 5;
+        let sum = Stages::from_iter([&stages, &stages]);
+        let named = sum.by_name();
         assert_eq!(
-            (
-                stages.get("shard", "frames_read"),
-                stages.get("shard", "calls_withheld")
-            ),
+            (named["shard"]["frames_read"], named["http"]["requests"]),
             (6, 10)
         );
-        assert_eq!(stages.0.len(), 7);
-        let ports = ports_of(shards.iter().map(Published::load));
-        let named: Vec<_> = ports.rows().iter().map(|row| (row.port, row.tls)).collect();
-        assert_eq!(named, [(443, 120), (80, 120)]);
-    }
-
-    #[test]
-    fn a_reader_never_sees_half_a_moment() {
-        let published = Published::default();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                for moment in 1..=20_000 {
-                    let counters = ShardCounters {
-                        frames_read: moment,
-                        calls_withheld: moment,
-                        ..ShardCounters::default()
-                    };
-                    published.store(&Ledger::default(), &counters, &PortTable::default());
-                    // A shard reads a block between two of these.
-                    (0..1000).for_each(|_| std::hint::spin_loop());
-                }
-            });
-            for _ in 0..2_000 {
-                let stages = Stages::sum([&published]);
-                assert_eq!(
-                    stages.get("shard", "frames_read"),
-                    stages.get("shard", "calls_withheld")
-                );
-            }
-        });
+        assert_eq!(named.len(), 7);
+        let count: usize = named.values().map(BTreeMap::len).sum();
+        assert_eq!(count, Stages::cells().count());
     }
 }

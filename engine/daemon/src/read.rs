@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine_core::message::{Notes, Output};
-use engine_core::pipeline::Pipeline;
+use engine_core::pipeline::{Pipeline, Unaccounted};
 use engine_core::time::Timestamp;
 
 use crate::capture_file::CaptureFile;
@@ -239,7 +239,7 @@ impl Reader<'_> {
     fn finish(mut self, options: &Options) -> Result<Exit, Diagnostic> {
         self.pipeline.finish(self.now);
         let ledger = self.pipeline.ledger();
-        let stages = Stages::of(&ledger, &self.packets);
+        let stages = Stages::new(&ledger, &self.packets);
         let watch = RuleWatch::new(&options.reading.rules, 1, &Stages::default());
         watch.cells()[0].store(self.pipeline.rule_hits());
         let ports = Port::all(self.pipeline.ports_seen());
@@ -254,13 +254,13 @@ impl Reader<'_> {
             ));
         }
         let (calls, incomplete, is_closed) = (printer.calls, printer.incomplete, printer.is_closed);
-        let shed = stages.get("message", "calls_shed");
+        let shed = stages.message.calls_shed;
         let unaccounted = status
             .capture
             .map_or(0, |capture| capture.calls.unaccounted);
         self.console
             .info(summary(&stages, &ports, calls, unaccounted));
-        let half: u64 = halves(&stages).values().sum();
+        let half: u64 = stages.http.halves();
         Ok(match () {
             () if is_closed => Exit::Done,
             () if self.unreadable > 0 => Exit::Source,
@@ -302,8 +302,8 @@ fn status(
         halves: halves(stages),
         ports: ports.to_vec(),
         packets: status::Packets {
-            received: stages.get("shard", "frames_read"),
-            bytes: stages.get("shard", "frames_read_bytes"),
+            received: stages.shard.frames_read,
+            bytes: stages.shard.frames_read_bytes,
             ..status::Packets::default()
         },
         output: status::Output {
@@ -313,7 +313,7 @@ fn status(
         rules: watch.name.clone(),
         rule_hits: watch.hits(),
         memory_limit_bytes: reading.memory_bytes as u64,
-        stages: stages.0.clone(),
+        stages: stages.by_name(),
         ..status::Capture::default()
     };
     Status {
@@ -324,34 +324,34 @@ fn status(
 
 /// `3 calls, 0 half calls. Packets: 412 read, 3 not TCP. Ledger balances.`
 fn summary(stages: &Stages, ports: &[Port], calls: u64, unaccounted: i64) -> String {
-    let half: u64 = halves(stages).values().sum();
+    let half: u64 = stages.http.halves();
     let mut text = format!("{}, {}", plural(calls, "call"), plural(half, "half call"));
-    for (name, word) in [
-        ("calls_stopped", "stopped by rules"),
-        ("calls_sampled", "sampled out"),
-        ("calls_shed", "given up for want of memory"),
+    for (count, what) in [
+        (stages.message.calls_stopped, "stopped by rules"),
+        (stages.message.calls_sampled, "sampled out"),
+        (stages.message.calls_shed, "given up for lack of memory"),
     ] {
-        let count = stages.get("message", name);
         if count > 0 {
-            text.push_str(&format!(", {} {word}", thousands(count)));
+            text.push_str(&format!(", {} {what}", thousands(count)));
         }
     }
-    let packets = thousands(stages.get("shard", "frames_read"));
+    let packets = thousands(stages.shard.frames_read);
     text.push_str(&format!(". Packets: {packets} read"));
-    let skips = stages.0.get("decap").into_iter().flatten();
-    for (name, count) in skips.filter(|(name, count)| name.contains("skipped") && **count > 0) {
-        let reason = name
-            .rsplit_once("skipped_")
-            .map_or(name.as_str(), |(_, reason)| reason)
-            .replace('_', " ");
-        text.push_str(&format!(", {} {reason}", thousands(*count)));
+    let mut skipped: Vec<_> = stages.decap.skipped_by_reason().collect();
+    skipped.sort_unstable();
+    for (reason, count) in skipped.into_iter().filter(|(_, count)| *count > 0) {
+        let reason = reason.replace('_', " ");
+        text.push_str(&format!(", {} {reason}", thousands(count)));
     }
     let unreadable = [
-        ("flows_tls", "TLS", (|port| port.tls) as fn(&Port) -> u64),
-        ("flows_http2", "HTTP/2", |port| port.http2),
+        (
+            stages.http.flows_tls,
+            "TLS",
+            (|port| port.tls) as fn(&Port) -> u64,
+        ),
+        (stages.http.flows_http2, "HTTP/2", |port| port.http2),
     ];
-    for (name, word, of) in unreadable {
-        let count = stages.get("http", name);
+    for (count, protocol, of) in unreadable {
         let named = ports.iter().filter(|port| of(port) > 0).take(PORTS_TOLD);
         let named: Vec<String> = named.map(|port| format!(":{}", port.port)).collect();
         if count > 0 {
@@ -361,19 +361,19 @@ fn summary(stages: &Stages, ports: &[Port], calls: u64, unaccounted: i64) -> Str
                 "connections"
             };
             text.push_str(&format!(
-                "; {} {word} {connections} on {} not readable",
+                "; {} {protocol} {connections} on {} not readable",
                 thousands(count),
                 named.join(", ")
             ));
         }
     }
-    let levels = stages.0.get("unaccounted").into_iter().flatten();
-    let mut levels = levels.filter(|(_, count)| **count > 0).peekable();
+    let levels = Unaccounted::FIELDS.iter().zip(stages.unaccounted.values());
+    let mut levels = levels.filter(|(_, count)| *count > 0).peekable();
     match unaccounted {
         0 if levels.peek().is_some() => {
             text.push_str(". Ledger does NOT balance:");
-            for (name, count) in levels {
-                text.push_str(&format!(" {count} {}", name.replace('_', " ")));
+            for (level, count) in levels {
+                text.push_str(&format!(" {count} {}", level.name.replace('_', " ")));
             }
             text.push_str(" unaccounted.");
         }

@@ -137,21 +137,23 @@ pub struct Overload {
 impl Overload {
     /// From the counters of all shards.
     pub fn of(stages: &Stages) -> Self {
-        let shard = |name| stages.get("shard", name);
+        let Stages { shard, message, .. } = stages;
         let steps = [
-            (Step::CallsShed, shard("overload_shed")),
-            (Step::BodiesThinned, shard("overload_thin")),
-            (Step::CompressionOff, shard("overload_plain")),
+            (Step::CallsShed, shard.overload_shed),
+            (Step::BodiesThinned, shard.overload_thin),
+            (Step::CompressionOff, shard.overload_plain),
         ];
         let worst = steps.into_iter().find(|(_, shards)| *shards > 0);
         let (step, shards) = worst.unwrap_or_default();
         Self {
             step,
             shards,
-            shed_percent: shard("overload_shed_percent").div_ceil(shard("overload_shed").max(1)),
-            bundles_plain: shard("bundles_plain_overload"),
-            bodies_thinned: stages.get("message", "bodies_thinned"),
-            calls_shed: stages.get("message", "calls_shed_overload"),
+            shed_percent: shard
+                .overload_shed_percent
+                .div_ceil(shard.overload_shed.max(1)),
+            bundles_plain: shard.bundles_plain_overload,
+            bodies_thinned: message.bodies_thinned,
+            calls_shed: message.calls_shed_overload,
         }
     }
 

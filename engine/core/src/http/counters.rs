@@ -77,13 +77,21 @@ crate::counters! {
 }
 
 impl Counters {
-    /// Half exchanges for any reason.
+    /// Unpaired exchanges, whatever the reason.
     pub fn halves(&self) -> u64 {
-        self.half_timeout
-            + self.half_closed
-            + self.half_gap
-            + self.half_evicted
-            + self.half_shutdown
+        self.unpaired().map(|(_, count)| count).sum()
+    }
+
+    /// Unpaired exchanges, for each reason.
+    pub fn unpaired(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        [
+            ("timeout", self.half_timeout),
+            ("closed", self.half_closed),
+            ("gap", self.half_gap),
+            ("evicted", self.half_evicted),
+            ("shutdown", self.half_shutdown),
+        ]
+        .into_iter()
     }
 
     /// Exchanges open now: a gauge.

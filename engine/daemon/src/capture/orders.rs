@@ -8,10 +8,10 @@ use engine_core::rules::RuleSet;
 use engine_sys::event::EventFd;
 
 use super::source::Source;
-use crate::counters::HitCells;
+use crate::counters::RuleCells;
 
 /// Rules, and where their hits are published.
-type NewRules = (Arc<RuleSet>, HitCells);
+type NewRules = (Arc<RuleSet>, RuleCells);
 
 /// What one shard is told from outside: to stop, to take other rules, or to read a ring more. It looks once a turn, at
 /// two flags.
@@ -45,7 +45,7 @@ impl Orders {
     }
 
     /// Take these rules for what begins from now on, and publish their hits there.
-    pub fn set_rules(&self, rules: Arc<RuleSet>, hits: HitCells) {
+    pub fn set_rules(&self, rules: Arc<RuleSet>, hits: RuleCells) {
         *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Some((rules, hits));
         self.has_rules.store(true, Ordering::Release);
         self.event.set();

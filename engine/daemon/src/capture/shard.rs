@@ -23,7 +23,7 @@ use super::self_traffic::OwnUpload;
 use super::source::Source;
 use super::split_flows::Witness;
 use crate::clock::now;
-use crate::counters::{HitCells, Published, ShardCounters};
+use crate::counters::{Published, RuleCells, ShardCounters, Stages};
 use crate::run::events::Event;
 use crate::sink::http::Outbox;
 
@@ -68,7 +68,7 @@ pub struct Shard {
     own: OwnUpload,
     counters: ShardCounters,
     published: Arc<Published>,
-    hits: HitCells,
+    hits: RuleCells,
     orders: Orders,
     events: Sender<Event>,
     statistics_at: Instant,
@@ -88,7 +88,7 @@ impl Shard {
         pipeline: Pipeline<Bundler>,
         (outbox, compression): (Option<Outbox>, Compression),
         own: OwnUpload,
-        (published, hits, witness): (Arc<Published>, HitCells, Option<Witness>),
+        (published, hits, witness): (Arc<Published>, RuleCells, Option<Witness>),
         orders: Orders,
         events: Sender<Event>,
     ) -> Self {
@@ -357,11 +357,8 @@ impl Shard {
         self.counters.overload_shed = u64::from(overload.step() >= Step::Shed);
         self.counters.overload_shed_percent = overload.shed_percent().ceil() as u64;
         self.counters.overload_changes = overload.changes();
-        self.published.store(
-            &self.pipeline.ledger(),
-            &self.counters,
-            self.pipeline.ports_seen(),
-        );
+        let stages = Stages::new(&self.pipeline.ledger(), &self.counters);
+        self.published.store(&stages, self.pipeline.ports_seen());
         self.hits.store(self.pipeline.rule_hits());
     }
 

@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Hits per rule of one shard, by the number of the rule in its set.
+/// Matches per rule of one shard, by the number of the rule in its set.
 #[derive(Clone, Debug, Default)]
-pub struct HitCells(Arc<[AtomicU64]>);
+pub struct RuleCells(Arc<[AtomicU64]>);
 
-impl HitCells {
+impl RuleCells {
     /// For so many rules.
     pub fn new(rules: usize) -> Self {
         Self((0..rules).map(|_| AtomicU64::new(0)).collect())
     }
 
-    /// Publishes what a shard has counted.
-    pub fn store(&self, hits: &[u64]) {
-        for (cell, hits) in self.0.iter().zip(hits) {
-            cell.store(*hits, Ordering::Relaxed);
+    /// Publishes what the owning shard has counted.
+    pub fn store(&self, matches: &[u64]) {
+        for (cell, count) in self.0.iter().zip(matches) {
+            cell.store(*count, Ordering::Relaxed);
         }
     }
 

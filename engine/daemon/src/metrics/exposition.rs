@@ -6,8 +6,8 @@
 use std::fmt::{self, Display, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::families::{self, Series};
-use crate::counters::cells;
+use super::families::{self, Pool, Series};
+use crate::counters::Stages;
 use crate::process::Process;
 use crate::sink::http as upload;
 use crate::status::{Calls, RuleHits};
@@ -17,8 +17,8 @@ use crate::status::{Calls, RuleHits};
 pub struct Moment {
     /// When the capture began.
     pub started: Option<SystemTime>,
-    /// The cells of each shard, as [`cells`] names them.
-    pub shards: Vec<Vec<u64>>,
+    /// The counters of each shard.
+    pub shards: Vec<Stages>,
     /// The ledger of calls, of all shards and the uploader.
     pub calls: Calls,
     /// The uploader, if there is one.
@@ -292,11 +292,9 @@ fn memory(page: &mut Text, moment: &Moment) {
         "Memory by what it is for. Rings are beside the limit.",
     );
     page.sample(NAME, &[("pool", &"ring")], moment.ring_bytes);
-    for (pool, counter) in families::POOLS {
-        let held = cells().position(|cell| (cell.stage, cell.name) == ("held", counter));
-        let count = |shard: &Vec<u64>| held.and_then(|index| shard.get(index)).copied();
-        let bytes: u64 = moment.shards.iter().filter_map(count).sum();
-        page.sample(NAME, &[("pool", &pool)], bytes);
+    for Pool { label, bytes, .. } in families::POOLS {
+        let bytes: u64 = moment.shards.iter().map(|shard| bytes(&shard.held)).sum();
+        page.sample(NAME, &[("pool", &label)], bytes);
     }
     let queue = moment.uploads.as_ref().map(|uploads| uploads.bytes_queued);
     page.sample(NAME, &[("pool", &"queue")], queue.unwrap_or(0));
@@ -308,7 +306,11 @@ fn memory(page: &mut Text, moment: &Moment) {
 }
 
 /// Every cell of every shard, once.
-fn stages(page: &mut Text, shards: &[Vec<u64>]) {
+fn stages(page: &mut Text, shards: &[Stages]) {
+    let shards: Vec<Vec<u64>> = shards
+        .iter()
+        .map(|stages| stages.values().collect())
+        .collect();
     for Series { name, help, cells } in families::all() {
         page.metric(&name, &help);
         for (shard, values) in shards.iter().enumerate() {
@@ -405,7 +407,7 @@ mod tests {
         };
         let text = page(&Moment {
             rules: vec![rule],
-            shards: vec![Vec::new()],
+            shards: vec![Stages::default()],
             ..Moment::default()
         });
         assert!(

@@ -3,7 +3,10 @@
 
 use std::borrow::Cow;
 
-use crate::counters::{Cell, cells};
+use engine_core::ledger::Kind;
+use engine_core::pipeline::Held;
+
+use crate::counters::{Cell, Stages};
 
 /// A metric and the cells of a shard that it shows.
 pub(super) struct Series {
@@ -49,12 +52,38 @@ const fn by(
     }
 }
 
-/// Gauges of the stage `held` that are bytes of memory, shown as pools beside those of rings and queue.
-pub(super) const POOLS: [(&str, &str); 3] = [
-    ("out_of_order", "payload_bytes"),
-    ("heads", "head_bytes"),
-    ("open_calls", "exchange_bytes"),
+/// A gauge of the stage `held` that is bytes of memory.
+pub(super) struct Pool {
+    /// What it is called there.
+    pub(super) label: &'static str,
+    name: &'static str,
+    pub(super) bytes: fn(&Held) -> u64,
+}
+
+/// All of them; they are shown with the memory of rings and queue.
+pub(super) const POOLS: [Pool; 3] = [
+    Pool {
+        label: "out_of_order",
+        name: "payload_bytes",
+        bytes: |held| held.payload_bytes,
+    },
+    Pool {
+        label: "heads",
+        name: "head_bytes",
+        bytes: |held| held.head_bytes,
+    },
+    Pool {
+        label: "open_calls",
+        name: "exchange_bytes",
+        bytes: |held| held.exchange_bytes,
+    },
 ];
+
+impl Pool {
+    fn shows(&self, cell: &Cell) -> bool {
+        (cell.stage, cell.name) == ("held", self.name)
+    }
+}
 
 const NAMED: &[Named] = &[
     one(
@@ -261,14 +290,14 @@ pub(super) fn all() -> Vec<Series> {
         })
         .collect();
     let mut own = Vec::new();
-    for (index, cell) in cells().enumerate() {
+    for (index, cell) in Stages::cells().enumerate() {
         let place = NAMED
             .iter()
             .zip(&mut named)
             .find_map(|(named, series)| Some((series, named.place(&cell)?)));
         match place {
             Some((series, label)) => series.cells.push((index, label)),
-            None if cell.stage == "held" && POOLS.iter().any(|(_, name)| *name == cell.name) => {}
+            None if POOLS.iter().any(|pool| pool.shows(&cell)) => {}
             None => own.push(Series {
                 name: own_name(&cell),
                 help: cell.help.into(),
@@ -301,9 +330,9 @@ fn own_name(cell: &Cell) -> String {
     let stage = cell.stage;
     let name = cell.name.strip_prefix(stage).unwrap_or(cell.name);
     let name = name.trim_start_matches('_');
-    match cell.is_gauge() {
-        true => format!("sniffer_{stage}_{name}"),
-        false => format!("sniffer_{stage}_{name}_total"),
+    match cell.kind {
+        Kind::Gauge => format!("sniffer_{stage}_{name}"),
+        Kind::Counter => format!("sniffer_{stage}_{name}_total"),
     }
 }
 
@@ -321,12 +350,11 @@ mod tests {
             .flat_map(|series| series.cells.iter().map(|(index, _)| *index))
             .collect();
         shown.sort_unstable();
-        let pools = cells().enumerate().filter(|(_, cell)| {
-            cell.stage == "held" && POOLS.iter().any(|(_, name)| *name == cell.name)
-        });
+        let cells = Stages::cells().enumerate();
+        let pools = cells.filter(|(_, cell)| POOLS.iter().any(|pool| pool.shows(cell)));
         shown.extend(pools.map(|(index, _)| index));
         shown.sort_unstable();
-        assert_eq!(shown, (0..cells().count()).collect::<Vec<_>>());
+        assert_eq!(shown, (0..Stages::cells().count()).collect::<Vec<_>>());
     }
 
     #[test]
@@ -343,7 +371,7 @@ mod tests {
             for (stage, name, _) in named.counters {
                 let start = name.trim_end_matches('*');
                 let is_there = |cell: Cell| cell.stage == *stage && cell.name.starts_with(start);
-                assert!(cells().any(is_there), "no counter {stage}.{name}");
+                assert!(Stages::cells().any(is_there), "no counter {stage}.{name}");
             }
         }
     }
@@ -356,7 +384,7 @@ mod tests {
             ("held", "exchanges", "sniffer_held_exchanges"),
             ("shard", "calls_held", "sniffer_shard_calls_held"),
         ] {
-            let found = cells().find(|cell| (cell.stage, cell.name) == (stage, name));
+            let found = Stages::cells().find(|cell| (cell.stage, cell.name) == (stage, name));
             assert_eq!(found.as_ref().map(own_name).as_deref(), Some(expected));
         }
     }

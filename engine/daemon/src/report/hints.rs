@@ -38,11 +38,11 @@ pub fn hints(
     ports: &[Port],
     running: Duration,
 ) -> Vec<Diagnostic> {
-    if running < SILENCE || stages.get("message", "calls_seen") > 0 {
+    if running < SILENCE || stages.message.calls_seen > 0 {
         return Vec::new();
     }
-    let frames = stages.get("shard", "frames_read");
-    let http = |name| stages.get("http", name);
+    let frames = stages.shard.frames_read;
+    let http = &stages.http;
     let mut hints = Vec::new();
     let mut hint = |holds: bool, code, what: String, fix: &str| {
         if holds {
@@ -55,8 +55,8 @@ pub fn hints(
         format!("no packets on {} yet", setting.interfaces),
         "sniffer interfaces    shows the others; --promisc takes packets for other machines",
     );
-    let tunnelled = stages.get("decap", "undone_vxlan") + stages.get("decap", "undone_geneve");
-    let unwanted_vni = stages.get("decap", "skipped_vni_unwanted");
+    let tunnelled = stages.decap.undone_vxlan + stages.decap.undone_geneve;
+    let unwanted_vni = stages.decap.skipped_vni_unwanted;
     hint(
         setting.mode == CaptureMode::Mirror
             && frames > 0
@@ -81,10 +81,10 @@ pub fn hints(
         ),
         "SNIFFER_MIRROR_VNIS=    empty takes all networks",
     );
-    let unread = http("flows_unwanted");
+    let unread = http.flows_unwanted;
     if let Some(ports) = &setting.ports {
         hint(
-            unread > 0 && http("flows_http") == 0,
+            unread > 0 && http.flows_http == 0,
             Code::W061,
             format!(
                 "{}, no HTTP on port {ports}; {} on other ports",
@@ -95,7 +95,7 @@ pub fn hints(
         );
     }
     hint(
-        http("flows_tls") > 0 && http("flows_http") == 0,
+        http.flows_tls > 0 && http.flows_http == 0,
         Code::W062,
         match ports.iter().find(|port| port.tls > 0) {
             Some(&Port { port, tls, .. }) => {
@@ -104,19 +104,16 @@ pub fn hints(
                     plural(tls, "TLS handshake")
                 )
             }
-            None => format!(
-                "{}, no plain HTTP",
-                plural(http("flows_tls"), "TLS handshake")
-            ),
+            None => format!("{}, no plain HTTP", plural(http.flows_tls, "TLS handshake")),
         },
         "capture behind the terminator, where the calls are plain",
     );
     hint(
-        http("flows_http2") > 0 && http("flows_http") == 0,
+        http.flows_http2 > 0 && http.flows_http == 0,
         Code::W063,
         format!(
             "{} HTTP/2 connections (gRPC?); this version counts them and does not read them",
-            thousands(http("flows_http2"))
+            thousands(http.flows_http2)
         ),
         "capture HTTP/1.x, or wait for a version that reads HTTP/2",
     );
@@ -125,8 +122,6 @@ pub fn hints(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     #[track_caller]
@@ -134,7 +129,7 @@ mod tests {
         mode: CaptureMode,
         ports: Option<&str>,
         seconds: u64,
-        counters: &[(&str, &str, u64)],
+        count: impl Fn(&mut Stages),
         expected: &[Code],
     ) {
         let setting = Setting {
@@ -144,14 +139,8 @@ mod tests {
             vxlan_ports: "4789".into(),
             vnis: "123".into(),
         };
-        let mut stages = Stages(BTreeMap::new());
-        for (stage, name, count) in counters {
-            stages
-                .0
-                .entry((*stage).to_owned())
-                .or_default()
-                .insert((*name).to_owned(), *count);
-        }
+        let mut stages = Stages::default();
+        count(&mut stages);
         let codes: Vec<Code> = hints(&setting, &stages, &[], Duration::from_secs(seconds))
             .iter()
             .map(|hint| hint.code)
@@ -161,57 +150,42 @@ mod tests {
 
     #[test]
     fn silence_is_explained_by_what_was_counted() {
-        let some = ("shard", "frames_read", 9);
-        check(CaptureMode::Interfaces, None, 9, &[], &[]);
-        check(CaptureMode::Interfaces, None, 10, &[], &[Code::W060]);
-        check(CaptureMode::Interfaces, None, 10, &[some], &[]);
-        check(
-            CaptureMode::Interfaces,
-            Some("80"),
-            10,
-            &[some, ("http", "flows_unwanted", 2)],
-            &[Code::W061],
-        );
-        check(
-            CaptureMode::Interfaces,
-            None,
-            10,
-            &[some, ("http", "flows_tls", 2)],
-            &[Code::W062],
-        );
-        check(
-            CaptureMode::Interfaces,
-            None,
-            10,
-            &[some, ("http", "flows_tls", 2), ("message", "calls_seen", 1)],
-            &[],
-        );
-        check(
-            CaptureMode::Interfaces,
-            None,
-            10,
-            &[some, ("http", "flows_http2", 2)],
-            &[Code::W063],
-        );
-        check(CaptureMode::Mirror, None, 29, &[some], &[]);
-        check(CaptureMode::Mirror, None, 30, &[some], &[Code::W065]);
-        check(
-            CaptureMode::Mirror,
-            None,
-            30,
-            &[
-                some,
-                ("decap", "undone_vxlan", 4),
-                ("decap", "skipped_vni_unwanted", 4),
-            ],
-            &[Code::W066],
-        );
-        check(
-            CaptureMode::Mirror,
-            None,
-            30,
-            &[some, ("decap", "undone_vxlan", 4)],
-            &[],
-        );
+        let frames = |stages: &mut Stages| stages.shard.frames_read = 9;
+        let on_other_ports = |stages: &mut Stages| {
+            frames(stages);
+            stages.http.flows_unwanted = 2;
+        };
+        let tls = |stages: &mut Stages| {
+            frames(stages);
+            stages.http.flows_tls = 2;
+        };
+        let tls_and_calls = |stages: &mut Stages| {
+            tls(stages);
+            stages.message.calls_seen = 1;
+        };
+        let http2 = |stages: &mut Stages| {
+            frames(stages);
+            stages.http.flows_http2 = 2;
+        };
+        let tunnels = |stages: &mut Stages| {
+            frames(stages);
+            stages.decap.undone_vxlan = 4;
+        };
+        let other_networks = |stages: &mut Stages| {
+            tunnels(stages);
+            stages.decap.skipped_vni_unwanted = 4;
+        };
+        let (hosts, mirror) = (CaptureMode::Interfaces, CaptureMode::Mirror);
+        check(hosts, None, 9, |_| {}, &[]);
+        check(hosts, None, 10, |_| {}, &[Code::W060]);
+        check(hosts, None, 10, frames, &[]);
+        check(hosts, Some("80"), 10, on_other_ports, &[Code::W061]);
+        check(hosts, None, 10, tls, &[Code::W062]);
+        check(hosts, None, 10, tls_and_calls, &[]);
+        check(hosts, None, 10, http2, &[Code::W063]);
+        check(mirror, None, 29, frames, &[]);
+        check(mirror, None, 30, frames, &[Code::W065]);
+        check(mirror, None, 30, other_networks, &[Code::W066]);
+        check(mirror, None, 30, tunnels, &[]);
     }
 }

@@ -35,7 +35,7 @@ impl Said {
                 console.report(&hint);
             }
         }
-        let drops = stages.get("shard", "ring_dropped_full");
+        let drops = stages.shard.ring_dropped_full;
         let is_quiet = self
             .ring_drops_at
             .is_some_and(|at| at.elapsed() < Duration::from_secs(60));

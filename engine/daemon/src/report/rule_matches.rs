@@ -8,7 +8,7 @@ use std::sync::Arc;
 use engine_core::rules::{Rule, RuleSet};
 
 use crate::config::Rules;
-use crate::counters::{HitCells, Stages};
+use crate::counters::{RuleCells, Stages};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::quantity::thousands;
 use crate::status::RuleHits;
@@ -25,7 +25,7 @@ pub struct RuleWatch {
     /// The rules in one short line.
     pub name: String,
     set: Arc<RuleSet>,
-    shards: Vec<HitCells>,
+    shards: Vec<RuleCells>,
     /// Calls seen, stopped and emptied under earlier rules.
     before: [u64; 3],
 }
@@ -37,13 +37,13 @@ impl RuleWatch {
         Self {
             name: rules.name.clone(),
             set: Arc::clone(&rules.set),
-            shards: (0..shards).map(|_| HitCells::new(count)).collect(),
+            shards: (0..shards).map(|_| RuleCells::new(count)).collect(),
             before: calls(stages),
         }
     }
 
     /// Where each shard publishes.
-    pub fn cells(&self) -> &[HitCells] {
+    pub fn cells(&self) -> &[RuleCells] {
         &self.shards
     }
 
@@ -139,26 +139,24 @@ impl RuleWatch {
 }
 
 fn calls(stages: &Stages) -> [u64; 3] {
-    ["calls_seen", "calls_stopped", "calls_emptied"].map(|name| stages.get("message", name))
+    let message = &stages.message;
+    [
+        message.calls_seen,
+        message.calls_stopped,
+        message.calls_emptied,
+    ]
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn stages(seen: u64, stopped: u64, emptied: u64) -> Stages {
-        let counts = [
-            ("calls_seen", seen),
-            ("calls_stopped", stopped),
-            ("calls_emptied", emptied),
-        ];
-        let message = counts.map(|(name, count)| (name.to_owned(), count));
-        Stages(BTreeMap::from([(
-            "message".to_owned(),
-            BTreeMap::from(message),
-        )]))
+        let mut stages = Stages::default();
+        stages.message.calls_seen = seen;
+        stages.message.calls_stopped = stopped;
+        stages.message.calls_emptied = emptied;
+        stages
     }
 
     /// `hits` in the order of application, on two shards.

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use engine_core::http::PortTable;
 use engine_sys::packet::Steering;
 
 use super::hints::{self, Setting};
 use super::ledger::{calls, halves};
 use super::rule_matches::RuleWatch;
 use super::warnings::warnings;
-use crate::counters::{Published, Stages, ports_of};
+use crate::counters::{Published, Sample, Stages};
 use crate::diagnostic::Diagnostic;
 use crate::limits;
 use crate::metrics::exposition::{self, Moment};
@@ -83,12 +84,17 @@ impl View {
 
     /// The counters of all shards.
     pub fn stages(&self) -> Stages {
-        Stages::sum(self.published.iter().map(AsRef::as_ref))
+        sum(&self.samples())
+    }
+
+    /// What each shard published last.
+    fn samples(&self) -> Vec<Sample> {
+        self.published.iter().map(|shard| shard.sample()).collect()
     }
 
     /// What there is to say about silence and about the rules.
     pub fn hints(&self, stages: &Stages) -> Vec<Diagnostic> {
-        let ports = Port::all(&ports_of(self.published.iter().map(|shard| shard.load())));
+        let ports = ports(&self.samples());
         let mut hints = hints::hints(&self.setting, stages, &ports, self.started.elapsed());
         hints.extend(self.rules().warnings(stages));
         hints.extend(self.metrics.as_ref().err().cloned());
@@ -97,8 +103,8 @@ impl View {
 
     /// The whole status.
     pub fn status(&self, state: State) -> Status {
-        let capture = self.capture();
-        let hints = self.hints(&Stages(capture.stages.clone()));
+        let (capture, stages) = self.capture();
+        let hints = self.hints(&stages);
         let warnings = warnings(&capture, hints);
         Status {
             state,
@@ -110,30 +116,30 @@ impl View {
         }
     }
 
-    fn capture(&self) -> status::Capture {
-        let (cells, uploads, calls) = self.ledger();
-        let stages = Stages::sum_of(&cells);
-        let shard = |name| stages.get("shard", name);
+    fn capture(&self) -> (status::Capture, Stages) {
+        let (samples, uploads, calls) = self.ledger();
+        let stages = sum(&samples);
+        let shard = &stages.shard;
         let (rules, rule_hits) = {
             let watch = self.rules();
             (watch.name.clone(), watch.hits())
         };
-        status::Capture {
+        let capture = status::Capture {
             interfaces: self.interfaces.clone(),
             reads: self.reads.clone(),
             shards: self.published.len(),
             ring_bytes: self.ring_bytes,
             steering: self.steering.to_string(),
-            flows_apart: shard("flows_other_shard"),
+            flows_apart: shard.flows_other_shard,
             sentence: self.sentence.clone(),
             calls,
             halves: halves(&stages),
-            ports: Port::all(&ports_of(&cells)),
+            ports: ports(&samples),
             packets: Packets {
-                received: shard("frames_read"),
-                bytes: shard("frames_read_bytes"),
-                ignored: shard("frames_ignored_own_upload"),
-                dropped: shard("ring_dropped_full"),
+                received: shard.frames_read,
+                bytes: shard.frames_read_bytes,
+                ignored: shard.frames_ignored_own_upload,
+                dropped: shard.ring_dropped_full,
             },
             output: output(&self.url, uploads.as_ref()),
             overload: status::Overload::of(&stages),
@@ -152,21 +158,22 @@ impl View {
                 .map(ToString::to_string)
                 .unwrap_or_default(),
             metrics: self.metrics.clone().unwrap_or_default(),
-            stages: stages.0,
-        }
+            stages: stages.by_name(),
+        };
+        (capture, stages)
     }
 
-    /// The cells of each shard, the uploader's counters, and the calls by both. Shards and uploader count apart, so a
+    /// What each shard counted, the uploader's counters, and the calls by both. Shards and uploader count apart, so a
     /// bundle on its way may be seen twice or not at all for a moment.
-    fn ledger(&self) -> (Vec<Vec<u64>>, Option<upload::Snapshot>, Calls) {
+    fn ledger(&self) -> (Vec<Sample>, Option<upload::Snapshot>, Calls) {
         let mut tries = 0;
         loop {
             let uploads = self.uploads.as_ref().map(|stats| stats.snapshot());
-            let cells: Vec<Vec<u64>> = self.published.iter().map(|shard| shard.load()).collect();
-            let calls = calls(&Stages::sum_of(&cells), uploads.as_ref());
+            let samples = self.samples();
+            let calls = calls(&sum(&samples), uploads.as_ref());
             tries += 1;
             if calls.unaccounted == 0 || tries >= LEDGER_TRIES {
-                return (cells, uploads, calls);
+                return (samples, uploads, calls);
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -197,12 +204,12 @@ impl View {
     }
 
     fn moment(&self) -> Moment {
-        let (shards, uploads, calls) = self.ledger();
+        let (samples, uploads, calls) = self.ledger();
         let reloads = [&self.reloads.good, &self.reloads.bad];
         let [good, bad] = reloads.map(|count| count.load(Ordering::Relaxed));
         Moment {
             started: Some(self.began),
-            shards,
+            shards: samples.iter().map(|sample| sample.stages).collect(),
             calls,
             uploads,
             rules: self.rules().hits(),
@@ -230,7 +237,7 @@ impl View {
 
     /// Why no calls can be captured or, where that matters, delivered.
     fn unready(&self) -> Vec<&'static str> {
-        let is_deaf = self.stages().get("shard", "rings_open") == 0;
+        let is_deaf = self.stages().shard.rings_open == 0;
         let is_down = self.needs_output
             && self
                 .uploads
@@ -244,6 +251,19 @@ impl View {
         .filter_map(|(holds, reason)| holds.then_some(reason))
         .collect()
     }
+}
+
+fn sum(samples: &[Sample]) -> Stages {
+    samples.iter().map(|sample| &sample.stages).collect()
+}
+
+/// The server ports of all shards.
+fn ports(samples: &[Sample]) -> Vec<Port> {
+    let mut table = PortTable::default();
+    for sample in samples {
+        table.add(&sample.ports);
+    }
+    Port::all(&table)
 }
 
 fn output(url: &str, uploads: Option<&upload::Snapshot>) -> Output {

@@ -314,7 +314,7 @@ fn line(text: &mut String, label: &str, rest: impl AsRef<str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::counters::{Published, Stages};
+    use crate::counters::Stages;
     use crate::status::Stopped;
     use crate::status::tests::running;
 
@@ -366,23 +366,15 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
 
     #[test]
     fn what_is_given_up_is_said() {
-        let published = Published::default();
         let overload = |shed, percent| {
-            let mut stages = Stages::sum([&published]);
-            let mut set = |stage: &str, name: &str, count| {
-                let cell = stages
-                    .0
-                    .get_mut(stage)
-                    .and_then(|cells| cells.get_mut(name));
-                *cell.expect(name) = count;
-            };
-            set("shard", "overload_plain", 2);
-            set("shard", "overload_thin", shed);
-            set("shard", "overload_shed", shed);
-            set("shard", "overload_shed_percent", percent);
-            set("shard", "bundles_plain_overload", 1);
-            set("message", "bodies_thinned", 1200);
-            set("message", "calls_shed_overload", 40);
+            let mut stages = Stages::default();
+            stages.shard.overload_plain = 2;
+            stages.shard.overload_thin = shed;
+            stages.shard.overload_shed = shed;
+            stages.shard.overload_shed_percent = percent;
+            stages.shard.bundles_plain_overload = 1;
+            stages.message.bodies_thinned = 1200;
+            stages.message.calls_shed_overload = 40;
             Overload::of(&stages)
         };
         let mut status = running();
