@@ -1,11 +1,19 @@
-//! Lines in, one POST body out: collected up to a size or an age, then compressed on the shard that made them.
+//! Bundles: the lines of one POST with the index of their calls, collected up to a size or an age, then compressed.
 //!
-//! Deflate is the dearest stage, so it must scale with the shards and never runs on the uploader. Buffers go round:
-//! [`Bundler::recycle`] takes back what was sent, so a steady state allocates nothing. Compressed bodies grow to what comes
-//! out, not to what might, and a plain one has room for its lines and one more: a queue of bundles takes hardly more memory
-//! than is in them.
+//! Compression is the most expensive stage. It runs on the shard that made the lines, so that it scales with the shards,
+//! and never on the thread of a sink. Buffers circulate: [`Bundler::recycle`] takes a delivered bundle back, so a steady
+//! state allocates nothing. A compressed body has the capacity that its bytes needed, and a plain one that of its lines
+//! and one more: a backlog of bundles takes hardly more memory than its bytes.
+//!
+//! **One bundle, several sinks.** Sinks with equal rules share the bundles of one [`Bundler`]. [`Config::compression`] is
+//! what the sinks that accept compressed bundles need, [`Compression::Off`] where there is none of them;
+//! [`Config::keeps_lines`] is set where another sink needs the lines as they are. A sink then sends [`Bundle::body`] as
+//! [`Bundle::encoding`] says, or [`Bundle::plain_lines`]. Both are made here, once, whatever the number of sinks.
 
 pub mod deflate;
+mod index;
+
+pub use index::{CallEntry, CallFlags};
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -39,13 +47,17 @@ pub enum Compression {
     Level(u8),
 }
 
-/// The body of one POST.
+/// The lines of one POST, and the index of their calls.
 #[derive(Debug, Default)]
 pub struct Bundle {
-    /// What is sent.
+    /// The body of the POST: the lines, compressed where [`Self::encoding`] says so.
     pub body: Vec<u8>,
     /// How `body` is encoded.
     pub encoding: Encoding,
+    /// The lines of a compressed bundle, where [`Config::keeps_lines`] asks for them; else empty.
+    pub lines: Vec<u8>,
+    /// One entry for each call, in the order of the lines.
+    pub index: Vec<CallEntry>,
     /// Lines in it, that is calls.
     pub calls: u32,
     /// Bytes of lines before encoding.
@@ -54,15 +66,47 @@ pub struct Bundle {
     pub id: u128,
 }
 
+impl Bundle {
+    /// The lines before encoding, where the bundle has them.
+    pub fn plain_lines(&self) -> Option<&[u8]> {
+        match self.encoding {
+            Encoding::Plain => Some(&self.body),
+            Encoding::Deflated if self.lines.is_empty() => None,
+            Encoding::Deflated => Some(&self.lines),
+        }
+    }
+
+    /// Memory that its contents take, in bytes: what a bound on waiting bundles counts.
+    pub fn memory_bytes(&self) -> usize {
+        self.body.len() + self.lines.len() + size_of_val(self.index.as_slice())
+    }
+
+    /// Empties it. The buffers keep their memory, each of at most so many bytes; a larger one is freed.
+    fn clear(&mut self, body_bytes: usize, lines_bytes: usize) {
+        clear(&mut self.body, body_bytes);
+        clear(&mut self.lines, lines_bytes);
+        clear(&mut self.index, lines_bytes / size_of::<CallEntry>());
+    }
+}
+
+fn clear<T>(buffer: &mut Vec<T>, kept: usize) {
+    buffer.clear();
+    if buffer.capacity() > kept {
+        *buffer = Vec::new();
+    }
+}
+
 /// When a bundle is closed, and how it is compressed.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Closed when it holds this many bytes of lines; it exceeds that by one line at most.
+    /// Closed when it holds this many bytes of lines; it exceeds that by one line at most. At most [`LINES_BYTES_MAX`].
     pub bytes: usize,
     /// Closed when its first line is this old.
     pub age: Duration,
     /// How its body is compressed, until [`Bundler::set_compression`].
     pub compression: Compression,
+    /// Keep the lines beside a compressed body, for sinks that send them as they are.
+    pub keeps_lines: bool,
     /// Random: makes bundle ids of this process and shard unlike any other's.
     pub id_seed: u64,
 }
@@ -73,6 +117,7 @@ impl Default for Config {
             bytes: limits::BUNDLE_BYTES,
             age: Duration::from_secs(1),
             compression: Compression::Fast,
+            keeps_lines: false,
             id_seed: 0,
         }
     }
@@ -84,16 +129,20 @@ pub struct Bundler {
     fast: Option<Encoder>,
     leveled: Option<Leveled>,
     lines: Vec<u8>,
-    calls: u32,
+    index: Vec<CallEntry>,
     /// Set by the first [`Self::close_if_old`] that sees lines: lines themselves carry no wall clock.
     first_seen: Option<Timestamp>,
     number: u64,
     ready: VecDeque<Bundle>,
-    spare: Vec<Vec<u8>>,
+    spare: Vec<Bundle>,
 }
 
-/// Emptied buffers kept for the next bundles; more are freed.
-const SPARE_BUFFERS_MAX: usize = 8;
+/// Emptied bundles kept for the next ones; more are freed.
+const SPARE_BUNDLES_MAX: usize = 8;
+
+/// A bundle with this many bytes of lines is closed whatever is configured: offsets in the index have 32 bits, and the
+/// last line starts below this one.
+pub const LINES_BYTES_MAX: usize = 1 << 30;
 
 /// Room for the line with which a bundle is full. A longer one costs a copy of the lines into a buffer of twice the size,
 /// which is given back afterwards.
@@ -101,13 +150,14 @@ const LAST_LINE_BYTES: usize = 64 * 1024;
 
 impl Bundler {
     /// An empty bundler.
-    pub fn new(config: Config) -> Self {
+    pub fn new(mut config: Config) -> Self {
+        config.bytes = config.bytes.min(LINES_BYTES_MAX);
         Self {
             config,
             fast: None,
             leveled: None,
             lines: Vec::with_capacity(config.bytes + LAST_LINE_BYTES),
-            calls: 0,
+            index: Vec::new(),
             first_seen: None,
             number: 0,
             ready: VecDeque::new(),
@@ -120,17 +170,20 @@ impl Bundler {
         self.ready.pop_front()
     }
 
-    /// Compresses so from the next bundle that is closed on. A level other than the last one allocates its tables then.
+    /// Changes the compression, from the next bundle that is closed on. A level other than the last one allocates its
+    /// tables then.
     pub fn set_compression(&mut self, compression: Compression) {
         self.config.compression = compression;
-        let kept_bytes = self.kept_bytes();
-        self.spare.retain(|buffer| buffer.capacity() <= kept_bytes);
+        let (body_bytes, lines_bytes) = (self.body_bytes_kept(), self.lines_bytes_kept());
+        for bundle in &mut self.spare {
+            bundle.clear(body_bytes, lines_bytes);
+        }
     }
 
     /// Closes the open bundle if its first line has been here for the configured age. `now` is any clock that runs on
     /// while no packet comes.
     pub fn close_if_old(&mut self, now: Timestamp) {
-        if self.calls == 0 {
+        if self.index.is_empty() {
             return;
         }
         match self.first_seen {
@@ -142,83 +195,83 @@ impl Bundler {
 
     /// Closes the open bundle whatever its size.
     pub fn close(&mut self) {
-        if self.calls == 0 {
+        if self.index.is_empty() {
             return;
         }
-        let id = u128::from(self.config.id_seed) << 64 | u128::from(self.number);
+        let mut bundle = self.spare.pop().unwrap_or_default();
+        bundle.id = u128::from(self.config.id_seed) << 64 | u128::from(self.number);
+        bundle.line_bytes = self.lines.len() as u64;
         self.number += 1;
-        let mut spare = self.spare.pop().unwrap_or_default();
-        let room = self.config.bytes + LAST_LINE_BYTES;
-        let line_bytes = self.lines.len() as u64;
-        let (body, encoding) = match self.config.compression {
-            Compression::Off | Compression::Level(0) => {
-                spare.reserve_exact(room);
-                (std::mem::replace(&mut self.lines, spare), Encoding::Plain)
-            }
-            Compression::Fast | Compression::Level(1) => self.deflate_fast(spare),
-            Compression::Level(level) => self.deflate(level, spare),
+        bundle.encoding = match self.config.compression {
+            Compression::Off | Compression::Level(0) => Encoding::Plain,
+            Compression::Fast | Compression::Level(1) => self.deflate_fast(&mut bundle.body),
+            Compression::Level(level) => self.deflate(level, &mut bundle.body),
         };
+        // The lines change places with an empty buffer of the bundle, or stay for the next ones.
+        let room = self.lines_bytes_kept();
+        if bundle.encoding == Encoding::Plain {
+            bundle.body.reserve_exact(room);
+            std::mem::swap(&mut self.lines, &mut bundle.body);
+        } else if self.config.keeps_lines {
+            bundle.lines.reserve_exact(room);
+            std::mem::swap(&mut self.lines, &mut bundle.lines);
+        }
         self.lines.clear();
         self.lines.shrink_to(room);
-        self.ready.push_back(Bundle {
-            body,
-            encoding,
-            calls: std::mem::take(&mut self.calls),
-            line_bytes,
-            id,
-        });
+        // The next index is about as long, so it need not grow again.
+        bundle.index.reserve(self.index.len());
+        std::mem::swap(&mut self.index, &mut bundle.index);
+        bundle.calls = u32::try_from(bundle.index.len()).unwrap_or(u32::MAX);
+        self.ready.push_back(bundle);
         self.first_seen = None;
     }
 
     /// Takes back a bundle that was delivered or given up, for its memory.
-    pub fn recycle(&mut self, bundle: Bundle) {
-        let mut buffer = bundle.body;
-        buffer.clear();
-        if self.spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= self.kept_bytes() {
-            self.spare.push(buffer);
+    pub fn recycle(&mut self, mut bundle: Bundle) {
+        if self.spare.len() < SPARE_BUNDLES_MAX {
+            bundle.clear(self.body_bytes_kept(), self.lines_bytes_kept());
+            self.spare.push(bundle);
         }
     }
 
-    /// The largest buffer that is kept: one that held plain lines is several times what compressed ones need.
-    fn kept_bytes(&self) -> usize {
+    /// Most bytes of a body's buffer that is kept: one that held plain lines is several times what compressed ones need.
+    fn body_bytes_kept(&self) -> usize {
         match self.config.compression {
-            Compression::Off | Compression::Level(0) => self.config.bytes + LAST_LINE_BYTES,
+            Compression::Off | Compression::Level(0) => self.lines_bytes_kept(),
             Compression::Fast | Compression::Level(_) => self.config.bytes / 2,
         }
     }
 
+    /// Bytes of a buffer for the lines of one bundle.
+    fn lines_bytes_kept(&self) -> usize {
+        self.config.bytes + LAST_LINE_BYTES
+    }
+
     /// Calls in the open bundle and in closed ones not yet taken: part of "in flight".
     pub fn held_calls(&self) -> u64 {
-        u64::from(self.calls)
-            + self
-                .ready
-                .iter()
-                .map(|bundle| u64::from(bundle.calls))
-                .sum::<u64>()
+        let ready = self.ready.iter().map(|bundle| u64::from(bundle.calls));
+        self.index.len() as u64 + ready.sum::<u64>()
     }
 
-    fn deflate_fast(&mut self, mut buffer: Vec<u8>) -> (Vec<u8>, Encoding) {
-        buffer.clear();
+    fn deflate_fast(&mut self, out: &mut Vec<u8>) -> Encoding {
         let encoder = self.fast.get_or_insert_default();
-        encoder.zlib(&self.lines, &mut buffer);
-        (buffer, Encoding::Deflated)
+        encoder.zlib(&self.lines, out);
+        Encoding::Deflated
     }
 
-    /// Lines compressed into `buffer`; plain lines if the compressor ever refuses, which its own bound rules out.
-    fn deflate(&mut self, level: u8, mut buffer: Vec<u8>) -> (Vec<u8>, Encoding) {
+    /// Compresses the lines into `out`; plain lines if the compressor ever refuses, which its own bound rules out.
+    fn deflate(&mut self, level: u8, out: &mut Vec<u8>) -> Encoding {
         self.leveled = self.leveled.take().filter(|last| last.level == level);
         let leveled = self.leveled.get_or_insert_with(|| Leveled::new(level));
-        if let Some(stream) = leveled.zlib(&self.lines) {
-            buffer.clear();
-            buffer.extend_from_slice(stream);
-            (buffer, Encoding::Deflated)
-        } else {
-            (std::mem::replace(&mut self.lines, buffer), Encoding::Plain)
-        }
+        let Some(stream) = leveled.zlib(&self.lines) else {
+            return Encoding::Plain;
+        };
+        out.extend_from_slice(stream);
+        Encoding::Deflated
     }
 }
 
-/// A compressor of one level, and room for what it makes.
+/// A compressor of one level, and the buffer for its output.
 struct Leveled {
     level: u8,
     compressor: Compressor,
@@ -237,7 +290,7 @@ impl Leveled {
 
     fn zlib(&mut self, lines: &[u8]) -> Option<&[u8]> {
         let bound = self.compressor.zlib_compress_bound(lines.len());
-        // Never made shorter: what was zeroed once stays.
+        // Never made shorter, so that no byte is zeroed twice.
         if self.stream.len() < bound {
             self.stream.resize(bound, 0);
         }
@@ -254,13 +307,15 @@ impl Output for Bundler {
         self.parts(&[line], &mut Vec::new(), notes);
     }
 
-    /// A bundle is closed after a line only, so none is torn.
-    fn parts(&mut self, parts: &[&[u8]], _room: &mut Vec<u8>, _notes: &Notes) {
+    /// Closes a bundle after a whole line only.
+    fn parts(&mut self, parts: &[&[u8]], _room: &mut Vec<u8>, notes: &Notes) {
+        let offset = self.lines.len();
         for part in parts {
             self.lines.extend_from_slice(part);
         }
+        let length = self.lines.len() - offset;
         self.lines.push(b'\n');
-        self.calls += 1;
+        self.index.push(CallEntry::new(offset, length, notes));
         if self.lines.len() >= self.config.bytes {
             self.close();
         }
@@ -371,6 +426,39 @@ mod tests {
     }
 
     #[test]
+    fn sinks_with_equal_rules_have_both_encodings() {
+        let mut bundler = Bundler::new(Config {
+            bytes: 1000,
+            keeps_lines: true,
+            ..Config::default()
+        });
+        for round in 0..20 {
+            let mut expected = Vec::new();
+            while bundler.ready.is_empty() {
+                let line = format!("[{round},{}]", expected.len());
+                bundler.line(line.as_bytes(), &Notes::default());
+                expected.extend([line.as_bytes(), b"\n"].concat());
+            }
+            let bundle = bundler.pop().unwrap();
+            assert_eq!(bundle.encoding, Encoding::Deflated);
+            assert_eq!(bundle.plain_lines(), Some(&expected[..]));
+            assert_eq!(inflate(&bundle).as_bytes(), expected);
+            let of_index = bundle.index.len() * size_of::<CallEntry>();
+            assert_eq!(
+                bundle.memory_bytes(),
+                bundle.body.len() + expected.len() + of_index
+            );
+            bundler.recycle(bundle);
+        }
+        bundler.line(b"[]", &Notes::default());
+        bundler.set_compression(Compression::Off);
+        bundler.close();
+        let bundle = bundler.pop().unwrap();
+        assert!(bundle.lines.is_empty(), "the body has them");
+        assert_eq!(bundle.plain_lines(), Some(&b"[]\n"[..]));
+    }
+
+    #[test]
     fn compression_changes_with_the_next_bundle() {
         let mut bundler = Bundler::new(Config::default());
         let mut close = |compression| {
@@ -380,6 +468,10 @@ mod tests {
             bundler.close();
             let bundle = bundler.pop().unwrap();
             assert_eq!(inflate(&bundle).as_bytes(), [&line[..], b"\n"].concat());
+            assert_eq!(
+                bundle.plain_lines().is_some(),
+                bundle.encoding == Encoding::Plain
+            );
             bundle.encoding
         };
         for (compression, encoding) in [

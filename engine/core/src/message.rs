@@ -7,6 +7,7 @@ mod annotate;
 mod content;
 mod cookies;
 mod draft;
+mod identity;
 mod keys;
 mod url;
 mod writer;
@@ -16,27 +17,35 @@ pub use writer::Writer;
 
 use crate::limits;
 
-/// What the receiver of a line may want to know beside it; never part of the line unless annotations are on.
+/// Properties of a call that go with its line; no part of the line itself unless annotations are on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
+    /// The annotation `exchange_id`, as a number.
+    pub exchange_id: u128,
+    /// First byte of the request (of the response where there is no request), nanoseconds since the epoch.
+    pub started_nanos: u64,
+    /// Last byte of the response (of the request where there is no response), nanoseconds since the epoch.
+    pub ended_nanos: u64,
+    /// First request byte to first response byte, in nanoseconds.
+    pub took_nanos: u64,
     /// Full length of the request body after decoding, as far as known, in bytes.
     pub request_body_bytes: u64,
     /// Full length of the response body after decoding, as far as known, in bytes.
     pub response_body_bytes: u64,
-    /// A body was cut at the body limit.
-    pub body_limited: bool,
     /// Bytes of bodies that were never captured.
     pub missing_bytes: u64,
-    /// Either message ended before its framing said so.
-    pub incomplete: bool,
-    /// A half call: its request or response was never seen.
-    pub half: bool,
     /// Innermost VNI, if any.
     pub vni: Option<u32>,
-    /// First byte of the request (of the response for an orphan), nanoseconds since the epoch.
-    pub time_nanos: u64,
-    /// First request byte to first response byte, in nanoseconds.
-    pub took_nanos: u64,
+    /// The response code as the line has it; 0 if it has none.
+    pub status: u16,
+    /// A half call: only its request or only its response is known.
+    pub unpaired: bool,
+    /// A message ended before its framing was complete.
+    pub incomplete: bool,
+    /// A body was truncated at one of our bounds.
+    pub truncated: bool,
+    /// A body was given up, in whole or in part, because memory was short or the shard could not keep up.
+    pub shed: bool,
 }
 
 /// What calls that begin from now on go without, so that a shard which cannot keep up loses as little as it must. Drawn by

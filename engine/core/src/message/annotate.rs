@@ -20,29 +20,24 @@ use std::io::Write as _;
 use std::net::Ipv6Addr;
 
 use super::Notes;
-use super::draft::{Connection, Draft, Times};
+use super::draft::Draft;
+use super::identity::Id;
 use crate::decap::{Encap, Endpoint};
 use crate::http::Half;
 
 /// Appends the annotations of `draft`, each with the comma behind it.
-pub(super) fn write(draft: &Draft, notes: &Notes, half: Option<Half>, out: &mut Vec<u8>) {
+pub(super) fn write(
+    draft: &Draft,
+    connection_id: Id,
+    notes: &Notes,
+    half: Option<Half>,
+    out: &mut Vec<u8>,
+) {
     let connection = &draft.connection;
-    let id = connection_id(connection);
-    let offset = |times: Option<Times>| times.map_or(u64::MAX, |times| times.offset);
-    let id_of_call = id.and(&offset(draft.request_times).to_be_bytes()).and(
-        &offset(
-            draft
-                .response_times
-                .filter(|_| draft.request_times.is_none()),
-        )
-        .to_be_bytes(),
-    );
-    field(out, "exchange_id", format_args!("{:032x}", id_of_call.0));
-    field(
-        out,
-        "connection_id",
-        format_args!("{:016x}", (id.0 >> 64) ^ (id.0 & u128::from(u64::MAX))),
-    );
+    let exchange_id = notes.exchange_id;
+    field(out, "exchange_id", format_args!("{exchange_id:032x}"));
+    let connection_id = connection_id.folded();
+    field(out, "connection_id", format_args!("{connection_id:016x}"));
     field(out, "call_index", format_args!("{}", connection.call_index));
     for (endpoint, address, port) in [
         (connection.client, "client_address", "client_port"),
@@ -126,34 +121,4 @@ fn reason(half: Half) -> &'static str {
         Half::Evicted => "evicted",
         Half::Shutdown => "shutdown",
     }
-}
-
-/// FNV-1a with 128 bits: ids have to be the same in every version, which no hasher of a crate promises.
-#[derive(Clone, Copy)]
-struct Id(u128);
-
-impl Id {
-    const EMPTY: Self = Self(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);
-
-    fn and(self, bytes: &[u8]) -> Self {
-        let step = |hash: u128, byte: &u8| {
-            (hash ^ u128::from(*byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
-        };
-        Self(bytes.iter().fold(self.0, step))
-    }
-}
-
-/// Client before server: which side spoke first may differ between two captures of one connection.
-fn connection_id(connection: &Connection) -> Id {
-    let endpoint = |id: Id, endpoint: Option<Endpoint>| {
-        let endpoint = endpoint.unwrap_or(Endpoint {
-            addr: [0; 16],
-            port: 0,
-        });
-        id.and(&endpoint.addr).and(&endpoint.port.to_be_bytes())
-    };
-    let id = Id::EMPTY.and(&connection.network.id.to_be_bytes());
-    let id = endpoint(endpoint(id, connection.client), connection.server);
-    id.and(&[u8::from(connection.client_is_originator)])
-        .and(&connection.originator_seq.to_be_bytes())
 }

@@ -34,6 +34,8 @@ pub struct Draft {
     pub(super) request_times: Option<Times>,
     pub(super) response_times: Option<Times>,
     pub(super) incomplete: bool,
+    /// The response code as it was written; 0 if none was.
+    pub(super) status: u16,
     pub(super) connection: Connection,
 }
 
@@ -65,6 +67,8 @@ pub(super) struct Connection {
     pub(super) server: Option<Endpoint>,
     pub(super) originator_seq: u32,
     pub(super) client_is_originator: bool,
+    /// Number of the flow in the shard.
+    pub(super) flow: u64,
     pub(super) call_index: u64,
 }
 
@@ -82,6 +86,7 @@ impl Connection {
             server: Some(server),
             originator_seq: flow.originator_seq,
             client_is_originator: origin.client_is_originator,
+            flow: flow.number,
             call_index: origin.call_index,
         }
     }
@@ -121,8 +126,10 @@ pub(super) struct Body {
     /// A piece of it is not there: not captured, cut before its end, undecodable from somewhere on, or not taken in for
     /// want of memory. The body limit alone makes no hole.
     pub(super) holed: bool,
-    /// Cut: at the body limit, or for want of memory.
+    /// Truncated: at the body limit, or because memory was short.
     pub(super) limited: bool,
+    /// Truncated or given up because memory was short or the shard could not keep up.
+    pub(super) shed: bool,
     pub(super) over: bool,
 }
 
@@ -131,7 +138,7 @@ impl Body {
     pub(super) fn give_up(&mut self) {
         self.bytes = Vec::new();
         self.taken = 0;
-        (self.sealed, self.limited, self.holed) = (true, true, true);
+        (self.sealed, self.limited, self.holed, self.shed) = (true, true, true, true);
     }
 
     /// Forgets all of it but the memory of its bytes.
@@ -148,6 +155,7 @@ impl Body {
             sealed,
             holed,
             limited,
+            shed,
             over,
             bytes_max,
         } = self;
@@ -155,7 +163,7 @@ impl Body {
         (*mode, *tail, *codings) = (Mode::default(), Tail::default(), Codings::default());
         (*taken, *len, *missing, *bytes_max) = (0, 0, 0, 0);
         (*is_form, *sealed, *holed) = (false, false, false);
-        (*limited, *over) = (false, false);
+        (*limited, *shed, *over) = (false, false, false);
     }
 }
 
@@ -177,6 +185,7 @@ impl Draft {
         self.response.clear();
         self.response_body.clear();
         self.response_times = None;
+        self.status = 0;
     }
 
     /// Memory of it and of its buffers.
@@ -211,11 +220,12 @@ impl Draft {
             request_times,
             response_times,
             incomplete,
+            status,
             connection,
             body_bytes_max,
         } = self;
         (*rules, *held, *start_of_request, *body_bytes_max) = (0, 0, 0, 0);
-        (*sampled_out, *incomplete) = (false, false);
+        (*sampled_out, *incomplete, *status) = (false, false, 0);
         (*request_times, *response_times) = (None, None);
         *tally = Tally::default();
         *connection = Connection::default();

@@ -580,7 +580,7 @@ fn half_calls_are_counted_and_written_on_demand() {
         assert_eq!(writer.counters().half_closed, 1);
         assert_eq!(writer.counters().calls_seen, u64::from(half_calls));
         if half_calls {
-            assert!(writer.output().0[0].1.half);
+            assert!(writer.output().0[0].1.unpaired);
             let details = only_line(&mut writer);
             assert_eq!(value_of(&details, "request_body"), Some("text"));
             assert_eq!(value_of(&details, "response_code"), None);
@@ -708,7 +708,7 @@ fn bodies_are_cut_at_the_limit_and_say_so() {
         );
         play(&mut writer, &request, &response, 5, 2, 3);
         let notes = writer.output().0[0].1;
-        assert_eq!((notes.response_body_bytes, notes.body_limited), (16, true));
+        assert_eq!((notes.response_body_bytes, notes.truncated), (16, true));
         let details = only_line(&mut writer);
         assert_eq!(value_of(&details, "response_body"), Some("0123456789"));
         assert_eq!(
@@ -758,7 +758,7 @@ fn check_thinned(rules: &str, thinned: bool, expected: Option<&str>) {
             u64::from(expected.is_none())
         );
         let Some(expected) = expected else { continue };
-        assert_eq!(writer.output().0[0].1.body_limited, thinned);
+        assert_eq!(writer.output().0[0].1.truncated, thinned);
         let details = only_line(&mut writer);
         assert_eq!(value_of(&details, "response_body"), Some(expected));
         let full = value_of(&details, "custom_field:response_body_bytes");
@@ -768,7 +768,7 @@ fn check_thinned(rules: &str, thinned: bool, expected: Option<&str>) {
         writer.output().0.clear();
         writer.set_thrift(Thrift::default());
         play(&mut writer, &request, &response, 5, 2, 3);
-        assert!(!writer.output().0[0].1.body_limited);
+        assert!(!writer.output().0[0].1.truncated);
     }
 }
 

@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 use super::content::Decoders;
 use super::draft::{Connection, Draft, Times};
-use super::keys::Kind;
+use super::identity::{ConnectionIds, exchange_id};
+use super::keys::{CLOSING, Kind};
 use super::{Config, Counters, Notes, Output, Shed, Thrift, annotate, cookies, url};
 use crate::http::{BodyEnd, Exchanges, Half, Header, Known, Origin, RequestHead, ResponseHead};
 use crate::limits::{BUFFER_KEPT_BYTES, POOL_BYTES_MAX, RULE_SETS_MAX};
@@ -50,6 +51,7 @@ pub struct Writer<O> {
     host: Vec<u8>,
     /// Where an output that needs the line in one piece has it put together.
     line: Vec<u8>,
+    ids: ConnectionIds,
     counters: Counters,
     output: O,
 }
@@ -85,6 +87,7 @@ impl<O: Output> Writer<O> {
             },
             host,
             line: Vec::new(),
+            ids: ConnectionIds::default(),
             counters: Counters::default(),
             thrift: Thrift::default(),
             config,
@@ -272,6 +275,14 @@ impl<O: Output> Writer<O> {
         work.value.clear();
         ndjson::decimal(head.status.into(), &mut work.value);
         pen.write(Kind::ResponseCode, b"", &work.value, &mut draft.start);
+        // A rule may have removed or replaced the code: the index then has none.
+        let written = draft.start.strip_suffix(CLOSING);
+        let before = written.and_then(|written| written.strip_suffix(&work.value[..]));
+        if before.is_some_and(|before| {
+            before.len() > draft.start_of_request && before.ends_with(b"\"")
+        }) {
+            draft.status = head.status;
+        }
         for header in logged(head.headers, head.minor) {
             pen.write(
                 Kind::ResponseHeader,
@@ -363,9 +374,10 @@ impl<O: Output> Writer<O> {
 
     /// Hands the line to the output in its parts; `last` are the details behind them all, and becomes longer.
     fn write_line(&mut self, draft: &Draft, half: Option<Half>, last: &mut Vec<u8>) {
-        let notes = notes(draft, half);
+        let connection_id = self.ids.connection(&draft.connection);
+        let notes = notes(draft, exchange_id(connection_id, draft), half);
         if self.config.annotate {
-            annotate::write(draft, &notes, half, last);
+            annotate::write(draft, connection_id, &notes, half, last);
         }
         let parts: [&[u8]; 9] = [
             b"[",
@@ -434,25 +446,30 @@ fn clock(request: Option<Times>, response: Option<Times>) -> (u64, Option<u64>) 
     }
 }
 
-fn notes(draft: &Draft, half: Option<Half>) -> Notes {
+fn notes(draft: &Draft, exchange_id: u128, half: Option<Half>) -> Notes {
     let (request, response) = (draft.request_times, draft.response_times);
+    let (request_body, response_body) = (&draft.request_body, &draft.response_body);
     let first = request
         .or(response)
         .map_or(Timestamp::ZERO, |times| times.first);
+    let last = response
+        .or(request)
+        .map_or(Timestamp::ZERO, |times| times.last);
     let took = response.map_or(std::time::Duration::ZERO, |times| times.first.since(first));
     Notes {
-        request_body_bytes: draft.request_body.len,
-        response_body_bytes: draft.response_body.len,
-        body_limited: draft.request_body.limited || draft.response_body.limited,
-        missing_bytes: draft
-            .request_body
-            .missing
-            .saturating_add(draft.response_body.missing),
-        incomplete: draft.incomplete,
-        half: half.is_some(),
-        vni: draft.connection.network.vni,
-        time_nanos: first.nanos(),
+        exchange_id,
+        started_nanos: first.nanos(),
+        ended_nanos: last.nanos(),
         took_nanos: u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
+        request_body_bytes: request_body.len,
+        response_body_bytes: response_body.len,
+        missing_bytes: request_body.missing.saturating_add(response_body.missing),
+        vni: draft.connection.network.vni,
+        status: draft.status,
+        unpaired: half.is_some(),
+        incomplete: draft.incomplete,
+        truncated: request_body.limited || response_body.limited,
+        shed: request_body.shed || response_body.shed,
     }
 }
 

@@ -70,11 +70,11 @@ impl Table {
             .unwrap_or(url);
         let width = self.url_columns;
         let start = self.start.unwrap_or_default();
-        let seconds = Timestamp::from_nanos(notes.time_nanos)
+        let seconds = Timestamp::from_nanos(notes.started_nanos)
             .since(start)
             .as_secs_f64();
         let status = value("response_code");
-        let took = if notes.half {
+        let took = if notes.unpaired {
             "-".to_owned()
         } else {
             span(notes.took_nanos)
@@ -105,10 +105,10 @@ impl Table {
         if let Some(vni) = notes.vni {
             words.push(format!("vni {vni}"));
         }
-        if notes.half {
+        if notes.unpaired {
             words.push("half call".to_owned());
         }
-        if notes.body_limited {
+        if notes.truncated {
             words.push(format!("body cut at {}", limit(self.body_bytes_max)));
         }
         if notes.missing_bytes > 0 {
@@ -117,7 +117,7 @@ impl Table {
                 thousands(notes.missing_bytes)
             ));
         }
-        if notes.incomplete && !notes.half && notes.missing_bytes == 0 {
+        if notes.incomplete && !notes.unpaired && notes.missing_bytes == 0 {
             words.push("incomplete".to_owned());
         }
         words.join("; ")
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn a_row_says_what_is_known() {
         let notes = Notes {
-            time_nanos: 100_031_877_000,
+            started_nanos: 100_031_877_000,
             took_nanos: 12_400_000,
             response_body_bytes: 1_234,
             ..Notes::default()
@@ -188,7 +188,7 @@ mod tests {
         let notes = Notes {
             vni: Some(123),
             missing_bytes: 4096,
-            body_limited: true,
+            truncated: true,
             ..notes
         };
         check(
@@ -200,7 +200,7 @@ mod tests {
         check(
             b"[]",
             Notes {
-                half: true,
+                unpaired: true,
                 ..Notes::default()
             },
             "   1    0.000000  -       -                               -        -      0 B      0 B  half call\n",

@@ -95,6 +95,7 @@ impl<O: Output> Writer<O> {
         };
         body.sealed = true;
         body.limited = true;
+        body.shed = room < wanted || body.bytes_max < self.config.body_bytes_max;
         if room < wanted {
             body.holed = true;
             self.counters.bodies_shed += 1;
@@ -221,6 +222,7 @@ impl<O: Output> Writer<O> {
         let cut = decoded.full_len > content.len() as u64 && !body.limited;
         *self.cut_counter(body) += u64::from(cut);
         body.limited |= cut;
+        body.shed |= cut && limit < self.config.body_bytes_max;
         body.holed |= decoded.broken;
         body.len = decoded.full_len;
     }

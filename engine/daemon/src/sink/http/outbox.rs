@@ -175,6 +175,7 @@ mod tests {
             calls: 2,
             line_bytes: 3,
             id,
+            ..Bundle::default()
         }
     }
 

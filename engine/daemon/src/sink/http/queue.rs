@@ -203,6 +203,7 @@ mod tests {
                     calls: 1,
                     line_bytes: 0,
                     id: 0,
+                    ..Bundle::default()
                 },
                 Instant::now(),
             );

@@ -288,6 +288,7 @@ impl Bed {
             calls,
             line_bytes: length,
             id,
+            ..Bundle::default()
         };
         self.handed += u64::from(calls);
         let start = Instant::now();
@@ -448,6 +449,7 @@ fn plain_lines_have_no_content_encoding() {
             calls: 1,
             line_bytes: 3,
             id: 1,
+            ..Bundle::default()
         })
         .unwrap();
     bed.stop(PATIENCE);
