@@ -10,7 +10,7 @@ use engine_core::bundle::{self, Bundler, Compression};
 use engine_core::decap::{self, Decap, Frame, LinkType};
 use engine_core::flow::{self, ByteInfo, Consumer, Direction, FlowEnd, FlowStart};
 use engine_core::http::{self, BodyEnd, Exchanges, Half, Http, Origin, RequestHead, ResponseHead};
-use engine_core::message::{Notes, Output, Thrift};
+use engine_core::message::{Notes, Output, ShedPolicy};
 use engine_core::pipeline::{Config, Pipeline};
 use engine_core::rules::RuleSet;
 use engine_core::time::Timestamp;
@@ -88,9 +88,9 @@ impl Stage {
             "shed" => {
                 let mut pipeline =
                     Pipeline::new(&Config::default(), rules("debug")?, Count::default());
-                pipeline.set_thrift(Thrift {
-                    shed: Thrift::CALLS - 1,
-                    ..Thrift::default()
+                pipeline.set_shed_policy(ShedPolicy {
+                    shed: ShedPolicy::CALLS - 1,
+                    ..ShedPolicy::default()
                 });
                 Self::Lines(pipeline)
             }

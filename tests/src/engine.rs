@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use bench::collect::Row;
 use bench::traffic::Frame as Made;
 use engine_core::decap::{Frame, LinkType};
-use engine_core::message::{Notes, Output, Thrift};
+use engine_core::message::{Notes, Output, ShedPolicy};
 use engine_core::pipeline::{Config, Held, Ledger, Pipeline};
 use engine_core::rules::RuleSet;
 use engine_core::time::Timestamp;
@@ -68,8 +68,8 @@ impl Reader {
     }
 
     /// What calls go without that begin from now on.
-    pub fn set_thrift(&mut self, thrift: Thrift) {
-        self.pipeline.set_thrift(thrift);
+    pub fn set_shed_policy(&mut self, policy: ShedPolicy) {
+        self.pipeline.set_shed_policy(policy);
     }
 
     /// Panics if the ledger does not balance, looked at now and then.

@@ -7,6 +7,7 @@ mod annotations;
 mod baseline;
 mod bounds;
 mod browser;
+mod call_index;
 mod check;
 mod cli;
 mod corpus;

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use bench::collect::{Row, value};
 use bench::seed::Seed;
 use bench::traffic::{Accidents, Conversation, Exchange, Shape, Vxlan, Wire, frames};
-use engine_core::message::Thrift;
+use engine_core::message::ShedPolicy;
 use engine_core::pipeline::Config;
 use tests::engine::{Reader, Reading, captured, read};
 use tests::truth;
@@ -341,16 +341,16 @@ fn shed_calls_change_no_other() {
         let begin = seed.within(0..=frames.len() / 4);
         let read = |shed| {
             let mut reader = Reader::new(&Config::default());
-            reader.set_thrift(Thrift {
+            reader.set_shed_policy(ShedPolicy {
                 shed,
-                ..Thrift::default()
+                ..ShedPolicy::default()
             });
             for frame in &frames[begin..] {
                 reader.feed(&captured(frame, usize::MAX));
             }
             reader.finish()
         };
-        let (whole, mut some) = (read(0), read(Thrift::CALLS / 2));
+        let (whole, mut some) = (read(0), read(ShedPolicy::CALLS / 2));
         // Of heads that are skimmed, lines without a colon are not counted.
         some.ledger.http.header_lines_odd = whole.ledger.http.header_lines_odd;
         ensure!(

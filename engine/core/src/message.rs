@@ -48,41 +48,41 @@ pub struct Notes {
     pub shed: bool,
 }
 
-/// What calls that begin from now on go without, so that a shard which cannot keep up loses as little as it must. Drawn by
-/// call, so that one connection that carries everything loses the same share as many.
+/// Which parts of new calls are given up, so that a shard which cannot keep up loses as little as it must. Chosen call by
+/// call, so that one connection that carries everything loses the same share as many connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Thrift {
-    /// Of [`Self::CALLS`] calls, in how many bodies are thinned.
-    pub thinned: u16,
-    /// Bytes of a thinned body that go into a message, where that is less than [`Config::body_bytes_max`] and no rule has to
-    /// see the body; the rest is cut and marked as by the limit, counted as `bodies_thinned`.
+pub struct ShedPolicy {
+    /// In how many of [`Self::CALLS`] calls bodies are truncated.
+    pub truncated: u16,
+    /// Bytes of a truncated body that go into a message, where that is less than [`Config::body_bytes_max`] and no rule
+    /// needs the body; the rest is given up and marked as by the limit, counted as `bodies_thinned`.
     pub body_bytes_max: usize,
-    /// Of [`Self::CALLS`] calls, how many are not written, counted as `calls_shed_overload`.
+    /// How many of [`Self::CALLS`] calls are not written, counted as `calls_shed_overload`.
     pub shed: u16,
 }
 
-impl Thrift {
-    /// The calls of which some are thinned or shed: fine enough to hold a rate within half a per cent.
+impl ShedPolicy {
+    /// The number of calls of which a share is truncated or shed: fine enough to hold a rate within half a per cent.
     pub const CALLS: u16 = 256;
 }
 
-impl Default for Thrift {
-    /// Nothing is left out.
+impl Default for ShedPolicy {
+    /// Nothing is given up.
     fn default() -> Self {
         Self {
-            thinned: 0,
+            truncated: 0,
             body_bytes_max: limits::OVERLOAD_BODY_BYTES,
             shed: 0,
         }
     }
 }
 
-/// Why a call is only counted, from its begin on.
+/// Why a call is only counted, from its start on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shed {
     /// Open exchanges held all the memory that there is for them.
     Memory,
-    /// The shard could not keep up ([`Thrift::shed`]).
+    /// The shard could not keep up ([`ShedPolicy::shed`]).
     Overload,
 }
 

@@ -9,7 +9,7 @@ use crate::decap::{self, Decap, Frame};
 use crate::flow;
 use crate::http::{self, Http};
 use crate::limits;
-use crate::message::{self, Output, Thrift, Writer};
+use crate::message::{self, Output, ShedPolicy, Writer};
 use crate::rules::RuleSet;
 use crate::time::Timestamp;
 
@@ -251,8 +251,8 @@ impl<O: Output> Pipeline<O> {
     }
 
     /// What calls that begin from now on go without.
-    pub fn set_thrift(&mut self, thrift: Thrift) {
-        self.http.exchanges.set_thrift(thrift);
+    pub fn set_shed_policy(&mut self, policy: ShedPolicy) {
+        self.http.exchanges.set_shed_policy(policy);
     }
 
     /// How often each rule of the newest set acted, by its number in [`RuleSet::rules`]. Empty before the first did.

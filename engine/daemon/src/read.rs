@@ -484,7 +484,8 @@ impl Printer<'_> {
 impl Output for Printer<'_> {
     fn line(&mut self, line: &[u8], notes: &Notes) {
         self.calls += 1;
-        self.incomplete += u64::from((notes.incomplete || notes.missing_bytes > 0) && !notes.unpaired);
+        self.incomplete +=
+            u64::from((notes.incomplete || notes.missing_bytes > 0) && !notes.unpaired);
         match &mut self.table {
             Some(table) => {
                 let row = table.row(line, notes);

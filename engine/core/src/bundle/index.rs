@@ -122,11 +122,42 @@ mod tests {
         let notes = Notes::default();
         for (notes, expected) in [
             (notes, 0),
-            (Notes { unpaired: true, ..notes }, 1),
-            (Notes { incomplete: true, ..notes }, 2),
-            (Notes { missing_bytes: 7, ..notes }, 4),
-            (Notes { truncated: true, ..notes }, 8),
-            (Notes { truncated: true, shed: true, ..notes }, 24),
+            (
+                Notes {
+                    unpaired: true,
+                    ..notes
+                },
+                1,
+            ),
+            (
+                Notes {
+                    incomplete: true,
+                    ..notes
+                },
+                2,
+            ),
+            (
+                Notes {
+                    missing_bytes: 7,
+                    ..notes
+                },
+                4,
+            ),
+            (
+                Notes {
+                    truncated: true,
+                    ..notes
+                },
+                8,
+            ),
+            (
+                Notes {
+                    truncated: true,
+                    shed: true,
+                    ..notes
+                },
+                24,
+            ),
         ] {
             let flags = CallFlags::new(&notes);
             assert_eq!(flags.bits(), expected);

@@ -719,9 +719,9 @@ fn bodies_are_cut_at_the_limit_and_say_so() {
     }
 }
 
-/// A response of 16 bytes under a thrift of 10, plain and coded: cut and marked, unless a rule has to see it.
+/// A response of 16 bytes under a policy of 10, plain and coded: cut and marked, unless a rule has to see it.
 #[track_caller]
-fn check_thinned(rules: &str, thinned: bool, expected: Option<&str>) {
+fn check_truncated(rules: &str, truncated: bool, expected: Option<&str>) {
     for coding in ["", "gzip"] {
         let config = Config {
             annotate: true,
@@ -740,16 +740,16 @@ fn check_thinned(rules: &str, thinned: bool, expected: Option<&str>) {
             let header = (b"Content-Encoding".to_vec(), b"gzip".to_vec());
             response.headers.push(header);
         }
-        let thrift = Thrift {
-            thinned: Thrift::CALLS,
+        let policy = ShedPolicy {
+            truncated: ShedPolicy::CALLS,
             body_bytes_max: 10,
-            ..Thrift::default()
+            ..ShedPolicy::default()
         };
-        writer.set_thrift(thrift);
+        writer.set_shed_policy(policy);
         play(&mut writer, &request, &response, 5, 2, 3);
         assert_eq!(
             writer.counters().bodies_thinned,
-            u64::from(thinned),
+            u64::from(truncated),
             "{rules}"
         );
         assert_eq!(writer.counters().bodies_limited, 0);
@@ -758,15 +758,15 @@ fn check_thinned(rules: &str, thinned: bool, expected: Option<&str>) {
             u64::from(expected.is_none())
         );
         let Some(expected) = expected else { continue };
-        assert_eq!(writer.output().0[0].1.truncated, thinned);
+        assert_eq!(writer.output().0[0].1.truncated, truncated);
         let details = only_line(&mut writer);
         assert_eq!(value_of(&details, "response_body"), Some(expected));
         let full = value_of(&details, "custom_field:response_body_bytes");
-        assert_eq!(full, thinned.then_some("15"));
+        assert_eq!(full, truncated.then_some("15"));
 
         // What begins when the load has fallen is whole again.
         writer.output().0.clear();
-        writer.set_thrift(Thrift::default());
+        writer.set_shed_policy(ShedPolicy::default());
         play(&mut writer, &request, &response, 5, 2, 3);
         assert!(!writer.output().0[0].1.truncated);
     }
@@ -774,15 +774,15 @@ fn check_thinned(rules: &str, thinned: bool, expected: Option<&str>) {
 
 #[test]
 fn thrift_cuts_bodies_and_evades_no_rule() {
-    check_thinned("include debug", true, Some("{\"k\":\"0123"));
-    check_thinned(
+    check_truncated("include debug", true, Some("{\"k\":\"0123"));
+    check_truncated(
         "/response_body/ replace /345/, /x/",
         false,
         Some("{\"k\":\"012x6\"}"),
     );
-    check_thinned("/response_body:$.k/ remove", false, Some("{}"));
-    check_thinned("/response_body/ stop_if_found /6/", false, None);
-    check_thinned(
+    check_truncated("/response_body:$.k/ remove", false, Some("{}"));
+    check_truncated("/response_body/ stop_if_found /6/", false, None);
+    check_truncated(
         "/response_body/ stop_unless_found /6/",
         false,
         Some("{\"k\":\"0123456\"}"),
@@ -793,14 +793,14 @@ fn thrift_cuts_bodies_and_evades_no_rule() {
 fn thrift_sheds_and_thins_a_share_of_the_calls_of_one_connection_and_counts_them() {
     const CALLS: u64 = 800;
     let flow = flow();
-    for shed in [0, 1, 3, 64, 100, 255, Thrift::CALLS] {
+    for shed in [0, 1, 3, 64, 100, 255, ShedPolicy::CALLS] {
         let mut writer = writer("include debug", config());
-        let thrift = Thrift {
-            thinned: shed.midpoint(Thrift::CALLS),
+        let policy = ShedPolicy {
+            truncated: shed.midpoint(ShedPolicy::CALLS),
             body_bytes_max: 2,
             shed,
         };
-        writer.set_thrift(thrift);
+        writer.set_shed_policy(policy);
         for call_index in 1..=CALLS {
             let origin = Origin {
                 flow: &flow,
@@ -821,19 +821,19 @@ fn thrift_sheds_and_thins_a_share_of_the_calls_of_one_connection_and_counts_them
                 headers: &[],
             };
             let mut draft = writer.request(&request, &origin);
-            // What begins under thrift stays as it began.
-            writer.set_thrift(Thrift::default());
+            // What begins under policy stays as it began.
+            writer.set_shed_policy(ShedPolicy::default());
             writer.response(&mut draft, &response, &origin);
             writer.response_body(&mut draft, b"text");
             writer.finish(draft);
-            writer.set_thrift(thrift);
+            writer.set_shed_policy(policy);
         }
         let (counters, lines) = (*writer.counters(), writer.output().0.len() as u64);
         assert_eq!((writer.open_calls(), writer.open_bytes()), (0, 0));
         assert_eq!(counters.calls_seen, CALLS);
         assert_eq!(counters.calls_shed_overload + lines, CALLS);
-        // Half of those that are left are thinned.
-        let expected = CALLS * u64::from(shed) / u64::from(Thrift::CALLS);
+        // Half of the bodies of those that are left are truncated.
+        let expected = CALLS * u64::from(shed) / u64::from(ShedPolicy::CALLS);
         for (counted, expected) in [
             (counters.calls_shed_overload, expected),
             (counters.bodies_thinned, (CALLS - expected) / 2),

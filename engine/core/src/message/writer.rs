@@ -18,7 +18,7 @@ use super::content::Decoders;
 use super::draft::{Connection, Draft, Times};
 use super::identity::{ConnectionIds, exchange_id};
 use super::keys::{CLOSING, Kind};
-use super::{Config, Counters, Notes, Output, Shed, Thrift, annotate, cookies, url};
+use super::{Config, Counters, Notes, Output, Shed, ShedPolicy, annotate, cookies, url};
 use crate::http::{BodyEnd, Exchanges, Half, Header, Known, Origin, RequestHead, ResponseHead};
 use crate::limits::{BUFFER_KEPT_BYTES, POOL_BYTES_MAX, RULE_SETS_MAX};
 use crate::ndjson;
@@ -30,7 +30,7 @@ use pen::{Pen, Ruled, judge};
 /// Writes exchanges as lines.
 pub struct Writer<O> {
     config: Config,
-    thrift: Thrift,
+    policy: ShedPolicy,
     /// The set for new exchanges.
     ruled: Ruled,
     /// Earlier sets, as long as an exchange is open under them; oldest first.
@@ -89,7 +89,7 @@ impl<O: Output> Writer<O> {
             line: Vec::new(),
             ids: ConnectionIds::default(),
             counters: Counters::default(),
-            thrift: Thrift::default(),
+            policy: ShedPolicy::default(),
             config,
             output,
         }
@@ -133,8 +133,8 @@ impl<O: Output> Writer<O> {
     }
 
     /// What exchanges that begin from now on go without; those that are open keep what they were begun with.
-    pub fn set_thrift(&mut self, thrift: Thrift) {
-        self.thrift = thrift;
+    pub fn set_shed_policy(&mut self, policy: ShedPolicy) {
+        self.policy = policy;
     }
 
     /// A draft for a new exchange, unless it is only to be counted.
@@ -151,8 +151,8 @@ impl<O: Output> Writer<O> {
         self.pool_bytes = self.pool_bytes.saturating_sub(bytes);
         draft.connection = Connection::new(origin);
         draft.body_bytes_max = self.config.body_bytes_max;
-        if place_in_draw(origin) < self.thrift.thinned {
-            draft.body_bytes_max = draft.body_bytes_max.min(self.thrift.body_bytes_max);
+        if place_in_draw(origin) < self.policy.truncated {
+            draft.body_bytes_max = draft.body_bytes_max.min(self.policy.body_bytes_max);
         }
         draft.rules = self.ruled.id;
         draft.sampled_out = self.ruled.rules.draws_out(&mut self.sampler);
@@ -278,9 +278,9 @@ impl<O: Output> Writer<O> {
         // A rule may have removed or replaced the code: the index then has none.
         let written = draft.start.strip_suffix(CLOSING);
         let before = written.and_then(|written| written.strip_suffix(&work.value[..]));
-        if before.is_some_and(|before| {
-            before.len() > draft.start_of_request && before.ends_with(b"\"")
-        }) {
+        if before
+            .is_some_and(|before| before.len() > draft.start_of_request && before.ends_with(b"\""))
+        {
             draft.status = head.status;
         }
         for header in logged(head.headers, head.minor) {
@@ -425,11 +425,11 @@ impl<O: Output> Writer<O> {
     }
 }
 
-/// Where a call stands among [`Thrift::CALLS`]; those in front go without. Multiples of the golden ratio spread evenly, so
+/// Where a call stands among [`ShedPolicy::CALLS`]; those in front go without. Multiples of the golden ratio spread evenly, so
 /// neighbouring calls of a connection, and of neighbouring connections, share the loss.
 fn place_in_draw(origin: &Origin<'_>) -> u16 {
     const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
-    const SHIFT: u32 = u64::BITS - Thrift::CALLS.ilog2();
+    const SHIFT: u32 = u64::BITS - ShedPolicy::CALLS.ilog2();
     let number = origin.flow.number.wrapping_add(origin.call_index);
     (number.wrapping_mul(GOLDEN_RATIO) >> SHIFT) as u16
 }
@@ -575,7 +575,7 @@ impl<O: Output> Exchanges for Writer<O> {
     }
 
     fn sheds(&self, origin: &Origin<'_>) -> bool {
-        place_in_draw(origin) < self.thrift.shed
+        place_in_draw(origin) < self.policy.shed
     }
 
     fn is_shed(&self, draft: &Self::Draft) -> bool {

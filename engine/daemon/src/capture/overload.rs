@@ -20,7 +20,7 @@ mod compression_trial;
 use std::time::{Duration, Instant};
 
 use engine_core::bundle::Compression;
-use engine_core::message::Thrift;
+use engine_core::message::ShedPolicy;
 
 use self::compression_trial::Plain;
 
@@ -215,11 +215,11 @@ impl Overload {
         if now.saturating_duration_since(self.weighed) < WEIGH_EVERY {
             return false;
         }
-        let before = (self.thrift(), self.is_plain());
+        let before = (self.shed_policy(), self.is_plain());
         let weight = self.weigh(&load, now);
         self.decide(&weight, now);
         self.show(now);
-        before != (self.thrift(), self.is_plain())
+        before != (self.shed_policy(), self.is_plain())
     }
 
     /// How the time since the last decision went.
@@ -381,13 +381,13 @@ impl Overload {
     }
 
     /// What calls that begin go without.
-    pub fn thrift(&self) -> Thrift {
+    pub fn shed_policy(&self) -> ShedPolicy {
         // The largest share is that of all calls: this fits.
-        let without = |share: f32| ((1.0 - share) * f32::from(Thrift::CALLS)).round() as u16;
-        Thrift {
-            thinned: without(self.whole),
+        let without = |share: f32| ((1.0 - share) * f32::from(ShedPolicy::CALLS)).round() as u16;
+        ShedPolicy {
+            truncated: without(self.whole),
             shed: without(self.written),
-            ..Thrift::default()
+            ..ShedPolicy::default()
         }
     }
 

@@ -239,7 +239,7 @@ impl Shard {
         if !self.overload.look(load, Instant::now()) {
             return;
         }
-        self.pipeline.set_thrift(self.overload.thrift());
+        self.pipeline.set_shed_policy(self.overload.shed_policy());
         let compression = self.overload.compression();
         self.pipeline.output().set_compression(compression);
     }
@@ -257,8 +257,8 @@ impl Shard {
         bundler.close_if_old(now());
         while let Some(bundle) = bundler.pop() {
             // Nothing else makes a plain bundle where bundles are to be compressed.
-            let is_thrift = bundle.encoding == Encoding::Plain && self.overload.compresses();
-            self.counters.bundles_plain_overload += u64::from(is_thrift);
+            let is_overload = bundle.encoding == Encoding::Plain && self.overload.compresses();
+            self.counters.bundles_plain_overload += u64::from(is_overload);
             self.waiting.push_back(bundle);
         }
         self.push_waiting();

@@ -42,9 +42,9 @@ impl Costs {
         } else {
             self.deflate
         };
-        let thrift = overload.thrift();
-        let with = |without: u16| 1.0 - f32::from(without) / f32::from(Thrift::CALLS);
-        self.parse + with(thrift.shed) * (rest + encode + self.body * with(thrift.thinned))
+        let policy = overload.shed_policy();
+        let with = |without: u16| 1.0 - f32::from(without) / f32::from(ShedPolicy::CALLS);
+        self.parse + with(policy.shed) * (rest + encode + self.body * with(policy.truncated))
     }
 
     /// Share of its capacity that a shard can deliver of so much more, when calls are all that is given up, and compression.
@@ -139,7 +139,7 @@ impl Plant {
             let done = self.waiting.min(able);
             self.waiting -= done;
             self.read += done;
-            let shed = f32::from(self.overload.thrift().shed) / f32::from(Thrift::CALLS);
+            let shed = f32::from(self.overload.shed_policy().shed) / f32::from(ShedPolicy::CALLS);
             outcome.written += done * (1.0 - shed) / (1.0 - AWAY);
             self.look(STEP * (1.0 - done / able));
             // Of 12 milliseconds, the processor is taken for 3 after one.
@@ -197,7 +197,7 @@ fn check(compression: Compression, costs: Costs, load: f32, plain: bool) {
         assert_eq!(is_plain, plain, "{case}");
         plant.offer(0.3, 5.0);
         assert_eq!(plant.overload.step(), Step::Whole, "{case}");
-        assert_eq!(plant.overload.thrift(), Thrift::default());
+        assert_eq!(plant.overload.shed_policy(), ShedPolicy::default());
         assert_eq!(plant.overload.compression(), compression);
     }
 }
@@ -254,11 +254,11 @@ fn some_calls_pass_whatever_the_load() {
     let mut plant = Plant::new(Compression::Fast, costs, 200.0);
     let outcome = plant.offer(50.0, 20.0);
     assert!(outcome.written > 0.01, "{outcome:?}");
-    let thrift = plant.overload.thrift();
-    assert_eq!(thrift.thinned, Thrift::CALLS);
-    assert_eq!(thrift.shed, Thrift::CALLS - Thrift::CALLS / 64);
+    let policy = plant.overload.shed_policy();
+    assert_eq!(policy.truncated, ShedPolicy::CALLS);
+    assert_eq!(policy.shed, ShedPolicy::CALLS - ShedPolicy::CALLS / 64);
     plant.offer(0.2, 5.0);
-    assert_eq!(plant.overload.thrift(), Thrift::default());
+    assert_eq!(plant.overload.shed_policy(), ShedPolicy::default());
 }
 
 #[test]
