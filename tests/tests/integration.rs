@@ -13,6 +13,7 @@ mod cli;
 mod corpus;
 mod fanout;
 mod fuzz_bodies;
+mod golden;
 mod leaks;
 mod live_read;
 mod metrics;

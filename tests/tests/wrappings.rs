@@ -121,6 +121,11 @@ fn gre(flags: u8, key: u32, protocol: [u8; 2], payload: &[u8]) -> Vec<u8> {
     outer(47, &[&header, payload].concat())
 }
 
+/// A frame's packet in GRE with a key.
+pub(crate) fn gre_with_key(frame: &[u8], key: u32) -> Vec<u8> {
+    gre(0x20, key, ether_type(frame), packet(frame))
+}
+
 /// One frame of the conversation, and its number, as the frames that carry it.
 type Wrap = fn(&[u8], u16) -> Vec<Vec<u8>>;
 
