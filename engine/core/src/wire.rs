@@ -21,6 +21,7 @@ pub mod mpls;
 pub mod nflog;
 pub mod nsh;
 pub mod ppp;
+pub mod protocol;
 pub mod sll;
 pub mod tcp;
 pub mod teredo;

@@ -1,7 +1,7 @@
-//! IP fragments in, whole payloads out: RFC 791 §3.2, RFC 8200 §4.5, any order, duplicates, overlaps.
+//! IP fragments, put together in any order, with duplicates and overlaps: RFC 791 §3.2, RFC 8200 §4.5.
 //!
 //! Held fragments are copied. What is held is bounded in datagrams, in bytes, in pieces of a datagram and in packet
-//! time; the oldest datagram makes room for a new one. Each fragment that is stored ends in exactly one of the counters
+//! time; the oldest datagram is evicted for a new one. Each fragment that is stored ends in exactly one of the counters
 //! joined, expired, evicted, or still waits: [`Fragments::waiting`].
 //!
 //! Where fragments overlap the first bytes win. Receivers differ (Linux and RFC 5722 drop the datagram, others take
@@ -15,7 +15,7 @@ use crate::limits::{
 };
 use crate::time::Timestamp;
 
-use super::Counters;
+use super::counters::Counters;
 
 /// Bytes of the largest payload that fragments can make: their offsets and lengths reach no further.
 const PAYLOAD_BYTES_MAX: u32 = 65_535;
@@ -40,11 +40,11 @@ pub(super) struct Key {
 /// One fragment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Piece<'b> {
-    /// Its place in the payload.
+    /// Its position in the payload.
     pub(super) offset: u32,
     /// Further fragments follow.
     pub(super) more: bool,
-    /// What the payload is, as this fragment says it.
+    /// Protocol of the payload, by this fragment.
     pub(super) next: u8,
     /// Its captured bytes.
     pub(super) bytes: &'b [u8],
@@ -59,20 +59,20 @@ pub(super) enum Added {
     Held,
     /// It was the last one missing.
     Complete(Payload),
-    /// All its bytes were there already.
+    /// All its bytes had arrived already.
     Duplicate,
     /// It contradicts itself or the others, or its datagram has too many pieces.
     Refused,
 }
 
-/// A payload whose fragments are all there.
+/// A payload whose fragments have all arrived.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Payload {
     /// The captured bytes, up to the first that a truncated fragment left out.
     pub(super) bytes: Vec<u8>,
     /// Length on the wire.
     pub(super) wire_len: usize,
-    /// What it is, as the first fragment says it.
+    /// Its protocol, by the first fragment.
     pub(super) next: u8,
 }
 
@@ -84,7 +84,7 @@ pub(super) struct Fragments {
 }
 
 impl Fragments {
-    /// Takes one fragment, and lets go of datagrams that have waited too long at `now`.
+    /// Takes in one fragment, and drops datagrams that have waited too long at `now`.
     pub(super) fn add(
         &mut self,
         key: Key,
@@ -134,7 +134,7 @@ impl Fragments {
                 Added::Refused
             }
             _ => {
-                self.make_room(counters);
+                self.keep_bounds(counters);
                 added
             }
         }
@@ -149,7 +149,7 @@ impl Fragments {
         Added::Complete(datagram.into_payload())
     }
 
-    fn make_room(&mut self, counters: &mut Counters) {
+    fn keep_bounds(&mut self, counters: &mut Counters) {
         while self.datagrams.len() > FRAGMENT_DATAGRAMS_MAX || self.bytes > FRAGMENT_BYTES_MAX {
             let Some(oldest) = self.remove(0) else { return };
             counters.fragments_evicted += oldest.stored;
@@ -179,7 +179,7 @@ impl Fragments {
     }
 }
 
-/// A range of a payload, of which the first bytes, up to `captured`, are at hand.
+/// A range of a payload, captured up to `captured`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span {
     start: u32,
@@ -188,7 +188,7 @@ struct Span {
 }
 
 impl Span {
-    /// Where a fragment lies, if it lies anywhere: all but the last have a multiple of eight bytes.
+    /// The range of a fragment, if it is valid: all but the last have a multiple of eight bytes.
     fn of(piece: &Piece<'_>) -> Option<Self> {
         let len = u32::try_from(piece.wire_len).ok()?;
         let end = piece.offset.checked_add(len)?;
@@ -206,11 +206,11 @@ impl Span {
 struct Datagram {
     key: Key,
     since: Timestamp,
-    /// What the payload is, once the first fragment is there.
+    /// Protocol of the payload, once the first fragment has arrived.
     next: u8,
-    /// Payload length, once the last fragment is there.
+    /// Payload length, once the last fragment has arrived.
     len: Option<u32>,
-    /// What is there: in order, apart from each other.
+    /// The ranges that have arrived: sorted, without overlaps.
     spans: Vec<Span>,
     buffer: Vec<u8>,
     stored: u64,
@@ -234,17 +234,17 @@ impl Datagram {
             return Added::Refused;
         }
         let free = self.free(span);
-        let tells_end = !piece.more && self.len.is_none();
-        if tells_end {
+        let is_last_new = !piece.more && self.len.is_none();
+        if is_last_new {
             self.len = Some(span.end);
         }
-        if free.is_empty() && !tells_end {
+        if free.is_empty() && !is_last_new {
             return Added::Duplicate;
         }
-        let new_bytes: u32 = free.iter().map(|gap| gap.end - gap.start).sum();
+        let new_bytes: u32 = free.iter().map(|part| part.end - part.start).sum();
         counters.fragments_overlapping += u64::from(new_bytes < span.end - span.start);
-        for gap in free {
-            self.fill(gap, piece);
+        for part in free {
+            self.fill(part, piece);
         }
         if piece.offset == 0 {
             self.next = piece.next;
@@ -253,7 +253,7 @@ impl Datagram {
         Added::Held
     }
 
-    /// Whether a fragment reaches past the end that another one gave, or gives another end.
+    /// Whether a fragment reaches past the end of the last one, or has another end.
     fn contradicts(&self, span: Span, more: bool) -> bool {
         let reach = self.spans.last().map_or(0, |last| last.end);
         match self.len {
@@ -289,8 +289,8 @@ impl Datagram {
         free
     }
 
-    fn fill(&mut self, gap: Span, piece: &Piece<'_>) {
-        let [start, captured] = [gap.start, gap.captured].map(|offset| offset as usize);
+    fn fill(&mut self, part: Span, piece: &Piece<'_>) {
+        let [start, captured] = [part.start, part.captured].map(|offset| offset as usize);
         let skipped = start - piece.offset as usize;
         if self.buffer.len() < captured {
             self.buffer.resize(captured, 0);
@@ -301,8 +301,8 @@ impl Datagram {
                 *to = *from;
             }
         }
-        let at = self.spans.partition_point(|there| there.start < gap.start);
-        self.spans.insert(at, gap);
+        let at = self.spans.partition_point(|there| there.start < part.start);
+        self.spans.insert(at, part);
     }
 
     fn is_complete(&self) -> bool {

@@ -1,22 +1,24 @@
-//! The frame that nearly every frame is, read in one go: Ethernet, IPv4 or IPv6 without options or extensions, TCP; also
-//! inside of VXLAN in such a frame.
+//! The usual frame, read in one go: Ethernet, IPv4 or IPv6 without options or extensions, TCP; also inside of VXLAN in
+//! such a frame.
 //!
-//! In: a frame. Out: the segment that [`Walk`](super::walk::Walk) would find, at a third of its instructions, or nothing:
-//! whatever is unusual, unwanted, broken or cut within its headers is left to the walk, which alone says why a frame is
-//! skipped.
+//! Finds the segment that [`Walk`](super::walk::Walk) would find, at a third of its instructions, or nothing: a frame
+//! that is unusual, unwanted, malformed or cut within its headers is left to the walk, which alone decides why a frame
+//! is skipped.
 
-use super::walk::{PORT_VXLAN_GPE, PROTOCOL_TCP, PROTOCOL_UDP, believed, chain, mapped};
-use super::{Config, Encap, Endpoint, Frame, LinkType, Network, Segment};
+use super::config::Config;
+use super::frame::{Frame, LinkType};
+use super::network::{Encap, Network, chain};
+use super::segment::{Endpoint, Segment, effective_flags, mapped};
 use crate::time::Timestamp;
 use crate::wire::vxlan::Inner;
-use crate::wire::{ethernet, ipv4, ipv6, tcp, udp, vxlan};
+use crate::wire::{ethernet, ipv4, ipv6, protocol, tcp, udp, vxlan};
 
-/// What the headers of a plain frame say.
+/// The fields of a plain frame.
 ///
-/// In numbers, not bytes, and made into a [`Segment`] where that has its place: put together on the way, it would be
-/// copied right after it was written, in wider pieces than it was written in, and a processor waits for those.
+/// As numbers, not bytes, and made into a [`Segment`] at its final place: if it were built earlier, it would be copied
+/// right after it was written, in wider pieces than it was written in, and a processor waits for those.
 pub(super) struct Plain<'a> {
-    /// It has a VNI only if that of a VXLAN header.
+    /// Its VNI, if any, is that of a VXLAN header.
     pub(super) network: Network,
     src: u128,
     dst: u128,
@@ -25,12 +27,12 @@ pub(super) struct Plain<'a> {
     pub(super) payload_wire_len: u16,
 }
 
-/// What an IP header that is not unusual says of its payload.
+/// The payload of a usual IP header.
 struct Packet<'a> {
     src: u128,
     dst: u128,
     protocol: u8,
-    /// As long as the header says, or as far as the capture goes.
+    /// As long as by the header, or as far as it was captured.
     payload: &'a [u8],
     payload_len: u16,
 }
@@ -43,8 +45,8 @@ pub(super) fn read<'a>(frame: &Frame<'a>, config: &Config) -> Option<Plain<'a>> 
     }
     let outer = packet(frame.bytes)?;
     let (network, packet) = match outer.protocol {
-        PROTOCOL_TCP if !config.only_tunnelled => (Network::default(), outer),
-        PROTOCOL_UDP => tunnelled(outer.payload, config)?,
+        protocol::TCP if !config.only_tunnelled => (Network::default(), outer),
+        protocol::UDP => tunnelled(outer.payload, config)?,
         _ => return None,
     };
     let (header, payload) = tcp::split(packet.payload).ok()?;
@@ -59,7 +61,7 @@ pub(super) fn read<'a>(frame: &Frame<'a>, config: &Config) -> Option<Plain<'a>> 
 }
 
 impl<'a> Plain<'a> {
-    /// Its segment.
+    /// The segment.
     #[inline]
     pub(super) fn segment(self, time: Timestamp) -> Segment<'a> {
         Segment {
@@ -75,7 +77,7 @@ impl<'a> Plain<'a> {
             },
             seq: self.header.seq,
             ack: self.header.ack,
-            flags: believed(&self.header),
+            flags: effective_flags(&self.header),
             payload: self.payload,
             payload_wire_len: u32::from(self.payload_wire_len),
         }
@@ -87,7 +89,7 @@ impl<'a> Plain<'a> {
 fn tunnelled<'a>(datagram: &'a [u8], config: &Config) -> Option<(Network, Packet<'a>)> {
     let (header, payload) = udp::split(datagram).ok()?;
     let port = header.dst_port;
-    if port == PORT_VXLAN_GPE || !config.vxlan_ports.contains(&port) || !config.decapsulate {
+    if port == vxlan::PORT_GPE || !config.vxlan_ports.contains(&port) || !config.decapsulate {
         return None;
     }
     let (header, frame) = vxlan::split(payload).ok()?;
@@ -101,7 +103,7 @@ fn tunnelled<'a>(datagram: &'a [u8], config: &Config) -> Option<(Network, Packet
         encap: Encap::Vxlan,
     };
     let inner = packet(frame)?;
-    (inner.protocol == PROTOCOL_TCP).then_some((network, inner))
+    (inner.protocol == protocol::TCP).then_some((network, inner))
 }
 
 #[inline]

@@ -1,4 +1,4 @@
-//! Which VXLAN networks are wanted, and which were seen.
+//! Which virtual networks are wanted, and which were seen.
 
 use std::fmt;
 
@@ -12,8 +12,8 @@ const VNI_MAX: u32 = 0x00ff_ffff;
 /// The first entry that names a VNI decides: a positive one takes it, a negative one refuses it. A VNI that no entry
 /// names is taken when the list is empty or has any negative entry, and refused when all entries are positive. So
 /// `1,2` takes these two only, `-7` takes all but 7, and `1,2,-7` does the same as `-7`: the refusal opens the list to
-/// the rest, and the positive entries then say nothing new. This is the predecessor's rule; unlike it, `0` and `-0`
-/// name VNI 0.
+/// the rest, and the positive entries then have no effect. This is the rule of network-sniffer 1.x; unlike there, `0`
+/// and `-0` name VNI 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VniFilter {
     entries: Vec<Entry>,
@@ -26,7 +26,7 @@ struct Entry {
 }
 
 impl VniFilter {
-    /// Reads a comma list. Blanks around entries and empty entries are passed over.
+    /// Reads a list separated by commas. Blanks around entries and empty entries are ignored.
     pub fn parse(text: &str) -> Result<Self, VniError> {
         let words = text
             .split(',')
@@ -85,7 +85,7 @@ impl Entry {
     }
 }
 
-/// An entry of a VNI list that is none.
+/// An entry of a VNI list that is not a VNI.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VniError {
     /// The entry as typed.
@@ -119,7 +119,7 @@ pub struct VniSeen {
 #[derive(Debug)]
 pub(super) struct VniTable {
     seen: Vec<VniSeen>,
-    /// Index of the last hit: mirrors send long runs of one network.
+    /// Index of the network counted last: mirrors send long runs of one network.
     last: usize,
 }
 

@@ -1,49 +1,25 @@
-//! One frame's way through its headers.
+//! One frame's way through its headers, whatever they are.
 //!
-//! Each step reads one header, moves on past it and says what comes next. The order of steps is data, not calls, so
+//! Each step reads one header, moves past it and returns what comes next. The order of steps is data, not calls, so
 //! that nesting costs no stack and has one bound.
 
 use std::slice::IterMut;
 
+use super::config::Config;
+use super::counters::Counters;
 use super::fragments::{Added, Fragments, Key, Piece};
-use super::{
-    Config, Counters, Encap, Endpoint, Flags, Frame, Layer, LinkType, Network, Segment, Skip,
-};
+use super::frame::{Frame, LinkType};
+use super::network::{Encap, Network, chain};
+use super::segment::{Endpoint, Segment, effective_flags, mapped};
+use super::skip::{Layer, Skip, at};
+use super::tunnel::{Format, Next, Tunnel};
 use crate::limits::{DECAP_DEPTH_MAX, LAYERS_MAX, PACKET_BYTES_MAX};
 use crate::time::Timestamp;
 use crate::wire::vxlan::Inner;
 use crate::wire::{
-    Broken, Split, ayiya, erspan, ethernet, fddi, geneve, gre, gtp, ipoib, ipv4, ipv6, l2tp,
-    loopback, mpls, nflog, nsh, ppp, sll, tcp, teredo, udp, vxlan, wifi,
+    Split, erspan, ethernet, fddi, geneve, gre, ipoib, ipv4, ipv6, loopback, mpls, nflog, nsh, ppp,
+    protocol, sll, tcp, udp, vxlan, wifi,
 };
-
-const PROTOCOL_IPV4: u8 = 4;
-pub(super) const PROTOCOL_TCP: u8 = 6;
-pub(super) const PROTOCOL_UDP: u8 = 17;
-const PROTOCOL_IPV6: u8 = 41;
-const PROTOCOL_GRE: u8 = 47;
-/// Ethernet in IP, RFC 3378: two bytes, then a frame.
-const PROTOCOL_ETHERIP: u8 = 97;
-/// MPLS in IP, RFC 4023.
-const PROTOCOL_MPLS: u8 = 137;
-
-/// VXLAN-GPE.
-pub(super) const PORT_VXLAN_GPE: u16 = 4790;
-/// GRE in UDP, RFC 8086.
-const PORT_GRE: u16 = 4754;
-/// MPLS in UDP, RFC 7510.
-const PORT_MPLS: u16 = 6635;
-
-/// UDP ports of what else may be a tunnel.
-pub(super) const OTHER_UDP_PORTS: [u16; 7] = [
-    PORT_VXLAN_GPE,
-    PORT_GRE,
-    PORT_MPLS,
-    gtp::PORT,
-    teredo::PORT,
-    ayiya::PORT,
-    l2tp::PORT,
-];
 
 /// GRE protocol numbers that are no EtherTypes.
 const GRE_ERSPAN_I_II: u16 = 0x88be;
@@ -51,26 +27,11 @@ const GRE_ERSPAN_III: u16 = 0x22eb;
 const GRE_WCCP: u16 = 0x883e;
 
 /// From here on the upper 24 bits of a GRE key around Ethernet frames are an NVGRE subnet (RFC 7637 §3.2 reserves the
-/// lower subnets) and the low byte tells flows apart; smaller keys are what people number gretap links with.
+/// lower subnets) and the low byte differs by flow; smaller keys are what people number gretap links with.
 const NVGRE_KEY_MIN: u32 = 0x0010_0000;
 
-/// The switches of VMware, mirroring frames in GRE, set this bit of the key on the frames of one direction only.
+/// VMware's switches, which mirror frames in GRE, set this bit of the key on the frames of one direction only.
 const KEY_DIRECTION: u32 = 0x0200_0000;
-
-/// What the next bytes are.
-#[derive(Clone, Copy, Debug)]
-enum Next {
-    Ethernet,
-    EtherType(u16),
-    /// IPv4 or IPv6, by the version.
-    Ip,
-    /// By IP protocol number.
-    Protocol(u8),
-    Gre,
-    Mpls,
-    Nsh,
-    Ppp,
-}
 
 /// Where the walk is in the frame.
 #[derive(Debug)]
@@ -124,14 +85,14 @@ impl<'a, 'w> Walk<'a, 'w> {
         }
     }
 
-    /// Walks to the TCP segment.
+    /// Reads headers up to the TCP segment.
     #[inline]
     pub(super) fn run(&mut self) -> Result<Segment<'a>, Skip> {
         let mut next = self.link()?;
         for _ in 0..LAYERS_MAX {
             next = match next {
-                Next::Protocol(PROTOCOL_TCP) => return self.tcp(),
-                Next::Protocol(PROTOCOL_UDP) => self.udp()?,
+                Next::Protocol(protocol::TCP) => return self.tcp(),
+                Next::Protocol(protocol::UDP) => self.udp()?,
                 Next::Protocol(protocol) => self.protocol(protocol)?,
                 Next::Ethernet => self.ethernet()?,
                 Next::EtherType(ether_type) => self.ether_type(ether_type)?,
@@ -145,7 +106,7 @@ impl<'a, 'w> Walk<'a, 'w> {
         Err(Skip::TooDeep)
     }
 
-    /// The VNI that the filter looks at, where the frame has one.
+    /// The VNI that the filter tests, where the frame has one.
     #[inline]
     pub(super) fn mirrored(&self) -> Option<u32> {
         self.vxlan_vni.or(self.geneve_vni)
@@ -232,8 +193,8 @@ impl<'a, 'w> Walk<'a, 'w> {
         Ok(Next::EtherType(ether_type))
     }
 
-    /// A mirror that cuts a packet leaves this length as it was, so unlike all around it, it bounds the IP length:
-    /// there are concentrators that count the padding of short frames into the latter.
+    /// A mirror that cuts a packet leaves this length as it was, so unlike the lengths around it, it bounds the IP length:
+    /// some concentrators count the padding of short frames into the latter.
     fn pppoe(&mut self) -> Result<Next, Skip> {
         let (len, after) = ppp::split_pppoe(self.bytes).map_err(at(Layer::Link))?;
         self.advance(after);
@@ -325,16 +286,16 @@ impl<'a, 'w> Walk<'a, 'w> {
 
     fn protocol(&mut self, protocol: u8) -> Result<Next, Skip> {
         match protocol {
-            PROTOCOL_IPV4 | PROTOCOL_IPV6 => {
+            protocol::IPV4 | protocol::IPV6 => {
                 self.enter(Encap::IpIp, None)?;
                 Ok(Next::Ip)
             }
-            PROTOCOL_GRE => Ok(Next::Gre),
-            PROTOCOL_MPLS => {
+            protocol::GRE => Ok(Next::Gre),
+            protocol::MPLS => {
                 self.enter(Encap::Other, None)?;
                 Ok(Next::Mpls)
             }
-            PROTOCOL_ETHERIP => {
+            protocol::ETHERIP => {
                 self.enter(Encap::Other, None)?;
                 let after = self.bytes.get(2..).ok_or(Skip::Truncated(Layer::Tunnel))?;
                 self.advance(after);
@@ -452,7 +413,7 @@ impl<'a, 'w> Walk<'a, 'w> {
         Ok(if header.ip { Next::Ip } else { Next::Ethernet })
     }
 
-    /// WCCP version 2 puts four bytes of its own before the redirected packet, version 1 none.
+    /// WCCP version 2 has four bytes before the redirected packet, version 1 none.
     fn wccp(&mut self) -> Result<Next, Skip> {
         if self
             .bytes
@@ -468,16 +429,23 @@ impl<'a, 'w> Walk<'a, 'w> {
     #[inline]
     fn udp(&mut self) -> Result<Next, Skip> {
         let (header, payload) = udp::split(self.bytes).map_err(at(Layer::Transport))?;
-        let to = header.dst_port;
-        if self.config.vxlan_ports.contains(&to) || to == PORT_VXLAN_GPE {
-            self.advance(payload);
-            return self.vxlan();
+        let tunnel = Tunnel::of(header, self.config).ok_or(Skip::NotTcp)?;
+        match tunnel.format {
+            Format::Vxlan => {
+                self.advance(payload);
+                self.vxlan()
+            }
+            Format::Geneve => {
+                self.advance(payload);
+                self.geneve()
+            }
+            Format::Probable(split) => {
+                let (next, inner) = split(payload).map_err(|_| Skip::NotTcp)?;
+                self.enter(tunnel.encap, None)?;
+                self.advance(inner);
+                Ok(next)
+            }
         }
-        if self.config.geneve_ports.contains(&to) {
-            self.advance(payload);
-            return self.geneve();
-        }
-        self.other_udp(header, payload)
     }
 
     #[inline]
@@ -506,31 +474,6 @@ impl<'a, 'w> Walk<'a, 'w> {
         Ok(Next::EtherType(header.protocol))
     }
 
-    /// Tunnels known by a port alone. That is a guess, so what does not parse is ordinary UDP.
-    fn other_udp(&mut self, header: udp::Header, payload: &'a [u8]) -> Result<Next, Skip> {
-        let udp::Header { src_port, dst_port } = header;
-        let either = |port: u16| src_port == port || dst_port == port;
-        let found = if either(gtp::PORT) {
-            gtp::inner(payload).map(|inner| (inner, Next::Ip))
-        } else if either(teredo::PORT) {
-            teredo::inner(payload).map(|inner| (inner, Next::Ip))
-        } else if either(ayiya::PORT) {
-            ayiya::inner(payload).map(|inner| (inner, Next::Ip))
-        } else if either(l2tp::PORT) {
-            l2tp::inner(payload).map(|inner| (inner, Next::Ppp))
-        } else if dst_port == PORT_GRE {
-            Ok((payload, Next::Gre))
-        } else if dst_port == PORT_MPLS {
-            Ok((payload, Next::Mpls))
-        } else {
-            return Err(Skip::NotTcp);
-        };
-        let (inner, next) = found.map_err(|_| Skip::NotTcp)?;
-        self.enter(Encap::Other, None)?;
-        self.advance(inner);
-        Ok(next)
-    }
-
     #[inline]
     fn tcp(&mut self) -> Result<Segment<'a>, Skip> {
         let (header, payload) = tcp::split(self.bytes).map_err(at(Layer::Transport))?;
@@ -557,13 +500,13 @@ impl<'a, 'w> Walk<'a, 'w> {
             },
             seq: header.seq,
             ack: header.ack,
-            flags: believed(&header),
+            flags: effective_flags(&header),
             payload,
             payload_wire_len: payload_wire_len.ok_or(Skip::Malformed(Layer::Transport))? as u32,
         })
     }
 
-    /// One encapsulation further in. An identifier makes it a network of its own, see [`Network`].
+    /// Enters an encapsulation. An identifier makes its content a network of its own, see [`Network`].
     #[inline]
     fn enter(&mut self, encap: Encap, identifier: Option<u32>) -> Result<(), Skip> {
         if !self.config.decapsulate {
@@ -573,14 +516,7 @@ impl<'a, 'w> Walk<'a, 'w> {
         if self.depth > DECAP_DEPTH_MAX {
             return Err(Skip::TooDeep);
         }
-        *match encap {
-            Encap::Vxlan => &mut self.counters.undone_vxlan,
-            Encap::Geneve => &mut self.counters.undone_geneve,
-            Encap::Gre => &mut self.counters.undone_gre,
-            Encap::Erspan => &mut self.counters.undone_erspan,
-            Encap::IpIp => &mut self.counters.undone_ip_in_ip,
-            Encap::Plain | Encap::Other => &mut self.counters.undone_other,
-        } += 1;
+        self.counters.count_removed(encap);
         self.network.encap = encap;
         if let Some(identifier) = identifier {
             self.network.vni = Some(identifier);
@@ -595,14 +531,14 @@ impl<'a, 'w> Walk<'a, 'w> {
         ether_type.map(Next::EtherType).ok_or(Skip::NotIp)
     }
 
-    /// Goes on at `after`, which is the end of `bytes`.
+    /// Continues at `after`, which is the end of `bytes`.
     #[inline]
     fn advance(&mut self, after: &'a [u8]) {
         self.wire_len -= self.bytes.len() - after.len();
         self.bytes = after;
     }
 
-    /// What follows is `len` bytes on the wire: less than there are (padding), or more (they are missing).
+    /// What follows is `len` bytes on the wire: fewer than were captured (the rest is padding), or more (they are missing).
     #[inline]
     fn limit(&mut self, len: usize) {
         self.wire_len = len;
@@ -625,23 +561,6 @@ impl<'a, 'w> Walk<'a, 'w> {
     }
 }
 
-/// The flags, without ACK where its number is 0: tools that make captures from text and packets by hand leave it so, and
-/// one true number in 2^32 is no loss.
-#[inline]
-pub(super) fn believed(header: &tcp::Header) -> Flags {
-    if header.ack == 0 && header.flags & Flags::SYN == 0 {
-        return Flags(header.flags & !Flags::ACK);
-    }
-    Flags(header.flags)
-}
-
-fn at(layer: Layer) -> impl Fn(Broken) -> Skip {
-    move |broken| match broken {
-        Broken::Truncated => Skip::Truncated(layer),
-        Broken::Malformed => Skip::Malformed(layer),
-    }
-}
-
 fn by_inner(inner: Inner) -> Next {
     match inner {
         Inner::Ethernet => Next::Ethernet,
@@ -651,47 +570,30 @@ fn by_inner(inner: Inner) -> Next {
     }
 }
 
-/// Whether a payload may lead to TCP: others are not worth holding fragments of.
+/// Whether TCP may be inside of a payload: fragments of others are not held.
 fn may_hold_tcp(protocol: u8) -> bool {
     matches!(
         protocol,
-        PROTOCOL_TCP
-            | PROTOCOL_UDP
-            | PROTOCOL_IPV4
-            | PROTOCOL_IPV6
-            | PROTOCOL_GRE
-            | PROTOCOL_ETHERIP
-            | PROTOCOL_MPLS
+        protocol::TCP
+            | protocol::UDP
+            | protocol::IPV4
+            | protocol::IPV6
+            | protocol::GRE
+            | protocol::ETHERIP
+            | protocol::MPLS
             | ipv6::AUTHENTICATION
             | ipv6::DESTINATION
             | ipv6::ROUTING
     )
 }
 
-/// RFC 4291 §2.5.5.2.
-#[inline]
-pub(super) fn mapped(address: [u8; 4]) -> [u8; 16] {
-    // As one number: put together byte by byte it would go through memory, and be waited for there.
-    (0xffff_0000_0000 | u128::from(u32::from_be_bytes(address))).to_be_bytes()
-}
-
-/// What of a GRE key both directions of a flow share. Two networks that differ in nothing else than the bits left out
-/// become one, which matters only if they use the same addresses and ports as well; a flow torn in halves always does.
+/// The part of a GRE key that both directions of a flow share. Two networks that differ only in the bits left out become
+/// one, which matters only if they use the same addresses and ports as well; a flow whose directions are taken for two
+/// flows always matters.
 fn network_of_key(protocol: u16, key: u32) -> u32 {
     match key & !KEY_DIRECTION {
         _ if protocol != ethernet::BRIDGED => key,
         nvgre if nvgre >= NVGRE_KEY_MIN => nvgre & !0xff,
         link => link,
     }
-}
-
-/// Adds an identifier to a chain of them; the order counts. The finalizer is that of splitmix64, a bijection: two
-/// chains of one identifier never collide.
-#[inline]
-pub(super) fn chain(id: u64, encap: Encap, identifier: u32) -> u64 {
-    let tagged = (encap as u64 + 1) << 32 | u64::from(identifier);
-    let mut z = id.rotate_left(23).wrapping_add(0x9e37_79b9_7f4a_7c15) ^ tagged;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

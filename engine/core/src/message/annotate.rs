@@ -22,7 +22,7 @@ use std::net::Ipv6Addr;
 use super::Notes;
 use super::draft::Draft;
 use super::identity::Id;
-use crate::decap::{Encap, Endpoint};
+use crate::decap::Endpoint;
 use crate::http::Half;
 
 /// Appends the annotations of `draft`, each with the comma behind it.
@@ -51,7 +51,7 @@ pub(super) fn write(
     if let Some(vni) = connection.network.vni {
         field(out, "vni", format_args!("{vni}"));
     }
-    if let Some(name) = encapsulation(connection.network.encap) {
+    if let Some(name) = connection.network.encap.label() {
         field(out, "encapsulation", format_args!("{name}"));
     }
     for (times, first, last) in [
@@ -98,18 +98,6 @@ pub(super) struct Address(pub(super) Endpoint);
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         Ipv6Addr::from(self.0.addr).to_canonical().fmt(f)
-    }
-}
-
-fn encapsulation(encap: Encap) -> Option<&'static str> {
-    match encap {
-        Encap::Plain => None,
-        Encap::Vxlan => Some("vxlan"),
-        Encap::Geneve => Some("geneve"),
-        Encap::Gre => Some("gre"),
-        Encap::Erspan => Some("erspan"),
-        Encap::IpIp => Some("ipip"),
-        Encap::Other => Some("other"),
     }
 }
 

@@ -9,6 +9,9 @@
 
 use super::{Broken, Split, skip};
 
+/// The registered UDP port, RFC 8926 §3.3.
+pub const PORT: u16 = 6081;
+
 /// Network identifier and kind of content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {

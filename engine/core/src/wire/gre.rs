@@ -1,4 +1,4 @@
-//! GRE, RFC 2784 and 2890; NVGRE, RFC 7637; version 1 as PPTP speaks it, RFC 2637 §4.1.
+//! GRE, RFC 2784 and 2890; NVGRE, RFC 7637; version 1 for PPTP, RFC 2637 §4.1.
 //!
 //! ```text
 //!  0               2               4
@@ -14,6 +14,9 @@
 use crate::reader::Reader;
 
 use super::{Broken, Split};
+
+/// UDP port of GRE in UDP, RFC 8086 §8.
+pub const UDP_PORT: u16 = 4754;
 
 const CHECKSUM: u16 = 0x8000;
 const ROUTING: u16 = 0x4000;

@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! +---------------+---+-+-------+
-//! |   label 20    |tc |S| ttl 8 |   repeated until S; the stack does not say what follows
+//! |   label 20    |tc |S| ttl 8 |   repeated until S; what follows is not part of the stack
 //! +---------------+---+-+-------+
 //! ```
 
 use super::{Broken, Split, ethernet, skip};
 
-/// Labels of one stack. Deeper ones are no traffic that anybody routes (four are common, segment routing uses ten).
+/// UDP port of MPLS in UDP, RFC 7510 §3.
+pub const UDP_PORT: u16 = 6635;
+
+/// Labels of one stack. Deeper stacks are not routed in practice (four are common, segment routing uses ten).
 pub const LABELS_MAX: usize = 32;
 
 /// What follows the stack, by its first bytes.

@@ -9,6 +9,11 @@
 
 use super::{Broken, Split};
 
+/// The registered UDP port, RFC 7348 §8.
+pub const PORT: u16 = 4789;
+/// The registered UDP port of the generic protocol extension.
+pub const PORT_GPE: u16 = 4790;
+
 const FLAG_VNI: u8 = 0x08;
 const FLAG_NEXT_PROTOCOL: u8 = 0x04;
 
