@@ -19,7 +19,8 @@ use std::{env, fs, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
-use sniffer::config::{self, settings::Values};
+use sniffer::config::settings::row;
+use sniffer::config::{self, environment};
 use sniffer::sandbox::{Confinement, Plan};
 use tempfile::TempDir;
 use tests::capture::{Capture, find};
@@ -104,8 +105,8 @@ fn one_try() {
             let rules = format!("file://{}", file.display());
             let pairs = [("USAGE_LOGGERS_URL", &url), ("USAGE_LOGGERS_RULES", &rules)];
             let pairs = pairs.map(|(name, value)| (name.into(), value.into()));
-            let (mut values, _) = Values::from_environment(pairs.into_iter(), false).unwrap();
-            values.set_flag("USAGE_LOGGERS_DISABLE", "false");
+            let (mut values, _) = environment::values(pairs.into_iter(), false).unwrap();
+            values.set(row::no_send(), "false");
             let config = config::capture(&values, true).unwrap();
             Plan::capture(&config, Some(&file), &folder.join("ours/control"))
         }

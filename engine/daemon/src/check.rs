@@ -10,7 +10,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::capture::interfaces::{self as choice, Choice};
-use crate::config::settings::Values;
+use crate::config::settings::row;
+use crate::config::values::Values;
 use crate::config::{self, Capture, Destination};
 use crate::diagnostic::{Code, Diagnostic, Exit};
 
@@ -132,8 +133,8 @@ pub fn findings(values: &Values, wanted: Wanted) -> Vec<Finding> {
 /// The settings as `run` would take them; without a capture URL the rest is still worth a look.
 fn settings(values: &Values, findings: &mut Vec<Finding>) -> Option<Capture> {
     let mut values = values.clone();
-    if !values.has("USAGE_LOGGERS_URL") {
-        values.set_flag("USAGE_LOGGERS_DISABLE", "true");
+    if !values.has(row::url()) {
+        values.set(row::no_send(), "true");
         let text = "no capture URL is set; `sniffer all-in-one` brings its own";
         findings.push(
             Finding::new(Level::Info, "capture URL", text)

@@ -1,4 +1,5 @@
-//! Settings, checked and typed. What the user typed is in [`raw`] and [`settings`]; past this module nobody parses text.
+//! The settings, checked and typed. Each stands in one row of the [table](settings); here is what follows from several of
+//! them together.
 //!
 //! Every refusal names the setting as it was written, shows the value and says what is expected.
 
@@ -8,47 +9,38 @@ use std::time::Duration;
 use engine_core::bundle::Compression;
 use engine_core::decap::VniFilter;
 use engine_core::http::PortSet;
-use engine_core::limits;
-use engine_sys::cpu;
-use engine_sys::packet::{Expression, RINGS_MAX};
+use engine_sys::packet::Expression;
 
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::Diagnostic;
 use destination::{compression, destination};
-use folders::default_data;
-use rules::{RULES, RULES_OF_EMBEDDED_STORE, rules};
-use settings::{Value, Values};
-use value::{
-    address, bad_list, bad_value, bytes, duration, is_all, list, number, shown, shown_value, switch,
-};
+use flags::Flags;
+use rules::rules;
+use setting::{ALL_IN_ONE, EVERY, READ, RUN};
+use settings::{RULES, RULES_OF_EMBEDDED_STORE, Settings, row};
+use values::Values;
 
+pub mod command_line;
 mod destination;
+pub mod environment;
+pub mod flags;
 mod folders;
+pub mod guess;
+pub mod kinds;
 mod memory;
-pub mod raw;
+mod mode;
 mod rules;
+pub mod setting;
 pub mod settings;
-mod value;
+pub mod value;
+pub mod values;
 
 pub use destination::Destination;
-pub use folders::{control_path, is_root, user};
+pub use folders::{is_root, user};
+pub use kinds::Metrics;
+pub use mode::CaptureMode;
 pub use rules::{Rules, rules_file, rules_of};
 
-/// Where VXLAN is spoken unless told otherwise (RFC 7348 section 5).
-const VXLAN_PORT: u16 = 4789;
-
-/// Bytes of a shard's packet rings unless told otherwise: about 25 ms of a 10 Gbit/s link.
-const RING_BYTES: usize = 32 << 20;
-
-/// Where packets come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CaptureMode {
-    /// Whatever is on the interfaces, tunnelled or not.
-    Interfaces,
-    /// Only what VXLAN carries; everything else on the interface is not ours to read.
-    Mirror,
-}
-
-/// What the pipeline is told, live and from files.
+/// Settings of the pipeline, live and from files.
 #[derive(Clone, Debug)]
 pub struct Reading {
     /// Ports whose connections are read.
@@ -81,15 +73,6 @@ pub struct Reading {
     pub rules: Rules,
 }
 
-/// Where metrics are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Metrics {
-    /// What to listen on.
-    pub address: std::net::SocketAddr,
-    /// The user named it; otherwise it may be taken.
-    pub is_named: bool,
-}
-
 /// A live capture.
 #[derive(Clone, Debug)]
 pub struct Capture {
@@ -111,7 +94,7 @@ pub struct Capture {
     pub shards: usize,
     /// Bytes of all rings of one shard.
     pub ring_bytes: usize,
-    /// What the kernel's filter asks of a frame beside the ports.
+    /// The filter that the kernel applies in addition to the ports.
     pub bpf: Option<Expression>,
     /// Take packets for others.
     pub promiscuous: bool,
@@ -136,80 +119,57 @@ pub struct Store {
 
 /// Checks the settings of `read` and of a capture's pipeline. The embedded store has rules of its own when none are given.
 pub fn reading(values: &Values, embedded_store: bool) -> Result<Reading, Diagnostic> {
-    let ports = values.get(&["APP_PORTS", "APP_PORT"]);
-    let vnis = values.get(&["SNIFFER_MIRROR_VNIS"]);
+    reading_of(Settings::check(values, READ)?, embedded_store)
+}
+
+fn reading_of(settings: Settings, embedded_store: bool) -> Result<Reading, Diagnostic> {
     let default_rules = if embedded_store {
         RULES_OF_EMBEDDED_STORE
     } else {
         RULES
     };
     Ok(Reading {
-        ports: match ports {
-            Some(value) if !is_all(&value.text) => PortSet::parse(&value.text)
-                .map_err(|reason| bad_list(value, &reason, "80,8000-8100"))?,
-            _ => PortSet::default(),
-        },
-        ports_text: shown(ports, "any port"),
-        vxlan_ports: vxlan_ports(values)?,
-        vnis: match vnis {
-            Some(value) if !is_all(&value.text) => VniFilter::parse(&value.text)
-                .map_err(|reason| bad_list(value, &reason, "123,456 or -7"))?,
-            _ => VniFilter::default(),
-        },
-        vnis_text: shown(vnis, "all VNIs"),
-        body_bytes_max: bytes(values, "USAGE_LOGGERS_BODY_LIMIT", limits::BODY_BYTES_MAX)?,
-        memory_bytes: memory_limit(values)?,
-        annotate: switch(values, "SNIFFER_ANNOTATE", false)?,
-        half_calls: switch(values, "SNIFFER_HALF_CALLS", false)?,
-        form_params: switch(values, "SNIFFER_FORM_PARAMS", false)?,
-        client_address: switch(values, "SNIFFER_CLIENT_ADDRESS", false)?,
-        realip_header: values
-            .get(&["SNIFFER_REALIP_HEADER"])
-            .map(|value| value.text.trim().to_owned()),
+        rules: rules(settings.rules.as_ref(), default_rules)?,
+        ports: settings.ports.set,
+        ports_text: settings.ports.text,
+        vxlan_ports: settings.vxlan_ports,
+        vnis: settings.vnis.set,
+        vnis_text: settings.vnis.text,
+        body_bytes_max: settings.body_bytes_max,
+        memory_bytes: settings.memory_bytes,
+        annotate: settings.annotate,
+        half_calls: settings.half_calls,
+        form_params: settings.form_params,
+        client_address: settings.client_address,
+        realip_header: settings.realip_header,
         host: host_name(),
-        rules: rules(values.get(&["USAGE_LOGGERS_RULES"]), default_rules)?,
     })
 }
 
 /// Checks the settings of a live capture. With the embedded store plain http is allowed.
 pub fn capture(values: &Values, embedded_store: bool) -> Result<Capture, Diagnostic> {
-    let reading = reading(values, embedded_store)?;
-    let destination = destination(values, &reading.rules, embedded_store)?;
-    let interfaces = values.get(&["NET_DEVICE", "VPC_MIRROR_DEVICE"]);
-    let compression = compression(values.get(&["SNIFFER_COMPRESSION"]), &destination)?;
+    let settings = Settings::check(values, RUN)?;
+    let reading = reading_of(settings.clone(), embedded_store)?;
+    let destination = destination(&settings, &reading.rules, embedded_store)?;
+    let compression = compression(settings.compression, &destination);
     let is_plain = embedded_store || reading.rules.set.skip_compression();
     Ok(Capture {
-        mode: mode(values.get(&["SNIFFER_ENGINE"]))?,
-        interfaces: interfaces
-            .map(|value| list(&value.text))
-            .unwrap_or_default(),
+        mode: settings.mode,
+        interfaces: settings.interfaces,
         compression: if is_plain {
             Compression::Off
         } else {
             compression
         },
-        bundle_bytes: bytes(values, "USAGE_LOGGERS_BUNDLE_SIZE", limits::BUNDLE_BYTES)?,
-        bundles_kept_max: number(
-            values,
-            "USAGE_LOGGERS_BUNDLE_QUEUE_SIZE",
-            128,
-            1..=1_000_000,
-        )?,
-        shards: number(
-            values,
-            "SNIFFER_SHARDS",
-            cpu::allowed().len().clamp(1, RINGS_MAX),
-            1..=RINGS_MAX,
-        )?,
-        bpf: values.get(&["SNIFFER_BPF"]).map(bpf).transpose()?,
-        ring_bytes: match bytes(values, "SNIFFER_PCAP_BUFFER_SIZE", RING_BYTES)? {
-            0 => RING_BYTES,
-            bytes => bytes,
-        },
-        promiscuous: switch(values, "SNIFFER_PROMISC_ENABLED", false)?,
-        flush_timeout: flush_timeout(values)?,
-        metrics: metrics(values)?,
-        ready_needs_output: switch(values, "SNIFFER_READY_NEEDS_OUTPUT", false)?,
+        bundle_bytes: settings.bundle_bytes,
+        bundles_kept_max: settings.bundles_kept_max,
+        shards: settings.shards,
+        bpf: settings.bpf,
+        ring_bytes: settings.ring_bytes,
+        promiscuous: settings.promiscuous,
+        flush_timeout: settings.flush_timeout,
+        metrics: settings.metrics,
+        ready_needs_output: settings.ready_needs_output,
         reading,
         destination,
     })
@@ -217,118 +177,41 @@ pub fn capture(values: &Values, embedded_store: bool) -> Result<Capture, Diagnos
 
 /// Checks the settings of the embedded store.
 pub fn store(values: &Values) -> Result<Store, Diagnostic> {
+    let settings = Settings::check(values, setting::STORE)?;
     Ok(Store {
-        data: values
-            .get(&["SNIFFER_DATA"])
-            .map_or_else(default_data, |value| PathBuf::from(&value.text)),
-        listen: address(values, "SNIFFER_STORE", "[::]:7701")?,
-        ui: address(values, "SNIFFER_UI", "127.0.0.1:7700")?,
+        data: settings.data,
+        listen: settings.store,
+        ui: settings.ui,
     })
 }
 
 /// Whether capture starts with the all-in-one.
 pub fn autostart(values: &Values) -> Result<bool, Diagnostic> {
-    switch(values, "SNIFFER_AUTOSTART", false)
-}
-
-/// `off` is none.
-fn metrics(values: &Values) -> Result<Option<Metrics>, Diagnostic> {
-    let named = values.get(&["SNIFFER_METRICS"]);
-    let is_off = |value: &Value| {
-        matches!(
-            value.text.trim().to_ascii_lowercase().as_str(),
-            "off" | "false" | "no" | "none" | "0"
-        )
-    };
-    if named.is_some_and(is_off) {
-        return Ok(None);
-    }
-    Ok(Some(Metrics {
-        address: address(values, "SNIFFER_METRICS", "127.0.0.1:7702")?,
-        is_named: named.is_some(),
-    }))
-}
-
-fn bpf(value: &Value) -> Result<Expression, Diagnostic> {
-    Expression::parse(value.text.trim()).map_err(|error| {
-        bad_value(
-            value,
-            "a filter such as \"tcp port 80 and not net 10.0.0.0/8\"",
-        )
-        .cause(error.to_string())
-    })
+    Settings::check(values, ALL_IN_ONE).map(|settings| settings.autostart)
 }
 
 /// How long to go on delivering after a stop.
 pub fn flush_timeout(values: &Values) -> Result<Duration, Diagnostic> {
-    duration(values, "SNIFFER_FLUSH_TIMEOUT", Duration::from_secs(5))
-}
-
-fn mode(value: Option<&Value>) -> Result<CaptureMode, Diagnostic> {
-    const KNOWN: [&str; 8] = [
-        "auto",
-        "af_packet",
-        "libpcap",
-        "raw_socket",
-        "vxlan",
-        "mirror",
-        "k8s",
-        "pcap_file",
-    ];
-    let Some(value) = value else {
-        return Ok(CaptureMode::Interfaces);
-    };
-    match value.text.trim().to_ascii_lowercase().as_str() {
-        "auto" | "af_packet" | "libpcap" | "raw_socket" | "k8s" => Ok(CaptureMode::Interfaces),
-        "vxlan" | "mirror" => Ok(CaptureMode::Mirror),
-        "pcap_file" => Err(Diagnostic::new(
-            Code::E060,
-            format!("{} does not take files", shown_value(value)),
-        )
-        .fix("sniffer read FILE...")),
-        other => {
-            let guess = settings::guess(other, KNOWN.into_iter());
-            let hint = guess
-                .map(|guess| format!("; did you mean {guess}?"))
-                .unwrap_or_default();
-            Err(Diagnostic::new(
-                Code::E002,
-                format!(
-                    "{}: expected one of vxlan, mirror, af_packet, auto{hint}",
-                    shown_value(value)
-                ),
-            ))
-        }
-    }
+    Settings::check(values, RUN).map(|settings| settings.flush_timeout)
 }
 
 /// Whether the process is to be confined.
 pub fn sandbox(values: &Values) -> Result<bool, Diagnostic> {
-    switch(values, "SNIFFER_NO_SANDBOX", false).map(|unwanted| !unwanted)
+    Settings::check(values, EVERY).map(|settings| !settings.no_sandbox)
 }
 
-fn vxlan_ports(values: &Values) -> Result<Vec<u16>, Diagnostic> {
-    let Some(value) = values.get(&["SNIFFER_MIRROR_VXLANPORT"]) else {
-        return Ok(vec![VXLAN_PORT]);
-    };
-    let ports: Option<Vec<u16>> = list(&value.text)
-        .iter()
-        .map(|port| port.parse().ok().filter(|&port| port > 0))
-        .collect();
-    ports
-        .filter(|ports| !ports.is_empty())
-        .ok_or_else(|| bad_list(value, &"not a port between 1 and 65535", "4789"))
+/// The control socket as the flag or the environment has it. Nothing else of the environment is checked, so that `off`
+/// and `status` work with any.
+pub fn control_path(flags: &Flags<EVERY>) -> PathBuf {
+    let row = row::control();
+    let variables = std::env::vars_os().filter(|(name, _)| row.names().any(|known| name == known));
+    let (mut values, _) = environment::values(variables, true).unwrap_or_default();
+    flags.apply(&mut values);
+    row.check(values.given(row))
+        .unwrap_or_else(|_| row.default())
 }
 
-fn memory_limit(values: &Values) -> Result<usize, Diagnostic> {
-    let limit = bytes(values, "SNIFFER_MEMORY_LIMIT", memory::share())?;
-    match values.get(&["SNIFFER_MEMORY_LIMIT"]) {
-        Some(value) if limit < limits::MEMORY_BYTES_MIN => Err(bad_value(value, "16M or more")),
-        _ => Ok(limit),
-    }
-}
-
-/// The name of the machine that logs, as the reference loggers find it (contract section 3).
+/// The name of the machine that logs, as the reference loggers find it.
 fn host_name() -> String {
     let dyno = std::env::var("DYNO").ok().filter(|name| !name.is_empty());
     let kernel = || {
@@ -344,9 +227,10 @@ fn host_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnostic::Code;
 
     pub(super) fn values(pairs: &[(&str, &str)]) -> Values {
-        Values::from_environment(
+        environment::values(
             pairs
                 .iter()
                 .map(|(name, value)| (name.into(), value.into())),

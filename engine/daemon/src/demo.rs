@@ -7,8 +7,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::config::raw::DemoFlags;
-use crate::config::settings::Values;
+use crate::config::command_line::DemoFlags;
+use crate::config::settings::row;
+use crate::config::values::Values;
 use crate::control::{self, Request};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit, system_words};
 use crate::status::{State, Status};
@@ -35,27 +36,20 @@ pub fn run(
         return calls_only(flags, running.as_ref(), console);
     }
     let (folder, control) = folder_and_control(control)?;
-    if !values.has("SNIFFER_DATA") {
-        values.set_flag("SNIFFER_DATA", folder.join("data").to_string_lossy());
+    if !values.has(row::data()) {
+        values.set(row::data(), folder.join("data").to_string_lossy());
     }
-    for (name, port) in [("SNIFFER_STORE", 7701), ("SNIFFER_UI", 7700)] {
-        if !values.has(name) {
-            values.set_flag(name, format!("127.0.0.1:{}", free_port(port)?));
+    for listening in [row::store(), row::ui()] {
+        if !values.has(listening) {
+            let port = free_port(listening.default().port())?;
+            values.set(listening, format!("127.0.0.1:{port}"));
         }
     }
-    for name in [
-        "NET_DEVICE",
-        "VPC_MIRROR_DEVICE",
-        "USAGE_LOGGERS_URL",
-        "SNIFFER_ENGINE",
-        "APP_PORT",
-        "APP_PORTS",
-    ] {
-        values.remove(name);
-    }
+    values.remove(row::url());
+    values.remove(row::mode());
     let shop = server::start(flags.port).map_err(|error| cannot_listen(flags.port, &error))?;
-    values.set_flag("NET_DEVICE", "lo");
-    values.set_flag("APP_PORTS", shop.port().to_string());
+    values.set(row::interfaces(), "lo");
+    values.set(row::ports(), shop.port().to_string());
 
     let making = control.clone();
     let exit_after = flags.exit_after;

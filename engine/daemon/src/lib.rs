@@ -9,8 +9,9 @@ use std::time::Duration;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use config::raw::{Cli, Command, GlobalFlags, RulesCommand};
-use config::settings::Values;
+use config::command_line::{Cli, Command, GlobalFlags, RulesCommand};
+use config::environment;
+use config::values::Values;
 use control::{Request, Unreachable};
 use diagnostic::{Code, Console, Diagnostic, Exit};
 use status::{State, Status};
@@ -100,13 +101,11 @@ fn report_panics() {
 }
 
 fn perform(cli: Cli, console: Console) -> Result<Exit, Diagnostic> {
-    let control = config::control_path(cli.global.control.as_deref());
+    let control = config::control_path(&cli.global.settings);
     let values = |global: &GlobalFlags| -> Result<Values, Diagnostic> {
-        let (mut values, notices) = Values::from_environment(std::env::vars_os(), global.lenient)?;
+        let (mut values, notices) = environment::values(std::env::vars_os(), global.lenient)?;
         console.report_all(&notices);
-        if global.no_sandbox {
-            values.set_flag("SNIFFER_NO_SANDBOX", "true");
-        }
+        global.settings.apply(&mut values);
         Ok(values)
     };
     match cli.command {
@@ -120,9 +119,7 @@ fn perform(cli: Cli, console: Console) -> Result<Exit, Diagnostic> {
         }
         Some(Command::Rules(RulesCommand::Test(flags))) => {
             let mut values = values(&cli.global)?;
-            if let Some(rules) = &flags.rules {
-                values.set_flag("USAGE_LOGGERS_RULES", rules);
-            }
+            flags.settings.apply(&mut values);
             let reading = config::reading(&values, false)?;
             confine_reader(&flags.files, &values, console)?;
             rules_command::comparison::run(&flags.files, reading, flags.calls, console)
@@ -142,7 +139,7 @@ fn perform(cli: Cli, console: Console) -> Result<Exit, Diagnostic> {
         }
         Some(Command::Check(flags)) => {
             let mut values = values(&cli.global)?;
-            flags.capture.apply(&mut values);
+            flags.settings.apply(&mut values);
             let wanted = check::Wanted {
                 mirror: flags.mirror,
                 tuning: flags.tuning,
@@ -156,7 +153,7 @@ fn perform(cli: Cli, console: Console) -> Result<Exit, Diagnostic> {
         }
         Some(Command::Read(flags)) => {
             let mut values = values(&cli.global)?;
-            flags.apply(&mut values);
+            flags.settings.apply(&mut values);
             let reading = config::reading(&values, false)?;
             let ledger = flags.ledger.as_deref();
             let ledger = ledger.map(read::LedgerFile::open).transpose()?;
@@ -164,7 +161,7 @@ fn perform(cli: Cli, console: Console) -> Result<Exit, Diagnostic> {
             read::run(&read::Options {
                 reading,
                 form: if flags.json || cli.json {
-                    Some(config::raw::Form::Ndjson)
+                    Some(config::command_line::Form::Ndjson)
                 } else {
                     flags.output
                 },
@@ -177,7 +174,7 @@ fn perform(cli: Cli, console: Console) -> Result<Exit, Diagnostic> {
         }
         Some(Command::Run(flags)) => {
             let mut values = values(&cli.global)?;
-            flags.capture.apply(&mut values);
+            flags.settings.apply(&mut values);
             let config = config::capture(&values, flags.embedded_store)?;
             let reload = || {
                 config::capture(&values, flags.embedded_store).map(|config| config.reading.rules)
@@ -197,15 +194,14 @@ fn perform(cli: Cli, console: Console) -> Result<Exit, Diagnostic> {
         }
         Some(Command::Store(flags)) => {
             let mut values = values(&cli.global)?;
-            flags.apply(&mut values);
+            flags.settings.apply(&mut values);
             let sandbox = config::sandbox(&values)?;
             store_process::run(&config::store(&values)?, flags.supervised, sandbox, console)
         }
         Some(Command::AllInOne(flags)) => {
             let mut values = values(&cli.global)?;
-            flags.capture.apply(&mut values);
-            flags.store.apply(&mut values);
-            let on = flags.on || config::autostart(&values)?;
+            flags.settings.apply(&mut values);
+            let on = config::autostart(&values)?;
             supervisor::run(supervisor::Options {
                 values,
                 on,
@@ -215,10 +211,7 @@ fn perform(cli: Cli, console: Console) -> Result<Exit, Diagnostic> {
         }
         Some(Command::Demo(flags)) => {
             let mut values = values(&cli.global)?;
-            flags.store.apply(&mut values);
-            if let Some(rules) = &flags.rules {
-                values.set_flag("USAGE_LOGGERS_RULES", rules);
-            }
+            flags.settings.apply(&mut values);
             demo::run(&flags, values, control, console)
         }
     }

@@ -16,7 +16,7 @@ use engine_core::pipeline::{Pipeline, Unaccounted};
 use engine_core::time::Timestamp;
 
 use crate::capture_file::CaptureFile;
-use crate::config::raw::Form;
+use crate::config::command_line::Form;
 use crate::config::{CaptureMode, Reading};
 use crate::counters::{ShardCounters, Stages};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit, system_words, wants_colour};

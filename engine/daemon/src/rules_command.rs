@@ -8,7 +8,8 @@ use std::path::Path;
 use engine_core::rules::{self, RuleSet, Sampler, Verb, apply_all};
 use serde::{Deserialize, Serialize};
 
-use crate::config::settings::Values;
+use crate::config::settings::row;
+use crate::config::values::Values;
 use crate::config::{self, Rules};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit, system_words};
 
@@ -22,11 +23,11 @@ pub fn check(
     console: Console,
 ) -> Result<Exit, Diagnostic> {
     if let Some(argument) = argument {
-        values.set_flag("USAGE_LOGGERS_RULES", text_of(argument)?);
+        values.set(row::rules(), text_of(argument)?);
     }
     let rules = config::rules_of(values)?;
     let mut text = explain(&rules);
-    if let Some(url) = values.get(&["USAGE_LOGGERS_URL"])
+    if let Some(url) = values.given(row::url())
         && url.text.trim().starts_with("http://")
         && !rules.set.allow_http_url()
     {

@@ -212,8 +212,7 @@ impl fmt::Display for Confinement {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
-    use crate::config::settings::Values;
+    use crate::config::{self, environment};
 
     fn plan(url: &str, rules: Option<&str>) -> Plan {
         let pairs = [
@@ -221,7 +220,7 @@ mod tests {
             ("USAGE_LOGGERS_RULES", "include debug"),
         ];
         let pairs = pairs.map(|(name, value)| (name.into(), value.into()));
-        let (values, _) = Values::from_environment(pairs.into_iter(), false).unwrap();
+        let (values, _) = environment::values(pairs.into_iter(), false).unwrap();
         let config = config::capture(&values, false).unwrap();
         Plan::capture(&config, rules.map(Path::new), Path::new("/run/s/control"))
     }

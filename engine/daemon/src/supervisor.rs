@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
-use crate::config::settings::Values;
+use crate::config::settings::row;
+use crate::config::values::Values;
 use crate::config::{self, CaptureMode};
 use crate::control::{self, Request, Response, Server};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit};
@@ -108,16 +109,16 @@ fn no_thread(error: std::io::Error) -> Diagnostic {
 /// With the store's own URL when none is given, as it will be.
 fn check_capture(values: &Values) -> Result<CaptureMode, Diagnostic> {
     let mut values = values.clone();
-    let embedded = !values.has("USAGE_LOGGERS_URL");
+    let embedded = !values.has(row::url());
     if embedded {
-        values.set_flag("USAGE_LOGGERS_URL", "http://localhost/message");
+        values.set(row::url(), "http://localhost/message");
     }
     config::capture(&values, embedded || is_own_store(&values)).map(|capture| capture.mode)
 }
 
 /// Whether the configured URL is that of the store that we run: the predecessor's env files name it.
 fn is_own_store(values: &Values) -> bool {
-    let Some(url) = values.get(&["USAGE_LOGGERS_URL"]) else {
+    let Some(url) = values.given(row::url()) else {
         return true;
     };
     let Ok(store) = config::store(values) else {
@@ -282,8 +283,8 @@ impl Supervisor {
             Some(StoreReport::Taken { url, .. }) => Some(url.clone()),
             _ => own_url,
         };
-        if let (Some(url), true) = (url, embedded || !options.values.has("USAGE_LOGGERS_URL")) {
-            options.values.set_flag("USAGE_LOGGERS_URL", url);
+        if let (Some(url), true) = (url, embedded || !options.values.has(row::url())) {
+            options.values.set(row::url(), url);
         }
         options.control = capture_control(&options.control);
         // Calls to our own page and store are nobody's API calls, and showing them would make more of them.
@@ -298,8 +299,8 @@ impl Supervisor {
         }
         if embedded {
             arguments.push("--embedded-store");
-            if !options.values.has("SNIFFER_ANNOTATE") {
-                options.values.set_flag("SNIFFER_ANNOTATE", "true");
+            if !options.values.has(row::annotate()) {
+                options.values.set(row::annotate(), "true");
             }
         }
         match Child::start("capture", &arguments, &options) {

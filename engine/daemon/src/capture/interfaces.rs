@@ -7,7 +7,8 @@ use std::net::IpAddr;
 
 use engine_sys::interfaces::{Interface, LinkKind};
 
-use crate::config::{CaptureMode, settings};
+use crate::config::CaptureMode;
+use crate::config::guess::guess;
 use crate::diagnostic::{Code, Diagnostic};
 
 /// What was chosen.
@@ -146,7 +147,7 @@ fn looks_like_a_container(chosen: &[Interface], all: &[Interface]) -> bool {
 }
 
 fn no_such_interface(name: &str, all: &[Interface]) -> Diagnostic {
-    let guess = settings::guess(name, all.iter().map(|interface| interface.name.as_str()));
+    let guess = guess(name, all.iter().map(|interface| interface.name.as_str()));
     let carrier = || {
         all.iter().find(|interface| {
             interface.up && !interface.loopback && !interface.addresses.is_empty()

@@ -3,32 +3,33 @@
 use engine_core::bundle::Compression;
 
 use super::Rules;
-use super::settings::{Value, Values};
-use super::value::{bad_value, shown_value, switch};
+use super::kinds::CompressionChoice;
+use super::settings::{Settings, row};
+use super::value::Value;
 use crate::capture_url::CaptureUrl;
 use crate::diagnostic::{Code, Diagnostic};
 
-/// What becomes of finished lines.
+/// What happens to finished lines.
 #[derive(Clone, Debug)]
 pub enum Destination {
     /// They are posted.
     Url(CaptureUrl),
-    /// They are counted and thrown away; who said so.
+    /// They are counted and thrown away; what demands it.
     Nowhere(&'static str),
 }
 
 pub(super) fn destination(
-    values: &Values,
+    settings: &Settings,
     rules: &Rules,
     embedded_store: bool,
 ) -> Result<Destination, Diagnostic> {
-    if switch(values, "USAGE_LOGGERS_DISABLE", false)? {
-        return Ok(Destination::Nowhere("USAGE_LOGGERS_DISABLE"));
+    if settings.no_send {
+        return Ok(Destination::Nowhere(row::no_send().name));
     }
     if rules.set.skip_submission() {
         return Ok(Destination::Nowhere("the rule skip_submission"));
     }
-    let Some(value) = values.get(&["USAGE_LOGGERS_URL"]) else {
+    let Some(value) = &settings.url else {
         return Err(Diagnostic::new(Code::E039, "USAGE_LOGGERS_URL is not set, so calls would go nowhere")
             .fix("--url https://HOST/message\n`sniffer all-in-one` has its own store; --no-send counts calls only"));
     };
@@ -39,7 +40,7 @@ pub(super) fn destination(
             "the rules forbid plain http, so nothing would be sent",
         )
         .cause(format!(
-            "{} begins with http:, and no rule says allow_http_url (rules: {})",
+            "{} begins with http:, and there is no rule allow_http_url (rules: {})",
             value.name, rules.name
         ))
         .fix(
@@ -51,29 +52,12 @@ pub(super) fn destination(
     Ok(Destination::Url(url))
 }
 
-/// `auto` compresses what leaves this machine: a collector beside us would only undo it.
-pub(super) fn compression(
-    value: Option<&Value>,
-    destination: &Destination,
-) -> Result<Compression, Diagnostic> {
-    let Some(value) = value else {
-        return Ok(auto_compression(destination));
-    };
-    Ok(match value.text.trim().to_ascii_lowercase().as_str() {
-        "auto" => auto_compression(destination),
-        "on" | "true" | "t" | "yes" | "y" => Compression::Fast,
-        "off" | "false" | "f" | "no" | "n" | "0" => Compression::Off,
-        level => match level.parse() {
-            Ok(level @ 1..=9) => Compression::Level(level),
-            _ => return Err(bad_value(value, "auto, off, on, or a level from 1 to 9")),
-        },
-    })
-}
-
-fn auto_compression(destination: &Destination) -> Compression {
-    match destination {
-        Destination::Url(url) if url.is_loopback() => Compression::Off,
-        _ => Compression::Fast,
+/// `auto` compresses what leaves this machine; a collector on this machine would only undo it.
+pub(super) fn compression(choice: CompressionChoice, destination: &Destination) -> Compression {
+    match (choice, destination) {
+        (CompressionChoice::Fixed(compression), _) => compression,
+        (CompressionChoice::Auto, Destination::Url(url)) if url.is_loopback() => Compression::Off,
+        (CompressionChoice::Auto, _) => Compression::Fast,
     }
 }
 
@@ -84,10 +68,7 @@ fn bad_url(value: &Value, reason: &impl std::fmt::Display) -> Diagnostic {
     } else {
         format!("{} {text:?}: missing http:// or https://", value.name)
     };
-    Diagnostic::new(Code::E040, what).fix(shown_value(&Value {
-        text: "https://HOST[:PORT]/message".to_owned(),
-        ..value.clone()
-    }))
+    Diagnostic::new(Code::E040, what).fix(value.written_with("https://HOST[:PORT]/message"))
 }
 
 #[cfg(test)]

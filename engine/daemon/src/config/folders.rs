@@ -1,16 +1,11 @@
 //! Where a user's things are: the control socket and the store's data, by who runs the program (XDG Base Directory
 //! Specification; `/run` and `/var/lib` for root).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Where a program of this user finds or makes the control socket.
-pub fn control_path(flag: Option<&Path>) -> PathBuf {
-    let named = std::env::var_os("SNIFFER_CONTROL")
-        .filter(|value| !value.is_empty())
-        .map(PathBuf::from);
-    flag.map(Path::to_owned)
-        .or(named)
-        .unwrap_or_else(|| run_folder().join("control.sock"))
+pub(super) fn default_control() -> PathBuf {
+    run_folder().join("control.sock")
 }
 
 /// A folder of this user for what runs. In the shared temporary folder its name has the user's number.
@@ -38,6 +33,7 @@ pub fn is_root() -> bool {
     user() == Some(0)
 }
 
+/// The folder of the store's database.
 pub(super) fn default_data() -> PathBuf {
     if is_root() {
         return PathBuf::from("/var/lib/sniffer");

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use engine_core::rules::{self, RuleSet};
 
-use super::settings::{Value, Values};
+use super::settings::{RULES, row};
+use super::value::Value;
+use super::values::Values;
 use crate::diagnostic::{Code, Diagnostic, system_words};
 
-/// The rules, and what is said of them.
+/// The rules, and their name for people.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Parsed.
@@ -17,12 +19,7 @@ pub struct Rules {
     pub name: String,
 }
 
-/// Rules when none are given.
-pub(super) const RULES: &str = "include default";
-
-/// Rules of the embedded store when none are given: its calls never leave the machine (contract section 9.5).
-pub(super) const RULES_OF_EMBEDDED_STORE: &str = "include debug";
-
+/// The rules in a value, or those of `default` when there is none.
 pub(super) fn rules(value: Option<&Value>, default: &str) -> Result<Rules, Diagnostic> {
     let text = value
         .map_or(default, |value| value.text.as_str())
@@ -40,13 +37,13 @@ pub(super) fn rules(value: Option<&Value>, default: &str) -> Result<Rules, Diagn
 
 /// The file that the rules are in, if they are in one.
 pub fn rules_file(values: &Values) -> Option<PathBuf> {
-    let value = values.get(&["USAGE_LOGGERS_RULES"])?;
+    let value = values.given(row::rules())?;
     rules::file_reference(&value.text).map(PathBuf::from)
 }
 
 /// The rules of `sniffer rules check`.
 pub fn rules_of(values: &Values) -> Result<Rules, Diagnostic> {
-    rules(values.get(&["USAGE_LOGGERS_RULES"]), RULES)
+    rules(values.given(row::rules()), RULES)
 }
 
 fn read_rules(path: &str) -> Result<String, Diagnostic> {
@@ -81,7 +78,7 @@ fn bad_rule(error: &rules::Error, place: &str) -> Diagnostic {
     )
 }
 
-/// The first line that says something, and how many there are.
+/// The first line that is no comment, and how many there are.
 fn rules_name(text: &str, place: &str) -> String {
     let lines: Vec<&str> = text
         .lines()
@@ -96,7 +93,7 @@ fn rules_name(text: &str, place: &str) -> String {
         }
     };
     match lines.split_first() {
-        None => "include default".to_owned(),
+        None => RULES.to_owned(),
         Some((first, rest)) if first.chars().count() <= 60 => {
             format!("{place}{first}{}", more(rest.len()))
         }

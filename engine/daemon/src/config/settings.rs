@@ -1,484 +1,343 @@
-//! Every setting by its environment name, and the values that were given: environment first, flags over it.
+//! The table of settings. A row is all that there is to a setting: its name in the environment, its flag, its kind, its
+//! default, its help, and the commands that take it.
 //!
-//! The predecessor's names all work. A name that looks like ours and is not is an error with a guess, since a misspelt
-//! privacy rule must not pass in silence. `docker run --env-file` keeps quotes and the characters `\n`
-//! (contract section 5): one matching pair of quotes is taken off here, and both are said.
+//! The [flags](super::flags) of every command, what is read from the [environment](super::environment), the tables in
+//! README.md and docs/settings.md and the fields of [`Settings`] come from the rows. To add a setting, add a row here and
+//! use the field of [`Settings`] that has its name. The first paragraph of a row's documentation is its help in one
+//! sentence, the rest is shown by `sniffer help NAME`.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
-use crate::diagnostic::{Code, Diagnostic};
+use engine_core::decap;
+use engine_core::limits::{self, MEMORY_BYTES_MIN};
+use engine_sys::cpu;
+use engine_sys::packet::RINGS_MAX;
 
-/// What a known name does here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// It is used.
-    Used,
-    /// It is accepted and changes nothing; why.
-    None(&'static str),
+use super::folders;
+use super::kinds::{
+    Address, Bytes, BytesOrDefault, CompressionChoice, CompressionLevel, Filter, Metrics,
+    MetricsAddress, Mode, Names, Number, Optional, Path, Ports, RulesText, Switch, Text, Time,
+    UdpPorts, Url, Vnis, Worded,
+};
+use super::memory;
+use super::mode::CaptureMode;
+use super::setting::Group::{Calls, Delivery, Operation, Packets, Store};
+use super::setting::{
+    ALL_IN_ONE, CAPTURING, Commands, DEMO, Described, EVERY, Kind, READING, RULES_TEST, Row,
+    STORING, Setting,
+};
+use super::values::Values;
+use crate::diagnostic::Diagnostic;
+
+/// Rules when none are given.
+pub const RULES: &str = "include default";
+
+/// Rules of the embedded store when none are given: its calls never leave the machine.
+pub const RULES_OF_EMBEDDED_STORE: &str = "include debug";
+
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])+ $name:ident: $kind:ty = $setting:expr;)*) => {
+        /// The checked value of every setting: what was given, or the default.
+        #[derive(Clone, Debug)]
+        pub struct Settings {
+            $($(#[doc = $doc])+ pub $name: <$kind as Kind>::Checked,)*
+        }
+
+        impl Settings {
+            /// Checks the settings that one of `commands` takes. The others have their defaults, whatever was given.
+            pub fn check(values: &Values, commands: Commands) -> Result<Self, Diagnostic> {
+                Ok(Self {
+                    $($name: row::$name().check(given(values, row::$name(), commands))?,)*
+                })
+            }
+        }
+
+        /// The row of each setting, under the name of its field in [`Settings`].
+        pub mod row {
+            use super::*;
+
+            $(
+                $(#[doc = $doc])+
+                pub const fn $name() -> &'static Setting<$kind> {
+                    static SETTING: Setting<$kind> = $setting.doc(concat!($($doc, "\n"),+));
+                    &SETTING
+                }
+            )*
+        }
+
+        /// All settings, in the order in which they are shown.
+        pub static ALL: &[&dyn Described] = &[$(row::$name()),*];
+    };
 }
 
-/// One known setting.
-#[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    /// Environment name.
-    pub env: &'static str,
-    /// The flag that sets the same, if there is one.
-    pub flag: &'static str,
-    /// Whether it does something.
-    pub effect: Effect,
+settings! {
+    /// Interfaces to capture on: names, beginnings of names such as `ens*`, or addresses.
+    ///
+    /// By default these are all that are up, without the members of a bridge or bond, whose packets are seen on the
+    /// bridge or bond itself. The flag may be given several times; commas separate several names.
+    interfaces: Names = Setting::new("NET_DEVICE", Vec::new)
+        .aliases(&["VPC_MIRROR_DEVICE"])
+        .flag("interface", "NAMES").short('i')
+        .default_words("all that are up")
+        .of(Packets, CAPTURING);
+
+    /// TCP ports to read, such as 80,8000-8100.
+    ///
+    /// By default (`all`) HTTP is recognised on any port.
+    ports: Ports = Setting::new("APP_PORTS", || Worded::unbounded("any port"))
+        .aliases(&["APP_PORT"])
+        .flag("ports", "PORTS").short('p')
+        .of(Packets, READING);
+
+    /// Which packets are read: auto, af_packet, vxlan or mirror.
+    ///
+    /// `auto` and `af_packet` read everything on the interfaces, in tunnels and outside. `vxlan` and `mirror` read
+    /// only what arrives in VXLAN, for a machine that is the target of a traffic mirror. `libpcap`, `raw_socket` and
+    /// `k8s`, names of network-sniffer 1.x, mean `auto`.
+    mode: Mode = Setting::new("SNIFFER_ENGINE", || CaptureMode::Interfaces)
+        .flag("engine", "NAME")
+        .of(Packets, CAPTURING);
+
+    /// UDP ports that carry VXLAN.
+    vxlan_ports: UdpPorts =
+        Setting::new("SNIFFER_MIRROR_VXLANPORT", || decap::Config::default().vxlan_ports)
+        .flag("vxlan-port", "PORTS")
+        .of(Packets, READING);
+
+    /// Virtual networks to read: 123,124 reads these, -7 all but this one.
+    ///
+    /// The numbers are those of the outermost VXLAN header, or of the outermost GENEVE header where there is no VXLAN.
+    /// Packets outside of such tunnels are read whatever stands here, unless the mode is `vxlan`.
+    vnis: Vnis = Setting::new("SNIFFER_MIRROR_VNIS", || Worded::unbounded("all VNIs"))
+        .flag("vni", "VNIS")
+        .of(Packets, READING);
+
+    /// Filter for packets in the language of tcpdump, such as "tcp port 80 and not net 10.0.0.0/8".
+    ///
+    /// The kernel applies it to the outermost headers of a packet. Its words are host, net, port, portrange, ip, ip6,
+    /// tcp, udp, icmp, src, dst, and, or, not; hosts, networks and ports are numbers.
+    bpf: Optional<Filter> = Setting::new("SNIFFER_BPF", || None)
+        .flag("bpf", "FILTER")
+        .of(Packets, CAPTURING);
+
+    /// Capture packets that are not addressed to this machine.
+    promiscuous: Switch = Setting::new("SNIFFER_PROMISC_ENABLED", || false)
+        .flag("promisc", "")
+        .of(Packets, CAPTURING);
+
+    /// Bytes of the packet rings of one capture thread.
+    ///
+    /// They are divided among the interfaces. The default holds about 25 ms of a link with 10 Gbit/s.
+    ring_bytes: BytesOrDefault = Setting::new("SNIFFER_PCAP_BUFFER_SIZE", || 32 << 20)
+        .flag("ring-size", "BYTES")
+        .of(Packets, CAPTURING);
+
+    /// Capture threads.
+    ///
+    /// Both directions of a connection reach the same one. By default there is one for each core on which the program
+    /// may run.
+    shards: Number<1, RINGS_MAX> =
+        Setting::new("SNIFFER_SHARDS", || cpu::allowed().len().clamp(1, RINGS_MAX))
+        .flag("shards", "COUNT")
+        .default_words("one a core")
+        .of(Packets, CAPTURING);
+
+    /// Logging rules: text (a literal `\n` is a line end), or file:///PATH.
+    ///
+    /// They decide what of a call may leave; docs/rules.md is their manual. A file is read again on SIGHUP and by
+    /// `sniffer rules reload`.
+    rules: Optional<RulesText> = Setting::new("USAGE_LOGGERS_RULES", || None)
+        .flag("rules", "TEXT")
+        .default_words(RULES)
+        .embedded_default(RULES_OF_EMBEDDED_STORE)
+        .of(Calls, READING | DEMO | RULES_TEST);
+
+    /// Bytes of a decoded body that are kept, on each side of a call.
+    ///
+    /// A longer body is truncated and its call marked.
+    body_bytes_max: Bytes<0> = Setting::new("USAGE_LOGGERS_BODY_LIMIT", || limits::BODY_BYTES_MAX)
+        .flag("body-limit", "BYTES")
+        .of(Calls, READING);
+
+    /// Deliver half calls too: requests without response and responses without request.
+    ///
+    /// docs/annotations.md lists the reasons why a call is only half there.
+    half_calls: Switch = Setting::new("SNIFFER_HALF_CALLS", || false)
+        .flag("half-calls", "")
+        .of(Calls, READING);
+
+    /// Add to each call where and how it was seen, as `custom_field:NAME`.
+    ///
+    /// docs/annotations.md lists the names.
+    annotate: Switch = Setting::new("SNIFFER_ANNOTATE", || false)
+        .flag("annotate", "")
+        .embedded_default("on")
+        .of(Calls, READING);
+
+    /// Add the client's address as `request_header:x-forwarded-for`.
+    client_address: Switch = Setting::new("SNIFFER_CLIENT_ADDRESS", || false)
+        .flag("client-address", "")
+        .of(Calls, READING);
+
+    /// Set this request header to the client's address.
+    realip_header: Optional<Text> = Setting::new("SNIFFER_REALIP_HEADER", || None)
+        .flag("realip-header", "NAME")
+        .of(Calls, READING);
+
+    /// Add the fields of form bodies as `request_param`.
+    form_params: Switch = Setting::new("SNIFFER_FORM_PARAMS", || false)
+        .flag("form-params", "")
+        .of(Calls, READING);
+
+    /// Capture URL to which calls are posted: https://HOST/message.
+    ///
+    /// Plain http needs the rule `allow_http_url`, except to the embedded store.
+    url: Optional<Url> = Setting::new("USAGE_LOGGERS_URL", || None)
+        .flag("url", "URL")
+        .embedded_default("its own URL")
+        .of(Delivery, CAPTURING);
+
+    /// Count calls and send nothing.
+    no_send: Switch = Setting::new("USAGE_LOGGERS_DISABLE", || false)
+        .flag("no-send", "")
+        .of(Delivery, CAPTURING);
+
+    /// Bytes of lines in one POST.
+    bundle_bytes: Bytes<0> = Setting::new("USAGE_LOGGERS_BUNDLE_SIZE", || limits::BUNDLE_BYTES)
+        .flag("bundle-size", "BYTES")
+        .of(Delivery, CAPTURING);
+
+    /// POSTs kept in memory while the destination is away.
+    bundles_kept_max: Number<1, 1_000_000> =
+        Setting::new("USAGE_LOGGERS_BUNDLE_QUEUE_SIZE", || limits::UPLOAD_BUNDLES_MAX)
+        .flag("bundle-queue-size", "COUNT")
+        .of(Delivery, CAPTURING);
+
+    /// Compression of POSTs: auto, off, on, or 1 (fast) to 9 (small).
+    ///
+    /// The format is zlib. `auto` is off for a collector on this machine and on for all others, `on` is 1.
+    compression: CompressionLevel = Setting::new("SNIFFER_COMPRESSION", || CompressionChoice::Auto)
+        .flag("compression", "WHEN")
+        .of(Delivery, CAPTURING);
+
+    /// How long a stop may go on delivering.
+    flush_timeout: Time = Setting::new("SNIFFER_FLUSH_TIMEOUT", || Duration::from_secs(5))
+        .flag("flush-timeout", "TIME")
+        .of(Delivery, CAPTURING);
+
+    /// Bytes of memory for flows, open calls and bundles, without the packet rings.
+    ///
+    /// By default it is a quarter of the memory of the machine or of the control group, if that is less. When the limit
+    /// is reached, the oldest flows are evicted and calls are shed; all of it is counted.
+    memory_bytes: Bytes<MEMORY_BYTES_MIN> = Setting::new("SNIFFER_MEMORY_LIMIT", memory::share)
+        .flag("memory-limit", "BYTES")
+        .default_words("a quarter of what there is, up to 512M")
+        .of(Operation, READING);
+
+    /// Address of /metrics, /livez and /readyz, or off.
+    ///
+    /// docs/metrics.md describes them.
+    metrics: MetricsAddress = Setting::new("SNIFFER_METRICS", || Some(Metrics {
+            address: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 7702),
+            is_named: false,
+        }))
+        .flag("metrics", "ADDRESS")
+        .of(Operation, CAPTURING);
+
+    /// Let /readyz fail when the destination has been down for a minute.
+    ready_needs_output: Switch = Setting::new("SNIFFER_READY_NEEDS_OUTPUT", || false)
+        .flag("ready-needs-output", "")
+        .of(Operation, CAPTURING);
+
+    /// Control socket of `on`, `off`, `status` and `rules reload`.
+    ///
+    /// For another user than root it is `sniffer/control.sock` in `XDG_RUNTIME_DIR`, or in a folder of the user in the
+    /// folder for temporary files.
+    control: Path = Setting::new("SNIFFER_CONTROL", folders::default_control)
+        .flag("control", "PATH")
+        .default_words("/run/sniffer/control.sock for root")
+        .of(Operation, EVERY);
+
+    /// Do not confine files, ports and system calls after the start.
+    no_sandbox: Switch = Setting::new("SNIFFER_NO_SANDBOX", || false)
+        .flag("no-sandbox", "")
+        .of(Operation, EVERY);
+
+    /// Folder of the database.
+    ///
+    /// For another user than root it is `sniffer` in `XDG_DATA_HOME` or in `~/.local/share`. `sniffer demo` has a
+    /// temporary folder.
+    data: Path = Setting::new("SNIFFER_DATA", folders::default_data)
+        .flag("data", "DIR")
+        .default_words("/var/lib/sniffer for root")
+        .of(Store, STORING);
+
+    /// Address of the embedded store's capture URL.
+    store: Address = Setting::new("SNIFFER_STORE", || {
+            SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 7701)
+        })
+        .flag("store", "ADDRESS")
+        .of(Store, STORING);
+
+    /// Address of the page.
+    ///
+    /// On another address than one of this machine alone the page requires a token.
+    ui: Address = Setting::new("SNIFFER_UI", || SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 7700))
+        .flag("ui", "ADDRESS")
+        .of(Store, STORING);
+
+    /// Capture at once, without waiting for `sniffer on`.
+    autostart: Switch = Setting::new("SNIFFER_AUTOSTART", || false)
+        .flag("on", "")
+        .of(Store, ALL_IN_ONE);
 }
 
-const fn used(env: &'static str, flag: &'static str) -> Setting {
-    Setting {
-        env,
-        flag,
-        effect: Effect::Used,
-    }
-}
-
-const fn unused(env: &'static str, why: &'static str) -> Setting {
-    Setting {
-        env,
-        flag: "",
-        effect: Effect::None(why),
-    }
-}
-
-/// All of them.
-pub const SETTINGS: &[Setting] = &[
-    used("USAGE_LOGGERS_URL", "--url"),
-    used("USAGE_LOGGERS_RULES", "--rules"),
-    used("USAGE_LOGGERS_DISABLE", "--no-send"),
-    used("USAGE_LOGGERS_BODY_LIMIT", "--body-limit"),
-    used("USAGE_LOGGERS_BUNDLE_SIZE", "--bundle-size"),
-    used("USAGE_LOGGERS_BUNDLE_QUEUE_SIZE", "--bundle-queue-size"),
-    unused(
+/// Names of network-sniffer 1.x that are accepted and change nothing, with the reason.
+pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    (
         "USAGE_LOGGERS_MESSAGE_QUEUE_SIZE",
         "lines go straight into bundles here, there is no queue of messages",
     ),
-    unused(
+    (
         "USAGE_LOGGERS_DISABLED",
         "nothing ever read this name; the switch is USAGE_LOGGERS_DISABLE",
     ),
-    used("APP_PORTS", "--ports"),
-    used("APP_PORT", ""),
-    used("NET_DEVICE", "--interface"),
-    used("VPC_MIRROR_DEVICE", ""),
-    used("SNIFFER_ENGINE", "--engine"),
-    used("SNIFFER_MIRROR_VXLANPORT", "--vxlan-port"),
-    used("SNIFFER_MIRROR_VNIS", "--vni"),
-    used("SNIFFER_PCAP_BUFFER_SIZE", "--ring-size"),
-    used("SNIFFER_PROMISC_ENABLED", "--promisc"),
-    unused(
+    (
         "SNIFFER_RF_MONITOR_ENABLED",
         "monitor mode is for wireless interfaces; set it with `iw` before the start",
     ),
-    used("SNIFFER_REALIP_HEADER", "--realip-header"),
-    used("SNIFFER_CLIENT_ADDRESS", "--client-address"),
-    used("SNIFFER_FORM_PARAMS", "--form-params"),
-    unused(
+    (
         "SNIFFER_NOFILTER",
-        "ports are filtered after decapsulation, whatever the kernel's filter says",
+        "ports are filtered after decapsulation, whatever the kernel's filter is",
     ),
-    unused(
+    (
         "SNIFFER_DEBUG_ENABLED",
         "`sniffer status --json` has all counters",
     ),
-    unused(
+    (
         "SNIFFER_DEBUG_VERBOSITY",
         "`sniffer status --json` has all counters",
     ),
-    unused(
+    (
         "SNIFFER_DEBUG_EXPORT",
         "nothing is exported; record packets with tcpdump and read them with `sniffer read`",
     ),
-    unused("SNIFFER_DEBUG_DEAL_ID", "nothing is exported"),
-    unused("SNIFFER_DEBUG_HTTP_ENDPOINT", "nothing is exported"),
-    unused("SNIFFER_PORT", "use APP_PORTS"),
-    used("SNIFFER_SHARDS", "--shards"),
-    used("SNIFFER_BPF", "--bpf"),
-    used("SNIFFER_CONTROL", "--control"),
-    used("SNIFFER_NO_SANDBOX", "--no-sandbox"),
-    used("SNIFFER_DATA", "--data"),
-    used("SNIFFER_STORE", "--store"),
-    used("SNIFFER_UI", "--ui"),
-    used("SNIFFER_AUTOSTART", "--on"),
-    used("SNIFFER_ANNOTATE", "--annotate"),
-    used("SNIFFER_HALF_CALLS", "--half-calls"),
-    used("SNIFFER_COMPRESSION", "--compression"),
-    used("SNIFFER_FLUSH_TIMEOUT", "--flush-timeout"),
-    used("SNIFFER_MEMORY_LIMIT", "--memory-limit"),
-    unused(
+    ("SNIFFER_DEBUG_DEAL_ID", "nothing is exported"),
+    ("SNIFFER_DEBUG_HTTP_ENDPOINT", "nothing is exported"),
+    ("SNIFFER_PORT", "use APP_PORTS"),
+    (
         "SNIFFER_SPOOL",
         "what cannot be delivered is kept in memory only in this version",
     ),
-    used("SNIFFER_METRICS", "--metrics"),
-    used("SNIFFER_READY_NEEDS_OUTPUT", "--ready-needs-output"),
-    unused("SNIFFER_SAMPLE", "use the rule `sample N`"),
-    unused(
+    ("SNIFFER_SAMPLE", "use the rule `sample N`"),
+    (
         "K8S_INPUT",
         "pods are not looked up in this version; capturing on the node's interfaces",
     ),
 ];
 
-/// Beginnings of names that are ours: an unknown one behind them is a mistake.
-const PREFIXES: [&str; 3] = ["SNIFFER_", "USAGE_LOGGERS_", "APP_"];
-
-/// Where a value came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The command line.
-    Flag,
-    /// The environment.
-    Environment,
-}
-
-/// One value as given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Value {
-    /// The name as the user wrote it: a flag or a variable.
-    pub name: &'static str,
-    /// The text, quotes taken off.
-    pub text: String,
-    /// Where it came from.
-    pub source: Source,
-}
-
-/// All values that were given and are not empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Values(BTreeMap<&'static str, Value>);
-
-impl Values {
-    /// The values of the environment, and what there is to say about it: unknown names are errors, the rest notices.
-    pub fn from_environment(
-        variables: impl Iterator<Item = (OsString, OsString)>,
-        lenient: bool,
-    ) -> Result<(Self, Vec<Diagnostic>), Diagnostic> {
-        let mut values = Self::default();
-        let mut notices = Vec::new();
-        let mut variables: Vec<_> = variables.collect();
-        variables.sort();
-        for (name, value) in variables {
-            let Some(name) = name.to_str() else { continue };
-            let Some(setting) = SETTINGS.iter().find(|setting| setting.env == name) else {
-                if is_ours(name) && !is_service_link(name, &value) {
-                    let problem = unknown_variable(name);
-                    if !lenient {
-                        return Err(problem);
-                    }
-                    notices.push(Diagnostic {
-                        code: Code::W004,
-                        fix: None,
-                        ..problem
-                    });
-                }
-                continue;
-            };
-            if is_service_link(name, &value) {
-                continue;
-            }
-            let text = value.into_string().map_err(|value| {
-                Diagnostic::new(
-                    Code::E002,
-                    format!("{name}={}: is not UTF-8 text", value.to_string_lossy()),
-                )
-            })?;
-            values.accept(setting, &text, &mut notices);
-        }
-        Ok((values, notices))
-    }
-
-    fn accept(&mut self, setting: &Setting, given: &str, notices: &mut Vec<Diagnostic>) {
-        let (text, quoted) = unquote(given);
-        let (text, escaped) = if setting.env == "USAGE_LOGGERS_RULES" {
-            line_ends(text)
-        } else {
-            (text.to_owned(), false)
-        };
-        if text.trim().is_empty() {
-            return;
-        }
-        if let Effect::None(why) = setting.effect {
-            // What asks for nothing misses nothing.
-            if matches!(text.trim(), "false" | "0" | "none") {
-                return;
-            }
-            notices.push(Diagnostic::new(
-                Code::W004,
-                format!("{} has no effect here: {why}", setting.env),
-            ));
-            return;
-        }
-        if quoted {
-            let shown = text.replace('\n', "⏎");
-            notices.push(Diagnostic::new(
-                Code::W003,
-                format!(
-                    "{} had quotes around it{} (docker --env-file keeps them); using: {shown}",
-                    setting.env,
-                    if escaped { " and \\n in it" } else { "" }
-                ),
-            ));
-        }
-        self.0.insert(
-            setting.env,
-            Value {
-                name: setting.env,
-                text,
-                source: Source::Environment,
-            },
-        );
-    }
-
-    /// A flag's value, over whatever the environment said.
-    pub fn set_flag(&mut self, env: &'static str, text: impl Into<String>) {
-        let setting = SETTINGS.iter().find(|setting| setting.env == env);
-        let name = setting.map_or(env, |setting| setting.flag);
-        let text = text.into();
-        let text = if env == "USAGE_LOGGERS_RULES" {
-            line_ends(&text).0
-        } else {
-            text
-        };
-        self.0.insert(
-            env,
-            Value {
-                name,
-                text,
-                source: Source::Flag,
-            },
-        );
-    }
-
-    /// The value of the first of these names that has one. A flag stands under the first name, so it wins.
-    pub fn get(&self, names: &[&str]) -> Option<&Value> {
-        names.iter().find_map(|name| self.0.get(*name))
-    }
-
-    /// Whether a value was given.
-    pub fn has(&self, env: &str) -> bool {
-        self.0.contains_key(env)
-    }
-
-    /// Removes a value.
-    pub fn remove(&mut self, env: &str) {
-        self.0.remove(env);
-    }
-
-    /// Name and text of all, as a child process takes them from its environment.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.0
-            .iter()
-            .map(|(env, value)| (*env, value.text.as_str()))
-    }
-}
-
-/// Whether a name looks like one of our settings.
-pub fn is_ours(name: &str) -> bool {
-    PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        || SETTINGS.iter().any(|setting| setting.env == name)
-}
-
-/// Kubernetes puts `NAME_PORT=tcp://10.0.0.1:80`, `NAME_SERVICE_HOST` and the like into every container for each
-/// service of the namespace. A service called `app` or `sniffer` makes names that look like ours and are not.
-fn is_service_link(name: &str, value: &OsString) -> bool {
-    let is_url = value
-        .to_str()
-        .is_some_and(|text| text.starts_with("tcp://") || text.starts_with("udp://"));
-    let has_protocol = ["_TCP", "_UDP", "_SCTP"]
-        .iter()
-        .any(|protocol| name.contains(protocol));
-    name.ends_with("_SERVICE_HOST")
-        || name.contains("_SERVICE_PORT")
-        || (name.contains("_PORT") && (is_url || has_protocol))
-}
-
-fn unknown_variable(name: &str) -> Diagnostic {
-    let known = SETTINGS
-        .iter()
-        .filter(|setting| setting.effect == Effect::Used)
-        .map(|setting| setting.env);
-    let guess = guess(name, known);
-    let hint = guess
-        .map(|guess| format!(" Did you mean {guess}?"))
-        .unwrap_or_default();
-    let fix = match guess {
-        Some(guess) => format!("rename it to {guess}, or pass --lenient to go on without it"),
-        None => "unset it, or pass --lenient to go on without it".to_owned(),
-    };
-    Diagnostic::new(Code::E001, format!("unknown setting {name}.{hint}"))
-        .cause("names that begin with SNIFFER_, USAGE_LOGGERS_ or APP_ are ours, and this is none of them")
-        .fix(fix)
-}
-
-/// The known word nearest to `word`, if it is near: at most a third of its letters differ.
-pub fn guess<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let (distance, nearest) = known.map(|name| (edit_distance(word, name), name)).min()?;
-    (distance <= (word.chars().count() / 3).max(1)).then_some(nearest)
-}
-
-/// Letters to insert, delete, replace or swap with their neighbour (optimal string alignment).
-fn edit_distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before_last: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for (i, &left) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, &right) in b.iter().enumerate() {
-            let mut cost = (last[j] + usize::from(left != right))
-                .min(last[j + 1] + 1)
-                .min(row[j] + 1);
-            if i > 0 && j > 0 && left == b[j - 1] && a[i - 1] == right {
-                cost = cost.min(before_last[j - 1] + 1);
-            }
-            row.push(cost);
-        }
-        before_last = std::mem::replace(&mut last, row);
-    }
-    last[b.len()]
-}
-
-/// Without one matching pair of quotes, and whether there was one.
-fn unquote(text: &str) -> (&str, bool) {
-    let trimmed = text.trim();
-    for quote in ['"', '\''] {
-        if let Some(inner) = trimmed
-            .strip_prefix(quote)
-            .and_then(|rest| rest.strip_suffix(quote))
-        {
-            return (inner, true);
-        }
-    }
-    (text, false)
-}
-
-/// With the characters `\r\n` and `\n` turned into line ends, and whether there were any.
-fn line_ends(text: &str) -> (String, bool) {
-    let real = text.replace("\\r\\n", "\n").replace("\\n", "\n");
-    let changed = real != text;
-    (real, changed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn environment(
-        pairs: &[(&str, &str)],
-        lenient: bool,
-    ) -> Result<(Values, Vec<Diagnostic>), Diagnostic> {
-        Values::from_environment(
-            pairs
-                .iter()
-                .map(|(name, value)| (name.into(), value.into())),
-            lenient,
-        )
-    }
-
-    #[track_caller]
-    fn check(name: &'static str, given: &str, expected: Option<&str>, codes: &[Code]) {
-        let (values, notices) = environment(&[(name, given)], false).unwrap();
-        assert_eq!(
-            values.get(&[name]).map(|value| value.text.as_str()),
-            expected
-        );
-        assert_eq!(
-            notices.iter().map(|notice| notice.code).collect::<Vec<_>>(),
-            codes
-        );
-    }
-
-    #[test]
-    fn takes_the_predecessors_env_file_as_docker_hands_it_over() {
-        check("VPC_MIRROR_DEVICE", "\"\"", None, &[]);
-        check("VPC_MIRROR_DEVICE", "", None, &[]);
-        check("NET_DEVICE", "\"docker0\"", Some("docker0"), &[Code::W003]);
-        check("NET_DEVICE", "'docker0'", Some("docker0"), &[Code::W003]);
-        check("NET_DEVICE", "\"docker0'", Some("\"docker0'"), &[]);
-        check(
-            "USAGE_LOGGERS_RULES",
-            "\"include debug\\nallow_http_url\"",
-            Some("include debug\nallow_http_url"),
-            &[Code::W003],
-        );
-        check(
-            "USAGE_LOGGERS_RULES",
-            "include debug\\r\\nsample 10",
-            Some("include debug\nsample 10"),
-            &[],
-        );
-        check(
-            "USAGE_LOGGERS_RULES",
-            "/a/ replace /\\d/, /\\\\1/",
-            Some("/a/ replace /\\d/, /\\\\1/"),
-            &[],
-        );
-        check("SNIFFER_RF_MONITOR_ENABLED", "true", None, &[Code::W004]);
-        check("SNIFFER_RF_MONITOR_ENABLED", "", None, &[]);
-        check("SNIFFER_DEBUG_EXPORT", "none", None, &[]);
-    }
-
-    #[test]
-    fn an_unknown_name_is_an_error_with_a_guess() {
-        let problem = environment(&[("SNIFFER_MIROR_VNIS", "1")], false).unwrap_err();
-        assert_eq!(problem.code, Code::E001);
-        assert_eq!(
-            problem.what,
-            "unknown setting SNIFFER_MIROR_VNIS. Did you mean SNIFFER_MIRROR_VNIS?"
-        );
-        let problem = environment(&[("APP_PROT", "80")], false).unwrap_err();
-        assert_eq!(
-            problem.what,
-            "unknown setting APP_PROT. Did you mean APP_PORT?"
-        );
-        assert!(
-            environment(&[("SNIFFER_WHATEVER_ELSE", "1")], false)
-                .unwrap_err()
-                .what
-                .ends_with("ELSE.")
-        );
-        let (_, notices) = environment(&[("SNIFFER_MIROR_VNIS", "1")], true).unwrap();
-        assert_eq!(notices.len(), 1);
-        assert!(environment(&[("PATH", "/bin"), ("MY_SNIFFER_X", "1")], false).is_ok());
-    }
-
-    #[test]
-    fn kubernetes_service_links_are_not_settings() {
-        let links = [
-            ("APP_PORT", "tcp://10.0.0.1:80"),
-            ("APP_PORT_80_TCP", "tcp://10.0.0.1:80"),
-            ("APP_PORT_80_TCP_ADDR", "10.0.0.1"),
-            ("SNIFFER_SERVICE_HOST", "10.0.0.1"),
-            ("SNIFFER_SERVICE_PORT_HTTP", "80"),
-        ];
-        let (values, notices) = environment(&links, false).unwrap();
-        assert_eq!((values, notices), (Values::default(), vec![]));
-    }
-
-    #[test]
-    fn flags_win_and_first_names_win() {
-        let (mut values, _) =
-            environment(&[("APP_PORT", "80"), ("APP_PORTS", "81")], false).unwrap();
-        assert_eq!(values.get(&["APP_PORTS", "APP_PORT"]).unwrap().text, "81");
-        values.set_flag("APP_PORTS", "82");
-        let value = values.get(&["APP_PORTS", "APP_PORT"]).unwrap();
-        assert_eq!(
-            (value.name, value.text.as_str(), value.source),
-            ("--ports", "82", Source::Flag)
-        );
-    }
-
-    #[test]
-    fn distance_counts_a_swap_as_one() {
-        for (a, b, expected) in [
-            ("", "", 0),
-            ("a", "", 1),
-            ("ab", "ba", 1),
-            ("kitten", "sitting", 3),
-            ("vlxan", "vxlan", 1),
-        ] {
-            assert_eq!(edit_distance(a, b), expected, "{a} {b}");
-        }
-    }
+fn given<'a>(values: &'a Values, row: &Row, commands: Commands) -> Option<&'a super::value::Value> {
+    let is_taken = row.commands & (commands | EVERY) != 0;
+    values.given(row).filter(|_| is_taken)
 }

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Options;
-use crate::config::settings;
+use crate::config::environment;
 use crate::diagnostic::{Code, Diagnostic, system_words};
 
 /// Bytes kept of the end of its standard error.
@@ -50,11 +50,11 @@ impl Child {
             .arg(&options.control);
         command.args(options.console.flags());
         for (variable, _) in std::env::vars_os() {
-            if variable.to_str().is_some_and(settings::is_ours) {
+            if variable.to_str().is_some_and(environment::is_ours) {
                 command.env_remove(variable);
             }
         }
-        command.envs(options.values.iter());
+        command.envs(options.values.variables());
         // Its own process group: Ctrl-C on the terminal is for us, and we end the children in the right order.
         command
             .process_group(0)

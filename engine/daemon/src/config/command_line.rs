@@ -1,0 +1,238 @@
+//! The command line as clap reads it. The flags of settings come from their [table](super::settings); those that are
+//! no settings stand here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::flags::{Flags, GLOBAL_HEADING};
+use super::setting::{ALL_IN_ONE, CHECK, DEMO, EVERY, READ, RULES_TEST, RUN, STORE};
+use crate::diagnostic::Colour;
+
+/// Passive API-call sniffer: packets in, masked NDJSON calls out.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sniffer",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 110
+)]
+#[command(
+    after_help = "Without a command: the status of the running sniffer. `sniffer help TOPIC` explains a command, a message\n\
+                  (E041) or a setting (SNIFFER_SHARDS)."
+)]
+pub struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: GlobalFlags,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Status as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of every command.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = GLOBAL_HEADING)]
+pub struct GlobalFlags {
+    /// Colour: auto, always or never.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "auto",
+        global = true,
+        hide_possible_values = true
+    )]
+    pub color: Colour,
+    /// Print errors only.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Warn of unknown settings in the environment instead of refusing them.
+    #[arg(long, global = true)]
+    pub lenient: bool,
+    /// Settings of every command.
+    #[command(flatten)]
+    pub settings: Flags<EVERY>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Capture in the foreground.
+    Run(RunFlags),
+    /// Store, page and capture in one: the store runs at once, capture after `sniffer on`.
+    AllInOne(AllInOneFlags),
+    /// All-in-one on loopback with calls of its own making.
+    Demo(DemoFlags),
+    /// Start capturing in the running all-in-one.
+    On,
+    /// Stop capturing; what was captured is delivered first.
+    Off,
+    /// What runs, and where every call went.
+    Status(StatusFlags),
+    /// Look at what a capture would meet, and say what could be better; changes nothing.
+    Check(CheckFlags),
+    /// Read calls from capture files (pcap, pcapng, .gz, .zst, folders, - for standard input).
+    Read(ReadFlags),
+    /// The embedded store alone: capture URL and page.
+    Store(StoreFlags),
+    /// Check rules, or have them read again.
+    #[command(subcommand)]
+    Rules(RulesCommand),
+    /// Interfaces that can be captured.
+    #[command(alias = "devices")]
+    Interfaces,
+    /// Explain a message (`sniffer help E041`), a setting or a command.
+    Help {
+        /// A code, a setting's name in the environment or flag, or a command.
+        topic: Option<String>,
+    },
+    /// Version.
+    Version,
+}
+
+/// `sniffer rules`.
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// Parse rules and show how they are understood; those of the environment if none are given.
+    Check {
+        /// A file, - for standard input, or the text itself.
+        #[arg(value_name = "FILE")]
+        rules: Option<String>,
+    },
+    /// Show the calls of capture files before and after the rules, and how often each rule acts.
+    Test(RulesTestFlags),
+    /// Apply rules to details: one JSON object a line on standard input, one JSON value a line on standard output.
+    ///
+    /// In: {"rules": TEXT, "details": [[KEY, VALUE], ...]}. Out: the details that are left, null for a dropped call, or
+    /// {"error": CLASS, "message": TEXT, "line": NUMBER, "column": NUMBER}.
+    Apply,
+    /// Have the running sniffer read its rules file again.
+    Reload,
+}
+
+/// `sniffer rules test`.
+#[derive(Args, Clone, Debug)]
+pub struct RulesTestFlags {
+    /// Capture files and folders; - is standard input.
+    #[arg(required = true, value_name = "CAPTURE")]
+    pub files: Vec<PathBuf>,
+    /// The rules to test.
+    #[command(flatten)]
+    pub settings: Flags<RULES_TEST>,
+    /// Show at most this number of calls; all count.
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub calls: Option<u64>,
+}
+
+/// `sniffer check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckFlags {
+    /// The settings with which `run` would be started.
+    #[command(flatten)]
+    pub settings: Flags<CHECK>,
+    /// Also advise on the setup of a traffic mirror.
+    #[arg(long)]
+    pub mirror: bool,
+    /// Check only the tuning of the host.
+    #[arg(long)]
+    pub tuning: bool,
+    /// As JSON, with stable keys.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `sniffer run`.
+#[derive(Args, Debug)]
+pub struct RunFlags {
+    /// The settings.
+    #[command(flatten)]
+    pub settings: Flags<RUN>,
+    /// The destination is the embedded store: plain http is allowed, rules default to `include debug`.
+    #[arg(long, hide = true)]
+    pub embedded_store: bool,
+    /// Ports of the embedded store and the page at all addresses of this machine: connections to them are not read.
+    #[arg(long, hide = true, value_delimiter = ',')]
+    pub own_ports: Vec<u16>,
+    /// A supervisor started this process, which ends with it.
+    #[arg(long, hide = true)]
+    pub supervised: bool,
+}
+
+/// `sniffer store`.
+#[derive(Args, Clone, Debug)]
+pub struct StoreFlags {
+    /// The settings.
+    #[command(flatten)]
+    pub settings: Flags<STORE>,
+    /// A supervisor started this process, which ends with it.
+    #[arg(long, hide = true)]
+    pub supervised: bool,
+}
+
+/// `sniffer all-in-one`.
+#[derive(Args, Clone, Debug)]
+pub struct AllInOneFlags {
+    /// The settings.
+    #[command(flatten)]
+    pub settings: Flags<ALL_IN_ONE>,
+}
+
+/// `sniffer demo`.
+#[derive(Args, Clone, Debug)]
+pub struct DemoFlags {
+    /// The settings.
+    #[command(flatten)]
+    pub settings: Flags<DEMO>,
+    /// Port of the demo's HTTP server; 0 is any free one.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub port: u16,
+    /// Make the calls for a sniffer that already runs, and end.
+    #[arg(long)]
+    pub calls_only: bool,
+    /// End after this number of seconds.
+    #[arg(long, value_name = "SECONDS")]
+    pub exit_after: Option<u64>,
+}
+
+/// `sniffer status`.
+#[derive(Args, Debug)]
+pub struct StatusFlags {
+    /// As JSON, with stable keys.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `sniffer read`.
+#[derive(Args, Clone, Debug)]
+pub struct ReadFlags {
+    /// Files and folders; - is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Form of the output: table or ndjson; default table on a terminal, ndjson elsewhere.
+    #[arg(short, long, value_name = "FORM", hide_possible_values = true)]
+    pub output: Option<Form>,
+    /// The same as -o ndjson.
+    #[arg(long, conflicts_with = "output")]
+    pub json: bool,
+    /// Exit with 8 when a call is half or cut, or anything is unaccounted.
+    #[arg(long)]
+    pub strict: bool,
+    /// Write where every packet, byte and call went, as in `status --json`, to a file; - is after the calls.
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
+    /// The settings.
+    #[command(flatten)]
+    pub settings: Flags<READ>,
+}
+
+/// Form of what `read` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    /// One JSON line a call, as it would be sent.
+    Ndjson,
+    /// A line a call, for people.
+    Table,
+}

@@ -1,0 +1,267 @@
+//! The settings in the environment, read with the mistakes that people make there.
+//!
+//! A name that begins like ours and is unknown is an error with a guess, since a misspelt privacy rule must not pass
+//! unnoticed. `docker run --env-file` keeps quotes and the characters `\n`: one matching pair of quotes around a value is
+//! removed, `\n` in rules is a line end, and a notice mentions both.
+
+use std::ffi::OsString;
+
+use super::guess::guess;
+use super::setting::{Form, Row};
+use super::settings::{ALL, WITHOUT_EFFECT};
+use super::values::{Values, with_line_ends};
+use crate::diagnostic::{Code, Diagnostic};
+
+/// Beginnings of our names: an unknown name that has one of them is a mistake.
+const PREFIXES: [&str; 3] = ["SNIFFER_", "USAGE_LOGGERS_", "APP_"];
+
+/// The values of the environment, with notices. An unknown name is an error, or a notice if `lenient`.
+pub fn values(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+    lenient: bool,
+) -> Result<(Values, Vec<Diagnostic>), Diagnostic> {
+    let mut values = Values::default();
+    let mut notices = Vec::new();
+    let mut variables: Vec<_> = variables.collect();
+    variables.sort();
+    for (name, value) in variables {
+        let Some(name) = name.to_str() else { continue };
+        if !is_ours(name) || is_service_link(name, &value) {
+            continue;
+        }
+        let known = row(name);
+        let reason = reason_without_effect(name);
+        if known.is_none() && reason.is_none() {
+            let problem = unknown_variable(name);
+            if !lenient {
+                return Err(problem);
+            }
+            notices.push(Diagnostic {
+                code: Code::W004,
+                fix: None,
+                ..problem
+            });
+            continue;
+        }
+        let text = value.into_string().map_err(|value| {
+            Diagnostic::new(
+                Code::E002,
+                format!("{name}={}: is not UTF-8 text", value.to_string_lossy()),
+            )
+        })?;
+        let (text, was_quoted) = unquote(&text);
+        if text.trim().is_empty() {
+            continue;
+        }
+        if let Some(reason) = reason {
+            // Nothing is missing where the value switches the feature off.
+            if !matches!(text.trim(), "false" | "0" | "none") {
+                notices.push(Diagnostic::new(
+                    Code::W004,
+                    format!("{name} has no effect here: {reason}"),
+                ));
+            }
+        }
+        if let Some(row) = known {
+            let (text, notice) = accept(row, name, text, was_quoted);
+            notices.extend(notice);
+            values.add_variable(row, name, text);
+        }
+    }
+    Ok((values, notices))
+}
+
+/// The text as it is used, and a notice when that is not what the variable holds.
+fn accept(row: &Row, name: &str, given: &str, was_quoted: bool) -> (String, Option<Diagnostic>) {
+    let text = if row.form == Form::Lines {
+        with_line_ends(given)
+    } else {
+        given.to_owned()
+    };
+    let notice = was_quoted.then(|| {
+        let escaped = if text == given { "" } else { " and \\n in it" };
+        let shown = if row.is_secret {
+            "(secret)".to_owned()
+        } else {
+            text.replace('\n', "⏎")
+        };
+        Diagnostic::new(
+            Code::W003,
+            format!(
+                "{name} had quotes around it{escaped} (docker --env-file keeps them); using: {shown}"
+            ),
+        )
+    });
+    (text, notice)
+}
+
+/// Whether a name is one of our settings or looks like one.
+pub fn is_ours(name: &str) -> bool {
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || row(name).is_some()
+        || reason_without_effect(name).is_some()
+}
+
+fn row(name: &str) -> Option<&'static Row> {
+    ALL.iter()
+        .map(|setting| setting.row())
+        .find(|row| row.names().any(|known| known == name))
+}
+
+fn reason_without_effect(name: &str) -> Option<&'static str> {
+    let known = WITHOUT_EFFECT.iter().find(|(known, _)| *known == name);
+    known.map(|(_, reason)| *reason)
+}
+
+/// Kubernetes puts `NAME_PORT=tcp://10.0.0.1:80`, `NAME_SERVICE_HOST` and the like into every container for each
+/// service of the namespace. Those of a service called `app` or `sniffer` have names that look like ours and are not.
+fn is_service_link(name: &str, value: &OsString) -> bool {
+    let is_url = value
+        .to_str()
+        .is_some_and(|text| text.starts_with("tcp://") || text.starts_with("udp://"));
+    let has_protocol = ["_TCP", "_UDP", "_SCTP"]
+        .iter()
+        .any(|protocol| name.contains(protocol));
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || (name.contains("_PORT") && (is_url || has_protocol))
+}
+
+fn unknown_variable(name: &str) -> Diagnostic {
+    let known = ALL.iter().flat_map(|setting| setting.row().names());
+    let guess = guess(name, known);
+    let hint = guess
+        .map(|guess| format!(" Did you mean {guess}?"))
+        .unwrap_or_default();
+    let fix = match guess {
+        Some(guess) => format!("rename it to {guess}, or pass --lenient to ignore it"),
+        None => "unset it, or pass --lenient to ignore it".to_owned(),
+    };
+    Diagnostic::new(Code::E001, format!("unknown setting {name}.{hint}"))
+        .cause("names that begin with SNIFFER_, USAGE_LOGGERS_ or APP_ are reserved for settings, and this is none of them")
+        .fix(fix)
+}
+
+/// The text without one matching pair of quotes, and whether there was one.
+fn unquote(text: &str) -> (&str, bool) {
+    let trimmed = text.trim();
+    for quote in ['"', '\''] {
+        if let Some(inner) = trimmed
+            .strip_prefix(quote)
+            .and_then(|rest| rest.strip_suffix(quote))
+        {
+            return (inner, true);
+        }
+    }
+    (text, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::row as rows;
+    use crate::config::value::Source;
+
+    fn environment(
+        pairs: &[(&str, &str)],
+        lenient: bool,
+    ) -> Result<(Values, Vec<Diagnostic>), Diagnostic> {
+        values(
+            pairs
+                .iter()
+                .map(|(name, value)| (name.into(), value.into())),
+            lenient,
+        )
+    }
+
+    #[track_caller]
+    fn check(name: &'static str, given: &str, expected: Option<&str>, codes: &[Code]) {
+        let (values, notices) = environment(&[(name, given)], false).unwrap();
+        let text = row(name).and_then(|row| values.given(row));
+        assert_eq!(text.map(|value| value.text.as_str()), expected);
+        assert_eq!(
+            notices.iter().map(|notice| notice.code).collect::<Vec<_>>(),
+            codes
+        );
+    }
+
+    #[test]
+    fn takes_the_predecessors_env_file_as_docker_hands_it_over() {
+        check("VPC_MIRROR_DEVICE", "\"\"", None, &[]);
+        check("VPC_MIRROR_DEVICE", "", None, &[]);
+        check("NET_DEVICE", "\"docker0\"", Some("docker0"), &[Code::W003]);
+        check("NET_DEVICE", "'docker0'", Some("docker0"), &[Code::W003]);
+        check("NET_DEVICE", "\"docker0'", Some("\"docker0'"), &[]);
+        check(
+            "USAGE_LOGGERS_RULES",
+            "\"include debug\\nallow_http_url\"",
+            Some("include debug\nallow_http_url"),
+            &[Code::W003],
+        );
+        check(
+            "USAGE_LOGGERS_RULES",
+            "include debug\\r\\nsample 10",
+            Some("include debug\nsample 10"),
+            &[],
+        );
+        check(
+            "USAGE_LOGGERS_RULES",
+            "/a/ replace /\\d/, /\\\\1/",
+            Some("/a/ replace /\\d/, /\\\\1/"),
+            &[],
+        );
+        check("SNIFFER_RF_MONITOR_ENABLED", "true", None, &[Code::W004]);
+        check("SNIFFER_RF_MONITOR_ENABLED", "", None, &[]);
+        check("SNIFFER_DEBUG_EXPORT", "none", None, &[]);
+    }
+
+    #[test]
+    fn an_unknown_name_is_an_error_with_a_guess() {
+        let problem = environment(&[("SNIFFER_MIROR_VNIS", "1")], false).unwrap_err();
+        assert_eq!(problem.code, Code::E001);
+        assert_eq!(
+            problem.what,
+            "unknown setting SNIFFER_MIROR_VNIS. Did you mean SNIFFER_MIRROR_VNIS?"
+        );
+        let problem = environment(&[("APP_PROT", "80")], false).unwrap_err();
+        assert_eq!(
+            problem.what,
+            "unknown setting APP_PROT. Did you mean APP_PORT?"
+        );
+        assert!(
+            environment(&[("SNIFFER_WHATEVER_ELSE", "1")], false)
+                .unwrap_err()
+                .what
+                .ends_with("ELSE.")
+        );
+        let (_, notices) = environment(&[("SNIFFER_MIROR_VNIS", "1")], true).unwrap();
+        assert_eq!(notices.len(), 1);
+        assert!(environment(&[("PATH", "/bin"), ("MY_SNIFFER_X", "1")], false).is_ok());
+    }
+
+    #[test]
+    fn kubernetes_service_links_are_not_settings() {
+        let links = [
+            ("APP_PORT", "tcp://10.0.0.1:80"),
+            ("APP_PORT_80_TCP", "tcp://10.0.0.1:80"),
+            ("APP_PORT_80_TCP_ADDR", "10.0.0.1"),
+            ("SNIFFER_SERVICE_HOST", "10.0.0.1"),
+            ("SNIFFER_SERVICE_PORT_HTTP", "80"),
+        ];
+        let (values, notices) = environment(&links, false).unwrap();
+        assert_eq!((values, notices), (Values::default(), vec![]));
+    }
+
+    #[test]
+    fn flags_win_and_first_names_win() {
+        let (mut values, _) =
+            environment(&[("APP_PORT", "80"), ("APP_PORTS", "81")], false).unwrap();
+        assert_eq!(values.given(rows::ports()).unwrap().text, "81");
+        values.set(rows::ports(), "82");
+        let value = values.given(rows::ports()).unwrap();
+        assert_eq!(
+            (value.name.as_str(), value.text.as_str(), value.source),
+            ("--ports", "82", Source::Flag)
+        );
+    }
+}

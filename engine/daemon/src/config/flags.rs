@@ -1,0 +1,128 @@
+//! The flags of the settings that one command takes, made from the table.
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+
+use super::setting::{Commands, Described, EVERY, Form, Row};
+use super::settings::ALL;
+use super::values::Values;
+
+/// Heading of the flags that every command has.
+pub const GLOBAL_HEADING: &str = "Every command";
+
+/// Columns of a flag's help, which stand to the right of its name.
+const HELP_COLUMNS: usize = 80;
+
+/// What was given on the command line of the command `COMMAND`.
+#[derive(Clone, Debug, Default)]
+pub struct Flags<const COMMAND: Commands>(Vec<(&'static Row, String)>);
+
+impl<const COMMAND: Commands> Flags<COMMAND> {
+    /// Sets the given flags over the values of the environment.
+    pub fn apply(&self, values: &mut Values) {
+        for (row, text) in &self.0 {
+            values.set(row, text);
+        }
+    }
+
+    fn settings() -> impl Iterator<Item = &'static dyn Described> {
+        ALL.iter()
+            .copied()
+            .filter(|setting| setting.row().commands & COMMAND != 0)
+    }
+}
+
+impl<const COMMAND: Commands> Args for Flags<COMMAND> {
+    fn augment_args(command: Command) -> Command {
+        command.args(Self::settings().map(argument))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl<const COMMAND: Commands> FromArgMatches for Flags<COMMAND> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = Self::settings().filter_map(|setting| {
+            let row = setting.row();
+            Some((row, given(row, matches)?))
+        });
+        Ok(Self(given.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.extend(Self::from_arg_matches(matches)?.0);
+        Ok(())
+    }
+}
+
+fn given(row: &Row, matches: &ArgMatches) -> Option<String> {
+    match row.form {
+        Form::Switch => matches.get_flag(row.flag).then(|| "true".to_owned()),
+        Form::One | Form::Hyphenated | Form::Lines => matches.get_one::<String>(row.flag).cloned(),
+        Form::List => {
+            let texts: Vec<&str> = matches
+                .get_many::<String>(row.flag)?
+                .map(String::as_str)
+                .collect();
+            Some(texts.join(","))
+        }
+    }
+}
+
+fn argument(setting: &dyn Described) -> Arg {
+    let row = setting.row();
+    let action = match row.form {
+        Form::Switch => ArgAction::SetTrue,
+        Form::One | Form::Hyphenated | Form::Lines => ArgAction::Set,
+        Form::List => ArgAction::Append,
+    };
+    let is_global = row.commands == EVERY;
+    let argument = Arg::new(row.flag)
+        .long(row.flag)
+        .short(row.short)
+        .action(action)
+        .global(is_global)
+        .allow_hyphen_values(row.form == Form::Hyphenated)
+        .help(help(setting));
+    let argument = if row.form == Form::Switch {
+        argument
+    } else {
+        argument.value_name(row.metavar)
+    };
+    if is_global {
+        argument.help_heading(GLOBAL_HEADING)
+    } else {
+        argument.help_heading(row.group.heading())
+    }
+}
+
+/// One sentence, the default, and the name in the environment.
+fn help(setting: &dyn Described) -> String {
+    let row = setting.row();
+    let default = match (row.form, setting.default_text().as_str()) {
+        (Form::Switch, _) | (_, "none") => String::new(),
+        (_, default) => format!(" [default: {default}]"),
+    };
+    let summary = row.summary();
+    let sentence = summary.trim_end_matches('.');
+    wrapped(&format!("{sentence}{default} [env: {}]", row.name))
+}
+
+/// The text in lines of at most [`HELP_COLUMNS`].
+fn wrapped(text: &str) -> String {
+    let mut lines = String::with_capacity(text.len());
+    let mut columns = 0;
+    for word in text.split(' ') {
+        let wide = word.chars().count();
+        if columns + wide >= HELP_COLUMNS {
+            lines.push('\n');
+            columns = 0;
+        } else if columns > 0 {
+            lines.push(' ');
+        }
+        lines.push_str(word);
+        columns += wide + 1;
+    }
+    lines
+}

@@ -1,0 +1,73 @@
+//! The values that were given for all settings: those of the environment, and flags over them.
+
+use std::collections::BTreeMap;
+
+use super::setting::{Form, Row};
+use super::value::{Source, Value};
+
+/// All values that were given and are not empty, by their names in the environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Values(BTreeMap<String, Value>);
+
+impl Values {
+    /// Adds the value of the environment variable `name`, which is one of the row's names.
+    pub(super) fn add_variable(&mut self, row: &Row, name: &str, text: String) {
+        self.0.insert(
+            name.to_owned(),
+            Value {
+                name: name.to_owned(),
+                text,
+                source: Source::Environment,
+                is_secret: row.is_secret,
+            },
+        );
+    }
+
+    /// Sets the flag of a setting, over whatever the environment has.
+    pub fn set(&mut self, row: &Row, text: impl Into<String>) {
+        let text = text.into();
+        let text = if row.form == Form::Lines {
+            with_line_ends(&text)
+        } else {
+            text
+        };
+        self.0.insert(
+            row.name.to_owned(),
+            Value {
+                name: row.long_flag(),
+                text,
+                source: Source::Flag,
+                is_secret: row.is_secret,
+            },
+        );
+    }
+
+    /// The value of a setting, under the first of its names that has one. A flag counts as the first name, so it wins.
+    pub fn given(&self, row: &Row) -> Option<&Value> {
+        row.names().find_map(|name| self.0.get(name))
+    }
+
+    /// Whether a setting was given.
+    pub fn has(&self, row: &Row) -> bool {
+        self.given(row).is_some()
+    }
+
+    /// Removes what was given for a setting.
+    pub fn remove(&mut self, row: &Row) {
+        for name in row.names() {
+            self.0.remove(name);
+        }
+    }
+
+    /// Name and text of all, for the environment of a child process.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.text.as_str()))
+    }
+}
+
+/// The text with the characters `\r\n` and `\n` turned into line ends.
+pub(super) fn with_line_ends(text: &str) -> String {
+    text.replace("\\r\\n", "\n").replace("\\n", "\n")
+}
