@@ -21,11 +21,14 @@ use values::Values;
 
 pub mod command_line;
 mod destination;
+#[cfg(test)]
+mod documents;
 pub mod environment;
 pub mod flags;
 mod folders;
 pub mod guess;
 pub mod kinds;
+pub mod manual;
 mod memory;
 mod mode;
 mod rules;
@@ -33,6 +36,7 @@ pub mod setting;
 pub mod settings;
 pub mod value;
 pub mod values;
+mod wrap;
 
 pub use destination::Destination;
 pub use folders::{is_root, user};

@@ -290,6 +290,10 @@ fn help(topic: Option<&str>) -> Result<Exit, Diagnostic> {
         ));
         return Ok(Exit::Done);
     }
+    if let Some(setting) = config::manual::find(topic) {
+        print(&config::manual::text(setting));
+        return Ok(Exit::Done);
+    }
     let looks_like_code =
         topic.len() == 4 && topic.as_bytes().iter().skip(1).all(u8::is_ascii_digit);
     if looks_like_code {

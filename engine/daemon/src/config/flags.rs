@@ -5,6 +5,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use super::setting::{Commands, Described, EVERY, Form, Row};
 use super::settings::ALL;
 use super::values::Values;
+use super::wrap::wrapped;
 
 /// Heading of the flags that every command has.
 pub const GLOBAL_HEADING: &str = "Every command";
@@ -106,23 +107,37 @@ fn help(setting: &dyn Described) -> String {
     };
     let summary = row.summary();
     let sentence = summary.trim_end_matches('.');
-    wrapped(&format!("{sentence}{default} [env: {}]", row.name))
+    wrapped(
+        &format!("{sentence}{default} [env: {}]", row.name),
+        HELP_COLUMNS,
+    )
 }
 
-/// The text in lines of at most [`HELP_COLUMNS`].
-fn wrapped(text: &str) -> String {
-    let mut lines = String::with_capacity(text.len());
-    let mut columns = 0;
-    for word in text.split(' ') {
-        let wide = word.chars().count();
-        if columns + wide >= HELP_COLUMNS {
-            lines.push('\n');
-            columns = 0;
-        } else if columns > 0 {
-            lines.push(' ');
-        }
-        lines.push_str(word);
-        columns += wide + 1;
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::config::command_line::Cli;
+
+    #[test]
+    fn no_command_has_a_flag_twice() {
+        Cli::command().debug_assert();
     }
-    lines
+
+    #[test]
+    fn every_row_is_complete() {
+        for setting in ALL {
+            let row = setting.row();
+            assert!(row.summary().ends_with('.'), "{}: a sentence", row.name);
+            assert!(row.summary().len() <= 100, "{}: a short one", row.name);
+            assert!(!row.flag.is_empty() && row.commands != 0, "{}", row.name);
+            assert_eq!(
+                row.metavar.is_empty(),
+                row.form == Form::Switch,
+                "{}: a switch takes no text, others do",
+                row.name
+            );
+        }
+    }
 }

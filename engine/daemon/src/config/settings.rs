@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use engine_core::decap;
-use engine_core::limits::{self, MEMORY_BYTES_MIN};
+use engine_core::limits::{BODY_BYTES_MAX, BUNDLE_BYTES, MEMORY_BYTES_MIN};
 use engine_sys::cpu;
 use engine_sys::packet::RINGS_MAX;
 
@@ -29,6 +29,7 @@ use super::setting::{
 };
 use super::values::Values;
 use crate::diagnostic::Diagnostic;
+use crate::limits::UPLOAD_BUNDLES_MAX;
 
 /// Rules when none are given.
 pub const RULES: &str = "include default";
@@ -156,7 +157,7 @@ settings! {
     /// Bytes of a decoded body that are kept, on each side of a call.
     ///
     /// A longer body is truncated and its call marked.
-    body_bytes_max: Bytes<0> = Setting::new("USAGE_LOGGERS_BODY_LIMIT", || limits::BODY_BYTES_MAX)
+    body_bytes_max: Bytes<0> = Setting::new("USAGE_LOGGERS_BODY_LIMIT", || BODY_BYTES_MAX)
         .flag("body-limit", "BYTES")
         .of(Calls, READING);
 
@@ -204,13 +205,13 @@ settings! {
         .of(Delivery, CAPTURING);
 
     /// Bytes of lines in one POST.
-    bundle_bytes: Bytes<0> = Setting::new("USAGE_LOGGERS_BUNDLE_SIZE", || limits::BUNDLE_BYTES)
+    bundle_bytes: Bytes<0> = Setting::new("USAGE_LOGGERS_BUNDLE_SIZE", || BUNDLE_BYTES)
         .flag("bundle-size", "BYTES")
         .of(Delivery, CAPTURING);
 
     /// POSTs kept in memory while the destination is away.
     bundles_kept_max: Number<1, 1_000_000> =
-        Setting::new("USAGE_LOGGERS_BUNDLE_QUEUE_SIZE", || limits::UPLOAD_BUNDLES_MAX)
+        Setting::new("USAGE_LOGGERS_BUNDLE_QUEUE_SIZE", || UPLOAD_BUNDLES_MAX)
         .flag("bundle-queue-size", "COUNT")
         .of(Delivery, CAPTURING);
 
@@ -228,8 +229,8 @@ settings! {
 
     /// Bytes of memory for flows, open calls and bundles, without the packet rings.
     ///
-    /// By default it is a quarter of the memory of the machine or of the control group, if that is less. When the limit
-    /// is reached, the oldest flows are evicted and calls are shed; all of it is counted.
+    /// By default it is a quarter of the memory of the machine or of the control group, if that is less. At the limit
+    /// flows are evicted and calls are shed, both of which are counted.
     memory_bytes: Bytes<MEMORY_BYTES_MIN> = Setting::new("SNIFFER_MEMORY_LIMIT", memory::share)
         .flag("memory-limit", "BYTES")
         .default_words("a quarter of what there is, up to 512M")
