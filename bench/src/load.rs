@@ -381,7 +381,11 @@ mod tests {
             pipeline.feed(&captured(bytes, index as u64 * 1000));
         }
         let ledger = pipeline.ledger();
-        assert_eq!(ledger.http.halves() + ledger.http.open(), 0, "{ledger:?}");
+        assert_eq!(
+            ledger.http.unpaired_total() + ledger.held.exchanges,
+            0,
+            "{ledger:?}"
+        );
         assert_eq!(ledger.flow.flow_gaps, 0, "{ledger:?}");
         assert_eq!(
             ledger.flow.flow_opened, ledger.flow.flow_ended_fin,

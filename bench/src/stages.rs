@@ -9,7 +9,9 @@ use anyhow::{Result, bail};
 use engine_core::bundle::{self, Bundler, Compression};
 use engine_core::decap::{self, Decap, Frame, LinkType};
 use engine_core::flow::{self, ByteInfo, Consumer, Direction, FlowEnd, FlowStart};
-use engine_core::http::{self, BodyEnd, Exchanges, Half, Http, Origin, RequestHead, ResponseHead};
+use engine_core::http::{
+    self, BodyEnd, Exchanges, Http, Origin, RequestHead, ResponseHead, Side, UnpairedReason,
+};
 use engine_core::message::{Notes, Output, ShedPolicy};
 use engine_core::pipeline::{Config, Pipeline};
 use engine_core::rules::RuleSet;
@@ -221,16 +223,13 @@ impl Exchanges for Ignore {
     type Draft = ();
     fn request(&mut self, _: &RequestHead<'_>, _: &Origin<'_>) {}
     fn orphan_response(&mut self, _: &ResponseHead<'_>, _: &Origin<'_>) {}
-    fn request_body(&mut self, _: &mut (), _: &[u8]) {}
-    fn request_missing(&mut self, _: &mut (), _: u64) {}
-    fn request_end(&mut self, _: &mut (), _: BodyEnd, _: Timestamp) {}
     fn response(&mut self, _: &mut (), _: &ResponseHead<'_>, _: &Origin<'_>) {}
-    fn response_body(&mut self, _: &mut (), _: &[u8]) {}
-    fn response_missing(&mut self, _: &mut (), _: u64) {}
-    fn response_end(&mut self, _: &mut (), _: BodyEnd, _: Timestamp) {}
-    fn unpair(&mut self, _: &mut ()) {}
+    fn body(&mut self, _: &mut (), _: Side, _: &[u8]) {}
+    fn missing(&mut self, _: &mut (), _: Side, _: u64) {}
+    fn end(&mut self, _: &mut (), _: Side, _: BodyEnd, _: Timestamp) {}
+    fn retract_response(&mut self, _: &mut ()) {}
     fn finish(&mut self, (): ()) {}
-    fn half(&mut self, (): (), _: Half) {}
+    fn unpaired(&mut self, (): (), _: UnpairedReason) {}
 }
 
 #[cfg(test)]

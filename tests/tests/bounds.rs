@@ -405,7 +405,7 @@ fn calls_that_are_all_open_at_once() {
     );
     let answers = http.half_evicted + http.half_gap - evicted;
     assert_eq!(
-        (http.halves(), answers),
+        (http.unpaired_total(), answers),
         (evicted + answers, http.orphans),
         "{http:?}"
     );
@@ -462,7 +462,7 @@ fn chunks_of_one_byte_without_end() {
     check("endless chunks", endless_chunks, |ledger| {
         ledger.message.bodies_limited
             + ledger.message.bodies_shed
-            + ledger.http.halves()
+            + ledger.http.unpaired_total()
             + ledger.held.exchanges
     });
 }

@@ -187,7 +187,7 @@ fn nothing_false(world: &World, reading: Reading) -> Result<()> {
     let ledger = reading.ledger;
     let decap = &ledger.decap;
     let cut = decap.payload_bytes_cut + decap.skipped();
-    let ended_early = ledger.http.halves() + ledger.http.bodies_cut + ledger.http.heads_cut;
+    let ended_early = ledger.http.unpaired_total() + ledger.http.bodies_cut + ledger.http.heads_cut;
     let losses = ledger.flow.flow_gap_bytes + cut + ended_early;
     ensure!(
         losses > 0 || (said.is_empty() && incomplete == 0),

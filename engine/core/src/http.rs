@@ -1,35 +1,38 @@
-//! Ordered bytes in, paired HTTP/1.x exchanges out, body bytes by reference.
+//! Exchanges read from the ordered bytes of flows, their bodies passed on by reference.
 //!
-//! [`Connection`] reads one flow through [`Consumer`](crate::flow::Consumer) and tells an [`Exchanges`] what it finds;
-//! [`Http`] is what all flows of a shard share. The source is RFC 9112. Heads are bounded by
-//! [`limits::HEAD_BYTES_MAX`](crate::limits::HEAD_BYTES_MAX) and
-//! [`limits::HEADERS_MAX`](crate::limits::HEADERS_MAX), waiting exchanges by
-//! [`limits::PIPELINE_DEPTH_MAX`](crate::limits::PIPELINE_DEPTH_MAX).
-//!
-//! Content codings are not undone here. TLS, HTTP/2 and what follows a `101` or a `CONNECT` are recognised, counted and
-//! not read.
+//! [`Connection`] reads one flow: it finds out which [`Protocol`] it carries and starts the reader of that. Readers report
+//! to an [`Exchanges`]; [`Http`] is what all flows of a shard share. HTTP/1.x is read; TLS, HTTP/2 and what follows a `101`
+//! or a `CONNECT` are recognised and counted. Content codings are not undone here.
 
 mod buffers;
+mod connection;
 mod counters;
 mod detect;
 mod exchange;
 mod h1;
+mod hand_over;
 mod header;
 mod ports;
+mod protocol;
+mod unread;
 
 use self::buffers::Buffers;
+pub use self::connection::Connection;
 pub use self::counters::Counters;
-pub use self::exchange::{BodyEnd, Exchanges, Half, Origin, RequestHead, ResponseHead, Side};
-pub use self::h1::Connection;
+pub use self::exchange::{
+    BodyEnd, Exchanges, MessageId, Origin, RequestHead, ResponseHead, Side, UnpairedReason, Version,
+};
 use self::h1::Scratch;
 pub use self::header::{Header, Known};
-pub use self::ports::{PortError, PortFlows, PortSet, PortTable, Speech};
+pub use self::ports::{PortError, PortFlows, PortSet, PortTable};
+pub use self::protocol::Protocol;
+use crate::flow::{Direction, FlowStart};
 use crate::limits::HEADS_BUFFERED_BYTES_MAX;
 
-/// What to read.
+/// Configuration of the HTTP stage.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Server ports wanted; any port by default, HTTP then is detected.
+    /// Server ports that are wanted; any port by default.
     pub ports: PortSet,
     /// Bytes of memory that unfinished heads and lines of all flows may hold.
     pub heads_bytes_max: usize,
@@ -46,11 +49,11 @@ impl Default for Config {
 
 /// What all flows of a shard share: the receiver of exchanges, counters, recycled buffers.
 pub struct Http<X: Exchanges> {
-    /// Who writes the exchanges.
+    /// The writer of exchanges.
     pub exchanges: X,
     /// What was read, and what was not.
     pub counters: Counters,
-    /// What each server port speaks.
+    /// The protocols of each server port.
     pub ports_seen: PortTable,
     config: Config,
     buffers: Buffers,
@@ -58,7 +61,7 @@ pub struct Http<X: Exchanges> {
 }
 
 impl<X: Exchanges> Http<X> {
-    /// Tells `exchanges` what flows speak on the ports of `config`.
+    /// Reads flows as `config` has it, and reports to `exchanges`.
     pub fn new(config: Config, exchanges: X) -> Self {
         Self {
             exchanges,
@@ -73,5 +76,36 @@ impl<X: Exchanges> Http<X> {
     /// Memory of unfinished heads and lines of all flows of the shard: a gauge, bounded by [`Config::heads_bytes_max`].
     pub fn buffered_bytes(&self) -> usize {
         self.buffers.held()
+    }
+
+    /// Counts a flow whose protocol is now known.
+    fn recognised(&mut self, protocol: Protocol, flow: &FlowStart, client: Option<Direction>) {
+        if let Some(flows) = protocol.flows(&mut self.counters) {
+            *flows += 1;
+        }
+        if protocol.column().is_some() {
+            self.ports_seen.record(server_port(flow, client), protocol);
+        }
+    }
+
+    /// An exchange ends with both sides.
+    fn finish(&mut self, draft: X::Draft) {
+        self.counters.exchanges_finished += 1;
+        self.exchanges.finish(draft);
+    }
+
+    /// An exchange ends with one side.
+    fn unpaired(&mut self, draft: X::Draft, reason: UnpairedReason) {
+        *self.counters.unpaired_mut(reason) += 1;
+        self.exchanges.unpaired(draft, reason);
+    }
+}
+
+/// The port that a table of ports should name: the responder's, or the lower one if the originator is not known.
+fn server_port(flow: &FlowStart, client: Option<Direction>) -> u16 {
+    match client {
+        Some(Direction::Responder) => flow.originator.port,
+        None if flow.midstream => flow.originator.port.min(flow.responder.port),
+        _ => flow.responder.port,
     }
 }

@@ -15,6 +15,7 @@ mod writer;
 pub use draft::Draft;
 pub use writer::Writer;
 
+use crate::http::UnpairedReason;
 use crate::limits;
 
 /// Properties of a call that go with its line; no part of the line itself unless annotations are on.
@@ -195,6 +196,23 @@ crate::counters! {
         rules_doubts,
         /// Times the remembered detail keys became too many and were forgotten.
         keys_forgotten,
+    }
+}
+
+impl Counters {
+    /// Half calls for this reason; emitted or not.
+    pub fn unpaired_for(mut self, reason: UnpairedReason) -> u64 {
+        *self.unpaired_mut(reason)
+    }
+
+    fn unpaired_mut(&mut self, reason: UnpairedReason) -> &mut u64 {
+        match reason {
+            UnpairedReason::Timeout => &mut self.half_timeout,
+            UnpairedReason::Closed => &mut self.half_closed,
+            UnpairedReason::Gap => &mut self.half_gap,
+            UnpairedReason::Evicted => &mut self.half_evicted,
+            UnpairedReason::Shutdown => &mut self.half_shutdown,
+        }
     }
 }
 

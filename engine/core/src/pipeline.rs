@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::decap::{self, Decap, Frame};
 use crate::flow;
-use crate::http::{self, Http};
+use crate::http::{self, Http, UnpairedReason};
 use crate::limits;
 use crate::message::{self, Output, ShedPolicy, Writer};
 use crate::rules::RuleSet;
@@ -151,16 +151,12 @@ impl Ledger {
         let fragments = decap.fragments_joined + decap.fragments_expired + decap.fragments_evicted;
         let seen_fragments =
             decap.fragments_stored + decap.fragments_duplicate + decap.fragments_refused;
-        let halves = [
-            (http.half_timeout, message.half_timeout),
-            (http.half_closed, message.half_closed),
-            (http.half_gap, message.half_gap),
-            (http.half_evicted, message.half_evicted),
-            (http.half_shutdown, message.half_shutdown),
-        ];
-        let halves: u64 = halves
-            .iter()
-            .map(|(told, taken)| told.abs_diff(*taken))
+        let unpaired = UnpairedReason::ALL.into_iter();
+        let unpaired: u64 = unpaired
+            .map(|reason| {
+                http.unpaired_for(reason)
+                    .abs_diff(message.unpaired_for(reason))
+            })
             .sum();
         let calls = http.exchanges_finished + message.calls_half;
         let ended = message.lines_written
@@ -180,8 +176,8 @@ impl Ledger {
             flows: flow.flow_opened.abs_diff(flow.ended() + held.flows),
             exchanges: http
                 .exchanges_opened
-                .abs_diff(http.exchanges_finished + http.halves() + held.exchanges),
-            calls: message.calls_seen.abs_diff(calls) + halves,
+                .abs_diff(http.exchanges_finished + http.unpaired_total() + held.exchanges),
+            calls: message.calls_seen.abs_diff(calls) + unpaired,
             lines: message.calls_seen.abs_diff(ended),
         }
     }

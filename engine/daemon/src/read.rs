@@ -260,7 +260,7 @@ impl Reader<'_> {
             .map_or(0, |capture| capture.calls.unaccounted);
         self.console
             .info(summary(&stages, &ports, calls, unaccounted));
-        let half: u64 = stages.http.halves();
+        let half: u64 = stages.http.unpaired_total();
         Ok(match () {
             () if is_closed => Exit::Done,
             () if self.unreadable > 0 => Exit::Source,
@@ -324,7 +324,7 @@ fn status(
 
 /// `3 calls, 0 half calls. Packets: 412 read, 3 not TCP. Ledger balances.`
 fn summary(stages: &Stages, ports: &[Port], calls: u64, unaccounted: i64) -> String {
-    let half: u64 = stages.http.halves();
+    let half: u64 = stages.http.unpaired_total();
     let mut text = format!("{}, {}", plural(calls, "call"), plural(half, "half call"));
     for (count, what) in [
         (stages.message.calls_stopped, "stopped by rules"),

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use engine_core::http::{PortFlows, PortTable};
+use engine_core::http::PortTable;
 use serde::{Deserialize, Serialize};
 
 use crate::counters::Stages;
@@ -235,21 +235,16 @@ impl Port {
     pub fn all(table: &PortTable) -> Vec<Self> {
         let rows = table.rows().iter();
         let mut ports: Vec<Self> = rows
-            .map(
-                |&PortFlows {
-                     port,
-                     http,
-                     tls,
-                     http2,
-                     other,
-                 }| Self {
-                    port,
+            .map(|row| {
+                let [http, tls, http2, other] = row.flows;
+                Self {
+                    port: row.port,
                     http,
                     tls,
                     http2,
                     other,
-                },
-            )
+                }
+            })
             .collect();
         ports.sort_by_key(|port| (std::cmp::Reverse(port.unread()), port.port));
         ports

@@ -1,16 +1,38 @@
-//! The seam between the readers of protocols and who writes exchanges.
+//! The seam between the readers of protocols and the writer of exchanges.
+//!
+//! A reader reports to an [`Exchanges`] what it finds of each request and of its response. Nothing here depends on how a
+//! protocol frames its messages: a message is named by its [`MessageId`], its head has a [`Version`], and its body comes in
+//! slices.
 
-use crate::flow::FlowStart;
-use crate::http::Header;
+use crate::flow::{FlowEnd, FlowStart};
+use crate::http::header::Header;
 use crate::time::Timestamp;
 
-/// Which kind of message a half carries.
+/// Which of the two messages of an exchange, and so which direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// From the client.
     Request,
     /// From the server.
     Response,
+}
+
+/// The version of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// A request line without a version.
+    Http09,
+    /// HTTP/1.0, and what is older by its number.
+    Http10,
+    /// HTTP/1.1, and what a peer of 1.x reads as that.
+    Http11,
+}
+
+impl Version {
+    /// Whether its messages may be chunked (RFC 9112 §6.1), so that `Transfer-Encoding` and `Trailer` describe framing.
+    pub const fn has_transfer_codings(self) -> bool {
+        matches!(self, Self::Http11)
+    }
 }
 
 /// The head of a request.
@@ -20,8 +42,8 @@ pub struct RequestHead<'a> {
     pub method: &'a [u8],
     /// Request target as sent.
     pub target: &'a [u8],
-    /// Minor version: HTTP/1.`minor`.
-    pub minor: u8,
+    /// Of the message.
+    pub version: Version,
     /// In wire order.
     pub headers: &'a [Header<'a>],
 }
@@ -31,25 +53,50 @@ pub struct RequestHead<'a> {
 pub struct ResponseHead<'a> {
     /// Three digits.
     pub status: u16,
-    /// Minor version: HTTP/1.`minor`.
-    pub minor: u8,
+    /// Of the message.
+    pub version: Version,
     /// In wire order.
     pub headers: &'a [Header<'a>],
 }
 
-/// Where an exchange was seen.
+/// What names a message among those of its direction: the same packets always give the same id.
+///
+/// In HTTP/1 it is the offset of the head's first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageId(u64);
+
+impl MessageId {
+    /// The message whose head begins at `offset` in its direction.
+    pub const fn at(offset: u64) -> Self {
+        Self(offset)
+    }
+
+    /// The number that ids of exchanges are made of.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// Where a message was seen.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
     /// The flow.
     pub flow: &'a FlowStart,
     /// Whether the flow's originator is the HTTP client (it is not when the capture began midstream with a response).
     pub client_is_originator: bool,
-    /// Number of this exchange on its connection, from 1.
+    /// Number of the exchange on its connection, from 1.
     pub call_index: u64,
-    /// Offset of the head's first byte in its half.
-    pub offset: u64,
+    /// Which message of its direction.
+    pub message: MessageId,
     /// Packet time of the head's first byte.
     pub time: Timestamp,
+}
+
+impl Origin<'_> {
+    /// The scheme of a URL whose request does not have one, by what the flow was read from: bytes in the clear.
+    pub const fn scheme(&self) -> &'static str {
+        "http"
+    }
 }
 
 /// How one side's message ended.
@@ -61,60 +108,90 @@ pub enum BodyEnd {
     Cut,
 }
 
-/// Why an exchange is half.
+/// Why only one side of an exchange is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Half {
-    /// The flow was idle for too long, or the exchange waited too long.
+pub enum UnpairedReason {
+    /// The flow was idle for too long.
     Timeout,
-    /// The connection was reset or closed before the other half.
+    /// The connection was reset or closed before the other side came.
     Closed,
-    /// The other half was lost in the capture.
+    /// The other side is missing from the capture, or cannot be attributed.
     Gap,
-    /// It made room.
+    /// The flow was evicted, or too many requests waited.
     Evicted,
     /// The capture ended first.
     Shutdown,
 }
 
+impl UnpairedReason {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [Self; 5] = [
+        Self::Timeout,
+        Self::Closed,
+        Self::Gap,
+        Self::Evicted,
+        Self::Shutdown,
+    ];
+
+    /// Its name in annotations.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Closed => "closed",
+            Self::Gap => "gap",
+            Self::Evicted => "evicted",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// The reason for exchanges that were open when the flow ended, if nothing else is known.
+impl From<FlowEnd> for UnpairedReason {
+    fn from(end: FlowEnd) -> Self {
+        match end {
+            FlowEnd::Fin | FlowEnd::Reset | FlowEnd::Reused => Self::Closed,
+            FlowEnd::Idle => Self::Timeout,
+            FlowEnd::Evicted => Self::Evicted,
+            FlowEnd::Shutdown => Self::Shutdown,
+        }
+    }
+}
+
 /// Writes exchanges: the message writer in the engine, a recorder in tests.
 ///
-/// Calls for one exchange come in this order: `request` or `orphan_response`, request body, `request_end`,
-/// [`Self::response`], response body, `response_end`, then `finish`, `half`, or `unpair` and `half`. Response calls may come between request body
-/// calls (a server may answer early). Bodies come with transfer coding undone, content coding not.
+/// An exchange begins with [`request`](Self::request) or [`orphan_response`](Self::orphan_response), and ends with
+/// [`finish`](Self::finish) or [`unpaired`](Self::unpaired). In between, each side that has a head gets any number of
+/// [`body`](Self::body) and [`missing`](Self::missing), then one [`end`](Self::end); a server may answer early, so the two
+/// sides interleave. Transfer codings are undone, content codings are not.
 pub trait Exchanges {
     /// State of one open exchange.
     type Draft;
     /// A request head was read.
     fn request(&mut self, head: &RequestHead<'_>, origin: &Origin<'_>) -> Self::Draft;
-    /// A response head without a known request was read (capture began in between, or the request was lost).
+    /// A response head without a known request was read (the capture began in between, or the request was lost).
     fn orphan_response(&mut self, head: &ResponseHead<'_>, origin: &Origin<'_>) -> Self::Draft;
-    /// Bytes of the request body.
-    fn request_body(&mut self, draft: &mut Self::Draft, bytes: &[u8]);
-    /// `missing` bytes of the request body were never captured.
-    fn request_missing(&mut self, draft: &mut Self::Draft, missing: u64);
-    /// The request is over.
-    fn request_end(&mut self, draft: &mut Self::Draft, end: BodyEnd, time: Timestamp);
     /// The final response head (never 1xx except 101).
     fn response(&mut self, draft: &mut Self::Draft, head: &ResponseHead<'_>, origin: &Origin<'_>);
-    /// Bytes of the response body.
-    fn response_body(&mut self, draft: &mut Self::Draft, bytes: &[u8]);
-    /// `missing` bytes of the response body were never captured.
-    fn response_missing(&mut self, draft: &mut Self::Draft, missing: u64);
-    /// The response is over.
-    fn response_end(&mut self, draft: &mut Self::Draft, end: BodyEnd, time: Timestamp);
-    /// What was taken for its response is another's: nothing of it may be told. Called after the response is over, and
-    /// followed by [`Self::half`].
-    fn unpair(&mut self, draft: &mut Self::Draft);
+    /// Bytes of a body, valid for the call only. They may lie in the packet memory or in memory of the reader (joined,
+    /// decrypted), so nothing may depend on where they lie.
+    fn body(&mut self, draft: &mut Self::Draft, side: Side, bytes: &[u8]);
+    /// `count` bytes of a body were never captured.
+    fn missing(&mut self, draft: &mut Self::Draft, side: Side, count: u64);
+    /// A message is over.
+    fn end(&mut self, draft: &mut Self::Draft, side: Side, end: BodyEnd, time: Timestamp);
+    /// What was taken for its response is another's, and nothing of it may be delivered. Comes after the end of the
+    /// response, and before [`Self::unpaired`].
+    fn retract_response(&mut self, draft: &mut Self::Draft);
     /// Request and response are both there.
     fn finish(&mut self, draft: Self::Draft);
-    /// The other half will not come.
-    fn half(&mut self, draft: Self::Draft, why: Half);
-    /// Whether a call that begins now will only be counted: then [`Self::request`] gets no headers but those that frame
+    /// The other side will not come.
+    fn unpaired(&mut self, draft: Self::Draft, reason: UnpairedReason);
+    /// Whether a call that begins now will only be counted: then [`Self::request`] gets no headers except those that frame
     /// the body.
     fn sheds(&self, _origin: &Origin<'_>) -> bool {
         false
     }
-    /// Whether a call is only counted: then [`Self::response`] gets no headers but those that frame the body.
+    /// Whether a call is only counted: then [`Self::response`] gets no headers except those that frame the body.
     fn is_shed(&self, _draft: &Self::Draft) -> bool {
         false
     }

@@ -14,5 +14,5 @@ pub(super) mod start_line;
 #[cfg(test)]
 mod tests;
 
-pub use self::connection::Connection;
+pub(super) use self::connection::Connection;
 pub(super) use self::scratch::Scratch;

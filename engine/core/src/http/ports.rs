@@ -1,10 +1,11 @@
-//! Which ports are wanted, and what each port was seen to speak.
+//! The set of ports that are wanted, and the table of the protocols that were recognised on each server port.
 //!
-//! Text such as `80,8000-8100` in, a set out; flows in, a small table for the status out. The table is bounded by
-//! [`limits::PORTS_NAMED_MAX`](crate::limits::PORTS_NAMED_MAX): further ports are counted only in the sum.
+//! The table is bounded by [`limits::PORTS_NAMED_MAX`](crate::limits::PORTS_NAMED_MAX); flows of further ports are in the
+//! sums only.
 
 use std::fmt;
 
+use crate::http::protocol::Protocol;
 use crate::limits;
 
 /// A set of TCP ports; by default any port, by detection.
@@ -117,35 +118,23 @@ fn port(text: &str) -> Result<u16, &'static str> {
     }
 }
 
-/// What a flow turned out to speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speech {
-    /// HTTP/1.x, read.
-    Http,
-    /// TLS (or SSL): not readable here.
-    Tls,
-    /// HTTP/2 without TLS, by its connection preface (RFC 9113 §3.4).
-    Http2,
-    /// None of these.
-    Other,
-}
-
-/// Flows of one server port, by what they spoke.
+/// Flows of one server port, by protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortFlows {
     /// The server's port.
     pub port: u16,
-    /// Flows that spoke HTTP/1.x.
-    pub http: u64,
-    /// Flows that spoke TLS.
-    pub tls: u64,
-    /// Flows that spoke HTTP/2 in the clear.
-    pub http2: u64,
-    /// Flows that spoke something else.
-    pub other: u64,
+    /// Flows in the order of [`Protocol::COLUMNS`].
+    pub flows: [u64; Protocol::COLUMNS.len()],
 }
 
-/// What each server port speaks, for the first ports seen.
+impl PortFlows {
+    /// The flows of each protocol that has a column.
+    pub fn by_protocol(&self) -> impl Iterator<Item = (Protocol, u64)> + use<> {
+        Protocol::COLUMNS.into_iter().zip(self.flows)
+    }
+}
+
+/// The protocols of each server port, for the first ports seen.
 #[derive(Clone, Debug, Default)]
 pub struct PortTable {
     rows: Vec<PortFlows>,
@@ -162,18 +151,19 @@ impl PortTable {
         self.extend(other.rows.iter().copied());
     }
 
-    pub(super) fn record(&mut self, port: u16, speech: Speech) {
-        let Some(row) = self.row(port) else { return };
-        let cell = match speech {
-            Speech::Http => &mut row.http,
-            Speech::Tls => &mut row.tls,
-            Speech::Http2 => &mut row.http2,
-            Speech::Other => &mut row.other,
-        };
-        *cell += 1;
+    pub(super) fn record(&mut self, port: u16, protocol: Protocol) {
+        let column = Protocol::COLUMNS
+            .iter()
+            .position(|column| *column == protocol);
+        if let Some(column) = column
+            && let Some(row) = self.row(port)
+            && let Some(flows) = row.flows.get_mut(column)
+        {
+            *flows += 1;
+        }
     }
 
-    /// The row of `port`, new if there is room.
+    /// The row of `port`, a new one if there is room.
     fn row(&mut self, port: u16) -> Option<&mut PortFlows> {
         let place = match self.rows.iter().position(|row| row.port == port) {
             Some(place) => place,
@@ -195,10 +185,9 @@ impl Extend<PortFlows> for PortTable {
     fn extend<I: IntoIterator<Item = PortFlows>>(&mut self, rows: I) {
         for theirs in rows {
             if let Some(row) = self.row(theirs.port) {
-                row.http += theirs.http;
-                row.tls += theirs.tls;
-                row.http2 += theirs.http2;
-                row.other += theirs.other;
+                for (flows, theirs) in row.flows.iter_mut().zip(theirs.flows) {
+                    *flows += theirs;
+                }
             }
         }
     }
@@ -267,21 +256,18 @@ mod tests {
     fn the_table_is_bounded_and_adds_up() {
         let mut table = PortTable::default();
         for port in 0..limits::PORTS_NAMED_MAX as u16 + 9 {
-            table.record(port, Speech::Tls);
-            table.record(port, Speech::Tls);
+            table.record(port, Protocol::Tls);
+            table.record(port, Protocol::Tls);
         }
         assert_eq!(table.rows().len(), limits::PORTS_NAMED_MAX);
         let mut sum = PortTable::default();
-        sum.record(0, Speech::Http);
+        sum.record(0, Protocol::Http1);
         sum.add(&table);
         assert_eq!(
             sum.rows()[0],
             PortFlows {
                 port: 0,
-                http: 1,
-                tls: 2,
-                http2: 0,
-                other: 0
+                flows: [1, 2, 0, 0]
             }
         );
     }

@@ -2,7 +2,7 @@
 //!
 //! | name after `custom_field:` | value | present |
 //! | --- | --- | --- |
-//! | `exchange_id` | 32 hex digits; from network, tuple, sequence number and offsets, so the same packets give the same id | always |
+//! | `exchange_id` | 32 hex digits; from network, tuple, sequence number and the messages, so the same packets give the same id | always |
 //! | `connection_id` | 16 hex digits; from network, tuple and sequence number | always |
 //! | `call_index` | number of the call on its connection, from 1 | always |
 //! | `client_address`, `server_address` | IP address | always |
@@ -23,14 +23,14 @@ use super::Notes;
 use super::draft::Draft;
 use super::identity::Id;
 use crate::decap::Endpoint;
-use crate::http::Half;
+use crate::http::UnpairedReason;
 
 /// Appends the annotations of `draft`, each with the comma behind it.
 pub(super) fn write(
     draft: &Draft,
     connection_id: Id,
     notes: &Notes,
-    half: Option<Half>,
+    unpaired: Option<UnpairedReason>,
     out: &mut Vec<u8>,
 ) {
     let connection = &draft.connection;
@@ -81,8 +81,8 @@ pub(super) fn write(
     if notes.incomplete {
         field(out, "incomplete", format_args!("true"));
     }
-    if let Some(half) = half {
-        field(out, "half", format_args!("{}", reason(half)));
+    if let Some(reason) = unpaired {
+        field(out, "half", format_args!("{}", reason.label()));
     }
 }
 
@@ -98,15 +98,5 @@ pub(super) struct Address(pub(super) Endpoint);
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         Ipv6Addr::from(self.0.addr).to_canonical().fmt(f)
-    }
-}
-
-fn reason(half: Half) -> &'static str {
-    match half {
-        Half::Timeout => "timeout",
-        Half::Closed => "closed",
-        Half::Gap => "gap",
-        Half::Evicted => "evicted",
-        Half::Shutdown => "shutdown",
     }
 }

@@ -2,7 +2,7 @@
 
 use super::content::Codings;
 use crate::decap::{Endpoint, Network};
-use crate::http::Origin;
+use crate::http::{MessageId, Origin};
 use crate::ndjson::Tail;
 use crate::rules::Tally;
 use crate::time::Timestamp;
@@ -45,8 +45,8 @@ pub(super) struct Times {
     pub(super) first: Timestamp,
     /// The last byte; the first as long as the message is not over.
     pub(super) last: Timestamp,
-    /// Offset of its head in its half.
-    pub(super) offset: u64,
+    /// Which one of its direction.
+    pub(super) message: MessageId,
 }
 
 impl Times {
@@ -54,7 +54,7 @@ impl Times {
         Self {
             first: origin.time,
             last: origin.time,
-            offset: origin.offset,
+            message: origin.message,
         }
     }
 }
@@ -180,7 +180,7 @@ impl Draft {
     }
 
     /// Forgets the response.
-    pub(super) fn unpair(&mut self) {
+    pub(super) fn retract_response(&mut self) {
         self.start.truncate(self.start_of_request);
         self.response.clear();
         self.response_body.clear();

@@ -1,7 +1,7 @@
 //! Identity of connections and exchanges: the same packets give the same number, in every capture and every version.
 //!
 //! An id is FNV-1a with 128 bits, since no hasher of a crate promises to stay as it is. It covers the network, both
-//! endpoints and the initial sequence number of the connection, then the offsets of the exchange in it.
+//! endpoints and the initial sequence number of the connection, then the messages of the exchange in it.
 
 use super::draft::{Connection, Draft, Times};
 use crate::decap::Endpoint;
@@ -26,11 +26,12 @@ impl Id {
         Self(bytes.iter().fold(self.0, step))
     }
 
-    /// Eight octets of an offset. Hardly any connection carries 4 GiB, so the first four are zero.
-    fn and_offset(self, offset: u64) -> Self {
-        match u32::try_from(offset) {
+    /// Eight octets of a message's number. Most are offsets, and hardly any connection carries 4 GiB, so the first four are
+    /// zero.
+    fn and_number(self, number: u64) -> Self {
+        match u32::try_from(number) {
             Ok(low) => Self(self.0.wrapping_mul(Self::PRIME_OF_ZEROS)).and(&low.to_be_bytes()),
-            Err(_) => self.and(&offset.to_be_bytes()),
+            Err(_) => self.and(&number.to_be_bytes()),
         }
     }
 
@@ -88,14 +89,14 @@ fn connection_id(connection: &Connection) -> Id {
         .and(&connection.originator_seq.to_be_bytes())
 }
 
-/// The id of an exchange: the offset of its request, or of its response where there is no request.
+/// The id of an exchange: that of its request, or of its response where there is no request.
 pub(super) fn exchange_id(connection: Id, draft: &Draft) -> u128 {
-    let offset = |times: Times| times.offset;
+    let number = |times: Times| times.message.number();
     let (request, response) = match draft.request_times {
-        Some(times) => (times.offset, u64::MAX),
-        None => (u64::MAX, draft.response_times.map_or(u64::MAX, offset)),
+        Some(times) => (number(times), u64::MAX),
+        None => (u64::MAX, draft.response_times.map_or(u64::MAX, number)),
     };
-    connection.and_offset(request).and_offset(response).0
+    connection.and_number(request).and_number(response).0
 }
 
 #[cfg(test)]
@@ -103,10 +104,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn offsets_are_their_octets() {
+    fn numbers_are_their_octets() {
         for offset in [0, 1, 0x1234_5678, u64::from(u32::MAX), 1 << 32, u64::MAX] {
             let expected = Id::EMPTY.and(&offset.to_be_bytes());
-            assert_eq!(Id::EMPTY.and_offset(offset), expected, "{offset:#x}");
+            assert_eq!(Id::EMPTY.and_number(offset), expected, "{offset:#x}");
         }
     }
 

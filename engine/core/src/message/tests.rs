@@ -8,7 +8,10 @@ use serde_json::Value;
 use super::*;
 use crate::decap::{Endpoint, Network};
 use crate::flow::FlowStart;
-use crate::http::{BodyEnd, Exchanges as _, Half, Header, Origin, RequestHead, ResponseHead};
+use crate::http::{
+    BodyEnd, Exchanges as _, Header, MessageId, Origin, RequestHead, ResponseHead, Side,
+    UnpairedReason, Version,
+};
 use crate::rules::RuleSet;
 use crate::time::Timestamp;
 
@@ -46,15 +49,15 @@ fn flow() -> FlowStart {
     }
 }
 
-/// One side as the parser would hand it on: head, then body with its transfer coding undone.
-struct Side {
+/// One message as the parser would pass it on: head, then body with its transfer coding undone.
+struct Message {
     start: String,
     headers: Vec<(Vec<u8>, Vec<u8>)>,
     body: Vec<u8>,
     cut: bool,
 }
 
-impl Side {
+impl Message {
     fn headers(&self) -> Vec<Header<'_>> {
         self.headers
             .iter()
@@ -70,8 +73,12 @@ impl Side {
         found.map(|header| &*header.1)
     }
 
-    fn minor(&self) -> u8 {
-        u8::from(!self.start.contains("HTTP/1.0"))
+    fn version(&self) -> Version {
+        if self.start.contains("HTTP/1.0") {
+            Version::Http10
+        } else {
+            Version::Http11
+        }
     }
 
     /// A splitter for tests: good enough for heads that are not broken.
@@ -159,8 +166,8 @@ impl Side {
 /// Plays one exchange with bodies in slices of `slice` bytes.
 fn play(
     writer: &mut Writer<Lines>,
-    request: &Side,
-    response: &Side,
+    request: &Message,
+    response: &Message,
     now: u64,
     interval: u64,
     slice: usize,
@@ -170,7 +177,7 @@ fn play(
         flow: &flow,
         client_is_originator: true,
         call_index: 1,
-        offset: 0,
+        message: MessageId::at(0),
         time: Timestamp::from_nanos(millis * 1_000_000),
     };
     let mut words = request.start.split(' ');
@@ -178,32 +185,37 @@ fn play(
     let head = RequestHead {
         method: method.as_bytes(),
         target: target.as_bytes(),
-        minor: request.minor(),
+        version: request.version(),
         headers: &request.headers(),
     };
     let mut draft = writer.request(&head, &origin(now - interval));
     request
         .body
         .chunks(slice)
-        .for_each(|bytes| writer.request_body(&mut draft, bytes));
-    writer.request_end(&mut draft, request.end(), origin(now - interval).time);
+        .for_each(|bytes| writer.body(&mut draft, Side::Request, bytes));
+    writer.end(
+        &mut draft,
+        Side::Request,
+        request.end(),
+        origin(now - interval).time,
+    );
     let status = response.start.split(' ').nth(1).unwrap().parse().unwrap();
     let head = ResponseHead {
         status,
-        minor: response.minor(),
+        version: response.version(),
         headers: &response.headers(),
     };
     writer.response(&mut draft, &head, &origin(now));
     response
         .body
         .chunks(slice)
-        .for_each(|bytes| writer.response_body(&mut draft, bytes));
-    writer.response_end(&mut draft, response.end(), origin(now).time);
+        .for_each(|bytes| writer.body(&mut draft, Side::Response, bytes));
+    writer.end(&mut draft, Side::Response, response.end(), origin(now).time);
     writer.finish(draft);
 }
 
-fn read_exchange(request: &[u8], response: &[u8]) -> (Side, Side) {
-    let request = Side::read(request, false);
+fn read_exchange(request: &[u8], response: &[u8]) -> (Message, Message) {
+    let request = Message::read(request, false);
     let status: u16 = String::from_utf8_lossy(response)
         .split(' ')
         .nth(1)
@@ -212,7 +224,7 @@ fn read_exchange(request: &[u8], response: &[u8]) -> (Side, Side) {
         .unwrap();
     let bodyless = request.start.starts_with("HEAD") || matches!(status, 100..=199 | 204 | 304);
     let bodyless = bodyless || request.start.starts_with("CONNECT");
-    (request, Side::read(response, bodyless))
+    (request, Message::read(response, bodyless))
 }
 
 fn config() -> Config {
@@ -372,7 +384,7 @@ fn messages_are_those_of_the_reference_logger_with_our_differences() {
 }
 
 /// An exchange from text; bodies end with the text.
-fn exchange(request: &str, response: &str) -> (Side, Side) {
+fn exchange(request: &str, response: &str) -> (Message, Message) {
     let with_length = |text: &str| {
         let (head, body) = text.split_once("\n\n").unwrap();
         format!("{head}\nContent-Length: {}\n\n{body}", body.len())
@@ -383,7 +395,7 @@ fn exchange(request: &str, response: &str) -> (Side, Side) {
     )
 }
 
-fn plain_exchange() -> (Side, Side) {
+fn plain_exchange() -> (Message, Message) {
     exchange(
         "POST /a?q=1 HTTP/1.1\nHost: h\n\nasked",
         "HTTP/1.1 200 OK\n\nanswered",
@@ -550,17 +562,17 @@ fn request_only(writer: &mut Writer<Lines>, body: &[u8]) -> Result<Box<Draft>, S
         flow: &flow,
         client_is_originator: true,
         call_index: 1,
-        offset: 0,
+        message: MessageId::at(0),
         time: Timestamp::ZERO,
     };
     let head = RequestHead {
         method: b"PUT",
         target: b"/half",
-        minor: 1,
+        version: Version::Http11,
         headers: &[],
     };
     let mut draft = writer.request(&head, &origin);
-    writer.request_body(&mut draft, body);
+    writer.body(&mut draft, Side::Request, body);
     draft
 }
 
@@ -576,7 +588,7 @@ fn half_calls_are_counted_and_written_on_demand() {
             },
         );
         let draft = request_only(&mut writer, b"text");
-        writer.half(draft, Half::Closed);
+        writer.unpaired(draft, UnpairedReason::Closed);
         assert_eq!(writer.counters().half_closed, 1);
         assert_eq!(writer.counters().calls_seen, u64::from(half_calls));
         if half_calls {
@@ -598,7 +610,7 @@ fn nothing_is_told_of_a_response_that_was_anothers() {
     };
     let mut alone = writer("include debug", config.clone());
     let draft = request_only(&mut alone, b"text");
-    alone.half(draft, Half::Gap);
+    alone.unpaired(draft, UnpairedReason::Gap);
     let mut paired = writer("include debug", config);
     let mut draft = request_only(&mut paired, b"text");
     let flow = flow();
@@ -607,21 +619,21 @@ fn nothing_is_told_of_a_response_that_was_anothers() {
         flow: &flow,
         client_is_originator: true,
         call_index: 1,
-        offset: 100,
+        message: MessageId::at(100),
         time,
     };
     let (name, value) = (&b"x-of-another"[..], &b"secret"[..]);
     let head = ResponseHead {
         status: 401,
-        minor: 1,
+        version: Version::Http11,
         headers: &[Header::new(name, value)],
     };
     paired.response(&mut draft, &head, &origin);
-    paired.response_body(&mut draft, b"another's");
-    paired.response_missing(&mut draft, 7);
-    paired.response_end(&mut draft, BodyEnd::Cut, time);
-    paired.unpair(&mut draft);
-    paired.half(draft, Half::Gap);
+    paired.body(&mut draft, Side::Response, b"another's");
+    paired.missing(&mut draft, Side::Response, 7);
+    paired.end(&mut draft, Side::Response, BodyEnd::Cut, time);
+    paired.retract_response(&mut draft);
+    paired.unpaired(draft, UnpairedReason::Gap);
     assert_eq!(paired.output().0[0].0, alone.output().0[0].0);
 }
 
@@ -640,19 +652,19 @@ fn an_orphan_response_is_a_half_call_without_a_request() {
         flow: &flow,
         client_is_originator: false,
         call_index: 1,
-        offset: 0,
+        message: MessageId::at(0),
         time,
     };
     let mut draft = writer.orphan_response(
         &ResponseHead {
             status: 204,
-            minor: 1,
+            version: Version::Http11,
             headers: &[],
         },
         &origin,
     );
-    writer.response_end(&mut draft, BodyEnd::Complete, time);
-    writer.half(draft, Half::Gap);
+    writer.end(&mut draft, Side::Response, BodyEnd::Complete, time);
+    writer.unpaired(draft, UnpairedReason::Gap);
     let details = only_line(&mut writer);
     assert_eq!(value_of(&details, "response_code"), Some("204"));
     assert_eq!(value_of(&details, "now"), Some("7"));
@@ -806,25 +818,25 @@ fn thrift_sheds_and_thins_a_share_of_the_calls_of_one_connection_and_counts_them
                 flow: &flow,
                 client_is_originator: true,
                 call_index,
-                offset: 0,
+                message: MessageId::at(0),
                 time: Timestamp::ZERO,
             };
             let request = RequestHead {
                 method: b"GET",
                 target: b"/",
-                minor: 1,
+                version: Version::Http11,
                 headers: &[],
             };
             let response = ResponseHead {
                 status: 200,
-                minor: 1,
+                version: Version::Http11,
                 headers: &[],
             };
             let mut draft = writer.request(&request, &origin);
             // What begins under policy stays as it began.
             writer.set_shed_policy(ShedPolicy::default());
             writer.response(&mut draft, &response, &origin);
-            writer.response_body(&mut draft, b"text");
+            writer.body(&mut draft, Side::Response, b"text");
             writer.finish(draft);
             writer.set_shed_policy(policy);
         }
@@ -850,7 +862,7 @@ fn thrift_sheds_and_thins_a_share_of_the_calls_of_one_connection_and_counts_them
 fn a_call_is_judged_by_the_rules_it_began_with() {
     let mut writer = writer("/request_body/ stop_unless_found /text/", config());
     let mut open = request_only(&mut writer, b"text");
-    writer.request_end(&mut open, BodyEnd::Complete, Timestamp::ZERO);
+    writer.end(&mut open, Side::Request, BodyEnd::Complete, Timestamp::ZERO);
     writer.set_rules(Arc::new(RuleSet::parse("/.*/ stop").unwrap()));
     let late = request_only(&mut writer, b"text");
     writer.finish(open);
@@ -868,7 +880,7 @@ fn an_early_answer_and_a_hole_keep_both_bodies() {
         flow: &flow,
         client_is_originator: true,
         call_index: 1,
-        offset: 0,
+        message: MessageId::at(0),
         time: Timestamp::ZERO,
     };
     let mut draft = request_only(&mut writer, "sent \u{20ac}".as_bytes().split_at(6).0);
@@ -876,16 +888,21 @@ fn an_early_answer_and_a_hole_keep_both_bodies() {
         &mut draft,
         &ResponseHead {
             status: 413,
-            minor: 1,
+            version: Version::Http11,
             headers: &[],
         },
         &origin,
     );
-    writer.request_missing(&mut draft, 5);
-    writer.response_body(&mut draft, b"too much");
-    writer.request_body(&mut draft, b" more");
-    writer.request_end(&mut draft, BodyEnd::Cut, Timestamp::ZERO);
-    writer.response_end(&mut draft, BodyEnd::Complete, Timestamp::ZERO);
+    writer.missing(&mut draft, Side::Request, 5);
+    writer.body(&mut draft, Side::Response, b"too much");
+    writer.body(&mut draft, Side::Request, b" more");
+    writer.end(&mut draft, Side::Request, BodyEnd::Cut, Timestamp::ZERO);
+    writer.end(
+        &mut draft,
+        Side::Response,
+        BodyEnd::Complete,
+        Timestamp::ZERO,
+    );
     writer.finish(draft);
     let notes = writer.output().0[0].1;
     assert_eq!((notes.missing_bytes, notes.incomplete), (5, true));
@@ -898,7 +915,7 @@ fn an_early_answer_and_a_hole_keep_both_bodies() {
 }
 
 /// Every place where a peer can put a secret, with a canary of its own.
-fn nest_of_canaries(coding: &str) -> (Side, Side) {
+fn nest_of_canaries(coding: &str) -> (Message, Message) {
     let request = "POST http://CANARYuser:CANARYpass@h/p?CANARYquery=CANARYvalue HTTP/1.1\nHost: h\n\
         Cookie: sid=CANARYcookie; CANARYname=1\nAuthorization: Bearer CANARYtoken\nX-CANARYheader: 1\n\
         User-Agent: probe\nReferer: http://x/?CANARYreferer\nTransfer-Encoding: CANARYcoding\n\

@@ -2,8 +2,8 @@
 //!
 //! Nothing is decoded but the parameters: the path leaves as it was sent, well-formed or not.
 
-/// Appends the URL of a request: no query, and no user information.
-pub(super) fn write(method: &[u8], target: &[u8], host: &[u8], out: &mut Vec<u8>) {
+/// Appends the URL of a request: no query, and no user information. A target that is not absolute gets `scheme`.
+pub(super) fn write(scheme: &str, method: &[u8], target: &[u8], host: &[u8], out: &mut Vec<u8>) {
     let path = before_query(target);
     if let Some((scheme, rest)) = absolute(path) {
         let authority_len = memchr::memchr(b'/', rest).unwrap_or(rest.len());
@@ -16,7 +16,8 @@ pub(super) fn write(method: &[u8], target: &[u8], host: &[u8], out: &mut Vec<u8>
         }
         return;
     }
-    out.extend_from_slice(b"http://");
+    out.extend_from_slice(scheme.as_bytes());
+    out.extend_from_slice(b"://");
     // The target of CONNECT is the authority itself.
     if method != b"CONNECT" || path.starts_with(b"/") {
         out.extend_from_slice(host);
@@ -118,7 +119,13 @@ mod tests {
     #[track_caller]
     fn check(method: &str, target: &str, expected: &str) {
         let mut out = Vec::new();
-        write(method.as_bytes(), target.as_bytes(), b"h:81", &mut out);
+        write(
+            "http",
+            method.as_bytes(),
+            target.as_bytes(),
+            b"h:81",
+            &mut out,
+        );
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 

@@ -19,12 +19,14 @@ use super::draft::{Connection, Draft, Times};
 use super::identity::{ConnectionIds, exchange_id};
 use super::keys::{CLOSING, Kind};
 use super::{Config, Counters, Notes, Output, Shed, ShedPolicy, annotate, cookies, url};
-use crate::http::{BodyEnd, Exchanges, Half, Header, Known, Origin, RequestHead, ResponseHead};
+use crate::http::{
+    BodyEnd, Exchanges, Header, Known, Origin, RequestHead, ResponseHead, Side, UnpairedReason,
+    Version,
+};
 use crate::limits::{BUFFER_KEPT_BYTES, POOL_BYTES_MAX, RULE_SETS_MAX};
 use crate::ndjson;
 use crate::rules::{RuleSet, Sampler, Verdict};
 use crate::time::Timestamp;
-use body::Side;
 use pen::{Pen, Ruled, judge};
 
 /// Writes exchanges as lines.
@@ -167,7 +169,7 @@ impl<O: Output> Writer<O> {
         draft.held = now;
     }
 
-    fn write_request(&mut self, draft: &mut Draft, head: &RequestHead<'_>) {
+    fn write_request(&mut self, draft: &mut Draft, head: &RequestHead<'_>, origin: &Origin<'_>) {
         let Self {
             config,
             ruled,
@@ -188,7 +190,7 @@ impl<O: Output> Writer<O> {
         let host = find(head.headers, Known::Host).unwrap_or_default();
         pen.write(Kind::RequestMethod, b"", head.method, &mut draft.start);
         value.clear();
-        url::write(head.method, head.target, host, value);
+        url::write(origin.scheme(), head.method, head.target, host, value);
         pen.write(Kind::RequestUrl, b"", value, &mut draft.start);
 
         let real_ip = config.realip_header.as_deref().map(str::as_bytes);
@@ -217,7 +219,7 @@ impl<O: Output> Writer<O> {
             pen.write(Kind::RequestHeader, name, value, &mut draft.request);
             real_ip_due = None;
         }
-        for header in logged(head.headers, head.minor).filter(|header| !header.is(Known::Host)) {
+        for header in logged(head.headers, head.version).filter(|header| !header.is(Known::Host)) {
             if real_ip_due.is_some_and(|name| is(header, name)) {
                 pen.write(Kind::RequestHeader, header.name, value, &mut draft.request);
                 real_ip_due = None;
@@ -283,7 +285,7 @@ impl<O: Output> Writer<O> {
         {
             draft.status = head.status;
         }
-        for header in logged(head.headers, head.minor) {
+        for header in logged(head.headers, head.version) {
             pen.write(
                 Kind::ResponseHeader,
                 header.name,
@@ -300,11 +302,11 @@ impl<O: Output> Writer<O> {
         );
     }
 
-    fn close(&mut self, draft: Result<Box<Draft>, Shed>, half: Option<Half>) {
+    fn close(&mut self, draft: Result<Box<Draft>, Shed>, unpaired: Option<UnpairedReason>) {
         self.open = self.open.saturating_sub(1);
-        let written = half.is_none() || self.config.half_calls;
-        if let Some(half) = half {
-            *self.half_counter(half) += 1;
+        let written = unpaired.is_none() || self.config.half_calls;
+        if let Some(reason) = unpaired {
+            *self.counters.unpaired_mut(reason) += 1;
             self.counters.calls_half += u64::from(written);
         }
         self.counters.calls_seen += u64::from(written);
@@ -319,23 +321,13 @@ impl<O: Output> Writer<O> {
         self.end_body(&mut draft, Side::Request, BodyEnd::Cut);
         self.end_body(&mut draft, Side::Response, BodyEnd::Cut);
         if written {
-            self.conclude(&mut draft, half);
+            self.conclude(&mut draft, unpaired);
         }
         self.release(draft);
     }
 
-    fn half_counter(&mut self, half: Half) -> &mut u64 {
-        match half {
-            Half::Timeout => &mut self.counters.half_timeout,
-            Half::Closed => &mut self.counters.half_closed,
-            Half::Gap => &mut self.counters.half_gap,
-            Half::Evicted => &mut self.counters.half_evicted,
-            Half::Shutdown => &mut self.counters.half_shutdown,
-        }
-    }
-
     /// Judges a call that is over, and writes its line.
-    fn conclude(&mut self, draft: &mut Draft, half: Option<Half>) {
+    fn conclude(&mut self, draft: &mut Draft, unpaired: Option<UnpairedReason>) {
         let Self {
             ruled,
             retired,
@@ -360,7 +352,7 @@ impl<O: Output> Writer<O> {
             pen.write(kind, b"", &work.value, &mut times);
         }
         match ruled.rules.verdict(&draft.tally, draft.sampled_out) {
-            Verdict::Kept => self.write_line(draft, half, &mut times),
+            Verdict::Kept => self.write_line(draft, unpaired, &mut times),
             Verdict::Stopped => self.counters.calls_stopped += 1,
             Verdict::Sampled => self.counters.calls_sampled += 1,
             Verdict::Emptied => {
@@ -373,11 +365,11 @@ impl<O: Output> Writer<O> {
     }
 
     /// Hands the line to the output in its parts; `last` are the details behind them all, and becomes longer.
-    fn write_line(&mut self, draft: &Draft, half: Option<Half>, last: &mut Vec<u8>) {
+    fn write_line(&mut self, draft: &Draft, unpaired: Option<UnpairedReason>, last: &mut Vec<u8>) {
         let connection_id = self.ids.connection(&draft.connection);
-        let notes = notes(draft, exchange_id(connection_id, draft), half);
+        let notes = notes(draft, exchange_id(connection_id, draft), unpaired);
         if self.config.annotate {
-            annotate::write(draft, connection_id, &notes, half, last);
+            annotate::write(draft, connection_id, &notes, unpaired, last);
         }
         let parts: [&[u8]; 9] = [
             b"[",
@@ -446,7 +438,7 @@ fn clock(request: Option<Times>, response: Option<Times>) -> (u64, Option<u64>) 
     }
 }
 
-fn notes(draft: &Draft, exchange_id: u128, half: Option<Half>) -> Notes {
+fn notes(draft: &Draft, exchange_id: u128, unpaired: Option<UnpairedReason>) -> Notes {
     let (request, response) = (draft.request_times, draft.response_times);
     let (request_body, response_body) = (&draft.request_body, &draft.response_body);
     let first = request
@@ -466,7 +458,7 @@ fn notes(draft: &Draft, exchange_id: u128, half: Option<Half>) -> Notes {
         missing_bytes: request_body.missing.saturating_add(response_body.missing),
         vni: draft.connection.network.vni,
         status: draft.status,
-        unpaired: half.is_some(),
+        unpaired: unpaired.is_some(),
         incomplete: draft.incomplete,
         truncated: request_body.limited || response_body.limited,
         shed: request_body.shed || response_body.shed,
@@ -486,9 +478,9 @@ fn find<'a>(headers: &'a [Header<'a>], known: Known) -> Option<&'a [u8]> {
 ///
 /// The reference takes Trailer and Content-Length out only where the body is chunked, and a repeated Content-Length that
 /// says the same once.
-fn logged<'a>(headers: &'a [Header<'a>], minor: u8) -> impl Iterator<Item = &'a Header<'a>> {
+fn logged<'a>(headers: &'a [Header<'a>], version: Version) -> impl Iterator<Item = &'a Header<'a>> {
     let encoding = |header: &&Header<'_>| header.is(Known::TransferEncoding);
-    let chunked = minor > 0
+    let chunked = version.has_transfer_codings()
         && headers.iter().filter(encoding).any(|header| {
             header
                 .value
@@ -519,7 +511,7 @@ impl<O: Output> Exchanges for Writer<O> {
     fn request(&mut self, head: &RequestHead<'_>, origin: &Origin<'_>) -> Self::Draft {
         let mut draft = self.open(origin)?;
         draft.request_times = Some(Times::begin(origin));
-        self.write_request(&mut draft, head);
+        self.write_request(&mut draft, head, origin);
         self.account(&mut draft);
         Ok(draft)
     }
@@ -528,18 +520,6 @@ impl<O: Output> Exchanges for Writer<O> {
         let mut draft = self.open(origin);
         self.response(&mut draft, head, origin);
         draft
-    }
-
-    fn request_body(&mut self, draft: &mut Self::Draft, bytes: &[u8]) {
-        self.body(draft, Side::Request, bytes);
-    }
-
-    fn request_missing(&mut self, draft: &mut Self::Draft, missing: u64) {
-        self.missing(draft, Side::Request, missing);
-    }
-
-    fn request_end(&mut self, draft: &mut Self::Draft, end: BodyEnd, time: Timestamp) {
-        self.end(draft, Side::Request, end, time);
     }
 
     fn response(&mut self, draft: &mut Self::Draft, head: &ResponseHead<'_>, origin: &Origin<'_>) {
@@ -551,21 +531,21 @@ impl<O: Output> Exchanges for Writer<O> {
         }
     }
 
-    fn response_body(&mut self, draft: &mut Self::Draft, bytes: &[u8]) {
-        self.body(draft, Side::Response, bytes);
+    fn body(&mut self, draft: &mut Self::Draft, side: Side, bytes: &[u8]) {
+        self.add_to_body(draft, side, bytes);
     }
 
-    fn response_missing(&mut self, draft: &mut Self::Draft, missing: u64) {
-        self.missing(draft, Side::Response, missing);
+    fn missing(&mut self, draft: &mut Self::Draft, side: Side, count: u64) {
+        self.add_missing(draft, side, count);
     }
 
-    fn response_end(&mut self, draft: &mut Self::Draft, end: BodyEnd, time: Timestamp) {
-        self.end(draft, Side::Response, end, time);
+    fn end(&mut self, draft: &mut Self::Draft, side: Side, end: BodyEnd, time: Timestamp) {
+        self.end_message(draft, side, end, time);
     }
 
-    fn unpair(&mut self, draft: &mut Self::Draft) {
+    fn retract_response(&mut self, draft: &mut Self::Draft) {
         if let Ok(draft) = draft {
-            draft.unpair();
+            draft.retract_response();
             self.account(draft);
         }
     }
@@ -582,7 +562,7 @@ impl<O: Output> Exchanges for Writer<O> {
         draft.is_err()
     }
 
-    fn half(&mut self, draft: Self::Draft, why: Half) {
-        self.close(draft, Some(why));
+    fn unpaired(&mut self, draft: Self::Draft, reason: UnpairedReason) {
+        self.close(draft, Some(reason));
     }
 }

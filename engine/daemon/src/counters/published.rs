@@ -6,13 +6,13 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
-use engine_core::http::{PortFlows, PortTable};
+use engine_core::http::{PortFlows, PortTable, Protocol};
 use engine_core::limits::PORTS_NAMED_MAX;
 
 use super::Stages;
 
 /// Cells of one port, after the counters: its number, and its flows by protocol. All are 0 without such a port.
-const PORT_CELLS: usize = 5;
+const PORT_CELLS: usize = 1 + Protocol::COLUMNS.len();
 
 /// Attempts to read while a shard may be writing, before the reader takes what it got: a write lasts a microsecond in a
 /// hundred, but the shard may lose its core in the middle of it.
@@ -54,7 +54,7 @@ impl Published {
     /// Publishes one moment. Only the owning shard calls this.
     pub fn store(&self, stages: &Stages, ports: &PortTable) {
         let rows = ports.rows().iter();
-        let rows = rows.flat_map(|row| [row.port.into(), row.http, row.tls, row.http2, row.other]);
+        let rows = rows.flat_map(|row| std::iter::once(row.port.into()).chain(row.flows));
         let values = stages.values().chain(rows);
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version + 1, Ordering::Relaxed);
@@ -77,18 +77,14 @@ impl Published {
         let stages = Stages::from_values(&mut values);
         let mut ports = PortTable::default();
         let (rows, _) = values.as_slice().as_chunks();
-        let rows =
-            rows.iter().map(
-                |&[port, http, tls, http2, other]: &[u64; PORT_CELLS]| PortFlows {
-                    // It was one when it was stored.
-                    port: u16::try_from(port).unwrap_or(u16::MAX),
-                    http,
-                    tls,
-                    http2,
-                    other,
-                },
-            );
-        let is_used = |row: &PortFlows| row.http + row.tls + row.http2 + row.other > 0;
+        let rows = rows
+            .iter()
+            .map(|&[port, ref flows @ ..]: &[u64; PORT_CELLS]| PortFlows {
+                // It was one when it was stored.
+                port: u16::try_from(port).unwrap_or(u16::MAX),
+                flows: *flows,
+            });
+        let is_used = |row: &PortFlows| row.flows.iter().any(|flows| *flows > 0);
         ports.extend(rows.take_while(is_used));
         Sample { stages, ports }
     }
@@ -131,8 +127,7 @@ mod tests {
         let mut ports = PortTable::default();
         ports.extend([443, 80].map(|port| PortFlows {
             port,
-            tls: 60,
-            ..PortFlows::default()
+            flows: [0, 60, 0, 0],
         }));
         let published = Published::default();
         published.store(&stages, &ports);

@@ -1,10 +1,11 @@
-//! One flow's ordered bytes in, calls to [`Exchanges`] out.
+//! The reader of one HTTP/1 connection, RFC 9112.
 //!
-//! Which side is the client is decided by the first start line in either direction, never by ports: a port list only
-//! says which flows are wanted. A half whose beginning was not seen, or that lost bytes between messages, looks for the
-//! next start line; bytes passed over are counted. A loss within a body of known length only subtracts from it.
+//! It also reads a flow whose protocol is not known yet: the first start line in either direction makes it HTTP/1 and says
+//! which side is the client; bytes that [`detect`] recognises as something else end the reading. A direction whose
+//! beginning was not seen, or that lost bytes between messages, looks for the next start line, and bytes passed over are
+//! counted ([`resync`]). A gap within a body of known length only subtracts from it.
 //!
-//! Nothing is copied but heads and lines that do not lie in one piece; see [`direction`](super::direction).
+//! Nothing is copied except heads and lines that do not lie in one piece ([`Collected`](super::direction::Collected)).
 
 mod bodies;
 mod heads;
@@ -12,88 +13,90 @@ mod resync;
 
 use memchr::memchr;
 
-use super::direction::{HalfReader, Input, Start, Step, Unanswered};
+use super::direction::{Input, Reading, Step, Unanswered};
 use super::head::Fault;
 use super::pairing::Pairing;
-use crate::flow::{ByteInfo, Consumer, Direction, FlowEnd, FlowStart};
-use crate::http::detect::{self, Verdict};
-use crate::http::{Exchanges, Half, Http, Side, Speech};
-use crate::limits::MESSAGE_BYTES_MIN;
+use crate::flow::{ByteInfo, Direction, FlowEnd, FlowStart};
+use crate::http::detect::{self, Detected};
+use crate::http::hand_over::HandOver;
+use crate::http::{Exchanges, Http, Protocol, Side, UnpairedReason};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Reading,
-    /// Not HTTP, or not wanted.
-    Ignored,
-    /// After 101, or 2xx to CONNECT.
-    Tunnel,
-}
-
-/// The HTTP reader of one flow; `D` is [`Exchanges::Draft`].
+/// Reads one HTTP/1 connection; `D` is [`Exchanges::Draft`].
 #[derive(Debug)]
-pub struct Connection<D> {
-    start: FlowStart,
-    phase: Phase,
+pub(in crate::http) struct Connection<D> {
+    flow: FlowStart,
+    /// What follows, once this reader has to give the connection up.
+    next: Option<Protocol>,
     /// Known since the first start line.
     client: Option<Direction>,
-    /// The first bytes of both halves have to be messages, if the flow speaks HTTP.
+    /// The first bytes of both directions have to be messages, if this is HTTP.
     from_start: bool,
-    originator: HalfReader,
-    responder: HalfReader,
+    originator: Reading,
+    responder: Reading,
     pairing: Pairing<D>,
 }
 
-impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
-    fn open(start: &FlowStart, shared: &mut Http<X>) -> Self {
-        let ports = &shared.config.ports;
-        let wanted = ports.contains(start.originator.port) || ports.contains(start.responder.port);
-        shared.counters.flows_unwanted += u64::from(!wanted);
-        // Whatever was before the first byte of a capture in the middle counts as a lost message.
-        let lost = if start.midstream {
-            MESSAGE_BYTES_MIN
-        } else {
-            0
-        };
+/// What [`Connection`](crate::http::Connection) calls.
+impl<D> Connection<D> {
+    /// Takes over a connection on which no start line was seen.
+    pub(in crate::http) fn new<X: Exchanges<Draft = D>>(
+        hand_over: HandOver<D>,
+        shared: &mut Http<X>,
+    ) -> Self {
+        for draft in hand_over.waiting {
+            // Their response would have to come in the protocol before.
+            shared.unpaired(draft, UnpairedReason::Closed);
+        }
+        let flow = hand_over.flow;
         Self {
-            start: *start,
-            phase: if wanted {
-                Phase::Reading
-            } else {
-                Phase::Ignored
-            },
+            flow,
+            next: None,
             client: None,
-            from_start: !start.midstream,
-            originator: HalfReader::new(lost),
-            responder: HalfReader::new(lost),
-            pairing: Pairing::new(start.midstream, start.evicted),
+            from_start: !flow.midstream,
+            originator: Reading::new(flow.midstream),
+            responder: Reading::new(flow.midstream),
+            pairing: Pairing::new(&flow, hand_over.calls),
         }
     }
 
-    fn data(&mut self, place: ByteInfo, bytes: &[u8], shared: &mut Http<X>) {
+    /// Reads bytes of one direction, and returns those that are not of this protocol: if any, the reading is over.
+    pub(in crate::http) fn data<'a, X: Exchanges<Draft = D>>(
+        &mut self,
+        place: ByteInfo,
+        bytes: &'a [u8],
+        shared: &mut Http<X>,
+    ) -> &'a [u8] {
         let direction = place.direction;
         let mut input = Input::new(&place, bytes);
-        if self.client == Some(other(direction)) && self.phase == Phase::Reading {
+        if self.client == Some(direction.reverse()) {
             self.read_simple_request(place.time, shared);
         }
-        while !input.bytes.is_empty() {
+        while !input.bytes.is_empty() && self.next.is_none() {
             self.read(direction, &mut input, shared);
         }
-        let half = self.half_mut(direction);
-        (half.told, half.last) = (input.offset, place.time);
+        let reading = self.reading_mut(direction);
+        (reading.position, reading.last) = (input.offset, place.time);
+        input.bytes
     }
 
-    fn gap(&mut self, place: ByteInfo, len: u64, shared: &mut Http<X>) {
-        if self.phase != Phase::Reading || len == 0 {
+    /// `len` bytes of one direction were never captured.
+    pub(in crate::http) fn gap<X: Exchanges<Draft = D>>(
+        &mut self,
+        place: ByteInfo,
+        len: u64,
+        shared: &mut Http<X>,
+    ) {
+        if len == 0 {
             return;
         }
         let direction = place.direction;
         self.from_start = false;
-        // When a loss is declared depends on what else comes and on the clock; when the message was last seen does not.
-        let last = self.half(direction).last;
-        self.settle_orphan(direction, last, shared);
-        let half = self.half_mut(direction);
-        // What is missing of the body, whether the body is over with it, and what is lost beside it.
-        let (missing, over, beyond) = match &mut half.step {
+        // When a gap is declared depends on what else comes and on the clock; when the message was last seen does not.
+        let last = self.reading(direction).last;
+        self.read_orphan_body(direction, last, shared);
+        let reading = self.reading_mut(direction);
+        // What is missing of the body, whether the body is over with it, and what is missing behind it.
+        let (missing, is_over, beyond) = match &mut reading.step {
             Step::Length(remaining) => {
                 let missing = len.min(*remaining);
                 *remaining -= missing;
@@ -103,87 +106,116 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
                 if chunked.skip(len) {
                     (len, false, 0)
                 } else {
-                    // How much of the rest was body nobody knows: the rest of this chunk at least.
+                    // How much of the rest was body is unknown: the rest of this chunk at least.
                     (chunked.remaining(), true, len)
                 }
             }
             Step::UntilClose => (len, false, 0),
-            Step::Start | Step::Head | Step::Hunt | Step::Hold | Step::Orphan(_) => (0, false, len),
+            Step::Start | Step::Head | Step::Resync | Step::Hold | Step::Orphan(_) => {
+                (0, false, len)
+            }
         };
-        half.told = place.offset + (len - beyond);
-        let in_body = missing > 0 || over;
-        half.damaged |= in_body;
-        let of_unknown_end = matches!(half.step, Step::Chunked(_));
+        reading.position = place.offset + (len - beyond);
+        reading.damaged |= missing > 0 || is_over;
+        let of_unknown_end = matches!(reading.step, Step::Chunked(_));
         if missing > 0 {
             self.body_missing(direction, missing, shared);
         }
-        if over {
+        if is_over {
             self.end_message(direction, last, shared);
         }
-        self.half_mut(direction).told = place.offset + len;
+        self.reading_mut(direction).position = place.offset + len;
         if beyond > 0 {
-            self.head_cut(direction, shared);
-            let half = self.half_mut(direction);
-            half.gapped = true;
-            if matches!(half.step, Step::Start | Step::Head) && !of_unknown_end {
-                half.unanswered = Unanswered::Message;
-            } else if half.unanswered == Unanswered::Nothing {
-                half.unanswered = Unanswered::End;
+            self.count_cut_head(direction, shared);
+            let reading = self.reading_mut(direction);
+            reading.losses.gapped = true;
+            if matches!(reading.step, Step::Start | Step::Head) && !of_unknown_end {
+                reading.losses.unanswered = Unanswered::Message;
+            } else if reading.losses.unanswered == Unanswered::Nothing {
+                reading.losses.unanswered = Unanswered::End;
             }
             self.lose(direction, beyond, shared);
         }
     }
 
-    fn finished(&mut self, place: ByteInfo, shared: &mut Http<X>) {
-        if self.phase == Phase::Reading {
-            self.end_half(place.direction, true, place.time, shared);
+    /// FIN of one direction.
+    pub(in crate::http) fn finished<X: Exchanges<Draft = D>>(
+        &mut self,
+        place: ByteInfo,
+        shared: &mut Http<X>,
+    ) {
+        self.end_direction(place.direction, true, place.time, shared);
+    }
+
+    /// Neither direction goes on. What is open ended with its last byte: the time of the end may be the clock's, not a
+    /// packet's.
+    pub(in crate::http) fn end<X: Exchanges<Draft = D>>(
+        &mut self,
+        end: FlowEnd,
+        shared: &mut Http<X>,
+    ) {
+        for direction in [Direction::Originator, Direction::Responder] {
+            let last = self.reading(direction).last;
+            self.end_direction(direction, end == FlowEnd::Fin, last, shared);
         }
     }
 
-    /// What is still open ended with its last byte: the time of the end may be the clock's, not a packet's.
-    fn close(mut self, end: FlowEnd, shared: &mut Http<X>) {
-        if self.phase == Phase::Reading {
-            for direction in [Direction::Originator, Direction::Responder] {
-                let last = self.half(direction).last;
-                self.end_half(direction, end == FlowEnd::Fin, last, shared);
-            }
-        }
-        let server = self.client.map(|client| self.half(other(client)));
-        let why = match end {
-            _ if server.is_some_and(|server| server.gapped) => Half::Gap,
-            _ if server.is_some_and(|server| server.finished) => Half::Closed,
-            FlowEnd::Fin | FlowEnd::Reset | FlowEnd::Reused => Half::Closed,
-            FlowEnd::Idle => Half::Timeout,
-            FlowEnd::Evicted => Half::Evicted,
-            FlowEnd::Shutdown => Half::Shutdown,
+    /// The flow is over.
+    pub(in crate::http) fn close<X: Exchanges<Draft = D>>(
+        mut self,
+        end: FlowEnd,
+        shared: &mut Http<X>,
+    ) {
+        let server = self.client.map(|client| self.reading(client.reverse()));
+        let reason = match server {
+            Some(server) if server.losses.gapped => UnpairedReason::Gap,
+            Some(server) if server.finished => UnpairedReason::Closed,
+            _ => end.into(),
         };
-        let lost = server.is_some_and(|server| server.lost >= MESSAGE_BYTES_MIN);
+        let lost = server.is_some_and(|server| server.losses.may_hide_message());
         let last = self.originator.last.max(self.responder.last);
-        self.pairing.close(why, lost, last, shared);
-        self.release_buffers(shared);
+        self.pairing.close(reason, lost, last, shared);
+        for reading in [&mut self.originator, &mut self.responder] {
+            shared.buffers.release(&mut reading.collected.bytes);
+        }
     }
 
-    fn ignores(&self, _direction: Direction) -> bool {
-        self.phase != Phase::Reading
+    /// Whether what follows is not of this protocol.
+    pub(in crate::http) fn is_over(&self) -> bool {
+        self.next.is_some()
     }
-}
 
-const fn other(direction: Direction) -> Direction {
-    match direction {
-        Direction::Originator => Direction::Responder,
-        Direction::Responder => Direction::Originator,
+    /// Leaves the connection to the next reader; nothing if there is none.
+    pub(in crate::http) fn give_up<X: Exchanges<Draft = D>>(
+        &mut self,
+        shared: &mut Http<X>,
+    ) -> Option<HandOver<D>> {
+        let to = self.next?;
+        let readings = [
+            (Direction::Originator, &mut self.originator),
+            (Direction::Responder, &mut self.responder),
+        ];
+        let remainders = readings.map(|(direction, reading)| reading.collected.give_up(direction));
+        Some(HandOver {
+            flow: self.flow,
+            to,
+            client: self.client,
+            calls: self.pairing.calls(),
+            waiting: self.pairing.give_up(shared),
+            remainders,
+        })
     }
 }
 
 impl<D> Connection<D> {
-    fn half(&self, direction: Direction) -> &HalfReader {
+    fn reading(&self, direction: Direction) -> &Reading {
         match direction {
             Direction::Originator => &self.originator,
             Direction::Responder => &self.responder,
         }
     }
 
-    fn half_mut(&mut self, direction: Direction) -> &mut HalfReader {
+    fn reading_mut(&mut self, direction: Direction) -> &mut Reading {
         match direction {
             Direction::Originator => &mut self.originator,
             Direction::Responder => &mut self.responder,
@@ -200,36 +232,22 @@ impl<D> Connection<D> {
         })
     }
 
-    /// The port that a table of ports should name: the responder's, or the lower one if who began is not known.
-    fn server_port(&self) -> u16 {
-        match self.client {
-            Some(Direction::Responder) => self.start.originator.port,
-            None if self.start.midstream => {
-                self.start.originator.port.min(self.start.responder.port)
-            }
-            _ => self.start.responder.port,
-        }
-    }
-
-    /// Reads some of `input`, or finds out what it is.
+    /// Reads some of `input`, or recognises what it is.
     fn read<X: Exchanges<Draft = D>>(
         &mut self,
         direction: Direction,
         input: &mut Input<'_>,
         shared: &mut Http<X>,
     ) {
-        match (self.phase, &self.half(direction).step) {
-            (Phase::Ignored, _) => {
-                shared.counters.bytes_ignored += input.take(usize::MAX).len() as u64;
-            }
-            (Phase::Tunnel, _) | (_, Step::Hold) => {
+        match &self.reading(direction).step {
+            Step::Hold => {
                 shared.counters.bytes_tunnelled += input.take(usize::MAX).len() as u64;
             }
-            (_, Step::Start) => self.start(direction, input, shared),
-            (_, Step::Head) => self.collect(direction, input, shared),
-            (_, Step::Hunt) => self.hunt(direction, input, shared),
-            (_, Step::Orphan(_)) => self.orphan_body(direction, input, shared),
-            (_, Step::Length(_) | Step::Chunked(_) | Step::UntilClose) => {
+            Step::Start => self.start(direction, input, shared),
+            Step::Head => self.collect(direction, input, shared),
+            Step::Resync => self.resync(direction, input, shared),
+            Step::Orphan(_) => self.collect_orphan_body(direction, input, shared),
+            Step::Length(_) | Step::Chunked(_) | Step::UntilClose => {
                 self.body(direction, input, shared);
             }
         }
@@ -254,26 +272,20 @@ impl<D> Connection<D> {
         let Some(side) = self.side(direction) else {
             return self.first_bytes(direction, input, shared);
         };
-        let start = Start {
-            offset: input.offset,
-            time: input.time,
-            acked: input.acked,
-            now: input.time,
-        };
-        match self.read_head(direction, side, input.bytes, start, shared) {
+        match self.read_head(direction, side, input.bytes, input.start(), shared) {
             Ok(length) => {
                 input.take(length);
             }
             Err(Fault::Partial | Fault::Folded { .. }) => self.collect_from(direction, input),
             Err(Fault::Malformed) => {
                 shared.counters.heads_malformed += 1;
-                self.half_mut(direction).step = Step::Hunt;
+                self.reading_mut(direction).step = Step::Resync;
             }
             Err(Fault::TooMany) => {
                 shared.counters.heads_oversized += 1;
                 let line = memchr(b'\n', input.bytes).map_or(input.bytes.len(), |end| end + 1);
                 self.pass_over(direction, input.take(line).len(), shared);
-                self.half_mut(direction).step = Step::Hunt;
+                self.reading_mut(direction).step = Step::Resync;
             }
         }
     }
@@ -286,31 +298,30 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         match detect::classify(input.bytes) {
-            Verdict::Partial => self.collect_from(direction, input),
-            verdict => self.judged(direction, verdict, shared),
+            Detected::Partial => self.collect_from(direction, input),
+            detected => self.recognise(direction, detected, shared),
         }
     }
 
-    /// Acts on what the first bytes of a half are.
-    fn judged<X: Exchanges<Draft = D>>(
+    /// Acts on what the first bytes of a direction are.
+    fn recognise<X: Exchanges<Draft = D>>(
         &mut self,
         direction: Direction,
-        verdict: Verdict,
+        detected: Detected,
         shared: &mut Http<X>,
     ) {
-        match verdict {
-            Verdict::Partial => {}
-            Verdict::Request | Verdict::Simple => self.set_client(direction, shared),
-            Verdict::Response => self.set_client(other(direction), shared),
-            Verdict::Tls => self.ignore(Speech::Tls, shared),
-            Verdict::Http2 => self.ignore(Speech::Http2, shared),
-            Verdict::Other if self.from_start && shared.config.ports.is_any() => {
-                self.ignore(Speech::Other, shared);
+        match detected {
+            Detected::Partial => {}
+            Detected::Request | Detected::Simple => self.set_client(direction, shared),
+            Detected::Response => self.set_client(direction.reverse(), shared),
+            Detected::Protocol(protocol) => self.next = Some(protocol),
+            Detected::Unknown if self.from_start && shared.config.ports.is_any() => {
+                self.next = Some(Protocol::Other);
             }
-            Verdict::Preamble | Verdict::Other => {
-                // Of either side: its answer to a preamble is no message either.
+            Detected::Preamble | Detected::Unknown => {
+                // In both directions: the answer to a preamble is no message either.
                 self.from_start = false;
-                self.half_mut(direction).step = Step::Hunt;
+                self.reading_mut(direction).step = Step::Resync;
             }
         }
     }
@@ -318,28 +329,7 @@ impl<D> Connection<D> {
     fn set_client<X: Exchanges<Draft = D>>(&mut self, client: Direction, shared: &mut Http<X>) {
         if self.client.is_none() {
             self.client = Some(client);
-            shared.counters.flows_http += 1;
-            shared.ports_seen.record(self.server_port(), Speech::Http);
+            shared.recognised(Protocol::Http1, &self.flow, self.client);
         }
-    }
-
-    fn ignore<X: Exchanges<Draft = D>>(&mut self, speech: Speech, shared: &mut Http<X>) {
-        let counters = &mut shared.counters;
-        let cell = match speech {
-            Speech::Tls => &mut counters.flows_tls,
-            Speech::Http2 => &mut counters.flows_http2,
-            Speech::Http | Speech::Other => &mut counters.flows_other,
-        };
-        *cell += 1;
-        shared.ports_seen.record(self.server_port(), speech);
-        shared.counters.bytes_ignored +=
-            (self.originator.buffer.len() + self.responder.buffer.len()) as u64;
-        self.phase = Phase::Ignored;
-        self.release_buffers(shared);
-    }
-
-    fn release_buffers<X: Exchanges<Draft = D>>(&mut self, shared: &mut Http<X>) {
-        shared.buffers.release(&mut self.originator.buffer);
-        shared.buffers.release(&mut self.responder.buffer);
     }
 }

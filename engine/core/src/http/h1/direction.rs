@@ -1,62 +1,46 @@
-//! Where the reading of one direction stands.
+//! One direction of a connection: what its next byte belongs to, and what is known of the bytes before it.
 
 use super::chunked::Chunked;
 use super::framing::Framing;
 use super::head::LineState;
-use crate::flow::{Acked, ByteInfo};
+use crate::flow::{Acked, ByteInfo, Direction};
+use crate::http::hand_over::Remainder;
+use crate::limits::MESSAGE_BYTES_MIN;
 use crate::time::Timestamp;
 
-/// What the next byte of a half belongs to.
+/// What the next byte of a direction belongs to.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     /// A message starts here, perhaps after empty lines.
     Start,
-    /// A head that did not lie in one piece; it is in [`HalfReader::buffer`].
+    /// A head that did not lie in one piece; it is in [`Reading::collected`].
     Head,
-    /// A body with so many bytes to come, at least one.
+    /// A body with this many bytes to come, at least one.
     Length(u64),
     /// A chunked body.
     Chunked(Chunked),
     /// A body that only the close ends.
     UntilClose,
-    /// A body that may not be there, for the request is not known and may have been a HEAD: the next bytes tell. Those
-    /// seen so far are in [`HalfReader::buffer`].
+    /// A body that may not exist, since the request is not known and may have been a HEAD: the next bytes decide. Those
+    /// seen so far are in [`Reading::collected`].
     Orphan(Framing),
-    /// Unknown ground: look for a message start. The unfinished line is in [`HalfReader::buffer`].
-    Hunt,
-    /// What follows a CONNECT before it was answered: the tunnel's, or nothing.
+    /// Bytes that cannot be attributed: the next start line is looked for. The unfinished line is in
+    /// [`Reading::collected`].
+    Resync,
+    /// What follows a CONNECT that is not answered yet: bytes of the tunnel, or nothing.
     Hold,
 }
 
-/// One direction of a connection.
+/// Where the reading of one direction stands.
 #[derive(Debug)]
-pub(super) struct HalfReader {
+pub(super) struct Reading {
     pub(super) step: Step,
-    /// The head so far, or the unfinished line of a hunt.
-    pub(super) buffer: Vec<u8>,
-    /// Of `buffer`: its first line is known to start a message.
-    pub(super) line_checked: bool,
-    /// Of `buffer`: where the search for the empty line stands.
-    pub(super) end_state: LineState,
-    /// Offset of the first byte of `buffer` in the half.
-    pub(super) offset: u64,
-    /// Packet time of the first byte of `buffer`.
-    pub(super) time: Timestamp,
-    /// What the segment of the first byte of `buffer` acknowledged of the other half.
-    pub(super) acked: Acked,
-    /// Of an unfinished line: where the last segment begins that acknowledged something else, and what. At the line's
-    /// begin as long as there is none.
-    pub(super) newer: (u64, Acked),
-    /// Every byte before this offset was told, or told as lost.
-    pub(super) told: u64,
+    pub(super) collected: Collected,
+    pub(super) losses: Losses,
+    /// All bytes before this offset were read, or reported as a gap.
+    pub(super) position: u64,
     /// Packet time of the last byte that was seen.
     pub(super) last: Timestamp,
-    /// Bytes lost or passed over since the last message that was read.
-    pub(super) lost: u64,
-    /// Some of `lost` were never captured.
-    pub(super) gapped: bool,
-    /// Of the requests: what was lost and not answered by a response that was seen.
-    pub(super) unanswered: Unanswered,
     /// Bytes of the current message are missing, or its lengths contradict each other.
     pub(super) damaged: bool,
     /// The head being read lacks its end.
@@ -65,60 +49,58 @@ pub(super) struct HalfReader {
     pub(super) finished: bool,
 }
 
-impl HalfReader {
-    /// At a message start, or on unknown ground with `lost` bytes before it.
-    pub(super) fn new(lost: u64) -> Self {
+impl Reading {
+    /// At the start of a message; in the middle of a connection (`midstream`) before the first start line, as if a message
+    /// had been lost.
+    pub(super) fn new(midstream: bool) -> Self {
         Self {
-            step: if lost == 0 { Step::Start } else { Step::Hunt },
-            buffer: Vec::new(),
-            line_checked: false,
-            end_state: LineState::Empty,
-            offset: 0,
-            time: Timestamp::ZERO,
-            acked: Acked::UNKNOWN,
-            newer: (0, Acked::UNKNOWN),
-            told: 0,
+            step: if midstream { Step::Resync } else { Step::Start },
+            collected: Collected::new(),
+            losses: Losses {
+                bytes: if midstream { MESSAGE_BYTES_MIN } else { 0 },
+                gapped: midstream,
+                unanswered: Unanswered::Nothing,
+            },
+            position: 0,
             last: Timestamp::ZERO,
-            lost,
-            gapped: lost > 0,
-            unanswered: Unanswered::Nothing,
             damaged: false,
             unfinished: false,
             finished: false,
         }
     }
 
-    /// Between messages, as far as anybody can tell.
+    /// Between messages, as far as can be known.
     pub(super) fn at_boundary(&self) -> bool {
-        matches!(self.step, Step::Start | Step::Hunt | Step::Hold)
+        matches!(self.step, Step::Start | Step::Resync | Step::Hold)
     }
 
-    /// Collects from `input` on: a head or an unfinished line.
-    pub(super) fn mark(&mut self, input: &Input<'_>) {
-        self.line_checked = false;
-        self.end_state = LineState::Empty;
-        self.offset = input.offset;
-        self.time = input.time;
-        self.acked = input.acked;
-        self.newer = (input.offset, input.acked);
-    }
-
-    /// Goes on collecting an unfinished line from `input`.
-    pub(super) fn mark_newer(&mut self, input: &Input<'_>) {
-        if input.acked != self.newer.1 {
-            self.newer = (input.offset, input.acked);
-        }
-    }
-
-    /// The buffered line starts a message: what follows it up to the empty line is its head.
-    pub(super) fn line_is_start(&mut self) {
+    /// The collected line starts a message: what follows it up to the empty line is its head.
+    pub(super) fn read_as_head(&mut self) {
         self.step = Step::Head;
-        self.line_checked = true;
-        self.end_state = if self.buffer.ends_with(b"\n") {
+        self.collected.line_checked = true;
+        self.collected.end_state = if self.collected.bytes.ends_with(b"\n") {
             LineState::Empty
         } else {
             LineState::Begun
         };
+    }
+}
+
+/// Bytes of one direction since the last message that was read which belong to no message.
+#[derive(Debug)]
+pub(super) struct Losses {
+    /// Missing, or passed over.
+    pub(super) bytes: u64,
+    /// Some of them were never captured.
+    pub(super) gapped: bool,
+    /// Of requests only: what no response that was seen has answered.
+    pub(super) unanswered: Unanswered,
+}
+
+impl Losses {
+    /// Whether a whole message may be among them.
+    pub(super) fn may_hide_message(&self) -> bool {
+        self.bytes >= MESSAGE_BYTES_MIN
     }
 }
 
@@ -128,8 +110,90 @@ pub(super) enum Unanswered {
     Nothing,
     /// Perhaps only the end of a request that is known.
     End,
-    /// The loss began at a message start or within a head: a whole request is among it.
+    /// The loss began at a message start or within a head, so a whole request is part of it.
     Message,
+}
+
+/// Bytes that could not be read in place: the head so far, an unfinished line, or the first bytes of a body.
+#[derive(Debug)]
+pub(super) struct Collected {
+    pub(super) bytes: Vec<u8>,
+    /// Their first line is known to start a message.
+    pub(super) line_checked: bool,
+    /// Where the search for the empty line stands.
+    pub(super) end_state: LineState,
+    /// Offset of their first byte in the direction.
+    pub(super) offset: u64,
+    /// Packet time of their first byte.
+    pub(super) time: Timestamp,
+    /// What the segment of their first byte acknowledged of the other direction.
+    pub(super) acked: Acked,
+    /// Of an unfinished line: where the last segment begins that acknowledged something else, and what. Where the line
+    /// begins as long as there is none.
+    pub(super) newer: (u64, Acked),
+}
+
+impl Collected {
+    fn new() -> Self {
+        Self {
+            bytes: Vec::new(),
+            line_checked: false,
+            end_state: LineState::Empty,
+            offset: 0,
+            time: Timestamp::ZERO,
+            acked: Acked::UNKNOWN,
+            newer: (0, Acked::UNKNOWN),
+        }
+    }
+
+    /// Collects from `input` on.
+    pub(super) fn begin(&mut self, input: &Input<'_>) {
+        self.line_checked = false;
+        self.end_state = LineState::Empty;
+        self.offset = input.offset;
+        self.time = input.time;
+        self.acked = input.acked;
+        self.newer = (input.offset, input.acked);
+    }
+
+    /// Goes on with an unfinished line from `input`.
+    pub(super) fn go_on(&mut self, input: &Input<'_>) {
+        if input.acked != self.newer.1 {
+            self.newer = (input.offset, input.acked);
+        }
+    }
+
+    /// Where the head begins that is collected.
+    pub(super) fn start(&self, now: Timestamp) -> Start {
+        Start {
+            offset: self.offset,
+            time: self.time,
+            acked: self.acked,
+            now,
+        }
+    }
+
+    /// Gives the bytes up, with their place.
+    pub(super) fn give_up(&mut self, direction: Direction) -> Option<Remainder> {
+        let bytes = std::mem::take(&mut self.bytes);
+        let place = ByteInfo {
+            direction,
+            time: self.time,
+            offset: self.offset,
+            acked: self.acked,
+        };
+        (!bytes.is_empty()).then_some(Remainder { place, bytes })
+    }
+}
+
+/// Where a head starts, and the time of the bytes at hand.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Start {
+    pub(super) offset: u64,
+    pub(super) time: Timestamp,
+    /// What the segment of its first byte acknowledged of the other direction.
+    pub(super) acked: Acked,
+    pub(super) now: Timestamp,
 }
 
 /// Bytes being read, with their place.
@@ -139,16 +203,6 @@ pub(super) struct Input<'a> {
     pub(super) offset: u64,
     pub(super) time: Timestamp,
     pub(super) acked: Acked,
-}
-
-/// Where a head starts, and the time of the bytes at hand.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Start {
-    pub(super) offset: u64,
-    pub(super) time: Timestamp,
-    /// What the segment of its first byte acknowledged of the other half.
-    pub(super) acked: Acked,
-    pub(super) now: Timestamp,
 }
 
 impl<'a> Input<'a> {
@@ -161,7 +215,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Takes up to `count` bytes from the begin.
+    /// Takes up to `count` bytes from the front.
     pub(super) fn take(&mut self, count: usize) -> &'a [u8] {
         let (taken, rest) = self
             .bytes
@@ -176,5 +230,15 @@ impl<'a> Input<'a> {
     pub(super) fn set_rest(&mut self, rest: &'a [u8]) {
         self.offset += (self.bytes.len() - rest.len()) as u64;
         self.bytes = rest;
+    }
+
+    /// Where a head starts that begins here.
+    pub(super) fn start(&self) -> Start {
+        Start {
+            offset: self.offset,
+            time: self.time,
+            acked: self.acked,
+            now: self.time,
+        }
     }
 }

@@ -12,14 +12,14 @@ use memchr::memchr;
 
 use super::lines::{Line, Lines};
 use super::start_line::{RequestLine, request_line, status_line};
-use crate::http::{Header, Side};
+use crate::http::{Header, Side, Version};
 use crate::limits;
 
 /// What a head says before its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StartLine<'a> {
     Request(RequestLine<'a>),
-    Status { minor: u8, status: u16 },
+    Status { version: Version, status: u16 },
 }
 
 /// A head that was read; its fields are in the list given to [`parse`].
@@ -113,7 +113,7 @@ pub(super) fn start_line(line: &[u8], side: Side) -> Option<StartLine<'_>> {
     match side {
         Side::Request => request_line(line).map(StartLine::Request),
         Side::Response => {
-            status_line(line).map(|(minor, status)| StartLine::Status { minor, status })
+            status_line(line).map(|(version, status)| StartLine::Status { version, status })
         }
     }
 }
@@ -206,13 +206,13 @@ mod tests {
                     "{} {} {:?} {}odd={}",
                     line.method.escape_ascii(),
                     line.target.escape_ascii(),
-                    line.minor,
+                    line.version,
                     fields_of(&fields),
                     head.odd_lines
                 ),
-                StartLine::Status { minor, status } => {
+                StartLine::Status { version, status } => {
                     format!(
-                        "{minor} {status} {}odd={}",
+                        "{version:?} {status} {}odd={}",
                         fields_of(&fields),
                         head.odd_lines
                     )
@@ -229,53 +229,57 @@ mod tests {
         check(
             b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nbody",
             Request,
-            "GET /a Some(1) Host=h;odd=0",
+            "GET /a Http11 Host=h;odd=0",
         );
         check(
             b"PURGE * HTTP/1.0\nA:b\n\n",
             Request,
-            "PURGE * Some(0) A=b;odd=0",
+            "PURGE * Http10 A=b;odd=0",
         );
         check(
             b"GET /a HTTP/1.1\r\nX: one\r\n two\r\n\t three \r\nY: z\r\n\r\n",
             Request,
-            "GET /a Some(1) X=one two three;Y=z;odd=0",
+            "GET /a Http11 X=one two three;Y=z;odd=0",
         );
         check(
             b"GET /a HTTP/1.1\r\nX:\r\n two\r\n\r\n",
             Request,
-            "GET /a Some(1) X=two;odd=0",
+            "GET /a Http11 X=two;odd=0",
         );
         check(
             b"GET /a HTTP/1.1\r\n lost: 1\r\nX: y\r\n\r\n",
             Request,
-            "GET /a Some(1) X=y;odd=1",
+            "GET /a Http11 X=y;odd=1",
         );
         check(
             b"GET /a HTTP/1.1\r\n lost\r\nX: y\r\n z\r\n\r\n",
             Request,
-            "GET /a Some(1) X=y z;odd=1",
+            "GET /a Http11 X=y z;odd=1",
         );
         check(
             b"GET /a HTTP/1.1\r\nno colon\r\n: v\r\nX : y\r\n\r\n",
             Request,
-            "GET /a Some(1) X=y;odd=2",
+            "GET /a Http11 X=y;odd=2",
         );
         check(
             b"GET /\xe9 HTTP/1.1\r\nN\xff\x00: \x00\xc3\xa9\r\n\r\n",
             Request,
-            r"GET /\xe9 Some(1) N\xff\x00=\x00\xc3\xa9;odd=0",
+            r"GET /\xe9 Http11 N\xff\x00=\x00\xc3\xa9;odd=0",
         );
         check(
             b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n",
             Response,
-            "1 200 A=b;odd=0",
+            "Http11 200 A=b;odd=0",
         );
-        check(b"HTTP/1.0 799\r\n\r\n", Response, "0 799 odd=0");
-        check(b"HTTP/1.1 404 Nicht da: foo\n\n", Response, "1 404 odd=0");
+        check(b"HTTP/1.0 799\r\n\r\n", Response, "Http10 799 odd=0");
+        check(
+            b"HTTP/1.1 404 Nicht da: foo\n\n",
+            Response,
+            "Http11 404 odd=0",
+        );
         check(b"HTTP/1.1 200 OK\r\nA: b\r\n\r", Response, "Partial");
         check(b"HTTP/1.1 20 OK\r\n\r\n", Response, "Malformed");
-        check(b"GET / HTTP/2.0\r\n\r\n", Request, "GET / Some(1) odd=0");
+        check(b"GET / HTTP/2.0\r\n\r\n", Request, "GET / Http11 odd=0");
     }
 
     #[test]

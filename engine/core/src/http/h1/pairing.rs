@@ -3,74 +3,147 @@
 //! The plain rule is order: responses come in the order of their requests (RFC 9112 §9.3), so a response belongs to the
 //! oldest request that has none. Interim responses never get here.
 //!
-//! Losses break the count. Three facts carry us over them:
+//! Losses break the count. Three facts bridge them:
 //!
 //! 1. *Causality.* The flow layer delivers a response only after the request bytes that it acknowledges were delivered
-//!    or declared lost. So if only one request waits and none was lost, a response start belongs to it, whatever was lost
+//!    or declared a gap. So if only one request waits and none was lost, a response start belongs to it, whatever was lost
 //!    of the responses before.
-//! 2. *Acknowledgements.* Whoever sends bytes says with them how much of the other direction it has. So a response never
-//!    starts before what its request acknowledged, and never belongs to a request whose start it does not acknowledge.
-//!    That tells on which side of a request lost responses were, whenever their loss was declared. A request that was
-//!    sent again does not lie: had its first copy been answered, the answer would have acknowledged it and ended the
+//! 2. *Acknowledgements.* Each segment carries how much its sender has of the other direction. So a response never starts
+//!    before what its request acknowledged, and never belongs to a request whose start it does not acknowledge. That
+//!    places lost responses before or after a request, whenever their gap was declared. The number of a request that was
+//!    sent again can be trusted: had its first copy been answered, the answer would have acknowledged it and ended the
 //!    sending. Captures in which acknowledgements contradict the count (an overlapping copy made by something between
 //!    the endpoints, numbers made up) exist all the same: the number of a request is never taken for more than what was
-//!    told of the responses when it was read, it is not believed when it acknowledges lost responses that had no request,
-//!    and where the count alone decides it is not asked.
-//! 3. *Turns.* A client that does not pipeline sends its next request after it has read the whole response. So when a
-//!    request acknowledges lost response bytes, the responses of all older requests are among them; and the answer to a
+//!    delivered of the responses when it was read, it is not trusted when it acknowledges lost responses that had no
+//!    request, and it is not used where the count alone decides.
+//! 3. *Alternation.* A client that does not pipeline sends its next request after it has read the whole response. So when
+//!    a request acknowledges lost response bytes, the responses of all older requests are among them; and the answer to a
 //!    request starts where its acknowledgement ends. This holds until a client is seen to pipeline: it sends a request
 //!    while another waits and nothing was lost, or after a lost request to which no response was seen or lost.
 //!
-//! Facts 1 and 2 prove, turns do not: a client may have pipelined where nothing was captured. So once requests may have
-//! been lost (or sent before the capture began), a pair that rests on turns is *probable*. It is told when the next
-//! request acknowledges exactly its response, or the connection ends without another; when another response comes first,
-//! or bytes are missing in between, the pair is refuted and told as a half (`pairs_refuted`). One pair that holds ends
-//! the doubt. What this cannot find out is a client that keeps a fixed number of requests in flight and whose surplus was
-//! sent before the capture: nobody who was not there can.
+//! Facts 1 and 2 prove, alternation does not: a client may have pipelined where nothing was captured. So once requests may
+//! have been lost (or sent before the capture began), a pair that rests on alternation is *probable*. It is delivered when
+//! the next request acknowledges exactly its response, or the connection ends without another; when another response comes
+//! first, or bytes are missing in between, the pair is refuted and becomes a half call (`pairs_refuted`). One pair that
+//! holds ends the ambiguity. One case stays undetected: a client that keeps a fixed number of requests in flight and whose
+//! surplus was sent before the capture, which no capture that began later can show.
 //!
 //! A pipelining client that suffers a loss of whole messages leaves no way to count: from there on this connection's
-//! requests and responses are told as halves (`pairings_given_up`). A wrong pair would be a lie, a half is not.
+//! requests and responses become half calls (`pairings_given_up`). A wrong pair would be a lie, a half call is not.
+//!
+//! # States
+//!
+//! A connection has an [`Order`] and an [`Attribution`]:
+//!
+//! | state | entered when | what holds |
+//! | --- | --- | --- |
+//! | `Order::Alternating` | the connection begins | fact 3 |
+//! | `Order::Pipelined` | the client is seen to pipeline | facts 1 and 2 only |
+//! | `Attribution::Certain` | the connection begins, or a probable pair holds | a response belongs to the oldest request that waits |
+//! | `Attribution::Ambiguous` | the capture began midstream, requests were lost, or a response fits no request | by alternation, pairs are probable; else responses are orphans |
+//! | `Attribution::GivenUp` | the client pipelines and whole messages were lost | every request and every response is unpaired, to the end of the connection |
+//!
+//! An [`Exchange`] leaves the queue by its state:
+//!
+//! | request | response | pair | what becomes of it |
+//! | --- | --- | --- | --- |
+//! | `Open` | any | any | stays |
+//! | `Done` | `Awaited`, `Open` | | stays; at the end of the flow unpaired for the reason of that, or finished as it is |
+//! | `Done` | `Done` | `Certain` | finished |
+//! | `Done` | `Done` | `Probable` | stays until the next message confirms or refutes it |
+//! | `Done` | `Done` | `Refuted` | unpaired (`Gap`), its response retracted |
+//! | `Done` | `GivenUp` | | unpaired (`Gap`) |
+//! | `Unseen` | `Done` | `Certain` | unpaired (`Gap`, or `Evicted`) |
 
 use std::collections::VecDeque;
 
-use super::queue::{Exchange, Method, Pair, Progress};
-use crate::http::{BodyEnd, Exchanges, Half, Http, Origin, RequestHead, ResponseHead};
+use super::queue::{Exchange, Method, Pair, Request, Response};
+use crate::flow::FlowStart;
+use crate::http::{
+    BodyEnd, Exchanges, Http, Origin, RequestHead, ResponseHead, Side, UnpairedReason,
+};
 use crate::limits::{self, MESSAGE_BYTES_MIN};
 use crate::time::Timestamp;
 
-/// What a new response should know.
+/// How a client sends its requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// One after the other, as far as was seen.
+    Alternating,
+    /// The next before the response of the one before.
+    Pipelined,
+}
+
+/// What is known of the requests that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attribution {
+    /// All of them were seen.
+    Certain,
+    /// Others that were not seen may wait, too.
+    Ambiguous,
+    /// Responses cannot be attributed any more.
+    GivenUp,
+}
+
+impl Attribution {
+    /// Requests may have been missed.
+    fn weaken(&mut self) {
+        if *self == Self::Certain {
+            *self = Self::Ambiguous;
+        }
+    }
+}
+
+/// The last response that was read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lost {
+struct LastResponse {
+    /// Where it ended.
+    end: u64,
+    /// It ended by its framing.
+    is_whole: bool,
+}
+
+/// What the pairing needs to know about the bytes before a new request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestContext {
+    /// Whole requests may have been lost.
+    pub(super) requests_lost: bool,
+    /// Bytes of requests were lost, and since then no response was seen or lost that can be theirs.
+    pub(super) requests_unanswered: bool,
+    /// What the request acknowledges of the responses, at most what was delivered of them.
+    pub(super) acked: u64,
+    /// Bytes of responses that were delivered and that it does not acknowledge.
+    pub(super) unacked: u64,
+    /// Bytes lost since the last response that was read.
+    pub(super) responses_lost: u64,
+    /// Some of them were never captured; others were seen, and were no response.
+    pub(super) responses_gapped: bool,
+    /// No response is being read.
+    pub(super) at_boundary: bool,
+}
+
+/// What the pairing needs to know about the bytes before a new response.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ResponseContext {
     /// Whole requests may have come after the last one that was read.
-    pub(super) requests: bool,
+    pub(super) requests_lost: bool,
     /// Bytes of responses lost since the last one that was read.
-    pub(super) responses: u64,
+    pub(super) responses_lost: u64,
     /// What the response acknowledges of the requests.
     pub(super) acked: u64,
 }
 
-/// What a new request should know about losses of requests before it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Before {
-    /// Whole requests may have been lost.
-    pub(super) lost: bool,
-    /// Bytes of requests were lost, and since then no response was seen or lost that can be theirs.
-    pub(super) unanswered: bool,
-}
-
-/// What a new request should know about the other half.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Responses {
-    /// What it acknowledges of them, at most what was told of them.
-    pub(super) acked: u64,
-    /// Bytes lost since the last response that was read.
-    pub(super) lost: u64,
-    /// Some of them were never captured; others were seen, and were no response.
-    pub(super) gapped: bool,
-    /// Bytes told that it does not acknowledge.
-    pub(super) lost_after: u64,
-    /// None is being read.
-    pub(super) at_boundary: bool,
+/// Which request a response belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// The oldest one that waits.
+    Oldest(Pair),
+    /// One that was not seen.
+    Unseen,
+    /// One of those that wait, or none.
+    Unknown,
+    /// The same, and it will not be known of later responses either.
+    Unknowable,
 }
 
 /// The exchanges of one connection that are not over, oldest first.
@@ -79,46 +152,43 @@ pub(super) struct Pairing<D> {
     queue: VecDeque<Exchange<D>>,
     /// Exchanges begun on this connection.
     calls: u64,
-    /// What was told of the responses when the last one ended.
-    answered: u64,
-    /// Its framing said so.
-    answered_whole: bool,
-    /// Behind where the last response began that was given to no request; 0 when there was none.
-    unclaimed: u64,
-    /// The client was seen to pipeline.
-    pipelines: bool,
-    /// Requests that were not seen may be unanswered.
-    doubtful: bool,
-    /// Pairs cannot be told any more.
-    hopeless: bool,
-    /// The connection made room before, and no request was seen since.
-    evicted: bool,
+    order: Order,
+    attribution: Attribution,
+    last_response: LastResponse,
+    /// Behind the first byte of the last response that was attributed to no request; 0 when there was none.
+    last_orphan: u64,
+    /// Why the requests before the first one that was seen are not known.
+    unseen: UnpairedReason,
 }
 
 impl<D> Pairing<D> {
-    /// `midstream`: requests may have been sent before the first byte that was seen. `evicted`: they were, and made room.
-    pub(super) fn new(midstream: bool, evicted: bool) -> Self {
+    /// A connection on which `calls` exchanges began before.
+    pub(super) fn new(flow: &FlowStart, calls: u64) -> Self {
         Self {
             queue: VecDeque::new(),
-            calls: 0,
-            answered: 0,
-            answered_whole: true,
-            unclaimed: 0,
-            pipelines: false,
-            doubtful: midstream,
-            hopeless: false,
-            evicted,
+            calls,
+            order: Order::Alternating,
+            attribution: if flow.midstream {
+                Attribution::Ambiguous
+            } else {
+                Attribution::Certain
+            },
+            last_response: LastResponse {
+                end: 0,
+                is_whole: true,
+            },
+            last_orphan: 0,
+            unseen: if flow.evicted {
+                UnpairedReason::Evicted
+            } else {
+                UnpairedReason::Gap
+            },
         }
     }
 
-    /// Whether the client was seen to pipeline.
-    pub(super) fn pipelines(&self) -> bool {
-        self.pipelines
-    }
-
-    /// Whether a request waits for its response.
-    pub(super) fn waits(&self) -> bool {
-        self.queue.iter().any(Exchange::waits)
+    /// Exchanges begun so far.
+    pub(super) fn calls(&self) -> u64 {
+        self.calls
     }
 
     /// The number of the exchange that begins next.
@@ -126,11 +196,21 @@ impl<D> Pairing<D> {
         self.calls + 1
     }
 
-    /// Whether a response that begins now, with no response lost before it, surely is that of an exchange of this kind.
+    /// Whether the client was seen to pipeline.
+    pub(super) fn is_pipelined(&self) -> bool {
+        self.order == Order::Pipelined
+    }
+
+    /// Whether a request waits for its response.
+    pub(super) fn waits(&self) -> bool {
+        self.queue.iter().any(Exchange::waits)
+    }
+
+    /// Whether a response that begins now, with no response lost before it, is certainly that of an exchange of this kind.
     pub(super) fn answers_next(&self, is_such: impl Fn(&D) -> bool) -> bool {
         self.queue
             .front()
-            .is_some_and(|oldest| oldest.waits() && !oldest.doubtful && is_such(&oldest.draft))
+            .is_some_and(|oldest| oldest.waits() && !oldest.is_ambiguous && is_such(&oldest.draft))
     }
 
     /// Where in the responses that to the newest request may begin.
@@ -139,42 +219,51 @@ impl<D> Pairing<D> {
             .back()
             .map_or(u64::MAX, |exchange| exchange.acked)
     }
+}
 
+/// Requests.
+impl<D> Pairing<D> {
     /// A request head. False when too many wait already.
     pub(super) fn open_request<X: Exchanges<Draft = D>>(
         &mut self,
         head: &RequestHead<'_>,
         mut origin: Origin<'_>,
-        before: Before,
-        responses: Responses,
+        context: RequestContext,
         shared: &mut Http<X>,
     ) -> bool {
-        let in_turn = !before.lost
-            && responses.lost < MESSAGE_BYTES_MIN
-            && (self.answered..self.answered + MESSAGE_BYTES_MIN).contains(&responses.acked);
-        self.judge(in_turn, shared);
+        let answered = self.last_response.end..self.last_response.end + MESSAGE_BYTES_MIN;
+        let confirms = !context.requests_lost
+            && context.responses_lost < MESSAGE_BYTES_MIN
+            && answered.contains(&context.acked);
+        self.resolve_probable(confirms, shared);
         let waiting = self.waits();
         // Responses were lost, but every request that was read had its own: this one may have been answered by them
         // and read from a later copy.
-        let lost = responses.gapped && responses.lost >= MESSAGE_BYTES_MIN;
-        let excess = lost && !waiting && self.answered_whole;
-        let acked = if excess && !before.lost && !self.doubtful {
-            self.doubtful = true;
-            responses.acked.min(self.answered)
+        let lost = context.responses_gapped && context.responses_lost >= MESSAGE_BYTES_MIN;
+        let excess = lost && !waiting && self.last_response.is_whole;
+        let is_certain = self.attribution == Attribution::Certain;
+        let acked = if excess && !context.requests_lost && is_certain {
+            self.attribution = Attribution::Ambiguous;
+            context.acked.min(self.last_response.end)
         } else {
-            responses.acked
+            context.acked
         };
-        self.settle_turn(responses, shared);
+        self.apply_alternation(context, shared);
         if self.queue.len() >= limits::PIPELINE_DEPTH_MAX {
             return false;
         }
-        self.pipelines |= before.unanswered;
-        // A response that it does not acknowledge was told before it and taken for another's: it is late, and that may
+        if context.requests_unanswered {
+            self.order = Order::Pipelined;
+        }
+        // A response that it does not acknowledge was read before it and taken for another's: it is late, and that may
         // be its own.
-        let late = self.unclaimed > responses.acked;
-        self.doubtful |= before.lost || late;
+        let is_late = self.last_orphan > context.acked;
+        if context.requests_lost || is_late {
+            self.attribution.weaken();
+        }
         self.begin(&mut origin, shared);
         let draft = shared.exchanges.request(head, &origin);
+        let given_up = is_late || self.attribution == Attribution::GivenUp;
         self.queue.push_back(Exchange {
             draft,
             call_index: origin.call_index,
@@ -183,21 +272,23 @@ impl<D> Pairing<D> {
                 b"CONNECT" => Method::Connect,
                 _ => Method::Other,
             },
-            request: Progress::Open,
-            response: Progress::Awaited,
-            offset: origin.offset,
-            acked,
-            doubtful: self.doubtful,
+            request: Request::Open,
+            response: if given_up {
+                Response::GivenUp
+            } else {
+                Response::Awaited
+            },
             pair: Pair::Certain,
-            given_up: self.hopeless || late,
-            evicted: false,
+            is_ambiguous: self.attribution != Attribution::Certain,
+            offset: origin.message.number(),
+            acked,
         });
-        self.evicted = false;
+        self.unseen = UnpairedReason::Gap;
         true
     }
 
     /// Ends the doubt about a probable pair: it `holds` or is refuted.
-    fn judge<X: Exchanges<Draft = D>>(&mut self, holds: bool, shared: &mut Http<X>) {
+    fn resolve_probable<X: Exchanges<Draft = D>>(&mut self, holds: bool, shared: &mut Http<X>) {
         let Some(exchange) = self
             .queue
             .front_mut()
@@ -205,9 +296,9 @@ impl<D> Pairing<D> {
         else {
             return;
         };
-        if holds && exchange.response == Progress::Done {
+        if holds && exchange.response == Response::Done {
             exchange.pair = Pair::Certain;
-            self.doubtful = false;
+            self.attribution = Attribution::Certain;
         } else {
             exchange.pair = Pair::Refuted;
             shared.counters.pairs_refuted += 1;
@@ -215,17 +306,21 @@ impl<D> Pairing<D> {
         self.settle(shared);
     }
 
-    /// The third fact: what a new request says about those before it.
-    fn settle_turn<X: Exchanges<Draft = D>>(&mut self, responses: Responses, shared: &mut Http<X>) {
+    /// The third fact: what a new request shows of those before it.
+    fn apply_alternation<X: Exchanges<Draft = D>>(
+        &mut self,
+        context: RequestContext,
+        shared: &mut Http<X>,
+    ) {
         let waiting = self.queue.iter().find(|exchange| exchange.waits());
         let lost = waiting.is_some_and(|oldest| {
-            let before = responses.lost.saturating_sub(responses.lost_after);
-            before.min(responses.acked.saturating_sub(oldest.acked)) >= MESSAGE_BYTES_MIN
+            let before = context.responses_lost.saturating_sub(context.unacked);
+            before.min(context.acked.saturating_sub(oldest.acked)) >= MESSAGE_BYTES_MIN
         });
-        if lost && responses.at_boundary && !self.pipelines {
+        if lost && context.at_boundary && !self.is_pipelined() {
             self.give_up_waiting(shared);
-        } else if waiting.is_some() || !responses.at_boundary {
-            self.pipelines = true;
+        } else if waiting.is_some() || !context.at_boundary {
+            self.order = Order::Pipelined;
         }
     }
 
@@ -235,7 +330,9 @@ impl<D> Pairing<D> {
         shared: &mut Http<X>,
     ) {
         if let Some(exchange) = self.open_request_mut() {
-            shared.exchanges.request_body(&mut exchange.draft, bytes);
+            shared
+                .exchanges
+                .body(&mut exchange.draft, Side::Request, bytes);
         }
     }
 
@@ -248,7 +345,7 @@ impl<D> Pairing<D> {
         if let Some(exchange) = self.open_request_mut() {
             shared
                 .exchanges
-                .request_missing(&mut exchange.draft, missing);
+                .missing(&mut exchange.draft, Side::Request, missing);
         }
     }
 
@@ -259,27 +356,33 @@ impl<D> Pairing<D> {
         shared: &mut Http<X>,
     ) {
         if let Some(exchange) = self.open_request_mut() {
-            exchange.request = Progress::Done;
-            shared.exchanges.request_end(&mut exchange.draft, end, time);
+            exchange.request = Request::Done;
+            shared
+                .exchanges
+                .end(&mut exchange.draft, Side::Request, end, time);
         }
         self.settle(shared);
     }
+}
 
-    /// A final response head. Says whose it is.
+/// Responses.
+impl<D> Pairing<D> {
+    /// A final response head. Returns the method of its request.
     pub(super) fn open_response<X: Exchanges<Draft = D>>(
         &mut self,
         head: &ResponseHead<'_>,
         mut origin: Origin<'_>,
-        lost: Lost,
+        context: ResponseContext,
         shared: &mut Http<X>,
     ) -> Method {
-        self.judge(false, shared);
-        match self.whose(origin.offset, lost) {
-            Whose::Oldest(pair) => {
+        self.resolve_probable(false, shared);
+        let offset = origin.message.number();
+        match self.owner(offset, context) {
+            Owner::Oldest(pair) => {
                 let oldest = self.queue.front_mut().filter(|oldest| oldest.waits());
                 if let Some(exchange) = oldest {
-                    exchange.response = Progress::Open;
-                    // Whoever asks to leave HTTP waits for the answer.
+                    exchange.response = Response::Open;
+                    // A client that leaves HTTP waits for the answer.
                     let leaves = head.status == 101 || exchange.method == Method::Connect;
                     exchange.pair = if leaves { Pair::Certain } else { pair };
                     origin.call_index = exchange.call_index;
@@ -289,68 +392,69 @@ impl<D> Pairing<D> {
                     return exchange.method;
                 }
             }
-            Whose::NotSeen => self.doubtful = true,
-            Whose::Unknown => {
-                self.doubtful = true;
+            Owner::Unseen => self.attribution.weaken(),
+            Owner::Unknown => {
+                self.attribution.weaken();
                 self.give_up_waiting(shared);
             }
-            Whose::Hopeless => {
-                self.hopeless = true;
+            Owner::Unknowable => {
+                self.attribution = Attribution::GivenUp;
                 shared.counters.pairings_given_up += 1;
                 self.give_up_waiting(shared);
             }
         }
         self.begin(&mut origin, shared);
-        self.unclaimed = origin.offset + 1;
+        self.last_orphan = offset + 1;
         shared.counters.orphans += 1;
         let draft = shared.exchanges.orphan_response(head, &origin);
         self.queue.push_front(Exchange {
             draft,
             call_index: origin.call_index,
             method: Method::Unknown,
-            request: Progress::Done,
-            response: Progress::Open,
+            request: Request::Unseen(self.unseen),
+            response: Response::Open,
+            pair: Pair::Certain,
+            is_ambiguous: false,
             offset: 0,
             acked: 0,
-            doubtful: false,
-            pair: Pair::Certain,
-            given_up: false,
-            evicted: self.evicted,
         });
         Method::Unknown
     }
 
     /// Which request a response that starts at `offset` answers.
-    fn whose(&self, offset: u64, lost: Lost) -> Whose {
+    fn owner(&self, offset: u64, context: ResponseContext) -> Owner {
         let mut waiting = self.queue.iter().filter(|exchange| exchange.waits());
         let Some(oldest) = waiting.next() else {
-            return Whose::NotSeen;
+            return Owner::Unseen;
         };
         // Of what was lost, what can have come after the request.
-        let lost_after = lost.responses.min(offset.saturating_sub(oldest.acked));
-        let in_place = lost_after < MESSAGE_BYTES_MIN;
-        let others = waiting.clone().next().is_some();
-        if !oldest.doubtful {
-            let alone = !waiting.any(|exchange| exchange.admits(offset, lost.acked));
-            return if in_place || (alone && !lost.requests) {
-                Whose::Oldest(Pair::Certain)
-            } else if others || self.pipelines {
-                Whose::Hopeless
+        let lost_after = context
+            .responses_lost
+            .min(offset.saturating_sub(oldest.acked));
+        let is_next = lost_after < MESSAGE_BYTES_MIN;
+        let has_others = waiting.clone().next().is_some();
+        if !oldest.is_ambiguous {
+            let is_alone = !waiting.any(|exchange| exchange.admits(offset, context.acked));
+            return if is_next || (is_alone && !context.requests_lost) {
+                Owner::Oldest(Pair::Certain)
+            } else if has_others || self.is_pipelined() {
+                Owner::Unknowable
             } else {
-                Whose::Unknown
+                Owner::Unknown
             };
         }
-        if !oldest.admits(offset, lost.acked) {
-            return Whose::NotSeen;
+        if !oldest.admits(offset, context.acked) {
+            return Owner::Unseen;
         }
-        if self.pipelines || others {
-            return Whose::Hopeless;
+        if self.is_pipelined() || has_others {
+            return Owner::Unknowable;
         }
-        let in_turn = in_place && !lost.requests && self.answered <= oldest.acked;
-        if in_turn {
-            Whose::Oldest(Pair::Probable)
+        let alternates =
+            is_next && !context.requests_lost && self.last_response.end <= oldest.acked;
+        if alternates {
+            Owner::Oldest(Pair::Probable)
         } else {
-            Whose::Unknown
+            Owner::Unknown
         }
     }
 
@@ -360,7 +464,9 @@ impl<D> Pairing<D> {
         shared: &mut Http<X>,
     ) {
         if let Some(exchange) = self.open_response_mut() {
-            shared.exchanges.response_body(&mut exchange.draft, bytes);
+            shared
+                .exchanges
+                .body(&mut exchange.draft, Side::Response, bytes);
         }
     }
 
@@ -373,44 +479,64 @@ impl<D> Pairing<D> {
         if let Some(exchange) = self.open_response_mut() {
             shared
                 .exchanges
-                .response_missing(&mut exchange.draft, missing);
+                .missing(&mut exchange.draft, Side::Response, missing);
         }
     }
 
-    /// The response being read is over; `told`: so much was told of the responses.
+    /// The response being read is over, and with it the first `position` bytes of the responses.
     pub(super) fn response_end<X: Exchanges<Draft = D>>(
         &mut self,
         end: BodyEnd,
-        told: u64,
+        position: u64,
         time: Timestamp,
         shared: &mut Http<X>,
     ) {
-        (self.answered, self.answered_whole) = (told, end == BodyEnd::Complete);
+        self.last_response = LastResponse {
+            end: position,
+            is_whole: end == BodyEnd::Complete,
+        };
         if let Some(exchange) = self.open_response_mut() {
-            exchange.response = Progress::Done;
+            exchange.response = Response::Done;
             shared
                 .exchanges
-                .response_end(&mut exchange.draft, end, time);
+                .end(&mut exchange.draft, Side::Response, end, time);
         }
         self.settle(shared);
     }
+}
 
-    /// Nothing more will come: open messages are cut, and what still waits is half for the reason `why`. `lost`: whole
+/// Ends.
+impl<D> Pairing<D> {
+    /// Nothing more will come: open messages are cut, and what still waits is unpaired for this `reason`. `lost`: whole
     /// responses may have been lost since the last one.
     pub(super) fn close<X: Exchanges<Draft = D>>(
         &mut self,
-        why: Half,
+        reason: UnpairedReason,
         lost: bool,
         time: Timestamp,
         shared: &mut Http<X>,
     ) {
-        self.judge(!lost, shared);
+        self.resolve_probable(!lost, shared);
         self.request_end(BodyEnd::Cut, time, shared);
-        self.response_end(BodyEnd::Cut, self.answered, time, shared);
+        self.response_end(BodyEnd::Cut, self.last_response.end, time, shared);
         while let Some(exchange) = self.queue.pop_front() {
-            conclude(exchange, why, shared);
+            conclude(exchange, reason, shared);
         }
         shared.h1.recycle(&mut self.queue);
+    }
+
+    /// Leaves the requests that wait to the next reader of the connection.
+    pub(super) fn give_up<X: Exchanges<Draft = D>>(&mut self, shared: &mut Http<X>) -> Vec<D> {
+        let mut waiting = Vec::new();
+        while let Some(exchange) = self.queue.pop_front() {
+            if exchange.waits() {
+                waiting.push(exchange.draft);
+            } else {
+                conclude(exchange, UnpairedReason::Gap, shared);
+            }
+        }
+        shared.h1.recycle(&mut self.queue);
+        waiting
     }
 
     fn begin<X: Exchanges<Draft = D>>(&mut self, origin: &mut Origin<'_>, shared: &mut Http<X>) {
@@ -426,19 +552,19 @@ impl<D> Pairing<D> {
     fn open_request_mut(&mut self) -> Option<&mut Exchange<D>> {
         self.queue
             .back_mut()
-            .filter(|exchange| exchange.request == Progress::Open)
+            .filter(|exchange| exchange.request == Request::Open)
     }
 
     /// The response being read belongs to the oldest exchange: those before it are over.
     fn open_response_mut(&mut self) -> Option<&mut Exchange<D>> {
         self.queue
             .front_mut()
-            .filter(|exchange| exchange.response == Progress::Open)
+            .filter(|exchange| exchange.response == Response::Open)
     }
 
     fn give_up_waiting<X: Exchanges<Draft = D>>(&mut self, shared: &mut Http<X>) {
-        for exchange in &mut self.queue {
-            exchange.given_up |= exchange.waits();
+        for exchange in self.queue.iter_mut().filter(|exchange| exchange.waits()) {
+            exchange.response = Response::GivenUp;
         }
         self.settle(shared);
     }
@@ -448,12 +574,12 @@ impl<D> Pairing<D> {
     fn settle<X: Exchanges<Draft = D>>(&mut self, shared: &mut Http<X>) {
         while self.queue.front().is_some_and(Exchange::is_over) {
             if let Some(exchange) = self.queue.pop_front() {
-                conclude(exchange, Half::Gap, shared);
+                conclude(exchange, UnpairedReason::Gap, shared);
             }
         }
         while self.queue.back().is_some_and(Exchange::is_over) {
             if let Some(exchange) = self.queue.pop_back() {
-                conclude(exchange, Half::Gap, shared);
+                conclude(exchange, UnpairedReason::Gap, shared);
             }
         }
         if self.queue.is_empty() {
@@ -462,54 +588,23 @@ impl<D> Pairing<D> {
     }
 }
 
-/// Whose a response is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Whose {
-    /// The oldest request's that waits.
-    Oldest(Pair),
-    /// That of a request that was not seen.
-    NotSeen,
-    /// One of those that wait, or none.
-    Unknown,
-    /// The same, and it will not be known of later ones either.
-    Hopeless,
-}
-
-/// Tells how an exchange ended; `why` holds if it is half.
-fn conclude<X: Exchanges>(mut exchange: Exchange<X::Draft>, why: Half, shared: &mut Http<X>) {
+/// Reports how an exchange ended; `reason` holds if its response did not come.
+fn conclude<X: Exchanges>(
+    mut exchange: Exchange<X::Draft>,
+    reason: UnpairedReason,
+    shared: &mut Http<X>,
+) {
     if exchange.pair == Pair::Refuted {
-        shared.exchanges.unpair(&mut exchange.draft);
-        return half(exchange.draft, Half::Gap, shared);
+        shared.exchanges.retract_response(&mut exchange.draft);
+        return shared.unpaired(exchange.draft, UnpairedReason::Gap);
     }
-    if exchange.method == Method::Unknown {
-        // The request of an orphan was before the capture or in a loss, whatever ended the flow; or it was here.
-        let why = if exchange.evicted {
-            Half::Evicted
-        } else {
-            Half::Gap
-        };
-        return half(exchange.draft, why, shared);
+    // The request of an orphan was lost, or before the capture, whatever ended the flow.
+    if let Request::Unseen(reason) = exchange.request {
+        return shared.unpaired(exchange.draft, reason);
     }
-    if exchange.response == Progress::Done {
-        shared.counters.exchanges_finished += 1;
-        return shared.exchanges.finish(exchange.draft);
+    match exchange.response {
+        Response::Done => shared.finish(exchange.draft),
+        Response::GivenUp => shared.unpaired(exchange.draft, UnpairedReason::Gap),
+        Response::Awaited | Response::Open => shared.unpaired(exchange.draft, reason),
     }
-    half(
-        exchange.draft,
-        if exchange.given_up { Half::Gap } else { why },
-        shared,
-    );
-}
-
-fn half<X: Exchanges>(draft: X::Draft, why: Half, shared: &mut Http<X>) {
-    let counters = &mut shared.counters;
-    let cell = match why {
-        Half::Timeout => &mut counters.half_timeout,
-        Half::Closed => &mut counters.half_closed,
-        Half::Gap => &mut counters.half_gap,
-        Half::Evicted => &mut counters.half_evicted,
-        Half::Shutdown => &mut counters.half_shutdown,
-    };
-    *cell += 1;
-    shared.exchanges.half(draft, why);
 }

@@ -12,15 +12,14 @@
 
 use memchr::memmem;
 
-use crate::http::Side;
+use crate::http::{Side, Version};
 
 /// A request line in its parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) struct RequestLine<'a> {
     pub(in crate::http) method: &'a [u8],
     pub(in crate::http) target: &'a [u8],
-    /// `None`: no version, HTTP/0.9.
-    pub(in crate::http) minor: Option<u8>,
+    pub(in crate::http) version: Version,
 }
 
 /// Bytes that may pass without the blank after a method; registered methods have at most 17 (RFC 9110 §16.1), those that
@@ -71,9 +70,9 @@ pub(in crate::http) fn request_line(line: &[u8]) -> Option<RequestLine<'_>> {
 #[inline]
 fn usual_request_line(line: &[u8]) -> Option<RequestLine<'_>> {
     let (line, version) = line.split_last_chunk()?;
-    let minor = match version {
-        b" HTTP/1.1" => 1,
-        b" HTTP/1.0" => 0,
+    let version = match version {
+        b" HTTP/1.1" => Version::Http11,
+        b" HTTP/1.0" => Version::Http10,
         _ => return None,
     };
     let method_bytes = match line {
@@ -89,7 +88,7 @@ fn usual_request_line(line: &[u8]) -> Option<RequestLine<'_>> {
         target @ ([b'!'..=0xff] | [b'!'..=0xff, .., b'!'..=0xff]) => Some(RequestLine {
             method,
             target,
-            minor: Some(minor),
+            version,
         }),
         _ => None,
     }
@@ -111,22 +110,22 @@ fn any_request_line(line: &[u8]) -> Option<RequestLine<'_>> {
         None => (rest, rest),
     };
     match any_version(last) {
-        Some(minor) if !target.is_empty() => Some(RequestLine {
+        Some(version) if !target.is_empty() => Some(RequestLine {
             method,
             target,
-            minor: Some(minor),
+            version,
         }),
         _ if is_simple(method, rest) => Some(RequestLine {
             method,
             target: rest,
-            minor: None,
+            version: Version::Http09,
         }),
         _ => None,
     }
 }
 
-/// Splits a status line into minor version and status; `line` may go on after it.
-pub(in crate::http) fn status_line(line: &[u8]) -> Option<(u8, u16)> {
+/// Splits a status line into version and status; `line` may go on after it.
+pub(in crate::http) fn status_line(line: &[u8]) -> Option<(Version, u16)> {
     match line {
         // As nearly all are; [`any_status_line`] says the same of it.
         &[
@@ -144,7 +143,7 @@ pub(in crate::http) fn status_line(line: &[u8]) -> Option<(u8, u16)> {
             c @ b'0'..=b'9',
             b' ',
             ..,
-        ] => Some((minor - b'0', status_of(a, b, c))),
+        ] => Some((version_of(minor), status_of(a, b, c))),
         _ => any_status_line(line),
     }
 }
@@ -154,7 +153,7 @@ fn status_of(a: u8, b: u8, c: u8) -> u16 {
     digit(a) * 100 + digit(b) * 10 + digit(c)
 }
 
-fn any_status_line(line: &[u8]) -> Option<(u8, u16)> {
+fn any_status_line(line: &[u8]) -> Option<(Version, u16)> {
     let rest = line.strip_prefix(b"HTTP/")?;
     let (&[major, dot, minor], rest) = rest.split_first_chunk()?;
     let (blanks, rest) = split_blanks(rest);
@@ -164,7 +163,7 @@ fn any_status_line(line: &[u8]) -> Option<(u8, u16)> {
     if !blank || !ends || ![a, b, c].iter().all(u8::is_ascii_digit) {
         return None;
     }
-    Some((minor_of(&[major, dot, minor])?, status_of(a, b, c)))
+    Some((version_as_1x(&[major, dot, minor])?, status_of(a, b, c)))
 }
 
 /// Finds where a message starts in `line`, which ends with its LF; `want` leaves out the other side's messages.
@@ -192,7 +191,9 @@ fn find_response(line: &[u8]) -> Option<usize> {
 fn find_request(line: &[u8]) -> Option<usize> {
     let whole = line.trim_ascii_end();
     let version_at = whole.iter().rposition(|&byte| byte == b' ')?;
-    version(whole.get(version_at + 1..)?)?;
+    if !is_version(whole.get(version_at + 1..)?) {
+        return None;
+    }
     let target_at = whole
         .get(..version_at)?
         .iter()
@@ -229,8 +230,8 @@ pub(in crate::http) fn split_blanks(bytes: &[u8]) -> (usize, &[u8]) {
     (blanks, bytes.get(blanks..).unwrap_or_default())
 }
 
-/// The version of a request line, where its place says what it is meant to be.
-fn any_version(text: &[u8]) -> Option<u8> {
+/// The version of a request line, where its place shows that it is meant to be one.
+fn any_version(text: &[u8]) -> Option<Version> {
     const NAME: &[u8] = b"HTTP/";
     let (name, number) = text.split_at_checked(NAME.len())?;
     let looks_so = (1..=VERSION_BYTES_MAX).contains(&number.len())
@@ -240,37 +241,37 @@ fn any_version(text: &[u8]) -> Option<u8> {
     if !name.eq_ignore_ascii_case(NAME) || !looks_so {
         return None;
     }
-    Some(minor_of(number).unwrap_or(0))
+    Some(version_as_1x(number).unwrap_or(Version::Http10))
 }
 
-/// The minor version as a peer of 1.x has to take it: a higher major version for the highest 1.x, a lower one for 1.0.
-fn minor_of(number: &[u8]) -> Option<u8> {
+/// The version as a peer of 1.x has to take it: a higher major version for the highest 1.x, a lower one for 1.0.
+fn version_as_1x(number: &[u8]) -> Option<Version> {
     match number {
-        [b'0', b'.', b'0'..=b'9'] => Some(0),
-        [b'1', b'.', minor @ b'0'..=b'9'] => Some(minor - b'0'),
-        [b'2'..=b'9', b'.', b'0'..=b'9'] => Some(1),
+        [b'0', b'.', b'0'..=b'9'] => Some(Version::Http10),
+        [b'1', b'.', minor @ b'0'..=b'9'] => Some(version_of(*minor)),
+        [b'2'..=b'9', b'.', b'0'..=b'9'] => Some(Version::Http11),
         _ => None,
     }
 }
 
-/// The version of a start line that is looked for where anything may stand.
-fn version(text: &[u8]) -> Option<u8> {
-    match text {
-        [
-            b'H',
-            b'T',
-            b'T',
-            b'P',
-            b'/',
-            b'1',
-            b'.',
-            minor @ b'0'..=b'9',
-        ] => Some(minor - b'0'),
-        _ => None,
+/// The version 1.x, of the digit for x.
+const fn version_of(minor: u8) -> Version {
+    if minor == b'0' {
+        Version::Http10
+    } else {
+        Version::Http11
     }
 }
 
-/// HTTP/0.9 knows only GET; scanners send other methods without a version too.
+/// Whether this is the version of a start line that is looked for where anything may stand.
+fn is_version(text: &[u8]) -> bool {
+    matches!(
+        text,
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'..=b'9']
+    )
+}
+
+/// HTTP/0.9 has only GET; scanners send other methods without a version too.
 fn is_simple(method: &[u8], target: &[u8]) -> bool {
     target.starts_with(b"/") && KNOWN_METHODS.contains(&method) && !target.contains(&b' ')
 }

@@ -30,6 +30,18 @@ struct Draft {
     response_end: String,
 }
 
+impl Draft {
+    /// The body of a message that has begun and is not over.
+    fn open_body(&mut self, side: Side) -> &mut Vec<u8> {
+        let (head, body, end) = match side {
+            Side::Request => (&self.request, &mut self.request_body, &self.request_end),
+            Side::Response => (&self.response, &mut self.response_body, &self.response_end),
+        };
+        assert!(head != "-" && end.is_empty());
+        body
+    }
+}
+
 impl Recorder {
     fn begin(&mut self) -> Draft {
         self.next += 1;
@@ -64,6 +76,14 @@ impl Recorder {
     }
 }
 
+fn number_of(version: Version) -> &'static str {
+    match version {
+        Version::Http09 => "0.9",
+        Version::Http10 => "1.0",
+        Version::Http11 => "1.1",
+    }
+}
+
 fn fields_of(headers: &[Header<'_>]) -> String {
     headers
         .iter()
@@ -83,12 +103,12 @@ impl Exchanges for Recorder {
     fn request(&mut self, head: &RequestHead<'_>, origin: &Origin<'_>) -> Draft {
         let mut draft = self.begin();
         draft.request = format!(
-            "#{} @{} {} {} 1.{}{}",
+            "#{} @{} {} {} {}{}",
             origin.call_index,
-            origin.offset,
+            origin.message.number(),
             head.method.escape_ascii(),
             head.target.escape_ascii(),
-            head.minor,
+            number_of(head.version),
             fields_of(head.headers)
         );
         draft
@@ -99,29 +119,11 @@ impl Exchanges for Recorder {
         draft.response = format!(
             "orphan #{} @{} {}{}",
             origin.call_index,
-            origin.offset,
+            origin.message.number(),
             head.status,
             fields_of(head.headers)
         );
         draft
-    }
-
-    fn request_body(&mut self, draft: &mut Draft, bytes: &[u8]) {
-        assert!(draft.request != "-" && draft.request_end.is_empty() && !bytes.is_empty());
-        self.body_bytes += bytes.len() as u64;
-        draft.request_body.extend_from_slice(bytes);
-    }
-
-    fn request_missing(&mut self, draft: &mut Draft, missing: u64) {
-        assert!(draft.request != "-" && draft.request_end.is_empty() && missing > 0);
-        draft
-            .request_body
-            .extend_from_slice(format!("<{missing}>").as_bytes());
-    }
-
-    fn request_end(&mut self, draft: &mut Draft, end: BodyEnd, _time: Timestamp) {
-        assert!(draft.request != "-" && draft.request_end.is_empty());
-        draft.request_end = mark(end);
     }
 
     fn response(&mut self, draft: &mut Draft, head: &ResponseHead<'_>, origin: &Origin<'_>) {
@@ -133,31 +135,37 @@ impl Exchanges for Recorder {
         );
         draft.response = format!(
             "@{} {}{}",
-            origin.offset,
+            origin.message.number(),
             head.status,
             fields_of(head.headers)
         );
     }
 
-    fn response_body(&mut self, draft: &mut Draft, bytes: &[u8]) {
-        assert!(draft.response != "-" && draft.response_end.is_empty() && !bytes.is_empty());
+    fn body(&mut self, draft: &mut Draft, side: Side, bytes: &[u8]) {
+        assert!(!bytes.is_empty());
         self.body_bytes += bytes.len() as u64;
-        draft.response_body.extend_from_slice(bytes);
+        draft.open_body(side).extend_from_slice(bytes);
     }
 
-    fn response_missing(&mut self, draft: &mut Draft, missing: u64) {
-        assert!(draft.response != "-" && draft.response_end.is_empty() && missing > 0);
-        draft
-            .response_body
-            .extend_from_slice(format!("<{missing}>").as_bytes());
+    fn missing(&mut self, draft: &mut Draft, side: Side, count: u64) {
+        assert!(count > 0);
+        let body = draft.open_body(side);
+        body.extend_from_slice(format!("<{count}>").as_bytes());
     }
 
-    fn response_end(&mut self, draft: &mut Draft, end: BodyEnd, _time: Timestamp) {
-        assert!(draft.response != "-" && draft.response_end.is_empty());
-        draft.response_end = mark(end);
+    fn end(&mut self, draft: &mut Draft, side: Side, end: BodyEnd, _time: Timestamp) {
+        draft.open_body(side);
+        let mark = match end {
+            BodyEnd::Complete => ".",
+            BodyEnd::Cut => "~",
+        };
+        match side {
+            Side::Request => draft.request_end = mark.to_owned(),
+            Side::Response => draft.response_end = mark.to_owned(),
+        }
     }
 
-    fn unpair(&mut self, draft: &mut Draft) {
+    fn retract_response(&mut self, draft: &mut Draft) {
         assert!(!draft.response_end.is_empty());
         draft.response = "-".to_owned();
         draft.response_body.clear();
@@ -172,23 +180,15 @@ impl Exchanges for Recorder {
         self.end(draft, "done");
     }
 
-    fn half(&mut self, draft: Draft, why: Half) {
+    fn unpaired(&mut self, draft: Draft, reason: UnpairedReason) {
         let both = !draft.request_end.is_empty() && !draft.response_end.is_empty();
         assert!(!both, "not half: {draft:?}");
         assert!(
             !draft.request_end.is_empty() || !draft.response_end.is_empty(),
             "neither is over: {draft:?}"
         );
-        self.end(draft, &format!("half {why:?}"));
+        self.end(draft, &format!("half {reason:?}"));
     }
-}
-
-fn mark(end: BodyEnd) -> String {
-    match end {
-        BodyEnd::Complete => ".",
-        BodyEnd::Cut => "~",
-    }
-    .to_owned()
 }
 
 /// One thing that happens to a flow.
@@ -336,7 +336,6 @@ impl Flow {
         assert_eq!(self.http.exchanges.open.len(), 0, "every exchange ended");
         assert_eq!(self.http.buffers.held(), 0, "every buffer came back");
         self.balanced();
-        assert_eq!(self.http.counters.open(), 0);
     }
 
     #[track_caller]
@@ -344,10 +343,11 @@ impl Flow {
         let counters = &self.http.counters;
         let recorder = &self.http.exchanges;
         assert_eq!(counters.exchanges_opened, recorder.next);
-        assert_eq!(counters.open(), recorder.open.len() as u64);
+        let ended = counters.exchanges_finished + counters.unpaired_total();
+        assert_eq!(ended, recorder.lines.len() as u64);
         assert_eq!(
-            counters.exchanges_finished + counters.halves(),
-            recorder.lines.len() as u64
+            counters.exchanges_opened - ended,
+            recorder.open.len() as u64
         );
         assert_eq!(
             counters.requests + counters.orphans,
@@ -855,21 +855,21 @@ fn a_body_longer_than_its_length_does_not_hide_the_next_message() {
 fn requests_without_a_version() {
     check(
         &[c("GET /old\r\n"), s("<html>hello</html>"), FinS],
-        &["#1 @0 GET /old 1.0 . => -  half Closed"],
+        &["#1 @0 GET /old 0.9 . => -  half Closed"],
     );
     check(
         &[c("GET /old\r\n"), s(OK), FinS],
-        &[&format!("#1 @0 GET /old 1.0 . => @0 {OK_LINE} done")],
+        &[&format!("#1 @0 GET /old 0.9 . => @0 {OK_LINE} done")],
     );
     check(
         &[c("GET /old\r\nHost: h\r\n\r\n"), s(OK)],
         &[&format!(
-            "#1 @0 GET /old 1.0[Host=h] . => @0 {OK_LINE} done"
+            "#1 @0 GET /old 0.9[Host=h] . => @0 {OK_LINE} done"
         )],
     );
     check(
         &[c("GET /old\r\n")],
-        &["#1 @0 GET /old 1.0 . => -  half Closed"],
+        &["#1 @0 GET /old 0.9 . => -  half Closed"],
     );
 }
 
@@ -895,7 +895,7 @@ fn heads_without_their_empty_line() {
 
 /// What a flow is taken for: the counter that says so, and whether it is read on.
 #[track_caller]
-fn check_speech(
+fn check_protocol(
     ports: &str,
     midstream: bool,
     events: &[Event],
@@ -927,52 +927,49 @@ fn check_speech(
 #[test]
 fn what_is_not_http_is_named() {
     let hello = || C(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec());
-    let rows = check_speech("", false, &[hello()], "flows_tls", true);
+    let rows = check_protocol("", false, &[hello()], "flows_tls", true);
     assert_eq!(
         rows,
         [PortFlows {
             port: 80,
-            tls: 1,
-            ..PortFlows::default()
+            flows: [0, 1, 0, 0],
         }]
     );
-    check_speech("80", false, &[hello()], "flows_tls", true);
+    check_protocol("80", false, &[hello()], "flows_tls", true);
     let preface = c("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
-    let rows = check_speech("", false, &[preface], "flows_http2", true);
+    let rows = check_protocol("", false, &[preface], "flows_http2", true);
     assert_eq!(
         rows,
         [PortFlows {
             port: 80,
-            http2: 1,
-            ..PortFlows::default()
+            flows: [0, 0, 1, 0],
         }]
     );
-    check_speech(
+    check_protocol(
         "",
         false,
         &[s("220 mail.example ESMTP\r\n")],
         "flows_other",
         true,
     );
-    check_speech("", false, &[c("SSH-2.0-x\r\n")], "flows_other", true);
-    check_speech("", false, &[C(vec![0, 1, 2, 3])], "flows_other", true);
-    let rows = check_speech("", false, &[c(GET)], "flows_http", false);
+    check_protocol("", false, &[c("SSH-2.0-x\r\n")], "flows_other", true);
+    check_protocol("", false, &[C(vec![0, 1, 2, 3])], "flows_other", true);
+    let rows = check_protocol("", false, &[c(GET)], "flows_http", false);
     assert_eq!(
         rows,
         [PortFlows {
             port: 80,
-            http: 1,
-            ..PortFlows::default()
+            flows: [1, 0, 0, 0],
         }]
     );
-    check_speech(
+    check_protocol(
         "",
         false,
         &[c("PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n"), c(GET)],
         "flows_http",
         false,
     );
-    check_speech(
+    check_protocol(
         "",
         false,
         &[
@@ -989,11 +986,11 @@ fn what_is_not_http_is_named() {
 
 #[test]
 fn a_port_list_says_which_flows_are_wanted_and_nothing_else() {
-    check_speech("8080,40001-50000", false, &[], "flows_unwanted", true);
-    check_speech("40000", false, &[c(GET)], "flows_http", false);
-    check_speech("80,40000", false, &[c(GET)], "flows_http", false);
+    check_protocol("8080,40001-50000", false, &[], "flows_unwanted", true);
+    check_protocol("40000", false, &[c(GET)], "flows_http", false);
+    check_protocol("80,40000", false, &[c(GET)], "flows_http", false);
     // On a wanted port HTTP may follow what is not HTTP.
-    check_speech(
+    check_protocol(
         "80",
         false,
         &[c("\x01rubbish\r\n"), c(GET)],
@@ -1009,15 +1006,15 @@ fn in_the_middle_a_flow_has_to_show_a_start_line() {
             .map(|n| from.wrapping_add((n % 251) as u8))
             .collect::<Vec<u8>>()
     };
-    check_speech("", true, &[C(noise(3)), S(noise(5))], "flows_other", true);
-    check_speech(
+    check_protocol("", true, &[C(noise(3)), S(noise(5))], "flows_other", true);
+    check_protocol(
         "",
         true,
         &[S(noise(3)), S(noise(5)), S(noise(9)), c(GET)],
         "flows_http",
         false,
     );
-    check_speech(
+    check_protocol(
         "",
         true,
         &[C(noise(3)), C(noise(5)), s(OK)],

@@ -10,24 +10,15 @@ use super::super::keys::{CLOSING, Kind};
 use super::super::{Output, Shed, url};
 use super::pen::{Pen, judge};
 use super::{Work, Writer};
-use crate::http::BodyEnd;
+use crate::http::{BodyEnd, Side};
 use crate::limits::{BODY_SHARE_BYTES_MIN, CODED_OVERHEAD_BYTES};
 use crate::ndjson;
 use crate::time::Timestamp;
 
-/// One side of an exchange.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    Request,
-    Response,
-}
-
-impl Side {
-    fn kind(self) -> Kind {
-        match self {
-            Self::Request => Kind::RequestBody,
-            Self::Response => Kind::ResponseBody,
-        }
+fn kind_of(side: Side) -> Kind {
+    match side {
+        Side::Request => Kind::RequestBody,
+        Side::Response => Kind::ResponseBody,
     }
 }
 
@@ -41,7 +32,12 @@ impl Draft {
 }
 
 impl<O: Output> Writer<O> {
-    pub(super) fn body(&mut self, draft: &mut Result<Box<Draft>, Shed>, side: Side, bytes: &[u8]) {
+    pub(super) fn add_to_body(
+        &mut self,
+        draft: &mut Result<Box<Draft>, Shed>,
+        side: Side,
+        bytes: &[u8],
+    ) {
         self.counters.payload_bytes += bytes.len() as u64;
         let Ok(draft) = draft else { return };
         let (stopped, rules) = (draft.tally.is_stopped(), draft.rules);
@@ -64,7 +60,7 @@ impl<O: Output> Writer<O> {
                 && let Some(ruled) = judge(&mut self.ruled, &mut self.retired, rules)
             {
                 body.bytes
-                    .extend_from_slice(ruled.key(side.kind(), b"").opening());
+                    .extend_from_slice(ruled.key(kind_of(side), b"").opening());
             }
             ndjson::escape_part(&mut body.tail, taken, &mut body.bytes);
         }
@@ -114,7 +110,7 @@ impl<O: Output> Writer<O> {
         }
     }
 
-    pub(super) fn missing(
+    pub(super) fn add_missing(
         &mut self,
         draft: &mut Result<Box<Draft>, Shed>,
         side: Side,
@@ -132,7 +128,7 @@ impl<O: Output> Writer<O> {
         }
     }
 
-    pub(super) fn end(
+    pub(super) fn end_message(
         &mut self,
         draft: &mut Result<Box<Draft>, Shed>,
         side: Side,
@@ -185,7 +181,7 @@ impl<O: Output> Writer<O> {
                     tally: &mut draft.tally,
                     muted: true,
                 };
-                pen.write(side.kind(), b"", b"any", &mut Vec::new());
+                pen.write(kind_of(side), b"", b"any", &mut Vec::new());
             }
         }
         self.account(draft);
@@ -244,7 +240,7 @@ impl<O: Output> Writer<O> {
             Side::Request => request_body,
             Side::Response => response_body,
         };
-        let plan = &ruled.key(side.kind(), b"").plan;
+        let plan = &ruled.key(kind_of(side), b"").plan;
         let withheld = body.holed && plan.needs_value();
         let unreadable = body.limited && plan.looks_inside() && !withheld;
         self.counters.bodies_withheld += u64::from(withheld);
@@ -257,14 +253,14 @@ impl<O: Output> Writer<O> {
             muted: *sampled_out || withheld,
         };
         let unreadable_before = pen.tally.unreadable;
-        pen.write(side.kind(), b"", content, &mut body.bytes);
+        pen.write(kind_of(side), b"", content, &mut body.bytes);
         if withheld {
             // It is counted already.
             pen.tally.unreadable = unreadable_before;
         }
         if body.is_form && !body.holed {
             // What a mask hides in the body is no param either.
-            let Some(content) = pen.unmasked(side.kind(), content).filter(|_| !unreadable) else {
+            let Some(content) = pen.unmasked(kind_of(side), content).filter(|_| !unreadable) else {
                 return;
             };
             pen.muted = *sampled_out;

@@ -1,8 +1,8 @@
-//! Bodies of one connection, handed on by reference, up to the end of their message.
+//! Bodies of one connection, passed on by reference, up to the end of their message.
 
 use super::Connection;
 use crate::flow::Direction;
-use crate::http::detect::{self, Verdict};
+use crate::http::detect::{self, Detected};
 use crate::http::h1::chunked::{Chunked, Piece};
 use crate::http::h1::direction::{Input, Step};
 use crate::http::h1::framing::Framing;
@@ -17,16 +17,16 @@ impl<D> Connection<D> {
         now: Timestamp,
         shared: &mut Http<X>,
     ) {
-        let half = self.half_mut(direction);
+        let reading = self.reading_mut(direction);
         match framing {
             Framing::Length(0) => self.end_message(direction, now, shared),
-            Framing::Length(length) => half.step = Step::Length(length),
-            Framing::Chunked => half.step = Step::Chunked(Chunked::new()),
-            Framing::UntilClose => half.step = Step::UntilClose,
+            Framing::Length(length) => reading.step = Step::Length(length),
+            Framing::Chunked => reading.step = Step::Chunked(Chunked::new()),
+            Framing::UntilClose => reading.step = Step::UntilClose,
             Framing::Unknown => {
-                half.damaged = true;
+                reading.damaged = true;
                 self.end_message(direction, now, shared);
-                self.half_mut(direction).step = Step::Hunt;
+                self.reading_mut(direction).step = Step::Resync;
             }
         }
     }
@@ -37,8 +37,8 @@ impl<D> Connection<D> {
         input: &mut Input<'_>,
         shared: &mut Http<X>,
     ) {
-        let half = self.half_mut(direction);
-        let (data, over) = match &mut half.step {
+        let reading = self.reading_mut(direction);
+        let (data, is_over) = match &mut reading.step {
             Step::Length(remaining) => {
                 let data = input.take(usize::try_from(*remaining).unwrap_or(usize::MAX));
                 *remaining -= data.len() as u64;
@@ -57,120 +57,29 @@ impl<D> Connection<D> {
             }
             _ => (input.take(usize::MAX), false),
         };
-        half.told = input.offset;
+        reading.position = input.offset;
         if !data.is_empty() {
             match self.side(direction) {
                 Some(Side::Response) => self.pairing.response_body(data, shared),
                 _ => self.pairing.request_body(data, shared),
             }
         }
-        if over {
+        if is_over {
             self.end_message(direction, input.time, shared);
         }
     }
 
-    /// Collects the first bytes after an orphan's head until they are a status line or not: a HEAD's response has a
-    /// length and no body.
-    pub(super) fn orphan_body<X: Exchanges<Draft = D>>(
-        &mut self,
-        direction: Direction,
-        input: &mut Input<'_>,
-        shared: &mut Http<X>,
-    ) {
-        let half = self.half_mut(direction);
-        if half.buffer.is_empty() {
-            half.mark(input);
-        }
-        let missing = detect::STATUS_BYTES.saturating_sub(half.buffer.len());
-        let piece = input.take(missing.min(input.bytes.len()));
-        if !shared.buffers.append(&mut half.buffer, piece) {
-            shared.counters.heads_shed += 1;
-            return self.settle_orphan(direction, input.time, shared);
-        }
-        match detect::classify(&half.buffer) {
-            Verdict::Response => self.orphan_without_body(direction, input.time, shared),
-            Verdict::Partial
-                if half.buffer.starts_with(b"H") && half.buffer.len() < detect::STATUS_BYTES => {}
-            _ => self.settle_orphan(direction, input.time, shared),
-        }
-    }
-
-    /// The orphan had no body: what was collected, if anything, begins the next head.
-    pub(super) fn orphan_without_body<X: Exchanges<Draft = D>>(
-        &mut self,
-        direction: Direction,
-        now: Timestamp,
-        shared: &mut Http<X>,
-    ) {
-        let half = self.half_mut(direction);
-        let told = half.told;
-        if !half.buffer.is_empty() {
-            half.told = half.offset;
-        }
-        self.end_message(direction, now, shared);
-        let half = self.half_mut(direction);
-        half.told = told;
-        if !half.buffer.is_empty() {
-            half.line_is_start();
-        }
-    }
-
-    /// The orphan has a body, as far as anybody can tell; what was collected is its begin.
-    pub(super) fn settle_orphan<X: Exchanges<Draft = D>>(
-        &mut self,
-        direction: Direction,
-        now: Timestamp,
-        shared: &mut Http<X>,
-    ) {
-        let half = self.half_mut(direction);
-        let Step::Orphan(framing) = half.step else {
-            return;
-        };
-        let mut buffer = std::mem::take(&mut half.buffer);
-        let mut input = Input {
-            bytes: &buffer,
-            offset: half.offset,
-            time: half.time,
-            acked: half.acked,
-        };
-        self.begin_body(direction, framing, now, shared);
-        while !input.bytes.is_empty() {
-            self.read(direction, &mut input, shared);
-        }
-        shared.buffers.release(&mut buffer);
-    }
-
-    /// A client that takes turns sends a request: it has read the response before, so that had no body to wait for.
-    pub(super) fn settle_turn<X: Exchanges<Draft = D>>(
-        &mut self,
-        server: Direction,
-        now: Timestamp,
-        shared: &mut Http<X>,
-    ) {
-        if self.pairing.pipelines() {
-            return;
-        }
-        match self.half(server).step {
-            Step::Orphan(_) => self.orphan_without_body(server, now, shared),
-            Step::UntilClose => {
-                // Neither length nor close: what there was is kept, and marked.
-                self.half_mut(server).damaged = true;
-                self.end_message(server, now, shared);
-            }
-            _ => {}
-        }
-    }
-
-    pub(super) fn broken<X: Exchanges<Draft = D>>(
+    /// The chunked coding of a body broke.
+    fn broken<X: Exchanges<Draft = D>>(
         &mut self,
         direction: Direction,
         now: Timestamp,
         shared: &mut Http<X>,
     ) {
         shared.counters.bodies_broken += 1;
-        self.half_mut(direction).damaged = true;
+        self.reading_mut(direction).damaged = true;
         self.end_message(direction, now, shared);
-        self.half_mut(direction).step = Step::Hunt;
+        self.reading_mut(direction).step = Step::Resync;
     }
 
     pub(super) fn body_missing<X: Exchanges<Draft = D>>(
@@ -192,23 +101,23 @@ impl<D> Connection<D> {
         now: Timestamp,
         shared: &mut Http<X>,
     ) {
-        let half = self.half_mut(direction);
-        half.step = Step::Start;
-        let end = if std::mem::take(&mut half.damaged) {
+        let reading = self.reading_mut(direction);
+        reading.step = Step::Start;
+        let end = if std::mem::take(&mut reading.damaged) {
             BodyEnd::Cut
         } else {
             BodyEnd::Complete
         };
         shared.counters.bodies_cut += u64::from(end == BodyEnd::Cut);
-        let told = half.told;
+        let position = reading.position;
         match self.side(direction) {
-            Some(Side::Response) => self.pairing.response_end(end, told, now, shared),
+            Some(Side::Response) => self.pairing.response_end(end, position, now, shared),
             _ => self.pairing.request_end(end, now, shared),
         }
     }
 
-    /// The half is over: `whole` if it ended as it should, so that a body until the close is complete.
-    pub(super) fn end_half<X: Exchanges<Draft = D>>(
+    /// The direction is over: `whole` if it ended as it should, so that a body until the close is complete.
+    pub(super) fn end_direction<X: Exchanges<Draft = D>>(
         &mut self,
         direction: Direction,
         whole: bool,
@@ -221,23 +130,119 @@ impl<D> Connection<D> {
         if whole {
             self.read_unfinished_head(direction, now, shared);
         }
-        self.settle_orphan(direction, now, shared);
-        let half = self.half_mut(direction);
-        half.finished |= whole;
-        match half.step {
+        self.read_orphan_body(direction, now, shared);
+        let reading = self.reading_mut(direction);
+        reading.finished |= whole;
+        match reading.step {
             Step::UntilClose => {
-                half.damaged |= !whole;
+                reading.damaged |= !whole;
                 self.end_message(direction, now, shared);
             }
             Step::Length(_) | Step::Chunked(_) => {
-                half.damaged = true;
+                reading.damaged = true;
                 self.end_message(direction, now, shared);
             }
-            Step::Head | Step::Hunt => {
-                self.head_cut(direction, shared);
+            Step::Head | Step::Resync => {
+                self.count_cut_head(direction, shared);
                 self.lose(direction, 0, shared);
             }
             Step::Start | Step::Hold | Step::Orphan(_) => {}
+        }
+    }
+}
+
+/// Bodies of responses without a request, and of responses that only the client's next request ends.
+impl<D> Connection<D> {
+    /// Collects the first bytes after an orphan's head until they are a status line or not: a HEAD's response has a
+    /// length and no body.
+    pub(super) fn collect_orphan_body<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        input: &mut Input<'_>,
+        shared: &mut Http<X>,
+    ) {
+        let collected = &mut self.reading_mut(direction).collected;
+        if collected.bytes.is_empty() {
+            collected.begin(input);
+        }
+        let missing = detect::STATUS_BYTES.saturating_sub(collected.bytes.len());
+        let piece = input.take(missing.min(input.bytes.len()));
+        if !shared.buffers.append(&mut collected.bytes, piece) {
+            shared.counters.heads_shed += 1;
+            return self.read_orphan_body(direction, input.time, shared);
+        }
+        match detect::classify(&collected.bytes) {
+            Detected::Response => self.end_orphan_without_body(direction, input.time, shared),
+            Detected::Partial
+                if collected.bytes.starts_with(b"H")
+                    && collected.bytes.len() < detect::STATUS_BYTES => {}
+            _ => self.read_orphan_body(direction, input.time, shared),
+        }
+    }
+
+    /// The orphan had no body: what was collected, if anything, begins the next head.
+    fn end_orphan_without_body<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        now: Timestamp,
+        shared: &mut Http<X>,
+    ) {
+        let reading = self.reading_mut(direction);
+        let position = reading.position;
+        if !reading.collected.bytes.is_empty() {
+            reading.position = reading.collected.offset;
+        }
+        self.end_message(direction, now, shared);
+        let reading = self.reading_mut(direction);
+        reading.position = position;
+        if !reading.collected.bytes.is_empty() {
+            reading.read_as_head();
+        }
+    }
+
+    /// The orphan has a body, as far as can be known; what was collected is its first part.
+    pub(super) fn read_orphan_body<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        now: Timestamp,
+        shared: &mut Http<X>,
+    ) {
+        let reading = self.reading_mut(direction);
+        let Step::Orphan(framing) = reading.step else {
+            return;
+        };
+        let mut bytes = std::mem::take(&mut reading.collected.bytes);
+        let mut input = Input {
+            bytes: &bytes,
+            offset: reading.collected.offset,
+            time: reading.collected.time,
+            acked: reading.collected.acked,
+        };
+        self.begin_body(direction, framing, now, shared);
+        while !input.bytes.is_empty() && !self.is_over() {
+            self.read(direction, &mut input, shared);
+        }
+        shared.buffers.release(&mut bytes);
+    }
+
+    /// A client that does not pipeline sends a request: it has read the response before, so that had no body to wait for.
+    pub(super) fn end_alternating_response<X: Exchanges<Draft = D>>(
+        &mut self,
+        server: Direction,
+        now: Timestamp,
+        shared: &mut Http<X>,
+    ) {
+        if self.pairing.is_pipelined() {
+            return;
+        }
+        match self.reading(server).step {
+            Step::Orphan(_) => self.end_orphan_without_body(server, now, shared),
+            Step::UntilClose => {
+                // Neither length nor close: what there was is kept, and marked.
+                self.reading_mut(server).damaged = true;
+                self.end_message(server, now, shared);
+            }
+            _ => {}
         }
     }
 }

@@ -5,32 +5,35 @@
 
 use memchr::memchr;
 
-use super::{Connection, Phase, other};
+use super::Connection;
 use crate::flow::{Acked, Direction, FlowStart};
-use crate::http::detect::{self, Verdict};
+use crate::http::detect::{self, Detected};
 use crate::http::h1::direction::{Input, Start, Step, Unanswered};
 use crate::http::h1::framing::{Fields, Framing};
 use crate::http::h1::head::{self, Fault, Head, StartLine};
-use crate::http::h1::pairing::{Before, Lost, Responses};
+use crate::http::h1::pairing::{RequestContext, ResponseContext};
 use crate::http::h1::queue::Method;
+use crate::http::h1::scratch::emptied;
 use crate::http::h1::skim;
 use crate::http::{
-    BodyEnd, Exchanges, Half, Header, Http, Origin, RequestHead, ResponseHead, Side,
+    BodyEnd, Exchanges, Header, Http, MessageId, Origin, Protocol, RequestHead, ResponseHead, Side,
+    UnpairedReason,
 };
-use crate::limits::{self, MESSAGE_BYTES_MIN};
+use crate::limits;
 use crate::time::Timestamp;
 
-/// Up to here an unfinished start line is judged with every byte, beyond only when its line is there.
-const START_BYTES_JUDGED: usize = 64;
+/// Up to this length each byte of an unfinished start line is checked, beyond only the whole line.
+const START_BYTES_CHECKED: usize = 64;
 
 /// What a FIN takes of the sequence numbers.
 const FIN: u64 = 1;
 
+/// Heads that do not lie in one piece.
 impl<D> Connection<D> {
     pub(super) fn collect_from(&mut self, direction: Direction, input: &Input<'_>) {
-        let half = self.half_mut(direction);
-        half.step = Step::Head;
-        half.mark(input);
+        let reading = self.reading_mut(direction);
+        reading.step = Step::Head;
+        reading.collected.begin(input);
     }
 
     /// Adds to a head that does not lie in one piece: first its start line, then the rest up to the empty line.
@@ -40,60 +43,56 @@ impl<D> Connection<D> {
         input: &mut Input<'_>,
         shared: &mut Http<X>,
     ) {
-        let half = self.half_mut(direction);
-        let end = if half.line_checked {
-            head::find_end(input.bytes, &mut half.end_state)
+        let collected = &mut self.reading_mut(direction).collected;
+        let end = if collected.line_checked {
+            head::find_end(input.bytes, &mut collected.end_state)
         } else {
             memchr(b'\n', input.bytes).map(|end| end + 1)
         };
         let now = input.time;
         let piece = input.take(end.unwrap_or(usize::MAX));
-        if !shared.buffers.append(&mut half.buffer, piece) {
+        if !shared.buffers.append(&mut collected.bytes, piece) {
             shared.counters.heads_shed += 1;
             return self.lose(direction, piece.len() as u64, shared);
         }
         shared.counters.bytes_copied += piece.len() as u64;
-        let (checked, length) = (half.line_checked, half.buffer.len());
+        let (checked, length) = (collected.line_checked, collected.bytes.len());
         if length > limits::HEAD_BYTES_MAX {
             shared.counters.heads_oversized += 1;
             self.lose(direction, 0, shared);
         } else if checked && end.is_some() {
             self.read_collected(direction, now, shared);
-        } else if !checked && (end.is_some() || length <= START_BYTES_JUDGED) {
+        } else if !checked && (end.is_some() || length <= START_BYTES_CHECKED) {
             self.check_line(direction, shared);
         }
     }
 
-    /// Judges the collected begin of a start line.
-    pub(super) fn check_line<X: Exchanges<Draft = D>>(
-        &mut self,
-        direction: Direction,
-        shared: &mut Http<X>,
-    ) {
-        let verdict = detect::classify(&self.half(direction).buffer);
-        let fits = match (verdict, self.side(direction)) {
-            (Verdict::Partial, _) => return,
+    /// Checks the collected part of a start line.
+    fn check_line<X: Exchanges<Draft = D>>(&mut self, direction: Direction, shared: &mut Http<X>) {
+        let detected = detect::classify(&self.reading(direction).collected.bytes);
+        let fits = match (detected, self.side(direction)) {
+            (Detected::Partial, _) => return,
             (_, None) => {
-                self.judged(direction, verdict, shared);
+                self.recognise(direction, detected, shared);
                 self.client.is_some()
             }
-            (Verdict::Request | Verdict::Simple, Some(side)) => side == Side::Request,
-            (Verdict::Response, Some(side)) => side == Side::Response,
+            (Detected::Request | Detected::Simple, Some(side)) => side == Side::Request,
+            (Detected::Response, Some(side)) => side == Side::Response,
             _ => false,
         };
-        if self.phase != Phase::Reading {
+        if self.is_over() {
             return;
         }
         if fits {
-            return self.half_mut(direction).line_is_start();
+            return self.reading_mut(direction).read_as_head();
         }
         shared.counters.heads_malformed += 1;
-        self.half_mut(direction).step = Step::Hunt;
-        self.hunt_in_buffer(direction, None, shared);
+        self.reading_mut(direction).step = Step::Resync;
+        self.find_start_in_line(direction, None, shared);
     }
 
-    /// Reads the head in the buffer, which is all there.
-    pub(super) fn read_collected<X: Exchanges<Draft = D>>(
+    /// Reads the collected head, which is complete.
+    fn read_collected<X: Exchanges<Draft = D>>(
         &mut self,
         direction: Direction,
         now: Timestamp,
@@ -102,67 +101,64 @@ impl<D> Connection<D> {
         let Some(side) = self.side(direction) else {
             return;
         };
-        let half = self.half_mut(direction);
-        let start = Start {
-            offset: half.offset,
-            time: half.time,
-            acked: half.acked,
-            now,
-        };
-        let mut buffer = std::mem::take(&mut half.buffer);
-        half.step = Step::Start;
-        let result = self.read_head(direction, side, &buffer, start, shared);
-        let length = buffer.len();
-        shared.buffers.release(&mut buffer);
+        let reading = self.reading_mut(direction);
+        let start = reading.collected.start(now);
+        let mut bytes = std::mem::take(&mut reading.collected.bytes);
+        reading.step = Step::Start;
+        let result = self.read_head(direction, side, &bytes, start, shared);
+        let length = bytes.len();
+        shared.buffers.release(&mut bytes);
         match result {
             Ok(_) => return,
             Err(Fault::TooMany) => shared.counters.heads_oversized += 1,
             Err(_) => shared.counters.heads_malformed += 1,
         }
-        self.half_mut(direction).step = Step::Hunt;
+        self.reading_mut(direction).step = Step::Resync;
         self.pass_over(direction, length, shared);
     }
 
-    /// The server speaks after a line without a version and nothing else: HTTP/0.9 has no more to its requests.
+    /// The server sends after a line without a version and nothing else: HTTP/0.9 has no more to its requests.
     pub(super) fn read_simple_request<X: Exchanges<Draft = D>>(
         &mut self,
         now: Timestamp,
         shared: &mut Http<X>,
     ) {
         let Some(client) = self.client else { return };
-        let half = self.half_mut(client);
+        let reading = self.reading_mut(client);
+        let collected = &mut reading.collected;
         let one_line =
-            || memchr(b'\n', &half.buffer).is_some_and(|end| end + 1 == half.buffer.len());
-        let waits = matches!(half.step, Step::Head) && half.line_checked && one_line();
-        let simple = waits && detect::classify(&half.buffer) == Verdict::Simple;
-        if simple && shared.buffers.append(&mut half.buffer, b"\n") {
+            || memchr(b'\n', &collected.bytes).is_some_and(|end| end + 1 == collected.bytes.len());
+        let waits = matches!(reading.step, Step::Head) && collected.line_checked && one_line();
+        let simple = waits && detect::classify(&collected.bytes) == Detected::Simple;
+        if simple && shared.buffers.append(&mut collected.bytes, b"\n") {
             self.read_collected(client, now, shared);
         }
     }
 
-    /// No more of a head will come, or its answer is there: one that has all its lines but the empty one is read, and
-    /// marked. One that ends within a line is cut, and nobody knows what else it said.
+    /// No more of a head will come, or its answer is there: one that has all its lines except the empty one is read, and
+    /// marked. One that ends within a line is cut, and the rest of it is unknown.
     pub(super) fn read_unfinished_head<X: Exchanges<Draft = D>>(
         &mut self,
         direction: Direction,
         now: Timestamp,
         shared: &mut Http<X>,
     ) {
-        let half = self.half_mut(direction);
-        let whole_lines = half.line_checked && half.buffer.ends_with(b"\n");
-        let end = half.offset + half.buffer.len() as u64;
-        if !matches!(half.step, Step::Head)
+        let reading = self.reading_mut(direction);
+        let collected = &mut reading.collected;
+        let whole_lines = collected.line_checked && collected.bytes.ends_with(b"\n");
+        let end = collected.offset + collected.bytes.len() as u64;
+        if !matches!(reading.step, Step::Head)
             || !whole_lines
-            || !shared.buffers.append(&mut half.buffer, b"\n")
+            || !shared.buffers.append(&mut collected.bytes, b"\n")
         {
             return;
         }
         shared.counters.heads_cut += 1;
-        half.unfinished = true;
+        reading.unfinished = true;
         self.read_collected(direction, now, shared);
-        let half = self.half_mut(direction);
-        half.unfinished = false;
-        half.told = half.told.min(end);
+        let reading = self.reading_mut(direction);
+        reading.unfinished = false;
+        reading.position = reading.position.min(end);
     }
 
     /// A server answers a head that is not over: it waited too long for the rest (408), or has seen enough (431).
@@ -173,19 +169,26 @@ impl<D> Connection<D> {
         now: Timestamp,
         shared: &mut Http<X>,
     ) {
-        let half = self.half(client);
-        let begun = matches!(half.step, Step::Head) && acked.at_least() > half.offset;
-        if !begun || self.pairing.waits() {
+        let reading = self.reading(client);
+        let answered =
+            matches!(reading.step, Step::Head) && acked.at_least() > reading.collected.offset;
+        if !answered || self.pairing.waits() {
             return;
         }
         self.read_unfinished_head(client, now, shared);
-        if matches!(self.half(client).step, Step::Length(_) | Step::Chunked(_)) {
-            self.half_mut(client).damaged = true;
+        if matches!(
+            self.reading(client).step,
+            Step::Length(_) | Step::Chunked(_)
+        ) {
+            self.reading_mut(client).damaged = true;
             self.end_message(client, now, shared);
         }
     }
+}
 
-    /// Reads a head from the begin of `bytes` and acts on it; its length.
+/// Reading of heads.
+impl<D> Connection<D> {
+    /// Reads a head at the front of `bytes` and acts on it; its length.
     pub(super) fn read_head<X: Exchanges<Draft = D>>(
         &mut self,
         direction: Direction,
@@ -202,7 +205,7 @@ impl<D> Connection<D> {
         };
         let result = match parse(bytes, side, &mut fields) {
             Ok(head) => {
-                self.half_mut(direction).told = start.offset + head.length as u64;
+                self.reading_mut(direction).position = start.offset + head.length as u64;
                 self.act_on_head(direction, &head, &fields, start, shared);
                 Ok(head.length)
             }
@@ -210,7 +213,7 @@ impl<D> Connection<D> {
                 let mut unfolded = std::mem::take(&mut shared.h1.unfolded);
                 head::unfold(bytes.get(..length).unwrap_or(bytes), &mut unfolded);
                 let mut fields = Vec::new();
-                self.half_mut(direction).told = start.offset + length as u64;
+                self.reading_mut(direction).position = start.offset + length as u64;
                 let result = head::parse(&unfolded, side, &mut fields).map(|head| {
                     self.act_on_head(direction, &head, &fields, start, shared);
                     length
@@ -224,8 +227,8 @@ impl<D> Connection<D> {
         result
     }
 
-    /// Whether the head that begins is one of a call that is only counted. Of a response it is not asked where losses leave
-    /// in doubt whose it is.
+    /// Whether the head that begins is one of a call that is only counted. Of a response this is not known where losses
+    /// make its request ambiguous.
     fn is_shed<X: Exchanges<Draft = D>>(
         &self,
         direction: Direction,
@@ -237,18 +240,18 @@ impl<D> Connection<D> {
             Side::Request => {
                 let origin = Origin {
                     call_index: self.pairing.next_index(),
-                    ..self.origin(&self.start, start)
+                    ..origin(&self.flow, self.client, start)
                 };
                 shared.exchanges.sheds(&origin)
             }
             Side::Response => {
                 let is_shed = |draft: &D| shared.exchanges.is_shed(draft);
-                self.half(direction).lost == 0 && self.pairing.answers_next(is_shed)
+                self.reading(direction).losses.bytes == 0 && self.pairing.answers_next(is_shed)
             }
         }
     }
 
-    pub(super) fn act_on_head<X: Exchanges<Draft = D>>(
+    fn act_on_head<X: Exchanges<Draft = D>>(
         &mut self,
         direction: Direction,
         head: &Head<'_>,
@@ -259,19 +262,18 @@ impl<D> Connection<D> {
         shared.counters.header_lines_odd += head.odd_lines;
         match head.start {
             StartLine::Request(line) => {
-                let minor = line.minor.unwrap_or(0);
                 let head = RequestHead {
                     method: line.method,
                     target: line.target,
-                    minor,
+                    version: line.version,
                     headers: fields,
                 };
                 self.request_head(direction, &head, start, shared);
             }
-            StartLine::Status { minor, status } => {
+            StartLine::Status { version, status } => {
                 let head = ResponseHead {
                     status,
-                    minor,
+                    version,
                     headers: fields,
                 };
                 self.response_head(direction, &head, start, shared);
@@ -279,7 +281,7 @@ impl<D> Connection<D> {
         }
     }
 
-    pub(super) fn request_head<X: Exchanges<Draft = D>>(
+    fn request_head<X: Exchanges<Draft = D>>(
         &mut self,
         direction: Direction,
         head: &RequestHead<'_>,
@@ -287,52 +289,63 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         shared.counters.requests += 1;
-        self.settle_turn(other(direction), start.now, shared);
-        let responses_lost = self.half(other(direction)).lost >= MESSAGE_BYTES_MIN;
-        let unanswered = self.half(direction).unanswered != Unanswered::Nothing && !responses_lost;
-        let before = Before {
-            lost: self.message_found(direction, shared),
-            unanswered,
-        };
-        let server = self.half(other(direction));
-        // A segment that is read late may acknowledge what was not read yet.
-        let acked = match start.acked {
-            Acked::ABSENT => server.told,
-            known => known.at_least().min(server.told),
-        };
-        let responses = Responses {
-            acked,
-            lost: server.lost,
-            gapped: server.gapped,
-            lost_after: server.told - acked,
-            at_boundary: server.at_boundary(),
-        };
-        let flow = self.start;
-        let origin = self.origin(&flow, start);
-        if !self
-            .pairing
-            .open_request(head, origin, before, responses, shared)
-        {
+        self.end_alternating_response(direction.reverse(), start.now, shared);
+        let context = self.request_context(direction, start, shared);
+        let is_open = self.pairing.open_request(
+            head,
+            origin(&self.flow, self.client, start),
+            context,
+            shared,
+        );
+        if !is_open {
             return self.overflow(start.now, shared);
         }
-        if !self.pairing.pipelines() {
-            // What was lost of the responses until now was before this request, but for what it does not acknowledge.
+        if !self.pairing.is_pipelined() {
+            // What was lost of the responses until now was before this request, except for what it does not acknowledge.
             let from = self.pairing.awaited_from();
-            let server = self.half_mut(other(direction));
-            server.lost = server.lost.min(server.told.saturating_sub(from));
-            server.gapped &= server.lost > 0;
+            let server = self.reading_mut(direction.reverse());
+            let unacked = server.position.saturating_sub(from);
+            server.losses.bytes = server.losses.bytes.min(unacked);
+            server.losses.gapped &= server.losses.bytes > 0;
         }
         let fields = Fields::read(head.headers);
         self.note_conflict(direction, &fields, shared);
         if head.method == b"CONNECT" {
             self.end_message(direction, start.now, shared);
-            self.half_mut(direction).step = Step::Hold;
+            self.reading_mut(direction).step = Step::Hold;
         } else {
             self.begin_body(direction, fields.of_request(), start.now, shared);
         }
     }
 
-    pub(super) fn response_head<X: Exchanges<Draft = D>>(
+    /// What is known of the bytes before a request, and of the responses until then.
+    fn request_context<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        start: Start,
+        shared: &mut Http<X>,
+    ) -> RequestContext {
+        let responses_lost = self.reading(direction.reverse()).losses.may_hide_message();
+        let unanswered = self.reading(direction).losses.unanswered != Unanswered::Nothing;
+        let requests_lost = self.message_found(direction, shared);
+        let server = self.reading(direction.reverse());
+        // A segment that is read late may acknowledge what was not read yet.
+        let acked = match start.acked {
+            Acked::ABSENT => server.position,
+            known => known.at_least().min(server.position),
+        };
+        RequestContext {
+            requests_lost,
+            requests_unanswered: unanswered && !responses_lost,
+            acked,
+            responses_lost: server.losses.bytes,
+            responses_gapped: server.losses.gapped,
+            unacked: server.position - acked,
+            at_boundary: server.at_boundary(),
+        }
+    }
+
+    fn response_head<X: Exchanges<Draft = D>>(
         &mut self,
         direction: Direction,
         head: &ResponseHead<'_>,
@@ -341,36 +354,39 @@ impl<D> Connection<D> {
     ) {
         if matches!(head.status, 100..=199) && head.status != 101 {
             shared.counters.responses_interim += 1;
-            self.half_mut(direction).step = Step::Start;
+            self.reading_mut(direction).step = Step::Start;
             return;
         }
         shared.counters.responses += 1;
-        self.read_answered_head(other(direction), start.acked, start.now, shared);
-        let lost = Lost {
-            requests: self.requests_unread(other(direction), start.acked),
-            responses: self.half(direction).lost,
+        self.read_answered_head(direction.reverse(), start.acked, start.now, shared);
+        let context = ResponseContext {
+            requests_lost: self.may_have_unread_requests(direction.reverse(), start.acked),
+            responses_lost: self.reading(direction).losses.bytes,
             acked: start.acked.at_most(),
         };
         self.message_found(direction, shared);
-        let flow = self.start;
-        let origin = self.origin(&flow, start);
-        let method = self.pairing.open_response(head, origin, lost, shared);
+        let method = self.pairing.open_response(
+            head,
+            origin(&self.flow, self.client, start),
+            context,
+            shared,
+        );
         let fields = Fields::read(head.headers);
         if head.status == 101 || (method == Method::Connect && matches!(head.status, 200..=299)) {
             self.end_message(direction, start.now, shared);
             return self.tunnel(start.now, shared);
         }
-        let client = self.half_mut(other(direction));
-        // The response of a known request answers the loss of its end, but no lost request.
-        if method == Method::Unknown || client.unanswered == Unanswered::End {
-            client.unanswered = Unanswered::Nothing;
+        let client = self.reading_mut(direction.reverse());
+        // The response of a known request answers the loss of its end, and no lost request.
+        if method == Method::Unknown || client.losses.unanswered == Unanswered::End {
+            client.losses.unanswered = Unanswered::Nothing;
         }
         if matches!(client.step, Step::Hold) {
             // The tunnel was refused: the client goes on with requests.
             client.step = if method == Method::Connect {
                 Step::Start
             } else {
-                Step::Hunt
+                Step::Resync
             };
         }
         if method == Method::Head || matches!(head.status, 204 | 304) {
@@ -379,48 +395,40 @@ impl<D> Connection<D> {
         self.note_conflict(direction, &fields, shared);
         let framing = fields.of_response();
         if method == Method::Unknown && !matches!(framing, Framing::Length(0) | Framing::Unknown) {
-            self.half_mut(direction).step = Step::Orphan(framing);
+            self.reading_mut(direction).step = Step::Orphan(framing);
         } else {
             self.begin_body(direction, framing, start.now, shared);
         }
     }
 
     /// Whether the server may have had requests behind the last one that was read, when it acknowledged `acked`: they
-    /// were lost, or their heads are not complete (the rest of one can be lost without anybody telling: a single byte at
-    /// the end is taken for a FIN), or they were not told yet.
-    fn requests_unread(&self, client: Direction, acked: Acked) -> bool {
-        let half = self.half(client);
-        let begun = matches!(half.step, Step::Head) && acked.at_most() > half.offset;
-        let untold = acked.at_least() > half.told + FIN;
-        half.lost >= MESSAGE_BYTES_MIN || begun || untold
+    /// were lost, or their heads are not complete (the rest of one can be lost without a trace: a single byte at the end
+    /// is taken for a FIN), or they were not delivered yet.
+    fn may_have_unread_requests(&self, client: Direction, acked: Acked) -> bool {
+        let reading = self.reading(client);
+        let in_head =
+            matches!(reading.step, Step::Head) && acked.at_most() > reading.collected.offset;
+        let undelivered = acked.at_least() > reading.position + FIN;
+        reading.losses.may_hide_message() || in_head || undelivered
     }
 
-    pub(super) fn origin<'a>(&self, flow: &'a FlowStart, start: Start) -> Origin<'a> {
-        Origin {
-            flow,
-            client_is_originator: self.client != Some(Direction::Responder),
-            call_index: 0,
-            offset: start.offset,
-            time: start.time,
-        }
-    }
-
-    /// A message was found; says whether others may have been lost before it.
-    pub(super) fn message_found<X: Exchanges<Draft = D>>(
+    /// A message was found; whether others may have been lost before it.
+    fn message_found<X: Exchanges<Draft = D>>(
         &mut self,
         direction: Direction,
         shared: &mut Http<X>,
     ) -> bool {
-        let half = self.half_mut(direction);
-        half.damaged = half.unfinished;
-        half.gapped = false;
-        half.unanswered = Unanswered::Nothing;
-        let lost = std::mem::take(&mut half.lost);
+        let reading = self.reading_mut(direction);
+        reading.damaged = reading.unfinished;
+        let may_hide_message = reading.losses.may_hide_message();
+        let lost = std::mem::take(&mut reading.losses.bytes);
+        reading.losses.gapped = false;
+        reading.losses.unanswered = Unanswered::Nothing;
         shared.counters.resynchronised += u64::from(lost > 0);
-        lost >= MESSAGE_BYTES_MIN
+        may_hide_message
     }
 
-    pub(super) fn note_conflict<X: Exchanges<Draft = D>>(
+    fn note_conflict<X: Exchanges<Draft = D>>(
         &mut self,
         direction: Direction,
         fields: &Fields,
@@ -428,50 +436,30 @@ impl<D> Connection<D> {
     ) {
         if fields.conflict() {
             shared.counters.framing_conflicts += 1;
-            self.half_mut(direction).damaged = true;
+            self.reading_mut(direction).damaged = true;
         }
     }
 
-    /// The rest of both directions is not HTTP.
-    pub(super) fn tunnel<X: Exchanges<Draft = D>>(&mut self, now: Timestamp, shared: &mut Http<X>) {
-        shared.counters.flows_tunnelled += 1;
+    /// The rest of both directions is not HTTP/1.
+    fn tunnel<X: Exchanges<Draft = D>>(&mut self, now: Timestamp, shared: &mut Http<X>) {
         self.pairing.request_end(BodyEnd::Cut, now, shared);
-        self.phase = Phase::Tunnel;
-        self.release_buffers(shared);
+        self.next = Some(Protocol::Tunnel);
     }
 
-    /// More requests wait than anybody would send.
-    pub(super) fn overflow<X: Exchanges<Draft = D>>(
-        &mut self,
-        now: Timestamp,
-        shared: &mut Http<X>,
-    ) {
-        shared.counters.flows_overflowed += 1;
-        self.phase = Phase::Ignored;
-        self.pairing.close(Half::Evicted, true, now, shared);
-        self.release_buffers(shared);
+    /// More requests wait than any client would send.
+    fn overflow<X: Exchanges<Draft = D>>(&mut self, now: Timestamp, shared: &mut Http<X>) {
+        self.pairing
+            .close(UnpairedReason::Evicted, true, now, shared);
+        self.next = Some(Protocol::Overflowed);
     }
 }
 
-/// The same memory as a list for other lifetimes: collecting in place keeps the allocation.
-fn emptied<'a>(mut fields: Vec<Header<'_>>) -> Vec<Header<'a>> {
-    fields.clear();
-    fields.into_iter().map(|_| Header::new(&[], &[])).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_list_of_fields_keeps_its_memory() {
-        let name = b"a".to_vec();
-        let fields = vec![Header::new(&name, &[]); 100];
-        let memory = fields.as_ptr().cast::<u8>();
-        let (capacity, again) = (fields.capacity(), emptied(fields));
-        assert_eq!(
-            (again.len(), again.capacity(), again.as_ptr().cast::<u8>()),
-            (0, capacity, memory)
-        );
+fn origin(flow: &FlowStart, client: Option<Direction>, start: Start) -> Origin<'_> {
+    Origin {
+        flow,
+        client_is_originator: client != Some(Direction::Responder),
+        call_index: 0,
+        message: MessageId::at(start.offset),
+        time: start.time,
     }
 }

@@ -1,0 +1,127 @@
+//! One flow, read by the reader of its protocol.
+//!
+//! Which side is the client is decided by the first start line in either direction, never by ports: a port list only
+//! selects the flows that are read. A reader that recognises the end of its protocol gives the connection up, and the next
+//! one starts where it stopped ([`HandOver`]).
+
+use super::h1;
+use super::hand_over::HandOver;
+use super::unread::Unread;
+use crate::flow::{ByteInfo, Consumer, Direction, FlowEnd, FlowStart};
+use crate::http::{Exchanges, Http, Protocol};
+
+/// The reader of one flow; `D` is [`Exchanges::Draft`].
+#[derive(Debug)]
+pub struct Connection<D> {
+    reader: Reader<D>,
+}
+
+/// By protocol.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all flows are of the largest, and a pointer would cost each packet a load"
+)]
+enum Reader<D> {
+    Http1(h1::Connection<D>),
+    Unread(Unread<D>),
+}
+
+impl<D> Reader<D> {
+    /// Starts the reader of the protocol that follows.
+    fn start<X: Exchanges<Draft = D>>(hand_over: HandOver<D>, shared: &mut Http<X>) -> Self {
+        shared.recognised(hand_over.to, &hand_over.flow, hand_over.client);
+        if hand_over.to.is_read() {
+            Self::Http1(h1::Connection::new(hand_over, shared))
+        } else {
+            Self::Unread(Unread::new(hand_over))
+        }
+    }
+}
+
+impl<D> Connection<D> {
+    /// Starts the next reader, and gives it the bytes that the one before has left: those that it had collected, then
+    /// `rest` of the bytes at hand.
+    #[cold]
+    fn hand_over<X: Exchanges<Draft = D>>(
+        &mut self,
+        rest: Option<(ByteInfo, &[u8])>,
+        shared: &mut Http<X>,
+    ) {
+        let Reader::Http1(reader) = &mut self.reader else {
+            return;
+        };
+        let Some(mut hand_over) = reader.give_up(shared) else {
+            return;
+        };
+        let remainders = std::mem::take(&mut hand_over.remainders);
+        self.reader = Reader::start(hand_over, shared);
+        for mut remainder in remainders.into_iter().flatten() {
+            self.data(remainder.place, &remainder.bytes, shared);
+            shared.buffers.release(&mut remainder.bytes);
+        }
+        if let Some((place, rest)) = rest.filter(|(_, rest)| !rest.is_empty()) {
+            self.data(place, rest, shared);
+        }
+    }
+}
+
+impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
+    fn open(flow: &FlowStart, shared: &mut Http<X>) -> Self {
+        let ports = &shared.config.ports;
+        let is_wanted = ports.contains(flow.originator.port) || ports.contains(flow.responder.port);
+        let protocol = if is_wanted {
+            Protocol::Detecting
+        } else {
+            Protocol::Unwanted
+        };
+        Self {
+            reader: Reader::start(HandOver::of_new_flow(flow, protocol), shared),
+        }
+    }
+
+    fn data(&mut self, mut place: ByteInfo, bytes: &[u8], shared: &mut Http<X>) {
+        match &mut self.reader {
+            Reader::Http1(reader) => {
+                let rest = reader.data(place, bytes, shared);
+                if reader.is_over() {
+                    place.offset += (bytes.len() - rest.len()) as u64;
+                    self.hand_over(Some((place, rest)), shared);
+                }
+            }
+            Reader::Unread(reader) => reader.data(bytes, shared),
+        }
+    }
+
+    fn gap(&mut self, place: ByteInfo, len: u64, shared: &mut Http<X>) {
+        if let Reader::Http1(reader) = &mut self.reader {
+            reader.gap(place, len, shared);
+        }
+    }
+
+    fn finished(&mut self, place: ByteInfo, shared: &mut Http<X>) {
+        if let Reader::Http1(reader) = &mut self.reader {
+            reader.finished(place, shared);
+            if reader.is_over() {
+                self.hand_over(None, shared);
+            }
+        }
+    }
+
+    fn close(mut self, end: FlowEnd, shared: &mut Http<X>) {
+        if let Reader::Http1(reader) = &mut self.reader {
+            reader.end(end, shared);
+            if reader.is_over() {
+                self.hand_over(None, shared);
+            }
+        }
+        match self.reader {
+            Reader::Http1(reader) => reader.close(end, shared),
+            Reader::Unread(reader) => reader.close(end, shared),
+        }
+    }
+
+    fn ignores(&self, _direction: Direction) -> bool {
+        matches!(self.reader, Reader::Unread(_))
+    }
+}
