@@ -1,4 +1,4 @@
-//! `sniffer run` in a namespace, and what its status says.
+//! `sniffer run` in a namespace, with its status.
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
@@ -18,7 +18,7 @@ pub struct Capture<'a> {
 }
 
 impl<'a> Capture<'a> {
-    /// Starts one that keeps every detail, unless `settings` say otherwise, and waits until it captures.
+    /// Starts one that keeps every detail, unless `settings` are different, and waits until it captures.
     pub fn start(namespace: &'a Namespace, url: &str, settings: &[(&str, &str)]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let control = folder.path().join("control").display().to_string();
@@ -29,7 +29,7 @@ impl<'a> Capture<'a> {
         ]);
         command.envs(settings.iter().copied());
         let mut process = Running::start(&mut namespace.enter(&command))?;
-        process.says("capturing", PATIENCE)?;
+        process.wait_for_log("capturing", PATIENCE)?;
         Ok(Self {
             namespace,
             process,
@@ -38,8 +38,8 @@ impl<'a> Capture<'a> {
         })
     }
 
-    /// `sniffer WORDS` about this one.
-    pub fn tell(&self, words: &[&str]) -> Result<Ended> {
+    /// Runs `sniffer WORDS` against this capture.
+    pub fn control(&self, words: &[&str]) -> Result<Ended> {
         let mut command = sniffer(words);
         command.args(["--control", &self.control]);
         Running::start(&mut self.namespace.enter(&command))?.end(PATIENCE)
@@ -47,7 +47,7 @@ impl<'a> Capture<'a> {
 
     /// `sniffer status --json`.
     pub fn status(&self) -> Result<Value> {
-        let ended = self.tell(&["status", "--json"])?;
+        let ended = self.control(&["status", "--json"])?;
         ensure!(ended.code()? == 0, "{ended:?}");
         let text = ended.stdout;
         serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))
@@ -58,17 +58,17 @@ impl<'a> Capture<'a> {
         self.process.signal(signal)
     }
 
-    /// What it has said so far.
-    pub fn said(&self) -> String {
+    /// Its log so far.
+    pub fn log(&self) -> String {
         self.process.stderr()
     }
 
-    /// Waits until it says a line with `part`.
-    pub fn says(&mut self, part: &str) -> Result<()> {
-        self.process.says(part, PATIENCE)
+    /// Waits for a line with `part` in its log.
+    pub fn wait_for_log(&mut self, part: &str) -> Result<()> {
+        self.process.wait_for_log(part, PATIENCE)
     }
 
-    /// Nothing may be unaccounted for while it runs; then it must flush and end with 0. Returns what it has said.
+    /// Nothing may be unaccounted for while it runs; then it must flush and end with 0. Returns its log.
     pub fn stop(self) -> Result<String> {
         self.stop_with(0)
     }

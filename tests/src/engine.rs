@@ -12,7 +12,7 @@ use engine_core::time::Timestamp;
 
 /// What came out.
 pub struct Reading {
-    /// Calls in the order in which they were written, each with what is known beside it.
+    /// Calls in the order in which they were written, each with its notes.
     pub calls: Vec<(Row, Notes)>,
     /// All counters, after the end.
     pub ledger: Ledger,
@@ -32,7 +32,7 @@ impl Output for Lines {
     }
 }
 
-/// A made frame as a ring would give it, cut to `snap` bytes.
+/// A made frame as a ring would deliver it, cut to `snap` bytes.
 pub fn captured(made: &Made, snap: usize) -> Frame<'_> {
     Frame {
         time: Timestamp::from_nanos(made.time),
@@ -43,7 +43,7 @@ pub fn captured(made: &Made, snap: usize) -> Frame<'_> {
     }
 }
 
-/// Frames between two looks at the ledger of a pipeline that runs.
+/// Frames between two checks of the ledger.
 const MOMENT: u64 = 7;
 
 /// Parsed once: a fuzz body reads thousands of small inputs a second.
@@ -67,12 +67,12 @@ impl Reader {
         }
     }
 
-    /// What calls go without that begin from now on.
+    /// The shed policy of calls that start from now on.
     pub fn set_shed_policy(&mut self, policy: ShedPolicy) {
         self.pipeline.set_shed_policy(policy);
     }
 
-    /// Panics if the ledger does not balance, looked at now and then.
+    /// Panics if the ledger does not balance, which is checked now and then.
     pub fn feed(&mut self, frame: &Frame<'_>) {
         self.last = self.last.max(frame.time);
         self.pipeline.feed(frame);
@@ -112,13 +112,13 @@ pub fn read<'a>(frames: impl IntoIterator<Item = Frame<'a>>) -> Reading {
     reader.finish()
 }
 
-/// After the end every frame, payload byte and call is in exactly one box, and nothing is on its way any more.
+/// After the end every frame, payload byte and call is in exactly one bucket, and nothing is in flight.
 #[track_caller]
 fn check_balance(ledger: &Ledger, lines: u64) {
     let unaccounted = ledger.unaccounted();
     assert!(unaccounted.is_nothing(), "{unaccounted:?} of {ledger:?}");
     let held = Held {
-        // Only time lets go of them.
+        // Fragments only expire by time.
         fragments: 0,
         ..ledger.held
     };

@@ -1,4 +1,4 @@
-//! The smallest HTTP client that talks to what tests run: one request a connection, bodies with a length or to the end.
+//! A minimal HTTP client: one request a connection, bodies with a length or to the end.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -18,7 +18,7 @@ pub struct Answer {
 }
 
 /// Sends `body` (empty: none) and reads the answer.
-pub fn ask(
+pub fn request(
     address: &str,
     method: &str,
     target: &str,
@@ -62,7 +62,7 @@ fn read(stream: &mut TcpStream) -> Result<Answer> {
     })
 }
 
-/// The answer, once as many bytes are there as its length says.
+/// The response, once its body is complete.
 fn complete(bytes: &[u8]) -> Result<Option<Answer>> {
     let Some((head, body)) = split(bytes) else {
         return Ok(None);

@@ -1,7 +1,7 @@
-//! What the integration tests stand on: the built program, network namespaces, nginx, a browser, known truth.
+//! The harness of the integration tests: the built program, network namespaces, nginx, a browser, known truth.
 //!
-//! Tests run the real program on real interfaces. What they need and do not find is an error that names it; `tests/run`
-//! installs it. Traffic stays on loopback and in namespaces that a test made itself and takes away again.
+//! Tests run the real program on real interfaces. A missing tool is an error that names it; `tests/run` installs it.
+//! Traffic stays on loopback and in namespaces that a test makes and removes.
 
 pub mod browser;
 pub mod capture;

@@ -1,4 +1,4 @@
-//! Child processes that are always ended, and whose words are always kept.
+//! Child processes that are always ended, with their output.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// How long anything may take that has no reason to: on a busy machine, many times what it needs.
+/// How long to wait for anything that should be quick: many times what it takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Lines that a process has written so far.
@@ -53,7 +53,7 @@ impl Lines {
     }
 }
 
-/// How a process ended and what it had to say.
+/// How a process ended, and its output.
 #[derive(Debug)]
 pub struct Ended {
     /// Its exit status.
@@ -105,7 +105,7 @@ impl Running {
     }
 
     /// Waits until a line with `part` is on standard error.
-    pub fn says(&mut self, part: &str, patience: Duration) -> Result<()> {
+    pub fn wait_for_log(&mut self, part: &str, patience: Duration) -> Result<()> {
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
             if self.stderr.wait(part, Duration::from_millis(100)) {
@@ -113,19 +113,19 @@ impl Running {
             }
             if let Some(status) = self.child.try_wait()? {
                 bail!(
-                    "ended ({status}) instead of saying {part:?}: {}{}",
+                    "ended ({status}) before it logged {part:?}: {}{}",
                     self.stderr.text(),
                     self.stdout.text()
                 );
             }
         }
         bail!(
-            "did not say {part:?} within {patience:?}: {}",
+            "did not log {part:?} within {patience:?}: {}",
             self.stderr.text()
         );
     }
 
-    /// What it has said on standard error so far.
+    /// Its standard error so far.
     pub fn stderr(&self) -> String {
         self.stderr.text()
     }
@@ -197,11 +197,11 @@ pub fn run(command: &mut Command) -> Result<String> {
     Ok(stdout)
 }
 
-/// Asks again and again until there is an answer; an error with the last reason if none comes in time.
-pub fn eventually<T>(patience: Duration, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
+/// Repeats `attempt` until it succeeds; the last error if it does not in time.
+pub fn eventually<T>(patience: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + patience;
     loop {
-        match ask() {
+        match attempt() {
             Ok(answer) => return Ok(answer),
             Err(error) if Instant::now() > deadline => {
                 return Err(error.context(format!("for {patience:?}")));

@@ -1,4 +1,4 @@
-//! The built program: found beside the test executable, brought up to date by cargo.
+//! The built program: found next to the test executable, brought up to date by cargo.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use crate::process::{Ended, Running, run};
 
-/// Names another program than the one built beside the tests, for example one that was installed.
+/// Names another program than the one built with the tests, for example one that was installed.
 const OTHER_PROGRAM: &str = "PROGRAM_UNDER_TEST";
 
 /// Folder of the repository.

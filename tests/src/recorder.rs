@@ -1,7 +1,7 @@
-//! A recording by tcpdump beside a running capture: the same frames, with the same times to the nanosecond.
+//! A recording by tcpdump during a capture: the same frames, with the same times to the nanosecond.
 //!
-//! The kernel stamps a frame once for all who listen only while some socket asks for stamps (`SO_TIMESTAMPNS`); otherwise
-//! each packet socket reads the clock for itself, some microseconds apart. So a socket is held open that asks.
+//! The kernel gives a frame one time stamp for all packet sockets only while some socket has `SO_TIMESTAMPNS` set;
+//! otherwise each socket reads the clock for itself, some microseconds apart. So such a socket is held open.
 
 use std::path::{Path, PathBuf};
 
@@ -14,8 +14,8 @@ use crate::process::{PATIENCE, Running, eventually};
 /// `SO_TIMESTAMPNS` (asm-generic/socket.h); receives nothing.
 const STAMPS: &str = "
 import socket, sys, time
-asks = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-asks.setsockopt(socket.SOL_SOCKET, 35, 1)
+stamped = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+stamped.setsockopt(socket.SOL_SOCKET, 35, 1)
 print('stamps', file=sys.stderr, flush=True)
 time.sleep(600)
 ";
@@ -32,16 +32,16 @@ impl Recorder {
     pub fn start(namespace: &Namespace, interface: &str, file: &Path) -> Result<Self> {
         let mut python = namespace.command("python3");
         let mut stamps = Running::start(python.args(["-c", STAMPS]))?;
-        stamps.says("stamps", PATIENCE).context("python3")?;
+        stamps.wait_for_log("stamps", PATIENCE).context("python3")?;
         let mut command = namespace.command("tcpdump");
         command.args([
             "-i", interface, "-n", "-s", "0", "-B", "65536", "-Z", "root",
         ]);
-        // Each frame at once, so that none is in a block of the kernel's when it is told to end.
+        // Each frame at once, so that none is left in a block of the kernel's at the end.
         command.args(["--immediate-mode", "-U", "--time-stamp-precision=nano"]);
         command.arg("-w").arg(file);
         let mut tcpdump = Running::start(&mut command).context("apt-get install tcpdump")?;
-        tcpdump.says("listening on", PATIENCE)?;
+        tcpdump.wait_for_log("listening on", PATIENCE)?;
         Ok(Self {
             file: file.to_owned(),
             tcpdump,
@@ -53,7 +53,7 @@ impl Recorder {
     pub fn stop(self, last: &Frame) -> Result<()> {
         eventually(PATIENCE, || {
             let recorded = std::fs::read(&self.file)?;
-            // Behind it there is only what interfaces say of themselves.
+            // After it there are only announcements of the interfaces.
             let end = &recorded[recorded.len().saturating_sub(1 << 16)..];
             let mut frames = end.windows(last.bytes.len());
             ensure!(

@@ -1,4 +1,4 @@
-//! What most captures are tested with: a lab whose server has an nginx, a collector, and the place to capture at.
+//! The usual scene of a test with a live capture: a lab whose server has an nginx, a collector, and the place of capture.
 
 use std::net::TcpListener;
 
@@ -12,14 +12,14 @@ use crate::network::{Lab, Namespace};
 use crate::nginx::{Nginx, curl};
 use crate::process::PATIENCE;
 
-/// Where a capture is, beside its collector.
+/// The namespace of the capture and its collector.
 #[derive(Clone, Copy)]
 enum Place {
     Server,
     Appliance,
 }
 
-/// Everything around a capture; taken away when dropped, in this order.
+/// Everything around a capture; removed when dropped, in this order.
 pub struct Scene {
     /// The capture URL, on the loopback of the namespace that is captured in.
     pub collector: Collector,
@@ -37,7 +37,7 @@ impl Scene {
         Self::at(Place::Server, lab, Some(nginx))
     }
 
-    /// Captures on the server, where nobody answers: for frames that are made.
+    /// Captures on the server, where nothing listens: for made frames.
     pub fn without_nginx() -> Result<Self> {
         Self::at(Place::Server, Lab::new()?, None)
     }
@@ -66,12 +66,12 @@ impl Scene {
         Capture::start(namespace, &self.collector.url(), settings)
     }
 
-    /// Has the client get `path` from nginx, over IPv4 and on a connection of its own.
+    /// Gets `path` from nginx as the client, over IPv4 and on a connection of its own.
     pub fn get(&self, path: &str) -> Result<String> {
         curl(&self.lab.client, &[&format!("http://10.77.0.1{path}")])
     }
 
-    /// Has the client send made frames, so many a second. Returns how many they were.
+    /// Sends made frames as the client, at this rate. Returns their number.
     pub fn send(&self, frames: &[Frame], per_second: u32) -> Result<usize> {
         self.lab.client.inside(|| send("c0", frames, per_second))
     }

@@ -1,7 +1,7 @@
-//! Fuzz bodies: any bytes in, a panic out if something is wrong. Run on the saved corpus in every test run, and by
-//! a fuzzer with the same functions.
+//! Fuzz bodies: functions that take any bytes and panic if something is wrong. Every test run applies them to the saved
+//! corpus; a fuzzer runs the same functions.
 //!
-//! What must hold for every input is asserted here: ledgers balance, nothing claims bytes that were not there.
+//! Invariants of every input are asserted here: ledgers balance, and no result has bytes that were not in the input.
 
 use std::io::{Cursor, Read as _};
 
@@ -85,7 +85,7 @@ pub fn input_of(made: &[Made]) -> Vec<u8> {
     input
 }
 
-/// Every frame ends in one box, and no segment is longer than what carried it.
+/// Every frame ends in one bucket, and no segment is longer than its frame.
 pub fn decap(input: &[u8]) {
     let mut decap = Decap::new(Config::default());
     for frame in frames(input) {
@@ -101,8 +101,8 @@ pub fn pipeline(input: &[u8]) {
     engine::read(frames(input));
 }
 
-/// What client and server say, in turns that a length begins (two octets, the highest bit for the server), spoken in one
-/// flawless connection.
+/// Turns of client and server, each after its length (two octets, the highest bit for the server), on one flawless
+/// connection.
 pub fn http1(mut input: &[u8]) {
     let mut turns = Vec::new();
     while let Some((&[high, low], rest)) = input.split_first_chunk() {
@@ -112,8 +112,8 @@ pub fn http1(mut input: &[u8]) {
             Side::Server
         };
         let length = usize::from(u16::from_be_bytes([high & 0x7f, low]));
-        let (said, rest) = rest.split_at(rest.len().min(length));
-        turns.push((side, said.to_vec()));
+        let (bytes, rest) = rest.split_at(rest.len().min(length));
+        turns.push((side, bytes.to_vec()));
         input = rest;
     }
     let made = frames_of(&Conversation::new(Vec::new()), &turns);
@@ -146,7 +146,7 @@ pub fn rules(input: &[u8]) {
     }
 }
 
-/// A block of a packet ring from behind its status word: no frame lies outside of it, and the walk ends.
+/// A block of a packet ring after its status word: no frame lies outside of it, and the walk ends.
 pub fn block(input: &[u8]) {
     let mut walk = Frames::new(input);
     let mut count = 0;
@@ -285,7 +285,7 @@ impl Consumer<()> for Recorder {
         Self {
             next: [0; 2],
             finished: [false; 2],
-            // Of one flow in four nothing is needed behind its first bytes.
+            // The consumer ignores one flow in four after its first bytes.
             ignores: start.responder.port == 83 || start.originator.port == 83,
         }
     }
@@ -325,7 +325,7 @@ impl Consumer<()> for Recorder {
 }
 
 /// A response with the codings that the first octet names (two of them by its halves), in the framing and the segments
-/// that the second and third name: what comes of its body stays within the limit.
+/// that the second and third name: the decoded body stays within the limit.
 pub fn bodies(input: &[u8]) {
     let Some((&[codings, framing, mss], body)) = input.split_first_chunk() else {
         return;
@@ -334,33 +334,35 @@ pub fn bodies(input: &[u8]) {
         "identity", "gzip", "deflate", "br", "zstd", "x-gzip", "zlib", "lzma",
     ];
     let name = |number: u8| names[usize::from(number & 7)];
-    let mut said = format!(
+    let mut response = format!(
         "HTTP/1.1 200 OK\r\nContent-Encoding: {}, {}\r\n",
         name(codings),
         name(codings >> 4)
     )
     .into_bytes();
     match framing % 3 {
-        0 => said.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes()),
-        1 => said.extend_from_slice(b"Connection: close\r\n\r\n"),
-        _ => said.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n"),
+        0 => {
+            response.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes())
+        }
+        1 => response.extend_from_slice(b"Connection: close\r\n\r\n"),
+        _ => response.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n"),
     }
     if framing % 6 == 2 {
         for chunk in body.chunks(usize::from(framing) + 1) {
-            said.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
-            said.extend_from_slice(chunk);
-            said.extend_from_slice(b"\r\n");
+            response.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            response.extend_from_slice(chunk);
+            response.extend_from_slice(b"\r\n");
         }
-        said.extend_from_slice(b"0\r\n\r\n");
+        response.extend_from_slice(b"0\r\n\r\n");
     } else {
-        said.extend_from_slice(body);
+        response.extend_from_slice(body);
     }
     let talk = Conversation {
         mss: usize::from(mss) * 8 + 1,
         ..Conversation::new(Vec::new())
     };
     let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
-    let made = frames_of(&talk, &[(Side::Client, request), (Side::Server, said)]);
+    let made = frames_of(&talk, &[(Side::Client, request), (Side::Server, response)]);
     let reading = engine::read(made.iter().map(|frame| engine::captured(frame, usize::MAX)));
     for (row, _) in &reading.calls {
         let body = bench::collect::value(row, "response_body").unwrap_or_default();
@@ -380,7 +382,7 @@ fn frames_of(talk: &Conversation, turns: &[(Side, Vec<u8>)]) -> Vec<Made> {
 
 /// Bytes and copies of earlier ones in operations: an octet below 128 is followed by as many bytes and one; another
 /// copies, its lowest bits and the next octet are the length, the two behind them how far back. What is made of them
-/// comes out of the encoder's stream again, and the stream is hardly longer.
+/// is in the encoder's stream again, and the stream is hardly longer.
 pub fn deflate(mut input: &[u8]) {
     const BYTES_MAX: usize = 1 << 20;
     let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! What was said on the wire against what was reported.
+//! Comparison of what was sent with what is reported.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ fn comparable(row: &Row) -> Vec<(String, String)> {
     details
 }
 
-/// How many replacement characters stand for one run of bytes that are no UTF-8 is left open by the contract.
+/// How many replacement characters stand for one run of bytes that are no UTF-8 is left open by the contract (`docs/contract.md` 1.5).
 fn without_runs(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
     for character in value.chars() {
@@ -93,7 +93,7 @@ fn shortened((key, value): &(String, String)) -> String {
     format!("{key} = {start} ({} bytes)", value.len())
 }
 
-/// Everything that was said must be reported, once, as it was, and nothing else.
+/// Everything that was sent must be reported, once, unchanged, and nothing else.
 pub fn check_all<'a>(
     exchanges: impl IntoIterator<Item = &'a Exchange>,
     rows: &[Row],

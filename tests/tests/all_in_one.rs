@@ -1,4 +1,4 @@
-//! `sniffer all-in-one`: on, off, status, and what survives a kill. Here belongs what the supervisor promises.
+//! `sniffer all-in-one`: on, off, status, and what survives a SIGKILL. Here belongs what the supervisor promises.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -7,13 +7,13 @@ use std::{fs, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
-use tests::http::ask;
+use tests::http::request;
 use tests::network::{Lab, Namespace};
 use tests::nginx::{Nginx, curl};
 use tests::process::{Ended, PATIENCE, Running, eventually, run};
 use tests::program::sniffer;
 
-/// A supervisor in a namespace with the ports that users know.
+/// A supervisor in a namespace, on its usual ports.
 pub(crate) struct AllInOne<'a> {
     namespace: &'a Namespace,
     process: Running,
@@ -37,13 +37,13 @@ impl<'a> AllInOne<'a> {
             process,
             folder,
         };
-        let answers = || namespace.inside(|| ask("127.0.0.1:7700", "GET", "/", &[], b""));
+        let answers = || namespace.inside(|| request("127.0.0.1:7700", "GET", "/", &[], b""));
         eventually(PATIENCE, answers).with_context(|| all.process.stderr())?;
         Ok(all)
     }
 
-    /// `sniffer WORDS` against this one.
-    pub(crate) fn tell(&self, words: &[&str]) -> Result<Ended> {
+    /// Runs `sniffer WORDS` against this supervisor.
+    pub(crate) fn control(&self, words: &[&str]) -> Result<Ended> {
         let mut command = sniffer(words);
         command
             .arg("--control")
@@ -73,35 +73,35 @@ fn on_off_and_status() -> Result<()> {
     let lab = Lab::new()?;
     let _nginx = Nginx::start(&lab.server)?;
     let all = AllInOne::start(&lab.server, &[])?;
-    let before = all.tell(&["status"])?;
+    let before = all.control(&["status"])?;
     ensure!(
         before.code()? == 3 && before.stdout.contains("STOPPED"),
         "{before:?}"
     );
-    let on = all.tell(&["on"])?;
+    let on = all.control(&["on"])?;
     ensure!(
         on.code()? == 0 && on.stdout.contains("sniffer: started"),
         "{on:?}"
     );
-    let again = all.tell(&["on"])?;
+    let again = all.control(&["on"])?;
     ensure!(
         (again.stdout.clone() + &again.stderr).contains("ERROR (already started)"),
         "{again:?}"
     );
     curl(&lab.client, &["http://10.77.0.1/hello"])?;
     all.wait_for_calls(1)?;
-    let running = all.tell(&[])?;
+    let running = all.control(&[])?;
     ensure!(
         running.code()? == 0 && running.stdout.contains("RUNNING"),
         "{running:?}"
     );
     curl(&lab.client, &["http://10.77.0.1/hello"])?;
-    let off = all.tell(&["off"])?;
+    let off = all.control(&["off"])?;
     ensure!(
         off.code()? == 0 && off.stdout.contains("sniffer: stopped"),
         "{off:?}"
     );
-    // What was captured is delivered before `off` says that it has stopped.
+    // Captured calls are delivered before `off` reports that the capture has stopped.
     ensure!(all.stored()? == 2, "{} calls are stored", all.stored()?);
     curl(&lab.client, &["http://10.77.0.1/hello"])?;
     thread::sleep(Duration::from_secs(2));
@@ -146,17 +146,17 @@ fn a_killed_store_loses_nothing_acknowledged() -> Result<()> {
 }
 
 impl AllInOne<'_> {
-    /// Waits until status says that it captures.
+    /// Waits until the status reports a capture.
     pub(crate) fn wait_for_running(&self) -> Result<()> {
         eventually(PATIENCE, || {
-            let status = self.tell(&["status"])?;
+            let status = self.control(&["status"])?;
             ensure!(status.stdout.contains("RUNNING"), "{status:?}");
             Ok(())
         })
     }
 }
 
-/// The newcomer's first command: calls of several shapes are in the store within seconds, made and captured on loopback.
+/// `sniffer demo`: calls of several shapes are in the store within seconds, made and captured on loopback.
 #[test]
 fn the_demo_shows_calls_within_seconds() -> Result<()> {
     let namespace = Namespace::new("demo")?;
@@ -188,7 +188,7 @@ fn the_demo_shows_calls_within_seconds() -> Result<()> {
     Ok(())
 }
 
-/// The child of the supervisor whose command line says `store`.
+/// The child of the supervisor with `store` in its command line.
 fn kill_store(supervisor: u32) -> Result<()> {
     let children = eventually(PATIENCE, || {
         let children = run(Command::new("pgrep").args(["-P", &supervisor.to_string()]))?;

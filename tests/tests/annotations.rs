@@ -1,4 +1,4 @@
-//! What calls say about where and how they were seen, and half calls. Here belongs whatever is off unless asked for.
+//! Annotations and half calls. Here belongs what is off by default.
 
 use bench::collect::{Row, value};
 use bench::traffic::{Close, Conversation, Exchange, Frame as Made, Segment, Side, Vxlan, Wire};
@@ -10,7 +10,7 @@ fn config(seed: u64) -> Config {
     let mut config = Config::default();
     config.message.annotate = true;
     config.message.half_calls = true;
-    // Two runs of the program differ in it.
+    // It differs between two runs of the program.
     config.flow.hash_seed = seed;
     config
 }
@@ -24,7 +24,7 @@ fn rows(frames: &[Made], seed: u64) -> Vec<Row> {
     calls.map(|(row, _)| row).collect()
 }
 
-/// Two calls in VXLAN; of the second one nothing but the request.
+/// Two calls in VXLAN, the second one without its response.
 fn traffic() -> Vec<Made> {
     let talk = Conversation::new(vec![
         Exchange::get(1, "/a", "one"),
@@ -47,9 +47,9 @@ fn traffic() -> Vec<Made> {
 
 #[track_caller]
 fn check(row: &Row, expected: &[(&str, &str)]) {
-    for (name, said) in expected {
+    for (name, text) in expected {
         let found = value(row, &format!("custom_field:{name}"));
-        assert_eq!(found, Some(*said), "{name} of {row:?}");
+        assert_eq!(found, Some(*text), "{name} of {row:?}");
     }
 }
 
@@ -103,7 +103,7 @@ fn the_same_packets_give_the_same_ids() {
     );
 }
 
-/// Neither when the capture ends nor when a clock says that nothing more comes: the same packets give the same times.
+/// The times come from the packets, not from the end of the capture or from a clock: the same packets give the same times.
 #[test]
 fn a_call_that_never_ends_has_the_time_of_its_last_byte() {
     let talk = Conversation {

@@ -1,5 +1,5 @@
-//! The 66 cases, 1307 calls, on which this program's predecessor was measured, each plain and in VXLAN. It got 791 of the
-//! calls right; here every call of every case is reported once, as it was said. Here belongs no other case.
+//! The 66 cases, 1307 calls, on which network-sniffer 1.x was measured, each plain and in VXLAN. It reported 791 of the
+//! calls correctly; here every call of every case is reported once, as it was sent. Here belongs no other case.
 //!
 //! HTTP/2 without TLS is one of them: it is recognised and counted, not read.
 
@@ -14,16 +14,16 @@ use tests::truth;
 
 type Turns = Vec<(Side, Vec<u8>)>;
 
-/// One case: what is said on which connections, and what happens to it on the way.
+/// One case: the conversations, and what happens to them on the way.
 struct Case {
     name: &'static str,
     talks: Vec<Conversation>,
     vlans: Vec<u16>,
-    /// The turns of a conversation, cut or written otherwise.
-    spoken: fn(Turns) -> Turns,
-    /// What happens to the segments of a conversation.
+    /// Changes the turns of a conversation.
+    with_turns: fn(Turns) -> Turns,
+    /// Changes the segments of a conversation.
     change: fn(&mut Vec<Segment>),
-    /// One frame as the frames that carry it.
+    /// Wraps one frame, which may give several.
     packet: fn(Vec<u8>) -> Vec<Vec<u8>>,
     /// Calls that the capture does not hold as a whole.
     incomplete: &'static [u64],
@@ -38,7 +38,7 @@ fn case(name: &'static str, exchange: fn(u64) -> Exchange) -> Case {
 
 fn calls(name: &'static str, count: u64, exchange: fn(u64) -> Exchange) -> Case {
     let talk = Conversation {
-        // No acknowledgement within a turn, so that what is moved about was not acknowledged before it was seen.
+        // No acknowledgement within a turn, so that no byte is acknowledged before the capture has it.
         ack_every: usize::MAX,
         ..Conversation::new((0..count).map(exchange).collect())
     };
@@ -46,7 +46,7 @@ fn calls(name: &'static str, count: u64, exchange: fn(u64) -> Exchange) -> Case 
         name,
         talks: vec![talk],
         vlans: Vec::new(),
-        spoken: |turns| turns,
+        with_turns: |turns| turns,
         change: |_| (),
         packet: |frame| vec![frame],
         incomplete: &[],
@@ -60,8 +60,8 @@ impl Case {
         self
     }
 
-    fn spoken(self, spoken: fn(Turns) -> Turns) -> Self {
-        Self { spoken, ..self }
+    fn with_turns(self, with_turns: fn(Turns) -> Turns) -> Self {
+        Self { with_turns, ..self }
     }
 
     fn change(self, change: fn(&mut Vec<Segment>)) -> Self {
@@ -102,7 +102,7 @@ impl Case {
         self
     }
 
-    /// A connection of its own for each call, one after the other; `ports` tells them apart.
+    /// A connection of its own for each call, one after the other; `ports` gives each its own.
     fn apart(mut self, ports: bool) -> Self {
         let talk = self.talks.remove(0);
         let alone = |(exchange, number): (&Exchange, u32)| Conversation {
@@ -126,7 +126,7 @@ impl Case {
         };
         let mut frames = Vec::new();
         for talk in &self.talks {
-            let mut segments = talk.segments_of(&(self.spoken)(talk.turns()));
+            let mut segments = talk.segments_of(&(self.with_turns)(talk.turns()));
             (self.change)(&mut segments);
             for segment in &segments {
                 let frame = wire.frame(talk, segment);
@@ -164,9 +164,7 @@ impl Case {
             if number.is_none_or(is_whole) {
                 whole.push(row);
             } else if notes.missing_bytes == 0 {
-                return Err(format!(
-                    "call {number:?} does not say that it is incomplete"
-                ));
+                return Err(format!("call {number:?} is not marked as incomplete"));
             }
         }
         let expected = self
@@ -180,9 +178,9 @@ impl Case {
 fn check(tunnel: Option<Vxlan>) {
     let cases = cases();
     assert_eq!(cases.len(), 66);
-    let said: usize = cases.iter().map(|case| case.exchanges().count()).sum();
-    // One call more than there: of a capture that begins within a call, that call is not one of the 1307.
-    assert_eq!(said, 1307 + 1);
+    let exchanges: usize = cases.iter().map(|case| case.exchanges().count()).sum();
+    // One call more: the capture that starts in the middle of a call has a call that is not one of the 1307.
+    assert_eq!(exchanges, 1307 + 1);
     let mut wrong = Vec::new();
     for case in &cases {
         let frames = case.frames(tunnel);
@@ -274,7 +272,7 @@ fn continued(number: u64) -> Exchange {
     }
 }
 
-/// What is in a message rather than how it travels.
+/// Cases about the content of messages.
 fn messages() -> Vec<Case> {
     vec![
         case("keep-alive", get),
@@ -311,18 +309,18 @@ fn messages() -> Vec<Case> {
             sent("POST", n, 5_000, Framing::Length)
         }),
         case("100-continue", continued),
-        case("100-continue whose 100 carries a header", continued).spoken(|turns| {
+        case("100-continue whose 100 carries a header", continued).with_turns(|turns| {
             let interim = Exchange::interim_head(100);
             let with_header = b"HTTP/1.1 100 Continue\r\nX-Wait: no\r\n\r\n".to_vec();
             turns
                 .into_iter()
-                .map(|(side, said)| {
+                .map(|(side, bytes)| {
                     (
                         side,
-                        if said == interim {
+                        if bytes == interim {
                             with_header.clone()
                         } else {
-                            said
+                            bytes
                         },
                     )
                 })
@@ -332,8 +330,8 @@ fn messages() -> Vec<Case> {
             request_headers: vec![("Cookie".into(), format!("token={}", "ab".repeat(2_000)))],
             ..get(n)
         }),
-        case("header names in lower case", get).spoken(|turns| {
-            let lower = |(side, said): (Side, Vec<u8>)| (side, lower_names(&said));
+        case("header names in lower case", get).with_turns(|turns| {
+            let lower = |(side, bytes): (Side, Vec<u8>)| (side, lower_names(&bytes));
             turns.into_iter().map(lower).collect()
         }),
         case("a segment of zero bytes", |n| {
@@ -350,9 +348,9 @@ fn messages() -> Vec<Case> {
     ]
 }
 
-fn lower_names(said: &[u8]) -> Vec<u8> {
-    let said = String::from_utf8(said.to_vec()).expect("it is text");
-    let (head, body) = said.split_once("\r\n\r\n").expect("it has a head");
+fn lower_names(bytes: &[u8]) -> Vec<u8> {
+    let bytes = String::from_utf8(bytes.to_vec()).expect("it is text");
+    let (head, body) = bytes.split_once("\r\n\r\n").expect("it has a head");
     let lines = head.split("\r\n").map(|line| match line.split_once(": ") {
         Some((name, value)) => format!("{}: {value}", name.to_lowercase()),
         None => line.to_owned(),
@@ -361,28 +359,28 @@ fn lower_names(said: &[u8]) -> Vec<u8> {
     format!("{head}\r\n\r\n{body}").into_bytes()
 }
 
-/// Cuts what servers say; `at` names the place from what is said.
+/// Cuts the turns of servers; `at` computes the place.
 fn cut(turns: Turns, at: fn(&[u8]) -> usize) -> Turns {
     let mut result = Vec::new();
-    for (side, said) in turns {
+    for (side, bytes) in turns {
         if side == Side::Client {
-            result.push((side, said));
+            result.push((side, bytes));
             continue;
         }
-        let (before, behind) = said.split_at(at(&said));
+        let (before, behind) = bytes.split_at(at(&bytes));
         result.push((side, before.to_vec()));
         result.push((side, behind.to_vec()));
     }
     result
 }
 
-/// Where `part` ends in `said`.
-fn end_of(said: &[u8], part: &[u8]) -> usize {
-    let found = said.windows(part.len()).position(|window| window == part);
+/// Where `part` ends in `bytes`.
+fn end_of(bytes: &[u8], part: &[u8]) -> usize {
+    let found = bytes.windows(part.len()).position(|window| window == part);
     found.expect("it is there") + part.len()
 }
 
-/// How a message ends, and where it is cut.
+/// Cases about framing, and about where segments end.
 fn framings() -> Vec<Case> {
     vec![
         case("chunked, in one segment", |n| {
@@ -391,16 +389,16 @@ fn framings() -> Vec<Case> {
         case("chunked, in many segments", chunked).mss(90),
         case("chunked, the last chunk in its own segment", chunked)
             .mss(9_000)
-            .spoken(|turns| cut(turns, |said| said.len() - 5)),
+            .with_turns(|turns| cut(turns, |bytes| bytes.len() - 5)),
         case("chunked, the last chunk cut in two", chunked)
             .mss(9_000)
-            .spoken(|turns| {
-                // At another of its places from call to call.
+            .with_turns(|turns| {
+                // At another place in each call.
                 let cuts: [fn(&[u8]) -> usize; 4] = [
-                    |said| said.len() - 4,
-                    |said| said.len() - 3,
-                    |said| said.len() - 2,
-                    |said| said.len() - 1,
+                    |bytes| bytes.len() - 4,
+                    |bytes| bytes.len() - 3,
+                    |bytes| bytes.len() - 2,
+                    |bytes| bytes.len() - 1,
                 ];
                 let pairs = turns.chunks(2).zip(cuts.into_iter().cycle());
                 pairs
@@ -420,14 +418,14 @@ fn framings() -> Vec<Case> {
                 )
             },
         )
-        .spoken(|turns| cut(turns, |said| end_of(said, b"begin 0\r\n\r\n"))),
-        case("chunked, with a trailer", chunked).spoken(|turns| {
-            let trail = |(side, mut said): (Side, Vec<u8>)| {
+        .with_turns(|turns| cut(turns, |bytes| end_of(bytes, b"begin 0\r\n\r\n"))),
+        case("chunked, with a trailer", chunked).with_turns(|turns| {
+            let trail = |(side, mut bytes): (Side, Vec<u8>)| {
                 if side == Side::Server {
-                    said.truncate(said.len() - 2);
-                    said.extend_from_slice(b"X-Checksum: 17\r\n\r\n");
+                    bytes.truncate(bytes.len() - 2);
+                    bytes.extend_from_slice(b"X-Checksum: 17\r\n\r\n");
                 }
-                (side, said)
+                (side, bytes)
             };
             turns.into_iter().map(trail).collect()
         }),
@@ -439,9 +437,9 @@ fn framings() -> Vec<Case> {
         })
         .apart(true),
         case("cut within the Content-Length header", long)
-            .spoken(|turns| cut(turns, |said| end_of(said, b"Content-Le"))),
+            .with_turns(|turns| cut(turns, |bytes| end_of(bytes, b"Content-Le"))),
         case("cut within the empty line", long)
-            .spoken(|turns| cut(turns, |said| end_of(said, b"\r\n\r\n") - 1)),
+            .with_turns(|turns| cut(turns, |bytes| end_of(bytes, b"\r\n\r\n") - 1)),
         calls(
             "pipelining: 3 requests in one segment, 3 responses in one",
             21,
@@ -454,23 +452,23 @@ fn framings() -> Vec<Case> {
             get,
         )
         .pipelined(3)
-        .spoken(|turns| one_by_one(turns, &[Side::Server])),
+        .with_turns(|turns| one_by_one(turns, &[Side::Server])),
         calls(
             "pipelining: requests and responses in their own segments",
             21,
             get,
         )
         .pipelined(3)
-        .spoken(|turns| one_by_one(turns, &[Side::Client, Side::Server])),
+        .with_turns(|turns| one_by_one(turns, &[Side::Client, Side::Server])),
     ]
 }
 
 /// Each message of these sides as a turn of its own.
 fn one_by_one(turns: Turns, sides: &[Side]) -> Turns {
     let mut result = Vec::new();
-    for (side, said) in turns {
+    for (side, bytes) in turns {
         if !sides.contains(&side) {
-            result.push((side, said));
+            result.push((side, bytes));
             continue;
         }
         let start: &[u8] = if side == Side::Client {
@@ -478,20 +476,20 @@ fn one_by_one(turns: Turns, sides: &[Side]) -> Turns {
         } else {
             b"HTTP/1.1 "
         };
-        let starts = said.windows(start.len()).enumerate();
+        let starts = bytes.windows(start.len()).enumerate();
         let mut cuts: Vec<usize> = starts
             .filter(|(_, window)| *window == start)
             .map(|(at, _)| at)
             .collect();
         assert_eq!(cuts.len(), 3);
-        cuts.push(said.len());
-        let pieces = cuts.windows(2).map(|pair| said[pair[0]..pair[1]].to_vec());
+        cuts.push(bytes.len());
+        let pieces = cuts.windows(2).map(|pair| bytes[pair[0]..pair[1]].to_vec());
         result.extend(pieces.map(|piece| (side, piece)));
     }
     result
 }
 
-/// Places of the segments of each turn of `side` that carry data.
+/// Indices of the segments with data, for each turn of `side`.
 fn turns_of(segments: &[Segment], side: Side) -> Vec<Vec<usize>> {
     let mut turns: Vec<Vec<usize>> = Vec::new();
     let mut last = None;
@@ -510,7 +508,7 @@ fn turns_of(segments: &[Segment], side: Side) -> Vec<Vec<usize>> {
     turns
 }
 
-/// Each turn of `side` by itself, from the last to the first, so that a change leaves the places of the others alone.
+/// Each turn of `side` by itself, from the last to the first, so that a change does not move the others.
 fn each_turn(
     segments: &mut Vec<Segment>,
     side: Side,
@@ -522,7 +520,7 @@ fn each_turn(
     in_time(segments);
 }
 
-/// Segments were captured in the order in which they stand now.
+/// Gives the segments rising times in their present order.
 fn in_time(segments: &mut [Segment]) {
     let mut last = 0;
     for segment in segments {
@@ -534,18 +532,18 @@ fn in_time(segments: &mut [Segment]) {
 /// The bytes of these segments from `from` to `to`, sent again as one.
 fn again(segments: &[Segment], turn: &[usize], from: usize, to: usize) -> Segment {
     let first = &segments[turn[0]];
-    let said = turn
+    let bytes = turn
         .iter()
         .flat_map(|index| segments[*index].payload.iter());
-    let said: Vec<u8> = said.copied().collect();
+    let bytes: Vec<u8> = bytes.copied().collect();
     Segment {
         seq: first.seq.wrapping_add(from as u32),
-        payload: said[from..to].to_vec(),
+        payload: bytes[from..to].to_vec(),
         ..first.clone()
     }
 }
 
-/// What TCP and the way to the capture do to segments.
+/// Cases about TCP, and about what happens on the way to the capture.
 fn segments_moved() -> Vec<Case> {
     vec![
         case("segments swapped", long).change(|all| {
@@ -611,7 +609,7 @@ fn segments_moved() -> Vec<Case> {
         case("a hole filled with other cuts", long).change(|all| {
             each_turn(all, Side::Server, |all, turn| {
                 let filling = [again(all, turn, 0, 2_000), again(all, turn, 2_000, 3_500)];
-                // Both come behind the segments that were already there; the first was lost on its way.
+                // Both come after the segments that are there already; the first was lost on its way.
                 let behind = turn[turn.len() - 1] + 1;
                 all.splice(behind..behind, filling);
                 all.remove(turn[0]);
@@ -646,7 +644,7 @@ fn segments_moved() -> Vec<Case> {
     ]
 }
 
-/// From there on `nanos` later.
+/// Delays all segments from there on by `nanos`.
 fn delay(all: &mut [Segment], from: usize, nanos: u64) {
     all[from..]
         .iter_mut()
@@ -655,7 +653,7 @@ fn delay(all: &mut [Segment], from: usize, nanos: u64) {
 
 const THREE_SECONDS: u64 = 3_000_000_000;
 
-/// When a capture begins, and what happens on one tuple.
+/// Cases about the start of a capture, and about one tuple that is used again.
 fn connections() -> Vec<Case> {
     vec![
         case("plain GET, a connection each", get).apart(true),
@@ -670,7 +668,7 @@ fn connections() -> Vec<Case> {
                 delay(all, turn[1], THREE_SECONDS);
             });
         }),
-        calls("the capture begins within the connection", 21, long)
+        calls("the capture starts within the connection", 21, long)
             .incomplete(&[0])
             .change(|all| {
                 // With the last segment of the first response, whose request is gone too.
@@ -681,27 +679,27 @@ fn connections() -> Vec<Case> {
             is_http2: true,
             ..case("HTTP/2 without TLS", get)
         }
-        .spoken(|turns| {
+        .with_turns(|turns| {
             let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
-            let mut said = vec![
+            let mut bytes = vec![
                 (Side::Client, preface),
                 (Side::Server, b"\0\0\0\x04\0\0\0\0\0".to_vec()),
             ];
             // HEADERS of a stream each: `:method GET`, `:scheme http`, `:path /` by their static indices.
             for number in 0..turns.len() as u8 / 2 {
                 let stream = 2 * number + 1;
-                said.push((
+                bytes.push((
                     Side::Client,
                     vec![0, 0, 3, 1, 5, 0, 0, 0, stream, 0x82, 0x86, 0x84],
                 ));
-                said.push((Side::Server, vec![0, 0, 1, 1, 5, 0, 0, 0, stream, 0x88]));
+                bytes.push((Side::Server, vec![0, 0, 1, 1, 5, 0, 0, 0, stream, 0x88]));
             }
-            said
+            bytes
         }),
     ]
 }
 
-/// What is around a segment.
+/// Cases about encapsulation.
 fn packets() -> Vec<Case> {
     vec![
         case("IPv6", long).ipv6(),
@@ -752,7 +750,7 @@ fn with_ipv4_options(frame: &[u8]) -> Vec<u8> {
     header[0] = 0x46;
     let length = u16::from_be_bytes([header[2], header[3]]) + 4;
     header[2..4].copy_from_slice(&length.to_be_bytes());
-    // Three times "no operation", and the end (RFC 791 §3.1). What padding was there goes on lying behind.
+    // Three times "no operation", and the end (RFC 791 §3.1). The padding stays.
     [ethernet, &header, &[1, 1, 1, 0], payload].concat()
 }
 
@@ -765,7 +763,7 @@ fn fragments(frame: &[u8]) -> Vec<Vec<u8>> {
     if payload.len() < 64 {
         return vec![frame.to_vec()];
     }
-    // As unlike from packet to packet as a sender makes it: of the sequence and acknowledgement numbers.
+    // Different for each packet, as a sender makes it: from the sequence and acknowledgement numbers.
     let identification = payload[4..12].chunks(2).fold(0, |sum: u16, pair| {
         sum.wrapping_mul(31)
             .wrapping_add(u16::from_be_bytes([pair[0], pair[1]]))

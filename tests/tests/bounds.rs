@@ -1,9 +1,10 @@
-//! Hostile traffic of every kind that takes memory, with good connections beside it: memory stays within the limit,
-//! what made room is counted, and the good connections' calls are complete. Here belongs what grows with the traffic.
+//! Floods of every kind that takes memory, together with well-behaved connections: memory stays within the limit,
+//! evictions are counted, and the calls of the well-behaved connections are complete. Here belongs what grows with the
+//! traffic.
 //!
 //! `BOUNDS_SIZE=50` makes every flood fifty times as large: a million flows, a thousand bodies of 1 MiB at once; with
-//! 500 there are ten thousand. `BOUNDS_LIMIT_MIB=512` is another memory limit than the smallest; of this size few floods
-//! reach it, so that nothing has to have made room.
+//! 500 there are ten thousand. `BOUNDS_LIMIT_MIB=512` is a larger memory limit; few floods reach it, so evictions are not
+//! required then.
 
 use std::io::{BufWriter, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,7 +22,7 @@ use tests::engine::{Reader, Reading, captured};
 use tests::program::sniffer_path;
 use tests::truth;
 
-/// The smallest limit that there is, in MiB, so that floods of a CI's size are far beyond it.
+/// The smallest limit, in MiB, so that floods of the default size are far beyond it.
 const LIMIT_MIB: u32 = 16;
 
 fn number_from(variable: &str) -> Option<u32> {
@@ -95,7 +96,7 @@ fn large_bodies(number: u32) -> Option<Made> {
     }
 }
 
-/// Header lines without end on 200 connections.
+/// Endless header lines on 200 connections.
 fn endless_headers(number: u32) -> Option<Made> {
     let line = format!("X-Flood: {}\r\n", "y".repeat(1_000)).into_bytes();
     let (round, which) = (number / 200, number % 200);
@@ -108,7 +109,7 @@ fn endless_headers(number: u32) -> Option<Made> {
     }
 }
 
-/// Chunks of one byte without end on 10 connections.
+/// Endless chunks of one byte on 10 connections.
 fn endless_chunks(number: u32) -> Option<Made> {
     let head =
         b"POST /flood HTTP/1.1\r\nHost: flood\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
@@ -122,8 +123,8 @@ fn endless_chunks(number: u32) -> Option<Made> {
     }
 }
 
-/// Bytes behind a hole that never fills, on 200 connections; every second byte of the sequence is missing, so that each
-/// segment stays a range of its own.
+/// Bytes after a hole that is never filled, on 200 connections; every second byte of the sequence is missing, so that
+/// ranges cannot be merged.
 fn endless_out_of_order(number: u32) -> Option<Made> {
     let (round, which) = (number / 200, number % 200);
     match round {
@@ -145,13 +146,13 @@ fn endless_out_of_order(number: u32) -> Option<Made> {
     }
 }
 
-/// Good connections, a segment of one of them after so many frames of the flood.
-struct Beside {
+/// Well-behaved connections, whose segments are spread over the frames of a flood.
+struct Background {
     talks: Vec<Conversation>,
     segments: Vec<Made>,
 }
 
-impl Beside {
+impl Background {
     fn new() -> Self {
         let mut seed = Seed::new(7);
         let shape = Shape {
@@ -177,7 +178,7 @@ impl Beside {
         Self { talks, segments }
     }
 
-    /// The flood with the good segments spread over it, all within a few seconds.
+    /// The flood and the segments spread over it, all within a few seconds.
     fn mixed(&self, flood: Flood, mut give: impl FnMut(Made)) {
         let frames = (0..).take_while(|number| flood(*number).is_some()).count();
         let every = (frames / self.segments.len()).max(1);
@@ -198,24 +199,24 @@ impl Beside {
         good.cloned().for_each(next);
     }
 
-    /// All calls of the good connections are there as they were said.
+    /// All calls of the well-behaved connections are reported as they were sent.
     #[track_caller]
     fn check(&self, name: &str, rows: Vec<Row>) {
         let is_good = |row: &Row| value(row, "request_header:x-call-number").is_some();
         let rows: Vec<Row> = rows.into_iter().filter(is_good).collect();
-        let said = self.talks.iter().flat_map(|talk| &talk.exchanges);
-        truth::check_all(said, &rows).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        let exchanges = self.talks.iter().flat_map(|talk| &talk.exchanges);
+        truth::check_all(exchanges, &rows).unwrap_or_else(|error| panic!("{name}: {error:#}"));
     }
 }
 
-/// `counted` picks out of the ledger what must have been counted.
+/// `counted` selects the counters of the ledger that must not be zero.
 #[track_caller]
 fn check(name: &str, flood: Flood, counted: fn(&Ledger) -> u64) {
-    let beside = Beside::new();
+    let background = Background::new();
     let mut reader = Reader::new(&Config::default().within(limit()));
     let mut most = 0;
     let mut fed = 0_u32;
-    beside.mixed(flood, |made| {
+    background.mixed(flood, |made| {
         reader.feed(&captured(&made, usize::MAX));
         fed += 1;
         if fed.is_multiple_of(64) {
@@ -232,14 +233,14 @@ fn check(name: &str, flood: Flood, counted: fn(&Ledger) -> u64) {
     let reached = limit() > (LIMIT_MIB as usize) << 20 || counted(&ledger) > 0;
     assert!(reached, "{name}: nothing counted: {ledger:?}");
     let reading = reader.finish();
-    beside.check(
+    background.check(
         name,
         reading.calls.into_iter().map(|(row, _)| row).collect(),
     );
-    check_process(name, &beside, flood);
+    check_process(name, &background, flood);
 }
 
-/// What had to make room, by reason.
+/// Evictions by reason.
 fn reasons(ledger: &Ledger) -> String {
     let Ledger {
         flow,
@@ -264,11 +265,11 @@ fn reasons(ledger: &Ledger) -> String {
     named.join(", ")
 }
 
-/// The same through the program: what the kernel says of its memory.
+/// The same through the program, with its memory as the kernel reports it.
 #[track_caller]
-fn check_process(name: &str, beside: &Beside, flood: Flood) {
-    let (small, _) = run(|give| give(beside.segments[0].clone()));
-    let (most, rows) = run(|give| beside.mixed(flood, give));
+fn check_process(name: &str, background: &Background, flood: Flood) {
+    let (small, _) = run(|give| give(background.segments[0].clone()));
+    let (most, rows) = run(|give| background.mixed(flood, give));
     println!(
         "{name}: {} KiB, of an idle one {} KiB",
         most >> 10,
@@ -280,7 +281,7 @@ fn check_process(name: &str, beside: &Beside, flood: Flood) {
         most >> 10,
         small >> 10
     );
-    beside.check(name, rows);
+    background.check(name, rows);
 }
 
 /// Largest resident memory of `sniffer read` on these frames, in bytes, and its calls.
@@ -322,7 +323,7 @@ fn run(frames: impl FnOnce(&mut dyn FnMut(Made))) -> (usize, Vec<Row>) {
             .expect("it reads");
     });
     stdin.flush().expect("it reads");
-    // An idle one would be over before it was looked at.
+    // An idle process would have ended before it is measured.
     thread::sleep(Duration::from_millis(200));
     drop(stdin);
     let ended = child.wait_with_output().expect("it ends");
@@ -377,8 +378,8 @@ impl AllOpen {
     }
 }
 
-/// More calls open at the same time than there is room for: each is told whole or counted as one that made room, as is
-/// the answer that comes later; none as lost in the capture.
+/// More calls are open at the same time than there is memory for: each is reported whole or counted as evicted, and so is
+/// its response that comes later; none is counted as lost in the capture.
 #[test]
 fn calls_that_are_all_open_at_once() {
     let calls = AllOpen {
@@ -394,14 +395,14 @@ fn calls_that_are_all_open_at_once() {
     });
     let Reading {
         ledger,
-        calls: told,
+        calls: reported,
     } = reader.finish();
     let http = ledger.http;
-    let evicted = u64::from(calls.number) - told.len() as u64;
+    let evicted = u64::from(calls.number) - reported.len() as u64;
     println!(
-        "{} calls open at once: {} told, {evicted} evicted, {most} bytes in open exchanges",
+        "{} calls open at once: {} reported, {evicted} evicted, {most} bytes in open exchanges",
         calls.number,
-        told.len()
+        reported.len()
     );
     let answers = http.half_evicted + http.half_gap - evicted;
     assert_eq!(
@@ -409,7 +410,7 @@ fn calls_that_are_all_open_at_once() {
         (evicted + answers, http.orphans),
         "{http:?}"
     );
-    // Connections that made room are remembered, unless there are so many that there is no room for that either.
+    // Evicted connections are remembered, as long as there is memory for that.
     assert!(
         http.half_gap == 0 || evicted > config.flow.flows_max as u64,
         "{http:?}"
@@ -426,7 +427,7 @@ fn calls_that_are_all_open_at_once() {
         most <= small + limit(),
         "{most} bytes, of an idle one {small}"
     );
-    assert_eq!(rows.len(), told.len());
+    assert_eq!(rows.len(), reported.len());
 }
 
 #[test]

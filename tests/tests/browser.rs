@@ -1,4 +1,4 @@
-//! The page in a real browser. Here belongs what only a browser can tell: that calls appear by themselves, that a click
+//! The page in a real browser. Here belongs what only a browser can show: that calls appear by themselves, that a click
 //! opens them, and that nothing captured is ever executed.
 
 use anyhow::{Context as _, Result, ensure};

@@ -1,4 +1,4 @@
-//! The index of a bundle beside its lines. Here belongs the question whether an entry is what parsing its line would give.
+//! The index of a bundle, compared with its lines. Here belongs the question whether an entry is what parsing its line would give.
 
 use bench::collect::{Row, value};
 use bench::seed::Seed;

@@ -1,6 +1,6 @@
 //! `sniffer check` as a user types it: what it finds, what it advises, how it ends. Here belongs what needs a real
-//! machine underneath; the wording of single findings is tested beside the code. And `tuning/apply` with `tuning/undo`, which
-//! do what it advises and take it back.
+//! machine underneath; the wording of single findings is tested in the unit tests. `tuning/apply` and `tuning/undo`
+//! are tested here as well: they do what `check` advises, and take it back.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
@@ -33,7 +33,7 @@ fn check_finding(report: &Value, topic: &str, level: &str, words: &str) {
     assert!(text.contains(words), "{finding}");
 }
 
-/// In a namespace; with its report as JSON.
+/// Runs `sniffer check --json` in a namespace.
 fn check_in(
     namespace: &Namespace,
     arguments: &[&str],
@@ -78,7 +78,7 @@ fn all_is_well_in_a_namespace_with_a_destination() -> Result<()> {
     Ok(())
 }
 
-/// What keeps calls from arriving makes the exit code 8, and the rest is looked at all the same.
+/// Anything that keeps calls from arriving gives exit code 8; the other checks are made all the same.
 #[test]
 fn what_does_not_work_is_told_with_something_to_do() -> Result<()> {
     let here = Namespace::new("alone")?;
@@ -100,7 +100,7 @@ fn what_does_not_work_is_told_with_something_to_do() -> Result<()> {
     check_finding(&report, "settings", "fail", "did you mean vxlan");
     check_finding(&report, "capture URL", "info", "no capture URL");
 
-    // A socket and a kernel link in the way of a mirror.
+    // A socket and a kernel link that take a mirror's datagrams.
     here.ip("link add vx0 type vxlan id 7 dstport 4789 local 127.0.0.1 remote 127.0.0.2 dev lo")?;
     here.ip("link set vx0 up")?;
     let (_, report) = check_in(&here, &["--mirror"], &settings)?;
@@ -141,7 +141,7 @@ fn a_missing_capability_is_found() -> Result<()> {
     Ok(())
 }
 
-/// One table, two readers: the script and the program must find the same.
+/// The script and the program read one table and must find the same.
 #[test]
 fn program_and_script_advise_the_same() -> Result<()> {
     let (here, there) = (Namespace::new("one")?, Namespace::new("two")?);
@@ -150,16 +150,16 @@ fn program_and_script_advise_the_same() -> Result<()> {
     let findings = report["findings"].as_array().context("a list")?;
     ensure!(findings.len() >= 3, "{report:#}");
     let script = repository().join("tuning/check");
-    let told = Running::start(here.command(script).arg("h0"))?.end(PATIENCE)?;
-    assert_eq!(told.code()?, 0, "{told:?}");
+    let ended = Running::start(here.command(script).arg("h0"))?.end(PATIENCE)?;
+    assert_eq!(ended.code()?, 0, "{ended:?}");
     for finding in findings {
         let topic = finding["topic"].as_str().unwrap_or_default();
         let word = match finding["level"].as_str() {
             Some("warn") => "change",
             _ => "ok",
         };
-        let line = told.stdout.lines().find(|line| line.contains(topic));
-        let line = line.with_context(|| format!("nothing about {topic}: {}", told.stdout))?;
+        let line = ended.stdout.lines().find(|line| line.contains(topic));
+        let line = line.with_context(|| format!("nothing about {topic}: {}", ended.stdout))?;
         assert!(line.starts_with(word), "{line} but {finding}");
     }
     Ok(())
@@ -307,7 +307,7 @@ fn sysctls_come_back_to_the_digit() -> Result<()> {
     let now: u64 = value_of("netdev_max_backlog")?.parse()?;
     ensure!(now >= 10_000, "{now}");
     assert_eq!(value_of("rmem_max")?, "16777216");
-    // Somebody has his own mind about one of them meanwhile.
+    // Somebody else sets one of them in the meantime.
     fs::write("/proc/sys/net/core/rmem_max", "300002")?;
     let undone = script("undo", &["--state", &state])?;
     ensure!(undone.code()? == 0, "{undone:?}");

@@ -1,5 +1,4 @@
-//! What the program says and how it ends when it is misused. Here belong exit codes and error texts, nothing that needs
-//! packets.
+//! Wrong command lines and settings. Here belong exit codes and error texts, nothing that needs packets.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,21 +12,21 @@ use tests::program::{sniffer, sniffer_ends, sniffer_path};
 const URL: (&str, &str) = ("USAGE_LOGGERS_URL", "http://127.0.0.1:9/message");
 const RULES: (&str, &str) = ("USAGE_LOGGERS_RULES", "include debug");
 
-/// Each word must be in what it says, as one error with that code, and nothing panics.
+/// Standard error must contain each of the words and one error with that code, and nothing panics.
 #[track_caller]
 fn check(arguments: &[&str], environment: &[(&str, &str)], code: i32, words: &[&str]) {
     let ended = sniffer_ends(arguments, environment).unwrap();
-    let said = &ended.stderr;
+    let log = &ended.stderr;
     assert_eq!(
         ended.status.code(),
         Some(code),
-        "{arguments:?} {environment:?}: {said}"
+        "{arguments:?} {environment:?}: {log}"
     );
-    assert!(!said.contains("panicked"), "{said}");
+    assert!(!log.contains("panicked"), "{log}");
     for word in words {
         assert!(
-            said.contains(word),
-            "{arguments:?} {environment:?}: no {word:?} in: {said}"
+            log.contains(word),
+            "{arguments:?} {environment:?}: no {word:?} in: {log}"
         );
     }
     assert_eq!(ended.stdout, "", "stdout is for data");
@@ -44,7 +43,7 @@ fn unknown_settings_are_refused_with_a_guess() {
     check(&["run", "--prots", "80"], &[URL, RULES], 2, &["--prots"]);
 }
 
-/// The predecessor's words, where its users' scripts look for them.
+/// The commands of network-sniffer 1.x, as its users' scripts call them.
 #[test]
 fn unknown_commands_are_refused() -> Result<()> {
     let ended = sniffer_ends(&["frobnicate"], &[])?;
@@ -142,7 +141,7 @@ fn unreadable_capture_files() -> Result<()> {
     let path = |name: &str| folder.path().join(name).display().to_string();
     fs::write(
         path("text"),
-        "this is no capture file, whatever its name says",
+        "this is no capture file, whatever its name is",
     )?;
     fs::write(path("empty"), "")?;
     check(
@@ -222,7 +221,7 @@ fn every_code_explains_itself() -> Result<()> {
     Ok(())
 }
 
-/// ripgrep's habit: a reader that has seen enough is no error.
+/// A reader that closes the pipe early is no error.
 #[test]
 fn a_broken_pipe_ends_quietly() -> Result<()> {
     let mut command = Command::new("sh");

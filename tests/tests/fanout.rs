@@ -48,7 +48,7 @@ fn both_directions_of_every_mirrored_call_come_to_one_shard() -> Result<()> {
     Ok(())
 }
 
-/// With more tunnel ports than a program in the kernel has room for, outer ports steer: directions part, and it is said.
+/// With more tunnel ports than a program in the kernel has room for, outer ports steer: directions are split, and the log reports it.
 #[test]
 fn flows_whose_directions_come_to_different_shards_are_counted() -> Result<()> {
     let scene = Scene::mirrored("10.78.0.2")?;
@@ -63,7 +63,7 @@ fn flows_whose_directions_come_to_different_shards_are_counted() -> Result<()> {
     for _ in 0..CALLS {
         scene.get("/hello")?;
     }
-    // Three of four flows part by chance.
+    // Three of four flows are split by chance.
     let status = eventually(PATIENCE, || {
         let status = capture.status()?;
         let apart = find(&status, "flows_apart").unwrap_or(0);
@@ -111,7 +111,7 @@ fn an_interface_that_vanishes_is_captured_again_when_it_returns() -> Result<()> 
     scene.lab.server.ip("link set s0 down")?;
     std::thread::sleep(Duration::from_millis(300));
     scene.lab.server.ip("link set s0 up")?;
-    // IPv4 addresses stay; the neighbours find each other again.
+    // IPv4 addresses stay; the neighbours resolve each other again.
     scene.get("/hello")?;
     scene.wait_for_lines(2).context("down and up")?;
 

@@ -135,7 +135,7 @@ fn update() -> Result<()> {
         save("capture", name, &capture)?;
         save("block", name, &block_of(&made[..made.len().min(4)]))?;
     }
-    // Lines, and what the operations can do beside: runs, overlaps, copies from as far as they reach.
+    // Lines, and everything else that the operations can express: runs, overlaps, copies from as far as they reach.
     let line = b"\x1b[[\"a\",\"GET\"],[\"b\",\"/v1/7\"]]\n\x80\x16\x00\x1b\x0142\x80\x04\x00\x1c\x80\x90\x00\x3a";
     let lines = line.repeat(20);
     save("deflate", "lines", &lines)?;
@@ -210,8 +210,8 @@ fn save(target: &str, name: &str, input: &[u8]) -> Result<()> {
 /// In the form that the target `http1` reads.
 fn turns_of(talk: &Conversation) -> Vec<u8> {
     let mut input = Vec::new();
-    for (side, said) in talk.turns() {
-        for piece in said.chunks(0x7fff) {
+    for (side, bytes) in talk.turns() {
+        for piece in bytes.chunks(0x7fff) {
             let server = if side == Side::Server { 0x8000 } else { 0 };
             input.extend_from_slice(&(piece.len() as u16 | server).to_be_bytes());
             input.extend_from_slice(piece);

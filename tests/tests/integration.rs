@@ -1,4 +1,4 @@
-//! Everything that is tested from outside: one binary, one module for each way in.
+//! Tests from outside: one binary, one module for each way into the program.
 //!
 //! `cargo test -p tests` runs all of it; the modules that make network namespaces need root (`tests/run` sees to that).
 

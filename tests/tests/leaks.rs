@@ -1,5 +1,5 @@
-//! Canaries: secrets in every kind of detail, looked for wherever something could get out. Here belongs the promise that
-//! what the rules keep in is in no line, log, status, page, metric, file or name.
+//! Canaries: secrets in every kind of detail, searched for in every channel that leaves the process. Here belongs the
+//! promise that what the rules hide is in no line, log, status, page, metric, file or name.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
@@ -12,14 +12,14 @@ use bench::send::send;
 use bench::traffic::{Conversation, Frame as Made, Side, Wire, write_pcap};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tests::http::ask;
+use tests::http::request;
 use tests::network::Lab;
 use tests::process::{Running, eventually};
 use tests::program::{sniffer, sniffer_ends};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Text that must not get out, by the place that it is put into.
+/// Text that must not leave, by the place that it is put into.
 const CANARIES: [(&str, &str); 17] = [
     ("param", "canary-in-a-param"),
     ("authorization", "canary-in-authorization"),
@@ -45,7 +45,7 @@ pub(crate) fn canary(place: &str) -> &'static str {
     found.unwrap_or_else(|| panic!("no canary in {place}")).1
 }
 
-/// The canary of one round among many, in the form of the others: letters stay letters and digits digits.
+/// The canary of one round, in the form of the others: letters stay letters and digits digits.
 fn canary_of(round: usize, place: &str) -> String {
     let text = canary(place);
     let letters: String = [round / 26, round % 26]
@@ -183,7 +183,7 @@ const ALL_BODIES: [&str; 8] = [
     "response",
 ];
 
-/// Rules, and the places whose canaries they keep in. User information never leaves, whatever the rules are.
+/// Rules, and the places whose canaries they hide. User information never leaves, whatever the rules are.
 fn promises() -> Vec<(&'static str, Vec<&'static str>)> {
     let but_the_path: Vec<&str> = CANARIES.iter().map(|(place, _)| *place).collect();
     let bodies = |more: &[&'static str]| [&ALL_BODIES[..], more].concat();
@@ -319,7 +319,7 @@ struct Watched {
 }
 
 impl Watched {
-    /// As talkative as it can be made, half calls and annotations on; the rules come from a file.
+    /// With everything on that adds output: half calls, annotations; the rules come from a file.
     fn start() -> Result<Self> {
         let lab = Lab::new()?;
         let folder = tempfile::tempdir()?;
@@ -346,7 +346,7 @@ impl Watched {
             process,
         };
         eventually(PATIENCE, || {
-            let text = watched.told(&["status"])?;
+            let text = watched.output_of(&["status"])?;
             ensure!(
                 text.contains("RUNNING"),
                 "{text}{}",
@@ -357,7 +357,7 @@ impl Watched {
         Ok(watched)
     }
 
-    fn told(&self, words: &[&str]) -> Result<String> {
+    fn output_of(&self, words: &[&str]) -> Result<String> {
         let mut command = sniffer(words);
         command
             .arg("--control")
@@ -366,21 +366,21 @@ impl Watched {
         Ok(ended.stdout + &ended.stderr)
     }
 
-    /// Has these calls made under these rules, and waits until each is where it belongs.
+    /// Makes these calls under these rules, and waits until each is delivered or stopped.
     fn make(&self, rules: &str, frames: &[Made], calls: u64) -> Result<()> {
         fs::write(self.folder.path().join("rules"), rules)?;
-        let said = self.told(&["rules", "reload"])?;
-        ensure!(said.contains("rules read again"), "{said}");
+        let output = self.output_of(&["rules", "reload"])?;
+        ensure!(output.contains("rules read again"), "{output}");
         let seen = |text: &str| -> Result<(u64, u64)> {
             let status: Value = serde_json::from_str(text)?;
             let calls = &status["capture"]["calls"];
             let count = |name: &str| calls[name].as_u64().context("a count");
             Ok((count("seen")?, count("in_flight")?))
         };
-        let (before, _) = seen(&self.told(&["status", "--json"])?)?;
+        let (before, _) = seen(&self.output_of(&["status", "--json"])?)?;
         self.lab.client.inside(|| send("c0", frames, 2_000))?;
         eventually(PATIENCE, || {
-            let (now, on_their_way) = seen(&self.told(&["status", "--json"])?)?;
+            let (now, on_their_way) = seen(&self.output_of(&["status", "--json"])?)?;
             ensure!(
                 now == before + calls && on_their_way == 0,
                 "{now} after {before}"
@@ -389,15 +389,18 @@ impl Watched {
         })
     }
 
-    /// Every channel by its name, while it runs and of what it leaves behind.
+    /// Every channel by its name, while the program runs and after its end.
     fn channels(self) -> Result<Vec<(String, String)>> {
         let mut channels = Vec::new();
         let mut add = |name: &str, text: String| channels.push((name.to_owned(), text));
-        add("status", self.told(&["status"])?);
-        add("status --json", self.told(&["status", "--json"])?);
+        add("status", self.output_of(&["status"])?);
+        add("status --json", self.output_of(&["status", "--json"])?);
         let get = |port: u16, path: &str| -> Result<String> {
             let at = format!("127.0.0.1:{port}");
-            let answer = self.lab.server.inside(|| ask(&at, "GET", path, &[], b""))?;
+            let answer = self
+                .lab
+                .server
+                .inside(|| request(&at, "GET", path, &[], b""))?;
             Ok(format!(
                 "{}{}",
                 answer.head,
@@ -441,9 +444,9 @@ impl Watched {
     }
 }
 
-/// A whole program with store, page and metrics, under one promise after the other: what a rule set keeps in is in no
+/// A whole program with store, page and metrics, under one promise after the other: what a rule set hides is in no
 /// line, log, status, page, metric, database, file name or process title. Each promise has canaries of its own, so that
-/// each is looked for in everything. What no rule keeps in is found, so the looking works.
+/// each is looked for in everything. What no rule hides is found, so the search works.
 #[test]
 fn no_canary_is_anywhere_in_the_running_program() -> Result<()> {
     const STOPS_NOTHING: &str = "include strict\n/now/ remove_if /0/";
@@ -473,7 +476,7 @@ fn no_canary_is_anywhere_in_the_running_program() -> Result<()> {
             }
         }
     }
-    // Every channel was really looked at.
+    // Every channel was really searched.
     for (channel, word) in [
         ("status", "RUNNING"),
         ("status --json", "\"stages\":{"),

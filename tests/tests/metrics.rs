@@ -1,4 +1,4 @@
-//! The numbers that others look at: the metrics port, and the ledger of a capture beside that of its recording. Here
+//! The metrics port, and the ledger of a capture compared with that of its recording. Here
 //! belongs what a monitoring system and an auditor rely on.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use bench::seed::Seed;
 use bench::traffic::{Accidents, Conversation, Frame, Shape, Vxlan, Wire, frames, write_pcap};
 use serde_json::Value;
-use tests::http::{Answer, ask};
+use tests::http::{Answer, request};
 use tests::network::Namespace;
 use tests::nginx::curl;
 use tests::process::{PATIENCE, Running, eventually};
@@ -24,7 +24,7 @@ use crate::live_read;
 pub(crate) const PORT: &str = "127.0.0.1:7702";
 
 pub(crate) fn get(namespace: &Namespace, path: &str) -> Result<Answer> {
-    namespace.inside(|| ask(PORT, "GET", path, &[], b""))
+    namespace.inside(|| request(PORT, "GET", path, &[], b""))
 }
 
 /// The samples of a page, by name and labels in the order of their names.
@@ -166,9 +166,9 @@ fn check_with_promtool(page: &str) -> Result<()> {
     Ok(())
 }
 
-/// A scrape of a running capture: strictly in form, equal to the status, balanced, and without a word of the traffic.
+/// A scrape of a running capture: strictly in form, equal to the status, balanced, and without any text from the traffic.
 #[test]
-fn a_scrape_is_well_formed_agrees_with_the_status_and_tells_no_detail() -> Result<()> {
+fn a_scrape_is_well_formed_agrees_with_the_status_and_has_no_detail() -> Result<()> {
     const RULES: &str =
         "include debug\n/request_header:x-secret/ remove\n/request_url/ stop_if /.*nowhere.*/";
     let scene = Scene::new()?;
@@ -251,12 +251,12 @@ fn a_scrape_is_well_formed_agrees_with_the_status_and_tells_no_detail() -> Resul
             sum(&now, name, ("shard", shard));
         }
     }
-    // A frame more or less comes at any time; what balances in one scrape balances in itself.
+    // Frames come at any time, so each scrape is checked by itself.
     let frames = sum(&now, "sniffer_decap_frames_total", ANY);
-    let boxes = sum(&now, "sniffer_decap_segments_total", ANY)
+    let buckets = sum(&now, "sniffer_decap_segments_total", ANY)
         + sum(&now, "sniffer_decap_skipped_packets_total", ANY)
         + sum(&now, "sniffer_decap_held_fragments_total", ANY);
-    assert_eq!(frames, boxes);
+    assert_eq!(frames, buckets);
     let bytes = sum(&now, "sniffer_flow_payload_bytes_total", ANY);
     let fates = sum(&now, "sniffer_tcp_payload_bytes_total", ANY);
     assert_eq!(
@@ -264,7 +264,7 @@ fn a_scrape_is_well_formed_agrees_with_the_status_and_tells_no_detail() -> Resul
         fates + sum(&now, "sniffer_memory_bytes", ("pool", "out_of_order"))
     );
     assert_eq!(sum(&now, "sniffer_unaccounted", ANY), 0.0);
-    // Of a call that is stopped nothing is left to remove.
+    // A stopped call has no details left to remove.
     assert_eq!(
         sum(&now, "sniffer_rule_hits_total", ("verb", "remove")),
         2.0
@@ -296,7 +296,7 @@ fn a_scrape_is_well_formed_agrees_with_the_status_and_tells_no_detail() -> Resul
     Ok(())
 }
 
-/// Asking for metrics makes no calls, over loopback and over the wire, on an interface that is captured.
+/// Scrapes are not reported as calls, over loopback and over the wire, on an interface that is captured.
 #[test]
 fn scrapes_are_not_captured() -> Result<()> {
     let scene = Scene::new()?;
@@ -322,9 +322,9 @@ fn scrapes_are_not_captured() -> Result<()> {
     Ok(())
 }
 
-/// A stranger on the usual port costs the metrics and nothing else; one on a port that was named ends the program.
+/// If the default port is taken, there are no metrics; if a port that the user named is taken, the program ends.
 #[test]
-fn a_taken_port_is_told() -> Result<()> {
+fn a_taken_port_is_reported() -> Result<()> {
     let scene = Scene::new()?;
     let _stranger = scene.lab.server.inside(|| TcpListener::bind(PORT))?;
     let capture = scene.capture(&[("NET_DEVICE", "s0")])?;
@@ -332,10 +332,10 @@ fn a_taken_port_is_told() -> Result<()> {
     scene.wait_for_lines(1)?;
     let status = capture.status()?;
     assert_eq!(status["warnings"][0]["code"], "W104", "{status}");
-    let said = capture.stop()?;
+    let log = capture.stop()?;
     ensure!(
-        said.contains("W104") && said.contains("SNIFFER_METRICS=off"),
-        "{said}"
+        log.contains("W104") && log.contains("SNIFFER_METRICS=off"),
+        "{log}"
     );
     let folder = tempfile::tempdir()?;
     let control = folder.path().join("control");
@@ -411,7 +411,7 @@ fn rough_traffic(seed: u64, lose_per_mille: u32) -> Vec<Frame> {
     frames(&talks, &accidents, &mut seed)
 }
 
-/// Of all counters of a stage those whose name begins so.
+/// The counters of a stage whose name starts with a prefix.
 fn counted(stages: &Value, stage: &str, start: &str) -> u64 {
     let cells = stages[stage].as_object().expect("a stage");
     let found: Vec<u64> = cells
@@ -423,7 +423,7 @@ fn counted(stages: &Value, stage: &str, start: &str) -> u64 {
     found.iter().sum()
 }
 
-/// Every level of a ledger, summed here from its boxes and not from what it says of itself.
+/// Every level of a ledger, summed here from its buckets.
 #[track_caller]
 fn check_ledger(status: &Value) {
     let stages = &status["capture"]["stages"];
@@ -473,10 +473,10 @@ fn check_ledger(status: &Value) {
         .values()
         .map(|count| count.as_u64().expect("a count"))
         .sum();
-    let boxes = call("sent") + call("stopped") + call("sampled") + dropped + call("in_flight");
+    let buckets = call("sent") + call("stopped") + call("sampled") + dropped + call("in_flight");
     assert_eq!(
         (call("seen"), calls["unaccounted"].as_i64()),
-        (boxes, Some(0)),
+        (buckets, Some(0)),
         "{calls}"
     );
     assert_eq!(call("seen"), one("message", "calls_seen"));
@@ -485,7 +485,7 @@ fn check_ledger(status: &Value) {
 const LEDGER_RULES: &str =
     "include debug\n/request_header:user-agent/ remove\n/request_method/ stop_if /DELETE/";
 
-/// `read --ledger` beside its lines: both in one stream, or the ledger in a file.
+/// `read --ledger` with its lines: both in one stream, or the ledger in a file.
 #[test]
 fn the_ledger_of_a_reading_balances_at_every_level() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -542,14 +542,14 @@ fn the_ledger_of_a_reading_balances_at_every_level() -> Result<()> {
     Ok(())
 }
 
-/// The same packets live and from a file: every counter is the same but those named here, each for its reason.
+/// The same packets live and from a file: every counter is the same but for those named here, with their reasons.
 ///
-/// The recording is made beside the capture and has the kernel's times. Frames that were to be sent at certain times are
-/// not: on a busy machine they come when they can, and then other waits are over.
+/// The recording is made at the same time as the capture and has the kernel's times. The times at which frames were meant
+/// to be sent would not do: on a busy machine they are sent later, and then other waits expire.
 #[test]
 fn a_capture_and_its_recording_have_the_same_ledger() -> Result<()> {
-    /// Frames that are on any interface, neighbour discovery for example, while only one of the two listens; flows that
-    /// linger live and end with a file.
+    /// Frames that any interface has, neighbour discovery for example, while only one of the two captures; flows that
+    /// linger live and end with the file.
     const EXPLAINED: [(&str, &str); 6] = [
         ("decap", "frames"),
         ("decap", "skipped_not_ip"),
@@ -558,7 +558,7 @@ fn a_capture_and_its_recording_have_the_same_ledger() -> Result<()> {
         ("shard", "frames_read_bytes"),
         ("flow", "flow_ended_shutdown"),
     ];
-    /// What a file does not have: a ring, an outbox, an end that comes while flows linger.
+    /// What a file does not have: a ring, an outbox, an end while flows linger.
     const LIVE: [&str; 3] = ["shard", "held", "unaccounted"];
     let scene = Scene::without_nginx()?;
     let made = rough_traffic(11, 3);
@@ -608,7 +608,7 @@ fn a_capture_and_its_recording_have_the_same_ledger() -> Result<()> {
         live["stages"]["held"]["flows"],
         read["stages"]["flow"]["flow_ended_shutdown"]
     );
-    // Of the calls, a file has no destination and so no reasons of one.
+    // A file has no destination, and so no reasons of one.
     for key in [
         "seen",
         "sent",
@@ -626,7 +626,7 @@ fn a_capture_and_its_recording_have_the_same_ledger() -> Result<()> {
     Ok(())
 }
 
-/// An all-in-one whose calls go elsewhere: looking at its page and its metrics makes no calls there.
+/// An all-in-one that delivers to another store: requests to its own page and metrics are not reported there.
 #[test]
 fn an_all_in_one_does_not_capture_its_own_ports_whatever_the_destination() -> Result<()> {
     let scene = Scene::new()?;

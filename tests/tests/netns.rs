@@ -98,7 +98,7 @@ fn check_calls(expected: &[Call], rows: &[Row]) {
     }
 }
 
-/// The ground the other tests stand on: if this fails, the kernel lacks something, not we.
+/// What the other tests rely on: if this fails, the kernel lacks something.
 #[test]
 fn the_lab_itself_works() -> Result<()> {
     for outer in ["10.78.0.2", "fd78::2"] {
@@ -134,7 +134,7 @@ fn plain_interface() -> Result<()> {
     Ok(())
 }
 
-/// No device and no port named: every interface that is up, HTTP found by looking, and our own deliveries left out.
+/// No device and no port named: every interface that is up, HTTP is detected, and self traffic is left out.
 #[test]
 fn all_interfaces_and_any_port() -> Result<()> {
     let scene = Scene::new()?;
@@ -227,7 +227,7 @@ fn denied_networks_are_not_read() -> Result<()> {
     Ok(())
 }
 
-/// This kernel has no VLAN links of its own, so tagged frames are sent as they are; the receiving side takes the outer
+/// Kernels may lack VLAN links, so tagged frames are sent as they are; the receiving side takes the outer
 /// tag out of the frame, as with a real trunk.
 #[test]
 fn tagged_frames() -> Result<()> {
@@ -271,16 +271,16 @@ fn a_stop_flushes_what_was_just_captured() -> Result<()> {
     for _ in 0..5 {
         scene.get("/hello")?;
     }
-    let said = capture.stop()?;
-    assert_eq!(scene.collector.tally().lines, 5, "{said}");
+    let log = capture.stop()?;
+    assert_eq!(scene.collector.tally().lines, 5, "{log}");
     assert!(
-        said.contains("5 calls seen") && said.contains("5 sent"),
-        "{said}"
+        log.contains("5 calls seen") && log.contains("5 sent"),
+        "{log}"
     );
     Ok(())
 }
 
-/// The collector refuses, resets, stalls or lies for a while; afterwards every call has arrived, once.
+/// The collector refuses, resets, stalls or answers wrongly for a while; afterwards every call has arrived, once.
 #[test]
 fn a_destination_that_recovers_gets_everything() -> Result<()> {
     for behaviour in [
@@ -319,7 +319,7 @@ fn a_destination_that_comes_late_gets_everything() -> Result<()> {
     for _ in 0..20 {
         curl(&lab.client, &["http://10.77.0.1/hello"])?;
     }
-    capture.says("W042")?;
+    capture.wait_for_log("W042")?;
     let address: SocketAddr = "127.0.0.1:7701".parse()?;
     let collector = Collector::serve(lab.server.inside(|| TcpListener::bind(address))?)?;
     ensure!(
@@ -332,7 +332,7 @@ fn a_destination_that_comes_late_gets_everything() -> Result<()> {
     Ok(())
 }
 
-/// A destination that never answers: the end is bounded in time, says that it is incomplete, and counts.
+/// A destination that never answers: the program ends in bounded time, reports an incomplete delivery, and counts it.
 #[test]
 fn a_destination_that_never_recovers_is_told() -> Result<()> {
     let scene = Scene::new()?;
@@ -376,7 +376,7 @@ fn calls_reach_the_embedded_store() -> Result<()> {
     let store = Running::start(&mut lab.server.enter(&command))?;
     let answers = || {
         lab.server
-            .inside(|| tests::http::ask("127.0.0.1:7700", "GET", "/", &[], b""))
+            .inside(|| tests::http::request("127.0.0.1:7700", "GET", "/", &[], b""))
     };
     eventually(PATIENCE, answers).with_context(|| store.stderr())?;
     let settings = [("NET_DEVICE", "s0"), ("APP_PORTS", "80")];

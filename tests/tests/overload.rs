@@ -1,5 +1,5 @@
-//! A shard that cannot keep up, in the whole program: a rule takes more time for each call than there is. What is given up
-//! must be said, counted to the call, and taken up again. Here belongs what needs a full ring.
+//! A shard that cannot keep up, in the whole program: a rule takes more time for each call than there is. What is shed must
+//! be logged, counted to the call, and must end with the load. Here belongs what needs a full ring.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -16,19 +16,19 @@ use tests::process::{PATIENCE, eventually};
 use tests::scene::Scene;
 use tests::truth;
 
-/// Bytes of a body: more than what thinned ones keep.
+/// Bytes of a body: more than what truncated ones keep.
 const BODY_BYTES: usize = 6000;
 
-/// Frames that a new cable carries by itself, at most.
+/// Frames that a new virtual cable carries by itself, at most.
 const NOISE_MAX: u64 = 50;
 
-/// The exit code that says that calls were dropped.
+/// The exit code when calls were dropped.
 const INCOMPLETE: i32 = 8;
 
-/// How long it may take until nothing is given up any longer: what is shown of it stays for seconds.
+/// How long it may take until shedding ends: the status shows it for some seconds more.
 const RECOVERY: Duration = Duration::from_secs(30);
 
-/// Does nothing, and takes many steps of a backtracking pattern for that.
+/// Changes nothing, but takes many steps of a backtracking pattern.
 const SLOW_RULE: &str = "/request_header:x-slow/ remove_if_found /a+(?!x)bc/";
 
 /// Bytes of the header that it looks at: steps grow with their square, to some milliseconds for each call.
@@ -68,7 +68,7 @@ fn call(number: u64, is_slow: bool) -> Vec<Frame> {
 struct Sender {
     calls: u64,
     frames: u64,
-    /// The last of the calls that the rule takes its time for.
+    /// The last of the calls that are slow for the rule.
     slow: u64,
 }
 
@@ -114,7 +114,7 @@ fn recovered(capture: &Capture<'_>) -> Result<()> {
     })
 }
 
-/// Whole as it was said, or cut to the limit with its full length beside it; whether it is cut.
+/// Checks that a body is whole, or truncated at the limit with its full length annotated; returns whether it is truncated.
 fn check_row(row: &Row, number: u64, is_slow: bool) -> Result<bool> {
     let exchange = exchange(number, is_slow);
     let Some(difference) = truth::difference(&exchange, row) else {
@@ -130,7 +130,7 @@ fn check_row(row: &Row, number: u64, is_slow: bool) -> Result<bool> {
     Ok(true)
 }
 
-/// Every call that was sent is delivered or counted as shed: nothing is lost, since what is given up comes in time.
+/// Every call that was sent is delivered or counted as shed: nothing is lost, since shedding starts in time.
 #[test]
 fn what_is_given_up_is_counted_to_the_call_and_taken_up_again() -> Result<()> {
     /// Calls a second: several times what the rule has time for, and fewer than are shed at no cost.
@@ -165,7 +165,7 @@ fn what_is_given_up_is_counted_to_the_call_and_taken_up_again() -> Result<()> {
     }
     eprintln!("{steps:?}, up to {shed_percent} % shed");
     ensure!(shed_percent >= 20, "{steps:?}");
-    // A step may be over before it is seen.
+    // A step may end before a status shows it.
     let order = ["none", "compression_off", "bodies_thinned", "calls_shed"];
     let place = |step: &String| order.iter().position(|name| name == step);
     assert!(steps.is_sorted_by_key(place), "{steps:?}");
@@ -189,34 +189,34 @@ fn what_is_given_up_is_counted_to_the_call_and_taken_up_again() -> Result<()> {
     );
 
     eventually(PATIENCE, || {
-        let said = capture.said();
-        ensure!(said.contains("keeping up again"), "{said}");
+        let log = capture.log();
+        ensure!(log.contains("keeping up again"), "{log}");
         Ok(())
     })?;
-    assert!(capture.said().contains("W070") && capture.said().contains("cannot keep up"));
+    assert!(capture.log().contains("W070") && capture.log().contains("cannot keep up"));
     capture.stop_with(INCOMPLETE)?;
     assert_eq!(collector.tally().broken, 0, "{:?}", collector.complaints());
     let rows = collector.rows();
     assert_eq!(rows.len() as u64 + shed, sender.calls);
-    let mut thinned = 0;
+    let mut truncated = 0;
     for (number, row) in truth::by_number(&rows)? {
         let is_slow = (6..=sender.slow).contains(&number);
         let is_cut = check_row(row, number, is_slow)?;
         ensure!(!is_cut || is_slow, "call {number} is cut, too");
-        thinned += u64::from(is_cut);
+        truncated += u64::from(is_cut);
     }
-    assert!(thinned > 0);
-    assert_eq!(thinned, number(overload(&status, "bodies_thinned")));
+    assert!(truncated > 0);
+    assert_eq!(truncated, number(overload(&status, "bodies_thinned")));
     eprintln!(
-        "{} calls sent: {} whole, {thinned} cut, {shed} shed",
+        "{} calls sent: {} whole, {truncated} truncated, {shed} shed",
         sender.calls,
-        rows.len() as u64 - thinned
+        rows.len() as u64 - truncated
     );
     Ok(())
 }
 
-/// A ring that overflows tears calls apart. Its drops stand beside the ledger, which balances all the same, and no line is
-/// torn.
+/// A ring that overflows tears calls apart. Its drops are counted apart from the ledger, which balances all the same, and
+/// no line is torn.
 #[test]
 fn what_a_full_ring_drops_is_counted_beside_the_ledger() -> Result<()> {
     let scene = Scene::without_nginx()?;
@@ -238,11 +238,11 @@ fn what_a_full_ring_drops_is_counted_beside_the_ledger() -> Result<()> {
         let packets = &status["capture"]["packets"];
         let (received, dropped) = (number(&packets["received"]), number(&packets["dropped"]));
         ensure!(dropped > 0, "{status}");
-        // Some frames more: the kernel's filter keeps what it is in doubt about, and the ends of a cable say hello.
+        // Some frames more: the kernel's filter keeps what it cannot judge, and the ends of a cable announce themselves.
         let more = (received + dropped).checked_sub(sender.frames);
         ensure!(more.is_some_and(|more| more <= NOISE_MAX), "{status}");
-        // A stall is over before anything can be given up against it.
-        ensure!(capture.said().contains("ring full"), "{status}");
+        // A stall ends before shedding can start.
+        ensure!(capture.log().contains("ring full"), "{status}");
         Ok(status)
     });
     let status = status.with_context(|| format!("{} frames sent", sender.frames))?;

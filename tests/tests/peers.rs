@@ -1,5 +1,5 @@
-//! What real peers say and how their connections go, one habit a test, through `sniffer read` with annotations, half calls
-//! and the ledger. Here belong RFC 9112 and RFC 9293 as they are spoken; accidents at random are in `simulation`.
+//! Habits of real peers, one a test, through `sniffer read` with annotations, half calls and the ledger. Here belong RFC
+//! 9112 and RFC 9293 as they are implemented in the field; random accidents are in `simulation`.
 
 use std::fs;
 use std::io::Write as _;
@@ -18,7 +18,7 @@ use crate::live_read;
 const GET: &str = "GET /next HTTP/1.1\r\nHost: h\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// A connection of segments written by hand: relative numbers, data begins at 1.
+/// A connection of segments written by hand: relative numbers, data starts at 1.
 struct Script {
     talk: Conversation,
     segments: Vec<Segment>,
@@ -87,8 +87,8 @@ impl Script {
         self
     }
 
-    /// What the two say in turn, in segments of 1000 bytes, each side acknowledging all that it has.
-    fn said(mut self, turns: &[(Side, &[u8])]) -> Self {
+    /// Adds these turns, in segments of 1000 bytes, each side acknowledging all that it has.
+    fn turns(mut self, turns: &[(Side, &[u8])]) -> Self {
         let mut next = [1_u32, 1];
         for (side, bytes) in turns {
             let own = usize::from(*side == Server);
@@ -145,7 +145,7 @@ impl Reading {
             .unwrap_or_else(|| panic!("no {stage}.{name}"))
     }
 
-    /// Method, URL, code and reason of being half of each call, `-` for what there is not.
+    /// Method, URL, code and the reason of a half call, for each call; `-` for what is absent.
     fn calls(&self) -> Vec<String> {
         let names = [
             "request_method",
@@ -169,7 +169,7 @@ fn check(script: Script, expected: &[&str]) -> Reading {
     reading
 }
 
-/// One exchange with these bytes, and a plain one behind it that nothing of the first may spoil.
+/// One exchange with these bytes, and a plain one after it that must be unaffected.
 #[track_caller]
 fn check_said(request: impl AsRef<[u8]>, response: impl AsRef<[u8]>, expected: &[&str]) -> Reading {
     let turns = [
@@ -180,7 +180,7 @@ fn check_said(request: impl AsRef<[u8]>, response: impl AsRef<[u8]>, expected: &
     ];
     let next = "GET http://h/next 200 -";
     let expected: Vec<&str> = expected.iter().copied().chain([next]).collect();
-    check(Script::new().said(&turns), &expected)
+    check(Script::new().turns(&turns), &expected)
 }
 
 const NEXT: &str = "GET http://h/next 200 -";
@@ -209,41 +209,41 @@ fn both_open_at_once() {
         .then(Server, flags::SYN, 0, 0, "")
         .then(Client, flags::SYN | flags::ACK, 0, 1, "")
         .then(Server, flags::SYN | flags::ACK, 0, 1, "")
-        .said(&[(Client, GET.as_bytes()), (Server, OK.as_bytes())]);
+        .turns(&[(Client, GET.as_bytes()), (Server, OK.as_bytes())]);
     let reading = check(script, &[NEXT]);
     assert_eq!(reading.detail(0, "custom_field:client_port"), Some("40000"));
 }
 
 /// A closed window: probes with the next byte that are refused and acknowledged as before, then the rest; keep-alive probes
-/// before and after, with a byte of rubbish and without.
+/// before and after, with a garbage byte and without.
 #[test]
 fn closed_windows_and_probes() {
     let body = "a body that does not fit into the window";
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-    let asked = 1 + GET.len() as u32;
+    let requested = 1 + GET.len() as u32;
     let at = 1 + head.len() as u32;
     let end = at + body.len() as u32;
     let script = Script::new()
         .then(Client, flags::ACK, 1, 1, GET)
-        .then(Server, flags::ACK, 1, asked, &head)
-        .then(Client, flags::ACK, asked, at, "")
+        .then(Server, flags::ACK, 1, requested, &head)
+        .then(Client, flags::ACK, requested, at, "")
         .wait(1)
-        .then(Server, flags::ACK, at, asked, &body[..1])
-        .then(Client, flags::ACK, asked, at, "")
+        .then(Server, flags::ACK, at, requested, &body[..1])
+        .then(Client, flags::ACK, requested, at, "")
         .wait(5)
-        .then(Server, flags::ACK, at, asked, &body[..1])
-        .then(Client, flags::ACK, asked, at, "")
-        .then(Client, flags::ACK, asked, at, "")
-        .then(Server, flags::ACK, at, asked, body)
-        .then(Client, flags::ACK, asked, end, "")
+        .then(Server, flags::ACK, at, requested, &body[..1])
+        .then(Client, flags::ACK, requested, at, "")
+        .then(Client, flags::ACK, requested, at, "")
+        .then(Server, flags::ACK, at, requested, body)
+        .then(Client, flags::ACK, requested, end, "")
         .wait(60)
-        .then(Client, flags::ACK, asked - 1, end, "")
-        .then(Server, flags::ACK, end, asked, "")
+        .then(Client, flags::ACK, requested - 1, end, "")
+        .then(Server, flags::ACK, end, requested, "")
         .wait(60)
-        .then(Client, flags::ACK, asked - 1, end, "X")
-        .then(Server, flags::ACK, end, asked, "")
-        .then(Client, flags::ACK, asked, end, GET)
-        .then(Server, flags::ACK, end, asked + GET.len() as u32, OK);
+        .then(Client, flags::ACK, requested - 1, end, "X")
+        .then(Server, flags::ACK, end, requested, "")
+        .then(Client, flags::ACK, requested, end, GET)
+        .then(Server, flags::ACK, end, requested + GET.len() as u32, OK);
     let reading = check(script, &[NEXT, NEXT]);
     assert_eq!(reading.detail(0, "response_body"), Some(body));
     assert_eq!(reading.counted("flow", "flow_gaps"), 0);
@@ -252,8 +252,8 @@ fn closed_windows_and_probes() {
 /// The same addresses and ports again: after an end, after a reset, and after an end that was not captured.
 #[test]
 fn a_tuple_is_used_again() -> Result<()> {
-    let said = [(Client, GET.as_bytes()), (Server, OK.as_bytes())];
-    let (asked, answered) = (1 + GET.len() as u32, 1 + OK.len() as u32);
+    let turns = [(Client, GET.as_bytes()), (Server, OK.as_bytes())];
+    let (requested, answered) = (1 + GET.len() as u32, 1 + OK.len() as u32);
     let again = |number: u32, seconds: u64| {
         let mut script = Script::bare().wait(seconds);
         script.talk.isn = [1_000 + number * 70_000, 9_000 + number * 90_000];
@@ -261,17 +261,17 @@ fn a_tuple_is_used_again() -> Result<()> {
             .then(Client, flags::SYN, 0, 0, "")
             .then(Server, flags::SYN | flags::ACK, 0, 1, "")
             .then(Client, flags::ACK, 1, 1, "")
-            .said(&said)
+            .turns(&turns)
     };
     let scripts = [
-        again(0, 0).then(Client, FIN, asked, answered, "").then(
+        again(0, 0).then(Client, FIN, requested, answered, "").then(
             Server,
             FIN,
             answered,
-            asked + 1,
+            requested + 1,
             "",
         ),
-        again(1, 1).then(Server, RST, answered, asked, ""),
+        again(1, 1).then(Server, RST, answered, requested, ""),
         again(2, 2),
         again(3, 3),
     ];
@@ -297,7 +297,7 @@ fn long_targets_and_many_headers() {
     let many = format!("GET /many HTTP/1.1\r\nHost: h\r\n{}\r\n", headers(1000));
     let reading = check_said(many, OK, &["GET http://h/many 200 -"]);
     assert_eq!(reading.detail(0, "request_header:x-999"), Some("999"));
-    // Beyond the bounds: counted, and the connection is read on.
+    // Beyond the bounds: counted, and reading goes on.
     for head in [headers(2_100), format!("X: {}\r\n", "y".repeat(300_000))] {
         let beyond = format!("GET /beyond HTTP/1.1\r\nHost: h\r\n{head}\r\n");
         let turns = [
@@ -308,7 +308,7 @@ fn long_targets_and_many_headers() {
             (Client, GET.as_bytes()),
             (Server, OK.as_bytes()),
         ];
-        let reading = Reading::of(&[Script::new().said(&turns)]).expect("it is read");
+        let reading = Reading::of(&[Script::new().turns(&turns)]).expect("it is read");
         assert_eq!(reading.counted("http", "heads_oversized"), 1);
         assert_eq!(reading.calls().last().map(String::as_str), Some(NEXT));
         let wrong = reading.calls().iter().any(|call| call.contains("beyond"));
@@ -333,7 +333,7 @@ fn tunnels_are_told_once_and_their_bytes_counted() {
             (Client, GET.as_bytes()),
             (Server, OK.as_bytes()),
         ];
-        let reading = check(Script::new().said(&turns), &[expected]);
+        let reading = check(Script::new().turns(&turns), &[expected]);
         assert_eq!(reading.counted("http", "flows_tunnelled"), 1);
         let skipped = reading.counted("http", "bytes_tunnelled")
             + reading.counted("flow", "flow_skipped_bytes");
@@ -372,9 +372,9 @@ fn old_and_careless_senders() {
     for answer in answers {
         check_said(GET, answer, &["GET http://h/next 799 -"]);
     }
-    // HTTP/1.0, until the close; and HTTP/0.9, whose answer has no status that could be told.
+    // HTTP/1.0, until the close; and HTTP/0.9, whose response has no status.
     let old = Script::new()
-        .said(&[
+        .turns(&[
             (Client, b"GET /old HTTP/1.0\r\n\r\n"),
             (Server, b"HTTP/1.0 200 OK\r\n\r\nuntil the end"),
         ])
@@ -383,12 +383,12 @@ fn old_and_careless_senders() {
     let reading = check(old, &["GET http:///old 200 -"]);
     assert_eq!(reading.detail(0, "response_body"), Some("until the end"));
     let older = Script::new()
-        .said(&[(Client, b"GET /older\r\n"), (Server, b"<html>hello</html>")])
+        .turns(&[(Client, b"GET /older\r\n"), (Server, b"<html>hello</html>")])
         .then(Server, FIN, 19, 13, "");
     check(older, &["GET http:///older - closed"]);
 }
 
-/// Lengths that contradict each other or are none: the call is marked, and the next one is not garbage.
+/// Contradictory or malformed lengths: the call is marked, and the next one is read correctly.
 #[test]
 fn contradicting_lengths() {
     for fields in [
@@ -403,7 +403,7 @@ fn contradicting_lengths() {
         let reading = check_said(request, OK, &["POST http://h/p 200 -"]);
         let marked = reading.detail(0, "custom_field:incomplete");
         assert_eq!(marked, Some("true"), "{fields}");
-        // A transfer coding without chunks contradicts nothing, but nobody knows where it ends.
+        // A transfer coding without chunks contradicts nothing, but its end is unknown.
         let conflicts = reading.counted("http", "framing_conflicts");
         assert_eq!(conflicts > 0, fields.contains("Length"), "{fields}");
     }
@@ -414,27 +414,27 @@ fn contradicting_lengths() {
 fn slow_bodies() -> Result<()> {
     let slow = |port: u16, pause: u64| {
         let head = "HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n";
-        let asked = 1 + GET.len() as u32;
+        let requested = 1 + GET.len() as u32;
         let mut script = Script::new()
             .client_port(port)
             .then(Client, flags::ACK, 1, 1, GET);
-        script = script.then(Server, flags::ACK, 1, asked, head);
+        script = script.then(Server, flags::ACK, 1, requested, head);
         for piece in 0..3 {
             let at = 1 + head.len() as u32 + piece * 10;
             script = script.wait(pause);
-            script = script.then(Server, flags::ACK, at, asked, "ten bytes\n");
-            script = script.then(Client, flags::ACK, asked, at + 10, "");
+            script = script.then(Server, flags::ACK, at, requested, "ten bytes\n");
+            script = script.then(Client, flags::ACK, requested, at + 10, "");
         }
         script
     };
     let mut scripts = vec![slow(1, 240), slow(2, 590), slow(3, 620)];
     for (number, port) in (0..300).zip(100..) {
-        let said = [(Client, GET.as_bytes()), (Server, OK.as_bytes())];
+        let turns = [(Client, GET.as_bytes()), (Server, OK.as_bytes())];
         let mut busy = Script::bare().client_port(port).wait(number * 7);
         busy = busy
             .then(Client, flags::SYN, 0, 0, "")
             .then(Server, flags::SYN | flags::ACK, 0, 1, "")
-            .said(&said);
+            .turns(&turns);
         scripts.push(busy);
     }
     let reading = Reading::of(&scripts)?;
@@ -452,7 +452,7 @@ fn slow_bodies() -> Result<()> {
         );
         assert_eq!(value(rows[0], "custom_field:incomplete"), None);
     }
-    // The silent one is told as far as it came, and marked.
+    // The silent one is reported as far as it was captured, and marked.
     let rows = of_port("3");
     assert_eq!(value(rows[0], "custom_field:incomplete"), Some("true"));
     assert!(reading.counted("flow", "flow_ended_idle") > 0);
@@ -507,7 +507,7 @@ fn bodies_in_codings() {
             "{coding}"
         );
     }
-    // A label that is wrong: nothing is made up, it is counted, and the call is told.
+    // A wrong label: nothing is invented, it is counted, and the call is reported.
     let reading = check_said(GET, coded("gzip", b"not coded at all"), &[NEXT]);
     assert_eq!(reading.detail(0, "response_body"), None);
     assert_eq!(reading.counted("message", "bodies_undecodable"), 1);
@@ -523,11 +523,11 @@ fn a_coded_body_that_is_cut_keeps_what_decodes() {
         .collect();
     let whole = coded("gzip", &gzip(text.as_bytes()));
     let cut = &whole[..whole.len() / 2];
-    let (asked, at) = (1 + GET.len() as u32, 1 + cut.len() as u32);
+    let (requested, at) = (1 + GET.len() as u32, 1 + cut.len() as u32);
     let script = Script::new()
-        .said(&[(Client, GET.as_bytes()), (Server, cut)])
-        .then(Server, FIN, at, asked, "")
-        .then(Client, FIN, asked, at + 1, "");
+        .turns(&[(Client, GET.as_bytes()), (Server, cut)])
+        .then(Server, FIN, at, requested, "")
+        .then(Client, FIN, requested, at + 1, "");
     let reading = check(script, &[NEXT]);
     let body = reading.detail(0, "response_body").unwrap_or_default();
     assert!(
@@ -545,8 +545,8 @@ fn bombs_are_cut_at_the_limit_and_say_how_long_they_are() {
     let twice = gzip(&body);
     for (coding, body) in [("gzip", body), ("gzip, gzip", twice)] {
         let reading = check_said(GET, coded(coding, &body), &[NEXT]);
-        let told = reading.detail(0, "response_body").map(str::len);
-        assert_eq!(told, Some(1 << 20), "{coding}");
+        let length = reading.detail(0, "response_body").map(str::len);
+        assert_eq!(length, Some(1 << 20), "{coding}");
         let full = reading.detail(0, "custom_field:response_body_bytes");
         assert_eq!(full, Some("31457280"), "{coding}");
         assert_eq!(reading.counted("message", "bodies_limited"), 1);
@@ -555,37 +555,37 @@ fn bombs_are_cut_at_the_limit_and_say_how_long_they_are() {
 
 #[test]
 fn half_calls_say_why() -> Result<()> {
-    let asked = 1 + GET.len() as u32;
-    let ask = |port: u16| {
+    let requested = 1 + GET.len() as u32;
+    let get = |port: u16| {
         Script::new()
             .client_port(port)
-            .said(&[(Client, GET.as_bytes())])
+            .turns(&[(Client, GET.as_bytes())])
     };
     let scripts = [
-        ask(1).then(Server, RST, 1, asked, ""),
-        ask(2)
-            .then(Server, FIN, 1, asked, "")
-            .then(Client, FIN, asked, 2, ""),
+        get(1).then(Server, RST, 1, requested, ""),
+        get(2)
+            .then(Server, FIN, 1, requested, "")
+            .then(Client, FIN, requested, 2, ""),
         // The client acknowledges a response that was not captured.
-        ask(3)
-            .then(Client, flags::ACK, asked, 500, "")
+        get(3)
+            .then(Client, flags::ACK, requested, 500, "")
             .wait(1)
-            .then(Client, flags::ACK, asked, 500, GET),
-        ask(4),
+            .then(Client, flags::ACK, requested, 500, GET),
+        get(4),
         // The end of the capture.
         {
             let mut late = Script::bare().client_port(5).wait(700);
             late = late.then(Client, flags::SYN, 0, 0, "");
             late = late.then(Server, flags::SYN | flags::ACK, 0, 1, "");
-            late.said(&[(Client, GET.as_bytes())])
+            late.turns(&[(Client, GET.as_bytes())])
         },
-        // A response of which the request was before the capture.
+        // A response whose request was sent before the capture.
         Script::bare()
             .client_port(6)
-            .said(&[(Server, OK.as_bytes())]),
+            .turns(&[(Server, OK.as_bytes())]),
     ];
     let reading = Reading::of(&scripts)?;
-    let mut told: Vec<String> = (0..reading.rows.len())
+    let mut reported: Vec<String> = (0..reading.rows.len())
         .map(|call| {
             let port = reading.detail(call, "custom_field:client_port");
             let half = reading.detail(call, "custom_field:half");
@@ -593,9 +593,9 @@ fn half_calls_say_why() -> Result<()> {
             format!("{} {method} {}", port.unwrap_or("-"), half.unwrap_or("-"))
         })
         .collect();
-    told.sort();
+    reported.sort();
     assert_eq!(
-        told,
+        reported,
         [
             "1 GET closed",
             "2 GET closed",
@@ -616,7 +616,7 @@ fn half_calls_say_why() -> Result<()> {
     Ok(())
 }
 
-/// What cannot be read is counted by its port and named, and no noise comes of it.
+/// What cannot be read is counted by its port and named, and no calls are made of it.
 #[test]
 fn what_is_not_http_is_named_by_its_port() -> Result<()> {
     let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03GET / HTTP/1.1\r\n\r\n";
@@ -625,7 +625,7 @@ fn what_is_not_http_is_named_by_its_port() -> Result<()> {
         Script::new()
             .client_port(number)
             .server_port(port)
-            .said(&[(Client, first), (Server, b"\x16\x03\x03\0\x7a\x02\0\0")])
+            .turns(&[(Client, first), (Server, b"\x16\x03\x03\0\x7a\x02\0\0")])
     };
     let mut scripts: Vec<Script> = (1..=120)
         .map(|number| connection(number, 443, hello))

@@ -1,5 +1,5 @@
-//! The rules as a user meets them: the commands, every vector through the program, the reference messages as packets, what
-//! is said of rules live. That nothing gets out is in `leaks`.
+//! The rules as a user meets them: the commands, every vector through the program, the reference messages as packets, and
+//! what status and log report of rules. That nothing leaves that rules hide is in `leaks`.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -34,7 +34,7 @@ fn vectors(name: &str) -> Vec<Value> {
     file["vectors"].as_array().expect("a list").clone()
 }
 
-/// What `sniffer rules apply` answers to each task.
+/// The answers of `sniffer rules apply`, one a task.
 fn apply(tasks: &[Value]) -> Result<Vec<Value>> {
     let mut input = tempfile::tempfile()?;
     for task in tasks {
@@ -202,7 +202,7 @@ fn base64(text: &str) -> Vec<u8> {
     out
 }
 
-fn said(vector: &Value, side: &str) -> Vec<u8> {
+fn message(vector: &Value, side: &str) -> Vec<u8> {
     if let Some(text) = vector[format!("{side}_b64")].as_str() {
         return base64(text);
     }
@@ -218,9 +218,9 @@ fn said(vector: &Value, side: &str) -> Vec<u8> {
 }
 
 /// One exchange as frames whose first bytes of request and response have these times in milliseconds.
-fn frames_of(request: Vec<u8>, response: Vec<u8>, asked: u64, answered: u64) -> Vec<Made> {
+fn frames_of(request: Vec<u8>, response: Vec<u8>, requested: u64, answered: u64) -> Vec<Made> {
     let talk = Conversation {
-        start: (asked - 10) * 1_000_000,
+        start: (requested - 10) * 1_000_000,
         ..Conversation::new(Vec::new())
     };
     let mut segments = talk.segments_of(&[(Side::Client, request), (Side::Server, response)]);
@@ -232,7 +232,7 @@ fn frames_of(request: Vec<u8>, response: Vec<u8>, asked: u64, answered: u64) -> 
         first.map(|index| (index, at * 1_000_000))
     };
     let marks = [
-        first(Side::Client, asked, &segments),
+        first(Side::Client, requested, &segments),
         first(Side::Server, answered, &segments),
     ];
     for (index, segment) in segments.iter_mut().enumerate() {
@@ -329,20 +329,19 @@ const fn otherwise(
     }
 }
 
-/// Vectors that ask how a builder of messages takes something that is another thing on the wire. Go's reader refuses the
-/// requests of the `bad/` ones, so its logger never sees them. On the wire a server answered them with 200: the call took
-/// place, and leaving it out would be a loss without a word. Issue and captures want such calls as well: conflicting
-/// lengths "marked" and not dropped, a negative length and a missing version among the captures with a call expected.
+/// Vectors for which a capture differs from a logger. Go's reader refuses the requests of the `bad/` ones, so its logger
+/// never sees them. On the wire a server answered them with 200: the call took place, and leaving it out would be a loss
+/// that nothing reports. Calls with contradictory lengths are marked and not dropped.
 const DECIDED_OTHERWISE: [Otherwise; 8] = [
-    // An interim answer is none (RFC 9110 section 15.2), and the contract counts pairing it among the limits of the
-    // predecessor (G9), which does not pair a bare 100 either. Without a final answer it is a half call.
+    // An interim response is not the final one (RFC 9110 section 15.2; `docs/contract.md` 1.6), although network-sniffer 1.x
+    // pairs all of them but a bare 100. Without a final response there is half a call.
     otherwise("interim-100", None, false),
-    // A preface means that the connection speaks HTTP/2 (RFC 9113 section 3.4): counted and named, not read.
+    // A preface means that the connection is HTTP/2 (RFC 9113 section 3.4): counted and named, not read.
     otherwise("bad/request-http2-preface", None, false),
     // A server that answers with a status line took it for a request; HTTP/0.9 (RFC 1945 section 4.1) has no headers,
-    // so this is neither, and is told as it was said.
+    // so this is neither, and is reported as it was sent.
     otherwise("bad/request-no-version", Some(("GET", "http://a/x")), false),
-    // RFC 9112 section 3 leaves it to the server whether to refuse it; this one did not.
+    // A server may refuse it or not (RFC 9112 section 3); this one did not.
     otherwise(
         "bad/request-space-in-target",
         Some(("GET", "http://a/a b")),
@@ -365,7 +364,7 @@ const DECIDED_OTHERWISE: [Otherwise; 8] = [
         Some(("GET", "http://api.example/a%zz")),
         false,
     ),
-    // A request ends with chunked or has no body (RFC 9112 section 6.3); servers answer 501 or, as this one, do not mind.
+    // A request ends with chunked or has no body (RFC 9112 section 6.3); servers answer 501 or, as this one, accept it.
     otherwise(
         "bad/request-te-not-chunked",
         Some(("POST", "http://api.example/x")),
@@ -399,8 +398,8 @@ fn every_message_vector_passes_as_packets() {
         let now = vector["now_ms"].as_u64().expect("a time");
         let interval = vector["interval_ms"].as_u64().expect("a time");
         let frames = frames_of(
-            said(&vector, "request"),
-            said(&vector, "response"),
+            message(&vector, "request"),
+            message(&vector, "response"),
             now - interval,
             now,
         );
@@ -451,7 +450,7 @@ fn every_message_vector_passes_as_packets() {
     );
 }
 
-/// All that a rule set does not mean stays: masks hide what they say, and the call is still there.
+/// Masks hide what their paths select and nothing else, and the call is still there.
 #[test]
 fn masks_leave_the_rest() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -572,7 +571,7 @@ fn test_shows_calls_before_and_after() -> Result<()> {
     Ok(())
 }
 
-/// Every rule in the manual is one.
+/// Every rule in the manual parses.
 #[test]
 fn the_manual_shows_rules_that_parse() -> Result<()> {
     let manual = fs::read_to_string(repository().join("docs/rules.md"))?;
@@ -610,7 +609,7 @@ fn many_calls(count: u64) -> Vec<Made> {
     talks.collect()
 }
 
-/// What status and log say of these rules after so many calls; after a reload of rules that do something, nothing more.
+/// Status and log warn of these rules after a number of calls, and no longer after a reload of rules that have an effect.
 #[track_caller]
 fn check_warning(rules: &str, calls: u64, code: &str, words: &str) -> Result<()> {
     let scene = Scene::without_nginx()?;
@@ -629,7 +628,7 @@ fn check_warning(rules: &str, calls: u64, code: &str, words: &str) -> Result<()>
             .collect::<String>()
     };
     let frames = many_calls(calls);
-    // One call short of it there is nothing to say: the last connection is left out.
+    // One call less gives no warning: the last connection is left out.
     let last = frames.len() - 60;
     scene.send(&frames[..last], 12_000)?;
     thread::sleep(Duration::from_millis(1500));
@@ -647,11 +646,11 @@ fn check_warning(rules: &str, calls: u64, code: &str, words: &str) -> Result<()>
         ensure!(status["capture"]["calls"]["unaccounted"] == 0, "{status}");
         Ok(())
     })?;
-    let text = capture.tell(&["status"])?.stdout;
+    let text = capture.control(&["status"])?.stdout;
     ensure!(text.contains(code), "the text has it, too: {text}");
-    capture.says(code)?;
+    capture.wait_for_log(code)?;
     fs::write(&file, "include debug\n/request_header:.*/ remove\n")?;
-    capture.tell(&["rules", "reload"])?;
+    capture.control(&["rules", "reload"])?;
     ensure!(
         warned(&capture.status()?).is_empty(),
         "the warning was of the old rules"
@@ -677,8 +676,8 @@ fn rules_that_stop_everything_are_told() -> Result<()> {
     check_warning("include debug\n/request_url/ stop\n", 500, "W034", "line 2")
 }
 
-/// Rules are swapped again and again under traffic: every call arrives, once, and each set does what it says; a bad
-/// file leaves the old set in use and says so.
+/// Rules are swapped again and again under traffic: every call arrives, once, and each set is applied; a bad
+/// file leaves the old set in use, which the log reports.
 #[test]
 fn a_reload_loses_no_call_and_a_bad_file_changes_nothing() -> Result<()> {
     const CALLS: u64 = 600;
@@ -727,9 +726,7 @@ fn a_reload_loses_no_call_and_a_bad_file_changes_nothing() -> Result<()> {
         sender.join().expect("sending does not panic")?;
         Ok(())
     })?;
-    scene
-        .wait_for_lines(CALLS)
-        .with_context(|| capture.said())?;
+    scene.wait_for_lines(CALLS).with_context(|| capture.log())?;
     let masked = scene
         .collector
         .rows()
@@ -742,18 +739,18 @@ fn a_reload_loses_no_call_and_a_bad_file_changes_nothing() -> Result<()> {
     );
     // A good file, a bad one, a missing one.
     fs::write(&file, MASK)?;
-    let good = capture.tell(&["rules", "reload"])?;
+    let good = capture.control(&["rules", "reload"])?;
     ensure!(
         good.code()? == 0 && good.stdout.contains("rules read again"),
         "{good:?}"
     );
     fs::write(&file, "allow_http_url\n/request_header:x/ remvoe\n")?;
-    let bad = capture.tell(&["rules", "reload"])?;
+    let bad = capture.control(&["rules", "reload"])?;
     ensure!(bad.code()? == 2 && bad.stdout.contains("line 2"), "{bad:?}");
-    capture.says("the old rules stay")?;
+    capture.wait_for_log("the old rules stay")?;
     fs::remove_file(&file)?;
     ensure!(
-        capture.tell(&["rules", "reload"])?.code()? == 2,
+        capture.control(&["rules", "reload"])?.code()? == 2,
         "a missing file is no rules"
     );
     let more = calls(CALLS, 50);

@@ -1,7 +1,7 @@
-//! What a confined process can no longer do, tried from inside, and that what it has to do goes on.
+//! What a confined process can no longer do, tried from inside, and what it still can. Here belongs what the kernel enforces.
 //!
-//! The tries run in this test binary, started anew: it confines itself with the program's own plan and then does one
-//! forbidden thing. The rest is the whole program with its ordinary ways to use names, TLS, files and signals.
+//! The attempts run in this test binary, started anew: it confines itself with the program's own plan and then attempts
+//! one forbidden thing. The rest is the whole program with its ordinary use of names, TLS, files and signals.
 #![expect(
     unsafe_code,
     reason = "forbidden system calls have no safe interface, which is as it should be"
@@ -32,10 +32,10 @@ use tests::scene::Scene;
 
 use crate::all_in_one::AllInOne;
 
-/// Which plan, which try, and the folder and ports that both speak of.
+/// The plan, the attempt, and the folder and ports that both name.
 const TRY: &str = "SANDBOX_TRY";
 
-/// How a try ended.
+/// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Worked,
@@ -43,7 +43,7 @@ enum End {
     Killed,
 }
 
-/// What the tries of one plan have in common: a folder with a file that may be read, and two listeners.
+/// What the attempts under one plan have in common: a folder with a file that may be read, and two listeners.
 struct Ground {
     folder: TempDir,
     allowed: TcpListener,
@@ -78,17 +78,17 @@ impl Ground {
             .args(["--exact", "sandbox::one_try", "--ignored", "--nocapture"])
             .env(TRY, words.join("|"))
             .output()?;
-        let said = || format!("{role} {what}: {output:?}");
+        let failure = || format!("{role} {what}: {output:?}");
         match (output.status.code(), output.status.signal()) {
             (Some(0), _) => Ok(End::Worked),
             (Some(code @ 1..=99), _) => Ok(End::Failed(code)),
             (None, Some(libc::SIGSYS)) => Ok(End::Killed),
-            _ => anyhow::bail!(said()),
+            _ => anyhow::bail!(failure()),
         }
     }
 }
 
-/// Not a test: what [`Ground::attempt`] starts. Ends with 0, or with the number of the error.
+/// Not a test: [`Ground::attempt`] starts it. Ends with 0, or with the number of the error.
 #[test]
 #[ignore = "started by the tests of this module"]
 fn one_try() {
@@ -123,7 +123,7 @@ fn one_try() {
     );
     let done = attempt(what, folder, allowed, other);
     drop(before);
-    // What the kernel says, as far as it fits into an exit code; 100 and above are not errors that are expected here.
+    // The kernel's error, as far as it fits into an exit code; 100 and above are not errors that are expected here.
     std::process::exit(match done {
         Ok(()) => 0,
         Err(error) => error.raw_os_error().unwrap_or(100),
@@ -191,7 +191,7 @@ fn check(role: &str, tries: &[(&str, End)]) {
 const EPERM: End = End::Failed(libc::EPERM);
 const EACCES: End = End::Failed(libc::EACCES);
 
-/// Nobody does these by mistake, in any role.
+/// No role ever makes these calls, so an attempt ends the process.
 const HOSTILE: [(&str, End); 7] = [
     ("execve", End::Killed),
     ("ptrace", End::Killed),
@@ -228,7 +228,7 @@ fn capture_can_reach_its_destination_and_its_rules_and_no_more() {
             ("raise a limit", EPERM),
             ("a child", EPERM),
             ("a program", EPERM),
-            // The control socket lies there; its name goes at the end.
+            // The control socket is there; its name is removed at the end.
             ("remove a name of ours", End::Worked),
         ],
     );
@@ -278,7 +278,7 @@ fn a_reader_has_its_files_and_no_network() {
     );
 }
 
-/// Every thread of a process, by the kernel's account of it.
+/// Every thread of a process, as the kernel lists them.
 fn check_threads(pid: i64, capabilities: &str) -> Result<usize> {
     let mut count = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -302,10 +302,10 @@ fn check_threads(pid: i64, capabilities: &str) -> Result<usize> {
 
 const NO_CAPABILITY: &str = "0000000000000000";
 
-/// Answers for any name with 127.0.0.1, in a namespace whose resolver asks there.
+/// A name server that answers any name with 127.0.0.1, in a namespace that uses it.
 struct Names {
     _config: ResolverConfig,
-    asked: Arc<AtomicU64>,
+    queries: Arc<AtomicU64>,
 }
 
 /// What `ip netns exec` mounts over `/etc`, deleted when dropped.
@@ -327,8 +327,8 @@ impl Names {
         fs::write(config.0.join("nsswitch.conf"), "hosts: files dns\n")?;
         let socket = namespace.inside(|| UdpSocket::bind("127.0.0.1:53"))?;
         socket.set_read_timeout(Some(PATIENCE * 3))?;
-        let asked = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&asked);
+        let queries = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&queries);
         thread::spawn(move || {
             let mut query = [0; 512];
             while let Ok((length, from)) = socket.recv_from(&mut query) {
@@ -339,7 +339,7 @@ impl Names {
         });
         Ok(Self {
             _config: config,
-            asked,
+            queries,
         })
     }
 }
@@ -357,7 +357,7 @@ fn answer(query: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// A name is looked up after the sandbox stands, the destination comes late, the rules change, and the end is orderly.
+/// Under the sandbox names are resolved, a late destination is reached, rules are reloaded, and the end is orderly.
 #[test]
 fn a_confined_capture_does_all_that_it_has_to() -> Result<()> {
     let lab = Lab::new()?;
@@ -379,7 +379,7 @@ fn a_confined_capture_does_all_that_it_has_to() -> Result<()> {
     let capture = Capture::start(&lab.server, &url, &settings)?;
     curl(&lab.client, &["http://10.77.0.1/hello"])?;
     thread::sleep(Duration::from_secs(2));
-    let before = names.asked.load(Ordering::Relaxed);
+    let before = names.queries.load(Ordering::Relaxed);
     let late = lab.server.inside(|| TcpListener::bind(address))?;
     let collector = bench::collect::Collector::serve(late)?;
     ensure!(
@@ -387,7 +387,10 @@ fn a_confined_capture_does_all_that_it_has_to() -> Result<()> {
         "{:?}",
         collector.tally()
     );
-    assert!(names.asked.load(Ordering::Relaxed) > before, "asked again");
+    assert!(
+        names.queries.load(Ordering::Relaxed) > before,
+        "asked again"
+    );
 
     let status = capture.status()?;
     let shown = status["capture"]["sandbox"].as_str().unwrap_or_default();
@@ -422,8 +425,8 @@ fn a_confined_capture_does_all_that_it_has_to() -> Result<()> {
     let body = |row| bench::collect::value(row, "response_body");
     let kept = bodies.iter().filter(|row| body(row).is_some()).count();
     assert_eq!(kept, 1, "one call before the new rules, one after");
-    let said = capture.stop()?;
-    assert!(said.contains("sandbox: landlock ABI"), "{said}");
+    let log = capture.stop()?;
+    assert!(log.contains("sandbox: landlock ABI"), "{log}");
     Ok(())
 }
 
@@ -530,7 +533,7 @@ fn a_confined_capture_delivers_over_tls() -> Result<()> {
     Ok(())
 }
 
-/// As in a container: a filter of somebody else's refuses io_uring, landlock and a second filter's friends.
+/// As in a container, whose filter refuses io_uring, landlock and related calls.
 fn in_a_container<T: Send>(refused: &[libc::c_long], work: impl FnOnce() -> T + Send) -> T {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
     let rules = refused.iter().map(|&call| (call, Vec::new())).collect();
@@ -552,7 +555,7 @@ fn in_a_container<T: Send>(refused: &[libc::c_long], work: impl FnOnce() -> T + 
     })
 }
 
-/// With the uploader on epoll, and on a kernel that has neither landlock nor seccomp to give: told, never fatal.
+/// With the uploader on epoll, and on a kernel without landlock and seccomp: reported, never fatal.
 #[test]
 fn what_the_kernel_does_not_give_is_told_and_done_without() -> Result<()> {
     let uring = libc::SYS_io_uring_setup;
@@ -595,14 +598,14 @@ fn it_can_be_switched_off_and_says_so() -> Result<()> {
     Ok(())
 }
 
-/// The supervisor starts programs; what reads packets and calls cannot.
+/// The supervisor starts programs; the processes that read packets and calls cannot.
 #[test]
 fn both_children_of_the_all_in_one_are_confined() -> Result<()> {
     let lab = Lab::new()?;
     let _nginx = Nginx::start(&lab.server)?;
     let all = AllInOne::start(&lab.server, &["--on"])?;
     let status = || -> Result<serde_json::Value> {
-        let ended = all.tell(&["status", "--json"])?;
+        let ended = all.control(&["status", "--json"])?;
         let status: serde_json::Value = serde_json::from_str(&ended.stdout)?;
         ensure!(status["state"] == "RUNNING", "{status}");
         Ok(status)
@@ -614,7 +617,7 @@ fn both_children_of_the_all_in_one_are_confined() -> Result<()> {
         Ok(())
     })?;
     let pid = |value: &serde_json::Value| value["pid"].as_i64().context("a pid");
-    // The store keeps what lets it write a folder of another user (CAP_DAC_OVERRIDE).
+    // The store keeps CAP_DAC_OVERRIDE, to write a folder of another user.
     check_threads(pid(&status["store"])?, "0000000000000002")?;
     check_threads(pid(&status)?, NO_CAPABILITY)?;
     Ok(())

@@ -1,9 +1,9 @@
 //! Seeded conversations through a simulated network into the engine, in this process. Here belongs the question whether
-//! what is reported is what was said, and whether the ledger explains each difference.
+//! reports equal what was sent, and whether the ledger explains each difference.
 //!
 //! `SIMULATION_SEEDS=20000 cargo test --release -p tests --test integration simulation::` runs as many seeds of each kind,
-//! `SIMULATION_ONLY=41572` this one alone in the kind that it belongs to. Every seed that was ever read wrongly is in its
-//! kind's list and runs each time.
+//! `SIMULATION_ONLY=41572` this seed alone, in the kind that it belongs to. Every seed that was ever read wrongly is in the
+//! list of its kind and runs each time.
 
 use std::collections::HashMap;
 use std::env;
@@ -43,9 +43,9 @@ impl Seeds {
         Self { once_wrong, ..self }
     }
 
-    /// Runs `one` for each and names all that fail.
+    /// Runs `one` for each and lists all that fail.
     #[track_caller]
-    fn run(&self, one: impl Fn(u64) -> Result<Tally>) {
+    fn run(&self, one: impl Fn(u64) -> Result<Totals>) {
         let Self { first, once_wrong } = *self;
         let numbers: Vec<u64> = match number_from("SIMULATION_ONLY") {
             Some(only) => (first..first + 10_000)
@@ -55,16 +55,16 @@ impl Seeds {
                 .chain(once_wrong.iter().copied())
                 .collect(),
         };
-        let (mut made, mut told) = (0, 0);
+        let (mut made, mut reported) = (0, 0);
         let mut wrong = Vec::new();
         for number in &numbers {
             match one(*number) {
-                Ok(tally) => (made, told) = (made + tally.made, told + tally.told),
+                Ok(totals) => (made, reported) = (made + totals.made, reported + totals.reported),
                 Err(error) => wrong.push(format!("seed {number}: {error:#}")),
             }
         }
         println!(
-            "{first}: {} seeds, {made} calls, {told} told",
+            "{first}: {} seeds, {made} calls, {reported} reported",
             numbers.len()
         );
         assert!(
@@ -77,9 +77,9 @@ impl Seeds {
 }
 
 /// Calls of one world.
-struct Tally {
+struct Totals {
     made: usize,
-    told: usize,
+    reported: usize,
 }
 
 /// A network with three conversations at once.
@@ -120,14 +120,14 @@ impl World {
         read(frames.iter().map(|frame| captured(frame, self.snap)))
     }
 
-    fn judged(&self, reading: Reading, judge: fn(&Self, Reading) -> Result<()>) -> Result<Tally> {
-        let tally = Tally {
+    fn judged(&self, reading: Reading, judge: fn(&Self, Reading) -> Result<()>) -> Result<Totals> {
+        let totals = Totals {
             made: self.exchanges().count(),
-            told: reading.calls.len(),
+            reported: reading.calls.len(),
         };
         let pipelined: Vec<_> = self.talks.iter().map(|(talk, _)| talk.pipeline).collect();
         judge(self, reading).with_context(|| format!("pipelined {pipelined:?}"))?;
-        Ok(tally)
+        Ok(totals)
     }
 
     fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
@@ -151,16 +151,16 @@ fn check(
     });
 }
 
-/// Everything was captured: everything is reported as it was said.
+/// Everything was captured: everything is reported as it was sent.
 fn all_of_it(world: &World, reading: Reading) -> Result<()> {
     let rows: Vec<_> = reading.calls.into_iter().map(|(row, _)| row).collect();
     truth::check_all(world.exchanges(), &rows).with_context(|| format!("{:?}", reading.ledger))
 }
 
-/// Something was not captured: nothing is invented, nothing is paired wrongly, what is incomplete says so, and the ledger
-/// knows of a loss if anything is missing or incomplete.
+/// Something was not captured: nothing is invented, nothing is paired wrongly, what is incomplete is marked, and the ledger
+/// has a loss if anything is missing or incomplete.
 fn nothing_false(world: &World, reading: Reading) -> Result<()> {
-    let mut said: HashMap<_, _> = world
+    let mut made: HashMap<_, _> = world
         .exchanges()
         .map(|exchange| (exchange.number.to_string(), exchange))
         .collect();
@@ -172,7 +172,7 @@ fn nothing_false(world: &World, reading: Reading) -> Result<()> {
             number == answered,
             "the answer to {answered} is reported as the answer to {number}"
         );
-        let exchange = said
+        let exchange = made
             .remove(number)
             .with_context(|| format!("call {number} was not made, or reported twice"))?;
         let marked = notes.missing_bytes > 0 || notes.incomplete;
@@ -190,15 +190,15 @@ fn nothing_false(world: &World, reading: Reading) -> Result<()> {
     let ended_early = ledger.http.unpaired_total() + ledger.http.bodies_cut + ledger.http.heads_cut;
     let losses = ledger.flow.flow_gap_bytes + cut + ended_early;
     ensure!(
-        losses > 0 || (said.is_empty() && incomplete == 0),
+        losses > 0 || (made.is_empty() && incomplete == 0),
         "{} missing without a loss: {ledger:?}",
-        said.len()
+        made.len()
     );
     Ok(())
 }
 
 fn number_of<'a>(row: &'a Row, key: &str) -> Result<&'a str> {
-    value(row, key).with_context(|| format!("no {key}: half calls are not wanted: {row:?}"))
+    value(row, key).with_context(|| format!("no {key}: half calls are off: {row:?}"))
 }
 
 #[test]
@@ -285,14 +285,14 @@ fn captures_with_a_snap_length() {
     check(&Seeds::from(60_000), Accidents::none(), cut, nothing_false);
 }
 
-/// Clients that pipeline, and the capture begins with the last of several requests.
+/// Clients that pipeline, and the capture starts with the last of several requests.
 const MIDSTREAM_ONCE_WRONG: [u64; 29] = [
     70_227, 70_449, 70_491, 70_494, 70_638, 70_875, 70_902, 70_970, 71_079, 71_122, 71_149, 71_161,
     71_339, 71_475, 71_553, 71_654, 71_657, 71_707, 71_742, 71_809, 71_888, 71_955, 72_095, 72_125,
     72_331, 72_337, 72_428, 72_494, 72_501,
 ];
 
-/// The capture begins in the middle of everything.
+/// The capture starts in the middle of everything.
 #[test]
 fn midstream() {
     Seeds::from(70_000)
@@ -301,9 +301,9 @@ fn midstream() {
             let mut seed = Seed::new(number);
             let world = World::seeded(&mut seed, Accidents::none());
             let frames = frames(&world.talks, &world.accidents, &mut seed);
-            let begin = seed.within(1..=frames.len());
+            let start = seed.within(1..=frames.len());
             let reading = read(
-                frames[begin..]
+                frames[start..]
                     .iter()
                     .map(|frame| captured(frame, usize::MAX)),
             );
@@ -311,22 +311,21 @@ fn midstream() {
         });
 }
 
-/// What is told is told as it was said.
+/// What is reported equals what was sent.
 fn whole_or_nothing(world: &World, reading: Reading) -> Result<()> {
     for (row, _) in &reading.calls {
         let number = number_of(row, "request_header:x-call-number")?;
         let exchange = world
             .exchanges()
             .find(|exchange| exchange.number.to_string() == number)
-            .context("nobody made this call")?;
+            .context("this call was never made")?;
         let difference = truth::difference(exchange, row);
         ensure!(difference.is_none(), "{difference:?}");
     }
     Ok(())
 }
 
-/// Of calls that are shed only the framing is read: that changes nothing of the others, nor of how connections are read,
-/// whatever is lost.
+/// Only the framing of shed calls is read: that changes neither the others nor how connections are read, whatever is lost.
 #[test]
 fn shed_calls_change_no_other() {
     Seeds::from(90_000).run(|number| {
@@ -338,20 +337,20 @@ fn shed_calls_change_no_other() {
         };
         let world = World::seeded(&mut seed, accidents);
         let frames = frames(&world.talks, &world.accidents, &mut seed);
-        let begin = seed.within(0..=frames.len() / 4);
+        let start = seed.within(0..=frames.len() / 4);
         let read = |shed| {
             let mut reader = Reader::new(&Config::default());
             reader.set_shed_policy(ShedPolicy {
                 shed,
                 ..ShedPolicy::default()
             });
-            for frame in &frames[begin..] {
+            for frame in &frames[start..] {
                 reader.feed(&captured(frame, usize::MAX));
             }
             reader.finish()
         };
         let (whole, mut some) = (read(0), read(ShedPolicy::CALLS / 2));
-        // Of heads that are skimmed, lines without a colon are not counted.
+        // Skimmed heads do not count lines without a colon.
         some.ledger.http.header_lines_odd = whole.ledger.http.header_lines_odd;
         ensure!(
             format!("{:?}", some.ledger.http) == format!("{:?}", whole.ledger.http),
@@ -365,9 +364,9 @@ fn shed_calls_change_no_other() {
         for (row, _) in &some.calls {
             ensure!(rows.any(|other| other == row), "{row:?}");
         }
-        Ok(Tally {
+        Ok(Totals {
             made: whole.calls.len(),
-            told: some.calls.len(),
+            reported: some.calls.len(),
         })
     });
 }
@@ -399,6 +398,9 @@ fn segmentation_does_not_matter() {
                 .with_context(|| format!("segments of {mss} bytes"))?;
         }
         let made = talk.exchanges.len();
-        Ok(Tally { made, told: made })
+        Ok(Totals {
+            made,
+            reported: made,
+        })
     });
 }

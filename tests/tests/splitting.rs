@@ -1,5 +1,5 @@
-//! A message cut anywhere gives the same line: through the whole pipeline, byte for byte. Here belongs how bytes are dealt
-//! out to segments, and nothing else.
+//! A message cut anywhere gives the same line: through the whole pipeline, byte for byte. Here belongs how bytes are cut
+//! into segments, and nothing else.
 
 use bench::collect::Row;
 use bench::seed::Seed;
@@ -8,7 +8,7 @@ use tests::engine::{captured, read};
 
 type Turns = Vec<(Side, Vec<u8>)>;
 
-/// Framings and codings that are delicate to cut: chunks, a coded body, an interim response, a body that looks like heads.
+/// Framings and codings that are sensitive to cuts: chunks, a coded body, an interim response, a body that looks like heads.
 fn talk() -> Conversation {
     let body = |text: &str, coding, framing| Body {
         plain: text.into(),
@@ -44,7 +44,7 @@ fn talk() -> Conversation {
     }
 }
 
-/// All in one moment, since lines tell times and times are not asked for here.
+/// All at one time, so that the times in lines are equal.
 fn rows(talk: &Conversation, turns: &Turns) -> Vec<Row> {
     let wire = Wire::default();
     let segments = talk.segments_of(turns).into_iter().map(|mut segment| {
@@ -59,13 +59,13 @@ fn rows(talk: &Conversation, turns: &Turns) -> Vec<Row> {
 /// The turn at `index`, cut at `places`.
 fn cut(turns: &Turns, index: usize, places: &[usize]) -> Turns {
     let mut result = turns[..index].to_vec();
-    let (side, said) = &turns[index];
+    let (side, bytes) = &turns[index];
     let mut from = 0;
-    for place in places.iter().copied().chain([said.len()]) {
-        result.push((*side, said[from..place].to_vec()));
+    for place in places.iter().copied().chain([bytes.len()]) {
+        result.push((*side, bytes[from..place].to_vec()));
         from = place;
     }
-    result.retain(|(_, said)| !said.is_empty());
+    result.retain(|(_, bytes)| !bytes.is_empty());
     result.extend_from_slice(&turns[index + 1..]);
     result
 }
@@ -76,8 +76,8 @@ fn every_cut_of_every_turn() {
     let turns = talk.turns();
     let whole = rows(&talk, &turns);
     assert_eq!(whole.len(), 4);
-    for (index, (side, said)) in turns.iter().enumerate() {
-        for place in 1..said.len() {
+    for (index, (side, bytes)) in turns.iter().enumerate() {
+        for place in 1..bytes.len() {
             let cut = rows(&talk, &cut(&turns, index, &[place]));
             assert_eq!(cut, whole, "turn {index} of {side:?}, cut at {place}");
         }

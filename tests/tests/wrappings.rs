@@ -1,5 +1,5 @@
-//! One conversation in every wrapping there is, through `sniffer read`: the calls are the same, and say what they came in.
-//! Here belongs what lies around a TCP segment; how single headers are read is tested beside the code.
+//! One conversation in every encapsulation, through `sniffer read`: the calls are the same, and annotated with the
+//! encapsulation. Here belongs what lies around a TCP segment; single headers are tested in the unit tests.
 
 use std::fs;
 
@@ -59,7 +59,7 @@ fn ethernet(ether_type: u16, payload: &[u8]) -> Vec<u8> {
     [&[2; 12][..], &ether_type.to_be_bytes(), payload].concat()
 }
 
-/// An IPv4 packet between two hosts that are in no conversation; `options` in words of four bytes.
+/// An IPv4 packet between two other hosts; `options` in words of four bytes.
 fn ipv4(protocol: u8, id: u16, fragment: u16, options: &[u8], payload: &[u8]) -> Vec<u8> {
     let header = 20 + options.len();
     let start = [
@@ -360,7 +360,7 @@ fn cut(frame: &[u8], number: u16, size: usize, order: Order) -> Vec<Vec<u8>> {
     let mut pieces: Vec<Vec<u8>> = (0..payload.len())
         .step_by(size)
         .map(|at| {
-            // The lie: eight bytes before the piece's own, of which another piece has the true ones.
+            // Eight false bytes before the piece's own; another piece has the true ones.
             let overlap = if order == Order::Overlapping && at > 0 {
                 8
             } else {
@@ -431,10 +431,10 @@ fn check(wrapping: &Wrapping, talk: &Conversation, rows: &[Row]) -> Result<()> {
     let rows: Vec<Row> = rows.iter().filter(is_ours).cloned().collect();
     truth::check_all(&talk.exchanges, &rows)?;
     for row in &rows {
-        let said = ["encapsulation", "vni", "missing_bytes"]
+        let reported = ["encapsulation", "vni", "missing_bytes"]
             .map(|name| value(row, &format!("custom_field:{name}")));
         let expected = [wrapping.encapsulation, wrapping.vni, None];
-        ensure!(said == expected, "{said:?} instead of {expected:?}");
+        ensure!(reported == expected, "{reported:?} instead of {expected:?}");
     }
     Ok(())
 }
@@ -453,8 +453,12 @@ fn every_wrapping_gives_the_same_calls() -> Result<()> {
             wrapped(wrapping, talk, &mut frames);
         }
         let rows = read(link, &frames)?;
-        let said: usize = talks.iter().map(|(_, talk)| talk.exchanges.len()).sum();
-        ensure!(rows.len() == said, "{} of {said} calls", rows.len());
+        let exchanges: usize = talks.iter().map(|(_, talk)| talk.exchanges.len()).sum();
+        ensure!(
+            rows.len() == exchanges,
+            "{} of {exchanges} calls",
+            rows.len()
+        );
         for (wrapping, talk) in &talks {
             let error = check(wrapping, talk, &rows).err();
             wrong.extend(
@@ -466,13 +470,13 @@ fn every_wrapping_gives_the_same_calls() -> Result<()> {
     Ok(())
 }
 
-/// A mirror that leaves 400 bytes of each frame: exactly what it cut is missing, of the bodies it cut, and what Ethernet
-/// added to short frames is nobody's payload.
+/// A mirror that leaves 400 bytes of each frame: exactly the bytes that it cut are missing, in the bodies that it cut, and Ethernet's
+/// padding of short frames is no payload.
 #[test]
 fn a_mirror_that_cuts_takes_what_it_cuts_and_no_more() -> Result<()> {
     const LEFT: usize = 400;
     let mut talk = talk(false);
-    // Where a coding goes on behind a hole nobody knows, nor where the next chunk begins.
+    // A coding cannot be read on after a gap, and the next chunk is not found.
     talk.exchanges[1].response_body.framing = Framing::Length;
     talk.exchanges[2].response_body.coding = Coding::Identity;
     talk.exchanges.push(Exchange::get(4, "/last", "short"));
@@ -516,7 +520,7 @@ fn a_mirror_that_cuts_takes_what_it_cuts_and_no_more() -> Result<()> {
                 "{number}"
             );
         }
-        // The request of the second, the responses of the second and third.
+        // The request of the second call, the responses of the second and third.
         let requests = cut(Side::Client);
         let responses = cut(Side::Server);
         assert_eq!(missing(2)? + missing(3)?, requests + responses);
