@@ -1,4 +1,4 @@
-//! The capture URL: `POST /message` and `GET /saturated` (`docs/contract.md`, "Delivery").
+//! The capture URL: `POST /message` and `GET /saturated` (`docs/contract.md`, section 2).
 //!
 //! | answer | meaning |
 //! | --- | --- |

@@ -1,6 +1,6 @@
 //! The content coding of one POST, undone.
 //!
-//! The reference loggers write `deflated` and mean zlib (RFC 1950; `docs/contract.md`, "Delivery"). `deflate`, `gzip` and no
+//! The reference loggers write `deflated` and mean zlib (RFC 1950; `docs/contract.md`, section 2). `deflate`, `gzip` and no
 //! coding are accepted too, and under the first two names also a bare deflate stream (RFC 1951). The output is bounded, whatever
 //! the input claims.
 

@@ -85,8 +85,8 @@ impl Filter {
         if text.len() > FILTER_BYTES_MAX {
             return Err(too_long(text.floor_char_boundary(FILTER_BYTES_MAX)));
         }
-        let words = text.split_whitespace().map(|text| {
-            let word = Word::new(text).map_err(|_| too_long(0))?;
+        let words = words(text).map(|(position, text)| {
+            let word = Word::new(text).map_err(|_| too_long(position))?;
             Ok(Expression::Word(word))
         });
         let expression = Expression::And(words.collect::<Result<_, _>>()?);
@@ -195,6 +195,13 @@ impl Word {
     }
 }
 
+/// The words of a text with their offsets in bytes.
+fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let start = text.as_ptr().addr();
+    text.split_whitespace()
+        .map(move |word| (word.as_ptr().addr() - start, word))
+}
+
 fn json_escaped(text: &str) -> String {
     let quoted = serde_json::Value::from(text).to_string();
     quoted
@@ -299,6 +306,13 @@ mod tests {
             });
             assert!(is_let_through, "{filter:?}");
         }
+    }
+
+    #[test]
+    fn words_have_their_offsets() {
+        let found: Vec<_> = words(" é\u{3000}b  c").collect();
+        assert_eq!(found, [(1, "é"), (6, "b"), (9, "c")]);
+        assert_eq!(words("  ").count(), 0);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The embedded call store: a Resurface-compatible capture URL, a database, and a web page.
 //!
-//! Bundles of NDJSON lines come by `POST /message` (`docs/contract.md`); the page with its live list is served on the loopback
+//! Bundles of NDJSON lines come by `POST /message` (`docs/contract.md`, sections 1 and 2); the page with its live list is served on the loopback
 //! address. A bundle is answered with 204 after its commit, never before.
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! One line of a bundle, read into the columns that lists and filters need (`docs/contract.md`, "Lines").
+//! One line of a bundle, read into the columns that lists and filters need (`docs/contract.md`, sections 1.1 and 1.8).
 //!
 //! A line is a JSON array of `[name, value]` pairs, the details. As in the reference database, a member that is not a pair is
 //! skipped and unknown names are kept as they are; the first of a repeated name fills the column. A text that is not a JSON

@@ -1,8 +1,10 @@
 //! The page and its API: filter, detail, headers, who may read.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use store::Location;
 
 use crate::client::{Running, line, request};
 
@@ -343,4 +345,30 @@ fn the_status_balances() {
     assert_eq!(number("bundles_received"), 5);
     assert_eq!(status["write_error"], Value::Null);
     assert!(number("database_bytes") > 0 && number("since_ms") > 1_600_000_000_000);
+}
+
+#[test]
+fn a_lowered_bound_is_applied_without_a_bundle() {
+    let mut store = Running::start();
+    let body = line(&[("request_url", "http://h/")]).repeat(30);
+    assert_eq!(store.post(body.as_bytes()).status, 204);
+    store.stop();
+    let data = store.folder.path().to_owned();
+    let store = Running::start_with(|config| {
+        config.location = Location::Sqlite(data);
+        config.retention.calls_max = 10;
+    });
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while store.json("/api/v1/status")["calls"] != 10 {
+        assert!(
+            Instant::now() < deadline,
+            "{}",
+            store.json("/api/v1/status")
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(
+        ids(&store.json("/api/v1/calls")),
+        Vec::from_iter((21..=30).rev())
+    );
 }

@@ -126,6 +126,10 @@ fn list(connection: &Connection, rows: Rows, filter: &Filter) -> rusqlite::Resul
     search(&snapshot, rows, filter, newest)
 }
 
+/// Examines rows until the page is full or the time is over.
+///
+/// No part of the filter becomes a condition in SQL. Tried for words: `LIKE` took 63 to 230 ms for 40 000 lines of 1460 B
+/// (depending on how often the first letter occurs), `instr` 220 to 460 ms, this loop 150 ms with either kind of word.
 fn search(
     connection: &Connection,
     rows: Rows,
