@@ -9,118 +9,49 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::capture::interfaces::{self as choice, Choice};
+use crate::capture::interfaces::{self, Choice};
+use crate::config::command_line::CheckFlags;
 use crate::config::settings::row;
 use crate::config::values::Values;
 use crate::config::{self, Capture, Destination};
-use crate::diagnostic::{Code, Diagnostic, Exit};
+use crate::diagnostic::{Diagnostic, Exit};
+use crate::invocation::Invocation;
+use crate::stdout::print;
+
+use finding::{Finding, Level};
 
 mod capture;
 mod destination;
+mod finding;
 mod host;
 mod kernel;
 
 /// Version of the JSON form.
 const SCHEMA: u32 = 1;
 
-/// How much it matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// As it should be.
-    Ok,
-    /// To know.
-    Info,
-    /// Could be better, or will not be what is expected.
-    Warn,
-    /// Does not work.
-    Fail,
-}
-
-impl Level {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Fail => "fail",
-        }
+/// `sniffer check`.
+pub fn command(flags: &CheckFlags, invocation: &Invocation) -> Result<Exit, Diagnostic> {
+    let mut values = invocation.values()?;
+    flags.settings.apply(&mut values);
+    let findings = findings(&values, flags);
+    if flags.json || invocation.json {
+        print(&json(&findings));
+    } else {
+        print(&text(&findings));
     }
-}
-
-/// One thing that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// How much it matters.
-    pub level: Level,
-    /// What was looked at: `packet socket`, `net.core.rmem_max`.
-    pub topic: String,
-    /// What was found.
-    pub text: String,
-    /// Why it matters, or what we looked at.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
-    /// Something to paste.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fix: Option<String>,
-}
-
-impl Finding {
-    fn new(level: Level, topic: impl Into<String>, text: impl Into<String>) -> Self {
-        Self {
-            level,
-            topic: topic.into(),
-            text: text.into(),
-            why: None,
-            fix: None,
-        }
-    }
-
-    fn why(mut self, why: impl Into<String>) -> Self {
-        self.why = Some(why.into());
-        self
-    }
-
-    fn fix(mut self, fix: impl Into<String>) -> Self {
-        self.fix = Some(fix.into());
-        self
-    }
-
-    /// What `run` would say.
-    fn of(problem: Diagnostic, topic: &str) -> Self {
-        let level = match problem.code.stops() {
-            true => Level::Fail,
-            false => Level::Warn,
-        };
-        Self {
-            level,
-            topic: topic.to_owned(),
-            text: format!("{} [{}]", problem.what, problem.code),
-            why: problem.cause,
-            fix: problem.fix,
-        }
-    }
-}
-
-/// What is asked.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Wanted {
-    /// Also advise those who set up the mirror.
-    pub mirror: bool,
-    /// The host's tuning and nothing else.
-    pub tuning: bool,
+    Ok(exit(&findings))
 }
 
 /// Looks at everything, in the order in which a start would meet it.
-pub fn findings(values: &Values, wanted: Wanted) -> Vec<Finding> {
+fn findings(values: &Values, flags: &CheckFlags) -> Vec<Finding> {
     let mut findings = Vec::new();
     let config = settings(values, &mut findings);
     let choice = config.as_ref().and_then(choice_of);
-    if wanted.tuning {
+    if flags.tuning {
         return host::findings(chosen(&choice));
     }
     if let (Some(config), Some(choice)) = (&config, &choice) {
-        findings.extend(capture::findings(config, choice, wanted.mirror));
+        findings.extend(capture::findings(config, choice, flags.mirror));
     }
     findings.extend(kernel::findings());
     if let Some(Destination::Url(url)) = config.map(|config| config.destination) {
@@ -154,16 +85,15 @@ fn settings(values: &Values, findings: &mut Vec<Finding>) -> Option<Capture> {
     }
 }
 
-type Chosen = Result<Choice, Diagnostic>;
-
-fn choice_of(config: &Capture) -> Option<Chosen> {
-    let all = engine_sys::interfaces::list()
-        .map_err(|error| Diagnostic::new(Code::E090, format!("cannot list interfaces: {error}")));
-    Some(all.and_then(|all| choice::choose(&config.interfaces, config.mode, &all)))
+fn choice_of(config: &Capture) -> Option<Result<Choice, Diagnostic>> {
+    Some(
+        interfaces::list()
+            .and_then(|all| interfaces::choose(&config.interfaces, config.mode, &all)),
+    )
 }
 
 /// Names of interfaces whose queues are worth a look.
-fn chosen(choice: &Option<Chosen>) -> Vec<String> {
+fn chosen(choice: &Option<Result<Choice, Diagnostic>>) -> Vec<String> {
     let Some(Ok(choice)) = choice else {
         return Vec::new();
     };
@@ -175,7 +105,7 @@ fn chosen(choice: &Option<Chosen>) -> Vec<String> {
 }
 
 /// How the command ends.
-pub fn exit(findings: &[Finding]) -> Exit {
+fn exit(findings: &[Finding]) -> Exit {
     match count(findings, Level::Fail) {
         0 => Exit::Done,
         _ => Exit::Incomplete,
@@ -187,7 +117,7 @@ fn count(findings: &[Finding], level: Level) -> usize {
 }
 
 /// One line each, with `why:` and `fix:` beneath where there is something to do.
-pub fn text(findings: &[Finding]) -> String {
+fn text(findings: &[Finding]) -> String {
     let mut text = String::new();
     for finding in findings {
         let _ = writeln!(
@@ -215,7 +145,7 @@ pub fn text(findings: &[Finding]) -> String {
 }
 
 /// The same as one JSON object with stable keys.
-pub fn json(findings: &[Finding]) -> String {
+fn json(findings: &[Finding]) -> String {
     #[derive(Serialize)]
     struct Report<'a> {
         schema: u32,
@@ -235,6 +165,7 @@ pub fn json(findings: &[Finding]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnostic::Code;
 
     #[test]
     fn findings_are_shown_with_what_to_do() {

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::config::command_line::DemoFlags;
 use crate::config::settings::row;
-use crate::config::values::Values;
 use crate::control::{self, Request};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit, system_words};
+use crate::invocation::Invocation;
 use crate::status::{State, Status};
 use crate::supervisor;
 
@@ -24,13 +24,11 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long calls may take from the wire to the store before we say so.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs until Ctrl-C, or as long as the flags say.
-pub fn run(
-    flags: &DemoFlags,
-    mut values: Values,
-    control: PathBuf,
-    console: Console,
-) -> Result<Exit, Diagnostic> {
+/// `sniffer demo`: runs until Ctrl-C, or as long as the flags say.
+pub fn command(flags: &DemoFlags, invocation: &Invocation) -> Result<Exit, Diagnostic> {
+    let mut values = invocation.values()?;
+    flags.settings.apply(&mut values);
+    let (control, console) = (invocation.control.clone(), invocation.console);
     let running = ask(&control);
     if flags.calls_only || running.is_some() {
         return calls_only(flags, running.as_ref(), console);

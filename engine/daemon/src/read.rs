@@ -16,14 +16,17 @@ use engine_core::pipeline::{Pipeline, Unaccounted};
 use engine_core::time::Timestamp;
 
 use crate::capture_file::CaptureFile;
-use crate::config::command_line::Form;
-use crate::config::{CaptureMode, Reading};
+use crate::config::command_line::{Form, ReadFlags};
+use crate::config::values::Values;
+use crate::config::{self, CaptureMode, Reading};
 use crate::counters::{ShardCounters, Stages};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit, system_words, wants_colour};
+use crate::invocation::Invocation;
 use crate::pipeline::pipeline_config;
 use crate::quantity::{plural, thousands};
 use crate::report::ledger::{calls, halves};
 use crate::report::rule_matches::RuleWatch;
+use crate::sandbox::{Confinement, Plan};
 use crate::status::{self, PORTS_TOLD, Port, Status};
 use table::Table;
 
@@ -40,26 +43,26 @@ const SUFFIXES: [&str; 5] = ["pcap", "pcapng", "cap", "dmp", "pcap0"];
 
 /// What a reading is told.
 #[derive(Debug)]
-pub struct Options {
+struct Options {
     /// Files and folders, `-` for standard input.
-    pub files: Vec<PathBuf>,
+    files: Vec<PathBuf>,
     /// The pipeline's settings.
-    pub reading: Reading,
+    reading: Reading,
     /// Table or NDJSON; by the kind of standard output if not said.
-    pub form: Option<Form>,
+    form: Option<Form>,
     /// Anything incomplete makes the exit code 8.
-    pub strict: bool,
+    strict: bool,
     /// Where the ledger is written.
-    pub ledger: Option<LedgerFile>,
+    ledger: Option<LedgerFile>,
     /// Where notices and problems are written.
-    pub console: Console,
+    console: Console,
     /// When to colour the table.
-    pub colour: crate::diagnostic::Colour,
+    colour: crate::diagnostic::Colour,
 }
 
 /// Where the ledger is written: opened first, since a process that reads packets makes no file any more.
 #[derive(Debug)]
-pub enum LedgerFile {
+enum LedgerFile {
     /// Behind the calls.
     Stdout,
     /// By itself.
@@ -68,7 +71,7 @@ pub enum LedgerFile {
 
 impl LedgerFile {
     /// `-` is standard output.
-    pub fn open(path: &Path) -> Result<Self, Diagnostic> {
+    fn open(path: &Path) -> Result<Self, Diagnostic> {
         if path == Path::new("-") {
             return Ok(Self::Stdout);
         }
@@ -82,8 +85,45 @@ fn unwritten(path: &Path, error: &io::Error) -> Diagnostic {
     Diagnostic::new(Code::E121, format!("{}: {words}", path.display()))
 }
 
+/// `sniffer read`.
+pub fn command(flags: ReadFlags, invocation: &Invocation) -> Result<Exit, Diagnostic> {
+    let mut values = invocation.values()?;
+    flags.settings.apply(&mut values);
+    let reading = config::reading(&values, false)?;
+    let ledger = flags.ledger.as_deref().map(LedgerFile::open).transpose()?;
+    confine(&flags.files, &values, invocation.console)?;
+    run(&Options {
+        reading,
+        form: if flags.json || invocation.json {
+            Some(Form::Ndjson)
+        } else {
+            flags.output
+        },
+        files: flags.files,
+        strict: flags.strict,
+        ledger,
+        console: invocation.console,
+        colour: invocation.flags.color,
+    })
+}
+
+/// Confines the process before it reads files that may be hostile. The result is not reported: a filter in a pipe is
+/// silent as long as all is well.
+pub(crate) fn confine(
+    files: &[PathBuf],
+    values: &Values,
+    console: Console,
+) -> Result<(), Diagnostic> {
+    if config::sandbox(values)? {
+        Confinement::of(&Plan::reader(files));
+    } else {
+        console.info(format_args!("sandbox: {}", Confinement::Unwanted));
+    }
+    Ok(())
+}
+
 /// Reads all files. An unreadable one is said and the others are read all the same.
-pub fn run(options: &Options) -> Result<Exit, Diagnostic> {
+fn run(options: &Options) -> Result<Exit, Diagnostic> {
     let console = options.console;
     let files = files(&options.files)?;
     let config = pipeline_config(&options.reading, CaptureMode::Interfaces, &[], 1);

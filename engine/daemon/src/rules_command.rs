@@ -9,23 +9,20 @@ use engine_core::rules::{self, RuleSet, Sampler, Verb, apply_all};
 use serde::{Deserialize, Serialize};
 
 use crate::config::settings::row;
-use crate::config::values::Values;
 use crate::config::{self, Rules};
-use crate::diagnostic::{Code, Console, Diagnostic, Exit, system_words};
+use crate::diagnostic::{Code, Diagnostic, Exit, system_words};
+use crate::invocation::Invocation;
 
 pub mod comparison;
 
 /// Parses the rules of a file, of standard input (`-`), or the text itself, and shows how they are understood. Without
 /// an argument these are the rules of the environment.
-pub fn check(
-    argument: Option<&str>,
-    values: &mut Values,
-    console: Console,
-) -> Result<Exit, Diagnostic> {
+pub fn check(argument: Option<&str>, invocation: &Invocation) -> Result<Exit, Diagnostic> {
+    let (mut values, console) = (invocation.values()?, invocation.console);
     if let Some(argument) = argument {
         values.set(row::rules(), text_of(argument)?);
     }
-    let rules = config::rules_of(values)?;
+    let rules = config::rules_of(&values)?;
     let mut text = explain(&rules);
     if let Some(url) = values.given(row::url())
         && url.text.trim().starts_with("http://")

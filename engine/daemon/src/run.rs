@@ -8,33 +8,57 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use engine_sys::interfaces;
 use engine_sys::packet::SelfTest;
 use engine_sys::process;
 
 use crate::capture::hotplug::Follower;
-use crate::capture::interfaces::{self as choice, Choice};
+use crate::capture::interfaces::{self, Choice};
 use crate::capture::rings::{Opened, Opener};
 use crate::capture::self_traffic::{self, OwnUpload};
-use crate::config::{Capture, Destination};
+use crate::config::command_line::RunFlags;
+use crate::config::{self, Capture, Destination};
 use crate::control::{Response, Server};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit};
+use crate::invocation::Invocation;
 use crate::metrics::Endpoint;
 use crate::report::snapshot::View;
 use crate::sandbox::Plan;
 use crate::sink::http::Roots;
-use crate::status::{State, Status};
+use crate::status::State;
+use crate::stdout::print_json;
 use crate::supervised;
 use context::{Context, bug};
-use events::{Cause, answer, watch, watch_signals};
+use events::{answer, watch_signals};
 use threads::{Ended, Threads};
+use watch::{Cause, watch};
 
 pub mod context;
 pub mod events;
 mod threads;
+mod watch;
+
+/// `sniffer run`.
+pub fn command(flags: &RunFlags, invocation: &Invocation) -> Result<Exit, Diagnostic> {
+    let mut values = invocation.values()?;
+    flags.settings.apply(&mut values);
+    let config = config::capture(&values, flags.embedded_store)?;
+    let reload =
+        || config::capture(&values, flags.embedded_store).map(|config| config.reading.rules);
+    let rules_file = config::rules_file(&values);
+    let context = Context {
+        control: &invocation.control,
+        own_ports: &flags.own_ports,
+        reload: &reload,
+        rules_file: rules_file.as_deref(),
+        sandbox: config::sandbox(&values)?,
+        is_supervised: flags.supervised,
+        console: invocation.console,
+    };
+    run(config, context)
+}
 
 /// Captures until SIGTERM, SIGINT or `sniffer off`.
-pub fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
+fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     let console = context.console;
     let choice = choose(&config)?;
     console.report_all(&choice.notices);
@@ -84,7 +108,7 @@ pub fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     let summary = capture.summary(view.started.elapsed().as_secs());
     console.info(&summary);
     if context.is_supervised {
-        print_status(&status);
+        print_json(&status);
     }
     let exit = match (panicked, &capture.calls) {
         (true, _) => Exit::Bug,
@@ -120,21 +144,10 @@ fn serve_metrics(metrics: Endpoint, view: &Arc<View>, console: Console) -> Resul
     }
 }
 
-fn print_status(status: &Status) {
-    use std::io::Write;
-    if let Ok(mut line) = serde_json::to_vec(status) {
-        line.push(b'\n');
-        let _ = std::io::stdout().lock().write_all(&line);
-    }
-}
-
 /// The interfaces that settings and machine lead to.
 fn choose(config: &Capture) -> Result<Choice, Diagnostic> {
-    let all = interfaces::list().map_err(|error| {
-        Diagnostic::new(Code::E090, format!("cannot list interfaces: {error}"))
-            .cause("rtnetlink(7) refused")
-    })?;
-    choice::choose(&config.interfaces, config.mode, &all)
+    let all = interfaces::list()?;
+    interfaces::choose(&config.interfaces, config.mode, &all)
 }
 
 /// Rings for each interface. Nothing is captured if one of them cannot be: a part that is silently missing is worse.

@@ -8,8 +8,11 @@ use caps::{CapSet, Capability};
 use serde::{Deserialize, Serialize};
 
 use crate::config;
+use crate::config::command_line::StoreFlags;
 use crate::diagnostic::{Code, Console, Diagnostic, Exit};
+use crate::invocation::Invocation;
 use crate::sandbox::{Confinement, Plan};
+use crate::stdout::print_json;
 use crate::supervised;
 
 /// Bytes that are read of what a stranger on our port answers.
@@ -73,8 +76,17 @@ impl StoreReport {
     }
 }
 
+/// `sniffer store`.
+pub fn command(flags: &StoreFlags, invocation: &Invocation) -> Result<Exit, Diagnostic> {
+    let mut values = invocation.values()?;
+    flags.settings.apply(&mut values);
+    let sandbox = config::sandbox(&values)?;
+    let config = config::store(&values)?;
+    run(&config, flags.supervised, sandbox, invocation.console)
+}
+
 /// Runs the store until SIGTERM or SIGINT.
-pub fn run(
+fn run(
     config: &config::Store,
     is_supervised: bool,
     sandbox: bool,
@@ -103,7 +115,7 @@ pub fn run(
             page_url: ready.page_url(),
         };
         if is_supervised {
-            tell(&report);
+            print_json(&report);
         } else {
             console.info(format!(
                 "store ready on {}, page on {}",
@@ -127,7 +139,7 @@ pub fn run(
                     && taken.role == store::Role::Capture
                     && is_capture_url(taken.address) =>
             {
-                tell(&StoreReport::Taken {
+                print_json(&StoreReport::Taken {
                     url: format!("http://localhost:{}/message", taken.address.port()),
                     by: taken.to_string(),
                 });
@@ -144,14 +156,6 @@ pub fn run(
                 ),
             ),
         },
-    }
-}
-
-/// The supervisor is there as long as its pipe is; without it there is nobody to tell.
-fn tell(report: &StoreReport) {
-    if let Ok(mut line) = serde_json::to_vec(report) {
-        line.push(b'\n');
-        let _ = std::io::stdout().lock().write_all(&line);
     }
 }
 

@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
+use crate::config::command_line::AllInOneFlags;
 use crate::config::settings::row;
 use crate::config::values::Values;
 use crate::config::{self, CaptureMode};
 use crate::control::{self, Request, Response, Server};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit};
+use crate::invocation::Invocation;
 use crate::signals;
 use crate::status::{self, State, Status, Stopped};
 use crate::store_process::StoreReport;
@@ -53,6 +55,18 @@ pub struct Options {
 enum Event {
     Signal(i32),
     Asked(Request, Sender<Response>),
+}
+
+/// `sniffer all-in-one`.
+pub fn command(flags: &AllInOneFlags, invocation: &Invocation) -> Result<Exit, Diagnostic> {
+    let mut values = invocation.values()?;
+    flags.settings.apply(&mut values);
+    run(Options {
+        on: config::autostart(&values)?,
+        values,
+        control: invocation.control.clone(),
+        console: invocation.console,
+    })
 }
 
 /// Runs until SIGTERM or SIGINT.

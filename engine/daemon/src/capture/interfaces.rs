@@ -5,11 +5,12 @@
 
 use std::net::IpAddr;
 
-use engine_sys::interfaces::{Interface, LinkKind};
+use engine_sys::interfaces::{self, Interface, LinkKind};
 
 use crate::config::CaptureMode;
 use crate::config::guess::guess;
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, Exit};
+use crate::stdout::print;
 
 /// What was chosen.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -188,8 +189,22 @@ fn up_text(all: &[Interface]) -> String {
     named.join(", ")
 }
 
+/// `sniffer interfaces`.
+pub fn command() -> Result<Exit, Diagnostic> {
+    print(&table(&list()?));
+    Ok(Exit::Done)
+}
+
+/// All interfaces of this network namespace.
+pub fn list() -> Result<Vec<Interface>, Diagnostic> {
+    interfaces::list().map_err(|error| {
+        Diagnostic::new(Code::E090, format!("cannot list interfaces: {error}"))
+            .cause("rtnetlink(7) refused")
+    })
+}
+
 /// What `sniffer interfaces` prints.
-pub fn table(all: &[Interface]) -> String {
+fn table(all: &[Interface]) -> String {
     let mut text = format!(
         "{:<16} {:<6} {:>6}  {:<10} {}\n",
         "NAME", "STATE", "MTU", "KIND", "ADDRESSES"

@@ -16,13 +16,17 @@
 //! both.
 
 mod compression_trial;
+mod load;
 
 use std::time::{Duration, Instant};
 
 use engine_core::bundle::Compression;
 use engine_core::message::ShedPolicy;
 
+pub use self::load::Load;
+
 use self::compression_trial::Plain;
+use self::load::{RING_LOW, Weight, Work};
 
 /// Time between two decisions: some blocks are read meanwhile, so that the effect of the last one shows.
 const WEIGH_EVERY: Duration = Duration::from_millis(10);
@@ -42,9 +46,6 @@ const FULL_AT_ONCE: Duration = Duration::from_millis(50);
 /// Decisions in a row that must find the ring filling, before the first thing is given up: after a stall one does.
 const FILLING_MIN: u8 = 2;
 
-/// Share of a ring's blocks up to which it is as good as empty.
-const RING_LOW: f32 = 0.125;
-
 /// Time in which what waits is to be read. Long against [`WEIGH_EVERY`], so that the shares settle.
 const CATCH_UP: Duration = Duration::from_millis(250);
 
@@ -60,9 +61,6 @@ const WRITTEN_MIN: f32 = 1.0 / 64.0;
 /// Share of bodies from which on thinning begins to end.
 const WHOLE_MIN: f32 = 1.0 / 64.0;
 
-/// What is left of older work with each decision: a slice of the processor or two that others get do not show.
-const FADE: f32 = 0.7;
-
 /// Power of the pressure by which a share is divided: small against 1 - [`FADE`], so that it does not swing.
 const GAIN: f32 = 0.25;
 
@@ -74,10 +72,6 @@ const NEARLY_MIN: u8 = 20;
 
 /// Largest growth of a share in one decision. Too much of it is taken back in the next one, and the ring has room for that.
 const GROWTH_MAX: f32 = 1.25;
-
-/// Share of the time that a shard is awake, from which on it has no rest. Half asleep it has the processor to itself, and a
-/// block costs less than under load.
-const SATURATED: f32 = 0.9;
 
 /// A step is shown so long after its end, so that what comes and goes does not flicker.
 const SHOWN: Duration = Duration::from_secs(3);
@@ -94,55 +88,6 @@ pub enum Step {
     Thin,
     /// Calls.
     Shed,
-}
-
-/// What a shard knows of its load.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Load {
-    /// Share of blocks that wait for us in the fullest ring, 0 to 1.
-    pub ring: f32,
-    /// Blocks that wait for us in all rings, in rings.
-    pub waiting: f32,
-    /// Blocks read since the last look, in rings.
-    pub read: f32,
-    /// The kernel dropped frames since the last look.
-    pub lost: bool,
-    /// How full the upload queue is, 0 to 1.
-    pub queue: f32,
-    /// Time slept since the last look.
-    pub slept: Duration,
-}
-
-/// Some time, how much of it the shard was awake, and what it read meanwhile, in rings.
-#[derive(Clone, Copy, Debug, Default)]
-struct Work {
-    time: Duration,
-    awake: Duration,
-    read: f32,
-}
-
-impl Work {
-    fn add(&mut self, other: Self) {
-        self.time += other.time;
-        self.awake += other.awake;
-        self.read += other.read;
-    }
-
-    fn fade(&mut self) {
-        self.time = self.time.mul_f32(FADE);
-        self.awake = self.awake.mul_f32(FADE);
-        self.read *= FADE;
-    }
-
-    /// Whether the shard hardly slept.
-    fn is_saturated(self) -> bool {
-        self.awake >= self.time.mul_f32(SATURATED)
-    }
-
-    /// Seconds per ring; nothing if nothing was read.
-    fn cost(self) -> Option<f32> {
-        (self.read > 0.0).then(|| self.awake.as_secs_f32() / self.read)
-    }
 }
 
 /// Decides for one shard.
@@ -171,17 +116,6 @@ pub struct Overload {
     shown: Step,
     shown_at: Instant,
     changes: u64,
-}
-
-/// What one decision goes by.
-struct Weight {
-    work: Work,
-    queue: f32,
-    /// How many times too slow the shard is, from what was read of late, and from the last alone.
-    pressure: f32,
-    pressure_now: f32,
-    is_filling: bool,
-    is_urgent: bool,
 }
 
 impl Overload {

@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -24,8 +23,24 @@ use super::source::Source;
 use super::split_flows::Witness;
 use crate::clock::now;
 use crate::counters::{Published, RuleCells, ShardCounters, Stages};
-use crate::run::events::Event;
 use crate::sink::http::Outbox;
+
+/// What a shard reports to the thread that watches it.
+#[derive(Debug)]
+pub enum Notice {
+    /// An interface has a problem.
+    Trouble {
+        /// Its name.
+        interface: String,
+        /// Which.
+        trouble: Trouble,
+    },
+    /// The thread ends: after a stop, or because it panicked.
+    Ended,
+}
+
+/// Where notices go; whether anybody still takes them is of no interest to a shard.
+pub type Notify = Arc<dyn Fn(Notice) + Send + Sync>;
 
 /// Longest sleep: idle flows and old bundles are looked after at least this often.
 const TICK: Duration = Duration::from_millis(100);
@@ -70,7 +85,7 @@ pub struct Shard {
     published: Arc<Published>,
     hits: RuleCells,
     orders: Orders,
-    events: Sender<Event>,
+    notify: Notify,
     statistics_at: Instant,
     overload: Overload,
     /// A block said that frames were dropped since the counters were read.
@@ -90,7 +105,7 @@ impl Shard {
         own: OwnUpload,
         (published, hits, witness): (Arc<Published>, RuleCells, Option<Witness>),
         orders: Orders,
-        events: Sender<Event>,
+        notify: Notify,
     ) -> Self {
         Self {
             sources,
@@ -103,7 +118,7 @@ impl Shard {
             published,
             hits,
             orders,
-            events,
+            notify,
             statistics_at: Instant::now(),
             overload: Overload::new(compression, Instant::now()),
             is_losing: false,
@@ -126,11 +141,11 @@ impl Shard {
                     // A core that was taken from our mask meanwhile leaves the shard where the kernel puts it.
                     cpu::pin(core);
                 }
-                let farewell = Farewell(self.events.clone());
+                let exit_guard = ExitGuard(Arc::clone(&self.notify));
                 self.read_until_told();
                 self.drain(flush_timeout);
                 self.finish(flush_timeout);
-                drop(farewell);
+                drop(exit_guard);
             })
     }
 
@@ -369,10 +384,8 @@ impl Shard {
             };
             source.is_gone |= trouble == Trouble::InterfaceGone;
             if source.tells {
-                // Without a watcher there is nobody to tell.
-                let _ = self
-                    .events
-                    .send(Event::Trouble(source.name.clone(), trouble));
+                let interface = source.name.clone();
+                (self.notify)(Notice::Trouble { interface, trouble });
             }
         }
     }
@@ -450,12 +463,11 @@ impl Shard {
     }
 }
 
-/// Tells the watcher that this thread ends, also when it panics.
-struct Farewell(Sender<Event>);
+/// Reports the end of the thread, also when it panics.
+struct ExitGuard(Notify);
 
-impl Drop for Farewell {
+impl Drop for ExitGuard {
     fn drop(&mut self) {
-        // After a stop nobody listens any more.
-        let _ = self.0.send(Event::ShardEnded);
+        (self.0)(Notice::Ended);
     }
 }

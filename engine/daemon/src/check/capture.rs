@@ -5,10 +5,11 @@ use std::fs;
 use engine_sys::interfaces::{Interface, LinkKind};
 use engine_sys::packet::{GroupOptions, RingOptions, RxRing, SelfTest, self_test};
 
-use super::{Chosen, Finding, Level};
+use super::finding::{Finding, Level};
 use crate::capture::interfaces::Choice;
 use crate::capture::rings;
 use crate::config::{Capture, CaptureMode};
+use crate::diagnostic::Diagnostic;
 use crate::quantity::{bytes, plural};
 
 /// Bytes that a mirror puts around a frame: Ethernet with one tag, UDP, VXLAN, and an IP header of this many bytes.
@@ -17,7 +18,11 @@ const MIRROR_BYTES: u32 = 18 + 8 + 8;
 /// Blocks of a ring that is opened to see whether it can be.
 const TRIAL_BLOCKS: usize = 2;
 
-pub(super) fn findings(config: &Capture, choice: &Chosen, mirror: bool) -> Vec<Finding> {
+pub(super) fn findings(
+    config: &Capture,
+    choice: &Result<Choice, Diagnostic>,
+    mirror: bool,
+) -> Vec<Finding> {
     let choice = match choice {
         Ok(choice) => choice,
         Err(problem) => return vec![Finding::of(problem.clone(), "interfaces")],

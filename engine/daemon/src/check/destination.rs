@@ -3,7 +3,7 @@
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use super::{Finding, Level};
+use super::finding::{Finding, Level};
 use crate::capture_url::CaptureUrl;
 use crate::diagnostic::system_words;
 

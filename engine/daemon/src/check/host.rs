@@ -9,7 +9,7 @@ use std::path::Path;
 
 use engine_sys::{cpu, ethtool};
 
-use super::{Finding, Level};
+use super::finding::{Finding, Level};
 
 /// Group, knob, advised value, reason.
 const TABLE: &str = include_str!("../../../../tuning/knobs");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use engine_sys::driver::{Choice, Driver, Kind};
 use engine_sys::event::EventFd;
 
-use super::{Finding, Level};
+use super::finding::{Finding, Level};
 use crate::sandbox::{Files, Plan};
 use crate::sink::http as upload;
 

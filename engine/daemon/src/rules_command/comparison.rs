@@ -15,11 +15,13 @@ use engine_core::rules::{Rule, RuleSet};
 use engine_core::time::Timestamp;
 
 use crate::capture_file::CaptureFile;
-use crate::config::{CaptureMode, Reading};
+use crate::config::command_line::RulesTestFlags;
+use crate::config::{self, CaptureMode, Reading};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit};
+use crate::invocation::Invocation;
 use crate::pipeline::pipeline_config;
 use crate::quantity::{plural, thousands};
-use crate::read::files;
+use crate::read;
 use crate::read::table::printable;
 
 /// Characters of a value that are shown.
@@ -50,8 +52,17 @@ impl Output for Calls {
     }
 }
 
+/// `sniffer rules test`.
+pub fn command(flags: &RulesTestFlags, invocation: &Invocation) -> Result<Exit, Diagnostic> {
+    let mut values = invocation.values()?;
+    flags.settings.apply(&mut values);
+    let reading = config::reading(&values, false)?;
+    read::confine(&flags.files, &values, invocation.console)?;
+    run(&flags.files, reading, flags.calls, invocation.console)
+}
+
 /// Reads the files and shows what the rules of `reading` do; at most `shown_max` calls in full.
-pub fn run(
+fn run(
     paths: &[PathBuf],
     mut reading: Reading,
     shown_max: Option<u64>,
@@ -72,7 +83,7 @@ pub fn run(
     };
     let mut unreadable = false;
     let mut last = Timestamp::ZERO;
-    for path in files(paths)? {
+    for path in read::files(paths)? {
         let read = CaptureFile::open(&path.to_string_lossy())
             .and_then(|file| comparison.read(file, &mut last));
         if let Err(error) = read {

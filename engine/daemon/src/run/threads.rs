@@ -17,7 +17,7 @@ use crate::capture::interfaces::Choice;
 use crate::capture::orders::Orders;
 use crate::capture::rings::Opened;
 use crate::capture::self_traffic::OwnUpload;
-use crate::capture::shard::Shard;
+use crate::capture::shard::{Notify, Shard};
 use crate::capture::source::Source;
 use crate::capture::split_flows::{Crossings, Witness};
 use crate::config::{Capture, Destination};
@@ -73,6 +73,8 @@ impl Threads {
         let rules = RuleWatch::new(&config.reading.rules, count, &Stages::default());
         let cores = cpu::allowed();
         let crossings = (count > 1).then(|| (Arc::<Crossings>::default(), random::seed()));
+        // After the end of the watching thread nobody needs a notice.
+        let notify: Notify = Arc::new(move |notice| drop(events.send(Event::Shard(notice))));
         let mut shards = Vec::new();
         let mut orders = Vec::new();
         for (index, (sources, outbox)) in by_shard(opened, count)
@@ -113,7 +115,7 @@ impl Threads {
                     witness,
                 ),
                 order.clone(),
-                events.clone(),
+                Arc::clone(&notify),
             );
             let core = (count > 1)
                 .then(|| cores.get(index % cores.len().max(1)).copied())

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use engine_core::bundle::Compression;
 
-use super::{RING_LOW, Weight, Work};
+use super::load::{RING_LOW, Weight, Work};
 
 /// Time awake after compression was given up, in which that is to show before anything else is.
 const PLAIN_SHOWS: Duration = Duration::from_millis(20);
