@@ -1,0 +1,428 @@
+//! Single messages and calls: heads and bodies as they come.
+
+use super::flow::*;
+use crate::flow::FlowEnd;
+
+#[test]
+fn one_call() {
+    let counters = check(&[c(GET), s(OK)], &[&plain(1, 0, 0)]);
+    assert_eq!(
+        (counters.requests, counters.responses, counters.flows_http),
+        (1, 1, 1)
+    );
+    assert_eq!(counters.bytes_hunted, 0);
+}
+
+#[test]
+fn pipelining_in_every_layout() {
+    let lines: Vec<String> = (0..3)
+        .map(|n| plain(n as u64 + 1, n * GET.len(), n * OK.len()))
+        .collect();
+    let expected: Vec<&str> = lines.iter().map(String::as_str).collect();
+    check(&[c(&GET.repeat(3)), s(&OK.repeat(3))], &expected);
+    check(&[c(&GET.repeat(3)), s(OK), s(OK), s(OK)], &expected);
+    check(&[c(GET), c(GET), c(GET), s(&OK.repeat(3))], &expected);
+    check(&[c(GET), s(OK), c(GET), s(OK), c(GET), s(OK)], &expected);
+}
+
+#[test]
+fn responses_without_a_body_whatever_their_length_says() {
+    let head = "HEAD /x HTTP/1.1\r\nHost: h\r\n\r\n";
+    let long = "HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n";
+    let same = "HTTP/1.1 304 Not Modified\r\nContent-Length: 77\r\n\r\n";
+    let none = "HTTP/1.1 204 No Content\r\n\r\n";
+    check(
+        &[
+            c(head),
+            s(long),
+            c(GET),
+            s(same),
+            c(GET),
+            s(none),
+            c(GET),
+            s(OK),
+        ],
+        &[
+            "#1 @0 HEAD /x 1.1[Host=h] . => @0 200[Content-Length=1234] . done",
+            &format!("#2 @29 {GET_LINE} => @41 304[Content-Length=77] . done"),
+            &format!("#3 @57 {GET_LINE} => @90 204 . done"),
+            &plain(4, 85, 117),
+        ],
+    );
+}
+
+#[test]
+fn chunked_bodies() {
+    let post = "POST /up HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n6;e=1\r\nhello \r\n5\r\nworld\r\n0\r\nX-Sum: 5\r\n\r\n";
+    let response =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n0\r\n\r\nab\r\n0\r\n\r\n";
+    check(
+        &[c(post), s(response), c(GET), s(OK)],
+        &[
+            r"#1 @0 POST /up 1.1[Transfer-Encoding=chunked] hello world. => @0 200[Transfer-Encoding=chunked] 0\r\n\r\nab. done",
+            &plain(2, post.len(), response.len()),
+        ],
+    );
+}
+
+#[test]
+fn bodies_until_the_close() {
+    let response = "HTTP/1.0 200 OK\r\n\r\nuntil the end";
+    let line = |end: &str| format!("#1 @0 {GET_LINE} => @0 200 until the end{end} done");
+    check(&[c(GET), s(response), FinS], &[&line(".")]);
+    check(&[c(GET), s(response)], &[&line(".")]);
+    check_flow(&[c(GET), s(response)], FlowEnd::Reset, false, &[&line("~")]);
+    check_flow(&[c(GET), s(response)], FlowEnd::Idle, false, &[&line("~")]);
+    check_flow(
+        &[c(GET), s(response), FinS],
+        FlowEnd::Reset,
+        false,
+        &[&line(".")],
+    );
+    check(
+        &[
+            c(GET),
+            s("HTTP/1.0 200 OK\r\n\r\nuntil"),
+            LostS(4),
+            s(" end"),
+            FinS,
+        ],
+        &[&format!("#1 @0 {GET_LINE} => @0 200 until<4> end~ done")],
+    );
+}
+
+#[test]
+fn a_body_of_zero_bytes_is_a_body() {
+    let post = "POST /z HTTP/1.1\r\nContent-Length: 4\r\n\r\n\0\0\0\0";
+    check(
+        &[c(post), s(OK)],
+        &[r"#1 @0 POST /z 1.1[Content-Length=4] \0\0\0\0. => @0 200[Content-Length=2] ok. done"],
+    );
+}
+
+#[test]
+fn interim_responses_are_passed_over() {
+    let post = "POST /p HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+    let counters = check(
+        &[
+            c(post),
+            s("HTTP/1.1 100 Continue\r\nX: y\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: l\r\n\r\n"),
+            c("hi"),
+            s("HTTP/1.1 199 Odd\r\n\r\n"),
+            s(OK),
+        ],
+        &[
+            "#1 @0 POST /p 1.1[Expect=100-continue][Content-Length=2] hi. => @88 200[Content-Length=2] ok. done",
+        ],
+    );
+    assert_eq!(counters.responses_interim, 3);
+}
+
+/// A head in, and the same head as the exchange shows it.
+#[track_caller]
+fn check_request(head: &str, shown: &str) {
+    check(
+        &[C(head.bytes().collect()), s(OK)],
+        &[&format!("#1 {shown} . => @0 {OK_LINE} done")],
+    );
+}
+
+#[test]
+fn requests_as_they_come() {
+    check_request(
+        "\r\n\r\nGET /x HTTP/1.1\r\nHost: h\r\n\r\n",
+        "@4 GET /x 1.1[Host=h]",
+    );
+    check_request(
+        "GET /lf HTTP/1.1\nHost: h\nX-A: 1\n\n",
+        "@0 GET /lf 1.1[Host=h][X-A=1]",
+    );
+    check_request("x-custom! /c HTTP/1.1\r\n\r\n", "@0 x-custom! /c 1.1");
+    check_request(
+        "GET /f HTTP/1.1\r\nX-Long: one\r\n two\r\n\tthree\r\n\r\n",
+        "@0 GET /f 1.1[X-Long=one two three]",
+    );
+    check_request(
+        "POST /f HTTP/1.1\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
+        "@0 POST /f 1.1[Transfer-Encoding=chunked]",
+    );
+    check_request(
+        "GET /s HTTP/1.1\r\nHost : h\r\nX-Pad:    v  \r\nX-Tab:\tt\t\r\nX-Empty:\r\n\r\n",
+        "@0 GET /s 1.1[Host=h][X-Pad=v][X-Tab=t][X-Empty=]",
+    );
+    check_request(
+        "GET /é HTTP/1.1\r\nX-Näme: café\r\n\r\n",
+        r"@0 GET /\xc3\xa9 1.1[X-N\xc3\xa4me=caf\xc3\xa9]",
+    );
+    check_request(
+        "GET http://o.example:81/p?q HTTP/1.1\r\nHost: h\r\n\r\n",
+        "@0 GET http://o.example:81/p?q 1.1[Host=h]",
+    );
+    check_request("OPTIONS * HTTP/1.1\r\n\r\n", "@0 OPTIONS * 1.1");
+    check_request(
+        "OPTIONS HTTP/1.1\r\nHost: h\r\n\r\n",
+        "@0 OPTIONS HTTP/1.1 1.1[Host=h]",
+    );
+    check_request(
+        "GET /a b HTTP/1.1\r\nHost: h\r\n\r\n",
+        "@0 GET /a b 1.1[Host=h]",
+    );
+    check_request("GET /old HTTP/1.0\r\n\r\n", "@0 GET /old 1.0");
+}
+
+#[test]
+fn long_targets_and_many_headers() {
+    let target = format!("/{}", "a".repeat(64 * 1024));
+    let head = format!("GET {target} HTTP/1.1\r\n\r\n");
+    for step in [1, 100, 1460, usize::MAX] {
+        let (lines, _) = run(&[c(&head), s(OK)], step, FlowEnd::Fin, "", false);
+        assert_eq!(
+            lines,
+            [format!("#1 @0 GET {target} 1.1 . => @0 {OK_LINE} done")]
+        );
+    }
+    let many: String = (0..1000).map(|n| format!("X-{n}: {n}\r\n")).collect();
+    let shown: String = (0..1000).map(|n| format!("[X-{n}={n}]")).collect();
+    for step in [1, 1460, usize::MAX] {
+        let (lines, _) = run(
+            &[c(&format!("GET /m HTTP/1.1\r\n{many}\r\n")), s(OK)],
+            step,
+            FlowEnd::Fin,
+            "",
+            false,
+        );
+        assert_eq!(
+            lines,
+            [format!("#1 @0 GET /m 1.1{shown} . => @0 {OK_LINE} done")]
+        );
+    }
+}
+
+#[test]
+fn responses_as_they_come() {
+    for (head, shown) in [
+        (
+            "HTTP/1.1 499\r\nContent-Length: 0\r\n\r\n",
+            "499[Content-Length=0]",
+        ),
+        (
+            "HTTP/1.1 599 \r\nContent-Length: 0\r\n\r\n",
+            "599[Content-Length=0]",
+        ),
+        (
+            "HTTP/1.0 799 Odd\nContent-Length: 0\n\n",
+            "799[Content-Length=0]",
+        ),
+        (
+            "HTTP/1.1 404 Nicht da: foo\r\nContent-Length: 0\r\n\r\n",
+            "404[Content-Length=0]",
+        ),
+    ] {
+        check(
+            &[c(GET), s(head), c(GET), s(OK)],
+            &[
+                &format!("#1 @0 {GET_LINE} => @0 {shown} . done"),
+                &plain(2, GET.len(), head.len()),
+            ],
+        );
+    }
+}
+
+#[test]
+fn an_early_answer_waits_for_its_request() {
+    let post = "POST /p HTTP/1.1\r\nContent-Length: 4\r\n\r\n";
+    let answer = "HTTP/1.1 413 Big\r\nContent-Length: 0\r\n\r\n";
+    let line = |body: &str| {
+        format!("#1 @0 POST /p 1.1[Content-Length=4] {body} => @0 413[Content-Length=0] . done")
+    };
+    check(
+        &[c(post), c("ab"), s(answer), c("cd"), c(GET), s(OK)],
+        &[&line("abcd."), &plain(2, 43, answer.len())],
+    );
+    check(&[c(post), c("ab"), s(answer), FinS], &[&line("ab~")]);
+}
+
+#[test]
+fn halves_say_why() {
+    // A client that says it has no more to send still gets its response.
+    check(&[c(GET), FinC, s(OK)], &[&plain(1, 0, 0)]);
+    for (end, why) in [
+        (FlowEnd::Fin, "Closed"),
+        (FlowEnd::Reset, "Closed"),
+        (FlowEnd::Reused, "Closed"),
+        (FlowEnd::Idle, "Timeout"),
+        (FlowEnd::Evicted, "Evicted"),
+        (FlowEnd::Shutdown, "Shutdown"),
+    ] {
+        let line = |n: u64, at: usize| format!("#{n} @{at} {GET_LINE} => -  half {why}");
+        check_flow(
+            &[c(GET), c(GET)],
+            end,
+            false,
+            &[&line(1, 0), &line(2, GET.len())],
+        );
+    }
+    let half = |why: &str| format!("#1 @0 {GET_LINE} => -  half {why}");
+    check_flow(&[c(GET), FinS], FlowEnd::Idle, false, &[&half("Closed")]);
+    check_flow(&[c(GET), LostS(400)], FlowEnd::Idle, false, &[&half("Gap")]);
+    check_flow(
+        &[c(GET), s("HTTP/1.1 200 O")],
+        FlowEnd::Reset,
+        false,
+        &[&half("Closed")],
+    );
+    check(&[c(GET), s("SSH-2.0-OpenSSH_9.2\r\n")], &[&half("Closed")]);
+    let cut = "POST /p HTTP/1.1\r\nContent-Length: 4\r\n\r\nab";
+    check_flow(
+        &[c(cut)],
+        FlowEnd::Idle,
+        false,
+        &["#1 @0 POST /p 1.1[Content-Length=4] ab~ => -  half Timeout"],
+    );
+    check_flow(
+        &[c(GET), s("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab")],
+        FlowEnd::Idle,
+        false,
+        &[&format!(
+            "#1 @0 {GET_LINE} => @0 200[Content-Length=5] ab~ done"
+        )],
+    );
+}
+
+#[test]
+fn responses_without_requests() {
+    check(
+        &[s(OK), c(GET), s(OK)],
+        &[
+            "-  => orphan #1 @0 200[Content-Length=2] ok. half Gap",
+            &format!("#2 @0 {GET_LINE} => @40 {OK_LINE} done"),
+        ],
+    );
+    // An orphan whose request was a HEAD: a length, no body, and then the next response.
+    let head_answer = "HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n";
+    let orphan = "-  => orphan #1 @0 200[Content-Length=1234] . half Gap";
+    check(
+        &[s(head_answer), c(GET), s(OK)],
+        &[orphan, &format!("#2 @0 {GET_LINE} => @41 {OK_LINE} done")],
+    );
+    let second = format!("-  => orphan #2 @41 {OK_LINE} half Gap");
+    check(&[s(head_answer), s(OK)], &[orphan, &second]);
+    check(
+        &[s("HTTP/1.1 200 OK\r\n\r\n"), c(GET), s(OK)],
+        &[
+            "-  => orphan #1 @0 200 . half Gap",
+            &format!("#2 @0 {GET_LINE} => @19 {OK_LINE} done"),
+        ],
+    );
+    check(
+        &[s("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nHTTP/1.1 ")],
+        &["-  => orphan #1 @0 200[Content-Length=9] HTTP/1.1 . half Gap"],
+    );
+}
+
+#[test]
+fn contradicting_lengths_are_marked_and_do_not_desync() {
+    let next = "GET /x HTTP/1.1\r\nHost: h\r\n\r\n";
+    for (fields, body, shown) in [
+        (
+            "Content-Length: 3\r\nContent-Length: 2",
+            "",
+            "[Content-Length=3][Content-Length=2] ~",
+        ),
+        ("Content-Length: -1", "", "[Content-Length=-1] ~"),
+        (
+            "Content-Length: 18446744073709551615",
+            "",
+            "[Content-Length=18446744073709551615] ~",
+        ),
+        ("Content-Length: -1", "rubbish\r\n", "[Content-Length=-1] ~"),
+        ("Transfer-Encoding: gzip", "", "[Transfer-Encoding=gzip] ~"),
+        (
+            "Content-Length: 4\r\nTransfer-Encoding: chunked",
+            "1\r\na\r\n0\r\n\r\n",
+            "[Content-Length=4][Transfer-Encoding=chunked] a~",
+        ),
+        (
+            "Transfer-Encoding: chunked",
+            "10000000000000000\r\nrubbish\r\n",
+            "[Transfer-Encoding=chunked] ~",
+        ),
+        (
+            "Transfer-Encoding: chunked",
+            "1\r\naXX\r\n",
+            "[Transfer-Encoding=chunked] a~",
+        ),
+        ("Content-Length: 1, 1", "a", "[Content-Length=1, 1] a."),
+    ] {
+        let post = format!("POST /p HTTP/1.1\r\n{fields}\r\n\r\n{body}");
+        check(
+            &[c(&post), s(OK), c(next), s(OK)],
+            &[
+                &format!("#1 @0 POST /p 1.1{shown} => @0 {OK_LINE} done"),
+                &plain(2, post.len(), OK.len()),
+            ],
+        );
+    }
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 4\r\n\r\nabcd\r\n";
+    check(
+        &[c(GET), s(answer), c(GET), s(OK)],
+        &[
+            &format!("#1 @0 {GET_LINE} => @0 200[Content-Length=5][Content-Length=4] ~ done"),
+            &plain(2, GET.len(), answer.len()),
+        ],
+    );
+}
+
+#[test]
+fn a_body_longer_than_its_length_does_not_hide_the_next_message() {
+    let long = "POST /p HTTP/1.1\r\nContent-Length: 2\r\n\r\n{\"more\":1}";
+    check(
+        &[c(long), s(OK), c(GET), s(OK)],
+        &[
+            &format!("#1 @0 POST /p 1.1[Content-Length=2] {{\\\". => @0 {OK_LINE} done"),
+            &plain(2, long.len(), OK.len()),
+        ],
+    );
+}
+
+#[test]
+fn requests_without_a_version() {
+    check(
+        &[c("GET /old\r\n"), s("<html>hello</html>"), FinS],
+        &["#1 @0 GET /old 0.9 . => -  half Closed"],
+    );
+    check(
+        &[c("GET /old\r\n"), s(OK), FinS],
+        &[&format!("#1 @0 GET /old 0.9 . => @0 {OK_LINE} done")],
+    );
+    check(
+        &[c("GET /old\r\nHost: h\r\n\r\n"), s(OK)],
+        &[&format!(
+            "#1 @0 GET /old 0.9[Host=h] . => @0 {OK_LINE} done"
+        )],
+    );
+    check(
+        &[c("GET /old\r\n")],
+        &["#1 @0 GET /old 0.9 . => -  half Closed"],
+    );
+}
+
+#[test]
+fn heads_without_their_empty_line() {
+    // A server that closes right behind its status line has said all that it wanted to.
+    let cut = "HTTP/1.1 400 Bad Request\r\nA: b\r\n";
+    let answered = format!("#1 @0 {GET_LINE} => @0 400[A=b] ~ done");
+    check(&[c(GET), s(cut), FinS], &[&answered]);
+    let half = format!("#1 @0 {GET_LINE} => -  half Closed");
+    check(&[c(GET), s(&cut[..cut.len() - 1]), FinS], &[&half]);
+    check_flow(&[c(GET), s(cut)], FlowEnd::Reset, false, &[&half]);
+    // A request that was answered before it was over, and one that never will be.
+    let begun = "POST /p HTTP/1.1\r\nContent-Length: 4\r\n";
+    let line = format!("#1 @0 POST /p 1.1[Content-Length=4] ~ => @0 {OK_LINE} done");
+    check(&[c(begun), s(OK), FinS], &[&line]);
+    check(&[c(begun), FinC, s(OK)], &[&line]);
+    check(
+        &[c(begun), s(OK), c("Host: h\r\n\r\nbody"), c(GET), s(OK)],
+        &[&line, &plain(2, begun.len() + 15, OK.len())],
+    );
+}

@@ -1,0 +1,201 @@
+//! What a flow is recognised as, and what it becomes.
+
+use super::flow::*;
+use crate::flow::FlowEnd;
+use crate::http::*;
+use crate::limits;
+
+#[test]
+fn what_follows_an_upgrade_is_a_tunnel() {
+    let upgrade = "GET /ws HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+    let mut flow = Flow::new("", false, false);
+    flow.feed(&c(upgrade), 7);
+    flow.feed(
+        &s("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x01\x02"),
+        usize::MAX,
+    );
+    assert!(flow.ignored());
+    flow.feed(&c(GET), usize::MAX);
+    flow.feed(&s(OK), usize::MAX);
+    flow.end(FlowEnd::Reset);
+    let line = "#1 @0 GET /ws 1.1[Upgrade=websocket][Connection=Upgrade] . => @0 101[Upgrade=websocket] . done";
+    assert_eq!(flow.http.exchanges.lines, [line]);
+    assert_eq!(flow.http.counters.flows_tunnelled, 1);
+    assert_eq!(
+        flow.http.counters.bytes_tunnelled,
+        (2 + GET.len() + OK.len()) as u64
+    );
+}
+
+#[test]
+fn connect_is_a_tunnel_once_it_is_granted() {
+    let connect = "CONNECT db:443 HTTP/1.1\r\nHost: db:443\r\n\r\n";
+    let refused = "HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n";
+    let hello = "\x16\x03\x01\0\u{5}hello";
+    check(
+        &[
+            c(connect),
+            s(refused),
+            c(connect),
+            c(hello),
+            s("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"),
+            c(hello),
+        ],
+        &[
+            "#1 @0 CONNECT db:443 1.1[Host=db:443] . => @0 407[Content-Length=0] . done",
+            "#2 @41 CONNECT db:443 1.1[Host=db:443] . => @39 200[Content-Length=9] . done",
+        ],
+    );
+    check(
+        &[
+            c("CONNECT mail:25 / HTTP/1.0\r\n\r\n"),
+            s("HTTP/1.0 200 OK\r\n\r\n220 mail ESMTP\r\n"),
+            c("EHLO h\r\n"),
+        ],
+        &["#1 @0 CONNECT mail:25 / 1.0 . => @0 200 . done"],
+    );
+}
+
+/// What a flow is taken for: the counter that says so, and whether it is read on.
+#[track_caller]
+fn check_protocol(
+    ports: &str,
+    midstream: bool,
+    events: &[Event],
+    named: &str,
+    ignored: bool,
+) -> Vec<PortFlows> {
+    for step in [1, 5, usize::MAX] {
+        let mut flow = Flow::new(ports, midstream, false);
+        for event in events {
+            flow.feed(event, step);
+        }
+        assert_eq!(flow.ignored(), ignored, "in pieces of {step}");
+        let counted = Counters::FIELDS
+            .iter()
+            .zip(flow.http.counters.values())
+            .find(|(field, _)| field.name == named);
+        assert_eq!(
+            counted.map(|(_, value)| value),
+            Some(1),
+            "{named} in pieces of {step}"
+        );
+        flow.end(FlowEnd::Fin);
+    }
+    let mut flow = Flow::new(ports, midstream, false);
+    events.iter().for_each(|event| flow.feed(event, usize::MAX));
+    flow.http.ports_seen.rows().to_vec()
+}
+
+#[test]
+fn what_is_not_http_is_named() {
+    let hello = || C(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec());
+    let rows = check_protocol("", false, &[hello()], "flows_tls", true);
+    assert_eq!(
+        rows,
+        [PortFlows {
+            port: 80,
+            flows: [0, 1, 0, 0],
+        }]
+    );
+    check_protocol("80", false, &[hello()], "flows_tls", true);
+    let preface = c("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    let rows = check_protocol("", false, &[preface], "flows_http2", true);
+    assert_eq!(
+        rows,
+        [PortFlows {
+            port: 80,
+            flows: [0, 0, 1, 0],
+        }]
+    );
+    check_protocol(
+        "",
+        false,
+        &[s("220 mail.example ESMTP\r\n")],
+        "flows_other",
+        true,
+    );
+    check_protocol("", false, &[c("SSH-2.0-x\r\n")], "flows_other", true);
+    check_protocol("", false, &[C(vec![0, 1, 2, 3])], "flows_other", true);
+    let rows = check_protocol("", false, &[c(GET)], "flows_http", false);
+    assert_eq!(
+        rows,
+        [PortFlows {
+            port: 80,
+            flows: [1, 0, 0, 0],
+        }]
+    );
+    check_protocol(
+        "",
+        false,
+        &[c("PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n"), c(GET)],
+        "flows_http",
+        false,
+    );
+    check_protocol(
+        "",
+        false,
+        &[
+            C(
+                b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x01\x02\x03\x04\x05\x06\x07\x08\0\x50\0\x51"
+                    .to_vec(),
+            ),
+            c(GET),
+        ],
+        "flows_http",
+        false,
+    );
+}
+
+#[test]
+fn a_port_list_says_which_flows_are_wanted_and_nothing_else() {
+    check_protocol("8080,40001-50000", false, &[], "flows_unwanted", true);
+    check_protocol("40000", false, &[c(GET)], "flows_http", false);
+    check_protocol("80,40000", false, &[c(GET)], "flows_http", false);
+    // On a wanted port HTTP may follow what is not HTTP.
+    check_protocol(
+        "80",
+        false,
+        &[c("\x01rubbish\r\n"), c(GET)],
+        "flows_http",
+        false,
+    );
+}
+
+#[test]
+fn in_the_middle_a_flow_has_to_show_a_start_line() {
+    let noise = |from: u8| {
+        (0..limits::RESYNC_GIVE_UP_BYTES)
+            .map(|n| from.wrapping_add((n % 251) as u8))
+            .collect::<Vec<u8>>()
+    };
+    check_protocol("", true, &[C(noise(3)), S(noise(5))], "flows_other", true);
+    check_protocol(
+        "",
+        true,
+        &[S(noise(3)), S(noise(5)), S(noise(9)), c(GET)],
+        "flows_http",
+        false,
+    );
+    check_protocol(
+        "",
+        true,
+        &[C(noise(3)), C(noise(5)), s(OK)],
+        "flows_http",
+        false,
+    );
+}
+
+#[test]
+fn too_many_waiting_requests_end_the_reading() {
+    let mut flow = Flow::new("", false, false);
+    for _ in 0..=limits::PIPELINE_DEPTH_MAX {
+        flow.feed(&c(GET), usize::MAX);
+    }
+    assert!(flow.ignored());
+    assert_eq!(
+        flow.http.counters.half_evicted,
+        limits::PIPELINE_DEPTH_MAX as u64
+    );
+    flow.end(FlowEnd::Fin);
+}
