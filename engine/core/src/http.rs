@@ -23,7 +23,7 @@ pub use self::exchange::{
     BodyEnd, Exchanges, MessageId, Origin, RequestHead, ResponseHead, Side, UnpairedReason, Version,
 };
 use self::h1::Scratch;
-pub use self::header::{Header, Known};
+pub use self::header::{Header, HeaderName};
 pub use self::ports::{PortError, PortFlows, PortSet, PortTable};
 pub use self::protocol::Protocol;
 use crate::flow::{Direction, FlowStart};

@@ -2,14 +2,14 @@
 
 use crate::limits::HEAD_SHARE_BYTES_MIN;
 
-/// Buffers for heads and lines, handed round among the flows of a shard.
+/// Buffers for heads and lines, shared by the flows of a shard.
 #[derive(Debug)]
 pub(super) struct Buffers {
     spare: Vec<Vec<u8>>,
-    /// Memory of buffers that are out.
+    /// Memory of buffers in use.
     held: usize,
-    /// How many are out.
-    out: usize,
+    /// How many are in use.
+    in_use: usize,
     max: usize,
 }
 
@@ -19,26 +19,26 @@ const SPARE_BUFFERS_MAX: usize = 64;
 const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 impl Buffers {
-    /// None are out; together they may hold `max` bytes.
+    /// No buffer yet; together they may hold `max` bytes.
     pub(super) fn new(max: usize) -> Self {
         Self {
             spare: Vec::new(),
             held: 0,
-            out: 0,
+            in_use: 0,
             max,
         }
     }
 
-    /// Memory of buffers that are out, in bytes.
+    /// Memory of buffers in use, in bytes.
     pub(super) fn held(&self) -> usize {
         self.held
     }
 
-    /// Adds `bytes` to `buffer`; false and nothing done when the shard holds too many.
+    /// Adds `bytes` to `buffer`. False, and nothing is added, when the shard holds too many.
     #[must_use]
     pub(super) fn append(&mut self, buffer: &mut Vec<u8>, bytes: &[u8]) -> bool {
         let before = buffer.capacity();
-        let share = (self.max / 4 / self.out.max(1)).max(HEAD_SHARE_BYTES_MIN);
+        let share = (self.max / 4 / self.in_use.max(1)).max(HEAD_SHARE_BYTES_MIN);
         let crowded = self.held > self.max / 2 && buffer.len() + bytes.len() > share;
         let needed = buffer.len() + bytes.len();
         // A vector that grows doubles.
@@ -52,23 +52,25 @@ impl Buffers {
         }
         if before == 0 {
             *buffer = self.spare.pop().unwrap_or_default();
-            self.out += 1;
+            self.in_use += 1;
         }
         buffer.extend_from_slice(bytes);
         self.held += buffer.capacity() - before;
         true
     }
 
-    /// Forgets the first `count` bytes of `buffer`.
+    /// Removes the first `count` bytes of `buffer`.
     pub(super) fn drop_front(&mut self, buffer: &mut Vec<u8>, count: usize) {
         let count = count.min(buffer.len());
         buffer.drain(..count);
     }
 
-    /// Takes a buffer back, leaving an empty one without memory.
+    /// Takes the memory of `buffer` back, and leaves it empty.
     pub(super) fn release(&mut self, buffer: &mut Vec<u8>) {
         let mut buffer = std::mem::take(buffer);
-        self.out = self.out.saturating_sub(usize::from(buffer.capacity() > 0));
+        self.in_use = self
+            .in_use
+            .saturating_sub(usize::from(buffer.capacity() > 0));
         self.held = self.held.saturating_sub(buffer.capacity());
         buffer.clear();
         let fits = (1..=SPARE_BUFFER_BYTES_MAX).contains(&buffer.capacity());

@@ -1,4 +1,4 @@
-//! HTTP/1.x, RFC 9112.
+//! HTTP/1.x, RFC 9112: the reader of a connection, and the parts of messages that it is made of.
 
 mod chunked;
 mod connection;

@@ -1,4 +1,4 @@
-//! A header line in its parts, and which of the names it has that mean something to us.
+//! A header line in its parts, with the names that framing and messages look for.
 
 /// One header line: the name as sent, the value without surrounding white space and with folds joined by one space.
 #[derive(Clone, Copy, Debug)]
@@ -7,13 +7,13 @@ pub struct Header<'a> {
     pub name: &'a [u8],
     /// Bytes as sent; not necessarily UTF-8.
     pub value: &'a [u8],
-    known: Option<Known>,
+    known: Option<HeaderName>,
 }
 
-/// Names that framing or messages ask for. Which one it is is found out once, when the line is read: a dozen lines are
-/// asked half a dozen times.
+/// A name that framing or messages look for. Names are compared once, when the line is read, since a message is searched
+/// for such a name half a dozen times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
+pub enum HeaderName {
     /// RFC 9110 §7.2.
     Host,
     /// RFC 6265 §4.2.
@@ -37,24 +37,24 @@ impl<'a> Header<'a> {
         Self {
             name,
             value,
-            known: Known::of(name),
+            known: HeaderName::of(name),
         }
     }
 
-    /// Whether it has that name.
+    /// Whether it has this name.
     #[inline]
-    pub fn is(&self, known: Known) -> bool {
+    pub fn is(&self, known: HeaderName) -> bool {
         self.known == Some(known)
     }
 
-    /// The name that it has, if it is one of those.
+    /// Its name, if it is one of those that are looked for.
     #[inline]
-    pub fn known(&self) -> Option<Known> {
+    pub fn known(&self) -> Option<HeaderName> {
         self.known
     }
 }
 
-impl Known {
+impl HeaderName {
     #[inline]
     fn of(name: &[u8]) -> Option<Self> {
         // No two of them have the same length, so a name is compared with one of them at most.
@@ -72,8 +72,8 @@ impl Known {
     }
 }
 
-/// Whether `name` is `lower` but for the case of letters. The library goes byte by byte; here the length is known when this
-/// is compiled, and no byte is waited for.
+/// Whether `name` equals `lower` without regard to case. The standard library compares byte by byte and stops at the first
+/// difference; here the length is a constant and no byte depends on the one before, so that the comparison is vectorised.
 #[inline]
 fn is<const LENGTH: usize>(name: &[u8], lower: &[u8; LENGTH]) -> bool {
     let Some(name) = name
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(name: &str, expected: Option<Known>) {
+    fn check(name: &str, expected: Option<HeaderName>) {
         assert_eq!(
             Header::new(name.as_bytes(), b"").known(),
             expected,
@@ -105,13 +105,13 @@ mod tests {
 
     #[test]
     fn known_names_in_any_case() {
-        check("Host", Some(Known::Host));
-        check("COOKIE", Some(Known::Cookie));
-        check("trailer", Some(Known::Trailer));
-        check("Content-Type", Some(Known::ContentType));
-        check("content-LENGTH", Some(Known::ContentLength));
-        check("Content-Encoding", Some(Known::ContentEncoding));
-        check("Transfer-Encoding", Some(Known::TransferEncoding));
+        check("Host", Some(HeaderName::Host));
+        check("COOKIE", Some(HeaderName::Cookie));
+        check("trailer", Some(HeaderName::Trailer));
+        check("Content-Type", Some(HeaderName::ContentType));
+        check("content-LENGTH", Some(HeaderName::ContentLength));
+        check("Content-Encoding", Some(HeaderName::ContentEncoding));
+        check("Transfer-Encoding", Some(HeaderName::TransferEncoding));
         for other in [
             "",
             "h",

@@ -9,7 +9,7 @@ use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, Sta
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::zstd_safe::{self, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
-use crate::http::{Header, Known};
+use crate::http::{Header, HeaderName};
 use crate::limits::{CODED_OVERHEAD_BYTES, CODINGS_MAX, ZSTD_WINDOW_LOG_MAX};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +56,8 @@ impl Codings {
                 .flat_map(|header| header.value.split(|byte| *byte == b','))
                 .map(<[u8]>::trim_ascii)
         };
-        names(Known::ContentEncoding).for_each(|name| codings.push(name));
-        for name in names(Known::TransferEncoding) {
+        names(HeaderName::ContentEncoding).for_each(|name| codings.push(name));
+        for name in names(HeaderName::TransferEncoding) {
             if name.eq_ignore_ascii_case(b"chunked") {
                 break;
             }

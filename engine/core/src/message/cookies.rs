@@ -2,13 +2,13 @@
 //!
 //! Left out, like there: pairs whose name is no token, and whose value has a byte that no cookie may have.
 
-use crate::http::{Header, Known};
+use crate::http::{Header, HeaderName};
 
 /// Name and value of every cookie, in order; a value in double quotes without them.
 pub(super) fn all<'a>(headers: &'a [Header<'a>]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
     headers
         .iter()
-        .filter(|header| header.is(Known::Cookie))
+        .filter(|header| header.is(HeaderName::Cookie))
         .flat_map(|header| header.value.split(|b| *b == b';'))
         .filter_map(pair)
 }

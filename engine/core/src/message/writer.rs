@@ -20,8 +20,8 @@ use super::identity::{ConnectionIds, exchange_id};
 use super::keys::{CLOSING, Kind};
 use super::{Config, Counters, Notes, Output, Shed, ShedPolicy, annotate, cookies, url};
 use crate::http::{
-    BodyEnd, Exchanges, Header, Known, Origin, RequestHead, ResponseHead, Side, UnpairedReason,
-    Version,
+    BodyEnd, Exchanges, Header, HeaderName, Origin, RequestHead, ResponseHead, Side,
+    UnpairedReason, Version,
 };
 use crate::limits::{BUFFER_KEPT_BYTES, POOL_BYTES_MAX, RULE_SETS_MAX};
 use crate::ndjson;
@@ -187,7 +187,7 @@ impl<O: Output> Writer<O> {
             muted: draft.sampled_out,
         };
 
-        let host = find(head.headers, Known::Host).unwrap_or_default();
+        let host = find(head.headers, HeaderName::Host).unwrap_or_default();
         pen.write(Kind::RequestMethod, b"", head.method, &mut draft.start);
         value.clear();
         url::write(origin.scheme(), head.method, head.target, host, value);
@@ -219,7 +219,9 @@ impl<O: Output> Writer<O> {
             pen.write(Kind::RequestHeader, name, value, &mut draft.request);
             real_ip_due = None;
         }
-        for header in logged(head.headers, head.version).filter(|header| !header.is(Known::Host)) {
+        for header in
+            logged(head.headers, head.version).filter(|header| !header.is(HeaderName::Host))
+        {
             if real_ip_due.is_some_and(|name| is(header, name)) {
                 pen.write(Kind::RequestHeader, header.name, value, &mut draft.request);
                 real_ip_due = None;
@@ -247,8 +249,8 @@ impl<O: Output> Writer<O> {
                 }
             }
         }
-        let is_form =
-            config.form_params && find(head.headers, Known::ContentType).is_some_and(is_form_type);
+        let is_form = config.form_params
+            && find(head.headers, HeaderName::ContentType).is_some_and(is_form_type);
         pen.begin_body(
             Kind::RequestBody,
             &mut draft.request_body,
@@ -469,7 +471,7 @@ fn is(header: &Header<'_>, name: &[u8]) -> bool {
     header.name.eq_ignore_ascii_case(name)
 }
 
-fn find<'a>(headers: &'a [Header<'a>], known: Known) -> Option<&'a [u8]> {
+fn find<'a>(headers: &'a [Header<'a>], known: HeaderName) -> Option<&'a [u8]> {
     let found = headers.iter().find(|header| header.is(known));
     found.map(|header| header.value)
 }
@@ -479,7 +481,7 @@ fn find<'a>(headers: &'a [Header<'a>], known: Known) -> Option<&'a [u8]> {
 /// The reference takes Trailer and Content-Length out only where the body is chunked, and a repeated Content-Length that
 /// says the same once.
 fn logged<'a>(headers: &'a [Header<'a>], version: Version) -> impl Iterator<Item = &'a Header<'a>> {
-    let encoding = |header: &&Header<'_>| header.is(Known::TransferEncoding);
+    let encoding = |header: &&Header<'_>| header.is(HeaderName::TransferEncoding);
     let chunked = version.has_transfer_codings()
         && headers.iter().filter(encoding).any(|header| {
             header
@@ -489,11 +491,11 @@ fn logged<'a>(headers: &'a [Header<'a>], version: Version) -> impl Iterator<Item
         });
     let mut length = None;
     headers.iter().filter(move |header| {
-        if header.is(Known::ContentLength) {
+        if header.is(HeaderName::ContentLength) {
             return !chunked && length.replace(header.value) != Some(header.value);
         }
-        let trailer = chunked && header.is(Known::Trailer);
-        !trailer && !header.is(Known::TransferEncoding)
+        let trailer = chunked && header.is(HeaderName::Trailer);
+        !trailer && !header.is(HeaderName::TransferEncoding)
     })
 }
 

@@ -1,4 +1,4 @@
-//! Chunked bytes in, body bytes out by reference, however the input is cut.
+//! The chunked transfer coding, undone by reference however the input is cut.
 //!
 //! ```text
 //! chunk    = 1*HEXDIG [ ";" extensions ] CRLF data CRLF      RFC 9112 §7.1
@@ -13,11 +13,11 @@ use memchr::memchr;
 use super::head::{LineState, find_end};
 use crate::limits;
 
-/// Where the decoder stands.
+/// The decoder of one body.
 #[derive(Clone, Debug)]
 pub(super) struct Chunked {
     state: State,
-    /// Of the chunk: being read in `Size`, still to come in `Data`.
+    /// Of the chunk: as far as it was read in `Size`, still to come in `Data`.
     size: u64,
     /// Bytes of the current size line or of the trailers so far.
     line: usize,
@@ -36,16 +36,16 @@ enum State {
     Trailers(LineState),
 }
 
-/// What comes next.
+/// The next part of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Piece<'a> {
     /// Body bytes.
     Data(&'a [u8]),
     /// The input is used up.
     More,
-    /// The body is over; the input stands behind it.
+    /// The body is over; the input is what follows it.
     End,
-    /// Not chunked coding; the input stands at the byte that is wrong.
+    /// Not chunked coding; the input begins with the byte that is wrong.
     Broken,
 }
 
@@ -58,7 +58,7 @@ impl Chunked {
         }
     }
 
-    /// Takes the next piece from the begin of `input`.
+    /// Takes the next piece from the front of `input`.
     pub(super) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Piece<'a> {
         while let Some((&byte, rest)) = input.split_first() {
             match self.state {
@@ -82,7 +82,7 @@ impl Chunked {
         Piece::More
     }
 
-    /// Steps over `len` lost bytes if they were all data of the current chunk, so that the framing is still known.
+    /// Skips `len` missing bytes if all of them were data of the current chunk, so that the framing is still known.
     pub(super) fn skip(&mut self, len: u64) -> bool {
         if !matches!(self.state, State::Data) || len > self.size {
             return false;

@@ -16,7 +16,7 @@ use memchr::memchr;
 use super::direction::{Input, Reading, Step, Unanswered};
 use super::head::Fault;
 use super::pairing::Pairing;
-use crate::flow::{ByteInfo, Direction, FlowEnd, FlowStart};
+use crate::flow::{ByteInfo, Direction, FlowEnd, FlowStart, PerDirection};
 use crate::http::detect::{self, Detected};
 use crate::http::hand_over::HandOver;
 use crate::http::{Exchanges, Http, Protocol, Side, UnpairedReason};
@@ -27,12 +27,11 @@ pub(in crate::http) struct Connection<D> {
     flow: FlowStart,
     /// What follows, once this reader has to give the connection up.
     next: Option<Protocol>,
-    /// Known since the first start line.
+    /// HeaderName since the first start line.
     client: Option<Direction>,
     /// The first bytes of both directions have to be messages, if this is HTTP.
     from_start: bool,
-    originator: Reading,
-    responder: Reading,
+    readings: PerDirection<Reading>,
     pairing: Pairing<D>,
 }
 
@@ -53,8 +52,10 @@ impl<D> Connection<D> {
             next: None,
             client: None,
             from_start: !flow.midstream,
-            originator: Reading::new(flow.midstream),
-            responder: Reading::new(flow.midstream),
+            readings: PerDirection {
+                originator: Reading::new(flow.midstream),
+                responder: Reading::new(flow.midstream),
+            },
             pairing: Pairing::new(&flow, hand_over.calls),
         }
     }
@@ -74,7 +75,7 @@ impl<D> Connection<D> {
         while !input.bytes.is_empty() && self.next.is_none() {
             self.read(direction, &mut input, shared);
         }
-        let reading = self.reading_mut(direction);
+        let reading = &mut self.readings[direction];
         (reading.position, reading.last) = (input.offset, place.time);
         input.bytes
     }
@@ -92,9 +93,9 @@ impl<D> Connection<D> {
         let direction = place.direction;
         self.from_start = false;
         // When a gap is declared depends on what else comes and on the clock; when the message was last seen does not.
-        let last = self.reading(direction).last;
+        let last = self.readings[direction].last;
         self.read_orphan_body(direction, last, shared);
-        let reading = self.reading_mut(direction);
+        let reading = &mut self.readings[direction];
         // What is missing of the body, whether the body is over with it, and what is missing behind it.
         let (missing, is_over, beyond) = match &mut reading.step {
             Step::Length(remaining) => {
@@ -111,7 +112,7 @@ impl<D> Connection<D> {
                 }
             }
             Step::UntilClose => (len, false, 0),
-            Step::Start | Step::Head | Step::Resync | Step::Hold | Step::Orphan(_) => {
+            Step::Start | Step::Head(_) | Step::Resync | Step::Hold | Step::Orphan(_) => {
                 (0, false, len)
             }
         };
@@ -124,15 +125,15 @@ impl<D> Connection<D> {
         if is_over {
             self.end_message(direction, last, shared);
         }
-        self.reading_mut(direction).position = place.offset + len;
+        self.readings[direction].position = place.offset + len;
         if beyond > 0 {
             self.count_cut_head(direction, shared);
-            let reading = self.reading_mut(direction);
-            reading.losses.gapped = true;
-            if matches!(reading.step, Step::Start | Step::Head) && !of_unknown_end {
-                reading.losses.unanswered = Unanswered::Message;
-            } else if reading.losses.unanswered == Unanswered::Nothing {
-                reading.losses.unanswered = Unanswered::End;
+            let reading = &mut self.readings[direction];
+            reading.gapped = true;
+            if matches!(reading.step, Step::Start | Step::Head(_)) && !of_unknown_end {
+                reading.unanswered = Unanswered::Message;
+            } else if reading.unanswered == Unanswered::Nothing {
+                reading.unanswered = Unanswered::End;
             }
             self.lose(direction, beyond, shared);
         }
@@ -154,8 +155,8 @@ impl<D> Connection<D> {
         end: FlowEnd,
         shared: &mut Http<X>,
     ) {
-        for direction in [Direction::Originator, Direction::Responder] {
-            let last = self.reading(direction).last;
+        for direction in Direction::BOTH {
+            let last = self.readings[direction].last;
             self.end_direction(direction, end == FlowEnd::Fin, last, shared);
         }
     }
@@ -166,16 +167,17 @@ impl<D> Connection<D> {
         end: FlowEnd,
         shared: &mut Http<X>,
     ) {
-        let server = self.client.map(|client| self.reading(client.reverse()));
+        let server = self.client.map(|client| &self.readings[client.reverse()]);
         let reason = match server {
-            Some(server) if server.losses.gapped => UnpairedReason::Gap,
+            Some(server) if server.gapped => UnpairedReason::Gap,
             Some(server) if server.finished => UnpairedReason::Closed,
             _ => end.into(),
         };
-        let lost = server.is_some_and(|server| server.losses.may_hide_message());
-        let last = self.originator.last.max(self.responder.last);
+        let lost = server.is_some_and(Reading::may_have_lost_message);
+        let [originator, responder] = self.readings.both();
+        let last = originator.last.max(responder.last);
         self.pairing.close(reason, lost, last, shared);
-        for reading in [&mut self.originator, &mut self.responder] {
+        for reading in self.readings.both_mut() {
             shared.buffers.release(&mut reading.collected.bytes);
         }
     }
@@ -191,11 +193,8 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) -> Option<HandOver<D>> {
         let to = self.next?;
-        let readings = [
-            (Direction::Originator, &mut self.originator),
-            (Direction::Responder, &mut self.responder),
-        ];
-        let remainders = readings.map(|(direction, reading)| reading.collected.give_up(direction));
+        let remainders =
+            Direction::BOTH.map(|direction| self.readings[direction].collected.give_up(direction));
         Some(HandOver {
             flow: self.flow,
             to,
@@ -208,20 +207,6 @@ impl<D> Connection<D> {
 }
 
 impl<D> Connection<D> {
-    fn reading(&self, direction: Direction) -> &Reading {
-        match direction {
-            Direction::Originator => &self.originator,
-            Direction::Responder => &self.responder,
-        }
-    }
-
-    fn reading_mut(&mut self, direction: Direction) -> &mut Reading {
-        match direction {
-            Direction::Originator => &mut self.originator,
-            Direction::Responder => &mut self.responder,
-        }
-    }
-
     /// What `direction` carries, once that is known.
     fn side(&self, direction: Direction) -> Option<Side> {
         let client = self.client?;
@@ -239,12 +224,12 @@ impl<D> Connection<D> {
         input: &mut Input<'_>,
         shared: &mut Http<X>,
     ) {
-        match &self.reading(direction).step {
+        match &self.readings[direction].step {
             Step::Hold => {
                 shared.counters.bytes_tunnelled += input.take(usize::MAX).len() as u64;
             }
             Step::Start => self.start(direction, input, shared),
-            Step::Head => self.collect(direction, input, shared),
+            Step::Head(_) => self.collect(direction, input, shared),
             Step::Resync => self.resync(direction, input, shared),
             Step::Orphan(_) => self.collect_orphan_body(direction, input, shared),
             Step::Length(_) | Step::Chunked(_) | Step::UntilClose => {
@@ -279,13 +264,13 @@ impl<D> Connection<D> {
             Err(Fault::Partial | Fault::Folded { .. }) => self.collect_from(direction, input),
             Err(Fault::Malformed) => {
                 shared.counters.heads_malformed += 1;
-                self.reading_mut(direction).step = Step::Resync;
+                self.readings[direction].step = Step::Resync;
             }
             Err(Fault::TooMany) => {
                 shared.counters.heads_oversized += 1;
                 let line = memchr(b'\n', input.bytes).map_or(input.bytes.len(), |end| end + 1);
                 self.pass_over(direction, input.take(line).len(), shared);
-                self.reading_mut(direction).step = Step::Resync;
+                self.readings[direction].step = Step::Resync;
             }
         }
     }
@@ -321,7 +306,7 @@ impl<D> Connection<D> {
             Detected::Preamble | Detected::Unknown => {
                 // In both directions: the answer to a preamble is no message either.
                 self.from_start = false;
-                self.reading_mut(direction).step = Step::Resync;
+                self.readings[direction].step = Step::Resync;
             }
         }
     }

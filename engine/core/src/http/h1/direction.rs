@@ -14,7 +14,7 @@ pub(super) enum Step {
     /// A message starts here, perhaps after empty lines.
     Start,
     /// A head that did not lie in one piece; it is in [`Reading::collected`].
-    Head,
+    Head(HeadPart),
     /// A body with this many bytes to come, at least one.
     Length(u64),
     /// A chunked body.
@@ -31,12 +31,26 @@ pub(super) enum Step {
     Hold,
 }
 
+/// Which part of a collected head the next byte belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum HeadPart {
+    /// The first line, which may turn out to start no message.
+    StartLine,
+    /// The lines behind it, up to the empty one; with the state of the search for that.
+    Fields(LineState),
+}
+
 /// Where the reading of one direction stands.
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) step: Step,
     pub(super) collected: Collected,
-    pub(super) losses: Losses,
+    /// Bytes missing or passed over since the last message that was read.
+    pub(super) lost: u64,
+    /// Some of [`lost`](Self::lost) were never captured.
+    pub(super) gapped: bool,
+    /// Of requests only: what was lost and no response that was seen has answered.
+    pub(super) unanswered: Unanswered,
     /// All bytes before this offset were read, or reported as a gap.
     pub(super) position: u64,
     /// Packet time of the last byte that was seen.
@@ -56,11 +70,9 @@ impl Reading {
         Self {
             step: if midstream { Step::Resync } else { Step::Start },
             collected: Collected::new(),
-            losses: Losses {
-                bytes: if midstream { MESSAGE_BYTES_MIN } else { 0 },
-                gapped: midstream,
-                unanswered: Unanswered::Nothing,
-            },
+            lost: if midstream { MESSAGE_BYTES_MIN } else { 0 },
+            gapped: midstream,
+            unanswered: Unanswered::Nothing,
             position: 0,
             last: Timestamp::ZERO,
             damaged: false,
@@ -76,31 +88,22 @@ impl Reading {
 
     /// The collected line starts a message: what follows it up to the empty line is its head.
     pub(super) fn read_as_head(&mut self) {
-        self.step = Step::Head;
-        self.collected.line_checked = true;
-        self.collected.end_state = if self.collected.bytes.ends_with(b"\n") {
+        let state = if self.collected.bytes.ends_with(b"\n") {
             LineState::Empty
         } else {
             LineState::Begun
         };
+        self.step = Step::Head(HeadPart::Fields(state));
     }
-}
 
-/// Bytes of one direction since the last message that was read which belong to no message.
-#[derive(Debug)]
-pub(super) struct Losses {
-    /// Missing, or passed over.
-    pub(super) bytes: u64,
-    /// Some of them were never captured.
-    pub(super) gapped: bool,
-    /// Of requests only: what no response that was seen has answered.
-    pub(super) unanswered: Unanswered,
-}
+    /// Whether a whole message may be among what was lost.
+    pub(super) fn may_have_lost_message(&self) -> bool {
+        self.lost >= MESSAGE_BYTES_MIN
+    }
 
-impl Losses {
-    /// Whether a whole message may be among them.
-    pub(super) fn may_hide_message(&self) -> bool {
-        self.bytes >= MESSAGE_BYTES_MIN
+    /// Whether a head is collected whose start line is complete.
+    pub(super) fn is_in_fields(&self) -> bool {
+        matches!(self.step, Step::Head(HeadPart::Fields(_)))
     }
 }
 
@@ -118,10 +121,6 @@ pub(super) enum Unanswered {
 #[derive(Debug)]
 pub(super) struct Collected {
     pub(super) bytes: Vec<u8>,
-    /// Their first line is known to start a message.
-    pub(super) line_checked: bool,
-    /// Where the search for the empty line stands.
-    pub(super) end_state: LineState,
     /// Offset of their first byte in the direction.
     pub(super) offset: u64,
     /// Packet time of their first byte.
@@ -137,8 +136,6 @@ impl Collected {
     fn new() -> Self {
         Self {
             bytes: Vec::new(),
-            line_checked: false,
-            end_state: LineState::Empty,
             offset: 0,
             time: Timestamp::ZERO,
             acked: Acked::UNKNOWN,
@@ -148,8 +145,6 @@ impl Collected {
 
     /// Collects from `input` on.
     pub(super) fn begin(&mut self, input: &Input<'_>) {
-        self.line_checked = false;
-        self.end_state = LineState::Empty;
         self.offset = input.offset;
         self.time = input.time;
         self.acked = input.acked;

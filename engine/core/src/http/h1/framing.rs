@@ -1,8 +1,8 @@
-//! Header fields in, the length of the body out: RFC 9112 §6.3.
+//! The length of a body by the header fields of its message: RFC 9112 §6.3.
 
-use crate::http::{Header, Known};
+use crate::http::{Header, HeaderName};
 
-/// What the fields of one message say about its body.
+/// What the fields of one message mean for its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fields {
     length: Length,
@@ -30,13 +30,13 @@ enum Coding {
 /// How a body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// After so many bytes.
+    /// After this many bytes.
     Length(u64),
     /// With its last chunk.
     Chunked,
     /// With the connection.
     UntilClose,
-    /// Nobody can say.
+    /// Nowhere that can be known.
     Unknown,
 }
 
@@ -48,16 +48,16 @@ impl Fields {
         };
         for field in fields {
             match field.known() {
-                Some(Known::ContentLength) => read.add_length(field.value),
-                Some(Known::TransferEncoding) => read.add_coding(field.value),
+                Some(HeaderName::ContentLength) => read.add_length(field.value),
+                Some(HeaderName::TransferEncoding) => read.add_coding(field.value),
                 _ => {}
             }
         }
         read
     }
 
-    /// The fields contradict each other or one of them is broken: whoever reads on may read something else than the
-    /// peers did, so the message is marked.
+    /// The fields contradict each other, or one of them is broken. Receivers differ in what they make of it, so what is read
+    /// here may differ from what the peer read, and the message is marked.
     pub(super) fn conflict(&self) -> bool {
         self.length == Length::Bad
             || (self.coding != Coding::Absent && self.length != Length::Absent)
@@ -114,7 +114,7 @@ impl Fields {
     }
 }
 
-/// Digits only, at most `i64::MAX`: what is beyond overflows somewhere on the way.
+/// Digits only, at most `i64::MAX`: larger numbers overflow in one receiver or another.
 fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;

@@ -1,8 +1,8 @@
-//! One message head in, its start line and header fields out, all borrowed.
+//! One message head in its parts, all borrowed: start line and header fields.
 //!
 //! Own code instead of `httparse`, because a passive reader has to read what others accepted: `httparse` refuses
 //! obsolete folds and blanks before the colon in requests, odd bytes in names and targets, and lines without a colon
-//! (or drops them without a word). Here one bad line never costs the exchange: it is left out and counted.
+//! (or drops them silently). Here one bad line never costs the exchange: it is left out and counted.
 //!
 //! The source is RFC 9112 §2.2, §3-5; bare LF ends a line. The bounds are
 //! [`HEAD_BYTES_MAX`](crate::limits::HEAD_BYTES_MAX), kept by the caller, and
@@ -15,7 +15,7 @@ use super::start_line::{RequestLine, request_line, status_line};
 use crate::http::{Header, Side, Version};
 use crate::limits;
 
-/// What a head says before its fields.
+/// The first line of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StartLine<'a> {
     Request(RequestLine<'a>),
@@ -32,10 +32,10 @@ pub(super) struct Head<'a> {
     pub(super) odd_lines: u64,
 }
 
-/// Why there is no head yet, or none at all.
+/// Why there is no head, or not yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The empty line is not there yet.
+    /// The empty line has not come yet.
     Partial,
     /// The head ends after `length` bytes and has folded lines: [`unfold`] it first.
     Folded {
@@ -48,7 +48,7 @@ pub(super) enum Fault {
     TooMany,
 }
 
-/// Reads a head from the begin of `bytes`; `fields` must be empty and is filled in wire order.
+/// Reads a head at the front of `bytes`; `fields` must be empty and is filled in wire order.
 pub(super) fn parse<'a>(
     bytes: &'a [u8],
     side: Side,
@@ -118,7 +118,7 @@ pub(super) fn start_line(line: &[u8], side: Side) -> Option<StartLine<'_>> {
     }
 }
 
-/// A field line in its parts. Blanks around the name are left out too: the peer that accepted them did the same.
+/// A field line in its parts. Blanks around the name are left out, too: a peer that accepts them does the same.
 #[inline(always)]
 pub(super) fn field(line: Line<'_>) -> Option<Header<'_>> {
     let (name, value) = line.bytes.split_at_checked(line.colon?)?;
@@ -128,7 +128,7 @@ pub(super) fn field(line: Line<'_>) -> Option<Header<'_>> {
     (!name.is_empty()).then(|| Header::new(name, value))
 }
 
-/// Without white space around, of which there rarely is any.
+/// Without white space around it, which is rare.
 #[inline]
 fn trimmed(text: &[u8]) -> &[u8] {
     match text {
@@ -137,7 +137,7 @@ fn trimmed(text: &[u8]) -> &[u8] {
     }
 }
 
-/// How far the search for the empty line has come: each byte is looked at once, however a head is cut.
+/// The state of the search for the empty line: each byte is looked at once, however a head is cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum LineState {
     /// Nothing of the current line was seen.

@@ -1,8 +1,8 @@
-//! Bytes of a head in, its lines out, each with the place of its first colon.
+//! The lines of a head, each with the place of its first colon.
 //!
-//! Line feeds and colons are found together, 64 bytes at a time, as bits of two words; going from one to the next then
-//! costs no search. A search for each line's end and another for its colon (`memchr`) took twice the instructions: lines of
-//! heads are shorter than what such a search needs to get going. Never reads past the bytes, and looks at no other byte.
+//! Line feeds and colons are found together, 64 bytes at a time, as bits of two words, so that the step from one to the next
+//! needs no search. A search for each line's end and another for its colon (`memchr`) took twice the instructions, since
+//! lines of heads are shorter than what pays for starting such a search. Never reads past the bytes.
 
 use engine_escape::{BLOCK_BYTES, marks};
 
@@ -16,14 +16,14 @@ pub(super) struct Line<'a> {
     pub(super) next: usize,
 }
 
-/// The lines of some bytes, as far as they are ended by an LF.
+/// The lines of some bytes that end with an LF.
 pub(super) struct Lines<'a> {
     bytes: &'a [u8],
     /// Where the next line begins.
     start: usize,
     /// Where its first colon is, if that lies before the block.
     colon: Option<usize>,
-    /// Where the block begins that the bits are of; bits of what was passed are not set.
+    /// Where the block begins that the bits belong to; the bits of what was passed are cleared.
     base: usize,
     feeds: u64,
     colons: u64,
@@ -43,7 +43,7 @@ impl<'a> Lines<'a> {
         lines
     }
 
-    /// Finds what is in the block at `base`; false behind the last.
+    /// Reads the block at `base`; false behind the last.
     #[inline]
     fn look(&mut self) -> bool {
         let is_there;
@@ -103,23 +103,23 @@ fn find(bytes: &[u8], base: usize, other: u8) -> ((u64, u64), bool) {
     if let Some(block) = rest.first_chunk() {
         return (marks(block, b'\n', other), true);
     }
-    // What is filled up with is neither.
+    // The padding is neither.
     let mut block = [0; BLOCK_BYTES];
-    if let Some(begin) = block.get_mut(..rest.len()) {
-        begin.copy_from_slice(rest);
+    if let Some(front) = block.get_mut(..rest.len()) {
+        front.copy_from_slice(rest);
     }
     (marks(&block, b'\n', other), !rest.is_empty())
 }
 
-/// The places of all LFs in some bytes, found 64 bytes at a time.
-pub(super) struct Feeds<'a> {
+/// The places of all line feeds in some bytes, found 64 bytes at a time.
+pub(super) struct LineFeeds<'a> {
     bytes: &'a [u8],
-    /// Where the block begins that the bits are of; bits of what was passed are not set.
+    /// Where the block begins that the bits belong to; the bits of what was passed are cleared.
     base: usize,
     bits: u64,
 }
 
-impl<'a> Feeds<'a> {
+impl<'a> LineFeeds<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         let mut feeds = Self {
             bytes,
@@ -130,7 +130,7 @@ impl<'a> Feeds<'a> {
         feeds
     }
 
-    /// Finds what is in the block at `base`; false behind the last.
+    /// Reads the block at `base`; false behind the last.
     #[inline]
     fn look(&mut self) -> bool {
         // Both bytes are the same, so the second word of bits costs nothing.
@@ -140,7 +140,7 @@ impl<'a> Feeds<'a> {
     }
 }
 
-impl Iterator for Feeds<'_> {
+impl Iterator for LineFeeds<'_> {
     type Item = usize;
 
     #[inline(always)]
@@ -161,7 +161,7 @@ impl Iterator for Feeds<'_> {
 mod tests {
     use super::*;
 
-    /// The slow obvious twin.
+    /// The slow, obvious twin.
     fn naive(bytes: &[u8]) -> Vec<Line<'_>> {
         let mut next = 0;
         let ended = bytes.split_inclusive(|byte| *byte == b'\n');
@@ -180,7 +180,7 @@ mod tests {
     fn check(bytes: &[u8]) {
         let lines: Vec<_> = Lines::new(bytes).collect();
         assert_eq!(lines, naive(bytes), "{}", bytes.escape_ascii());
-        let feeds: Vec<_> = Feeds::new(bytes).map(|feed| feed + 1).collect();
+        let feeds: Vec<_> = LineFeeds::new(bytes).map(|feed| feed + 1).collect();
         let ends: Vec<_> = lines.iter().map(|line| line.next).collect();
         assert_eq!(feeds, ends, "{}", bytes.escape_ascii());
     }

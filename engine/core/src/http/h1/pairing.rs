@@ -94,15 +94,6 @@ impl Attribution {
     }
 }
 
-/// The last response that was read.
-#[derive(Clone, Copy, Debug)]
-struct LastResponse {
-    /// Where it ended.
-    end: u64,
-    /// It ended by its framing.
-    is_whole: bool,
-}
-
 /// What the pairing needs to know about the bytes before a new request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestContext {
@@ -154,7 +145,10 @@ pub(super) struct Pairing<D> {
     calls: u64,
     order: Order,
     attribution: Attribution,
-    last_response: LastResponse,
+    /// Where the last response that was read ended.
+    answered: u64,
+    /// It ended by its framing.
+    answered_whole: bool,
     /// Behind the first byte of the last response that was attributed to no request; 0 when there was none.
     last_orphan: u64,
     /// Why the requests before the first one that was seen are not known.
@@ -173,10 +167,8 @@ impl<D> Pairing<D> {
             } else {
                 Attribution::Certain
             },
-            last_response: LastResponse {
-                end: 0,
-                is_whole: true,
-            },
+            answered: 0,
+            answered_whole: true,
             last_orphan: 0,
             unseen: if flow.evicted {
                 UnpairedReason::Evicted
@@ -231,7 +223,7 @@ impl<D> Pairing<D> {
         context: RequestContext,
         shared: &mut Http<X>,
     ) -> bool {
-        let answered = self.last_response.end..self.last_response.end + MESSAGE_BYTES_MIN;
+        let answered = self.answered..self.answered + MESSAGE_BYTES_MIN;
         let confirms = !context.requests_lost
             && context.responses_lost < MESSAGE_BYTES_MIN
             && answered.contains(&context.acked);
@@ -240,11 +232,11 @@ impl<D> Pairing<D> {
         // Responses were lost, but every request that was read had its own: this one may have been answered by them
         // and read from a later copy.
         let lost = context.responses_gapped && context.responses_lost >= MESSAGE_BYTES_MIN;
-        let excess = lost && !waiting && self.last_response.is_whole;
+        let excess = lost && !waiting && self.answered_whole;
         let is_certain = self.attribution == Attribution::Certain;
         let acked = if excess && !context.requests_lost && is_certain {
             self.attribution = Attribution::Ambiguous;
-            context.acked.min(self.last_response.end)
+            context.acked.min(self.answered)
         } else {
             context.acked
         };
@@ -449,8 +441,7 @@ impl<D> Pairing<D> {
         if self.is_pipelined() || has_others {
             return Owner::Unknowable;
         }
-        let alternates =
-            is_next && !context.requests_lost && self.last_response.end <= oldest.acked;
+        let alternates = is_next && !context.requests_lost && self.answered <= oldest.acked;
         if alternates {
             Owner::Oldest(Pair::Probable)
         } else {
@@ -491,10 +482,8 @@ impl<D> Pairing<D> {
         time: Timestamp,
         shared: &mut Http<X>,
     ) {
-        self.last_response = LastResponse {
-            end: position,
-            is_whole: end == BodyEnd::Complete,
-        };
+        self.answered = position;
+        self.answered_whole = end == BodyEnd::Complete;
         if let Some(exchange) = self.open_response_mut() {
             exchange.response = Response::Done;
             shared
@@ -518,7 +507,7 @@ impl<D> Pairing<D> {
     ) {
         self.resolve_probable(!lost, shared);
         self.request_end(BodyEnd::Cut, time, shared);
-        self.response_end(BodyEnd::Cut, self.last_response.end, time, shared);
+        self.response_end(BodyEnd::Cut, self.answered, time, shared);
         while let Some(exchange) = self.queue.pop_front() {
             conclude(exchange, reason, shared);
         }

@@ -1,18 +1,17 @@
-//! A head in, its start line, its length, and the fields that frame its body out: what is left to know of a call that is
-//! only counted.
+//! The parts of a head that are needed of a call that is only counted: start line, length, and the fields that frame its body.
 //!
-//! The result is that of [`head::parse`] but for the other fields, and for lines without a colon, which are not counted. What
-//! is unusual (a fold, white space before a name, a great many lines) is left to it. Of a line only the first byte is asked
-//! and, where that may begin a field that frames, one more: taking each line apart took twice the instructions.
+//! The result is that of [`head::parse`] without the other fields, and lines without a colon are not counted. What is unusual
+//! (a fold, white space before a name, a great many lines) is left to it. Only the first byte of a line is read and, where
+//! that may begin a field that frames, one more: splitting each line took twice the instructions.
 
 use memchr::memchr;
 
 use super::head::{self, Fault, Head};
-use super::lines::{Feeds, Line};
-use crate::http::{Header, Known, Side};
+use super::lines::{Line, LineFeeds};
+use crate::http::{Header, HeaderName, Side};
 use crate::limits;
 
-/// Reads a head from the begin of `bytes`; `fields` must be empty and is filled in wire order.
+/// Reads a head at the front of `bytes`; `fields` must be empty and is filled in wire order.
 pub(super) fn parse<'a>(
     bytes: &'a [u8],
     side: Side,
@@ -27,29 +26,29 @@ pub(super) fn parse<'a>(
     }
 }
 
-/// Nothing where it is in doubt.
+/// Nothing where the head is unusual.
 fn skim<'a>(
     bytes: &'a [u8],
     side: Side,
     fields: &mut Vec<Header<'a>>,
 ) -> Result<Option<Head<'a>>, Fault> {
-    let mut feeds = Feeds::new(bytes);
+    let mut feeds = LineFeeds::new(bytes);
     let mut feed = feeds.next().ok_or(Fault::Partial)?;
     let first = without_end(bytes, 0, feed);
     let start = head::start_line(first, side).ok_or(Fault::Malformed)?;
     for _ in 0..=limits::HEADERS_MAX {
-        let begin = feed + 1;
+        let from = feed + 1;
         let is_like = |at: usize, lower: u8| {
-            let byte = bytes.get(begin + at);
+            let byte = bytes.get(from + at);
             byte.is_some_and(|byte| byte.to_ascii_lowercase() == lower)
         };
-        let may_frame = match bytes.get(begin).ok_or(Fault::Partial)? {
+        let may_frame = match bytes.get(from).ok_or(Fault::Partial)? {
             // "Content-Length", "Transfer-Encoding".
             b'c' | b'C' => is_like(8, b'l'),
             b't' | b'T' => is_like(9, b'e'),
             b'!'.. => false,
             _ => {
-                return Ok(empty(bytes, begin).map(|length| Head {
+                return Ok(empty(bytes, from).map(|length| Head {
                     start,
                     length,
                     odd_lines: 0,
@@ -58,7 +57,7 @@ fn skim<'a>(
         };
         feed = feeds.next().ok_or(Fault::Partial)?;
         if may_frame {
-            let bytes = without_end(bytes, begin, feed);
+            let bytes = without_end(bytes, from, feed);
             let line = Line {
                 bytes,
                 colon: memchr(b':', bytes),
@@ -70,18 +69,18 @@ fn skim<'a>(
     Ok(None)
 }
 
-/// Where an empty line ends that begins there.
-fn empty(bytes: &[u8], begin: usize) -> Option<usize> {
-    match bytes.get(begin..)? {
-        [b'\n', ..] => Some(begin + 1),
-        [b'\r', b'\n', ..] => Some(begin + 2),
+/// The end of the empty line that begins at `from`.
+fn empty(bytes: &[u8], from: usize) -> Option<usize> {
+    match bytes.get(from..)? {
+        [b'\n', ..] => Some(from + 1),
+        [b'\r', b'\n', ..] => Some(from + 2),
         _ => None,
     }
 }
 
 /// A line from where it begins up to its LF, without CRLF or LF.
-fn without_end(bytes: &[u8], begin: usize, feed: usize) -> &[u8] {
-    let line = bytes.get(begin..feed).unwrap_or_default();
+fn without_end(bytes: &[u8], from: usize, feed: usize) -> &[u8] {
+    let line = bytes.get(from..feed).unwrap_or_default();
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
@@ -89,7 +88,7 @@ fn without_end(bytes: &[u8], begin: usize, feed: usize) -> &[u8] {
 fn frames(field: &Header<'_>) -> bool {
     matches!(
         field.known(),
-        Some(Known::ContentLength | Known::TransferEncoding)
+        Some(HeaderName::ContentLength | HeaderName::TransferEncoding)
     )
 }
 
@@ -117,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn skimming_tells_what_reading_does() {
+    fn skimming_finds_what_reading_does() {
         let request = |fields: &str| format!("GET / HTTP/1.1\r\n{fields}\r\nrest").into_bytes();
         for fields in [
             "",

@@ -22,14 +22,13 @@ pub(in crate::http) struct RequestLine<'a> {
     pub(in crate::http) version: Version,
 }
 
-/// Bytes that may pass without the blank after a method; registered methods have at most 17 (RFC 9110 §16.1), those that
-/// test servers more.
+/// Bytes of the longest method; registered ones have at most 17 (RFC 9110 §16.1), those of tests of servers more.
 pub(in crate::http) const METHOD_BYTES_MAX: usize = 64;
 
 /// Bytes of a misspelt version behind `HTTP/`.
 const VERSION_BYTES_MAX: usize = 8;
 
-/// Methods that are believed in the middle of a line while hunting (RFC 9110, 5789, 4918, 3253 and 10008's QUERY).
+/// Methods that are accepted in the middle of a line during resynchronisation (RFC 9110, 5789, 4918, 3253 and 10008's QUERY).
 const KNOWN_METHODS: [&[u8]; 21] = [
     b"GET",
     b"POST",
@@ -65,8 +64,8 @@ pub(in crate::http) fn request_line(line: &[u8]) -> Option<RequestLine<'_>> {
     usual_request_line(line).or_else(|| any_request_line(line))
 }
 
-/// The form that nearly all have, and that is known by both its ends: a fifth of the work of [`any_request_line`], which
-/// says the same of it.
+/// The form that nearly all have, recognised by both its ends: a fifth of the work of [`any_request_line`], with the same
+/// result.
 #[inline]
 fn usual_request_line(line: &[u8]) -> Option<RequestLine<'_>> {
     let (line, version) = line.split_last_chunk()?;
@@ -94,7 +93,7 @@ fn usual_request_line(line: &[u8]) -> Option<RequestLine<'_>> {
     }
 }
 
-/// Byte by byte.
+/// Any form, byte by byte.
 fn any_request_line(line: &[u8]) -> Option<RequestLine<'_>> {
     let line = trim_blanks_end(line);
     let method_end = line.iter().copied().position(is_blank)?;
@@ -127,7 +126,7 @@ fn any_request_line(line: &[u8]) -> Option<RequestLine<'_>> {
 /// Splits a status line into version and status; `line` may go on after it.
 pub(in crate::http) fn status_line(line: &[u8]) -> Option<(Version, u16)> {
     match line {
-        // As nearly all are; [`any_status_line`] says the same of it.
+        // As nearly all are; [`any_status_line`] has the same result.
         &[
             b'H',
             b'T',
@@ -166,18 +165,18 @@ fn any_status_line(line: &[u8]) -> Option<(Version, u16)> {
     Some((version_as_1x(&[major, dot, minor])?, status_of(a, b, c)))
 }
 
-/// Finds where a message starts in `line`, which ends with its LF; `want` leaves out the other side's messages.
+/// Finds where a message starts in `line`, which ends with its LF; `wanted` leaves out the other side's messages.
 ///
-/// Stricter than [`request_line`], since anything may stand here: a target without blanks, and at the line's begin any
+/// Stricter than [`request_line`], since anything may stand here: a target without blanks, and at the front of the line any
 /// token with a target that looks like one; behind other bytes (the end of a body without a line break) only a known
-/// method. The last such place counts: targets have no blanks, so it is nearest to the version.
-pub(in crate::http) fn find_start(line: &[u8], want: Option<Side>) -> Option<(usize, Side)> {
-    if want != Some(Side::Request)
+/// method. The last such place counts: targets have no blanks, so it is the one nearest to the version.
+pub(in crate::http) fn find_start(line: &[u8], wanted: Option<Side>) -> Option<(usize, Side)> {
+    if wanted != Some(Side::Request)
         && let Some(place) = find_response(line)
     {
         return Some((place, Side::Response));
     }
-    if want == Some(Side::Response) {
+    if wanted == Some(Side::Response) {
         return None;
     }
     find_request(line).map(|place| (place, Side::Request))
@@ -221,7 +220,7 @@ fn find_request(line: &[u8]) -> Option<usize> {
     }
 }
 
-/// The number of blanks at the begin, and what follows them.
+/// The number of blanks at the front, and what follows them.
 pub(in crate::http) fn split_blanks(bytes: &[u8]) -> (usize, &[u8]) {
     let blanks = bytes
         .iter()
@@ -276,7 +275,7 @@ fn is_simple(method: &[u8], target: &[u8]) -> bool {
     target.starts_with(b"/") && KNOWN_METHODS.contains(&method) && !target.contains(&b' ')
 }
 
-/// What may separate the words of a request line: a blank, or what RFC 9112 §3 lets a lenient server take for one.
+/// What may separate the words of a request line: a blank, or what a lenient server may take for one (RFC 9112 §3).
 pub(in crate::http) const fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | 0x0b | 0x0c | b'\r')
 }
@@ -299,8 +298,13 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check_start(line: &[u8], want: Option<Side>, expected: Option<(usize, Side)>) {
-        assert_eq!(find_start(line, want), expected, "{}", line.escape_ascii());
+    fn check_start(line: &[u8], wanted: Option<Side>, expected: Option<(usize, Side)>) {
+        assert_eq!(
+            find_start(line, wanted),
+            expected,
+            "{}",
+            line.escape_ascii()
+        );
     }
 
     #[test]
@@ -332,7 +336,7 @@ mod tests {
         check_start(b"HTTP/1.1 200 OK\r\n", Some(Request), None);
     }
 
-    /// The usual form is what it is byte by byte.
+    /// The usual form gives what reading byte by byte gives.
     #[track_caller]
     fn check_usual(line: &[u8], is_usual: bool) {
         let usual = usual_request_line(line);

@@ -17,7 +17,7 @@ impl<D> Connection<D> {
         now: Timestamp,
         shared: &mut Http<X>,
     ) {
-        let reading = self.reading_mut(direction);
+        let reading = &mut self.readings[direction];
         match framing {
             Framing::Length(0) => self.end_message(direction, now, shared),
             Framing::Length(length) => reading.step = Step::Length(length),
@@ -26,7 +26,7 @@ impl<D> Connection<D> {
             Framing::Unknown => {
                 reading.damaged = true;
                 self.end_message(direction, now, shared);
-                self.reading_mut(direction).step = Step::Resync;
+                self.readings[direction].step = Step::Resync;
             }
         }
     }
@@ -37,7 +37,7 @@ impl<D> Connection<D> {
         input: &mut Input<'_>,
         shared: &mut Http<X>,
     ) {
-        let reading = self.reading_mut(direction);
+        let reading = &mut self.readings[direction];
         let (data, is_over) = match &mut reading.step {
             Step::Length(remaining) => {
                 let data = input.take(usize::try_from(*remaining).unwrap_or(usize::MAX));
@@ -77,9 +77,9 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         shared.counters.bodies_broken += 1;
-        self.reading_mut(direction).damaged = true;
+        self.readings[direction].damaged = true;
         self.end_message(direction, now, shared);
-        self.reading_mut(direction).step = Step::Resync;
+        self.readings[direction].step = Step::Resync;
     }
 
     pub(super) fn body_missing<X: Exchanges<Draft = D>>(
@@ -101,7 +101,7 @@ impl<D> Connection<D> {
         now: Timestamp,
         shared: &mut Http<X>,
     ) {
-        let reading = self.reading_mut(direction);
+        let reading = &mut self.readings[direction];
         reading.step = Step::Start;
         let end = if std::mem::take(&mut reading.damaged) {
             BodyEnd::Cut
@@ -131,7 +131,7 @@ impl<D> Connection<D> {
             self.read_unfinished_head(direction, now, shared);
         }
         self.read_orphan_body(direction, now, shared);
-        let reading = self.reading_mut(direction);
+        let reading = &mut self.readings[direction];
         reading.finished |= whole;
         match reading.step {
             Step::UntilClose => {
@@ -142,7 +142,7 @@ impl<D> Connection<D> {
                 reading.damaged = true;
                 self.end_message(direction, now, shared);
             }
-            Step::Head | Step::Resync => {
+            Step::Head(_) | Step::Resync => {
                 self.count_cut_head(direction, shared);
                 self.lose(direction, 0, shared);
             }
@@ -161,7 +161,7 @@ impl<D> Connection<D> {
         input: &mut Input<'_>,
         shared: &mut Http<X>,
     ) {
-        let collected = &mut self.reading_mut(direction).collected;
+        let collected = &mut self.readings[direction].collected;
         if collected.bytes.is_empty() {
             collected.begin(input);
         }
@@ -187,13 +187,13 @@ impl<D> Connection<D> {
         now: Timestamp,
         shared: &mut Http<X>,
     ) {
-        let reading = self.reading_mut(direction);
+        let reading = &mut self.readings[direction];
         let position = reading.position;
         if !reading.collected.bytes.is_empty() {
             reading.position = reading.collected.offset;
         }
         self.end_message(direction, now, shared);
-        let reading = self.reading_mut(direction);
+        let reading = &mut self.readings[direction];
         reading.position = position;
         if !reading.collected.bytes.is_empty() {
             reading.read_as_head();
@@ -207,7 +207,7 @@ impl<D> Connection<D> {
         now: Timestamp,
         shared: &mut Http<X>,
     ) {
-        let reading = self.reading_mut(direction);
+        let reading = &mut self.readings[direction];
         let Step::Orphan(framing) = reading.step else {
             return;
         };
@@ -235,11 +235,11 @@ impl<D> Connection<D> {
         if self.pairing.is_pipelined() {
             return;
         }
-        match self.reading(server).step {
+        match self.readings[server].step {
             Step::Orphan(_) => self.end_orphan_without_body(server, now, shared),
             Step::UntilClose => {
                 // Neither length nor close: what there was is kept, and marked.
-                self.reading_mut(server).damaged = true;
+                self.readings[server].damaged = true;
                 self.end_message(server, now, shared);
             }
             _ => {}

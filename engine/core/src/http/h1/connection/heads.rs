@@ -8,7 +8,7 @@ use memchr::memchr;
 use super::Connection;
 use crate::flow::{Acked, Direction, FlowStart};
 use crate::http::detect::{self, Detected};
-use crate::http::h1::direction::{Input, Start, Step, Unanswered};
+use crate::http::h1::direction::{HeadPart, Input, Start, Step, Unanswered};
 use crate::http::h1::framing::{Fields, Framing};
 use crate::http::h1::head::{self, Fault, Head, StartLine};
 use crate::http::h1::pairing::{RequestContext, ResponseContext};
@@ -31,8 +31,8 @@ const FIN: u64 = 1;
 /// Heads that do not lie in one piece.
 impl<D> Connection<D> {
     pub(super) fn collect_from(&mut self, direction: Direction, input: &Input<'_>) {
-        let reading = self.reading_mut(direction);
-        reading.step = Step::Head;
+        let reading = &mut self.readings[direction];
+        reading.step = Step::Head(HeadPart::StartLine);
         reading.collected.begin(input);
     }
 
@@ -43,12 +43,14 @@ impl<D> Connection<D> {
         input: &mut Input<'_>,
         shared: &mut Http<X>,
     ) {
-        let collected = &mut self.reading_mut(direction).collected;
-        let end = if collected.line_checked {
-            head::find_end(input.bytes, &mut collected.end_state)
+        let reading = &mut self.readings[direction];
+        let end = if let Step::Head(HeadPart::Fields(state)) = &mut reading.step {
+            head::find_end(input.bytes, state)
         } else {
             memchr(b'\n', input.bytes).map(|end| end + 1)
         };
+        let in_fields = reading.is_in_fields();
+        let collected = &mut reading.collected;
         let now = input.time;
         let piece = input.take(end.unwrap_or(usize::MAX));
         if !shared.buffers.append(&mut collected.bytes, piece) {
@@ -56,20 +58,20 @@ impl<D> Connection<D> {
             return self.lose(direction, piece.len() as u64, shared);
         }
         shared.counters.bytes_copied += piece.len() as u64;
-        let (checked, length) = (collected.line_checked, collected.bytes.len());
+        let length = collected.bytes.len();
         if length > limits::HEAD_BYTES_MAX {
             shared.counters.heads_oversized += 1;
             self.lose(direction, 0, shared);
-        } else if checked && end.is_some() {
+        } else if in_fields && end.is_some() {
             self.read_collected(direction, now, shared);
-        } else if !checked && (end.is_some() || length <= START_BYTES_CHECKED) {
+        } else if !in_fields && (end.is_some() || length <= START_BYTES_CHECKED) {
             self.check_line(direction, shared);
         }
     }
 
     /// Checks the collected part of a start line.
     fn check_line<X: Exchanges<Draft = D>>(&mut self, direction: Direction, shared: &mut Http<X>) {
-        let detected = detect::classify(&self.reading(direction).collected.bytes);
+        let detected = detect::classify(&self.readings[direction].collected.bytes);
         let fits = match (detected, self.side(direction)) {
             (Detected::Partial, _) => return,
             (_, None) => {
@@ -84,10 +86,10 @@ impl<D> Connection<D> {
             return;
         }
         if fits {
-            return self.reading_mut(direction).read_as_head();
+            return self.readings[direction].read_as_head();
         }
         shared.counters.heads_malformed += 1;
-        self.reading_mut(direction).step = Step::Resync;
+        self.readings[direction].step = Step::Resync;
         self.find_start_in_line(direction, None, shared);
     }
 
@@ -101,7 +103,7 @@ impl<D> Connection<D> {
         let Some(side) = self.side(direction) else {
             return;
         };
-        let reading = self.reading_mut(direction);
+        let reading = &mut self.readings[direction];
         let start = reading.collected.start(now);
         let mut bytes = std::mem::take(&mut reading.collected.bytes);
         reading.step = Step::Start;
@@ -113,7 +115,7 @@ impl<D> Connection<D> {
             Err(Fault::TooMany) => shared.counters.heads_oversized += 1,
             Err(_) => shared.counters.heads_malformed += 1,
         }
-        self.reading_mut(direction).step = Step::Resync;
+        self.readings[direction].step = Step::Resync;
         self.pass_over(direction, length, shared);
     }
 
@@ -124,12 +126,13 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         let Some(client) = self.client else { return };
-        let reading = self.reading_mut(client);
+        let reading = &mut self.readings[client];
+        let in_fields = reading.is_in_fields();
         let collected = &mut reading.collected;
         let one_line =
             || memchr(b'\n', &collected.bytes).is_some_and(|end| end + 1 == collected.bytes.len());
-        let waits = matches!(reading.step, Step::Head) && collected.line_checked && one_line();
-        let simple = waits && detect::classify(&collected.bytes) == Detected::Simple;
+        let simple =
+            in_fields && one_line() && detect::classify(&collected.bytes) == Detected::Simple;
         if simple && shared.buffers.append(&mut collected.bytes, b"\n") {
             self.read_collected(client, now, shared);
         }
@@ -143,12 +146,12 @@ impl<D> Connection<D> {
         now: Timestamp,
         shared: &mut Http<X>,
     ) {
-        let reading = self.reading_mut(direction);
+        let reading = &mut self.readings[direction];
+        let in_fields = reading.is_in_fields();
         let collected = &mut reading.collected;
-        let whole_lines = collected.line_checked && collected.bytes.ends_with(b"\n");
         let end = collected.offset + collected.bytes.len() as u64;
-        if !matches!(reading.step, Step::Head)
-            || !whole_lines
+        if !in_fields
+            || !collected.bytes.ends_with(b"\n")
             || !shared.buffers.append(&mut collected.bytes, b"\n")
         {
             return;
@@ -156,7 +159,7 @@ impl<D> Connection<D> {
         shared.counters.heads_cut += 1;
         reading.unfinished = true;
         self.read_collected(direction, now, shared);
-        let reading = self.reading_mut(direction);
+        let reading = &mut self.readings[direction];
         reading.unfinished = false;
         reading.position = reading.position.min(end);
     }
@@ -169,18 +172,18 @@ impl<D> Connection<D> {
         now: Timestamp,
         shared: &mut Http<X>,
     ) {
-        let reading = self.reading(client);
+        let reading = &self.readings[client];
         let answered =
-            matches!(reading.step, Step::Head) && acked.at_least() > reading.collected.offset;
+            matches!(reading.step, Step::Head(_)) && acked.at_least() > reading.collected.offset;
         if !answered || self.pairing.waits() {
             return;
         }
         self.read_unfinished_head(client, now, shared);
         if matches!(
-            self.reading(client).step,
+            self.readings[client].step,
             Step::Length(_) | Step::Chunked(_)
         ) {
-            self.reading_mut(client).damaged = true;
+            self.readings[client].damaged = true;
             self.end_message(client, now, shared);
         }
     }
@@ -205,7 +208,7 @@ impl<D> Connection<D> {
         };
         let result = match parse(bytes, side, &mut fields) {
             Ok(head) => {
-                self.reading_mut(direction).position = start.offset + head.length as u64;
+                self.readings[direction].position = start.offset + head.length as u64;
                 self.act_on_head(direction, &head, &fields, start, shared);
                 Ok(head.length)
             }
@@ -213,7 +216,7 @@ impl<D> Connection<D> {
                 let mut unfolded = std::mem::take(&mut shared.h1.unfolded);
                 head::unfold(bytes.get(..length).unwrap_or(bytes), &mut unfolded);
                 let mut fields = Vec::new();
-                self.reading_mut(direction).position = start.offset + length as u64;
+                self.readings[direction].position = start.offset + length as u64;
                 let result = head::parse(&unfolded, side, &mut fields).map(|head| {
                     self.act_on_head(direction, &head, &fields, start, shared);
                     length
@@ -246,7 +249,7 @@ impl<D> Connection<D> {
             }
             Side::Response => {
                 let is_shed = |draft: &D| shared.exchanges.is_shed(draft);
-                self.reading(direction).losses.bytes == 0 && self.pairing.answers_next(is_shed)
+                self.readings[direction].lost == 0 && self.pairing.answers_next(is_shed)
             }
         }
     }
@@ -303,16 +306,16 @@ impl<D> Connection<D> {
         if !self.pairing.is_pipelined() {
             // What was lost of the responses until now was before this request, except for what it does not acknowledge.
             let from = self.pairing.awaited_from();
-            let server = self.reading_mut(direction.reverse());
+            let server = &mut self.readings[direction.reverse()];
             let unacked = server.position.saturating_sub(from);
-            server.losses.bytes = server.losses.bytes.min(unacked);
-            server.losses.gapped &= server.losses.bytes > 0;
+            server.lost = server.lost.min(unacked);
+            server.gapped &= server.lost > 0;
         }
         let fields = Fields::read(head.headers);
         self.note_conflict(direction, &fields, shared);
         if head.method == b"CONNECT" {
             self.end_message(direction, start.now, shared);
-            self.reading_mut(direction).step = Step::Hold;
+            self.readings[direction].step = Step::Hold;
         } else {
             self.begin_body(direction, fields.of_request(), start.now, shared);
         }
@@ -325,10 +328,10 @@ impl<D> Connection<D> {
         start: Start,
         shared: &mut Http<X>,
     ) -> RequestContext {
-        let responses_lost = self.reading(direction.reverse()).losses.may_hide_message();
-        let unanswered = self.reading(direction).losses.unanswered != Unanswered::Nothing;
+        let responses_lost = self.readings[direction.reverse()].may_have_lost_message();
+        let unanswered = self.readings[direction].unanswered != Unanswered::Nothing;
         let requests_lost = self.message_found(direction, shared);
-        let server = self.reading(direction.reverse());
+        let server = &self.readings[direction.reverse()];
         // A segment that is read late may acknowledge what was not read yet.
         let acked = match start.acked {
             Acked::ABSENT => server.position,
@@ -338,8 +341,8 @@ impl<D> Connection<D> {
             requests_lost,
             requests_unanswered: unanswered && !responses_lost,
             acked,
-            responses_lost: server.losses.bytes,
-            responses_gapped: server.losses.gapped,
+            responses_lost: server.lost,
+            responses_gapped: server.gapped,
             unacked: server.position - acked,
             at_boundary: server.at_boundary(),
         }
@@ -354,14 +357,14 @@ impl<D> Connection<D> {
     ) {
         if matches!(head.status, 100..=199) && head.status != 101 {
             shared.counters.responses_interim += 1;
-            self.reading_mut(direction).step = Step::Start;
+            self.readings[direction].step = Step::Start;
             return;
         }
         shared.counters.responses += 1;
         self.read_answered_head(direction.reverse(), start.acked, start.now, shared);
         let context = ResponseContext {
             requests_lost: self.may_have_unread_requests(direction.reverse(), start.acked),
-            responses_lost: self.reading(direction).losses.bytes,
+            responses_lost: self.readings[direction].lost,
             acked: start.acked.at_most(),
         };
         self.message_found(direction, shared);
@@ -376,10 +379,10 @@ impl<D> Connection<D> {
             self.end_message(direction, start.now, shared);
             return self.tunnel(start.now, shared);
         }
-        let client = self.reading_mut(direction.reverse());
+        let client = &mut self.readings[direction.reverse()];
         // The response of a known request answers the loss of its end, and no lost request.
-        if method == Method::Unknown || client.losses.unanswered == Unanswered::End {
-            client.losses.unanswered = Unanswered::Nothing;
+        if method == Method::Unknown || client.unanswered == Unanswered::End {
+            client.unanswered = Unanswered::Nothing;
         }
         if matches!(client.step, Step::Hold) {
             // The tunnel was refused: the client goes on with requests.
@@ -395,7 +398,7 @@ impl<D> Connection<D> {
         self.note_conflict(direction, &fields, shared);
         let framing = fields.of_response();
         if method == Method::Unknown && !matches!(framing, Framing::Length(0) | Framing::Unknown) {
-            self.reading_mut(direction).step = Step::Orphan(framing);
+            self.readings[direction].step = Step::Orphan(framing);
         } else {
             self.begin_body(direction, framing, start.now, shared);
         }
@@ -405,11 +408,11 @@ impl<D> Connection<D> {
     /// were lost, or their heads are not complete (the rest of one can be lost without a trace: a single byte at the end
     /// is taken for a FIN), or they were not delivered yet.
     fn may_have_unread_requests(&self, client: Direction, acked: Acked) -> bool {
-        let reading = self.reading(client);
+        let reading = &self.readings[client];
         let in_head =
-            matches!(reading.step, Step::Head) && acked.at_most() > reading.collected.offset;
+            matches!(reading.step, Step::Head(_)) && acked.at_most() > reading.collected.offset;
         let undelivered = acked.at_least() > reading.position + FIN;
-        reading.losses.may_hide_message() || in_head || undelivered
+        reading.may_have_lost_message() || in_head || undelivered
     }
 
     /// A message was found; whether others may have been lost before it.
@@ -418,12 +421,12 @@ impl<D> Connection<D> {
         direction: Direction,
         shared: &mut Http<X>,
     ) -> bool {
-        let reading = self.reading_mut(direction);
+        let reading = &mut self.readings[direction];
         reading.damaged = reading.unfinished;
-        let may_hide_message = reading.losses.may_hide_message();
-        let lost = std::mem::take(&mut reading.losses.bytes);
-        reading.losses.gapped = false;
-        reading.losses.unanswered = Unanswered::Nothing;
+        let may_hide_message = reading.may_have_lost_message();
+        let lost = std::mem::take(&mut reading.lost);
+        reading.gapped = false;
+        reading.unanswered = Unanswered::Nothing;
         shared.counters.resynchronised += u64::from(lost > 0);
         may_hide_message
     }
@@ -436,7 +439,7 @@ impl<D> Connection<D> {
     ) {
         if fields.conflict() {
             shared.counters.framing_conflicts += 1;
-            self.reading_mut(direction).damaged = true;
+            self.readings[direction].damaged = true;
         }
     }
 

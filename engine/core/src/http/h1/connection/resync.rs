@@ -21,17 +21,17 @@ impl<D> Connection<D> {
         len: u64,
         shared: &mut Http<X>,
     ) {
-        let reading = self.reading_mut(direction);
+        let reading = &mut self.readings[direction];
         reading.step = Step::Resync;
-        reading.losses.bytes = reading.losses.bytes.saturating_add(len);
+        reading.lost = reading.lost.saturating_add(len);
         let passed = reading.collected.bytes.len();
         shared.buffers.release(&mut reading.collected.bytes);
         self.pass_over(direction, passed, shared);
         if let Some(client) = self.client
-            && matches!(self.reading(client).step, Step::Hold)
+            && matches!(self.readings[client].step, Step::Hold)
         {
             // The answer to the CONNECT may be among what was lost.
-            self.reading_mut(client).step = Step::Resync;
+            self.readings[client].step = Step::Resync;
         }
     }
 
@@ -40,7 +40,7 @@ impl<D> Connection<D> {
         direction: Direction,
         shared: &mut Http<X>,
     ) {
-        let is_cut = matches!(self.reading(direction).step, Step::Head);
+        let is_cut = matches!(self.readings[direction].step, Step::Head(_));
         shared.counters.heads_cut += u64::from(is_cut);
     }
 
@@ -51,8 +51,8 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         shared.counters.bytes_hunted += len as u64;
-        let losses = &mut self.reading_mut(direction).losses;
-        losses.bytes = losses.bytes.saturating_add(len as u64);
+        let reading = &mut self.readings[direction];
+        reading.lost = reading.lost.saturating_add(len as u64);
     }
 
     /// Looks for the next start line. Lines end with LF, so all that has to be kept is one unfinished line.
@@ -62,17 +62,17 @@ impl<D> Connection<D> {
         input: &mut Input<'_>,
         shared: &mut Http<X>,
     ) {
-        if !self.reading(direction).collected.bytes.is_empty() {
+        if !self.readings[direction].collected.bytes.is_empty() {
             return self.finish_line(direction, input, shared);
         }
         if let Some((place, side)) = find_in(input.bytes, self.side(direction)) {
             self.pass_over(direction, input.take(place).len(), shared);
-            self.reading_mut(direction).step = Step::Start;
+            self.readings[direction].step = Step::Start;
             return self.set_client(client_of(direction, side), shared);
         }
         let unfinished = memrchr(b'\n', input.bytes).map_or(0, |end| end + 1);
         self.pass_over(direction, input.take(unfinished).len(), shared);
-        self.reading_mut(direction).collected.begin(input);
+        self.readings[direction].collected.begin(input);
         self.keep_line(direction, input.take(usize::MAX), shared);
         self.give_up_detection();
     }
@@ -84,7 +84,7 @@ impl<D> Connection<D> {
         input: &mut Input<'_>,
         shared: &mut Http<X>,
     ) {
-        self.reading_mut(direction).collected.go_on(input);
+        self.readings[direction].collected.go_on(input);
         let end = memchr(b'\n', input.bytes).map(|end| end + 1);
         let piece = input.take(end.unwrap_or(usize::MAX));
         self.keep_line(direction, piece, shared);
@@ -100,7 +100,7 @@ impl<D> Connection<D> {
         bytes: &[u8],
         shared: &mut Http<X>,
     ) {
-        let collected = &mut self.reading_mut(direction).collected;
+        let collected = &mut self.readings[direction].collected;
         if !shared.buffers.append(&mut collected.bytes, bytes) {
             shared.counters.heads_shed += 1;
             return self.lose(direction, bytes.len() as u64, shared);
@@ -123,7 +123,7 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         let wanted = self.side(direction);
-        let reading = self.reading_mut(direction);
+        let reading = &mut self.readings[direction];
         let collected = &mut reading.collected;
         if !collected.bytes.ends_with(b"\n") {
             return;
@@ -151,8 +151,9 @@ impl<D> Connection<D> {
 
     /// A flow whose beginning was not seen is not HTTP if both sides have shown enough without a start line.
     fn give_up_detection(&mut self) {
-        let shown = |reading: &Reading| reading.losses.bytes + reading.collected.bytes.len() as u64;
-        let least = shown(&self.originator).min(shown(&self.responder));
+        let shown = |reading: &Reading| reading.lost + reading.collected.bytes.len() as u64;
+        let [originator, responder] = self.readings.both();
+        let least = shown(originator).min(shown(responder));
         if self.client.is_none() && least >= limits::RESYNC_GIVE_UP_BYTES {
             self.next = Some(Protocol::Other);
         }
