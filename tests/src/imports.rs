@@ -112,8 +112,10 @@ type ModuleId = usize;
 #[derive(Clone, Debug)]
 enum Meaning {
     Module(ModuleId),
-    /// An item, by the file that defines it.
-    Item(PathBuf),
+    /// A type, trait or macro, by the file that defines it. Variants and associated items may follow.
+    Type(PathBuf),
+    /// A function or a value, likewise. Nothing follows.
+    Value(PathBuf),
     Import(Vec<String>),
 }
 
@@ -204,7 +206,7 @@ impl Tree {
 
     /// Notes the names that an item gives to its module.
     fn define(&mut self, module: ModuleId, item: &Item) {
-        let here = Meaning::Item(self.modules[module].file.clone());
+        let here = Meaning::Type(self.modules[module].file.clone());
         match item {
             Item::Use(import) => {
                 let Leaves { names, globs } = Leaves::of(import);
@@ -228,8 +230,14 @@ impl Tree {
                 }
             },
             other => {
+                let is_value = matches!(other, Item::Fn(_) | Item::Const(_) | Item::Static(_));
                 if let Some(name) = defined(other) {
-                    self.name(module, &name, here);
+                    let file = self.modules[module].file.clone();
+                    self.name(
+                        module,
+                        &name,
+                        if is_value { Meaning::Value(file) } else { here },
+                    );
                 }
             }
         }
@@ -253,8 +261,9 @@ impl Tree {
         let mut found = Vec::new();
         for meaning in here.names.get(first).into_iter().flatten() {
             match meaning {
-                // What follows are variants and associated items.
-                Meaning::Item(file) => found.push(file.clone()),
+                Meaning::Type(file) => found.push(file.clone()),
+                Meaning::Value(file) if rest.is_empty() => found.push(file.clone()),
+                Meaning::Value(_) => {}
                 Meaning::Module(child) => found.extend(self.resolve(*child, rest, open)),
                 Meaning::Import(import) => {
                     // An import may start with its own name (`use url::url`), which then is another meaning of it.
@@ -620,7 +629,7 @@ mod tests {
                     "use super::a; fn f(_: a::Own) { println!(\"{:?}\", a::Item::new()); }",
                 ),
             ],
-            &["b.rs > a/inner.rs", "c.rs > a.rs", "c.rs > a/inner.rs"],
+            &["b.rs > a/inner.rs", "c.rs > a/inner.rs", "c.rs > a.rs"],
         );
     }
 
@@ -652,6 +661,18 @@ mod tests {
                 ),
             ],
             &["b.rs > a.rs", "c.rs > b.rs", "d.rs > b.rs"],
+        );
+    }
+
+    #[test]
+    fn a_module_and_a_function_may_have_one_name() {
+        check(
+            &[
+                ("lib.rs", "mod serve; mod a; pub fn serve() {}"),
+                ("serve.rs", "pub fn stop() {}"),
+                ("a.rs", "fn f() { crate::serve::stop() }"),
+            ],
+            &["a.rs > serve.rs"],
         );
     }
 

@@ -342,7 +342,8 @@ pub fn bodies(input: &[u8]) {
     .into_bytes();
     match framing % 3 {
         0 => {
-            response.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes())
+            response
+                .extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
         }
         1 => response.extend_from_slice(b"Connection: close\r\n\r\n"),
         _ => response.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n"),

@@ -80,7 +80,7 @@ fn all_is_well_in_a_namespace_with_a_destination() -> Result<()> {
 
 /// Anything that keeps calls from arriving gives exit code 8; the other checks are made all the same.
 #[test]
-fn what_does_not_work_is_told_with_something_to_do() -> Result<()> {
+fn what_does_not_work_is_reported_with_a_remedy() -> Result<()> {
     let here = Namespace::new("alone")?;
     let nobody =
         here.inside(|| -> io::Result<_> { TcpListener::bind("127.0.0.1:0")?.local_addr() })?;
@@ -228,7 +228,7 @@ fn what_apply_changes_undo_brings_back_and_nothing_else() -> Result<()> {
     for words in [
         "change       h0 generic receive offload = off, advised on",
         "why: merged segments",
-        "cannot tell  h0 receive ring",
+        "unknown      h0 receive ring",
     ] {
         assert!(applied.stdout.contains(words), "{}", applied.stdout);
     }

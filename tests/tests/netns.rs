@@ -334,7 +334,7 @@ fn a_destination_that_comes_late_gets_everything() -> Result<()> {
 
 /// A destination that never answers: the program ends in bounded time, reports an incomplete delivery, and counts it.
 #[test]
-fn a_destination_that_never_recovers_is_told() -> Result<()> {
+fn a_destination_that_never_recovers_is_reported() -> Result<()> {
     let scene = Scene::new()?;
     scene.collector.behave(Behaviour::Refuse(503));
     let settings = [

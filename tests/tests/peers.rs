@@ -317,7 +317,7 @@ fn long_targets_and_many_headers() {
 }
 
 #[test]
-fn tunnels_are_told_once_and_their_bytes_counted() {
+fn tunnels_are_reported_once_and_their_bytes_counted() {
     let upgrade =
         "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
     let switched = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";

@@ -666,13 +666,13 @@ fn check_warning(rules: &str, calls: u64, code: &str, words: &str) -> Result<()>
 }
 
 #[test]
-fn a_mask_that_never_matches_is_told() -> Result<()> {
+fn a_mask_that_never_matches_is_reported() -> Result<()> {
     let rules = "include debug\n/request_header:.*/ remove\n/request_header:X-Misspelt/ remove\n";
     check_warning(rules, 10_000, "W033", "line 3")
 }
 
 #[test]
-fn rules_that_stop_everything_are_told() -> Result<()> {
+fn rules_that_stop_everything_are_reported() -> Result<()> {
     check_warning("include debug\n/request_url/ stop\n", 500, "W034", "line 2")
 }
 

@@ -557,7 +557,7 @@ fn in_a_container<T: Send>(refused: &[libc::c_long], work: impl FnOnce() -> T + 
 
 /// With the uploader on epoll, and on a kernel without landlock and seccomp: reported, never fatal.
 #[test]
-fn what_the_kernel_does_not_give_is_told_and_done_without() -> Result<()> {
+fn what_the_kernel_lacks_is_reported_and_not_fatal() -> Result<()> {
     let uring = libc::SYS_io_uring_setup;
     let old = [uring, libc::SYS_landlock_create_ruleset, libc::SYS_seccomp];
     for (refused, shown) in [
