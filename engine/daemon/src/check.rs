@@ -74,7 +74,7 @@ fn settings(values: &Values, findings: &mut Vec<Finding>) -> Option<Capture> {
     }
     match config::capture(&values, false) {
         Ok(config) => {
-            let text = format!("rules {:?}", config.reading.rules.name);
+            let text = format!("rules {:?}", config.rules.name);
             findings.push(Finding::new(Level::Ok, "settings", text));
             Some(config)
         }
@@ -86,10 +86,9 @@ fn settings(values: &Values, findings: &mut Vec<Finding>) -> Option<Capture> {
 }
 
 fn choice_of(config: &Capture) -> Option<Result<Choice, Diagnostic>> {
-    Some(
-        interfaces::list()
-            .and_then(|all| interfaces::choose(&config.interfaces, config.mode, &all)),
-    )
+    Some(interfaces::list().and_then(|all| {
+        interfaces::choose(&config.settings.interfaces, config.settings.mode, &all)
+    }))
 }
 
 /// Names of interfaces whose queues are worth a look.

@@ -4,18 +4,14 @@
 //! Every refusal names the setting as it was written, shows the value and says what is expected.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use engine_core::bundle::Compression;
-use engine_core::decap::VniFilter;
-use engine_core::http::PortSet;
-use engine_sys::packet::Expression;
 
 use crate::diagnostic::Diagnostic;
 use destination::{compression, destination};
 use flags::Flags;
 use rules::rules;
-use setting::{ALL_IN_ONE, EVERY, READ, RUN};
+use setting::{EVERY, READ, RUN};
 use settings::{RULES, RULES_OF_EMBEDDED_STORE, Settings, row};
 use values::Values;
 
@@ -44,164 +40,65 @@ pub use kinds::Metrics;
 pub use mode::CaptureMode;
 pub use rules::{Rules, rules_file, rules_of};
 
-/// Settings of the pipeline, live and from files.
+/// What it takes to read calls, live or from files.
 #[derive(Clone, Debug)]
 pub struct Reading {
-    /// Ports whose connections are read.
-    pub ports: PortSet,
-    /// The ports as they are shown.
-    pub ports_text: String,
-    /// UDP ports of VXLAN.
-    pub vxlan_ports: Vec<u16>,
-    /// Networks.
-    pub vnis: VniFilter,
-    /// The networks as they are shown.
-    pub vnis_text: String,
-    /// Bytes of a body that are kept.
-    pub body_bytes_max: usize,
-    /// Bytes of memory for all that grows with the traffic, of all shards and the upload queue together.
-    pub memory_bytes: usize,
-    /// Add where and how each call was seen.
-    pub annotate: bool,
-    /// Half calls are calls too.
-    pub half_calls: bool,
-    /// Add the fields of form bodies as params.
-    pub form_params: bool,
-    /// Add the client's address as `x-forwarded-for`.
-    pub client_address: bool,
-    /// A request header that gets the client's address.
-    pub realip_header: Option<String>,
-    /// The `host` of every message.
-    pub host: String,
+    /// Each setting.
+    pub settings: Settings,
     /// What may leave.
     pub rules: Rules,
+    /// The detail `host` of every line.
+    pub host: String,
 }
 
-/// A live capture.
+/// What it takes to capture calls and to deliver them.
 #[derive(Clone, Debug)]
 pub struct Capture {
-    /// What is read, and how.
-    pub reading: Reading,
-    /// Which packets are read.
-    pub mode: CaptureMode,
-    /// Names as typed; empty = all that are up.
-    pub interfaces: Vec<String>,
+    /// Each setting.
+    pub settings: Settings,
+    /// What may leave.
+    pub rules: Rules,
+    /// The detail `host` of every line.
+    pub host: String,
     /// Where lines go.
     pub destination: Destination,
     /// How bundles are compressed.
     pub compression: Compression,
-    /// Bytes of lines in one POST.
-    pub bundle_bytes: usize,
-    /// Bundles kept while the destination is away.
-    pub bundles_kept_max: usize,
-    /// Capture threads.
-    pub shards: usize,
-    /// Bytes of all rings of one shard.
-    pub ring_bytes: usize,
-    /// The filter that the kernel applies in addition to the ports.
-    pub bpf: Option<Expression>,
-    /// Take packets for others.
-    pub promiscuous: bool,
-    /// How long to go on delivering after a stop.
-    pub flush_timeout: Duration,
-    /// Where metrics are served, if anywhere.
-    pub metrics: Option<Metrics>,
-    /// A destination that is down makes the sniffer unready.
-    pub ready_needs_output: bool,
 }
 
-/// The embedded store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Store {
-    /// Folder of the database.
-    pub data: PathBuf,
-    /// Address of the capture URL.
-    pub listen: std::net::SocketAddr,
-    /// Address of the page.
-    pub ui: std::net::SocketAddr,
+/// Checks the settings of `read`.
+pub fn reading(values: &Values) -> Result<Reading, Diagnostic> {
+    let settings = Settings::check(values, READ)?;
+    Ok(Reading {
+        rules: rules(settings.rules.as_ref(), RULES)?,
+        host: host_name(),
+        settings,
+    })
 }
 
-/// Checks the settings of `read` and of a capture's pipeline. The embedded store has rules of its own when none are given.
-pub fn reading(values: &Values, embedded_store: bool) -> Result<Reading, Diagnostic> {
-    reading_of(Settings::check(values, READ)?, embedded_store)
-}
-
-fn reading_of(settings: Settings, embedded_store: bool) -> Result<Reading, Diagnostic> {
+/// Checks the settings of a live capture. With the embedded store plain http is allowed, and the rules are others when
+/// none are given.
+pub fn capture(values: &Values, embedded_store: bool) -> Result<Capture, Diagnostic> {
+    let settings = Settings::check(values, RUN)?;
     let default_rules = if embedded_store {
         RULES_OF_EMBEDDED_STORE
     } else {
         RULES
     };
-    Ok(Reading {
-        rules: rules(settings.rules.as_ref(), default_rules)?,
-        ports: settings.ports.set,
-        ports_text: settings.ports.text,
-        vxlan_ports: settings.vxlan_ports,
-        vnis: settings.vnis.set,
-        vnis_text: settings.vnis.text,
-        body_bytes_max: settings.body_bytes_max,
-        memory_bytes: settings.memory_bytes,
-        annotate: settings.annotate,
-        half_calls: settings.half_calls,
-        form_params: settings.form_params,
-        client_address: settings.client_address,
-        realip_header: settings.realip_header,
-        host: host_name(),
-    })
-}
-
-/// Checks the settings of a live capture. With the embedded store plain http is allowed.
-pub fn capture(values: &Values, embedded_store: bool) -> Result<Capture, Diagnostic> {
-    let settings = Settings::check(values, RUN)?;
-    let reading = reading_of(settings.clone(), embedded_store)?;
-    let destination = destination(&settings, &reading.rules, embedded_store)?;
-    let compression = compression(settings.compression, &destination);
-    let is_plain = embedded_store || reading.rules.set.skip_compression();
+    let rules = rules(settings.rules.as_ref(), default_rules)?;
+    let destination = destination(&settings, &rules, embedded_store)?;
+    let compression = if embedded_store || rules.set.skip_compression() {
+        Compression::Off
+    } else {
+        compression(settings.compression, &destination)
+    };
     Ok(Capture {
-        mode: settings.mode,
-        interfaces: settings.interfaces,
-        compression: if is_plain {
-            Compression::Off
-        } else {
-            compression
-        },
-        bundle_bytes: settings.bundle_bytes,
-        bundles_kept_max: settings.bundles_kept_max,
-        shards: settings.shards,
-        bpf: settings.bpf,
-        ring_bytes: settings.ring_bytes,
-        promiscuous: settings.promiscuous,
-        flush_timeout: settings.flush_timeout,
-        metrics: settings.metrics,
-        ready_needs_output: settings.ready_needs_output,
-        reading,
+        settings,
+        rules,
+        host: host_name(),
         destination,
+        compression,
     })
-}
-
-/// Checks the settings of the embedded store.
-pub fn store(values: &Values) -> Result<Store, Diagnostic> {
-    let settings = Settings::check(values, setting::STORE)?;
-    Ok(Store {
-        data: settings.data,
-        listen: settings.store,
-        ui: settings.ui,
-    })
-}
-
-/// Whether capture starts with the all-in-one.
-pub fn autostart(values: &Values) -> Result<bool, Diagnostic> {
-    Settings::check(values, ALL_IN_ONE).map(|settings| settings.autostart)
-}
-
-/// How long to go on delivering after a stop.
-pub fn flush_timeout(values: &Values) -> Result<Duration, Diagnostic> {
-    Settings::check(values, RUN).map(|settings| settings.flush_timeout)
-}
-
-/// Whether the process is to be confined.
-pub fn sandbox(values: &Values) -> Result<bool, Diagnostic> {
-    Settings::check(values, EVERY).map(|settings| !settings.no_sandbox)
 }
 
 /// The control socket as the flag or the environment has it. Nothing else of the environment is checked, so that `off`
@@ -322,15 +219,15 @@ mod tests {
             false,
         )
         .unwrap();
-        assert_eq!(config.mode, CaptureMode::Mirror);
-        assert_eq!(config.interfaces, Vec::<String>::new());
+        assert_eq!(config.settings.mode, CaptureMode::Mirror);
+        assert_eq!(config.settings.interfaces, Vec::<String>::new());
         assert_eq!(
             (
-                config.reading.ports_text.as_str(),
-                config.reading.vnis_text.as_str()
+                config.settings.ports.text.as_str(),
+                config.settings.vnis.text.as_str()
             ),
             ("80", "123,-7")
         );
-        assert_eq!(config.reading.vxlan_ports, [4789]);
+        assert_eq!(config.settings.vxlan_ports, [4789]);
     }
 }

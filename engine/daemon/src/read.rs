@@ -17,8 +17,8 @@ use engine_core::time::Timestamp;
 
 use crate::capture_file::CaptureFile;
 use crate::config::command_line::{Form, ReadFlags};
-use crate::config::values::Values;
-use crate::config::{self, CaptureMode, Reading};
+use crate::config::settings::Settings;
+use crate::config::{self, Reading};
 use crate::counters::{ShardCounters, Stages};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit, system_words, wants_colour};
 use crate::invocation::Invocation;
@@ -89,9 +89,9 @@ fn unwritten(path: &Path, error: &io::Error) -> Diagnostic {
 pub fn command(flags: ReadFlags, invocation: &Invocation) -> Result<Exit, Diagnostic> {
     let mut values = invocation.values()?;
     flags.settings.apply(&mut values);
-    let reading = config::reading(&values, false)?;
+    let reading = config::reading(&values)?;
     let ledger = flags.ledger.as_deref().map(LedgerFile::open).transpose()?;
-    confine(&flags.files, &values, invocation.console)?;
+    confine(&flags.files, &reading.settings, invocation.console);
     run(&Options {
         reading,
         form: if flags.json || invocation.json {
@@ -109,24 +109,19 @@ pub fn command(flags: ReadFlags, invocation: &Invocation) -> Result<Exit, Diagno
 
 /// Confines the process before it reads files that may be hostile. The result is not reported: a filter in a pipe is
 /// silent as long as all is well.
-pub(crate) fn confine(
-    files: &[PathBuf],
-    values: &Values,
-    console: Console,
-) -> Result<(), Diagnostic> {
-    if config::sandbox(values)? {
-        Confinement::of(&Plan::reader(files));
-    } else {
+pub(crate) fn confine(files: &[PathBuf], settings: &Settings, console: Console) {
+    if settings.no_sandbox {
         console.info(format_args!("sandbox: {}", Confinement::Unwanted));
+    } else {
+        Confinement::of(&Plan::reader(files));
     }
-    Ok(())
 }
 
 /// Reads all files. An unreadable one is said and the others are read all the same.
 fn run(options: &Options) -> Result<Exit, Diagnostic> {
     let console = options.console;
     let files = files(&options.files)?;
-    let config = pipeline_config(&options.reading, CaptureMode::Interfaces, &[], 1);
+    let config = pipeline_config(&options.reading.settings, &options.reading.host, &[], 1);
     let rules = Arc::clone(&options.reading.rules.set);
     let mut reader = Reader {
         pipeline: Pipeline::new(&config, rules, Printer::new(options)),
@@ -329,14 +324,14 @@ fn status(
 ) -> Status {
     let mut calls = calls(stages, None);
     calls.sent = printed;
-    let reading = &options.reading;
+    let settings = &options.reading.settings;
     let capture = status::Capture {
         interfaces: options
             .files
             .iter()
             .map(|file| file.display().to_string())
             .collect(),
-        reads: reading.ports_text.clone(),
+        reads: settings.ports.text.clone(),
         shards: 1,
         calls: calls.balanced(),
         halves: halves(stages),
@@ -352,7 +347,7 @@ fn status(
         },
         rules: watch.name.clone(),
         rule_hits: watch.hits(),
-        memory_limit_bytes: reading.memory_bytes as u64,
+        memory_limit_bytes: settings.memory_bytes as u64,
         stages: stages.by_name(),
         ..status::Capture::default()
     };
@@ -454,7 +449,7 @@ impl Printer<'_> {
         let table = (form == Form::Table).then(|| {
             Table::new(
                 columns,
-                options.reading.body_bytes_max,
+                options.reading.settings.body_bytes_max,
                 wants_colour(options.colour, is_terminal),
             )
         });

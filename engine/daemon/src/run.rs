@@ -42,15 +42,13 @@ pub fn command(flags: &RunFlags, invocation: &Invocation) -> Result<Exit, Diagno
     let mut values = invocation.values()?;
     flags.settings.apply(&mut values);
     let config = config::capture(&values, flags.embedded_store)?;
-    let reload =
-        || config::capture(&values, flags.embedded_store).map(|config| config.reading.rules);
+    let reload = || config::capture(&values, flags.embedded_store).map(|config| config.rules);
     let rules_file = config::rules_file(&values);
     let context = Context {
         control: &invocation.control,
         own_ports: &flags.own_ports,
         reload: &reload,
         rules_file: rules_file.as_deref(),
-        sandbox: config::sandbox(&values)?,
         is_supervised: flags.supervised,
         console: invocation.console,
     };
@@ -62,7 +60,7 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     let console = context.console;
     let choice = choose(&config)?;
     console.report_all(&choice.notices);
-    let metrics = Endpoint::open(config.metrics.as_ref())?;
+    let metrics = Endpoint::open(config.settings.metrics.as_ref())?;
     let server = Server::bind(context.control)?;
     let own = self_traffic::endpoints(&config.destination, context.own_ports, metrics.address());
     let mut opener = Opener::new(&config, &choice, &own);
@@ -77,7 +75,8 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
         _ => Roots::System,
     };
     let plan = Plan::capture(&config, context.rules_file, context.control);
-    let files = context.sandbox.then(|| plan.confine_files());
+    let is_confined = !config.settings.no_sandbox;
+    let files = is_confined.then(|| plan.confine_files());
 
     let (sender, events) = mpsc::channel();
     watch_signals(sender.clone())?;
@@ -147,7 +146,7 @@ fn serve_metrics(metrics: Endpoint, view: &Arc<View>, console: Console) -> Resul
 /// The interfaces that settings and machine lead to.
 fn choose(config: &Capture) -> Result<Choice, Diagnostic> {
     let all = interfaces::list()?;
-    interfaces::choose(&config.interfaces, config.mode, &all)
+    interfaces::choose(&config.settings.interfaces, config.settings.mode, &all)
 }
 
 /// Rings for each interface. Nothing is captured if one of them cannot be: a part that is silently missing is worse.

@@ -7,8 +7,9 @@ use std::time::Duration;
 use caps::{CapSet, Capability};
 use serde::{Deserialize, Serialize};
 
-use crate::config;
 use crate::config::command_line::StoreFlags;
+use crate::config::setting::STORE;
+use crate::config::settings::Settings;
 use crate::diagnostic::{Code, Console, Diagnostic, Exit};
 use crate::invocation::Invocation;
 use crate::sandbox::{Confinement, Plan};
@@ -80,31 +81,25 @@ impl StoreReport {
 pub fn command(flags: &StoreFlags, invocation: &Invocation) -> Result<Exit, Diagnostic> {
     let mut values = invocation.values()?;
     flags.settings.apply(&mut values);
-    let sandbox = config::sandbox(&values)?;
-    let config = config::store(&values)?;
-    run(&config, flags.supervised, sandbox, invocation.console)
+    let settings = Settings::check(&values, STORE)?;
+    run(&settings, flags.supervised, invocation.console)
 }
 
 /// Runs the store until SIGTERM or SIGINT.
-fn run(
-    config: &config::Store,
-    is_supervised: bool,
-    sandbox: bool,
-    console: Console,
-) -> Result<Exit, Diagnostic> {
+fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exit, Diagnostic> {
     // What a server needs that may be told to use port 80 and a folder of another user.
     keep_capabilities(&[
         Capability::CAP_NET_BIND_SERVICE,
         Capability::CAP_DAC_OVERRIDE,
     ])?;
-    let mut store = store::Config::new(&config.data);
-    store.capture = config.listen;
-    store.page = config.ui;
+    let mut store = store::Config::new(&settings.data);
+    store.capture = settings.store;
+    store.page = settings.ui;
     let opened = store::Opened::new(store);
     keep_capabilities(&[Capability::CAP_DAC_OVERRIDE])?;
     // Who has a port that is taken, and what answers there, is found out before; then no file but the database is needed.
-    let plan = Plan::store(&config.data);
-    let files = (sandbox && opened.is_ok()).then(|| plan.confine_files());
+    let plan = Plan::store(&settings.data);
+    let files = (!settings.no_sandbox && opened.is_ok()).then(|| plan.confine_files());
     let report = |ready: &store::Ready| {
         let confinement = files.map_or(Confinement::Unwanted, |files| {
             Confinement::after(files, &plan)
@@ -151,7 +146,7 @@ fn run(
                 Diagnostic::new(Code::E101, format!("the store cannot start: {error:#}")).fix(
                     format!(
                         "--data DIR    a folder that this user may write to (now {})",
-                        config.data.display()
+                        settings.data.display()
                     ),
                 ),
             ),

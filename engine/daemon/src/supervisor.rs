@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
+use crate::config;
 use crate::config::command_line::AllInOneFlags;
-use crate::config::settings::row;
+use crate::config::setting::ALL_IN_ONE;
+use crate::config::settings::{Settings, row};
 use crate::config::values::Values;
-use crate::config::{self, CaptureMode};
 use crate::control::{self, Request, Response, Server};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit};
 use crate::invocation::Invocation;
@@ -62,7 +63,7 @@ pub fn command(flags: &AllInOneFlags, invocation: &Invocation) -> Result<Exit, D
     let mut values = invocation.values()?;
     flags.settings.apply(&mut values);
     run(Options {
-        on: config::autostart(&values)?,
+        on: Settings::check(&values, ALL_IN_ONE)?.autostart,
         values,
         control: invocation.control.clone(),
         console: invocation.console,
@@ -72,8 +73,8 @@ pub fn command(flags: &AllInOneFlags, invocation: &Invocation) -> Result<Exit, D
 /// Runs until SIGTERM or SIGINT.
 pub fn run(options: Options) -> Result<Exit, Diagnostic> {
     // Bad settings are told now and not at the first `sniffer on`.
-    config::store(&options.values)?;
-    check_capture(&options.values)?;
+    let settings = Settings::check(&options.values, ALL_IN_ONE)?;
+    check_capture(&options.values, &settings)?;
     let server = Server::bind(&options.control)?;
     let (sender, events) = mpsc::channel();
     let asked = sender.clone();
@@ -82,7 +83,7 @@ pub fn run(options: Options) -> Result<Exit, Diagnostic> {
         .map_err(no_thread)?;
     signals::watch(sender, Event::Signal).map_err(no_thread)?;
 
-    let mut supervisor = Supervisor::new(options);
+    let mut supervisor = Supervisor::new(options, settings);
     supervisor.start_store();
     loop {
         match events.recv_timeout(TEND_EVERY) {
@@ -121,24 +122,21 @@ fn no_thread(error: std::io::Error) -> Diagnostic {
 }
 
 /// With the store's own URL when none is given, as it will be.
-fn check_capture(values: &Values) -> Result<CaptureMode, Diagnostic> {
+fn check_capture(values: &Values, settings: &Settings) -> Result<(), Diagnostic> {
     let mut values = values.clone();
     let embedded = !values.has(row::url());
     if embedded {
         values.set(row::url(), "http://localhost/message");
     }
-    config::capture(&values, embedded || is_own_store(&values)).map(|capture| capture.mode)
+    config::capture(&values, embedded || is_own_store(&values, settings)).map(drop)
 }
 
 /// Whether the configured URL is that of the store that we run: the predecessor's env files name it.
-fn is_own_store(values: &Values) -> bool {
+fn is_own_store(values: &Values, settings: &Settings) -> bool {
     let Some(url) = values.given(row::url()) else {
         return true;
     };
-    let Ok(store) = config::store(values) else {
-        return false;
-    };
-    let port = store.listen.port();
+    let port = settings.store.port();
     let own =
         ["localhost", "127.0.0.1", "[::1]"].map(|host| format!("http://{host}:{port}/message"));
     own.iter().any(|own| own == url.text.trim())
@@ -172,6 +170,7 @@ enum End {
 
 struct Supervisor {
     options: Options,
+    settings: Settings,
     store: Option<Child>,
     report: Option<StoreReport>,
     store_restart: Restart,
@@ -185,10 +184,11 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn new(options: Options) -> Self {
+    fn new(options: Options, settings: Settings) -> Self {
         Self {
             wanted: options.on,
             options,
+            settings,
             store: None,
             report: None,
             store_restart: Restart::default(),
@@ -292,7 +292,7 @@ impl Supervisor {
             Some(StoreReport::Ready { capture_url, .. }) => Some(capture_url.clone()),
             _ => None,
         };
-        let embedded = own_url.is_some() && is_own_store(&options.values);
+        let embedded = own_url.is_some() && is_own_store(&options.values, &self.settings);
         let url = match &self.report {
             Some(StoreReport::Taken { url, .. }) => Some(url.clone()),
             _ => own_url,
@@ -550,8 +550,7 @@ impl Supervisor {
     }
 
     fn deadline(&self) -> Instant {
-        let flush = config::flush_timeout(&self.options.values).unwrap_or(END_TIMEOUT);
-        Instant::now() + flush + END_TIMEOUT
+        Instant::now() + self.settings.flush_timeout + END_TIMEOUT
     }
 
     fn status(&self) -> Status {

@@ -39,8 +39,8 @@ impl Follower {
         let chosen = choice.interfaces.iter();
         opener.capability_is_gone();
         Ok(Self {
-            wanted: config.interfaces.clone(),
-            mode: config.mode,
+            wanted: config.settings.interfaces.clone(),
+            mode: config.settings.mode,
             kernel_vxlan_ports: choice.kernel_vxlan_ports.clone(),
             captured: chosen
                 .map(|interface| (interface.index, interface.name.clone()))

@@ -59,28 +59,33 @@ pub struct Opened {
 impl Opener {
     /// What all interfaces have in common. `own` are our own end points, not to be captured.
     pub fn new(config: &Capture, choice: &Choice, own: &[SocketAddr]) -> Self {
-        let budget = config.ring_bytes / choice.interfaces.len().max(1);
+        let budget = config.settings.ring_bytes / choice.interfaces.len().max(1);
         let block_bytes = (budget / BLOCKS_MIN).clamp(BLOCK_BYTES_MIN, BLOCK_BYTES);
-        let decap =
-            pipeline_config(&config.reading, config.mode, &choice.kernel_vxlan_ports, 1).decap;
+        let decap = pipeline_config(
+            &config.settings,
+            &config.host,
+            &choice.kernel_vxlan_ports,
+            1,
+        )
+        .decap;
         Self {
             ring: RingOptions {
                 block_bytes,
                 blocks: (budget / block_bytes).max(BLOCKS_MIN),
-                promiscuous: config.promiscuous,
+                promiscuous: config.settings.promiscuous,
                 ..RingOptions::default()
             },
             group: GroupOptions {
-                rings: config.shards,
-                vxlan_ports: config.reading.vxlan_ports.clone(),
+                rings: config.settings.shards,
+                vxlan_ports: config.settings.vxlan_ports.clone(),
                 geneve_ports: decap.geneve_ports.clone(),
                 // A mirror cuts, it does not fragment; and a host's fragments are joined before the ports are asked for.
-                defragment: config.mode == CaptureMode::Interfaces,
+                defragment: config.settings.mode == CaptureMode::Interfaces,
                 lock_filter: true,
                 ..GroupOptions::default()
             },
             filter: filter(config, &decap, own),
-            reserve: Reserve::new((config.shards * RETURNS_MAX).min(RESERVE_MAX)),
+            reserve: Reserve::new((config.settings.shards * RETURNS_MAX).min(RESERVE_MAX)),
             has_capability: true,
         }
     }
@@ -149,8 +154,8 @@ impl Opener {
 }
 
 fn filter(config: &Capture, decap: &decap::Config, own: &[SocketAddr]) -> FrameFilter {
-    let ports = &config.reading.ports;
-    let tcp_ports = match config.mode {
+    let ports = &config.settings.ports.set;
+    let tcp_ports = match config.settings.mode {
         CaptureMode::Mirror => Some(Vec::new()),
         CaptureMode::Interfaces if ports.is_any() => None,
         CaptureMode::Interfaces => Some(ports.ranges().to_vec()),
@@ -162,7 +167,7 @@ fn filter(config: &Capture, decap: &decap::Config, own: &[SocketAddr]) -> FrameF
         // So that it can be said that there is traffic, and that it is on other ports.
         handshakes: true,
         without: own.to_vec(),
-        expression: config.bpf.clone(),
+        expression: config.settings.bpf.clone(),
     }
 }
 

@@ -34,14 +34,14 @@ pub(super) fn findings(
     findings.extend(choice.interfaces.iter().map(interface));
     findings.push(socket(choice));
     findings.push(memory(config));
-    if config.shards > 1 {
+    if config.settings.shards > 1 {
         findings.push(steering(config));
     }
-    if mirror || config.mode == CaptureMode::Mirror {
+    if mirror || config.settings.mode == CaptureMode::Mirror {
         findings.extend(choice.interfaces.iter().filter_map(mirror_mtu));
         findings.extend(
             config
-                .reading
+                .settings
                 .vxlan_ports
                 .iter()
                 .map(|&port| listener(port)),
@@ -98,15 +98,15 @@ fn socket(choice: &Choice) -> Finding {
 
 /// Rings are the kernel's memory and in no limit of a container.
 fn memory(config: &Capture) -> Finding {
-    let rings = (config.ring_bytes * config.shards) as u64;
-    let limit = config.reading.memory_bytes as u64;
+    let rings = (config.settings.ring_bytes * config.settings.shards) as u64;
+    let limit = config.settings.memory_bytes as u64;
     let Some(free) = available() else {
         return Finding::new(Level::Info, "memory", "/proc/meminfo cannot be read");
     };
     let text = format!(
         "{} with rings of {} each, beside them at most {}; {} are free",
-        plural(config.shards as u64, "shard"),
-        bytes(config.ring_bytes as u64),
+        plural(config.settings.shards as u64, "shard"),
+        bytes(config.settings.ring_bytes as u64),
         bytes(limit),
         bytes(free)
     );
@@ -132,8 +132,8 @@ fn available() -> Option<u64> {
 
 fn steering(config: &Capture) -> Finding {
     let options = GroupOptions {
-        rings: config.shards,
-        vxlan_ports: config.reading.vxlan_ports.clone(),
+        rings: config.settings.shards,
+        vxlan_ports: config.settings.vxlan_ports.clone(),
         ..GroupOptions::default()
     };
     let finding = |level, text: &str| Finding::new(level, "steering", text);

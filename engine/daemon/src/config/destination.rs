@@ -94,7 +94,7 @@ mod tests {
             assert!(capture(&values(&[url, ("USAGE_LOGGERS_RULES", rules)]), false).is_ok());
         }
         let config = capture(&values(&[url]), true).unwrap();
-        assert_eq!(config.reading.rules.name, "include debug");
+        assert_eq!(config.rules.name, "include debug");
         let disabled = capture(&values(&[url, ("USAGE_LOGGERS_DISABLE", "true")]), false).unwrap();
         assert!(matches!(disabled.destination, Destination::Nowhere(_)));
     }

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::ops::Deref;
 
+use engine_core::pipeline;
+
 use super::value::Value;
 use crate::diagnostic::Diagnostic;
 
@@ -181,6 +183,7 @@ fn paragraphs(doc: &str) -> impl Iterator<Item = String> {
 pub struct Setting<K: Kind> {
     row: Row,
     default: fn() -> K::Checked,
+    sets: Option<fn(&mut pipeline::Config, &K::Checked)>,
 }
 
 impl<K: Kind> Setting<K> {
@@ -200,7 +203,11 @@ impl<K: Kind> Setting<K> {
             is_secret: false,
             doc: "",
         };
-        Self { row, default }
+        Self {
+            row,
+            default,
+            sets: None,
+        }
     }
 
     /// Older names in the environment.
@@ -251,6 +258,19 @@ impl<K: Kind> Setting<K> {
     pub const fn doc(mut self, doc: &'static str) -> Self {
         self.row.doc = doc;
         self
+    }
+
+    /// Where the value goes in the configuration of the pipeline.
+    pub const fn sets(mut self, sets: fn(&mut pipeline::Config, &K::Checked)) -> Self {
+        self.sets = Some(sets);
+        self
+    }
+
+    /// Puts a value where it goes in the configuration of the pipeline, if it goes there.
+    pub fn configure(&self, config: &mut pipeline::Config, value: &K::Checked) {
+        if let Some(set) = self.sets {
+            set(config, value);
+        }
     }
 
     /// What was given, checked, or the default.

@@ -3,14 +3,15 @@
 //!
 //! The [flags](super::flags) of every command, what is read from the [environment](super::environment), the tables in
 //! README.md and docs/settings.md and the fields of [`Settings`] come from the rows. To add a setting, add a row here and
-//! use the field of [`Settings`] that has its name. The first paragraph of a row's documentation is its help in one
+//! use the field of [`Settings`] that has its name; a setting of the pipeline has in its row, as `sets`, the place in
+//! [`pipeline::Config`] where it goes. The first paragraph of a row's documentation is its help in one
 //! sentence, the rest is shown by `sniffer help NAME`.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use engine_core::decap;
 use engine_core::limits::{BODY_BYTES_MAX, BUNDLE_BYTES, MEMORY_BYTES_MIN};
+use engine_core::{decap, pipeline};
 use engine_sys::cpu;
 use engine_sys::packet::RINGS_MAX;
 
@@ -52,6 +53,11 @@ macro_rules! settings {
                     $($name: row::$name().check(given(values, row::$name(), commands))?,)*
                 })
             }
+
+            /// Puts each setting of the pipeline where its row has it.
+            pub fn configure(&self, config: &mut pipeline::Config) {
+                $(row::$name().configure(config, &self.$name);)*
+            }
         }
 
         /// The row of each setting, under the name of its field in [`Settings`].
@@ -61,7 +67,9 @@ macro_rules! settings {
             $(
                 $(#[doc = $doc])+
                 pub const fn $name() -> &'static Setting<$kind> {
-                    static SETTING: Setting<$kind> = $setting.doc(concat!($($doc, "\n"),+));
+                    /// The kind is known in the row, so that its closures need no types.
+                    type Setting = super::super::setting::Setting<$kind>;
+                    static SETTING: Setting = $setting.doc(concat!($($doc, "\n"),+));
                     &SETTING
                 }
             )*
@@ -89,7 +97,8 @@ settings! {
     ports: Ports = Setting::new("APP_PORTS", || Worded::unbounded("any port"))
         .aliases(&["APP_PORT"])
         .flag("ports", "PORTS").short('p')
-        .of(Packets, READING);
+        .of(Packets, READING)
+        .sets(|config, ports| config.http.ports = ports.set.clone());
 
     /// Which packets are read: auto, af_packet, vxlan or mirror.
     ///
@@ -98,13 +107,15 @@ settings! {
     /// `k8s`, names of network-sniffer 1.x, mean `auto`.
     mode: Mode = Setting::new("SNIFFER_ENGINE", || CaptureMode::Interfaces)
         .flag("engine", "NAME")
-        .of(Packets, CAPTURING);
+        .of(Packets, CAPTURING)
+        .sets(|config, mode| config.decap.only_tunnelled = *mode == CaptureMode::Mirror);
 
     /// UDP ports that carry VXLAN.
     vxlan_ports: UdpPorts =
         Setting::new("SNIFFER_MIRROR_VXLANPORT", || decap::Config::default().vxlan_ports)
         .flag("vxlan-port", "PORTS")
-        .of(Packets, READING);
+        .of(Packets, READING)
+        .sets(|config, ports| config.decap.vxlan_ports.clone_from(ports));
 
     /// Virtual networks to read: 123,124 reads these, -7 all but this one.
     ///
@@ -112,7 +123,8 @@ settings! {
     /// Packets outside of such tunnels are read whatever stands here, unless the mode is `vxlan`.
     vnis: Vnis = Setting::new("SNIFFER_MIRROR_VNIS", || Worded::unbounded("all VNIs"))
         .flag("vni", "VNIS")
-        .of(Packets, READING);
+        .of(Packets, READING)
+        .sets(|config, vnis| config.decap.vnis = vnis.set.clone());
 
     /// Filter for packets in the language of tcpdump, such as "tcp port 80 and not net 10.0.0.0/8".
     ///
@@ -159,14 +171,16 @@ settings! {
     /// A longer body is truncated and its call marked.
     body_bytes_max: Bytes<0> = Setting::new("USAGE_LOGGERS_BODY_LIMIT", || BODY_BYTES_MAX)
         .flag("body-limit", "BYTES")
-        .of(Calls, READING);
+        .of(Calls, READING)
+        .sets(|config, bytes| config.message.body_bytes_max = *bytes);
 
     /// Deliver half calls too: requests without response and responses without request.
     ///
     /// docs/annotations.md lists the reasons why a call is only half there.
     half_calls: Switch = Setting::new("SNIFFER_HALF_CALLS", || false)
         .flag("half-calls", "")
-        .of(Calls, READING);
+        .of(Calls, READING)
+        .sets(|config, is_on| config.message.half_calls = *is_on);
 
     /// Add to each call where and how it was seen, as `custom_field:NAME`.
     ///
@@ -174,22 +188,26 @@ settings! {
     annotate: Switch = Setting::new("SNIFFER_ANNOTATE", || false)
         .flag("annotate", "")
         .embedded_default("on")
-        .of(Calls, READING);
+        .of(Calls, READING)
+        .sets(|config, is_on| config.message.annotate = *is_on);
 
     /// Add the client's address as `request_header:x-forwarded-for`.
     client_address: Switch = Setting::new("SNIFFER_CLIENT_ADDRESS", || false)
         .flag("client-address", "")
-        .of(Calls, READING);
+        .of(Calls, READING)
+        .sets(|config, is_on| config.message.client_address = *is_on);
 
     /// Set this request header to the client's address.
     realip_header: Optional<Text> = Setting::new("SNIFFER_REALIP_HEADER", || None)
         .flag("realip-header", "NAME")
-        .of(Calls, READING);
+        .of(Calls, READING)
+        .sets(|config, name| config.message.realip_header.clone_from(name));
 
     /// Add the fields of form bodies as `request_param`.
     form_params: Switch = Setting::new("SNIFFER_FORM_PARAMS", || false)
         .flag("form-params", "")
-        .of(Calls, READING);
+        .of(Calls, READING)
+        .sets(|config, is_on| config.message.form_params = *is_on);
 
     /// Capture URL to which calls are posted: https://HOST/message.
     ///

@@ -5,6 +5,8 @@ use engine_sys::packet::Steering;
 
 use super::hints::Setting;
 use crate::capture::interfaces::Choice;
+use crate::config::kinds::UdpPorts;
+use crate::config::setting::Kind as _;
 use crate::config::{Capture, CaptureMode, Destination};
 use crate::quantity::plural;
 use crate::sink::http::Uploader;
@@ -42,58 +44,44 @@ pub fn sentence(
             Steering::Single => String::new(),
             steering => format!(" ({steering})"),
         },
-        config.reading.rules.name,
+        config.rules.name,
     )
 }
 
 /// What is captured, as far as it explains silence.
 pub fn setting(config: &Capture, choice: &Choice) -> Setting {
-    let reading = &config.reading;
+    let settings = &config.settings;
     let names: Vec<&str> = choice
         .interfaces
         .iter()
         .map(|interface| interface.name.as_str())
         .collect();
-    let vxlan_ports: Vec<String> = reading
-        .vxlan_ports
-        .iter()
-        .map(ToString::to_string)
-        .collect();
     Setting {
-        mode: config.mode,
+        mode: settings.mode,
         interfaces: names.join(", "),
-        ports: (reading.ports_text != "any port").then(|| reading.ports_text.clone()),
-        vxlan_ports: vxlan_ports.join(","),
-        vnis: reading.vnis_text.clone(),
+        ports: (!settings.ports.set.is_any()).then(|| settings.ports.text.clone()),
+        vxlan_ports: UdpPorts::show(&settings.vxlan_ports),
+        vnis: settings.vnis.text.clone(),
     }
 }
 
 /// `VXLAN 4789, all VNIs` or `any port`.
 pub fn reads(config: &Capture) -> String {
-    let reading = &config.reading;
-    let tunnels: Vec<String> = reading
-        .vxlan_ports
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    let ports = match reading.ports_text.as_str() {
-        "any port" => "any port".to_owned(),
-        list => format!("port {list}"),
+    let settings = &config.settings;
+    let tunnels = UdpPorts::show(&settings.vxlan_ports);
+    let vnis = &settings.vnis;
+    let ports = if settings.ports.set.is_any() {
+        settings.ports.text.clone()
+    } else {
+        format!("port {}", settings.ports.text)
     };
-    match config.mode {
-        CaptureMode::Mirror => format!(
-            "VXLAN {}, {}; {}",
-            tunnels.join(","),
-            reading.vnis_text,
-            ports
-        ),
-        CaptureMode::Interfaces if reading.vnis.wants_all() => {
-            format!("{ports}, also inside VXLAN {}", tunnels.join(","))
+    match settings.mode {
+        CaptureMode::Mirror => format!("VXLAN {tunnels}, {}; {ports}", vnis.text),
+        CaptureMode::Interfaces if vnis.set.wants_all() => {
+            format!("{ports}, also inside VXLAN {tunnels}")
         }
-        CaptureMode::Interfaces => format!(
-            "{ports}, also inside VXLAN {}, VNIs {}",
-            tunnels.join(","),
-            reading.vnis_text
-        ),
+        CaptureMode::Interfaces => {
+            format!("{ports}, also inside VXLAN {tunnels}, VNIs {}", vnis.text)
+        }
     }
 }

@@ -16,7 +16,7 @@ use engine_core::time::Timestamp;
 
 use crate::capture_file::CaptureFile;
 use crate::config::command_line::RulesTestFlags;
-use crate::config::{self, CaptureMode, Reading};
+use crate::config::{self, Reading};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit};
 use crate::invocation::Invocation;
 use crate::pipeline::pipeline_config;
@@ -56,8 +56,8 @@ impl Output for Calls {
 pub fn command(flags: &RulesTestFlags, invocation: &Invocation) -> Result<Exit, Diagnostic> {
     let mut values = invocation.values()?;
     flags.settings.apply(&mut values);
-    let reading = config::reading(&values, false)?;
-    read::confine(&flags.files, &values, invocation.console)?;
+    let reading = config::reading(&values)?;
+    read::confine(&flags.files, &reading.settings, invocation.console);
     run(&flags.files, reading, flags.calls, invocation.console)
 }
 
@@ -68,8 +68,8 @@ fn run(
     shown_max: Option<u64>,
     console: Console,
 ) -> Result<Exit, Diagnostic> {
-    reading.annotate = true;
-    let config = pipeline_config(&reading, CaptureMode::Interfaces, &[], 1);
+    reading.settings.annotate = true;
+    let config = pipeline_config(&reading.settings, &reading.host, &[], 1);
     let rules = Arc::clone(&reading.rules.set);
     let none = RuleSet::parse("# none").unwrap_or_default();
     let mut comparison = Comparison {

@@ -18,8 +18,6 @@ pub struct Context<'a> {
     pub reload: &'a dyn Fn() -> Result<Rules, Diagnostic>,
     /// The file that the rules are in.
     pub rules_file: Option<&'a Path>,
-    /// Confine this process once its rings are open.
-    pub sandbox: bool,
     /// Where notices and problems are written.
     pub console: Console,
 }

@@ -62,7 +62,7 @@ impl Threads {
         metrics: &Endpoint,
         console: Console,
     ) -> Result<Self, Diagnostic> {
-        let count = config.shards;
+        let count = config.settings.shards;
         let (outboxes, inboxes) =
             upload::outboxes(count).map_err(|error| bug("cannot make the outboxes", &error))?;
         let uploader = uploader(&config, inboxes, roots, console)?;
@@ -70,7 +70,7 @@ impl Threads {
         let rings = opened.iter().flat_map(|opened| &opened.sources);
         let ring_bytes = rings.map(|source| source.ring.bytes() as u64).sum();
         let published: Vec<Arc<Published>> = (0..count).map(|_| Arc::default()).collect();
-        let rules = RuleWatch::new(&config.reading.rules, count, &Stages::default());
+        let rules = RuleWatch::new(&config.rules, count, &Stages::default());
         let cores = cpu::allowed();
         let crossings = (count > 1).then(|| (Arc::<Crossings>::default(), random::seed()));
         // After the end of the watching thread nobody needs a notice.
@@ -85,8 +85,8 @@ impl Threads {
             let order = Orders::new().map_err(|error| bug("cannot make an eventfd", &error))?;
             let outbox = uploader.is_some().then_some(outbox);
             let mut pipeline = pipeline_config(
-                &config.reading,
-                config.mode,
+                &config.settings,
+                &config.host,
                 &choice.kernel_vxlan_ports,
                 count,
             );
@@ -98,12 +98,12 @@ impl Threads {
                 shard: index,
             });
             // A clone has matching caches of its own, so that shards take no lock of each other's.
-            let set = Arc::new((*config.reading.rules.set).clone());
+            let set = Arc::new((*config.rules.set).clone());
             let compression = match outbox {
                 Some(_) => config.compression,
                 None => Compression::Off,
             };
-            let pipeline = Pipeline::new(&pipeline, set, bundler(&config, compression));
+            let pipeline = Pipeline::new(&pipeline, set, bundler(&config.settings, compression));
             let shard = Shard::new(
                 sources,
                 pipeline,
@@ -122,7 +122,7 @@ impl Threads {
                 .flatten();
             shards.push(
                 shard
-                    .spawn(index, core, config.flush_timeout)
+                    .spawn(index, core, config.settings.flush_timeout)
                     .map_err(|error| bug("cannot start a shard", &error))?,
             );
             orders.push(order);
@@ -136,7 +136,7 @@ impl Threads {
             reads: reads(&config),
             ring_bytes,
             steering,
-            memory_limit_bytes: config.reading.memory_bytes as u64,
+            memory_limit_bytes: config.settings.memory_bytes as u64,
             rules: Mutex::new(rules),
             url: url(&config.destination),
             sentence: sentence(&config, choice, (count, steering), uploader.as_ref()),
@@ -145,7 +145,7 @@ impl Threads {
             confinement: OnceLock::new(),
             began: SystemTime::now(),
             metrics: metrics_url(metrics),
-            needs_output: config.ready_needs_output,
+            needs_output: config.settings.ready_needs_output,
             reloads: Reloads::default(),
         });
         Ok(Self {
@@ -153,7 +153,7 @@ impl Threads {
             shards,
             orders,
             uploader,
-            flush_timeout: config.flush_timeout,
+            flush_timeout: config.settings.flush_timeout,
         })
     }
 
@@ -249,8 +249,8 @@ fn uploader(
         return Ok(None);
     };
     let mut options = UploadConfig::new(url.clone());
-    options.queue_bundles = config.bundles_kept_max;
-    options.queue_bytes = options.queue_bytes.min(upload_memory(&config.reading));
+    options.queue_bundles = config.settings.bundles_kept_max;
+    options.queue_bytes = options.queue_bytes.min(upload_memory(&config.settings));
     options.seed = random::seed();
     options.roots = roots;
     let say = move |event: &upload::Event| say_upload(event, console);
