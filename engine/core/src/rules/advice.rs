@@ -3,7 +3,8 @@
 //! Which details exist is known by name only in part, so advice on scopes is given where names can be tried out.
 
 use super::pattern::{Answer, Pattern};
-use super::{Action, Rule, RuleSet};
+use super::set::{Action, Rule, RuleSet};
+use super::verb::Verb;
 
 /// Keys that stand alone.
 const KEYS: [&str; 7] = [
@@ -88,7 +89,7 @@ impl RuleSet {
             .enumerate()
             .filter(|(other, _)| *other != index);
         let mut removers = others.filter(|(_, rule)| {
-            rule.verb == super::Verb::Remove
+            rule.verb == Verb::Remove
                 && rule.path.is_none()
                 && rule.scope.test(key) == Answer::Yes
         });

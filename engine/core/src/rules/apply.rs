@@ -7,12 +7,11 @@
 
 use std::borrow::Cow;
 
-use regex::CaptureLocations;
-
-use super::inside::{self, Unreadable};
+use super::body::{self, Unreadable};
+use super::matches::PerRule;
 use super::pattern::{Answer, Pattern, Replaced};
+use super::set::{Action, Rule, RuleSet};
 use super::verb::Verb;
-use super::{Action, Rule, RuleSet};
 
 /// What the rules do with every detail of one key. Made once per key and kept by the caller.
 #[derive(Clone, Debug, Default)]
@@ -97,35 +96,10 @@ pub enum Verdict {
 #[derive(Debug, Default)]
 pub struct Scratch {
     rules: PerRule,
-    inside: inside::Memory,
+    body: body::Memory,
     text: String,
     from: String,
     to: String,
-}
-
-/// What is kept for each rule, by its number.
-#[derive(Debug, Default)]
-pub(super) struct PerRule {
-    /// Where the groups of its pattern matched.
-    pub(super) groups: Vec<Option<CaptureLocations>>,
-    /// Details (or values in them) that it stopped, removed or changed; of a `stop_unless` rule those that matched.
-    hits: Vec<u64>,
-}
-
-impl PerRule {
-    fn resize(&mut self, rules: usize) {
-        if self.hits.len() == rules {
-            return;
-        }
-        self.groups.resize(rules, None);
-        self.hits.resize(rules, 0);
-    }
-
-    pub(super) fn hit(&mut self, rule: usize) {
-        if let Some(hits) = self.hits.get_mut(rule) {
-            *hits += 1;
-        }
-    }
 }
 
 impl Scratch {
@@ -142,7 +116,7 @@ impl Scratch {
         self.text.shrink_to(bytes);
         self.from.shrink_to(bytes);
         self.to.shrink_to(bytes);
-        self.inside.shrink_to(bytes);
+        self.body.shrink_to(bytes);
     }
 }
 
@@ -231,7 +205,7 @@ impl RuleSet {
         let mut left = Some(value);
         let Scratch {
             rules,
-            inside,
+            body,
             text,
             from,
             to,
@@ -249,7 +223,7 @@ impl RuleSet {
                 self.replaced(plan, value, tally, rules, from, to)
             };
             left = match replaced {
-                Some(text) if plan.looks_inside() => self.masked(plan, text, tally, rules, inside),
+                Some(text) if plan.looks_inside() => self.masked(plan, text, tally, rules, body),
                 replaced => replaced.map(str::as_bytes),
             };
         }
@@ -343,13 +317,13 @@ impl RuleSet {
         let mut scratch = Scratch::default();
         let Scratch {
             rules,
-            inside,
+            body,
             text,
             ..
         } = &mut scratch;
         rules.resize(self.rules.len());
         let text = as_text(value, text);
-        let left = self.masked(plan, text, &mut Tally::default(), rules, inside);
+        let left = self.masked(plan, text, &mut Tally::default(), rules, body);
         left.map(|left| Cow::Owned(left.to_vec()))
     }
 
@@ -360,9 +334,9 @@ impl RuleSet {
         text: &'a str,
         tally: &mut Tally,
         per_rule: &mut PerRule,
-        memory: &'a mut inside::Memory,
+        memory: &'a mut body::Memory,
     ) -> Option<&'a [u8]> {
-        match inside::hide(text, &self.rules, &plan.masks, per_rule, memory) {
+        match body::hide(text, &self.rules, &plan.masks, per_rule, memory) {
             Ok(true) => Some(&memory.out),
             Ok(false) => Some(text.as_bytes()),
             Err(Unreadable) => {
@@ -431,23 +405,4 @@ pub fn apply_all(
         }
     }
     (rules.verdict(&tally, sampled_out) == Verdict::Kept).then_some(left)
-}
-
-impl Rule {
-    /// Its verb.
-    pub fn verb(&self) -> Verb {
-        self.verb
-    }
-
-    /// Whether it looks into bodies by a path.
-    pub fn looks_inside(&self) -> bool {
-        self.path.is_some()
-    }
-
-    fn test(&self) -> Option<(&Self, &Pattern)> {
-        match &self.action {
-            Action::Test(param) => Some((self, param)),
-            _ => None,
-        }
-    }
 }

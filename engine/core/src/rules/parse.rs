@@ -10,8 +10,9 @@ use regex::{Captures, Regex};
 use super::path::{self, Path};
 use super::pattern::{Pattern, Replacement};
 use super::presets;
+use super::set::{Action, Rule, RuleSet};
 use super::verb::{Form, Verb};
-use super::{Action, Rule, RuleSet};
+
 
 /// Why rule text is refused (contract 4.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,15 +96,18 @@ pub fn file_reference(text: &str) -> Option<&str> {
 /// White space of the rules language: ASCII, without the vertical tab.
 const SPACE: [char; 5] = [' ', '\t', '\n', '\r', '\x0C'];
 
-pub(super) fn parse(text: &str) -> Result<RuleSet, Error> {
-    let mut parser = Parser::default();
-    if text.trim().is_empty() {
-        parser.preset(presets::STRICT, 1)?;
+impl RuleSet {
+    /// Reads rule text; blank text is the default set, which is strict. The first error refuses all of it.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let mut parser = Parser::default();
+        if text.trim().is_empty() {
+            parser.preset(presets::STRICT, 1)?;
+        }
+        for (index, line) in text.split('\n').enumerate() {
+            parser.line(line.strip_suffix('\r').unwrap_or(line), 0, index + 1)?;
+        }
+        Ok(parser.set.ordered())
     }
-    for (index, line) in text.split('\n').enumerate() {
-        parser.line(line.strip_suffix('\r').unwrap_or(line), 0, index + 1)?;
-    }
-    Ok(parser.set.ordered())
 }
 
 #[derive(Default)]

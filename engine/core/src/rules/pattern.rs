@@ -8,7 +8,7 @@
 
 use regex::CaptureLocations;
 
-use super::need::Need;
+use super::prefilter::Need;
 use super::translate::{Dialect, translate};
 use crate::limits::{BACKTRACK_STEPS_MAX, PATTERN_COMPILED_BYTES_MAX};
 

@@ -4,8 +4,8 @@
 //! in structure, so that no reader finds a member where we found none; a bare word inside an object or a list is taken
 //! for a value, because an earlier replacement may have made one of a number. Depth is bounded by `JSON_DEPTH_MAX`.
 
-use super::inside::{Active, Fate, Masks, Unreadable, quote};
-use super::path::Child;
+use super::super::path::Child;
+use super::masks::{Active, Fate, Masks, Unreadable};
 use crate::limits::JSON_DEPTH_MAX;
 
 /// A text on its way through the masks.
@@ -330,4 +330,26 @@ fn is_number(text: &str) -> bool {
         && fraction.is_none_or(digits)
         && exponent
             .is_none_or(|exponent| digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)))
+}
+
+/// Appends a JSON string. Only what RFC 8259 section 7 asks for is escaped.
+fn quote(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            0..0x20 => {
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+            }
+            _ => out.push(byte),
+        }
+    }
+    out.push(b'"');
+}
+
+/// The hexadecimal digit of a number below sixteen.
+pub(super) fn digit(number: u8) -> u8 {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    DIGITS.get(usize::from(number)).copied().unwrap_or_default()
 }

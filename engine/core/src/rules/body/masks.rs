@@ -1,0 +1,256 @@
+//! Masks on their way through a body: which rules mean a value, and what becomes of it.
+
+use super::super::matches::PerRule;
+use super::super::path::{Child, Progress};
+use super::super::pattern::{Answer, Replaced};
+use super::super::set::{Action, Rule};
+use super::super::verb::Verb;
+
+/// The masks cannot be applied, or one of them is in doubt: the body must not leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::rules) struct Unreadable;
+
+/// What becomes of a value in a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It stays as it was sent.
+    Stays,
+    /// Its new text is in [`Masks::text`].
+    Changed,
+    Removed,
+}
+
+/// One mask on its way through a body: number of the rule, and how far its path has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    mask: usize,
+    progress: Progress,
+}
+
+/// The active steps of one value: a range of [`Masks::steps`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Active {
+    from: usize,
+    to: usize,
+}
+
+impl Active {
+    pub(super) fn is_empty(self) -> bool {
+        self.from == self.to
+    }
+}
+
+/// Memory that is reused from body to body.
+#[derive(Debug, Default)]
+pub(in crate::rules) struct Memory {
+    pub(in crate::rules) out: Vec<u8>,
+    steps: Vec<Step>,
+    from: String,
+    to: String,
+}
+
+impl Memory {
+    pub(in crate::rules) fn shrink_to(&mut self, bytes: usize) {
+        self.out.clear();
+        self.out.shrink_to(bytes);
+        for text in [&mut self.from, &mut self.to] {
+            text.clear();
+            text.shrink_to(bytes);
+        }
+    }
+}
+
+/// The masks of one body, and what they have found.
+pub(super) struct Masks<'a> {
+    rules: &'a [Rule],
+    per_rule: &'a mut PerRule,
+    steps: &'a mut Vec<Step>,
+    from: &'a mut String,
+    to: &'a mut String,
+}
+
+impl<'a> Masks<'a> {
+    /// The rules numbered `masks` at the outermost value of a body, the steps of that value, and where the rest of the body
+    /// is written.
+    pub(super) fn new(
+        rules: &'a [Rule],
+        masks: &[usize],
+        per_rule: &'a mut PerRule,
+        memory: &'a mut Memory,
+    ) -> (Self, Active, &'a mut Vec<u8>) {
+        let Memory {
+            out,
+            steps,
+            from,
+            to,
+        } = memory;
+        out.clear();
+        steps.clear();
+        steps.extend(masks.iter().map(|mask| Step {
+            mask: *mask,
+            progress: 0,
+        }));
+        let active = Active {
+            from: 0,
+            to: steps.len(),
+        };
+        let masks = Self {
+            rules,
+            per_rule,
+            steps,
+            from,
+            to,
+        };
+        (masks, active, out)
+    }
+
+    /// The steps of a value inside the one with `around`. Give them back with [`Self::leave`].
+    pub(super) fn enter(&mut self, around: Active, child: Child<'_>) -> Active {
+        let from = self.steps.len();
+        for index in around.from..around.to {
+            let Some(&Step { mask, progress }) = self.steps.get(index) else {
+                continue;
+            };
+            let Some((rule, path)) = self
+                .rules
+                .get(mask)
+                .and_then(|rule| Some((rule, rule.path.as_ref()?)))
+            else {
+                continue;
+            };
+            let steps = &mut *self.steps;
+            let mut add = |progress| {
+                let step = Step { mask, progress };
+                if !steps.iter().skip(from).any(|other| *other == step) {
+                    steps.push(step);
+                }
+            };
+            // A replacement of an object or a list is one of all values in it.
+            if path.is_done(progress) && rule.verb == Verb::Replace {
+                add(progress);
+            }
+            path.step(progress, child, add);
+        }
+        Active {
+            from,
+            to: self.steps.len(),
+        }
+    }
+
+    /// Forgets the steps of a value that is over.
+    pub(super) fn leave(&mut self, value: Active) {
+        self.steps.truncate(value.from);
+    }
+
+    /// The rules that mean the value itself, in order of application.
+    fn meant(&self, active: Active) -> impl Iterator<Item = usize> + use<> {
+        let steps = self.steps.get(active.from..active.to).unwrap_or_default();
+        let mut meant: Vec<usize> = steps
+            .iter()
+            .filter(|step| {
+                let path = self
+                    .rules
+                    .get(step.mask)
+                    .and_then(|rule| rule.path.as_ref());
+                path.is_some_and(|path| path.is_done(step.progress))
+            })
+            .map(|step| step.mask)
+            .collect();
+        meant.sort_unstable();
+        meant.dedup();
+        meant.into_iter()
+    }
+
+    /// Whether a rule means the value itself.
+    pub(super) fn is_meant(&self, active: Active) -> bool {
+        !active.is_empty() && self.meant(active).next().is_some()
+    }
+
+    /// Whether a rule removes a value that reads `text`.
+    pub(super) fn removes(&mut self, active: Active, text: &str) -> bool {
+        let mut removed = false;
+        for mask in self.meant(active) {
+            let Some(rule) = self.rules.get(mask) else {
+                continue;
+            };
+            let takes = match &rule.action {
+                Action::Always => true,
+                Action::Replace { .. } => false,
+                Action::Test(param) => {
+                    let answer = param.test(text);
+                    match rule.verb {
+                        Verb::RemoveUnless | Verb::RemoveUnlessFound => answer != Answer::Yes,
+                        _ => answer != Answer::No,
+                    }
+                }
+            };
+            if takes {
+                self.per_rule.hit(mask);
+            }
+            removed |= takes;
+        }
+        removed
+    }
+
+    /// What becomes of a value that is a text of its own: a JSON value that holds no others, or a field.
+    pub(super) fn judge(&mut self, active: Active, text: &str) -> Result<Fate, Unreadable> {
+        if self.removes(active, text) {
+            return Ok(Fate::Removed);
+        }
+        let mut changed = false;
+        for mask in self.meant(active) {
+            let Some((rule, groups)) = self.rules.get(mask).zip(self.per_rule.groups.get_mut(mask))
+            else {
+                continue;
+            };
+            let Action::Replace { find, with } = &rule.action else {
+                continue;
+            };
+            let input = if changed { self.from.as_str() } else { text };
+            match find.replace(input, with, self.to, groups) {
+                Replaced::Same => continue,
+                Replaced::Changed => std::mem::swap(self.from, self.to),
+                Replaced::Doubt => return Err(Unreadable),
+            }
+            changed = true;
+            self.per_rule.hit(mask);
+        }
+        Ok(if changed { Fate::Changed } else { Fate::Stays })
+    }
+
+    /// The new text of the last value that was changed.
+    pub(super) fn text(&self) -> &str {
+        self.from
+    }
+
+    /// The steps of the field `name`: as it is, and with its parts in brackets as names of their own.
+    pub(super) fn enter_field(&mut self, around: Active, name: &str) -> Active {
+        let name = name.to_lowercase();
+        let whole = self.enter(around, Child::Member(&name));
+        if !name.contains(['[', '.']) {
+            return whole;
+        }
+        let mut found: Vec<Step> = self
+            .steps
+            .get(whole.from..whole.to)
+            .unwrap_or_default()
+            .to_vec();
+        let mut active = around;
+        for part in name.split(['[', ']', '.']).filter(|part| !part.is_empty()) {
+            let element = part.parse().ok().map(Child::Element);
+            let member = self.enter(active, Child::Member(part));
+            let end = element.map_or(member.to, |element| self.enter(active, element).to);
+            active = Active {
+                from: member.from,
+                to: end,
+            };
+        }
+        found.extend_from_slice(self.steps.get(active.from..active.to).unwrap_or_default());
+        self.steps.truncate(whole.from);
+        self.steps.extend_from_slice(&found);
+        Active {
+            from: whole.from,
+            to: self.steps.len(),
+        }
+    }
+}

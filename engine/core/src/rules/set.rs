@@ -1,0 +1,117 @@
+//! A set of rules in memory: what text was read into, and what is applied.
+
+use super::path::Path;
+use super::pattern::{Pattern, Replacement};
+use super::verb::Verb;
+
+/// A whole set of rules.
+///
+/// A clone has matching caches of its own, so each thread clones the set once and then takes no lock of another's.
+#[derive(Clone, Debug, Default)]
+pub struct RuleSet {
+    /// In order of application.
+    pub(super) rules: Vec<Rule>,
+    /// `copy_session_field` patterns, in text order.
+    pub(super) session: Vec<Pattern>,
+    pub(super) sample: Option<u8>,
+    /// Number of `stop_unless_found` rules.
+    pub(super) stop_unless_found: usize,
+    /// Number of `stop_unless` rules.
+    pub(super) stop_unless: usize,
+    pub(super) allow_http_url: bool,
+    pub(super) skip_compression: bool,
+    pub(super) skip_submission: bool,
+}
+
+/// One rule that looks at details.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    pub(super) verb: Verb,
+    pub(super) scope: Pattern,
+    /// Where in a body it looks, when it looks into one.
+    pub(super) path: Option<Path>,
+    pub(super) action: Action,
+    /// A predefined set brought it.
+    pub included: bool,
+    /// Line of the text it stands on (of the include that brought it), from 1.
+    pub line: usize,
+    /// As written.
+    pub source: Box<str>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Action {
+    /// `remove` and `stop` ask for no value.
+    Always,
+    Test(Pattern),
+    Replace {
+        find: Pattern,
+        with: Replacement,
+    },
+}
+
+impl RuleSet {
+    /// Whether the capture URL may be plain `http:`.
+    pub fn allow_http_url(&self) -> bool {
+        self.allow_http_url
+    }
+
+    /// Whether bundles go out uncompressed.
+    pub fn skip_compression(&self) -> bool {
+        self.skip_compression
+    }
+
+    /// Whether nothing is to be built or sent.
+    pub fn skip_submission(&self) -> bool {
+        self.skip_submission
+    }
+
+    /// The rules that look at details, in order of application.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Calls of a hundred that the sample rule keeps.
+    pub fn sample(&self) -> Option<u8> {
+        self.sample
+    }
+
+    /// Number of `copy_session_field` rules.
+    pub fn session_rules(&self) -> usize {
+        self.session.len()
+    }
+
+    /// Whether a rule may drop a call because of what is in it.
+    pub fn stops(&self) -> bool {
+        self.rules
+            .first()
+            .is_some_and(|rule| rule.verb.rank() < Verb::Remove.rank())
+    }
+
+    pub(super) fn ordered(mut self) -> Self {
+        let count = |verb| self.rules.iter().filter(|rule| rule.verb == verb).count();
+        self.stop_unless_found = count(Verb::StopUnlessFound);
+        self.stop_unless = count(Verb::StopUnless);
+        self.rules.sort_by_key(|rule| rule.verb.rank());
+        self
+    }
+}
+
+impl Rule {
+    /// Its verb.
+    pub fn verb(&self) -> Verb {
+        self.verb
+    }
+
+    /// Whether it looks into bodies by a path.
+    pub fn looks_inside(&self) -> bool {
+        self.path.is_some()
+    }
+
+    pub(super) fn test(&self) -> Option<(&Self, &Pattern)> {
+        match &self.action {
+            Action::Test(param) => Some((self, param)),
+            _ => None,
+        }
+    }
+}
