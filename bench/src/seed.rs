@@ -4,6 +4,8 @@
 
 use std::ops::RangeInclusive;
 
+use engine_core::mix::{GOLDEN_GAMMA, mix};
+
 /// A stream of numbers that depends on nothing but its seed.
 #[derive(Clone, Debug)]
 pub struct Seed(u64);
@@ -16,11 +18,8 @@ impl Seed {
 
     /// The next 64 bits.
     pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0 = self.0.wrapping_add(GOLDEN_GAMMA);
+        mix(self.0)
     }
 
     /// A stream of its own: what is drawn from it does not move this one.

@@ -10,9 +10,9 @@ use tests::process::run;
 use tests::program::repository;
 
 /// In `engine/core` a module uses only what stands before it.
-const CORE_ORDER: [&str; 13] = [
-    "limits", "time", "ledger", "reader", "wire", "decap", "flow", "http", "rules", "ndjson",
-    "message", "bundle", "pipeline",
+const CORE_ORDER: [&str; 14] = [
+    "limits", "time", "ledger", "mix", "reader", "wire", "decap", "flow", "http", "rules",
+    "ndjson", "message", "bundle", "pipeline",
 ];
 
 /// Lines of a file before its tests, at most.

@@ -1,11 +1,10 @@
-//! Bytes in, bundles out: frames are decapsulated, segments reassembled, HTTP exchanges paired, rules applied,
-//! NDJSON lines bundled.
+//! The engine: frames are decapsulated, segments reassembled, HTTP exchanges paired, rules applied, NDJSON lines bundled.
 //!
-//! Nothing here does I/O, asks a clock, starts a thread, takes a lock or is unsafe. Time comes in with each frame.
+//! Nothing here does I/O, reads a clock, starts a thread, takes a lock or is unsafe. Time comes in with each frame.
 //! A module uses only what stands to its left:
 //!
-//! `wire → decap → flow → http → message → rules → ndjson → bundle`, with [`pipeline`] on top and
-//! [`limits`], [`time`], [`ledger`], [`reader`] beneath.
+//! `wire → decap → flow → http → rules → ndjson → message → bundle`, with [`pipeline`] on top and
+//! [`limits`], [`time`], [`ledger`], [`mix`], [`reader`] beneath.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -24,6 +23,7 @@ pub mod http;
 pub mod ledger;
 pub mod limits;
 pub mod message;
+pub mod mix;
 pub mod ndjson;
 pub mod pipeline;
 pub mod reader;

@@ -252,8 +252,8 @@ impl<O: Output> Pipeline<O> {
     }
 
     /// How often each rule of the newest set acted, by its number in [`RuleSet::rules`]. Empty before the first did.
-    pub fn rule_hits(&self) -> &[u64] {
-        self.http.exchanges.rule_hits()
+    pub fn rule_matches(&self) -> &[u64] {
+        self.http.exchanges.rule_matches()
     }
 
     /// What each server port speaks.

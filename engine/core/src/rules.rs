@@ -1,9 +1,9 @@
-//! The rules language: what may leave.
+//! The rules language: which details and which calls may leave.
 //!
-//! Rule text in ([`RuleSet::parse`]), a verdict per detail and per call out ([`RuleSet::plan`], [`RuleSet::apply`],
-//! [`RuleSet::verdict`]). Source: section 4 of the contract with Resurface, with the decisions D1 to D5, and masks that
-//! reach into bodies (manual: `docs/rules.md`). A set is immutable; what is worth keeping between details (plans per key) is kept by the caller. Reads no file: who finds
-//! [`file_reference`] in the text reads it.
+//! [`RuleSet::parse`] reads rule text; [`RuleSet::plan`], [`RuleSet::apply`] and [`RuleSet::verdict`] decide on details
+//! and calls. Source: `docs/contract.md`, section 4, with the decisions D1 to D5, and masks that reach into bodies
+//! (manual: `docs/rules.md`). A set is immutable; plans, which are worth keeping between details, are kept by the caller.
+//! Reads no file: whoever finds a [`file_reference`] in the text reads it.
 
 mod advice;
 mod apply;
@@ -19,7 +19,7 @@ mod translate;
 mod verb;
 
 pub use advice::Advice;
-pub use apply::{Plan, Sampler, Scratch, Tally, Verdict, apply_all};
+pub use apply::{Findings, Plan, Sampler, Scratch, Verdict, apply_all};
 pub use parse::{Class, Error, file_reference};
 pub use set::{Rule, RuleSet};
 pub use verb::Verb;

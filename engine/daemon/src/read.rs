@@ -276,7 +276,7 @@ impl Reader<'_> {
         let ledger = self.pipeline.ledger();
         let stages = Stages::new(&ledger, &self.packets);
         let watch = RuleWatch::new(&options.reading.rules, 1, &Stages::default());
-        watch.cells()[0].store(self.pipeline.rule_hits());
+        watch.cells()[0].store(self.pipeline.rule_matches());
         let ports = Port::all(self.pipeline.ports_seen());
         let printer = self.pipeline.output();
         let status = status(&stages, &ports, printer.calls, &watch, options);

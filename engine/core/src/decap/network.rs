@@ -1,5 +1,7 @@
 //! Networks: whose addresses a segment has, by the encapsulations that were removed around it.
 
+use crate::mix::{GOLDEN_GAMMA, mix};
+
 /// Which network an address belongs to: equal addresses under two VNIs are different hosts.
 ///
 /// The id is a hash of all tunnel identifiers on the way (kind and VNI or key, in order), 0 for the plain network; the
@@ -63,8 +65,5 @@ impl Encap {
 #[inline]
 pub(super) fn chain(id: u64, encap: Encap, identifier: u32) -> u64 {
     let tagged = (encap as u64 + 1) << 32 | u64::from(identifier);
-    let mut z = id.rotate_left(23).wrapping_add(0x9e37_79b9_7f4a_7c15) ^ tagged;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    mix(id.rotate_left(23).wrapping_add(GOLDEN_GAMMA) ^ tagged)
 }

@@ -4,7 +4,7 @@ use super::content::Codings;
 use crate::decap::{Endpoint, Network};
 use crate::http::{MessageId, Origin};
 use crate::ndjson::Tail;
-use crate::rules::Tally;
+use crate::rules::Findings;
 use crate::time::Timestamp;
 
 /// One open exchange. Made and taken back by the writer; whoever holds it only hands it on.
@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 pub struct Draft {
     /// Which rule set judges it: the one that was there when it began.
     pub(super) rules: u64,
-    pub(super) tally: Tally,
+    pub(super) findings: Findings,
     /// The sample rule drew it out: its details are tested, not written.
     pub(super) sampled_out: bool,
     /// Bytes of a body that no rule has to see.
@@ -207,7 +207,7 @@ impl Draft {
         // Named one by one, so that none can be forgotten, and in place, so that nothing large is moved.
         let Self {
             rules,
-            tally,
+            findings,
             sampled_out,
             held,
             start: _,
@@ -227,7 +227,7 @@ impl Draft {
         (*rules, *held, *start_of_request, *body_bytes_max) = (0, 0, 0, 0);
         (*sampled_out, *incomplete, *status) = (false, false, 0);
         (*request_times, *response_times) = (None, None);
-        *tally = Tally::default();
+        *findings = Findings::default();
         *connection = Connection::default();
     }
 }

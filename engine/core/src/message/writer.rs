@@ -24,6 +24,7 @@ use crate::http::{
     UnpairedReason, Version,
 };
 use crate::limits::{BUFFER_KEPT_BYTES, POOL_BYTES_MAX, RULE_SETS_MAX};
+use crate::mix::GOLDEN_GAMMA;
 use crate::ndjson;
 use crate::rules::{RuleSet, Sampler, Verdict};
 use crate::time::Timestamp;
@@ -113,8 +114,8 @@ impl<O: Output> Writer<O> {
     }
 
     /// How often each rule of the newest set acted, by its number in [`RuleSet::rules`]. Empty before the first did.
-    pub fn rule_hits(&self) -> &[u64] {
-        self.ruled.scratch.hits()
+    pub fn rule_matches(&self) -> &[u64] {
+        self.ruled.scratch.matches()
     }
 
     /// Memory that open exchanges hold, in bytes.
@@ -157,7 +158,7 @@ impl<O: Output> Writer<O> {
             draft.body_bytes_max = draft.body_bytes_max.min(self.policy.body_bytes_max);
         }
         draft.rules = self.ruled.id;
-        draft.sampled_out = self.ruled.rules.draws_out(&mut self.sampler);
+        draft.sampled_out = self.ruled.rules.samples_out(&mut self.sampler);
         self.ruled.open += 1;
         Ok(draft)
     }
@@ -183,7 +184,7 @@ impl<O: Output> Writer<O> {
         let Work { name, value, .. } = work;
         let mut pen = Pen {
             ruled,
-            tally: &mut draft.tally,
+            findings: &mut draft.findings,
             muted: draft.sampled_out,
         };
 
@@ -273,7 +274,7 @@ impl<O: Output> Writer<O> {
         };
         let mut pen = Pen {
             ruled,
-            tally: &mut draft.tally,
+            findings: &mut draft.findings,
             muted: draft.sampled_out,
         };
         work.value.clear();
@@ -343,7 +344,7 @@ impl<O: Output> Writer<O> {
         let mut times = std::mem::take(&mut work.spare);
         let mut pen = Pen {
             ruled,
-            tally: &mut draft.tally,
+            findings: &mut draft.findings,
             muted: draft.sampled_out,
         };
         let (now, interval) = clock(draft.request_times, draft.response_times);
@@ -353,7 +354,7 @@ impl<O: Output> Writer<O> {
             ndjson::decimal(millis, &mut work.value);
             pen.write(kind, b"", &work.value, &mut times);
         }
-        match ruled.rules.verdict(&draft.tally, draft.sampled_out) {
+        match ruled.rules.verdict(&draft.findings, draft.sampled_out) {
             Verdict::Kept => self.write_line(draft, unpaired, &mut times),
             Verdict::Stopped => self.counters.calls_stopped += 1,
             Verdict::Sampled => self.counters.calls_sampled += 1,
@@ -392,8 +393,8 @@ impl<O: Output> Writer<O> {
     /// Takes a draft back, and gives back memory that a large one took.
     fn release(&mut self, mut draft: Box<Draft>) {
         self.held = self.held.saturating_sub(draft.held);
-        self.counters.rules_doubts += u64::from(draft.tally.doubts);
-        self.counters.bodies_unreadable += u64::from(draft.tally.unreadable);
+        self.counters.rules_doubts += u64::from(draft.findings.step_limits);
+        self.counters.bodies_unreadable += u64::from(draft.findings.unreadable);
         if let Some(ruled) = judge(&mut self.ruled, &mut self.retired, draft.rules) {
             ruled.open = ruled.open.saturating_sub(1);
             self.counters.keys_forgotten += std::mem::take(&mut ruled.keys.forgotten);
@@ -422,10 +423,9 @@ impl<O: Output> Writer<O> {
 /// Where a call stands among [`ShedPolicy::CALLS`]; those in front go without. Multiples of the golden ratio spread evenly, so
 /// neighbouring calls of a connection, and of neighbouring connections, share the loss.
 fn place_in_draw(origin: &Origin<'_>) -> u16 {
-    const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
     const SHIFT: u32 = u64::BITS - ShedPolicy::CALLS.ilog2();
     let number = origin.flow.number.wrapping_add(origin.call_index);
-    (number.wrapping_mul(GOLDEN_RATIO) >> SHIFT) as u16
+    (number.wrapping_mul(GOLDEN_GAMMA) >> SHIFT) as u16
 }
 
 /// `now` and `interval` in milliseconds (contract 1.2); no interval without both halves.

@@ -1,6 +1,7 @@
-//! A rule set in, advice out: what it probably does not mean. Never an error; the set works as the manual says.
+//! Advice on a rule set: rules that probably do not do what their author meant. Never an error; the set works as the
+//! manual says.
 //!
-//! Which details exist is known by name only in part, so advice on scopes is given where names can be tried out.
+//! The names of details are only partly known, so advice on scopes is limited to what a set of candidate names shows.
 
 use super::pattern::{Answer, Pattern};
 use super::set::{Action, Rule, RuleSet};
@@ -17,7 +18,7 @@ const KEYS: [&str; 7] = [
     "interval",
 ];
 
-/// What stands before a name.
+/// The prefixes of names.
 const KINDS: [&str; 4] = [
     "request_header:",
     "request_param:",
@@ -35,7 +36,7 @@ pub struct Advice {
 }
 
 impl RuleSet {
-    /// What the rules of this set probably do not mean; predefined sets need no advice.
+    /// Advice on the rules of this set; predefined sets need none.
     pub fn advice(&self) -> Vec<Advice> {
         let own = self
             .rules
@@ -58,8 +59,8 @@ impl RuleSet {
             .filter_map(|pattern| bar(pattern.source()))
             .collect();
         match scope {
-            Some(scope) if !hits_something(scope) => texts.push(dead(scope.source())),
-            Some(_) => texts.extend(self.shadow(index, rule)),
+            Some(scope) if !matches_something(scope) => texts.push(unmatched(scope.source())),
+            Some(_) => texts.extend(self.overlap(index, rule)),
             None => {}
         }
         let line = rule.line;
@@ -69,19 +70,20 @@ impl RuleSet {
             .collect()
     }
 
-    /// Whether another rule removes all that this one would hide.
-    fn shadow(&self, index: usize, rule: &Rule) -> Option<String> {
+    /// Advice on a rule for whose details another rule leaves nothing.
+    fn overlap(&self, index: usize, rule: &Rule) -> Option<String> {
         if !rule.verb.is_mask() || !is_simple(rule.scope.source()) {
             return None;
         }
         let keys = candidates(rule.scope.source());
-        let mut hit = keys.iter().filter(|key| rule.scope.test(key) != Answer::No);
-        let other = self.remover(hit.next()?, index)?;
-        hit.all(|key| self.remover(key, index).is_some())
-            .then(|| format!("line {other} removes these details whatever they say; this rule has nothing left to hide"))
+        let mut matched = keys.iter().filter(|key| rule.scope.test(key) != Answer::No);
+        let other = self.remover(matched.next()?, index)?;
+        matched
+            .all(|key| self.remover(key, index).is_some())
+            .then(|| format!("line {other} removes these details whatever their values are; this rule has nothing left to hide"))
     }
 
-    /// Line of a rule, not this one, that removes what is called `key`.
+    /// Line of another rule that removes details with this key.
     fn remover(&self, key: &str, index: usize) -> Option<usize> {
         let others = self
             .rules
@@ -89,15 +91,13 @@ impl RuleSet {
             .enumerate()
             .filter(|(other, _)| *other != index);
         let mut removers = others.filter(|(_, rule)| {
-            rule.verb == Verb::Remove
-                && rule.path.is_none()
-                && rule.scope.test(key) == Answer::Yes
+            rule.verb == Verb::Remove && rule.path.is_none() && rule.scope.test(key) == Answer::Yes
         });
         removers.next().map(|(_, rule)| rule.line)
     }
 }
 
-/// What `a|b` without parentheses means, if it stands in a match pattern and can mean more than it seems to.
+/// Advice on `a|b` without parentheses in a match pattern, if that may mean more than it seems to.
 fn bar(source: &str) -> Option<String> {
     let parts = alternatives(source);
     let (first, last) = (parts.first()?, parts.last()?);
@@ -108,7 +108,7 @@ fn bar(source: &str) -> Option<String> {
     })
 }
 
-/// The parts between bars that no parentheses or brackets hold.
+/// The parts between bars outside of parentheses and brackets.
 fn alternatives(source: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let (mut depth, mut in_class, mut start) = (0_usize, false, 0);
@@ -134,7 +134,7 @@ fn alternatives(source: &str) -> Vec<&str> {
     parts
 }
 
-/// Keys that a scope with these words in it may be meant for.
+/// Keys that a scope with these words may be meant for.
 fn candidates(source: &str) -> Vec<String> {
     let words = |separators: &[char]| {
         let words = source.split(|letter| separators.contains(&letter));
@@ -146,7 +146,7 @@ fn candidates(source: &str) -> Vec<String> {
     let named = KINDS
         .iter()
         .flat_map(|kind| names.iter().map(move |name| format!("{kind}{name}")));
-    // Names are lower-case where they are tested, so a scope that wants capitals finds none.
+    // Names are lower-case where they are tested, so a scope with capitals matches none.
     let named = named.map(|key| key.to_lowercase());
     KEYS.iter()
         .map(|key| (*key).to_owned())
@@ -154,15 +154,15 @@ fn candidates(source: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether the words of a scope are all there is to it.
+/// Whether a scope consists of plain words.
 fn is_simple(source: &str) -> bool {
     source
         .chars()
         .all(|letter| letter.is_alphanumeric() || "_:-|^$ ".contains(letter))
 }
 
-/// Whether a detail may exist that the scope hits, as far as can be told: false only when that is sure.
-fn hits_something(scope: &Pattern) -> bool {
+/// Whether the scope matches any detail that may exist: false only when that is certain.
+fn matches_something(scope: &Pattern) -> bool {
     let source = scope.source();
     let lower = source.to_lowercase();
     let names_a_kind = KEYS
@@ -176,7 +176,7 @@ fn hits_something(scope: &Pattern) -> bool {
             .any(|key| scope.test(key) != Answer::No && exists(key))
 }
 
-/// Keys that would be written so are not details: the URL has the host, and the framing is undone.
+/// Whether details with this key exist: the host is part of the URL, and the framing is undone.
 fn exists(key: &str) -> bool {
     !matches!(
         key,
@@ -186,20 +186,22 @@ fn exists(key: &str) -> bool {
     )
 }
 
-/// Why a scope hits nothing.
-fn dead(source: &str) -> String {
+/// Why a scope matches nothing.
+fn unmatched(source: &str) -> String {
     let lower = source.to_lowercase();
-    if lower != *source && Pattern::matching(&lower).is_ok_and(|scope| hits_something(&scope)) {
-        return format!("`{source}` hits nothing: names are lower-case; write `{lower}`");
+    if lower != *source && Pattern::matching(&lower).is_ok_and(|scope| matches_something(&scope)) {
+        return format!("`{source}` matches nothing: names are lower-case; write `{lower}`");
     }
     if source.contains("custom_field") || source == "host" {
-        return format!("`{source}` hits nothing: rules do not see what the sniffer itself adds");
+        return format!(
+            "`{source}` matches nothing: rules are not applied to what the sniffer itself adds"
+        );
     }
     if source.contains("header:host") {
-        return format!("`{source}` hits nothing: the host is part of request_url");
+        return format!("`{source}` matches nothing: the host is part of request_url");
     }
     format!(
-        "`{source}` hits nothing: details are called {}, {}NAME",
+        "`{source}` matches nothing: details are called {}, {}NAME",
         KEYS.join(", "),
         KINDS.join("NAME, ")
     )
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn probable_mistakes_are_told() {
+    fn probable_mistakes_get_advice() {
         check(
             "/request_header:cookie|response_header:set-cookie/ remove",
             &["begins with `request_header:cookie`"],
@@ -253,9 +255,9 @@ mod tests {
         );
         check(
             "/request_headers:cookie/ remove",
-            &["hits nothing: details are called"],
+            &["matches nothing: details are called"],
         );
-        check("/body/ remove", &["hits nothing"]);
+        check("/body/ remove", &["matches nothing"]);
         check("/custom_field:.*/ remove", &["itself adds"]);
         check("/request_header:host/ remove", &["part of request_url"]);
         check(

@@ -1,9 +1,10 @@
-//! One detail in, what may leave of it out; and, once all are through, whether the call may.
+//! Application of a rule set: to each detail, then to the call as a whole.
 //!
-//! Contract 4.4. Every verb but the drop verdict is a matter of one detail, so rules meet a detail once, as soon as it is
-//! read: stop rules and the tests of remove rules see the original value, then replacements run in text order. What
-//! stop rules found is kept in a [`Tally`] per call. A pattern that ran out of steps never lets anything out: a stop
-//! rule stops, a remove rule removes, a replace rule removes the value.
+//! Source: `docs/contract.md`, section 4.4. Every verb but the drop verdict concerns one detail, so the rules are applied
+//! to a detail once, as soon as it is read: stop rules and the tests of remove rules see the original value, then
+//! replacements run in text order. What stop rules found is kept in [`Findings`], one for each call. A pattern that
+//! reaches its step limit never lets anything out: a stop rule stops, a remove rule removes, a replace rule removes the
+//! value.
 
 use std::borrow::Cow;
 
@@ -12,8 +13,9 @@ use super::matches::PerRule;
 use super::pattern::{Answer, Pattern, Replaced};
 use super::set::{Action, Rule, RuleSet};
 use super::verb::Verb;
+use crate::mix::{GOLDEN_GAMMA, mix};
 
-/// What the rules do with every detail of one key. Made once per key and kept by the caller.
+/// What the rules do with every detail of one key. Computed once for each key and kept by the caller.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     stop: bool,
@@ -26,17 +28,17 @@ pub struct Plan {
     masks: Box<[usize]>,
     /// Rules that act on the detail whatever its value is.
     always: Box<[usize]>,
-    /// Scopes that ran out of steps on the key.
-    doubts: u32,
+    /// Scopes that reached their step limit on the key.
+    step_limits: u32,
 }
 
 impl Plan {
-    /// Whether a rule has to see the value: a body without that is never collected.
+    /// Whether a rule needs the value: a body that no rule needs is never collected.
     pub fn needs_value(&self) -> bool {
         !self.tests.is_empty() || !self.replaces.is_empty() || self.looks_inside()
     }
 
-    /// Whether a rule looks into the value by a path: a value that is cut cannot leave.
+    /// Whether a rule looks into the value by a path: a truncated value then never leaves.
     pub fn looks_inside(&self) -> bool {
         !self.masks.is_empty()
     }
@@ -54,26 +56,26 @@ impl Plan {
 
 /// What the rules have found in one call so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct Findings {
     stopped: bool,
-    /// Hits of all `stop_unless_found` rules together.
+    /// Matches of all `stop_unless_found` rules together.
     found: usize,
-    /// Hits of all `stop_unless` rules together.
+    /// Matches of all `stop_unless` rules together.
     matched: usize,
     kept: usize,
-    /// Patterns that ran out of steps.
-    pub doubts: u32,
-    /// Values that were removed because a rule had to look into them and could not read them.
+    /// Patterns that reached their step limit.
+    pub step_limits: u32,
+    /// Values that were removed because a rule looks into them and they could not be parsed.
     pub unreadable: u32,
 }
 
-impl Tally {
-    /// Whether the call will be dropped whatever comes: nothing more of it has to be kept.
+impl Findings {
+    /// Whether the call will be dropped whatever follows: nothing more of it need be kept.
     pub fn is_stopped(&self) -> bool {
         self.stopped
     }
 
-    /// A detail whose plan is plain: it leaves unless it is empty.
+    /// Counts a detail whose plan is plain: it leaves unless it is empty.
     pub fn plain(&mut self, empty: bool) {
         self.kept += usize::from(!empty);
     }
@@ -104,11 +106,11 @@ pub struct Scratch {
 
 impl Scratch {
     /// How often each rule of [`RuleSet::rules`] acted. Empty before the first did.
-    pub fn hits(&self) -> &[u64] {
-        &self.rules.hits
+    pub fn matches(&self) -> &[u64] {
+        &self.rules.matches
     }
 
-    /// Gives memory back that one long value took.
+    /// Frees the memory that one long value took.
     pub fn shrink_to(&mut self, bytes: usize) {
         self.text.clear();
         self.from.clear();
@@ -120,7 +122,7 @@ impl Scratch {
     }
 }
 
-/// Draws for the sample rule: splitmix64, so that a seed gives the same calls again.
+/// The random numbers of the sample rule: splitmix64, so that a seed selects the same calls again.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sampler {
     state: u64,
@@ -134,10 +136,8 @@ impl Sampler {
 
     /// 0 to 99.
     fn draw(&mut self) -> u8 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        u8::try_from((mixed ^ (mixed >> 31)) % 100).unwrap_or_default()
+        self.state = self.state.wrapping_add(GOLDEN_GAMMA);
+        u8::try_from(mix(self.state) % 100).unwrap_or_default()
     }
 }
 
@@ -152,16 +152,16 @@ impl RuleSet {
             if answer == Answer::No {
                 continue;
             }
-            plan.doubts += u32::from(answer == Answer::Doubt);
+            plan.step_limits += u32::from(answer == Answer::StepLimit);
             if rule.path.is_some() {
                 masks.push(index);
                 continue;
             }
             match (&rule.action, rule.verb) {
-                (_, Verb::StopUnless | Verb::StopUnlessFound) if answer == Answer::Doubt => {
+                (_, Verb::StopUnless | Verb::StopUnlessFound) if answer == Answer::StepLimit => {
                     plan.stop = true;
                 }
-                (Action::Replace { .. }, _) if answer == Answer::Doubt => plan.remove = true,
+                (Action::Replace { .. }, _) if answer == Answer::StepLimit => plan.remove = true,
                 (Action::Always, Verb::Stop) => {
                     plan.stop = true;
                     always.push(index);
@@ -192,16 +192,16 @@ impl RuleSet {
         }
     }
 
-    /// Lets one detail through its plan: what is left of the value, or nothing.
+    /// Applies a plan to one detail: what is left of the value, or nothing.
     pub fn apply<'a>(
         &self,
         plan: &Plan,
         value: &'a [u8],
-        tally: &mut Tally,
+        findings: &mut Findings,
         scratch: &'a mut Scratch,
     ) -> Option<&'a [u8]> {
-        tally.stopped |= plan.stop;
-        tally.doubts += plan.doubts;
+        findings.stopped |= plan.stop;
+        findings.step_limits += plan.step_limits;
         let mut left = Some(value);
         let Scratch {
             rules,
@@ -212,35 +212,35 @@ impl RuleSet {
         } = scratch;
         rules.resize(self.rules.len());
         for index in &plan.always {
-            rules.hit(*index);
+            rules.matched(*index);
         }
         if plan.needs_value() {
             let value = as_text(value, text);
-            let removed = self.tests_remove(plan, value, tally, rules) || plan.remove;
+            let removed = self.tests_remove(plan, value, findings, rules) || plan.remove;
             let replaced = if removed {
                 None
             } else {
-                self.replaced(plan, value, tally, rules, from, to)
+                self.replaced(plan, value, findings, rules, from, to)
             };
             left = match replaced {
-                Some(text) if plan.looks_inside() => self.masked(plan, text, tally, rules, body),
+                Some(text) if plan.looks_inside() => self.masked(plan, text, findings, rules, body),
                 replaced => replaced.map(str::as_bytes),
             };
         }
-        if plan.hides_all() || tally.stopped {
+        if plan.hides_all() || findings.stopped {
             return None;
         }
         let left = left.filter(|value| !value.is_empty())?;
-        tally.kept += 1;
+        findings.kept += 1;
         Some(left)
     }
 
-    /// Runs the tests on the original value; whether a remove rule takes the detail.
+    /// Runs the tests on the original value; true when a remove rule removes the detail.
     fn tests_remove(
         &self,
         plan: &Plan,
         value: &str,
-        tally: &mut Tally,
+        findings: &mut Findings,
         per_rule: &mut PerRule,
     ) -> bool {
         let mut removed = false;
@@ -249,25 +249,25 @@ impl RuleSet {
                 continue;
             };
             let answer = param.test(value);
-            tally.doubts += u32::from(answer == Answer::Doubt);
-            let yes_or_doubt = answer != Answer::No;
-            let no_or_doubt = answer != Answer::Yes;
+            findings.step_limits += u32::from(answer == Answer::StepLimit);
+            let yes_or_limit = answer != Answer::No;
+            let no_or_limit = answer != Answer::Yes;
             let acts = match rule.verb {
-                Verb::RemoveUnless | Verb::RemoveUnlessFound => no_or_doubt,
-                _ => yes_or_doubt,
+                Verb::RemoveUnless | Verb::RemoveUnlessFound => no_or_limit,
+                _ => yes_or_limit,
             };
             if acts {
-                per_rule.hit(*index);
+                per_rule.matched(*index);
             }
             match rule.verb {
-                Verb::StopIf | Verb::StopIfFound => tally.stopped |= yes_or_doubt,
-                Verb::StopUnless | Verb::StopUnlessFound if answer == Answer::Doubt => {
-                    tally.stopped = true;
+                Verb::StopIf | Verb::StopIfFound => findings.stopped |= yes_or_limit,
+                Verb::StopUnless | Verb::StopUnlessFound if answer == Answer::StepLimit => {
+                    findings.stopped = true;
                 }
-                Verb::StopUnless => tally.matched += usize::from(yes_or_doubt),
-                Verb::StopUnlessFound => tally.found += usize::from(yes_or_doubt),
-                Verb::RemoveUnless | Verb::RemoveUnlessFound => removed |= no_or_doubt,
-                _ => removed |= yes_or_doubt,
+                Verb::StopUnless => findings.matched += usize::from(yes_or_limit),
+                Verb::StopUnlessFound => findings.found += usize::from(yes_or_limit),
+                Verb::RemoveUnless | Verb::RemoveUnlessFound => removed |= no_or_limit,
+                _ => removed |= yes_or_limit,
             }
         }
         removed
@@ -277,7 +277,7 @@ impl RuleSet {
         &self,
         plan: &Plan,
         value: &'a str,
-        tally: &mut Tally,
+        findings: &mut Findings,
         per_rule: &mut PerRule,
         from: &'a mut String,
         to: &mut String,
@@ -298,10 +298,10 @@ impl RuleSet {
                 Replaced::Changed => {
                     std::mem::swap(from, to);
                     changed = true;
-                    per_rule.hit(*index);
+                    per_rule.matched(*index);
                 }
-                Replaced::Doubt => {
-                    tally.doubts += 1;
+                Replaced::StepLimit => {
+                    findings.step_limits += 1;
                     return None;
                 }
             }
@@ -309,66 +309,63 @@ impl RuleSet {
         Some(if changed { from.as_str() } else { value })
     }
 
-    /// What the rules that look into a value leave of it, no other rule asked; nothing when they cannot read it.
+    /// What the rules that look into a value leave of it, without any other rule; nothing when it cannot be parsed.
     pub fn masks<'a>(&self, plan: &Plan, value: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         if !plan.looks_inside() {
             return Some(Cow::Borrowed(value));
         }
         let mut scratch = Scratch::default();
         let Scratch {
-            rules,
-            body,
-            text,
-            ..
+            rules, body, text, ..
         } = &mut scratch;
         rules.resize(self.rules.len());
         let text = as_text(value, text);
-        let left = self.masked(plan, text, &mut Tally::default(), rules, body);
+        let left = self.masked(plan, text, &mut Findings::default(), rules, body);
         left.map(|left| Cow::Owned(left.to_vec()))
     }
 
-    /// What the masks of `plan` leave of `text`; nothing when they cannot read it.
+    /// What the masks of `plan` leave of `text`; nothing when it cannot be parsed.
     fn masked<'a>(
         &self,
         plan: &Plan,
         text: &'a str,
-        tally: &mut Tally,
+        findings: &mut Findings,
         per_rule: &mut PerRule,
         memory: &'a mut body::Memory,
     ) -> Option<&'a [u8]> {
-        match body::hide(text, &self.rules, &plan.masks, per_rule, memory) {
+        match body::mask(text, &self.rules, &plan.masks, per_rule, memory) {
             Ok(true) => Some(&memory.out),
             Ok(false) => Some(text.as_bytes()),
             Err(Unreadable) => {
-                tally.unreadable += 1;
+                findings.unreadable += 1;
                 None
             }
         }
     }
 
-    /// What becomes of the call, once all its details went through [`Self::apply`].
-    pub fn verdict(&self, tally: &Tally, sampled_out: bool) -> Verdict {
-        if tally.stopped
-            || tally.found != self.stop_unless_found
-            || tally.matched != self.stop_unless
+    /// The verdict on a call, once [`Self::apply`] has seen all its details.
+    pub fn verdict(&self, findings: &Findings, sampled_out: bool) -> Verdict {
+        if findings.stopped
+            || findings.found != self.stop_unless_found
+            || findings.matched != self.stop_unless
         {
             Verdict::Stopped
         } else if sampled_out {
             Verdict::Sampled
-        } else if tally.kept == 0 {
+        } else if findings.kept == 0 {
             Verdict::Emptied
         } else {
             Verdict::Kept
         }
     }
 
-    /// Whether the sample rule, if there is one, drops this call. Stopped calls are drawn for too: the outcome of the
-    /// others is the same, and a call that is drawn out early need not be written.
-    pub fn draws_out(&self, sampler: &mut Sampler) -> bool {
+    /// Whether the sample rule, if there is one, drops this call. Stopped calls are sampled, too: the outcome for the
+    /// others is the same, and a call that is sampled out early need not be written.
+    pub fn samples_out(&self, sampler: &mut Sampler) -> bool {
         self.sample.is_some_and(|percent| sampler.draw() >= percent)
     }
 
-    /// Whether session rule number `rule` copies the cookie `name` (lower-case). In doubt it does not.
+    /// Whether session rule number `rule` copies the cookie `name` (lower-case). At the step limit it does not.
     pub fn copies_cookie(&self, rule: usize, name: &str) -> bool {
         self.session
             .get(rule)
@@ -390,19 +387,46 @@ fn as_text<'a>(value: &'a [u8], text: &'a mut String) -> &'a str {
     text
 }
 
-/// Lets the details of one call through `rules`: what is left of them, or nothing when the call is dropped.
+/// Applies `rules` to the details of one call: what is left of them, or nothing when the call is dropped.
+///
+/// The message writer applies a set detail by detail as it reads them; this is the same in one call.
+///
+/// ```
+/// use engine_core::rules::{RuleSet, Sampler, apply_all};
+///
+/// let rules = RuleSet::parse(
+///     "/request_header:cookie/ remove\n\
+///      /request_body:$..card/ replace /[0-9]/, /*/\n\
+///      /request_url/ stop_if /.*health.*/",
+/// )?;
+/// let call = |url: &str| {
+///     [
+///         ("request_url", url),
+///         ("request_header:cookie", "sid=1"),
+///         ("request_body", r#"{"card": 41, "id": 7}"#),
+///     ]
+///     .map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec()))
+/// };
+/// let sampler = &mut Sampler::new(1);
+///
+/// let left = apply_all(&rules, &call("http://shop/orders"), sampler).expect("it is kept");
+/// assert_eq!(left.len(), 2, "the cookie is removed");
+/// assert_eq!(left[1].1, br#"{"card": "**", "id": 7}"#);
+/// assert!(apply_all(&rules, &call("http://shop/health"), sampler).is_none(), "it is stopped");
+/// # Ok::<(), engine_core::rules::Error>(())
+/// ```
 pub fn apply_all(
     rules: &RuleSet,
     details: &[(String, Vec<u8>)],
     sampler: &mut Sampler,
 ) -> Option<Vec<(String, Vec<u8>)>> {
-    let (mut tally, mut scratch) = (Tally::default(), Scratch::default());
-    let sampled_out = rules.draws_out(sampler);
+    let (mut findings, mut scratch) = (Findings::default(), Scratch::default());
+    let sampled_out = rules.samples_out(sampler);
     let mut left = Vec::new();
     for (key, value) in details {
-        if let Some(value) = rules.apply(&rules.plan(key), value, &mut tally, &mut scratch) {
+        if let Some(value) = rules.apply(&rules.plan(key), value, &mut findings, &mut scratch) {
             left.push((key.clone(), value.to_vec()));
         }
     }
-    (rules.verdict(&tally, sampled_out) == Verdict::Kept).then_some(left)
+    (rules.verdict(&findings, sampled_out) == Verdict::Kept).then_some(left)
 }

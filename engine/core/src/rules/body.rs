@@ -1,11 +1,11 @@
-//! Text of a body and masks by path in, the body without what they hide out; or nothing when it cannot be read.
+//! Masks in bodies: rules with a path, applied to the values inside a body.
 //!
-//! Three syntaxes are known, told apart by the text itself, since a content type may lie: JSON (also one document a
-//! line), form fields (a field `card[number]` is at `$.card.number`) and multipart form data. A field's value that looks
-//! like JSON is read on inside. Everything that no mask hits stays as it was sent, byte by byte.
+//! Three syntaxes are supported. The text itself decides which one it is, since a content type may be wrong: JSON (also
+//! one document per line), form fields (a field `card[number]` is at `$.card.number`) and multipart form data. The value
+//! of a field that looks like JSON is parsed, too. Everything that no mask selects stays as it was sent, byte by byte.
 //!
-//! What does not read as one of these is [`Unreadable`], and then nothing of the body leaves: the masked value may be
-//! anywhere in it. Depth is bounded by `JSON_DEPTH_MAX`, the rest by the body limit.
+//! What is none of these is [`Unreadable`], and then nothing of the body leaves: the masked value may be anywhere in it.
+//! Depth is bounded by `JSON_DEPTH_MAX`, the rest by the body limit.
 
 mod form;
 mod json;
@@ -22,9 +22,9 @@ use multipart::multipart;
 use super::matches::PerRule;
 use super::set::Rule;
 
-/// Hides in `text` what the rules numbered `masks` hide, and writes the rest to `memory.out`. True when something
-/// changed; otherwise the text may leave as it is.
-pub(super) fn hide(
+/// Applies the rules numbered `masks` to `text` and writes what they leave to `memory.out`. True when something changed;
+/// otherwise the text may leave as it is.
+pub(super) fn mask(
     text: &str,
     rules: &[Rule],
     masks: &[usize],

@@ -1,7 +1,8 @@
-//! Rule text in, rules out, or the first error with its place and its fix. Contract 4.1 to 4.3 and 4.6.
+//! The parser of rule text. An error has its place and its fix.
 //!
-//! The grammar of a line is kept as the regular expressions that the reference loggers use, because its greedy reading
-//! is part of the contract: an expression runs to the last separator that still lets the line parse.
+//! Source: `docs/contract.md`, sections 4.1 to 4.3 and 4.6. The grammar of a line is kept as the regular expressions that
+//! the reference loggers use, because greedy matching is part of the contract: an expression extends to the last
+//! separator with which the line still parses.
 
 use std::fmt;
 
@@ -13,8 +14,7 @@ use super::presets;
 use super::set::{Action, Rule, RuleSet};
 use super::verb::{Form, Verb};
 
-
-/// Why rule text is refused (contract 4.6).
+/// Why rule text is refused (`docs/contract.md`, section 4.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// A line is not a rule.
@@ -48,7 +48,7 @@ impl Class {
     }
 }
 
-/// Rule text that was refused: the whole set is.
+/// Why rule text was refused. One error refuses the whole set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     /// The kind.
@@ -88,7 +88,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The path, if the text only points to a file: `file://` at its very start, the rest trimmed.
+/// The path, if the text is only a reference to a file: `file://` at its very start, the rest trimmed.
 pub fn file_reference(text: &str) -> Option<&str> {
     text.strip_prefix("file://").map(str::trim)
 }
@@ -131,7 +131,7 @@ impl Parser {
         Ok(())
     }
 
-    /// Reads `line` from byte `from` on; an include stood before it.
+    /// Parses `line` from byte `from` on; before it there was an include.
     fn line(&mut self, line: &str, from: usize, number: usize) -> Result<(), Error> {
         let text = line.get(from..).unwrap_or_default();
         let content = text.trim_start_matches(SPACE);
@@ -178,7 +178,7 @@ fn include(content: &str) -> Option<(&'static str, &str)> {
     Some((presets::named(name)?, rest))
 }
 
-/// The grammar of one verb's lines (contract 4.2).
+/// The grammar of one verb's lines (`docs/contract.md`, section 4.2).
 fn shape(verb: Verb) -> Regex {
     const S: &str = r"[ \t\n\x0C\r]";
     const E: &str = "([~!%|/].+[~!%|/])";
@@ -314,7 +314,8 @@ fn pattern(groups: &Captures<'_>, group: usize, finds: bool) -> Result<Pattern, 
     })
 }
 
-/// What stands between the separators of an expression, its escaped separators bare (contract 4.3).
+/// The text between the separators of an expression, with its escaped separators unescaped (`docs/contract.md`,
+/// section 4.3).
 fn expression(groups: &Captures<'_>, group: usize, may_be_empty: bool) -> Result<String, Refusal> {
     let Some(found) = groups.get(group) else {
         return Ok(String::new());
@@ -347,7 +348,7 @@ fn expression(groups: &Captures<'_>, group: usize, may_be_empty: bool) -> Result
     Ok(inner.replace(&format!("\\{separator}"), &separator.to_string()))
 }
 
-/// Why no verb takes the line, as well as can be told.
+/// Why the line matches no verb, as far as that can be determined.
 fn not_a_rule(line: &str) -> Refusal {
     let content = line.trim_start_matches(SPACE);
     let offset = line.len() - content.len();

@@ -1,15 +1,15 @@
-//! Scope text that reaches into a body in, the path of values in it out: `request_body:$.card.number`.
+//! Paths to values inside a body, as a scope has them: `request_body:$.card.number`.
 //!
-//! An extension to the language of the contract (manual: `docs/rules.md`). It takes nothing from that language: as an
-//! expression such a scope asks for text behind the end of the key, so it could never hit a detail.
+//! An extension to the language of the contract (manual: `docs/rules.md`). It takes nothing away from that language: as an
+//! expression such a scope requires text after the end of the key, so it could never match a detail.
 //!
 //! ```text
 //! SCOPE = BODY ":$" STEP+          BODY = request_body | response_body | (request|response)_body
 //! STEP  = ("." | "..") (NAME | "*") | [".."] "[" (NUMBER | "*" | "'" any "'") "]"
 //! ```
 //!
-//! `..` is any depth. Names are compared without regard to case, and lists are looked through: a name behind a list is
-//! looked for in each of its elements. Both hide more rather than less.
+//! `..` is any depth. Names are compared without regard to case, and lists are transparent: a name after a list is looked
+//! up in each of its elements. Both hide more rather than less.
 
 use crate::limits::PATH_STEPS_MAX;
 
@@ -21,7 +21,7 @@ const BODIES: [&str; 4] = [
     "(response|request)_body",
 ];
 
-/// Where in a body a rule looks.
+/// Where in a body a rule applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Path {
     steps: Box<[Step]>,
@@ -52,11 +52,11 @@ pub(super) enum Child<'a> {
     Element(usize),
 }
 
-/// How far a path has come at some value: how many of its steps are done.
+/// How many steps of a path lead to a value.
 pub(super) type Progress = usize;
 
-/// Splits a scope into the pattern of its body and the text of its path; none when it is a plain scope. An error is
-/// what is wrong with a text that is meant as a path, and where in it.
+/// Splits a scope into the pattern of its body and its path; none when it is a plain scope. An error is what is wrong with
+/// a text that is meant as a path, and where in it.
 pub(super) fn split(scope: &str) -> Result<Option<(&str, Path)>, (usize, String)> {
     let Some((body, text)) = scope.split_once(":$") else {
         return Ok(None);
@@ -70,7 +70,7 @@ pub(super) fn split(scope: &str) -> Result<Option<(&str, Path)>, (usize, String)
     match (BODIES.contains(&body), path) {
         (true, Ok(path)) => Ok(Some((body, path))),
         (true, Err((at, why))) => Err((offset + at, why)),
-        // Not for us: with a `|` it may well be an expression that hits something.
+        // No path: with a `|` it may well be an expression that matches something.
         (false, Err(_)) => Ok(None),
         (false, Ok(_)) => {
             let why = format!("a path stands behind one of {}", BODIES[..3].join(", "));
@@ -97,12 +97,12 @@ impl Path {
         })
     }
 
-    /// Whether the value that it has come to is one it means.
+    /// Whether the path leads to this value.
     pub(super) fn is_done(&self, progress: Progress) -> bool {
         progress == self.steps.len()
     }
 
-    /// From a value to one inside it: calls `each` with how far the path has come there, for every way there is.
+    /// From a value to one inside it: calls `each` with the progress there, for every way to match.
     pub(super) fn step(
         &self,
         progress: Progress,

@@ -1,14 +1,15 @@
-//! Pattern text of a rule in, compiled pattern out, with the meaning that Go's `regexp` (RE2) gives the text.
+//! Compiled patterns of rules, with the meaning that Go's `regexp` (RE2) gives their text.
 //!
-//! Source: contract 4.3 and 4.7. The text is translated for the engine that runs it: crate `regex`, linear in the
-//! value, or, for what Go refuses and the other loggers know (D4), a backtracking one with a step limit.
+//! Source: `docs/contract.md`, sections 4.3 and 4.7. The text is translated for the engine that executes it: crate
+//! `regex`, linear in the value, or, for what Go refuses and the other loggers support (D4), a backtracking one with a
+//! step limit.
 //!
-//! Patterns see text: a value that is not UTF-8 has its wrong bytes replaced before (the caller does that), as it will
-//! have in the line. A pattern over bytes would not match `.` on them, and so let a secret pass beside one.
+//! Patterns match text: the caller has replaced the invalid bytes of a value that is not UTF-8, as the line will have
+//! them. A pattern over bytes would not match `.` on them, and so let a secret next to one pass.
 
 use regex::CaptureLocations;
 
-use super::prefilter::Need;
+use super::prefilter::Prefilter;
 use super::translate::{Dialect, translate};
 use crate::limits::{BACKTRACK_STEPS_MAX, PATTERN_COMPILED_BYTES_MAX};
 
@@ -24,27 +25,27 @@ pub(super) struct Pattern {
 enum Engine {
     /// `^.*$`: any text of one line. By far the commonest pattern of `copy_session_field`.
     OneLine,
-    /// Linear in the length of the value. Asked only when the value has what every match needs.
+    /// Linear in the length of the value. Executed only when the prefilter admits the value.
     Linear(Box<Linear>),
-    /// May exceed its steps.
+    /// May reach its step limit.
     Backtracking(Box<fancy_regex::Regex>),
 }
 
 #[derive(Clone, Debug)]
 struct Linear {
     regex: regex::Regex,
-    need: Need,
-    /// What the pattern does with `$1`, if that is only to cut the value.
+    prefilter: Prefilter,
+    /// The effect of the pattern with `$1`, if that is only to cut the value.
     cut: Option<Cut>,
 }
 
-/// What a pattern says of a value.
+/// The result of testing a value against a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Yes,
     No,
-    /// The step limit was reached first. The caller must take the side that hides more.
-    Doubt,
+    /// The step limit was reached first. The caller must decide for what hides more.
+    StepLimit,
 }
 
 /// What became of a value under `replace`.
@@ -55,7 +56,7 @@ pub(super) enum Replaced {
     /// The new value was written.
     Changed,
     /// The step limit was reached: the value must not leave.
-    Doubt,
+    StepLimit,
 }
 
 impl Pattern {
@@ -95,7 +96,7 @@ impl Pattern {
                 .build();
             Engine::Linear(Box::new(Linear {
                 regex: built.map_err(|error| reason(&error))?,
-                need: Need::of(&translated.text),
+                prefilter: Prefilter::of(&translated.text),
                 cut: Cut::of(text),
             }))
         };
@@ -105,7 +106,7 @@ impl Pattern {
         })
     }
 
-    /// The text that it was made of.
+    /// Its text.
     pub(super) fn source(&self) -> &str {
         &self.source
     }
@@ -115,11 +116,11 @@ impl Pattern {
         let found = match &self.engine {
             Engine::OneLine => memchr::memchr(b'\n', value.as_bytes()).is_none(),
             Engine::Linear(linear) => {
-                linear.need.is_met(value.as_bytes()) && linear.regex.is_match(value)
+                linear.prefilter.may_match(value.as_bytes()) && linear.regex.is_match(value)
             }
             Engine::Backtracking(regex) => match regex.is_match(value) {
                 Ok(found) => found,
-                Err(_) => return Answer::Doubt,
+                Err(_) => return Answer::StepLimit,
             },
         };
         if found { Answer::Yes } else { Answer::No }
@@ -148,7 +149,7 @@ impl Pattern {
                 let mut splice = Splice::new(value, out);
                 for groups in regex.captures_iter(value) {
                     let Ok(groups) = groups else {
-                        return Replaced::Doubt;
+                        return Replaced::StepLimit;
                     };
                     let Some(found) = groups.get(0) else { continue };
                     with.expand(splice.over(found.range()), |group| {
@@ -187,7 +188,7 @@ impl Linear {
         out: &mut String,
         groups: &mut Option<CaptureLocations>,
     ) -> Replaced {
-        if !self.need.is_met(value.as_bytes()) {
+        if !self.prefilter.may_match(value.as_bytes()) {
             return Replaced::Same;
         }
         if let Some(cut) = self.cut.as_ref().filter(|_| with.is_first_group())
@@ -207,8 +208,8 @@ impl Linear {
     }
 }
 
-/// The pattern `([^?;]+).*`, for any such characters: with `$1` it keeps what is before them. The strict set asks it of
-/// every URL, where finding groups costs more than all else that is done with the URL.
+/// The pattern `([^?;]+).*`, for any such characters: with `$1` it keeps what is before them. The strict set applies it to
+/// every URL, where finding groups costs more than everything else that is done with the URL.
 #[derive(Clone, Debug)]
 struct Cut {
     stops: Box<[u8]>,
@@ -220,7 +221,7 @@ impl Cut {
         let mut stops = Vec::new();
         let mut bytes = class.bytes();
         while let Some(byte) = bytes.next() {
-            // Behind a backslash, and without one, these are themselves in a class.
+            // In a class these stand for themselves, with and without a backslash.
             match if byte == b'\\' { bytes.next()? } else { byte } {
                 byte @ (b'?' | b';' | b'#' | b'=' | b'/' | b':' | b',' | b'@' | b'!' | b'$') => {
                     stops.push(byte);
@@ -233,7 +234,7 @@ impl Cut {
         })
     }
 
-    /// What the pattern does with `$1`; nothing when that is more than one cut, since `.` ends at a line's end.
+    /// The effect of the pattern with `$1`; none when that is more than one cut, since `.` stops at the end of a line.
     fn replace(&self, value: &str, out: &mut String) -> Option<Replaced> {
         let bytes = value.as_bytes();
         if memchr::memchr(b'\n', bytes).is_some() {
@@ -253,7 +254,7 @@ impl Cut {
     }
 }
 
-/// What `captures_iter` would give, without its allocation for each match: an empty match right behind a match is none.
+/// The same as `captures_iter`, without its allocation for each match: an empty match right after a match does not count.
 fn replace_groups(
     regex: &regex::Regex,
     groups: &mut CaptureLocations,
@@ -307,7 +308,7 @@ impl<'v, 'o> Splice<'v, 'o> {
         }
     }
 
-    /// Copies what stands before a match; the caller writes what replaces it.
+    /// Copies the text before a match; the caller writes the replacement.
     fn over(&mut self, found: std::ops::Range<usize>) -> &mut String {
         // Matches come in order and end on character boundaries, so the range exists.
         self.out
@@ -327,8 +328,8 @@ impl<'v, 'o> Splice<'v, 'o> {
     }
 }
 
-/// The engine's own words, without the multi-line drawing that it makes of its translated pattern: the user never
-/// wrote that text.
+/// The engine's message without the lines that show the translated pattern, since that is not the text that the user
+/// wrote.
 fn reason(error: &regex::Error) -> String {
     let text = error.to_string();
     text.lines()
@@ -401,7 +402,7 @@ impl Replacement {
     }
 }
 
-/// What stands at the start of `text`, which begins with `$` or `\`, and how many bytes it takes.
+/// The reference at the start of `text`, which begins with `$` or `\`, and how many bytes it takes.
 fn reference(text: &str, groups: &Groups<'_>) -> (Option<Part>, usize) {
     let mut chars = text.chars();
     let sign = chars.next().unwrap_or_default();
@@ -410,7 +411,7 @@ fn reference(text: &str, groups: &Groups<'_>) -> (Option<Part>, usize) {
     };
     if sign == '\\' {
         return match next.to_digit(10) {
-            // Only groups that exist: `\7` beside two groups is text, as it is in Go.
+            // Only groups that exist: `\7` is text where there are two groups, as it is in Go.
             Some(number) if number > 0 && (number as usize) < groups.count => {
                 (Some(Part::Group(number as usize)), 2)
             }
@@ -624,12 +625,12 @@ mod tests {
     fn a_pattern_that_explodes_is_in_doubt() {
         let pattern = Pattern::finding(r"(a|aa)+\1$(?!b)").unwrap();
         let value = "a".repeat(64) + "c";
-        assert_eq!(pattern.test(&value), Answer::Doubt);
+        assert_eq!(pattern.test(&value), Answer::StepLimit);
         let mut out = String::new();
         let with = Replacement::new("", &pattern);
         assert_eq!(
             pattern.replace(&value, &with, &mut out, &mut None),
-            Replaced::Doubt
+            Replaced::StepLimit
         );
     }
 }

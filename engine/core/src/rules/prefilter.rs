@@ -1,42 +1,42 @@
-//! What every match of a pattern has in it: a pattern in, a quick look at a value out, "no match" or "ask the pattern".
+//! Prefilters of patterns: a cheap check of a value that rules out a match.
 //!
-//! Most rules on bodies find nothing most of the time. An engine of regular expressions reads a body at some nanoseconds a
-//! byte, and each rule reads it again; literals are searched 32 bytes an instruction, and of a run of 16 digits every
-//! 16th byte shows whether it can be there. What is told here holds for every match by construction, never by sampling:
-//! a pattern whose matches have nothing in common needs nothing and is always asked.
+//! Most rules on bodies match nothing most of the time. A regular expression engine takes some nanoseconds for each byte
+//! of a body, and each rule reads the body again; a literal is searched at 32 bytes per instruction, and for a run of 16
+//! digits every 16th byte shows whether there can be one. A prefilter is derived from the pattern, so that it admits every
+//! match; a pattern whose matches have nothing in common has none and is always executed.
 
 use aho_corasick::packed;
 use memchr::memmem;
 use regex_syntax::hir::literal::Extractor;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-/// Literals of one pattern, at most: with more, looking for them is no longer quick.
+/// Most literals of one pattern: with more, the search is no longer fast.
 const LITERALS_MAX: usize = 32;
 
-/// Bytes of a literal, at least: shorter ones are everywhere.
+/// Fewest bytes of a literal: shorter ones are everywhere.
 const LITERAL_BYTES_MIN: usize = 3;
 
-/// How rare a run has to be in text to be worth looking for: it is in so many places of a thousand at most.
+/// How rare a run has to be in text to be worth the search: it occurs at this many places in a thousand at most.
 const RUN_PER_MILLE_MAX: f64 = 10.0;
 
-/// What is in every match.
+/// A property of every match of a pattern.
 #[derive(Clone, Debug)]
-pub(super) enum Need {
-    /// Nothing that is known.
-    Nothing,
-    /// A literal.
+pub(super) enum Prefilter {
+    /// None is known.
+    None,
+    /// It contains a literal.
     Literal(Box<memmem::Finder<'static>>),
-    /// One of some literals.
+    /// It contains one of several literals.
     Literals(packed::Searcher),
-    /// So many bytes in a row, all of them of the set.
+    /// It contains a run of this many bytes of the set.
     Run { set: Box<[bool; 256]>, bytes: usize },
 }
 
-impl Need {
-    /// Of a pattern as the linear engine reads it.
+impl Prefilter {
+    /// The prefilter of a pattern in the syntax of the linear engine.
     pub(super) fn of(pattern: &str) -> Self {
         let Ok(hir) = regex_syntax::parse(pattern) else {
-            return Self::Nothing;
+            return Self::None;
         };
         let literals = literals(&hir);
         let long = literals
@@ -47,20 +47,20 @@ impl Need {
                 Self::Literal(Box::new(memmem::Finder::new(literal).into_owned()))
             }
             (Some(literals), _) => {
-                // None where the processor has no vectors for it.
-                packed::Searcher::new(literals).map_or(Self::Nothing, Self::Literals)
+                // None where the processor has no vector instructions for it.
+                packed::Searcher::new(literals).map_or(Self::None, Self::Literals)
             }
             (None, Some([literal])) if is_rare(literal) => {
                 Self::Literal(Box::new(memmem::Finder::new(literal).into_owned()))
             }
-            _ => run(&hir).unwrap_or(Self::Nothing),
+            _ => run(&hir).unwrap_or(Self::None),
         }
     }
 
-    /// Whether a match may be in `value`. False is certain.
-    pub(super) fn is_met(&self, value: &[u8]) -> bool {
+    /// Whether `value` may contain a match. False is certain.
+    pub(super) fn may_match(&self, value: &[u8]) -> bool {
         match self {
-            Self::Nothing => true,
+            Self::None => true,
             Self::Literal(finder) => finder.find(value).is_some(),
             Self::Literals(finder) => finder.find(value).is_some(),
             Self::Run { set, bytes } => has_run(value, set, *bytes),
@@ -68,7 +68,7 @@ impl Need {
     }
 }
 
-/// Literals of which one is in every match, if there are some: the set whose shortest is longest.
+/// A set of literals one of which is in every match, if there is such a set: the one whose shortest literal is longest.
 fn literals(hir: &Hir) -> Option<Vec<Vec<u8>>> {
     let prefixes = |hir: &Hir| {
         let prefixes = Extractor::new().limit_total(LITERALS_MAX).extract(hir);
@@ -99,7 +99,7 @@ fn literals(hir: &Hir) -> Option<Vec<Vec<u8>>> {
     better(prefixes(hir), within)
 }
 
-/// The set whose shortest literal is longer; of equals the smaller set.
+/// The set whose shortest literal is longer; if they are equal, the smaller set.
 fn better(one: Option<Vec<Vec<u8>>>, other: Option<Vec<Vec<u8>>>) -> Option<Vec<Vec<u8>>> {
     let worth = |set: &Option<Vec<Vec<u8>>>| {
         let set = set.as_deref().unwrap_or_default();
@@ -116,14 +116,14 @@ fn shortest(literals: &[Vec<u8>]) -> usize {
     literals.iter().map(Vec::len).min().unwrap_or_default()
 }
 
-/// The rarest run among those that consecutive parts of the pattern make, if it is rare enough.
-fn run(hir: &Hir) -> Option<Need> {
+/// The rarest run that consecutive parts of the pattern require, if it is rare enough.
+fn run(hir: &Hir) -> Option<Prefilter> {
     let parts = match hir.kind() {
         HirKind::Concat(parts) => parts.as_slice(),
         HirKind::Capture(group) => return run(&group.sub),
         _ => std::slice::from_ref(hir),
     };
-    let mut best: Option<(f64, Need)> = None;
+    let mut best: Option<(f64, Prefilter)> = None;
     for start in 0..parts.len() {
         let (mut set, mut bytes) = ([false; 256], 0);
         for part in parts.get(start..).unwrap_or_default() {
@@ -138,14 +138,14 @@ fn run(hir: &Hir) -> Option<Need> {
                 && best.as_ref().is_none_or(|(least, _)| chance < *least)
             {
                 let set = Box::new(set);
-                best = Some((chance, Need::Run { set, bytes }));
+                best = Some((chance, Prefilter::Run { set, bytes }));
             }
         }
     }
     best.map(|(_, run)| run)
 }
 
-/// Adds every byte that a match of `hir` can have.
+/// Adds every byte that a match of `hir` can contain.
 fn add_bytes(hir: &Hir, set: &mut [bool; 256]) {
     let mut add = |first: u8, last: u8| {
         let range = usize::from(first)..=usize::from(last);
@@ -178,12 +178,12 @@ fn add_bytes(hir: &Hir, set: &mut [bool; 256]) {
     }
 }
 
-/// Whether a short literal is worth looking for all the same: it has a byte that is hardly ever there.
+/// Whether a short literal is worth the search all the same, because one of its bytes is very rare.
 fn is_rare(literal: &[u8]) -> bool {
     literal.iter().any(|byte| frequency(*byte) < 0.003)
 }
 
-/// The share of a byte in the bodies of APIs, roughly: the rest depends on it in speed, never in what is found.
+/// The rough share of a byte in the bodies of APIs. Only the speed depends on it, never the result.
 fn frequency(byte: u8) -> f64 {
     match byte {
         b'a'..=b'z' => 0.45 / 26.0,
@@ -204,15 +204,15 @@ fn chance(set: &[bool; 256]) -> f64 {
     bytes.map(|(byte, _)| frequency(byte)).sum::<f64>().min(1.0)
 }
 
-/// Whether so many bytes in a row are of the set. Each window is read from its end to the first byte that is not, and the
-/// next window begins behind that one: of text nearly all of which is not in the set, one byte for each window is read.
+/// Whether `bytes` bytes in a row belong to the set. Each window is read backwards to the first byte that does not, and
+/// the next window starts after that byte: in text with few bytes of the set, one byte per window is read.
 fn has_run(mut value: &[u8], set: &[bool; 256], bytes: usize) -> bool {
     let of_set = |byte: &u8| set.get(usize::from(*byte)).is_some_and(|of_set| *of_set);
     while let Some(window) = value.get(..bytes) {
-        let Some(wrong) = window.iter().rposition(|byte| !of_set(byte)) else {
+        let Some(other) = window.iter().rposition(|byte| !of_set(byte)) else {
             return true;
         };
-        value = value.get(wrong + 1..).unwrap_or_default();
+        value = value.get(other + 1..).unwrap_or_default();
     }
     false
 }
@@ -223,22 +223,22 @@ mod tests {
 
     #[track_caller]
     fn check(pattern: &str, expected: &str) {
-        let need = match Need::of(pattern) {
-            Need::Nothing => "nothing".to_owned(),
-            Need::Literal(finder) => String::from_utf8_lossy(finder.needle()).into_owned(),
-            Need::Literals(_) => "literals".to_owned(),
-            Need::Run { set, bytes } => {
+        let prefilter = match Prefilter::of(pattern) {
+            Prefilter::None => "nothing".to_owned(),
+            Prefilter::Literal(finder) => String::from_utf8_lossy(finder.needle()).into_owned(),
+            Prefilter::Literals(_) => "literals".to_owned(),
+            Prefilter::Run { set, bytes } => {
                 format!(
                     "{bytes} of {}",
                     set.iter().filter(|of_set| **of_set).count()
                 )
             }
         };
-        assert_eq!(need, expected, "{pattern}");
+        assert_eq!(prefilter, expected, "{pattern}");
     }
 
     #[test]
-    fn what_rules_of_users_need() {
+    fn prefilters_of_common_rules() {
         check(
             "[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{4}",
             "16 of 12",
@@ -256,7 +256,7 @@ mod tests {
         check("", "nothing");
     }
 
-    /// Whatever a pattern finds has what the pattern needs.
+    /// The prefilter admits every value in which the pattern finds a match.
     #[test]
     fn a_match_is_never_denied() {
         const PIECES: [&str; 22] = [
@@ -305,14 +305,17 @@ mod tests {
             let Ok(regex) = regex::Regex::new(&pattern) else {
                 continue;
             };
-            let need = Need::of(&pattern);
+            let prefilter = Prefilter::of(&pattern);
             for _ in 0..30 {
                 let text: String = (0..draw(30)).map(|_| TEXTS[draw(TEXTS.len())]).collect();
                 let is_match = regex.is_match(&text);
-                let is_met = need.is_met(text.as_bytes());
-                assert!(is_met || !is_match, "{pattern:?} in {text:?}: {need:?}");
+                let may_match = prefilter.may_match(text.as_bytes());
+                assert!(
+                    may_match || !is_match,
+                    "{pattern:?} in {text:?}: {prefilter:?}"
+                );
                 matched += usize::from(is_match);
-                denied += usize::from(!is_met);
+                denied += usize::from(!may_match);
             }
         }
         assert!(matched > 5000 && denied > 5000, "{matched} {denied}");

@@ -1,4 +1,5 @@
-//! The predefined rule sets, as lines (contract 4.5). Strict is what java and node log, not go's inverted one (D1).
+//! The predefined rule sets, as lines (`docs/contract.md`, section 4.5). Strict is that of the Java and Node loggers, not the
+//! inverted one of the Go logger (D1).
 
 /// Logs everything.
 const DEBUG: &str = "\

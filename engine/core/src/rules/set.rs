@@ -1,4 +1,4 @@
-//! A set of rules in memory: what text was read into, and what is applied.
+//! A set of rules in memory, as the parser makes it and the application uses it.
 
 use super::path::Path;
 use super::pattern::{Pattern, Replacement};
@@ -6,7 +6,7 @@ use super::verb::Verb;
 
 /// A whole set of rules.
 ///
-/// A clone has matching caches of its own, so each thread clones the set once and then takes no lock of another's.
+/// A clone has its own matching caches, so each thread clones the set once and then shares no lock with another.
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet {
     /// In order of application.
@@ -31,7 +31,7 @@ pub struct Rule {
     /// Where in a body it looks, when it looks into one.
     pub(super) path: Option<Path>,
     pub(super) action: Action,
-    /// A predefined set brought it.
+    /// It comes from a predefined set.
     pub included: bool,
     /// Line of the text it stands on (of the include that brought it), from 1.
     pub line: usize,
@@ -41,7 +41,7 @@ pub struct Rule {
 
 #[derive(Clone, Debug)]
 pub(super) enum Action {
-    /// `remove` and `stop` ask for no value.
+    /// `remove` and `stop` test no value.
     Always,
     Test(Pattern),
     Replace {
@@ -61,7 +61,7 @@ impl RuleSet {
         self.skip_compression
     }
 
-    /// Whether nothing is to be built or sent.
+    /// Whether nothing is built or sent.
     pub fn skip_submission(&self) -> bool {
         self.skip_submission
     }
@@ -71,7 +71,7 @@ impl RuleSet {
         &self.rules
     }
 
-    /// Calls of a hundred that the sample rule keeps.
+    /// Per cent of the calls that the sample rule keeps.
     pub fn sample(&self) -> Option<u8> {
         self.sample
     }

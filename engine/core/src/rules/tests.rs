@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::pattern::Pattern;
 use super::*;
 
 /// The vectors of one file in `tests/vectors`.

@@ -1,13 +1,13 @@
-//! A pattern as Go's `regexp` (RE2) reads it in, the same pattern for another engine out.
+//! Translation of a pattern from the syntax of Go's `regexp` (RE2) to that of another engine.
 //!
-//! Source: regexp/syntax of Go 1.19, contract 4.7. Rust's `regex` is RE2's cousin but not its twin: ASCII classes are
-//! spelled out, `{` that opens no count and `[ & ~ -` inside brackets escaped, `\<` `\>` made plain (they are word edges
-//! there), octals, hex and `\Q..\E` spelled out. Refuses what Go refuses and nobody's rules can have meant: two
-//! quantifiers in a row, flags other than i, m, s and U, comment groups, unknown escapes.
+//! Source: regexp/syntax of Go 1.19; `docs/contract.md`, section 4.7. Rust's `regex` resembles RE2 but differs in details:
+//! ASCII classes are spelled out, `{` that opens no count and `[ & ~ -` inside brackets are escaped, `\<` and `\>` become
+//! plain characters (they are word boundaries there), octals, hex and `\Q..\E` are spelled out. Refuses what Go refuses
+//! and no rule can have meant: two quantifiers in a row, flags other than i, m, s and U, comment groups, unknown escapes.
 
 use std::fmt::Write as _;
 
-/// Whose syntax is written.
+/// The syntax of the output.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
     /// Crate `regex`.
@@ -36,7 +36,7 @@ const WORD: &str = "0-9A-Za-z_";
 /// RE2's `\s`: no vertical tab.
 const SPACE: &str = r"\t\n\x0C\r\x20";
 
-/// Writes Go's pattern `text` in another dialect. The error says what Go, and so this language, does not know.
+/// Writes Go's pattern `text` in another dialect. The error says what Go, and so this language, does not support.
 pub(super) fn translate(text: &str, dialect: Dialect) -> Result<Translated, String> {
     let mut this = Translator {
         rest: text,
@@ -92,7 +92,7 @@ impl<'a> Translator<'a> {
         true
     }
 
-    /// Writes `c` so that it means itself, outside or inside a class.
+    /// Writes `c` as a literal character, outside or inside a class.
     fn literal(&mut self, c: char) {
         if r"\.+*?()|[]{}^$#&-~".contains(c) {
             self.out.push('\\');
@@ -123,8 +123,8 @@ impl<'a> Translator<'a> {
         Some(count)
     }
 
-    /// Behind a quantifier: `?` makes it lazy, `+` possessive; a second quantifier is an error, as it is in Go (another
-    /// engine would take `a**` for something that nobody meant).
+    /// After a quantifier: `?` makes it lazy, `+` possessive; a second quantifier is an error, as it is in Go (another
+    /// engine would accept `a**` with some meaning).
     fn after_quantifier(&mut self) -> Result<(), String> {
         if self.eat("?") {
             self.out.push('?');
@@ -171,7 +171,7 @@ impl<'a> Translator<'a> {
         Ok(())
     }
 
-    /// Writes the sign of a look-around or atomic group, so that `(?!` is not read on as something else.
+    /// Writes the introducer of a look-around or atomic group, so that `(?!` is not parsed as something else.
     fn special_group(&mut self) -> Result<(), String> {
         for sign in ["=", "!", ">", "<=", "<!"] {
             if self.eat(sign) {
@@ -179,7 +179,7 @@ impl<'a> Translator<'a> {
                 return Ok(());
             }
         }
-        // A conditional group or a named back-reference: its head goes through as written.
+        // A conditional group or a named back-reference: its introducer is copied.
         let end = self.rest.find(')').ok_or("a group is not closed")?;
         self.out.push_str(self.rest.get(..=end).unwrap_or_default());
         self.rest = self.rest.get(end + 1..).unwrap_or_default();
@@ -238,7 +238,7 @@ impl<'a> Translator<'a> {
         self.out.push_str(text);
     }
 
-    /// An escape that stands for one character or a Unicode class, outside or inside brackets; `next` is eaten already.
+    /// An escape that stands for one character or a Unicode class, outside or inside brackets; `next` is consumed already.
     fn character(&mut self, next: char) -> Result<(), String> {
         match next {
             'a' => self.out.push_str(r"\x07"),
@@ -346,7 +346,7 @@ impl<'a> Translator<'a> {
         }
     }
 
-    /// `\d`, `\pL` and their kin inside brackets.
+    /// `\d`, `\pL` and similar classes inside brackets.
     fn set(&mut self) -> Result<bool, String> {
         let mut ahead = self.rest.chars();
         if ahead.next() != Some('\\') {

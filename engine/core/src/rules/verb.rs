@@ -19,7 +19,7 @@ pub enum Verb {
     RemoveUnlessFound,
     /// Replaces what is found in a value.
     Replace,
-    /// Keeps so many calls of a hundred.
+    /// Keeps a percentage of the calls.
     Sample,
     /// Bundles are not compressed.
     SkipCompression,
@@ -55,7 +55,7 @@ pub(super) enum Form {
 }
 
 impl Verb {
-    /// Every verb, in the order in which a line is tried (contract 4.2).
+    /// Every verb, in the order in which a line is tried (`docs/contract.md`, section 4.2).
     pub(super) const ALL: [Self; 16] = [
         Self::AllowHttpUrl,
         Self::CopySessionField,
@@ -120,12 +120,12 @@ impl Verb {
         )
     }
 
-    /// Whether it hides what is in a call, rather than drop the call.
+    /// Whether it hides details of a call, rather than drops the call.
     pub const fn is_mask(self) -> bool {
         matches!(self.rank(), 5..=10)
     }
 
-    /// Place in the order of application (contract 4.4); equal for verbs that touch no detail.
+    /// Place in the order of application (`docs/contract.md`, section 4.4); equal for verbs that touch no detail.
     pub(super) const fn rank(self) -> u8 {
         match self {
             Self::Stop => 0,

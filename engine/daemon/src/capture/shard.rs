@@ -374,7 +374,7 @@ impl Shard {
         self.counters.overload_changes = overload.changes();
         let stages = Stages::new(&self.pipeline.ledger(), &self.counters);
         self.published.store(&stages, self.pipeline.ports_seen());
-        self.hits.store(self.pipeline.rule_hits());
+        self.hits.store(self.pipeline.rule_matches());
     }
 
     fn look_for_trouble(&mut self) {

@@ -165,7 +165,7 @@ impl Comparison {
             }
         }
         let _ = writeln!(text, "\n{:>10}  hits per rule of {name}", "");
-        let hits = self.after.rule_hits();
+        let hits = self.after.rule_matches();
         for (index, rule) in self.rules.rules().iter().enumerate() {
             let count = hits.get(index).copied().unwrap_or(0);
             let _ = writeln!(
@@ -201,7 +201,7 @@ impl Comparison {
 
     /// The rules that acted since the last call: `line 2 ×3`.
     fn acted(&mut self) -> Vec<String> {
-        let now = self.after.rule_hits().to_vec();
+        let now = self.after.rule_matches().to_vec();
         self.hits.resize(now.len(), 0);
         let acted = |(rule, (now, then)): (&Rule, (&u64, &u64))| {
             (now > then).then(|| match now - then {

@@ -1,11 +1,12 @@
-//! Whatever goes in comes out of other people's decoders.
+//! Independent decoders recover every input.
 
 use std::io::Read;
 
 use super::token::{Counts, DISTANCE_MAX, LENGTH_MAX, LENGTH_MIN, Token};
 use super::*;
+use crate::mix::{GOLDEN_GAMMA, mix};
 
-/// What two decoders make of a stream, which must be the same.
+/// The output of two decoders, which must be the same.
 #[track_caller]
 fn inflate(stream: &[u8], length: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -45,10 +46,8 @@ struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
+        self.0 = self.0.wrapping_add(GOLDEN_GAMMA);
+        mix(self.0)
     }
 
     fn below(&mut self, end: usize) -> usize {

@@ -40,7 +40,7 @@ impl<O: Output> Writer<O> {
     ) {
         self.counters.payload_bytes += bytes.len() as u64;
         let Ok(draft) = draft else { return };
-        let (stopped, rules) = (draft.tally.is_stopped(), draft.rules);
+        let (stopped, rules) = (draft.findings.is_stopped(), draft.rules);
         let body = draft.body(side);
         body.len += bytes.len() as u64;
         if body.mode == Mode::Counted || body.sealed || stopped || bytes.is_empty() {
@@ -162,7 +162,7 @@ impl<O: Output> Writer<O> {
                 if body.taken > 0 {
                     ndjson::escape_end(&mut body.tail, &mut body.bytes);
                     body.bytes.extend_from_slice(CLOSING);
-                    draft.tally.plain(false);
+                    draft.findings.plain(false);
                 } else {
                     // The opening may stand there, of a body that could not be taken in.
                     body.bytes.clear();
@@ -178,7 +178,7 @@ impl<O: Output> Writer<O> {
                 };
                 let mut pen = Pen {
                     ruled,
-                    tally: &mut draft.tally,
+                    findings: &mut draft.findings,
                     muted: true,
                 };
                 pen.write(kind_of(side), b"", b"any", &mut Vec::new());
@@ -229,7 +229,7 @@ impl<O: Output> Writer<O> {
         };
         let Work { name, value, .. } = &mut self.work;
         let Draft {
-            tally,
+            findings,
             sampled_out,
             request,
             request_body,
@@ -249,14 +249,14 @@ impl<O: Output> Writer<O> {
         // Stop rules look at what there is even so.
         let mut pen = Pen {
             ruled,
-            tally,
+            findings,
             muted: *sampled_out || withheld,
         };
-        let unreadable_before = pen.tally.unreadable;
+        let unreadable_before = pen.findings.unreadable;
         pen.write(kind_of(side), b"", content, &mut body.bytes);
         if withheld {
             // It is counted already.
-            pen.tally.unreadable = unreadable_before;
+            pen.findings.unreadable = unreadable_before;
         }
         if body.is_form && !body.holed {
             // What a mask hides in the body is no param either.

@@ -7,7 +7,7 @@ use super::super::draft::{Body, Mode};
 use super::super::keys::{CLOSING, Key, Keys, Kind};
 use crate::http::Header;
 use crate::ndjson;
-use crate::rules::{RuleSet, Scratch, Tally};
+use crate::rules::{Findings, RuleSet, Scratch};
 
 /// A rule set and what is remembered of it.
 pub(super) struct Ruled {
@@ -51,7 +51,7 @@ pub(super) fn judge<'a>(
 /// Lets details through the rules and writes what is left.
 pub(super) struct Pen<'a> {
     pub(super) ruled: &'a mut Ruled,
-    pub(super) tally: &'a mut Tally,
+    pub(super) findings: &'a mut Findings,
     /// The call is drawn out: it is only judged.
     pub(super) muted: bool,
 }
@@ -59,7 +59,7 @@ pub(super) struct Pen<'a> {
 impl Pen<'_> {
     /// Whether nothing that comes can change what becomes of the call.
     pub(super) fn is_done(&self) -> bool {
-        self.tally.is_stopped() || (self.muted && !self.ruled.rules.stops())
+        self.findings.is_stopped() || (self.muted && !self.ruled.rules.stops())
     }
 
     pub(super) fn write(&mut self, kind: Kind, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
@@ -74,13 +74,13 @@ impl Pen<'_> {
         } = &mut *self.ruled;
         let key = keys.get(rules, kind, name);
         if key.is_plain {
-            self.tally.plain(value.is_empty());
+            self.findings.plain(value.is_empty());
             if !value.is_empty() && !self.muted {
                 key.write(value, out);
             }
             return;
         }
-        let left = rules.apply(&key.plan, value, self.tally, scratch);
+        let left = rules.apply(&key.plan, value, self.findings, scratch);
         if let Some(left) = left.filter(|left| !left.is_empty() && !self.muted) {
             ndjson::enclose(key.opening(), left, CLOSING, out);
         }

@@ -1,4 +1,4 @@
-//! Form fields with masks, and the value of a field of any form.
+//! Masks in form fields: the URL-encoded syntax, and the value of a field of either form syntax.
 
 use std::borrow::Cow;
 
@@ -78,8 +78,8 @@ fn encode(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// What becomes of a form field's value. One that looks like JSON is masked inside too; what of it does not read is
-/// removed.
+/// Applies the masks to the value of a form field. One that looks like JSON is masked inside, too, and removed where it
+/// does not parse.
 pub(super) fn field(
     masks: &mut Masks<'_>,
     active: Active,
@@ -91,7 +91,7 @@ pub(super) fn field(
         return Ok(Fate::Stays);
     }
     if !text.trim_start().starts_with(['{', '[']) {
-        let fate = masks.judge(active, text)?;
+        let fate = masks.apply(active, text)?;
         out.extend_from_slice(masks.text().as_bytes());
         return Ok(fate);
     }

@@ -1,20 +1,21 @@
-//! JSON text and masks in, the same text without what they hide out. RFC 8259, in one pass over the text.
+//! Masks in JSON, RFC 8259, in one pass over the text.
 //!
-//! What is not hit is copied as it stands, numbers and blanks included, which no library that builds values does. Strict
-//! in structure, so that no reader finds a member where we found none; a bare word inside an object or a list is taken
-//! for a value, because an earlier replacement may have made one of a number. Depth is bounded by `JSON_DEPTH_MAX`.
+//! What no mask selects is copied as it is, numbers and white space included, which no library that builds values does.
+//! Strict in structure, so that no other parser finds a member where this one found none; a bare word inside an object or
+//! a list counts as a value, because an earlier replacement may have made one of a number. Depth is bounded by
+//! `JSON_DEPTH_MAX`.
 
 use super::super::path::Child;
 use super::masks::{Active, Fate, Masks, Unreadable};
 use crate::limits::JSON_DEPTH_MAX;
 
-/// A text on its way through the masks.
+/// A text while the masks are applied to it.
 pub(super) struct Document<'t, 'o, 'm, 'r> {
     text: &'t str,
     at: usize,
     masks: &'m mut Masks<'r>,
     out: &'o mut Vec<u8>,
-    /// Something was hidden.
+    /// Something was removed or replaced.
     pub(super) changed: bool,
 }
 
@@ -29,7 +30,7 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
         }
     }
 
-    /// One object or list after the other, to the end of the text.
+    /// All objects and lists, to the end of the text.
     pub(super) fn all(&mut self, active: Active) -> Result<(), Unreadable> {
         self.blanks();
         while let Some(byte) = self.peek() {
@@ -63,17 +64,17 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
         self.copy(start);
     }
 
-    /// Takes one sign and copies it.
-    fn sign(&mut self, sign: u8) -> bool {
-        let is_there = self.peek() == Some(sign);
+    /// Consumes and copies `byte`, if it is next.
+    fn token(&mut self, byte: u8) -> bool {
+        let is_there = self.peek() == Some(byte);
         if is_there {
             self.at += 1;
-            self.out.push(sign);
+            self.out.push(byte);
         }
         is_there
     }
 
-    /// A value and what becomes of it; removed ones leave something in `out` that the caller takes back.
+    /// A value and its fate. A removed one may leave bytes in `out`, which the caller truncates.
     fn value(&mut self, active: Active, depth: usize) -> Result<Fate, Unreadable> {
         if depth >= JSON_DEPTH_MAX {
             return Err(Unreadable);
@@ -85,7 +86,7 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
             b'"' => return self.string(active),
             _ => return self.bare(active),
         }
-        // The test of a remove rule sees the whole of an object or a list as it was sent.
+        // The test of a remove rule sees a whole object or list as it was sent.
         let removed = !active.is_empty() && self.masks.removes(active, self.since(start));
         self.changed |= removed;
         Ok(if removed { Fate::Removed } else { Fate::Stays })
@@ -93,9 +94,9 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
 
     fn object(&mut self, active: Active, depth: usize) -> Result<(), Unreadable> {
         let mut name = String::new();
-        self.sign(b'{');
+        self.token(b'{');
         self.blanks();
-        if self.sign(b'}') {
+        if self.token(b'}') {
             return Ok(());
         }
         let mut is_first = true;
@@ -105,7 +106,7 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
             let raw = self.quoted()?;
             self.copy(start);
             self.blanks();
-            if !self.sign(b':') {
+            if !self.token(b':') {
                 return Err(Unreadable);
             }
             self.blanks();
@@ -124,16 +125,16 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
             self.end(fate, mark, &mut is_first);
             match self.peek() {
                 Some(b',') => self.at += 1,
-                _ if self.sign(b'}') => return Ok(()),
+                _ if self.token(b'}') => return Ok(()),
                 _ => return Err(Unreadable),
             }
         }
     }
 
     fn list(&mut self, active: Active, depth: usize) -> Result<(), Unreadable> {
-        self.sign(b'[');
+        self.token(b'[');
         self.blanks();
-        if self.sign(b']') {
+        if self.token(b']') {
             return Ok(());
         }
         let mut is_first = true;
@@ -152,14 +153,14 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
             self.end(fate, mark, &mut is_first);
             match self.peek() {
                 Some(b',') => self.at += 1,
-                _ if self.sign(b']') => break,
+                _ if self.token(b']') => break,
                 _ => return Err(Unreadable),
             }
         }
         Ok(())
     }
 
-    /// Before a member or an element: the comma that separates it from those that stayed. Where it begins in `out`.
+    /// Before a member or an element: the comma that separates it from those that stayed. Returns its start in `out`.
     fn begin(&mut self, is_first: bool) -> usize {
         let mark = self.out.len();
         if !is_first {
@@ -169,7 +170,7 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
         mark
     }
 
-    /// Behind a member or an element: it is taken back if it was removed.
+    /// After a member or an element: truncates `out` if it was removed.
     fn end(&mut self, fate: Fate, mark: usize, is_first: &mut bool) {
         match fate {
             Fate::Removed => self.out.truncate(mark),
@@ -180,13 +181,13 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
     fn string(&mut self, active: Active) -> Result<Fate, Unreadable> {
         let start = self.at;
         let raw = self.quoted()?;
-        if !self.masks.is_meant(active) {
+        if !self.masks.is_selected(active) {
             self.copy(start);
             return Ok(Fate::Stays);
         }
         let mut text = String::new();
         unescape(raw, &mut text)?;
-        let fate = self.masks.judge(active, &text)?;
+        let fate = self.masks.apply(active, &text)?;
         match fate {
             Fate::Stays => self.copy(start),
             Fate::Changed => quote(self.masks.text(), self.out),
@@ -207,8 +208,8 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
         if text.is_empty() {
             return Err(Unreadable);
         }
-        let fate = if self.masks.is_meant(active) {
-            self.masks.judge(active, text)?
+        let fate = if self.masks.is_selected(active) {
+            self.masks.apply(active, text)?
         } else {
             Fate::Stays
         };
@@ -226,7 +227,7 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
         Ok(fate)
     }
 
-    /// Passes over a string; what stands between its quotes.
+    /// Consumes a string; returns what is between its quotes.
     fn quoted(&mut self) -> Result<&'t str, Unreadable> {
         if self.peek() != Some(b'"') {
             return Err(Unreadable);
@@ -239,7 +240,7 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
             if self.text.as_bytes().get(at) == Some(&b'"') {
                 break;
             }
-            // The sign behind a backslash ends nothing. It may be the first of several bytes: the others end nothing.
+            // The character after a backslash does not end the string. Of a longer character the other bytes do not, either.
             at += 2;
         }
         self.at = at + 1;
@@ -247,7 +248,7 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
     }
 }
 
-/// Writes what a string says to `out`, which is cleared first.
+/// Writes the text of a string to `out`, which is cleared first.
 fn unescape(raw: &str, out: &mut String) -> Result<(), Unreadable> {
     out.clear();
     let mut rest = raw;
@@ -275,7 +276,7 @@ fn unescape(raw: &str, out: &mut String) -> Result<(), Unreadable> {
     Ok(())
 }
 
-/// The character that the digits behind `\u` begin, and how many bytes it takes. Half a pair is U+FFFD.
+/// The character whose digits start here, after `\u`, and how many bytes it takes. A lone surrogate is U+FFFD.
 fn unicode(text: &str) -> Result<(char, usize), Unreadable> {
     let unit = |text: &str| {
         let digits = text
@@ -303,7 +304,7 @@ fn lower(mut name: String) -> String {
     name.to_lowercase()
 }
 
-/// Whether `text` is a JSON value that holds no others.
+/// Whether `text` is one JSON value that is neither an object nor a list.
 pub(super) fn is_scalar(text: &str) -> bool {
     if let Some(inside) = text
         .strip_prefix('"')
@@ -332,7 +333,7 @@ fn is_number(text: &str) -> bool {
             .is_none_or(|exponent| digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)))
 }
 
-/// Appends a JSON string. Only what RFC 8259 section 7 asks for is escaped.
+/// Appends a JSON string. Only what RFC 8259, section 7, requires is escaped.
 fn quote(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     for byte in text.bytes() {

@@ -1,4 +1,4 @@
-//! Masks on their way through a body: which rules mean a value, and what becomes of it.
+//! The state of masks inside a body: which rules select a value, and what they do with it.
 
 use super::super::matches::PerRule;
 use super::super::path::{Child, Progress};
@@ -6,7 +6,7 @@ use super::super::pattern::{Answer, Replaced};
 use super::super::set::{Action, Rule};
 use super::super::verb::Verb;
 
-/// The masks cannot be applied, or one of them is in doubt: the body must not leave.
+/// The body cannot be parsed, or a mask reached its step limit: nothing of the body may leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::rules) struct Unreadable;
 
@@ -20,7 +20,7 @@ pub(super) enum Fate {
     Removed,
 }
 
-/// One mask on its way through a body: number of the rule, and how far its path has come.
+/// The state of one mask: number of the rule, and how many steps of its path lead to the present value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     mask: usize,
@@ -60,7 +60,7 @@ impl Memory {
     }
 }
 
-/// The masks of one body, and what they have found.
+/// The masks of one body with their state.
 pub(super) struct Masks<'a> {
     rules: &'a [Rule],
     per_rule: &'a mut PerRule,
@@ -70,8 +70,7 @@ pub(super) struct Masks<'a> {
 }
 
 impl<'a> Masks<'a> {
-    /// The rules numbered `masks` at the outermost value of a body, the steps of that value, and where the rest of the body
-    /// is written.
+    /// The rules numbered `masks`, their steps at the outermost value of a body, and the buffer for what they leave.
     pub(super) fn new(
         rules: &'a [Rule],
         masks: &[usize],
@@ -104,7 +103,7 @@ impl<'a> Masks<'a> {
         (masks, active, out)
     }
 
-    /// The steps of a value inside the one with `around`. Give them back with [`Self::leave`].
+    /// The steps of a value inside the one with the steps `around`. The caller returns them with [`Self::leave`].
     pub(super) fn enter(&mut self, around: Active, child: Child<'_>) -> Active {
         let from = self.steps.len();
         for index in around.from..around.to {
@@ -142,10 +141,10 @@ impl<'a> Masks<'a> {
         self.steps.truncate(value.from);
     }
 
-    /// The rules that mean the value itself, in order of application.
-    fn meant(&self, active: Active) -> impl Iterator<Item = usize> + use<> {
+    /// The rules that select the value itself, in order of application.
+    fn selected(&self, active: Active) -> impl Iterator<Item = usize> + use<> {
         let steps = self.steps.get(active.from..active.to).unwrap_or_default();
-        let mut meant: Vec<usize> = steps
+        let mut selected: Vec<usize> = steps
             .iter()
             .filter(|step| {
                 let path = self
@@ -156,20 +155,20 @@ impl<'a> Masks<'a> {
             })
             .map(|step| step.mask)
             .collect();
-        meant.sort_unstable();
-        meant.dedup();
-        meant.into_iter()
+        selected.sort_unstable();
+        selected.dedup();
+        selected.into_iter()
     }
 
-    /// Whether a rule means the value itself.
-    pub(super) fn is_meant(&self, active: Active) -> bool {
-        !active.is_empty() && self.meant(active).next().is_some()
+    /// Whether a rule selects the value itself.
+    pub(super) fn is_selected(&self, active: Active) -> bool {
+        !active.is_empty() && self.selected(active).next().is_some()
     }
 
-    /// Whether a rule removes a value that reads `text`.
+    /// Whether a rule removes a value with this text.
     pub(super) fn removes(&mut self, active: Active, text: &str) -> bool {
         let mut removed = false;
-        for mask in self.meant(active) {
+        for mask in self.selected(active) {
             let Some(rule) = self.rules.get(mask) else {
                 continue;
             };
@@ -185,20 +184,20 @@ impl<'a> Masks<'a> {
                 }
             };
             if takes {
-                self.per_rule.hit(mask);
+                self.per_rule.matched(mask);
             }
             removed |= takes;
         }
         removed
     }
 
-    /// What becomes of a value that is a text of its own: a JSON value that holds no others, or a field.
-    pub(super) fn judge(&mut self, active: Active, text: &str) -> Result<Fate, Unreadable> {
+    /// Applies the rules to a scalar: a JSON value that holds no others, or a form field.
+    pub(super) fn apply(&mut self, active: Active, text: &str) -> Result<Fate, Unreadable> {
         if self.removes(active, text) {
             return Ok(Fate::Removed);
         }
         let mut changed = false;
-        for mask in self.meant(active) {
+        for mask in self.selected(active) {
             let Some((rule, groups)) = self.rules.get(mask).zip(self.per_rule.groups.get_mut(mask))
             else {
                 continue;
@@ -210,10 +209,10 @@ impl<'a> Masks<'a> {
             match find.replace(input, with, self.to, groups) {
                 Replaced::Same => continue,
                 Replaced::Changed => std::mem::swap(self.from, self.to),
-                Replaced::Doubt => return Err(Unreadable),
+                Replaced::StepLimit => return Err(Unreadable),
             }
             changed = true;
-            self.per_rule.hit(mask);
+            self.per_rule.matched(mask);
         }
         Ok(if changed { Fate::Changed } else { Fate::Stays })
     }
@@ -223,7 +222,7 @@ impl<'a> Masks<'a> {
         self.from
     }
 
-    /// The steps of the field `name`: as it is, and with its parts in brackets as names of their own.
+    /// The steps of the field `name`: by its whole name, and by its parts in brackets as names of nested members.
     pub(super) fn enter_field(&mut self, around: Active, name: &str) -> Active {
         let name = name.to_lowercase();
         let whole = self.enter(around, Child::Member(&name));

@@ -1,9 +1,9 @@
-//! Multipart form data with masks, RFC 7578.
+//! Masks in multipart form data, RFC 7578.
 
 use super::form::field;
 use super::masks::{Active, Fate, Masks, Unreadable};
 
-/// Multipart form data, RFC 7578. Its first line says the boundary.
+/// Its first line is the boundary, so no header is needed.
 pub(super) fn multipart(
     text: &str,
     active: Active,
@@ -59,7 +59,7 @@ pub(super) fn multipart(
     }
 }
 
-/// The name of a part's field. Heads that could hide it from us are not read.
+/// The name of a part's field. A head that could hide the name from this parser is refused.
 fn field_name(head: &str) -> Result<String, Unreadable> {
     let mut name = None;
     for line in head.lines() {
