@@ -5,10 +5,10 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use bench::cell;
 use bench::load::{Shape, exchange};
 use bench::seed::Seed;
 use bench::stages::{NAMES, Rounds, Stage};
-use bench::trial;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use engine_core::bundle::{Bundler, Config};
 use engine_core::message::{Notes, Output as _};
@@ -24,7 +24,7 @@ fn stages(criterion: &mut Criterion) {
             let shape = Shape {
                 body_bytes,
                 connections: 64,
-                wire: trial::wire(wire).expect("a wire"),
+                wire: cell::wire(wire).expect("a wire"),
                 ..Shape::default()
             };
             let mut group = criterion.benchmark_group(format!("{wire}-{body_bytes}"));

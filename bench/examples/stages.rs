@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result};
 use bench::load::{FIRST_NUMBER, Load, Shape};
-use bench::{stages::Stage, trial};
+use bench::{cell, stages::Stage};
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().collect();
@@ -12,7 +12,7 @@ fn main() -> Result<()> {
     };
     let shape = Shape {
         body_bytes: body_bytes.parse().context("BODY_BYTES")?,
-        wire: trial::wire(wire)?,
+        wire: cell::wire(wire)?,
         connections: 64,
         ..Shape::default()
     };

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::Args;
 
+use crate::cell;
 use crate::lab::thread_cpu_seconds;
 use crate::load::Shape;
 use crate::results::{Conditions, Results, StageTime};
 use crate::stages::{NAMES, Rounds, Stage};
-use crate::trial;
 
 /// Bytes of frames of one round, about: as many as the blocks of a ring hold that is read without delay.
 const ROUND_BYTES: usize = 4 << 20;
@@ -50,7 +50,7 @@ pub fn run(options: &Options) -> Result<()> {
             let shape = Shape {
                 body_bytes,
                 connections: 64,
-                wire: trial::wire(wire)?,
+                wire: cell::wire(wire)?,
                 ..Shape::default()
             };
             let conditions = Conditions::now();

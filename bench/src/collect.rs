@@ -6,7 +6,9 @@
 //! [`Collector::settle`] is called: the checks are the same. Bundles are bounded; rows are kept in memory: it is made for
 //! tests and benches.
 
+mod arrival;
 mod check;
+mod row;
 mod shelf;
 
 use std::collections::HashSet;
@@ -30,22 +32,12 @@ use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 
 use crate::lab;
+pub use arrival::Arrival;
+use arrival::BUNDLE_BYTES_MAX;
 use check::{Bundle, Head};
+pub use row::{Row, value};
 pub use shelf::Shelf;
 use shelf::{Kept, Places, Served};
-
-/// One line: details in the order in which they came.
-pub type Row = Vec<(String, String)>;
-
-/// The first value of `key` in `row`.
-pub fn value<'a>(row: &'a Row, key: &str) -> Option<&'a str> {
-    row.iter()
-        .find(|(name, _)| name == key)
-        .map(|(_, value)| value.as_str())
-}
-
-/// Bytes of a bundle before and after inflating, at most; a larger one is answered 413.
-const BUNDLE_BYTES_MAX: usize = 256 << 20;
 
 /// What the collector does with a POST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,15 +117,6 @@ struct State {
     names: HashSet<String>,
     complaints: Vec<String>,
     arrivals: Vec<Arrival>,
-}
-
-/// When the POST with a call came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
-    /// Number of the call.
-    pub number: u64,
-    /// Since 1970.
-    pub micros: u64,
 }
 
 struct Shared {

@@ -13,6 +13,7 @@
 //! - [`seed`]: where all chance comes from.
 
 pub mod budget;
+pub mod cell;
 pub mod collect;
 pub mod encoders;
 pub mod lab;

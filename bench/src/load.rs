@@ -3,8 +3,8 @@
 //! In: a [`Shape`]. Out: frames, one after the other, that are made by writing number, ports, addresses and sequence
 //! numbers into ready frames, so that one core can make millions a second and no two calls are alike. All inner
 //! checksums are right (RFC 1624 arithmetic); the outer UDP checksum is zero, as mirrors send it (RFC 7348 §5). Memory
-//! is bounded by [`VARIANTS`] bodies and one small record for each connection. More than [`LANES_MAX`] connections take
-//! turns call by call.
+//! is bounded by [`VARIANTS`] bodies and one small record for each connection. Beyond [`LANES_MAX`] connections, those with a
+//! call in progress change from call to call.
 //!
 //! The shape is that of the measurements this project compares itself with: a GET with some 330 bytes of head, a 200
 //! with some 270 and a JSON body, segments of 1448 bytes, one acknowledgement for two segments of a response, and
@@ -14,16 +14,18 @@ use std::collections::VecDeque;
 
 use crate::seed::Seed;
 use crate::traffic::{Vxlan, Wire};
+use connection::{Connection, Phase};
 use script::Script;
+use shape::CLIENT_NET;
 
 mod call;
+mod connection;
 mod script;
+mod shape;
 mod template;
 
 pub use call::{BODY_END, bodies, exchange};
-
-/// Different bodies that calls take turns with.
-pub const VARIANTS: usize = 256;
+pub use shape::{Shape, VARIANTS};
 
 /// Connections with a call open at a time, at most; the others are open and silent, as most are.
 pub const LANES_MAX: usize = 512;
@@ -36,67 +38,7 @@ pub const EPOCH: u64 = 1_767_225_600_000_000_000;
 
 const ISN: u32 = 1000;
 
-/// Networks of clients: the lower half of an IPv4 address, and all of the last 32 bits of an IPv6 address, are chosen.
-const CLIENT_NET: u32 = 0x0a40_0000;
-
 const PORTS: u64 = 32_768;
-
-/// What to make.
-#[derive(Clone, Debug)]
-pub struct Shape {
-    /// Bytes of a response body.
-    pub body_bytes: usize,
-    /// Connections open at a time.
-    pub connections: usize,
-    /// Calls on one connection.
-    pub calls_per_connection: u64,
-    /// Server port.
-    pub port: u16,
-    /// IPv6 inside.
-    pub ipv6: bool,
-    /// Tags and tunnel.
-    pub wire: Wire,
-    /// Decides bodies and first ports.
-    pub seed: u64,
-    /// Packets of the same lengths that carry no call: bytes as TLS has them. Nothing in them is numbered.
-    pub opaque: bool,
-}
-
-impl Default for Shape {
-    fn default() -> Self {
-        Self {
-            body_bytes: 2000,
-            connections: 512,
-            calls_per_connection: 100,
-            port: 80,
-            ipv6: false,
-            wire: Wire::default(),
-            seed: 1,
-            opaque: false,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Opening,
-    Calling,
-    Closing,
-    Over,
-}
-
-#[derive(Clone, Debug)]
-struct Connection {
-    phase: Phase,
-    frame: usize,
-    variant: usize,
-    number: u64,
-    calls_left: u64,
-    address: u32,
-    port: u16,
-    /// Sequence numbers at the start of the current script.
-    next: [u32; 2],
-}
 
 /// The traffic.
 pub struct Load {
@@ -105,7 +47,7 @@ pub struct Load {
     closing: Script,
     calls: Vec<Script>,
     connections: Vec<Connection>,
-    /// Connections that take turns, frame by frame.
+    /// Connections with a call in progress, whose frames alternate.
     lanes: Vec<usize>,
     turn: usize,
     /// Open connections between two calls, longest first.

@@ -303,7 +303,7 @@ fn measure_limit(options: &LimitOptions) -> Result<()> {
                 for &touch in &options.touch {
                     let shape = load::Shape {
                         body_bytes,
-                        wire: bench::trial::wire(wire)?,
+                        wire: bench::cell::wire(wire)?,
                         ..load::Shape::default()
                     };
                     let method = limit::Method {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::{ArgAction, Args};
 
+use crate::cell::{self, Cell, Method};
 use crate::collect::Shelf;
 use crate::lab::kilobytes;
 use crate::limit::{self, Touch};
@@ -17,7 +18,7 @@ use crate::report::Spread;
 use crate::results::{Conditions, Purpose, Results, Trial};
 use crate::search::{Verdict, highest_lossless};
 use crate::subject::{Program, sniffer_beside};
-use crate::trial::{self, Cell, Method};
+use crate::trial;
 use crate::tx::Way;
 
 /// Rounds of repetitions, each at a lower rate, until one keeps its promise.
@@ -237,7 +238,7 @@ fn cells(options: &Options) -> Result<Vec<Cell>> {
                         let shape = Shape {
                             body_bytes,
                             connections: options.connections,
-                            wire: trial::wire(wire)?,
+                            wire: cell::wire(wire)?,
                             ..Shape::default()
                         };
                         let compression = compression == "on";
@@ -248,7 +249,7 @@ fn cells(options: &Options) -> Result<Vec<Cell>> {
                             wire: wire.clone(),
                             compression,
                             rules: rules.clone(),
-                            rules_text: trial::rules(rules, compression)?,
+                            rules_text: cell::rules(rules, compression)?,
                         };
                         cells.push(with(cell, traffic, options));
                     }

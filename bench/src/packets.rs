@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use crate::cell::{self, Cell, Method};
 use crate::collect::Collector;
 use crate::lab::Lab;
 use crate::limit::{self, Touch};
@@ -19,7 +20,7 @@ use crate::pour::pour;
 use crate::report::Spread;
 use crate::results::{Conditions, Packets, Purpose, Results};
 use crate::subject::{Ledger, Program, Subject, sniffer_beside};
-use crate::trial::{self, Cell, Method};
+use crate::trial;
 use crate::tx::Way;
 
 /// What to measure, and how.
@@ -69,7 +70,7 @@ pub fn run(options: &Options) -> Result<()> {
             for &body_bytes in &options.body {
                 let shape = Shape {
                     body_bytes,
-                    wire: trial::wire(wire)?,
+                    wire: cell::wire(wire)?,
                     opaque: true,
                     ..Shape::default()
                 };
@@ -134,7 +135,7 @@ fn measure(
         wire: wire.to_owned(),
         compression: true,
         rules: "headers".into(),
-        rules_text: trial::rules("headers", true)?,
+        rules_text: cell::rules("headers", true)?,
     };
     let method = Method {
         sender: way,

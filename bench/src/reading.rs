@@ -16,12 +16,12 @@ use clap::Args;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 
+use crate::cell;
 use crate::lab::kilobytes;
 use crate::load::{EPOCH, FIRST_NUMBER, Load, Shape};
 use crate::results::{Conditions, Reading, Results};
 use crate::subject::sniffer_beside;
 use crate::traffic::{Frame, write_pcap};
-use crate::trial;
 
 /// How often the peak of memory is looked up.
 const LOOK: Duration = Duration::from_millis(5);
@@ -110,7 +110,7 @@ fn measure_all(options: &Options, folder: &Path) -> Result<()> {
 fn readers(options: &Options, folder: &Path) -> Result<Vec<Reader>> {
     let words = |words: &str| words.split_whitespace().map(str::to_owned).collect();
     let rules = folder.join("rules.txt");
-    fs::write(&rules, trial::rules("headers", true)?)?;
+    fs::write(&rules, cell::rules("headers", true)?)?;
     let path = options.sniffer.clone();
     let sniffer = path.map_or_else(sniffer_beside, Ok)?;
     let ours = format!(

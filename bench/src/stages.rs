@@ -17,8 +17,8 @@ use engine_core::pipeline::{Config, Pipeline};
 use engine_core::rules::RuleSet;
 use engine_core::time::Timestamp;
 
+use crate::cell;
 use crate::load::{EPOCH, FIRST_NUMBER, Load, Shape};
-use crate::trial;
 use crate::tx::Batch;
 
 /// Names that [`Stage::new`] knows, each with all the work of those before it but for the rule sets, which are
@@ -197,7 +197,7 @@ impl Rounds {
 }
 
 fn rules(name: &str) -> Result<Arc<RuleSet>> {
-    let text = trial::rules(name, true)?;
+    let text = cell::rules(name, true)?;
     match RuleSet::parse(&text) {
         Ok(rules) => Ok(Arc::new(rules)),
         Err(error) => bail!("rule set {name}: {error:?}"),

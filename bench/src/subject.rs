@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::cell::{Cell, Method};
 use crate::lab::{Lab, Running, TAP, Usage, run};
-use crate::trial::{Cell, Method};
 
 /// Longest wait for a sniffer to say that it captures.
 const START_MAX: Duration = Duration::from_secs(20);

@@ -3,21 +3,19 @@
 //! Three ways, from the plainest to the fastest: [`messages`] (`sendmmsg`), [`ring`] (a mapped ring that the kernel
 //! sends from) and [`live`] (XDP frames that enter an interface's receive path). None of them keeps a queue or looks
 //! at what it sends; bounds: [`Batch`] and each way's own. Only for interfaces that a bench or a test made itself.
-#![expect(
-    unsafe_code,
-    reason = "packet sockets that send, and if_nametoindex, have no safe wrapper among the dependencies"
-)]
 
+mod batch;
 pub mod live;
 pub mod messages;
 pub mod ring;
+mod socket;
 
-use std::ffi::CString;
 use std::io;
-use std::mem::size_of;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use serde::{Deserialize, Serialize};
+
+pub use self::batch::Batch;
+use self::socket::interface_index;
 
 /// How frames get onto the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -43,54 +41,7 @@ impl Way {
     }
 }
 
-/// Frames that go out together.
-#[derive(Debug, Default)]
-pub struct Batch {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl Batch {
-    /// Forgets all frames and keeps the memory.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-    }
-
-    /// Adds what `write` appends as one frame, if it says that it did.
-    pub fn add(&mut self, write: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
-        let is_added = write(&mut self.bytes);
-        if is_added {
-            self.ends.push(self.bytes.len());
-        }
-        is_added
-    }
-
-    /// Frames in it.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// The frames from the `first` on.
-    pub fn frames(&self, first: usize) -> impl Iterator<Item = &[u8]> {
-        let mut start = match first {
-            0 => 0,
-            _ => self.ends[first - 1],
-        };
-        self.ends[first..].iter().map(move |&end| {
-            let frame = &self.bytes[start..end];
-            start = end;
-            frame
-        })
-    }
-}
-
-/// Somebody who sends.
+/// A sender, one of three kinds.
 #[derive(Debug)]
 pub enum PacketSender {
     /// See [`Way::Messages`].
@@ -133,71 +84,6 @@ impl PacketSender {
     }
 }
 
-/// A packet socket bound to `interface` that only sends, past the queueing discipline; `prepare` sees it before it is
-/// bound.
-fn sending_socket(
-    interface: i32,
-    prepare: impl FnOnce(&OwnedFd) -> io::Result<()>,
-) -> io::Result<OwnedFd> {
-    // SAFETY: no pointers; protocol 0 keeps the kernel from queueing received frames to it.
-    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-    let fd = check(fd)?;
-    // SAFETY: `fd` was opened above and nobody else owns it.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    let on: libc::c_int = 1;
-    set_packet_option(&fd, libc::PACKET_QDISC_BYPASS, &on)?;
-    prepare(&fd)?;
-    let address = libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as u16,
-        sll_protocol: 0,
-        sll_ifindex: interface,
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    };
-    // SAFETY: `address` outlives the call, and the length is its own.
-    let bound = unsafe {
-        libc::bind(
-            fd.as_raw_fd(),
-            (&raw const address).cast(),
-            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-        )
-    };
-    check(bound)?;
-    Ok(fd)
-}
-
-fn set_packet_option<T>(fd: &OwnedFd, option: libc::c_int, value: &T) -> io::Result<()> {
-    // SAFETY: `value` outlives the call, and the length is its own.
-    let set = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_PACKET,
-            option,
-            std::ptr::from_ref(value).cast(),
-            size_of::<T>() as libc::socklen_t,
-        )
-    };
-    check(set).map(drop)
-}
-
-fn interface_index(name: &str) -> io::Result<i32> {
-    let name = CString::new(name)?;
-    // SAFETY: `name` ends with a NUL and outlives the call.
-    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
-        0 => Err(io::Error::last_os_error()),
-        index => Ok(index as i32),
-    }
-}
-
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(result)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,22 +93,5 @@ mod tests {
         for way in [Way::Messages, Way::Ring, Way::Live] {
             assert!(PacketSender::open("nosuchinterface", way).is_err());
         }
-    }
-
-    #[test]
-    fn a_batch_gives_its_frames_back() {
-        let mut batch = Batch::default();
-        for frame in ["one", "two", "three"] {
-            assert!(batch.add(|out| {
-                out.extend_from_slice(frame.as_bytes());
-                true
-            }));
-        }
-        assert!(!batch.add(|_| false));
-        assert_eq!(batch.len(), 3);
-        let texts = |first| -> Vec<&[u8]> { batch.frames(first).collect() };
-        assert_eq!(texts(0), [b"one".as_slice(), b"two", b"three"]);
-        assert_eq!(texts(2), [b"three"]);
-        assert!(texts(3).is_empty());
     }
 }

@@ -10,7 +10,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use flate2::read::ZlibDecoder;
 use hyper::http::request::Parts;
 
-use super::{Arrival, BUNDLE_BYTES_MAX, Row};
+use super::arrival::{Arrival, BUNDLE_BYTES_MAX};
+use super::row::Row;
 use crate::lab;
 use crate::load::{BODY_END, FIRST_NUMBER};
 

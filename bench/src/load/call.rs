@@ -1,6 +1,6 @@
 //! What a call says: a GET as a browser's script sends it, and JSON of a given length.
 
-use super::{Shape, VARIANTS};
+use super::shape::{Shape, VARIANTS};
 use crate::seed::Seed;
 use crate::traffic::{Body, Coding, Exchange, Framing};
 

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::call::exchange;
+use super::shape::{CLIENT_NET, Shape};
 use super::template::Template;
-use super::{CLIENT_NET, Shape};
 use crate::seed::Seed;
 use crate::traffic::{Conversation, Segment, Side, Wire, flags};
 

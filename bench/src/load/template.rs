@@ -4,8 +4,8 @@
 
 use std::net::IpAddr;
 
-use super::Connection;
 use super::call::PLACEHOLDER;
+use super::connection::Connection;
 use crate::traffic::{Conversation, Segment, Side, Wire, flags};
 
 /// A ready frame and where its changing parts are.

@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use super::{Cell, LOSSLESS, Session, Spread, median, table};
+use super::session::{Cell, Session};
+use super::statistics::{LOSSLESS, Spread, median, table};
 use crate::results::{Purpose, StageTime, Trial};
 use crate::tx::Way;
 

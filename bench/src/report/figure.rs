@@ -8,7 +8,8 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::plot::{Dash, Figure, Mark, Panel, Scale, Series};
-use super::{Cell, Session, targets};
+use super::session::{Cell, Session};
+use super::targets;
 use crate::results::Trial;
 use crate::tx::Way;
 

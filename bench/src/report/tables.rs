@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use super::{CELL, Cell, Session, Spread, lossless, median, table};
+use super::session::{CELL, Cell, Session};
+use super::statistics::{Spread, lossless, median, table};
 use crate::results::{Limit, Purpose, Trial};
 
 /// Appends all tables that there are rows for.

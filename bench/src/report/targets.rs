@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use super::{Cell, Session, Spread, is_lossless, median, table};
+use super::session::{Cell, Session};
+use super::statistics::{Spread, is_lossless, median, table};
 use crate::results::{Purpose, Trial};
 use crate::tx::Way;
 

@@ -29,7 +29,8 @@ use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
 
-use super::{Batch, check};
+use super::batch::Batch;
+use super::socket::check;
 
 /// Frames handed over at once: enough that the call itself (some microseconds, for a pool of pages) does not count.
 pub const BATCH_MAX: usize = 512;

@@ -10,7 +10,8 @@ use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::ptr;
 
-use super::{Batch, check, sending_socket};
+use super::batch::Batch;
+use super::socket::{check, sending_socket};
 
 /// Frames handed to the kernel at once, at most.
 pub const BATCH_MAX: usize = 64;

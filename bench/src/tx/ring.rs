@@ -14,7 +14,8 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use super::{Batch, check, sending_socket, set_packet_option};
+use super::batch::Batch;
+use super::socket::{check, sending_socket, set_packet_option};
 
 /// Frames marked before the kernel is asked to look.
 pub const BATCH_MAX: usize = 64;
