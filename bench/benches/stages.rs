@@ -1,4 +1,4 @@
-//! Every stage over the same seeded traffic, then the two that are dearest on their own: escape and deflate.
+//! Every stage over the same seeded traffic, then the two most expensive ones alone: escape and deflate.
 //!
 //! `cargo bench -p bench` or `cargo bench -p bench -- http`. On a shared machine believe `bench/instructions` instead.
 

@@ -1,7 +1,7 @@
 //! The other end of the capture URL: takes bundles as Resurface does, and checks every line of them.
 //!
 //! In: POSTs of NDJSON, plain or `Content-Encoding: deflated` (zlib). Out: 204, the rows, and a [`Tally`]. A bundle that
-//! comes again with the same `Idempotency-Key` is answered 204 and not kept twice. It can be told to refuse, stall,
+//! comes again with the same `Idempotency-Key` is answered 204 and not kept twice. It can refuse, stall,
 //! reset or lie, since a sender is worth what it does then. Lines are checked as they come, or, with a [`Shelf`], when
 //! [`Collector::settle`] is called: the checks are the same. Bundles are bounded; rows are kept in memory: it is made for
 //! tests and benches.
@@ -46,7 +46,7 @@ pub enum Behaviour {
     Accept,
     /// Answers with this status and keeps nothing.
     Refuse(u16),
-    /// Answers nothing for as long as it is told so, then drops the connection.
+    /// Answers nothing as long as this lasts, then drops the connection.
     Stall,
     /// Drops the connection, new ones with a reset.
     Reset,
@@ -279,7 +279,7 @@ impl Collector {
         self.shared.state().complaints.clone()
     }
 
-    /// Waits until `enough` holds, `patience` at most; tells whether it does.
+    /// Waits until `enough` holds, `patience` at most; returns whether it does.
     pub fn wait(&self, patience: Duration, mut enough: impl FnMut(&Tally) -> bool) -> bool {
         let deadline = Instant::now() + patience;
         let mut state = self.shared.state();
@@ -692,7 +692,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_ends_when_it_is_told_to() {
+    fn a_stall_ends_with_the_behaviour() {
         let collector = collector();
         collector.behave(Behaviour::Stall);
         thread::scope(|scope| {

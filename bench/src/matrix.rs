@@ -136,7 +136,7 @@ pub struct Options {
     arguments: Vec<String>,
 }
 
-/// Room for POSTs unless told otherwise: half of the memory that is free, [`KEEP_MB_MAX`] at most.
+/// Memory for POSTs by default: half of the memory that is free, [`KEEP_MB_MAX`] at most.
 fn keep_mb() -> usize {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let free = kilobytes(&meminfo, "MemAvailable:") as usize / 1024;
@@ -293,7 +293,7 @@ impl Bench<'_> {
             }
         }
         self.keep_promises(&mut found, cell)?;
-        // What many connections or a share of the bare ring cost is told by their rates.
+        // The cost of many connections, or of a share of the bare ring, shows in their rates.
         let is_plain = cell.traffic == "steady" && self.options.share.is_none();
         let repetitions = if is_plain {
             self.options.overload_repetitions

@@ -1,6 +1,6 @@
 //! Frames at a controlled rate, in batches: what [`crate::load`] or a capture file gives, onto an interface.
 //!
-//! Bound: a rate that the sender cannot keep is not made up for by a burst; [`Poured`] tells what was really sent.
+//! Bound: a rate that the sender cannot keep is not made up for by a burst; [`Poured`] has what was really sent.
 
 use std::io;
 use std::thread;

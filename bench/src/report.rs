@@ -1,7 +1,7 @@
 //! CSV rows in, one Markdown page and SVG plots out.
 //!
 //! The page says what was measured, how far repetitions lay apart, and which targets are met: the verdicts are computed
-//! from the rows in `targets`, nobody writes them. A folder holds what belongs together: one commit, one machine.
+//! from the rows in `targets`, none is written by hand. The page lists the machines and commits of the rows.
 
 mod budget;
 mod figure;
@@ -46,7 +46,7 @@ pub fn write(folder: &Path) -> Result<()> {
 fn trials(folder: &Path) -> Result<Rows<Trial>> {
     let mut trials: Rows<Trial> = results::read(folder, "run")?;
     for (trial, conditions) in &mut trials {
-        // The oldest files do not tell these apart: what was searched and what was given are no repetitions of each other.
+        // The oldest files do not distinguish searched rates from given ones, which are no repetitions of each other.
         if trial.purpose == Purpose::Rate && conditions.command.contains(" --rate ") {
             trial.purpose = Purpose::Given;
         }

@@ -197,13 +197,13 @@ impl Trial {
         self.resident_peak_bytes.saturating_sub(self.ring_bytes)
     }
 
-    /// Calls that must not be: twice, mispaired, torn, or in a broken POST. Bodies that were thinned are told apart.
+    /// Calls that must not be: twice, mispaired, torn, or in a broken POST. Truncated bodies are counted apart.
     pub fn wrong(&self) -> u64 {
         self.duplicates + self.mismatched + self.torn + self.broken_posts
     }
 
     /// Whether so great a share was delivered, and nothing wrong. Of programs that account for themselves more is asked:
-    /// every call and every frame, no body thinned, no bundle plain that should have been compressed.
+    /// every call and every frame, no body truncated, no bundle plain that should have been compressed.
     pub fn is_lossless(&self, share: f64) -> bool {
         let is_zero = |count: Option<u64>| count.is_none_or(|count| count == 0);
         let has_ledger = self.calls_seen.is_some();

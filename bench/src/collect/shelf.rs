@@ -119,7 +119,7 @@ impl Places {
         (&chunk[post.head.clone()], &chunk[post.body.clone()])
     }
 
-    /// Forgets all POSTs and keeps the memory; tells how many were refused since the last time.
+    /// Forgets all POSTs and keeps the memory; returns how many were refused since the last time.
     pub(super) fn clear(&mut self) -> u64 {
         self.posts.clear();
         (self.chunk, self.filled) = (0, 0);
@@ -146,7 +146,7 @@ pub(super) async fn serve(
     let mut start = Vec::with_capacity(HEAD_BYTES_MAX);
     loop {
         let (head, body) = match lengths(&start) {
-            // Told otherwise in the meantime: not from the middle of a POST on.
+            // The behaviour has changed in the meantime: it does not apply from the middle of a POST on.
             _ if !is_ours() => return Ok(Served::NotOurs(stream, start)),
             Start::Other => return Ok(Served::NotOurs(stream, start)),
             Start::Partial => {

@@ -248,7 +248,7 @@ fn limits(page: &mut String, session: &Session) -> Result<()> {
         let sender = share(|row| row.sender_cpu_seconds);
         let rate = median(rows, |row| row.calls_per_second);
         let what = if sniffer + collector >= FULL {
-            format!("the sniffer's core is full{}", dearest(session, cell))
+            format!("the sniffer's core is full{}", costliest(session, cell))
         } else if sender >= FULL {
             "the sender's core is full".to_owned()
         } else {
@@ -269,7 +269,7 @@ fn limits(page: &mut String, session: &Session) -> Result<()> {
 const FULL: f64 = 90.0;
 
 /// The stage that costs most, with its share of all of them.
-fn dearest(session: &Session, cell: &Cell) -> String {
+fn costliest(session: &Session, cell: &Cell) -> String {
     let traffic = (cell.wire.clone(), cell.body_bytes);
     let last = if cell.is_compressed {
         "deflate"
@@ -280,12 +280,12 @@ fn dearest(session: &Session, cell: &Cell) -> String {
         return String::new();
     };
     let mut before = None;
-    let mut dearest = ("", 0.0);
+    let mut costliest = ("", 0.0);
     for (name, text) in STEPS {
         if let Some(cost) = step(session, &traffic, name, before)
-            && cost.call > dearest.1
+            && cost.call > costliest.1
         {
-            dearest = (text, cost.call);
+            costliest = (text, cost.call);
         }
         before = Some(name);
         if name == last {
@@ -293,9 +293,9 @@ fn dearest(session: &Session, cell: &Cell) -> String {
         }
     }
     format!(
-        ", and the dearest stage is {}, with {:.0} % of all stages",
-        dearest.0,
-        dearest.1 / all.call * 100.0
+        ", and the most expensive stage is {}, with {:.0} % of all stages",
+        costliest.0,
+        costliest.1 / all.call * 100.0
     )
 }
 
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dearest_stage_is_named() {
+    fn the_most_expensive_stage_is_named() {
         let cell = Cell {
             wire: "plain".into(),
             body_bytes: 200,
@@ -408,10 +408,10 @@ mod tests {
             memory_limit_bytes: 0,
             program: "sniffer".into(),
         };
-        let dearest = dearest(&session(), &cell);
+        let costliest = costliest(&session(), &cell);
         assert!(
-            dearest.contains("deflate, where compressed, with 67 %"),
-            "{dearest}"
+            costliest.contains("deflate, where compressed, with 67 %"),
+            "{costliest}"
         );
     }
 }

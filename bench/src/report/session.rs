@@ -176,7 +176,7 @@ impl Cell {
         }
     }
 
-    /// The traffic and settings that the targets speak of: everything is logged, one shard, few connections.
+    /// The traffic and settings of the targets: everything is logged, one shard, few connections.
     pub(super) fn is_plain_matrix(&self) -> bool {
         self.rules == "debug" && self.is_ordinary()
     }
@@ -191,7 +191,7 @@ impl Cell {
         format!("{} {} B {how}", self.wire, self.body_bytes)
     }
 
-    /// More memory than any machine gives a sniffer that is not told otherwise.
+    /// More memory than a sniffer takes by default on any machine.
     pub(super) fn has_much_memory(&self) -> bool {
         self.memory_limit_bytes > MEMORY_BYTES_MAX as u64
     }

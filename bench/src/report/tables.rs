@@ -30,7 +30,7 @@ fn found(page: &mut String, session: &Session) -> Result<()> {
     writeln!(
         page,
         "As a search found it: a rate has failed where two trials in a row are not lossless. Lossless: how many of the \
-         repetitions lost nothing at all, shed no call, thinned no body and sent no bundle plain that should have been \
+         repetitions lost nothing at all, shed no call, truncated no body and sent no bundle plain that should have been \
          compressed. Latency is from a response's last packet to the POST with its \
          call; bundles wait up to a second by design. Busy: CPU of sniffer, collector and sender by the length of the \
          traffic. Wrong: calls twice, mispaired, torn or in a broken POST.\n"
@@ -151,7 +151,7 @@ fn overload(page: &mut String, session: &Session) -> Result<()> {
     writeln!(
         page,
         "Dropped are the calls that the program itself counts as such, with its reasons; frames lost in the ring stand apart. \
-         Thinned are calls that came with the beginning of their body only.\n"
+         Truncated are calls that came with the start of their body only.\n"
     )?;
     let names = [
         "offered/s",
@@ -332,7 +332,7 @@ fn encoders(page: &mut String, session: &Session) -> Result<()> {
     writeln!(page, "## Encoders of bundles\n")?;
     writeln!(
         page,
-        "On the lines of this traffic, by CPU time; `fast` is what bundles are compressed with unless told otherwise. They \
+        "On the lines of this traffic, by CPU time; `fast` is what bundles are compressed with by default. They \
          take turns within a round: the last column is the median over the rounds.\n"
     )?;
     table(

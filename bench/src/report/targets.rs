@@ -201,7 +201,7 @@ fn beyond(session: &Session, verdicts: &mut Vec<Verdict>) {
         });
         let thinned = match thinned {
             0.0 => String::new(),
-            share => format!(", {share:.0} % of them thinned"),
+            share => format!(", {share:.0} % of them truncated"),
         };
         verdicts.push(Verdict {
             what: format!("{}: delivered beyond its limit", cell.name()),
@@ -253,7 +253,7 @@ fn honesty(session: &Session, verdicts: &mut Vec<Verdict>) {
     verdicts.push(Verdict {
         what: "calls twice, mispaired or torn, in all trials".into(),
         measured: format!(
-            "{wrong}; {lossy} trials with any had lost frames in the ring; beside them {thinned} thinned and counted as such"
+            "{wrong}; {lossy} trials with any had lost frames in the ring; and {thinned} that were truncated and counted as such"
         ),
         before: "0".into(),
         ratio: "–".into(),

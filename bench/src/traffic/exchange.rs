@@ -75,7 +75,7 @@ impl Coding {
     }
 }
 
-/// How the end of a body is told.
+/// How the end of a body is marked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
     /// There is no body and no header about one.
@@ -96,7 +96,7 @@ pub struct Body {
     pub plain: Vec<u8>,
     /// How it is encoded.
     pub coding: Coding,
-    /// How its end is told.
+    /// How its end is marked.
     pub framing: Framing,
 }
 
@@ -337,7 +337,7 @@ impl Exchange {
     }
 
     fn sent_response_headers(&self) -> Vec<(String, String)> {
-        // Tells a wrong pairing from a right one.
+        // Shows a wrong pairing.
         let mut headers = vec![("X-Answered-Number".to_owned(), self.number.to_string())];
         headers.extend(self.response_headers.iter().cloned());
         headers.extend(self.response_body.headers());
@@ -461,7 +461,7 @@ fn body(seed: &mut Seed, bytes_max: usize) -> Body {
     } else {
         json_text(seed, length)
     };
-    // An empty body cannot be told from an absent one once it is decoded: keep its coding out of the question.
+    // Once decoded, an empty body looks like an absent one, so it has no coding.
     let coding = if plain.is_empty() || seed.chance(500) {
         Coding::Identity
     } else {

@@ -21,7 +21,7 @@ pub struct Frame {
 pub struct Wire {
     /// VLAN identifiers around the IP packet, outermost first; with two the outer tag is a service tag (802.1ad).
     pub vlans: Vec<u16>,
-    /// Bytes that a mirror leaves of the inner frame; its headers go on telling the full length.
+    /// Bytes that a mirror leaves of the inner frame; its headers keep the full length.
     pub mirror_cut: Option<usize>,
     /// Around the inner frame.
     pub vxlan: Option<Vxlan>,

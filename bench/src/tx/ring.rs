@@ -143,7 +143,7 @@ impl TxRing {
         unsafe { AtomicU32::from_ptr(place.cast()) }
     }
 
-    /// Tells the kernel to send what is marked. It may be full for a moment: the marks stay.
+    /// Has the kernel send what is marked. It may be full for a moment: the marks stay.
     fn kick(&self) -> io::Result<()> {
         // SAFETY: no buffer is handed over.
         let sent = unsafe { libc::send(self.fd.as_raw_fd(), ptr::null(), 0, libc::MSG_DONTWAIT) };
