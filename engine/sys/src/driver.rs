@@ -12,6 +12,7 @@ mod epoll;
 mod socket;
 mod uring;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,6 +48,26 @@ pub enum Kind {
         /// older than 5.11.
         refused: Option<i32>,
     },
+}
+
+/// As status and metrics name it.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Uring => f.write_str("io_uring"),
+            Self::Epoll { refused: None } => f.write_str("epoll"),
+            Self::Epoll {
+                refused: Some(libc::EPERM | libc::EACCES),
+            } => f.write_str("epoll (io_uring blocked)"),
+            Self::Epoll {
+                refused: Some(errno),
+            } => write!(
+                f,
+                "epoll (io_uring: {})",
+                io::Error::from_raw_os_error(errno)
+            ),
+        }
+    }
 }
 
 /// Names an operation from its start to its completion; never used again.
@@ -199,6 +220,17 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+
+    #[test]
+    fn a_kind_is_named_with_what_is_in_the_way() {
+        let epoll = |refused| Kind::Epoll { refused };
+        assert_eq!(Kind::Uring.to_string(), "io_uring");
+        assert_eq!(epoll(None).to_string(), "epoll");
+        let blocked = epoll(Some(libc::EPERM)).to_string();
+        assert_eq!(blocked, "epoll (io_uring blocked)");
+        let absent = epoll(Some(libc::ENOSYS)).to_string();
+        assert!(absent.starts_with("epoll (io_uring: "), "{absent}");
+    }
 
     /// Runs `test` with both implementations.
     fn both(test: impl Fn(Driver)) {
