@@ -22,6 +22,7 @@ use nix::sys::signal::Signal;
 use sniffer::config::settings::row;
 use sniffer::config::{self, environment};
 use sniffer::sandbox::{Confinement, Plan};
+use sniffer::sink::Sinks;
 use tempfile::TempDir;
 use tests::capture::{Capture, find};
 use tests::network::{Lab, Namespace};
@@ -108,7 +109,9 @@ fn one_try() {
             let (mut values, _) = environment::values(pairs.into_iter(), false).unwrap();
             values.set(row::no_send(), "false");
             let config = config::capture(&values, true).unwrap();
-            Plan::capture(&config, Some(&file), &folder.join("ours/control"))
+            let mut plan = Plan::capture(Some(&file), &folder.join("ours/control"));
+            Sinks::of(&config).plan(&mut plan);
+            plan
         }
         "store" => Plan::store(&folder.join("ours")),
         "reader" => Plan::reader(std::slice::from_ref(&file)),

@@ -13,15 +13,15 @@ use crate::capture::interfaces::{self, Choice};
 use crate::config::command_line::CheckFlags;
 use crate::config::settings::row;
 use crate::config::values::Values;
-use crate::config::{self, Capture, Destination};
+use crate::config::{self, Capture};
 use crate::diagnostic::{Diagnostic, Exit};
 use crate::invocation::Invocation;
+use crate::sink::Sinks;
 use crate::stdout::print;
 
 use finding::{Finding, Level};
 
 mod capture;
-mod destination;
 mod finding;
 mod host;
 mod kernel;
@@ -54,8 +54,8 @@ fn findings(values: &Values, flags: &CheckFlags) -> Vec<Finding> {
         findings.extend(capture::findings(config, choice, flags.mirror));
     }
     findings.extend(kernel::findings());
-    if let Some(Destination::Url(url)) = config.map(|config| config.destination) {
-        findings.push(destination::finding(&url));
+    if let Some(config) = &config {
+        findings.extend(Sinks::of(config).probes().into_iter().map(Finding::of_sink));
     }
     findings.extend(host::findings(chosen(&choice)));
     findings

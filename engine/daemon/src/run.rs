@@ -16,14 +16,14 @@ use crate::capture::interfaces::{self, Choice};
 use crate::capture::rings::{Opened, Opener};
 use crate::capture::self_traffic::{self, OwnUpload};
 use crate::config::command_line::RunFlags;
-use crate::config::{self, Capture, Destination};
+use crate::config::{self, Capture};
 use crate::control::{Response, Server};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit};
 use crate::invocation::Invocation;
 use crate::metrics::Endpoint;
 use crate::report::snapshot::View;
 use crate::sandbox::Plan;
-use crate::sink::http::Roots;
+use crate::sink::Sinks;
 use crate::status::State;
 use crate::stdout::print_json;
 use crate::supervised;
@@ -62,7 +62,8 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     console.report_all(&choice.notices);
     let metrics = Endpoint::open(config.settings.metrics.as_ref())?;
     let server = Server::bind(context.control)?;
-    let own = self_traffic::endpoints(&config.destination, context.own_ports, metrics.address());
+    let mut sinks = Sinks::of(&config);
+    let own = self_traffic::endpoints(sinks.endpoints(), context.own_ports, metrics.address());
     let mut opener = Opener::new(&config, &choice, &own);
     let opened = open_all(&mut opener, &choice, console)?;
     let own = OwnUpload::new(own);
@@ -70,11 +71,9 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     process::drop_capabilities().map_err(|error| bug("cannot give up capabilities", &error))?;
     // Refused only by kernels before 3.5.
     let _ = process::no_new_privileges();
-    let roots = match &config.destination {
-        Destination::Url(url) if url.is_https() => Roots::of_system(),
-        _ => Roots::System,
-    };
-    let plan = Plan::capture(&config, context.rules_file, context.control);
+    sinks.prepare();
+    let mut plan = Plan::capture(context.rules_file, context.control);
+    sinks.plan(&mut plan);
     let is_confined = !config.settings.no_sandbox;
     let files = is_confined.then(|| plan.confine_files());
 
@@ -87,7 +86,7 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
         config,
         &choice,
         opened,
-        (&own, roots),
+        (&own, sinks),
         sender.clone(),
         &metrics,
         console,

@@ -13,8 +13,6 @@ use std::path::{Path, PathBuf};
 
 use caps::CapSet;
 
-use crate::config::{Capture, Destination};
-
 mod calls;
 mod files;
 
@@ -79,27 +77,30 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Of `sniffer run`, which has read the certificates by now. `rules` is the file that they are read from again, `control` the socket that is removed.
-    pub fn capture(config: &Capture, rules: Option<&Path>, control: &Path) -> Self {
+    /// Of `sniffer run` without its sinks. `rules` is the file that the rules are read from again, `control` the socket
+    /// that is removed.
+    pub fn capture(rules: Option<&Path>, control: &Path) -> Self {
         let nothing = Self::nothing(Role::Capture);
         let mut read = nothing.read.clone();
         read.extend(OF_THE_MACHINE.map(PathBuf::from));
         read.extend(rules.into_iter().flat_map(with_folder));
-        let mut connect = Vec::new();
-        if let Destination::Url(url) = &config.destination {
-            connect.push(url.port());
-            if url.address().is_none() {
-                connect.push(DNS_PORT);
-                read.extend(FOR_NAMES.map(PathBuf::from));
-                read.extend(resolver_files());
-            }
-        }
         Self {
             read,
             remove: vec![folder_of(control)],
-            connect,
             ..nothing
         }
+    }
+
+    /// Also connections to this TCP port, at any address.
+    pub fn connect_to(&mut self, port: u16) {
+        self.connect.push(port);
+    }
+
+    /// Also look-ups of host names.
+    pub fn look_up_names(&mut self) {
+        self.connect_to(DNS_PORT);
+        self.read.extend(FOR_NAMES.map(PathBuf::from));
+        self.read.extend(resolver_files());
     }
 
     /// Of `sniffer store`, with its database in `data`. Its listeners are bound by now.
@@ -212,54 +213,30 @@ impl fmt::Display for Confinement {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{self, environment};
-
-    fn plan(url: &str, rules: Option<&str>) -> Plan {
-        let pairs = [
-            ("USAGE_LOGGERS_URL", url),
-            ("USAGE_LOGGERS_RULES", "include debug"),
-        ];
-        let pairs = pairs.map(|(name, value)| (name.into(), value.into()));
-        let (values, _) = environment::values(pairs.into_iter(), false).unwrap();
-        let config = config::capture(&values, false).unwrap();
-        Plan::capture(&config, rules.map(Path::new), Path::new("/run/s/control"))
-    }
-
-    #[track_caller]
-    fn check(url: &str, connect: &[u16], read: &[&str], not_read: &[&str]) {
-        let plan = plan(url, Some("/etc/rules/mine.txt"));
-        assert_eq!(plan.connect, connect, "{url}");
-        assert_eq!(plan.remove, [Path::new("/run/s")]);
-        assert_eq!(plan.write, Vec::<PathBuf>::new(), "nothing is written");
-        for (paths, expected) in [(read, true), (not_read, false)] {
-            for path in paths {
-                let has = plan.read.iter().any(|read| read == Path::new(path));
-                assert_eq!(has, expected, "{url}: {path}");
-            }
-        }
-    }
 
     #[test]
-    fn a_plan_holds_what_the_destination_needs_and_no_more() {
-        let rules = ["/etc/rules/mine.txt", "/etc/rules"];
-        check(
-            "http://10.0.0.1:7701/message",
-            &[7701],
-            &rules,
-            &["/etc/hosts", "/etc/ssl/certs", "/etc"],
-        );
-        check(
-            "http://lake.example/message",
-            &[80, 53],
-            &["/etc/hosts", "/etc/resolv.conf"],
-            &["/etc/ssl/certs", "/etc"],
-        );
-        check(
-            "https://lake.example/message",
-            &[443, 53],
-            &["/etc/hosts"],
-            &["/etc", "/etc/ssl/certs"],
-        );
+    fn a_plan_holds_what_is_needed_and_no_more() {
+        let rules = Path::new("/etc/rules/mine.txt");
+        let mut plan = Plan::capture(Some(rules), Path::new("/run/s/control"));
+        plan.connect_to(7701);
+        assert_eq!(plan.connect, [7701]);
+        assert_eq!(plan.remove, [Path::new("/run/s")]);
+        assert_eq!(plan.write, Vec::<PathBuf>::new(), "nothing is written");
+        let reads = |plan: &Plan, path: &str| plan.read.iter().any(|read| read == Path::new(path));
+        for path in ["/etc/rules/mine.txt", "/etc/rules"] {
+            assert!(reads(&plan, path), "{path}");
+        }
+        for path in ["/etc/hosts", "/etc/ssl/certs", "/etc"] {
+            assert!(!reads(&plan, path), "{path}");
+        }
+        plan.look_up_names();
+        assert_eq!(plan.connect, [7701, 53]);
+        for path in ["/etc/hosts", "/etc/resolv.conf"] {
+            assert!(reads(&plan, path), "{path}");
+        }
+        for path in ["/etc/ssl/certs", "/etc"] {
+            assert!(!reads(&plan, path), "{path}");
+        }
     }
 
     #[test]

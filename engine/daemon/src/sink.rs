@@ -1,3 +1,161 @@
-//! Sinks: the places that bundles are delivered to.
+//! Sinks: the places that bundles are delivered to, and the one seam between them and the rest of the program.
+//!
+//! ```text
+//!            ┌ bundler ─ Outlets ─┬─ Outbox ──▶ thread of a sink: backlog, delivery
+//! a shard ───┤                    └─ Outbox ──▶ thread of another sink
+//!            └ … one for each distinct rule set; today there is one
+//! ```
+//!
+//! A shard has an [`Outlets`] for each rule set: it pushes closed bundles, takes emptied ones back, and reads one level
+//! for its overload control. Sinks with the same rules share each bundle ([`shared`]); its memory comes back when the last
+//! has let go. Each sink has its own bound, backlog, counters and column of the ledger, so a slow one costs its own calls
+//! and holds up neither a shard nor another sink.
+//!
+//! The process sees [`Sinks`] before the start and [`RunningSinks`] after it: end points that are left out of the capture,
+//! the plan of the sandbox, threads, counters, a sentence for people, a probe for `sniffer check`, a stop within a
+//! deadline. [`config::Destination`](Destination) is the only list of kinds, and [`Sinks::of`] the only place that turns
+//! one into a sink. A new kind is a folder beside these files that implements [`kind`], a variant there, and a row here.
 
+pub mod backlog;
+pub mod column;
+pub mod discard;
 pub mod http;
+pub mod kind;
+pub mod outbox;
+pub mod outlet;
+pub mod parker;
+pub mod shared;
+pub mod stats;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use engine_core::bundle::Compression;
+
+use self::discard::Discard;
+use self::http::Http;
+use self::kind::{Monitor, Probe, Running, Sink};
+use self::outlet::{Outlet, Outlets};
+use crate::config::{Capture, Destination};
+use crate::diagnostic::Console;
+use crate::pipeline::upload_memory;
+use crate::random;
+use crate::sandbox::Plan;
+
+/// The name of the sink that the capture URL is.
+const DEFAULT: &str = "default";
+
+/// All sinks, as the settings describe them.
+pub struct Sinks(Vec<Box<dyn Sink>>);
+
+impl Sinks {
+    /// The sinks of a capture.
+    pub fn of(config: &Capture) -> Self {
+        let name = DEFAULT.to_owned();
+        let sink: Box<dyn Sink> = match &config.destination {
+            Destination::Url(url) => Box::new(
+                Http::new(name, url.clone())
+                    .compressed(config.compression)
+                    .bounded(
+                        config.settings.bundles_kept_max,
+                        upload_memory(&config.settings),
+                    )
+                    .seeded(random::seed()),
+            ),
+            Destination::Nowhere(reason) => Box::new(Discard::new(name, reason)),
+        };
+        Self(vec![sink])
+    }
+
+    /// How bundles are compressed: as the first of the sinks that wants it.
+    pub fn compression(&self) -> Compression {
+        let mut wishes = self.0.iter().map(|sink| sink.compression());
+        wishes
+            .find(|wish| !matches!(wish, Compression::Off | Compression::Level(0)))
+            .unwrap_or(Compression::Off)
+    }
+
+    /// Where they connect to, as far as that is known now.
+    pub fn endpoints(&self) -> Vec<SocketAddr> {
+        self.0.iter().flat_map(|sink| sink.endpoints()).collect()
+    }
+
+    /// Reads what the sandbox will hide.
+    pub fn prepare(&mut self) {
+        for sink in &mut self.0 {
+            sink.prepare();
+        }
+    }
+
+    /// Adds the ports and files that they need while they run.
+    pub fn plan(&self, plan: &mut Plan) {
+        for sink in &self.0 {
+            sink.plan(plan);
+        }
+    }
+
+    /// Tries which of them could deliver, without sending anything.
+    pub fn probes(&self) -> Vec<Probe> {
+        self.0.iter().filter_map(|sink| sink.probe()).collect()
+    }
+
+    /// Starts their threads, and gives what each shard sees of them.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refuses, or a file that cannot be read.
+    pub fn start(
+        self,
+        shards: usize,
+        console: Console,
+    ) -> io::Result<(Vec<Outlets>, RunningSinks)> {
+        let mut by_shard: Vec<Vec<Outlet>> = (0..shards).map(|_| Vec::new()).collect();
+        let mut running = Vec::new();
+        for sink in self.0 {
+            let started = sink.start(shards, console)?;
+            for (outlets, outlet) in by_shard.iter_mut().zip(started.outlets) {
+                outlets.push(outlet);
+            }
+            running.push(started.running);
+        }
+        let outlets = by_shard.into_iter().map(Outlets::new).collect();
+        Ok((outlets, RunningSinks(running)))
+    }
+}
+
+/// All sinks while they run.
+pub struct RunningSinks(Vec<Box<dyn Running>>);
+
+impl RunningSinks {
+    /// What reads the counters of each.
+    pub fn monitors(&self) -> Vec<Arc<dyn Monitor>> {
+        self.0.iter().map(|sink| sink.monitor()).collect()
+    }
+
+    /// What they do, for the sentence at the start.
+    pub fn description(&self) -> String {
+        let each: Vec<String> = self.0.iter().map(|sink| sink.description()).collect();
+        each.join(" and ")
+    }
+
+    /// Adds the system calls that they make, as far as that depends on this kernel.
+    pub fn plan_calls(&self, plan: &mut Plan) {
+        for sink in &self.0 {
+            sink.plan_calls(plan);
+        }
+    }
+
+    /// Delivers what they have, all at the same time, until `deadline` at the latest. Nothing may be pushed any longer.
+    pub fn stop(mut self, deadline: Instant) {
+        for sink in &mut self.0 {
+            sink.begin_stop(deadline);
+        }
+        for sink in self.0 {
+            sink.wait();
+        }
+    }
+}

@@ -4,19 +4,16 @@
 //! the interface. The kernel drops most of them before they reach a ring ([`FrameFilter::without`]); what it cannot judge
 //! (three tags) is found again here. Tunnelled copies are not looked for.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 
 use engine_core::decap::{Frame, LinkType};
 use engine_sys::interfaces;
 #[cfg(doc)]
 use engine_sys::packet::FrameFilter;
 
-use crate::config::Destination;
-
-/// Where our own upload goes, and our own ports at every address of this machine, metrics at theirs. A name that does
-/// not resolve now is tried by the uploader again; until then nothing of it is on the wire but look-ups.
+/// Where the sinks connect to, our own ports at every address of this machine, and metrics at theirs.
 pub fn endpoints(
-    destination: &Destination,
+    sinks: Vec<SocketAddr>,
     own_ports: &[u16],
     metrics: Option<SocketAddr>,
 ) -> Vec<SocketAddr> {
@@ -26,13 +23,7 @@ pub fn endpoints(
             .filter(|at| at.ip().is_unspecified())
             .map(|at| at.port()),
     );
-    let mut endpoints: Vec<SocketAddr> = match destination {
-        Destination::Url(url) => (url.host(), url.port())
-            .to_socket_addrs()
-            .map(Iterator::collect)
-            .unwrap_or_default(),
-        Destination::Nowhere(_) => Vec::new(),
-    };
+    let mut endpoints = sinks;
     endpoints.extend(metrics.filter(|at| !at.ip().is_unspecified()));
     // Listed once already when the interfaces were chosen; that it fails now and not then is not worth an error.
     for address in interfaces::list()

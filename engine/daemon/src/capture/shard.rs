@@ -1,15 +1,14 @@
-//! The thread that owns rings, a pipeline and an outbox: blocks in, bundles out.
+//! The thread that owns rings, a pipeline and its end of the sinks: blocks in, bundles out.
 //!
 //! It shares nothing: counters leave by plain stores once a block, bundles by a queue without locks. A block goes back
 //! to the kernel before the next is taken. Nothing is logged and, once buffers have grown, nothing allocated per packet.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use engine_core::bundle::{Bundle, Bundler, Compression, Encoding};
+use engine_core::bundle::{Bundler, Compression, Encoding};
 use engine_core::decap::Frame;
 use engine_core::pipeline::Pipeline;
 use engine_core::time::Timestamp;
@@ -23,7 +22,7 @@ use super::source::Source;
 use super::split_flows::Witness;
 use crate::clock::now;
 use crate::counters::{Published, RuleCells, ShardCounters, Stages};
-use crate::sink::http::Outbox;
+use crate::sink::outlet::Outlets;
 
 /// What a shard reports to the thread that watches it.
 #[derive(Debug)]
@@ -52,9 +51,6 @@ const CLOCK_BEHIND: Duration = Duration::from_millis(100);
 /// Blocks read from one ring before the others have their turn.
 const BLOCKS_A_TURN: usize = 16;
 
-/// Closed bundles that wait for room in the outbox; one more sheds the oldest.
-const BUNDLES_WAITING_MAX: usize = 16;
-
 /// How often the kernel's drop counters are read.
 const STATISTICS_EVERY: Duration = Duration::from_secs(1);
 
@@ -72,14 +68,13 @@ struct Gone {
     freezes: u64,
 }
 
-/// Rings, pipeline and outbox of one thread.
+/// Rings, pipeline and sinks of one thread.
 pub struct Shard {
     sources: Vec<Source>,
     gone: Gone,
     pipeline: Pipeline<Bundler>,
-    /// None when nothing is to be sent: bundles are counted and thrown away.
-    outbox: Option<Outbox>,
-    waiting: VecDeque<Bundle>,
+    /// The sinks of the rule set that the pipeline's bundler collects for.
+    outlets: Outlets,
     own: OwnUpload,
     counters: ShardCounters,
     published: Arc<Published>,
@@ -101,7 +96,7 @@ impl Shard {
     pub fn new(
         sources: Vec<Source>,
         pipeline: Pipeline<Bundler>,
-        (outbox, compression): (Option<Outbox>, Compression),
+        (outlets, compression): (Outlets, Compression),
         own: OwnUpload,
         (published, hits, witness): (Arc<Published>, RuleCells, Option<Witness>),
         orders: Orders,
@@ -111,8 +106,7 @@ impl Shard {
             sources,
             gone: Gone::default(),
             pipeline,
-            outbox,
-            waiting: VecDeque::with_capacity(BUNDLES_WAITING_MAX + 1),
+            outlets,
             own,
             counters: ShardCounters::default(),
             published,
@@ -248,7 +242,7 @@ impl Shard {
         let load = Load {
             ring: shares.clone().fold(0.0, f32::max),
             waiting: shares.sum(),
-            queue: self.queue_share(),
+            queue: self.outlets.fill(),
             ..std::mem::take(&mut self.load)
         };
         if !self.overload.look(load, Instant::now()) {
@@ -259,14 +253,7 @@ impl Shard {
         self.pipeline.output().set_compression(compression);
     }
 
-    /// How much of the way to the collector is taken, here and at the uploader.
-    fn queue_share(&self) -> f32 {
-        let waiting = self.waiting.len() as f32 / BUNDLES_WAITING_MAX as f32;
-        let outbox = self.outbox.as_ref().map_or(0.0, Outbox::fill);
-        waiting.max(outbox)
-    }
-
-    /// Finished bundles to the outbox, empty buffers back, counters out.
+    /// Closed bundles to the sinks, empty buffers back, counters out.
     fn hand_over(&mut self) {
         let bundler = self.pipeline.output();
         bundler.close_if_old(now());
@@ -274,20 +261,11 @@ impl Shard {
             // Nothing else makes a plain bundle where bundles are to be compressed.
             let is_overload = bundle.encoding == Encoding::Plain && self.overload.compresses();
             self.counters.bundles_plain_overload += u64::from(is_overload);
-            self.waiting.push_back(bundle);
+            self.outlets.push(bundle);
         }
-        self.push_waiting();
-        while self.waiting.len() > BUNDLES_WAITING_MAX {
-            self.shed_oldest();
-        }
-        if let Some(outbox) = &mut self.outbox {
-            while let Some(body) = outbox.take_empty() {
-                let empty = Bundle {
-                    body,
-                    ..Bundle::default()
-                };
-                self.pipeline.output().recycle(empty);
-            }
+        self.outlets.send();
+        while let Some(bundle) = self.outlets.take_empty() {
+            bundler.recycle(bundle);
         }
         if let Some(witness) = &self.witness {
             let new_flows = self.pipeline.take_new_flows();
@@ -295,34 +273,6 @@ impl Shard {
         }
         self.read_statistics();
         self.publish();
-    }
-
-    fn push_waiting(&mut self) {
-        while let Some(bundle) = self.waiting.pop_front() {
-            let calls = u64::from(bundle.calls);
-            let Some(outbox) = &mut self.outbox else {
-                self.counters.calls_withheld += calls;
-                self.pipeline.output().recycle(bundle);
-                continue;
-            };
-            match outbox.push(bundle) {
-                Ok(()) => {
-                    self.counters.calls_pushed += calls;
-                    self.counters.bundles_pushed += 1;
-                }
-                Err(bundle) => {
-                    self.waiting.push_front(bundle);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn shed_oldest(&mut self) {
-        if let Some(bundle) = self.waiting.pop_front() {
-            self.counters.calls_shed_queue_full += u64::from(bundle.calls);
-            self.pipeline.output().recycle(bundle);
-        }
     }
 
     fn read_statistics(&mut self) {
@@ -360,12 +310,12 @@ impl Shard {
     }
 
     fn publish(&mut self) {
-        let waiting: u64 = self
-            .waiting
-            .iter()
-            .map(|bundle| u64::from(bundle.calls))
-            .sum();
-        self.counters.calls_held = self.pipeline.output().held_calls() + waiting;
+        let sinks = self.outlets.counters();
+        self.counters.calls_held = self.pipeline.output().held_calls() + sinks.calls_waiting;
+        self.counters.calls_pushed = sinks.calls_pushed;
+        self.counters.bundles_pushed = sinks.bundles_pushed;
+        self.counters.calls_shed_queue_full = sinks.calls_shed_queue_full;
+        self.counters.calls_withheld = sinks.calls_withheld;
         let overload = &self.overload;
         self.counters.overload_plain = u64::from(overload.is_plain());
         self.counters.overload_thin = u64::from(overload.step() >= Step::Thin);
@@ -448,13 +398,11 @@ impl Shard {
         let deadline = Instant::now() + timeout;
         loop {
             self.hand_over();
-            if self.waiting.is_empty() {
+            if self.outlets.is_empty() {
                 break;
             }
             if Instant::now() > deadline {
-                while !self.waiting.is_empty() {
-                    self.shed_oldest();
-                }
+                self.outlets.shed_all();
                 break;
             }
             std::thread::sleep(Duration::from_millis(5));

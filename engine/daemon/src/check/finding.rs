@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::diagnostic::Diagnostic;
+use crate::sink::kind::Probe;
 
 /// How much it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -65,6 +66,16 @@ impl Finding {
     pub(super) fn fix(mut self, fix: impl Into<String>) -> Self {
         self.fix = Some(fix.into());
         self
+    }
+
+    /// What a sink found when it was tried.
+    pub(super) fn of_sink(probe: Probe) -> Self {
+        match probe.problem {
+            None => Self::new(Level::Ok, probe.topic, probe.text),
+            Some((why, fix)) => Self::new(Level::Fail, probe.topic, probe.text)
+                .why(why)
+                .fix(fix),
+        }
     }
 
     /// What `run` would say.

@@ -7,7 +7,6 @@ use engine_sys::event::EventFd;
 
 use super::finding::{Finding, Level};
 use crate::sandbox::{Files, Plan};
-use crate::sink::http as upload;
 
 pub(super) fn findings() -> Vec<Finding> {
     let mut findings = vec![release(), uploader()];
@@ -24,8 +23,8 @@ fn uploader() -> Finding {
     const TOPIC: &str = "uploader";
     let driver = EventFd::new().and_then(|event| Driver::open(Choice::Auto, Arc::new(event)));
     match driver.map(|driver| driver.kind()) {
-        Ok(Kind::Uring) => Finding::new(Level::Ok, TOPIC, upload::IO_URING),
-        Ok(kind) => Finding::new(Level::Info, TOPIC, upload::driver_name(kind))
+        Ok(Kind::Uring) => Finding::new(Level::Ok, TOPIC, Kind::Uring.to_string()),
+        Ok(kind) => Finding::new(Level::Info, TOPIC, kind.to_string())
             .why("a little more CPU, nothing else"),
         Err(error) => Finding::new(
             Level::Fail,

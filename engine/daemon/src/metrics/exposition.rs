@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::families::{self, Pool, Series};
 use crate::counters::Stages;
 use crate::process::Process;
-use crate::sink::http as upload;
+use crate::sink::stats::{Snapshot, Times};
 use crate::status::{Calls, RuleHits};
 
 /// What is shown, read at one moment.
@@ -19,10 +19,10 @@ pub struct Moment {
     pub started: Option<SystemTime>,
     /// The counters of each shard.
     pub shards: Vec<Stages>,
-    /// The ledger of calls, of all shards and the uploader.
+    /// The ledger of calls, of all shards and the sink.
     pub calls: Calls,
-    /// The uploader, if there is one.
-    pub uploads: Option<upload::Snapshot>,
+    /// The counters of each sink.
+    pub sinks: Vec<Snapshot>,
     /// Each rule's hits, in the order of their lines.
     pub rules: Vec<RuleHits>,
     /// Reloads of the rules that succeeded, and that failed.
@@ -41,7 +41,7 @@ pub fn page(moment: &Moment) -> String {
     program(&mut page, moment);
     calls(&mut page, &moment.calls);
     rules(&mut page, moment);
-    output(&mut page, moment.uploads.as_ref());
+    output(&mut page, &moment.sinks);
     memory(&mut page, moment);
     stages(&mut page, &moment.shards);
     process(&mut page, &moment.process);
@@ -98,10 +98,9 @@ impl Text {
 }
 
 fn program(page: &mut Text, moment: &Moment) {
-    let uploader = moment
-        .uploads
-        .as_ref()
-        .map_or("none", |uploads| uploads.driver.as_str());
+    let uploader = (moment.sinks.iter())
+        .find_map(|sink| sink.detail.as_ref())
+        .map_or("none", |detail| detail.transport.as_str());
     // Without the reason in brackets.
     let uploader = uploader.split(' ').next().unwrap_or(uploader);
     page.metric(
@@ -191,63 +190,59 @@ fn rules(page: &mut Text, moment: &Moment) {
     page.sample(RELOADS, &[("result", &"failed")], moment.reloads.1);
 }
 
-fn output(page: &mut Text, uploads: Option<&upload::Snapshot>) {
-    let Some(uploads) = uploads else {
+/// What sinks that deliver have done. The samples of several are told apart by their names.
+fn output(page: &mut Text, sinks: &[Snapshot]) {
+    let Some(sink) = sinks.iter().find(|sink| sink.detail.is_some()) else {
         return;
     };
-    const ANSWERS: &str = "sniffer_output_requests_total";
-    page.metric(
-        ANSWERS,
-        "POSTs that ended, by the class of their answer; none: the connection failed or the time was over.",
-    );
-    for (code, count) in upload::Snapshot::CLASSES.iter().zip(uploads.answers) {
-        page.sample(ANSWERS, &[("code", code)], count);
+    for metric in sink.detail.iter().flat_map(|detail| &detail.metrics) {
+        page.metric(metric.name, metric.help);
+        for (text, count) in &metric.samples {
+            let label: [(&str, &dyn Display); 1] = [(metric.label, text)];
+            let labels = if metric.label.is_empty() {
+                &[][..]
+            } else {
+                &label
+            };
+            page.sample(metric.name, labels, count);
+        }
     }
+    let counters = &sink.counters;
     for (name, help, count) in [
-        (
-            "sniffer_output_retries_total",
-            "POSTs that repeated an earlier one.",
-            uploads.retries,
-        ),
-        (
-            "sniffer_output_connects_total",
-            "Connections made to the destination.",
-            uploads.connects,
-        ),
         (
             "sniffer_output_bundles_sent_total",
             "Bundles that the destination acknowledged.",
-            uploads.bundles_sent,
+            counters.bundles_sent,
         ),
         (
             "sniffer_output_sent_bytes_total",
             "Bytes of their bodies as sent.",
-            uploads.bytes_sent,
+            counters.bytes_sent,
         ),
         (
             "sniffer_output_up",
             "Whether the last try succeeded, or none was made yet.",
-            u64::from(!uploads.down),
+            u64::from(!sink.down),
         ),
         (
             "sniffer_output_queue_bundles",
             "Bundles that wait for delivery or are on their way.",
-            uploads.bundles_queued,
+            counters.bundles_queued,
         ),
         (
             "sniffer_output_queue_calls",
             "Calls in them.",
-            uploads.calls_queued,
+            counters.calls_queued,
         ),
         (
             "sniffer_output_queue_bytes",
             "Bytes of their bodies.",
-            uploads.bytes_queued,
+            counters.bytes_queued,
         ),
     ] {
         page.single(name, help, count);
     }
-    let oldest = uploads
+    let oldest = sink
         .oldest
         .and_then(|since| SystemTime::now().duration_since(since).ok());
     page.single(
@@ -255,17 +250,17 @@ fn output(page: &mut Text, uploads: Option<&upload::Snapshot>) {
         "How long the oldest of them has waited.",
         oldest.unwrap_or_default().as_secs_f64(),
     );
-    if let Some(at) = uploads.last_success {
+    if let Some(at) = sink.last_success {
         page.single(
             "sniffer_output_last_success_timestamp_seconds",
             "When a bundle was last acknowledged, in seconds since 1970.",
             seconds(at),
         );
     }
-    delivery(page, &uploads.delivery);
+    delivery(page, &sink.delivery);
 }
 
-fn delivery(page: &mut Text, times: &upload::Times) {
+fn delivery(page: &mut Text, times: &Times) {
     const NAME: &str = "sniffer_output_delivery_seconds";
     page.head(
         NAME,
@@ -273,7 +268,7 @@ fn delivery(page: &mut Text, times: &upload::Times) {
         "From a closed bundle in the uploader's hands to its acknowledgement, all tries together.",
     );
     let mut sum = 0;
-    for (edge, count) in upload::Times::EDGES.iter().zip(times.counts) {
+    for (edge, count) in Times::EDGES.iter().zip(times.counts) {
         sum += count;
         page.put(format_args!("{NAME}_bucket{{le=\"{edge}\"}} {sum}\n"));
     }
@@ -296,8 +291,8 @@ fn memory(page: &mut Text, moment: &Moment) {
         let bytes: u64 = moment.shards.iter().map(|shard| bytes(&shard.held)).sum();
         page.sample(NAME, &[("pool", &label)], bytes);
     }
-    let queue = moment.uploads.as_ref().map(|uploads| uploads.bytes_queued);
-    page.sample(NAME, &[("pool", &"queue")], queue.unwrap_or(0));
+    let queue = moment.sinks.iter().map(|sink| sink.counters.bytes_queued);
+    page.sample(NAME, &[("pool", &"queue")], queue.sum::<u64>());
     page.single(
         "sniffer_memory_limit_bytes",
         "The memory limit: for flows, open calls and bundles.",
@@ -380,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_histogram_adds_up() {
-        let mut times = upload::Times::default();
+        let mut times = Times::default();
         times.counts[0] = 2;
         times.counts[3] = 1;
         *times.counts.last_mut().unwrap() = 4;

@@ -1,36 +1,36 @@
-//! Where every call went: counters of shards and uploader in, boxes that add up out.
+//! Where every call went: counters of shards and sinks in, boxes that add up out.
 
 use std::collections::BTreeMap;
 
 use crate::counters::Stages;
-use crate::sink::http as upload;
+use crate::sink::stats::Snapshot;
 use crate::status::Calls;
 
 /// Each box from where it is counted; what they leave over is unaccounted.
-pub fn calls(stages: &Stages, uploads: Option<&upload::Snapshot>) -> Calls {
-    let none = upload::Snapshot::default();
-    let uploads = uploads.unwrap_or(&none);
+pub fn calls(stages: &Stages, sink: Option<&Snapshot>) -> Calls {
+    let none = Snapshot::default();
+    let sink = sink.unwrap_or(&none);
     let Stages { message, shard, .. } = stages;
     let dropped = [
-        ("refused", uploads.calls_dropped_refused),
+        ("refused", sink.counters.calls_dropped_refused),
         (
             "queue_full",
-            uploads.calls_dropped_queue_full + shard.calls_shed_queue_full,
+            sink.counters.calls_dropped_queue_full + shard.calls_shed_queue_full,
         ),
         ("memory", message.calls_shed),
         ("overload", message.calls_shed_overload),
-        ("shutdown", uploads.calls_dropped_shutdown),
+        ("shutdown", sink.counters.calls_dropped_shutdown),
     ];
     Calls {
         seen: message.calls_seen,
-        sent: uploads.calls_sent,
+        sent: sink.counters.calls_sent,
         stopped: message.calls_stopped + shard.calls_withheld,
         sampled: message.calls_sampled,
         dropped: dropped
             .into_iter()
             .map(|(reason, count)| (reason.to_owned(), count))
             .collect(),
-        in_flight: shard.calls_held + uploads.calls_in_flight,
+        in_flight: shard.calls_held + sink.calls_in_flight,
         unaccounted: 0,
     }
     .balanced()
@@ -47,6 +47,7 @@ pub fn halves(stages: &Stages) -> BTreeMap<String, u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::stats::Counters;
 
     #[test]
     fn every_call_is_in_one_bucket_and_what_is_in_none_is_reported() {
@@ -59,15 +60,18 @@ mod tests {
         stages.shard.calls_withheld = 2;
         stages.shard.calls_shed_queue_full = 3;
         stages.shard.calls_held = 4;
-        let uploads = upload::Snapshot {
-            calls_sent: 50,
-            calls_dropped_refused: 6,
-            calls_dropped_queue_full: 7,
-            calls_dropped_shutdown: 8,
+        let sink = Snapshot {
+            counters: Counters {
+                calls_sent: 50,
+                calls_dropped_refused: 6,
+                calls_dropped_queue_full: 7,
+                calls_dropped_shutdown: 8,
+                ..Counters::default()
+            },
             calls_in_flight: 3,
-            ..upload::Snapshot::default()
+            ..Snapshot::default()
         };
-        let calls = calls(&stages, Some(&uploads));
+        let calls = calls(&stages, Some(&sink));
         assert_eq!(
             (calls.seen, calls.sent, calls.stopped, calls.sampled),
             (100, 50, 12, 5)

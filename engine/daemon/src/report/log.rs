@@ -7,10 +7,9 @@ use engine_sys::packet::Trouble;
 use super::snapshot::View;
 use super::warnings::{cannot_keep_up, ring_was_full};
 use crate::diagnostic::{Code, Console, Diagnostic};
-use crate::sink::http as upload;
 use crate::status;
 
-/// What was said last, so that nothing is said twice. The uploader speaks for itself.
+/// What was said last, so that nothing is said twice. Sinks report for themselves.
 #[derive(Default)]
 pub struct Said {
     hints: Vec<Code>,
@@ -49,14 +48,6 @@ impl Said {
             Some(Change::Ends) => console.info(format!("keeping up again: {}", overload.counted())),
             None => {}
         }
-    }
-}
-
-/// What the uploader has to say, in our form. That all is well again is a sentence, not a warning.
-pub fn say_upload(event: &upload::Event, console: Console) {
-    match (event, Code::find(event.code())) {
-        (upload::Event::Up { .. }, _) | (_, None) => console.info(event),
-        (_, Some(code)) => console.report(&Diagnostic::new(code, event.to_string())),
     }
 }
 

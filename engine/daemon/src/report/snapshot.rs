@@ -1,4 +1,4 @@
-//! What status shows, gathered: counters of shards and uploader in, the ledger with its warnings out.
+//! What status shows, gathered: counters of shards and sinks in, the ledger with its warnings out.
 //!
 //! Nothing is kept here but what is read from others; any thread may ask.
 
@@ -20,7 +20,8 @@ use crate::metrics::exposition::{self, Moment};
 use crate::metrics::{Answer, Page};
 use crate::process::{Process, status_value};
 use crate::sandbox::Confinement;
-use crate::sink::http::{self as upload, Stats};
+use crate::sink::kind::Monitor;
+use crate::sink::stats::Snapshot;
 use crate::status::{self, Calls, Output, Packets, Port, State, Status};
 
 /// How often a ledger that does not balance is read again before it is believed: a bundle may be between two counters.
@@ -47,12 +48,10 @@ pub struct View {
     pub memory_limit_bytes: u64,
     /// The rules in use.
     pub rules: Mutex<RuleWatch>,
-    /// The destination as status shows it.
-    pub url: String,
     /// What was said at the start.
     pub sentence: String,
-    /// The uploader's counters, if there is one.
-    pub uploads: Option<Arc<Stats>>,
+    /// The counters of each sink.
+    pub sinks: Vec<Arc<dyn Monitor>>,
     /// The counters of each shard.
     pub published: Vec<Arc<Published>>,
     /// Set once all threads run.
@@ -117,7 +116,7 @@ impl View {
     }
 
     fn capture(&self) -> (status::Capture, Stages) {
-        let (samples, uploads, calls) = self.ledger();
+        let (samples, sinks, calls) = self.ledger();
         let stages = sum(&samples);
         let shard = &stages.shard;
         let (rules, rule_hits) = {
@@ -141,7 +140,7 @@ impl View {
                 ignored: shard.frames_ignored_own_upload,
                 dropped: shard.ring_dropped_full,
             },
-            output: output(&self.url, uploads.as_ref()),
+            output: sinks.first().map(output).unwrap_or_default(),
             overload: status::Overload::of(&stages),
             rules,
             rule_hits,
@@ -163,17 +162,17 @@ impl View {
         (capture, stages)
     }
 
-    /// What each shard counted, the uploader's counters, and the calls by both. Shards and uploader count apart, so a
+    /// What each shard counted, the counters of each sink, and the calls by both. Shards and sinks count apart, so a
     /// bundle on its way may be seen twice or not at all for a moment.
-    fn ledger(&self) -> (Vec<Sample>, Option<upload::Snapshot>, Calls) {
+    fn ledger(&self) -> (Vec<Sample>, Vec<Snapshot>, Calls) {
         let mut tries = 0;
         loop {
-            let uploads = self.uploads.as_ref().map(|stats| stats.snapshot());
+            let sinks: Vec<Snapshot> = self.sinks.iter().map(|sink| sink.snapshot()).collect();
             let samples = self.samples();
-            let calls = calls(&sum(&samples), uploads.as_ref());
+            let calls = calls(&sum(&samples), sinks.first());
             tries += 1;
             if calls.unaccounted == 0 || tries >= LEDGER_TRIES {
-                return (samples, uploads, calls);
+                return (samples, sinks, calls);
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -204,14 +203,14 @@ impl View {
     }
 
     fn moment(&self) -> Moment {
-        let (samples, uploads, calls) = self.ledger();
+        let (samples, sinks, calls) = self.ledger();
         let reloads = [&self.reloads.good, &self.reloads.bad];
         let [good, bad] = reloads.map(|count| count.load(Ordering::Relaxed));
         Moment {
             started: Some(self.began),
             shards: samples.iter().map(|sample| sample.stages).collect(),
             calls,
-            uploads,
+            sinks,
             rules: self.rules().hits(),
             reloads: (good, bad),
             ring_bytes: self.ring_bytes,
@@ -239,10 +238,7 @@ impl View {
     fn unready(&self) -> Vec<&'static str> {
         let is_deaf = self.stages().shard.rings_open == 0;
         let is_down = self.needs_output
-            && self
-                .uploads
-                .as_ref()
-                .is_some_and(|stats| stats.snapshot().down_for > limits::OUTPUT_DOWN_MAX);
+            && (self.sinks.iter()).any(|sink| sink.snapshot().down_for > limits::OUTPUT_DOWN_MAX);
         [
             (is_deaf, "no interface is open"),
             (is_down, "the destination is down"),
@@ -266,27 +262,22 @@ fn ports(samples: &[Sample]) -> Vec<Port> {
     Port::all(&table)
 }
 
-fn output(url: &str, uploads: Option<&upload::Snapshot>) -> Output {
-    let Some(uploads) = uploads else {
-        return Output {
-            url: url.to_owned(),
-            ..Output::default()
-        };
-    };
-    let tried = uploads.last_success.is_some() || uploads.down;
+fn output(sink: &Snapshot) -> Output {
+    let detail = sink.detail.clone().unwrap_or_default();
+    let tried = sink.last_success.is_some() || sink.down;
     Output {
-        url: url.to_owned(),
-        up: tried.then_some(!uploads.down),
-        last_code: uploads.last_status,
-        last_success_millis: uploads
+        url: sink.place.clone(),
+        up: tried.then_some(!sink.down),
+        last_code: detail.last_code,
+        last_success_millis: sink
             .last_success
             .and_then(|at| at.elapsed().ok())
             .and_then(|ago| u64::try_from(ago.as_millis()).ok()),
-        last_error: Some(uploads.last_error.clone()).filter(|error| !error.is_empty()),
-        posts: uploads.posts,
-        retries: uploads.retries,
-        queue_calls: uploads.calls_in_flight,
-        queue_bytes: uploads.bytes_queued,
-        transport: uploads.driver.clone(),
+        last_error: Some(sink.last_error.clone()).filter(|error| !error.is_empty()),
+        posts: sink.counters.attempts,
+        retries: sink.counters.retries,
+        queue_calls: sink.calls_in_flight,
+        queue_bytes: sink.counters.bytes_queued,
+        transport: detail.transport,
     }
 }

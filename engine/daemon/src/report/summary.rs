@@ -1,42 +1,28 @@
 //! What is captured, in words: for the sentence at the start, the status, and whoever explains silence.
 
-use engine_core::bundle::Compression;
 use engine_sys::packet::Steering;
 
 use super::hints::Setting;
 use crate::capture::interfaces::Choice;
 use crate::config::kinds::UdpPorts;
 use crate::config::setting::Kind as _;
-use crate::config::{Capture, CaptureMode, Destination};
+use crate::config::{Capture, CaptureMode};
 use crate::quantity::plural;
-use crate::sink::http::Uploader;
 
 /// What will happen, in one sentence.
 pub fn sentence(
     config: &Capture,
     choice: &Choice,
     (shards, steering): (usize, Steering),
-    uploader: Option<&Uploader>,
+    sinks: &str,
 ) -> String {
     let names: Vec<&str> = choice
         .interfaces
         .iter()
         .map(|interface| interface.name.as_str())
         .collect();
-    let deflate = match config.compression {
-        Compression::Off | Compression::Level(0) => "off".to_owned(),
-        Compression::Fast => "on".to_owned(),
-        Compression::Level(level) => format!("level {level}"),
-    };
-    let driver = uploader
-        .map(|uploader| uploader.stats().snapshot().driver)
-        .unwrap_or_default();
-    let destination = match &config.destination {
-        Destination::Url(url) => format!("sending to {url} (deflate {deflate}, uploader {driver})"),
-        Destination::Nowhere(why) => format!("sending nothing ({why})"),
-    };
     format!(
-        "capturing HTTP on {} ({}), {}{}, rules {:?},\n{destination}. Ctrl-C stops and flushes.",
+        "capturing HTTP on {} ({}), {}{}, rules {:?},\n{sinks}. Ctrl-C stops and flushes.",
         names.join(", "),
         reads(config),
         plural(shards as u64, "shard"),

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use engine_core::bundle::Compression;
 use engine_core::pipeline::Pipeline;
 use engine_sys::cpu;
 use engine_sys::packet::Steering;
@@ -20,21 +19,20 @@ use crate::capture::self_traffic::OwnUpload;
 use crate::capture::shard::{Notify, Shard};
 use crate::capture::source::Source;
 use crate::capture::split_flows::{Crossings, Witness};
-use crate::config::{Capture, Destination};
+use crate::config::Capture;
 use crate::counters::{Published, Stages};
 use crate::diagnostic::{Console, Diagnostic};
 use crate::limits;
 use crate::metrics::Endpoint;
-use crate::pipeline::{bundler, pipeline_config, upload_memory};
+use crate::pipeline::{bundler, pipeline_config};
 use crate::random;
-use crate::report::log::say_upload;
 use crate::report::rule_matches::RuleWatch;
 use crate::report::snapshot::{Reloads, View};
 use crate::report::summary::{reads, sentence, setting};
 use crate::sandbox::{Confinement, Files, Plan};
-use crate::sink::http::{self as upload, Inboxes, Roots, UploadConfig, Uploader};
+use crate::sink::{RunningSinks, Sinks};
 
-/// The uploader has this long after the shards have ended, whatever they left of the flush timeout.
+/// The sinks have this long after the shards have ended, whatever they left of the flush timeout.
 const FLUSH_MIN: Duration = Duration::from_millis(500);
 
 /// The other threads, while they run.
@@ -42,7 +40,7 @@ pub(super) struct Threads {
     pub(super) view: Arc<View>,
     shards: Vec<JoinHandle<()>>,
     orders: Vec<Orders>,
-    uploader: Option<Uploader>,
+    sinks: RunningSinks,
     flush_timeout: Duration,
 }
 
@@ -57,15 +55,15 @@ impl Threads {
         config: Capture,
         choice: &Choice,
         opened: Vec<Opened>,
-        (own, roots): (&OwnUpload, Roots),
+        (own, sinks): (&OwnUpload, Sinks),
         events: Sender<Event>,
         metrics: &Endpoint,
         console: Console,
     ) -> Result<Self, Diagnostic> {
         let count = config.settings.shards;
-        let (outboxes, inboxes) =
-            upload::outboxes(count).map_err(|error| bug("cannot make the outboxes", &error))?;
-        let uploader = uploader(&config, inboxes, roots, console)?;
+        let compression = sinks.compression();
+        let started = sinks.start(count, console);
+        let (outlets, sinks) = started.map_err(|error| bug("cannot start a sink", &error))?;
         let steering = steering(&opened);
         let rings = opened.iter().flat_map(|opened| &opened.sources);
         let ring_bytes = rings.map(|source| source.ring.bytes() as u64).sum();
@@ -77,13 +75,10 @@ impl Threads {
         let notify: Notify = Arc::new(move |notice| drop(events.send(Event::Shard(notice))));
         let mut shards = Vec::new();
         let mut orders = Vec::new();
-        for (index, (sources, outbox)) in by_shard(opened, count)
-            .into_iter()
-            .zip(outboxes)
-            .enumerate()
+        for (index, (sources, outlets)) in
+            by_shard(opened, count).into_iter().zip(outlets).enumerate()
         {
             let order = Orders::new().map_err(|error| bug("cannot make an eventfd", &error))?;
-            let outbox = uploader.is_some().then_some(outbox);
             let mut pipeline = pipeline_config(
                 &config.settings,
                 &config.host,
@@ -99,15 +94,11 @@ impl Threads {
             });
             // A clone has matching caches of its own, so that shards take no lock of each other's.
             let set = Arc::new((*config.rules.set).clone());
-            let compression = match outbox {
-                Some(_) => config.compression,
-                None => Compression::Off,
-            };
             let pipeline = Pipeline::new(&pipeline, set, bundler(&config.settings, compression));
             let shard = Shard::new(
                 sources,
                 pipeline,
-                (outbox, compression),
+                (outlets, compression),
                 own.clone(),
                 (
                     Arc::clone(&published[index]),
@@ -138,9 +129,8 @@ impl Threads {
             steering,
             memory_limit_bytes: config.settings.memory_bytes as u64,
             rules: Mutex::new(rules),
-            url: url(&config.destination),
-            sentence: sentence(&config, choice, (count, steering), uploader.as_ref()),
-            uploads: uploader.as_ref().map(Uploader::stats),
+            sentence: sentence(&config, choice, (count, steering), &sinks.description()),
+            sinks: sinks.monitors(),
             published,
             confinement: OnceLock::new(),
             began: SystemTime::now(),
@@ -152,17 +142,14 @@ impl Threads {
             view,
             shards,
             orders,
-            uploader,
+            sinks,
             flush_timeout: config.settings.flush_timeout,
         })
     }
 
     /// Confines the system calls of all threads, which are there by now; `files` were when there was one.
     pub(super) fn confine(&self, mut plan: Plan, files: Option<Files>) -> &Confinement {
-        plan.uses_uring = self
-            .uploader
-            .as_ref()
-            .is_some_and(|uploader| uploader.stats().snapshot().driver == upload::IO_URING);
+        self.sinks.plan_calls(&mut plan);
         self.view.confinement.get_or_init(|| match files {
             Some(files) => Confinement::after(files, &plan),
             None => Confinement::Unwanted,
@@ -224,39 +211,12 @@ impl Threads {
             .into_iter()
             .map(|shard| shard.join().is_err())
             .fold(false, |any, panicked| any | panicked);
-        if let Some(uploader) = self.uploader {
-            uploader.stop(
-                deadline
-                    .saturating_duration_since(Instant::now())
-                    .max(FLUSH_MIN),
-            );
-        }
+        self.sinks.stop(deadline.max(Instant::now() + FLUSH_MIN));
         Ended {
             view: self.view,
             panicked,
         }
     }
-}
-
-/// None where nothing is sent.
-fn uploader(
-    config: &Capture,
-    inboxes: Inboxes,
-    roots: Roots,
-    console: Console,
-) -> Result<Option<Uploader>, Diagnostic> {
-    let Destination::Url(url) = &config.destination else {
-        return Ok(None);
-    };
-    let mut options = UploadConfig::new(url.clone());
-    options.queue_bundles = config.settings.bundles_kept_max;
-    options.queue_bytes = options.queue_bytes.min(upload_memory(&config.settings));
-    options.seed = random::seed();
-    options.roots = roots;
-    let say = move |event: &upload::Event| say_upload(event, console);
-    let started = Uploader::start(options, inboxes, say);
-    let uploader = started.map_err(|error| bug("cannot start the uploader", &error))?;
-    Ok(Some(uploader))
 }
 
 /// For each shard its ring on every interface.
@@ -268,14 +228,6 @@ fn by_shard(opened: Vec<Opened>, shards: usize) -> Vec<Vec<Source>> {
         }
     }
     by_shard
-}
-
-/// The destination as status shows it.
-fn url(destination: &Destination) -> String {
-    match destination {
-        Destination::Url(url) => url.to_string(),
-        Destination::Nowhere(why) => format!("nowhere ({why})"),
-    }
 }
 
 /// Where metrics are served, empty if nowhere, or why they are not.

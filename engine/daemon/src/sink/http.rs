@@ -1,312 +1,239 @@
-//! Delivery: bundles from the shards in, POST requests to the capture URL out, on one thread.
+//! The sink that posts bundles to a capture URL, on one thread.
 //!
 //! ```text
-//! shard 0  Outbox ──rtrb──┐                      ┌─ connection 0 ─ hyper ─ [rustls] ─┐
-//! shard 1  Outbox ──rtrb──┼─ queue (bounded) ────┤                                   ├─ driver: io_uring or epoll
-//! …        eventfd, only when the uploader sleeps └─ connection 1 ─ …                 ┘
+//! shard 0  Outbox ──rtrb──┐                         ┌─ connection 0 ─ hyper ─ [rustls] ─┐
+//! shard 1  Outbox ──rtrb──┼─ backlog (bounded) ─────┤                                   ├─ driver: io_uring or epoll
+//! …        eventfd, only when the uploader sleeps   └─ connection 1 ─ …                 ┘
 //! ```
 //!
-//! At least once: a bundle leaves the queue when it was acknowledged (204), refused for good, or given up and counted.
-//! So at any time `handed = sent + dropped(reason) + in flight`, in calls. The contract: `POST`, NDJSON, zlib named
+//! At least once: a bundle leaves the backlog when it was acknowledged (204), refused for good, or given up and counted.
+//! So at any time `pushed = sent + dropped(reason) + in flight`, in calls. The contract: `POST`, NDJSON, zlib named
 //! `deflated`, 204; connection failures, time-outs, 408, 429 and 5xx are tried again, with the same idempotency key.
 //!
 //! It does not compress, which would make one thread the bottleneck, and writes nothing to disk.
 
+mod answers;
 mod connection;
 mod dispatcher;
-mod event;
-mod outbox;
-mod queue;
+mod events;
 mod reactor;
 mod resolve;
 mod retry;
-mod stats;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod uploader;
 
 use std::io;
-use std::rc::Rc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine_sys::driver::{Choice, Driver, Kind};
-use hyper::header::{HeaderName, HeaderValue};
-use rustls::ClientConfig;
+use engine_core::bundle::Compression;
+use engine_sys::driver::Kind;
 
-use crate::capture_url::CaptureUrl;
-use crate::limits;
-
-pub(crate) use self::event::driver_name;
-pub use self::event::{Event, IO_URING};
-pub use self::outbox::{Inboxes, Outbox, outboxes};
-pub use self::retry::{Failure, Outcome};
-pub use self::stats::{DropReason, Snapshot, Stats, Times};
 pub use self::tls::Roots;
 
-use self::connection::Endpoint;
-use self::dispatcher::Dispatcher;
-use self::outbox::Parker;
-use self::reactor::{Reactor, Tasks};
-use self::resolve::Resolver;
+use self::answers::Answers;
+use self::events::Event;
+use self::uploader::{Config, Uploader};
+use super::kind::{Monitor, Probe, Running, Sink, Started};
+use super::outbox::outboxes;
+use super::outlet::Outlet;
+use super::stats::{Snapshot, Stats};
+use crate::capture_url::CaptureUrl;
+use crate::diagnostic::{Code, Console, Diagnostic, system_words};
+use crate::sandbox::Plan;
 
-/// How and where to deliver.
-#[derive(Clone, Debug)]
-pub struct UploadConfig {
-    /// Where to.
-    pub url: CaptureUrl,
-    /// Connections, and so posts at the same time; at least one.
-    pub connections: usize,
-    /// Bundles that are kept at most, those under way included.
-    pub queue_bundles: usize,
-    /// Bytes of their bodies that are kept at most.
-    pub queue_bytes: usize,
-    /// Time to look up the host, and to connect to one address.
-    pub connect_max: Duration,
-    /// Time from the start of a post to the head of its answer.
-    pub answer_max: Duration,
-    /// More headers for every request, an `Authorization` for example.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Who vouches for the collector's certificate.
-    pub roots: Roots,
-    /// How the kernel is asked.
-    pub driver: Choice,
-    /// The core to stay on.
-    pub core: Option<usize>,
-    /// Random: spreads the retries of several sniffers over time.
-    pub seed: u64,
+/// Time to try each address of the name.
+const PROBE_MAX: Duration = Duration::from_secs(3);
+
+/// A capture URL, and how to post to it.
+pub struct Http {
+    name: String,
+    config: Config,
+    compression: Compression,
 }
 
-impl UploadConfig {
-    /// The usual values.
-    pub fn new(url: CaptureUrl) -> Self {
+impl Http {
+    /// The sink `name`, which posts to `url` with the usual values.
+    pub fn new(name: String, url: CaptureUrl) -> Self {
         Self {
-            url,
-            connections: limits::UPLOAD_CONNECTIONS,
-            queue_bundles: limits::UPLOAD_BUNDLES_MAX,
-            queue_bytes: limits::UPLOAD_BYTES_MAX,
-            connect_max: limits::UPLOAD_CONNECT_MAX,
-            answer_max: limits::UPLOAD_ANSWER_MAX,
-            headers: Vec::new(),
-            roots: Roots::System,
-            driver: Choice::Auto,
-            core: None,
-            seed: 0,
+            name,
+            config: Config::new(url),
+            compression: Compression::default(),
         }
     }
-}
 
-/// The thread that delivers. Dropping it gives up what was not delivered, counted like the end of [`Self::stop`].
-pub struct Uploader {
-    stats: Arc<Stats>,
-    control: Arc<Control>,
-    thread: Option<JoinHandle<()>>,
-}
+    /// Asks for bundles that are compressed like this.
+    pub fn compressed(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
 
-/// What the thread is told while it runs.
-struct Control {
-    /// When to stop at the latest.
-    stop: Mutex<Option<Instant>>,
-    parker: Arc<Parker>,
-}
+    /// Keeps at most so many bundles, and so many bytes of them or the usual number, whichever is less.
+    pub fn bounded(mut self, bundles: usize, bytes: usize) -> Self {
+        self.config.backlog_bundles = bundles;
+        self.config.backlog_bytes = self.config.backlog_bytes.min(bytes);
+        self
+    }
 
-impl Control {
-    fn stop_at(&self) -> Option<Instant> {
-        *self.stop.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Trusts these authorities.
+    pub fn trusting(mut self, roots: Roots) -> Self {
+        self.config.roots = roots;
+        self
+    }
+
+    /// Spreads the retries of several sniffers over time.
+    pub fn seeded(mut self, seed: u64) -> Self {
+        self.config.seed = seed;
+        self
     }
 }
 
-impl Uploader {
-    /// Starts the thread. `say` is called on it for what a person should know; it must return soon.
-    ///
-    /// # Errors
-    ///
-    /// The certificates cannot be read, or the kernel gives no thread, or neither io_uring nor epoll.
-    pub fn start(
-        config: UploadConfig,
-        inboxes: Inboxes,
-        say: impl Fn(&Event) + Send + 'static,
-    ) -> io::Result<Self> {
-        let tls = config
-            .url
-            .is_https()
-            .then(|| tls::client_config(&config.roots))
-            .transpose()?;
-        let stats = Arc::new(Stats::new(inboxes.handed.clone()));
-        let control = Arc::new(Control {
-            stop: Mutex::new(None),
-            parker: inboxes.parker.clone(),
-        });
-        let (started, starting) = channel();
-        let thread = {
-            let (stats, control) = (stats.clone(), control.clone());
-            thread::Builder::new()
-                .name("uploader".to_owned())
-                .spawn(move || {
-                    Thread {
-                        config,
-                        tls,
-                        stats,
-                        control,
-                    }
-                    .run(inboxes, Box::new(say), &started);
-                })?
+impl Sink for Http {
+    fn compression(&self) -> Compression {
+        self.compression
+    }
+
+    /// The addresses of the host. A name that does not resolve now is tried again by the uploader; until then nothing of
+    /// it is on the wire but look-ups.
+    fn endpoints(&self) -> Vec<SocketAddr> {
+        let url = &self.config.url;
+        (url.host(), url.port())
+            .to_socket_addrs()
+            .map(Iterator::collect)
+            .unwrap_or_default()
+    }
+
+    fn prepare(&mut self) {
+        if self.config.url.is_https() && self.config.roots == Roots::System {
+            self.config.roots = Roots::of_system();
+        }
+    }
+
+    fn plan(&self, plan: &mut Plan) {
+        let url = &self.config.url;
+        plan.connect_to(url.port());
+        if url.address().is_none() {
+            plan.look_up_names();
+        }
+    }
+
+    fn probe(&self) -> Option<Probe> {
+        Some(probe(&self.config.url))
+    }
+
+    fn start(self: Box<Self>, shards: usize, console: Console) -> io::Result<Started> {
+        let (outboxes, inboxes) = outboxes(shards)?;
+        let place = self.config.url.to_string();
+        let report = move |event: &Event| report(event, console);
+        let uploader = Uploader::start(self.config, inboxes, report)?;
+        let monitor = Counts {
+            name: self.name,
+            place,
+            stats: uploader.stats(),
+            answers: uploader.answers(),
         };
-        wait_for(&starting)?;
-        Ok(Self {
-            stats,
-            control,
-            thread: Some(thread),
+        Ok(Started {
+            outlets: outboxes.into_iter().map(Outlet::Outbox).collect(),
+            running: Box::new(Posting {
+                uploader,
+                compression: self.compression,
+                monitor: Arc::new(monitor),
+            }),
         })
     }
+}
 
-    /// The counters, for status and metrics.
-    pub fn stats(&self) -> Arc<Stats> {
-        self.stats.clone()
+/// Opens a connection and closes it; no request is made.
+fn probe(url: &CaptureUrl) -> Probe {
+    const TOPIC: &str = "capture URL";
+    let failed = |words: String| Probe {
+        topic: TOPIC,
+        text: format!("{url}: {words}"),
+        problem: Some((
+            "calls would wait, and be dropped when no more can be kept",
+            "the address as seen from here? a firewall? in a container, localhost is the container",
+        )),
+    };
+    let addresses = match (url.host(), url.port()).to_socket_addrs() {
+        Ok(addresses) => addresses,
+        Err(error) => return failed(system_words(&error)),
+    };
+    let mut last = "the name has no address".to_owned();
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, PROBE_MAX) {
+            Ok(_) => {
+                return Probe {
+                    topic: TOPIC,
+                    text: format!("{url}: {address} takes connections (nothing was sent)"),
+                    problem: None,
+                };
+            }
+            Err(error) => last = format!("{address}: {}", system_words(&error)),
+        }
+    }
+    failed(last)
+}
+
+/// That all is well again is a sentence, not a warning.
+fn report(event: &Event, console: Console) {
+    match (event, Code::find(event.code())) {
+        (Event::Up { .. }, _) | (_, None) => console.info(event),
+        (_, Some(code)) => console.report(&Diagnostic::new(code, event.to_string())),
+    }
+}
+
+/// The sink while it runs.
+struct Posting {
+    uploader: Uploader,
+    compression: Compression,
+    monitor: Arc<Counts>,
+}
+
+impl Running for Posting {
+    fn monitor(&self) -> Arc<dyn Monitor> {
+        self.monitor.clone()
     }
 
-    /// Delivers what was handed over, for at most `deadline`; the rest is given up, counted as `shutdown`. Nothing may
-    /// be handed over any longer.
-    pub fn stop(mut self, deadline: Duration) -> Snapshot {
-        self.end(deadline);
-        self.stats.snapshot()
-    }
-
-    fn end(&mut self, deadline: Duration) {
-        let Some(thread) = self.thread.take() else {
-            return;
+    fn description(&self) -> String {
+        let deflate = match self.compression {
+            Compression::Off | Compression::Level(0) => "off".to_owned(),
+            Compression::Fast => "on".to_owned(),
+            Compression::Level(level) => format!("level {level}"),
         };
-        *self
-            .control
-            .stop
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + deadline);
-        self.control.parker.unpark();
-        // A panic there was reported by its own thread.
-        let _ = thread.join();
+        let url = &self.monitor.place;
+        let driver = self.monitor.answers.driver();
+        format!("sending to {url} (deflate {deflate}, uploader {driver})")
+    }
+
+    fn plan_calls(&self, plan: &mut Plan) {
+        plan.uses_uring |= self.monitor.answers.kind() == Some(Kind::Uring);
+    }
+
+    fn begin_stop(&mut self, deadline: Instant) {
+        self.uploader.begin_stop(deadline);
+    }
+
+    fn wait(self: Box<Self>) {
+        self.uploader.wait();
     }
 }
 
-impl Drop for Uploader {
-    fn drop(&mut self) {
-        self.end(Duration::ZERO);
-    }
-}
-
-fn wait_for(starting: &Receiver<io::Result<()>>) -> io::Result<()> {
-    starting
-        .recv()
-        .unwrap_or_else(|_| Err(io::Error::other("the uploader ended while it started")))
-}
-
-/// What the thread owns from its start.
-struct Thread {
-    config: UploadConfig,
-    tls: Option<Arc<ClientConfig>>,
+/// What the uploader and the shards counted.
+struct Counts {
+    name: String,
+    place: String,
     stats: Arc<Stats>,
-    control: Arc<Control>,
+    answers: Arc<Answers>,
 }
 
-impl Thread {
-    fn run(
-        self,
-        inboxes: Inboxes,
-        say: Box<dyn Fn(&Event) + Send>,
-        started: &Sender<io::Result<()>>,
-    ) {
-        if let Some(core) = self.config.core {
-            engine_sys::cpu::pin(core);
-        }
-        // Opened here: a ring belongs to the thread that uses it.
-        let driver = match Driver::open(self.config.driver, inboxes.parker.event()) {
-            Ok(driver) => driver,
-            Err(error) => {
-                let _ = started.send(Err(error));
-                return;
-            }
-        };
-        let bounds = (self.config.queue_bundles, self.config.queue_bytes);
-        let Inboxes {
-            inboxes, parker, ..
-        } = inboxes;
-        let dispatcher = Dispatcher::new(
-            self.config.url.clone(),
-            bounds,
-            self.config.seed,
-            inboxes,
-            self.stats.clone(),
-            say,
-        );
-        self.stats.set_driver(driver_name(driver.kind()));
-        if let Kind::Epoll {
-            refused: Some(errno),
-        } = driver.kind()
-        {
-            dispatcher.say(&Event::Fallback { errno }, Instant::now());
-        }
-        let _ = started.send(Ok(()));
-
-        if let Err(error) = self.deliver(&dispatcher, driver) {
-            dispatcher.say(
-                &Event::DriverFailed {
-                    error: error.to_string(),
-                },
-                Instant::now(),
-            );
-            dispatcher.restart();
-            if let Ok(driver) = Driver::open(Choice::Epoll, parker.event()) {
-                // If that fails too, everything is given up, and counted, below.
-                let _ = self.deliver(&dispatcher, driver);
-            }
-        }
-        dispatcher.close();
-    }
-
-    /// Runs the connections until everything is delivered after a stop, or its deadline is over.
-    fn deliver(&self, dispatcher: &Rc<Dispatcher>, driver: Driver) -> io::Result<()> {
-        let parker = &self.control.parker;
-        let reactor = Reactor::new(driver);
-        let endpoint = Rc::new(Endpoint {
-            url: self.config.url.clone(),
-            headers: connection::headers(&self.config.url, &self.config.headers),
-            tls: self.tls.clone(),
-            connect_max: self.config.connect_max,
-            answer_max: self.config.answer_max,
-            dispatcher: dispatcher.clone(),
-            reactor: reactor.clone(),
-            resolver: Rc::new(Resolver::default()),
-        });
-        let mut tasks = Tasks::new();
-        for _ in 0..self.config.connections.max(1) {
-            tasks.spawn(parker, connection::run(endpoint.clone()));
-        }
-
-        let mut stop_at = None;
-        loop {
-            if stop_at.is_none() {
-                stop_at = self.control.stop_at();
-                if stop_at.is_some() {
-                    dispatcher.stop(Instant::now());
-                }
-            }
-            // After the look at `stop`: what was handed over before it is in the queue when the connections learn of it.
-            dispatcher.collect();
-            let ran = tasks.run();
-            if tasks.is_empty() || stop_at.is_some_and(|at| at <= Instant::now()) {
-                return Ok(());
-            }
-            if ran {
-                continue;
-            }
-            parker.prepare();
-            let stopping = stop_at.is_none() && self.control.stop_at().is_some();
-            if !dispatcher.has_mail() && !tasks.any_woken() && !stopping {
-                reactor.turn(stop_at)?;
-            }
-            parker.awake();
-        }
+impl Monitor for Counts {
+    fn snapshot(&self) -> Snapshot {
+        let mut snapshot = self.stats.snapshot(&self.name, &self.place);
+        snapshot.detail = Some(self.answers.detail(&snapshot.counters));
+        snapshot
     }
 }

@@ -23,7 +23,7 @@ use super::dispatcher::{Dispatcher, Next, Post};
 use super::reactor::{Reactor, Sleep};
 use super::resolve::Resolver;
 use super::retry::{Failure, Outcome};
-use super::stream::{self, Lent, Stream, TlsStream};
+use super::stream::{self, BorrowedBody, Stream, TlsStream};
 use crate::limits;
 
 /// What every connection needs to know.
@@ -53,8 +53,8 @@ struct Open {
     sender: SendRequest<Full<Bytes>>,
     /// Moves the bytes; none when the connection has ended.
     driver: Option<http1::Connection<Stream, Full<Bytes>>>,
-    /// Holds the bundle that is being posted.
-    lent: Lent,
+    /// The body that is being posted.
+    borrowed: BorrowedBody,
     /// At least one post was answered on it.
     used: bool,
 }
@@ -110,7 +110,7 @@ async fn deliver(endpoint: &Endpoint, open: &mut Option<Open>, post: &Post) -> O
         },
     };
     let used = connection.used;
-    connection.lent.lend(post.body.clone());
+    connection.borrowed.set(post.body.clone());
     let answered = with_driver(
         &mut connection.driver,
         connection.sender.send_request(request(endpoint, post)),
@@ -129,7 +129,7 @@ async fn deliver(endpoint: &Endpoint, open: &mut Option<Open>, post: &Post) -> O
                 .await
             {
                 connection.used = true;
-                connection.lent.lend(Bytes::new());
+                connection.borrowed.set(Bytes::new());
                 *open = Some(connection);
             }
             outcome
@@ -195,7 +195,7 @@ fn request(endpoint: &Endpoint, post: &Post) -> Request<Full<Bytes>> {
         headers.insert(header::CONTENT_ENCODING, DEFLATED);
     }
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(post.body.len()));
-    if let Ok(id) = HeaderValue::from_str(&format!("{:032x}", post.id)) {
+    if let Ok(id) = HeaderValue::from_str(&format!("{:032x}", post.key)) {
         headers.insert(IDEMPOTENCY_KEY, id);
     }
     request
@@ -246,14 +246,14 @@ async fn connect(endpoint: &Endpoint) -> Result<Open, Failure> {
         match connected.unwrap_or(Err(Failure::TimedOut("connecting"))) {
             Ok(stream) => {
                 endpoint.dispatcher.connected();
-                let lent = stream.lent();
+                let borrowed = stream.borrowed_body();
                 let (sender, driver) = http1::handshake(stream)
                     .await
                     .map_err(|error| Failure::Lost(causes(&error)))?;
                 return Ok(Open {
                     sender,
                     driver: Some(driver),
-                    lent,
+                    borrowed,
                     used: false,
                 });
             }

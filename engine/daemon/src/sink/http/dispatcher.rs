@@ -1,4 +1,4 @@
-//! What all connections share: the queue, the retry decisions, the counters, and what is said about them.
+//! What all connections share: the backlog, the retry decisions, the counters, and what is reported about them.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -8,23 +8,24 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use engine_core::bundle::Encoding;
+use engine_sys::driver::Kind;
 
-use crate::capture_url::CaptureUrl;
-
-use super::event::{Announcer, Event};
-use super::outbox::Inbox;
-use super::queue::{Job, Queue};
+use super::answers::Answers;
+use super::events::{Event, Throttle};
 use super::retry::{Action, Failure, Outcome, Retry, Start};
-use super::stats::{DropReason, Stats};
+use crate::capture_url::CaptureUrl;
+use crate::sink::backlog::{Backlog, Entry};
+use crate::sink::outbox::Inbox;
+use crate::sink::stats::{DropReason, Recorder};
 
 /// What a connection posts.
 #[derive(Clone)]
 pub(super) struct Post {
-    /// Names the job in the queue.
+    /// Names the entry in the backlog.
     pub(super) number: u64,
     pub(super) body: Bytes,
     pub(super) encoding: Encoding,
-    pub(super) id: u128,
+    pub(super) key: u128,
 }
 
 /// What a connection should do.
@@ -37,19 +38,51 @@ pub(super) enum Next {
     End,
 }
 
+/// Who learns what happens: counters and a person.
+pub(super) struct Observer {
+    recorder: Recorder,
+    answers: Arc<Answers>,
+    throttle: Throttle,
+    report: Box<dyn Fn(&Event) + Send>,
+}
+
+impl Observer {
+    /// Writes these counters, and calls `report` with what a person should know.
+    pub(super) fn new(
+        recorder: Recorder,
+        answers: Arc<Answers>,
+        report: Box<dyn Fn(&Event) + Send>,
+    ) -> Self {
+        Self {
+            recorder,
+            answers,
+            throttle: Throttle::default(),
+            report,
+        }
+    }
+
+    /// A driver was opened.
+    pub(super) fn opened(&self, kind: Kind) {
+        self.answers.set_driver(kind);
+    }
+
+    fn report(&mut self, event: &Event, now: Instant) {
+        if self.throttle.admits(event, now) {
+            (self.report)(event);
+        }
+    }
+}
+
 pub(super) struct Dispatcher {
     url: CaptureUrl,
-    bundles_max: usize,
-    stats: Arc<Stats>,
     inner: RefCell<Inner>,
 }
 
 struct Inner {
     inboxes: Vec<Inbox>,
-    queue: Queue,
+    backlog: Backlog,
     retry: Retry,
-    announcer: Announcer,
-    say: Box<dyn Fn(&Event) + Send>,
+    observer: Observer,
     idle: Vec<Waker>,
     stopping: bool,
 }
@@ -57,50 +90,44 @@ struct Inner {
 impl Dispatcher {
     pub(super) fn new(
         url: CaptureUrl,
-        bounds: (usize, usize),
+        backlog: Backlog,
         seed: u64,
         inboxes: Vec<Inbox>,
-        stats: Arc<Stats>,
-        say: Box<dyn Fn(&Event) + Send>,
+        observer: Observer,
     ) -> Rc<Self> {
         let inner = Inner {
             inboxes,
-            queue: Queue::new(bounds.0, bounds.1),
+            backlog,
             retry: Retry::new(seed),
-            announcer: Announcer::default(),
-            say,
+            observer,
             idle: Vec::new(),
             stopping: false,
         };
         Rc::new(Self {
             url,
-            bundles_max: bounds.0,
-            stats,
             inner: RefCell::new(inner),
         })
     }
 
-    /// Moves what the shards handed over into the queue; gives up the oldest where it does not fit.
+    /// Moves what the shards pushed into the backlog; gives up the oldest where it does not fit.
     pub(super) fn collect(&self) {
         let mut inner = self.inner.borrow_mut();
         let mut came = false;
         for shard in 0..inner.inboxes.len() {
-            while let Some(bundle) = inner.inboxes.get_mut(shard).and_then(Inbox::take) {
+            while let Some(lease) = inner.inboxes.get_mut(shard).and_then(Inbox::take) {
                 came = true;
-                inner.queue.push(shard, bundle, Instant::now());
-                while let Some(job) = inner.queue.take_excess() {
-                    inner.give_up(&self.stats, job, DropReason::QueueFull);
-                }
+                inner.backlog.push(shard, lease, Instant::now());
+                inner.give_up_excess();
             }
         }
         if came {
-            inner.update(&self.stats);
+            inner.update();
             inner.wake_idle();
         }
     }
 
-    /// Whether a shard has handed something over that was not collected.
-    pub(super) fn has_mail(&self) -> bool {
+    /// Whether a shard has pushed something that was not collected.
+    pub(super) fn has_new(&self) -> bool {
         self.inner
             .borrow()
             .inboxes
@@ -111,31 +138,25 @@ impl Dispatcher {
     /// The next thing for a connection to do; it is woken when that changes.
     pub(super) fn next(&self, now: Instant, cx: &Context<'_>) -> Next {
         let mut inner = self.inner.borrow_mut();
-        if inner.queue.is_empty() && inner.stopping {
+        let inner = &mut *inner;
+        if inner.backlog.is_empty() && inner.stopping {
             return Next::End;
         }
-        let under_way = inner.queue.under_way();
-        let wait = match inner.retry.may_start(under_way, now) {
-            Start::Now => match inner.queue.start(now) {
-                Some(job) => {
-                    self.stats.posted(job.tries > 1);
-                    let Job {
-                        number,
-                        body,
-                        encoding,
-                        id,
-                        ..
-                    } = job;
+        let started = inner.backlog.started();
+        let wait = match inner.retry.may_start(started, now) {
+            Start::Now => match inner.backlog.start(now) {
+                Some(entry) => {
+                    inner.observer.recorder.attempted(entry.attempts() > 1);
                     return Next::Post(Post {
-                        number: *number,
-                        body: body.clone(),
-                        encoding: *encoding,
-                        id: *id,
+                        number: entry.number(),
+                        body: entry.body(),
+                        encoding: entry.encoding(),
+                        key: entry.key(),
                     });
                 }
-                None => inner.queue.next_start(now),
+                None => inner.backlog.next_start(now),
             },
-            Start::At(at) if inner.queue.next_start(now).is_some() => Some(at),
+            Start::At(at) if inner.backlog.next_start(now).is_some() => Some(at),
             Start::At(_) | Start::AfterOther => None,
         };
         if !inner.idle.iter().any(|waker| waker.will_wake(cx.waker())) {
@@ -146,76 +167,75 @@ impl Dispatcher {
 
     /// A connection was made.
     pub(super) fn connected(&self) {
-        self.stats.connected();
+        self.inner.borrow().observer.answers.connected();
     }
 
     /// A post has ended.
     pub(super) fn settle(&self, post: Post, outcome: &Outcome, now: Instant) {
-        // Given back to the queue's own, so that its buffer can be used again.
+        // Before the bundle is given back, so that its memory can be used again.
         let Post { number, body, .. } = post;
         drop(body);
         let mut inner = self.inner.borrow_mut();
-        self.stats.answered(match outcome {
+        inner.observer.answers.count(match outcome {
             Outcome::Status(status, _) => Some(*status),
             Outcome::Failed(_) => None,
         });
         let was_down = inner.retry.failures() > 0;
-        let tries = inner.queue.tries(number);
-        match inner.retry.next(outcome, tries, now) {
+        let attempts = inner.backlog.attempts(number);
+        match inner.retry.next(outcome, attempts, now) {
             Action::Done => {
-                if let Some(job) = inner.queue.remove(number) {
-                    self.stats.took(now.saturating_duration_since(job.came));
-                    self.stats
-                        .sent(job.calls, job.body.len() as u64, SystemTime::now());
-                    inner.give_back(job);
+                if let Some(entry) = inner.backlog.remove(number) {
+                    let took = now.saturating_duration_since(entry.since());
+                    let (calls, bytes) = (entry.calls(), entry.bytes() as u64);
+                    let recorder = &mut inner.observer.recorder;
+                    recorder.sent(calls, bytes, took, SystemTime::now());
+                    inner.give_back(entry);
                 }
             }
             Action::Refuse => {
-                if let Some(job) = inner.queue.remove(number) {
-                    self.refused(&mut inner, outcome, job, now);
+                if let Some(entry) = inner.backlog.remove(number) {
+                    self.refused(&mut inner, outcome, entry, now);
                 }
             }
             Action::Again(at) => {
                 let behind = matches!(outcome, Outcome::Status(..));
-                inner.queue.put_back(number, at, behind);
-                while let Some(job) = inner.queue.take_excess() {
-                    inner.give_up(&self.stats, job, DropReason::QueueFull);
-                }
+                inner.backlog.put_back(number, at, behind);
+                inner.give_up_excess();
                 if *outcome != Outcome::Failed(Failure::Stale) {
                     self.is_down(&mut inner, outcome, now);
                 }
             }
         }
         if was_down && inner.retry.failures() == 0 {
-            self.stats.set_down(false);
+            inner.observer.recorder.set_down(false);
             let event = Event::Up {
                 collector: self.url.authority(),
-                calls_lost: self.stats.snapshot().calls_dropped(),
+                calls_lost: inner.calls_lost(),
             };
-            inner.say(&event, now);
+            inner.observer.report(&event, now);
         }
-        inner.update(&self.stats);
+        inner.update();
         inner.wake_idle();
     }
 
-    fn refused(&self, inner: &mut Inner, outcome: &Outcome, job: Job, now: Instant) {
+    fn refused(&self, inner: &mut Inner, outcome: &Outcome, entry: Entry, now: Instant) {
         let Outcome::Status(status, _) = *outcome else {
             return;
         };
         let event = Event::Refused {
             url: self.url.to_string(),
             status,
-            calls: job.calls,
-            bytes: job.body.len(),
+            calls: entry.calls(),
+            bytes: entry.bytes(),
         };
-        self.stats.failed(outcome.to_string());
-        inner.give_up(&self.stats, job, DropReason::Refused);
-        inner.say(&event, now);
+        inner.observer.recorder.failed(outcome.to_string());
+        inner.give_up(entry, DropReason::Refused);
+        inner.observer.report(&event, now);
     }
 
     fn is_down(&self, inner: &mut Inner, outcome: &Outcome, now: Instant) {
-        self.stats.set_down(true);
-        self.stats.failed(outcome.to_string());
+        inner.observer.recorder.set_down(true);
+        inner.observer.recorder.failed(outcome.to_string());
         let next_try = inner
             .retry
             .not_before()
@@ -225,79 +245,81 @@ impl Dispatcher {
             cause: outcome.clone(),
             tries: inner.retry.failures(),
             next_try: next_try.unwrap_or_default(),
-            bundles_max: self.bundles_max,
-            calls_lost: self.stats.snapshot().calls_dropped(),
+            bundles_max: inner.backlog.bundles_max(),
+            calls_lost: inner.calls_lost(),
         };
-        inner.say(&event, now);
+        inner.observer.report(&event, now);
     }
 
-    /// Says something, if it is time for it.
-    pub(super) fn say(&self, event: &Event, now: Instant) {
-        self.inner.borrow_mut().say(event, now);
+    /// Reports an event, unless the like was reported a short time ago.
+    pub(super) fn report(&self, event: &Event, now: Instant) {
+        self.inner.borrow_mut().observer.report(event, now);
     }
 
     /// No more bundles will come: deliver what there is, without long waits.
     pub(super) fn stop(&self, now: Instant) {
         let mut inner = self.inner.borrow_mut();
         inner.stopping = true;
-        inner.retry.hurry(now);
-        inner.queue.hurry();
+        inner.retry.shorten_waits(now);
+        inner.backlog.end_waits();
         inner.wake_idle();
     }
 
-    /// All connections are gone, with the posts that were under way.
+    /// All connections are gone, with the posts that they had started.
     pub(super) fn restart(&self) {
-        self.inner.borrow_mut().queue.restart();
+        self.inner.borrow_mut().backlog.restart();
     }
 
     /// Gives up everything that is left.
     pub(super) fn close(&self) {
         self.collect();
         let mut inner = self.inner.borrow_mut();
-        while let Some(job) = inner.queue.pop() {
-            inner.give_up(&self.stats, job, DropReason::Shutdown);
+        while let Some(entry) = inner.backlog.pop() {
+            inner.give_up(entry, DropReason::Shutdown);
         }
-        inner.update(&self.stats);
+        inner.update();
     }
 }
 
 impl Inner {
-    fn give_up(&mut self, stats: &Stats, job: Job, reason: DropReason) {
-        stats.dropped(job.calls, reason);
-        self.give_back(job);
+    fn calls_lost(&self) -> u64 {
+        self.observer.recorder.counters().calls_dropped()
     }
 
-    /// Gives the buffer back to the shard, unless a connection that failed still holds on to it.
-    fn give_back(&mut self, job: Job) {
-        if job.body.is_unique()
-            && let Some(inbox) = self.inboxes.get_mut(job.shard)
-        {
-            inbox.give_back(Vec::from(job.body));
+    fn give_up_excess(&mut self) {
+        while let Some(entry) = self.backlog.take_excess() {
+            self.give_up(entry, DropReason::QueueFull);
         }
     }
 
-    fn update(&self, stats: &Stats) {
-        stats.holds(
-            self.queue.bundles(),
-            self.queue.bytes(),
-            self.queue.calls(),
-            self.queue.oldest().map(|came| came.elapsed()),
+    fn give_up(&mut self, entry: Entry, reason: DropReason) {
+        self.observer.recorder.dropped(entry.calls(), reason);
+        self.give_back(entry);
+    }
+
+    fn give_back(&mut self, entry: Entry) {
+        let (shard, lease) = entry.into_lease();
+        if let Some(inbox) = self.inboxes.get_mut(shard) {
+            inbox.give_back(lease);
+        }
+    }
+
+    fn update(&mut self) {
+        self.observer.recorder.holds(
+            self.backlog.bundles(),
+            self.backlog.bytes(),
+            self.backlog.calls(),
+            self.backlog.oldest().map(|since| since.elapsed()),
         );
-        let fill = self.queue.fill();
+        let fill = self.backlog.fill();
         for inbox in &self.inboxes {
-            inbox.tell_queue(fill);
+            inbox.set_backlog(fill);
         }
     }
 
     fn wake_idle(&mut self) {
         for waker in self.idle.drain(..) {
             waker.wake();
-        }
-    }
-
-    fn say(&mut self, event: &Event, now: Instant) {
-        if self.announcer.lets_through(event, now) {
-            (self.say)(event);
         }
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use engine_sys::driver::{Buffer, Completion, Driver, OpId, Socket};
 
-use super::outbox::Parker;
+use crate::sink::parker::Parker;
 
 /// The driver with who waits for what.
 pub(super) struct Reactor {

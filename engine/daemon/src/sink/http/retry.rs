@@ -10,7 +10,7 @@ use crate::limits;
 
 /// How a post ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// The collector answered, and perhaps said when to come again.
     Status(u16, Option<Duration>),
     /// It did not.
@@ -19,7 +19,7 @@ pub enum Outcome {
 
 /// Why there was no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub(super) enum Failure {
     /// The host name has no address.
     Resolve(String),
     /// No connection could be made.
@@ -124,7 +124,7 @@ impl Retry {
     }
 
     /// From now on tries often: there is little time left.
-    pub(super) fn hurry(&mut self, now: Instant) {
+    pub(super) fn shorten_waits(&mut self, now: Instant) {
         self.longest = limits::UPLOAD_BACK_OFF_STOPPING;
         self.not_before = self.not_before.map(|at| at.min(now));
     }
@@ -241,7 +241,7 @@ mod tests {
         for tries in 1..20 {
             retry.next(&failed(), tries, now);
         }
-        retry.hurry(now);
+        retry.shorten_waits(now);
         assert_eq!(retry.may_start(0, now), Start::Now);
         let Action::Again(at) = retry.next(&failed(), 20, now) else {
             panic!("retried")

@@ -1,8 +1,8 @@
 //! A TCP connection over the driver, as hyper reads and writes it: plain, or encrypted by rustls.
 //!
-//! The driver owns a buffer while the kernel works on it, hyper lends its own only for the time of a poll; so bytes are
+//! The driver owns a buffer while the kernel works on it, and hyper's own is valid only during a poll; so bytes are
 //! copied once, into a buffer that goes to the driver when it is full enough or hyper flushes. A bundle is not: who posts
-//! it lends it to the stream ([`Lent`]), which knows hyper's bytes for a part of it and sends that.
+//! it lends it to the stream ([`BorrowedBody`]), which knows hyper's bytes for a part of it and sends that.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read as _, Write as _};
@@ -43,7 +43,7 @@ pub(super) async fn connect(reactor: &Rc<Reactor>, to: SocketAddr) -> io::Result
         socket,
         filling: Vec::new(),
         body: Bytes::new(),
-        lent: Lent::default(),
+        borrowed: BorrowedBody::default(),
         spare: Vec::new(),
         sent: 0,
         sending: InFlight {
@@ -85,20 +85,20 @@ impl Drop for InFlight {
 
 /// Bytes that are to be written and outlive the poll: they need not be copied to be sent.
 #[derive(Clone, Default)]
-pub(super) struct Lent(Rc<RefCell<Bytes>>);
+pub(super) struct BorrowedBody(Rc<RefCell<Bytes>>);
 
-impl Lent {
+impl BorrowedBody {
     /// From now on these, none before.
-    pub(super) fn lend(&self, bytes: Bytes) {
+    pub(super) fn set(&self, bytes: Bytes) {
         self.0.replace(bytes);
     }
 
-    /// A handle on `bytes`, if they are part of what was lent: where they are in memory tells.
+    /// A handle on `bytes`, if they are part of the body: recognised by their address.
     fn part(&self, bytes: &[u8]) -> Option<Bytes> {
-        let lent = self.0.borrow();
-        let start = bytes.as_ptr().addr().checked_sub(lent.as_ptr().addr())?;
+        let body = self.0.borrow();
+        let start = bytes.as_ptr().addr().checked_sub(body.as_ptr().addr())?;
         let end = start.checked_add(bytes.len())?;
-        (end <= lent.len()).then(|| lent.slice(start..end))
+        (end <= body.len()).then(|| body.slice(start..end))
     }
 }
 
@@ -107,9 +107,9 @@ pub(super) struct TcpStream {
     socket: Socket,
     /// Written, not yet given to the driver.
     filling: Vec<u8>,
-    /// Part of what was lent, to be sent behind `filling`.
+    /// Part of the borrowed body, to be sent after `filling`.
     body: Bytes,
-    lent: Lent,
+    borrowed: BorrowedBody,
     /// Empty, for its memory.
     spare: Vec<u8>,
     /// How much of the buffer that the driver has was sent before.
@@ -124,13 +124,13 @@ pub(super) struct TcpStream {
 }
 
 impl TcpStream {
-    /// Takes as many of `bytes` as fit. Behind a part of what was lent nothing does.
+    /// Takes as many of `bytes` as fit. After a part of the borrowed body nothing does.
     fn take(&mut self, bytes: &[u8]) -> usize {
         if !self.body.is_empty() {
             return 0;
         }
         if bytes.len() >= SEND_AT
-            && let Some(part) = self.lent.part(bytes)
+            && let Some(part) = self.borrowed.part(bytes)
         {
             self.body = part;
             return bytes.len();
@@ -256,7 +256,7 @@ impl TlsStream {
         let taken = self.tls.read_tls(&mut bytes)?;
         self.tcp.consume(taken);
         if let Err(error) = self.tls.process_new_packets() {
-            // The alert that tells the other end; if it cannot be sent now, it is not worth waiting for.
+            // The alert for the other end; if it cannot be sent now, it is not worth waiting for.
             let _ = self.poll_flush(cx);
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
         }
@@ -351,11 +351,11 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Where bytes can be lent to it. What is encrypted is copied all the same.
-    pub(super) fn lent(&self) -> Lent {
+    /// Where the body of a post is set. What is encrypted is copied all the same.
+    pub(super) fn borrowed_body(&self) -> BorrowedBody {
         match self {
-            Self::Plain(tcp) => tcp.lent.clone(),
-            Self::Tls(_) => Lent::default(),
+            Self::Plain(tcp) => tcp.borrowed.clone(),
+            Self::Tls(_) => BorrowedBody::default(),
         }
     }
 }
@@ -391,8 +391,8 @@ impl Write for Stream {
         }
     }
 
-    /// The first of `slices` only, but told apart from those behind it: asked for one piece, hyper would put a head and its
-    /// body into one and copy both.
+    /// The first of `slices` only. If vectored writes were not offered, hyper would put a head and its body into one buffer
+    /// and copy both.
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -480,10 +480,10 @@ mod tests {
     }
 
     /// Posts `body` and gives back the stream.
-    async fn post(reactor: &Rc<Reactor>, to: SocketAddr, body: &Bytes, lend: bool) -> Stream {
+    async fn post(reactor: &Rc<Reactor>, to: SocketAddr, body: &Bytes, borrow: bool) -> Stream {
         let stream = Stream::Plain(connect(reactor, to).await.unwrap());
-        if lend {
-            stream.lent().lend(body.clone());
+        if borrow {
+            stream.borrowed_body().set(body.clone());
         }
         let (mut sender, mut driver) = http1::handshake(stream).await.unwrap();
         let request = hyper::Request::new(Full::new(body.clone()));
@@ -497,9 +497,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lent_is_not_copied() {
+    fn a_borrowed_body_is_not_copied() {
         for choice in [Choice::Uring, Choice::Epoll] {
-            for lend in [true, false] {
+            for borrow in [true, false] {
                 let listener = TcpListener::bind("127.0.0.1:0").unwrap();
                 let to = listener.local_addr().unwrap();
                 let server = std::thread::spawn(move || serve(&listener));
@@ -508,24 +508,24 @@ mod tests {
                 // More than a socket takes at once.
                 let body: Vec<u8> = (0..8_000_000_u32).map(|at| (at >> 8) as u8).collect();
                 let body = Bytes::from(body);
-                let Stream::Plain(tcp) = finish(&reactor, post(&reactor, to, &body, lend)) else {
+                let Stream::Plain(tcp) = finish(&reactor, post(&reactor, to, &body, borrow)) else {
                     unreachable!("it was plain");
                 };
                 assert!(server.join().unwrap() == body);
                 let copied = tcp.filling.capacity() + tcp.spare.capacity();
-                assert_eq!(copied < SEND_AT, lend, "{copied} bytes");
+                assert_eq!(copied < SEND_AT, borrow, "{copied} bytes");
             }
         }
     }
 
     #[test]
     fn a_part_is_known_by_its_place() {
-        let lent = Lent::default();
+        let borrowed = BorrowedBody::default();
         let whole = Bytes::from(vec![1; 100]);
-        assert_eq!(lent.part(&whole[10..20]), None);
-        lent.lend(whole.clone());
-        assert_eq!(lent.part(&whole[10..20]).as_deref(), Some(&[1; 10][..]));
-        assert_eq!(lent.part(&whole), Some(whole.clone()));
-        assert_eq!(lent.part(&[1; 100]), None);
+        assert_eq!(borrowed.part(&whole[10..20]), None);
+        borrowed.set(whole.clone());
+        assert_eq!(borrowed.part(&whole[10..20]).as_deref(), Some(&[1; 10][..]));
+        assert_eq!(borrowed.part(&whole), Some(whole.clone()));
+        assert_eq!(borrowed.part(&[1; 100]), None);
     }
 }

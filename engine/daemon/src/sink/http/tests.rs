@@ -10,9 +10,19 @@ use std::time::{Duration, Instant};
 
 use engine_core::bundle::{Bundle, Encoding};
 use engine_sys::driver::Choice;
+use hyper::header::{HeaderName, HeaderValue};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
+use super::uploader::Config;
 use super::*;
+use crate::sink::outbox::Outbox;
+use crate::sink::shared::Pool;
+use crate::sink::stats::Detail;
+
+mod failures;
+mod posts;
+mod stopping;
+mod tls;
 
 /// One request as the server got it.
 #[derive(Clone, Debug)]
@@ -49,7 +59,7 @@ enum Answer {
     Together(Arc<Barrier>),
 }
 
-/// A collector that does as it is told.
+/// A collector that follows a script.
 struct Server {
     address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
@@ -251,15 +261,17 @@ fn read_request(stream: &mut impl BufRead, connection: usize) -> io::Result<Opti
 /// An uploader with one shard.
 struct Bed {
     uploader: Option<Uploader>,
+    monitor: Counts,
     outbox: Outbox,
-    /// Calls in all bundles that were handed over.
-    handed: u64,
+    pool: Pool,
+    /// Calls in all bundles that were pushed.
+    pushed: u64,
     events: Arc<Mutex<Vec<Event>>>,
 }
 
 impl Bed {
-    fn new(driver: Choice, url: &str, change: impl FnOnce(&mut UploadConfig)) -> Self {
-        let mut config = UploadConfig::new(CaptureUrl::parse(url).unwrap());
+    fn new(driver: Choice, url: &str, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::new(CaptureUrl::parse(url).unwrap());
         config.driver = driver;
         config.seed = 42;
         change(&mut config);
@@ -271,43 +283,58 @@ impl Bed {
                 events.lock().unwrap().push(event.clone());
             })
         };
+        let uploader = uploader.unwrap();
         Self {
-            uploader: Some(uploader.unwrap()),
+            monitor: Counts {
+                name: "default".to_owned(),
+                place: url.to_owned(),
+                stats: uploader.stats(),
+                answers: uploader.answers(),
+            },
+            uploader: Some(uploader),
             outbox: outboxes.remove(0),
-            handed: 0,
+            pool: Pool::default(),
+            pushed: 0,
             events,
         }
     }
 
     fn push(&mut self, id: u128, body: &[u8], calls: u32) {
-        let length = body.len() as u64;
-        let encoding = Encoding::Deflated;
-        let mut bundle = Bundle {
+        self.push_bundle(Bundle {
             body: body.to_vec(),
-            encoding,
+            encoding: Encoding::Deflated,
             calls,
-            line_bytes: length,
+            line_bytes: body.len() as u64,
             id,
             ..Bundle::default()
-        };
-        self.handed += u64::from(calls);
+        });
+    }
+
+    fn push_bundle(&mut self, bundle: Bundle) {
+        self.pushed += u64::from(bundle.calls);
+        for lease in self.pool.share(bundle, 1) {
+            self.outbox.push(lease);
+        }
         let start = Instant::now();
-        while let Err(back) = self.outbox.push(bundle) {
+        self.outbox.send(&mut self.pool);
+        while !self.outbox.is_empty() {
             assert!(
                 start.elapsed() < Duration::from_secs(5),
                 "the outbox stays full"
             );
-            bundle = back;
             thread::yield_now();
+            self.outbox.send(&mut self.pool);
         }
     }
 
     fn snapshot(&self) -> Snapshot {
-        let snapshot = self.uploader.as_ref().unwrap().stats().snapshot();
-        assert_eq!(snapshot.calls_handed, self.handed);
+        let snapshot = self.monitor.snapshot();
+        assert_eq!(snapshot.calls_pushed, self.pushed);
         assert_eq!(
-            snapshot.calls_handed,
-            snapshot.calls_sent + snapshot.calls_dropped() + snapshot.calls_in_flight
+            snapshot.calls_pushed,
+            snapshot.counters.calls_sent
+                + snapshot.counters.calls_dropped()
+                + snapshot.calls_in_flight
         );
         snapshot
     }
@@ -329,18 +356,16 @@ impl Bed {
     }
 
     fn stop(&mut self, deadline: Duration) -> Snapshot {
-        let report = self.uploader.take().unwrap().stop(deadline);
-        assert_eq!(report.calls_handed, self.handed);
+        let mut uploader = self.uploader.take().unwrap();
+        uploader.begin_stop(Instant::now() + deadline);
+        uploader.wait();
+        let report = self.snapshot();
         assert_eq!(report.calls_in_flight, 0, "{report:?}");
         assert_eq!(
-            report.calls_handed,
-            report.calls_sent + report.calls_dropped()
-        );
-        assert_eq!(
             (
-                report.calls_queued,
-                report.bundles_queued,
-                report.bytes_queued
+                report.counters.calls_queued,
+                report.counters.bundles_queued,
+                report.counters.bytes_queued
             ),
             (0, 0, 0)
         );
@@ -355,6 +380,20 @@ impl Bed {
             .map(Event::code)
             .collect()
     }
+}
+
+/// What only HTTP has.
+fn detail(snapshot: &Snapshot) -> Detail {
+    snapshot.detail.clone().unwrap()
+}
+
+/// Connections that were made.
+fn connects(snapshot: &Snapshot) -> u64 {
+    let metrics = detail(snapshot).metrics;
+    let metric = metrics
+        .iter()
+        .find(|metric| metric.name == "sniffer_output_connects_total");
+    metric.unwrap().samples[0].1
 }
 
 fn both(test: impl Fn(Choice)) {
@@ -372,638 +411,3 @@ fn url(server: &Server) -> String {
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
-
-#[test]
-fn a_bundle_is_posted_as_the_contract_says() {
-    both(|driver| {
-        let server = Server::start(ok);
-        let mut bed = Bed::new(driver, &url(&server), |config| {
-            config.headers.push((
-                HeaderName::from_static("authorization"),
-                HeaderValue::from_static("Bearer x"),
-            ));
-        });
-        bed.push(0xabc, b"zlib bytes", 3);
-        let snapshot = bed.wait("sent", |snapshot| snapshot.calls_sent == 3);
-        assert_eq!(
-            (snapshot.last_status, snapshot.down, snapshot.posts),
-            (204, false, 1)
-        );
-        assert!(snapshot.last_success.is_some());
-        assert_eq!(
-            snapshot.driver,
-            if driver == Choice::Uring {
-                "io_uring"
-            } else {
-                "epoll"
-            }
-        );
-        let received = server.received();
-        let [request] = &received[..] else {
-            panic!("{received:?}")
-        };
-        assert_eq!(
-            (request.start.as_str(), &request.body[..]),
-            ("POST /message HTTP/1.1", &b"zlib bytes"[..])
-        );
-        let mut headers: Vec<_> = request
-            .headers
-            .iter()
-            .map(|(name, value)| (&name[..], &value[..]))
-            .collect();
-        headers.sort_unstable();
-        assert_eq!(
-            headers,
-            [
-                ("authorization", "Bearer x"),
-                ("content-encoding", "deflated"),
-                ("content-length", "10"),
-                ("content-type", "application/ndjson; charset=UTF-8"),
-                ("host", &server.address.to_string()[..]),
-                ("idempotency-key", "00000000000000000000000000000abc"),
-                ("user-agent", "Resurface/3.3.2 (sniffer)"),
-            ]
-        );
-        let start = Instant::now();
-        let mut empty = None;
-        while empty.is_none() && start.elapsed() < PATIENCE {
-            empty = bed.outbox.take_empty();
-        }
-        let empty = empty.expect("the buffer comes back");
-        assert!(empty.is_empty() && empty.capacity() >= 10);
-        assert_eq!(bed.stop(PATIENCE).calls_sent, 3);
-        assert_eq!(bed.codes(), [""; 0]);
-    });
-}
-
-#[test]
-fn plain_lines_have_no_content_encoding() {
-    let server = Server::start(ok);
-    let mut bed = Bed::new(Choice::Auto, &url(&server), |_| {});
-    bed.handed += 1;
-    let body = b"[]\n".to_vec();
-    bed.outbox
-        .push(Bundle {
-            body,
-            encoding: Encoding::Plain,
-            calls: 1,
-            line_bytes: 3,
-            id: 1,
-            ..Bundle::default()
-        })
-        .unwrap();
-    bed.stop(PATIENCE);
-    assert!(
-        !server.received()[0]
-            .headers
-            .contains_key("content-encoding")
-    );
-}
-
-#[test]
-fn connections_are_kept() {
-    both(|driver| {
-        let server = Server::start(ok);
-        let mut bed = Bed::new(driver, &url(&server), |_| {});
-        for id in 0..50 {
-            bed.push(id, b"x", 1);
-            bed.wait("sent", |snapshot| snapshot.calls_in_flight == 0);
-        }
-        let report = bed.stop(PATIENCE);
-        assert_eq!(
-            (report.calls_sent, report.posts, report.retries),
-            (50, 50, 0)
-        );
-        assert!(report.connects <= 2, "{report:?}");
-        assert_eq!(server.received().len(), 50);
-    });
-}
-
-#[test]
-fn several_posts_are_under_way() {
-    both(|driver| {
-        let barrier = Arc::new(Barrier::new(2));
-        let server = Server::start(move |_| Answer::Together(barrier.clone()));
-        let mut bed = Bed::new(driver, &url(&server), |_| {});
-        let body = vec![7; 300_000];
-        for id in 0..40 {
-            bed.push(id, &body, 1);
-        }
-        // None is answered before the next has arrived.
-        let report = bed.stop(PATIENCE);
-        assert_eq!((report.calls_sent, report.connects), (40, 2));
-    });
-}
-
-#[test]
-fn what_was_handed_over_before_the_stop_is_delivered() {
-    let server = Server::start(ok);
-    for round in 0..200 {
-        let mut bed = Bed::new(Choice::Auto, &url(&server), |_| {});
-        for id in 0..round % 4 {
-            bed.push(id, b"x", 1);
-        }
-        assert_eq!(bed.stop(PATIENCE).calls_dropped(), 0);
-    }
-}
-
-#[test]
-fn whatever_the_collector_does_the_sums_hold() {
-    both(|driver| {
-        let server = Server::start(|request| match (request.number * 7919) % 31 {
-            0 => Answer::Status("503 Service Unavailable"),
-            1 => Answer::Close,
-            2 | 3 => Answer::Status("400 Bad Request"),
-            4..10 => Answer::AndClose("204 No Content"),
-            _ => ok(request),
-        });
-        let mut bed = Bed::new(driver, &url(&server), |_| {});
-        for id in 0..120 {
-            bed.push(
-                id,
-                &vec![id as u8; (id as usize * 997) % 50_000],
-                id as u32 + 1,
-            );
-        }
-        let report = bed.stop(PATIENCE);
-        assert!(
-            report.calls_dropped_refused > 0 && report.retries > 0,
-            "{report:?}"
-        );
-        assert_eq!(report.calls_dropped(), report.calls_dropped_refused);
-        for request in server.received() {
-            let id = u128::from_str_radix(request.key(), 16).unwrap();
-            assert!(
-                request.body.len() == (id as usize * 997) % 50_000
-                    && request.body.iter().all(|&b| b == id as u8)
-            );
-        }
-    });
-}
-
-#[test]
-fn an_unwell_collector_gets_the_same_bundle_again() {
-    both(|driver| {
-        for status in [
-            "503 Service Unavailable",
-            "500 Oops",
-            "429 Too Many Requests",
-            "408 Request Timeout",
-        ] {
-            let server = Server::start(move |request| {
-                Answer::Status(if request.number == 0 {
-                    status
-                } else {
-                    "204 No Content"
-                })
-            });
-            let mut bed = Bed::new(driver, &url(&server), |_| {});
-            bed.push(77, b"again", 5);
-            let snapshot = bed.wait("sent", |snapshot| snapshot.calls_sent == 5);
-            assert_eq!(
-                (snapshot.down, snapshot.posts, snapshot.retries),
-                (false, 2, 1)
-            );
-            let received = server.received();
-            assert_eq!(received.len(), 2);
-            assert_eq!(received[0].key(), received[1].key());
-            assert_eq!(received[0].body, received[1].body);
-            assert_eq!(
-                received[0].connection, received[1].connection,
-                "kept across the error"
-            );
-            bed.stop(PATIENCE);
-            assert_eq!(bed.codes(), ["W045", "W042"]);
-        }
-    });
-}
-
-#[test]
-fn one_bad_bundle_does_not_hold_up_the_rest() {
-    let server = Server::start(|request| {
-        Answer::Status(if request.body == b"bad" {
-            "500 Oops"
-        } else {
-            "204 No Content"
-        })
-    });
-    let mut bed = Bed::new(Choice::Auto, &url(&server), |_| {});
-    bed.push(0, b"bad", 1);
-    for id in 1..10 {
-        bed.push(id, b"good", 1);
-    }
-    let snapshot = bed.wait("the good ones", |snapshot| snapshot.calls_sent == 9);
-    assert_eq!(snapshot.calls_in_flight, 1);
-    let report = bed.stop(Duration::from_millis(100));
-    assert_eq!((report.calls_sent, report.calls_dropped_shutdown), (9, 1));
-}
-
-#[test]
-fn nobody_listens_and_then_somebody_does() {
-    both(|driver| {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
-        let mut bed = Bed::new(driver, &format!("http://{address}/message"), |_| {});
-        bed.push(1, b"kept", 2);
-        let snapshot = bed.wait("down", |snapshot| snapshot.down);
-        assert_eq!(
-            (snapshot.calls_in_flight, snapshot.last_error.as_str()),
-            (2, "refused")
-        );
-        let server = Server::on(TcpListener::bind(address).unwrap(), None, ok);
-        let snapshot = bed.wait("sent", |snapshot| snapshot.calls_sent == 2);
-        assert!(!snapshot.down && snapshot.retries > 0);
-        assert_eq!(server.received().len(), 1);
-        bed.stop(PATIENCE);
-        assert_eq!(bed.codes(), ["W042", "W042"]);
-        let events = bed.events.lock().unwrap();
-        assert!(
-            events[0]
-                .to_string()
-                .contains("refused (1 try); keeping up to 128 bundles"),
-            "{}",
-            events[0]
-        );
-        assert!(
-            events[1].to_string().contains("takes calls again"),
-            "{}",
-            events[1]
-        );
-    });
-}
-
-#[test]
-fn a_refused_bundle_is_counted_and_not_sent_again() {
-    both(|driver| {
-        for (line, code) in [
-            ("400 Bad Request", "W044"),
-            ("403 Forbidden", "W043"),
-            ("413 Content Too Large", "W045"),
-            ("200 OK", "W044"),
-            ("302 Found", "W044"),
-        ] {
-            let server = Server::start(move |request| {
-                Answer::Status(if request.number == 0 {
-                    line
-                } else {
-                    "204 No Content"
-                })
-            });
-            let mut bed = Bed::new(driver, &url(&server), |_| {});
-            bed.push(1, b"refused", 4);
-            let snapshot = bed.wait("refused", |snapshot| snapshot.calls_dropped_refused == 4);
-            assert_eq!((snapshot.down, snapshot.posts), (false, 1));
-            bed.push(2, b"taken", 1);
-            let report = bed.stop(PATIENCE);
-            assert_eq!(
-                (
-                    report.calls_sent,
-                    report.calls_dropped_refused,
-                    report.retries
-                ),
-                (1, 4, 0)
-            );
-            assert_eq!(bed.codes(), [code], "{line}");
-        }
-    });
-}
-
-#[test]
-fn a_long_answer_is_not_read_to_its_end() {
-    let server = Server::start(|request| {
-        if request.number == 0 {
-            Answer::Long(10 << 20)
-        } else {
-            ok(request)
-        }
-    });
-    let mut bed = Bed::new(Choice::Auto, &url(&server), |config| config.connections = 1);
-    bed.push(1, b"first", 1);
-    bed.push(2, b"second", 1);
-    let report = bed.stop(PATIENCE);
-    assert_eq!(
-        (
-            report.calls_sent,
-            report.calls_dropped_refused,
-            report.connects
-        ),
-        (1, 1, 2)
-    );
-}
-
-#[test]
-fn an_answer_whose_body_stalls_counts_all_the_same() {
-    let server = Server::start(|request| {
-        if request.number == 0 {
-            Answer::HeadOnly("400 Bad Request")
-        } else {
-            ok(request)
-        }
-    });
-    let mut bed = Bed::new(Choice::Auto, &url(&server), |config| config.connections = 1);
-    bed.push(1, b"first", 1);
-    bed.push(2, b"second", 1);
-    let report = bed.stop(PATIENCE);
-    assert_eq!((report.calls_sent, report.calls_dropped_refused), (1, 1));
-    assert_eq!((report.connects, report.retries), (2, 0));
-}
-
-#[test]
-fn a_stalled_collector_is_given_up_and_tried_again() {
-    both(|driver| {
-        let server = Server::start(|request| {
-            if request.number == 0 {
-                Answer::Stall
-            } else {
-                ok(request)
-            }
-        });
-        let mut bed = Bed::new(driver, &url(&server), |config| {
-            config.answer_max = Duration::from_millis(100);
-        });
-        bed.push(9, b"slow", 1);
-        let snapshot = bed.wait("sent", |snapshot| snapshot.calls_sent == 1);
-        assert_eq!((snapshot.retries, snapshot.connects), (1, 2));
-        assert_eq!(snapshot.last_error, "timed out waiting for the answer");
-        let received = server.received();
-        assert_eq!(received[0].key(), received[1].key());
-        bed.stop(PATIENCE);
-    });
-}
-
-#[test]
-fn an_address_that_does_not_answer_times_out() {
-    both(|driver| {
-        // A full backlog: the kernel lets further connections wait.
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut waiting = Vec::new();
-        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(20)) {
-            waiting.push(stream);
-            assert!(waiting.len() < 10_000);
-        }
-        let mut bed = Bed::new(driver, &format!("http://{address}/"), |config| {
-            config.connect_max = Duration::from_millis(50);
-        });
-        bed.push(1, b"x", 1);
-        let snapshot = bed.wait("down", |snapshot| snapshot.down);
-        assert_eq!(snapshot.last_error, "timed out connecting");
-        let report = bed.stop(Duration::from_millis(50));
-        assert_eq!(report.calls_dropped_shutdown, 1);
-    });
-}
-
-#[test]
-fn a_connection_that_was_closed_while_idle_is_no_failure() {
-    both(|driver| {
-        for answer in ["204 No Content", "204 No Content\r\nConnection: close"] {
-            let server = Server::start(move |_| Answer::AndClose(answer));
-            let mut bed = Bed::new(driver, &url(&server), |config| config.connections = 1);
-            for id in 0..20 {
-                bed.push(id, b"x", 1);
-                bed.wait("sent", |snapshot| snapshot.calls_in_flight == 0);
-            }
-            let report = bed.stop(PATIENCE);
-            assert_eq!((report.calls_sent, report.connects), (20, 20));
-            assert_eq!(bed.codes(), [""; 0], "nothing worth a message");
-        }
-    });
-}
-
-#[test]
-fn a_connection_that_breaks_is_tried_again() {
-    both(|driver| {
-        let server = Server::start(|request| {
-            if request.number == 0 {
-                Answer::Close
-            } else {
-                ok(request)
-            }
-        });
-        let mut bed = Bed::new(driver, &url(&server), |_| {});
-        bed.push(1, b"x", 1);
-        let report = bed.stop(PATIENCE);
-        assert_eq!((report.calls_sent, report.retries), (1, 1));
-        assert!(
-            report.last_error.starts_with("broke the connection"),
-            "{}",
-            report.last_error
-        );
-    });
-}
-
-#[test]
-fn a_huge_bundle_arrives_whole() {
-    both(|driver| {
-        let server = Server::start(ok);
-        let mut bed = Bed::new(driver, &url(&server), |_| {});
-        let body: Vec<u8> = (0..5_u32 << 20)
-            .map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8)
-            .collect();
-        bed.push(1, &body, 1000);
-        assert_eq!(bed.stop(PATIENCE).calls_sent, 1000);
-        assert!(server.received()[0].body == body);
-    });
-}
-
-#[test]
-fn a_full_queue_gives_up_the_oldest() {
-    both(|driver| {
-        let up = Arc::new(AtomicBool::new(false));
-        let switch = up.clone();
-        let server = Server::start(move |request| {
-            if switch.load(Ordering::Relaxed) {
-                ok(request)
-            } else {
-                Answer::Status("503 Service Unavailable")
-            }
-        });
-        let mut bed = Bed::new(driver, &url(&server), |config| config.queue_bundles = 3);
-        bed.push(0, b"x", 1);
-        bed.wait("down", |snapshot| snapshot.down);
-        for id in 1..10 {
-            bed.push(id, b"x", 1 << id);
-        }
-        let snapshot = bed.wait("given up", |snapshot| {
-            snapshot.calls_queued == snapshot.calls_in_flight
-        });
-        assert_eq!(
-            snapshot.calls_dropped_queue_full,
-            (1 << 7) - 1,
-            "bundles 0 to 6"
-        );
-        assert_eq!((snapshot.bundles_queued, snapshot.bytes_queued), (3, 3));
-        up.store(true, Ordering::Relaxed);
-        let report = bed.stop(PATIENCE);
-        assert_eq!(
-            (report.calls_sent, report.calls_dropped()),
-            ((7 << 7), (1 << 7) - 1)
-        );
-    });
-}
-
-#[test]
-fn stopping_delivers_what_is_left() {
-    both(|driver| {
-        let server = Server::start(ok);
-        let mut bed = Bed::new(driver, &url(&server), |_| {});
-        for id in 0..100 {
-            bed.push(id, b"the rest", 10);
-        }
-        let report = bed.stop(PATIENCE);
-        assert_eq!((report.calls_sent, report.calls_dropped()), (1000, 0));
-        let mut keys: Vec<_> = server
-            .received()
-            .iter()
-            .map(|request| request.key().to_owned())
-            .collect();
-        keys.sort_unstable();
-        keys.dedup();
-        assert_eq!(keys.len(), 100, "each once");
-    });
-}
-
-#[test]
-fn stopping_ends_at_its_deadline() {
-    both(|driver| {
-        let server = Server::start(|_| Answer::Stall);
-        let mut bed = Bed::new(driver, &url(&server), |_| {});
-        for id in 0..10 {
-            bed.push(id, b"x", 1);
-        }
-        bed.wait("under way", |snapshot| snapshot.posts == 2);
-        let start = Instant::now();
-        let report = bed.stop(Duration::from_millis(200));
-        assert!(
-            start.elapsed() >= Duration::from_millis(200)
-                && start.elapsed() < Duration::from_secs(2)
-        );
-        assert_eq!((report.calls_sent, report.calls_dropped_shutdown), (0, 10));
-        drop(server);
-    });
-}
-
-#[test]
-fn a_restarting_collector_gets_the_rest_while_we_stop() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    let mut bed = Bed::new(Choice::Auto, &format!("http://{address}/message"), |_| {});
-    bed.push(1, b"x", 1);
-    bed.wait("down", |snapshot| snapshot.down);
-    let back = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(300));
-        Server::on(TcpListener::bind(address).unwrap(), None, ok)
-    });
-    let report = bed.stop(PATIENCE);
-    assert_eq!((report.calls_sent, report.calls_dropped()), (1, 0));
-    drop(back.join().unwrap());
-}
-
-#[test]
-fn a_host_name_is_looked_up_and_its_addresses_are_tried() {
-    both(|driver| {
-        // `localhost` is ::1 and 127.0.0.1 on most systems; the server listens on the latter alone.
-        let server = Server::start(ok);
-        let mut bed = Bed::new(
-            driver,
-            &format!("http://localhost:{}/message", server.address.port()),
-            |_| {},
-        );
-        bed.push(1, b"x", 1);
-        assert_eq!(bed.stop(PATIENCE).calls_sent, 1);
-        assert_eq!(
-            server.received()[0].headers["host"],
-            format!("localhost:{}", server.address.port())
-        );
-
-        let mut bed = Bed::new(driver, "http://no-such-host.invalid/", |_| {});
-        bed.push(1, b"x", 1);
-        let snapshot = bed.wait("down", |snapshot| snapshot.down);
-        assert!(
-            snapshot.last_error.starts_with("has no address")
-                || snapshot.last_error.starts_with("timed out")
-        );
-        assert_eq!(bed.stop(Duration::ZERO).calls_dropped_shutdown, 1);
-    });
-}
-
-#[test]
-fn an_ipv6_collector_is_reached() {
-    both(|driver| {
-        let server = Server::on(TcpListener::bind("[::1]:0").unwrap(), None, ok);
-        let mut bed = Bed::new(driver, &url(&server), |_| {});
-        bed.push(1, b"x", 1);
-        assert_eq!(bed.stop(PATIENCE).calls_sent, 1);
-    });
-}
-
-/// A server's configuration, and the authority that vouches for it as PEM.
-fn certificate(name: &str) -> (Arc<ServerConfig>, Vec<u8>) {
-    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    (Arc::new(config), made.cert.pem().into_bytes())
-}
-
-#[test]
-fn https_is_encrypted_and_verified() {
-    both(|driver| {
-        let (config, pem) = certificate("localhost");
-        let server = Server::on(TcpListener::bind("127.0.0.1:0").unwrap(), Some(config), ok);
-        let url = format!("https://localhost:{}/message", server.address.port());
-        let mut bed = Bed::new(driver, &url, |config| {
-            config.roots = Roots::Pem(pem.clone());
-        });
-        let body: Vec<u8> = (0..3_u32 << 20)
-            .map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8)
-            .collect();
-        bed.push(1, &body, 1);
-        for id in 2..12 {
-            bed.push(id, b"small", 1);
-        }
-        let report = bed.stop(PATIENCE);
-        assert_eq!(report.calls_sent, 11, "{report:?}");
-        assert!(report.connects <= 2, "kept");
-        let received = server.received();
-        assert!(received.iter().any(|request| request.body == body));
-
-        // The same server, seen with other eyes: not vouched for, and under another name.
-        let other = format!("https://127.0.0.1:{}/message", server.address.port());
-        for (url, roots) in [(&url, Roots::System), (&other, Roots::Pem(pem.clone()))] {
-            let mut bed = Bed::new(driver, url, |config| config.roots = roots);
-            bed.push(1, b"secret", 1);
-            let snapshot = bed.wait("down", |snapshot| snapshot.down);
-            assert!(
-                snapshot.last_error.contains("certificate"),
-                "{}",
-                snapshot.last_error
-            );
-            assert_eq!(bed.stop(Duration::ZERO).calls_dropped_shutdown, 1);
-            assert_eq!(bed.codes(), ["W046"]);
-        }
-        assert_eq!(server.received().len(), 11);
-    });
-}
-
-#[test]
-fn a_plain_server_behind_https_is_a_tls_error() {
-    let server = Server::start(ok);
-    let mut bed = Bed::new(
-        Choice::Auto,
-        &format!("https://{}/", server.address),
-        |config| {
-            config.connect_max = Duration::from_millis(300);
-        },
-    );
-    bed.push(1, b"x", 1);
-    bed.wait("down", |snapshot| snapshot.down);
-    assert_eq!(bed.stop(Duration::ZERO).calls_dropped_shutdown, 1);
-}

@@ -22,7 +22,7 @@ pub enum Roots {
 impl Roots {
     /// The system's authorities as they are now, for a process that cannot read them later. Those that cannot be read
     /// are left out: what they vouch for will be refused, with a message.
-    pub fn of_system() -> Self {
+    pub(super) fn of_system() -> Self {
         match rustls_native_certs::load_native_certs().certs {
             none if none.is_empty() => Self::System,
             certificates => Self::Certificates(certificates),

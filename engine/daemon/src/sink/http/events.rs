@@ -1,15 +1,13 @@
-//! What the uploader has to say to a person, and how often.
+//! What is reported to a person about the collector, and how often.
 
 use std::fmt;
 use std::time::{Duration, Instant};
-
-use engine_sys::driver::Kind;
 
 use super::retry::{Failure, Outcome};
 
 /// Something a person may want to know or do something about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(super) enum Event {
     /// The collector does not take bundles; they are kept and tried again.
     Down {
         /// `host:port` of the collector.
@@ -57,7 +55,7 @@ pub enum Event {
 
 impl Event {
     /// The code under which it is explained, `W0..`.
-    pub fn code(&self) -> &'static str {
+    pub(super) fn code(&self) -> &'static str {
         match self {
             Self::Down {
                 cause: Outcome::Failed(Failure::Tls(_)),
@@ -183,7 +181,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A duration as a person says it.
+/// A duration as people write it.
 struct Brief(Duration);
 
 impl fmt::Display for Brief {
@@ -195,59 +193,41 @@ impl fmt::Display for Brief {
     }
 }
 
-/// The driver's name where nothing is in its way.
-pub const IO_URING: &str = "io_uring";
-
-/// The driver, as status and metrics name it.
-pub(crate) fn driver_name(kind: Kind) -> String {
-    match kind {
-        Kind::Uring => IO_URING.to_owned(),
-        Kind::Epoll { refused: None } => "epoll".to_owned(),
-        Kind::Epoll {
-            refused: Some(libc::EPERM | libc::EACCES),
-        } => "epoll (io_uring blocked)".to_owned(),
-        Kind::Epoll {
-            refused: Some(errno),
-        } => {
-            format!(
-                "epoll (io_uring: {})",
-                std::io::Error::from_raw_os_error(errno)
-            )
-        }
-    }
-}
-
-/// At most this often is the same thing said again.
+/// The same message is repeated at most this often.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// Lets each kind of event through when things change, and then once a minute.
+/// Admits each kind of event when things change, and then once a minute.
 #[derive(Debug, Default)]
-pub(super) struct Announcer {
-    said: Vec<(&'static str, Instant)>,
+pub(super) struct Throttle {
+    reported: Vec<(&'static str, Instant)>,
     down: bool,
 }
 
-impl Announcer {
-    /// Whether to say it now.
-    pub(super) fn lets_through(&mut self, event: &Event, now: Instant) -> bool {
+impl Throttle {
+    /// Whether to report it now.
+    pub(super) fn admits(&mut self, event: &Event, now: Instant) -> bool {
         match event {
             Event::Up { .. } => {
-                // What was wrong may be said at once if it comes back.
-                self.said.retain(|(code, _)| *code == "W050");
+                // What was wrong may be reported at once if it comes back.
+                self.reported.retain(|(code, _)| *code == "W050");
                 return std::mem::take(&mut self.down);
             }
             Event::Down { .. } => self.down = true,
             _ => {}
         }
         let code = event.code();
-        match self.said.iter_mut().find(|(said, _)| *said == code) {
+        match self
+            .reported
+            .iter_mut()
+            .find(|(reported, _)| *reported == code)
+        {
             Some((_, last)) if now.saturating_duration_since(*last) < AGAIN_AFTER => false,
             Some((_, last)) => {
                 *last = now;
                 true
             }
             None => {
-                self.said.push((code, now));
+                self.reported.push((code, now));
                 true
             }
         }
@@ -286,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_say_cause_and_fix() {
+    fn messages_name_cause_and_fix() {
         check(
             &down(Outcome::Failed(Failure::Connect("refused".to_owned()))),
             "W042",
@@ -317,17 +297,11 @@ mod tests {
             "bundle of 7 bytes refused (413). fix: a smaller USAGE_LOGGERS_BUNDLE_SIZE; 5 calls lost",
         );
         assert_eq!(Event::Fallback { errno: libc::EPERM }.code(), "W050");
-        assert_eq!(
-            driver_name(Kind::Epoll {
-                refused: Some(libc::EPERM)
-            }),
-            "epoll (io_uring blocked)"
-        );
     }
 
     #[test]
-    fn said_on_change_and_then_once_a_minute() {
-        let mut announcer = Announcer::default();
+    fn reported_on_change_and_then_once_a_minute() {
+        let mut throttle = Throttle::default();
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let (down, up) = (
@@ -337,13 +311,13 @@ mod tests {
                 calls_lost: 0,
             },
         );
-        assert!(!announcer.lets_through(&up, at(0)), "it was never down");
-        assert!(announcer.lets_through(&down, at(0)));
-        assert!(!announcer.lets_through(&down, at(59)));
-        assert!(announcer.lets_through(&refused(403), at(59)));
-        assert!(announcer.lets_through(&down, at(60)));
-        assert!(announcer.lets_through(&up, at(61)));
-        assert!(!announcer.lets_through(&up, at(61)));
-        assert!(announcer.lets_through(&down, at(62)));
+        assert!(!throttle.admits(&up, at(0)), "it was never down");
+        assert!(throttle.admits(&down, at(0)));
+        assert!(!throttle.admits(&down, at(59)));
+        assert!(throttle.admits(&refused(403), at(59)));
+        assert!(throttle.admits(&down, at(60)));
+        assert!(throttle.admits(&up, at(61)));
+        assert!(!throttle.admits(&up, at(61)));
+        assert!(throttle.admits(&down, at(62)));
     }
 }

@@ -1,0 +1,60 @@
+//! What the shards count for one sink: their part of its column of the ledger.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+engine_core::counters! {
+    /// What one shard did with the calls for one sink.
+    pub struct OutletCounters {
+        /// Calls in bundles that were given to the sink.
+        calls_pushed,
+        /// Bundles that were given to the sink.
+        bundles_pushed,
+        /// Calls in bundles that were shed because the way to the sink was full.
+        calls_shed_queue_full,
+        /// Calls that were counted and discarded because nothing is to be sent.
+        calls_withheld,
+        /// Calls in closed bundles that wait at the shard.
+        #[gauge]
+        calls_waiting,
+    }
+}
+
+/// The part of it that any thread may read. One shard writes.
+#[derive(Debug, Default)]
+pub struct Column {
+    calls_pushed: AtomicU64,
+    calls_shed: AtomicU64,
+    calls_withheld: AtomicU64,
+}
+
+impl Column {
+    /// Calls in bundles that were given to the sink.
+    pub fn calls_pushed(&self) -> u64 {
+        self.calls_pushed.load(Ordering::Acquire)
+    }
+
+    /// Calls in bundles that were shed because the way to the sink was full.
+    pub fn calls_shed(&self) -> u64 {
+        self.calls_shed.load(Ordering::Acquire)
+    }
+
+    /// Calls that were counted and discarded.
+    pub fn calls_withheld(&self) -> u64 {
+        self.calls_withheld.load(Ordering::Acquire)
+    }
+
+    /// From now on so many were pushed.
+    pub fn set_pushed(&self, calls: u64) {
+        self.calls_pushed.store(calls, Ordering::Release);
+    }
+
+    /// From now on so many were shed.
+    pub fn set_shed(&self, calls: u64) {
+        self.calls_shed.store(calls, Ordering::Release);
+    }
+
+    /// From now on so many were withheld.
+    pub fn set_withheld(&self, calls: u64) {
+        self.calls_withheld.store(calls, Ordering::Release);
+    }
+}

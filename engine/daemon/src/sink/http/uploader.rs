@@ -1,0 +1,287 @@
+//! The thread that posts: started, stopped within a deadline, and moved to epoll where io_uring fails.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use engine_sys::driver::{Choice, Driver, Kind};
+use hyper::header::{HeaderName, HeaderValue};
+use rustls::ClientConfig;
+
+use super::answers::Answers;
+use super::connection::{self, Endpoint};
+use super::dispatcher::{Dispatcher, Observer};
+use super::events::Event;
+use super::reactor::{Reactor, Tasks};
+use super::resolve::Resolver;
+use super::tls::{self, Roots};
+use crate::capture_url::CaptureUrl;
+use crate::limits;
+use crate::sink::backlog::Backlog;
+use crate::sink::outbox::Inboxes;
+use crate::sink::parker::Parker;
+use crate::sink::stats::{Recorder, Stats};
+
+/// How and where to post.
+#[derive(Clone, Debug)]
+pub(super) struct Config {
+    /// Where to.
+    pub(super) url: CaptureUrl,
+    /// Connections, and so posts at the same time; at least one.
+    pub(super) connections: usize,
+    /// Bundles that are kept at most, those in delivery included.
+    pub(super) backlog_bundles: usize,
+    /// Bytes of their bodies that are kept at most.
+    pub(super) backlog_bytes: usize,
+    /// Time to look up the host, and to connect to one address.
+    pub(super) connect_max: Duration,
+    /// Time from the start of a post to the head of its answer.
+    pub(super) answer_max: Duration,
+    /// More headers for every request, an `Authorization` for example.
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    /// Who vouches for the collector's certificate.
+    pub(super) roots: Roots,
+    /// Which of the kernel's interfaces to use.
+    pub(super) driver: Choice,
+    /// Random: spreads the retries of several sniffers over time.
+    pub(super) seed: u64,
+}
+
+impl Config {
+    /// The usual values.
+    pub(super) fn new(url: CaptureUrl) -> Self {
+        Self {
+            url,
+            connections: limits::UPLOAD_CONNECTIONS,
+            backlog_bundles: limits::UPLOAD_BUNDLES_MAX,
+            backlog_bytes: limits::UPLOAD_BYTES_MAX,
+            connect_max: limits::UPLOAD_CONNECT_MAX,
+            answer_max: limits::UPLOAD_ANSWER_MAX,
+            headers: Vec::new(),
+            roots: Roots::System,
+            driver: Choice::Auto,
+            seed: 0,
+        }
+    }
+}
+
+/// The thread that posts. Dropping it gives up what was not delivered, counted like the end of [`Self::wait`].
+pub(super) struct Uploader {
+    stats: Arc<Stats>,
+    answers: Arc<Answers>,
+    control: Arc<Control>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What other threads set while it runs.
+struct Control {
+    /// When to stop at the latest.
+    stop: Mutex<Option<Instant>>,
+    parker: Arc<Parker>,
+}
+
+impl Control {
+    fn stop_at(&self) -> Option<Instant> {
+        *self.stop.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Uploader {
+    /// Starts the thread. It calls `report` with what a person should know, which must return soon.
+    ///
+    /// # Errors
+    ///
+    /// The certificates cannot be read, or the kernel gives no thread, or neither io_uring nor epoll.
+    pub(super) fn start(
+        config: Config,
+        inboxes: Inboxes,
+        report: impl Fn(&Event) + Send + 'static,
+    ) -> io::Result<Self> {
+        let tls = config
+            .url
+            .is_https()
+            .then(|| tls::client_config(&config.roots))
+            .transpose()?;
+        let stats = Arc::new(Stats::new(inboxes.columns.clone()));
+        let answers = Arc::<Answers>::default();
+        let control = Arc::new(Control {
+            stop: Mutex::new(None),
+            parker: inboxes.parker.clone(),
+        });
+        let (started, starting) = channel();
+        let observer = Observer::new(
+            Recorder::new(stats.clone()),
+            answers.clone(),
+            Box::new(report),
+        );
+        let thread = {
+            let control = control.clone();
+            thread::Builder::new()
+                .name("uploader".to_owned())
+                .spawn(move || {
+                    Thread {
+                        config,
+                        tls,
+                        control,
+                    }
+                    .run(inboxes, observer, &started);
+                })?
+        };
+        wait_for(&starting)?;
+        Ok(Self {
+            stats,
+            answers,
+            control,
+            thread: Some(thread),
+        })
+    }
+
+    /// The counters that every sink has.
+    pub(super) fn stats(&self) -> Arc<Stats> {
+        self.stats.clone()
+    }
+
+    /// Those of HTTP.
+    pub(super) fn answers(&self) -> Arc<Answers> {
+        self.answers.clone()
+    }
+
+    /// Delivers what was pushed, until `deadline` at the latest; the rest is given up, counted as `shutdown`. Nothing may
+    /// be pushed any longer.
+    pub(super) fn begin_stop(&mut self, deadline: Instant) {
+        *self
+            .control
+            .stop
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(deadline);
+        self.control.parker.unpark();
+    }
+
+    /// Returns when the thread has ended.
+    pub(super) fn wait(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported by its own thread.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Uploader {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.begin_stop(Instant::now());
+            self.join();
+        }
+    }
+}
+
+fn wait_for(starting: &Receiver<io::Result<()>>) -> io::Result<()> {
+    starting
+        .recv()
+        .unwrap_or_else(|_| Err(io::Error::other("the uploader ended while it started")))
+}
+
+/// What the thread owns from its start.
+struct Thread {
+    config: Config,
+    tls: Option<Arc<ClientConfig>>,
+    control: Arc<Control>,
+}
+
+impl Thread {
+    fn run(self, inboxes: Inboxes, observer: Observer, started: &Sender<io::Result<()>>) {
+        // Opened here: a ring belongs to the thread that uses it.
+        let driver = match Driver::open(self.config.driver, inboxes.parker.event()) {
+            Ok(driver) => driver,
+            Err(error) => {
+                let _ = started.send(Err(error));
+                return;
+            }
+        };
+        let Inboxes {
+            inboxes, parker, ..
+        } = inboxes;
+        observer.opened(driver.kind());
+        let dispatcher = Dispatcher::new(
+            self.config.url.clone(),
+            Backlog::new(self.config.backlog_bundles, self.config.backlog_bytes),
+            self.config.seed,
+            inboxes,
+            observer,
+        );
+        if let Kind::Epoll {
+            refused: Some(errno),
+        } = driver.kind()
+        {
+            dispatcher.report(&Event::Fallback { errno }, Instant::now());
+        }
+        let _ = started.send(Ok(()));
+
+        if let Err(error) = self.deliver(&dispatcher, driver) {
+            dispatcher.report(
+                &Event::DriverFailed {
+                    error: error.to_string(),
+                },
+                Instant::now(),
+            );
+            dispatcher.restart();
+            if let Ok(driver) = Driver::open(Choice::Epoll, parker.event()) {
+                // If that fails too, everything is given up, and counted, below.
+                let _ = self.deliver(&dispatcher, driver);
+            }
+        }
+        dispatcher.close();
+    }
+
+    /// Runs the connections until everything is delivered after a stop, or its deadline is over.
+    fn deliver(&self, dispatcher: &Rc<Dispatcher>, driver: Driver) -> io::Result<()> {
+        let parker = &self.control.parker;
+        let reactor = Reactor::new(driver);
+        let endpoint = Rc::new(Endpoint {
+            url: self.config.url.clone(),
+            headers: connection::headers(&self.config.url, &self.config.headers),
+            tls: self.tls.clone(),
+            connect_max: self.config.connect_max,
+            answer_max: self.config.answer_max,
+            dispatcher: dispatcher.clone(),
+            reactor: reactor.clone(),
+            resolver: Rc::new(Resolver::default()),
+        });
+        let mut tasks = Tasks::new();
+        for _ in 0..self.config.connections.max(1) {
+            tasks.spawn(parker, connection::run(endpoint.clone()));
+        }
+
+        let mut stop_at = None;
+        loop {
+            if stop_at.is_none() {
+                stop_at = self.control.stop_at();
+                if stop_at.is_some() {
+                    dispatcher.stop(Instant::now());
+                }
+            }
+            // After `stop` was read: what was pushed before it is in the backlog when the connections see it.
+            dispatcher.collect();
+            let ran = tasks.run();
+            if tasks.is_empty() || stop_at.is_some_and(|at| at <= Instant::now()) {
+                return Ok(());
+            }
+            if ran {
+                continue;
+            }
+            parker.prepare();
+            let stopping = stop_at.is_none() && self.control.stop_at().is_some();
+            if !dispatcher.has_new() && !tasks.any_woken() && !stopping {
+                reactor.turn(stop_at)?;
+            }
+            parker.awake();
+        }
+    }
+}

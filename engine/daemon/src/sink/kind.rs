@@ -1,0 +1,89 @@
+//! What every kind of sink can do. A kind is a folder of its own that implements these three traits, and a row in the table
+//! of [`Sinks`](super::Sinks); nothing else in the program names it.
+//!
+//! None of this is called per bundle: what the shards call is an [`Outlet`].
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use engine_core::bundle::Compression;
+
+use super::outlet::Outlet;
+use super::stats::Snapshot;
+use crate::diagnostic::Console;
+use crate::sandbox::Plan;
+
+/// A sink as the settings describe it.
+pub trait Sink {
+    /// How bundles should be compressed for it. It must take plain ones as well, which overload and other sinks may
+    /// cause.
+    fn compression(&self) -> Compression;
+
+    /// Where it connects to, as far as that is known now: none of that traffic is to be captured.
+    fn endpoints(&self) -> Vec<SocketAddr> {
+        Vec::new()
+    }
+
+    /// Reads what the sandbox will hide.
+    fn prepare(&mut self) {}
+
+    /// Adds the ports and files that it needs while it runs.
+    fn plan(&self, _plan: &mut Plan) {}
+
+    /// Tries whether it could deliver, without sending anything. None where there is nothing to try.
+    fn probe(&self) -> Option<Probe> {
+        None
+    }
+
+    /// Starts its threads, and gives an outlet for each shard. `console` takes the messages about it.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refuses, or a file that cannot be read.
+    fn start(self: Box<Self>, shards: usize, console: Console) -> io::Result<Started>;
+}
+
+/// A sink that was just started.
+pub struct Started {
+    /// By shard.
+    pub outlets: Vec<Outlet>,
+    /// The rest of it.
+    pub running: Box<dyn Running>,
+}
+
+/// A sink while it runs.
+pub trait Running: Send {
+    /// What reads its counters.
+    fn monitor(&self) -> Arc<dyn Monitor>;
+
+    /// What it does, for the sentence at the start: `sending to https://lake.example/message`.
+    fn description(&self) -> String;
+
+    /// Adds the system calls that it makes, as far as that depends on this kernel.
+    fn plan_calls(&self, _plan: &mut Plan) {}
+
+    /// Delivers what it has, until `deadline` at the latest. Shards push nothing any longer. Returns at once.
+    fn begin_stop(&mut self, _deadline: Instant) {}
+
+    /// Returns when the sink has ended; what it could not deliver is counted as dropped.
+    fn wait(self: Box<Self>);
+}
+
+/// Reads the counters of a sink, on any thread, also after its end.
+pub trait Monitor: Send + Sync {
+    /// All counters of one moment.
+    fn snapshot(&self) -> Snapshot;
+}
+
+/// Whether a sink could deliver now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// What was tried: `capture URL`.
+    pub topic: &'static str,
+    /// What was found.
+    pub text: String,
+    /// Where it failed: what that means, and what to do.
+    pub problem: Option<(&'static str, &'static str)>,
+}

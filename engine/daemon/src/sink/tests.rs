@@ -1,0 +1,221 @@
+//! Several sinks behind one shard: what they share, who holds it, and when its memory comes back.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use engine_core::bundle::Bundle;
+
+use super::outbox::{Inboxes, Outbox, outboxes};
+use super::outlet::{Discarder, Outlet, Outlets};
+use super::shared::Lease;
+
+/// The ends of so many sinks at one shard, and the sinks' own.
+fn sinks(count: usize) -> (Outlets, Vec<Inboxes>) {
+    let each = (0..count).map(|_| {
+        let (mut outboxes, inboxes): (Vec<Outbox>, Inboxes) = outboxes(1).unwrap();
+        (Outlet::Outbox(outboxes.remove(0)), inboxes)
+    });
+    let (outlets, inboxes) = each.unzip();
+    (Outlets::new(outlets), inboxes)
+}
+
+fn bundle(body: Vec<u8>, id: u128) -> Bundle {
+    Bundle {
+        body,
+        calls: 3,
+        id,
+        ..Bundle::default()
+    }
+}
+
+#[test]
+fn two_sinks_share_one_bundle_and_the_slower_holds_it() {
+    for slower in [0, 1] {
+        let (mut outlets, mut sinks) = sinks(2);
+        let body = vec![7; 1000];
+        let address = body.as_ptr();
+        outlets.push(bundle(body, 1));
+        outlets.send();
+        let mut leases: Vec<Lease> = (sinks.iter_mut())
+            .map(|sink| sink.inboxes[0].take().unwrap())
+            .collect();
+        assert!(leases.iter().all(|lease| lease.body().as_ptr() == address));
+
+        let (first, last) = (1 - slower, slower);
+        let last_lease = leases.remove(last);
+        sinks[first].inboxes[0].give_back(leases.remove(0));
+        outlets.send();
+        assert!(outlets.take_empty().is_none(), "the slower one holds it");
+        assert_eq!(&last_lease.body()[..], [7; 1000]);
+        sinks[last].inboxes[0].give_back(last_lease);
+        outlets.send();
+        let empty = outlets.take_empty().unwrap().body;
+        assert_eq!((empty.as_ptr(), empty.len()), (address, 0));
+        assert!(outlets.take_empty().is_none(), "once");
+    }
+}
+
+#[test]
+fn a_body_in_the_hands_of_the_kernel_is_not_reused() {
+    let (mut outlets, mut sinks) = sinks(1);
+    outlets.push(bundle(vec![7; 10], 1));
+    outlets.send();
+    let lease = sinks[0].inboxes[0].take().unwrap();
+    let body = lease.body().slice(5..);
+    sinks[0].inboxes[0].give_back(lease);
+    outlets.send();
+    assert!(outlets.take_empty().is_none());
+    assert_eq!(&body[..], [7; 5]);
+    drop(body);
+    assert!(outlets.take_empty().is_some());
+}
+
+#[test]
+fn a_sink_that_takes_nothing_sheds_its_own_calls_alone() {
+    let (mut outlets, mut sinks) = sinks(2);
+    for id in 0..100 {
+        outlets.push(bundle(vec![1], id));
+        outlets.send();
+        let lease = sinks[1].inboxes[0].take().unwrap();
+        assert_eq!(lease.bundle().id, id);
+        sinks[1].inboxes[0].give_back(lease);
+    }
+    let column = |sink: usize| &sinks[sink].columns[0];
+    assert_eq!((column(1).calls_pushed(), column(1).calls_shed()), (300, 0));
+    let (pushed, shed) = (column(0).calls_pushed(), column(0).calls_shed());
+    assert!(shed > 0 && pushed > 0);
+    let counters = outlets.counters();
+    assert_eq!(pushed + shed + counters.calls_waiting, 300);
+    assert_eq!(counters.calls_pushed, 300 + pushed);
+    assert_eq!(outlets.fill(), 1.0);
+    outlets.shed_all();
+    assert!(outlets.is_empty());
+    assert_eq!(outlets.counters().calls_waiting, 0);
+}
+
+#[test]
+fn what_is_discarded_is_counted_and_comes_back_at_once() {
+    let discarder = Discarder::default();
+    let column = discarder.column();
+    let mut outlets = Outlets::new(vec![Outlet::Discard(discarder)]);
+    outlets.push(bundle(vec![1], 1));
+    assert!(outlets.take_empty().is_some());
+    assert!(outlets.is_empty());
+    assert_eq!(outlets.fill(), 0.0);
+    assert_eq!(outlets.counters().calls_withheld, 3);
+    assert_eq!(column.calls_withheld(), 3);
+}
+
+#[test]
+fn a_steady_state_makes_no_new_memory() {
+    let (mut outlets, mut sinks) = sinks(2);
+    let (mut bodies, mut places) = (HashSet::new(), HashSet::new());
+    let mut spare = Vec::with_capacity(100);
+    for id in 0..1000 {
+        spare.extend_from_slice(&[1; 100]);
+        outlets.push(bundle(spare, id));
+        outlets.send();
+        for sink in &mut sinks {
+            let lease = sink.inboxes[0].take().unwrap();
+            bodies.insert(lease.bundle().body.as_ptr().addr());
+            places.insert(std::ptr::from_ref(lease.bundle()).addr());
+            sink.inboxes[0].give_back(lease);
+        }
+        outlets.send();
+        spare = outlets.take_empty().unwrap().body;
+    }
+    assert_eq!((bodies.len(), places.len()), (1, 1));
+}
+
+/// splitmix64, for choices that a seed repeats.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
+    }
+}
+
+/// What a simulated sink holds.
+#[derive(Default)]
+struct Holding {
+    leases: Vec<Lease>,
+    /// Bytes that outlive their lease, and the bundle that they are of.
+    bytes: Vec<(Bytes, u128)>,
+}
+
+impl Holding {
+    #[track_caller]
+    fn check(&self) {
+        let leases = self
+            .leases
+            .iter()
+            .map(|lease| (lease.body(), lease.bundle().id));
+        for (body, id) in leases.chain(self.bytes.iter().cloned()) {
+            assert_eq!(&body[..], id.to_le_bytes(), "overwritten while it is held");
+        }
+    }
+}
+
+/// Sinks of any speed take, keep, release and drop in any order: what one holds stays as it is, and each buffer comes back
+/// at most once for each use.
+fn simulate(seed: u64) {
+    let mut dice = Dice(seed);
+    let count = 1 + dice.below(4);
+    let (mut outlets, mut sinks) = sinks(count);
+    let mut holdings: Vec<Holding> = (0..count).map(|_| Holding::default()).collect();
+    let mut spare: Vec<Vec<u8>> = Vec::new();
+    // Buffers that are out, by address.
+    let mut out: HashSet<usize> = HashSet::new();
+    let (mut next, mut returned) = (0_u128, 0_u128);
+    for _ in 0..2000 {
+        let sink = dice.below(count);
+        let holding = &mut holdings[sink];
+        match dice.below(6) {
+            0 => {
+                let mut body = spare.pop().unwrap_or_default();
+                assert!(body.is_empty());
+                body.extend_from_slice(&next.to_le_bytes());
+                out.insert(body.as_ptr().addr());
+                outlets.push(bundle(body, next));
+                next += 1;
+            }
+            1 => outlets.send(),
+            2 => holding.leases.extend(sinks[sink].inboxes[0].take()),
+            3 if !holding.leases.is_empty() => {
+                let lease = holding.leases.swap_remove(dice.below(holding.leases.len()));
+                if dice.below(3) == 0 {
+                    holding.bytes.push((lease.body(), lease.bundle().id));
+                }
+                match dice.below(20) {
+                    // The sink has ended with it.
+                    0 => drop(lease),
+                    _ => sinks[sink].inboxes[0].give_back(lease),
+                }
+            }
+            4 if !holding.bytes.is_empty() => {
+                holding.bytes.swap_remove(dice.below(holding.bytes.len()));
+            }
+            _ => {
+                while let Some(empty) = outlets.take_empty() {
+                    assert!(out.remove(&empty.body.as_ptr().addr()), "twice");
+                    returned += 1;
+                    spare.push(empty.body);
+                }
+            }
+        }
+        holdings.iter().for_each(Holding::check);
+    }
+    assert!(returned > 0 && returned <= next, "{returned} of {next}");
+}
+
+#[test]
+fn whatever_sinks_do_no_buffer_is_reused_too_soon() {
+    for seed in 0..300 {
+        simulate(seed);
+    }
+}
