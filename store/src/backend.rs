@@ -43,7 +43,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Deletes some of the oldest calls beyond the retention.
     fn expire(&self) -> impl Future<Output = Result<Expired, Failure>> + Send;
 
-    /// Finishes what was accepted and closes the database. Later calls of any handle fail.
+    /// Commits the bundles that were accepted and closes the database. Later inserts fail, through any handle.
     ///
     /// # Errors
     /// A thread of the backend panicked.
@@ -108,7 +108,7 @@ pub struct Expired {
 /// How much is kept; past either bound the oldest calls are deleted and counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Calls.
+    /// Number of calls.
     pub calls_max: u64,
     /// Bytes of the database in use, at least [`limits::DATABASE_BYTES_MIN`].
     pub database_bytes_max: u64,

@@ -1,4 +1,4 @@
-//! Keeps the store within its retention when no bundle arrives whose insert would do so.
+//! The deletion of calls beyond the retention while no bundle arrives whose insert would cause it.
 
 use tokio::sync::watch;
 use tokio::time::sleep;

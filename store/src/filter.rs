@@ -11,7 +11,8 @@
 //!
 //! Whether a call matches is decided here, for every backend. A backend may use the tree to read less: [`Expression`] is
 //! public so that it can be translated into the backend's own query language. Such a condition may let through too much, since
-//! every line that passes is matched again; it must never let through too little. [`Word::texts`] has the texts of a word that such a condition may search for.
+//! every line that passes is matched again; it must never let through too little. For a word it may search for
+//! [`Word::texts`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -49,9 +50,9 @@ pub struct Word {
 /// Why a text is no filter, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// Offset in bytes at which the filter stops to be one.
+    /// Offset of the error in bytes.
     pub position: usize,
-    /// What is wrong there.
+    /// What is wrong at that offset.
     pub reason: Reason,
 }
 

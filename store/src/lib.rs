@@ -1,7 +1,7 @@
 //! The embedded call store: a Resurface-compatible capture URL, a database, and a web page.
 //!
-//! Bundles of NDJSON lines come by `POST /message` (`docs/contract.md`, sections 1 and 2); the page with its live list is served on the loopback
-//! address. A bundle is answered with 204 after its commit, never before.
+//! Bundles of NDJSON lines come by `POST /message` (`docs/contract.md`, sections 1 and 2); the page with its live list is
+//! served on the loopback address. A bundle is answered with 204 after its commit, never before.
 //!
 //! ```text
 //! POST /message → capture → content → bundle ─┐
@@ -216,7 +216,7 @@ async fn serve(
     let expiring = tokio::spawn(expiry::run(backend.clone(), stopped));
     stop.await;
     stopping.send_replace(true);
-    // The listeners give up their connections after `STOP_WAIT`; whatever bundles they accepted are with the backend then.
+    // The listeners give up their connections after `STOP_WAIT`; all bundles that they accepted have reached the backend by then.
     let ended = tokio::join!(capturing, paging, expiring);
     backend.close().await?;
     ended.0?;

@@ -1,4 +1,4 @@
-//! One of the backends, chosen at the start: the list of all that there are.
+//! The backend in use, one of those that are listed here.
 
 use std::path::PathBuf;
 
@@ -55,7 +55,7 @@ pub enum AnyBackend {
     Sqlite(Sqlite),
 }
 
-/// The same call on whichever backend it is.
+/// The same operation on whichever backend it is.
 macro_rules! each {
     ($any:ident, $backend:ident => $call:expr) => {
         match $any {

@@ -1,6 +1,6 @@
 //! Calls in one SQLite file that any SQLite tool can read.
 //!
-//! One thread writes ([`writer`]), a few connections read ([`reader`]). Ids are row numbers in order of arrival, so a call's id
+//! One thread writes (`writer`), a few connections read (`reader`). Ids are row numbers in order of arrival, so a call's id
 //! and the place behind it in the order of arrival are the same number.
 
 mod file;
