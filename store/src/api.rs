@@ -69,7 +69,7 @@ impl Api {
 pub(crate) enum ApiError {
     /// A parameter is malformed.
     Parameter(String),
-    /// The filter is.
+    /// The filter is malformed.
     Filter(filter::Error),
     /// No call has this id, or not any more.
     NoCall,
