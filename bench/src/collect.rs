@@ -82,7 +82,7 @@ pub struct Tally {
     pub repeated: u64,
     /// POSTs that were refused, stalled, reset or lied to on command.
     pub mistreated: u64,
-    /// POSTs that break the contract: wrong path, method, type or coding, or a line that is no array of pairs.
+    /// POSTs that break `docs/contract.md` 2: wrong path, method, type or coding, or a line that is no array of pairs.
     pub broken: u64,
     /// Lines kept.
     pub lines: u64,

@@ -1,4 +1,4 @@
-//! Whether a POST keeps the contract, and what its lines say: every line is inflated, parsed and looked at.
+//! Checks of a POST and of its lines by `docs/contract.md`: every line is inflated, parsed and compared.
 //!
 //! In: head and body of a POST. Out: counts, call numbers, rows if they are wanted; an error says how the contract is
 //! broken. Bound: [`BUNDLE_BYTES_MAX`] after inflating.

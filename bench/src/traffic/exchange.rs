@@ -1,6 +1,6 @@
 //! One exchange as its endpoints meant it, the bytes it is on the wire, and the details that a right reading reports.
 //!
-//! Framing per RFC 9112 §6, codings per RFC 9110 §8.4. The truth follows the message contract under rules that keep
+//! Framing per RFC 9112 §6, codings per RFC 9110 §8.4. The truth follows `docs/contract.md` 1 under rules that keep
 //! everything: names in lower case, values as sent, no details with empty values.
 
 use std::io::Write as _;
@@ -345,7 +345,7 @@ impl Exchange {
     }
 }
 
-/// `Transfer-Encoding` is taken out by the reader the contract follows; all others are reported.
+/// `Transfer-Encoding` is not reported (`docs/contract.md` 1.4); all others are.
 fn reported(kind: &str, headers: &[(String, String)]) -> Vec<(String, String)> {
     let kept = headers
         .iter()
