@@ -24,8 +24,8 @@ use crate::diagnostic::{Code, Console, Diagnostic, Exit, system_words, wants_col
 use crate::invocation::Invocation;
 use crate::pipeline::pipeline_config;
 use crate::quantity::{plural, thousands};
-use crate::report::ledger::{calls, halves};
-use crate::report::rule_matches::RuleWatch;
+use crate::report::ledger::{calls, unpaired};
+use crate::report::rule_matches::RuleMatches;
 use crate::sandbox::{Confinement, Plan};
 use crate::status::{self, PORTS_TOLD, Port, Status};
 use table::Table;
@@ -275,11 +275,11 @@ impl Reader<'_> {
         self.pipeline.finish(self.now);
         let ledger = self.pipeline.ledger();
         let stages = Stages::new(&ledger, &self.packets);
-        let watch = RuleWatch::new(&options.reading.rules, 1, &Stages::default());
-        watch.cells()[0].store(self.pipeline.rule_matches());
+        let rules = RuleMatches::new(&options.reading.rules, 1, &Stages::default());
+        rules.cells()[0].store(self.pipeline.rule_matches());
         let ports = Port::all(self.pipeline.ports_seen());
         let printer = self.pipeline.output();
-        let status = status(&stages, &ports, printer.calls, &watch, options);
+        let status = status(&stages, &ports, printer.calls, &rules, options);
         printer.write_ledger(&status, options.ledger.as_ref())?;
         printer.flush();
         if let Some(error) = printer.error.take() {
@@ -319,7 +319,7 @@ fn status(
     stages: &Stages,
     ports: &[Port],
     printed: u64,
-    watch: &RuleWatch,
+    rules: &RuleMatches,
     options: &Options,
 ) -> Status {
     let mut calls = calls(stages, None);
@@ -334,7 +334,7 @@ fn status(
         reads: settings.ports.text.clone(),
         shards: 1,
         calls: calls.balanced(),
-        halves: halves(stages),
+        halves: unpaired(stages),
         ports: ports.to_vec(),
         packets: status::Packets {
             received: stages.shard.frames_read,
@@ -345,8 +345,8 @@ fn status(
             url: "standard output".to_owned(),
             ..status::Output::default()
         },
-        rules: watch.name.clone(),
-        rule_hits: watch.hits(),
+        rules: rules.name.clone(),
+        rule_hits: rules.matches(),
         memory_limit_bytes: settings.memory_bytes as u64,
         stages: stages.by_name(),
         ..status::Capture::default()

@@ -1,9 +1,9 @@
-//! What people and programs are shown of a running capture: status, log, warnings, and the ledger behind them.
+//! What people and programs see of a running capture: status, log, warnings, and the ledger from which they are made.
 
 pub mod hints;
 pub mod ledger;
 pub mod log;
+pub mod reporter;
 pub mod rule_matches;
-pub mod snapshot;
 pub mod summary;
 pub mod warnings;

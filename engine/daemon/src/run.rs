@@ -1,8 +1,9 @@
-//! `sniffer run`: rings open, capabilities gone, shards reading, one uploader delivering, until told to stop.
+//! `sniffer run`: a capture from start to stop.
 //!
-//! This thread only starts, watches and stops the others. On SIGTERM the capture ends, the rings are drained, what is
-//! open is completed or given up, bundles are delivered within the flush timeout, and the ledger is printed: what was
-//! not delivered is said and makes the exit code 8.
+//! The start opens rings, gives up capabilities, starts shards and uploader, and confines the process. This thread then
+//! only watches the others. On SIGTERM the capture ends, the rings are drained, open exchanges are completed or given up,
+//! bundles are delivered within the flush timeout, and the ledger is printed: anything that was not delivered is in it and
+//! makes the exit code 8.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -11,17 +12,18 @@ use std::time::Duration;
 use engine_sys::packet::SelfTest;
 use engine_sys::process;
 
-use crate::capture::hotplug::Follower;
+use crate::capture::hotplug::Hotplug;
 use crate::capture::interfaces::{self, Choice};
 use crate::capture::rings::{Opened, Opener};
 use crate::capture::self_traffic::{self, OwnUpload};
 use crate::config::command_line::RunFlags;
 use crate::config::{self, Capture};
 use crate::control::{Response, Server};
-use crate::diagnostic::{Code, Console, Diagnostic, Exit};
+use crate::diagnostic::{Console, Diagnostic, Exit};
 use crate::invocation::Invocation;
 use crate::metrics::Endpoint;
-use crate::report::snapshot::View;
+use crate::report::reporter::Reporter;
+use crate::report::warnings;
 use crate::sandbox::Plan;
 use crate::sink::Sinks;
 use crate::status::State;
@@ -29,7 +31,7 @@ use crate::stdout::print_json;
 use crate::supervised;
 use context::{Context, bug};
 use events::{answer, watch_signals};
-use threads::{Ended, Threads};
+use threads::{Ended, Setup, Threads};
 use watch::{Cause, watch};
 
 pub mod context;
@@ -63,11 +65,11 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     let metrics = Endpoint::open(config.settings.metrics.as_ref())?;
     let server = Server::bind(context.control)?;
     let mut sinks = Sinks::of(&config);
-    let own = self_traffic::endpoints(sinks.endpoints(), context.own_ports, metrics.address());
-    let mut opener = Opener::new(&config, &choice, &own);
+    let endpoints =
+        self_traffic::endpoints(sinks.endpoints(), context.own_ports, metrics.address());
+    let mut opener = Opener::new(&config, &choice, &endpoints);
     let opened = open_all(&mut opener, &choice, console)?;
-    let own = OwnUpload::new(own);
-    let mut follower = Follower::new(&config, &choice, opener)?;
+    let mut hotplug = Hotplug::new(&config, &choice, opener)?;
     process::drop_capabilities().map_err(|error| bug("cannot give up capabilities", &error))?;
     // Refused only by kernels before 3.5.
     let _ = process::no_new_privileges();
@@ -82,43 +84,43 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     if context.is_supervised {
         supervised::end_with_supervisor();
     }
-    let threads = Threads::start(
+    let threads = Threads::start(Setup {
         config,
-        &choice,
+        choice: &choice,
         opened,
-        (&own, sinks),
-        sender.clone(),
-        &metrics,
+        self_traffic: &OwnUpload::new(endpoints),
+        sinks,
+        events: sender.clone(),
+        metrics: &metrics,
         console,
-    )?;
-    let for_control = Arc::clone(&threads.view);
+    })?;
+    let for_control = Arc::clone(&threads.reporter);
     let serving = server
         .serve(move |request| answer(&for_control, &sender, request))
         .map_err(|error| bug("cannot serve the control socket", &error))?;
-    console.info(&threads.view.sentence);
-    serve_metrics(metrics, &threads.view, console)?;
+    console.info(&threads.reporter.sentence);
+    serve_metrics(metrics, &threads.reporter, console)?;
     console.info(format_args!("sandbox: {}", threads.confine(plan, files)));
 
-    let cause = watch(&threads, &events, &mut follower, context);
-    let Ended { view, panicked } = threads.stop();
-    let status = view.status(State::Stopped);
+    let cause = watch(&threads, &events, &mut hotplug, context);
+    let Ended { reporter, panicked } = threads.stop();
+    let status = reporter.status(State::Stopped);
     let capture = status.capture.clone().unwrap_or_default();
-    let summary = capture.summary(view.started.elapsed().as_secs());
+    let summary = capture.summary(reporter.started.elapsed().as_secs());
     console.info(&summary);
     if context.is_supervised {
         print_json(&status);
     }
-    let exit = match (panicked, &capture.calls) {
-        (true, _) => Exit::Bug,
-        (false, calls)
-            if calls.dropped_total() > 0 || calls.in_flight > 0 || calls.unaccounted != 0 =>
-        {
-            Exit::Incomplete
-        }
-        _ => Exit::Done,
+    let calls = &capture.calls;
+    let exit = if panicked {
+        Exit::Bug
+    } else if calls.dropped_total() > 0 || calls.in_flight > 0 || calls.unaccounted != 0 {
+        Exit::Incomplete
+    } else {
+        Exit::Done
     };
     if let Cause::Off(reply) = cause {
-        // A client that went away does not need its answer; the pause lets the one that waits have it.
+        // A client that is gone needs no answer; the pause lets the one that waits receive it.
         let _ = reply.send(Response::new(exit, format!("sniffer: stopped\n{summary}")));
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -126,7 +128,11 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     Ok(exit)
 }
 
-fn serve_metrics(metrics: Endpoint, view: &Arc<View>, console: Console) -> Result<(), Diagnostic> {
+fn serve_metrics(
+    metrics: Endpoint,
+    reporter: &Arc<Reporter>,
+    console: Console,
+) -> Result<(), Diagnostic> {
     match metrics {
         Endpoint::Off => Ok(()),
         Endpoint::Taken(problem) => {
@@ -134,21 +140,21 @@ fn serve_metrics(metrics: Endpoint, view: &Arc<View>, console: Console) -> Resul
             Ok(())
         }
         Endpoint::At(server) => {
-            let view = Arc::clone(view);
+            let reporter = Arc::clone(reporter);
             server
-                .serve(move |page| view.page(page))
+                .serve(move |page| reporter.page(page))
                 .map_err(|error| bug("cannot serve metrics", &error))
         }
     }
 }
 
-/// The interfaces that settings and machine lead to.
+/// The interfaces to capture on, by the settings and what this machine has.
 fn choose(config: &Capture) -> Result<Choice, Diagnostic> {
     let all = interfaces::list()?;
     interfaces::choose(&config.settings.interfaces, config.settings.mode, &all)
 }
 
-/// Rings for each interface. Nothing is captured if one of them cannot be: a part that is silently missing is worse.
+/// Opens rings on each interface. If one cannot be opened, nothing is captured: a part that is silently missing is worse.
 fn open_all(
     opener: &mut Opener,
     choice: &Choice,
@@ -160,10 +166,7 @@ fn open_all(
         rings,
     } = opener.self_test()
     {
-        console.report(&Diagnostic::new(
-            Code::W073,
-            format!("steering: of {flows} flows tried, {apart} had their directions on different shards, {rings} shards got any"),
-        ));
+        console.report(&warnings::steering_fails(flows, apart, rings));
     }
     choice
         .interfaces

@@ -1,36 +1,36 @@
-//! Interfaces that come after the start: those that return, and with no names given, new ones.
+//! Interfaces that appear after the start: those that return and, if no names are given, new ones.
 //!
-//! An interface that goes down and up keeps its rings and needs nothing of this. Looks at the list of interfaces only
-//! when the kernel says that it changed. Leaves alone what would show packets twice: an interface behind which the
-//! kernel undoes a VXLAN that we undo ourselves.
+//! An interface that goes down and up keeps its rings and needs nothing of this. The list of interfaces is read only when
+//! the kernel reports a change. An interface on which packets would be seen twice is not captured: one behind which the
+//! kernel removes a VXLAN that decapsulation removes as well.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine_sys::interfaces::{self, Changes};
 
-use super::interfaces::{self as choice, Choice};
+use super::interfaces::{Choice, choose};
 use super::rings::{Opened, Opener};
 use crate::config::{Capture, CaptureMode};
 use crate::diagnostic::{Code, Console, Diagnostic};
 
-/// What is captured, and what is wanted.
-pub struct Follower {
+/// The interfaces that are captured, and those that should be.
+pub struct Hotplug {
     wanted: Vec<String>,
     mode: CaptureMode,
     kernel_vxlan_ports: Vec<u16>,
     /// Interfaces with rings, by index: a ring follows its interface under another name, and not to another one of the
     /// same name.
     captured: BTreeMap<u32, String>,
-    /// Names of those that could not be, said once.
+    /// Names of those that could not be opened, reported once.
     refused: BTreeSet<String>,
     opener: Opener,
     changes: Changes,
-    /// Something changed since interfaces were last looked at.
+    /// Something may have changed since the interfaces were last listed.
     is_due: bool,
 }
 
-impl Follower {
-    /// `choice` is captured by now.
+impl Hotplug {
+    /// Starts from `choice`, which is captured by now.
     pub fn new(config: &Capture, choice: &Choice, mut opener: Opener) -> Result<Self, Diagnostic> {
         let changes = Changes::new().map_err(|error| {
             Diagnostic::new(Code::E090, format!("cannot follow interfaces: {error}"))
@@ -52,14 +52,14 @@ impl Follower {
         })
     }
 
-    /// Somebody saw a change; a ring is told of a deletion only if it was up until then.
-    pub fn note(&mut self) {
+    /// Notes that a shard saw a change; the kernel notifies a ring of a deletion only if its interface was up until then.
+    pub fn note_change(&mut self) {
         self.is_due = true;
     }
 
-    /// Rings on interfaces that came.
-    pub fn look(&mut self, console: Console) -> Vec<Opened> {
-        // Asked first, so that what was heard up to now is taken in either case.
+    /// Opens rings on interfaces that appeared.
+    pub fn new_rings(&mut self, console: Console) -> Vec<Opened> {
+        // First, so that all notifications up to now are consumed in either case.
         let has_changed = self.changes.any();
         if !std::mem::take(&mut self.is_due) && !has_changed {
             return Vec::new();
@@ -71,19 +71,19 @@ impl Follower {
         self.captured.retain(|&index, name| {
             let is_there = all.iter().any(|interface| interface.index == index);
             if !is_there {
-                let what = format!("{name} went away; capturing on it again once it is back");
+                let what = format!("{name} is gone; capturing on it again once it is back");
                 console.report(&Diagnostic::new(Code::W021, what));
             }
             is_there
         });
         self.refused
             .retain(|name| all.iter().any(|interface| &interface.name == name));
-        // An error is that nothing is up, or that a name is not there: both may change.
-        let Ok(choice) = choice::choose(&self.wanted, self.mode, &all) else {
+        // An error means that no interface is up, or that one is missing: both may change.
+        let Ok(choice) = choose(&self.wanted, self.mode, &all) else {
             return Vec::new();
         };
-        let doubles = |port| !self.kernel_vxlan_ports.contains(port);
-        if choice.kernel_vxlan_ports.iter().any(doubles) {
+        let is_new = |port| !self.kernel_vxlan_ports.contains(port);
+        if choice.kernel_vxlan_ports.iter().any(is_new) {
             return Vec::new();
         }
         let mut opened = Vec::new();

@@ -1,7 +1,7 @@
-//! Which interfaces to capture on, so that every packet is seen and none is seen twice.
+//! The choice of interfaces to capture on, so that every packet is seen and none is seen twice.
 //!
 //! A packet of a bridge port passes the bridge too, `lo` shows each packet outgoing and incoming, and what a kernel
-//! vxlan link decapsulates also passes the interface that carries it. Each of these is taken at one place only.
+//! vxlan link decapsulates also passes the interface that carries it. Each of these is captured at one place only.
 
 use std::net::IpAddr;
 
@@ -17,9 +17,9 @@ use crate::stdout::print;
 pub struct Choice {
     /// In the kernel's order, each once.
     pub interfaces: Vec<Interface>,
-    /// UDP ports that the kernel decapsulates onto one of these interfaces: not to be decapsulated by us.
+    /// UDP ports whose VXLAN the kernel removes in front of one of these interfaces: not to be removed again.
     pub kernel_vxlan_ports: Vec<u16>,
-    /// What a user should know about it.
+    /// What the user should know about the choice.
     pub notices: Vec<Diagnostic>,
 }
 
@@ -61,7 +61,7 @@ fn choose_all(mode: CaptureMode, all: &[Interface]) -> Choice {
             .and_then(|index| up.iter().find(|candidate| candidate.index == index));
         master.is_some_and(|master| matches!(master.kind, LinkKind::Bridge | LinkKind::Bond))
     };
-    // The mirror's own packets come on the carrier; a vxlan link would show the inside of them a second time.
+    // The packets of the mirror arrive on the carrier; a vxlan link would show their contents a second time.
     let decapsulated = |interface: &Interface| {
         mode == CaptureMode::Mirror && matches!(interface.kind, LinkKind::Vxlan { .. })
     };
@@ -106,7 +106,7 @@ fn choose_named(wanted: &[String], all: &[Interface]) -> Result<Choice, Diagnost
     Ok(choice)
 }
 
-/// A container's view shows `eth0@if12`; what stands behind `@` is the peer, not the name.
+/// In a container `ip` shows `eth0@if12`; the part after `@` is the peer, not the name.
 fn is_meant(wanted: &str, interface: &Interface) -> bool {
     let wanted = wanted.split('@').next().unwrap_or(wanted);
     if let Some(prefix) = wanted.strip_suffix('*') {
@@ -118,7 +118,7 @@ fn is_meant(wanted: &str, interface: &Interface) -> bool {
             .is_ok_and(|address| interface.addresses.contains(&address))
 }
 
-/// The ports of vxlan links whose inside is captured, on the link itself or on the bridge it is a port of.
+/// The ports of vxlan links whose contents are captured, on the link itself or on the bridge that it is a port of.
 fn kernel_vxlan_ports(chosen: &[Interface], all: &[Interface]) -> Vec<u16> {
     let is_chosen = |index: u32| chosen.iter().any(|interface| interface.index == index);
     let mut ports: Vec<u16> = (all.iter().filter(|link| link.up))
@@ -203,7 +203,7 @@ pub fn list() -> Result<Vec<Interface>, Diagnostic> {
     })
 }
 
-/// What `sniffer interfaces` prints.
+/// One line for each interface.
 fn table(all: &[Interface]) -> String {
     let mut text = format!(
         "{:<16} {:<6} {:>6}  {:<10} {}\n",

@@ -1,4 +1,4 @@
-//! What a shard is told from outside: to stop, to take other rules, or to read a ring more.
+//! Orders from the watching thread to a shard: stop, use other rules, read one more ring.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,14 +10,13 @@ use engine_sys::event::EventFd;
 use super::source::Source;
 use crate::counters::RuleCells;
 
-/// Rules, and where their hits are published.
+/// Rules, and where their matches are published.
 type NewRules = (Arc<RuleSet>, RuleCells);
 
-/// What one shard is told from outside: to stop, to take other rules, or to read a ring more. It looks once a turn, at
-/// two flags.
+/// The orders to one shard, which checks the flags once in each round over its rings.
 #[derive(Clone)]
 pub struct Orders {
-    told: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
     pub(super) event: Arc<EventFd>,
     rules: Arc<Mutex<Option<NewRules>>>,
     has_rules: Arc<AtomicBool>,
@@ -26,10 +25,10 @@ pub struct Orders {
 }
 
 impl Orders {
-    /// None yet.
+    /// No order.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            told: Arc::default(),
+            stop: Arc::default(),
             event: Arc::new(EventFd::new()?),
             rules: Arc::default(),
             has_rules: Arc::default(),
@@ -38,25 +37,25 @@ impl Orders {
         })
     }
 
-    /// Stop.
+    /// Orders the shard to stop.
     pub fn stop(&self) {
-        self.told.store(true, Ordering::Release);
+        self.stop.store(true, Ordering::Release);
         self.event.set();
     }
 
-    /// Take these rules for what begins from now on, and publish their hits there.
-    pub fn set_rules(&self, rules: Arc<RuleSet>, hits: RuleCells) {
-        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Some((rules, hits));
+    /// Orders the shard to apply these rules to exchanges that start from now on, and to publish their matches there.
+    pub fn set_rules(&self, rules: Arc<RuleSet>, cells: RuleCells) {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Some((rules, cells));
         self.has_rules.store(true, Ordering::Release);
         self.event.set();
     }
 
-    /// Whether the shard judges by the rules that it was given last.
+    /// Whether the shard uses the rules that it was given last.
     pub fn has_taken_rules(&self) -> bool {
         !self.has_rules.load(Ordering::Acquire)
     }
 
-    /// Read this ring, too.
+    /// Orders the shard to read this ring as well.
     pub fn add_source(&self, source: Source) {
         self.sources
             .lock()
@@ -73,8 +72,8 @@ impl Orders {
         std::mem::take(&mut *self.sources.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn is_stop(&self) -> bool {
-        self.told.load(Ordering::Acquire)
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
     }
 
     pub(super) fn take_rules(&self) -> Option<NewRules> {

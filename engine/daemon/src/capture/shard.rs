@@ -1,7 +1,8 @@
-//! The thread that owns rings, a pipeline and its end of the sinks: blocks in, bundles out.
+//! The capture thread: it reads the blocks of its rings, feeds its pipeline, and passes bundles on.
 //!
-//! It shares nothing: counters leave by plain stores once a block, bundles by a queue without locks. A block goes back
-//! to the kernel before the next is taken. Nothing is logged and, once buffers have grown, nothing allocated per packet.
+//! It shares nothing: counters are published by plain stores once a block, bundles go through a queue without locks. A
+//! block is returned to the kernel before the next one is taken. Nothing is logged per packet and, once buffers have grown,
+//! nothing is allocated.
 
 use std::io;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use super::orders::Orders;
 use super::overload::{Load, Overload, Step};
 use super::self_traffic::OwnUpload;
 use super::source::Source;
-use super::split_flows::Witness;
+use super::split_flows::Detector;
 use crate::clock::now;
 use crate::counters::{Published, RuleCells, ShardCounters, Stages};
 use crate::sink::outlet::Outlets;
@@ -27,101 +28,117 @@ use crate::sink::outlet::Outlets;
 /// What a shard reports to the thread that watches it.
 #[derive(Debug)]
 pub enum Notice {
-    /// An interface has a problem.
+    /// The kernel reported a problem of an interface.
     Trouble {
-        /// Its name.
+        /// The name of the interface.
         interface: String,
-        /// Which.
+        /// The problem.
         trouble: Trouble,
     },
     /// The thread ends: after a stop, or because it panicked.
     Ended,
 }
 
-/// Where notices go; whether anybody still takes them is of no interest to a shard.
+/// Receives notices; it may drop them.
 pub type Notify = Arc<dyn Fn(Notice) + Send + Sync>;
 
-/// Longest sleep: idle flows and old bundles are looked after at least this often.
+/// Longest sleep: idle flows and old bundles are handled at least this often.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How far the clock that ends waits runs behind the wall: frames may lie in a block that the kernel has not retired (10 ms),
-/// or wait for this thread to be woken, and none of them may come too late for what it would have settled.
+/// How far the pipeline's clock is behind the wall clock: frames may lie in a block that the kernel has not retired (10 ms),
+/// or wait until this thread is woken, and no time-out may end before the frame that would have prevented it is read.
 const CLOCK_BEHIND: Duration = Duration::from_millis(100);
 
-/// Blocks read from one ring before the others have their turn.
+/// Blocks read from one ring before the next ring.
 const BLOCKS_A_TURN: usize = 16;
 
 /// How often the kernel's drop counters are read.
 const STATISTICS_EVERY: Duration = Duration::from_secs(1);
 
-/// How often they are read while blocks say that frames were dropped; reading takes the mark away.
+/// How often they are read while blocks carry the mark that frames were dropped; reading clears the mark.
 const LOSSES_EVERY: Duration = Duration::from_millis(50);
 
-/// How long rings must be silent after the stop: the kernel retires its open block within 10 ms.
+/// How long the rings must be silent after the stop: the kernel retires its open block within 10 ms.
 const DRAIN: Duration = Duration::from_millis(60);
 
-/// What rings counted that are closed by now.
+/// What the rings counted that are closed by now.
 #[derive(Default)]
-struct Gone {
+struct ClosedRings {
     seen: u64,
     dropped: u64,
     freezes: u64,
 }
 
-/// Rings, pipeline and sinks of one thread.
+/// The state of one capture thread.
 pub struct Shard {
     sources: Vec<Source>,
-    gone: Gone,
+    closed: ClosedRings,
     pipeline: Pipeline<Bundler>,
     /// The sinks of the rule set that the pipeline's bundler collects for.
     outlets: Outlets,
-    own: OwnUpload,
+    self_traffic: OwnUpload,
     counters: ShardCounters,
     published: Arc<Published>,
-    hits: RuleCells,
+    rule_cells: RuleCells,
     orders: Orders,
     notify: Notify,
     statistics_at: Instant,
     overload: Overload,
-    /// A block said that frames were dropped since the counters were read.
+    /// A block carried the mark that frames were dropped since the counters were read.
     is_losing: bool,
-    /// What was not yet told to [`Self::overload`].
+    /// What was measured since the controller last decided.
     load: Load,
-    /// Where openings of flows are compared with other shards; none for a single one.
-    witness: Option<Witness>,
+    /// Compares new flows with those of other shards; none if there are no others.
+    split_flows: Option<Detector>,
+}
+
+/// What a shard is made of.
+pub struct Parts {
+    /// One ring on each interface.
+    pub sources: Vec<Source>,
+    /// Everything from frames to bundles.
+    pub pipeline: Pipeline<Bundler>,
+    /// How bundles are compressed when there is time for it.
+    pub compression: Compression,
+    /// The sinks of the rule set that the bundler of `pipeline` collects for.
+    pub outlets: Outlets,
+    /// Frames that are not read.
+    pub self_traffic: OwnUpload,
+    /// Where counters are published.
+    pub published: Arc<Published>,
+    /// Where the matches of each rule are published.
+    pub rule_cells: RuleCells,
+    /// Compares new flows with those of other shards; none if there are no others.
+    pub split_flows: Option<Detector>,
+    /// From the thread that watches.
+    pub orders: Orders,
+    /// To the thread that watches.
+    pub notify: Notify,
 }
 
 impl Shard {
     /// A shard that does not run yet.
-    pub fn new(
-        sources: Vec<Source>,
-        pipeline: Pipeline<Bundler>,
-        (outlets, compression): (Outlets, Compression),
-        own: OwnUpload,
-        (published, hits, witness): (Arc<Published>, RuleCells, Option<Witness>),
-        orders: Orders,
-        notify: Notify,
-    ) -> Self {
+    pub fn new(parts: Parts) -> Self {
         Self {
-            sources,
-            gone: Gone::default(),
-            pipeline,
-            outlets,
-            own,
+            sources: parts.sources,
+            closed: ClosedRings::default(),
+            pipeline: parts.pipeline,
+            outlets: parts.outlets,
+            self_traffic: parts.self_traffic,
             counters: ShardCounters::default(),
-            published,
-            hits,
-            orders,
-            notify,
+            published: parts.published,
+            rule_cells: parts.rule_cells,
+            orders: parts.orders,
+            notify: parts.notify,
             statistics_at: Instant::now(),
-            overload: Overload::new(compression, Instant::now()),
+            overload: Overload::new(parts.compression, Instant::now()),
             is_losing: false,
             load: Load::default(),
-            witness,
+            split_flows: parts.split_flows,
         }
     }
 
-    /// Runs until told to stop, or until it breaks; then it says so.
+    /// Starts the thread, which reads until it is stopped. Its end, expected or not, is a notice.
     pub fn spawn(
         mut self,
         index: usize,
@@ -132,21 +149,21 @@ impl Shard {
             .name(format!("shard-{index}"))
             .spawn(move || {
                 if let Some(core) = core {
-                    // A core that was taken from our mask meanwhile leaves the shard where the kernel puts it.
+                    // If the core is no longer ours, the kernel chooses one.
                     cpu::pin(core);
                 }
                 let exit_guard = ExitGuard(Arc::clone(&self.notify));
-                self.read_until_told();
+                self.read_until_stopped();
                 self.drain(flush_timeout);
                 self.finish(flush_timeout);
                 drop(exit_guard);
             })
     }
 
-    fn read_until_told(&mut self) {
+    fn read_until_stopped(&mut self) {
         let mut waiter = Waiter::new();
         self.take_statistics();
-        while !self.orders.is_stop() {
+        while !self.orders.is_stopped() {
             let rings = self
                 .sources
                 .iter()
@@ -156,31 +173,31 @@ impl Shard {
             let woken = waiter.wait(rings, &self.orders.event, TICK);
             self.load.slept += asleep.elapsed();
             match woken {
-                Ok(woken) if woken.trouble => self.look_for_trouble(),
+                Ok(woken) if woken.trouble => self.report_trouble(),
                 Ok(_) => {}
-                // Nothing but memory pressure makes poll(2) fail here; it must not become a busy loop.
+                // Only memory pressure makes poll(2) fail here; it must not become a busy loop.
                 Err(_) => std::thread::sleep(TICK),
             }
             self.read_rings();
-            self.forget_gone();
+            self.close_gone();
             self.take_sources();
-            if let Some((rules, hits)) = self.orders.take_rules() {
+            if let Some((rules, cells)) = self.orders.take_rules() {
                 self.pipeline.set_rules(rules);
-                self.hits = hits;
+                self.rule_cells = cells;
             }
             self.pipeline.tick(now().before(CLOCK_BEHIND));
             self.hand_over();
         }
     }
 
-    /// All blocks that are there, a bounded number of one ring in turn.
+    /// Reads all blocks that are ready, a bounded number of each ring in turn.
     fn read_rings(&mut self) {
         loop {
             let mut blocks = 0;
             for index in 0..self.sources.len() {
                 for _ in 0..BLOCKS_A_TURN {
-                    // Asking how full rings are costs nothing beside a block, which may cost whatever rules ask for.
-                    self.look_at_load();
+                    // To look at the rings costs little compared with a block, whose cost depends on the rules.
+                    self.adapt_to_load();
                     if !self.read_block(index, None) {
                         break;
                     }
@@ -191,14 +208,14 @@ impl Shard {
                 return;
             }
             self.hand_over();
-            // Under full load there is always a block more; orders do not wait for the last.
-            if self.orders.is_stop() || !self.orders.has_taken_rules() {
+            // Under full load there is always one more block; orders do not wait for the last.
+            if self.orders.is_stopped() || !self.orders.has_taken_rules() {
                 return;
             }
         }
     }
 
-    /// Reads the next block of one ring, and whether there was one; after a stop only what came before it.
+    /// Reads the next block of one ring; false if none is ready. After a stop it reads only frames from before it.
     fn read_block(&mut self, index: usize, stop: Option<Timestamp>) -> bool {
         let Some(source) = self.sources.get_mut(index) else {
             return false;
@@ -224,7 +241,7 @@ impl Shard {
                 source.is_drained = true;
                 break;
             }
-            if self.own.has(&frame) {
+            if self.self_traffic.has(&frame) {
                 self.counters.frames_ignored_own_upload += 1;
                 continue;
             }
@@ -235,8 +252,8 @@ impl Shard {
         true
     }
 
-    /// Gives up what must be given up to keep up, and takes it up again.
-    fn look_at_load(&mut self) {
+    /// Passes the load to the controller, and its decision to the pipeline.
+    fn adapt_to_load(&mut self) {
         let share = |source: &Source| source.share(source.ring.blocks_ready());
         let shares = self.sources.iter().map(share);
         let load = Load {
@@ -245,7 +262,7 @@ impl Shard {
             queue: self.outlets.fill(),
             ..std::mem::take(&mut self.load)
         };
-        if !self.overload.look(load, Instant::now()) {
+        if !self.overload.update(load, Instant::now()) {
             return;
         }
         self.pipeline.set_shed_policy(self.overload.shed_policy());
@@ -253,12 +270,12 @@ impl Shard {
         self.pipeline.output().set_compression(compression);
     }
 
-    /// Closed bundles to the sinks, empty buffers back, counters out.
+    /// Passes closed bundles to the sinks, takes empty buffers back, and publishes the counters.
     fn hand_over(&mut self) {
         let bundler = self.pipeline.output();
         bundler.close_if_old(now());
         while let Some(bundle) = bundler.pop() {
-            // Nothing else makes a plain bundle where bundles are to be compressed.
+            // Only overload makes a plain bundle where bundles are to be compressed.
             let is_overload = bundle.encoding == Encoding::Plain && self.overload.compresses();
             self.counters.bundles_plain_overload += u64::from(is_overload);
             self.outlets.push(bundle);
@@ -267,9 +284,9 @@ impl Shard {
         while let Some(bundle) = self.outlets.take_empty() {
             bundler.recycle(bundle);
         }
-        if let Some(witness) = &self.witness {
+        if let Some(detector) = &self.split_flows {
             let new_flows = self.pipeline.take_new_flows();
-            self.counters.flows_other_shard += witness.count(new_flows);
+            self.counters.flows_other_shard += detector.count_split(new_flows);
         }
         self.read_statistics();
         self.publish();
@@ -291,21 +308,21 @@ impl Shard {
         self.is_losing = false;
         let dropped_before = self.counters.ring_dropped_full;
         for source in &mut self.sources {
-            // A ring whose interface is gone still has its counts; a failed read keeps the last ones.
+            // A ring whose interface is gone still has its counts; if reading fails, the last ones stay.
             if let Ok(statistics) = source.ring.statistics() {
                 (source.seen, source.dropped, source.freezes) =
                     (statistics.packets, statistics.drops, statistics.freezes);
             }
         }
-        let sum = |gone: u64, count: fn(&Source) -> u64| {
-            gone + self.sources.iter().map(count).sum::<u64>()
+        let sum = |closed: u64, count: fn(&Source) -> u64| {
+            closed + self.sources.iter().map(count).sum::<u64>()
         };
-        // One whose interface is gone may not have been told.
+        // Not every ring is notified when its interface goes.
         let is_open = |source: &&Source| !source.is_gone && source.ring.interface_index() >= 0;
         self.counters.rings_open = self.sources.iter().filter(is_open).count() as u64;
-        self.counters.ring_frames = sum(self.gone.seen, |source| source.seen);
-        self.counters.ring_dropped_full = sum(self.gone.dropped, |source| source.dropped);
-        self.counters.ring_freezes = sum(self.gone.freezes, |source| source.freezes);
+        self.counters.ring_frames = sum(self.closed.seen, |source| source.seen);
+        self.counters.ring_dropped_full = sum(self.closed.dropped, |source| source.dropped);
+        self.counters.ring_freezes = sum(self.closed.freezes, |source| source.freezes);
         self.load.lost |= self.counters.ring_dropped_full > dropped_before;
     }
 
@@ -318,29 +335,30 @@ impl Shard {
         self.counters.calls_withheld = sinks.calls_withheld;
         let overload = &self.overload;
         self.counters.overload_plain = u64::from(overload.is_plain());
-        self.counters.overload_thin = u64::from(overload.step() >= Step::Thin);
-        self.counters.overload_shed = u64::from(overload.step() >= Step::Shed);
+        self.counters.overload_thin = u64::from(overload.step() >= Step::Bodies);
+        self.counters.overload_shed = u64::from(overload.step() >= Step::Calls);
         self.counters.overload_shed_percent = overload.shed_percent().ceil() as u64;
         self.counters.overload_changes = overload.changes();
         let stages = Stages::new(&self.pipeline.ledger(), &self.counters);
         self.published.store(&stages, self.pipeline.ports_seen());
-        self.hits.store(self.pipeline.rule_matches());
+        self.rule_cells.store(self.pipeline.rule_matches());
     }
 
-    fn look_for_trouble(&mut self) {
+    fn report_trouble(&mut self) {
         for source in &mut self.sources {
             let Some(trouble) = source.ring.trouble() else {
                 continue;
             };
             source.is_gone |= trouble == Trouble::InterfaceGone;
-            if source.tells {
+            if source.reports_trouble {
                 let interface = source.name.clone();
                 (self.notify)(Notice::Trouble { interface, trouble });
             }
         }
     }
 
-    /// Rings on interfaces that came. One that had gone down before it was deleted has not told its ring.
+    /// Adds rings on new interfaces, and marks those whose interface is gone: the kernel does not notify the ring of an
+    /// interface that was down when it was deleted.
     fn take_sources(&mut self) {
         let mut sources = self.orders.take_sources();
         if sources.is_empty() {
@@ -352,21 +370,21 @@ impl Shard {
         self.sources.append(&mut sources);
     }
 
-    /// Closes the rings of interfaces that went away, once they are read; what they counted stays.
-    fn forget_gone(&mut self) {
+    /// Closes the rings of interfaces that are gone, once they are read; what they counted stays.
+    fn close_gone(&mut self) {
         if !self.sources.iter().any(|source| source.is_gone) {
             return;
         }
         self.take_statistics();
         for gone in self.sources.extract_if(.., |source| source.is_gone) {
-            self.gone.seen += gone.seen;
-            self.gone.dropped += gone.dropped;
-            self.gone.freezes += gone.freezes;
+            self.closed.seen += gone.seen;
+            self.closed.dropped += gone.dropped;
+            self.closed.freezes += gone.freezes;
         }
     }
 
-    /// Reads what the kernel holds from before the stop. The filters are locked, so frames go on coming: one that is
-    /// later than the stop says that its ring has no earlier ones.
+    /// Reads what the kernel holds from before the stop. The filters are locked, so frames keep arriving: a frame that is
+    /// later than the stop shows that its ring has no earlier ones.
     fn drain(&mut self, flush_timeout: Duration) {
         let stop = now();
         let deadline = Instant::now() + flush_timeout;
@@ -391,7 +409,7 @@ impl Shard {
         self.take_statistics();
     }
 
-    /// Completes or gives up what is open, and hands everything over.
+    /// Completes or gives up what is open, and passes everything on.
     fn finish(&mut self, timeout: Duration) {
         self.pipeline.finish(now());
         self.pipeline.output().close();

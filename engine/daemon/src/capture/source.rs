@@ -1,28 +1,28 @@
-//! One shard's ring on one interface, and what it counted.
+//! A ring of one shard on one interface, with what the kernel counted for it.
 
 use engine_core::decap::LinkType;
 use engine_sys::interfaces::Interface;
 use engine_sys::packet::RxRing;
 
-/// One captured interface.
+/// One shard's ring on one interface.
 pub struct Source {
     pub(super) name: String,
     pub(super) link: LinkType,
     /// Its ring.
     pub ring: RxRing,
     pub(super) is_gone: bool,
-    /// One shard of those on an interface says what happens to it.
-    pub(super) tells: bool,
+    /// Trouble of an interface is reported by one of the shards that capture on it.
+    pub(super) reports_trouble: bool,
     pub(super) dropped: u64,
     pub(super) seen: u64,
     pub(super) freezes: u64,
-    /// After the stop: a frame came that was sent after it, so that none from before is missing.
+    /// Set after the stop, once a frame arrived that is later than it: none from before is missing.
     pub(super) is_drained: bool,
 }
 
 impl Source {
-    /// `ring` is open on `interface`; `tells` is for one of the interface's rings.
-    pub fn new(interface: &Interface, ring: RxRing, tells: bool) -> Self {
+    /// `ring` is open on `interface`; `reports_trouble` is true for one of the interface's rings.
+    pub fn new(interface: &Interface, ring: RxRing, reports_trouble: bool) -> Self {
         let link = if interface.ethernet {
             LinkType::Ethernet
         } else {
@@ -33,7 +33,7 @@ impl Source {
             link,
             ring,
             is_gone: false,
-            tells,
+            reports_trouble,
             dropped: 0,
             seen: 0,
             freezes: 0,
@@ -41,7 +41,7 @@ impl Source {
         }
     }
 
-    /// Blocks as a share of its ring.
+    /// Blocks as a share of the ring.
     pub(super) fn share(&self, blocks: usize) -> f32 {
         blocks as f32 / self.ring.blocks() as f32
     }

@@ -1,33 +1,32 @@
-//! Do both directions of a flow come to the same shard? Openings of flows in, those that another shard saw too out.
+//! Detection of split flows: flows whose two directions reach different shards.
 //!
-//! Each shard has a flow table of its own, so a flow whose directions part opens in two of them. Shards write each opening
-//! into one table that they share: the one that comes second finds the first one's mark. That is one exchange of a word per
-//! flow, none per packet, and no lock. The table is small and forgets: a newer flow takes an older one's place, and a flow
-//! that opened with thousands of others in one turn may not be noted
-//! ([`NEW_FLOWS_NOTED_MAX`](engine_core::limits::NEW_FLOWS_NOTED_MAX)). So what is counted did part, and what parts all the
-//! time is seen; it is no count of every flow.
+//! Each shard has a flow table of its own, so a split flow opens in two of them. Shards write each new flow into one table
+//! that they share; the second shard finds the mark of the first. That is one exchange of a word for each flow, none for a
+//! packet, and no lock. The table is small and forgets: a newer flow replaces an older one, and a flow that opened with
+//! thousands of others in one round may not be noted ([`NEW_FLOWS_NOTED_MAX`](engine_core::limits::NEW_FLOWS_NOTED_MAX)). So every
+//! flow that is counted was split, and steady splitting is noticed; it is no count of every flow.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine_sys::packet::RINGS_MAX;
 
-/// Flows remembered, of which each takes 8 bytes. The other direction opens its flow a round trip later, or a block later
-/// where shards are not equally busy: at a million new flows a second the table still goes back 65 ms.
+/// Flows remembered, at 8 bytes each. The other direction opens its flow a round trip later, or a block later where shards
+/// are not equally busy: at a million new flows a second the table still covers 65 ms.
 const SLOTS: usize = 1 << 16;
 
-/// Low bits of a slot that name the shard; the others are those of the flow's hash.
+/// Low bits of a slot, which hold the number of the shard; the others are those of the flow's hash.
 const SHARD_BITS: u64 = 0xff;
 
 const _: () = assert!(RINGS_MAX <= SHARD_BITS as usize + 1);
 
-/// The table. All shards write.
+/// The table of new flows, written by all shards.
 #[derive(Debug)]
-pub struct Crossings {
+pub struct NewFlows {
     slots: Box<[AtomicU64]>,
 }
 
-impl Default for Crossings {
+impl Default for NewFlows {
     fn default() -> Self {
         Self {
             slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
@@ -35,35 +34,36 @@ impl Default for Crossings {
     }
 }
 
-impl Crossings {
-    /// Notes that a flow with this hash opened in this shard. True when it was noted for another one before.
-    pub fn opened(&self, shard: usize, hash: u64) -> bool {
+impl NewFlows {
+    /// Notes that a flow with this hash opened in this shard; true if it was noted for another shard before.
+    fn is_split(&self, shard: usize, hash: u64) -> bool {
         let mine = (hash & !SHARD_BITS) | (shard as u64 & SHARD_BITS);
         let Some(slot) = self.slots.get(hash as usize % SLOTS) else {
             return false;
         };
-        // Relaxed: the word is all there is. An exchange, so that of two shards at the same moment one sees the other.
+        // Relaxed: no other data depends on the word. An exchange, so that of two shards at the same moment one sees the
+        // other.
         let before = slot.swap(mine, Ordering::Relaxed);
-        // An empty slot is the mark of hash 0 in shard 0, which one flow in 2^56 is taken for.
+        // An empty slot looks like hash 0 in shard 0, which is the mark of one flow in 2^56.
         let differs = before ^ mine;
         differs != 0 && differs & !SHARD_BITS == 0
     }
 }
 
-/// One shard's way to the table.
+/// One shard's access to the table.
 #[derive(Clone, Debug)]
-pub struct Witness {
+pub struct Detector {
     /// The table.
-    pub crossings: Arc<Crossings>,
+    pub table: Arc<NewFlows>,
     /// The shard's number.
     pub shard: usize,
 }
 
-impl Witness {
-    /// How many of these flows another shard saw before.
-    pub fn count(&self, openings: impl Iterator<Item = u64>) -> u64 {
-        openings
-            .filter(|hash| self.crossings.opened(self.shard, *hash))
+impl Detector {
+    /// How many of these new flows another shard noted before.
+    pub fn count_split(&self, new_flows: impl Iterator<Item = u64>) -> u64 {
+        new_flows
+            .filter(|hash| self.table.is_split(self.shard, *hash))
             .count() as u64
     }
 }
@@ -73,11 +73,11 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(openings: &[(usize, u64)], expected: &[bool]) {
-        let crossings = Crossings::default();
-        let seen: Vec<bool> = openings
+    fn check(new_flows: &[(usize, u64)], expected: &[bool]) {
+        let table = NewFlows::default();
+        let seen: Vec<bool> = new_flows
             .iter()
-            .map(|&(shard, hash)| crossings.opened(shard, hash))
+            .map(|&(shard, hash)| table.is_split(shard, hash))
             .collect();
         assert_eq!(seen, expected);
     }
@@ -88,7 +88,7 @@ mod tests {
         check(&[(0, flow), (1, flow)], &[false, true]);
         check(&[(3, flow), (3, flow)], &[false, false]);
         check(&[(255, flow), (0, flow), (0, flow)], &[false, true, false]);
-        // Another flow in the same slot is another flow, and takes the place.
+        // Another flow in the same slot is not a split one; it replaces the first.
         let neighbour = flow ^ 1 << 40;
         check(
             &[(0, flow), (1, neighbour), (1, flow)],
@@ -99,17 +99,17 @@ mod tests {
     #[test]
     fn shards_that_race_see_each_flow_once() {
         const FLOWS: u64 = 50_000;
-        let crossings = Arc::new(Crossings::default());
+        let table = Arc::new(NewFlows::default());
         // One flow a slot: none displaces another.
         let hashes = || (1..=FLOWS).map(|flow| flow | flow << 32);
         let counts: Vec<u64> = std::thread::scope(|scope| {
             let shards: Vec<_> = (0..2)
                 .map(|shard| {
-                    let witness = Witness {
-                        crossings: Arc::clone(&crossings),
+                    let detector = Detector {
+                        table: Arc::clone(&table),
                         shard,
                     };
-                    scope.spawn(move || witness.count(hashes()))
+                    scope.spawn(move || detector.count_split(hashes()))
                 })
                 .collect();
             shards

@@ -1,6 +1,6 @@
-//! Why there are no calls: what the counters say to somebody who sees an empty page.
+//! Diagnostics for an empty page: why no calls are seen, derived from the counters.
 //!
-//! Each hint holds only while no call was seen, so that a busy capture is never nagged about what it rightly leaves out.
+//! Each hint holds only while no call was seen, so that a busy capture gets no warnings about what it rightly ignores.
 
 use std::time::Duration;
 
@@ -10,34 +10,29 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::quantity::{plural, thousands};
 use crate::status::Port;
 
-/// Nothing is said about silence before this.
+/// Time without a call before there is a hint.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// A mirror session takes longer to set up than a capture.
 const MIRROR_SILENCE: Duration = Duration::from_secs(30);
 
-/// What is captured, as far as it explains silence.
+/// What is captured, as far as it explains that no calls are seen.
 #[derive(Clone, Debug)]
-pub struct Setting {
-    /// Only what tunnels carry, or everything.
+pub struct Scope {
+    /// Only the contents of tunnels, or everything.
     pub mode: CaptureMode,
     /// The interfaces in one line.
     pub interfaces: String,
-    /// The wanted ports, if they are certain ones.
+    /// The ports to capture, unless it is any port.
     pub ports: Option<String>,
     /// UDP ports of VXLAN in one line.
     pub vxlan_ports: String,
-    /// The wanted networks.
+    /// The networks to capture.
     pub vnis: String,
 }
 
-/// What holds now, if no call was seen after `running`.
-pub fn hints(
-    setting: &Setting,
-    stages: &Stages,
-    ports: &[Port],
-    running: Duration,
-) -> Vec<Diagnostic> {
+/// The hints that hold when no call was seen in the time `running`.
+pub fn hints(scope: &Scope, stages: &Stages, ports: &[Port], running: Duration) -> Vec<Diagnostic> {
     if running < SILENCE || stages.message.calls_seen > 0 {
         return Vec::new();
     }
@@ -52,13 +47,13 @@ pub fn hints(
     hint(
         frames == 0,
         Code::W060,
-        format!("no packets on {} yet", setting.interfaces),
+        format!("no packets on {} yet", scope.interfaces),
         "sniffer interfaces    shows the others; --promisc takes packets for other machines",
     );
     let tunnelled = stages.decap.undone_vxlan + stages.decap.undone_geneve;
     let unwanted_vni = stages.decap.skipped_vni_unwanted;
     hint(
-        setting.mode == CaptureMode::Mirror
+        scope.mode == CaptureMode::Mirror
             && frames > 0
             && tunnelled + unwanted_vni == 0
             && running >= MIRROR_SILENCE,
@@ -66,7 +61,7 @@ pub fn hints(
         format!(
             "{}, nothing on UDP {} for {} s",
             plural(frames, "packet"),
-            setting.vxlan_ports,
+            scope.vxlan_ports,
             running.as_secs()
         ),
         "check that UDP reaches this machine (security group), that the mirror session is on, and its target",
@@ -77,12 +72,12 @@ pub fn hints(
         format!(
             "all {} in tunnels are of other networks than {}",
             plural(unwanted_vni, "packet"),
-            setting.vnis
+            scope.vnis
         ),
         "SNIFFER_MIRROR_VNIS=    empty takes all networks",
     );
     let unread = http.flows_unwanted;
-    if let Some(ports) = &setting.ports {
+    if let Some(ports) = &scope.ports {
         hint(
             unread > 0 && http.flows_http == 0,
             Code::W061,
@@ -132,7 +127,7 @@ mod tests {
         count: impl Fn(&mut Stages),
         expected: &[Code],
     ) {
-        let setting = Setting {
+        let scope = Scope {
             mode,
             interfaces: "lo".into(),
             ports: ports.map(Into::into),
@@ -141,7 +136,7 @@ mod tests {
         };
         let mut stages = Stages::default();
         count(&mut stages);
-        let codes: Vec<Code> = hints(&setting, &stages, &[], Duration::from_secs(seconds))
+        let codes: Vec<Code> = hints(&scope, &stages, &[], Duration::from_secs(seconds))
             .iter()
             .map(|hint| hint.code)
             .collect();
@@ -149,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_explained_by_what_was_counted() {
+    fn counters_explain_why_no_calls_are_seen() {
         let frames = |stages: &mut Stages| stages.shard.frames_read = 9;
         let on_other_ports = |stages: &mut Stages| {
             frames(stages);

@@ -1,4 +1,4 @@
-//! Where every call went: counters of shards and sinks in, boxes that add up out.
+//! The ledger of calls: where every call went, from the counters of shards and sinks.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use crate::counters::Stages;
 use crate::sink::stats::Snapshot;
 use crate::status::Calls;
 
-/// Each box from where it is counted; what they leave over is unaccounted.
+/// Each bucket is read where it is counted; what they leave over is unaccounted.
 pub fn calls(stages: &Stages, sink: Option<&Snapshot>) -> Calls {
     let none = Snapshot::default();
     let sink = sink.unwrap_or(&none);
@@ -36,8 +36,8 @@ pub fn calls(stages: &Stages, sink: Option<&Snapshot>) -> Calls {
     .balanced()
 }
 
-/// Half calls by what is missing and by reason.
-pub fn halves(stages: &Stages) -> BTreeMap<String, u64> {
+/// Half calls by reason.
+pub fn unpaired(stages: &Stages) -> BTreeMap<String, u64> {
     let reasons = stages.http.unpaired();
     reasons
         .map(|(reason, count)| (reason.to_owned(), count))

@@ -1,7 +1,8 @@
-//! What the rules do live: hits per rule from all shards, and a word when a mask hits nothing or everything is dropped.
+//! What the rules do in a running capture: matches per rule over all shards, and warnings when a mask matches nothing or
+//! everything is dropped.
 //!
-//! The shards publish counts by plain stores, as they do their other counters. A reload makes new cells, so counts are
-//! always those of the rules that are shown beside them.
+//! The shards publish counts by plain stores, as they do their other counters. A reload makes new cells, so counts always
+//! belong to the rules that are shown with them.
 
 use std::sync::Arc;
 
@@ -13,15 +14,15 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::quantity::thousands;
 use crate::status::RuleHits;
 
-/// Calls after which a mask that hit nothing is worth a word.
+/// Calls after which a mask that matched nothing gets a warning.
 const CALLS_UNTIL_IDLE: u64 = 10_000;
 
-/// Calls after which rules that drop all of them are worth a word.
+/// Calls after which rules that drop all of them get a warning.
 const CALLS_UNTIL_DROPPED: u64 = 500;
 
-/// The rules in use, and what they have done since they are.
+/// The rules in use, and what they have done since then.
 #[derive(Debug)]
-pub struct RuleWatch {
+pub struct RuleMatches {
     /// The rules in one short line.
     pub name: String,
     set: Arc<RuleSet>,
@@ -30,8 +31,8 @@ pub struct RuleWatch {
     before: [u64; 3],
 }
 
-impl RuleWatch {
-    /// For rules that begin now, on so many shards; `stages` is what was counted before.
+impl RuleMatches {
+    /// For rules that are in use from now on, on this number of shards; `stages` is what was counted before.
     pub fn new(rules: &Rules, shards: usize, stages: &Stages) -> Self {
         let count = rules.set.rules().len();
         Self {
@@ -42,13 +43,13 @@ impl RuleWatch {
         }
     }
 
-    /// Where each shard publishes.
+    /// Where each shard publishes its counts.
     pub fn cells(&self) -> &[RuleCells] {
         &self.shards
     }
 
-    /// Each rule with its hits, in the order of their lines.
-    pub fn hits(&self) -> Vec<RuleHits> {
+    /// Each rule with its matches, in the order of their lines.
+    pub fn matches(&self) -> Vec<RuleHits> {
         let count = |index: usize| {
             let counts = self.shards.iter().filter_map(|shard| shard.get(index));
             counts.sum()
@@ -66,7 +67,7 @@ impl RuleWatch {
         hits
     }
 
-    /// What there is to say about them now.
+    /// The warnings that hold now.
     pub fn warnings(&self, stages: &Stages) -> Vec<Diagnostic> {
         let now = calls(stages);
         let [seen, stopped, emptied] =
@@ -75,14 +76,16 @@ impl RuleWatch {
         if seen >= CALLS_UNTIL_DROPPED && stopped >= seen {
             warnings.push(self.all_dropped(seen, emptied >= seen));
         }
-        let idle: Vec<String> = match seen >= CALLS_UNTIL_IDLE && stopped < seen {
-            true => self.idle().map(|line| line.to_string()).collect(),
-            false => Vec::new(),
+        let idle: Vec<String> = if seen >= CALLS_UNTIL_IDLE && stopped < seen {
+            self.idle().map(|line| line.to_string()).collect()
+        } else {
+            Vec::new()
         };
         if let Some((first, rest)) = idle.split_first() {
-            let (rules, lines) = match rest.is_empty() {
-                true => ("the mask", format!("line {first}")),
-                false => ("the masks", format!("lines {}", idle.join(", "))),
+            let (rules, lines) = if rest.is_empty() {
+                ("the mask", format!("line {first}"))
+            } else {
+                ("the masks", format!("lines {}", idle.join(", ")))
             };
             let what = format!(
                 "{rules} on {lines} of the rules matched nothing in {} calls",
@@ -96,15 +99,15 @@ impl RuleWatch {
         warnings
     }
 
-    /// Lines of masks that hit nothing; those of predefined sets may well hit nothing.
+    /// Lines of masks that matched nothing, without those of predefined sets, which often match nothing.
     fn idle(&self) -> impl Iterator<Item = usize> {
-        let hits = |index: usize| {
+        let has_matched = |index: usize| {
             let mut counts = self.shards.iter().filter_map(|shard| shard.get(index));
             counts.any(|count| count > 0)
         };
         let rules = self.set.rules().iter().enumerate();
         let mut idle: Vec<usize> = rules
-            .filter(|(index, rule)| rule.verb().is_mask() && !rule.included && !hits(*index))
+            .filter(|(index, rule)| rule.verb().is_mask() && !rule.included && !has_matched(*index))
             .map(|(_, rule)| rule.line)
             .collect();
         idle.sort_unstable();
@@ -114,7 +117,7 @@ impl RuleWatch {
 
     fn all_dropped(&self, seen: u64, is_emptied: bool) -> Diagnostic {
         let stops = |rule: &Rule| !rule.verb().is_mask();
-        let most = (self.hits().into_iter())
+        let most = (self.matches().into_iter())
             .zip(self.sorted())
             .filter(|(_, rule)| stops(rule))
             .max_by_key(|(hits, _)| hits.hits);
@@ -130,7 +133,7 @@ impl RuleWatch {
         Diagnostic::new(Code::W034, what).fix("sniffer rules test CAPTURE")
     }
 
-    /// The rules in the order of [`Self::hits`].
+    /// The rules in the order of [`Self::matches`].
     fn sorted(&self) -> Vec<&Rule> {
         let mut rules: Vec<&Rule> = self.set.rules().iter().collect();
         rules.sort_by_key(|rule| rule.line);
@@ -166,7 +169,7 @@ mod tests {
             set: Arc::new(RuleSet::parse(rules).unwrap()),
             name: "x".into(),
         };
-        let watch = RuleWatch::new(&rules, 2, &stages(7, 7, 0));
+        let watch = RuleMatches::new(&rules, 2, &stages(7, 7, 0));
         watch.cells()[1].store(hits);
         let warnings = watch.warnings(&now);
         assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
@@ -177,13 +180,13 @@ mod tests {
             );
         }
         assert_eq!(
-            watch.hits().iter().map(|rule| rule.hits).sum::<u64>(),
+            watch.matches().iter().map(|rule| rule.hits).sum::<u64>(),
             hits.iter().sum::<u64>()
         );
     }
 
     #[test]
-    fn idle_masks_are_told_after_many_calls() {
+    fn idle_masks_get_a_warning_after_many_calls() {
         let rules = "/request_body/ remove\n/request_header:x/ remove\n/a/ stop";
         check(rules, &[0, 5, 0], stages(10_006, 7, 0), &[]);
         check(
@@ -202,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_drop_everything_are_told() {
+    fn rules_that_drop_everything_get_a_warning() {
         let rules = "/now/ stop\n/request_body/ remove";
         check(rules, &[499, 0], stages(506, 506, 0), &[]);
         check(

@@ -1,21 +1,16 @@
-//! What is captured, in words: for the sentence at the start, the status, and whoever explains silence.
+//! What is captured, in words: the summary at the start, and what status and hints need of it.
 
 use engine_sys::packet::Steering;
 
-use super::hints::Setting;
+use super::hints::Scope;
 use crate::capture::interfaces::Choice;
 use crate::config::kinds::UdpPorts;
 use crate::config::setting::Kind as _;
 use crate::config::{Capture, CaptureMode};
 use crate::quantity::plural;
 
-/// What will happen, in one sentence.
-pub fn sentence(
-    config: &Capture,
-    choice: &Choice,
-    (shards, steering): (usize, Steering),
-    sinks: &str,
-) -> String {
+/// The summary at the start: what is captured, and where it is sent.
+pub fn start_summary(config: &Capture, choice: &Choice, steering: Steering, sinks: &str) -> String {
     let names: Vec<&str> = choice
         .interfaces
         .iter()
@@ -25,7 +20,7 @@ pub fn sentence(
         "capturing HTTP on {} ({}), {}{}, rules {:?},\n{sinks}. Ctrl-C stops and flushes.",
         names.join(", "),
         reads(config),
-        plural(shards as u64, "shard"),
+        plural(config.settings.shards as u64, "shard"),
         match steering {
             Steering::Single => String::new(),
             steering => format!(" ({steering})"),
@@ -34,15 +29,15 @@ pub fn sentence(
     )
 }
 
-/// What is captured, as far as it explains silence.
-pub fn setting(config: &Capture, choice: &Choice) -> Setting {
+/// What is captured, as far as it explains that no calls are seen.
+pub fn scope(config: &Capture, choice: &Choice) -> Scope {
     let settings = &config.settings;
     let names: Vec<&str> = choice
         .interfaces
         .iter()
         .map(|interface| interface.name.as_str())
         .collect();
-    Setting {
+    Scope {
         mode: settings.mode,
         interfaces: names.join(", "),
         ports: (!settings.ports.set.is_any()).then(|| settings.ports.text.clone()),

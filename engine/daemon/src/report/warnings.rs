@@ -1,10 +1,12 @@
-//! The warnings of a running capture, as log and status show them.
+//! The warnings of a running capture, in the words that log and status show.
+
+use engine_sys::packet::Trouble;
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::quantity::{plural, thousands};
 use crate::status::{self, Step, Warning};
 
-/// What holds now: `hints`, and what the capture itself says.
+/// All warnings that hold now: `hints`, and those that follow from the state of the capture.
 pub fn warnings(capture: &status::Capture, hints: Vec<Diagnostic>) -> Vec<Warning> {
     let mut problems = hints;
     if capture.output.up == Some(false) {
@@ -23,7 +25,7 @@ pub fn warnings(capture: &status::Capture, hints: Vec<Diagnostic>) -> Vec<Warnin
         problems.push(cannot_keep_up(&capture.overload));
     }
     if capture.flows_apart > 0 {
-        problems.push(flows_part(capture));
+        problems.push(flows_are_split(capture));
     }
     problems
         .into_iter()
@@ -34,11 +36,11 @@ pub fn warnings(capture: &status::Capture, hints: Vec<Diagnostic>) -> Vec<Warnin
         .collect()
 }
 
-fn flows_part(capture: &status::Capture) -> Diagnostic {
+fn flows_are_split(capture: &status::Capture) -> Diagnostic {
     Diagnostic::new(
         Code::W073,
         format!(
-            "{}, the directions of {} came to different shards: their calls are halves",
+            "{}, the directions of {} reached different shards: their calls are half calls",
             capture.steering,
             plural(capture.flows_apart, "flow"),
         ),
@@ -56,13 +58,23 @@ fn destination_down(capture: &status::Capture) -> Diagnostic {
     Diagnostic::new(
         Code::W042,
         format!(
-            "{}: {why}; keeping what fits and trying again, {dropped} calls lost so far",
+            "{}: {why}; keeping what fits and trying again; {dropped} calls dropped so far",
             output.url
         ),
     )
 }
 
-/// The kernel dropped frames.
+/// The trial at the start showed that this kernel does not keep the directions of a flow together.
+pub fn steering_fails(flows: u32, apart: u32, rings: u32) -> Diagnostic {
+    Diagnostic::new(
+        Code::W073,
+        format!(
+            "steering: of {flows} flows tried, {apart} had their directions on different shards; {rings} shards received frames"
+        ),
+    )
+}
+
+/// Frames that the kernel dropped.
 pub fn ring_was_full(drops: u64) -> Diagnostic {
     Diagnostic::new(
         Code::W070,
@@ -71,9 +83,19 @@ pub fn ring_was_full(drops: u64) -> Diagnostic {
     .fix("--ring-size 64M, or narrow the capture with -i and -p")
 }
 
-/// Something is given up.
+/// What is left out now.
 pub fn cannot_keep_up(overload: &status::Overload) -> Diagnostic {
     let what = format!("cannot keep up: {}", overload.now());
     Diagnostic::new(Code::W070, what)
         .fix("more shards or a faster machine; or narrow the capture with -i and -p, or `sample` in the rules")
+}
+
+/// Trouble of a captured interface. That one is gone is reported by [`Hotplug`](crate::capture::hotplug::Hotplug).
+pub fn interface_trouble(name: &str, trouble: Trouble) -> Option<Diagnostic> {
+    let what = match trouble {
+        Trouble::InterfaceDown => format!("{name} went down; capturing on it again once it is up"),
+        Trouble::InterfaceGone => return None,
+        Trouble::Other(errno) => format!("{name}: {}", std::io::Error::from_raw_os_error(errno)),
+    };
+    Some(Diagnostic::new(Code::W021, what))
 }

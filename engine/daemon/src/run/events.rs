@@ -6,7 +6,7 @@ use super::context::bug;
 use crate::capture::shard::Notice;
 use crate::control::{Request, Response};
 use crate::diagnostic::{Diagnostic, Exit};
-use crate::report::snapshot::View;
+use crate::report::reporter::Reporter;
 use crate::signals;
 use crate::status::State;
 
@@ -28,10 +28,10 @@ pub(super) fn watch_signals(events: Sender<Event>) -> Result<(), Diagnostic> {
 }
 
 /// Answers a request of the control socket; what changes the capture is answered by the watching thread.
-pub(super) fn answer(view: &View, events: &Sender<Event>, request: Request) -> Response {
+pub(super) fn answer(reporter: &Reporter, events: &Sender<Event>, request: Request) -> Response {
     match request {
         Request::Status => Response {
-            status: Some(view.status(State::Running)),
+            status: Some(reporter.status(State::Running)),
             ..Response::default()
         },
         Request::On => Response::new(Exit::Done, "sniffer: ERROR (already started)"),

@@ -1,4 +1,4 @@
-//! The other threads while they run: shards and uploader, started, given orders, and ended in the order of the data.
+//! The threads of a capture, shards and sinks: started, given orders, and ended in the order of the data.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use engine_core::bundle::{Bundler, Compression};
 use engine_core::pipeline::Pipeline;
 use engine_sys::cpu;
 use engine_sys::packet::Steering;
@@ -16,9 +17,9 @@ use crate::capture::interfaces::Choice;
 use crate::capture::orders::Orders;
 use crate::capture::rings::Opened;
 use crate::capture::self_traffic::OwnUpload;
-use crate::capture::shard::{Notify, Shard};
+use crate::capture::shard::{Notify, Parts, Shard};
 use crate::capture::source::Source;
-use crate::capture::split_flows::{Crossings, Witness};
+use crate::capture::split_flows::{Detector, NewFlows};
 use crate::config::Capture;
 use crate::counters::{Published, Stages};
 use crate::diagnostic::{Console, Diagnostic};
@@ -26,88 +27,83 @@ use crate::limits;
 use crate::metrics::Endpoint;
 use crate::pipeline::{bundler, pipeline_config};
 use crate::random;
-use crate::report::rule_matches::RuleWatch;
-use crate::report::snapshot::{Reloads, View};
-use crate::report::summary::{reads, sentence, setting};
+use crate::report::reporter::{Reloads, Reporter};
+use crate::report::rule_matches::RuleMatches;
+use crate::report::summary::{reads, scope, start_summary};
 use crate::sandbox::{Confinement, Files, Plan};
 use crate::sink::{RunningSinks, Sinks};
 
-/// The sinks have this long after the shards have ended, whatever they left of the flush timeout.
+/// Time that the sinks have after the shards have ended, however little they left of the flush timeout.
 const FLUSH_MIN: Duration = Duration::from_millis(500);
 
-/// The other threads, while they run.
+/// The threads while they run.
 pub(super) struct Threads {
-    pub(super) view: Arc<View>,
+    pub(super) reporter: Arc<Reporter>,
     shards: Vec<JoinHandle<()>>,
     orders: Vec<Orders>,
     sinks: RunningSinks,
     flush_timeout: Duration,
 }
 
-/// What is left after the end.
+/// What remains after the end.
 pub(super) struct Ended {
-    pub(super) view: Arc<View>,
+    pub(super) reporter: Arc<Reporter>,
     pub(super) panicked: bool,
 }
 
+/// What the threads are started with.
+pub(super) struct Setup<'a> {
+    pub(super) config: Capture,
+    pub(super) choice: &'a Choice,
+    /// The rings on each interface.
+    pub(super) opened: Vec<Opened>,
+    /// Frames that are not read.
+    pub(super) self_traffic: &'a OwnUpload,
+    pub(super) sinks: Sinks,
+    /// To the watching thread.
+    pub(super) events: Sender<Event>,
+    pub(super) metrics: &'a Endpoint,
+    pub(super) console: Console,
+}
+
 impl Threads {
-    pub(super) fn start(
-        config: Capture,
-        choice: &Choice,
-        opened: Vec<Opened>,
-        (own, sinks): (&OwnUpload, Sinks),
-        events: Sender<Event>,
-        metrics: &Endpoint,
-        console: Console,
-    ) -> Result<Self, Diagnostic> {
+    pub(super) fn start(setup: Setup<'_>) -> Result<Self, Diagnostic> {
+        let config = &setup.config;
         let count = config.settings.shards;
-        let compression = sinks.compression();
-        let started = sinks.start(count, console);
+        let compression = setup.sinks.compression();
+        let started = setup.sinks.start(count, setup.console);
         let (outlets, sinks) = started.map_err(|error| bug("cannot start a sink", &error))?;
-        let steering = steering(&opened);
-        let rings = opened.iter().flat_map(|opened| &opened.sources);
+        let steering = steering(&setup.opened);
+        let rings = setup.opened.iter().flat_map(|opened| &opened.sources);
         let ring_bytes = rings.map(|source| source.ring.bytes() as u64).sum();
         let published: Vec<Arc<Published>> = (0..count).map(|_| Arc::default()).collect();
-        let rules = RuleWatch::new(&config.rules, count, &Stages::default());
-        let cores = cpu::allowed();
-        let crossings = (count > 1).then(|| (Arc::<Crossings>::default(), random::seed()));
+        let rules = RuleMatches::new(&config.rules, count, &Stages::default());
+        let split_flows = (count > 1).then(|| (Arc::<NewFlows>::default(), random::seed()));
+        let events = setup.events;
         // After the end of the watching thread nobody needs a notice.
         let notify: Notify = Arc::new(move |notice| drop(events.send(Event::Shard(notice))));
+        let cores = cpu::allowed();
         let mut shards = Vec::new();
         let mut orders = Vec::new();
-        for (index, (sources, outlets)) in
-            by_shard(opened, count).into_iter().zip(outlets).enumerate()
-        {
+        let sources = by_shard(setup.opened, count);
+        for (index, (sources, outlets)) in sources.into_iter().zip(outlets).enumerate() {
             let order = Orders::new().map_err(|error| bug("cannot make an eventfd", &error))?;
-            let mut pipeline = pipeline_config(
-                &config.settings,
-                &config.host,
-                &choice.kernel_vxlan_ports,
-                count,
-            );
-            pipeline.flow.hash_seed = random::seed();
-            pipeline.message.sample_seed = random::seed();
-            pipeline.flow.new_flows_seed = crossings.as_ref().map(|(_, seed)| *seed);
-            let witness = crossings.as_ref().map(|(crossings, _)| Witness {
-                crossings: Arc::clone(crossings),
-                shard: index,
-            });
-            // A clone has matching caches of its own, so that shards take no lock of each other's.
-            let set = Arc::new((*config.rules.set).clone());
-            let pipeline = Pipeline::new(&pipeline, set, bundler(&config.settings, compression));
-            let shard = Shard::new(
+            let seed = split_flows.as_ref().map(|(_, seed)| *seed);
+            let shard = Shard::new(Parts {
                 sources,
-                pipeline,
-                (outlets, compression),
-                own.clone(),
-                (
-                    Arc::clone(&published[index]),
-                    rules.cells()[index].clone(),
-                    witness,
-                ),
-                order.clone(),
-                Arc::clone(&notify),
-            );
+                pipeline: pipeline(config, setup.choice, compression, seed),
+                compression,
+                outlets,
+                self_traffic: setup.self_traffic.clone(),
+                published: Arc::clone(&published[index]),
+                rule_cells: rules.cells()[index].clone(),
+                split_flows: split_flows.as_ref().map(|(table, _)| Detector {
+                    table: Arc::clone(table),
+                    shard: index,
+                }),
+                orders: order.clone(),
+                notify: Arc::clone(&notify),
+            });
             let core = (count > 1)
                 .then(|| cores.get(index % cores.len().max(1)).copied())
                 .flatten();
@@ -118,28 +114,29 @@ impl Threads {
             );
             orders.push(order);
         }
+        let choice = setup.choice;
         let names = choice.interfaces.iter();
         let names = names.map(|interface| interface.name.clone());
-        let view = Arc::new(View {
-            setting: setting(&config, choice),
+        let reporter = Arc::new(Reporter {
+            scope: scope(config, choice),
             started: Instant::now(),
             interfaces: names.collect(),
-            reads: reads(&config),
+            reads: reads(config),
             ring_bytes,
             steering,
             memory_limit_bytes: config.settings.memory_bytes as u64,
             rules: Mutex::new(rules),
-            sentence: sentence(&config, choice, (count, steering), &sinks.description()),
+            sentence: start_summary(config, choice, steering, &sinks.description()),
             sinks: sinks.monitors(),
             published,
             confinement: OnceLock::new(),
             began: SystemTime::now(),
-            metrics: metrics_url(metrics),
+            metrics: metrics_url(setup.metrics),
             needs_output: config.settings.ready_needs_output,
             reloads: Reloads::default(),
         });
         Ok(Self {
-            view,
+            reporter,
             shards,
             orders,
             sinks,
@@ -147,46 +144,51 @@ impl Threads {
         })
     }
 
-    /// Confines the system calls of all threads, which are there by now; `files` were when there was one.
+    /// Confines the system calls of all threads. `files` is the confinement of files from before there were threads.
     pub(super) fn confine(&self, mut plan: Plan, files: Option<Files>) -> &Confinement {
         self.sinks.plan_calls(&mut plan);
-        self.view.confinement.get_or_init(|| match files {
+        self.reporter.confinement.get_or_init(|| match files {
             Some(files) => Confinement::after(files, &plan),
             None => Confinement::Unwanted,
         })
     }
 
-    /// Gives each shard its ring on an interface that came.
+    /// Gives each shard its ring on a new interface.
     pub(super) fn add(&self, opened: Opened) {
         for (order, source) in self.orders.iter().zip(opened.sources) {
             order.add_source(source);
         }
     }
 
-    /// Gives all shards the rules as they are now. Calls that are open keep what the old ones let through; rules with an
+    /// Reads the rules again and gives them to all shards. Open exchanges keep what the old rules accepted; rules with an
     /// error change nothing.
     pub(super) fn reload(&self, context: Context<'_>) -> Result<String, Diagnostic> {
         let rules = (context.reload)().inspect_err(|problem| {
-            self.view.reloads.bad.fetch_add(1, Ordering::Relaxed);
+            self.reporter.reloads.failed.fetch_add(1, Ordering::Relaxed);
             context.console.report(problem);
-            context.console.info("the old rules stay");
+            context.console.info("the old rules stay in use");
         })?;
-        let watch = RuleWatch::new(&rules, self.orders.len(), &self.view.stages());
+        let watch = RuleMatches::new(&rules, self.orders.len(), &self.reporter.stages());
         for (order, cells) in self.orders.iter().zip(watch.cells()) {
             order.set_rules(Arc::new((*rules.set).clone()), cells.clone());
         }
-        *self.view.rules() = watch;
-        self.view.reloads.good.fetch_add(1, Ordering::Relaxed);
-        let late = match self.wait_for_rules() {
-            true => "",
-            false => " (capture threads that are busy take them with their next turn)",
+        *self.reporter.rules() = watch;
+        self.reporter
+            .reloads
+            .succeeded
+            .fetch_add(1, Ordering::Relaxed);
+        let late = if self.wait_for_rules() {
+            ""
+        } else {
+            " (busy capture threads take them in their next round)"
         };
-        let said = format!("rules read again: {}{late}", rules.name);
-        context.console.info(&said);
-        Ok(said)
+        let text = format!("rules read again: {}{late}", rules.name);
+        context.console.info(&text);
+        Ok(text)
     }
 
-    /// Whether all shards judge by the new rules: whoever is told so may rely on it for what begins from now on.
+    /// Waits until all shards use the new rules, so that the answer is true for exchanges that start after it; false if one
+    /// did not in time.
     fn wait_for_rules(&self) -> bool {
         let since = Instant::now();
         loop {
@@ -200,7 +202,7 @@ impl Threads {
         }
     }
 
-    /// Ends everything in the order of the data: rings, pipelines, bundles, uploader.
+    /// Ends everything in the order of the data: rings, pipelines, bundles, sinks.
     pub(super) fn stop(self) -> Ended {
         let deadline = Instant::now() + self.flush_timeout;
         for order in &self.orders {
@@ -213,13 +215,34 @@ impl Threads {
             .fold(false, |any, panicked| any | panicked);
         self.sinks.stop(deadline.max(Instant::now() + FLUSH_MIN));
         Ended {
-            view: self.view,
+            reporter: self.reporter,
             panicked,
         }
     }
 }
 
-/// For each shard its ring on every interface.
+/// A pipeline for one shard.
+fn pipeline(
+    config: &Capture,
+    choice: &Choice,
+    compression: Compression,
+    new_flows_seed: Option<u64>,
+) -> Pipeline<Bundler> {
+    let mut pipeline = pipeline_config(
+        &config.settings,
+        &config.host,
+        &choice.kernel_vxlan_ports,
+        config.settings.shards,
+    );
+    pipeline.flow.hash_seed = random::seed();
+    pipeline.flow.new_flows_seed = new_flows_seed;
+    pipeline.message.sample_seed = random::seed();
+    // A clone has matching caches of its own, so that shards take no lock of each other's.
+    let rules = Arc::new((*config.rules.set).clone());
+    Pipeline::new(&pipeline, rules, bundler(&config.settings, compression))
+}
+
+/// The rings of each shard, one on every interface.
 fn by_shard(opened: Vec<Opened>, shards: usize) -> Vec<Vec<Source>> {
     let mut by_shard: Vec<Vec<Source>> = (0..shards).map(|_| Vec::new()).collect();
     for opened in opened {
@@ -230,7 +253,7 @@ fn by_shard(opened: Vec<Opened>, shards: usize) -> Vec<Vec<Source>> {
     by_shard
 }
 
-/// Where metrics are served, empty if nowhere, or why they are not.
+/// Where metrics are served, empty if they are off, or why they are not.
 fn metrics_url(metrics: &Endpoint) -> Result<String, Diagnostic> {
     if let Endpoint::Taken(problem) = metrics {
         return Err(problem.clone());

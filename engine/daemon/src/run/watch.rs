@@ -1,4 +1,4 @@
-//! The loop of the thread that watches a capture: it answers events, and logs what changes.
+//! The loop of the thread that watches a capture: it handles events, and logs what changes.
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
@@ -8,14 +8,15 @@ use signal_hook::consts::{SIGHUP, SIGUSR1};
 use super::context::Context;
 use super::events::Event;
 use super::threads::Threads;
-use crate::capture::hotplug::Follower;
+use crate::capture::hotplug::Hotplug;
 use crate::capture::shard::Notice;
 use crate::control::Response;
 use crate::diagnostic::Exit;
-use crate::report::log::{Said, interface_trouble};
+use crate::report::log::WarningLog;
+use crate::report::warnings::interface_trouble;
 use crate::status::State;
 
-/// How often the watcher looks at destination and rings.
+/// How often counters and interfaces are checked.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// Why the capture ends.
@@ -25,45 +26,45 @@ pub(super) enum Cause {
     Broken,
 }
 
-/// Until somebody wants an end: says what changes, once each time.
+/// Handles events until one of them ends the capture.
 pub(super) fn watch(
     threads: &Threads,
     events: &mpsc::Receiver<Event>,
-    follower: &mut Follower,
+    hotplug: &mut Hotplug,
     context: Context<'_>,
 ) -> Cause {
     let console = context.console;
-    let mut said = Said::default();
+    let mut log = WarningLog::default();
     loop {
         match events.recv_timeout(WATCH_EVERY) {
             Ok(Event::Signal(SIGUSR1)) => {
-                console.info(threads.view.status(State::Running).render().trim_end());
+                console.info(threads.reporter.status(State::Running).render().trim_end());
             }
             Ok(Event::Signal(SIGHUP)) => {
                 drop(threads.reload(context));
-                said.rules_changed();
+                log.rules_changed();
             }
             Ok(Event::Signal(_)) | Err(RecvTimeoutError::Disconnected) => return Cause::Signal,
             Ok(Event::Reload(reply)) => {
-                said.rules_changed();
+                log.rules_changed();
                 let (exit, text) = match threads.reload(context) {
-                    Ok(said) => (Exit::Done, said),
+                    Ok(text) => (Exit::Done, text),
                     Err(problem) => (problem.exit(), problem.to_string()),
                 };
-                // A client that went away does not need its answer.
+                // A client that is gone needs no answer.
                 let _ = reply.send(Response::new(exit, text));
             }
             Ok(Event::Off(reply)) => return Cause::Off(reply),
             Ok(Event::Shard(Notice::Ended)) => return Cause::Broken,
             Ok(Event::Shard(Notice::Trouble { interface, trouble })) => {
-                follower.note();
+                hotplug.note_change();
                 if let Some(problem) = interface_trouble(&interface, trouble) {
                     console.report(&problem);
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
-                said.changes(&threads.view, console);
-                for opened in follower.look(console) {
+                log.changes(&threads.reporter, console);
+                for opened in hotplug.new_rings(console) {
                     threads.add(opened);
                 }
             }

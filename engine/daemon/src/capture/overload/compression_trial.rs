@@ -1,105 +1,105 @@
-//! What a shard that cannot keep up spent and waited for in, whether its bundles are compressed out.
+//! The decision whether bundles are compressed while a shard cannot keep up.
 //!
-//! Giving up compression makes uploads several times larger, and where the collector or the kernel's TCP takes its time from
-//! the same processors, that can cost more than it saves. So it is judged once the shares have settled: time per block with
-//! it and without, all else held. Where it saves too little, or the upload queue grows, bundles are compressed again, and
-//! that is remembered for `JUDGED_FOR`.
+//! Without compression uploads are several times larger; where the collector, or the kernel's TCP, uses the same
+//! processors, that can cost more than it saves. So once the shares have settled a trial compares the time per block with
+//! compression and without, while everything else is kept as it is. If giving it up saves too little, or the upload queue
+//! grows, bundles are compressed again, and the result holds for `RESULT_HOLDS`.
 
 use std::time::{Duration, Instant};
 
 use engine_core::bundle::Compression;
 
-use super::load::{RING_LOW, Weight, Work};
+use super::load::{Assessment, RING_LOW, Work};
 
-/// Time awake after compression was given up, in which that is to show before anything else is.
+/// Time awake after compression was given up, before anything else is: its effect is to be seen first.
 const PLAIN_SHOWS: Duration = Duration::from_millis(20);
 
 /// Time awake that is compared, with compression and without.
 const TRIAL: Duration = Duration::from_millis(100);
 
-/// The least of it that says anything, where the ring leaves no time for more.
+/// The least of it that is a result, where the ring leaves no time for more.
 const TRIAL_MIN: Duration = Duration::from_millis(40);
 
 /// Pressures between which the shares have settled.
 const SETTLED: std::ops::Range<f32> = 0.7..1.4;
 
-/// Share of time per block that is left without compression, at most, for the bandwidth to be worth it.
+/// Largest share of the time per block that may remain without compression for the bandwidth to be worth it.
 const PLAIN_SHARE_MAX: f32 = 0.85;
 
-/// The same before it is known.
+/// The share that is assumed before a trial.
 const PLAIN_SHARE_USUAL: f32 = 0.6;
 
-/// How long it is known.
-const JUDGED_FOR: Duration = Duration::from_secs(60);
+/// How long the result of a trial holds.
+const RESULT_HOLDS: Duration = Duration::from_secs(60);
 
-/// Time before another trial, after one that had to be cut short.
+/// The same for a trial that had to be cut short.
 const TRIAL_AGAIN: Duration = Duration::from_secs(2);
 
-/// Share of the upload queue from which on bundles are compressed whatever the ring says.
+/// Share of the upload queue from which on bundles are compressed, however full the ring is.
 const QUEUE_HIGH: f32 = 0.25;
 
-/// Decisions in a row that must find it so: the uploader may just wait for a processor.
+/// Consecutive decisions that must find it so: the uploader may only be waiting for a processor.
 const CROWDED_MIN: u8 = 4;
 
-/// Share of the upload queue up to which they need not be.
+/// Share of the upload queue up to which compression may be given up.
 const QUEUE_LOW: f32 = 0.0625;
 
-/// Time over which a shard must have been awake less than [`CALM_AWAKE`], before it compresses again.
-const CALM: Duration = Duration::from_secs(1);
+/// Time over which a shard must have been awake less than [`IDLE_AWAKE_MAX`] before it compresses again.
+const IDLE: Duration = Duration::from_secs(1);
 
-/// Share of that time that it would be awake while it compresses.
-const CALM_AWAKE: f32 = 0.85;
+/// Largest share of that time that it would be awake if it compressed.
+const IDLE_AWAKE_MAX: f32 = 0.85;
 
-/// A comparison of a shard with compression and without.
+/// A comparison of the work with compression and without.
 #[derive(Clone, Copy, Debug)]
 struct Trial {
-    /// What a ring cost before.
+    /// Cost of a ring before.
     before: f32,
-    /// The work since. The first decision's is left out, for the bundle in the making.
+    /// The work since then, without that of the first decision, in which a bundle was still open.
     since: Option<Work>,
 }
 
-/// Whether a shard goes without compression.
+/// Whether a shard compresses its bundles now.
 #[derive(Debug)]
-pub(super) struct Plain {
+pub(super) struct CompressionSwitch {
     /// What bundles are compressed with when there is time for it.
     compression: Compression,
-    /// Bundles that would be compressed are not.
+    /// Compression is given up.
     is_plain: bool,
-    /// What a ring costs then, as a share of what it does with compression.
+    /// Cost of a ring then, as a share of the cost with compression.
     share: f32,
-    /// Until when there is no other trial.
-    judged_until: Option<Instant>,
+    /// No other trial before this time.
+    result_until: Option<Instant>,
     trial: Option<Trial>,
-    /// Decisions in a row that found the upload queue high.
+    /// Consecutive decisions that found the upload queue high.
     crowded: u8,
-    /// Work without sleep since the last change of anything.
+    /// Work without sleep since the last change of any share.
     steady: Work,
-    /// Of a shard without compression.
-    calm: Work,
+    /// Work while the ring is empty and compression is given up.
+    idle: Work,
 }
 
-impl Plain {
+impl CompressionSwitch {
     /// A shard that compresses.
     pub(super) fn new(compression: Compression) -> Self {
         Self {
             compression,
             is_plain: false,
             share: PLAIN_SHARE_USUAL,
-            judged_until: None,
+            result_until: None,
             trial: None,
             crowded: 0,
             steady: Work::default(),
-            calm: Work::default(),
+            idle: Work::default(),
         }
     }
 
-    /// Whether there is compression to give up.
+    /// Whether bundles are to be compressed when there is time for it.
     pub(super) fn compresses(&self) -> bool {
         !matches!(self.compression, Compression::Off | Compression::Level(0))
     }
 
-    /// Whether bundles that would be compressed are not.
+    /// Whether compression is given up now.
     pub(super) fn is_plain(&self) -> bool {
         self.is_plain
     }
@@ -113,63 +113,67 @@ impl Plain {
         }
     }
 
-    /// Takes in what one decision goes by, and compresses again where plain bundles pile up.
-    pub(super) fn note(&mut self, weight: &Weight, now: Instant) {
-        if weight.work.is_saturated() {
-            self.steady.add(weight.work);
+    /// Takes the basis of one decision, and resumes compression when uncompressed bundles pile up.
+    pub(super) fn note(&mut self, assessment: &Assessment, now: Instant) {
+        if assessment.work.is_saturated() {
+            self.steady.add(assessment.work);
         }
-        self.crowded = if weight.queue > QUEUE_HIGH {
+        self.crowded = if assessment.queue > QUEUE_HIGH {
             self.crowded.saturating_add(1)
         } else {
             0
         };
         if self.is_plain && self.crowded >= CROWDED_MIN {
-            self.judge(false, now + JUDGED_FOR);
+            self.decide(false, now + RESULT_HOLDS);
         }
     }
 
-    /// Gives up compression where the ring fills, unless a trial has shown of late that it does not help.
-    pub(super) fn begin(&mut self, weight: &Weight, now: Instant) {
-        let may_be_plain = self.may_change(now) && !self.is_plain && weight.queue <= QUEUE_LOW;
+    /// Gives up compression because the ring fills, unless a recent trial has shown that this does not help.
+    pub(super) fn give_up(&mut self, assessment: &Assessment, now: Instant) {
+        let may_be_plain = self.may_change(now) && !self.is_plain && assessment.queue <= QUEUE_LOW;
         if may_be_plain {
             self.set_plain(true);
             self.share = PLAIN_SHARE_USUAL;
         }
     }
 
-    /// Whether it was given up a moment ago, so that it is to show before anything else is.
-    pub(super) fn is_to_show(&self) -> bool {
+    /// Whether compression was given up so recently that the effect is not known.
+    pub(super) fn is_recent(&self) -> bool {
         self.is_plain && self.steady.awake < PLAIN_SHOWS
     }
 
-    /// Something else changes: what was spent before says nothing of what is spent from now on.
-    pub(super) fn unsettle(&mut self) {
+    /// Notes that a share changes: the cost from before cannot be compared with that from now on.
+    pub(super) fn note_change(&mut self) {
         self.steady = Work::default();
     }
 
     fn may_change(&self, now: Instant) -> bool {
-        self.compresses() && self.judged_until.is_none_or(|until| until <= now)
+        self.compresses() && self.result_until.is_none_or(|until| until <= now)
     }
 
     fn set_plain(&mut self, is_plain: bool) {
         self.is_plain = is_plain;
-        (self.steady, self.calm) = (Work::default(), Work::default());
+        (self.steady, self.idle) = (Work::default(), Work::default());
     }
 
-    /// Ends a trial.
-    fn judge(&mut self, is_plain: bool, until: Instant) {
+    /// Ends a trial with its result.
+    fn decide(&mut self, is_plain: bool, until: Instant) {
         self.set_plain(is_plain);
-        (self.trial, self.judged_until) = (None, Some(until));
+        (self.trial, self.result_until) = (None, Some(until));
     }
 
-    /// Whether all is held to compare the shard with compression and without; then a trial begins as soon as there is
-    /// something to compare it with.
-    pub(super) fn is_to_try(&mut self, weight: &Weight, recent: Work, now: Instant) -> bool {
+    /// Whether the shares are kept as they are for a trial; it starts as soon as the cost before is known.
+    pub(super) fn prepare_trial(
+        &mut self,
+        assessment: &Assessment,
+        recent: Work,
+        now: Instant,
+    ) -> bool {
         let is_time = self.may_change(now)
-            && (self.is_plain || weight.queue <= QUEUE_LOW)
-            && SETTLED.contains(&weight.pressure)
+            && (self.is_plain || assessment.queue <= QUEUE_LOW)
+            && SETTLED.contains(&assessment.pressure)
             && recent.is_saturated()
-            && !weight.is_urgent;
+            && !assessment.is_urgent;
         if is_time
             && self.steady.awake >= TRIAL
             && let Some(before) = self.steady.cost()
@@ -181,8 +185,8 @@ impl Plain {
         is_time
     }
 
-    /// Goes on with a trial; whether there is one, and all else is held.
-    pub(super) fn is_trying(&mut self, weight: &Weight, now: Instant) -> bool {
+    /// Continues a trial; returns whether there is one, so that the shares are kept as they are.
+    pub(super) fn continue_trial(&mut self, assessment: &Assessment, now: Instant) -> bool {
         let Some(trial) = &mut self.trial else {
             return false;
         };
@@ -190,8 +194,8 @@ impl Plain {
             trial.since = Some(Work::default());
             return true;
         };
-        work.add(weight.work);
-        if work.awake < TRIAL && !weight.is_urgent && weight.work.read > 0.0 {
+        work.add(assessment.work);
+        if work.awake < TRIAL && !assessment.is_urgent && assessment.work.read > 0.0 {
             return true;
         }
         let (before, work) = (trial.before, *work);
@@ -206,27 +210,27 @@ impl Plain {
                 let holds = if work.awake < TRIAL {
                     TRIAL_AGAIN
                 } else {
-                    JUDGED_FOR
+                    RESULT_HOLDS
                 };
-                self.judge(share <= PLAIN_SHARE_MAX, now + holds);
+                self.decide(share <= PLAIN_SHARE_MAX, now + holds);
             }
-            _ => self.judge(!self.is_plain, now + TRIAL_AGAIN),
+            _ => self.decide(!self.is_plain, now + TRIAL_AGAIN),
         }
-        !weight.is_urgent
+        !assessment.is_urgent
     }
 
-    /// Compresses again once there has been time for it; `ring`: how full the fullest is.
-    pub(super) fn wait_for_calm(&mut self, weight: &Weight, ring: f32) {
+    /// Resumes compression once there is time for it; `ring` is how full the fullest ring is.
+    pub(super) fn resume_when_idle(&mut self, assessment: &Assessment, ring: f32) {
         if !self.is_plain || ring > RING_LOW {
-            self.calm = Work::default();
+            self.idle = Work::default();
             return;
         }
-        self.calm.add(weight.work);
-        if self.calm.time < CALM {
+        self.idle.add(assessment.work);
+        if self.idle.time < IDLE {
             return;
         }
-        let Work { time, awake, .. } = std::mem::take(&mut self.calm);
-        if awake.as_secs_f32() <= time.as_secs_f32() * self.share * CALM_AWAKE {
+        let Work { time, awake, .. } = std::mem::take(&mut self.idle);
+        if awake.as_secs_f32() <= time.as_secs_f32() * self.share * IDLE_AWAKE_MAX {
             self.set_plain(false);
         }
     }

@@ -1,35 +1,35 @@
-//! What a decision of the controller is based on: how full the rings are, and what the work costs.
+//! The measurements that the controller decides by: how full the rings are, and what the work costs.
 
 use std::time::Duration;
 
-/// Share of a ring's blocks up to which it is as good as empty.
+/// Share of a ring's blocks up to which it counts as empty.
 pub(super) const RING_LOW: f32 = 0.125;
 
-/// What is left of older work with each decision: a slice of the processor or two that others get do not show.
+/// Weight that older work keeps with each decision: the effect of one or two time slices that other processes get vanishes.
 pub(super) const FADE: f32 = 0.7;
 
-/// Share of the time that a shard is awake, from which on it has no rest. Half asleep it has the processor to itself, and a
-/// block costs less than under load.
+/// Share of the time that a shard is awake, from which on it counts as saturated. A shard that sleeps for part of the time
+/// has the processor to itself, and a block costs less than under load.
 const SATURATED: f32 = 0.9;
 
-/// What a shard knows of its load.
+/// The load of a shard, measured since the last call of [`Overload::update`](super::Overload::update).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Load {
-    /// Share of blocks that wait for us in the fullest ring, 0 to 1.
+    /// Share of blocks that wait to be read in the fullest ring, 0 to 1.
     pub ring: f32,
-    /// Blocks that wait for us in all rings, in rings.
+    /// Blocks that wait to be read in all rings, as a multiple of one ring.
     pub waiting: f32,
-    /// Blocks read since the last look, in rings.
+    /// Blocks read, as a multiple of one ring.
     pub read: f32,
-    /// The kernel dropped frames since the last look.
+    /// The kernel dropped frames.
     pub lost: bool,
     /// How full the upload queue is, 0 to 1.
     pub queue: f32,
-    /// Time slept since the last look.
+    /// Time slept.
     pub slept: Duration,
 }
 
-/// Some time, how much of it the shard was awake, and what it read meanwhile, in rings.
+/// A span of time, how much of it the shard was awake, and what it read meanwhile, as a multiple of one ring.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Work {
     pub(super) time: Duration,
@@ -61,11 +61,11 @@ impl Work {
     }
 }
 
-/// What one decision goes by.
-pub(super) struct Weight {
+/// What one decision is based on.
+pub(super) struct Assessment {
     pub(super) work: Work,
     pub(super) queue: f32,
-    /// How many times too slow the shard is, from what was read of late, and from the last alone.
+    /// By which factor the shard is too slow, from recent work, and from the last span alone.
     pub(super) pressure: f32,
     pub(super) pressure_now: f32,
     pub(super) is_filling: bool,

@@ -107,7 +107,7 @@ impl Plant {
             queue: 0.0,
             seed: 7,
             away: 0,
-            steps: vec![Step::Whole],
+            steps: vec![Step::Nothing],
         }
     }
 
@@ -163,7 +163,7 @@ impl Plant {
             queue: self.queue,
             slept: Duration::from_secs_f32(slept),
         };
-        self.overload.look(load, self.now);
+        self.overload.update(load, self.now);
         if self.steps.last() != Some(&self.overload.step()) {
             self.steps.push(self.overload.step());
         }
@@ -181,7 +181,7 @@ fn check(compression: Compression, costs: Costs, load: f32, plain: bool) {
     for ring_millis in RINGS_MILLIS {
         let mut plant = Plant::new(compression, costs, ring_millis);
         plant.offer(0.3, 2.0);
-        assert_eq!(plant.overload.step(), Step::Whole);
+        assert_eq!(plant.overload.step(), Step::Nothing);
         let settling = plant.offer(load, 1.0);
         let settled = plant.offer(load, 30.0);
         let is_plain = plant.overload.is_plain();
@@ -196,7 +196,7 @@ fn check(compression: Compression, costs: Costs, load: f32, plain: bool) {
         assert!(settled.changes <= 8, "{case}");
         assert_eq!(is_plain, plain, "{case}");
         plant.offer(0.3, 5.0);
-        assert_eq!(plant.overload.step(), Step::Whole, "{case}");
+        assert_eq!(plant.overload.step(), Step::Nothing, "{case}");
         assert_eq!(plant.overload.shed_policy(), ShedPolicy::default());
         assert_eq!(plant.overload.compression(), compression);
     }
@@ -225,7 +225,7 @@ fn up_to_the_limit_nothing_is_given_up() {
         let mut plant = Plant::new(Compression::Fast, SHORT, ring_millis);
         for load in [0.1, 0.5, 0.9, 0.1, 0.9] {
             plant.offer(load, 10.0);
-            assert_eq!(plant.steps, [Step::Whole], "{load}, {ring_millis} ms");
+            assert_eq!(plant.steps, [Step::Nothing], "{load}, {ring_millis} ms");
         }
     }
 }
@@ -241,7 +241,7 @@ fn a_stall_is_no_overload() {
         plant.lost = lost;
         plant.look(if asleep { 1.0 } else { 0.0 });
         plant.offer(0.2, 5.0);
-        assert_eq!(plant.steps, [Step::Whole], "{asleep} {lost}");
+        assert_eq!(plant.steps, [Step::Nothing], "{asleep} {lost}");
     }
 }
 
@@ -267,9 +267,9 @@ fn things_are_given_up_in_order_and_come_back_in_order() {
     plant.offer(3.0, 10.0);
     plant.offer(0.2, 10.0);
     assert_eq!(plant.steps.first(), plant.steps.last());
-    let highest = plant.steps.iter().position(|step| *step == Step::Shed);
+    let highest = plant.steps.iter().position(|step| *step == Step::Calls);
     let (up, down) = plant.steps.split_at(highest.unwrap());
-    assert_eq!(up, [Step::Whole, Step::Plain, Step::Thin]);
+    assert_eq!(up, [Step::Nothing, Step::Compression, Step::Bodies]);
     assert!(down.is_sorted_by(|a, b| a > b), "{down:?}");
 }
 
@@ -279,7 +279,7 @@ fn where_the_uploader_is_the_bottleneck_bundles_are_compressed() {
     plant.queue = 0.1;
     plant.offer(1.3, 5.0);
     assert_eq!(plant.overload.compression(), Compression::Fast);
-    assert_eq!(plant.overload.step(), Step::Shed);
+    assert_eq!(plant.overload.step(), Step::Calls);
     // It is given up once there is room, and taken up again when the queue grows.
     for (queue, plain) in [(0.05, true), (0.2, true), (0.3, false), (0.0, false)] {
         plant.queue = queue;

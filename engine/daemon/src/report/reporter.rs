@@ -1,6 +1,6 @@
-//! What status shows, gathered: counters of shards and sinks in, the ledger with its warnings out.
+//! A running capture as status, metrics and log show it.
 //!
-//! Nothing is kept here but what is read from others; any thread may ask.
+//! It is computed from what shards and sinks publish; any thread may do so.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant, SystemTime};
 use engine_core::http::PortTable;
 use engine_sys::packet::Steering;
 
-use super::hints::{self, Setting};
-use super::ledger::{calls, halves};
-use super::rule_matches::RuleWatch;
+use super::hints::{self, Scope};
+use super::ledger::{calls, unpaired};
+use super::rule_matches::RuleMatches;
 use super::warnings::warnings;
 use crate::counters::{Published, Sample, Stages};
 use crate::diagnostic::Diagnostic;
 use crate::limits;
 use crate::metrics::exposition::{self, Moment};
 use crate::metrics::{Answer, Page};
-use crate::process::{Process, status_value};
+use crate::process::Process;
 use crate::sandbox::Confinement;
 use crate::sink::kind::Monitor;
 use crate::sink::stats::Snapshot;
@@ -27,13 +27,13 @@ use crate::status::{self, Calls, Output, Packets, Port, State, Status};
 /// How often a ledger that does not balance is read again before it is believed: a bundle may be between two counters.
 const LEDGER_TRIES: u32 = 20;
 
-/// Between two looks at whether the shards publish.
+/// Pause between two checks of whether the shards publish.
 const LIVE_PAUSE: Duration = Duration::from_millis(20);
 
-/// Everything that status needs, readable from any thread.
-pub struct View {
-    /// What is captured, as far as it explains silence.
-    pub setting: Setting,
+/// Everything that status, metrics and log are computed from.
+pub struct Reporter {
+    /// What is captured, as far as it explains that no calls are seen.
+    pub scope: Scope,
     /// When the capture began.
     pub started: Instant,
     /// Names of the interfaces.
@@ -47,8 +47,8 @@ pub struct View {
     /// The memory limit in bytes.
     pub memory_limit_bytes: u64,
     /// The rules in use.
-    pub rules: Mutex<RuleWatch>,
-    /// What was said at the start.
+    pub rules: Mutex<RuleMatches>,
+    /// The summary that was logged at the start.
     pub sentence: String,
     /// The counters of each sink.
     pub sinks: Vec<Arc<dyn Monitor>>,
@@ -69,15 +69,15 @@ pub struct View {
 /// How often the rules were read again.
 #[derive(Debug, Default)]
 pub struct Reloads {
-    /// With success.
-    pub good: AtomicU64,
-    /// The rules had an error.
-    pub bad: AtomicU64,
+    /// The new rules are in use.
+    pub succeeded: AtomicU64,
+    /// The rules had an error, and the old ones stayed.
+    pub failed: AtomicU64,
 }
 
-impl View {
+impl Reporter {
     /// The rules in use.
-    pub fn rules(&self) -> MutexGuard<'_, RuleWatch> {
+    pub fn rules(&self) -> MutexGuard<'_, RuleMatches> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -91,16 +91,16 @@ impl View {
         self.published.iter().map(|shard| shard.sample()).collect()
     }
 
-    /// What there is to say about silence and about the rules.
+    /// Diagnostics: why no calls are seen, what is wrong with the rules, why metrics are not served.
     pub fn hints(&self, stages: &Stages) -> Vec<Diagnostic> {
         let ports = ports(&self.samples());
-        let mut hints = hints::hints(&self.setting, stages, &ports, self.started.elapsed());
+        let mut hints = hints::hints(&self.scope, stages, &ports, self.started.elapsed());
         hints.extend(self.rules().warnings(stages));
         hints.extend(self.metrics.as_ref().err().cloned());
         hints
     }
 
-    /// The whole status.
+    /// The status as it is now.
     pub fn status(&self, state: State) -> Status {
         let (capture, stages) = self.capture();
         let hints = self.hints(&stages);
@@ -120,8 +120,8 @@ impl View {
         let stages = sum(&samples);
         let shard = &stages.shard;
         let (rules, rule_hits) = {
-            let watch = self.rules();
-            (watch.name.clone(), watch.hits())
+            let rules = self.rules();
+            (rules.name.clone(), rules.matches())
         };
         let capture = status::Capture {
             interfaces: self.interfaces.clone(),
@@ -132,7 +132,7 @@ impl View {
             flows_apart: shard.flows_other_shard,
             sentence: self.sentence.clone(),
             calls,
-            halves: halves(&stages),
+            halves: unpaired(&stages),
             ports: ports(&samples),
             packets: Packets {
                 received: shard.frames_read,
@@ -144,12 +144,7 @@ impl View {
             overload: status::Overload::of(&stages),
             rules,
             rule_hits,
-            memory_bytes: status_value("RssAnon:")
-                .split(' ')
-                .next()
-                .and_then(|kib| kib.parse::<u64>().ok())
-                .unwrap_or(0)
-                * 1024,
+            memory_bytes: Process::read().anonymous_bytes.unwrap_or(0),
             memory_limit_bytes: self.memory_limit_bytes,
             sandbox: self
                 .confinement
@@ -162,8 +157,8 @@ impl View {
         (capture, stages)
     }
 
-    /// What each shard counted, the counters of each sink, and the calls by both. Shards and sinks count apart, so a
-    /// bundle on its way may be seen twice or not at all for a moment.
+    /// The counters of each shard and of each sink, and the ledger of calls from both. Shards and sinks count separately,
+    /// so a bundle on its way may be seen twice or not at all for a moment.
     fn ledger(&self) -> (Vec<Sample>, Vec<Snapshot>, Calls) {
         let mut tries = 0;
         loop {
@@ -178,7 +173,7 @@ impl View {
         }
     }
 
-    /// What the metrics port answers.
+    /// The answer of the metrics port.
     pub fn page(&self, page: Page) -> Answer {
         match page {
             Page::Metrics => Answer {
@@ -204,15 +199,15 @@ impl View {
 
     fn moment(&self) -> Moment {
         let (samples, sinks, calls) = self.ledger();
-        let reloads = [&self.reloads.good, &self.reloads.bad];
-        let [good, bad] = reloads.map(|count| count.load(Ordering::Relaxed));
+        let reloads = [&self.reloads.succeeded, &self.reloads.failed];
+        let [succeeded, failed] = reloads.map(|count| count.load(Ordering::Relaxed));
         Moment {
             started: Some(self.began),
             shards: samples.iter().map(|sample| sample.stages).collect(),
             calls,
             sinks,
-            rules: self.rules().hits(),
-            reloads: (good, bad),
+            rules: self.rules().matches(),
+            reloads: (succeeded, failed),
             ring_bytes: self.ring_bytes,
             memory_limit_bytes: self.memory_limit_bytes,
             process: Process::read(),
@@ -222,25 +217,25 @@ impl View {
     /// Whether every shard publishes.
     fn is_alive(&self) -> bool {
         let beats = || -> Vec<u64> { self.published.iter().map(|shard| shard.beat()).collect() };
-        let (before, asked) = (beats(), Instant::now());
+        let (before, since) = (beats(), Instant::now());
         loop {
             std::thread::sleep(LIVE_PAUSE);
             if beats().iter().zip(&before).all(|(now, then)| now != then) {
                 return true;
             }
-            if asked.elapsed() > limits::SHARD_BEAT_MAX {
+            if since.elapsed() > limits::SHARD_BEAT_MAX {
                 return false;
             }
         }
     }
 
-    /// Why no calls can be captured or, where that matters, delivered.
+    /// Reasons why no calls can be captured or, where that matters, delivered.
     fn unready(&self) -> Vec<&'static str> {
-        let is_deaf = self.stages().shard.rings_open == 0;
+        let captures_nothing = self.stages().shard.rings_open == 0;
         let is_down = self.needs_output
             && (self.sinks.iter()).any(|sink| sink.snapshot().down_for > limits::OUTPUT_DOWN_MAX);
         [
-            (is_deaf, "no interface is open"),
+            (captures_nothing, "no interface is open"),
             (is_down, "the destination is down"),
         ]
         .into_iter()
