@@ -2,12 +2,7 @@
 
 use crate::clock;
 
-/// Eight bytes of the kernel's randomness; the clock where there is none.
+/// Eight random bytes of the kernel, or the clock where it has none.
 pub fn seed() -> u64 {
-    use std::io::Read;
-    let mut bytes = [0; 8];
-    match std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)) {
-        Ok(()) => u64::from_ne_bytes(bytes),
-        Err(_) => clock::now().nanos(),
-    }
+    getrandom::u64().unwrap_or_else(|_| clock::now().nanos())
 }

@@ -1,12 +1,13 @@
-//! What this process can still do once it reads hostile bytes: few files, few ports, few system calls, no capability.
+//! Confinement of a process that reads hostile bytes: few files, few ports, few system calls, no capability.
 //!
-//! In: a [`Plan`] of what is needed later. Two steps, each as far as this kernel goes and never fatal: files and TCP
-//! ports by landlock(7) ([`Plan::confine_files`]), before other threads are started, since a thread is confined alone and
-//! those that it starts inherit it; then system calls by seccomp(2) ([`Plan::confine_calls`]), for all threads, once
-//! sockets, rings and threads are there. What came of it is a [`Confinement`], told once and shown by `status`.
+//! A [`Plan`] lists what the process will still need. Two steps put it into force, each as far as this kernel supports it
+//! and never fatal. The first, [`Plan::confine_files`], restricts files and TCP ports by landlock(7). It comes before
+//! other threads are started, since landlock confines one thread and those that it starts later. The second,
+//! [`Plan::confine_calls`], restricts the system calls of all threads by seccomp(2), once sockets, rings and threads
+//! exist. The result is a [`Confinement`], which is logged once and shown by `status`.
 //!
-//! It gives no thread a tighter fence than its neighbours: they share one memory, so a thread that is taken over speaks
-//! through the others. The supervisor is not confined, since it starts programs; it reads no packet and no call.
+//! All threads of a process are confined alike: they share one memory, so an attacker who has taken over one of them can
+//! act through the others. The supervisor is not confined, since it starts programs; it reads no packet and no call.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ mod files;
 pub use calls::Calls;
 pub use files::Files;
 
-/// Where the C library looks up names, and what of the machine is asked when the settings are read again.
+/// Files that the C library reads to resolve names.
 const FOR_NAMES: [&str; 10] = [
     "/etc/hosts",
     "/etc/host.conf",
@@ -27,14 +28,14 @@ const FOR_NAMES: [&str; 10] = [
     "/etc/nsswitch.conf",
     "/etc/services",
     "/etc/ld.so.cache",
-    // Modules of nsswitch.conf are loaded with the first name.
+    // The C library loads the modules of nsswitch.conf when it resolves the first name.
     "/lib",
     "/lib64",
     "/usr/lib",
     "/usr/lib64",
 ];
 
-/// What of the machine is asked for a status, and when the settings are read again.
+/// Files of the kernel that are read for a status, and when the settings are read again.
 const OF_THE_MACHINE: [&str; 4] = [
     "/proc/self",
     "/proc/meminfo",
@@ -42,13 +43,16 @@ const OF_THE_MACHINE: [&str; 4] = [
     "/sys/fs/cgroup",
 ];
 
-/// DNS goes over TCP when an answer is too long for a datagram.
+/// Port of DNS, which uses TCP when an answer is too long for a datagram.
 const DNS_PORT: u16 = 53;
 
-/// What the C library asks for when it gives memory back, and randomness.
-const OF_EVERYBODY: [&str; 2] = ["/dev/urandom", "/proc/sys/vm/overcommit_memory"];
+/// Files that every process needs: the C library reads this one when it returns memory.
+const OF_EVERY_ROLE: [&str; 1] = ["/proc/sys/vm/overcommit_memory"];
 
-/// Which process this is: each has system calls of its own.
+/// Files that a database needs: SQLite seeds its generator of random numbers from this one.
+const OF_THE_DATABASE: [&str; 1] = ["/dev/urandom"];
+
+/// Which process is confined: each has its own set of system calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// `run`: rings, uploader, control socket.
@@ -59,26 +63,26 @@ pub enum Role {
     Reader,
 }
 
-/// What is needed from now on; the rest is refused.
+/// What a process needs after its start; everything else is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Which process.
     pub role: Role,
-    /// Files, and folders with all below them, that are read.
+    /// Files that are read, and folders that are read with everything below them.
     pub read: Vec<PathBuf>,
-    /// Folders in which files are made, written and removed.
+    /// Folders in which files are created, written and removed.
     pub write: Vec<PathBuf>,
-    /// Folders from which a name of ours is removed at the end.
+    /// Folders from which a file of this process is removed at the end.
     pub remove: Vec<PathBuf>,
-    /// TCP ports that are connected to, at any address.
+    /// TCP ports to which connections are made, at any address.
     pub connect: Vec<u16>,
-    /// io_uring is at work: a ring that exists may be used, a new one may not be made.
+    /// An io_uring exists and may be used; a new one may not be made.
     pub uses_uring: bool,
 }
 
 impl Plan {
-    /// Of `sniffer run` without its sinks. `rules` is the file that the rules are read from again, `control` the socket
-    /// that is removed.
+    /// The plan of `sniffer run` without its sinks. `rules` is the file that a reload reads, `control` the socket that is
+    /// removed at the end.
     pub fn capture(rules: Option<&Path>, control: &Path) -> Self {
         let nothing = Self::nothing(Role::Capture);
         let mut read = nothing.read.clone();
@@ -91,27 +95,31 @@ impl Plan {
         }
     }
 
-    /// Also connections to this TCP port, at any address.
+    /// Adds connections to this TCP port, at any address.
     pub fn connect_to(&mut self, port: u16) {
         self.connect.push(port);
     }
 
-    /// Also look-ups of host names.
+    /// Adds look-ups of host names.
     pub fn look_up_names(&mut self) {
         self.connect_to(DNS_PORT);
         self.read.extend(FOR_NAMES.map(PathBuf::from));
         self.read.extend(resolver_files());
     }
 
-    /// Of `sniffer store`, with its database in `data`. Its listeners are bound by now.
+    /// The plan of `sniffer store`, with its database in `data`. Its listeners were bound before.
     pub fn store(data: &Path) -> Self {
+        let nothing = Self::nothing(Role::Store);
+        let mut read = nothing.read.clone();
+        read.extend(OF_THE_DATABASE.map(PathBuf::from));
         Self {
+            read,
             write: vec![data.to_owned()],
-            ..Self::nothing(Role::Store)
+            ..nothing
         }
     }
 
-    /// Of a command that reads capture files.
+    /// The plan of a command that reads capture files.
     pub fn reader(files: &[PathBuf]) -> Self {
         let mut plan = Self::nothing(Role::Reader);
         plan.read.extend_from_slice(files);
@@ -121,7 +129,7 @@ impl Plan {
     fn nothing(role: Role) -> Self {
         Self {
             role,
-            read: OF_EVERYBODY.map(PathBuf::from).into(),
+            read: OF_EVERY_ROLE.map(PathBuf::from).into(),
             write: Vec::new(),
             remove: Vec::new(),
             connect: Vec::new(),
@@ -130,7 +138,7 @@ impl Plan {
     }
 }
 
-/// A file, and the folder in which an editor or a mount puts a new one of that name.
+/// A file, and its folder, in which an editor or a mount may replace it.
 fn with_folder(file: &Path) -> [PathBuf; 2] {
     [file.to_owned(), folder_of(file)]
 }
@@ -142,8 +150,8 @@ fn folder_of(file: &Path) -> PathBuf {
     }
 }
 
-/// `/etc/resolv.conf`, and where it is a link, the folder in which a resolver replaces what it leads to. Not the whole of
-/// `/etc`: a process of root would read `shadow` there.
+/// `/etc/resolv.conf`, and, where it is a link, the folder of its target, in which a resolver replaces the target. The
+/// whole of `/etc` is not allowed: a process of root could read `shadow` there.
 fn resolver_files() -> Vec<PathBuf> {
     let name = Path::new("/etc/resolv.conf");
     let mut files = vec![name.to_owned()];
@@ -156,18 +164,18 @@ fn resolver_files() -> Vec<PathBuf> {
     files
 }
 
-/// What came of it.
+/// How far a process is confined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Confinement {
     /// `--no-sandbox`.
     Unwanted,
-    /// As far as the kernel went.
+    /// As far as the kernel supports it.
     Tried {
         /// Files and ports.
         files: Files,
         /// System calls.
         calls: Calls,
-        /// Capabilities that are left; none if they could not be read.
+        /// Number of capabilities that are left; `None` if it could not be read.
         capabilities: Option<usize>,
     },
 }
@@ -178,9 +186,9 @@ impl Confinement {
         Self::after(plan.confine_files(), plan)
     }
 
-    /// The second step, after the first.
+    /// The second step, after the first has given `files`.
     pub fn after(files: Files, plan: &Plan) -> Self {
-        // Counted before, since asking for them is among what is refused then.
+        // Counted before, since the system call for it is refused afterwards.
         let capabilities = caps::read(None, CapSet::Permitted).map(|left| left.len());
         Self::Tried {
             files,
@@ -240,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_in_one_line() {
+    fn it_is_shown_in_one_line() {
         assert_eq!(Confinement::Unwanted.to_string(), "off (--no-sandbox)");
         let tried = Confinement::Tried {
             files: Files::On {

@@ -1,19 +1,20 @@
-//! System calls by seccomp(2), for all threads at once.
+//! Confinement of system calls by seccomp(2), for all threads at once.
 //!
-//! Three filters, of which the strictest word counts (seccomp(2), "if multiple filters exist"):
+//! Three filters are installed, of which the strictest result counts (seccomp(2), "if multiple filters exist"):
 //!
-//! 1. What the process needs is allowed, some of it with certain arguments only. Anything else fails with EPERM and
-//!    nobody dies of it: a C library that learns a new call tries it, and takes the refusal for "not there".
-//! 2. What no part of this program and no library under it ever does (run a program, trace, mount, load a module, change
-//!    the user) ends the process: whoever does it has taken it over, and should not get a second try.
-//! 3. clone3(2) is "not there", since its flags lie in memory where a filter cannot read them. The C library then uses
-//!    clone(2), and of that only threads of this process are allowed: no child, no namespace.
+//! 1. The calls that the process needs are allowed, some of them with certain arguments only. Any other call fails with
+//!    EPERM and the process goes on: a newer C library tries a new call first and, when it fails, uses the old one.
+//! 2. The calls that no part of this program and no library under it ever makes (run a program, trace, mount, load a
+//!    module, change the user) end the process: only an attacker who has taken it over makes them, and should not get a
+//!    second attempt.
+//! 3. clone3(2) fails with ENOSYS, since its flags are in memory where a filter cannot read them. The C library then uses
+//!    clone(2), which is allowed for threads of this process only: no child, no namespace.
 //!
-//! Which calls: what strace(1) shows of the integration tests, and what the C library may use in its place. The kernel
-//! keeps a bitmap of calls that are allowed whatever their arguments (Linux 5.11), so those cost next to nothing.
+//! The list of calls is what strace(1) shows of the integration tests, with those that another C library may use instead.
+//! The kernel keeps a bitmap of calls that are allowed with any arguments (Linux 5.11), so those cost almost nothing.
 //!
-//! io_uring works around seccomp, since its operations are no system calls. So the ring that is at work may be used, which
-//! takes only those that it was made for (`engine_sys::driver`), and no other one made.
+//! io_uring bypasses seccomp, since its operations are no system calls. The ring that exists may therefore be used, which
+//! accepts only the operations that it was made for (`engine_sys::driver`), and no other ring may be made.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,7 +27,7 @@ use seccompiler::{
 
 use super::{Plan, Role};
 
-/// What became of system calls.
+/// Whether system calls are filtered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Calls {
     /// Filtered.
@@ -83,9 +84,9 @@ impl Plan {
 
     fn allowed(&self) -> Result<Rules, String> {
         let sets: &[&[c_long]] = match self.role {
-            Role::Capture => &[EVERYBODY, CONVERSING, CONNECTING, REMOVING],
-            Role::Store => &[EVERYBODY, CONVERSING, KEEPING, REMOVING],
-            Role::Reader => &[EVERYBODY],
+            Role::Capture => &[EVERY_ROLE, SOCKETS_IN_USE, NEW_SOCKETS, REMOVING],
+            Role::Store => &[EVERY_ROLE, SOCKETS_IN_USE, WRITING, REMOVING],
+            Role::Reader => &[EVERY_ROLE],
         };
         let mut rules: Rules = sets
             .iter()
@@ -94,7 +95,7 @@ impl Plan {
         if self.uses_uring {
             rules.insert(libc::SYS_io_uring_enter, Vec::new());
         }
-        // For the filter that says ENOSYS to it.
+        // The filter that answers ENOSYS handles it.
         rules.insert(libc::SYS_clone3, Vec::new());
         let thread = libc::CLONE_THREAD as u64;
         rules.insert(
@@ -105,7 +106,7 @@ impl Plan {
                 thread,
             )?])?],
         );
-        // Limits are read, and not set.
+        // Limits may be read, not set.
         rules.insert(
             libc::SYS_prlimit64,
             vec![rule([condition(2, SeccompCmpOp::Eq, 0)?])?],
@@ -118,7 +119,7 @@ impl Plan {
         rules.insert(libc::SYS_ioctl, one_of(1, IOCTLS)?);
         if self.role == Role::Capture {
             let mut sockets = one_of(0, SOCKETS.map(|family| family as u64))?;
-            // The list of interfaces; no other part of the kernel is spoken to.
+            // The list of interfaces; no other netlink family is allowed.
             sockets.push(rule([
                 condition(0, SeccompCmpOp::Eq, libc::AF_NETLINK as u64)?,
                 condition(2, SeccompCmpOp::Eq, libc::NETLINK_ROUTE as u64)?,
@@ -148,7 +149,7 @@ fn rule(conditions: impl Into<Vec<SeccompCondition>>) -> Result<SeccompRule, Str
     SeccompRule::new(conditions.into()).map_err(|error| error.to_string())
 }
 
-/// All arguments that are looked at are 32 bits wide in the kernel; what is above is not looked at there either.
+/// All arguments that are compared are 32 bits wide in the kernel, which ignores the upper half as well.
 fn condition(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompCondition, String> {
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
         .map_err(|error| error.to_string())
@@ -164,7 +165,7 @@ fn one_of(argument: u8, values: impl IntoIterator<Item = u64>) -> Result<Vec<Sec
 /// Families of sockets that `run` opens later: the capture URL, DNS, name services.
 const SOCKETS: [i32; 3] = [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX];
 
-/// Names of threads and, by mimalloc, of mappings; the supervisor's end; what is asked.
+/// Names of threads and, by mimalloc, of mappings; the signal at the supervisor's end; and two that only read.
 const PRCTLS: [u32; 6] = [
     libc::PR_SET_NAME as u32,
     libc::PR_GET_NAME as u32,
@@ -174,8 +175,8 @@ const PRCTLS: [u32; 6] = [
     libc::PR_GET_NO_NEW_PRIVS as u32,
 ];
 
-/// Whether it is a terminal and how wide, non-blocking, close-on-exec, what there is to read, and the index of an
-/// interface. Not among them is what types into a terminal (TIOCSTI).
+/// Whether a descriptor is a terminal and how wide, non-blocking mode, close-on-exec, the bytes that can be read, and the
+/// index of an interface. The request that types into a terminal (TIOCSTI) is not among them.
 #[allow(clippy::unnecessary_cast, reason = "some C libraries have them signed")]
 const IOCTLS: [u64; 6] = [
     libc::TCGETS as u64,
@@ -186,8 +187,8 @@ const IOCTLS: [u64; 6] = [
     libc::SIOCGIFINDEX as u64,
 ];
 
-/// Memory, threads, time, waiting, open files, and opening files: which ones says landlock.
-const EVERYBODY: &[c_long] = &[
+/// Memory, threads, time, waiting, open files, and opening files (landlock restricts which).
+const EVERY_ROLE: &[c_long] = &[
     libc::SYS_brk,
     libc::SYS_clock_getres,
     libc::SYS_clock_gettime,
@@ -252,7 +253,7 @@ const EVERYBODY: &[c_long] = &[
     libc::SYS_uname,
     libc::SYS_write,
     libc::SYS_writev,
-    // How musl raises a signal. It names a thread of anybody's; landlock keeps it among ours.
+    // musl raises signals with it. It can address a thread of any process; landlock restricts it to this one.
     #[cfg(target_env = "musl")]
     libc::SYS_tkill,
     #[cfg(target_arch = "x86_64")]
@@ -273,8 +274,8 @@ const EVERYBODY: &[c_long] = &[
     libc::SYS_time,
 ];
 
-/// Over sockets that are there.
-const CONVERSING: &[c_long] = &[
+/// Use of existing sockets.
+const SOCKETS_IN_USE: &[c_long] = &[
     libc::SYS_accept,
     libc::SYS_accept4,
     libc::SYS_getpeername,
@@ -288,23 +289,23 @@ const CONVERSING: &[c_long] = &[
     libc::SYS_shutdown,
 ];
 
-/// Over new ones, with `socket`; `bind` is for packet sockets of the reserve and for rtnetlink.
-const CONNECTING: &[c_long] = &[
+/// Use of new sockets, together with `socket`; `bind` is for packet sockets of the reserve and for rtnetlink.
+const NEW_SOCKETS: &[c_long] = &[
     libc::SYS_bind,
     libc::SYS_connect,
     libc::SYS_recvmmsg,
     libc::SYS_sendmmsg,
 ];
 
-/// The name of the control socket, or a file of the database.
+/// Removal of the control socket, or of a file of the database.
 const REMOVING: &[c_long] = &[
     libc::SYS_unlinkat,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_unlink,
 ];
 
-/// A database in its folder.
-const KEEPING: &[c_long] = &[
+/// Writing a database in its folder.
+const WRITING: &[c_long] = &[
     libc::SYS_fallocate,
     libc::SYS_fchmod,
     libc::SYS_fchown,
@@ -315,7 +316,7 @@ const KEEPING: &[c_long] = &[
     libc::SYS_pwritev,
 ];
 
-/// What ends the process.
+/// Calls that end the process.
 const HOSTILE: &[c_long] = &[
     // Other programs, other processes.
     libc::SYS_execve,
@@ -324,7 +325,7 @@ const HOSTILE: &[c_long] = &[
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
     libc::SYS_ptrace,
-    // Another view of the machine.
+    // Other namespaces and file systems.
     libc::SYS_chroot,
     libc::SYS_fsmount,
     libc::SYS_fsopen,

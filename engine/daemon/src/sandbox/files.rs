@@ -1,7 +1,7 @@
-//! Files and TCP ports by landlock(7), for the calling thread and those that it starts.
+//! Confinement of files and TCP ports by landlock(7), for the calling thread and those that it starts.
 //!
-//! What the plan names and is not there is left out. Rights up to ABI 7 (Linux 6.15) are asked for: what a later kernel
-//! adds would be refused here untested. A kernel that knows fewer enforces those it knows.
+//! Files of the plan that do not exist are left out. Rights up to ABI 7 (Linux 6.15) are handled: to refuse what a later
+//! kernel adds would be untested. A kernel that supports fewer rights enforces those.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,15 +14,15 @@ use landlock::{
 
 use super::Plan;
 
-/// What is asked for.
+/// The version of the kernel's interface whose rights are handled.
 const WANTED: ABI = ABI::V7;
 
-/// What became of files and ports.
+/// Whether files and ports are confined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Files {
     /// Confined.
     On {
-        /// What the kernel speaks.
+        /// The version of the kernel's interface.
         abi: u32,
         /// What it cannot confine yet.
         missing: Option<&'static str>,
@@ -80,7 +80,7 @@ impl Plan {
 
     fn rules(&self) -> Result<RulesetCreated, RulesetError> {
         let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
-        // To run nothing, make no device, link nothing in: also not where files are written.
+        // No right to execute, to make a device or to link, not even in the folders that are written.
         let write = read
             | AccessFs::WriteFile
             | AccessFs::Truncate
@@ -104,7 +104,7 @@ impl Plan {
     }
 }
 
-/// Those that landlock can name. A pipe behind `/dev/fd` it cannot, and it never stands in its way.
+/// The paths for which landlock has rules. It has none for a pipe behind `/dev/fd`, which it never refuses.
 fn there(paths: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
     use std::os::unix::fs::FileTypeExt as _;
     paths.iter().filter(|path| {
@@ -115,7 +115,7 @@ fn there(paths: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
     })
 }
 
-/// The version of the kernel's interface that gives a confinement like this.
+/// The number of a version.
 fn number(abi: ABI) -> u32 {
     let all = [
         ABI::V1,
