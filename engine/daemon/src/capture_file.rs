@@ -1,14 +1,13 @@
 //! Capture files in, frames out: pcap and pcapng, plain, gzip or zstd, from a path or standard input.
 //!
-//! Everything is told by its first bytes, nothing by a file name. Memory is constant: one window of the file, at least
-//! as long as the longest packet, which [`CAPTURE_PACKET_BYTES_MAX`] bounds. A file that ends within a packet gives all
-//! packets before the cut and then [`Error`] with [`Error::is_cut`]; after any error there are no more packets.
+//! Formats are recognised by their first bytes, never by a file name. Memory is constant: one window of the file, at
+//! least as long as the longest packet, which [`CAPTURE_PACKET_BYTES_MAX`] bounds. A file that ends within a packet gives
+//! all packets before the cut and then [`Error`] with [`Error::is_cut`]; after any error there are no more packets.
 //!
-//! The formats are read by hand, where `pcap-parser` was tried first and now checks the result in a test: it takes the
-//! time offset of big-endian sections for little-endian, refuses time resolutions that are powers of two, returns
-//! padding as data of simple packet blocks, does not know the obsolete packet block, rejects a packet for a damaged
-//! option behind it, collects the options of every packet in a vector, and keeps neither the position nor the cause
-//! of a failed read.
+//! The crate `pcap-parser` was tried first and now checks the result in a test. It reads the time offset of big-endian
+//! sections as little-endian, refuses time resolutions that are powers of two, returns padding as data of simple packet
+//! blocks, does not support the obsolete packet block, rejects a packet because of a damaged option after it, collects
+//! the options of every packet in a vector, and keeps neither the position nor the cause of a failed read.
 
 mod error;
 mod pcap;
@@ -45,7 +44,7 @@ pub struct CaptureFile {
 enum Format {
     Pcap(pcap::Header),
     Pcapng(pcapng::Section),
-    /// The end, or an error: nothing more comes.
+    /// The end or an error was reached: there are no more packets.
     Finished,
 }
 
@@ -55,7 +54,7 @@ struct Progress {
     packets: u64,
     /// Packets of a link type that is read.
     readable: u64,
-    /// The first link type met that is not.
+    /// The first link type that is not read.
     unsupported: Option<u32>,
     /// Packets shorter than on the wire.
     cut: u64,
@@ -67,7 +66,7 @@ struct Progress {
 struct Record {
     time: Option<Timestamp>,
     link: LinkType,
-    /// Where its bytes are in the block or record at the start of the window.
+    /// The range of its bytes in the block or record at the start of the window.
     start: usize,
     len: usize,
     wire_len: u32,
@@ -113,7 +112,7 @@ impl CaptureFile {
     /// before it.
     #[expect(
         clippy::should_implement_trait,
-        reason = "an iterator cannot lend from itself, and constant memory needs that"
+        reason = "constant memory needs items that borrow from the reader, which an iterator cannot give"
     )]
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, Error> {
         if matches!(self.format, Format::Finished) {
@@ -142,7 +141,7 @@ impl CaptureFile {
         self.progress.cut
     }
 
-    /// The first link type met that is not read, by its LINKTYPE number.
+    /// The first link type that is not read, by its LINKTYPE number.
     pub fn unsupported_link_type(&self) -> Option<u32> {
         self.progress.unsupported
     }
@@ -166,7 +165,7 @@ impl CaptureFile {
             LinkType::Other(number) => progress.unsupported = progress.unsupported.or(Some(number)),
             _ => progress.readable += 1,
         }
-        let bytes = self.window.lend(record.start, record.len, record.total);
+        let bytes = self.window.borrow(record.start, record.len, record.total);
         Frame {
             time: progress.time,
             link: record.link,
@@ -204,7 +203,7 @@ impl Format {
     }
 }
 
-/// Undoes gzip and zstd, by their magic numbers.
+/// Decompresses gzip and zstd, recognised by their magic numbers.
 fn decompress(mut input: impl Read + 'static) -> io::Result<Box<dyn Read>> {
     let mut magic = Vec::with_capacity(MAGIC_ZSTD.len());
     input
@@ -223,7 +222,7 @@ fn decompress(mut input: impl Read + 'static) -> io::Result<Box<dyn Read>> {
     })
 }
 
-/// A LINKTYPE number (tcpdump.org/linktypes) as the link layer that we read.
+/// The link layer of a LINKTYPE number (tcpdump.org/linktypes), if it is one that is read.
 fn link_type(number: u32) -> LinkType {
     match number {
         0 | 108 => LinkType::Null,

@@ -1,7 +1,7 @@
-//! The control socket: `sniffer on | off | status` talk over it to the program that runs.
+//! The control socket, over which `sniffer on`, `off`, `status` and `rules reload` reach the running program.
 //!
-//! One JSON line asks, one JSON line answers, then the connection is closed. The socket has mode 0600 from the moment it
-//! appears under its name. A socket nobody answers on is replaced; one that somebody answers on is left alone.
+//! A connection carries one request and one response, each a line of JSON. The socket has mode 0600 from the moment it
+//! appears under its name. A socket on which nothing answers is replaced; one on which a sniffer answers is left alone.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -16,42 +16,42 @@ use crate::config::user;
 use crate::diagnostic::{Code, Diagnostic, Exit, system_words};
 use crate::status::Status;
 
-/// Bytes of one request; a longer one is cut and then refused as no JSON.
+/// Bytes of one request; a longer one is truncated and then refused as invalid JSON.
 const REQUEST_BYTES_MAX: u64 = 4096;
 
-/// Bytes of one answer that a client reads: many times a status.
+/// Bytes of one response that a client reads: many times the size of a status.
 const RESPONSE_BYTES_MAX: u64 = 4 << 20;
 
-/// A client that does not say what it wants in this time is let go.
+/// A connection without a request is closed after this time.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What may be asked.
+/// What a client requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "lowercase")]
 pub enum Request {
     /// Start capturing.
     On,
-    /// Stop capturing, delivering first.
+    /// Deliver, then stop capturing.
     Off,
-    /// What runs.
+    /// Report the status.
     Status,
     /// Read the rules file again.
     Reload,
 }
 
-/// The answer.
+/// The response to a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
-    /// How the asking command ends.
+    /// Exit code of the client.
     pub exit: u8,
-    /// What it says.
+    /// What the client prints.
     pub text: String,
-    /// What runs, when asked.
+    /// The status, when it was requested.
     pub status: Option<Status>,
 }
 
 impl Response {
-    /// A sentence.
+    /// A response without a status.
     pub fn new(exit: Exit, text: impl Into<String>) -> Self {
         Self {
             exit: exit as u8,
@@ -61,7 +61,7 @@ impl Response {
     }
 }
 
-/// The socket under its name.
+/// The socket, bound to its name.
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
@@ -69,7 +69,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes the name `path`, making its folder (mode 0700) where it is missing.
+    /// Binds the socket to `path` and creates its folder (mode 0700) if it is missing.
     pub fn bind(path: &Path) -> Result<Self, Diagnostic> {
         let failed = |error: std::io::Error| {
             Diagnostic::new(
@@ -87,7 +87,7 @@ impl Server {
                 Code::E111,
                 format!("another sniffer answers on {}", path.display()),
             )
-            .fix("sniffer status    shows it\n--control PATH    to run a second one beside it"));
+            .fix("sniffer status    shows it\n--control PATH    to run a second one"));
         }
         if let Some(folder) = path
             .parent()
@@ -100,8 +100,8 @@ impl Server {
                 .map_err(failed)?;
         }
         is_private(path)?;
-        // Bound under another name, made private, then renamed: nobody can connect to it before it is private, and
-        // a stale socket of that name is replaced in the same step.
+        // It is bound under another name, made private and then renamed, so that nobody can connect before it is
+        // private, and a stale socket of that name is replaced in the same step.
         let mut unborn = path.as_os_str().to_owned();
         unborn.push(format!(".{}", std::process::id()));
         let unborn = PathBuf::from(unborn);
@@ -116,7 +116,7 @@ impl Server {
         })
     }
 
-    /// Answers from now on, each client on a thread of its own, so that a status never waits for an `off`.
+    /// Starts to answer, each client on its own thread, so that a status never waits for an `off`.
     pub fn serve(
         self,
         answer: impl Fn(Request) -> Response + Send + Sync + 'static,
@@ -132,7 +132,7 @@ impl Server {
                         continue;
                     };
                     let answer = Arc::clone(&answer);
-                    // A client that finds no thread is told so by its connection's end.
+                    // If no thread can be started, the connection is closed.
                     let _ = std::thread::Builder::new()
                         .name("control-client".into())
                         .spawn(move || {
@@ -144,7 +144,7 @@ impl Server {
     }
 }
 
-/// Refuses a folder of somebody else, who could put a socket of his own in the place of ours.
+/// Refuses a folder of another user, who could replace the socket by another one.
 fn is_private(path: &Path) -> Result<(), Diagnostic> {
     use std::os::unix::fs::MetadataExt;
     let folder = path
@@ -167,7 +167,7 @@ fn is_private(path: &Path) -> Result<(), Diagnostic> {
     }
 }
 
-/// A server that answers; its name goes away when this is dropped.
+/// A server that answers. Dropping it removes the socket's name.
 #[derive(Debug)]
 pub struct Serving {
     path: PathBuf,
@@ -193,16 +193,16 @@ fn converse(client: UnixStream, answer: &dyn Fn(Request) -> Response) -> std::io
     (&client).write_all(&line)
 }
 
-/// Why nobody answered.
+/// Why there is no response.
 #[derive(Debug)]
 pub enum Unreachable {
-    /// No socket, or nobody behind it: nothing runs.
+    /// No socket, or nothing answers on it: no sniffer runs.
     NotRunning,
-    /// Something is there and cannot be asked.
+    /// There is a socket, and the request failed.
     Error(Diagnostic),
 }
 
-/// Asks the program behind `path`.
+/// Sends a request to the program that listens on `path`.
 pub fn ask(path: &Path, request: Request, timeout: Duration) -> Result<Response, Unreachable> {
     let mut socket = UnixStream::connect(path).map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => Unreachable::NotRunning,
@@ -230,7 +230,7 @@ fn unreachable_socket(path: &Path, error: &std::io::Error) -> Unreachable {
     let problem = Diagnostic::new(
         Code::E110,
         format!(
-            "cannot ask the sniffer behind {}: {}",
+            "cannot reach the sniffer on {}: {}",
             path.display(),
             system_words(error)
         ),
@@ -305,7 +305,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
         drop(UnixListener::bind(&path).unwrap());
-        assert!(path.exists(), "a listener that ends leaves its name behind");
+        assert!(path.exists(), "a listener that ends leaves its name");
         assert!(matches!(
             ask(&path, Request::Status, SOON),
             Err(Unreachable::NotRunning)

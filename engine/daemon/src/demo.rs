@@ -1,7 +1,7 @@
-//! `sniffer demo`: the all-in-one on loopback, and calls of every shape for it to catch.
+//! `sniffer demo`: the all-in-one on loopback, and calls of every shape for it to capture.
 //!
-//! Beside a sniffer that already runs only the calls are made. Nothing leaves the machine: server, client, store and
-//! page are on loopback, and without `--data` what was caught is deleted at the end.
+//! If a sniffer already runs, the demo only makes the calls. Nothing leaves the machine: server, client, store and page
+//! are on loopback, and without `--data` the captured calls are deleted at the end.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -18,13 +18,13 @@ use crate::supervisor;
 mod client;
 mod server;
 
-/// How long the sniffer may take to capture.
+/// How long the sniffer may take to start capturing.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long calls may take from the wire to the store before we say so.
+/// How long calls may take from the wire to the store before the demo reports what is there.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// `sniffer demo`: runs until Ctrl-C, or as long as the flags say.
+/// `sniffer demo`: runs until Ctrl-C, or for the time that a flag gives.
 pub fn command(flags: &DemoFlags, invocation: &Invocation) -> Result<Exit, Diagnostic> {
     let mut values = invocation.values()?;
     flags.settings.apply(&mut values);
@@ -59,7 +59,7 @@ pub fn command(flags: &DemoFlags, invocation: &Invocation) -> Result<Exit, Diagn
             (true, None) => return,
         };
         std::thread::sleep(Duration::from_secs(seconds));
-        // The supervisor's handler stands; it ends as on Ctrl-C.
+        // The supervisor handles the signal as it does Ctrl-C.
         let _ = signal_hook::low_level::raise(signal_hook::consts::SIGTERM);
     };
     std::thread::Builder::new()
@@ -76,7 +76,7 @@ pub fn command(flags: &DemoFlags, invocation: &Invocation) -> Result<Exit, Diagn
     exit
 }
 
-/// Calls for a sniffer that already runs; whether it reads our port is said.
+/// Makes the calls for a sniffer that already runs, and reports whether one does.
 fn calls_only(
     flags: &DemoFlags,
     running: Option<&Status>,
@@ -107,7 +107,7 @@ fn calls_only(
     Ok(Exit::Done)
 }
 
-/// A folder of our own, and the usual control socket if it can be had, so that a plain `sniffer` finds us.
+/// A new folder, and the usual control socket if it can be made, so that a plain `sniffer` finds this one.
 fn folder_and_control(control: PathBuf) -> Result<(PathBuf, PathBuf), Diagnostic> {
     let folder = std::env::temp_dir().join(format!("sniffer-demo-{}", std::process::id()));
     let made = std::fs::create_dir(&folder).and_then(|()| {
@@ -139,7 +139,7 @@ fn is_read_only(folder: &Path) -> bool {
     refused
 }
 
-/// The usual port if it is free, any other if not.
+/// The usual port if it is free, otherwise any free one.
 fn free_port(usual: u16) -> Result<u16, Diagnostic> {
     let bound =
         TcpListener::bind(("127.0.0.1", usual)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)));
@@ -162,8 +162,8 @@ fn ask(control: &Path) -> Option<Status> {
         .status
 }
 
-/// Makes the calls once capture is on, waits until they are in the store, and says where to look. False if there was
-/// nothing to see.
+/// Makes the calls once capture is on, waits until they are in the store, and prints the page's address. False if there
+/// is nothing to see.
 fn make_and_report(control: &Path, shop: SocketAddr, console: Console) -> bool {
     let failed = |status: &Status| {
         status

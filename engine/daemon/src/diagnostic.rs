@@ -1,7 +1,7 @@
-//! Errors and warnings as a user sees them: what happened, what we looked at, what to paste; with a code to look up.
+//! Errors and warnings as a user sees them: the problem, its cause, a remedy to paste, and a code to look up.
 //!
-//! `E` stops the program with the exit code of its kind, `W` goes on. Text goes to stderr; colour only where it is
-//! wanted. Nothing here knows settings or sockets: whoever finds a problem describes it.
+//! A problem with `E` stops the program with the exit code of its kind, one with `W` does not. Text is written to standard
+//! error, coloured where the user wants it. The code that finds a problem describes it; this module only renders it.
 
 use std::fmt;
 use std::io::{IsTerminal, Write};
@@ -16,15 +16,15 @@ pub use catalogue::Code;
 pub enum Exit {
     /// Done, or running.
     Done = 0,
-    /// Our bug.
+    /// A bug of the program.
     Bug = 1,
     /// Usage or configuration.
     Usage = 2,
-    /// Not running (`status`), as `systemctl` and `supervisorctl` say it.
+    /// Not running (`status`); the number is that of `systemctl` and `supervisorctl`.
     NotRunning = 3,
-    /// The engine cannot be asked.
+    /// The running program cannot be reached.
     Unknown = 4,
-    /// A capability, seccomp or a security module is in the way.
+    /// A capability is missing, or seccomp or a security module refused.
     Permission = 5,
     /// An interface or a capture file.
     Source = 6,
@@ -35,7 +35,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The way to end that has this number; a number of nobody's is a bug of ours.
+    /// The exit that has this code; an unknown code counts as a bug.
     pub fn from_code(code: u8) -> Self {
         let all = [
             Self::Done,
@@ -67,9 +67,9 @@ pub struct Diagnostic {
     pub code: Code,
     /// One sentence: what is wrong.
     pub what: String,
-    /// What we looked at; may have several lines.
+    /// The cause, as far as it is known; may have several lines.
     pub cause: Option<String>,
-    /// Something to paste; may have several lines.
+    /// A remedy to paste; may have several lines.
     pub fix: Option<String>,
 }
 
@@ -84,14 +84,14 @@ impl Diagnostic {
         }
     }
 
-    /// With what we looked at.
+    /// Adds the cause.
     #[must_use]
     pub fn cause(mut self, cause: impl Into<String>) -> Self {
         self.cause = Some(cause.into());
         self
     }
 
-    /// With something to paste.
+    /// Adds a remedy to paste.
     #[must_use]
     pub fn fix(mut self, fix: impl Into<String>) -> Self {
         self.fix = Some(fix.into());
@@ -132,7 +132,7 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// The system's words for an error without Rust's number behind them.
+/// The system's description of an error, without the number that Rust appends.
 pub fn system_words(error: &std::io::Error) -> String {
     let text = error.to_string();
     let words = text.split(" (os error").next().unwrap_or(&text);
@@ -142,7 +142,7 @@ pub fn system_words(error: &std::io::Error) -> String {
     })
 }
 
-/// Whether to colour.
+/// Whether output is coloured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Colour {
     /// On a terminal, unless `NO_COLOR` is set.
@@ -154,7 +154,7 @@ pub enum Colour {
     Never,
 }
 
-/// How we talk on stderr. stdout is data and is never written here.
+/// Writes notices and problems to standard error. Standard output is for data.
 #[derive(Clone, Copy, Debug)]
 pub struct Console {
     colour: bool,
@@ -162,7 +162,7 @@ pub struct Console {
 }
 
 impl Console {
-    /// `quiet` silences everything but errors.
+    /// A console that writes only errors if `quiet`.
     pub fn new(colour: Colour, quiet: bool) -> Self {
         Self {
             colour: wants_colour(colour, std::io::stderr().is_terminal()),
@@ -170,7 +170,7 @@ impl Console {
         }
     }
 
-    /// The flags that make another process of ours talk the same way.
+    /// The flags with which a child process writes in the same way.
     pub fn flags(self) -> Vec<&'static str> {
         let mut flags = vec!["--color", if self.colour { "always" } else { "never" }];
         if self.quiet {
@@ -179,21 +179,21 @@ impl Console {
         flags
     }
 
-    /// Says a sentence.
+    /// Writes a notice, unless quiet.
     pub fn info(self, text: impl fmt::Display) {
         if !self.quiet {
             write_to_stderr(&format!("{text}\n"));
         }
     }
 
-    /// Shows a problem.
+    /// Writes a problem; a warning only if not quiet.
     pub fn report(self, problem: &Diagnostic) {
         if problem.code.stops() || !self.quiet {
             write_to_stderr(&problem.render(self.colour));
         }
     }
 
-    /// Shows several.
+    /// Writes several problems.
     pub fn report_all(self, problems: &[Diagnostic]) {
         for problem in problems {
             self.report(problem);
@@ -201,7 +201,7 @@ impl Console {
     }
 }
 
-/// A closed stderr is nobody's error: there is no one left to tell.
+/// A closed standard error is ignored: there is nowhere left to report it.
 fn write_to_stderr(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }

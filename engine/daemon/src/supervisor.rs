@@ -1,8 +1,8 @@
-//! The all-in-one: store and capture as two processes under one that only watches.
+//! The all-in-one: store and capture as two processes under one that only supervises them.
 //!
-//! A page or a query can never harm capture, and a crash of either is one restart. The children end with us however we
-//! end: their standard input is our pipe. On SIGTERM capture goes first, so that it can still deliver, then the store.
-//! Nothing here reads packets or calls.
+//! The page or a query can never harm the capture, and a crash of either process costs one restart. The children end
+//! whenever the supervisor ends, since their standard input is a pipe from it. On SIGTERM the capture ends first, so that
+//! it can still deliver, and then the store. The supervisor itself reads neither packets nor calls.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -25,10 +25,10 @@ use child::Child;
 
 mod child;
 
-/// How often children are looked after while nothing else happens.
+/// How often the children are checked while no event arrives.
 const TEND_EVERY: Duration = Duration::from_millis(50);
 
-/// A capture that does not answer within this time after its start is given up.
+/// How long after its start a capture may take to answer before it is killed.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How much longer than its flush timeout a child may take to end.
@@ -37,25 +37,25 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// First and longest pause before a child that died is started again.
 const RESTART_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
-/// A child that ran for this long is healthy again: its next pause is the first one.
+/// A child that ran for this long counts as healthy: its next pause is the first one again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
-/// What the supervisor is told.
+/// What the supervisor runs with.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// All settings, flags over environment: handed to the children as their environment.
+    /// All settings, flags over environment. They become the environment of the children.
     pub values: Values,
     /// Capture at once.
     pub on: bool,
-    /// Where it is controlled.
+    /// Its control socket.
     pub control: PathBuf,
-    /// How it talks.
+    /// Where notices and problems are written.
     pub console: Console,
 }
 
 enum Event {
     Signal(i32),
-    Asked(Request, Sender<Response>),
+    Request(Request, Sender<Response>),
 }
 
 /// `sniffer all-in-one`.
@@ -72,14 +72,14 @@ pub fn command(flags: &AllInOneFlags, invocation: &Invocation) -> Result<Exit, D
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(options: Options) -> Result<Exit, Diagnostic> {
-    // Bad settings are told now and not at the first `sniffer on`.
+    // Bad settings are reported now and not at the first `sniffer on`.
     let settings = Settings::check(&options.values, ALL_IN_ONE)?;
     check_capture(&options.values, &settings)?;
     let server = Server::bind(&options.control)?;
     let (sender, events) = mpsc::channel();
-    let asked = sender.clone();
+    let requests = sender.clone();
     let _serving = server
-        .serve(move |request| forward(&asked, request))
+        .serve(move |request| forward(&requests, request))
         .map_err(no_thread)?;
     signals::watch(sender, Event::Signal).map_err(no_thread)?;
 
@@ -93,7 +93,7 @@ pub fn run(options: Options) -> Result<Exit, Diagnostic> {
                 .info(supervisor.status().render().trim_end()),
             Ok(Event::Signal(SIGHUP)) => drop(supervisor.reload()),
             Ok(Event::Signal(_)) | Err(RecvTimeoutError::Disconnected) => break,
-            Ok(Event::Asked(request, reply)) => supervisor.answer(request, reply),
+            Ok(Event::Request(request, reply)) => supervisor.answer(request, reply),
             Err(RecvTimeoutError::Timeout) => {}
         }
         if let Some(fatal) = supervisor.tend() {
@@ -108,7 +108,7 @@ pub fn run(options: Options) -> Result<Exit, Diagnostic> {
 fn forward(events: &Sender<Event>, request: Request) -> Response {
     let (reply, answer) = mpsc::channel();
     let gone = || Response::new(Exit::Unknown, "sniffer: ERROR (the supervisor is ending)");
-    if events.send(Event::Asked(request, reply)).is_err() {
+    if events.send(Event::Request(request, reply)).is_err() {
         return gone();
     }
     answer.recv().unwrap_or_else(|_| gone())
@@ -121,7 +121,7 @@ fn no_thread(error: std::io::Error) -> Diagnostic {
     )
 }
 
-/// With the store's own URL when none is given, as it will be.
+/// Checks the settings of the capture, with the store's own URL when none is given.
 fn check_capture(values: &Values, settings: &Settings) -> Result<(), Diagnostic> {
     let mut values = values.clone();
     let embedded = !values.has(row::url());
@@ -131,7 +131,7 @@ fn check_capture(values: &Values, settings: &Settings) -> Result<(), Diagnostic>
     config::capture(&values, embedded || is_own_store(&values, settings)).map(drop)
 }
 
-/// Whether the configured URL is that of the store that we run: the predecessor's env files name it.
+/// Whether the configured URL is that of the embedded store, as in the environment files of network-sniffer 1.x.
 fn is_own_store(values: &Values, settings: &Settings) -> bool {
     let Some(url) = values.given(row::url()) else {
         return true;
@@ -142,7 +142,7 @@ fn is_own_store(values: &Values, settings: &Settings) -> bool {
     own.iter().any(|own| own == url.text.trim())
 }
 
-/// What `on` leads to.
+/// The state of the capture process.
 enum Capture {
     Off(Stopped, Instant),
     Starting {
@@ -160,11 +160,11 @@ enum Capture {
     },
 }
 
-/// How a capture came to its end.
+/// Why a capture ended.
 enum End {
-    /// Somebody said so.
-    Told(&'static str),
-    /// By itself, while it started or in service.
+    /// It was stopped, by a user or a signal.
+    Stopped(&'static str),
+    /// It ended by itself, while it started or later.
     Died { was_on: bool },
 }
 
@@ -209,7 +209,7 @@ impl Supervisor {
         }
     }
 
-    /// Looks after both children; the way to end if there is nothing left to do here.
+    /// Checks on both children; returns an exit code if the supervisor has to end.
     fn tend(&mut self) -> Option<Exit> {
         let fatal = self.tend_store();
         self.tend_capture();
@@ -273,7 +273,7 @@ impl Supervisor {
                     Code::E100,
                     format!("{by}: it answers as a capture URL. Using it as destination: {url}"),
                 )
-                .fix("SNIFFER_STORE=:7711    to run our own store and page beside it"),
+                .fix("SNIFFER_STORE=:7711    to run our own store and page as well"),
             ),
         }
         if !self.options.on {
@@ -301,7 +301,7 @@ impl Supervisor {
             options.values.set(row::url(), url);
         }
         options.control = capture_control(&options.control);
-        // Calls to our own page and store are nobody's API calls, and showing them would make more of them.
+        // Requests to the page and the store are self traffic: to show them would cause more of them.
         let own_ports = self
             .report
             .as_ref()
@@ -322,7 +322,7 @@ impl Supervisor {
             Err(problem) => {
                 self.wanted = false;
                 self.options.console.report(&problem);
-                tell(
+                respond(
                     replies,
                     &Response::new(
                         problem.exit(),
@@ -344,7 +344,7 @@ impl Supervisor {
                             .capture
                             .map(|capture| capture.sentence)
                             .unwrap_or_default();
-                        tell(
+                        respond(
                             replies,
                             &Response::new(Exit::Done, format!("sniffer: started\n{sentence}")),
                         );
@@ -369,7 +369,7 @@ impl Supervisor {
                 deadline,
                 replies,
             } => match child.ended() {
-                Some(code) => self.capture_ended(child, code, End::Told(by), replies),
+                Some(code) => self.capture_ended(child, code, End::Stopped(by), replies),
                 None => {
                     if Instant::now() > deadline {
                         child.kill();
@@ -397,21 +397,21 @@ impl Supervisor {
             .take_last_line()
             .and_then(|line| serde_json::from_str::<Status>(&line).ok())
             .and_then(|status| status.capture);
-        let words = child.last_words();
+        let errors = child.error_tail();
         let summary = self
             .last
             .as_ref()
             .map(|capture| capture.summary(child.ran().as_secs()))
             .unwrap_or_default();
         let (by, again) = match end {
-            End::Told(by) => {
+            End::Stopped(by) => {
                 let exit = if code == Exit::Incomplete as i32 {
                     Exit::Incomplete
                 } else {
                     Exit::Done
                 };
                 self.exit = exit;
-                tell(
+                respond(
                     replies,
                     &Response::new(exit, format!("sniffer: stopped\n{summary}")),
                 );
@@ -419,8 +419,8 @@ impl Supervisor {
             }
             End::Died { was_on } => {
                 self.exit = Exit::from_code(u8::try_from(code).unwrap_or(1));
-                let text = format!("sniffer: ERROR (spawn error)\n{words}");
-                tell(
+                let text = format!("sniffer: ERROR (spawn error)\n{errors}");
+                respond(
                     replies,
                     &Response {
                         exit: u8::try_from(code).unwrap_or(1),
@@ -433,7 +433,7 @@ impl Supervisor {
                 } else {
                     format!("signal {}", -code)
                 };
-                // A problem of the settings or the machine stays one: starting again would only repeat it.
+                // A restart would not solve a problem of the settings or of the machine.
                 (by, was_on && ![2, 5, 6].contains(&code))
             }
         };
@@ -457,7 +457,7 @@ impl Supervisor {
                 } else {
                     Exit::NotRunning
                 };
-                tell(
+                respond(
                     vec![reply],
                     &Response {
                         exit: exit as u8,
@@ -469,21 +469,21 @@ impl Supervisor {
             Request::On => match &mut self.capture {
                 Capture::Off(..) => self.start_capture(vec![reply]),
                 Capture::Starting { replies, .. } => replies.push(reply),
-                Capture::On { .. } => tell(
+                Capture::On { .. } => respond(
                     vec![reply],
                     &Response::new(Exit::Done, "sniffer: ERROR (already started)"),
                 ),
-                Capture::Stopping { .. } => tell(
+                Capture::Stopping { .. } => respond(
                     vec![reply],
                     &Response::new(Exit::Done, "sniffer: ERROR (still stopping)"),
                 ),
             },
             Request::Off => self.stop_capture("user", Some(reply)),
-            Request::Reload => tell(vec![reply], &self.reload()),
+            Request::Reload => respond(vec![reply], &self.reload()),
         }
     }
 
-    /// The capture reads them; one that is started later does so anyway.
+    /// Passes the request on to the capture; one that is started later reads the rules anyway.
     fn reload(&self) -> Response {
         let control = capture_control(&self.options.control);
         let nothing = || {
@@ -505,7 +505,7 @@ impl Supervisor {
                 replies: mut waiting,
             } => {
                 child.ask_to_end();
-                tell(
+                respond(
                     std::mem::take(&mut waiting),
                     &Response::new(Exit::Done, "sniffer: ERROR (stopped while starting)"),
                 );
@@ -540,7 +540,7 @@ impl Supervisor {
                 }
             }
             off @ Capture::Off(..) => {
-                tell(
+                respond(
                     reply.into_iter().collect(),
                     &Response::new(Exit::Done, "sniffer: ERROR (not running)"),
                 );
@@ -589,7 +589,7 @@ impl Supervisor {
         status
     }
 
-    /// Capture first, so that it can deliver; then the store. A second signal, or the deadline, cuts it short.
+    /// Ends the capture first, so that it can deliver, then the store. A second signal or the deadline ends them at once.
     fn end(mut self, events: &mpsc::Receiver<Event>) -> Exit {
         self.stop_capture("signal", None);
         while !matches!(self.capture, Capture::Off(..)) {
@@ -599,7 +599,7 @@ impl Supervisor {
                         *deadline = Instant::now();
                     }
                 }
-                Ok(Event::Asked(_, reply)) => tell(
+                Ok(Event::Request(_, reply)) => respond(
                     vec![reply],
                     &Response::new(Exit::Unknown, "sniffer: ERROR (ending)"),
                 ),
@@ -607,7 +607,7 @@ impl Supervisor {
             }
             self.tend_capture();
         }
-        // A capture that was killed could not remove its own.
+        // A capture that was killed could not remove its control socket.
         let _ = std::fs::remove_file(capture_control(&self.options.control));
         if let Some(mut store) = self.store.take() {
             store.ask_to_end();
@@ -623,7 +623,7 @@ impl Supervisor {
     }
 }
 
-/// The control socket of the capture process, beside ours.
+/// The control socket of the capture process, in the folder of the supervisor's.
 fn capture_control(control: &Path) -> PathBuf {
     let mut name = control.as_os_str().to_owned();
     name.push(".capture");
@@ -640,14 +640,14 @@ fn ask_capture(control: &Path) -> Option<Status> {
     .status
 }
 
-/// A client that went away does not need its answer.
-fn tell(replies: Vec<Sender<Response>>, response: &Response) {
+/// Sends a response to all that wait. A client that went away does not need it.
+fn respond(replies: Vec<Sender<Response>>, response: &Response) {
     for reply in replies {
         let _ = reply.send(response.clone());
     }
 }
 
-/// When a child that died is started again: at once would burn a core on a child that cannot start.
+/// When a child that died is started again. The pause grows, so that a child that cannot start costs no core.
 #[derive(Debug, Default)]
 struct Restart {
     due: Option<Instant>,

@@ -19,7 +19,7 @@ pub(super) enum Cause {
     Open(io::Error),
     /// Neither pcap nor pcapng.
     NotACapture { begins: Vec<u8> },
-    /// A version of pcap that nobody has defined.
+    /// A version of pcap that is not defined.
     Version { major: u16, minor: u16 },
     /// All packets are of a link type that is not read.
     LinkType { format: &'static str, number: u32 },
@@ -27,13 +27,13 @@ pub(super) enum Cause {
     Cut { packets: u64 },
     /// A packet claims more bytes than a packet can have.
     PacketTooLong { packets: u64, at: u64, len: u32 },
-    /// A block contradicts itself or what was before it.
+    /// A block contradicts itself or an earlier block.
     Damaged {
         packets: u64,
         at: u64,
         what: &'static str,
     },
-    /// The operating system or the decompressor gave an error.
+    /// The operating system or the decompressor reported an error.
     Read {
         packets: u64,
         at: u64,
@@ -74,7 +74,7 @@ impl Cause {
         self
     }
 
-    /// The same, with the byte where the block begins.
+    /// The same, with the position of the first byte of the block.
     pub(super) fn located(mut self, position: u64) -> Self {
         if let Self::PacketTooLong { at, .. } | Self::Damaged { at, .. } = &mut self {
             *at = position;

@@ -18,10 +18,10 @@ const MAGIC_NANO: u32 = 0xa1b2_3c4d;
 /// Alexey Kuznetzov's: eight more bytes (interface, protocol, packet type) in each packet header.
 const MAGIC_MODIFIED: u32 = 0xa1b2_cd34;
 const VERSION_MAJOR: u16 = 2;
-/// The link type is the low half of its field; above it is the length of the frame check sequence.
+/// The link type is in the low 16 bits of its field; above it is the length of the frame check sequence.
 const LINK_TYPE: u32 = 0xffff;
 
-/// What the file header says about every packet.
+/// What the file header determines for every packet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
     big_endian: bool,

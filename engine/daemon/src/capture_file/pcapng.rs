@@ -1,5 +1,5 @@
 //! The pcapng format, draft-ietf-opsawg-pcapng: sections of either byte order, each with interfaces of its own link
-//! type, time resolution and time offset; enhanced, simple and obsolete packet blocks. Other blocks are passed over.
+//! type, time resolution and time offset; enhanced, simple and obsolete packet blocks. Other blocks are skipped.
 //!
 //! ```text
 //! block:     type 4 | total length 4 | body | total length 4
@@ -73,7 +73,7 @@ struct Order {
 #[derive(Clone, Copy, Debug)]
 struct Interface {
     link: LinkType,
-    /// Simple packets do not say how much of them was captured: it is their length up to this. 0 is no limit.
+    /// The snap length, which bounds the captured length of a simple packet: it has no field for it. 0 is no limit.
     snap_len: u32,
     clock: Clock,
 }
@@ -97,7 +97,7 @@ impl Default for Clock {
 }
 
 impl Section {
-    /// The next packet, over any other blocks.
+    /// The next packet; other blocks before it are skipped.
     pub(super) fn next(&mut self, window: &mut Window) -> Result<Option<Record>, Cause> {
         loop {
             let position = window.position();
@@ -162,7 +162,7 @@ impl Section {
         };
         let len = packet_len(fields.captured.unwrap_or(fields.wire_len.min(snap_len)))?;
         let room = total - BLOCK_FRAME_BYTES - fields.bytes;
-        // A simple packet is as long as its block lets it be; any other that is longer than its block is wrong.
+        // A simple packet is at most as long as its block; any other packet that is longer than its block is an error.
         if len > room && fields.captured.is_some() {
             return Err(damaged("packet longer than its block"));
         }
@@ -260,7 +260,7 @@ impl Order {
         })
     }
 
-    /// The clock options. A damaged list counts up to the damage.
+    /// The clock options. A damaged list is read up to the damage.
     fn clock(self, mut options: Reader<'_>) -> Clock {
         let mut clock = Clock::default();
         while let Some((code, mut value)) = self.option(&mut options) {
@@ -333,7 +333,7 @@ impl Clock {
         } else if power <= 9 {
             ticks * 10_u128.pow(9 - power)
         } else {
-            // Beyond 10^38 there is no such power, and no tick is worth a nanosecond.
+            // 10^39 does not fit, and such ticks are far below a nanosecond.
             10_u128
                 .checked_pow(power - 9)
                 .map_or(0, |divisor| ticks / divisor)

@@ -14,8 +14,8 @@ pub(super) struct Window {
     /// Bytes that are read and not consumed: `buffer[start..end]`.
     start: usize,
     end: usize,
-    /// Bytes lent to the caller, to be consumed before the next packet.
-    lent: usize,
+    /// Bytes that the caller borrows, consumed before the next packet.
+    borrowed: usize,
     /// Bytes consumed from the file so far.
     position: u64,
     /// A compressed stream ended before its end: what was decoded still counts.
@@ -29,7 +29,7 @@ impl Window {
             buffer: vec![0; WINDOW_BYTES],
             start: 0,
             end: 0,
-            lent: 0,
+            borrowed: 0,
             position: 0,
             cut: false,
         }
@@ -57,7 +57,7 @@ impl Window {
             .unwrap_or_default())
     }
 
-    /// The next `len` bytes; none of them there is the end, only some of them is a cut.
+    /// The next `len` bytes; `None` at the end of the file, an error if only some of them are there.
     pub(super) fn need(&mut self, len: usize) -> Result<Option<&[u8]>, Cause> {
         match self.peek(len)? {
             [] => Ok(None),
@@ -66,22 +66,22 @@ impl Window {
         }
     }
 
-    /// The next `len` bytes, which the bytes before them promised.
+    /// The next `len` bytes, which must be there according to the bytes before them.
     pub(super) fn must(&mut self, len: usize) -> Result<&[u8], Cause> {
         self.need(len)?.ok_or(Cause::Cut { packets: 0 })
     }
 
-    /// Lends part of a block of `total` bytes that are in the window; the block is consumed by [`Self::release`].
-    pub(super) fn lend(&mut self, start: usize, len: usize, total: usize) -> &[u8] {
-        self.lent = total;
+    /// Borrows part of a block of `total` bytes in the window; [`Self::release`] consumes the block.
+    pub(super) fn borrow(&mut self, start: usize, len: usize, total: usize) -> &[u8] {
+        self.borrowed = total;
         let from = self.start + start;
         self.buffer.get(from..from + len).unwrap_or_default()
     }
 
-    /// Consumes what was lent.
+    /// Consumes the block that was borrowed.
     pub(super) fn release(&mut self) {
-        let lent = std::mem::take(&mut self.lent);
-        self.consume(lent);
+        let borrowed = std::mem::take(&mut self.borrowed);
+        self.consume(borrowed);
     }
 
     /// Consumes bytes that are in the window.
@@ -94,7 +94,7 @@ impl Window {
         self.position += len as u64;
     }
 
-    /// Consumes bytes, however many, without keeping them.
+    /// Consumes any number of bytes without keeping them.
     pub(super) fn discard(&mut self, len: u64) -> Result<(), Cause> {
         let mut left = len;
         while left > 0 {
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(window.position(), WINDOW_BYTES as u64 + 2);
         window.must(4).unwrap();
         assert_eq!(
-            window.lend(1, 2, 4),
+            window.borrow(1, 2, 4),
             &bytes[WINDOW_BYTES + 3..WINDOW_BYTES + 5]
         );
         window.release();

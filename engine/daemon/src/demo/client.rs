@@ -1,16 +1,16 @@
-//! The demo's HTTP client: calls of every common shape, made the way programs really make them.
+//! The demo's HTTP client: calls of every common shape, made as real programs make them.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// One step on a connection: what is written at once, and the methods whose answers are read then.
+/// One step on a connection: what is written at once, and the methods whose responses are read afterwards.
 struct Step {
     request: String,
     answers: &'static [&'static str],
 }
 
-/// Makes all calls; says how many were answered.
+/// Makes all calls; returns how many were answered.
 pub(super) fn make_calls(server: SocketAddr) -> std::io::Result<u64> {
     let host = format!("shop.example:{}", server.port());
     let mut calls = 0;
@@ -121,7 +121,7 @@ fn conversations(host: &str) -> Vec<Vec<Step>> {
     ]
 }
 
-/// Reads one whole answer and throws it away.
+/// Reads one whole response and discards it.
 fn read_answer(reader: &mut impl BufRead, method: &str) -> std::io::Result<()> {
     let mut head = String::new();
     loop {

@@ -1,6 +1,6 @@
-//! The demo's HTTP server: a small shop on loopback whose answers have every common shape.
+//! The demo's HTTP server: a small shop on loopback whose responses have every common shape.
 //!
-//! It serves the demo's own client. Its answers are fixed; it keeps nothing and reads no file.
+//! It serves the demo's own client. Its responses are fixed; it keeps nothing and reads no file.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,10 +15,10 @@ const HEAD_BYTES_MAX: u64 = 16 * 1024;
 /// Bytes of one request body.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// Connections that stay silent are let go.
+/// A connection is closed after this time without a byte.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Listens on loopback and answers from then on; says where.
+/// Listens on loopback and starts to answer; returns the address.
 pub(super) fn start(port: u16) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", port))?;
     let address = listener.local_addr()?;
@@ -26,7 +26,7 @@ pub(super) fn start(port: u16) -> std::io::Result<SocketAddr> {
         .name("demo-server".into())
         .spawn(move || {
             for client in listener.incoming().flatten() {
-                // A connection that finds no thread is closed.
+                // If no thread can be started, the connection is closed.
                 let _ = std::thread::Builder::new()
                     .name("demo-connection".into())
                     .spawn(move || {
@@ -58,7 +58,7 @@ struct Request {
     body_bytes: usize,
 }
 
-/// The next request, its body read and thrown away; none at the end of the connection.
+/// The next request, with its body read and discarded; `None` at the end of the connection.
 fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Request>> {
     let mut head = Vec::new();
     let mut bounded = reader.by_ref().take(HEAD_BYTES_MAX);

@@ -39,23 +39,23 @@ macro_rules! codes {
 
 codes! {
     E001, Usage, "unknown option or setting",
-"A command-line option, or an environment variable that begins with SNIFFER_, USAGE_LOGGERS_ or APP_, is not one of
-ours. A misspelt setting that is silently ignored is how forbidden details get out, so we stop.
+"A command-line option, or an environment variable that begins with SNIFFER_, USAGE_LOGGERS_ or APP_, is unknown. A
+misspelt setting that is silently ignored can let forbidden details out, so the program stops.
 
   sniffer run --help        lists the options with their variables
   --lenient                 turns unknown variables into a warning";
     E002, Usage, "a value that cannot be used",
-"A setting is known, but its value is not one that it takes. The message names the setting as you wrote it (option or
-variable), the value after quotes were taken off, and what is expected instead.
+"The value of a setting cannot be used. The message shows the setting as you wrote it (option or variable), the value
+without quotes, and what is expected instead. `sniffer help NAME` explains a setting.
 
-Lists are separated by commas: APP_PORTS=80,8000-8100. Sizes may have K, M or G behind them.";
+The items of a list are separated by commas: APP_PORTS=80,8000-8100. Sizes may end in K, M or G.";
     W003, Done, "quotes or \\n from an env file",
-"`docker run --env-file` hands quotes and the two characters \\n to the program as they are. One matching pair of quotes
-around a value is taken off, and \\n (or \\r\\n) in USAGE_LOGGERS_RULES becomes a line end. The message shows what is used.
+"`docker run --env-file` passes quotes and the two characters \\n to the program as they are. One matching pair of quotes
+around a value is removed, and \\n (or \\r\\n) in USAGE_LOGGERS_RULES becomes a line end. The message shows what is used.
 
 A rule that needs \\n inside an expression is written in a file (file:///etc/rules.txt) or as \\x0A.";
     W004, Done, "a setting without effect",
-"The setting belongs to the predecessor, or to a part that this version does not have, and changes nothing here. It is
+"The setting belongs to network-sniffer 1.x, or to a part that this version does not have, and changes nothing here. It is
 accepted so that an existing environment keeps working.";
     E010, Permission, "CAP_NET_RAW is missing",
 "A packet socket needs the capability CAP_NET_RAW. Docker gives it by default; `--cap-drop ALL` takes it away.
@@ -84,11 +84,10 @@ All capabilities are given up once the sockets are open.";
 "The named interface does not exist in this network namespace. A name may end in * (a prefix), and an address of an
 interface works too. In a container, --network host shows the interfaces of the host.";
     W021, Done, "an interface is down or went away",
-"Capturing goes on with the other interfaces. The one that went away is not picked up again by this version: restart the
-capture when it is back.";
+"Capture goes on with the other interfaces, and with this one again as soon as it is up.";
     W022, Done, "the container is not on the host's network",
 "Only lo and one virtual interface are here, which is what a container sees without `--network host`. Calls to other
-containers and to the host's programs are then out of sight.";
+containers and to the host's programs are then not visible.";
     E030, Usage, "a rule cannot be read",
 "A line of the rules is not a rule. The message shows the line, the column and the reason. Forms:
 
@@ -103,31 +102,32 @@ containers and to the host's programs are then out of sight.";
 
 Expressions stand between two of the same separator: ~ ! % | /";
     E031, Usage, "two sample rules",
-"Only one `sample` is allowed in a rule set: two would multiply without saying so.";
+"Only one `sample` is allowed in a rule set, since the shares of two would silently multiply.";
     E032, Usage, "the rules file cannot be read",
 "The rules begin with file:// and the rest is a path that cannot be read. Inside a container the path is the container's:
 mount the file, for example -v $PWD/rules.txt:/etc/rules.txt:ro with USAGE_LOGGERS_RULES=file:///etc/rules.txt";
     W033, Done, "a mask has matched nothing",
-"A rule that removes or replaces has not hit anything in many calls. Mostly a name in it is misspelt, or it stands in
-capitals: names of headers, params and cookies are lower-case where rules see them. What is then not masked, leaves.
+"A rule that removes or replaces has not matched anything in many calls. Mostly a name in it is misspelt or has capitals:
+rules see the names of headers, params and cookies in lower case. What such a rule does not mask is delivered as it is.
 
-  sniffer rules check FILE       says which scopes hit nothing
-  sniffer rules test CAPTURE     shows each call before and after the rules, with hits per rule";
+  sniffer rules check FILE       warns of rules that cannot match
+  sniffer rules test CAPTURE     shows each call before and after the rules, with the matches of each rule";
     W034, Done, "the rules drop every call",
-"All calls so far were dropped by a stop rule, or nothing was left of them, so nothing is sent. Note that the stop_unless
-rules of a set count their hits together: each has to match exactly one detail of a call.
+"All calls so far were dropped by a stop rule, or nothing was left of them, so nothing is sent. Note that the matches of
+all stop_unless rules of a set are counted together: each rule has to match exactly one detail of a call.
 
   sniffer rules test CAPTURE     shows which rule dropped which call";
     W035, Done, "a rule that may not mean what it seems to",
-"The rule works as the manual of the rules says, which is probably not what was meant. The message says how to write it.";
+"The rule works as the manual of the rules describes, which is probably not what was meant. The message shows how to write
+it.";
     E039, Usage, "no destination",
 "Calls would go nowhere. Set USAGE_LOGGERS_URL (or --url) to a capture URL, for example https://host/message;
-`sniffer all-in-one` brings its own; `--no-send` counts calls without sending them.";
+`sniffer all-in-one` has its own; `--no-send` counts calls without sending them.";
     E040, Usage, "the capture URL is not valid",
 "The capture URL is written http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH, and its path usually ends in /message.";
     E041, Usage, "the rules forbid plain http",
-"The capture URL begins with http:, and the rules do not allow that. The reference loggers switch themselves off then, and
-nothing is ever sent; we say so instead. Captured calls would cross the network in the clear.
+"The capture URL begins with http:, and the rules do not allow that. The reference loggers then switch
+themselves off and send nothing; the sniffer reports it instead. Captured calls would cross the network unencrypted.
 
   add a line      allow_http_url        to USAGE_LOGGERS_RULES (`include debug` has it), or
   use             https://...
@@ -135,89 +135,89 @@ nothing is ever sent; we say so instead. Captured calls would cross the network 
 The embedded store of `sniffer all-in-one` is exempt: its calls never leave the machine.";
     W042, Done, "the destination does not answer",
 "The capture URL refuses connections, its name does not resolve, or it does not answer in time. Bundles are kept, within
-the bound of USAGE_LOGGERS_BUNDLE_QUEUE_SIZE, and tried again with growing pauses; what does not fit is counted as dropped.";
-    W043, Done, "the destination asks for a token",
-"The capture URL answers 401 or 403. Such an answer is final for its bundle: the calls in it are refused and counted.
-Give the sniffer a URL that needs no login, or a proxy in between that adds what the store wants to see.";
+the bound of USAGE_LOGGERS_BUNDLE_QUEUE_SIZE, and sent again after growing pauses; those that do not fit are counted as dropped.";
+    W043, Done, "the destination requires a token",
+"The capture URL answers 401 or 403. Such an answer is final for its bundle: its calls are refused and counted. Give the
+sniffer a URL that needs no login, or put a proxy in between that adds the credentials.";
     W044, Done, "the destination refuses bundles",
 "The capture URL answers with a status that is final for the bundle: its calls are refused and counted. 404 and 405 mostly
-mean that the path is wrong: it usually ends in /message.";
+mean that the path is wrong; it usually ends in /message.";
     W045, Done, "the destination cannot take bundles now",
-"The capture URL answers 408, 413, 429 or 5xx. What can be tried again is kept, within the bound of
-USAGE_LOGGERS_BUNDLE_QUEUE_SIZE. For 413 make bundles smaller: USAGE_LOGGERS_BUNDLE_SIZE=128K";
+"The capture URL answers 408, 413, 429 or 5xx. Bundles that can be sent again are kept, within the bound of
+USAGE_LOGGERS_BUNDLE_QUEUE_SIZE. After a 413 make bundles smaller: USAGE_LOGGERS_BUNDLE_SIZE=128K";
     W046, Done, "the destination's certificate is not trusted",
-"The TLS handshake failed: the certificate is expired, made out to another name, or signed by nobody whom this machine
-trusts. Bundles are kept and tried again. Certificates that the machine trusts: SSL_CERT_FILE=/path/to/ca.pem adds one.";
+"The TLS handshake failed: the certificate is expired, issued for another name, or signed by an authority that this
+machine does not trust. Bundles are kept and sent again later. SSL_CERT_FILE=/path/to/ca.pem adds a trusted authority.";
     W050, Done, "io_uring is not available",
 "Docker's default seccomp profile and kernel.io_uring_disabled=2 refuse io_uring. The uploader uses plain sockets instead,
 which costs a little more CPU and loses nothing.";
     E060, Usage, "that cannot be done here",
-"The option or command is known, but does not go together with another one that was given.";
+"The option or command is known, but cannot be combined with another one that was given.";
     W060, Done, "no packets",
-"Nothing has arrived on the captured interfaces. Look at `sniffer interfaces` for others; a switch or hypervisor may keep
-packets for other machines away, and --promisc is needed to take those that do arrive.";
+"Nothing has arrived on the captured interfaces. `sniffer interfaces` lists others. A switch or hypervisor may not
+deliver packets for other machines, and --promisc is needed to capture those that do arrive.";
     W061, Done, "packets, but no HTTP on the wanted ports",
-"There is traffic, and none of it is HTTP on the ports that are wanted. Leave APP_PORTS empty to find HTTP on any port.";
+"There is traffic, but none of it is HTTP on the given ports. Leave APP_PORTS empty to read HTTP on any port.";
     W062, Done, "only TLS",
-"The connections are encrypted. What they say can be read only behind the terminator: capture on the interface between it
-and the server (often lo), where the calls are plain.";
+"The connections are encrypted. Their calls can be read only behind the terminator: capture on the interface between it
+and the server (often lo), where they are not encrypted.";
     W063, Done, "only HTTP/2",
 "The connections speak HTTP/2 in the clear, mostly gRPC. This version counts them and does not read them.";
     W065, Done, "no VXLAN",
 "Packets arrive, but none on the UDP ports of VXLAN. Check the security group (UDP 4789 from the sources), that the mirror
 session is on, that its target is this machine, and SNIFFER_MIRROR_VXLANPORT.";
     W066, Done, "other networks than the wanted ones",
-"Mirrored packets arrive, all from networks that SNIFFER_MIRROR_VNIS leaves out. Empty takes all; -7 takes all but 7.";
+"Mirrored packets arrive, all from networks that SNIFFER_MIRROR_VNIS leaves out. Empty reads all, -7 all but 7.";
     W070, Done, "a ring was full or filled up",
-"Packets come faster than they are read. Before the kernel has to drop some, so that their calls are incomplete, bundles
-are sent plain, then bodies are cut, then calls are left out; status counts each. More room (--ring-size 256M) bridges bursts;
-else narrow the capture (-p, -i) or give it more cores (--shards).";
+"Packets arrive faster than they are read. Before the kernel has to drop some, which makes their calls incomplete, bundles
+are sent uncompressed, then bodies are truncated, then calls are shed; the status counts each. A larger ring
+(--ring-size 256M) helps against bursts; otherwise narrow the capture (-p, -i) or give it more cores (--shards).";
     W073, Done, "the steering does not work",
-"With several shards the kernel must give both directions of a connection to the same one. A trial at the start, or
-connections seen later, showed that this kernel does not: calls are torn into halves. --shards 1 needs no steering.";
+"With several shards the kernel must give both directions of a connection to the same one. A test at the start, or
+connections seen later, showed that this kernel does not, so that calls become half calls. --shards 1 needs no steering.";
     W080, Done, "a capture file ends early",
 "The last packet of the file is cut: the file is still being written, or its copy was interrupted. Everything before the
 cut was read.";
     W081, Done, "packets were cut when captured",
 "The capture was made with a snap length: only the first bytes of each packet are in the file. What is missing is
-skipped and marked; capture with `tcpdump -s 0` to have all of it.";
+skipped and marked. `tcpdump -s 0` captures whole packets.";
     E080, Source, "a capture file cannot be read",
-"The file is missing, is no pcap or pcapng, or has a link type that is not supported. gzip and zstd files are unpacked on
-the way; `-` reads standard input.";
+"The file is missing, is neither pcap nor pcapng, or has a link type that is not supported. gzip and zstd are decompressed;
+`-` reads standard input.";
     E090, Source, "the capture source failed",
-"Reading packets from the ring failed in a way that does not end by waiting. The message has the kernel's words.";
+"Reading packets from the ring failed permanently. The message has the kernel's reason.";
     E100, Done, "a port is in use",
-"The store's port is taken. If what listens there answers as a capture URL, it is used as the destination; otherwise give
-the store another one: SNIFFER_STORE=:7711";
+"The store's port is in use. If the program that listens there answers as a capture URL, it becomes the destination;
+otherwise give the store another port: SNIFFER_STORE=:7711";
     E101, Usage, "the store cannot start",
 "The embedded store could not open its database or its ports; the message has the reason.";
-    W102, Done, "a part was restarted",
-"A child process of the supervisor ended by itself and was started again. Its own words stand above in the log.";
+    W102, Done, "a child process was restarted",
+"A child process of the supervisor ended by itself and was started again. Its own messages precede this one in the log.";
     W104, Done, "no metrics",
-"Somebody else has the port on which metrics are served when none is named, another sniffer for example. Capture goes on
-without. SNIFFER_METRICS=127.0.0.1:7712 (or --metrics) names another port, SNIFFER_METRICS=off wants none.";
-    E105, Usage, "no metrics where they are wanted",
-"The address that SNIFFER_METRICS (or --metrics) names cannot be listened on: it is taken, or not one of this machine's.";
+"Another program, for example another sniffer, uses the default port of metrics. Capture goes on without metrics.
+SNIFFER_METRICS=127.0.0.1:7712 (or --metrics) sets another port, SNIFFER_METRICS=off serves none.";
+    E105, Usage, "metrics cannot be served at the given address",
+"The program cannot listen on the address in SNIFFER_METRICS (or --metrics): it is in use, or not one of this machine's.";
     E110, Unknown, "the control socket cannot be used",
-"`sniffer on`, `off` and `status` talk to the running program over a Unix socket that only its owner may open. Run them as
-the same user, in the same container; --control PATH or SNIFFER_CONTROL names another socket.";
+"`sniffer on`, `off` and `status` reach the running program over a Unix socket that only its owner may open. Run them as
+the same user, in the same container; --control PATH or SNIFFER_CONTROL sets another socket.";
     E111, Usage, "already running",
 "Another sniffer answers on the control socket. Stop it first, or give this one its own socket with --control PATH.";
     E120, Incomplete, "not everything was accounted for or delivered",
-"`--strict` asks that every call and packet be complete. The ledger above says what is missing and why.";
+"`--strict` demands that every call and packet is complete. The ledger above shows what is missing and why.";
     E121, Usage, "the ledger cannot be written",
-"`--ledger FILE` names a file that cannot be made. `--ledger -` writes it to standard output, behind the calls.";
-    E199, Bug, "our bug",
+"The file of `--ledger FILE` cannot be created. `--ledger -` writes to standard output, after the calls.";
+    E199, Bug, "a bug in the sniffer",
 "The program reached a state that it should never reach. Please report the text above with the version.";
 }
 
 impl Code {
-    /// Whether the program ends; otherwise it goes on and the warning stays in `status`.
+    /// Whether the program ends; otherwise it goes on, and `status` keeps the warning.
     pub fn stops(self) -> bool {
         self.name().starts_with('E')
     }
 
-    /// The code of that name, in any case.
+    /// The code of that name, in upper or lower case.
     pub fn find(name: &str) -> Option<Self> {
         Self::ALL
             .iter()

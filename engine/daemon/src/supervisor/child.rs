@@ -1,7 +1,7 @@
 //! One child process of the supervisor: the same program with another command.
 //!
-//! Its standard input is a pipe that ends when we end, its standard output are lines for us, and its standard error is
-//! passed on, with the end kept to show why it failed.
+//! Its standard input is a pipe that closes when the supervisor ends, its standard output carries lines for the
+//! supervisor, and its standard error is passed on; the last part of it is kept to show why the child failed.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -16,13 +16,13 @@ use crate::config::environment;
 use crate::diagnostic::{Code, Diagnostic, system_words};
 
 /// Bytes kept of the end of its standard error.
-const LAST_WORDS_BYTES: usize = 4096;
+const ERROR_TAIL_BYTES: usize = 4096;
 
 pub(super) struct Child {
     process: std::process::Child,
     started: Instant,
     lines: Receiver<String>,
-    last_words: Arc<Mutex<Vec<u8>>>,
+    error_tail: Arc<Mutex<Vec<u8>>>,
     readers: Vec<JoinHandle<()>>,
     ended: Option<i32>,
     ran: Duration,
@@ -55,7 +55,7 @@ impl Child {
             }
         }
         command.envs(options.values.variables());
-        // Its own process group: Ctrl-C on the terminal is for us, and we end the children in the right order.
+        // A process group of its own: Ctrl-C on the terminal reaches the supervisor alone, which ends the children in order.
         command
             .process_group(0)
             .stdin(Stdio::piped())
@@ -63,7 +63,7 @@ impl Child {
             .stderr(Stdio::piped());
         let mut process = command.spawn().map_err(failed)?;
         let (sender, lines) = mpsc::channel();
-        let last_words = Arc::new(Mutex::new(Vec::new()));
+        let error_tail = Arc::new(Mutex::new(Vec::new()));
         let mut readers = Vec::new();
         if let Some(output) = process.stdout.take() {
             readers.push(std::thread::spawn(move || {
@@ -73,14 +73,14 @@ impl Child {
             }));
         }
         if let Some(errors) = process.stderr.take() {
-            let words = Arc::clone(&last_words);
-            readers.push(std::thread::spawn(move || pass_on(errors, &words)));
+            let tail = Arc::clone(&error_tail);
+            readers.push(std::thread::spawn(move || pass_on(errors, &tail)));
         }
         Ok(Self {
             process,
             started: Instant::now(),
             lines,
-            last_words,
+            error_tail,
             readers,
             ended: None,
             ran: Duration::ZERO,
@@ -91,7 +91,7 @@ impl Child {
         self.process.id()
     }
 
-    /// How long it runs, or ran.
+    /// How long it has run, or ran.
     pub(super) fn ran(&self) -> Duration {
         if self.ended.is_some() {
             self.ran
@@ -110,7 +110,7 @@ impl Child {
                     .code()
                     .unwrap_or_else(|| -status.signal().unwrap_or(0)),
             );
-            // Its pipes are closed now, so both readers end with what it said last.
+            // Its pipes are closed now, so both readers end after the last output.
             for reader in self.readers.drain(..) {
                 let _ = reader.join();
             }
@@ -118,7 +118,7 @@ impl Child {
         self.ended
     }
 
-    /// Closes its standard input, on which it delivers and ends.
+    /// Closes its standard input, so that it delivers and ends.
     pub(super) fn ask_to_end(&mut self) {
         drop(self.process.stdin.take());
     }
@@ -138,13 +138,13 @@ impl Child {
         self.lines.try_iter().last()
     }
 
-    /// The end of what it said on standard error, without colours.
-    pub(super) fn last_words(&self) -> String {
-        let words = self
-            .last_words
+    /// The end of its standard error, without colours.
+    pub(super) fn error_tail(&self) -> String {
+        let tail = self
+            .error_tail
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let text = String::from_utf8_lossy(&words).into_owned();
+        let text = String::from_utf8_lossy(&tail).into_owned();
         let mut plain = String::with_capacity(text.len());
         let mut rest = text.as_str();
         while let Some((before, after)) = rest.split_once("\x1b[") {
@@ -156,14 +156,14 @@ impl Child {
     }
 }
 
-fn pass_on(mut errors: impl Read, last_words: &Mutex<Vec<u8>>) {
+fn pass_on(mut errors: impl Read, error_tail: &Mutex<Vec<u8>>) {
     let mut buffer = [0; 4096];
     while let Ok(read @ 1..) = errors.read(&mut buffer) {
         let bytes = &buffer[..read];
         let _ = std::io::stderr().lock().write_all(bytes);
-        let mut words = last_words.lock().unwrap_or_else(PoisonError::into_inner);
-        words.extend_from_slice(bytes);
-        let surplus = words.len().saturating_sub(LAST_WORDS_BYTES);
-        words.drain(..surplus);
+        let mut tail = error_tail.lock().unwrap_or_else(PoisonError::into_inner);
+        tail.extend_from_slice(bytes);
+        let surplus = tail.len().saturating_sub(ERROR_TAIL_BYTES);
+        tail.drain(..surplus);
     }
 }
