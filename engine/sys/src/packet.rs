@@ -1,14 +1,14 @@
 //! Frames from an interface: a TPACKET_V3 receive ring on a packet socket.
 //!
 //! [`RxRing::open`] binds a ring to one interface, [`Waiter::wait`] sleeps until one of several rings has a block,
-//! [`RxRing::next_block`] leases it, [`Block::frames`] walks it. Dropping the block gives it back to the kernel.
+//! [`RxRing::next_block`] leases it, [`Block::frames`] iterates over its frames. Dropping the block returns it to the
+//! kernel. Several rings can share one interface's frames: [`open_group`].
 //!
-//! Several rings can share one interface's frames: [`open_group`].
-//!
-//! Source: Linux `Documentation/networking/packet_mmap.rst`, `net/packet/af_packet.c` (v6.12), packet(7).
+//! Source: Linux v6.12, `Documentation/networking/packet_mmap.rst`, `net/packet/af_packet.c`; packet(7).
 
 mod block;
 mod bpf;
+mod dissect;
 mod expression;
 mod fanout;
 mod filter;

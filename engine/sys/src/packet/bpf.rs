@@ -1,10 +1,9 @@
-//! A small assembler of classic BPF, the language of socket filters and of packet fanout: operations and labels in,
-//! instructions out.
+//! A small assembler of classic BPF, the language of socket filters and of packet fanout.
 //!
-//! A conditional jump reaches 255 instructions; a farther one goes over an unconditional jump that is put behind it.
-//! Jumps go forward only, as the kernel asks, so every program ends. Refuses a backward jump, a label that is nowhere,
+//! A conditional jump reaches 255 instructions; a longer one uses an unconditional jump that is inserted after it. Jumps
+//! go forward only, as the kernel requires, so every program ends. Refuses a backward jump, a label that was not placed,
 //! and more than [`INSTRUCTIONS_MAX`] instructions; the kernel checks the rest.
-//! Source: Linux `Documentation/networking/filter.rst`, `net/core/filter.c` (`bpf_check_classic`).
+//! Source: Linux v6.12, `Documentation/networking/filter.rst`, `net/core/filter.c` (`bpf_check_classic`).
 
 #[cfg(test)]
 pub(super) mod interpreter;
@@ -19,7 +18,7 @@ use libc::{
 /// Most instructions that the kernel takes in one program (`BPF_MAXINSNS`).
 pub const INSTRUCTIONS_MAX: usize = 4096;
 
-/// Farthest target of a conditional jump, in instructions that are jumped over.
+/// Longest conditional jump, in instructions that are skipped.
 const REACH: usize = u8::MAX as usize;
 
 /// One classic BPF instruction (`struct sock_filter`).
@@ -36,7 +35,7 @@ pub struct Instruction {
 }
 
 impl Instruction {
-    /// `RET k`. A filter keeps `k` bytes of the frame, 0 drops it; a fanout program says `k`.
+    /// `RET k`. A filter keeps `k` bytes of the frame and drops it if `k` is 0; for a fanout program `k` is the result.
     pub const fn ret(k: u32) -> Self {
         Self::plain(BPF_RET | BPF_K, k)
     }
@@ -67,7 +66,7 @@ impl Instruction {
 pub enum AssembleError {
     /// More than [`INSTRUCTIONS_MAX`] instructions.
     TooLong,
-    /// A jump backwards or to a label without a place: a bug in what wrote the program.
+    /// A jump backwards or to a label that was not placed: a bug in the code that emitted the program.
     BadJump,
 }
 
@@ -86,7 +85,7 @@ impl std::error::Error for AssembleError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Label(usize);
 
-/// Where a comparison goes on.
+/// Where a program continues after a comparison.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Then {
     /// At the next operation.
@@ -96,34 +95,38 @@ pub(super) enum Then {
 }
 
 /// Widths of a load from the frame.
-pub(super) use libc::{BPF_B as BYTE, BPF_H as HALF, BPF_W as WORD};
+pub(super) use libc::{BPF_B as BYTE, BPF_H as HALF_WORD, BPF_W as WORD};
 
 enum Item {
     Plain(Instruction),
-    Branch {
-        code: u32,
-        k: u32,
-        targets: [Then; 2],
-    },
+    Branch(Branch),
     Jump(Label),
 }
 
-/// A program being written.
+/// A comparison, and where the program continues if it holds and if it does not.
+#[derive(Clone, Copy)]
+struct Branch {
+    code: u32,
+    k: u32,
+    targets: [Then; 2],
+}
+
+/// A program under construction.
 #[derive(Default)]
 pub(super) struct Assembler {
     items: Vec<Item>,
-    /// For each label the index of the item it stands before.
+    /// For each label, the index of the item that it precedes.
     places: Vec<Option<usize>>,
 }
 
 impl Assembler {
-    /// A label that has no place yet.
+    /// A label that is not placed yet.
     pub(super) fn label(&mut self) -> Label {
         self.places.push(None);
         Label(self.places.len() - 1)
     }
 
-    /// `label` stands here.
+    /// Places `label` here.
     pub(super) fn place(&mut self, label: Label) {
         self.places[label.0] = Some(self.items.len());
     }
@@ -142,7 +145,7 @@ impl Assembler {
         self.plain(BPF_LD | width | BPF_IND, k);
     }
 
-    /// `A` = what the kernel knows about the frame; one of `SKF_AD_*`.
+    /// `A` = metadata of the frame; one of `SKF_AD_*`.
     pub(super) fn load_ancillary(&mut self, which: i32) {
         self.load(WORD, (SKF_AD_OFF + which) as u32);
     }
@@ -209,24 +212,24 @@ impl Assembler {
 
     /// Compares `A` with `k`: `BPF_JEQ`, `BPF_JGT`, `BPF_JGE` (unsigned) or `BPF_JSET`.
     pub(super) fn branch(&mut self, comparison: u32, k: u32, yes: Then, no: Then) {
-        self.items.push(Item::Branch {
+        self.items.push(Item::Branch(Branch {
             code: BPF_JMP | comparison | BPF_K,
             k,
             targets: [yes, no],
-        });
+        }));
     }
 
-    /// Goes to `label` if `A` equals `k`.
+    /// Continues at `label` if `A` equals `k`.
     pub(super) fn if_equal(&mut self, k: u32, label: Label) {
         self.branch(libc::BPF_JEQ, k, Then::To(label), Then::Next);
     }
 
-    /// Goes to `label` if `A` does not equal `k`.
+    /// Continues at `label` if `A` does not equal `k`.
     pub(super) fn unless_equal(&mut self, k: u32, label: Label) {
         self.branch(libc::BPF_JEQ, k, Then::Next, Then::To(label));
     }
 
-    /// Goes to `label`.
+    /// Continues at `label`.
     pub(super) fn jump(&mut self, label: Label) {
         self.items.push(Item::Jump(label));
     }
@@ -245,9 +248,7 @@ impl Assembler {
                     let distance = self.distance(&starts, starts[index] + 1, label)?;
                     program.push(Instruction::plain(BPF_JMP | BPF_JA, distance as u32));
                 }
-                Item::Branch { code, k, targets } => {
-                    self.emit_branch(&mut program, &starts, index, (code, k), targets)?;
-                }
+                Item::Branch(branch) => self.emit_branch(&mut program, &starts, index, branch)?,
             }
         }
         Ok(program)
@@ -258,9 +259,9 @@ impl Assembler {
         program: &mut Vec<Instruction>,
         starts: &[usize],
         index: usize,
-        (code, k): (u32, u32),
-        targets: [Then; 2],
+        branch: Branch,
     ) -> Result<(), AssembleError> {
+        let Branch { code, k, targets } = branch;
         let start = starts[index];
         let mut behind = start + 1;
         let mut jumps = [0; 2];
@@ -270,7 +271,7 @@ impl Assembler {
                 Then::Next => starts[index + 1] - (start + 1),
                 Then::To(label) => self.distance(starts, start + 1, label)?,
             };
-            // What does not reach goes over a jump behind this instruction, for which `starts` has left room.
+            // A target out of reach is jumped to from behind this instruction; `starts` has reserved the space.
             *jump = if let (true, Then::To(label)) = (near > REACH, then) {
                 let over = behind - (start + 1);
                 behind += 1;
@@ -292,7 +293,7 @@ impl Assembler {
         Ok(())
     }
 
-    /// Where each item starts, and the end. Branches grow until all reach: growing only lengthens, so this ends.
+    /// The start of each item, and the end. Branches grow until all targets are in reach; none shrinks, so this ends.
     fn starts(&self) -> Result<Vec<usize>, AssembleError> {
         let mut lengths = vec![1; self.items.len()];
         loop {
@@ -303,7 +304,7 @@ impl Assembler {
             }));
             let mut has_grown = false;
             for (index, item) in self.items.iter().enumerate() {
-                let Item::Branch { targets, .. } = item else {
+                let Item::Branch(Branch { targets, .. }) = item else {
                     continue;
                 };
                 let mut needed = 1;
@@ -343,7 +344,7 @@ mod tests {
     use super::interpreter::{Packet, run};
     use super::*;
 
-    /// `A` is 7; says 1 over `distance` instructions if that is right, else 2.
+    /// `A` is 7; returns 1 across `distance` instructions if that is expected, else 2.
     #[track_caller]
     fn check(distance: usize, expected: u32, length: usize) {
         let mut program = Assembler::default();
@@ -359,8 +360,8 @@ mod tests {
         program.ret(2);
         let program = program.finish().unwrap();
         assert_eq!(program.len(), length);
-        let said = run(&program, &Packet::default());
-        assert_eq!(said, if expected == 7 { 1 } else { 2 });
+        let result = run(&program, &Packet::default());
+        assert_eq!(result, if expected == 7 { 1 } else { 2 });
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A subset of the capture filter language of pcap-filter(7): text in, tests for [`super::FrameFilter`] out.
+//! The parser of capture filter expressions: a subset of the language of pcap-filter(7).
 //!
 //! ```text
 //! expression = term { ("and" | "&&" | "or" | "||") term }      equal precedence, left to right, as pcap has it
@@ -8,35 +8,33 @@
 //! value      = address | address "/" bits | number | number "-" number
 //! ```
 //!
-//! A value alone takes the words before the last one (`port 80 or 443`). It differs from pcap in this: tests are of
-//! the outermost packet behind any VLAN tags; fragments and IPv6 extension headers, where ports are not to be seen,
-//! are kept by a test of ports. Refused, with the column: names of hosts and ports, `vlan`, `proto`, `ether`,
-//! arithmetic (`tcp[13]`), and everything else.
+//! A value alone has the qualifiers of the value before it (`port 80 or 443`). Two things differ from pcap: tests apply to
+//! the outermost packet behind any VLAN tags, and a test of ports keeps fragments and packets with IPv6 extension headers,
+//! whose ports are not dissected. Refused, with the column: names of hosts and ports, `vlan`, `proto`, `ether`, arithmetic
+//! (`tcp[13]`), and everything else.
 
 use std::fmt;
 use std::net::IpAddr;
 
-use super::bpf::Label;
-use super::filter::{End, Writer};
 use super::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
 
 /// Deepest nesting of parentheses and negations.
 const DEPTH_MAX: usize = 64;
 
-/// What must hold of a frame.
+/// A condition on a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expression {
-    /// Both.
+    /// Both hold.
     And(Box<Self>, Box<Self>),
-    /// At least one.
+    /// At least one holds.
     Or(Box<Self>, Box<Self>),
-    /// Not this.
+    /// The condition does not hold.
     Not(Box<Self>),
     /// IP of this version, 4 or 6.
     Version(u8),
     /// This IP protocol number.
     Protocol(u8),
-    /// An address, in its first bits if there is a number of them.
+    /// An address; only its first bits where their number is given.
     Address(Ends, IpAddr, Option<u8>),
     /// A port of TCP or UDP from a range, ends included.
     Ports(Ends, u16, u16),
@@ -49,7 +47,7 @@ pub enum Ends {
     Source,
     /// At the destination.
     Destination,
-    /// At one of them.
+    /// At either of them.
     Either,
 }
 
@@ -86,60 +84,8 @@ impl Expression {
         }
     }
 
-    /// Writes the test: on to `yes` if it holds, else to `no`.
-    pub(super) fn write(&self, writer: &mut Writer, yes: Label, no: Label) {
-        match self {
-            Self::And(left, right) => {
-                let second = writer.program.label();
-                left.write(writer, second, no);
-                writer.program.place(second);
-                right.write(writer, yes, no);
-            }
-            Self::Or(left, right) => {
-                let second = writer.program.label();
-                left.write(writer, yes, second);
-                writer.program.place(second);
-                right.write(writer, yes, no);
-            }
-            Self::Not(inner) => inner.write(writer, no, yes),
-            Self::Version(version) => writer.version((*version).into(), yes, no),
-            Self::Protocol(protocol) => writer.protocol((*protocol).into(), yes, no),
-            Self::Address(ends, address, prefix) => {
-                ends.write(writer, yes, no, |writer, end, yes, no| {
-                    writer.address(*address, *prefix, end, yes, no);
-                });
-            }
-            Self::Ports(ends, first, last) => {
-                ends.write(writer, yes, no, |writer, end, yes, no| {
-                    writer.port((*first, *last), end, yes, no);
-                });
-            }
-        }
-    }
-
     fn and(self, other: Self) -> Self {
         Self::And(Box::new(self), Box::new(other))
-    }
-}
-
-impl Ends {
-    fn write(
-        self,
-        writer: &mut Writer,
-        yes: Label,
-        no: Label,
-        test: impl Fn(&mut Writer, End, Label, Label),
-    ) {
-        match self {
-            Self::Source => test(writer, End::Source, yes, no),
-            Self::Destination => test(writer, End::Destination, yes, no),
-            Self::Either => {
-                let second = writer.program.label();
-                test(writer, End::Source, yes, second);
-                writer.program.place(second);
-                test(writer, End::Destination, yes, no);
-            }
-        }
     }
 }
 
@@ -183,7 +129,7 @@ fn words(text: &str) -> Vec<Word<'_>> {
     words
 }
 
-/// What a value is a value of.
+/// What a value is compared with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Qualifiers {
     /// `ip`, `ip6`, `tcp` or `udp`.
@@ -263,22 +209,22 @@ impl<'a> Parser<'a> {
     }
 
     fn test(&mut self) -> Result<Expression, ExpressionError> {
-        let mut said = Qualifiers::default();
+        let mut found = Qualifiers::default();
         let start = self.at;
         if let Some(layer) = self.peek().and_then(layer) {
-            said.layer = Some(layer);
+            found.layer = Some(layer);
             self.at += 1;
         }
         if let Some(ends) = self.peek().and_then(ends) {
-            said.ends = Some(ends);
+            found.ends = Some(ends);
             self.at += 1;
         }
         if let Some(kind) = self.peek().and_then(kind) {
-            said.kind = Some(kind);
+            found.kind = Some(kind);
             self.at += 1;
         }
-        let is_alone = said.ends.is_none() && said.kind.is_none();
-        if let (Some(layer), true) = (said.layer, is_alone)
+        let is_alone = found.ends.is_none() && found.kind.is_none();
+        if let (Some(layer), true) = (found.layer, is_alone)
             && !self.peek().is_some_and(is_value)
         {
             return Ok(layer.test());
@@ -287,11 +233,11 @@ impl<'a> Parser<'a> {
             return Err(self.ends_early("an address or a number"));
         };
         if self.at == start {
-            said = self.last;
+            found = self.last;
         }
         self.at += 1;
-        self.last = said;
-        value(word, said)
+        self.last = found;
+        value(word, found)
     }
 
     fn ends_early(&self, expected: &str) -> ExpressionError {
@@ -341,16 +287,16 @@ fn kind(word: &str) -> Option<Kind> {
     })
 }
 
-/// Words that stand for a value rather than for what comes next.
+/// Whether a word is a value rather than the next test.
 fn is_value(word: &str) -> bool {
     word.starts_with(|first: char| first.is_ascii_digit()) || word.contains(':')
 }
 
-fn value(word: &Word<'_>, said: Qualifiers) -> Result<Expression, ExpressionError> {
-    let ends = said.ends.unwrap_or(Ends::Either);
-    let test = match said.kind.unwrap_or(Kind::Host) {
+fn value(word: &Word<'_>, found: Qualifiers) -> Result<Expression, ExpressionError> {
+    let ends = found.ends.unwrap_or(Ends::Either);
+    let test = match found.kind.unwrap_or(Kind::Host) {
         Kind::Host => {
-            let address = address(word, word.text, said.kind.is_none() && said.ends.is_none())?;
+            let address = address(word, word.text, found.kind.is_none() && found.ends.is_none())?;
             Expression::Address(ends, address, None)
         }
         Kind::Net => net(word, ends)?,
@@ -367,7 +313,7 @@ fn value(word: &Word<'_>, said: Qualifiers) -> Result<Expression, ExpressionErro
             Expression::Ports(ends, first.min(last), first.max(last))
         }
     };
-    Ok(match said.layer {
+    Ok(match found.layer {
         Some(layer) => layer.test().and(test),
         None => test,
     })
@@ -405,96 +351,6 @@ fn port(word: &Word<'_>, text: &str) -> Result<u16, ExpressionError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::filter::FrameFilter;
-    use crate::packet::filter::tests::{check as check_filter, packet};
-
-    #[track_caller]
-    fn check(expression: &str, packets: &[(&str, bool)]) {
-        let filter = FrameFilter {
-            expression: Some(Expression::parse(expression).unwrap()),
-            ..FrameFilter::default()
-        };
-        for (text, expected) in packets {
-            check_filter(&filter, &packet(text), *expected);
-        }
-    }
-
-    const WEB: &str = "tcp 10.1.2.3 4000 10.0.0.2 80";
-    const BACK: &str = "tcp 10.0.0.2 80 10.1.2.3 4000";
-    const DNS: &str = "udp 10.1.2.3 4000 10.0.0.53 53";
-    const WEB6: &str = "tcp 2001:db8::1 4000 2001:db8:1::2 80";
-    const PING: &str = "icmp 10.1.2.3 0 10.0.0.2 0";
-    const FRAGMENT6: &str = "fragment 2001:db8::1 0 2001:db8:1::2 0";
-
-    #[test]
-    fn tests_of_one_thing() {
-        check(
-            "tcp",
-            &[(WEB, true), (DNS, false), (WEB6, true), (PING, false)],
-        );
-        check("udp", &[(WEB, false), (DNS, true), (FRAGMENT6, true)]);
-        check("ip", &[(WEB, true), (WEB6, false)]);
-        check("ip6", &[(WEB, false), (WEB6, true)]);
-        check("icmp", &[(PING, true), (WEB, false)]);
-        check(
-            "port 80",
-            &[
-                (WEB, true),
-                (BACK, true),
-                (DNS, false),
-                (WEB6, true),
-                (PING, false),
-                (FRAGMENT6, true),
-            ],
-        );
-        check("src port 80", &[(WEB, false), (BACK, true)]);
-        check("dst port 80", &[(WEB, true), (BACK, false)]);
-        check("udp port 80", &[(WEB, false), (DNS, false)]);
-        check("portrange 70-90", &[(WEB, true), (DNS, false)]);
-        check("dst portrange 90-70", &[(WEB, true), (BACK, false)]);
-        check(
-            "host 10.0.0.2",
-            &[
-                (WEB, true),
-                (BACK, true),
-                (DNS, false),
-                (WEB6, false),
-                (PING, true),
-            ],
-        );
-        check("10.0.0.2", &[(WEB, true), (DNS, false)]);
-        check("src 10.0.0.2", &[(WEB, false), (BACK, true)]);
-        check("dst host 2001:db8:1::2", &[(WEB6, true), (WEB, false)]);
-        check(
-            "net 10.0.0.0/24",
-            &[(WEB, true), (DNS, true), (WEB6, false)],
-        );
-        check("src net 10.0.0.0/24", &[(WEB, false), (BACK, true)]);
-        check("src net 10.1.0.0/15", &[(WEB, true), (BACK, true)]);
-        check("src net 10.2.0.0/15", &[(WEB, false), (BACK, false)]);
-        check("net 0.0.0.0/0", &[(WEB, true), (WEB6, false)]);
-        check("src net 2001:db8::/48", &[(WEB6, true), (WEB, false)]);
-        check("src net 2001:db8:1::/48", &[(WEB6, false)]);
-        check("ip6 host 2001:db8::1", &[(WEB6, true)]);
-    }
-
-    #[test]
-    fn they_combine() {
-        check("tcp and port 80", &[(WEB, true), (DNS, false)]);
-        check("port 80 or 53", &[(WEB, true), (DNS, true), (PING, false)]);
-        check("not port 53", &[(WEB, true), (DNS, false), (PING, true)]);
-        check(
-            "!(udp || icmp) && !ip6",
-            &[(WEB, true), (DNS, false), (PING, false), (WEB6, false)],
-        );
-        // Left to right: (udp or tcp) and port 80.
-        check("udp or tcp and port 80", &[(WEB, true), (DNS, false)]);
-        check("udp or (tcp and port 443)", &[(WEB, false), (DNS, true)]);
-        check(
-            "tcp dst port 80 and not src net 10.0.0.0/8",
-            &[(WEB, false), (WEB6, true), (BACK, false)],
-        );
-    }
 
     #[track_caller]
     fn check_wrong(expression: &str, column: usize, part: &str) {

@@ -1,45 +1,39 @@
 //! The program that chooses a ring: a hash of the innermost flow that is the same in both directions.
 //!
 //! A mirror wraps the two directions of a flow in outer headers with unrelated ports, so the kernel's own hash of the
-//! outer flow parts them. This one looks through tags, VXLAN and GENEVE (also VXLAN in GENEVE) and adds up what the
+//! outer flow separates them. This one looks through tags, VXLAN and GENEVE (also VXLAN in GENEVE) and adds what the
 //! directions exchange: source plus destination address, source plus destination port.
 //!
-//! Fragments leave the ports out, since only the first one has them. Protocols without ports (GRE, IP in IP) go by their
-//! addresses, which keeps both directions of what is in them together. What is not IP, and what is too short to be
-//! read, goes to ring 0.
+//! Fragments leave the ports out, since only the first one has them. Protocols without ports (GRE, IP in IP) are hashed
+//! by their addresses, which keeps both directions of their contents together. Anything but IP, and anything too short
+//! to be read, goes to ring 0.
 //!
 //! **Addresses.** When the kernel runs a fanout program on a received frame, byte 0 is the network header; on a sent one
 //! it is the link-layer header, and the network header is found relative to `SKF_NET_OFF`. Received frames are not read
-//! that way: before Linux 6.16 it reaches only the part of a frame that is in one piece, and drivers that leave the
-//! rest in pages (ENA before 5.18) would send every mirrored frame to ring 0. So the program is there twice.
+//! that way: before Linux 6.16 it reaches only the linear part of a frame, and drivers that leave the rest in pages (ENA
+//! before 5.18) would send every mirrored frame to ring 0. So the program exists twice.
 //!
-//! Source: `net/packet/af_packet.c` (`packet_rcv_fanout`, `fanout_demux_bpf`), `net/core/filter.c` (v6.12).
+//! Source: Linux v6.12, `net/packet/af_packet.c` (`packet_rcv_fanout`, `fanout_demux_bpf`), `net/core/filter.c`.
 
 use libc::{
-    BPF_ADD, BPF_AND, BPF_JSET, BPF_LSH, BPF_MUL, BPF_RSH, BPF_XOR, SKF_AD_PKTTYPE,
-    SKF_AD_PROTOCOL, SKF_NET_OFF,
+    BPF_ADD, BPF_AND, BPF_LSH, BPF_MUL, BPF_RSH, BPF_XOR, SKF_AD_PKTTYPE, SKF_AD_PROTOCOL,
+    SKF_NET_OFF,
 };
 
-use crate::packet::bpf::{AssembleError, Assembler, BYTE, HALF, Instruction, Label, Then, WORD};
-use crate::packet::wire::{
-    FRAGMENT_BITS, IPV4, IPV6, PROTOCOL_TCP, PROTOCOL_UDP, TAGS, TRANSPARENT_ETHERNET,
-};
+use crate::packet::bpf::{AssembleError, Assembler, BYTE, HALF_WORD, Instruction, Label, WORD};
+use crate::packet::dissect::{Dissector, FIRST_FREE_CELL, Ip, PROTOCOL, SCRATCH, TAGS_MAX};
+use crate::packet::wire::TRANSPARENT_ETHERNET;
 
-/// Nested packets that are looked into: the outer one, one in GENEVE or VXLAN, and one in VXLAN in GENEVE.
+/// Nested packets that are dissected: the outer one, one in GENEVE or VXLAN, and one in VXLAN in GENEVE.
 const LEVELS: usize = 3;
-
-/// Tags that are passed in one link-layer header.
-const TAGS_MAX: usize = 2;
 
 /// Odd constants that spread addresses and ports over the word (2^32 divided by the golden ratio, and a prime).
 const SPREAD_ADDRESSES: u32 = 0x9e37_79b1;
 const SPREAD_PORTS: u32 = 0x85eb_ca6b;
 
 /// Scratch cells.
-const HASH: u32 = 0;
-const NETWORK: u32 = 1;
-const PROTOCOL: u32 = 2;
-const SCRATCH: u32 = 3;
+const HASH: u32 = FIRST_FREE_CELL;
+const NETWORK: u32 = FIRST_FREE_CELL + 1;
 
 /// The program for these UDP ports of VXLAN and GENEVE; the kernel takes its result modulo the number of rings.
 pub(super) fn inner_flow(
@@ -50,22 +44,21 @@ pub(super) fn inner_flow(
     let sent = program.label();
     program.load_ancillary(SKF_AD_PKTTYPE);
     program.if_equal(libc::PACKET_OUTGOING.into(), sent);
-    Writer::new(&mut program, 0, vxlan_ports, geneve_ports).write();
+    HashEmitter::new(&mut program, 0, vxlan_ports, geneve_ports).emit();
     program.place(sent);
-    Writer::new(&mut program, SKF_NET_OFF as u32, vxlan_ports, geneve_ports).write();
+    HashEmitter::new(&mut program, SKF_NET_OFF as u32, vxlan_ports, geneve_ports).emit();
     program.finish()
 }
 
-/// Writes the program once, for one meaning of address 0. In all of it `X` is where the current header starts,
-/// relative to the outer network header.
-struct Writer<'a> {
-    program: &'a mut Assembler,
-    base: u32,
+/// Emits the program once, for one meaning of address 0. In all of it `X` is the start of the current header, relative
+/// to the outer network header.
+struct HashEmitter<'a> {
+    headers: Dissector<'a>,
     vxlan_ports: &'a [u16],
     geneve_ports: &'a [u16],
-    /// Says the hash of what is in [`HASH`].
+    /// Returns the hash in [`HASH`].
     done: Label,
-    /// Says 0.
+    /// Returns 0.
     unknown: Label,
 }
 
@@ -73,11 +66,10 @@ struct Writer<'a> {
 #[derive(Clone, Copy)]
 struct Level {
     ethernet: Label,
-    ipv4: Label,
-    ipv6: Label,
+    ip: Ip,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> HashEmitter<'a> {
     fn new(
         program: &'a mut Assembler,
         base: u32,
@@ -86,8 +78,7 @@ impl<'a> Writer<'a> {
     ) -> Self {
         let (done, unknown) = (program.label(), program.label());
         Self {
-            program,
-            base,
+            headers: Dissector::new(program, base),
             vxlan_ports,
             geneve_ports,
             done,
@@ -95,7 +86,11 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn write(mut self) {
+    fn program(&mut self) -> &mut Assembler {
+        self.headers.program
+    }
+
+    fn emit(mut self) {
         let levels: Vec<Level> = (0..LEVELS).map(|_| self.level()).collect();
         for (depth, &level) in levels.iter().enumerate() {
             if depth == 0 {
@@ -109,183 +104,152 @@ impl<'a> Writer<'a> {
     }
 
     fn level(&mut self) -> Level {
+        let program = self.program();
         Level {
-            ethernet: self.program.label(),
-            ipv4: self.program.label(),
-            ipv6: self.program.label(),
+            ethernet: program.label(),
+            ip: Ip::new(program),
         }
     }
 
-    /// The kernel has taken the link-layer header and the first tag away from a received frame. What is left of the tags
-    /// stands at the network header; except that a sender may have put the network header behind them. An EtherType
-    /// where a tag has one tells which.
+    /// The kernel has removed the link-layer header and the first tag from a received frame. Any other tags are at the
+    /// network header; except that a sender may have put the network header behind them. An EtherType where a tag has one
+    /// distinguishes the two.
     fn outer_link(&mut self, level: Level) {
-        let (tagged, behind_tags) = (self.program.label(), self.program.label());
-        self.program.place(level.ethernet);
-        self.program.load_x_constant(0);
-        self.program.load_ancillary(SKF_AD_PROTOCOL);
-        self.program.if_equal(IPV4, level.ipv4);
-        self.program.if_equal(IPV6, level.ipv6);
-        for tag in TAGS {
-            self.program.if_equal(tag, tagged);
-        }
-        self.program.jump(self.unknown);
+        let unknown = self.unknown;
+        let (tagged, behind_tags) = (self.program().label(), self.program().label());
+        self.program().place(level.ethernet);
+        self.program().load_x_constant(0);
+        self.program().load_ancillary(SKF_AD_PROTOCOL);
+        self.headers.ether_type(level.ip);
+        self.headers.if_tagged(tagged);
+        self.program().jump(unknown);
 
-        self.program.place(tagged);
+        self.program().place(tagged);
         for _ in 0..TAGS_MAX {
-            self.load(HALF, 2);
-            self.advance(4);
-            self.ether_type(level);
-            let another = self.program.label();
-            for tag in TAGS {
-                self.program.if_equal(tag, another);
-            }
-            self.program.jump(behind_tags);
-            self.program.place(another);
+            self.headers.skip_tag(level.ip);
+            let another = self.program().label();
+            self.headers.if_tagged(another);
+            self.program().jump(behind_tags);
+            self.program().place(another);
         }
-        self.program.jump(self.unknown);
+        self.program().jump(unknown);
 
-        self.program.place(behind_tags);
-        self.program.load_x_constant(0);
-        self.load(BYTE, 0);
-        self.program.alu(BPF_RSH, 4);
-        self.program.if_equal(4, level.ipv4);
-        self.program.if_equal(6, level.ipv6);
-        self.program.jump(self.unknown);
+        self.program().place(behind_tags);
+        self.program().load_x_constant(0);
+        self.headers.version(level.ip);
+        self.program().jump(unknown);
     }
 
     /// An Ethernet header with all its tags.
     fn inner_link(&mut self, level: Level) {
-        self.program.place(level.ethernet);
-        self.load(HALF, 12);
-        self.advance(14);
-        self.ether_type(level);
-        for _ in 0..TAGS_MAX {
-            let tagged = self.program.label();
-            for tag in TAGS {
-                self.program.if_equal(tag, tagged);
-            }
-            self.program.jump(self.unknown);
-            self.program.place(tagged);
-            self.load(HALF, 2);
-            self.advance(4);
-            self.ether_type(level);
-        }
-        self.program.jump(self.unknown);
+        self.program().place(level.ethernet);
+        self.headers.load(HALF_WORD, 12);
+        self.headers.advance(14);
+        self.headers.tags(level.ip, self.unknown);
     }
 
-    /// An IP packet, and what is in it; `inner` is where the inside of a tunnel goes.
+    /// An IP packet and its contents; `inner` is where the contents of a tunnel continue.
     fn packet(&mut self, level: Level, inner: Option<Level>) {
-        let transport = self.program.label();
-        self.program.place(level.ipv4);
-        self.program.store_x(NETWORK);
-        self.load(WORD, 12);
-        self.program.store(SCRATCH);
-        self.load(WORD, 16);
-        self.program.recall_x(SCRATCH);
-        self.program.alu_x(BPF_ADD);
-        self.program.alu(BPF_MUL, SPREAD_ADDRESSES);
-        self.program.store(HASH);
-        self.program.recall_x(NETWORK);
-        self.load(BYTE, 9);
-        self.program.store(PROTOCOL);
-        self.load(HALF, 6);
-        self.program
-            .branch(BPF_JSET, FRAGMENT_BITS, Then::To(self.done), Then::Next);
-        self.load(BYTE, 0);
-        self.program.alu(BPF_AND, 0x0f);
-        self.program.alu(BPF_LSH, 2);
-        self.program.alu_x(BPF_ADD);
-        self.program.a_to_x();
-        self.program.jump(transport);
+        let transport = self.program().label();
+        self.program().place(level.ip.v4);
+        self.program().store_x(NETWORK);
+        self.headers.load(WORD, 12);
+        self.program().store(SCRATCH);
+        self.headers.load(WORD, 16);
+        self.program().recall_x(SCRATCH);
+        self.program().alu_x(BPF_ADD);
+        self.program().alu(BPF_MUL, SPREAD_ADDRESSES);
+        self.program().store(HASH);
+        self.program().recall_x(NETWORK);
+        self.headers.ipv4(self.done);
+        self.program().jump(transport);
 
-        self.program.place(level.ipv6);
-        self.program.store_x(NETWORK);
-        self.program.load_constant(0);
-        self.program.store(HASH);
+        self.program().place(level.ip.v6);
+        self.program().store_x(NETWORK);
+        self.program().load_constant(0);
+        self.program().store(HASH);
         for word in 0..8 {
-            self.load(WORD, 8 + 4 * word);
-            self.program.recall_x(HASH);
-            self.program.alu_x(BPF_ADD);
-            self.program.store(HASH);
-            self.program.recall_x(NETWORK);
+            self.headers.load(WORD, 8 + 4 * word);
+            self.program().recall_x(HASH);
+            self.program().alu_x(BPF_ADD);
+            self.program().store(HASH);
+            self.program().recall_x(NETWORK);
         }
-        self.program.recall(HASH);
-        self.program.alu(BPF_MUL, SPREAD_ADDRESSES);
-        self.program.store(HASH);
-        self.load(BYTE, 6);
-        self.program.store(PROTOCOL);
-        self.advance(40);
+        self.program().recall(HASH);
+        self.program().alu(BPF_MUL, SPREAD_ADDRESSES);
+        self.program().store(HASH);
+        self.headers.ipv6();
 
-        self.program.place(transport);
+        self.program().place(transport);
         self.transport(inner);
     }
 
     fn transport(&mut self, inner: Option<Level>) {
-        let ports = self.program.label();
-        self.program.recall(PROTOCOL);
-        self.program.if_equal(PROTOCOL_TCP, ports);
-        self.program.unless_equal(PROTOCOL_UDP, self.done);
+        let ports = self.program().label();
+        self.headers.transport(ports, self.done);
         if let Some(inner) = inner {
-            let (vxlan, geneve) = (self.program.label(), self.program.label());
-            self.load(HALF, 2);
+            let (vxlan, geneve) = (self.program().label(), self.program().label());
+            self.headers.load(HALF_WORD, 2);
             for &port in self.vxlan_ports {
-                self.program.if_equal(port.into(), vxlan);
+                self.headers.program.if_equal(port.into(), vxlan);
             }
             for &port in self.geneve_ports {
-                self.program.if_equal(port.into(), geneve);
+                self.headers.program.if_equal(port.into(), geneve);
             }
-            self.program.jump(ports);
-            self.program.place(vxlan);
+            self.program().jump(ports);
+            self.program().place(vxlan);
             // UDP and VXLAN, 8 bytes each.
-            self.advance(16);
-            self.program.jump(inner.ethernet);
-            self.program.place(geneve);
+            self.headers.advance(16);
+            self.program().jump(inner.ethernet);
+            self.program().place(geneve);
             self.geneve(inner);
         }
-        self.program.place(ports);
+        self.program().place(ports);
         self.ports();
     }
 
     /// UDP, then GENEVE: 8 bytes and its options, whose length in words is in the low six bits of the first.
     fn geneve(&mut self, inner: Level) {
-        self.load(HALF, 10);
-        self.program.store(PROTOCOL);
-        self.load(BYTE, 8);
-        self.program.alu(BPF_AND, 0x3f);
-        self.program.alu(BPF_LSH, 2);
-        self.program.alu(BPF_ADD, 16);
-        self.program.alu_x(BPF_ADD);
-        self.program.a_to_x();
-        self.program.recall(PROTOCOL);
-        self.program.if_equal(TRANSPARENT_ETHERNET, inner.ethernet);
-        self.ether_type(inner);
-        self.program.jump(self.done);
+        let done = self.done;
+        self.headers.load(HALF_WORD, 10);
+        self.program().store(PROTOCOL);
+        self.headers.load(BYTE, 8);
+        self.program().alu(BPF_AND, 0x3f);
+        self.program().alu(BPF_LSH, 2);
+        self.program().alu(BPF_ADD, 16);
+        self.program().alu_x(BPF_ADD);
+        self.program().a_to_x();
+        self.program().recall(PROTOCOL);
+        self.program()
+            .if_equal(TRANSPARENT_ETHERNET, inner.ethernet);
+        self.headers.ether_type(inner.ip);
+        self.program().jump(done);
     }
 
     /// Adds the ports at `X` to the hash.
     fn ports(&mut self) {
-        self.program.store_x(NETWORK);
-        self.load(HALF, 0);
-        self.program.store(SCRATCH);
-        self.load(HALF, 2);
-        self.program.recall_x(SCRATCH);
-        self.program.alu_x(BPF_ADD);
-        self.program.alu(BPF_MUL, SPREAD_PORTS);
-        self.program.recall_x(HASH);
-        self.program.alu_x(BPF_ADD);
-        self.program.store(HASH);
-        self.program.jump(self.done);
+        let done = self.done;
+        self.headers.load(HALF_WORD, 0);
+        self.program().store(SCRATCH);
+        self.headers.load(HALF_WORD, 2);
+        self.program().recall_x(SCRATCH);
+        self.program().alu_x(BPF_ADD);
+        self.program().alu(BPF_MUL, SPREAD_PORTS);
+        self.program().recall_x(HASH);
+        self.program().alu_x(BPF_ADD);
+        self.program().store(HASH);
+        self.program().jump(done);
     }
 
-    /// The remainder of a division by a small number sees the low bits, so the high ones come down.
+    /// The remainder of a division by a small number depends on the low bits, so the high ones are mixed in.
     fn end(self) {
         let Self {
-            program,
+            headers,
             done,
             unknown,
             ..
         } = self;
+        let program = headers.program;
         program.place(done);
         program.recall(HASH);
         program.alu(BPF_RSH, 16);
@@ -297,26 +261,6 @@ impl<'a> Writer<'a> {
         program.place(unknown);
         program.ret(0);
     }
-
-    /// Goes to the packet whose EtherType is in `A`, if it is one of IP.
-    fn ether_type(&mut self, level: Level) {
-        self.program.if_equal(IPV4, level.ipv4);
-        self.program.if_equal(IPV6, level.ipv6);
-    }
-
-    /// `A` = the field `k` bytes after the start of the current header.
-    fn load(&mut self, width: u32, k: u32) {
-        self.program.load_at_x(width, self.base.wrapping_add(k));
-    }
-
-    /// Moves on by `bytes`, leaving `A` as it was.
-    fn advance(&mut self, bytes: u32) {
-        self.program.store(SCRATCH);
-        self.program.x_to_a();
-        self.program.alu(BPF_ADD, bytes);
-        self.program.a_to_x();
-        self.program.recall(SCRATCH);
-    }
 }
 
 #[cfg(test)]
@@ -326,6 +270,7 @@ mod tests {
     use super::*;
     use crate::packet::bpf::interpreter::{Packet, run};
     use crate::packet::frames::{ethernet, ip, tcp, udp, vxlan};
+    use crate::packet::wire::TAGS;
 
     const VXLAN: [u16; 2] = [4789, 8472];
     const GENEVE: [u16; 1] = [6081];
