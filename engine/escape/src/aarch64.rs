@@ -7,7 +7,7 @@ use std::arch::aarch64::{
     vqtbl1q_u8, vreinterpretq_u64_u8,
 };
 
-use crate::free::{Free, STEP_BYTES, make_room, settle};
+use crate::free::{Free, STEP_BYTES, reserve, settle};
 use crate::short::load;
 use crate::steps::steps;
 use crate::tables::{LETTERS, SHORT, SPREAD};

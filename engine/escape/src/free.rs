@@ -1,4 +1,4 @@
-//! Memory behind what a vector holds, written in words of 16 bytes of which only the first count.
+//! The spare capacity of a vector, written in words of 16 bytes of which only the first count.
 #![expect(
     unsafe_code,
     reason = "declares memory written, so that it need not be cleared first"
@@ -9,31 +9,31 @@ use std::mem::MaybeUninit;
 /// Bytes of one step.
 pub(crate) const STEP_BYTES: usize = 16;
 
-/// Steps that are written at a time, at most.
+/// Most steps that are written at a time.
 const STEPS: usize = 2;
 
-/// Bytes that these may become and overwrite: a power of two, so that the compiler sees that no place in it is wrong.
+/// Bytes that these may become and overwrite: a power of two, so that the compiler can prove every index valid.
 const WINDOW_BYTES: usize = 128;
 
 /// The free memory of one vector.
 pub(crate) struct Free<'o> {
     bytes: &'o mut [MaybeUninit<u8>],
-    /// How many of them count. Each of these was written: [`Self::put`] and [`Self::copy`] alone move it on.
+    /// How many of its bytes count. Each of them was written: only [`Self::put`] and [`Self::copy`] advance it.
     written: usize,
 }
 
-/// Memory behind `out` for so many bytes and what is written too much.
+/// Reserves capacity for `bytes` more bytes and the excess of the last word.
 #[inline]
-pub(crate) fn make_room(out: &mut Vec<u8>, bytes: usize) {
+pub(crate) fn reserve(out: &mut Vec<u8>, bytes: usize) {
     out.reserve(bytes + WINDOW_BYTES);
 }
 
-/// How many bytes behind a vector's end were written.
+/// How many bytes after a vector's end were written.
 #[must_use]
 pub(crate) struct Written(usize);
 
 impl<'o> Free<'o> {
-    /// Of `out`, as much as was made by [`make_room`].
+    /// The spare capacity of `out`, which [`reserve`] made.
     #[inline]
     pub(crate) fn behind(out: &'o mut Vec<u8>) -> Self {
         Self {
@@ -54,7 +54,7 @@ impl<'o> Free<'o> {
         self.written += bytes.len();
     }
 
-    /// Writes words one behind the other; of each the first `count` bytes are text, at most 16. No more words than two
+    /// Writes words one after the other; the first `count` bytes of each, at most 16, are text. No more words than two
     /// steps have.
     #[inline(always)]
     pub(crate) fn put<const WORDS: usize>(&mut self, words: [([u8; STEP_BYTES], usize); WORDS]) {
@@ -74,7 +74,7 @@ impl<'o> Free<'o> {
         self.written += at;
     }
 
-    /// Forgets the last `count` bytes, to be written again.
+    /// Discards the last `count` bytes.
     #[inline]
     pub(crate) fn take_back(&mut self, count: usize) {
         self.written = self.written.saturating_sub(count);
@@ -86,7 +86,7 @@ impl<'o> Free<'o> {
     }
 }
 
-/// Lets `out` count what was written.
+/// Extends `out` by what was written.
 ///
 /// # Safety
 ///
@@ -94,7 +94,7 @@ impl<'o> Free<'o> {
 #[inline]
 pub(crate) unsafe fn settle(out: &mut Vec<u8>, written: Written) {
     let len = out.len() + written.0;
-    // SAFETY: `put` found place for all 16 bytes of a word within the capacity and moved on over no more than these, and
-    // `copy` moved on over what it wrote, so all bytes up to `len` are initialised and within the capacity. The caller keeps that they are this vector's.
+    // SAFETY: `put` found place for all 16 bytes of a word within the capacity and advanced over no more than these, and
+    // `copy` advanced over what it wrote, so all bytes up to `len` are initialised and within the capacity. The caller guarantees that they are of this vector.
     unsafe { out.set_len(len) };
 }

@@ -1,23 +1,22 @@
-//! Bytes in, the inside of a JSON string out (RFC 8259 §7): `"`, `\` and controls below 0x20 escaped, all others copied.
+//! Escaping of JSON strings (RFC 8259 §7): `"`, `\` and controls below 0x20 are escaped, all other bytes copied.
 //!
-//! Beside it, [`marks`]: where lines of text and their parts end, by the same means.
+//! In addition [`marks`], which finds the ends of lines and of their parts in the same way.
 //!
-//! UTF-8 is not looked at, only told apart from ASCII: a text that is ASCII needs no other pass. A crate of its own for
-//! the two operations that the compiler cannot check: choosing code by the processor that it runs on, and declaring
-//! memory written. The rest is safe code in three versions: 16 bytes a step on x86-64 (SSE4.2, any since 2009) and on
-//! aarch64, and portable code that is the twin of both in the tests.
+//! UTF-8 is not validated, only distinguished from ASCII: a text that is ASCII needs no other pass. A crate of its own for
+//! the two operations that the compiler cannot check: selecting code by the processor, and declaring memory initialised.
+//! The rest is safe code in three versions: 16 bytes per step on x86-64 (SSE4.2, in every processor since 2009) and on
+//! aarch64, and portable code that both are tested against.
 //!
 //! # How the vectors work
 //!
-//! JSON inside JSON has a quote in every six bytes, so going from one special byte to the next means a branch that is
-//! guessed wrongly now and then, and a copy of unknown length for each. Instead: which bytes are special becomes a mask;
-//! of every eight bytes, the eight bits of the mask choose a row of a table that says where each byte goes, with
-//! backslashes in the gaps; one instruction does it, and the next eight bytes are written behind, over what was
-//! written too much. No branch depends on where quotes are. Escapes of six bytes (`\u0000`) are rare, and are written one
-//! by one.
+//! JSON inside JSON has a quote in every six bytes, so going from one special byte to the next costs a branch that is
+//! often mispredicted and a copy of unknown length for each. Instead, the special bytes become a mask; for every eight
+//! bytes, the eight bits of the mask select a row of a table with the position of each byte and backslashes in the gaps.
+//! One instruction shuffles them, and the next eight bytes are written after the last one that counts, over the excess.
+//! No branch depends on the positions of quotes. Escapes of six bytes (`\u0000`) are rare, and are written one by one.
 //!
 //! Measured by `bench/instructions plain 2000`, instructions for all values of a call with a body of 2000 bytes: 39 k with
-//! eight bytes a step, a loop over the special ones and a check of UTF-8 before; 11 k now.
+//! eight bytes per step, a loop over the special ones and a check of UTF-8 before; 11 k now.
 
 #![cfg_attr(
     not(test),
@@ -48,10 +47,10 @@ mod x86_64;
 
 pub use marks::{BLOCK_BYTES, marks};
 
-/// Bytes for which room is made at once: enough that it is rarely done, and little to have too much of.
+/// Bytes for which capacity is reserved at once: enough to reserve rarely, and little to waste.
 const PIECE_BYTES: usize = 1024;
 
-/// A text of up to so many bytes may be a value in which nothing is escaped; longer ones are bodies, which are JSON.
+/// A text of up to this many bytes may be a value in which nothing is escaped; longer ones are bodies, which are JSON.
 const VALUE_BYTES: usize = 128;
 
 /// Appends the JSON string text of `text`, byte by byte; returns whether all of it is ASCII.
@@ -62,7 +61,7 @@ pub fn escape(text: &[u8], out: &mut Vec<u8>) -> bool {
 
 /// Appends `before` as it is, the JSON string text of `text`, and `after` as it is; returns whether all of `text` is ASCII.
 ///
-/// Room is made once for the three: most texts are so short that this is half of the work.
+/// Capacity is reserved once for the three: most texts are so short that this is half of the work.
 #[cfg_attr(
     any(target_arch = "x86_64", target_arch = "aarch64"),
     expect(

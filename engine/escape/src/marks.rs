@@ -1,6 +1,7 @@
-//! Where two bytes are among 64: SSE2, which every x86-64 processor has; elsewhere portable code, its twin in the tests.
+//! The positions of two byte values among 64 bytes: by SSE2, which every x86-64 processor has, or by portable code, which
+//! the tests compare it with.
 
-/// Bytes that are looked at in one step.
+/// Bytes of one step.
 pub const BLOCK_BYTES: usize = 64;
 
 /// A bit for each byte of `block` that is `one`, and a bit for each that is `other`; the first byte's is the lowest.
@@ -36,7 +37,7 @@ fn sse2(block: &[u8; BLOCK_BYTES], one: u8, other: u8) -> (u64, u64) {
     (ones, others)
 }
 
-/// Eight bytes a step: where a byte is the wanted one, the difference is zero, and adding 0x7f to its low seven bits does
+/// Eight bytes per step: where a byte is the one looked for, the difference is zero, and adding 0x7f to its low seven bits does
 /// not carry into the high one. A product then gathers the eight high bits.
 #[cfg(any(test, not(target_arch = "x86_64")))]
 fn portable(block: &[u8; BLOCK_BYTES], one: u8, other: u8) -> (u64, u64) {

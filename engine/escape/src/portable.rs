@@ -1,5 +1,5 @@
 //! Without vector instructions: plain blocks are found by a loop that the compiler may turn into vector code, the others
-//! go eight bytes a step. Also the one place that says how each byte is written.
+//! take eight bytes per step. Also the one definition of how each byte is written.
 
 /// See [`crate::escape`].
 pub(crate) fn escape(mut text: &[u8], out: &mut Vec<u8>) -> bool {
@@ -80,7 +80,7 @@ static ESCAPES: [Escape; 256] = {
 /// Escapes a short text with many special bytes.
 ///
 /// Everything is written as whole words, of which only the first bytes count: the next word overwrites the others. So
-/// the room is made once, and no store has a length that is not known.
+/// the capacity is reserved once, and every store has a known length.
 fn dense(text: &[u8], out: &mut Vec<u8>) {
     let mut at = out.len();
     out.resize(at + text.len() * 6 + 8, 0);
@@ -124,7 +124,7 @@ fn escape_of(byte: u8) -> &'static Escape {
     &ESCAPES[usize::from(byte)]
 }
 
-/// The high bit of every byte that needs an escape. Each test asks for bytes that are zero; adding 0x7f to the low seven
+/// The high bit of every byte that needs an escape. Each test finds bytes that are zero; adding 0x7f to the low seven
 /// bits carries into the high bit exactly where they are not, and never into the next byte.
 fn specials(word: u64) -> u64 {
     const LOWS: u64 = u64::from_le_bytes([0x7f; 8]);

@@ -1,6 +1,6 @@
-//! Up to 16 bytes as two words, without a copy whose length is not known.
+//! Up to 16 bytes as two words, without a copy of unknown length.
 
-/// The first eight bytes and those behind them, little-endian; zeros behind the last. Of more than 16 bytes the first.
+/// The first eight bytes and the next eight, little-endian, padded with zeros. Of more than 16 bytes the first.
 #[inline(always)]
 pub(crate) fn load(bytes: &[u8]) -> [u64; 2] {
     if let Some(both) = bytes.first_chunk::<16>() {
@@ -8,7 +8,7 @@ pub(crate) fn load(bytes: &[u8]) -> [u64; 2] {
         return [both as u64, (both >> 64) as u64];
     }
     let len = bytes.len();
-    // Longer than a word: its last word overlaps the first; what both have is shifted out.
+    // Longer than a word: its last word overlaps the first; what both contain is shifted out.
     if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
         let unused = 8 * (16 - len) as u32;
         let last = u64::from_le_bytes(*last).unbounded_shr(unused);

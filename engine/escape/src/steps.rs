@@ -1,15 +1,15 @@
 //! The loop over steps of 16 bytes, the same for every processor.
 
-/// Defines `enclose` and `Step` of a version. Where it stands are a type `Vector`, what the loop asks of it (`vector`,
-/// `bytes`, `either`, `is_ascii_text`), and `Step::new` and `Step::spread`. A macro, since code that is compiled for some
-/// processors only cannot be a method of a trait.
+/// Defines `enclose` and `Step` of a version. The module around it has a type `Vector`, the functions on it that the loop
+/// needs (`vector`, `bytes`, `either`, `is_ascii_text`), and `Step::new` and `Step::spread`. A macro, since code that is
+/// compiled for some processors only cannot be a method of a trait.
 macro_rules! steps {
     ($(#[$compiled_for:meta])*) => {
         /// See [`crate::enclose`].
         $(#[$compiled_for])*
         pub(crate) fn enclose(before: &[u8], text: &[u8], after: &[u8], out: &mut Vec<u8>) -> bool {
             let piece = text.get(..PIECE_BYTES).unwrap_or(text);
-            make_room(out, before.len() + text.len() + piece.len() + after.len());
+            reserve(out, before.len() + text.len() + piece.len() + after.len());
             let mut free = Free::behind(out);
             free.copy(before);
             let mut seen = vector(&[]);
@@ -35,7 +35,7 @@ macro_rules! steps {
             is_ascii
         }
 
-        /// What is left of a text that is long or has a rare byte, perhaps in its first step.
+        /// The rest of a text that is long or has a rare byte, perhaps in its first step.
         $(#[$compiled_for])*
         fn go_on(mut text: &[u8], mut starts_rare: bool, out: &mut Vec<u8>) -> bool {
             let mut is_ascii = true;
@@ -49,7 +49,7 @@ macro_rules! steps {
                     return is_ascii;
                 }
                 let piece = text.get(..PIECE_BYTES).unwrap_or(text);
-                make_room(out, 2 * piece.len());
+                reserve(out, 2 * piece.len());
                 let mut free = Free::behind(out);
                 let mut seen = vector(&[]);
                 let done = steps(piece, &mut free, &mut seen);
@@ -64,13 +64,13 @@ macro_rules! steps {
 
         /// Copies a short text in which nothing has to be escaped; false and nothing written for any other.
         ///
-        /// Nearly all values are such: what they cost is not the steps but what stands around them.
+        /// Nearly all values are of this kind; their cost is not in the steps but around them.
         #[inline]
         $(#[$compiled_for])*
         fn plain(text: &[u8], free: &mut Free<'_>, seen: &mut Vector) -> bool {
             let Some(last) = text.last_chunk::<STEP_BYTES>() else {
                 let step = Step::new(vector(text));
-                // Behind the end are zeros.
+                // After the end there are zeros.
                 let is_plain = step.special.unbounded_shl(32 - text.len() as u32) == 0;
                 if is_plain {
                     *seen = step.text;
@@ -126,7 +126,7 @@ macro_rules! steps {
             }
             for block in piece.get(done..).unwrap_or_default().chunks(STEP_BYTES) {
                 let mut step = Step::new(vector(block));
-                // Behind the end are zeros, which would be rare bytes.
+                // After the end there are zeros, which would be rare bytes.
                 let valid = u32::MAX.unbounded_shr(32 - block.len() as u32);
                 step.short &= valid;
                 step.special &= valid;
@@ -138,7 +138,7 @@ macro_rules! steps {
                     free.put([(bytes(step.text), block.len())]);
                 } else {
                     let [(low, low_count), (high, high_count)] = step.spread();
-                    // Of the bytes that are not there none needs an escape.
+                    // No byte after the end needs an escape.
                     let absent = STEP_BYTES - block.len();
                     free.put([
                         (low, low_count - absent.saturating_sub(8)),
@@ -150,12 +150,12 @@ macro_rules! steps {
             done
         }
 
-        /// 16 bytes, and what is special among them.
+        /// 16 bytes, and which of them are special.
         struct Step {
             text: Vector,
             /// All ones where a byte has an escape of two bytes.
             is_short: Vector,
-            /// A bit for each of these.
+            /// A bit for each of them.
             short: u32,
             /// A bit for each byte with an escape.
             special: u32,

@@ -8,7 +8,7 @@
 /// that a byte is equal to its entry exactly when it has such an escape.
 pub(crate) const SHORT: [u8; 16] = by_low_bits(*b"\"\\\n\r\t", [1; 16]);
 
-/// At the same places: the letter behind the backslash.
+/// At the same indices: the letter after the backslash.
 pub(crate) const LETTERS: [u8; 16] = {
     let mut letters = by_low_bits(*b"\"\\\n\r\t", [0; 16]);
     letters[b'\n' as usize] = b'n';
@@ -17,11 +17,11 @@ pub(crate) const LETTERS: [u8; 16] = {
     letters
 };
 
-/// Place of the backslash among 16 bytes: behind eight of text.
+/// Index of the backslash among 16 bytes: after eight of text.
 const BACKSLASH: u8 = 8;
 
-/// For each mask of eight bytes: which of them goes where, with [`BACKSLASH`] before those in the mask. What stands
-/// behind the last one does not count.
+/// For each mask of eight bytes: their order, with [`BACKSLASH`] before those in the mask. What follows the last one does
+/// not count.
 pub(crate) static SPREAD: [[u8; 16]; 256] = {
     let mut table = [[BACKSLASH; 16]; 256];
     let mut mask = 0;

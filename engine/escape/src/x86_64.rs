@@ -7,7 +7,7 @@ use std::arch::x86_64::{
     _mm_unpackhi_epi64, _mm_unpacklo_epi64,
 };
 
-use crate::free::{Free, STEP_BYTES, make_room, settle};
+use crate::free::{Free, STEP_BYTES, reserve, settle};
 use crate::short::load;
 use crate::steps::steps;
 use crate::tables::{LETTERS, SHORT, SPREAD};

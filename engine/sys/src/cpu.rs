@@ -4,7 +4,7 @@
 
 use core_affinity::CoreId;
 
-/// Numbers of the cores that the calling thread may run on, ascending. Empty if the kernel does not say.
+/// Numbers of the cores that the calling thread may run on, ascending. Empty if the kernel does not report them.
 pub fn allowed() -> Vec<usize> {
     let mut cores: Vec<_> = core_affinity::get_core_ids()
         .unwrap_or_default()
@@ -15,7 +15,7 @@ pub fn allowed() -> Vec<usize> {
     cores
 }
 
-/// Keeps the calling thread on `core`; says whether that worked.
+/// Pins the calling thread to `core`; returns whether that worked.
 pub fn pin(core: usize) -> bool {
     core_affinity::set_for_current(CoreId { id: core })
 }

@@ -42,7 +42,7 @@ pub enum Choice {
 pub enum Kind {
     /// io_uring.
     Uring,
-    /// epoll, with the error number by which io_uring was refused, if it was asked.
+    /// epoll, with the error number with which io_uring was refused, if it was tried.
     Epoll {
         /// EPERM: seccomp or `kernel.io_uring_disabled`. ENOSYS: a kernel without it, or seccomp. EOPNOTSUPP: a kernel
         /// older than 5.11.
@@ -176,7 +176,7 @@ impl Driver {
         self.start(socket, Operation::Recv, buffer.into())
     }
 
-    /// Asks an operation to end soon. Its completion comes all the same.
+    /// Cancels an operation. Its completion arrives all the same.
     pub fn cancel(&mut self, id: OpId) {
         match &mut self.implementation {
             Implementation::Uring(uring) => uring.cancel(id),
@@ -185,7 +185,7 @@ impl Driver {
     }
 
     /// Waits until an operation has completed, the event is set, or `timeout` is over; then adds all completions there
-    /// are to `completed`. Says whether the event was set; it is reset then.
+    /// are to `completed`. Returns whether the event was set; it is then reset.
     pub fn wait(
         &mut self,
         timeout: Option<Duration>,

@@ -1,6 +1,6 @@
-//! What a network card's driver says of its queues: `SIOCETHTOOL`, `include/uapi/linux/ethtool.h`.
+//! The queues of a network card as its driver reports them: `SIOCETHTOOL`, `include/uapi/linux/ethtool.h`.
 //!
-//! Only asks, which needs no privilege; changing them is the work of ethtool(8). A driver without the setting answers
+//! Only reads, which needs no privilege; changing them is the work of ethtool(8). A driver without the setting answers
 //! EOPNOTSUPP, as virtual interfaces do.
 #![expect(unsafe_code, reason = "ioctl(2) takes a pointer to a command")]
 
@@ -23,19 +23,19 @@ pub struct Sized {
 
 /// Descriptors of the receive ring of each queue (`struct ethtool_ringparam`).
 pub fn receive_ring(interface: &str) -> io::Result<Sized> {
-    let [_, max, _, _, _, now, _, _, _] = ask(interface, GET_RING, [0; 9])?;
+    let [_, max, _, _, _, now, _, _, _] = query(interface, GET_RING, [0; 9])?;
     Ok(Sized { now, max })
 }
 
 /// Whether segments of one flow are merged on arrival (GRO; `struct ethtool_value`).
 pub fn merges_segments(interface: &str) -> io::Result<bool> {
-    let [_, on] = ask(interface, GET_RECEIVE_OFFLOAD, [0; 2])?;
+    let [_, on] = query(interface, GET_RECEIVE_OFFLOAD, [0; 2])?;
     Ok(on != 0)
 }
 
 /// Queues that receive (`struct ethtool_channels`): those for both directions, or else those for receiving alone.
 pub fn receive_queues(interface: &str) -> io::Result<Sized> {
-    let [_, max_rx, _, _, max_both, rx, _, _, both] = ask(interface, GET_CHANNELS, [0; 9])?;
+    let [_, max_rx, _, _, max_both, rx, _, _, both] = query(interface, GET_CHANNELS, [0; 9])?;
     Ok(if max_both > 0 {
         Sized {
             now: both,
@@ -50,7 +50,7 @@ pub fn receive_queues(interface: &str) -> io::Result<Sized> {
 }
 
 /// Gives the driver `command` with room for its answer. All structures here are 32-bit numbers, the command first.
-fn ask<const N: usize>(
+fn query<const N: usize>(
     interface: &str,
     command: u32,
     mut answer: [u32; N],

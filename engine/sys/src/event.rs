@@ -28,7 +28,7 @@ impl EventFd {
         let _ = (&self.0).write(&1_u64.to_ne_bytes());
     }
 
-    /// Resets the flag; says whether it was set.
+    /// Resets the flag; returns whether it was set.
     pub fn reset(&self) -> bool {
         let mut count = [0; 8];
         matches!((&self.0).read(&mut count), Ok(8))

@@ -1,6 +1,6 @@
 //! The interfaces of this network namespace, from rtnetlink(7): two dumps, links and addresses.
 //!
-//! Says what there is; which of them to capture on is the daemon's choice.
+//! Lists what there is; which of them to capture on is the daemon's choice.
 
 use std::io;
 use std::net::IpAddr;
@@ -89,7 +89,7 @@ pub fn list() -> io::Result<Vec<Interface>> {
     Ok(interfaces)
 }
 
-/// Says when links come, go or change, so that nobody has to list them over and over.
+/// Reports when links appear, disappear or change, so that polling is unnecessary.
 pub struct Changes(Socket);
 
 impl Changes {
@@ -101,7 +101,7 @@ impl Changes {
         Ok(Self(socket))
     }
 
-    /// Whether anything changed since the last call; also when so much did that the kernel could not tell it all.
+    /// Whether anything changed since the last call; also when the kernel could not report all changes.
     pub fn any(&self) -> bool {
         let mut any = false;
         loop {
@@ -196,7 +196,7 @@ fn local_address(address: &AddressMessage) -> Option<IpAddr> {
     found
 }
 
-/// What a link's message says in the parts that have not changed since Linux 2.2, for a message that has something the
+/// The fields of a link's message that have not changed since Linux 2.2, for a message that has something the
 /// parser does not take: an odd attribute of one driver must not hide an interface, let alone all of them.
 ///
 /// ```text
@@ -247,7 +247,7 @@ fn bare_link(message: &[u8]) -> Option<Interface> {
     (!interface.name.is_empty()).then_some(interface)
 }
 
-/// Asks for a dump and hands over each message of the answer, with its bytes; those alone if it cannot be parsed.
+/// Requests a dump and passes on each message of the answer with its bytes, or the bytes alone if it cannot be parsed.
 fn dump(
     request: RouteNetlinkMessage,
     mut each: impl FnMut(Option<RouteNetlinkMessage>, &[u8]),

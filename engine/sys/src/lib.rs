@@ -1,7 +1,7 @@
-//! What the kernel offers, typed and safe: packet rings, interfaces, completion-style I/O, CPU pinning, privileges.
+//! Safe, typed access to the kernel: packet rings, interfaces, completion-style I/O, CPU pinning, privileges.
 //!
-//! The only crate with unsafe code. It is thin and has no policy: which interface, how many blocks, when to retry and
-//! what to say to a person is decided above. Nothing here knows the engine.
+//! Beside `engine-escape` the only crate with unsafe code. It is thin and has no policy: which interface, how many blocks,
+//! when to retry and what people read is decided above. Nothing here depends on the engine.
 
 pub mod cpu;
 pub mod driver;

@@ -18,12 +18,12 @@ pub fn may_capture() -> bool {
 /// Gives up every capability of the calling thread, for good.
 ///
 /// Threads started later inherit this; those that run already do not. The bounding set is emptied where the thread
-/// may do that (CAP_SETPCAP); where it may not, an executed file could only regain what its own file says.
+/// may do that (CAP_SETPCAP); where it may not, an executed file could only regain what its own file capabilities grant.
 pub fn drop_capabilities() -> Result<(), CapsError> {
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
         caps::clear(None, CapSet::Bounding)?;
     }
-    // Kernels before 4.3 know no ambient set.
+    // Kernels before 4.3 have no ambient set.
     if caps::runtime::ambient_set_supported().is_ok() {
         caps::clear(None, CapSet::Ambient)?;
     }

@@ -1,4 +1,4 @@
-//! Where io_uring is refused, as by Docker's default seccomp profile, the driver falls back and says why.
+//! Where io_uring is refused, as by Docker's default seccomp profile, the driver falls back and reports why.
 #![allow(unsafe_code, reason = "a thread gets a seccomp filter with prctl(2)")]
 
 use std::sync::Arc;

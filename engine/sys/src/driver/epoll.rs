@@ -1,4 +1,4 @@
-//! The same operations over non-blocking sockets: tried at once, and again when epoll says that they can go on.
+//! The same operations over non-blocking sockets: tried at once, and again when epoll reports the socket ready.
 #![expect(
     unsafe_code,
     reason = "registering a descriptor promises that it is taken out before it is closed"
@@ -29,7 +29,7 @@ pub(super) struct Epoll {
 
 struct Waiting {
     work: InFlight,
-    /// The socket could not go on with it; epoll says when it can.
+    /// The socket was not ready for it; epoll reports when it is.
     blocked: bool,
     /// A connect that is under way: its socket becomes writable when it has ended.
     begun: bool,
@@ -119,7 +119,7 @@ impl Epoll {
         }
     }
 
-    /// Tells epoll what each socket waits for.
+    /// Registers with epoll what each socket waits for.
     fn register(&mut self) -> io::Result<()> {
         for waiting in self.flight.values() {
             let key = waiting.work.socket.fd() as usize;
@@ -138,7 +138,7 @@ impl Epoll {
         Ok(())
     }
 
-    /// Marks what can go on; says whether the event was set.
+    /// Marks the operations that can continue; returns whether the event was set.
     fn dispatch(&mut self) -> bool {
         let mut woken = false;
         for event in self.events.iter() {

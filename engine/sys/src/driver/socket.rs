@@ -51,7 +51,7 @@ impl Socket {
         self.0.stream.peer_addr()
     }
 
-    /// Says the end of our stream to the other end.
+    /// Sends the end of our stream to the peer.
     pub fn shutdown(&self) -> io::Result<()> {
         self.0.stream.shutdown(std::net::Shutdown::Write)
     }

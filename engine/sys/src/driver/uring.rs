@@ -1,4 +1,4 @@
-//! io_uring: the kernel does the operations and says when they are done.
+//! io_uring: the kernel does the operations and reports their completion.
 //!
 //! Source: io_uring(7), io_uring_setup(2), io_uring_enter(2).
 #![expect(unsafe_code, reason = "submitting hands pointers to the kernel")]
@@ -23,7 +23,7 @@ const ENTRIES: u32 = 64;
 /// `user_data` of the wait for the event; operations count up from zero and never get there.
 const EVENT: u64 = u64::MAX;
 
-/// `user_data` of cancellations, whose own completion tells nothing.
+/// `user_data` of cancellations, whose own completion carries no information.
 const CANCEL: u64 = u64::MAX - 1;
 
 /// How long a drop waits for cancelled operations before it gives up their memory.
@@ -84,7 +84,7 @@ impl Uring {
         // SAFETY: the entry points into `buffer` and names the descriptor of `socket`, and both stay in `flight`
         // until the completion of `id`.
         if let Err(error) = unsafe { self.push(&entry.user_data(id)) } {
-            // Not in the queue, so the kernel does not know it.
+            // Not in the queue, so the kernel has not seen it.
             if let Some(work) = self.flight.remove(&id) {
                 self.failed.push(completion(id, work, Err(error)));
             }
@@ -142,7 +142,7 @@ impl Uring {
         }
     }
 
-    /// Takes all completions; says whether the event was set.
+    /// Takes all completions; returns whether the event was set.
     fn reap(&mut self, completed: &mut Vec<Completion>) -> bool {
         let mut woken = false;
         for entry in self.ring.completion() {
@@ -197,7 +197,7 @@ impl Drop for Uring {
     }
 }
 
-/// The best ring that this kernel makes: completions run when we ask for them (6.1), at least without interrupting
+/// The best ring that this kernel makes: completions run when we wait for them (6.1), at least without interrupting
 /// us (5.19), or as of old.
 fn build() -> io::Result<IoUring> {
     let with = |flags: fn(&mut Builder) -> &mut Builder| -> io::Result<IoUring> {

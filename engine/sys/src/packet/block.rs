@@ -1,7 +1,7 @@
 //! The walk over one block of a TPACKET_V3 ring: bytes in, frames out. Safe code over a slice.
 //!
 //! Every offset that the kernel wrote is checked against the block; what does not fit ends the walk, and
-//! [`Frames::left`] says how many frames were not read. Layout: `include/uapi/linux/if_packet.h`, all fields in host
+//! [`Frames::left`] is the number of frames that were not read. Layout: `include/uapi/linux/if_packet.h`, all fields in host
 //! byte order:
 //!
 //! ```text
@@ -102,7 +102,7 @@ impl<'block> Frames<'block> {
         frames
     }
 
-    /// Frames the block says it has and that were not read yet. Not zero after the end: the block was malformed.
+    /// Frames that the block should have and that were not read yet. Not zero after the end: the block was malformed.
     pub fn left(&self) -> u32 {
         self.left
     }
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(frames.left(), 0);
     }
 
-    /// `change` spoils a good block of three frames; `read` frames come out and `left` are told as unread.
+    /// `change` spoils a good block of three frames; `read` frames come out and `left` are counted as unread.
     #[track_caller]
     fn check(change: impl FnOnce(&mut Vec<u8>), read: usize, left: u32) {
         let mut bytes = block(&[(1, b"one", 1, 0), (2, b"two", 1, 0), (3, b"three", 1, 0)]);

@@ -296,7 +296,11 @@ fn value(word: &Word<'_>, found: Qualifiers) -> Result<Expression, ExpressionErr
     let ends = found.ends.unwrap_or(Ends::Either);
     let test = match found.kind.unwrap_or(Kind::Host) {
         Kind::Host => {
-            let address = address(word, word.text, found.kind.is_none() && found.ends.is_none())?;
+            let address = address(
+                word,
+                word.text,
+                found.kind.is_none() && found.ends.is_none(),
+            )?;
             Expression::Address(ends, address, None)
         }
         Kind::Net => net(word, ends)?,

@@ -1,10 +1,10 @@
-//! Several rings that share the frames of one interface, each flow on one of them.
+//! Fanout groups: several rings that share the frames of one interface, each flow on one of them.
 //!
-//! All rings are opened closed, then join a group, and only then get their filter: no frame is taken twice, none comes
-//! before the program that steers it. The kernel chooses the group's number, so no other program's group is met. The
-//! number of rings never changes, since the choice is a remainder by it; and a full ring never spills into another
-//! (`PACKET_FANOUT_FLAG_ROLLOVER`), since that would tear flows apart.
-//! Source: `net/packet/af_packet.c` (`fanout_add`, v6.12), packet(7).
+//! All rings start with a filter that drops everything, then join a group, and only then get their filter: no frame is
+//! captured twice, and none before the program that steers it. The kernel chooses the group's number, so the group of no
+//! other program is joined. The number of rings never changes, since the choice is a remainder by it; and a full ring
+//! never overflows into another (`PACKET_FANOUT_FLAG_ROLLOVER`), since that would split flows.
+//! Source: Linux v6.12, `net/packet/af_packet.c` (`fanout_add`); packet(7).
 
 mod program;
 mod self_test;
@@ -26,14 +26,14 @@ use super::socket::{OpenError, Socket};
 /// Most rings in a group: what the kernel gives a group of the plain `PACKET_FANOUT` (`PACKET_FANOUT_MAX` before 5.14).
 pub const RINGS_MAX: usize = 256;
 
-/// How a frame finds its ring.
+/// How the kernel chooses the ring of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Steering {
     /// There is one ring.
     Single,
     /// By the innermost flow, through VXLAN and GENEVE, both directions alike.
     InnerFlow,
-    /// By the outer flow: the kernel (before 4.3) takes no program. Two directions of a mirrored flow may part.
+    /// By the outer flow: the kernel (before 4.3) accepts no program. The two directions of a mirrored flow may be split.
     OuterHash,
 }
 
@@ -47,22 +47,22 @@ impl fmt::Display for Steering {
     }
 }
 
-/// What a group is for.
+/// The configuration of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupOptions {
     /// Rings, 1 to [`RINGS_MAX`].
     pub rings: usize,
-    /// UDP ports of VXLAN that is looked into.
+    /// UDP ports of VXLAN that the steering dissects.
     pub vxlan_ports: Vec<u16>,
-    /// UDP ports of GENEVE that is looked into.
+    /// UDP ports of GENEVE that the steering dissects.
     pub geneve_ports: Vec<u16>,
     /// The kernel joins IPv4 fragments before it chooses a ring. For a host's own traffic; a mirror does not fragment.
     pub defragment: bool,
-    /// Leave the choice to the kernel's hash of the outer flow.
+    /// Use the kernel's hash of the outer flow.
     pub only_outer: bool,
     /// The filter of every ring; empty lets everything pass.
     pub filter: Vec<Instruction>,
-    /// The filter is the last one.
+    /// Lock the filter, so that it cannot be replaced.
     pub lock_filter: bool,
 }
 
@@ -82,9 +82,9 @@ impl Default for GroupOptions {
 
 /// Rings that share an interface.
 pub struct Group {
-    /// They are as many as was asked for, in the order of the program's remainder.
+    /// As many as were requested, in the order of the program's remainder.
     pub rings: Vec<RxRing>,
-    /// What chooses between them.
+    /// How a ring is chosen.
     pub steering: Steering,
 }
 
@@ -168,7 +168,7 @@ fn join(
         flags |= PACKET_FANOUT_FLAG_DEFRAG;
     }
     if ignore_outgoing {
-        // It spares the work of the ring's filter, which drops them anyhow: kernels before 4.20 do not know the flag.
+        // It spares the work of the ring's filter, which drops them anyhow: kernels before 4.20 do not have the flag.
         flags |= PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
     }
     let (mode, steering) = match steer_by_program(first, flags, options) {
@@ -186,7 +186,7 @@ fn join(
     let read = first
         .socket()
         .fanout()
-        .map_err(|error| OpenError::from("asking for the fanout group", &error))?;
+        .map_err(|error| OpenError::from("reading the fanout group", &error))?;
     let group = (read & 0xffff) | (mode | flags) << 16;
     for ring in others {
         ring.socket()
@@ -197,7 +197,7 @@ fn join(
 }
 
 enum Refused {
-    /// The kernel takes no program; the socket is in no group.
+    /// The kernel accepts no program; the socket is in no group.
     Program,
     Other(OpenError),
 }
@@ -212,7 +212,7 @@ fn steer_by_program(first: &RxRing, flags: u32, options: &GroupOptions) -> Resul
     };
     let group = (PACKET_FANOUT_CBPF | flags | PACKET_FANOUT_FLAG_UNIQUEID) << 16;
     match first.socket().join_fanout(group) {
-        // A kernel before 4.3 does not know the mode.
+        // A kernel before 4.3 does not have the mode.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Err(Refused::Program),
         joined => joined
             .map_err(|error| Refused::Other(OpenError::from("forming a fanout group", &error)))?,

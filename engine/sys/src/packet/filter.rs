@@ -247,7 +247,7 @@ impl FilterEmitter<'_> {
             .as_ref()
             .map(|ports| ports.iter().map(|&port| (port, port)).collect::<Vec<_>>());
         self.either_port(udp_ports.as_deref(), next);
-        self.program().jump(self.drop);
+        self.headers.program.jump(self.drop);
         self.program().place(tcp);
         self.either_port(filter.tcp_ports.as_deref(), next);
         if filter.handshakes {
@@ -256,7 +256,7 @@ impl FilterEmitter<'_> {
             self.program()
                 .branch(BPF_JSET, START_OR_END, Then::To(next), Then::Next);
         }
-        self.program().jump(self.drop);
+        self.headers.program.jump(self.drop);
     }
 
     /// Continues at `next` if one of the ports is in a range; falls through otherwise.
@@ -306,7 +306,7 @@ impl FilterEmitter<'_> {
         self.program().recall(VERSION);
         self.program().unless_equal(6, known);
         self.program().recall(PORTS);
-        self.program().if_equal(PORTS_UNKNOWN, self.keep);
+        self.headers.program.if_equal(PORTS_UNKNOWN, self.keep);
         self.program().place(known);
         self.program().jump(no);
     }
@@ -314,7 +314,7 @@ impl FilterEmitter<'_> {
     /// Whether the port at `end` is in the range; a frame whose ports were not read is kept.
     fn port(&mut self, first: u16, last: u16, end: End, yes: Label, no: Label) {
         self.program().recall(PORTS);
-        self.program().if_equal(PORTS_UNKNOWN, self.keep);
+        self.headers.program.if_equal(PORTS_UNKNOWN, self.keep);
         self.program().if_equal(PORTS_NONE, no);
         self.program().recall(port_cell(end));
         self.in_range(first, last, yes);
@@ -322,14 +322,7 @@ impl FilterEmitter<'_> {
     }
 
     /// Whether the address at `end` is `address`, in its first `prefix` bits if there is one.
-    fn address(
-        &mut self,
-        address: IpAddr,
-        prefix: Option<u8>,
-        end: End,
-        yes: Label,
-        no: Label,
-    ) {
+    fn address(&mut self, address: IpAddr, prefix: Option<u8>, end: End, yes: Label, no: Label) {
         let (version, octets, source, destination) = match address {
             IpAddr::V4(address) => (4, address.octets().to_vec(), 12, 16),
             IpAddr::V6(address) => (6, address.octets().to_vec(), 8, 24),

@@ -14,7 +14,7 @@ const LINE_BYTES: usize = 64;
 /// wait for at a time.
 const AHEAD_BYTES: usize = 1024;
 
-/// What of a block was asked for already.
+/// The part of a block that was prefetched already.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Prefetch {
     until: usize,
@@ -50,7 +50,7 @@ fn ask_for(byte: &u8) {
 mod tests {
     use super::*;
 
-    /// Any place is fine: what is not in the block is not asked for.
+    /// Any offset is valid: nothing outside of the block is prefetched.
     #[test]
     fn no_place_is_wrong() {
         let block = vec![0; 5000];

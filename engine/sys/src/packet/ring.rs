@@ -183,7 +183,7 @@ impl RxRing {
         Ok(self.totals)
     }
 
-    /// What happened to the interface since the last call. Ask after [`super::Waiter`] reported trouble.
+    /// What happened to the interface since the last call. To be called after [`super::Waiter`] reported trouble.
     pub fn trouble(&self) -> Option<Trouble> {
         self.socket.trouble()
     }
@@ -205,7 +205,7 @@ impl AsFd for RxRing {
     }
 }
 
-/// What is asked of the kernel for `options`.
+/// The request to the kernel for `options`.
 fn request(options: &RingOptions) -> Result<tpacket_req3, OpenError> {
     let invalid = OpenError::Other {
         step: "choosing the ring's size",
@@ -316,7 +316,7 @@ impl Mapping {
         unsafe { AtomicU32::from_ptr(status.as_ptr().cast::<u32>()) }
     }
 
-    /// What follows the status word in block `index`. Only for a block whose status says that it is ours: the kernel
+    /// What follows the status word in block `index`. Only for a block whose status shows that it is ours: the kernel
     /// does not write to it until the status is given back, which [`Block`] does when this borrow ends.
     fn after_status(&self, index: usize) -> &[u8] {
         // SAFETY: a block is a whole number of pages, far longer than this offset.

@@ -183,7 +183,8 @@ impl Socket {
         self.set(libc::PACKET_FANOUT, &(group as c_int))
     }
 
-    /// What `PACKET_FANOUT` says: the group's number in the low half, its mode and flags in the high one; 0 without one.
+    /// The value of `PACKET_FANOUT`: the group's number in the low 16 bits, its mode and flags in the high ones; 0 without a
+    /// group.
     pub(super) fn fanout(&self) -> io::Result<u32> {
         let mut group: c_int = 0;
         let mut length = size_of::<c_int>() as socklen_t;
@@ -266,7 +267,7 @@ impl Socket {
         Ok(unsafe { statistics.assume_init() })
     }
 
-    /// Takes the pending error out of the socket and says what it means for the ring.
+    /// Takes the pending error out of the socket; returns what it means for the ring.
     pub(super) fn trouble(&self) -> Option<Trouble> {
         let errno = self.take_error();
         if self.interface_index() == IFINDEX_GONE {
@@ -295,7 +296,7 @@ impl Socket {
         errno
     }
 
-    /// Index of the bound interface; 0 if the kernel does not say.
+    /// Index of the bound interface; 0 if the kernel does not report it.
     pub(super) fn interface_index(&self) -> i32 {
         let mut address = MaybeUninit::<sockaddr_ll>::zeroed();
         let mut length = size_of::<sockaddr_ll>() as socklen_t;

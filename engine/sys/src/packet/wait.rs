@@ -1,4 +1,4 @@
-//! Sleeping until one of several rings has a block, or somebody wants the thread.
+//! Sleeping until one of several rings has a block, or an event needs the thread.
 #![expect(unsafe_code, reason = "poll(2) has no safe interface in std")]
 
 use std::io;
@@ -15,7 +15,7 @@ use crate::event::EventFd;
 pub struct Woken {
     /// At least one ring has a block.
     pub blocks: bool,
-    /// At least one ring has something to say: ask each for its [`RxRing::trouble`].
+    /// At least one ring has trouble: [`RxRing::trouble`] of each shows which.
     pub trouble: bool,
     /// The event was set; it is reset now.
     pub event: bool,

@@ -22,7 +22,7 @@ const FLOWS: u16 = 300;
 
 const RINGS: usize = 4;
 
-/// One direction of a flow as it goes over the cable. It ends in a mark that says which it is, behind the packet's own
+/// One direction of a flow as it goes over the cable. It ends in a mark that identifies it, behind the packet's own
 /// length, where no header is.
 type Wrap = fn(packet: &[u8], outer_port: u16) -> Vec<u8>;
 

@@ -1,5 +1,5 @@
 //! Rings and interfaces on real links, in network namespaces that each test makes and removes. Needs root and
-//! iproute2; without them the tests fail and say so.
+//! iproute2; without them the tests fail with that message.
 #![allow(unsafe_code, reason = "a thread enters a namespace with setns(2)")]
 
 mod fanout;
@@ -97,7 +97,7 @@ fn send(to: &str, payload: &[u8], count: usize) {
     }
 }
 
-/// What a test asks of a captured frame.
+/// The properties of a captured frame that a test checks.
 #[derive(Debug)]
 struct Seen {
     bytes: Vec<u8>,
@@ -257,7 +257,7 @@ fn filters_replace_each_other() {
         .unwrap();
     ring.set_filter(&[Instruction::ret(0)]).unwrap();
     namespace.run(|| send("127.0.0.1:9", b"filtered", 5));
-    // Cuts what passes at 20 bytes, so a frame tells which filter it met.
+    // Cuts what passes at 20 bytes, so the length of a frame shows which filter it passed.
     ring.set_filter(&[Instruction::ret(20)]).unwrap();
     namespace.run(|| send("127.0.0.1:9", b"passing", 5));
     assert!(ring.set_filter(&[]).is_err());
@@ -336,7 +336,7 @@ fn an_interface_goes_down_comes_back_and_goes_away() {
         wait_for_trouble(&mut waiter, &ring),
         Some(Trouble::InterfaceDown)
     );
-    assert_eq!(ring.trouble(), None, "told once");
+    assert_eq!(ring.trouble(), None, "reported once");
     far.ip("link set v1 up");
     near.run(|| {
         let start = Instant::now();

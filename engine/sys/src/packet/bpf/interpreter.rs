@@ -1,8 +1,8 @@
-//! Classic BPF run slowly and plainly, on frames instead of in the kernel: what tests compare the assembler, the filter
-//! and the steering program with.
+//! An interpreter of classic BPF, slow and obvious: tests run the programs of the assembler, the filter and the steering
+//! on it.
 //!
-//! A load beyond the frame ends the program with 0, as in the kernel (`bpf_check_classic` guarantees the rest).
-//! Addresses below `SKF_AD_OFF` follow `bpf_internal_load_pointer_neg_helper`.
+//! A load beyond the frame ends the program with 0, as in the kernel (`bpf_check_classic` guarantees the rest). Negative
+//! addresses follow `bpf_internal_load_pointer_neg_helper`. Source: Linux v6.12, `net/core/filter.c`, `kernel/bpf/core.c`.
 
 use libc::{
     BPF_ABS, BPF_ADD, BPF_ALU, BPF_AND, BPF_B, BPF_H, BPF_IMM, BPF_IND, BPF_JA, BPF_JEQ, BPF_JGE,
@@ -18,9 +18,9 @@ use super::Instruction;
 pub(in crate::packet) struct Packet {
     /// All bytes, link-layer header first.
     pub(in crate::packet) bytes: Vec<u8>,
-    /// What address 0 means: 0 in a socket filter, the length of the link-layer header in fanout of a received frame.
+    /// The byte that address 0 stands for: 0 in a socket filter, the length of the link-layer header in fanout of a received frame.
     pub(in crate::packet) data: usize,
-    /// Where the kernel says that the network header is.
+    /// The offset of the network header, `skb_network_offset` in the kernel.
     pub(in crate::packet) network: usize,
     /// `skb->protocol`.
     pub(in crate::packet) protocol: u16,
@@ -47,7 +47,7 @@ impl Packet {
     }
 }
 
-/// What `program` says about `packet`. Panics on what the kernel would not have loaded.
+/// The result of `program` for `packet`. Panics on what the kernel would not have loaded.
 pub(in crate::packet) fn run(program: &[Instruction], packet: &Packet) -> u32 {
     let (mut a, mut x, mut memory) = (0_u32, 0_u32, [None; 16]);
     let mut at = 0;

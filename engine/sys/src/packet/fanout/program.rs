@@ -289,7 +289,7 @@ mod tests {
         }
     }
 
-    /// Sent by this host: the data starts at the link-layer header, and the network header is where the sender says.
+    /// Sent by this host: the data starts at the link-layer header, and the network header is where the sender puts it.
     fn sent(frame: Vec<u8>, network: usize) -> Packet {
         Packet {
             data: 0,
@@ -480,8 +480,8 @@ mod tests {
                     ("10.9.0.1", 80),
                 ];
                 let [there, _] = directions(ends);
-                let said = run(&program, &received(over_ethernet(&there)));
-                on[said as usize % rings] += 1;
+                let ring = run(&program, &received(over_ethernet(&there)));
+                on[ring as usize % rings] += 1;
             }
             let fair = flows / rings as u32;
             assert!(

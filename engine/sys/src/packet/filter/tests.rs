@@ -7,8 +7,7 @@ use crate::packet::frames::{ethernet, ip, tcp, udp};
 /// A packet between two ends, bare, as text such as `tcp 10.0.0.1 4000 10.0.0.2 80`.
 fn packet(text: &str) -> Vec<u8> {
     let words: Vec<&str> = text.split(' ').collect();
-    let &[protocol, source, source_port, destination, destination_port] = words.as_slice()
-    else {
+    let &[protocol, source, source_port, destination, destination_port] = words.as_slice() else {
         panic!("{text}");
     };
     let ports = (
