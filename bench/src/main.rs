@@ -23,6 +23,7 @@ use bench::traffic::{
 };
 use bench::tx::{PacketSender, Way};
 use clap::{Args, Parser, Subcommand};
+use engine_core::wire::vxlan;
 
 #[derive(Parser)]
 #[command(
@@ -188,7 +189,7 @@ struct Make {
     /// Outer IPv6 instead of IPv4
     #[arg(long, requires = "vxlan")]
     vxlan_ipv6: bool,
-    #[arg(long, default_value_t = 4789, requires = "vxlan")]
+    #[arg(long, default_value_t = vxlan::PORT, requires = "vxlan")]
     vxlan_port: u16,
     /// Wraps frames in GENEVE with this VNI, on port 6081, with an option
     #[arg(long, conflicts_with = "vxlan")]

@@ -5,6 +5,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use engine_core::wire::{geneve, vxlan};
+
 use super::conversation::{Conversation, Segment, Side, flags};
 
 /// One frame as captured.
@@ -58,7 +60,7 @@ impl Vxlan {
             vni,
             from,
             to,
-            port: 4789,
+            port: vxlan::PORT,
             geneve: false,
         }
     }
@@ -66,7 +68,7 @@ impl Vxlan {
     /// GENEVE between the same hosts, on its standard port.
     pub fn geneve(vni: u32) -> Self {
         Self {
-            port: 6081,
+            port: geneve::PORT,
             geneve: true,
             ..Self::new(vni)
         }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use engine_core::wire::geneve;
 use engine_sys::interfaces::{Interface, LinkKind};
 use engine_sys::packet::{GroupOptions, RingOptions, RxRing, SelfTest, self_test};
 
@@ -134,6 +135,7 @@ fn steering(config: &Capture) -> Finding {
     let options = GroupOptions {
         rings: config.settings.shards,
         vxlan_ports: config.settings.vxlan_ports.clone(),
+        geneve_ports: vec![geneve::PORT],
         ..GroupOptions::default()
     };
     let finding = |level, text: &str| Finding::new(level, "steering", text);

@@ -52,9 +52,9 @@ impl fmt::Display for Steering {
 pub struct GroupOptions {
     /// Rings, 1 to [`RINGS_MAX`].
     pub rings: usize,
-    /// UDP ports of VXLAN that the steering dissects.
+    /// UDP ports of VXLAN that the steering dissects; none by default.
     pub vxlan_ports: Vec<u16>,
-    /// UDP ports of GENEVE that the steering dissects.
+    /// UDP ports of GENEVE that the steering dissects; none by default.
     pub geneve_ports: Vec<u16>,
     /// The kernel joins IPv4 fragments before it chooses a ring. For a host's own traffic; a mirror does not fragment.
     pub defragment: bool,
@@ -70,8 +70,8 @@ impl Default for GroupOptions {
     fn default() -> Self {
         Self {
             rings: 1,
-            vxlan_ports: vec![4789],
-            geneve_ports: vec![6081],
+            vxlan_ports: Vec::new(),
+            geneve_ports: Vec::new(),
             defragment: false,
             only_outer: false,
             filter: Vec::new(),

@@ -158,6 +158,8 @@ fn open(namespace: &Namespace, ring: &RingOptions, options: &GroupOptions) -> Gr
 fn four() -> GroupOptions {
     GroupOptions {
         rings: RINGS,
+        vxlan_ports: vec![4789],
+        geneve_ports: vec![6081],
         ..GroupOptions::default()
     }
 }
@@ -350,7 +352,7 @@ fn a_filter_in_the_kernel_keeps_what_is_wanted_and_cannot_be_replaced() {
         rings: 2,
         filter: filter.program().unwrap(),
         lock_filter: true,
-        ..GroupOptions::default()
+        ..four()
     };
     let mut group = open(&far, &small(), &options);
     let segment = |source: &str, destination: &str, port| {
