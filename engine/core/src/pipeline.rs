@@ -1,7 +1,60 @@
-//! One worker's whole path: frames in, lines out, with every frame, byte and call in one box of the ledger.
+//! The whole path of one shard: frames become lines, and every frame, byte and call ends in one bucket of the ledger.
 //!
 //! A shard owns one pipeline; nothing in it is shared. Time comes with each frame ([`Frame::time`]); [`Pipeline::tick`]
-//! lets idle flows end when no frame comes.
+//! ends idle flows when no frame comes.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use engine_core::decap::{Frame, LinkType};
+//! use engine_core::message::{Notes, Output};
+//! use engine_core::pipeline::{Config, Pipeline};
+//! use engine_core::rules::RuleSet;
+//! use engine_core::time::Timestamp;
+//!
+//! /// Keeps every line.
+//! #[derive(Default)]
+//! struct Lines(Vec<String>);
+//!
+//! impl Output for Lines {
+//!     fn line(&mut self, line: &[u8], _: &Notes) {
+//!         self.0.push(String::from_utf8_lossy(line).into_owned());
+//!     }
+//! }
+//!
+//! /// An IPv4 packet with a TCP segment between 10.0.0.1:40000 and 10.0.0.2:80.
+//! fn packet(from_client: bool, seq: u32, ack: u32, payload: &str) -> Vec<u8> {
+//!     let (client, server) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+//!     let (src, dst) = if from_client { (client, server) } else { (server, client) };
+//!     let ports = if from_client { [0x9c, 0x40, 0, 80] } else { [0, 80, 0x9c, 0x40] };
+//!     let ip = [0x45, 0, 0, 40 + payload.len() as u8, 0, 0, 0, 0, 64, 6, 0, 0];
+//!     let (seq, ack) = (seq.to_be_bytes(), ack.to_be_bytes());
+//!     let flags = [0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0];
+//!     [&ip[..], &src, &dst, &ports, &seq, &ack, &flags, payload.as_bytes()].concat()
+//! }
+//!
+//! let rules = RuleSet::parse("include debug").unwrap();
+//! let mut pipeline = Pipeline::new(&Config::default(), Arc::new(rules), Lines::default());
+//! let request = "GET /orders HTTP/1.1\r\nHost: shop\r\n\r\n";
+//! let response = "HTTP/1.1 204 No Content\r\n\r\n";
+//! let after = 1 + request.len() as u32;
+//! let time = Timestamp::from_parts(1_700_000_000, 0);
+//! for bytes in [packet(true, 1, 1, request), packet(false, 1, after, response)] {
+//!     pipeline.feed(&Frame {
+//!         time,
+//!         link: LinkType::RawIp,
+//!         bytes: &bytes,
+//!         wire_len: bytes.len() as u32,
+//!         vlan: None,
+//!     });
+//! }
+//! pipeline.finish(time);
+//!
+//! assert!(pipeline.ledger().unaccounted().is_nothing());
+//! let lines = &pipeline.output().0;
+//! assert_eq!(lines.len(), 1);
+//! assert!(lines[0].contains(r#"["response_code","204"]"#), "{}", lines[0]);
+//! ```
 
 use std::sync::Arc;
 
@@ -13,16 +66,16 @@ use crate::message::{self, Output, ShedPolicy, Writer};
 use crate::rules::RuleSet;
 use crate::time::Timestamp;
 
-/// What a pipeline is told once.
+/// Configuration of a pipeline.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// Encapsulations.
+    /// Decapsulation.
     pub decap: decap::Config,
     /// Flow table.
     pub flow: flow::Config,
-    /// Ports.
+    /// HTTP.
     pub http: http::Config,
-    /// Message.
+    /// Message writer.
     pub message: message::Config,
 }
 
@@ -30,8 +83,8 @@ impl Config {
     /// Divides `bytes` of memory among what grows with the traffic.
     ///
     /// An eighth for flows as such, a quarter for those that carry payload, an eighth for payload out of order, an eighth
-    /// for unfinished heads, a quarter for open exchanges. The last eighth is for what has a bound of its own: fragments,
-    /// reused buffers, remembered names, the line and the bundle in the making.
+    /// for unfinished heads, a quarter for open exchanges. The last eighth is for everything that has a bound of its own:
+    /// fragments, reused buffers, remembered names, the current line and the current bundle.
     #[must_use]
     pub fn within(mut self, bytes: usize) -> Self {
         let eighth = bytes.max(limits::SHARD_MEMORY_BYTES_MIN) / 8;
@@ -44,10 +97,10 @@ impl Config {
     }
 }
 
-/// What a flow table of the engine holds, whatever lines are written to.
+/// The flow table of a pipeline, whatever its output.
 type Flows = flow::Table<http::Connection<Result<Box<message::Draft>, message::Shed>>>;
 
-/// Counters of all stages, sampled together.
+/// The counters of all stages, sampled together.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ledger {
     /// Frames to segments.
@@ -58,12 +111,12 @@ pub struct Ledger {
     pub http: http::Counters,
     /// Exchanges to lines.
     pub message: message::Counters,
-    /// What is on its way now.
+    /// What has not reached its end yet.
     pub held: Held,
 }
 
 crate::counters! {
-    /// What was taken in and has not reached its end: gauges, each counted where the thing is, not derived.
+    /// What was taken in and has not reached its end: gauges, each counted where it is held, not derived.
     pub struct Held {
         /// IP fragments that wait for the rest of their datagram.
         #[gauge]
@@ -87,7 +140,7 @@ crate::counters! {
 }
 
 crate::counters! {
-    /// What is in no box, level by level. Anything but 0 is a bug of ours.
+    /// What is in no bucket, level by level. Anything but 0 is a bug of ours.
     pub struct Unaccounted {
         /// Frames that are neither a segment nor skipped nor a held fragment.
         #[gauge]
@@ -95,22 +148,22 @@ crate::counters! {
         /// IP fragments neither joined nor given up nor waiting.
         #[gauge]
         fragments,
-        /// Segments that decapsulation found and the flow table did not take.
+        /// Segments that decapsulation found and the flow table did not take in.
         #[gauge]
         segments,
-        /// Payload bytes neither delivered nor known already nor skipped nor discarded nor waiting.
+        /// Payload bytes neither delivered nor duplicate nor skipped nor discarded nor waiting.
         #[gauge]
         payload_bytes,
         /// Flows neither ended nor open.
         #[gauge]
         flows,
-        /// Exchanges neither finished nor half nor open.
+        /// Exchanges neither finished nor unpaired nor open.
         #[gauge]
         exchanges,
-        /// Calls that the parser finished and the message writer did not see, and half calls the same.
+        /// Calls, whole or half, that the parser finished and the message writer did not receive.
         #[gauge]
         calls,
-        /// Calls neither written nor stopped nor sampled out nor shed for whatever reason.
+        /// Calls neither written nor stopped nor sampled out nor shed.
         #[gauge]
         lines,
     }
@@ -133,13 +186,13 @@ impl Ledger {
         self.held.add(&other.held);
     }
 
-    /// Payload bytes that were copied before they were escaped: they came out of order, or in a head in pieces, or in a
-    /// body with a coding, or a rule had to see the whole. Bytes that needed it twice are counted twice.
+    /// Payload bytes that were copied before they were escaped: they were out of order, or in a head in pieces, or in a
+    /// body with a coding, or a rule had to see the whole body. Bytes that were copied twice are counted twice.
     pub fn copied_bytes(&self) -> u64 {
         self.flow.flow_copied_bytes + self.http.bytes_copied + self.message.copied_bytes
     }
 
-    /// What the boxes of each level leave over. True at any time, not only at the end.
+    /// What the buckets of each level leave over. Valid at any time, not only at the end.
     pub fn unaccounted(&self) -> Unaccounted {
         let Self {
             decap,
@@ -185,10 +238,17 @@ impl Ledger {
 
 type Connection<O> = http::Connection<<Writer<O> as http::Exchanges>::Draft>;
 
-/// Decap, flow table, HTTP, rules and line writer of one shard.
+/// Bytes of memory past which idle flows are evicted.
+#[derive(Clone, Copy, Debug)]
+struct Pressure {
+    heads: usize,
+    exchanges: usize,
+}
+
+/// Decapsulation, flow table, HTTP, rules and line writer of one shard.
 pub struct Pipeline<O: Output> {
-    /// Memory of heads and of open exchanges past which silent flows make room, so that those which speak need not.
-    pressure: (usize, usize),
+    /// Memory of heads and of open exchanges past which idle flows are evicted, so that busy ones need not be.
+    pressure: Pressure,
     decap: Decap,
     flows: flow::Table<Connection<O>>,
     http: Http<Writer<O>>,
@@ -199,29 +259,29 @@ impl<O: Output> Pipeline<O> {
     pub fn new(config: &Config, rules: Arc<RuleSet>, output: O) -> Self {
         let writer = Writer::new(config.message.clone(), rules, output);
         Self {
-            pressure: (
-                config.http.heads_bytes_max / 8 * 5,
-                config.message.open_bytes_max / 8 * 5,
-            ),
+            pressure: Pressure {
+                heads: config.http.heads_bytes_max / 8 * 5,
+                exchanges: config.message.open_bytes_max / 8 * 5,
+            },
             decap: Decap::new(config.decap.clone()),
             flows: flow::Table::new(config.flow.clone()),
             http: Http::new(config.http.clone(), writer),
         }
     }
 
-    /// One frame. Lines that it completes go to the output before this returns.
+    /// Reads one frame. Lines that it completes go to the output before this returns.
     pub fn feed(&mut self, frame: &Frame<'_>) {
-        // A skip is counted by decap itself, under its reason. A segment stays where decap has put it.
+        // A skip is counted by decap itself, under its reason. A segment stays where decap has put it: it is not copied.
         if let Ok(segment) = &self.decap.frame(frame) {
             self.flows.segment(segment, &mut self.http);
             self.relieve();
         }
     }
 
-    /// Lets go of the flows that have been silent longest while heads or open exchanges hold too much: at five eighths of
-    /// what they may hold. Past half of it the largest have to go when they grow, past three quarters whoever comes next.
+    /// Evicts the flows that have been idle longest while heads or open exchanges hold more than five eighths of what they
+    /// may hold. Past half of it the largest are given up when they grow, past three quarters every further one.
     fn relieve(&mut self) {
-        let (heads, exchanges) = self.pressure;
+        let Pressure { heads, exchanges } = self.pressure;
         for _ in 0..limits::EVICTIONS_PER_FRAME_MAX {
             let relaxed = self.http.buffered_bytes() <= heads
                 && self.http.exchanges.open_bytes() <= exchanges;
@@ -231,7 +291,7 @@ impl<O: Output> Pipeline<O> {
         }
     }
 
-    /// Lets go of what has been idle for too long at `now`.
+    /// Ends what has been idle for too long at `now`.
     pub fn tick(&mut self, now: Timestamp) {
         self.flows.tick(now, &mut self.http);
     }
@@ -241,7 +301,7 @@ impl<O: Output> Pipeline<O> {
         self.flows.finish(now, &mut self.http);
     }
 
-    /// Swaps the rules; exchanges that are open keep what they have already let through the old ones.
+    /// Replaces the rules; open exchanges keep those that they started with.
     pub fn set_rules(&mut self, rules: Arc<RuleSet>) {
         self.http.exchanges.set_rules(rules);
     }
@@ -256,7 +316,7 @@ impl<O: Output> Pipeline<O> {
         self.http.exchanges.rule_matches()
     }
 
-    /// What each server port speaks.
+    /// The protocols of each server port.
     pub fn ports_seen(&self) -> &http::PortTable {
         &self.http.ports_seen
     }
@@ -266,7 +326,7 @@ impl<O: Output> Pipeline<O> {
         self.flows.take_new_flows()
     }
 
-    /// Where lines go.
+    /// The output that lines are written to.
     pub fn output(&mut self) -> &mut O {
         self.http.exchanges.output()
     }

@@ -1,9 +1,20 @@
 //! A cursor over borrowed bytes that cannot read past their end.
 //!
-//! Every read either gives exactly what was asked for or `None`, and a read that fails takes nothing. It never
-//! allocates, never panics and knows no protocol; multi-byte integers are in network order.
+//! Every read returns exactly as many bytes as requested or `None`, and a read that fails takes nothing. It never
+//! allocates, never panics and is of no protocol; multi-byte integers are in network order.
+//!
+//! ```
+//! use engine_core::reader::Reader;
+//!
+//! // A type, a length and a value, and then one byte more.
+//! let mut reader = Reader::new(&[1, 0, 3, b'a', b'b', b'c', 9]);
+//! let kind = reader.u8();
+//! let mut value = reader.u16().and_then(|len| reader.sub(len.into())).unwrap();
+//! assert_eq!((kind, value.take(3), value.u8()), (Some(1), Some(&b"abc"[..]), None));
+//! assert_eq!(reader.rest(), [9]);
+//! ```
 
-/// The bytes of a slice that are still to be read.
+/// The bytes of a slice that have not been read yet.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reader<'a> {
     rest: &'a [u8],
@@ -31,7 +42,7 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
-    /// A cursor of its own over the next `count` bytes; this one goes on after them.
+    /// A cursor over the next `count` bytes; this one continues after them.
     #[inline]
     pub fn sub(&mut self, count: usize) -> Option<Self> {
         self.take(count).map(Self::new)
@@ -101,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sub_reader_ends_where_it_was_told() {
+    fn a_sub_reader_ends_at_its_count() {
         let mut reader = Reader::new(&[1, 2, 3]);
         let mut sub = reader.sub(2).unwrap();
         assert_eq!((sub.u16(), sub.u8()), (Some(0x0102), None));

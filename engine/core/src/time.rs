@@ -1,6 +1,6 @@
 //! Packet time: nanoseconds since the Unix epoch, as the kernel or the capture file stamped the frame.
 //!
-//! `engine-core` never asks for the time. It is an argument everywhere, so the same packets give the same lines.
+//! `engine-core` never reads a clock. Time is an argument everywhere, so the same packets give the same lines.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The epoch: what a frame without a time stamp carries.
+    /// The epoch: the time of a frame without a time stamp.
     pub const ZERO: Self = Self(0);
 
     /// From seconds and nanoseconds, saturating.
