@@ -17,13 +17,16 @@
 //! // An IPv4 header, then a TCP header without payload: the SYN of 10.0.0.1:40000 to 10.0.0.2:80.
 //! let mut packet = vec![0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
 //! packet.extend([0x9c, 0x40, 0, 80, 0, 0, 0, 7, 0, 0, 0, 0, 0x50, 0x02, 0, 0, 0, 0, 0, 0]);
-//! let frame = |bytes| Frame {
-//!     time: Timestamp::ZERO,
-//!     link: LinkType::RawIp,
-//!     bytes,
-//!     wire_len: 40,
-//!     vlan: None,
-//! };
+//!
+//! fn frame(bytes: &[u8]) -> Frame<'_> {
+//!     Frame {
+//!         time: Timestamp::ZERO,
+//!         link: LinkType::RawIp,
+//!         bytes,
+//!         wire_len: 40,
+//!         vlan: None,
+//!     }
+//! }
 //!
 //! let mut decap = Decap::new(Config::default());
 //! let segment = decap.frame(&frame(&packet)).unwrap();
@@ -41,6 +44,7 @@ mod frame;
 mod network;
 mod plain;
 mod segment;
+mod self_traffic;
 mod skip;
 #[cfg(test)]
 mod tests;
@@ -58,6 +62,7 @@ use fragments::Fragments;
 pub use frame::{Frame, LinkType};
 pub use network::{Encap, Network};
 pub use segment::{Endpoint, Flags, Segment};
+pub use self_traffic::SelfTraffic;
 pub use skip::{Layer, Skip};
 use vni::VniTable;
 pub use vni::{VniError, VniFilter, VniSeen};

@@ -21,8 +21,6 @@ engine_core::counters! {
         frames_read,
         /// Bytes of these frames.
         frames_read_bytes,
-        /// Frames of our own upload, not read.
-        frames_ignored_own_upload,
         /// Frames that the kernel put into our rings or wanted to.
         ring_frames,
         /// Frames that the kernel dropped because a ring was full.

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use engine_core::decap::SelfTraffic;
 use engine_sys::packet::SelfTest;
 use engine_sys::process;
 
 use crate::capture::hotplug::Hotplug;
 use crate::capture::interfaces::{self, Choice};
 use crate::capture::rings::{Opened, Opener};
-use crate::capture::self_traffic::{self, OwnUpload};
+use crate::capture::self_traffic;
 use crate::config::command_line::RunFlags;
 use crate::config::{self, Capture};
 use crate::control::{Response, Server};
@@ -88,7 +89,7 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
         config,
         choice: &choice,
         opened,
-        self_traffic: &OwnUpload::new(endpoints),
+        self_traffic: &SelfTraffic::new(endpoints),
         sinks,
         events: sender.clone(),
         metrics: &metrics,

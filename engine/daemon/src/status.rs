@@ -15,7 +15,7 @@ mod text;
 pub use text::PORTS_TOLD;
 
 /// Version of the JSON form; a key that changes its meaning or goes away makes a new one.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// Whether packets are captured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -429,7 +429,7 @@ mod tests {
         let status = running();
         let json = serde_json::to_string(&status).unwrap();
         assert!(
-            json.starts_with("{\"schema\":1,\"state\":\"RUNNING\",\"pid\":18,"),
+            json.starts_with("{\"schema\":2,\"state\":\"RUNNING\",\"pid\":18,"),
             "{json}"
         );
         assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);

@@ -1,5 +1,6 @@
 //! What is decapsulated, and whose traffic is wanted.
 
+use super::self_traffic::SelfTraffic;
 use super::vni::VniFilter;
 use crate::wire::{geneve, vxlan};
 
@@ -16,6 +17,8 @@ pub struct Config {
     pub vnis: VniFilter,
     /// Skip segments that were in no tunnel: on a mirror appliance they are its own traffic. Default off.
     pub only_tunnelled: bool,
+    /// Skip the sniffer's own connections, outside of any tunnel. Default none.
+    pub self_traffic: SelfTraffic,
     /// Remove tunnels. Off when a kernel's tunnel link is captured as well as its carrier, so that nothing is read twice.
     /// Default on.
     pub decapsulate: bool,
@@ -28,6 +31,7 @@ impl Default for Config {
             geneve_ports: vec![geneve::PORT],
             vnis: VniFilter::default(),
             only_tunnelled: false,
+            self_traffic: SelfTraffic::default(),
             decapsulate: true,
         }
     }

@@ -50,6 +50,16 @@ pub(super) fn read<'a>(frame: &Frame<'a>, config: &Config) -> Option<Plain<'a>> 
         _ => return None,
     };
     let (header, payload) = tcp::split(packet.payload).ok()?;
+    let own = &config.self_traffic;
+    if own.has_port(header.src_port, header.dst_port)
+        && network.encap == Encap::Plain
+        && own.has(
+            endpoint(packet.src, header.src_port),
+            endpoint(packet.dst, header.dst_port),
+        )
+    {
+        return None;
+    }
     Some(Plain {
         network,
         src: packet.src,
@@ -67,20 +77,22 @@ impl<'a> Plain<'a> {
         Segment {
             time,
             network: self.network,
-            src: Endpoint {
-                addr: self.src.to_be_bytes(),
-                port: self.header.src_port,
-            },
-            dst: Endpoint {
-                addr: self.dst.to_be_bytes(),
-                port: self.header.dst_port,
-            },
+            src: endpoint(self.src, self.header.src_port),
+            dst: endpoint(self.dst, self.header.dst_port),
             seq: self.header.seq,
             ack: self.header.ack,
             flags: effective_flags(&self.header),
             payload: self.payload,
             payload_wire_len: u32::from(self.payload_wire_len),
         }
+    }
+}
+
+#[inline]
+fn endpoint(addr: u128, port: u16) -> Endpoint {
+    Endpoint {
+        addr: addr.to_be_bytes(),
+        port,
     }
 }
 

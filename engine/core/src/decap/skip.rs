@@ -25,6 +25,8 @@ pub enum Skip {
     NoVni,
     /// A network that [`Config::vnis`] refuses.
     VniUnwanted,
+    /// A connection of the sniffer itself, see [`Config::self_traffic`].
+    SelfTraffic,
     /// No tunnel around it, and [`Config::only_tunnelled`] is on.
     NotTunnelled,
     /// In a tunnel, and [`Config::decapsulate`] is off.

@@ -4,6 +4,7 @@ mod fragments;
 mod lengths;
 mod mutations;
 mod networks;
+mod self_traffic;
 mod shapes;
 
 use super::*;

@@ -477,8 +477,22 @@ impl<'a, 'w> Walk<'a, 'w> {
     #[inline]
     fn tcp(&mut self) -> Result<Segment<'a>, Skip> {
         let (header, payload) = tcp::split(self.bytes).map_err(at(Layer::Transport))?;
-        if self.config.only_tunnelled && self.network.encap == Encap::Plain {
-            return Err(Skip::NotTunnelled);
+        let src = Endpoint {
+            addr: self.src,
+            port: header.src_port,
+        };
+        let dst = Endpoint {
+            addr: self.dst,
+            port: header.dst_port,
+        };
+        if self.network.encap == Encap::Plain {
+            let own = &self.config.self_traffic;
+            if own.has_port(src.port, dst.port) && own.has(src, dst) {
+                return Err(Skip::SelfTraffic);
+            }
+            if self.config.only_tunnelled {
+                return Err(Skip::NotTunnelled);
+            }
         }
         if let (None, Some(vni)) = (self.vxlan_vni, self.geneve_vni)
             && !self.config.vnis.wants(vni)
@@ -490,14 +504,8 @@ impl<'a, 'w> Walk<'a, 'w> {
         Ok(Segment {
             time: self.time,
             network: self.network,
-            src: Endpoint {
-                addr: self.src,
-                port: header.src_port,
-            },
-            dst: Endpoint {
-                addr: self.dst,
-                port: header.dst_port,
-            },
+            src,
+            dst,
             seq: header.seq,
             ack: header.ack,
             flags: effective_flags(&header),

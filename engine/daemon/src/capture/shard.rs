@@ -18,7 +18,6 @@ use engine_sys::packet::{Trouble, Waiter};
 
 use super::orders::Orders;
 use super::overload::{Load, Overload, Step};
-use super::self_traffic::OwnUpload;
 use super::source::Source;
 use super::split_flows::Detector;
 use crate::clock::now;
@@ -76,7 +75,6 @@ pub struct Shard {
     pipeline: Pipeline<Bundler>,
     /// The sinks of the rule set that the pipeline's bundler collects for.
     outlets: Outlets,
-    self_traffic: OwnUpload,
     counters: ShardCounters,
     published: Arc<Published>,
     rule_cells: RuleCells,
@@ -102,8 +100,6 @@ pub struct Parts {
     pub compression: Compression,
     /// The sinks of the rule set that the bundler of `pipeline` collects for.
     pub outlets: Outlets,
-    /// Frames that are not read.
-    pub self_traffic: OwnUpload,
     /// Where counters are published.
     pub published: Arc<Published>,
     /// Where the matches of each rule are published.
@@ -124,7 +120,6 @@ impl Shard {
             closed: ClosedRings::default(),
             pipeline: parts.pipeline,
             outlets: parts.outlets,
-            self_traffic: parts.self_traffic,
             counters: ShardCounters::default(),
             published: parts.published,
             rule_cells: parts.rule_cells,
@@ -240,10 +235,6 @@ impl Shard {
             if stop.is_some_and(|stop| frame.time > stop) {
                 source.is_drained = true;
                 break;
-            }
-            if self.self_traffic.has(&frame) {
-                self.counters.frames_ignored_own_upload += 1;
-                continue;
             }
             self.counters.frames_read += 1;
             self.counters.frames_read_bytes += frame.bytes.len() as u64;

@@ -100,7 +100,7 @@ const NAMED: &[Named] = &[
         "sniffer_capture_ignored_packets_total",
         "reason",
         "Frames not read because they are our own upload, page or metrics; the kernel leaves most of them out.",
-        &[("shard", "frames_ignored_own_upload", "own")],
+        &[("decap", "skipped_self_traffic", "own")],
     ),
     one(
         "sniffer_capture_ring_packets_total",

@@ -137,7 +137,7 @@ impl Reporter {
             packets: Packets {
                 received: shard.frames_read,
                 bytes: shard.frames_read_bytes,
-                ignored: shard.frames_ignored_own_upload,
+                ignored: stages.decap.skipped_self_traffic,
                 dropped: shard.ring_dropped_full,
             },
             output: sinks.first().map(output).unwrap_or_default(),

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use engine_core::bundle::{Bundler, Compression};
+use engine_core::decap::SelfTraffic;
 use engine_core::pipeline::Pipeline;
 use engine_sys::cpu;
 use engine_sys::packet::Steering;
@@ -16,7 +17,6 @@ use super::events::Event;
 use crate::capture::interfaces::Choice;
 use crate::capture::orders::Orders;
 use crate::capture::rings::Opened;
-use crate::capture::self_traffic::OwnUpload;
 use crate::capture::shard::{Notify, Parts, Shard};
 use crate::capture::source::Source;
 use crate::capture::split_flows::{Detector, NewFlows};
@@ -58,7 +58,7 @@ pub(super) struct Setup<'a> {
     /// The rings on each interface.
     pub(super) opened: Vec<Opened>,
     /// Frames that are not read.
-    pub(super) self_traffic: &'a OwnUpload,
+    pub(super) self_traffic: &'a SelfTraffic,
     pub(super) sinks: Sinks,
     /// To the watching thread.
     pub(super) events: Sender<Event>,
@@ -91,10 +91,9 @@ impl Threads {
             let seed = split_flows.as_ref().map(|(_, seed)| *seed);
             let shard = Shard::new(Parts {
                 sources,
-                pipeline: pipeline(config, setup.choice, compression, seed),
+                pipeline: pipeline(config, setup.choice, setup.self_traffic, compression, seed),
                 compression,
                 outlets,
-                self_traffic: setup.self_traffic.clone(),
                 published: Arc::clone(&published[index]),
                 rule_cells: rules.cells()[index].clone(),
                 split_flows: split_flows.as_ref().map(|(table, _)| Detector {
@@ -225,6 +224,7 @@ impl Threads {
 fn pipeline(
     config: &Capture,
     choice: &Choice,
+    self_traffic: &SelfTraffic,
     compression: Compression,
     new_flows_seed: Option<u64>,
 ) -> Pipeline<Bundler> {
@@ -234,6 +234,7 @@ fn pipeline(
         &choice.kernel_vxlan_ports,
         config.settings.shards,
     );
+    pipeline.decap.self_traffic = self_traffic.clone();
     pipeline.flow.hash_seed = random::seed();
     pipeline.flow.new_flows_seed = new_flows_seed;
     pipeline.message.sample_seed = random::seed();

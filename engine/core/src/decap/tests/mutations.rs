@@ -108,6 +108,7 @@ fn a_plain_frame_is_read_as_the_walk_reads_it() {
     let datagram = udp(4789, &vxlan(7, &inner_frame()));
     let seeds = [
         inner_frame(),
+        over_ethernet(&ipv4_between(6, (CLIENT, [10, 0, 0, 9]), &tcp(PAYLOAD))),
         over_ethernet(&ipv6(6, &tcp(PAYLOAD))),
         [inner_frame(), vec![0; 9]].concat(),
         zero_len(ipv4_fields(6, OUTER, 0, 0)),
@@ -123,6 +124,7 @@ fn a_plain_frame_is_read_as_the_walk_reads_it() {
         vnis: VniFilter::parse("-9").unwrap(),
         only_tunnelled,
         decapsulate,
+        self_traffic: SelfTraffic::new(["10.0.0.9:80".parse().unwrap()]),
         ..Config::default()
     };
     let mut random = Random(0x91a1);
