@@ -306,7 +306,7 @@ impl<O: Output> Pipeline<O> {
         self.http.exchanges.set_rules(rules);
     }
 
-    /// What calls that begin from now on go without.
+    /// Sets what is shed of calls that start from now on.
     pub fn set_shed_policy(&mut self, policy: ShedPolicy) {
         self.http.exchanges.set_shed_policy(policy);
     }

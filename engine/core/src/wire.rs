@@ -1,9 +1,9 @@
 //! Views of protocol headers: bytes in, the fields that decapsulation needs and the bytes after the header out.
 //!
 //! Every file has the same inner order: where the format is defined and its figure, numbers, `Header`, `split`, tests.
-//! `split` takes bytes that begin with the header. It reads only what was captured, checks no checksum (offload and
+//! `split` takes bytes that start with the header. It reads only what was captured, checks no checksum (offload and
 //! mirrors leave them wrong), follows no inner protocol, and never panics, allocates or trims: which of the bytes after
-//! a header belong to it is for [`decap`](crate::decap) to say, since only it knows the lengths around.
+//! a header belong to it is decided in [`decap`](crate::decap), where the lengths of the headers around it are known.
 
 pub mod ayiya;
 pub mod erspan;

@@ -17,7 +17,7 @@ const VERSION_III: u8 = 2;
 const SUBHEADER: u8 = 0x01;
 const TYPE_IP: u8 = 2;
 
-/// Which session mirrored, and what.
+/// Mirror session, and kind of content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The session, 10 bits.

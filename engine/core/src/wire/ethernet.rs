@@ -24,7 +24,7 @@ pub const VLAN: u16 = 0x8100;
 pub const QINQ: u16 = 0x88a8;
 /// The service tag of switches older than 802.1ad.
 pub const QINQ_OLD: u16 = 0x9100;
-/// Another one of theirs, where both tags are 9100.
+/// Another service tag of such switches, where both tags are 9100.
 pub const QINQ_OLDER: u16 = 0x9200;
 /// MPLS, unicast.
 pub const MPLS: u16 = 0x8847;
@@ -63,7 +63,7 @@ const SNAP: [u8; 3] = [0xaa, 0xaa, 0x03];
 /// Destination and source SAP for IP, unnumbered information (RFC 948).
 const SAP_IP: [u8; 3] = [0x06, 0x06, 0x03];
 
-/// What is a length in the type field of ISL ends here: it counts the header of the frame inside.
+/// The largest length in the type field of ISL: it counts the header of the frame inside.
 const ISL_LENGTH_MAX: u16 = 0x060f;
 /// Bytes before the frame inside of ISL.
 const ISL_BYTES: usize = 26;
@@ -73,7 +73,7 @@ const ISL_DESTINATIONS: [[u8; 5]; 2] = [[1, 0, 0x0c, 0, 0], [3, 0, 0x0c, 0, 0]];
 /// What follows the addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The EtherType; `None` for 802.2 without SNAP, which carries no IP that we read.
+    /// The EtherType; `None` for 802.2 without SNAP, which carries no IP that is read.
     pub ether_type: Option<u16>,
 }
 
@@ -118,7 +118,7 @@ pub fn split_llc(bytes: &[u8]) -> (Header, &[u8]) {
     }
 }
 
-/// Splits off what stands between a tag's type and the next: `tag_bytes`, of which the last two are that next type.
+/// Splits off the `tag_bytes` after a tag's type, the last two of which are the next type.
 #[inline]
 pub fn split_tag(bytes: &[u8], tag_bytes: usize) -> Split<'_, u16> {
     let after = skip(bytes, tag_bytes)?;
@@ -147,7 +147,7 @@ pub fn trill_inner(bytes: &[u8]) -> Result<&[u8], Broken> {
     skip(bytes, 6 + 4 * option_words)
 }
 
-/// Whether bytes look like an Ethernet frame that carries something we read, for layers that do not say.
+/// Whether bytes look like an Ethernet frame with a type that is read, for layers that do not name their content.
 pub fn is_likely(bytes: &[u8]) -> bool {
     let tags_and_ip = [IPV4, IPV6, VLAN, QINQ, QINQ_OLD, MPLS, PPPOE];
     matches!(split(bytes), Ok((Header { ether_type: Some(t) }, _)) if tags_and_ip.contains(&t))

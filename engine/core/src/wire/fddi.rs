@@ -4,7 +4,7 @@ use super::{Broken, Split, ethernet, skip};
 
 const HEADER_BYTES: usize = 13;
 
-/// Splits off the header and gives the EtherType of what follows.
+/// Splits off the header and returns the EtherType of what follows.
 pub fn split(bytes: &[u8]) -> Split<'_, Option<u16>> {
     let (header, after) = ethernet::split_llc(skip(bytes, HEADER_BYTES)?);
     match header.ether_type {

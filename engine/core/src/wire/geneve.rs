@@ -21,8 +21,8 @@ pub struct Header {
     pub vni: u32,
 }
 
-/// Splits a UDP payload into header and what it carries. Options are passed over, critical or not: they say how to
-/// forward, not how to read.
+/// Splits a UDP payload into header and content. Options are skipped, critical or not: they are about forwarding, not
+/// about the format of the content.
 #[inline]
 pub fn split(bytes: &[u8]) -> Split<'_, Header> {
     let Some((&[version_len, _, p1, p0, v2, v1, v0, _], _)) = bytes.split_first_chunk() else {
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_passed_over() {
+    fn options_are_skipped() {
         check(&[0, 0, 0x65, 0x58, 0, 0, 9, 0, 1], Ok((0x6558, 9, &[1])));
         check(
             &[1, 0x40, 8, 0, 0, 0, 9, 0, 1, 1, 1, 1, 2],

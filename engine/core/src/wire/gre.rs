@@ -25,7 +25,7 @@ const SEQUENCE: u16 = 0x1000;
 const ACKNOWLEDGEMENT: u16 = 0x0080;
 const VERSION: u16 = 0x0007;
 
-/// What is inside and which key it came under.
+/// Kind of content, and key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// EtherType of the payload, or an ERSPAN number.

@@ -3,7 +3,7 @@
 
 use super::{Broken, Split};
 
-/// Splits off the headers and gives the EtherType of what follows.
+/// Splits off the headers and returns the EtherType of what follows.
 pub fn split(bytes: &[u8]) -> Split<'_, Option<u16>> {
     let Some(([.., t1, t0, _, _], after)) = bytes.split_first_chunk::<44>() else {
         return Err(Broken::Truncated);

@@ -29,13 +29,13 @@ pub struct Header {
     pub header_len: u16,
     /// Bytes of header and payload; 0 on frames that a network card has yet to cut into segments.
     pub total_len: u16,
-    /// Tells datagrams apart whose fragments have the same addresses and protocol.
+    /// Distinguishes datagrams with the same addresses and protocol.
     pub identification: u16,
-    /// Where this fragment begins in the payload, in bytes.
+    /// Offset of this fragment in the payload, in bytes.
     pub fragment_offset: u32,
     /// Further fragments follow this one.
     pub more_fragments: bool,
-    /// What the payload is.
+    /// Protocol of the payload.
     pub protocol: u8,
     /// Sender.
     pub src: [u8; 4],
@@ -89,7 +89,7 @@ pub fn split(bytes: &[u8]) -> Split<'_, Header> {
     Ok((header, skip(bytes, usize::from(header_len))?))
 }
 
-/// Where a packet with a source route that is not used up is bound for; `header` is all of it.
+/// The final destination of a packet whose source route is not used up; `header` is the whole header.
 pub fn final_destination(header: &[u8]) -> Option<[u8; 4]> {
     let mut options = Reader::new(header.get(20..)?);
     loop {

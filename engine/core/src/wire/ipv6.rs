@@ -52,13 +52,13 @@ pub struct Header {
 /// The fragment header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
-    /// What the reassembled payload is.
+    /// Protocol of the reassembled payload.
     pub next: u8,
-    /// Where this fragment begins in it, in bytes.
+    /// Offset of this fragment in it, in bytes.
     pub offset: u32,
     /// Further fragments follow this one.
     pub more: bool,
-    /// Tells datagrams apart.
+    /// Distinguishes datagrams.
     pub identification: u32,
 }
 
@@ -132,7 +132,7 @@ pub fn jumbo_len(hop_by_hop: &[u8]) -> Option<u32> {
     }
 }
 
-/// Where a packet with this routing header finally goes, if it is still under way.
+/// The final destination of a packet with this routing header, if it is still on its way.
 ///
 /// The other direction comes from that address, so a flow is found by it and not by the next stop.
 pub fn final_destination(routing: &[u8]) -> Option<[u8; 16]> {
@@ -142,7 +142,7 @@ pub fn final_destination(routing: &[u8]) -> Option<[u8; 16]> {
     match kind {
         _ if left == 0 => None,
         ROUTING_SOURCE => addresses.split_last_chunk().map(|(_, last)| *last),
-        // The segment list of SRv6 stands in reverse order.
+        // The segment list of SRv6 is in reverse order.
         ROUTING_MOBILE | ROUTING_SEGMENTS => addresses.first_chunk().copied(),
         _ => None,
     }

@@ -14,7 +14,7 @@ pub fn split(bytes: &[u8]) -> Split<'_, bool> {
         return Err(Broken::Truncated);
     };
     let is_ip = |family: u32| family == INET || INET6.contains(&family);
-    // No family has its number in the high half, so the two readings never both hold.
+    // All families are small numbers, so they are valid in one byte order only.
     Ok((
         is_ip(u32::from_le_bytes(*family)) || is_ip(u32::from_be_bytes(*family)),
         after,

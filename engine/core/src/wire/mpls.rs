@@ -25,7 +25,7 @@ pub enum Inner {
 
 /// Splits off the stack.
 ///
-/// RFC 4385 keeps the first nibble apart: 4 and 6 are IP, 0 is a control word. Pseudowires without one carry a frame
+/// RFC 4385 reserves values of the first nibble: 4 and 6 are IP, 0 is a control word. Pseudowires without one carry a frame
 /// whose first nibble may be anything, so a 0 that leads to no known EtherType is read again without it.
 pub fn split(bytes: &[u8]) -> Split<'_, Inner> {
     let mut rest = bytes;

@@ -10,7 +10,7 @@
 use super::vxlan::Inner;
 use super::{Broken, Split, skip};
 
-/// Splits off the header, length in fours included, and says what it carries.
+/// Splits off the header, its context included, and returns the kind of content.
 pub fn split(bytes: &[u8]) -> Split<'_, Inner> {
     let Some((&[version, len, _, next], _)) = bytes.split_first_chunk() else {
         return Err(Broken::Truncated);

@@ -19,7 +19,7 @@ const ADDRESS_AND_CONTROL: [u8; 2] = [0xff, 0x03];
 const HDLC_UNICAST: u8 = 0x0f;
 const HDLC_BROADCAST: u8 = 0x8f;
 
-/// Splits off PPP's framing and gives the EtherType of what follows; `None` for control protocols and compressed data.
+/// Splits off PPP's framing and returns the EtherType of what follows; `None` for control protocols and compressed data.
 pub fn split(bytes: &[u8]) -> Split<'_, Option<u16>> {
     let bytes = bytes.strip_prefix(&ADDRESS_AND_CONTROL).unwrap_or(bytes);
     let (protocol, after) = match bytes {
@@ -37,7 +37,7 @@ pub fn split(bytes: &[u8]) -> Split<'_, Option<u16>> {
     Ok((ether_type, after))
 }
 
-/// Splits off the PPPoE header and gives the length of the PPP frame that follows.
+/// Splits off the PPPoE header and returns the length of the PPP frame that follows.
 pub fn split_pppoe(bytes: &[u8]) -> Split<'_, u16> {
     match bytes.split_first_chunk() {
         Some((&[0x11, 0, _, _, l1, l0], after)) => Ok((u16::from_be_bytes([l1, l0]), after)),

@@ -10,7 +10,7 @@ use super::{Broken, Split, ethernet};
 /// "Protocol" of frames that are 802.2 (ETH_P_802_2).
 const LLC: u16 = 4;
 
-/// Splits off a version 1 header and gives the EtherType of what follows.
+/// Splits off a version 1 header and returns the EtherType of what follows.
 pub fn split(bytes: &[u8]) -> Split<'_, Option<u16>> {
     let Some(([.., p1, p0], after)) = bytes.split_first_chunk::<16>() else {
         return Err(Broken::Truncated);
@@ -18,7 +18,7 @@ pub fn split(bytes: &[u8]) -> Split<'_, Option<u16>> {
     Ok(by_protocol(u16::from_be_bytes([*p1, *p0]), after))
 }
 
-/// Splits off a version 2 header and gives the EtherType of what follows.
+/// Splits off a version 2 header and returns the EtherType of what follows.
 pub fn split_v2(bytes: &[u8]) -> Split<'_, Option<u16>> {
     let Some(([p1, p0, ..], after)) = bytes.split_first_chunk::<20>() else {
         return Err(Broken::Truncated);

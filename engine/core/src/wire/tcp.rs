@@ -30,7 +30,7 @@ pub struct Header {
 /// Splits off the header with its options.
 ///
 /// A capture that ends within the options still gives a header, with nothing after it: ports, sequence number and
-/// flags are there, and they tell how much is missing.
+/// flags are known, and with them how much is missing.
 #[inline]
 pub fn split(bytes: &[u8]) -> Split<'_, Header> {
     let Some((fixed, _)) = bytes.split_first_chunk::<20>() else {

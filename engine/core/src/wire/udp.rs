@@ -7,8 +7,8 @@
 //! +---------------+---------------+---------------+---------------+--------
 //! ```
 //!
-//! The length is not read. What is inside a tunnel has lengths of its own, and on frames that a network card has yet
-//! to cut the field is 0 or the low 16 bits of the truth.
+//! The length is not read. The content of a tunnel has lengths of its own, and on frames that a network card has yet to
+//! cut the field is 0 or the low 16 bits of the real length.
 
 use super::{Broken, Split};
 
@@ -17,7 +17,7 @@ use super::{Broken, Split};
 pub struct Header {
     /// Sender's port; tunnels put entropy here.
     pub src_port: u16,
-    /// Receiver's port; says which tunnel it is.
+    /// Receiver's port; identifies the tunnel.
     pub dst_port: u16,
 }
 

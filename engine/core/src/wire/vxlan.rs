@@ -17,7 +17,7 @@ pub const PORT_GPE: u16 = 4790;
 const FLAG_VNI: u8 = 0x08;
 const FLAG_NEXT_PROTOCOL: u8 = 0x04;
 
-/// What is inside.
+/// Kind of content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inner {
     /// An Ethernet frame.
@@ -46,10 +46,10 @@ impl Inner {
 /// Network identifier and kind of content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The network identifier; `None` without the I flag, which RFC 7348 demands.
+    /// The network identifier; `None` without the I flag, which RFC 7348 requires.
     pub vni: Option<u32>,
-    /// What is inside. Reserved bits are ignored on receipt, as the RFC asks: only a known next protocol together
-    /// with the P flag makes it something else than Ethernet.
+    /// Kind of content. Reserved bits are ignored on receipt, as the RFC requires: only a known next protocol together
+    /// with the P flag makes it anything but Ethernet.
     pub inner: Inner,
 }
 

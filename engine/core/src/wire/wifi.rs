@@ -1,4 +1,4 @@
-//! IEEE 802.11 data frames as a card in monitor mode gives them, with or without a radiotap header (radiotap.org).
+//! IEEE 802.11 data frames as a card in monitor mode delivers them, with or without a radiotap header (radiotap.org).
 //!
 //! ```text
 //! radiotap: version 0 | pad 1 | length 2 | present 4, repeated while bit 31 | fields     little-endian
@@ -27,7 +27,7 @@ const PROTECTED: u8 = 0x40;
 const ORDER: u8 = 0x80;
 const QOS_AGGREGATED: u8 = 0x80;
 
-/// Splits off the radiotap header and that of a data frame, and gives the EtherType of what follows; `None` for all
+/// Splits off the radiotap header and that of a data frame, and returns the EtherType of what follows; `None` for all
 /// frames that carry nothing readable.
 pub fn split_radiotap(bytes: &[u8]) -> Split<'_, Option<u16>> {
     let Some((&[version, _, l0, l1], _)) = bytes.split_first_chunk() else {
@@ -47,7 +47,7 @@ pub fn split(bytes: &[u8]) -> Split<'_, Option<u16>> {
     split_frame(bytes, false)
 }
 
-/// Reads the flags field, which only the timestamp can stand before.
+/// Reads the flags field, which only the timestamp can precede.
 fn is_padded(header: &[u8]) -> Option<bool> {
     let mut reader = Reader::new(header);
     reader.take(4)?;
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn padding_is_told_by_radiotap() {
         let frame = [&[0x88, 1][..], &[0; 24], &[0, 0], &SNAP].concat();
-        // Flags stand after a timestamp that is aligned to eight.
+        // The flags follow a timestamp that is aligned to eight.
         let header = [&[0, 0, 25, 0, 3, 0, 0, 0][..], &[9; 8], &[0x20], &[0; 8]].concat();
         let bytes = [header, frame].concat();
         assert_eq!(split_radiotap(&bytes), Ok((Some(ethernet::IPV4), &[7][..])));

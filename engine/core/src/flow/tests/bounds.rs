@@ -1,4 +1,4 @@
-//! Many flows, few resources: what is given up is counted, and good flows beside it stay whole.
+//! Many flows, few resources: what is given up is counted, and other flows stay whole.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Two endpoints with known bytes, a lossy network between them, and a lossy capture beside it.
+//! Simulated conversations: two ends with known bytes, a lossy network between them, and a lossy capture of it.
 
 use super::*;
 
