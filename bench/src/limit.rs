@@ -189,35 +189,3 @@ fn sum(bytes: &[u8]) -> u64 {
         .iter()
         .fold(0, |sum, word| sum.wrapping_add(u64::from_ne_bytes(*word)))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_sent_at_a_low_rate_is_received() {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("SKIPPED: network namespaces need root");
-            return;
-        }
-        for sender in [Way::Messages, Way::Ring, Way::Live] {
-            let method = Method {
-                seconds: 0.3,
-                rate: 500.0,
-                sender,
-                sender_cpu: None,
-                receiver_cpu: None,
-                ring_blocks: 8,
-                touch: Touch::All,
-            };
-            let shape = Shape {
-                connections: 5,
-                ..Shape::default()
-            };
-            let row = measure(&shape, "plain", &method, 1).unwrap();
-            assert_eq!((row.calls_offered, row.dropped), (150, 0), "{sender:?}");
-            assert!(row.frames > 4 * 150, "{row:?}");
-            assert_eq!(row.received, row.frames, "{sender:?}");
-        }
-    }
-}

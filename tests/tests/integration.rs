@@ -23,6 +23,7 @@ mod peers;
 mod read_truth;
 mod rules;
 mod sandbox;
+mod senders;
 mod simulation;
 mod splitting;
 mod tidy;
