@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine_core::http::Protocol;
 use engine_core::message::{Notes, Output};
 use engine_core::pipeline::{Pipeline, Unaccounted};
 use engine_core::time::Timestamp;
@@ -378,17 +379,14 @@ fn summary(stages: &Stages, ports: &[Port], calls: u64, unaccounted: i64) -> Str
         let reason = reason.replace('_', " ");
         text.push_str(&format!(", {} {reason}", thousands(count)));
     }
-    let unreadable = [
-        (
-            stages.http.flows_tls,
-            "TLS",
-            (|port| port.tls) as fn(&Port) -> u64,
-        ),
-        (stages.http.flows_http2, "HTTP/2", |port| port.http2),
-    ];
-    for (count, protocol, of) in unreadable {
-        let named = ports.iter().filter(|port| of(port) > 0).take(PORTS_TOLD);
-        let named: Vec<String> = named.map(|port| format!(":{}", port.port)).collect();
+    let recognised = status::unread_protocols().filter(|protocol| *protocol != Protocol::Other);
+    for protocol in recognised {
+        let count = protocol.count(&stages.http);
+        let named = ports.iter().filter(|port| port.count(protocol) > 0);
+        let named: Vec<String> = named
+            .take(PORTS_TOLD)
+            .map(|port| format!(":{}", port.port))
+            .collect();
         if count > 0 {
             let connections = if count == 1 {
                 "connection"
@@ -396,8 +394,9 @@ fn summary(stages: &Stages, ports: &[Port], calls: u64, unaccounted: i64) -> Str
                 "connections"
             };
             text.push_str(&format!(
-                "; {} {protocol} {connections} on {} not readable",
+                "; {} {} {connections} on {} not readable",
                 thousands(count),
+                protocol.label(),
                 named.join(", ")
             ));
         }

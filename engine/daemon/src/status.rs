@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use engine_core::http::PortTable;
+use engine_core::http::{PortFlows, PortTable, Protocol};
 use serde::{Deserialize, Serialize};
 
 use crate::counters::Stages;
@@ -215,44 +215,54 @@ pub struct Capture {
     pub stages: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
-/// What one server port speaks, in connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The connections of one server port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     /// Its number.
     pub port: u16,
-    /// HTTP/1.x, read.
-    pub http: u64,
-    /// TLS, not readable.
-    pub tls: u64,
-    /// HTTP/2 without TLS, not read.
-    pub http2: u64,
-    /// None of these, not read.
-    pub other: u64,
+    /// Connections by the name of their protocol ([`Protocol::column`]).
+    #[serde(flatten)]
+    pub connections: BTreeMap<String, u64>,
 }
 
 impl Port {
+    /// One row of a table.
+    pub fn new(row: &PortFlows) -> Self {
+        let named = row.by_protocol();
+        let named = named.filter_map(|(protocol, flows)| Some((protocol.column()?.into(), flows)));
+        Self {
+            port: row.port,
+            connections: named.collect(),
+        }
+    }
+
     /// The rows of a table, those with most connections that are not read first.
     pub fn all(table: &PortTable) -> Vec<Self> {
-        let rows = table.rows().iter();
-        let mut ports: Vec<Self> = rows
-            .map(|row| {
-                let [http, tls, http2, other] = row.flows;
-                Self {
-                    port: row.port,
-                    http,
-                    tls,
-                    http2,
-                    other,
-                }
-            })
-            .collect();
+        let mut ports: Vec<Self> = table.rows().iter().map(Self::new).collect();
         ports.sort_by_key(|port| (std::cmp::Reverse(port.unread()), port.port));
         ports
     }
 
-    fn unread(&self) -> u64 {
-        self.tls + self.http2 + self.other
+    /// Its connections of this protocol.
+    pub fn count(&self, protocol: Protocol) -> u64 {
+        let column = protocol
+            .column()
+            .and_then(|name| self.connections.get(name));
+        column.copied().unwrap_or(0)
     }
+
+    /// Its connections that are not read.
+    fn unread(&self) -> u64 {
+        unread_protocols()
+            .map(|protocol| self.count(protocol))
+            .sum()
+    }
+}
+
+/// The protocols that are recognised by their first bytes, and not read.
+pub fn unread_protocols() -> impl Iterator<Item = Protocol> {
+    let columns = Protocol::COLUMNS.into_iter();
+    columns.filter(|protocol| !protocol.is_read())
 }
 
 /// One rule and how often it acted.
@@ -361,24 +371,13 @@ mod tests {
                 sentence: String::new(),
                 calls,
                 halves: BTreeMap::from([("gap".into(), 11), ("evicted".into(), 0)]),
-                ports: vec![
-                    Port {
-                        port: 443,
-                        tls: 120,
-                        ..Port::default()
-                    },
-                    Port {
-                        port: 22,
-                        http2: 1,
-                        other: 2,
-                        ..Port::default()
-                    },
-                    Port {
-                        port: 80,
-                        http: 9,
-                        ..Port::default()
-                    },
-                ],
+                ports: [
+                    (443, [0, 120, 0, 0]),
+                    (22, [0, 0, 1, 2]),
+                    (80, [9, 0, 0, 0]),
+                ]
+                .map(|(port, flows)| Port::new(&PortFlows { port, flows }))
+                .to_vec(),
                 packets: Packets {
                     received: 4_100_000,
                     bytes: 2_050_000_000,

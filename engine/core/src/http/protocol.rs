@@ -113,6 +113,12 @@ impl Protocol {
         self.row().is_read
     }
 
+    /// Flows that were recognised as this.
+    pub fn count(self, counters: &Counters) -> u64 {
+        let mut counters = *counters;
+        self.flows(&mut counters).map_or(0, |flows| *flows)
+    }
+
     /// The counter of its flows; nothing for those that are not recognised.
     pub(super) fn flows(self, counters: &mut Counters) -> Option<&mut u64> {
         self.row().flows.map(|of| of(counters))
@@ -144,6 +150,7 @@ mod tests {
             let flows = protocol.flows(&mut counters).unwrap();
             assert_eq!(*flows, 0, "{}", protocol.label());
             *flows += 1;
+            assert_eq!(protocol.count(&counters), 1);
         }
         assert_eq!(counters.values().sum::<u64>(), unread.len() as u64);
     }

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use engine_core::http::Protocol;
+
 use crate::config::CaptureMode;
 use crate::counters::Stages;
 use crate::diagnostic::{Code, Diagnostic};
@@ -89,22 +91,31 @@ pub fn hints(scope: &Scope, stages: &Stages, ports: &[Port], running: Duration) 
             "APP_PORTS=    empty finds HTTP on any port",
         );
     }
+    // Connections of a protocol that is not read, where nothing else is.
+    let only = |protocol: Protocol| {
+        if protocol.is_read() || http.flows_http > 0 {
+            0
+        } else {
+            protocol.count(http)
+        }
+    };
     hint(
-        http.flows_tls > 0 && http.flows_http == 0,
+        only(Protocol::Tls) > 0,
         Code::W062,
-        match ports.iter().find(|port| port.tls > 0) {
-            Some(&Port { port, tls, .. }) => {
-                format!(
-                    "port {port}: {}, no plain HTTP",
-                    plural(tls, "TLS handshake")
-                )
+        match ports.iter().find(|port| port.count(Protocol::Tls) > 0) {
+            Some(port) => {
+                let connections = plural(port.count(Protocol::Tls), Protocol::Tls.unit());
+                format!("port {}: {connections}, no plain HTTP", port.port)
             }
-            None => format!("{}, no plain HTTP", plural(http.flows_tls, "TLS handshake")),
+            None => {
+                let connections = plural(http.flows_tls, Protocol::Tls.unit());
+                format!("{connections}, no plain HTTP")
+            }
         },
         "capture behind the terminator, where the calls are plain",
     );
     hint(
-        http.flows_http2 > 0 && http.flows_http == 0,
+        only(Protocol::Http2) > 0,
         Code::W063,
         format!(
             "{} HTTP/2 connections (gRPC?); this version counts them and does not read them",

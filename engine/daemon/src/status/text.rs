@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use engine_core::limits::OVERLOAD_BODY_BYTES;
 
-use super::{Calls, Capture, Output, Overload, Port, State, Status, Step};
+use super::{Calls, Capture, Output, Overload, Port, State, Status, Step, unread_protocols};
 use crate::quantity::{bytes, clock, plural, spoken, thousands};
 
 /// Ports named in the text of a status; JSON has all of them.
@@ -296,13 +296,11 @@ impl Overload {
 impl Port {
     /// `port 443: 120 TLS handshakes`; nothing if all of it is read.
     pub fn words(&self) -> Option<String> {
-        let spoken = [
-            (self.tls, "TLS handshake"),
-            (self.http2, "HTTP/2 connection"),
-            (self.other, "other connection"),
-        ];
-        let spoken = spoken.into_iter().filter(|(count, _)| *count > 0);
-        let words: Vec<String> = spoken.map(|(count, what)| plural(count, what)).collect();
+        let counts = unread_protocols().map(|protocol| (self.count(protocol), protocol));
+        let counts = counts.filter(|(count, _)| *count > 0);
+        let words: Vec<String> = counts
+            .map(|(count, protocol)| plural(count, protocol.unit()))
+            .collect();
         (!words.is_empty()).then(|| format!("port {}: {}", self.port, words.join(", ")))
     }
 }
