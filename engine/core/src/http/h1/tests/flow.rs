@@ -55,7 +55,7 @@ pub(super) struct Flow {
     pub(super) clock: u64,
     /// The originator is the server.
     pub(super) turned: bool,
-    /// Nobody acknowledges anything.
+    /// No segment acknowledges anything.
     pub(super) silent: bool,
 }
 
@@ -101,7 +101,7 @@ impl Flow {
         } else {
             Direction::Originator
         };
-        // Whoever sends has received all that was sent before.
+        // A sender has received all that was sent before.
         let acked = match self.silent {
             true => Acked::ABSENT,
             false => Some(self.offsets[usize::from(!client)]).into(),

@@ -55,7 +55,7 @@ fn losses_never_make_a_wrong_pair_or_a_whole_call_of_a_damaged_one() {
     );
 }
 
-/// Loses one piece in `chance`; the share of calls that were told whole, in percent.
+/// Loses one piece in `chance`; the share of calls that were delivered whole, in percent.
 #[track_caller]
 fn check_losses(seeds: std::ops::Range<u64>, chance: usize) -> u64 {
     let (mut done, mut halves, mut whole, mut sent) = (0, 0, 0, 0);
@@ -78,7 +78,7 @@ fn check_losses(seeds: std::ops::Range<u64>, chance: usize) -> u64 {
             if let (Some(request), Some(response)) = pair {
                 assert_eq!(request, response, "seed {seed}: {line}\n{events:?}");
             }
-            // Marked, or as the endpoints said; a head that lost its first fields is a risk that is not taken.
+            // Marked, or as the endpoints sent it; a head that lost its first fields is a risk that is not taken.
             let marked = line.contains("~ =>") || line.contains("~ done");
             let whole_line = truth.contains(&without_index(line));
             assert!(
@@ -90,12 +90,12 @@ fn check_losses(seeds: std::ops::Range<u64>, chance: usize) -> u64 {
         sent += expected.len() as u64;
         assert_eq!(counters.exchanges_opened, lines.len() as u64);
     }
-    println!("{sent} sent, {done} told as calls, {whole} of them whole, {halves} halves");
+    println!("{sent} sent, {done} delivered as calls, {whole} of them whole, {halves} halves");
     whole * 100 / sent
 }
 
 #[test]
-fn a_client_that_takes_turns_is_never_given_up() {
+fn a_client_that_does_not_pipeline_is_never_given_up() {
     for seed in 0..1500 {
         let mut random = Random::new(seed);
         let mut conversation = Conversation::new(&mut random);
@@ -199,8 +199,8 @@ fn hostile_bytes_read_the_same_however_they_are_cut() {
                 other => other.clone(),
             })
             .collect();
-        // What a head is called that never was one may depend on the cut; what is told may not.
-        let told = |step| {
+        // How malformed heads are counted may depend on the cut; what is delivered may not.
+        let delivered = |step| {
             let (lines, counters) = run(&events, step, FlowEnd::Fin, "", false);
             (
                 lines,
@@ -210,10 +210,10 @@ fn hostile_bytes_read_the_same_however_they_are_cut() {
                 counters.bodies_cut,
             )
         };
-        let whole = told(usize::MAX);
+        let whole = delivered(usize::MAX);
         for step in [1, 2, 7, 1 + random.below(100)] {
             assert_eq!(
-                told(step),
+                delivered(step),
                 whole,
                 "seed {seed} in pieces of {step}\n{events:?}"
             );

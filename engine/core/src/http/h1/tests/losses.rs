@@ -107,7 +107,7 @@ fn after_a_loss_the_next_message_is_found_and_paired() {
         &[c(GET), LostS(40), c(GET), s(OK)],
         &[&half(1, 0), &plain(2, 28, 40)],
     );
-    // The begin of a response is lost; what is left of it is passed over.
+    // The start of a response is lost; what is left of it is passed over.
     check(
         &[
             c(GET),
@@ -131,7 +131,7 @@ fn after_a_loss_the_next_message_is_found_and_paired() {
         &[c(GET), s(OK), LostC(28), LostS(40), c(GET), s(OK)],
         &[&plain(1, 0, 0), &plain(2, 56, 80)],
     );
-    // The last chunks are lost, and with them the begin of the next response.
+    // The last chunks are lost, and with them the start of the next response.
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nabcdefgh\r\n";
     let cut = format!("#1 @0 {GET_LINE} => @0 200[Transfer-Encoding=chunked] abcdefgh~ done");
     check(
@@ -168,7 +168,7 @@ fn losses_among_pipelined_messages_are_never_guessed() {
         ],
     );
     assert_eq!(counters.pairings_given_up, 1);
-    // One waits: no doubt.
+    // One waits, so nothing is ambiguous.
     check(
         &[c(&GET.repeat(2)), s(OK), LostS(40), s(OK), c(GET), s(OK)],
         &[&plain(1, 0, 0), &plain(2, 28, 80), &plain(3, 56, 120)],
@@ -192,7 +192,7 @@ fn in_the_middle_a_pair_waits_for_its_confirmation() {
     flow.feed(&s(OK), usize::MAX);
     assert_eq!(
         flow.http.counters.exchanges_finished, 2,
-        "and no doubt is left"
+        "and nothing is ambiguous any more"
     );
     flow.end(FlowEnd::Idle);
     // The end without another response confirms, too; a loss before it does not.
@@ -204,7 +204,7 @@ fn in_the_middle_a_pair_waits_for_its_confirmation() {
         &[&half(1, 0), &orphan(2, 40), &orphan(3, 80)],
         1,
     );
-    // The next request knows of more than this response.
+    // The next request acknowledges more than this response.
     check(
         &[c(GET), s(OK), LostS(40), c(GET), s(OK)],
         &[&half(1, 0), &plain(2, 28, 80)],

@@ -244,7 +244,7 @@ fn an_early_answer_waits_for_its_request() {
 
 #[test]
 fn halves_say_why() {
-    // A client that says it has no more to send still gets its response.
+    // A client that has no more to send still gets its response.
     check(&[c(GET), FinC, s(OK)], &[&plain(1, 0, 0)]);
     for (end, why) in [
         (FlowEnd::Fin, "Closed"),
@@ -409,7 +409,7 @@ fn requests_without_a_version() {
 
 #[test]
 fn heads_without_their_empty_line() {
-    // A server that closes right behind its status line has said all that it wanted to.
+    // A server that closes right behind its status line has sent all that it had.
     let cut = "HTTP/1.1 400 Bad Request\r\nA: b\r\n";
     let answered = format!("#1 @0 {GET_LINE} => @0 400[A=b] ~ done");
     check(&[c(GET), s(cut), FinS], &[&answered]);

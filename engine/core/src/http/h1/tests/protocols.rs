@@ -1,9 +1,12 @@
 //! What a flow is recognised as, and what it becomes.
 
 use super::flow::*;
-use crate::flow::FlowEnd;
+use super::recorder::Recorder;
+use crate::flow::{Acked, ByteInfo, Direction, FlowEnd};
+use crate::http::hand_over::HandOver;
 use crate::http::*;
 use crate::limits;
+use crate::time::Timestamp;
 
 #[test]
 fn what_follows_an_upgrade_is_a_tunnel() {
@@ -56,7 +59,67 @@ fn connect_is_a_tunnel_once_it_is_granted() {
     );
 }
 
-/// What a flow is taken for: the counter that says so, and whether it is read on.
+#[test]
+fn what_was_collected_goes_to_the_next_reader() {
+    let upgrade = "GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\n";
+    let switch = "HTTP/1.1 101 Switching Protocols\r\n\r\n\x01\x02";
+    for step in [1, 7, usize::MAX] {
+        let mut flow = Flow::new("", false, false);
+        for event in [c(upgrade), c("GET /early"), s(switch), c("late")] {
+            flow.feed(&event, step);
+        }
+        flow.end(FlowEnd::Fin);
+        assert_eq!(flow.http.exchanges.lines.len(), 1);
+        let expected = "GET /early\x01\x02late".len() as u64;
+        assert_eq!(flow.http.counters.bytes_tunnelled, expected);
+    }
+}
+
+#[test]
+fn requests_that_wait_at_a_hand_over_end_with_the_flow() {
+    let upgrade = "GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\n";
+    let switch = "HTTP/1.1 101 Switching Protocols\r\n\r\n";
+    for (end, reason) in [(FlowEnd::Reset, "Closed"), (FlowEnd::Idle, "Timeout")] {
+        let mut flow = Flow::new("", false, false);
+        for event in [c(upgrade), c(GET), s(switch)] {
+            flow.feed(&event, usize::MAX);
+        }
+        assert_eq!(flow.http.exchanges.lines.len(), 1);
+        flow.end(end);
+        let waiting = format!("#2 @{} {GET_LINE} => -  half {reason}", upgrade.len());
+        assert_eq!(flow.http.exchanges.lines[1], waiting);
+    }
+}
+
+#[test]
+fn a_reader_goes_on_where_the_one_before_stopped() {
+    let mut http = Http::new(Config::default(), Recorder::default());
+    let mut waiting = http.exchanges.begin();
+    waiting.request_end = ".".to_owned();
+    let hand_over = HandOver {
+        calls: 3,
+        waiting: vec![waiting],
+        ..HandOver::of_new_flow(&start(false), Protocol::Detecting)
+    };
+    let mut connection = super::super::Connection::new(hand_over, &mut http);
+    for (direction, offset, text) in [
+        (Direction::Originator, 100, GET),
+        (Direction::Responder, 50, OK),
+    ] {
+        let place = ByteInfo {
+            direction,
+            time: Timestamp::ZERO,
+            offset,
+            acked: Acked::ABSENT,
+        };
+        assert_eq!(connection.data(place, text.as_bytes(), &mut http), b"");
+    }
+    let lines = &http.exchanges.lines;
+    assert_eq!(lines[0], "- . => -  half Closed");
+    assert_eq!(lines[1], plain(4, 100, 50));
+}
+
+/// What a flow is recognised as: the counter of it, and whether it is read further.
 #[track_caller]
 fn check_protocol(
     ports: &str,

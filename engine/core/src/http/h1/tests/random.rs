@@ -154,7 +154,7 @@ impl Conversation {
         message
     }
 
-    /// Who sends what when: in turns, or several requests at once; never a response before its request.
+    /// The order of sending: one request at a time or several at once, and never a response before its request.
     pub(super) fn events(&self, random: &mut Random) -> Vec<Event> {
         let mut events = Vec::new();
         let mut answered = 0;
@@ -185,7 +185,7 @@ pub(super) fn random_framing(method: &str) -> usize {
     usize::from(!matches!(method, "GET" | "HEAD" | "DELETE"))
 }
 
-/// The twin: all bytes at once, lines and text, slow and plain. It knows only what RFC 9112 allows.
+/// The twin: all bytes at once, lines and text, slow and plain. It reads only what RFC 9112 allows.
 pub(super) mod twin {
     pub(super) struct Message {
         pub(super) start: String,
@@ -214,7 +214,7 @@ pub(super) mod twin {
         line.strip_suffix(b"\r").unwrap_or(line)
     }
 
-    /// `bodiless` says whether the message with this start line has no body whatever its fields say.
+    /// `bodiless`: whether the message with this start line has no body whatever its fields are.
     pub(super) fn messages(bytes: &[u8], bodiless: impl Fn(usize, &str) -> bool) -> Vec<Message> {
         let mut messages = Vec::new();
         let mut rest = bytes;
@@ -286,7 +286,7 @@ pub(super) mod twin {
     }
 }
 
-/// What the recorder should say of this conversation.
+/// The lines that the recorder should have of this conversation.
 pub(super) fn expected_lines(conversation: &Conversation) -> Vec<String> {
     let (mut sent, mut answered) = (Vec::new(), Vec::new());
     for (request, response) in &conversation.calls {

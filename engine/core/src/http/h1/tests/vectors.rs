@@ -3,7 +3,7 @@
 use super::flow::*;
 use crate::flow::FlowEnd;
 
-/// Every message of the vectors is read as one call, but for the named ones.
+/// Every message of the vectors is read as one call, except the named ones.
 #[test]
 fn the_vectors_of_the_reference_loggers() {
     for vector in crate::rules::tests::vectors("message-vectors.json") {
