@@ -16,7 +16,7 @@ const CONTROL_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Prints the status, as JSON or as text. A program that does not run has one, too.
 pub fn show_status(invocation: &Invocation, json: bool) -> Result<Exit, Diagnostic> {
-    let answer = control::ask(&invocation.control, Request::Status, STATUS_TIMEOUT);
+    let answer = control::send(&invocation.control, Request::Status, STATUS_TIMEOUT);
     let (status, exit) = match answer {
         Ok(response) => (response.status.unwrap_or_else(status::empty), response.exit),
         Err(Unreachable::NotRunning) => (status::empty(), Exit::NotRunning as u8),
@@ -37,7 +37,7 @@ pub fn show_status(invocation: &Invocation, json: bool) -> Result<Exit, Diagnost
 /// Sends a request and prints the answer.
 pub fn request(invocation: &Invocation, request: Request) -> Result<Exit, Diagnostic> {
     let control = &invocation.control;
-    match control::ask(control, request, CONTROL_TIMEOUT) {
+    match control::send(control, request, CONTROL_TIMEOUT) {
         Ok(response) => {
             print(&format!("{}\n", response.text.trim_end()));
             Ok(Exit::from_code(response.exit))

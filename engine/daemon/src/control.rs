@@ -203,7 +203,7 @@ pub enum Unreachable {
 }
 
 /// Sends a request to the program that listens on `path`.
-pub fn ask(path: &Path, request: Request, timeout: Duration) -> Result<Response, Unreachable> {
+pub fn send(path: &Path, request: Request, timeout: Duration) -> Result<Response, Unreachable> {
     let mut socket = UnixStream::connect(path).map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => Unreachable::NotRunning,
         _ => unreachable_socket(path, &error),
@@ -268,7 +268,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/control.sock");
         assert!(matches!(
-            ask(&path, Request::Status, SOON),
+            send(&path, Request::Status, SOON),
             Err(Unreachable::NotRunning)
         ));
         let serving = Server::bind(&path).unwrap().serve(answer).unwrap();
@@ -285,11 +285,11 @@ mod tests {
             0o700
         );
         assert_eq!(
-            ask(&path, Request::On, SOON).unwrap().text,
+            send(&path, Request::On, SOON).unwrap().text,
             "sniffer: started"
         );
         assert_eq!(
-            ask(&path, Request::Status, SOON)
+            send(&path, Request::Status, SOON)
                 .unwrap()
                 .status
                 .unwrap()
@@ -307,13 +307,13 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "a listener that ends leaves its name");
         assert!(matches!(
-            ask(&path, Request::Status, SOON),
+            send(&path, Request::Status, SOON),
             Err(Unreachable::NotRunning)
         ));
         let _serving = Server::bind(&path).unwrap().serve(answer).unwrap();
         assert_eq!(Server::bind(&path).unwrap_err().code, Code::E111);
         assert_eq!(
-            ask(&path, Request::Off, SOON).unwrap().text,
+            send(&path, Request::Off, SOON).unwrap().text,
             "sniffer: stopped"
         );
     }

@@ -29,7 +29,7 @@ pub fn command(flags: &DemoFlags, invocation: &Invocation) -> Result<Exit, Diagn
     let mut values = invocation.values()?;
     flags.settings.apply(&mut values);
     let (control, console) = (invocation.control.clone(), invocation.console);
-    let running = ask(&control);
+    let running = status_of(&control);
     if flags.calls_only || running.is_some() {
         return calls_only(flags, running.as_ref(), console);
     }
@@ -156,8 +156,8 @@ fn cannot_listen(port: u16, error: &std::io::Error) -> Diagnostic {
     )
 }
 
-fn ask(control: &Path) -> Option<Status> {
-    control::ask(control, Request::Status, Duration::from_secs(2))
+fn status_of(control: &Path) -> Option<Status> {
+    control::send(control, Request::Status, Duration::from_secs(2))
         .ok()?
         .status
 }
@@ -194,7 +194,7 @@ fn make_and_report(control: &Path, shop: SocketAddr, console: Console) -> bool {
             .map_or(0, |capture| capture.calls.sent)
     };
     let delivered = wait_for(control, DELIVERY_TIMEOUT, |status| sent(status) >= calls)
-        .or_else(|| ask(control));
+        .or_else(|| status_of(control));
     let sent = delivered.as_ref().map_or(0, sent);
     console.info(format!(
         "demo: made {calls} calls, {sent} captured and stored"
@@ -206,7 +206,7 @@ fn make_and_report(control: &Path, shop: SocketAddr, console: Console) -> bool {
 fn wait_for(control: &Path, timeout: Duration, wanted: impl Fn(&Status) -> bool) -> Option<Status> {
     let deadline = Instant::now() + timeout;
     while Instant::now() < deadline {
-        if let Some(status) = ask(control).filter(&wanted) {
+        if let Some(status) = status_of(control).filter(&wanted) {
             return Some(status);
         }
         std::thread::sleep(Duration::from_millis(50));

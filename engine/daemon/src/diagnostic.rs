@@ -1,7 +1,7 @@
 //! Errors and warnings as a user sees them: the problem, its cause, a remedy to paste, and a code to look up.
 //!
 //! A problem with `E` stops the program with the exit code of its kind, one with `W` does not. Text is written to standard
-//! error, coloured where the user wants it. The code that finds a problem describes it; this module only renders it.
+//! error, in colour where that is switched on. The code that finds a problem describes it; this module only renders it.
 
 use std::fmt;
 use std::io::{IsTerminal, Write};

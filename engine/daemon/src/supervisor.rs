@@ -492,7 +492,7 @@ impl Supervisor {
                 "sniffer: not capturing; the rules are read at the next start",
             )
         };
-        control::ask(&control, Request::Reload, Duration::from_secs(10))
+        control::send(&control, Request::Reload, Duration::from_secs(10))
             .unwrap_or_else(|_| nothing())
     }
 
@@ -631,7 +631,7 @@ fn capture_control(control: &Path) -> PathBuf {
 }
 
 fn ask_capture(control: &Path) -> Option<Status> {
-    control::ask(
+    control::send(
         &capture_control(control),
         Request::Status,
         Duration::from_secs(2),

@@ -64,21 +64,21 @@ pub enum Command {
     Run(RunFlags),
     /// Store, page and capture in one: the store runs at once, capture after `sniffer on`.
     AllInOne(AllInOneFlags),
-    /// All-in-one on loopback with calls of its own making.
+    /// All-in-one on loopback, with built-in calls to capture.
     Demo(DemoFlags),
     /// Start capturing in the running all-in-one.
     On,
-    /// Stop capturing; what was captured is delivered first.
+    /// Deliver what was captured, then stop capturing.
     Off,
     /// What runs, and where every call went.
     Status(StatusFlags),
-    /// Look at what a capture would meet, and say what could be better; changes nothing.
+    /// Check everything on which a capture depends; changes nothing.
     Check(CheckFlags),
     /// Read calls from capture files (pcap, pcapng, .gz, .zst, folders, - for standard input).
     Read(ReadFlags),
     /// The embedded store alone: capture URL and page.
     Store(StoreFlags),
-    /// Check rules, or have them read again.
+    /// Check, test and apply rules, or make the running sniffer read them again.
     #[command(subcommand)]
     Rules(RulesCommand),
     /// Interfaces that can be captured.
@@ -86,7 +86,7 @@ pub enum Command {
     Interfaces,
     /// Explain a message (`sniffer help E041`), a setting or a command.
     Help {
-        /// A code, a setting's name in the environment or flag, or a command.
+        /// A command, a code, or the name of a setting in the environment.
         topic: Option<String>,
     },
     /// Version.
@@ -109,7 +109,7 @@ pub enum RulesCommand {
     /// In: {"rules": TEXT, "details": [[KEY, VALUE], ...]}. Out: the details that are left, null for a dropped call, or
     /// {"error": CLASS, "message": TEXT, "line": NUMBER, "column": NUMBER}.
     Apply,
-    /// Have the running sniffer read its rules file again.
+    /// Make the running sniffer read its rules file again.
     Reload,
 }
 
@@ -217,7 +217,7 @@ pub struct ReadFlags {
     /// The same as -o ndjson.
     #[arg(long, conflicts_with = "output")]
     pub json: bool,
-    /// Exit with 8 when a call is half or cut, or anything is unaccounted.
+    /// Exit with 8 when a call is half or truncated, or anything is unaccounted.
     #[arg(long)]
     pub strict: bool,
     /// Write where every packet, byte and call went, as in `status --json`, to a file; - is after the calls.

@@ -1,7 +1,7 @@
 //! The settings in the environment, read with the mistakes that people make there.
 //!
-//! A name that begins like ours and is unknown is an error with a guess, since a misspelt privacy rule must not pass
-//! unnoticed. `docker run --env-file` keeps quotes and the characters `\n`: one matching pair of quotes around a value is
+//! An unknown name with one of the prefixes of settings is an error with a guess, since a misspelt privacy rule must not
+//! pass unnoticed. `docker run --env-file` keeps quotes and the characters `\n`: one matching pair of quotes around a value is
 //! removed, `\n` in rules is a line end, and a notice mentions both.
 
 use std::ffi::OsString;
@@ -12,7 +12,7 @@ use super::settings::{ALL, WITHOUT_EFFECT};
 use super::values::{Values, with_line_ends};
 use crate::diagnostic::{Code, Diagnostic};
 
-/// Beginnings of our names: an unknown name that has one of them is a mistake.
+/// Prefixes of settings: an unknown name that has one of them is a mistake.
 const PREFIXES: [&str; 3] = ["SNIFFER_", "USAGE_LOGGERS_", "APP_"];
 
 /// The values of the environment, with notices. An unknown name is an error, or a notice if `lenient`.
@@ -95,7 +95,7 @@ fn accept(row: &Row, name: &str, given: &str, was_quoted: bool) -> (String, Opti
     (text, notice)
 }
 
-/// Whether a name is one of our settings or looks like one.
+/// Whether a name is that of a setting or looks like one.
 pub fn is_ours(name: &str) -> bool {
     PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         || row(name).is_some()
@@ -114,7 +114,7 @@ fn reason_without_effect(name: &str) -> Option<&'static str> {
 }
 
 /// Kubernetes puts `NAME_PORT=tcp://10.0.0.1:80`, `NAME_SERVICE_HOST` and the like into every container for each
-/// service of the namespace. Those of a service called `app` or `sniffer` have names that look like ours and are not.
+/// service of the namespace. Those of a service called `app` or `sniffer` have names that look like settings.
 fn is_service_link(name: &str, value: &OsString) -> bool {
     let is_url = value
         .to_str()

@@ -1,14 +1,14 @@
-//! Where a user's things are: the control socket and the store's data, by who runs the program (XDG Base Directory
-//! Specification; `/run` and `/var/lib` for root).
+//! Folders of a user: of the control socket and of the store's data (XDG Base Directory Specification; `/run` and
+//! `/var/lib` for root).
 
 use std::path::PathBuf;
 
-/// Where a program of this user finds or makes the control socket.
+/// The control socket of a user's programs.
 pub(super) fn default_control() -> PathBuf {
     run_folder().join("control.sock")
 }
 
-/// A folder of this user for what runs. In the shared temporary folder its name has the user's number.
+/// The user's folder for running programs. In the shared temporary folder its name has the user's number.
 fn run_folder() -> PathBuf {
     match (
         user(),

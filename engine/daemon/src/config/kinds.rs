@@ -112,7 +112,7 @@ impl Kind for Time {
     }
 }
 
-/// An address to listen on. `:7701` and `7701` are all addresses.
+/// An address to listen on. `:PORT` and `PORT` mean all addresses.
 pub struct Address;
 
 impl Kind for Address {
@@ -350,7 +350,7 @@ impl Kind for UdpPorts {
             .collect();
         ports
             .filter(|ports| !ports.is_empty())
-            .ok_or_else(|| value.bad_list(&"not a port between 1 and 65535", "4789"))
+            .ok_or_else(|| value.bad_list(&"not a port between 1 and 65535", "8472"))
     }
 
     fn show(checked: &Vec<u16>) -> String {
@@ -425,7 +425,7 @@ impl Kind for Filter {
 pub enum CompressionChoice {
     /// As it suits the destination.
     Auto,
-    /// As the user wants it.
+    /// As given.
     Fixed(Compression),
 }
 

@@ -1,8 +1,8 @@
-//! How much memory is ours when nobody says: a quarter of what this process may have, up to a bound.
+//! The default memory limit: a quarter of what this process may use, up to a bound.
 //!
-//! What it may have is the least of the host's memory and the limits of its control group and of those around it
-//! (`memory.max` of version 2, `memory.limit_in_bytes` of version 1; see cgroups(7)). A file that is not there limits
-//! nothing.
+//! What it may use is the smallest of the host's memory and the limits of its control group and of the groups around it
+//! (`memory.max` of version 2, `memory.limit_in_bytes` of version 1; see cgroups(7)). A file that does not exist is no
+//! limit.
 
 use std::fs::read_to_string;
 use std::path::Path;
@@ -26,13 +26,15 @@ fn share_of(limits: impl IntoIterator<Item = usize>) -> usize {
     (least / 4).clamp(MEMORY_BYTES_MIN, MEMORY_BYTES_MAX)
 }
 
-/// The least limit on the way from the root to our group, which `membership` names as `0::/a/b`.
+/// The smallest limit on the way from the root to the group of this process, which `membership` names as `0::/a/b`.
 fn version_2(groups: &Path, membership: &str) -> Option<usize> {
-    let ours = membership
+    let group = membership
         .lines()
         .find_map(|line| line.strip_prefix("0::"))?;
-    let ours = groups.join(ours.trim_start_matches('/'));
-    let around = ours.ancestors().take_while(|path| path.starts_with(groups));
+    let group = groups.join(group.trim_start_matches('/'));
+    let around = group
+        .ancestors()
+        .take_while(|path| path.starts_with(groups));
     around
         .filter_map(|path| number(&path.join("memory.max")))
         .min()
@@ -47,7 +49,7 @@ fn host() -> Option<usize> {
     kib.checked_mul(1024)
 }
 
-/// A file with one number; `max` is none.
+/// The number in a file; `max` is none.
 fn number(path: &Path) -> Option<usize> {
     read_to_string(path).ok()?.trim().parse().ok()
 }
@@ -72,9 +74,9 @@ mod tests {
     #[test]
     fn the_least_limit_around_us_counts() {
         let groups = tempfile::tempdir().unwrap();
-        let ours = groups.path().join("pod/container");
-        std::fs::create_dir_all(&ours).unwrap();
-        std::fs::write(ours.join("memory.max"), "max\n").unwrap();
+        let group = groups.path().join("pod/container");
+        std::fs::create_dir_all(&group).unwrap();
+        std::fs::write(group.join("memory.max"), "max\n").unwrap();
         std::fs::write(groups.path().join("pod/memory.max"), "400000\n").unwrap();
         let found = |membership| version_2(groups.path(), membership);
         assert_eq!(found("0::/pod/container\n"), Some(400_000));

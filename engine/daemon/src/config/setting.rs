@@ -36,7 +36,7 @@ pub enum Form {
     Switch,
     /// One text.
     One,
-    /// One text that may begin with a hyphen.
+    /// One text that may start with a hyphen.
     Hyphenated,
     /// One text, in which the characters `\n` are a line end.
     Lines,
@@ -131,7 +131,7 @@ pub struct Row {
     pub flag: &'static str,
     /// Short flag.
     pub short: Option<char>,
-    /// What stands behind the flag in the help; empty for a switch.
+    /// The placeholder after the flag in the help; empty for a switch.
     pub metavar: &'static str,
     /// How the flag takes its text.
     pub form: Form,
@@ -216,7 +216,7 @@ impl<K: Kind> Setting<K> {
         self
     }
 
-    /// The flag, and what stands behind it in the help.
+    /// The flag, and the placeholder after it in the help.
     pub const fn flag(mut self, flag: &'static str, metavar: &'static str) -> Self {
         self.row.flag = flag;
         self.row.metavar = metavar;

@@ -176,7 +176,7 @@ settings! {
 
     /// Deliver half calls too: requests without response and responses without request.
     ///
-    /// docs/annotations.md lists the reasons why a call is only half there.
+    /// docs/annotations.md lists the reasons why one side of a call can be missing.
     half_calls: Switch = Setting::new("SNIFFER_HALF_CALLS", || false)
         .flag("half-calls", "")
         .of(Calls, READING)
@@ -301,7 +301,7 @@ settings! {
 
     /// Address of the page.
     ///
-    /// On another address than one of this machine alone the page requires a token.
+    /// On any other address than a loopback one the page requires a token.
     ui: Address = Setting::new("SNIFFER_UI", || SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 7700))
         .flag("ui", "ADDRESS")
         .of(Store, STORING);

@@ -71,3 +71,34 @@ impl Values {
 pub(super) fn with_line_ends(text: &str) -> String {
     text.replace("\\r\\n", "\n").replace("\\n", "\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::kinds::{Optional, Text};
+    use crate::config::setting::Setting;
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        let token: Setting<Optional<Text>> = Setting::new("SNIFFER_TOKEN", || None)
+            .flag("token", "TEXT")
+            .secret();
+        let mut values = Values::default();
+        values.set(&token, "hunter2");
+        let value = values.given(&token).unwrap();
+        assert_eq!(value.written(), "--token (secret)");
+        let shown = [
+            format!("{values:?}"),
+            value.expected("a token").to_string(),
+            value.bad_list(&"no token", "TOKEN").to_string(),
+        ];
+        assert!(
+            shown.iter().all(|text| !text.contains("hunter2")),
+            "{shown:?}"
+        );
+        assert_eq!(
+            token.check(Some(value)).unwrap(),
+            Some("hunter2".to_owned())
+        );
+    }
+}

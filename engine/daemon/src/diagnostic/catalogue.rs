@@ -1,4 +1,4 @@
-//! Every code, how the program ends on it, and what `sniffer help CODE` says.
+//! Every code, the exit code that it leads to, and what `sniffer help CODE` prints.
 
 use std::fmt;
 
@@ -162,7 +162,7 @@ deliver packets for other machines, and --promisc is needed to capture those tha
 "The connections are encrypted. Their calls can be read only behind the terminator: capture on the interface between it
 and the server (often lo), where they are not encrypted.";
     W063, Done, "only HTTP/2",
-"The connections speak HTTP/2 in the clear, mostly gRPC. This version counts them and does not read them.";
+"The connections are HTTP/2 without encryption, mostly gRPC. This version counts them and does not read them.";
     W065, Done, "no VXLAN",
 "Packets arrive, but none on the UDP ports of VXLAN. Check the security group (UDP 4789 from the sources), that the mirror
 session is on, that its target is this machine, and SNIFFER_MIRROR_VXLANPORT.";

@@ -104,7 +104,7 @@ impl Plan {
     }
 }
 
-/// The paths for which landlock has rules. It has none for a pipe behind `/dev/fd`, which it never refuses.
+/// The paths for which landlock has rules. It has none for a pipe in `/dev/fd`, which it never refuses.
 fn there(paths: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
     use std::os::unix::fs::FileTypeExt as _;
     paths.iter().filter(|path| {
