@@ -4,7 +4,7 @@
 //! doc comment of the counter is its help. Labels are reasons, numbers and the program's own words.
 
 use std::fmt::{self, Display, Write as _};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::families::{self, Pool, Series};
 use crate::counters::Stages;
@@ -190,94 +190,149 @@ fn rules(page: &mut Text, moment: &Moment) {
     page.sample(RELOADS, &[("result", &"failed")], moment.reloads.1);
 }
 
-/// What sinks that deliver have done. The samples of several are told apart by their names.
+/// What the sinks that deliver have done. A label names the sink where there are several.
 fn output(page: &mut Text, sinks: &[Snapshot]) {
-    let Some(sink) = sinks.iter().find(|sink| sink.detail.is_some()) else {
+    let sinks = Sinks(sinks.iter().filter(|sink| sink.detail.is_some()).collect());
+    if sinks.0.is_empty() {
         return;
-    };
-    for metric in sink.detail.iter().flat_map(|detail| &detail.metrics) {
-        page.metric(metric.name, metric.help);
-        for (text, count) in &metric.samples {
-            let label: [(&str, &dyn Display); 1] = [(metric.label, text)];
-            let labels = if metric.label.is_empty() {
-                &[][..]
-            } else {
-                &label
-            };
-            page.sample(metric.name, labels, count);
-        }
     }
-    let counters = &sink.counters;
+    of_their_kinds(page, &sinks);
     for (name, help, count) in [
         (
             "sniffer_output_bundles_sent_total",
             "Bundles that the destination acknowledged.",
-            counters.bundles_sent,
+            (|sink| sink.counters.bundles_sent) as fn(&Snapshot) -> u64,
         ),
         (
             "sniffer_output_sent_bytes_total",
             "Bytes of their bodies as sent.",
-            counters.bytes_sent,
+            |sink| sink.counters.bytes_sent,
         ),
         (
             "sniffer_output_up",
             "Whether the last try succeeded, or none was made yet.",
-            u64::from(!sink.down),
+            |sink| u64::from(!sink.down),
         ),
         (
             "sniffer_output_queue_bundles",
             "Bundles that wait for delivery or are on their way.",
-            counters.bundles_queued,
+            |sink| sink.counters.bundles_queued,
         ),
-        (
-            "sniffer_output_queue_calls",
-            "Calls in them.",
-            counters.calls_queued,
-        ),
+        ("sniffer_output_queue_calls", "Calls in them.", |sink| {
+            sink.counters.calls_queued
+        }),
         (
             "sniffer_output_queue_bytes",
             "Bytes of their bodies.",
-            counters.bytes_queued,
+            |sink| sink.counters.bytes_queued,
         ),
     ] {
-        page.single(name, help, count);
+        sinks.each(page, name, help, |sink| Some(count(sink)));
     }
-    let oldest = sink
-        .oldest
-        .and_then(|since| SystemTime::now().duration_since(since).ok());
-    page.single(
+    sinks.each(
+        page,
         "sniffer_output_oldest_seconds",
         "How long the oldest of them has waited.",
-        oldest.unwrap_or_default().as_secs_f64(),
+        |sink| Some(oldest(sink).as_secs_f64()),
     );
-    if let Some(at) = sink.last_success {
-        page.single(
-            "sniffer_output_last_success_timestamp_seconds",
-            "When a bundle was last acknowledged, in seconds since 1970.",
-            seconds(at),
-        );
-    }
-    delivery(page, &sink.delivery);
+    sinks.each(
+        page,
+        "sniffer_output_last_success_timestamp_seconds",
+        "When a bundle was last acknowledged, in seconds since 1970.",
+        |sink| sink.last_success.map(seconds),
+    );
+    delivery(page, &sinks);
 }
 
-fn delivery(page: &mut Text, times: &Times) {
+/// The metrics that only one kind of sink has.
+fn of_their_kinds(page: &mut Text, sinks: &Sinks<'_>) {
+    let all = || (sinks.0.iter()).flat_map(|sink| Some((*sink, sink.detail.as_ref()?)));
+    let mut done = Vec::new();
+    for metric in all().flat_map(|(_, detail)| &detail.metrics) {
+        if done.contains(&metric.name) {
+            continue;
+        }
+        done.push(metric.name);
+        page.metric(metric.name, metric.help);
+        for (sink, detail) in all() {
+            let same = detail
+                .metrics
+                .iter()
+                .filter(|other| other.name == metric.name);
+            for (text, count) in same.flat_map(|metric| &metric.samples) {
+                let mut labels = sinks.labels(sink);
+                if !metric.label.is_empty() {
+                    labels.push((metric.label, text));
+                }
+                page.sample(metric.name, &labels, count);
+            }
+        }
+    }
+}
+
+/// Those that deliver.
+struct Sinks<'a>(Vec<&'a Snapshot>);
+
+impl Sinks<'_> {
+    fn labels<'s>(&self, sink: &'s Snapshot) -> Vec<(&'s str, &'s dyn Display)> {
+        match self.0.len() {
+            1 => Vec::new(),
+            _ => vec![("sink", &sink.name)],
+        }
+    }
+
+    /// A metric of one sample for each sink that has a value.
+    fn each<T: Display>(
+        &self,
+        page: &mut Text,
+        name: &str,
+        help: &str,
+        value: impl Fn(&Snapshot) -> Option<T>,
+    ) {
+        let values: Vec<_> = (self.0.iter())
+            .filter_map(|sink| Some((*sink, value(sink)?)))
+            .collect();
+        if !values.is_empty() {
+            page.metric(name, help);
+        }
+        for (sink, value) in values {
+            page.sample(name, &self.labels(sink), value);
+        }
+    }
+}
+
+/// The age of the oldest bundle that waits.
+fn oldest(sink: &Snapshot) -> Duration {
+    let age = sink
+        .oldest
+        .and_then(|since| SystemTime::now().duration_since(since).ok());
+    age.unwrap_or_default()
+}
+
+fn delivery(page: &mut Text, sinks: &Sinks<'_>) {
     const NAME: &str = "sniffer_output_delivery_seconds";
     page.head(
         NAME,
         "histogram",
         "From a closed bundle in the uploader's hands to its acknowledgement, all tries together.",
     );
-    let mut sum = 0;
-    for (edge, count) in Times::EDGES.iter().zip(times.counts) {
-        sum += count;
-        page.put(format_args!("{NAME}_bucket{{le=\"{edge}\"}} {sum}\n"));
+    for sink in &sinks.0 {
+        let times = &sink.delivery;
+        let bucket = format!("{NAME}_bucket");
+        let mut sum = 0;
+        for (edge, count) in Times::EDGES.iter().zip(times.counts) {
+            sum += count;
+            let mut labels = sinks.labels(sink);
+            labels.push(("le", edge));
+            page.sample(&bucket, &labels, sum);
+        }
+        let all: u64 = times.counts.iter().sum();
+        let labels = sinks.labels(sink);
+        let last = [&labels[..], &[("le", &"+Inf")]].concat();
+        page.sample(&bucket, &last, all);
+        page.sample(&format!("{NAME}_sum"), &labels, times.total.as_secs_f64());
+        page.sample(&format!("{NAME}_count"), &labels, all);
     }
-    let all: u64 = times.counts.iter().sum();
-    page.put(format_args!("{NAME}_bucket{{le=\"+Inf\"}} {all}\n"));
-    page.put(format_args!(
-        "{NAME}_sum {}\n{NAME}_count {all}\n",
-        times.total.as_secs_f64()
-    ));
 }
 
 fn memory(page: &mut Text, moment: &Moment) {
@@ -359,6 +414,7 @@ fn seconds(at: SystemTime) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::stats::{Detail, Metric};
 
     #[test]
     fn labels_and_help_are_escaped() {
@@ -373,23 +429,77 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_histogram_adds_up() {
-        let mut times = Times::default();
-        times.counts[0] = 2;
-        times.counts[3] = 1;
-        *times.counts.last_mut().unwrap() = 4;
+    fn sink(name: &str) -> Snapshot {
+        let mut delivery = Times::default();
+        delivery.counts[0] = 2;
+        delivery.counts[3] = 1;
+        *delivery.counts.last_mut().unwrap() = 4;
+        Snapshot {
+            name: name.to_owned(),
+            delivery,
+            detail: Some(Detail {
+                metrics: vec![Metric {
+                    name: "sniffer_output_requests_total",
+                    help: "Requests.",
+                    label: "code",
+                    samples: vec![("none", 0), ("2xx", 3)],
+                }],
+                ..Detail::default()
+            }),
+            ..Snapshot::default()
+        }
+    }
+
+    #[track_caller]
+    fn check_output(sinks: &[Snapshot], lines: &[&str]) {
         let mut page = Text::default();
-        delivery(&mut page, &times);
-        for line in [
-            "sniffer_output_delivery_seconds_bucket{le=\"0.01\"} 2",
-            "sniffer_output_delivery_seconds_bucket{le=\"0.1\"} 3",
-            "sniffer_output_delivery_seconds_bucket{le=\"60\"} 3",
-            "sniffer_output_delivery_seconds_bucket{le=\"+Inf\"} 7",
-            "sniffer_output_delivery_seconds_count 7",
-        ] {
+        output(&mut page, sinks);
+        for line in lines {
             assert!(page.0.contains(&format!("{line}\n")), "{line}: {}", page.0);
         }
+        let heads = page.0.lines().filter(|line| line.starts_with("# TYPE"));
+        let names: Vec<&str> = heads.collect();
+        assert_eq!(
+            names.len(),
+            if sinks.is_empty() { 0 } else { 9 },
+            "{names:?}"
+        );
+    }
+
+    #[test]
+    fn a_histogram_adds_up() {
+        check_output(
+            &[sink("default")],
+            &[
+                "sniffer_output_delivery_seconds_bucket{le=\"0.01\"} 2",
+                "sniffer_output_delivery_seconds_bucket{le=\"0.1\"} 3",
+                "sniffer_output_delivery_seconds_bucket{le=\"60\"} 3",
+                "sniffer_output_delivery_seconds_bucket{le=\"+Inf\"} 7",
+                "sniffer_output_delivery_seconds_count 7",
+            ],
+        );
+    }
+
+    #[test]
+    fn several_sinks_differ_by_a_label() {
+        check_output(&[], &[]);
+        check_output(
+            &[sink("default")],
+            &[
+                "sniffer_output_requests_total{code=\"2xx\"} 3",
+                "sniffer_output_up 1",
+            ],
+        );
+        check_output(
+            &[sink("default"), Snapshot::default(), sink("archive")],
+            &[
+                "sniffer_output_requests_total{sink=\"default\",code=\"2xx\"} 3",
+                "sniffer_output_requests_total{sink=\"archive\",code=\"none\"} 0",
+                "sniffer_output_up{sink=\"archive\"} 1",
+                "sniffer_output_delivery_seconds_bucket{sink=\"archive\",le=\"+Inf\"} 7",
+                "sniffer_output_delivery_seconds_sum{sink=\"default\"} 0",
+            ],
+        );
     }
 
     #[test]
