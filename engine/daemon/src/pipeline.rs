@@ -19,15 +19,16 @@ pub fn pipeline_config(
     let is_ours = |port: &u16| !kernel_vxlan_ports.contains(port);
     config.decap.vxlan_ports.retain(is_ours);
     config.message.host = host.to_owned();
-    let memory = settings.memory_bytes - upload_memory(settings);
+    let memory = settings.memory_bytes - backlog_memory(settings);
     config.within(memory / shards)
 }
 
 /// What collects the lines of one shard.
-pub fn bundler(settings: &Settings, compression: Compression) -> Bundler {
+pub fn bundler(settings: &Settings, compression: Compression, keeps_lines: bool) -> Bundler {
     Bundler::new(bundle::Config {
         bytes: settings.bundle_bytes,
         compression,
+        keeps_lines,
         id_seed: random::seed(),
         ..bundle::Config::default()
     })
@@ -35,6 +36,6 @@ pub fn bundler(settings: &Settings, compression: Compression) -> Bundler {
 
 /// What of the memory limit is for bundles that wait for delivery; the rest is the shards'. The same whether anything is
 /// delivered or not, so that a capture file gives the lines that the live capture gave.
-pub fn upload_memory(settings: &Settings) -> usize {
+pub fn backlog_memory(settings: &Settings) -> usize {
     settings.memory_bytes / 8
 }

@@ -14,7 +14,8 @@
 //! The process sees [`Sinks`] before the start and [`RunningSinks`] after it: end points that are left out of the capture,
 //! the plan of the sandbox, threads, counters, a sentence for people, a probe for `sniffer check`, a stop within a
 //! deadline. [`config::Destination`](Destination) is the only list of kinds, and [`Sinks::of`] the only place that turns
-//! one into a sink. A new kind is a folder beside these files that implements [`kind`], a variant there, and a row here.
+//! one into a sink. A new kind is a folder beside these files that implements [`kind`], a variant there, and an
+//! arm here.
 
 pub mod backlog;
 pub mod column;
@@ -42,7 +43,7 @@ use self::kind::{Monitor, Probe, Running, Sink};
 use self::outlet::{Outlet, Outlets};
 use crate::config::{Capture, Destination};
 use crate::diagnostic::Console;
-use crate::pipeline::upload_memory;
+use crate::pipeline::backlog_memory;
 use crate::random;
 use crate::sandbox::Plan;
 
@@ -62,7 +63,7 @@ impl Sinks {
                     .compressed(config.compression)
                     .bounded(
                         config.settings.bundles_kept_max,
-                        upload_memory(&config.settings),
+                        backlog_memory(&config.settings),
                     )
                     .seeded(random::seed()),
             ),
@@ -71,12 +72,17 @@ impl Sinks {
         Self(vec![sink])
     }
 
-    /// How bundles are compressed: as the first of the sinks that wants it.
+    /// How bundles are compressed: as for the first of the sinks that needs it.
     pub fn compression(&self) -> Compression {
-        let mut wishes = self.0.iter().map(|sink| sink.compression());
-        wishes
-            .find(|wish| !matches!(wish, Compression::Off | Compression::Level(0)))
+        let mut kinds = self.0.iter().map(|sink| sink.compression());
+        kinds
+            .find(|kind| !matches!(kind, Compression::Off | Compression::Level(0)))
             .unwrap_or(Compression::Off)
+    }
+
+    /// Whether a compressed bundle must keep its lines, for one of the sinks.
+    pub fn need_lines(&self) -> bool {
+        self.0.iter().any(|sink| sink.needs_lines())
     }
 
     /// Where they connect to, as far as that is known now.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use engine_core::bundle::{Bundler, Compression};
+use engine_core::bundle::Bundler;
 use engine_core::decap::SelfTraffic;
 use engine_core::pipeline::Pipeline;
 use engine_sys::cpu;
@@ -71,6 +71,7 @@ impl Threads {
         let config = &setup.config;
         let count = config.settings.shards;
         let compression = setup.sinks.compression();
+        let keeps_lines = setup.sinks.need_lines();
         let started = setup.sinks.start(count, setup.console);
         let (outlets, sinks) = started.map_err(|error| bug("cannot start a sink", &error))?;
         let steering = steering(&setup.opened);
@@ -89,9 +90,10 @@ impl Threads {
         for (index, (sources, outlets)) in sources.into_iter().zip(outlets).enumerate() {
             let order = Orders::new().map_err(|error| bug("cannot make an eventfd", &error))?;
             let seed = split_flows.as_ref().map(|(_, seed)| *seed);
+            let bundler = bundler(&config.settings, compression, keeps_lines);
             let shard = Shard::new(Parts {
                 sources,
-                pipeline: pipeline(config, setup.choice, setup.self_traffic, compression, seed),
+                pipeline: pipeline(config, setup.choice, setup.self_traffic, bundler, seed),
                 compression,
                 outlets,
                 published: Arc::clone(&published[index]),
@@ -225,7 +227,7 @@ fn pipeline(
     config: &Capture,
     choice: &Choice,
     self_traffic: &SelfTraffic,
-    compression: Compression,
+    bundler: Bundler,
     new_flows_seed: Option<u64>,
 ) -> Pipeline<Bundler> {
     let mut pipeline = pipeline_config(
@@ -240,7 +242,7 @@ fn pipeline(
     pipeline.message.sample_seed = random::seed();
     // A clone has matching caches of its own, so that shards take no lock of each other's.
     let rules = Arc::new((*config.rules.set).clone());
-    Pipeline::new(&pipeline, rules, bundler(&config.settings, compression))
+    Pipeline::new(&pipeline, rules, bundler)
 }
 
 /// The rings of each shard, one on every interface.

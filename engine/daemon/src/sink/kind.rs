@@ -21,6 +21,11 @@ pub trait Sink {
     /// cause.
     fn compression(&self) -> Compression;
 
+    /// Whether it needs the lines as they are, also where another sink has them compressed.
+    fn needs_lines(&self) -> bool {
+        false
+    }
+
     /// Where it connects to, as far as that is known now: none of that traffic is to be captured.
     fn endpoints(&self) -> Vec<SocketAddr> {
         Vec::new()
