@@ -43,17 +43,17 @@ impl Column {
         self.calls_withheld.load(Ordering::Acquire)
     }
 
-    /// From now on so many were pushed.
+    /// Sets the calls that were pushed.
     pub fn set_pushed(&self, calls: u64) {
         self.calls_pushed.store(calls, Ordering::Release);
     }
 
-    /// From now on so many were shed.
+    /// Sets the calls that were shed.
     pub fn set_shed(&self, calls: u64) {
         self.calls_shed.store(calls, Ordering::Release);
     }
 
-    /// From now on so many were withheld.
+    /// Sets the calls that were withheld.
     pub fn set_withheld(&self, calls: u64) {
         self.calls_withheld.store(calls, Ordering::Release);
     }

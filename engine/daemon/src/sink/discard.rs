@@ -14,7 +14,7 @@ use crate::diagnostic::Console;
 /// The sink, and its name in the settings.
 pub struct Discard {
     name: String,
-    /// The setting or the rule that asks for it.
+    /// The setting or the rule that it comes from.
     reason: &'static str,
 }
 

@@ -66,13 +66,13 @@ impl Http {
         }
     }
 
-    /// Asks for bundles that are compressed like this.
+    /// For bundles that are compressed like this.
     pub fn compressed(mut self, compression: Compression) -> Self {
         self.compression = compression;
         self
     }
 
-    /// Keeps at most so many bundles, and so many bytes of them or the usual number, whichever is less.
+    /// Keeps at most this many bundles, and this many bytes of them or the usual number, whichever is less.
     pub fn bounded(mut self, bundles: usize, bytes: usize) -> Self {
         self.config.backlog_bundles = bundles;
         self.config.backlog_bytes = self.config.backlog_bytes.min(bytes);
@@ -178,7 +178,7 @@ fn probe(url: &CaptureUrl) -> Probe {
     failed(last)
 }
 
-/// That all is well again is a sentence, not a warning.
+/// That the collector is up again is a sentence, not a warning.
 fn report(event: &Event, console: Console) {
     match (event, Code::find(event.code())) {
         (Event::Up { .. }, _) | (_, None) => console.info(event),

@@ -72,7 +72,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Leases on `bundle`, for so many sinks.
+    /// Leases on `bundle`, one for each of `sinks`.
     pub fn share(&mut self, bundle: Bundle, sinks: usize) -> impl Iterator<Item = Lease> + use<> {
         let leases = AtomicUsize::new(sinks);
         let held = Held { bundle, leases };

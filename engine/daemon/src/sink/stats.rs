@@ -124,7 +124,7 @@ pub struct Metric {
     pub name: &'static str,
     /// What one unit is.
     pub help: &'static str,
-    /// The label that tells its samples apart, and its values; empty for a metric of one sample.
+    /// The label by which its samples differ; empty for a metric of one sample.
     pub label: &'static str,
     /// By value of the label.
     pub samples: Vec<(&'static str, u64)>,

@@ -9,7 +9,7 @@ use super::outbox::{Inboxes, Outbox, outboxes};
 use super::outlet::{Discarder, Outlet, Outlets};
 use super::shared::Lease;
 
-/// The ends of so many sinks at one shard, and the sinks' own.
+/// The ends of `count` sinks at one shard, and the sinks' own.
 fn sinks(count: usize) -> (Outlets, Vec<Inboxes>) {
     let each = (0..count).map(|_| {
         let (mut outboxes, inboxes): (Vec<Outbox>, Inboxes) = outboxes(1).unwrap();

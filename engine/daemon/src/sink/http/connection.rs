@@ -1,4 +1,4 @@
-//! One connection to the collector: made when there is something to post, kept as long as both ends like.
+//! One connection to the collector: made when there is something to post, kept until either end closes it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use super::retry::{Failure, Outcome};
 use super::stream::{self, BorrowedBody, Stream, TlsStream};
 use crate::limits;
 
-/// What every connection needs to know.
+/// What all connections have in common.
 pub(super) struct Endpoint {
     pub(super) url: CaptureUrl,
     pub(super) headers: HeaderMap,
@@ -38,7 +38,7 @@ pub(super) struct Endpoint {
     pub(super) resolver: Rc<Resolver>,
 }
 
-/// Names our upload, as the loggers do: version of the contract and program.
+/// Names this sniffer, as the loggers name themselves: version of the contract and program.
 const USER_AGENT: HeaderValue = HeaderValue::from_static("Resurface/3.3.2 (sniffer)");
 
 const NDJSON: HeaderValue = HeaderValue::from_static("application/ndjson; charset=UTF-8");
@@ -48,7 +48,7 @@ const DEFLATED: HeaderValue = HeaderValue::from_static("deflated");
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// hyper's end of a connection that is open.
+/// An open connection, as hyper drives it.
 struct Open {
     sender: SendRequest<Full<Bytes>>,
     /// Moves the bytes; none when the connection has ended.
@@ -121,7 +121,7 @@ async fn deliver(endpoint: &Endpoint, open: &mut Option<Open>, post: &Post) -> O
     match answer {
         Ok(response) => {
             let outcome = Outcome::Status(response.status().as_u16(), retry_after(&response));
-            // Whatever becomes of the connection: the collector has said what it did with the bundle.
+            // Whatever becomes of the connection: the collector has answered for the bundle.
             let settling = settle(&mut connection, response);
             if let Some(true) = endpoint
                 .reactor
@@ -134,13 +134,13 @@ async fn deliver(endpoint: &Endpoint, open: &mut Option<Open>, post: &Post) -> O
             }
             outcome
         }
-        // A kept connection may end just as we start to use it; the collector need not have seen the post.
+        // A kept connection may end just as it is used again; the collector need not have seen the post.
         Err(error) if used && is_closed(&error) => Outcome::Failed(Failure::Stale),
         Err(error) => Outcome::Failed(Failure::Lost(causes(&error))),
     }
 }
 
-/// Reads the rest of an answer; says whether the connection can be used again.
+/// Reads the rest of an answer; whether the connection can be used again.
 async fn settle(connection: &mut Open, response: Response<Incoming>) -> bool {
     with_driver(&mut connection.driver, drain(response)).await
         && with_driver(&mut connection.driver, connection.sender.ready())
@@ -161,7 +161,7 @@ async fn with_driver<T>(
     .await
 }
 
-/// Moves bytes. A connection that has ended is dropped, which tells its cause to whoever waits for an answer on it.
+/// Moves bytes. A connection that has ended is dropped, which passes its cause on to whatever waits for an answer on it.
 fn poll_driver(driver: &mut Option<http1::Connection<Stream, Full<Bytes>>>, cx: &mut Context<'_>) {
     if let Some(connection) = driver
         && Pin::new(connection).poll(cx).is_ready()
@@ -170,7 +170,7 @@ fn poll_driver(driver: &mut Option<http1::Connection<Stream, Full<Bytes>>>, cx: 
     }
 }
 
-/// Reads and forgets the answer's body; says whether it was read to its end.
+/// Reads and discards the answer's body; whether it was read to its end.
 async fn drain(response: Response<Incoming>) -> bool {
     let mut body = response.into_body();
     let mut bytes = 0;
@@ -201,7 +201,7 @@ fn request(endpoint: &Endpoint, post: &Post) -> Request<Full<Bytes>> {
     request
 }
 
-/// Headers that are the same in every request. `more` come first and cannot replace ours.
+/// Headers that are the same in every request. `more` come first and cannot replace the sniffer's own.
 pub(super) fn headers(url: &CaptureUrl, more: &[(HeaderName, HeaderValue)]) -> HeaderMap {
     let mut headers: HeaderMap = more.iter().cloned().collect();
     if let Some(host) = url.host_header() {
@@ -212,7 +212,7 @@ pub(super) fn headers(url: &CaptureUrl, more: &[(HeaderName, HeaderValue)]) -> H
     headers
 }
 
-/// When the collector asks us to come again, if it says so in seconds.
+/// The wait that the collector asks for, if it is given in seconds.
 fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
     let seconds = response
         .headers()
@@ -225,7 +225,7 @@ fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// Tries the collector's addresses in turn; the last failure is told.
+/// Tries the collector's addresses in turn; the last failure is returned.
 async fn connect(endpoint: &Endpoint) -> Result<Open, Failure> {
     let resolved = endpoint
         .reactor
@@ -277,7 +277,7 @@ async fn connect_to(endpoint: &Endpoint, to: SocketAddr) -> Result<Stream, Failu
         .map_err(|error| Failure::Tls(error.to_string()))
 }
 
-/// A failed connect as a message says it.
+/// A failed connect, in the words of a message.
 fn refusal(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "refused".to_owned(),
@@ -300,7 +300,7 @@ fn is_closed(error: &hyper::Error) -> bool {
     broken || error.is_incomplete_message() || error.is_closed() || error.is_canceled()
 }
 
-/// An error with what is behind it: hyper's own text names only the outside.
+/// An error with its causes: hyper's own text names only the outermost.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

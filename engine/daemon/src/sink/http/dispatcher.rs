@@ -38,7 +38,7 @@ pub(super) enum Next {
     End,
 }
 
-/// Who learns what happens: counters and a person.
+/// Where events go: to the counters and to the log.
 pub(super) struct Observer {
     recorder: Recorder,
     answers: Arc<Answers>,
@@ -47,7 +47,7 @@ pub(super) struct Observer {
 }
 
 impl Observer {
-    /// Writes these counters, and calls `report` with what a person should know.
+    /// Writes these counters, and calls `report` for events that belong into the log.
     pub(super) fn new(
         recorder: Recorder,
         answers: Arc<Answers>,

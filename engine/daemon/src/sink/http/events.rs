@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::retry::{Failure, Outcome};
 
-/// Something a person may want to know or do something about.
+/// An event for the log: something that a person may have to act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// The collector does not take bundles; they are kept and tried again.

@@ -130,7 +130,7 @@ impl Reactor {
         .await
     }
 
-    /// Waits for completions, the earliest timer, the parker's event, or `until`; then wakes whom it concerns.
+    /// Waits for completions, the earliest timer, the parker's event, or `until`; then wakes the tasks that it concerns.
     pub(super) fn turn(&self, until: Option<Instant>) -> io::Result<()> {
         let mut inner = self.inner.borrow_mut();
         let first = inner.timers.first_key_value().map(|(&(at, _), _)| at);
@@ -247,7 +247,7 @@ impl Tasks {
         });
     }
 
-    /// Polls every task that was woken; says whether there was one.
+    /// Polls every task that was woken; whether there was one.
     pub(super) fn run(&mut self) -> bool {
         let mut ran = false;
         self.tasks.retain_mut(|task| {

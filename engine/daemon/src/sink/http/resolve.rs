@@ -12,7 +12,7 @@ use std::thread;
 
 use crate::capture_url::CaptureUrl;
 
-/// Asks the helper thread.
+/// Sends host names to the helper thread.
 #[derive(Default)]
 pub(super) struct Resolver {
     questions: RefCell<Option<Sender<Question>>>,
@@ -63,7 +63,7 @@ impl Resolver {
                 .name("resolver".to_owned())
                 .spawn(move || {
                     for Question { host, port, answer } in receiver {
-                        // Nobody waits for it any longer: a retry has asked again.
+                        // Nothing waits for it any longer: a retry has sent the name again.
                         if Arc::strong_count(&answer) == 1 {
                             continue;
                         }

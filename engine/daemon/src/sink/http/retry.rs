@@ -11,7 +11,7 @@ use crate::limits;
 /// How a post ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The collector answered, and perhaps said when to come again.
+    /// The collector answered, perhaps with the wait that it asks for.
     Status(u16, Option<Duration>),
     /// It did not.
     Failed(Failure),
@@ -30,7 +30,7 @@ pub(super) enum Failure {
     Tls(String),
     /// The connection ended before the answer.
     Lost(String),
-    /// A kept connection had been closed by the other end: that happens, and says nothing about the collector.
+    /// A kept connection had been closed by the other end: that is usual, and no sign of a fault of the collector.
     Stale,
 }
 
@@ -52,7 +52,7 @@ pub(super) enum Start {
     Now,
     /// At this time.
     At(Instant),
-    /// When the post under way has ended.
+    /// When the post that has started has ended.
     AfterOther,
 }
 
@@ -102,7 +102,7 @@ impl Retry {
                     .max(asked.unwrap_or_default().min(self.longest));
                 Action::Again(collector.max(now + wait))
             }
-            // It answers, so it is up; only this bundle is not to its taste.
+            // It answers, so it is up; it refuses only this bundle.
             Outcome::Status(..) => {
                 self.failures = 0;
                 self.not_before = None;
@@ -139,7 +139,7 @@ impl Retry {
         at
     }
 
-    /// The wait after this many failures: doubling, and of that between half and all.
+    /// The wait after this many failures: it doubles with each, and a random share of up to half is taken off.
     fn back_off(&mut self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(16);
         let full = (limits::UPLOAD_BACK_OFF_MIN * (1 << doublings)).min(self.longest);

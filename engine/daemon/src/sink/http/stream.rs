@@ -2,7 +2,7 @@
 //!
 //! The driver owns a buffer while the kernel works on it, and hyper's own is valid only during a poll; so bytes are
 //! copied once, into a buffer that goes to the driver when it is full enough or hyper flushes. A bundle is not: who posts
-//! it lends it to the stream ([`BorrowedBody`]), which knows hyper's bytes for a part of it and sends that.
+//! it hands it to the stream as well ([`BorrowedBody`]), which recognises hyper's bytes as a part of it and sends that part.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read as _, Write as _};
@@ -237,7 +237,7 @@ impl TlsStream {
         };
         std::future::poll_fn(|cx| {
             loop {
-                // What is left to say is said also when the other end has just refused us.
+                // What is left to send is sent also when the other end has just refused the handshake.
                 ready!(stream.poll_flush(cx))?;
                 if !stream.tls.is_handshaking() {
                     return Poll::Ready(Ok::<_, io::Error>(()));
@@ -266,7 +266,7 @@ impl TlsStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Encrypted bytes into the connection's buffer, as far as they fit; says whether all did.
+    /// Encrypted bytes into the connection's buffer, as far as they fit; whether all did.
     fn pump(&mut self) -> io::Result<bool> {
         while self.tls.wants_write() {
             match self.tls.write_tls(&mut SendBuffer(&mut self.tcp)) {

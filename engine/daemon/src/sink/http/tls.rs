@@ -1,4 +1,4 @@
-//! Whom we trust to name the collector.
+//! The certificate authorities that are trusted to name the collector.
 
 use std::io;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-/// Who vouches for the collector's certificate.
+/// Which authorities may have signed the collector's certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Roots {
     /// The system's authorities, or Mozilla's where the system has none, as in a slim container.
@@ -21,7 +21,7 @@ pub enum Roots {
 
 impl Roots {
     /// The system's authorities as they are now, for a process that cannot read them later. Those that cannot be read
-    /// are left out: what they vouch for will be refused, with a message.
+    /// are left out: what they signed will be refused, with a message.
     pub(super) fn of_system() -> Self {
         match rustls_native_certs::load_native_certs().certs {
             none if none.is_empty() => Self::System,

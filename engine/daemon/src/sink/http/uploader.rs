@@ -42,7 +42,7 @@ pub(super) struct Config {
     pub(super) answer_max: Duration,
     /// More headers for every request, an `Authorization` for example.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
-    /// Who vouches for the collector's certificate.
+    /// Which authorities may have signed the collector's certificate.
     pub(super) roots: Roots,
     /// Which of the kernel's interfaces to use.
     pub(super) driver: Choice,
@@ -90,7 +90,7 @@ impl Control {
 }
 
 impl Uploader {
-    /// Starts the thread. It calls `report` with what a person should know, which must return soon.
+    /// Starts the thread. It calls `report` for events that belong into the log; that must return soon.
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A server's configuration, and the authority that vouches for it as PEM.
+/// A server's configuration, and the authority that signed it as PEM.
 fn certificate(name: &str) -> (Arc<ServerConfig>, Vec<u8>) {
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
