@@ -9,9 +9,11 @@ WORKDIR /src
 COPY . .
 # The image's own toolchain is the one that rust-toolchain.toml names; that file is left out of the context, since it
 # would make rustup fetch components that only development needs.
-RUN cargo build --locked --profile "$PROFILE" --package sniffer --bin sniffer \
- && folder=$([ "$PROFILE" = dev ] && echo debug || echo "$PROFILE") \
- && install -D --strip "target/$folder/sniffer" /out/sniffer
+RUN deploy/release /out "$PROFILE"
+
+# The symbols of the program in the images: docker build --target symbols --output FOLDER .
+FROM scratch AS symbols
+COPY --from=build /out/sniffer.debug /
 
 FROM debian:bookworm-slim AS runtime
 # The roots that https capture URLs are checked against; webpki's own are built in as a fallback.

@@ -397,6 +397,7 @@ fn scripts_are_executable_and_stop_at_errors() {
     for script in [
         ".ci/run",
         "bench/instructions",
+        "deploy/release",
         "tests/run",
         "tests/docker",
         "tuning/apply",
