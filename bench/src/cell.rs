@@ -4,10 +4,10 @@ use std::fs;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::collect::Shelf;
+use crate::collect::PostBuffer;
 use crate::load;
 use crate::traffic::Wire;
-use crate::tx::Way;
+use crate::tx::SenderKind;
 
 /// Fifty rules as somebody may have them.
 const REALISTIC: &str = include_str!("../rules/realistic.txt");
@@ -39,7 +39,7 @@ pub struct Method {
     /// Length of the warm-up.
     pub warm_up: f64,
     /// How frames get onto the wire.
-    pub sender: Way,
+    pub sender: SenderKind,
     /// CPU of the sender, which also pays for the kernel's way to the tap.
     pub sender_cpu: Option<usize>,
     /// CPUs of sniffer and collector, as taskset(1) takes them.
@@ -53,7 +53,7 @@ pub struct Method {
     /// Further arguments of `sniffer run`.
     pub arguments: Vec<String>,
     /// Where POSTs wait until the traffic is over; none: they are checked as they come.
-    pub shelf: Option<Shelf>,
+    pub post_buffer: Option<PostBuffer>,
 }
 
 /// The text of a named rule set; `realistic` has fifty rules, `bodiless` those of them that are not on bodies: it has to

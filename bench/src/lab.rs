@@ -1,8 +1,8 @@
-//! The bed of a measurement: two network namespaces with a cable between them, and processes inside them.
+//! The lab: two network namespaces with a cable (veth pair) between them, and processes in them.
 //!
-//! Names carry our process id and a count, so that runs never meet; namespaces and processes go away when dropped, and
-//! those of a run that was killed when the next one begins. Nothing has a route out: traffic stays inside. Needs root and
-//! iproute2.
+//! Names contain our process id and a count, so that runs do not collide. Namespaces and processes end when they are
+//! dropped; those that a killed run has left end when the next run starts. No namespace has a route out, so all traffic
+//! stays inside. Needs root and iproute2.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -16,7 +16,7 @@ use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, setns};
 use nix::time::ClockId;
 use nix::unistd::{Pid, geteuid};
 
-use crate::tx::{PacketSender, Way};
+use crate::tx::{PacketSender, SenderKind};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -27,7 +27,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// A new, empty one.
+    /// A new, empty namespace.
     pub fn new(label: &str) -> Result<Self> {
         ensure!(geteuid().is_root(), "network namespaces need root");
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -39,21 +39,21 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// A command that runs inside; it keeps the process id that it is started with.
+    /// A command that runs in the namespace, as the process that is started.
     pub fn command(&self, words: &[String]) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name]).args(words);
         command
     }
 
-    /// `ip ARGUMENTS` inside.
+    /// Runs `ip ARGUMENTS` in the namespace.
     pub fn ip(&self, arguments: &str) -> Result<String> {
         run(Command::new("ip")
             .args(["-n", &self.name])
             .args(arguments.split_whitespace()))
     }
 
-    /// Runs `work` on a thread inside; sockets made there stay inside wherever they are used.
+    /// Runs `work` on a thread in the namespace. Sockets that it opens stay in the namespace wherever they are used.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let thread = scope.spawn(|| {
@@ -75,33 +75,33 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // Nothing is left to do about a namespace that cannot be deleted.
+        // Nothing can be done about a namespace that cannot be deleted.
         let _ = Command::new("ip")
             .args(["netns", "delete", &self.name])
             .output();
     }
 }
 
-/// Where frames are sent, on [`Lab::source`].
+/// The interface that frames are sent on, in [`Lab::source`].
 pub const SOURCE: &str = "tx0";
-/// Where they arrive, on [`Lab::tap`].
+/// The interface at which they arrive, in [`Lab::tap`].
 pub const TAP: &str = "rx0";
-/// Room for a mirror's outer headers around jumbo frames.
+/// Leaves room for the outer headers of a mirror around jumbo frames.
 const MTU: u32 = 9100;
 
-/// A cable with a sender's end and a tap, each in a namespace of its own.
+/// A cable whose two ends, the source and the tap, are in a namespace each.
 #[derive(Debug)]
 pub struct Lab {
-    /// Holds [`SOURCE`].
+    /// The namespace of [`SOURCE`].
     pub source: Namespace,
-    /// Holds [`TAP`], the sniffer and the collector.
+    /// The namespace of [`TAP`], the sniffer and the collector.
     pub tap: Namespace,
 }
 
 impl Lab {
-    /// Two new namespaces. Neither end has an address, so the kernel answers nothing on the cable.
+    /// Two new namespaces. Neither end of the cable has an address, so the kernel sends no answers on it.
     pub fn new() -> Result<Self> {
-        sweep();
+        delete_orphans();
         let lab = Self {
             source: Namespace::new("source")?,
             tap: Namespace::new("tap")?,
@@ -116,50 +116,62 @@ impl Lab {
             "type",
             "veth",
         ];
-        run(Command::new("ip").args(add).args(peer)).context("is veth in this kernel?")?;
+        run(Command::new("ip").args(add).args(peer))
+            .context("cannot make a veth pair; does this kernel have veth?")?;
         for (namespace, name) in [(&lab.source, SOURCE), (&lab.tap, TAP)] {
-            // IPv6 would send frames of its own.
-            let quiet = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
-            namespace.inside(|| fs::write(quiet, "1")).unwrap_or(());
+            // IPv6 sends frames of its own.
+            let disable_ipv6 = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
+            namespace
+                .inside(|| fs::write(disable_ipv6, "1"))
+                .unwrap_or(());
             namespace.ip(&format!("link set {name} mtu {MTU} up"))?;
         }
         Ok(lab)
     }
 
-    /// Opens a sender whose frames come in at [`TAP`], and runs `work` with it on a thread of the right namespace.
+    /// Opens a sender whose frames arrive at [`TAP`], and runs `work` with it on a thread in the namespace that it needs.
     pub fn sending<T: Send>(
         &self,
-        way: Way,
+        kind: SenderKind,
         cpu: Option<usize>,
         work: impl FnOnce(PacketSender) -> Result<T> + Send,
     ) -> Result<T> {
-        let (namespace, interface) = match way {
-            Way::Messages | Way::Ring => (&self.source, SOURCE),
-            Way::Live => (&self.tap, TAP),
+        let (namespace, interface) = match kind {
+            SenderKind::Messages | SenderKind::Ring => (&self.source, SOURCE),
+            SenderKind::Live => (&self.tap, TAP),
         };
         namespace.inside(|| {
             if let Some(cpu) = cpu {
                 pin(cpu)?;
             }
-            let sender = PacketSender::open(interface, way);
-            work(sender.with_context(|| format!("cannot send by {} on {interface}", way.name()))?)
+            let sender = PacketSender::open(interface, kind);
+            work(sender.with_context(|| format!("cannot send by {} on {interface}", kind.name()))?)
         })
     }
 
-    /// Frames that have arrived at the tap over the cable, and those that the kernel dropped there.
-    pub fn arrived(&self) -> Result<(u64, u64)> {
+    /// The receive counters of the tap.
+    pub fn tap_counters(&self) -> Result<TapCounters> {
         let links = self.tap.ip(&format!("-json -statistics link show {TAP}"))?;
         let links: serde_json::Value = serde_json::from_str(&links)?;
         let count = |name: &str| links[0]["stats64"]["rx"][name].as_u64();
-        Ok((
-            count("packets").context("the tap counts packets")?,
-            count("dropped").unwrap_or(0),
-        ))
+        Ok(TapCounters {
+            frames: count("packets").context("the tap has no packet counter")?,
+            dropped: count("dropped").unwrap_or(0),
+        })
     }
 }
 
-/// Deletes namespaces of runs that were killed: their process is gone.
-fn sweep() {
+/// What an interface has received.
+#[derive(Clone, Copy, Debug)]
+pub struct TapCounters {
+    /// Frames that arrived over the cable.
+    pub frames: u64,
+    /// Frames that the kernel dropped there.
+    pub dropped: u64,
+}
+
+/// Deletes the namespaces of killed runs, whose process does not exist any more.
+fn delete_orphans() {
     for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let owner = name
@@ -172,7 +184,7 @@ fn sweep() {
     }
 }
 
-/// Runs a command to its end; an error unless it succeeds.
+/// Runs a command to its end, and returns its output, or an error unless it succeeds.
 pub fn run(command: &mut Command) -> Result<String> {
     let output = command
         .output()
@@ -187,48 +199,48 @@ pub fn run(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Keeps the calling thread, and threads it starts, on one CPU.
+/// Pins the calling thread, and the threads that it starts, to one CPU.
 pub fn pin(cpu: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu)?;
     sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot pin to CPU {cpu}"))
 }
 
-/// A running process; killed when dropped.
+/// A running process, which is killed when this is dropped.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningProcess {
     child: Child,
 }
 
-/// What a process and its descendants have used so far.
+/// The resources that a process and its descendants have used so far.
 #[derive(Clone, Debug, Default)]
 pub struct Usage {
-    /// User and system time in seconds, to the nanosecond for all but children that have ended.
+    /// User and system time in seconds; precise to the nanosecond, except for children that have ended.
     pub cpu_seconds: f64,
-    /// User time of it in seconds, as the kernel's ticks divide it.
+    /// The user time in it in seconds, with the precision of the kernel's ticks.
     pub user_seconds: f64,
-    /// Peak resident memory in bytes, mapped rings included, summed over the processes that live.
+    /// Peak resident memory in bytes, including mapped rings, summed over the processes that run.
     pub resident_peak_bytes: u64,
-    /// Names of its threads that live, and what each has used in seconds.
+    /// Names of the running threads, and the CPU seconds of each.
     pub threads: Vec<(String, f64)>,
 }
 
 impl Usage {
-    /// What threads whose name begins so have used in seconds.
-    pub fn of_threads(&self, name: &str) -> f64 {
+    /// CPU seconds of the threads whose name starts with `prefix`.
+    pub fn of_threads(&self, prefix: &str) -> f64 {
         let threads = self.threads.iter();
         threads
-            .filter(|(thread, _)| thread.starts_with(name))
+            .filter(|(thread, _)| thread.starts_with(prefix))
             .map(|(_, seconds)| seconds)
             .sum()
     }
 }
 
-/// Clock ticks of `/proc/PID/stat` a second: a constant of Linux' interface on all architectures we run on.
+/// Clock ticks of `/proc/PID/stat` in a second, a constant on all architectures that the bench supports.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-impl Running {
-    /// Starts it; what it says on standard error goes to `log`.
+impl RunningProcess {
+    /// Starts `command`; its standard output and standard error go to `log`.
     pub fn start(command: &mut Command, log: File) -> Result<Self> {
         let out = log.try_clone()?;
         let child = command
@@ -240,12 +252,13 @@ impl Running {
         Ok(Self { child })
     }
 
-    /// What it and its descendants have used. Children that have ended count once their parent has waited for them.
+    /// The resources that it and its descendants have used. Children that have ended are included once their parent has
+    /// waited for them.
     pub fn usage(&self) -> Result<Usage> {
         let root = self.child.id();
         let mut family = vec![root];
         let mut usage = Usage::default();
-        // Parents before children: process ids are looked up until no new one comes.
+        // Breadth first: the children of every process of the family join it.
         let all = processes();
         let mut index = 0;
         while let Some(&parent) = family.get(index) {
@@ -258,16 +271,16 @@ impl Running {
         }
         for pid in family {
             let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
-                ensure!(pid != root, "it has ended");
+                ensure!(pid != root, "the process has ended");
                 continue;
             };
-            let [user, system, gone_user, gone_system] =
+            let [user, system, children_user, children_system] =
                 cpu_ticks(&stat).context("/proc/PID/stat")?;
-            let gone = seconds(gone_user + gone_system);
-            // Ticks are 10 ms; the clock also knows threads that have ended.
+            let children = seconds(children_user + children_system);
+            // The clock is more precise than ticks of 10 ms, and includes threads that have ended.
             let precise = process_cpu_seconds(pid).unwrap_or_else(|| seconds(user + system));
-            usage.cpu_seconds += precise + gone;
-            usage.user_seconds += seconds(user + gone_user);
+            usage.cpu_seconds += precise + children;
+            usage.user_seconds += seconds(user + children_user);
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             usage.resident_peak_bytes += kilobytes(&status, "VmHWM:") * 1024;
             usage.threads.extend(threads(pid));
@@ -276,20 +289,20 @@ impl Running {
     }
 
     /// Whether it still runs.
-    pub fn runs(&mut self) -> bool {
+    pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningProcess {
     fn drop(&mut self) {
-        // Nothing is left to do about a child that cannot be killed.
+        // Nothing can be done about a child that cannot be killed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Names of the threads of a process, and what each has used in seconds.
+/// Names of the threads of a process, and the CPU seconds of each.
 fn threads(pid: u32) -> impl Iterator<Item = (String, f64)> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"));
     tasks.into_iter().flatten().flatten().filter_map(|task| {
@@ -299,7 +312,7 @@ fn threads(pid: u32) -> impl Iterator<Item = (String, f64)> {
     })
 }
 
-/// Process ids with the ids of their parents.
+/// The ids of all processes, each with the id of its parent.
 fn processes() -> Vec<(u32, u32)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -310,13 +323,13 @@ fn processes() -> Vec<(u32, u32)> {
     .collect()
 }
 
-/// Fields of `/proc/PID/stat` from the third on; the second is a name that may hold anything.
+/// The fields of `/proc/PID/stat` from the third on; the second is a name that may contain anything.
 fn after_name(stat: &str) -> impl Iterator<Item = &str> {
     let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     rest.split_whitespace()
 }
 
-/// utime, stime, cutime and cstime (fields 14 to 17 of proc_pid_stat(5)).
+/// `utime`, `stime`, `cutime` and `cstime` (fields 14 to 17 of proc_pid_stat(5)).
 fn cpu_ticks(stat: &str) -> Option<[u64; 4]> {
     let mut fields = after_name(stat).skip(11).map(str::parse);
     let mut next = || fields.next()?.ok();
@@ -327,26 +340,26 @@ fn seconds(ticks: u64) -> f64 {
     ticks as f64 / TICKS_PER_SECOND
 }
 
-/// What all threads of a process have used, those that have ended too: clock_getcpuclockid(3).
+/// CPU seconds of all threads of a process, including those that have ended: clock_getcpuclockid(3).
 fn process_cpu_seconds(pid: u32) -> Option<f64> {
     let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid as i32)).ok()?;
     Some(Duration::from(clock.now().ok()?).as_secs_f64())
 }
 
-/// A field of `/proc/PID/status` in kilobytes, 0 if it is not there.
+/// A field of `/proc/PID/status` in kilobytes, 0 if it is missing.
 pub fn kilobytes(status: &str, label: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix(label));
     line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
         .unwrap_or(0)
 }
 
-/// Seconds of CPU that the calling thread has used, to the nanosecond.
+/// CPU seconds of the calling thread, precise to the nanosecond.
 pub fn thread_cpu_seconds() -> f64 {
     let now = ClockId::CLOCK_THREAD_CPUTIME_ID.now();
     now.map_or(0.0, |time| Duration::from(time).as_secs_f64())
 }
 
-/// Seconds of CPU of another thread, from its file in `/proc`, up to its last tick; 0 if it is not there.
+/// CPU seconds of another thread until its last tick, from its file in `/proc`; 0 if that is missing.
 pub fn schedstat_seconds(path: &Path) -> f64 {
     let text = fs::read_to_string(path).unwrap_or_default();
     let nanos = text
@@ -356,7 +369,7 @@ pub fn schedstat_seconds(path: &Path) -> f64 {
     nanos.unwrap_or(0) as f64 / 1e9
 }
 
-/// Microseconds since 1970, 0 before.
+/// Microseconds since 1970; 0 for times before that.
 pub fn micros_since_epoch(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     since.as_micros() as u64
@@ -367,7 +380,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_found_behind_any_name() {
+    fn times_are_found_after_any_name() {
         let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 100 0 0 0 11 22 33 44 20 0 1 0 5 1 1 1";
         assert_eq!(cpu_ticks(stat), Some([11, 22, 33, 44]));
         assert_eq!(after_name(stat).nth(1), Some("1"));
@@ -378,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_clock_runs() {
+    fn the_clock_of_this_process_runs() {
         let pid = std::process::id();
         let before = process_cpu_seconds(pid).unwrap();
         let sum: u64 = (0..200_000_u64).map(std::hint::black_box).sum();
@@ -404,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_process_is_among_the_processes() {
+    fn this_process_is_among_the_processes() {
         assert!(
             processes()
                 .iter()

@@ -2,9 +2,9 @@
 //!
 //! - [`traffic`]: exchanges → segments → frames → capture file, with the accidents of a network on the way.
 //! - [`load`]: steady, numbered traffic without end, made faster than anything can read it.
-//! - [`send`], [`pour`], [`tx`]: frames onto a real interface, exactly or as fast as one core can.
+//! - [`send`], [`pacer`], [`tx`]: frames onto a real interface, exactly or as fast as one core can.
 //! - [`collect`]: the other end of the capture URL.
-//! - [`lab`], [`subject`], [`trial`]: namespaces, the program that is measured, one measurement.
+//! - [`lab`], [`program`], [`trial`]: namespaces, the program that is measured, one measurement.
 //! - [`search`], [`matrix`]: the highest lossless rate, and all cells of a matrix.
 //! - [`limit`], [`packets`], [`reading`]: a bare ring, packets without calls, capture files.
 //! - [`stages`], [`budget`]: the engine cut off behind each stage, for benches and instruction counts, and by time.
@@ -20,8 +20,9 @@ pub mod lab;
 pub mod limit;
 pub mod load;
 pub mod matrix;
+pub mod pacer;
 pub mod packets;
-pub mod pour;
+pub mod program;
 pub mod reading;
 pub mod report;
 pub mod results;
@@ -29,7 +30,6 @@ pub mod search;
 pub mod seed;
 pub mod send;
 pub mod stages;
-pub mod subject;
 pub mod traffic;
 pub mod trial;
 pub mod tx;

@@ -1,7 +1,7 @@
-//! What the machine can carry at all: the same traffic into a bare ring whose reader only counts.
+//! The bare ring: the same traffic into a packet ring whose reader only counts, which is the upper limit of any sniffer on
+//! this machine.
 //!
-//! Out: frames sent, received and dropped, and the CPU of both sides for each frame. A sniffer that does all of its work
-//! can at best come near to it.
+//! It measures the frames sent, received and dropped, and the CPU time of both sides for each frame.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,11 +12,11 @@ use engine_sys::packet::{RingOptions, RxRing, Waiter};
 
 use crate::lab::{Lab, TAP, pin, thread_cpu_seconds};
 use crate::load::{FIRST_NUMBER, Load, Shape};
-use crate::pour::pour;
+use crate::pacer::{Sent, send_paced};
 use crate::results::Limit;
-use crate::tx::{PacketSender, Way};
+use crate::tx::{PacketSender, SenderKind};
 
-/// What the receiver reads of each frame.
+/// The part of each frame that the reader reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Touch {
     /// The first 64 bytes.
@@ -30,17 +30,17 @@ pub enum Touch {
 pub struct Method {
     /// Length of the traffic.
     pub seconds: f64,
-    /// Calls a second; 0 is flat out.
+    /// Calls a second; 0 is as fast as possible.
     pub rate: f64,
-    /// How frames get onto the wire.
-    pub sender: Way,
+    /// How frames are sent.
+    pub sender: SenderKind,
     /// CPU of the sender.
     pub sender_cpu: Option<usize>,
-    /// CPU of the receiver.
+    /// CPU of the reader.
     pub receiver_cpu: Option<usize>,
     /// Blocks of 1 MiB in the ring.
     pub ring_blocks: usize,
-    /// What is read.
+    /// The part of each frame that is read.
     pub touch: Touch,
 }
 
@@ -49,11 +49,11 @@ struct Received {
     frames: u64,
     dropped: u64,
     cpu_seconds: f64,
-    /// Keeps the compiler from leaving the reading out.
+    /// Keeps the compiler from removing the reads.
     sum: u64,
 }
 
-/// Sends `shape` into a ring that only counts.
+/// Sends traffic of `shape` into a bare ring.
 pub fn measure(shape: &Shape, wire: &str, method: &Method, repetition: u32) -> Result<Limit> {
     let lab = Lab::new()?;
     let stop = AtomicBool::new(false);
@@ -99,7 +99,7 @@ pub fn measure(shape: &Shape, wire: &str, method: &Method, repetition: u32) -> R
     })
 }
 
-/// What a person who waits wants to see.
+/// The progress line of a measurement.
 pub fn line(row: &Limit) -> String {
     format!(
         "bare ring {:<5} {:>5} B by {}, reads {:<7} {:>8.0} calls/s {:>8.0} frames/s {:>6.2} Gbit/s, {} dropped, \
@@ -117,29 +117,25 @@ pub fn line(row: &Limit) -> String {
     )
 }
 
-fn send(
-    mut sender: PacketSender,
-    shape: &Shape,
-    method: &Method,
-) -> Result<(crate::pour::Poured, u64)> {
-    // Flat out the number of calls is not known before: the traffic is cut off after its time instead.
+fn send(mut sender: PacketSender, shape: &Shape, method: &Method) -> Result<(Sent, u64)> {
+    // Without a rate the number of calls is not known in advance; the traffic ends after its time instead.
     let calls = if method.rate > 0.0 {
         (method.rate * method.seconds) as u64
     } else {
         8 * FIRST_NUMBER
     };
     let mut load = Load::new(shape.clone(), FIRST_NUMBER, calls);
-    let rate = (method.rate > 0.0).then_some(method.rate * load.frames_per_call_in_all());
+    let rate = (method.rate > 0.0).then_some(method.rate * load.frames_per_call_overall());
     let length = Duration::from_secs_f64(method.seconds * if rate.is_some() { 2.0 } else { 1.0 });
     let start = std::time::Instant::now();
     let (mut frames, mut is_over) = (0_u32, false);
-    let poured = pour(&mut sender, rate, |out| {
-        // The clock is asked once in a while: it costs as much as a frame.
+    let sent = send_paced(&mut sender, rate, |out| {
+        // The clock is read only for every 64th frame, since that costs as much as a frame.
         frames = frames.wrapping_add(1);
         is_over |= frames.is_multiple_of(64) && start.elapsed() > length;
         !is_over && load.next_frame(out)
     })?;
-    Ok((poured, load.calls_begun()))
+    Ok((sent, load.calls_started()))
 }
 
 fn receive(
@@ -155,7 +151,7 @@ fn receive(
     let mut waiter = Waiter::new();
     let before = thread_cpu_seconds();
     loop {
-        // What is in the ring when the traffic ends is still read: the kernel retires its open block within 10 ms.
+        // Frames that are in the ring when the traffic ends are still read: the kernel retires its open block within 10 ms.
         let is_last = stop.load(Ordering::Acquire);
         if is_last {
             std::thread::sleep(Duration::from_millis(60));

@@ -1,14 +1,15 @@
-//! Steady traffic without end: numbered calls on many keep-alive connections, frames of all of them interleaved.
+//! Steady traffic: numbered calls on many keep-alive connections, with the frames of all connections interleaved.
 //!
-//! In: a [`Shape`]. Out: frames, one after the other, that are made by writing number, ports, addresses and sequence
-//! numbers into ready frames, so that one core can make millions a second and no two calls are alike. All inner
-//! checksums are right (RFC 1624 arithmetic); the outer UDP checksum is zero, as mirrors send it (RFC 7348 §5). Memory
-//! is bounded by [`VARIANTS`] bodies and one small record for each connection. Beyond [`LANES_MAX`] connections, those with a
-//! call in progress change from call to call.
+//! Each frame is a copy of a template into which the call number, ports, addresses and sequence numbers are written, so
+//! that one core makes millions of frames a second and no two calls are alike. All inner checksums are correct
+//! (RFC 1624 arithmetic); the outer UDP checksum is zero, as mirrors send it (RFC 7348 §5). Memory is bounded by
+//! [`VARIANTS`] bodies and one small record for each connection. With more than [`CONCURRENT_CALLS_MAX`] connections,
+//! the connections that have a call in progress change from call to call.
 //!
-//! The shape is that of the measurements this project compares itself with: a GET with some 330 bytes of head, a 200
-//! with some 270 and a JSON body, segments of 1448 bytes, one acknowledgement for two segments of a response, and
-//! [`Shape::calls_per_connection`] calls until FIN and a new client port.
+//! A call has the shape that earlier measurements used, so that results compare: a GET with about 330 bytes of head, a
+//! 200 with about 270 and a JSON body, segments of 1448 bytes, and one acknowledgement for two segments of a response.
+//! A connection carries [`Shape::calls_per_connection`] calls, then ends with FIN and starts again from a new client
+//! port.
 
 use std::collections::VecDeque;
 
@@ -27,155 +28,158 @@ mod template;
 pub use call::{BODY_END, bodies, exchange};
 pub use shape::{Shape, VARIANTS};
 
-/// Connections with a call open at a time, at most; the others are open and silent, as most are.
-pub const LANES_MAX: usize = 512;
+/// The most connections that have a call in progress at a time; the others are open and idle.
+pub const CONCURRENT_CALLS_MAX: usize = 512;
 
-/// Numbers of calls have ten digits: this is the first.
+/// The first call number; all call numbers have ten digits.
 pub const FIRST_NUMBER: u64 = 1_000_000_000;
 
-/// Time of the first frame in a file: 2026-01-01T00:00:00Z, in nanoseconds.
+/// Time stamp of the first frame of a capture file: 2026-01-01T00:00:00Z, in nanoseconds.
 pub const EPOCH: u64 = 1_767_225_600_000_000_000;
 
 const ISN: u32 = 1000;
 
+/// Client ports of one client address.
 const PORTS: u64 = 32_768;
 
-/// The traffic.
+/// A generator of steady traffic.
 pub struct Load {
     shape: Shape,
     opening: Script,
     closing: Script,
     calls: Vec<Script>,
     connections: Vec<Connection>,
-    /// Connections with a call in progress, whose frames alternate.
-    lanes: Vec<usize>,
-    turn: usize,
-    /// Open connections between two calls, longest first.
+    /// Connections that may send, whose frames alternate.
+    active: Vec<usize>,
+    /// Index in `active` of the connection that sends next.
+    next_active: usize,
+    /// Open connections between two calls; the one that has been idle longest comes first.
     idle: VecDeque<usize>,
-    /// Connections that are not over.
+    /// Connections that are not closed for good.
     open: usize,
     opened: u64,
     first_number: u64,
     next_number: u64,
     end_number: u64,
-    answered: Option<u64>,
-    /// No call from this number on begins for now.
-    held: u64,
+    completed_call: Option<u64>,
+    /// Calls with this number or a higher one do not start before the next [`Load::pause_after`].
+    pause_at: u64,
 }
 
 impl Load {
-    /// `calls` calls numbered from `first`, which is [`FIRST_NUMBER`] or more.
+    /// Traffic of `calls` calls, numbered from `first`, which is [`FIRST_NUMBER`] or more.
     pub fn new(shape: Shape, first: u64, calls: u64) -> Self {
         assert!(first >= FIRST_NUMBER && first + calls <= 10 * FIRST_NUMBER);
-        let talk = script::talk(&shape);
+        let conversation = script::conversation(&shape);
         let mut seed = Seed::new(shape.seed);
         let scripts = (0..VARIANTS)
-            .map(|_| script::call(&talk, &shape, &mut seed))
+            .map(|_| script::call(&conversation, &shape, &mut seed))
             .collect();
         let mut load = Self {
-            opening: script::opening(&talk, &shape.wire),
-            closing: script::closing(&talk, &shape.wire),
+            opening: script::opening(&conversation, &shape.wire),
+            closing: script::closing(&conversation, &shape.wire),
             calls: scripts,
             connections: Vec::new(),
-            lanes: Vec::new(),
-            turn: 0,
+            active: Vec::new(),
+            next_active: 0,
             idle: VecDeque::new(),
             open: 0,
-            // Traffic with other numbers must not look like the same connections again.
+            // Traffic that starts at another number must not reuse the same connections.
             opened: first - FIRST_NUMBER,
             first_number: first,
             next_number: first,
             end_number: first + calls,
-            answered: None,
-            held: u64::MAX,
+            completed_call: None,
+            pause_at: u64::MAX,
             shape,
         };
         for index in 0..load.shape.connections.max(1) as u64 {
             let mut connection = load.connect();
-            // The first connections end at different times, as they do after a while anyway.
+            // The first connections end at different times, as those of traffic that has run for a while do.
             connection.calls_left = 1 + index % load.shape.calls_per_connection.max(1);
             load.connections.push(connection);
         }
         load.open = load.connections.len();
-        let lanes = load.open.min(LANES_MAX);
-        load.lanes = (0..lanes).collect();
-        load.idle = (lanes..load.open).collect();
+        let active = load.open.min(CONCURRENT_CALLS_MAX);
+        load.active = (0..active).collect();
+        load.idle = (active..load.open).collect();
         load
     }
 
-    /// Makes a pause after `calls` calls in all: they are finished, then there is no next frame, and their connections
-    /// stay open. A later pause ends this one.
-    pub fn hold_after(&mut self, calls: u64) {
-        self.held = self.first_number + calls;
+    /// Pauses the traffic once `calls` calls in total have been completed: there is then no next frame, and the
+    /// connections stay open. Another call of this function ends the pause.
+    pub fn pause_after(&mut self, calls: u64) {
+        self.pause_at = self.first_number + calls;
     }
 
-    /// Calls begun so far.
-    pub fn calls_begun(&self) -> u64 {
+    /// Calls started so far.
+    pub fn calls_started(&self) -> u64 {
         self.next_number - self.first_number
     }
 
-    /// Number of the call whose response ended with the frame just made, if one did.
-    pub fn answered(&self) -> Option<u64> {
-        self.answered
+    /// Number of the call whose response ended with the last frame, if one did.
+    pub fn completed_call(&self) -> Option<u64> {
+        self.completed_call
     }
 
-    /// Frames of one call, without opening and closing.
+    /// Frames of one call, without the opening and closing of its connection.
     pub fn frames_per_call(&self) -> usize {
         self.calls.first().map_or(0, |script| script.frames.len())
     }
 
-    /// Frames of one call with its share of opening and closing.
-    pub fn frames_per_call_in_all(&self) -> f64 {
+    /// Frames of one call, including its share of the opening and closing of its connection.
+    pub fn frames_per_call_overall(&self) -> f64 {
         let around = self.opening.frames.len() + self.closing.frames.len();
         self.frames_per_call() as f64
             + around as f64 / self.shape.calls_per_connection.max(1) as f64
     }
 
-    /// Appends the next frame to `out`. False in a pause, and at the end: all calls are made and all connections closed.
+    /// Appends the next frame to `out`. Returns false during a pause, and at the end of the traffic, when all calls are
+    /// completed and all connections closed.
     pub fn next_frame(&mut self, out: &mut Vec<u8>) -> bool {
-        self.answered = None;
-        let mut silent = 0;
-        while self.open > 0 && silent <= self.connections.len() {
-            let lane = self.turn;
-            self.turn = (lane + 1) % self.lanes.len();
-            let index = self.lanes[lane];
+        self.completed_call = None;
+        let mut paused = 0;
+        while self.open > 0 && paused <= self.connections.len() {
+            let place = self.next_active;
+            self.next_active = (place + 1) % self.active.len();
+            let index = self.active[place];
             let connection = &self.connections[index];
-            if connection.phase == Phase::Over {
+            if connection.phase == Phase::Closed {
                 continue;
             }
             if connection.phase == Phase::Calling && connection.frame == 0 {
-                if self.next_number == self.held {
-                    silent += 1;
-                    self.pass_on(lane);
+                if self.next_number == self.pause_at {
+                    paused += 1;
+                    self.replace_active(place);
                     continue;
                 }
-                if !self.begin_call(index) {
+                if !self.start_call(index) {
                     continue;
                 }
             }
             self.write(index, out);
-            self.answered = self.ends_an_answer(index);
+            self.completed_call = self.completed_call_of(index);
             if self.advance(index) {
-                self.pass_on(lane);
+                self.replace_active(place);
             }
             return true;
         }
         false
     }
 
-    /// Lets the connection that has been idle longest have the lane.
-    fn pass_on(&mut self, lane: usize) {
-        let index = self.lanes[lane];
-        if self.connections[index].phase != Phase::Over {
+    /// Replaces an active connection by the one that has been idle longest.
+    fn replace_active(&mut self, place: usize) {
+        let index = self.active[place];
+        if self.connections[index].phase != Phase::Closed {
             self.idle.push_back(index);
         }
         if let Some(next) = self.idle.pop_front() {
-            self.lanes[lane] = next;
+            self.active[place] = next;
         }
     }
 
-    /// Gives the connection its next number; false if there is none and it closes instead.
-    fn begin_call(&mut self, index: usize) -> bool {
+    /// Starts the next call on the connection; false if there is none left, and the connection closes instead.
+    fn start_call(&mut self, index: usize) -> bool {
         let connection = &mut self.connections[index];
         if self.next_number == self.end_number {
             connection.phase = Phase::Closing;
@@ -193,10 +197,10 @@ impl Load {
         script.frames[connection.frame].write(connection, out);
     }
 
-    fn ends_an_answer(&self, index: usize) -> Option<u64> {
+    fn completed_call_of(&self, index: usize) -> Option<u64> {
         let connection = &self.connections[index];
         let is_end = connection.phase == Phase::Calling
-            && connection.frame == self.script(connection).answer;
+            && connection.frame == self.script(connection).response_end;
         is_end.then_some(connection.number)
     }
 
@@ -204,14 +208,14 @@ impl Load {
         match connection.phase {
             Phase::Opening => &self.opening,
             Phase::Calling => &self.calls[connection.variant],
-            Phase::Closing | Phase::Over => &self.closing,
+            Phase::Closing | Phase::Closed => &self.closing,
         }
     }
 
-    /// Whether the connection has come to a place where it may rest.
+    /// Moves the connection to its next frame. Returns whether it is between two calls, or closed for good.
     fn advance(&mut self, index: usize) -> bool {
         let script = self.script(&self.connections[index]);
-        let (frames, moves) = (script.frames.len(), script.moves);
+        let (frames, sequence) = (script.frames.len(), script.sequence_bytes);
         let is_done = self.next_number == self.end_number;
         let connection = &mut self.connections[index];
         connection.frame += 1;
@@ -219,8 +223,8 @@ impl Load {
             return false;
         }
         connection.frame = 0;
-        for (next, moved) in connection.next.iter_mut().zip(moves) {
-            *next = next.wrapping_add(moved);
+        for (next, bytes) in connection.next.iter_mut().zip(sequence) {
+            *next = next.wrapping_add(bytes);
         }
         match connection.phase {
             Phase::Opening => connection.phase = Phase::Calling,
@@ -231,13 +235,16 @@ impl Load {
                 }
             }
             Phase::Closing if is_done => {
-                connection.phase = Phase::Over;
+                connection.phase = Phase::Closed;
                 self.open -= 1;
             }
-            Phase::Closing | Phase::Over => self.connections[index] = self.connect(),
+            Phase::Closing | Phase::Closed => self.connections[index] = self.connect(),
         }
-        // A connection that has ended makes way for its successor at once, so that as many are open as were asked for.
-        matches!(self.connections[index].phase, Phase::Calling | Phase::Over)
+        // A connection that has ended is replaced at once, so that the number of open connections stays the same.
+        matches!(
+            self.connections[index].phase,
+            Phase::Calling | Phase::Closed
+        )
     }
 
     fn connect(&mut self) -> Connection {
@@ -256,7 +263,7 @@ impl Load {
     }
 }
 
-/// VXLAN with network `vni` between two fixed hosts, as [`Shape::wire`].
+/// The wire of traffic that is mirrored in VXLAN, with network `vni`, between two fixed hosts.
 pub fn mirrored(vni: u32) -> Wire {
     Wire {
         vxlan: Some(Vxlan::new(vni)),
@@ -275,7 +282,7 @@ mod tests {
     use engine_core::rules::RuleSet;
     use engine_core::time::Timestamp;
 
-    use super::template::{fold, places, sum};
+    use super::template::{fold, positions, sum};
     use super::*;
     use crate::traffic::flags;
 
@@ -295,7 +302,7 @@ mod tests {
         while load.next_frame(&mut frame) {
             frames.push(std::mem::take(&mut frame));
         }
-        assert_eq!(load.calls_begun(), calls);
+        assert_eq!(load.calls_started(), calls);
         frames
     }
 
@@ -304,7 +311,7 @@ mod tests {
         Pipeline::new(&Config::default(), Arc::new(rules), Lines::default())
     }
 
-    /// A frame as a ring gives it, so many nanoseconds after the start.
+    /// A frame as a ring delivers it, `nanos` nanoseconds after the start.
     fn captured(bytes: &[u8], nanos: u64) -> decap::Frame<'_> {
         decap::Frame {
             time: Timestamp::from_nanos(EPOCH + nanos),
@@ -315,7 +322,7 @@ mod tests {
         }
     }
 
-    /// The engine must report each call once, whole and with its own answer.
+    /// The engine must report each call once, complete and with its own response.
     #[track_caller]
     fn check(shape: &Shape, calls: u64) {
         let mut pipeline = pipeline();
@@ -376,8 +383,8 @@ mod tests {
         }
     }
 
-    /// What a ring loses when its reader sleeps: all frames of a while. Which calls are lost does not matter here, only
-    /// that none gets another's answer.
+    /// A ring whose reader sleeps loses runs of consecutive frames. Which calls are lost does not matter here, only that
+    /// no request is paired with the response of another.
     #[test]
     fn windows_of_loss_pair_no_call_wrongly() {
         let shape = Shape {
@@ -405,13 +412,13 @@ mod tests {
             }
             pipeline.finish(Timestamp::from_nanos(EPOCH + 10_000_000_000));
             let rows = &pipeline.output().0;
-            let said = |row: &[(String, String)], key: &str| {
+            let value = |row: &[(String, String)], key: &str| {
                 let found = row.iter().find(|(name, _)| name == key);
                 found.map(|(_, value)| value.clone())
             };
             let mispaired = rows.iter().filter(|row| {
-                said(row, "request_header:x-call-number")
-                    != said(row, "response_header:x-answered-number")
+                value(row, "request_header:x-call-number")
+                    != value(row, "response_header:x-answered-number")
             });
             wrong.push((window, number, rows.len(), mispaired.count()));
         }
@@ -421,7 +428,7 @@ mod tests {
         );
     }
 
-    /// Sums as a receiver does, over everything, without the arithmetic of templates.
+    /// Checksums computed as a receiver does, over all bytes, without the arithmetic of templates.
     #[test]
     fn checksums_verify_and_connections_differ() {
         for body_bytes in [200, 2000] {
@@ -453,17 +460,17 @@ mod tests {
             ..Shape::default()
         };
         let mut load = Load::new(shape, FIRST_NUMBER, 1000);
-        let (mut bytes, mut answered) = (Vec::new(), Vec::new());
+        let (mut bytes, mut completed) = (Vec::new(), Vec::new());
         for calls in [100, 250] {
-            load.hold_after(calls);
+            load.pause_after(calls);
             while load.next_frame(&mut bytes) {
-                answered.extend(load.answered());
+                completed.extend(load.completed_call());
             }
-            assert_eq!(load.calls_begun(), calls);
-            assert_eq!((answered.len() as u64, load.open), (calls, 7));
+            assert_eq!(load.calls_started(), calls);
+            assert_eq!((completed.len() as u64, load.open), (calls, 7));
         }
-        answered.sort_unstable();
-        assert!(answered.into_iter().eq(FIRST_NUMBER..FIRST_NUMBER + 250));
+        completed.sort_unstable();
+        assert!(completed.into_iter().eq(FIRST_NUMBER..FIRST_NUMBER + 250));
     }
 
     #[test]
@@ -474,30 +481,30 @@ mod tests {
             ..Shape::default()
         };
         let mut load = Load::new(shape.clone(), FIRST_NUMBER, 10_000);
-        load.hold_after(5000);
+        load.pause_after(5000);
         let mut bytes = Vec::new();
-        let (mut begun, mut answered, mut most) = (0, 0, 0);
+        let (mut started, mut completed, mut most) = (0, 0, 0);
         while load.next_frame(&mut bytes) {
-            begun = load.calls_begun();
-            answered += u64::from(load.answered().is_some());
-            most = most.max(begun - answered);
+            started = load.calls_started();
+            completed += u64::from(load.completed_call().is_some());
+            most = most.max(started - completed);
         }
-        assert_eq!((begun, answered, load.open), (5000, 5000, 3000));
-        // From now on they stay open, but for the one in each lane that makes way for another.
-        load.hold_after(8000);
+        assert_eq!((started, completed, load.open), (5000, 5000, 3000));
+        // From now on they stay open, except for those that are being replaced: at most one for each active place.
+        load.pause_after(8000);
         let mut fewest = usize::MAX;
         while load.next_frame(&mut bytes) {
             let connections = load.connections.iter();
             let open = connections.filter(|one| one.phase == Phase::Calling);
             fewest = fewest.min(open.count());
         }
-        assert!(fewest >= 3000 - LANES_MAX, "{fewest} open");
+        assert!(fewest >= 3000 - CONCURRENT_CALLS_MAX, "{fewest} open");
         assert!(
             load.connections
                 .iter()
                 .all(|one| one.phase == Phase::Calling)
         );
-        assert!(most <= LANES_MAX as u64, "{most} open calls");
+        assert!(most <= CONCURRENT_CALLS_MAX as u64, "{most} open calls");
         check(&shape, 10_000);
     }
 
@@ -510,12 +517,12 @@ mod tests {
         };
         let lengths = |shape| -> Vec<usize> { frames(shape, 600).iter().map(Vec::len).collect() };
         assert!(lengths(&shape) == lengths(&opaque));
-        let said = frames(&opaque, 600).concat();
-        assert!(places(&said, "HTTP/1.1").is_empty());
+        let bytes = frames(&opaque, 600).concat();
+        assert!(positions(&bytes, "HTTP/1.1").is_empty());
     }
 
     #[test]
-    fn frames_of_a_call_are_those_that_others_were_measured_with() {
+    fn a_call_has_the_frames_of_earlier_measurements() {
         for (body_bytes, expected) in [(200, 2), (2000, 4), (20_000, 22)] {
             let shape = Shape {
                 body_bytes,

@@ -12,8 +12,8 @@ use bench::encoders;
 use bench::limit::{self, Touch};
 use bench::load::{self, FIRST_NUMBER, Load};
 use bench::matrix;
+use bench::pacer::{Sent, send_paced};
 use bench::packets;
-use bench::pour::{Poured, pour};
 use bench::reading;
 use bench::report;
 use bench::results::{Conditions, Results};
@@ -21,7 +21,7 @@ use bench::seed::Seed;
 use bench::traffic::{
     Accidents, Conversation, Frame, Shape, Vxlan, Wire, frames, read_pcap, write_pcap,
 };
-use bench::tx::{PacketSender, Way};
+use bench::tx::{PacketSender, SenderKind};
 use clap::{Args, Parser, Subcommand};
 use engine_core::wire::vxlan;
 
@@ -109,7 +109,7 @@ impl Steady {
 
     /// Frames a second for the rate in calls.
     fn frame_rate(&self, load: &Load) -> Option<f64> {
-        (self.call_rate > 0.0).then_some(self.call_rate * load.frames_per_call_in_all())
+        (self.call_rate > 0.0).then_some(self.call_rate * load.frames_per_call_overall())
     }
 }
 
@@ -133,7 +133,7 @@ struct LimitOptions {
     touch: Vec<Touch>,
     /// How frames get onto the wire
     #[arg(long, default_value = "messages")]
-    sender: Way,
+    sender: SenderKind,
     /// Blocks of 1 MiB in the ring
     #[arg(long, default_value_t = 256)]
     blocks: usize,
@@ -229,7 +229,7 @@ struct Send {
     rate: f64,
     /// How frames get onto the wire; with `live` they come in at the interface instead
     #[arg(long, default_value = "messages")]
-    by: Way,
+    by: SenderKind,
     /// Times that the file is sent
     #[arg(long, default_value_t = 1)]
     times: u64,
@@ -273,7 +273,7 @@ fn main() -> Result<()> {
     }
 }
 
-fn send(options: &Send) -> Result<Poured> {
+fn send(options: &Send) -> Result<Sent> {
     let mut sender = PacketSender::open(&options.interface, options.by)
         .with_context(|| format!("cannot send on {} (CAP_NET_RAW?)", options.interface))?;
     let Some(path) = &options.file else {
@@ -281,13 +281,13 @@ fn send(options: &Send) -> Result<Poured> {
         let shape = options.steady.shape(options.port, 1);
         let mut load = Load::new(shape, FIRST_NUMBER, calls);
         let rate = options.steady.frame_rate(&load);
-        return pour(&mut sender, rate, |out| load.next_frame(out));
+        return send_paced(&mut sender, rate, |out| load.next_frame(out));
     };
     let file = File::open(path).with_context(|| path.display().to_string())?;
     let frames = read_pcap(&mut BufReader::new(file))?;
     let mut left = (0..options.times).flat_map(|_| &frames);
     let rate = (options.rate > 0.0).then_some(options.rate);
-    pour(&mut sender, rate, |out| {
+    send_paced(&mut sender, rate, |out| {
         left.next().is_some_and(|frame| {
             out.extend_from_slice(&frame.bytes);
             true
@@ -374,14 +374,16 @@ fn make(options: &Make) -> Result<()> {
         resegment_per_mille: options.resegment,
         skew_per_mille: options.skew,
     };
-    let talks: Vec<_> = (0..options.conversations)
+    let conversations: Vec<_> = (0..options.conversations)
         .map(|_| (Conversation::seeded(&mut seed, &shape), wire.clone()))
         .collect();
-    let frames = frames(&talks, &accidents, &mut seed);
+    let frames = frames(&conversations, &accidents, &mut seed);
     let file =
         File::create(&options.output).with_context(|| options.output.display().to_string())?;
     write_pcap(&mut BufWriter::new(file), &frames, options.snap)?;
-    let exchanges = talks.iter().flat_map(|(talk, _)| &talk.exchanges);
+    let exchanges = conversations
+        .iter()
+        .flat_map(|(conversation, _)| &conversation.exchanges);
     if let Some(path) = &options.truth {
         let mut file =
             BufWriter::new(File::create(path).with_context(|| path.display().to_string())?);
@@ -394,7 +396,7 @@ fn make(options: &Make) -> Result<()> {
     println!(
         "{} exchanges in {} conversations, {} frames",
         exchanges.count(),
-        talks.len(),
+        conversations.len(),
         frames.len()
     );
     Ok(())
@@ -425,15 +427,15 @@ fn collect(options: &Collect) -> Result<()> {
         Collector::count_only(listener)?
     };
     println!(
-        "listening on {}; type accept, stall, reset, lie, a status such as 503, tally, or end",
+        "listening on {}; type accept, stall, reset, lie, a status such as 503, counts, or end",
         collector.url()
     );
     for command in io::stdin().lock().lines() {
         match command?.trim() {
             "end" => break,
-            "tally" => println!("{}", serde_json::to_string(&collector.tally())?),
+            "counts" => println!("{}", serde_json::to_string(&collector.counts())?),
             word => match Behaviour::parse(word) {
-                Ok(behaviour) => collector.behave(behaviour),
+                Ok(behaviour) => collector.set_behaviour(behaviour),
                 Err(error) => eprintln!("{word}: {error:#}"),
             },
         }
@@ -447,14 +449,10 @@ fn collect(options: &Collect) -> Result<()> {
         }
         file.flush()?;
     }
-    println!("{}", serde_json::to_string(&collector.tally())?);
-    let complaints = collector.complaints();
-    if !complaints.is_empty() {
-        bail!(
-            "{} broken bundles, the first: {}",
-            complaints.len(),
-            complaints[0]
-        );
+    println!("{}", serde_json::to_string(&collector.counts())?);
+    let errors = collector.errors();
+    if !errors.is_empty() {
+        bail!("{} broken bundles, the first: {}", errors.len(), errors[0]);
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! `bench run`: every cell of a matrix, the highest lossless rate of each, repetitions there and beyond.
+//! `bench run`: a search for the highest lossless rate in each cell of a matrix, then repetitions at that rate and above.
 //!
-//! Programs that are compared take turns within each repetition, so that what the machine does meanwhile hits both. With
-//! `--limit` the bare ring is measured before the cells of its traffic, for the same reason.
+//! Programs that are compared alternate within each repetition, so that other load on the machine affects both. With
+//! `--limit` the bare ring is measured right before the cells of its traffic, for the same reason.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,140 +10,142 @@ use anyhow::{Result, ensure};
 use clap::{ArgAction, Args};
 
 use crate::cell::{self, Cell, Method};
-use crate::collect::Shelf;
+use crate::collect::PostBuffer;
 use crate::lab::kilobytes;
 use crate::limit::{self, Touch};
 use crate::load::Shape;
+use crate::program::{Program, sniffer_beside};
 use crate::report::Spread;
 use crate::results::{Conditions, Purpose, Results, Trial};
-use crate::search::{Verdict, highest_lossless};
-use crate::subject::{Program, sniffer_beside};
+use crate::search::{Outcome, highest_lossless};
 use crate::trial;
-use crate::tx::Way;
+use crate::tx::SenderKind;
 
-/// Rounds of repetitions, each at a lower rate, until one keeps its promise.
+/// The most rounds of repetitions, each at a lower rate than the one before, until one is lossless.
 const ROUNDS_MAX: u32 = 5;
-/// Blocks of 1 MiB in the ring of the bare receiver.
+/// Blocks of 1 MiB in the bare ring.
 const LIMIT_BLOCKS: usize = 256;
-/// Megabytes of POSTs that a collector keeps at most: bodies of 20 kB for four seconds at what a bare ring takes.
+/// The most megabytes of POSTs that a collector keeps: four seconds of bodies of 20 kB at the rate of a bare ring.
 const KEEP_MB_MAX: usize = 6000;
 
-/// What to measure, and how.
+/// Options of `bench run`.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Wires: plain, vxlan
+    /// Encapsulations of the traffic: plain, vxlan
     #[arg(long, value_delimiter = ',', default_value = "plain,vxlan")]
     wire: Vec<String>,
-    /// Bytes of response bodies
+    /// Response body sizes in bytes
     #[arg(long, value_delimiter = ',', default_value = "200,2000,20000")]
     body: Vec<usize>,
-    /// Bundles compressed: on, off
+    /// Compression of bundles: on, off
     #[arg(long, value_delimiter = ',', default_value = "on,off")]
     compression: Vec<String>,
-    /// Rule sets: debug, standard, strict, headers (no bodies), realistic (fifty rules),
-    /// bodiless (those of the fifty that are not on bodies), or files
+    /// Rule sets: debug, standard, strict, headers (no bodies), realistic (fifty rules), bodiless (the rules of realistic
+    /// that do not apply to bodies), or paths of files
     #[arg(long, value_delimiter = ',', default_value = "debug")]
     rules: Vec<String>,
-    /// Connections: steady (few, 100 calls on each), flows (--flows at a time), churn (--flows-per-minute), both
+    /// Connections: steady (few, with 100 calls each), flows (--flows open at a time), churn (--flows-per-minute new ones),
+    /// both
     #[arg(long, value_delimiter = ',', default_value = "steady")]
     traffic: Vec<Traffic>,
-    /// Connections at a time of `flows` and `both`
+    /// Connections open at a time with `flows` and `both`
     #[arg(long, default_value_t = 100_000)]
     flows: usize,
-    /// New connections a minute of `churn` and `both`
+    /// New connections a minute with `churn` and `both`
     #[arg(long, default_value_t = 1_000_000.0)]
     flows_per_minute: f64,
-    /// How frames get onto the wire
+    /// How frames are sent
     #[arg(long, default_value = "messages")]
-    sender: Way,
-    /// Also measures the bare ring, before the cells of the same traffic; a search ends there
+    sender: SenderKind,
+    /// Measures the bare ring, too, before the cells of the same traffic; its rate is the upper end of a search
     #[arg(long)]
     limit: bool,
-    /// A search begins and ends at this share of what the bare ring took
+    /// Starts and ends a search at this share of the rate of the bare ring
     #[arg(long, requires = "limit")]
     share: Option<f64>,
-    /// Calls a second, instead of a search; 0 is as fast as the sender can
+    /// Rates in calls a second, instead of a search; 0 is as fast as possible
     #[arg(long, value_delimiter = ',')]
     rate: Vec<f64>,
-    /// Where a search begins, in calls a second with bodies of 200 bytes; larger ones begin lower
+    /// Start of a search in calls a second, for bodies of 200 bytes; searches with larger bodies start lower
     #[arg(long, default_value_t = 20_000.0)]
     start: f64,
-    /// A search ends when the last good and the first bad rate differ by this factor
+    /// Ends a search when the highest lossless and the lowest lossy rate differ by no more than this factor
     #[arg(long, default_value_t = 1.08)]
     precision: f64,
-    /// Share of calls that other programs must deliver; of ours all are wanted, and nothing else given up
+    /// Share of calls that other programs must deliver to be lossless; sniffer must deliver all and shed nothing
     #[arg(long, default_value_t = 0.999)]
     lossless: f64,
-    /// After the search, also at these multiples of the rate found
+    /// Multiples of the found rate to measure after the search
     #[arg(long, value_delimiter = ',', default_value = "2,4")]
     overload: Vec<f64>,
     /// Repetitions at each rate
     #[arg(long, default_value_t = 3)]
     repetitions: u32,
-    /// Repetitions at each multiple
+    /// Repetitions at each multiple of the found rate
     #[arg(long, default_value_t = 1)]
     overload_repetitions: u32,
     /// Seconds of measured traffic
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
-    /// Seconds of traffic of each probe of a search
+    /// Seconds of traffic in each probe of a search
     #[arg(long, default_value_t = 3.0)]
     probe_seconds: f64,
-    /// Seconds of traffic before
+    /// Seconds of warm-up traffic
     #[arg(long, default_value_t = 1.0)]
     warm_up: f64,
-    /// Connections at a time; 0: those that hold 20 ms of calls, 512 at most
+    /// Connections open at a time; 0: as many as there are calls in 20 ms, 512 at most
     #[arg(long, default_value_t = 0)]
     connections: usize,
-    /// CPU of the sender; it also pays for the kernel's way to the tap
+    /// CPU of the sender, which includes the kernel's path to the tap
     #[arg(long, default_value_t = 0)]
     sender_cpu: usize,
-    /// CPUs of the sniffer, such as 1 or 0-1
+    /// CPUs of the sniffer, for example 1 or 0-1
     #[arg(long, default_value = "1")]
     engine_cpus: String,
     /// CPU of the collector
     #[arg(long, default_value_t = 1)]
     collector_cpu: usize,
-    /// No pinning at all
+    /// Pin nothing to CPUs
     #[arg(long, action = ArgAction::SetTrue)]
     no_pin: bool,
-    /// Priority of the sniffer, as nice(1) takes it
+    /// Priority of the sniffer, as for nice(1)
     #[arg(long, default_value_t = 0, allow_hyphen_values = true)]
     nice: i32,
-    /// Ring of the sniffer, as its --ring-size
+    /// Ring size of the sniffer, as for its --ring-size
     #[arg(long, default_value = "64M")]
     ring: String,
-    /// Megabytes of POSTs that the collector keeps and checks after the traffic; 0: it checks them as they come
+    /// Megabytes of POSTs that the collector keeps, to check them after the traffic; 0: check them as they arrive
     #[arg(long, default_value_t = keep_mb())]
     keep_mb: usize,
-    /// The program; default the `sniffer` beside this one
+    /// Path of sniffer [default: in the folder of this program]
     #[arg(long)]
     sniffer: Option<PathBuf>,
-    /// Leaves our own program out
+    /// Measure only the program of --vs
     #[arg(long, requires = "vs")]
     only_vs: bool,
-    /// A shell command to compare with: captures on $INTERFACE (server port $PORT, wire $WIRE), posts to $URL by $RULES
+    /// Shell command of a program to compare with, which captures on $INTERFACE (server port $PORT, encapsulation $WIRE)
+    /// and posts to $URL by the rules in $RULES
     #[arg(long)]
     vs: Option<String>,
-    /// Its name in the results
+    /// Name of that program in the results
     #[arg(long, default_value = "other")]
     vs_name: String,
     /// Folder of the results
     #[arg(long, default_value = "bench/results/latest")]
     results: PathBuf,
-    /// Further arguments of `sniffer run`
+    /// Further arguments for `sniffer run`
     #[arg(last = true)]
     arguments: Vec<String>,
 }
 
-/// Memory for POSTs by default: half of the memory that is free, [`KEEP_MB_MAX`] at most.
+/// The default memory for POSTs: half of the available memory, [`KEEP_MB_MAX`] at most.
 fn keep_mb() -> usize {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let free = kilobytes(&meminfo, "MemAvailable:") as usize / 1024;
     (free / 2).min(KEEP_MB_MAX)
 }
 
-/// How many connections there are, and how long they live.
+/// The number of connections, and how long each lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Traffic {
     Steady,
@@ -152,7 +154,7 @@ enum Traffic {
     Both,
 }
 
-/// Measures all of it.
+/// Measures all cells.
 pub fn run(options: &Options) -> Result<()> {
     let programs = programs(options)?;
     let mut results = Results::create(&options.results, "run")?;
@@ -162,18 +164,18 @@ pub fn run(options: &Options) -> Result<()> {
     } else {
         None
     };
-    let shelf = (options.keep_mb > 0).then(|| Shelf::new(options.keep_mb << 20));
+    let post_buffer = (options.keep_mb > 0).then(|| PostBuffer::new(options.keep_mb << 20));
     for cells in cells(options)?.chunk_by(same_frames) {
-        let end = match (&mut limits, cells.first()) {
-            (Some(results), Some(cell)) => bare(options, cell, results)?,
+        let rate_max = match (&mut limits, cells.first()) {
+            (Some(results), Some(cell)) => measure_bare_ring(options, cell, results)?,
             _ => f64::INFINITY,
         };
         for cell in cells {
             let mut bench = Bench {
                 options,
-                shelf: shelf.clone(),
+                post_buffer: post_buffer.clone(),
                 results: &mut results,
-                end,
+                rate_max,
             };
             bench.cell(&programs, cell)?;
         }
@@ -185,8 +187,8 @@ fn same_frames(one: &Cell, other: &Cell) -> bool {
     (&one.wire, one.shape.body_bytes) == (&other.wire, other.shape.body_bytes)
 }
 
-/// Calls a second that a bare ring takes without loss, flat out: the median of the repetitions.
-fn bare(options: &Options, cell: &Cell, results: &mut Results) -> Result<f64> {
+/// Calls a second that a bare ring receives when frames are sent as fast as possible; the median of the repetitions.
+fn measure_bare_ring(options: &Options, cell: &Cell, results: &mut Results) -> Result<f64> {
     let shape = Shape {
         connections: Shape::default().connections,
         ..cell.shape.clone()
@@ -251,7 +253,7 @@ fn cells(options: &Options) -> Result<Vec<Cell>> {
                             rules: rules.clone(),
                             rules_text: cell::rules(rules, compression)?,
                         };
-                        cells.push(with(cell, traffic, options));
+                        cells.push(with_traffic(cell, traffic, options));
                     }
                 }
             }
@@ -260,7 +262,7 @@ fn cells(options: &Options) -> Result<Vec<Cell>> {
     Ok(cells)
 }
 
-fn with(mut cell: Cell, traffic: Traffic, options: &Options) -> Cell {
+fn with_traffic(mut cell: Cell, traffic: Traffic, options: &Options) -> Cell {
     if matches!(traffic, Traffic::Flows | Traffic::Both) {
         cell.shape.connections = options.flows;
     }
@@ -273,11 +275,11 @@ fn with(mut cell: Cell, traffic: Traffic, options: &Options) -> Cell {
 
 struct Bench<'a> {
     options: &'a Options,
-    /// One for all trials: taking its memory takes a second.
-    shelf: Option<Shelf>,
+    /// Shared by all trials, since allocating its memory takes a second.
+    post_buffer: Option<PostBuffer>,
     results: &'a mut Results,
-    /// What the bare ring took, in calls a second.
-    end: f64,
+    /// The rate of the bare ring in calls a second, where a search ends.
+    rate_max: f64,
 }
 
 impl Bench<'_> {
@@ -292,10 +294,10 @@ impl Bench<'_> {
                 found.push((program, rate));
             }
         }
-        self.keep_promises(&mut found, cell)?;
-        // The cost of many connections, or of a share of the bare ring, shows in their rates.
-        let is_plain = cell.traffic == "steady" && self.options.share.is_none();
-        let repetitions = if is_plain {
+        self.repeat(&mut found, cell)?;
+        // For many connections, or a share of the bare ring, the rates suffice.
+        let has_overload = cell.traffic == "steady" && self.options.share.is_none();
+        let repetitions = if has_overload {
             self.options.overload_repetitions
         } else {
             0
@@ -325,9 +327,9 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Repetitions at the rates found. One lucky probe is no result: a program that loses something in half of them
-    /// gets a lower rate, and its repetitions count as probes.
-    fn keep_promises(&mut self, found: &mut [(&Program, f64)], cell: &Cell) -> Result<()> {
+    /// Repeats the trial at the rates that were found. One lossless probe is not a result: a program that loses something
+    /// in half of the repetitions is measured again at a lower rate, and these repetitions count as probes.
+    fn repeat(&mut self, found: &mut [(&Program, f64)], cell: &Cell) -> Result<()> {
         let mut open: Vec<usize> = (0..found.len()).collect();
         for round in 1..=ROUNDS_MAX {
             let mut rows: Vec<Vec<(Conditions, Trial)>> = vec![Vec::new(); found.len()];
@@ -339,18 +341,18 @@ impl Bench<'_> {
             }
             let mut failed = Vec::new();
             for index in open {
-                let kept = (rows[index].iter())
+                let lossless = (rows[index].iter())
                     .filter(|(_, trial)| trial.is_lossless(self.options.lossless))
                     .count();
-                let is_kept = 2 * kept > rows[index].len();
+                let is_confirmed = 2 * lossless > rows[index].len();
                 for (conditions, trial) in &mut rows[index] {
-                    // The last round stands, whatever it shows: the page says that it lost something.
-                    if !is_kept && round < ROUNDS_MAX {
+                    // The last round stays a result even if it is lossy; the report shows that.
+                    if !is_confirmed && round < ROUNDS_MAX {
                         trial.purpose = Purpose::Probe;
                     }
                     self.results.append(conditions, trial)?;
                 }
-                if !is_kept {
+                if !is_confirmed {
                     found[index].1 /= self.options.precision;
                     failed.push(index);
                 }
@@ -366,34 +368,35 @@ impl Bench<'_> {
     /// The highest rate at which a probe loses nothing.
     fn search(&mut self, program: &Program, cell: &Cell) -> Result<f64> {
         let (lossless, precision) = (self.options.lossless, self.options.precision);
-        let end = self.end * self.options.share.unwrap_or(1.0);
+        let end = self.rate_max * self.options.share.unwrap_or(1.0);
         let mut start = end;
         if self.options.share.is_none() {
-            // A call costs about as much as some hundreds of bytes and its body.
-            let scout = self.options.start * 1500.0 / (1300.0 + cell.shape.body_bytes as f64);
-            let trial = self.probe(program, cell, scout.min(end))?;
-            start = self.guess(&trial).min(end);
+            // The cost of a call is about that of its body and some hundreds of bytes more.
+            let low = self.options.start * 1500.0 / (1300.0 + cell.shape.body_bytes as f64);
+            let trial = self.probe(program, cell, low.min(end))?;
+            start = self.first_rate(&trial).min(end);
         }
         let found = highest_lossless(start, end, precision, |rate| {
             let trial = self.probe(program, cell, rate)?;
-            Ok(verdict(&trial, lossless))
+            Ok(outcome(&trial, lossless))
         })?;
         Ok(found.rate)
     }
 
-    /// Where to begin, from what a call costs at a low rate: it is less at higher ones, so this is a lower bound.
-    fn guess(&self, scout: &Trial) -> f64 {
+    /// The first rate of a search, from the CPU time of a call in a trial at a low rate. A call costs less at higher
+    /// rates, so this is a lower bound of what one core can do.
+    fn first_rate(&self, low: &Trial) -> f64 {
         let shared = self.options.engine_cpus == self.options.collector_cpu.to_string();
         let collector = if shared {
-            scout.collector_cpu_seconds
+            low.collector_cpu_seconds
         } else {
             0.0
         };
-        let per_call = (scout.cpu_seconds + collector) / scout.calls_delivered.max(1) as f64;
-        if per_call > 0.0 && scout.is_lossless(self.options.lossless) {
-            (0.9 / per_call).max(scout.rate_asked)
+        let per_call = (low.cpu_seconds + collector) / low.calls_delivered.max(1) as f64;
+        if per_call > 0.0 && low.is_lossless(self.options.lossless) {
+            (0.9 / per_call).max(low.rate_asked)
         } else {
-            scout.rate_asked
+            low.rate_asked
         }
     }
 
@@ -427,7 +430,7 @@ impl Bench<'_> {
             nice: options.nice,
             ring: options.ring.clone(),
             arguments: options.arguments.clone(),
-            shelf: self.shelf.clone(),
+            post_buffer: self.post_buffer.clone(),
         };
         let conditions = Conditions::now();
         let trial = trial::measure(program, cell, &method, rate, purpose, repetition)?;
@@ -436,17 +439,17 @@ impl Bench<'_> {
     }
 }
 
-fn verdict(trial: &Trial, lossless: f64) -> Verdict {
+fn outcome(trial: &Trial, lossless: f64) -> Outcome {
     if !trial.is_lossless(lossless) {
-        Verdict::Lossy
+        Outcome::Lossy
     } else if trial.calls_per_second < 0.95 * trial.rate_asked {
-        Verdict::SenderLimited
+        Outcome::SenderLimited
     } else {
-        Verdict::Lossless
+        Outcome::Lossless
     }
 }
 
-/// What a person who waits wants to see; busy are sniffer, collector and sender.
+/// The progress line of a trial. `busy` has the CPU of sniffer, collector and sender.
 fn line(trial: &Trial) -> String {
     let wrong = trial.wrong();
     let busy = |seconds: f64| seconds / trial.seconds * 100.0;
@@ -462,7 +465,7 @@ fn line(trial: &Trial) -> String {
         trial.calls_per_second,
         trial.delivered_share * 100.0,
         trial.cpu_micros_per_call,
-        trial.memory_beside_ring() as f64 / 1e6,
+        trial.memory_without_ring() as f64 / 1e6,
         busy(trial.cpu_seconds),
         busy(trial.collector_cpu_seconds),
         busy(trial.sender_cpu_seconds),
@@ -471,18 +474,18 @@ fn line(trial: &Trial) -> String {
         line.push_str(&format!(" {wrong} WRONG"));
     }
     for (count, what) in [
-        (trial.bodies_thinned, "bodies thinned"),
-        (trial.bundles_plain, "bundles plain"),
+        (trial.bodies_truncated, "bodies truncated"),
+        (trial.bundles_plain, "bundles uncompressed"),
     ] {
         if let Some(count) = count.filter(|count| *count > 0) {
             line.push_str(&format!(", {count} {what}"));
         }
     }
     if let Some(ring) = trial.ring_dropped.filter(|ring| *ring > 0) {
-        line.push_str(&format!(" ring dropped {ring} frames"));
+        line.push_str(&format!(", {ring} frames dropped in the ring"));
     }
     if !trial.dropped_reasons.is_empty() {
-        line.push_str(&format!(" dropped {}", trial.dropped_reasons));
+        line.push_str(&format!(", calls dropped: {}", trial.dropped_reasons));
     }
     if trial.unaccounted.is_some_and(|count| count != 0) {
         line.push_str(" LEDGER NOT BALANCED");

@@ -1,7 +1,7 @@
-//! `bench packets`: what a packet costs that carries no call, and at which rate none is lost.
+//! `bench packets`: the cost of a packet that carries no call, and whether any packet is lost.
 //!
-//! The bare ring comes first, then the sniffer with rules that keep headers only, at a share of what the bare ring took.
-//! The packets are those of calls in number, length and connections, but hold TLS records.
+//! First the bare ring is measured, then the sniffer with rules that keep headers only, at a share of the rate of the bare
+//! ring. The packets have the number, lengths and connections of those of calls, but contain what looks like TLS records.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -16,41 +16,44 @@ use crate::collect::Collector;
 use crate::lab::Lab;
 use crate::limit::{self, Touch};
 use crate::load::{FIRST_NUMBER, Load, Shape};
-use crate::pour::pour;
+use crate::pacer::send_paced;
+use crate::program::{Ledger, Program, RunningProgram, sniffer_beside};
 use crate::report::Spread;
 use crate::results::{Conditions, Packets, Purpose, Results};
-use crate::subject::{Ledger, Program, Subject, sniffer_beside};
 use crate::trial;
-use crate::tx::Way;
+use crate::tx::SenderKind;
 
-/// What to measure, and how.
+/// Options of `bench packets`.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Wires: plain, vxlan
+    /// Encapsulations of the traffic: plain, vxlan
     #[arg(long, value_delimiter = ',', default_value = "plain,vxlan")]
     wire: Vec<String>,
-    /// Bytes of what would be response bodies
+    /// Response body sizes in bytes of the calls whose packets are imitated
     #[arg(long, value_delimiter = ',', default_value = "200")]
     body: Vec<usize>,
-    /// How frames get onto the wire
+    /// How frames are sent
     #[arg(long, value_delimiter = ',', default_value = "messages,live")]
-    sender: Vec<Way>,
-    /// Of the frames that the bare ring took
+    sender: Vec<SenderKind>,
+    /// Rate of the sniffer as a share of that of the bare ring
     #[arg(long, default_value_t = 0.8)]
     share: f64,
+    /// Seconds of measured traffic
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
+    /// Repetitions of each measurement
     #[arg(long, default_value_t = 3)]
     repetitions: u32,
+    /// CPU of the sender
     #[arg(long, default_value_t = 0)]
     sender_cpu: usize,
-    /// CPU of the bare receiver, and of the sniffer
+    /// CPU of the reader of the bare ring, and of the sniffer
     #[arg(long, default_value_t = 1)]
     engine_cpu: usize,
-    /// Ring of the sniffer, as its --ring-size
+    /// Ring size of the sniffer, as for its --ring-size
     #[arg(long, default_value = "64M")]
     ring: String,
-    /// The program; default the `sniffer` beside this one
+    /// Path of sniffer [default: in the folder of this program]
     #[arg(long)]
     sniffer: Option<PathBuf>,
     /// Folder of the results
@@ -58,7 +61,7 @@ pub struct Options {
     results: PathBuf,
 }
 
-/// Measures all of it.
+/// Measures all combinations.
 pub fn run(options: &Options) -> Result<()> {
     let path = options.sniffer.clone();
     let program = Program::Sniffer(path.map_or_else(sniffer_beside, Ok)?);
@@ -74,7 +77,7 @@ pub fn run(options: &Options) -> Result<()> {
                     opaque: true,
                     ..Shape::default()
                 };
-                let bare = bare(options, &shape, wire, sender, &mut limits)?;
+                let bare = measure_bare_ring(options, &shape, wire, sender, &mut limits)?;
                 for repetition in 1..=options.repetitions {
                     let conditions = Conditions::now();
                     let rate = bare * options.share;
@@ -88,12 +91,12 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Frames a second that the bare ring took without loss, flat out: the median of the repetitions.
-fn bare(
+/// Frames a second that a bare ring receives when frames are sent as fast as possible; the median of the repetitions.
+fn measure_bare_ring(
     options: &Options,
     shape: &Shape,
     wire: &str,
-    sender: Way,
+    sender: SenderKind,
     results: &mut Results,
 ) -> Result<f64> {
     let mut rates = Vec::new();
@@ -121,7 +124,7 @@ fn measure(
     program: &Program,
     shape: &Shape,
     wire: &str,
-    way: Way,
+    kind: SenderKind,
     frames_asked: f64,
     repetition: u32,
 ) -> Result<Packets> {
@@ -138,7 +141,7 @@ fn measure(
         rules_text: cell::rules("headers", true)?,
     };
     let method = Method {
-        sender: way,
+        sender: kind,
         seconds: options.seconds,
         warm_up: 0.5,
         sender_cpu: Some(options.sender_cpu),
@@ -147,34 +150,34 @@ fn measure(
         nice: 0,
         ring: options.ring.clone(),
         arguments: Vec::new(),
-        shelf: None,
+        post_buffer: None,
     };
-    let mut subject = Subject::start(&lab, program, &cell, &method, &collector.url())?;
-    let per_call = Load::new(shape.clone(), FIRST_NUMBER, 1).frames_per_call_in_all();
+    let mut running = RunningProgram::start(&lab, program, &cell, &method, &collector.url())?;
+    let per_call = Load::new(shape.clone(), FIRST_NUMBER, 1).frames_per_call_overall();
     let calls = |seconds: f64| (frames_asked * seconds / per_call).ceil() as u64;
     let (warm_up, offered) = (calls(method.warm_up), calls(method.seconds));
     let mut load = Load::new(shape.clone(), FIRST_NUMBER, warm_up + offered + 1);
     let mut send = |calls| {
-        load.hold_after(calls);
-        lab.sending(way, method.sender_cpu, |mut sender| {
-            pour(&mut sender, Some(frames_asked), |out| load.next_frame(out))
+        load.pause_after(calls);
+        lab.sending(kind, method.sender_cpu, |mut sender| {
+            send_paced(&mut sender, Some(frames_asked), |out| load.next_frame(out))
         })
     };
     send(warm_up)?;
-    let before = settled(&subject)?;
-    let usage_before = subject.usage()?;
+    let before = settled_ledger(&running)?;
+    let usage_before = running.usage()?;
     let sent = send(warm_up + offered)?;
-    let after = settled(&subject)?;
-    let usage = subject.usage()?;
-    subject.stop();
+    let after = settled_ledger(&running)?;
+    let usage = running.usage()?;
+    running.stop();
     let frames = sent.frames.max(1) as f64;
     let cpu_seconds = usage.cpu_seconds - usage_before.cpu_seconds;
-    // Ticks may say a little more than the clock.
+    // The ticks may exceed the clock a little.
     let user_seconds = (usage.user_seconds - usage_before.user_seconds).min(cpu_seconds);
     Ok(Packets {
         purpose: Purpose::Given,
         repetition,
-        sender: way,
+        sender: kind,
         wire: wire.to_owned(),
         body_bytes: shape.body_bytes,
         frames_asked,
@@ -191,19 +194,15 @@ fn measure(
     })
 }
 
-/// The ledger when nothing moves in it any more.
-fn settled(subject: &Subject<'_>) -> Result<Ledger> {
-    let account = || {
-        subject
-            .ledger()?
-            .context("packets are counted by our own program only")
-    };
+/// The ledger once it does not change any more.
+fn settled_ledger(running: &RunningProgram<'_>) -> Result<Ledger> {
+    let read = || running.ledger()?.context("only sniffer counts packets");
     let deadline = Instant::now() + trial::DRAIN_MAX;
-    let mut ledger = account()?;
+    let mut ledger = read()?;
     loop {
-        // Longer than the kernel keeps a block of the ring open.
+        // Longer than the kernel keeps a block of the ring before it retires it.
         thread::sleep(Duration::from_millis(100));
-        let now = account()?;
+        let now = read()?;
         if now == ledger || Instant::now() > deadline {
             return Ok(now);
         }

@@ -19,8 +19,8 @@ use nix::sys::time::TimeValLike as _;
 use crate::cell;
 use crate::lab::kilobytes;
 use crate::load::{EPOCH, FIRST_NUMBER, Load, Shape};
+use crate::program::sniffer_beside;
 use crate::results::{Conditions, Reading, Results};
-use crate::subject::sniffer_beside;
 use crate::traffic::{Frame, write_pcap};
 
 /// How often the peak of memory is looked up.

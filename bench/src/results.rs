@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::tx::Way;
+use crate::tx::SenderKind;
 
 /// Where, when and how.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -114,7 +114,7 @@ pub struct Trial {
     #[serde(default = "steady")]
     pub traffic: String,
     #[serde(default)]
-    pub sender: Way,
+    pub sender: SenderKind,
     pub wire: String,
     pub body_bytes: usize,
     pub compression: String,
@@ -135,7 +135,7 @@ pub struct Trial {
     pub mismatched: u64,
     pub torn: u64,
     #[serde(default)]
-    pub thinned: u64,
+    pub truncated: u64,
     pub broken_posts: u64,
     pub cpu_seconds: f64,
     pub cpu_micros_per_call: f64,
@@ -171,7 +171,7 @@ pub struct Trial {
     pub calls_stopped: Option<u64>,
     pub calls_dropped: Option<u64>,
     #[serde(default)]
-    pub bodies_thinned: Option<u64>,
+    pub bodies_truncated: Option<u64>,
     #[serde(default)]
     pub bundles_plain: Option<u64>,
     #[serde(default)]
@@ -193,7 +193,7 @@ fn steady() -> String {
 
 impl Trial {
     /// Peak of memory without the rings.
-    pub fn memory_beside_ring(&self) -> u64 {
+    pub fn memory_without_ring(&self) -> u64 {
         self.resident_peak_bytes.saturating_sub(self.ring_bytes)
     }
 
@@ -210,7 +210,7 @@ impl Trial {
         let is_whole = is_zero(self.ring_dropped)
             && is_zero(self.calls_dropped)
             && is_zero(self.calls_shed)
-            && is_zero(self.bodies_thinned)
+            && is_zero(self.bodies_truncated)
             && is_zero(self.bundles_plain)
             && (self.compression == "off" || self.posts_plain == 0)
             && self.calls_delivered >= self.calls_offered;
@@ -224,7 +224,7 @@ impl Trial {
 pub struct Packets {
     pub purpose: Purpose,
     pub repetition: u32,
-    pub sender: Way,
+    pub sender: SenderKind,
     pub wire: String,
     pub body_bytes: usize,
     pub frames_asked: f64,
@@ -276,7 +276,7 @@ pub struct StageTime {
 pub struct Limit {
     pub repetition: u32,
     #[serde(default)]
-    pub sender: Way,
+    pub sender: SenderKind,
     pub wire: String,
     pub body_bytes: usize,
     pub touch: String,
@@ -410,7 +410,7 @@ mod tests {
             spoil(&mut trial);
             assert_eq!(trial.is_lossless(0.999), expected, "{trial:?}");
         };
-        check(|trial| trial.bodies_thinned = Some(1), false);
+        check(|trial| trial.bodies_truncated = Some(1), false);
         check(|trial| trial.bundles_plain = Some(1), false);
         check(|trial| trial.posts_plain = 1, false);
         check(|trial| trial.calls_shed = Some(1), false);
@@ -430,7 +430,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("bench-results-{}", std::process::id()));
         let limit = Limit {
             repetition: 2,
-            sender: Way::Live,
+            sender: SenderKind::Live,
             wire: "vxlan, \"quoted\"".into(),
             body_bytes: 200,
             touch: "headers".into(),

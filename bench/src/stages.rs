@@ -189,7 +189,7 @@ impl Rounds {
     /// Makes the next round.
     pub fn make(&mut self) -> &Batch {
         self.calls_in_all += self.calls;
-        self.load.hold_after(self.calls_in_all);
+        self.load.pause_after(self.calls_in_all);
         self.batch.clear();
         while self.batch.add(|out| self.load.next_frame(out)) {}
         &self.batch

@@ -5,9 +5,9 @@
 //! use bench::traffic::{Accidents, Conversation, Shape, Wire, frames, write_pcap};
 //!
 //! let mut seed = Seed::new(7);
-//! let talk = Conversation::seeded(&mut seed, &Shape::default());
+//! let conversation = Conversation::seeded(&mut seed, &Shape::default());
 //! let accidents = Accidents { reorder_per_mille: 100, ..Accidents::none() };
-//! let frames = frames(&[(talk, Wire::default())], &accidents, &mut seed);
+//! let frames = frames(&[(conversation, Wire::default())], &accidents, &mut seed);
 //! let mut file = Vec::new();
 //! write_pcap(&mut file, &frames, usize::MAX).unwrap();
 //! ```
@@ -28,14 +28,19 @@ use crate::seed::Seed;
 
 /// All frames of several conversations in the order a capture sees them.
 pub fn frames(
-    talks: &[(Conversation, Wire)],
+    conversations: &[(Conversation, Wire)],
     accidents: &Accidents,
     seed: &mut Seed,
 ) -> Vec<Frame> {
     let mut all = Vec::new();
-    for (talk, wire) in talks {
-        let segments = accidents.happen(talk.segments(), talk.mss, &mut seed.fork());
-        all.extend(segments.iter().map(|segment| wire.frame(talk, segment)));
+    for (conversation, wire) in conversations {
+        let segments =
+            accidents.happen(conversation.segments(), conversation.mss, &mut seed.fork());
+        all.extend(
+            segments
+                .iter()
+                .map(|segment| wire.frame(conversation, segment)),
+        );
     }
     // Stable: frames of one conversation carry rising times and keep their order.
     all.sort_by_key(|frame| frame.time);

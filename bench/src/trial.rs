@@ -1,8 +1,9 @@
-//! One measurement: a sniffer in a namespace of its own, steady traffic at one rate, a collector that checks every line.
+//! A trial: a sniffer in a network namespace of its own, steady traffic at one rate, and a collector that checks every
+//! line.
 //!
-//! Order: start, warm up, drain, then the measured traffic, drain, read the counters, stop. CPU and the ledger are
-//! differences between the two drains, so neither start nor warm-up is in them; the peak of memory is the process' own.
-//! Bounds: the traffic by its calls, each drain by [`DRAIN_MAX`].
+//! The steps are start, warm-up, drain, measured traffic, drain, reading the counters, stop. CPU time and ledger counts
+//! are differences between the two drains, so they include neither the start nor the warm-up; peak memory is that of the
+//! whole life of the process. Bounds: the number of calls, and [`DRAIN_MAX`] for each drain.
 
 use std::net::TcpListener;
 use std::thread;
@@ -14,22 +15,22 @@ use crate::cell::{Cell, Method};
 use crate::collect::{Collector, Latencies};
 use crate::lab::{Lab, micros_since_epoch, pin};
 use crate::load::{self, FIRST_NUMBER, Load};
-use crate::pour::{Poured, pour};
+use crate::pacer::{Sent, send_paced};
+use crate::program::{Ledger, Program, RunningProgram};
 use crate::results::{Purpose, Trial};
-use crate::subject::{Ledger, Program, Subject};
-use crate::tx::Way;
+use crate::tx::SenderKind;
 
-/// Longest wait for the last POST.
+/// The longest wait for the last POST.
 pub const DRAIN_MAX: Duration = Duration::from_secs(30);
-/// Longest wait for a sniffer that was strained by the warm-up.
-const REST_MAX: Duration = Duration::from_secs(5);
-/// No POST for so long from a program whose ledger we cannot read: the drain is over. More than the age at which
-/// sniffers close a bundle.
+/// The longest wait for a sniffer that sheds load because of the warm-up.
+const RECOVERY_MAX: Duration = Duration::from_secs(5);
+/// A drain ends after this time without a POST if the program has no ledger that we can read. It is longer than the age
+/// at which sniffers close a bundle.
 const QUIET: Duration = Duration::from_millis(1500);
-/// The same where the ledger says that nothing is on its way: longer than a block waits in a ring.
+/// The same if the ledger shows that nothing is in flight; longer than a block waits in a ring.
 const QUIET_BALANCED: Duration = Duration::from_millis(150);
 
-/// What bodies say at the collector; nothing where rules may have changed them.
+/// Response bodies as the collector should receive them; none where rules may change them.
 fn bodies(cell: &Cell) -> Vec<String> {
     match cell.rules.as_str() {
         "debug" => load::bodies(&cell.shape),
@@ -37,26 +38,26 @@ fn bodies(cell: &Cell) -> Vec<String> {
     }
 }
 
-/// Bytes of POSTs that so many calls will hardly exceed: some are uncompressed when compression is given up.
+/// Bytes of POSTs that `calls` calls will hardly exceed, since some bundles are uncompressed when load is shed.
 fn posts_bytes(cell: &Cell, calls: u64) -> usize {
     let line = 1500 + cell.shape.body_bytes * 5 / 4;
     let all = calls as usize * line;
     if cell.compression { all / 2 } else { all }
 }
 
-/// Connections that hold the calls of 20 ms, 512 at most.
+/// As many connections as there are calls in 20 ms, 512 at most.
 fn connections(rate: f64) -> usize {
     ((rate * 0.02) as usize).clamp(1, 512)
 }
 
-/// The cell's traffic as it is at one rate.
+/// The shape of the cell's traffic at one rate.
 fn at_rate(cell: &Cell, rate: f64) -> load::Shape {
     let mut shape = cell.shape.clone();
     if shape.connections == 0 {
         shape.connections = if rate > 0.0 { connections(rate) } else { 512 };
     }
     if let Some(flows) = cell.flows_per_minute {
-        // Rounded down: rather a few more new connections than asked for than fewer.
+        // Rounded down, so that there are rather too many new connections than too few.
         shape.calls_per_connection = ((rate * 60.0 / flows) as u64).max(1);
     }
     shape
@@ -77,59 +78,62 @@ pub fn measure(
             pin(cpu)?;
         }
         let listener = TcpListener::bind("127.0.0.1:7701")?;
-        match &method.shelf {
-            Some(shelf) => Collector::keeping(listener, shelf.clone(), bodies(cell)),
-            None => Collector::checking(listener, bodies(cell)),
+        match &method.post_buffer {
+            Some(post_buffer) => {
+                Collector::check_later(listener, post_buffer.clone(), bodies(cell))
+            }
+            None => Collector::check_at_once(listener, bodies(cell)),
         }
     })?;
     let shape = at_rate(cell, rate);
-    let mut subject = Subject::start(&lab, program, cell, method, &collector.url())?;
+    let mut running = RunningProgram::start(&lab, program, cell, method, &collector.url())?;
 
     let known_rate = if rate > 0.0 { rate } else { 20_000.0 };
     let calls = |seconds: f64| (known_rate * seconds).ceil() as u64;
     let (warm_up, offered) = (calls(method.warm_up), calls(method.seconds));
-    if let Some(shelf) = &method.shelf {
+    if let Some(post_buffer) = &method.post_buffer {
         let bytes = posts_bytes(cell, warm_up.max(offered));
         ensure!(
-            shelf.make_ready(bytes),
-            "some {} MB of POSTs, and the collector keeps {} MB: a larger --keep-mb, or 0 to check them as they come",
+            post_buffer.allocate(bytes),
+            "about {} MB of POSTs are expected and the collector keeps {} MB: set a larger --keep-mb, or 0 to check POSTs \
+             as they arrive",
             bytes >> 20,
-            shelf.bytes_max() >> 20
+            post_buffer.bytes_max() >> 20
         );
     }
-    // One load for both: connections of the warm-up stay open, so that there are as many as wanted all the time.
+    // Warm-up and measurement share one load: its connections stay open, so that their number never changes.
     let mut load = Load::new(shape.clone(), FIRST_NUMBER, warm_up + offered + 1);
-    load.hold_after(warm_up);
+    load.pause_after(warm_up);
     send(&lab, &mut load, method, rate, warm_up)?;
-    drain(&collector, &subject)?;
-    rest(&subject)?;
-    collector.take();
-    let ledger_before = subject.ledger()?;
-    let usage_before = subject.usage()?;
+    drain(&collector, &running)?;
+    wait_until_recovered(&running)?;
+    collector.take_counts();
+    let ledger_before = running.ledger()?;
+    let usage_before = running.usage()?;
     let collector_before = collector.cpu_seconds();
-    let (arrived_before, tap_dropped_before) = lab.arrived()?;
+    let tap_before = lab.tap_counters()?;
 
-    load.hold_after(warm_up + offered);
+    load.pause_after(warm_up + offered);
     let (sent, sent_at) = send(&lab, &mut load, method, rate, offered)?;
-    let drain_seconds = drain(&collector, &subject)?;
-    let usage = subject.usage()?;
+    let drain_seconds = drain(&collector, &running)?;
+    let usage = running.usage()?;
     let collector_cpu_seconds = collector.cpu_seconds() - collector_before;
-    let ledger = subject.ledger()?;
-    let (arrived, tap_dropped) = lab.arrived()?;
-    subject.stop();
-    let (tally, arrivals) = collector.take();
-    if let Some(complaint) = collector.complaints().first() {
-        eprintln!("broken bundle: {complaint}");
+    let ledger = running.ledger()?;
+    let tap = lab.tap_counters()?;
+    running.stop();
+    let (counts, arrivals) = collector.take_counts();
+    if let Some(error) = collector.errors().first() {
+        eprintln!("broken bundle: {error}");
     }
-    // What was refused was never checked, and the sniffer was measured while it tried again.
+    // Refused POSTs were never checked, and the sniffer was measured while it retried.
     ensure!(
-        tally.no_room == 0,
-        "the collector had no room for {} POSTs: a larger --keep-mb",
-        tally.no_room
+        counts.buffer_full == 0,
+        "the collector refused {} POSTs because its memory was full: set a larger --keep-mb",
+        counts.buffer_full
     );
 
     let latencies = Latencies::new(&arrivals, FIRST_NUMBER + warm_up, &sent_at);
-    let delivered = tally.lines - tally.duplicates.min(tally.lines);
+    let delivered = counts.lines - counts.duplicates.min(counts.lines);
     let cpu_seconds = usage.cpu_seconds - usage_before.cpu_seconds;
     let change = |of: fn(&Ledger) -> u64| {
         let (now, before) = (ledger.as_ref()?, ledger_before.as_ref()?);
@@ -139,10 +143,11 @@ pub fn measure(
         let seconds = usage.of_threads(name) - usage_before.of_threads(name);
         ledger.is_some().then_some(seconds)
     };
-    let thinned = change(|ledger| ledger.bodies_thinned);
-    let cut_by_choice = tally.cut.min(thinned.unwrap_or(0));
-    // Live frames are on no cable.
-    let on_cable = |frames: u64| (method.sender != Way::Live).then_some(frames);
+    let bodies_truncated = change(|ledger| ledger.bodies_truncated);
+    // More truncated lines than the ledger counts are defects.
+    let truncated = counts.truncated.min(bodies_truncated.unwrap_or(0));
+    // Live frames do not cross the cable.
+    let on_cable = |frames: u64| (method.sender != SenderKind::Live).then_some(frames);
     Ok(Trial {
         program: program.name().to_owned(),
         purpose,
@@ -164,11 +169,11 @@ pub fn measure(
         gbit_per_second: sent.bytes as f64 * 8e-9 / sent.seconds,
         calls_delivered: delivered,
         delivered_share: delivered as f64 / offered as f64,
-        duplicates: tally.duplicates,
-        mismatched: tally.mismatched,
-        torn: tally.torn + tally.cut - cut_by_choice,
-        thinned: cut_by_choice,
-        broken_posts: tally.broken,
+        duplicates: counts.duplicates,
+        mismatched: counts.mismatched,
+        torn: counts.torn + counts.truncated - truncated,
+        truncated,
+        broken_posts: counts.broken,
         cpu_seconds,
         cpu_micros_per_call: cpu_seconds * 1e6 / delivered.max(1) as f64,
         shard_cpu_seconds: of_threads("shard-"),
@@ -185,19 +190,19 @@ pub fn measure(
         latency_p99_millis: latencies.millis(990),
         latency_p999_millis: latencies.millis(999),
         drain_seconds,
-        line_bytes: tally.line_bytes,
-        post_bytes: tally.wire_bytes,
-        posts: tally.accepted,
-        posts_plain: tally.plain,
-        posts_checked_after: Some(tally.checked_after),
-        tap_frames: on_cable(arrived - arrived_before),
-        tap_dropped: on_cable(tap_dropped - tap_dropped_before),
+        line_bytes: counts.line_bytes,
+        post_bytes: counts.wire_bytes,
+        posts: counts.accepted,
+        posts_plain: counts.plain,
+        posts_checked_after: Some(counts.checked_after),
+        tap_frames: on_cable(tap.frames - tap_before.frames),
+        tap_dropped: on_cable(tap.dropped - tap_before.dropped),
         ring_dropped: change(|ledger| ledger.ring_dropped),
         calls_seen: change(|ledger| ledger.seen),
         calls_sent: change(|ledger| ledger.sent),
         calls_stopped: change(|ledger| ledger.stopped),
         calls_dropped: change(|ledger| ledger.dropped),
-        bodies_thinned: thinned,
+        bodies_truncated,
         bundles_plain: change(|ledger| ledger.bundles_plain),
         calls_shed: change(|ledger| ledger.shed),
         calls_in_flight: ledger.as_ref().map(|ledger| ledger.in_flight),
@@ -211,39 +216,39 @@ pub fn measure(
     })
 }
 
-/// Sends the next `calls` calls towards the tap, up to the load's pause, and says when the last packet of each response
-/// went.
+/// Sends the next `calls` calls towards the tap, until the load pauses. Also returns when the last packet of each
+/// response was sent, in microseconds since 1970.
 fn send(
     lab: &Lab,
     load: &mut Load,
     method: &Method,
     rate: f64,
     calls: u64,
-) -> Result<(Poured, Vec<u64>)> {
-    let frames_rate = (rate > 0.0).then_some(rate * load.frames_per_call_in_all());
-    let first = FIRST_NUMBER + load.calls_begun();
+) -> Result<(Sent, Vec<u64>)> {
+    let frames_rate = (rate > 0.0).then_some(rate * load.frames_per_call_overall());
+    let first = FIRST_NUMBER + load.calls_started();
     let mut sent_at = vec![0; calls as usize];
-    let poured = lab.sending(method.sender, method.sender_cpu, |mut sender| {
-        pour(&mut sender, frames_rate, |out| {
+    let sent = lab.sending(method.sender, method.sender_cpu, |mut sender| {
+        send_paced(&mut sender, frames_rate, |out| {
             let is_made = load.next_frame(out);
-            if let Some(number) = load.answered() {
+            if let Some(number) = load.completed_call() {
                 sent_at[(number - first) as usize] = micros_since_epoch(SystemTime::now());
             }
             is_made
         })
     })?;
-    Ok((poured, sent_at))
+    Ok((sent, sent_at))
 }
 
-/// Waits for the last POST, and returns how long after the call it came.
-fn drain(collector: &Collector, subject: &Subject<'_>) -> Result<f64> {
+/// Waits for the last POST, and returns how many seconds after the start of the wait it arrived.
+fn drain(collector: &Collector, running: &RunningProgram<'_>) -> Result<f64> {
     let start = Instant::now();
-    let mut posts = collector.tally().posts;
-    let mut ledger = subject.ledger()?;
+    let mut posts = collector.counts().posts;
+    let mut ledger = running.ledger()?;
     let (mut posted, mut changed) = (start, start);
     while start.elapsed() < DRAIN_MAX {
         thread::sleep(Duration::from_millis(100));
-        let now = collector.tally().posts;
+        let now = collector.counts().posts;
         if now != posts {
             (posts, posted, changed) = (now, Instant::now(), Instant::now());
         }
@@ -253,9 +258,9 @@ fn drain(collector: &Collector, subject: &Subject<'_>) -> Result<f64> {
             }
             continue;
         };
-        let account = subject.ledger()?;
-        if account.as_ref() != Some(before) {
-            (ledger, changed) = (account, Instant::now());
+        let current = running.ledger()?;
+        if current.as_ref() != Some(before) {
+            (ledger, changed) = (current, Instant::now());
         } else if before.in_flight == 0 && changed.elapsed() > QUIET_BALANCED {
             break;
         }
@@ -263,11 +268,13 @@ fn drain(collector: &Collector, subject: &Subject<'_>) -> Result<f64> {
     Ok(posted.duration_since(start).as_secs_f64())
 }
 
-/// Waits until the sniffer gives nothing up any more: what it could not keep up with in the warm-up, when connections are
-/// opened all at once, is no part of what is measured.
-fn rest(subject: &Subject<'_>) -> Result<()> {
+/// Waits until the sniffer sheds no load any more. In the warm-up all connections are opened at once, and what the
+/// sniffer sheds because of that is not part of the measurement.
+fn wait_until_recovered(running: &RunningProgram<'_>) -> Result<()> {
     let start = Instant::now();
-    while start.elapsed() < REST_MAX && subject.ledger()?.is_some_and(|ledger| ledger.is_strained) {
+    while start.elapsed() < RECOVERY_MAX
+        && running.ledger()?.is_some_and(|ledger| ledger.is_shedding)
+    {
         thread::sleep(Duration::from_millis(100));
     }
     Ok(())

@@ -20,7 +20,7 @@ use self::socket::interface_index;
 /// How frames get onto the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum Way {
+pub enum SenderKind {
     /// `sendmmsg` without a queueing discipline, out of the near end of a cable
     #[default]
     Messages,
@@ -30,7 +30,7 @@ pub enum Way {
     Live,
 }
 
-impl Way {
+impl SenderKind {
     /// For the results.
     pub fn name(self) -> &'static str {
         match self {
@@ -44,23 +44,23 @@ impl Way {
 /// A sender, one of three kinds.
 #[derive(Debug)]
 pub enum PacketSender {
-    /// See [`Way::Messages`].
+    /// See [`SenderKind::Messages`].
     Messages(messages::Messages),
-    /// See [`Way::Ring`].
+    /// See [`SenderKind::Ring`].
     Ring(ring::TxRing),
-    /// See [`Way::Live`].
+    /// See [`SenderKind::Live`].
     Live(live::LiveFrames),
 }
 
 impl PacketSender {
-    /// Opens it on `interface` of the calling thread's network namespace; [`Way::Live`] wants the receiving end, and
-    /// the sending thread in that namespace. Needs CAP_NET_RAW, and CAP_BPF with CAP_NET_ADMIN for [`Way::Live`].
-    pub fn open(interface: &str, way: Way) -> io::Result<Self> {
+    /// Opens it on `interface` of the calling thread's network namespace; [`SenderKind::Live`] wants the receiving end, and
+    /// the sending thread in that namespace. Needs CAP_NET_RAW, and CAP_BPF with CAP_NET_ADMIN for [`SenderKind::Live`].
+    pub fn open(interface: &str, way: SenderKind) -> io::Result<Self> {
         let index = interface_index(interface)?;
         Ok(match way {
-            Way::Messages => Self::Messages(messages::Messages::open(index)?),
-            Way::Ring => Self::Ring(ring::TxRing::open(index)?),
-            Way::Live => Self::Live(live::LiveFrames::open(index)?),
+            SenderKind::Messages => Self::Messages(messages::Messages::open(index)?),
+            SenderKind::Ring => Self::Ring(ring::TxRing::open(index)?),
+            SenderKind::Live => Self::Live(live::LiveFrames::open(index)?),
         })
     }
 
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn an_interface_that_is_not_there_is_an_error() {
-        for way in [Way::Messages, Way::Ring, Way::Live] {
+        for way in [SenderKind::Messages, SenderKind::Ring, SenderKind::Live] {
             assert!(PacketSender::open("nosuchinterface", way).is_err());
         }
     }

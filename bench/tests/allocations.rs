@@ -35,7 +35,7 @@ fn check(calls_per_connection: u64, body_bytes: usize, wire: Wire) {
         let (mut frame, mut index, mut frames, mut found) = (Vec::new(), 0, 0, 0);
         while load.next_frame(&mut frame) {
             let counted = allocation_counter::measure(|| stage.feed(index, &frame));
-            if load.calls_begun() > WARM_UP {
+            if load.calls_started() > WARM_UP {
                 frames += 1;
                 found += counted.count_total;
             }

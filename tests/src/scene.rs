@@ -81,7 +81,7 @@ impl Scene {
         ensure!(
             self.collector.wait_for_lines(lines, PATIENCE),
             "not {lines} lines: {:?}",
-            self.collector.tally()
+            self.collector.counts()
         );
         Ok(())
     }

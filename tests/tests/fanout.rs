@@ -124,7 +124,7 @@ fn an_interface_that_vanishes_is_captured_again_when_it_returns() -> Result<()> 
         eventually(PATIENCE, || {
             scene.get("/hello")?;
             ensure!(
-                scene.collector.tally().lines >= 3 + round,
+                scene.collector.counts().lines >= 3 + round,
                 "not captured yet"
             );
             Ok(())

@@ -318,7 +318,7 @@ fn scrapes_are_not_captured() -> Result<()> {
     assert_eq!(status["capture"]["calls"]["seen"], 1, "{status}");
     assert_eq!(status["capture"]["metrics"], "http://[::]:7702/metrics");
     capture.stop()?;
-    assert_eq!(scene.collector.tally().lines, 1);
+    assert_eq!(scene.collector.counts().lines, 1);
     Ok(())
 }
 
@@ -622,7 +622,7 @@ fn a_capture_and_its_recording_have_the_same_ledger() -> Result<()> {
     for key in ["halves", "rule_hits"] {
         assert_eq!(live[key], read[key], "{key}");
     }
-    assert_eq!(lines.lines().count() as u64, scene.collector.tally().lines);
+    assert_eq!(lines.lines().count() as u64, scene.collector.counts().lines);
     Ok(())
 }
 
@@ -654,7 +654,7 @@ fn an_all_in_one_does_not_capture_its_own_ports_whatever_the_destination() -> Re
     let ended = process.terminate(PATIENCE)?;
     assert_eq!(ended.code()?, 0, "{}", ended.stderr);
     assert_eq!(
-        scene.collector.tally().lines,
+        scene.collector.counts().lines,
         1,
         "{:?}",
         scene.collector.rows()

@@ -209,7 +209,7 @@ fn mirror_decapsulated_by_the_kernel() -> Result<()> {
 fn denied_networks_are_not_read() -> Result<()> {
     let scene = Scene::mirrored("10.78.0.2")?;
     for (vnis, lines) in [("-77", 0), ("78", 0), ("-78", 1)] {
-        let before = scene.collector.tally().lines;
+        let before = scene.collector.counts().lines;
         let settings = [
             ("SNIFFER_ENGINE", "vxlan"),
             ("NET_DEVICE", "a0"),
@@ -219,7 +219,7 @@ fn denied_networks_are_not_read() -> Result<()> {
         scene.get("/hello")?;
         capture.stop()?;
         assert_eq!(
-            scene.collector.tally().lines - before,
+            scene.collector.counts().lines - before,
             lines,
             "SNIFFER_MIRROR_VNIS={vnis}"
         );
@@ -272,7 +272,7 @@ fn a_stop_flushes_what_was_just_captured() -> Result<()> {
         scene.get("/hello")?;
     }
     let log = capture.stop()?;
-    assert_eq!(scene.collector.tally().lines, 5, "{log}");
+    assert_eq!(scene.collector.counts().lines, 5, "{log}");
     assert!(
         log.contains("5 calls seen") && log.contains("5 sent"),
         "{log}"
@@ -290,18 +290,18 @@ fn a_destination_that_recovers_gets_everything() -> Result<()> {
         Behaviour::Lie,
     ] {
         let scene = Scene::new()?;
-        scene.collector.behave(behaviour);
+        scene.collector.set_behaviour(behaviour);
         let capture = scene.capture(&[("NET_DEVICE", "s0"), ("APP_PORTS", "80")])?;
         for _ in 0..20 {
             scene.get("/hello")?;
         }
         std::thread::sleep(Duration::from_secs(2));
-        scene.collector.behave(Behaviour::Accept);
+        scene.collector.set_behaviour(Behaviour::Accept);
         let arrived = scene.wait_for_lines(20);
         arrived.with_context(|| format!("{behaviour:?}"))?;
         capture.stop().with_context(|| format!("{behaviour:?}"))?;
-        let tally = scene.collector.tally();
-        assert_eq!((tally.lines, tally.broken), (20, 0), "{behaviour:?}");
+        let counts = scene.collector.counts();
+        assert_eq!((counts.lines, counts.broken), (20, 0), "{behaviour:?}");
     }
     Ok(())
 }
@@ -325,10 +325,10 @@ fn a_destination_that_comes_late_gets_everything() -> Result<()> {
     ensure!(
         collector.wait_for_lines(20, PATIENCE),
         "{:?}",
-        collector.tally()
+        collector.counts()
     );
     capture.stop()?;
-    assert_eq!(collector.tally().lines, 20);
+    assert_eq!(collector.counts().lines, 20);
     Ok(())
 }
 
@@ -336,7 +336,7 @@ fn a_destination_that_comes_late_gets_everything() -> Result<()> {
 #[test]
 fn a_destination_that_never_recovers_is_reported() -> Result<()> {
     let scene = Scene::new()?;
-    scene.collector.behave(Behaviour::Refuse(503));
+    scene.collector.set_behaviour(Behaviour::Refuse(503));
     let settings = [
         ("NET_DEVICE", "s0"),
         ("APP_PORTS", "80"),
@@ -345,7 +345,7 @@ fn a_destination_that_never_recovers_is_reported() -> Result<()> {
     let capture = scene.capture(&settings)?;
     scene.get("/hello")?;
     ensure!(
-        scene.collector.wait(PATIENCE, |tally| tally.mistreated > 0),
+        scene.collector.wait(PATIENCE, |counts| counts.faults > 0),
         "no POST came"
     );
     let ended = capture.terminate()?;

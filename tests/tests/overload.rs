@@ -195,7 +195,7 @@ fn what_is_given_up_is_counted_to_the_call_and_taken_up_again() -> Result<()> {
     })?;
     assert!(capture.log().contains("W070") && capture.log().contains("cannot keep up"));
     capture.stop_with(INCOMPLETE)?;
-    assert_eq!(collector.tally().broken, 0, "{:?}", collector.complaints());
+    assert_eq!(collector.counts().broken, 0, "{:?}", collector.errors());
     let rows = collector.rows();
     assert_eq!(rows.len() as u64 + shed, sender.calls);
     let mut truncated = 0;
@@ -269,6 +269,6 @@ fn what_a_full_ring_drops_is_counted_beside_the_ledger() -> Result<()> {
     // Drops of the ring are no calls.
     let is_complete = dropped(&status, "overload") == 0;
     capture.stop_with(if is_complete { 0 } else { INCOMPLETE })?;
-    assert_eq!(collector.tally().broken, 0, "{:?}", collector.complaints());
+    assert_eq!(collector.counts().broken, 0, "{:?}", collector.errors());
     Ok(())
 }

@@ -388,7 +388,7 @@ fn a_confined_capture_does_all_that_it_has_to() -> Result<()> {
     ensure!(
         collector.wait_for_lines(1, PATIENCE),
         "{:?}",
-        collector.tally()
+        collector.counts()
     );
     assert!(
         names.queries.load(Ordering::Relaxed) > before,

@@ -3,12 +3,12 @@
 use anyhow::{Result, ensure};
 use bench::limit::{Method, Touch, measure};
 use bench::load::Shape;
-use bench::tx::Way;
+use bench::tx::SenderKind;
 
 /// Measures in a namespace of its own, which needs root.
 #[test]
 fn what_is_sent_at_a_low_rate_is_received() -> Result<()> {
-    for sender in [Way::Messages, Way::Ring, Way::Live] {
+    for sender in [SenderKind::Messages, SenderKind::Ring, SenderKind::Live] {
         let method = Method {
             seconds: 0.3,
             rate: 500.0,

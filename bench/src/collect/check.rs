@@ -1,7 +1,7 @@
 //! Checks of a POST and of its lines by `docs/contract.md`: every line is inflated, parsed and compared.
 //!
-//! In: head and body of a POST. Out: counts, call numbers, rows if they are wanted; an error says how the contract is
-//! broken. Bound: [`BUNDLE_BYTES_MAX`] after inflating.
+//! The head and body of a POST give counts, call numbers and, if wanted, rows, or an error that describes the breach of
+//! the contract. Bound: [`BUNDLE_BYTES_MAX`] after inflating.
 
 use std::io::Read as _;
 use std::time::SystemTime;
@@ -10,12 +10,15 @@ use anyhow::{Context as _, Result, bail, ensure};
 use flate2::read::ZlibDecoder;
 use hyper::http::request::Parts;
 
-use super::arrival::{Arrival, BUNDLE_BYTES_MAX};
+use super::arrival::Arrival;
 use super::row::Row;
 use crate::lab;
 use crate::load::{BODY_END, FIRST_NUMBER};
 
-/// What counts of the head of a POST.
+/// The most bytes of a bundle, before and after inflating.
+pub(super) const BUNDLE_BYTES_MAX: usize = 256 << 20;
+
+/// The parts of the head of a POST that the contract constrains.
 #[derive(Debug, Default)]
 pub(super) struct Head {
     method: String,
@@ -27,7 +30,7 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// Of a request that hyper has read.
+    /// The head of a request that hyper has read.
     pub(super) fn of(parts: &Parts) -> Self {
         let mut head = Self {
             method: parts.method.to_string(),
@@ -40,7 +43,7 @@ impl Head {
         head
     }
 
-    /// Of bytes that were a whole head when they came.
+    /// The head in `bytes`, which are known to hold a complete one.
     pub(super) fn read(bytes: &[u8]) -> Result<Self> {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut request = httparse::Request::new(&mut headers);
@@ -58,34 +61,34 @@ impl Head {
     }
 
     fn header(&mut self, name: &str, value: &[u8]) {
-        let place = match name.to_ascii_lowercase().as_str() {
+        let field = match name.to_ascii_lowercase().as_str() {
             "content-type" => &mut self.content_type,
             "content-encoding" => &mut self.content_encoding,
             "idempotency-key" => &mut self.key,
             _ => return,
         };
-        *place = Some(String::from_utf8_lossy(value).into_owned());
+        *field = Some(String::from_utf8_lossy(value).into_owned());
     }
 }
 
-/// What the lines of one bundle say.
+/// The lines of one bundle, counted.
 #[derive(Debug, Default)]
 pub(super) struct Bundle {
     pub(super) lines: u64,
     pub(super) line_bytes: u64,
-    /// It was not compressed.
+    /// Whether it was not compressed.
     pub(super) is_plain: bool,
     pub(super) mismatched: u64,
-    pub(super) cut: u64,
+    pub(super) truncated: u64,
     pub(super) torn: u64,
     pub(super) arrivals: Vec<Arrival>,
-    /// Call numbers that are no numbers.
+    /// Values of the call number header that are not numbers.
     pub(super) names: Vec<String>,
     pub(super) rows: Vec<Row>,
 }
 
-/// Reads all lines of a bundle, or says how it breaks the contract. `bodies` are what responses may say, by call number;
-/// none if that is not known.
+/// Reads all lines of a bundle, or returns how it breaks the contract. `bodies` are the response bodies as they were
+/// sent, by call number; empty if they are not known.
 pub(super) fn read(
     head: &Head,
     body: &[u8],
@@ -121,7 +124,7 @@ pub(super) fn read(
         bundle.line_bytes += line.len() as u64;
         let row: Vec<(&str, &str)> = simd_json::serde::from_slice_with_buffers(line, &mut buffers)
             .with_context(|| format!("not an array of pairs: {start}"))?;
-        bundle.look_at(&row, micros, bodies);
+        bundle.add_row(&row, micros, bodies);
         if keep_rows {
             let owned = row
                 .into_iter()
@@ -134,7 +137,8 @@ pub(super) fn read(
 }
 
 impl Bundle {
-    fn look_at(&mut self, row: &[(&str, &str)], micros: u64, bodies: &[String]) {
+    /// Counts a row by its numbers and its response body.
+    fn add_row(&mut self, row: &[(&str, &str)], micros: u64, bodies: &[String]) {
         let value = |key: &str| {
             let found = row.iter().find(|(name, _)| *name == key);
             found.map(|(_, value)| *value)
@@ -147,7 +151,7 @@ impl Bundle {
         let mut call = None;
         if let Some(text) = numbers.next() {
             self.mismatched += u64::from(numbers.any(|other| other != text));
-            // An answered number alone says nothing about which request the line is of.
+            // The number in the response alone does not show to which request the line belongs.
             if sent.or(url_number).is_some() {
                 match text.parse() {
                     Ok(number) => {
@@ -161,45 +165,45 @@ impl Bundle {
         if url_number.is_some()
             && let Some(body) = value("response_body")
         {
-            match judge(body, call.and_then(|call| body_of(bodies, call))) {
-                Body::Whole => {}
-                Body::Cut => self.cut += 1,
+            match compare(body, call.and_then(|call| body_of(bodies, call))) {
+                Body::Complete => {}
+                Body::Truncated => self.truncated += 1,
                 Body::Torn => self.torn += 1,
             }
         }
     }
 }
 
-/// What became of a response body.
+/// The state of a reported response body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Body {
-    Whole,
-    /// Without its end; all that is there is right, as far as that is known.
-    Cut,
-    /// Something else than what was sent.
+    Complete,
+    /// A prefix of what was sent, as far as that is known.
+    Truncated,
+    /// Different from what was sent.
     Torn,
 }
 
 fn body_of(bodies: &[String], call: u64) -> Option<&str> {
-    let turn = call.checked_rem(bodies.len() as u64)?;
-    let known = bodies.get(turn as usize).map(String::as_str);
+    let index = call.checked_rem(bodies.len() as u64)?;
+    let known = bodies.get(index as usize).map(String::as_str);
     known.filter(|_| call >= FIRST_NUMBER)
 }
 
-fn judge(body: &str, sent: Option<&str>) -> Body {
+fn compare(body: &str, sent: Option<&str>) -> Body {
     match sent {
-        Some(sent) if body == sent => Body::Whole,
-        // A cut may lie within a character.
+        Some(sent) if body == sent => Body::Complete,
+        // The cut may lie within a character.
         Some(sent) if body.len() < sent.len() => {
             if sent.starts_with(body.trim_end_matches(char::REPLACEMENT_CHARACTER)) {
-                Body::Cut
+                Body::Truncated
             } else {
                 Body::Torn
             }
         }
         Some(_) => Body::Torn,
-        None if body.ends_with(BODY_END) => Body::Whole,
-        None => Body::Cut,
+        None if body.ends_with(BODY_END) => Body::Complete,
+        None => Body::Truncated,
     }
 }
 
@@ -228,26 +232,26 @@ mod tests {
 
     #[track_caller]
     fn check(body: &str, sent: Option<&str>, expected: Body) {
-        assert_eq!(judge(body, sent), expected, "{body} of {sent:?}");
+        assert_eq!(compare(body, sent), expected, "{body} of {sent:?}");
     }
 
     #[test]
-    fn a_beginning_is_cut_and_anything_else_is_torn() {
+    fn a_prefix_is_truncated_and_anything_else_is_torn() {
         let whole = format!("{{\"city\":\"Zürich\",{BODY_END}");
         let sent = Some(whole.as_str());
-        check(&whole, sent, Body::Whole);
-        check(&whole, None, Body::Whole);
-        check("{\"city\":\"Z", sent, Body::Cut);
-        check("{\"city\":\"Z\u{fffd}", sent, Body::Cut);
+        check(&whole, sent, Body::Complete);
+        check(&whole, None, Body::Complete);
+        check("{\"city\":\"Z", sent, Body::Truncated);
+        check("{\"city\":\"Z\u{fffd}", sent, Body::Truncated);
         check("{\"city\":\"Berl", sent, Body::Torn);
         check(&format!("{whole} "), sent, Body::Torn);
-        // Right at both ends is not right.
+        // It does not suffice that both ends are right.
         check(&whole.replace("Zürich", "München"), sent, Body::Torn);
-        check("{\"city\":\"Z", None, Body::Cut);
+        check("{\"city\":\"Z", None, Body::Truncated);
     }
 
     #[test]
-    fn bodies_take_turns_by_call_number() {
+    fn bodies_repeat_by_call_number() {
         let bodies = ["a".to_owned(), "b".to_owned(), "c".to_owned()];
         let remainder = (FIRST_NUMBER % 3) as usize;
         assert_eq!(

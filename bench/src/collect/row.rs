@@ -1,6 +1,6 @@
-//! A line as it was received.
+//! A row: the details of one received line.
 
-/// One line: details in the order in which they came.
+/// The details of one line, in their order.
 pub type Row = Vec<(String, String)>;
 
 /// The first value of `key` in `row`.

@@ -1,13 +1,13 @@
-//! What a call says: a GET as a browser's script sends it, and JSON of a given length.
+//! The content of a call: a GET as a script in a browser sends it, and a JSON response of a given length.
 
 use super::shape::{Shape, VARIANTS};
 use crate::seed::Seed;
 use crate::traffic::{Body, Coding, Exchange, Framing};
 
-/// What stands for a call's number in a template.
+/// The call number in a template, which is overwritten in each call.
 pub(super) const PLACEHOLDER: u64 = 8_765_432_109;
 
-/// A GET as a browser's script sends it, with an answer as an API gives it.
+/// A GET as a script in a browser sends it, with the response of an API.
 pub fn exchange(seed: &mut Seed, body_bytes: usize) -> Exchange {
     let header = |name: &str, value: String| (name.to_owned(), value);
     Exchange {
@@ -47,7 +47,7 @@ pub fn exchange(seed: &mut Seed, body_bytes: usize) -> Exchange {
     }
 }
 
-/// What the calls of a load of this shape answer: that of call `number` is the `number % VARIANTS`-th.
+/// The response bodies of traffic of this shape: call `number` has the body at index `number % VARIANTS`.
 pub fn bodies(shape: &Shape) -> Vec<String> {
     let mut seed = Seed::new(shape.seed);
     (0..VARIANTS)
@@ -58,7 +58,7 @@ pub fn bodies(shape: &Shape) -> Vec<String> {
         .collect()
 }
 
-/// JSON of exactly `bytes` bytes that ends with [`BODY_END`]; shorter ones are only that end.
+/// JSON of exactly `bytes` bytes that ends with [`BODY_END`], or an object of nothing else if that is longer.
 fn body(seed: &mut Seed, bytes: usize) -> Vec<u8> {
     const WORDS: [&str; 16] = [
         "pending",
@@ -105,5 +105,5 @@ fn body(seed: &mut Seed, bytes: usize) -> Vec<u8> {
     body.into_bytes()
 }
 
-/// Every body ends with this, so that a cut one is seen.
+/// The end of every body, by which a truncated body is recognised.
 pub const BODY_END: &str = "\"complete\":true}";

@@ -1,4 +1,4 @@
-//! The frames of a connection's opening, of one call and of its closing, as rows of templates.
+//! Scripts: the frames of the opening of a connection, of one call and of the closing, as templates in order.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -8,15 +8,16 @@ use super::template::Template;
 use crate::seed::Seed;
 use crate::traffic::{Conversation, Segment, Side, Wire, flags};
 
-/// A row of frames, and how far it moves the sequence numbers of client and server.
+/// Frames in order.
 pub(super) struct Script {
     pub(super) frames: Vec<Template>,
-    pub(super) moves: [u32; 2],
-    /// The last frame in which the server says something.
-    pub(super) answer: usize,
+    /// Sequence numbers that client and server use up.
+    pub(super) sequence_bytes: [u32; 2],
+    /// Index of the last frame with payload from the server.
+    pub(super) response_end: usize,
 }
 
-pub(super) fn talk(shape: &Shape) -> Conversation {
+pub(super) fn conversation(shape: &Shape) -> Conversation {
     let server: IpAddr = if shape.ipv6 {
         Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 1).into()
     } else {
@@ -34,48 +35,48 @@ pub(super) fn talk(shape: &Shape) -> Conversation {
     }
 }
 
-pub(super) fn opening(talk: &Conversation, wire: &Wire) -> Script {
-    let mut writer = Writer::new(talk, wire);
-    writer.push(Side::Client, flags::SYN, &[]);
-    writer.push(Side::Server, flags::SYN | flags::ACK, &[]);
-    writer.push(Side::Client, flags::ACK, &[]);
-    writer.script()
+pub(super) fn opening(conversation: &Conversation, wire: &Wire) -> Script {
+    let mut builder = Builder::new(conversation, wire);
+    builder.push(Side::Client, flags::SYN, &[]);
+    builder.push(Side::Server, flags::SYN | flags::ACK, &[]);
+    builder.push(Side::Client, flags::ACK, &[]);
+    builder.script()
 }
 
-pub(super) fn closing(talk: &Conversation, wire: &Wire) -> Script {
-    let mut writer = Writer::new(talk, wire);
-    writer.push(Side::Client, flags::FIN | flags::ACK, &[]);
-    writer.push(Side::Server, flags::FIN | flags::ACK, &[]);
-    writer.push(Side::Client, flags::ACK, &[]);
-    writer.script()
+pub(super) fn closing(conversation: &Conversation, wire: &Wire) -> Script {
+    let mut builder = Builder::new(conversation, wire);
+    builder.push(Side::Client, flags::FIN | flags::ACK, &[]);
+    builder.push(Side::Server, flags::FIN | flags::ACK, &[]);
+    builder.push(Side::Client, flags::ACK, &[]);
+    builder.script()
 }
 
-pub(super) fn call(talk: &Conversation, shape: &Shape, seed: &mut Seed) -> Script {
+pub(super) fn call(conversation: &Conversation, shape: &Shape, seed: &mut Seed) -> Script {
     let exchange = exchange(seed, shape.body_bytes);
     let (mut request, mut response) = (exchange.request_head(), exchange.response_wire());
     if shape.opaque {
-        // By chance of its own, so that everything else is as with calls.
+        // From random numbers of its own, so that everything else is the same as with calls.
         let mut seed = Seed::new(shape.seed);
-        seal(&mut request, &mut seed);
-        seal(&mut response, &mut seed);
+        encrypt(&mut request, &mut seed);
+        encrypt(&mut response, &mut seed);
     }
-    let mut writer = Writer::new(talk, &shape.wire);
+    let mut builder = Builder::new(conversation, &shape.wire);
     for piece in request.chunks(MSS) {
-        writer.push(Side::Client, flags::ACK | flags::PSH, piece);
+        builder.push(Side::Client, flags::ACK | flags::PSH, piece);
     }
     for (index, piece) in response.chunks(MSS).enumerate() {
-        writer.push(Side::Server, flags::ACK | flags::PSH, piece);
+        builder.push(Side::Server, flags::ACK | flags::PSH, piece);
         if index % 2 == 1 {
-            writer.push(Side::Client, flags::ACK, &[]);
+            builder.push(Side::Client, flags::ACK, &[]);
         }
     }
-    writer.script()
+    builder.script()
 }
 
 const MSS: usize = 1448;
 
-/// Turns bytes into TLS application data (RFC 8446 §5.1) of the same length.
-fn seal(bytes: &mut [u8], seed: &mut Seed) {
+/// Replaces bytes by what looks like TLS application data (RFC 8446 §5.1) of the same length.
+fn encrypt(bytes: &mut [u8], seed: &mut Seed) {
     let length = bytes.len().saturating_sub(5) as u16;
     let [high, low] = length.to_be_bytes();
     let head = [23, 3, 3, high, low];
@@ -85,23 +86,23 @@ fn seal(bytes: &mut [u8], seed: &mut Seed) {
     }
 }
 
-/// Collects the frames of a script while it counts what each side has said.
-struct Writer<'a> {
-    talk: &'a Conversation,
+/// Builds the frames of a script and counts the sequence numbers that each side uses.
+struct Builder<'a> {
+    conversation: &'a Conversation,
     wire: &'a Wire,
     frames: Vec<Template>,
-    said: [u32; 2],
-    answer: usize,
+    sent: [u32; 2],
+    response_end: usize,
 }
 
-impl<'a> Writer<'a> {
-    fn new(talk: &'a Conversation, wire: &'a Wire) -> Self {
+impl<'a> Builder<'a> {
+    fn new(conversation: &'a Conversation, wire: &'a Wire) -> Self {
         Self {
-            talk,
+            conversation,
             wire,
             frames: Vec::new(),
-            said: [0; 2],
-            answer: 0,
+            sent: [0; 2],
+            response_end: 0,
         }
     }
 
@@ -114,25 +115,29 @@ impl<'a> Writer<'a> {
             flags,
             payload: payload.to_vec(),
         };
-        let [client, server] = self.said;
+        let [client, server] = self.sent;
         let before = match side {
             Side::Client => [client, server],
             Side::Server => [server, client],
         };
-        self.frames
-            .push(Template::new(self.talk, self.wire, &segment, before));
+        self.frames.push(Template::new(
+            self.conversation,
+            self.wire,
+            &segment,
+            before,
+        ));
         if side == Side::Server && !payload.is_empty() {
-            self.answer = self.frames.len() - 1;
+            self.response_end = self.frames.len() - 1;
         }
         let occupies = payload.len() as u32 + u32::from(flags & (flags::SYN | flags::FIN) != 0);
-        self.said[usize::from(side == Side::Server)] += occupies;
+        self.sent[usize::from(side == Side::Server)] += occupies;
     }
 
     fn script(self) -> Script {
         Script {
             frames: self.frames,
-            moves: self.said,
-            answer: self.answer,
+            sequence_bytes: self.sent,
+            response_end: self.response_end,
         }
     }
 }

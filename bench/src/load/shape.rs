@@ -2,13 +2,13 @@
 
 use crate::traffic::Wire;
 
-/// Different bodies, one after the other.
+/// Number of different bodies, which calls use one after the other.
 pub const VARIANTS: usize = 256;
 
-/// Networks of clients: the lower half of an IPv4 address, and all of the last 32 bits of an IPv6 address, are chosen.
+/// The last 32 bits of the first client address, of IPv4 and of IPv6; the lower 22 of them number the clients.
 pub(super) const CLIENT_NET: u32 = 0x0a40_0000;
 
-/// What to make.
+/// The shape of steady traffic.
 #[derive(Clone, Debug)]
 pub struct Shape {
     /// Bytes of a response body.
@@ -19,13 +19,13 @@ pub struct Shape {
     pub calls_per_connection: u64,
     /// Server port.
     pub port: u16,
-    /// IPv6 inside.
+    /// IPv6 instead of IPv4; in a tunnel, of the inner packets.
     pub ipv6: bool,
-    /// Tags and tunnel.
+    /// VLAN tags and tunnel.
     pub wire: Wire,
-    /// Decides bodies and first ports.
+    /// Seed of the contents of calls.
     pub seed: u64,
-    /// Packets of the same lengths that carry no call: bytes as TLS has them. Nothing in them is numbered.
+    /// Packets of the same lengths that carry no call, but what looks like TLS records. They carry no numbers.
     pub opaque: bool,
 }
 

@@ -1,6 +1,7 @@
-//! A frame made once, of which number, ports, addresses and sequence numbers are written anew for each call.
+//! A template: a frame that is built once, and into which the call number, ports, addresses and sequence numbers of each
+//! call are written.
 //!
-//! Checksums are kept right by sums over what does not change (RFC 1624).
+//! Checksums are updated from sums over the parts that do not change (RFC 1624).
 
 use std::net::IpAddr;
 
@@ -8,7 +9,7 @@ use super::call::PLACEHOLDER;
 use super::connection::Connection;
 use crate::traffic::{Conversation, Segment, Side, Wire, flags};
 
-/// A ready frame and where its changing parts are.
+/// A frame and the offsets of its variable parts.
 pub(super) struct Template {
     bytes: Vec<u8>,
     side: Side,
@@ -16,15 +17,15 @@ pub(super) struct Template {
     tcp: usize,
     /// Offset of the last four bytes of the client's address.
     client: usize,
-    /// Offset of the IPv4 header whose checksum covers that address.
+    /// Offset of the IPv4 header, whose checksum covers that address.
     ipv4: Option<usize>,
     /// Offset of the outer UDP source port.
     outer_port: Option<usize>,
-    /// Offsets of the number.
+    /// Offsets of the call number.
     digits: Vec<usize>,
-    /// Bytes of its own side before it in the call, and of the other side.
+    /// Sequence numbers used before it in the script: those of its own side, and of the other side.
     before: [u32; 2],
-    /// Sum over the pseudo header and the segment with all changing parts zero.
+    /// Sum over the pseudo header and the segment with all variable parts zero.
     tcp_sum: u32,
     /// The same over the IPv4 header.
     ip_sum: u32,
@@ -32,18 +33,18 @@ pub(super) struct Template {
 
 impl Template {
     pub(super) fn new(
-        talk: &Conversation,
+        conversation: &Conversation,
         wire: &Wire,
         segment: &Segment,
         before: [u32; 2],
     ) -> Self {
-        let bytes = wire.frame(talk, segment).bytes;
-        // The mirror's cut may have taken some of the payload, never the headers: everything is placed from the front.
+        let bytes = wire.frame(conversation, segment).bytes;
+        // The mirror may have cut the payload, but not the headers: all offsets count from the start of the frame.
         let outer = wire.vxlan.map_or(0, |tunnel| {
             14 + ip_header(tunnel.to) + tunnel.header_bytes()
         });
         let ip = outer + 14 + 4 * wire.vlans.len();
-        let header = ip_header(talk.client.ip());
+        let header = ip_header(conversation.client.ip());
         let client = match (segment.side, header) {
             (Side::Client, 20) => ip + 12,
             (Side::Server, 20) => ip + 16,
@@ -56,7 +57,7 @@ impl Template {
             client,
             ipv4: (header == 20).then_some(ip),
             outer_port: wire.vxlan.map(|tunnel| outer - tunnel.header_bytes()),
-            digits: places(&bytes, &PLACEHOLDER.to_string()),
+            digits: positions(&bytes, &PLACEHOLDER.to_string()),
             before,
             tcp_sum: 0,
             ip_sum: 0,
@@ -65,8 +66,8 @@ impl Template {
         template.clear();
         let tcp_length =
             20 + usize::from(segment.flags & flags::SYN != 0) * 4 + segment.payload.len();
-        // What a cut took away still counts: the sender summed over all of it.
-        let mut whole = wire_without_cut(wire).frame(talk, segment).bytes;
+        // The checksum covers what the mirror has cut off, too: the sender computed it over the whole segment.
+        let mut whole = wire_without_cut(wire).frame(conversation, segment).bytes;
         std::mem::swap(&mut template.bytes, &mut whole);
         template.clear();
         let addresses = if header == 20 {
@@ -85,7 +86,7 @@ impl Template {
         template
     }
 
-    /// Zeroes everything that changes.
+    /// Zeroes all variable parts.
     fn clear(&mut self) {
         let (tcp, client_port) = (self.tcp, self.client_port());
         self.bytes[client_port..client_port + 2].fill(0);
@@ -100,8 +101,8 @@ impl Template {
             self.bytes[port..port + 2].fill(0);
             self.bytes[port + 6..port + 8].fill(0);
         }
-        for place in self.digits.clone() {
-            self.bytes[place..place + DIGITS].fill(0);
+        for start in self.digits.clone() {
+            self.bytes[start..start + DIGITS].fill(0);
         }
     }
 
@@ -129,15 +130,18 @@ impl Template {
         put(frame, self.tcp + 4, &seq.to_be_bytes());
         put(frame, self.tcp + 8, &ack.to_be_bytes());
         put(frame, self.client, &connection.address.to_be_bytes());
-        let address = halves(connection.address);
-        let mut changed =
-            self.tcp_sum + u32::from(connection.port) + halves(seq) + halves(ack) + address;
+        let address = sum_of_words(connection.address);
+        let mut changed = self.tcp_sum
+            + u32::from(connection.port)
+            + sum_of_words(seq)
+            + sum_of_words(ack)
+            + address;
         if !self.digits.is_empty() {
             let digits = digits(connection.number);
             let even = sum(&digits);
-            for &place in &self.digits {
-                put(frame, place, &digits);
-                let is_odd = (place - self.tcp) % 2 == 1;
+            for &start in &self.digits {
+                put(frame, start, &digits);
+                let is_odd = (start - self.tcp) % 2 == 1;
                 changed += if is_odd {
                     u32::from(fold(even).swap_bytes())
                 } else {
@@ -154,7 +158,8 @@ impl Template {
             );
         }
         if let Some(port) = self.outer_port {
-            // What the directions have in common must not show outside: mirrors hash the packet as it is.
+            // The outer ports of the two directions differ: mirrors hash the addresses and ports of a packet
+            // in the order in which they are.
             let entropy = u32::from(connection.port) ^ connection.address.rotate_left(7);
             let mixed = entropy.wrapping_mul(if self.side == Side::Client {
                 0x9e37_79b1
@@ -183,11 +188,11 @@ fn put(frame: &mut [u8], at: usize, bytes: &[u8]) {
     frame[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-pub(super) fn places(bytes: &[u8], needle: &str) -> Vec<usize> {
+pub(super) fn positions(bytes: &[u8], needle: &str) -> Vec<usize> {
     let found = bytes.windows(needle.len()).enumerate();
     found
         .filter(|(_, window)| *window == needle.as_bytes())
-        .map(|(place, _)| place)
+        .map(|(position, _)| position)
         .collect()
 }
 
@@ -200,7 +205,7 @@ fn digits(mut number: u64) -> [u8; DIGITS] {
     digits
 }
 
-/// 16-bit words of `bytes`, not folded; an odd last byte is a high one.
+/// Sum of the 16-bit words of `bytes`, not folded; an odd last byte is the high byte of a word.
 pub(super) fn sum(bytes: &[u8]) -> u32 {
     bytes
         .chunks(2)
@@ -213,7 +218,7 @@ pub(super) fn sum(bytes: &[u8]) -> u32 {
         .sum()
 }
 
-fn halves(word: u32) -> u32 {
+fn sum_of_words(word: u32) -> u32 {
     (word >> 16) + (word & 0xffff)
 }
 

@@ -11,7 +11,7 @@ use anyhow::Result;
 use super::session::{Cell, Session};
 use super::statistics::{LOSSLESS, Spread, median, table};
 use crate::results::{Purpose, StageTime, Trial};
-use crate::tx::Way;
+use crate::tx::SenderKind;
 
 /// Traffic of one wire with bodies of so many bytes.
 type Traffic = (String, usize);
@@ -190,7 +190,7 @@ fn ring_walk(session: &Session, traffic: &Traffic) -> Option<Cost> {
     let rows = session.limits.iter().map(|(row, _)| row).filter(|row| {
         row.wire == *wire
             && row.body_bytes == *body_bytes
-            && row.sender == Way::Messages
+            && row.sender == SenderKind::Messages
             && row.touch == "headers"
             // Packets without calls are measured by this name, too.
             && row.calls_offered > 0
@@ -315,7 +315,7 @@ fn next(session: &Session, cell: &Cell, rate: f64) -> String {
     let counts = [
         (trial.ring_dropped, "frames dropped by the ring"),
         (trial.bundles_plain, "bundles sent plain"),
-        (trial.bodies_thinned, "bodies thinned"),
+        (trial.bodies_truncated, "bodies truncated"),
         (trial.calls_dropped, "calls shed or dropped"),
         (trial.halves, "halves of calls"),
     ];
@@ -403,7 +403,7 @@ mod tests {
             is_compressed: true,
             rules: "debug".into(),
             traffic: "steady".into(),
-            sender: Way::Messages.name(),
+            sender: SenderKind::Messages.name(),
             shards: 1,
             memory_limit_bytes: 0,
             program: "sniffer".into(),

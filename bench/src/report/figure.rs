@@ -11,7 +11,7 @@ use super::plot::{Dash, Figure, Mark, Panel, Scale, Series};
 use super::session::{Cell, Session};
 use super::targets;
 use crate::results::Trial;
-use crate::tx::Way;
+use crate::tx::SenderKind;
 
 /// A value of a row, if the row has it.
 type Value = fn(&Trial) -> Option<f64>;
@@ -52,7 +52,7 @@ const PANELS: [Quantity; 5] = [
         "peak memory beside the ring, MB",
         Scale::Linear,
         &[(Dash::Solid, |row| {
-            Some(row.memory_beside_ring() as f64 / 1e6)
+            Some(row.memory_without_ring() as f64 / 1e6)
         })],
     ),
 ];
@@ -100,7 +100,7 @@ fn name(cell: &Cell) -> String {
     if cell.traffic != "steady" {
         name.push_str(&format!(", {}", cell.traffic));
     }
-    if cell.sender != Way::Messages.name() {
+    if cell.sender != SenderKind::Messages.name() {
         name.push_str(&format!(", {}", cell.sender));
     }
     if cell.shards != 1 {
@@ -132,7 +132,7 @@ fn series(cells: &BTreeMap<Cell, Vec<&Trial>>, lines: &[(Dash, Value)]) -> Vec<S
 
 /// Rates to compare with.
 fn marks(session: &Session, wire: &str, body_bytes: usize) -> Vec<Mark> {
-    let bare = session.bare_ring(wire, body_bytes, Way::Messages);
+    let bare = session.bare_ring(wire, body_bytes, SenderKind::Messages);
     let marks = [
         ("bare ring", bare.map(|rate| rate.median)),
         ("predecessor", targets::predecessor_rate(wire, body_bytes)),

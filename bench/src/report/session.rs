@@ -9,7 +9,7 @@ use engine_core::limits::MEMORY_BYTES_MAX;
 use super::statistics::{Spread, table};
 use crate::encoders::Row as Encoded;
 use crate::results::{Conditions, Limit, Packets, Purpose, Reading, StageTime, Trial};
-use crate::tx::Way;
+use crate::tx::SenderKind;
 
 /// Rows of one kind, with their conditions.
 pub(super) type Rows<T> = Vec<(T, Conditions)>;
@@ -64,13 +64,13 @@ impl Session {
             page,
             "\nMedians; in brackets the lowest and the highest of the repetitions. Trials leave a load of about 1 to 2 \
              behind them; more was somebody else's.{}\n",
-            self.checking()
+            self.when_checked()
         )?;
         Ok(())
     }
 
     /// When the collector looked at what it got.
-    pub(super) fn checking(&self) -> String {
+    pub(super) fn when_checked(&self) -> String {
         let known = self.trials.iter().filter_map(|(trial, _)| {
             let after = trial.posts_checked_after?;
             Some((trial.posts, after))
@@ -128,7 +128,12 @@ impl Session {
     }
 
     /// Calls a second of the bare ring, flat out.
-    pub(super) fn bare_ring(&self, wire: &str, body_bytes: usize, sender: Way) -> Option<Spread> {
+    pub(super) fn bare_ring(
+        &self,
+        wire: &str,
+        body_bytes: usize,
+        sender: SenderKind,
+    ) -> Option<Spread> {
         let rows = self.limits.iter().map(|(limit, _)| limit);
         let rows = rows.filter(|limit| {
             limit.wire == wire
@@ -199,7 +204,7 @@ impl Cell {
     /// As they were measured elsewhere: one shard, few connections, `sendmmsg`.
     pub(super) fn is_ordinary(&self) -> bool {
         self.traffic == "steady"
-            && self.sender == Way::Messages.name()
+            && self.sender == SenderKind::Messages.name()
             && self.shards == 1
             && !self.has_much_memory()
             && self.program == "sniffer"
@@ -209,7 +214,7 @@ impl Cell {
     pub(super) fn columns(&self) -> String {
         let compressed = if self.is_compressed { "on" } else { "off" };
         let mut traffic = self.traffic.clone();
-        if self.sender != Way::Messages.name() {
+        if self.sender != SenderKind::Messages.name() {
             traffic.push_str(&format!(", {}", self.sender));
         }
         if self.shards != 1 {

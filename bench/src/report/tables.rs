@@ -68,7 +68,7 @@ const RATES: [&str; 11] = [
     "p50/p99/p99.9 ms",
     "line → posted B/call",
     "busy %",
-    "thinned",
+    "truncated",
     "wrong",
 ];
 
@@ -98,7 +98,7 @@ fn rates(page: &mut String, session: &Session, cell: &Cell, rows: &[&Trial]) -> 
         rate.text(0),
         of(|row| row.delivered_share * 100.0).text(3),
         of(|row| row.cpu_micros_per_call).text(2),
-        of(|row| row.memory_beside_ring() as f64 / 1e6).text(0),
+        of(|row| row.memory_without_ring() as f64 / 1e6).text(0),
         quantile(|row| row.latency_p50_millis),
         quantile(|row| row.latency_p99_millis),
         quantile(|row| row.latency_p999_millis),
@@ -107,7 +107,7 @@ fn rates(page: &mut String, session: &Session, cell: &Cell, rows: &[&Trial]) -> 
         busy(|row| row.cpu_seconds),
         busy(|row| row.collector_cpu_seconds),
         busy(|row| row.sender_cpu_seconds),
-        sum(|row| row.thinned),
+        sum(|row| row.truncated),
         sum(Trial::wrong),
     )?;
     Ok(())
@@ -157,7 +157,7 @@ fn overload(page: &mut String, session: &Session) -> Result<()> {
         "offered/s",
         "delivered/s",
         "delivered",
-        "thinned",
+        "truncated",
         "bundles plain",
         "dropped calls",
         "ring dropped frames",
@@ -181,12 +181,12 @@ fn overload(page: &mut String, session: &Session) -> Result<()> {
                 row.calls_per_second,
                 row.calls_delivered as f64 / row.seconds,
                 row.delivered_share * 100.0,
-                row.thinned,
+                row.truncated,
                 known(row.bundles_plain.map(|bundles| bundles.to_string())),
                 known(dropped),
                 known(row.ring_dropped.map(|frames| frames.to_string())),
                 known(row.unaccounted.map(|calls| calls.to_string())),
-                row.memory_beside_ring() as f64 / 1e6,
+                row.memory_without_ring() as f64 / 1e6,
                 row.drain_seconds,
             )?;
         }

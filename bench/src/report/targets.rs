@@ -10,7 +10,7 @@ use anyhow::Result;
 use super::session::{Cell, Session};
 use super::statistics::{Spread, is_lossless, median, table};
 use crate::results::{Purpose, Trial};
-use crate::tx::Way;
+use crate::tx::SenderKind;
 
 /// The predecessor in one kind of traffic.
 struct Predecessor {
@@ -154,7 +154,7 @@ fn matrix(session: &Session, verdicts: &mut Vec<Verdict>) {
             is_met: is_lossless && ratio >= 5.0,
         });
         let share_min = if cell.is_compressed { 0.5 } else { 0.9 };
-        let here = session.bare_ring(&cell.wire, cell.body_bytes, Way::Messages);
+        let here = session.bare_ring(&cell.wire, cell.body_bytes, SenderKind::Messages);
         let rings = [
             (here.map(|bare| bare.median), "bare ring with this sender"),
             (
@@ -196,16 +196,16 @@ fn beyond(session: &Session, verdicts: &mut Vec<Verdict>) {
             .iter()
             .map(|row| row.calls_per_second)
             .fold(0.0, f64::max);
-        let thinned = median(&rows, |row| {
-            row.thinned as f64 / row.calls_delivered.max(1) as f64 * 100.0
+        let truncated = median(&rows, |row| {
+            row.truncated as f64 / row.calls_delivered.max(1) as f64 * 100.0
         });
-        let thinned = match thinned {
+        let truncated = match truncated {
             0.0 => String::new(),
             share => format!(", {share:.0} % of them truncated"),
         };
         verdicts.push(Verdict {
             what: format!("{}: delivered beyond its limit", cell.name()),
-            measured: format!("{worst:.0} calls/s of {most:.0}{thinned}"),
+            measured: format!("{worst:.0} calls/s of {most:.0}{truncated}"),
             before: format!("{best:.0} calls/s at it"),
             ratio: format!("{:.0} %", worst / best * 100.0),
             target: format!("{:.0} %", FLAT * 100.0),
@@ -225,7 +225,7 @@ fn honesty(session: &Session, verdicts: &mut Vec<Verdict>) {
     let total = ours.len();
     let most = ours
         .iter()
-        .map(|row| row.memory_beside_ring())
+        .map(|row| row.memory_without_ring())
         .max()
         .unwrap_or(0) as f64;
     verdicts.push(Verdict {
@@ -247,13 +247,13 @@ fn honesty(session: &Session, verdicts: &mut Vec<Verdict>) {
         target: "0".into(),
         is_met: unbalanced + disagree == 0,
     });
-    let thinned: u64 = ours.iter().map(|row| row.thinned).sum();
+    let truncated: u64 = ours.iter().map(|row| row.truncated).sum();
     let wrong: u64 = ours.iter().map(|row| row.wrong()).sum();
     let lossy = count(|row| row.wrong() > 0 && row.ring_dropped.is_some_and(|frames| frames > 0));
     verdicts.push(Verdict {
         what: "calls twice, mispaired or torn, in all trials".into(),
         measured: format!(
-            "{wrong}; {lossy} trials with any had lost frames in the ring; and {thinned} that were truncated and counted as such"
+            "{wrong}; {lossy} trials with any had lost frames in the ring; and {truncated} that were truncated and counted as such"
         ),
         before: "0".into(),
         ratio: "–".into(),
@@ -265,7 +265,7 @@ fn honesty(session: &Session, verdicts: &mut Vec<Verdict>) {
 /// Calls of which only headers are kept, at 80 % of what the bare ring takes.
 fn headers_only(session: &Session, verdicts: &mut Vec<Verdict>) {
     for (cell, rows) in session.cells(Purpose::Rate) {
-        let sender = rows.first().map_or(Way::Messages, |row| row.sender);
+        let sender = rows.first().map_or(SenderKind::Messages, |row| row.sender);
         let bare = session.bare_ring(&cell.wire, cell.body_bytes, sender);
         let Some(bare) = bare.filter(|_| cell.rules == "headers" && cell.traffic == "steady")
         else {
@@ -290,7 +290,7 @@ fn headers_only(session: &Session, verdicts: &mut Vec<Verdict>) {
 
 /// Packets without calls.
 fn packets(session: &Session, verdicts: &mut Vec<Verdict>) {
-    let mut kinds: Vec<(String, Way)> = Vec::new();
+    let mut kinds: Vec<(String, SenderKind)> = Vec::new();
     for (row, _) in &session.packets {
         let kind = (format!("{} {} B", row.wire, row.body_bytes), row.sender);
         if !kinds.contains(&kind) {
@@ -382,7 +382,7 @@ fn connections(session: &Session, verdicts: &mut Vec<Verdict>) {
         let flows = median(rows, |row| {
             row.calls_per_second * 60.0 / row.calls_per_connection.max(1) as f64
         });
-        let memory = median(rows, |row| row.memory_beside_ring() as f64);
+        let memory = median(rows, |row| row.memory_without_ring() as f64);
         let limit = cell.memory_limit_bytes as f64;
         let target = match cell.memory_limit_bytes {
             0 => "70 %, within the memory limit, which is not known".to_owned(),

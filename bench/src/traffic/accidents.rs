@@ -183,14 +183,18 @@ mod tests {
                 near_wrap: seed % 2 == 0,
                 ..Shape::default()
             };
-            let talk = Conversation::seeded(&mut Seed::new(seed), &shape);
-            let clean = talk.segments();
-            let rough = Accidents::harmless().happen(clean.clone(), talk.mss, &mut Seed::new(seed));
+            let conversation = Conversation::seeded(&mut Seed::new(seed), &shape);
+            let clean = conversation.segments();
+            let rough =
+                Accidents::harmless().happen(clean.clone(), conversation.mss, &mut Seed::new(seed));
             assert!(
                 rough.is_sorted_by_key(|segment| segment.time),
                 "seed {seed}"
             );
-            for (side, isn) in [(Side::Client, talk.isn[0]), (Side::Server, talk.isn[1])] {
+            for (side, isn) in [
+                (Side::Client, conversation.isn[0]),
+                (Side::Server, conversation.isn[1]),
+            ] {
                 assert_eq!(
                     received(&clean, side, isn),
                     received(&rough, side, isn),
@@ -222,14 +226,14 @@ mod tests {
 
     #[test]
     fn loss_loses() {
-        let talk = Conversation::seeded(&mut Seed::new(3), &Shape::default());
+        let conversation = Conversation::seeded(&mut Seed::new(3), &Shape::default());
         let accidents = Accidents {
             lose_per_mille: 500,
             ..Accidents::none()
         };
         let left = accidents
-            .happen(talk.segments(), talk.mss, &mut Seed::new(1))
+            .happen(conversation.segments(), conversation.mss, &mut Seed::new(1))
             .len();
-        assert!(left < talk.segments().len(), "{left}");
+        assert!(left < conversation.segments().len(), "{left}");
     }
 }

@@ -285,12 +285,12 @@ struct Line {
 }
 
 impl Line {
-    fn new(talk: &Conversation) -> Self {
+    fn new(conversation: &Conversation) -> Self {
         Self {
             segments: Vec::new(),
-            next: talk.isn,
-            time: talk.start,
-            seed: Seed::new(talk.seed),
+            next: conversation.isn,
+            time: conversation.start,
+            seed: Seed::new(conversation.seed),
         }
     }
 
@@ -325,11 +325,11 @@ impl Line {
         self.push(Side::Client, flags::ACK, &[]);
     }
 
-    fn write(&mut self, side: Side, mut bytes: &[u8], talk: &Conversation) {
+    fn write(&mut self, side: Side, mut bytes: &[u8], conversation: &Conversation) {
         let mut unacknowledged = 0;
         while !bytes.is_empty() {
-            let full = talk.mss.min(bytes.len());
-            let size = if talk.ragged {
+            let full = conversation.mss.min(bytes.len());
+            let size = if conversation.ragged {
                 self.seed.within(1..=full)
             } else {
                 full
@@ -339,7 +339,7 @@ impl Line {
             self.push(side, flags::ACK | push, piece);
             bytes = rest;
             unacknowledged += 1;
-            if unacknowledged == talk.ack_every || bytes.is_empty() {
+            if unacknowledged == conversation.ack_every || bytes.is_empty() {
                 self.push(side.other(), flags::ACK, &[]);
                 unacknowledged = 0;
             }
@@ -369,9 +369,9 @@ mod tests {
     #[test]
     fn everything_said_is_on_the_line() {
         for seed in 0..50 {
-            let talk = Conversation::seeded(&mut Seed::new(seed), &Shape::default());
-            let segments = talk.segments();
-            let requests = talk
+            let conversation = Conversation::seeded(&mut Seed::new(seed), &Shape::default());
+            let segments = conversation.segments();
+            let requests = conversation
                 .exchanges
                 .iter()
                 .flat_map(|e| [e.request_head(), e.request_body_wire()].concat());
@@ -380,7 +380,7 @@ mod tests {
                 requests.collect::<Vec<_>>(),
                 "seed {seed}"
             );
-            for exchange in &talk.exchanges {
+            for exchange in &conversation.exchanges {
                 let responses = said(&segments, Side::Server);
                 let wire = exchange.response_wire();
                 assert!(
@@ -389,7 +389,7 @@ mod tests {
                 );
             }
             assert!(
-                segments.iter().all(|s| s.payload.len() <= talk.mss),
+                segments.iter().all(|s| s.payload.len() <= conversation.mss),
                 "seed {seed}"
             );
             assert!(segments.is_sorted_by_key(|s| s.time), "seed {seed}");
@@ -404,16 +404,16 @@ mod tests {
         };
         let mut wrapped = 0;
         for seed in 0..50 {
-            let talk = Conversation::seeded(&mut Seed::new(seed), &shape);
-            let segments = talk.segments();
+            let conversation = Conversation::seeded(&mut Seed::new(seed), &shape);
+            let segments = conversation.segments();
             for (index, side) in [Side::Client, Side::Server].into_iter().enumerate() {
-                let mut expected = talk.isn[index];
+                let mut expected = conversation.isn[index];
                 for segment in segments.iter().filter(|s| s.side == side) {
                     assert_eq!(segment.seq, expected, "seed {seed}");
                     let control = u32::from(segment.flags & (flags::SYN | flags::FIN) != 0);
                     expected = expected.wrapping_add(segment.payload.len() as u32 + control);
                 }
-                wrapped += usize::from(expected < talk.isn[index]);
+                wrapped += usize::from(expected < conversation.isn[index]);
             }
         }
         assert!(wrapped > 10, "{wrapped}");

@@ -88,11 +88,11 @@ const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_UDP: u8 = 17;
 
 impl Wire {
-    /// `segment` of `talk` as a frame.
-    pub fn frame(&self, talk: &Conversation, segment: &Segment) -> Frame {
+    /// `segment` of `conversation` as a frame.
+    pub fn frame(&self, conversation: &Conversation, segment: &Segment) -> Frame {
         let (from, to) = match segment.side {
-            Side::Client => (talk.client, talk.server),
-            Side::Server => (talk.server, talk.client),
+            Side::Client => (conversation.client, conversation.server),
+            Side::Server => (conversation.server, conversation.client),
         };
         let packet = ip(from.ip(), to.ip(), PROTOCOL_TCP, &tcp(from, to, segment));
         let mut bytes = ethernet(segment.side, &self.vlans, to.ip(), &packet);
@@ -100,7 +100,7 @@ impl Wire {
             bytes.truncate(cut);
         }
         if let Some(tunnel) = &self.vxlan {
-            bytes = tunnel.wrap(segment.side, talk.client.port(), &bytes);
+            bytes = tunnel.wrap(segment.side, conversation.client.port(), &bytes);
         }
         Frame {
             time: segment.time,
@@ -290,12 +290,12 @@ mod tests {
 
     #[test]
     fn a_syn_in_hex() {
-        let talk = Conversation::new(vec![Exchange::get(1, "/", "x")]);
+        let conversation = Conversation::new(vec![Exchange::get(1, "/", "x")]);
         let frame = Wire {
             vlans: vec![5, 6],
             ..Wire::default()
         }
-        .frame(&talk, &talk.segments()[0]);
+        .frame(&conversation, &conversation.segments()[0]);
         let hex: String = frame
             .bytes
             .iter()
@@ -311,17 +311,17 @@ mod tests {
     fn checksums_of_both_families_verify() {
         for ipv6 in [false, true] {
             let mut seed = crate::seed::Seed::new(4);
-            let talk = Conversation::seeded(
+            let conversation = Conversation::seeded(
                 &mut seed,
                 &Shape {
                     ipv6,
                     ..Shape::default()
                 },
             );
-            for segment in talk.segments() {
+            for segment in conversation.segments() {
                 let (from, to) = match segment.side {
-                    Side::Client => (talk.client, talk.server),
-                    Side::Server => (talk.server, talk.client),
+                    Side::Client => (conversation.client, conversation.server),
+                    Side::Server => (conversation.server, conversation.client),
                 };
                 let bytes = tcp(from, to, &segment);
                 assert_eq!(
@@ -334,13 +334,13 @@ mod tests {
 
     #[test]
     fn directions_differ_in_the_outer_source_port() {
-        let talk = Conversation::new(vec![Exchange::get(1, "/", "x")]);
+        let conversation = Conversation::new(vec![Exchange::get(1, "/", "x")]);
         let wire = Wire {
             vxlan: Some(Vxlan::new(77)),
             ..Wire::default()
         };
-        let segments = talk.segments();
-        let [syn, syn_ack] = [0, 1].map(|n| wire.frame(&talk, &segments[n]).bytes);
+        let segments = conversation.segments();
+        let [syn, syn_ack] = [0, 1].map(|n| wire.frame(&conversation, &segments[n]).bytes);
         assert_ne!(syn[34..36], syn_ack[34..36]);
         assert_eq!(syn[36..38], 4789_u16.to_be_bytes());
         assert_eq!(syn[42..50], [8, 0, 0, 0, 0, 0, 77, 0]);

@@ -1,9 +1,9 @@
-//! POSTs as they came, kept until the traffic is over: receiving costs what is measured as little as it can.
+//! A buffer for received POSTs, which are checked after the traffic, so that checks take no CPU during a measurement.
 //!
-//! In: connections of the [collector](super). Head and body of a POST go from the socket straight to where they stay,
-//! in memory that was touched before, so that no page has to be found and no piece joined while somebody measures; the
-//! answer is 204. Refused: what does not fit into the shelf any more, with 507, and counted. Not for us: anything but a
-//! POST of HTTP/1.1 with a length; the caller gets such a connection back, with what was read of it.
+//! The head and body of a POST are read from the socket straight to their final place, in memory that was touched
+//! before, so that a measurement sees no page faults and no copies; the answer is 204. A POST that does not fit is
+//! answered with 507 and counted. Only POSTs of HTTP/1.1 with a `Content-Length` are handled here; any other connection
+//! goes back to the caller, with the bytes that were read from it.
 
 use std::io;
 use std::ops::Range;
@@ -13,47 +13,48 @@ use std::time::SystemTime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Memory is taken in pieces of this size; a longer POST does not fit.
+/// Memory is allocated in chunks of this size; a longer POST does not fit.
 const CHUNK_BYTES: usize = 64 << 20;
-/// The longest head.
+/// The most bytes of a head.
 const HEAD_BYTES_MAX: usize = 16 << 10;
-/// Headers of a POST at most.
+/// The most header fields of a POST.
 const HEADERS_MAX: usize = 32;
-const KEPT: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+const STORED: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
 const FULL: &[u8] =
     b"HTTP/1.1 507 Insufficient Storage\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// One POST on the shelf.
+/// One POST in the buffer.
 #[derive(Clone, Debug)]
-pub(super) struct Kept {
+pub(super) struct StoredPost {
     chunk: usize,
     head: Range<usize>,
     body: Range<usize>,
-    /// When its last byte was read.
+    /// When the last byte was read.
     pub(super) arrived: SystemTime,
 }
 
-/// A place for POSTs, shared by those who put them there and the one who checks them. It can serve one collector after
-/// the other: memory is taken once.
+/// The buffer, shared by the connections that fill it and the collector that checks it. Several collectors can use it
+/// one after the other, so that its memory is allocated only once.
 #[derive(Clone, Debug)]
-pub struct Shelf(Arc<Mutex<Places>>);
+pub struct PostBuffer(Arc<Mutex<Contents>>);
 
-/// What is on a [`Shelf`].
+/// The memory of a [`PostBuffer`], and the POSTs in it.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct Contents {
     chunks: Vec<Vec<u8>>,
     chunks_max: usize,
-    /// The chunk that is being filled, and how far.
+    /// Index of the chunk that is being filled.
     chunk: usize,
+    /// Bytes used in that chunk.
     filled: usize,
-    posts: Vec<Kept>,
+    posts: Vec<StoredPost>,
     refused: u64,
 }
 
-impl Shelf {
-    /// For so many bytes at most, none of which are taken yet.
+impl PostBuffer {
+    /// A buffer of `bytes_max` bytes at most; no memory is allocated yet.
     pub fn new(bytes_max: usize) -> Self {
-        Self(Arc::new(Mutex::new(Places {
+        Self(Arc::new(Mutex::new(Contents {
             chunks: Vec::new(),
             chunks_max: bytes_max / CHUNK_BYTES,
             chunk: 0,
@@ -63,33 +64,33 @@ impl Shelf {
         })))
     }
 
-    /// Takes memory for so many bytes, and touches it. Whether they fit.
-    pub fn make_ready(&self, bytes: usize) -> bool {
-        let mut places = self.places();
+    /// Allocates memory for `bytes` bytes and touches it. Returns whether they fit.
+    pub fn allocate(&self, bytes: usize) -> bool {
+        let mut contents = self.contents();
         let chunks = bytes.div_ceil(CHUNK_BYTES);
-        while places.chunks.len() < chunks.min(places.chunks_max) {
-            places.add_chunk();
+        while contents.chunks.len() < chunks.min(contents.chunks_max) {
+            contents.add_chunk();
         }
-        chunks <= places.chunks_max
+        chunks <= contents.chunks_max
     }
 
-    /// Bytes that it takes at most.
+    /// Its capacity in bytes.
     pub fn bytes_max(&self) -> usize {
-        self.places().chunks_max * CHUNK_BYTES
+        self.contents().chunks_max * CHUNK_BYTES
     }
 
-    pub(super) fn places(&self) -> MutexGuard<'_, Places> {
+    pub(super) fn contents(&self) -> MutexGuard<'_, Contents> {
         self.0.lock().expect("no holder of the lock panics")
     }
 }
 
-impl Places {
+impl Contents {
     fn add_chunk(&mut self) {
-        // Ones, since zeroed memory would be that of a page that nobody has touched.
+        // Ones, since the kernel maps zeroed memory only when it is touched.
         self.chunks.push(vec![1; CHUNK_BYTES]);
     }
 
-    /// Room for a POST, if there is any.
+    /// Reserves memory for a POST: chunk and offset, or none if the buffer is full.
     fn reserve(&mut self, bytes: usize) -> Option<(usize, usize)> {
         if bytes > CHUNK_BYTES {
             return None;
@@ -108,18 +109,18 @@ impl Places {
         Some((self.chunk, start))
     }
 
-    /// POSTs in the order in which they were complete.
-    pub(super) fn posts(&self) -> &[Kept] {
+    /// The POSTs, in the order in which they were completed.
+    pub(super) fn posts(&self) -> &[StoredPost] {
         &self.posts
     }
 
-    /// Head and body.
-    pub(super) fn bytes(&self, post: &Kept) -> (&[u8], &[u8]) {
+    /// Head and body of a stored POST.
+    pub(super) fn bytes(&self, post: &StoredPost) -> (&[u8], &[u8]) {
         let chunk = &self.chunks[post.chunk];
         (&chunk[post.head.clone()], &chunk[post.body.clone()])
     }
 
-    /// Forgets all POSTs and keeps the memory; returns how many were refused since the last time.
+    /// Removes all POSTs and keeps the memory; returns how many were refused since the last call.
     pub(super) fn clear(&mut self) -> u64 {
         self.posts.clear();
         (self.chunk, self.filled) = (0, 0);
@@ -127,79 +128,79 @@ impl Places {
     }
 }
 
-/// What became of a connection.
+/// How the handling of a connection ended.
 pub(super) enum Served {
-    /// It is over.
-    Over,
-    /// Somebody else must read on: these bytes were read already.
-    NotOurs(TcpStream, Vec<u8>),
+    /// The connection is closed.
+    Closed,
+    /// The caller must continue with the connection; these bytes were read already.
+    Unsupported(TcpStream, Vec<u8>),
 }
 
-/// Keeps the POSTs of a connection for as long as `is_ours`, and calls `arrived` for each before its answer, so that
-/// whoever has the answer finds it counted.
+/// Stores the POSTs of a connection for as long as `may_store` holds. Calls `arrived` for each POST before it is
+/// answered, so that a client that has the answer finds it counted.
 pub(super) async fn serve(
     mut stream: TcpStream,
-    shelf: &Shelf,
-    is_ours: impl Fn() -> bool,
+    buffer: &PostBuffer,
+    may_store: impl Fn() -> bool,
     arrived: impl Fn(),
 ) -> io::Result<Served> {
     let mut start = Vec::with_capacity(HEAD_BYTES_MAX);
     loop {
         let (head, body) = match lengths(&start) {
-            // The behaviour has changed in the meantime: it does not apply from the middle of a POST on.
-            _ if !is_ours() => return Ok(Served::NotOurs(stream, start)),
-            Start::Other => return Ok(Served::NotOurs(stream, start)),
+            // A change of behaviour applies to whole POSTs only.
+            _ if !may_store() => return Ok(Served::Unsupported(stream, start)),
+            Start::Other => return Ok(Served::Unsupported(stream, start)),
             Start::Partial => {
                 if stream.read_buf(&mut start).await? == 0 {
-                    return Ok(Served::Over);
+                    return Ok(Served::Closed);
                 }
                 continue;
             }
             Start::Post { head, body } => (head, body),
         };
-        let place = shelf.places().reserve(head + body);
-        let Some((chunk, at)) = place else {
-            shelf.places().refused += 1;
+        let reserved = buffer.contents().reserve(head + body);
+        let Some((chunk, at)) = reserved else {
+            buffer.contents().refused += 1;
             arrived();
             stream.write_all(FULL).await?;
-            return Ok(Served::Over);
+            return Ok(Served::Closed);
         };
         let mut read = start.len().min(head + body);
-        shelf.places().chunks[chunk][at..at + read].copy_from_slice(&start[..read]);
-        // What is left is the start of the next POST.
+        buffer.contents().chunks[chunk][at..at + read].copy_from_slice(&start[..read]);
+        // The rest is the start of the next POST.
         start.drain(..read);
         while read < head + body {
             stream.readable().await?;
             let more = {
-                // Nobody else wants the lock while there is traffic; each read takes all that has come.
-                let mut places = shelf.places();
-                stream.try_read(&mut places.chunks[chunk][at + read..at + head + body])
+                // The lock is free during the traffic; each read takes all bytes that have arrived.
+                let mut contents = buffer.contents();
+                stream.try_read(&mut contents.chunks[chunk][at + read..at + head + body])
             };
             match more {
-                Ok(0) => return Ok(Served::Over),
+                Ok(0) => return Ok(Served::Closed),
                 Ok(bytes) => read += bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }
-        shelf.places().posts.push(Kept {
+        buffer.contents().posts.push(StoredPost {
             chunk,
             head: at..at + head,
             body: at + head..at + head + body,
             arrived: SystemTime::now(),
         });
         arrived();
-        stream.write_all(KEPT).await?;
+        stream.write_all(STORED).await?;
     }
 }
 
-/// What the first bytes of a request are.
+/// What a connection sends next.
 enum Start {
-    /// Not a whole head yet.
+    /// A head that is not complete yet.
     Partial,
-    /// Something else, or something broken.
+    /// Anything else, or malformed bytes.
     Other,
-    /// A POST: bytes of its head with the empty line, and of its body.
+    /// A POST, with the bytes of its head, including the empty line, and of its body.
     Post { head: usize, body: usize },
 }
 
@@ -219,7 +220,7 @@ fn lengths(bytes: &[u8]) -> Start {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         if is("content-length") {
             let text = std::str::from_utf8(header.value).ok();
-            // A second one is a question that somebody else answers.
+            // hyper decides about repeated lengths.
             match text.and_then(|text| text.parse().ok()) {
                 Some(bytes) if body.is_none() => body = Some(bytes),
                 _ => return Start::Other,
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn only_posts_with_a_length_are_kept() {
+    fn only_posts_with_a_length_are_stored() {
         check(
             "POST /message HTTP/1.1\nHost: x\ncontent-LENGTH: 7\n\n",
             "7",
@@ -271,18 +272,18 @@ mod tests {
     }
 
     #[test]
-    fn a_place_lies_within_one_chunk_and_the_last_chunk_is_the_end() {
-        let shelf = Shelf::new(2 * CHUNK_BYTES + 5);
-        assert!(!shelf.make_ready(3 * CHUNK_BYTES));
-        assert_eq!(shelf.bytes_max(), 2 * CHUNK_BYTES);
-        let mut places = shelf.places();
+    fn a_post_lies_within_one_chunk_and_the_last_chunk_is_the_end() {
+        let buffer = PostBuffer::new(2 * CHUNK_BYTES + 5);
+        assert!(!buffer.allocate(3 * CHUNK_BYTES));
+        assert_eq!(buffer.bytes_max(), 2 * CHUNK_BYTES);
+        let mut contents = buffer.contents();
         let most = CHUNK_BYTES - 10;
-        assert_eq!(places.reserve(most), Some((0, 0)));
-        assert_eq!(places.reserve(10), Some((0, most)));
-        assert_eq!(places.reserve(most), Some((1, 0)));
-        assert_eq!(places.reserve(11), None);
-        assert_eq!(places.reserve(CHUNK_BYTES + 1), None);
-        places.clear();
-        assert_eq!(places.reserve(11), Some((0, 0)));
+        assert_eq!(contents.reserve(most), Some((0, 0)));
+        assert_eq!(contents.reserve(10), Some((0, most)));
+        assert_eq!(contents.reserve(most), Some((1, 0)));
+        assert_eq!(contents.reserve(11), None);
+        assert_eq!(contents.reserve(CHUNK_BYTES + 1), None);
+        contents.clear();
+        assert_eq!(contents.reserve(11), Some((0, 0)));
     }
 }

@@ -1,6 +1,6 @@
-//! Frames at a controlled rate, in batches: what [`crate::load`] or a capture file gives, onto an interface.
+//! The pacer: sends the frames of [`crate::load`] or of a capture file at a controlled rate, in batches.
 //!
-//! Bound: a rate that the sender cannot keep is not made up for by a burst; [`Poured`] has what was really sent.
+//! A sender that falls behind does not catch up with a burst of more than [`LAG_MAX`]; [`Sent`] has what was really sent.
 
 use std::io;
 use std::thread;
@@ -12,35 +12,36 @@ use serde::{Deserialize, Serialize};
 use crate::lab::thread_cpu_seconds;
 use crate::tx::{Batch, PacketSender};
 
-/// How long the sender sleeps when it is ahead.
+/// The sleep of a sender that is ahead of its schedule.
 const TICK: Duration = Duration::from_micros(200);
-/// Further behind than this the schedule moves instead.
+/// A sender that is further behind has its schedule moved.
 const LAG_MAX: Duration = Duration::from_millis(20);
-/// Tries of a frame that the interface has no room for.
+/// The most tries to send a frame while the queue of the interface is full.
 const TRIES_MAX: u32 = 10_000;
 
 /// What was sent.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub struct Poured {
+pub struct Sent {
     /// Frames that the interface took.
     pub frames: u64,
     /// Bytes of them.
     pub bytes: u64,
-    /// From the first to the last.
+    /// Time from the start to the last frame.
     pub seconds: f64,
-    /// CPU of the sending thread, which also pays for the kernel's way to the tap and the copy into the ring.
+    /// CPU time of the sending thread, which includes the kernel's path to the tap and the copy into the ring.
     pub cpu_seconds: f64,
-    /// Times that the interface had no room.
+    /// How often the queue of the interface was full.
     pub refused: u64,
 }
 
-/// Sends what `next` appends, a frame a call, until it returns false; `rate` in frames a second, none: flat out.
-pub fn pour(
+/// Sends the frames that `next` appends, one for each call, until it returns false. `rate` is in frames a second; without
+/// it frames are sent as fast as possible.
+pub fn send_paced(
     sender: &mut PacketSender,
     rate: Option<f64>,
     mut next: impl FnMut(&mut Vec<u8>) -> bool,
-) -> Result<Poured> {
-    let mut poured = Poured::default();
+) -> Result<Sent> {
+    let mut sent = Sent::default();
     let mut batch = Batch::default();
     let cpu_before = thread_cpu_seconds();
     let start = Instant::now();
@@ -51,22 +52,22 @@ pub fn pour(
         batch_max: sender.batch_max(),
     };
     loop {
-        let room = schedule.room();
-        if room == 0 {
+        let due = schedule.frames_due();
+        if due == 0 {
             thread::sleep(TICK);
             continue;
         }
         batch.clear();
-        while batch.len() < room && batch.add(&mut next) {}
+        while batch.len() < due && batch.add(&mut next) {}
         if batch.is_empty() {
             break;
         }
-        send_all(sender, &batch, &mut poured)?;
+        send_all(sender, &batch, &mut sent)?;
         schedule.sent += batch.len() as u64;
     }
-    poured.seconds = start.elapsed().as_secs_f64();
-    poured.cpu_seconds = thread_cpu_seconds() - cpu_before;
-    Ok(poured)
+    sent.seconds = start.elapsed().as_secs_f64();
+    sent.cpu_seconds = thread_cpu_seconds() - cpu_before;
+    Ok(sent)
 }
 
 struct Schedule {
@@ -77,13 +78,13 @@ struct Schedule {
 }
 
 impl Schedule {
-    /// Frames that may go now, at most a batch.
-    fn room(&mut self) -> usize {
+    /// Frames to send now, a batch at most.
+    fn frames_due(&mut self) -> usize {
         let Some(rate) = self.rate else {
             return self.batch_max;
         };
-        let due = self.start.elapsed().as_secs_f64() * rate;
-        let behind = due - self.sent as f64;
+        let scheduled = self.start.elapsed().as_secs_f64() * rate;
+        let behind = scheduled - self.sent as f64;
         let lag_max = (LAG_MAX.as_secs_f64() * rate).max(self.batch_max as f64);
         if behind > lag_max {
             self.start += Duration::from_secs_f64((behind - lag_max) / rate);
@@ -92,7 +93,7 @@ impl Schedule {
     }
 }
 
-fn send_all(sender: &mut PacketSender, batch: &Batch, poured: &mut Poured) -> Result<()> {
+fn send_all(sender: &mut PacketSender, batch: &Batch, total: &mut Sent) -> Result<()> {
     let (mut first, mut tries) = (0, 0);
     while first < batch.len() {
         match sender.send(batch, first) {
@@ -101,7 +102,7 @@ fn send_all(sender: &mut PacketSender, batch: &Batch, poured: &mut Poured) -> Re
                 tries = 0;
             }
             Err(error) if is_full(&error) && tries < TRIES_MAX => {
-                poured.refused += 1;
+                total.refused += 1;
                 tries += 1;
                 thread::yield_now();
             }
@@ -112,8 +113,8 @@ fn send_all(sender: &mut PacketSender, batch: &Batch, poured: &mut Poured) -> Re
             }
         }
     }
-    poured.frames += batch.len() as u64;
-    poured.bytes += batch.frames(0).map(|frame| frame.len() as u64).sum::<u64>();
+    total.frames += batch.len() as u64;
+    total.bytes += batch.frames(0).map(|frame| frame.len() as u64).sum::<u64>();
     Ok(())
 }
 
@@ -137,7 +138,7 @@ mod tests {
             rate: Some(1_000_000.0),
             batch_max: 64,
         };
-        assert_eq!(schedule.room(), 64);
+        assert_eq!(schedule.frames_due(), 64);
         let behind = schedule.start.elapsed().as_secs_f64();
         assert!(behind < 0.5, "still {behind} s behind");
     }

@@ -1,7 +1,7 @@
-//! Who is measured: the program in its namespace, pinned, and its own account of itself.
+//! The program that is measured, pinned in its namespace, and the ledger that it reports.
 //!
-//! A program of this project says when it captures and what became of every call; of others we know what they post and
-//! what they use. Its files lie in a folder of their own; the process ends when dropped.
+//! `sniffer` reports when it captures, and what became of every call. Of other programs we have only what they post and
+//! the resources that they use. The files of a program are in a temporary folder; its process ends when it is dropped.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,29 +13,29 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::cell::{Cell, Method};
-use crate::lab::{Lab, Running, TAP, Usage, run};
+use crate::lab::{Lab, RunningProcess, TAP, Usage, run};
 
-/// Longest wait for a sniffer to say that it captures.
+/// The longest wait for a sniffer to log that it captures.
 const START_MAX: Duration = Duration::from_secs(20);
-/// A program that says nothing we know gets so long to start.
+/// The wait for other programs, which do not report when they capture.
 const START_OTHER: Duration = Duration::from_secs(3);
 
-/// Who is measured.
+/// A program to measure.
 #[derive(Clone, Debug)]
 pub enum Program {
-    /// This project's program, at this path.
+    /// `sniffer` of this project, at this path.
     Sniffer(PathBuf),
-    /// A shell command that captures on `$INTERFACE` and posts to `$URL`, with its name for the results.
+    /// Another program that captures on `$INTERFACE` and posts to `$URL`.
     Other {
-        /// For the results.
+        /// Its name in the results.
         name: String,
-        /// For `sh -c`.
+        /// The shell command that starts it.
         command: String,
     },
 }
 
 impl Program {
-    /// For the results.
+    /// The name in the results.
     pub fn name(&self) -> &str {
         match self {
             Self::Sniffer(_) => "sniffer",
@@ -44,16 +44,16 @@ impl Program {
     }
 }
 
-/// A sniffer that captures.
+/// A program that captures.
 #[derive(Debug)]
-pub struct Subject<'a> {
-    process: Running,
+pub struct RunningProgram<'a> {
+    process: RunningProcess,
     program: &'a Program,
     folder: PathBuf,
 }
 
-impl<'a> Subject<'a> {
-    /// Starts it at the tap of `lab`, and waits until it captures.
+impl<'a> RunningProgram<'a> {
+    /// Starts the program at the tap of `lab`, and waits until it captures.
     pub fn start(
         lab: &Lab,
         program: &'a Program,
@@ -79,7 +79,7 @@ impl<'a> Subject<'a> {
                 words.extend(["--interface".into(), TAP.into(), "--url".into(), url.into()]);
                 words.extend(["--rules".into(), format!("file://{}", rules.display())]);
                 words.extend(["--ring-size".into(), method.ring.clone()]);
-                // The collector is on loopback, where nothing would be compressed.
+                // By default bundles for a collector on loopback are not compressed.
                 let compression = if cell.compression { "on" } else { "off" };
                 words.extend(["--compression".into(), compression.into()]);
                 if cell.shape.wire.vxlan.is_some() {
@@ -100,53 +100,65 @@ impl<'a> Subject<'a> {
         ]);
         command.env("PORT", cell.shape.port.to_string());
         let log = File::create(folder.join("log"))?;
-        let mut subject = Self {
-            process: Running::start(&mut command, log)?,
+        let mut running = Self {
+            process: RunningProcess::start(&mut command, log)?,
             program,
             folder,
         };
-        subject.wait_until_it_captures()?;
-        Ok(subject)
+        running.wait_until_it_captures()?;
+        Ok(running)
     }
 
-    /// What it wrote to standard output and standard error.
-    pub fn said(&self) -> String {
+    /// Its standard output and standard error so far.
+    pub fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
     fn wait_until_it_captures(&mut self) -> Result<()> {
         if matches!(self.program, Program::Other { .. }) {
             thread::sleep(START_OTHER);
-            ensure!(self.process.runs(), "it has ended: {}", self.said());
+            ensure!(
+                self.process.is_running(),
+                "the program has ended: {}",
+                self.log()
+            );
             return Ok(());
         }
         let deadline = Instant::now() + START_MAX;
-        while !self.said().contains("capturing") {
-            ensure!(self.process.runs(), "it has ended: {}", self.said());
+        while !self.log().contains("capturing") {
+            ensure!(
+                self.process.is_running(),
+                "the program has ended: {}",
+                self.log()
+            );
             ensure!(
                 Instant::now() < deadline,
-                "it does not capture: {}",
-                self.said()
+                "the program does not capture: {}",
+                self.log()
             );
             thread::sleep(Duration::from_millis(20));
         }
         Ok(())
     }
 
-    /// What it has used; an error if it has ended.
+    /// The resources that it has used so far, or an error if it has ended.
     pub fn usage(&mut self) -> Result<Usage> {
-        ensure!(self.process.runs(), "it has ended: {}", self.said());
+        ensure!(
+            self.process.is_running(),
+            "the program has ended: {}",
+            self.log()
+        );
         self.process.usage()
     }
 
-    /// Ends it at once and forgets its files. What it still had to say about the traffic was asked before.
+    /// Kills it and deletes its files. Its ledger must be read before.
     pub fn stop(self) {
         drop(self.process);
-        // Left behind at worst.
+        // At worst the files are left behind.
         let _ = fs::remove_dir_all(self.folder);
     }
 
-    /// Its own account of itself; nothing from other programs.
+    /// The ledger that it reports; none for other programs.
     pub fn ledger(&self) -> Result<Option<Ledger>> {
         let Program::Sniffer(path) = self.program else {
             return Ok(None);
@@ -158,51 +170,51 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// The sniffer's counters of calls and frames, since its start.
+/// The counters of calls and frames of the sniffer since its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
-    /// Complete calls.
+    /// Completed calls.
     pub seen: u64,
     /// Acknowledged by the collector.
     pub sent: u64,
-    /// Kept back by rules.
+    /// Not delivered because a rule stopped them.
     pub stopped: u64,
-    /// Lost, whatever the reason.
+    /// Lost, for any reason.
     pub dropped: u64,
-    /// Of these, not written because the program could not keep up.
+    /// The part of `dropped` that was shed because a shard could not keep up.
     pub shed: u64,
-    /// Bodies that were cut because the program could not keep up.
-    pub bodies_thinned: u64,
-    /// Bundles that were sent without the compression that they should have.
+    /// Bodies that were truncated because a shard could not keep up.
+    pub bodies_truncated: u64,
+    /// Bundles that should have been compressed and were not, because a shard could not keep up.
     pub bundles_plain: u64,
-    /// It gives something up at this moment, because it could not keep up a moment ago.
-    pub is_strained: bool,
-    /// On their way.
+    /// Whether a shard sheds load at present.
+    pub is_shedding: bool,
+    /// Not delivered yet.
     pub in_flight: u64,
-    /// What nothing explains.
+    /// Calls that no other counter explains.
     pub unaccounted: i64,
-    /// Requests without response and responses without request.
+    /// Unpaired calls: requests without a response and responses without a request.
     pub halves: u64,
-    /// Frames that were handed to the pipeline.
+    /// Frames that were read from the rings.
     pub frames: u64,
     /// Frames that did not fit into the ring.
     pub ring_dropped: u64,
     /// Bytes of all rings.
     pub ring_bytes: u64,
-    /// Bytes that flows, open calls and bundles may take.
+    /// The bound for the memory of flows, open calls and bundles, in bytes.
     pub memory_limit_bytes: u64,
     /// Capture threads.
     pub shards: u64,
-    /// How a flow finds its shard.
+    /// How flows are distributed among the shards.
     pub steering: String,
-    /// Why calls were dropped, and how many.
+    /// The reasons for dropped calls, with the count of each.
     pub reasons: String,
 }
 
 impl Ledger {
     fn read(text: &str) -> Result<Self> {
         let status: Value =
-            serde_json::from_str(text).with_context(|| format!("no JSON: {text}"))?;
+            serde_json::from_str(text).with_context(|| format!("not JSON: {text}"))?;
         let capture = &status["capture"];
         let (calls, packets) = (&capture["calls"], &capture["packets"]);
         let overload = &capture["overload"];
@@ -219,9 +231,9 @@ impl Ledger {
             stopped: count(&calls["stopped"]),
             dropped: sum(&calls["dropped"]),
             shed: count(&overload["calls_shed"]),
-            bodies_thinned: count(&overload["bodies_thinned"]),
+            bodies_truncated: count(&overload["bodies_thinned"]),
             bundles_plain: count(&overload["bundles_plain"]),
-            is_strained: overload["step"].as_str().is_some_and(|step| step != "none"),
+            is_shedding: overload["step"].as_str().is_some_and(|step| step != "none"),
             in_flight: count(&calls["in_flight"]),
             unaccounted: calls["unaccounted"].as_i64().context("calls.unaccounted")?,
             halves: sum(&capture["halves"]),
@@ -239,12 +251,12 @@ impl Ledger {
     }
 }
 
-/// The built `sniffer` beside this program.
+/// The path of the `sniffer` that was built into the same folder as this program.
 pub fn sniffer_beside() -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name("sniffer");
     if !Path::is_file(&path) {
         bail!(
-            "{} is not there: cargo build --release -p sniffer, or name it with --sniffer",
+            "{} does not exist: run cargo build --release -p sniffer, or give a path with --sniffer",
             path.display()
         );
     }
