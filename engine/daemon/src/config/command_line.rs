@@ -22,15 +22,15 @@ use crate::diagnostic::Colour;
                   (E041) or a setting (SNIFFER_SHARDS)."
 )]
 pub struct Cli {
+    /// Status as JSON.
+    #[arg(long)]
+    pub json: bool,
     /// Flags of every command.
     #[command(flatten)]
     pub global: GlobalFlags,
     /// The command.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// Status as JSON.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Flags of every command.

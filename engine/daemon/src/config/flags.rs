@@ -10,6 +10,9 @@ use super::wrap::wrapped;
 /// Heading of the flags that every command has.
 pub const GLOBAL_HEADING: &str = "Every command";
 
+/// Stands for a blank at which no line may be broken.
+const UNBROKEN_BLANK: &str = "\u{a0}";
+
 /// Columns of a flag's help, which stand to the right of its name.
 const HELP_COLUMNS: usize = 80;
 
@@ -98,19 +101,23 @@ fn argument(setting: &dyn Described) -> Arg {
     }
 }
 
+/// The text as one word.
+fn unbroken(text: &str) -> String {
+    text.replace(' ', UNBROKEN_BLANK)
+}
+
 /// One sentence, the default, and the name in the environment.
 fn help(setting: &dyn Described) -> String {
     let row = setting.row();
     let default = match (row.form, setting.default_text().as_str()) {
         (Form::Switch, _) | (_, "none") => String::new(),
-        (_, default) => format!(" [default: {default}]"),
+        (_, default) => format!(" {}", unbroken(&format!("[default: {default}]"))),
     };
     let summary = row.summary();
     let sentence = summary.trim_end_matches('.');
-    wrapped(
-        &format!("{sentence}{default} [env: {}]", row.name),
-        HELP_COLUMNS,
-    )
+    let name = unbroken(&format!("[env: {}]", row.name));
+    let lines = wrapped(&format!("{sentence}{default} {name}"), HELP_COLUMNS);
+    lines.replace(UNBROKEN_BLANK, " ")
 }
 
 #[cfg(test)]
