@@ -1,7 +1,8 @@
-//! Exchange in, details through the rules, one finished line out.
+//! Messages: from an exchange to one finished line.
 //!
-//! Source: sections 1 and 9 of the contract with Resurface, with the differences M1 to M14. [`Writer`] takes the events
-//! of the HTTP parser and gives finished lines to an [`Output`]. A line is a JSON array of `[key, value]` pairs.
+//! Source: `docs/contract.md`, sections 1 and 9, with the differences M1 to M14. [`LineWriter`] receives the events of the
+//! HTTP parser, applies the rules to each detail and passes finished lines to an [`Output`]. A line is a JSON array of
+//! `[key, value]` pairs.
 
 mod annotate;
 mod content;
@@ -13,7 +14,7 @@ mod url;
 mod writer;
 
 pub use draft::Draft;
-pub use writer::Writer;
+pub use writer::LineWriter;
 
 use crate::http::UnpairedReason;
 use crate::limits;
@@ -87,28 +88,28 @@ pub enum Shed {
     Overload,
 }
 
-/// Takes finished lines: the bundler in the daemon, a printer in `sniffer read`.
+/// Receives finished lines: the bundler in the daemon, a printer in `sniffer read`.
 pub trait Output {
     /// One line without its newline: a JSON array of `[key, value]` pairs.
     fn line(&mut self, line: &[u8], notes: &Notes);
 
-    /// The same line as the parts that it is made of, in order. Whoever copies it anyway joins them where it belongs;
-    /// for all others they are joined in `room`.
-    fn parts(&mut self, parts: &[&[u8]], room: &mut Vec<u8>, notes: &Notes) {
-        room.clear();
+    /// The same line in its parts, in order. An output that copies the line anyway joins them in its own buffer; for all
+    /// others they are joined in `buffer`.
+    fn parts(&mut self, parts: &[&[u8]], buffer: &mut Vec<u8>, notes: &Notes) {
+        buffer.clear();
         for part in parts {
-            room.extend_from_slice(part);
+            buffer.extend_from_slice(part);
         }
-        self.line(room, notes);
+        self.line(buffer, notes);
     }
 }
 
-/// What the message writer is told once.
+/// Configuration of the line writer.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Name of the host that logs: the detail `host`.
     pub host: String,
-    /// Bytes of a decoded body that go into a message; the rest is cut. `USAGE_LOGGERS_BODY_LIMIT`.
+    /// Bytes of a decoded body that go into a message; the rest is truncated. `USAGE_LOGGERS_BODY_LIMIT`.
     pub body_bytes_max: usize,
     /// Bytes that all open exchanges of the writer may hold.
     pub open_bytes_max: usize,
@@ -143,22 +144,22 @@ impl Default for Config {
 }
 
 crate::counters! {
-    /// What became of exchanges: `calls_seen = lines_written + calls_stopped + calls_sampled + calls_shed +
+    /// Outcomes of exchanges: `calls_seen = lines_written + calls_stopped + calls_sampled + calls_shed +
     /// calls_shed_overload`.
     pub struct Counters {
-        /// Calls that ended: those with both halves, and half calls if they are emitted.
+        /// Calls that ended: those with both sides, and half calls if they are emitted.
         calls_seen,
         /// Of these, half calls.
         calls_half,
         /// Calls written.
         lines_written,
-        /// Calls dropped by the rules: by a stop rule, or because nothing was left of them.
+        /// Calls dropped by the rules: by a stop rule, or because the rules left nothing of them.
         calls_stopped,
-        /// Of the calls dropped by the rules, those of which nothing was left.
+        /// Of the calls dropped by the rules, those of which the rules left nothing.
         calls_emptied,
         /// Calls dropped by the sample rule.
         calls_sampled,
-        /// Calls not written for want of memory.
+        /// Calls not written because memory was short.
         calls_shed,
         /// Calls not written because the shard could not keep up.
         calls_shed_overload,
@@ -166,35 +167,35 @@ crate::counters! {
         half_timeout,
         /// Half calls whose connection was reset or closed.
         half_closed,
-        /// Half calls whose other half was lost in the capture.
+        /// Half calls whose other side is in a gap of the capture.
         half_gap,
-        /// Half calls that made room.
+        /// Half calls that were evicted to free memory.
         half_evicted,
         /// Half calls that were open when the capture ended.
         half_shutdown,
-        /// Bytes of bodies taken in, before codings are undone.
+        /// Bytes of bodies, before decoding.
         payload_bytes,
-        /// Of these, bytes copied before they were escaped (a coding to undo, a rule to see the whole).
+        /// Of these, bytes copied before they were escaped (to decode them, or because a rule needs the whole).
         copied_bytes,
         /// Bytes of finished lines, without newlines.
         line_bytes,
         /// Bodies collected whole.
         bodies_collected,
-        /// Bodies cut at the body limit.
+        /// Bodies truncated at the body limit.
         bodies_limited,
-        /// Bodies cut because the shard could not keep up.
+        /// Bodies truncated because the shard could not keep up.
         bodies_thinned,
-        /// Bodies cut for want of memory.
+        /// Bodies truncated because memory was short.
         bodies_shed,
         /// Bodies left out because their coding is unknown or failed at once.
         bodies_undecodable,
-        /// Bodies left out because a rule had to see them whole and a piece was missing.
+        /// Bodies left out because a rule needs the whole and a piece was missing.
         bodies_withheld,
-        /// Bodies left out because a rule had to look into them and they could not be read, or were cut.
+        /// Bodies left out because a rule looks into them and they could not be parsed, or were truncated.
         bodies_unreadable,
-        /// Patterns that ran out of steps; the value was hidden.
+        /// Patterns that reached their step limit; the value was hidden.
         rules_doubts,
-        /// Times the remembered detail keys became too many and were forgotten.
+        /// Times that the cache of detail keys was full and was cleared.
         keys_forgotten,
     }
 }

@@ -1,8 +1,8 @@
-//! JSON text of one line: any bytes in, the inside of a JSON string out.
+//! The text of JSON strings in a line, from any bytes.
 //!
 //! RFC 8259 §7. `"`, `\` and controls below 0x20 are escaped; DEL, `<`, `>`, `&` and non-ASCII stay as they are. Every
 //! longest run that begins a character and does not end one becomes one U+FFFD (Unicode 3.9, best practice; what
-//! `String::from_utf8_lossy` does). The reference logger writes one per byte (contract 1.5 allows both). The output is
+//! `String::from_utf8_lossy` does). The reference logger writes one per byte (`docs/contract.md`, section 1.5, allows both). The output is
 //! valid JSON whatever the input is.
 
 /// Appends the JSON string text of `bytes`.
@@ -19,7 +19,7 @@ pub fn enclose(before: &[u8], bytes: &[u8], after: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// As [`validate`], of a value that is over and has `after` behind it.
+/// As [`validate`], for a value that is complete and has `after` behind it.
 #[inline(never)]
 fn validate_enclosed(bytes: &[u8], start: usize, after: &[u8], out: &mut Vec<u8>) {
     out.truncate(out.len() - after.len());
@@ -29,7 +29,7 @@ fn validate_enclosed(bytes: &[u8], start: usize, after: &[u8], out: &mut Vec<u8>
     out.extend_from_slice(after);
 }
 
-/// Appends a number in decimal digits. The library's way goes through a formatter and costs four times as much.
+/// Appends a number in decimal digits. The standard library uses a formatter, which costs four times as much.
 pub fn decimal(mut number: u64, out: &mut Vec<u8>) {
     // 2^64 has 20 digits.
     let mut digits = [0; 20];
@@ -45,7 +45,7 @@ pub fn decimal(mut number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(digits.get(unused..).unwrap_or_default());
 }
 
-/// The first bytes of a character whose rest has not come yet.
+/// The first bytes of a character whose rest was not received yet.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tail {
     bytes: [u8; 4],
@@ -65,7 +65,8 @@ impl Tail {
     }
 }
 
-/// Appends the next part of a value that comes in slices. A character cut between two of them comes out whole.
+/// Appends the next part of a value that is received in slices. A character that is split between two of them is written
+/// whole.
 pub fn escape_part(tail: &mut Tail, mut bytes: &[u8], out: &mut Vec<u8>) {
     while let (1.., Some((&next, rest))) = (tail.len, bytes.split_first()) {
         tail.push(next);
@@ -76,7 +77,7 @@ pub fn escape_part(tail: &mut Tail, mut bytes: &[u8], out: &mut Vec<u8>) {
                 bytes = rest;
             }
             Err(error) if error.error_len().is_none() => bytes = rest,
-            // `next` does not continue the character: it is looked at afresh below.
+            // `next` does not continue the character: it is handled below.
             Err(_) => {
                 replace(out);
                 tail.len = 0;
@@ -89,21 +90,21 @@ pub fn escape_part(tail: &mut Tail, mut bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Checks `bytes`, which were just escaped to what `out` holds behind `before`, and sets right what is no UTF-8.
+/// Validates `bytes`, which were just escaped to what `out` holds after `before`, and replaces what is not UTF-8.
 ///
-/// Nearly all values are ASCII, and the rest nearly always UTF-8, so escaping comes first and looks at no character.
+/// Nearly all values are ASCII, and the rest nearly always UTF-8, so escaping comes first and ignores characters.
 fn validate(tail: &mut Tail, mut bytes: &[u8], before: usize, out: &mut Vec<u8>) {
     let Err(error) = simdutf8::compat::from_utf8(bytes) else {
         return;
     };
     if error.error_len().is_none() {
-        // A character goes on in the next slice: its bytes are the last, and stand there as they came.
-        let begun = bytes.get(error.valid_up_to()..).unwrap_or_default();
-        begun.iter().for_each(|byte| tail.push(*byte));
-        return out.truncate(out.len() - begun.len());
+        // A character continues in the next slice: its bytes are the last, and were copied as they are.
+        let unfinished = bytes.get(error.valid_up_to()..).unwrap_or_default();
+        unfinished.iter().for_each(|byte| tail.push(*byte));
+        return out.truncate(out.len() - unfinished.len());
     }
     out.truncate(before);
-    // The next error is near, most likely: this is no text. The checker of one byte a step finds it sooner.
+    // The next error is probably near: this is no text. A validator that goes byte by byte finds it sooner.
     loop {
         let Err(error) = std::str::from_utf8(bytes) else {
             engine_escape::escape(bytes, out);
@@ -122,7 +123,7 @@ fn validate(tail: &mut Tail, mut bytes: &[u8], before: usize, out: &mut Vec<u8>)
     }
 }
 
-/// Ends a value that came in slices: what never became a character is replaced.
+/// Ends a value that was received in slices: an unfinished character is replaced.
 pub fn escape_end(tail: &mut Tail, out: &mut Vec<u8>) {
     if std::mem::take(tail).len > 0 {
         replace(out);

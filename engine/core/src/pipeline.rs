@@ -62,7 +62,7 @@ use crate::decap::{self, Decap, Frame};
 use crate::flow;
 use crate::http::{self, Http, UnpairedReason};
 use crate::limits;
-use crate::message::{self, Output, ShedPolicy, Writer};
+use crate::message::{self, LineWriter, Output, ShedPolicy};
 use crate::rules::RuleSet;
 use crate::time::Timestamp;
 
@@ -236,7 +236,7 @@ impl Ledger {
     }
 }
 
-type Connection<O> = http::Connection<<Writer<O> as http::Exchanges>::Draft>;
+type Connection<O> = http::Connection<<LineWriter<O> as http::Exchanges>::Draft>;
 
 /// Bytes of memory past which idle flows are evicted.
 #[derive(Clone, Copy, Debug)]
@@ -251,13 +251,13 @@ pub struct Pipeline<O: Output> {
     pressure: Pressure,
     decap: Decap,
     flows: flow::Table<Connection<O>>,
-    http: Http<Writer<O>>,
+    http: Http<LineWriter<O>>,
 }
 
 impl<O: Output> Pipeline<O> {
     /// An empty pipeline that writes its lines to `output`.
     pub fn new(config: &Config, rules: Arc<RuleSet>, output: O) -> Self {
-        let writer = Writer::new(config.message.clone(), rules, output);
+        let writer = LineWriter::new(config.message.clone(), rules, output);
         Self {
             pressure: Pressure {
                 heads: config.http.heads_bytes_max / 8 * 5,

@@ -1,4 +1,4 @@
-//! What an exchange in, `custom_field:*` details out: how it was seen. Opt-in, after the rules; holds addresses.
+//! Annotations: `custom_field:*` details on how an exchange was captured. Opt-in, after the rules; they contain addresses.
 //!
 //! | name after `custom_field:` | value | present |
 //! | --- | --- | --- |
@@ -11,10 +11,10 @@
 //! | `encapsulation` | `vxlan`, `geneve`, `gre`, `erspan`, `ipip`, `other`: the innermost | if there is one |
 //! | `request_started`, `request_ended` | packet time of first and last byte, nanoseconds since the epoch | if a request was seen |
 //! | `response_started`, `response_ended` | the same | if a response was seen |
-//! | `request_body_bytes`, `response_body_bytes` | full length after decoding as far as known, bytes | if the body was cut at a limit |
+//! | `request_body_bytes`, `response_body_bytes` | full length after decoding as far as known, bytes | if the body was truncated |
 //! | `missing_bytes` | bytes of bodies that were never captured | if more than 0 |
-//! | `incomplete` | `true`: a message ended before its framing said so | if so |
-//! | `half` | `timeout`, `closed`, `gap`, `evicted`, `shutdown`: why the other half is not there | for half calls |
+//! | `incomplete` | `true`: a message ended before its framing was complete | if so |
+//! | `half` | `timeout`, `closed`, `gap`, `evicted`, `shutdown`: why the other side is missing | for half calls |
 
 use std::io::Write as _;
 use std::net::Ipv6Addr;
@@ -25,7 +25,7 @@ use super::identity::Id;
 use crate::decap::Endpoint;
 use crate::http::UnpairedReason;
 
-/// Appends the annotations of `draft`, each with the comma behind it.
+/// Appends the annotations of `draft`, each with a comma.
 pub(super) fn write(
     draft: &Draft,
     connection_id: Id,
@@ -33,7 +33,7 @@ pub(super) fn write(
     unpaired: Option<UnpairedReason>,
     out: &mut Vec<u8>,
 ) {
-    let connection = &draft.connection;
+    let connection = &draft.state.connection;
     let exchange_id = notes.exchange_id;
     field(out, "exchange_id", format_args!("{exchange_id:032x}"));
     let connection_id = connection_id.folded();
@@ -55,8 +55,16 @@ pub(super) fn write(
         field(out, "encapsulation", format_args!("{name}"));
     }
     for (times, first, last) in [
-        (draft.request_times, "request_started", "request_ended"),
-        (draft.response_times, "response_started", "response_ended"),
+        (
+            draft.state.request_times,
+            "request_started",
+            "request_ended",
+        ),
+        (
+            draft.state.response_times,
+            "response_started",
+            "response_ended",
+        ),
     ] {
         if let Some(times) = times {
             field(out, first, format_args!("{}", times.first.nanos()));
@@ -67,8 +75,8 @@ pub(super) fn write(
         (&draft.request_body, "request_body_bytes"),
         (&draft.response_body, "response_body_bytes"),
     ] {
-        if body.limited {
-            field(out, name, format_args!("{}", body.len));
+        if body.state.truncated {
+            field(out, name, format_args!("{}", body.state.len));
         }
     }
     if notes.missing_bytes > 0 {
@@ -86,7 +94,7 @@ pub(super) fn write(
     }
 }
 
-/// Every value is made here of digits, letters, dots and colons, so there is nothing to escape.
+/// Every value consists of digits, letters, dots and colons, so nothing needs an escape.
 fn field(out: &mut Vec<u8>, name: &str, value: std::fmt::Arguments<'_>) {
     // Writing to a vector does not fail.
     let _ = write!(out, "[\"custom_field:{name}\",\"{value}\"],");

@@ -1,9 +1,9 @@
-//! Content codings (RFC 9110 §8.4): which ones a body has, and a collected body without them. The compressing transfer
-//! codings (RFC 9112 §7.2) are undone with them; `chunked` was undone before.
+//! Content codings (RFC 9110 §8.4): which ones a body has, and the decoding of a collected body. The compressing transfer
+//! codings (RFC 9112 §7.2) are decoded with them; `chunked` was decoded before.
 //!
-//! Contract 1.6 with M3 and M4. What decodes before an error or a missing end is kept; a coding that fails at once gives
-//! nothing. Output is bounded, so a bomb costs no more than a large body. Reads no more than one list of codings, and
-//! never guesses: content without a coding is not looked at.
+//! Source: `docs/contract.md`, section 1.6 with M3 and M4. What decodes before an error or a missing end is kept; a coding
+//! that fails at once gives nothing. Output is bounded, so a decompression bomb costs no more than a large body. Only the
+//! declared codings count: content without a coding is not inspected.
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use flate2::{Decompress, FlushDecompress, Status};
@@ -61,7 +61,7 @@ impl Codings {
             if name.eq_ignore_ascii_case(b"chunked") {
                 break;
             }
-            // A transfer coding that nobody knows says nothing: such bodies are commonly not coded at all.
+            // An unknown transfer coding is ignored: such bodies are commonly not coded at all.
             if let Some(coding) = Coding::of(name) {
                 codings.add(coding);
             }
@@ -84,12 +84,12 @@ impl Codings {
         }
     }
 
-    /// Whether the body is as it reads.
+    /// Whether the body has no coding.
     pub(super) fn is_identity(&self) -> bool {
         !self.unknown && self.list.iter().all(Option::is_none)
     }
 
-    /// Whether one of them cannot be undone.
+    /// Whether one of them is not supported.
     pub(super) fn is_unknown(&self) -> bool {
         self.unknown
     }
@@ -98,7 +98,7 @@ impl Codings {
 /// How a coded stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// By its own mark.
+    /// At its own end mark.
     Complete,
     /// The output reached its limit.
     Limit,
@@ -106,12 +106,12 @@ enum End {
     Broken,
 }
 
-/// What is known of a body that was decoded.
+/// The result of decoding a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Decoded {
     /// Its length without the limit, as far as known.
     pub(super) full_len: u64,
-    /// Something is missing behind what was decoded, and not because of the limit.
+    /// Something is missing after what was decoded, and not because of the limit.
     pub(super) broken: bool,
 }
 
@@ -125,7 +125,7 @@ pub(super) struct Decoders {
 impl Decoders {
     pub(super) fn new() -> Self {
         let mut zstd = DCtx::create();
-        // A frame may ask for a window of 2 GiB. Refusing the parameter would leave the library's own bound, 128 MiB.
+        // A frame may require a window of 2 GiB. Refusing the parameter would leave the library's own bound, 128 MiB.
         let _ = zstd.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX));
         Self {
             inflate: Decompress::new(false),
@@ -134,7 +134,7 @@ impl Decoders {
         }
     }
 
-    /// Undoes `codings` on `body`, in place, up to `limit` bytes; `whole` when nothing of it is missing. None when nothing
+    /// Decodes `body` in place, up to `limit` bytes; `whole` when nothing of it is missing. None when nothing
     /// decodes.
     pub(super) fn undo(
         &mut self,
@@ -178,7 +178,7 @@ impl Decoders {
         Some(decoded)
     }
 
-    /// Gives memory back that one long body took.
+    /// Frees the memory that one long body took.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
         self.spare.clear();
         self.spare.shrink_to(bytes);
@@ -200,7 +200,7 @@ impl Decoders {
             if end != End::Complete {
                 return end;
             }
-            // CRC and length are not checked: a packet that was captured wrong is worth reading all the same.
+            // CRC and length are not checked: a body with a few wrong bytes is still worth keeping.
             input = deflated.get(used + 8..).unwrap_or_default();
             if input.is_empty() {
                 return End::Complete;
@@ -248,7 +248,7 @@ impl Decoders {
 }
 
 /// Which of the two wrappers of deflate a body labelled with one of them has: servers confuse them, and their first bytes
-/// tell them apart.
+/// distinguish them.
 fn inner_coding(label: Coding, body: &[u8]) -> Coding {
     match (label, body) {
         (Coding::Deflate, [0x1f, 0x8b, 8, ..]) => Coding::Gzip,

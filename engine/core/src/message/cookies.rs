@@ -1,6 +1,7 @@
-//! Cookies of a request (RFC 6265 §4.2.1), as the reference logger reads them (contract 1.7).
+//! Cookies of a request (RFC 6265 §4.2.1), as the reference logger parses them (`docs/contract.md`,
+//! section 1.7).
 //!
-//! Left out, like there: pairs whose name is no token, and whose value has a byte that no cookie may have.
+//! Left out, as there: pairs whose name is no token, and whose value has a byte that no cookie may have.
 
 use crate::http::{Header, HeaderName};
 
@@ -37,7 +38,7 @@ fn pair(text: &[u8]) -> Option<(&[u8], &[u8])> {
 const TOKEN: u8 = 1;
 const OCTET: u8 = 2;
 
-/// What each byte may be in: a name (RFC 9110 §5.6.2), a value (RFC 6265 §4.1.1, and blanks as the reference has them).
+/// Where each byte is allowed: in a name (RFC 9110 §5.6.2), a value (RFC 6265 §4.1.1, and blanks as the reference has them).
 static CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut byte = 0_u8;

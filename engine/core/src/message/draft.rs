@@ -1,4 +1,4 @@
-//! The state of one open exchange: what is written of its line so far.
+//! The state of one open exchange, with the part of its line that is already written.
 
 use super::content::Codings;
 use crate::decap::{Endpoint, Network};
@@ -7,30 +7,36 @@ use crate::ndjson::Tail;
 use crate::rules::Findings;
 use crate::time::Timestamp;
 
-/// One open exchange. Made and taken back by the writer; whoever holds it only hands it on.
+/// One open exchange. The writer makes it and takes it back; its holder only passes it on.
 ///
-/// Details are written as they come and stand in the order of the line when the buffers are joined.
+/// Details are written as they are read; joined, the buffers are the line.
 #[derive(Debug, Default)]
 pub struct Draft {
-    /// Which rule set judges it: the one that was there when it began.
-    pub(super) rules: u64,
-    pub(super) findings: Findings,
-    /// The sample rule drew it out: its details are tested, not written.
-    pub(super) sampled_out: bool,
-    /// Bytes of a body that no rule has to see.
-    pub(super) body_bytes_max: usize,
-    /// Its memory, as last added to the writer's sum.
-    pub(super) held: usize,
+    pub(super) state: State,
     /// Method, URL, later the response code.
     pub(super) start: Vec<u8>,
-    /// Of `start`: how much is the request's.
-    pub(super) start_of_request: usize,
     pub(super) request_body: Body,
     /// Request headers and params.
     pub(super) request: Vec<u8>,
     pub(super) response: Vec<u8>,
     pub(super) response_body: Body,
     pub(super) session: Vec<u8>,
+}
+
+/// The part of a draft that has no memory of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct State {
+    /// Which rule set applies: the one that was in force at its start.
+    pub(super) rule_set: u64,
+    pub(super) findings: Findings,
+    /// The sample rule drops it: its details are tested, not written.
+    pub(super) sampled_out: bool,
+    /// Most bytes of a body that no rule needs.
+    pub(super) body_bytes_max: usize,
+    /// Its memory, as last added to the writer's sum.
+    pub(super) held: usize,
+    /// How much of [`Draft::start`] belongs to the request.
+    pub(super) start_of_request: usize,
     pub(super) request_times: Option<Times>,
     pub(super) response_times: Option<Times>,
     pub(super) incomplete: bool,
@@ -39,18 +45,18 @@ pub struct Draft {
     pub(super) connection: Connection,
 }
 
-/// When a message was seen.
+/// The times of a message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {
     pub(super) first: Timestamp,
-    /// The last byte; the first as long as the message is not over.
+    /// The last byte; the first until the message is over.
     pub(super) last: Timestamp,
     /// Which one of its direction.
     pub(super) message: MessageId,
 }
 
 impl Times {
-    pub(super) fn begin(origin: &Origin<'_>) -> Self {
+    pub(super) fn start(origin: &Origin<'_>) -> Self {
         Self {
             first: origin.time,
             last: origin.time,
@@ -92,78 +98,68 @@ impl Connection {
     }
 }
 
-/// What is done with the bytes of a body.
+/// How the bytes of a body are treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// Counted only: a rule hides it whatever it says, the call is dropped already, or its coding is unknown.
+    /// Counted only: a rule hides it whatever its value is, the call is already dropped, or its coding is unknown.
     #[default]
     Counted,
-    /// Escaped into the line as they come.
+    /// Escaped into the line as they are received.
     Streamed,
-    /// Kept until the end: a coding is to be undone, or a rule has to see the whole.
+    /// Kept until the end: a coding has to be undone, or a rule needs the whole.
     Collected,
 }
 
 /// One body.
 #[derive(Debug, Default)]
 pub(super) struct Body {
-    pub(super) mode: Mode,
-    /// Streamed: the detail as it stands in the line. Collected: bytes as they came. Once it is over: the detail.
+    pub(super) state: BodyState,
+    /// Streamed: the detail as it is in the line. Collected: bytes as they were received. After the end: the detail.
     pub(super) bytes: Vec<u8>,
+}
+
+/// The part of a body that has no memory of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct BodyState {
+    pub(super) mode: Mode,
     pub(super) tail: Tail,
     pub(super) codings: Codings,
-    /// It may hold form fields that are wanted as params.
+    /// It may contain form fields that become params.
     pub(super) is_form: bool,
-    /// Bytes of it, without codings, that go into the message.
+    /// Most bytes of it, without codings, that go into the message.
     pub(super) bytes_max: usize,
-    /// Bytes taken in of those that came.
+    /// Bytes accepted, with codings.
     pub(super) taken: usize,
-    /// Bytes that came, then (once it is over) its full length without codings as far as known.
+    /// Bytes received; after the end its full length without codings, as far as known.
     pub(super) len: u64,
+    /// Bytes that were never captured.
     pub(super) missing: u64,
-    /// Nothing more is taken in: it is cut, or a hole ended what can be decoded.
+    /// Nothing more is accepted: it is truncated, or nothing after a gap can be decoded.
     pub(super) sealed: bool,
-    /// A piece of it is not there: not captured, cut before its end, undecodable from somewhere on, or not taken in for
-    /// want of memory. The body limit alone makes no hole.
-    pub(super) holed: bool,
+    /// A piece of it is missing: not captured, cut before its end, undecodable from some byte on, or given up because memory
+    /// was short. Truncation at the body limit alone is no gap.
+    pub(super) has_gap: bool,
     /// Truncated: at the body limit, or because memory was short.
-    pub(super) limited: bool,
+    pub(super) truncated: bool,
     /// Truncated or given up because memory was short or the shard could not keep up.
     pub(super) shed: bool,
     pub(super) over: bool,
 }
 
 impl Body {
-    /// Lets go of its bytes for want of memory; its length goes on being counted.
+    /// Frees its bytes because memory is short; its length is still counted.
     pub(super) fn give_up(&mut self) {
         self.bytes = Vec::new();
-        self.taken = 0;
-        (self.sealed, self.limited, self.holed, self.shed) = (true, true, true, true);
+        let state = &mut self.state;
+        state.taken = 0;
+        (state.sealed, state.truncated) = (true, true);
+        (state.has_gap, state.shed) = (true, true);
     }
 
-    /// Forgets all of it but the memory of its bytes.
+    /// Ready for another body; the buffer keeps its memory.
     fn clear(&mut self) {
-        let Self {
-            mode,
-            bytes,
-            tail,
-            codings,
-            is_form,
-            taken,
-            len,
-            missing,
-            sealed,
-            holed,
-            limited,
-            shed,
-            over,
-            bytes_max,
-        } = self;
-        bytes.clear();
-        (*mode, *tail, *codings) = (Mode::default(), Tail::default(), Codings::default());
-        (*taken, *len, *missing, *bytes_max) = (0, 0, 0, 0);
-        (*is_form, *sealed, *holed) = (false, false, false);
-        (*limited, *shed, *over) = (false, false, false);
+        self.state = BodyState::default();
+        self.bytes.clear();
     }
 }
 
@@ -179,13 +175,13 @@ impl Draft {
         ]
     }
 
-    /// Forgets the response.
+    /// Discards the response.
     pub(super) fn retract_response(&mut self) {
-        self.start.truncate(self.start_of_request);
+        self.start.truncate(self.state.start_of_request);
         self.response.clear();
         self.response_body.clear();
-        self.response_times = None;
-        self.status = 0;
+        self.state.response_times = None;
+        self.state.status = 0;
     }
 
     /// Memory of it and of its buffers.
@@ -196,6 +192,7 @@ impl Draft {
 
     /// Ready for another exchange, with small buffers kept.
     pub(super) fn recycle(&mut self, kept_bytes: usize) {
+        self.state = State::default();
         self.request_body.clear();
         self.response_body.clear();
         for buffer in self.buffers() {
@@ -204,30 +201,5 @@ impl Draft {
                 *buffer = Vec::new();
             }
         }
-        // Named one by one, so that none can be forgotten, and in place, so that nothing large is moved.
-        let Self {
-            rules,
-            findings,
-            sampled_out,
-            held,
-            start: _,
-            start_of_request,
-            request_body: _,
-            request: _,
-            response: _,
-            response_body: _,
-            session: _,
-            request_times,
-            response_times,
-            incomplete,
-            status,
-            connection,
-            body_bytes_max,
-        } = self;
-        (*rules, *held, *start_of_request, *body_bytes_max) = (0, 0, 0, 0);
-        (*sampled_out, *incomplete, *status) = (false, false, 0);
-        (*request_times, *response_times) = (None, None);
-        *findings = Findings::default();
-        *connection = Connection::default();
     }
 }

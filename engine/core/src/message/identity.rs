@@ -92,9 +92,12 @@ fn connection_id(connection: &Connection) -> Id {
 /// The id of an exchange: that of its request, or of its response where there is no request.
 pub(super) fn exchange_id(connection: Id, draft: &Draft) -> u128 {
     let number = |times: Times| times.message.number();
-    let (request, response) = match draft.request_times {
+    let (request, response) = match draft.state.request_times {
         Some(times) => (number(times), u64::MAX),
-        None => (u64::MAX, draft.response_times.map_or(u64::MAX, number)),
+        None => (
+            u64::MAX,
+            draft.state.response_times.map_or(u64::MAX, number),
+        ),
     };
     connection.and_number(request).and_number(response).0
 }

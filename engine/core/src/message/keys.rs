@@ -1,8 +1,7 @@
-//! Detail names in, what the rules do with them and how they read in a line out; remembered per name, with a value that
-//! came with it.
+//! A cache of detail keys: what the rules do with a key, how it is written in a line, and one value that came with it.
 //!
-//! A name as it was sent (`Content-Type`) is looked up without being lower-cased or put together with its kind. Bounded
-//! by `KEYS_MAX`: a peer that sends a new name with each call costs the work of asking the rules, not memory.
+//! A name as it was sent (`Content-Type`) is looked up without being lower-cased or joined with its kind. Bounded by
+//! `KEYS_MAX`: a peer that sends a new name with each call costs the work of applying the rules to it, not memory.
 
 use std::hash::BuildHasher as _;
 
@@ -56,21 +55,20 @@ pub(super) struct Key {
     pub(super) plan: Plan,
     /// Whether the plan leaves every value as it is.
     pub(super) is_plain: bool,
-    /// `["request_header:accept","`: what stands before the value; behind it the value that is remembered and
-    /// [`CLOSING`], or nothing.
+    /// `["request_header:accept","`: the text before the value; after it the cached value and [`CLOSING`], or nothing.
     detail: Vec<u8>,
     opening_bytes: usize,
-    /// How often another value came than the one that is remembered.
+    /// How often a value differed from the cached one.
     misses: u8,
-    /// The place of the key that came behind it the last time.
+    /// The index of the key that followed it the last time.
     next: usize,
 }
 
-/// What stands behind a value.
+/// The text after a value.
 pub(super) const CLOSING: &[u8] = b"\"],";
 
-/// Of values that differ from the remembered one, each so-manieth is remembered instead: what differs in every call is
-/// hardly ever copied, and what changes for good is soon found out.
+/// Of values that differ from the cached one, every n-th replaces it: a value that differs in every call is hardly ever
+/// copied, and one that changes permanently is soon cached.
 const MISSES: u8 = 8;
 
 impl Key {
@@ -106,12 +104,12 @@ impl Key {
     /// Appends the detail with this value.
     ///
     /// Half of a message's values are those of the message before (`User-Agent`, `Server`, `Cache-Control`, the method,
-    /// the time of day in seconds): such a detail is copied as it stands, which is a third of the work.
+    /// the time of day in seconds): such a detail is copied as a whole, which is a third of the work.
     #[inline(always)]
     pub(super) fn write(&mut self, value: &[u8], out: &mut Vec<u8>) {
         let last = self.detail.get(self.opening_bytes..);
         let last = last.and_then(|last| last.get(..value.len()));
-        // Equal in length, too: behind the value is nothing but the closing.
+        // Equal in length, too: after the value there is only the closing.
         let is_last = self.detail.len() == self.opening_bytes + value.len() + CLOSING.len()
             && last.is_some_and(|last| same(last, value));
         if is_last {
@@ -131,8 +129,8 @@ impl Key {
         self.misses = self.misses.wrapping_add(1);
     }
 
-    /// `written` is the detail with `value`. One in which something was escaped is not worth it: its value in the line
-    /// would have to be kept beside the one that comes.
+    /// `written` is the detail with `value`. One in which something was escaped is not cached: its value in the line would
+    /// have to be kept in addition to the one that was sent.
     fn remember(&mut self, value: &[u8], written: &[u8]) {
         let inside = written
             .get(self.opening_bytes..)
@@ -175,21 +173,21 @@ fn same(one: &[u8], other: &[u8]) -> bool {
     one.iter().zip(other).all(|(one, other)| one == other)
 }
 
-/// All keys met under one rule set.
+/// All keys seen under one rule set.
 ///
-/// The names of one message follow each other as they did in the last message of that kind, so each key remembers which
-/// one came behind it. That one is compared before anything is hashed: a table is asked only where senders differ.
+/// The names of one message follow each other as they did in the last message of that kind, so each key records which
+/// one followed it. That one is compared before anything is hashed: the table is used only where senders differ.
 #[derive(Default)]
 pub(super) struct Keys {
     keys: Vec<Key>,
-    /// Places in `keys`.
+    /// Indices in `keys`.
     table: HashTable<usize>,
     hasher: foldhash::fast::RandomState,
-    /// The place of the key met last.
+    /// The index of the key seen last.
     last: usize,
-    /// A key too long to be remembered.
+    /// A key too long to be cached.
     long: Option<Key>,
-    /// How often the table was full and forgot everything.
+    /// How often the table was full and was cleared.
     pub(super) forgotten: u64,
 }
 
@@ -210,7 +208,7 @@ impl Keys {
         &mut self.keys[self.last]
     }
 
-    /// The place of a key that was not expected here.
+    /// The index of a key that was not expected here.
     #[inline(never)]
     fn find(&mut self, rules: &RuleSet, kind: Kind, name: &[u8]) -> usize {
         let Self {

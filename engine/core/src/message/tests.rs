@@ -1,5 +1,8 @@
 //! Whole exchanges, driven through the writer as the HTTP parser drives it.
 
+mod secrets;
+mod shed;
+
 use std::io::Read as _;
 use std::sync::Arc;
 
@@ -165,7 +168,7 @@ impl Message {
 
 /// Plays one exchange with bodies in slices of `slice` bytes.
 fn play(
-    writer: &mut Writer<Lines>,
+    writer: &mut LineWriter<Lines>,
     request: &Message,
     response: &Message,
     now: u64,
@@ -234,8 +237,8 @@ fn config() -> Config {
     }
 }
 
-fn writer(rules: &str, config: Config) -> Writer<Lines> {
-    Writer::new(
+fn writer(rules: &str, config: Config) -> LineWriter<Lines> {
+    LineWriter::new(
         config,
         Arc::new(RuleSet::parse(rules).unwrap()),
         Lines::default(),
@@ -350,7 +353,7 @@ fn messages_are_those_of_the_reference_logger_with_our_differences() {
             vector["interval_ms"].as_u64().unwrap(),
         );
         for slice in [1 << 20, 7, 1] {
-            let mut writer = Writer::new(config(), Arc::clone(&rules), Lines::default());
+            let mut writer = LineWriter::new(config(), Arc::clone(&rules), Lines::default());
             play(&mut writer, &request, &response, now, interval, slice);
             let lines = &writer.output().0;
             let ours = lines.first().map(|(line, _)| sorted(pairs(line)));
@@ -404,7 +407,7 @@ fn plain_exchange() -> (Message, Message) {
 
 /// The details of the only line, without those that every line has.
 #[track_caller]
-fn only_line(writer: &mut Writer<Lines>) -> Vec<(String, String)> {
+fn only_line(writer: &mut LineWriter<Lines>) -> Vec<(String, String)> {
     let lines = &writer.output().0;
     assert_eq!(lines.len(), 1);
     pairs(&lines[0].0)
@@ -453,7 +456,7 @@ fn details_stand_in_the_order_of_the_table_and_of_the_wire() {
 }
 
 #[test]
-fn what_is_asked_for_is_added() {
+fn what_is_configured_is_added() {
     let (request, response) = exchange(
         "POST /a HTTP/1.1\nHost: h\nx-real-ip: proxy\nContent-Type: Application/x-www-form-urlencoded; charset=x\n\na=1&B=%32",
         "HTTP/1.1 200 OK\n\n",
@@ -517,7 +520,7 @@ fn ids_depend_on_place_and_not_on_time() {
 }
 
 #[test]
-fn calls_end_in_exactly_one_box() {
+fn calls_end_in_exactly_one_bucket() {
     let (request, response) = plain_exchange();
     let rules =
         "include debug\nsample 50\n/request_param:q/ stop_if /2/\n/.*/ remove_if_found /nothing/";
@@ -556,7 +559,7 @@ fn calls_end_in_exactly_one_box() {
 }
 
 /// Opens a request and answers nothing.
-fn request_only(writer: &mut Writer<Lines>, body: &[u8]) -> Result<Box<Draft>, Shed> {
+fn request_only(writer: &mut LineWriter<Lines>, body: &[u8]) -> Result<Box<Draft>, Shed> {
     let flow = flow();
     let origin = Origin {
         flow: &flow,
@@ -602,7 +605,7 @@ fn half_calls_are_counted_and_written_on_demand() {
 }
 
 #[test]
-fn nothing_is_told_of_a_response_that_was_anothers() {
+fn nothing_is_reported_of_a_response_that_was_anothers() {
     let config = Config {
         half_calls: true,
         annotate: true,
@@ -673,193 +676,7 @@ fn an_orphan_response_is_a_half_call_without_a_request() {
 }
 
 #[test]
-fn memory_of_open_calls_is_bounded_and_what_is_cut_is_counted() {
-    let mut writer = writer(
-        "include debug",
-        Config {
-            open_bytes_max: 1 << 20,
-            ..config()
-        },
-    );
-    let drafts: Vec<_> = (0..20_000)
-        .map(|_| request_only(&mut writer, &[b'x'; 900]))
-        .collect();
-    assert!(writer.open_bytes() < 3 << 20, "{}", writer.open_bytes());
-    assert!(writer.counters().bodies_shed > 0);
-    for draft in drafts {
-        writer.finish(draft);
-    }
-    let counters = *writer.counters();
-    assert!(counters.calls_shed > 0 && counters.lines_written > 0);
-    assert_eq!(
-        counters.calls_seen,
-        counters.lines_written + counters.calls_shed
-    );
-    assert_eq!(writer.open_bytes(), 0);
-    // Memory is there again.
-    let draft = request_only(&mut writer, b"y");
-    writer.finish(draft);
-    assert_eq!(writer.counters().calls_shed, counters.calls_shed);
-}
-
-#[test]
-fn bodies_are_cut_at_the_limit_and_say_so() {
-    for rules in [
-        "include debug",
-        "include debug\n/response_body/ replace /nothing/, //",
-    ] {
-        let limited = Config {
-            body_bytes_max: 10,
-            annotate: true,
-            ..config()
-        };
-        let mut writer = writer(rules, limited);
-        let (request, response) = exchange(
-            "GET / HTTP/1.1\nHost: h\n\n",
-            "HTTP/1.1 200 OK\n\n0123456789abcdef",
-        );
-        play(&mut writer, &request, &response, 5, 2, 3);
-        let notes = writer.output().0[0].1;
-        assert_eq!((notes.response_body_bytes, notes.truncated), (16, true));
-        let details = only_line(&mut writer);
-        assert_eq!(value_of(&details, "response_body"), Some("0123456789"));
-        assert_eq!(
-            value_of(&details, "custom_field:response_body_bytes"),
-            Some("16")
-        );
-        assert_eq!(writer.counters().bodies_limited, 1);
-    }
-}
-
-/// A response of 16 bytes under a policy of 10, plain and coded: cut and marked, unless a rule has to see it.
-#[track_caller]
-fn check_truncated(rules: &str, truncated: bool, expected: Option<&str>) {
-    for coding in ["", "gzip"] {
-        let config = Config {
-            annotate: true,
-            ..config()
-        };
-        let mut writer = writer(rules, config);
-        let (request, mut response) = exchange(
-            "GET / HTTP/1.1\nHost: h\n\n",
-            "HTTP/1.1 200 OK\n\n{\"k\":\"0123456\"}",
-        );
-        if coding == "gzip" {
-            let mut encoder =
-                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            std::io::Write::write_all(&mut encoder, &response.body).unwrap();
-            response.body = encoder.finish().unwrap();
-            let header = (b"Content-Encoding".to_vec(), b"gzip".to_vec());
-            response.headers.push(header);
-        }
-        let policy = ShedPolicy {
-            truncated: ShedPolicy::CALLS,
-            body_bytes_max: 10,
-            ..ShedPolicy::default()
-        };
-        writer.set_shed_policy(policy);
-        play(&mut writer, &request, &response, 5, 2, 3);
-        assert_eq!(
-            writer.counters().bodies_thinned,
-            u64::from(truncated),
-            "{rules}"
-        );
-        assert_eq!(writer.counters().bodies_limited, 0);
-        assert_eq!(
-            writer.counters().calls_stopped,
-            u64::from(expected.is_none())
-        );
-        let Some(expected) = expected else { continue };
-        assert_eq!(writer.output().0[0].1.truncated, truncated);
-        let details = only_line(&mut writer);
-        assert_eq!(value_of(&details, "response_body"), Some(expected));
-        let full = value_of(&details, "custom_field:response_body_bytes");
-        assert_eq!(full, truncated.then_some("15"));
-
-        // What begins when the load has fallen is whole again.
-        writer.output().0.clear();
-        writer.set_shed_policy(ShedPolicy::default());
-        play(&mut writer, &request, &response, 5, 2, 3);
-        assert!(!writer.output().0[0].1.truncated);
-    }
-}
-
-#[test]
-fn thrift_cuts_bodies_and_evades_no_rule() {
-    check_truncated("include debug", true, Some("{\"k\":\"0123"));
-    check_truncated(
-        "/response_body/ replace /345/, /x/",
-        false,
-        Some("{\"k\":\"012x6\"}"),
-    );
-    check_truncated("/response_body:$.k/ remove", false, Some("{}"));
-    check_truncated("/response_body/ stop_if_found /6/", false, None);
-    check_truncated(
-        "/response_body/ stop_unless_found /6/",
-        false,
-        Some("{\"k\":\"0123456\"}"),
-    );
-}
-
-#[test]
-fn thrift_sheds_and_thins_a_share_of_the_calls_of_one_connection_and_counts_them() {
-    const CALLS: u64 = 800;
-    let flow = flow();
-    for shed in [0, 1, 3, 64, 100, 255, ShedPolicy::CALLS] {
-        let mut writer = writer("include debug", config());
-        let policy = ShedPolicy {
-            truncated: shed.midpoint(ShedPolicy::CALLS),
-            body_bytes_max: 2,
-            shed,
-        };
-        writer.set_shed_policy(policy);
-        for call_index in 1..=CALLS {
-            let origin = Origin {
-                flow: &flow,
-                client_is_originator: true,
-                call_index,
-                message: MessageId::at(0),
-                time: Timestamp::ZERO,
-            };
-            let request = RequestHead {
-                method: b"GET",
-                target: b"/",
-                version: Version::Http11,
-                headers: &[],
-            };
-            let response = ResponseHead {
-                status: 200,
-                version: Version::Http11,
-                headers: &[],
-            };
-            let mut draft = writer.request(&request, &origin);
-            // What begins under policy stays as it began.
-            writer.set_shed_policy(ShedPolicy::default());
-            writer.response(&mut draft, &response, &origin);
-            writer.body(&mut draft, Side::Response, b"text");
-            writer.finish(draft);
-            writer.set_shed_policy(policy);
-        }
-        let (counters, lines) = (*writer.counters(), writer.output().0.len() as u64);
-        assert_eq!((writer.open_calls(), writer.open_bytes()), (0, 0));
-        assert_eq!(counters.calls_seen, CALLS);
-        assert_eq!(counters.calls_shed_overload + lines, CALLS);
-        // Half of the bodies of those that are left are truncated.
-        let expected = CALLS * u64::from(shed) / u64::from(ShedPolicy::CALLS);
-        for (counted, expected) in [
-            (counters.calls_shed_overload, expected),
-            (counters.bodies_thinned, (CALLS - expected) / 2),
-        ] {
-            assert!(
-                counted.abs_diff(expected) <= 2,
-                "{shed}: {counted} of {CALLS}"
-            );
-        }
-    }
-}
-
-#[test]
-fn a_call_is_judged_by_the_rules_it_began_with() {
+fn the_rules_at_its_start_apply_to_a_call() {
     let mut writer = writer("/request_body/ stop_unless_found /text/", config());
     let mut open = request_only(&mut writer, b"text");
     writer.end(&mut open, Side::Request, BodyEnd::Complete, Timestamp::ZERO);
@@ -873,7 +690,7 @@ fn a_call_is_judged_by_the_rules_it_began_with() {
 }
 
 #[test]
-fn an_early_answer_and_a_hole_keep_both_bodies() {
+fn an_early_answer_and_a_gap_keep_both_bodies() {
     let mut writer = writer("include debug", config());
     let flow = flow();
     let origin = Origin {
@@ -912,204 +729,4 @@ fn an_early_answer_and_a_hole_keep_both_bodies() {
         Some("sent \u{fffd} more")
     );
     assert_eq!(value_of(&details, "response_body"), Some("too much"));
-}
-
-/// Every place where a peer can put a secret, with a canary of its own.
-fn nest_of_canaries(coding: &str) -> (Message, Message) {
-    let request = "POST http://CANARYuser:CANARYpass@h/p?CANARYquery=CANARYvalue HTTP/1.1\nHost: h\n\
-        Cookie: sid=CANARYcookie; CANARYname=1\nAuthorization: Bearer CANARYtoken\nX-CANARYheader: 1\n\
-        User-Agent: probe\nReferer: http://x/?CANARYreferer\nTransfer-Encoding: CANARYcoding\n\
-        Content-Type: application/x-www-form-urlencoded\n\nf=CANARYfield&CANARYfieldname=1";
-    let response = "HTTP/1.1 200 OK\nSet-Cookie: s=CANARYset\nLocation: /?CANARYlocation\nETag: \"CANARYtag\"\n\n\
-        {\"k\":\"CANARYbody\",\"b\":\"\u{fffd}CANARYlast\"}";
-    let (mut request, mut response) = exchange(request, response);
-    request.body = b"f=CANARYfield&CANARYfieldname=1".to_vec();
-    if coding == "gzip" {
-        for side in [&mut request, &mut response] {
-            let mut encoder =
-                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            std::io::Write::write_all(&mut encoder, &side.body).unwrap();
-            side.body = encoder.finish().unwrap();
-            side.headers
-                .push((b"Content-Encoding".to_vec(), b"gzip".to_vec()));
-        }
-    }
-    (request, response)
-}
-
-/// No canary in any line, whatever the slices and whether bodies are coded, whole or cut.
-#[track_caller]
-fn check_hidden(rules: &str, config: &Config, hidden: &[&str]) {
-    for (coding, slice, cut) in [
-        ("", 1 << 20, 0),
-        ("", 1, 0),
-        ("", 5, 3),
-        ("gzip", 1 << 20, 0),
-        ("gzip", 3, 9),
-    ] {
-        let mut writer = writer("include debug", config.clone());
-        // Buffers are reused: what an earlier call left in them must not come out under stricter rules.
-        let (mut request, mut response) = nest_of_canaries(coding);
-        play(&mut writer, &request, &response, 5, 2, slice);
-        assert!(String::from_utf8_lossy(&writer.output().0[0].0).contains("CANARY"));
-        writer.output().0.clear();
-        writer.set_rules(Arc::new(RuleSet::parse(rules).unwrap()));
-        for side in [&mut request, &mut response] {
-            side.body.truncate(side.body.len() - cut);
-            side.cut = cut > 0;
-        }
-        play(&mut writer, &request, &response, 5, 2, slice);
-        for (line, _) in &writer.output().0 {
-            let line = String::from_utf8_lossy(line).to_lowercase();
-            for canary in hidden {
-                let canary = format!("canary{canary}");
-                assert!(!line.contains(&canary), "{rules}: {canary} in {line}");
-            }
-        }
-    }
-}
-
-#[test]
-fn no_canary_passes_a_preset_or_a_mask() {
-    let everything = [""];
-    let opted = Config {
-        annotate: true,
-        form_params: true,
-        client_address: true,
-        half_calls: true,
-        ..config()
-    };
-    for config in [config(), opted] {
-        check_hidden("", &config, &everything);
-        check_hidden("include strict", &config, &everything);
-        check_hidden("include default skip_compression", &config, &everything);
-        // User information and raw framing never leave.
-        check_hidden("include debug", &config, &["user", "pass", "coding"]);
-        check_hidden(
-            "include standard",
-            &config,
-            &["cookie", "name", "set", "user", "pass"],
-        );
-        check_hidden("/.*/ stop", &config, &everything);
-        check_hidden("/response_body/ stop", &config, &everything);
-        check_hidden("/.*/ remove", &config, &everything);
-        check_hidden(
-            "/.*/ replace /(?i)canary\\w*/, /x/\n/.*:x?-?canary.*/ remove",
-            &config,
-            &everything,
-        );
-        check_hidden(
-            "/.*/ remove_if_found /(?i)canary/\n/.*:x?-?canary.*/ remove",
-            &config,
-            &everything,
-        );
-        check_hidden(
-            "/.*/ remove_if /(?is).*canary.*/\n/.*:x?-?canary.*/ remove",
-            &config,
-            &everything,
-        );
-        check_hidden(
-            "/.*/ remove_unless /\\d+/\n/.*:x?-?canary.*/ remove",
-            &config,
-            &everything,
-        );
-        check_hidden(
-            "/.*/ remove_unless_found /^\\d+$/\n/.*:x?-?canary.*/ remove",
-            &config,
-            &everything,
-        );
-        check_hidden(
-            "/.*/ replace /(?<=c)(?i)anary\\w*(?!c)|(?=C)C\\w*/, //\n/.*:x?-?canary.*/ remove",
-            &config,
-            &everything,
-        );
-        check_hidden(
-            "/request_header:authorization/ stop_if_found /CANARY/",
-            &config,
-            &everything,
-        );
-        check_hidden(
-            "/request_header:user-agent/ stop_unless /nobody/",
-            &config,
-            &everything,
-        );
-    }
-    check_hidden("/request_body/ remove", &config(), &["field"]);
-    check_hidden("/response_body/ remove", &config(), &["body", "last"]);
-    check_hidden(
-        "copy_session_field /.*/\n/session_field:.*|request_header:cookie/ remove",
-        &config(),
-        &["cookie", "name"],
-    );
-}
-
-#[test]
-fn half_a_secret_is_no_secret_told() {
-    let card = exchange(
-        "GET / HTTP/1.1\nHost: h\n\n",
-        "HTTP/1.1 200 OK\n\n{\"card\":\"4111-1111-1111-1111\"}",
-    );
-    let (request, mut response) = card;
-    response.body.truncate(20);
-    response.cut = true;
-    for (rules, withheld) in [
-        ("/response_body/ replace /(\\d{4}-){3}\\d{4}/, /card/", true),
-        ("include debug", false),
-    ] {
-        let mut writer = writer(rules, config());
-        play(&mut writer, &request, &response, 5, 2, 3);
-        assert_eq!(writer.counters().bodies_withheld, u64::from(withheld));
-        assert!(writer.output().0[0].1.incomplete);
-        let details = only_line(&mut writer);
-        let body = if withheld {
-            None
-        } else {
-            Some("{\"card\":\"4111-1111-1")
-        };
-        assert_eq!(value_of(&details, "response_body"), body);
-    }
-}
-
-#[test]
-fn what_a_mask_hides_in_a_body_is_no_param_and_no_cut_body_leaves() {
-    const MASK: &str = "/request_body:$..card/ remove";
-    let ask = |body: &str, config: Config| {
-        let (request, response) = exchange(
-            &format!(
-                "POST / HTTP/1.1\nHost: h\nContent-Type: application/x-www-form-urlencoded\n\n{body}"
-            ),
-            "HTTP/1.1 200 OK\n\nok",
-        );
-        let mut writer = writer(MASK, config);
-        play(&mut writer, &request, &response, 5, 2, 7);
-        (only_line(&mut writer), *writer.counters())
-    };
-    let with_params = || Config {
-        form_params: true,
-        ..config()
-    };
-    let (details, counters) = ask("a=1&card=4111", with_params());
-    assert_eq!(value_of(&details, "request_body"), Some("a=1"));
-    assert_eq!(value_of(&details, "request_param:a"), Some("1"));
-    assert_eq!(value_of(&details, "request_param:card"), None);
-    assert_eq!(counters.bodies_unreadable, 0);
-    for (body, config) in [
-        ("card 4111", with_params()),
-        (
-            "a=1&card=4111",
-            Config {
-                body_bytes_max: 11,
-                ..with_params()
-            },
-        ),
-    ] {
-        let (details, counters) = ask(body, config);
-        assert_eq!(counters.bodies_unreadable, 1, "{body}");
-        assert!(
-            !details
-                .iter()
-                .any(|(key, value)| key == "request_body" || value.contains('4')),
-            "{details:?}"
-        );
-    }
 }

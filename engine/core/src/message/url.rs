@@ -1,4 +1,5 @@
-//! Request target in, `request_url` and query parameters out. RFC 9112 §3.2, contract 1.3 with M1, M13 and M14.
+//! The URL and the query parameters of a request target. RFC 9112 §3.2; `docs/contract.md`, section 1.3 with M1, M13 and
+//! M14.
 //!
 //! Nothing is decoded but the parameters: the path leaves as it was sent, well-formed or not.
 

@@ -1,15 +1,15 @@
-//! Events of the HTTP parser in, finished lines out.
+//! The line writer: events of the HTTP parser become finished lines.
 //!
-//! Details go through the rules and are escaped as they come, into buffers of their exchange that stand in the order of
-//! the line (contract 1.1). A body without coding and without a rule of its own is escaped straight from the bytes it is
-//! given in; others are collected, up to the body limit, and undone when they end. A call that is sure to be dropped is
-//! no longer written, only judged.
+//! Details go through the rules and are escaped as they are read, into buffers of their exchange whose order is that of
+//! the line (`docs/contract.md`, section 1.1). A body without a coding and without a rule of its own is escaped directly
+//! from the bytes of the capture; others are collected, up to the body limit, and decoded at their end. Of a call that is
+//! certain to be dropped nothing more is written; rules are still applied to it.
 //!
 //! Memory: what open exchanges hold is summed and bounded (`OPEN_BYTES_MAX`), buffers of finished ones are reused up to
-//! `POOL_BYTES_MAX`. An exchange is judged as a whole by the rule set under which it began.
+//! `POOL_BYTES_MAX`. One rule set applies to the whole of an exchange: the one that was in force at its start.
 
 mod body;
-mod pen;
+mod filter;
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -28,16 +28,16 @@ use crate::mix::GOLDEN_GAMMA;
 use crate::ndjson;
 use crate::rules::{RuleSet, Sampler, Verdict};
 use crate::time::Timestamp;
-use pen::{Pen, Ruled, judge};
+use filter::{ActiveSet, RuleFilter, set_of};
 
 /// Writes exchanges as lines.
-pub struct Writer<O> {
+pub struct LineWriter<O> {
     config: Config,
     policy: ShedPolicy,
     /// The set for new exchanges.
-    ruled: Ruled,
+    set: ActiveSet,
     /// Earlier sets, as long as an exchange is open under them; oldest first.
-    retired: Vec<Ruled>,
+    retired: Vec<ActiveSet>,
     sampler: Sampler,
     #[expect(
         clippy::vec_box,
@@ -45,14 +45,14 @@ pub struct Writer<O> {
     )]
     pool: Vec<Box<Draft>>,
     pool_bytes: usize,
-    /// Exchanges begun and not ended.
+    /// Exchanges that have started and not ended.
     open: u64,
     /// Memory of all open exchanges.
     held: usize,
     work: Work,
-    /// The last detail of every line, and the line's end.
+    /// The last detail of every line, and the end of the line.
     host: Vec<u8>,
-    /// Where an output that needs the line in one piece has it put together.
+    /// Joins the parts for an output that needs the line in one piece.
     line: Vec<u8>,
     ids: ConnectionIds,
     counters: Counters,
@@ -68,7 +68,7 @@ struct Work {
     decoders: Decoders,
 }
 
-impl<O: Output> Writer<O> {
+impl<O: Output> LineWriter<O> {
     /// Lines go to `output`.
     pub fn new(config: Config, rules: Arc<RuleSet>, output: O) -> Self {
         let mut host = b"[\"host\",\"".to_vec();
@@ -76,7 +76,7 @@ impl<O: Output> Writer<O> {
         host.extend_from_slice(b"\"]]");
         Self {
             sampler: Sampler::new(config.sample_seed),
-            ruled: Ruled::new(0, &rules),
+            set: ActiveSet::new(0, &rules),
             retired: Vec::new(),
             pool: Vec::new(),
             pool_bytes: 0,
@@ -103,19 +103,19 @@ impl<O: Output> Writer<O> {
         &mut self.output
     }
 
-    /// What became of exchanges so far.
+    /// The outcome of exchanges so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// Exchanges that are open now, those for which there was no memory among them.
+    /// Exchanges that are open now, including those for which there was no memory.
     pub fn open_calls(&self) -> u64 {
         self.open
     }
 
     /// How often each rule of the newest set acted, by its number in [`RuleSet::rules`]. Empty before the first did.
     pub fn rule_matches(&self) -> &[u64] {
-        self.ruled.scratch.matches()
+        self.set.scratch.matches()
     }
 
     /// Memory that open exchanges hold, in bytes.
@@ -123,10 +123,10 @@ impl<O: Output> Writer<O> {
         self.held
     }
 
-    /// Swaps the rules for exchanges that begin from now on; those that are open are judged by the set they began with.
+    /// Replaces the rules for exchanges that start from now on; to those that are open the earlier set applies.
     pub fn set_rules(&mut self, rules: Arc<RuleSet>) {
-        let next = Ruled::new(self.ruled.id + 1, &rules);
-        let old = std::mem::replace(&mut self.ruled, next);
+        let next = ActiveSet::new(self.set.id + 1, &rules);
+        let old = std::mem::replace(&mut self.set, next);
         if old.open > 0 {
             self.retired.push(old);
         }
@@ -135,12 +135,12 @@ impl<O: Output> Writer<O> {
         }
     }
 
-    /// What exchanges that begin from now on go without; those that are open keep what they were begun with.
+    /// Sets which parts of new exchanges are given up; those that are open keep the policy of their start.
     pub fn set_shed_policy(&mut self, policy: ShedPolicy) {
         self.policy = policy;
     }
 
-    /// A draft for a new exchange, unless it is only to be counted.
+    /// A draft for a new exchange, unless it is only counted.
     fn open(&mut self, origin: &Origin<'_>) -> Result<Box<Draft>, Shed> {
         self.open += 1;
         if self.sheds(origin) {
@@ -152,51 +152,55 @@ impl<O: Output> Writer<O> {
         let mut draft = self.pool.pop().unwrap_or_default();
         let bytes = draft.memory();
         self.pool_bytes = self.pool_bytes.saturating_sub(bytes);
-        draft.connection = Connection::new(origin);
-        draft.body_bytes_max = self.config.body_bytes_max;
-        if place_in_draw(origin) < self.policy.truncated {
-            draft.body_bytes_max = draft.body_bytes_max.min(self.policy.body_bytes_max);
+        draft.state.connection = Connection::new(origin);
+        draft.state.body_bytes_max = self.config.body_bytes_max;
+        if shed_rank(origin) < self.policy.truncated {
+            draft.state.body_bytes_max = draft.state.body_bytes_max.min(self.policy.body_bytes_max);
         }
-        draft.rules = self.ruled.id;
-        draft.sampled_out = self.ruled.rules.samples_out(&mut self.sampler);
-        self.ruled.open += 1;
+        draft.state.rule_set = self.set.id;
+        draft.state.sampled_out = self.set.rules.samples_out(&mut self.sampler);
+        self.set.open += 1;
         Ok(draft)
     }
 
-    /// Brings the sum of held memory up to date after a change of `draft`.
+    /// Updates the sum of held memory after a change of `draft`.
     fn account(&mut self, draft: &mut Draft) {
         let now = draft.memory();
-        self.held = self.held.saturating_sub(draft.held).saturating_add(now);
-        draft.held = now;
+        self.held = self
+            .held
+            .saturating_sub(draft.state.held)
+            .saturating_add(now);
+        draft.state.held = now;
     }
 
     fn write_request(&mut self, draft: &mut Draft, head: &RequestHead<'_>, origin: &Origin<'_>) {
         let Self {
             config,
-            ruled,
+            set,
             retired,
             work,
             ..
         } = self;
-        let Some(ruled) = judge(ruled, retired, draft.rules) else {
+        let Some(set) = set_of(set, retired, draft.state.rule_set) else {
             return;
         };
         let Work { name, value, .. } = work;
-        let mut pen = Pen {
-            ruled,
-            findings: &mut draft.findings,
-            muted: draft.sampled_out,
+        let mut filter = RuleFilter {
+            set,
+            findings: &mut draft.state.findings,
+            only_tests: draft.state.sampled_out,
         };
 
         let host = find(head.headers, HeaderName::Host).unwrap_or_default();
-        pen.write(Kind::RequestMethod, b"", head.method, &mut draft.start);
+        filter.write(Kind::RequestMethod, b"", head.method, &mut draft.start);
         value.clear();
         url::write(origin.scheme(), head.method, head.target, host, value);
-        pen.write(Kind::RequestUrl, b"", value, &mut draft.start);
+        filter.write(Kind::RequestUrl, b"", value, &mut draft.start);
 
         let real_ip = config.realip_header.as_deref().map(str::as_bytes);
         value.clear();
         if let Some(client) = draft
+            .state
             .connection
             .client
             .filter(|_| real_ip.is_some() || config.client_address)
@@ -205,8 +209,8 @@ impl<O: Output> Writer<O> {
             let _ = write!(value, "{}", annotate::Address(client));
         }
         if config.client_address {
-            // In front: where a proxy has named the client, its header stays the last and is the one that counts.
-            pen.write(
+            // First: where a proxy has named the client, its header is the last one, which is the one that counts.
+            filter.write(
                 Kind::RequestHeader,
                 b"x-forwarded-for",
                 value,
@@ -217,17 +221,17 @@ impl<O: Output> Writer<O> {
         if let Some(name) =
             real_ip.filter(|name| !head.headers.iter().any(|header| is(header, name)))
         {
-            pen.write(Kind::RequestHeader, name, value, &mut draft.request);
+            filter.write(Kind::RequestHeader, name, value, &mut draft.request);
             real_ip_due = None;
         }
         for header in
             logged(head.headers, head.version).filter(|header| !header.is(HeaderName::Host))
         {
             if real_ip_due.is_some_and(|name| is(header, name)) {
-                pen.write(Kind::RequestHeader, header.name, value, &mut draft.request);
+                filter.write(Kind::RequestHeader, header.name, value, &mut draft.request);
                 real_ip_due = None;
             } else {
-                pen.write(
+                filter.write(
                     Kind::RequestHeader,
                     header.name,
                     header.value,
@@ -236,72 +240,74 @@ impl<O: Output> Writer<O> {
             }
         }
         url::pairs(url::query(head.target), name, value, |name, value| {
-            pen.write(Kind::RequestParam, name, value, &mut draft.request);
+            filter.write(Kind::RequestParam, name, value, &mut draft.request);
         });
-        for rule in 0..pen.ruled.rules.session_rules() {
+        for rule in 0..filter.set.rules.session_rules() {
             for (cookie, value) in cookies::all(head.headers) {
                 name.clear();
                 name.extend_from_slice(cookie);
                 name.make_ascii_lowercase();
                 // A cookie's name is a token, so it is ASCII.
                 let text = std::str::from_utf8(name).unwrap_or_default();
-                if pen.ruled.rules.copies_cookie(rule, text) {
-                    pen.write(Kind::SessionField, name, value, &mut draft.session);
+                if filter.set.rules.copies_cookie(rule, text) {
+                    filter.write(Kind::SessionField, name, value, &mut draft.session);
                 }
             }
         }
         let is_form = config.form_params
             && find(head.headers, HeaderName::ContentType).is_some_and(is_form_type);
-        pen.begin_body(
+        filter.start_body(
             Kind::RequestBody,
             &mut draft.request_body,
             head.headers,
             is_form,
-            (config.body_bytes_max, draft.body_bytes_max),
+            config.body_bytes_max,
+            draft.state.body_bytes_max,
         );
     }
 
     fn write_response(&mut self, draft: &mut Draft, head: &ResponseHead<'_>) {
         let Self {
             config,
-            ruled,
+            set,
             retired,
             work,
             ..
         } = self;
-        let Some(ruled) = judge(ruled, retired, draft.rules) else {
+        let Some(set) = set_of(set, retired, draft.state.rule_set) else {
             return;
         };
-        let mut pen = Pen {
-            ruled,
-            findings: &mut draft.findings,
-            muted: draft.sampled_out,
+        let mut filter = RuleFilter {
+            set,
+            findings: &mut draft.state.findings,
+            only_tests: draft.state.sampled_out,
         };
         work.value.clear();
         ndjson::decimal(head.status.into(), &mut work.value);
-        pen.write(Kind::ResponseCode, b"", &work.value, &mut draft.start);
+        filter.write(Kind::ResponseCode, b"", &work.value, &mut draft.start);
         // A rule may have removed or replaced the code: the index then has none.
         let written = draft.start.strip_suffix(CLOSING);
         let before = written.and_then(|written| written.strip_suffix(&work.value[..]));
-        if before
-            .is_some_and(|before| before.len() > draft.start_of_request && before.ends_with(b"\""))
-        {
-            draft.status = head.status;
+        if before.is_some_and(|before| {
+            before.len() > draft.state.start_of_request && before.ends_with(b"\"")
+        }) {
+            draft.state.status = head.status;
         }
         for header in logged(head.headers, head.version) {
-            pen.write(
+            filter.write(
                 Kind::ResponseHeader,
                 header.name,
                 header.value,
                 &mut draft.response,
             );
         }
-        pen.begin_body(
+        filter.start_body(
             Kind::ResponseBody,
             &mut draft.response_body,
             head.headers,
             false,
-            (config.body_bytes_max, draft.body_bytes_max),
+            config.body_bytes_max,
+            draft.state.body_bytes_max,
         );
     }
 
@@ -320,7 +326,7 @@ impl<O: Output> Writer<O> {
                 return self.counters.calls_shed_overload += u64::from(written);
             }
         };
-        // What has not ended by now never will.
+        // A body that has not ended by now never will.
         self.end_body(&mut draft, Side::Request, BodyEnd::Cut);
         self.end_body(&mut draft, Side::Response, BodyEnd::Cut);
         if written {
@@ -329,32 +335,32 @@ impl<O: Output> Writer<O> {
         self.release(draft);
     }
 
-    /// Judges a call that is over, and writes its line.
+    /// Applies the verdict to a call that is over, and writes its line.
     fn conclude(&mut self, draft: &mut Draft, unpaired: Option<UnpairedReason>) {
         let Self {
-            ruled,
-            retired,
-            work,
-            ..
+            set, retired, work, ..
         } = self;
-        let Some(ruled) = judge(ruled, retired, draft.rules) else {
+        let Some(set) = set_of(set, retired, draft.state.rule_set) else {
             self.counters.calls_shed += 1;
             return;
         };
         let mut times = std::mem::take(&mut work.spare);
-        let mut pen = Pen {
-            ruled,
-            findings: &mut draft.findings,
-            muted: draft.sampled_out,
+        let mut filter = RuleFilter {
+            set,
+            findings: &mut draft.state.findings,
+            only_tests: draft.state.sampled_out,
         };
-        let (now, interval) = clock(draft.request_times, draft.response_times);
+        let (now, interval) = clock(draft.state.request_times, draft.state.response_times);
         for (kind, millis) in [(Kind::Now, Some(now)), (Kind::Interval, interval)] {
             let Some(millis) = millis else { continue };
             work.value.clear();
             ndjson::decimal(millis, &mut work.value);
-            pen.write(kind, b"", &work.value, &mut times);
+            filter.write(kind, b"", &work.value, &mut times);
         }
-        match ruled.rules.verdict(&draft.findings, draft.sampled_out) {
+        match set
+            .rules
+            .verdict(&draft.state.findings, draft.state.sampled_out)
+        {
             Verdict::Kept => self.write_line(draft, unpaired, &mut times),
             Verdict::Stopped => self.counters.calls_stopped += 1,
             Verdict::Sampled => self.counters.calls_sampled += 1,
@@ -367,9 +373,9 @@ impl<O: Output> Writer<O> {
         self.work.spare = times;
     }
 
-    /// Hands the line to the output in its parts; `last` are the details behind them all, and becomes longer.
+    /// Passes the line to the output in its parts; `last` holds the details after all others, and annotations are appended.
     fn write_line(&mut self, draft: &Draft, unpaired: Option<UnpairedReason>, last: &mut Vec<u8>) {
-        let connection_id = self.ids.connection(&draft.connection);
+        let connection_id = self.ids.connection(&draft.state.connection);
         let notes = notes(draft, exchange_id(connection_id, draft), unpaired);
         if self.config.annotate {
             annotate::write(draft, connection_id, &notes, unpaired, last);
@@ -390,25 +396,26 @@ impl<O: Output> Writer<O> {
         self.output.parts(&parts, &mut self.line, &notes);
     }
 
-    /// Takes a draft back, and gives back memory that a large one took.
+    /// Takes a draft back, and frees the memory of a large one.
     fn release(&mut self, mut draft: Box<Draft>) {
-        self.held = self.held.saturating_sub(draft.held);
-        self.counters.rules_doubts += u64::from(draft.findings.step_limits);
-        self.counters.bodies_unreadable += u64::from(draft.findings.unreadable);
-        if let Some(ruled) = judge(&mut self.ruled, &mut self.retired, draft.rules) {
-            ruled.open = ruled.open.saturating_sub(1);
-            self.counters.keys_forgotten += std::mem::take(&mut ruled.keys.forgotten);
+        self.held = self.held.saturating_sub(draft.state.held);
+        self.counters.rules_doubts += u64::from(draft.state.findings.step_limits);
+        self.counters.bodies_unreadable += u64::from(draft.state.findings.unreadable);
+        if let Some(set) = set_of(&mut self.set, &mut self.retired, draft.state.rule_set) {
+            set.open = set.open.saturating_sub(1);
+            self.counters.keys_forgotten += std::mem::take(&mut set.keys.forgotten);
         }
         if !self.retired.is_empty() {
-            self.retired.retain(|ruled| ruled.open > 0);
+            self.retired.retain(|set| set.open > 0);
         }
         if self.line.len() > BUFFER_KEPT_BYTES
-            || draft.request_body.len + draft.response_body.len > BUFFER_KEPT_BYTES as u64
+            || draft.request_body.state.len + draft.response_body.state.len
+                > BUFFER_KEPT_BYTES as u64
         {
             self.line.clear();
             self.line.shrink_to(BUFFER_KEPT_BYTES);
             self.work.spare.shrink_to(BUFFER_KEPT_BYTES);
-            self.ruled.scratch.shrink_to(BUFFER_KEPT_BYTES);
+            self.set.scratch.shrink_to(BUFFER_KEPT_BYTES);
             self.work.decoders.shrink_to(BUFFER_KEPT_BYTES);
         }
         draft.recycle(BUFFER_KEPT_BYTES);
@@ -420,15 +427,15 @@ impl<O: Output> Writer<O> {
     }
 }
 
-/// Where a call stands among [`ShedPolicy::CALLS`]; those in front go without. Multiples of the golden ratio spread evenly, so
-/// neighbouring calls of a connection, and of neighbouring connections, share the loss.
-fn place_in_draw(origin: &Origin<'_>) -> u16 {
+/// The rank of a call among [`ShedPolicy::CALLS`]; parts of the lowest are given up. Multiples of the golden ratio are
+/// spread evenly, so neighbouring calls of a connection, and of neighbouring connections, share the loss.
+fn shed_rank(origin: &Origin<'_>) -> u16 {
     const SHIFT: u32 = u64::BITS - ShedPolicy::CALLS.ilog2();
     let number = origin.flow.number.wrapping_add(origin.call_index);
     (number.wrapping_mul(GOLDEN_GAMMA) >> SHIFT) as u16
 }
 
-/// `now` and `interval` in milliseconds (contract 1.2); no interval without both halves.
+/// `now` and `interval` in milliseconds (`docs/contract.md`, section 1.2); no interval without both sides.
 fn clock(request: Option<Times>, response: Option<Times>) -> (u64, Option<u64>) {
     let first = |times: Times| times.first;
     match (request.map(first), response.map(first)) {
@@ -441,7 +448,7 @@ fn clock(request: Option<Times>, response: Option<Times>) -> (u64, Option<u64>) 
 }
 
 fn notes(draft: &Draft, exchange_id: u128, unpaired: Option<UnpairedReason>) -> Notes {
-    let (request, response) = (draft.request_times, draft.response_times);
+    let (request, response) = (draft.state.request_times, draft.state.response_times);
     let (request_body, response_body) = (&draft.request_body, &draft.response_body);
     let first = request
         .or(response)
@@ -455,15 +462,18 @@ fn notes(draft: &Draft, exchange_id: u128, unpaired: Option<UnpairedReason>) -> 
         started_nanos: first.nanos(),
         ended_nanos: last.nanos(),
         took_nanos: u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
-        request_body_bytes: request_body.len,
-        response_body_bytes: response_body.len,
-        missing_bytes: request_body.missing.saturating_add(response_body.missing),
-        vni: draft.connection.network.vni,
-        status: draft.status,
+        request_body_bytes: request_body.state.len,
+        response_body_bytes: response_body.state.len,
+        missing_bytes: request_body
+            .state
+            .missing
+            .saturating_add(response_body.state.missing),
+        vni: draft.state.connection.network.vni,
+        status: draft.state.status,
         unpaired: unpaired.is_some(),
-        incomplete: draft.incomplete,
-        truncated: request_body.limited || response_body.limited,
-        shed: request_body.shed || response_body.shed,
+        incomplete: draft.state.incomplete,
+        truncated: request_body.state.truncated || response_body.state.truncated,
+        shed: request_body.state.shed || response_body.state.shed,
     }
 }
 
@@ -476,10 +486,10 @@ fn find<'a>(headers: &'a [Header<'a>], known: HeaderName) -> Option<&'a [u8]> {
     found.map(|header| header.value)
 }
 
-/// The headers of a message that are logged: not those that describe its framing (contract 1.4).
+/// The headers of a message that are logged: not those that describe its framing (`docs/contract.md`, section 1.4).
 ///
-/// The reference takes Trailer and Content-Length out only where the body is chunked, and a repeated Content-Length that
-/// says the same once.
+/// The reference leaves Trailer and Content-Length out only where the body is chunked, and keeps one of several equal
+/// Content-Lengths.
 fn logged<'a>(headers: &'a [Header<'a>], version: Version) -> impl Iterator<Item = &'a Header<'a>> {
     let encoding = |header: &&Header<'_>| header.is(HeaderName::TransferEncoding);
     let chunked = version.has_transfer_codings()
@@ -506,13 +516,13 @@ fn is_form_type(value: &[u8]) -> bool {
         .eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
 }
 
-impl<O: Output> Exchanges for Writer<O> {
+impl<O: Output> Exchanges for LineWriter<O> {
     /// Or why the exchange is only counted.
     type Draft = Result<Box<Draft>, Shed>;
 
     fn request(&mut self, head: &RequestHead<'_>, origin: &Origin<'_>) -> Self::Draft {
         let mut draft = self.open(origin)?;
-        draft.request_times = Some(Times::begin(origin));
+        draft.state.request_times = Some(Times::start(origin));
         self.write_request(&mut draft, head, origin);
         self.account(&mut draft);
         Ok(draft)
@@ -526,8 +536,8 @@ impl<O: Output> Exchanges for Writer<O> {
 
     fn response(&mut self, draft: &mut Self::Draft, head: &ResponseHead<'_>, origin: &Origin<'_>) {
         if let Ok(draft) = draft {
-            draft.response_times = Some(Times::begin(origin));
-            draft.start_of_request = draft.start.len();
+            draft.state.response_times = Some(Times::start(origin));
+            draft.state.start_of_request = draft.start.len();
             self.write_response(draft, head);
             self.account(draft);
         }
@@ -557,7 +567,7 @@ impl<O: Output> Exchanges for Writer<O> {
     }
 
     fn sheds(&self, origin: &Origin<'_>) -> bool {
-        place_in_draw(origin) < self.policy.shed
+        shed_rank(origin) < self.policy.shed
     }
 
     fn is_shed(&self, draft: &Self::Draft) -> bool {

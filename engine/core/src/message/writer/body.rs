@@ -1,15 +1,17 @@
-//! Bytes of bodies in, the detail of a body written or withheld.
+//! Bodies: their detail is written, or withheld.
 //!
-//! Contract 1.6. Three ways ([`Mode`]): counted only, escaped as they come, or collected until the end. Bounded per body
-//! by `body_bytes_max` and over all by three quarters of `open_bytes_max` (the rest is for heads, without which a call is
-//! lost as a whole); past half of it the largest are given up when they grow, so that the others stay whole. A body with a piece missing is kept (M4), except where a rule has to see its value: half a card
-//! number matches no mask, so such a body is withheld and counted, as the reference logger leaves it out too.
+//! Source: `docs/contract.md`, section 1.6. A body is treated in one of three ways ([`Mode`]): only counted, escaped as it
+//! is received, or collected until its end. Memory is bounded for each body by `body_bytes_max` and for all by three
+//! quarters of `open_bytes_max` (the rest is for heads, without which the whole call is lost); above half of it, the
+//! largest bodies are given up when they grow, so that the others stay whole. A body with a piece missing is kept (M4),
+//! except where a rule needs its value: a part of a card number matches no mask, so such a body is withheld and counted;
+//! the reference logger leaves it out, too.
 
 use super::super::draft::{Body, Draft, Mode};
 use super::super::keys::{CLOSING, Kind};
 use super::super::{Output, Shed, url};
-use super::pen::{Pen, judge};
-use super::{Work, Writer};
+use super::filter::{RuleFilter, set_of};
+use super::{LineWriter, Work};
 use crate::http::{BodyEnd, Side};
 use crate::limits::{BODY_SHARE_BYTES_MIN, CODED_OVERHEAD_BYTES};
 use crate::ndjson;
@@ -31,7 +33,7 @@ impl Draft {
     }
 }
 
-impl<O: Output> Writer<O> {
+impl<O: Output> LineWriter<O> {
     pub(super) fn add_to_body(
         &mut self,
         draft: &mut Result<Box<Draft>, Shed>,
@@ -40,70 +42,70 @@ impl<O: Output> Writer<O> {
     ) {
         self.counters.payload_bytes += bytes.len() as u64;
         let Ok(draft) = draft else { return };
-        let (stopped, rules) = (draft.findings.is_stopped(), draft.rules);
+        let (stopped, rules) = (draft.state.findings.is_stopped(), draft.state.rule_set);
         let body = draft.body(side);
-        body.len += bytes.len() as u64;
-        if body.mode == Mode::Counted || body.sealed || stopped || bytes.is_empty() {
+        body.state.len += bytes.len() as u64;
+        if body.state.mode == Mode::Counted || body.state.sealed || stopped || bytes.is_empty() {
             return;
         }
-        if self.crowded(body.taken + bytes.len()) {
+        if self.exceeds_share(body.state.taken + bytes.len()) {
             body.give_up();
             self.counters.bodies_shed += 1;
             return self.account(draft);
         }
-        let taken = self.bounded(body, bytes);
-        if body.mode == Mode::Collected {
+        let taken = self.admit(body, bytes);
+        if body.state.mode == Mode::Collected {
             self.counters.copied_bytes += taken.len() as u64;
             body.bytes.extend_from_slice(taken);
         } else {
             if body.bytes.is_empty()
-                && let Some(ruled) = judge(&mut self.ruled, &mut self.retired, rules)
+                && let Some(set) = set_of(&mut self.set, &mut self.retired, rules)
             {
                 body.bytes
-                    .extend_from_slice(ruled.key(kind_of(side), b"").opening());
+                    .extend_from_slice(set.key(kind_of(side), b"").opening());
             }
-            ndjson::escape_part(&mut body.tail, taken, &mut body.bytes);
+            ndjson::escape_part(&mut body.state.tail, taken, &mut body.bytes);
         }
-        body.taken += taken.len();
+        body.state.taken += taken.len();
         self.account(draft);
     }
 
     /// Whether memory is short and a body of `wanted` bytes takes more than its share.
-    fn crowded(&self, wanted: usize) -> bool {
+    fn exceeds_share(&self, wanted: usize) -> bool {
         let share = self.config.open_bytes_max / 4 / usize::try_from(self.open).unwrap_or(1).max(1);
         self.held > self.config.open_bytes_max / 2 && wanted > share.max(BODY_SHARE_BYTES_MIN)
     }
 
-    /// So much of `bytes` as may be taken in; seals the body when that is not all.
-    fn bounded<'b>(&mut self, body: &mut Body, bytes: &'b [u8]) -> &'b [u8] {
+    /// The part of `bytes` that the bounds admit; seals the body when that is not all.
+    fn admit<'b>(&mut self, body: &mut Body, bytes: &'b [u8]) -> &'b [u8] {
         let room = (self.config.open_bytes_max / 4 * 3).saturating_sub(self.held);
-        let overhead = if body.codings.is_identity() {
+        let overhead = if body.state.codings.is_identity() {
             0
         } else {
             CODED_OVERHEAD_BYTES
         };
-        let wanted = (body.bytes_max + overhead).saturating_sub(body.taken);
+        let wanted = (body.state.bytes_max + overhead).saturating_sub(body.state.taken);
         let Some(taken) = bytes
             .get(..wanted.min(room))
             .filter(|taken| taken.len() < bytes.len())
         else {
             return bytes;
         };
-        body.sealed = true;
-        body.limited = true;
-        body.shed = room < wanted || body.bytes_max < self.config.body_bytes_max;
+        body.state.sealed = true;
+        body.state.truncated = true;
+        body.state.shed = room < wanted || body.state.bytes_max < self.config.body_bytes_max;
         if room < wanted {
-            body.holed = true;
+            body.state.has_gap = true;
             self.counters.bodies_shed += 1;
         } else {
-            *self.cut_counter(body) += 1;
+            *self.truncation_counter(body) += 1;
         }
         taken
     }
 
-    /// Where a body that was cut at its limit is counted.
-    fn cut_counter(&mut self, body: &Body) -> &mut u64 {
-        if body.bytes_max < self.config.body_bytes_max {
+    /// The counter of a body that is truncated at its limit.
+    fn truncation_counter(&mut self, body: &Body) -> &mut u64 {
+        if body.state.bytes_max < self.config.body_bytes_max {
             &mut self.counters.bodies_thinned
         } else {
             &mut self.counters.bodies_limited
@@ -118,13 +120,13 @@ impl<O: Output> Writer<O> {
     ) {
         let Ok(draft) = draft else { return };
         let body = draft.body(side);
-        body.missing = body.missing.saturating_add(missing);
-        body.len = body.len.saturating_add(missing);
-        body.holed = true;
-        // No decoder goes on behind a hole; text does.
-        body.sealed |= !body.codings.is_identity();
-        if body.mode == Mode::Streamed {
-            ndjson::escape_end(&mut body.tail, &mut body.bytes);
+        body.state.missing = body.state.missing.saturating_add(missing);
+        body.state.len = body.state.len.saturating_add(missing);
+        body.state.has_gap = true;
+        // No decoder continues after a gap; text does.
+        body.state.sealed |= !body.state.codings.is_identity();
+        if body.state.mode == Mode::Streamed {
+            ndjson::escape_end(&mut body.state.tail, &mut body.bytes);
         }
     }
 
@@ -137,8 +139,8 @@ impl<O: Output> Writer<O> {
     ) {
         let Ok(draft) = draft else { return };
         let times = match side {
-            Side::Request => &mut draft.request_times,
-            Side::Response => &mut draft.response_times,
+            Side::Request => &mut draft.state.request_times,
+            Side::Response => &mut draft.state.response_times,
         };
         if let Some(times) = times {
             times.last = time;
@@ -149,45 +151,48 @@ impl<O: Output> Writer<O> {
     /// Completes the detail of a body, once.
     pub(super) fn end_body(&mut self, draft: &mut Draft, side: Side, end: BodyEnd) {
         let body = draft.body(side);
-        if std::mem::replace(&mut body.over, true) {
+        if std::mem::replace(&mut body.state.over, true) {
             return;
         }
         let cut = end == BodyEnd::Cut;
-        body.holed |= cut;
-        draft.incomplete |= cut;
+        body.state.has_gap |= cut;
+        draft.state.incomplete |= cut;
         let body = draft.body(side);
-        match body.mode {
-            _ if body.len == 0 => {}
+        match body.state.mode {
+            _ if body.state.len == 0 => {}
             Mode::Streamed => {
-                if body.taken > 0 {
-                    ndjson::escape_end(&mut body.tail, &mut body.bytes);
+                if body.state.taken > 0 {
+                    ndjson::escape_end(&mut body.state.tail, &mut body.bytes);
                     body.bytes.extend_from_slice(CLOSING);
-                    draft.findings.plain(false);
+                    draft.state.findings.plain(false);
                 } else {
-                    // The opening may stand there, of a body that could not be taken in.
+                    // The opening may be there, of a body of which nothing was admitted.
                     body.bytes.clear();
                 }
             }
             Mode::Collected => self.end_collected(draft, side),
-            Mode::Counted if body.codings.is_unknown() => self.counters.bodies_undecodable += 1,
+            Mode::Counted if body.state.codings.is_unknown() => {
+                self.counters.bodies_undecodable += 1;
+            }
             Mode::Counted => {
-                // There is a body, and no rule wants to know what it says: one that drops the call for having a body
-                // acts here.
-                let Some(ruled) = judge(&mut self.ruled, &mut self.retired, draft.rules) else {
+                // There is a body, and no rule needs its value: one that drops the call because it has a body applies
+                // here.
+                let Some(set) = set_of(&mut self.set, &mut self.retired, draft.state.rule_set)
+                else {
                     return;
                 };
-                let mut pen = Pen {
-                    ruled,
-                    findings: &mut draft.findings,
-                    muted: true,
+                let mut filter = RuleFilter {
+                    set,
+                    findings: &mut draft.state.findings,
+                    only_tests: true,
                 };
-                pen.write(kind_of(side), b"", b"any", &mut Vec::new());
+                filter.write(kind_of(side), b"", b"any", &mut Vec::new());
             }
         }
         self.account(draft);
     }
 
-    /// Undoes the codings of a body that was collected, and lets it through its rules.
+    /// Decodes a body that was collected, and applies its rules.
     fn end_collected(&mut self, draft: &mut Draft, side: Side) {
         self.counters.bodies_collected += 1;
         // The detail is written into another buffer than the one it is read from; the two change places.
@@ -202,35 +207,35 @@ impl<O: Output> Writer<O> {
     }
 
     fn decode(&mut self, body: &mut Body, content: &mut Vec<u8>) {
-        if body.codings.is_identity() || content.is_empty() {
+        if body.state.codings.is_identity() || content.is_empty() {
             return;
         }
-        let limit = body.bytes_max;
-        let Some(decoded) =
-            self.work
-                .decoders
-                .undo(&body.codings, content, !body.holed && !body.sealed, limit)
-        else {
+        let limit = body.state.bytes_max;
+        let Some(decoded) = self.work.decoders.undo(
+            &body.state.codings,
+            content,
+            !body.state.has_gap && !body.state.sealed,
+            limit,
+        ) else {
             content.clear();
             self.counters.bodies_undecodable += 1;
             return;
         };
-        let cut = decoded.full_len > content.len() as u64 && !body.limited;
-        *self.cut_counter(body) += u64::from(cut);
-        body.limited |= cut;
-        body.shed |= cut && limit < self.config.body_bytes_max;
-        body.holed |= decoded.broken;
-        body.len = decoded.full_len;
+        let cut = decoded.full_len > content.len() as u64 && !body.state.truncated;
+        *self.truncation_counter(body) += u64::from(cut);
+        body.state.truncated |= cut;
+        body.state.shed |= cut && limit < self.config.body_bytes_max;
+        body.state.has_gap |= decoded.broken;
+        body.state.len = decoded.full_len;
     }
 
     fn write_collected(&mut self, draft: &mut Draft, side: Side, content: &[u8]) {
-        let Some(ruled) = judge(&mut self.ruled, &mut self.retired, draft.rules) else {
+        let Some(set) = set_of(&mut self.set, &mut self.retired, draft.state.rule_set) else {
             return;
         };
         let Work { name, value, .. } = &mut self.work;
         let Draft {
-            findings,
-            sampled_out,
+            state,
             request,
             request_body,
             response_body,
@@ -240,32 +245,35 @@ impl<O: Output> Writer<O> {
             Side::Request => request_body,
             Side::Response => response_body,
         };
-        let plan = &ruled.key(kind_of(side), b"").plan;
-        let withheld = body.holed && plan.needs_value();
-        let unreadable = body.limited && plan.looks_inside() && !withheld;
+        let plan = &set.key(kind_of(side), b"").plan;
+        let withheld = body.state.has_gap && plan.needs_value();
+        let unreadable = body.state.truncated && plan.looks_inside() && !withheld;
         self.counters.bodies_withheld += u64::from(withheld);
         self.counters.bodies_unreadable += u64::from(unreadable);
         let withheld = withheld || unreadable;
-        // Stop rules look at what there is even so.
-        let mut pen = Pen {
-            ruled,
-            findings,
-            muted: *sampled_out || withheld,
+        // Stop rules apply to what there is all the same.
+        let mut filter = RuleFilter {
+            set,
+            findings: &mut state.findings,
+            only_tests: state.sampled_out || withheld,
         };
-        let unreadable_before = pen.findings.unreadable;
-        pen.write(kind_of(side), b"", content, &mut body.bytes);
+        let unreadable_before = filter.findings.unreadable;
+        filter.write(kind_of(side), b"", content, &mut body.bytes);
         if withheld {
             // It is counted already.
-            pen.findings.unreadable = unreadable_before;
+            filter.findings.unreadable = unreadable_before;
         }
-        if body.is_form && !body.holed {
-            // What a mask hides in the body is no param either.
-            let Some(content) = pen.unmasked(kind_of(side), content).filter(|_| !unreadable) else {
+        if body.state.is_form && !body.state.has_gap {
+            // What a mask hides in the body must not become a param, either.
+            let Some(content) = filter
+                .unmasked(kind_of(side), content)
+                .filter(|_| !unreadable)
+            else {
                 return;
             };
-            pen.muted = *sampled_out;
+            filter.only_tests = state.sampled_out;
             url::pairs(&content, name, value, |name, value| {
-                pen.write(Kind::RequestParam, name, value, request);
+                filter.write(Kind::RequestParam, name, value, request);
             });
         }
     }

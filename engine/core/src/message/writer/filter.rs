@@ -1,0 +1,124 @@
+//! The rule filter: details go through the rules, and what is left of them into the buffer of their part of the line.
+
+use std::borrow::Cow;
+
+use super::super::content::Codings;
+use super::super::draft::{Body, Mode};
+use super::super::keys::{CLOSING, Key, Keys, Kind};
+use crate::http::Header;
+use crate::ndjson;
+use crate::rules::{Findings, RuleSet, Scratch};
+
+/// A rule set with what is cached for it.
+pub(super) struct ActiveSet {
+    pub(super) id: u64,
+    pub(super) rules: RuleSet,
+    pub(super) keys: Keys,
+    pub(super) scratch: Scratch,
+    /// Open exchanges that it applies to.
+    pub(super) open: u64,
+}
+
+impl ActiveSet {
+    pub(super) fn new(id: u64, rules: &RuleSet) -> Self {
+        Self {
+            id,
+            rules: rules.clone(),
+            keys: Keys::default(),
+            scratch: Scratch::default(),
+            open: 0,
+        }
+    }
+
+    pub(super) fn key(&mut self, kind: Kind, name: &[u8]) -> &Key {
+        self.keys.get(&self.rules, kind, name)
+    }
+}
+
+/// The set that applies to an exchange; none when it was retired too long ago.
+pub(super) fn set_of<'a>(
+    current: &'a mut ActiveSet,
+    retired: &'a mut [ActiveSet],
+    id: u64,
+) -> Option<&'a mut ActiveSet> {
+    if current.id == id {
+        Some(current)
+    } else {
+        retired.iter_mut().find(|set| set.id == id)
+    }
+}
+
+/// Applies the rules to the details of one exchange and writes what is left.
+pub(super) struct RuleFilter<'a> {
+    pub(super) set: &'a mut ActiveSet,
+    pub(super) findings: &'a mut Findings,
+    /// Nothing is written: the call is sampled out, or the body is withheld.
+    pub(super) only_tests: bool,
+}
+
+impl RuleFilter<'_> {
+    /// Whether no further detail can change the verdict on the call.
+    pub(super) fn is_done(&self) -> bool {
+        self.findings.is_stopped() || (self.only_tests && !self.set.rules.stops())
+    }
+
+    pub(super) fn write(&mut self, kind: Kind, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        if self.is_done() {
+            return;
+        }
+        let ActiveSet {
+            rules,
+            keys,
+            scratch,
+            ..
+        } = &mut *self.set;
+        let key = keys.get(rules, kind, name);
+        if key.is_plain {
+            self.findings.plain(value.is_empty());
+            if !value.is_empty() && !self.only_tests {
+                key.write(value, out);
+            }
+            return;
+        }
+        let left = rules.apply(&key.plan, value, self.findings, scratch);
+        if let Some(left) = left.filter(|left| !left.is_empty() && !self.only_tests) {
+            ndjson::enclose(key.opening(), left, CLOSING, out);
+        }
+    }
+
+    /// What the masks that look into a body leave of it; nothing when it cannot be parsed.
+    pub(super) fn unmasked<'v>(&mut self, kind: Kind, body: &'v [u8]) -> Option<Cow<'v, [u8]>> {
+        let ActiveSet { rules, keys, .. } = &mut *self.set;
+        rules.masks(&keys.get(rules, kind, b"").plan, body)
+    }
+
+    /// Decides how the bytes of a body are treated. Of the two limits the second applies where it lets no call evade a rule:
+    /// a truncated body could pass a rule that would have stopped the whole one.
+    pub(super) fn start_body(
+        &mut self,
+        kind: Kind,
+        body: &mut Body,
+        headers: &[Header<'_>],
+        is_form: bool,
+        bytes_max: usize,
+        shed_bytes_max: usize,
+    ) {
+        body.state.codings = Codings::read(headers);
+        body.state.is_form = is_form;
+        let (done, only_tests) = (self.is_done(), self.only_tests);
+        let plan = &self.set.key(kind, b"").plan;
+        body.state.bytes_max = if is_form || plan.needs_value() {
+            bytes_max
+        } else {
+            shed_bytes_max
+        };
+        let unseen = (plan.hides_all() || only_tests) && !plan.needs_value() && !is_form;
+        body.state.mode = if done || unseen || body.state.codings.is_unknown() {
+            Mode::Counted
+        } else if is_form || plan.needs_value() || !body.state.codings.is_identity() {
+            Mode::Collected
+        } else {
+            Mode::Streamed
+        };
+    }
+}
