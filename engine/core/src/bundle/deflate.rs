@@ -1,42 +1,57 @@
-//! Bytes in, one zlib stream out (RFC 1950, RFC 1951), as fast as this gets at a useful ratio.
+//! A zlib encoder (RFC 1950, RFC 1951), as fast as possible at a useful ratio.
 //!
-//! Made for bundles: half a megabyte of lines that resemble each other. `matches` turns bytes into tokens (literals,
-//! and matches in the last 32 KiB), `huffman` gives the tokens of a block codes by how often they occur, `bits`
-//! writes them. A block whose codes would not make it smaller is stored, so the output exceeds its bound by nothing:
-//! 5 bytes for each block of 16 384 bytes or more, and 6. Everything is allocated once.
+//! Made for bundles: half a megabyte of lines that resemble each other. `matches` turns bytes into tokens (literals, and
+//! matches in the last 32 KiB), `huffman` assigns codes to the tokens of a block by their frequency, `bits` writes them. A
+//! block that its codes would not make smaller is stored, so the output is longer than the input by at most 5 bytes for
+//! each block of 16 384 bytes or more, and 6. Everything is allocated once.
 //!
-//! Refuses to be anything else: no fixed codes (they help bodies of a few hundred bytes alone), no lazy matching, no
-//! dictionary, no levels. For smaller output at several times the time there is libdeflate.
+//! Not supported: fixed codes (they help only bodies of a few hundred bytes), lazy matching, dictionaries, levels. For
+//! smaller output at several times the cost there is libdeflate.
+//!
+//! ```
+//! use engine_core::bundle::deflate::Encoder;
+//!
+//! let lines = "[[\"request_method\",\"GET\"]]\n".repeat(1000);
+//! let mut encoder = Encoder::default();
+//! let mut stream = Vec::new();
+//! encoder.zlib(lines.as_bytes(), &mut stream);
+//! assert!(stream.len() * 50 < lines.len());
+//!
+//! let mut again = String::new();
+//! std::io::Read::read_to_string(&mut flate2::read::ZlibDecoder::new(&stream[..]), &mut again)?;
+//! assert_eq!(again, lines);
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 mod bits;
 mod huffman;
 mod matches;
 mod token;
 
-use bits::Writer;
+use bits::BitWriter;
 use huffman::Tables;
 use matches::{Block, Finder};
 
 /// CMF and FLG of a stream with a window of 32 KiB that was compressed by the fastest algorithm.
 const HEADER: [u8; 2] = [0x78, 0x01];
 
-/// Bytes of one stored block at most.
+/// Most bytes of one stored block.
 const STORED_BYTES_MAX: usize = 0xffff;
 
-/// Three bits, then the type of a block: stored, or with codes of its own.
+/// The types of a block, after the bit that marks the last one: stored, or with its own codes.
 const STORED: u64 = 0;
 const DYNAMIC: u64 = 2;
 
-/// Compresses one buffer after the other; some 120 KiB.
+/// Compresses any number of buffers; takes about 120 KiB.
 #[derive(Default)]
 pub struct Encoder {
     finder: Finder,
     tables: Tables,
-    writer: Writer,
+    writer: BitWriter,
 }
 
 impl Encoder {
-    /// Appends `input` as a zlib stream. Nothing of earlier inputs is in it: equal inputs give equal streams.
+    /// Appends `input` as a zlib stream. It does not depend on earlier inputs: equal inputs give equal streams.
     pub fn zlib(&mut self, input: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(&HEADER);
         self.finder.forget();
@@ -57,13 +72,13 @@ impl Encoder {
     }
 }
 
-/// Writes a block with codes of its own, or stores `bytes`, of which `block` was made, if that is shorter.
+/// Writes a block with its own codes, or stores `bytes`, the input of the block, if that is shorter.
 fn block(
     block: &Block<'_>,
     bytes: &[u8],
     is_last: bool,
     tables: &mut Tables,
-    writer: &mut Writer,
+    writer: &mut BitWriter,
     out: &mut Vec<u8>,
 ) {
     let coded_bits = tables.build(block.counts);
@@ -80,7 +95,7 @@ fn block(
     writer.put(end.bits.into(), end.length, out);
 }
 
-fn store(bytes: &[u8], is_last: bool, writer: &mut Writer, out: &mut Vec<u8>) {
+fn store(bytes: &[u8], is_last: bool, writer: &mut BitWriter, out: &mut Vec<u8>) {
     let mut rest = bytes;
     loop {
         let (piece, after) = rest.split_at(rest.len().min(STORED_BYTES_MAX));

@@ -1,7 +1,8 @@
-//! Counts of a block's tokens in; how each is written, and the header that tells it, out (RFC 1951 §3.2.2, §3.2.7).
+//! Huffman codes for the tokens of one block, from their counts, and the header that describes the codes (RFC 1951 §3.2.2,
+//! §3.2.7).
 //!
-//! Codes are Huffman's, made shorter by the usual rule of thumb where one exceeds the longest that the format has: that
-//! costs bits only for symbols that hardly occur.
+//! Where a code would be longer than the format allows, lengths are adjusted by the usual heuristic, which costs bits only
+//! for symbols that hardly occur.
 
 use super::token::{
     Counts, DISTANCES, FIRSTS, LENGTH_MAX, LENGTH_MIN, distance_extra_bits, length_code,
@@ -11,48 +12,48 @@ use super::token::{
 const LITERALS_AND_LENGTHS: usize = 286;
 const END_OF_BLOCK: usize = 256;
 /// Distance codes.
-const FARS: usize = 30;
-/// Symbols that code lengths are told with.
-const TOLD: usize = 19;
+const DISTANCE_CODES: usize = 30;
+/// Symbols of the run-length encoding of code lengths.
+const RUN_SYMBOLS: usize = 19;
 
-/// Longest code, and the longest of a code for code lengths.
+/// Longest code, and longest code for a symbol of code lengths.
 const CODE_BITS_MAX: usize = 15;
-const TOLD_BITS_MAX: usize = 7;
+const RUN_CODE_BITS_MAX: usize = 7;
 
-/// The order in which lengths of the codes for code lengths stand.
-const ORDER: [usize; TOLD] = [
+/// The order of the lengths of the codes for code lengths.
+const ORDER: [usize; RUN_SYMBOLS] = [
     16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15,
 ];
 
-/// Bits that are written for something, and 2 to the power of where the next ones go. Four words: the address of an
-/// entry is one shift, which is worth a tenth of the writer's time.
+/// The bits of a symbol, and 2 to the power of their number. Four words: the address of an entry is then one shift, which
+/// saves a tenth of the bit writer's time.
 #[derive(Clone, Copy, Default)]
 #[repr(align(16))]
 pub(super) struct Code {
-    /// The code, its first bit lowest, and behind it the extra bits of a length.
+    /// The code, its first bit lowest, followed by the extra bits of a length.
     pub(super) bits: u32,
-    /// Number of all bits, those of extra bits that are not in `bits` included.
+    /// Number of all bits, including extra bits that are not in `bits`.
     pub(super) length: u32,
     /// 2 to the power of the number of bits that are in `bits`.
     pub(super) power: u32,
 }
 
-/// How the tokens of one block are written.
+/// The codes for the tokens of one block.
 pub(super) struct Tables {
     /// By literal or length.
     pub(super) firsts: [Code; FIRSTS],
-    /// By distance code; what stands for no distance is written with no bits.
+    /// By distance code; the entry for no distance has no bits.
     pub(super) distances: [Code; DISTANCES],
     end_of_block: Code,
     /// Values and their numbers of bits, without the three bits before every block.
     header: Vec<(u16, u8)>,
-    /// Code lengths as they are told: symbol, number of extra bits, extra bits.
-    told: Vec<(u8, u8, u8)>,
+    /// Code lengths in run-length encoding: symbol, number of extra bits, extra bits.
+    runs: Vec<(u8, u8, u8)>,
 }
 
 impl Default for Tables {
     fn default() -> Self {
-        let told_max = LITERALS_AND_LENGTHS + FARS;
+        let runs_max = LITERALS_AND_LENGTHS + DISTANCE_CODES;
         Self {
             firsts: [Code {
                 power: 1,
@@ -63,19 +64,19 @@ impl Default for Tables {
                 ..Code::default()
             }; DISTANCES],
             end_of_block: Code::default(),
-            header: Vec::with_capacity(3 + TOLD + 2 * told_max),
-            told: Vec::with_capacity(told_max),
+            header: Vec::with_capacity(3 + RUN_SYMBOLS + 2 * runs_max),
+            runs: Vec::with_capacity(runs_max),
         }
     }
 }
 
 impl Tables {
-    /// Makes the codes for tokens that occur so often; bits of header, tokens and end.
+    /// Computes the codes for tokens with these counts; returns the number of bits of header, tokens and end.
     pub(super) fn build(&mut self, counts: &Counts) -> usize {
         let lengths = lengths(&counts.literals_and_lengths(), CODE_BITS_MAX);
-        let far_lengths = lengths_of_distances(counts);
-        self.fill(&lengths, &far_lengths);
-        self.describe(&lengths, &far_lengths);
+        let distance_lengths = lengths_of_distances(counts);
+        self.fill(&lengths, &distance_lengths);
+        self.describe(&lengths, &distance_lengths);
         let firsts = counts.firsts.iter().zip(&self.firsts);
         let distances = counts.distances.iter().zip(&self.distances);
         let header: usize = self.header.iter().map(|(_, bits)| usize::from(*bits)).sum();
@@ -86,17 +87,21 @@ impl Tables {
         header + coded + self.end_of_block.length as usize
     }
 
-    /// What says the codes.
+    /// The description of the codes.
     pub(super) fn header(&self) -> &[(u16, u8)] {
         &self.header
     }
 
-    /// The end of the block.
+    /// The code for the end of the block.
     pub(super) fn end_of_block(&self) -> Code {
         self.end_of_block
     }
 
-    fn fill(&mut self, lengths: &[u8; LITERALS_AND_LENGTHS], far_lengths: &[u8; FARS]) {
+    fn fill(
+        &mut self,
+        lengths: &[u8; LITERALS_AND_LENGTHS],
+        distance_lengths: &[u8; DISTANCE_CODES],
+    ) {
         let codes = codes(lengths);
         let (literals, found) = self.firsts.split_at_mut(END_OF_BLOCK);
         literals.copy_from_slice(codes.get(..END_OF_BLOCK).unwrap_or_default());
@@ -113,7 +118,7 @@ impl Tables {
         for (symbol, (entry, code)) in self
             .distances
             .iter_mut()
-            .zip(self::codes(far_lengths))
+            .zip(self::codes(distance_lengths))
             .enumerate()
         {
             *entry = Code {
@@ -124,34 +129,38 @@ impl Tables {
     }
 
     /// The header: how many lengths follow, then the codes for code lengths, then the lengths (RFC 1951 §3.2.7).
-    fn describe(&mut self, lengths: &[u8; LITERALS_AND_LENGTHS], far_lengths: &[u8; FARS]) {
-        let lengths = without_zeros_behind(lengths, END_OF_BLOCK + 1);
-        let far_lengths = without_zeros_behind(far_lengths, 1);
-        self.told.clear();
-        tell(
-            &mut lengths.iter().chain(far_lengths).copied(),
-            &mut self.told,
+    fn describe(
+        &mut self,
+        lengths: &[u8; LITERALS_AND_LENGTHS],
+        distance_lengths: &[u8; DISTANCE_CODES],
+    ) {
+        let lengths = without_trailing_zeros(lengths, END_OF_BLOCK + 1);
+        let distance_lengths = without_trailing_zeros(distance_lengths, 1);
+        self.runs.clear();
+        run_length_encode(
+            &mut lengths.iter().chain(distance_lengths).copied(),
+            &mut self.runs,
         );
-        let mut counts = [0; TOLD];
-        for (symbol, _, _) in &self.told {
+        let mut counts = [0; RUN_SYMBOLS];
+        for (symbol, _, _) in &self.runs {
             if let Some(count) = counts.get_mut(usize::from(*symbol)) {
                 *count += 1;
             }
         }
-        let told_lengths = self::lengths(&counts, TOLD_BITS_MAX);
-        let told_codes = codes(&told_lengths);
-        let ordered = ORDER.map(|symbol| told_lengths.get(symbol).copied().unwrap_or_default());
-        let ordered = without_zeros_behind(&ordered, 4);
+        let run_lengths = self::lengths(&counts, RUN_CODE_BITS_MAX);
+        let run_codes = codes(&run_lengths);
+        let ordered = ORDER.map(|symbol| run_lengths.get(symbol).copied().unwrap_or_default());
+        let ordered = without_trailing_zeros(&ordered, 4);
         self.header.clear();
         self.header.extend([
             ((lengths.len() - 257) as u16, 5),
-            ((far_lengths.len() - 1) as u16, 5),
+            ((distance_lengths.len() - 1) as u16, 5),
             ((ordered.len() - 4) as u16, 4),
         ]);
         self.header
             .extend(ordered.iter().map(|length| (u16::from(*length), 3)));
-        for (symbol, extra_bits, extra) in &self.told {
-            let code = told_codes
+        for (symbol, extra_bits, extra) in &self.runs {
+            let code = run_codes
                 .get(usize::from(*symbol))
                 .copied()
                 .unwrap_or_default();
@@ -164,7 +173,7 @@ impl Tables {
 }
 
 impl Counts {
-    /// By symbol, with one end.
+    /// The counts by symbol, with one end of block.
     fn literals_and_lengths(&self) -> [u32; LITERALS_AND_LENGTHS] {
         let mut counts = [0; LITERALS_AND_LENGTHS];
         let (literals, found) = self.firsts.split_at(END_OF_BLOCK);
@@ -184,23 +193,23 @@ impl Counts {
     }
 }
 
-fn lengths_of_distances(counts: &Counts) -> [u8; FARS] {
-    let mut fars = [0; FARS];
-    for (far, count) in fars.iter_mut().zip(counts.distances) {
-        *far = count;
+fn lengths_of_distances(counts: &Counts) -> [u8; DISTANCE_CODES] {
+    let mut distances = [0; DISTANCE_CODES];
+    for (distance, count) in distances.iter_mut().zip(counts.distances) {
+        *distance = count;
     }
-    lengths(&fars, CODE_BITS_MAX)
+    lengths(&distances, CODE_BITS_MAX)
 }
 
-fn without_zeros_behind(lengths: &[u8], at_least: usize) -> &[u8] {
+fn without_trailing_zeros(lengths: &[u8], at_least: usize) -> &[u8] {
     let used = lengths.iter().rposition(|length| *length > 0);
     let count = used.map_or(0, |last| last + 1).max(at_least);
     lengths.get(..count).unwrap_or(lengths)
 }
 
-/// Code lengths with repetitions as one symbol: 16 is 3 to 6 times the one before, 17 and 18 are 3 to 10 and 11 to 138
+/// Run-length encoding of code lengths: 16 is 3 to 6 times the one before, 17 and 18 are 3 to 10 and 11 to 138
 /// zeros.
-fn tell(lengths: &mut dyn Iterator<Item = u8>, told: &mut Vec<(u8, u8, u8)>) {
+fn run_length_encode(lengths: &mut dyn Iterator<Item = u8>, runs: &mut Vec<(u8, u8, u8)>) {
     let mut lengths = lengths.peekable();
     while let Some(length) = lengths.next() {
         let mut run = 1;
@@ -208,7 +217,7 @@ fn tell(lengths: &mut dyn Iterator<Item = u8>, told: &mut Vec<(u8, u8, u8)>) {
             run += 1;
         }
         if length > 0 {
-            told.push((length, 0, 0));
+            runs.push((length, 0, 0));
             run -= 1;
         }
         while run >= 3 {
@@ -218,11 +227,11 @@ fn tell(lengths: &mut dyn Iterator<Item = u8>, told: &mut Vec<(u8, u8, u8)>) {
                 (0, _) => (18, 7, 11, 138),
             };
             let taken = most.min(run);
-            told.push((symbol, extra_bits, taken - least));
+            runs.push((symbol, extra_bits, taken - least));
             run -= taken;
         }
         for _ in 0..run {
-            told.push((length, 0, 0));
+            runs.push((length, 0, 0));
         }
     }
 }
@@ -257,8 +266,8 @@ fn codes<const N: usize>(lengths: &[u8; N]) -> [Code; N] {
     })
 }
 
-/// Lengths of Huffman codes for symbols that occur so often, `bits_max` at most; 0 for one that does not occur. At least
-/// two symbols get a code, as some readers want it.
+/// Lengths of Huffman codes for symbols with these counts, `bits_max` at most; 0 for one that does not occur. At least two
+/// symbols get a code, as some decoders require.
 #[expect(
     clippy::indexing_slicing,
     reason = "`leaf` and `node` are compared with the number of each, parents are numbers of nodes, lengths are bounded by bits_max"
@@ -282,8 +291,8 @@ fn lengths<const N: usize>(counts: &[u32; N], bits_max: usize) -> [u8; N] {
     let leaves = &mut leaves[..used];
     leaves.sort_unstable();
 
-    // Huffman's tree: the two lightest become one, again and again. Leaves are sorted, and so are the nodes, since each
-    // is heavier than the one made before it.
+    // Huffman's algorithm: the two lightest nodes are joined until one is left. Leaves are sorted, and so are the inner
+    // nodes, since each is at least as heavy as the one before it.
     let mut weights = [0; N];
     let mut parents_of_leaves = [0; N];
     let mut parents = [0; N];
@@ -309,9 +318,9 @@ fn lengths<const N: usize>(counts: &[u32; N], bits_max: usize) -> [u8; N] {
     for parent in &parents_of_leaves[..used] {
         of_length[bits_max.min(depths[*parent] + 1)] += 1;
     }
-    shorten(&mut of_length, bits_max);
+    limit_lengths(&mut of_length, bits_max);
 
-    // The rarest have the longest.
+    // The rarest symbols get the longest codes.
     let mut leaves = leaves.iter();
     for length in (1..=bits_max).rev() {
         for (_, symbol) in leaves.by_ref().take(of_length[length] as usize) {
@@ -321,10 +330,10 @@ fn lengths<const N: usize>(counts: &[u32; N], bits_max: usize) -> [u8; N] {
     lengths
 }
 
-/// Makes room where codes were cut to `bits_max`: one of the longest takes a place beside a shorter one, which becomes
-/// longer by one bit.
+/// Restores a valid code after lengths were cut to `bits_max`: a shorter code becomes longer by one bit and is the sibling
+/// of one of the longest.
 #[expect(clippy::indexing_slicing, reason = "lengths are from 1 to bits_max")]
-fn shorten(of_length: &mut [u32; CODE_BITS_MAX + 1], bits_max: usize) {
+fn limit_lengths(of_length: &mut [u32; CODE_BITS_MAX + 1], bits_max: usize) {
     let taken = |length: usize, count: u32| count << (bits_max - length);
     let mut sum: u32 = (1..=bits_max)
         .map(|length| taken(length, of_length[length]))
@@ -347,8 +356,8 @@ mod tests {
 
     use super::*;
 
-    /// Bits of a text whose symbols occur so often, by the book: the sum of all inner nodes.
-    fn bits_by_the_book(counts: &[u32]) -> u64 {
+    /// Fewest bits of a text whose symbols have these counts: the sum of the weights of all inner nodes.
+    fn fewest_bits(counts: &[u32]) -> u64 {
         let counts = counts.iter().filter(|count| **count > 0);
         let mut heap: BinaryHeap<_> = counts.map(|count| Reverse(u64::from(*count))).collect();
         let mut bits = 0;
@@ -383,7 +392,7 @@ mod tests {
                 .zip(&lengths)
                 .all(|(count, length)| *count == 0 || *length > 0)
         );
-        let best = bits_by_the_book(counts);
+        let best = fewest_bits(counts);
         if counts.iter().filter(|count| **count > 0).count() < 2 || longest < bits_max {
             assert_eq!(
                 bits(&lengths),
@@ -428,12 +437,12 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_told(lengths: &[u8], expected: &[(u8, u8, u8)]) {
-        let mut told = Vec::new();
-        tell(&mut lengths.iter().copied(), &mut told);
-        assert_eq!(told, expected);
+    fn check_runs(lengths: &[u8], expected: &[(u8, u8, u8)]) {
+        let mut runs = Vec::new();
+        run_length_encode(&mut lengths.iter().copied(), &mut runs);
+        assert_eq!(runs, expected);
         let mut again: Vec<u8> = Vec::new();
-        for (symbol, _, extra) in told {
+        for (symbol, _, extra) in runs {
             let (length, times) = match symbol {
                 16 => (*again.last().unwrap(), extra + 3),
                 17 => (0, extra + 3),
@@ -446,16 +455,16 @@ mod tests {
     }
 
     #[test]
-    fn repetitions_are_told_by_number() {
-        check_told(
+    fn repetitions_are_encoded_as_runs() {
+        check_runs(
             &[5, 5, 0, 0, 7],
             &[(5, 0, 0), (5, 0, 0), (0, 0, 0), (0, 0, 0), (7, 0, 0)],
         );
-        check_told(&[5; 4], &[(5, 0, 0), (16, 2, 0)]);
-        check_told(&[5; 11], &[(5, 0, 0), (16, 2, 3), (16, 2, 1)]);
-        check_told(&[0; 10], &[(17, 3, 7)]);
-        check_told(&[0; 11], &[(18, 7, 0)]);
-        check_told(&[0; 140], &[(18, 7, 127), (0, 0, 0), (0, 0, 0)]);
-        check_told(&[0; 142], &[(18, 7, 127), (17, 3, 1)]);
+        check_runs(&[5; 4], &[(5, 0, 0), (16, 2, 0)]);
+        check_runs(&[5; 11], &[(5, 0, 0), (16, 2, 3), (16, 2, 1)]);
+        check_runs(&[0; 10], &[(17, 3, 7)]);
+        check_runs(&[0; 11], &[(18, 7, 0)]);
+        check_runs(&[0; 140], &[(18, 7, 127), (0, 0, 0), (0, 0, 0)]);
+        check_runs(&[0; 142], &[(18, 7, 127), (17, 3, 1)]);
     }
 }

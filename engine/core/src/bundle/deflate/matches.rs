@@ -1,41 +1,41 @@
-//! Bytes in, tokens out: what stood in the last 32 KiB before becomes a match.
+//! The match finder: bytes become tokens, and a repetition of bytes in the last 32 KiB becomes a match.
 //!
-//! The plain algorithm: a table has, for each hash of the next bytes, the place where they stood last. If the bytes
-//! there are the same, as many as are the same become one match, and the search goes on behind it; if not, one byte
+//! The plain algorithm: a table has, for each hash of the next bytes, the position where they occurred last. If the bytes
+//! there are the same, the longest common run becomes one match, and the search continues after it; if not, one byte
 //! becomes a literal. The deviations, each measured on bundles of lines of 1, 3 and 25 kB (time of the whole encoder,
 //! libdeflate level 1 = 1):
 //!
-//! 1. Seven bytes are hashed, not three or four: lines are full of short common strings (`"],["`), and the last place
-//!    of a longer string is nearly always in the line before, where the match goes on. Fewer and longer matches are
-//!    smaller and faster: 6 to 9 % of size against four bytes. With eight it turns.
-//! 2. One place for each hash, no chain, no second candidate, no lazy search.
-//! 3. Of a match only its first two places enter the table; what follows is found by its start. All of them: 1 % smaller,
-//!    a fifth slower.
-//! 4. Places are kept modulo 65 536. A place that is farther away comes out as a wrong one nearer by, and is compared
-//!    like any other. So the table is half as big and stays in the first-level cache.
-//! 5. The first [`NEAR`] bytes of both places are compared at once without a branch on where they differ: the length of
-//!    a match is random, and a wrong guess costs as much as all the work on it. Against a loop: a tenth.
-//! 6. Tokens are counted as they are made: it hides behind the waiting for memory. Against a pass of its own: 5 %.
+//! 1. Seven bytes are hashed, not three or four: lines are full of short common strings (`"],["`), and the last
+//!    position of a longer string is nearly always in the line before, where the match continues. Fewer and longer matches
+//!    are smaller and faster: 6 to 9 % of size against four bytes. Eight bytes are worse than seven.
+//! 2. One position for each hash, no chain, no second candidate, no lazy search.
+//! 3. Only the first two positions of a match enter the table; the rest is found by its start. With all of them the output
+//!    is 1 % smaller and the encoder a fifth slower.
+//! 4. Positions are kept modulo 65 536. One that is farther away looks like a wrong one nearer by, and is compared like any
+//!    other. So the table is half as large and stays in the first-level cache.
+//! 5. The first [`NEAR`] bytes at both positions are compared at once without a branch on where they differ: the length of
+//!    a match is random, and a misprediction costs as much as all the work on it. Against a loop: a tenth.
+//! 6. Tokens are counted as they are made, while the processor waits for memory. Against a separate pass: 5 %.
 //!
-//! Tried and dropped: the distance of the match before as a second candidate (nothing gained), four places at once
-//! without branches (slower: the processor no longer runs ahead of the loads), two halves of the input in turns (faster
-//! for long lines alone, and larger), matches extended to the left (0.2 % of size, slower).
+//! Tried and dropped: the distance of the previous match as a second candidate (no gain), four positions at once without
+//! branches (slower: the processor no longer runs ahead of the loads), two parts of the input alternately (faster only for
+//! long lines, and larger), matches extended to the left (0.2 % of size, slower).
 
 use super::token::{Counts, DISTANCE_MAX, LENGTH_MAX, LENGTH_MIN, Token};
 
 /// Tokens of a block. Fewer waste headers, more adapt later: 0.1 % of size either way by a factor of two.
 const TOKENS_MAX: usize = 16 * 1024;
 
-/// Bytes of both places that are compared at once. Behind the last of them in the input all are literals.
+/// Bytes that are compared at once. Where fewer are left in the input, all are literals.
 const NEAR: usize = 40;
 
-/// Search ends when there is not room for one literal each of the last bytes.
+/// The search ends while there is still space for each of the last bytes as a literal.
 const SEARCHED_MAX: usize = TOKENS_MAX - NEAR;
 
 const HASH_BITS: u32 = 14;
 const HASHED_BYTES: u32 = 7;
 
-/// What a block is made of.
+/// The tokens of a block.
 pub(super) struct Block<'a> {
     pub(super) tokens: &'a [Token],
     pub(super) counts: &'a Counts,
@@ -43,7 +43,7 @@ pub(super) struct Block<'a> {
 
 /// Finds matches and holds the tokens of one block.
 pub(super) struct Finder {
-    /// Modulo 65 536, the last place whose next bytes have that hash; 0 if none.
+    /// Modulo 65 536, the last position whose next bytes have that hash; 0 if none.
     places: Box<[u16; 1 << HASH_BITS]>,
     tokens: Box<[Token; TOKENS_MAX]>,
     counts: Counts,
@@ -60,18 +60,17 @@ impl Default for Finder {
 }
 
 impl Finder {
-    /// A new input begins.
+    /// Prepares for a new input.
     pub(super) fn forget(&mut self) {
         self.places.fill(0);
     }
 
-    /// A block that begins at `start`, and where in `input` it ends. Blocks follow each other without gap;
-    /// what came before in `input` may be matched.
+    /// The block that starts at `start`, and its end in `input`. Blocks are contiguous; matches may lie in earlier ones.
     pub(super) fn block(&mut self, input: &[u8], start: usize) -> (Block<'_>, usize) {
         self.counts = Counts::default();
         let (mut count, mut place) = self.search(input, start);
         if count < SEARCHED_MAX {
-            // The search ended because fewer than `NEAR` bytes are left, and there is room for so many.
+            // The search ended because fewer than `NEAR` bytes are left, and there is space for that many.
             let rest = input.get(place..).unwrap_or_default();
             for (token, byte) in self.tokens.iter_mut().skip(count).zip(rest) {
                 *token = Token::literal(*byte);
@@ -87,8 +86,8 @@ impl Finder {
         (block, place)
     }
 
-    /// Tokens until there are [`SEARCHED_MAX`] or more, or fewer than [`NEAR`] bytes are left; their number, and where
-    /// that was.
+    /// Makes tokens until there are [`SEARCHED_MAX`] or more, or fewer than [`NEAR`] bytes are left; returns their number, and
+    /// the position.
     #[expect(
         clippy::indexing_slicing,
         reason = "hashes have HASH_BITS, and count is below SEARCHED_MAX where a token is written"
@@ -106,7 +105,7 @@ impl Finder {
             let last = &mut places[hash(next)];
             let distance = usize::from((place as u16).wrapping_sub(*last));
             *last = place as u16;
-            // Never below 0: places in the table were passed since the input began, or are its beginning.
+            // Never below 0: positions in the table were passed in this input, or are its start.
             let Some(there) = near(input, place.saturating_sub(distance)) else {
                 break;
             };
@@ -140,8 +139,8 @@ impl Finder {
     }
 }
 
-/// A match of [`NEAR`] bytes or more at `place`, as many tokens as it needs and there is room for: their number, and their
-/// bytes. Not inlined, so that the loop above keeps its registers.
+/// Makes a match of [`NEAR`] bytes or more at `place`, with the tokens that it needs and that there is space for; returns
+/// their number, and their bytes. Not inlined, so that the loop above keeps its registers.
 #[inline(never)]
 fn long(
     input: &[u8],
@@ -158,7 +157,7 @@ fn long(
         let length = match left {
             0 => break,
             1..=LENGTH_MAX => left,
-            // What is left must not be too short for a match.
+            // The rest must not be too short for a match.
             _ => LENGTH_MAX.min(left - LENGTH_MIN),
         };
         let token = Token::found(length, distance);
@@ -170,7 +169,7 @@ fn long(
     (count, length - left)
 }
 
-/// How many bytes are the same from the beginnings on.
+/// The length of the common start.
 fn same(here: &[u8], there: &[u8]) -> usize {
     let (here_words, here_rest) = here.as_chunks::<8>();
     let (there_words, _) = there.as_chunks::<8>();
@@ -187,7 +186,7 @@ fn same(here: &[u8], there: &[u8]) -> usize {
     count + rest.take_while(|(here, there)| here == there).count()
 }
 
-/// How many bytes of the words behind the first are the same.
+/// The length of the common start of the words after the first.
 #[inline(always)]
 fn same_behind_first_word(here: &[u8; NEAR], there: &[u8; NEAR]) -> usize {
     let differs = |at: usize| word(here, at) ^ word(there, at);
@@ -221,7 +220,7 @@ fn word(bytes: &[u8; NEAR], at: usize) -> u64 {
     u64::from_le_bytes(bytes.as_chunks().0[at])
 }
 
-/// Of the lowest [`HASHED_BYTES`]: the multiplier is that of xxHash, its high bits are the best.
+/// The hash of the lowest [`HASHED_BYTES`]: the multiplier is that of xxHash, and the high bits are the best ones.
 #[inline(always)]
 fn hash(word: u64) -> usize {
     let hashed = word << (64 - 8 * HASHED_BYTES);

@@ -221,7 +221,7 @@ fn structured_inputs() {
 #[test]
 fn every_length_at_every_distance_code() {
     let mut random = Random(5);
-    let (mut tables, mut writer) = (Tables::default(), Writer::default());
+    let (mut tables, mut writer) = (Tables::default(), BitWriter::default());
     let mut distances: Vec<_> = (1..=DISTANCE_MAX).collect();
     // All distances; and all lengths at both ends of each distance code.
     for power in 0..15 {

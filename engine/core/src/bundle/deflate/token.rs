@@ -1,4 +1,4 @@
-//! A literal or a match in 32 bits, so laid out that counting and writing need no branch (RFC 1951 §3.2.5).
+//! A literal or a match in 32 bits, in a layout in which counting and writing need no branch (RFC 1951 §3.2.5).
 //!
 //! ```text
 //!  31                      14 13         9 8                     0
@@ -9,7 +9,7 @@
 //! +--------------------------+------------+-----------------------+
 //! ```
 //!
-//! Length and its extra bits stay one number: a table of 512 has the code of each with its extra bits behind it.
+//! A length and its extra bits stay one number: a table of 512 entries has the code of each followed by its extra bits.
 
 /// Longest match.
 pub(super) const LENGTH_MAX: usize = 258;
@@ -38,8 +38,8 @@ impl Token {
 
     /// `length` from [`LENGTH_MIN`] to [`LENGTH_MAX`], `distance` from 1 to [`DISTANCE_MAX`].
     ///
-    /// From 2 on, codes of distances count in halves of powers of two: two codes without extra bits, two with none for
-    /// 3 and 4, two with one for 5 and 7, and so on; that is the number below its leading bit.
+    /// From distance 3 on there are two codes for each power of two: two without extra bits for 3 and 4, two with one extra
+    /// bit from 5 and 7 on, and so on; the extra bits are those of the distance less 1 below its two leading bits.
     #[inline(always)]
     pub(super) fn found(length: usize, distance: usize) -> Self {
         let before = (distance - 1) as u32;
@@ -69,10 +69,10 @@ impl Token {
     }
 }
 
-/// How often each literal or length, and each distance code occurs.
+/// The counts of literals or lengths, and of distance codes.
 pub(super) struct Counts {
     pub(super) firsts: [u32; FIRSTS],
-    /// Of matches alone.
+    /// Of matches only.
     pub(super) distances: [u32; DISTANCES],
 }
 
@@ -113,7 +113,7 @@ pub(super) fn length_code(length: usize) -> (usize, u32, u32) {
     if length == LENGTH_MAX {
         return (285, 0, 0);
     }
-    // As with distances, in quarters of powers of two; the first eight have no extra bits.
+    // As with distances, but four codes for each power of two; the first eight have no extra bits.
     let extra_bits = (above | 4).ilog2() - 2;
     let code = 257 + 4 * extra_bits as usize + (above >> extra_bits);
     (code, extra_bits, (above & ((1 << extra_bits) - 1)) as u32)
