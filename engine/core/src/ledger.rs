@@ -26,7 +26,7 @@ pub enum Kind {
 
 /// Declares a struct of `u64` cells with names, so that it can be summed, listed and exported.
 ///
-/// Every cell has a doc comment that says what one unit is; it becomes the help text of the exported metric. A cell is a
+/// Every cell has a doc comment on what one unit is; it becomes the help text of the exported metric. A cell is a
 /// counter unless `#[gauge]` stands before its name.
 ///
 /// ```

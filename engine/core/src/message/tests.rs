@@ -323,7 +323,7 @@ fn agree(ours: &[(String, String)], expected: &Value, prefix: bool) -> bool {
 }
 
 /// The text with each run of replacement characters as one: the reference logger writes one per byte that does not
-/// decode, we write one per sequence (contract 1.5).
+/// decode, we write one per sequence (`docs/contract.md`, section 1.5).
 fn replaced_once(text: &str) -> String {
     let mut once: Vec<char> = text.chars().collect();
     once.dedup_by(|a, b| *a == '\u{fffd}' && *b == '\u{fffd}');

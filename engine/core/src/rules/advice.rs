@@ -1,5 +1,5 @@
 //! Advice on a rule set: rules that probably do not do what their author meant. Never an error; the set works as the
-//! manual says.
+//! manual describes.
 //!
 //! The names of details are only partly known, so advice on scopes is limited to what a set of candidate names shows.
 

@@ -60,7 +60,8 @@ pub(super) enum Replaced {
 }
 
 impl Pattern {
-    /// A match pattern: anchored at both ends by text, so that `a|b` means "starts with a, or ends with b" (contract 4.7).
+    /// A match pattern: anchored at both ends by text, so that `a|b` means "starts with a, or ends with b" (`docs/contract.md`,
+    /// section 4.7).
     pub(super) fn matching(text: &str) -> Result<Self, String> {
         if matches!(text, "*" | "+" | "?") {
             return Err(format!("`{text}` repeats nothing; any text is `.*`"));
@@ -415,7 +416,7 @@ fn reference(text: &str, groups: &Groups<'_>) -> (Option<Part>, usize) {
             Some(number) if number > 0 && (number as usize) < groups.count => {
                 (Some(Part::Group(number as usize)), 2)
             }
-            // Two backslashes are text, both of them, and do not begin a reference.
+            // Two backslashes are text, both of them, and start no reference.
             _ if next == '\\' => (Some(Part::Text("\\\\".to_owned())), 2),
             _ => (Some(Part::Text("\\".to_owned())), 1),
         };

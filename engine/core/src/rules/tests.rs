@@ -152,7 +152,7 @@ impl Made {
     }
 
     /// Whether the parameter is found in, or matches, the value.
-    fn says(&self, value: &str) -> bool {
+    fn matches(&self, value: &str) -> bool {
         self.param.test(value) == pattern::Answer::Yes
     }
 }
@@ -163,7 +163,7 @@ fn slow(rules: &[Made], details: &[(String, String)]) -> Option<Vec<(String, Str
     let hits = |rule: &&Made, test: bool| {
         details
             .iter()
-            .filter(|(key, value)| rule.hits(key) && (!test || rule.says(value)))
+            .filter(|(key, value)| rule.hits(key) && (!test || rule.matches(value)))
             .count()
     };
     if of(Verb::Stop).any(|rule| hits(&rule, false) > 0)
@@ -189,7 +189,7 @@ fn slow(rules: &[Made], details: &[(String, String)]) -> Option<Vec<(String, Str
         (Verb::RemoveIf, true),
     ] {
         for rule in of(verb) {
-            left.retain(|(key, value)| !(rule.hits(key) && rule.says(value) == removed_if));
+            left.retain(|(key, value)| !(rule.hits(key) && rule.matches(value) == removed_if));
         }
     }
     if left.is_empty() {

@@ -101,7 +101,7 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
         }
         let mut is_first = true;
         loop {
-            let mark = self.begin(is_first);
+            let mark = self.separator(is_first);
             let start = self.at;
             let raw = self.quoted()?;
             self.copy(start);
@@ -139,7 +139,7 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
         }
         let mut is_first = true;
         for index in 0.. {
-            let mark = self.begin(is_first);
+            let mark = self.separator(is_first);
             let inside = if active.is_empty() {
                 active
             } else {
@@ -161,7 +161,7 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
     }
 
     /// Before a member or an element: the comma that separates it from those that stayed. Returns its start in `out`.
-    fn begin(&mut self, is_first: bool) -> usize {
+    fn separator(&mut self, is_first: bool) -> usize {
         let mark = self.out.len();
         if !is_first {
             self.out.push(b',');
