@@ -15,12 +15,6 @@ impl Id {
 
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
 
-    /// Four octets of zero: nothing but four multiplications.
-    const PRIME_OF_ZEROS: u128 = {
-        let square = Self::PRIME.wrapping_mul(Self::PRIME);
-        square.wrapping_mul(square)
-    };
-
     fn and(self, bytes: &[u8]) -> Self {
         let step = |hash: u128, byte: &u8| (hash ^ u128::from(*byte)).wrapping_mul(Self::PRIME);
         Self(bytes.iter().fold(self.0, step))
@@ -30,9 +24,23 @@ impl Id {
     /// zero.
     fn and_number(self, number: u64) -> Self {
         match u32::try_from(number) {
-            Ok(low) => Self(self.0.wrapping_mul(Self::PRIME_OF_ZEROS)).and(&low.to_be_bytes()),
+            Ok(low) => {
+                let zeros = self.0.wrapping_mul(const { power(Self::PRIME, 4) });
+                Self(zeros).and(&low.to_be_bytes())
+            }
             Err(_) => self.and(&number.to_be_bytes()),
         }
+    }
+
+    /// Eight octets of ones, the number of a message that is not there.
+    ///
+    /// A step changes the low octet of the hash and multiplies. Multiples of 256 stay multiples of 256, so they are
+    /// multiplied once for all eight steps, and the rest depends on the low octet alone.
+    fn and_none(self) -> Self {
+        let low = self.0 & 0xff;
+        let octet = ONES.get(low as usize).copied().unwrap_or_default();
+        let others = (self.0 ^ low).wrapping_mul(const { power(Self::PRIME, 8) });
+        Self(others.wrapping_add(octet))
     }
 
     /// The 64 bits that name a connection in annotations.
@@ -40,6 +48,31 @@ impl Id {
         (self.0 >> 64) as u64 ^ self.0 as u64
     }
 }
+
+const fn power(base: u128, exponent: u32) -> u128 {
+    let (mut product, mut left) = (1_u128, exponent);
+    while left > 0 {
+        product = product.wrapping_mul(base);
+        left -= 1;
+    }
+    product
+}
+
+/// Eight octets of ones added to each hash below 256.
+static ONES: [u128; 256] = {
+    let mut hashes = [0; 256];
+    let mut low = 0;
+    while low < hashes.len() {
+        let (mut hash, mut step) = (low as u128, 0);
+        while step < 8 {
+            hash = (hash ^ 0xff).wrapping_mul(Id::PRIME);
+            step += 1;
+        }
+        hashes[low] = hash;
+        low += 1;
+    }
+    hashes
+};
 
 /// Connections that [`ConnectionIds`] remembers.
 const REMEMBERED: usize = 64;
@@ -92,14 +125,13 @@ fn connection_id(connection: &Connection) -> Id {
 /// The id of an exchange: that of its request, or of its response where there is no request.
 pub(super) fn exchange_id(connection: Id, draft: &Draft) -> u128 {
     let number = |times: Times| times.message.number();
-    let (request, response) = match draft.state.request_times {
-        Some(times) => (number(times), u64::MAX),
-        None => (
-            u64::MAX,
-            draft.state.response_times.map_or(u64::MAX, number),
-        ),
+    let (request, response) = (draft.state.request_times, draft.state.response_times);
+    let id = match (request.map(number), response.map(number)) {
+        (Some(request), _) => connection.and_number(request).and_none(),
+        (None, Some(response)) => connection.and_none().and_number(response),
+        (None, None) => connection.and_none().and_none(),
     };
-    connection.and_number(request).and_number(response).0
+    id.0
 }
 
 #[cfg(test)]
@@ -111,6 +143,15 @@ mod tests {
         for offset in [0, 1, 0x1234_5678, u64::from(u32::MAX), 1 << 32, u64::MAX] {
             let expected = Id::EMPTY.and(&offset.to_be_bytes());
             assert_eq!(Id::EMPTY.and_number(offset), expected, "{offset:#x}");
+        }
+    }
+
+    #[test]
+    fn a_missing_number_is_eight_octets_of_ones() {
+        let mut id = Id::EMPTY;
+        for octet in 0..=u8::MAX {
+            id = id.and(&[octet]);
+            assert_eq!(id.and_none(), id.and(&[0xff; 8]));
         }
     }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::content::Decoders;
 use super::draft::{Connection, Draft, Times};
 use super::identity::{ConnectionIds, exchange_id};
-use super::keys::{CLOSING, Kind};
+use super::keys::Kind;
 use super::{Config, Counters, Notes, Output, Shed, ShedPolicy, annotate, cookies, url};
 use crate::http::{
     BodyEnd, Exchanges, Header, HeaderName, Origin, RequestHead, ResponseHead, Side,
@@ -284,15 +284,9 @@ impl<O: Output> LineWriter<O> {
         };
         work.value.clear();
         ndjson::decimal(head.status.into(), &mut work.value);
-        filter.write(Kind::ResponseCode, b"", &work.value, &mut draft.start);
+        let unchanged = filter.write(Kind::ResponseCode, b"", &work.value, &mut draft.start);
         // A rule may have removed or replaced the code: the index then has none.
-        let written = draft.start.strip_suffix(CLOSING);
-        let before = written.and_then(|written| written.strip_suffix(&work.value[..]));
-        if before.is_some_and(|before| {
-            before.len() > draft.state.start_of_request && before.ends_with(b"\"")
-        }) {
-            draft.state.status = head.status;
-        }
+        draft.state.status = if unchanged { head.status } else { 0 };
         for header in logged(head.headers, head.version) {
             filter.write(
                 Kind::ResponseHeader,
@@ -456,12 +450,12 @@ fn notes(draft: &Draft, exchange_id: u128, unpaired: Option<UnpairedReason>) -> 
     let last = response
         .or(request)
         .map_or(Timestamp::ZERO, |times| times.last);
-    let took = response.map_or(std::time::Duration::ZERO, |times| times.first.since(first));
+    let answered = response.map_or(first, |times| times.first);
     Notes {
         exchange_id,
         started_nanos: first.nanos(),
         ended_nanos: last.nanos(),
-        took_nanos: u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
+        took_nanos: answered.nanos().saturating_sub(first.nanos()),
         request_body_bytes: request_body.state.len,
         response_body_bytes: response_body.state.len,
         missing_bytes: request_body

@@ -62,9 +62,16 @@ impl RuleFilter<'_> {
         self.findings.is_stopped() || (self.only_tests && !self.set.rules.stops())
     }
 
-    pub(super) fn write(&mut self, kind: Kind, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    /// Applies the rules to a detail and writes what they leave; true if that is the whole value, unchanged.
+    pub(super) fn write(
+        &mut self,
+        kind: Kind,
+        name: &[u8],
+        value: &[u8],
+        out: &mut Vec<u8>,
+    ) -> bool {
         if self.is_done() {
-            return;
+            return false;
         }
         let ActiveSet {
             rules,
@@ -75,15 +82,18 @@ impl RuleFilter<'_> {
         let key = keys.get(rules, kind, name);
         if key.is_plain {
             self.findings.plain(value.is_empty());
-            if !value.is_empty() && !self.only_tests {
+            let is_written = !value.is_empty() && !self.only_tests;
+            if is_written {
                 key.write(value, out);
             }
-            return;
+            return is_written;
         }
         let left = rules.apply(&key.plan, value, self.findings, scratch);
-        if let Some(left) = left.filter(|left| !left.is_empty() && !self.only_tests) {
-            ndjson::enclose(key.opening(), left, CLOSING, out);
-        }
+        let Some(left) = left.filter(|left| !left.is_empty() && !self.only_tests) else {
+            return false;
+        };
+        ndjson::enclose(key.opening(), left, CLOSING, out);
+        left == value
     }
 
     /// What the masks that look into a body leave of it; nothing when it cannot be parsed.
