@@ -42,6 +42,11 @@ impl Entry {
         self.lease.bundle().body.len()
     }
 
+    /// Memory that the bundle takes: what the bound counts.
+    fn memory_bytes(&self) -> usize {
+        self.lease.bundle().memory_bytes()
+    }
+
     /// How they are encoded.
     pub fn encoding(&self) -> Encoding {
         self.lease.bundle().encoding
@@ -113,7 +118,7 @@ impl Backlog {
             not_before: None,
             is_started: false,
         };
-        self.bytes += entry.bytes();
+        self.bytes += entry.memory_bytes();
         self.calls += entry.calls();
         self.entries.push_back(entry);
         self.next += 1;
@@ -190,7 +195,7 @@ impl Backlog {
             .iter()
             .position(|entry| entry.number == number)?;
         let entry = self.entries.remove(index)?;
-        self.bytes -= entry.bytes();
+        self.bytes -= entry.memory_bytes();
         self.calls -= entry.calls();
         Some(entry)
     }
@@ -231,7 +236,7 @@ impl Backlog {
         self.entries.len() as u64
     }
 
-    /// Bytes of their bodies.
+    /// Memory that they take, in bytes: bodies, lines that are kept, and indexes.
     pub fn bytes(&self) -> u64 {
         self.bytes as u64
     }
