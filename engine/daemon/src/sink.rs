@@ -14,8 +14,8 @@
 //! The process sees [`Sinks`] before the start and [`RunningSinks`] after it: end points that are left out of the capture,
 //! the plan of the sandbox, threads, counters, a sentence for people, a probe for `sniffer check`, a stop within a
 //! deadline. [`config::Destination`](Destination) is the only list of kinds, and [`Sinks::of`] the only place that turns
-//! one into a sink. A new kind is a folder beside these files that implements [`kind`], a variant there, and an
-//! arm here.
+//! one into a sink. A new kind is a folder beside these files that implements [`kind`], a variant there,
+//! and an arm in [`Sinks::of`].
 
 pub mod backlog;
 pub mod column;

@@ -1,13 +1,20 @@
 //! Several sinks behind one shard: what they share, who holds it, and when its memory comes back.
 
 use std::collections::HashSet;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine_core::bundle::Bundle;
 
+use super::Sinks;
+use super::discard::Discard;
+use super::http::Http;
 use super::outbox::{Inboxes, Outbox, outboxes};
 use super::outlet::{Discarder, Outlet, Outlets};
 use super::shared::Lease;
+use crate::capture_url::CaptureUrl;
+use crate::diagnostic::{Colour, Console};
 
 /// The ends of `count` sinks at one shard, and the sinks' own.
 fn sinks(count: usize) -> (Outlets, Vec<Inboxes>) {
@@ -218,4 +225,32 @@ fn whatever_sinks_do_no_buffer_is_reused_too_soon() {
     for seed in 0..300 {
         simulate(seed);
     }
+}
+
+#[test]
+fn a_sink_that_is_down_holds_up_neither_the_other_nor_the_stop() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/message", listener.local_addr().unwrap());
+    drop(listener);
+    let down = Http::new("down".to_owned(), CaptureUrl::parse(&url).unwrap());
+    let other = Discard::new("other".to_owned(), "a test");
+    let sinks = Sinks(vec![Box::new(down), Box::new(other)]);
+    let console = Console::new(Colour::Never, true);
+    let (mut outlets, running) = sinks.start(1, console).unwrap();
+    for id in 0..500 {
+        outlets[0].push(bundle(vec![1; 100], id));
+        outlets[0].send();
+    }
+    let monitors = running.monitors();
+    let start = Instant::now();
+    running.stop(start + Duration::from_millis(200));
+    assert!(start.elapsed() < Duration::from_secs(5));
+    let [down, other] = [0, 1].map(|sink: usize| monitors[sink].snapshot());
+    assert_eq!(other.calls_withheld, 1500);
+    assert_eq!((down.name.as_str(), down.place), ("down", url));
+    let waiting = outlets[0].counters().calls_waiting;
+    assert_eq!(down.calls_pushed + down.calls_shed + waiting, 1500);
+    let counters = down.counters;
+    assert_eq!((counters.calls_sent, down.calls_in_flight), (0, 0));
+    assert_eq!(counters.calls_dropped(), down.calls_pushed);
 }
