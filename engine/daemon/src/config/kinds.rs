@@ -237,7 +237,7 @@ impl<K: Kind> Kind for Optional<K> {
     }
 }
 
-/// The capture URL as it was given. The [destination](super::destination) is what reads it, with the rules.
+/// The capture URL as it was given. [`Destination`](super::Destination) is made from it together with the rules.
 pub struct Url;
 
 impl Kind for Url {
