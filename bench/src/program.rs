@@ -231,7 +231,7 @@ impl Ledger {
             stopped: count(&calls["stopped"]),
             dropped: sum(&calls["dropped"]),
             shed: count(&overload["calls_shed"]),
-            bodies_truncated: count(&overload["bodies_thinned"]),
+            bodies_truncated: count(&overload["bodies_truncated"]),
             bundles_plain: count(&overload["bundles_plain"]),
             is_shedding: overload["step"].as_str().is_some_and(|step| step != "none"),
             in_flight: count(&calls["in_flight"]),

@@ -166,7 +166,7 @@ fn what_is_given_up_is_counted_to_the_call_and_taken_up_again() -> Result<()> {
     eprintln!("{steps:?}, up to {shed_percent} % shed");
     ensure!(shed_percent >= 20, "{steps:?}");
     // A step may end before a status shows it.
-    let order = ["none", "compression_off", "bodies_thinned", "calls_shed"];
+    let order = ["none", "compression_off", "bodies_truncated", "calls_shed"];
     let place = |step: &String| order.iter().position(|name| name == step);
     assert!(steps.is_sorted_by_key(place), "{steps:?}");
 
@@ -206,7 +206,7 @@ fn what_is_given_up_is_counted_to_the_call_and_taken_up_again() -> Result<()> {
         truncated += u64::from(is_cut);
     }
     assert!(truncated > 0);
-    assert_eq!(truncated, number(overload(&status, "bodies_thinned")));
+    assert_eq!(truncated, number(overload(&status, "bodies_truncated")));
     eprintln!(
         "{} calls sent: {} whole, {truncated} truncated, {shed} shed",
         sender.calls,

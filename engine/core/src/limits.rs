@@ -209,7 +209,7 @@ pub const JSON_DEPTH_MAX: usize = 128;
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes of a body that no rule has to see, while bodies are truncated because a shard cannot keep up, counted as
-/// `bodies_thinned`. The bodies of API calls fit as a rule; what is cut off is pages, files and lists.
+/// `bodies_truncated`. The bodies of API calls fit as a rule; what is cut off is pages, files and lists.
 pub const OVERLOAD_BODY_BYTES: usize = 4 * 1024;
 
 /// Bytes that a coded body may be longer than the part of the decoded body that is needed: incompressible content grows

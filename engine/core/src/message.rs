@@ -57,7 +57,7 @@ pub struct ShedPolicy {
     /// In how many of [`Self::CALLS`] calls bodies are truncated.
     pub truncated: u16,
     /// Bytes of a truncated body that go into a message, where that is less than [`Config::body_bytes_max`] and no rule
-    /// needs the body; the rest is given up and marked as by the limit, counted as `bodies_thinned`.
+    /// needs the body; the rest is given up and marked as by the limit, counted as `bodies_truncated`.
     pub body_bytes_max: usize,
     /// How many of [`Self::CALLS`] calls are not written, counted as `calls_shed_overload`.
     pub shed: u16,
@@ -184,7 +184,7 @@ crate::counters! {
         /// Bodies truncated at the body limit.
         bodies_limited,
         /// Bodies truncated because the shard could not keep up.
-        bodies_thinned,
+        bodies_truncated,
         /// Bodies truncated because memory was short.
         bodies_shed,
         /// Bodies left out because their coding is unknown or failed at once.

@@ -1,9 +1,8 @@
-//! `sniffer check`: the doctor. Looks at what a capture with these settings would meet, and changes nothing.
+//! `sniffer check`: an examination of what a capture with these settings would meet. It changes nothing.
 //!
-//! In: the settings of `run`. Out: findings, each `ok`, `info`, `warn` or `fail`, with what to paste where something can
-//! be done. A finding that fails is what keeps `run` from starting or its calls from arriving; the exit code is 8 then.
-//! Nothing is sent: the capture URL gets a connection and no request. Advice on the host comes from `tuning/knobs`, the
-//! table that `tuning/apply` works through.
+//! Each finding is `ok`, `info`, `warn` or `fail`, with a command to paste if something can be done. A finding that fails
+//! keeps `run` from starting or its calls from arriving; the exit code is 8 then. Nothing is sent: a capture URL gets a
+//! connection and no request. Advice on the host comes from `tuning/knobs`, the table that `tuning/apply` works through.
 
 use std::fmt::Write as _;
 
@@ -42,7 +41,7 @@ pub fn command(flags: &CheckFlags, invocation: &Invocation) -> Result<Exit, Diag
     Ok(exit(&findings))
 }
 
-/// Looks at everything, in the order in which a start would meet it.
+/// Examines everything, in the order in which a start would meet it.
 fn findings(values: &Values, flags: &CheckFlags) -> Vec<Finding> {
     let mut findings = Vec::new();
     let config = settings(values, &mut findings);
@@ -61,7 +60,7 @@ fn findings(values: &Values, flags: &CheckFlags) -> Vec<Finding> {
     findings
 }
 
-/// The settings as `run` would take them; without a capture URL the rest is still worth a look.
+/// The settings as `run` would take them; without a capture URL the rest is examined all the same.
 fn settings(values: &Values, findings: &mut Vec<Finding>) -> Option<Capture> {
     let mut values = values.clone();
     if !values.has(row::url()) {
@@ -91,7 +90,7 @@ fn choice_of(config: &Capture) -> Option<Result<Choice, Diagnostic>> {
     }))
 }
 
-/// Names of interfaces whose queues are worth a look.
+/// Names of the interfaces whose queues are examined.
 fn chosen(choice: &Option<Result<Choice, Diagnostic>>) -> Vec<String> {
     let Some(Ok(choice)) = choice else {
         return Vec::new();
@@ -103,7 +102,7 @@ fn chosen(choice: &Option<Result<Choice, Diagnostic>>) -> Vec<String> {
         .collect()
 }
 
-/// How the command ends.
+/// The exit code of the command.
 fn exit(findings: &[Finding]) -> Exit {
     match count(findings, Level::Fail) {
         0 => Exit::Done,

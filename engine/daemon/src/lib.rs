@@ -1,6 +1,7 @@
-//! The program `sniffer`: what the user typed in, an exit code out.
+//! The program `sniffer`: from the command line to an exit code.
 //!
-//! The library exists so that tests reach the parts; the binary beside it calls [`main`] and nothing else.
+//! It is a library so that tests reach the parts; the binary only calls [`main`]. `perform` shows which module has which
+//! command. The modules form a ladder: each uses only modules beneath it, in the order of `ARCHITECTURE.md`.
 
 use std::process::ExitCode;
 
@@ -59,7 +60,7 @@ pub fn main() -> ExitCode {
     exit.into()
 }
 
-/// Which command is whose.
+/// Calls the module of the command.
 fn perform(cli: Cli, invocation: &Invocation) -> Result<Exit, Diagnostic> {
     let Some(command) = cli.command else {
         return client::show_status(invocation, cli.json);
@@ -86,7 +87,7 @@ fn perform(cli: Cli, invocation: &Invocation) -> Result<Exit, Diagnostic> {
     }
 }
 
-/// The command line; `-r FILE` is `read FILE`, as the neighbourhood has it.
+/// The command line, in which `-r FILE` is `read FILE`, as other programs that read captures have it.
 fn arguments() -> Vec<std::ffi::OsString> {
     let mut arguments: Vec<_> = std::env::args_os().collect();
     if let Some(first) = arguments.get_mut(1).filter(|first| *first == "-r") {
@@ -95,7 +96,7 @@ fn arguments() -> Vec<std::ffi::OsString> {
     arguments
 }
 
-/// A panic is our bug: it is told in our form, and a shard that panics ends the program with exit code 1.
+/// Reports a panic, which is a bug, as a diagnostic. A shard that panics ends the program with exit code 1.
 fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic
@@ -107,13 +108,13 @@ fn report_panics() {
             .unwrap_or("unnamed")
             .to_owned();
         let payload = panic.payload();
-        let words = payload
+        let message = payload
             .downcast_ref::<&str>()
             .copied()
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         let problem = Diagnostic::new(
             Code::E199,
-            format!("sniffer has a bug: {}", words.unwrap_or("panic")),
+            format!("sniffer has a bug: {}", message.unwrap_or("panic")),
         )
         .cause(format!(
             "thread {thread}{place}, version {}",

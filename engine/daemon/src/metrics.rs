@@ -1,6 +1,6 @@
-//! `GET :7702/metrics`, `/livez`, `/readyz`: a small HTTP/1 server on cold threads; questions in, counts out.
+//! The server of `GET :7702/metrics`, `/livez` and `/readyz`: a small HTTP/1 server on threads of its own.
 //!
-//! Whoever reaches the port may ask, so nothing is told but numbers, the program's own words and numbers of lines of the
+//! Anybody who reaches the port may read them, so they contain only numbers, the program's own words and line numbers of the
 //! rules: no address, no name, no pattern, nothing of a call. `GET` and `HEAD` alone, one request a connection, each
 //! within [`limits::METRICS_REQUEST_MAX`]; more than [`limits::METRICS_CONNECTIONS_MAX`] at a time wait in the kernel's
 //! queue. No data path waits for any of this: it reads what the shards publish.
@@ -28,14 +28,14 @@ use crate::limits;
 pub mod exposition;
 mod families;
 
-/// What may be asked.
+/// What is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Page {
     /// All counters, for Prometheus.
     Metrics,
     /// Whether the capture threads run.
     Live,
-    /// Whether calls are captured (and, where that is wanted, delivered).
+    /// Whether calls are captured (and, if the settings require it, delivered).
     Ready,
 }
 
@@ -44,7 +44,7 @@ impl Page {
         match path {
             "/metrics" => Some(Self::Metrics),
             "/livez" => Some(Self::Live),
-            // Load balancers look here by habit.
+            // Load balancers use this path by default.
             "/readyz" | "/healthz" => Some(Self::Ready),
             _ => None,
         }
@@ -54,36 +54,36 @@ impl Page {
 /// The answer to a [`Page`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// 503 where something is not well.
+    /// False is status 503.
     pub is_well: bool,
     /// The body: the text format of [`exposition`], or JSON.
     pub text: String,
 }
 
-/// The port, taken before anything is captured.
+/// The listening port, opened before anything is captured.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
 }
 
-/// What came of the wish to serve metrics.
+/// The result of opening the port.
 #[derive(Debug)]
 pub enum Endpoint {
-    /// Nobody wants them.
+    /// Metrics are switched off.
     Off,
-    /// They are served.
+    /// Metrics are served.
     At(Server),
-    /// The port that is used when none is named is somebody else's: capture goes on without metrics.
+    /// Another program has the default port: capture continues without metrics.
     Taken(Diagnostic),
 }
 
 impl Endpoint {
-    /// Takes the port.
+    /// Opens the port.
     ///
     /// # Errors
     ///
-    /// An address that was named cannot be had.
+    /// An address that the settings name cannot be used.
     pub fn open(wanted: Option<&config::Metrics>) -> Result<Self, Diagnostic> {
         let Some(wanted) = wanted else {
             return Ok(Self::Off);
@@ -104,7 +104,7 @@ impl Endpoint {
         }
     }
 
-    /// Where they are served.
+    /// The address of the server.
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::At(server) => Some(server.address),
@@ -114,7 +114,7 @@ impl Endpoint {
 }
 
 impl Server {
-    /// Answers from now on, until the process ends.
+    /// Serves until the process ends.
     ///
     /// # Errors
     ///
@@ -129,8 +129,8 @@ impl Server {
                 .spawn(move || {
                     loop {
                         match listener.accept() {
-                            Ok((client, _)) => converse(client, &*answer),
-                            // No descriptor, no memory: somebody else's trouble, which passes.
+                            Ok((client, _)) => serve_request(client, &*answer),
+                            // Out of descriptors or memory: other parts of the process will free some.
                             Err(_) => std::thread::sleep(limits::METRICS_ACCEPT_PAUSE),
                         }
                     }
@@ -140,8 +140,8 @@ impl Server {
     }
 }
 
-/// One request. What a client does wrong is its own loss.
-fn converse(client: TcpStream, answer: &dyn Fn(Page) -> Answer) {
+/// Serves one request. Errors of the client end its connection.
+fn serve_request(client: TcpStream, answer: &dyn Fn(Page) -> Answer) {
     let socket = Socket {
         tcp: client,
         until: Instant::now() + limits::METRICS_REQUEST_MAX,
@@ -151,12 +151,12 @@ fn converse(client: TcpStream, answer: &dyn Fn(Page) -> Answer) {
     });
     let connection = http1::Builder::new()
         .keep_alive(false)
-        // Without it hyper reads on while it answers, to see whether the client is still there; our reads wait.
+        // Otherwise hyper reads while it answers, to see whether the client is still there; reads of this socket block.
         .half_close(true)
         .max_buf_size(limits::METRICS_HEAD_BYTES_MAX)
         .serve_connection(socket, service);
     let mut connection = pin!(connection);
-    // Nobody ever wakes this: the socket waits where it is read or written, so what is pending can go on at once.
+    // No waker is needed: reads and writes of the socket block, so a pending connection can be polled again at once.
     for _ in 0..limits::METRICS_POLLS_MAX {
         if connection
             .as_mut()
@@ -188,9 +188,10 @@ fn respond(request: &Request<Incoming>, answer: &dyn Fn(Page) -> Answer) -> Resp
         ),
         Some(page) => {
             let Answer { is_well, text } = answer(page);
-            let status = match is_well {
-                true => StatusCode::OK,
-                false => StatusCode::SERVICE_UNAVAILABLE,
+            let status = if is_well {
+                StatusCode::OK
+            } else {
+                StatusCode::SERVICE_UNAVAILABLE
             };
             let kind = if page == Page::Metrics {
                 EXPOSITION
@@ -211,7 +212,7 @@ fn respond(request: &Request<Incoming>, answer: &dyn Fn(Page) -> Answer) -> Resp
     response
 }
 
-/// A connection that waits in its reads and writes, and no longer than until a certain time in all.
+/// A connection whose reads and writes block, all together no longer than until a certain time.
 struct Socket {
     tcp: TcpStream,
     until: Instant,
@@ -220,9 +221,10 @@ struct Socket {
 impl Socket {
     fn left(&self) -> io::Result<std::time::Duration> {
         let left = self.until.saturating_duration_since(Instant::now());
-        match left.is_zero() {
-            true => Err(io::ErrorKind::TimedOut.into()),
-            false => Ok(left),
+        if left.is_zero() {
+            Err(io::ErrorKind::TimedOut.into())
+        } else {
+            Ok(left)
         }
     }
 }
@@ -385,7 +387,7 @@ mod tests {
             is_named: false,
         };
         let Endpoint::Taken(problem) = Endpoint::open(Some(&wanted)).unwrap() else {
-            panic!("somebody has that port");
+            panic!("the port is taken");
         };
         assert_eq!(problem.code, Code::W104);
         wanted.is_named = true;

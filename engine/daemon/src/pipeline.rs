@@ -1,4 +1,4 @@
-//! The settings as the engine takes them: what a shard's pipeline and its bundler are made with.
+//! The configuration of a shard's pipeline and bundler, from the settings.
 
 use engine_core::bundle::{self, Bundler, Compression};
 use engine_core::pipeline;
@@ -34,8 +34,8 @@ pub fn bundler(settings: &Settings, compression: Compression, keeps_lines: bool)
     })
 }
 
-/// What of the memory limit is for bundles that wait for delivery; the rest is the shards'. The same whether anything is
-/// delivered or not, so that a capture file gives the lines that the live capture gave.
+/// The part of the memory limit for bundles that wait for delivery; the rest is for the shards. It is the same whether
+/// anything is delivered or not, so that a capture file gives the lines that the live capture gave.
 pub fn backlog_memory(settings: &Settings) -> usize {
     settings.memory_bytes / 8
 }

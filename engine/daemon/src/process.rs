@@ -1,4 +1,4 @@
-//! What the kernel says of this process, from `/proc/self` (proc(5)). What cannot be read is not shown.
+//! Memory, threads and CPU time of this process, from `/proc/self` (proc(5)). What cannot be read is not shown.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Process {
     /// Resident memory in bytes, rings included.
     pub resident_bytes: Option<u64>,
-    /// Resident memory in bytes that no file and no ring is behind.
+    /// Resident memory in bytes that belongs to no file and no ring.
     pub anonymous_bytes: Option<u64>,
     /// Threads.
     pub threads: Option<u64>,
@@ -21,7 +21,7 @@ pub struct Process {
 const TICK: Duration = Duration::from_millis(10);
 
 impl Process {
-    /// Of now.
+    /// Reads the present values.
     pub fn read() -> Self {
         let text = |name| std::fs::read_to_string(name).unwrap_or_default();
         Self {
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_proc_says() {
+    fn reads_the_files_of_proc() {
         let status = "Name:\tsniffer\nVmRSS:\t    2048 kB\nRssAnon:\t     512 kB\nThreads:\t7\n";
         let stat = "18 (a ) b) S 1 18 18 0 -1 4194304 900 0 0 0 250 50 0 0 20 0 7 0 100";
         assert_eq!(

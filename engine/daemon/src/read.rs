@@ -1,8 +1,8 @@
-//! `sniffer read`: capture files through the same pipeline as live packets, calls on standard output.
+//! `sniffer read`: the calls of capture files, on standard output. The files go through the same pipeline as live packets.
 //!
-//! Needs no privilege and no network. Several files are one timeline, each in turn, so a capture that was rotated while
-//! it ran gives the calls that one file would have given. Standard output is data alone; what there is to say goes to
-//! standard error.
+//! It needs no privilege and no network. Several files are one timeline, in the order given, so a capture that was rotated
+//! while it ran gives the calls that one file would have given. Standard output carries only data; messages go to standard
+//! error.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -28,7 +28,7 @@ use crate::quantity::{plural, thousands};
 use crate::report::ledger::{calls, unpaired};
 use crate::report::rule_matches::RuleMatches;
 use crate::sandbox::{Confinement, Plan};
-use crate::status::{self, PORTS_TOLD, Port, Status};
+use crate::status::{self, PORTS_SHOWN, Port, Status};
 use table::Table;
 
 pub(crate) mod table;
@@ -36,20 +36,20 @@ pub(crate) mod table;
 /// Bytes collected before they are written: calls come faster than a system call each.
 const STDOUT_BYTES: usize = 256 * 1024;
 
-/// Packet time between two looks at idle flows.
+/// Packet time between two checks for idle flows.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Names in a folder that are read; a file named on the command line may be called anything.
 const SUFFIXES: [&str; 5] = ["pcap", "pcapng", "cap", "dmp", "pcap0"];
 
-/// What a reading is told.
+/// How files are read, and what is written.
 #[derive(Debug)]
 struct Options {
     /// Files and folders, `-` for standard input.
     files: Vec<PathBuf>,
     /// The pipeline's settings.
     reading: Reading,
-    /// Table or NDJSON; by the kind of standard output if not said.
+    /// Table or NDJSON; if not given, it depends on what standard output is.
     form: Option<Form>,
     /// Anything incomplete makes the exit code 8.
     strict: bool,
@@ -61,12 +61,12 @@ struct Options {
     colour: crate::diagnostic::Colour,
 }
 
-/// Where the ledger is written: opened first, since a process that reads packets makes no file any more.
+/// Where the ledger is written. It is opened first, since the process may create no file once it reads packets.
 #[derive(Debug)]
 enum LedgerFile {
-    /// Behind the calls.
+    /// Standard output, after the calls.
     Stdout,
-    /// By itself.
+    /// A file of its own.
     File(File, PathBuf),
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn confine(files: &[PathBuf], settings: &Settings, console: Console) 
     }
 }
 
-/// Reads all files. An unreadable one is said and the others are read all the same.
+/// Reads all files. One that cannot be read is reported, and the others are read all the same.
 fn run(options: &Options) -> Result<Exit, Diagnostic> {
     let console = options.console;
     let files = files(&options.files)?;
@@ -207,7 +207,7 @@ struct Reader<'a> {
     packets: ShardCounters,
     /// Files that could not be opened, or not read to their end.
     unreadable: u64,
-    /// Files that merely end early, and packets cut by a snap length.
+    /// Files that end early, and files with packets cut by a snap length.
     cut: u64,
 }
 
@@ -297,25 +297,27 @@ impl Reader<'_> {
         self.console
             .info(summary(&stages, &ports, calls, unaccounted));
         let half: u64 = stages.http.unpaired_total();
-        Ok(match () {
-            () if is_closed => Exit::Done,
-            () if self.unreadable > 0 => Exit::Source,
-            () if unaccounted != 0 || !ledger.unaccounted().is_nothing() => Exit::Bug,
-            () if options.strict && (incomplete + half + shed + self.cut > 0) => {
-                let text = format!(
-                    "{} incomplete, {half} half, {shed} given up, {} with cut packets or a cut end",
-                    plural(incomplete, "call"),
-                    plural(self.cut, "file")
-                );
-                self.console.report(&Diagnostic::new(Code::E120, text));
-                Exit::Incomplete
-            }
-            () => Exit::Done,
+        Ok(if is_closed {
+            Exit::Done
+        } else if self.unreadable > 0 {
+            Exit::Source
+        } else if unaccounted != 0 || !ledger.unaccounted().is_nothing() {
+            Exit::Bug
+        } else if options.strict && (incomplete + half + shed + self.cut > 0) {
+            let text = format!(
+                "{} incomplete, {half} half, {shed} given up, {} with cut packets or a cut end",
+                plural(incomplete, "call"),
+                plural(self.cut, "file")
+            );
+            self.console.report(&Diagnostic::new(Code::E120, text));
+            Exit::Incomplete
+        } else {
+            Exit::Done
         })
     }
 }
 
-/// The ledger in the form of a capture's, so that the same program reads both. What was printed stands under `sent`.
+/// The ledger in the form of a live capture's, so that the same program reads both. `sent` is what was printed.
 fn status(
     stages: &Stages,
     ports: &[Port],
@@ -384,7 +386,7 @@ fn summary(stages: &Stages, ports: &[Port], calls: u64, unaccounted: i64) -> Str
         let count = protocol.count(&stages.http);
         let named = ports.iter().filter(|port| port.count(protocol) > 0);
         let named: Vec<String> = named
-            .take(PORTS_TOLD)
+            .take(PORTS_SHOWN)
             .map(|port| format!(":{}", port.port))
             .collect();
         if count > 0 {
@@ -419,15 +421,15 @@ fn summary(stages: &Stages, ports: &[Port], calls: u64, unaccounted: i64) -> Str
     text
 }
 
-/// Takes finished lines and prints them.
+/// Prints finished lines.
 struct Printer<'a> {
     out: BufWriter<StdoutLock<'a>>,
     table: Option<Table>,
-    /// Rows are shown as they come on a terminal.
+    /// On a terminal each row is shown at once.
     is_terminal: bool,
     calls: u64,
     incomplete: u64,
-    /// Nobody reads any more: a closed pipe, or an error.
+    /// Standard output is closed, or failed.
     is_closed: bool,
     error: Option<io::Error>,
 }

@@ -1,6 +1,6 @@
-//! `sniffer rules check` and `apply`: what rules say, and what they do to details that are handed in as JSON.
+//! `sniffer rules check` and `apply`: how rules are understood, and what they do to details given as JSON.
 //!
-//! Both are for people and their CI: nothing is captured and nothing is sent. `rules test` is in [`comparison`].
+//! Both are for authors of rules and their CI: nothing is captured and nothing is sent. `rules test` is in [`comparison`].
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -61,10 +61,11 @@ fn text_of(argument: &str) -> Result<String, Diagnostic> {
     let is_text = argument.contains(char::is_whitespace)
         || argument.starts_with("file://")
         || RuleSet::parse(argument).is_ok();
-    match Path::new(argument).is_file() || !is_text {
-        true => Ok(format!("file://{argument}")),
-        false => Ok(argument.to_owned()),
-    }
+    Ok(if Path::new(argument).is_file() || !is_text {
+        format!("file://{argument}")
+    } else {
+        argument.to_owned()
+    })
 }
 
 fn unreadable(what: &str, error: &std::io::Error) -> Diagnostic {
@@ -101,7 +102,7 @@ fn explain(rules: &Rules) -> String {
         line(
             String::new(),
             &format!("sample {percent}"),
-            "of a hundred calls so many are kept",
+            "of a hundred calls this number is kept",
         );
     }
     let flags = [
@@ -189,10 +190,10 @@ pub fn apply() -> Result<Exit, Diagnostic> {
         let mut answer = apply_line(&line, &mut last, &mut sampler);
         answer.push('\n');
         if output.write_all(answer.as_bytes()).is_err() {
-            // A closed pipe: nobody wants the rest.
+            // A closed pipe: the reader has seen enough.
             return Ok(Exit::Done);
         }
-        // Whoever waits for this answer before the next question gets it.
+        // A peer that waits for this answer before it sends the next line gets it.
         if input.buffer().is_empty() && output.flush().is_err() {
             return Ok(Exit::Done);
         }
@@ -246,7 +247,7 @@ fn apply_line(line: &[u8], last: &mut Option<(String, RuleSet)>, sampler: &mut S
     json(&left)
 }
 
-/// Rule text as the settings would take it: it may name a file.
+/// Rule text as in the settings: it may name a file.
 fn parse(text: &str) -> Result<RuleSet, rules::Error> {
     match rules::file_reference(text) {
         None => RuleSet::parse(text),

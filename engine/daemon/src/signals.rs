@@ -1,4 +1,4 @@
-//! Signals in, events out, from a thread of their own.
+//! Signals as events, from a thread that waits for them.
 
 use std::io;
 use std::sync::mpsc::Sender;
@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
-/// Sends what `event` makes of each signal that ends, reloads or asks for the status, until nobody receives.
+/// Sends an event for each signal that ends, reloads or requests the status, until there is no receiver.
 pub(crate) fn watch<E: Send + 'static>(
     events: Sender<E>,
     event: impl Fn(i32) -> E + Send + 'static,

@@ -1,7 +1,7 @@
-//! What `sniffer status` shows: one snapshot. Its JSON form is these types as they stand, with stable keys; its text for
-//! people is made in `text`.
+//! The status of `sniffer status`: types whose JSON form, with stable keys, is the interface for programs. The form for
+//! people is in `text`.
 //!
-//! Nothing of a captured message is ever in here: only counts, settings and the program's own words.
+//! It contains nothing of a captured message: only counts, settings and the program's own words.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::counters::Stages;
 
 mod text;
 
-pub use text::PORTS_TOLD;
+pub use text::PORTS_SHOWN;
 
 /// Version of the JSON form; a key that changes its meaning or goes away makes a new one.
 pub const SCHEMA: u32 = 2;
@@ -26,20 +26,20 @@ pub enum State {
     Stopped,
     /// Capturing.
     Running,
-    /// Told to stop; what was captured is being delivered.
+    /// Stopping; what was captured is being delivered.
     Stopping,
 }
 
 /// Where every call went: `seen = sent + stopped + sampled + dropped + in_flight + unaccounted`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Calls {
-    /// Calls that were complete (or given up as half calls, where those are wanted).
+    /// Calls that were complete (and half calls, with `--half-calls`).
     pub seen: u64,
     /// Acknowledged by the destination.
     pub sent: u64,
-    /// Kept back by a rule or by the setting that nothing is sent.
+    /// Not sent because of a rule, or because the settings send nothing.
     pub stopped: u64,
-    /// Kept back by the rule `sample`.
+    /// Not sent because of the rule `sample`.
     pub sampled: u64,
     /// Lost, by reason.
     pub dropped: BTreeMap<String, u64>,
@@ -50,15 +50,16 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// With `unaccounted` set to what the other boxes leave over.
+    /// Sets `unaccounted` to what the other buckets leave over.
     #[must_use]
     pub fn balanced(mut self) -> Self {
-        let boxes = self.sent + self.stopped + self.sampled + self.dropped_total() + self.in_flight;
-        self.unaccounted = self.seen.cast_signed().wrapping_sub(boxes.cast_signed());
+        let buckets =
+            self.sent + self.stopped + self.sampled + self.dropped_total() + self.in_flight;
+        self.unaccounted = self.seen.cast_signed().wrapping_sub(buckets.cast_signed());
         self
     }
 
-    /// All that were lost.
+    /// Calls lost for any reason.
     pub fn dropped_total(&self) -> u64 {
         self.dropped.values().sum()
     }
@@ -71,7 +72,7 @@ pub struct Packets {
     pub received: u64,
     /// Bytes of them.
     pub bytes: u64,
-    /// Not ours to read: our own upload, or the second copy of a loopback packet.
+    /// Not read: self traffic, or the second copy of a loopback packet.
     pub ignored: u64,
     /// Dropped by the kernel because a ring was full.
     pub dropped: u64,
@@ -98,11 +99,11 @@ pub struct Output {
     pub queue_calls: u64,
     /// Bytes of bodies waiting for delivery.
     pub queue_bytes: u64,
-    /// `io_uring` or `epoll`, and why not the better one.
+    /// `io_uring`, or `epoll` with the reason why not `io_uring`.
     pub transport: String,
 }
 
-/// What is given up while a shard cannot keep up; each step includes those before it.
+/// What is left out while a shard cannot keep up; each step includes those before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
@@ -112,7 +113,7 @@ pub enum Step {
     /// Compression.
     CompressionOff,
     /// The ends of bodies.
-    BodiesThinned,
+    BodiesTruncated,
     /// A share of the calls.
     CallsShed,
 }
@@ -120,16 +121,16 @@ pub enum Step {
 /// What is left out because shards cannot keep up, now and since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overload {
-    /// The step of the shard that is worst off.
+    /// The highest step of all shards.
     pub step: Step,
     /// Shards at that step.
     pub shards: u64,
-    /// Per cent of the calls of these shards that are not written: the mean, rounded up.
+    /// Percentage of the calls of these shards that are not written: the mean, rounded up.
     pub shed_percent: u64,
-    /// Bundles that were sent without the compression that they should have.
+    /// Bundles that were sent without compression although it is on.
     pub bundles_plain: u64,
-    /// Bodies that were cut.
-    pub bodies_thinned: u64,
+    /// Bodies that were truncated.
+    pub bodies_truncated: u64,
     /// Calls that were not written; also in the ledger, as dropped.
     pub calls_shed: u64,
 }
@@ -140,7 +141,7 @@ impl Overload {
         let Stages { shard, message, .. } = stages;
         let steps = [
             (Step::CallsShed, shard.overload_shed),
-            (Step::BodiesThinned, shard.overload_thin),
+            (Step::BodiesTruncated, shard.overload_thin),
             (Step::CompressionOff, shard.overload_plain),
         ];
         let worst = steps.into_iter().find(|(_, shards)| *shards > 0);
@@ -152,12 +153,12 @@ impl Overload {
                 .overload_shed_percent
                 .div_ceil(shard.overload_shed.max(1)),
             bundles_plain: shard.bundles_plain_overload,
-            bodies_thinned: message.bodies_thinned,
+            bodies_truncated: message.bodies_truncated,
             calls_shed: message.calls_shed_overload,
         }
     }
 
-    /// Whether anything was ever given up.
+    /// Whether nothing was ever left out.
     fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
@@ -177,16 +178,16 @@ pub struct Capture {
     /// How a flow finds its shard: `one ring`, `inner-flow steering` or `outer-hash steering`.
     #[serde(default)]
     pub steering: String,
-    /// Flows of which a direction went to another shard, as far as noticed: their calls are halves.
+    /// Split flows, as far as noticed: their calls are half calls.
     #[serde(default)]
     pub flows_apart: u64,
-    /// What was said at the start.
+    /// The summary that was logged at the start.
     pub sentence: String,
     /// The ledger of calls.
     pub calls: Calls,
-    /// Half calls by kind, whether wanted as calls or not.
+    /// Half calls by reason, whether delivered or not.
     pub halves: BTreeMap<String, u64>,
-    /// Connections whose speech was recognised, by the server's port; in the order of what cannot be read there.
+    /// Connections by the server's port and their protocol, those with most connections that are not read first.
     #[serde(default)]
     pub ports: Vec<Port>,
     /// The ledger of frames at the rings.
@@ -198,12 +199,12 @@ pub struct Capture {
     pub overload: Overload,
     /// The rules in one line.
     pub rules: String,
-    /// What each rule did since these rules are in use, by line.
+    /// What each rule has done since these rules are in use, by line.
     #[serde(default)]
     pub rule_hits: Vec<RuleHits>,
     /// Resident memory of the capture process in bytes.
     pub memory_bytes: u64,
-    /// The memory limit in bytes: for flows, open calls and bundles. Code, stacks and rings are apart.
+    /// The memory limit in bytes: for flows, open calls and bundles. Code, stacks and rings are not part of it.
     pub memory_limit_bytes: u64,
     /// What the process can still do: `landlock ABI 7, seccomp on, 0 capabilities`; empty while it starts.
     #[serde(default)]
@@ -215,7 +216,7 @@ pub struct Capture {
     pub stages: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
-/// The connections of one server port.
+/// The connections to one server port, by protocol.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     /// Its number.
@@ -265,10 +266,10 @@ pub fn unread_protocols() -> impl Iterator<Item = Protocol> {
     columns.filter(|protocol| !protocol.is_read())
 }
 
-/// One rule and how often it acted.
+/// One rule and how often it matched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleHits {
-    /// Line of the rules; an include's for what it brought.
+    /// Line of the rules; for a rule of a predefined set the line of its `include`.
     pub line: u64,
     /// As it was written.
     pub rule: String,
@@ -284,7 +285,7 @@ pub struct RuleHits {
 pub struct Store {
     /// Its capture URL.
     pub url: String,
-    /// Its page; empty when somebody else's store is used.
+    /// Its page; empty when the store is another program.
     pub page: String,
     /// Its process, 0 when it is not running.
     pub pid: u32,

@@ -16,23 +16,23 @@ use crate::sandbox::{Confinement, Plan};
 use crate::stdout::print_json;
 use crate::supervised;
 
-/// Bytes that are read of what a stranger on our port answers.
+/// Bytes that are read of the answer of another program on our port.
 const ANSWER_BYTES_MAX: u64 = 4096;
 
-/// What the store tells its supervisor on standard output, in one line.
+/// The report of the store to its supervisor: one line on standard output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "store", rename_all = "lowercase")]
 pub enum StoreReport {
-    /// It serves.
+    /// The store serves.
     Ready {
-        /// What to post to.
+        /// The capture URL.
         capture_url: String,
-        /// What to open in a browser.
+        /// The page, for a browser.
         page_url: String,
     },
-    /// Somebody else serves a capture URL on its port.
+    /// Another program serves a capture URL on its port.
     Taken {
-        /// What to post to.
+        /// The capture URL.
         url: String,
         /// `7701 (capture URL) is taken by pid 812 (java)`.
         by: String,
@@ -45,7 +45,7 @@ impl StoreReport {
         matches!(self, Self::Ready { .. })
     }
 
-    /// What to post to.
+    /// The capture URL.
     pub fn url(&self) -> &str {
         match self {
             Self::Ready { capture_url, .. } => capture_url,
@@ -87,7 +87,7 @@ pub fn command(flags: &StoreFlags, invocation: &Invocation) -> Result<Exit, Diag
 
 /// Runs the store until SIGTERM or SIGINT.
 fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exit, Diagnostic> {
-    // What a server needs that may be told to use port 80 and a folder of another user.
+    // Needed for port 80, and for a folder of another user.
     keep_capabilities(&[
         Capability::CAP_NET_BIND_SERVICE,
         Capability::CAP_DAC_OVERRIDE,
@@ -97,7 +97,8 @@ fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exi
     store.page = settings.ui;
     let opened = store::Opened::new(store);
     keep_capabilities(&[Capability::CAP_DAC_OVERRIDE])?;
-    // Who has a port that is taken, and what answers there, is found out before; then no file but the database is needed.
+    // Which process has a port that is taken, and what answers there, is determined before; after this only the files of the
+    // database are needed.
     let plan = Plan::store(&settings.data);
     let files = (!settings.no_sandbox && opened.is_ok()).then(|| plan.confine_files());
     let report = |ready: &store::Ready| {
@@ -154,7 +155,7 @@ fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exi
     }
 }
 
-/// Gives up all others.
+/// Gives up all capabilities but these.
 fn keep_capabilities(kept: &[Capability]) -> Result<(), Diagnostic> {
     let dropped = || -> Result<(), caps::errors::CapsError> {
         for set in [CapSet::Effective, CapSet::Inheritable, CapSet::Permitted] {
@@ -174,7 +175,7 @@ fn keep_capabilities(kept: &[Capability]) -> Result<(), Diagnostic> {
     })
 }
 
-/// Whether what listens there is a capture URL: it takes an empty bundle with 204, or says whether it is saturated
+/// Whether what listens there is a capture URL: it answers an empty bundle with 204, or reports whether it is saturated
 /// (contract section 1.8).
 fn is_capture_url(address: SocketAddr) -> bool {
     let local = SocketAddr::from(([127, 0, 0, 1], address.port()));
@@ -213,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_knows_its_ports() {
+    fn a_report_has_its_ports() {
         let ready = StoreReport::Ready {
             capture_url: "http://localhost:7701/message".into(),
             page_url: "http://[::1]:7700/?token=a:b".into(),

@@ -1,5 +1,5 @@
-//! What a child of the supervisor does so that it never outlives it: when its standard input ends, or the supervisor
-//! dies, it ends as on SIGTERM, which delivers or commits what it holds.
+//! The end of a child with its supervisor: when its standard input ends, or the supervisor dies, the child ends as on
+//! SIGTERM, which delivers or commits what it holds.
 
 use std::io::Read;
 use std::os::unix::process::parent_id;
@@ -8,14 +8,14 @@ use std::time::Duration;
 /// How long the store outlives a supervisor that was killed: capture needs it to deliver.
 const STORE_GRACE: Duration = Duration::from_secs(3);
 
-/// Capture ends at once when its supervisor goes away. The handler of SIGTERM must stand already.
+/// Ends this process, a capture, as soon as its supervisor ends. The handler of SIGTERM must be installed before.
 pub fn end_with_supervisor() {
     // Refused only by kernels without PR_SET_PDEATHSIG; the pipe does the same job then.
     let _ = engine_sys::process::die_with_parent(libc::SIGTERM);
     watch(Duration::ZERO);
 }
 
-/// The store ends when told to, and a little after a supervisor that was killed.
+/// Ends this process, a store, on request of its supervisor, and some time after a supervisor that was killed.
 pub fn end_after_supervisor() {
     watch(STORE_GRACE);
 }

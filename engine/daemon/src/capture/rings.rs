@@ -1,8 +1,7 @@
-//! Rings on interfaces: settings in, for each interface one ring per shard out, with the steering between them and the
-//! filter before them.
+//! The rings on interfaces: one for each shard, with the steering between them and the filter in front of them.
 //!
-//! All memory comes from one budget per shard, divided by the interfaces that there are at the start. Interfaces that
-//! come later take sockets from a reserve, since the capability to open new ones is given up by then.
+//! All memory comes from one budget per shard, divided by the number of interfaces at the start. Interfaces that appear
+//! later take sockets from a reserve, since the capability to open new ones is given up by then.
 
 use std::net::SocketAddr;
 
@@ -21,9 +20,9 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::pipeline::pipeline_config;
 use crate::process::status_value;
 
-/// Bytes of one block of a ring: four times the longest frame that receive offload merges. The kernel closes a block
-/// after 10 ms, full or not, so at moderate rates the number of blocks says for how long a shard may be kept waiting:
-/// 128 of them are more than a second, 32 of 1 MiB in the same memory were 0.3 s and lost calls on a busy machine.
+/// Bytes of one block of a ring: four times the longest frame that receive offload merges. The kernel retires a block
+/// after 10 ms, full or not, so at moderate rates the number of blocks determines for how long a shard may be delayed:
+/// 128 blocks are more than a second; 32 of 1 MiB in the same memory were 0.3 s, and calls were lost on a busy machine.
 const BLOCK_BYTES: usize = 256 << 10;
 
 /// Bytes of a block where the budget is shared by many interfaces: still twice the longest frame that receive offload
@@ -33,10 +32,10 @@ const BLOCK_BYTES_MIN: usize = 128 << 10;
 /// Fewest blocks of a ring: one is ours while the kernel fills the others.
 const BLOCKS_MIN: usize = 4;
 
-/// Interfaces that may come after the start, each time with a socket for every shard.
+/// Interfaces that may appear after the start, each with a socket for every shard.
 const RETURNS_MAX: usize = 64;
 
-/// Sockets of the reserve: an open file each, and 1024 of them are what a process has as a rule.
+/// Sockets of the reserve: each is an open file, of which a process usually may have 1024.
 const RESERVE_MAX: usize = 256;
 
 /// Opens rings.
@@ -57,7 +56,7 @@ pub struct Opened {
 }
 
 impl Opener {
-    /// What all interfaces have in common. `own` are our own end points, not to be captured.
+    /// What all interfaces have in common. `own` are the end points of self traffic, not to be captured.
     pub fn new(config: &Capture, choice: &Choice, own: &[SocketAddr]) -> Self {
         let budget = config.settings.ring_bytes / choice.interfaces.len().max(1);
         let block_bytes = (budget / BLOCKS_MIN).clamp(BLOCK_BYTES_MIN, BLOCK_BYTES);
@@ -79,7 +78,7 @@ impl Opener {
                 rings: config.settings.shards,
                 vxlan_ports: config.settings.vxlan_ports.clone(),
                 geneve_ports: decap.geneve_ports.clone(),
-                // A mirror cuts, it does not fragment; and a host's fragments are joined before the ports are asked for.
+                // A mirror cuts packets and does not fragment them. Fragments of a host are joined before ports are compared.
                 defragment: config.settings.mode == CaptureMode::Interfaces,
                 lock_filter: true,
                 ..GroupOptions::default()
@@ -90,7 +89,7 @@ impl Opener {
         }
     }
 
-    /// Whether this kernel steers as it should; asked before anything is captured.
+    /// Tries whether this kernel steers as it should, before anything is captured.
     pub fn self_test(&self) -> SelfTest {
         if self.group.rings == 1 {
             return SelfTest::NotRun;
@@ -98,7 +97,7 @@ impl Opener {
         self_test(&self.group)
     }
 
-    /// From now on sockets come from the reserve.
+    /// The capability is given up: from now on sockets come from the reserve.
     pub fn capability_is_gone(&mut self) {
         self.has_capability = false;
     }
@@ -131,7 +130,7 @@ impl Opener {
         })
     }
 
-    /// The filter as a program. When it is too long, what the engine tests again anyhow is left out.
+    /// The filter as a program. If it is too long, the parts that decapsulation checks as well are left out.
     fn program(&self, interface: &Interface) -> Result<Vec<Instruction>, Diagnostic> {
         let whole = FrameFilter {
             bare_ip: !interface.ethernet,
@@ -164,7 +163,7 @@ fn filter(config: &Capture, decap: &decap::Config, own: &[SocketAddr]) -> FrameF
         bare_ip: false,
         udp_ports: tcp_ports.is_some().then(|| decap.udp_ports()),
         tcp_ports,
-        // So that it can be said that there is traffic, and that it is on other ports.
+        // So that hints can report that there is traffic, and that it is on other ports.
         handshakes: true,
         without: own.to_vec(),
         expression: config.settings.bpf.clone(),
@@ -173,7 +172,7 @@ fn filter(config: &Capture, decap: &decap::Config, own: &[SocketAddr]) -> FrameF
 
 fn reserve_is_used_up(interface: &Interface) -> Diagnostic {
     let what = format!(
-        "{} is not captured: too many interfaces came since the start",
+        "{} is not captured: too many interfaces appeared since the start",
         interface.name
     );
     Diagnostic::new(Code::W021, what).fix("restart sniffer; -i names the interfaces that matter")
@@ -186,7 +185,7 @@ pub(crate) fn cannot_open(interface: &Interface, error: &OpenError) -> Diagnosti
             Code::E011,
             "may not open a packet socket: CAP_NET_RAW is missing, and no-new-privileges is set, so a file capability is ignored",
         )
-        .cause("/proc/self/status says NoNewPrivs: 1 and no CAP_NET_RAW in CapEff")
+        .cause("/proc/self/status has NoNewPrivs: 1 and no CAP_NET_RAW in CapEff")
         .fix("start as root with --cap-drop ALL --cap-add NET_RAW; capabilities are given up once the sockets are open"),
         OpenError::NoCapability => Diagnostic::new(Code::E010, "may not open a packet socket: this process lacks CAP_NET_RAW")
             .cause("socket(AF_PACKET) was refused and CapEff in /proc/self/status has no CAP_NET_RAW")
@@ -198,7 +197,7 @@ pub(crate) fn cannot_open(interface: &Interface, error: &OpenError) -> Diagnosti
         OpenError::Forbidden => Diagnostic::new(Code::E012, "blocked by seccomp or SELinux/AppArmor: socket AF_PACKET was refused although CAP_NET_RAW is present")
             .cause(format!("Seccomp mode in /proc/self/status: {}", status_value("Seccomp:")))
             .fix("grep Seccomp /proc/self/status; dmesg | grep -iE 'apparmor|avc'\ndocker run --security-opt seccomp=unconfined ...    to find out whether it is seccomp"),
-        OpenError::NoSuchInterface => Diagnostic::new(Code::E020, format!("{name} went away")).fix("sniffer interfaces"),
+        OpenError::NoSuchInterface => Diagnostic::new(Code::E020, format!("{name} is gone")).fix("sniffer interfaces"),
         OpenError::InterfaceDown => {
             Diagnostic::new(Code::E020, format!("{name} is down")).fix(format!("ip link set {name} up"))
         }

@@ -1,4 +1,4 @@
-//! Whether packets can be had: interfaces, the packet socket, memory for rings, steering, and what a mirror needs.
+//! What a capture needs: interfaces, the packet socket, memory for rings, steering, and the MTU of a mirror.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ use crate::quantity::{bytes, plural};
 /// Bytes that a mirror puts around a frame: Ethernet with one tag, UDP, VXLAN, and an IP header of this many bytes.
 const MIRROR_BYTES: u32 = 18 + 8 + 8;
 
-/// Blocks of a ring that is opened to see whether it can be.
+/// Blocks of the ring that is opened as a trial.
 const TRIAL_BLOCKS: usize = 2;
 
 pub(super) fn findings(
@@ -74,14 +74,15 @@ fn interface(interface: &Interface) -> Finding {
         if addresses.is_empty() { "" } else { ", " },
         addresses.join(" ")
     );
-    let level = match interface.running || interface.loopback {
-        true => Level::Ok,
-        false => Level::Warn,
+    let level = if interface.running || interface.loopback {
+        Level::Ok
+    } else {
+        Level::Warn
     };
     Finding::new(level, format!("interface {}", interface.name), text)
 }
 
-/// A ring as `run` opens it, smaller, on the first interface.
+/// Opens a ring as `run` does, but smaller, on the first interface.
 fn socket(choice: &Choice) -> Finding {
     const TOPIC: &str = "packet socket";
     let Some(interface) = choice.interfaces.first() else {
@@ -97,7 +98,7 @@ fn socket(choice: &Choice) -> Finding {
     }
 }
 
-/// Rings are the kernel's memory and in no limit of a container.
+/// Rings are memory of the kernel and do not count towards the limit of a container.
 fn memory(config: &Capture) -> Finding {
     let rings = (config.settings.ring_bytes * config.settings.shards) as u64;
     let limit = config.settings.memory_bytes as u64;
@@ -105,7 +106,7 @@ fn memory(config: &Capture) -> Finding {
         return Finding::new(Level::Info, "memory", "/proc/meminfo cannot be read");
     };
     let text = format!(
-        "{} with rings of {} each, beside them at most {}; {} are free",
+        "{} with rings of {} each, and at most {} more; {} are free",
         plural(config.settings.shards as u64, "shard"),
         bytes(config.settings.ring_bytes as u64),
         bytes(limit),
@@ -140,18 +141,18 @@ fn steering(config: &Capture) -> Finding {
     };
     let finding = |level, text: &str| Finding::new(level, "steering", text);
     match self_test(&options) {
-        SelfTest::Passed => finding(Level::Ok, "both directions of a flow come to one shard"),
+        SelfTest::Passed => finding(Level::Ok, "both directions of a flow reach one shard"),
         SelfTest::NotRun => finding(Level::Info, "not tried: it needs CAP_NET_RAW, and lo up"),
         SelfTest::Failed { flows, apart, .. } => finding(
             Level::Warn,
             &format!("of {flows} flows tried, {apart} had their directions on different shards"),
         )
-        .why("calls are torn into halves")
+        .why("calls become half calls")
         .fix("SNIFFER_SHARDS=1"),
     }
 }
 
-/// What a mirror's source may send so that nothing is cut on the way to this interface.
+/// The MTU that sources of a mirror may have so that nothing is cut on the way to this interface.
 fn mirror_mtu(interface: &Interface) -> Option<Finding> {
     if interface.loopback || matches!(interface.kind, LinkKind::Vxlan { .. }) {
         return None;
@@ -160,10 +161,7 @@ fn mirror_mtu(interface: &Interface) -> Option<Finding> {
     let text = format!(
         "sources may have an MTU of {v4} (IPv4 mirror) or {v6} (IPv6); longer packets arrive cut"
     );
-    let level = match v4 < 1500 {
-        true => Level::Warn,
-        false => Level::Info,
-    };
+    let level = if v4 < 1500 { Level::Warn } else { Level::Info };
     let finding = Finding::new(level, format!("mirror on {}", interface.name), text);
     Some(match level {
         Level::Warn => finding
@@ -176,17 +174,21 @@ fn mirror_mtu(interface: &Interface) -> Option<Finding> {
     })
 }
 
-/// Somebody who listens on the mirror's port gets every packet as well.
+/// A program that listens on the mirror's port gets every packet as well.
 fn listener(port: u16) -> Finding {
     let topic = format!("UDP {port}");
     if listens(port) {
         Finding::new(Level::Warn, topic, "something listens on it")
             .why("each mirrored packet is handled there as well")
             .fix(format!(
-                "ss -ulnp 'sport = :{port}' names it; nothing has to listen for us"
+                "ss -ulnp 'sport = :{port}' shows it; nothing has to listen for the sniffer"
             ))
     } else {
-        Finding::new(Level::Ok, topic, "nobody listens on it, and nobody has to")
+        Finding::new(
+            Level::Ok,
+            topic,
+            "no program listens on it, and none has to",
+        )
     }
 }
 
@@ -204,10 +206,10 @@ fn listens(port: u16) -> bool {
 
 fn kernel_link(port: u16) -> Finding {
     let text = format!(
-        "a kernel vxlan link undoes VXLAN on UDP {port}; it is read there, without its network number"
+        "a kernel vxlan link removes VXLAN on UDP {port}; packets are read behind it, without their network number"
     );
     Finding::new(Level::Warn, "kernel vxlan link", text)
-        .why("on the interface that carries it the number is still there")
+        .why("the interface that carries it still has the number")
         .fix("SNIFFER_ENGINE=vxlan    reads it from the packets")
 }
 
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mirror_needs_room() {
+    fn a_mirror_needs_space() {
         check(9001, Level::Info, "MTU of 8947 (IPv4 mirror) or 8927");
         check(1500, Level::Warn, "MTU of 1446");
         check(0, Level::Warn, "MTU of 0");

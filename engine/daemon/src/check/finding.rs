@@ -1,19 +1,19 @@
-//! One thing that was looked at, and how much it matters.
+//! A finding: what was examined, and how much the result matters.
 
 use serde::Serialize;
 
 use crate::diagnostic::Diagnostic;
 use crate::sink::kind::Probe;
 
-/// How much it matters.
+/// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Level {
     /// As it should be.
     Ok,
-    /// To know.
+    /// For information.
     Info,
-    /// Could be better, or will not be what is expected.
+    /// Could be better, or differs from what users expect.
     Warn,
     /// Does not work.
     Fail,
@@ -30,19 +30,19 @@ impl Level {
     }
 }
 
-/// One thing that was looked at.
+/// The result of examining one thing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     /// How much it matters.
     pub(super) level: Level,
-    /// What was looked at: `packet socket`, `net.core.rmem_max`.
+    /// What was examined: `packet socket`, `net.core.rmem_max`.
     pub(super) topic: String,
     /// What was found.
     pub(super) text: String,
-    /// Why it matters, or what we looked at.
+    /// Why it matters, or what was examined.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) why: Option<String>,
-    /// Something to paste.
+    /// A command to paste.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) fix: Option<String>,
 }
@@ -78,11 +78,12 @@ impl Finding {
         }
     }
 
-    /// What `run` would say.
+    /// The problem that `run` would report.
     pub(super) fn of(problem: Diagnostic, topic: &str) -> Self {
-        let level = match problem.code.stops() {
-            true => Level::Fail,
-            false => Level::Warn,
+        let level = if problem.code.stops() {
+            Level::Fail
+        } else {
+            Level::Warn
         };
         Self {
             level,

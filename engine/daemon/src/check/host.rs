@@ -1,8 +1,8 @@
-//! The host's tuning: each knob of `tuning/knobs` that can be read from here, as it is against what is advised.
+//! The tuning of the host: each knob of `tuning/knobs` that can be read, compared with what is advised.
 //!
-//! The table says what is advised and why, and is the same that `tuning/apply` works through; here stands only how a
-//! value is read: `/proc/sys`, `/sys`, and ethtool's questions to the driver. What cannot be read (a container without
-//! `/sys`, a driver without the setting) is no finding.
+//! The table has the advised values and the reasons, and is the one that `tuning/apply` works through; here is only how a
+//! value is read: `/proc/sys`, `/sys`, and ethtool requests to the driver. A value that cannot be read (a container without
+//! `/sys`, a driver without the setting) gives no finding.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::finding::{Finding, Level};
 /// Group, knob, advised value, reason.
 const TABLE: &str = include_str!("../../../../tuning/knobs");
 
-/// What frequency of the cores is chosen by.
+/// The rule by which the frequency of the cores is chosen.
 const GOVERNOR: &str = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor";
 
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,7 @@ pub(super) fn findings(interfaces: Vec<String>) -> Vec<Finding> {
                         .filter_map(|name| of_interface(knob, name)),
                 );
             }
-            // Changed by choice, or not to be judged from one look (irq, rss, mirror).
+            // A matter of choice, or not to be judged by one reading (irq, rss, mirror).
             _ => {}
         }
     }
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_below_is_told_with_the_way_back() {
+    fn a_value_below_the_advice_is_reported_with_the_way_back() {
         let knob = Knob {
             group: "sysctl",
             name: "kernel.threads-max",

@@ -1,4 +1,4 @@
-//! What this kernel, and whoever confines this process, lets us have: io_uring, landlock, seccomp. Each is tried.
+//! What this kernel, and the confinement of this process, permit: io_uring, landlock, seccomp. Each is tried.
 
 use std::sync::Arc;
 
@@ -34,7 +34,8 @@ fn uploader() -> Finding {
     }
 }
 
-/// Tried on a thread that then ends; a filter of system calls would hold for all, so of that only its presence is asked.
+/// Landlock is tried on a thread that then ends. A filter of system calls would apply to the whole process, so only its
+/// availability is checked.
 fn sandbox() -> [Finding; 2] {
     let tried = std::thread::spawn(|| Plan::reader(&[]).confine_files()).join();
     let files = tried.unwrap_or(Files::Off("it could not be tried".into()));
@@ -47,13 +48,11 @@ fn sandbox() -> [Finding; 2] {
         let mut actions = actions.split_whitespace();
         actions.any(|action| action == "errno")
     });
-    let seccomp = match has_filters {
-        true => Finding::new(Level::Ok, "seccomp", "system calls can be filtered"),
-        false => Finding::new(
-            Level::Info,
-            "seccomp",
-            "this kernel does not filter system calls",
-        ),
+    let seccomp = if has_filters {
+        Finding::new(Level::Ok, "seccomp", "system calls can be filtered")
+    } else {
+        let text = "this kernel does not filter system calls";
+        Finding::new(Level::Info, "seccomp", text)
     };
     let why = "the sandbox goes as far as the kernel does";
     [

@@ -1,4 +1,4 @@
-//! One moment's counters as Prometheus reads them: the text format, version 0.0.4.
+//! The counters of one moment in Prometheus' text format, version 0.0.4.
 //!
 //! Each counter of each stage is one series a shard, under a name of `families` or under its own; the
 //! doc comment of the counter is its help. Labels are reasons, numbers and the program's own words.
@@ -15,7 +15,7 @@ use crate::status::{Calls, RuleHits};
 /// What is shown, read at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Moment {
-    /// When the capture began.
+    /// When the capture started.
     pub started: Option<SystemTime>,
     /// The counters of each shard.
     pub shards: Vec<Stages>,
@@ -23,7 +23,7 @@ pub struct Moment {
     pub calls: Calls,
     /// The counters of each sink.
     pub sinks: Vec<Snapshot>,
-    /// Each rule's hits, in the order of their lines.
+    /// Each rule's matches, in the order of their lines.
     pub rules: Vec<RuleHits>,
     /// Reloads of the rules that succeeded, and that failed.
     pub reloads: (u64, u64),
@@ -31,7 +31,7 @@ pub struct Moment {
     pub ring_bytes: u64,
     /// The memory limit in bytes.
     pub memory_limit_bytes: u64,
-    /// What the kernel says of this process.
+    /// Memory, threads and CPU time of this process.
     pub process: Process,
 }
 
@@ -48,12 +48,12 @@ pub fn page(moment: &Moment) -> String {
     page.0
 }
 
-/// The page in the making.
+/// The page while it is written.
 #[derive(Default)]
 struct Text(String);
 
 impl Text {
-    /// Begins a metric. By its name it is a counter or a gauge.
+    /// Starts a metric; its name shows whether it is a counter or a gauge.
     fn metric(&mut self, name: &str, help: &str) {
         let kind = if name.ends_with("_total") {
             "counter"
@@ -120,7 +120,7 @@ fn program(page: &mut Text, moment: &Moment) {
     if let Some(started) = moment.started {
         page.single(
             "sniffer_start_time_seconds",
-            "When the capture began, in seconds since 1970.",
+            "When the capture started, in seconds since 1970.",
             seconds(started),
         );
     }
@@ -164,12 +164,12 @@ fn calls(page: &mut Text, calls: &Calls) {
     );
     page.single(
         "sniffer_calls_unaccounted",
-        "Calls in none of the boxes: anything but 0 is a bug.",
+        "Calls in no bucket of the ledger: anything but 0 is a bug.",
         calls.unaccounted,
     );
 }
 
-/// A rule is named by its number among the rules in use, its line and its verb; what it says is its owner's secret.
+/// A rule is identified by its number among the rules in use, its line and its verb; its text is private.
 fn rules(page: &mut Text, moment: &Moment) {
     const HITS: &str = "sniffer_rule_hits_total";
     page.metric(
@@ -339,7 +339,7 @@ fn memory(page: &mut Text, moment: &Moment) {
     const NAME: &str = "sniffer_memory_bytes";
     page.metric(
         NAME,
-        "Memory by what it is for. Rings are beside the limit.",
+        "Memory by what it is for. Rings do not count towards the limit.",
     );
     page.sample(NAME, &[("pool", &"ring")], moment.ring_bytes);
     for Pool { label, bytes, .. } in families::POOLS {
@@ -376,7 +376,7 @@ fn stages(page: &mut Text, shards: &[Stages]) {
     }
 }
 
-/// Names as Prometheus' own client libraries give them.
+/// The names are those of Prometheus' own client libraries.
 fn process(page: &mut Text, process: &Process) {
     for (name, help, value) in [
         (
@@ -386,7 +386,7 @@ fn process(page: &mut Text, process: &Process) {
         ),
         (
             "process_anonymous_memory_bytes",
-            "Resident memory that no file and no ring is behind.",
+            "Resident memory that belongs to no file and no ring.",
             process.anonymous_bytes,
         ),
         ("process_threads", "Threads.", process.threads),

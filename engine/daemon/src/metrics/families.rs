@@ -1,5 +1,5 @@
-//! Which metric each counter of the stages is: by the table where dashboards and alerts need a stable name, else by its
-//! own name. Every counter is in exactly one metric, so a new one is exported without a word here.
+//! The names of metrics: a table for counters whose names dashboards and alerts rely on; all others are exported under their
+//! own names. Every counter is in exactly one metric, so a new counter is exported without a change here.
 
 use std::borrow::Cow;
 
@@ -12,16 +12,16 @@ use crate::counters::{Cell, Stages};
 pub(super) struct Series {
     pub(super) name: String,
     pub(super) help: Cow<'static, str>,
-    /// Index of the cell, and the label that tells it from the others.
+    /// Index of the cell, and the label that distinguishes it from the others.
     pub(super) cells: Vec<(usize, Option<(&'static str, String)>)>,
 }
 
-/// A name for some counters. One whose name ends in `*` stands for all that begin so.
+/// A name for some counters; a counter `x_*` stands for all whose names start with `x_`.
 struct Named {
     name: &'static str,
     help: &'static str,
     label: &'static str,
-    /// Stage, counter, and what the label says; for `*` it says the rest of the name.
+    /// Stage, counter and value of the label; for `*` the value is the rest of the name.
     counters: &'static [(&'static str, &'static str, &'static str)],
 }
 
@@ -54,13 +54,13 @@ const fn by(
 
 /// A gauge of the stage `held` that is bytes of memory.
 pub(super) struct Pool {
-    /// What it is called there.
+    /// The value of the label `pool`.
     pub(super) label: &'static str,
     name: &'static str,
     pub(super) bytes: fn(&Held) -> u64,
 }
 
-/// All of them; they are shown with the memory of rings and queue.
+/// The pools that are counters; those of rings and queue are not.
 pub(super) const POOLS: [Pool; 3] = [
     Pool {
         label: "out_of_order",
@@ -237,7 +237,7 @@ const NAMED: &[Named] = &[
         &[
             ("message", "bodies_limited", "limit"),
             ("message", "bodies_shed", "memory"),
-            ("message", "bodies_thinned", "overload"),
+            ("message", "bodies_truncated", "overload"),
             ("message", "bodies_undecodable", "decode"),
             ("message", "bodies_withheld", "gap"),
             ("message", "bodies_unreadable", "rule"),
@@ -259,7 +259,7 @@ const NAMED: &[Named] = &[
     by(
         "sniffer_rules_calls_total",
         "result",
-        "Calls by what the rules said.",
+        "Calls by the decision of the rules.",
         &[
             ("message", "lines_written", "kept"),
             ("message", "calls_stopped", "stopped"),
@@ -274,12 +274,12 @@ const NAMED: &[Named] = &[
     by(
         "sniffer_unaccounted",
         "level",
-        "What is in no box of the ledger: anything but 0 is a bug.",
+        "What is in no bucket of the ledger: anything but 0 is a bug.",
         &[("unaccounted", "*", "")],
     ),
 ];
 
-/// All of them: those of the table first.
+/// All metrics: those of the table first.
 pub(super) fn all() -> Vec<Series> {
     let mut named: Vec<Series> = NAMED
         .iter()
@@ -325,7 +325,7 @@ impl Named {
     }
 }
 
-/// `sniffer_STAGE_COUNTER_total`; what is held now is no total.
+/// `sniffer_STAGE_COUNTER_total`, and `sniffer_STAGE_GAUGE`.
 fn own_name(cell: &Cell) -> String {
     let stage = cell.stage;
     let name = cell.name.strip_prefix(stage).unwrap_or(cell.name);
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn own_names_say_stage_and_kind() {
+    fn own_names_have_stage_and_kind() {
         for (stage, name, expected) in [
             ("flow", "flow_gaps", "sniffer_flow_gaps_total"),
             ("http", "requests", "sniffer_http_requests_total"),

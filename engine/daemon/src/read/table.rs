@@ -1,19 +1,19 @@
-//! A call as a line for people, drawn from the finished line: what is shown is what would be sent.
+//! The table of `sniffer read`: a row for each call, made from the finished line, so that it shows only what would be sent.
 //!
-//! Captured text may hold anything, terminal commands included, so only printable characters get through.
+//! Captured text may contain anything, terminal commands included, so only printable characters are shown.
 
 use engine_core::message::Notes;
 use engine_core::time::Timestamp;
 
 use crate::quantity::{bytes, thousands};
 
-/// Columns of a URL at least, however narrow the terminal.
+/// Least columns of a URL, however narrow the terminal.
 const URL_COLUMNS_MIN: usize = 20;
 
-/// Columns of everything but URL and note.
+/// Columns of everything other than URL and note.
 const OTHER_COLUMNS: usize = 58;
 
-/// Draws calls.
+/// The table.
 #[derive(Debug)]
 pub(super) struct Table {
     number: u64,
@@ -38,12 +38,12 @@ impl Table {
         }
     }
 
-    /// Times are shown from here on.
+    /// Times are shown relative to this one.
     pub(super) fn starts_at(&mut self, time: Timestamp) {
         self.start.get_or_insert(time);
     }
 
-    /// The names of the columns.
+    /// The row with the names of the columns.
     pub(super) fn head(&self) -> String {
         let width = self.url_columns;
         format!(
@@ -52,10 +52,10 @@ impl Table {
         )
     }
 
-    /// One call.
+    /// The row of one call.
     pub(super) fn row(&mut self, line: &[u8], notes: &Notes) -> String {
         self.number += 1;
-        // A line that is no list of pairs would be our bug; its row then shows only what the notes say.
+        // A line that is not a list of pairs would be our bug; its row then shows only what is in the notes.
         let details: Vec<(String, String)> = serde_json::from_slice(line).unwrap_or_default();
         let value = |name: &str| {
             details
@@ -94,9 +94,10 @@ impl Table {
             Some(b'4') => "\x1b[33m",
             _ => "",
         };
-        match self.colour && !paint.is_empty() {
-            true => format!("{paint}{}\x1b[0m\n", row.trim_end()),
-            false => format!("{}\n", row.trim_end()),
+        if self.colour && !paint.is_empty() {
+            format!("{paint}{}\x1b[0m\n", row.trim_end())
+        } else {
+            format!("{}\n", row.trim_end())
         }
     }
 
@@ -124,7 +125,7 @@ impl Table {
     }
 }
 
-/// `1 MiB`: the limit is a power of two in the settings too.
+/// `1 MiB`: a power of two, as in the settings.
 fn limit(count: usize) -> String {
     match count {
         count if count >= 1 << 20 && count % (1 << 20) == 0 => format!("{} MiB", count >> 20),
@@ -142,7 +143,7 @@ fn span(nanos: u64) -> String {
     }
 }
 
-/// At most `columns` characters, each of which only shows itself.
+/// At most `columns` characters, without any that does something else than to be shown.
 pub(crate) fn printable(text: &str, columns: usize) -> String {
     let is_plain = |letter: char| {
         !letter.is_control()
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_says_what_is_known() {
+    fn a_row_shows_what_is_known() {
         let notes = Notes {
             started_nanos: 100_031_877_000,
             took_nanos: 12_400_000,

@@ -81,7 +81,7 @@ impl OverloadLog {
         if (self.at).is_some_and(|at| now.duration_since(at) < OVERLOAD_EVERY) {
             return None;
         }
-        let counted = overload.bundles_plain + overload.bodies_thinned + overload.calls_shed;
+        let counted = overload.bundles_plain + overload.bodies_truncated + overload.calls_shed;
         let change = if overload.step > self.step {
             Change::More
         } else if overload.step == status::Step::None
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn start_and_end_of_overload_are_logged_once_and_seldom() {
-        use status::Step::{BodiesThinned, CallsShed, CompressionOff, None as Nothing};
+        use status::Step::{BodiesTruncated, CallsShed, CompressionOff, None as Nothing};
         let start = Instant::now();
         let mut log = OverloadLog::default();
         let checks = [
@@ -114,7 +114,7 @@ mod tests {
             (1, CompressionOff, 0, Some(Change::More)),
             (2, CallsShed, 5, None),
             (12, CallsShed, 90, Some(Change::More)),
-            (23, BodiesThinned, 99, None),
+            (23, BodiesTruncated, 99, None),
             (24, Nothing, 99, Some(Change::Nothing)),
             (25, CompressionOff, 99, None),
             (40, Nothing, 100, Some(Change::Nothing)),

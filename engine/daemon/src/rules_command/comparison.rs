@@ -1,7 +1,7 @@
-//! `sniffer rules test`: capture files in, each call before and after the rules out, and how often each rule acted.
+//! `sniffer rules test`: each call of capture files before and after the rules, and how often each rule matched.
 //!
-//! Two pipelines read the same packets, one with no rules. What the rules hide is printed here, and only here: this is
-//! how their author sees what they do. It goes to standard output and nowhere else.
+//! Two pipelines read the same packets, one without rules. Only this command prints what the rules hide, for their author,
+//! and only to standard output.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -30,7 +30,7 @@ const VALUE_COLUMNS: usize = 160;
 /// Characters that are shown before the first difference of two values.
 const CONTEXT_COLUMNS: usize = 40;
 
-/// Packet time between two looks at idle flows.
+/// Packet time between two checks for idle flows.
 const TICK: Duration = Duration::from_millis(100);
 
 /// A detail: key and value.
@@ -43,7 +43,7 @@ struct Calls(VecDeque<(String, Vec<Detail>)>);
 impl Output for Calls {
     fn line(&mut self, line: &[u8], _: &Notes) {
         const ID: &str = "custom_field:exchange_id";
-        // A line that is no list of pairs would be our bug; it then counts as a call without details.
+        // A line that is not a list of pairs would be our bug; it then counts as a call without details.
         let mut details: Vec<Detail> = serde_json::from_slice(line).unwrap_or_default();
         let id = details.iter().find(|(key, _)| key == ID);
         let id = id.map(|(_, value)| value.clone()).unwrap_or_default();
@@ -104,7 +104,7 @@ struct Comparison {
     before: Pipeline<Calls>,
     after: Pipeline<Calls>,
     rules: Arc<RuleSet>,
-    /// Hits per rule as of the last call.
+    /// Matches per rule as of the last call.
     hits: Vec<u64>,
     dropped: u64,
     calls: u64,
@@ -199,7 +199,7 @@ impl Comparison {
         }
     }
 
-    /// The rules that acted since the last call: `line 2 ×3`.
+    /// The rules that matched since the last call: `line 2 ×3`.
     fn acted(&mut self) -> Vec<String> {
         let now = self.after.rule_matches().to_vec();
         self.hits.resize(now.len(), 0);
@@ -248,7 +248,7 @@ impl Comparison {
     }
 }
 
-/// A line a detail: `-` removed, `~` changed with `>` what it became, `+` added, else kept.
+/// A line for each detail: `-` removed, `~` changed with `>` the new value, `+` added, otherwise kept.
 fn compare(before: &[Detail], after: &[Detail]) -> Vec<String> {
     let mut lines = Vec::new();
     let mut after = after;

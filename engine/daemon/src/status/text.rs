@@ -1,6 +1,6 @@
 //! The status as text for people.
 //!
-//! The first line keeps supervisor's shape, so that a script that greps RUNNING or STOPPED goes on working.
+//! The first line has the form of supervisor's, so that a script that looks for RUNNING or STOPPED keeps working.
 
 use std::fmt::Write;
 
@@ -9,8 +9,8 @@ use engine_core::limits::OVERLOAD_BODY_BYTES;
 use super::{Calls, Capture, Output, Overload, Port, State, Status, Step, unread_protocols};
 use crate::quantity::{bytes, clock, plural, spoken, thousands};
 
-/// Ports named in the text of a status; JSON has all of them.
-pub const PORTS_TOLD: usize = 4;
+/// Ports listed in the text of a status; JSON has all of them.
+pub const PORTS_SHOWN: usize = 4;
 
 impl Status {
     /// The text, with its final newline.
@@ -116,8 +116,8 @@ impl Capture {
             line(text, "halves", halves.join(" · "));
         }
         let mut ports: Vec<String> = self.ports.iter().filter_map(Port::words).collect();
-        if ports.len() > PORTS_TOLD {
-            let rest = ports.split_off(PORTS_TOLD).len();
+        if ports.len() > PORTS_SHOWN {
+            let rest = ports.split_off(PORTS_SHOWN).len();
             ports.push(format!("{} more", plural(rest as u64, "port")));
         }
         if !ports.is_empty() {
@@ -160,12 +160,12 @@ impl Capture {
         }
     }
 
-    /// `include default: 2 rules, 18 119 hits, none on line 3`.
+    /// `include default: 2 rules, 18 119 matches, none on line 3`.
     fn rules_text(&self) -> String {
         if self.rule_hits.is_empty() {
             return self.rules.clone();
         }
-        let hits = self.rule_hits.iter().map(|rule| rule.hits).sum();
+        let matches: u64 = self.rule_hits.iter().map(|rule| rule.hits).sum();
         let mut idle: Vec<String> = (self.rule_hits.iter().filter(|rule| rule.hits == 0))
             .map(|rule| rule.line.to_string())
             .collect();
@@ -176,19 +176,23 @@ impl Capture {
             lines => format!(", none on lines {}", lines.join(", ")),
         };
         let count = plural(self.rule_hits.len() as u64, "rule");
-        format!("{}: {count}, {}{none}", self.rules, plural(hits, "hit"))
+        let matches = match matches {
+            1 => "1 match".to_owned(),
+            matches => format!("{} matches", thousands(matches)),
+        };
+        format!("{}: {count}, {matches}{none}", self.rules)
     }
 
-    /// The sentence at the end of a capture.
+    /// The summary at the end of a capture.
     pub fn summary(&self, seconds: u64) -> String {
         let calls = &self.calls;
-        let kept_back = if self.output.transport.is_empty() && calls.stopped > 0 {
+        let stopped = if self.output.transport.is_empty() && calls.stopped > 0 {
             "not sent"
         } else {
             "stopped by rules"
         };
         let mut text = format!(
-            "stopped after {}: {} seen, {} sent, {} {kept_back}, ",
+            "stopped after {}: {} seen, {} sent, {} {stopped}, ",
             spoken(seconds),
             plural(calls.seen, "call"),
             thousands(calls.sent),
@@ -232,9 +236,10 @@ impl Output {
             plural(self.queue_calls, "call"),
             bytes(self.queue_bytes)
         );
-        match self.transport.is_empty() {
-            true => self.url.clone(),
-            false => format!("{} {state} · {queue} · {}", self.url, self.transport),
+        if self.transport.is_empty() {
+            self.url.clone()
+        } else {
+            format!("{} {state} · {queue} · {}", self.url, self.transport)
         }
     }
 }
@@ -245,17 +250,17 @@ impl Calls {
         let reasons: Vec<String> = (self.dropped.iter().filter(|(_, count)| **count > 0))
             .map(|(reason, count)| format!("{} {}", reason.replace('_', " "), thousands(*count)))
             .collect();
-        match reasons.is_empty() {
-            true => "0 dropped".to_owned(),
-            false => format!(
-                "{} dropped ({})",
-                thousands(self.dropped_total()),
-                reasons.join(", ")
-            ),
+        if reasons.is_empty() {
+            return "0 dropped".to_owned();
         }
+        format!(
+            "{} dropped ({})",
+            thousands(self.dropped_total()),
+            reasons.join(", ")
+        )
     }
 
-    /// `balanced`, or how far from it.
+    /// `balanced`, or by how much it is not.
     pub fn balance_text(&self) -> String {
         match self.unaccounted {
             0 => "balanced".to_owned(),
@@ -265,26 +270,26 @@ impl Calls {
 }
 
 impl Overload {
-    /// What is given up now, in words.
+    /// What is left out now, in words.
     pub fn now(&self) -> String {
         let what = match self.step {
             Step::None => return "nothing is left out".to_owned(),
             Step::CompressionOff => "compression off".to_owned(),
-            Step::BodiesThinned => format!("bodies cut to {OVERLOAD_BODY_BYTES} bytes"),
+            Step::BodiesTruncated => format!("bodies truncated to {OVERLOAD_BODY_BYTES} bytes"),
             Step::CallsShed => format!(
-                "bodies cut to {OVERLOAD_BODY_BYTES} bytes, {} % of calls not written",
+                "bodies truncated to {OVERLOAD_BODY_BYTES} bytes, {} % of calls not written",
                 self.shed_percent
             ),
         };
         format!("{what} on {}", plural(self.shards, "shard"))
     }
 
-    /// What was given up since the start, in words.
+    /// What was left out since the start, in words.
     pub fn counted(&self) -> String {
         format!(
-            "{} sent plain, {} cut, {} not written so far",
+            "{} sent uncompressed, {} truncated, {} not written so far",
             plural(self.bundles_plain, "bundle"),
-            match self.bodies_thinned {
+            match self.bodies_truncated {
                 1 => "1 body".to_owned(),
                 bodies => format!("{} bodies", thousands(bodies)),
             },
@@ -322,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn looks_like_the_manual_says() {
+    fn has_the_form_of_the_manual() {
         check(
             &running(),
             "\
@@ -333,7 +338,7 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
  unread   port 443: 120 TLS handshakes · port 22: 1 HTTP/2 connection, 2 other connections
  packets  4 100 000 received, 2.0 GB · 0 dropped in ring
  output   https://lake.example/message up, last 204 0.4 s ago · queue 24 calls, 38 kB · epoll
- rules    include default + 1 more: 3 rules, 108 204 hits, none on line 2
+ rules    include default + 1 more: 3 rules, 108 204 matches, none on line 2
  memory   64 MB resident, limit 537 MB, ring apart
  sandbox  landlock ABI 7, seccomp on, 0 capabilities
  metrics  http://127.0.0.1:7702/metrics
@@ -363,7 +368,7 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
     }
 
     #[test]
-    fn what_is_given_up_is_said() {
+    fn what_is_left_out_is_shown() {
         let overload = |shed, percent| {
             let mut stages = Stages::default();
             stages.shard.overload_plain = 2;
@@ -371,7 +376,7 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
             stages.shard.overload_shed = shed;
             stages.shard.overload_shed_percent = percent;
             stages.shard.bundles_plain_overload = 1;
-            stages.message.bodies_thinned = 1200;
+            stages.message.bodies_truncated = 1200;
             stages.message.calls_shed_overload = 40;
             Overload::of(&stages)
         };
@@ -382,11 +387,12 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
             let line = text.lines().find(|line| line.contains("overload"));
             line.map(str::to_owned)
         };
-        let so_far = "1 bundle sent plain, 1 200 bodies cut, 40 calls not written so far";
+        let so_far =
+            "1 bundle sent uncompressed, 1 200 bodies truncated, 40 calls not written so far";
         assert_eq!(
             line(overload(2, 55)),
             Some(format!(
-                " overload bodies cut to 4096 bytes, 28 % of calls not written on 2 shards · {so_far}"
+                " overload bodies truncated to 4096 bytes, 28 % of calls not written on 2 shards · {so_far}"
             ))
         );
         assert_eq!(
@@ -397,7 +403,7 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
     }
 
     #[test]
-    fn a_ledger_that_does_not_balance_says_so() {
+    fn a_ledger_that_does_not_balance_is_marked() {
         let mut calls = Calls {
             seen: 10,
             sent: 4,

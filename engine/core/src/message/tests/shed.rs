@@ -90,7 +90,7 @@ fn check_truncated(rules: &str, truncated: bool, expected: Option<&str>) {
         writer.set_shed_policy(policy);
         play(&mut writer, &request, &response, 5, 2, 3);
         assert_eq!(
-            writer.counters().bodies_thinned,
+            writer.counters().bodies_truncated,
             u64::from(truncated),
             "{rules}"
         );
@@ -178,7 +178,7 @@ fn a_share_of_the_calls_of_one_connection_is_shed_and_truncated_and_counted() {
         let expected = CALLS * u64::from(shed) / u64::from(ShedPolicy::CALLS);
         for (counted, expected) in [
             (counters.calls_shed_overload, expected),
-            (counters.bodies_thinned, (CALLS - expected) / 2),
+            (counters.bodies_truncated, (CALLS - expected) / 2),
         ] {
             assert!(
                 counted.abs_diff(expected) <= 2,

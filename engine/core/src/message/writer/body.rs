@@ -106,7 +106,7 @@ impl<O: Output> LineWriter<O> {
     /// The counter of a body that is truncated at its limit.
     fn truncation_counter(&mut self, body: &Body) -> &mut u64 {
         if body.state.bytes_max < self.config.body_bytes_max {
-            &mut self.counters.bodies_thinned
+            &mut self.counters.bodies_truncated
         } else {
             &mut self.counters.bodies_limited
         }
