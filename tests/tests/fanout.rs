@@ -74,7 +74,7 @@ fn flows_whose_directions_come_to_different_shards_are_counted() -> Result<()> {
     let apart = find(&status, "flows_apart").unwrap_or(0);
     assert!(apart <= CALLS as i64, "{status}");
     assert!(
-        status.to_string().contains("came to different shards"),
+        status.to_string().contains("reached different shards"),
         "{status}"
     );
     capture.stop()?;
