@@ -1,6 +1,6 @@
-//! Every stage over the same seeded traffic, then the two most expensive ones alone: escape and deflate.
+//! Benchmarks of every stage over the same seeded traffic, and of the two most expensive steps alone: escape and deflate.
 //!
-//! `cargo bench -p bench` or `cargo bench -p bench -- http`. On a shared machine believe `bench/instructions` instead.
+//! `cargo bench -p bench` or `cargo bench -p bench -- http`. On a shared machine use `bench/instructions` instead.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ fn stages(criterion: &mut Criterion) {
             group.throughput(Throughput::Elements(CALLS));
             group.measurement_time(Duration::from_secs(2));
             for name in NAMES.into_iter().filter(|name| *name != "frames") {
-                // One engine for all iterations, as its connections go on through them.
+                // All iterations share one engine, since its connections stay open across them.
                 let mut stage = Stage::new(name).expect("a stage");
                 let mut rounds = Rounds::new(&shape, CALLS);
                 let mut index = 0;
@@ -56,7 +56,7 @@ fn stages(criterion: &mut Criterion) {
     }
 }
 
-/// Bytes a second of what the stages above do to bodies.
+/// Bytes a second of the steps above that work on bodies.
 fn bytes(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("bytes");
     group.measurement_time(Duration::from_secs(2));

@@ -1,5 +1,5 @@
-//! Runs one stage over steady traffic and prints how much that was: `stages STAGE WIRE BODY_BYTES CALLS`.
-//! `bench/instructions` counts what it costs.
+//! Runs one stage over steady traffic and prints how much work it did: `stages STAGE WIRE BODY_BYTES CALLS`.
+//! `bench/instructions` counts its instructions.
 
 use anyhow::{Context as _, Result};
 use bench::load::{FIRST_NUMBER, Load, Shape};

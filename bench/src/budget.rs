@@ -1,8 +1,7 @@
-//! `bench stages`: what a packet and a call cost behind each stage of the engine, by time, over frames in memory.
+//! `bench stages`: the time of a packet and of a call up to each stage of the engine, over frames in memory.
 //!
-//! The frames are those of `run`, made before each round and never the same twice. A stage is run for [`Options`]' time
-//! and the fastest round counts: whatever disturbs makes it slower.
-//! `bench/instructions` says the same without a clock.
+//! The frames are those of `run`, made before each round and never repeated. Each stage runs for [`Options::seconds`], and
+//! the fastest round counts, since any disturbance makes a round slower. `bench/instructions` counts instructions instead.
 
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -17,23 +16,23 @@ use crate::load::Shape;
 use crate::results::{Conditions, Results, StageTime};
 use crate::stages::{NAMES, Rounds, Stage};
 
-/// Bytes of frames of one round, about: as many as the blocks of a ring hold that is read without delay.
+/// Approximate bytes of the frames of one round: those in the blocks of a ring that is read without delay.
 const ROUND_BYTES: usize = 4 << 20;
-/// The stage that does nothing: here it stands for the sender's work, the making of frames.
+/// The stage that does nothing; its row has the time that making the frames takes.
 const MAKING: &str = "frames";
-/// Rounds before the first that counts.
+/// Rounds that do not count.
 const WARM_UP: u32 = 2;
 
-/// What to measure.
+/// Options of `bench stages`.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Wires: plain, vxlan
+    /// Encapsulations of the traffic: plain, vxlan
     #[arg(long, value_delimiter = ',', default_value = "plain,vxlan")]
     wire: Vec<String>,
-    /// Bytes of response bodies
+    /// Response body sizes in bytes
     #[arg(long, value_delimiter = ',', default_value = "200,2000,20000")]
     body: Vec<usize>,
-    /// Seconds for each stage, the making of frames included
+    /// Seconds for each stage, including the making of frames
     #[arg(long, default_value_t = 0.5)]
     seconds: f64,
     /// Folder of the results
@@ -41,7 +40,7 @@ pub struct Options {
     results: PathBuf,
 }
 
-/// Measures all of it.
+/// Measures all stages.
 pub fn run(options: &Options) -> Result<()> {
     let mut results = Results::create(&options.results, "stages")?;
     eprintln!("rows go to {}", results.path().display());
@@ -67,7 +66,7 @@ pub fn run(options: &Options) -> Result<()> {
                 };
                 results.append(&conditions, &row)?;
                 eprintln!(
-                    "{wire:<5} {body_bytes:>5} B up to {stage:<10} {:>8.0} ns a frame {:>9.0} ns a call",
+                    "{wire:<5} {body_bytes:>5} B up to {stage:<10} {:>8.0} ns/frame {:>9.0} ns/call",
                     row.nanos_per_frame, row.nanos_per_call
                 );
             }

@@ -1,4 +1,4 @@
-//! One cell of the matrix: what is measured, and how.
+//! A cell of the matrix, and how it is measured.
 
 use std::fs;
 
@@ -9,55 +9,55 @@ use crate::load;
 use crate::traffic::Wire;
 use crate::tx::SenderKind;
 
-/// Fifty rules as somebody may have them.
+/// Fifty rules such as a user may have.
 const REALISTIC: &str = include_str!("../rules/realistic.txt");
 
-/// What does not change between the rates of one cell of the matrix.
+/// A cell of the matrix: everything but the rate.
 #[derive(Clone, Debug)]
 pub struct Cell {
-    /// What kind of traffic it is, for the results.
+    /// The name of the kind of traffic, for the results.
     pub traffic: String,
-    /// Traffic, but for the number of connections when `rate` chooses it.
+    /// The shape of the traffic; 0 connections if the rate determines their number.
     pub shape: load::Shape,
-    /// New connections a minute, instead of a number of calls on each.
+    /// New connections a minute, instead of a fixed number of calls on each connection.
     pub flows_per_minute: Option<f64>,
     /// `plain` or `vxlan`, for the results.
     pub wire: String,
-    /// Bundles are compressed.
+    /// Whether bundles are compressed.
     pub compression: bool,
-    /// Name of the rule set, for the results.
+    /// The name of the rule set, for the results.
     pub rules: String,
-    /// Its text.
+    /// The text of the rule set.
     pub rules_text: String,
 }
 
-/// How to measure.
+/// How a trial is measured.
 #[derive(Clone, Debug)]
 pub struct Method {
-    /// Length of the measured traffic.
+    /// Seconds of measured traffic.
     pub seconds: f64,
-    /// Length of the warm-up.
+    /// Seconds of warm-up traffic.
     pub warm_up: f64,
-    /// How frames get onto the wire.
+    /// How frames are sent.
     pub sender: SenderKind,
-    /// CPU of the sender, which also pays for the kernel's way to the tap.
+    /// CPU of the sender, which includes the kernel's path to the tap.
     pub sender_cpu: Option<usize>,
-    /// CPUs of sniffer and collector, as taskset(1) takes them.
+    /// CPUs of the sniffer, in the notation of taskset(1).
     pub engine_cpus: Option<String>,
     /// CPU of the collector.
     pub collector_cpu: Option<usize>,
-    /// Priority of the sniffer, as nice(1) takes it.
+    /// Priority of the sniffer, as for nice(1).
     pub nice: i32,
-    /// Bytes of one ring.
+    /// Size of one ring, as for `--ring-size`.
     pub ring: String,
-    /// Further arguments of `sniffer run`.
+    /// Further arguments for `sniffer run`.
     pub arguments: Vec<String>,
-    /// Where POSTs wait until the traffic is over; none: they are checked as they come.
+    /// Where POSTs wait until the traffic has ended; without it they are checked as they arrive.
     pub post_buffer: Option<PostBuffer>,
 }
 
-/// The text of a named rule set; `realistic` has fifty rules, `bodiless` those of them that are not on bodies: it has to
-/// cost what no rules cost.
+/// The text of a named rule set. `realistic` has fifty rules, `bodiless` those of them that do not apply to bodies and
+/// should cost no more than no rules.
 pub fn rules(name: &str, compression: bool) -> Result<String> {
     let mut text = match name {
         "debug" | "standard" | "strict" => format!("allow_http_url\ninclude {name}\n"),
@@ -68,7 +68,7 @@ pub fn rules(name: &str, compression: bool) -> Result<String> {
             lines.map(|line| format!("{line}\n")).collect()
         }
         path => fs::read_to_string(path).with_context(|| {
-            format!("{path} is no rule set: debug, standard, strict, headers, realistic, bodiless or a file")
+            format!("{path} is not a rule set: debug, standard, strict, headers, realistic, bodiless or a file")
         })?,
     };
     if !compression {
@@ -77,12 +77,12 @@ pub fn rules(name: &str, compression: bool) -> Result<String> {
     Ok(text)
 }
 
-/// `plain` or `vxlan`.
+/// The encapsulation with the name `plain` or `vxlan`.
 pub fn wire(name: &str) -> Result<Wire> {
     match name {
         "plain" => Ok(Wire::default()),
         "vxlan" => Ok(load::mirrored(123)),
-        _ => bail!("{name} is no wire: plain or vxlan"),
+        _ => bail!("{name} is not an encapsulation: plain or vxlan"),
     }
 }
 

@@ -1,8 +1,8 @@
-//! Encoders of bundles compared on the bench's own lines: speed by CPU time of the thread, and size.
+//! `bench encoders`: encoders of bundles, compared by CPU time and size.
 //!
-//! In: lines that the engine makes of steady traffic, and of files if wanted, bundled as the engine bundles them. Out: one
-//! row for each encoder and kind of lines. Encoders take turns within each round and are compared within it, so that
-//! what else the machine does touches all of them; each stream is inflated and compared once. Memory: the lines.
+//! The lines are those that the engine makes of steady traffic, and those of given files, bundled as the engine bundles
+//! them. Each encoder and kind of lines has one row. Encoders alternate within each round and are compared within it, so
+//! that other load on the machine affects all of them. Each stream is inflated and compared once. All lines are in memory.
 
 use std::fs;
 use std::io::Read as _;
@@ -25,24 +25,25 @@ use serde::{Deserialize, Serialize};
 use crate::load::{EPOCH, FIRST_NUMBER, Load, Shape};
 use crate::results::{Conditions, Results};
 
-/// What the others are compared with.
+/// The encoder that the others are compared with.
 const BASE: &str = "libdeflate-1";
 
-/// What to measure.
+/// Options of `bench encoders`.
 #[derive(Args)]
 pub struct Options {
-    /// Bytes of response bodies
+    /// Response body sizes in bytes
     #[arg(long, value_delimiter = ',', default_value = "200,2000,20000")]
     body: Vec<usize>,
-    /// Also the lines of this file, such as `sniffer read --json` writes
+    /// File whose lines are encoded, too; may be given more than once
     #[arg(long)]
     lines: Vec<PathBuf>,
-    /// Megabytes of lines
+    /// Megabytes of generated lines
     #[arg(long, default_value_t = 8)]
     megabytes: usize,
+    /// Rounds; each runs every encoder once
     #[arg(long, default_value_t = 15)]
     rounds: usize,
-    /// Encoders; all without
+    /// Encoders [default: all]
     #[arg(long, value_delimiter = ',')]
     encoder: Vec<String>,
     /// Folder of the results
@@ -67,10 +68,10 @@ pub struct Row {
     pub times_libdeflate_1: Option<f64>,
 }
 
-/// Appends the zlib stream of the first to the second.
+/// Appends the zlib stream of the first argument to the second.
 type Encode = Box<dyn FnMut(&[u8], &mut Vec<u8>) -> Result<()>>;
 
-/// Measures, prints, and keeps the rows.
+/// Measures, and prints and stores the rows.
 pub fn run(options: &Options) -> Result<()> {
     let mut results = Results::create(&options.results, "encoders")?;
     let mut kinds = Vec::new();
@@ -127,9 +128,12 @@ fn measure(name: &str, lines: &[u8], options: &Options) -> Result<Vec<Row>> {
                 spent += thread_seconds()? - before;
                 if round == 0 {
                     encoded_bytes[at] += stream.len() as u64;
-                    let mut again = Vec::new();
-                    flate2::read::ZlibDecoder::new(&stream[..]).read_to_end(&mut again)?;
-                    ensure!(again == *bundle, "{encoder} lost something");
+                    let mut inflated = Vec::new();
+                    flate2::read::ZlibDecoder::new(&stream[..]).read_to_end(&mut inflated)?;
+                    ensure!(
+                        inflated == *bundle,
+                        "{encoder} does not reproduce its input"
+                    );
                 }
             }
             seconds[at].push(spent);
@@ -172,7 +176,7 @@ fn median(sorted: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// Those that are built in, by name.
+/// The encoders that this program is built with and that are in `wanted`, or all of them if that is empty.
 fn encoders(wanted: &[String]) -> Result<Vec<(&'static str, Encode)>> {
     let mut own = Encoder::default();
     let mut all: Vec<(&'static str, Encode)> = vec![
@@ -192,7 +196,7 @@ fn encoders(wanted: &[String]) -> Result<Vec<(&'static str, Encode)>> {
     for name in wanted {
         if !all.iter().any(|(known, _)| known == name) {
             let known: Vec<_> = all.iter().map(|(name, _)| *name).collect();
-            bail!("{name} is no encoder: {}", known.join(", "));
+            bail!("{name} is not an encoder: {}", known.join(", "));
         }
     }
     all.retain(|(name, _)| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name));
@@ -202,14 +206,16 @@ fn encoders(wanted: &[String]) -> Result<Vec<(&'static str, Encode)>> {
 fn libdeflate(level: i32) -> Result<Encode> {
     let level = CompressionLvl::new(level).ok().context("no such level")?;
     let mut compressor = Compressor::new(level);
-    let mut room = Vec::new();
+    let mut buffer = Vec::new();
     Ok(Box::new(move |bundle, stream| {
-        room.resize(
-            compressor.zlib_compress_bound(bundle.len()).max(room.len()),
+        buffer.resize(
+            compressor
+                .zlib_compress_bound(bundle.len())
+                .max(buffer.len()),
             0,
         );
-        let length = compressor.zlib_compress(bundle, &mut room)?;
-        stream.extend_from_slice(&room[..length]);
+        let length = compressor.zlib_compress(bundle, &mut buffer)?;
+        stream.extend_from_slice(&buffer[..length]);
         Ok(())
     }))
 }
@@ -224,24 +230,24 @@ fn zlib_rs() -> Encode {
     })
 }
 
-/// Level 1. Its level 0 gives cut data without an error, so it is not here.
+/// Level 1. Level 0 returns truncated streams without an error, so it is not offered.
 #[cfg(feature = "isal")]
 fn isa_l() -> Encode {
-    let mut room = Vec::new();
+    let mut buffer = Vec::new();
     Box::new(move |bundle, stream| {
-        room.resize((2 * bundle.len() + 1024).max(room.len()), 0);
+        buffer.resize((2 * bundle.len() + 1024).max(buffer.len()), 0);
         let length = isal::compress_into(
             bundle,
-            &mut room,
+            &mut buffer,
             isal::CompressionLevel::One,
             isal::Codec::Zlib,
         )?;
-        stream.extend_from_slice(&room[..length]);
+        stream.extend_from_slice(&buffer[..length]);
         Ok(())
     })
 }
 
-/// Bundles as the engine closes them; a last one that is much smaller is left out.
+/// The lines in bundles of the size at which the engine closes them; a last one that is much smaller is left out.
 fn bundles(lines: &[u8]) -> Vec<Vec<u8>> {
     let mut bundles = vec![Vec::new()];
     for line in lines.split_inclusive(|byte| *byte == b'\n') {
@@ -265,7 +271,7 @@ fn bundles(lines: &[u8]) -> Vec<Vec<u8>> {
     bundles
 }
 
-/// Keeps finished lines.
+/// Collects finished lines.
 #[derive(Default)]
 struct Lines(Vec<u8>);
 
@@ -276,7 +282,7 @@ impl Output for Lines {
     }
 }
 
-/// At least so many bytes of lines of steady traffic, with all details.
+/// At least `bytes` bytes of lines of steady traffic, with all details.
 fn similar(body_bytes: usize, bytes: usize) -> Result<Vec<u8>> {
     let shape = Shape {
         body_bytes,
@@ -313,7 +319,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_encoder_gives_back_what_it_got() {
+    fn every_stream_inflates_to_its_input() {
         let lines = similar(2000, 1 << 20).unwrap();
         assert!(lines.len() >= 1 << 20);
         let options = Options {
@@ -326,7 +332,7 @@ mod tests {
         };
         let rows = measure("similar", &lines, &options).unwrap();
         assert!(rows.len() >= 4);
-        // Sizes do not depend on the machine: no more than 5 % behind libdeflate.
+        // Sizes do not depend on the machine; ours is no more than 5 % larger than that of libdeflate.
         let of = |name| rows.iter().find(|row| row.encoder == name).unwrap().ratio;
         assert!(of("fast") > 4.0 && of("fast") > 0.95 * of(BASE), "{rows:?}");
         assert!(encoders(&["isa-l-0".into()]).is_err());

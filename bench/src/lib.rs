@@ -1,16 +1,16 @@
 //! The harness that tests and measurements share: seeded traffic with known truth, a sender, and a collector.
 //!
-//! - [`traffic`]: exchanges → segments → frames → capture file, with the accidents of a network on the way.
-//! - [`load`]: steady, numbered traffic without end, made faster than anything can read it.
-//! - [`send`], [`pacer`], [`tx`]: frames onto a real interface, exactly or as fast as one core can.
-//! - [`collect`]: the other end of the capture URL.
-//! - [`lab`], [`program`], [`trial`]: namespaces, the program that is measured, one measurement.
+//! - [`traffic`]: exchanges → segments → frames → capture file, with loss, reordering and duplicates.
+//! - [`load`]: steady, numbered traffic, made faster than any program can read it.
+//! - [`send`], [`pacer`], [`tx`]: send frames on a real interface, at a given rate or as fast as one core can.
+//! - [`collect`]: the collector behind the capture URL.
+//! - [`lab`], [`program`], [`cell`], [`trial`]: namespaces, the program that is measured, and one measurement.
 //! - [`search`], [`matrix`]: the highest lossless rate, and all cells of a matrix.
-//! - [`limit`], [`packets`], [`reading`]: a bare ring, packets without calls, capture files.
-//! - [`stages`], [`budget`]: the engine cut off behind each stage, for benches and instruction counts, and by time.
+//! - [`limit`], [`packets`], [`reading`]: the bare ring, packets without calls, capture files.
+//! - [`stages`], [`budget`]: the engine up to each stage, for benchmarks and instruction counts, and its time.
 //! - [`encoders`]: encoders of bundles, compared on lines of that traffic.
-//! - [`results`], [`report`]: CSV rows, and tables and plots made from them.
-//! - [`seed`]: where all chance comes from.
+//! - [`results`], [`report`]: CSV rows, and the tables and plots made from them.
+//! - [`seed`]: random numbers.
 
 pub mod budget;
 pub mod cell;

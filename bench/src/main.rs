@@ -1,4 +1,4 @@
-//! `bench`: makes traffic, sends it, collects what a sniffer reports of it, and measures.
+//! `bench`: makes traffic, sends it, collects what a sniffer delivers of it, and measures.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
@@ -28,7 +28,7 @@ use engine_core::wire::vxlan;
 #[derive(Parser)]
 #[command(
     version,
-    about = "The harness: seeded traffic, a sender, a collector, and measurements"
+    about = "Test harness of network-sniffer: seeded traffic, a sender, a collector, and measurements"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -37,27 +37,27 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Writes seeded traffic to a capture file
+    /// Write seeded traffic to a capture file
     Make(Make),
-    /// Sends a capture file that `make` wrote, or steady calls, onto an interface
+    /// Send a capture file written by `make`, or steady calls, on an interface
     Send(Send),
-    /// Takes bundles at http://ADDRESS/message; commands come on standard input
+    /// Accept bundles at http://ADDRESS/message, with commands on standard input
     Collect(Collect),
-    /// What this machine can carry: the same traffic into a ring whose reader only counts
+    /// Measure the bare ring: traffic into a packet ring whose reader only counts
     Limit(LimitOptions),
-    /// Measures a matrix of traffic and settings, and compares with another program
+    /// Measure sniffer over a matrix of traffic and settings, and compare it with another program
     Run(Box<matrix::Options>),
-    /// Compares encoders of bundles on the lines of steady traffic
+    /// Compare encoders of bundles on the lines of steady traffic
     Encoders(encoders::Options),
-    /// Packets that carry no call: what one costs, and whether any is lost
+    /// Measure packets that carry no call: the cost of one, and whether any is lost
     Packets(packets::Options),
-    /// Capture files, read by `sniffer read`, httpry and tshark
+    /// Measure how `sniffer read`, httpry and tshark read a capture file
     Read(reading::Options),
-    /// What a packet and a call cost behind each stage of the engine, by time
+    /// Measure the time of a packet and of a call in each stage of the engine
     Stages(budget::Options),
-    /// Makes a page and plots from the results
+    /// Make a page and plots from results
     Report {
-        /// Folder of the results
+        /// Folder of results
         #[arg(default_value = "bench/results/latest")]
         folder: PathBuf,
     },
@@ -66,25 +66,25 @@ enum Command {
 /// Steady, numbered calls.
 #[derive(Args)]
 struct Steady {
-    /// Calls to make
+    /// Makes steady calls, this many
     #[arg(long)]
     calls: Option<u64>,
-    /// Calls a second; 0 is as fast as it goes
+    /// Rate of steady calls a second; 0 is as fast as possible
     #[arg(long, default_value_t = 1000.0)]
     call_rate: f64,
-    /// Bytes of a response body
+    /// Bytes of the response body of a steady call
     #[arg(long, default_value_t = 2000)]
     call_body: usize,
-    /// Connections at a time
+    /// Connections of steady calls that are open at a time
     #[arg(long, default_value_t = 64)]
     connections: usize,
-    /// Calls on one connection
+    /// Steady calls on one connection
     #[arg(long, default_value_t = 100)]
     calls_per_connection: u64,
-    /// In VXLAN, VNI 123
+    /// Steady calls in VXLAN, VNI 123
     #[arg(long)]
     mirrored: bool,
-    /// IPv6 inside
+    /// Steady calls over IPv6
     #[arg(long)]
     calls_ipv6: bool,
 }
@@ -107,7 +107,7 @@ impl Steady {
         }
     }
 
-    /// Frames a second for the rate in calls.
+    /// The rate in frames a second.
     fn frame_rate(&self, load: &Load) -> Option<f64> {
         (self.call_rate > 0.0).then_some(self.call_rate * load.frames_per_call_overall())
     }
@@ -115,33 +115,37 @@ impl Steady {
 
 #[derive(Args)]
 struct LimitOptions {
-    /// Wires: plain, vxlan
+    /// Encapsulations of the traffic: plain, vxlan
     #[arg(long, value_delimiter = ',', default_value = "plain,vxlan")]
     wire: Vec<String>,
-    /// Bytes of response bodies
+    /// Response body sizes in bytes
     #[arg(long, value_delimiter = ',', default_value = "200,2000,20000")]
     body: Vec<usize>,
-    /// Calls a second; 0 is as fast as the sender can
+    /// Calls a second; 0 is as fast as possible
     #[arg(long, default_value_t = 0.0)]
     rate: f64,
+    /// Seconds of measured traffic
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
+    /// Repetitions of each measurement
     #[arg(long, default_value_t = 3)]
     repetitions: u32,
-    /// What the reader reads of each frame
+    /// The part of each frame that the reader reads
     #[arg(long, value_delimiter = ',', default_value = "headers,all")]
     touch: Vec<Touch>,
-    /// How frames get onto the wire
+    /// How frames are sent
     #[arg(long, default_value = "messages")]
     sender: SenderKind,
     /// Blocks of 1 MiB in the ring
     #[arg(long, default_value_t = 256)]
     blocks: usize,
+    /// CPU of the sender
     #[arg(long, default_value_t = 0)]
     sender_cpu: usize,
+    /// CPU of the reader
     #[arg(long, default_value_t = 1)]
     receiver_cpu: usize,
-    /// No pinning at all
+    /// Pin nothing to CPUs
     #[arg(long)]
     no_pin: bool,
     /// Folder of the results
@@ -154,83 +158,87 @@ struct Make {
     /// Capture file to write
     #[arg(short, long)]
     output: PathBuf,
-    /// Steady calls instead of conversations of every kind: with --calls
+    /// With --calls steady calls are made instead of conversations of all kinds.
     #[command(flatten)]
     steady: Steady,
-    /// Also writes one line per exchange with the details that a right reading reports
+    /// File for the expected details, one line for each exchange
     #[arg(long)]
     truth: Option<PathBuf>,
+    /// Seed of the random numbers
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Connections, each with exchanges of all kinds
     #[arg(long, default_value_t = 100)]
     conversations: usize,
-    /// Exchanges of one conversation at most
+    /// Most exchanges of one connection
     #[arg(long, default_value_t = 6)]
     exchanges: usize,
-    /// Bytes of a body at most
+    /// Most bytes of a body
     #[arg(long, default_value_t = 40_000)]
     body: usize,
     /// Server port
     #[arg(long, default_value_t = 80)]
     port: u16,
+    /// IPv6 instead of IPv4
     #[arg(long)]
     ipv6: bool,
+    /// Wait for each response before the next request
     #[arg(long)]
     no_pipelining: bool,
-    /// Sequence numbers wrap soon after the start
+    /// Start sequence numbers just below 2^32, so that they wrap
     #[arg(long)]
     near_wrap: bool,
-    /// VLAN identifier, outermost first; may be given twice
+    /// VLAN identifier; may be given twice, outermost first
     #[arg(long)]
     vlan: Vec<u16>,
-    /// Wraps frames in VXLAN with this VNI
+    /// Encapsulate frames in VXLAN with this VNI
     #[arg(long)]
     vxlan: Option<u32>,
-    /// Outer IPv6 instead of IPv4
+    /// Outer IPv6 instead of IPv4 in VXLAN
     #[arg(long, requires = "vxlan")]
     vxlan_ipv6: bool,
     #[arg(long, default_value_t = vxlan::PORT, requires = "vxlan")]
     vxlan_port: u16,
-    /// Wraps frames in GENEVE with this VNI, on port 6081, with an option
+    /// Encapsulate frames in GENEVE with this VNI, on port 6081, with an option
     #[arg(long, conflicts_with = "vxlan")]
     geneve: Option<u32>,
-    /// Inner frames are cut to so many bytes, as a mirror with a smaller MTU does
+    /// Cut inner frames to this many bytes, as a mirror with a smaller MTU does
     #[arg(long)]
     mirror_cut: Option<usize>,
-    /// Frames are cut to so many bytes in the file, as a capture with that snap length does
+    /// Snap length: cut frames to this many bytes in the file
     #[arg(long, default_value_t = 262_144)]
     snap: usize,
-    /// Of 1000 segments
+    /// Lost segments of 1000
     #[arg(long, default_value_t = 0)]
     loss: u32,
-    /// Of 1000 segments
+    /// Reordered segments of 1000
     #[arg(long, default_value_t = 0)]
     reorder: u32,
-    /// Of 1000 segments
+    /// Duplicated segments of 1000
     #[arg(long, default_value_t = 0)]
     duplicate: u32,
-    /// Of 1000 segments: sent again with other boundaries
+    /// Segments of 1000 that are retransmitted with other boundaries
     #[arg(long, default_value_t = 0)]
     resegment: u32,
-    /// Of 1000 segments: seen after what the other side sent later
+    /// Segments of 1000 that are captured after a later segment of the other side
     #[arg(long, default_value_t = 0)]
     skew: u32,
 }
 
 #[derive(Args)]
 struct Send {
-    /// Capture file; without one steady calls are sent: with --calls
+    /// Capture file; without it, steady calls are sent with --calls
     file: Option<PathBuf>,
-    /// Interface that the frames go out on
+    /// Interface to send on
     #[arg(short, long)]
     interface: String,
-    /// Frames of the file a second at most; 0 is as fast as it goes
+    /// Most frames of the file a second; 0 is as fast as possible
     #[arg(long, default_value_t = 1000.0)]
     rate: f64,
-    /// How frames get onto the wire; with `live` they come in at the interface instead
+    /// How frames are sent; with live they arrive at the interface instead
     #[arg(long, default_value = "messages")]
     by: SenderKind,
-    /// Times that the file is sent
+    /// How often the file is sent
     #[arg(long, default_value_t = 1)]
     times: u64,
     /// Server port of steady calls
@@ -243,9 +251,10 @@ struct Send {
 
 #[derive(Args)]
 struct Collect {
+    /// Address and port to listen on
     #[arg(long, default_value = "127.0.0.1:7701")]
     listen: SocketAddr,
-    /// Lines are written here at the end, one JSON array each; else they are only counted
+    /// File for the lines, one JSON array each, written at the end; without it lines are only counted
     #[arg(short, long)]
     output: Option<PathBuf>,
 }
@@ -277,7 +286,10 @@ fn send(options: &Send) -> Result<Sent> {
     let mut sender = PacketSender::open(&options.interface, options.by)
         .with_context(|| format!("cannot send on {} (CAP_NET_RAW?)", options.interface))?;
     let Some(path) = &options.file else {
-        let calls = options.steady.calls.context("a file, or --calls")?;
+        let calls = options
+            .steady
+            .calls
+            .context("give a capture file, or --calls")?;
         let shape = options.steady.shape(options.port, 1);
         let mut load = Load::new(shape, FIRST_NUMBER, calls);
         let rate = options.steady.frame_rate(&load);
@@ -327,7 +339,7 @@ fn measure_limit(options: &LimitOptions) -> Result<()> {
     Ok(())
 }
 
-/// Numbered calls at an even pace, as `run` sends them.
+/// Writes numbered calls at an even rate, as `run` sends them.
 fn make_steady(options: &Make) -> Result<()> {
     let calls = options.steady.calls.unwrap_or(0);
     let shape = options.steady.shape(options.port, options.seed);
@@ -427,7 +439,7 @@ fn collect(options: &Collect) -> Result<()> {
         Collector::count_only(listener)?
     };
     println!(
-        "listening on {}; type accept, stall, reset, lie, a status such as 503, counts, or end",
+        "listening on {}; commands: accept, stall, reset, lie, a status such as 503, counts, end",
         collector.url()
     );
     for command in io::stdin().lock().lines() {

@@ -1,8 +1,9 @@
-//! `bench read`: capture files of steady calls, read by `sniffer read` and by others, one program at a time.
+//! `bench read`: capture files of steady calls, read by `sniffer read` and by other programs, one after the other.
 //!
-//! Ours keeps headers and no bodies, but reassembles and pairs; httpry reads the first line and headers of each packet that
-//! begins with HTTP; tshark dissects everything. What is not installed is left out, and said. Files and outputs lie in
-//! memory where there is a `/dev/shm`, so that no disk is measured; CPU is that of the process, its start included.
+//! `sniffer` keeps headers and no bodies, but reassembles and pairs; httpry reads the first line and the headers of each
+//! packet that starts with HTTP; tshark dissects everything. A program that is not installed is left out, with a message.
+//! Files and outputs are in memory if there is a `/dev/shm`, so that no disk is measured. CPU time is that of the whole
+//! process, including its start.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, BufWriter};
@@ -23,24 +24,24 @@ use crate::program::sniffer_beside;
 use crate::results::{Conditions, Reading, Results};
 use crate::traffic::{Frame, write_pcap};
 
-/// How often the peak of memory is looked up.
-const LOOK: Duration = Duration::from_millis(5);
-/// A program that takes longer is not measured again.
-const LONG: Duration = Duration::from_secs(4);
+/// Interval at which the peak of memory is read.
+const SAMPLE: Duration = Duration::from_millis(5);
+/// A program that takes longer is measured only once.
+const REPEATED_MAX: Duration = Duration::from_secs(4);
 
-/// What to read, and how often.
+/// Options of `bench read`.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Bytes of response bodies
+    /// Response body sizes in bytes
     #[arg(long, value_delimiter = ',', default_value = "200,2000")]
     body: Vec<usize>,
-    /// Calls with bodies of 200 bytes; fewer with larger ones
+    /// Calls in a file with bodies of 200 bytes; fewer with larger bodies
     #[arg(long, default_value_t = 200_000)]
     calls: u64,
-    /// Of programs that take no more than a few seconds
+    /// Repetitions for each program; only one if it takes more than a few seconds
     #[arg(long, default_value_t = 3)]
     repetitions: u32,
-    /// The program; default the `sniffer` beside this one
+    /// Path of sniffer [default: in the folder of this program]
     #[arg(long)]
     sniffer: Option<PathBuf>,
     /// Folder of the results
@@ -48,16 +49,19 @@ pub struct Options {
     results: PathBuf,
 }
 
-/// Who reads: name, words before the file, words after it, and what a line of its output that is a call begins with.
+/// A program that reads capture files.
 struct Reader {
     name: &'static str,
+    /// The command line up to the file name.
     before: Vec<String>,
+    /// The arguments after the file name.
     after: Vec<String>,
     version: String,
+    /// Whether a line of the output is a call.
     is_call: fn(&str) -> bool,
 }
 
-/// Measures all of it.
+/// Measures all programs.
 pub fn run(options: &Options) -> Result<()> {
     let folder = folder()?;
     let done = measure_all(options, &folder);
@@ -98,7 +102,7 @@ fn measure_all(options: &Options, folder: &Path) -> Result<()> {
                 };
                 results.append(&conditions, &row)?;
                 eprintln!("{}", line(&row));
-                if row.wall_seconds > LONG.as_secs_f64() {
+                if row.wall_seconds > REPEATED_MAX.as_secs_f64() {
                     break;
                 }
             }
@@ -142,27 +146,27 @@ fn readers(options: &Options, folder: &Path) -> Result<Vec<Reader>> {
             is_call: |line| !line.starts_with('\t'),
         },
     ];
-    let (there, missing): (Vec<_>, Vec<_>) = readers
+    let (installed, missing): (Vec<_>, Vec<_>) = readers
         .into_iter()
         .partition(|reader| !reader.version.is_empty());
     for reader in missing {
-        eprintln!("{} is not installed and left out", reader.name);
+        eprintln!("{} is not installed, so it is left out", reader.name);
     }
-    Ok(there)
+    Ok(installed)
 }
 
-/// The first line that a program says about itself; empty if it cannot be started.
+/// The first line with a number that a program prints; empty if it cannot be started.
 fn version(command: &mut Command) -> String {
     let Ok(output) = command.output() else {
         return String::new();
     };
-    let said = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&said);
+    let output = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&output);
     let mut lines = text.lines().filter(|line| line.contains(char::is_numeric));
     lines.next().unwrap_or("?").trim().to_owned()
 }
 
-/// Calls at 20 000 a second, on 64 connections at a time.
+/// Writes a file of calls at 20 000 a second, on 64 connections at a time.
 fn make(path: &Path, calls: u64, body_bytes: usize) -> Result<()> {
     const NANOS_PER_FRAME: u64 = 1_000_000_000 / 40_000;
     let shape = Shape {
@@ -188,7 +192,7 @@ fn measure(reader: &Reader, file: &Path, folder: &Path, calls: u64) -> Result<Re
     let mut command = Command::new(program);
     command.args(words).arg(file).args(&reader.after);
     command.stdin(Stdio::null()).stdout(File::create(&output)?);
-    command.stderr(File::create(folder.join("said"))?);
+    command.stderr(File::create(folder.join("errors"))?);
     let before = children_seconds()?;
     let start = Instant::now();
     let child = command
@@ -216,7 +220,7 @@ fn measure(reader: &Reader, file: &Path, folder: &Path, calls: u64) -> Result<Re
     })
 }
 
-/// Waits for the end, and says how much memory it had at most.
+/// Waits for the end of the process, and returns its peak of resident memory.
 fn wait(mut child: Child, name: &str, folder: &Path) -> Result<u64> {
     let path = format!("/proc/{}/status", child.id());
     let mut peak = 0;
@@ -224,11 +228,11 @@ fn wait(mut child: Child, name: &str, folder: &Path) -> Result<u64> {
         let status = fs::read_to_string(&path).unwrap_or_default();
         peak = peak.max(kilobytes(&status, "VmHWM:") * 1024);
         if let Some(status) = child.try_wait()? {
-            let said = || fs::read_to_string(folder.join("said")).unwrap_or_default();
-            ensure!(status.success(), "{name}: {status}: {}", said());
+            let errors = || fs::read_to_string(folder.join("errors")).unwrap_or_default();
+            ensure!(status.success(), "{name}: {status}: {}", errors());
             return Ok(peak);
         }
-        thread::sleep(LOOK);
+        thread::sleep(SAMPLE);
     }
 }
 

@@ -1,7 +1,7 @@
-//! CSV rows in, one Markdown page and SVG plots out.
+//! `bench report`: one Markdown page and SVG plots from the CSV files of a folder.
 //!
-//! The page says what was measured, how far repetitions lay apart, and which targets are met: the verdicts are computed
-//! from the rows in `targets`, none is written by hand. The page lists the machines and commits of the rows.
+//! The page has the measured values, their spread over repetitions, and which targets are met. All verdicts are computed
+//! from the rows, in `targets`. The page lists the machines and commits of the rows.
 
 mod budget;
 mod figure;
@@ -46,7 +46,8 @@ pub fn write(folder: &Path) -> Result<()> {
 fn trials(folder: &Path) -> Result<Rows<Trial>> {
     let mut trials: Rows<Trial> = results::read(folder, "run")?;
     for (trial, conditions) in &mut trials {
-        // The oldest files do not distinguish searched rates from given ones, which are no repetitions of each other.
+        // The oldest files do not distinguish rates that a search found from given ones, which are not repetitions of
+        // each other.
         if trial.purpose == Purpose::Rate && conditions.command.contains(" --rate ") {
             trial.purpose = Purpose::Given;
         }
@@ -54,7 +55,7 @@ fn trials(folder: &Path) -> Result<Rows<Trial>> {
     Ok(trials)
 }
 
-/// What `bench/instructions` wrote into the folder, as it is.
+/// Appends the output of `bench/instructions` in the folder, unchanged.
 fn instructions(page: &mut String, folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder)?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -1,4 +1,5 @@
-//! Measurements as CSV rows, one file a run, each row with machine, kernel, commit and command: a row alone can be read.
+//! Results: measurements as rows of CSV files, one file for each run. Each row includes machine, kernel, commit and
+//! command, so that it can be understood by itself.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -11,25 +12,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::tx::SenderKind;
 
-/// Where, when and how.
+/// The conditions of a measurement.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Conditions {
     /// Seconds since the epoch.
     pub measured: u64,
     /// CPU model and number of CPUs.
     pub machine: String,
-    /// Release of the kernel.
+    /// Kernel release.
     pub kernel: String,
-    /// Commit of the repository, with `+` when files differ from it.
+    /// Commit of the repository, with `+` if files differed from it.
     pub commit: String,
     /// Command line of the bench.
     pub command: String,
-    /// One-minute load average before; more than a few tenths: others were at work.
+    /// One-minute load average before the measurement; more than a few tenths means that other programs ran.
     pub load: f64,
 }
 
 impl Conditions {
-    /// Those of now.
+    /// The present conditions.
     pub fn now() -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpuinfo
@@ -53,7 +54,7 @@ impl Conditions {
     }
 }
 
-/// Program and arguments without what is of one machine only: where the program lies, and where its rows go.
+/// The command line without what is specific to a machine: the folder of the program, and that of the results.
 fn command(words: impl IntoIterator<Item = String>) -> String {
     let mut words = words.into_iter();
     let program = words.next().unwrap_or_default();
@@ -89,28 +90,28 @@ fn commit() -> String {
     format!("{commit}{}", if changed.is_empty() { "" } else { "+" })
 }
 
-/// What one trial was for.
+/// The purpose of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Purpose {
     /// A step of a search.
     Probe,
-    /// A repetition at the rate that was found. The oldest files have those at a rate that was given here, too.
+    /// A repetition at the rate that a search found. In the oldest files also a repetition at a given rate.
     Rate,
-    /// A repetition at a rate that was given.
+    /// A repetition at a given rate.
     Given,
-    /// A repetition at a multiple of the rate that was found.
+    /// A repetition at a multiple of the rate that a search found.
     Overload,
 }
 
-/// One trial of a sniffer.
+/// One trial of a program.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each column is explained in bench/README.md")]
 pub struct Trial {
     pub program: String,
     pub purpose: Purpose,
     pub repetition: u32,
-    /// Columns with a default are not in the oldest files.
+    /// The oldest files lack the columns that have a default.
     #[serde(default = "steady")]
     pub traffic: String,
     #[serde(default)]

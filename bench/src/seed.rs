@@ -1,4 +1,4 @@
-//! Seeded randomness: splitmix64, so that a number on the command line names one traffic for ever.
+//! Seeded random numbers (splitmix64): a seed on the command line always gives the same traffic.
 //!
 //! Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014). Not for secrets.
 
@@ -22,7 +22,7 @@ impl Seed {
         mix(self.0)
     }
 
-    /// A stream of its own: what is drawn from it does not move this one.
+    /// An independent stream: numbers drawn from it do not advance this one.
     pub fn fork(&mut self) -> Self {
         Self(self.next_u64())
     }

@@ -1,6 +1,6 @@
-//! Frames onto a real interface, through a packet socket: what a capture file holds becomes traffic.
+//! Sends the frames of a capture file on a real interface, through a packet socket.
 //!
-//! Only for interfaces that a test made itself. Bounded by the number of frames and the rate given.
+//! Only for interfaces that a test made itself. Bounded by the number of frames and the given rate.
 
 use std::io::Write as _;
 use std::thread;

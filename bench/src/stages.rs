@@ -1,7 +1,8 @@
-//! The engine cut off behind each of its stages, for benches and instruction counts: what a stage costs is the
-//! difference to the one before.
+//! The engine up to each of its stages, for benchmarks and instruction counts: the cost of a stage is the difference to
+//! the stage before it.
 //!
-//! In: frames of [`crate::load`]. Out: a number that depends on the work, so that none of it is optimised away.
+//! The frames are those of [`crate::load`]. Each stage computes a number that depends on its work, so that the compiler
+//! cannot remove it.
 
 use std::sync::Arc;
 
@@ -21,10 +22,10 @@ use crate::cell;
 use crate::load::{EPOCH, FIRST_NUMBER, Load, Shape};
 use crate::tx::Batch;
 
-/// Names that [`Stage::new`] knows, each with all the work of those before it but for the rule sets, which are
-/// alternatives: `debug` to `realistic` end with the finished line, `bundle` and `deflate` go on after `debug`. `bodiless`
-/// is `realistic` without its rules on bodies: it has to cost what no rules cost. `shed` is `debug` of which as many calls as
-/// can be are only counted.
+/// The names that [`Stage::new`] accepts. Each stage includes the work of those before it, except that the rule sets are
+/// alternatives: `debug`, `standard`, `strict`, `bodiless` and `realistic` end with the finished line, `bundle` and
+/// `deflate` continue after `debug`. `bodiless` is `realistic` without its rules for bodies, and should cost no more than
+/// `debug`. `shed` is `debug` while as many calls as possible are shed.
 pub const NAMES: [&str; 12] = [
     "frames",
     "decap",
@@ -40,13 +41,13 @@ pub const NAMES: [&str; 12] = [
     "realistic",
 ];
 
-/// The engine up to some stage.
+/// The engine up to one stage.
 #[allow(
     clippy::large_enum_variant,
-    reason = "there is one of it, and the engine has it in place, too"
+    reason = "there is only one, and the engine does not box it either"
 )]
 pub enum Stage {
-    /// Nothing: what making the frames costs.
+    /// No stage: the cost of making the frames.
     Frames(u64),
     /// Frame to segment.
     Decap(Decap, u64),
@@ -70,7 +71,7 @@ impl Output for Count {
     }
 }
 
-/// Takes everything and does nothing.
+/// A consumer that ignores everything.
 pub struct Ignore;
 
 impl Stage {
@@ -99,7 +100,7 @@ impl Stage {
             "debug" | "standard" | "strict" | "bodiless" | "realistic" => Self::Lines(
                 Pipeline::new(&Config::default(), rules(name)?, Count::default()),
             ),
-            _ => bail!("{name} is no stage: {}", NAMES.join(", ")),
+            _ => bail!("{name} is not a stage: {}", NAMES.join(", ")),
         })
     }
 
@@ -112,7 +113,7 @@ impl Stage {
         Ok(Self::Bundles(pipeline, 0))
     }
 
-    /// The next frame, the `index`-th.
+    /// Feeds the next frame, which has this index.
     #[inline]
     pub fn feed(&mut self, index: u64, bytes: &[u8]) {
         let frame = Frame {
@@ -150,7 +151,7 @@ impl Stage {
         }
     }
 
-    /// What was done: bytes, and exchanges at [`Self::Http`] and where they are shed.
+    /// The work done: bytes, or exchanges with [`Self::Http`] and for those that were shed.
     pub fn done(&mut self) -> u64 {
         match self {
             Self::Frames(sum) | Self::Decap(_, sum) | Self::Flow(_, _, sum) => *sum,
@@ -164,32 +165,32 @@ impl Stage {
     }
 }
 
-/// Frames of steady traffic, round by round, on connections that stay open. Never the same twice: a flow table knows what
-/// it has seen, and a repeated frame costs next to nothing.
+/// Frames of steady traffic in rounds, on connections that stay open. No frame is repeated, since a flow table drops
+/// repeated segments at almost no cost.
 pub struct Rounds {
     load: Load,
     batch: Batch,
-    /// Of one round.
+    /// Calls of one round.
     calls: u64,
-    /// At the end of the last round.
-    calls_in_all: u64,
+    /// Calls up to the end of the last round.
+    calls_total: u64,
 }
 
 impl Rounds {
-    /// Rounds of so many calls each.
+    /// Rounds of `calls` calls each.
     pub fn new(shape: &Shape, calls: u64) -> Self {
         Self {
             load: Load::new(shape.clone(), FIRST_NUMBER, 8 * FIRST_NUMBER),
             batch: Batch::default(),
             calls,
-            calls_in_all: 0,
+            calls_total: 0,
         }
     }
 
     /// Makes the next round.
     pub fn make(&mut self) -> &Batch {
-        self.calls_in_all += self.calls;
-        self.load.pause_after(self.calls_in_all);
+        self.calls_total += self.calls;
+        self.load.pause_after(self.calls_total);
         self.batch.clear();
         while self.batch.add(|out| self.load.next_frame(out)) {}
         &self.batch
@@ -277,8 +278,8 @@ mod tests {
         }
     }
 
-    /// What is in order is escaped from where the kernel put it. The first set is without rules on bodies, the second
-    /// removes them, the third has to see them whole.
+    /// Bytes in order are escaped straight from the ring. The first rule set has no rules for bodies, the second removes
+    /// them, the third needs them complete.
     #[test]
     fn few_bytes_are_copied_before_they_are_escaped() {
         for (name, copies) in [("debug", false), ("strict", false), ("standard", true)] {

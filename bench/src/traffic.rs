@@ -1,4 +1,5 @@
-//! Traffic with known truth: [`Exchange`]s are spoken in a [`Conversation`], meet [`Accidents`], and go over a [`Wire`].
+//! Traffic whose correct reading is known: [`Exchange`]s form a [`Conversation`], whose segments undergo [`Accidents`] and
+//! are encapsulated for a [`Wire`].
 //!
 //! ```
 //! use bench::seed::Seed;
@@ -26,7 +27,7 @@ pub use wire::{Frame, Vxlan, Wire};
 
 use crate::seed::Seed;
 
-/// All frames of several conversations in the order a capture sees them.
+/// All frames of several conversations, in the order in which a capture has them.
 pub fn frames(
     conversations: &[(Conversation, Wire)],
     accidents: &Accidents,
@@ -42,7 +43,7 @@ pub fn frames(
                 .map(|segment| wire.frame(conversation, segment)),
         );
     }
-    // Stable: frames of one conversation carry rising times and keep their order.
+    // The sort is stable, so frames of one conversation, whose times never decrease, keep their order.
     all.sort_by_key(|frame| frame.time);
     all
 }

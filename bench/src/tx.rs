@@ -1,8 +1,8 @@
-//! Frames onto an interface as fast as one core can: a batch in, the number that went out.
+//! Senders that put batches of frames on an interface as fast as one core can.
 //!
-//! Three ways, from the plainest to the fastest: [`messages`] (`sendmmsg`), [`ring`] (a mapped ring that the kernel
-//! sends from) and [`live`] (XDP frames that enter an interface's receive path). None of them keeps a queue or looks
-//! at what it sends; bounds: [`Batch`] and each way's own. Only for interfaces that a bench or a test made itself.
+//! There are three kinds: [`messages`] (`sendmmsg`), [`ring`] (a mapped ring that the kernel sends from) and [`live`] (XDP
+//! frames that enter the receive path of an interface), which is the fastest. None of them keeps a queue or inspects
+//! frames; bounds: [`Batch`] and those of each kind. Only for interfaces that a bench or a test made itself.
 
 mod batch;
 pub mod live;
@@ -17,21 +17,21 @@ use serde::{Deserialize, Serialize};
 pub use self::batch::Batch;
 use self::socket::interface_index;
 
-/// How frames get onto the wire.
+/// The kinds of senders.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum SenderKind {
-    /// `sendmmsg` without a queueing discipline, out of the near end of a cable
+    /// `sendmmsg` that bypasses the queueing discipline, on the near end of the cable
     #[default]
     Messages,
-    /// A mapped PACKET_TX_RING without a queueing discipline, out of the near end
+    /// A mapped PACKET_TX_RING that bypasses the queueing discipline, on the near end
     Ring,
-    /// XDP live frames, straight into the receive path of the far end: above a million a second
+    /// XDP live frames, straight into the receive path of the far end: more than a million a second
     Live,
 }
 
 impl SenderKind {
-    /// For the results.
+    /// The name in the results.
     pub fn name(self) -> &'static str {
         match self {
             Self::Messages => "messages",
@@ -41,7 +41,7 @@ impl SenderKind {
     }
 }
 
-/// A sender, one of three kinds.
+/// A sender of one of the three kinds.
 #[derive(Debug)]
 pub enum PacketSender {
     /// See [`SenderKind::Messages`].
@@ -53,18 +53,19 @@ pub enum PacketSender {
 }
 
 impl PacketSender {
-    /// Opens it on `interface` of the calling thread's network namespace; [`SenderKind::Live`] wants the receiving end, and
-    /// the sending thread in that namespace. Needs CAP_NET_RAW, and CAP_BPF with CAP_NET_ADMIN for [`SenderKind::Live`].
-    pub fn open(interface: &str, way: SenderKind) -> io::Result<Self> {
+    /// Opens it on `interface` in the network namespace of the calling thread. [`SenderKind::Live`] needs the receiving end,
+    /// and the sending thread must be in that namespace. Needs CAP_NET_RAW; [`SenderKind::Live`] also needs CAP_BPF and
+    /// CAP_NET_ADMIN.
+    pub fn open(interface: &str, kind: SenderKind) -> io::Result<Self> {
         let index = interface_index(interface)?;
-        Ok(match way {
+        Ok(match kind {
             SenderKind::Messages => Self::Messages(messages::Messages::open(index)?),
             SenderKind::Ring => Self::Ring(ring::TxRing::open(index)?),
             SenderKind::Live => Self::Live(live::LiveFrames::open(index)?),
         })
     }
 
-    /// Frames that are worth collecting before [`Self::send`].
+    /// The number of frames to collect before [`Self::send`].
     pub fn batch_max(&self) -> usize {
         match self {
             Self::Messages(_) => messages::BATCH_MAX,
@@ -90,8 +91,8 @@ mod tests {
 
     #[test]
     fn an_interface_that_is_not_there_is_an_error() {
-        for way in [SenderKind::Messages, SenderKind::Ring, SenderKind::Live] {
-            assert!(PacketSender::open("nosuchinterface", way).is_err());
+        for kind in [SenderKind::Messages, SenderKind::Ring, SenderKind::Live] {
+            assert!(PacketSender::open("nosuchinterface", kind).is_err());
         }
     }
 }

@@ -1,8 +1,9 @@
-//! In steady state the engine allocates nothing: not for a packet, not for a call, not for a connection that comes or goes.
+//! In steady state the engine allocates nothing: not for a packet, nor for a call, nor for a connection that opens or ends.
 //!
-//! A binary of its own, since counting needs an allocator of its own. Steady means: as many connections, names of headers
-//! and sizes of buffers have been there before; what these make grow is bounded elsewhere. Packet time passes fast
-//! enough that ended flows are forgotten as others come. Bodies without a content coding: Brotli's decoder allocates.
+//! This is a binary of its own, since counting needs an allocator of its own. In steady state the number of connections,
+//! the names of headers and the sizes of buffers have occurred before; their growth is bounded elsewhere. Packet time
+//! advances fast enough that ended flows are removed as new ones open. Bodies have no content coding, since the decoder of
+//! Brotli allocates.
 
 use bench::load::{FIRST_NUMBER, Load, Shape, mirrored};
 use bench::stages::Stage;
@@ -14,10 +15,10 @@ const WARM_UP: u64 = 6_000;
 /// Calls that are counted.
 const CALLS: u64 = 3_000;
 
-/// From frame to frame, in microseconds: more connections end in the warm-up than are remembered at a time.
+/// Time between frames in microseconds: more connections end in the warm-up than the table keeps at a time.
 const FRAME_MICROS: u64 = 500;
 
-/// From the bundle's own end to sets of rules with and without work on bodies.
+/// The stage with compressed bundles, and rule sets with and without rules for bodies.
 const STAGES: [&str; 4] = ["deflate", "standard", "strict", "realistic"];
 
 #[track_caller]

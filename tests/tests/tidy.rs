@@ -97,7 +97,8 @@ const WORDS_BANNED: [&str; 29] = [
 ];
 
 /// Files that may have a banned word, and why.
-const WORDS_EXCEPTED: [(&str, &str); 3] = [
+const WORDS_EXCEPTED: [(&str, &str); 4] = [
+    ("bench/src/program.rs", "a counter that is not renamed yet"),
     (
         "tests/tests/overload.rs",
         "a counter that is not renamed yet",
@@ -107,7 +108,7 @@ const WORDS_EXCEPTED: [(&str, &str); 3] = [
 ];
 
 /// Folders and files that have no banned word any more.
-const WORDS_CLEAN: [&str; 2] = ["tests", "store"];
+const WORDS_CLEAN: [&str; 3] = ["tests", "store", "bench"];
 
 /// All files of the repository but those that are built or made.
 fn files() -> Vec<PathBuf> {

@@ -1,8 +1,8 @@
-//! Where the time of a packet and of a call goes, stage by stage, and which of them is the limit.
+//! The time of a packet and of a call in each stage, and the limit of each cell.
 //!
-//! Stages are timed over frames in memory (`bench stages`), so they know no kernel, no ring and no cold memory; what
-//! threads used while a sniffer ran is from `/proc`. Both stand side by side, and what the first does not explain of the
-//! second is a line of its own.
+//! The times of stages are measured over frames in memory (`bench stages`), without kernel, ring and cold memory; the CPU
+//! times of threads of a running sniffer come from `/proc`. The table shows both, with their difference in a line of its
+//! own.
 
 use std::fmt::Write as _;
 
@@ -13,23 +13,23 @@ use super::statistics::{LOSSLESS, Spread, median, table};
 use crate::results::{Purpose, StageTime, Trial};
 use crate::tx::SenderKind;
 
-/// Traffic of one wire with bodies of so many bytes.
+/// Encapsulation and body size of traffic.
 type Traffic = (String, usize);
 
-/// Names of stages with what they are called in the table; each comes after the one before.
+/// The stages in order, each with its label in the table.
 const STEPS: [(&str, &str); 6] = [
     ("decap", "decap"),
-    ("flow", "flow: order of bytes"),
+    ("flow", "flow: reassembly"),
     ("http", "http: messages"),
     ("debug", "message, escape, line"),
-    ("bundle", "join lines to bundles"),
+    ("bundle", "bundle of lines"),
     ("deflate", "deflate, where compressed"),
 ];
 
-/// Rule sets, each instead of `debug`.
+/// Rule sets that are compared with `debug`.
 const RULES: [&str; 4] = ["standard", "strict", "bodiless", "realistic"];
 
-/// Appends the table and its conclusions, if stages were measured.
+/// Appends the table, if stages were measured, and the limit of each cell.
 pub(super) fn write(page: &mut String, session: &Session) -> Result<()> {
     let mut wires: Vec<&str> = Vec::new();
     for (row, _) in &session.stages {
@@ -41,10 +41,10 @@ pub(super) fn write(page: &mut String, session: &Session) -> Result<()> {
         writeln!(page, "## The budget\n")?;
         writeln!(
             page,
-            "Nanoseconds a packet and a call. Stages: frames in memory, no kernel and no ring, the fastest of many rounds; each \
-             line is what it adds to the one before, rules what they add to (or take from) a line without rules. Live: CPU \
-             of threads at the highest lossless rate, medians, by /proc. The sender's core also pays for the kernel's way to \
-             the tap and the copy into the ring, and is not the sniffer's.\n"
+            "Nanoseconds for a packet and for a call. Stages: frames in memory, without kernel and ring, the fastest of many \
+             rounds. Each line is the difference to the stage before it; that of a rule set is the difference to a line \
+             without rules. Live: CPU time of threads at the highest lossless rate, from /proc, medians. The CPU time of the \
+             sender includes the kernel's path to the tap and the copy into the ring, and is not part of the sniffer's.\n"
         )?;
     }
     for wire in wires {
@@ -81,7 +81,7 @@ fn budget(page: &mut String, session: &Session, wire: &str) -> Result<()> {
         writeln!(page)?;
         Ok(())
     };
-    line("ring walk, headers read: the bare reader", &|traffic| {
+    line("bare ring, headers read", &|traffic| {
         ring_walk(session, traffic)
     })?;
     let mut before = None;
@@ -97,7 +97,7 @@ fn budget(page: &mut String, session: &Session, wire: &str) -> Result<()> {
     }
     for rules in RULES {
         line(
-            &format!("rules `{rules}`: more or less than none"),
+            &format!("rules `{rules}`: difference to none"),
             &|traffic| step(session, traffic, rules, Some("debug")),
         )?;
     }
@@ -112,14 +112,14 @@ fn budget(page: &mut String, session: &Session, wire: &str) -> Result<()> {
             live(traffic, |row| row.shard_cpu_seconds)
         })?;
         line(
-            &format!("of it ring, waiting, cold memory: less the stages, {how}"),
+            &format!("of it ring, waiting, cold memory: minus the stages, {how}"),
             &|traffic| {
                 let all = live(traffic, |row| row.shard_cpu_seconds)?;
-                Some(all.less(step(session, traffic, last, None)?))
+                Some(all.minus(step(session, traffic, last, None)?))
             },
         )?;
         line(
-            &format!("live, {how}: uploader, kernel's sending"),
+            &format!("live, {how}: uploader, including the kernel"),
             &|traffic| live(traffic, |row| row.uploader_cpu_seconds),
         )?;
         line(
@@ -134,10 +134,10 @@ fn budget(page: &mut String, session: &Session, wire: &str) -> Result<()> {
         step(session, traffic, "frames", None)
     })?;
     line(
-        "of the sender's core: kernel's way to the tap, copy into the ring",
+        "of the sender's core: kernel's path to the tap, copy into the ring",
         &|traffic| {
             let all = live(session, traffic, true, |row| Some(row.sender_cpu_seconds))?;
-            Some(all.less(step(session, traffic, "frames", None)?))
+            Some(all.minus(step(session, traffic, "frames", None)?))
         },
     )?;
     writeln!(page)?;
@@ -152,7 +152,7 @@ struct Cost {
 }
 
 impl Cost {
-    fn less(self, other: Self) -> Self {
+    fn minus(self, other: Self) -> Self {
         Self {
             packet: self.packet - other.packet,
             call: self.call - other.call,
@@ -169,7 +169,7 @@ fn stage<'a>(
     rows.find(|row| row.stage == name && row.wire == *wire && row.body_bytes == *body_bytes)
 }
 
-/// What a stage adds to the one `before`, or all up to it.
+/// The difference of a stage to the one `before`, or its own cost without that.
 fn step(session: &Session, traffic: &Traffic, name: &str, before: Option<&str>) -> Option<Cost> {
     let cost = |name| {
         let row = stage(session, traffic, name)?;
@@ -180,7 +180,7 @@ fn step(session: &Session, traffic: &Traffic, name: &str, before: Option<&str>) 
     };
     let all = cost(name)?;
     match before {
-        Some(before) => Some(all.less(cost(before)?)),
+        Some(before) => Some(all.minus(cost(before)?)),
         None => Some(all),
     }
 }
@@ -192,7 +192,7 @@ fn ring_walk(session: &Session, traffic: &Traffic) -> Option<Cost> {
             && row.body_bytes == *body_bytes
             && row.sender == SenderKind::Messages
             && row.touch == "headers"
-            // Packets without calls are measured by this name, too.
+            // Rows of packets without calls have no calls.
             && row.calls_offered > 0
     });
     let rows: Vec<_> = rows.collect();
@@ -207,7 +207,7 @@ fn ring_walk(session: &Session, traffic: &Traffic) -> Option<Cost> {
     })
 }
 
-/// CPU seconds of somebody while the traffic lasted, at the highest lossless rate.
+/// CPU time of one of the threads during the traffic, at the highest lossless rate.
 fn live(
     session: &Session,
     (wire, body_bytes): &Traffic,
@@ -230,7 +230,7 @@ fn live(
     })
 }
 
-/// What was full in each cell of the matrix, and what the next higher rate had to give up.
+/// Which core was the limit in each cell of the matrix, and what was lost at the next higher rate.
 fn limits(page: &mut String, session: &Session) -> Result<()> {
     let cells = session.cells(Purpose::Rate);
     let cells: Vec<_> = cells
@@ -265,10 +265,10 @@ fn limits(page: &mut String, session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Of a core, in per cent: the rest is what waking up and a moment's unrest take.
+/// A core that is used to this percentage counts as full; the rest goes to wake-ups and short disturbances.
 const FULL: f64 = 90.0;
 
-/// The stage that costs most, with its share of all of them.
+/// The most expensive stage, with its share of the time of all stages.
 fn costliest(session: &Session, cell: &Cell) -> String {
     let traffic = (cell.wire.clone(), cell.body_bytes);
     let last = if cell.is_compressed {
@@ -299,7 +299,7 @@ fn costliest(session: &Session, cell: &Cell) -> String {
     )
 }
 
-/// What happened at the lowest rate above `rate` that was not lossless.
+/// What was lost at the lowest rate above `rate` that was not lossless.
 fn next(session: &Session, cell: &Cell, rate: f64) -> String {
     let failed = (session.trials.iter().map(|(trial, _)| trial))
         .filter(|trial| {
@@ -310,14 +310,14 @@ fn next(session: &Session, cell: &Cell, rate: f64) -> String {
         })
         .min_by(|a, b| a.calls_per_second.total_cmp(&b.calls_per_second));
     let Some(trial) = failed else {
-        return "No higher rate was seen to fail.".into();
+        return "No higher rate failed.".into();
     };
     let counts = [
         (trial.ring_dropped, "frames dropped by the ring"),
-        (trial.bundles_plain, "bundles sent plain"),
+        (trial.bundles_plain, "bundles sent uncompressed"),
         (trial.bodies_truncated, "bodies truncated"),
         (trial.calls_dropped, "calls shed or dropped"),
-        (trial.halves, "halves of calls"),
+        (trial.halves, "half calls"),
     ];
     let lost: Vec<String> = (counts.into_iter())
         .filter_map(|(count, what)| {
@@ -373,12 +373,12 @@ mod tests {
         let mut page = String::new();
         write(&mut page, session).unwrap();
         assert!(page.contains(expected), "{expected} in {page}");
-        // What was not measured has no line.
+        // Values that were not measured have no line.
         assert!(!page.contains("| live"), "{page}");
     }
 
     #[test]
-    fn a_line_is_what_a_stage_adds() {
+    fn a_line_is_the_difference_to_the_stage_before() {
         let session = session();
         check(&session, "| decap | 5 | 10 |");
         check(&session, "| message, escape, line | 250 | 500 |");
@@ -387,7 +387,7 @@ mod tests {
         check(&session, "| **stages, compressed** | 1500 | 3000 |");
         check(
             &session,
-            "| rules `standard`: more or less than none | 50 | 100 |",
+            "| rules `standard`: difference to none | 50 | 100 |",
         );
         check(
             &session,

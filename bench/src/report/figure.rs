@@ -1,4 +1,4 @@
-//! Which plots there are: one file for each wire and body, a panel for each quantity, probes included.
+//! The plots: one file for each encapsulation and body size, with a panel for each quantity. Probes are included.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -33,7 +33,7 @@ const PANELS: [Quantity; 5] = [
         &[(Dash::Solid, |row| Some(row.delivered_share * 100.0))],
     ),
     (
-        "CPU, µs a delivered call",
+        "CPU, µs per delivered call",
         Scale::Linear,
         &[(Dash::Solid, |row| {
             (row.calls_delivered > 0).then_some(row.cpu_micros_per_call)
@@ -49,7 +49,7 @@ const PANELS: [Quantity; 5] = [
         ],
     ),
     (
-        "peak memory beside the ring, MB",
+        "peak memory without the ring, MB",
         Scale::Linear,
         &[(Dash::Solid, |row| {
             Some(row.memory_without_ring() as f64 / 1e6)
@@ -57,7 +57,7 @@ const PANELS: [Quantity; 5] = [
     ),
 ];
 
-/// Writes the files, and their names into the page.
+/// Writes the files, and links to them from the page.
 pub(super) fn write(page: &mut String, folder: &Path, session: &Session) -> Result<()> {
     let mut groups: BTreeMap<(String, usize), BTreeMap<Cell, Vec<&Trial>>> = BTreeMap::new();
     for (trial, _) in &session.trials {
@@ -130,12 +130,15 @@ fn series(cells: &BTreeMap<Cell, Vec<&Trial>>, lines: &[(Dash, Value)]) -> Vec<S
     series
 }
 
-/// Rates to compare with.
+/// Rates that the plot is compared with.
 fn marks(session: &Session, wire: &str, body_bytes: usize) -> Vec<Mark> {
     let bare = session.bare_ring(wire, body_bytes, SenderKind::Messages);
     let marks = [
         ("bare ring", bare.map(|rate| rate.median)),
-        ("predecessor", targets::predecessor_rate(wire, body_bytes)),
+        (
+            "network-sniffer 1.x",
+            targets::predecessor_rate(wire, body_bytes),
+        ),
     ];
     let known = marks.into_iter().filter_map(|(name, x)| {
         Some(Mark {

@@ -1,4 +1,4 @@
-//! Panels of points with lines through them, as SVG text: axes with round marks, one legend for all.
+//! Plots as SVG text: panels of points that are joined by lines, axes with round marks, one legend for all panels.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ pub(super) enum Dash {
     Dotted,
 }
 
-/// What the upward axis is.
+/// The scale of the vertical axis.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Scale {
     /// From zero.
@@ -21,7 +21,7 @@ pub(super) enum Scale {
 
 /// Points of one line.
 pub(super) struct Series {
-    /// Number in [`Figure::names`].
+    /// Index of the name in [`Figure::names`].
     pub(super) colour: usize,
     pub(super) dash: Dash,
     /// In any order; drawn from left to right.
@@ -35,17 +35,17 @@ pub(super) struct Panel {
     pub(super) series: Vec<Series>,
 }
 
-/// A line across all panels.
+/// A vertical line in all panels.
 pub(super) struct Mark {
     pub(super) name: String,
     pub(super) x: f64,
 }
 
-/// Panels over the same axis.
+/// Panels with the same horizontal axis.
 pub(super) struct Figure {
     pub(super) title: String,
     pub(super) x: String,
-    /// Of the colours.
+    /// The names of the colours.
     pub(super) names: Vec<String>,
     pub(super) marks: Vec<Mark>,
     pub(super) panels: Vec<Panel>,
@@ -59,13 +59,13 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 20.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 46.0;
-/// Distinguishable with colour blindness, too (Okabe and Ito).
+/// Colours that can be distinguished with colour blindness (Okabe and Ito).
 const COLOURS: [&str; 8] = [
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999",
 ];
 
 impl Figure {
-    /// The whole file. The place after the last panel holds the legend.
+    /// The whole file. The legend follows the last panel.
     pub(super) fn svg(&self) -> String {
         let rows = (self.panels.len() + 1).div_ceil(COLUMNS);
         let width = WIDTH * COLUMNS as f64;
@@ -97,11 +97,11 @@ impl Figure {
             .flat_map(|series| &series.points)
             .map(|point| point.0)
             .fold(0.0, f64::max);
-        // A mark far to the right of all points would squeeze them.
+        // A mark far to the right of all points would compress them.
         let marks = || self.marks.iter().filter(|mark| mark.x <= 2.5 * highest);
-        let x = Axis::to(marks().map(|mark| mark.x).fold(highest, f64::max));
+        let x = Axis::linear(marks().map(|mark| mark.x).fold(highest, f64::max));
         let y = match panel.scale {
-            Scale::Linear => Axis::to(points().map(|point| point.1).fold(0.0, f64::max)),
+            Scale::Linear => Axis::linear(points().map(|point| point.1).fold(0.0, f64::max)),
             Scale::Logarithmic => Axis::decades(points().map(|point| point.1)),
         };
         let middle = f64::midpoint(LEFT, WIDTH - RIGHT);
@@ -120,10 +120,11 @@ impl Figure {
         for mark in marks() {
             let at = across(x.share(mark.x));
             line(svg, (at, TOP), (at, HEIGHT - BOTTOM), "#888");
-            // Inwards, where there is room.
-            let (side, anchor) = match x.share(mark.x) > 0.5 {
-                true => (-4.0, "end"),
-                false => (4.0, "start"),
+            // The text is on the side of the line that has more space.
+            let (side, anchor) = if x.share(mark.x) > 0.5 {
+                (-4.0, "end")
+            } else {
+                (4.0, "start")
             };
             text(svg, at + side, HEIGHT - BOTTOM - 6.0, anchor, &mark.name);
         }
@@ -178,7 +179,7 @@ struct Axis {
 }
 
 impl Axis {
-    fn to(highest: f64) -> Self {
+    fn linear(highest: f64) -> Self {
         let highest = if highest > 0.0 { highest } else { 1.0 };
         let power = 10_f64.powf((highest / 5.0).log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0]
@@ -292,7 +293,7 @@ mod tests {
 
     #[track_caller]
     fn check(highest: f64, expected: &[f64]) {
-        assert_eq!(Axis::to(highest).marks().collect::<Vec<_>>(), expected);
+        assert_eq!(Axis::linear(highest).marks().collect::<Vec<_>>(), expected);
     }
 
     #[test]
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_whole() {
+    fn the_file_is_complete() {
         let figure = Figure {
             title: "a < b".into(),
             x: "x".into(),

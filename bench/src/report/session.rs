@@ -62,14 +62,14 @@ impl Session {
         }
         writeln!(
             page,
-            "\nMedians; in brackets the lowest and the highest of the repetitions. Trials leave a load of about 1 to 2 \
-             behind them; more was somebody else's.{}\n",
+            "\nMedians, with the lowest and the highest of the repetitions in brackets. Trials themselves cause a load of about \
+             1 to 2; a higher one is due to other programs.{}\n",
             self.when_checked()
         )?;
         Ok(())
     }
 
-    /// When the collector looked at what it got.
+    /// When the collector checked the POSTs.
     pub(super) fn when_checked(&self) -> String {
         let known = self.trials.iter().filter_map(|(trial, _)| {
             let after = trial.posts_checked_after?;
@@ -81,12 +81,11 @@ impl Session {
         match posts.saturating_sub(after) {
             _ if posts == 0 => String::new(),
             0 => format!(
-                " The collector answered at once, kept all {posts} POSTs as they came, and checked every line of them after \
-                 the traffic of its trial."
+                " The collector stored all {posts} POSTs, and checked every line of them after the traffic of the trial."
             ),
             early => format!(
-                " The collector checked {early} of {posts} POSTs as they came, on the sniffer's CPU, the others after the \
-                 traffic of their trial."
+                " The collector checked {early} of {posts} POSTs as they arrived, on the sniffer's CPU, the others after the \
+                 traffic of the trial."
             ),
         }
     }
@@ -106,7 +105,7 @@ impl Session {
         Ok(())
     }
 
-    /// Trials by cell, those of one purpose.
+    /// The trials of one purpose, by cell.
     pub(super) fn cells(&self, purpose: Purpose) -> BTreeMap<Cell, Vec<&Trial>> {
         let mut cells: BTreeMap<Cell, Vec<&Trial>> = BTreeMap::new();
         for (trial, _) in self.trials.iter().filter(|(row, _)| row.purpose == purpose) {
@@ -115,7 +114,7 @@ impl Session {
         cells
     }
 
-    /// Trials at rates that were given, by cell and rate in calls a second.
+    /// The trials at given rates, by cell and rate in calls a second.
     pub(super) fn given(&self) -> BTreeMap<(Cell, u64), Vec<&Trial>> {
         let mut cells: BTreeMap<_, Vec<&Trial>> = BTreeMap::new();
         for (trial, _) in &self.trials {
@@ -127,7 +126,7 @@ impl Session {
         cells
     }
 
-    /// Calls a second of the bare ring, flat out.
+    /// Calls a second that the bare ring received when frames were sent as fast as possible.
     pub(super) fn bare_ring(
         &self,
         wire: &str,
@@ -155,13 +154,13 @@ impl Session {
 pub(super) struct Cell {
     pub(super) wire: String,
     pub(super) body_bytes: usize,
-    /// `off` before `on` would come first by name; `true` is compressed.
+    /// Whether bundles are compressed.
     pub(super) is_compressed: bool,
     pub(super) rules: String,
     pub(super) traffic: String,
     pub(super) sender: &'static str,
     pub(super) shards: u64,
-    /// 0 if that is not known.
+    /// 0 if it is not known.
     pub(super) memory_limit_bytes: u64,
     pub(super) program: String,
 }
@@ -181,7 +180,7 @@ impl Cell {
         }
     }
 
-    /// The traffic and settings of the targets: everything is logged, one shard, few connections.
+    /// Whether it has the traffic and settings of the targets: all details, one shard, few connections.
     pub(super) fn is_plain_matrix(&self) -> bool {
         self.rules == "debug" && self.is_ordinary()
     }
@@ -196,12 +195,12 @@ impl Cell {
         format!("{} {} B {how}", self.wire, self.body_bytes)
     }
 
-    /// More memory than a sniffer takes by default on any machine.
+    /// Whether its memory limit exceeds the default on every machine.
     pub(super) fn has_much_memory(&self) -> bool {
         self.memory_limit_bytes > MEMORY_BYTES_MAX as u64
     }
 
-    /// As they were measured elsewhere: one shard, few connections, `sendmmsg`.
+    /// Whether it compares with the measurements of version 1.x: one shard, few connections, `sendmmsg`.
     pub(super) fn is_ordinary(&self) -> bool {
         self.traffic == "steady"
             && self.sender == SenderKind::Messages.name()
@@ -210,7 +209,7 @@ impl Cell {
             && self.program == "sniffer"
     }
 
-    /// Columns of a table.
+    /// Its columns in a table.
     pub(super) fn columns(&self) -> String {
         let compressed = if self.is_compressed { "on" } else { "off" };
         let mut traffic = self.traffic.clone();
@@ -230,5 +229,5 @@ impl Cell {
     }
 }
 
-/// Names of [`Cell::columns`].
+/// The names of [`Cell::columns`].
 pub(super) const CELL: [&str; 6] = ["wire", "body", "compressed", "rules", "traffic", "program"];

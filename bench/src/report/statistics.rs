@@ -1,4 +1,4 @@
-//! Medians and tables.
+//! Medians, and the heads of tables.
 
 use std::fmt::Write as _;
 
@@ -6,17 +6,17 @@ use anyhow::Result;
 
 use crate::results::Trial;
 
-/// Head of a table.
+/// Appends the head of a table.
 pub(super) fn table(page: &mut String, names: &[&str]) -> Result<()> {
     writeln!(page, "| {} |", names.join(" | "))?;
     writeln!(page, "|{}", " --- |".repeat(names.len()))?;
     Ok(())
 }
 
-/// Median and ends of some numbers.
+/// The median and the range of some numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
-    /// The middle one, or the mean of the two in the middle.
+    /// The number in the middle, or the mean of the two in the middle.
     pub median: f64,
     /// The lowest.
     pub low: f64,
@@ -25,7 +25,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// All zero without numbers.
+    /// The spread of `numbers`; all zero without numbers.
     pub fn of(numbers: impl IntoIterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = numbers.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
@@ -52,7 +52,7 @@ impl Spread {
     }
 }
 
-/// Whether more than half of the repetitions lost nothing and gave nothing up.
+/// Whether more than half of the repetitions were lossless.
 pub(super) fn is_lossless(rows: &[&Trial]) -> bool {
     2 * lossless(rows) > rows.len()
 }
@@ -61,7 +61,7 @@ pub(super) fn lossless(rows: &[&Trial]) -> usize {
     rows.iter().filter(|row| row.is_lossless(LOSSLESS)).count()
 }
 
-/// Share that other programs must deliver.
+/// The share of calls that other programs must deliver to count as lossless.
 pub(super) const LOSSLESS: f64 = 0.999;
 
 /// The median of one quantity over some rows.

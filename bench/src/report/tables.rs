@@ -1,4 +1,4 @@
-//! The rows as tables: medians and ends of what was repeated.
+//! The rows as tables, with the median and the range of repetitions.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use super::session::{CELL, Cell, Session};
 use super::statistics::{Spread, lossless, median, table};
 use crate::results::{Limit, Purpose, Trial};
 
-/// Appends all tables that there are rows for.
+/// Appends all tables that have rows.
 pub(super) fn write(page: &mut String, session: &Session) -> Result<()> {
     found(page, session)?;
     given(page, session)?;
@@ -29,11 +29,11 @@ fn found(page: &mut String, session: &Session) -> Result<()> {
     writeln!(page, "## At the highest lossless rate\n")?;
     writeln!(
         page,
-        "As a search found it: a rate has failed where two trials in a row are not lossless. Lossless: how many of the \
-         repetitions lost nothing at all, shed no call, truncated no body and sent no bundle plain that should have been \
-         compressed. Latency is from a response's last packet to the POST with its \
-         call; bundles wait up to a second by design. Busy: CPU of sniffer, collector and sender by the length of the \
-         traffic. Wrong: calls twice, mispaired, torn or in a broken POST.\n"
+        "A search found these rates; in it a rate has failed when two trials in a row are not lossless. Lossless: the \
+         number of repetitions that lost nothing, shed no call, truncated no body and sent no bundle uncompressed that \
+         should have been compressed. Latency is the time from the last packet of a response to the POST with its call; \
+         bundles wait up to a second by design. Busy: CPU time of sniffer, collector and sender as a share of the time of \
+         the traffic. Wrong: calls that are duplicated, mispaired, torn or in a broken POST.\n"
     )?;
     table(page, &[CELL.as_slice(), &RATES].concat())?;
     for (cell, rows) in cells {
@@ -48,7 +48,7 @@ fn given(page: &mut String, session: &Session) -> Result<()> {
     if cells.is_empty() {
         return Ok(());
     }
-    writeln!(page, "## At a rate that was given\n")?;
+    writeln!(page, "## At given rates\n")?;
     table(page, &[CELL.as_slice(), &RATES].concat())?;
     for ((cell, _), rows) in cells {
         rates(page, session, &cell, &rows)?;
@@ -64,7 +64,7 @@ const RATES: [&str; 11] = [
     "of the bare ring",
     "delivered",
     "CPU µs/call",
-    "MB beside the ring",
+    "MB without the ring",
     "p50/p99/p99.9 ms",
     "line → posted B/call",
     "busy %",
@@ -76,9 +76,10 @@ fn rates(page: &mut String, session: &Session, cell: &Cell, rows: &[&Trial]) -> 
     let of = |value: fn(&Trial) -> f64| Spread::of(rows.iter().map(|row| value(row)));
     let quantile = |value: fn(&Trial) -> Option<f64>| {
         let known: Vec<f64> = rows.iter().filter_map(|row| value(row)).collect();
-        match known.is_empty() {
-            true => "–".to_owned(),
-            false => format!("{:.0}", Spread::of(known).median),
+        if known.is_empty() {
+            "–".to_owned()
+        } else {
+            format!("{:.0}", Spread::of(known).median)
         }
     };
     let sender = rows.first().map(|row| row.sender).unwrap_or_default();
@@ -113,7 +114,7 @@ fn rates(page: &mut String, session: &Session, cell: &Cell, rows: &[&Trial]) -> 
     Ok(())
 }
 
-/// Other programs against ours, cell by cell.
+/// Other programs compared with `sniffer`, for each cell.
 fn others(page: &mut String, session: &Session) -> Result<()> {
     let cells = session.cells(Purpose::Rate);
     let others: Vec<_> = cells
@@ -123,8 +124,8 @@ fn others(page: &mut String, session: &Session) -> Result<()> {
     if others.is_empty() {
         return Ok(());
     }
-    writeln!(page, "## Others against `sniffer`\n")?;
-    let names = ["its CPU/call ÷ ours", "our calls/s ÷ its"];
+    writeln!(page, "## Other programs compared with `sniffer`\n")?;
+    let names = ["its CPU/call ÷ sniffer's", "sniffer's calls/s ÷ its"];
     table(page, &[CELL.as_slice(), &names].concat())?;
     for (cell, theirs) in others {
         let mut ours = cell.clone();
@@ -147,22 +148,22 @@ fn overload(page: &mut String, session: &Session) -> Result<()> {
     if cells.is_empty() {
         return Ok(());
     }
-    writeln!(page, "## Beyond it\n")?;
+    writeln!(page, "## Above the highest lossless rate\n")?;
     writeln!(
         page,
-        "Dropped are the calls that the program itself counts as such, with its reasons; frames lost in the ring stand apart. \
-         Truncated are calls that came with the start of their body only.\n"
+        "Dropped are the calls that the program itself counts as dropped, with its reasons; frames dropped in the ring are \
+         a column of their own. Truncated are calls that were delivered with only the start of their body.\n"
     )?;
     let names = [
         "offered/s",
         "delivered/s",
         "delivered",
         "truncated",
-        "bundles plain",
+        "bundles uncompressed",
         "dropped calls",
-        "ring dropped frames",
+        "frames dropped in the ring",
         "unaccounted",
-        "MB beside the ring",
+        "MB without the ring",
         "drain s",
     ];
     table(page, &[CELL.as_slice(), &names].concat())?;
@@ -210,13 +211,13 @@ fn limits(page: &mut String, session: &Session) -> Result<()> {
         );
         cells.entry(key).or_default().push(limit);
     }
-    writeln!(page, "## The bare ring: what this machine can carry\n")?;
+    writeln!(page, "## The bare ring: the upper limit on this machine\n")?;
     let names = [
         "wire",
         "body",
         "sender",
         "reads",
-        "asked calls/s",
+        "requested calls/s",
         "n",
         "calls/s",
         "frames/s",
@@ -229,7 +230,7 @@ fn limits(page: &mut String, session: &Session) -> Result<()> {
     for ((wire, body, sender, touch, asked), rows) in cells {
         let of = |value: fn(&Limit) -> f64| Spread::of(rows.iter().map(|row| value(row)));
         let asked = match asked {
-            0 => "flat out".to_owned(),
+            0 => "unlimited".to_owned(),
             _ => asked.to_string(),
         };
         writeln!(
@@ -264,7 +265,7 @@ fn packets(page: &mut String, session: &Session) -> Result<()> {
         "ns/frame",
         "of them user",
         "sender ns/frame",
-        "MB beside the ring",
+        "MB without the ring",
     ];
     table(page, &names)?;
     for (row, _) in &session.packets {
@@ -332,8 +333,8 @@ fn encoders(page: &mut String, session: &Session) -> Result<()> {
     writeln!(page, "## Encoders of bundles\n")?;
     writeln!(
         page,
-        "On the lines of this traffic, by CPU time; `fast` is what bundles are compressed with by default. They \
-         take turns within a round: the last column is the median over the rounds.\n"
+        "On the lines of this traffic, by CPU time; `fast` is the default for bundles. Encoders alternate within a round: \
+         the last column is the median over the rounds.\n"
     )?;
     table(
         page,

@@ -1,7 +1,7 @@
-//! What was promised against what was measured, row by row, with the verdict that follows.
+//! Targets, each with the measured value and the verdict that follows from it.
 //!
-//! The predecessor's figures come from a measurement of it on another 2-core machine (both cores, CPU of its process,
-//! 23 Nov 2026); where it gave a range, the end that is harder to beat stands here. Everything else is of this session.
+//! The figures of network-sniffer 1.x, the predecessor, were measured on another 2-core machine (both cores, CPU of its
+//! process, 23 Nov 2026); of a range, the end that is harder to beat is used. All other values are of this folder.
 
 use std::fmt::Write as _;
 
@@ -12,13 +12,13 @@ use super::statistics::{Spread, is_lossless, median, table};
 use crate::results::{Purpose, Trial};
 use crate::tx::SenderKind;
 
-/// The predecessor in one kind of traffic.
+/// Figures of network-sniffer 1.x for one kind of traffic.
 struct Predecessor {
     wire: &'static str,
     body_bytes: usize,
     cpu_micros_per_call: f64,
     lossless_per_second: f64,
-    /// What the machine carried into a bare ring, on which it was measured.
+    /// Calls a second of the bare ring on the machine on which it was measured.
     bare_ring_per_second: f64,
 }
 
@@ -47,11 +47,11 @@ const PREDECESSOR: [Predecessor; 6] = [
     predecessor("vxlan", 20_000, 1500.0, 470.0, 9_650.0),
 ];
 
-const MEMORY_BESIDE_RING_MAX: f64 = 128e6;
-/// Delivered beyond the highest lossless rate, as a share of it: flat, within the noise of repetitions.
-const FLAT: f64 = 0.9;
+const MEMORY_WITHOUT_RING_MAX: f64 = 128e6;
+/// Calls delivered above the highest lossless rate, as a share of that rate. Not less, within the noise of repetitions.
+const OVERLOAD_SHARE_MIN: f64 = 0.9;
 
-/// The predecessor's highest lossless rate.
+/// The highest lossless rate of network-sniffer 1.x.
 pub(super) fn predecessor_rate(wire: &str, body_bytes: usize) -> Option<f64> {
     let row = PREDECESSOR
         .iter()
@@ -59,7 +59,7 @@ pub(super) fn predecessor_rate(wire: &str, body_bytes: usize) -> Option<f64> {
     row.map(|row| row.lossless_per_second)
 }
 
-/// One line of the table.
+/// One line of the table of targets.
 struct Verdict {
     what: String,
     measured: String,
@@ -69,7 +69,7 @@ struct Verdict {
     is_met: bool,
 }
 
-/// Appends the table of all targets that the rows of the session say something about.
+/// Appends the table of all targets that have rows.
 pub(super) fn write(page: &mut String, session: &Session) -> Result<()> {
     let verdicts = verdicts(session);
     if verdicts.is_empty() {
@@ -80,7 +80,7 @@ pub(super) fn write(page: &mut String, session: &Session) -> Result<()> {
     let names = [
         "what",
         "measured",
-        "predecessor or reference",
+        "network-sniffer 1.x, or reference",
         "ratio",
         "target",
         "met",
@@ -105,8 +105,8 @@ pub(super) fn write(page: &mut String, session: &Session) -> Result<()> {
 fn verdicts(session: &Session) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     matrix(session, &mut verdicts);
-    beyond(session, &mut verdicts);
-    honesty(session, &mut verdicts);
+    overload(session, &mut verdicts);
+    correctness(session, &mut verdicts);
     headers_only(session, &mut verdicts);
     packets(session, &mut verdicts);
     reading(session, &mut verdicts);
@@ -115,7 +115,7 @@ fn verdicts(session: &Session) -> Vec<Verdict> {
     verdicts
 }
 
-/// CPU a call, highest lossless rate, share of the bare ring: each cell of the matrix.
+/// CPU time of a call, highest lossless rate and share of the bare ring, for each cell of the matrix.
 fn matrix(session: &Session, verdicts: &mut Vec<Verdict>) {
     for (cell, rows) in session.cells(Purpose::Rate) {
         let before = PREDECESSOR
@@ -135,12 +135,12 @@ fn matrix(session: &Session, verdicts: &mut Vec<Verdict>) {
         let cpu = Spread::of(rows.iter().map(|row| row.cpu_micros_per_call));
         let ratio = before.cpu_micros_per_call / cpu.median;
         verdicts.push(Verdict {
-            what: format!("{name}: CPU a call"),
+            what: format!("{name}: CPU per call"),
             measured: format!("{} µs", cpu.text(2)),
             before: format!("{} µs", before.cpu_micros_per_call),
             ratio: format!("1/{ratio:.1}"),
             target: format!("1/{factor}"),
-            // What is given up costs nothing.
+            // A trial that sheds load does less work.
             is_met: is_lossless && ratio >= factor,
         });
         let rate = Spread::of(rows.iter().map(|row| row.calls_per_second));
@@ -159,7 +159,7 @@ fn matrix(session: &Session, verdicts: &mut Vec<Verdict>) {
             (here.map(|bare| bare.median), "bare ring with this sender"),
             (
                 Some(before.bare_ring_per_second),
-                "bare ring of the issue's machine",
+                "bare ring of the 1.x machine",
             ),
         ];
         for (bare, of) in rings {
@@ -179,8 +179,8 @@ fn matrix(session: &Session, verdicts: &mut Vec<Verdict>) {
     }
 }
 
-/// What is delivered beyond the highest lossless rate.
-fn beyond(session: &Session, verdicts: &mut Vec<Verdict>) {
+/// Delivery above the highest lossless rate.
+fn overload(session: &Session, verdicts: &mut Vec<Verdict>) {
     let at = session.cells(Purpose::Rate);
     for (cell, rows) in session.cells(Purpose::Overload) {
         let Some(at) = at.get(&cell).filter(|_| cell.is_plain_matrix()) else {
@@ -204,18 +204,18 @@ fn beyond(session: &Session, verdicts: &mut Vec<Verdict>) {
             share => format!(", {share:.0} % of them truncated"),
         };
         verdicts.push(Verdict {
-            what: format!("{}: delivered beyond its limit", cell.name()),
+            what: format!("{}: delivered above its highest lossless rate", cell.name()),
             measured: format!("{worst:.0} calls/s of {most:.0}{truncated}"),
-            before: format!("{best:.0} calls/s at it"),
+            before: format!("{best:.0} calls/s at that rate"),
             ratio: format!("{:.0} %", worst / best * 100.0),
-            target: format!("{:.0} %", FLAT * 100.0),
-            is_met: worst >= FLAT * best,
+            target: format!("{:.0} %", OVERLOAD_SHARE_MIN * 100.0),
+            is_met: worst >= OVERLOAD_SHARE_MIN * best,
         });
     }
 }
 
-/// Memory, ledger and wrong calls, over every trial of ours that was made.
-fn honesty(session: &Session, verdicts: &mut Vec<Verdict>) {
+/// Memory, ledger and wrong calls, over all trials of `sniffer`.
+fn correctness(session: &Session, verdicts: &mut Vec<Verdict>) {
     let ours: Vec<&Trial> = (session.trials.iter().map(|(trial, _)| trial))
         .filter(|trial| trial.program == "sniffer" && trial.traffic == "steady")
         .collect();
@@ -229,12 +229,12 @@ fn honesty(session: &Session, verdicts: &mut Vec<Verdict>) {
         .max()
         .unwrap_or(0) as f64;
     verdicts.push(Verdict {
-        what: format!("memory beside the ring, highest of {total} trials"),
+        what: format!("memory without the ring, highest of {total} trials"),
         measured: format!("{:.0} MB", most / 1e6),
         before: "300 to 2600 MB".into(),
         ratio: format!("1/{:.1}", 300e6 / most),
-        target: format!("{:.0} MB", MEMORY_BESIDE_RING_MAX / 1e6),
-        is_met: most <= MEMORY_BESIDE_RING_MAX,
+        target: format!("{:.0} MB", MEMORY_WITHOUT_RING_MAX / 1e6),
+        is_met: most <= MEMORY_WITHOUT_RING_MAX,
     });
     let count = |is: fn(&Trial) -> bool| ours.iter().filter(|row| is(row)).count();
     let unbalanced = count(|row| row.unaccounted != Some(0));
@@ -251,9 +251,9 @@ fn honesty(session: &Session, verdicts: &mut Vec<Verdict>) {
     let wrong: u64 = ours.iter().map(|row| row.wrong()).sum();
     let lossy = count(|row| row.wrong() > 0 && row.ring_dropped.is_some_and(|frames| frames > 0));
     verdicts.push(Verdict {
-        what: "calls twice, mispaired or torn, in all trials".into(),
+        what: "calls duplicated, mispaired or torn, in all trials".into(),
         measured: format!(
-            "{wrong}; {lossy} trials with any had lost frames in the ring; and {truncated} that were truncated and counted as such"
+            "{wrong}; {lossy} of the trials with any lost frames in the ring; {truncated} more were truncated and counted as such"
         ),
         before: "0".into(),
         ratio: "–".into(),
@@ -262,7 +262,7 @@ fn honesty(session: &Session, verdicts: &mut Vec<Verdict>) {
     });
 }
 
-/// Calls of which only headers are kept, at 80 % of what the bare ring takes.
+/// Calls of which only headers are kept, at 80 % of the rate of the bare ring.
 fn headers_only(session: &Session, verdicts: &mut Vec<Verdict>) {
     for (cell, rows) in session.cells(Purpose::Rate) {
         let sender = rows.first().map_or(SenderKind::Messages, |row| row.sender);
@@ -282,7 +282,7 @@ fn headers_only(session: &Session, verdicts: &mut Vec<Verdict>) {
             before: format!("{:.0} calls/s in the bare ring", bare.median),
             ratio: format!("{:.0} %", rate / bare.median * 100.0),
             target: "80 %, 0 dropped".into(),
-            // The rate asked was 80 % of a median of its own; a point less is the sender's pace.
+            // The requested rate was 80 % of another median; the sender may be one point below it.
             is_met: rate >= 0.79 * bare.median && is_lossless(&rows),
         });
     }
@@ -309,9 +309,9 @@ fn packets(session: &Session, verdicts: &mut Vec<Verdict>) {
         let dropped = Spread::of(rows.iter().map(|row| row.dropped as f64)).median;
         let by = sender.name();
         verdicts.push(Verdict {
-            what: format!("{name}, no calls, by {by}: user space a packet"),
+            what: format!("{name}, no calls, by {by}: user space per packet"),
             measured: format!("{} ns; {} with the kernel", user.text(0), all.text(0)),
-            before: "30 to 100 ns: a bare reader of headers".into(),
+            before: "30 to 100 ns: bare ring, headers read".into(),
             ratio: "–".into(),
             target: "100 ns".into(),
             is_met: user.median < 100.0,
@@ -354,8 +354,8 @@ fn reading(session: &Session, verdicts: &mut Vec<Verdict>) {
             let ratio = theirs.median / ours.median;
             verdicts.push(Verdict {
                 what: format!("read {body_bytes} B, headers only, against {program}"),
-                measured: format!("{} µs a call", ours.text(2)),
-                before: format!("{} µs a call {place}", theirs.text(2)),
+                measured: format!("{} µs per call", ours.text(2)),
+                before: format!("{} µs per call {place}", theirs.text(2)),
                 ratio: format!("{ratio:.1}"),
                 target: format!("{factor}"),
                 is_met: ratio > factor,
@@ -364,7 +364,7 @@ fn reading(session: &Session, verdicts: &mut Vec<Verdict>) {
     }
 }
 
-/// Many connections, and many new ones: against few in the same run.
+/// Many connections, and many new ones, compared with few in the same run.
 fn connections(session: &Session, verdicts: &mut Vec<Verdict>) {
     let cells = session.cells(Purpose::Rate);
     for (cell, rows) in &cells {
@@ -395,7 +395,7 @@ fn connections(session: &Session, verdicts: &mut Vec<Verdict>) {
                 flows / 1e6
             ),
             measured: format!(
-                "{:.0} calls/s, {:.0} MB beside the ring",
+                "{:.0} calls/s, {:.0} MB without the ring",
                 rate(rows),
                 memory / 1e6
             ),
@@ -407,7 +407,7 @@ fn connections(session: &Session, verdicts: &mut Vec<Verdict>) {
     }
 }
 
-/// Several shards, mirrored traffic whose directions have different outer ports.
+/// Several shards with mirrored traffic, whose directions have different outer ports.
 fn shards(session: &Session, verdicts: &mut Vec<Verdict>) {
     for ((cell, _), rows) in session.given() {
         if cell.shards < 2 || cell.wire != "vxlan" {
@@ -422,7 +422,7 @@ fn shards(session: &Session, verdicts: &mut Vec<Verdict>) {
                 "{} shards, VXLAN: both directions on one ({steering})",
                 cell.shards
             ),
-            measured: format!("{calls} of {offered} calls whole, {halves} halves"),
+            measured: format!("{calls} of {offered} calls complete, {halves} half calls"),
             before: "25 % by the hash of outer headers".into(),
             ratio: format!("{:.3} %", calls as f64 / offered.max(1) as f64 * 100.0),
             target: "100 %".into(),
@@ -438,7 +438,7 @@ mod tests {
     use super::*;
     use crate::results;
 
-    /// The first rows that were kept, without the columns that came later.
+    /// The oldest rows, without the columns that were added later.
     fn first_session() -> Session {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/2026-11-23-bf182f5");
         Session {
@@ -457,17 +457,20 @@ mod tests {
 
     #[test]
     fn verdicts_follow_from_the_rows() {
-        check("plain 200 B compressed: CPU a call", ("1/5.4", false));
-        check("vxlan 2000 B uncompressed: CPU a call", ("1/20.6", false));
+        check("plain 200 B compressed: CPU per call", ("1/5.4", false));
+        check("vxlan 2000 B uncompressed: CPU per call", ("1/20.6", false));
         check(
             "vxlan 2000 B compressed: highest lossless rate",
             ("3.3", false),
         );
         check(
-            "memory beside the ring, highest of 11 trials",
+            "memory without the ring, highest of 11 trials",
             ("1/6.6", true),
         );
-        check("calls twice, mispaired or torn, in all trials", ("–", true));
+        check(
+            "calls duplicated, mispaired or torn, in all trials",
+            ("–", true),
+        );
     }
 
     #[test]
@@ -484,7 +487,7 @@ mod tests {
                 .any(|verdict| verdict.what == what && verdict.is_met)
         };
         assert!(met(&session));
-        // Not if something was lost there.
+        // It is not met if something was lost.
         for (trial, _) in &mut session.trials {
             trial.delivered_share = 0.99;
         }

@@ -1,25 +1,25 @@
-//! What happens to segments between the endpoints and the capture.
+//! Accidents: loss, reordering, duplication, retransmission and skew of segments between the endpoints and the capture.
 //!
-//! Reordering, duplicates and retransmission with other boundaries leave every byte in the capture, and none is
-//! acknowledged before it is seen: a right reading loses nothing. Loss and skew are the capture's own faults: the
-//! endpoints got everything, the capture did not, or saw the answer first.
+//! Reordering, duplicates and retransmission with other boundaries leave every byte in the capture, and no byte is
+//! acknowledged before it is captured, so a correct reader loses nothing. Loss and skew are faults of the capture: the
+//! endpoints received everything, but the capture misses segments or has an answer before its request.
 
 use super::conversation::{Segment, Side, flags};
 use crate::seed::Seed;
 
-/// How often what happens, each in cases of 1000 segments.
+/// The frequency of each accident, in cases of 1000 segments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accidents {
-    /// The capture never sees the segment.
+    /// The capture misses the segment.
     pub lose_per_mille: u32,
-    /// The segment changes places with its neighbour from the same side.
+    /// The segment is swapped with its neighbour from the same side.
     pub reorder_per_mille: u32,
-    /// The segment comes again, at once or a little later.
+    /// The segment is repeated, at once or a little later.
     pub duplicate_per_mille: u32,
-    /// Its bytes come again, cut at other places and overlapping what is around them.
+    /// Its bytes are retransmitted with other boundaries, so that they overlap the segments around it.
     pub resegment_per_mille: u32,
-    /// The segment changes places with a neighbour from the other side, so that an acknowledgement or an answer may
-    /// be seen before what it is for.
+    /// The segment is swapped with a neighbour from the other side, so that an acknowledgement or an answer may be
+    /// captured before the bytes that it is for.
     pub skew_per_mille: u32,
 }
 
@@ -35,7 +35,7 @@ impl Accidents {
         }
     }
 
-    /// A rough network and a perfect capture: nothing may be lost.
+    /// A bad network and a perfect capture: nothing may be lost.
     pub const fn harmless() -> Self {
         Self {
             reorder_per_mille: 150,
@@ -45,7 +45,7 @@ impl Accidents {
         }
     }
 
-    /// Lets them happen to the segments of one connection. Times are dealt out anew in rising order.
+    /// Applies the accidents to the segments of one connection. Times are assigned again in rising order.
     pub fn happen(&self, segments: Vec<Segment>, mss: usize, seed: &mut Seed) -> Vec<Segment> {
         if *self == Self::none() {
             return segments;
@@ -80,7 +80,7 @@ impl Accidents {
                 continue;
             }
             let stream = &streams[usize::from(segment.side == Side::Server)];
-            // Reaching into the next segment is only right while the same side goes on sending.
+            // The retransmission may reach into the next segment only if that is from the same side.
             let next = segments
                 .get(index + 1)
                 .filter(|next| next.side == segment.side);
@@ -105,7 +105,7 @@ impl Accidents {
         let mut result = Vec::with_capacity(segments.len());
         let mut later: Vec<(usize, Segment)> = Vec::new();
         for (index, segment) in segments.into_iter().enumerate() {
-            // A SYN that comes again after data would rightly be a new connection to some readers.
+            // A SYN after data may correctly be read as a new connection, so it is not repeated.
             if segment.flags & flags::SYN == 0 && seed.chance(self.duplicate_per_mille) {
                 later.push((index + seed.within(0..=5), segment.clone()));
             }
@@ -128,7 +128,7 @@ fn swap_neighbours(segments: &mut [Segment], per_mille: u32, same_side: bool, se
     }
 }
 
-/// All that one side says.
+/// All bytes that one side sends.
 struct Stream {
     first: u32,
     bytes: Vec<u8>,
@@ -136,14 +136,14 @@ struct Stream {
 
 impl Stream {
     fn of(segments: &[Segment], side: Side) -> Self {
-        let said = || {
+        let sent = || {
             segments
                 .iter()
                 .filter(|segment| segment.side == side && !segment.payload.is_empty())
         };
         Self {
-            first: said().next().map_or(0, |segment| segment.seq),
-            bytes: said()
+            first: sent().next().map_or(0, |segment| segment.seq),
+            bytes: sent()
                 .flat_map(|segment| segment.payload.iter().copied())
                 .collect(),
         }
@@ -159,7 +159,7 @@ mod tests {
     use super::super::conversation::{Conversation, Shape};
     use super::*;
 
-    /// The slow obvious receiver: every byte by its sequence number.
+    /// A slow, obvious receiver: every byte at its sequence number.
     fn received(segments: &[Segment], side: Side, isn: u32) -> Vec<Option<u8>> {
         let mut bytes = Vec::new();
         for segment in segments.iter().filter(|segment| segment.side == side) {
@@ -168,7 +168,7 @@ mod tests {
                 bytes.resize(bytes.len().max(offset + n + 1), None);
                 assert!(
                     bytes[offset + n].is_none_or(|seen| seen == *byte),
-                    "an overlap must not lie"
+                    "overlapping bytes are equal"
                 );
                 bytes[offset + n] = Some(*byte);
             }

@@ -1,6 +1,6 @@
-//! Frames to and from a capture file: the classic pcap format with nanoseconds, little-endian, Ethernet.
+//! Capture files: the classic pcap format with nanoseconds, little-endian, Ethernet.
 //!
-//! Source: draft-ietf-opsawg-pcap. Reads only what it writes.
+//! Source: draft-ietf-opsawg-pcap. Only files of this format are read.
 
 use std::io::{self, Read, Write};
 
@@ -8,10 +8,10 @@ use super::wire::Frame;
 
 const MAGIC_NANOSECONDS: u32 = 0xa1b2_3c4d;
 const LINKTYPE_ETHERNET: u32 = 1;
-/// What tcpdump calls the maximum; longer records are refused by common readers.
+/// The maximum of tcpdump; common readers refuse longer records.
 const SNAP_BYTES_MAX: usize = 262_144;
 
-/// Writes `frames`, each cut to `snap` bytes as a capture with that snap length does.
+/// Writes `frames`, each cut to the snap length `snap`.
 pub fn write_pcap(out: &mut impl Write, frames: &[Frame], snap: usize) -> io::Result<()> {
     let snap = snap.min(SNAP_BYTES_MAX);
     out.write_all(&MAGIC_NANOSECONDS.to_le_bytes())?;
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snap_length_cuts_but_tells_the_length() {
+    fn a_snap_length_cuts_and_the_wire_length_stays() {
         let mut file = Vec::new();
         write_pcap(
             &mut file,

@@ -1,6 +1,7 @@
-//! Exchanges in, the TCP segments of one connection out: handshake, data cut to the MSS, acknowledgements, close.
+//! A conversation: the TCP segments of one connection that carries exchanges, with handshake, data in segments of the MSS,
+//! acknowledgements and close.
 //!
-//! RFC 9293. Both endpoints behave; what a network does to their segments is [`super::Accidents`]' business.
+//! Source: RFC 9293. Both endpoints follow it; the faults of the network are those of [`super::Accidents`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -60,26 +61,26 @@ pub enum Close {
     Fin,
     /// RST from the server after the last response was acknowledged.
     Reset,
-    /// Not within the capture.
+    /// The connection does not end within the capture.
     Open,
 }
 
-/// One connection and what is spoken on it.
+/// A connection and the exchanges on it.
 #[derive(Clone, Debug)]
 pub struct Conversation {
-    /// Opens the connection.
+    /// The end that opens the connection.
     pub client: SocketAddr,
-    /// Of the same family.
+    /// The other end, of the same address family.
     pub server: SocketAddr,
     /// In the order in which they are sent.
     pub exchanges: Vec<Exchange>,
-    /// Requests sent before the first answer is awaited; 1 is no pipelining.
+    /// Requests that are sent before the first response; 1 is no pipelining.
     pub pipeline: usize,
-    /// Payload bytes of a segment at most.
+    /// The most payload bytes of a segment.
     pub mss: usize,
-    /// Segments of any size up to the MSS, not all full.
+    /// Whether segments have any size up to the MSS.
     pub ragged: bool,
-    /// Segments sent before the peer acknowledges them.
+    /// Number of segments after which the peer acknowledges.
     pub ack_every: usize,
     /// First sequence numbers of client and server.
     pub isn: [u32; 2],
@@ -87,16 +88,16 @@ pub struct Conversation {
     pub start: u64,
     /// How it ends.
     pub close: Close,
-    /// Decides cuts and pauses.
+    /// Seed of segment sizes and pauses.
     pub seed: u64,
 }
 
-/// What [`Conversation::seeded`] may make.
+/// Bounds of [`Conversation::seeded`].
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// Exchanges of one conversation at most.
+    /// The most exchanges of one conversation.
     pub exchanges_max: usize,
-    /// Bytes of a body at most.
+    /// The most bytes of a body.
     pub body_bytes_max: usize,
     /// IPv6 instead of IPv4.
     pub ipv6: bool,
@@ -121,11 +122,11 @@ impl Default for Shape {
     }
 }
 
-/// 2026-01-01T00:00:00Z: traffic is dated, so that lines made from it are the same every day.
+/// 2026-01-01T00:00:00Z: a fixed date, so that lines made from the traffic are always the same.
 const EPOCH: u64 = 1_767_225_600_000_000_000;
 
 impl Conversation {
-    /// `exchanges` between two fixed hosts, with plain defaults.
+    /// `exchanges` between two fixed hosts, with simple defaults.
     pub fn new(exchanges: Vec<Exchange>) -> Self {
         Self {
             client: SocketAddr::from((Ipv4Addr::new(10, 1, 0, 2), 40_000)),
@@ -142,8 +143,8 @@ impl Conversation {
         }
     }
 
-    /// A conversation of any kind within `shape`. Conversations of one [`Seed`] never share addresses and ports, and
-    /// their exchanges never a number.
+    /// A conversation of any kind within `shape`. No two conversations of one [`Seed`] have the same addresses and ports,
+    /// and no two of their exchanges the same number.
     pub fn seeded(seed: &mut Seed, shape: &Shape) -> Self {
         let unique = seed.next_u64();
         let count = seed.within(1..=shape.exchanges_max);
@@ -220,7 +221,7 @@ impl Conversation {
             .is_some_and(|last| last.response_body.framing == Framing::Close)
     }
 
-    /// Who says what, in turn.
+    /// The bytes that each side sends, in order.
     pub fn turns(&self) -> Vec<(Side, Vec<u8>)> {
         let mut turns = Vec::new();
         for group in self.exchanges.chunks(self.pipeline.max(1)) {
@@ -247,18 +248,18 @@ impl Conversation {
         turns
     }
 
-    /// The whole connection as a capture without accidents sees it.
+    /// The whole connection as a capture without accidents has it.
     pub fn segments(&self) -> Vec<Segment> {
         self.segments_of(&self.turns())
     }
 
-    /// The same, but with these bytes said in turn instead of the exchanges.
+    /// The same with the given bytes instead of those of the exchanges.
     pub fn segments_of(&self, turns: &[(Side, Vec<u8>)]) -> Vec<Segment> {
-        let mut line = Line::new(self);
-        line.handshake();
+        let mut builder = Builder::new(self);
+        builder.handshake();
         for (side, bytes) in turns {
-            line.pause();
-            line.write(*side, bytes, self);
+            builder.pause();
+            builder.write(*side, bytes, self);
         }
         match self.close {
             Close::Fin => {
@@ -267,24 +268,24 @@ impl Conversation {
                 } else {
                     Side::Client
                 };
-                line.fin(first);
+                builder.fin(first);
             }
-            Close::Reset => line.push(Side::Server, flags::RST | flags::ACK, &[]),
+            Close::Reset => builder.push(Side::Server, flags::RST | flags::ACK, &[]),
             Close::Open => {}
         }
-        line.segments
+        builder.segments
     }
 }
 
-/// The connection's state while its segments are made.
-struct Line {
+/// The state of the connection while its segments are built.
+struct Builder {
     segments: Vec<Segment>,
     next: [u32; 2],
     time: u64,
     seed: Seed,
 }
 
-impl Line {
+impl Builder {
     fn new(conversation: &Conversation) -> Self {
         Self {
             segments: Vec::new(),
@@ -357,8 +358,8 @@ impl Line {
 mod tests {
     use super::*;
 
-    /// The slow obvious reading: payloads of one side, in order.
-    fn said(segments: &[Segment], side: Side) -> Vec<u8> {
+    /// A slow, obvious reader: the payloads of one side, in order.
+    fn sent(segments: &[Segment], side: Side) -> Vec<u8> {
         segments
             .iter()
             .filter(|s| s.side == side)
@@ -367,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_said_is_on_the_line() {
+    fn all_bytes_are_in_segments() {
         for seed in 0..50 {
             let conversation = Conversation::seeded(&mut Seed::new(seed), &Shape::default());
             let segments = conversation.segments();
@@ -376,12 +377,12 @@ mod tests {
                 .iter()
                 .flat_map(|e| [e.request_head(), e.request_body_wire()].concat());
             assert_eq!(
-                said(&segments, Side::Client),
+                sent(&segments, Side::Client),
                 requests.collect::<Vec<_>>(),
                 "seed {seed}"
             );
             for exchange in &conversation.exchanges {
-                let responses = said(&segments, Side::Server);
+                let responses = sent(&segments, Side::Server);
                 let wire = exchange.response_wire();
                 assert!(
                     responses.windows(wire.len()).any(|w| w == wire),

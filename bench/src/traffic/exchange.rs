@@ -1,7 +1,7 @@
-//! One exchange as its endpoints meant it, the bytes it is on the wire, and the details that a right reading reports.
+//! An exchange as its endpoints have it, its bytes on the wire, and the details that a correct reader reports.
 //!
-//! Framing per RFC 9112 §6, codings per RFC 9110 §8.4. The truth follows `docs/contract.md` 1 under rules that keep
-//! everything: names in lower case, values as sent, no details with empty values.
+//! Framing follows RFC 9112 §6, codings RFC 9110 §8.4. The expected details follow `docs/contract.md` 1 with rules that
+//! keep everything: names in lower case, values as sent, no details with empty values.
 
 use std::io::Write as _;
 
@@ -92,7 +92,7 @@ pub enum Framing {
 /// A body before and after coding.
 #[derive(Clone, Debug, Default)]
 pub struct Body {
-    /// What the endpoint meant.
+    /// The bytes before they are encoded.
     pub plain: Vec<u8>,
     /// How it is encoded.
     pub coding: Coding,
@@ -142,13 +142,14 @@ fn chunked(bytes: &[u8], size: usize) -> Vec<u8> {
 /// A request with its response.
 #[derive(Clone, Debug)]
 pub struct Exchange {
-    /// Unlike that of any other exchange: sent as header `X-Call-Number`, and back as `X-Answered-Number`.
+    /// The call number, unique among exchanges: header `X-Call-Number` of the request and `X-Answered-Number` of the
+    /// response.
     pub number: u64,
     /// Method token.
     pub method: String,
     /// `Host`.
     pub host: String,
-    /// Path as sent, percent-escapes and all.
+    /// Path as sent, including percent-encoding.
     pub path: String,
     /// Names and values of the query, not yet escaped.
     pub query: Vec<(String, String)>,
@@ -162,7 +163,7 @@ pub struct Exchange {
     pub status: u16,
     /// Names and values; framing and coding are added when it is sent.
     pub response_headers: Vec<(String, String)>,
-    /// The response's body: for HEAD and 304 what its headers speak of, although it is never sent.
+    /// The response's body; for HEAD and 304 the one that its headers describe, although it is never sent.
     pub response_body: Body,
 }
 
@@ -188,7 +189,7 @@ impl Exchange {
         }
     }
 
-    /// An exchange of any shape. `last` allows what can only stand at the end of a conversation.
+    /// An exchange of any kind. `last` allows a body that can only be the last of a conversation.
     pub fn seeded(seed: &mut Seed, number: u64, body_bytes_max: usize, last: bool) -> Self {
         let methods = [
             "GET", "GET", "GET", "POST", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS",
@@ -285,8 +286,8 @@ impl Exchange {
         wire
     }
 
-    /// What a right reading reports, but for `now`, `interval` and `host`, which the packets and the machine decide.
-    /// Cookies are also session fields, as `include debug` asks.
+    /// The details that a correct reader reports, except `now`, `interval` and `host`, which depend on the packets and the
+    /// machine. Cookies are also session fields, as with `include debug`.
     pub fn details(&self) -> Vec<(String, String)> {
         let mut details = vec![
             ("request_method".to_owned(), self.method.clone()),
@@ -337,7 +338,7 @@ impl Exchange {
     }
 
     fn sent_response_headers(&self) -> Vec<(String, String)> {
-        // Shows a wrong pairing.
+        // This header shows a wrong pairing.
         let mut headers = vec![("X-Answered-Number".to_owned(), self.number.to_string())];
         headers.extend(self.response_headers.iter().cloned());
         headers.extend(self.response_body.headers());
@@ -452,7 +453,7 @@ fn response_headers(seed: &mut Seed) -> Vec<(String, String)> {
     headers
 }
 
-/// Small bodies are frequent, large ones rare, as on real connections.
+/// A body of random length: small ones are frequent, large ones rare, as on real connections.
 fn body(seed: &mut Seed, bytes_max: usize) -> Body {
     let magnitude = seed.within(0..=bytes_max.max(1).ilog2() as usize);
     let length = seed.within(0..=(1_usize << magnitude).min(bytes_max));
@@ -479,7 +480,7 @@ fn body(seed: &mut Seed, bytes_max: usize) -> Body {
     }
 }
 
-/// About `length` bytes with everything that JSON must escape.
+/// About `length` bytes with all kinds of characters that JSON must escape.
 fn json_text(seed: &mut Seed, length: usize) -> Vec<u8> {
     let parts = [
         "{\"id\":17,",
@@ -524,7 +525,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_and_its_truth() {
+    fn a_request_and_its_details() {
         let mut exchange = Exchange::get(5, "/a%20b", "hi");
         exchange.query = vec![
             ("Q".into(), "a b&c".into()),

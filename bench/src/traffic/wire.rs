@@ -1,7 +1,8 @@
-//! A segment in, the frame that a capture sees out: TCP, IPv4 or IPv6, VLAN tags, Ethernet, and VXLAN around it all.
+//! The frame of a segment as it is on the wire: TCP, IPv4 or IPv6, VLAN tags, Ethernet, and an optional VXLAN or GENEVE
+//! tunnel.
 //!
-//! RFC 9293, 791, 8200, IEEE 802.1Q, RFC 7348. All checksums are right. The outer UDP source port follows the
-//! direction, as with real mirrors, so the two directions of a flow do not look like one flow from outside.
+//! Sources: RFC 9293, 791, 8200, IEEE 802.1Q, RFC 7348, 8926. All checksums are correct. The outer UDP source port depends
+//! on the direction, as with real mirrors, so the outer headers of the two directions of a flow do not form one flow.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -18,14 +19,14 @@ pub struct Frame {
     pub bytes: Vec<u8>,
 }
 
-/// What segments are wrapped in.
+/// The encapsulation of segments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wire {
     /// VLAN identifiers around the IP packet, outermost first; with two the outer tag is a service tag (802.1ad).
     pub vlans: Vec<u16>,
-    /// Bytes that a mirror leaves of the inner frame; its headers keep the full length.
+    /// Bytes to which a mirror cuts the inner frame; its headers keep the full length.
     pub mirror_cut: Option<usize>,
-    /// Around the inner frame.
+    /// The tunnel around the inner frame.
     pub vxlan: Option<Vxlan>,
 }
 
@@ -34,13 +35,13 @@ pub struct Wire {
 pub struct Vxlan {
     /// Network identifier, 24 bits.
     pub vni: u32,
-    /// Sends the mirrored frames.
+    /// The sender of the mirrored frames.
     pub from: IpAddr,
-    /// Receives them; of the same family.
+    /// Their receiver, of the same address family.
     pub to: IpAddr,
     /// UDP destination port.
     pub port: u16,
-    /// GENEVE (RFC 8926) instead, with an option of eight bytes as load balancers send them.
+    /// Whether it is GENEVE (RFC 8926) instead, with an option of eight bytes such as load balancers send.
     pub geneve: bool,
 }
 
@@ -110,9 +111,9 @@ impl Wire {
 }
 
 impl Vxlan {
-    /// A frame of `side` in the tunnel; `entropy` and the side make the outer source port.
+    /// A frame of `side` in the tunnel; `entropy` and the side determine the outer source port.
     pub fn wrap(&self, side: Side, entropy: u16, inner: &[u8]) -> Vec<u8> {
-        // VXLAN: the I flag and the VNI; all else is reserved.
+        // VXLAN: the I flag and the VNI; all other bits are reserved.
         let start = if self.geneve { GENEVE } else { [0x08, 0, 0, 0] };
         let mut payload = start.to_vec();
         payload.extend_from_slice(&(self.vni << 8).to_be_bytes());
@@ -306,7 +307,7 @@ mod tests {
         assert_eq!(&hex[..expected.len()], expected);
     }
 
-    /// A receiver sums everything including the checksum and gets zero.
+    /// The sum over all bytes including the checksum is zero.
     #[test]
     fn checksums_of_both_families_verify() {
         for ipv6 in [false, true] {

@@ -1,4 +1,4 @@
-//! Frames in one buffer that are sent together.
+//! A batch: frames in one buffer that are sent together.
 
 /// Frames that go out together.
 #[derive(Debug, Default)]
@@ -8,13 +8,13 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Forgets all frames and keeps the memory.
+    /// Removes all frames and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
     }
 
-    /// Adds what `write` appends as one frame, if it says that it did.
+    /// Adds the bytes that `write` appends as one frame, if it returns true.
     pub fn add(&mut self, write: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
         let is_added = write(&mut self.bytes);
         if is_added {
@@ -23,12 +23,12 @@ impl Batch {
         is_added
     }
 
-    /// Frames in it.
+    /// The number of frames.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there is none.
+    /// Whether it has no frames.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }

@@ -1,9 +1,8 @@
-//! XDP live frames: packets that the kernel makes itself and that enter an interface's receive path, without a sending
-//! stack before it.
+//! XDP live frames: packets that the kernel makes and feeds into the receive path of an interface, without a sending stack.
 //!
 //! Source: the kernel's Documentation/bpf/bpf_prog_run.rst ("Running XDP programs in live frame mode"), bpf(2), and
-//! `bpf_test_run_xdp_live` in net/bpf/test_run.c, Linux 5.18. The kernel gives a program the same template again and
-//! again; ours replaces it by the next frame of a map that we share with the kernel, so whole conversations can be sent:
+//! `bpf_test_run_xdp_live` in net/bpf/test_run.c, Linux 5.18. The kernel runs the program on the same template each time;
+//! ours replaces it by the next frame of a map that is shared with the kernel, so that whole conversations can be sent:
 //!
 //! ```text
 //! map: array of slots   0: how many frames were made      1..: u32 length, frame
@@ -11,10 +10,11 @@
 //! ```
 //!
 //! The kernel patches its own code for a program that runs more than once, and waits for all CPUs before and after,
-//! some 25 ms a call, unless the program is attached somewhere (`at_rest`): 0.02 against 1.5 million frames a second.
+//! about 25 ms a call, unless the program is attached to an interface (`attach_unused`): 0.02 against 1.5 million frames a
+//! second.
 //!
-//! Bounds: [`SLOTS`] frames of [`FRAME_BYTES_MAX`] a call; a longer one is refused. The frames count nowhere but at
-//! taps: they are on no cable.
+//! Bounds: [`SLOTS`] frames of [`FRAME_BYTES_MAX`] a call; a longer frame is refused. The frames are seen only by taps and
+//! not in the counters of the interface, since they do not cross a cable.
 #![expect(
     unsafe_code,
     reason = "bpf(2) and the shared map have no safe wrapper among the dependencies"
@@ -32,18 +32,18 @@ use nix::sched::{CloneFlags, unshare};
 use super::batch::Batch;
 use super::socket::check;
 
-/// Frames handed over at once: enough that the call itself (some microseconds, for a pool of pages) does not count.
+/// The most frames of a call: enough that the call itself (some microseconds, for a pool of pages) is negligible.
 pub const BATCH_MAX: usize = 512;
 /// Frames in the map; a power of two, since the program masks.
 pub const SLOTS: usize = 512;
 const SLOT_BYTES: usize = 2048;
-/// Behind a slot's length.
+/// Offset of the frame in a slot, after its length.
 const DATA_OFFSET: usize = 4;
 /// The longest frame.
 pub const FRAME_BYTES_MAX: usize = SLOT_BYTES - DATA_OFFSET;
 const FRAME_BYTES_MIN: usize = 14;
 const MAP_BYTES: usize = (1 + SLOTS) * SLOT_BYTES;
-/// Frames that the kernel makes before it hands them on; its own default, and what a network card's poll brings.
+/// Frames that the kernel makes before it passes them on; its default, and the budget of one NAPI poll.
 const KERNEL_BATCH: u32 = 64;
 /// Length of the template that every frame starts as.
 const TEMPLATE_BYTES: usize = 64;
@@ -116,7 +116,7 @@ struct TestRun {
     flags: u32,
     cpu: u32,
     batch_size: u32,
-    /// The kernel wants the rest of the union to be zero.
+    /// The kernel requires that the rest of the union is zero.
     padding: u32,
 }
 
@@ -147,7 +147,7 @@ struct Context {
 #[derive(Clone, Copy, Debug)]
 struct Instruction {
     code: u8,
-    /// Source register in the upper half, destination in the lower one.
+    /// Source register in the upper four bits, destination in the lower four.
     registers: u8,
     offset: i16,
     immediate: i32,
@@ -209,7 +209,7 @@ const fn call(function: i32) -> Instruction {
 
 const EXIT: Instruction = instruction(0x95, 0, 0, 0, 0);
 
-/// The program of the module's head, for the map `map`.
+/// The program that the module document describes, for the map `map`.
 fn program(map: i32) -> Vec<Instruction> {
     // r0: results; r1 to r5: arguments; r6: context; r7: number, then length; r8: slot; r10: end of the stack.
     let lookup = [
@@ -230,7 +230,7 @@ fn program(map: i32) -> Vec<Instruction> {
     let is_below = instruction(0xa5, 7, 0, 0, FRAME_BYTES_MIN as i32);
     let is_above = instruction(0x25, 7, 0, 0, FRAME_BYTES_MAX as i32);
     program.extend([is_below, is_above]);
-    // The frame is as long as the template; its difference to ours moves the end.
+    // The frame is as long as the template; its end moves by the difference to the length of ours.
     program.extend([load(3, 6, 4), load(1, 6, 0), subtract(3, 1), mov(2, 7)]);
     program.extend([
         subtract(2, 3),
@@ -259,14 +259,14 @@ pub struct LiveFrames {
     /// [`MAP_BYTES`], mapped until dropped.
     memory: NonNull<u8>,
     program: OwnedFd,
-    _rest: AtRest,
+    _attachment: Attachment,
 }
 
 // SAFETY: the mapping is this value's own, whichever thread has it.
 unsafe impl Send for LiveFrames {}
 
 impl LiveFrames {
-    /// Frames will come in at the interface with that number.
+    /// A sender whose frames arrive at the interface with this number.
     pub(super) fn open(interface: i32) -> io::Result<Self> {
         let mut create = MapCreate {
             map_type: kernel::MAP_TYPE_ARRAY,
@@ -299,13 +299,13 @@ impl LiveFrames {
         if memory == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let rest = at_rest(&program)?;
+        let attachment = attach_unused(&program)?;
         // The program keeps the map, and so does the mapping.
         Ok(Self {
             interface: interface as u32,
             memory: NonNull::new(memory.cast()).ok_or_else(io::Error::last_os_error)?,
             program,
-            _rest: rest,
+            _attachment: attachment,
         })
     }
 
@@ -366,16 +366,16 @@ impl Drop for LiveFrames {
     }
 }
 
-/// A place where a program is attached and never runs, for as long as this lives.
+/// Keeps a program attached to an interface at which it never runs.
 #[derive(Debug)]
-struct AtRest {
+struct Attachment {
     _link: OwnedFd,
     /// A link ends with its interface, an interface with its namespace.
     _namespace: File,
 }
 
-/// Attaches `program` to the loopback interface of a new network namespace, where nothing is up.
-fn at_rest(program: &OwnedFd) -> io::Result<AtRest> {
+/// Attaches `program` to the loopback interface of a new network namespace, which is down.
+fn attach_unused(program: &OwnedFd) -> io::Result<Attachment> {
     const LOOPBACK: u32 = 1;
     thread::scope(|scope| {
         let attach = || {
@@ -387,7 +387,7 @@ fn at_rest(program: &OwnedFd) -> io::Result<AtRest> {
                 attach_type: kernel::ATTACH_XDP,
                 flags: kernel::SKB_MODE,
             };
-            Ok(AtRest {
+            Ok(Attachment {
                 _link: owned(bpf(kernel::LINK_CREATE, &mut create)?),
                 _namespace: namespace,
             })

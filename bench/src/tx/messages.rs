@@ -1,4 +1,4 @@
-//! One system call for many frames: `sendmmsg` on a packet socket.
+//! A sender that uses one system call for many frames: `sendmmsg` on a packet socket.
 //!
 //! Source: packet(7), sendmmsg(2). Bound: [`BATCH_MAX`] frames a call; frames of any size that the interface takes.
 #![expect(
@@ -13,17 +13,17 @@ use std::ptr;
 use super::batch::Batch;
 use super::socket::{check, sending_socket};
 
-/// Frames handed to the kernel at once, at most.
+/// The most frames of one system call.
 pub const BATCH_MAX: usize = 64;
 
-/// The socket.
+/// The sender, with its socket.
 #[derive(Debug)]
 pub struct Messages {
     fd: OwnedFd,
 }
 
 impl Messages {
-    /// Bound to the interface with that number.
+    /// A sender that is bound to the interface with this number.
     pub(super) fn open(interface: i32) -> io::Result<Self> {
         let fd = sending_socket(interface, |_| Ok(()))?;
         Ok(Self { fd })

@@ -1,7 +1,7 @@
-//! A ring of frames that the kernel sends from: PACKET_TX_RING, TPACKET_V2.
+//! A sender with a ring of frames that the kernel sends from: PACKET_TX_RING, TPACKET_V2.
 //!
-//! Source: the kernel's Documentation/networking/packet_mmap.rst and `tpacket_snd` in net/packet/af_packet.c. A slot is
-//! ours, is marked to be sent, and is ours again when the far end has let go of the packet. Bounds: [`SLOTS`] frames of
+//! Source: the kernel's Documentation/networking/packet_mmap.rst and `tpacket_snd` in net/packet/af_packet.c. We fill a
+//! slot and mark it to be sent; it is free again when the far end has released the packet. Bounds: [`SLOTS`] frames of
 //! [`FRAME_BYTES_MAX`]; a longer one is refused.
 #![expect(
     unsafe_code,
@@ -17,11 +17,11 @@ use std::thread;
 use super::batch::Batch;
 use super::socket::{check, sending_socket, set_packet_option};
 
-/// Frames marked before the kernel is asked to look.
+/// Frames that are marked before the kernel is called to send them.
 pub const BATCH_MAX: usize = 64;
 /// Frames in the ring.
 pub const SLOTS: usize = 4096;
-/// Room of a slot; a power of two, so that slots never cross a block.
+/// Size of a slot; a power of two, so that slots never cross a block.
 const SLOT_BYTES: usize = 2048;
 const BLOCK_BYTES: usize = 1 << 20;
 const RING_BYTES: usize = SLOTS * SLOT_BYTES;
@@ -32,13 +32,13 @@ pub const FRAME_BYTES_MAX: usize = SLOT_BYTES - DATA_OFFSET;
 /// Offsets within `struct tpacket2_hdr`.
 const STATUS_OFFSET: usize = 0;
 const LENGTH_OFFSET: usize = 4;
-/// Waits for a slot before it is an error.
+/// The most waits for a slot before it is an error.
 const WAITS_MAX: u32 = 100_000;
 
 const _: () = assert!(BLOCK_BYTES.is_multiple_of(SLOT_BYTES));
 const _: () = assert!(RING_BYTES.is_multiple_of(BLOCK_BYTES));
 
-/// The ring.
+/// The sender, with its ring.
 #[derive(Debug)]
 pub struct TxRing {
     /// [`RING_BYTES`], mapped until dropped.
@@ -51,7 +51,7 @@ pub struct TxRing {
 unsafe impl Send for TxRing {}
 
 impl TxRing {
-    /// Bound to the interface with that number.
+    /// A sender that is bound to the interface with this number.
     pub(super) fn open(interface: i32) -> io::Result<Self> {
         let fd = sending_socket(interface, |fd| {
             let version = libc::tpacket_versions::TPACKET_V2 as libc::c_int;
@@ -108,7 +108,7 @@ impl TxRing {
         Err(io::Error::from_raw_os_error(libc::ETIMEDOUT))
     }
 
-    /// Until the kernel has let go of the slot.
+    /// Waits until the kernel has released the slot.
     fn wait_for(&self, slot: usize) -> io::Result<()> {
         for _ in 0..WAITS_MAX {
             match self.status(slot).load(Ordering::Acquire) {
@@ -125,12 +125,12 @@ impl TxRing {
     fn fill(&mut self, slot: usize, frame: &[u8]) {
         // SAFETY: within the mapping.
         let place = unsafe { self.memory.as_ptr().add(slot * SLOT_BYTES) };
-        // SAFETY: the slot lies within the mapping, and its status says that the kernel does not look at it.
+        // SAFETY: the slot lies within the mapping, and its status shows that the kernel does not use it.
         let bytes = unsafe { std::slice::from_raw_parts_mut(place, SLOT_BYTES) };
         bytes[LENGTH_OFFSET..LENGTH_OFFSET + 4]
             .copy_from_slice(&(frame.len() as u32).to_ne_bytes());
         bytes[DATA_OFFSET..DATA_OFFSET + frame.len()].copy_from_slice(frame);
-        // Release: the frame is there before the kernel sees the mark.
+        // Release: the frame is complete before the kernel sees the mark.
         self.status(slot)
             .store(libc::TP_STATUS_SEND_REQUEST, Ordering::Release);
     }
@@ -143,7 +143,7 @@ impl TxRing {
         unsafe { AtomicU32::from_ptr(place.cast()) }
     }
 
-    /// Has the kernel send what is marked. It may be full for a moment: the marks stay.
+    /// Makes the kernel send the marked frames. A full queue is not an error: the marks stay.
     fn kick(&self) -> io::Result<()> {
         // SAFETY: no buffer is handed over.
         let sent = unsafe { libc::send(self.fd.as_raw_fd(), ptr::null(), 0, libc::MSG_DONTWAIT) };
