@@ -9,6 +9,7 @@
 mod address;
 mod buffer;
 mod epoll;
+mod operation;
 mod socket;
 mod uring;
 
@@ -19,9 +20,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use buffer::Buffer;
+pub use operation::{Completion, OpId};
 pub use socket::Socket;
 
 use self::epoll::Epoll;
+use self::operation::{InFlight, Operation};
 use self::uring::Uring;
 use crate::event::EventFd;
 
@@ -68,39 +71,6 @@ impl fmt::Display for Kind {
             ),
         }
     }
-}
-
-/// Names an operation from its start to its completion; never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OpId(u64);
-
-/// The end of an operation.
-#[derive(Debug)]
-pub struct Completion {
-    /// Which one.
-    pub id: OpId,
-    /// Bytes sent or received; 0 for a connect. A cancelled operation ends with ECANCELED if it had not ended before.
-    pub result: io::Result<usize>,
-    /// The buffer it owned; empty for a connect.
-    pub buffer: Buffer,
-}
-
-/// What an operation does.
-#[derive(Debug)]
-enum Operation {
-    Connect(SocketAddr),
-    /// Sends the bytes from this offset on.
-    Send(usize),
-    Recv,
-}
-
-/// An operation and what it owns while it runs.
-#[derive(Debug)]
-struct InFlight {
-    socket: Socket,
-    operation: Operation,
-    /// Sent from, received into, or the address to connect to.
-    buffer: Buffer,
 }
 
 /// Drives the operations of one thread.

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use polling::{Event, Events, PollMode, Poller};
 
-use super::{Completion, InFlight, OpId, Operation, Socket};
+use super::operation::{Completion, InFlight, OpId, Operation};
+use super::socket::Socket;
 use crate::event::EventFd;
 
 pub(super) struct Epoll {

@@ -14,7 +14,9 @@ use io_uring::register::Restriction;
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{Builder, IoUring, opcode, squeue};
 
-use super::{Buffer, Completion, InFlight, OpId, Operation, address};
+use super::address;
+use super::buffer::Buffer;
+use super::operation::{Completion, InFlight, OpId, Operation};
 use crate::event::EventFd;
 
 /// Submission queue slots. An operation that finds none is submitted with those before it, so this bounds a batch only.

@@ -172,8 +172,9 @@ fn flow_of(frame: &[u8]) -> Option<(usize, usize)> {
 mod tests {
     use super::*;
 
+    /// Needs CAP_NET_RAW; `tests/run quick` leaves it out.
     #[test]
-    fn this_kernel_steers_as_we_think() {
+    fn the_kernel_steers_as_expected() {
         let options = GroupOptions {
             vxlan_ports: vec![4789],
             geneve_ports: vec![6081],
