@@ -205,7 +205,7 @@ pub const JSON_DEPTH_MAX: usize = 128;
 // ---- message ----
 
 /// Bytes of a decoded body that go into a line, per side; the rest is cut off, marked in the line, and the body counted
-/// as `bodies_limited`. The limit of network-sniffer 1.x (contract 1.6); `USAGE_LOGGERS_BODY_LIMIT`.
+/// as `bodies_limited`. The limit of network-sniffer 1.x (`docs/contract.md`, section 1.6); `USAGE_LOGGERS_BODY_LIMIT`.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes of a body that no rule has to see, while bodies are truncated because a shard cannot keep up, counted as
