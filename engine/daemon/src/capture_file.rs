@@ -1,7 +1,7 @@
 //! Capture files in, frames out: pcap and pcapng, plain, gzip or zstd, from a path or standard input.
 //!
 //! Formats are recognised by their first bytes, never by a file name. Memory is constant: one window of the file, at
-//! least as long as the longest packet, which [`CAPTURE_PACKET_BYTES_MAX`] bounds. A file that ends within a packet gives
+//! least as long as the longest packet, which [`CAPTURE_PACKET_BYTES_MAX`](crate::limits::CAPTURE_PACKET_BYTES_MAX) bounds. A file that ends within a packet gives
 //! all packets before the cut and then [`Error`] with [`Error::is_cut`]; after any error there are no more packets.
 //!
 //! The crate `pcap-parser` was tried first and now checks the result in a test. It reads the time offset of big-endian
@@ -12,6 +12,7 @@
 mod error;
 mod pcap;
 mod pcapng;
+mod record;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -22,9 +23,9 @@ use std::io::{self, Read};
 use engine_core::decap::{Frame, LinkType};
 use engine_core::time::Timestamp;
 
-use crate::limits::CAPTURE_PACKET_BYTES_MAX;
 use error::Cause;
 pub use error::Error;
+use record::Record;
 use window::Window;
 
 /// The path that means standard input.
@@ -59,19 +60,6 @@ struct Progress {
     /// Packets shorter than on the wire.
     cut: u64,
     time: Timestamp,
-}
-
-/// A packet within the window.
-#[derive(Clone, Copy, Debug)]
-struct Record {
-    time: Option<Timestamp>,
-    link: LinkType,
-    /// The range of its bytes in the block or record at the start of the window.
-    start: usize,
-    len: usize,
-    wire_len: u32,
-    /// Bytes of that block or record.
-    total: usize,
 }
 
 impl CaptureFile {
@@ -220,35 +208,4 @@ fn decompress(mut input: impl Read + 'static) -> io::Result<Box<dyn Read>> {
     } else {
         Box::new(whole)
     })
-}
-
-/// The link layer of a LINKTYPE number (tcpdump.org/linktypes), if it is one that is read.
-fn link_type(number: u32) -> LinkType {
-    match number {
-        0 | 108 => LinkType::Null,
-        1 => LinkType::Ethernet,
-        9 | 50 | 104 => LinkType::Ppp,
-        10 => LinkType::Fddi,
-        51 => LinkType::Pppoe,
-        105 => LinkType::Wifi,
-        127 => LinkType::Radiotap,
-        242 => LinkType::Ipoib,
-        12 | 14 | 101 | 228 | 229 => LinkType::RawIp,
-        113 => LinkType::LinuxSll,
-        239 => LinkType::Nflog,
-        276 => LinkType::LinuxSll2,
-        other => LinkType::Other(other),
-    }
-}
-
-/// A length of captured bytes, if a packet can have it.
-fn packet_len(len: u32) -> Result<usize, Cause> {
-    match usize::try_from(len) {
-        Ok(short) if short <= CAPTURE_PACKET_BYTES_MAX => Ok(short),
-        _ => Err(Cause::PacketTooLong {
-            packets: 0,
-            at: 0,
-            len,
-        }),
-    }
 }

@@ -16,14 +16,16 @@ use crate::config::setting::ALL_IN_ONE;
 use crate::config::settings::{Settings, row};
 use crate::config::values::Values;
 use crate::control::{self, Request, Response, Server};
-use crate::diagnostic::{Code, Console, Diagnostic, Exit};
+use crate::diagnostic::{Code, Diagnostic, Exit};
 use crate::invocation::Invocation;
 use crate::signals;
 use crate::status::{self, State, Status, Stopped};
 use crate::store_process::StoreReport;
 use child::Child;
+pub use options::Options;
 
 mod child;
+mod options;
 
 /// How often the children are checked while no event arrives.
 const TEND_EVERY: Duration = Duration::from_millis(50);
@@ -39,19 +41,6 @@ const RESTART_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duratio
 
 /// A child that ran for this long counts as healthy: its next pause is the first one again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
-
-/// What the supervisor runs with.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// All settings, flags over environment. They become the environment of the children.
-    pub values: Values,
-    /// Capture at once.
-    pub on: bool,
-    /// Its control socket.
-    pub control: PathBuf,
-    /// Where notices and problems are written.
-    pub console: Console,
-}
 
 enum Event {
     Signal(i32),

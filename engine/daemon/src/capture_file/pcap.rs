@@ -9,8 +9,8 @@ use engine_core::decap::LinkType;
 use engine_core::time::Timestamp;
 
 use super::error::Cause;
+use super::record::{Record, link_type, packet_len};
 use super::window::Window;
-use super::{Record, link_type, packet_len};
 
 const FILE_HEADER_BYTES: usize = 24;
 const MAGIC_MICRO: u32 = 0xa1b2_c3d4;

@@ -16,8 +16,8 @@ use engine_core::reader::Reader;
 use engine_core::time::Timestamp;
 
 use super::error::Cause;
+use super::record::{Record, link_type, packet_len};
 use super::window::Window;
-use super::{Record, link_type, packet_len};
 use crate::limits::{CAPTURE_INTERFACES_MAX, CAPTURE_PACKET_BYTES_MAX};
 
 const SECTION: u32 = 0x0a0d_0d0a;

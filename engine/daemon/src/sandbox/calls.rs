@@ -25,7 +25,7 @@ use seccompiler::{
     SeccompRule,
 };
 
-use super::{Plan, Role};
+use super::plan::{Plan, Role};
 
 /// Whether system calls are filtered.
 #[derive(Clone, Debug, PartialEq, Eq)]

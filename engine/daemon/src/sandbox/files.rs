@@ -12,7 +12,7 @@ use landlock::{
     path_beneath_rules,
 };
 
-use super::Plan;
+use super::plan::Plan;
 
 /// The version of the kernel's interface whose rights are handled.
 const WANTED: ABI = ABI::V7;

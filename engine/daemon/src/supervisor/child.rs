@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::Options;
+use super::options::Options;
 use crate::config::environment;
 use crate::diagnostic::{Code, Diagnostic, system_words};
 
