@@ -56,9 +56,6 @@ const LINES_MAX: usize = 900;
 /// Lines of a file that only tests are built with, at most.
 const TEST_LINES_MAX: usize = 1000;
 
-/// Longer ones that are not cut yet.
-const TEST_LINES_EXCEPTED: [&str; 1] = ["engine/core/src/message/tests.rs"];
-
 /// Words that no code, comment, message or document has: programs do not speak, and the glossary has another word. An
 /// underscore separates words as a blank does.
 const WORDS_BANNED: [&str; 29] = [
@@ -196,8 +193,7 @@ fn files_stay_readable() {
         } else {
             (lines, LINES_MAX)
         };
-        let is_excepted = TEST_LINES_EXCEPTED.contains(&&*name(path));
-        (lines > most && !is_excepted).then(|| format!("{lines} lines, {most} at most"))
+        (lines > most).then(|| format!("{lines} lines, {most} at most"))
     });
 }
 
