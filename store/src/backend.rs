@@ -40,7 +40,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Totals for the status.
     fn totals(&self) -> impl Future<Output = Result<Totals, Failure>> + Send;
 
-    /// Deletes some of the oldest calls beyond the retention.
+    /// Deletes some calls beyond the retention: the oldest of the sender that has the most (`docs/limits.md`).
     fn expire(&self) -> impl Future<Output = Result<Expired, Failure>> + Send;
 
     /// Commits the bundles that were accepted and closes the database. Later inserts fail, through any handle.
@@ -105,7 +105,7 @@ pub struct Expired {
     pub is_more: bool,
 }
 
-/// How much is kept; past either bound the oldest calls are deleted and counted.
+/// How much is kept; past either bound the oldest calls are deleted and counted, those of the sender that has the most first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Number of calls.

@@ -1,57 +1,96 @@
 //! The plain body of one POST, split into the lines that can be stored.
 //!
-//! A bad line is counted and does not harm its neighbours. The lines stay where they are in the body: nothing of them is
-//! copied between decompression and insert. Their columns are read here, so that a backend with one writing thread only
-//! writes on it.
+//! A bad line is counted and does not harm its neighbours. The lines stay where they are in the body, and of each only its
+//! range is held; its columns are read when it is stored. A body costs its own bytes and 8 for each line, therefore, whatever
+//! its lines are.
 
-use std::ops::Range;
+use std::fmt;
 use std::str;
 
 use bytes::Bytes;
 use flate2::Crc;
 
-use crate::line::Columns;
+use crate::limits::POST_LINES_MAX;
+use crate::line::{self, Columns, NotALine};
+use crate::sender::Sender;
 
 /// One POST, ready to be stored.
 #[derive(Debug)]
 pub struct Bundle {
     text: Bytes,
-    lines: Vec<(Range<usize>, Columns)>,
+    lines: Vec<Place>,
     /// Lines that are no message.
     pub bad_lines: u64,
+    /// Why the first of the bad lines is no message.
+    pub reason: Option<NotALine>,
     /// `Idempotency-Key`, if the sender gave one.
     pub key: Option<String>,
     /// Checksum of the plain body.
     pub crc32: u32,
+    /// Where the POST came from.
+    pub sender: Sender,
 }
+
+/// Where a line is in the body.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    start: u32,
+    end: u32,
+}
+
+/// More lines than [`POST_LINES_MAX`], or more bytes than 32 bits can count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyLines;
+
+impl fmt::Display for TooManyLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "more than {POST_LINES_MAX} lines; send smaller bundles")
+    }
+}
+
+impl std::error::Error for TooManyLines {}
 
 impl Bundle {
     /// Splits a body at its newlines and ignores blank lines. The last line may lack its newline.
-    pub fn split(text: Bytes, key: Option<String>) -> Self {
+    ///
+    /// # Errors
+    /// The body has too many lines; none of them is kept.
+    pub fn split(text: Bytes, key: Option<String>, sender: Sender) -> Result<Self, TooManyLines> {
+        u32::try_from(text.len()).map_err(|_| TooManyLines)?;
         let mut bundle = Self {
             crc32: checksum(&text),
             text,
             lines: Vec::new(),
             bad_lines: 0,
+            reason: None,
             key,
+            sender,
         };
         let mut at = 0;
+        let mut lines = 0;
         for line in bundle.text.split(|&byte| byte == b'\n') {
-            let range = at..at + line.len();
-            at = range.end + 1;
-            let Ok(text) = str::from_utf8(line) else {
-                bundle.bad_lines += 1;
-                continue;
-            };
-            if text.trim().is_empty() {
+            let start = at;
+            let end = start + line.len();
+            at = end + 1;
+            if line.trim_ascii().is_empty() {
                 continue;
             }
-            match Columns::read(text) {
-                Ok(columns) => bundle.lines.push((range, columns)),
-                Err(_) => bundle.bad_lines += 1,
+            lines += 1;
+            if lines > POST_LINES_MAX {
+                return Err(TooManyLines);
+            }
+            let checked = str::from_utf8(line)
+                .map_err(|_| NotALine::Malformed)
+                .and_then(line::check);
+            match checked {
+                Ok(()) => bundle.lines.push(Place::new(start, end)),
+                Err(reason) => {
+                    bundle.bad_lines += 1;
+                    bundle.reason.get_or_insert(reason);
+                }
             }
         }
-        bundle
+        Ok(bundle)
     }
 
     /// Bytes of the plain body.
@@ -64,17 +103,29 @@ impl Bundle {
         self.lines.len()
     }
 
-    /// The good lines in the order in which they were sent, with their columns.
-    pub fn lines(&self) -> impl Iterator<Item = (&str, &Columns)> {
-        self.lines.iter().map(|(range, columns)| {
-            let line = self.text.get(range.clone()).unwrap_or_default();
-            (
-                str::from_utf8(line)
-                    .unwrap_or_default()
-                    .trim_end_matches('\r'),
-                columns,
-            )
+    /// The good lines in the order in which they were sent, with their columns, which are read one line at a time.
+    pub fn lines(&self) -> impl Iterator<Item = (&str, Columns)> {
+        self.lines.iter().map(|place| {
+            let line = place.of(&self.text).trim_end_matches('\r');
+            // Every line was read once when the body was split.
+            (line, Columns::read(line).unwrap_or_default())
         })
+    }
+}
+
+impl Place {
+    /// The body is shorter than 2^32 bytes.
+    fn new(start: usize, end: usize) -> Self {
+        let short = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        Self {
+            start: short(start),
+            end: short(end),
+        }
+    }
+
+    fn of(self, text: &[u8]) -> &str {
+        let line = text.get(self.start as usize..self.end as usize);
+        str::from_utf8(line.unwrap_or_default()).unwrap_or_default()
     }
 }
 
@@ -88,9 +139,13 @@ fn checksum(text: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
+    fn split(text: impl Into<Bytes>) -> Result<Bundle, TooManyLines> {
+        Bundle::split(text.into(), None, Sender::Local)
+    }
+
     #[track_caller]
-    fn check(text: &[u8], lines: &[&str], bad_lines: u64) {
-        let bundle = Bundle::split(Bytes::copy_from_slice(text), None);
+    fn check(text: &'static [u8], lines: &[&str], bad_lines: u64) {
+        let bundle = split(text).expect("few lines");
         assert_eq!(
             bundle.lines().map(|(line, _)| line).collect::<Vec<_>>(),
             lines
@@ -104,11 +159,43 @@ mod tests {
         check(b"\n \r\n\n", &[], 0);
         check(b"[[\"a\",\"b\"]]", &["[[\"a\",\"b\"]]"], 0);
         check(b"[[\"a\",\"b\"]]\n", &["[[\"a\",\"b\"]]"], 0);
-        check(b"[[\"a\",\"b\"]]\r\n[]\r\n", &["[[\"a\",\"b\"]]", "[]"], 0);
         check(
-            b"[[\"a\",\"b\"]\n[]\n{\"x\":1}\n[[\"c\",\"\xff\"]]\n[ ]",
-            &["[]", "[ ]"],
-            3,
+            b"[[\"a\",\"b\"]]\r\n[[],[\"c\",1]]\r\n",
+            &["[[\"a\",\"b\"]]", "[[],[\"c\",1]]"],
+            0,
         );
+        check(
+            b"[[\"a\",\"b\"]\n[]\n{\"x\":1}\n[[\"c\",\"\xff\"]]\n[[\"d\",\"e\"]]\n[ ]",
+            &["[[\"d\",\"e\"]]"],
+            5,
+        );
+    }
+
+    #[test]
+    fn the_first_bad_line_has_its_reason() {
+        let bundle = split("[[\"a\",\"b\"]]\n[]\nx\n").expect("few lines");
+        assert_eq!(bundle.reason, Some(NotALine::Empty));
+    }
+
+    #[test]
+    fn lines_are_bounded_by_their_number() {
+        let line = "[[\"a\",\"b\"]]\n";
+        let most = split(line.repeat(POST_LINES_MAX)).expect("as many as allowed");
+        assert_eq!(most.calls(), POST_LINES_MAX);
+        // Blank lines are none.
+        split(format!("{}\n \n\n", line.repeat(POST_LINES_MAX))).expect("blank lines");
+        assert!(split(line.repeat(POST_LINES_MAX + 1)).is_err());
+        // Bad lines count.
+        assert!(split("[]\n".repeat(POST_LINES_MAX + 1)).is_err());
+        // What other loggers send: 5 MiB of short lines.
+        let short = format!("[[\"a\",\"{}\"]]\n", "x".repeat(89));
+        assert_eq!(short.len(), 100);
+        let bundle = split(short.repeat((5 << 20) / 100)).expect("an ordinary bundle");
+        assert_eq!(bundle.calls(), 52_428);
+    }
+
+    #[test]
+    fn a_bundle_holds_its_text_and_eight_bytes_for_each_line() {
+        assert_eq!(size_of::<Place>(), 8);
     }
 }

@@ -110,6 +110,21 @@ pub struct Summary {
     pub note: String,
 }
 
+impl Summary {
+    /// Bytes of its texts, which are what a row may have many of.
+    pub fn text_bytes(&self) -> usize {
+        let texts = [
+            &self.method,
+            &self.url,
+            &self.host,
+            &self.path,
+            &self.content_type,
+            &self.note,
+        ];
+        texts.iter().map(|text| text.len()).sum()
+    }
+}
+
 /// One call with everything that is known about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Call {
@@ -140,7 +155,8 @@ pub struct Query {
 pub struct Page {
     /// Newest first.
     pub calls: Vec<Summary>,
-    /// A query with `before` set to this continues with older calls; `None` when all were examined.
+    /// A query with `before` set to this continues with older calls; `None` when all were examined. An answer may have fewer
+    /// calls than the limit, see [`LIST_BYTES_MAX`](crate::limits::LIST_BYTES_MAX).
     pub next: Option<CallId>,
     /// The time for one search ran out: fewer calls than the limit does not mean that there are no more.
     pub timed_out: bool,
@@ -179,6 +195,21 @@ pub struct Totals {
     pub bundles_repeated: u64,
     /// Lines of stored bundles that are no message.
     pub bad_lines: u64,
+    /// Who has the calls, the largest first, at most [`SENDERS_SHOWN`](crate::limits::SENDERS_SHOWN).
+    pub senders: Vec<SenderTotals>,
+}
+
+/// The calls of one sender.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SenderTotals {
+    /// As [`Sender`](crate::sender::Sender) is displayed.
+    pub sender: String,
+    /// Its calls in the store.
+    pub calls: u64,
+    /// Bytes of their lines.
+    pub bytes: u64,
+    /// Calls of it that were deleted to stay within the retention.
+    pub expired: u64,
 }
 
 #[cfg(test)]

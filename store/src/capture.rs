@@ -3,10 +3,10 @@
 //! | answer | meaning |
 //! | --- | --- |
 //! | 204 | committed; bad lines among good ones are counted, not refused |
-//! | 400 | the body is broken, or none of its lines is a message, or the key is too long |
+//! | 400 | the body is broken, or none of its lines is a message, or the key is too long; the body of the answer has the reason |
 //! | 403, 415 | sent by a browser, see below |
 //! | 404, 405 | another path or method |
-//! | 408, 413 | too slow, too large (before or after decompression) |
+//! | 408, 413 | too slow; too large (before or after decompression) or too many lines |
 //! | 503 | the store is busy or cannot write; send the same bundle with the same key again |
 //!
 //! The port is open to the network, so that loggers on other hosts can post. Web pages must not be able to: every browser
@@ -16,12 +16,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -32,6 +32,7 @@ use crate::backend::{Backend, Failure};
 use crate::bundle::Bundle;
 use crate::content;
 use crate::limits::{BODY_WAIT, KEY_BYTES_MAX, POST_WAIT, POSTS_AT_ONCE};
+use crate::sender::Sender;
 
 /// The state of the capture URL.
 #[derive(Clone)]
@@ -129,10 +130,11 @@ async fn saturated(State(handler): State<CaptureHandler>) -> String {
 
 async fn message(
     State(handler): State<CaptureHandler>,
+    Extension(sender): Extension<Sender>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    match receive(&handler, &headers, body).await {
+    match receive(&handler, sender, &headers, body).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(refusal) => {
             handler.refused.fetch_add(1, Ordering::Relaxed);
@@ -141,7 +143,12 @@ async fn message(
     }
 }
 
-async fn receive(handler: &CaptureHandler, headers: &HeaderMap, body: Body) -> Result<(), Refusal> {
+async fn receive(
+    handler: &CaptureHandler,
+    sender: Sender,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(), Refusal> {
     check_sender(headers)?;
     let key = key(headers)?;
     let coding = text(headers, "content-encoding")
@@ -155,7 +162,8 @@ async fn receive(handler: &CaptureHandler, headers: &HeaderMap, body: Body) -> R
         .await
         .map_err(|_| Refusal::unavailable("the store is busy; send it again"))?;
     let body = read(body, bytes_max).await?;
-    let decoding = tokio::task::spawn_blocking(move || decode(&coding, body, bytes_max, key));
+    let decoding =
+        tokio::task::spawn_blocking(move || decode(&coding, body, bytes_max, key, sender));
     let bundle = decoding
         .await
         .map_err(|error| Refusal::unavailable(error.to_string()))??;
@@ -174,6 +182,7 @@ fn decode(
     body: Bytes,
     bytes_max: usize,
     key: Option<String>,
+    sender: Sender,
 ) -> Result<Bundle, Refusal> {
     let text = content::decode(coding, body, bytes_max).map_err(|error| match error {
         content::Error::Unknown => Refusal::bad(format!(
@@ -182,10 +191,14 @@ fn decode(
         content::Error::Broken => Refusal::bad(format!("the body is not whole {coding:?} data")),
         content::Error::TooLarge => Refusal::too_large(bytes_max),
     })?;
-    let bundle = Bundle::split(text, key);
+    let bundle = Bundle::split(text, key, sender)
+        .map_err(|error| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()))?;
     if bundle.calls() == 0 {
+        let reason = bundle.reason.map_or_else(String::new, |reason| {
+            format!("; of the first one: {reason}")
+        });
         return Err(Refusal::bad(format!(
-            "none of the {} lines is a JSON array of [key, value] pairs",
+            "none of the {} lines is a JSON array of [key, value] pairs{reason}",
             bundle.bad_lines
         )));
     }

@@ -31,6 +31,7 @@ mod guard;
 pub mod limits;
 pub mod line;
 mod page;
+pub mod sender;
 mod serve;
 mod stream;
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 // ---- Retention ---------------------------------------------------------------------------------------------------
 
-/// Calls kept: a day of ten calls a second, and some more. Past it the oldest are deleted, counted as `calls_expired`.
+/// Calls kept: a day of ten calls a second, and some more. Past it calls are deleted, the oldest
+/// of the sender that has the most first, counted as `calls_expired`.
 pub const CALLS_MAX: u64 = 1_000_000;
 
 /// Bytes of the database in use (pages that are not free), all indexes included: a small part of any disk. Past it the
-/// oldest calls are deleted, counted as `calls_expired`. The write-ahead log comes on top, see [`WAL_BYTES_MAX`].
+/// same is done. The write-ahead log comes on top, see [`WAL_BYTES_MAX`].
 pub const DATABASE_BYTES_MAX: u64 = 2 << 30;
 
 /// Bytes that [`crate::Retention::database_bytes_max`] is raised to when it is smaller, because below that not even one
@@ -19,7 +20,21 @@ pub const DATABASE_BYTES_MIN: u64 = 4 << 20;
 
 /// Calls that one transaction deletes in order to come back within the bounds. It bounds how long the bundles behind it wait;
 /// the next transaction continues.
-pub const EXPIRE_ROUND_CALLS: u64 = 20_000;
+pub const EXPIRE_ROUND_CALLS: u64 = 5_000;
+
+/// Bytes of lines that one transaction deletes, or one line: for the same reason, where lines are long.
+pub const EXPIRE_ROUND_BYTES: u64 = 16 << 20;
+
+/// Senders whose calls are counted apart; the calls of all further ones are those of one sender, `other`. A sender without
+/// calls is forgotten when another needs its place.
+pub const SENDERS_MAX: u64 = 256;
+
+/// Senders in the status, those with the most calls.
+pub const SENDERS_SHOWN: u64 = 16;
+
+/// What a bound is divided by for the part that senders on the network cannot displace: calls from this host are compared with
+/// those of others after that part is taken off.
+pub const LOCAL_SHARE_DIVISOR: u64 = 2;
 
 /// Time between two checks of the bounds when no bundle arrives: a call is kept this much too long, at most.
 pub const EXPIRE_INTERVAL: Duration = Duration::from_secs(60);
@@ -32,6 +47,13 @@ pub const EXPIRE_ROUND_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes of one POST, both as it arrives and after decompression; 413 past either, which also refuses compression bombs.
 /// The reference loggers send 5 MiB and one line; a line with two bodies of 1 MiB has at most 12 MiB when escaped.
 pub const POST_BYTES_MAX: usize = 16 << 20;
+
+/// Lines of one POST that are not blank: what a bundle of 5 MiB with lines of 100 bytes has, and some more; 413 past it. A
+/// line costs a row, some 10 µs of the writing thread, however short it is.
+pub const POST_LINES_MAX: usize = 64 << 10;
+
+/// Members of one line, eight times what HTTP leaves in headers; past it the line is a bad one. Each costs a row of the page.
+pub const LINE_DETAILS_MAX: usize = 16 << 10;
 
 /// POSTs that are read, decompressed or waiting for their commit at the same time; the next one waits. With
 /// [`POST_BYTES_MAX`] this bounds the memory of the capture side.
@@ -69,6 +91,14 @@ pub const FILTER_BYTES_MAX: usize = 1024;
 
 /// Bytes of the text of an id or a place; 400 past it. Time, bundle and line in base 36 need 40.
 pub const ID_BYTES_MAX: usize = 64;
+
+/// Bytes of a text in a row of the list, such as the URL, without the mark of the cut: more than any screen shows. The line has
+/// all of it.
+pub const COLUMN_BYTES_MAX: usize = 1024;
+
+/// Bytes of the texts of one answer of the list, or of one event; past it the answer ends early and states where to continue.
+/// JSON writes a byte as six at most.
+pub const LIST_BYTES_MAX: usize = 1 << 20;
 
 /// Characters of the note in a row of the list, which has no more space; the rest is left out.
 pub const NOTE_CHARS_MAX: usize = 120;
@@ -108,6 +138,9 @@ pub const STOP_WAIT: Duration = Duration::from_secs(3);
 /// Bytes of lines in one transaction, after which waiting bundles are left for the next one: bounds how long the first
 /// of them waits for its 204.
 pub const TRANSACTION_BYTES_MAX: usize = 64 << 20;
+
+/// Lines in one transaction, for the same reason; one bundle may have as many.
+pub const TRANSACTION_LINES_MAX: usize = POST_LINES_MAX;
 
 /// Pages that one transaction gives back to the file system, so that it stays short; the next transaction continues.
 pub const VACUUM_ROUND_PAGES: u64 = 256;

@@ -2,14 +2,15 @@
 //!
 //! A line is a JSON array of `[name, value]` pairs, the details. As in the reference database, a member that is not a pair is
 //! skipped and unknown names are kept as they are; the first of a repeated name fills the column. A text that is not a JSON
-//! array of arrays is refused as a whole. The line itself is never changed: it is stored as it was sent.
+//! array of arrays, that has no pair at all or too many members is refused as a whole. The line itself is never changed: it is
+//! stored as it was sent. A column has as much of its text as a row of a list shows.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 
-use crate::limits::NOTE_CHARS_MAX;
+use crate::limits::{COLUMN_BYTES_MAX, LINE_DETAILS_MAX, NOTE_CHARS_MAX};
 
 /// What a line fills columns with.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -45,59 +46,153 @@ impl Columns {
     /// Reads a line.
     ///
     /// # Errors
-    /// The text is not a JSON array of arrays.
-    pub fn read(line: &str) -> Result<Self, serde_json::Error> {
+    /// The text is no line.
+    pub fn read(line: &str) -> Result<Self, NotALine> {
         let mut columns = Self::default();
         let mut host_header = String::new();
-        for (name, value) in details(line)? {
-            match &*name {
-                "request_method" => first(&mut columns.method, value),
-                "request_url" => first(&mut columns.url, value),
-                "response_code" if columns.status.is_none() => {
-                    columns.status = value.trim().parse().ok();
-                }
-                "now" if columns.now_ms.is_none() => columns.now_ms = value.trim().parse().ok(),
-                "interval" | "interval_millis" if columns.interval_ms.is_none() => {
-                    columns.interval_ms = milliseconds(&value);
-                }
-                "request_body" if columns.request_bytes.is_none() => {
-                    columns.request_bytes = Some(length(&value));
-                }
-                "response_body" if columns.response_bytes.is_none() => {
-                    columns.response_bytes = Some(length(&value));
-                }
-                "request_header:host" => first(&mut host_header, value),
-                "response_header:content-type" if columns.content_type.is_empty() => {
-                    columns.content_type = media_type(&value);
-                }
-                _ => {
-                    if let Some(annotation) = name.strip_prefix("custom_field:") {
-                        note(&mut columns.note, annotation, &value);
-                    }
+        each_detail(line, |name, value| {
+            columns.fill(&name, value, &mut host_header);
+        })?;
+        let (host, path) = split_url(&columns.url);
+        columns.host = first_bytes(if host.is_empty() { &host_header } else { host });
+        columns.path = first_bytes(path);
+        columns.url = first_bytes(&columns.url);
+        Ok(columns)
+    }
+
+    fn fill(&mut self, name: &str, value: Cow<'_, str>, host_header: &mut String) {
+        match name {
+            "request_method" => first(&mut self.method, &value),
+            "request_url" if self.url.is_empty() => self.url = value.into_owned(),
+            "response_code" if self.status.is_none() => self.status = value.trim().parse().ok(),
+            "now" if self.now_ms.is_none() => self.now_ms = value.trim().parse().ok(),
+            "interval" | "interval_millis" if self.interval_ms.is_none() => {
+                self.interval_ms = milliseconds(&value);
+            }
+            "request_body" if self.request_bytes.is_none() => {
+                self.request_bytes = Some(length(&value));
+            }
+            "response_body" if self.response_bytes.is_none() => {
+                self.response_bytes = Some(length(&value));
+            }
+            "request_header:host" => first(host_header, &value),
+            "response_header:content-type" if self.content_type.is_empty() => {
+                self.content_type = media_type(&value);
+            }
+            _ => {
+                if let Some(annotation) = name.strip_prefix("custom_field:") {
+                    note(&mut self.note, annotation, &value);
                 }
             }
         }
-        (columns.host, columns.path) = split_url(&columns.url);
-        if columns.host.is_empty() {
-            columns.host = host_header;
-        }
-        Ok(columns)
     }
+}
+
+/// Why a text is no line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotALine {
+    /// It is not a JSON array of arrays.
+    Malformed,
+    /// It has no detail that is a pair.
+    Empty,
+    /// It has more members than [`LINE_DETAILS_MAX`].
+    TooManyDetails,
+}
+
+impl fmt::Display for NotALine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed => f.write_str("it is not a JSON array of [key, value] pairs"),
+            Self::Empty => f.write_str("it has no [key, value] pair"),
+            Self::TooManyDetails => write!(f, "it has more than {LINE_DETAILS_MAX} details"),
+        }
+    }
+}
+
+impl std::error::Error for NotALine {}
+
+/// Whether a text is a line. Nothing is kept of it, and nothing allocated but room for one escaped text.
+///
+/// # Errors
+/// It is none.
+pub fn check(line: &str) -> Result<(), NotALine> {
+    each_detail(line, |_, _| {})
 }
 
 /// The details of a line in their order; members that are no pair are left out.
 ///
 /// # Errors
-/// The text is not a JSON array of arrays.
-pub fn details(line: &str) -> Result<Vec<Detail<'_>>, serde_json::Error> {
-    let members: Vec<Member<'_>> = serde_json::from_str(line)?;
-    Ok(members.into_iter().filter_map(|member| member.0).collect())
+/// The text is no line.
+pub fn details(line: &str) -> Result<Vec<Detail<'_>>, NotALine> {
+    let mut details = Vec::new();
+    each_detail(line, |name, value| details.push((name, value)))?;
+    Ok(details)
 }
 
-fn first(column: &mut String, value: Cow<'_, str>) {
-    if column.is_empty() {
-        *column = value.into_owned();
+/// Passes the details of a line on, one after the other.
+fn each_detail<'a>(
+    line: &'a str,
+    mut detail: impl FnMut(Cow<'a, str>, Cow<'a, str>),
+) -> Result<(), NotALine> {
+    let (mut members, mut pairs) = (0, 0);
+    let on_member = |member: Member<'a>| {
+        members += 1;
+        if members > LINE_DETAILS_MAX {
+            return false;
+        }
+        if let Some((name, value)) = member.0 {
+            pairs += 1;
+            detail(name, value);
+        }
+        true
+    };
+    let mut text = serde_json::Deserializer::from_str(line);
+    let read = text
+        .deserialize_seq(Members(on_member))
+        .and_then(|()| text.end());
+    if members > LINE_DETAILS_MAX {
+        return Err(NotALine::TooManyDetails);
     }
+    read.map_err(|_| NotALine::Malformed)?;
+    if pairs == 0 {
+        return Err(NotALine::Empty);
+    }
+    Ok(())
+}
+
+/// The members of a line's array, for as long as the function that gets them returns true.
+struct Members<F>(F);
+
+impl<'de, F: FnMut(Member<'de>) -> bool> Visitor<'de> for Members<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of [name, value] pairs")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
+        while let Some(member) = members.next_element()? {
+            if !(self.0)(member) {
+                return Err(de::Error::custom("too many members"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn first(column: &mut String, value: &str) {
+    if column.is_empty() {
+        *column = first_bytes(value);
+    }
+}
+
+/// What a column of the list keeps of a text: all of it, or as much as [`COLUMN_BYTES_MAX`] and a mark.
+fn first_bytes(text: &str) -> String {
+    if text.len() <= COLUMN_BYTES_MAX {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(COLUMN_BYTES_MAX);
+    format!("{}…", text.get(..end).unwrap_or_default())
 }
 
 fn length(text: &str) -> i64 {
@@ -112,12 +207,8 @@ fn milliseconds(text: &str) -> Option<i64> {
 }
 
 fn media_type(value: &str) -> String {
-    value
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase()
+    let media_type = value.split(';').next().unwrap_or_default().trim();
+    first_bytes(media_type).to_ascii_lowercase()
 }
 
 /// What the list shows of an annotation; nothing of most.
@@ -143,14 +234,14 @@ fn note(note: &mut String, name: &str, value: &str) {
 }
 
 /// Authority without user info, and everything from the path on.
-fn split_url(url: &str) -> (String, String) {
+fn split_url(url: &str) -> (&str, &str) {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let at = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(at);
     let host = authority
         .rsplit_once('@')
         .map_or(authority, |(_, host)| host);
-    (host.to_owned(), path.to_owned())
+    (host, path)
 }
 
 /// A member of the line's array, `None` when it is no pair.
@@ -298,7 +389,41 @@ mod tests {
                 ..Columns::default()
             },
         );
-        check("[]", Columns::default());
+    }
+
+    #[test]
+    fn a_line_without_a_pair_or_with_too_many_members_is_refused() {
+        for line in ["[]", "[[]]", r#"[["a"],["a","b","c"],[["n"],null]]"#] {
+            assert_eq!(Columns::read(line), Err(NotALine::Empty), "{line}");
+            assert_eq!(super::check(line), Err(NotALine::Empty), "{line}");
+        }
+        let most = |member: &str, count: usize| {
+            let members = vec![member; count].join(",");
+            super::check(&format!("[{members}]"))
+        };
+        assert_eq!(most(r#"["a","b"]"#, LINE_DETAILS_MAX), Ok(()));
+        for member in [r#"["a","b"]"#, "[]"] {
+            let refused = most(member, LINE_DETAILS_MAX + 1);
+            assert_eq!(refused, Err(NotALine::TooManyDetails), "{member}");
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_and_marked() {
+        let url = format!("http://h/{}", "é".repeat(COLUMN_BYTES_MAX));
+        let line = serde_json::json!([["request_url", url], ["request_method", "x".repeat(9999)]]);
+        let columns = Columns::read(&line.to_string()).expect("a line");
+        for (column, text) in [(&columns.url, "http://h/é"), (&columns.path, "/é")] {
+            assert!(
+                column.starts_with(text) && column.ends_with("é…"),
+                "{column}"
+            );
+        }
+        for column in [&columns.url, &columns.path, &columns.method] {
+            let bytes = COLUMN_BYTES_MAX + '…'.len_utf8();
+            assert!((bytes - 1..=bytes).contains(&column.len()), "{column}");
+        }
+        assert_eq!(columns.host, "h");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, HEAD_WAIT, STOP_WAIT};
+use crate::sender::Sender;
 
 /// Accepts until `stopped` turns true, then lets running answers finish for [`STOP_WAIT`].
 pub(crate) async fn serve(listener: TcpListener, router: Router, stopped: watch::Receiver<bool>) {
@@ -31,10 +32,10 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stopped: watch:
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 drop(connections.spawn(serve_connection(
                     stream,
-                    router.clone(),
+                    router.clone().layer(Extension(Sender::of(peer.ip()))),
                     stopped.clone(),
                     permit,
                 )));

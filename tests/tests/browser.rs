@@ -77,6 +77,38 @@ fn a_call_appears_opens_and_stays_text() -> Result<()> {
         "a captured script was executed"
     );
 
+    // JSON that is nested deeply is laid out all the same, and the text stays as small as the body.
+    let depth = 20_000;
+    let body = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let line = format!(
+        r#"[["request_method","POST"],["request_url","http://shop.example/deep"],["response_body","{body}"]]"#
+    );
+    let post = [
+        "-H",
+        "Content-Type: application/json",
+        "--data-binary",
+        &line,
+        "http://127.0.0.1:7701/message",
+    ];
+    curl(&lab.server, &post)?;
+    eventually(PATIENCE, || {
+        ensure!(browser.text(ROWS)?.contains("/deep"), "it is not on top");
+        Ok(())
+    })?;
+    browser.click(ROWS)?;
+    eventually(PATIENCE, || {
+        let shown = browser.script(
+            "return document.querySelector('#detail-response pre')?.textContent.length ?? 0",
+        )?;
+        let shown = shown.as_u64().context("a length")?;
+        let expected = 2 * depth as u64;
+        ensure!(
+            (expected..expected + 2000).contains(&shown),
+            "{shown} characters are shown"
+        );
+        Ok(())
+    })?;
+
     // The filter keeps what matches.
     browser.type_into("#filter", "first")?;
     eventually(PATIENCE, || {

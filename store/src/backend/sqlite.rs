@@ -5,6 +5,7 @@
 
 mod file;
 mod reader;
+mod retention;
 mod writer;
 
 use std::path::{Path, PathBuf};

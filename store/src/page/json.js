@@ -14,19 +14,24 @@ export function looksLikeJson(value) {
 
 const TOKENS = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
 
+/** Levels that are indented; what is nested deeper stays on one line, so that the text grows by a bounded factor. */
+const INDENT_DEPTH_MAX = 20;
+
 /** Indents JSON without touching its tokens: a number keeps all of its digits, a string its escapes. */
 export function layout(json) {
   const out = [];
   let depth = 0;
   let last = '';
-  const line = () => out.push('\n', '  '.repeat(depth));
+  const line = (level) => {
+    if (level <= INDENT_DEPTH_MAX) out.push('\n', '  '.repeat(level));
+  };
   for (const [token] of json.matchAll(TOKENS)) {
     if (token === '}' || token === ']') {
+      if (last !== '{' && last !== '[' && depth <= INDENT_DEPTH_MAX) line(depth - 1);
       depth--;
-      if (last !== '{' && last !== '[') line();
       out.push(token);
     } else {
-      if (last === '{' || last === '[' || last === ',') line();
+      if (last === '{' || last === '[' || last === ',') line(depth);
       out.push(token === ':' ? ': ' : token);
       if (token === '{' || token === '[') depth++;
     }

@@ -168,6 +168,32 @@ fn faults_are_answered_and_store_nothing() {
 }
 
 #[test]
+fn lines_and_details_are_bounded_by_their_number() {
+    let store = Running::start();
+    let deflated = format!("{NDJSON}Content-Encoding: deflated\r\n");
+    // 16 MB of the shortest lines in 16 kB.
+    let bomb = zlib("[]\n".repeat(16_000_000 / 3).as_bytes());
+    check(&store, &deflated, &bomb, 413, "more than 65536 lines");
+    check(&store, NDJSON, b"[]\n", 400, "it has no [key, value] pair");
+    let members = format!("[[]{}]\n", ",[]".repeat(1_000_000));
+    let bomb = zlib(members.as_bytes());
+    check(&store, &deflated, &bomb, 400, "more than 16384 details");
+    // The neighbours of such a line are stored.
+    let mixed = format!("{}{members}[]\n", call("/good"));
+    check(&store, NDJSON, mixed.as_bytes(), 204, "");
+    let status = store.json("/api/v1/status");
+    assert_eq!(
+        (&status["calls"], &status["bad_lines"]),
+        (&1.into(), &2.into())
+    );
+    // What other loggers send: 5 MiB of lines of 100 bytes.
+    let short = format!("[[\"a\",\"{}\"]]\n", "x".repeat(89));
+    let ordinary = short.repeat((5 << 20) / short.len());
+    check(&store, &deflated, &zlib(ordinary.as_bytes()), 204, "");
+    assert_eq!(store.json("/api/v1/status")["calls"], 52_429);
+}
+
+#[test]
 fn a_body_without_a_length_is_bounded_too() {
     let store = Running::start_with(|config| config.post_bytes_max = 1 << 16);
     let mut stream = crate::client::connect(store.ready.capture);

@@ -332,7 +332,13 @@ fn the_status_balances() {
         let body = line(&[("request_url", &format!("http://h/{n}"))]).repeat(4);
         assert_eq!(store.post(body.as_bytes()).status, 204);
     }
-    let status = store.json("/api/v1/status");
+    // The answer to a bundle comes before the deletion that it causes.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut status = store.json("/api/v1/status");
+    while status["calls"] != 10 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+        status = store.json("/api/v1/status");
+    }
     let number = |name: &str| status[name].as_i64().expect(name);
     assert_eq!(
         (
@@ -343,6 +349,12 @@ fn the_status_balances() {
         (10, 20, 10)
     );
     assert_eq!(number("bundles_received"), 5);
+    let sender = &status["senders"][0];
+    assert_eq!(sender["sender"], "local");
+    assert_eq!(
+        (&sender["calls"], &sender["expired"]),
+        (&10.into(), &10.into())
+    );
     assert_eq!(status["write_error"], Value::Null);
     assert!(number("database_bytes") > 0 && number("since_ms") > 1_600_000_000_000);
 }
@@ -371,4 +383,45 @@ fn a_lowered_bound_is_applied_without_a_bundle() {
         ids(&store.json("/api/v1/calls")),
         Vec::from_iter((21..=30).rev())
     );
+}
+
+#[test]
+fn a_list_of_long_urls_is_small() {
+    let store = Running::start();
+    // JSON writes a control character as six bytes.
+    let url = format!("http://h/{}", "\u{1}".repeat(250_000));
+    for _ in 0..5 {
+        let body = line(&[("request_method", "GET"), ("request_url", &url)]).repeat(9);
+        assert_eq!(store.post(body.as_bytes()).status, 204);
+    }
+    let answer = store.get("/api/v1/calls?limit=1000");
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.len() < 1 << 20, "{}", answer.body.len());
+    let list = answer.json();
+    assert_eq!(list["calls"].as_array().expect("a list").len(), 45);
+    let call = store.json("/api/v1/calls/1");
+    assert!(call["url"].as_str().expect("a text").ends_with('…'));
+    assert_eq!(call["details"][1][1], Value::from(url));
+}
+
+#[test]
+fn a_list_is_bounded_in_bytes_and_continues() {
+    let store = Running::start();
+    let url = format!("http://{}/{}", "h".repeat(2000), "x".repeat(2000));
+    let bundle = line(&[("request_method", &url), ("request_url", &url)]).repeat(100);
+    for _ in 0..5 {
+        assert_eq!(store.post(bundle.as_bytes()).status, 204);
+    }
+    let (mut found, mut path) = (0, "/api/v1/calls?limit=1000".to_owned());
+    loop {
+        let answer = store.get(&path);
+        assert!(answer.body.len() < 3 << 19, "{}", answer.body.len());
+        let list = answer.json();
+        found += ids(&list).len();
+        let Some(next) = list["next"].as_str() else {
+            break;
+        };
+        path = format!("/api/v1/calls?limit=1000&before={next}");
+    }
+    assert_eq!(found, 500);
 }

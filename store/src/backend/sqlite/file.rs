@@ -20,7 +20,7 @@ use crate::limits::{BUSY_WAIT, WAL_BYTES_MAX};
 pub(super) const FILE_NAME: &str = "calls.sqlite";
 
 /// Version of the schema, kept in `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 /// Bytes of a page of the file.
 const PAGE_BYTES: i64 = 16 << 10;
@@ -104,8 +104,8 @@ fn migrate(connection: &Connection) -> anyhow::Result<()> {
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
             Ok(transaction.commit()?)
         }
-        newer => bail!(
-            "its schema has version {newer}, this program reads version {SCHEMA_VERSION}; use the program that wrote it"
+        other => bail!(
+            "its schema has version {other}, this program reads version {SCHEMA_VERSION}; use the program that wrote it, or another data folder"
         ),
     }
 }

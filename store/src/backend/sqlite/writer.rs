@@ -1,25 +1,27 @@
 //! The one thread that writes: bundles in, committed rows out.
 //!
 //! Bundles that wait are stored in one transaction, so that many small senders cost one commit. Each sender gets its answer only
-//! after the commit. The same transaction holds the idempotency key, the totals, and the deletion of the oldest calls beyond
-//! the bounds; a death at any moment leaves all of it or nothing.
+//! after the commit. The same transaction holds the idempotency key and the totals; a death at any moment leaves all of it or
+//! nothing. Calls beyond the bounds are deleted in short transactions of their own (`retention`), after the senders have their
+//! answers.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, anyhow};
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::reader::newest;
+use super::retention::{self, Size, count, integer};
 use crate::backend::{Expired, Failure, Health, Retention, Stored};
 use crate::bundle::Bundle;
 use crate::call::Arrival;
 use crate::clock::unix_ms;
 use crate::limits::{
-    DATABASE_BYTES_MIN, EXPIRE_ROUND_CALLS, KEYS_MAX, POSTS_AT_ONCE, TRANSACTION_BYTES_MAX,
-    VACUUM_ROUND_PAGES,
+    KEYS_MAX, POSTS_AT_ONCE, SENDERS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_LINES_MAX,
 };
+use crate::sender::Sender;
 
 type Answer<T> = oneshot::Sender<Result<T, Failure>>;
 
@@ -147,11 +149,15 @@ impl Writing {
     /// Stores a bundle, together with those that wait behind it. Returns the job that ended the group.
     fn insert(&mut self, first: Insert) -> Option<Job> {
         let (group, behind) = self.group(first);
-        match store(&mut self.connection, self.retention, &group) {
+        match store(&mut self.connection, &group) {
             Ok(done) => {
                 self.health.send_replace(Health::Up);
                 self.arrivals.send_replace(done.newest.into());
                 answer(group, done.stored.into_iter().map(Ok));
+                let kept = retention::keep(&mut self.connection, self.retention, done.size);
+                if let Err(error) = kept {
+                    self.failed(&error, "old calls cannot be deleted");
+                }
             }
             Err(error) => {
                 let failure = self.failed(&error, "the database refused the bundle");
@@ -163,11 +169,13 @@ impl Writing {
 
     fn group(&mut self, first: Insert) -> (Vec<Insert>, Option<Job>) {
         let mut bytes = first.bundle.bytes();
+        let mut lines = first.bundle.calls();
         let mut group = vec![first];
-        while bytes < TRANSACTION_BYTES_MAX {
+        while bytes < TRANSACTION_BYTES_MAX && lines < TRANSACTION_LINES_MAX {
             match self.waiting.try_recv() {
                 Ok(Job::Insert(insert)) => {
                     bytes += insert.bundle.bytes();
+                    lines += insert.bundle.calls();
                     group.push(insert);
                 }
                 Ok(other) => return (group, Some(other)),
@@ -178,7 +186,8 @@ impl Writing {
     }
 
     fn expire(&mut self) -> Result<Expired, Failure> {
-        expire_only(&mut self.connection, self.retention)
+        retention::round(&mut self.connection, self.retention)
+            .map(|(expired, _)| expired)
             .map_err(|error| self.failed(&error, "old calls cannot be deleted"))
     }
 
@@ -198,50 +207,49 @@ fn answer(group: Vec<Insert>, results: impl Iterator<Item = Result<Stored, Failu
 struct Done {
     stored: Vec<Stored>,
     newest: u64,
+    size: Size,
 }
 
-fn store(
-    connection: &mut Connection,
-    retention: Retention,
-    group: &[Insert],
-) -> rusqlite::Result<Done> {
+fn store(connection: &mut Connection, group: &[Insert]) -> rusqlite::Result<Done> {
     let transaction = connection.transaction()?;
     let now = unix_ms();
+    let mut size = Size::default();
     let stored = group
         .iter()
-        .map(|insert| store_bundle(&transaction, &insert.bundle, now))
+        .map(|insert| store_bundle(&transaction, &insert.bundle, now, &mut size))
         .collect::<Result<_, _>>()?;
     delete_old_keys(&transaction)?;
-    expire(&transaction, retention)?;
     let newest = newest(&transaction)?;
     transaction.commit()?;
-    Ok(Done { stored, newest })
-}
-
-/// One round of deleting without an insert. It writes nothing when the bounds are kept.
-fn expire_only(connection: &mut Connection, retention: Retention) -> rusqlite::Result<Expired> {
-    let transaction = connection.transaction()?;
-    let expired = expire(&transaction, retention)?;
-    transaction.commit()?;
-    Ok(expired)
+    Ok(Done {
+        stored,
+        newest,
+        size,
+    })
 }
 
 fn store_bundle(
     transaction: &Transaction<'_>,
     bundle: &Bundle,
     now_ms: i64,
+    size: &mut Size,
 ) -> rusqlite::Result<Stored> {
     if !insert_key(transaction, bundle, now_ms)? {
         count(transaction, "bundles_repeated", 1)?;
         return Ok(Stored::Repeated);
     }
+    let sender = sender(transaction, bundle.sender)?;
     let mut insert = transaction.prepare_cached(
-        "INSERT INTO calls (received_ms, now_ms, interval_ms, method, url, host, path, status, request_bytes, response_bytes,
-                            content_type, note, line)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        "INSERT INTO calls (sender, received_ms, now_ms, interval_ms, method, url, host, path, status, request_bytes,
+                            response_bytes, content_type, note, line)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )?;
+    let mut stored = Size::default();
     for (line, columns) in bundle.lines() {
+        stored.calls += 1;
+        stored.bytes += integer(line.len());
         insert.execute(params![
+            sender,
             now_ms,
             columns.now_ms,
             columns.interval_ms,
@@ -257,10 +265,47 @@ fn store_bundle(
             line,
         ])?;
     }
-    count(transaction, "calls_received", integer(bundle.calls()))?;
+    transaction
+        .prepare_cached(
+            "UPDATE senders SET calls = calls + ?2, bytes = bytes + ?3, received = received + ?2 WHERE id = ?1",
+        )?
+        .execute(params![sender, stored.calls, stored.bytes])?;
+    size.calls += stored.calls;
+    size.bytes += stored.bytes;
+    count(transaction, "calls_received", stored.calls)?;
     count(transaction, "bad_lines", integer(bundle.bad_lines))?;
     count(transaction, "bundles_received", 1)?;
     Ok(Stored::New)
+}
+
+/// The row of a sender, new when it has none. Past [`SENDERS_MAX`] one without calls is forgotten for it, or else it shares the
+/// row of all others.
+fn sender(transaction: &Transaction<'_>, sender: Sender) -> rusqlite::Result<i64> {
+    let name = sender.to_string();
+    if let Some(row) = sender_row(transaction, &name)? {
+        return Ok(row);
+    }
+    let known: i64 = transaction.query_row("SELECT count(*) FROM senders", [], |row| row.get(0))?;
+    let is_full = known >= integer(SENDERS_MAX)
+        && transaction.execute("DELETE FROM senders WHERE calls = 0", [])? == 0;
+    let name = if is_full && sender != Sender::Local {
+        "other"
+    } else {
+        &name
+    };
+    transaction.execute(
+        "INSERT OR IGNORE INTO senders (name, calls, bytes, received, expired) VALUES (?1, 0, 0, 0, 0)",
+        [name],
+    )?;
+    let row = sender_row(transaction, name)?;
+    row.ok_or(rusqlite::Error::QueryReturnedNoRows)
+}
+
+fn sender_row(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<i64>> {
+    transaction
+        .prepare_cached("SELECT id FROM senders WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()
 }
 
 /// Stores the bundle's key; false when it was there already.
@@ -294,95 +339,17 @@ fn delete_old_keys(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn count(transaction: &Transaction<'_>, name: &str, by: i64) -> rusqlite::Result<()> {
-    if by != 0 {
-        transaction
-            .prepare_cached("UPDATE counters SET value = value + ?2 WHERE name = ?1")?
-            .execute(params![name, by])?;
-    }
-    Ok(())
-}
-
-/// Deletes the oldest calls beyond the bounds. Later calls use the pages that become free; only when many are free, after a
-/// bound was lowered, some go back to the file system, a few with every transaction.
-fn expire(transaction: &Transaction<'_>, retention: Retention) -> rusqlite::Result<Expired> {
-    let stored = calls_stored(transaction)?;
-    let by_count = stored.saturating_sub(integer(retention.calls_max));
-    let by_bytes = calls_in_oldest(transaction, excess_bytes(transaction, retention)?)?;
-    let excess = by_count.max(by_bytes);
-    let round = excess.min(integer(EXPIRE_ROUND_CALLS));
-    let mut deleted = 0;
-    if round > 0 {
-        deleted = transaction
-            .prepare_cached(
-                "DELETE FROM calls WHERE id IN (SELECT id FROM calls ORDER BY id LIMIT ?1)",
-            )?
-            .execute([round])?;
-        count(transaction, "calls_expired", integer(deleted))?;
-    }
-    let (pages, free) = pages(transaction)?;
-    if free > pages / 4 {
-        let mut vacuum = transaction
-            .prepare_cached(&format!("PRAGMA incremental_vacuum({VACUUM_ROUND_PAGES})"))?;
-        let mut rows = vacuum.query([])?;
-        while rows.next()?.is_some() {}
-    }
-    Ok(Expired {
-        calls: u64::try_from(deleted).unwrap_or(u64::MAX),
-        is_more: deleted > 0 && excess >= integer(EXPIRE_ROUND_CALLS),
-    })
-}
-
-fn calls_stored(transaction: &Transaction<'_>) -> rusqlite::Result<i64> {
-    transaction
-        .prepare_cached(
-            "SELECT sum(CASE name WHEN 'calls_received' THEN value WHEN 'calls_expired' THEN -value ELSE 0 END) FROM counters",
-        )?
-        .query_row([], |row| row.get(0))
-}
-
-fn excess_bytes(transaction: &Transaction<'_>, retention: Retention) -> rusqlite::Result<i64> {
-    let (pages, free) = pages(transaction)?;
-    let page_bytes: i64 = transaction.pragma_query_value(None, "page_size", |row| row.get(0))?;
-    let used = (pages - free) * page_bytes;
-    Ok(used.saturating_sub(integer(
-        retention.database_bytes_max.max(DATABASE_BYTES_MIN),
-    )))
-}
-
-fn pages(transaction: &Transaction<'_>) -> rusqlite::Result<(i64, i64)> {
-    let pages = transaction.pragma_query_value(None, "page_count", |row| row.get(0))?;
-    let free = transaction.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
-    Ok((pages, free))
-}
-
-/// How many of the oldest calls hold that many bytes, within one round. The line is nearly all of a row.
-fn calls_in_oldest(transaction: &Transaction<'_>, bytes: i64) -> rusqlite::Result<i64> {
-    if bytes <= 0 {
-        return Ok(0);
-    }
-    let mut oldest =
-        transaction.prepare_cached("SELECT octet_length(line) FROM calls ORDER BY id LIMIT ?1")?;
-    let mut rows = oldest.query([integer(EXPIRE_ROUND_CALLS)])?;
-    let (mut calls, mut sum) = (0, 0);
-    while sum < bytes {
-        let Some(row) = rows.next()? else { break };
-        sum += row.get::<_, i64>(0)?;
-        calls += 1;
-    }
-    Ok(calls)
-}
-
-fn integer(number: impl TryInto<i64>) -> i64 {
-    number.try_into().unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
 
     use super::*;
     use crate::backend::sqlite::file::open_writer;
+    use crate::limits::{DATABASE_BYTES_MIN, EXPIRE_ROUND_CALLS};
+
+    fn bundle(text: impl Into<Bytes>, key: Option<&str>, sender: Sender) -> Bundle {
+        Bundle::split(text.into(), key.map(Into::into), sender).expect("few lines")
+    }
 
     struct Fixture {
         connection: Connection,
@@ -401,14 +368,22 @@ mod tests {
         }
 
         fn store(&mut self, key: Option<&str>, text: String) -> Stored {
+            self.store_from(Sender::Local, key, text)
+        }
+
+        /// As the writing thread does.
+        fn store_from(&mut self, sender: Sender, key: Option<&str>, text: String) -> Stored {
             let (answer, _) = oneshot::channel();
-            let insert = Insert {
-                bundle: Bundle::split(Bytes::from(text), key.map(Into::into)),
-                answer,
-            };
-            store(&mut self.connection, self.retention, &[insert])
-                .expect("stores")
-                .stored[0]
+            let bundle = bundle(text, key, sender);
+            let done = store(&mut self.connection, &[Insert { bundle, answer }]).expect("stores");
+            retention::keep(&mut self.connection, self.retention, done.size).expect("deletes");
+            done.stored[0]
+        }
+
+        fn calls_of(&self, sender: Sender) -> i64 {
+            self.number(&format!(
+                "SELECT coalesce(sum(calls), 0) FROM senders WHERE name = '{sender}'"
+            ))
         }
 
         fn number(&self, sql: &str) -> i64 {
@@ -428,6 +403,15 @@ mod tests {
                 stored,
                 self.counter("calls_received") - self.counter("calls_expired")
             );
+            for (stored, counted) in [
+                ("count(*)", "sum(calls)"),
+                ("sum(octet_length(line))", "sum(bytes)"),
+            ] {
+                assert_eq!(
+                    self.number(&format!("SELECT {stored} FROM calls")),
+                    self.number(&format!("SELECT {counted} FROM senders"))
+                );
+            }
         }
     }
 
@@ -495,6 +479,113 @@ mod tests {
         );
     }
 
+    #[test]
+    fn one_large_bundle_is_back_within_the_bounds_in_several_rounds() {
+        let mut fixture = Fixture::new(Retention {
+            calls_max: 10,
+            ..Retention::default()
+        });
+        let rounds = 3;
+        let many = usize::try_from(EXPIRE_ROUND_CALLS * rounds).expect("few");
+        fixture.store(None, lines(many, 1));
+        assert_eq!(fixture.number("SELECT count(*) FROM calls"), 10);
+        assert_eq!(
+            fixture.number("SELECT min(id) FROM calls"),
+            integer(many) - 9
+        );
+        fixture.check_balance();
+    }
+
+    fn host(number: u8) -> Sender {
+        Sender::of([192, 0, 2, number].into())
+    }
+
+    #[test]
+    fn who_sends_the_most_displaces_its_own_calls() {
+        let mut fixture = Fixture::new(Retention {
+            calls_max: 100,
+            ..Retention::default()
+        });
+        fixture.store_from(host(1), None, lines(20, 1));
+        fixture.store_from(host(2), None, lines(30, 1));
+        for _ in 0..50 {
+            fixture.store_from(host(3), None, lines(40, 1));
+        }
+        let calls = [1, 2, 3].map(|number| fixture.calls_of(host(number)));
+        assert_eq!(calls, [20, 30, 50]);
+        fixture.check_balance();
+        // The newest of a sender stay.
+        assert_eq!(
+            fixture.number("SELECT min(id) FROM calls WHERE sender = 3"),
+            2001
+        );
+
+        // A further one takes from those that have more than it, down to one level.
+        fixture.store_from(host(4), None, lines(1000, 1));
+        let calls = [1, 2, 3, 4].map(|number| fixture.calls_of(host(number)));
+        assert_eq!(calls, [20, 27, 27, 26]);
+        fixture.check_balance();
+    }
+
+    #[test]
+    fn bytes_are_shared_as_calls_are() {
+        let mut fixture = Fixture::new(Retention {
+            database_bytes_max: DATABASE_BYTES_MIN,
+            ..Retention::default()
+        });
+        fixture.store_from(host(1), None, lines(10, 50_000));
+        for _ in 0..40 {
+            fixture.store_from(host(2), None, lines(1, 500_000));
+        }
+        assert_eq!(fixture.calls_of(host(1)), 10);
+        assert!((3..8).contains(&fixture.calls_of(host(2))));
+        fixture.check_balance();
+    }
+
+    #[test]
+    fn the_network_cannot_displace_the_share_of_this_host() {
+        let mut fixture = Fixture::new(Retention {
+            calls_max: 100,
+            ..Retention::default()
+        });
+        fixture.store(None, lines(100, 1));
+        for number in 1..=80 {
+            fixture.store_from(host(number), None, lines(20, 1));
+        }
+        let local = fixture.calls_of(Sender::Local);
+        assert!((50..=51).contains(&local), "{local}");
+        assert_eq!(fixture.number("SELECT count(*) FROM calls"), 100);
+        fixture.check_balance();
+    }
+
+    #[test]
+    fn senders_are_bounded_and_those_without_calls_are_forgotten() {
+        let mut fixture = Fixture::new(Retention::default());
+        let from = |number: u64| {
+            let [.., a, b] = number.to_be_bytes();
+            Sender::of([10, 0, a, b].into())
+        };
+        for number in 0..SENDERS_MAX + 5 {
+            fixture.store_from(from(number), None, lines(1, 1));
+        }
+        let senders = |fixture: &Fixture| fixture.number("SELECT count(*) FROM senders");
+        assert_eq!(senders(&fixture), integer(SENDERS_MAX + 1));
+        assert_eq!(
+            fixture.number("SELECT calls FROM senders WHERE name = 'other'"),
+            5
+        );
+        fixture.store(None, lines(1, 1));
+        assert_eq!(fixture.calls_of(Sender::Local), 1);
+        fixture.retention.calls_max = 1;
+        for _ in 0..300 {
+            retention::round(&mut fixture.connection, fixture.retention).expect("deletes");
+        }
+        fixture.store_from(host(1), None, lines(1, 1));
+        assert_eq!(fixture.calls_of(host(1)), 1);
+        assert!(senders(&fixture) <= 3, "{}", senders(&fixture));
+        fixture.check_balance();
+    }
+
     /// The file system being full looks the same to SQLite as a file that may not grow.
     #[test]
     fn a_full_disk_is_reported_stores_nothing_and_is_survived() {
@@ -508,7 +599,7 @@ mod tests {
             .build()
             .expect("runtime");
         let store = |key: &str, text: String| {
-            runtime.block_on(writer.insert(Bundle::split(text.into(), Some(key.into()))))
+            runtime.block_on(writer.insert(bundle(text, Some(key), Sender::Local)))
         };
         let refused = store("a", lines(10, 50_000)).expect_err("no room");
         assert!(

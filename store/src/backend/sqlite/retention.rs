@@ -1,0 +1,242 @@
+//! The deletion of calls beyond the bounds, in short transactions.
+//!
+//! Whose calls: those of the sender that has the most of what is beyond its bound, calls or bytes, the oldest first, down to the
+//! level of the next ones. So a sender displaces calls of others only as long as it has fewer than they, and its share is
+//! the bound divided by the number of senders, or more where others need less. The part [`LOCAL_SHARE_DIVISOR`] of a bound is
+//! taken off what this host has before the comparison: senders on the network cannot displace that, however many they are.
+//!
+//! Later calls use the pages that become free; only when many are free, after a bound was lowered, some go back to the file
+//! system, a few with every transaction.
+
+use rusqlite::{Connection, Transaction, params};
+
+use crate::backend::{Expired, Retention};
+use crate::limits::{
+    DATABASE_BYTES_MIN, EXPIRE_ROUND_BYTES, EXPIRE_ROUND_CALLS, LOCAL_SHARE_DIVISOR,
+    VACUUM_ROUND_PAGES,
+};
+use crate::sender::Sender;
+
+/// Calls and the bytes of their lines.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Size {
+    pub(super) calls: i64,
+    pub(super) bytes: i64,
+}
+
+/// Deletes until the store is within its bounds, or until more was deleted than a group of bundles has brought: a store whose
+/// bounds were lowered does not keep bundles waiting, and still becomes smaller with each of them.
+pub(super) fn keep(
+    connection: &mut Connection,
+    retention: Retention,
+    brought: Size,
+) -> rusqlite::Result<()> {
+    let mut deleted = Size::default();
+    loop {
+        let (expired, size) = round(connection, retention)?;
+        deleted.calls += size.calls;
+        deleted.bytes += size.bytes;
+        let is_enough = deleted.calls > brought.calls && deleted.bytes > brought.bytes;
+        if !expired.is_more || is_enough {
+            return Ok(());
+        }
+    }
+}
+
+/// One transaction. It writes nothing when the bounds are kept.
+pub(super) fn round(
+    connection: &mut Connection,
+    retention: Retention,
+) -> rusqlite::Result<(Expired, Size)> {
+    let transaction = connection.transaction()?;
+    let mut deleted = Size::default();
+    let mut is_more = false;
+    if let Some(excess) = excess(&transaction, retention)? {
+        deleted = delete(&transaction, excess)?;
+        is_more = deleted.calls > 0 && self::excess(&transaction, retention)?.is_some();
+    }
+    vacuum(&transaction)?;
+    transaction.commit()?;
+    let expired = Expired {
+        calls: u64::try_from(deleted.calls).unwrap_or_default(),
+        is_more,
+    };
+    Ok((expired, deleted))
+}
+
+/// What is beyond a bound.
+#[derive(Clone, Copy, Debug)]
+struct Excess {
+    measure: Measure,
+    amount: i64,
+    /// What this host may have before it is compared with others.
+    local_share: i64,
+}
+
+/// What a bound counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Measure {
+    Calls,
+    Bytes,
+}
+
+impl Measure {
+    /// Its column in the table of senders.
+    fn column(self) -> &'static str {
+        match self {
+            Self::Calls => "calls",
+            Self::Bytes => "bytes",
+        }
+    }
+}
+
+fn excess(transaction: &Transaction<'_>, retention: Retention) -> rusqlite::Result<Option<Excess>> {
+    let calls_max = integer(retention.calls_max);
+    let bytes_max = integer(retention.database_bytes_max.max(DATABASE_BYTES_MIN));
+    let by = |measure, amount, bound| Excess {
+        measure,
+        amount,
+        local_share: bound / integer(LOCAL_SHARE_DIVISOR),
+    };
+    let calls = calls_stored(transaction)?.saturating_sub(calls_max);
+    if calls > 0 {
+        return Ok(Some(by(Measure::Calls, calls, calls_max)));
+    }
+    let bytes = bytes_used(transaction)?.saturating_sub(bytes_max);
+    Ok((bytes > 0).then(|| by(Measure::Bytes, bytes, bytes_max)))
+}
+
+/// Deletes the oldest calls of one sender, as many as one round may.
+fn delete(transaction: &Transaction<'_>, excess: Excess) -> rusqlite::Result<Size> {
+    let Some((sender, amount)) = most(transaction, excess)? else {
+        return Ok(Size::default());
+    };
+    let mut oldest = transaction.prepare_cached(
+        "SELECT id, octet_length(line) FROM calls WHERE sender = ?1 ORDER BY id LIMIT ?2",
+    )?;
+    let mut rows = oldest.query(params![sender, integer(EXPIRE_ROUND_CALLS)])?;
+    let (mut last, mut size) = (0, Size::default());
+    while let Some(row) = rows.next()? {
+        last = row.get(0)?;
+        size.calls += 1;
+        size.bytes += row.get::<_, i64>(1)?;
+        let reached = match excess.measure {
+            Measure::Calls => size.calls,
+            Measure::Bytes => size.bytes,
+        };
+        if reached >= amount || size.bytes >= integer(EXPIRE_ROUND_BYTES) {
+            break;
+        }
+    }
+    transaction
+        .prepare_cached("DELETE FROM calls WHERE sender = ?1 AND id <= ?2")?
+        .execute([sender, last])?;
+    transaction
+        .prepare_cached(
+            "UPDATE senders SET calls = calls - ?2, bytes = bytes - ?3, expired = expired + ?2 WHERE id = ?1",
+        )?
+        .execute(params![sender, size.calls, size.bytes])?;
+    count(transaction, "calls_expired", size.calls)?;
+    Ok(size)
+}
+
+/// The sender that has the most, and how much of it goes: down to the level at which the excess is gone when all that have more
+/// are brought down to it.
+fn most(transaction: &Transaction<'_>, excess: Excess) -> rusqlite::Result<Option<(i64, i64)>> {
+    let column = excess.measure.column();
+    let mut select = transaction.prepare_cached(&format!(
+        "SELECT id, {column} - iif(name = ?1, ?2, 0) AS compared FROM senders WHERE calls > 0 ORDER BY compared DESC, id"
+    ))?;
+    let local = Sender::Local.to_string();
+    let senders: Vec<(i64, i64)> = select
+        .query_map(params![local, excess.local_share], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
+        .collect::<Result<_, _>>()?;
+    let Some(&(sender, most)) = senders.first() else {
+        return Ok(None);
+    };
+    let sizes: Vec<i64> = senders.into_iter().map(|(_, size)| size).collect();
+    let amount = most - level(&sizes, excess.amount);
+    Ok(Some((sender, amount.clamp(1, excess.amount))))
+}
+
+/// The level to which the largest have to come down together, so that `excess` is gone; the sizes are in descending order.
+fn level(sizes: &[i64], excess: i64) -> i64 {
+    let mut sum = 0;
+    let mut level = 0;
+    for (count, &size) in (1..).zip(sizes) {
+        if count > 1 && size <= level {
+            break;
+        }
+        sum += size;
+        level = (sum - excess).div_euclid(count);
+    }
+    level
+}
+
+fn vacuum(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let (pages, free) = pages(transaction)?;
+    if free > pages / 4 {
+        let mut vacuum = transaction
+            .prepare_cached(&format!("PRAGMA incremental_vacuum({VACUUM_ROUND_PAGES})"))?;
+        let mut rows = vacuum.query([])?;
+        while rows.next()?.is_some() {}
+    }
+    Ok(())
+}
+
+fn calls_stored(transaction: &Transaction<'_>) -> rusqlite::Result<i64> {
+    transaction
+        .prepare_cached(
+            "SELECT sum(CASE name WHEN 'calls_received' THEN value WHEN 'calls_expired' THEN -value ELSE 0 END) FROM counters",
+        )?
+        .query_row([], |row| row.get(0))
+}
+
+fn bytes_used(transaction: &Transaction<'_>) -> rusqlite::Result<i64> {
+    let (pages, free) = pages(transaction)?;
+    let page_bytes: i64 = transaction.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    Ok((pages - free) * page_bytes)
+}
+
+fn pages(transaction: &Transaction<'_>) -> rusqlite::Result<(i64, i64)> {
+    let pages = transaction.pragma_query_value(None, "page_count", |row| row.get(0))?;
+    let free = transaction.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+    Ok((pages, free))
+}
+
+/// Adds to a total.
+pub(super) fn count(transaction: &Transaction<'_>, name: &str, by: i64) -> rusqlite::Result<()> {
+    if by != 0 {
+        transaction
+            .prepare_cached("UPDATE counters SET value = value + ?2 WHERE name = ?1")?
+            .execute(params![name, by])?;
+    }
+    Ok(())
+}
+
+/// A number as SQLite has it.
+pub(super) fn integer(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_come_down_to_one_level() {
+        for (sizes, excess, expected) in [
+            (&[100][..], 30, 70),
+            (&[100, 20], 30, 70),
+            (&[100, 90], 30, 80),
+            (&[100, 90, 10], 30, 80),
+            (&[1000, 50, 30, 20], 1000, 26),
+            (&[7, 7, 7], 2, 6),
+            (&[20, 5, -40], 15, 5),
+        ] {
+            assert_eq!(level(sizes, excess), expected, "{sizes:?} {excess}");
+        }
+    }
+}
