@@ -263,12 +263,12 @@ mod tests {
         let mut sum = PortTable::default();
         sum.record(0, Protocol::Http1);
         sum.add(&table);
+        let row = &sum.rows()[0];
+        assert_eq!(row.port, 0);
+        let flows = row.by_protocol().filter(|(_, flows)| *flows > 0);
         assert_eq!(
-            sum.rows()[0],
-            PortFlows {
-                port: 0,
-                flows: [1, 2, 0, 0]
-            }
+            flows.collect::<Vec<_>>(),
+            [(Protocol::Http1, 1), (Protocol::Tls, 2)]
         );
     }
 }

@@ -1,7 +1,8 @@
 //! What a flow was recognised as: one value per flow, and one table of what each value means.
 //!
-//! A protocol that is recognised and not read is a row here, a counter, and a case in [`detect`](super::detect). One that
-//! is read also has a reader, which [`Connection`](super::Connection) starts.
+//! A protocol that is recognised and not read is a row here, a counter, and a case in [`detect`](super::detect); status,
+//! metrics and `sniffer read` take its names from the row. One that is read also has a reader, which
+//! [`Connection`](super::Connection) starts.
 
 use crate::http::counters::Counters;
 
@@ -33,7 +34,7 @@ struct Row {
     label: &'static str,
     unit: &'static str,
     column: Option<&'static str>,
-    is_read: bool,
+    unread_as: Option<&'static str>,
     flows: Option<Counter>,
     /// Bytes that are delivered although nothing reads them.
     bytes: Counter,
@@ -52,7 +53,7 @@ const fn read(
         label,
         unit,
         column,
-        is_read: true,
+        unread_as: None,
         flows,
         bytes: IGNORED,
     }
@@ -60,6 +61,7 @@ const fn read(
 
 const fn unread(
     label: &'static str,
+    unread_as: &'static str,
     unit: &'static str,
     column: Option<&'static str>,
     flows: Counter,
@@ -69,13 +71,25 @@ const fn unread(
         label,
         unit,
         column,
-        is_read: false,
+        unread_as: Some(unread_as),
         flows: Some(flows),
         bytes,
     }
 }
 
 impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Detecting,
+        Self::Http1,
+        Self::Http2,
+        Self::Tls,
+        Self::Tunnel,
+        Self::Other,
+        Self::Unwanted,
+        Self::Overflowed,
+    ];
+
     /// The columns of the table of ports: what a flow can be when its first bytes are recognised.
     pub const COLUMNS: [Self; 4] = [Self::Http1, Self::Tls, Self::Http2, Self::Other];
 
@@ -84,12 +98,12 @@ impl Protocol {
         match self {
             Self::Detecting => read("unknown", "unknown connection", None, None),
             Self::Http1 => read("HTTP", "HTTP connection", Some("http"), Some(|c| &mut c.flows_http)),
-            Self::Http2 => unread("HTTP/2", "HTTP/2 connection", Some("http2"), |c| &mut c.flows_http2, IGNORED),
-            Self::Tls => unread("TLS", "TLS handshake", Some("tls"), |c| &mut c.flows_tls, IGNORED),
-            Self::Tunnel => unread("tunnel", "tunnel", None, |c| &mut c.flows_tunnelled, TUNNELLED),
-            Self::Other => unread("other", "other connection", Some("other"), |c| &mut c.flows_other, IGNORED),
-            Self::Unwanted => unread("unwanted", "unwanted connection", None, |c| &mut c.flows_unwanted, IGNORED),
-            Self::Overflowed => unread("overflowed", "overflowed connection", None, |c| &mut c.flows_overflowed, IGNORED),
+            Self::Http2 => unread("HTTP/2", "h2", "HTTP/2 connection", Some("http2"), |c| &mut c.flows_http2, IGNORED),
+            Self::Tls => unread("TLS", "tls", "TLS handshake", Some("tls"), |c| &mut c.flows_tls, IGNORED),
+            Self::Tunnel => unread("tunnel", "tunnel", "tunnel", None, |c| &mut c.flows_tunnelled, TUNNELLED),
+            Self::Other => unread("other", "other", "other connection", Some("other"), |c| &mut c.flows_other, IGNORED),
+            Self::Unwanted => unread("unwanted", "unwanted_port", "unwanted connection", None, |c| &mut c.flows_unwanted, IGNORED),
+            Self::Overflowed => unread("overflowed", "overflowed", "overflowed connection", None, |c| &mut c.flows_overflowed, IGNORED),
         }
     }
 
@@ -110,7 +124,20 @@ impl Protocol {
 
     /// Whether exchanges are read from it.
     pub const fn is_read(self) -> bool {
-        self.row().is_read
+        self.row().unread_as.is_none()
+    }
+
+    /// Its value in the label of the metric of unread connections; nothing for one that is read.
+    pub const fn unread_as(self) -> Option<&'static str> {
+        self.row().unread_as
+    }
+
+    /// The name of the counter of its flows; nothing for those that are not recognised.
+    pub fn counter(self) -> Option<&'static str> {
+        let mut counters = Counters::default();
+        *self.flows(&mut counters)? = 1;
+        let mut named = Counters::FIELDS.iter().zip(counters.values());
+        named.find_map(|(field, flows)| (flows > 0).then_some(field.name))
     }
 
     /// Flows that were recognised as this.
@@ -137,30 +164,30 @@ mod tests {
     #[test]
     fn what_is_not_read_has_a_counter_of_its_own() {
         let mut counters = Counters::default();
-        let unread = [
-            Protocol::Http2,
-            Protocol::Tls,
-            Protocol::Tunnel,
-            Protocol::Other,
-            Protocol::Unwanted,
-            Protocol::Overflowed,
-        ];
-        for protocol in unread {
-            assert!(!protocol.is_read());
+        let unread = Protocol::ALL.into_iter().filter(|known| !known.is_read());
+        for protocol in unread.clone() {
             let flows = protocol.flows(&mut counters).unwrap();
             assert_eq!(*flows, 0, "{}", protocol.label());
             *flows += 1;
             assert_eq!(protocol.count(&counters), 1);
         }
-        assert_eq!(counters.values().sum::<u64>(), unread.len() as u64);
+        assert_eq!(counters.values().sum::<u64>(), unread.count() as u64);
+    }
+
+    #[test]
+    fn every_counter_of_flows_belongs_to_one_protocol() {
+        let counters = Counters::FIELDS.iter().map(|field| field.name);
+        for counter in counters.filter(|name| name.starts_with("flows_")) {
+            let counted = Protocol::ALL.into_iter().map(Protocol::counter);
+            let counted = counted.filter(|known| *known == Some(counter));
+            assert_eq!(counted.count(), 1, "{counter}");
+        }
     }
 
     #[test]
     fn columns_have_names() {
         let names = Protocol::COLUMNS.map(Protocol::column);
-        assert_eq!(
-            names,
-            [Some("http"), Some("tls"), Some("http2"), Some("other")]
-        );
+        let distinct: std::collections::BTreeSet<_> = names.iter().flatten().collect();
+        assert_eq!(distinct.len(), names.len());
     }
 }

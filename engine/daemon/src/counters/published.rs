@@ -127,7 +127,7 @@ mod tests {
         let mut ports = PortTable::default();
         ports.extend([443, 80].map(|port| PortFlows {
             port,
-            flows: [0, 60, 0, 0],
+            flows: Protocol::COLUMNS.map(|column| column as u64),
         }));
         let published = Published::default();
         published.store(&stages, &ports);

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use engine_core::http::Protocol;
 use engine_core::ledger::Kind;
 use engine_core::pipeline::Held;
 
@@ -21,8 +22,15 @@ struct Named {
     name: &'static str,
     help: &'static str,
     label: &'static str,
+    counters: Counters,
+}
+
+/// The counters that a name stands for.
+enum Counters {
     /// Stage, counter and value of the label; for `*` the value is the rest of the name.
-    counters: &'static [(&'static str, &'static str, &'static str)],
+    Listed(&'static [(&'static str, &'static str, &'static str)]),
+    /// The flows of each protocol that is not read, by [`Protocol::unread_as`].
+    UnreadFlows,
 }
 
 const fn one(
@@ -34,7 +42,7 @@ const fn one(
         name,
         help,
         label: "",
-        counters: counter,
+        counters: Counters::Listed(counter),
     }
 }
 
@@ -48,7 +56,7 @@ const fn by(
         name,
         help,
         label,
-        counters,
+        counters: Counters::Listed(counters),
     }
 }
 
@@ -99,12 +107,12 @@ const NAMED: &[Named] = &[
     by(
         "sniffer_capture_ignored_packets_total",
         "reason",
-        "Frames not read because they are our own upload, page or metrics; the kernel leaves most of them out.",
+        "Frames not read because they are self traffic (uploads, page, metrics); the kernel leaves most of them out.",
         &[("decap", "skipped_self_traffic", "own")],
     ),
     one(
         "sniffer_capture_ring_packets_total",
-        "Frames that the kernel put into the rings or wanted to.",
+        "Frames that the kernel put into the rings, and those for which it found no space.",
         &[("shard", "ring_frames", "")],
     ),
     by(
@@ -243,19 +251,12 @@ const NAMED: &[Named] = &[
             ("message", "bodies_unreadable", "rule"),
         ],
     ),
-    by(
-        "sniffer_streams_unread_total",
-        "looks_like",
-        "Connections that are not read, or not to their end.",
-        &[
-            ("http", "flows_tls", "tls"),
-            ("http", "flows_http2", "h2"),
-            ("http", "flows_other", "other"),
-            ("http", "flows_unwanted", "unwanted_port"),
-            ("http", "flows_tunnelled", "tunnel"),
-            ("http", "flows_overflowed", "overflowed"),
-        ],
-    ),
+    Named {
+        name: "sniffer_streams_unread_total",
+        help: "Connections that are not read, or not to their end.",
+        label: "looks_like",
+        counters: Counters::UnreadFlows,
+    },
     by(
         "sniffer_rules_calls_total",
         "result",
@@ -312,15 +313,24 @@ pub(super) fn all() -> Vec<Series> {
 impl Named {
     /// The label of a cell, if it is one of these.
     fn place(&self, cell: &Cell) -> Option<Option<(&'static str, String)>> {
-        let text = self.counters.iter().find_map(|(stage, name, text)| {
-            if *stage != cell.stage {
-                return None;
+        let text = match self.counters {
+            Counters::Listed(counters) => counters.iter().find_map(|(stage, name, text)| {
+                if *stage != cell.stage {
+                    return None;
+                }
+                match name.strip_suffix('*') {
+                    Some(start) => cell.name.strip_prefix(start),
+                    None => (*name == cell.name).then_some(*text),
+                }
+            })?,
+            Counters::UnreadFlows if cell.stage == "http" => {
+                let mut protocols = Protocol::ALL.into_iter();
+                protocols
+                    .find(|protocol| protocol.counter() == Some(cell.name))?
+                    .unread_as()?
             }
-            match name.strip_suffix('*') {
-                Some(start) => cell.name.strip_prefix(start),
-                None => (*name == cell.name).then_some(*text),
-            }
-        })?;
+            Counters::UnreadFlows => return None,
+        };
         Some((!self.label.is_empty()).then(|| (self.label, text.to_owned())))
     }
 }
@@ -368,12 +378,33 @@ mod tests {
             assert_eq!(labels.len(), series.cells.len(), "{}", series.name);
         }
         for named in NAMED {
-            for (stage, name, _) in named.counters {
+            let Counters::Listed(counters) = named.counters else {
+                continue;
+            };
+            for (stage, name, _) in counters {
                 let start = name.trim_end_matches('*');
                 let is_there = |cell: Cell| cell.stage == *stage && cell.name.starts_with(start);
                 assert!(Stages::cells().any(is_there), "no counter {stage}.{name}");
             }
         }
+    }
+
+    #[test]
+    fn unread_connections_have_the_names_of_the_table_of_protocols() {
+        let all = all();
+        let unread = |series: &&Series| series.name == "sniffer_streams_unread_total";
+        let labels = &all.iter().find(unread).unwrap().cells;
+        let labels: BTreeSet<_> = labels
+            .iter()
+            .filter_map(|(_, label)| label.as_ref())
+            .collect();
+        for text in ["tls", "other", "unwanted_port", "tunnel", "overflowed"] {
+            assert!(labels.contains(&("looks_like", text.to_owned())), "{text}");
+        }
+        assert!(
+            all.iter()
+                .any(|series| series.name == "sniffer_http_flows_http_total")
+        );
     }
 
     #[test]

@@ -119,7 +119,7 @@ fn a_reader_goes_on_where_the_one_before_stopped() {
     assert_eq!(lines[1], plain(4, 100, 50));
 }
 
-/// What a flow is recognised as: the counter of it, and whether it is read further.
+/// What a flow is recognised as: the counter of it, and whether it is read further. Returns the table of ports.
 #[track_caller]
 fn check_protocol(
     ports: &str,
@@ -127,7 +127,7 @@ fn check_protocol(
     events: &[Event],
     named: &str,
     ignored: bool,
-) -> Vec<PortFlows> {
+) -> Vec<(u16, Vec<(Protocol, u64)>)> {
     for step in [1, 5, usize::MAX] {
         let mut flow = Flow::new(ports, midstream, false);
         for event in events {
@@ -147,30 +147,20 @@ fn check_protocol(
     }
     let mut flow = Flow::new(ports, midstream, false);
     events.iter().for_each(|event| flow.feed(event, usize::MAX));
-    flow.http.ports_seen.rows().to_vec()
+    let rows = flow.http.ports_seen.rows().iter();
+    let flows = |row: &PortFlows| row.by_protocol().filter(|(_, flows)| *flows > 0).collect();
+    rows.map(|row| (row.port, flows(row))).collect()
 }
 
 #[test]
 fn what_is_not_http_is_named() {
     let hello = || C(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec());
     let rows = check_protocol("", false, &[hello()], "flows_tls", true);
-    assert_eq!(
-        rows,
-        [PortFlows {
-            port: 80,
-            flows: [0, 1, 0, 0],
-        }]
-    );
+    assert_eq!(rows, [(80, vec![(Protocol::Tls, 1)])]);
     check_protocol("80", false, &[hello()], "flows_tls", true);
     let preface = c("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
     let rows = check_protocol("", false, &[preface], "flows_http2", true);
-    assert_eq!(
-        rows,
-        [PortFlows {
-            port: 80,
-            flows: [0, 0, 1, 0],
-        }]
-    );
+    assert_eq!(rows, [(80, vec![(Protocol::Http2, 1)])]);
     check_protocol(
         "",
         false,
@@ -181,13 +171,7 @@ fn what_is_not_http_is_named() {
     check_protocol("", false, &[c("SSH-2.0-x\r\n")], "flows_other", true);
     check_protocol("", false, &[C(vec![0, 1, 2, 3])], "flows_other", true);
     let rows = check_protocol("", false, &[c(GET)], "flows_http", false);
-    assert_eq!(
-        rows,
-        [PortFlows {
-            port: 80,
-            flows: [1, 0, 0, 0],
-        }]
-    );
+    assert_eq!(rows, [(80, vec![(Protocol::Http1, 1)])]);
     check_protocol(
         "",
         false,
