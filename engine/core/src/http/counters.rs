@@ -80,7 +80,7 @@ crate::counters! {
         /// Times that the next HTTP/1 message was found after a gap or malformed bytes.
         resynchronised,
         /// Bytes passed over in search of an HTTP/1 message.
-        bytes_hunted,
+        bytes_passed_over,
     }
 }
 

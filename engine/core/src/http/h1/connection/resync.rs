@@ -50,7 +50,7 @@ impl<D> Connection<D> {
         len: usize,
         shared: &mut Http<X>,
     ) {
-        shared.counters.bytes_hunted += len as u64;
+        shared.counters.bytes_passed_over += len as u64;
         let reading = &mut self.readings[direction];
         reading.lost = reading.lost.saturating_add(len as u64);
     }

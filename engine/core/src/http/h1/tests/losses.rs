@@ -20,7 +20,10 @@ fn in_the_middle_reading_begins_at_the_next_message() {
         true,
     );
     assert_eq!(lines, [plain(1, 0, 21)]);
-    assert_eq!((counters.bytes_hunted, counters.resynchronised), (21, 2));
+    assert_eq!(
+        (counters.bytes_passed_over, counters.resynchronised),
+        (21, 2)
+    );
     // A whole response first: an orphan, and the next call is whole.
     let (lines, _) = run(&[s(OK), c(GET), s(OK)], 7, FlowEnd::Fin, "", true);
     assert_eq!(

@@ -10,7 +10,7 @@ fn one_call() {
         (counters.requests, counters.responses, counters.flows_http),
         (1, 1, 1)
     );
-    assert_eq!(counters.bytes_hunted, 0);
+    assert_eq!(counters.bytes_passed_over, 0);
 }
 
 #[test]

@@ -130,7 +130,7 @@ impl Conversation {
         (request, response)
     }
 
-    /// `framing`: 0 for a message that may go without a body.
+    /// `framing`: 0 for a message that may have no body.
     pub(super) fn message(
         random: &mut Random,
         start: String,
@@ -349,7 +349,7 @@ pub(super) fn random_conversations_read_as_by_the_twin_however_they_are_cut() {
             let (lines, counters) = run(&events, step, FlowEnd::Fin, "", false);
             assert_eq!(lines, expected, "seed {seed} in pieces of {step}");
             assert_eq!(
-                counters.bytes_hunted + counters.heads_malformed,
+                counters.bytes_passed_over + counters.heads_malformed,
                 0,
                 "seed {seed}"
             );
