@@ -1,5 +1,5 @@
-//! What every kind of sink can do. A kind is a folder of its own that implements these three traits, and a row in the table
-//! of [`Sinks`](super::Sinks); nothing else in the program names it.
+//! What every kind of sink can do. A kind is a folder of its own that implements these three traits, a
+//! [`Destination`](crate::config::Destination), and an arm in [`Sinks::of`](super::Sinks::of); nothing else names it.
 //!
 //! None of this is called per bundle: what the shards call is an [`Outlet`].
 
