@@ -54,7 +54,7 @@ pub struct Bundle {
     pub body: Vec<u8>,
     /// How `body` is encoded.
     pub encoding: Encoding,
-    /// The lines of a compressed bundle, where [`Config::keeps_lines`] asks for them; else empty.
+    /// The lines of a compressed bundle, where [`Config::keeps_lines`] is set; else empty.
     pub lines: Vec<u8>,
     /// One entry for each call, in the order of the lines.
     pub index: Vec<CallEntry>,

@@ -1,6 +1,6 @@
 //! Exchanges read from the ordered bytes of flows, their bodies passed on by reference.
 //!
-//! [`Connection`] reads one flow: it finds out which [`Protocol`] it carries and starts the reader of that. Readers report
+//! [`Connection`] reads one flow: it recognises the [`Protocol`] and starts the reader of that. Readers report
 //! to an [`Exchanges`]; [`Http`] is what all flows of a shard share. HTTP/1.x is read; TLS, HTTP/2 and what follows a `101`
 //! or a `CONNECT` are recognised and counted. Content codings are not undone here.
 

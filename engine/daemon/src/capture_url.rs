@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_is_told_from_others() {
+    fn this_machine_is_distinguished_from_others() {
         for (host, expected) in [
             ("localhost:7701", true),
             ("Store.LOCALHOST", true),

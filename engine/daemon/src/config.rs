@@ -1,7 +1,7 @@
 //! The settings, checked and typed. Each stands in one row of the [table](settings); here is what follows from several of
 //! them together.
 //!
-//! Every refusal names the setting as it was written, shows the value and says what is expected.
+//! Every refusal names the setting as it was written, shows the value and states what is expected.
 
 use std::path::PathBuf;
 

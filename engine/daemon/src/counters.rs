@@ -21,7 +21,7 @@ engine_core::counters! {
         frames_read,
         /// Bytes of these frames.
         frames_read_bytes,
-        /// Frames that the kernel put into our rings or wanted to.
+        /// Frames that the kernel put into the rings, and those for which it found no space.
         ring_frames,
         /// Frames that the kernel dropped because a ring was full.
         ring_dropped_full,
@@ -45,7 +45,7 @@ engine_core::counters! {
         flows_other_shard,
         /// Bundles not compressed because the shard could not keep up.
         bundles_plain_overload,
-        /// Changes of the step of what is left out because a shard cannot keep up.
+        /// Changes of the step of load shedding.
         overload_changes,
         /// Shards that do not compress now because they cannot keep up.
         #[gauge]

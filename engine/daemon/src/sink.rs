@@ -8,7 +8,7 @@
 //!
 //! A shard has an [`Outlets`] for each rule set: it pushes closed bundles, takes emptied ones back, and reads one level
 //! for its overload control. Sinks with the same rules share each bundle ([`shared`]); its memory comes back when the last
-//! has let go. Each sink has its own bound, backlog, counters and column of the ledger, so a slow one costs its own calls
+//! has released it. Each sink has its own bound, backlog, counters and column of the ledger, so a slow one costs its own calls
 //! and holds up neither a shard nor another sink.
 //!
 //! The process sees [`Sinks`] before the start and [`RunningSinks`] after it: end points that are left out of the capture,

@@ -45,7 +45,7 @@ pub struct Calls {
     pub dropped: BTreeMap<String, u64>,
     /// On their way: counted where they are, not by subtraction.
     pub in_flight: u64,
-    /// What the others do not explain. Anything but 0 is our bug.
+    /// What the others do not explain. Anything but 0 is a bug of the sniffer.
     pub unaccounted: i64,
 }
 

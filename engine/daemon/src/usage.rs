@@ -1,4 +1,4 @@
-//! What the command line may be: help, versions, explanations of message codes, and what clap refuses in our own form.
+//! What the command line may be: help, versions, explanations of message codes, and what clap refuses, in the form of all other messages.
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};

@@ -65,7 +65,7 @@ fn endpoint([first, last]: [u64; 2], port: u16) -> Endpoint {
     Endpoint { addr, port }
 }
 
-/// The derived form feeds each array with its length.
+/// The derived implementation would hash the length of each array, too.
 impl Hash for Key {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {

@@ -612,7 +612,7 @@ impl<C> Table<C> {
             return false;
         };
         self.end(index, FlowEnd::Evicted, shared);
-        // A connection of two sides stays among the ended ones as long as there is space: its further segments continue it.
+        // A two-sided flow stays among the ended ones as long as there is space: its further segments continue it.
         match self.flows.get_mut(index) {
             Some(flow) if state == State::TwoSided => flow.evicted = true,
             _ => self.forget(index),

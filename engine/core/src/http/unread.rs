@@ -1,7 +1,7 @@
 //! The rest of a connection that nothing reads: its bytes are counted.
 //!
-//! Only those arrive that are delivered before the flow table learns of it
-//! ([`Consumer::ignores`](crate::flow::Consumer::ignores)).
+//! It receives few of them: once the flow table has seen that they are ignored
+//! ([`Consumer::ignores`](crate::flow::Consumer::ignores)), it delivers no more.
 
 use crate::flow::FlowEnd;
 use crate::http::hand_over::HandOver;

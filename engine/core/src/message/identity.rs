@@ -6,7 +6,7 @@
 use super::draft::{Connection, Draft, Times};
 use crate::decap::Endpoint;
 
-/// A hash on its way.
+/// The state of a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Id(u128);
 

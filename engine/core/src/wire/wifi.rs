@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_is_told_by_radiotap() {
+    fn padding_is_announced_by_radiotap() {
         let frame = [&[0x88, 1][..], &[0; 24], &[0, 0], &SNAP].concat();
         // The flags follow a timestamp that is aligned to eight.
         let header = [&[0, 0, 25, 0, 3, 0, 0, 0][..], &[9; 8], &[0x20], &[0; 8]].concat();

@@ -44,7 +44,7 @@ pub type Notify = Arc<dyn Fn(Notice) + Send + Sync>;
 /// Longest sleep: idle flows and old bundles are handled at least this often.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How far the pipeline's clock is behind the wall clock: frames may lie in a block that the kernel has not retired (10 ms),
+/// How far the pipeline's clock is behind the wall clock: frames may be in a block that the kernel has not retired (10 ms),
 /// or wait until this thread is woken, and no time-out may end before the frame that would have prevented it is read.
 const CLOCK_BEHIND: Duration = Duration::from_millis(100);
 

@@ -2,7 +2,7 @@
 //!
 //! Each shard has a flow table of its own, so a split flow opens in two of them. Shards write each new flow into one table
 //! that they share; the second shard finds the mark of the first. That is one exchange of a word for each flow, none for a
-//! packet, and no lock. The table is small and forgets: a newer flow replaces an older one, and a flow that opened with
+//! packet, and no lock. The table is small: a newer flow replaces an older one, and a flow that opened with
 //! thousands of others in one round may not be noted ([`NEW_FLOWS_NOTED_MAX`](engine_core::limits::NEW_FLOWS_NOTED_MAX)). So every
 //! flow that is counted was split, and steady splitting is noticed; it is no count of every flow.
 

@@ -15,7 +15,7 @@ pub fn find(name: &str) -> Option<&'static dyn Described> {
         .find(|setting| is_its_name(setting.row()))
 }
 
-/// Names, commands, default and everything that there is to know.
+/// Names, commands, default and the whole explanation.
 pub fn text(setting: &dyn Described) -> String {
     let row = setting.row();
     let names: Vec<&str> = row.names().collect();

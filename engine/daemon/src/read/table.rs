@@ -55,7 +55,7 @@ impl Table {
     /// The row of one call.
     pub(super) fn row(&mut self, line: &[u8], notes: &Notes) -> String {
         self.number += 1;
-        // A line that is not a list of pairs would be our bug; its row then shows only what is in the notes.
+        // A line that is not a list of pairs would be a bug; its row then shows only what is in the notes.
         let details: Vec<(String, String)> = serde_json::from_slice(line).unwrap_or_default();
         let value = |name: &str| {
             details

@@ -24,7 +24,7 @@ use crate::sink::kind::Monitor;
 use crate::sink::stats::Snapshot;
 use crate::status::{self, Calls, Output, Packets, Port, State, Status};
 
-/// How often a ledger that does not balance is read again before it is believed: a bundle may be between two counters.
+/// How often a ledger that does not balance is read again before it is reported: a bundle may be between two counters.
 const LEDGER_TRIES: u32 = 20;
 
 /// Pause between two checks of whether the shards publish.

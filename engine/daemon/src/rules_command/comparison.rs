@@ -43,7 +43,7 @@ struct Calls(VecDeque<(String, Vec<Detail>)>);
 impl Output for Calls {
     fn line(&mut self, line: &[u8], _: &Notes) {
         const ID: &str = "custom_field:exchange_id";
-        // A line that is not a list of pairs would be our bug; it then counts as a call without details.
+        // A line that is not a list of pairs would be a bug; it then counts as a call without details.
         let mut details: Vec<Detail> = serde_json::from_slice(line).unwrap_or_default();
         let id = details.iter().find(|(key, _)| key == ID);
         let id = id.map(|(_, value)| value.clone()).unwrap_or_default();

@@ -57,7 +57,7 @@ impl Outlets {
         }
     }
 
-    /// A bundle that every sink has let go of, for its memory.
+    /// A bundle that every sink has released, for its memory.
     pub fn take_empty(&mut self) -> Option<Bundle> {
         self.pool.take()
     }

@@ -6,7 +6,7 @@
 //! next [`Pool::share`]. In a steady state nothing is allocated here, and nothing is ever copied.
 //!
 //! A sink may still have bytes of the body in the hands of the kernel when it releases its lease (a cancelled send). The
-//! pool sees that by the reference count and leaves such a bundle alone until the last of those bytes is let go. A lease
+//! pool sees that by the reference count and leaves such a bundle alone until the last of those bytes is released. A lease
 //! that is dropped without a release (a sink that has ended) costs the way back and nothing else: the memory is freed
 //! with the last reference.
 
@@ -93,7 +93,7 @@ impl Pool {
     /// Takes back what a sink released last.
     pub fn put(&mut self, empty: Empty) {
         if self.returned.len() == KEPT_MAX {
-            // The one that somebody has held on to for longest; it is freed when they let go.
+            // The one that was held for longest; it is freed when its last reference is dropped.
             self.returned.remove(0);
         }
         self.returned.push(empty.0);

@@ -1,6 +1,6 @@
 //! The reader of one HTTP/1 connection, RFC 9112.
 //!
-//! It also reads a flow whose protocol is not known yet: the first start line in either direction makes it HTTP/1 and says
+//! It also reads a flow whose protocol is not known yet: the first start line in either direction makes it HTTP/1 and shows
 //! which side is the client; bytes that [`detect`] recognises as something else end the reading. A direction whose
 //! beginning was not seen, or that lost bytes between messages, looks for the next start line, and bytes passed over are
 //! counted ([`resync`]). A gap within a body of known length only subtracts from it.
@@ -27,7 +27,7 @@ pub(in crate::http) struct Connection<D> {
     flow: FlowStart,
     /// What follows, once this reader has to give the connection up.
     next: Option<Protocol>,
-    /// HeaderName since the first start line.
+    /// Known since the first start line.
     client: Option<Direction>,
     /// The first bytes of both directions have to be messages, if this is HTTP.
     from_start: bool,

@@ -29,7 +29,7 @@
 //! surplus was sent before the capture, which no capture that began later can show.
 //!
 //! A pipelining client that suffers a loss of whole messages leaves no way to count: from there on this connection's
-//! requests and responses become half calls (`pairings_given_up`). A wrong pair would be a lie, a half call is not.
+//! requests and responses become half calls (`pairings_given_up`). A half call is correct, a wrong pair would not be.
 //!
 //! # States
 //!

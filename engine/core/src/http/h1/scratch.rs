@@ -22,7 +22,7 @@ const SPARE_QUEUES_MAX: usize = 256;
 const SPARE_QUEUE_LENGTH_MAX: usize = 16;
 
 impl<D> Scratch<D> {
-    /// Memory for the exchanges of a connection that begins to have some.
+    /// Memory for the exchanges of a connection that has its first one.
     pub(super) fn take_queue(&mut self) -> VecDeque<Exchange<D>> {
         self.queues.pop().unwrap_or_default()
     }

@@ -84,7 +84,7 @@ fn without_end(bytes: &[u8], from: usize, feed: usize) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// Whether a field says how long the body is.
+/// Whether a field determines the length of the body.
 fn frames(field: &Header<'_>) -> bool {
     matches!(
         field.known(),

@@ -212,7 +212,7 @@ pub(super) fn headers(url: &CaptureUrl, more: &[(HeaderName, HeaderValue)]) -> H
     headers
 }
 
-/// The wait that the collector asks for, if it is given in seconds.
+/// The wait that the collector requests (`Retry-After`), if it is given in seconds.
 fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
     let seconds = response
         .headers()

@@ -1,6 +1,6 @@
 //! Host names to addresses on a helper thread, since the system's resolver blocks.
 //!
-//! One thread, started with the first name: a resolver that hangs delays the next question, and never the uploader.
+//! One thread, started with the first name: a resolver that hangs delays the next name, and never the uploader.
 
 use std::cell::RefCell;
 use std::io;

@@ -11,7 +11,7 @@ use crate::limits;
 /// How a post ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The collector answered, perhaps with the wait that it asks for.
+    /// The collector answered, perhaps with the wait that it requests.
     Status(u16, Option<Duration>),
     /// It did not.
     Failed(Failure),

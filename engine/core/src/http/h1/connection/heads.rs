@@ -25,7 +25,7 @@ use crate::time::Timestamp;
 /// Up to this length each byte of an unfinished start line is checked, beyond only the whole line.
 const START_BYTES_CHECKED: usize = 64;
 
-/// What a FIN takes of the sequence numbers.
+/// Sequence numbers that a FIN occupies.
 const FIN: u64 = 1;
 
 /// Heads that do not lie in one piece.
@@ -119,7 +119,7 @@ impl<D> Connection<D> {
         self.pass_over(direction, length, shared);
     }
 
-    /// The server sends after a line without a version and nothing else: HTTP/0.9 has no more to its requests.
+    /// The server answers a line without a version: the request is HTTP/0.9, which consists of that line.
     pub(super) fn read_simple_request<X: Exchanges<Draft = D>>(
         &mut self,
         now: Timestamp,
@@ -380,12 +380,12 @@ impl<D> Connection<D> {
             return self.tunnel(start.now, shared);
         }
         let client = &mut self.readings[direction.reverse()];
-        // The response of a known request answers the loss of its end, and no lost request.
+        // The response of a known request accounts for a loss at the end of that request, but for no request that was lost.
         if method == Method::Unknown || client.unanswered == Unanswered::End {
             client.unanswered = Unanswered::Nothing;
         }
         if matches!(client.step, Step::Hold) {
-            // The tunnel was refused: the client goes on with requests.
+            // The tunnel was refused: the client continues with requests.
             client.step = if method == Method::Connect {
                 Step::Start
             } else {
