@@ -30,6 +30,7 @@ use crate::capture::CaptureHandler;
 use crate::clock::unix_ms;
 use crate::filter::{self, Filter};
 use crate::limits::{LIST_CALLS_DEFAULT, LIST_CALLS_MAX, STREAMS_MAX};
+use crate::places::Places;
 
 /// The state of the routes.
 #[derive(Clone)]
@@ -38,6 +39,7 @@ pub(crate) struct Api {
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) stopped: watch::Receiver<bool>,
     capture: CaptureHandler,
+    places: [Arc<Places>; 2],
     retention: Retention,
     capture_url: String,
     started_ms: i64,
@@ -47,6 +49,7 @@ impl Api {
     pub(crate) fn new(
         backend: AnyBackend,
         capture: CaptureHandler,
+        places: [Arc<Places>; 2],
         retention: Retention,
         capture_url: String,
         stopped: watch::Receiver<bool>,
@@ -57,6 +60,7 @@ impl Api {
             streams,
             stopped,
             capture,
+            places,
             retention,
             capture_url,
             started_ms: unix_ms(),
@@ -180,6 +184,10 @@ pub(crate) struct Status {
     database_bytes_max: u64,
     /// POSTs answered with anything but 204, since the start of this process.
     posts_refused: u64,
+    /// Connections to either port that found no place, since the start of this process.
+    connections_refused: u64,
+    /// Connections to either port that waited for their peer and were closed because another one needed the place.
+    connections_closed: u64,
     saturated: bool,
     /// Why bundles cannot be stored; null when they can.
     write_error: Option<String>,
@@ -196,6 +204,8 @@ pub(crate) async fn status(State(api): State<Api>) -> Answer<Status> {
         calls_max: api.retention.calls_max,
         database_bytes_max: api.retention.database_bytes_max,
         posts_refused: api.capture.posts_refused(),
+        connections_refused: api.places.iter().map(|places| places.refused()).sum(),
+        connections_closed: api.places.iter().map(|places| places.closed()).sum(),
         saturated: api.capture.is_saturated(),
         write_error: match api.backend.health() {
             Health::Up => None,

@@ -9,12 +9,16 @@
 //! | 408, 413 | too slow; too large (before or after decompression) or too many lines |
 //! | 503 | the store is busy or cannot write; send the same bundle with the same key again |
 //!
+//! A POST takes a share of what is bounded only for what it has sent: a body takes the bytes that have arrived, and waits for
+//! its turn, to be decompressed and stored, when it is there.
+//!
 //! The port is open to the network, so that loggers on other hosts can post. Web pages must not be able to: every browser
 //! marks a post across origins with `Origin`, which is refused. Without a preflight request, which is answered with 405, it can
 //! only send the types of forms, which are refused too. No logger sends either.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -22,23 +26,30 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
-use bytes::Bytes;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answer;
 use crate::backend::any::AnyBackend;
 use crate::backend::{Backend, Failure};
 use crate::bundle::Bundle;
 use crate::content;
-use crate::limits::{BODY_WAIT, KEY_BYTES_MAX, POST_WAIT, POSTS_AT_ONCE};
+use crate::limits::{
+    BODIES_LOCAL_BYTES, BODIES_NETWORK_BYTES, BODIES_SENDER_BYTES, BODY_GRACE, BODY_RATE_MIN,
+    BODY_WAIT, KEY_BYTES_MAX, POST_WAIT, TEXTS_LOCAL_BYTES, TEXTS_NETWORK_BYTES,
+    TEXTS_SENDER_BYTES,
+};
+use crate::places::Connection;
 use crate::sender::Sender;
+use crate::shares::{Held, Shares};
 
 /// The state of the capture URL.
 #[derive(Clone)]
 pub(crate) struct CaptureHandler {
     backend: AnyBackend,
-    permits: Arc<Semaphore>,
+    bodies: Arc<Shares>,
+    texts: Arc<Shares>,
     refused: Arc<AtomicU64>,
     post_bytes_max: usize,
 }
@@ -47,15 +58,24 @@ impl CaptureHandler {
     pub(crate) fn new(backend: AnyBackend, post_bytes_max: usize) -> Self {
         Self {
             backend,
-            permits: Arc::new(Semaphore::new(POSTS_AT_ONCE)),
+            bodies: Arc::new(Shares::new(
+                BODIES_LOCAL_BYTES.max(post_bytes_max),
+                BODIES_NETWORK_BYTES.max(post_bytes_max),
+                BODIES_SENDER_BYTES.max(post_bytes_max),
+            )),
+            texts: Arc::new(Shares::new(
+                TEXTS_LOCAL_BYTES.max(post_bytes_max),
+                TEXTS_NETWORK_BYTES.max(post_bytes_max),
+                TEXTS_SENDER_BYTES.max(post_bytes_max),
+            )),
             refused: Arc::default(),
             post_bytes_max,
         }
     }
 
-    /// Whether the next POST would have to wait.
+    /// Whether the next POST, however large, would have to wait.
     pub(crate) fn is_saturated(&self) -> bool {
-        self.permits.available_permits() == 0
+        self.texts.is_short_of(self.post_bytes_max)
     }
 
     /// POSTs answered with anything but 204 since the start.
@@ -130,11 +150,11 @@ async fn saturated(State(handler): State<CaptureHandler>) -> String {
 
 async fn message(
     State(handler): State<CaptureHandler>,
-    Extension(sender): Extension<Sender>,
+    Extension(connection): Extension<Arc<Connection>>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    match receive(&handler, sender, &headers, body).await {
+    match receive(&handler, &connection, &headers, body).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(refusal) => {
             handler.refused.fetch_add(1, Ordering::Relaxed);
@@ -145,7 +165,7 @@ async fn message(
 
 async fn receive(
     handler: &CaptureHandler,
-    sender: Sender,
+    connection: &Connection,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<(), Refusal> {
@@ -158,15 +178,20 @@ async fn receive(
     if announced_bytes(headers).is_some_and(|bytes| bytes > bytes_max) {
         return Err(Refusal::too_large(bytes_max));
     }
-    let _permit = timeout(POST_WAIT, handler.permits.acquire())
+    let sender = connection.sender();
+    let (body, _body_bytes) = read(handler, connection, body).await?;
+    connection.answers();
+    // Only a body that is there waits for its turn. Until it is decompressed it counts as the most that it can become.
+    let mut text_bytes = timeout(POST_WAIT, handler.texts.take(sender, bytes_max))
         .await
-        .map_err(|_| Refusal::unavailable("the store is busy; send it again"))?;
-    let body = read(body, bytes_max).await?;
+        .map_err(|_| Refusal::unavailable("the store is busy; send it again"))?
+        .map_err(|error| Refusal::unavailable(error.to_string()))?;
     let decoding =
         tokio::task::spawn_blocking(move || decode(&coding, body, bytes_max, key, sender));
     let bundle = decoding
         .await
         .map_err(|error| Refusal::unavailable(error.to_string()))??;
+    text_bytes.shrink_to(bundle.bytes());
     handler.backend.insert(bundle).await?;
     Ok(())
 }
@@ -205,28 +230,53 @@ fn decode(
     Ok(bundle)
 }
 
-async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Refusal> {
-    let slow = |_| {
-        Refusal::new(
-            StatusCode::REQUEST_TIMEOUT,
-            format!("no whole body within {} s", BODY_WAIT.as_secs()),
-        )
-    };
-    timeout(BODY_WAIT, axum::body::to_bytes(body, bytes_max))
-        .await
-        .map_err(slow)?
-        .map_err(|error| {
-            if is_length_limit(&error) {
-                Refusal::too_large(bytes_max)
-            } else {
-                Refusal::bad(format!("the body did not arrive: {error}"))
-            }
-        })
+/// The whole body, and the hold on its bytes. A peer that stalls, or sends less than [`BODY_RATE_MIN`], is given up.
+async fn read(
+    handler: &CaptureHandler,
+    connection: &Connection,
+    body: Body,
+) -> Result<(Bytes, Held), Refusal> {
+    let bytes_max = handler.post_bytes_max;
+    let mut held = Held::default();
+    let mut whole = BytesMut::new();
+    let mut frames = body.into_data_stream();
+    let start = Instant::now();
+    loop {
+        connection.waits();
+        let allowed = BODY_GRACE + seconds(whole.len(), BODY_RATE_MIN);
+        let deadline = start + allowed.min(BODY_WAIT);
+        let frame = timeout_at(deadline, frames.next())
+            .await
+            .map_err(|_| too_slow(whole.len()))?;
+        let Some(frame) = frame else {
+            return Ok((whole.freeze(), held));
+        };
+        let bytes =
+            frame.map_err(|error| Refusal::bad(format!("the body did not arrive: {error}")))?;
+        if whole.len() + bytes.len() > bytes_max {
+            return Err(Refusal::too_large(bytes_max));
+        }
+        let more = handler.bodies.try_take(connection.sender(), bytes.len());
+        held.merge(more.ok_or_else(|| {
+            Refusal::unavailable("too many bodies are on their way; send it again")
+        })?);
+        whole.extend_from_slice(&bytes);
+    }
 }
 
-fn is_length_limit(error: &axum::Error) -> bool {
-    let source = std::error::Error::source(error);
-    source.is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
+fn too_slow(bytes: usize) -> Refusal {
+    let text = format!(
+        "the body is too slow: {bytes} bytes so far; it needs {} kB a second after {} s, and to be whole within {} s",
+        BODY_RATE_MIN >> 10,
+        BODY_GRACE.as_secs(),
+        BODY_WAIT.as_secs()
+    );
+    Refusal::new(StatusCode::REQUEST_TIMEOUT, text)
+}
+
+/// Time that bytes take at a rate per second.
+fn seconds(bytes: usize, rate: usize) -> Duration {
+    Duration::from_millis((bytes * 1000 / rate) as u64)
 }
 
 fn check_sender(headers: &HeaderMap) -> Result<(), Refusal> {

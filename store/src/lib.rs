@@ -31,12 +31,15 @@ mod guard;
 pub mod limits;
 pub mod line;
 mod page;
+mod places;
 pub mod sender;
 mod serve;
+mod shares;
 mod stream;
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::runtime::Runtime;
@@ -50,6 +53,7 @@ pub use config::Config;
 
 use backend::{Backend, any};
 use guard::Guard;
+use places::Places;
 
 /// The store is open: both ports are bound, the database is ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,7 +156,7 @@ impl Opened {
 fn runtime() -> anyhow::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(limits::POSTS_AT_ONCE + limits::READERS)
+        .max_blocking_threads(limits::POST_THREADS + limits::READERS)
         .thread_name("store")
         .enable_all()
         .build()
@@ -195,9 +199,12 @@ async fn serve(
         token: guard.token(),
     };
     let handler = capture::CaptureHandler::new(backend.clone(), config.post_bytes_max);
+    let capture_places = Arc::<Places>::default();
+    let page_places = Arc::<Places>::default();
     let api = api::Api::new(
         backend.clone(),
         handler.clone(),
+        [Arc::clone(&capture_places), Arc::clone(&page_places)],
         config.retention,
         ready.capture_url(),
         stopped.clone(),
@@ -207,11 +214,13 @@ async fn serve(
     let capturing = tokio::spawn(serve::serve(
         capture,
         capture::router(handler),
+        capture_places,
         stopped.clone(),
     ));
     let paging = tokio::spawn(serve::serve(
         page,
         page::router(api, guard),
+        page_places,
         stopped.clone(),
     ));
     let expiring = tokio::spawn(expiry::run(backend.clone(), stopped));

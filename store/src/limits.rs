@@ -55,15 +55,39 @@ pub const POST_LINES_MAX: usize = 64 << 10;
 /// Members of one line, eight times what HTTP leaves in headers; past it the line is a bad one. Each costs a row of the page.
 pub const LINE_DETAILS_MAX: usize = 16 << 10;
 
-/// POSTs that are read, decompressed or waiting for their commit at the same time; the next one waits. With
-/// [`POST_BYTES_MAX`] this bounds the memory of the capture side.
-pub const POSTS_AT_ONCE: usize = 16;
+/// Bytes of bodies that have arrived and are not answered, from this host; 503 past it.
+pub const BODIES_LOCAL_BYTES: usize = 64 << 20;
 
-/// Time that a POST waits for one of [`POSTS_AT_ONCE`]; 503 past it, so that the sender tries again later.
+/// The same from all other hosts.
+pub const BODIES_NETWORK_BYTES: usize = 64 << 20;
+
+/// The same from one of them.
+pub const BODIES_SENDER_BYTES: usize = 32 << 20;
+
+/// Bytes of decompressed bodies from this host that are split or wait for their commit; until one is decompressed it counts as
+/// [`POST_BYTES_MAX`]. The next body waits.
+pub const TEXTS_LOCAL_BYTES: usize = 64 << 20;
+
+/// The same from all other hosts: two of the largest, so that those of this host wait for no more in the writer's queue.
+pub const TEXTS_NETWORK_BYTES: usize = 32 << 20;
+
+/// The same from one of them.
+pub const TEXTS_SENDER_BYTES: usize = 16 << 20;
+
+/// Threads that decompress and split bodies, and bundles in the writer's queue; the next ones wait.
+pub const POST_THREADS: usize = 16;
+
+/// Time that a body that is there waits for its turn, [`TEXTS_LOCAL_BYTES`]; 503 past it, so that the sender tries again later.
 pub const POST_WAIT: Duration = Duration::from_secs(10);
 
-/// Time in which the body of one POST has to arrive, so that a sender that stalls does not keep others waiting; 408 past it.
+/// Time in which the body of one POST has to arrive; 408 past it.
 pub const BODY_WAIT: Duration = Duration::from_secs(20);
+
+/// Time that a body may take in addition to what its bytes take at [`BODY_RATE_MIN`].
+pub const BODY_GRACE: Duration = Duration::from_secs(3);
+
+/// Bytes a second that a body has to bring, less than a slow uplink: what stalls is given up after [`BODY_GRACE`] with 408.
+pub const BODY_RATE_MIN: usize = 64 << 10;
 
 /// Seconds in the `Retry-After` of an answer with 503: a commit or a short lock takes less.
 pub const RETRY_AFTER_SECONDS: u16 = 1;
@@ -119,12 +143,22 @@ pub const STREAM_HEARTBEAT: Duration = Duration::from_secs(15);
 
 // ---- Connections -------------------------------------------------------------------------------------------------
 
-/// Connections to one listener at the same time, within the usual limit of 1024 descriptors; the next one waits in the
-/// kernel's queue.
+/// Connections to one listener at the same time, within the usual limit of 1024 descriptors. Past it, the one that has waited
+/// longest for its peer is closed for the next one, counted as `connections_closed`; where all have a request, the next one is
+/// closed, counted as `connections_refused`.
 pub const CONNECTIONS_MAX: usize = 256;
 
+/// Those of them that are kept for this host.
+pub const CONNECTIONS_LOCAL: usize = 64;
+
+/// Connections of one sender on the network, in the same way.
+pub const CONNECTIONS_SENDER_MAX: usize = 64;
+
+/// Bytes of the head of a request, and of one read of a body, several times what loggers and browsers send; 431 past it.
+pub const HEAD_BYTES_MAX: usize = 64 << 10;
+
 /// Time in which the head of a request has to arrive, and for which an idle connection is kept; the connection is closed past it.
-pub const HEAD_WAIT: Duration = Duration::from_secs(60);
+pub const HEAD_WAIT: Duration = Duration::from_secs(15);
 
 /// Pause after `accept` failed, usually because no descriptor is left: the next attempt would fail at once.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

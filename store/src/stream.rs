@@ -11,7 +11,9 @@
 //! each one reads from the backend at its own pace, at most ten times a second, and one that falls behind skips.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{self, State};
 use axum::http::HeaderMap;
@@ -29,6 +31,7 @@ use crate::backend::{Backend, Failure};
 use crate::call::Arrival;
 use crate::filter::Filter;
 use crate::limits::{STREAM_HEARTBEAT, STREAM_PACE};
+use crate::places::Connection;
 use crate::serve::stop_requested;
 
 #[derive(Debug, Default, Deserialize)]
@@ -40,6 +43,7 @@ pub(crate) struct StreamQuery {
 
 pub(crate) async fn stream(
     State(api): State<Api>,
+    Extension(connection): Extension<Arc<Connection>>,
     query: Result<extract::Query<StreamQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
@@ -56,6 +60,7 @@ pub(crate) async fn stream(
         .clone()
         .try_acquire_owned()
         .map_err(|_| ApiError::Streams)?;
+    connection.streams();
     let arrivals = api.backend.arrivals();
     let at = last_event(&headers)
         .filter(|place| api.backend.recognises(place))

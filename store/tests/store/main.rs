@@ -6,4 +6,5 @@ mod client;
 mod conformance;
 mod durability;
 mod page;
+mod stalling;
 mod stream;

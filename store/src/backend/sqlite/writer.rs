@@ -19,7 +19,7 @@ use crate::bundle::Bundle;
 use crate::call::Arrival;
 use crate::clock::unix_ms;
 use crate::limits::{
-    KEYS_MAX, POSTS_AT_ONCE, SENDERS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_LINES_MAX,
+    KEYS_MAX, POST_THREADS, SENDERS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_LINES_MAX,
 };
 use crate::sender::Sender;
 
@@ -49,7 +49,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(connection: Connection, retention: Retention) -> anyhow::Result<Self> {
         let newest = newest(&connection)?;
-        let (jobs, waiting) = mpsc::channel(POSTS_AT_ONCE);
+        let (jobs, waiting) = mpsc::channel(POST_THREADS);
         let (arrivals_sender, arrivals) = watch::channel(newest.into());
         let (health_sender, health) = watch::channel(Health::Up);
         let writing = Writing {
