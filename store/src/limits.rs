@@ -49,7 +49,7 @@ pub const EXPIRE_ROUND_PAUSE: Duration = Duration::from_millis(100);
 pub const POST_BYTES_MAX: usize = 16 << 20;
 
 /// Lines of one POST that are not blank: what a bundle of 5 MiB with lines of 100 bytes has, and some more; 413 past it. A
-/// line costs a row, some 10 µs of the writing thread, however short it is.
+/// line costs a row of the writing thread's time, however short it is.
 pub const POST_LINES_MAX: usize = 64 << 10;
 
 /// Members of one line, eight times what HTTP leaves in headers; past it the line is a bad one. Each costs a row of the page.

@@ -6,7 +6,6 @@
 //! would close that gap at the price of an fsync for each group of bundles, on a host whose traffic must not be disturbed.
 
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +17,9 @@ use crate::limits::{BUSY_WAIT, WAL_BYTES_MAX};
 
 /// Name of the file in the data folder.
 pub(super) const FILE_NAME: &str = "calls.sqlite";
+
+/// All files that SQLite opens there.
+const FILE_NAMES: [&str; 3] = [FILE_NAME, "calls.sqlite-wal", "calls.sqlite-shm"];
 
 /// Version of the schema, kept in `PRAGMA user_version`.
 const SCHEMA_VERSION: i64 = 2;
@@ -54,11 +56,23 @@ pub(super) fn open_reader(folder: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// SQLite gives its `-wal` and `-shm` files the mode of the main file, so only that one needs attention.
-fn prepare(folder: &Path) -> io::Result<PathBuf> {
+///
+/// The store may run as root in a folder that it did not make: a link in it could lead it to make any file of the system, or to
+/// change the mode of one.
+fn prepare(folder: &Path) -> anyhow::Result<PathBuf> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(folder)?;
+    if fs::metadata(folder)?.permissions().mode() & 0o002 != 0 {
+        bail!("every user may write to it; chmod o-w, or use another folder");
+    }
+    for name in FILE_NAMES {
+        let found = fs::symlink_metadata(folder.join(name));
+        if found.is_ok_and(|found| !found.is_file()) {
+            bail!("{name} is a link or no file; remove it, or use another folder");
+        }
+    }
     let path = folder.join(FILE_NAME);
     let file = OpenOptions::new()
         .read(true)
@@ -125,7 +139,7 @@ mod tests {
         let folder = home.path().join("a/b");
         let connection = open_writer(&folder).expect("opens");
         assert_eq!(mode(&folder), 0o700);
-        for name in [FILE_NAME, "calls.sqlite-wal", "calls.sqlite-shm"] {
+        for name in FILE_NAMES {
             assert_eq!(mode(&folder.join(name)), 0o600, "{name}");
         }
         drop(connection);
@@ -133,6 +147,38 @@ mod tests {
             .expect("ours");
         drop(open_writer(&folder).expect("opens again"));
         assert_eq!(mode(&folder.join(FILE_NAME)), 0o600);
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        for name in FILE_NAMES {
+            let folder = tempfile::tempdir().expect("folder");
+            let other = tempfile::tempdir().expect("folder");
+            let victim = other.path().join("victim");
+            for exists in [false, true] {
+                if exists {
+                    fs::write(&victim, "text").expect("writes");
+                    fs::set_permissions(&victim, fs::Permissions::from_mode(0o644)).expect("ours");
+                } else {
+                    std::os::unix::fs::symlink(&victim, folder.path().join(name)).expect("links");
+                }
+                let error = format!("{:#}", open_writer(folder.path()).expect_err("refused"));
+                assert!(error.contains(name) && error.contains("link"), "{error}");
+                assert_eq!(victim.exists(), exists);
+            }
+            assert_eq!(mode(&victim), 0o644, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_every_user_may_write_to_is_refused() {
+        let folder = tempfile::tempdir().expect("folder");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("ours");
+        let error = format!("{:#}", open_writer(folder.path()).expect_err("refused"));
+        assert!(error.contains("every user may write"), "{error}");
+        assert!(!folder.path().join(FILE_NAME).exists());
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o775)).expect("ours");
+        open_writer(folder.path()).expect("opens");
     }
 
     #[test]
