@@ -81,7 +81,7 @@ impl Bundle {
         self.body.len() + self.lines.len() + size_of_val(self.index.as_slice())
     }
 
-    /// Empties it. The buffers keep their memory, each of at most so many bytes; a larger one is freed.
+    /// Empties it. Buffers keep their memory up to these bounds, in bytes; larger ones are freed.
     fn clear(&mut self, body_bytes: usize, lines_bytes: usize) {
         clear(&mut self.body, body_bytes);
         clear(&mut self.lines, lines_bytes);
@@ -105,7 +105,7 @@ pub struct Config {
     pub age: Duration,
     /// How its body is compressed, until [`Bundler::set_compression`].
     pub compression: Compression,
-    /// Keep the lines beside a compressed body, for sinks that send them as they are.
+    /// Keep the lines in addition to a compressed body, for sinks that send them as they are.
     pub keeps_lines: bool,
     /// Random: makes bundle ids of this process and shard unlike any other's.
     pub id_seed: u64,

@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_makes_room() {
+    fn the_oldest_is_evicted() {
         let mut fragments = Fragments::default();
         let mut counters = Counters::default();
         for identification in 0..FRAGMENT_DATAGRAMS_MAX as u32 + 5 {

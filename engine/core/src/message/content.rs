@@ -230,7 +230,7 @@ impl Decoders {
             if self.spare.len() >= limit {
                 return End::Limit;
             }
-            make_room(&mut self.spare, limit);
+            reserve_within(&mut self.spare, limit);
             let (before, consumed) = (self.spare.len(), input.pos());
             let mut output = OutBuffer::around_pos(&mut self.spare, before);
             let Ok(hint) = self.zstd.decompress_stream(&mut output, &mut input) else {
@@ -277,7 +277,7 @@ fn promised_len(coding: Coding, body: &[u8]) -> Option<u64> {
 }
 
 /// Grows the buffer without going far past `limit`.
-fn make_room(out: &mut Vec<u8>, limit: usize) {
+fn reserve_within(out: &mut Vec<u8>, limit: usize) {
     let more = out
         .len()
         .clamp(4096, 256 * 1024)
@@ -298,7 +298,7 @@ fn inflate(
         if out.len() >= limit {
             return (End::Limit, used(decompress));
         }
-        make_room(out, limit);
+        reserve_within(out, limit);
         let (before, consumed) = (out.len(), used(decompress));
         let rest = input.get(consumed..).unwrap_or_default();
         match decompress.decompress_vec(rest, out, FlushDecompress::None) {

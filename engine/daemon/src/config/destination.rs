@@ -14,7 +14,7 @@ use crate::diagnostic::{Code, Diagnostic};
 pub enum Destination {
     /// They are posted.
     Url(CaptureUrl),
-    /// They are counted and thrown away; what demands it.
+    /// They are counted and discarded, because of this setting or rule.
     Nowhere(&'static str),
 }
 
@@ -52,7 +52,7 @@ pub(super) fn destination(
     Ok(Destination::Url(url))
 }
 
-/// `auto` compresses what leaves this machine; a collector on this machine would only undo it.
+/// `auto` compresses what leaves this machine; for a collector on the same machine it would cost both ends time.
 pub(super) fn compression(choice: CompressionChoice, destination: &Destination) -> Compression {
     match (choice, destination) {
         (CompressionChoice::Fixed(compression), _) => compression,

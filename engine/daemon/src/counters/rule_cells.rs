@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct RuleCells(Arc<[AtomicU64]>);
 
 impl RuleCells {
-    /// For so many rules.
+    /// For this many rules.
     pub fn new(rules: usize) -> Self {
         Self((0..rules).map(|_| AtomicU64::new(0)).collect())
     }

@@ -11,7 +11,7 @@ use super::entry::{Flow, State};
 use crate::flow::slab::{NONE, Slab};
 use crate::time::Timestamp;
 
-/// The fraction (one in so many) of its idle time by which a flow's place in its list may be out of date.
+/// A flow's place in its list may be out of date by its idle time divided by this.
 const REQUEUE_FRACTION: u32 = 16;
 
 /// How long after its last move a flow with this idle time is moved again.

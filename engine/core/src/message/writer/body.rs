@@ -251,7 +251,7 @@ impl<O: Output> LineWriter<O> {
         self.counters.bodies_withheld += u64::from(withheld);
         self.counters.bodies_unreadable += u64::from(unreadable);
         let withheld = withheld || unreadable;
-        // Stop rules apply to what there is all the same.
+        // Stop rules still apply to the part that there is.
         let mut filter = RuleFilter {
             set,
             findings: &mut state.findings,

@@ -161,7 +161,7 @@ fn of_other_connections_begin_and_end_are_kept() {
 }
 
 #[test]
-fn our_own_upload_is_left_out_and_nothing_else() {
+fn self_traffic_is_left_out_and_nothing_else() {
     let filter = FrameFilter {
         without: vec![
             "10.0.0.9:7701".parse().unwrap(),
