@@ -347,6 +347,17 @@ pub fn empty() -> Status {
 mod tests {
     use super::*;
 
+    /// A row with these connections, and none of the other protocols.
+    fn port(port: u16, connections: &[(Protocol, u64)]) -> Port {
+        let of = |column| {
+            connections
+                .iter()
+                .filter(move |(known, _)| *known == column)
+        };
+        let flows = Protocol::COLUMNS.map(|column| of(column).map(|(_, flows)| flows).sum());
+        Port::new(&PortFlows { port, flows })
+    }
+
     pub(super) fn running() -> Status {
         let calls = Calls {
             seen: 18_204,
@@ -372,13 +383,11 @@ mod tests {
                 sentence: String::new(),
                 calls,
                 halves: BTreeMap::from([("gap".into(), 11), ("evicted".into(), 0)]),
-                ports: [
-                    (443, [0, 120, 0, 0]),
-                    (22, [0, 0, 1, 2]),
-                    (80, [9, 0, 0, 0]),
-                ]
-                .map(|(port, flows)| Port::new(&PortFlows { port, flows }))
-                .to_vec(),
+                ports: vec![
+                    port(443, &[(Protocol::Tls, 120)]),
+                    port(22, &[(Protocol::Http2, 1), (Protocol::Other, 2)]),
+                    port(80, &[(Protocol::Http1, 9)]),
+                ],
                 packets: Packets {
                     received: 4_100_000,
                     bytes: 2_050_000_000,

@@ -28,25 +28,27 @@ pub(super) enum Detected {
     Unknown,
 }
 
-/// The connection preface of HTTP/2 (RFC 9113 §3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0";
-const PROXY_V1: &[u8] = b"PROXY ";
-/// Of the v2 signature `\r\n\r\n\0\r\nQUIT\n`, what is left when leading empty lines were skipped.
-const PROXY_V2: &[u8] = b"\0\r\nQUIT\n";
+/// Openings of a fixed text, and what they show.
+const OPENINGS: [(&[u8], Detected); 3] = [
+    // The connection preface of HTTP/2 (RFC 9113 §3.4).
+    (b"PRI * HTTP/2.0", Detected::Protocol(Protocol::Http2)),
+    (b"PROXY ", Detected::Preamble),
+    // Of the PROXY v2 signature `\r\n\r\n\0\r\nQUIT\n`, what is left when leading empty lines were skipped.
+    (b"\0\r\nQUIT\n", Detected::Preamble),
+];
 
 /// Recognises `bytes`, the first of a direction without leading empty lines.
 pub(super) fn classify(bytes: &[u8]) -> Detected {
-    for (known, detected) in [
-        (PREFACE, Detected::Protocol(Protocol::Http2)),
-        (PROXY_V1, Detected::Preamble),
-        (PROXY_V2, Detected::Preamble),
-    ] {
-        if bytes.starts_with(known) {
+    for (opening, detected) in OPENINGS {
+        if bytes.starts_with(opening) {
             return detected;
+        }
+        if opening.starts_with(bytes) {
+            return Detected::Partial;
         }
     }
     match bytes {
-        [] | [0x14..=0x17] | [0x14..=0x17, 3] => Detected::Partial,
+        [0x14..=0x17] | [0x14..=0x17, 3] => Detected::Partial,
         // A TLS record, or an SSLv2 hello.
         [0x14..=0x17, 3, 0..=4, ..] | [0x80..=0xff, _, 1, 3, 0..=4, ..] => {
             Detected::Protocol(Protocol::Tls)
@@ -56,7 +58,6 @@ pub(super) fn classify(bytes: &[u8]) -> Detected {
         }
         [4 | 5] => Detected::Partial,
         [4, 1, ..] | [5, 1..=8, ..] => Detected::Preamble,
-        _ if PROXY_V2.starts_with(bytes) => Detected::Partial,
         [b'H', b'T', b'T', b'P', b'/', ..] => response_start(bytes),
         _ => request_start(bytes),
     }
