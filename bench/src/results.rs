@@ -203,7 +203,7 @@ impl Trial {
         self.duplicates + self.mismatched + self.torn + self.broken_posts
     }
 
-    /// Whether so great a share was delivered, and nothing wrong. Of programs that account for themselves more is asked:
+    /// Whether this share was delivered, and nothing wrong. Of programs that account for their calls more is required:
     /// every call and every frame, no body truncated, no bundle plain that should have been compressed.
     pub fn is_lossless(&self, share: f64) -> bool {
         let is_zero = |count: Option<u64>| count.is_none_or(|count| count == 0);
@@ -419,7 +419,7 @@ mod tests {
         check(|trial| trial.ring_dropped = Some(1), false);
         check(|trial| trial.torn = 1, false);
         check(|trial| trial.calls_delivered -= 1, false);
-        // Nobody knows of other programs what became of one call in a thousand.
+        // Other programs do not report what became of one call in a thousand.
         check(
             |trial| (trial.calls_seen, trial.calls_delivered) = (None, 1),
             true,

@@ -145,7 +145,7 @@ fn read(path: &str) -> Option<Vec<Packet>> {
 fn read_with_pcap_parser(bytes: &[u8]) -> Option<Vec<Packet>> {
     let mut packets = Vec::new();
     if let Ok(records) = LegacyPcapSlice::from_slice(bytes) {
-        // Its slice reader knows little-endian records only.
+        // Its slice reader supports little-endian records only.
         if records.header.is_bigendian() {
             return None;
         }

@@ -15,7 +15,7 @@ const CORE_ORDER: [&str; 14] = [
     "ndjson", "message", "bundle", "pipeline",
 ];
 
-/// In `engine/daemon` as well; `ARCHITECTURE.md` says what they are.
+/// In `engine/daemon` as well; `ARCHITECTURE.md` describes them.
 const DAEMON_ORDER: [&str; 31] = [
     "limits",
     "quantity",

@@ -7,8 +7,8 @@
 //!
 //! **One bundle, several sinks.** Sinks with equal rules share the bundles of one [`Bundler`]. [`Config::compression`] is
 //! what the sinks that accept compressed bundles need, [`Compression::Off`] where there is none of them;
-//! [`Config::keeps_lines`] is set where another sink needs the lines as they are. A sink then sends [`Bundle::body`] as
-//! [`Bundle::encoding`] says, or [`Bundle::plain_lines`]. Both are made here, once, whatever the number of sinks.
+//! [`Config::keeps_lines`] is set where another sink needs the lines as they are. A sink then sends [`Bundle::body`] with
+//! its [`Bundle::encoding`], or [`Bundle::plain_lines`]. Both are made here, once, whatever the number of sinks.
 
 pub mod deflate;
 mod index;
@@ -50,7 +50,7 @@ pub enum Compression {
 /// The lines of one POST, and the index of their calls.
 #[derive(Debug, Default)]
 pub struct Bundle {
-    /// The body of the POST: the lines, compressed where [`Self::encoding`] says so.
+    /// The body of the POST: the lines, compressed as [`Self::encoding`] indicates.
     pub body: Vec<u8>,
     /// How `body` is encoded.
     pub encoding: Encoding,

@@ -149,7 +149,7 @@ fn a_reader_that_is_far_behind_has_to_fetch_the_list() {
             &json!({ "newest": "1500", "arrived": 1499 })
         )
     );
-    // So has one that knows calls of another database.
+    // So has one whose last call was of another database.
     let event = Events::open(&store, "", "Last-Event-ID: 9999\r\n")
         .next()
         .expect("an event");

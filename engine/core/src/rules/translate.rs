@@ -36,7 +36,7 @@ const WORD: &str = "0-9A-Za-z_";
 /// RE2's `\s`: no vertical tab.
 const SPACE: &str = r"\t\n\x0C\r\x20";
 
-/// Writes Go's pattern `text` in another dialect. The error says what Go, and so this language, does not support.
+/// Writes Go's pattern `text` in another dialect. The error names what Go, and so this language, does not support.
 pub(super) fn translate(text: &str, dialect: Dialect) -> Result<Translated, String> {
     let mut this = Translator {
         rest: text,
