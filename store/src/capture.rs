@@ -28,6 +28,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use tokio::sync::AcquireError;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answer;
@@ -37,12 +38,12 @@ use crate::bundle::Bundle;
 use crate::content;
 use crate::limits::{
     BODIES_LOCAL_BYTES, BODIES_NETWORK_BYTES, BODIES_SENDER_BYTES, BODY_GRACE, BODY_RATE_MIN,
-    BODY_WAIT, KEY_BYTES_MAX, POST_WAIT, TEXTS_LOCAL_BYTES, TEXTS_NETWORK_BYTES,
+    BODY_WAIT, KEY_BYTES_MAX, POST_LINES_MAX, POST_WAIT, TEXTS_LOCAL_BYTES, TEXTS_NETWORK_BYTES,
     TEXTS_SENDER_BYTES,
 };
 use crate::places::Connection;
 use crate::sender::Sender;
-use crate::shares::{Held, Shares};
+use crate::shares::{Held, QueuedLines, Shares};
 
 /// The state of the capture URL.
 #[derive(Clone)]
@@ -50,6 +51,7 @@ pub(crate) struct CaptureHandler {
     backend: AnyBackend,
     bodies: Arc<Shares>,
     texts: Arc<Shares>,
+    queued: Arc<QueuedLines>,
     refused: Arc<AtomicU64>,
     post_bytes_max: usize,
 }
@@ -68,6 +70,7 @@ impl CaptureHandler {
                 TEXTS_NETWORK_BYTES.max(post_bytes_max),
                 TEXTS_SENDER_BYTES.max(post_bytes_max),
             )),
+            queued: Arc::new(QueuedLines::new(POST_LINES_MAX)),
             refused: Arc::default(),
             post_bytes_max,
         }
@@ -182,18 +185,24 @@ async fn receive(
     let (body, _body_bytes) = read(handler, connection, body).await?;
     connection.answers();
     // Only a body that is there waits for its turn. Until it is decompressed it counts as the most that it can become.
-    let mut text_bytes = timeout(POST_WAIT, handler.texts.take(sender, bytes_max))
-        .await
-        .map_err(|_| Refusal::unavailable("the store is busy; send it again"))?
-        .map_err(|error| Refusal::unavailable(error.to_string()))?;
+    let mut text_bytes = turn(handler.texts.take(sender, bytes_max)).await?;
     let decoding =
         tokio::task::spawn_blocking(move || decode(&coding, body, bytes_max, key, sender));
     let bundle = decoding
         .await
         .map_err(|error| Refusal::unavailable(error.to_string()))??;
     text_bytes.shrink_to(bundle.bytes());
+    let _lines = turn(handler.queued.take(sender, bundle.calls())).await?;
     handler.backend.insert(bundle).await?;
     Ok(())
+}
+
+/// Waits for something shared, for [`POST_WAIT`] at most.
+async fn turn<T>(taking: impl Future<Output = Result<T, AcquireError>>) -> Result<T, Refusal> {
+    timeout(POST_WAIT, taking)
+        .await
+        .map_err(|_| Refusal::unavailable("the store is busy; send it again"))?
+        .map_err(|error| Refusal::unavailable(error.to_string()))
 }
 
 /// `Content-Length`; a number that does not fit is larger than any bound.

@@ -99,17 +99,61 @@ impl Shares {
     }
 }
 
+/// Lines of bundles from the network in the queue of the backend, so that a bundle from this host waits for no more than these.
+#[derive(Debug)]
+pub(crate) struct QueuedLines {
+    network: Arc<Semaphore>,
+}
+
+impl QueuedLines {
+    /// `lines_max` is at least what one bundle has.
+    pub(crate) fn new(lines_max: usize) -> Self {
+        Self {
+            network: Arc::new(Semaphore::new(lines_max)),
+        }
+    }
+
+    /// Waits until so many lines may be queued; those of this host may always.
+    pub(crate) async fn take(
+        &self,
+        sender: Sender,
+        lines: usize,
+    ) -> Result<Option<OwnedSemaphorePermit>, AcquireError> {
+        if sender == Sender::Local {
+            return Ok(None);
+        }
+        let lines = u32::try_from(lines).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.network).acquire_many_owned(lines);
+        permit.await.map(Some)
+    }
+}
+
 fn units(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     const A: Sender = Sender::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const B: Sender = Sender::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
     const KIB: usize = 1 << 10;
+
+    #[test]
+    fn lines_of_the_network_wait_and_those_of_this_host_do_not() {
+        let queued = QueuedLines::new(10);
+        let taken = |sender, lines| queued.take(sender, lines).now_or_never();
+        let first = taken(A, 9);
+        assert!(first.is_some());
+        assert!(taken(B, 2).is_none());
+        assert!(taken(B, 1).is_some());
+        assert!(taken(Sender::Local, 1000).is_some());
+        drop(first);
+        assert!(taken(B, 10).is_some());
+    }
 
     #[test]
     fn a_sender_has_a_part_and_this_host_an_amount_of_its_own() {
