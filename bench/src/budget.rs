@@ -1,6 +1,6 @@
 //! `bench stages`: the time of a packet and of a call up to each stage of the engine, over frames in memory.
 //!
-//! The frames are those of `run`, made before each round and never repeated. Each stage runs for [`Options::seconds`], and
+//! The frames are those of `run`, made before each round and never repeated. Each stage runs for `--seconds`, and
 //! the fastest round counts, since any disturbance makes a round slower. `bench/instructions` counts instructions instead.
 
 use std::hint::black_box;

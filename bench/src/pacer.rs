@@ -1,6 +1,6 @@
 //! The pacer: sends the frames of [`crate::load`] or of a capture file at a controlled rate, in batches.
 //!
-//! A sender that falls behind does not catch up with a burst of more than [`LAG_MAX`]; [`Sent`] has what was really sent.
+//! A sender that falls behind does not catch up with a burst of more than `LAG_MAX`; [`Sent`] has what was really sent.
 
 use std::io;
 use std::thread;

@@ -1,7 +1,7 @@
 //! The search for the highest lossless rate: upwards by a factor until a rate fails, then by bisection between the highest
 //! lossless and the lowest lossy rate.
 //!
-//! The trial is a closure, so that the search is tested without a network. Bound: [`STEPS_MAX`] trials.
+//! The trial is a closure, so that the search is tested without a network. Bound: `STEPS_MAX` trials.
 
 use anyhow::Result;
 

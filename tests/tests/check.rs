@@ -69,7 +69,7 @@ fn all_is_well_in_a_namespace_with_a_destination() -> Result<()> {
     check_finding(&report, "steering", "ok", "one shard");
     check_finding(&report, "capture URL", "ok", "takes connections");
     check_finding(&report, "mirror on h0", "info", "8946");
-    check_finding(&report, "UDP 4789", "ok", "nobody");
+    check_finding(&report, "UDP 4789", "ok", "no program listens");
     check_finding(&report, "landlock", "ok", "landlock ABI");
     check_finding(&report, "seccomp", "ok", "");
     // Nothing was sent to the destination.
