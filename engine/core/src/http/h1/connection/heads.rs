@@ -359,14 +359,8 @@ impl<D> Connection<D> {
             server.lost = server.lost.min(unacked);
             server.gapped &= server.lost > 0;
         }
-        if context.is_doubtful {
-            let reading = &mut self.readings[direction];
-            (reading.damaged, reading.doubtful) = (true, true);
-        }
         let fields = Fields::read(head.headers);
-        if self.note_conflict(direction, &fields, shared) {
-            self.doubtful_until = self.doubtful_until.max(context.acked + 1);
-        }
+        self.note_conflict(direction, &fields, shared);
         if head.method == b"CONNECT" {
             self.end_message(direction, start.now, shared);
             self.readings[direction].step = Step::Hold(0);
@@ -395,7 +389,6 @@ impl<D> Connection<D> {
             requests_lost,
             requests_unanswered: unanswered && !responses_lost,
             acked,
-            is_doubtful: acked < self.doubtful_until,
             responses_lost: server.lost,
             responses_gapped: server.gapped,
             unacked: server.position - acked,
@@ -439,10 +432,7 @@ impl<D> Connection<D> {
         if method == Method::Unknown || client.unanswered == Unanswered::End {
             client.unanswered = Unanswered::Nothing;
         }
-        if matches!(client.step, Step::UntilClose) {
-            // A body of unknown length ends where it is answered.
-            self.end_message(direction.reverse(), start.now, shared);
-        } else if matches!(client.step, Step::Hold(_)) {
+        if matches!(client.step, Step::Hold(_)) {
             // The tunnel was refused: the client continues with requests, or did so already.
             let step = if method == Method::Connect {
                 Step::Start
@@ -498,14 +488,12 @@ impl<D> Connection<D> {
         direction: Direction,
         fields: &Fields,
         shared: &mut Http<X>,
-    ) -> bool {
-        let is_conflict = fields.conflict();
-        if is_conflict {
+    ) {
+        if fields.conflict() {
             shared.counters.framing_conflicts += 1;
             let reading = &mut self.readings[direction];
             (reading.damaged, reading.doubtful) = (true, true);
         }
-        is_conflict
     }
 
     /// The rest of both directions is of another protocol: what an upgrade names is not read, and in what a CONNECT opens
