@@ -154,10 +154,9 @@ impl<O: Output> LineWriter<O> {
         if std::mem::replace(&mut body.state.over, true) {
             return;
         }
-        let cut = end != BodyEnd::Complete;
+        let cut = end == BodyEnd::Cut;
         body.state.has_gap |= cut;
         draft.state.incomplete |= cut;
-        draft.state.doubtful |= end == BodyEnd::Doubtful;
         let body = draft.body(side);
         match body.state.mode {
             _ if body.state.len == 0 => {}

@@ -103,14 +103,12 @@ impl<D> Connection<D> {
     ) {
         let reading = &mut self.readings[direction];
         reading.step = Step::Start;
-        let end = if !std::mem::take(&mut reading.damaged) {
-            BodyEnd::Complete
-        } else if std::mem::take(&mut reading.doubtful) {
-            BodyEnd::Doubtful
-        } else {
+        let end = if std::mem::take(&mut reading.damaged) {
             BodyEnd::Cut
+        } else {
+            BodyEnd::Complete
         };
-        shared.counters.bodies_cut += u64::from(end != BodyEnd::Complete);
+        shared.counters.bodies_cut += u64::from(end == BodyEnd::Cut);
         let position = reading.position;
         match self.side(direction) {
             Some(Side::Response) => self.pairing.response_end(end, position, now, shared),
@@ -148,7 +146,7 @@ impl<D> Connection<D> {
                 self.count_cut_head(direction, shared);
                 self.lose(direction, 0, shared);
             }
-            Step::Start | Step::Hold(_) | Step::Orphan(_) => {}
+            Step::Start | Step::Hold | Step::Orphan(_) => {}
         }
     }
 }

@@ -27,9 +27,11 @@ impl<D> Connection<D> {
         let passed = reading.collected.bytes.len();
         shared.buffers.release(&mut reading.collected.bytes);
         self.pass_over(direction, passed, shared);
-        if let Some(client) = self.client {
+        if let Some(client) = self.client
+            && matches!(self.readings[client].step, Step::Hold)
+        {
             // The answer to the CONNECT may be among what was lost.
-            self.read_held(client, Step::Resync, shared);
+            self.readings[client].step = Step::Resync;
         }
     }
 
