@@ -228,7 +228,7 @@ impl Exchanges for Ignore {
     fn body(&mut self, _: &mut (), _: Side, _: &[u8]) {}
     fn missing(&mut self, _: &mut (), _: Side, _: u64) {}
     fn end(&mut self, _: &mut (), _: Side, _: BodyEnd, _: Timestamp) {}
-    fn retract_response(&mut self, _: &mut ()) {}
+    fn split_response(&mut self, _: &mut (), _: u64) {}
     fn finish(&mut self, (): ()) {}
     fn unpaired(&mut self, (): (), _: UnpairedReason) {}
 }

@@ -170,6 +170,15 @@ pub const RESYNC_TAIL_BYTES: usize = 1024;
 /// counts as not HTTP. Above the initial window (10 segments) that a bulk sender fills at once.
 pub const RESYNC_GIVE_UP_BYTES: u64 = 16 * 1024;
 
+/// Bytes of one direction that are held until it is known what they are: the first ones that begin no message, until the
+/// other direction has shown its first bytes, and those behind a CONNECT, until its answer. More end the wait. What a peer
+/// sends at once is bounded by the receive window, at first 64 KiB.
+pub const HELD_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes that one direction may carry that begin no message before the other direction has shown a byte. More end the wait
+/// for an answer in HTTP. Above the longest head, which a server may refuse.
+pub const UNANSWERED_BYTES_MAX: u64 = 2 * HEAD_BYTES_MAX as u64;
+
 /// Bytes of unfinished heads and lines of all flows of a shard. More make the head unreadable, counted as `heads_shed`;
 /// the direction continues at the next start line.
 pub const HEADS_BUFFERED_BYTES_MAX: usize = 64 << 20;

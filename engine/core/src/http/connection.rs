@@ -30,7 +30,11 @@ enum Reader<D> {
 impl<D> Reader<D> {
     /// Starts the reader of the protocol that follows.
     fn start<X: Exchanges<Draft = D>>(hand_over: HandOver<D>, shared: &mut Http<X>) -> Self {
-        shared.recognised(hand_over.to, &hand_over.flow, hand_over.client);
+        if !hand_over.in_tunnel {
+            shared.recognised(hand_over.to, &hand_over.flow, hand_over.client);
+        } else if let Some(tunnels) = hand_over.to.tunnels(&mut shared.counters) {
+            *tunnels += 1;
+        }
         if hand_over.to.is_read() {
             Self::Http1(h1::Connection::new(hand_over, shared))
         } else {
@@ -96,6 +100,9 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
     fn gap(&mut self, place: ByteInfo, len: u64, shared: &mut Http<X>) {
         if let Reader::Http1(reader) = &mut self.reader {
             reader.gap(place, len, shared);
+            if reader.is_over() {
+                self.hand_over(None, shared);
+            }
         }
     }
 

@@ -19,8 +19,16 @@ crate::counters! {
         flows_other,
         /// Flows not read further because too many requests waited for their response.
         flows_overflowed,
-        /// Flows that became a tunnel (101, or 2xx to CONNECT), not read further.
+        /// Flows that became a tunnel (101, or 2xx to CONNECT). What a CONNECT opened is read if it is HTTP/1.x.
         flows_tunnelled,
+        /// Tunnels of a CONNECT with HTTP/1.x in them, which is read.
+        tunnels_http,
+        /// Tunnels of a CONNECT with HTTP/2 in the clear in them, not read.
+        tunnels_http2,
+        /// Tunnels of a CONNECT with TLS in them, not read.
+        tunnels_tls,
+        /// Tunnels of a CONNECT with no protocol known here in them, or with an upgrade, not read.
+        tunnels_other,
         /// Bytes of flows that are not read, delivered before the flow table stopped ordering them.
         bytes_ignored,
         /// Bytes of tunnels, delivered before the flow table stopped ordering them.
@@ -67,7 +75,7 @@ crate::counters! {
         /// HTTP/1 connections on which gaps among pipelined messages made pairing impossible; from then on all their calls
         /// are half calls.
         pairings_given_up,
-        /// Probable HTTP/1 pairs that a later message refuted: the request became a half call, the response was left out.
+        /// Probable HTTP/1 pairs that a later message refuted: request and response each became a half call.
         pairs_refuted,
         /// Places where an HTTP/1 message had to start and none did.
         heads_malformed,

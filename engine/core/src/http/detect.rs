@@ -5,7 +5,7 @@
 use memchr::memchr;
 
 use crate::http::h1::start_line::{
-    METHOD_BYTES_MAX, STATUS_BLANKS_MAX, is_blank, is_token, request_line, split_blanks,
+    STATUS_BLANKS_MAX, is_blank, is_token, request_line, split_blanks,
 };
 use crate::http::{Protocol, Version};
 
@@ -86,16 +86,26 @@ fn response_start(bytes: &[u8]) -> Detected {
     }
 }
 
+/// Bytes of the leading lines that have nothing but white space: some servers skip them as they skip empty ones.
+#[cold]
+pub(super) fn blank_lines(bytes: &[u8]) -> usize {
+    let white = bytes.iter().copied().take_while(|&byte| is_white(byte));
+    let white = bytes.get(..white.count()).unwrap_or_default();
+    memchr::memrchr(b'\n', white).map_or(0, |end| end + 1)
+}
+
+const fn is_white(byte: u8) -> bool {
+    is_blank(byte) || byte == b'\n'
+}
+
 fn request_start(bytes: &[u8]) -> Detected {
-    let head = bytes.get(..METHOD_BYTES_MAX + 1).unwrap_or(bytes);
-    let Some(method) = head.iter().position(|&byte| !is_token(byte)) else {
-        return if head.len() > METHOD_BYTES_MAX {
-            Detected::Unknown
-        } else {
-            Detected::Partial
-        };
+    let Some(method) = bytes.iter().position(|&byte| !is_token(byte)) else {
+        return Detected::Partial;
     };
-    if method == 0 || !head.get(method).copied().is_some_and(is_blank) {
+    if method == 0 && bytes.iter().copied().all(is_white) {
+        return Detected::Partial;
+    }
+    if method == 0 || !bytes.get(method).copied().is_some_and(is_blank) {
         return Detected::Unknown;
     }
     match memchr(b'\n', bytes) {
@@ -165,6 +175,11 @@ mod tests {
         check(b"SSH-2.0-OpenSSH_9.2\r\n", Detected::Unknown);
         check(b"220 mail.example ESMTP\r\n", Detected::Unknown);
         check(b"OPTIONS rtsp://h/ RTSP/1.0\r\n", Detected::Unknown);
-        check(&[b'A'; 70], Detected::Unknown);
+        check(&[b'A'; 70], Detected::Partial);
+        check(b" \t\r\n \x0b", Detected::Partial);
+        check(
+            format!("{} / HTTP/1.1\r\n", "M".repeat(5000)).as_bytes(),
+            Detected::Request,
+        );
     }
 }

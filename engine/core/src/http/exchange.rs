@@ -106,6 +106,9 @@ pub enum BodyEnd {
     Complete,
     /// Bytes are missing or the framing broke; what was read is kept.
     Cut,
+    /// Where what was read fits the bytes that followed: the lengths of the message, or of one before it, cannot be
+    /// believed.
+    Doubtful,
 }
 
 /// Why only one side of an exchange is known.
@@ -179,9 +182,10 @@ pub trait Exchanges {
     fn missing(&mut self, draft: &mut Self::Draft, side: Side, count: u64);
     /// A message is over.
     fn end(&mut self, draft: &mut Self::Draft, side: Side, end: BodyEnd, time: Timestamp);
-    /// What was taken for its response is another's, and nothing of it may be delivered. Comes after the end of the
-    /// response, and before [`Self::unpaired`].
-    fn retract_response(&mut self, draft: &mut Self::Draft);
+    /// What was taken for its response is another's: it becomes an exchange of its own, whose request is not known, with
+    /// this number on its connection. Comes after the end of both messages, and before [`Self::unpaired`] for each of the
+    /// two exchanges.
+    fn split_response(&mut self, draft: &mut Self::Draft, call_index: u64) -> Self::Draft;
     /// Request and response are both there.
     fn finish(&mut self, draft: Self::Draft);
     /// The other side will not come.

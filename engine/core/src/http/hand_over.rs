@@ -16,6 +16,8 @@ pub(super) struct HandOver<D> {
     pub(super) to: Protocol,
     /// Who sends the requests, once that is known.
     pub(super) client: Option<Direction>,
+    /// What follows is what a CONNECT opened.
+    pub(super) in_tunnel: bool,
     /// Exchanges begun so far.
     pub(super) calls: u64,
     /// Requests that wait for a response, oldest first.
@@ -38,6 +40,7 @@ impl<D> HandOver<D> {
             flow: *flow,
             to,
             client: None,
+            in_tunnel: false,
             calls: 0,
             waiting: Vec::new(),
             remainders: [None, None],

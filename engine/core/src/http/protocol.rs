@@ -151,6 +151,23 @@ impl Protocol {
         self.row().flows.map(|of| of(counters))
     }
 
+    /// Whether its first bytes are kept for its reader while it is not certain.
+    pub(super) fn is_kept(self) -> bool {
+        self != Self::Other
+    }
+
+    /// The counter of tunnels in which it was recognised.
+    pub(super) fn tunnels(self, counters: &mut Counters) -> Option<&mut u64> {
+        match self {
+            Self::Http1 => Some(&mut counters.tunnels_http),
+            Self::Http2 => Some(&mut counters.tunnels_http2),
+            Self::Tls => Some(&mut counters.tunnels_tls),
+            Self::Other | Self::Tunnel => Some(&mut counters.tunnels_other),
+            Self::Overflowed => Some(&mut counters.flows_overflowed),
+            Self::Detecting | Self::Unwanted => None,
+        }
+    }
+
     /// The counter of its bytes that nothing reads.
     pub(super) fn bytes(self, counters: &mut Counters) -> &mut u64 {
         (self.row().bytes)(counters)

@@ -18,7 +18,11 @@ pub(super) struct Unread<D> {
 impl<D> Unread<D> {
     pub(super) fn new(hand_over: HandOver<D>) -> Self {
         Self {
-            protocol: hand_over.to,
+            protocol: if hand_over.in_tunnel {
+                Protocol::Tunnel
+            } else {
+                hand_over.to
+            },
             waiting: hand_over.waiting,
         }
     }

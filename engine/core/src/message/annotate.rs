@@ -14,6 +14,8 @@
 //! | `request_body_bytes`, `response_body_bytes` | full length after decoding as far as known, bytes | if the body was truncated |
 //! | `missing_bytes` | bytes of bodies that were never captured | if more than 0 |
 //! | `incomplete` | `true`: a message ended before its framing was complete | if so |
+//! | `framing` | `true`: the length of a message cannot be believed, so that the body is what fits the bytes that followed | if so |
+//! | `wrong_coding` | `true`: Content-Encoding has a name that is no coding, and the body is left as it is | if so |
 //! | `half` | `timeout`, `closed`, `gap`, `evicted`, `shutdown`: why the other side is missing | for half calls |
 
 use std::io::Write as _;
@@ -86,8 +88,17 @@ pub(super) fn write(
             format_args!("{}", notes.missing_bytes),
         );
     }
-    if notes.incomplete {
-        field(out, "incomplete", format_args!("true"));
+    let wrong_coding = [&draft.request_body, &draft.response_body]
+        .iter()
+        .any(|body| body.state.len > 0 && body.state.codings.is_mislabelled());
+    for (is_so, name) in [
+        (notes.incomplete, "incomplete"),
+        (draft.state.doubtful, "framing"),
+        (wrong_coding, "wrong_coding"),
+    ] {
+        if is_so {
+            field(out, name, format_args!("true"));
+        }
     }
     if let Some(reason) = unpaired {
         field(out, "half", format_args!("{}", reason.label()));

@@ -3,7 +3,8 @@
 //!
 //! Source: `docs/contract.md`, section 1.6 with M3 and M4. What decodes before an error or a missing end is kept; a coding
 //! that fails at once gives nothing. Output is bounded, so a decompression bomb costs no more than a large body. Only the
-//! declared codings count: content without a coding is not inspected.
+//! declared codings count: content without a coding is not inspected. A name that is no coding (`utf-8`, `none`, `binary`)
+//! leaves the content as it is, and marks it.
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use flate2::{Decompress, FlushDecompress, Status};
@@ -43,6 +44,8 @@ impl Coding {
 pub(super) struct Codings {
     list: [Option<Coding>; CODINGS_MAX],
     unknown: bool,
+    /// A name among them is no coding.
+    mislabelled: bool,
 }
 
 impl Codings {
@@ -73,7 +76,8 @@ impl Codings {
         match Coding::of(name) {
             Some(coding) => self.add(coding),
             None if name.is_empty() || name.eq_ignore_ascii_case(b"identity") => {}
-            None => self.unknown = true,
+            None if is_coding(name) => self.unknown = true,
+            None => self.mislabelled = true,
         }
     }
 
@@ -89,10 +93,46 @@ impl Codings {
         !self.unknown && self.list.iter().all(Option::is_none)
     }
 
+    /// Whether a name that is no coding was among them.
+    pub(super) fn is_mislabelled(&self) -> bool {
+        self.mislabelled
+    }
+
     /// Whether one of them is not supported.
     pub(super) fn is_unknown(&self) -> bool {
         self.unknown
     }
+}
+
+/// Whether a name that is not supported is one of a coding all the same: those of the registry (RFC 9110 §8.4.1), and those
+/// that servers were seen to use.
+#[cold]
+fn is_coding(name: &[u8]) -> bool {
+    const NAMES: [&str; 21] = [
+        "aes128gcm",
+        "bz2",
+        "bzip2",
+        "compress",
+        "dcb",
+        "dcz",
+        "exi",
+        "lz4",
+        "lzma",
+        "lzw",
+        "pack200-gzip",
+        "peerdist",
+        "sdch",
+        "snappy",
+        "x-bzip2",
+        "x-compress",
+        "x-lzma",
+        "x-snappy",
+        "x-xz",
+        "xpress",
+        "xz",
+    ];
+    let mut names = NAMES.iter();
+    names.any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
 }
 
 /// How a coded stream ended.
@@ -491,7 +531,29 @@ mod tests {
             )])
             .is_unknown()
         );
-        assert!(Codings::read(&[Header::new(b"content-encoding", b" Identity, ")]).is_identity());
+        let identity = Codings::read(&[Header::new(b"content-encoding", b" Identity, ")]);
+        assert!(identity.is_identity() && !identity.is_mislabelled());
+    }
+
+    #[test]
+    fn a_name_that_is_no_coding_leaves_the_content_as_it_is() {
+        for none in [
+            "utf-8",
+            "UTF8",
+            "none",
+            "binary",
+            "application/json",
+            "8bit",
+            "iso-8859-1, None",
+        ] {
+            let codings = Codings::read(&[Header::new(b"content-encoding", none.as_bytes())]);
+            assert!(codings.is_identity() && codings.is_mislabelled(), "{none}");
+        }
+        for listed in ["gzip, utf-8", "none, gzip"] {
+            let codings = Codings::read(&[Header::new(b"content-encoding", listed.as_bytes())]);
+            assert!(codings.is_mislabelled() && !codings.is_unknown());
+            check(listed, &gzip(b"text"), 100, Some((b"text", 4)));
+        }
     }
 
     #[test]

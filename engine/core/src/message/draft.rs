@@ -40,6 +40,8 @@ pub(super) struct State {
     pub(super) request_times: Option<Times>,
     pub(super) response_times: Option<Times>,
     pub(super) incomplete: bool,
+    /// The length of a message cannot be believed.
+    pub(super) doubtful: bool,
     /// The response code as it was written; 0 if none was.
     pub(super) status: u16,
     pub(super) connection: Connection,
@@ -175,13 +177,25 @@ impl Draft {
         ]
     }
 
-    /// Discards the response.
-    pub(super) fn retract_response(&mut self) {
+    /// Moves the response to `other`, an empty draft.
+    pub(super) fn split_response(&mut self, other: &mut Self, call_index: u64) {
+        other.state = self.state;
+        other.state.held = 0;
+        other.state.connection.call_index = call_index;
+        other.state.request_times = None;
+        other.state.start_of_request = 0;
+        other.state.findings = self.state.findings.of_part();
+        let start = self.start.get(self.state.start_of_request..);
+        other.start.extend_from_slice(start.unwrap_or_default());
         self.start.truncate(self.state.start_of_request);
-        self.response.clear();
-        self.response_body.clear();
+        std::mem::swap(&mut other.response, &mut self.response);
+        std::mem::swap(&mut other.response_body, &mut self.response_body);
         self.state.response_times = None;
         self.state.status = 0;
+        let events = self.state.findings;
+        self.state.findings = events.of_part();
+        self.state.findings.step_limits = events.step_limits;
+        self.state.findings.unreadable = events.unreadable;
     }
 
     /// Memory of it and of its buffers.

@@ -605,7 +605,7 @@ fn half_calls_are_counted_and_written_on_demand() {
 }
 
 #[test]
-fn nothing_is_reported_of_a_response_that_was_anothers() {
+fn a_response_that_was_anothers_is_a_half_call_of_its_own() {
     let config = Config {
         half_calls: true,
         annotate: true,
@@ -635,9 +635,20 @@ fn nothing_is_reported_of_a_response_that_was_anothers() {
     paired.body(&mut draft, Side::Response, b"another's");
     paired.missing(&mut draft, Side::Response, 7);
     paired.end(&mut draft, Side::Response, BodyEnd::Cut, time);
-    paired.retract_response(&mut draft);
+    let response = paired.split_response(&mut draft, 2);
     paired.unpaired(draft, UnpairedReason::Gap);
+    paired.unpaired(response, UnpairedReason::Gap);
+    assert_eq!(paired.open_calls(), 0);
     assert_eq!(paired.output().0[0].0, alone.output().0[0].0);
+    let details = pairs(&paired.output().0[1].0);
+    assert_eq!(value_of(&details, "response_code"), Some("401"));
+    assert_eq!(
+        value_of(&details, "response_header:x-of-another"),
+        Some("secret")
+    );
+    assert_eq!(value_of(&details, "response_body"), Some("another's"));
+    assert_eq!(value_of(&details, "request_method"), None);
+    assert_eq!(value_of(&details, "custom_field:call_index"), Some("2"));
 }
 
 #[test]

@@ -21,12 +21,31 @@ pub(super) fn write(scheme: &str, method: &[u8], target: &[u8], host: &[u8], out
     out.extend_from_slice(b"://");
     // The target of CONNECT is the authority itself.
     if method != b"CONNECT" || path.starts_with(b"/") {
-        out.extend_from_slice(host);
+        out.extend_from_slice(authority(host));
         if !path.starts_with(b"/") && path != b"*" {
             out.push(b'/');
         }
     }
     out.extend_from_slice(path);
+}
+
+/// What of a Host field is `host[:port]`, so that nothing of it lengthens the path and no user information leaves.
+#[inline]
+fn authority(host: &[u8]) -> &[u8] {
+    // Without an early end the comparison is vectorised.
+    let is_odd = host.iter().fold(false, |is_odd, byte| {
+        is_odd | matches!(byte, 0..=b' ' | 0x7f | b'/' | b'?' | b'#' | b'\\' | b'@')
+    });
+    if is_odd { odd_authority(host) } else { host }
+}
+
+#[cold]
+fn odd_authority(host: &[u8]) -> &[u8] {
+    let is_end = |byte: &u8| byte.is_ascii_control() || b"/?#\\ ".contains(byte);
+    let end = host.iter().position(is_end).unwrap_or(host.len());
+    let host = host.get(..end).unwrap_or(host);
+    let name = memchr::memrchr(b'@', host).and_then(|at| host.get(at + 1..));
+    name.unwrap_or(host)
 }
 
 /// The query of a target, without its question mark.
@@ -165,6 +184,28 @@ mod tests {
         check("GET", "http://other", "http://other");
         check("GET", "/http://x", "http://h:81/http://x");
         check("GET", "odd?x", "http://h:81/odd");
+    }
+
+    #[test]
+    fn a_host_that_is_none_does_not_change_the_path() {
+        for (host, expected) in [
+            ("h", "http://h/stock"),
+            ("[::1]:80", "http://[::1]:80/stock"),
+            ("h\u{e9}", "http://h\u{e9}/stock"),
+            ("h/admin", "http://h/stock"),
+            ("h:80/admin?x#y", "http://h:80/stock"),
+            ("h?x", "http://h/stock"),
+            ("h#x", "http://h/stock"),
+            ("h\\admin", "http://h/stock"),
+            ("h, other/x", "http://h,/stock"),
+            ("user:secret@h/x@y", "http://h/stock"),
+            ("/admin", "http:///stock"),
+            ("", "http:///stock"),
+        ] {
+            let mut out = Vec::new();
+            write("http", b"GET", b"/stock", host.as_bytes(), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
     }
 
     #[test]

@@ -549,11 +549,21 @@ impl<O: Output> Exchanges for LineWriter<O> {
         self.end_message(draft, side, end, time);
     }
 
-    fn retract_response(&mut self, draft: &mut Self::Draft) {
-        if let Ok(draft) = draft {
-            draft.retract_response();
-            self.account(draft);
+    fn split_response(&mut self, draft: &mut Self::Draft, call_index: u64) -> Self::Draft {
+        self.open += 1;
+        let draft = match draft {
+            Ok(draft) => draft,
+            Err(shed) => return Err(*shed),
+        };
+        let mut other = self.pool.pop().unwrap_or_default();
+        self.pool_bytes = self.pool_bytes.saturating_sub(other.memory());
+        draft.split_response(&mut other, call_index);
+        if let Some(set) = set_of(&mut self.set, &mut self.retired, other.state.rule_set) {
+            set.open += 1;
         }
+        self.account(draft);
+        self.account(&mut other);
+        Ok(other)
     }
 
     fn finish(&mut self, draft: Self::Draft) {

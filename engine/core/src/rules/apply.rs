@@ -75,6 +75,18 @@ impl Findings {
         self.stopped
     }
 
+    /// What holds for a part of the call alone. Whose matches the `stop_unless` rules counted is not known, so none counts,
+    /// and such rules drop the part; events that were counted stay with the whole.
+    pub fn of_part(&self) -> Self {
+        Self {
+            found: 0,
+            matched: 0,
+            step_limits: 0,
+            unreadable: 0,
+            ..*self
+        }
+    }
+
     /// Counts a detail whose plan is plain: it leaves unless it is empty.
     pub fn plain(&mut self, empty: bool) {
         self.kept += usize::from(!empty);

@@ -9,6 +9,7 @@
 
 mod bodies;
 mod heads;
+mod held;
 mod resync;
 
 use memchr::memchr;
@@ -31,6 +32,11 @@ pub(in crate::http) struct Connection<D> {
     client: Option<Direction>,
     /// The first bytes of both directions have to be messages, if this is HTTP.
     from_start: bool,
+    /// What the first bytes of one direction are, which is held until the other one has shown its first bytes: a server
+    /// answers in HTTP also what is no request.
+    pending: Option<Protocol>,
+    /// The connection is what a CONNECT opened.
+    in_tunnel: bool,
     readings: PerDirection<Reading>,
     pairing: Pairing<D>,
 }
@@ -47,16 +53,23 @@ impl<D> Connection<D> {
             shared.unpaired(draft, UnpairedReason::Closed);
         }
         let flow = hand_over.flow;
+        // Of a tunnel the first byte is seen.
+        let seen = FlowStart {
+            midstream: flow.midstream && !hand_over.in_tunnel,
+            ..flow
+        };
         Self {
             flow,
             next: None,
             client: None,
-            from_start: !flow.midstream,
+            from_start: !seen.midstream,
+            pending: None,
+            in_tunnel: hand_over.in_tunnel,
             readings: PerDirection {
-                originator: Reading::new(flow.midstream),
-                responder: Reading::new(flow.midstream),
+                originator: Reading::new(seen.midstream),
+                responder: Reading::new(seen.midstream),
             },
-            pairing: Pairing::new(&flow, hand_over.calls),
+            pairing: Pairing::new(&seen, hand_over.calls),
         }
     }
 
@@ -92,6 +105,10 @@ impl<D> Connection<D> {
         }
         let direction = place.direction;
         self.from_start = false;
+        if self.pending.is_some() {
+            self.next = self.pending;
+            return;
+        }
         // When a gap is declared depends on what else comes and on the clock; when the message was last seen does not.
         let last = self.readings[direction].last;
         self.read_orphan_body(direction, last, shared);
@@ -112,7 +129,7 @@ impl<D> Connection<D> {
                 }
             }
             Step::UntilClose => (len, false, 0),
-            Step::Start | Step::Head(_) | Step::Resync | Step::Hold | Step::Orphan(_) => {
+            Step::Start | Step::Head(_) | Step::Resync | Step::Hold(_) | Step::Orphan(_) => {
                 (0, false, len)
             }
         };
@@ -159,6 +176,14 @@ impl<D> Connection<D> {
             let last = self.readings[direction].last;
             self.end_direction(direction, end == FlowEnd::Fin, last, shared);
         }
+        if self.pending.is_some() {
+            self.next = self.pending;
+        } else if let Some(client) = self.client
+            && matches!(self.readings[client].step, Step::Hold(_))
+        {
+            // Whether they are bytes of a tunnel will not be known.
+            self.lose(client, 0, shared);
+        }
     }
 
     /// The flow is over.
@@ -193,12 +218,20 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) -> Option<HandOver<D>> {
         let to = self.next?;
+        let in_tunnel = to == Protocol::Detecting || self.in_tunnel;
+        for reading in self.readings.both_mut() {
+            if let Step::Hold(dropped) = reading.step {
+                let unread = if in_tunnel { Protocol::Tunnel } else { to };
+                *unread.bytes(&mut shared.counters) += dropped;
+            }
+        }
         let remainders =
             Direction::BOTH.map(|direction| self.readings[direction].collected.give_up(direction));
         Some(HandOver {
             flow: self.flow,
             to,
             client: self.client,
+            in_tunnel,
             calls: self.pairing.calls(),
             waiting: self.pairing.give_up(shared),
             remainders,
@@ -225,9 +258,7 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         match &self.readings[direction].step {
-            Step::Hold => {
-                shared.counters.bytes_tunnelled += input.take(usize::MAX).len() as u64;
-            }
+            Step::Hold(_) => self.hold(direction, input, shared),
             Step::Start => self.start(direction, input, shared),
             Step::Head(_) => self.collect(direction, input, shared),
             Step::Resync => self.resync(direction, input, shared),
@@ -262,12 +293,17 @@ impl<D> Connection<D> {
                 input.take(length);
             }
             Err(Fault::Partial | Fault::Folded { .. }) => self.collect_from(direction, input),
+            Err(Fault::Malformed) if detect::blank_lines(input.bytes) > 0 => {
+                input.take(detect::blank_lines(input.bytes));
+            }
             Err(Fault::Malformed) => {
                 shared.counters.heads_malformed += 1;
+                self.leave_head(direction, Unanswered::End);
                 self.readings[direction].step = Step::Resync;
             }
             Err(Fault::TooMany) => {
                 shared.counters.heads_oversized += 1;
+                self.leave_head(direction, Unanswered::Message);
                 let line = memchr(b'\n', input.bytes).map_or(input.bytes.len(), |end| end + 1);
                 self.pass_over(direction, input.take(line).len(), shared);
                 self.readings[direction].step = Step::Resync;
@@ -284,6 +320,9 @@ impl<D> Connection<D> {
     ) {
         match detect::classify(input.bytes) {
             Detected::Partial => self.collect_from(direction, input),
+            Detected::Unknown if detect::blank_lines(input.bytes) > 0 => {
+                input.take(detect::blank_lines(input.bytes));
+            }
             detected => self.recognise(direction, detected, shared),
         }
     }
@@ -299,22 +338,52 @@ impl<D> Connection<D> {
             Detected::Partial => {}
             Detected::Request | Detected::Simple => self.set_client(direction, shared),
             Detected::Response => self.set_client(direction.reverse(), shared),
-            Detected::Protocol(protocol) => self.next = Some(protocol),
-            Detected::Unknown if self.from_start && shared.config.ports.is_any() => {
-                self.next = Some(Protocol::Other);
+            Detected::Protocol(protocol) => self.wait_for_other(direction, protocol),
+            Detected::Unknown
+                if self.in_tunnel || (self.from_start && shared.config.ports.is_any()) =>
+            {
+                self.wait_for_other(direction, Protocol::Other);
             }
             Detected::Preamble | Detected::Unknown => {
                 // In both directions: the answer to a preamble is no message either.
                 self.from_start = false;
-                self.readings[direction].step = Step::Resync;
+                let reading = &mut self.readings[direction];
+                reading.step = Step::Resync;
+                if detected == Detected::Unknown && direction == Direction::Originator {
+                    reading.miss_message(Unanswered::End);
+                }
             }
+        }
+        if self.client.is_some() && self.pending.take().is_some() {
+            let held = direction.reverse();
+            self.readings[held].miss_message(Unanswered::End);
+            self.read_held(held, Step::Resync, shared);
+        }
+    }
+
+    /// The first bytes of `direction` are of this protocol, unless the other direction begins with a message: a client's
+    /// are held until the server's are seen. A server sends first only where it has no request to wait for, so that its
+    /// bytes decide, except in a tunnel, where the answer to the CONNECT may have been followed by a body.
+    fn wait_for_other(&mut self, direction: Direction, protocol: Protocol) {
+        let may_wait = self.from_start && (direction == Direction::Originator || self.in_tunnel);
+        match self.pending {
+            None if may_wait => {
+                self.pending = Some(protocol);
+                self.readings[direction].step = Step::Hold(0);
+            }
+            None | Some(Protocol::Other) => self.next = Some(protocol),
+            Some(first) => self.next = Some(first),
         }
     }
 
     fn set_client<X: Exchanges<Draft = D>>(&mut self, client: Direction, shared: &mut Http<X>) {
         if self.client.is_none() {
             self.client = Some(client);
-            shared.recognised(Protocol::Http1, &self.flow, self.client);
+            if self.in_tunnel {
+                shared.counters.tunnels_http += 1;
+            } else {
+                shared.recognised(Protocol::Http1, &self.flow, self.client);
+            }
         }
     }
 }

@@ -27,8 +27,10 @@ pub(super) enum Step {
     /// Bytes that cannot be attributed: the next start line is looked for. The unfinished line is in
     /// [`Reading::collected`].
     Resync,
-    /// What follows a CONNECT that is not answered yet: bytes of the tunnel, or nothing.
-    Hold,
+    /// Bytes of which it is not known yet what they are; they are in [`Reading::collected`]. What follows a CONNECT that is
+    /// not answered: bytes of the tunnel, or requests. What begins no message, until the other direction has shown its
+    /// first bytes. Counts those that were too many to be held.
+    Hold(u64),
 }
 
 /// Which part of a collected head the next byte belongs to.
@@ -57,6 +59,8 @@ pub(super) struct Reading {
     pub(super) last: Timestamp,
     /// Bytes of the current message are missing, or its lengths contradict each other.
     pub(super) damaged: bool,
+    /// It is damaged because its lengths, or those of a message before it, cannot be believed.
+    pub(super) doubtful: bool,
     /// The head being read lacks its end.
     pub(super) unfinished: bool,
     /// FIN, and everything before it was read.
@@ -76,6 +80,7 @@ impl Reading {
             position: 0,
             last: Timestamp::ZERO,
             damaged: false,
+            doubtful: false,
             unfinished: false,
             finished: false,
         }
@@ -83,7 +88,7 @@ impl Reading {
 
     /// Between messages, as far as can be known.
     pub(super) fn at_boundary(&self) -> bool {
-        matches!(self.step, Step::Start | Step::Resync | Step::Hold)
+        matches!(self.step, Step::Start | Step::Resync | Step::Hold(_))
     }
 
     /// The collected line starts a message: what follows it up to the empty line is its head.
@@ -94,6 +99,12 @@ impl Reading {
             LineState::Begun
         };
         self.step = Step::Head(HeadPart::Fields(state));
+    }
+
+    /// Bytes that were seen, or are passed over, may have been a request that was not read.
+    pub(super) fn miss_message(&mut self, unanswered: Unanswered) {
+        self.unanswered = unanswered;
+        self.lost = self.lost.max(MESSAGE_BYTES_MIN);
     }
 
     /// Whether a whole message may be among what was lost.

@@ -24,7 +24,7 @@
 //! Facts 1 and 2 prove, alternation does not: a client may have pipelined where nothing was captured. So once requests may
 //! have been lost (or sent before the capture began), a pair that rests on alternation is *probable*. It is delivered when
 //! the next request acknowledges exactly its response, or the connection ends without another; when another response comes
-//! first, or bytes are missing in between, the pair is refuted and becomes a half call (`pairs_refuted`). One pair that
+//! first, or bytes are missing in between, the pair is refuted and becomes two half calls (`pairs_refuted`). One pair that
 //! holds ends the ambiguity. One case stays undetected: a client that keeps a fixed number of requests in flight and whose
 //! surplus was sent before the capture, which no capture that began later can show.
 //!
@@ -51,7 +51,7 @@
 //! | `Done` | `Awaited`, `Open` | | stays; at the end of the flow unpaired for the reason of that, or finished as it is |
 //! | `Done` | `Done` | `Certain` | finished |
 //! | `Done` | `Done` | `Probable` | stays until the next message confirms or refutes it |
-//! | `Done` | `Done` | `Refuted` | unpaired (`Gap`), its response retracted |
+//! | `Done` | `Done` | `Refuted` | unpaired (`Gap`), and its response is an exchange of its own, unpaired (`Gap`) |
 //! | `Done` | `GivenUp` | | unpaired (`Gap`) |
 //! | `Unseen` | `Done` | `Certain` | unpaired (`Gap`, or `Evicted`) |
 
@@ -191,6 +191,11 @@ impl<D> Pairing<D> {
     /// Whether the client was seen to pipeline.
     pub(super) fn is_pipelined(&self) -> bool {
         self.order == Order::Pipelined
+    }
+
+    /// The client has sent requests before the response of an earlier one.
+    pub(super) fn pipeline(&mut self) {
+        self.order = Order::Pipelined;
     }
 
     /// Whether a request waits for its response.
@@ -509,7 +514,7 @@ impl<D> Pairing<D> {
         self.request_end(BodyEnd::Cut, time, shared);
         self.response_end(BodyEnd::Cut, self.answered, time, shared);
         while let Some(exchange) = self.queue.pop_front() {
-            conclude(exchange, reason, shared);
+            conclude(exchange, reason, &mut self.calls, shared);
         }
         shared.h1.recycle(&mut self.queue);
     }
@@ -521,7 +526,7 @@ impl<D> Pairing<D> {
             if exchange.waits() {
                 waiting.push(exchange.draft);
             } else {
-                conclude(exchange, UnpairedReason::Gap, shared);
+                conclude(exchange, UnpairedReason::Gap, &mut self.calls, shared);
             }
         }
         shared.h1.recycle(&mut self.queue);
@@ -563,12 +568,12 @@ impl<D> Pairing<D> {
     fn settle<X: Exchanges<Draft = D>>(&mut self, shared: &mut Http<X>) {
         while self.queue.front().is_some_and(Exchange::is_over) {
             if let Some(exchange) = self.queue.pop_front() {
-                conclude(exchange, UnpairedReason::Gap, shared);
+                conclude(exchange, UnpairedReason::Gap, &mut self.calls, shared);
             }
         }
         while self.queue.back().is_some_and(Exchange::is_over) {
             if let Some(exchange) = self.queue.pop_back() {
-                conclude(exchange, UnpairedReason::Gap, shared);
+                conclude(exchange, UnpairedReason::Gap, &mut self.calls, shared);
             }
         }
         if self.queue.is_empty() {
@@ -577,15 +582,21 @@ impl<D> Pairing<D> {
     }
 }
 
-/// Reports how an exchange ended; `reason` holds if its response did not come.
+/// Reports how an exchange ended; `reason` holds if its response did not come. `calls` counts the exchanges of the
+/// connection.
 fn conclude<X: Exchanges>(
     mut exchange: Exchange<X::Draft>,
     reason: UnpairedReason,
+    calls: &mut u64,
     shared: &mut Http<X>,
 ) {
     if exchange.pair == Pair::Refuted {
-        shared.exchanges.retract_response(&mut exchange.draft);
-        return shared.unpaired(exchange.draft, UnpairedReason::Gap);
+        *calls += 1;
+        shared.counters.exchanges_opened += 1;
+        shared.counters.orphans += 1;
+        let response = shared.exchanges.split_response(&mut exchange.draft, *calls);
+        shared.unpaired(exchange.draft, UnpairedReason::Gap);
+        return shared.unpaired(response, UnpairedReason::Gap);
     }
     // The request of an orphan was lost, or before the capture, whatever ended the flow.
     if let Request::Unseen(reason) = exchange.request {

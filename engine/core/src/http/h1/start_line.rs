@@ -7,7 +7,7 @@
 //! simple       = method SP "/..."                                HTTP/0.9
 //! ```
 //!
-//! A version other than 1.x does not make a message another protocol's: servers answer such requests (with 505 or as if
+//! A method is any token (RFC 9110 §9.1 has no bound). A version other than 1.x does not make a message another protocol's: servers answer such requests (with 505 or as if
 //! they were 1.x), and so they do requests whose version is misspelt (with 400).
 
 use memchr::memmem;
@@ -21,9 +21,6 @@ pub(in crate::http) struct RequestLine<'a> {
     pub(in crate::http) target: &'a [u8],
     pub(in crate::http) version: Version,
 }
-
-/// Bytes of the longest method; registered ones have at most 17 (RFC 9110 §16.1), those of tests of servers more.
-pub(in crate::http) const METHOD_BYTES_MAX: usize = 64;
 
 /// Bytes of a misspelt version behind `HTTP/`.
 const VERSION_BYTES_MAX: usize = 8;
@@ -100,8 +97,7 @@ fn any_request_line(line: &[u8]) -> Option<RequestLine<'_>> {
     let (method, rest) = line.split_at_checked(method_end)?;
     let blanks = rest.iter().copied().take_while(|&byte| is_blank(byte));
     let rest = rest.get(blanks.count()..)?;
-    if method.is_empty() || method.len() > METHOD_BYTES_MAX || !method.iter().copied().all(is_token)
-    {
+    if method.is_empty() || !method.iter().copied().all(is_token) {
         return None;
     }
     let (target, last) = match rest.iter().copied().rposition(is_blank) {
@@ -213,7 +209,7 @@ fn find_request(line: &[u8]) -> Option<usize> {
         .max();
     match known {
         Some(length) => Some(before.len() - length),
-        None if before.is_empty() || before.len() > METHOD_BYTES_MAX => None,
+        None if before.is_empty() => None,
         // What a loss left of a method is not a method: `ELETE`.
         None if KNOWN_METHODS.iter().any(|method| method.ends_with(before)) => None,
         None => before.iter().copied().all(is_token).then_some(0),

@@ -154,9 +154,10 @@ impl<O: Output> LineWriter<O> {
         if std::mem::replace(&mut body.state.over, true) {
             return;
         }
-        let cut = end == BodyEnd::Cut;
+        let cut = end != BodyEnd::Complete;
         body.state.has_gap |= cut;
         draft.state.incomplete |= cut;
+        draft.state.doubtful |= end == BodyEnd::Doubtful;
         let body = draft.body(side);
         match body.state.mode {
             _ if body.state.len == 0 => {}

@@ -103,12 +103,14 @@ impl<D> Connection<D> {
     ) {
         let reading = &mut self.readings[direction];
         reading.step = Step::Start;
-        let end = if std::mem::take(&mut reading.damaged) {
-            BodyEnd::Cut
-        } else {
+        let end = if !std::mem::take(&mut reading.damaged) {
             BodyEnd::Complete
+        } else if std::mem::take(&mut reading.doubtful) {
+            BodyEnd::Doubtful
+        } else {
+            BodyEnd::Cut
         };
-        shared.counters.bodies_cut += u64::from(end == BodyEnd::Cut);
+        shared.counters.bodies_cut += u64::from(end != BodyEnd::Complete);
         let position = reading.position;
         match self.side(direction) {
             Some(Side::Response) => self.pairing.response_end(end, position, now, shared),
@@ -146,7 +148,7 @@ impl<D> Connection<D> {
                 self.count_cut_head(direction, shared);
                 self.lose(direction, 0, shared);
             }
-            Step::Start | Step::Hold | Step::Orphan(_) => {}
+            Step::Start | Step::Hold(_) | Step::Orphan(_) => {}
         }
     }
 }

@@ -55,13 +55,20 @@ impl<D> Connection<D> {
         let piece = input.take(end.unwrap_or(usize::MAX));
         if !shared.buffers.append(&mut collected.bytes, piece) {
             shared.counters.heads_shed += 1;
+            self.leave_head(direction, Unanswered::Message);
             return self.lose(direction, piece.len() as u64, shared);
         }
         shared.counters.bytes_copied += piece.len() as u64;
         let length = collected.bytes.len();
         if length > limits::HEAD_BYTES_MAX {
             shared.counters.heads_oversized += 1;
-            self.lose(direction, 0, shared);
+            self.leave_head(direction, Unanswered::Message);
+            if self.client.is_none() {
+                self.recognise(direction, Detected::Unknown, shared);
+                self.drop_held(direction, shared);
+            } else {
+                self.lose(direction, 0, shared);
+            }
         } else if in_fields && end.is_some() {
             self.read_collected(direction, now, shared);
         } else if !in_fields && (end.is_some() || length <= START_BYTES_CHECKED) {
@@ -71,6 +78,10 @@ impl<D> Connection<D> {
 
     /// Checks the collected part of a start line.
     fn check_line<X: Exchanges<Draft = D>>(&mut self, direction: Direction, shared: &mut Http<X>) {
+        self.skip_blank_lines(direction, shared);
+        if matches!(self.readings[direction].step, Step::Start) {
+            return;
+        }
         let detected = detect::classify(&self.readings[direction].collected.bytes);
         let fits = match (detected, self.side(direction)) {
             (Detected::Partial, _) => return,
@@ -82,15 +93,46 @@ impl<D> Connection<D> {
             (Detected::Response, Some(side)) => side == Side::Response,
             _ => false,
         };
-        if self.is_over() {
+        if self.is_over() || matches!(self.readings[direction].step, Step::Hold(_)) {
             return;
         }
         if fits {
             return self.readings[direction].read_as_head();
         }
         shared.counters.heads_malformed += 1;
+        self.leave_head(direction, Unanswered::End);
         self.readings[direction].step = Step::Resync;
         self.find_start_in_line(direction, None, shared);
+    }
+
+    /// Leaves out lines of white space before a start line.
+    fn skip_blank_lines<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        shared: &mut Http<X>,
+    ) {
+        let reading = &mut self.readings[direction];
+        let blank = detect::blank_lines(&reading.collected.bytes);
+        if blank == 0 {
+            return;
+        }
+        shared
+            .buffers
+            .drop_front(&mut reading.collected.bytes, blank);
+        reading.collected.offset += blank as u64;
+        if reading.collected.bytes.is_empty() {
+            shared.buffers.release(&mut reading.collected.bytes);
+            reading.step = Step::Start;
+        }
+    }
+
+    /// A head is not read: one of a request keeps its place, so that its answer does not go to the request behind it. A
+    /// malformed line may also be the end of the request before (`unanswered` is [`Unanswered::End`]).
+    #[cold]
+    pub(super) fn leave_head(&mut self, direction: Direction, unanswered: Unanswered) {
+        if self.client == Some(direction) {
+            self.readings[direction].miss_message(unanswered);
+        }
     }
 
     /// Reads the collected head, which is complete.
@@ -115,6 +157,7 @@ impl<D> Connection<D> {
             Err(Fault::TooMany) => shared.counters.heads_oversized += 1,
             Err(_) => shared.counters.heads_malformed += 1,
         }
+        self.leave_head(direction, Unanswered::Message);
         self.readings[direction].step = Step::Resync;
         self.pass_over(direction, length, shared);
     }
@@ -185,6 +228,11 @@ impl<D> Connection<D> {
         ) {
             self.readings[client].damaged = true;
             self.end_message(client, now, shared);
+        }
+        let reading = &mut self.readings[client];
+        if matches!(reading.step, Step::Start) {
+            // The rest of the head may follow.
+            reading.step = Step::Resync;
         }
     }
 }
@@ -315,7 +363,7 @@ impl<D> Connection<D> {
         self.note_conflict(direction, &fields, shared);
         if head.method == b"CONNECT" {
             self.end_message(direction, start.now, shared);
-            self.readings[direction].step = Step::Hold;
+            self.readings[direction].step = Step::Hold(0);
         } else {
             self.begin_body(direction, fields.of_request(), start.now, shared);
         }
@@ -377,20 +425,24 @@ impl<D> Connection<D> {
         let fields = Fields::read(head.headers);
         if head.status == 101 || (method == Method::Connect && matches!(head.status, 200..=299)) {
             self.end_message(direction, start.now, shared);
-            return self.tunnel(start.now, shared);
+            return self.tunnel(head.status == 101, start.now, shared);
         }
         let client = &mut self.readings[direction.reverse()];
         // The response of a known request accounts for a loss at the end of that request, but for no request that was lost.
         if method == Method::Unknown || client.unanswered == Unanswered::End {
             client.unanswered = Unanswered::Nothing;
         }
-        if matches!(client.step, Step::Hold) {
-            // The tunnel was refused: the client continues with requests.
-            client.step = if method == Method::Connect {
+        if matches!(client.step, Step::Hold(_)) {
+            // The tunnel was refused: the client continues with requests, or did so already.
+            let step = if method == Method::Connect {
                 Step::Start
             } else {
                 Step::Resync
             };
+            if !client.collected.bytes.is_empty() {
+                self.pairing.pipeline();
+            }
+            self.read_held(direction.reverse(), step, shared);
         }
         if method == Method::Head || matches!(head.status, 204 | 304) {
             return self.end_message(direction, start.now, shared);
@@ -439,14 +491,28 @@ impl<D> Connection<D> {
     ) {
         if fields.conflict() {
             shared.counters.framing_conflicts += 1;
-            self.readings[direction].damaged = true;
+            let reading = &mut self.readings[direction];
+            (reading.damaged, reading.doubtful) = (true, true);
         }
     }
 
-    /// The rest of both directions is not HTTP/1.
-    fn tunnel<X: Exchanges<Draft = D>>(&mut self, now: Timestamp, shared: &mut Http<X>) {
+    /// The rest of both directions is of another protocol: what an upgrade names is not read, and in what a CONNECT opens
+    /// any may come.
+    fn tunnel<X: Exchanges<Draft = D>>(
+        &mut self,
+        is_upgrade: bool,
+        now: Timestamp,
+        shared: &mut Http<X>,
+    ) {
         self.pairing.request_end(BodyEnd::Cut, now, shared);
-        self.next = Some(Protocol::Tunnel);
+        self.next = if is_upgrade {
+            Some(Protocol::Tunnel)
+        } else {
+            if !self.in_tunnel {
+                shared.recognised(Protocol::Tunnel, &self.flow, self.client);
+            }
+            Some(Protocol::Detecting)
+        };
     }
 
     /// More requests wait than any client would send.

@@ -27,11 +27,9 @@ impl<D> Connection<D> {
         let passed = reading.collected.bytes.len();
         shared.buffers.release(&mut reading.collected.bytes);
         self.pass_over(direction, passed, shared);
-        if let Some(client) = self.client
-            && matches!(self.readings[client].step, Step::Hold)
-        {
+        if let Some(client) = self.client {
             // The answer to the CONNECT may be among what was lost.
-            self.readings[client].step = Step::Resync;
+            self.read_held(client, Step::Resync, shared);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::flow::*;
 use crate::flow::FlowEnd;
+use crate::limits;
 
 #[test]
 fn in_the_middle_reading_begins_at_the_next_message() {
@@ -200,19 +201,61 @@ fn in_the_middle_a_pair_waits_for_its_confirmation() {
     flow.end(FlowEnd::Idle);
     // The end without another response confirms, too; a loss before it does not.
     check(&[c(GET), s(OK)], &[&plain(1, 0, 0)], 0);
-    check(&[c(GET), s(OK), LostS(40)], &[&half(1, 0)], 1);
+    check(
+        &[c(GET), s(OK), LostS(40)],
+        &[&half(1, 0), &orphan(2, 0)],
+        1,
+    );
     // Requests of before the capture were answered first: all responses are other requests' than it seems.
     check(
         &[c(GET), s(OK), s(OK), s(OK)],
-        &[&half(1, 0), &orphan(2, 40), &orphan(3, 80)],
+        &[&half(1, 0), &orphan(2, 0), &orphan(3, 40), &orphan(4, 80)],
         1,
     );
     // The next request acknowledges more than this response.
     check(
         &[c(GET), s(OK), LostS(40), c(GET), s(OK)],
-        &[&half(1, 0), &plain(2, 28, 80)],
+        &[&half(1, 0), &orphan(2, 0), &plain(3, 28, 80)],
         1,
     );
+}
+
+#[test]
+fn a_head_that_is_not_read_keeps_its_place() {
+    let oversized = format!(
+        "GET /large HTTP/1.1\r\n{}\r\n",
+        "a: b\r\n".repeat(limits::HEADERS_MAX + 1)
+    );
+    let long = format!(
+        "GET /long HTTP/1.1\r\na: {}\r\n\r\n",
+        "b".repeat(limits::HEAD_BYTES_MAX)
+    );
+    let refused = "HTTP/1.1 431 Large\r\nContent-Length: 0\r\n\r\n";
+    for unread in [&oversized, &long, "no request line\r\n\r\n", "rubbish\r\n"] {
+        let lines = |pipelined: &[Event]| {
+            let (mut lines, _) = run(pipelined, 1000, FlowEnd::Fin, "80", false);
+            lines.sort();
+            lines
+        };
+        let request = format!("#1 @{} {GET_LINE} => -  half Gap", unread.len());
+        let first = "-  => orphan #2 @0 431[Content-Length=0] . half Gap".to_owned();
+        let pipelined = c(&format!("{unread}{GET}"));
+        assert_eq!(
+            lines(&[pipelined.clone(), s(refused)]),
+            [request.clone(), first.clone()]
+        );
+        let second = format!("-  => orphan #3 @{} {OK_LINE} half Gap", refused.len());
+        assert_eq!(
+            lines(&[pipelined, s(refused), s(OK)]),
+            [request, first, second]
+        );
+        // In turn there is no doubt.
+        let first = "-  => orphan #1 @0 431[Content-Length=0] . half Gap".to_owned();
+        assert_eq!(
+            lines(&[c(unread), s(refused), c(GET), s(OK)]),
+            [plain(2, unread.len(), refused.len()), first]
+        );
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::flow::*;
 use super::recorder::Recorder;
-use crate::flow::{Acked, ByteInfo, Direction, FlowEnd};
+use crate::flow::{Acked, ByteInfo, Consumer, Direction, FlowEnd};
 use crate::http::hand_over::HandOver;
 use crate::http::*;
 use crate::limits;
@@ -56,6 +56,132 @@ fn connect_is_a_tunnel_once_it_is_granted() {
             c("EHLO h\r\n"),
         ],
         &["#1 @0 CONNECT mail:25 / 1.0 . => @0 200 . done"],
+    );
+}
+
+/// What a CONNECT opened, in pieces of every size: the lines, and the counter of what is in it.
+#[track_caller]
+fn check_tunnel(events: &[Event], expected: &[&str], named: &str) {
+    let connect = "CONNECT a:80 HTTP/1.1\r\n\r\n";
+    for step in [1, 5, usize::MAX] {
+        let mut flow = Flow::new("", false, false);
+        flow.feed(&c(connect), step);
+        events.iter().for_each(|event| flow.feed(event, step));
+        let sent: u64 = flow.offsets.iter().sum();
+        flow.connection
+            .take()
+            .unwrap()
+            .close(FlowEnd::Fin, &mut flow.http);
+        assert_eq!(
+            flow.http.exchanges.lines[1..],
+            *expected,
+            "in pieces of {step}"
+        );
+        let counters = flow.http.counters;
+        let mut fields = Counters::FIELDS.iter().zip(counters.values());
+        let named = fields.find(|(field, _)| field.name == named).unwrap();
+        assert_eq!((named.1, counters.flows_tunnelled), (1, 1));
+        assert_eq!(
+            (
+                counters.flows_http,
+                counters.flows_tls,
+                counters.flows_other
+            ),
+            (1, 0, 0)
+        );
+        if expected.is_empty() {
+            let heads = (connect.len() + "HTTP/1.1 200 OK\r\n\r\n".len()) as u64;
+            assert_eq!(
+                counters.bytes_tunnelled,
+                sent - heads,
+                "in pieces of {step}"
+            );
+        }
+    }
+}
+
+#[test]
+fn http_in_a_tunnel_is_read_and_the_rest_is_named() {
+    let ok = "HTTP/1.1 200 OK\r\n\r\n";
+    let answered = "HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{\"a\": \"no body\"}";
+    let (at, from) = (25, ok.len());
+    check_tunnel(
+        &[s(ok), c(GET), s(OK), c(GET), s(OK)],
+        &[
+            &plain(2, at, from),
+            &plain(3, at + GET.len(), from + OK.len()),
+        ],
+        "tunnels_http",
+    );
+    // Sent before the answer.
+    check_tunnel(
+        &[c(GET), s(ok), s(OK)],
+        &[&plain(2, at, from)],
+        "tunnels_http",
+    );
+    // Answered as any other method.
+    check_tunnel(
+        &[s(answered), c(GET), s(OK)],
+        &[&plain(2, at, answered.len())],
+        "tunnels_http",
+    );
+    let hello = C(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec());
+    let reply = S(b"\x16\x03\x03\0\x7a\x02".to_vec());
+    check_tunnel(&[s(ok), hello.clone(), reply.clone()], &[], "tunnels_tls");
+    check_tunnel(&[hello, s(ok), reply], &[], "tunnels_tls");
+    check_tunnel(
+        &[s(ok), s("220 mail ESMTP\r\n"), c("EHLO h\r\n")],
+        &[],
+        "tunnels_other",
+    );
+}
+
+#[test]
+fn bytes_behind_a_refused_connect_are_requests() {
+    let connect = "CONNECT a:80 HTTP/1.1\r\n\r\n";
+    let refused = "HTTP/1.1 405 No\r\nContent-Length: 2\r\n\r\nno";
+    check(
+        &[c(connect), c(GET), s(refused), s(OK), c(GET), s(OK)],
+        &[
+            "#1 @0 CONNECT a:80 1.1 . => @0 405[Content-Length=2] no. done",
+            &plain(2, connect.len(), refused.len()),
+            &plain(3, connect.len() + GET.len(), refused.len() + OK.len()),
+        ],
+    );
+}
+
+#[test]
+fn what_a_server_answers_in_http_is_http() {
+    let refused = "HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n";
+    let orphan = "-  => orphan #1 @0 400[Content-Length=0] . half Gap";
+    let (lines, counters) = (
+        |events: &[Event], step| run(events, step, FlowEnd::Fin, "", false).0,
+        |events: &[Event]| run(events, 1000, FlowEnd::Fin, "", false).1,
+    );
+    for first in [
+        "rubbish\r\n\r\n",
+        "\x16\x03\x01\x02\0\x01\0\x01\u{fc}\x03\x03",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "\0\x01\x02\x03",
+    ] {
+        for step in [1, 7, 1000] {
+            assert_eq!(lines(&[c(first), s(refused)], step), [orphan], "{first}");
+            let both = lines(&[c(first), s(refused), c(GET), s(OK)], step);
+            assert_eq!(both[0], orphan, "{first}");
+            let second = plain(2, first.len(), refused.len());
+            assert_eq!(both[1], second, "{first} in pieces of {step}");
+        }
+        assert_eq!(counters(&[c(first), s(refused)]).flows_http, 1);
+    }
+    let method = "M".repeat(70_000);
+    let request = format!("{method} /x HTTP/1.1\r\nHost: h\r\n\r\n");
+    let line = plain(1, 0, 0).replace("GET", &method);
+    check(&[c(&request), s(OK)], &[&line]);
+    check(&[c(&format!(" \t\r\n{GET}")), s(OK)], &[&plain(1, 4, 0)]);
+    let blank = format!("{GET}\r\n \r\n\t\n{GET}");
+    check(
+        &[c(&blank), s(&OK.repeat(2))],
+        &[&plain(1, 0, 0), &plain(2, GET.len() + 7, OK.len())],
     );
 }
 
@@ -155,11 +281,13 @@ fn check_protocol(
 #[test]
 fn what_is_not_http_is_named() {
     let hello = || C(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec());
-    let rows = check_protocol("", false, &[hello()], "flows_tls", true);
+    let answer = || S(b"\x16\x03\x03\0\x7a\x02".to_vec());
+    let rows = check_protocol("", false, &[hello(), answer()], "flows_tls", true);
     assert_eq!(rows, [(80, vec![(Protocol::Tls, 1)])]);
-    check_protocol("80", false, &[hello()], "flows_tls", true);
+    check_protocol("80", false, &[hello(), answer()], "flows_tls", true);
     let preface = c("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
-    let rows = check_protocol("", false, &[preface], "flows_http2", true);
+    let settings = S(b"\0\0\0\x04\0\0\0\0\0".to_vec());
+    let rows = check_protocol("", false, &[preface, settings], "flows_http2", true);
     assert_eq!(rows, [(80, vec![(Protocol::Http2, 1)])]);
     check_protocol(
         "",
@@ -168,8 +296,12 @@ fn what_is_not_http_is_named() {
         "flows_other",
         true,
     );
-    check_protocol("", false, &[c("SSH-2.0-x\r\n")], "flows_other", true);
-    check_protocol("", false, &[C(vec![0, 1, 2, 3])], "flows_other", true);
+    let ssh = [c("SSH-2.0-x\r\n"), s("SSH-2.0-y\r\n")];
+    check_protocol("", false, &ssh, "flows_other", true);
+    let binary = [C(vec![0, 1, 2, 3]), S(vec![4, 5])];
+    check_protocol("", false, &binary, "flows_other", true);
+    let silent = [C(vec![0; limits::UNANSWERED_BYTES_MAX as usize + 1])];
+    check_protocol("", false, &silent, "flows_other", true);
     let rows = check_protocol("", false, &[c(GET)], "flows_http", false);
     assert_eq!(rows, [(80, vec![(Protocol::Http1, 1)])]);
     check_protocol(

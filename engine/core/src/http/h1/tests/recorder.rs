@@ -154,7 +154,7 @@ impl Exchanges for Recorder {
         draft.open_body(side);
         let mark = match end {
             BodyEnd::Complete => ".",
-            BodyEnd::Cut => "~",
+            BodyEnd::Cut | BodyEnd::Doubtful => "~",
         };
         match side {
             Side::Request => draft.request_end = mark.to_owned(),
@@ -162,11 +162,14 @@ impl Exchanges for Recorder {
         }
     }
 
-    fn retract_response(&mut self, draft: &mut Draft) {
-        assert!(!draft.response_end.is_empty());
-        draft.response = "-".to_owned();
-        draft.response_body.clear();
-        draft.response_end.clear();
+    fn split_response(&mut self, draft: &mut Draft, call_index: u64) -> Draft {
+        assert!(!draft.request_end.is_empty() && !draft.response_end.is_empty());
+        let mut other = self.begin();
+        let response = std::mem::replace(&mut draft.response, "-".to_owned());
+        other.response = format!("orphan #{call_index} {response}");
+        other.response_body = std::mem::take(&mut draft.response_body);
+        other.response_end = std::mem::take(&mut draft.response_end);
+        other
     }
 
     fn finish(&mut self, draft: Draft) {

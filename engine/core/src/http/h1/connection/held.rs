@@ -1,0 +1,90 @@
+//! Bytes that are held until it is known what they are: the first ones of a direction that begin no message, up to the
+//! first bytes of the other direction, and what follows a CONNECT, up to its answer. Bounded by
+//! [`limits::HELD_BYTES_MAX`].
+
+use super::Connection;
+use crate::flow::Direction;
+use crate::http::h1::direction::{Input, Step};
+use crate::http::{Exchanges, Http, Protocol};
+use crate::limits;
+
+impl<D> Connection<D> {
+    pub(super) fn hold<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        input: &mut Input<'_>,
+        shared: &mut Http<X>,
+    ) {
+        let reading = &mut self.readings[direction];
+        let Step::Hold(dropped) = &mut reading.step else {
+            return;
+        };
+        let collected = &mut reading.collected;
+        if collected.bytes.is_empty() {
+            collected.begin(input);
+        }
+        let length = input.bytes.len();
+        let fits = *dropped == 0 && collected.bytes.len() + length <= limits::HELD_BYTES_MAX;
+        if fits && shared.buffers.append(&mut collected.bytes, input.bytes) {
+            shared.counters.bytes_copied += length as u64;
+            input.take(usize::MAX);
+        } else if self.pending.is_some_and(Protocol::is_kept) {
+            self.next = self.pending;
+        } else {
+            *dropped += length as u64;
+            let is_too_long = *dropped > limits::UNANSWERED_BYTES_MAX;
+            input.take(usize::MAX);
+            self.drop_held(direction, shared);
+            if is_too_long {
+                self.next = self.next.or(self.pending);
+            }
+        }
+    }
+
+    /// Of what is held only the number of bytes stays known.
+    pub(super) fn drop_held<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        shared: &mut Http<X>,
+    ) {
+        let reading = &mut self.readings[direction];
+        if let Step::Hold(dropped) = &mut reading.step {
+            *dropped += reading.collected.bytes.len() as u64;
+            shared.buffers.release(&mut reading.collected.bytes);
+        }
+    }
+
+    /// Reads what was held, if anything, from `step` on; bytes that were too many to be held are passed over.
+    #[cold]
+    pub(super) fn read_held<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        step: Step,
+        shared: &mut Http<X>,
+    ) {
+        let reading = &mut self.readings[direction];
+        let Step::Hold(dropped) = reading.step else {
+            return;
+        };
+        reading.step = step;
+        if dropped > 0 {
+            reading.step = Step::Resync;
+            shared.counters.bytes_passed_over += dropped;
+            reading.lost = reading.lost.saturating_add(dropped);
+            return;
+        }
+        let position = reading.position;
+        let mut bytes = std::mem::take(&mut reading.collected.bytes);
+        let mut input = Input {
+            bytes: &bytes,
+            offset: reading.collected.offset,
+            time: reading.collected.time,
+            acked: reading.collected.acked,
+        };
+        while !input.bytes.is_empty() && !self.is_over() {
+            self.read(direction, &mut input, shared);
+        }
+        self.readings[direction].position = position;
+        shared.buffers.release(&mut bytes);
+    }
+}
