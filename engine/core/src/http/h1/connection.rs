@@ -37,6 +37,8 @@ pub(in crate::http) struct Connection<D> {
     pending: Option<Protocol>,
     /// The connection is what a CONNECT opened.
     in_tunnel: bool,
+    /// A request that acknowledges less of the responses may lie within the body of one whose length cannot be believed.
+    doubtful_until: u64,
     readings: PerDirection<Reading>,
     pairing: Pairing<D>,
 }
@@ -64,6 +66,7 @@ impl<D> Connection<D> {
             client: None,
             from_start: !seen.midstream,
             pending: None,
+            doubtful_until: 0,
             in_tunnel: hand_over.in_tunnel,
             readings: PerDirection {
                 originator: Reading::new(seen.midstream),

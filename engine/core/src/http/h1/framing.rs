@@ -13,6 +13,8 @@ pub(super) struct Fields {
 enum Length {
     Absent,
     Known(u64),
+    /// A number with a sign, which some receivers accept.
+    Signed(u64),
     /// Not a number, too large for any receiver, or several that differ.
     Bad,
 }
@@ -59,7 +61,7 @@ impl Fields {
     /// The fields contradict each other, or one of them is broken. Receivers differ in what they make of it, so what is read
     /// here may differ from what the peer read, and the message is marked.
     pub(super) fn conflict(&self) -> bool {
-        self.length == Length::Bad
+        matches!(self.length, Length::Bad | Length::Signed(_))
             || (self.coding != Coding::Absent && self.length != Length::Absent)
     }
 
@@ -68,7 +70,9 @@ impl Fields {
         match (self.coding, self.length) {
             (Coding::Chunked, _) => Framing::Chunked,
             (Coding::Other, _) | (Coding::Absent, Length::Bad) => Framing::Unknown,
-            (Coding::Absent, Length::Known(length)) => Framing::Length(length),
+            (Coding::Absent, Length::Known(length) | Length::Signed(length)) => {
+                Framing::Length(length)
+            }
             (Coding::Absent, Length::Absent) => Framing::Length(0),
         }
     }
@@ -78,7 +82,9 @@ impl Fields {
         match (self.coding, self.length) {
             (Coding::Chunked, _) => Framing::Chunked,
             (Coding::Absent, Length::Bad) => Framing::Unknown,
-            (Coding::Absent, Length::Known(length)) => Framing::Length(length),
+            (Coding::Absent, Length::Known(length) | Length::Signed(length)) => {
+                Framing::Length(length)
+            }
             (Coding::Other, _) | (Coding::Absent, Length::Absent) => Framing::UntilClose,
         }
     }
@@ -87,6 +93,12 @@ impl Fields {
     fn add_length(&mut self, value: &[u8]) {
         if let (Length::Absent, Some(length)) = (self.length, number(value)) {
             self.length = Length::Known(length);
+            return;
+        }
+        if self.length == Length::Absent
+            && let Some(length) = value.strip_prefix(b"+").and_then(number)
+        {
+            self.length = Length::Signed(length);
             return;
         }
         for item in value.split(|&byte| byte == b',') {
@@ -152,7 +164,6 @@ mod tests {
         check(&[(cl, "5, 5"), (cl, "05")], Length(5), Length(5), false);
         for bad in [
             "-1",
-            "+5",
             "5x",
             "",
             "0x5",
@@ -164,6 +175,8 @@ mod tests {
             check(&[(cl, bad)], Unknown, Unknown, true);
         }
         check(&[(cl, "3"), (cl, "2")], Unknown, Unknown, true);
+        check(&[(cl, "+5")], Length(5), Length(5), true);
+        check(&[(cl, "+5"), (cl, "5")], Unknown, Unknown, true);
         check(&[(te, "chunked")], Chunked, Chunked, false);
         check(&[(te, "gzip, Chunked")], Chunked, Chunked, false);
         check(&[(te, "gzip"), (te, "chunked")], Chunked, Chunked, false);

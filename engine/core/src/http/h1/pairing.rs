@@ -101,6 +101,8 @@ pub(super) struct RequestContext {
     pub(super) requests_lost: bool,
     /// Bytes of requests were lost, and since then no response was seen or lost that can be theirs.
     pub(super) requests_unanswered: bool,
+    /// It may lie within the body of an earlier one whose length cannot be believed.
+    pub(super) is_doubtful: bool,
     /// What the request acknowledges of the responses, at most what was delivered of them.
     pub(super) acked: u64,
     /// Bytes of responses that were delivered and that it does not acknowledge.
@@ -245,7 +247,10 @@ impl<D> Pairing<D> {
         } else {
             context.acked
         };
-        self.apply_alternation(context, shared);
+        if !context.is_doubtful {
+            // What is no request shows nothing of how the client sends.
+            self.apply_alternation(context, shared);
+        }
         if self.queue.len() >= limits::PIPELINE_DEPTH_MAX {
             return false;
         }
@@ -260,7 +265,7 @@ impl<D> Pairing<D> {
         }
         self.begin(&mut origin, shared);
         let draft = shared.exchanges.request(head, &origin);
-        let given_up = is_late || self.attribution == Attribution::GivenUp;
+        let given_up = is_late || context.is_doubtful || self.attribution == Attribution::GivenUp;
         self.queue.push_back(Exchange {
             draft,
             call_index: origin.call_index,

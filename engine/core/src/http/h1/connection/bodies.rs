@@ -23,6 +23,11 @@ impl<D> Connection<D> {
             Framing::Length(length) => reading.step = Step::Length(length),
             Framing::Chunked => reading.step = Step::Chunked(Chunked::new()),
             Framing::UntilClose => reading.step = Step::UntilClose,
+            Framing::Unknown if !self.pairing.is_pipelined() => {
+                // Up to the next turn, so that no byte is lost.
+                (reading.damaged, reading.doubtful) = (true, true);
+                reading.step = Step::UntilClose;
+            }
             Framing::Unknown => {
                 reading.damaged = true;
                 self.end_message(direction, now, shared);

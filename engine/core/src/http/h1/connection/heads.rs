@@ -359,8 +359,14 @@ impl<D> Connection<D> {
             server.lost = server.lost.min(unacked);
             server.gapped &= server.lost > 0;
         }
+        if context.is_doubtful {
+            let reading = &mut self.readings[direction];
+            (reading.damaged, reading.doubtful) = (true, true);
+        }
         let fields = Fields::read(head.headers);
-        self.note_conflict(direction, &fields, shared);
+        if self.note_conflict(direction, &fields, shared) {
+            self.doubtful_until = self.doubtful_until.max(context.acked + 1);
+        }
         if head.method == b"CONNECT" {
             self.end_message(direction, start.now, shared);
             self.readings[direction].step = Step::Hold(0);
@@ -389,6 +395,7 @@ impl<D> Connection<D> {
             requests_lost,
             requests_unanswered: unanswered && !responses_lost,
             acked,
+            is_doubtful: acked < self.doubtful_until,
             responses_lost: server.lost,
             responses_gapped: server.gapped,
             unacked: server.position - acked,
@@ -432,7 +439,10 @@ impl<D> Connection<D> {
         if method == Method::Unknown || client.unanswered == Unanswered::End {
             client.unanswered = Unanswered::Nothing;
         }
-        if matches!(client.step, Step::Hold(_)) {
+        if matches!(client.step, Step::UntilClose) {
+            // A body of unknown length ends where it is answered.
+            self.end_message(direction.reverse(), start.now, shared);
+        } else if matches!(client.step, Step::Hold(_)) {
             // The tunnel was refused: the client continues with requests, or did so already.
             let step = if method == Method::Connect {
                 Step::Start
@@ -488,12 +498,14 @@ impl<D> Connection<D> {
         direction: Direction,
         fields: &Fields,
         shared: &mut Http<X>,
-    ) {
-        if fields.conflict() {
+    ) -> bool {
+        let is_conflict = fields.conflict();
+        if is_conflict {
             shared.counters.framing_conflicts += 1;
             let reading = &mut self.readings[direction];
             (reading.damaged, reading.doubtful) = (true, true);
         }
+        is_conflict
     }
 
     /// The rest of both directions is of another protocol: what an upgrade names is not read, and in what a CONNECT opens

@@ -335,7 +335,17 @@ fn contradicting_lengths_are_marked_and_do_not_desync() {
             "",
             "[Content-Length=18446744073709551615] ~",
         ),
-        ("Content-Length: -1", "rubbish\r\n", "[Content-Length=-1] ~"),
+        (
+            "Content-Length: -1",
+            "rubbish\r\n",
+            "[Content-Length=-1] rubbish\\r\\n~",
+        ),
+        ("Content-Length: +4", "text", "[Content-Length=+4] text~"),
+        (
+            "Content-Length: 9\r\nContent-Length: 4",
+            "text",
+            "[Content-Length=9][Content-Length=4] text~",
+        ),
         ("Transfer-Encoding: gzip", "", "[Transfer-Encoding=gzip] ~"),
         (
             "Content-Length: 4\r\nTransfer-Encoding: chunked",
@@ -367,9 +377,43 @@ fn contradicting_lengths_are_marked_and_do_not_desync() {
     check(
         &[c(GET), s(answer), c(GET), s(OK)],
         &[
-            &format!("#1 @0 {GET_LINE} => @0 200[Content-Length=5][Content-Length=4] ~ done"),
+            &format!(
+                "#1 @0 {GET_LINE} => @0 200[Content-Length=5][Content-Length=4] abcd\\r\\n~ done"
+            ),
             &plain(2, GET.len(), answer.len()),
         ],
+    );
+}
+
+#[test]
+fn a_request_within_the_other_readings_body_is_no_whole_call() {
+    let smuggled = "DELETE /a HTTP/1.1\r\n\r\n";
+    let chunks = "1\r\na\r\n0\r\n\r\n";
+    let put = format!(
+        "PUT /p HTTP/1.1\r\nContent-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}",
+        chunks.len() + smuggled.len()
+    );
+    let first = format!(
+        "#1 @0 PUT /p 1.1[Content-Length={}][Transfer-Encoding=chunked] a~ => @0 {OK_LINE} done",
+        chunks.len() + smuggled.len()
+    );
+    let within = format!("#2 @{} DELETE /a 1.1 ~ => -  half Gap", put.len());
+    let next = put.len() + smuggled.len();
+    // The server took the length: one answer, and the next request has its own.
+    check(
+        &[c(&format!("{put}{smuggled}")), s(OK), c(GET), s(OK)],
+        &[&within, &first, &plain(3, next, OK.len())],
+    );
+    // It took the chunks: the answer to the second one is attributed to none.
+    let orphan = format!("-  => orphan #3 @{} {OK_LINE} half Gap", OK.len());
+    check(
+        &[
+            c(&format!("{put}{smuggled}")),
+            s(&OK.repeat(2)),
+            c(GET),
+            s(OK),
+        ],
+        &[&within, &first, &orphan, &plain(4, next, 2 * OK.len())],
     );
 }
 
