@@ -323,21 +323,33 @@ fn tunnels_are_reported_once_and_their_bytes_counted() {
     let switched = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";
     let connect = "CONNECT db:5432 HTTP/1.1\r\nHost: db:5432\r\n\r\n";
     let granted = "HTTP/1.1 200 Connection established\r\n\r\n";
-    for (request, response, expected) in [
-        (upgrade, switched, "GET http://h/ws 101 -"),
-        (connect, granted, "CONNECT http://db:5432 200 -"),
+    // Of an upgrade nothing is read; what a CONNECT opened is, if it is HTTP.
+    let answer = "\x16\x03\x03\0\x7a\x02\0\0";
+    let hello = "\x16\x03\x01\x02\0\x01\0\x01\x7c\x03\x03";
+    let tunnel = "CONNECT http://db:5432 200 -";
+    for (request, response, inside, expected) in [
+        (upgrade, switched, [GET, OK], &["GET http://h/ws 101 -"][..]),
+        (connect, granted, [GET, OK], &[tunnel, NEXT]),
+        (connect, granted, [hello, answer], &[tunnel]),
     ] {
         let turns = [
             (Client, request.as_bytes()),
             (Server, response.as_bytes()),
-            (Client, GET.as_bytes()),
-            (Server, OK.as_bytes()),
+            (Client, inside[0].as_bytes()),
+            (Server, inside[1].as_bytes()),
         ];
-        let reading = check(Script::new().turns(&turns), &[expected]);
+        let reading = check(Script::new().turns(&turns), expected);
         assert_eq!(reading.counted("http", "flows_tunnelled"), 1);
+        let is_read = expected.len() > 1;
+        assert_eq!(reading.counted("http", "tunnels_http"), u64::from(is_read));
         let skipped = reading.counted("http", "bytes_tunnelled")
             + reading.counted("flow", "flow_skipped_bytes");
-        assert_eq!(skipped as usize, GET.len() + OK.len());
+        let sent = if is_read {
+            0
+        } else {
+            inside[0].len() + inside[1].len()
+        };
+        assert_eq!(skipped as usize, sent);
     }
     // Refused, it is a call like any other.
     let refused = "HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n";

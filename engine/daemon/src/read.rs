@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine_core::http::Protocol;
 use engine_core::message::{Notes, Output};
 use engine_core::pipeline::{Pipeline, Unaccounted};
 use engine_core::time::Timestamp;
@@ -381,8 +380,7 @@ fn summary(stages: &Stages, ports: &[Port], calls: u64, unaccounted: i64) -> Str
         let reason = reason.replace('_', " ");
         text.push_str(&format!(", {} {reason}", thousands(count)));
     }
-    let recognised = status::unread_protocols().filter(|protocol| *protocol != Protocol::Other);
-    for protocol in recognised {
+    for protocol in status::unread_protocols() {
         let count = protocol.count(&stages.http);
         let named = ports.iter().filter(|port| port.count(protocol) > 0);
         let named: Vec<String> = named

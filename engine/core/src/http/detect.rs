@@ -73,7 +73,7 @@ fn response_start(bytes: &[u8]) -> Detected {
     let (blanks, status) = split_blanks(bytes.get(VERSION.len()..).unwrap_or_default());
     let fits = |(&byte, &template): (&u8, &u8)| match template {
         b'0' => byte.is_ascii_digit(),
-        b' ' => matches!(byte, b' ' | b'\t' | b'\r' | b'\n'),
+        b' ' => matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0),
         _ => byte == template,
     };
     let known = version.iter().zip(VERSION).all(fits) && status.iter().zip(STATUS).all(fits);
@@ -156,6 +156,7 @@ mod tests {
         check(b"HTTP/1.1  200 OK", Detected::Response);
         check(b"HTTP/2.0 200 OK", Detected::Response);
         check(b"HTTP/1.1200 OK", Detected::Unknown);
+        check(b"HTTP/1.1 200\0OK\r\n", Detected::Response);
         check(
             b"\x16\x03\x01\x02\x00\x01",
             Detected::Protocol(Protocol::Tls),

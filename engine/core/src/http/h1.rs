@@ -13,6 +13,7 @@ mod skim;
 pub(super) mod start_line;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 pub(super) use self::connection::Connection;
 pub(super) use self::scratch::Scratch;

@@ -8,6 +8,8 @@ pub struct Header<'a> {
     /// Bytes as sent; not necessarily UTF-8.
     pub value: &'a [u8],
     known: Option<HeaderName>,
+    /// Some receivers read another name.
+    is_odd: bool,
 }
 
 /// A name that framing or messages look for. Names are compared once, when the line is read, since a message is searched
@@ -38,7 +40,23 @@ impl<'a> Header<'a> {
             name,
             value,
             known: HeaderName::of(name),
+            is_odd: false,
         }
+    }
+
+    /// A header whose name has white space around it in the message, which some receivers take for a part of the name.
+    #[cold]
+    pub(super) fn with_blanks(name: &'a [u8], value: &'a [u8]) -> Self {
+        Self {
+            is_odd: true,
+            ..Self::new(name, value)
+        }
+    }
+
+    /// Whether some receivers read another name.
+    #[inline]
+    pub(super) fn is_odd(&self) -> bool {
+        self.is_odd
     }
 
     /// Whether it has this name.

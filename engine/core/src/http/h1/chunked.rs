@@ -5,8 +5,9 @@
 //! last     = 1*"0" [ ";" extensions ] CRLF  *( trailer CRLF )  CRLF
 //! ```
 //!
-//! Bare LF ends a line, blanks around the size are ignored. A size beyond `i64::MAX`, an extension or trailer part
-//! beyond its bound, or anything else in place of a size or of the line end after the data is [`Piece::Broken`].
+//! Bare LF ends a line, blanks around the size are ignored. A size with a plus sign, with `0x`, or with other white space
+//! before or behind it is read as some clients do, and is odd: receivers differ. A size beyond `i64::MAX`, an extension or trailer
+//! part beyond its bound, or anything else in place of a size or of the line end after the data is [`Piece::Broken`].
 
 use memchr::memchr;
 
@@ -21,6 +22,9 @@ pub(super) struct Chunked {
     size: u64,
     /// Bytes of the current size line or of the trailers so far.
     line: usize,
+    /// The first chunk has not begun.
+    is_first: bool,
+    is_odd: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +59,19 @@ impl Chunked {
             state: State::SizeStart,
             size: 0,
             line: 0,
+            is_first: true,
+            is_odd: false,
         }
+    }
+
+    /// Whether receivers may differ in the sizes.
+    pub(super) fn is_odd(&self) -> bool {
+        self.is_odd
+    }
+
+    /// Whether the size of the first chunk is not complete.
+    pub(super) fn is_at_first_size(&self) -> bool {
+        self.is_first
     }
 
     /// Takes the next piece from the front of `input`.
@@ -138,8 +154,23 @@ impl Chunked {
                 self.size_line_ended();
                 true
             }
-            _ => false,
+            _ => self.odd_size_byte(byte, started),
         }
+    }
+
+    /// Takes a byte of a size line that the grammar does not allow there and that some clients accept.
+    #[cold]
+    fn odd_size_byte(&mut self, byte: u8, started: bool) -> bool {
+        self.is_odd = true;
+        match byte {
+            b'+' if !started => {}
+            0x0b | 0x0c if !started => {}
+            0x0b | 0x0c => self.state = State::Extension,
+            // Of `0x5`.
+            b'x' | b'X' if started && self.size == 0 => self.state = State::SizeStart,
+            _ => return false,
+        }
+        self.line <= limits::CHUNK_LINE_BYTES_MAX
     }
 
     /// Skips an extension and its LF.
@@ -160,6 +191,7 @@ impl Chunked {
 
     fn size_line_ended(&mut self) {
         self.line = 0;
+        self.is_first = false;
         self.state = if self.size == 0 {
             State::Trailers(LineState::Empty)
         } else {
@@ -246,6 +278,13 @@ mod tests {
         check(b"g\r\n", "", "broken", "g\r\n");
         check(b"\r\n", "", "broken", "\r\n");
         check(b"-1\r\n", "", "broken", "-1\r\n");
+        check(
+            b"+2\r\nab\r\n\x0b1\x0c\r\nc\r\n0x0\r\n\r\nX",
+            "abc",
+            "end",
+            "X",
+        );
+        check(b"1x\r\na", "", "broken", "x\r\na");
         check(b"7fffffffffffffff\r\nab", "ab", "more", "");
         check(b"8000000000000000\r\nab", "", "broken", "0\r\nab");
     }

@@ -11,6 +11,7 @@ mod bodies;
 mod heads;
 mod held;
 mod resync;
+mod trial;
 
 use memchr::memchr;
 
@@ -39,6 +40,8 @@ pub(in crate::http) struct Connection<D> {
     in_tunnel: bool,
     /// A request that acknowledges less of the responses may lie within the body of one whose length cannot be believed.
     doubtful_until: u64,
+    /// What is read was held because of a length that cannot be believed.
+    in_trial: bool,
     readings: PerDirection<Reading>,
     pairing: Pairing<D>,
 }
@@ -67,6 +70,7 @@ impl<D> Connection<D> {
             from_start: !seen.midstream,
             pending: None,
             doubtful_until: 0,
+            in_trial: false,
             in_tunnel: hand_over.in_tunnel,
             readings: PerDirection {
                 originator: Reading::new(seen.midstream),
@@ -107,6 +111,9 @@ impl<D> Connection<D> {
             return;
         }
         let direction = place.direction;
+        for direction in Direction::BOTH {
+            self.end_trial(direction, None, true, shared);
+        }
         self.from_start = false;
         if self.pending.is_some() {
             self.next = self.pending;
@@ -131,14 +138,19 @@ impl<D> Connection<D> {
                     (chunked.remaining(), true, len)
                 }
             }
+            // How much of the rest was body is unknown.
+            Step::FirstSize => (0, true, len),
             Step::UntilClose => (len, false, 0),
-            Step::Start | Step::Head(_) | Step::Resync | Step::Hold(_) | Step::Orphan(_) => {
-                (0, false, len)
-            }
+            Step::Start
+            | Step::Head(_)
+            | Step::Resync
+            | Step::Hold(_)
+            | Step::Orphan(_)
+            | Step::Trial(_) => (0, false, len),
         };
         reading.position = place.offset + (len - beyond);
         reading.damaged |= missing > 0 || is_over;
-        let of_unknown_end = matches!(reading.step, Step::Chunked(_));
+        let of_unknown_end = matches!(reading.step, Step::Chunked(_) | Step::FirstSize);
         if missing > 0 {
             self.body_missing(direction, missing, shared);
         }
@@ -175,6 +187,10 @@ impl<D> Connection<D> {
         end: FlowEnd,
         shared: &mut Http<X>,
     ) {
+        if let Some(client) = self.client {
+            self.end_trial(client.reverse(), None, false, shared);
+            self.end_trial(client, None, false, shared);
+        }
         for direction in Direction::BOTH {
             let last = self.readings[direction].last;
             self.end_direction(direction, end == FlowEnd::Fin, last, shared);
@@ -266,6 +282,8 @@ impl<D> Connection<D> {
             Step::Head(_) => self.collect(direction, input, shared),
             Step::Resync => self.resync(direction, input, shared),
             Step::Orphan(_) => self.collect_orphan_body(direction, input, shared),
+            Step::Trial(_) => self.hold_body(direction, input, shared),
+            Step::FirstSize => self.collect_first_size(direction, input, shared),
             Step::Length(_) | Step::Chunked(_) | Step::UntilClose => {
                 self.body(direction, input, shared);
             }
@@ -291,6 +309,10 @@ impl<D> Connection<D> {
         let Some(side) = self.side(direction) else {
             return self.first_bytes(direction, input, shared);
         };
+        if side == Side::Response && self.may_answer_held(direction) {
+            self.readings[direction].step = Step::Hold(0);
+            return;
+        }
         match self.read_head(direction, side, input.bytes, input.start(), shared) {
             Ok(length) => {
                 input.take(length);
@@ -365,8 +387,9 @@ impl<D> Connection<D> {
     }
 
     /// The first bytes of `direction` are of this protocol, unless the other direction begins with a message: a client's
-    /// are held until the server's are seen. A server sends first only where it has no request to wait for, so that its
-    /// bytes decide, except in a tunnel, where the answer to the CONNECT may have been followed by a body.
+    /// are held until the server's are seen, and name the protocol if those are no message. A server sends first only where
+    /// it has no request to wait for, so that its bytes decide, except in a tunnel, where the answer to the CONNECT may have
+    /// been followed by a body.
     fn wait_for_other(&mut self, direction: Direction, protocol: Protocol) {
         let may_wait = self.from_start && (direction == Direction::Originator || self.in_tunnel);
         match self.pending {
@@ -374,8 +397,8 @@ impl<D> Connection<D> {
                 self.pending = Some(protocol);
                 self.readings[direction].step = Step::Hold(0);
             }
-            None | Some(Protocol::Other) => self.next = Some(protocol),
-            Some(first) => self.next = Some(first),
+            Some(first) if direction == Direction::Responder => self.next = Some(first),
+            _ => self.next = Some(protocol),
         }
     }
 

@@ -19,8 +19,13 @@ pub(super) enum Step {
     Length(u64),
     /// A chunked body.
     Chunked(Chunked),
+    /// A chunked body that begins with an unfinished size, or with none: its first bytes are in [`Reading::collected`].
+    FirstSize,
     /// A body that only the close ends.
     UntilClose,
+    /// A body whose length cannot be believed, with the framings that it may have; it is in [`Reading::collected`] up to the
+    /// next turn.
+    Trial(Vec<Framing>),
     /// A body that may not exist, since the request is not known and may have been a HEAD: the next bytes decide. Those
     /// seen so far are in [`Reading::collected`].
     Orphan(Framing),

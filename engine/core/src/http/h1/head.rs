@@ -30,6 +30,9 @@ pub(super) struct Head<'a> {
     pub(super) length: usize,
     /// Lines that are no fields: no colon, no name, or a fold with nothing before it.
     pub(super) odd_lines: u64,
+    /// Receivers may differ in what they read: a NUL is in the status line, or a line break in the name of a field that
+    /// determines the length of the body.
+    pub(super) is_odd: bool,
 }
 
 /// Why there is no head, or not yet.
@@ -58,7 +61,7 @@ pub(super) fn parse<'a>(
     let first = lines.next().ok_or(Fault::Partial)?;
     let start = start_line(first.bytes, side).ok_or(Fault::Malformed)?;
     let mut folded = false;
-    let mut odd_lines = 0;
+    let (mut odd_lines, mut is_odd) = (0, has_nul(first.bytes, side));
     for line in lines {
         match line.bytes {
             [] if folded => return Err(Fault::Folded { length: line.next }),
@@ -67,6 +70,7 @@ pub(super) fn parse<'a>(
                     start,
                     length: line.next,
                     odd_lines,
+                    is_odd,
                 });
             }
             [b' ' | b'\t', ..] if fields.is_empty() => odd_lines += 1,
@@ -74,11 +78,36 @@ pub(super) fn parse<'a>(
             _ => match field(line) {
                 Some(_) if fields.len() == limits::HEADERS_MAX => return Err(Fault::TooMany),
                 Some(field) => fields.push(field),
-                None => odd_lines += 1,
+                None => {
+                    odd_lines += 1;
+                    is_odd |= breaks_name(line.bytes);
+                }
             },
         }
     }
     Err(Fault::Partial)
+}
+
+/// Whether the reason of a status line has a NUL; none can be before it.
+#[inline]
+fn has_nul(line: &[u8], side: Side) -> bool {
+    const BEFORE_REASON: usize = "HTTP/1.1 200".len();
+    side == Side::Response && line.get(BEFORE_REASON..).unwrap_or_default().contains(&0)
+}
+
+/// Whether a line without a colon is the name, or the first part of the name, of a field that determines the length of the
+/// body: some receivers read on in the next line.
+#[cold]
+fn breaks_name(line: &[u8]) -> bool {
+    const PART_BYTES_MIN: usize = "Trans".len();
+    let line = line.trim_ascii();
+    let begins = |name: &[u8]| {
+        let both = line.len().min(name.len());
+        let (line, name) = (line.get(..both), name.get(..both));
+        line.zip(name)
+            .is_some_and(|(line, name)| line.eq_ignore_ascii_case(name))
+    };
+    line.len() >= PART_BYTES_MIN && (begins(b"content-length") || begins(b"transfer-encoding"))
 }
 
 /// Copies a whole head with each obsolete fold (RFC 9112 §5.2) replaced by one blank.
@@ -124,8 +153,11 @@ pub(super) fn field(line: Line<'_>) -> Option<Header<'_>> {
     let (name, value) = line.bytes.split_at_checked(line.colon?)?;
     let value = value.get(1..)?;
     let value = trimmed(value.strip_prefix(b" ").unwrap_or(value));
-    let name = trimmed(name);
-    (!name.is_empty()).then(|| Header::new(name, value))
+    match name {
+        [b'!'..=0xff] | [b'!'..=0xff, .., b'!'..=0xff] => Some(Header::new(name, value)),
+        _ => Some(Header::with_blanks(name.trim_ascii(), value))
+            .filter(|field| !field.name.is_empty()),
+    }
 }
 
 /// Without white space around it, which is rare.

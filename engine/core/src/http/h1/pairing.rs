@@ -200,6 +200,26 @@ impl<D> Pairing<D> {
         self.order = Order::Pipelined;
     }
 
+    /// Where the response of the request that is being read ended, if it is over.
+    pub(super) fn early_answer(&self) -> Option<u64> {
+        let newest = self.queue.back()?;
+        (newest.request == Request::Open && newest.response == Response::Done)
+            .then_some(self.answered)
+    }
+
+    /// Whether the next response but those of the requests before it is certainly that of the newest request.
+    pub(super) fn newest_awaits(&self) -> bool {
+        self.queue
+            .back()
+            .is_some_and(|newest| newest.waits() && !newest.is_ambiguous)
+    }
+
+    /// The methods of the requests that wait, oldest first.
+    pub(super) fn waiting(&self) -> Vec<Method> {
+        let waiting = self.queue.iter().filter(|exchange| exchange.waits());
+        waiting.map(|exchange| exchange.method).collect()
+    }
+
     /// Whether a request waits for its response.
     pub(super) fn waits(&self) -> bool {
         self.queue.iter().any(Exchange::waits)
@@ -269,11 +289,7 @@ impl<D> Pairing<D> {
         self.queue.push_back(Exchange {
             draft,
             call_index: origin.call_index,
-            method: match head.method {
-                b"HEAD" => Method::Head,
-                b"CONNECT" => Method::Connect,
-                _ => Method::Other,
-            },
+            method: Method::of(head.method),
             request: Request::Open,
             response: if given_up {
                 Response::GivenUp

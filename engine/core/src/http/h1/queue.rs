@@ -36,6 +36,17 @@ pub(super) enum Method {
     Unknown,
 }
 
+impl Method {
+    /// That of a request.
+    pub(super) fn of(name: &[u8]) -> Self {
+        match name {
+            b"HEAD" => Self::Head,
+            b"CONNECT" => Self::Connect,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// Whether the response of an exchange is its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pair {

@@ -7,8 +7,9 @@
 //! simple       = method SP "/..."                                HTTP/0.9
 //! ```
 //!
-//! A method is any token (RFC 9110 §9.1 has no bound). A version other than 1.x does not make a message another protocol's: servers answer such requests (with 505 or as if
-//! they were 1.x), and so they do requests whose version is misspelt (with 400).
+//! A method is any token (RFC 9110 §9.1 has no bound). A version other than 1.x does not make a message another protocol's:
+//! servers answer such requests (with 505 or as if they were 1.x), and so they do requests whose version is misspelt (with
+//! 400). A NUL in a status line ends its number as a blank does: clients accept that.
 
 use memchr::memmem;
 
@@ -154,7 +155,7 @@ fn any_status_line(line: &[u8]) -> Option<(Version, u16)> {
     let (blanks, rest) = split_blanks(rest);
     let &[a, b, c] = rest.first_chunk()?;
     let blank = (1..=STATUS_BLANKS_MAX).contains(&blanks);
-    let ends = matches!(rest.get(3), None | Some(b' ' | b'\t' | b'\r' | b'\n'));
+    let ends = matches!(rest.get(3), None | Some(b' ' | b'\t' | b'\r' | b'\n' | 0));
     if !blank || !ends || ![a, b, c].iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -210,10 +211,14 @@ fn find_request(line: &[u8]) -> Option<usize> {
     match known {
         Some(length) => Some(before.len() - length),
         None if before.is_empty() => None,
-        // What a loss left of a method is not a method: `ELETE`.
-        None if KNOWN_METHODS.iter().any(|method| method.ends_with(before)) => None,
+        None if is_end_of_method(before) => None,
         None => before.iter().copied().all(is_token).then_some(0),
     }
+}
+
+/// Whether it is only the end of a known method, and so no method: `ELETE`, of which a loss or a wrong length took the rest.
+pub(in crate::http) fn is_end_of_method(name: &[u8]) -> bool {
+    !KNOWN_METHODS.contains(&name) && KNOWN_METHODS.iter().any(|method| method.ends_with(name))
 }
 
 /// The number of blanks at the front, and what follows them.

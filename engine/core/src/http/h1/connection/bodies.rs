@@ -1,5 +1,7 @@
 //! Bodies of one connection, passed on by reference, up to the end of their message.
 
+use memchr::memchr;
+
 use super::Connection;
 use crate::flow::Direction;
 use crate::http::detect::{self, Detected};
@@ -52,17 +54,26 @@ impl<D> Connection<D> {
             Step::Chunked(chunked) => {
                 let mut rest = input.bytes;
                 let piece = chunked.next(&mut rest);
+                if chunked.is_at_first_size() {
+                    reading.step = Step::FirstSize;
+                    return;
+                }
+                let is_odd = chunked.is_odd();
                 input.set_rest(rest);
                 match piece {
                     Piece::Data(data) => (data, false),
                     Piece::More => return,
+                    Piece::End if is_odd => {
+                        self.doubt(direction, shared);
+                        (&[][..], true)
+                    }
                     Piece::End => (&[][..], true),
                     Piece::Broken => return self.broken(direction, input.time, shared),
                 }
             }
             _ => (input.take(usize::MAX), false),
         };
-        reading.position = input.offset;
+        self.readings[direction].position = input.offset;
         if !data.is_empty() {
             match self.side(direction) {
                 Some(Side::Response) => self.pairing.response_body(data, shared),
@@ -72,6 +83,73 @@ impl<D> Connection<D> {
         if is_over {
             self.end_message(direction, input.time, shared);
         }
+    }
+
+    /// The length of the current message cannot be believed.
+    #[cold]
+    fn doubt<X: Exchanges<Draft = D>>(&mut self, direction: Direction, shared: &mut Http<X>) {
+        shared.counters.framing_conflicts += 1;
+        let server = self.readings[direction.reverse()].position;
+        let reading = &mut self.readings[direction];
+        (reading.damaged, reading.doubtful) = (true, true);
+        if self.client == Some(direction) {
+            self.doubtful_until = self.doubtful_until.max(server + 1);
+        }
+    }
+
+    /// Collects the size of the first chunk where it does not lie in one piece, or is none: then its bytes are a body
+    /// without chunks.
+    #[cold]
+    pub(super) fn collect_first_size<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        input: &mut Input<'_>,
+        shared: &mut Http<X>,
+    ) {
+        let reading = &mut self.readings[direction];
+        let collected = &mut reading.collected;
+        if collected.bytes.is_empty() {
+            collected.begin(input);
+        }
+        let end = memchr(b'\n', input.bytes).map_or(usize::MAX, |end| end + 1);
+        let piece = input.take(end);
+        let is_kept = shared.buffers.append(&mut collected.bytes, piece);
+        shared.counters.bytes_copied += piece.len() as u64;
+        reading.position = input.offset;
+        let (mut chunked, mut rest) = (Chunked::new(), &collected.bytes[..]);
+        let is_broken = chunked.next(&mut rest) == Piece::Broken || !is_kept;
+        if is_broken || !chunked.is_at_first_size() {
+            self.read_first_size(direction, is_broken, shared);
+        }
+    }
+
+    fn read_first_size<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        is_broken: bool,
+        shared: &mut Http<X>,
+    ) {
+        let reading = &mut self.readings[direction];
+        let position = reading.position;
+        let mut bytes = std::mem::take(&mut reading.collected.bytes);
+        let mut input = Input {
+            bytes: &bytes,
+            offset: reading.collected.offset,
+            time: reading.collected.time,
+            acked: reading.collected.acked,
+        };
+        if is_broken {
+            shared.counters.bodies_broken += 1;
+            self.doubt(direction, shared);
+            self.begin_body(direction, Framing::Unknown, input.time, shared);
+        } else {
+            self.readings[direction].step = Step::Chunked(Chunked::new());
+        }
+        while !input.bytes.is_empty() && !self.is_over() {
+            self.read(direction, &mut input, shared);
+        }
+        self.readings[direction].position = position;
+        shared.buffers.release(&mut bytes);
     }
 
     /// The chunked coding of a body broke.
@@ -145,7 +223,8 @@ impl<D> Connection<D> {
                 reading.damaged |= !whole;
                 self.end_message(direction, now, shared);
             }
-            Step::Length(_) | Step::Chunked(_) => {
+            Step::Length(_) | Step::Chunked(_) | Step::FirstSize => {
+                shared.buffers.release(&mut reading.collected.bytes);
                 reading.damaged = true;
                 self.end_message(direction, now, shared);
             }
@@ -153,7 +232,11 @@ impl<D> Connection<D> {
                 self.count_cut_head(direction, shared);
                 self.lose(direction, 0, shared);
             }
-            Step::Start | Step::Hold(_) | Step::Orphan(_) => {}
+            Step::Trial(_) if self.client != Some(direction) => {
+                self.end_trial(direction, None, false, shared);
+            }
+            // The responses to what is held of the requests may still come.
+            Step::Trial(_) | Step::Start | Step::Hold(_) | Step::Orphan(_) => {}
         }
     }
 }
@@ -244,6 +327,7 @@ impl<D> Connection<D> {
         }
         match self.readings[server].step {
             Step::Orphan(_) => self.end_orphan_without_body(server, now, shared),
+            Step::Trial(_) => self.end_trial(server, None, false, shared),
             Step::UntilClose => {
                 // Neither length nor close: what there was is kept, and marked.
                 self.readings[server].damaged = true;

@@ -229,6 +229,7 @@ impl<D> Connection<D> {
             self.readings[client].damaged = true;
             self.end_message(client, now, shared);
         }
+        self.end_trial(client, None, false, shared);
         let reading = &mut self.readings[client];
         if matches!(reading.step, Step::Start) {
             // The rest of the head may follow.
@@ -311,6 +312,7 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         shared.counters.header_lines_odd += head.odd_lines;
+        let is_odd = head.is_odd;
         match head.start {
             StartLine::Request(line) => {
                 let head = RequestHead {
@@ -319,7 +321,7 @@ impl<D> Connection<D> {
                     version: line.version,
                     headers: fields,
                 };
-                self.request_head(direction, &head, start, shared);
+                self.request_head(direction, &head, is_odd, start, shared);
             }
             StartLine::Status { version, status } => {
                 let head = ResponseHead {
@@ -327,7 +329,7 @@ impl<D> Connection<D> {
                     version,
                     headers: fields,
                 };
-                self.response_head(direction, &head, start, shared);
+                self.response_head(direction, &head, is_odd, start, shared);
             }
         }
     }
@@ -336,6 +338,7 @@ impl<D> Connection<D> {
         &mut self,
         direction: Direction,
         head: &RequestHead<'_>,
+        is_odd: bool,
         start: Start,
         shared: &mut Http<X>,
     ) {
@@ -363,13 +366,22 @@ impl<D> Connection<D> {
             let reading = &mut self.readings[direction];
             (reading.damaged, reading.doubtful) = (true, true);
         }
-        let fields = Fields::read(head.headers);
-        if self.note_conflict(direction, &fields, shared) {
-            self.doubtful_until = self.doubtful_until.max(context.acked + 1);
+        let fields = Fields::read(head.headers, head.version);
+        let is_conflict = is_odd || fields.conflict();
+        if is_conflict || self.in_trial {
+            self.doubt_head(direction, is_conflict, shared);
         }
         if head.method == b"CONNECT" {
             self.end_message(direction, start.now, shared);
             self.readings[direction].step = Step::Hold(0);
+        } else if is_conflict {
+            self.doubtful_until = self.doubtful_until.max(context.acked + 1);
+            if self.pairing.newest_awaits() && !self.in_trial {
+                let candidates = fields.candidates(head.headers, Side::Request);
+                self.readings[direction].step = Step::Trial(candidates);
+            } else {
+                self.begin_body(direction, fields.of_request(), start.now, shared);
+            }
         } else {
             self.begin_body(direction, fields.of_request(), start.now, shared);
         }
@@ -407,6 +419,7 @@ impl<D> Connection<D> {
         &mut self,
         direction: Direction,
         head: &ResponseHead<'_>,
+        is_odd: bool,
         start: Start,
         shared: &mut Http<X>,
     ) {
@@ -429,7 +442,7 @@ impl<D> Connection<D> {
             context,
             shared,
         );
-        let fields = Fields::read(head.headers);
+        let fields = Fields::read(head.headers, head.version);
         if head.status == 101 || (method == Method::Connect && matches!(head.status, 200..=299)) {
             self.end_message(direction, start.now, shared);
             return self.tunnel(head.status == 101, start.now, shared);
@@ -453,13 +466,24 @@ impl<D> Connection<D> {
                 self.pairing.pipeline();
             }
             self.read_held(direction.reverse(), step, shared);
+        } else if matches!(client.step, Step::Trial(_)) {
+            self.end_answered_trial(direction.reverse(), shared);
         }
-        if method == Method::Head || matches!(head.status, 204 | 304) {
+        let has_body = method != Method::Head && !matches!(head.status, 204 | 304);
+        let is_doubtful = has_body && fields.conflict();
+        if is_odd || is_doubtful || self.in_trial {
+            self.doubt_head(direction, is_odd || is_doubtful, shared);
+        }
+        if !has_body {
             return self.end_message(direction, start.now, shared);
         }
-        self.note_conflict(direction, &fields, shared);
         let framing = fields.of_response();
-        if method == Method::Unknown && !matches!(framing, Framing::Length(0) | Framing::Unknown) {
+        if is_doubtful && method != Method::Unknown && !self.in_trial {
+            let candidates = fields.candidates(head.headers, Side::Response);
+            self.readings[direction].step = Step::Trial(candidates);
+        } else if method == Method::Unknown
+            && !matches!(framing, Framing::Length(0) | Framing::Unknown)
+        {
             self.readings[direction].step = Step::Orphan(framing);
         } else {
             self.begin_body(direction, framing, start.now, shared);
@@ -493,19 +517,17 @@ impl<D> Connection<D> {
         may_hide_message
     }
 
-    fn note_conflict<X: Exchanges<Draft = D>>(
+    /// The message that begins is marked: its fields are in conflict, or those of one before it.
+    #[cold]
+    fn doubt_head<X: Exchanges<Draft = D>>(
         &mut self,
         direction: Direction,
-        fields: &Fields,
+        is_conflict: bool,
         shared: &mut Http<X>,
-    ) -> bool {
-        let is_conflict = fields.conflict();
-        if is_conflict {
-            shared.counters.framing_conflicts += 1;
-            let reading = &mut self.readings[direction];
-            (reading.damaged, reading.doubtful) = (true, true);
-        }
-        is_conflict
+    ) {
+        shared.counters.framing_conflicts += u64::from(is_conflict);
+        let reading = &mut self.readings[direction];
+        (reading.damaged, reading.doubtful) = (true, true);
     }
 
     /// The rest of both directions is of another protocol: what an upgrade names is not read, and in what a CONNECT opens

@@ -1,6 +1,6 @@
 //! Bytes that are held until it is known what they are: the first ones of a direction that begin no message, up to the
-//! first bytes of the other direction, and what follows a CONNECT, up to its answer. Bounded by
-//! [`limits::HELD_BYTES_MAX`].
+//! first bytes of the other direction, what follows a CONNECT, up to its answer, and responses to requests that are held
+//! ([`trial`](super::trial)). Bounded by [`limits::HELD_BYTES_MAX`].
 
 use super::Connection;
 use crate::flow::Direction;
@@ -38,6 +38,8 @@ impl<D> Connection<D> {
             if is_too_long {
                 self.next = self.next.or(self.pending);
             }
+            // Which responses there are is not known any more.
+            self.end_trial(direction.reverse(), None, true, shared);
         }
     }
 

@@ -355,7 +355,7 @@ fn contradicting_lengths_are_marked_and_do_not_desync() {
         (
             "Transfer-Encoding: chunked",
             "10000000000000000\r\nrubbish\r\n",
-            "[Transfer-Encoding=chunked] ~",
+            "[Transfer-Encoding=chunked] 10000000000000000\\r\\nrubbish\\r\\n~",
         ),
         (
             "Transfer-Encoding: chunked",
@@ -385,36 +385,211 @@ fn contradicting_lengths_are_marked_and_do_not_desync() {
     );
 }
 
+/// A PUT with these fields and these bytes behind them, more requests, and as many responses as the server read requests:
+/// the body of the PUT, the methods that are read behind it, and the marks.
+#[track_caller]
+fn check_reading(fields: &str, bytes: &str, answers: usize, expected: &[&str]) {
+    let put = format!("PUT /p HTTP/1.1\r\n{fields}\r\n\r\n");
+    let sent = format!("{put}{bytes}");
+    let turns = [c(&sent), s(&OK.repeat(answers)), c(GET), s(OK)];
+    let at_once = [c(&sent), s(&OK.repeat(answers))];
+    for (events, is_followed) in [(&turns[..], true), (&at_once, false)] {
+        for step in [1, 7, usize::MAX] {
+            let (lines, counters) = run(events, step, FlowEnd::Fin, "80", false);
+            let lines: Vec<_> = lines.iter().map(|line| shortened(line, fields)).collect();
+            let mut expected: Vec<_> = expected.iter().map(|line| (*line).to_owned()).collect();
+            if is_followed {
+                expected.push(shortened(
+                    &plain(expected.len() as u64 + 1, sent.len(), answers * OK.len()),
+                    fields,
+                ));
+            }
+            assert_eq!(lines, expected, "{fields} {bytes} in pieces of {step}");
+            assert_eq!(counters.framing_conflicts, 1);
+        }
+    }
+}
+
+/// A line without its fields and places.
+fn shortened(line: &str, fields: &str) -> String {
+    let fields: String = fields
+        .lines()
+        .map(|field| {
+            let (name, value) = field.split_once(':').unwrap_or_default();
+            format!("[{}={}]", name.trim(), value.trim())
+        })
+        .collect();
+    let line = line.replace(&fields, "").replace("[Host=h]", "");
+    let words = line.split(' ').filter(|word| !word.starts_with('@'));
+    words.collect::<Vec<_>>().join(" ")
+}
+
 #[test]
-fn a_request_within_the_other_readings_body_is_no_whole_call() {
+fn responses_show_which_length_the_server_read() {
+    let ok = "200[Content-Length=2] ok. done";
+    let put = |body: &str| format!("#1 PUT /p 1.1 {body}~ => {ok}");
+    let within = |number: u64| format!("#{number} DELETE /a 1.1 ~ => {ok}");
     let smuggled = "DELETE /a HTTP/1.1\r\n\r\n";
     let chunks = "1\r\na\r\n0\r\n\r\n";
-    let put = format!(
-        "PUT /p HTTP/1.1\r\nContent-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}",
-        chunks.len() + smuggled.len()
+    let both = |length: usize| format!("Content-Length: {length}\r\nTransfer-Encoding: chunked");
+    let bytes = format!("{chunks}{smuggled}");
+    let raw = bytes.replace("\r\n", "\\r\\n");
+    // It took the length, or the chunks.
+    check_reading(&both(bytes.len()), &bytes, 1, &[&put(&raw)]);
+    check_reading(&both(bytes.len()), &bytes, 2, &[&put("a"), &within(2)]);
+    // A name with a blank behind it, which was another field to the server, or not.
+    let blank = format!("Content-Length : {}", smuggled.len());
+    let raw = smuggled.replace("\r\n", "\\r\\n");
+    check_reading(&blank, smuggled, 2, &[&put(""), &within(2)]);
+    check_reading(&blank, smuggled, 1, &[&put(&raw)]);
+    check_reading(
+        "Transfer-Encoding : chunked",
+        &bytes,
+        2,
+        &[&put("a"), &within(2)],
     );
-    let first = format!(
-        "#1 @0 PUT /p 1.1[Content-Length={}][Transfer-Encoding=chunked] a~ => @0 {OK_LINE} done",
-        chunks.len() + smuggled.len()
+    // Numbers that are none, and two of them.
+    check_reading("Content-Length: +4", "text", 1, &[&put("text")]);
+    check_reading(
+        "Content-Length: 4x",
+        &format!("text{smuggled}"),
+        2,
+        &[&put("text"), &within(2)],
     );
+    let two = "Content-Length: 9\r\nContent-Length: 4";
+    check_reading(
+        two,
+        &format!("text{smuggled}"),
+        2,
+        &[&put("text"), &within(2)],
+    );
+    check_reading(two, "some text", 1, &[&put("some text")]);
+    check_reading("Content-Length: -1", smuggled, 2, &[&put(""), &within(2)]);
+    // No candidate fits: all that was sent is the body.
+    check_reading(two, "text!", 1, &[&put("text!")]);
+    check_reading("Content-Length: x", "rubbish", 1, &[&put("rubbish")]);
+    // Nearly chunked.
+    for coding in ["xchunked", "chunked;", "chunked, x", "chunkedx"] {
+        let coding = format!("Transfer-Encoding: {coding}");
+        check_reading(&coding, chunks, 1, &[&put("a")]);
+        check_reading(&coding, "rubbish", 1, &[&put("rubbish")]);
+        check_reading(
+            &format!("{coding}\r\nContent-Length: 3"),
+            "abc",
+            1,
+            &[&put("abc")],
+        );
+    }
+}
+
+#[test]
+fn a_request_that_no_response_proves_is_no_whole_call() {
+    let smuggled = "DELETE /a HTTP/1.1\r\n\r\n";
+    let put = "PUT /p HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    let request = "[Content-Length=5][Transfer-Encoding=chunked]";
     let within = format!("#2 @{} DELETE /a 1.1 ~ => -  half Gap", put.len());
-    let next = put.len() + smuggled.len();
-    // The server took the length: one answer, and the next request has its own.
+    // One response too few under each reading.
     check(
-        &[c(&format!("{put}{smuggled}")), s(OK), c(GET), s(OK)],
-        &[&within, &first, &plain(3, next, OK.len())],
-    );
-    // It took the chunks: the answer to the second one is attributed to none.
-    let orphan = format!("-  => orphan #3 @{} {OK_LINE} half Gap", OK.len());
-    check(
+        &[c(&format!("{put}{smuggled}")), s(OK)],
         &[
-            c(&format!("{put}{smuggled}")),
-            s(&OK.repeat(2)),
-            c(GET),
-            s(OK),
+            &format!("#1 @0 PUT /p 1.1{request} ~ => @0 {OK_LINE} done"),
+            &within,
         ],
-        &[&within, &first, &orphan, &plain(4, next, 2 * OK.len())],
     );
+}
+
+#[test]
+fn a_response_ends_where_its_reading_fits() {
+    let chunks = "1\r\na\r\n0\r\n\r\n";
+    for (fields, bytes, body) in [
+        ("Transfer-Encoding: xchunked", chunks, "a"),
+        ("Transfer-Encoding: xchunked", "text", "text"),
+        (
+            "Transfer-Encoding: chunked;\r\nContent-Length: 4",
+            "text",
+            "text",
+        ),
+        (
+            "Transfer-Encoding: chunked\r\nContent-Length: 4",
+            chunks,
+            "a",
+        ),
+        ("Content-Length : 4", "text", "text"),
+        ("Content-Length: 4\r\nContent-Length: 9", "text", "text"),
+        ("Content-Length: 9\r\nContent-Length: 4", "text", "text"),
+        ("Content-Length: 4x", "text!", "text!"),
+        ("Content-Length: -4", "text", "text"),
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{bytes}");
+        let first = format!("#1 {GET_LINE} => 200 {body}~ done");
+        for step in [1, 7, usize::MAX] {
+            for events in [
+                &[c(GET), s(&answer), c(GET), s(OK)][..],
+                &[c(GET), s(&answer)],
+            ] {
+                let (lines, _) = run(events, step, FlowEnd::Fin, "80", false);
+                assert_eq!(
+                    shortened(&lines[0], fields),
+                    shortened(&first, ""),
+                    "{fields}"
+                );
+                assert_eq!(lines.len(), events.len() / 2);
+                if let Some(second) = lines.get(1) {
+                    assert_eq!(*second, plain(2, GET.len(), answer.len()));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_odd_is_read_and_marked() {
+    let marked = |number: u64, body: &str| format!("#{number} {GET_LINE} => 200 {body}~ done");
+    for (answer, body) in [
+        ("HTTP/1.1 200 O\0K\r\nContent-Length: 2\r\n\r\nok", "ok"),
+        ("HTTP/1.1 200\0OK\r\nContent-Length: 2\r\n\r\nok", "ok"),
+        (
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            "ok",
+        ),
+        (
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nraw",
+            "raw",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n+2\r\nok\r\n0\r\n\r\n",
+            "ok",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\x0b2\x0c\r\nok\r\n0\r\n\r\n",
+            "ok",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\nok",
+            "-2\\r\\nok",
+        ),
+        ("HTTP/1.1 200 OK\r\nContent-\r\nLength: 2\r\n\r\nok", "ok"),
+    ] {
+        for step in [1, 7, usize::MAX] {
+            let events = [c(GET), s(answer), c(GET), s(OK)];
+            let (lines, counters) = run(&events, step, FlowEnd::Fin, "80", false);
+            let fields = [
+                "Content-Length: 2",
+                "Transfer-Encoding: chunked",
+                "Length: 2",
+            ];
+            let line = fields
+                .iter()
+                .fold(lines[0].clone(), |line, field| shortened(&line, field));
+            assert_eq!(
+                line,
+                shortened(&marked(1, body), ""),
+                "{answer:?} in pieces of {step}"
+            );
+            assert_eq!(counters.framing_conflicts, 1, "{answer:?}");
+            assert_eq!(lines[1], plain(2, GET.len(), answer.len()));
+        }
+    }
 }
 
 #[test]
