@@ -84,8 +84,13 @@ pub struct Running {
 impl Running {
     /// Starts it with its output kept and nothing to read.
     pub fn start(command: &mut Command) -> Result<Self> {
+        Self::start_fed(command, Stdio::null())
+    }
+
+    /// Starts it with its output kept and this input.
+    pub fn start_fed(command: &mut Command, input: Stdio) -> Result<Self> {
         command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command
@@ -123,6 +128,11 @@ impl Running {
             "did not log {part:?} within {patience:?}: {}",
             self.stderr.text()
         );
+    }
+
+    /// Its standard output so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
     }
 
     /// Its standard error so far.

@@ -20,6 +20,7 @@ mod metrics;
 mod netns;
 mod overload;
 mod peers;
+mod read_inputs;
 mod read_truth;
 mod rules;
 mod sandbox;

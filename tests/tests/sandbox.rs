@@ -114,7 +114,7 @@ fn one_try() {
             plan
         }
         "store" => Plan::store(&folder.join("ours")),
-        "reader" => Plan::reader(std::slice::from_ref(&file)),
+        "reader" => Plan::reader(std::slice::from_ref(&file), false),
         _ => panic!("{role}"),
     };
     let before = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -2,7 +2,8 @@
 //!
 //! Formats are recognised by their first bytes, never by a file name. Memory is constant: one window of the file, at
 //! least as long as the longest packet, which [`CAPTURE_PACKET_BYTES_MAX`](crate::limits::CAPTURE_PACKET_BYTES_MAX) bounds. A file that ends within a packet gives
-//! all packets before the cut and then [`Error`] with [`Error::is_cut`]; after any error there are no more packets.
+//! all packets before the cut and then [`Error`] with [`Error::is_cut`]; after any error there are no more packets. The
+//! one exception is input that has nothing to read yet (`WouldBlock`): [`Error::is_waiting`], and the next call goes on.
 //!
 //! The crate `pcap-parser` was tried first and now checks the result in a test. It reads the time offset of big-endian
 //! sections as little-endian, refuses time resolutions that are powers of two, returns padding as data of simple packet
@@ -26,10 +27,13 @@ use engine_core::time::Timestamp;
 use error::Cause;
 pub use error::Error;
 use record::Record;
-use window::Window;
+use window::{WINDOW_BYTES, Window};
 
 /// The path that means standard input.
-const STDIN: &str = "-";
+pub const STDIN: &str = "-";
+
+/// What messages call it.
+pub const STDIN_NAME: &str = "standard input";
 
 const MAGIC_GZIP: [u8; 2] = [0x1f, 0x8b];
 const MAGIC_ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -39,10 +43,16 @@ pub struct CaptureFile {
     name: String,
     window: Window,
     format: Format,
+    /// The next packet, if its time was looked at before it was taken.
+    ahead: Option<Record>,
     progress: Progress,
 }
 
 enum Format {
+    /// The first bytes have not been read yet.
+    Unknown,
+    /// These are the first bytes of what was decompressed.
+    Decompressed,
     Pcap(pcap::Header),
     Pcapng(pcapng::Section),
     /// The end or an error was reached: there are no more packets.
@@ -66,32 +76,33 @@ impl CaptureFile {
     /// Opens a file, or standard input for `-`, and reads its header.
     pub fn open(path: &str) -> Result<Self, Error> {
         if path == STDIN {
-            return Self::from_reader("standard input", io::stdin());
+            return Self::from_reader(STDIN_NAME, io::stdin());
         }
-        match File::open(path) {
-            Ok(file) => Self::from_reader(path, file),
-            Err(error) => Err(Error::new(path, Cause::Open(error))),
-        }
+        Self::from_reader(path, open_input(path)?)
     }
 
     /// Reads a capture from anywhere; `name` is for messages.
     pub fn from_reader(name: &str, input: impl Read + 'static) -> Result<Self, Error> {
-        let fail = |cause| Error::new(name, cause);
-        let input = decompress(input).map_err(|error| {
-            fail(Cause::Read {
-                packets: 0,
-                at: 0,
-                error,
-            })
-        })?;
-        let mut window = Window::new(input);
-        let format = Format::detect(&mut window).map_err(fail)?;
-        Ok(Self {
+        Self::with_window(name, input, WINDOW_BYTES)
+    }
+
+    /// The same with another number of bytes that are read at once.
+    pub fn with_window(
+        name: &str,
+        input: impl Read + 'static,
+        window_bytes: usize,
+    ) -> Result<Self, Error> {
+        let mut file = Self {
             name: name.to_owned(),
-            window,
-            format,
+            window: Window::new(Box::new(input), window_bytes),
+            format: Format::Unknown,
+            ahead: None,
             progress: Progress::default(),
-        })
+        };
+        match file.detect() {
+            Err(cause) if !cause.is_waiting() => Err(Error::new(name, cause)),
+            _ => Ok(file),
+        }
     }
 
     /// The next packet, `None` at the end.
@@ -103,20 +114,21 @@ impl CaptureFile {
         reason = "constant memory needs items that borrow from the reader, which an iterator cannot give"
     )]
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, Error> {
-        if matches!(self.format, Format::Finished) {
-            return Ok(None);
+        let record = match self.ahead.take() {
+            Some(record) => Some(record),
+            None => self.record()?,
+        };
+        Ok(record.map(|record| self.frame(record)))
+    }
+
+    /// The time of the packet that [`Self::next`] will give, `None` at the end.
+    pub fn next_time(&mut self) -> Result<Option<Timestamp>, Error> {
+        if self.ahead.is_none() {
+            self.ahead = self.record()?;
         }
-        match self.record() {
-            Ok(Some(record)) => Ok(Some(self.frame(record))),
-            Ok(None) => {
-                self.format = Format::Finished;
-                self.whole_file_unreadable().map_or(Ok(None), Err)
-            }
-            Err(cause) => {
-                self.format = Format::Finished;
-                Err(Error::new(&self.name, cause))
-            }
-        }
+        Ok(self
+            .ahead
+            .map(|record| record.time.unwrap_or(self.progress.time)))
     }
 
     /// Packets read so far.
@@ -134,14 +146,39 @@ impl CaptureFile {
         self.progress.unsupported
     }
 
-    fn record(&mut self) -> Result<Option<Record>, Cause> {
+    fn record(&mut self) -> Result<Option<Record>, Error> {
         self.window.release();
-        let found = match &mut self.format {
+        let found = self.detect().and_then(|()| match &mut self.format {
             Format::Pcap(header) => header.next(&mut self.window),
             Format::Pcapng(section) => section.next(&mut self.window),
-            Format::Finished => Ok(None),
-        };
-        found.map_err(|cause| cause.after(self.progress.packets))
+            Format::Unknown | Format::Decompressed | Format::Finished => Ok(None),
+        });
+        match found {
+            Ok(Some(record)) => Ok(Some(record)),
+            Err(cause) if cause.is_waiting() => Err(Error::new(&self.name, cause)),
+            Ok(None) if matches!(self.format, Format::Finished) => Ok(None),
+            Ok(None) => {
+                self.format = Format::Finished;
+                self.whole_file_unreadable().map_or(Ok(None), Err)
+            }
+            Err(cause) => {
+                self.format = Format::Finished;
+                let cause = cause.after(self.progress.packets);
+                Err(Error::new(&self.name, cause))
+            }
+        }
+    }
+
+    /// Recognises compression and format, unless that is done.
+    fn detect(&mut self) -> Result<(), Cause> {
+        if matches!(self.format, Format::Unknown) {
+            decompress(&mut self.window)?;
+            self.format = Format::Decompressed;
+        }
+        if matches!(self.format, Format::Decompressed) {
+            self.format = Format::detect(&mut self.window)?;
+        }
+        Ok(())
     }
 
     fn frame(&mut self, record: Record) -> Frame<'_> {
@@ -174,6 +211,11 @@ impl CaptureFile {
     }
 }
 
+/// Opens the file of a capture; the error names it.
+pub fn open_input(path: &str) -> Result<File, Error> {
+    File::open(path).map_err(|error| Error::new(path, Cause::Open(error)))
+}
+
 impl Format {
     fn detect(window: &mut Window) -> Result<Self, Cause> {
         if let Some(header) = pcap::Header::read(window)? {
@@ -192,20 +234,13 @@ impl Format {
 }
 
 /// Decompresses gzip and zstd, recognised by their magic numbers.
-fn decompress(mut input: impl Read + 'static) -> io::Result<Box<dyn Read>> {
-    let mut magic = Vec::with_capacity(MAGIC_ZSTD.len());
-    input
-        .by_ref()
-        .take(MAGIC_ZSTD.len() as u64)
-        .read_to_end(&mut magic)?;
-    let is_gzip = magic.starts_with(&MAGIC_GZIP);
-    let is_zstd = magic == MAGIC_ZSTD;
-    let whole = io::Cursor::new(magic).chain(input);
-    Ok(if is_gzip {
-        Box::new(flate2::read::MultiGzDecoder::new(whole))
-    } else if is_zstd {
-        Box::new(zstd::stream::read::Decoder::new(whole)?)
+fn decompress(window: &mut Window) -> Result<(), Cause> {
+    let magic = window.peek(MAGIC_ZSTD.len())?;
+    if magic.starts_with(&MAGIC_GZIP) {
+        window.decode(|input| Ok(Box::new(flate2::read::MultiGzDecoder::new(input))))
+    } else if magic == MAGIC_ZSTD {
+        window.decode(|input| Ok(Box::new(zstd::stream::read::Decoder::new(input)?)))
     } else {
-        Box::new(whole)
-    })
+        Ok(())
+    }
 }

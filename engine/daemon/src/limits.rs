@@ -15,6 +15,26 @@ pub const CAPTURE_PACKET_BYTES_MAX: usize = PACKET_BYTES_MAX;
 /// Interfaces of one pcapng section; one more is an error.
 pub const CAPTURE_INTERFACES_MAX: usize = 4096;
 
+/// Capture files that are open at the same time, with [`CAPTURE_WINDOW_BYTES_MANY`] each. Files are opened when their first
+/// packet is due, so only files that overlap are open together; of more than these, the rest is read late, which W082
+/// reports. Below the usual limit of descriptors of a process, 1024.
+pub const CAPTURE_FILES_OPEN_MAX: usize = 256;
+
+/// Bytes that are read at once of each of many files.
+pub const CAPTURE_WINDOW_BYTES_MANY: usize = 64 * 1024;
+
+/// Bytes that are read of a file for the time of its first packet.
+pub const CAPTURE_WINDOW_BYTES_FIRST: usize = 4 * 1024;
+
+/// Bytes at the start of a followed file by which it is recognised when its name is used for another one.
+pub const CAPTURE_MARK_BYTES: usize = 256;
+
+/// Bytes that are read of a stream at once: what a pipe holds.
+pub const STREAM_CHUNK_BYTES: usize = 64 * 1024;
+
+/// Chunks of a stream that are read ahead; then its thread waits, and the pipe fills.
+pub const STREAM_CHUNKS_MAX: usize = 16;
+
 // ---- shards ----
 
 /// A shard publishes its counters at least ten times a second; one that has not in this time counts as stuck.

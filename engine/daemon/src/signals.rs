@@ -1,9 +1,12 @@
-//! Signals as events, from a thread that waits for them.
+//! Signals as events, from a thread that waits for them, or as a flag.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 /// Sends an event for each signal that ends, reloads or requests the status, until there is no receiver.
@@ -23,4 +26,14 @@ pub(crate) fn watch<E: Send + 'static>(
         .name("signals".into())
         .spawn(watch)?;
     Ok(())
+}
+
+/// A flag that the first SIGINT or SIGTERM sets; the second one ends the process.
+pub(crate) fn stop_flag() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        flag::register_conditional_default(signal, Arc::clone(&stop))?;
+        flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
 }

@@ -78,10 +78,17 @@ pub fn report(error: &clap::Error) -> Exit {
                 .fix("sniffer on | off | status | run | read FILE | check | rules | all-in-one | demo    (sniffer --help)")
         }
         ErrorKind::UnknownArgument => {
+            let command = text(ContextKind::Usage).unwrap_or_default();
+            let habit = habit(&argument, command.contains("sniffer read"));
             let hint = text(ContextKind::SuggestedArg)
+                .filter(|_| habit.is_none())
                 .map(|guess| format!(". Did you mean {guess}?"))
                 .unwrap_or_default();
-            Diagnostic::new(Code::E001, format!("unknown option {argument}{hint}"))
+            let problem = Diagnostic::new(Code::E001, format!("unknown option {argument}{hint}"));
+            match habit {
+                Some(fix) => problem.fix(fix),
+                None => problem,
+            }
         }
         ErrorKind::MissingRequiredArgument => {
             Diagnostic::new(Code::E002, format!("{argument} is missing"))
@@ -119,4 +126,20 @@ pub fn report(error: &clap::Error) -> Exit {
     };
     console.report(&problem);
     Exit::Usage
+}
+
+/// What does here what an option does in tcpdump, tshark and others.
+fn habit(option: &str, is_read: bool) -> Option<&'static str> {
+    Some(match (option, is_read) {
+        ("-f" | "-Y" | "--filter", true) => {
+            "tcpdump -r FILE -w - FILTER | sniffer read -    or --ports PORTS"
+        }
+        ("-f" | "-Y" | "--filter", false) => "--bpf FILTER",
+        ("--url", true) => "sniffer read prints calls; sniffer run --url URL delivers them",
+        ("-i" | "--interface", true) => "sniffer run -i NAME    captures on an interface",
+        ("-c", true) => "-n COUNT    ends after this number of calls",
+        ("-w", true) => "sniffer read FILE > CALLS    writes the calls to a file",
+        ("-r", false) => "sniffer read FILE",
+        _ => return None,
+    })
 }

@@ -56,9 +56,26 @@ impl Error {
     pub fn is_cut(&self) -> bool {
         matches!(self.cause, Cause::Cut { .. })
     }
+
+    /// Whether the input has nothing to read yet: the next packet may be there later.
+    pub fn is_waiting(&self) -> bool {
+        self.cause.is_waiting()
+    }
+
+    /// Whether the process or the system has no descriptor left.
+    pub fn is_out_of_descriptors(&self) -> bool {
+        let Cause::Open(error) = &self.cause else {
+            return false;
+        };
+        matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+    }
 }
 
 impl Cause {
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self, Self::Read { error, .. } if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// The same, with the number of packets before it.
     pub(super) fn after(mut self, count: u64) -> Self {
         match &mut self {

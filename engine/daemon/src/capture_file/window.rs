@@ -1,11 +1,11 @@
 //! A sliding window over the file: as many bytes at a time as a header or packet needs, in one piece.
 
-use std::io::{ErrorKind, Read};
+use std::io::{self, Cursor, ErrorKind, Read};
 
 use super::error::Cause;
 
-/// Bytes read at once. The window grows beyond it only for a longer packet.
-const WINDOW_BYTES: usize = 256 * 1024;
+/// Bytes read at once, unless another number is given. The window grows beyond it only for a longer packet.
+pub(super) const WINDOW_BYTES: usize = 256 * 1024;
 
 /// The bytes of the file from the current block or record on.
 pub(super) struct Window {
@@ -16,6 +16,8 @@ pub(super) struct Window {
     end: usize,
     /// Bytes that the caller borrows, consumed before the next packet.
     borrowed: usize,
+    /// Bytes to consume before anything else is looked at, most of which are not in the window yet.
+    skipped: u64,
     /// Bytes consumed from the file so far.
     position: u64,
     /// A compressed stream ended before its end: what was decoded still counts.
@@ -23,16 +25,34 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new(input: Box<dyn Read>) -> Self {
+    pub(super) fn new(input: Box<dyn Read>, bytes: usize) -> Self {
         Self {
             input,
-            buffer: vec![0; WINDOW_BYTES],
+            buffer: vec![0; bytes],
             start: 0,
             end: 0,
             borrowed: 0,
+            skipped: 0,
             position: 0,
             cut: false,
         }
+    }
+
+    /// Puts a decoder between the input and the window, which starts anew with what it decodes.
+    pub(super) fn decode(
+        &mut self,
+        decoder: impl FnOnce(Box<dyn Read>) -> io::Result<Box<dyn Read>>,
+    ) -> Result<(), Cause> {
+        let read = self.buffer.get(self.start..self.end).unwrap_or_default();
+        let read = Cursor::new(read.to_vec());
+        let input = std::mem::replace(&mut self.input, Box::new(io::empty()));
+        (self.start, self.end) = (0, 0);
+        self.input = decoder(Box::new(read.chain(input))).map_err(|error| Cause::Read {
+            packets: 0,
+            at: 0,
+            error,
+        })?;
+        Ok(())
     }
 
     /// Whether a compressed stream was found to end before its end.
@@ -47,6 +67,9 @@ impl Window {
 
     /// The next bytes: `len`, or fewer at the end of the file.
     pub(super) fn peek(&mut self, len: usize) -> Result<&[u8], Cause> {
+        if self.skipped > 0 {
+            self.skip()?;
+        }
         if self.end - self.start < len {
             self.fill(len)?;
         }
@@ -94,16 +117,25 @@ impl Window {
         self.position += len as u64;
     }
 
-    /// Consumes any number of bytes without keeping them.
+    /// Consumes any number of bytes without keeping them. Those that cannot be read yet are consumed before the next
+    /// look at the window.
     pub(super) fn discard(&mut self, len: u64) -> Result<(), Cause> {
-        let mut left = len;
-        while left > 0 {
-            let step = usize::try_from(left)
-                .unwrap_or(usize::MAX)
-                .min(WINDOW_BYTES);
-            self.must(step)?;
+        self.skipped += len;
+        self.skip()
+    }
+
+    fn skip(&mut self) -> Result<(), Cause> {
+        while self.skipped > 0 {
+            if self.start == self.end {
+                self.fill(1)?;
+            }
+            let there = self.end - self.start;
+            if there == 0 {
+                return Err(Cause::Cut { packets: 0 });
+            }
+            let step = usize::try_from(self.skipped).map_or(there, |left| left.min(there));
             self.consume(step);
-            left -= step as u64;
+            self.skipped -= step as u64;
         }
         Ok(())
     }
@@ -153,7 +185,7 @@ mod tests {
     struct Drip(std::vec::IntoIter<u8>);
 
     impl Read for Drip {
-        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             Ok(self.0.next().map_or(0, |byte| {
                 buffer[0] = byte;
                 1
@@ -164,7 +196,7 @@ mod tests {
     #[test]
     fn waits_for_whole_pieces() {
         let bytes: Vec<u8> = (0..=255).cycle().take(WINDOW_BYTES + 1000).collect();
-        let mut window = Window::new(Box::new(Drip(bytes.clone().into_iter())));
+        let mut window = Window::new(Box::new(Drip(bytes.clone().into_iter())), WINDOW_BYTES);
         assert_eq!(window.need(3).unwrap(), Some(&bytes[..3]));
         window.consume(2);
         assert_eq!(window.need(3).unwrap(), Some(&bytes[2..5]));

@@ -37,7 +37,7 @@ fn uploader() -> Finding {
 /// Landlock is tried on a thread that then ends. A filter of system calls would apply to the whole process, so only its
 /// availability is checked.
 fn sandbox() -> [Finding; 2] {
-    let tried = std::thread::spawn(|| Plan::reader(&[]).confine_files()).join();
+    let tried = std::thread::spawn(|| Plan::reader(&[], false).confine_files()).join();
     let files = tried.unwrap_or(Files::Off("it could not be tried".into()));
     let level = match files {
         Files::On { .. } => Level::Ok,

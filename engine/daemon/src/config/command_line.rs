@@ -208,9 +208,18 @@ pub struct StatusFlags {
 /// `sniffer read`.
 #[derive(Args, Clone, Debug)]
 pub struct ReadFlags {
-    /// Files and folders; - is standard input.
-    #[arg(required = true, value_name = "FILE")]
+    /// Files and folders, in any order; - is standard input.
+    #[arg(required_unless_present = "from", value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// The same as FILE, as other readers of captures have it.
+    #[arg(short = 'r', value_name = "FILE")]
+    pub from: Vec<PathBuf>,
+    /// End after this number of calls.
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub calls: Option<u64>,
+    /// Go on with what is added to the files, and with the files that follow them, until a signal comes.
+    #[arg(long)]
+    pub follow: bool,
     /// Form of the output: table or ndjson; default table on a terminal, ndjson elsewhere.
     #[arg(short, long, value_name = "FORM", hide_possible_values = true)]
     pub output: Option<Form>,

@@ -168,6 +168,10 @@ and the server (often lo), where they are not encrypted.";
 session is on, that its target is this machine, and SNIFFER_MIRROR_VXLANPORT.";
     W066, Done, "other networks than the wanted ones",
 "Mirrored packets arrive, all from networks that SNIFFER_MIRROR_VNIS leaves out. Empty reads all, -7 all but 7.";
+    W067, Done, "no TCP",
+"There are packets, but none of them is TCP, so there is no HTTP/1 in them. The message counts what they are. HTTP/3 runs
+over UDP and is encrypted. Packets inside of a tunnel that is not known count as what the tunnel is made of: VXLAN on another
+UDP port needs --vxlan-port.";
     W070, Done, "a ring was full or filled up",
 "Packets arrive faster than they are read. Before the kernel has to drop some, which makes their calls incomplete, bundles
 are sent uncompressed, then bodies are truncated, then calls are shed; the status counts each. A larger ring
@@ -181,6 +185,15 @@ cut was read.";
     W081, Done, "packets were cut when captured",
 "The capture was made with a snap length: only the first bytes of each packet are in the file. What is missing is
 skipped and marked. `tcpdump -s 0` captures whole packets.";
+    W082, Done, "times go back in a capture file",
+"Files are read in the order of the times of their packets, but a packet is much earlier than one before it in the same file:
+the file was put together from several captures (mergecap -a, cat), or the clock was set. A request and its response on
+different sides of such a place may not find each other.
+
+  reordercap FILE SORTED      sorts a file
+  sniffer read A B            merges separate files by time
+
+At most 256 files that overlap are merged; more of them are read late, which this message reports too.";
     E080, Source, "a capture file cannot be read",
 "The file is missing, is neither pcap nor pcapng, or has a link type that is not supported. gzip and zstd are decompressed;
 `-` reads standard input.";

@@ -14,15 +14,15 @@ use engine_core::pipeline::Pipeline;
 use engine_core::rules::{Rule, RuleSet};
 use engine_core::time::Timestamp;
 
-use crate::capture_file::CaptureFile;
 use crate::config::command_line::RulesTestFlags;
 use crate::config::{self, Reading};
-use crate::diagnostic::{Code, Console, Diagnostic, Exit};
+use crate::diagnostic::{Console, Diagnostic, Exit};
 use crate::invocation::Invocation;
 use crate::pipeline::pipeline_config;
 use crate::quantity::{plural, thousands};
 use crate::read;
 use crate::read::table::printable;
+use crate::read::timeline::{self, Next, Timeline};
 
 /// Characters of a value that are shown.
 const VALUE_COLUMNS: usize = 160;
@@ -57,7 +57,7 @@ pub fn command(flags: &RulesTestFlags, invocation: &Invocation) -> Result<Exit, 
     let mut values = invocation.values()?;
     flags.settings.apply(&mut values);
     let reading = config::reading(&values)?;
-    read::confine(&flags.files, &reading.settings, invocation.console);
+    read::confine(&flags.files, false, &reading.settings, invocation.console);
     run(&flags.files, reading, flags.calls, invocation.console)
 }
 
@@ -81,23 +81,22 @@ fn run(
         calls: 0,
         shown_max: shown_max.unwrap_or(u64::MAX),
     };
-    let mut unreadable = false;
-    let mut last = Timestamp::ZERO;
-    for path in read::files(paths)? {
-        let read = CaptureFile::open(&path.to_string_lossy())
-            .and_then(|file| comparison.read(file, &mut last));
-        if let Err(error) = read {
-            unreadable |= !error.is_cut();
-            let code = if error.is_cut() {
-                Code::W080
-            } else {
-                Code::E080
-            };
-            console.report(&Diagnostic::new(code, error.to_string()));
-        }
-    }
+    let files = read::files::files(paths, false)?;
+    let mut timeline = Timeline::new(&timeline::Reading {
+        paths,
+        files: &files,
+        follow: false,
+        stop: Arc::default(),
+        console,
+    });
+    let last = comparison.read(&mut timeline);
+    timeline.close_all();
     comparison.finish(last, &reading.rules.name)?;
-    Ok(if unreadable { Exit::Source } else { Exit::Done })
+    Ok(if timeline.findings().unreadable > 0 {
+        Exit::Source
+    } else {
+        Exit::Done
+    })
 }
 
 struct Comparison {
@@ -112,24 +111,26 @@ struct Comparison {
 }
 
 impl Comparison {
-    fn read(
-        &mut self,
-        mut file: CaptureFile,
-        last: &mut Timestamp,
-    ) -> Result<(), crate::capture_file::Error> {
-        let mut next_tick = *last;
-        while let Some(frame) = file.next()? {
-            self.before.feed(&frame);
-            self.after.feed(&frame);
-            *last = (*last).max(frame.time);
-            if *last >= next_tick {
-                self.before.tick(*last);
-                self.after.tick(*last);
-                next_tick = last.after(TICK);
+    /// Reads all packets; returns the time of the latest.
+    fn read(&mut self, timeline: &mut Timeline) -> Timestamp {
+        let (mut last, mut next_tick) = (Timestamp::ZERO, Timestamp::ZERO);
+        loop {
+            match timeline.next() {
+                Next::Packet(frame) => {
+                    self.before.feed(&frame);
+                    self.after.feed(&frame);
+                    last = last.max(frame.time);
+                    if last >= next_tick {
+                        self.before.tick(last);
+                        self.after.tick(last);
+                        next_tick = last.after(TICK);
+                    }
+                    self.show();
+                }
+                Next::Nothing => timeline.wait(),
+                Next::End => return last,
             }
-            self.show();
         }
-        Ok(())
     }
 
     fn finish(&mut self, now: Timestamp, name: &str) -> Result<(), Diagnostic> {

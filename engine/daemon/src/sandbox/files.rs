@@ -104,13 +104,14 @@ impl Plan {
     }
 }
 
-/// The paths for which landlock has rules. It has none for a pipe in `/dev/fd`, which it never refuses.
+/// The paths for which landlock has rules. It has none for a pipe in `/dev/fd`, which it never refuses; that has no path
+/// of its own, unlike a named pipe.
 fn there(paths: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
     use std::os::unix::fs::FileTypeExt as _;
     paths.iter().filter(|path| {
         path.metadata().is_ok_and(|metadata| {
             let kind = metadata.file_type();
-            !kind.is_fifo() && !kind.is_socket()
+            !kind.is_socket() && (!kind.is_fifo() || path.canonicalize().is_ok())
         })
     })
 }

@@ -101,10 +101,14 @@ impl Plan {
         }
     }
 
-    /// The plan of a command that reads capture files.
-    pub fn reader(files: &[PathBuf]) -> Self {
+    /// The plan of a command that reads capture files, and, if it follows them, those that appear beside them.
+    pub fn reader(files: &[PathBuf], follow: bool) -> Self {
         let mut plan = Self::nothing(Role::Reader);
         plan.read.extend_from_slice(files);
+        if follow {
+            let folders = files.iter().filter(|path| path.is_file());
+            plan.read.extend(folders.map(|file| folder_of(file)));
+        }
         plan
     }
 
