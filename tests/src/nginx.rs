@@ -38,6 +38,7 @@ http {
     types { text/html html; }
     gzip on;
     gzip_min_length 1;
+    PROXY
     server {
         listen 80;
         listen [::]:80;
@@ -66,6 +67,18 @@ pub fn large() -> String {
 impl Nginx {
     /// Starts it and waits until it answers.
     pub fn start(namespace: &Namespace) -> Result<Self> {
+        Self::start_with(namespace, "")
+    }
+
+    /// The same, and what comes to `port` goes on to `to`, an address with its port.
+    pub fn proxying(namespace: &Namespace, port: u16, to: &str) -> Result<Self> {
+        let server = format!(
+            "server {{ listen {port}; client_max_body_size 64m; location / {{ proxy_pass http://{to}; }} }}"
+        );
+        Self::start_with(namespace, &server)
+    }
+
+    fn start_with(namespace: &Namespace, proxy: &str) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("nginx").tempdir()?;
         let path = folder.path();
         fs::create_dir(path.join("root"))?;
@@ -74,7 +87,9 @@ impl Nginx {
         let file = path.join("nginx.conf");
         fs::write(
             &file,
-            CONFIGURATION.replace("FOLDER", &path.display().to_string()),
+            CONFIGURATION
+                .replace("FOLDER", &path.display().to_string())
+                .replace("PROXY", proxy),
         )?;
         let mut command = namespace.command("nginx");
         command

@@ -28,4 +28,5 @@ mod senders;
 mod simulation;
 mod splitting;
 mod tidy;
+mod uploads;
 mod wrappings;

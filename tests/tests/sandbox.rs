@@ -21,6 +21,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use sniffer::config::settings::row;
 use sniffer::config::{self, environment};
+use sniffer::random;
 use sniffer::sandbox::{Confinement, Plan};
 use sniffer::sink::Sinks;
 use tempfile::TempDir;
@@ -110,7 +111,8 @@ fn one_try() {
             values.set(row::no_send(), "false");
             let config = config::capture(&values, true).unwrap();
             let mut plan = Plan::capture(Some(&file), &folder.join("ours/control"));
-            Sinks::of(&config).plan(&mut plan);
+            let identity = random::identity(&config.host).unwrap();
+            Sinks::of(&config, &identity).plan(&mut plan);
             plan
         }
         "store" => Plan::store(&folder.join("ours")),

@@ -10,9 +10,9 @@ use tests::process::run;
 use tests::program::repository;
 
 /// In `engine/core` a module uses only what stands before it.
-const CORE_ORDER: [&str; 14] = [
-    "limits", "time", "ledger", "mix", "reader", "wire", "decap", "flow", "http", "rules",
-    "ndjson", "message", "bundle", "pipeline",
+const CORE_ORDER: [&str; 15] = [
+    "limits", "time", "ledger", "mix", "reader", "wire", "decap", "flow", "http", "uploads",
+    "rules", "ndjson", "message", "bundle", "pipeline",
 ];
 
 /// In `engine/daemon` as well; `ARCHITECTURE.md` describes them.

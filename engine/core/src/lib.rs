@@ -3,7 +3,7 @@
 //! Nothing here does I/O, reads a clock, starts a thread, takes a lock or is unsafe. Time comes in with each frame.
 //! A module uses only what stands to its left:
 //!
-//! `wire → decap → flow → http → rules → ndjson → message → bundle`, with [`pipeline`] on top and
+//! `wire → decap → flow → http → uploads → rules → ndjson → message → bundle`, with [`pipeline`] on top and
 //! [`limits`], [`time`], [`ledger`], [`mix`], [`reader`] beneath.
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -29,4 +29,5 @@ pub mod pipeline;
 pub mod reader;
 pub mod rules;
 pub mod time;
+pub mod uploads;
 pub mod wire;

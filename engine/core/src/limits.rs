@@ -194,6 +194,32 @@ const _: () = assert!(HEAD_BYTES_MAX <= DIRECTION_BUFFERED_BYTES_MAX);
 const _: () =
     assert!(RESYNC_TAIL_BYTES < RESYNC_LINE_BYTES_MAX && RESYNC_LINE_BYTES_MAX <= HEAD_BYTES_MAX);
 
+// ---- uploads ----
+
+/// Bytes of the body, as sent, of a request with the marker of an upload by which it is decided whether it is one: room
+/// for the tables of a compressed block and a few details. More are not kept.
+pub const UPLOAD_BEGINNING_BYTES_MAX: usize = 4096;
+
+/// Bytes of them after decompression that have to look like a call; more are not decompressed.
+pub const UPLOAD_LINE_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of the body that the hash in a marker covers: beyond the tables of a compressed block they differ in each bundle,
+/// and they lie in one packet.
+pub const UPLOAD_HASHED_BYTES: usize = 64;
+
+/// Age, by packet time, up to which the marker of this process counts as its own: longer than a proxy keeps a request
+/// for a server that is away. An older one counts as another sniffer's.
+pub const UPLOAD_MARKER_AGE_MAX: Duration = Duration::from_secs(600);
+
+/// Bytes of a sender's name; the rest is left out. A pod's name fits, and it is a multiple of eight.
+pub const UPLOAD_SENDER_BYTES_MAX: usize = 48;
+
+/// Other sniffers whose skipped uploads are counted by name; those of further ones are counted in the sum only.
+pub const UPLOAD_SENDERS_NAMED_MAX: usize = 8;
+
+const _: () = assert!(UPLOAD_HASHED_BYTES <= UPLOAD_BEGINNING_BYTES_MAX);
+const _: () = assert!(UPLOAD_SENDER_BYTES_MAX.is_multiple_of(8));
+
 // ---- rules ----
 
 /// Bytes one compiled pattern may take; a larger one is refused when rules are read.

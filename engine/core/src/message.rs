@@ -17,7 +17,7 @@ pub use draft::Draft;
 pub use writer::LineWriter;
 
 use crate::http::UnpairedReason;
-use crate::limits;
+use crate::{limits, uploads};
 
 /// Properties of a call that go with its line; no part of the line itself unless annotations are on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,13 +79,15 @@ impl Default for ShedPolicy {
     }
 }
 
-/// Why a call is only counted, from its start on.
+/// Why an exchange is only counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shed {
+pub enum Unwritten {
     /// Open exchanges held all the memory that there is for them.
     Memory,
     /// The shard could not keep up ([`ShedPolicy::shed`]).
     Overload,
+    /// It is an upload of a sniffer, and no call.
+    Upload,
 }
 
 /// Receives finished lines: the bundler in the daemon, a printer in `sniffer read`.
@@ -125,6 +127,8 @@ pub struct Config {
     pub realip_header: Option<String>,
     /// Seed of the sample rule's draws.
     pub sample_seed: u64,
+    /// Which uploads of sniffers are skipped.
+    pub uploads: uploads::Config,
 }
 
 impl Default for Config {
@@ -139,6 +143,7 @@ impl Default for Config {
             client_address: false,
             realip_header: None,
             sample_seed: 0,
+            uploads: uploads::Config::default(),
         }
     }
 }
@@ -163,6 +168,14 @@ crate::counters! {
         calls_shed,
         /// Calls not written because the shard could not keep up.
         calls_shed_overload,
+        /// Requests skipped because they are uploads of this process, with their answers. They are no calls.
+        uploads_own,
+        /// Requests skipped because they are uploads of other sniffers, with their answers. They are no calls.
+        uploads_other,
+        /// Of the skipped requests, those that have ended with their answer.
+        uploads_answered,
+        /// Requests with the marker of an upload that are no uploads, or whose marker is forged. They are calls.
+        upload_markers_refused,
         /// Half calls that were idle for too long; emitted or not.
         half_timeout,
         /// Half calls whose connection was reset or closed.

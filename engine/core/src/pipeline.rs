@@ -65,6 +65,7 @@ use crate::limits;
 use crate::message::{self, LineWriter, Output, ShedPolicy};
 use crate::rules::RuleSet;
 use crate::time::Timestamp;
+use crate::uploads::SenderTable;
 
 /// Configuration of a pipeline.
 #[derive(Clone, Debug, Default)]
@@ -98,7 +99,7 @@ impl Config {
 }
 
 /// The flow table of a pipeline, whatever its output.
-type Flows = flow::Table<http::Connection<Result<Box<message::Draft>, message::Shed>>>;
+type Flows = flow::Table<http::Connection<Result<Box<message::Draft>, message::Unwritten>>>;
 
 /// The counters of all stages, sampled together.
 #[derive(Clone, Copy, Debug, Default)]
@@ -211,7 +212,7 @@ impl Ledger {
                     .abs_diff(message.unpaired_for(reason))
             })
             .sum();
-        let calls = http.exchanges_finished + message.calls_half;
+        let calls = http.exchanges_finished.abs_diff(message.uploads_answered) + message.calls_half;
         let ended = message.lines_written
             + message.calls_stopped
             + message.calls_sampled
@@ -324,6 +325,11 @@ impl<O: Output> Pipeline<O> {
     /// Hashes of flows that opened ([`flow::Config::new_flows_seed`]), for comparison with other shards.
     pub fn take_new_flows(&mut self) -> impl Iterator<Item = u64> + '_ {
         self.flows.take_new_flows()
+    }
+
+    /// The uploads of other sniffers that were skipped, by sender.
+    pub fn upload_senders(&self) -> &SenderTable {
+        self.http.exchanges.upload_senders()
     }
 
     /// The output that lines are written to.

@@ -15,6 +15,7 @@ use crate::config::values::Values;
 use crate::config::{self, Capture};
 use crate::diagnostic::{Diagnostic, Exit};
 use crate::invocation::Invocation;
+use crate::random;
 use crate::sink::Sinks;
 use crate::stdout::print;
 
@@ -54,10 +55,21 @@ fn findings(values: &Values, flags: &CheckFlags) -> Vec<Finding> {
     }
     findings.extend(kernel::findings());
     if let Some(config) = &config {
-        findings.extend(Sinks::of(config).probes().into_iter().map(Finding::of_sink));
+        findings.extend(sinks(config));
     }
     findings.extend(host::findings(chosen(&choice)));
     findings
+}
+
+/// Whether each sink could deliver.
+fn sinks(config: &Capture) -> Vec<Finding> {
+    match random::identity(&config.host) {
+        Ok(identity) => {
+            let probes = Sinks::of(config, &identity).probes();
+            probes.into_iter().map(Finding::of_sink).collect()
+        }
+        Err(problem) => vec![Finding::of(problem, "random numbers")],
+    }
 }
 
 /// The settings as `run` would take them; without a capture URL the rest is examined all the same.

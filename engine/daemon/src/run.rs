@@ -23,6 +23,7 @@ use crate::control::{Response, Server};
 use crate::diagnostic::{Console, Diagnostic, Exit};
 use crate::invocation::Invocation;
 use crate::metrics::Endpoint;
+use crate::random;
 use crate::report::reporter::Reporter;
 use crate::report::warnings;
 use crate::sandbox::Plan;
@@ -65,7 +66,8 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     console.report_all(&choice.notices);
     let metrics = Endpoint::open(config.settings.metrics.as_ref())?;
     let server = Server::bind(context.control)?;
-    let mut sinks = Sinks::of(&config);
+    let identity = random::identity(&config.host)?;
+    let mut sinks = Sinks::of(&config, &identity);
     let endpoints =
         self_traffic::endpoints(sinks.endpoints(), context.own_ports, metrics.address());
     let mut opener = Opener::new(&config, &choice, &endpoints);
@@ -90,6 +92,7 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
         choice: &choice,
         opened,
         self_traffic: &SelfTraffic::new(endpoints),
+        identity: &identity,
         sinks,
         events: sender.clone(),
         metrics: &metrics,

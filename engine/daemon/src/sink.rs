@@ -36,6 +36,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use engine_core::bundle::Compression;
+use engine_core::uploads::Identity;
 
 use self::discard::Discard;
 use self::http::Http;
@@ -54,8 +55,8 @@ const DEFAULT: &str = "default";
 pub struct Sinks(Vec<Box<dyn Sink>>);
 
 impl Sinks {
-    /// The sinks of a capture.
-    pub fn of(config: &Capture) -> Self {
+    /// The sinks of a capture, which mark their uploads as those of `identity`.
+    pub fn of(config: &Capture, identity: &Arc<Identity>) -> Self {
         let name = DEFAULT.to_owned();
         let sink: Box<dyn Sink> = match &config.destination {
             Destination::Url(url) => Box::new(
@@ -65,6 +66,7 @@ impl Sinks {
                         config.settings.bundles_kept_max,
                         backlog_memory(&config.settings),
                     )
+                    .marked(Arc::clone(identity))
                     .seeded(random::seed()),
             ),
             Destination::Nowhere(reason) => Box::new(Discard::new(name, reason)),

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use engine_core::http::{PortFlows, PortTable, Protocol};
+use engine_core::uploads::SenderTable;
 use serde::{Deserialize, Serialize};
 
 use crate::counters::Stages;
@@ -164,6 +165,34 @@ impl Overload {
     }
 }
 
+/// Requests that are uploads of sniffers: they are skipped with their answers, and are no calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uploads {
+    /// Of this sniffer.
+    pub own: u64,
+    /// Of all others.
+    pub other: u64,
+    /// Of these, by the name of the sniffer; not all where there are many.
+    pub senders: BTreeMap<String, u64>,
+    /// Requests with the marker of an upload that are none, or whose marker is forged: they are calls.
+    pub markers_refused: u64,
+}
+
+impl Uploads {
+    /// From the counters of all shards.
+    pub fn of(stages: &Stages, senders: &SenderTable) -> Self {
+        let rows = senders.rows().iter();
+        Self {
+            own: stages.message.uploads_own,
+            other: stages.message.uploads_other,
+            senders: rows
+                .map(|row| (row.sender.as_str().to_owned(), row.uploads))
+                .collect(),
+            markers_refused: stages.message.upload_markers_refused,
+        }
+    }
+}
+
 /// One capture, from start to stop.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capture {
@@ -190,6 +219,9 @@ pub struct Capture {
     /// Connections by the server's port and their protocol, those with most connections that are not read first.
     #[serde(default)]
     pub ports: Vec<Port>,
+    /// Skipped uploads of sniffers.
+    #[serde(default)]
+    pub uploads: Uploads,
     /// The ledger of frames at the rings.
     pub packets: Packets,
     /// Delivery.
@@ -388,6 +420,12 @@ mod tests {
                     port(22, &[(Protocol::Http2, 1), (Protocol::Other, 2)]),
                     port(80, &[(Protocol::Http1, 9)]),
                 ],
+                uploads: Uploads {
+                    own: 3,
+                    other: 45,
+                    senders: BTreeMap::from([("web-3".into(), 40)]),
+                    markers_refused: 1,
+                },
                 packets: Packets {
                     received: 4_100_000,
                     bytes: 2_050_000_000,

@@ -30,6 +30,8 @@ pub enum HeaderName {
     ContentEncoding,
     /// RFC 9112 §6.1.
     TransferEncoding,
+    /// The marker of an upload of a sniffer ([`uploads`](crate::uploads)).
+    UploadMarker,
 }
 
 impl<'a> Header<'a> {
@@ -84,6 +86,7 @@ impl HeaderName {
             14 => (is(name, b"content-length"), Self::ContentLength),
             16 => (is(name, b"content-encoding"), Self::ContentEncoding),
             17 => (is(name, b"transfer-encoding"), Self::TransferEncoding),
+            21 => (is(name, b"sniffer-upload-marker"), Self::UploadMarker),
             _ => return None,
         };
         is.then_some(known)
@@ -130,6 +133,7 @@ mod tests {
         check("content-LENGTH", Some(HeaderName::ContentLength));
         check("Content-Encoding", Some(HeaderName::ContentEncoding));
         check("Transfer-Encoding", Some(HeaderName::TransferEncoding));
+        check("Sniffer-Upload-Marker", Some(HeaderName::UploadMarker));
         for other in [
             "",
             "h",

@@ -6,6 +6,7 @@ use crate::http::{MessageId, Origin};
 use crate::ndjson::Tail;
 use crate::rules::Findings;
 use crate::time::Timestamp;
+use crate::uploads::Candidate;
 
 /// One open exchange. The writer makes it and takes it back; its holder only passes it on.
 ///
@@ -21,6 +22,8 @@ pub struct Draft {
     pub(super) response: Vec<u8>,
     pub(super) response_body: Body,
     pub(super) session: Vec<u8>,
+    /// Its request has the marker of an upload, and it is not decided yet whether it is one.
+    pub(super) upload: Option<Box<Candidate>>,
 }
 
 /// The part of a draft that has no memory of its own.
@@ -201,12 +204,15 @@ impl Draft {
     /// Memory of it and of its buffers.
     pub(super) fn memory(&mut self) -> usize {
         let buffers: usize = self.buffers().iter().map(|buffer| buffer.capacity()).sum();
-        size_of::<Self>() + buffers
+        let upload = self.upload.as_ref();
+        let upload = upload.map_or(0, |upload| size_of::<Candidate>() + upload.memory());
+        size_of::<Self>() + buffers + upload
     }
 
     /// Ready for another exchange, with small buffers kept.
     pub(super) fn recycle(&mut self, kept_bytes: usize) {
         self.state = State::default();
+        self.upload = None;
         self.request_body.clear();
         self.response_body.clear();
         for buffer in self.buffers() {

@@ -559,7 +559,7 @@ fn calls_end_in_exactly_one_bucket() {
 }
 
 /// Opens a request and answers nothing.
-fn request_only(writer: &mut LineWriter<Lines>, body: &[u8]) -> Result<Box<Draft>, Shed> {
+fn request_only(writer: &mut LineWriter<Lines>, body: &[u8]) -> Result<Box<Draft>, Unwritten> {
     let flow = flow();
     let origin = Origin {
         flow: &flow,

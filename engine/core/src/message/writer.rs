@@ -10,6 +10,7 @@
 
 mod body;
 mod filter;
+mod upload;
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use super::content::Decoders;
 use super::draft::{Connection, Draft, Times};
 use super::identity::{ConnectionIds, exchange_id};
 use super::keys::Kind;
-use super::{Config, Counters, Notes, Output, Shed, ShedPolicy, annotate, cookies, url};
+use super::{Config, Counters, Notes, Output, ShedPolicy, Unwritten, annotate, cookies, url};
 use crate::http::{
     BodyEnd, Exchanges, Header, HeaderName, Origin, RequestHead, ResponseHead, Side,
     UnpairedReason, Version,
@@ -28,6 +29,7 @@ use crate::mix::GOLDEN_GAMMA;
 use crate::ndjson;
 use crate::rules::{RuleSet, Sampler, Verdict};
 use crate::time::Timestamp;
+use crate::uploads::{End, SenderTable};
 use filter::{ActiveSet, RuleFilter, set_of};
 
 /// Writes exchanges as lines.
@@ -55,6 +57,7 @@ pub struct LineWriter<O> {
     /// Joins the parts for an output that needs the line in one piece.
     line: Vec<u8>,
     ids: ConnectionIds,
+    senders: SenderTable,
     counters: Counters,
     output: O,
 }
@@ -91,6 +94,7 @@ impl<O: Output> LineWriter<O> {
             host,
             line: Vec::new(),
             ids: ConnectionIds::default(),
+            senders: SenderTable::default(),
             counters: Counters::default(),
             policy: ShedPolicy::default(),
             config,
@@ -106,6 +110,11 @@ impl<O: Output> LineWriter<O> {
     /// The outcome of exchanges so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// The uploads of other sniffers that were skipped, by sender.
+    pub fn upload_senders(&self) -> &SenderTable {
+        &self.senders
     }
 
     /// Exchanges that are open now, including those for which there was no memory.
@@ -141,13 +150,13 @@ impl<O: Output> LineWriter<O> {
     }
 
     /// A draft for a new exchange, unless it is only counted.
-    fn open(&mut self, origin: &Origin<'_>) -> Result<Box<Draft>, Shed> {
+    fn open(&mut self, origin: &Origin<'_>) -> Result<Box<Draft>, Unwritten> {
         self.open += 1;
         if self.sheds(origin) {
-            return Err(Shed::Overload);
+            return Err(Unwritten::Overload);
         }
         if self.held >= self.config.open_bytes_max {
-            return Err(Shed::Memory);
+            return Err(Unwritten::Memory);
         }
         let mut draft = self.pool.pop().unwrap_or_default();
         let bytes = draft.memory();
@@ -305,9 +314,20 @@ impl<O: Output> LineWriter<O> {
         );
     }
 
-    fn close(&mut self, draft: Result<Box<Draft>, Shed>, unpaired: Option<UnpairedReason>) {
+    fn close(
+        &mut self,
+        mut draft: Result<Box<Draft>, Unwritten>,
+        unpaired: Option<UnpairedReason>,
+    ) {
+        if let Ok(open) = &draft
+            && open.upload.is_some()
+        {
+            self.decide_upload(&mut draft, Some(End::Cut));
+        }
         self.open = self.open.saturating_sub(1);
-        let written = unpaired.is_none() || self.config.half_calls;
+        let is_upload = matches!(draft, Err(Unwritten::Upload));
+        self.counters.uploads_answered += u64::from(is_upload && unpaired.is_none());
+        let written = !is_upload && (unpaired.is_none() || self.config.half_calls);
         if let Some(reason) = unpaired {
             *self.counters.unpaired_mut(reason) += 1;
             self.counters.calls_half += u64::from(written);
@@ -315,8 +335,9 @@ impl<O: Output> LineWriter<O> {
         self.counters.calls_seen += u64::from(written);
         let mut draft = match draft {
             Ok(draft) => draft,
-            Err(Shed::Memory) => return self.counters.calls_shed += u64::from(written),
-            Err(Shed::Overload) => {
+            Err(Unwritten::Upload) => return,
+            Err(Unwritten::Memory) => return self.counters.calls_shed += u64::from(written),
+            Err(Unwritten::Overload) => {
                 return self.counters.calls_shed_overload += u64::from(written);
             }
         };
@@ -512,11 +533,14 @@ fn is_form_type(value: &[u8]) -> bool {
 
 impl<O: Output> Exchanges for LineWriter<O> {
     /// Or why the exchange is only counted.
-    type Draft = Result<Box<Draft>, Shed>;
+    type Draft = Result<Box<Draft>, Unwritten>;
 
     fn request(&mut self, head: &RequestHead<'_>, origin: &Origin<'_>) -> Self::Draft {
         let mut draft = self.open(origin)?;
         draft.state.request_times = Some(Times::start(origin));
+        if let Some(marker) = find(head.headers, HeaderName::UploadMarker) {
+            self.may_be_upload(&mut draft, marker, head, origin);
+        }
         self.write_request(&mut draft, head, origin);
         self.account(&mut draft);
         Ok(draft)

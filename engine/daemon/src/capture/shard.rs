@@ -331,7 +331,8 @@ impl Shard {
         self.counters.overload_shed_percent = overload.shed_percent().ceil() as u64;
         self.counters.overload_changes = overload.changes();
         let stages = Stages::new(&self.pipeline.ledger(), &self.counters);
-        self.published.store(&stages, self.pipeline.ports_seen());
+        let (ports, senders) = (self.pipeline.ports_seen(), self.pipeline.upload_senders());
+        self.published.store(&stages, ports, senders);
         self.rule_cells.store(self.pipeline.rule_matches());
     }
 

@@ -182,6 +182,16 @@ settings! {
         .of(Calls, READING)
         .sets(|config, is_on| config.message.half_calls = *is_on);
 
+    /// Read the uploads of other sniffers as calls.
+    ///
+    /// By default a POST that carries the marker of another sniffer's upload, and that is one, is skipped and counted,
+    /// or two sniffers that see each other's uploads would feed each other for ever. With this setting they do. The
+    /// uploads of this sniffer are skipped in any case.
+    include_uploads: Switch = Setting::new("SNIFFER_INCLUDE_UPLOADS", || false)
+        .flag("include-uploads", "")
+        .of(Calls, READING)
+        .sets(|config, is_on| config.message.uploads.include_others = *is_on);
+
     /// Add to each call where and how it was seen, as `custom_field:NAME`.
     ///
     /// docs/annotations.md lists the names.

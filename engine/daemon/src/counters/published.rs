@@ -7,12 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use engine_core::http::{PortFlows, PortTable, Protocol};
-use engine_core::limits::PORTS_NAMED_MAX;
+use engine_core::limits::{PORTS_NAMED_MAX, UPLOAD_SENDER_BYTES_MAX, UPLOAD_SENDERS_NAMED_MAX};
+use engine_core::uploads::{Sender, SenderTable, SenderUploads};
 
 use super::Stages;
 
 /// Cells of one port, after the counters: its number, and its flows by protocol. All are 0 without such a port.
 const PORT_CELLS: usize = 1 + Protocol::COLUMNS.len();
+
+/// Cells of one other sniffer, after the ports: how many of its uploads were skipped, and its name. All are 0 without one.
+const SENDER_CELLS: usize = 1 + UPLOAD_SENDER_BYTES_MAX / size_of::<u64>();
 
 /// Attempts to read while a shard may be writing, before the reader takes what it got: a write lasts a microsecond in a
 /// hundred, but the shard may lose its core in the middle of it.
@@ -38,11 +42,15 @@ pub struct Sample {
     pub stages: Stages,
     /// Flows by server port and protocol.
     pub ports: PortTable,
+    /// Skipped uploads of other sniffers.
+    pub senders: SenderTable,
 }
 
 impl Default for Published {
     fn default() -> Self {
-        let count = Stages::cells().count() + PORTS_NAMED_MAX * PORT_CELLS;
+        let count = Stages::cells().count()
+            + PORTS_NAMED_MAX * PORT_CELLS
+            + UPLOAD_SENDERS_NAMED_MAX * SENDER_CELLS;
         Self {
             version: AtomicU64::new(0),
             cells: (0..count).map(|_| AtomicU64::new(0)).collect(),
@@ -52,15 +60,22 @@ impl Default for Published {
 
 impl Published {
     /// Publishes one moment. Only the owning shard calls this.
-    pub fn store(&self, stages: &Stages, ports: &PortTable) {
+    pub fn store(&self, stages: &Stages, ports: &PortTable, senders: &SenderTable) {
         let rows = ports.rows().iter();
         let rows = rows.flat_map(|row| std::iter::once(row.port.into()).chain(row.flows));
+        let senders = senders.rows().iter();
+        let senders =
+            senders.flat_map(|row| std::iter::once(row.uploads).chain(row.sender.words()));
         let values = stages.values().chain(rows);
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version + 1, Ordering::Relaxed);
         // No cell is written before the version is odd.
         fence(Ordering::Release);
         for (cell, value) in self.cells.iter().zip(values) {
+            cell.store(value, Ordering::Relaxed);
+        }
+        let behind = self.cells.len() - UPLOAD_SENDERS_NAMED_MAX * SENDER_CELLS;
+        for (cell, value) in self.cells[behind..].iter().zip(senders) {
             cell.store(value, Ordering::Relaxed);
         }
         self.version.store(version + 2, Ordering::Release);
@@ -76,7 +91,8 @@ impl Published {
         let mut values = self.load().into_iter();
         let stages = Stages::from_values(&mut values);
         let mut ports = PortTable::default();
-        let (rows, _) = values.as_slice().as_chunks();
+        let (rows, behind) = values.as_slice().split_at(PORTS_NAMED_MAX * PORT_CELLS);
+        let (rows, _) = rows.as_chunks();
         let rows = rows
             .iter()
             .map(|&[port, ref flows @ ..]: &[u64; PORT_CELLS]| PortFlows {
@@ -86,7 +102,21 @@ impl Published {
             });
         let is_used = |row: &PortFlows| row.flows.iter().any(|flows| *flows > 0);
         ports.extend(rows.take_while(is_used));
-        Sample { stages, ports }
+        let mut senders = SenderTable::default();
+        let (rows, _) = behind.as_chunks();
+        let rows =
+            rows.iter().map(
+                |&[uploads, ref name @ ..]: &[u64; SENDER_CELLS]| SenderUploads {
+                    sender: Sender::from_words(*name),
+                    uploads,
+                },
+            );
+        senders.extend(rows.take_while(|row| row.uploads > 0));
+        Sample {
+            stages,
+            ports,
+            senders,
+        }
     }
 
     /// The cells of one moment.
@@ -130,8 +160,11 @@ mod tests {
             flows: Protocol::COLUMNS.map(|column| column as u64),
         }));
         let published = Published::default();
-        published.store(&stages, &ports);
+        let mut senders = SenderTable::default();
+        senders.record(Sender::new(b"web-3"));
+        published.store(&stages, &ports, &senders);
         let sample = published.sample();
+        assert_eq!(sample.senders.rows(), senders.rows());
         assert_eq!(sample.stages, stages);
         assert_eq!(sample.ports.rows(), ports.rows());
     }
@@ -145,7 +178,7 @@ mod tests {
                     let mut stages = Stages::default();
                     stages.decap.frames = moment;
                     stages.shard.calls_withheld = moment;
-                    published.store(&stages, &PortTable::default());
+                    published.store(&stages, &PortTable::default(), &SenderTable::default());
                     // A shard reads a block between two of these.
                     (0..1000).for_each(|_| std::hint::spin_loop());
                 }

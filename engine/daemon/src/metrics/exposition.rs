@@ -6,6 +6,8 @@
 use std::fmt::{self, Display, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use engine_core::uploads::SenderTable;
+
 use super::families::{self, Pool, Series};
 use crate::counters::Stages;
 use crate::process::Process;
@@ -19,6 +21,8 @@ pub struct Moment {
     pub started: Option<SystemTime>,
     /// The counters of each shard.
     pub shards: Vec<Stages>,
+    /// Skipped uploads of other sniffers.
+    pub senders: SenderTable,
     /// The ledger of calls, of all shards and the sink.
     pub calls: Calls,
     /// The counters of each sink.
@@ -40,6 +44,7 @@ pub fn page(moment: &Moment) -> String {
     let mut page = Text::default();
     program(&mut page, moment);
     calls(&mut page, &moment.calls);
+    uploads(&mut page, moment);
     rules(&mut page, moment);
     output(&mut page, &moment.sinks);
     memory(&mut page, moment);
@@ -167,6 +172,19 @@ fn calls(page: &mut Text, calls: &Calls) {
         "Calls in no bucket of the ledger: anything but 0 is a bug.",
         calls.unaccounted,
     );
+}
+
+/// The sniffers whose uploads were skipped; `name` is the only label whose text comes from the traffic, and has only
+/// letters, digits, dots, hyphens and underscores.
+fn uploads(page: &mut Text, moment: &Moment) {
+    const NAME: &str = "sniffer_upload_senders_total";
+    page.metric(
+        NAME,
+        "Skipped uploads of other sniffers, by the name of the sniffer.",
+    );
+    for row in moment.senders.rows() {
+        page.sample(NAME, &[("name", &row.sender.as_str())], row.uploads);
+    }
 }
 
 /// A rule is identified by its number among the rules in use, its line and its verb; its text is private.

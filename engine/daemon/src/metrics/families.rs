@@ -165,6 +165,15 @@ const NAMED: &[Named] = &[
             ("decap", "fragments_evicted", "evicted"),
         ],
     ),
+    by(
+        "sniffer_uploads_skipped_total",
+        "of",
+        "Requests skipped with their answers because they are uploads of sniffers, this one or others.",
+        &[
+            ("message", "uploads_own", "this"),
+            ("message", "uploads_other", "other"),
+        ],
+    ),
     one("sniffer_tcp_flows", "Flows open.", &[("held", "flows", "")]),
     one(
         "sniffer_tcp_flows_opened_total",

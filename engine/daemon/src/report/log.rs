@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::reporter::Reporter;
-use super::warnings::{cannot_keep_up, ring_was_full};
+use super::warnings::{cannot_keep_up, markers_refused, ring_was_full};
 use crate::diagnostic::{Code, Console};
 use crate::status;
 
@@ -17,6 +17,8 @@ pub struct WarningLog {
     ring_drops: u64,
     ring_drops_at: Option<Instant>,
     overload: OverloadLog,
+    senders: Vec<String>,
+    markers_refused: bool,
 }
 
 impl WarningLog {
@@ -43,6 +45,7 @@ impl WarningLog {
             console.report(&ring_was_full(drops - self.ring_drops));
             (self.ring_drops, self.ring_drops_at) = (drops, Some(Instant::now()));
         }
+        self.uploads(&reporter.uploads(), console);
         let overload = status::Overload::of(&stages);
         match self.overload.change(&overload, Instant::now()) {
             Some(Change::More) => console.report(&cannot_keep_up(&overload)),
@@ -50,6 +53,25 @@ impl WarningLog {
                 console.info(format!("keeping up again: {}", overload.counted()));
             }
             None => {}
+        }
+    }
+}
+
+impl WarningLog {
+    /// Names each sniffer whose uploads are skipped, once.
+    fn uploads(&mut self, uploads: &status::Uploads, console: Console) {
+        for sender in uploads.senders.keys() {
+            if !self.senders.contains(sender) {
+                console.info(format!(
+                    "skipping the uploads of another sniffer, {sender}; --include-uploads would read them as calls"
+                ));
+                self.senders.push(sender.clone());
+            }
+        }
+        if let Some(problem) = markers_refused(uploads)
+            && !std::mem::replace(&mut self.markers_refused, true)
+        {
+            console.report(&problem);
         }
     }
 }

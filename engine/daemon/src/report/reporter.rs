@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use engine_core::http::PortTable;
+use engine_core::uploads::SenderTable;
 use engine_sys::packet::Steering;
 
 use super::hints::{self, Scope};
@@ -91,6 +92,12 @@ impl Reporter {
         self.published.iter().map(|shard| shard.sample()).collect()
     }
 
+    /// The skipped uploads of sniffers.
+    pub fn uploads(&self) -> status::Uploads {
+        let samples = self.samples();
+        status::Uploads::of(&sum(&samples), &senders(&samples))
+    }
+
     /// Diagnostics: why no calls are seen, what is wrong with the rules, why metrics are not served.
     pub fn hints(&self, stages: &Stages) -> Vec<Diagnostic> {
         let ports = ports(&self.samples());
@@ -134,6 +141,7 @@ impl Reporter {
             calls,
             halves: unpaired(&stages),
             ports: ports(&samples),
+            uploads: status::Uploads::of(&stages, &senders(&samples)),
             packets: Packets {
                 received: shard.frames_read,
                 bytes: shard.frames_read_bytes,
@@ -204,6 +212,7 @@ impl Reporter {
         Moment {
             started: Some(self.began),
             shards: samples.iter().map(|sample| sample.stages).collect(),
+            senders: senders(&samples),
             calls,
             sinks,
             rules: self.rules().matches(),
@@ -255,6 +264,15 @@ fn ports(samples: &[Sample]) -> Vec<Port> {
         table.add(&sample.ports);
     }
     Port::all(&table)
+}
+
+/// The skipped uploads of all shards.
+fn senders(samples: &[Sample]) -> SenderTable {
+    let mut table = SenderTable::default();
+    for sample in samples {
+        table.add(&sample.senders);
+    }
+    table
 }
 
 fn output(sink: &Snapshot) -> Output {

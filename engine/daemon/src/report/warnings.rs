@@ -27,6 +27,7 @@ pub fn warnings(capture: &status::Capture, hints: Vec<Diagnostic>) -> Vec<Warnin
     if capture.flows_apart > 0 {
         problems.push(flows_are_split(capture));
     }
+    problems.extend(markers_refused(&capture.uploads));
     problems
         .into_iter()
         .map(|problem| Warning {
@@ -81,6 +82,15 @@ pub fn ring_was_full(drops: u64) -> Diagnostic {
         format!("ring full: {} packets dropped", thousands(drops)),
     )
     .fix("--ring-size 64M, or narrow the capture with -i and -p")
+}
+
+/// Somebody marks requests as uploads that are none.
+pub fn markers_refused(uploads: &status::Uploads) -> Option<Diagnostic> {
+    let what = format!(
+        "{} with the marker of a sniffer's upload, but none; read as calls",
+        plural(uploads.markers_refused, "request")
+    );
+    (uploads.markers_refused > 0).then(|| Diagnostic::new(Code::W075, what))
 }
 
 /// What is left out now.

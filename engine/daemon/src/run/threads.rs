@@ -8,7 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use engine_core::bundle::Bundler;
 use engine_core::decap::SelfTraffic;
-use engine_core::pipeline::Pipeline;
+use engine_core::pipeline::{self, Pipeline};
+use engine_core::uploads::Identity;
 use engine_sys::cpu;
 use engine_sys::packet::Steering;
 
@@ -59,6 +60,8 @@ pub(super) struct Setup<'a> {
     pub(super) opened: Vec<Opened>,
     /// Frames that are not read.
     pub(super) self_traffic: &'a SelfTraffic,
+    /// Who marks the uploads.
+    pub(super) identity: &'a Arc<Identity>,
     pub(super) sinks: Sinks,
     /// To the watching thread.
     pub(super) events: Sender<Event>,
@@ -91,9 +94,17 @@ impl Threads {
             let order = Orders::new().map_err(|error| bug("cannot make an eventfd", &error))?;
             let seed = split_flows.as_ref().map(|(_, seed)| *seed);
             let bundler = bundler(&config.settings, compression, keeps_lines);
+            let mut pipeline_config = pipeline_config(
+                &config.settings,
+                &config.host,
+                &setup.choice.kernel_vxlan_ports,
+                count,
+            );
+            pipeline_config.decap.self_traffic = setup.self_traffic.clone();
+            pipeline_config.message.uploads.identity = Some(Arc::clone(setup.identity));
             let shard = Shard::new(Parts {
                 sources,
-                pipeline: pipeline(config, setup.choice, setup.self_traffic, bundler, seed),
+                pipeline: pipeline(config, pipeline_config, bundler, seed),
                 compression,
                 outlets,
                 published: Arc::clone(&published[index]),
@@ -222,21 +233,13 @@ impl Threads {
     }
 }
 
-/// A pipeline for one shard.
+/// A pipeline for one shard, with seeds of its own.
 fn pipeline(
     config: &Capture,
-    choice: &Choice,
-    self_traffic: &SelfTraffic,
+    mut pipeline: pipeline::Config,
     bundler: Bundler,
     new_flows_seed: Option<u64>,
 ) -> Pipeline<Bundler> {
-    let mut pipeline = pipeline_config(
-        &config.settings,
-        &config.host,
-        &choice.kernel_vxlan_ports,
-        config.settings.shards,
-    );
-    pipeline.decap.self_traffic = self_traffic.clone();
     pipeline.flow.hash_seed = random::seed();
     pipeline.flow.new_flows_seed = new_flows_seed;
     pipeline.message.sample_seed = random::seed();

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine_core::bundle::Compression;
+use engine_core::uploads::Identity;
 use engine_sys::driver::Kind;
 
 pub use self::tls::Roots;
@@ -82,6 +83,12 @@ impl Http {
     /// Trusts these authorities.
     pub fn trusting(mut self, roots: Roots) -> Self {
         self.config.roots = roots;
+        self
+    }
+
+    /// Marks each post as an upload of this process.
+    pub fn marked(mut self, identity: Arc<Identity>) -> Self {
+        self.config.identity = Some(identity);
         self
     }
 

@@ -6,7 +6,9 @@ use std::fmt::Write;
 
 use engine_core::limits::OVERLOAD_BODY_BYTES;
 
-use super::{Calls, Capture, Output, Overload, Port, State, Status, Step, unread_protocols};
+use super::{
+    Calls, Capture, Output, Overload, Port, State, Status, Step, Uploads, unread_protocols,
+};
 use crate::quantity::{bytes, clock, plural, spoken, thousands};
 
 /// Ports listed in the text of a status; JSON has all of them.
@@ -123,6 +125,9 @@ impl Capture {
         if !ports.is_empty() {
             line(text, "unread", ports.join(" · "));
         }
+        if let Some(uploads) = self.uploads.words() {
+            line(text, "uploads", uploads);
+        }
         line(
             text,
             "packets",
@@ -212,6 +217,9 @@ impl Capture {
             thousands(self.packets.dropped),
             calls.balance_text()
         );
+        if let Some(uploads) = self.uploads.words() {
+            let _ = write!(text, " Uploads of sniffers: {uploads}.");
+        }
         text
     }
 }
@@ -298,6 +306,30 @@ impl Overload {
     }
 }
 
+impl Uploads {
+    /// `skipped 3 of this sniffer, 40 of web-3`; nothing if there were none.
+    pub fn words(&self) -> Option<String> {
+        let mut parts = Vec::new();
+        if self.own > 0 {
+            parts.push(format!("{} of this sniffer", thousands(self.own)));
+        }
+        for (sender, count) in &self.senders {
+            parts.push(format!("{} of {sender}", thousands(*count)));
+        }
+        let unnamed = self.other.saturating_sub(self.senders.values().sum());
+        if unnamed > 0 {
+            parts.push(format!("{} of further sniffers", thousands(unnamed)));
+        }
+        let skipped = (!parts.is_empty()).then(|| format!("skipped {}", parts.join(", ")));
+        let refused = (self.markers_refused > 0).then(|| {
+            let requests = plural(self.markers_refused, "request");
+            format!("{requests} with the marker of one, and none, read as calls")
+        });
+        let all: Vec<String> = skipped.into_iter().chain(refused).collect();
+        (!all.is_empty()).then(|| all.join(" · "))
+    }
+}
+
 impl Port {
     /// `port 443: 120 TLS handshakes`; nothing if all of it is read.
     pub fn words(&self) -> Option<String> {
@@ -336,6 +368,7 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
  calls    18 204 seen → 18 119 sent · 61 stopped · 0 sampled out · 0 dropped · 24 in flight     balanced
  halves   11 gap
  unread   port 443: 120 TLS handshakes · port 22: 1 HTTP/2 connection, 2 other connections
+ uploads  skipped 3 of this sniffer, 40 of web-3, 5 of further sniffers · 1 request with the marker of one, and none, read as calls
  packets  4 100 000 received, 2.0 GB · 0 dropped in ring
  output   https://lake.example/message up, last 204 0.4 s ago · queue 24 calls, 38 kB · epoll
  rules    include default + 1 more: 3 rules, 108 204 matches, none on line 2

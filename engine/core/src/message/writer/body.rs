@@ -9,13 +9,14 @@
 
 use super::super::draft::{Body, Draft, Mode};
 use super::super::keys::{CLOSING, Kind};
-use super::super::{Output, Shed, url};
+use super::super::{Output, Unwritten, url};
 use super::filter::{RuleFilter, set_of};
 use super::{LineWriter, Work};
 use crate::http::{BodyEnd, Side};
 use crate::limits::{BODY_SHARE_BYTES_MIN, CODED_OVERHEAD_BYTES};
 use crate::ndjson;
 use crate::time::Timestamp;
+use crate::uploads::End;
 
 fn kind_of(side: Side) -> Kind {
     match side {
@@ -36,11 +37,15 @@ impl Draft {
 impl<O: Output> LineWriter<O> {
     pub(super) fn add_to_body(
         &mut self,
-        draft: &mut Result<Box<Draft>, Shed>,
+        draft: &mut Result<Box<Draft>, Unwritten>,
         side: Side,
         bytes: &[u8],
     ) {
         self.counters.payload_bytes += bytes.len() as u64;
+        let Ok(open) = draft else { return };
+        if open.upload.is_some() && side == Side::Request {
+            self.add_to_upload(draft, bytes);
+        }
         let Ok(draft) = draft else { return };
         let (stopped, rules) = (draft.state.findings.is_stopped(), draft.state.rule_set);
         let body = draft.body(side);
@@ -114,10 +119,11 @@ impl<O: Output> LineWriter<O> {
 
     pub(super) fn add_missing(
         &mut self,
-        draft: &mut Result<Box<Draft>, Shed>,
+        draft: &mut Result<Box<Draft>, Unwritten>,
         side: Side,
         missing: u64,
     ) {
+        self.end_upload(draft, side, End::Cut);
         let Ok(draft) = draft else { return };
         let body = draft.body(side);
         body.state.missing = body.state.missing.saturating_add(missing);
@@ -132,11 +138,16 @@ impl<O: Output> LineWriter<O> {
 
     pub(super) fn end_message(
         &mut self,
-        draft: &mut Result<Box<Draft>, Shed>,
+        draft: &mut Result<Box<Draft>, Unwritten>,
         side: Side,
         end: BodyEnd,
         time: Timestamp,
     ) {
+        let of_upload = match end {
+            BodyEnd::Complete | BodyEnd::Doubtful => End::Complete,
+            BodyEnd::Cut => End::Cut,
+        };
+        self.end_upload(draft, side, of_upload);
         let Ok(draft) = draft else { return };
         let times = match side {
             Side::Request => &mut draft.state.request_times,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine_core::bundle::Encoding;
+use engine_core::uploads::{self, Identity, Upload};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -18,6 +19,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use crate::capture_url::CaptureUrl;
+use crate::clock;
 
 use super::dispatcher::{Dispatcher, Next, Post};
 use super::reactor::{Reactor, Sleep};
@@ -30,6 +32,7 @@ use crate::limits;
 pub(super) struct Endpoint {
     pub(super) url: CaptureUrl,
     pub(super) headers: HeaderMap,
+    pub(super) identity: Option<Arc<Identity>>,
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) connect_max: Duration,
     pub(super) answer_max: Duration,
@@ -47,6 +50,9 @@ const NDJSON: HeaderValue = HeaderValue::from_static("application/ndjson; charse
 const DEFLATED: HeaderValue = HeaderValue::from_static("deflated");
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// By which a sniffer that sees the post knows that it is no call.
+const UPLOAD_MARKER: HeaderName = HeaderName::from_static(uploads::NAME);
 
 /// An open connection, as hyper drives it.
 struct Open {
@@ -195,8 +201,20 @@ fn request(endpoint: &Endpoint, post: &Post) -> Request<Full<Bytes>> {
         headers.insert(header::CONTENT_ENCODING, DEFLATED);
     }
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(post.body.len()));
-    if let Ok(id) = HeaderValue::from_str(&format!("{:032x}", post.key)) {
-        headers.insert(IDEMPOTENCY_KEY, id);
+    let key = format!("{:032x}", post.key);
+    if let Some(identity) = &endpoint.identity {
+        let marker = identity.mark(&Upload {
+            time: clock::now(),
+            length: post.body.len() as u64,
+            key: key.as_bytes(),
+            beginning: &post.body,
+        });
+        if let Ok(marker) = HeaderValue::from_str(&marker) {
+            headers.insert(UPLOAD_MARKER, marker);
+        }
+    }
+    if let Ok(key) = HeaderValue::from_str(&key) {
+        headers.insert(IDEMPOTENCY_KEY, key);
     }
     request
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use engine_core::uploads::Identity;
 use engine_sys::driver::{Choice, Driver, Kind};
 use hyper::header::{HeaderName, HeaderValue};
 use rustls::ClientConfig;
@@ -42,6 +43,8 @@ pub(super) struct Config {
     pub(super) answer_max: Duration,
     /// More headers for every request, an `Authorization` for example.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    /// Who this process is; no marker without.
+    pub(super) identity: Option<Arc<Identity>>,
     /// Which authorities may have signed the collector's certificate.
     pub(super) roots: Roots,
     /// Which of the kernel's interfaces to use.
@@ -61,6 +64,7 @@ impl Config {
             connect_max: limits::UPLOAD_CONNECT_MAX,
             answer_max: limits::UPLOAD_ANSWER_MAX,
             headers: Vec::new(),
+            identity: None,
             roots: Roots::System,
             driver: Choice::Auto,
             seed: 0,
@@ -247,6 +251,7 @@ impl Thread {
         let endpoint = Rc::new(Endpoint {
             url: self.config.url.clone(),
             headers: connection::headers(&self.config.url, &self.config.headers),
+            identity: self.config.identity.clone(),
             tls: self.tls.clone(),
             connect_max: self.config.connect_max,
             answer_max: self.config.answer_max,
