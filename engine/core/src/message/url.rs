@@ -83,11 +83,25 @@ pub(super) fn pairs(
     for pair in text.split(|b| *b == b'&').filter(|pair| !pair.is_empty()) {
         let equals = memchr::memchr(b'=', pair).unwrap_or(pair.len());
         let (key, rest) = pair.split_at_checked(equals).unwrap_or_default();
-        if decode(key, name) && decode(rest.get(1..).unwrap_or_default(), value) {
+        let rest = rest.get(1..).unwrap_or_default();
+        if is_decoded(pair) && is_lower(key) {
+            each(key, rest);
+        } else if decode(key, name) && decode(rest, value) {
             lower(name);
             each(name, value);
         }
     }
+}
+
+/// Whether there is nothing to decode, as in most pairs.
+fn is_decoded(pair: &[u8]) -> bool {
+    memchr::memchr2(b'+', b'%', pair).is_none()
+}
+
+/// Whether [`lower`] would leave this name as it is.
+fn is_lower(name: &[u8]) -> bool {
+    name.iter()
+        .all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase())
 }
 
 /// Undoes `+` and `%XX`; false when an escape is broken.
