@@ -51,7 +51,8 @@ impl BitWriter {
         self.put(0, self.count.wrapping_neg() % 8, out);
     }
 
-    /// Appends the codes of `tokens`.
+    /// Appends the codes of `tokens`. As part of its caller it would have fewer registers.
+    #[inline(never)]
     pub(super) fn tokens(&mut self, tokens: &[Token], tables: &Tables, out: &mut Vec<u8>) {
         let mut chunk = Chunk {
             bits: self.bits,
