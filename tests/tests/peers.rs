@@ -119,12 +119,17 @@ struct Reading {
 
 impl Reading {
     fn of(scripts: &[Script]) -> Result<Self> {
+        Self::snapped(scripts, usize::MAX)
+    }
+
+    /// Of frames that are cut at this length.
+    fn snapped(scripts: &[Script], snap_length: usize) -> Result<Self> {
         let mut frames: Vec<Made> = scripts.iter().flat_map(Script::frames).collect();
         frames.sort_by_key(|frame| frame.time);
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("x.pcap");
         let mut file = Vec::new();
-        write_pcap(&mut file, &frames, usize::MAX)?;
+        write_pcap(&mut file, &frames, snap_length)?;
         fs::write(&path, &file)?;
         let (lines, status) = live_read::read(&path, &live_read::SETTINGS)?;
         let ledger = status["capture"].clone();
@@ -628,6 +633,61 @@ fn half_calls_say_why() -> Result<()> {
     Ok(())
 }
 
+/// Every call whose heads a snap length cuts is in the ledger: as two half calls, the request and the response.
+#[test]
+fn heads_cut_by_a_snap_length_are_half_calls() -> Result<()> {
+    let request = format!(
+        "GET /orders/7 HTTP/1.1\r\nHost: h\r\nCookie: {}\r\n\r\n",
+        "c".repeat(200)
+    );
+    let response = format!(
+        "HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 2\r\n\r\nok",
+        "x".repeat(200)
+    );
+    let turns: Vec<(Side, &[u8])> =
+        [(Client, request.as_bytes()), (Server, response.as_bytes())].repeat(35);
+    for (snap_length, target) in [(150, "http://h/orders/7"), (70, "http:///orders/7")] {
+        let reading = Reading::snapped(&[Script::new().turns(&turns)], snap_length)?;
+        assert_eq!(reading.ledger["halves"]["truncated"], 70, "{snap_length}");
+        assert_eq!(reading.counted("http", "half_gap"), 0);
+        let calls = reading.calls();
+        let cut = [
+            format!("GET {target} - truncated"),
+            "- - 200 truncated".to_owned(),
+        ];
+        assert_eq!(calls[..2], cut);
+        assert_eq!(calls[68..], cut);
+    }
+    Ok(())
+}
+
+/// Resets that the peer refuses end nothing: what follows them is read.
+#[test]
+fn exchanges_after_a_reset_that_is_ignored() {
+    let (requested, answered) = (1 + GET.len() as u32, 1 + OK.len() as u32);
+    let first = [(Client, GET.as_bytes()), (Server, OK.as_bytes())];
+    for (side, seq, ack) in [
+        (Client, requested, answered),
+        (Server, answered, requested),
+        (Server, 1, requested),
+        (Client, 1, answered),
+    ] {
+        let script = Script::new()
+            .turns(&first)
+            .then(side, RST, seq, ack, "")
+            .wait(1)
+            .then(Client, flags::ACK, requested, answered, GET)
+            .then(
+                Server,
+                flags::ACK,
+                answered,
+                requested + GET.len() as u32,
+                OK,
+            );
+        check(script, &[NEXT, NEXT]);
+    }
+}
+
 /// What cannot be read is counted by its port and named, and no calls are made of it.
 #[test]
 fn what_is_not_http_is_named_by_its_port() -> Result<()> {
@@ -644,14 +704,28 @@ fn what_is_not_http_is_named_by_its_port() -> Result<()> {
         .collect();
     scripts.extend((201..=203).map(|number| connection(number, 50_051, preface)));
     scripts.push(connection(301, 22, b"SSH-2.0-OpenSSH_9.2\r\n"));
+    let ping = b"\0\0\x08\x06\0\0\0\0\0pingping";
+    let late = Script::bare().client_port(40_401).server_port(8080);
+    scripts.push(late.turns(&[(Client, ping), (Server, ping)]));
     let reading = Reading::of(&scripts)?;
     ensure!(reading.rows.is_empty(), "{:?}", reading.calls());
-    let named: Vec<[u64; 4]> = reading.ledger["ports"]
+    let named: Vec<[u64; 5]> = reading.ledger["ports"]
         .as_array()
         .context("ports")?
         .iter()
-        .map(|port| ["port", "tls", "http2", "other"].map(|key| port[key].as_u64().unwrap_or(0)))
+        .map(|port| {
+            ["port", "tls", "http2", "http2_midstream", "other"]
+                .map(|key| port[key].as_u64().unwrap_or(0))
+        })
         .collect();
-    assert_eq!(named, [[443, 120, 0, 0], [50_051, 0, 3, 0], [22, 0, 0, 1]]);
+    let mut named = named;
+    named.sort_unstable();
+    let expected = [
+        [22, 0, 0, 0, 1],
+        [443, 120, 0, 0, 0],
+        [8080, 0, 0, 1, 0],
+        [50_051, 0, 3, 0, 0],
+    ];
+    assert_eq!(named, expected);
     Ok(())
 }

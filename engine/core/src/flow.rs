@@ -35,7 +35,7 @@
 //! | flow | empty | its first segment | payload, or numbers that show missed payload → one-sided or two-sided; FIN of both, RST, [`Config::empty_idle`], eviction → ended |
 //! | | one-sided | payload, while the other direction was not captured | a segment of the other direction → two-sided; as two-sided → ended |
 //! | | two-sided | segments of both directions | FIN of both delivered, reset, [`Config::idle`], eviction, a new connection → ended |
-//! | | ended | see above; it has no stream any more | [`FLOW_LINGER`], eviction → forgotten; a SYN → forgotten, and a new flow; if it was evicted, a further segment → empty, midstream |
+//! | | ended | see above; it has no stream any more | [`FLOW_LINGER`], eviction → forgotten; a SYN → forgotten, and a new flow; if it was evicted, a further segment, and if it was reset, the next bytes of the originator or of the sender of the reset → empty, midstream |
 //! | base of a direction | unknown | the first segment of the flow | an acknowledgement by the peer, a segment, a SYN |
 //! | | acknowledgement | the peer's first acknowledgement | a segment: first segment, with the earlier of both numbers; a SYN |
 //! | | first segment | a segment without SYN | a late SYN; moved back for earlier bytes while nothing is delivered |
@@ -174,6 +174,10 @@ pub trait Consumer<Shared>: Sized {
     fn data(&mut self, info: ByteInfo, bytes: &[u8], shared: &mut Shared);
     /// `len` bytes of one direction were never captured; what follows comes after them.
     fn gap(&mut self, info: ByteInfo, len: u64, shared: &mut Shared);
+    /// The same, where a mirror or a snap length cut off the end of a segment.
+    fn cut(&mut self, info: ByteInfo, len: u64, shared: &mut Shared) {
+        self.gap(info, len, shared);
+    }
     /// A direction is finished: its FIN was captured, and all bytes before it were delivered or given up.
     fn finished(&mut self, info: ByteInfo, shared: &mut Shared);
     /// The flow is over. Called last, once.
@@ -272,7 +276,7 @@ counters! {
         flow_holes_over_bounds,
         /// Holes given up for their age.
         flow_holes_expired,
-        /// Resets revoked by further segments of their sender.
+        /// Resets revoked by further segments of their sender, also after they ended the flow: it goes on.
         flow_resets_ignored,
         /// Resets outside every possible window of their flow.
         flow_resets_out_of_window,

@@ -10,6 +10,7 @@ mod counters;
 mod detect;
 mod exchange;
 mod h1;
+mod h2_frames;
 mod hand_over;
 mod header;
 mod ports;

@@ -186,6 +186,8 @@ crate::counters! {
         half_evicted,
         /// Half calls that were open when the capture ended.
         half_shutdown,
+        /// Half calls of whose head, or of the other side's, a mirror or a snap length cut off the end.
+        half_truncated,
         /// Bytes of bodies, before decoding.
         payload_bytes,
         /// Of these, bytes copied before they were escaped (to decode them, or because a rule needs the whole).
@@ -226,6 +228,7 @@ impl Counters {
             UnpairedReason::Gap => &mut self.half_gap,
             UnpairedReason::Evicted => &mut self.half_evicted,
             UnpairedReason::Shutdown => &mut self.half_shutdown,
+            UnpairedReason::Truncated => &mut self.half_truncated,
         }
     }
 }

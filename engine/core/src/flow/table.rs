@@ -468,7 +468,7 @@ impl<C> Table<C> {
         )
     }
 
-    /// A flow that was evicted continues midstream.
+    /// A flow that was evicted, or whose peer ignored the reset, continues midstream.
     fn resume(&mut self, index: u32, segment: &Segment<'_>) {
         self.numbers += 1;
         self.move_to(index, State::Empty);
@@ -638,6 +638,7 @@ impl<C> Table<C> {
             if let Some(flow) = self.flows.get_mut(index) {
                 flow.bases.originator.seq = originator;
                 flow.bases.responder.seq = responder;
+                flow.reset_by = closed.reset_by();
             }
             closed.into_consumer().close(end, shared);
         }

@@ -106,6 +106,13 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
         }
     }
 
+    fn cut(&mut self, place: ByteInfo, len: u64, shared: &mut Http<X>) {
+        if let Reader::Http1(reader) = &mut self.reader {
+            reader.read_cut_head(place.direction, shared);
+        }
+        self.gap(place, len, shared);
+    }
+
     fn finished(&mut self, place: ByteInfo, shared: &mut Http<X>) {
         if let Reader::Http1(reader) = &mut self.reader {
             reader.finished(place, shared);

@@ -15,6 +15,8 @@ crate::counters! {
         flows_tls,
         /// Flows recognised as HTTP/2 in the clear, not read.
         flows_http2,
+        /// Flows recognised as HTTP/2 in the clear whose beginning was not captured, not read.
+        flows_http2_midstream,
         /// Flows that are no protocol known here, not read.
         flows_other,
         /// Flows not read further because too many requests waited for their response.
@@ -56,6 +58,8 @@ crate::counters! {
         half_evicted,
         /// Half calls: the capture ended first.
         half_shutdown,
+        /// Half calls: a mirror or a snap length cut off the end of a head.
+        half_truncated,
 
         /// Heads with too many bytes or too many fields, passed over.
         heads_oversized,
@@ -116,6 +120,7 @@ impl Counters {
             UnpairedReason::Gap => &mut self.half_gap,
             UnpairedReason::Evicted => &mut self.half_evicted,
             UnpairedReason::Shutdown => &mut self.half_shutdown,
+            UnpairedReason::Truncated => &mut self.half_truncated,
         }
     }
 }

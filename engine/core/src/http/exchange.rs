@@ -124,16 +124,19 @@ pub enum UnpairedReason {
     Evicted,
     /// The capture ended first.
     Shutdown,
+    /// A mirror or a snap length cut off the end of its head, or of the other side's.
+    Truncated,
 }
 
 impl UnpairedReason {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Timeout,
         Self::Closed,
         Self::Gap,
         Self::Evicted,
         Self::Shutdown,
+        Self::Truncated,
     ];
 
     /// Its name in annotations.
@@ -144,6 +147,7 @@ impl UnpairedReason {
             Self::Gap => "gap",
             Self::Evicted => "evicted",
             Self::Shutdown => "shutdown",
+            Self::Truncated => "truncated",
         }
     }
 }

@@ -15,6 +15,8 @@ pub enum Protocol {
     Http1,
     /// HTTP/2 without TLS, by its connection preface (RFC 9113 §3.4).
     Http2,
+    /// The same without its beginning, by its frames.
+    Http2Midstream,
     /// TLS or SSL.
     Tls,
     /// Whatever follows a 101, or a 2xx to CONNECT.
@@ -79,10 +81,11 @@ const fn unread(
 
 impl Protocol {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Detecting,
         Self::Http1,
         Self::Http2,
+        Self::Http2Midstream,
         Self::Tls,
         Self::Tunnel,
         Self::Other,
@@ -91,7 +94,13 @@ impl Protocol {
     ];
 
     /// The columns of the table of ports: what a flow can be when its first bytes are recognised.
-    pub const COLUMNS: [Self; 4] = [Self::Http1, Self::Tls, Self::Http2, Self::Other];
+    pub const COLUMNS: [Self; 5] = [
+        Self::Http1,
+        Self::Tls,
+        Self::Http2,
+        Self::Http2Midstream,
+        Self::Other,
+    ];
 
     #[rustfmt::skip]
     const fn row(self) -> Row {
@@ -99,6 +108,7 @@ impl Protocol {
             Self::Detecting => read("unknown", "unknown connection", None, None),
             Self::Http1 => read("HTTP", "HTTP connection", Some("http"), Some(|c| &mut c.flows_http)),
             Self::Http2 => unread("HTTP/2", "h2", "HTTP/2 connection", Some("http2"), |c| &mut c.flows_http2, IGNORED),
+            Self::Http2Midstream => unread("midstream HTTP/2", "h2_midstream", "HTTP/2 connection joined late", Some("http2_midstream"), |c| &mut c.flows_http2_midstream, IGNORED),
             Self::Tls => unread("TLS", "tls", "TLS handshake", Some("tls"), |c| &mut c.flows_tls, IGNORED),
             Self::Tunnel => unread("tunnel", "tunnel", "tunnel", None, |c| &mut c.flows_tunnelled, TUNNELLED),
             Self::Other => unread("other", "other", "other connection", Some("other"), |c| &mut c.flows_other, IGNORED),
@@ -160,7 +170,7 @@ impl Protocol {
     pub(super) fn tunnels(self, counters: &mut Counters) -> Option<&mut u64> {
         match self {
             Self::Http1 => Some(&mut counters.tunnels_http),
-            Self::Http2 => Some(&mut counters.tunnels_http2),
+            Self::Http2 | Self::Http2Midstream => Some(&mut counters.tunnels_http2),
             Self::Tls => Some(&mut counters.tunnels_tls),
             Self::Other | Self::Tunnel => Some(&mut counters.tunnels_other),
             Self::Overflowed => Some(&mut counters.flows_overflowed),

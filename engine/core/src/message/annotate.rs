@@ -16,7 +16,7 @@
 //! | `incomplete` | `true`: a message ended before its framing was complete | if so |
 //! | `framing` | `true`: the length of a message cannot be believed, so that the body is what fits the bytes that followed | if so |
 //! | `wrong_coding` | `true`: Content-Encoding has a name that is no coding, and the body is left as it is | if so |
-//! | `half` | `timeout`, `closed`, `gap`, `evicted`, `shutdown`: why the other side is missing | for half calls |
+//! | `half` | `timeout`, `closed`, `gap`, `evicted`, `shutdown`, `truncated`: why the other side is missing | for half calls |
 
 use std::io::Write as _;
 use std::net::Ipv6Addr;

@@ -71,6 +71,11 @@ impl<C> Stream<C> {
         }
     }
 
+    /// Who sent a reset that was not revoked.
+    pub(in crate::flow) fn reset_by(&self) -> Option<Direction> {
+        self.reset.map(|reset| reset.direction)
+    }
+
     /// The consumer, when the flow is over.
     pub(in crate::flow) fn into_consumer(self) -> C {
         self.consumer
@@ -249,7 +254,8 @@ impl<S> StreamContext<'_, S> {
         }
         if chunk.end > own.next {
             self.counters.flow_truncated_bytes += chunk.end - own.next;
-            self.deliver_gap(consumer, own, direction, chunk.end, chunk.time);
+            let (info, len) = self.begin_gap(own, direction, chunk.end, chunk.time);
+            consumer.cut(info, len, self.shared);
         }
     }
 
@@ -262,6 +268,18 @@ impl<S> StreamContext<'_, S> {
         to: u64,
         time: Timestamp,
     ) {
+        let (info, len) = self.begin_gap(own, direction, to, time);
+        consumer.gap(info, len, self.shared);
+    }
+
+    /// Notes a gap from `next` up to the offset `to`: its place and its length.
+    fn begin_gap(
+        &mut self,
+        own: &mut Assembler,
+        direction: Direction,
+        to: u64,
+        time: Timestamp,
+    ) -> (ByteInfo, u64) {
         let offset = own.next;
         let len = to - offset;
         own.last_gap = offset..to;
@@ -269,15 +287,12 @@ impl<S> StreamContext<'_, S> {
         own.fin_assumed = false;
         self.counters.flow_gaps += 1;
         self.counters.flow_gap_bytes += len;
-        consumer.gap(
-            ByteInfo {
-                direction,
-                time,
-                offset,
-                acked: Acked::UNKNOWN,
-            },
-            len,
-            self.shared,
-        );
+        let info = ByteInfo {
+            direction,
+            time,
+            offset,
+            acked: Acked::UNKNOWN,
+        };
+        (info, len)
     }
 }

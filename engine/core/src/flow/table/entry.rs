@@ -54,6 +54,8 @@ pub(super) struct Flow {
     pub(super) midstream: bool,
     /// An earlier part of the connection was evicted.
     pub(super) evicted: bool,
+    /// Who sent the reset that ended it.
+    pub(super) reset_by: Option<Direction>,
     /// Whether a FIN was seen before any payload.
     pub(super) fins: PerDirection<bool>,
 }
@@ -98,6 +100,7 @@ impl Flow {
             originator_is_low: from_low != answer,
             midstream: !syn,
             evicted: false,
+            reset_by: None,
             fins: PerDirection::default(),
         }
     }
@@ -124,7 +127,7 @@ impl Flow {
         self.fins.swap();
     }
 
-    /// An evicted flow continues with `segment`, midstream and as the flow `number`.
+    /// An evicted flow, or one whose peer ignored the reset, continues with `segment`, midstream and as the flow `number`.
     pub(super) fn resume(&mut self, segment: &Segment<'_>, number: u64) {
         (self.start, self.number, self.isn) = (segment.time, number, segment.seq);
         self.bases = PerDirection {
@@ -133,6 +136,7 @@ impl Flow {
         };
         self.fins = PerDirection::default();
         self.pending_syn = None;
+        self.reset_by = None;
         self.midstream = true;
     }
 

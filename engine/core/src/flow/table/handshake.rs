@@ -24,7 +24,7 @@ pub(super) enum Admission {
     Accepted,
     /// Counted, nothing else.
     Discarded,
-    /// The continuation of a flow that was evicted.
+    /// The continuation of a flow that was evicted, or whose peer ignored a reset.
     Resumed,
     /// The first of a new connection; the flow is over.
     NewConnection,
@@ -70,6 +70,16 @@ fn after_end(
     let evicted = flow.evicted && !segment.flags.has(Flags::RST);
     let own = flow.bases[direction];
     let ahead = distance(segment.seq, own.seq);
+    let is_next = ahead == 0 && segment.payload_wire_len > 0 && !segment.flags.has(Flags::RST);
+    if let Some(sender) = flow.reset_by.filter(|_| is_next) {
+        // Who resets a connection sends nothing more on it: the reset was forged, or its peer had a reason to refuse it.
+        let is_ignored = sender == direction;
+        counters.flow_resets_ignored += u64::from(is_ignored);
+        // A request that comes after a reset may have its answer.
+        if is_ignored || direction == Direction::Originator {
+            return Admission::Resumed;
+        }
+    }
     if evicted
         && (own.source == BaseSource::Unknown || ahead + i64::from(segment.payload_wire_len) > 0)
     {

@@ -367,6 +367,29 @@ fn resets_end_the_flow_only_in_the_window() {
     );
 }
 
+/// What the peer of a reset does not accept ends nothing: the connection goes on as one joined midstream.
+#[test]
+fn what_follows_an_ignored_reset_is_read() {
+    let before = format!("{SHAKE}30 > . 1 1 ask\n40 < . 1 4 ans\n");
+    for (reset, ignored) in [
+        ("50 > RA 4 4", 1),
+        ("50 < RA 4 4", 0),
+        ("50 < R 2 4\ntick 9000000", 0),
+    ] {
+        let script = format!("{before}{reset}\n9000060 > . 4 4 more\n9000070 < . 4 8 wer\n");
+        let (table, tape) = play(&script, true);
+        assert_eq!(tape.records.len(), 2, "{reset}");
+        assert_eq!(table.counters().flow_resets_ignored, ignored, "{reset}");
+        assert_eq!(table.counters().flow_delivered_bytes, 13, "{reset}");
+        assert!(tape.records[1].start.midstream);
+    }
+    // What a server had in flight when the client reset the connection is nobody's.
+    let script = format!("{before}50 > RA 4 4\n60 < . 4 4 wer\n");
+    let (table, tape) = play(&script, true);
+    assert_eq!(show(&tape), ">ask <ans Reset");
+    assert_eq!(table.counters().flow_discarded_after_end_bytes, 3);
+}
+
 #[test]
 fn data_behind_the_fin_is_discarded() {
     let script = format!("{SHAKE}30 > FA 1 1 ask\n40 > . 4 1 more\n45 > . 1 1 askmore\n");

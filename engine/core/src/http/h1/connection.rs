@@ -8,6 +8,7 @@
 //! Nothing is copied except heads and lines that do not lie in one piece ([`Collected`](super::direction::Collected)).
 
 mod bodies;
+mod cut;
 mod heads;
 mod held;
 mod resync;

@@ -520,6 +520,56 @@ impl<D> Pairing<D> {
     }
 }
 
+/// Heads of which a mirror or a snap length cut off the end: half calls of their own.
+impl<D> Pairing<D> {
+    pub(super) fn cut_request<X: Exchanges<Draft = D>>(
+        &mut self,
+        head: &RequestHead<'_>,
+        mut origin: Origin<'_>,
+        shared: &mut Http<X>,
+    ) {
+        self.begin(&mut origin, shared);
+        let mut draft = shared.exchanges.request(head, &origin);
+        let time = origin.time;
+        shared
+            .exchanges
+            .end(&mut draft, Side::Request, BodyEnd::Cut, time);
+        shared.unpaired(draft, UnpairedReason::Truncated);
+        self.settle(shared);
+    }
+
+    /// The request that it answers, if that is certain, is a half call for the same reason.
+    pub(super) fn cut_response<X: Exchanges<Draft = D>>(
+        &mut self,
+        head: &ResponseHead<'_>,
+        mut origin: Origin<'_>,
+        context: ResponseContext,
+        shared: &mut Http<X>,
+    ) {
+        self.resolve_probable(false, shared);
+        let owner = self.owner(origin.message.number(), context);
+        let oldest = self.queue.iter().position(Exchange::waits);
+        let ended = |exchange: &Exchange<D>| exchange.request == Request::Done;
+        if matches!(owner, Owner::Oldest(_))
+            && let Some(place) = oldest
+            && self.queue.get(place).is_some_and(ended)
+            && let Some(exchange) = self.queue.remove(place)
+        {
+            shared.unpaired(exchange.draft, UnpairedReason::Truncated);
+        }
+        self.begin(&mut origin, shared);
+        shared.counters.orphans += 1;
+        let mut draft = shared.exchanges.orphan_response(head, &origin);
+        let time = origin.time;
+        shared
+            .exchanges
+            .end(&mut draft, Side::Response, BodyEnd::Cut, time);
+        shared.unpaired(draft, UnpairedReason::Truncated);
+        self.answered_whole = false;
+        self.settle(shared);
+    }
+}
+
 /// Ends.
 impl<D> Pairing<D> {
     /// Nothing more will come: open messages are cut, and what still waits is unpaired for this `reason`. `lost`: whole

@@ -216,6 +216,11 @@ fn find_request(line: &[u8]) -> Option<usize> {
     }
 }
 
+/// Whether it is a method of the registry.
+pub(in crate::http) fn is_known_method(name: &[u8]) -> bool {
+    KNOWN_METHODS.contains(&name)
+}
+
 /// Whether it is only the end of a known method, and so no method: `ELETE`, of which a loss or a wrong length took the rest.
 pub(in crate::http) fn is_end_of_method(name: &[u8]) -> bool {
     !KNOWN_METHODS.contains(&name) && KNOWN_METHODS.iter().any(|method| method.ends_with(name))

@@ -493,7 +493,7 @@ impl<D> Connection<D> {
     /// Whether the server may have had requests behind the last one that was read, when it acknowledged `acked`: they
     /// were lost, or their heads are not complete (the rest of one can be lost without a trace: a single byte at the end
     /// is taken for a FIN), or they were not delivered yet.
-    fn may_have_unread_requests(&self, client: Direction, acked: Acked) -> bool {
+    pub(super) fn may_have_unread_requests(&self, client: Direction, acked: Acked) -> bool {
         let reading = &self.readings[client];
         let in_head =
             matches!(reading.step, Step::Head(_)) && acked.at_most() > reading.collected.offset;
@@ -557,7 +557,7 @@ impl<D> Connection<D> {
     }
 }
 
-fn origin(flow: &FlowStart, client: Option<Direction>, start: Start) -> Origin<'_> {
+pub(super) fn origin(flow: &FlowStart, client: Option<Direction>, start: Start) -> Origin<'_> {
     Origin {
         flow,
         client_is_originator: client != Some(Direction::Responder),

@@ -9,6 +9,7 @@ use super::Connection;
 use crate::flow::Direction;
 use crate::http::h1::direction::{Input, Reading, Step};
 use crate::http::h1::start_line::find_start;
+use crate::http::h2_frames;
 use crate::http::{Exchanges, Http, Protocol, Side};
 use crate::limits;
 use crate::time::Timestamp;
@@ -62,6 +63,10 @@ impl<D> Connection<D> {
     ) {
         if !self.readings[direction].collected.bytes.is_empty() {
             return self.finish_line(direction, input, shared);
+        }
+        if self.client.is_none() && self.flow.midstream && h2_frames::are_frames(input.bytes) {
+            self.next = Some(Protocol::Http2Midstream);
+            return;
         }
         if let Some((place, side)) = find_in(input.bytes, self.side(direction)) {
             self.pass_over(direction, input.take(place).len(), shared);

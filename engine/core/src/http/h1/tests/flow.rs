@@ -19,6 +19,10 @@ pub(super) enum Event {
     LostC(u64),
     /// Bytes from the server are lost.
     LostS(u64),
+    /// A mirror cut off bytes from the client.
+    CutC(u64),
+    /// A mirror cut off bytes from the server.
+    CutS(u64),
     /// The client sends FIN.
     FinC,
     /// The server sends FIN.
@@ -32,13 +36,15 @@ impl fmt::Debug for Event {
             S(bytes) => write!(f, "\nS {}", bytes.escape_ascii()),
             LostC(lost) => write!(f, "\nC lost {lost}"),
             LostS(lost) => write!(f, "\nS lost {lost}"),
+            CutC(lost) => write!(f, "\nC cut {lost}"),
+            CutS(lost) => write!(f, "\nS cut {lost}"),
             FinC => write!(f, "\nC FIN"),
             FinS => write!(f, "\nS FIN"),
         }
     }
 }
 
-pub(super) use Event::{C, FinC, FinS, LostC, LostS, S};
+pub(super) use Event::{C, CutC, CutS, FinC, FinS, LostC, LostS, S};
 
 pub(super) fn c(text: &str) -> Event {
     C(text.as_bytes().to_vec())
@@ -121,8 +127,8 @@ impl Flow {
         let (client, bytes, lost) = match event {
             C(bytes) => (true, Some(bytes), 0),
             S(bytes) => (false, Some(bytes), 0),
-            LostC(lost) => (true, None, *lost),
-            LostS(lost) => (false, None, *lost),
+            LostC(lost) | CutC(lost) => (true, None, *lost),
+            LostS(lost) | CutS(lost) => (false, None, *lost),
             FinC => (true, None, 0),
             FinS => (false, None, 0),
         };
@@ -138,6 +144,9 @@ impl Flow {
             let connection = self.connection.as_mut().unwrap();
             match lost {
                 0 => connection.finished(place, &mut self.http),
+                cut if matches!(event, CutC(_) | CutS(_)) => {
+                    connection.cut(place, cut, &mut self.http);
+                }
                 lost => connection.gap(place, lost, &mut self.http),
             }
         }

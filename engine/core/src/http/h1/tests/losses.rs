@@ -259,6 +259,58 @@ fn a_head_that_is_not_read_keeps_its_place() {
 }
 
 #[test]
+fn heads_that_a_mirror_cuts_are_half_calls() {
+    let request = |number: u64, at: usize, target: &str, fields: &str| {
+        format!("#{number} @{at} GET {target} 1.1{fields} ~ => -  half Truncated")
+    };
+    let orphan = |number: u64, at: usize, head: &str| {
+        format!("-  => orphan #{number} @{at} {head} ~ half Truncated")
+    };
+    let whole_line = "GET /a HTTP/1.1\r\nHost: h\r\nX-Lo";
+    let (ok, part) = ("HTTP/1.1 200 OK\r\nA: b\r\nServ", "GET /orders/7?x");
+    let next = |sent: usize| sent + 40;
+    for step in [1, 5, usize::MAX] {
+        let lines = |events: &[Event]| run(events, step, FlowEnd::Fin, "80", false);
+        let (found, counters) = lines(&[
+            c(whole_line),
+            CutC(40),
+            s(ok),
+            CutS(60),
+            c(part),
+            CutC(40),
+            s("HTTP/1.1 404 N"),
+            CutS(40),
+        ]);
+        let (at, answered) = (next(whole_line.len()), ok.len() + 60);
+        assert_eq!(
+            found,
+            [
+                request(1, 0, "/a", "[Host=h]"),
+                orphan(2, 0, "200[A=b]"),
+                request(3, at, "/orders/7?x", ""),
+                orphan(4, answered, "404"),
+            ],
+            "in pieces of {step}"
+        );
+        assert_eq!((counters.half_truncated, counters.half_gap), (4, 0));
+        // A whole request whose response is cut, and the next call.
+        let (found, counters) = lines(&[c(GET), s(ok), CutS(60), c(GET), s(OK)]);
+        assert_eq!(
+            found,
+            [
+                format!("#1 @0 {GET_LINE} => -  half Truncated"),
+                orphan(2, 0, "200[A=b]"),
+                plain(3, GET.len(), answered),
+            ]
+        );
+        assert_eq!(counters.half_truncated, 2);
+        // Too little to be recognised.
+        let (found, counters) = lines(&[c(GET), s("HTTP/1.1 2"), CutS(60)]);
+        assert_eq!((found.len(), counters.half_truncated), (1, 0));
+    }
+}
+
+#[test]
 fn a_body_that_should_not_be_there_costs_no_pair() {
     let head = "HEAD /h HTTP/1.1\r\n\r\n";
     let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\noops\r\n0\r\n\r\n";

@@ -186,6 +186,21 @@ fn what_a_server_answers_in_http_is_http() {
 }
 
 #[test]
+fn http2_that_is_joined_late_is_named() {
+    for ports in ["", "80"] {
+        let mut flow = Flow::new(ports, true, false);
+        let update = b"\0\0\x04\x08\0\0\0\0\x05\0\x01\0\0".to_vec();
+        flow.feed(&S(update), usize::MAX);
+        assert!(flow.ignored());
+        let rows = flow.http.ports_seen.rows().iter();
+        let named: Vec<_> = rows.flat_map(PortFlows::by_protocol).collect();
+        assert!(named.contains(&(Protocol::Http2Midstream, 1)), "{named:?}");
+        flow.end(FlowEnd::Fin);
+        assert_eq!(flow.http.counters.flows_http2_midstream, 1);
+    }
+}
+
+#[test]
 fn what_was_collected_goes_to_the_next_reader() {
     let upgrade = "GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\n";
     let switch = "HTTP/1.1 101 Switching Protocols\r\n\r\n\x01\x02";
