@@ -49,6 +49,7 @@ mod skip;
 #[cfg(test)]
 mod tests;
 mod tunnel;
+mod tunnels;
 mod vni;
 mod walk;
 
@@ -64,6 +65,7 @@ pub use network::{Encap, Network};
 pub use segment::{Endpoint, Flags, Segment};
 pub use self_traffic::SelfTraffic;
 pub use skip::{Layer, Skip};
+pub use tunnels::{EncapSet, MirrorSourceError, MirrorSources};
 use vni::VniTable;
 pub use vni::{VniError, VniFilter, VniSeen};
 use walk::Walk;

@@ -1,6 +1,7 @@
 //! What is decapsulated, and whose traffic is wanted.
 
 use super::self_traffic::SelfTraffic;
+use super::tunnels::{EncapSet, MirrorSources};
 use super::vni::VniFilter;
 use crate::wire::{geneve, vxlan};
 
@@ -19,9 +20,10 @@ pub struct Config {
     pub only_tunnelled: bool,
     /// Skip the sniffer's own connections, outside of any tunnel. Default none.
     pub self_traffic: SelfTraffic,
-    /// Remove tunnels. Off when a kernel's tunnel link is captured as well as its carrier, so that nothing is read twice.
-    /// Default on.
-    pub decapsulate: bool,
+    /// The encapsulations that are removed. Default all.
+    pub encaps: EncapSet,
+    /// The hosts whose tunnels are removed, by the source address of the outermost packet. Default everybody.
+    pub mirrors: MirrorSources,
 }
 
 impl Default for Config {
@@ -32,7 +34,8 @@ impl Default for Config {
             vnis: VniFilter::default(),
             only_tunnelled: false,
             self_traffic: SelfTraffic::default(),
-            decapsulate: true,
+            encaps: EncapSet::ALL,
+            mirrors: MirrorSources::default(),
         }
     }
 }

@@ -39,6 +39,8 @@ counters! {
         skipped_no_vni,
         /// Frames of a VNI that is not in the list.
         skipped_vni_unwanted,
+        /// Frames in tunnels from hosts whose tunnels are not read.
+        skipped_mirror_unwanted,
         /// Frames of the sniffer's own connections.
         skipped_self_traffic,
         /// Frames outside of any tunnel where only tunnelled traffic is wanted.
@@ -148,6 +150,7 @@ impl Counters {
             Skip::TooDeep => &mut self.skipped_too_deep,
             Skip::NoVni => &mut self.skipped_no_vni,
             Skip::VniUnwanted => &mut self.skipped_vni_unwanted,
+            Skip::MirrorUnwanted => &mut self.skipped_mirror_unwanted,
             Skip::SelfTraffic => &mut self.skipped_self_traffic,
             Skip::NotTunnelled => &mut self.skipped_not_tunnelled,
             Skip::Encapsulated => &mut self.skipped_encapsulated,

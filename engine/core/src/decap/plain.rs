@@ -46,7 +46,7 @@ pub(super) fn read<'a>(frame: &Frame<'a>, config: &Config) -> Option<Plain<'a>> 
     let outer = packet(frame.bytes)?;
     let (network, packet) = match outer.protocol {
         protocol::TCP if !config.only_tunnelled => (Network::default(), outer),
-        protocol::UDP => tunnelled(outer.payload, config)?,
+        protocol::UDP => tunnelled(&outer, config)?,
         _ => return None,
     };
     let (header, payload) = tcp::split(packet.payload).ok()?;
@@ -98,10 +98,14 @@ fn endpoint(addr: u128, port: u16) -> Endpoint {
 
 /// The TCP packet in the VXLAN in a datagram.
 #[inline]
-fn tunnelled<'a>(datagram: &'a [u8], config: &Config) -> Option<(Network, Packet<'a>)> {
-    let (header, payload) = udp::split(datagram).ok()?;
+fn tunnelled<'a>(outer: &Packet<'a>, config: &Config) -> Option<(Network, Packet<'a>)> {
+    let (header, payload) = udp::split(outer.payload).ok()?;
     let port = header.dst_port;
-    if port == vxlan::PORT_GPE || !config.vxlan_ports.contains(&port) || !config.decapsulate {
+    let is_wanted = port != vxlan::PORT_GPE
+        && config.vxlan_ports.contains(&port)
+        && config.encaps.has(Encap::Vxlan)
+        && config.mirrors.wants(outer.src);
+    if !is_wanted {
         return None;
     }
     let (header, frame) = vxlan::split(payload).ok()?;

@@ -25,11 +25,13 @@ pub enum Skip {
     NoVni,
     /// A network that [`Config::vnis`] refuses.
     VniUnwanted,
+    /// In a tunnel from a host that is not one of [`Config::mirrors`].
+    MirrorUnwanted,
     /// A connection of the sniffer itself, see [`Config::self_traffic`].
     SelfTraffic,
     /// No tunnel around it, and [`Config::only_tunnelled`] is on.
     NotTunnelled,
-    /// In a tunnel, and [`Config::decapsulate`] is off.
+    /// In a tunnel that is not one of [`Config::encaps`].
     Encapsulated,
     /// An IP fragment that waits for the others.
     FragmentHeld,

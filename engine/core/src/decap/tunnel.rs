@@ -120,7 +120,8 @@ impl Tunnel {
 impl Config {
     /// The UDP ports behind which a tunnel is looked for. For a kernel filter: no other datagram has a segment in it.
     pub fn udp_ports(&self) -> Vec<u16> {
-        let ports = TUNNELS.iter().flat_map(|tunnel| match &tunnel.ports {
+        let read = TUNNELS.iter().filter(|row| self.encaps.has(row.encap));
+        let ports = read.flat_map(|tunnel| match &tunnel.ports {
             Ports::VxlanSetting => self.vxlan_ports.as_slice(),
             Ports::GeneveSetting => self.geneve_ports.as_slice(),
             Ports::To(port) | Ports::FromOrTo(port) => std::slice::from_ref(port),

@@ -450,9 +450,7 @@ impl<'a, 'w> Walk<'a, 'w> {
 
     #[inline]
     fn vxlan(&mut self) -> Result<Next, Skip> {
-        if !self.config.decapsulate {
-            return Err(Skip::Encapsulated);
-        }
+        self.admit(Encap::Vxlan)?;
         let (header, after) = vxlan::split(self.bytes).map_err(at(Layer::Tunnel))?;
         let vni = header.vni.ok_or(Skip::NoVni)?;
         if self.vxlan_vni.is_none() {
@@ -467,6 +465,7 @@ impl<'a, 'w> Walk<'a, 'w> {
     }
 
     fn geneve(&mut self) -> Result<Next, Skip> {
+        self.admit(Encap::Geneve)?;
         let (header, after) = geneve::split(self.bytes).map_err(at(Layer::Tunnel))?;
         self.enter(Encap::Geneve, Some(header.vni))?;
         self.geneve_vni = self.geneve_vni.or(Some(header.vni));
@@ -514,12 +513,23 @@ impl<'a, 'w> Walk<'a, 'w> {
         })
     }
 
+    /// Whether an encapsulation here is to be removed. Known before its header is read, so that nothing in it is counted as
+    /// if it had been sent by a mirror.
+    #[inline]
+    fn admit(&self, encap: Encap) -> Result<(), Skip> {
+        if !self.config.encaps.has(encap) {
+            return Err(Skip::Encapsulated);
+        }
+        if self.depth == 0 && !self.config.mirrors.wants(u128::from_be_bytes(self.src)) {
+            return Err(Skip::MirrorUnwanted);
+        }
+        Ok(())
+    }
+
     /// Enters an encapsulation. An identifier makes its content a network of its own, see [`Network`].
     #[inline]
     fn enter(&mut self, encap: Encap, identifier: Option<u32>) -> Result<(), Skip> {
-        if !self.config.decapsulate {
-            return Err(Skip::Encapsulated);
-        }
+        self.admit(encap)?;
         self.depth += 1;
         if self.depth > DECAP_DEPTH_MAX {
             return Err(Skip::TooDeep);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use engine_core::bundle::Compression;
-use engine_core::decap::VniFilter;
+use engine_core::decap::{Encap, EncapSet, MirrorSources, VniFilter};
 use engine_core::http::PortSet;
 use engine_sys::packet::Expression;
 
@@ -335,6 +335,67 @@ impl Kind for Vnis {
 
     fn is_default(text: &str) -> bool {
         means_all(text)
+    }
+}
+
+/// Hosts and networks whose tunnels are read.
+pub struct Sources;
+
+impl Kind for Sources {
+    type Checked = Worded<MirrorSources>;
+
+    fn check(value: &Value) -> Result<Self::Checked, Diagnostic> {
+        let set = MirrorSources::parse(&value.text)
+            .map_err(|reason| value.bad_list(&reason, "10.0.0.0/8,192.0.2.7"))?;
+        Ok(Worded {
+            set,
+            text: value.text.trim().to_owned(),
+        })
+    }
+
+    fn show(checked: &Self::Checked) -> String {
+        checked.text.clone()
+    }
+}
+
+/// Which tunnels are removed: `auto` (all), `off`, or a list of encapsulations.
+pub struct Encapsulations;
+
+/// The words for encapsulations are those of annotations, so that what one shows can be given here.
+const ENCAPS: [Encap; 6] = [
+    Encap::Vxlan,
+    Encap::Geneve,
+    Encap::Gre,
+    Encap::Erspan,
+    Encap::IpIp,
+    Encap::Other,
+];
+
+impl Kind for Encapsulations {
+    type Checked = Worded<EncapSet>;
+
+    fn check(value: &Value) -> Result<Self::Checked, Diagnostic> {
+        let text = lower(value);
+        let set = match text.as_str() {
+            "auto" => EncapSet::ALL,
+            "off" => EncapSet::NONE,
+            list => list
+                .split(',')
+                .map(str::trim)
+                .filter(|word| !word.is_empty())
+                .try_fold(EncapSet::NONE, |set, word| {
+                    let encap = ENCAPS.iter().find(|encap| encap.label() == Some(word));
+                    encap.map(|encap| set.with(*encap))
+                })
+                .ok_or_else(|| {
+                    value.expected("auto, off, or some of vxlan,geneve,gre,erspan,ipip,other")
+                })?,
+        };
+        Ok(Worded { set, text })
+    }
+
+    fn show(checked: &Self::Checked) -> String {
+        checked.text.clone()
     }
 }
 

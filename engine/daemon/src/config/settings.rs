@@ -17,9 +17,9 @@ use engine_sys::packet::RINGS_MAX;
 
 use super::folders;
 use super::kinds::{
-    Address, Bytes, BytesOrDefault, CompressionChoice, CompressionLevel, Filter, Metrics,
-    MetricsAddress, Mode, Names, Number, Optional, Path, Ports, RulesText, Switch, Text, Time,
-    UdpPorts, Url, Vnis, Worded,
+    Address, Bytes, BytesOrDefault, CompressionChoice, CompressionLevel, Encapsulations, Filter,
+    Metrics, MetricsAddress, Mode, Names, Number, Optional, Path, Ports, RulesText, Sources,
+    Switch, Text, Time, UdpPorts, Url, Vnis, Worded,
 };
 use super::memory;
 use super::mode::CaptureMode;
@@ -125,6 +125,27 @@ settings! {
         .flag("vni", "VNIS")
         .of(Packets, READING)
         .sets(|config, vnis| config.decap.vnis = vnis.set.clone());
+
+    /// Hosts and networks whose tunnels are read, such as 10.0.0.0/8,192.0.2.7; by default everybody's.
+    ///
+    /// The address is that of the outermost packet's source. Give the addresses of the mirrors where others can send
+    /// datagrams to this machine: a tunnel can carry made-up connections. Packets of tunnels from others are skipped
+    /// and counted.
+    mirror_sources: Sources = Setting::new("SNIFFER_MIRROR_SOURCES", || Worded::unbounded("everybody"))
+        .flag("mirror-source", "NETWORKS")
+        .of(Packets, READING)
+        .sets(|config, sources| config.decap.mirrors = sources.set.clone());
+
+    /// Tunnels that are removed: auto (all), off, or some of vxlan,geneve,gre,erspan,ipip,other.
+    ///
+    /// `off` is right for a machine that many can reach and whose own traffic is in no tunnel.
+    decap: Encapsulations = Setting::new("SNIFFER_DECAP", || Worded {
+            set: decap::EncapSet::ALL,
+            text: "auto".to_owned(),
+        })
+        .flag("decap", "LIST")
+        .of(Packets, READING)
+        .sets(|config, encaps| config.decap.encaps = encaps.set);
 
     /// Filter for packets in the language of tcpdump, such as "tcp port 80 and not net 10.0.0.0/8".
     ///

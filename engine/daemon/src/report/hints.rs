@@ -29,6 +29,8 @@ pub struct Scope {
     pub ports: Option<String>,
     /// UDP ports of VXLAN in one line.
     pub vxlan_ports: String,
+    /// Whose tunnels are read, as given.
+    pub mirror_sources: String,
     /// The networks to capture.
     pub vnis: String,
 }
@@ -57,7 +59,7 @@ pub fn hints(scope: &Scope, stages: &Stages, ports: &[Port], running: Duration) 
     hint(
         scope.mode == CaptureMode::Mirror
             && frames > 0
-            && tunnelled + unwanted_vni == 0
+            && tunnelled + unwanted_vni + stages.decap.skipped_mirror_unwanted == 0
             && running >= MIRROR_SILENCE,
         Code::W065,
         format!(
@@ -67,6 +69,17 @@ pub fn hints(scope: &Scope, stages: &Stages, ports: &[Port], running: Duration) 
             running.as_secs()
         ),
         "check that UDP reaches this machine (security group), that the mirror session is on, and its target",
+    );
+    let unwanted_mirror = stages.decap.skipped_mirror_unwanted;
+    hint(
+        unwanted_mirror > 0,
+        Code::W076,
+        format!(
+            "{} in tunnels from hosts that are not among the mirrors ({}) skipped",
+            plural(unwanted_mirror, "packet"),
+            scope.mirror_sources
+        ),
+        "add the mirror's address to SNIFFER_MIRROR_SOURCES, or find out who sends them",
     );
     hint(
         unwanted_vni > 0 && unwanted_vni >= tunnelled,
@@ -143,6 +156,7 @@ mod tests {
             interfaces: "lo".into(),
             ports: ports.map(Into::into),
             vxlan_ports: "4789".into(),
+            mirror_sources: "192.0.2.0/24".into(),
             vnis: "123".into(),
         };
         let mut stages = Stages::default();
@@ -181,7 +195,12 @@ mod tests {
             tunnels(stages);
             stages.decap.skipped_vni_unwanted = 4;
         };
+        let other_mirrors = |stages: &mut Stages| {
+            frames(stages);
+            stages.decap.skipped_mirror_unwanted = 4;
+        };
         let (hosts, mirror) = (CaptureMode::Interfaces, CaptureMode::Mirror);
+        check(mirror, None, 10, other_mirrors, &[Code::W076]);
         check(hosts, None, 9, |_| {}, &[]);
         check(hosts, None, 10, |_| {}, &[Code::W060]);
         check(hosts, None, 10, frames, &[]);

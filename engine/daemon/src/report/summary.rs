@@ -42,6 +42,7 @@ pub fn scope(config: &Capture, choice: &Choice) -> Scope {
         interfaces: names.join(", "),
         ports: (!settings.ports.set.is_any()).then(|| settings.ports.text.clone()),
         vxlan_ports: UdpPorts::show(&settings.vxlan_ports),
+        mirror_sources: settings.mirror_sources.text.clone(),
         vnis: settings.vnis.text.clone(),
     }
 }

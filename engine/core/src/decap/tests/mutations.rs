@@ -120,15 +120,20 @@ fn a_plain_frame_is_read_as_the_walk_reads_it() {
         over_ethernet(&ipv6(17, &datagram)),
         over_ethernet(&outer(17, &udp(4790, &vxlan(7, &inner_frame())))),
     ];
-    let only = |only_tunnelled, decapsulate| Config {
+    let only = |only_tunnelled, encaps, mirrors| Config {
         vnis: VniFilter::parse("-9").unwrap(),
         only_tunnelled,
-        decapsulate,
+        encaps,
+        mirrors: MirrorSources::parse(mirrors).unwrap(),
         self_traffic: SelfTraffic::new(["10.0.0.9:80".parse().unwrap()]),
         ..Config::default()
     };
     let mut random = Random(0x91a1);
-    for config in [only(false, true), only(true, true), only(false, false)] {
+    for config in [
+        only(false, EncapSet::ALL, ""),
+        only(true, EncapSet::ALL, "172.16.0.0/28"),
+        only(false, EncapSet::NONE, ""),
+    ] {
         let mut fast = Decap::new(config.clone());
         let mut slow = Decap::new(config.clone());
         let mut plain = 0;

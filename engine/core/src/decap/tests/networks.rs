@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn in_geneve(inner: &[u8]) -> Vec<u8> {
+    over_ethernet(&outer(17, &udp(6081, &geneve(9, 0x6558, inner))))
+}
+
 #[test]
 fn settings_choose() {
     let with = |vnis: &str| Config {
@@ -24,7 +28,6 @@ fn settings_choose() {
         &vxlan_frame(123, &vxlan_frame(1, &inner_frame())),
         Err(Skip::VniUnwanted),
     );
-    let in_geneve = |inner: &[u8]| over_ethernet(&outer(17, &udp(6081, &geneve(9, 0x6558, inner))));
     check(with("123"), &in_geneve(&mirrored), Ok(Encap::Vxlan));
     check(with("9"), &in_geneve(&inner_frame()), Ok(Encap::Geneve));
     check(
@@ -40,7 +43,7 @@ fn settings_choose() {
     check(only.clone(), &inner_frame(), Err(Skip::NotTunnelled));
     check(only, &mirrored, Ok(Encap::Vxlan));
     let closed = Config {
-        decapsulate: false,
+        encaps: EncapSet::NONE,
         ..Config::default()
     };
     check(closed.clone(), &mirrored, Err(Skip::Encapsulated));
@@ -57,6 +60,55 @@ fn settings_choose() {
     check(ports.clone(), &mirrored, Err(Skip::NotTcp));
     let linux = over_ethernet(&outer(17, &udp(8472, &vxlan(1, &inner_frame()))));
     check(ports, &linux, Ok(Encap::Vxlan));
+}
+
+#[test]
+fn tunnels_from_other_hosts_are_skipped() {
+    let mirrored = vxlan_frame(7, &inner_frame());
+    let from = |sources: &str| Config {
+        mirrors: MirrorSources::parse(sources).unwrap(),
+        ..Config::default()
+    };
+    let source = "172.16.0.1";
+    check(from(source), &mirrored, Ok(Encap::Vxlan));
+    check(from("172.16.0.0/12"), &mirrored, Ok(Encap::Vxlan));
+    for frame in [
+        mirrored.clone(),
+        in_geneve(&inner_frame()),
+        over_ethernet(&outer(4, &ipv4(6, &tcp(PAYLOAD)))),
+    ] {
+        check(from("198.51.100.0/24"), &frame, Err(Skip::MirrorUnwanted));
+    }
+    // What is in no tunnel is no business of the list, and neither is a tunnel within one.
+    check(from("198.51.100.0/24"), &inner_frame(), Ok(Encap::Plain));
+    let nested = vxlan_frame(7, &vxlan_frame(8, &inner_frame()));
+    check(from(source), &nested, Ok(Encap::Vxlan));
+
+    // A stranger's network is not among those that were seen.
+    let mut decap = Decap::new(from("198.51.100.0/24"));
+    let _ = decap.frame(&frame(&mirrored));
+    assert_eq!(decap.counters().skipped_mirror_unwanted, 1);
+    assert!(decap.vnis_seen().is_empty());
+}
+
+#[test]
+fn only_the_chosen_encapsulations_are_removed() {
+    let geneve_only = Config {
+        encaps: EncapSet::NONE.with(Encap::Geneve),
+        ..Config::default()
+    };
+    check(
+        geneve_only.clone(),
+        &in_geneve(&inner_frame()),
+        Ok(Encap::Geneve),
+    );
+    check(
+        geneve_only.clone(),
+        &vxlan_frame(7, &inner_frame()),
+        Err(Skip::Encapsulated),
+    );
+    // The kernel's filter asks for no other port.
+    assert_eq!(geneve_only.udp_ports(), geneve_only.geneve_ports);
 }
 
 #[test]
