@@ -360,7 +360,7 @@ fn nobody_hides_behind_a_marker() -> Result<()> {
     let uploads = uploads(&capture)?;
     assert_eq!(uploads["markers_refused"], 3, "{uploads}");
     assert_eq!(uploads["senders"]["me"], 1, "{uploads}");
-    capture.wait_for_log("W075")?;
+    capture.wait_for_log("W077")?;
     capture.stop()?;
     Ok(())
 }

@@ -179,14 +179,14 @@ are sent uncompressed, then bodies are truncated, then calls are shed; the statu
     W073, Done, "the steering does not work",
 "With several shards the kernel must give both directions of a connection to the same one. A test at the start, or
 connections seen later, showed that this kernel does not, so that calls become half calls. --shards 1 needs no steering.";
-    W075, Done, "a request only claims to be an upload",
-"Sniffers mark their uploads with the header Sniffer-Upload-Marker, and skip what has such a marker and is an upload. Here
-a request has one and is no POST of calls, or has the name of this sniffer and a hash that it did not make. It is read as
-a call. Somebody may want to hide a request, or a proxy changes bodies on the way.";
     W076, Done, "tunnels from a host that is not among the mirrors",
 "Packets arrive in tunnels whose source is not in SNIFFER_MIRROR_SOURCES. They are skipped and counted, since anybody who can
 send a datagram to this machine can put made-up connections into a tunnel. If a mirror sent them, add its address; otherwise
 keep the port of the tunnel closed to its sender.";
+    W077, Done, "a request only claims to be an upload",
+"Sniffers mark their uploads with the header Sniffer-Upload-Marker, and skip what has such a marker and is an upload. Here
+a request has one and is no POST of calls, or has the name of this sniffer and a hash that it did not make. It is read as
+a call. Somebody may want to hide a request, or a proxy changes bodies on the way.";
     W080, Done, "a capture file ends early",
 "The last packet of the file is cut: the file is still being written, or its copy was interrupted. Everything before the
 cut was read.";

@@ -90,7 +90,7 @@ pub fn markers_refused(uploads: &status::Uploads) -> Option<Diagnostic> {
         "{} with the marker of a sniffer's upload, but none; read as calls",
         plural(uploads.markers_refused, "request")
     );
-    (uploads.markers_refused > 0).then(|| Diagnostic::new(Code::W075, what))
+    (uploads.markers_refused > 0).then(|| Diagnostic::new(Code::W077, what))
 }
 
 /// What is left out now.
