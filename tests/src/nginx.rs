@@ -1,6 +1,7 @@
 //! A real nginx in a namespace, with a page for each shape of response.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -74,6 +75,22 @@ impl Nginx {
     pub fn proxying(namespace: &Namespace, port: u16, to: &str) -> Result<Self> {
         let server = format!(
             "server {{ listen {port}; client_max_body_size 64m; location / {{ proxy_pass http://{to}; }} }}"
+        );
+        Self::start_with(namespace, &server)
+    }
+
+    /// The same, where `port` is encrypted with the certificate and the key in these files.
+    pub fn encrypting(
+        namespace: &Namespace,
+        port: u16,
+        to: &str,
+        [certificate, key]: [&Path; 2],
+    ) -> Result<Self> {
+        let server = format!(
+            "server {{ listen {port} ssl; ssl_certificate {}; ssl_certificate_key {}; client_max_body_size 64m; \
+             location / {{ proxy_pass http://{to}; }} }}",
+            certificate.display(),
+            key.display()
         );
         Self::start_with(namespace, &server)
     }

@@ -11,6 +11,7 @@ mod call_index;
 mod check;
 mod cli;
 mod corpus;
+mod delivery;
 mod fanout;
 mod fuzz_bodies;
 mod golden;

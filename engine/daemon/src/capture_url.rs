@@ -14,6 +14,8 @@ pub struct CaptureUrl {
     host: String,
     port: u16,
     path_and_query: String,
+    /// User and password, as `Authorization` has them.
+    authorization: Option<HeaderValue>,
 }
 
 /// What is wrong with a capture URL.
@@ -29,7 +31,7 @@ pub enum UrlError {
     NoHost,
     /// Its port is not a number from 1 to 65535.
     BadPort,
-    /// It carries a user name or password.
+    /// Its user name or password is not written as a URL has it.
     Credentials,
     /// It has a character that no URL has.
     Malformed,
@@ -44,7 +46,7 @@ impl fmt::Display for UrlError {
             Self::NoHost => "missing a host after ://",
             Self::BadPort => "the port must be a number from 1 to 65535",
             Self::Credentials => {
-                "a user name or password does not belong into a URL; send a header instead"
+                "a character of the user name or password has to be percent-encoded (%40 for @, %2F for /, %25 for %)"
             }
             Self::Malformed => "it is not a URL",
         })
@@ -68,15 +70,28 @@ impl CaptureUrl {
             _ => return Err(UrlError::OtherScheme),
         };
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        if authority.contains('@') {
-            return Err(UrlError::Credentials);
-        }
+        let (credentials, authority) = match authority.rsplit_once('@') {
+            Some((credentials, authority)) => (Some(credentials), authority),
+            None => (None, authority),
+        };
+        let authorization = credentials.map(basic).transpose()?;
         if authority.is_empty() || authority.starts_with(':') {
             return Err(UrlError::NoHost);
         }
         check_port(authority)?;
 
-        let uri: Uri = text.parse().map_err(|_| UrlError::Malformed)?;
+        let behind = credentials.map_or(0, |credentials| credentials.len() + 1);
+        let rest = rest.get(behind..).unwrap_or_default();
+        if rest
+            .split(['?', '#'])
+            .next()
+            .is_some_and(|path| path.contains('@'))
+        {
+            // More likely the end of a password that has a slash than a part of a path.
+            return Err(UrlError::Credentials);
+        }
+        let uri = format!("{scheme}://{rest}");
+        let uri: Uri = uri.parse().map_err(|_| UrlError::Malformed)?;
         let host = uri.host().unwrap_or_default();
         let host = host
             .strip_prefix('[')
@@ -93,7 +108,13 @@ impl CaptureUrl {
                 .path_and_query()
                 .map_or("/", |path| path.as_str())
                 .to_owned(),
+            authorization,
         })
+    }
+
+    /// User and password as basic authentication (RFC 7617).
+    pub fn authorization(&self) -> Option<&HeaderValue> {
+        self.authorization.as_ref()
     }
 
     /// Whether posts are encrypted.
@@ -152,6 +173,55 @@ impl CaptureUrl {
             self.host.clone()
         }
     }
+}
+
+/// The value of `Authorization` for `USER:PASSWORD` as a URL has them.
+fn basic(credentials: &str) -> Result<HeaderValue, UrlError> {
+    let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+    let [user, password] = [user, password].map(percent_decoded);
+    let (user, password) = user.zip(password).ok_or(UrlError::Credentials)?;
+    // The first colon ends the user.
+    if user.contains(&b':') {
+        return Err(UrlError::Credentials);
+    }
+    let mut plain = user;
+    plain.push(b':');
+    plain.extend(password);
+    let mut value = HeaderValue::from_str(&format!("Basic {}", base64(&plain)))
+        .map_err(|_| UrlError::Credentials)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn percent_decoded(text: &str) -> Option<Vec<u8>> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        bytes.push(u8::from_str_radix(digits, 16).ok().filter(|_| is_hex)?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    Some(bytes)
+}
+
+/// RFC 4648 section 4.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let byte = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for (index, shift) in [18, 12, 6, 0].into_iter().enumerate() {
+            let digit = DIGITS[(bits >> shift) as usize & 63];
+            text.push(if index > chunk.len() {
+                '='
+            } else {
+                char::from(digit)
+            });
+        }
+    }
+    text
 }
 
 /// A port is optional, but one that is there must be one: the URL parser takes `host:` and `host:99999` silently.
@@ -262,9 +332,46 @@ mod tests {
         check("http://host:99999/", Err(UrlError::BadPort));
         check("http://host:/", Err(UrlError::BadPort));
         check("http://host:port/", Err(UrlError::BadPort));
-        check("http://me:secret@host/", Err(UrlError::Credentials));
+        check(
+            "http://me:secret@host/m",
+            Ok(("http://host:80/m", "/m", "host")),
+        );
+        check(
+            "https://me:secret@[::1]:8/",
+            Ok(("https://[::1]:8/", "/", "[::1]:8")),
+        );
+        check("http://me:sec%ret@host/", Err(UrlError::Credentials));
+        check("http://m%3Ae:secret@host/", Err(UrlError::Credentials));
+        check("http://me:sec/ret@host/", Err(UrlError::BadPort));
+        check("http://me:1/ret@host/", Err(UrlError::Credentials));
         check("http://ho st/", Err(UrlError::Malformed));
         check("\"http://host/\"", Err(UrlError::OtherScheme));
+    }
+
+    #[test]
+    fn user_and_password_become_a_header_and_are_not_shown() {
+        for (credentials, expected) in [
+            (
+                "Aladdin:open%20sesame",
+                "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==",
+            ),
+            ("me:p%40%2F:%C3%A9", "Basic bWU6cEAvOsOp"),
+            ("me", "Basic bWU6"),
+            ("me:a", "Basic bWU6YQ=="),
+        ] {
+            let url = CaptureUrl::parse(&format!("https://{credentials}@host/m")).unwrap();
+            assert_eq!(url.authorization().unwrap(), expected);
+            assert_eq!(
+                format!("{url} {url:?}"),
+                "https://host:443/m CaptureUrl(https://host:443/m)"
+            );
+        }
+        assert!(
+            CaptureUrl::parse("https://host/")
+                .unwrap()
+                .authorization()
+                .is_none()
+        );
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! `sniffer check`: an examination of what a capture with these settings would meet. It changes nothing.
 //!
 //! Each finding is `ok`, `info`, `warn` or `fail`, with a command to paste if something can be done. A finding that fails
-//! keeps `run` from starting or its calls from arriving; the exit code is 8 then. Nothing is sent: a capture URL gets a
-//! connection and no request. Advice on the host comes from `tuning/knobs`, the table that `tuning/apply` works through.
+//! keeps `run` from starting or its calls from arriving; the exit code is 8 then. No call is sent: a capture URL gets the
+//! post of an empty bundle. Advice on the host comes from `tuning/knobs`, the table that `tuning/apply` works through.
 
 use std::fmt::Write as _;
 

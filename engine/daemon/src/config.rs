@@ -16,6 +16,7 @@ use settings::{RULES, RULES_OF_EMBEDDED_STORE, Settings, row};
 use values::Values;
 
 pub mod command_line;
+mod credentials;
 mod destination;
 #[cfg(test)]
 mod documents;
@@ -34,11 +35,12 @@ pub mod value;
 pub mod values;
 mod wrap;
 
+pub use credentials::Credentials;
 pub use destination::Destination;
 pub use folders::{is_root, user};
 pub use kinds::Metrics;
 pub use mode::CaptureMode;
-pub use rules::{Rules, rules_file, rules_of};
+pub use rules::{Rules, allow_plain_http, rules_file, rules_of};
 
 /// What it takes to read calls, live or from files.
 #[derive(Clone, Debug)]
@@ -62,6 +64,8 @@ pub struct Capture {
     pub host: String,
     /// Where lines go.
     pub destination: Destination,
+    /// What the destination needs for that.
+    pub credentials: Credentials,
     /// How bundles are compressed.
     pub compression: Compression,
 }
@@ -79,6 +83,20 @@ pub fn reading(values: &Values) -> Result<Reading, Diagnostic> {
 /// Checks the settings of a live capture. With the embedded store plain http is allowed, and the rules are others when
 /// none are given.
 pub fn capture(values: &Values, embedded_store: bool) -> Result<Capture, Diagnostic> {
+    let capture = without_credentials(values, embedded_store)?;
+    Ok(Capture {
+        credentials: credentials::credentials(&capture.settings)?,
+        ..capture
+    })
+}
+
+/// The rules as they are now, refused where the capture could not start with them. A confined process can read no other
+/// file for it.
+pub fn rules_again(values: &Values, embedded_store: bool) -> Result<Rules, Diagnostic> {
+    without_credentials(values, embedded_store).map(|capture| capture.rules)
+}
+
+fn without_credentials(values: &Values, embedded_store: bool) -> Result<Capture, Diagnostic> {
     let settings = Settings::check(values, RUN)?;
     let default_rules = if embedded_store {
         RULES_OF_EMBEDDED_STORE
@@ -97,6 +115,7 @@ pub fn capture(values: &Values, embedded_store: bool) -> Result<Capture, Diagnos
         rules,
         host: host_name(),
         destination,
+        credentials: Credentials::default(),
         compression,
     })
 }

@@ -65,6 +65,9 @@ pub const UPLOAD_CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Time from the start of a post to the head of its answer. Long, for a bundle may be large and a store busy.
 pub const UPLOAD_ANSWER_MAX: Duration = Duration::from_secs(30);
 
+/// Time from the start of a post after which it is reported that the answer has not come yet.
+pub const UPLOAD_SILENCE_MAX: Duration = Duration::from_secs(5);
+
 /// Bytes of an answer's body that are read, to keep the connection; a longer answer closes it.
 pub const UPLOAD_ANSWER_BYTES_MAX: usize = 64 * 1024;
 

@@ -46,7 +46,7 @@ pub fn command(flags: &RunFlags, invocation: &Invocation) -> Result<Exit, Diagno
     let mut values = invocation.values()?;
     flags.settings.apply(&mut values);
     let config = config::capture(&values, flags.embedded_store)?;
-    let reload = || config::capture(&values, flags.embedded_store).map(|config| config.rules);
+    let reload = || config::rules_again(&values, flags.embedded_store);
     let rules_file = config::rules_file(&values);
     let context = Context {
         control: &invocation.control,

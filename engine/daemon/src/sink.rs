@@ -39,7 +39,7 @@ use engine_core::bundle::Compression;
 use engine_core::uploads::Identity;
 
 use self::discard::Discard;
-use self::http::Http;
+use self::http::{Http, Roots};
 use self::kind::{Monitor, Probe, Running, Sink};
 use self::outlet::{Outlet, Outlets};
 use crate::config::{Capture, Destination};
@@ -66,6 +66,12 @@ impl Sinks {
                         config.settings.bundles_kept_max,
                         backlog_memory(&config.settings),
                     )
+                    .with_headers(config.credentials.headers.clone())
+                    .trusting(match &config.credentials.ca {
+                        Some(pem) => Roots::Pem(pem.clone()),
+                        None => Roots::System,
+                    })
+                    .bundling(config.settings.bundle_bytes)
                     .marked(Arc::clone(identity))
                     .seeded(random::seed()),
             ),
@@ -106,7 +112,7 @@ impl Sinks {
         }
     }
 
-    /// Tries which of them could deliver, without sending anything.
+    /// Tries which of them could deliver, without sending any call.
     pub fn probes(&self) -> Vec<Probe> {
         self.0.iter().filter_map(|sink| sink.probe()).collect()
     }

@@ -92,6 +92,9 @@ pub struct Output {
     pub last_success_millis: Option<u64>,
     /// Why the last try failed.
     pub last_error: Option<String>,
+    /// The code that explains it: `W043`.
+    #[serde(default)]
+    pub last_error_code: Option<String>,
     /// POSTs that were answered with success.
     pub posts: u64,
     /// Tries after the first.

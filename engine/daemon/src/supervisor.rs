@@ -259,10 +259,12 @@ impl Supervisor {
             }
             StoreReport::Taken { url, by } => console.report(
                 &Diagnostic::new(
-                    Code::E100,
-                    format!("{by}: it answers as a capture URL. Using it as destination: {url}"),
+                    Code::W100,
+                    format!(
+                        "{by}: it answers as a capture URL, so calls go there, to {url}, and there is no page"
+                    ),
                 )
-                .fix("SNIFFER_STORE=:7711    to run our own store and page as well"),
+                .fix("SNIFFER_STORE=:7711 SNIFFER_UI=127.0.0.1:7710    run a store and a page in addition"),
             ),
         }
         if !self.options.on {
@@ -286,7 +288,12 @@ impl Supervisor {
             Some(StoreReport::Taken { url, .. }) => Some(url.clone()),
             _ => own_url,
         };
-        if let (Some(url), true) = (url, embedded || !options.values.has(row::url())) {
+        let has_url = options.values.has(row::url());
+        if matches!(self.report, Some(StoreReport::Taken { .. })) && !has_url {
+            // The store that was found is on this machine.
+            config::allow_plain_http(&mut options.values);
+        }
+        if let (Some(url), true) = (url, embedded || !has_url) {
             options.values.set(row::url(), url);
         }
         options.control = capture_control(&options.control);

@@ -1,10 +1,11 @@
 //! Where finished lines go, and how they are compressed on the way.
 
 use engine_core::bundle::Compression;
+use engine_core::rules;
 
 use super::Rules;
 use super::kinds::CompressionChoice;
-use super::settings::{Settings, row};
+use super::settings::{RULES, Settings, row};
 use super::value::Value;
 use crate::capture_url::CaptureUrl;
 use crate::diagnostic::{Code, Diagnostic};
@@ -43,11 +44,7 @@ pub(super) fn destination(
             "{} begins with http:, and there is no rule allow_http_url (rules: {})",
             value.name, rules.name
         ))
-        .fix(
-            "add a line allow_http_url to USAGE_LOGGERS_RULES, for example\n\
-                  USAGE_LOGGERS_RULES='include default\\nallow_http_url'\n\
-                  or use an https:// URL",
-        ));
+        .fix(allow_http(settings.rules.as_ref())));
     }
     Ok(Destination::Url(url))
 }
@@ -61,8 +58,25 @@ pub(super) fn compression(choice: CompressionChoice, destination: &Destination) 
     }
 }
 
+/// How to allow plain http with the rules that are in use, where they were given.
+fn allow_http(rules: Option<&Value>) -> String {
+    let text = rules.map_or(RULES, |rules| rules.text.as_str());
+    if let Some(path) = rules::file_reference(text) {
+        return format!("printf '\\nallow_http_url\\n' >> {path}\nor use an https:// URL");
+    }
+    // As a shell takes it: in single quotes, of which one inside is written outside of them.
+    let text = text.trim_end().replace('\n', "\\n").replace('\'', "'\\''");
+    let quoted = format!("'{text}\\nallow_http_url'");
+    let written = rules.map_or_else(
+        || format!("--rules {quoted}"),
+        |rules| rules.written_with(&quoted),
+    );
+    format!("{written}\nor use an https:// URL")
+}
+
 fn bad_url(value: &Value, reason: &impl std::fmt::Display) -> Diagnostic {
-    let text = value.text.trim();
+    let shown = value.shown();
+    let text = shown.trim();
     let what = if text.starts_with("http://") || text.starts_with("https://") {
         format!("{} {text:?}: {reason}", value.name)
     } else {
@@ -97,6 +111,37 @@ mod tests {
         assert_eq!(config.rules.name, "include debug");
         let disabled = capture(&values(&[url, ("USAGE_LOGGERS_DISABLE", "true")]), false).unwrap();
         assert!(matches!(disabled.destination, Destination::Nowhere(_)));
+    }
+
+    #[test]
+    fn the_fix_for_plain_http_keeps_the_rules_and_where_they_were_given() {
+        let fix = |rules: Option<&Value>| allow_http(rules).lines().next().unwrap().to_owned();
+        let value = |name: &str, text: &str| Value {
+            name: name.to_owned(),
+            text: text.to_owned(),
+            source: crate::config::value::Source::Flag,
+            is_secret: false,
+        };
+        assert_eq!(fix(None), "--rules 'include default\\nallow_http_url'");
+        let flag = value("--rules", "include standard");
+        assert_eq!(
+            fix(Some(&flag)),
+            "--rules 'include standard\\nallow_http_url'"
+        );
+        let variable = value("USAGE_LOGGERS_RULES", "include strict\n/it's/ remove\n");
+        assert_eq!(
+            fix(Some(&variable)),
+            "USAGE_LOGGERS_RULES='include strict\\n/it'\\''s/ remove\\nallow_http_url'"
+        );
+        let file = value("--rules", "file:///etc/rules.txt");
+        assert_eq!(
+            fix(Some(&file)),
+            "printf '\\nallow_http_url\\n' >> /etc/rules.txt"
+        );
+        // What is advised works.
+        let url = ("USAGE_LOGGERS_URL", "http://host/message");
+        let advised = ("USAGE_LOGGERS_RULES", "include standard\\nallow_http_url");
+        assert!(capture(&values(&[url, advised]), false).is_ok());
     }
 
     #[test]

@@ -7,8 +7,9 @@
 use std::ffi::OsString;
 
 use super::guess::guess;
-use super::setting::{Form, Row};
+use super::setting::Row;
 use super::settings::{ALL, WITHOUT_EFFECT};
+use super::value::without_password;
 use super::values::{Values, with_line_ends};
 use crate::diagnostic::{Code, Diagnostic};
 
@@ -73,7 +74,7 @@ pub fn values(
 
 /// The text as it is used, and a notice when that is not what the variable holds.
 fn accept(row: &Row, name: &str, given: &str, was_quoted: bool) -> (String, Option<Diagnostic>) {
-    let text = if row.form == Form::Lines {
+    let text = if row.form.has_lines() {
         with_line_ends(given)
     } else {
         given.to_owned()
@@ -83,7 +84,7 @@ fn accept(row: &Row, name: &str, given: &str, was_quoted: bool) -> (String, Opti
         let shown = if row.is_secret {
             "(secret)".to_owned()
         } else {
-            text.replace('\n', "⏎")
+            without_password(&text).replace('\n', "⏎")
         };
         Diagnostic::new(
             Code::W003,

@@ -64,14 +64,16 @@ fn given(row: &Row, matches: &ArgMatches) -> Option<String> {
     match row.form {
         Form::Switch => matches.get_flag(row.flag).then(|| "true".to_owned()),
         Form::One | Form::Hyphenated | Form::Lines => matches.get_one::<String>(row.flag).cloned(),
-        Form::List => {
-            let texts: Vec<&str> = matches
-                .get_many::<String>(row.flag)?
-                .map(String::as_str)
-                .collect();
-            Some(texts.join(","))
-        }
+        Form::List => all(row, matches, ","),
+        Form::Repeated => all(row, matches, "\n"),
     }
+}
+
+/// The texts of a flag that may be given several times.
+fn all(row: &Row, matches: &ArgMatches, between: &str) -> Option<String> {
+    let texts = matches.get_many::<String>(row.flag)?;
+    let texts: Vec<&str> = texts.map(String::as_str).collect();
+    Some(texts.join(between))
 }
 
 fn argument(setting: &dyn Described) -> Arg {
@@ -79,7 +81,7 @@ fn argument(setting: &dyn Described) -> Arg {
     let action = match row.form {
         Form::Switch => ArgAction::SetTrue,
         Form::One | Form::Hyphenated | Form::Lines => ArgAction::Set,
-        Form::List => ArgAction::Append,
+        Form::List | Form::Repeated => ArgAction::Append,
     };
     let is_global = row.commands == EVERY;
     let argument = Arg::new(row.flag)

@@ -252,6 +252,23 @@ impl Kind for Url {
     }
 }
 
+/// Headers as they were given: one a line. [`Credentials`](super::credentials::Credentials) are made from them.
+pub struct HeaderLines;
+
+impl Kind for HeaderLines {
+    type Checked = Value;
+
+    const FORM: Form = Form::Repeated;
+
+    fn check(value: &Value) -> Result<Value, Diagnostic> {
+        Ok(value.clone())
+    }
+
+    fn show(checked: &Value) -> String {
+        checked.shown().into_owned()
+    }
+}
+
 /// Rules as they were given: text, or a file that has to be read again on a reload.
 pub struct RulesText;
 

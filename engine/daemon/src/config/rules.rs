@@ -41,6 +41,16 @@ pub fn rules_file(values: &Values) -> Option<PathBuf> {
     rules::file_reference(&value.text).map(PathBuf::from)
 }
 
+/// Adds the rule that allows plain http to the rules that were given, or to the usual ones; those in a file stay as they
+/// are.
+pub fn allow_plain_http(values: &mut Values) {
+    let given = values.given(row::rules()).map(|value| value.text.clone());
+    let text = given.unwrap_or_else(|| RULES.to_owned());
+    if rules::file_reference(&text).is_none() {
+        values.set(row::rules(), format!("{text}\nallow_http_url"));
+    }
+}
+
 /// The rules of `sniffer rules check`.
 pub fn rules_of(values: &Values) -> Result<Rules, Diagnostic> {
     rules(values.given(row::rules()), RULES)

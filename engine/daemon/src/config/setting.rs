@@ -42,6 +42,15 @@ pub enum Form {
     Lines,
     /// A text each time that the flag is given; commas join them.
     List,
+    /// The same, joined by line ends, in which the characters `\n` are a line end.
+    Repeated,
+}
+
+impl Form {
+    /// Whether the characters `\n` in a text are a line end.
+    pub fn has_lines(self) -> bool {
+        matches!(self, Self::Lines | Self::Repeated)
+    }
 }
 
 /// The chapters of the help and of the documents.

@@ -18,8 +18,8 @@ use engine_sys::packet::RINGS_MAX;
 use super::folders;
 use super::kinds::{
     Address, Bytes, BytesOrDefault, CompressionChoice, CompressionLevel, Encapsulations, Filter,
-    Metrics, MetricsAddress, Mode, Names, Number, Optional, Path, Ports, RulesText, Sources,
-    Switch, Text, Time, UdpPorts, Url, Vnis, Worded,
+    HeaderLines, Metrics, MetricsAddress, Mode, Names, Number, Optional, Path, Ports, RulesText,
+    Sources, Switch, Text, Time, UdpPorts, Url, Vnis, Worded,
 };
 use super::memory;
 use super::mode::CaptureMode;
@@ -242,10 +242,31 @@ settings! {
 
     /// Capture URL to which calls are posted: https://HOST/message.
     ///
-    /// Plain http needs the rule `allow_http_url`, except to the embedded store.
+    /// Plain http needs the rule `allow_http_url`, except to the embedded store. A user and a password in it,
+    /// https://USER:PASSWORD@HOST/message, are sent as basic authentication and never shown; other users of the machine can
+    /// read a command line, so such a URL belongs in the environment.
     url: Optional<Url> = Setting::new("USAGE_LOGGERS_URL", || None)
         .flag("url", "URL")
         .embedded_default("its own URL")
+        .of(Delivery, CAPTURING);
+
+    /// Header of every POST: 'Authorization: Bearer TOKEN', or file:///PATH of a file with headers.
+    ///
+    /// The flag may be given several times; in the environment a line end or the characters `\n` separate headers, and a
+    /// file has one a line. Other users of the machine can read a command line, so a secret belongs in a file or in the
+    /// environment. It is never shown. Those that the sniffer sets itself, such as `Content-Type`, are refused.
+    headers: Optional<HeaderLines> = Setting::new("SNIFFER_HEADERS", || None)
+        .aliases(&["SNIFFER_HEADER"])
+        .flag("header", "LINE")
+        .secret()
+        .of(Delivery, CAPTURING);
+
+    /// File with certificates (PEM) that are trusted at the capture URL, instead of those of the system.
+    ///
+    /// It has the certificate of a private authority, or a self-signed one of the server itself, as `openssl req -x509`
+    /// makes it. Name and dates are checked in either case. Without it the system's authorities are trusted.
+    ca: Optional<Path> = Setting::new("SNIFFER_CA", || None)
+        .flag("ca", "FILE")
         .of(Delivery, CAPTURING);
 
     /// Count calls and send nothing.

@@ -1,5 +1,6 @@
 //! The text of one setting as it was given: under which name, and where.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::diagnostic::{Code, Diagnostic};
@@ -28,17 +29,17 @@ pub struct Value {
 
 impl Value {
     /// The text for people, or a placeholder when it is a secret.
-    pub fn shown(&self) -> &str {
+    pub fn shown(&self) -> Cow<'_, str> {
         if self.is_secret {
-            "(secret)"
+            "(secret)".into()
         } else {
-            &self.text
+            without_password(&self.text)
         }
     }
 
     /// The setting as the user wrote it: `NAME=TEXT` or `--flag TEXT`.
     pub fn written(&self) -> String {
-        self.written_with(self.shown())
+        self.written_with(&self.shown())
     }
 
     /// The setting as the user would write it with another text.
@@ -70,5 +71,32 @@ impl Value {
 impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({:?})", self.written(), self.source)
+    }
+}
+
+/// The text without the user and the password of a URL in it. What is meant as a password may have any character, so all
+/// up to the last `@` counts as one.
+pub fn without_password(text: &str) -> Cow<'_, str> {
+    let parts = text.split_once("://");
+    let parts = parts.and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)));
+    parts.map_or(text.into(), |(scheme, rest)| {
+        format!("{scheme}://(secret)@{rest}").into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_a_url_is_not_shown() {
+        for (text, expected) in [
+            ("https://me:pw@host/m", "https://(secret)@host/m"),
+            ("https://me:p@/#w@host", "https://(secret)@host"),
+            ("https://host/m", "https://host/m"),
+            ("a@b", "a@b"),
+        ] {
+            assert_eq!(without_password(text), expected);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::setting::{Form, Row};
+use super::setting::Row;
 use super::value::{Source, Value};
 
 /// All values that were given and are not empty, by their names in the environment.
@@ -26,7 +26,7 @@ impl Values {
     /// Sets the flag of a setting, over whatever the environment has.
     pub fn set(&mut self, row: &Row, text: impl Into<String>) {
         let text = text.into();
-        let text = if row.form == Form::Lines {
+        let text = if row.form.has_lines() {
             with_line_ends(&text)
         } else {
             text

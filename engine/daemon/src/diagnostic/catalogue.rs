@@ -124,7 +124,8 @@ it.";
 "Calls would go nowhere. Set USAGE_LOGGERS_URL (or --url) to a capture URL, for example https://host/message;
 `sniffer all-in-one` has its own; `--no-send` counts calls without sending them.";
     E040, Usage, "the capture URL is not valid",
-"The capture URL is written http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH, and its path usually ends in /message.";
+"The capture URL is written http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH, and its path usually ends in /message. A user
+and a password stand before the host, https://USER:PASSWORD@HOST/PATH, with @ as %40, / as %2F and % as %25.";
     E041, Usage, "the rules forbid plain http",
 "The capture URL begins with http:, and the rules do not allow that. The reference loggers then switch
 themselves off and send nothing; the sniffer reports it instead. Captured calls would cross the network unencrypted.
@@ -137,17 +138,31 @@ The embedded store of `sniffer all-in-one` is exempt: its calls never leave the 
 "The capture URL refuses connections, its name does not resolve, or it does not answer in time. Bundles are kept, within
 the bound of USAGE_LOGGERS_BUNDLE_QUEUE_SIZE, and sent again after growing pauses; those that do not fit are counted as dropped.";
     W043, Done, "the destination requires a token",
-"The capture URL answers 401 or 403. Such an answer is final for its bundle: its calls are refused and counted. Give the
-sniffer a URL that needs no login, or put a proxy in between that adds the credentials.";
+"The capture URL answers 401 or 403. Such an answer is final for its bundle: its calls are refused and counted.
+
+  --header 'Authorization: Bearer TOKEN'         a token
+  --header file:///etc/sniffer/headers           the same from a file, which other users cannot read
+  USAGE_LOGGERS_URL=https://USER:PASSWORD@HOST/message
+  sniffer check --url URL                        shows what the URL answers";
     W044, Done, "the destination refuses bundles",
 "The capture URL answers with a status that is final for the bundle: its calls are refused and counted. 404 and 405 mostly
-mean that the path is wrong; it usually ends in /message.";
+mean that the path is wrong, which usually is /message, or the port: 7700 is the page of a store, 7701 its capture URL. 200 is
+the answer of another kind of server, since a capture URL answers 204. A redirect is not followed: give the URL that it names.
+400 to http:// is what a port that expects https:// answers. `sniffer check --url URL` shows what the URL answers.";
     W045, Done, "the destination cannot take bundles now",
 "The capture URL answers 408, 413, 429 or 5xx. Bundles that can be sent again are kept, within the bound of
 USAGE_LOGGERS_BUNDLE_QUEUE_SIZE. After a 413 make bundles smaller: USAGE_LOGGERS_BUNDLE_SIZE=128K";
     W046, Done, "the destination's certificate is not trusted",
 "The TLS handshake failed: the certificate is expired, issued for another name, or signed by an authority that this
-machine does not trust. Bundles are kept and sent again later. SSL_CERT_FILE=/path/to/ca.pem adds a trusted authority.";
+machine does not trust; or the port is not encrypted. Bundles are kept and sent again later.
+
+  --ca FILE        the certificate of a private authority, or a self-signed one of the server, as PEM; it is trusted
+                   instead of the system's authorities (SSL_CERT_FILE replaces those, too)
+  openssl s_client -connect HOST:PORT -showcerts </dev/null      shows the certificates";
+    W047, Done, "the destination takes less than is captured",
+"Calls are captured faster than the destination acknowledges them, so the queue is full and its oldest bundles are dropped.
+USAGE_LOGGERS_BUNDLE_QUEUE_SIZE (--bundle-queue-size) keeps more, within the memory limit, which bridges a burst. Against a lasting
+difference: a faster destination, fewer calls (-p, -i, the rule `sample N`), or shorter ones (--body-limit).";
     W050, Done, "io_uring is not available",
 "Docker's default seccomp profile and kernel.io_uring_disabled=2 refuse io_uring. The uploader uses plain sockets instead,
 which costs a little more CPU and loses nothing.";
@@ -207,9 +222,11 @@ At most 256 files that overlap are merged; more of them are read late, which thi
 `-` reads standard input.";
     E090, Source, "the capture source failed",
 "Reading packets from the ring failed permanently. The message has the kernel's reason.";
-    E100, Done, "a port is in use",
-"The store's port is in use. If the program that listens there answers as a capture URL, it becomes the destination;
-otherwise give the store another port: SNIFFER_STORE=:7711";
+    W100, Done, "another store has the port",
+"Another program has the port of the embedded store and answers as a capture URL, so calls go there, over plain http on this
+machine. The rules are those of the settings, or `include default`. For a store and a page of its own:
+
+  SNIFFER_STORE=:7711 SNIFFER_UI=127.0.0.1:7710";
     E101, Usage, "the store cannot start",
 "The embedded store could not open its database or its ports; the message has the reason.";
     W102, Done, "a child process was restarted",

@@ -3,12 +3,15 @@
 use std::time::{Duration, Instant};
 
 use super::reporter::Reporter;
-use super::warnings::{cannot_keep_up, markers_refused, ring_was_full};
+use super::warnings::{cannot_keep_up, markers_refused, queue_was_full, ring_was_full};
 use crate::diagnostic::{Code, Console};
 use crate::status;
 
 /// At most one line on frames dropped in a ring in this time.
 const RING_DROPS_EVERY: Duration = Duration::from_secs(60);
+
+/// At most one line on a full queue in this time.
+const QUEUE_FULL_EVERY: Duration = Duration::from_secs(10);
 
 /// What was logged last, so that nothing is logged twice. Sinks report their events themselves.
 #[derive(Default)]
@@ -17,6 +20,8 @@ pub struct WarningLog {
     ring_drops: u64,
     ring_drops_at: Option<Instant>,
     overload: OverloadLog,
+    queue_full: u64,
+    queue_full_at: Option<Instant>,
     senders: Vec<String>,
     markers_refused: bool,
 }
@@ -45,6 +50,7 @@ impl WarningLog {
             console.report(&ring_was_full(drops - self.ring_drops));
             (self.ring_drops, self.ring_drops_at) = (drops, Some(Instant::now()));
         }
+        self.queue(reporter.queue_full(), console);
         self.uploads(&reporter.uploads(), console);
         let overload = status::Overload::of(&stages);
         match self.overload.change(&overload, Instant::now()) {
@@ -58,6 +64,15 @@ impl WarningLog {
 }
 
 impl WarningLog {
+    /// Reports calls that were dropped because the queue was full, which also a destination that is up may cause.
+    fn queue(&mut self, calls: u64, console: Console) {
+        let is_recent = (self.queue_full_at).is_some_and(|at| at.elapsed() < QUEUE_FULL_EVERY);
+        if calls > self.queue_full && !is_recent {
+            console.report(&queue_was_full(calls));
+            (self.queue_full, self.queue_full_at) = (calls, Some(Instant::now()));
+        }
+    }
+
     /// Names each sniffer whose uploads are skipped, once.
     fn uploads(&mut self, uploads: &status::Uploads, console: Console) {
         for sender in uploads.senders.keys() {

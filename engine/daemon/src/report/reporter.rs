@@ -92,6 +92,12 @@ impl Reporter {
         self.published.iter().map(|shard| shard.sample()).collect()
     }
 
+    /// Calls dropped because the queue of a sink was full.
+    pub fn queue_full(&self) -> u64 {
+        let (_, _, calls) = self.ledger();
+        calls.dropped.get("queue_full").copied().unwrap_or(0)
+    }
+
     /// The skipped uploads of sniffers.
     pub fn uploads(&self) -> status::Uploads {
         let samples = self.samples();
@@ -287,6 +293,7 @@ fn output(sink: &Snapshot) -> Output {
             .and_then(|at| at.elapsed().ok())
             .and_then(|ago| u64::try_from(ago.as_millis()).ok()),
         last_error: Some(sink.last_error.clone()).filter(|error| !error.is_empty()),
+        last_error_code: sink.last_error_code.map(|code| code.to_string()),
         posts: sink.counters.attempts,
         retries: sink.counters.retries,
         queue_calls: sink.calls_in_flight,

@@ -12,6 +12,10 @@ pub fn warnings(capture: &status::Capture, hints: Vec<Diagnostic>) -> Vec<Warnin
     if capture.output.up == Some(false) {
         problems.push(destination_down(capture));
     }
+    let queue_full = capture.calls.dropped.get("queue_full").copied();
+    if let Some(calls) = queue_full.filter(|calls| *calls > 0) {
+        problems.push(queue_was_full(calls));
+    }
     if capture.output.transport.contains('(') {
         problems.push(Diagnostic::new(
             Code::W050,
@@ -56,12 +60,28 @@ fn destination_down(capture: &status::Capture) -> Diagnostic {
         .clone()
         .unwrap_or_else(|| format!("answered {}", output.last_code));
     let dropped = capture.calls.dropped_total();
+    let code = output.last_error_code.as_deref().and_then(Code::find);
+    // A refusal names the URL itself.
+    let place = if why.starts_with(&output.url) {
+        String::new()
+    } else {
+        format!("{}: ", output.url)
+    };
+    let dropped = plural(dropped, "call");
     Diagnostic::new(
-        Code::W042,
-        format!(
-            "{}: {why}; keeping what fits and trying again; {dropped} calls dropped so far",
-            output.url
-        ),
+        code.unwrap_or(Code::W042),
+        format!("{place}{why}; {dropped} dropped so far"),
+    )
+}
+
+/// The destination takes less than is captured: calls of this number were dropped because no more could be kept.
+pub fn queue_was_full(calls: u64) -> Diagnostic {
+    let what = format!(
+        "the destination takes less than is captured: {} dropped because the queue was full",
+        plural(calls, "call")
+    );
+    Diagnostic::new(Code::W047, what).fix(
+        "--bundle-queue-size 1024 bridges a burst; else a faster destination, or the rule `sample N`",
     )
 }
 

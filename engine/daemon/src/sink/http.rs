@@ -13,9 +13,11 @@
 //! It does not compress, which would make one thread the bottleneck, and writes nothing to disk.
 
 mod answers;
+mod certificate;
 mod connection;
 mod dispatcher;
 mod events;
+mod probe;
 mod reactor;
 mod resolve;
 mod retry;
@@ -26,13 +28,14 @@ mod tls;
 mod uploader;
 
 use std::io;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use engine_core::bundle::Compression;
 use engine_core::uploads::Identity;
 use engine_sys::driver::Kind;
+use hyper::header::{HeaderName, HeaderValue};
 
 pub use self::tls::Roots;
 
@@ -44,11 +47,8 @@ use super::outbox::outboxes;
 use super::outlet::Outlet;
 use super::stats::{Snapshot, Stats};
 use crate::capture_url::CaptureUrl;
-use crate::diagnostic::{Code, Console, Diagnostic, system_words};
+use crate::diagnostic::{Console, Diagnostic};
 use crate::sandbox::Plan;
-
-/// Time to try each address of the name.
-const PROBE_MAX: Duration = Duration::from_secs(3);
 
 /// A capture URL, and how to post to it.
 pub struct Http {
@@ -92,6 +92,18 @@ impl Http {
         self
     }
 
+    /// Adds these headers to each post.
+    pub fn with_headers(mut self, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
+        self.config.headers = headers;
+        self
+    }
+
+    /// For bundles of this number of bytes, uncompressed.
+    pub fn bundling(mut self, bytes: usize) -> Self {
+        self.config.bundle_bytes = bytes;
+        self
+    }
+
     /// Spreads the retries of several sniffers over time.
     pub fn seeded(mut self, seed: u64) -> Self {
         self.config.seed = seed;
@@ -129,13 +141,17 @@ impl Sink for Http {
     }
 
     fn probe(&self) -> Option<Probe> {
-        Some(probe(&self.config.url))
+        Some(probe::probe(&self.config))
     }
 
     fn start(self: Box<Self>, shards: usize, console: Console) -> io::Result<Started> {
         let (outboxes, inboxes) = outboxes(shards)?;
         let place = self.config.url.to_string();
-        let report = move |event: &Event| report(event, console);
+        let report = move |event: &Event| match event {
+            // That the collector is up again is a sentence, not a warning.
+            Event::Up { .. } => console.info(event),
+            _ => console.report(&Diagnostic::new(event.code(), event.to_string())),
+        };
         let uploader = Uploader::start(self.config, inboxes, report)?;
         let monitor = Counts {
             name: self.name,
@@ -151,45 +167,6 @@ impl Sink for Http {
                 monitor: Arc::new(monitor),
             }),
         })
-    }
-}
-
-/// Opens a connection and closes it; no request is made.
-fn probe(url: &CaptureUrl) -> Probe {
-    const TOPIC: &str = "capture URL";
-    let failed = |words: String| Probe {
-        topic: TOPIC,
-        text: format!("{url}: {words}"),
-        problem: Some((
-            "calls would wait, and be dropped when no more can be kept",
-            "the address as seen from here? a firewall? in a container, localhost is the container",
-        )),
-    };
-    let addresses = match (url.host(), url.port()).to_socket_addrs() {
-        Ok(addresses) => addresses,
-        Err(error) => return failed(system_words(&error)),
-    };
-    let mut last = "the name has no address".to_owned();
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, PROBE_MAX) {
-            Ok(_) => {
-                return Probe {
-                    topic: TOPIC,
-                    text: format!("{url}: {address} takes connections (nothing was sent)"),
-                    problem: None,
-                };
-            }
-            Err(error) => last = format!("{address}: {}", system_words(&error)),
-        }
-    }
-    failed(last)
-}
-
-/// That the collector is up again is a sentence, not a warning.
-fn report(event: &Event, console: Console) {
-    match (event, Code::find(event.code())) {
-        (Event::Up { .. }, _) | (_, None) => console.info(event),
-        (_, Some(code)) => console.report(&Diagnostic::new(code, event.to_string())),
     }
 }
 

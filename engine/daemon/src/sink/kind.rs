@@ -37,7 +37,7 @@ pub trait Sink {
     /// Adds the ports and files that it needs while it runs.
     fn plan(&self, _plan: &mut Plan) {}
 
-    /// Tries whether it could deliver, without sending anything. None where there is nothing to try.
+    /// Tries whether it could deliver, without sending any call. None where there is nothing to try.
     fn probe(&self) -> Option<Probe> {
         None
     }
@@ -90,5 +90,5 @@ pub struct Probe {
     /// What was found.
     pub text: String,
     /// Where it failed: what that means, and what to do.
-    pub problem: Option<(&'static str, &'static str)>,
+    pub problem: Option<(&'static str, String)>,
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::column::Column;
+use crate::diagnostic::Code;
 
 /// Why calls were given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +68,8 @@ pub struct Stats {
     oldest: AtomicU64,
     down: AtomicBool,
     down_since: Mutex<Option<Instant>>,
-    last_error: Mutex<String>,
+    /// What the last failure was, and the code that explains it.
+    last_error: Mutex<(Option<Code>, String)>,
 }
 
 /// A copy of all counters of one sink.
@@ -102,6 +104,8 @@ pub struct Snapshot {
     pub down_for: Duration,
     /// What the last failure was; empty before the first.
     pub last_error: String,
+    /// The code that explains it.
+    pub last_error_code: Option<Code>,
     /// What only this kind of sink has; none for one that delivers nothing.
     pub detail: Option<Detail>,
 }
@@ -165,7 +169,7 @@ impl Stats {
             oldest: AtomicU64::new(0),
             down: AtomicBool::new(false),
             down_since: Mutex::new(None),
-            last_error: Mutex::new(String::new()),
+            last_error: Mutex::default(),
         }
     }
 
@@ -177,6 +181,11 @@ impl Stats {
         let sum = |count: fn(&Column) -> u64| self.columns.iter().map(|column| count(column)).sum();
         let calls_pushed: u64 = sum(Column::calls_pushed);
         let left = counters.calls_sent + counters.calls_dropped();
+        let (last_error_code, last_error) = self
+            .last_error
+            .lock()
+            .map(|error| error.clone())
+            .unwrap_or_default();
         Snapshot {
             name: name.to_owned(),
             place: place.to_owned(),
@@ -198,11 +207,8 @@ impl Stats {
                 .ok()
                 .and_then(|since| Some(since.as_ref()?.elapsed()))
                 .unwrap_or_default(),
-            last_error: self
-                .last_error
-                .lock()
-                .map(|error| error.clone())
-                .unwrap_or_default(),
+            last_error,
+            last_error_code,
             detail: None,
         }
     }
@@ -275,10 +281,10 @@ impl Recorder {
         self.publish();
     }
 
-    /// What went wrong last.
-    pub fn failed(&self, error: String) {
+    /// What went wrong last, and the code that explains it.
+    pub fn failed(&self, code: Option<Code>, error: String) {
         if let Ok(mut last) = self.stats.last_error.lock() {
-            *last = error;
+            *last = (code, error);
         }
     }
 

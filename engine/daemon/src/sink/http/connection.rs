@@ -26,6 +26,7 @@ use super::reactor::{Reactor, Sleep};
 use super::resolve::Resolver;
 use super::retry::{Failure, Outcome};
 use super::stream::{self, BorrowedBody, Stream, TlsStream};
+use super::tls;
 use crate::limits;
 
 /// What all connections have in common.
@@ -36,6 +37,7 @@ pub(super) struct Endpoint {
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) connect_max: Duration,
     pub(super) answer_max: Duration,
+    pub(super) silence_max: Duration,
     pub(super) dispatcher: Rc<Dispatcher>,
     pub(super) reactor: Rc<Reactor>,
     pub(super) resolver: Rc<Resolver>,
@@ -121,12 +123,12 @@ async fn deliver(endpoint: &Endpoint, open: &mut Option<Open>, post: &Post) -> O
         &mut connection.driver,
         connection.sender.send_request(request(endpoint, post)),
     );
-    let Some(answer) = endpoint.reactor.within(endpoint.answer_max, answered).await else {
+    let Some(answer) = await_answer(endpoint, answered).await else {
         return Outcome::Failed(Failure::TimedOut("waiting for the answer"));
     };
     match answer {
         Ok(response) => {
-            let outcome = Outcome::Status(response.status().as_u16(), retry_after(&response));
+            let outcome = outcome_of(response.status().as_u16(), response.headers());
             // Whatever becomes of the connection: the collector has answered for the bundle.
             let settling = settle(&mut connection, response);
             if let Some(true) = endpoint
@@ -143,6 +145,39 @@ async fn deliver(endpoint: &Endpoint, open: &mut Option<Open>, post: &Post) -> O
         // A kept connection may end just as it is used again; the collector need not have seen the post.
         Err(error) if used && is_closed(&error) => Outcome::Failed(Failure::Stale),
         Err(error) => Outcome::Failed(Failure::Lost(causes(&error))),
+    }
+}
+
+/// The answer, if it comes in time; that it does not come soon is reported.
+async fn await_answer<T>(endpoint: &Endpoint, answered: impl Future<Output = T>) -> Option<T> {
+    let mut answered = pin!(answered);
+    let soon = endpoint.silence_max.min(endpoint.answer_max);
+    if let Some(answer) = endpoint.reactor.within(soon, answered.as_mut()).await {
+        return Some(answer);
+    }
+    let rest = endpoint.answer_max - soon;
+    if rest.is_zero() {
+        return None;
+    }
+    endpoint
+        .dispatcher
+        .is_silent(soon, endpoint.answer_max, Instant::now());
+    endpoint.reactor.within(rest, answered).await
+}
+
+/// What an answer means.
+pub(super) fn outcome_of(status: u16, headers: &HeaderMap) -> Outcome {
+    let location = headers
+        .get(header::LOCATION)
+        .and_then(|value| value.to_str().ok());
+    match location {
+        // Without the query, which may hold a token.
+        Some(location) if (300..400).contains(&status) => {
+            let place = location.split('?').next().unwrap_or_default();
+            let harmless = place.chars().filter(|letter| !letter.is_control());
+            Outcome::Moved(status, harmless.take(200).collect())
+        }
+        _ => Outcome::Status(status, retry_after(headers)),
     }
 }
 
@@ -221,7 +256,14 @@ fn request(endpoint: &Endpoint, post: &Post) -> Request<Full<Bytes>> {
 
 /// Headers that are the same in every request. `more` come first and cannot replace the sniffer's own.
 pub(super) fn headers(url: &CaptureUrl, more: &[(HeaderName, HeaderValue)]) -> HeaderMap {
-    let mut headers: HeaderMap = more.iter().cloned().collect();
+    let mut headers = HeaderMap::new();
+    for (name, value) in more {
+        headers.append(name, value.clone());
+    }
+    if let Some(authorization) = url.authorization() {
+        let value = authorization.clone();
+        headers.entry(header::AUTHORIZATION).or_insert(value);
+    }
     if let Some(host) = url.host_header() {
         headers.insert(header::HOST, host);
     }
@@ -231,9 +273,8 @@ pub(super) fn headers(url: &CaptureUrl, more: &[(HeaderName, HeaderValue)]) -> H
 }
 
 /// The wait that the collector requests (`Retry-After`), if it is given in seconds.
-fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
-    let seconds = response
-        .headers()
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers
         .get(header::RETRY_AFTER)?
         .to_str()
         .ok()?
@@ -292,7 +333,7 @@ async fn connect_to(endpoint: &Endpoint, to: SocketAddr) -> Result<Stream, Failu
         .map_err(|error| Failure::Tls(error.to_string()))?;
     let tls = TlsStream::handshake(tcp, config.clone(), name).await;
     tls.map(|tls| Stream::Tls(Box::new(tls)))
-        .map_err(|error| Failure::Tls(error.to_string()))
+        .map_err(|error| Failure::Tls(tls::words(&error)))
 }
 
 /// A failed connect, in the words of a message.

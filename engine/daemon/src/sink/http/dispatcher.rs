@@ -4,14 +4,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use engine_core::bundle::Encoding;
 use engine_sys::driver::Kind;
 
 use super::answers::Answers;
-use super::events::{Event, Throttle};
+use super::events::{Event, Refusal, Throttle};
 use super::retry::{Action, Failure, Outcome, Retry, Start};
 use crate::capture_url::CaptureUrl;
 use crate::sink::backlog::{Backlog, Entry};
@@ -75,6 +75,8 @@ impl Observer {
 
 pub(super) struct Dispatcher {
     url: CaptureUrl,
+    /// What all refusals have in common.
+    refusal: Refusal,
     inner: RefCell<Inner>,
 }
 
@@ -85,11 +87,14 @@ struct Inner {
     observer: Observer,
     idle: Vec<Waker>,
     stopping: bool,
+    /// The last answer was none, or a refusal.
+    is_down: bool,
 }
 
 impl Dispatcher {
     pub(super) fn new(
         url: CaptureUrl,
+        refusal: Refusal,
         backlog: Backlog,
         seed: u64,
         inboxes: Vec<Inbox>,
@@ -102,9 +107,11 @@ impl Dispatcher {
             observer,
             idle: Vec::new(),
             stopping: false,
+            is_down: false,
         };
         Rc::new(Self {
             url,
+            refusal,
             inner: RefCell::new(inner),
         })
     }
@@ -177,10 +184,9 @@ impl Dispatcher {
         drop(body);
         let mut inner = self.inner.borrow_mut();
         inner.observer.answers.count(match outcome {
-            Outcome::Status(status, _) => Some(*status),
+            Outcome::Status(status, _) | Outcome::Moved(status, _) => Some(*status),
             Outcome::Failed(_) => None,
         });
-        let was_down = inner.retry.failures() > 0;
         let attempts = inner.backlog.attempts(number);
         match inner.retry.next(outcome, attempts, now) {
             Action::Done => {
@@ -190,6 +196,7 @@ impl Dispatcher {
                     let recorder = &mut inner.observer.recorder;
                     recorder.sent(calls, bytes, took, SystemTime::now());
                     inner.give_back(entry);
+                    self.is_up(&mut inner, now);
                 }
             }
             Action::Refuse => {
@@ -206,36 +213,53 @@ impl Dispatcher {
                 }
             }
         }
-        if was_down && inner.retry.failures() == 0 {
-            inner.observer.recorder.set_down(false);
-            let event = Event::Up {
-                collector: self.url.authority(),
-                calls_lost: inner.calls_lost(),
-            };
-            inner.observer.report(&event, now);
-        }
         inner.update();
         inner.wake_idle();
     }
 
     fn refused(&self, inner: &mut Inner, outcome: &Outcome, entry: Entry, now: Instant) {
-        let Outcome::Status(status, _) = *outcome else {
+        let Some(refusal) = Refusal::of(outcome, &self.refusal) else {
             return;
         };
-        let event = Event::Refused {
-            url: self.url.to_string(),
-            status,
-            calls: entry.calls(),
+        let refusal = Refusal {
             bytes: entry.bytes(),
+            ..refusal
         };
-        inner.observer.recorder.failed(outcome.to_string());
         inner.give_up(entry, DropReason::Refused);
+        let calls_lost = inner.calls_lost();
+        let event = Event::Refused {
+            refusal,
+            calls_lost,
+        };
+        inner.in_trouble(&event, now);
+    }
+
+    /// A bundle was accepted.
+    fn is_up(&self, inner: &mut Inner, now: Instant) {
+        if !std::mem::take(&mut inner.is_down) {
+            return;
+        }
+        inner.observer.recorder.set_down(false);
+        let event = Event::Up {
+            collector: self.url.authority(),
+            calls_lost: inner.calls_lost(),
+        };
         inner.observer.report(&event, now);
     }
 
+    /// A post was not answered in the time `since` it was sent, and may still be until `at_most`.
+    pub(super) fn is_silent(&self, since: Duration, at_most: Duration, now: Instant) {
+        let mut inner = self.inner.borrow_mut();
+        let event = Event::Silent {
+            collector: self.url.authority(),
+            since,
+            at_most,
+            calls_lost: inner.calls_lost(),
+        };
+        inner.in_trouble(&event, now);
+    }
+
     fn is_down(&self, inner: &mut Inner, outcome: &Outcome, now: Instant) {
-        inner.observer.recorder.set_down(true);
-        inner.observer.recorder.failed(outcome.to_string());
         let next_try = inner
             .retry
             .not_before()
@@ -248,7 +272,7 @@ impl Dispatcher {
             bundles_max: inner.backlog.bundles_max(),
             calls_lost: inner.calls_lost(),
         };
-        inner.observer.report(&event, now);
+        inner.in_trouble(&event, now);
     }
 
     /// Reports an event, unless the like was reported a short time ago.
@@ -282,6 +306,15 @@ impl Dispatcher {
 }
 
 impl Inner {
+    /// The collector takes nothing, as status and log have it from now on.
+    fn in_trouble(&mut self, event: &Event, now: Instant) {
+        self.is_down = true;
+        let recorder = &self.observer.recorder;
+        recorder.set_down(true);
+        recorder.failed(Some(event.code()), event.trouble());
+        self.observer.report(event, now);
+    }
+
     fn calls_lost(&self) -> u64 {
         self.observer.recorder.counters().calls_dropped()
     }

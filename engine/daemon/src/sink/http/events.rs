@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::retry::{Failure, Outcome};
+use crate::diagnostic::Code;
 
 /// An event for the log: something that a person may have to act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,17 @@ pub(super) enum Event {
         /// Calls that this uploader has given up so far.
         calls_lost: u64,
     },
+    /// It was sent a bundle and has not answered yet.
+    Silent {
+        /// `host:port` of the collector.
+        collector: String,
+        /// For so long.
+        since: Duration,
+        /// When the wait is given up.
+        at_most: Duration,
+        /// Calls that this uploader has given up so far.
+        calls_lost: u64,
+    },
     /// It takes them again.
     Up {
         /// `host:port` of the collector.
@@ -32,14 +44,10 @@ pub(super) enum Event {
     },
     /// The collector refused a bundle for good.
     Refused {
-        /// The capture URL, without its query.
-        url: String,
-        /// Status of the answer.
-        status: u16,
-        /// Calls in the bundle.
-        calls: u64,
-        /// Bytes of its body.
-        bytes: usize,
+        /// What is wrong.
+        refusal: Refusal,
+        /// Calls that this uploader has given up so far, those of the bundle included.
+        calls_lost: u64,
     },
     /// io_uring was refused by this kernel.
     Fallback {
@@ -54,25 +62,45 @@ pub(super) enum Event {
 }
 
 impl Event {
-    /// The code under which it is explained, `W0..`.
-    pub(super) fn code(&self) -> &'static str {
+    /// The code under which it is explained.
+    pub(super) fn code(&self) -> Code {
         match self {
-            Self::Down {
-                cause: Outcome::Failed(Failure::Tls(_)),
-                ..
-            } => "W046",
-            Self::Down {
-                cause: Outcome::Status(..),
-                ..
-            } => "W045",
-            Self::Down { .. } | Self::Up { .. } => "W042",
-            Self::Refused {
-                status: 401 | 403, ..
-            } => "W043",
-            Self::Refused { status: 413, .. } => "W045",
-            Self::Refused { .. } => "W044",
-            Self::Fallback { .. } | Self::DriverFailed { .. } => "W050",
+            Self::Down { cause, .. } => code_of_failure(cause),
+            Self::Silent { .. } | Self::Up { .. } => Code::W042,
+            Self::Refused { refusal, .. } => refusal.code(),
+            Self::Fallback { .. } | Self::DriverFailed { .. } => Code::W050,
         }
+    }
+
+    fn calls_lost(&self) -> u64 {
+        match self {
+            Self::Down { calls_lost, .. }
+            | Self::Silent { calls_lost, .. }
+            | Self::Up { calls_lost, .. }
+            | Self::Refused { calls_lost, .. } => *calls_lost,
+            Self::Fallback { .. } | Self::DriverFailed { .. } => 0,
+        }
+    }
+
+    /// What is wrong with the collector, without what changes from event to event.
+    pub(super) fn trouble(&self) -> String {
+        match self {
+            Self::Down { cause, .. } => cause.to_string(),
+            Self::Silent { since, .. } => {
+                format!("has taken a bundle and not answered for {}", Brief(*since))
+            }
+            Self::Refused { refusal, .. } => refusal.to_string(),
+            other => other.to_string(),
+        }
+    }
+}
+
+/// The code that explains an outcome after which the bundle is tried again.
+pub(super) fn code_of_failure(cause: &Outcome) -> Code {
+    match cause {
+        Outcome::Failed(Failure::Tls(_)) => Code::W046,
+        Outcome::Failed(_) => Code::W042,
+        Outcome::Status(..) | Outcome::Moved(..) => Code::W045,
     }
 }
 
@@ -93,6 +121,17 @@ impl fmt::Display for Event {
                 if *tries == 1 { "try" } else { "tries" },
                 Brief(*next_try),
             ),
+            Self::Silent {
+                collector,
+                at_most,
+                calls_lost,
+                ..
+            } => write!(
+                f,
+                "{collector} {}; waiting for {} at most; {calls_lost} calls lost so far",
+                self.trouble(),
+                Brief(*at_most)
+            ),
             Self::Up {
                 collector,
                 calls_lost,
@@ -103,11 +142,9 @@ impl fmt::Display for Event {
                 )
             }
             Self::Refused {
-                url,
-                status,
-                calls,
-                bytes,
-            } => refused(f, url, *status, *calls, *bytes),
+                refusal,
+                calls_lost,
+            } => write!(f, "{refusal}; {calls_lost} calls lost so far"),
             Self::Fallback { errno } => {
                 let cause = match *errno {
                     libc::EPERM | libc::EACCES => {
@@ -119,7 +156,7 @@ impl fmt::Display for Event {
                 };
                 write!(
                     f,
-                    "io_uring {cause}; using plain sockets. Optional: --security-opt seccomp=sniffer.json"
+                    "io_uring {cause}; using plain sockets, which lose nothing"
                 )
             }
             Self::DriverFailed { error } => write!(
@@ -130,39 +167,121 @@ impl fmt::Display for Event {
     }
 }
 
-fn refused(
-    f: &mut fmt::Formatter<'_>,
-    url: &str,
-    status: u16,
-    calls: u64,
-    bytes: usize,
-) -> fmt::Result {
-    match status {
-        401 | 403 => write!(
-            f,
-            "the store says {status}; is a token needed? --header \"Authorization: …\""
-        )?,
-        413 => write!(
-            f,
-            "bundle of {bytes} bytes refused (413). fix: a smaller USAGE_LOGGERS_BUNDLE_SIZE"
-        )?,
-        404 | 405 => write!(
-            f,
-            "the store answered {status} for {url}; the capture URL ends in /message"
-        )?,
-        300..=399 => write!(
-            f,
-            "the store answered {status} for {url}, which points elsewhere; give the final URL"
-        )?,
-        _ => write!(f, "the store answered {status} for {url}, expected 204")?,
+/// An answer that is final for its bundle, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// The capture URL, without its query.
+    pub(super) url: String,
+    /// Status of the answer.
+    pub(super) status: u16,
+    /// Where the answer points to.
+    pub(super) location: Option<String>,
+    /// Whether the request had credentials.
+    pub(super) has_credentials: bool,
+    /// Bytes of the body.
+    pub(super) bytes: usize,
+    /// Bytes of lines in one bundle, by the settings.
+    pub(super) bundle_bytes: usize,
+}
+
+impl Refusal {
+    /// What an outcome is, if it is final.
+    pub(super) fn of(outcome: &Outcome, of_post: &Self) -> Option<Self> {
+        let (status, location) = match outcome {
+            Outcome::Status(status, _) => (*status, None),
+            Outcome::Moved(status, location) => (*status, Some(location.clone())),
+            Outcome::Failed(_) => return None,
+        };
+        Some(Self {
+            status,
+            location,
+            ..of_post.clone()
+        })
     }
-    write!(f, "; {calls} calls lost")
+
+    /// The code that explains it.
+    pub(super) fn code(&self) -> Code {
+        match self.status {
+            401 | 403 | 407 => Code::W043,
+            413 => Code::W045,
+            _ => Code::W044,
+        }
+    }
+
+    /// Which part of the URL is most likely wrong.
+    fn hint(&self) -> Option<&'static str> {
+        if self.url.contains(":7700/") {
+            Some("7700 is the port of a store's page, the capture URL is http://HOST:7701/message")
+        } else if !self.url.ends_with("/message") {
+            Some("the path of a capture URL is mostly /message")
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, status, .. } = self;
+        match status {
+            401 | 403 | 407 if self.has_credentials => {
+                return write!(
+                    f,
+                    "{url} answered {status}: it does not accept the credentials of --header or of the URL"
+                );
+            }
+            401 | 403 | 407 => {
+                return write!(
+                    f,
+                    "{url} answered {status}: it requires credentials. fix: --header 'Authorization: Bearer TOKEN'"
+                );
+            }
+            404 => write!(f, "{url} answered 404: nothing takes calls there")?,
+            405 => write!(f, "{url} answered 405: it takes no POST")?,
+            413 => {
+                return write!(
+                    f,
+                    "{url} answered 413: a bundle of {} bytes is too large for it. fix: USAGE_LOGGERS_BUNDLE_SIZE={}",
+                    self.bytes,
+                    smaller(self.bundle_bytes)
+                );
+            }
+            300..=399 => {
+                write!(f, "{url} answered {status}: it points elsewhere")?;
+                return match &self.location {
+                    Some(location) => write!(f, ". fix: --url {location}"),
+                    None => f.write_str("; give the final URL"),
+                };
+            }
+            400 if url.starts_with("http://") => write!(
+                f,
+                "{url} answered 400: it does not understand the bundle; does the port expect https://?"
+            )?,
+            200..=299 => write!(
+                f,
+                "{url} answered {status}, a capture URL answers 204: this is another kind of server"
+            )?,
+            _ => write!(f, "{url} answered {status}: it does not accept the bundle")?,
+        }
+        match self.hint() {
+            Some(hint) => write!(f, "; {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Half of a size, as the setting is written.
+fn smaller(bytes: usize) -> String {
+    match bytes / 2 {
+        half if half >= 1024 => format!("{}K", half / 1024),
+        half => half.to_string(),
+    }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Status(status, _) => write!(f, "answered {status}"),
+            Self::Status(status, _) | Self::Moved(status, _) => write!(f, "answered {status}"),
             Self::Failed(failure) => failure.fmt(f),
         }
     }
@@ -174,7 +293,7 @@ impl fmt::Display for Failure {
             Self::Resolve(error) => write!(f, "has no address: {error}"),
             Self::Connect(error) => f.write_str(error),
             Self::TimedOut(phase) => write!(f, "timed out {phase}"),
-            Self::Tls(error) => write!(f, "TLS: {error}; for a private authority: --ca FILE"),
+            Self::Tls(error) => write!(f, "cannot be reached by TLS: {error}"),
             Self::Lost(error) => write!(f, "broke the connection: {error}"),
             Self::Stale => f.write_str("had closed the connection"),
         }
@@ -193,13 +312,24 @@ impl fmt::Display for Brief {
     }
 }
 
-/// The same message is repeated at most this often.
+/// The same message is repeated at most this often,
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// Admits each kind of event when things change, and then once a minute.
+/// or this often while the lost calls double.
+const LOSSES_AFTER: Duration = Duration::from_secs(10);
+
+/// What was reported last under one code.
+#[derive(Debug)]
+struct Reported {
+    code: Code,
+    at: Instant,
+    calls_lost: u64,
+}
+
+/// Admits each kind of event when things change, and then once in a while.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
-    reported: Vec<(&'static str, Instant)>,
+    reported: Vec<Reported>,
     down: bool,
 }
 
@@ -209,25 +339,30 @@ impl Throttle {
         match event {
             Event::Up { .. } => {
                 // What was wrong may be reported at once if it comes back.
-                self.reported.retain(|(code, _)| *code == "W050");
+                self.reported.retain(|reported| reported.code == Code::W050);
                 return std::mem::take(&mut self.down);
             }
-            Event::Down { .. } => self.down = true,
-            _ => {}
+            Event::Down { .. } | Event::Silent { .. } | Event::Refused { .. } => self.down = true,
+            Event::Fallback { .. } | Event::DriverFailed { .. } => {}
         }
-        let code = event.code();
-        match self
-            .reported
-            .iter_mut()
-            .find(|(reported, _)| *reported == code)
-        {
-            Some((_, last)) if now.saturating_duration_since(*last) < AGAIN_AFTER => false,
-            Some((_, last)) => {
-                *last = now;
-                true
+        let next = Reported {
+            code: event.code(),
+            at: now,
+            calls_lost: event.calls_lost(),
+        };
+        let mut reported = self.reported.iter_mut();
+        match reported.find(|reported| reported.code == next.code) {
+            Some(last) => {
+                let age = now.saturating_duration_since(last.at);
+                let doubled = next.calls_lost > 2 * last.calls_lost;
+                let is_due = age >= AGAIN_AFTER || (doubled && age >= LOSSES_AFTER);
+                if is_due {
+                    *last = next;
+                }
+                is_due
             }
             None => {
-                self.reported.push((code, now));
+                self.reported.push(next);
                 true
             }
         }
@@ -251,17 +386,26 @@ mod tests {
         }
     }
 
+    fn refusal(url: &str, status: u16) -> Refusal {
+        Refusal {
+            url: url.to_owned(),
+            status,
+            location: None,
+            has_credentials: false,
+            bytes: 7,
+            bundle_bytes: 512 * 1024,
+        }
+    }
+
     fn refused(status: u16) -> Event {
         Event::Refused {
-            url: "http://x:80/".to_owned(),
-            status,
-            calls: 5,
-            bytes: 7,
+            refusal: refusal("http://x:80/message", status),
+            calls_lost: 5,
         }
     }
 
     #[track_caller]
-    fn check(event: &Event, code: &str, text: &str) {
+    fn check(event: &Event, code: Code, text: &str) {
         assert_eq!((event.code(), event.to_string().as_str()), (code, text));
     }
 
@@ -269,38 +413,109 @@ mod tests {
     fn messages_name_cause_and_fix() {
         check(
             &down(Outcome::Failed(Failure::Connect("refused".to_owned()))),
-            "W042",
+            Code::W042,
             "localhost:7701 refused (3 tries); keeping up to 128 bundles, next try in 8 s; 0 calls lost so far",
         );
         check(
             &down(Outcome::Status(503, None)),
-            "W045",
+            Code::W045,
             "localhost:7701 answered 503 (3 tries); keeping up to 128 bundles, next try in 8 s; 0 calls lost so far",
         );
-        assert_eq!(
-            down(Outcome::Failed(Failure::Tls("unknown issuer".to_owned()))).code(),
-            "W046"
+        check(
+            &down(Outcome::Failed(Failure::Tls("no".to_owned()))),
+            Code::W046,
+            "localhost:7701 cannot be reached by TLS: no (3 tries); keeping up to 128 bundles, next try in 8 s; \
+             0 calls lost so far",
         );
         check(
             &refused(403),
-            "W043",
-            "the store says 403; is a token needed? --header \"Authorization: …\"; 5 calls lost",
-        );
-        check(
-            &refused(404),
-            "W044",
-            "the store answered 404 for http://x:80/; the capture URL ends in /message; 5 calls lost",
+            Code::W043,
+            "http://x:80/message answered 403: it requires credentials. \
+             fix: --header 'Authorization: Bearer TOKEN'; 5 calls lost so far",
         );
         check(
             &refused(413),
-            "W045",
-            "bundle of 7 bytes refused (413). fix: a smaller USAGE_LOGGERS_BUNDLE_SIZE; 5 calls lost",
+            Code::W045,
+            "http://x:80/message answered 413: a bundle of 7 bytes is too large for it. \
+             fix: USAGE_LOGGERS_BUNDLE_SIZE=256K; 5 calls lost so far",
         );
-        assert_eq!(Event::Fallback { errno: libc::EPERM }.code(), "W050");
+        let silent = Event::Silent {
+            collector: "x:1".to_owned(),
+            since: Duration::from_secs(5),
+            at_most: Duration::from_secs(30),
+            calls_lost: 0,
+        };
+        check(
+            &silent,
+            Code::W042,
+            "x:1 has taken a bundle and not answered for 5 s; waiting for 30 s at most; 0 calls lost so far",
+        );
+        assert_eq!(Event::Fallback { errno: libc::EPERM }.code(), Code::W050);
     }
 
     #[test]
-    fn reported_on_change_and_then_once_a_minute() {
+    fn a_refusal_says_what_is_most_likely_wrong() {
+        let text = |url: &str, status| refusal(url, status).to_string();
+        for (url, status, expected) in [
+            ("http://x:80/message", 404, "nothing takes calls there"),
+            (
+                "http://x:80/",
+                404,
+                "nothing takes calls there; the path of a capture URL is mostly /message",
+            ),
+            (
+                "http://x:7700/message",
+                405,
+                "it takes no POST; 7700 is the port of a store's page, the capture URL is http://HOST:7701/message",
+            ),
+            (
+                "http://x:80/message",
+                302,
+                "it points elsewhere; give the final URL",
+            ),
+            (
+                "http://x:443/message",
+                400,
+                "it does not understand the bundle; does the port expect https://?",
+            ),
+            (
+                "https://x:443/message",
+                400,
+                "it does not accept the bundle",
+            ),
+        ] {
+            assert_eq!(
+                text(url, status),
+                format!("{url} answered {status}: {expected}")
+            );
+        }
+        let page = text("http://x:80/message", 200);
+        assert!(
+            page.contains("answered 200, a capture URL answers 204"),
+            "{page}"
+        );
+        let moved = Refusal {
+            location: Some("https://y/message".to_owned()),
+            ..refusal("http://x:80/message", 301)
+        };
+        assert!(
+            moved
+                .to_string()
+                .ends_with("it points elsewhere. fix: --url https://y/message")
+        );
+        let known = Refusal {
+            has_credentials: true,
+            ..refusal("http://x:80/message", 401)
+        };
+        assert!(
+            known
+                .to_string()
+                .contains("does not accept the credentials")
+        );
+    }
+
+    #[test]
+    fn reported_on_change_and_then_once_in_a_while() {
         let mut throttle = Throttle::default();
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
@@ -319,5 +534,14 @@ mod tests {
         assert!(throttle.admits(&up, at(61)));
         assert!(!throttle.admits(&up, at(61)));
         assert!(throttle.admits(&down, at(62)));
+        // Losses that double are reported sooner.
+        let more = Event::Refused {
+            refusal: refusal("http://x:80/message", 403),
+            calls_lost: 11,
+        };
+        assert!(throttle.admits(&refused(403), at(63)));
+        assert!(!throttle.admits(&refused(403), at(80)));
+        assert!(throttle.admits(&more, at(80)));
+        assert!(!throttle.admits(&more, at(90)));
     }
 }

@@ -13,6 +13,8 @@ use crate::limits;
 pub(super) enum Outcome {
     /// The collector answered, perhaps with the wait that it requests.
     Status(u16, Option<Duration>),
+    /// It named another place, with this status.
+    Moved(u16, String),
     /// It did not.
     Failed(Failure),
 }
@@ -95,7 +97,7 @@ impl Retry {
                 self.not_before = None;
                 Action::Done
             }
-            Outcome::Status(408 | 429 | 500..=599, asked) => {
+            Outcome::Status(_, asked) if Self::is_worth_another_try(outcome) => {
                 let collector = self.fail(*asked, now);
                 let wait = self
                     .back_off(tries)
@@ -103,13 +105,22 @@ impl Retry {
                 Action::Again(collector.max(now + wait))
             }
             // It answers, so it is up; it refuses only this bundle.
-            Outcome::Status(..) => {
+            Outcome::Status(..) | Outcome::Moved(..) => {
                 self.failures = 0;
                 self.not_before = None;
                 Action::Refuse
             }
             Outcome::Failed(Failure::Stale) => Action::Again(now),
             Outcome::Failed(_) => Action::Again(self.fail(None, now)),
+        }
+    }
+
+    /// Whether an outcome may be another one later.
+    pub(super) fn is_worth_another_try(outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Status(status, _) => matches!(status, 408 | 429 | 500..=599),
+            Outcome::Moved(..) => false,
+            Outcome::Failed(_) => true,
         }
     }
 

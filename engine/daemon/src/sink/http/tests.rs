@@ -377,7 +377,7 @@ impl Bed {
             .lock()
             .unwrap()
             .iter()
-            .map(Event::code)
+            .map(|event| event.code().name())
             .collect()
     }
 }

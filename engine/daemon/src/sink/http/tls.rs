@@ -1,11 +1,21 @@
-//! The certificate authorities that are trusted to name the collector.
+//! Encryption: whose certificates are trusted, and what is wrong with one that is not, in words.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError,
+    RootCertStore, SignatureScheme,
+};
+
+use super::certificate::{Certificate, date};
 
 /// Which authorities may have signed the collector's certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,43 +42,305 @@ impl Roots {
 
 /// TLS 1.2 and 1.3 with these roots.
 pub(super) fn client_config(roots: &Roots) -> io::Result<Arc<ClientConfig>> {
-    let store = match roots {
+    let (store, trusted) = match roots {
         Roots::System => system(rustls_native_certs::load_native_certs().certs),
         Roots::Certificates(certificates) => system(certificates.clone()),
         Roots::Pem(text) => pem(text)?,
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = Verifier::new(store, trusted, &provider)?;
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
-        .with_root_certificates(store)
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
-fn system(certificates: Vec<CertificateDer<'static>>) -> RootCertStore {
+type Trusted = Vec<CertificateDer<'static>>;
+
+fn system(certificates: Trusted) -> (RootCertStore, Trusted) {
     let mut store = RootCertStore::empty();
-    store.add_parsable_certificates(certificates);
+    store.add_parsable_certificates(certificates.iter().cloned());
     if store.is_empty() {
         store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
-    store
+    (store, certificates)
 }
 
-fn pem(text: &[u8]) -> io::Result<RootCertStore> {
+fn pem(text: &[u8]) -> io::Result<(RootCertStore, Trusted)> {
     let invalid = |error: String| io::Error::new(io::ErrorKind::InvalidData, error);
     let mut store = RootCertStore::empty();
+    let mut trusted = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(text) {
         let certificate = certificate.map_err(|error| invalid(error.to_string()))?;
         store
-            .add(certificate)
+            .add(certificate.clone())
             .map_err(|error| invalid(error.to_string()))?;
+        trusted.push(certificate);
     }
     if store.is_empty() {
         return Err(invalid("no certificate in the PEM text".to_owned()));
     }
-    Ok(store)
+    Ok((store, trusted))
+}
+
+/// Verifies as webpki does, and accepts in addition a certificate that is itself among the trusted ones. webpki refuses
+/// that where the certificate is one of an authority or has its name in the subject only, and those that
+/// `openssl req -x509` makes are both. Whoever has such a certificate's key is who is trusted; its name and its dates are
+/// checked as those of any other.
+#[derive(Debug)]
+struct Verifier {
+    webpki: Arc<WebPkiServerVerifier>,
+    trusted: Trusted,
+}
+
+impl Verifier {
+    fn new(
+        store: RootCertStore,
+        trusted: Trusted,
+        provider: &Arc<CryptoProvider>,
+    ) -> io::Result<Self> {
+        let builder =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone());
+        Ok(Self {
+            webpki: builder.build().map_err(io::Error::other)?,
+            trusted,
+        })
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.webpki.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        let Err(error) = verified else {
+            return verified;
+        };
+        let is_trusted = self.trusted.iter().any(|trusted| trusted == end_entity);
+        let Some(certificate) = Certificate::read(end_entity) else {
+            return Err(error);
+        };
+        let fault = if is_trusted {
+            fault_of_trusted(end_entity, &certificate, server_name, now)
+        } else {
+            Some(Fault::of(&error, &certificate, server_name, now))
+        };
+        match fault {
+            None => Ok(ServerCertVerified::assertion()),
+            Some(fault) => {
+                let fault = OtherError(Arc::new(fault));
+                Err(Error::InvalidCertificate(CertificateError::Other(fault)))
+            }
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
+    }
+}
+
+/// What is wrong with a certificate that is trusted by itself: only its dates and its name can be.
+fn fault_of_trusted(
+    der: &CertificateDer<'_>,
+    certificate: &Certificate<'_>,
+    name: &ServerName<'_>,
+    now: UnixTime,
+) -> Option<Fault> {
+    let wanted = name.to_str();
+    let is_named = if certificate.has_names {
+        let parsed = ParsedCertificate::try_from(der);
+        parsed.is_ok_and(|parsed| rustls::client::verify_server_name(&parsed, name).is_ok())
+    } else {
+        let subject = certificate.subject();
+        subject.is_some_and(|subject| subject.eq_ignore_ascii_case(&wanted))
+    };
+    Fault::of_dates(certificate, now).or_else(|| {
+        (!is_named).then(|| Fault::OtherName {
+            names: certificate.subject().into_iter().collect(),
+            wanted: wanted.into_owned(),
+        })
+    })
+}
+
+/// What is wrong with a certificate.
+#[derive(Debug)]
+enum Fault {
+    Expired {
+        on: String,
+        days: i64,
+    },
+    NotYetValid {
+        from: String,
+    },
+    OtherName {
+        names: Vec<String>,
+        wanted: String,
+    },
+    /// It has no list of names; the name of its subject is not looked at.
+    Nameless,
+    SelfSigned,
+    UnknownIssuer(Option<String>),
+    Other(String),
+}
+
+impl Fault {
+    fn of(
+        error: &Error,
+        certificate: &Certificate<'_>,
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Self {
+        use CertificateError as Certificates;
+        let Error::InvalidCertificate(error) = error else {
+            return Self::Other(error.to_string());
+        };
+        let of_name = |names: Vec<String>| Self::OtherName {
+            names,
+            wanted: name.to_str().into_owned(),
+        };
+        if let Some(fault) = Self::of_dates(certificate, now) {
+            return fault;
+        }
+        match error {
+            Certificates::NotValidForName | Certificates::NotValidForNameContext { .. }
+                if !certificate.has_names =>
+            {
+                Self::Nameless
+            }
+            Certificates::NotValidForName => of_name(certificate.subject().into_iter().collect()),
+            Certificates::NotValidForNameContext { presented, .. } => {
+                let names = presented.iter().map(|name| plain_name(name));
+                of_name(names.collect())
+            }
+            _ if certificate.is_self_signed() => Self::SelfSigned,
+            Certificates::UnknownIssuer => Self::UnknownIssuer(certificate.issuer()),
+            other => Self::Other(other.to_string()),
+        }
+    }
+
+    fn of_dates(certificate: &Certificate<'_>, now: UnixTime) -> Option<Self> {
+        let now = i64::try_from(now.as_secs()).ok()?;
+        if now > certificate.not_after {
+            let days = (now - certificate.not_after) / (24 * 60 * 60);
+            let on = date(certificate.not_after);
+            return Some(Self::Expired { on, days });
+        }
+        (now < certificate.not_before).then(|| Self::NotYetValid {
+            from: date(certificate.not_before),
+        })
+    }
+}
+
+/// `DnsName("a.example")` as rustls lists it.
+fn plain_name(listed: &str) -> String {
+    let quoted = listed
+        .split_once('"')
+        .and_then(|(_, rest)| rest.split_once('"'));
+    let inner = listed
+        .split_once('(')
+        .and_then(|(_, rest)| rest.rsplit_once(')'));
+    quoted.or(inner).map_or(listed, |(name, _)| name).to_owned()
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expired { on, days: 0 } => write!(f, "its certificate expired on {on}"),
+            Self::Expired { on, days: 1 } => write!(f, "its certificate expired on {on}, a day ago"),
+            Self::Expired { on, days } => {
+                write!(f, "its certificate expired on {on}, {days} days ago")
+            }
+            Self::NotYetValid { from } => write!(
+                f,
+                "its certificate is not valid before {from}; is the clock of this machine right?"
+            ),
+            Self::OtherName { names, wanted } if names.is_empty() => {
+                write!(f, "its certificate is not for {wanted}")
+            }
+            Self::OtherName { names, wanted } => write!(
+                f,
+                "its certificate is for {}, not for {wanted}",
+                names.join(", ")
+            ),
+            Self::Nameless => f.write_str(
+                "its certificate lists no names; make it with subjectAltName=DNS:NAME, or trust it by itself: --ca FILE",
+            ),
+            Self::SelfSigned => f.write_str(
+                "its certificate is self-signed and not trusted; to trust it, save it as PEM: --ca FILE",
+            ),
+            Self::UnknownIssuer(issuer) => {
+                f.write_str("the issuer of its certificate is unknown")?;
+                if let Some(issuer) = issuer {
+                    write!(f, " ({issuer})")?;
+                }
+                f.write_str("; for a private authority, with its certificate as PEM: --ca FILE")
+            }
+            Self::Other(text) => write!(f, "its certificate is not accepted: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// Why a handshake failed.
+pub(super) fn words(error: &io::Error) -> String {
+    let cause = error
+        .get_ref()
+        .and_then(|cause| cause.downcast_ref::<Error>());
+    match (cause, error.kind()) {
+        (Some(Error::InvalidCertificate(CertificateError::Other(fault))), _) => fault.to_string(),
+        (Some(Error::InvalidMessage(_)), _) => {
+            "what answers on this port is not encrypted; is it an http:// URL?".to_owned()
+        }
+        (Some(Error::AlertReceived(alert)), _) => match alert {
+            AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion => {
+                "no version or cipher of TLS in common".to_owned()
+            }
+            AlertDescription::CertificateRequired => "it demands a client certificate".to_owned(),
+            AlertDescription::UnrecognisedName => {
+                "it does not know this name (server name indication)".to_owned()
+            }
+            other => format!("it ended the handshake with the alert {other:?}"),
+        },
+        (Some(other), _) => other.to_string(),
+        (None, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
+            "it closed the connection during the TLS handshake; is it an http:// URL?".to_owned()
+        }
+        (None, _) => error.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -82,5 +354,16 @@ mod tests {
         assert!(client_config(&Roots::Pem(b"nonsense".to_vec())).is_err());
         let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert!(client_config(&Roots::Pem(broken.to_vec())).is_err());
+    }
+
+    #[test]
+    fn names_are_shown_without_their_type() {
+        for (listed, expected) in [
+            ("DnsName(\"a.example\")", "a.example"),
+            ("IpAddress(127.0.0.1)", "127.0.0.1"),
+            ("b.example", "b.example"),
+        ] {
+            assert_eq!(plain_name(listed), expected);
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use engine_core::limits::BUNDLE_BYTES;
 use engine_core::uploads::Identity;
 use engine_sys::driver::{Choice, Driver, Kind};
 use hyper::header::{HeaderName, HeaderValue};
@@ -15,7 +16,7 @@ use rustls::ClientConfig;
 use super::answers::Answers;
 use super::connection::{self, Endpoint};
 use super::dispatcher::{Dispatcher, Observer};
-use super::events::Event;
+use super::events::{Event, Refusal};
 use super::reactor::{Reactor, Tasks};
 use super::resolve::Resolver;
 use super::tls::{self, Roots};
@@ -47,6 +48,10 @@ pub(super) struct Config {
     pub(super) identity: Option<Arc<Identity>>,
     /// Which authorities may have signed the collector's certificate.
     pub(super) roots: Roots,
+    /// Bytes of lines in one bundle, by the settings.
+    pub(super) bundle_bytes: usize,
+    /// Time from the start of a post after which a missing answer is reported.
+    pub(super) silence_max: Duration,
     /// Which of the kernel's interfaces to use.
     pub(super) driver: Choice,
     /// Random: spreads the retries of several sniffers over time.
@@ -54,6 +59,11 @@ pub(super) struct Config {
 }
 
 impl Config {
+    /// Whether posts have a header that may name a user or a token.
+    pub(super) fn has_credentials(&self) -> bool {
+        !self.headers.is_empty() || self.url.authorization().is_some()
+    }
+
     /// The usual values.
     pub(super) fn new(url: CaptureUrl) -> Self {
         Self {
@@ -66,6 +76,8 @@ impl Config {
             headers: Vec::new(),
             identity: None,
             roots: Roots::System,
+            bundle_bytes: BUNDLE_BYTES,
+            silence_max: limits::UPLOAD_SILENCE_MAX,
             driver: Choice::Auto,
             seed: 0,
         }
@@ -213,8 +225,17 @@ impl Thread {
             inboxes, parker, ..
         } = inboxes;
         observer.opened(driver.kind());
+        let refusal = Refusal {
+            url: self.config.url.to_string(),
+            status: 0,
+            location: None,
+            has_credentials: self.config.has_credentials(),
+            bytes: 0,
+            bundle_bytes: self.config.bundle_bytes,
+        };
         let dispatcher = Dispatcher::new(
             self.config.url.clone(),
+            refusal,
             Backlog::new(self.config.backlog_bundles, self.config.backlog_bytes),
             self.config.seed,
             inboxes,
@@ -255,6 +276,7 @@ impl Thread {
             tls: self.tls.clone(),
             connect_max: self.config.connect_max,
             answer_max: self.config.answer_max,
+            silence_max: self.config.silence_max,
             dispatcher: dispatcher.clone(),
             reactor: reactor.clone(),
             resolver: Rc::new(Resolver::default()),

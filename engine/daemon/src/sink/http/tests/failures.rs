@@ -165,7 +165,8 @@ fn a_refused_bundle_is_counted_and_not_sent_again() {
             let snapshot = bed.wait("refused", |snapshot| {
                 snapshot.counters.calls_dropped_refused == 4
             });
-            assert_eq!((snapshot.down, snapshot.counters.attempts), (false, 1));
+            assert_eq!(snapshot.counters.attempts, 1);
+            bed.wait("down", |snapshot| snapshot.down);
             bed.push(2, b"taken", 1);
             let report = bed.stop(PATIENCE);
             assert_eq!(
@@ -176,7 +177,11 @@ fn a_refused_bundle_is_counted_and_not_sent_again() {
                 ),
                 (1, 4, 0)
             );
-            assert_eq!(bed.codes(), [code], "{line}");
+            assert_eq!(
+                bed.codes(),
+                [code, "W042"],
+                "{line}: refused, then up again"
+            );
         }
     });
 }
@@ -248,6 +253,61 @@ fn a_stalled_collector_is_given_up_and_tried_again() {
         assert_eq!(received[0].key(), received[1].key());
         bed.stop(PATIENCE);
     });
+}
+
+#[test]
+fn a_collector_that_is_silent_is_reported_before_it_is_given_up() {
+    both(|driver| {
+        let server = Server::start(|request| {
+            if request.number == 0 {
+                Answer::Stall
+            } else {
+                ok(request)
+            }
+        });
+        let mut bed = Bed::new(driver, &url(&server), |config| {
+            config.silence_max = Duration::from_millis(50);
+            config.answer_max = Duration::from_millis(500);
+        });
+        bed.push(9, b"slow", 1);
+        let snapshot = bed.wait("silent", |snapshot| snapshot.down);
+        assert_eq!(
+            snapshot.last_error,
+            "has taken a bundle and not answered for 50 ms"
+        );
+        let snapshot = bed.wait("sent", |snapshot| snapshot.counters.calls_sent == 1);
+        assert!(!snapshot.down);
+        bed.stop(PATIENCE);
+        assert_eq!(bed.codes(), ["W042", "W042"], "silent, and up again");
+    });
+}
+
+#[test]
+fn a_refusal_is_a_state_until_a_bundle_is_accepted() {
+    let server = Server::start(|request| {
+        Answer::Status(if request.number < 2 {
+            "401 Unauthorized"
+        } else {
+            "204 No Content"
+        })
+    });
+    let mut bed = Bed::new(Choice::Auto, &url(&server), |_| {});
+    bed.push(1, b"a", 3);
+    bed.wait("refused", |snapshot| snapshot.down);
+    bed.push(2, b"b", 4);
+    let snapshot = bed.wait("both", |snapshot| {
+        snapshot.counters.calls_dropped_refused == 7
+    });
+    assert_eq!(
+        snapshot.last_error_code,
+        Some(crate::diagnostic::Code::W043)
+    );
+    assert!(snapshot.down && snapshot.last_error.contains("it requires credentials"));
+    bed.push(3, b"c", 1);
+    let snapshot = bed.wait("sent", |snapshot| snapshot.counters.calls_sent == 1);
+    assert!(!snapshot.down);
+    bed.stop(PATIENCE);
+    assert_eq!(bed.codes(), ["W043", "W042"]);
 }
 
 #[test]

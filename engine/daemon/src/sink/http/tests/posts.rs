@@ -200,13 +200,64 @@ fn a_plan_holds_what_the_url_needs_and_no_more() {
 }
 
 #[test]
-fn a_probe_connects_and_sends_nothing() {
+fn a_probe_posts_an_empty_bundle() {
     let server = Server::start(ok);
-    let here = CaptureUrl::parse(&url(&server)).unwrap();
-    let found = probe(&here);
-    assert!(found.text.ends_with("takes connections (nothing was sent)"));
-    assert_eq!((found.topic, found.problem), ("capture URL", None));
-    assert!(server.received().is_empty());
+    let mut config = Config::new(CaptureUrl::parse(&url(&server)).unwrap());
+    config.headers = vec![(
+        HeaderName::from_static("x-token"),
+        HeaderValue::from_static("t"),
+    )];
+    let found = probe::probe(&config);
+    let text = format!("{} answered an empty bundle with 204", config.url);
+    assert_eq!((found.text, found.problem), (text, None));
+    let received = server.received();
+    assert_eq!((received.len(), received[0].body.len()), (1, 0));
+    assert_eq!(received[0].headers["x-token"], "t");
     drop(server);
-    assert!(probe(&here).problem.is_some());
+    let found = probe::probe(&config);
+    assert!(found.text.ends_with("[W042]"), "{}", found.text);
+    assert!(found.problem.is_some());
+}
+
+#[test]
+fn a_probe_reports_what_calls_would_meet() {
+    for (line, expected) in [
+        ("401 Unauthorized", "it requires credentials"),
+        ("404 Not Found", "nothing takes calls there"),
+        ("200 OK", "another kind of server"),
+        (
+            "302 Found\r\nLocation: http://y/m?token=1",
+            "fix: --url http://y/m [W044]",
+        ),
+        (
+            "400 Bad Request\r\nX: sent to HTTPS port",
+            "does the port expect https://?",
+        ),
+        ("503 Busy", "answered 503 [W045]"),
+    ] {
+        let server = Server::start(move |_| Answer::Status(line));
+        let config = Config::new(CaptureUrl::parse(&url(&server)).unwrap());
+        let found = probe::probe(&config);
+        assert!(found.text.contains(expected), "{line}: {}", found.text);
+        assert!(found.problem.is_some(), "{line}");
+    }
+}
+
+#[test]
+fn headers_and_the_url_s_password_are_in_each_post() {
+    let server = Server::start(ok);
+    let url = url(&server).replace("http://", "http://me:p%40w@");
+    let mut bed = Bed::new(Choice::Auto, &url, |config| {
+        config.headers = vec![(
+            HeaderName::from_static("x-token"),
+            HeaderValue::from_static("t"),
+        )];
+    });
+    bed.push(1, b"a", 1);
+    let report = bed.stop(PATIENCE);
+    assert_eq!(report.counters.calls_sent, 1);
+    assert!(!format!("{report:?}").contains("p@w"));
+    let received = server.received();
+    assert_eq!(received[0].headers["authorization"], "Basic bWU6cEB3");
+    assert_eq!(received[0].headers["x-token"], "t");
 }

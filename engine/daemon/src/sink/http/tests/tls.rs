@@ -4,16 +4,136 @@ use super::*;
 
 /// A server's configuration, and the authority that signed it as PEM.
 fn certificate(name: &str) -> (Arc<ServerConfig>, Vec<u8>) {
-    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    made(rcgen::CertificateParams::new([name.to_owned()]).unwrap())
+}
+
+/// A self-signed certificate.
+fn made(params: rcgen::CertificateParams) -> (Arc<ServerConfig>, Vec<u8>) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    (
+        served(certificate.der().clone(), &key),
+        certificate.pem().into_bytes(),
+    )
+}
+
+fn served(
+    certificate: rustls::pki_types::CertificateDer<'static>,
+    key: &rcgen::KeyPair,
+) -> Arc<ServerConfig> {
+    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
+        .with_single_cert(vec![certificate], key)
         .unwrap();
-    (Arc::new(config), made.cert.pem().into_bytes())
+    Arc::new(config)
+}
+
+/// As `openssl req -x509 -subj /CN=NAME` makes it: one of an authority, with its name in the subject only.
+fn of_openssl(name: &str) -> rcgen::CertificateParams {
+    let mut params = rcgen::CertificateParams::default();
+    let mut subject = rcgen::DistinguishedName::new();
+    subject.push(rcgen::DnType::CommonName, name);
+    params.distinguished_name = subject;
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params
+}
+
+/// What is reported of a server with this certificate, by a capture and by a check; empty if it is trusted.
+#[track_caller]
+fn trouble(config: Arc<ServerConfig>, roots: Roots) -> String {
+    let server = Server::on(TcpListener::bind("127.0.0.1:0").unwrap(), Some(config), ok);
+    let url = format!("https://localhost:{}/message", server.address.port());
+    let mut bed = Bed::new(Choice::Auto, &url, |config| config.roots = roots.clone());
+    bed.push(1, b"x", 1);
+    let snapshot = bed.wait("an outcome", |snapshot| {
+        snapshot.down || snapshot.counters.calls_sent == 1
+    });
+    let mut config = Config::new(CaptureUrl::parse(&url).unwrap());
+    config.roots = roots;
+    let found = probe::probe(&config);
+    assert_eq!(found.problem.is_some(), snapshot.down, "{}", found.text);
+    assert!(found.text.contains(&snapshot.last_error), "{}", found.text);
+    if snapshot.down {
+        assert_eq!(
+            snapshot.last_error_code,
+            Some(crate::diagnostic::Code::W046)
+        );
+    }
+    drop(bed.stop(Duration::ZERO));
+    snapshot.last_error
+}
+
+#[test]
+fn a_self_signed_certificate_is_trusted_where_it_is_given() {
+    let ago = |year| rcgen::date_time_ymd(year, 1, 1);
+    let (config, pem) = made(of_openssl("localhost"));
+    assert_eq!(trouble(config.clone(), Roots::Pem(pem)), "");
+    let shown = trouble(config, Roots::System);
+    assert!(
+        shown.contains("self-signed") && shown.contains("--ca FILE"),
+        "{shown}"
+    );
+    let (config, pem) = made(of_openssl("elsewhere.example"));
+    let shown = trouble(config, Roots::Pem(pem));
+    assert!(
+        shown.ends_with("its certificate is for elsewhere.example, not for localhost"),
+        "{shown}"
+    );
+    let mut old = of_openssl("localhost");
+    (old.not_before, old.not_after) = (ago(2001), ago(2002));
+    let (config, pem) = made(old);
+    let shown = trouble(config, Roots::Pem(pem));
+    assert!(
+        shown.contains("its certificate expired on 2002-01-01, "),
+        "{shown}"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_said_in_words() {
+    let authority = of_openssl("our authority");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let pem = authority.self_signed(&key).unwrap().pem().into_bytes();
+    let issuer = rcgen::Issuer::new(authority, key);
+    let issued = |name: &str, years: [i32; 2]| {
+        let mut params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        let [from, to] = years.map(|year| rcgen::date_time_ymd(year, 1, 1));
+        (params.not_before, params.not_after) = (from, to);
+        let key = rcgen::KeyPair::generate().unwrap();
+        served(params.signed_by(&key, &issuer).unwrap().der().clone(), &key)
+    };
+    let trusted = Roots::Pem(pem);
+    let usual = [2001, 2100];
+    assert_eq!(trouble(issued("localhost", usual), trusted.clone()), "");
+    for (config, roots, expected) in [
+        (
+            issued("localhost", usual),
+            Roots::System,
+            "the issuer of its certificate is unknown (our authority)",
+        ),
+        (
+            issued("a.example", usual),
+            trusted.clone(),
+            "its certificate is for a.example, not for localhost",
+        ),
+        (
+            issued("localhost", [2001, 2002]),
+            trusted.clone(),
+            "its certificate expired on 2002-01-01",
+        ),
+        (
+            issued("localhost", [2099, 2100]),
+            trusted,
+            "its certificate is not valid before 2099-01-01",
+        ),
+    ] {
+        let shown = trouble(config, roots);
+        assert!(shown.contains(expected), "{shown}");
+    }
 }
 
 #[test]
@@ -67,6 +187,11 @@ fn a_plain_server_behind_https_is_a_tls_error() {
         },
     );
     bed.push(1, b"x", 1);
-    bed.wait("down", |snapshot| snapshot.down);
+    let snapshot = bed.wait("down", |snapshot| snapshot.down);
+    let shown = snapshot.last_error;
+    assert!(
+        shown.contains("is it an http:// URL?") || shown.starts_with("timed out"),
+        "{shown}"
+    );
     assert_eq!(bed.stop(Duration::ZERO).counters.calls_dropped_shutdown, 1);
 }
