@@ -10,6 +10,7 @@ mod browser;
 mod call_index;
 mod check;
 mod cli;
+mod copies;
 mod corpus;
 mod delivery;
 mod fanout;

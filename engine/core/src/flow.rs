@@ -48,6 +48,7 @@
 //! | reset | none | | RST within [`RESET_WINDOW`] |
 //! | | exact | RST whose number is expected | nothing is missing, or one grace → ended |
 //! | | revocable | RST with another number | a further segment of its sender → none; [`RESET_DOUBT`] → ended |
+//! | copy in another network | copy | [`Config::fold_copies`], and the numbers of a flow with its addresses and ports | another responder's number → a flow of its own; [`Config::idle`], eviction, the end of the other flow → forgotten |
 //! | SYN in an open flow | pending | a SYN with another number | data behind it, or the answer to it → a new flow |
 //!
 //! [`REORDER_GRACE`]: crate::limits::REORDER_GRACE
@@ -58,6 +59,7 @@
 //! [`RESET_DOUBT`]: crate::limits::RESET_DOUBT
 
 mod assembler;
+mod copy_table;
 mod direction;
 mod key;
 mod pool;
@@ -75,6 +77,7 @@ use crate::decap::{Endpoint, Network};
 use crate::limits;
 use crate::time::Timestamp;
 
+pub use copy_table::{CopiedPlaces, CopyTable, Place};
 pub use direction::{Direction, PerDirection};
 pub use table::Table;
 
@@ -206,6 +209,8 @@ pub struct Config {
     /// Notes new flows ([`Table::take_new_flows`]), hashed with this seed: the same for all tables that are compared.
     /// Without one nothing is noted.
     pub new_flows_seed: Option<u64>,
+    /// Copies of a connection that were captured in another network go to one flow; otherwise they are counted and read.
+    pub fold_copies: bool,
 }
 
 impl Default for Config {
@@ -218,6 +223,7 @@ impl Default for Config {
             empty_idle: limits::FLOW_EMPTY_IDLE,
             hash_seed: 0,
             new_flows_seed: None,
+            fold_copies: false,
         }
     }
 }
@@ -288,6 +294,13 @@ counters! {
         flow_opened_payload,
         /// Those of them whose start was not captured.
         flow_opened_midstream,
+        /// Connections of which a further copy was captured in the same network, by the number of such copies. Their bytes
+        /// are duplicates.
+        flow_copies,
+        /// Connections that were captured in another network as well, and read twice.
+        flow_copies_kept,
+        /// Connections that were captured in another network as well, and read once.
+        flow_copies_folded,
         /// Flows ended by FIN of both ends.
         flow_ended_fin,
         /// Flows ended by a reset.

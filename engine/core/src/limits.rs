@@ -104,9 +104,19 @@ pub const RESET_WINDOW: u64 = 1 << 20;
 /// as `flow_resets_ignored`.
 pub const RESET_DOUBT: Duration = Duration::from_secs(2);
 
-/// Age (by the frames' own times) up to which a SYN with the number of a flow that has ended is the same packet
-/// captured twice: two interfaces, or both ends of a path, may show a whole short connection one after the other.
-pub const SYN_DUPLICATE_AGE: Duration = Duration::from_millis(20);
+/// Age (by the frames' own times) up to which a SYN with the number of an open flow is the same packet captured twice; a
+/// SYN is sent again after a second at the earliest (RFC 6298, section 2).
+pub const COPY_DELAY_MAX: Duration = Duration::from_millis(900);
+
+/// How long holes wait for copies that are as late as one that was seen.
+pub const COPY_DELAY_KNOWN: Duration = Duration::from_secs(60);
+
+/// Distance in bytes from the numbers expected next within which a flow without its SYN is taken for a copy of one in
+/// another network. Both sides have to be as near, which chance makes of one pair of connections in 260 000.
+pub const COPY_DISTANCE_MAX: u64 = 4 << 20;
+
+/// Pairs of networks with copies that are named for status and messages; connections of further pairs are in the sums.
+pub const COPY_PLACES_MAX: usize = 16;
 
 /// Silence after which a SYN with another number opens a new connection without further proof.
 pub const SYN_REUSE_SILENCE: Duration = Duration::from_secs(30);

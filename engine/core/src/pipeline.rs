@@ -322,6 +322,11 @@ impl<O: Output> Pipeline<O> {
         &self.http.ports_seen
     }
 
+    /// The pairs of networks in which the same connections were captured.
+    pub fn copies_seen(&self) -> &flow::CopyTable {
+        self.flows.copies_seen()
+    }
+
     /// Hashes of flows that opened ([`flow::Config::new_flows_seed`]), for comparison with other shards.
     pub fn take_new_flows(&mut self) -> impl Iterator<Item = u64> + '_ {
         self.flows.take_new_flows()

@@ -21,10 +21,11 @@ use crate::diagnostic::{Code, Console, Diagnostic, Exit, system_words};
 use crate::invocation::Invocation;
 use crate::pipeline::pipeline_config;
 use crate::quantity::plural;
+use crate::report::copies::captured_twice;
 use crate::report::rule_matches::RuleMatches;
 use crate::sandbox::{Confinement, Plan};
 use crate::signals;
-use crate::status::Port;
+use crate::status::{Copies, Port};
 use printer::{LedgerFile, Printer, Style};
 use summary::Outcome;
 use timeline::{Next, Timeline};
@@ -183,10 +184,12 @@ impl Reader<'_> {
         let rules = RuleMatches::new(&options.reading.rules, 1, &Stages::default());
         rules.cells()[0].store(self.pipeline.rule_matches());
         let ports = Port::all(self.pipeline.ports_seen());
+        let copies = Copies::all(self.pipeline.copies_seen());
         let printer = self.pipeline.output();
         let outcome = Outcome {
             stages: &stages,
             ports: &ports,
+            copies: &copies,
             settings: &options.reading.settings,
             printed: printer.calls,
             beyond: printer.calls_beyond,
@@ -212,8 +215,9 @@ impl Reader<'_> {
         let (console, cut) = (options.console, findings.cut + findings.snapped);
         // Where nothing could be read, the errors before are all that there is to report.
         if findings.unreadable == 0 || stages.shard.frames_read > 0 {
-            if let Some(why) = summary::diagnosis(&outcome) {
-                console.report(&why);
+            let why = summary::diagnosis(&outcome);
+            for problem in why.into_iter().chain(captured_twice(&stages, &copies)) {
+                console.report(&problem);
             }
             console.info(summary::summary(&outcome, unaccounted));
         }

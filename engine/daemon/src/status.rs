@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use engine_core::flow::{CopyTable, Place};
 use engine_core::http::{PortFlows, PortTable, Protocol};
 use engine_core::uploads::SenderTable;
 use serde::{Deserialize, Serialize};
@@ -225,6 +226,9 @@ pub struct Capture {
     /// Skipped uploads of sniffers.
     #[serde(default)]
     pub uploads: Uploads,
+    /// Pairs of networks in which the same connections were captured.
+    #[serde(default)]
+    pub copies: Vec<Copies>,
     /// The ledger of frames at the rings.
     pub packets: Packets,
     /// Delivery.
@@ -292,6 +296,31 @@ impl Port {
         unread_protocols()
             .map(|protocol| self.count(protocol))
             .sum()
+    }
+}
+
+/// Two networks in which the same connections were captured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copies {
+    /// What the networks are called: `plain`, `vxlan 7`.
+    pub networks: [String; 2],
+    /// Connections that were captured in both.
+    pub connections: u64,
+}
+
+impl Copies {
+    /// The rows of a table.
+    pub fn all(table: &CopyTable) -> Vec<Self> {
+        let name = |place: Place| match (place.encap.label().unwrap_or("plain"), place.vni) {
+            (encap, None) => encap.to_owned(),
+            (encap, Some(vni)) => format!("{encap} {vni}"),
+        };
+        let rows = table.rows().iter();
+        rows.map(|row| Self {
+            networks: row.places.map(name),
+            connections: row.connections,
+        })
+        .collect()
     }
 }
 
@@ -429,6 +458,7 @@ mod tests {
                     senders: BTreeMap::from([("web-3".into(), 40)]),
                     markers_refused: 1,
                 },
+                copies: Vec::new(),
                 packets: Packets {
                     received: 4_100_000,
                     bytes: 2_050_000_000,

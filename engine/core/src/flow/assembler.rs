@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::flow::pool::{Pool, charge};
+use crate::flow::pool::{Patience, Pool, charge};
 use crate::limits::{REBASE_BYTES_MAX, RESYNC_SEGMENTS, SEQUENCE_JUMP_MAX};
 use crate::time::Timestamp;
 
@@ -47,6 +47,11 @@ impl Base {
     /// Whether offset 0 is the start of the connection or a byte that the peer expects next: no byte can precede it.
     pub(super) fn is_exact(self) -> bool {
         matches!(self.source, BaseSource::Acknowledgement | BaseSource::Syn)
+    }
+
+    /// The initial sequence number, if the SYN of this direction was captured.
+    pub(super) fn isn(self) -> Option<u32> {
+        (self.source == BaseSource::Syn).then(|| self.seq.wrapping_sub(1))
     }
 
     /// The SYN of this direction has the number `isn`.
@@ -188,19 +193,19 @@ pub(super) struct Fin {
 pub(super) struct Grace {
     /// It covers the missing bytes before this offset. No grace runs while this is not above `next`.
     pub(super) until_offset: u64,
-    /// When it started.
-    pub(super) since: Timestamp,
-    /// Segments of the flow seen since.
-    pub(super) segments: u32,
+    /// When it ends.
+    pub(super) ends: Timestamp,
+    /// Segments of the flow after which it ends before.
+    pub(super) segments_left: u32,
 }
 
 impl Grace {
     /// A grace that starts `now`.
-    pub(super) const fn start(until_offset: u64, now: Timestamp) -> Self {
+    pub(super) fn start(until_offset: u64, now: Timestamp, patience: Patience) -> Self {
         Self {
             until_offset,
-            since: now,
-            segments: 0,
+            ends: now.after(patience.grace),
+            segments_left: patience.segments,
         }
     }
 }

@@ -42,6 +42,14 @@ impl Key {
         self.network
     }
 
+    /// The addresses and ports alone.
+    pub(super) fn without_network(&self) -> Self {
+        Self {
+            network: 0,
+            ..*self
+        }
+    }
+
     /// The two endpoints, the lower first.
     pub(super) fn endpoints(&self) -> (Endpoint, Endpoint) {
         (

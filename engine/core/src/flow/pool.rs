@@ -1,7 +1,13 @@
 //! Buffers for bytes that cannot be delivered yet: sizes in powers of two, recycled, charged to one budget.
 //!
+//! What waits in them waits for bytes that may still come; [`Patience`] is how long.
+//!
 //! A buffer counts with its capacity, not with its content, so one-byte segments out of order are charged the memory
 //! that they really take.
+
+use std::time::Duration;
+
+use crate::limits::{REORDER_GRACE, REORDER_SEGMENTS_MAX};
 
 /// Smallest buffer, in bytes.
 const SMALLEST: usize = 256;
@@ -12,9 +18,39 @@ const SPARE_BYTES: usize = 256 * 1024;
 /// Bytes that a queued range takes in addition to its buffer.
 const RANGE_BYTES: usize = 96;
 
-/// Recycled buffers, and the sums over those in use.
+/// How long bytes that the peer has acknowledged may still be captured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// Packet time.
+    pub(super) grace: Duration,
+    /// Segments of the flow.
+    pub(super) segments: u32,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            grace: REORDER_GRACE,
+            segments: REORDER_SEGMENTS_MAX,
+        }
+    }
+}
+
+impl Patience {
+    /// Copies of segments come as late as `grace`. Its segments do not bound that: time alone does, and what waits has
+    /// bounds of its own.
+    pub(super) const fn for_copies(grace: Duration) -> Self {
+        Self {
+            grace,
+            segments: u32::MAX,
+        }
+    }
+}
+
+/// Recycled buffers, the sums over those in use, and how long they may be in use.
 #[derive(Default)]
 pub(super) struct Pool {
+    pub(super) patience: Patience,
     spare: [Vec<Vec<u8>>; CLASSES],
     charged: usize,
     payload: u64,

@@ -8,6 +8,8 @@
 mod delivery;
 mod gaps;
 
+use std::time::Duration;
+
 use crate::decap::{Flags, Segment};
 use crate::flow::assembler::{Assembler, BaseSource, Chunk, Fin, Grace, distance};
 use crate::flow::direction::Direction;
@@ -57,7 +59,7 @@ impl<C> Stream<C> {
         let mut deadline = self.reset.map_or(NEVER, |reset| reset.until);
         for own in self.assemblers.both() {
             if own.has_grace() {
-                deadline = deadline.min(own.grace.since.after(REORDER_GRACE));
+                deadline = deadline.min(own.grace.ends);
             }
             if let Some(overdue) = own.overdue_at(HOLE_AGE_MAX) {
                 deadline = deadline.min(overdue);
@@ -72,6 +74,11 @@ impl<C> Stream<C> {
     /// The sequence numbers expected next, which the table keeps when the flow has ended.
     pub(super) fn next_seqs(&self) -> [u32; 2] {
         self.assemblers.both().map(Assembler::next_seq)
+    }
+
+    /// The initial sequence number of the responder, if its SYN was captured.
+    pub(super) fn responder_isn(&self) -> Option<u32> {
+        self.assemblers.responder.base.isn()
     }
 }
 
@@ -324,7 +331,11 @@ impl<C> Stream<C> {
         if self.reset.is_some_and(|reset| !reset.revocable) {
             return;
         }
-        let wait = if exact { REORDER_GRACE } else { RESET_DOUBT };
+        let wait = if exact {
+            context.pool.patience.grace
+        } else {
+            RESET_DOUBT
+        };
         self.reset = Some(Reset {
             direction,
             until: context.now.after(wait),
@@ -375,14 +386,14 @@ impl<C> Stream<C> {
         C: Consumer<S>,
     {
         let now = context.now;
-        self.clamp_to(now);
+        self.clamp_to(now, context.pool.patience.grace);
         if now >= self.initial_reorder_until {
             self.initial_reorder_until = Timestamp::ZERO;
             self.drain(context);
         }
         for direction in Direction::BOTH {
             let own = &self.assemblers[direction];
-            if own.has_grace() && now >= own.grace.since.after(REORDER_GRACE) {
+            if own.has_grace() && now >= own.grace.ends {
                 self.end_grace(direction, context);
             }
             while self.assemblers[direction]
@@ -404,13 +415,13 @@ impl<C> Stream<C> {
 
     /// Moves moments that lie after `now` back to it: a packet clock that was set back must not make a grace last for
     /// hours.
-    fn clamp_to(&mut self, now: Timestamp) {
+    fn clamp_to(&mut self, now: Timestamp, grace: Duration) {
         self.initial_reorder_until = self.initial_reorder_until.min(now.after(REORDER_GRACE));
         if let Some(reset) = &mut self.reset {
             reset.until = reset.until.min(now.after(RESET_DOUBT));
         }
         for own in self.assemblers.both_mut() {
-            own.grace.since = own.grace.since.min(now);
+            own.grace.ends = own.grace.ends.min(now.after(grace));
             own.progress = own.progress.min(now);
             for piece in &mut own.queue {
                 piece.queued = piece.queued.min(now);

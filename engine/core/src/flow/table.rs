@@ -10,6 +10,7 @@
 //! Timers run on packet time alone and before the segment that brought that time, so the same packets give the same
 //! calls whatever [`Table::tick`] is called with in between.
 
+mod copies;
 mod entry;
 mod handshake;
 mod lru;
@@ -23,6 +24,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
 use crate::decap::{Flags, Segment};
+use crate::flow::copy_table::CopyTable;
 use crate::flow::direction::Direction;
 use crate::flow::key::Key;
 use crate::flow::pool::Pool;
@@ -32,8 +34,9 @@ use crate::flow::{Config, Consumer, Counters, FlowEnd};
 use crate::limits::{CLOCK_STEP_BACK, FLOW_LINGER, NEW_FLOWS_NOTED_MAX, REORDER_GRACE};
 use crate::time::Timestamp;
 
+use copies::{Copies, Likeness, View};
 use entry::{Flow, State};
-use handshake::{Admission, Progress};
+use handshake::{Admission, Moment, Progress};
 use lru::Lists;
 
 /// The flows of one shard.
@@ -54,6 +57,7 @@ pub struct Table<C> {
     /// The ticket given out last.
     tickets: u64,
     pool: Pool,
+    copies: Copies,
     counters: Counters,
     /// Hashes of flows that opened since [`Table::take_new_flows`] was last called.
     new_flows: Vec<u64>,
@@ -101,6 +105,7 @@ impl<C> Table<C> {
             waiting: VecDeque::new(),
             tickets: 0,
             pool: Pool::default(),
+            copies: Copies::default(),
             counters: Counters::default(),
             new_flows: Vec::new(),
             new_flows_hasher,
@@ -123,6 +128,11 @@ impl<C> Table<C> {
         self.lists.open()
     }
 
+    /// The pairs of networks in which the same connections were captured.
+    pub fn copies_seen(&self) -> &CopyTable {
+        self.copies.places()
+    }
+
     /// Payload bytes that wait for bytes before them.
     pub fn buffered_bytes(&self) -> u64 {
         self.pool.payload()
@@ -139,7 +149,7 @@ impl<C> Table<C> {
         match state {
             State::Ended => FLOW_LINGER,
             State::Empty => self.config.empty_idle,
-            State::OneSided | State::TwoSided => self.config.idle,
+            State::OneSided | State::TwoSided | State::Copy => self.config.idle,
         }
     }
 
@@ -192,6 +202,16 @@ impl<C> Table<C> {
         {
             self.new_flows.push(hasher.hash_one(key));
         }
+        let index = self.add(flow, hash);
+        self.counters.flow_opened += 1;
+        if self.copies.is_active() {
+            self.compare(index, segment, from_low);
+        }
+        index
+    }
+
+    /// Adds a flow to the index and to the list of its state.
+    fn add(&mut self, flow: Flow, hash: u64) -> u32 {
         let index = self.flows.insert(flow);
         let (hasher, flows) = (&self.hasher, &self.flows);
         self.index.insert_unique(hash, index, |other| {
@@ -200,7 +220,6 @@ impl<C> Table<C> {
                 .map_or(0, |flow| hasher.hash_one(flow.key))
         });
         self.lists.push(&mut self.flows, index, self.now);
-        self.counters.flow_opened += 1;
         index
     }
 
@@ -208,9 +227,13 @@ impl<C> Table<C> {
         let Some(flow) = self.flows.get(index) else {
             return;
         };
-        let hash = self.hasher.hash_one(flow.key);
+        let key = flow.key;
+        let hash = self.hasher.hash_one(key);
         if let Ok(entry) = self.index.find_entry(hash, |other| *other == index) {
             entry.remove();
+        }
+        if self.copies.is_active() {
+            self.copies.leave(index, &key, &self.hasher);
         }
         self.lists.remove(&mut self.flows, index);
         self.flows.remove(index);
@@ -353,6 +376,11 @@ impl<C> Table<C> {
             }
             return self.deliver(index, stream, direction, segment, shared);
         }
+        let found = if self.copies.concerns(key.network()) {
+            self.of_connection(found, &key, segment, from_low)
+        } else {
+            found
+        };
         let index = match found {
             Some(index) => match self.admit(index, from_low, segment) {
                 Admission::Accepted => index,
@@ -458,14 +486,124 @@ impl<C> Table<C> {
         };
         let stream = self.streams.get(flow.stream);
         let direction = flow.direction(from_low);
-        handshake::admit(
-            flow,
-            stream,
-            direction,
-            segment,
-            self.now,
-            &mut self.counters,
-        )
+        let (now, grace) = (self.now, self.pool.patience.grace);
+        let moment = Moment { now, grace };
+        let is_syn_again = copies::is_syn_again(flow, stream, segment);
+        let admission =
+            handshake::admit(flow, stream, direction, segment, moment, &mut self.counters);
+        if is_syn_again && !matches!(admission, Admission::NewConnection) {
+            let patience = &mut self.pool.patience;
+            let is_copy = self.copies.syn_again(flow, segment, self.now, patience);
+            self.counters.flow_copies += u64::from(is_copy);
+        }
+        admission
+    }
+
+    /// The flow of a segment whose network is not the only one: that of its key, or, with [`Config::fold_copies`], the one
+    /// that is the same connection in another network.
+    #[cold]
+    fn of_connection(
+        &mut self,
+        found: Option<u32>,
+        key: &Key,
+        segment: &Segment<'_>,
+        from_low: bool,
+    ) -> Option<u32> {
+        if self.copies.note(key.network()) {
+            for other in &self.index {
+                self.copies.enter(*other, &self.flows, &self.hasher);
+            }
+        }
+        if !self.copies.is_active() {
+            return found;
+        }
+        if let Some(index) = found {
+            let flow = self.flows.get_mut(index)?;
+            let (twin, is_copy) = (flow.twin, flow.state == State::Copy);
+            let is_answer = segment.flags.has(Flags::SYN) && segment.flags.has(Flags::ACK);
+            if twin == NONE || !(is_copy || is_answer) {
+                return found;
+            }
+            flow.twin = if is_copy { twin } else { NONE };
+            let isn = flow.isn;
+            let view = self.view();
+            let is_same = view.is_twin(twin, key, isn)
+                && (!is_answer || view.likeness(twin, segment, from_low) != Likeness::None);
+            if !is_copy {
+                if is_same {
+                    self.count_copy(twin, segment);
+                }
+                return found;
+            }
+            if is_same {
+                self.touch(index);
+                return Some(twin);
+            }
+            // The other flow is over, or the responder has chosen another number: this one is a connection of its own.
+            self.forget(index);
+        }
+        if !self.config.fold_copies || segment.flags.has(Flags::RST) {
+            return None;
+        }
+        let (twin, _) = self.copies.find(&self.view(), key, segment, from_low)?;
+        self.insert_copy(key, segment, from_low, twin)
+            .then_some(twin)
+    }
+
+    /// Compares a new flow with those of the same addresses and ports in other networks, and enters it among them.
+    #[cold]
+    fn compare(&mut self, index: u32, segment: &Segment<'_>, from_low: bool) {
+        let Some(key) = self.flows.get(index).map(|flow| flow.key) else {
+            return;
+        };
+        match self.copies.find(&self.view(), &key, segment, from_low) {
+            Some((twin, Likeness::BothSides)) => self.count_copy(twin, segment),
+            // The answer decides.
+            Some((twin, _)) => {
+                if let Some(flow) = self.flows.get_mut(index) {
+                    flow.twin = twin;
+                }
+            }
+            None => {}
+        }
+        self.copies.enter(index, &self.flows, &self.hasher);
+    }
+
+    fn count_copy(&mut self, twin: u32, segment: &Segment<'_>) {
+        let Some(flow) = self.flows.get(twin) else {
+            return;
+        };
+        self.copies.count(&flow.network(), &segment.network);
+        if self.config.fold_copies {
+            self.counters.flow_copies_folded += 1;
+        } else {
+            self.counters.flow_copies_kept += 1;
+        }
+    }
+
+    /// The flows, for comparison.
+    fn view(&self) -> View<'_, C> {
+        View {
+            flows: &self.flows,
+            streams: &self.streams,
+            hasher: &self.hasher,
+        }
+    }
+
+    /// Enters a flow whose segments go to `twin`; not where the table is full.
+    fn insert_copy(&mut self, key: &Key, segment: &Segment<'_>, from_low: bool, twin: u32) -> bool {
+        let Some(isn) = self.flows.get(twin).map(|flow| flow.isn) else {
+            return false;
+        };
+        if self.flows.len() >= self.config.flows_max {
+            return false;
+        }
+        let mut flow = Flow::opened_by(segment, *key, from_low, 0, self.now);
+        (flow.state, flow.twin, flow.isn) = (State::Copy, twin, isn);
+        let index = self.add(flow, self.hasher.hash_one(key));
+        self.copies.enter(index, &self.flows, &self.hasher);
+        self.count_copy(twin, segment);
+        true
     }
 
     /// A flow that was evicted, or whose peer ignored the reset, continues midstream.
@@ -575,9 +713,11 @@ impl<C> Table<C> {
     where
         C: Consumer<S>,
     {
-        if let Some(index) = self.lists.first(State::Ended) {
-            self.forget(index);
-            return true;
+        for state in [State::Ended, State::Copy] {
+            if let Some(index) = self.lists.first(state) {
+                self.forget(index);
+                return true;
+            }
         }
         self.evict_from(State::Empty, shared) || self.evict_idle(shared)
     }
@@ -633,7 +773,15 @@ impl<C> Table<C> {
         if let Some(open) = streams.get_mut(stream) {
             open.flush(&mut context);
         }
-        if let Some(closed) = self.streams.remove(stream) {
+        let closed = self.streams.remove(stream);
+        if let Some(flow) = self.flows.get_mut(index) {
+            let isn = match &closed {
+                Some(closed) => closed.responder_isn(),
+                None => flow.bases.responder.isn(),
+            };
+            flow.note_responder_isn(isn);
+        }
+        if let Some(closed) = closed {
             let [originator, responder] = closed.next_seqs();
             if let Some(flow) = self.flows.get_mut(index) {
                 flow.bases.originator.seq = originator;
@@ -686,7 +834,15 @@ impl<C> Table<C> {
         C: Consumer<S>,
     {
         self.next_sweep = self.now.after(SWEEP);
-        for state in [State::TwoSided, State::OneSided, State::Empty, State::Ended] {
+        self.copies.forget_delay(self.now, &mut self.pool.patience);
+        let states = [
+            State::TwoSided,
+            State::OneSided,
+            State::Empty,
+            State::Ended,
+            State::Copy,
+        ];
+        for state in states {
             let idle_max = self.idle_max(state);
             let mut left = most;
             while let Some(index) = self.lists.first(state) {
@@ -709,6 +865,7 @@ impl<C> Table<C> {
                 match state {
                     State::Ended => self.forget(index),
                     _ if active => self.move_to(index, state),
+                    State::Copy => self.forget(index),
                     _ => {
                         self.end(index, FlowEnd::Idle, shared);
                         self.forget(index);

@@ -148,5 +148,6 @@ impl Shot {
     }
 }
 mod bounds;
+mod copies;
 mod scripts;
 mod world;

@@ -332,7 +332,8 @@ impl Shard {
         self.counters.overload_changes = overload.changes();
         let stages = Stages::new(&self.pipeline.ledger(), &self.counters);
         let (ports, senders) = (self.pipeline.ports_seen(), self.pipeline.upload_senders());
-        self.published.store(&stages, ports, senders);
+        let copies = self.pipeline.copies_seen();
+        self.published.store(&stages, ports, senders, copies);
         self.rule_cells.store(self.pipeline.rule_matches());
     }
 

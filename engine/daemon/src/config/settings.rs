@@ -147,6 +147,16 @@ settings! {
         .of(Packets, READING)
         .sets(|config, encaps| config.decap.encaps = encaps.set);
 
+    /// Read a connection once that was captured in several networks.
+    ///
+    /// A mirror of both ends of a connection, two mirror sessions, or a mirror beside the plain interface bring each packet
+    /// twice, under different VNIs or once without. Such connections have the same addresses, ports and sequence numbers on
+    /// both sides. By default they are read in each network, and W072 names the networks.
+    fold_copies: Switch = Setting::new("SNIFFER_FOLD_COPIES", || false)
+        .flag("fold-copies", "")
+        .of(Packets, READING)
+        .sets(|config, is_on| config.flow.fold_copies = *is_on);
+
     /// Filter for packets in the language of tcpdump, such as "tcp port 80 and not net 10.0.0.0/8".
     ///
     /// The kernel applies it to the outermost headers of a packet. Its words are host, net, port, portrange, ip, ip6,

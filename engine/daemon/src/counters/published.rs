@@ -6,11 +6,17 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
+use engine_core::flow::{CopiedPlaces, CopyTable};
 use engine_core::http::{PortFlows, PortTable, Protocol};
-use engine_core::limits::{PORTS_NAMED_MAX, UPLOAD_SENDER_BYTES_MAX, UPLOAD_SENDERS_NAMED_MAX};
+use engine_core::limits::{
+    COPY_PLACES_MAX, PORTS_NAMED_MAX, UPLOAD_SENDER_BYTES_MAX, UPLOAD_SENDERS_NAMED_MAX,
+};
 use engine_core::uploads::{Sender, SenderTable, SenderUploads};
 
 use super::Stages;
+
+/// Cells of the pairs of networks with copies, after the ports.
+const COPY_CELLS: usize = COPY_PLACES_MAX * CopiedPlaces::CELLS;
 
 /// Cells of one port, after the counters: its number, and its flows by protocol. All are 0 without such a port.
 const PORT_CELLS: usize = 1 + Protocol::COLUMNS.len();
@@ -44,13 +50,16 @@ pub struct Sample {
     pub ports: PortTable,
     /// Skipped uploads of other sniffers.
     pub senders: SenderTable,
+    /// The pairs of networks in which the same connections were captured.
+    pub copies: CopyTable,
 }
 
 impl Default for Published {
     fn default() -> Self {
         let count = Stages::cells().count()
             + PORTS_NAMED_MAX * PORT_CELLS
-            + UPLOAD_SENDERS_NAMED_MAX * SENDER_CELLS;
+            + UPLOAD_SENDERS_NAMED_MAX * SENDER_CELLS
+            + COPY_CELLS;
         Self {
             version: AtomicU64::new(0),
             cells: (0..count).map(|_| AtomicU64::new(0)).collect(),
@@ -60,13 +69,20 @@ impl Default for Published {
 
 impl Published {
     /// Publishes one moment. Only the owning shard calls this.
-    pub fn store(&self, stages: &Stages, ports: &PortTable, senders: &SenderTable) {
+    pub fn store(
+        &self,
+        stages: &Stages,
+        ports: &PortTable,
+        senders: &SenderTable,
+        copies: &CopyTable,
+    ) {
         let rows = ports.rows().iter();
         let rows = rows.flat_map(|row| std::iter::once(row.port.into()).chain(row.flows));
         let senders = senders.rows().iter();
         let senders =
             senders.flat_map(|row| std::iter::once(row.uploads).chain(row.sender.words()));
         let values = stages.values().chain(rows);
+        let places = copies.rows().iter().flat_map(CopiedPlaces::cells);
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version + 1, Ordering::Relaxed);
         // No cell is written before the version is odd.
@@ -74,8 +90,12 @@ impl Published {
         for (cell, value) in self.cells.iter().zip(values) {
             cell.store(value, Ordering::Relaxed);
         }
-        let behind = self.cells.len() - UPLOAD_SENDERS_NAMED_MAX * SENDER_CELLS;
-        for (cell, value) in self.cells[behind..].iter().zip(senders) {
+        let (rest, last) = self.cells.split_at(self.cells.len() - COPY_CELLS);
+        for (cell, value) in last.iter().zip(places) {
+            cell.store(value, Ordering::Relaxed);
+        }
+        let behind = rest.len() - UPLOAD_SENDERS_NAMED_MAX * SENDER_CELLS;
+        for (cell, value) in rest[behind..].iter().zip(senders) {
             cell.store(value, Ordering::Relaxed);
         }
         self.version.store(version + 2, Ordering::Release);
@@ -91,7 +111,9 @@ impl Published {
         let mut values = self.load().into_iter();
         let stages = Stages::from_values(&mut values);
         let mut ports = PortTable::default();
-        let (rows, behind) = values.as_slice().split_at(PORTS_NAMED_MAX * PORT_CELLS);
+        let rest = values.as_slice();
+        let (rest, places) = rest.split_at(rest.len().saturating_sub(COPY_CELLS));
+        let (rows, behind) = rest.split_at(PORTS_NAMED_MAX * PORT_CELLS);
         let (rows, _) = rows.as_chunks();
         let rows = rows
             .iter()
@@ -112,10 +134,15 @@ impl Published {
                 },
             );
         senders.extend(rows.take_while(|row| row.uploads > 0));
+        let (places, _) = places.as_chunks();
+        let places = places.iter().map(|cells| CopiedPlaces::from_cells(*cells));
+        let mut copies = CopyTable::default();
+        copies.extend(places.take_while(|row| row.connections > 0));
         Sample {
             stages,
             ports,
             senders,
+            copies,
         }
     }
 
@@ -162,9 +189,16 @@ mod tests {
         let published = Published::default();
         let mut senders = SenderTable::default();
         senders.record(Sender::new(b"web-3"));
-        published.store(&stages, &ports, &senders);
+        let row = CopiedPlaces {
+            connections: 3,
+            ..CopiedPlaces::default()
+        };
+        let mut copies = CopyTable::default();
+        copies.extend([row]);
+        published.store(&stages, &ports, &senders, &copies);
         let sample = published.sample();
         assert_eq!(sample.senders.rows(), senders.rows());
+        assert_eq!(sample.copies, copies);
         assert_eq!(sample.stages, stages);
         assert_eq!(sample.ports.rows(), ports.rows());
     }
@@ -178,7 +212,8 @@ mod tests {
                     let mut stages = Stages::default();
                     stages.decap.frames = moment;
                     stages.shard.calls_withheld = moment;
-                    published.store(&stages, &PortTable::default(), &SenderTable::default());
+                    let (ports, senders) = (PortTable::default(), SenderTable::default());
+                    published.store(&stages, &ports, &senders, &CopyTable::default());
                     // A shard reads a block between two of these.
                     (0..1000).for_each(|_| std::hint::spin_loop());
                 }

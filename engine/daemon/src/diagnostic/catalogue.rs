@@ -191,6 +191,16 @@ UDP port needs --vxlan-port.";
 "Packets arrive faster than they are read. Before the kernel has to drop some, which makes their calls incomplete, bundles
 are sent uncompressed, then bodies are truncated, then calls are shed; the status counts each. A larger ring
 (--ring-size 256M) helps against bursts; otherwise narrow the capture (-p, -i) or give it more cores (--shards).";
+    W072, Done, "connections are captured twice",
+"The same connections, with the same addresses, ports and sequence numbers on both sides, are captured in two networks: both
+ends are mirrored, there are two mirror sessions, or the packets also pass an interface of this machine without their tunnel.
+The message names both. Each of their calls is reported twice.
+
+  --fold-copies               reads each connection once; a packet that one copy lacks is taken from the other
+  --vni 7, --engine vxlan     leaves one of the two out, which costs less
+
+Copies in the same network are always removed. After address translation a connection has other addresses, and a firewall
+may choose other sequence numbers: such copies are not recognised.";
     W073, Done, "the steering does not work",
 "With several shards the kernel must give both directions of a connection to the same one. A test at the start, or
 connections seen later, showed that this kernel does not, so that calls become half calls. --shards 1 needs no steering.";

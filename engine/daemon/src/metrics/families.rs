@@ -227,6 +227,16 @@ const NAMED: &[Named] = &[
         &[("flow", "flow_segments_duplicate", "")],
     ),
     by(
+        "sniffer_tcp_copies_total",
+        "fate",
+        "Connections captured more than once: the copy was removed, kept (another network), or folded into the first.",
+        &[
+            ("flow", "flow_copies", "removed"),
+            ("flow", "flow_copies_kept", "kept"),
+            ("flow", "flow_copies_folded", "folded"),
+        ],
+    ),
+    by(
         "sniffer_half_calls_total",
         "reason",
         "Requests without response, and responses without request.",

@@ -8,7 +8,7 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::quantity::{plural, thousands};
 use crate::report::ledger::{calls, unpaired};
 use crate::report::rule_matches::RuleMatches;
-use crate::status::{self, PORTS_SHOWN, Port, Status};
+use crate::status::{self, Copies, PORTS_SHOWN, Port, Status};
 
 /// What was read and printed.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,8 @@ pub(super) struct Outcome<'a> {
     pub(super) stages: &'a Stages,
     /// The ports on which connections were seen.
     pub(super) ports: &'a [Port],
+    /// The pairs of networks in which connections were captured twice.
+    pub(super) copies: &'a [Copies],
     /// The settings under which they were read.
     pub(super) settings: &'a Settings,
     /// Calls that were printed.
@@ -47,6 +49,7 @@ pub(super) fn status(outcome: &Outcome<'_>, files: Vec<String>, rules: &RuleMatc
         calls: calls.balanced(),
         halves: unpaired(stages),
         ports: ports.to_vec(),
+        copies: outcome.copies.to_vec(),
         packets: status::Packets {
             received: stages.shard.frames_read,
             bytes: stages.shard.frames_read_bytes,
@@ -111,6 +114,16 @@ pub(super) fn summary(outcome: &Outcome<'_>, unaccounted: i64) -> String {
                 protocol.label(),
                 named.join(", ")
             ));
+        }
+    }
+    for (count, fate) in [
+        (stages.flow.flow_copies, "removed"),
+        (stages.flow.flow_copies_folded, "folded"),
+    ] {
+        if count > 0 {
+            let copies = if count == 1 { "copy" } else { "copies" };
+            let count = thousands(count);
+            text.push_str(&format!("; {count} {copies} of connections {fate}"));
         }
     }
     let levels = Unaccounted::FIELDS.iter().zip(stages.unaccounted.values());

@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use engine_core::flow::CopyTable;
 use engine_core::http::PortTable;
 use engine_core::uploads::SenderTable;
 use engine_sys::packet::Steering;
 
+use super::copies;
 use super::hints::{self, Scope};
 use super::ledger::{calls, unpaired};
 use super::rule_matches::RuleMatches;
@@ -23,7 +25,7 @@ use crate::process::Process;
 use crate::sandbox::Confinement;
 use crate::sink::kind::Monitor;
 use crate::sink::stats::Snapshot;
-use crate::status::{self, Calls, Output, Packets, Port, State, Status};
+use crate::status::{self, Calls, Copies, Output, Packets, Port, State, Status};
 
 /// How often a ledger that does not balance is read again before it is reported: a bundle may be between two counters.
 const LEDGER_TRIES: u32 = 20;
@@ -109,6 +111,7 @@ impl Reporter {
         let ports = ports(&self.samples());
         let mut hints = hints::hints(&self.scope, stages, &ports, self.started.elapsed());
         hints.extend(self.rules().warnings(stages));
+        hints.extend(copies::captured_twice(stages, &copied(&self.samples())));
         hints.extend(self.metrics.as_ref().err().cloned());
         hints
     }
@@ -148,6 +151,7 @@ impl Reporter {
             halves: unpaired(&stages),
             ports: ports(&samples),
             uploads: status::Uploads::of(&stages, &senders(&samples)),
+            copies: copied(&samples),
             packets: Packets {
                 received: shard.frames_read,
                 bytes: shard.frames_read_bytes,
@@ -279,6 +283,15 @@ fn senders(samples: &[Sample]) -> SenderTable {
         table.add(&sample.senders);
     }
     table
+}
+
+/// The pairs of networks with copies, of all shards.
+fn copied(samples: &[Sample]) -> Vec<Copies> {
+    let mut table = CopyTable::default();
+    for sample in samples {
+        table.extend(sample.copies.rows().iter().copied());
+    }
+    Copies::all(&table)
 }
 
 fn output(sink: &Snapshot) -> Output {

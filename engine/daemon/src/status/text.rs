@@ -128,6 +128,9 @@ impl Capture {
         if let Some(uploads) = self.uploads.words() {
             line(text, "uploads", uploads);
         }
+        if let Some(copies) = self.copies_words() {
+            line(text, "copies", copies);
+        }
         line(
             text,
             "packets",
@@ -330,6 +333,34 @@ impl Uploads {
     }
 }
 
+impl Capture {
+    /// `12 connections removed · 3 kept (plain and vxlan 7)`; nothing without copies.
+    fn copies_words(&self) -> Option<String> {
+        let count = |name: &str| {
+            let counters = self.stages.get("flow");
+            counters.and_then(|counters| counters.get(name)).copied()
+        };
+        let mut words = Vec::new();
+        for (name, fate) in [
+            ("flow_copies", "removed"),
+            ("flow_copies_kept", "read in two networks"),
+            ("flow_copies_folded", "folded"),
+        ] {
+            if let Some(count) = count(name).filter(|count| *count > 0) {
+                words.push(format!("{} {fate}", plural(count, "connection")));
+            }
+        }
+        for row in self.copies.iter().take(PORTS_SHOWN) {
+            words.push(format!(
+                "{}: {}",
+                row.networks.join(" and "),
+                thousands(row.connections)
+            ));
+        }
+        (!words.is_empty()).then(|| words.join(" · "))
+    }
+}
+
 impl Port {
     /// `port 443: 120 TLS handshakes`; nothing if all of it is read.
     pub fn words(&self) -> Option<String> {
@@ -350,12 +381,31 @@ fn line(text: &mut String, label: &str, rest: impl AsRef<str>) {
 mod tests {
     use super::*;
     use crate::counters::Stages;
-    use crate::status::Stopped;
     use crate::status::tests::running;
+    use crate::status::{Copies, Stopped};
 
     #[track_caller]
     fn check(status: &Status, expected: &str) {
         assert_eq!(status.render(), expected);
+    }
+
+    #[test]
+    fn copies_are_shown_with_their_networks() {
+        let mut capture = running().capture.unwrap();
+        assert_eq!(capture.copies_words(), None);
+        capture.copies = vec![Copies {
+            networks: ["plain".into(), "vxlan 7".into()],
+            connections: 3,
+        }];
+        let mut stages = Stages::default();
+        (stages.flow.flow_copies, stages.flow.flow_copies_kept) = (1, 3);
+        capture.stages = stages.by_name();
+        assert_eq!(
+            capture.copies_words().as_deref(),
+            Some(
+                "1 connection removed · 3 connections read in two networks · plain and vxlan 7: 3"
+            )
+        );
     }
 
     #[test]

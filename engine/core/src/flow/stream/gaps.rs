@@ -8,9 +8,7 @@ use super::delivery::{Stream, StreamContext};
 use crate::flow::Consumer;
 use crate::flow::assembler::Grace;
 use crate::flow::direction::Direction;
-use crate::limits::{
-    DIRECTION_BUFFERED_BYTES_MAX, DIRECTION_BUFFERED_SEGMENTS_MAX, REORDER_SEGMENTS_MAX,
-};
+use crate::limits::{DIRECTION_BUFFERED_BYTES_MAX, DIRECTION_BUFFERED_SEGMENTS_MAX};
 
 impl<C> Stream<C> {
     /// Keeps both queues within the bounds of a direction, oldest hole first.
@@ -170,11 +168,11 @@ impl<C> Stream<C> {
             return;
         }
         if !own.has_grace() {
-            own.grace = Grace::start(own.acked_data(), context.now);
+            own.grace = Grace::start(own.acked_data(), context.now, context.pool.patience);
             return;
         }
-        own.grace.segments += 1;
-        if own.grace.segments >= REORDER_SEGMENTS_MAX {
+        own.grace.segments_left -= 1;
+        if own.grace.segments_left == 0 {
             self.end_grace(direction, context);
         }
     }
@@ -192,7 +190,7 @@ impl<C> Stream<C> {
         let own = &mut self.assemblers[direction];
         // What is left was acknowledged later, or stands behind a segment that waits for the other direction.
         own.grace = if own.lacks_acked() {
-            Grace::start(own.acked_data(), context.now)
+            Grace::start(own.acked_data(), context.now, context.pool.patience)
         } else {
             Grace::default()
         };

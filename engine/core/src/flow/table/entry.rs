@@ -1,5 +1,7 @@
 //! What the table keeps of a flow, with or without payload.
 
+use std::num::NonZeroU32;
+
 use crate::decap::{Encap, Flags, Network, Segment};
 use crate::flow::FlowStart;
 use crate::flow::assembler::Base;
@@ -19,6 +21,8 @@ pub(super) enum State {
     OneSided,
     /// Has a stream, and both directions were captured.
     TwoSided,
+    /// The same connection as [`Flow::twin`], captured in another network: its segments go there.
+    Copy,
 }
 
 /// A SYN within a flow that has not ended: it opens a new connection if the next segments confirm it.
@@ -46,9 +50,13 @@ pub(super) struct Flow {
     pub(super) bases: PerDirection<Base>,
     /// Initial sequence number of the originator.
     pub(super) isn: u32,
+    /// After the end: the responder's initial number, if it is known.
     pub(super) pending_syn: Option<PendingSyn>,
-    pub(super) vni: Option<u32>,
-    pub(super) encap: Encap,
+    /// The flow that is the same connection in another network, or may be; [`NONE`] without one.
+    pub(super) twin: u32,
+    /// The innermost VNI and 1, if it has one. The last GRE key of all is not kept: the flow has no byte left for it.
+    vni: Option<NonZeroU32>,
+    encap: Encap,
     pub(super) state: State,
     pub(super) originator_is_low: bool,
     pub(super) midstream: bool,
@@ -94,7 +102,11 @@ impl Flow {
                 segment.seq
             },
             pending_syn: None,
-            vni: segment.network.vni,
+            twin: NONE,
+            vni: segment.network.vni.and_then(|vni| {
+                let next = vni.wrapping_add(1);
+                NonZeroU32::new(next)
+            }),
             encap: segment.network.encap,
             state: State::Empty,
             originator_is_low: from_low != answer,
@@ -118,6 +130,41 @@ impl Flow {
     #[inline]
     pub(super) fn continues(&self, segment: &Segment<'_>) -> bool {
         self.stream != NONE && self.pending_syn.is_none() && !segment.flags.has(Flags::SYN)
+    }
+
+    /// The network that its addresses belong to.
+    pub(super) fn network(&self) -> Network {
+        Network {
+            id: self.key.network(),
+            vni: self.vni.map(|next| next.get() - 1),
+            encap: self.encap,
+        }
+    }
+
+    /// Whether a SYN of the originator with this number opened it. Where that was not captured, the first segment has the
+    /// number behind it.
+    pub(super) fn is_opened_by(&self, isn: u32) -> bool {
+        let first = if self.midstream {
+            isn.wrapping_add(1)
+        } else {
+            isn
+        };
+        self.isn == first
+    }
+
+    /// Of a flow that has ended: the responder's initial number, if its SYN was captured.
+    pub(super) fn responder_isn(&self) -> Option<u32> {
+        let pending = self.pending_syn?;
+        (self.state == State::Ended && pending.direction == Direction::Responder)
+            .then_some(pending.isn)
+    }
+
+    /// Notes the responder's initial number at the end.
+    pub(super) fn note_responder_isn(&mut self, isn: Option<u32>) {
+        self.pending_syn = isn.map(|isn| PendingSyn {
+            direction: Direction::Responder,
+            isn,
+        });
     }
 
     /// The SYN shows that the other end is the originator.
@@ -149,11 +196,7 @@ impl Flow {
             (high, low)
         };
         FlowStart {
-            network: Network {
-                id: self.key.network(),
-                vni: self.vni,
-                encap: self.encap,
-            },
+            network: self.network(),
             originator,
             responder,
             midstream: self.midstream,

@@ -3,20 +3,29 @@
 //! RFC 9293 §3.5 as an observer sees it, with the caution of RFC 5961: a SYN into an open connection may be forged, so
 //! it has to be confirmed by what follows. Nothing here changes the table; it carries out what is decided.
 
+use std::time::Duration;
+
 use super::entry::{Flow, PendingSyn, State};
 use crate::decap::{Flags, Segment};
 use crate::flow::assembler::{Base, BaseSource, distance};
 use crate::flow::direction::Direction;
 use crate::flow::stream::Stream;
 use crate::flow::{Counters, FlowEnd};
-use crate::limits::{
-    REBASE_BYTES_MAX, REORDER_GRACE, SEQUENCE_JUMP_MAX, SYN_DUPLICATE_AGE, SYN_REUSE_SILENCE,
-};
+use crate::limits::{REBASE_BYTES_MAX, SEQUENCE_JUMP_MAX, SYN_REUSE_SILENCE};
 use crate::time::Timestamp;
 
 /// Sequence numbers between the expected one and that of a segment that is taken for the open connection's, although a
 /// pending SYN has the number before it.
 const CONFIRMATION_DISTANCE: u64 = 1 << 16;
+
+/// When a segment is admitted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    /// The table's clock.
+    pub(super) now: Timestamp,
+    /// How late a segment may be captured.
+    pub(super) grace: Duration,
+}
 
 /// What a segment is to the flow that has its addresses and ports.
 pub(super) enum Admission {
@@ -36,14 +45,14 @@ pub(super) fn admit<C>(
     stream: Option<&Stream<C>>,
     direction: Direction,
     segment: &Segment<'_>,
-    now: Timestamp,
+    moment: Moment,
     counters: &mut Counters,
 ) -> Admission {
     if flow.state == State::Ended {
         return after_end(flow, direction, segment, counters);
     }
     if segment.flags.has(Flags::SYN) {
-        return syn(flow, stream, direction, segment, now, counters);
+        return syn(flow, stream, direction, segment, moment, counters);
     }
     match flow.pending_syn {
         Some(pending) => confirm(pending, stream, direction, segment),
@@ -57,14 +66,7 @@ fn after_end(
     segment: &Segment<'_>,
     counters: &mut Counters,
 ) -> Admission {
-    let answer = segment.flags.has(Flags::ACK);
-    let same_isn = match (direction, answer) {
-        (Direction::Originator, false) => flow.isn == segment.seq,
-        (Direction::Responder, true) => flow.isn == segment.ack.wrapping_sub(1),
-        _ => false,
-    };
-    let copy = same_isn && segment.time.since(flow.start) <= SYN_DUPLICATE_AGE;
-    if segment.flags.has(Flags::SYN) && !copy {
+    if segment.flags.has(Flags::SYN) && !is_known_syn(flow, direction, segment) {
         return Admission::NewConnection;
     }
     let evicted = flow.evicted && !segment.flags.has(Flags::RST);
@@ -96,16 +98,29 @@ fn after_end(
     Admission::Discarded
 }
 
+/// Whether a SYN, or the answer to one, has the numbers of a flow that has ended: then it is the same packet captured once
+/// more, however late. A number of 0 proves nothing: tools that make packets by hand leave it so.
+fn is_known_syn(flow: &Flow, direction: Direction, segment: &Segment<'_>) -> bool {
+    match (direction, segment.flags.has(Flags::ACK)) {
+        (Direction::Originator, false) => segment.seq != 0 && flow.is_opened_by(segment.seq),
+        (Direction::Responder, true) => {
+            flow.is_opened_by(segment.ack.wrapping_sub(1))
+                && flow.responder_isn().is_none_or(|isn| isn == segment.seq)
+        }
+        _ => false,
+    }
+}
+
 /// A SYN within a flow that has not ended.
 fn syn<C>(
     flow: &mut Flow,
     stream: Option<&Stream<C>>,
     direction: Direction,
     segment: &Segment<'_>,
-    now: Timestamp,
+    moment: Moment,
     counters: &mut Counters,
 ) -> Admission {
-    let late = segment.time.since(flow.start) <= REORDER_GRACE;
+    let late = segment.time.since(flow.start) <= moment.grace;
     let (own, ending) = match stream {
         Some(stream) => (stream.assemblers[direction].base, stream.is_ending()),
         None => (
@@ -119,20 +134,20 @@ fn syn<C>(
         BaseSource::Syn => behind == 0,
         BaseSource::Unknown => true,
         BaseSource::Acknowledgement | BaseSource::FirstSegment => {
-            late && behind.unsigned_abs() <= REBASE_BYTES_MAX
+            behind == 0 || (late && behind.unsigned_abs() <= REBASE_BYTES_MAX)
         }
     };
     if same && !ending {
         return Admission::Accepted;
     }
-    if own.source == BaseSource::Syn && behind == 0 {
+    if own.source != BaseSource::Unknown && behind == 0 {
         return Admission::Accepted;
     }
     let confirmed = segment.flags.has(Flags::ACK)
         && flow.pending_syn.is_some_and(|pending| {
             pending.direction != direction && segment.ack == pending.isn.wrapping_add(1)
         });
-    if confirmed || ending || stream.is_none() || now.since(flow.last) > SYN_REUSE_SILENCE {
+    if confirmed || ending || stream.is_none() || moment.now.since(flow.last) > SYN_REUSE_SILENCE {
         return Admission::NewConnection;
     }
     // Anyone can forge a SYN into an open connection, and its receiver would answer with a challenge (RFC 5961 §4):

@@ -68,6 +68,7 @@ pub(super) struct Lists {
     empty: List,
     one_sided: List,
     two_sided: List,
+    copies: List,
 }
 
 impl Lists {
@@ -76,6 +77,7 @@ impl Lists {
         empty: List::EMPTY,
         one_sided: List::EMPTY,
         two_sided: List::EMPTY,
+        copies: List::EMPTY,
     };
 
     const fn of(&mut self, state: State) -> &mut List {
@@ -84,10 +86,11 @@ impl Lists {
             State::Empty => &mut self.empty,
             State::OneSided => &mut self.one_sided,
             State::TwoSided => &mut self.two_sided,
+            State::Copy => &mut self.copies,
         }
     }
 
-    /// Flows that have not ended.
+    /// Flows that have not ended, copies of others left out.
     pub(super) const fn open(&self) -> usize {
         self.empty.len + self.one_sided.len + self.two_sided.len
     }

@@ -434,9 +434,14 @@ fn a_port_used_again_is_a_new_flow() {
         &format!("{first}40 > R 4 1\n{again}"),
         ">ask Reset >two Shutdown",
     );
-    // The same number again, but later than any copy of the packet.
+    // The same numbers of both sides again are a copy of the packets, however late.
     check(
-        &format!("{first}40 > R 4 1\n900000 > S 0 0\n900010 < SA 0 1\n900020 > . 1 1 two"),
+        &format!("{first}40 > R 4 1\n900000 > S 0 0\n900010 < SA 0 1\n900020 > . 1 1 ask"),
+        ">ask Reset",
+    );
+    // The same number of one side is not.
+    check(
+        &format!("{first}40 > R 4 1\n900000 > S 0 0\n900010 < SA 7000 1\n900020 > . 1 7001 two"),
         ">ask Reset >two Shutdown",
     );
     // A retransmitted SYN is not one.
