@@ -64,7 +64,7 @@ pub use frame::{Frame, LinkType};
 pub use network::{Encap, Network};
 pub use segment::{Endpoint, Flags, Segment};
 pub use self_traffic::SelfTraffic;
-pub use skip::{Layer, Skip};
+pub use skip::{Layer, Quic, Skip};
 pub use tunnels::{EncapSet, MirrorSourceError, MirrorSources};
 use vni::VniTable;
 pub use vni::{VniError, VniFilter, VniSeen};

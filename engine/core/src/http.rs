@@ -15,6 +15,7 @@ mod hand_over;
 mod header;
 mod ports;
 mod protocol;
+mod quic;
 mod unread;
 
 use self::buffers::Buffers;
@@ -27,8 +28,13 @@ use self::h1::Scratch;
 pub use self::header::{Header, HeaderName};
 pub use self::ports::{PortError, PortFlows, PortSet, PortTable};
 pub use self::protocol::Protocol;
+use self::quic::QuicClients;
+use crate::decap::Quic;
 use crate::flow::{Direction, FlowStart};
 use crate::limits::HEADS_BUFFERED_BYTES_MAX;
+
+/// Where QUIC is looked for.
+const QUIC_PORT: u16 = 443;
 
 /// Configuration of the HTTP stage.
 #[derive(Clone, Debug)]
@@ -59,6 +65,7 @@ pub struct Http<X: Exchanges> {
     config: Config,
     buffers: Buffers,
     h1: Scratch<X::Draft>,
+    quic: QuicClients,
 }
 
 impl<X: Exchanges> Http<X> {
@@ -71,6 +78,20 @@ impl<X: Exchanges> Http<X> {
             buffers: Buffers::new(config.heads_bytes_max),
             config,
             h1: Scratch::default(),
+            quic: QuicClients::default(),
+        }
+    }
+
+    /// Counts a datagram of QUIC, which is not read.
+    #[cold]
+    pub fn quic(&mut self, datagram: &Quic) {
+        let protocol = Protocol::Quic;
+        *protocol.bytes(&mut self.counters) += u64::from(datagram.bytes);
+        if let Some(client) = datagram.opens
+            && self.quic.is_new(client)
+        {
+            self.counters.flows_quic += 1;
+            self.ports_seen.record(QUIC_PORT, protocol);
         }
     }
 

@@ -58,7 +58,7 @@
 
 use std::sync::Arc;
 
-use crate::decap::{self, Decap, Frame};
+use crate::decap::{self, Decap, Frame, Skip};
 use crate::flow;
 use crate::http::{self, Http, UnpairedReason};
 use crate::limits;
@@ -273,9 +273,13 @@ impl<O: Output> Pipeline<O> {
     /// Reads one frame. Lines that it completes go to the output before this returns.
     pub fn feed(&mut self, frame: &Frame<'_>) {
         // A skip is counted by decap itself, under its reason. A segment stays where decap has put it: it is not copied.
-        if let Ok(segment) = &self.decap.frame(frame) {
-            self.flows.segment(segment, &mut self.http);
-            self.relieve();
+        match &self.decap.frame(frame) {
+            Ok(segment) => {
+                self.flows.segment(segment, &mut self.http);
+                self.relieve();
+            }
+            Err(Skip::Quic(quic)) => self.http.quic(quic),
+            Err(_) => {}
         }
     }
 

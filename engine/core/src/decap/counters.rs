@@ -17,6 +17,8 @@ counters! {
         skipped_not_ip,
         /// Frames with IP but neither TCP nor a tunnel.
         skipped_not_tcp,
+        /// Frames with QUIC on UDP port 443.
+        skipped_quic,
         /// Frames cut within the link header.
         skipped_truncated_link,
         /// Frames cut within an IP header.
@@ -139,6 +141,7 @@ impl Counters {
             Skip::LinkType => &mut self.skipped_link_type,
             Skip::NotIp => &mut self.skipped_not_ip,
             Skip::NotTcp => &mut self.skipped_not_tcp,
+            Skip::Quic(_) => &mut self.skipped_quic,
             Skip::Truncated(Layer::Link) => &mut self.skipped_truncated_link,
             Skip::Truncated(Layer::Ip) => &mut self.skipped_truncated_ip,
             Skip::Truncated(Layer::Transport) => &mut self.skipped_truncated_transport,

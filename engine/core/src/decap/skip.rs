@@ -13,8 +13,10 @@ pub enum Skip {
     LinkType,
     /// No IP: ARP, spanning tree, control protocols of the link.
     NotIp,
-    /// IP, but no TCP and no tunnel: DNS, QUIC, ICMP, IPsec.
+    /// IP, but no TCP and no tunnel: DNS, ICMP, IPsec.
     NotTcp,
+    /// QUIC (RFC 9000), which HTTP/3 runs over.
+    Quic(Quic),
     /// The captured bytes end within a header.
     Truncated(Layer),
     /// A header contradicts itself.
@@ -39,6 +41,15 @@ pub enum Skip {
     FragmentDuplicate,
     /// An IP fragment that contradicts itself or the others, or has too many of them.
     FragmentRefused,
+}
+
+/// A datagram of QUIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quic {
+    /// Bytes of UDP payload, those that were cut off included.
+    pub bytes: u32,
+    /// A number of the addresses and ports, if a client opens a connection with it.
+    pub opens: Option<u64>,
 }
 
 /// Where in a frame a header is.

@@ -3,7 +3,10 @@
 //! Each step reads one header, moves past it and returns what comes next. The order of steps is data, not calls, so
 //! that nesting costs no stack and has one bound.
 
+use std::hash::BuildHasher as _;
 use std::slice::IterMut;
+
+use foldhash::fast::FixedState;
 
 use super::config::Config;
 use super::counters::Counters;
@@ -11,7 +14,7 @@ use super::fragments::{Added, Fragments, Key, Piece};
 use super::frame::{Frame, LinkType};
 use super::network::{Encap, Network, chain};
 use super::segment::{Endpoint, Segment, effective_flags, mapped};
-use super::skip::{Layer, Skip, at};
+use super::skip::{Layer, Quic, Skip, at};
 use super::tunnel::{Format, Next, Tunnel};
 use crate::limits::{DECAP_DEPTH_MAX, LAYERS_MAX, PACKET_BYTES_MAX};
 use crate::time::Timestamp;
@@ -429,7 +432,9 @@ impl<'a, 'w> Walk<'a, 'w> {
     #[inline]
     fn udp(&mut self) -> Result<Next, Skip> {
         let (header, payload) = udp::split(self.bytes).map_err(at(Layer::Transport))?;
-        let tunnel = Tunnel::of(header, self.config).ok_or(Skip::NotTcp)?;
+        let Some(tunnel) = Tunnel::of(header, self.config) else {
+            return Err(self.without_tunnel(header, payload));
+        };
         match tunnel.format {
             Format::Vxlan => {
                 self.advance(payload);
@@ -446,6 +451,33 @@ impl<'a, 'w> Walk<'a, 'w> {
                 Ok(next)
             }
         }
+    }
+
+    /// A datagram that is no tunnel: QUIC is recognised by its fixed bit (RFC 9000 §17.2), and a client that opens a
+    /// connection by an Initial packet of version 1 or 2 (RFC 9369 §3.2).
+    #[cold]
+    fn without_tunnel(&self, header: udp::Header, payload: &[u8]) -> Skip {
+        const PORT: u16 = 443;
+        const FIXED_BIT: u8 = 0x40;
+        let ports = (header.src_port, header.dst_port);
+        let is_quic = (ports.0 == PORT || ports.1 == PORT)
+            && payload.first().is_some_and(|first| first & FIXED_BIT != 0);
+        if !is_quic {
+            return Skip::NotTcp;
+        }
+        let is_initial = match payload {
+            [0xd0..=0xdf, 0x6b, 0x33, 0x43, 0xcf, ..] => true,
+            [0xc0..=0xcf, version @ ..] => {
+                !matches!(version, [0, 0, 0, 0, ..]) && version.len() > 4
+            }
+            _ => false,
+        };
+        let cut = self.wire_len.saturating_sub(self.bytes.len());
+        let bytes = u32::try_from(payload.len() + cut).unwrap_or(u32::MAX);
+        let hasher = FixedState::with_seed(0);
+        let opens =
+            (is_initial && ports.1 == PORT).then(|| hasher.hash_one((self.src, self.dst, ports)));
+        Skip::Quic(Quic { bytes, opens })
     }
 
     #[inline]

@@ -17,6 +17,8 @@ crate::counters! {
         flows_http2,
         /// Flows recognised as HTTP/2 in the clear whose beginning was not captured, not read.
         flows_http2_midstream,
+        /// QUIC connections on UDP port 443, by the first packets of their clients, not read.
+        flows_quic,
         /// Flows that are no protocol known here, not read.
         flows_other,
         /// Flows not read further because too many requests waited for their response.
@@ -33,6 +35,8 @@ crate::counters! {
         tunnels_other,
         /// Bytes of flows that are not read, delivered before the flow table stopped ordering them.
         bytes_ignored,
+        /// Bytes of QUIC, with those that were cut off.
+        bytes_quic,
         /// Bytes of tunnels, delivered before the flow table stopped ordering them.
         bytes_tunnelled,
 

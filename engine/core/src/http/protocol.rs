@@ -19,6 +19,8 @@ pub enum Protocol {
     Http2Midstream,
     /// TLS or SSL.
     Tls,
+    /// QUIC, which HTTP/3 runs over: not a TCP flow, but a connection all the same.
+    Quic,
     /// Whatever follows a 101, or a 2xx to CONNECT.
     Tunnel,
     /// Nothing that is known here.
@@ -81,12 +83,13 @@ const fn unread(
 
 impl Protocol {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Detecting,
         Self::Http1,
         Self::Http2,
         Self::Http2Midstream,
         Self::Tls,
+        Self::Quic,
         Self::Tunnel,
         Self::Other,
         Self::Unwanted,
@@ -94,11 +97,12 @@ impl Protocol {
     ];
 
     /// The columns of the table of ports: what a flow can be when its first bytes are recognised.
-    pub const COLUMNS: [Self; 5] = [
+    pub const COLUMNS: [Self; 6] = [
         Self::Http1,
         Self::Tls,
         Self::Http2,
         Self::Http2Midstream,
+        Self::Quic,
         Self::Other,
     ];
 
@@ -110,6 +114,7 @@ impl Protocol {
             Self::Http2 => unread("HTTP/2", "h2", "HTTP/2 connection", Some("http2"), |c| &mut c.flows_http2, IGNORED),
             Self::Http2Midstream => unread("midstream HTTP/2", "h2_midstream", "HTTP/2 connection joined late", Some("http2_midstream"), |c| &mut c.flows_http2_midstream, IGNORED),
             Self::Tls => unread("TLS", "tls", "TLS handshake", Some("tls"), |c| &mut c.flows_tls, IGNORED),
+            Self::Quic => unread("QUIC", "quic", "QUIC connection", Some("quic"), |c| &mut c.flows_quic, |c| &mut c.bytes_quic),
             Self::Tunnel => unread("tunnel", "tunnel", "tunnel", None, |c| &mut c.flows_tunnelled, TUNNELLED),
             Self::Other => unread("other", "other", "other connection", Some("other"), |c| &mut c.flows_other, IGNORED),
             Self::Unwanted => unread("unwanted", "unwanted_port", "unwanted connection", None, |c| &mut c.flows_unwanted, IGNORED),
@@ -172,7 +177,7 @@ impl Protocol {
             Self::Http1 => Some(&mut counters.tunnels_http),
             Self::Http2 | Self::Http2Midstream => Some(&mut counters.tunnels_http2),
             Self::Tls => Some(&mut counters.tunnels_tls),
-            Self::Other | Self::Tunnel => Some(&mut counters.tunnels_other),
+            Self::Other | Self::Tunnel | Self::Quic => Some(&mut counters.tunnels_other),
             Self::Overflowed => Some(&mut counters.flows_overflowed),
             Self::Detecting | Self::Unwanted => None,
         }

@@ -352,6 +352,34 @@ fn a_cut_frame_lacks_a_known_number_of_bytes() {
 }
 
 #[test]
+fn quic_is_named_with_its_bytes_and_its_client() {
+    let mut decap = Decap::new(Config::default());
+    let mut read = |payload: &[u8]| {
+        let packet = over_ethernet(&ipv4(17, &udp(443, payload)));
+        decap.frame(&frame(&packet)).unwrap_err()
+    };
+    let initial = read(b"\xc3\0\0\0\x01\x08initial");
+    let Skip::Quic(quic) = initial else {
+        panic!("{initial:?}");
+    };
+    assert_eq!((quic.bytes, quic.opens.is_some()), (13, true));
+    assert_eq!(read(b"\xd0\x6b\x33\x43\xcf\x08repeats"), initial);
+    let further = Skip::Quic(Quic {
+        opens: None,
+        ..quic
+    });
+    for packet in [
+        &b"\x41some thirteen"[..],
+        b"\xe3\0\0\0\x01\x08a shakes",
+        b"\xc3\0\0\0\0\x08version",
+    ] {
+        assert_eq!(read(&packet[..13]), further);
+    }
+    assert_eq!(read(b"\x16\xfe\xfd\0"), Skip::NotTcp, "DTLS");
+    assert_eq!(decap.counters().skipped_quic, 5);
+}
+
+#[test]
 fn what_is_no_segment_is_named() {
     let default = Config::default;
     check(default(), &ethernet(0x0806, &[0; 28]), Err(Skip::NotIp));

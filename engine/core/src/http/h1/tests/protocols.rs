@@ -2,6 +2,7 @@
 
 use super::flow::*;
 use super::recorder::Recorder;
+use crate::decap::Quic;
 use crate::flow::{Acked, ByteInfo, Consumer, Direction, FlowEnd};
 use crate::http::hand_over::HandOver;
 use crate::http::*;
@@ -183,6 +184,22 @@ fn what_a_server_answers_in_http_is_http() {
         &[c(&blank), s(&OK.repeat(2))],
         &[&plain(1, 0, 0), &plain(2, GET.len() + 7, OK.len())],
     );
+}
+
+#[test]
+fn quic_is_in_the_table_of_ports() {
+    let mut flow = Flow::new("", false, false);
+    for opens in [Some(1 << 40), Some(1 << 40), None, Some(2 << 40)] {
+        flow.http.quic(&Quic {
+            bytes: 1_200,
+            opens,
+        });
+    }
+    let counters = flow.http.counters;
+    assert_eq!((counters.flows_quic, counters.bytes_quic), (2, 4_800));
+    let row = &flow.http.ports_seen.rows()[0];
+    let named: Vec<_> = row.by_protocol().filter(|(_, flows)| *flows > 0).collect();
+    assert_eq!((row.port, named), (443, vec![(Protocol::Quic, 2)]));
 }
 
 #[test]
