@@ -26,7 +26,7 @@ pub use self::exchange::{
 };
 use self::h1::Scratch;
 pub use self::header::{Header, HeaderName};
-pub use self::ports::{PortError, PortFlows, PortSet, PortTable};
+pub use self::ports::{PortCounts, PortError, PortFlows, PortSet, PortTable};
 pub use self::protocol::Protocol;
 use self::quic::QuicClients;
 use crate::decap::Quic;
@@ -62,6 +62,8 @@ pub struct Http<X: Exchanges> {
     pub counters: Counters,
     /// The protocols of each server port.
     pub ports_seen: PortTable,
+    /// Flows with no wanted port, by the server's port.
+    pub ports_unwanted: PortCounts,
     config: Config,
     buffers: Buffers,
     h1: Scratch<X::Draft>,
@@ -75,6 +77,7 @@ impl<X: Exchanges> Http<X> {
             exchanges,
             counters: Counters::default(),
             ports_seen: PortTable::default(),
+            ports_unwanted: PortCounts::default(),
             buffers: Buffers::new(config.heads_bytes_max),
             config,
             h1: Scratch::default(),
@@ -107,6 +110,9 @@ impl<X: Exchanges> Http<X> {
         }
         if protocol.column().is_some() {
             self.ports_seen.record(server_port(flow, client), protocol);
+        }
+        if protocol == Protocol::Unwanted {
+            self.ports_unwanted.add(server_port(flow, client), 1);
         }
     }
 

@@ -331,6 +331,16 @@ impl<O: Output> Pipeline<O> {
         self.flows.copies_seen()
     }
 
+    /// Flows with no wanted port, by the server's port.
+    pub fn ports_unwanted(&self) -> &http::PortCounts {
+        &self.http.ports_unwanted
+    }
+
+    /// The networks that mirrored frames came from, wanted or not.
+    pub fn vnis_seen(&self) -> &[decap::VniSeen] {
+        self.decap.vnis_seen()
+    }
+
     /// Hashes of flows that opened ([`flow::Config::new_flows_seed`]), for comparison with other shards.
     pub fn take_new_flows(&mut self) -> impl Iterator<Item = u64> + '_ {
         self.flows.take_new_flows()

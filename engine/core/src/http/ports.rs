@@ -193,6 +193,28 @@ impl Extend<PortFlows> for PortTable {
     }
 }
 
+/// Flows by server port, for the first [`PORTS_NAMED_MAX`](limits::PORTS_NAMED_MAX) ports seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortCounts {
+    rows: Vec<(u16, u64)>,
+}
+
+impl PortCounts {
+    /// Ports and their flows, in the order in which the ports were first seen.
+    pub fn rows(&self) -> &[(u16, u64)] {
+        &self.rows
+    }
+
+    /// Counts `flows` more flows of a port.
+    pub fn add(&mut self, port: u16, flows: u64) {
+        if let Some((_, count)) = self.rows.iter_mut().find(|(known, _)| *known == port) {
+            *count += flows;
+        } else if self.rows.len() < limits::PORTS_NAMED_MAX {
+            self.rows.push((port, flows));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,6 +226,17 @@ mod tests {
             (Err(error), Err(shown)) => assert_eq!(error.to_string(), shown),
             (got, wanted) => panic!("{text:?} gave {got:?}, not {wanted:?}"),
         }
+    }
+
+    #[test]
+    fn flows_are_counted_by_port_within_the_bound() {
+        let mut counts = PortCounts::default();
+        for port in 0..2 * limits::PORTS_NAMED_MAX as u16 {
+            counts.add(port, 1);
+        }
+        counts.add(3, 5);
+        assert_eq!(counts.rows().len(), limits::PORTS_NAMED_MAX);
+        assert_eq!(counts.rows()[3], (3, 6));
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! ```text
 //! block   0 version  4 offset_to_priv  8 block_status  12 num_pkts  16 offset_to_first_pkt  20 blk_len  24 seq_num
 //! frame   0 next_offset  4 sec  8 nsec  12 snaplen  16 len  20 status  24 mac(16)  26 net(16)
-//!         28 rxhash  32 vlan_tci  36 vlan_tpid(16)   48 sockaddr_ll, its packet type at +10   mac: the frame
+//!         28 rxhash  32 vlan_tci  36 vlan_tpid(16)   48 sockaddr_ll: hardware type(16) at +8, packet type(8) at +10
+//!         mac: the frame
 //! ```
 
 use std::mem::{offset_of, size_of};
@@ -37,11 +38,17 @@ const VLAN_TCI: usize =
     offset_of!(tpacket3_hdr, hv1) + offset_of!(tpacket_hdr_variant1, tp_vlan_tci);
 const VLAN_TPID: usize =
     offset_of!(tpacket3_hdr, hv1) + offset_of!(tpacket_hdr_variant1, tp_vlan_tpid);
+const HATYPE: usize = HEADER_BYTES + offset_of!(sockaddr_ll, sll_hatype);
 const PKTTYPE: usize = HEADER_BYTES + offset_of!(sockaddr_ll, sll_pkttype);
 
 const _: () = assert!(STATUS_OFFSET == 8 && NUM_PKTS == 12 && FIRST_PKT == 16 && BLK_LEN == 20);
 const _: () = assert!(
-    HEADER_BYTES == 48 && LINK_BYTES == 20 && VLAN_TCI == 32 && VLAN_TPID == 36 && PKTTYPE == 58
+    HEADER_BYTES == 48
+        && LINK_BYTES == 20
+        && VLAN_TCI == 32
+        && VLAN_TPID == 36
+        && HATYPE == 56
+        && PKTTYPE == 58
 );
 
 /// The EtherType of an 802.1Q tag, meant where the kernel names none.
@@ -64,6 +71,8 @@ pub struct RingFrame<'block> {
     pub vlan_tpid: u16,
     /// Sent by this host (`PACKET_OUTGOING`).
     pub outgoing: bool,
+    /// The hardware type of its interface (`ARPHRD_*`).
+    pub hardware: u16,
     /// `TP_STATUS_*` bits of the frame.
     pub status: u32,
 }
@@ -108,6 +117,14 @@ impl<'block> Frames<'block> {
     }
 }
 
+impl RingFrame<'_> {
+    /// Whether the frame starts with an Ethernet header, by the hardware type of its interface.
+    #[inline]
+    pub fn is_ethernet(&self) -> bool {
+        matches!(self.hardware, libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK)
+    }
+}
+
 impl<'block> Iterator for Frames<'block> {
     type Item = RingFrame<'block>;
 
@@ -144,6 +161,10 @@ impl<'block> Iterator for Frames<'block> {
             vlan_tci,
             vlan_tpid,
             outgoing: rest.get(PKTTYPE) == Some(&PACKET_OUTGOING),
+            hardware: rest
+                .get(HATYPE..)
+                .and_then(<[u8]>::first_chunk)
+                .map_or(0, |&bytes| u16::from_ne_bytes(bytes)),
             status,
         })
     }
@@ -195,6 +216,7 @@ mod tests {
             block[at + 24..at + 26].copy_from_slice(&82_u16.to_ne_bytes());
             put(&mut block, at + 32, 42);
             block[at + 36..at + 38].copy_from_slice(&0x88a8_u16.to_ne_bytes());
+            block[at + 56..at + 58].copy_from_slice(&772_u16.to_ne_bytes());
             block[at + 58] = pkttype;
             block[at + 82..at + 82 + bytes.len()].copy_from_slice(bytes);
             at += step;
@@ -222,6 +244,7 @@ mod tests {
                 vlan_tci,
                 vlan_tpid,
                 outgoing,
+                hardware: libc::ARPHRD_LOOPBACK,
                 status,
             };
         assert_eq!(

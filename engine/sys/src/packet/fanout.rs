@@ -1,4 +1,4 @@
-//! Fanout groups: several rings that share the frames of one interface, each flow on one of them.
+//! Fanout groups: several rings that share the frames of one interface or of several, each flow on one of them.
 //!
 //! All rings start with a filter that drops everything, then join a group, and only then get their filter: no frame is
 //! captured twice, and none before the program that steers it. The kernel chooses the group's number, so the group of no
@@ -80,7 +80,7 @@ impl Default for GroupOptions {
     }
 }
 
-/// Rings that share an interface.
+/// Rings that share frames.
 pub struct Group {
     /// As many as were requested, in the order of the program's remainder.
     pub rings: Vec<RxRing>,
@@ -94,7 +94,14 @@ pub fn open_group(
     ring: &RingOptions,
     options: &GroupOptions,
 ) -> Result<Group, OpenError> {
-    open_group_on(Socket::open, interface, ring, options)
+    open_group_on(Socket::open, Some(interface), ring, options)
+}
+
+/// Opens rings that take the frames of all interfaces that [`GroupOptions::filter`] lets in, such as a program of
+/// [`FrameFilter::program_for`](super::FrameFilter::program_for). So the memory is there for whichever interface is busy, and
+/// the time to open and close does not grow with their number: each ring costs the kernel two grace periods.
+pub fn open_shared_group(ring: &RingOptions, options: &GroupOptions) -> Result<Group, OpenError> {
+    open_group_on(Socket::open, None, ring, options)
 }
 
 /// Packet sockets opened in advance, for interfaces that come after the capability to open more was given up. They
@@ -120,13 +127,13 @@ impl Reserve {
         options: &GroupOptions,
     ) -> Result<Group, OpenError> {
         let take = || self.0.pop().ok_or(OpenError::NoCapability);
-        open_group_on(take, interface, ring, options)
+        open_group_on(take, Some(interface), ring, options)
     }
 }
 
 fn open_group_on(
     mut open: impl FnMut() -> Result<Socket, OpenError>,
-    interface: &str,
+    interface: Option<&str>,
     ring: &RingOptions,
     options: &GroupOptions,
 ) -> Result<Group, OpenError> {

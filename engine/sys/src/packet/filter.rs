@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use afpacket::sync::FilterProgram;
 use libc::{
     BPF_ABS, BPF_AND, BPF_IMM, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_W,
-    SKF_AD_OFF, SKF_AD_PKTTYPE,
+    SKF_AD_IFINDEX, SKF_AD_OFF, SKF_AD_PKTTYPE,
 };
 
 use super::bpf::{AssembleError, Assembler, BYTE, HALF_WORD, Instruction, Label, Then, WORD};
@@ -102,9 +102,36 @@ const ETHERNET_BYTES: u32 = 14;
 /// IPv6 next headers that TCP or UDP may follow: hop-by-hop, routing, fragment, authentication, destination.
 const EXTENSION_HEADERS: [u32; 5] = [0, 43, 44, 51, 60];
 
+/// One of the interfaces that a ring on all interfaces takes frames of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its index.
+    pub index: u32,
+    /// Its frames start with the IP header.
+    pub bare_ip: bool,
+    /// Without the frames that this host sends, as [`RingOptions::drop_outgoing`](super::RingOptions::drop_outgoing).
+    pub drop_outgoing: bool,
+}
+
+/// Members that are compared one by one; a longer list is divided first, so that a frame costs few comparisons.
+const MEMBERS_COMPARED: usize = 4;
+
 impl FrameFilter {
-    /// The program for the kernel.
+    /// The program for the ring of one interface.
     pub fn program(&self) -> Result<Vec<Instruction>, AssembleError> {
+        self.assemble(|emitter, next| emitter.dissect(self.bare_ip, next))
+    }
+
+    /// The program for a ring on all interfaces: it takes the frames of `members` and of no other interface.
+    pub fn program_for(&self, members: &[Member]) -> Result<Vec<Instruction>, AssembleError> {
+        self.assemble(|emitter, next| emitter.members(members, next))
+    }
+
+    /// `dissect` fills the scratch cells and continues at its label.
+    fn assemble(
+        &self,
+        dissect: impl FnOnce(&mut FilterEmitter<'_>, Label),
+    ) -> Result<Vec<Instruction>, AssembleError> {
         let mut program = Assembler::default();
         let [keep, drop, own, wanted, expression] = std::array::from_fn(|_| program.label());
         let mut emitter = FilterEmitter {
@@ -112,7 +139,7 @@ impl FrameFilter {
             keep,
             drop,
         };
-        emitter.dissect(self.bare_ip, own);
+        dissect(&mut emitter, own);
         emitter.program().place(own);
         emitter.without(&self.without, wanted);
         emitter.program().place(wanted);
@@ -147,6 +174,58 @@ enum End {
 impl FilterEmitter<'_> {
     fn program(&mut self) -> &mut Assembler {
         self.headers.program
+    }
+
+    /// Drops frames of other interfaces than `members`, fills the scratch cells for the others, then continues at `next`.
+    fn members(&mut self, members: &[Member], next: Label) {
+        let mut sorted = members.to_vec();
+        sorted.sort_unstable_by_key(|member| member.index);
+        let [received, bare_received, ethernet, bare] =
+            std::array::from_fn(|_| self.program().label());
+        self.program().load_ancillary(SKF_AD_IFINDEX);
+        self.among(
+            &sorted,
+            &|member| match (member.drop_outgoing, member.bare_ip) {
+                (true, false) => received,
+                (true, true) => bare_received,
+                (false, false) => ethernet,
+                (false, true) => bare,
+            },
+        );
+        let drop = self.drop;
+        for (label, then) in [(received, ethernet), (bare_received, bare)] {
+            self.program().place(label);
+            self.program().load_ancillary(SKF_AD_PKTTYPE);
+            self.program()
+                .if_equal(u32::from(libc::PACKET_OUTGOING), drop);
+            self.program().jump(then);
+        }
+        for (label, bare_ip) in [(ethernet, false), (bare, true)] {
+            self.program().place(label);
+            self.dissect(bare_ip, next);
+        }
+    }
+
+    /// Continues at the label of the member whose index is in `A`, or drops the frame.
+    fn among(&mut self, members: &[Member], label: &impl Fn(&Member) -> Label) {
+        let (below, from) = members.split_at(members.len() / 2);
+        match from.first() {
+            Some(middle) if members.len() > MEMBERS_COMPARED => {
+                let upper = self.program().label();
+                self.program()
+                    .branch(BPF_JGE, middle.index, Then::To(upper), Then::Next);
+                self.among(below, label);
+                self.program().place(upper);
+                self.among(from, label);
+            }
+            _ => {
+                for member in members {
+                    self.program().if_equal(member.index, label(member));
+                }
+                let drop = self.drop;
+                self.program().jump(drop);
+            }
+        }
     }
 
     /// Fills the scratch cells, then continues at `next`.

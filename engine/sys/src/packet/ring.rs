@@ -63,7 +63,7 @@ pub struct Statistics {
     pub freezes: u64,
 }
 
-/// A receive ring bound to one interface.
+/// A receive ring of one interface, or of all that its filter lets in.
 pub struct RxRing {
     // Fields drop in this order: the memory is unmapped before the socket that backs it is closed.
     mapping: Mapping,
@@ -76,16 +76,16 @@ pub struct RxRing {
 impl RxRing {
     /// Opens a ring on `interface`. No frame of another interface, and none from before this call, is ever seen.
     pub fn open(interface: &str, options: &RingOptions) -> Result<Self, OpenError> {
-        let mut ring = Self::closed(Socket::open()?, interface, options)?;
+        let mut ring = Self::closed(Socket::open()?, Some(interface), options)?;
         ring.set_filter(filter::PASS_ALL)
             .map_err(|error| OpenError::from("attaching a filter", &error))?;
         Ok(ring)
     }
 
-    /// A ring that takes nothing until it has a filter.
+    /// A ring that takes nothing until it has a filter; then it takes frames of `interface`, or of all interfaces.
     pub(super) fn closed(
         mut socket: Socket,
-        interface: &str,
+        interface: Option<&str>,
         options: &RingOptions,
     ) -> Result<Self, OpenError> {
         let request = request(options)?;
@@ -96,9 +96,11 @@ impl RxRing {
             request.tp_block_nr as usize,
         )
         .map_err(|error| OpenError::from("mapping the ring", &error))?;
-        socket.bind(interface)?;
-        if options.promiscuous {
-            socket.set_promiscuous(interface)?;
+        if let Some(interface) = interface {
+            socket.bind(interface)?;
+            if options.promiscuous {
+                socket.set_promiscuous(interface)?;
+            }
         }
         Ok(Self {
             mapping,
@@ -161,6 +163,11 @@ impl RxRing {
         self.socket.set_filter(self.drop_outgoing, program)
     }
 
+    /// Takes frames to other hosts' link addresses on this interface, too.
+    pub fn set_promiscuous(&mut self, interface: &str) -> Result<(), OpenError> {
+        self.socket.set_promiscuous(interface)
+    }
+
     /// The filter is the last one: nobody can replace it, with whatever capability.
     pub fn lock_filter(&mut self) -> io::Result<()> {
         self.socket.lock_filter()
@@ -188,7 +195,7 @@ impl RxRing {
         self.socket.trouble()
     }
 
-    /// Index of the interface this ring is bound to; -1 after it was deleted.
+    /// Index of the interface this ring is bound to; -1 after it was deleted, 0 of a ring on all interfaces.
     pub fn interface_index(&self) -> i32 {
         self.socket.interface_index()
     }

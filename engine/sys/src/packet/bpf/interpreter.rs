@@ -7,8 +7,8 @@
 use libc::{
     BPF_ABS, BPF_ADD, BPF_ALU, BPF_AND, BPF_B, BPF_H, BPF_IMM, BPF_IND, BPF_JA, BPF_JEQ, BPF_JGE,
     BPF_JGT, BPF_JMP, BPF_JSET, BPF_LD, BPF_LDX, BPF_LSH, BPF_MEM, BPF_MISC, BPF_MUL, BPF_OR,
-    BPF_RET, BPF_RSH, BPF_ST, BPF_STX, BPF_SUB, BPF_TAX, BPF_W, BPF_X, BPF_XOR, SKF_AD_OFF,
-    SKF_AD_PKTTYPE, SKF_AD_PROTOCOL, SKF_NET_OFF,
+    BPF_RET, BPF_RSH, BPF_ST, BPF_STX, BPF_SUB, BPF_TAX, BPF_W, BPF_X, BPF_XOR, SKF_AD_IFINDEX,
+    SKF_AD_OFF, SKF_AD_PKTTYPE, SKF_AD_PROTOCOL, SKF_NET_OFF,
 };
 
 use super::Instruction;
@@ -26,6 +26,8 @@ pub(in crate::packet) struct Packet {
     pub(in crate::packet) protocol: u16,
     /// `skb->pkt_type`.
     pub(in crate::packet) kind: u8,
+    /// Index of `skb->dev`.
+    pub(in crate::packet) interface: u32,
 }
 
 impl Packet {
@@ -34,6 +36,7 @@ impl Packet {
         let start = match signed {
             0.. => self.data.checked_add(address as usize)?,
             _ if signed == SKF_AD_OFF + SKF_AD_PKTTYPE => return Some(self.kind.into()),
+            _ if signed == SKF_AD_OFF + SKF_AD_IFINDEX => return Some(self.interface),
             _ if signed == SKF_AD_OFF + SKF_AD_PROTOCOL => return Some(self.protocol.into()),
             SKF_NET_OFF.. => self.network + (signed - SKF_NET_OFF) as usize,
             _ => return None,

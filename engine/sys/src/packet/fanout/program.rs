@@ -286,6 +286,7 @@ mod tests {
             protocol: u16::from_be_bytes([frame[12], frame[13]]),
             kind: 3,
             bytes: frame,
+            interface: 1,
         }
     }
 
@@ -297,6 +298,7 @@ mod tests {
             protocol: u16::from_be_bytes([frame[12], frame[13]]),
             kind: libc::PACKET_OUTGOING,
             bytes: frame,
+            interface: 1,
         }
     }
 

@@ -4,7 +4,8 @@
 //! nobody has: the host drops them at once, only packet sockets see them. They must arrive on more than one ring, both
 //! directions of each on the same. At most [`FLOWS`] times two frames of some hundred bytes, and [`PATIENCE`].
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::IpAddr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -23,12 +24,6 @@ const RINGS: usize = 4;
 
 /// How long frames may take.
 const PATIENCE: Duration = Duration::from_millis(300);
-
-/// Ends of the outer packets: documentation addresses (RFC 5737), which nobody has.
-const OUTER: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
-];
 
 /// Bytes before the inner source address: outer Ethernet, IPv4, UDP, VXLAN, inner Ethernet, and 12 of inner IPv4.
 const INNER_SOURCE: usize = 14 + 20 + 8 + 8 + 14 + 12;
@@ -56,7 +51,8 @@ pub fn self_test(options: &GroupOptions) -> SelfTest {
     let Some(&port) = options.vxlan_ports.first() else {
         return SelfTest::NotRun;
     };
-    let [source, destination] = OUTER;
+    let outer = outer_ends();
+    let [source, destination] = outer;
     let only_ours = FrameFilter {
         expression: Some(Expression::And(
             Box::new(Expression::Address(Ends::Either, source, None)),
@@ -80,15 +76,22 @@ pub fn self_test(options: &GroupOptions) -> SelfTest {
         ..options.clone()
     };
     match open_group("lo", &ring, &options) {
-        Ok(group) if group.steering == Steering::InnerFlow => try_out(group, port),
+        Ok(group) if group.steering == Steering::InnerFlow => try_out(group, port, outer),
         _ => SelfTest::NotRun,
     }
 }
 
-fn try_out(mut group: Group, port: u16) -> SelfTest {
+/// Ends of the outer packets: addresses for benchmarks (RFC 2544, 198.18.0.0/15), which no network has. They are drawn anew
+/// for each trial, since several sniffers may be started at the same time, and each sees what the others send.
+fn outer_ends() -> [IpAddr; 2] {
+    let [a, b, c, d, ..] = RandomState::new().build_hasher().finish().to_ne_bytes();
+    [[198, 18, a, b], [198, 19, c, d]].map(IpAddr::from)
+}
+
+fn try_out(mut group: Group, port: u16, outer: [IpAddr; 2]) -> SelfTest {
     for flow in 0..FLOWS {
         for direction in [0, 1] {
-            let frame = mirrored(flow, direction, port);
+            let frame = mirrored(flow, direction, port, outer);
             if group
                 .rings
                 .iter_mut()
@@ -140,7 +143,7 @@ fn verdict(rings: &[[Option<usize>; 2]]) -> SelfTest {
 }
 
 /// One direction of a flow, as a mirror sends it.
-fn mirrored(flow: u8, direction: u8, port: u16) -> Vec<u8> {
+fn mirrored(flow: u8, direction: u8, port: u16, outer: [IpAddr; 2]) -> Vec<u8> {
     let client = (IpAddr::from([198, 51, 100, flow]), 40_000 + u16::from(flow));
     let server = (IpAddr::from([203, 0, 113, 1]), 80);
     let (source, destination) = match direction {
@@ -152,7 +155,7 @@ fn mirrored(flow: u8, direction: u8, port: u16) -> Vec<u8> {
     let inner = vxlan(&ethernet(0x0800, &inner));
     let outer_port = 50_000 + u16::from(flow) * 37 + u16::from(direction) * 4111;
     let datagram = udp(outer_port, port, &inner);
-    let [from, to] = OUTER;
+    let [from, to] = outer;
     ethernet(0x0800, &ip(from, to, PROTOCOL_UDP as u8, &datagram))
 }
 
@@ -181,6 +184,26 @@ mod tests {
             ..GroupOptions::default()
         };
         assert_eq!(self_test(&options), SelfTest::Passed);
+    }
+
+    /// As several sniffers on one machine do, started together.
+    #[test]
+    fn trials_at_the_same_time_do_not_disturb_each_other() {
+        let options = GroupOptions {
+            vxlan_ports: vec![4789],
+            geneve_ports: vec![6081],
+            ..GroupOptions::default()
+        };
+        let verdicts: Vec<SelfTest> = std::thread::scope(|scope| {
+            let trials: Vec<_> = (0..5)
+                .map(|_| scope.spawn(|| self_test(&options)))
+                .collect();
+            trials
+                .into_iter()
+                .map(|trial| trial.join().unwrap())
+                .collect()
+        });
+        assert_eq!(verdicts, [SelfTest::Passed; 5]);
     }
 
     #[test]

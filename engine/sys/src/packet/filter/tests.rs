@@ -71,6 +71,50 @@ fn check(filter: &FrameFilter, packet: &[u8], expected: bool) {
     assert_eq!(is_kept(&bare.program().unwrap(), packet.to_vec()), expected);
 }
 
+/// Interfaces with odd indexes, by their remainder of division by four: 1 is bare, 3 sends frames that are dropped.
+#[test]
+fn a_ring_on_all_interfaces_takes_the_frames_of_its_members() {
+    for count in [0, 1, 2, 5, 40, 300] {
+        let members: Vec<Member> = (0..count)
+            .rev()
+            .map(|number| Member {
+                index: 2 * number + 1,
+                bare_ip: number % 2 == 0,
+                drop_outgoing: number % 2 == 1,
+            })
+            .collect();
+        let program = ports().program_for(&members).unwrap();
+        assert!(program.len() < 2000, "{}", program.len());
+        let wanted = packet("tcp 10.0.0.1 4000 10.0.0.2 80");
+        let other = packet("tcp 10.0.0.1 4000 10.0.0.2 81");
+        for interface in 0..2 * count + 3 {
+            let is_member = interface % 2 == 1 && interface < 2 * count;
+            let is_bare = interface % 4 == 1;
+            for (bytes, is_wanted) in [(&wanted, true), (&other, false)] {
+                let bytes = if is_bare {
+                    bytes.clone()
+                } else {
+                    link(&[], bytes)
+                };
+                for kind in [0, libc::PACKET_OUTGOING] {
+                    let packet = Packet {
+                        bytes: bytes.clone(),
+                        kind,
+                        interface,
+                        ..Packet::default()
+                    };
+                    let is_dropped = interface % 4 == 3 && kind == libc::PACKET_OUTGOING;
+                    assert_eq!(
+                        run(&program, &packet) != 0,
+                        is_member && is_wanted && !is_dropped,
+                        "{interface} of {count}, packet type {kind}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 fn ports() -> FrameFilter {
     FrameFilter {
         tcp_ports: Some(vec![(80, 80), (8000, 8100)]),
