@@ -182,6 +182,8 @@ pub(crate) struct Status {
     newest: Arrival,
     calls_max: u64,
     database_bytes_max: u64,
+    /// Seconds for which a call is kept; null without a bound.
+    age_max_seconds: Option<u64>,
     /// POSTs answered with anything but 204, since the start of this process.
     posts_refused: u64,
     /// Connections to either port that found no place, since the start of this process.
@@ -203,13 +205,14 @@ pub(crate) async fn status(State(api): State<Api>) -> Answer<Status> {
         newest: api.backend.arrivals().borrow().clone(),
         calls_max: api.retention.calls_max,
         database_bytes_max: api.retention.database_bytes_max,
+        age_max_seconds: api.retention.age_max.map(|age| age.as_secs()),
         posts_refused: api.capture.posts_refused(),
         connections_refused: api.places.iter().map(|places| places.refused()).sum(),
         connections_closed: api.places.iter().map(|places| places.closed()).sum(),
         saturated: api.capture.is_saturated(),
-        write_error: match api.backend.health() {
+        write_error: match &*api.backend.health().borrow() {
             Health::Up => None,
-            Health::Down(reason) => Some(reason),
+            Health::Down(reason) => Some(reason.clone()),
         },
         capture_url: api.capture_url,
         started_ms: api.started_ms,

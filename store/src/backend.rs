@@ -8,6 +8,7 @@ pub mod sqlite;
 
 use std::fmt;
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -55,8 +56,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Whether this kind of backend could have written the place.
     fn recognises(&self, place: &Arrival) -> bool;
 
-    /// Whether bundles can be stored now.
-    fn health(&self) -> Health;
+    /// Whether bundles can be stored now, and a way to wait for a change.
+    fn health(&self) -> watch::Receiver<Health>;
 }
 
 /// Result of storing a bundle.
@@ -105,13 +106,16 @@ pub struct Expired {
     pub is_more: bool,
 }
 
-/// How much is kept; past either bound the oldest calls are deleted and counted, those of the sender that has the most first.
+/// How much is kept; past one of the bounds the oldest calls are deleted and counted: past a number those of the sender that has
+/// the most first, past the age those of all senders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Number of calls.
     pub calls_max: u64,
     /// Bytes of the database in use, at least [`limits::DATABASE_BYTES_MIN`].
     pub database_bytes_max: u64,
+    /// Time since a call was received.
+    pub age_max: Option<Duration>,
 }
 
 impl Default for Retention {
@@ -119,6 +123,7 @@ impl Default for Retention {
         Self {
             calls_max: limits::CALLS_MAX,
             database_bytes_max: limits::DATABASE_BYTES_MAX,
+            age_max: None,
         }
     }
 }

@@ -46,8 +46,8 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-pub use backend::Retention;
 pub use backend::any::Location;
+pub use backend::{Health, Retention};
 pub use bind::{BindError, Holder, Role};
 pub use config::Config;
 
@@ -110,7 +110,7 @@ pub fn run_until(
     on_ready: impl FnOnce(&Ready),
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    Opened::new(config)?.run_until(on_ready, stop)
+    Opened::new(config)?.run_until(on_ready, |_| {}, stop)
 }
 
 /// A store whose ports are bound and whose database is open. Nothing is served and no thread is started yet.
@@ -140,16 +140,18 @@ impl Opened {
         })
     }
 
-    /// As [`run_until`]. When `on_ready` is called, all threads run except for those that are started on demand.
+    /// As [`run_until`]. When `on_ready` is called, all threads run except for those that are started on demand. `on_health` is
+    /// called whenever the store stops or starts again to store bundles.
     ///
     /// # Errors
     /// The threads cannot be started, or one of them panicked.
     pub fn run_until(
         self,
         on_ready: impl FnOnce(&Ready),
+        on_health: impl FnMut(&Health) + Send + 'static,
         stop: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
-        runtime()?.block_on(serve(self, on_ready, stop))
+        runtime()?.block_on(serve(self, on_ready, on_health, stop))
     }
 }
 
@@ -178,9 +180,26 @@ pub async fn termination() {
     }
 }
 
+/// Calls `on_health` with every change from storing to failing or back. Failures that follow each other are one change.
+async fn report_changes(
+    mut health: watch::Receiver<Health>,
+    mut on_health: impl FnMut(&Health) + Send,
+) {
+    let mut was_up = true;
+    while health.changed().await.is_ok() {
+        let now = health.borrow_and_update().clone();
+        let is_up = now == Health::Up;
+        if is_up != was_up {
+            on_health(&now);
+        }
+        was_up = is_up;
+    }
+}
+
 async fn serve(
     opened: Opened,
     on_ready: impl FnOnce(&Ready),
+    on_health: impl FnMut(&Health) + Send + 'static,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let Opened {
@@ -224,6 +243,8 @@ async fn serve(
         stopped.clone(),
     ));
     let expiring = tokio::spawn(expiry::run(backend.clone(), stopped));
+    // Ends with the writing thread.
+    drop(tokio::spawn(report_changes(backend.health(), on_health)));
     stop.await;
     stopping.send_replace(true);
     // The listeners give up their connections after `STOP_WAIT`; all bundles that they accepted have reached the backend by then.

@@ -164,14 +164,14 @@ pub const HEAD_WAIT: Duration = Duration::from_secs(15);
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Time in which open connections have to end once a stop is requested; they are closed past it. Bundles that the backend
-/// has already are committed in any case.
-pub const STOP_WAIT: Duration = Duration::from_secs(3);
+/// has already are committed in any case, and their senders try again with the same key.
+pub const STOP_WAIT: Duration = Duration::from_millis(500);
 
 // ---- SQLite ------------------------------------------------------------------------------------------------------
 
 /// Bytes of lines in one transaction, after which waiting bundles are left for the next one: bounds how long the first
 /// of them waits for its 204.
-pub const TRANSACTION_BYTES_MAX: usize = 64 << 20;
+pub const TRANSACTION_BYTES_MAX: usize = 16 << 20;
 
 /// Lines in one transaction, for the same reason; one bundle may have as many.
 pub const TRANSACTION_LINES_MAX: usize = POST_LINES_MAX;
@@ -179,14 +179,28 @@ pub const TRANSACTION_LINES_MAX: usize = POST_LINES_MAX;
 /// Pages that one transaction gives back to the file system, so that it stays short; the next transaction continues.
 pub const VACUUM_ROUND_PAGES: u64 = 256;
 
-/// Bytes that the write-ahead log is truncated to after a checkpoint: one full transaction.
+/// Bytes of the write-ahead log from which on it is copied into the database and emptied after the next transaction.
+pub const WAL_CHECKPOINT_BYTES: u64 = 16 << 20;
+
+/// Bytes of the write-ahead log, at most: [`WAL_CHECKPOINT_BYTES`] and one full transaction, unless another program reads the
+/// database for long.
 pub const WAL_BYTES_MAX: u64 = 64 << 20;
+
+/// Time that a checkpoint waits for a reader in another program, which the bundles behind it wait as well; past it the log grows
+/// until the next attempt, [`WAL_CHECKPOINT_BYTES`] later.
+pub const CHECKPOINT_WAIT: Duration = Duration::from_millis(100);
 
 /// Reading connections, each with a cache of its own of about 2 MB; the next query waits.
 pub const READERS: usize = 4;
 
 /// Time that a statement waits for a lock of another program, such as a user's SQLite shell; past it the statement fails.
 pub const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+const _: () = assert!(
+    // A group ends with the bundle that passes its bound; a page of the database is hardly ever less than two thirds full.
+    WAL_CHECKPOINT_BYTES + (TRANSACTION_BYTES_MAX + POST_BYTES_MAX) as u64 * 3 / 2 <= WAL_BYTES_MAX,
+    "the log must stay within its bound"
+);
 
 const _: () = assert!(
     FILTER_BYTES_MAX * 16 < 1 << 20,

@@ -74,7 +74,9 @@ fn flows_whose_directions_come_to_different_shards_are_counted() -> Result<()> {
     let apart = find(&status, "flows_apart").unwrap_or(0);
     assert!(apart <= CALLS as i64, "{status}");
     assert!(
-        status.to_string().contains("reached different shards"),
+        status
+            .to_string()
+            .contains("reached different capture threads"),
         "{status}"
     );
     capture.stop()?;
@@ -130,6 +132,54 @@ fn an_interface_that_vanishes_is_captured_again_when_it_returns() -> Result<()> 
             Ok(())
         })?;
     }
+    capture.stop()?;
+    Ok(())
+}
+
+/// The memory of a shard's ring does not depend on the number of interfaces, and one that appears later is read in it as well.
+#[test]
+fn many_interfaces_share_one_ring() -> Result<()> {
+    const OTHERS: usize = 100;
+    let scene = Scene::new()?;
+    for number in 0..OTHERS {
+        scene
+            .lab
+            .server
+            .ip(&format!("link add d{number} type veth peer name p{number}"))?;
+        scene.lab.server.ip(&format!("link set d{number} up"))?;
+    }
+    let settings = [("SNIFFER_SHARDS", "2"), ("SNIFFER_PCAP_BUFFER_SIZE", "8M")];
+    let capture = scene.capture(&settings)?;
+    scene.get("/hello")?;
+    scene.wait_for_lines(1)?;
+    let status = capture.status()?;
+    let names = status["capture"]["interfaces"].as_array();
+    assert!(names.is_some_and(|names| names.len() > OTHERS), "{status}");
+    assert_eq!(find(&status["capture"], "ring_bytes"), Some(2 * (8 << 20)));
+
+    scene.lab.server.ip("link delete s0")?;
+    std::thread::sleep(Duration::from_millis(300));
+    cable(&scene.lab.client, "c0", &scene.lab.server, "s0", 1500)?;
+    scene.lab.client.ip("address add 10.77.0.2/24 dev c0")?;
+    scene.lab.server.ip("address add 10.77.0.1/24 dev s0")?;
+    eventually(PATIENCE, || {
+        scene.get("/hello")?;
+        ensure!(scene.collector.counts().lines >= 2, "not captured yet");
+        Ok(())
+    })?;
+    // A bridge shows the packets of its ports: the port is no longer read apart.
+    scene.lab.server.ip("link add br0 type bridge")?;
+    scene.lab.server.ip("link set br0 up")?;
+    scene.lab.server.ip("link set d0 master br0")?;
+    eventually(PATIENCE, || {
+        let status = capture.status()?;
+        let names = status["capture"]["interfaces"].to_string();
+        ensure!(
+            names.contains("br0") && !names.contains("\"d0\""),
+            "{names}"
+        );
+        Ok(())
+    })?;
     capture.stop()?;
     Ok(())
 }

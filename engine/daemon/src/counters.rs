@@ -11,7 +11,7 @@ use engine_core::{decap, flow, http, message};
 mod published;
 mod rule_cells;
 
-pub use published::{Published, Sample};
+pub use published::{Published, Sample, Tables};
 pub use rule_cells::RuleCells;
 
 engine_core::counters! {

@@ -1,6 +1,6 @@
 //! `sniffer demo`: the all-in-one on loopback, and calls of every shape for it to capture.
 //!
-//! If a sniffer already runs, the demo only makes the calls. Nothing leaves the machine: server, client, store and page
+//! If a sniffer already runs, the demo switches its capture on and only makes the calls. Nothing leaves the machine: server, client, store and page
 //! are on loopback, and without `--data` the captured calls are deleted at the end.
 
 use std::net::{SocketAddr, TcpListener};
@@ -13,6 +13,7 @@ use crate::control::{self, Request};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit, system_words};
 use crate::invocation::Invocation;
 use crate::status::{State, Status};
+use crate::store_process::ask;
 use crate::supervisor;
 
 mod client;
@@ -30,8 +31,19 @@ pub fn command(flags: &DemoFlags, invocation: &Invocation) -> Result<Exit, Diagn
     flags.settings.apply(&mut values);
     let (control, console) = (invocation.control.clone(), invocation.console);
     let running = status_of(&control);
-    if flags.calls_only || running.is_some() {
-        return calls_only(flags, running.as_ref(), console);
+    let page = (!values.has(row::ui())).then(|| row::ui().default());
+    let page = page.filter(|&page| calls_received(page).is_some());
+    if flags.calls_only || running.is_some() || page.is_some() {
+        if let Some(status) = &running {
+            switch_on(status, &control, console)?;
+        } else if let Some(page) = page {
+            console.info(format!(
+                "a store has its page on {page}: making calls for the sniffer that it belongs to"
+            ));
+        } else {
+            console.info("no sniffer of this user is running: making calls all the same");
+        }
+        return calls_only(flags, page, console);
     }
     let (folder, control) = folder_and_control(control)?;
     if !values.has(row::data()) {
@@ -76,21 +88,35 @@ pub fn command(flags: &DemoFlags, invocation: &Invocation) -> Result<Exit, Diagn
     exit
 }
 
-/// Makes the calls for a sniffer that already runs, and reports whether one does.
+/// Switches the capture of a running sniffer on, if it is off.
+fn switch_on(status: &Status, control: &Path, console: Console) -> Result<(), Diagnostic> {
+    if status.state == State::Running {
+        console.info("a sniffer is running: making calls for it");
+        return Ok(());
+    }
+    console.info("a sniffer is running, but its capture is off: switching it on");
+    let answer = control::send(control, Request::On, START_TIMEOUT).map_err(|_| {
+        let what = format!("no answer on {}", control.display());
+        Diagnostic::new(Code::E110, what)
+    })?;
+    if answer.exit == Exit::Done as u8 {
+        return Ok(());
+    }
+    Err(Diagnostic::new(
+        Code::E112,
+        format!("the capture does not start: {}", answer.text.trim_end()),
+    )
+    .fix("sniffer check    shows what it needs"))
+}
+
+/// Makes the calls for a sniffer that already runs. If its page is known, the exit shows whether they reached its store.
 fn calls_only(
     flags: &DemoFlags,
-    running: Option<&Status>,
+    page: Option<SocketAddr>,
     console: Console,
 ) -> Result<Exit, Diagnostic> {
-    match running {
-        Some(status) if status.state == State::Running => {
-            console.info("a sniffer is running: making calls for it");
-        }
-        Some(_) => console.info(
-            "a sniffer is running but off (turn it on: sniffer on): making calls all the same",
-        ),
-        None => console.info("no sniffer of this user is running: making calls all the same"),
-    }
+    let received = || page.and_then(calls_received);
+    let before = received();
     let shop = server::start(flags.port).map_err(|error| cannot_listen(flags.port, &error))?;
     console.info(format!(
         "calls go to {shop} on lo{}",
@@ -104,7 +130,32 @@ fn calls_only(
         Diagnostic::new(Code::E199, format!("the demo's calls failed: {error}"))
     })?;
     console.info(format!("made {calls} calls"));
-    Ok(Exit::Done)
+    let (Some(page), Some(before)) = (page, before) else {
+        return Ok(Exit::Done);
+    };
+    let deadline = Instant::now() + DELIVERY_TIMEOUT;
+    loop {
+        let stored = received().map_or(0, |now| now.saturating_sub(before));
+        if stored >= calls {
+            console.info(format!("{calls} calls reached the store: http://{page}"));
+            return Ok(Exit::Done);
+        }
+        if Instant::now() > deadline {
+            let what = format!("{stored} of {calls} calls reached the store with the page {page}");
+            return Err(Diagnostic::new(Code::E112, what).fix(
+                "sniffer on    switches the capture on; it has to read lo, and the port of the calls (--port)",
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Calls that the store with this page ever stored; none if no store answers there without a token.
+fn calls_received(page: SocketAddr) -> Option<u64> {
+    let answer = ask(page, "GET /api/v1/status", "").ok()?;
+    let (_, rest) = answer.split_once("\"calls_received\":")?;
+    let digits = rest.find(|letter: char| !letter.is_ascii_digit())?;
+    rest[..digits].parse().ok()
 }
 
 /// A new folder, and the usual control socket if it can be made, so that a plain `sniffer` finds this one.

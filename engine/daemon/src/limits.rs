@@ -35,6 +35,17 @@ pub const STREAM_CHUNK_BYTES: usize = 64 * 1024;
 /// Chunks of a stream that are read ahead; then its thread waits, and the pipe fills.
 pub const STREAM_CHUNKS_MAX: usize = 16;
 
+// ---- rings ----
+
+/// Bytes of the smallest block of a ring: twice the longest frame that receive offload merges.
+pub const RING_BLOCK_BYTES_MIN: usize = 128 << 10;
+
+/// Fewest blocks of a ring: one is ours while the kernel fills the others.
+pub const RING_BLOCKS_MIN: usize = 4;
+
+/// Bytes of the smallest ring that can be set.
+pub const RING_BYTES_MIN: usize = RING_BLOCKS_MIN * RING_BLOCK_BYTES_MIN;
+
 // ---- shards ----
 
 /// A shard publishes its counters at least ten times a second; one that has not in this time counts as stuck.

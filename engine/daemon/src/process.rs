@@ -54,6 +54,13 @@ impl Process {
     }
 }
 
+/// Whether this process runs in a container of Docker or Podman.
+pub fn is_in_container() -> bool {
+    ["/.dockerenv", "/run/.containerenv"]
+        .iter()
+        .any(|file| std::path::Path::new(file).exists())
+}
+
 /// The value of a line of `/proc/self/status`.
 pub fn status_value(label: &str) -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

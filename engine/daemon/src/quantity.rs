@@ -9,6 +9,18 @@ pub fn plural(count: u64, noun: &str) -> String {
     )
 }
 
+/// Names that a line lists; a node may have hundreds of interfaces.
+const NAMES_SHOWN: usize = 6;
+
+/// `lo, eth0 and 117 more`: the first few names.
+pub fn names<T: AsRef<str>>(all: &[T]) -> String {
+    let shown: Vec<&str> = all.iter().take(NAMES_SHOWN).map(AsRef::as_ref).collect();
+    match all.len() - shown.len() {
+        0 => shown.join(", "),
+        rest => format!("{} and {} more", shown.join(", "), thousands(rest as u64)),
+    }
+}
+
 /// `18 204`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -71,6 +83,8 @@ mod tests {
         ] {
             assert_eq!(thousands(count), expected);
         }
+        assert_eq!(names(&["lo", "eth0"]), "lo, eth0");
+        assert_eq!(names(&["v"; 9]), "v, v, v, v, v, v and 3 more");
         for (count, expected) in [
             (999, "999 B"),
             (1_234, "1.2 kB"),

@@ -1,6 +1,7 @@
 //! What people and programs see of a running capture: status, log, warnings, and the ledger from which they are made.
 
 pub mod copies;
+pub mod faults;
 pub mod hints;
 pub mod ledger;
 pub mod log;

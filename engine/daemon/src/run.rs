@@ -118,7 +118,11 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     let calls = &capture.calls;
     let exit = if panicked {
         Exit::Bug
-    } else if calls.dropped_total() > 0 || calls.in_flight > 0 || calls.unaccounted != 0 {
+    } else if calls.dropped_total() > 0
+        || calls.in_flight > 0
+        || calls.unaccounted != 0
+        || capture.packets.dropped > 0
+    {
         Exit::Incomplete
     } else {
         Exit::Done
@@ -158,7 +162,7 @@ fn choose(config: &Capture) -> Result<Choice, Diagnostic> {
     interfaces::choose(&config.settings.interfaces, config.settings.mode, &all)
 }
 
-/// Opens rings on each interface. If one cannot be opened, nothing is captured: a part that is silently missing is worse.
+/// Opens the rings. If one cannot be opened, nothing is captured: a part that is silently missing is worse.
 fn open_all(
     opener: &mut Opener,
     choice: &Choice,
@@ -172,9 +176,5 @@ fn open_all(
     {
         console.report(&warnings::steering_fails(flows, apart, rings));
     }
-    choice
-        .interfaces
-        .iter()
-        .map(|interface| opener.open(interface))
-        .collect()
+    opener.open_all(&choice.interfaces)
 }

@@ -11,6 +11,7 @@ use engine_core::uploads::SenderTable;
 use serde::{Deserialize, Serialize};
 
 use crate::counters::Stages;
+use crate::diagnostic::Diagnostic;
 
 mod text;
 
@@ -78,6 +79,32 @@ pub struct Packets {
     pub ignored: u64,
     /// Dropped by the kernel because a ring was full.
     pub dropped: u64,
+}
+
+/// How much of the connections was captured: bytes in order, and those that the peer acknowledged and that never came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Completeness {
+    /// Payload bytes that were delivered or not needed.
+    pub captured_bytes: u64,
+    /// Payload bytes that were sent and never captured, or were cut by a mirror or a snap length.
+    pub missing_bytes: u64,
+}
+
+impl Completeness {
+    /// From the counters of all shards.
+    pub fn of(stages: &Stages) -> Self {
+        let flow = &stages.flow;
+        Self {
+            captured_bytes: flow.flow_delivered_bytes + flow.flow_skipped_bytes,
+            missing_bytes: flow.flow_gap_bytes,
+        }
+    }
+
+    /// The captured part, from 0 to 1; nothing before the first byte.
+    pub fn ratio(&self) -> Option<f64> {
+        let sum = self.captured_bytes + self.missing_bytes;
+        (sum > 0).then(|| self.captured_bytes as f64 / sum as f64)
+    }
 }
 
 /// Delivery.
@@ -231,6 +258,9 @@ pub struct Capture {
     pub copies: Vec<Copies>,
     /// The ledger of frames at the rings.
     pub packets: Packets,
+    /// How much of what was sent was captured.
+    #[serde(default)]
+    pub completeness: Completeness,
     /// Delivery.
     pub output: Output,
     /// What is left out because shards cannot keep up.
@@ -353,6 +383,9 @@ pub struct Store {
     pub page: String,
     /// Its process, 0 when it is not running.
     pub pid: u32,
+    /// The other program that has the port, when the store is not ours.
+    #[serde(default)]
+    pub other: String,
     /// How often it was restarted.
     pub restarts: u64,
 }
@@ -366,6 +399,16 @@ pub struct Warning {
     pub text: String,
 }
 
+impl Warning {
+    /// The code of a problem and what it is.
+    pub fn new(problem: &Diagnostic) -> Self {
+        Self {
+            code: problem.code.to_string(),
+            text: problem.what.clone(),
+        }
+    }
+}
+
 /// How the last capture ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stopped {
@@ -373,6 +416,9 @@ pub struct Stopped {
     pub by: String,
     /// How long ago.
     pub seconds: u64,
+    /// Why the capture ended by itself or did not start, with the code of the message; empty when it was stopped.
+    #[serde(default)]
+    pub reason: String,
 }
 
 /// The whole answer.
@@ -465,6 +511,10 @@ mod tests {
                     ignored: 3,
                     dropped: 0,
                 },
+                completeness: Completeness {
+                    captured_bytes: 1_999_800_000,
+                    missing_bytes: 200_000,
+                },
                 output: Output {
                     url: "https://lake.example/message".into(),
                     up: Some(true),
@@ -495,6 +545,7 @@ mod tests {
                 url: "http://localhost:7701/message".into(),
                 page: "http://localhost:7700".into(),
                 pid: 17,
+                other: String::new(),
                 restarts: 0,
             }),
             warnings: vec![Warning {

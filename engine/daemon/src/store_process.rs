@@ -16,6 +16,9 @@ use crate::sandbox::{Confinement, Plan};
 use crate::stdout::print_json;
 use crate::supervised;
 
+/// Of 24 hours.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Bytes that are read of the answer of another program on our port.
 const ANSWER_BYTES_MAX: u64 = 4096;
 
@@ -37,12 +40,17 @@ pub enum StoreReport {
         /// `7701 (capture URL) is taken by pid 812 (java)`.
         by: String,
     },
+    /// Bundles cannot be stored, or can be again.
+    Health {
+        /// Why not; none when they can.
+        problem: Option<String>,
+    },
 }
 
 impl StoreReport {
     /// Whether the store is the one that we started.
     pub fn is_ours(&self) -> bool {
-        matches!(self, Self::Ready { .. })
+        !matches!(self, Self::Taken { .. })
     }
 
     /// The capture URL.
@@ -50,6 +58,7 @@ impl StoreReport {
         match self {
             Self::Ready { capture_url, .. } => capture_url,
             Self::Taken { url, .. } => url,
+            Self::Health { .. } => "",
         }
     }
 
@@ -65,6 +74,7 @@ impl StoreReport {
                 page_url,
             } => format!("{},{}", port(capture_url), port(page_url)),
             Self::Taken { url, .. } => port(url),
+            Self::Health { .. } => String::new(),
         }
     }
 
@@ -72,7 +82,7 @@ impl StoreReport {
     pub fn page(&self) -> &str {
         match self {
             Self::Ready { page_url, .. } => page_url,
-            Self::Taken { .. } => "",
+            Self::Taken { .. } | Self::Health { .. } => "",
         }
     }
 }
@@ -91,10 +101,13 @@ fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exi
     keep_capabilities(&[
         Capability::CAP_NET_BIND_SERVICE,
         Capability::CAP_DAC_OVERRIDE,
+        // To name the process that has a port which is taken.
+        Capability::CAP_SYS_PTRACE,
     ])?;
     let mut store = store::Config::new(&settings.data);
     store.capture = settings.store;
     store.page = settings.ui;
+    store.retention = retention(settings);
     let opened = store::Opened::new(store);
     keep_capabilities(&[Capability::CAP_DAC_OVERRIDE])?;
     // Which process has a port that is taken, and what answers there, is determined before; after this only the files of the
@@ -120,13 +133,27 @@ fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exi
             ));
         }
     };
+    let data = settings.data.display().to_string();
+    let health = move |health: &store::Health| {
+        let problem = match health {
+            store::Health::Up => None,
+            store::Health::Down(reason) => Some(reason.clone()),
+        };
+        match &problem {
+            Some(reason) => console.report(&cannot_store(reason, &data)),
+            None => console.info("the store can store calls again"),
+        }
+        if is_supervised {
+            print_json(&StoreReport::Health { problem });
+        }
+    };
     let stop = async move {
         if is_supervised {
             supervised::end_after_supervisor();
         }
         store::termination().await;
     };
-    match opened.and_then(|opened| opened.run_until(report, stop)) {
+    match opened.and_then(|opened| opened.run_until(report, health, stop)) {
         Ok(()) => Ok(Exit::Done),
         Err(error) => match error.downcast_ref::<store::BindError>() {
             Some(taken)
@@ -146,13 +173,31 @@ fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exi
             None => Err(
                 Diagnostic::new(Code::E101, format!("the store cannot start: {error:#}")).fix(
                     format!(
-                        "--data DIR    a folder that this user may write to (now {})",
+                        "--data DIR    another folder, one that this user may write to (now {})",
                         settings.data.display()
                     ),
                 ),
             ),
         },
     }
+}
+
+/// How much the store keeps.
+fn retention(settings: &Settings) -> store::Retention {
+    store::Retention {
+        calls_max: settings.keep_calls as u64,
+        database_bytes_max: settings.keep_bytes as u64,
+        age_max: settings.keep_days.map(|days| DAY * days as u32),
+    }
+}
+
+/// Bundles are answered with 503 until they can be stored again, and their senders try again.
+pub fn cannot_store(reason: &str, data: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::W103,
+        format!("the store cannot store calls: {reason} ({data})"),
+    )
+    .fix(format!("df -h {data}    shows the space that is left; --keep-bytes 500M keeps less, --data DIR another folder"))
 }
 
 /// Gives up all capabilities but these.
@@ -197,7 +242,7 @@ fn is_capture_url(address: SocketAddr) -> bool {
 }
 
 /// The beginning of the answer to a request without a body.
-fn ask(address: SocketAddr, request: &str, fields: &str) -> std::io::Result<String> {
+pub fn ask(address: SocketAddr, request: &str, fields: &str) -> std::io::Result<String> {
     let mut socket = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
     socket.set_read_timeout(Some(Duration::from_secs(2)))?;
     socket.write_all(

@@ -18,9 +18,10 @@ use crate::config::values::Values;
 use crate::control::{self, Request, Response, Server};
 use crate::diagnostic::{Code, Diagnostic, Exit};
 use crate::invocation::Invocation;
+use crate::process::is_in_container;
 use crate::signals;
 use crate::status::{self, State, Status, Stopped};
-use crate::store_process::StoreReport;
+use crate::store_process::{StoreReport, cannot_store};
 use child::Child;
 pub use options::Options;
 
@@ -162,6 +163,8 @@ struct Supervisor {
     settings: Settings,
     store: Option<Child>,
     report: Option<StoreReport>,
+    /// Why the store cannot store calls now.
+    store_problem: Option<String>,
     store_restart: Restart,
     capture: Capture,
     capture_restart: Restart,
@@ -180,6 +183,7 @@ impl Supervisor {
             settings,
             store: None,
             report: None,
+            store_problem: None,
             store_restart: Restart::default(),
             capture: Capture::Off(Stopped::default(), Instant::now()),
             capture_restart: Restart::default(),
@@ -225,11 +229,16 @@ impl Supervisor {
         let report = child
             .take_line()
             .and_then(|line| serde_json::from_str::<StoreReport>(&line).ok());
-        if let Some(report) = report {
-            if self.report.is_none() {
-                self.announce(&report);
+        match report {
+            Some(StoreReport::Health { problem }) => self.store_problem = problem,
+            Some(report) => {
+                if self.report.is_none() {
+                    self.announce(&report);
+                }
+                self.report = Some(report);
+                self.store_problem = None;
             }
-            self.report = Some(report);
+            None => {}
         }
         let ended = ended?;
         self.store = None;
@@ -257,6 +266,7 @@ impl Supervisor {
                 let port = capture_url.rsplit(':').next().unwrap_or(capture_url);
                 console.info(format!("store ready on :{port}, page on {page_url}"));
             }
+            StoreReport::Health { .. } => {}
             StoreReport::Taken { url, by } => console.report(
                 &Diagnostic::new(
                     Code::W100,
@@ -268,10 +278,13 @@ impl Supervisor {
             ),
         }
         if !self.options.on {
-            let inside = Path::new("/.dockerenv").exists();
             console.info(format!(
                 "sniffer is off. Turn it on: {}sniffer on",
-                if inside { "docker exec NAME " } else { "" }
+                if is_in_container() {
+                    "docker exec NAME "
+                } else {
+                    ""
+                }
             ));
         }
     }
@@ -399,6 +412,7 @@ impl Supervisor {
             .as_ref()
             .map(|capture| capture.summary(child.ran().as_secs()))
             .unwrap_or_default();
+        let mut reason = String::new();
         let (by, again) = match end {
             End::Stopped(by) => {
                 let exit = if code == Exit::Incomplete as i32 {
@@ -429,6 +443,7 @@ impl Supervisor {
                 } else {
                     format!("signal {}", -code)
                 };
+                reason = died(was_on, &errors);
                 // A restart would not solve a problem of the settings or of the machine.
                 (by, was_on && ![2, 5, 6].contains(&code))
             }
@@ -441,7 +456,12 @@ impl Supervisor {
                 format!("capture ended by itself ({by}); starting it again"),
             ));
         }
-        Capture::Off(Stopped { by, seconds: 0 }, Instant::now())
+        let stopped = Stopped {
+            by,
+            seconds: 0,
+            reason,
+        };
+        Capture::Off(stopped, Instant::now())
     }
 
     fn answer(&mut self, request: Request, reply: Sender<Response>) {
@@ -580,8 +600,18 @@ impl Supervisor {
             url: report.url().to_owned(),
             page: report.page().to_owned(),
             pid: self.store.as_ref().map_or(0, Child::pid),
+            other: match report {
+                StoreReport::Taken { by, .. } => by.clone(),
+                _ => String::new(),
+            },
             restarts: self.store_restart.count,
         });
+        if let Some(reason) = &self.store_problem {
+            let data = self.settings.data.display().to_string();
+            status
+                .warnings
+                .push(status::Warning::new(&cannot_store(reason, &data)));
+        }
         status
     }
 
@@ -617,6 +647,23 @@ impl Supervisor {
         }
         self.exit
     }
+}
+
+/// Why a capture ended by itself, from the last error that it reported: `capture could not start: ... [E010]`. Empty if it
+/// reported none.
+fn died(was_on: bool, errors: &str) -> String {
+    let error = errors
+        .lines()
+        .rev()
+        .find_map(|line| line.strip_prefix("error[")?.split_once("]: "));
+    let before = if was_on {
+        "capture ended"
+    } else {
+        "capture could not start"
+    };
+    error.map_or_else(String::new, |(code, what)| {
+        format!("{before}: {what} [{code}]")
+    })
 }
 
 /// The control socket of the capture process, in the folder of the supervisor's.
@@ -673,6 +720,20 @@ impl Restart {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reason_of_a_capture_that_died_is_its_last_error() {
+        let errors = "warning[W021]: dmy0 is down\nerror[E010]: may not open a packet socket\n  fix: run as root\n";
+        assert_eq!(
+            died(false, errors),
+            "capture could not start: may not open a packet socket [E010]"
+        );
+        assert_eq!(
+            died(true, errors),
+            "capture ended: may not open a packet socket [E010]"
+        );
+        assert_eq!(died(true, "killed"), "");
+    }
 
     #[test]
     fn pauses_grow_until_a_child_was_healthy() {

@@ -1,12 +1,16 @@
 //! What the command line may be: help, versions, explanations of message codes, and what clap refuses, in the form of all other messages.
 
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
 
 use crate::config::command_line::Cli;
+use crate::config::guess::guess;
 use crate::config::manual;
 use crate::diagnostic::{Code, Colour, Console, Diagnostic, Exit};
 use crate::stdout::print;
+
+#[cfg(test)]
+mod advice;
 
 /// `sniffer version`.
 pub fn version() -> Exit {
@@ -71,15 +75,12 @@ pub fn report(error: &clap::Error) -> Exit {
             // The predecessor's words, which scripts look for, and then how it is done.
             print("Network sniffer: Invalid option.\n");
             let word = text(ContextKind::InvalidSubcommand).unwrap_or_default();
-            let hint = text(ContextKind::SuggestedSubcommand)
-                .map(|guess| format!(". Did you mean {guess}?"))
-                .unwrap_or_default();
-            Diagnostic::new(Code::E001, format!("unknown command {word:?}{hint}"))
-                .fix("sniffer on | off | status | run | read FILE | check | rules | all-in-one | demo    (sniffer --help)")
+            let before = command(&text(ContextKind::Usage).unwrap_or_default());
+            unknown_command(&before, &word)
         }
         ErrorKind::UnknownArgument => {
-            let command = text(ContextKind::Usage).unwrap_or_default();
-            let habit = habit(&argument, command.contains("sniffer read"));
+            let usage = text(ContextKind::Usage).unwrap_or_default();
+            let habit = habit(&argument, command(&usage) == "sniffer read");
             let hint = text(ContextKind::SuggestedArg)
                 .filter(|_| habit.is_none())
                 .map(|guess| format!(". Did you mean {guess}?"))
@@ -119,10 +120,11 @@ pub fn report(error: &clap::Error) -> Exit {
             Diagnostic::new(Code::E002, first.trim_start_matches("error: ").to_owned())
         }
     };
-    let problem = match (problem.fix.is_some(), text(ContextKind::Usage)) {
-        (false, Some(usage)) => problem.fix(usage.trim().to_owned()),
-        (false, None) => problem.fix("sniffer --help"),
-        _ => problem,
+    let problem = if problem.fix.is_some() {
+        problem
+    } else {
+        let command = command(&text(ContextKind::Usage).unwrap_or_default());
+        problem.fix(format!("{command} --help    lists the options"))
     };
     console.report(&problem);
     Exit::Usage
@@ -142,4 +144,93 @@ fn habit(option: &str, is_read: bool) -> Option<&'static str> {
         ("-r", false) => "sniffer read FILE",
         _ => return None,
     })
+}
+
+/// The command that a usage line is of: `sniffer rules test` of `Usage: sniffer rules test [OPTIONS] <CAPTURE>...`. The name
+/// of the program file is of no interest.
+fn command(usage: &str) -> String {
+    let usage = usage.trim().trim_start_matches("Usage:");
+    let words = usage.split_whitespace().skip(1);
+    let words = words.take_while(|word| word.starts_with(|first: char| first.is_ascii_lowercase()));
+    std::iter::once("sniffer")
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// `before` is the command whose subcommand `word` is to be.
+fn unknown_command(before: &str, word: &str) -> Diagnostic {
+    let clap = Cli::command();
+    let mut known = &clap;
+    for name in before.split(' ').skip(1) {
+        match known.find_subcommand(name) {
+            Some(found) => known = found,
+            None => break,
+        }
+    }
+    let names: Vec<&str> = known
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+        .map(clap::Command::get_name)
+        .collect();
+    let guess = guess(word, names.iter().copied());
+    let hint = guess.map_or_else(String::new, |guess| format!(". Did you mean {guess}?"));
+    let fix = match guess {
+        Some(guess) => format!("{before} {guess}"),
+        None => format!("{before} {}    ({before} --help)", names.join(" | ")),
+    };
+    Diagnostic::new(Code::E001, format!("unknown command {word:?}{hint}")).fix(fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_usage_line_gives_the_command() {
+        for (usage, expected) in [
+            (
+                "Usage: sniffer0 run --lenient --interface <NAMES>",
+                "sniffer run",
+            ),
+            (
+                "Usage: x rules test [OPTIONS] <CAPTURE>...",
+                "sniffer rules test",
+            ),
+            ("Usage: sniffer [OPTIONS] [COMMAND]", "sniffer"),
+            ("", "sniffer"),
+        ] {
+            assert_eq!(command(usage), expected);
+        }
+    }
+
+    #[track_caller]
+    fn check(before: &str, word: &str, what: &str, fix: &str) {
+        let problem = unknown_command(before, word);
+        assert_eq!(problem.what, what);
+        let given = problem.fix.unwrap();
+        assert!(given.starts_with(fix), "{given}");
+    }
+
+    #[test]
+    fn an_unknown_command_has_a_guess_or_a_list() {
+        check(
+            "sniffer",
+            "rnu",
+            "unknown command \"rnu\". Did you mean run?",
+            "sniffer run",
+        );
+        check(
+            "sniffer",
+            "config",
+            "unknown command \"config\"",
+            "sniffer run | all-in-one | ",
+        );
+        check(
+            "sniffer rules",
+            "explain",
+            "unknown command \"explain\"",
+            "sniffer rules check | test | apply | reload ",
+        );
+    }
 }

@@ -101,7 +101,7 @@ impl Backend for AnyBackend {
         each!(self, backend => backend.recognises(place))
     }
 
-    fn health(&self) -> Health {
+    fn health(&self) -> watch::Receiver<Health> {
         each!(self, backend => backend.health())
     }
 }

@@ -4,11 +4,16 @@
 //! and the place behind it in the order of arrival are the same number.
 
 mod file;
+mod gate;
+mod lock;
 mod reader;
 mod retention;
+mod wal;
 mod writer;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::Connection;
 use tokio::sync::watch;
@@ -18,7 +23,9 @@ use crate::bundle::Bundle;
 use crate::call::{Arrival, Arrived, Call, CallId, Page, Query, Totals};
 use crate::filter::Filter;
 
+use gate::Gate;
 use reader::{Readers, Rows};
+use wal::Wal;
 use writer::Writer;
 
 /// A SQLite file that is open for writing.
@@ -26,17 +33,20 @@ use writer::Writer;
 pub struct Opened {
     folder: PathBuf,
     connection: Connection,
+    lock: File,
 }
 
 impl Opened {
     /// Opens `calls.sqlite` in the folder; makes both where they are missing.
     ///
     /// # Errors
-    /// The folder or the file cannot be used, or another version of this program wrote the file.
+    /// The folder or the file cannot be used, another store uses it, or another version of this program wrote the file.
     pub fn new(folder: &Path) -> anyhow::Result<Self> {
+        let (connection, lock) = file::open_writer(folder)?;
         Ok(Self {
             folder: folder.to_owned(),
-            connection: file::open_writer(folder)?,
+            connection,
+            lock,
         })
     }
 
@@ -45,9 +55,11 @@ impl Opened {
     /// # Errors
     /// The thread cannot be started, or the file cannot be read.
     pub fn start(self, retention: Retention) -> anyhow::Result<Sqlite> {
+        let gate = Arc::<Gate>::default();
+        let wal = Wal::new(&self.folder, Arc::clone(&gate));
         Ok(Sqlite {
-            writer: Writer::start(self.connection, retention)?,
-            readers: Readers::new(self.folder),
+            writer: Writer::start(self.connection, self.lock, wal, retention)?,
+            readers: Readers::new(self.folder, gate),
         })
     }
 }
@@ -102,7 +114,7 @@ impl Backend for Sqlite {
         number(place.as_str()).is_some()
     }
 
-    fn health(&self) -> Health {
+    fn health(&self) -> watch::Receiver<Health> {
         self.writer.health()
     }
 }

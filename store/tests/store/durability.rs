@@ -134,3 +134,41 @@ fn stored_bundles(store: &Running) -> HashMap<String, usize> {
         path = format!("/api/v1/calls?limit=1000&before={next}");
     }
 }
+
+/// Queries that overlap without a pause starve SQLite's own checkpoints.
+#[test]
+fn the_log_stays_within_its_bound_while_pages_read() {
+    let mut store = Running::start();
+    let log = store.folder.path().join("calls.sqlite-wal");
+    let line = format!(
+        "[[\"request_method\",\"GET\"],[\"response_body\",\"{}\"]]\n",
+        "x".repeat(3000)
+    );
+    let bundle = line.repeat(500);
+    let ended = AtomicUsize::new(0);
+    let mut largest = 0;
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while ended.load(Ordering::Relaxed) == 0 {
+                    assert_eq!(store.get("/api/v1/calls?filter=absent").status, 200);
+                }
+            });
+        }
+        for _ in 0..40 {
+            assert_eq!(store.post(bundle.as_bytes()).status, 204);
+            largest = largest.max(std::fs::metadata(&log).map_or(0, |file| file.len()));
+        }
+        ended.store(1, Ordering::Relaxed);
+    });
+    assert!(
+        largest > 1 << 20,
+        "{largest}: the test does not see the log"
+    );
+    // 60 MB were posted. One transaction, of a bundle or two, may follow the length that a checkpoint is due at.
+    let bound = store::limits::WAL_CHECKPOINT_BYTES + 8 * bundle.len() as u64;
+    assert!(largest < bound, "{largest}");
+    assert_eq!(store.json("/api/v1/status")["calls"], 20_000);
+    store.stop();
+    assert_eq!(std::fs::metadata(&log).map_or(0, |file| file.len()), 0);
+}

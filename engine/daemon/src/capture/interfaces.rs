@@ -10,6 +10,7 @@ use engine_sys::interfaces::{self, Interface, LinkKind};
 use crate::config::CaptureMode;
 use crate::config::guess::guess;
 use crate::diagnostic::{Code, Diagnostic, Exit};
+use crate::process::is_in_container;
 use crate::stdout::print;
 
 /// What was chosen.
@@ -35,7 +36,7 @@ pub fn choose(
         choose_named(wanted, all)?
     };
     if choice.interfaces.is_empty() {
-        return Err(nothing_is_up(all));
+        return Err(nothing_is_up(wanted, all));
     }
     choice.kernel_vxlan_ports = kernel_vxlan_ports(&choice.interfaces, all);
     if wanted.is_empty() && looks_like_a_container(&choice.interfaces, all) {
@@ -133,18 +134,18 @@ fn kernel_vxlan_ports(chosen: &[Interface], all: &[Interface]) -> Vec<u16> {
     ports
 }
 
-/// `lo` and one end of a veth pair, and nothing else.
+/// `lo` alone, or with one end of a veth pair.
 fn looks_like_a_container(chosen: &[Interface], all: &[Interface]) -> bool {
-    let in_container = ["/.dockerenv", "/run/.containerenv"]
-        .iter()
-        .any(|file| std::path::Path::new(file).exists());
     let others: Vec<_> = chosen
         .iter()
         .filter(|interface| !interface.loopback)
         .collect();
-    in_container
-        && all.iter().filter(|interface| interface.up).count() <= 2
-        && matches!(others[..], [one] if one.kind == LinkKind::Veth)
+    let is_own_network = match others[..] {
+        [] => true,
+        [one] => one.kind == LinkKind::Veth,
+        _ => false,
+    };
+    is_own_network && is_in_container() && all.iter().filter(|interface| interface.up).count() <= 2
 }
 
 fn no_such_interface(name: &str, all: &[Interface]) -> Diagnostic {
@@ -168,14 +169,35 @@ fn no_such_interface(name: &str, all: &[Interface]) -> Diagnostic {
     .fix(fix)
 }
 
-fn nothing_is_up(all: &[Interface]) -> Diagnostic {
+/// None of the interfaces that are `wanted` is up; without names, none at all is.
+fn nothing_is_up(wanted: &[String], all: &[Interface]) -> Diagnostic {
     let down: Vec<&str> = all
         .iter()
+        .filter(|interface| !interface.up)
+        .filter(|interface| {
+            wanted.is_empty() || wanted.iter().any(|name| is_meant(name, interface))
+        })
         .map(|interface| interface.name.as_str())
         .collect();
-    Diagnostic::new(Code::E020, "no interface that could be captured is up")
-        .cause(format!("down: {}", down.join(", ")))
-        .fix("ip link set NAME up")
+    let fixes: Vec<String> = down
+        .iter()
+        .map(|name| format!("ip link set {name} up"))
+        .collect();
+    let names = down.join(", ");
+    let verb = if down.len() == 1 { "is" } else { "are" };
+    let problem = Diagnostic::new(Code::E020, format!("{names} {verb} down"));
+    if wanted.is_empty() {
+        return Diagnostic::new(Code::E020, "no interface is up")
+            .cause(format!("down: {names}"))
+            .fix(fixes.join("\n"));
+    }
+    let up = up_text(all);
+    let problem = if up.is_empty() {
+        problem
+    } else {
+        problem.cause(format!("up here: {up}"))
+    };
+    problem.fix(fixes.join("\n"))
 }
 
 /// `ens5 (10.0.3.4), lo, docker0`.
@@ -352,6 +374,7 @@ mod tests {
             [Code::W021]
         );
         let problem = choose(&["ens6".to_owned()], CaptureMode::Interfaces, &host()).unwrap_err();
-        assert_eq!(problem.what, "no interface that could be captured is up");
+        assert_eq!(problem.what, "ens6 is down");
+        assert_eq!(problem.fix.as_deref(), Some("ip link set ens6 up"));
     }
 }

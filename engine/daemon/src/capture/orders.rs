@@ -1,4 +1,4 @@
-//! Orders from the watching thread to a shard: stop, use other rules, read one more ring.
+//! Orders from the watching thread to a shard: stop, use other rules, read one more ring, read other interfaces.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,12 +6,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use engine_core::rules::RuleSet;
 use engine_sys::event::EventFd;
+use engine_sys::packet::Instruction;
 
 use super::source::Source;
 use crate::counters::RuleCells;
 
 /// Rules, and where their matches are published.
 type NewRules = (Arc<RuleSet>, RuleCells);
+
+/// The interfaces whose frames a shared ring takes.
+#[derive(Clone, Debug)]
+pub struct Interfaces {
+    /// The filter of the ring.
+    pub program: Arc<[Instruction]>,
+    /// Names of those that are to deliver frames to other hosts, too.
+    pub promiscuous: Vec<String>,
+}
 
 /// The orders to one shard, which checks the flags once in each round over its rings.
 #[derive(Clone)]
@@ -22,6 +32,8 @@ pub struct Orders {
     has_rules: Arc<AtomicBool>,
     sources: Arc<Mutex<Vec<Source>>>,
     has_sources: Arc<AtomicBool>,
+    interfaces: Arc<Mutex<Option<Interfaces>>>,
+    has_interfaces: Arc<AtomicBool>,
 }
 
 impl Orders {
@@ -34,6 +46,8 @@ impl Orders {
             has_rules: Arc::default(),
             sources: Arc::default(),
             has_sources: Arc::default(),
+            interfaces: Arc::default(),
+            has_interfaces: Arc::default(),
         })
     }
 
@@ -70,6 +84,27 @@ impl Orders {
             return Vec::new();
         }
         std::mem::take(&mut *self.sources.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Orders the shard to read these interfaces in its shared ring.
+    pub fn set_interfaces(&self, interfaces: Interfaces) {
+        *self
+            .interfaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(interfaces);
+        self.has_interfaces.store(true, Ordering::Release);
+        self.event.set();
+    }
+
+    pub(super) fn take_interfaces(&self) -> Option<Interfaces> {
+        if !self.has_interfaces.load(Ordering::Acquire) {
+            return None;
+        }
+        self.has_interfaces.store(false, Ordering::Release);
+        self.interfaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     pub(super) fn is_stopped(&self) -> bool {

@@ -1,22 +1,26 @@
-//! The rings on interfaces: one for each shard, with the steering between them and the filter in front of them.
+//! The rings of the shards, with the steering between them and the filter in front of them.
 //!
-//! All memory comes from one budget per shard, divided by the number of interfaces at the start. Interfaces that appear
-//! later take sockets from a reserve, since the capability to open new ones is given up by then.
+//! By default a shard has one ring, which all interfaces share: the memory is there for whichever interface is busy, and
+//! start and stop take the same time however many there are. Its filter knows the interfaces, and is replaced when they
+//! change, so it is not locked. A few interfaces that are named have a ring each, with equal parts of the memory; those of
+//! them that come back later take sockets from a reserve, since the capability to open new ones is given up by then.
 
 use std::net::SocketAddr;
 
 use engine_core::decap;
 use engine_sys::interfaces::Interface;
 use engine_sys::packet::{
-    FrameFilter, Group, GroupOptions, Instruction, OpenError, Reserve, RingOptions, SelfTest,
-    Steering, open_group, self_test,
+    AssembleError, FrameFilter, Group, GroupOptions, Instruction, Member, OpenError, Reserve,
+    RingOptions, SelfTest, Steering, open_group, open_shared_group, self_test,
 };
 use engine_sys::process;
 
 use super::interfaces::Choice;
+use super::orders::Interfaces;
 use super::source::Source;
 use crate::config::{self, Capture, CaptureMode};
 use crate::diagnostic::{Code, Diagnostic};
+use crate::limits::{RING_BLOCK_BYTES_MIN, RING_BLOCKS_MIN};
 use crate::pipeline::pipeline_config;
 use crate::process::status_value;
 
@@ -25,14 +29,10 @@ use crate::process::status_value;
 /// 128 blocks are more than a second; 32 of 1 MiB in the same memory were 0.3 s, and calls were lost on a busy machine.
 const BLOCK_BYTES: usize = 256 << 10;
 
-/// Bytes of a block where the budget is shared by many interfaces: still twice the longest frame that receive offload
-/// merges.
-const BLOCK_BYTES_MIN: usize = 128 << 10;
+/// Named interfaces that have a ring each; more of them share one.
+const RINGS_APART_MAX: usize = 4;
 
-/// Fewest blocks of a ring: one is ours while the kernel fills the others.
-const BLOCKS_MIN: usize = 4;
-
-/// Interfaces that may appear after the start, each with a socket for every shard.
+/// Interfaces that may come back after the start, each with a socket for every shard.
 const RETURNS_MAX: usize = 64;
 
 /// Sockets of the reserve: each is an open file, of which a process usually may have 1024.
@@ -45,9 +45,10 @@ pub struct Opener {
     filter: FrameFilter,
     reserve: Reserve,
     has_capability: bool,
+    is_shared: bool,
 }
 
-/// One interface's rings, one for each shard.
+/// Rings of one interface, or of all, one for each shard.
 pub struct Opened {
     /// In the order of the shards.
     pub sources: Vec<Source>,
@@ -58,8 +59,14 @@ pub struct Opened {
 impl Opener {
     /// What all interfaces have in common. `own` are the end points of self traffic, not to be captured.
     pub fn new(config: &Capture, choice: &Choice, own: &[SocketAddr]) -> Self {
-        let budget = config.settings.ring_bytes / choice.interfaces.len().max(1);
-        let block_bytes = (budget / BLOCKS_MIN).clamp(BLOCK_BYTES_MIN, BLOCK_BYTES);
+        let is_shared = is_shared(&config.settings.interfaces, choice.interfaces.len());
+        let rings = if is_shared {
+            1
+        } else {
+            choice.interfaces.len()
+        };
+        let budget = config.settings.ring_bytes / rings.max(1);
+        let block_bytes = (budget / RING_BLOCKS_MIN).clamp(RING_BLOCK_BYTES_MIN, BLOCK_BYTES);
         let decap = pipeline_config(
             &config.settings,
             &config.host,
@@ -70,7 +77,7 @@ impl Opener {
         Self {
             ring: RingOptions {
                 block_bytes,
-                blocks: (budget / block_bytes).max(BLOCKS_MIN),
+                blocks: (budget / block_bytes).max(RING_BLOCKS_MIN),
                 promiscuous: config.settings.promiscuous,
                 ..RingOptions::default()
             },
@@ -80,12 +87,17 @@ impl Opener {
                 geneve_ports: decap.geneve_ports.clone(),
                 // A mirror cuts packets and does not fragment them. Fragments of a host are joined before ports are compared.
                 defragment: config.settings.mode == CaptureMode::Interfaces,
-                lock_filter: true,
+                lock_filter: !is_shared,
                 ..GroupOptions::default()
             },
             filter: filter(config, &decap, own),
-            reserve: Reserve::new((config.settings.shards * RETURNS_MAX).min(RESERVE_MAX)),
+            reserve: Reserve::new(if is_shared {
+                0
+            } else {
+                (config.settings.shards * RETURNS_MAX).min(RESERVE_MAX)
+            }),
             has_capability: true,
+            is_shared,
         }
     }
 
@@ -100,6 +112,68 @@ impl Opener {
     /// The capability is given up: from now on sockets come from the reserve.
     pub fn capability_is_gone(&mut self) {
         self.has_capability = false;
+    }
+
+    /// Whether all interfaces share the rings.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
+    /// Opens the rings of all interfaces of the choice.
+    pub fn open_all(&mut self, interfaces: &[Interface]) -> Result<Vec<Opened>, Diagnostic> {
+        if self.is_shared {
+            return Ok(vec![self.open_shared(interfaces)?]);
+        }
+        interfaces
+            .iter()
+            .map(|interface| self.open(interface))
+            .collect()
+    }
+
+    /// Opens one ring per shard that `interfaces` share.
+    fn open_shared(&self, interfaces: &[Interface]) -> Result<Opened, Diagnostic> {
+        let group = GroupOptions {
+            filter: self.shared_program(interfaces)?,
+            ..self.group.clone()
+        };
+        let Group {
+            mut rings,
+            steering,
+        } = open_shared_group(&self.ring, &group)
+            .map_err(|error| cannot_open("all interfaces", &error))?;
+        if self.ring.promiscuous
+            && let Some(ring) = rings.first_mut()
+        {
+            for interface in interfaces {
+                ring.set_promiscuous(&interface.name)
+                    .map_err(|error| cannot_open(&interface.name, &error))?;
+            }
+        }
+        Ok(Opened {
+            sources: rings.into_iter().map(Source::shared).collect(),
+            steering,
+        })
+    }
+
+    /// What a shard needs to read `interfaces` in its shared ring.
+    pub fn interfaces(&self, interfaces: &[Interface]) -> Result<Interfaces, Diagnostic> {
+        let names = interfaces.iter().map(|interface| interface.name.clone());
+        Ok(Interfaces {
+            program: self.shared_program(interfaces)?.into(),
+            promiscuous: names.filter(|_| self.ring.promiscuous).collect(),
+        })
+    }
+
+    fn shared_program(&self, interfaces: &[Interface]) -> Result<Vec<Instruction>, Diagnostic> {
+        let members: Vec<Member> = interfaces
+            .iter()
+            .map(|interface| Member {
+                index: interface.index,
+                bare_ip: !interface.ethernet,
+                drop_outgoing: interface.loopback,
+            })
+            .collect();
+        self.shortened(|filter| filter.program_for(&members))
     }
 
     /// Opens one ring per shard on `interface`.
@@ -119,7 +193,7 @@ impl Opener {
         };
         let Group { rings, steering } = opened.map_err(|error| match error {
             OpenError::NoCapability if !self.has_capability => reserve_is_used_up(interface),
-            error => cannot_open(interface, &error),
+            error => cannot_open(&interface.name, &error),
         })?;
         let sources = rings.into_iter().enumerate();
         Ok(Opened {
@@ -130,26 +204,41 @@ impl Opener {
         })
     }
 
-    /// The filter as a program. If it is too long, the parts that decapsulation checks as well are left out.
+    /// The filter of one interface as a program.
     fn program(&self, interface: &Interface) -> Result<Vec<Instruction>, Diagnostic> {
-        let whole = FrameFilter {
-            bare_ip: !interface.ethernet,
-            ..self.filter.clone()
-        };
-        let short = FrameFilter {
+        self.shortened(|filter| {
+            FrameFilter {
+                bare_ip: !interface.ethernet,
+                ..filter.clone()
+            }
+            .program()
+        })
+    }
+
+    /// The filter as a program. If it is too long, the parts that decapsulation checks as well are left out.
+    fn shortened(
+        &self,
+        program: impl Fn(&FrameFilter) -> Result<Vec<Instruction>, AssembleError>,
+    ) -> Result<Vec<Instruction>, Diagnostic> {
+        let short = || FrameFilter {
             tcp_ports: None,
             udp_ports: None,
             without: Vec::new(),
-            ..whole.clone()
+            ..self.filter.clone()
         };
-        whole
-            .program()
-            .or_else(|_| short.program())
+        program(&self.filter)
+            .or_else(|_| program(&short()))
             .map_err(|error| {
                 Diagnostic::new(Code::E002, format!("the filter is too long: {error}"))
                     .fix("a shorter --bpf")
             })
     }
+}
+
+/// Whether all interfaces share a ring: they are not named one by one, or they are many.
+fn is_shared(wanted: &[String], chosen: usize) -> bool {
+    let is_open = wanted.is_empty() || wanted.iter().any(|name| name.ends_with('*'));
+    is_open || chosen > RINGS_APART_MAX
 }
 
 fn filter(config: &Capture, decap: &decap::Config, own: &[SocketAddr]) -> FrameFilter {
@@ -178,8 +267,7 @@ fn reserve_is_used_up(interface: &Interface) -> Diagnostic {
     Diagnostic::new(Code::W021, what).fix("restart sniffer; -i names the interfaces that matter")
 }
 
-pub(crate) fn cannot_open(interface: &Interface, error: &OpenError) -> Diagnostic {
-    let name = &interface.name;
+pub(crate) fn cannot_open(name: &str, error: &OpenError) -> Diagnostic {
     match error {
         OpenError::NoCapability if process::has_no_new_privileges() && !config::is_root() => Diagnostic::new(
             Code::E011,

@@ -18,10 +18,10 @@ use engine_sys::packet::{Trouble, Waiter};
 
 use super::orders::Orders;
 use super::overload::{Load, Overload, Step};
-use super::source::Source;
+use super::source::{Source, link};
 use super::split_flows::Detector;
 use crate::clock::now;
-use crate::counters::{Published, RuleCells, ShardCounters, Stages};
+use crate::counters::{Published, RuleCells, ShardCounters, Stages, Tables};
 use crate::sink::outlet::Outlets;
 
 /// What a shard reports to the thread that watches it.
@@ -92,7 +92,7 @@ pub struct Shard {
 
 /// What a shard is made of.
 pub struct Parts {
-    /// One ring on each interface.
+    /// One ring on each interface, or one on all.
     pub sources: Vec<Source>,
     /// Everything from frames to bundles.
     pub pipeline: Pipeline<Bundler>,
@@ -176,6 +176,7 @@ impl Shard {
             self.read_rings();
             self.close_gone();
             self.take_sources();
+            self.take_interfaces();
             if let Some((rules, cells)) = self.orders.take_rules() {
                 self.pipeline.set_rules(rules);
                 self.rule_cells = cells;
@@ -219,6 +220,7 @@ impl Shard {
             return false;
         }
         let share = source.share(1);
+        let link_of_all = source.link;
         let Some(block) = source.ring.next_block() else {
             return false;
         };
@@ -227,7 +229,7 @@ impl Shard {
         for frame in block.frames() {
             let frame = Frame {
                 time: Timestamp::from_parts(u64::from(frame.seconds), frame.nanos),
-                link: source.link,
+                link: link_of_all.unwrap_or_else(|| link(frame.is_ethernet())),
                 bytes: frame.bytes,
                 wire_len: frame.wire_len,
                 vlan: frame.vlan_tci,
@@ -331,9 +333,14 @@ impl Shard {
         self.counters.overload_shed_percent = overload.shed_percent().ceil() as u64;
         self.counters.overload_changes = overload.changes();
         let stages = Stages::new(&self.pipeline.ledger(), &self.counters);
-        let (ports, senders) = (self.pipeline.ports_seen(), self.pipeline.upload_senders());
-        let copies = self.pipeline.copies_seen();
-        self.published.store(&stages, ports, senders, copies);
+        let tables = Tables {
+            ports: self.pipeline.ports_seen(),
+            unwanted: self.pipeline.ports_unwanted(),
+            vnis: self.pipeline.vnis_seen(),
+            senders: self.pipeline.upload_senders(),
+            copies: self.pipeline.copies_seen(),
+        };
+        self.published.store(&stages, tables);
         self.rule_cells.store(self.pipeline.rule_matches());
     }
 
@@ -361,6 +368,26 @@ impl Shard {
             source.is_gone |= source.ring.interface_index() < 0;
         }
         self.sources.append(&mut sources);
+    }
+
+    /// Lets the frames of other interfaces into the rings that interfaces share.
+    fn take_interfaces(&mut self) {
+        let Some(interfaces) = self.orders.take_interfaces() else {
+            return;
+        };
+        for source in self.sources.iter_mut().filter(|source| source.is_shared()) {
+            let set = source.ring.set_filter(&interfaces.program);
+            for name in &interfaces.promiscuous {
+                // An interface that is gone again has no frames.
+                let _ = source.ring.set_promiscuous(name);
+            }
+            if let Err(error) = set {
+                (self.notify)(Notice::Trouble {
+                    interface: source.name.clone(),
+                    trouble: Trouble::Other(error.raw_os_error().unwrap_or(0)),
+                });
+            }
+        }
     }
 
     /// Closes the rings of interfaces that are gone, once they are read; what they counted stays.

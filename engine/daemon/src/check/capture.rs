@@ -94,7 +94,7 @@ fn socket(choice: &Choice) -> Finding {
     };
     match RxRing::open(&interface.name, &options) {
         Ok(_) => Finding::new(Level::Ok, TOPIC, "a TPACKET_V3 ring opens (CAP_NET_RAW)"),
-        Err(error) => Finding::of(rings::cannot_open(interface, &error), TOPIC),
+        Err(error) => Finding::of(rings::cannot_open(&interface.name, &error), TOPIC),
     }
 }
 

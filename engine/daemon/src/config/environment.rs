@@ -64,12 +64,45 @@ pub fn values(
             }
         }
         if let Some(row) = known {
+            if let Some(first) = values.given(row).filter(|first| first.name != name) {
+                notices.extend(one_wins(row, [(&first.name, &first.text), (name, text)]));
+            }
             let (text, notice) = accept(row, name, text, was_quoted);
             notices.extend(notice);
             values.add_variable(row, name, text);
         }
     }
     Ok((values, notices))
+}
+
+/// The notice when a setting was given under two of its names; none if both have the same text.
+fn one_wins(row: &Row, given: [(&str, &str); 2]) -> Option<Diagnostic> {
+    let [winner, loser] = {
+        let place = |name: &str| row.names().position(|known| known == name);
+        let mut given = given;
+        given.sort_by_key(|(name, _)| place(name));
+        given
+    };
+    let shown = |text: &str| {
+        if row.is_secret {
+            "(secret)".to_owned()
+        } else {
+            text.to_owned()
+        }
+    };
+    (winner.1 != loser.1).then(|| {
+        Diagnostic::new(
+            Code::W004,
+            format!(
+                "{}={} has no effect: {}={} is the same setting and wins",
+                loser.0,
+                shown(loser.1),
+                winner.0,
+                shown(winner.1)
+            ),
+        )
+        .fix(format!("unset {}", loser.0))
+    })
 }
 
 /// The text as it is used, and a notice when that is not what the variable holds.
@@ -128,15 +161,24 @@ fn is_service_link(name: &str, value: &OsString) -> bool {
         || (name.contains("_PORT") && (is_url || has_protocol))
 }
 
+/// The setting that a name probably means: one with the same prefix and nearly the same rest. A guess that is further off
+/// would do harm, since people paste it.
+fn guess_setting(name: &str) -> Option<&'static str> {
+    let prefix = PREFIXES.iter().find(|prefix| name.starts_with(*prefix))?;
+    let known = || ALL.iter().flat_map(|setting| setting.row().names());
+    let rest = |name: &'static str| name.strip_prefix(prefix);
+    let nearest = guess(name.strip_prefix(prefix)?, known().filter_map(rest))?;
+    known().find(|known| rest(known) == Some(nearest))
+}
+
 fn unknown_variable(name: &str) -> Diagnostic {
-    let known = ALL.iter().flat_map(|setting| setting.row().names());
-    let guess = guess(name, known);
+    let guess = guess_setting(name);
     let hint = guess
         .map(|guess| format!(" Did you mean {guess}?"))
         .unwrap_or_default();
     let fix = match guess {
-        Some(guess) => format!("rename it to {guess}, or pass --lenient to ignore it"),
-        None => "unset it, or pass --lenient to ignore it".to_owned(),
+        Some(guess) => format!("rename it to {guess}; --lenient ignores it"),
+        None => format!("unset {name}    or ignore it with --lenient"),
     };
     Diagnostic::new(Code::E001, format!("unknown setting {name}.{hint}"))
         .cause("names that begin with SNIFFER_, USAGE_LOGGERS_ or APP_ are reserved for settings, and this is none of them")
@@ -238,6 +280,40 @@ mod tests {
         let (_, notices) = environment(&[("SNIFFER_MIROR_VNIS", "1")], true).unwrap();
         assert_eq!(notices.len(), 1);
         assert!(environment(&[("PATH", "/bin"), ("MY_SNIFFER_X", "1")], false).is_ok());
+    }
+
+    #[test]
+    fn a_guess_that_is_far_off_is_none() {
+        for name in ["SNIFFER_COLOR", "SNIFFER_EXPORT"] {
+            let problem = environment(&[(name, "1")], false).unwrap_err();
+            assert_eq!(problem.what, format!("unknown setting {name}."));
+            assert!(problem.fix.unwrap().starts_with(&format!("unset {name} ")));
+        }
+        for name in ["USAGE_LOGGERS_RULE", "SNIFFER_SHARD", "APP_PROTS"] {
+            let problem = environment(&[(name, "1")], false).unwrap_err();
+            assert!(problem.what.contains("Did you mean"), "{}", problem.what);
+        }
+    }
+
+    #[test]
+    fn the_second_name_of_a_setting_that_has_no_effect_is_reported() {
+        let warnings = |first, second| {
+            let (_, notices) =
+                environment(&[("APP_PORT", first), ("APP_PORTS", second)], false).unwrap();
+            let texts = notices.into_iter().map(|notice| notice.what);
+            texts.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            warnings("80", "8000"),
+            ["APP_PORT=80 has no effect: APP_PORTS=8000 is the same setting and wins"]
+        );
+        assert!(warnings("80", "80").is_empty());
+        let given = [("NET_DEVICE", "lo"), ("VPC_MIRROR_DEVICE", "eth0")];
+        let (_, notices) = environment(&given, false).unwrap();
+        assert_eq!(
+            notices[0].what,
+            "VPC_MIRROR_DEVICE=eth0 has no effect: NET_DEVICE=lo is the same setting and wins"
+        );
     }
 
     #[test]

@@ -76,13 +76,13 @@ impl<const MIN: usize> Kind for Bytes<MIN> {
 }
 
 /// A size of memory; 0 stands for the default.
-pub struct BytesOrDefault;
+pub struct BytesOrDefault<const MIN: usize>;
 
-impl Kind for BytesOrDefault {
+impl<const MIN: usize> Kind for BytesOrDefault<MIN> {
     type Checked = usize;
 
     fn check(value: &Value) -> Result<usize, Diagnostic> {
-        Bytes::<0>::check(value)
+        Bytes::<MIN>::check(value)
     }
 
     fn show(checked: &usize) -> String {
@@ -312,8 +312,9 @@ impl Kind for Ports {
     type Checked = Worded<PortSet>;
 
     fn check(value: &Value) -> Result<Self::Checked, Diagnostic> {
+        let is_valid = |text: &str| PortSet::parse(text).is_ok();
         let set = PortSet::parse(&value.text)
-            .map_err(|reason| value.bad_list(&reason, "80,8000-8100"))?;
+            .map_err(|reason| value.bad_list(&reason, "80,8000-8100", is_valid))?;
         Ok(Worded {
             set,
             text: value.text.trim().to_owned(),
@@ -338,8 +339,9 @@ impl Kind for Vnis {
     const FORM: Form = Form::Hyphenated;
 
     fn check(value: &Value) -> Result<Self::Checked, Diagnostic> {
+        let is_valid = |text: &str| VniFilter::parse(text).is_ok();
         let set = VniFilter::parse(&value.text)
-            .map_err(|reason| value.bad_list(&reason, "123,456 or -7"))?;
+            .map_err(|reason| value.bad_list(&reason, "123,456", is_valid))?;
         Ok(Worded {
             set,
             text: value.text.trim().to_owned(),
@@ -362,8 +364,9 @@ impl Kind for Sources {
     type Checked = Worded<MirrorSources>;
 
     fn check(value: &Value) -> Result<Self::Checked, Diagnostic> {
+        let is_valid = |text: &str| MirrorSources::parse(text).is_ok();
         let set = MirrorSources::parse(&value.text)
-            .map_err(|reason| value.bad_list(&reason, "10.0.0.0/8,192.0.2.7"))?;
+            .map_err(|reason| value.bad_list(&reason, "10.0.0.0/8,192.0.2.7", is_valid))?;
         Ok(Worded {
             set,
             text: value.text.trim().to_owned(),
@@ -423,12 +426,15 @@ impl Kind for UdpPorts {
     type Checked = Vec<u16>;
 
     fn check(value: &Value) -> Result<Vec<u16>, Diagnostic> {
-        let ports: Option<Vec<u16>> = list(&value.text)
-            .map(|port| port.parse().ok().filter(|&port| port > 0))
-            .collect();
-        ports
-            .filter(|ports| !ports.is_empty())
-            .ok_or_else(|| value.bad_list(&"not a port between 1 and 65535", "8472"))
+        let parse = |text: &str| {
+            let ports: Option<Vec<u16>> = list(text)
+                .map(|port| port.parse().ok().filter(|&port| port > 0))
+                .collect();
+            ports.filter(|ports| !ports.is_empty())
+        };
+        let is_valid = |text: &str| parse(text).is_some();
+        parse(&value.text)
+            .ok_or_else(|| value.bad_list(&"not a list of ports from 1 to 65535", "4789", is_valid))
     }
 
     fn show(checked: &Vec<u16>) -> String {
@@ -441,14 +447,13 @@ impl Kind for UdpPorts {
 pub struct Mode;
 
 /// The words for a mode; those for files have none.
-const MODES: [(&str, Option<CaptureMode>); 8] = [
+const MODES: [(&str, Option<CaptureMode>); 7] = [
     ("auto", Some(CaptureMode::Interfaces)),
     ("af_packet", Some(CaptureMode::Interfaces)),
     ("libpcap", Some(CaptureMode::Interfaces)),
     ("raw_socket", Some(CaptureMode::Interfaces)),
     ("vxlan", Some(CaptureMode::Mirror)),
     ("mirror", Some(CaptureMode::Mirror)),
-    ("k8s", Some(CaptureMode::Interfaces)),
     ("pcap_file", None),
 ];
 
@@ -457,6 +462,19 @@ impl Kind for Mode {
 
     fn check(value: &Value) -> Result<CaptureMode, Diagnostic> {
         let word = lower(value);
+        if word == "k8s" {
+            return Err(Diagnostic::new(
+                Code::E060,
+                format!(
+                    "{} is not supported: this version looks up no pods",
+                    value.written()
+                ),
+            )
+            .fix(format!(
+                "{}    captures on the interfaces of the node",
+                value.written_with("auto")
+            )));
+        }
         match MODES.iter().find(|(known, _)| *known == word) {
             Some((_, Some(mode))) => Ok(*mode),
             Some((_, None)) => Err(Diagnostic::new(

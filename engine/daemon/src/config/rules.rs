@@ -9,6 +9,7 @@ use super::settings::{RULES, row};
 use super::value::Value;
 use super::values::Values;
 use crate::diagnostic::{Code, Diagnostic, system_words};
+use crate::process::is_in_container;
 
 /// The rules, and their name for people.
 #[derive(Clone, Debug)]
@@ -28,6 +29,11 @@ pub(super) fn rules(value: Option<&Value>, default: &str) -> Result<Rules, Diagn
         Some(path) => (read_rules(path)?, format!("{path} ")),
         None => (text, String::new()),
     };
+    if let Some(value) = value
+        && let Some(problem) = path_without_scheme(value)
+    {
+        return Err(problem);
+    }
     let set = RuleSet::parse(&text).map_err(|error| bad_rule(&error, &place))?;
     Ok(Rules {
         set: Arc::new(set),
@@ -56,18 +62,43 @@ pub fn rules_of(values: &Values) -> Result<Rules, Diagnostic> {
     rules(values.given(row::rules()), RULES)
 }
 
+/// A path where rules are expected: `/etc/rules.txt`, without `file://`. A rule that starts with a separator has blanks.
+fn path_without_scheme(value: &Value) -> Option<Diagnostic> {
+    let text = value.text.trim();
+    let is_path =
+        !text.contains(char::is_whitespace) && (text.starts_with('/') || text.starts_with("./"));
+    is_path.then(|| {
+        let path = std::fs::canonicalize(text).unwrap_or_else(|_| text.into());
+        Diagnostic::new(
+            Code::E030,
+            format!(
+                "{}: this is the path of a file, not a rule",
+                value.written()
+            ),
+        )
+        .fix(value.written_with(&format!("file://{}", path.display())))
+    })
+}
+
 fn read_rules(path: &str) -> Result<String, Diagnostic> {
     std::fs::read_to_string(path).map_err(|error| {
-        let hint = if error.kind() == std::io::ErrorKind::NotFound {
-            " (as seen inside the container; is it mounted?)"
-        } else {
-            ""
+        let is_missing = error.kind() == std::io::ErrorKind::NotFound;
+        let (hint, fix) = match (is_missing, is_in_container()) {
+            (true, true) => (
+                " (as seen inside the container; is it mounted?)",
+                format!("docker run -v /HOST/PATH:{path}:ro ..."),
+            ),
+            (true, false) => (
+                "",
+                format!("ls -l {path}    and give its full path: file:///PATH"),
+            ),
+            (false, _) => ("", format!("ls -l {path}    shows who may read it")),
         };
         Diagnostic::new(
             Code::E032,
             format!("file://{path}: {}{hint}", system_words(&error)),
         )
-        .fix(format!("docker run -v /HOST/PATH:{path}:ro ..."))
+        .fix(fix)
     })
 }
 
@@ -82,10 +113,27 @@ fn bad_rule(error: &rules::Error, place: &str) -> Diagnostic {
         error.line, error.column, error.message
     );
     let caret = " ".repeat(error.column.saturating_sub(1));
-    Diagnostic::new(code, what).cause(format!("{}\n{caret}^", error.source)).fix(
-        "verbs: remove remove_if remove_if_found remove_unless remove_unless_found replace stop stop_if stop_if_found\n\
-         stop_unless stop_unless_found; `sniffer help E030` shows the forms",
-    )
+    let fix = match error.class {
+        rules::Class::MultipleSample => "keep one `sample` line",
+        rules::Class::InvalidSample => {
+            "sample 10    keeps 10 % of the calls; any number from 1 to 99"
+        }
+        rules::Class::InvalidRegex => "correct the expression; `sniffer rules check FILE` tries it",
+        rules::Class::UnescapedSeparator => {
+            "put a backslash before the separator inside the expression, or use another one: ~ ! % | /"
+        }
+        rules::Class::InvalidExpression => {
+            "end the expression with the separator that it starts with; two expressions need a comma between them"
+        }
+        rules::Class::InvalidRule if error.message.contains("verb") => {
+            "verbs: remove remove_if remove_if_found remove_unless remove_unless_found replace stop stop_if stop_if_found\n\
+             stop_unless stop_unless_found; `sniffer help E030` shows the forms"
+        }
+        _ => "sniffer help E030    shows the forms of rules",
+    };
+    Diagnostic::new(code, what)
+        .cause(format!("{}\n{caret}^", error.source))
+        .fix(fix)
 }
 
 /// The first line that is no comment, and how many there are.
@@ -131,5 +179,31 @@ mod tests {
             problem.what
         );
         assert!(problem.cause.unwrap().starts_with("/a/ remoove\n"));
+    }
+
+    #[track_caller]
+    fn check_fix(rules: &str, code: Code, fix: &str) {
+        let problem = capture(&values(&[URL, ("USAGE_LOGGERS_RULES", rules)]), false).unwrap_err();
+        assert_eq!(problem.code, code, "{}", problem.what);
+        let given = problem.fix.unwrap();
+        assert!(given.contains(fix), "{rules}: {given}");
+    }
+
+    #[test]
+    fn the_fix_fits_the_mistake() {
+        check_fix("/a/ remoove", Code::E030, "verbs: ");
+        check_fix("sample 500", Code::E030, "sample 10 ");
+        check_fix("sample 10\\nsample 20", Code::E031, "keep one");
+        check_fix("/a[/ remove", Code::E030, "correct the expression");
+        check_fix(
+            "file:///no/such/rules.txt",
+            Code::E032,
+            "/no/such/rules.txt",
+        );
+        check_fix(
+            "/no/such/rules.txt",
+            Code::E030,
+            "USAGE_LOGGERS_RULES=file:///no/such/rules.txt",
+        );
     }
 }

@@ -14,6 +14,7 @@ use engine_core::limits::{BODY_BYTES_MAX, BUNDLE_BYTES, MEMORY_BYTES_MIN};
 use engine_core::{decap, pipeline};
 use engine_sys::cpu;
 use engine_sys::packet::RINGS_MAX;
+use store::limits::{CALLS_MAX, DATABASE_BYTES_MAX, DATABASE_BYTES_MIN};
 
 use super::folders;
 use super::kinds::{
@@ -30,7 +31,7 @@ use super::setting::{
 };
 use super::values::Values;
 use crate::diagnostic::Diagnostic;
-use crate::limits::UPLOAD_BUNDLES_MAX;
+use crate::limits::{RING_BYTES_MIN, UPLOAD_BUNDLES_MAX};
 
 /// Rules when none are given.
 pub const RULES: &str = "include default";
@@ -103,8 +104,8 @@ settings! {
     /// Which packets are read: auto, af_packet, vxlan or mirror.
     ///
     /// `auto` and `af_packet` read everything on the interfaces, in tunnels and outside. `vxlan` and `mirror` read
-    /// only what arrives in VXLAN, for a machine that is the target of a traffic mirror. `libpcap`, `raw_socket` and
-    /// `k8s`, names of network-sniffer 1.x, mean `auto`.
+    /// only what arrives in VXLAN, for a machine that is the target of a traffic mirror. `libpcap` and `raw_socket`,
+    /// names of network-sniffer 1.x, mean `auto`. `k8s` is not supported.
     mode: Mode = Setting::new("SNIFFER_ENGINE", || CaptureMode::Interfaces)
         .flag("engine", "NAME")
         .of(Packets, CAPTURING)
@@ -172,8 +173,9 @@ settings! {
 
     /// Bytes of the packet rings of one capture thread.
     ///
-    /// They are divided among the interfaces. The default holds about 25 ms of a link with 10 Gbit/s.
-    ring_bytes: BytesOrDefault = Setting::new("SNIFFER_PCAP_BUFFER_SIZE", || 32 << 20)
+    /// All interfaces share one ring; up to four that are named one by one have a ring each, with equal parts. The default
+    /// holds about 25 ms of a link with 10 Gbit/s.
+    ring_bytes: BytesOrDefault<RING_BYTES_MIN> = Setting::new("SNIFFER_PCAP_BUFFER_SIZE", || 32 << 20)
         .flag("ring-size", "BYTES")
         .of(Packets, CAPTURING);
 
@@ -352,6 +354,30 @@ settings! {
     data: Path = Setting::new("SNIFFER_DATA", folders::default_data)
         .flag("data", "DIR")
         .default_words("/var/lib/sniffer for root")
+        .of(Store, STORING);
+
+    /// Calls that the store keeps.
+    ///
+    /// Past it the oldest calls of the sender that has the most are deleted and counted.
+    keep_calls: Number<1, 1_000_000_000> =
+        Setting::new("SNIFFER_KEEP_CALLS", || CALLS_MAX as usize)
+        .flag("keep-calls", "COUNT")
+        .of(Store, STORING);
+
+    /// Bytes of the database that the store keeps.
+    ///
+    /// The write-ahead log, 64 MiB at most, comes on top.
+    keep_bytes: Bytes<{ DATABASE_BYTES_MIN as usize }> =
+        Setting::new("SNIFFER_KEEP_BYTES", || DATABASE_BYTES_MAX as usize)
+        .flag("keep-bytes", "BYTES")
+        .of(Store, STORING);
+
+    /// Days for which the store keeps a call.
+    ///
+    /// The other two bounds hold as well.
+    keep_days: Optional<Number<1, 36_500>> = Setting::new("SNIFFER_KEEP_DAYS", || None)
+        .flag("keep-days", "COUNT")
+        .default_words("no bound")
         .of(Store, STORING);
 
     /// Address of the embedded store's capture URL.

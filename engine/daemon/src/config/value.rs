@@ -37,7 +37,7 @@ impl Value {
         }
     }
 
-    /// The setting as the user wrote it: `NAME=TEXT` or `--flag TEXT`.
+    /// The setting as the user wrote it: `NAME=TEXT` or `--ports TEXT`.
     pub fn written(&self) -> String {
         self.written_with(&self.shown())
     }
@@ -53,18 +53,31 @@ impl Value {
         Diagnostic::new(Code::E002, format!("{}: expected {what}", self.written()))
     }
 
-    /// The error for a list that cannot be read, with an example of one that can.
-    pub fn bad_list(&self, reason: &impl fmt::Display, example: &str) -> Diagnostic {
-        let hint = if self.text.contains([';', '|']) {
-            "; separate with commas"
-        } else {
-            ""
+    /// The error for a list that cannot be read. The fix is the list itself where only its separators are wrong, and an example
+    /// otherwise.
+    pub fn bad_list(
+        &self,
+        reason: &impl fmt::Display,
+        example: &str,
+        is_valid: impl Fn(&str) -> bool,
+    ) -> Diagnostic {
+        let with_commas: Vec<&str> = self
+            .text
+            .split([';', '|', ',', ' ', '\n'])
+            .filter(|item| !item.is_empty())
+            .collect();
+        let with_commas = with_commas.join(",");
+        let problem = |reason: &dyn fmt::Display| {
+            Diagnostic::new(Code::E002, format!("{}: {reason}", self.written()))
         };
-        Diagnostic::new(
-            Code::E002,
-            format!("{}: {:?}: {reason}{hint}", self.name, self.shown()),
-        )
-        .fix(self.written_with(example))
+        if self.is_secret || !is_valid(&with_commas) {
+            // The reason names the item at fault; where that is the whole value, once is enough.
+            let reason = reason.to_string();
+            let whole = format!("{:?}: ", self.text.trim());
+            let reason = reason.strip_prefix(&whole).unwrap_or(&reason);
+            return problem(&reason).fix(self.written_with(example));
+        }
+        problem(&"separate the items with commas").fix(self.written_with(&with_commas))
     }
 }
 

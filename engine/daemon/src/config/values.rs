@@ -90,7 +90,7 @@ mod tests {
         let shown = [
             format!("{values:?}"),
             value.expected("a token").to_string(),
-            value.bad_list(&"no token", "TOKEN").to_string(),
+            value.bad_list(&"no token", "TOKEN", |_| true).to_string(),
         ];
         assert!(
             shown.iter().all(|text| !text.contains("hunter2")),

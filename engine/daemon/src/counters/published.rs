@@ -6,23 +6,37 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
+use engine_core::decap::VniSeen;
 use engine_core::flow::{CopiedPlaces, CopyTable};
-use engine_core::http::{PortFlows, PortTable, Protocol};
+use engine_core::http::{PortCounts, PortFlows, PortTable, Protocol};
 use engine_core::limits::{
     COPY_PLACES_MAX, PORTS_NAMED_MAX, UPLOAD_SENDER_BYTES_MAX, UPLOAD_SENDERS_NAMED_MAX,
+    VNIS_SEEN_MAX,
 };
 use engine_core::uploads::{Sender, SenderTable, SenderUploads};
 
 use super::Stages;
 
-/// Cells of the pairs of networks with copies, after the ports.
-const COPY_CELLS: usize = COPY_PLACES_MAX * CopiedPlaces::CELLS;
-
-/// Cells of one port, after the counters: its number, and its flows by protocol. All are 0 without such a port.
+/// Cells of one port: its number, and its flows by protocol. All are 0 without such a port.
 const PORT_CELLS: usize = 1 + Protocol::COLUMNS.len();
 
-/// Cells of one other sniffer, after the ports: how many of its uploads were skipped, and its name. All are 0 without one.
+/// Cells of one port that is not wanted: its number and its flows.
+const UNWANTED_CELLS: usize = 2;
+
+/// Cells of one network: its number, its frames, and 1 if it is wanted.
+const VNI_CELLS: usize = 3;
+
+/// Cells of one other sniffer: how many of its uploads were skipped, and its name. All are 0 without one.
 const SENDER_CELLS: usize = 1 + UPLOAD_SENDER_BYTES_MAX / size_of::<u64>();
+
+/// Cells of each table, in their order behind the counters.
+const TABLES: [usize; 5] = [
+    PORTS_NAMED_MAX * PORT_CELLS,
+    PORTS_NAMED_MAX * UNWANTED_CELLS,
+    VNIS_SEEN_MAX * VNI_CELLS,
+    UPLOAD_SENDERS_NAMED_MAX * SENDER_CELLS,
+    COPY_PLACES_MAX * CopiedPlaces::CELLS,
+];
 
 /// Attempts to read while a shard may be writing, before the reader takes what it got: a write lasts a microsecond in a
 /// hundred, but the shard may lose its core in the middle of it.
@@ -48,18 +62,34 @@ pub struct Sample {
     pub stages: Stages,
     /// Flows by server port and protocol.
     pub ports: PortTable,
+    /// Flows with no wanted port, by server port.
+    pub unwanted: PortCounts,
+    /// Networks in tunnels.
+    pub vnis: Vec<VniSeen>,
     /// Skipped uploads of other sniffers.
     pub senders: SenderTable,
     /// The pairs of networks in which the same connections were captured.
     pub copies: CopyTable,
 }
 
+/// The tables that a shard publishes.
+#[derive(Clone, Copy)]
+pub struct Tables<'a> {
+    /// Flows by server port and protocol.
+    pub ports: &'a PortTable,
+    /// Flows with no wanted port, by server port.
+    pub unwanted: &'a PortCounts,
+    /// Networks in tunnels.
+    pub vnis: &'a [VniSeen],
+    /// Skipped uploads of other sniffers.
+    pub senders: &'a SenderTable,
+    /// The pairs of networks in which the same connections were captured.
+    pub copies: &'a CopyTable,
+}
+
 impl Default for Published {
     fn default() -> Self {
-        let count = Stages::cells().count()
-            + PORTS_NAMED_MAX * PORT_CELLS
-            + UPLOAD_SENDERS_NAMED_MAX * SENDER_CELLS
-            + COPY_CELLS;
+        let count = Stages::cells().count() + TABLES.iter().sum::<usize>();
         Self {
             version: AtomicU64::new(0),
             cells: (0..count).map(|_| AtomicU64::new(0)).collect(),
@@ -69,35 +99,35 @@ impl Default for Published {
 
 impl Published {
     /// Publishes one moment. Only the owning shard calls this.
-    pub fn store(
-        &self,
-        stages: &Stages,
-        ports: &PortTable,
-        senders: &SenderTable,
-        copies: &CopyTable,
-    ) {
-        let rows = ports.rows().iter();
-        let rows = rows.flat_map(|row| std::iter::once(row.port.into()).chain(row.flows));
-        let senders = senders.rows().iter();
+    pub fn store(&self, stages: &Stages, tables: Tables<'_>) {
+        let ports = tables.ports.rows().iter();
+        let ports = ports.flat_map(|row| std::iter::once(row.port.into()).chain(row.flows));
+        let unwanted = tables.unwanted.rows().iter();
+        let unwanted = unwanted.flat_map(|&(port, flows)| [port.into(), flows]);
+        let vnis = tables.vnis.iter();
+        let vnis = vnis.flat_map(|seen| [seen.vni.into(), seen.frames, seen.wanted.into()]);
+        let senders = tables.senders.rows().iter();
         let senders =
             senders.flat_map(|row| std::iter::once(row.uploads).chain(row.sender.words()));
-        let values = stages.values().chain(rows);
-        let places = copies.rows().iter().flat_map(CopiedPlaces::cells);
+        let copies = tables.copies.rows().iter().flat_map(CopiedPlaces::cells);
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version + 1, Ordering::Relaxed);
         // No cell is written before the version is odd.
         fence(Ordering::Release);
-        for (cell, value) in self.cells.iter().zip(values) {
-            cell.store(value, Ordering::Relaxed);
-        }
-        let (rest, last) = self.cells.split_at(self.cells.len() - COPY_CELLS);
-        for (cell, value) in last.iter().zip(places) {
-            cell.store(value, Ordering::Relaxed);
-        }
-        let behind = rest.len() - UPLOAD_SENDERS_NAMED_MAX * SENDER_CELLS;
-        for (cell, value) in rest[behind..].iter().zip(senders) {
-            cell.store(value, Ordering::Relaxed);
-        }
+        let [
+            counters,
+            of_ports,
+            of_unwanted,
+            of_vnis,
+            of_senders,
+            of_copies,
+        ] = parts(&self.cells);
+        put(counters, stages.values());
+        put(of_ports, ports);
+        put(of_unwanted, unwanted);
+        put(of_vnis, vnis);
+        put(of_senders, senders);
+        put(of_copies, copies);
         self.version.store(version + 2, Ordering::Release);
     }
 
@@ -108,42 +138,46 @@ impl Published {
 
     /// What was published last.
     pub fn sample(&self) -> Sample {
-        let mut values = self.load().into_iter();
-        let stages = Stages::from_values(&mut values);
-        let mut ports = PortTable::default();
-        let rest = values.as_slice();
-        let (rest, places) = rest.split_at(rest.len().saturating_sub(COPY_CELLS));
-        let (rows, behind) = rest.split_at(PORTS_NAMED_MAX * PORT_CELLS);
-        let (rows, _) = rows.as_chunks();
-        let rows = rows
-            .iter()
-            .map(|&[port, ref flows @ ..]: &[u64; PORT_CELLS]| PortFlows {
-                // It was one when it was stored.
-                port: u16::try_from(port).unwrap_or(u16::MAX),
-                flows: *flows,
-            });
+        let values = self.load();
+        let [counters, ports, unwanted, vnis, senders, copies] = parts(&values);
+        let mut sample = Sample {
+            stages: Stages::from_values(&mut counters.iter().copied()),
+            ..Sample::default()
+        };
+        let (rows, _) = ports.as_chunks::<PORT_CELLS>();
+        let rows = rows.iter().map(|&[port, ref flows @ ..]| PortFlows {
+            port: number(port),
+            flows: *flows,
+        });
         let is_used = |row: &PortFlows| row.flows.iter().any(|flows| *flows > 0);
-        ports.extend(rows.take_while(is_used));
-        let mut senders = SenderTable::default();
-        let (rows, _) = behind.as_chunks();
-        let rows =
-            rows.iter().map(
-                |&[uploads, ref name @ ..]: &[u64; SENDER_CELLS]| SenderUploads {
-                    sender: Sender::from_words(*name),
-                    uploads,
-                },
-            );
-        senders.extend(rows.take_while(|row| row.uploads > 0));
-        let (places, _) = places.as_chunks();
-        let places = places.iter().map(|cells| CopiedPlaces::from_cells(*cells));
-        let mut copies = CopyTable::default();
-        copies.extend(places.take_while(|row| row.connections > 0));
-        Sample {
-            stages,
-            ports,
-            senders,
-            copies,
+        sample.ports.extend(rows.take_while(is_used));
+        let (rows, _) = unwanted.as_chunks::<UNWANTED_CELLS>();
+        for &[port, flows] in rows.iter().take_while(|[_, flows]| *flows > 0) {
+            sample.unwanted.add(number(port), flows);
         }
+        let (rows, _) = vnis.as_chunks::<VNI_CELLS>();
+        let rows = rows.iter().take_while(|[_, frames, _]| *frames > 0);
+        sample
+            .vnis
+            .extend(rows.map(|&[vni, frames, wanted]| VniSeen {
+                vni: number(vni),
+                frames,
+                wanted: wanted > 0,
+            }));
+        let (rows, _) = senders.as_chunks::<SENDER_CELLS>();
+        let rows = rows.iter().map(|&[uploads, ref name @ ..]| SenderUploads {
+            sender: Sender::from_words(*name),
+            uploads,
+        });
+        sample
+            .senders
+            .extend(rows.take_while(|row| row.uploads > 0));
+        let (rows, _) = copies.as_chunks();
+        let rows = rows.iter().map(|cells| CopiedPlaces::from_cells(*cells));
+        sample
+            .copies
+            .extend(rows.take_while(|row| row.connections > 0));
+        sample
     }
 
     /// The cells of one moment.
@@ -171,6 +205,27 @@ impl Published {
     }
 }
 
+/// The cells of the counters, and those of each table.
+fn parts<T>(cells: &[T]) -> [&[T]; 6] {
+    let (counters, mut rest) = cells.split_at(cells.len() - TABLES.iter().sum::<usize>());
+    let mut parts = [counters; 6];
+    for (part, length) in parts[1..].iter_mut().zip(TABLES) {
+        (*part, rest) = rest.split_at(length);
+    }
+    parts
+}
+
+fn put(cells: &[AtomicU64], values: impl Iterator<Item = u64>) {
+    for (cell, value) in cells.iter().zip(values) {
+        cell.store(value, Ordering::Relaxed);
+    }
+}
+
+/// A number that was stored as a wider one.
+fn number<T: TryFrom<u64> + Default>(value: u64) -> T {
+    T::try_from(value).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,21 +241,36 @@ mod tests {
             port,
             flows: Protocol::COLUMNS.map(|column| column as u64),
         }));
+        let mut unwanted = PortCounts::default();
+        unwanted.add(8080, 7);
+        let vnis = [(5, true), (9, false)].map(|(vni, wanted)| VniSeen {
+            vni,
+            frames: 11,
+            wanted,
+        });
         let published = Published::default();
         let mut senders = SenderTable::default();
         senders.record(Sender::new(b"web-3"));
-        let row = CopiedPlaces {
+        let mut copies = CopyTable::default();
+        copies.extend([CopiedPlaces {
             connections: 3,
             ..CopiedPlaces::default()
+        }]);
+        let tables = Tables {
+            ports: &ports,
+            unwanted: &unwanted,
+            vnis: &vnis,
+            senders: &senders,
+            copies: &copies,
         };
-        let mut copies = CopyTable::default();
-        copies.extend([row]);
-        published.store(&stages, &ports, &senders, &copies);
+        published.store(&stages, tables);
         let sample = published.sample();
-        assert_eq!(sample.senders.rows(), senders.rows());
-        assert_eq!(sample.copies, copies);
         assert_eq!(sample.stages, stages);
         assert_eq!(sample.ports.rows(), ports.rows());
+        assert_eq!(sample.unwanted, unwanted);
+        assert_eq!(sample.vnis, vnis);
+        assert_eq!(sample.senders.rows(), senders.rows());
+        assert_eq!(sample.copies, copies);
     }
 
     #[test]
@@ -212,8 +282,14 @@ mod tests {
                     let mut stages = Stages::default();
                     stages.decap.frames = moment;
                     stages.shard.calls_withheld = moment;
-                    let (ports, senders) = (PortTable::default(), SenderTable::default());
-                    published.store(&stages, &ports, &senders, &CopyTable::default());
+                    let tables = Tables {
+                        ports: &PortTable::default(),
+                        unwanted: &PortCounts::default(),
+                        vnis: &[],
+                        senders: &SenderTable::default(),
+                        copies: &CopyTable::default(),
+                    };
+                    published.store(&stages, tables);
                     // A shard reads a block between two of these.
                     (0..1000).for_each(|_| std::hint::spin_loop());
                 }

@@ -84,9 +84,10 @@ All capabilities are given up once the sockets are open.";
 "The named interface does not exist in this network namespace. A name may end in * (a prefix), and an address of an
 interface works too. In a container, --network host shows the interfaces of the host.";
     W021, Done, "an interface is down or went away",
-"Capture goes on with the other interfaces, and with this one again as soon as it is up.";
+"Capture goes on with the other interfaces, and with this one again as soon as it is up. `status` lists the interfaces that are
+captured now.";
     W022, Done, "the container is not on the host's network",
-"Only lo and one virtual interface are here, which is what a container sees without `--network host`. Calls to other
+"Only lo, or lo and one virtual interface, are here, which is what a container sees without `--network host`. Calls to other
 containers and to the host's programs are then not visible.";
     E030, Usage, "a rule cannot be read",
 "A line of the rules is not a rule. The message shows the line, the column and the reason. Forms:
@@ -163,6 +164,9 @@ machine does not trust; or the port is not encrypted. Bundles are kept and sent 
 "Calls are captured faster than the destination acknowledges them, so the queue is full and its oldest bundles are dropped.
 USAGE_LOGGERS_BUNDLE_QUEUE_SIZE (--bundle-queue-size) keeps more, within the memory limit, which bridges a burst. Against a lasting
 difference: a faster destination, fewer calls (-p, -i, the rule `sample N`), or shorter ones (--body-limit).";
+    W048, Done, "calls were given up for memory",
+"The bound of memory for open calls was reached, and complete calls were given up; they are counted as dropped (memory).
+--memory-limit 1G or SNIFFER_MEMORY_LIMIT raises it; -p and -i narrow the capture.";
     W050, Done, "io_uring is not available",
 "Docker's default seccomp profile and kernel.io_uring_disabled=2 refuse io_uring. The uploader uses plain sockets instead,
 which costs a little more CPU and loses nothing.";
@@ -178,6 +182,10 @@ deliver packets for other machines, and --promisc is needed to capture those tha
 and the server (often lo), where they are not encrypted.";
     W063, Done, "only HTTP/2",
 "The connections are HTTP/2 without encryption, mostly gRPC. This version counts them and does not read them.";
+    W064, Done, "only one direction",
+"Requests are captured without their responses, or responses without their requests, so that all calls are half calls. The other
+direction passes elsewhere: another port of a tap, another interface (asymmetric routing, a bond), or the mirror session takes
+ingress or egress only. Capture where both pass, or give the mirror both directions. --half-calls delivers what there is.";
     W065, Done, "no VXLAN",
 "Packets arrive, but none on the UDP ports of VXLAN. Check the security group (UDP 4789 from the sources), that the mirror
 session is on, that its target is this machine, and SNIFFER_MIRROR_VXLANPORT.";
@@ -187,10 +195,17 @@ session is on, that its target is this machine, and SNIFFER_MIRROR_VXLANPORT.";
 "There are packets, but none of them is TCP, so there is no HTTP/1 in them. The message counts what they are. HTTP/3 runs
 over UDP and is encrypted. Packets inside of a tunnel that is not known count as what the tunnel is made of: VXLAN on another
 UDP port needs --vxlan-port.";
+    W069, Done, "packets arrive cut",
+"A mirror or a snap length cut packets before they reached this machine. The calls are kept and marked, and what is missing is
+counted to the byte. A mirror in VXLAN adds 50 bytes to each packet and cuts what does not fit into the target's MTU: set the MTU of
+the sources to 8947 or less for a target with 9001, to 1450 for one with 1500. For capture files: `tcpdump -s 0`.";
     W070, Done, "a ring was full or filled up",
 "Packets arrive faster than they are read. Before the kernel has to drop some, which makes their calls incomplete, bundles
 are sent uncompressed, then bodies are truncated, then calls are shed; the status counts each. A larger ring
 (--ring-size 256M) helps against bursts; otherwise narrow the capture (-p, -i) or give it more cores (--shards).";
+    W071, Done, "packets were lost before this machine",
+"Connections acknowledge bytes that never arrived here, while no ring was full: a mirror, tap or switch lost them on the way. Calls
+with such gaps are marked or half. Check the drop counters of the switch and the bandwidth of the mirror's port, and mirror less.";
     W072, Done, "connections are captured twice",
 "The same connections, with the same addresses, ports and sequence numbers on both sides, are captured in two networks: both
 ends are mirrored, there are two mirror sessions, or the packets also pass an interface of this machine without their tunnel.
@@ -238,9 +253,16 @@ machine. The rules are those of the settings, or `include default`. For a store 
 
   SNIFFER_STORE=:7711 SNIFFER_UI=127.0.0.1:7710";
     E101, Usage, "the store cannot start",
-"The embedded store could not open its database or its ports; the message has the reason.";
+"The embedded store could not open its database or its ports; the message has the reason. A folder serves one store at a time:
+another one needs its own (--data DIR).";
     W102, Done, "a child process was restarted",
 "A child process of the supervisor ended by itself and was started again. Its own messages precede this one in the log.";
+    W103, Done, "the store cannot store calls",
+"The database refuses bundles; the message has the reason, mostly a full disk. Each bundle is answered with 503, so that its
+sender keeps it and tries again; what no longer fits its queue is dropped there and counted.
+
+  df -h /var/lib/sniffer       the space that is left; --data DIR or SNIFFER_DATA is another folder
+  --keep-bytes 500M            keeps less; --keep-calls and --keep-days do too";
     W104, Done, "no metrics",
 "Another program, for example another sniffer, uses the default port of metrics. Capture goes on without metrics.
 SNIFFER_METRICS=127.0.0.1:7712 (or --metrics) sets another port, SNIFFER_METRICS=off serves none.";
@@ -251,6 +273,9 @@ SNIFFER_METRICS=127.0.0.1:7712 (or --metrics) sets another port, SNIFFER_METRICS
 the same user, in the same container; --control PATH or SNIFFER_CONTROL sets another socket.";
     E111, Usage, "already running",
 "Another sniffer answers on the control socket. Stop it first, or give this one its own socket with --control PATH.";
+    E112, NotRunning, "nothing records the calls",
+"`sniffer demo` found a running sniffer and made calls for it, or wanted to, and nothing recorded them. Its capture is off, or reads
+other interfaces or ports. `sniffer on` switches it on; `sniffer status` shows what it reads.";
     E120, Incomplete, "not everything was accounted for or delivered",
 "`--strict` demands that every call and packet is complete. The ledger above shows what is missing and why.";
     E121, Usage, "the ledger cannot be written",

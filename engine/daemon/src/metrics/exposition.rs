@@ -12,7 +12,7 @@ use super::families::{self, Pool, Series};
 use crate::counters::Stages;
 use crate::process::Process;
 use crate::sink::stats::{Snapshot, Times};
-use crate::status::{Calls, RuleHits};
+use crate::status::{Calls, Completeness, RuleHits};
 
 /// What is shown, read at one moment.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +35,8 @@ pub struct Moment {
     pub ring_bytes: u64,
     /// The memory limit in bytes.
     pub memory_limit_bytes: u64,
+    /// Codes of the warnings that hold, each once.
+    pub warnings: Vec<String>,
     /// Memory, threads and CPU time of this process.
     pub process: Process,
 }
@@ -43,6 +45,7 @@ pub struct Moment {
 pub fn page(moment: &Moment) -> String {
     let mut page = Text::default();
     program(&mut page, moment);
+    faults(&mut page, moment);
     calls(&mut page, &moment.calls);
     uploads(&mut page, moment);
     rules(&mut page, moment);
@@ -128,6 +131,25 @@ fn program(page: &mut Text, moment: &Moment) {
             "When the capture started, in seconds since 1970.",
             seconds(started),
         );
+    }
+}
+
+/// How much was captured, and what is wrong.
+fn faults(page: &mut Text, moment: &Moment) {
+    let completeness = Completeness::of(&moment.shards.iter().collect());
+    if let Some(ratio) = completeness.ratio() {
+        page.single(
+            "sniffer_capture_complete_ratio",
+            "Captured part of the payload bytes that were captured or acknowledged, 0 to 1.",
+            ratio,
+        );
+    }
+    page.metric(
+        "sniffer_warning",
+        "1 for each warning that holds, by its code; `sniffer help CODE` explains it.",
+    );
+    for code in &moment.warnings {
+        page.sample("sniffer_warning", &[("code", code)], 1);
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! Each hint holds only while no call was seen, so that a busy capture gets no warnings about what it rightly ignores.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
-use engine_core::http::Protocol;
+use engine_core::decap::VniSeen;
+use engine_core::http::{PortCounts, Protocol};
 
 use crate::config::CaptureMode;
 use crate::counters::Stages;
@@ -14,6 +16,9 @@ use crate::status::Port;
 
 /// Time without a call before there is a hint.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// Ports and networks that a hint names, at most.
+const NAMED_MAX: usize = 4;
 
 /// A mirror session takes longer to set up than a capture.
 const MIRROR_SILENCE: Duration = Duration::from_secs(30);
@@ -35,8 +40,44 @@ pub struct Scope {
     pub vnis: String,
 }
 
+/// What was seen, as far as hints name it.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Ports that are read.
+    pub ports: Vec<Port>,
+    /// Ports that are not wanted, with their connections.
+    pub unwanted: PortCounts,
+    /// Networks in tunnels.
+    pub vnis: Vec<VniSeen>,
+}
+
+impl Seen {
+    /// The ports that are not wanted, those with the most connections first, and these connections.
+    fn busiest_ports(&self) -> Vec<(u16, u64)> {
+        let mut rows = self.unwanted.rows().to_vec();
+        rows.sort_by_key(|&(port, flows)| (Reverse(flows), port));
+        rows.truncate(NAMED_MAX);
+        rows
+    }
+
+    /// The networks that are not wanted, those with the most frames first.
+    fn busiest_vnis(&self) -> Vec<u32> {
+        let mut rows: Vec<&VniSeen> = self.vnis.iter().filter(|seen| !seen.wanted).collect();
+        rows.sort_by_key(|seen| (Reverse(seen.frames), seen.vni));
+        rows.truncate(NAMED_MAX);
+        rows.into_iter().map(|seen| seen.vni).collect()
+    }
+}
+
+/// `8000,8080`.
+fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    items.join(",")
+}
+
 /// The hints that hold when no call was seen in the time `running`.
-pub fn hints(scope: &Scope, stages: &Stages, ports: &[Port], running: Duration) -> Vec<Diagnostic> {
+pub fn hints(scope: &Scope, stages: &Stages, seen: &Seen, running: Duration) -> Vec<Diagnostic> {
+    let ports = &seen.ports;
     if running < SILENCE || stages.message.calls_seen > 0 {
         return Vec::new();
     }
@@ -85,11 +126,15 @@ pub fn hints(scope: &Scope, stages: &Stages, ports: &[Port], running: Duration) 
         unwanted_vni > 0 && unwanted_vni >= tunnelled,
         Code::W066,
         format!(
-            "all {} in tunnels are of other networks than {}",
-            plural(unwanted_vni, "packet"),
+            "{}, all of VNI {}, which SNIFFER_MIRROR_VNIS={} leaves out",
+            plural(unwanted_vni, "mirrored packet"),
+            list(seen.busiest_vnis()),
             scope.vnis
         ),
-        "SNIFFER_MIRROR_VNIS=    empty takes all networks",
+        &format!(
+            "SNIFFER_MIRROR_VNIS={}    empty takes all networks",
+            list(seen.busiest_vnis())
+        ),
     );
     let unread = http.flows_unwanted;
     if let Some(ports) = &scope.ports {
@@ -97,11 +142,15 @@ pub fn hints(scope: &Scope, stages: &Stages, ports: &[Port], running: Duration) 
             unread > 0 && http.flows_http == 0,
             Code::W061,
             format!(
-                "{}, no HTTP on port {ports}; {} on other ports",
+                "{}, no HTTP on port {ports}; {} on other ports{}",
                 plural(frames, "packet"),
-                plural(unread, "connection")
+                plural(unread, "connection"),
+                connections(&seen.busiest_ports())
             ),
-            "APP_PORTS=    empty finds HTTP on any port",
+            &format!(
+                "APP_PORTS={}    empty finds HTTP on any port",
+                list(seen.busiest_ports().into_iter().map(|(port, _)| port))
+            ),
         );
     }
     // Connections of a protocol that is not read, where nothing else is.
@@ -139,6 +188,19 @@ pub fn hints(scope: &Scope, stages: &Stages, ports: &[Port], running: Duration) 
     hints
 }
 
+/// `: 8 on 8000, 4 on 8080`.
+fn connections(ports: &[(u16, u64)]) -> String {
+    let words: Vec<String> = ports
+        .iter()
+        .map(|(port, flows)| format!("{} on {port}", thousands(*flows)))
+        .collect();
+    if words.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", words.join(", "))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,7 +223,8 @@ mod tests {
         };
         let mut stages = Stages::default();
         count(&mut stages);
-        let codes: Vec<Code> = hints(&scope, &stages, &[], Duration::from_secs(seconds))
+        let seen = Seen::default();
+        let codes: Vec<Code> = hints(&scope, &stages, &seen, Duration::from_secs(seconds))
             .iter()
             .map(|hint| hint.code)
             .collect();
@@ -212,5 +275,49 @@ mod tests {
         check(mirror, None, 30, frames, &[Code::W065]);
         check(mirror, None, 30, other_networks, &[Code::W066]);
         check(mirror, None, 30, tunnels, &[]);
+    }
+
+    #[test]
+    fn what_is_there_is_named_with_a_line_to_paste() {
+        let scope = Scope {
+            mode: CaptureMode::Interfaces,
+            interfaces: "lo".into(),
+            ports: Some("81".into()),
+            vxlan_ports: "4789".into(),
+            vnis: "-9".into(),
+            mirror_sources: "192.0.2.0/24".into(),
+        };
+        let mut stages = Stages::default();
+        stages.shard.frames_read = 90;
+        stages.http.flows_unwanted = 12;
+        stages.decap.skipped_vni_unwanted = 147;
+        let mut seen = Seen::default();
+        seen.unwanted.add(8080, 4);
+        seen.unwanted.add(8000, 8);
+        seen.vnis = [(9, 147, false), (5, 1, true)]
+            .map(|(vni, frames, wanted)| VniSeen {
+                vni,
+                frames,
+                wanted,
+            })
+            .into();
+        let hints = hints(&scope, &stages, &seen, SILENCE);
+        let texts: Vec<(&str, &str)> = hints
+            .iter()
+            .map(|hint| (hint.what.as_str(), hint.fix.as_deref().unwrap_or_default()))
+            .collect();
+        assert_eq!(
+            texts,
+            [
+                (
+                    "147 mirrored packets, all of VNI 9, which SNIFFER_MIRROR_VNIS=-9 leaves out",
+                    "SNIFFER_MIRROR_VNIS=9    empty takes all networks"
+                ),
+                (
+                    "90 packets, no HTTP on port 81; 12 connections on other ports: 8 on 8000, 4 on 8080",
+                    "APP_PORTS=8000,8080    empty finds HTTP on any port"
+                ),
+            ]
+        );
     }
 }

@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::reporter::Reporter;
-use super::warnings::{cannot_keep_up, markers_refused, queue_was_full, ring_was_full};
+use super::warnings::{
+    cannot_keep_up, flows_are_split, markers_refused, queue_was_full, ring_was_full,
+};
 use crate::diagnostic::{Code, Console};
 use crate::status;
 
-/// At most one line on frames dropped in a ring in this time.
-const RING_DROPS_EVERY: Duration = Duration::from_secs(60);
+/// At most one line in this time on each number that grows, such as that of frames dropped in a ring.
+const GROWTH_EVERY: Duration = Duration::from_secs(60);
 
 /// At most one line on a full queue in this time.
 const QUEUE_FULL_EVERY: Duration = Duration::from_secs(10);
@@ -17,8 +19,8 @@ const QUEUE_FULL_EVERY: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub struct WarningLog {
     hints: Vec<Code>,
-    ring_drops: u64,
-    ring_drops_at: Option<Instant>,
+    ring_drops: Growth,
+    flows_apart: Growth,
     overload: OverloadLog,
     queue_full: u64,
     queue_full_at: Option<Instant>,
@@ -42,13 +44,24 @@ impl WarningLog {
                 console.report(&hint);
             }
         }
-        let drops = stages.shard.ring_dropped_full;
-        let is_recent = self
-            .ring_drops_at
-            .is_some_and(|at| at.elapsed() < RING_DROPS_EVERY);
-        if drops > self.ring_drops && !is_recent {
-            console.report(&ring_was_full(drops - self.ring_drops));
-            (self.ring_drops, self.ring_drops_at) = (drops, Some(Instant::now()));
+        let now = Instant::now();
+        let shard = &stages.shard;
+        let growths = [
+            (
+                &mut self.ring_drops,
+                shard.ring_dropped_full,
+                ring_was_full as fn(u64) -> _,
+            ),
+            (
+                &mut self.flows_apart,
+                shard.flows_other_shard,
+                flows_are_split,
+            ),
+        ];
+        for (growth, total, problem) in growths {
+            if let Some(more) = growth.news(total, now) {
+                console.report(&problem(more));
+            }
         }
         self.queue(reporter.queue_full(), console);
         self.uploads(&reporter.uploads(), console);
@@ -88,6 +101,26 @@ impl WarningLog {
         {
             console.report(&problem);
         }
+    }
+}
+
+/// A number that is logged when it has grown, and seldom.
+#[derive(Debug, Default)]
+struct Growth {
+    logged: u64,
+    at: Option<Instant>,
+}
+
+impl Growth {
+    /// By how much the number has grown since it was logged, if that is to be logged now.
+    fn news(&mut self, total: u64, now: Instant) -> Option<u64> {
+        let is_recent = (self.at).is_some_and(|at| now.duration_since(at) < GROWTH_EVERY);
+        let more = total.checked_sub(self.logged).filter(|more| *more > 0)?;
+        if is_recent {
+            return None;
+        }
+        (self.logged, self.at) = (total, Some(now));
+        Some(more)
     }
 }
 
@@ -140,6 +173,23 @@ impl OverloadLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_grows_is_logged_at_once_and_then_once_a_minute() {
+        let start = Instant::now();
+        let mut growth = Growth::default();
+        for (second, total, expected) in [
+            (0, 0, None),
+            (1, 5, Some(5)),
+            (2, 9, None),
+            (61, 9, Some(4)),
+            (200, 9, None),
+            (201, 10, Some(1)),
+        ] {
+            let now = start + Duration::from_secs(second);
+            assert_eq!(growth.news(total, now), expected, "{second}");
+        }
+    }
 
     #[test]
     fn start_and_end_of_overload_are_logged_once_and_seldom() {

@@ -2,6 +2,7 @@
 //!
 //! It is computed from what shards and sinks publish; any thread may do so.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -12,10 +13,12 @@ use engine_core::uploads::SenderTable;
 use engine_sys::packet::Steering;
 
 use super::copies;
-use super::hints::{self, Scope};
+use super::faults::faults;
+use super::hints::{self, Scope, Seen};
 use super::ledger::{calls, unpaired};
 use super::rule_matches::RuleMatches;
 use super::warnings::warnings;
+use crate::capture::hotplug::Interfaces;
 use crate::counters::{Published, Sample, Stages};
 use crate::diagnostic::Diagnostic;
 use crate::limits;
@@ -39,8 +42,8 @@ pub struct Reporter {
     pub scope: Scope,
     /// When the capture began.
     pub started: Instant,
-    /// Names of the interfaces.
-    pub interfaces: Vec<String>,
+    /// The interfaces as they are now.
+    pub interfaces: Mutex<Interfaces>,
     /// What is read on them, in words.
     pub reads: String,
     /// Bytes of all rings.
@@ -84,6 +87,13 @@ impl Reporter {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The interfaces as they are now.
+    pub fn interfaces(&self) -> MutexGuard<'_, Interfaces> {
+        self.interfaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The counters of all shards.
     pub fn stages(&self) -> Stages {
         sum(&self.samples())
@@ -108,8 +118,9 @@ impl Reporter {
 
     /// Diagnostics: why no calls are seen, what is wrong with the rules, why metrics are not served.
     pub fn hints(&self, stages: &Stages) -> Vec<Diagnostic> {
-        let ports = ports(&self.samples());
-        let mut hints = hints::hints(&self.scope, stages, &ports, self.started.elapsed());
+        let seen = seen(&self.samples());
+        let mut hints = hints::hints(&self.scope, stages, &seen, self.started.elapsed());
+        hints.extend(faults(stages));
         hints.extend(self.rules().warnings(stages));
         hints.extend(copies::captured_twice(stages, &copied(&self.samples())));
         hints.extend(self.metrics.as_ref().err().cloned());
@@ -119,7 +130,8 @@ impl Reporter {
     /// The status as it is now.
     pub fn status(&self, state: State) -> Status {
         let (capture, stages) = self.capture();
-        let hints = self.hints(&stages);
+        let mut hints = self.hints(&stages);
+        hints.extend(self.interfaces().problems.iter().cloned());
         let warnings = warnings(&capture, hints);
         Status {
             state,
@@ -140,7 +152,7 @@ impl Reporter {
             (rules.name.clone(), rules.matches())
         };
         let capture = status::Capture {
-            interfaces: self.interfaces.clone(),
+            interfaces: self.interfaces().captured.clone(),
             reads: self.reads.clone(),
             shards: self.published.len(),
             ring_bytes: self.ring_bytes,
@@ -158,6 +170,7 @@ impl Reporter {
                 ignored: stages.decap.skipped_self_traffic,
                 dropped: shard.ring_dropped_full,
             },
+            completeness: status::Completeness::of(&stages),
             output: sinks.first().map(output).unwrap_or_default(),
             overload: status::Overload::of(&stages),
             rules,
@@ -219,6 +232,8 @@ impl Reporter {
         let (samples, sinks, calls) = self.ledger();
         let reloads = [&self.reloads.succeeded, &self.reloads.failed];
         let [succeeded, failed] = reloads.map(|count| count.load(Ordering::Relaxed));
+        // Before the rules are locked for the moment: the warnings need them as well.
+        let warnings = self.warning_codes();
         Moment {
             started: Some(self.began),
             shards: samples.iter().map(|sample| sample.stages).collect(),
@@ -229,8 +244,16 @@ impl Reporter {
             reloads: (succeeded, failed),
             ring_bytes: self.ring_bytes,
             memory_limit_bytes: self.memory_limit_bytes,
+            warnings,
             process: Process::read(),
         }
+    }
+
+    /// Codes of the warnings that hold, each once.
+    fn warning_codes(&self) -> Vec<String> {
+        let warnings = self.status(State::Running).warnings;
+        let codes: BTreeSet<String> = warnings.into_iter().map(|warning| warning.code).collect();
+        codes.into_iter().collect()
     }
 
     /// Whether every shard publishes.
@@ -250,7 +273,8 @@ impl Reporter {
 
     /// Reasons why no calls can be captured or, where that matters, delivered.
     fn unready(&self) -> Vec<&'static str> {
-        let captures_nothing = self.stages().shard.rings_open == 0;
+        let captures_nothing =
+            self.stages().shard.rings_open == 0 || self.interfaces().captured.is_empty();
         let is_down = self.needs_output
             && (self.sinks.iter()).any(|sink| sink.snapshot().down_for > limits::OUTPUT_DOWN_MAX);
         [
@@ -292,6 +316,26 @@ fn copied(samples: &[Sample]) -> Vec<Copies> {
         table.extend(sample.copies.rows().iter().copied());
     }
     Copies::all(&table)
+}
+
+/// Ports and networks of all shards.
+fn seen(samples: &[Sample]) -> Seen {
+    let mut seen = Seen {
+        ports: ports(samples),
+        ..Seen::default()
+    };
+    for sample in samples {
+        for &(port, flows) in sample.unwanted.rows() {
+            seen.unwanted.add(port, flows);
+        }
+        for vni in &sample.vnis {
+            match seen.vnis.iter_mut().find(|known| known.vni == vni.vni) {
+                Some(known) => known.frames += vni.frames,
+                None => seen.vnis.push(*vni),
+            }
+        }
+    }
+    seen
 }
 
 fn output(sink: &Snapshot) -> Output {

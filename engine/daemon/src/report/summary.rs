@@ -7,7 +7,7 @@ use crate::capture::interfaces::Choice;
 use crate::config::kinds::UdpPorts;
 use crate::config::setting::Kind as _;
 use crate::config::{Capture, CaptureMode};
-use crate::quantity::plural;
+use crate::quantity::{self, plural};
 
 /// The summary at the start: what is captured, and where it is sent.
 pub fn start_summary(config: &Capture, choice: &Choice, steering: Steering, sinks: &str) -> String {
@@ -18,7 +18,7 @@ pub fn start_summary(config: &Capture, choice: &Choice, steering: Steering, sink
         .collect();
     format!(
         "capturing HTTP on {} ({}), {}{}, rules {:?},\n{sinks}. Ctrl-C stops and flushes.",
-        names.join(", "),
+        quantity::names(&names),
         reads(config),
         plural(config.settings.shards as u64, "shard"),
         match steering {
@@ -39,7 +39,7 @@ pub fn scope(config: &Capture, choice: &Choice) -> Scope {
         .collect();
     Scope {
         mode: settings.mode,
-        interfaces: names.join(", "),
+        interfaces: quantity::names(&names),
         ports: (!settings.ports.set.is_any()).then(|| settings.ports.text.clone()),
         vxlan_ports: UdpPorts::show(&settings.vxlan_ports),
         mirror_sources: settings.mirror_sources.text.clone(),

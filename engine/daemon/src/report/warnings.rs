@@ -29,25 +29,19 @@ pub fn warnings(capture: &status::Capture, hints: Vec<Diagnostic>) -> Vec<Warnin
         problems.push(cannot_keep_up(&capture.overload));
     }
     if capture.flows_apart > 0 {
-        problems.push(flows_are_split(capture));
+        problems.push(flows_are_split(capture.flows_apart));
     }
     problems.extend(markers_refused(&capture.uploads));
-    problems
-        .into_iter()
-        .map(|problem| Warning {
-            code: problem.code.to_string(),
-            text: problem.what,
-        })
-        .collect()
+    problems.iter().map(Warning::new).collect()
 }
 
-fn flows_are_split(capture: &status::Capture) -> Diagnostic {
+/// Connections whose directions reached different shards.
+pub fn flows_are_split(flows: u64) -> Diagnostic {
     Diagnostic::new(
         Code::W073,
         format!(
-            "{}, the directions of {} reached different shards: their calls are half calls",
-            capture.steering,
-            plural(capture.flows_apart, "flow"),
+            "requests and responses of {} reached different capture threads: their calls are half",
+            plural(flows, "connection"),
         ),
     )
     .fix("--shards 1")
@@ -90,9 +84,10 @@ pub fn steering_fails(flows: u32, apart: u32, rings: u32) -> Diagnostic {
     Diagnostic::new(
         Code::W073,
         format!(
-            "steering: of {flows} flows tried, {apart} had their directions on different shards; {rings} shards received frames"
+            "requests and responses of a connection may reach different capture threads ({apart} of {flows} did in a trial with 4, of which {rings} got any)"
         ),
     )
+    .fix("--shards 1")
 }
 
 /// Frames that the kernel dropped.
@@ -101,7 +96,7 @@ pub fn ring_was_full(drops: u64) -> Diagnostic {
         Code::W070,
         format!("ring full: {} packets dropped", thousands(drops)),
     )
-    .fix("--ring-size 64M, or narrow the capture with -i and -p")
+    .fix("--ring-size 64M    (or SNIFFER_PCAP_BUFFER_SIZE=64M) for longer bursts; or narrow the capture with -i and -p")
 }
 
 /// Somebody marks requests as uploads that are none.
@@ -120,12 +115,13 @@ pub fn cannot_keep_up(overload: &status::Overload) -> Diagnostic {
         .fix("more shards or a faster machine; or narrow the capture with -i and -p, or `sample` in the rules")
 }
 
-/// Trouble of a captured interface. That one is gone is reported by [`Hotplug`](crate::capture::hotplug::Hotplug).
+/// Trouble of a captured interface that [`Hotplug`](crate::capture::hotplug::Hotplug) does not report.
 pub fn interface_trouble(name: &str, trouble: Trouble) -> Option<Diagnostic> {
-    let what = match trouble {
-        Trouble::InterfaceDown => format!("{name} went down; capturing on it again once it is up"),
-        Trouble::InterfaceGone => return None,
-        Trouble::Other(errno) => format!("{name}: {}", std::io::Error::from_raw_os_error(errno)),
-    };
-    Some(Diagnostic::new(Code::W021, what))
+    match trouble {
+        Trouble::InterfaceDown | Trouble::InterfaceGone => None,
+        Trouble::Other(errno) => {
+            let error = std::io::Error::from_raw_os_error(errno);
+            Some(Diagnostic::new(Code::W021, format!("{name}: {error}")))
+        }
+    }
 }

@@ -15,6 +15,7 @@ use engine_sys::packet::Steering;
 
 use super::context::{Context, bug};
 use super::events::Event;
+use crate::capture::hotplug::{Change, Interfaces};
 use crate::capture::interfaces::Choice;
 use crate::capture::orders::Orders;
 use crate::capture::rings::Opened;
@@ -132,7 +133,10 @@ impl Threads {
         let reporter = Arc::new(Reporter {
             scope: scope(config, choice),
             started: Instant::now(),
-            interfaces: names.collect(),
+            interfaces: Mutex::new(Interfaces {
+                captured: names.collect(),
+                problems: Vec::new(),
+            }),
             reads: reads(config),
             ring_bytes,
             steering,
@@ -165,10 +169,20 @@ impl Threads {
         })
     }
 
-    /// Gives each shard its ring on a new interface.
-    pub(super) fn add(&self, opened: Opened) {
-        for (order, source) in self.orders.iter().zip(opened.sources) {
-            order.add_source(source);
+    /// Passes a change of the interfaces on to the shards and to the status.
+    pub(super) fn follow(&self, change: Change) {
+        for opened in change.rings {
+            for (order, source) in self.orders.iter().zip(opened.sources) {
+                order.add_source(source);
+            }
+        }
+        if let Some(shared) = change.shared {
+            for order in &self.orders {
+                order.set_interfaces(shared.clone());
+            }
+        }
+        if let Some(interfaces) = change.interfaces {
+            *self.reporter.interfaces() = interfaces;
         }
     }
 

@@ -64,9 +64,7 @@ pub(super) fn watch(
             }
             Err(RecvTimeoutError::Timeout) => {
                 log.changes(&threads.reporter, console);
-                for opened in hotplug.new_rings(console) {
-                    threads.add(opened);
-                }
+                threads.follow(hotplug.changes(console));
             }
         }
     }

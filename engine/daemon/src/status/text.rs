@@ -7,9 +7,10 @@ use std::fmt::Write;
 use engine_core::limits::OVERLOAD_BODY_BYTES;
 
 use super::{
-    Calls, Capture, Output, Overload, Port, State, Status, Step, Uploads, unread_protocols,
+    Calls, Capture, Completeness, Output, Overload, Port, State, Status, Step, Uploads,
+    unread_protocols,
 };
-use crate::quantity::{bytes, clock, plural, spoken, thousands};
+use crate::quantity::{bytes, clock, names, plural, spoken, thousands};
 
 /// Ports listed in the text of a status; JSON has all of them.
 pub const PORTS_SHOWN: usize = 4;
@@ -26,20 +27,19 @@ impl Status {
                 0 => String::new(),
                 count => format!(" · {}", plural(count, "restart")),
             };
-            let process = if store.pid == 0 {
-                "not ours".to_owned()
-            } else {
-                format!("pid {}", store.pid)
+            let process = match store.pid {
+                0 => "not running".to_owned(),
+                pid => format!("page {} · pid {pid}", store.page),
             };
-            let page = if store.page.is_empty() {
-                "no page".to_owned()
+            let process = if store.other.is_empty() {
+                process
             } else {
-                format!("page {}", store.page)
+                format!("store of another program: {}", store.other)
             };
             line(
                 &mut text,
                 "store",
-                format!("{} · {page} · {process}{restarts}", store.url),
+                format!("{} · {process}{restarts}", store.url),
             );
         }
         for (number, warning) in self.warnings.iter().enumerate() {
@@ -65,6 +65,10 @@ impl Status {
                 format!("pid {}, delivering what was captured", self.pid),
             ),
             State::Stopped => match &self.stopped {
+                Some(stopped) if !stopped.reason.is_empty() => (
+                    "STOPPED",
+                    format!("{}, {} ago", stopped.reason, clock(stopped.seconds)),
+                ),
                 Some(stopped) if !stopped.by.is_empty() => (
                     "STOPPED",
                     format!("by {}, {} ago", stopped.by, clock(stopped.seconds)),
@@ -92,7 +96,7 @@ impl Capture {
             "capture",
             format!(
                 "{}: {} · af_packet v3, {shards}{steering}, ring {ring}",
-                self.interfaces.join(", "),
+                names(&self.interfaces),
                 self.reads
             ),
         );
@@ -112,7 +116,7 @@ impl Capture {
             ),
         );
         let halves: Vec<String> = (self.halves.iter().filter(|(_, count)| **count > 0))
-            .map(|(kind, count)| format!("{} {}", thousands(*count), kind.replace('_', " ")))
+            .map(|(kind, count)| format!("{} {}", thousands(*count), half_call(kind)))
             .collect();
         if !halves.is_empty() {
             line(text, "halves", halves.join(" · "));
@@ -135,10 +139,13 @@ impl Capture {
             text,
             "packets",
             format!(
-                "{} received, {} · {} dropped in ring",
+                "{} received, {} · {} dropped in ring{}",
                 thousands(self.packets.received),
                 bytes(self.packets.bytes),
-                thousands(self.packets.dropped)
+                thousands(self.packets.dropped),
+                self.completeness
+                    .words()
+                    .map_or_else(String::new, |complete| format!(" · {complete}"))
             ),
         );
         if !self.overload.is_nothing() {
@@ -155,9 +162,10 @@ impl Capture {
             text,
             "memory",
             format!(
-                "{} resident, limit {}, ring apart",
+                "{} of {}, and {} of packet rings",
                 bytes(self.memory_bytes),
-                bytes(self.memory_limit_bytes)
+                bytes(self.memory_limit_bytes),
+                bytes(self.ring_bytes)
             ),
         );
         if !self.sandbox.is_empty() {
@@ -185,6 +193,7 @@ impl Capture {
         };
         let count = plural(self.rule_hits.len() as u64, "rule");
         let matches = match matches {
+            0 => return format!("{}: {count}, no match yet", self.rules),
             1 => "1 match".to_owned(),
             matches => format!("{} matches", thousands(matches)),
         };
@@ -194,18 +203,21 @@ impl Capture {
     /// The summary at the end of a capture.
     pub fn summary(&self, seconds: u64) -> String {
         let calls = &self.calls;
-        let stopped = if self.output.transport.is_empty() && calls.stopped > 0 {
-            "not sent"
-        } else {
-            "stopped by rules"
-        };
         let mut text = format!(
-            "stopped after {}: {} seen, {} sent, {} {stopped}, ",
+            "stopped after {}: {} seen, ",
             spoken(seconds),
             plural(calls.seen, "call"),
-            thousands(calls.sent),
-            thousands(calls.stopped)
         );
+        if self.output.transport.is_empty() {
+            text.push_str("none sent (--no-send), ");
+        } else {
+            let _ = write!(
+                text,
+                "{} sent, {} stopped by rules, ",
+                thousands(calls.sent),
+                thousands(calls.stopped)
+            );
+        }
         if calls.sampled > 0 {
             let _ = write!(text, "{} sampled out, ", thousands(calls.sampled));
         }
@@ -213,13 +225,20 @@ impl Capture {
         if calls.in_flight > 0 {
             let _ = write!(text, ", {} never delivered", thousands(calls.in_flight));
         }
+        let halves: u64 = self.halves.values().sum();
+        if halves > 0 {
+            let _ = write!(text, ", {}", plural(halves, "half call"));
+        }
         let _ = write!(
             text,
-            ". {}, {} lost in the ring. Ledger {}.",
+            ". {}, {} dropped in the ring",
             plural(self.packets.received, "packet"),
             thousands(self.packets.dropped),
-            calls.balance_text()
         );
+        if let Some(complete) = self.completeness.words() {
+            let _ = write!(text, ", {complete}");
+        }
+        let _ = write!(text, ". Ledger {}.", calls.balance_text());
         if let Some(uploads) = self.uploads.words() {
             let _ = write!(text, " Uploads of sniffers: {uploads}.");
         }
@@ -373,6 +392,40 @@ impl Port {
     }
 }
 
+/// Why a call is half, in words, by the label of the reason.
+fn half_call(reason: &str) -> &str {
+    match reason {
+        "timeout" => "idle for too long",
+        "closed" => "connection ended first",
+        "gap" => "other side never captured",
+        "evicted" => "evicted to free memory",
+        "shutdown" => "open at the end",
+        "truncated" => "head cut by a snap length or a mirror",
+        other => other,
+    }
+}
+
+impl Completeness {
+    /// `99.98 % of acknowledged bytes captured, 12 kB missing`; nothing before the first byte.
+    pub fn words(&self) -> Option<String> {
+        // Rounded down, so that 100 % means all.
+        let permyriad = (u128::from(self.captured_bytes) * 10_000)
+            .checked_div(u128::from(self.captured_bytes) + u128::from(self.missing_bytes))?;
+        let percent = if permyriad == 10_000 {
+            "100".to_owned()
+        } else {
+            format!("{}.{:02}", permyriad / 100, permyriad % 100)
+        };
+        let missing = match self.missing_bytes {
+            0 => String::new(),
+            count => format!(", {} missing", bytes(count)),
+        };
+        Some(format!(
+            "{percent} % of acknowledged bytes captured{missing}"
+        ))
+    }
+}
+
 fn line(text: &mut String, label: &str, rest: impl AsRef<str>) {
     let _ = writeln!(text, " {label:<8} {}", rest.as_ref());
 }
@@ -416,13 +469,13 @@ mod tests {
 sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
  capture  ens5: VXLAN 4789, all VNIs · af_packet v3, 1 shard, ring 17 MB
  calls    18 204 seen → 18 119 sent · 61 stopped · 0 sampled out · 0 dropped · 24 in flight     balanced
- halves   11 gap
+ halves   11 other side never captured
  unread   port 443: 120 TLS handshakes · port 22: 1 HTTP/2 connection, 2 other connections
  uploads  skipped 3 of this sniffer, 40 of web-3, 5 of further sniffers · 1 request with the marker of one, and none, read as calls
- packets  4 100 000 received, 2.0 GB · 0 dropped in ring
+ packets  4 100 000 received, 2.0 GB · 0 dropped in ring · 99.99 % of acknowledged bytes captured, 200 kB missing
  output   https://lake.example/message up, last 204 0.4 s ago · queue 24 calls, 38 kB · epoll
  rules    include default + 1 more: 3 rules, 108 204 matches, none on line 2
- memory   64 MB resident, limit 537 MB, ring apart
+ memory   64 MB of 537 MB, and 17 MB of packet rings
  sandbox  landlock ABI 7, seccomp on, 0 capabilities
  metrics  http://127.0.0.1:7702/metrics
  store    http://localhost:7701/message · page http://localhost:7700 · pid 17
@@ -439,6 +492,7 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
         let stopped = Stopped {
             by: "user".into(),
             seconds: 61,
+            reason: String::new(),
         };
         check(
             &Status {
@@ -447,6 +501,19 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
                 ..Status::default()
             },
             "sniffer   STOPPED   by user, 0:01:01 ago                 v0.1.0\n",
+        );
+        let failed = Stopped {
+            by: "exit code 5".into(),
+            seconds: 61,
+            reason: "capture could not start: no CAP_NET_RAW [E010]".into(),
+        };
+        check(
+            &Status {
+                version: "0.1.0".into(),
+                stopped: Some(failed),
+                ..Status::default()
+            },
+            "sniffer   STOPPED   capture could not start: no CAP_NET_RAW [E010], 0:01:01 ago v0.1.0\n",
         );
     }
 
@@ -503,8 +570,8 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
         };
         assert_eq!(
             capture.summary(761),
-            "stopped after 12 m 41 s: 10 calls seen, 4 sent, 0 stopped by rules, 5 dropped (queue full 5). \
-             0 packets, 0 lost in the ring. Ledger NOT BALANCED: 1 unaccounted."
+            "stopped after 12 m 41 s: 10 calls seen, none sent (--no-send), 5 dropped (queue full 5). \
+             0 packets, 0 dropped in the ring. Ledger NOT BALANCED: 1 unaccounted."
         );
     }
 }

@@ -5,21 +5,25 @@
 //! when the *machine* loses power, the commits since the last checkpoint may be lost, while the file stays consistent. `FULL`
 //! would close that gap at the price of an fsync for each group of bundles, on a host whose traffic must not be disturbed.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use rusqlite::{Connection, OpenFlags};
 
+use super::lock::{LOCK_NAME, lock};
 use crate::clock::unix_ms;
-use crate::limits::{BUSY_WAIT, WAL_BYTES_MAX};
+use crate::limits::BUSY_WAIT;
 
 /// Name of the file in the data folder.
 pub(super) const FILE_NAME: &str = "calls.sqlite";
 
-/// All files that SQLite opens there.
-const FILE_NAMES: [&str; 3] = [FILE_NAME, "calls.sqlite-wal", "calls.sqlite-shm"];
+/// Name of the write-ahead log beside it.
+pub(super) const WAL_NAME: &str = "calls.sqlite-wal";
+
+/// All files that are opened there.
+const FILE_NAMES: [&str; 4] = [FILE_NAME, WAL_NAME, "calls.sqlite-shm", LOCK_NAME];
 
 /// Version of the schema, kept in `PRAGMA user_version`.
 const SCHEMA_VERSION: i64 = 2;
@@ -31,8 +35,12 @@ const PAGE_BYTES: i64 = 16 << 10;
 ///
 /// A folder that exists keeps its mode, because it may be a mount that others use; the file is made private in any case, since
 /// it holds the bodies of calls.
-pub(super) fn open_writer(folder: &Path) -> anyhow::Result<Connection> {
-    let path = prepare(folder).with_context(|| format!("data folder {}", folder.display()))?;
+///
+/// The file that is returned beside the connection is the lock of the folder: no other store opens it while that lives.
+pub(super) fn open_writer(folder: &Path) -> anyhow::Result<(Connection, File)> {
+    let named = || format!("data folder {}", folder.display());
+    let path = prepare(folder).with_context(named)?;
+    let lock = lock(folder).with_context(named)?;
     let connection = Connection::open_with_flags(
         &path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -41,7 +49,7 @@ pub(super) fn open_writer(folder: &Path) -> anyhow::Result<Connection> {
     configure(&connection)
         .and_then(|()| migrate(&connection))
         .with_context(|| format!("database {}", path.display()))?;
-    Ok(connection)
+    Ok((connection, lock))
 }
 
 /// Opens one more connection that cannot write.
@@ -99,7 +107,8 @@ fn configure(connection: &Connection) -> anyhow::Result<()> {
     }
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
-    connection.pragma_update(None, "journal_size_limit", i64::try_from(WAL_BYTES_MAX)?)?;
+    // The writing thread makes the checkpoints, see `wal`.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     Ok(())
 }
@@ -137,12 +146,12 @@ mod tests {
     fn only_the_owner_reads_the_file() {
         let home = tempfile::tempdir().expect("folder");
         let folder = home.path().join("a/b");
-        let connection = open_writer(&folder).expect("opens");
+        let opened = open_writer(&folder).expect("opens");
         assert_eq!(mode(&folder), 0o700);
         for name in FILE_NAMES {
             assert_eq!(mode(&folder.join(name)), 0o600, "{name}");
         }
-        drop(connection);
+        drop(opened);
         fs::set_permissions(folder.join(FILE_NAME), fs::Permissions::from_mode(0o644))
             .expect("ours");
         drop(open_writer(&folder).expect("opens again"));
@@ -190,13 +199,28 @@ mod tests {
     }
 
     #[test]
+    fn a_second_store_is_refused_with_the_pid_of_the_first() {
+        let folder = tempfile::tempdir().expect("folder");
+        let first = open_writer(folder.path()).expect("opens");
+        let error = format!("{:#}", open_writer(folder.path()).expect_err("refused"));
+        let pid = format!("pid {}", std::process::id());
+        assert!(
+            error.contains("another store") && error.ends_with(&pid),
+            "{error}"
+        );
+        drop(first);
+        open_writer(folder.path()).expect("opens again");
+    }
+
+    #[test]
     fn a_newer_file_is_left_alone() {
         let folder = tempfile::tempdir().expect("folder");
-        let connection = open_writer(folder.path()).expect("opens");
-        connection
+        let opened = open_writer(folder.path()).expect("opens");
+        opened
+            .0
             .pragma_update(None, "user_version", 99)
             .expect("writes");
-        drop(connection);
+        drop(opened);
         let error = open_writer(folder.path()).expect_err("refused");
         assert!(format!("{error:#}").contains("version 99"), "{error:#}");
     }

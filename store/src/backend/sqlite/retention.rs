@@ -5,12 +5,17 @@
 //! the bound divided by the number of senders, or more where others need less. The part [`LOCAL_SHARE_DIVISOR`] of a bound is
 //! taken off what this host has before the comparison: senders on the network cannot displace that, however many they are.
 //!
+//! Calls that are older than the bound of the age are deleted whoever sent them.
+//!
 //! Later calls use the pages that become free; only when many are free, after a bound was lowered, some go back to the file
 //! system, a few with every transaction.
+
+use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Transaction, params};
 
 use crate::backend::{Expired, Retention};
+use crate::clock::unix_ms;
 use crate::limits::{
     DATABASE_BYTES_MIN, EXPIRE_ROUND_BYTES, EXPIRE_ROUND_CALLS, LOCAL_SHARE_DIVISOR,
     VACUUM_ROUND_PAGES,
@@ -54,6 +59,18 @@ pub(super) fn round(
     if let Some(excess) = excess(&transaction, retention)? {
         deleted = delete(&transaction, excess)?;
         is_more = deleted.calls > 0 && self::excess(&transaction, retention)?.is_some();
+    }
+    if let Some(age_max) = retention.age_max
+        && !is_more
+    {
+        let old = delete_older(
+            &transaction,
+            unix_ms().saturating_sub(integer(age_max.as_millis())),
+        )?;
+        is_more =
+            old.calls >= integer(EXPIRE_ROUND_CALLS) || old.bytes >= integer(EXPIRE_ROUND_BYTES);
+        deleted.calls += old.calls;
+        deleted.bytes += old.bytes;
     }
     vacuum(&transaction)?;
     transaction.commit()?;
@@ -131,13 +148,50 @@ fn delete(transaction: &Transaction<'_>, excess: Excess) -> rusqlite::Result<Siz
     transaction
         .prepare_cached("DELETE FROM calls WHERE sender = ?1 AND id <= ?2")?
         .execute([sender, last])?;
+    take_from(transaction, sender, size)?;
+    Ok(size)
+}
+
+/// Deletes calls that were received before a time, as many as one round may. Their order is that of arrival, so they are the
+/// oldest rows; after the clock was set back some stay for that much longer.
+fn delete_older(transaction: &Transaction<'_>, before_ms: i64) -> rusqlite::Result<Size> {
+    let mut oldest = transaction.prepare_cached(
+        "SELECT id, received_ms, sender, octet_length(line) FROM calls ORDER BY id LIMIT ?1",
+    )?;
+    let mut rows = oldest.query([integer(EXPIRE_ROUND_CALLS)])?;
+    let (mut last, mut size) = (0, Size::default());
+    let mut senders = BTreeMap::<i64, Size>::new();
+    while let Some(row) = rows.next()? {
+        if row.get::<_, i64>(1)? >= before_ms || size.bytes >= integer(EXPIRE_ROUND_BYTES) {
+            break;
+        }
+        last = row.get(0)?;
+        let bytes: i64 = row.get(3)?;
+        for size in [&mut size, senders.entry(row.get(2)?).or_default()] {
+            size.calls += 1;
+            size.bytes += bytes;
+        }
+    }
+    if size.calls == 0 {
+        return Ok(size);
+    }
+    transaction
+        .prepare_cached("DELETE FROM calls WHERE id <= ?1")?
+        .execute([last])?;
+    for (sender, size) in senders {
+        take_from(transaction, sender, size)?;
+    }
+    Ok(size)
+}
+
+/// Subtracts deleted calls from the totals of their sender, and counts them.
+fn take_from(transaction: &Transaction<'_>, sender: i64, size: Size) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
             "UPDATE senders SET calls = calls - ?2, bytes = bytes - ?3, expired = expired + ?2 WHERE id = ?1",
         )?
         .execute(params![sender, size.calls, size.bytes])?;
-    count(transaction, "calls_expired", size.calls)?;
-    Ok(size)
+    count(transaction, "calls_expired", size.calls)
 }
 
 /// The sender that has the most, and how much of it goes: down to the level at which the excess is gone when all that have more

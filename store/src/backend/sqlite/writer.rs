@@ -5,6 +5,7 @@
 //! nothing. Calls beyond the bounds are deleted in short transactions of their own (`retention`), after the senders have their
 //! answers.
 
+use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::reader::newest;
 use super::retention::{self, Size, count, integer};
+use super::wal::Wal;
 use crate::backend::{Expired, Failure, Health, Retention, Stored};
 use crate::bundle::Bundle;
 use crate::call::Arrival;
@@ -47,13 +49,21 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, retention: Retention) -> anyhow::Result<Self> {
+    /// `lock` is held until the thread has closed the database.
+    pub(super) fn start(
+        connection: Connection,
+        lock: File,
+        wal: Wal,
+        retention: Retention,
+    ) -> anyhow::Result<Self> {
         let newest = newest(&connection)?;
         let (jobs, waiting) = mpsc::channel(POST_THREADS);
         let (arrivals_sender, arrivals) = watch::channel(newest.into());
         let (health_sender, health) = watch::channel(Health::Up);
         let writing = Writing {
             connection,
+            _lock: lock,
+            wal,
             retention,
             waiting,
             arrivals: arrivals_sender,
@@ -110,14 +120,17 @@ impl Writer {
         self.arrivals.clone()
     }
 
-    pub(super) fn health(&self) -> Health {
-        self.health.borrow().clone()
+    pub(super) fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
     }
 }
 
 /// The state of the writing thread.
 struct Writing {
+    // Fields drop in this order: the lock is given up after the database is closed.
     connection: Connection,
+    _lock: File,
+    wal: Wal,
     retention: Retention,
     waiting: mpsc::Receiver<Job>,
     arrivals: watch::Sender<Arrival>,
@@ -137,13 +150,12 @@ impl Writing {
                 }
                 Job::Close => break,
             };
+            // What it could not copy stays in the log, and the next transaction fails if the disk is full.
+            drop(self.wal.keep_short(&self.connection));
             next = behind.or_else(|| self.waiting.blocking_recv());
         }
         // Leaves one file instead of three. If it fails, the next start reads the log: nothing is lost.
-        drop(
-            self.connection
-                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())),
-        );
+        drop(self.wal.empty(&self.connection));
     }
 
     /// Stores a bundle, together with those that wait behind it. Returns the job that ended the group.
@@ -341,6 +353,8 @@ fn delete_old_keys(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
 
     use super::*;
@@ -361,7 +375,7 @@ mod tests {
         fn new(retention: Retention) -> Self {
             let folder = tempfile::tempdir().expect("folder");
             Self {
-                connection: open_writer(folder.path()).expect("opens"),
+                connection: open_writer(folder.path()).expect("opens").0,
                 retention,
                 _folder: folder,
             }
@@ -496,6 +510,25 @@ mod tests {
         fixture.check_balance();
     }
 
+    #[test]
+    fn calls_past_the_age_are_deleted_whoever_sent_them() {
+        let mut fixture = Fixture::new(Retention {
+            age_max: Some(Duration::from_secs(3600)),
+            ..Retention::default()
+        });
+        fixture.store_from(host(1), None, lines(20, 1));
+        fixture.store(None, lines(5, 1));
+        fixture
+            .connection
+            .execute("UPDATE calls SET received_ms = received_ms - 3600001", [])
+            .expect("ages them");
+        fixture.store(None, lines(7, 1));
+        assert_eq!(fixture.calls_of(host(1)), 0);
+        assert_eq!(fixture.calls_of(Sender::Local), 7);
+        assert_eq!(fixture.counter("calls_expired"), 25);
+        fixture.check_balance();
+    }
+
     fn host(number: u8) -> Sender {
         Sender::of([192, 0, 2, number].into())
     }
@@ -590,11 +623,12 @@ mod tests {
     #[test]
     fn a_full_disk_is_reported_stores_nothing_and_is_survived() {
         let folder = tempfile::tempdir().expect("folder");
-        let connection = open_writer(folder.path()).expect("opens");
+        let (connection, lock) = open_writer(folder.path()).expect("opens");
         connection
             .pragma_update(None, "max_page_count", 20)
             .expect("bounds");
-        let writer = Writer::start(connection, Retention::default()).expect("starts");
+        let wal = Wal::new(folder.path(), Arc::default());
+        let writer = Writer::start(connection, lock, wal, Retention::default()).expect("starts");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .expect("runtime");
@@ -606,17 +640,18 @@ mod tests {
             matches!(&refused, Failure::Unavailable(text) if text.contains("full")),
             "{refused:?}"
         );
-        assert!(matches!(writer.health(), Health::Down(_)));
+        let health = || writer.health().borrow().clone();
+        assert!(matches!(health(), Health::Down(_)));
         let newest = || writer.arrivals().borrow().clone();
         assert_eq!(newest(), 0.into());
         assert_eq!(store("b", lines(1, 10)), Ok(Stored::New));
-        assert_eq!((writer.health(), newest()), (Health::Up, 1.into()));
+        assert_eq!((health(), newest()), (Health::Up, 1.into()));
         runtime.block_on(writer.close()).expect("ends");
         assert!(matches!(
             store("c", lines(1, 1)),
             Err(Failure::Unavailable(_))
         ));
-        let connection = open_writer(folder.path()).expect("opens");
+        let (connection, _lock) = open_writer(folder.path()).expect("opens");
         let keys: String = connection
             .query_row("SELECT group_concat(key) FROM bundles", [], |row| {
                 row.get(0)

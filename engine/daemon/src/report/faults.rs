@@ -1,0 +1,156 @@
+//! Faults that no other message names: the counters show them, and calls are incomplete or missing because of them.
+//!
+//! They are computed from the counters alone, so a live capture and `sniffer read` can both report them.
+
+use crate::counters::Stages;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::quantity::{bytes, plural, thousands};
+
+/// Messages of one side, without the other, before it is a fault: a capture that starts meets some.
+const ONE_SIDED_MIN: u64 = 20;
+
+/// What one side must have more of than the other, to be the only one.
+const ONE_SIDED_FACTOR: u64 = 20;
+
+/// Gaps before they are a fault: at the start of a capture, and where connections break, there are some.
+const GAPS_MIN: u64 = 10;
+
+/// Missing bytes are a fault from this part of the captured ones on: one in a thousand.
+const GAP_SHARE: u64 = 1000;
+
+/// The faults that the counters show.
+pub fn faults(stages: &Stages) -> Vec<Diagnostic> {
+    [
+        one_direction(stages),
+        cut(stages),
+        lost_before_us(stages),
+        calls_shed(stages),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn one_direction(stages: &Stages) -> Option<Diagnostic> {
+    let http = &stages.http;
+    let (more, fewer, seen, missing) = if http.requests > http.responses {
+        (http.requests, http.responses, "request", "responses")
+    } else {
+        (http.responses, http.requests, "response", "requests")
+    };
+    (more >= ONE_SIDED_MIN && more > fewer.saturating_mul(ONE_SIDED_FACTOR)).then(|| {
+        let what = format!(
+            "one direction only: {} and {} {missing} were captured, so that {} are half",
+            plural(more, seen),
+            thousands(fewer),
+            plural(http.unpaired_total(), "call")
+        );
+        Diagnostic::new(Code::W064, what).fix(
+            "capture where both directions pass: both ports of a tap, ingress and egress of a mirror, all interfaces (without -i)",
+        )
+    })
+}
+
+fn cut(stages: &Stages) -> Option<Diagnostic> {
+    let decap = &stages.decap;
+    (decap.segments_cut > 0).then(|| {
+        let what = format!(
+            "{} arrived cut, by a mirror or a snap length: {} of calls are missing",
+            plural(decap.segments_cut, "packet"),
+            bytes(decap.payload_bytes_cut)
+        );
+        Diagnostic::new(Code::W069, what).fix(
+            "ip link set DEV mtu 8947    on the mirror's sources, for a target with MTU 9001; or a larger MTU on the target; tcpdump -s 0",
+        )
+    })
+}
+
+fn lost_before_us(stages: &Stages) -> Option<Diagnostic> {
+    let flow = &stages.flow;
+    let lost = flow
+        .flow_gap_bytes
+        .saturating_sub(flow.flow_truncated_bytes);
+    let is_share = lost.saturating_mul(GAP_SHARE) > flow.flow_delivered_bytes;
+    let is_ours = stages.shard.ring_dropped_full > 0 || stages.shard.flows_other_shard > 0;
+    let is_one_sided = one_direction(stages).is_some();
+    (flow.flow_gaps >= GAPS_MIN && is_share && !is_ours && !is_one_sided).then(|| {
+        let what = format!(
+            "{} in {} were acknowledged and never reached this machine",
+            bytes(lost),
+            plural(flow.flow_gaps, "gap")
+        );
+        Diagnostic::new(Code::W071, what).fix(
+            "the mirror, tap or switch loses packets: check its drop counters and the bandwidth of its port; mirror less",
+        )
+    })
+}
+
+/// Calls that were given up here although they were complete.
+fn calls_shed(stages: &Stages) -> Option<Diagnostic> {
+    let shed = stages.message.calls_shed;
+    (shed > 0).then(|| {
+        let what = format!(
+            "memory limit reached: {} given up, counted as dropped",
+            plural(shed, "call")
+        );
+        Diagnostic::new(Code::W048, what)
+            .fix("--memory-limit 1G, or narrow the capture with -i and -p")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(count: impl Fn(&mut Stages), expected: &[Code]) {
+        let mut stages = Stages::default();
+        count(&mut stages);
+        let codes: Vec<Code> = faults(&stages).iter().map(|fault| fault.code).collect();
+        assert_eq!(codes, expected);
+    }
+
+    #[test]
+    fn counters_show_what_is_wrong() {
+        check(|_| {}, &[]);
+        check(|stages| stages.http.requests = 19, &[]);
+        check(|stages| stages.http.requests = 700, &[Code::W064]);
+        check(
+            |stages| (stages.http.requests, stages.http.responses) = (30, 700),
+            &[Code::W064],
+        );
+        check(
+            |stages| (stages.http.requests, stages.http.responses) = (700, 690),
+            &[],
+        );
+        check(|stages| stages.decap.segments_cut = 1, &[Code::W069]);
+        let lossy = |stages: &mut Stages| {
+            stages.flow.flow_gaps = 40;
+            stages.flow.flow_gap_bytes = 60_000;
+            stages.flow.flow_delivered_bytes = 1_000_000;
+        };
+        check(lossy, &[Code::W071]);
+        check(
+            |stages| {
+                lossy(stages);
+                stages.flow.flow_truncated_bytes = 60_000;
+            },
+            &[],
+        );
+        check(
+            |stages| {
+                lossy(stages);
+                stages.shard.ring_dropped_full = 1;
+            },
+            &[],
+        );
+        check(
+            |stages| {
+                lossy(stages);
+                stages.flow.flow_delivered_bytes = 1_000_000_000;
+            },
+            &[],
+        );
+        check(|stages| stages.message.calls_shed = 1, &[Code::W048]);
+    }
+}
