@@ -181,6 +181,23 @@ fn a_file_for_each_direction_gives_whole_calls() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn one_direction_is_explained() -> Result<()> {
+    let traffic = Traffic::new(5, 30)?;
+    let up = traffic.path("up");
+    fs::write(&up, capture(&traffic.frames(Some(Side::Client))))?;
+    let ended = read(&[], &[&up])?;
+    ensure!(
+        ended.stderr.contains("W064") && ended.stderr.contains("both ports of a tap"),
+        "{}",
+        ended.stderr
+    );
+    let both = traffic.path("both");
+    fs::write(&both, capture(&traffic.frames(None)))?;
+    ensure!(!read(&[], &[&both])?.stderr.contains("W064"));
+    Ok(())
+}
+
 /// A file for each packet, most of which start before others end: more than may be open.
 #[test]
 fn many_files_that_overlap_are_bounded() -> Result<()> {

@@ -22,6 +22,7 @@ use crate::invocation::Invocation;
 use crate::pipeline::pipeline_config;
 use crate::quantity::plural;
 use crate::report::copies::captured_twice;
+use crate::report::faults::faults;
 use crate::report::rule_matches::RuleMatches;
 use crate::sandbox::{Confinement, Plan};
 use crate::signals;
@@ -216,7 +217,13 @@ impl Reader<'_> {
         // Where nothing could be read, the errors before are all that there is to report.
         if findings.unreadable == 0 || stages.shard.frames_read > 0 {
             let why = summary::diagnosis(&outcome);
-            for problem in why.into_iter().chain(captured_twice(&stages, &copies)) {
+            let faults = if why.is_some() {
+                Vec::new()
+            } else {
+                faults(&stages)
+            };
+            let twice = captured_twice(&stages, &copies);
+            for problem in why.into_iter().chain(twice).chain(faults) {
                 console.report(&problem);
             }
             console.info(summary::summary(&outcome, unaccounted));

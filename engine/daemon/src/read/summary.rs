@@ -81,6 +81,10 @@ pub(super) fn summary(outcome: &Outcome<'_>, unaccounted: i64) -> String {
         (stages.message.calls_stopped, "stopped by rules"),
         (stages.message.calls_sampled, "sampled out"),
         (stages.message.calls_shed, "given up for lack of memory"),
+        (
+            stages.message.uploads_own + stages.message.uploads_other,
+            "uploads of sniffers skipped",
+        ),
         (outcome.beyond, "beyond the number of -n"),
     ] {
         if count > 0 {
