@@ -25,7 +25,7 @@ pub use self::exchange::{
     BodyEnd, Exchanges, MessageId, Origin, RequestHead, ResponseHead, Side, UnpairedReason, Version,
 };
 use self::h1::Scratch;
-pub use self::header::{Header, HeaderName};
+pub use self::header::{Header, HeaderName, HeaderNames};
 pub use self::ports::{PortCounts, PortError, PortFlows, PortSet, PortTable};
 pub use self::protocol::Protocol;
 use self::quic::QuicClients;

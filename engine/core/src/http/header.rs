@@ -34,6 +34,25 @@ pub enum HeaderName {
     UploadMarker,
 }
 
+/// Which of the names that are looked for a message has. One pass over its headers replaces a search for each name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeaderNames(u16);
+
+impl HeaderNames {
+    /// The names of these headers.
+    #[inline]
+    pub fn of(headers: &[Header<'_>]) -> Self {
+        let bit = |header: &Header<'_>| header.known.map_or(0, |known| 1 << known as u16);
+        Self(headers.iter().map(bit).fold(0, |names, bit| names | bit))
+    }
+
+    /// Whether a header has this name.
+    #[inline]
+    pub const fn has(self, known: HeaderName) -> bool {
+        self.0 & 1 << known as u16 != 0
+    }
+}
+
 impl<'a> Header<'a> {
     /// `name` and `value` without white space around.
     #[inline]
@@ -146,5 +165,15 @@ mod tests {
         ] {
             check(other, None);
         }
+    }
+
+    #[test]
+    fn a_set_has_the_names_of_its_headers() {
+        let headers =
+            ["HOST", "x-host", "Transfer-Encoding"].map(|name| Header::new(name.as_bytes(), b""));
+        let names = HeaderNames::of(&headers);
+        assert!(names.has(HeaderName::Host) && names.has(HeaderName::TransferEncoding));
+        assert!(!names.has(HeaderName::Cookie) && !names.has(HeaderName::UploadMarker));
+        assert_eq!(HeaderNames::of(&[]), HeaderNames::default());
     }
 }

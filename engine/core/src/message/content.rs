@@ -10,7 +10,7 @@ use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, Sta
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::zstd_safe::{self, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
-use crate::http::{Header, HeaderName};
+use crate::http::{Header, HeaderName, HeaderNames};
 use crate::limits::{CODED_OVERHEAD_BYTES, CODINGS_MAX, ZSTD_WINDOW_LOG_MAX};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +49,18 @@ pub(super) struct Codings {
 }
 
 impl Codings {
+    /// Those of a message with these names among its headers; most have none.
+    #[inline]
+    pub(super) fn of_message(headers: &[Header<'_>], names: HeaderNames) -> Self {
+        if names.has(HeaderName::ContentEncoding) || names.has(HeaderName::TransferEncoding) {
+            Self::read(headers)
+        } else {
+            Self::default()
+        }
+    }
+
     /// From all Content-Encoding lines, and from what Transfer-Encoding names before `chunked`.
-    pub(super) fn read(headers: &[Header<'_>]) -> Self {
+    fn read(headers: &[Header<'_>]) -> Self {
         let mut codings = Self::default();
         let names = |known| {
             headers

@@ -15,13 +15,13 @@ mod upload;
 use std::io::Write as _;
 use std::sync::Arc;
 
-use super::content::Decoders;
+use super::content::{Codings, Decoders};
 use super::draft::{Connection, Draft, Times};
 use super::identity::{ConnectionIds, exchange_id};
 use super::keys::Kind;
 use super::{Config, Counters, Notes, Output, ShedPolicy, Unwritten, annotate, cookies, url};
 use crate::http::{
-    BodyEnd, Exchanges, Header, HeaderName, Origin, RequestHead, ResponseHead, Side,
+    BodyEnd, Exchanges, Header, HeaderName, HeaderNames, Origin, RequestHead, ResponseHead, Side,
     UnpairedReason, Version,
 };
 use crate::limits::{BUFFER_KEPT_BYTES, POOL_BYTES_MAX, RULE_SETS_MAX};
@@ -182,7 +182,13 @@ impl<O: Output> LineWriter<O> {
         draft.state.held = now;
     }
 
-    fn write_request(&mut self, draft: &mut Draft, head: &RequestHead<'_>, origin: &Origin<'_>) {
+    fn write_request(
+        &mut self,
+        draft: &mut Draft,
+        head: &RequestHead<'_>,
+        names: HeaderNames,
+        origin: &Origin<'_>,
+    ) {
         let Self {
             config,
             set,
@@ -234,7 +240,7 @@ impl<O: Output> LineWriter<O> {
             real_ip_due = None;
         }
         for header in
-            logged(head.headers, head.version).filter(|header| !header.is(HeaderName::Host))
+            logged(head.headers, names, head.version).filter(|header| !header.is(HeaderName::Host))
         {
             if real_ip_due.is_some_and(|name| is(header, name)) {
                 filter.write(Kind::RequestHeader, header.name, value, &mut draft.request);
@@ -251,7 +257,12 @@ impl<O: Output> LineWriter<O> {
         url::pairs(url::query(head.target), name, value, |name, value| {
             filter.write(Kind::RequestParam, name, value, &mut draft.request);
         });
-        for rule in 0..filter.set.rules.session_rules() {
+        let rules = if names.has(HeaderName::Cookie) {
+            filter.set.rules.session_rules()
+        } else {
+            0
+        };
+        for rule in 0..rules {
             for (cookie, value) in cookies::all(head.headers) {
                 name.clear();
                 name.extend_from_slice(cookie);
@@ -264,11 +275,12 @@ impl<O: Output> LineWriter<O> {
             }
         }
         let is_form = config.form_params
+            && names.has(HeaderName::ContentType)
             && find(head.headers, HeaderName::ContentType).is_some_and(is_form_type);
         filter.start_body(
             Kind::RequestBody,
             &mut draft.request_body,
-            head.headers,
+            Codings::of_message(head.headers, names),
             is_form,
             config.body_bytes_max,
             draft.state.body_bytes_max,
@@ -296,7 +308,8 @@ impl<O: Output> LineWriter<O> {
         let unchanged = filter.write(Kind::ResponseCode, b"", &work.value, &mut draft.start);
         // A rule may have removed or replaced the code: the index then has none.
         draft.state.status = if unchanged { head.status } else { 0 };
-        for header in logged(head.headers, head.version) {
+        let names = HeaderNames::of(head.headers);
+        for header in logged(head.headers, names, head.version) {
             filter.write(
                 Kind::ResponseHeader,
                 header.name,
@@ -307,7 +320,7 @@ impl<O: Output> LineWriter<O> {
         filter.start_body(
             Kind::ResponseBody,
             &mut draft.response_body,
-            head.headers,
+            Codings::of_message(head.headers, names),
             false,
             config.body_bytes_max,
             draft.state.body_bytes_max,
@@ -505,9 +518,14 @@ fn find<'a>(headers: &'a [Header<'a>], known: HeaderName) -> Option<&'a [u8]> {
 ///
 /// The reference leaves Trailer and Content-Length out only where the body is chunked, and keeps one of several equal
 /// Content-Lengths.
-fn logged<'a>(headers: &'a [Header<'a>], version: Version) -> impl Iterator<Item = &'a Header<'a>> {
+fn logged<'a>(
+    headers: &'a [Header<'a>],
+    names: HeaderNames,
+    version: Version,
+) -> impl Iterator<Item = &'a Header<'a>> {
     let encoding = |header: &&Header<'_>| header.is(HeaderName::TransferEncoding);
-    let chunked = version.has_transfer_codings()
+    let chunked = names.has(HeaderName::TransferEncoding)
+        && version.has_transfer_codings()
         && headers.iter().filter(encoding).any(|header| {
             header
                 .value
@@ -538,10 +556,13 @@ impl<O: Output> Exchanges for LineWriter<O> {
     fn request(&mut self, head: &RequestHead<'_>, origin: &Origin<'_>) -> Self::Draft {
         let mut draft = self.open(origin)?;
         draft.state.request_times = Some(Times::start(origin));
-        if let Some(marker) = find(head.headers, HeaderName::UploadMarker) {
+        let names = HeaderNames::of(head.headers);
+        if names.has(HeaderName::UploadMarker)
+            && let Some(marker) = find(head.headers, HeaderName::UploadMarker)
+        {
             self.may_be_upload(&mut draft, marker, head, origin);
         }
-        self.write_request(&mut draft, head, origin);
+        self.write_request(&mut draft, head, names, origin);
         self.account(&mut draft);
         Ok(draft)
     }

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use super::super::content::Codings;
 use super::super::draft::{Body, Mode};
 use super::super::keys::{CLOSING, Key, Keys, Kind};
-use crate::http::Header;
 use crate::ndjson;
 use crate::rules::{Findings, RuleSet, Scratch};
 
@@ -108,12 +107,12 @@ impl RuleFilter<'_> {
         &mut self,
         kind: Kind,
         body: &mut Body,
-        headers: &[Header<'_>],
+        codings: Codings,
         is_form: bool,
         bytes_max: usize,
         shed_bytes_max: usize,
     ) {
-        body.state.codings = Codings::read(headers);
+        body.state.codings = codings;
         body.state.is_form = is_form;
         let (done, only_tests) = (self.is_done(), self.only_tests);
         let plan = &self.set.key(kind, b"").plan;
