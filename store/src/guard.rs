@@ -7,8 +7,6 @@
 //! - Every answer carries a content security policy under which nothing captured can run, even if it were treated as markup: no
 //!   inline script, no markup from text (trusted types), no other origin, no frame.
 
-use std::fs::File;
-use std::io::Read;
 use std::net::SocketAddr;
 
 use anyhow::Context;
@@ -162,7 +160,7 @@ fn same(given: &str, token: &str) -> bool {
 
 fn random_token() -> std::io::Result<String> {
     let mut bytes = [0; 16];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    getrandom::fill(&mut bytes).map_err(|error| std::io::Error::other(error.to_string()))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

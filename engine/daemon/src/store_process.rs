@@ -221,7 +221,7 @@ fn keep_capabilities(kept: &[Capability]) -> Result<(), Diagnostic> {
 }
 
 /// Whether what listens there is a capture URL: it answers an empty bundle with 204, or reports whether it is saturated
-/// (contract section 1.8).
+/// (`docs/contract.md`, section 1.8).
 fn is_capture_url(address: SocketAddr) -> bool {
     let local = SocketAddr::from(([127, 0, 0, 1], address.port()));
     let bundle = ask(
