@@ -305,7 +305,7 @@ impl<O: Output> LineWriter<O> {
         };
         work.value.clear();
         ndjson::decimal(head.status.into(), &mut work.value);
-        let unchanged = filter.write(Kind::ResponseCode, b"", &work.value, &mut draft.start);
+        let unchanged = filter.write_status(&work.value, &mut draft.start);
         // A rule may have removed or replaced the code: the index then has none.
         draft.state.status = if unchanged { head.status } else { 0 };
         let names = HeaderNames::of(head.headers);

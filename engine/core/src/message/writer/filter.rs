@@ -61,16 +61,10 @@ impl RuleFilter<'_> {
         self.findings.is_stopped() || (self.only_tests && !self.set.rules.stops())
     }
 
-    /// Applies the rules to a detail and writes what they leave; true if that is the whole value, unchanged.
-    pub(super) fn write(
-        &mut self,
-        kind: Kind,
-        name: &[u8],
-        value: &[u8],
-        out: &mut Vec<u8>,
-    ) -> bool {
+    /// Applies the rules to a detail and writes what they leave.
+    pub(super) fn write(&mut self, kind: Kind, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
         if self.is_done() {
-            return false;
+            return;
         }
         let ActiveSet {
             rules,
@@ -81,18 +75,26 @@ impl RuleFilter<'_> {
         let key = keys.get(rules, kind, name);
         if key.is_plain {
             self.findings.plain(value.is_empty());
-            let is_written = !value.is_empty() && !self.only_tests;
-            if is_written {
+            if !value.is_empty() && !self.only_tests {
                 key.write(value, out);
             }
-            return is_written;
+            return;
         }
         let left = rules.apply(&key.plan, value, self.findings, scratch);
-        let Some(left) = left.filter(|left| !left.is_empty() && !self.only_tests) else {
-            return false;
-        };
-        ndjson::enclose(key.opening(), left, CLOSING, out);
-        left == value
+        if let Some(left) = left.filter(|left| !left.is_empty() && !self.only_tests) {
+            ndjson::enclose(key.opening(), left, CLOSING, out);
+        }
+    }
+
+    /// Writes the status of a response, and returns whether the rules left it as it was.
+    pub(super) fn write_status(&mut self, digits: &[u8], out: &mut Vec<u8>) -> bool {
+        const OPENING: &[u8] = b"[\"response_code\",\"";
+        let start = out.len();
+        self.write(Kind::ResponseCode, b"", digits, out);
+        out.get(start..)
+            .and_then(|written| written.strip_prefix(OPENING))
+            .and_then(|value| value.strip_suffix(CLOSING))
+            .is_some_and(|value| value == digits)
     }
 
     /// What the masks that look into a body leave of it; nothing when it cannot be parsed.
