@@ -46,6 +46,17 @@ pub enum Encap {
 }
 
 impl Encap {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 7] = [
+        Self::Plain,
+        Self::Vxlan,
+        Self::Geneve,
+        Self::Gre,
+        Self::Erspan,
+        Self::IpIp,
+        Self::Other,
+    ];
+
     /// What annotations call it; nothing where nothing was removed.
     pub const fn label(self) -> Option<&'static str> {
         match self {

@@ -22,17 +22,6 @@ pub struct CopiedPlaces {
     pub connections: u64,
 }
 
-/// Encapsulations by their number in [`CopiedPlaces::cells`].
-const ENCAPS: [Encap; 7] = [
-    Encap::Plain,
-    Encap::Vxlan,
-    Encap::Geneve,
-    Encap::Gre,
-    Encap::Erspan,
-    Encap::IpIp,
-    Encap::Other,
-];
-
 impl CopiedPlaces {
     /// Numbers in a row.
     pub const CELLS: usize = 5;
@@ -49,7 +38,10 @@ impl CopiedPlaces {
     /// The row of such numbers.
     pub fn from_cells([one_encap, one_vni, encap, vni, connections]: [u64; Self::CELLS]) -> Self {
         let place = |encap: u64, vni: u64| Place {
-            encap: ENCAPS.get(encap as usize).copied().unwrap_or(Encap::Other),
+            encap: Encap::ALL
+                .get(encap as usize)
+                .copied()
+                .unwrap_or(Encap::Other),
             vni: vni.checked_sub(1).and_then(|vni| u32::try_from(vni).ok()),
         };
         Self {
@@ -106,7 +98,7 @@ mod tests {
         let mut table = CopyTable::default();
         table.count([plain, vxlan], 1);
         table.count([vxlan, plain], 2);
-        for (number, encap) in (0..).zip(ENCAPS.into_iter().cycle().take(40)) {
+        for (number, encap) in (0..).zip(Encap::ALL.into_iter().cycle().take(40)) {
             table.count([plain, place(encap, Some(number))], 1);
         }
         assert_eq!(table.rows().len(), COPY_PLACES_MAX);

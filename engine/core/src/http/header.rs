@@ -94,6 +94,13 @@ impl<'a> Header<'a> {
 }
 
 impl HeaderName {
+    /// The value of the first of these headers that has the name.
+    #[inline]
+    pub fn find<'a>(self, headers: &[Header<'a>]) -> Option<&'a [u8]> {
+        let found = headers.iter().find(|header| header.is(self));
+        found.map(|header| header.value)
+    }
+
     #[inline]
     fn of(name: &[u8]) -> Option<Self> {
         // No two of them have the same length, so a name is compared with one of them at most.

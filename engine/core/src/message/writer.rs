@@ -206,7 +206,7 @@ impl<O: Output> LineWriter<O> {
             only_tests: draft.state.sampled_out,
         };
 
-        let host = find(head.headers, HeaderName::Host).unwrap_or_default();
+        let host = HeaderName::Host.find(head.headers).unwrap_or_default();
         filter.write(Kind::RequestMethod, b"", head.method, &mut draft.start);
         value.clear();
         url::write(origin.scheme(), head.method, head.target, host, value);
@@ -276,7 +276,9 @@ impl<O: Output> LineWriter<O> {
         }
         let is_form = config.form_params
             && names.has(HeaderName::ContentType)
-            && find(head.headers, HeaderName::ContentType).is_some_and(is_form_type);
+            && HeaderName::ContentType
+                .find(head.headers)
+                .is_some_and(is_form_type);
         filter.start_body(
             Kind::RequestBody,
             &mut draft.request_body,
@@ -509,11 +511,6 @@ fn is(header: &Header<'_>, name: &[u8]) -> bool {
     header.name.eq_ignore_ascii_case(name)
 }
 
-fn find<'a>(headers: &'a [Header<'a>], known: HeaderName) -> Option<&'a [u8]> {
-    let found = headers.iter().find(|header| header.is(known));
-    found.map(|header| header.value)
-}
-
 /// The headers of a message that are logged: not those that describe its framing (`docs/contract.md`, section 1.4).
 ///
 /// The reference leaves Trailer and Content-Length out only where the body is chunked, and keeps one of several equal
@@ -558,7 +555,7 @@ impl<O: Output> Exchanges for LineWriter<O> {
         draft.state.request_times = Some(Times::start(origin));
         let names = HeaderNames::of(head.headers);
         if names.has(HeaderName::UploadMarker)
-            && let Some(marker) = find(head.headers, HeaderName::UploadMarker)
+            && let Some(marker) = HeaderName::UploadMarker.find(head.headers)
         {
             self.may_be_upload(&mut draft, marker, head, origin);
         }

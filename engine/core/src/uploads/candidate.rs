@@ -59,7 +59,9 @@ impl Candidate {
         config: &Config,
     ) -> Option<Self> {
         let marker = Marker::parse(value)?;
-        let is_ndjson = find(head.headers, HeaderName::ContentType).is_some_and(is_ndjson);
+        let is_ndjson = HeaderName::ContentType
+            .find(head.headers)
+            .is_some_and(is_ndjson);
         if head.method != b"POST" || !is_ndjson {
             return None;
         }
@@ -73,7 +75,7 @@ impl Candidate {
         let identity = config.identity.as_ref();
         if let Some(identity) = identity.filter(|identity| identity.is_claimed_by(&marker)) {
             let proof = marker.proof?;
-            let length = find(head.headers, HeaderName::ContentLength);
+            let length = HeaderName::ContentLength.find(head.headers);
             let has_length =
                 length.is_none_or(|length| length == proof.length.to_string().as_bytes());
             if !has_length || !identity.proves_head(&proof, &candidate.upload(&proof)) {
@@ -149,11 +151,6 @@ impl Candidate {
     }
 }
 
-fn find<'a>(headers: &[Header<'a>], known: HeaderName) -> Option<&'a [u8]> {
-    let found = headers.iter().find(|header| header.is(known));
-    found.map(|header| header.value)
-}
-
 fn named<'a>(headers: &[Header<'a>], name: &[u8]) -> &'a [u8] {
     let mut named = headers.iter();
     let found = named.find(|header| header.name.eq_ignore_ascii_case(name));
@@ -169,7 +166,7 @@ fn is_ndjson(value: &[u8]) -> bool {
 
 /// None for one that no upload has.
 fn coding(headers: &[Header<'_>]) -> Option<Coding> {
-    match find(headers, HeaderName::ContentEncoding) {
+    match HeaderName::ContentEncoding.find(headers) {
         None | Some(b"" | b"identity") => Some(Coding::Identity),
         Some(value) => {
             let mut zlib = [&b"deflated"[..], b"deflate", b"zlib"].into_iter();
@@ -201,7 +198,7 @@ mod tests {
         let fields = headers.iter();
         let fields = fields.map(|(name, value)| Header::new(name.as_bytes(), value.as_bytes()));
         let fields: Vec<_> = fields.collect();
-        let marker = find(&fields, HeaderName::UploadMarker)?;
+        let marker = HeaderName::UploadMarker.find(&fields)?;
         let head = RequestHead {
             method: method.as_bytes(),
             target: b"/",

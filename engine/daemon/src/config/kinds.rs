@@ -381,16 +381,6 @@ impl Kind for Sources {
 /// Which tunnels are removed: `auto` (all), `off`, or a list of encapsulations.
 pub struct Encapsulations;
 
-/// The words for encapsulations are those of annotations, so that what one shows can be given here.
-const ENCAPS: [Encap; 6] = [
-    Encap::Vxlan,
-    Encap::Geneve,
-    Encap::Gre,
-    Encap::Erspan,
-    Encap::IpIp,
-    Encap::Other,
-];
-
 impl Kind for Encapsulations {
     type Checked = Worded<EncapSet>;
 
@@ -404,7 +394,8 @@ impl Kind for Encapsulations {
                 .map(str::trim)
                 .filter(|word| !word.is_empty())
                 .try_fold(EncapSet::NONE, |set, word| {
-                    let encap = ENCAPS.iter().find(|encap| encap.label() == Some(word));
+                    // The words are those of annotations, so that what one shows can be given here.
+                    let encap = Encap::ALL.iter().find(|encap| encap.label() == Some(word));
                     encap.map(|encap| set.with(*encap))
                 })
                 .ok_or_else(|| {

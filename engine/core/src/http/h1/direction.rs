@@ -149,6 +149,16 @@ pub(super) struct Collected {
 }
 
 impl Collected {
+    /// `bytes`, which were taken out of it, as input.
+    pub(super) fn input<'a>(&self, bytes: &'a [u8]) -> Input<'a> {
+        Input {
+            bytes,
+            offset: self.offset,
+            time: self.time,
+            acked: self.acked,
+        }
+    }
+
     fn new() -> Self {
         Self {
             bytes: Vec::new(),

@@ -132,12 +132,7 @@ impl<D> Connection<D> {
         let reading = &mut self.readings[direction];
         let position = reading.position;
         let mut bytes = std::mem::take(&mut reading.collected.bytes);
-        let mut input = Input {
-            bytes: &bytes,
-            offset: reading.collected.offset,
-            time: reading.collected.time,
-            acked: reading.collected.acked,
-        };
+        let mut input = reading.collected.input(&bytes);
         if is_broken {
             shared.counters.bodies_broken += 1;
             self.doubt(direction, shared);
@@ -302,12 +297,7 @@ impl<D> Connection<D> {
             return;
         };
         let mut bytes = std::mem::take(&mut reading.collected.bytes);
-        let mut input = Input {
-            bytes: &bytes,
-            offset: reading.collected.offset,
-            time: reading.collected.time,
-            acked: reading.collected.acked,
-        };
+        let mut input = reading.collected.input(&bytes);
         self.begin_body(direction, framing, now, shared);
         while !input.bytes.is_empty() && !self.is_over() {
             self.read(direction, &mut input, shared);

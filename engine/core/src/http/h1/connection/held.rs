@@ -77,12 +77,7 @@ impl<D> Connection<D> {
         }
         let position = reading.position;
         let mut bytes = std::mem::take(&mut reading.collected.bytes);
-        let mut input = Input {
-            bytes: &bytes,
-            offset: reading.collected.offset,
-            time: reading.collected.time,
-            acked: reading.collected.acked,
-        };
+        let mut input = reading.collected.input(&bytes);
         while !input.bytes.is_empty() && !self.is_over() {
             self.read(direction, &mut input, shared);
         }

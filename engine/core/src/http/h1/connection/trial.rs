@@ -110,12 +110,7 @@ impl<D> Connection<D> {
         let candidates = std::mem::take(candidates);
         let mut bytes = std::mem::take(&mut reading.collected.bytes);
         let position = reading.position;
-        let mut input = Input {
-            bytes: &bytes,
-            offset: reading.collected.offset,
-            time: reading.collected.time,
-            acked: reading.collected.acked,
-        };
+        let mut input = reading.collected.input(&bytes);
         let is_request = self.client == Some(direction);
         let holds = if is_request {
             self.answered_request(direction, &candidates, &bytes)
