@@ -9,6 +9,7 @@ mod advice;
 mod apply;
 mod body;
 mod matches;
+mod names;
 mod parse;
 mod path;
 mod pattern;

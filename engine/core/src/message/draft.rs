@@ -187,7 +187,6 @@ impl Draft {
         other.state.connection.call_index = call_index;
         other.state.request_times = None;
         other.state.start_of_request = 0;
-        other.state.findings = self.state.findings.of_part();
         let start = self.start.get(self.state.start_of_request..);
         other.start.extend_from_slice(start.unwrap_or_default());
         self.start.truncate(self.state.start_of_request);
@@ -196,9 +195,19 @@ impl Draft {
         self.state.response_times = None;
         self.state.status = 0;
         let events = self.state.findings;
-        self.state.findings = events.of_part();
+        other.state.findings = events.of_part(other.details_left());
+        self.state.findings = events.of_part(self.details_left());
         self.state.findings.step_limits = events.step_limits;
         self.state.findings.unreadable = events.unreadable;
+    }
+
+    /// In how many of its buffers there are details; a body has one when it is over.
+    fn details_left(&self) -> usize {
+        let heads = [&self.start, &self.request, &self.response, &self.session];
+        let bodies = [&self.request_body, &self.response_body];
+        let bodies = bodies.into_iter().filter(|body| body.state.over);
+        let buffers = heads.into_iter().chain(bodies.map(|body| &body.bytes));
+        buffers.filter(|buffer| !buffer.is_empty()).count()
     }
 
     /// Memory of it and of its buffers.

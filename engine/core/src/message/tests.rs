@@ -501,6 +501,26 @@ fn what_is_configured_is_added() {
 }
 
 #[test]
+fn the_address_of_the_client_replaces_all_lines_of_its_header() {
+    let (request, response) = exchange(
+        "GET /a HTTP/1.1\nHost: h\nX-Real-IP: one\nx-real-ip: two\nX-Real-Ip\u{b}: three\n\n",
+        "HTTP/1.1 200 OK\n\n",
+    );
+    let opted = Config {
+        realip_header: Some("X-Real-IP".to_owned()),
+        ..config()
+    };
+    let mut writer = writer("include debug", opted);
+    play(&mut writer, &request, &response, 5, 2, 4);
+    let values: Vec<_> = only_line(&mut writer)
+        .into_iter()
+        .filter(|(key, _)| key.contains("real-ip"))
+        .map(|(_, value)| value)
+        .collect();
+    assert_eq!(values, ["10.0.0.1"]);
+}
+
+#[test]
 fn ids_depend_on_place_and_not_on_time() {
     let (request, response) = plain_exchange();
     let id = |now| {
@@ -649,6 +669,58 @@ fn a_response_that_was_anothers_is_a_half_call_of_its_own() {
     assert_eq!(value_of(&details, "response_body"), Some("another's"));
     assert_eq!(value_of(&details, "request_method"), None);
     assert_eq!(value_of(&details, "custom_field:call_index"), Some("2"));
+}
+
+/// A response that was taken for the one of a request, and then given back.
+fn split(rules: &str) -> LineWriter<Lines> {
+    let mut writer = writer(
+        rules,
+        Config {
+            half_calls: true,
+            ..config()
+        },
+    );
+    let mut draft = request_only(&mut writer, b"text");
+    let flow = flow();
+    let origin = Origin {
+        flow: &flow,
+        client_is_originator: true,
+        call_index: 1,
+        message: MessageId::at(100),
+        time: Timestamp::from_nanos(9_000_000),
+    };
+    let head = ResponseHead {
+        status: 401,
+        version: Version::Http11,
+        headers: &[Header::new(b"x-secret", b"value")],
+    };
+    writer.response(&mut draft, &head, &origin);
+    let response = writer.split_response(&mut draft, 2);
+    writer.unpaired(draft, UnpairedReason::Gap);
+    writer.unpaired(response, UnpairedReason::Gap);
+    writer
+}
+
+#[test]
+fn what_rules_found_in_a_response_does_not_count_for_a_request_that_was_not_its_own() {
+    for rule in [
+        "/response_code/ stop_unless /401/",
+        "/response_header:x-secret/ stop_unless_found /value/",
+        "/request_method/ stop_unless /POST/",
+    ] {
+        let mut writer = split(rule);
+        assert_eq!(writer.counters().calls_stopped, 2, "{rule}");
+        assert!(writer.output().0.is_empty(), "{rule}");
+    }
+    // The rules left something of the response only, or of the request only.
+    for rule in [
+        "/request_.*/ remove\n/now/ remove",
+        "/response_.*/ remove\n/now/ remove",
+    ] {
+        let mut writer = split(rule);
+        assert_eq!(writer.counters().calls_emptied, 1, "{rule}");
+        assert_eq!(writer.output().0.len(), 1, "{rule}");
+    }
 }
 
 #[test]

@@ -9,24 +9,30 @@ pub(super) fn write(scheme: &str, method: &[u8], target: &[u8], host: &[u8], out
     if let Some((scheme, rest)) = absolute(path) {
         let authority_len = memchr::memchr(b'/', rest).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at_checked(authority_len).unwrap_or_default();
-        let host = memchr::memrchr(b'@', authority)
-            .and_then(|at| authority.get(at + 1..))
-            .unwrap_or(authority);
-        for part in [scheme, b"://", host, rest] {
+        for part in [scheme, b"://", without_user(authority), rest] {
             out.extend_from_slice(part);
         }
         return;
     }
     out.extend_from_slice(scheme.as_bytes());
     out.extend_from_slice(b"://");
+    let is_path = path.starts_with(b"/");
     // The target of CONNECT is the authority itself.
-    if method != b"CONNECT" || path.starts_with(b"/") {
+    if method != b"CONNECT" || is_path {
         out.extend_from_slice(authority(host));
-        if !path.starts_with(b"/") && path != b"*" {
+        if !is_path && path != b"*" {
             out.push(b'/');
         }
     }
-    out.extend_from_slice(path);
+    // Of another form some receivers read a user in front of an `@`.
+    out.extend_from_slice(if is_path { path } else { without_user(path) });
+}
+
+/// What is behind the last `@`.
+fn without_user(authority: &[u8]) -> &[u8] {
+    memchr::memrchr(b'@', authority)
+        .and_then(|at| authority.get(at + 1..))
+        .unwrap_or(authority)
 }
 
 /// What of a Host field is `host[:port]`, so that nothing of it lengthens the path and no user information leaves.
@@ -41,11 +47,18 @@ fn authority(host: &[u8]) -> &[u8] {
 
 #[cold]
 fn odd_authority(host: &[u8]) -> &[u8] {
-    let is_end = |byte: &u8| byte.is_ascii_control() || b"/?#\\ ".contains(byte);
-    let end = host.iter().position(is_end).unwrap_or(host.len());
-    let host = host.get(..end).unwrap_or(host);
-    let name = memchr::memrchr(b'@', host).and_then(|at| host.get(at + 1..));
-    name.unwrap_or(host)
+    let until =
+        |text: &[u8], is_end: fn(&u8) -> bool| text.iter().position(is_end).unwrap_or(text.len());
+    // A user name or a password may have any of the bytes at which a host name ends.
+    let authority = host.get(..until(host, |byte| b"/?#\\".contains(byte)));
+    let host = authority
+        .filter(|part| part.contains(&b'@'))
+        .unwrap_or(host);
+    let host = without_user(host);
+    let end = until(host, |byte| {
+        byte.is_ascii_control() || b"/?#\\ ".contains(byte)
+    });
+    host.get(..end).unwrap_or(host)
 }
 
 /// The query of a target, without its question mark.
@@ -72,23 +85,46 @@ fn absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((scheme, rest.strip_prefix(b"://")?)).filter(|_| valid)
 }
 
-/// Calls `each` with name (lower-case) and value of every pair of a query or form text that decodes, in order.
-/// `name` and `value` are buffers to be reused.
+/// Calls `each` with name (lower-case) and value of every pair of a query or form text that decodes, in order, and with the
+/// pair as it was sent where it has a semicolon. `name` and `value` are buffers to be reused.
 pub(super) fn pairs(
     text: &[u8],
     name: &mut Vec<u8>,
     value: &mut Vec<u8>,
-    mut each: impl FnMut(&[u8], &[u8]),
+    mut each: impl FnMut(&[u8], &[u8], Option<&[u8]>),
 ) {
-    for pair in text.split(|b| *b == b'&').filter(|pair| !pair.is_empty()) {
+    let has_semicolon = memchr::memchr(b';', text).is_some();
+    split(text, b'&', name, value, |name, value, pair| {
+        let parts = Some(pair).filter(|pair| has_semicolon && pair.contains(&b';'));
+        each(name, value, parts);
+    });
+}
+
+/// Calls `each` with the pairs of a pair that has semicolons, as readers have them that split there, too.
+pub(super) fn parts(pair: &[u8], mut each: impl FnMut(&[u8], &[u8])) {
+    let (name, value) = (&mut Vec::new(), &mut Vec::new());
+    split(pair, b';', name, value, |name, value, _| each(name, value));
+}
+
+fn split(
+    text: &[u8],
+    separator: u8,
+    name: &mut Vec<u8>,
+    value: &mut Vec<u8>,
+    mut each: impl FnMut(&[u8], &[u8], &[u8]),
+) {
+    for pair in text
+        .split(|b| *b == separator)
+        .filter(|pair| !pair.is_empty())
+    {
         let equals = memchr::memchr(b'=', pair).unwrap_or(pair.len());
         let (key, rest) = pair.split_at_checked(equals).unwrap_or_default();
         let rest = rest.get(1..).unwrap_or_default();
         if is_decoded(pair) && is_lower(key) {
-            each(key, rest);
+            each(key, rest, pair);
         } else if decode(key, name) && decode(rest, value) {
             lower(name);
-            each(name, value);
+            each(name, value, pair);
         }
     }
 }
@@ -171,7 +207,7 @@ mod tests {
             text.as_bytes(),
             &mut Vec::new(),
             &mut Vec::new(),
-            |name, value| found.push((text_of(name), text_of(value))),
+            |name, value, _| found.push((text_of(name), text_of(value))),
         );
         let expected: Vec<_> = expected
             .iter()
@@ -190,6 +226,14 @@ mod tests {
         check("GET", "//evil/a?b", "http://h:81//evil/a");
         check("OPTIONS", "*", "http://h:81*");
         check("CONNECT", "db:443", "http://db:443");
+        check("CONNECT", "user:p@ss@db:443", "http://db:443");
+        check("GET", "user:pass@other/p", "http://h:81/other/p");
+        check(
+            "GET",
+            "odd scheme://user:pass@other/p",
+            "http://h:81/other/p",
+        );
+        check("GET", "/p/@user", "http://h:81/p/@user");
         check(
             "GET",
             "https://user:p@ss@other:82/p?q#f",
@@ -213,6 +257,9 @@ mod tests {
             ("h\\admin", "http://h/stock"),
             ("h, other/x", "http://h,/stock"),
             ("user:secret@h/x@y", "http://h/stock"),
+            ("user:secret@h", "http://h/stock"),
+            ("user:a secret@h", "http://h/stock"),
+            ("user:a/b?c@h", "http://h/stock"),
             ("/admin", "http:///stock"),
             ("", "http:///stock"),
         ] {

@@ -242,9 +242,11 @@ impl<O: Output> LineWriter<O> {
         for header in
             logged(head.headers, names, head.version).filter(|header| !header.is(HeaderName::Host))
         {
-            if real_ip_due.is_some_and(|name| is(header, name)) {
-                filter.write(Kind::RequestHeader, header.name, value, &mut draft.request);
-                real_ip_due = None;
+            if real_ip.is_some_and(|name| is(header, name)) {
+                // What the client sent in further lines is not its address, either.
+                if real_ip_due.take().is_some() {
+                    filter.write(Kind::RequestHeader, header.name, value, &mut draft.request);
+                }
             } else {
                 filter.write(
                     Kind::RequestHeader,
@@ -254,9 +256,14 @@ impl<O: Output> LineWriter<O> {
                 );
             }
         }
-        url::pairs(url::query(head.target), name, value, |name, value| {
-            filter.write(Kind::RequestParam, name, value, &mut draft.request);
-        });
+        url::pairs(
+            url::query(head.target),
+            name,
+            value,
+            |name, value, parts| {
+                filter.write_param(name, value, parts, &mut draft.request);
+            },
+        );
         let rules = if names.has(HeaderName::Cookie) {
             filter.set.rules.session_rules()
         } else {
@@ -507,8 +514,13 @@ fn notes(draft: &Draft, exchange_id: u128, unpaired: Option<UnpairedReason>) -> 
     }
 }
 
+/// Whether a header is called `name`, as some receivers read it: without what is no visible ASCII at its ends.
 fn is(header: &Header<'_>, name: &[u8]) -> bool {
-    header.name.eq_ignore_ascii_case(name)
+    let ends = |byte: &u8| byte.is_ascii_graphic();
+    let start = header.name.iter().position(ends).unwrap_or_default();
+    let end = header.name.iter().rposition(ends);
+    let visible = end.and_then(|end| header.name.get(start..=end));
+    visible.is_some_and(|visible| visible.eq_ignore_ascii_case(name))
 }
 
 /// The headers of a message that are logged: not those that describe its framing (`docs/contract.md`, section 1.4).

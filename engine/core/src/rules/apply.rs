@@ -10,6 +10,7 @@ use std::borrow::Cow;
 
 use super::body::{self, Unreadable};
 use super::matches::PerRule;
+use super::names::other_keys;
 use super::pattern::{Answer, Pattern, Replaced};
 use super::set::{Action, Rule, RuleSet};
 use super::verb::Verb;
@@ -75,16 +76,21 @@ impl Findings {
         self.stopped
     }
 
-    /// What holds for a part of the call alone. Whose matches the `stop_unless` rules counted is not known, so none counts,
-    /// and such rules drop the part; events that were counted stay with the whole.
-    pub fn of_part(&self) -> Self {
+    /// What holds for a part of the call alone, of which `kept` details are left. Whose matches the `stop_unless` rules
+    /// counted is not known, so none counts, and such rules drop the part; events that were counted stay with the whole.
+    pub fn of_part(&self, kept: usize) -> Self {
         Self {
-            found: 0,
-            matched: 0,
-            step_limits: 0,
-            unreadable: 0,
-            ..*self
+            stopped: self.stopped,
+            kept,
+            ..Self::default()
         }
+    }
+
+    /// Takes over what was found in another reading of a detail: that a rule drops the call, and doubts.
+    pub fn also(&mut self, other: &Self) {
+        self.stopped |= other.stopped;
+        self.step_limits += other.step_limits;
+        self.unreadable += other.unreadable;
     }
 
     /// Counts a detail whose plan is plain: it leaves unless it is empty.
@@ -154,13 +160,16 @@ impl Sampler {
 }
 
 impl RuleSet {
-    /// What the rules do with details called `key`.
+    /// What the rules do with details called `key`: those for that name, and for one that a common reader has instead.
     pub fn plan(&self, key: &str) -> Plan {
         let mut plan = Plan::default();
         let (mut tests, mut replaces) = (Vec::new(), Vec::new());
         let (mut masks, mut always) = (Vec::new(), Vec::new());
+        let others = other_keys(key);
         for (index, rule) in self.rules.iter().enumerate() {
-            let answer = rule.scope.test(key);
+            let answer = others.iter().fold(rule.scope.test(key), |answer, other| {
+                answer.or_else(|| rule.scope.test(other))
+            });
             if answer == Answer::No {
                 continue;
             }

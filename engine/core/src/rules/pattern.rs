@@ -48,6 +48,20 @@ pub(super) enum Answer {
     StepLimit,
 }
 
+impl Answer {
+    /// Whether one of two texts matches.
+    pub(super) fn or_else(self, other: impl FnOnce() -> Self) -> Self {
+        match self {
+            Self::Yes => self,
+            Self::No => other(),
+            Self::StepLimit => match other() {
+                Self::Yes => Self::Yes,
+                _ => self,
+            },
+        }
+    }
+}
+
 /// What became of a value under `replace`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Replaced {

@@ -201,3 +201,63 @@ fn what_a_mask_hides_in_a_body_is_no_param_and_no_cut_body_leaves() {
         );
     }
 }
+
+#[test]
+fn a_rule_for_a_name_applies_to_what_a_reader_takes_for_that_name() {
+    const RULES: &str =
+        "/request_header:(authorization|x-api-key)/ remove\n/request_param:(password|a_b)/ remove";
+    for (target, header) in [
+        ("/", "Authorization\u{b}"),
+        ("/", "Authorization\0"),
+        ("/", "Authorization\u{a0}"),
+        ("/", "\0Authorization"),
+        ("/", "Authorization\0X"),
+        ("/", "X_Api-Key"),
+        ("/?+password=CANARY", "X"),
+        ("/?a=1&%20password=CANARY", "X"),
+        ("/?password%00x=CANARY", "X"),
+        ("/??password=CANARY", "X"),
+        ("/?a.b=CANARY", "X"),
+        ("/?a+b=CANARY", "X"),
+        ("/?a[b=CANARY", "X"),
+        ("/?x=1;password=CANARY", "X"),
+        ("/?x;y=1;+PASSWORD=CANARY", "X"),
+        ("/?x=1&amp;password=CANARY", "X"),
+        ("/?password=CANARY;x=1", "X"),
+    ] {
+        let value = if header == "X" { "1" } else { "CANARY" };
+        let (mut request, response) = exchange(
+            &format!("GET {target} HTTP/1.1\nHost: h\n{header}: {value}\n\n"),
+            "HTTP/1.1 200 OK\n\nok",
+        );
+        for bytes in [false, true] {
+            if bytes {
+                // The no-break space of Latin-1 is no UTF-8.
+                for (name, _) in &mut request.headers {
+                    name.retain(|byte| *byte != 0xc2);
+                }
+            }
+            let mut writer = writer(RULES, config());
+            play(&mut writer, &request, &response, 5, 2, 7);
+            let line = String::from_utf8_lossy(&writer.output().0[0].0);
+            assert!(!line.contains("CANARY"), "{target} {header:?}: {line}");
+        }
+    }
+    // Whether a rule drops the call is decided by both readings, too; a pair that no rule concerns stays whole.
+    let read = |rules: &str| {
+        let (request, response) = exchange(
+            "GET /?x=1;y=2 HTTP/1.1\nHost: h\n\n",
+            "HTTP/1.1 200 OK\n\nok",
+        );
+        let mut writer = writer(rules, config());
+        play(&mut writer, &request, &response, 5, 2, 7);
+        writer.output().0.pop().map(|(line, _)| pairs(&line))
+    };
+    assert_eq!(read("/request_param:y/ stop_if /2/"), None);
+    let details = read("/request_param:z/ remove").unwrap();
+    assert_eq!(value_of(&details, "request_param:x"), Some("1;y=2"));
+    let details = read("/request_param:y/ replace /3/, /4/").unwrap();
+    assert_eq!(value_of(&details, "request_param:x"), Some("1;y=2"));
+    let details = read("/request_param:y/ replace /2/, /4/").unwrap();
+    assert_eq!(value_of(&details, "request_param:x"), None);
+}

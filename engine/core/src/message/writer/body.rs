@@ -284,8 +284,8 @@ impl<O: Output> LineWriter<O> {
                 return;
             };
             filter.only_tests = state.sampled_out;
-            url::pairs(&content, name, value, |name, value| {
-                filter.write(Kind::RequestParam, name, value, request);
+            url::pairs(&content, name, value, |name, value, parts| {
+                filter.write_param(name, value, parts, request);
             });
         }
     }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::super::content::Codings;
 use super::super::draft::{Body, Mode};
 use super::super::keys::{CLOSING, Key, Keys, Kind};
+use super::super::url;
 use crate::ndjson;
 use crate::rules::{Findings, RuleSet, Scratch};
 
@@ -84,6 +85,47 @@ impl RuleFilter<'_> {
         if let Some(left) = left.filter(|left| !left.is_empty() && !self.only_tests) {
             ndjson::enclose(key.opening(), left, CLOSING, out);
         }
+    }
+
+    /// Writes a param. Where its pair has semicolons, `parts`, some readers split it there, too: then it leaves only if the
+    /// rules leave all that they read as it is.
+    #[inline]
+    pub(super) fn write_param(
+        &mut self,
+        name: &[u8],
+        value: &[u8],
+        parts: Option<&[u8]>,
+        out: &mut Vec<u8>,
+    ) {
+        let withheld = parts.is_some_and(|parts| self.concern(parts));
+        let only_tests = self.only_tests;
+        self.only_tests |= withheld;
+        self.write(Kind::RequestParam, name, value, out);
+        self.only_tests = only_tests;
+    }
+
+    /// Applies the rules to the params that some readers find in one, and returns whether they change any.
+    #[cold]
+    fn concern(&mut self, parts: &[u8]) -> bool {
+        if self.is_done() {
+            return false;
+        }
+        let ActiveSet {
+            rules,
+            keys,
+            scratch,
+            ..
+        } = &mut *self.set;
+        let mut changed = false;
+        let mut found = Findings::default();
+        url::parts(parts, |name, value| {
+            let key = keys.get(rules, Kind::RequestParam, name);
+            if !key.is_plain && !value.is_empty() {
+                changed |= rules.apply(&key.plan, value, &mut found, scratch) != Some(value);
+            }
+        });
+        self.findings.also(&found);
+        changed
     }
 
     /// Writes the status of a response, and returns whether the rules left it as it was.
