@@ -48,8 +48,9 @@ pub struct Interface {
     pub index: u32,
     /// Switched on (`IFF_UP`).
     pub up: bool,
-    /// Switched on and connected (`IFF_RUNNING`).
-    pub running: bool,
+    /// Switched on and connected (`IFF_LOWER_UP`, which is exact: `IFF_RUNNING` follows the state of operation, which the
+    /// kernel brings up to date within a second, net/core/link_watch.c).
+    pub carrier: bool,
     /// Loopback: each frame passes it twice, outgoing and incoming.
     pub loopback: bool,
     /// Whether its frames start with an Ethernet header. They do not on tun, wireguard or ipip links.
@@ -121,7 +122,7 @@ fn interface(link: LinkMessage) -> Interface {
         name: String::new(),
         index: link.header.index,
         up: flags.contains(LinkFlags::Up),
-        running: flags.contains(LinkFlags::Up | LinkFlags::Running),
+        carrier: flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
         loopback: flags.contains(LinkFlags::Loopback),
         ethernet: matches!(
             link.header.link_layer_type,
@@ -217,7 +218,7 @@ fn bare_link(message: &[u8]) -> Option<Interface> {
         name: String::new(),
         index: word(20),
         up: on(libc::IFF_UP),
-        running: on(libc::IFF_UP) && on(libc::IFF_RUNNING),
+        carrier: on(libc::IFF_UP) && on(libc::IFF_LOWER_UP),
         loopback: on(libc::IFF_LOOPBACK),
         ethernet: matches!(half(18), libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK),
         mtu: 0,

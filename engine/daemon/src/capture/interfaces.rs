@@ -232,7 +232,7 @@ fn table(all: &[Interface]) -> String {
         "NAME", "STATE", "MTU", "KIND", "ADDRESSES"
     );
     for interface in all {
-        let state = match (interface.up, interface.running) {
+        let state = match (interface.up, interface.carrier) {
             (true, true) => "up",
             (true, false) => "no-link",
             (false, _) => "down",
@@ -272,7 +272,7 @@ mod tests {
             name: name.into(),
             index,
             up: true,
-            running: true,
+            carrier: true,
             loopback: name == "lo",
             ethernet: true,
             mtu: 1500,

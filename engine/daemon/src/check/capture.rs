@@ -65,7 +65,7 @@ fn interface(interface: &Interface) -> Finding {
         .collect();
     let text = format!(
         "{}, MTU {}{}{}",
-        if interface.running {
+        if interface.carrier {
             "up"
         } else {
             "up, no carrier"
@@ -74,7 +74,7 @@ fn interface(interface: &Interface) -> Finding {
         if addresses.is_empty() { "" } else { ", " },
         addresses.join(" ")
     );
-    let level = if interface.running || interface.loopback {
+    let level = if interface.carrier || interface.loopback {
         Level::Ok
     } else {
         Level::Warn
@@ -223,7 +223,7 @@ mod tests {
             name: "ens5".into(),
             index: 2,
             up: true,
-            running: true,
+            carrier: true,
             loopback: false,
             ethernet: true,
             mtu,

@@ -470,7 +470,7 @@ fn interfaces_are_listed_with_what_they_are() {
         (find("port").kind.clone(), find("port").master),
         (LinkKind::Veth, Some(find("br0").index))
     );
-    assert!(find("port").up && !find("port").running, "its peer is down");
+    assert!(find("port").up && !find("port").carrier, "its peer is down");
     assert_eq!(
         (find("peer").up, find("peer").mtu, find("peer").master),
         (false, 1400, None)
