@@ -61,6 +61,7 @@
 mod assembler;
 mod copy_table;
 mod direction;
+mod gap_list;
 mod key;
 mod pool;
 mod slab;
@@ -260,6 +261,8 @@ counters! {
         flow_overlapped_bytes,
         /// Payload bytes that the consumer did not need.
         flow_skipped_bytes,
+        /// Payload bytes before the first byte that was seen of their direction, which was delivered already.
+        flow_discarded_before_start_bytes,
         /// Payload bytes that arrived after they had been declared a gap.
         flow_discarded_late_bytes,
         /// Payload bytes behind the sender's FIN.
@@ -272,7 +275,7 @@ counters! {
         flow_discarded_reset_bytes,
         /// Gaps delivered.
         flow_gaps,
-        /// Bytes that were sent but never captured.
+        /// Bytes declared a gap: sent, and not captured in time. Those that arrived afterwards are `flow_discarded_late_bytes`.
         flow_gap_bytes,
         /// Those of them that a mirror or a snap length cut off.
         flow_truncated_bytes,
@@ -327,12 +330,19 @@ impl Counters {
             + self.flow_ended_shutdown
     }
 
+    /// Bytes that were sent but never captured.
+    pub fn missing_bytes(&self) -> u64 {
+        self.flow_gap_bytes
+            .saturating_sub(self.flow_discarded_late_bytes)
+    }
+
     /// Payload bytes that have reached their bucket: all but those that wait.
     pub fn settled_bytes(&self) -> u64 {
         self.flow_delivered_bytes
             + self.flow_duplicate_bytes
             + self.flow_overlapped_bytes
             + self.flow_skipped_bytes
+            + self.flow_discarded_before_start_bytes
             + self.flow_discarded_late_bytes
             + self.flow_discarded_after_fin_bytes
             + self.flow_discarded_after_end_bytes

@@ -65,6 +65,10 @@ pub const DIRECTION_BUFFERED_BYTES_MAX: usize = 1 << 20;
 /// Out-of-order segments kept per direction; more turn the hole into a gap, counted as `flow_holes_over_bounds`.
 pub const DIRECTION_BUFFERED_SEGMENTS_MAX: usize = 1024;
 
+/// Gaps of a direction that are remembered, 16 bytes each. Bytes that arrive for one of them are counted as
+/// `flow_discarded_late_bytes`; bytes before the oldest of more gaps are counted so too.
+pub const GAPS_KEPT_MAX: usize = 32;
+
 /// Out-of-order and held bytes of all flows of a shard, with what their buffers occupy. Beyond it the flow that has
 /// waited longest gives up its holes, counted as `flow_holes_over_bounds`.
 pub const FLOW_BUFFERED_BYTES_MAX: usize = 64 << 20;

@@ -96,7 +96,7 @@ impl Completeness {
         let flow = &stages.flow;
         Self {
             captured_bytes: flow.flow_delivered_bytes + flow.flow_skipped_bytes,
-            missing_bytes: flow.flow_gap_bytes,
+            missing_bytes: flow.missing_bytes(),
         }
     }
 

@@ -5,9 +5,9 @@
 //! Wireshark. Nothing here calls a consumer or depends on the other direction.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::time::Duration;
 
+use crate::flow::gap_list::Gaps;
 use crate::flow::pool::{Patience, Pool, charge};
 use crate::limits::{REBASE_BYTES_MAX, RESYNC_SEGMENTS, SEQUENCE_JUMP_MAX};
 use crate::time::Timestamp;
@@ -250,8 +250,8 @@ pub(super) struct Assembler {
     /// Number of the last segment that acknowledged something of this direction.
     pub(super) acked_by: u64,
     out_of_window: OutOfWindow,
-    /// The gap declared last; bytes that arrive for it are late.
-    pub(super) last_gap: Range<u64>,
+    /// The gaps whose bytes are late if they still arrive.
+    pub(super) gaps: Gaps,
     pub(super) queue: VecDeque<Piece>,
     /// Memory that the queue occupies, in bytes.
     pub(super) charged: usize,
@@ -273,7 +273,7 @@ impl Assembler {
             progress: Timestamp::ZERO,
             acked_by: 0,
             out_of_window: OutOfWindow::default(),
-            last_gap: 0..0,
+            gaps: Gaps::default(),
             queue: VecDeque::new(),
             charged: 0,
             queued_bytes: 0,

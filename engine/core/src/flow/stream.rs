@@ -246,9 +246,7 @@ impl<C> Stream<C> {
             .offset(seq)
             .or_else(|| own.rebase(seq, span).then_some(0));
         let Some(offset) = offset else {
-            // Before the first byte seen: sent before the capture started.
-            context.counters.flow_segments_duplicate += 1;
-            context.counters.flow_duplicate_bytes += len;
+            context.counters.flow_discarded_before_start_bytes += len;
             return;
         };
         let ack = segment.flags.has(Flags::ACK).then_some(segment.ack);
@@ -474,7 +472,7 @@ impl<S> StreamContext<'_, S> {
     }
 
     /// Cuts off what was delivered already and what lies behind the FIN; `None` when nothing is left.
-    fn trim<'c>(&mut self, chunk: Chunk<'c>, own: &Assembler) -> Option<Chunk<'c>> {
+    fn trim<'c>(&mut self, chunk: Chunk<'c>, own: &mut Assembler) -> Option<Chunk<'c>> {
         let chunk = match own.fin {
             Some(fin) if chunk.end > fin.offset => {
                 let (chunk, after) = chunk.split(fin.offset);
@@ -490,8 +488,9 @@ impl<S> StreamContext<'_, S> {
             return Some(chunk);
         }
         let (stale, fresh) = chunk.split(own.next);
-        let in_gap = stale.split(own.last_gap.end).0.split(own.last_gap.start).1;
-        let late = in_gap.bytes.len() as u64;
+        let late = own
+            .gaps
+            .fill(stale.offset..stale.offset + stale.bytes.len() as u64);
         self.counters.flow_discarded_late_bytes += late;
         let known = stale.bytes.len() as u64 - late;
         if fresh.span() > 0 {
@@ -499,7 +498,7 @@ impl<S> StreamContext<'_, S> {
             self.counters.flow_overlapped_bytes += known;
             Some(fresh)
         } else {
-            self.counters.flow_segments_duplicate += 1;
+            self.counters.flow_segments_duplicate += u64::from(late == 0);
             self.counters.flow_duplicate_bytes += known;
             None
         }

@@ -90,6 +90,7 @@ fn assert_balanced(table: &Table<Recorder>) {
         + c.flow_duplicate_bytes
         + c.flow_overlapped_bytes
         + c.flow_skipped_bytes
+        + c.flow_discarded_before_start_bytes
         + c.flow_discarded_late_bytes
         + c.flow_discarded_after_fin_bytes
         + c.flow_discarded_after_end_bytes

@@ -193,7 +193,7 @@ const NAMED: &[Named] = &[
     ),
     one(
         "sniffer_tcp_gap_bytes_total",
-        "Bytes that were sent but never captured.",
+        "Bytes that were sent and not captured in time; payload bytes with the fate late are a part of them.",
         &[("flow", "flow_gap_bytes", "")],
     ),
     by(
@@ -205,6 +205,7 @@ const NAMED: &[Named] = &[
             ("flow", "flow_duplicate_bytes", "duplicate"),
             ("flow", "flow_overlapped_bytes", "overlapped"),
             ("flow", "flow_skipped_bytes", "skipped"),
+            ("flow", "flow_discarded_before_start_bytes", "before_start"),
             ("flow", "flow_discarded_late_bytes", "late"),
             ("flow", "flow_discarded_after_fin_bytes", "after_fin"),
             ("flow", "flow_discarded_after_end_bytes", "after_end"),

@@ -68,7 +68,7 @@ fn cut(stages: &Stages) -> Option<Diagnostic> {
 fn lost_before_us(stages: &Stages) -> Option<Diagnostic> {
     let flow = &stages.flow;
     let lost = flow
-        .flow_gap_bytes
+        .missing_bytes()
         .saturating_sub(flow.flow_truncated_bytes);
     let is_share = lost.saturating_mul(GAP_SHARE) > flow.flow_delivered_bytes;
     let is_ours = stages.shard.ring_dropped_full > 0 || stages.shard.flows_other_shard > 0;

@@ -282,7 +282,7 @@ impl<S> StreamContext<'_, S> {
     ) -> (ByteInfo, u64) {
         let offset = own.next;
         let len = to - offset;
-        own.last_gap = offset..to;
+        own.gaps.declare(offset..to);
         own.next = to;
         own.fin_assumed = false;
         self.counters.flow_gaps += 1;

@@ -166,6 +166,43 @@ fn a_proven_loss_is_a_gap_when_the_grace_is_over_not_after_minutes() {
     assert_eq!(table.counters().flow_discarded_late_bytes, 3);
 }
 
+/// What arrives for an earlier gap than the last one is late as well, once; what comes again is a duplicate.
+#[test]
+fn late_bytes_of_every_gap_are_late_and_no_duplicates() {
+    let gaps = "30 > . 1 1 ask\n40 < . 4 4 wer\n50 > . 4 7\n60 < . 10 4 wer\n70 > . 4 13\n";
+    let late = "tick 30000\ntick 60000\n60010 < . 1 4 ans\n60020 < . 7 4 abc\n";
+    let (table, _) = play(&format!("{SHAKE}{gaps}{late}"), false);
+    let counters = table.counters();
+    assert_eq!(counters.flow_gap_bytes, 6);
+    assert_eq!(counters.flow_discarded_late_bytes, 6);
+    assert_eq!(
+        (counters.missing_bytes(), counters.flow_duplicate_bytes),
+        (0, 0)
+    );
+    let (table, _) = play(
+        &format!("{SHAKE}{gaps}{late}70000 < . 1 4 ans\n70010 < . 7 4 abc\n"),
+        false,
+    );
+    let counters = table.counters();
+    assert_eq!(counters.flow_discarded_late_bytes, 6);
+    assert_eq!(
+        (counters.missing_bytes(), counters.flow_duplicate_bytes),
+        (0, 6)
+    );
+}
+
+/// Bytes from before the first one that was seen were never delivered, so they are no duplicates.
+#[test]
+fn bytes_before_the_start_are_no_duplicates() {
+    let (table, tape) = play(
+        "0 > . 100 1 ask\n30000 > . 103 1 more\n60000 > . 90 1 before\n",
+        false,
+    );
+    assert_eq!(show(&tape), ">ask >more open");
+    assert_eq!(table.counters().flow_discarded_before_start_bytes, 6);
+    assert_eq!(table.counters().flow_duplicate_bytes, 0);
+}
+
 #[test]
 fn the_grace_ends_after_a_number_of_segments_even_if_the_clock_stands() {
     let mut script = format!("{SHAKE}30 > . 1 1 ask\n40 < . 4 4 wer\n");
