@@ -173,6 +173,19 @@ fn a_file_for_each_direction_gives_whole_calls() -> Result<()> {
     bytes.extend(records(&traffic.frames(Some(Side::Server))));
     fs::write(&both, bytes)?;
     let ended = read(&[], &[&both])?;
+    traffic.check(&ended);
+    ensure!(
+        ended.stderr.contains("W082") && ended.stderr.contains("2 parts"),
+        "{}",
+        ended.stderr
+    );
+    // Of more parts than are merged, the first place is named.
+    let mut many = fs::read(&both)?;
+    for _ in 0..16 {
+        many.extend(records(&traffic.frames(Some(Side::Client))));
+    }
+    fs::write(&both, many)?;
+    let ended = read(&[], &[&both])?;
     ensure!(
         ended.stderr.contains("W082") && ended.stderr.contains("earlier than"),
         "{}",

@@ -26,6 +26,13 @@ pub const CAPTURE_WINDOW_BYTES_MANY: usize = 64 * 1024;
 /// Bytes that are read of a file for the time of its first packet.
 pub const CAPTURE_WINDOW_BYTES_FIRST: usize = 4 * 1024;
 
+/// Bytes of a capture file up to which it is looked through for places where times go back. The look is a second pass over
+/// what the page cache then holds; a larger file is read as it is, and W082 reports such a place.
+pub const CAPTURE_PARTS_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Parts in order that a file is read as; one with more of them is read as it is.
+pub const CAPTURE_PARTS_MAX: usize = 16;
+
 /// Bytes at the start of a followed file by which it is recognised when its name is used for another one.
 pub const CAPTURE_MARK_BYTES: usize = 256;
 

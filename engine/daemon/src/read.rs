@@ -33,6 +33,7 @@ use timeline::{Next, Timeline};
 
 pub(crate) mod files;
 mod growing;
+mod parts;
 mod printer;
 mod stream;
 mod summary;

@@ -235,8 +235,9 @@ cut was read.";
 skipped and marked. `tcpdump -s 0` captures whole packets.";
     W082, Done, "times go back in a capture file",
 "Files are read in the order of the times of their packets, but a packet is much earlier than one before it in the same file:
-the file was put together from several captures (mergecap -a, cat), or the clock was set. A request and its response on
-different sides of such a place may not find each other.
+the file was put together from several captures (mergecap -a, cat), or the clock was set. A file of at most 256 MiB is
+then read as up to 16 parts, which are merged by time. Otherwise a request and its response on different sides of such a
+place may not find each other.
 
   reordercap FILE SORTED      sorts a file
   sniffer read A B            merges separate files by time

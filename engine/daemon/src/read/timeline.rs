@@ -3,7 +3,8 @@
 //! The time of the first packet of each file is read beforehand, and a file is opened when that packet is due. So the files
 //! of a rotated capture are open one at a time, and files that overlap (one for each direction of a tap, or for each
 //! interface) are merged. Memory is that of the files that are open together, at most
-//! [`CAPTURE_FILES_OPEN_MAX`](crate::limits::CAPTURE_FILES_OPEN_MAX). Within a file packets stay in their order.
+//! [`CAPTURE_FILES_OPEN_MAX`](crate::limits::CAPTURE_FILES_OPEN_MAX). Within a file packets stay in their order, unless it
+//! was put together from several captures: see [`parts`](super::parts).
 //!
 //! A stream of which no packet is there holds the others up, since its next packet may be the earliest. Where packets are
 //! of the present time, that wait is bounded by [`LIVE_WAIT`].
@@ -24,6 +25,7 @@ use engine_core::limits::REORDER_GRACE;
 use engine_core::time::Timestamp;
 
 use super::growing::{Ends, Growing, Names};
+use super::parts::{Part, parts};
 use super::stream::Stream;
 use crate::capture_file::{CaptureFile, Error, STDIN, STDIN_NAME, open_input};
 use crate::clock;
@@ -77,6 +79,9 @@ pub(crate) struct Findings {
     /// Files in which times go back, and the first of these places.
     back: u64,
     first_back: String,
+    /// Files that were read as several parts, and the parts.
+    split: u64,
+    parts: u64,
     /// Whether files were opened late because too many were open.
     is_late: bool,
 }
@@ -108,6 +113,8 @@ pub(crate) struct Timeline {
 struct Planned {
     first: Timestamp,
     path: PathBuf,
+    /// Which packets of it, once that is known.
+    part: Option<Part>,
 }
 
 /// An open input.
@@ -115,10 +122,24 @@ struct Source {
     file: CaptureFile,
     name: String,
     kind: Kind,
+    /// Packets that belong to this input and were not taken yet.
+    left: u64,
+    /// Packets before those which the capture cut.
+    cut_before: u64,
     latest: Timestamp,
     is_back: bool,
     /// Since when it has had no packet.
     quiet_since: Instant,
+}
+
+impl Source {
+    /// The time of the next packet of this input.
+    fn next_time(&mut self) -> Result<Option<Timestamp>, Error> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.file.next_time()
+    }
 }
 
 #[derive(Debug)]
@@ -219,12 +240,17 @@ impl Timeline {
                 Ok(Some(first)) => self.planned.push(Planned {
                     first,
                     path: (*path).clone(),
+                    part: None,
                 }),
                 Ok(None) => {}
                 Err(error) => self.failed(&error),
             }
         }
-        // The sort is stable: files that start together stay in the order in which they were given.
+        self.sort_planned();
+    }
+
+    /// The sort is stable: files that start together stay in the order in which they were given.
+    fn sort_planned(&mut self) {
         self.planned.sort_by_key(|planned| planned.first);
         self.planned.reverse();
     }
@@ -273,11 +299,21 @@ impl Timeline {
         let Some(planned) = self.planned.pop() else {
             return;
         };
+        let Some(part) = planned.part else {
+            self.plan_parts(planned);
+            return;
+        };
         let name = planned.path.to_string_lossy().into_owned();
         let file = open_input(&name)
-            .and_then(|input| CaptureFile::with_window(&name, input, self.window_bytes));
+            .and_then(|input| CaptureFile::with_window(&name, input, self.window_bytes))
+            .and_then(|mut file| {
+                for _ in 0..part.start {
+                    file.next()?;
+                }
+                Ok(file)
+            });
         match file {
-            Ok(file) => self.add(name, file, Kind::Fixed),
+            Ok(file) => self.add_part(name, file, Kind::Fixed, part.packets),
             Err(error) if error.is_out_of_descriptors() && self.open() > 0 => {
                 self.open_max = self.open();
                 self.planned.push(planned);
@@ -286,8 +322,41 @@ impl Timeline {
         }
     }
 
+    /// Plans the parts of a file that is due, or the file as a whole.
+    fn plan_parts(&mut self, planned: Planned) {
+        let parts = parts(&planned.path);
+        if parts.is_empty() {
+            let whole = Part {
+                first: planned.first,
+                start: 0,
+                packets: u64::MAX,
+            };
+            self.planned.push(Planned {
+                part: Some(whole),
+                ..planned
+            });
+            return;
+        }
+        self.findings.split += 1;
+        self.findings.parts += parts.len() as u64;
+        // The list has the earliest file at its end, and the sort wants it in front.
+        self.planned.reverse();
+        self.planned.extend(parts.into_iter().map(|part| Planned {
+            first: part.first,
+            path: planned.path.clone(),
+            part: Some(part),
+        }));
+        self.sort_planned();
+    }
+
     fn add(&mut self, name: String, file: CaptureFile, kind: Kind) {
+        self.add_part(name, file, kind, u64::MAX);
+    }
+
+    fn add_part(&mut self, name: String, file: CaptureFile, kind: Kind, packets: u64) {
         let source = Some(Source {
+            left: packets,
+            cut_before: file.packets_cut(),
             file,
             name,
             kind,
@@ -333,7 +402,7 @@ impl Timeline {
         let Some(source) = self.sources.get_mut(index).and_then(Option::as_mut) else {
             return;
         };
-        match source.file.next_time() {
+        match source.next_time() {
             Ok(Some(time)) => self.ready.push(Reverse((time, index))),
             Ok(None) => self.close(index),
             Err(error) if error.is_waiting() => self.waiting.push(index),
@@ -348,7 +417,7 @@ impl Timeline {
         let Some(source) = self.sources.get_mut(index).and_then(Option::take) else {
             return;
         };
-        let cut = source.file.packets_cut();
+        let cut = source.file.packets_cut() - source.cut_before;
         self.findings.snapped += u64::from(cut > 0);
         self.findings.snapped_packets += cut;
         self.findings.back += u64::from(source.is_back);
@@ -394,7 +463,7 @@ impl Timeline {
             if let Some(index) = self.current.take()
                 && let Some(source) = self.sources.get_mut(index).and_then(Option::as_mut)
             {
-                match source.file.next_time() {
+                match source.next_time() {
                     // Nearly every packet: the source stays the one with the earliest packet.
                     Ok(Some(time)) => {
                         if self.is_first(time) {
@@ -443,6 +512,7 @@ impl Timeline {
             return Next::Nothing;
         };
         let number = source.file.packets() + 1;
+        source.left -= 1;
         let Ok(Some(frame)) = source.file.next() else {
             return Next::Nothing;
         };
@@ -549,6 +619,8 @@ impl Timeline {
             snapped_packets,
             back,
             ref first_back,
+            split,
+            parts,
             is_late,
             ..
         } = self.findings;
@@ -570,6 +642,14 @@ impl Timeline {
                 &Diagnostic::new(Code::W082, text)
                     .fix("reordercap FILE SORTED    or read the parts as separate files"),
             );
+        }
+        if split > 0 {
+            let text = format!(
+                "times go back in {}, put together from several captures; {} were read in the order of their times",
+                plural(split, "file"),
+                plural(parts, "part"),
+            );
+            self.console.report(&Diagnostic::new(Code::W082, text));
         }
         if is_late {
             let text = format!(
