@@ -7,7 +7,9 @@
 
 mod advice;
 mod apply;
+mod ascii;
 mod body;
+mod charset;
 mod matches;
 mod names;
 mod parse;
@@ -21,6 +23,7 @@ mod verb;
 
 pub use advice::Advice;
 pub use apply::{Findings, Plan, Sampler, Scratch, Verdict, apply_all};
+pub use charset::{Charset, has_wide_text};
 pub use parse::{Class, Error, file_reference};
 pub use set::{Rule, RuleSet};
 pub use verb::Verb;

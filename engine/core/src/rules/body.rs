@@ -11,6 +11,7 @@ mod form;
 mod json;
 mod masks;
 mod multipart;
+mod values;
 
 pub(super) use masks::{Memory, Unreadable};
 
@@ -18,6 +19,7 @@ use form::form;
 use json::{Document, is_scalar};
 use masks::Masks;
 use multipart::multipart;
+use values::hides_part_of_form;
 
 use super::matches::PerRule;
 use super::set::Rule;
@@ -37,15 +39,18 @@ pub(super) fn mask(
         return Ok(false);
     }
     if start.starts_with(['{', '[']) {
-        let mut document = Document::new(text, &mut masks, out);
-        document.all(active)?;
+        let mut document = Document::new(text, active, &mut masks, out);
+        document.all()?;
         return Ok(document.changed);
     }
     if start.starts_with("--") {
         return multipart(start, active, &mut masks, out);
     }
     if is_scalar(start.trim_end()) {
-        // A value without a name: no path leads to it.
+        // A value without a name: no path leads to it, unless a reader takes it for a form.
+        if hides_part_of_form(&mut masks, active, start, &['&', ';', '?', '#']) {
+            return Err(Unreadable);
+        }
         return Ok(false);
     }
     form(text, active, &mut masks, out)

@@ -102,6 +102,23 @@ impl Path {
         progress == self.steps.len()
     }
 
+    /// Whether the next step may lead to an element of a list.
+    pub(super) fn reaches_elements(&self, progress: Progress) -> bool {
+        let later = self.steps.get(progress..).unwrap_or_default();
+        let is_deep = later.first().is_some_and(|step| step.deep);
+        let here = if is_deep {
+            later
+        } else {
+            later.get(..1).unwrap_or_default()
+        };
+        here.iter().any(|step| !matches!(step.at, At::Name(_)))
+    }
+
+    /// Whether one of its steps is a name.
+    pub(super) fn has_name(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.at, At::Name(_)))
+    }
+
     /// From a value to one inside it: calls `each` with the progress there, for every way to match.
     pub(super) fn step(
         &self,

@@ -7,6 +7,7 @@
 
 use super::super::path::Child;
 use super::masks::{Active, Fate, Masks, Unreadable};
+use super::values::hides_part_of_form;
 use crate::limits::JSON_DEPTH_MAX;
 
 /// A text while the masks are applied to it.
@@ -15,29 +16,37 @@ pub(super) struct Document<'t, 'o, 'm, 'r> {
     at: usize,
     masks: &'m mut Masks<'r>,
     out: &'o mut Vec<u8>,
+    /// The steps of the outermost value.
+    root: Active,
     /// Something was removed or replaced.
     pub(super) changed: bool,
 }
 
 impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
-    pub(super) fn new(text: &'t str, masks: &'m mut Masks<'r>, out: &'o mut Vec<u8>) -> Self {
+    pub(super) fn new(
+        text: &'t str,
+        root: Active,
+        masks: &'m mut Masks<'r>,
+        out: &'o mut Vec<u8>,
+    ) -> Self {
         Self {
             text,
             at: 0,
             masks,
             out,
+            root,
             changed: false,
         }
     }
 
     /// All objects and lists, to the end of the text.
-    pub(super) fn all(&mut self, active: Active) -> Result<(), Unreadable> {
+    pub(super) fn all(&mut self) -> Result<(), Unreadable> {
         self.blanks();
         while let Some(byte) = self.peek() {
             if !matches!(byte, b'{' | b'[') {
                 return Err(Unreadable);
             }
-            self.value(active, 0)?;
+            self.value(self.root, 0)?;
             self.blanks();
         }
         Ok(())
@@ -104,6 +113,9 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
             let mark = self.separator(is_first);
             let start = self.at;
             let raw = self.quoted()?;
+            if self.hides_field(raw) {
+                return Err(Unreadable);
+            }
             self.copy(start);
             self.blanks();
             if !self.token(b':') {
@@ -115,7 +127,7 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
             } else {
                 unescape(raw, &mut name)?;
                 name = lower(std::mem::take(&mut name));
-                self.masks.enter(active, Child::Member(&name))
+                self.masks.enter_member(active, &name)
             };
             let fate = self.value(inside, depth + 1)?;
             if !active.is_empty() {
@@ -181,6 +193,10 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
     fn string(&mut self, active: Active) -> Result<Fate, Unreadable> {
         let start = self.at;
         let raw = self.quoted()?;
+        if self.hides_field(raw) {
+            self.changed = true;
+            return Ok(Fate::Removed);
+        }
         if !self.masks.is_selected(active) {
             self.copy(start);
             return Ok(Fate::Stays);
@@ -197,6 +213,13 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
         Ok(fate)
     }
 
+    /// Whether a reader that takes the whole text for a form finds a field in this string that a mask selects, as in the URL
+    /// `/?a=1&password=x`.
+    fn hides_field(&mut self, raw: &str) -> bool {
+        memchr::memchr(b'=', raw.as_bytes()).is_some()
+            && hides_part_of_form(self.masks, self.root, raw, &['&', ';', '?', '#'])
+    }
+
     /// A number, `true`, `false`, `null`, or another bare word.
     fn bare(&mut self, active: Active) -> Result<Fate, Unreadable> {
         let start = self.at;
@@ -205,7 +228,8 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
             self.at += 1;
         }
         let text = self.since(start);
-        if text.is_empty() {
+        // A reader of forms or of multipart bodies would find its own syntax here.
+        if text.is_empty() || text.starts_with("--") || text.contains(['&', '=', ';', '%']) {
             return Err(Unreadable);
         }
         let fate = if self.masks.is_selected(active) {
@@ -244,7 +268,12 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
             at += 2;
         }
         self.at = at + 1;
-        self.text.get(start..at).ok_or(Unreadable)
+        let raw = self.text.get(start..at).ok_or(Unreadable)?;
+        // A line break is no part of a string, and behind one a reader of multipart bodies would find a delimiter.
+        if memchr::memchr2(b'\n', b'\r', raw.as_bytes()).is_some() {
+            return Err(Unreadable);
+        }
+        Ok(raw)
     }
 }
 
@@ -310,7 +339,8 @@ pub(super) fn is_scalar(text: &str) -> bool {
         .strip_prefix('"')
         .and_then(|text| text.strip_suffix('"'))
     {
-        return !inside.contains('"') && unescape(inside, &mut String::new()).is_ok();
+        let is_odd = |letter: char| letter == '"' || letter.is_control();
+        return !inside.contains(is_odd) && unescape(inside, &mut String::new()).is_ok();
     }
     matches!(text, "true" | "false" | "null") || is_number(text)
 }

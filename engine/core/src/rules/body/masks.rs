@@ -1,7 +1,8 @@
 //! The state of masks inside a body: which rules select a value, and what they do with it.
 
 use super::super::matches::PerRule;
-use super::super::path::{Child, Progress};
+use super::super::names;
+use super::super::path::{Child, Path, Progress};
 use super::super::pattern::{Answer, Replaced};
 use super::super::set::{Action, Rule};
 use super::super::verb::Verb;
@@ -101,6 +102,20 @@ impl<'a> Masks<'a> {
             to,
         };
         (masks, active, out)
+    }
+
+    /// The steps of the member `name` of an object, by each name that a common reader has for it.
+    pub(super) fn enter_member(&mut self, around: Active, name: &str) -> Active {
+        let member = self.enter(around, Child::Member(name));
+        let bare = names::bare(name);
+        if bare.len() == name.len() {
+            return member;
+        }
+        let other = self.enter(around, Child::Member(bare));
+        Active {
+            from: member.from,
+            to: other.to,
+        }
     }
 
     /// The steps of a value inside the one with the steps `around`. The caller returns them with [`Self::leave`].
@@ -222,34 +237,83 @@ impl<'a> Masks<'a> {
         self.from
     }
 
-    /// The steps of the field `name`: by its whole name, and by its parts in brackets as names of nested members.
+    /// The steps of the field `name`, by each name that a common reader has for it: by the whole of it, and by its parts in
+    /// brackets as names of nested members.
     pub(super) fn enter_field(&mut self, around: Active, name: &str) -> Active {
         let name = name.to_lowercase();
-        let whole = self.enter(around, Child::Member(&name));
+        let mut found = self.field_steps(around, &name, Vec::new());
+        let bare = names::bare(&name);
+        if bare.len() != name.len() {
+            found = self.field_steps(around, bare, found);
+        }
+        if let Some(other) = names::underscored(bare) {
+            found = self.field_steps(around, &other, found);
+        }
+        self.push(found)
+    }
+
+    /// Adds to `found` the steps of a field with just this name.
+    fn field_steps(&mut self, around: Active, name: &str, mut found: Vec<Step>) -> Vec<Step> {
+        let whole = self.enter(around, Child::Member(name));
+        found.extend_from_slice(self.steps_of(whole));
+        self.leave(whole);
         if !name.contains(['[', '.']) {
-            return whole;
+            return found;
         }
-        let mut found: Vec<Step> = self
-            .steps
-            .get(whole.from..whole.to)
-            .unwrap_or_default()
-            .to_vec();
-        let mut active = around;
-        for part in name.split(['[', ']', '.']).filter(|part| !part.is_empty()) {
-            let element = part.parse().ok().map(Child::Element);
+        let mut active = self.push(self.steps_of(around).to_vec());
+        for part in name.split(['[', ']', '.']).map(names::bare) {
+            if part.is_empty() {
+                continue;
+            }
             let member = self.enter(active, Child::Member(part));
-            let end = element.map_or(member.to, |element| self.enter(active, element).to);
-            active = Active {
-                from: member.from,
-                to: end,
-            };
+            if let Ok(index) = part.parse() {
+                self.enter(active, Child::Element(index));
+            }
+            // The steps of one part take the place of those of the part before.
+            let next = self.steps.split_off(member.from);
+            self.leave(active);
+            active = self.push(next);
         }
-        found.extend_from_slice(self.steps.get(active.from..active.to).unwrap_or_default());
-        self.steps.truncate(whole.from);
-        self.steps.extend_from_slice(&found);
+        found.extend_from_slice(self.steps_of(active));
+        self.leave(active);
+        found
+    }
+
+    fn steps_of(&self, active: Active) -> &[Step] {
+        self.steps.get(active.from..active.to).unwrap_or_default()
+    }
+
+    fn push(&mut self, steps: Vec<Step>) -> Active {
+        let from = self.steps.len();
+        self.steps.extend(steps);
         Active {
-            from: whole.from,
+            from,
             to: self.steps.len(),
         }
+    }
+
+    /// Whether a mask may select something inside the value.
+    pub(super) fn reaches_inside(&self, active: Active) -> bool {
+        let mut paths = self.paths(active);
+        paths.any(|(path, progress)| !path.is_done(progress))
+    }
+
+    /// Whether a mask may select an element of the value.
+    pub(super) fn reaches_elements(&self, active: Active) -> bool {
+        let mut paths = self.paths(active);
+        paths.any(|(path, progress)| path.reaches_elements(progress))
+    }
+
+    /// Whether a rule whose path has a name selects the value itself.
+    pub(super) fn is_selected_by_name(&self, active: Active) -> bool {
+        let mut paths = self.paths(active);
+        paths.any(|(path, progress)| path.is_done(progress) && path.has_name())
+    }
+
+    fn paths(&self, active: Active) -> impl Iterator<Item = (&Path, Progress)> {
+        self.steps_of(active).iter().filter_map(|step| {
+            let rule = self.rules.get(step.mask)?;
+            Some((rule.path.as_ref()?, step.progress))
+        })
     }
 }

@@ -1,5 +1,7 @@
 //! Masks by path on texts of every syntax, and on random JSON against a slow obvious twin.
 
+mod readers;
+
 use serde_json::Value;
 
 use super::super::{RuleSet, Sampler, apply_all};
