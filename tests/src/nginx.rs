@@ -73,8 +73,18 @@ impl Nginx {
 
     /// The same, and what comes to `port` goes on to `to`, an address with its port.
     pub fn proxying(namespace: &Namespace, port: u16, to: &str) -> Result<Self> {
+        Self::proxying_at_most(namespace, port, to, "64m")
+    }
+
+    /// The same, with 413 for bodies that are larger than `size`.
+    pub fn proxying_at_most(
+        namespace: &Namespace,
+        port: u16,
+        to: &str,
+        size: &str,
+    ) -> Result<Self> {
         let server = format!(
-            "server {{ listen {port}; client_max_body_size 64m; location / {{ proxy_pass http://{to}; }} }}"
+            "server {{ listen {port}; client_max_body_size {size}; location / {{ proxy_pass http://{to}; }} }}"
         );
         Self::start_with(namespace, &server)
     }

@@ -53,7 +53,11 @@ fn a_refusal_is_in_status_metrics_and_log() -> Result<()> {
     for (status, code, words) in [
         (401, "W043", "it requires credentials"),
         (404, "W044", "nothing takes calls there"),
-        (413, "W045", "fix: USAGE_LOGGERS_BUNDLE_SIZE=256K"),
+        (
+            413,
+            "W049",
+            "is too large for it. fix: a smaller --body-limit",
+        ),
         (200, "W044", "a capture URL answers 204"),
         (503, "W045", "answered 503"),
     ] {
@@ -86,6 +90,45 @@ fn a_refusal_is_in_status_metrics_and_log() -> Result<()> {
         assert_eq!(warning(&shown, code), None);
         let code = if status == 503 { 0 } else { 8 };
         capture.stop_with(code)?;
+    }
+    Ok(())
+}
+
+/// A call that is too large for the server before the collector is lost, in whatever bundle it was, and no other.
+#[test]
+fn a_call_that_is_too_large_for_a_proxy_takes_no_other_along() -> Result<()> {
+    const OTHERS: u64 = 16;
+    for bundle_size in ["512K", "8M"] {
+        let namespace = Namespace::new("large")?;
+        let _nginx = Nginx::proxying_at_most(&namespace, 7791, "127.0.0.1:7711", "64k")?;
+        let collector = collector(&namespace)?;
+        let settings = [
+            ON_LOOPBACK,
+            ("APP_PORTS", "80"),
+            ("USAGE_LOGGERS_BUNDLE_SIZE", bundle_size),
+        ];
+        let mut capture = Capture::start(&namespace, "http://127.0.0.1:7791/message", &settings)?;
+        let hello: Vec<&str> = vec!["http://127.0.0.1/hello"; OTHERS as usize / 2];
+        // In one connection, and so within the age of one bundle.
+        let large = ["http://127.0.0.1/large.bin", "-o", "/dev/null"];
+        curl(&namespace, &[&hello[..], &large[..], &hello[..]].concat())?;
+        ensure!(
+            collector.wait_for_lines(OTHERS, PATIENCE),
+            "{}",
+            capture.log()
+        );
+        capture.wait_for_log("W049")?;
+        let shown = capture.status()?;
+        let calls = &shown["capture"]["calls"];
+        assert_eq!(calls["dropped"]["too_large"], 1, "{shown}");
+        assert_eq!(
+            (&calls["seen"], &calls["sent"]),
+            (&(OTHERS + 1).into(), &OTHERS.into())
+        );
+        assert_eq!(calls["unaccounted"], 0);
+        assert_eq!(shown["capture"]["output"]["up"], true, "{shown}");
+        assert!(collector.errors().is_empty(), "{:?}", collector.errors());
+        capture.stop_with(8)?;
     }
     Ok(())
 }

@@ -2,8 +2,12 @@
 //!
 //! Compression is the most expensive stage. It runs on the shard that made the lines, so that it scales with the shards,
 //! and never on the thread of a sink. Buffers circulate: [`Bundler::recycle`] takes a delivered bundle back, so a steady
-//! state allocates nothing. A compressed body has the capacity that its bytes needed, and a plain one that of its lines
-//! and one more: a backlog of bundles takes hardly more memory than its bytes.
+//! state allocates nothing. A compressed body has the capacity that its bytes needed, and a plain one that of a full bundle:
+//! a backlog of bundles takes hardly more memory than its bytes.
+//!
+//! **A large line.** A line that does not fit into what is left of the open bundle closes it and begins the next one. So a
+//! bundle is larger than configured only with one line that is larger alone: what a collector refuses for its size takes
+//! no other line along.
 //!
 //! **One bundle, several sinks.** Sinks with equal rules share the bundles of one [`Bundler`]. [`Config::compression`] is
 //! what the sinks that accept compressed bundles need, [`Compression::Off`] where there is none of them;
@@ -21,7 +25,7 @@ use std::time::Duration;
 use deflate::Encoder;
 use libdeflater::{CompressionLvl, Compressor};
 
-use crate::limits;
+use crate::limits::{self, BUNDLE_CALLS_MAX};
 use crate::message::{Notes, Output};
 use crate::time::Timestamp;
 
@@ -99,7 +103,8 @@ fn clear<T>(buffer: &mut Vec<T>, kept: usize) {
 /// When a bundle is closed, and how it is compressed.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Closed when it holds this many bytes of lines; it exceeds that by one line at most. At most [`LINES_BYTES_MAX`].
+    /// Bytes of lines, with their line ends, that it holds at most; one line alone may have more. At most
+    /// [`LINES_BYTES_MAX`].
     pub bytes: usize,
     /// Closed when its first line is this old.
     pub age: Duration,
@@ -144,10 +149,6 @@ const SPARE_BUNDLES_MAX: usize = 8;
 /// last line starts below this one.
 pub const LINES_BYTES_MAX: usize = 1 << 30;
 
-/// Room for the line with which a bundle is full. A longer one costs a copy of the lines into a buffer of twice the size,
-/// which is given back afterwards.
-const LAST_LINE_BYTES: usize = 64 * 1024;
-
 impl Bundler {
     /// An empty bundler.
     pub fn new(mut config: Config) -> Self {
@@ -156,7 +157,7 @@ impl Bundler {
             config,
             fast: None,
             leveled: None,
-            lines: Vec::with_capacity(config.bytes + LAST_LINE_BYTES),
+            lines: Vec::with_capacity(config.bytes),
             index: Vec::new(),
             first_seen: None,
             number: 0,
@@ -174,7 +175,7 @@ impl Bundler {
     /// tables then.
     pub fn set_compression(&mut self, compression: Compression) {
         self.config.compression = compression;
-        let (body_bytes, lines_bytes) = (self.body_bytes_kept(), self.lines_bytes_kept());
+        let (body_bytes, lines_bytes) = (self.body_bytes_kept(), self.config.bytes);
         for bundle in &mut self.spare {
             bundle.clear(body_bytes, lines_bytes);
         }
@@ -208,7 +209,7 @@ impl Bundler {
             Compression::Level(level) => self.deflate(level, &mut bundle.body),
         };
         // The lines change places with an empty buffer of the bundle, or stay for the next ones.
-        let room = self.lines_bytes_kept();
+        let room = self.config.bytes;
         if bundle.encoding == Encoding::Plain {
             bundle.body.reserve_exact(room);
             std::mem::swap(&mut self.lines, &mut bundle.body);
@@ -226,10 +227,18 @@ impl Bundler {
         self.first_seen = None;
     }
 
+    /// For a line of so many bytes, with its line end, which do not fit into the open bundle.
+    #[cold]
+    fn close_before(&mut self, bytes: usize) {
+        self.close();
+        // Exactly: the buffer becomes the body of the bundle that the line has for itself.
+        self.lines.reserve_exact(bytes);
+    }
+
     /// Takes back a bundle that was delivered or given up, for its memory.
     pub fn recycle(&mut self, mut bundle: Bundle) {
         if self.spare.len() < SPARE_BUNDLES_MAX {
-            bundle.clear(self.body_bytes_kept(), self.lines_bytes_kept());
+            bundle.clear(self.body_bytes_kept(), self.config.bytes);
             self.spare.push(bundle);
         }
     }
@@ -237,14 +246,9 @@ impl Bundler {
     /// Most bytes of a body's buffer that is kept: one that held plain lines is several times what compressed ones need.
     fn body_bytes_kept(&self) -> usize {
         match self.config.compression {
-            Compression::Off | Compression::Level(0) => self.lines_bytes_kept(),
+            Compression::Off | Compression::Level(0) => self.config.bytes,
             Compression::Fast | Compression::Level(_) => self.config.bytes / 2,
         }
-    }
-
-    /// Bytes of a buffer for the lines of one bundle.
-    fn lines_bytes_kept(&self) -> usize {
-        self.config.bytes + LAST_LINE_BYTES
     }
 
     /// Calls in the open bundle and in closed ones not yet taken: part of "in flight".
@@ -309,14 +313,17 @@ impl Output for Bundler {
 
     /// Closes a bundle after a whole line only.
     fn parts(&mut self, parts: &[&[u8]], _room: &mut Vec<u8>, notes: &Notes) {
+        let length = parts.iter().map(|part| part.len()).sum::<usize>();
+        if self.lines.len() + length >= self.config.bytes {
+            self.close_before(length + 1);
+        }
         let offset = self.lines.len();
         for part in parts {
             self.lines.extend_from_slice(part);
         }
-        let length = self.lines.len() - offset;
         self.lines.push(b'\n');
         self.index.push(CallEntry::new(offset, length, notes));
-        if self.lines.len() >= self.config.bytes {
+        if self.lines.len() >= self.config.bytes || self.index.len() >= BUNDLE_CALLS_MAX {
             self.close();
         }
     }
@@ -355,18 +362,18 @@ mod tests {
         let full = bundler.pop().unwrap();
         assert_eq!(
             (inflate(&full).as_str(), full.calls, full.line_bytes),
-            ("[1234567890]\n[2]\n[345678]\n", 3, 26)
+            ("[1234567890]\n[2]\n", 2, 17)
         );
         let full_id = full.id;
         bundler.recycle(full);
-        assert!(bundler.pop().is_none(), "one line is left, young and small");
+        assert!(bundler.pop().is_none(), "what is left is young and small");
 
         let start = Timestamp::from_parts(100, 0);
         bundler.close_if_old(start);
         assert!(bundler.pop().is_none());
         bundler.close_if_old(start.after(Duration::from_secs(1)));
         let old = bundler.pop().unwrap();
-        assert_eq!((inflate(&old).as_str(), old.calls), ("[4]\n", 1));
+        assert_eq!((inflate(&old).as_str(), old.calls), ("[345678]\n[4]\n", 2));
         assert_ne!(full_id, old.id);
         assert_eq!(bundler.held_calls(), 0);
     }
@@ -398,6 +405,55 @@ mod tests {
         check(Compression::Level(9));
     }
 
+    /// Lines of these lengths, with their line ends, become bundles of these.
+    #[track_caller]
+    fn check_division(lines: &[usize], bundles: &[&[usize]]) {
+        let mut bundler = Bundler::new(Config {
+            bytes: 100,
+            ..Config::default()
+        });
+        for length in lines {
+            let text = vec![b'x'; length - 1];
+            bundler.parts(&[b"", &text], &mut Vec::new(), &Notes::default());
+        }
+        bundler.close();
+        let mut made = Vec::new();
+        while let Some(bundle) = bundler.pop() {
+            let lengths = bundle.index.iter();
+            made.push(
+                lengths
+                    .map(|entry| entry.length as usize + 1)
+                    .collect::<Vec<_>>(),
+            );
+        }
+        assert_eq!(made, bundles, "of {lines:?}");
+    }
+
+    #[test]
+    fn a_large_line_takes_no_other_along() {
+        check_division(&[40, 40, 20, 1], &[&[40, 40, 20], &[1]]);
+        check_division(&[40, 40, 21, 1], &[&[40, 40], &[21, 1]]);
+        check_division(&[10, 10, 500, 10, 10], &[&[10, 10], &[500], &[10, 10]]);
+        check_division(
+            &[500, 101, 100, 99, 2],
+            &[&[500], &[101], &[100], &[99], &[2]],
+        );
+        check_division(&[], &[]);
+    }
+
+    #[test]
+    fn a_bundle_has_no_more_calls_than_the_store_takes() {
+        let mut bundler = Bundler::new(Config {
+            bytes: 64 << 20,
+            ..Config::default()
+        });
+        for _ in 0..=BUNDLE_CALLS_MAX {
+            bundler.line(b"[]", &Notes::default());
+        }
+        let calls = bundler.pop().map(|bundle| bundle.calls as usize);
+        assert_eq!((calls, bundler.held_calls()), (Some(BUNDLE_CALLS_MAX), 1));
+    }
+
     #[test]
     fn buffers_are_no_larger_than_they_must_be() {
         let line = |bytes: usize| vec![b'x'; bytes];
@@ -405,15 +461,15 @@ mod tests {
             compression: Compression::Off,
             ..Config::default()
         });
-        // A long line makes a large buffer once; then each is as large as a bundle and its last line.
-        for (bytes, expected) in [(3 << 20, 6 << 20), (3000, limits::BUNDLE_BYTES)] {
+        // A long line makes a buffer of its size once; all others are as large as a bundle.
+        for (bytes, expected) in [((3 << 20) - 1, 3 << 20), (3000, limits::BUNDLE_BYTES)] {
             for _ in 0..3 {
                 while bundler.held_calls() == 0 || bundler.ready.is_empty() {
                     bundler.line(&line(bytes), &Notes::default());
                 }
                 let bundle = bundler.pop().unwrap();
-                assert!(bundle.body.capacity() <= expected + LAST_LINE_BYTES);
-                assert!(bundler.lines.capacity() <= limits::BUNDLE_BYTES + LAST_LINE_BYTES);
+                assert!(bundle.body.capacity() <= expected);
+                assert!(bundler.lines.capacity() <= limits::BUNDLE_BYTES);
                 bundler.recycle(bundle);
             }
         }
@@ -432,12 +488,14 @@ mod tests {
             keeps_lines: true,
             ..Config::default()
         });
+        // The line that does not fit any more is the first of the next bundle.
+        let mut next = Vec::new();
         for round in 0..20 {
             let mut expected = Vec::new();
             while bundler.ready.is_empty() {
-                let line = format!("[{round},{}]", expected.len());
-                bundler.line(line.as_bytes(), &Notes::default());
-                expected.extend([line.as_bytes(), b"\n"].concat());
+                expected.append(&mut next);
+                next = format!("[{round},{}]\n", expected.len()).into_bytes();
+                bundler.line(&next[..next.len() - 1], &Notes::default());
             }
             let bundle = bundler.pop().unwrap();
             assert_eq!(bundle.encoding, Encoding::Deflated);
@@ -450,12 +508,11 @@ mod tests {
             );
             bundler.recycle(bundle);
         }
-        bundler.line(b"[]", &Notes::default());
         bundler.set_compression(Compression::Off);
         bundler.close();
         let bundle = bundler.pop().unwrap();
         assert!(bundle.lines.is_empty(), "the body has them");
-        assert_eq!(bundle.plain_lines(), Some(&b"[]\n"[..]));
+        assert_eq!(bundle.plain_lines(), Some(&next[..]));
     }
 
     #[test]

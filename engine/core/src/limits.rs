@@ -257,6 +257,20 @@ pub const JSON_DEPTH_MAX: usize = 128;
 /// as `bodies_limited`. The limit of network-sniffer 1.x (`docs/contract.md`, section 1.6); `USAGE_LOGGERS_BODY_LIMIT`.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of a body's text in its line, for each byte of the limit of the body; past it the body is cut and marked as at
+/// that limit. What is text grows by a few quotes and line ends; what is none, such as 1 MiB of NULs, by as much as six.
+pub const BODY_TEXT_FACTOR: usize = 2;
+
+/// Bytes of text that a body may have in addition, so that the smallest limits leave something of any body.
+pub const BODY_TEXT_BYTES_MIN: usize = 64;
+
+/// Bytes that one byte of a body, as sent, may become by its content codings together; past it the body is cut and marked,
+/// counted as `bodies_expanded`. Lists that repeat themselves reach 50; Brotli, zstd and nested codings any number.
+pub const CODING_RATIO_MAX: usize = 256;
+
+/// Bytes that a coded body counts as if it is shorter: what fits into so few is hardly ever more than 16 KiB.
+pub const CODED_BYTES_MIN: usize = 64;
+
 /// Bytes of a body that no rule has to see, while bodies are truncated because a shard cannot keep up, counted as
 /// `bodies_truncated`. The bodies of API calls fit as a rule; what is cut off is pages, files and lists.
 pub const OVERLOAD_BODY_BYTES: usize = 4 * 1024;
@@ -268,6 +282,18 @@ pub const CODED_OVERHEAD_BYTES: usize = 64 * 1024;
 /// Content codings of one body; a body with more is left out, counted as `bodies_undecodable`. More than two are not in
 /// use.
 pub const CODINGS_MAX: usize = 4;
+
+/// Details of one line: what receivers accept at least (`docs/contract.md`, section 1.8). Each is a row of a page, and of a
+/// table where the collector has one. The query parameters, form fields and session fields that would exceed it are left out,
+/// counted as `fields_limited`; all others are bounded by [`HEADERS_MAX`] for each head.
+pub const LINE_DETAILS_MAX: usize = 16 * 1024;
+
+/// Details of a line that are no headers, parameters, form fields or session fields, annotations included.
+pub const LINE_DETAILS_OTHER: usize = 64;
+
+/// Bytes of text of the request headers and the fields of one line, or of its session fields; what would exceed it is left out,
+/// counted as `fields_limited`. A form of [`BODY_BYTES_MAX`] that is escaped as bodies are fits.
+pub const FIELDS_BYTES_MAX: usize = 2 << 20;
 
 /// Log2 of the largest zstd window: RFC 9659 lets HTTP use no more than 8 MiB.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
@@ -302,6 +328,7 @@ pub const VALUE_BYTES_MAX: usize = 256;
 /// oldest.
 pub const RULE_SETS_MAX: usize = 16;
 
+const _: () = assert!(2 * HEADERS_MAX + LINE_DETAILS_OTHER < LINE_DETAILS_MAX);
 const _: () = assert!(KEYS_MAX * (KEY_BYTES_MAX + VALUE_BYTES_MAX) <= POOL_BYTES_MAX);
 
 // ---- bundle ----
@@ -309,6 +336,9 @@ const _: () = assert!(KEYS_MAX * (KEY_BYTES_MAX + VALUE_BYTES_MAX) <= POOL_BYTES
 /// Bytes of the lines of one bundle before compression; larger ones save next to nothing (50 KiB loses 5 % of ratio) and
 /// cost latency and memory. `USAGE_LOGGERS_BUNDLE_SIZE`.
 pub const BUNDLE_BYTES: usize = 512 * 1024;
+
+/// Calls of one bundle, which is closed when it has as many: what the embedded store accepts, and 3 MiB of index.
+pub const BUNDLE_CALLS_MAX: usize = 64 * 1024;
 
 // ---- memory, divided by pipeline ----
 

@@ -44,7 +44,7 @@ pub struct Notes {
     pub unpaired: bool,
     /// A message ended before its framing was complete.
     pub incomplete: bool,
-    /// A body was truncated at one of our bounds.
+    /// A body was truncated, or fields were left out, at one of our bounds.
     pub truncated: bool,
     /// A body was given up, in whole or in part, because memory was short or the shard could not keep up.
     pub shed: bool,
@@ -196,8 +196,10 @@ crate::counters! {
         line_bytes,
         /// Bodies collected whole.
         bodies_collected,
-        /// Bodies truncated at the body limit.
+        /// Bodies truncated at the body limit, in bytes or in their text in the line.
         bodies_limited,
+        /// Bodies truncated because their content codings make too many bytes of each that was sent.
+        bodies_expanded,
         /// Bodies truncated because the shard could not keep up.
         bodies_truncated,
         /// Bodies truncated because memory was short.
@@ -208,6 +210,8 @@ crate::counters! {
         bodies_withheld,
         /// Bodies left out because a rule looks into them and they could not be parsed, or were truncated.
         bodies_unreadable,
+        /// Query parameters, form fields and session fields left out because their line has no room for them.
+        fields_limited,
         /// Patterns that reached their step limit; the value was hidden.
         rules_doubts,
         /// Times that the cache of detail keys was full and was cleared.

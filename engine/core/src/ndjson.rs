@@ -29,6 +29,31 @@ fn validate_enclosed(bytes: &[u8], start: usize, after: &[u8], out: &mut Vec<u8>
     out.extend_from_slice(after);
 }
 
+/// Bytes of text that one byte becomes at most, as `\u0001`.
+pub const GROWTH_MAX: usize = 6;
+
+/// As [`enclose`], with as much of the value as has `room` bytes of text; how many bytes of it that are. A value that was cut
+/// may exceed the room by a character.
+#[inline]
+pub fn enclose_within(
+    before: &[u8],
+    bytes: &[u8],
+    after: &[u8],
+    room: usize,
+    out: &mut Vec<u8>,
+) -> usize {
+    if bytes.len() <= room / GROWTH_MAX {
+        enclose(before, bytes, after, out);
+        return bytes.len();
+    }
+    out.extend_from_slice(before);
+    let mut tail = Tail::default();
+    let taken = escape_some(&mut tail, bytes, room, out);
+    escape_end(&mut tail, out);
+    out.extend_from_slice(after);
+    taken
+}
+
 /// Appends a number in decimal digits. The standard library uses a formatter, which costs four times as much.
 pub fn decimal(mut number: u64, out: &mut Vec<u8>) {
     // 2^64 has 20 digits.
@@ -88,6 +113,36 @@ pub fn escape_part(tail: &mut Tail, mut bytes: &[u8], out: &mut Vec<u8>) {
     if !engine_escape::escape(bytes, out) {
         validate(tail, bytes, before, out);
     }
+}
+
+/// As [`escape_part`], with as much as has `room` bytes of text; how many bytes that are.
+#[inline]
+pub fn escape_within(tail: &mut Tail, bytes: &[u8], room: usize, out: &mut Vec<u8>) -> usize {
+    if bytes.len() <= room / GROWTH_MAX {
+        escape_part(tail, bytes, out);
+        return bytes.len();
+    }
+    escape_some(tail, bytes, room, out)
+}
+
+/// Step by step, each as long as certainly fits: nothing is written that has to be taken back, and as long as the text grows
+/// little, a few steps are enough.
+#[inline(never)]
+fn escape_some(tail: &mut Tail, bytes: &[u8], room: usize, out: &mut Vec<u8>) -> usize {
+    let end = out.len().saturating_add(room);
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let fits = end.saturating_sub(out.len()) / GROWTH_MAX;
+        let Some((part, later)) = rest.split_at_checked(fits.min(rest.len())) else {
+            break;
+        };
+        if part.is_empty() {
+            break;
+        }
+        escape_part(tail, part, out);
+        rest = later;
+    }
+    bytes.len() - rest.len()
 }
 
 /// Validates `bytes`, which were just escaped to what `out` holds after `before`, and replaces what is not UTF-8.
@@ -190,6 +245,45 @@ mod tests {
             enclose(b"key:", value, b"],", &mut out);
             let expected = format!("[key:{}],", naive(value));
             assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_bounded_text_is_the_longest_beginning_that_fits() {
+        let texts: [&[u8]; 5] = [
+            &b"plain".repeat(40),
+            &[1; 200],
+            &"\u{e9}\"\n".repeat(50).into_bytes(),
+            &[0xff; 200],
+            b"",
+        ];
+        for text in texts {
+            for room in 0..=text.len() * GROWTH_MAX + 1 {
+                let mut out = b"before".to_vec();
+                let taken = enclose_within(b"<", text, b">", room, &mut out);
+                let expected = format!("before<{}>", naive(&text[..taken]));
+                assert_eq!(String::from_utf8(out).unwrap(), expected);
+                let length = naive(&text[..taken]).len();
+                assert!(length < room + 4, "{length} of {room}");
+                let (mut tail, mut parts, mut in_parts) = (Tail::default(), Vec::new(), 0);
+                for part in text.chunks(7) {
+                    let done = escape_within(
+                        &mut tail,
+                        part,
+                        room.saturating_sub(parts.len()),
+                        &mut parts,
+                    );
+                    in_parts += done;
+                    if done < part.len() {
+                        break;
+                    }
+                }
+                escape_end(&mut tail, &mut parts);
+                assert_eq!(String::from_utf8(parts).unwrap(), naive(&text[..in_parts]));
+                // What is left of the room would not have been enough for another byte of the longest text.
+                assert!(taken == text.len() || length + GROWTH_MAX + 4 > room);
+                assert!(in_parts.abs_diff(taken) <= GROWTH_MAX);
+            }
         }
     }
 

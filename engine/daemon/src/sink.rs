@@ -25,6 +25,7 @@ pub mod kind;
 pub mod outbox;
 pub mod outlet;
 pub mod parker;
+pub mod part;
 pub mod shared;
 pub mod stats;
 #[cfg(test)]

@@ -80,7 +80,7 @@ impl CallFlags {
     pub const INCOMPLETE: Self = Self(1 << 1);
     /// Bytes of a body were never captured.
     pub const MISSING: Self = Self(1 << 2);
-    /// A body was truncated at one of our bounds.
+    /// A body was truncated, or fields were left out, at one of our bounds.
     pub const TRUNCATED: Self = Self(1 << 3);
     /// A body was given up, in whole or in part, because memory was short or the shard could not keep up.
     pub const SHED: Self = Self(1 << 4);

@@ -13,6 +13,7 @@
 //! | `response_started`, `response_ended` | the same | if a response was seen |
 //! | `request_body_bytes`, `response_body_bytes` | full length after decoding as far as known, bytes | if the body was truncated |
 //! | `missing_bytes` | bytes of bodies that were never captured | if more than 0 |
+//! | `fields_left_out` | query parameters, form fields and session fields that are not in the line, decimal | if it has no room for some |
 //! | `incomplete` | `true`: a message ended before its framing was complete | if so |
 //! | `framing` | `true`: the length of a message cannot be believed, so that the body is what fits the bytes that followed | if so |
 //! | `wrong_coding` | `true`: Content-Encoding has a name that is no coding, and the body is left as it is | if so |
@@ -87,6 +88,10 @@ pub(super) fn write(
             "missing_bytes",
             format_args!("{}", notes.missing_bytes),
         );
+    }
+    let left_out = draft.state.fields_left_out;
+    if left_out > 0 {
+        field(out, "fields_left_out", format_args!("{left_out}"));
     }
     let wrong_coding = [&draft.request_body, &draft.response_body]
         .iter()

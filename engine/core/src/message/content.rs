@@ -2,8 +2,9 @@
 //! codings (RFC 9112 §7.2) are decoded with them; `chunked` was decoded before.
 //!
 //! Source: `docs/contract.md`, section 1.6 with M3 and M4. What decodes before an error or a missing end is kept; a coding
-//! that fails at once gives nothing. Output is bounded, so a decompression bomb costs no more than a large body. Only the
-//! declared codings count: content without a coding is not inspected. A name that is no coding (`utf-8`, `none`, `binary`)
+//! that fails at once gives nothing. Output is bounded, in bytes by the body limit and by [`CODING_RATIO_MAX`] as a multiple of
+//! what was sent, so a decompression bomb costs no more than other bodies of its size. Only the declared codings count: content
+//! without a coding is not inspected. A name that is no coding (`utf-8`, `none`, `binary`)
 //! leaves the content as it is, and marks it.
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
@@ -11,7 +12,9 @@ use flate2::{Decompress, FlushDecompress, Status};
 use zstd::zstd_safe::{self, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
 use crate::http::{Header, HeaderName, HeaderNames};
-use crate::limits::{CODED_OVERHEAD_BYTES, CODINGS_MAX, ZSTD_WINDOW_LOG_MAX};
+use crate::limits::{
+    CODED_BYTES_MIN, CODED_OVERHEAD_BYTES, CODING_RATIO_MAX, CODINGS_MAX, ZSTD_WINDOW_LOG_MAX,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Coding {
@@ -161,8 +164,19 @@ enum End {
 pub(super) struct Decoded {
     /// Its length without the limit, as far as known.
     pub(super) full_len: u64,
-    /// Something is missing after what was decoded, and not because of the limit.
+    /// Something is missing after what was decoded, and not because of a bound.
     pub(super) broken: bool,
+    /// It was cut at the limit.
+    pub(super) limited: bool,
+    /// It was cut because it is longer than [`CODING_RATIO_MAX`] allows for what was sent.
+    pub(super) expanded: bool,
+}
+
+impl Decoded {
+    /// Whether a bound cut it.
+    fn is_cut(self) -> bool {
+        self.limited || self.expanded
+    }
 }
 
 /// The decoders of one writer, reused for every body (brotli's has no reset and is made anew).
@@ -196,7 +210,10 @@ impl Decoders {
         let mut decoded = Decoded {
             full_len: body.len() as u64,
             broken: false,
+            limited: false,
+            expanded: false,
         };
+        let by_ratio = body.len().max(CODED_BYTES_MIN) * CODING_RATIO_MAX;
         let mut stages = codings.list.iter().flatten().rev().peekable();
         while let Some(label) = stages.next() {
             let coding = inner_coding(*label, body);
@@ -206,23 +223,34 @@ impl Decoders {
             } else {
                 limit + CODED_OVERHEAD_BYTES
             };
+            let most = limit.min(by_ratio);
+            let whole = whole && !decoded.is_cut();
             self.spare.clear();
+            // One byte more shows whether there is more.
             let end = match coding {
-                Coding::Gzip => self.gunzip(body, limit),
-                Coding::Deflate => self.undeflate(body, limit),
-                Coding::Brotli => unbrotli(body, &mut self.spare, limit),
-                Coding::Zstd => self.unzstd(body, limit),
+                Coding::Gzip => self.gunzip(body, most + 1),
+                Coding::Deflate => self.undeflate(body, most + 1),
+                Coding::Brotli => unbrotli(body, &mut self.spare, most + 1),
+                Coding::Zstd => self.unzstd(body, most + 1),
             };
             if self.spare.is_empty() && end == End::Broken {
                 return None;
             }
-            decoded.broken |= end == End::Broken;
+            // The end of what we have cut ourselves is nothing that is missing.
+            decoded.broken |= end == End::Broken && !decoded.is_cut();
             decoded.full_len = self.spare.len() as u64;
-            if end == End::Limit && whole {
-                let promised = promised_len(coding, body).unwrap_or_default();
-                decoded.full_len = decoded.full_len.max(promised);
+            if end == End::Complete && self.spare.len() <= most {
+                (decoded.limited, decoded.expanded) = (false, false);
             }
-            self.spare.truncate(limit);
+            if self.spare.len() > most {
+                decoded.expanded |= by_ratio < limit;
+                decoded.limited |= by_ratio >= limit;
+                if whole {
+                    let promised = promised_len(coding, body).unwrap_or_default();
+                    decoded.full_len = decoded.full_len.max(promised);
+                }
+            }
+            self.spare.truncate(most);
             std::mem::swap(body, &mut self.spare);
         }
         Some(decoded)
@@ -582,5 +610,89 @@ mod tests {
             1000,
             Some((&text[..1000], 1 << 20)),
         );
+    }
+
+    /// Decodes to `expected` bytes, and returns which bound cut it: the limit, or the ratio.
+    #[track_caller]
+    fn check_cut(names: &str, body: &[u8], limit: usize, expected: usize) -> (bool, bool) {
+        let codings = Codings::read(&[Header::new(b"Content-Encoding", names.as_bytes())]);
+        let mut body = body.to_vec();
+        let decoded = Decoders::new().undo(&codings, &mut body, true, limit);
+        let decoded = decoded.expect("it decodes");
+        assert_eq!(body.len(), expected, "{names}");
+        assert!(
+            !decoded.broken,
+            "{names}: nothing is missing that was not cut"
+        );
+        (decoded.limited, decoded.expanded)
+    }
+
+    #[test]
+    fn a_body_is_no_more_than_a_multiple_of_what_was_sent() {
+        const SMALLEST: usize = CODED_BYTES_MIN * CODING_RATIO_MAX;
+        let zeros = vec![0; 1 << 20];
+        let zstd = zstd::bulk::compress(&zeros, 19).unwrap();
+        let nested = zlib(&zlib(&gzip(&zeros)));
+        assert!(nested.len() < CODED_BYTES_MIN && zstd.len() < CODED_BYTES_MIN);
+        let cut = (false, true);
+        assert_eq!(check_cut("zstd", &zstd, 1 << 20, SMALLEST), cut);
+        assert_eq!(
+            check_cut("gzip, deflate, deflate", &nested, 1 << 20, SMALLEST),
+            cut
+        );
+        let single = gzip(&zeros);
+        assert_eq!(
+            check_cut("gzip", &single, 1 << 20, single.len() * CODING_RATIO_MAX),
+            cut
+        );
+        // The limit is the smaller bound.
+        assert_eq!(check_cut("zstd", &zstd, 1000, 1000), (true, false));
+        // What ends within the part of its wrapper that was kept is whole.
+        let noise =
+            (0..1 << 19).flat_map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 7).to_le_bytes());
+        let inner = [zlib(&zeros), noise.collect()].concat();
+        assert_eq!(
+            check_cut("deflate, gzip", &gzip(&inner), 1 << 20, 1 << 20),
+            (false, false)
+        );
+        // Neither a list that repeats itself nor a short text is cut.
+        let list = b"{\"id\":0,\"name\":\"\",\"tags\":[]},".repeat(3000);
+        assert_eq!(
+            check_cut("deflate", &zlib(&list), 1 << 20, list.len()),
+            (false, false)
+        );
+    }
+
+    #[test]
+    fn what_has_the_length_of_the_limit_is_not_cut() {
+        let text = b"one two three ".repeat(100);
+        let brotli = |text: &[u8]| {
+            let mut stream = Vec::new();
+            // One uncompressed meta-block, and an empty last one (RFC 7932, section 9.2).
+            let bits = ((text.len() - 1) as u32) << 4 | 1 << 20;
+            stream.extend_from_slice(&bits.to_le_bytes()[..3]);
+            stream.extend_from_slice(text);
+            stream.push(3);
+            stream
+        };
+        for (name, coded) in [
+            ("gzip", gzip(&text)),
+            ("deflate", zlib(&text)),
+            ("zstd", zstd::bulk::compress(&text, 3).unwrap()),
+            ("br", brotli(&text)),
+        ] {
+            for (limit, limited) in [
+                (text.len() - 1, true),
+                (text.len(), false),
+                (text.len() + 1, false),
+            ] {
+                let expected = limit.min(text.len());
+                assert_eq!(
+                    check_cut(name, &coded, limit, expected),
+                    (limited, false),
+                    "{name} {limit}"
+                );
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 use super::content::Codings;
 use crate::decap::{Endpoint, Network};
 use crate::http::{MessageId, Origin};
+use crate::limits::{BODY_TEXT_BYTES_MIN, BODY_TEXT_FACTOR};
 use crate::ndjson::Tail;
 use crate::rules::Findings;
 use crate::time::Timestamp;
@@ -47,6 +48,8 @@ pub(super) struct State {
     pub(super) doubtful: bool,
     /// The response code as it was written; 0 if none was.
     pub(super) status: u16,
+    /// Params, form fields and session fields that its line has no room for.
+    pub(super) fields_left_out: u32,
     pub(super) connection: Connection,
 }
 
@@ -151,6 +154,13 @@ pub(super) struct BodyState {
     pub(super) over: bool,
 }
 
+impl BodyState {
+    /// Most bytes of its text in the line.
+    pub(super) fn text_bytes_max(&self) -> usize {
+        self.bytes_max.saturating_mul(BODY_TEXT_FACTOR) + BODY_TEXT_BYTES_MIN
+    }
+}
+
 impl Body {
     /// Frees its bytes because memory is short; its length is still counted.
     pub(super) fn give_up(&mut self) {
@@ -194,6 +204,7 @@ impl Draft {
         std::mem::swap(&mut other.response_body, &mut self.response_body);
         self.state.response_times = None;
         self.state.status = 0;
+        other.state.fields_left_out = 0;
         let events = self.state.findings;
         other.state.findings = events.of_part(other.details_left());
         self.state.findings = events.of_part(self.details_left());

@@ -1,5 +1,6 @@
 //! Whole exchanges, driven through the writer as the HTTP parser drives it.
 
+mod bounds;
 mod secrets;
 mod shed;
 
@@ -15,6 +16,7 @@ use crate::http::{
     BodyEnd, Exchanges as _, Header, MessageId, Origin, RequestHead, ResponseHead, Side,
     UnpairedReason, Version,
 };
+use crate::ndjson;
 use crate::rules::RuleSet;
 use crate::time::Timestamp;
 

@@ -194,6 +194,7 @@ impl<O: Output> LineWriter<O> {
             set,
             retired,
             work,
+            counters,
             ..
         } = self;
         let Some(set) = set_of(set, retired, draft.state.rule_set) else {
@@ -256,12 +257,14 @@ impl<O: Output> LineWriter<O> {
                 );
             }
         }
+        let mut left_out = 0;
         url::pairs(
             url::query(head.target),
             name,
             value,
             |name, value, parts| {
-                filter.write_param(name, value, parts, &mut draft.request);
+                let fits = filter.write_param(name, value, parts, &mut draft.request);
+                left_out += u32::from(!fits);
             },
         );
         let rules = if names.has(HeaderName::Cookie) {
@@ -277,10 +280,14 @@ impl<O: Output> LineWriter<O> {
                 // A cookie's name is a token, so it is ASCII.
                 let text = std::str::from_utf8(name).unwrap_or_default();
                 if filter.set.rules.copies_cookie(rule, text) {
-                    filter.write(Kind::SessionField, name, value, &mut draft.session);
+                    let session = &mut draft.session;
+                    let fits = filter.write_field(Kind::SessionField, name, value, session);
+                    left_out += u32::from(!fits);
                 }
             }
         }
+        draft.state.fields_left_out = left_out;
+        counters.fields_limited += u64::from(left_out);
         let is_form = config.form_params
             && names.has(HeaderName::ContentType)
             && HeaderName::ContentType
@@ -509,7 +516,9 @@ fn notes(draft: &Draft, exchange_id: u128, unpaired: Option<UnpairedReason>) -> 
         status: draft.state.status,
         unpaired: unpaired.is_some(),
         incomplete: draft.state.incomplete,
-        truncated: request_body.state.truncated || response_body.state.truncated,
+        truncated: request_body.state.truncated
+            || response_body.state.truncated
+            || draft.state.fields_left_out > 0,
         shed: request_body.state.shed || response_body.state.shed,
     }
 }

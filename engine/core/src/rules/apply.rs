@@ -93,6 +93,16 @@ impl Findings {
         self.unreadable += other.unreadable;
     }
 
+    /// Details that the rules have left so far.
+    pub fn kept(&self) -> usize {
+        self.kept
+    }
+
+    /// The last of them is not in the line, which has no room for it.
+    pub fn left_out(&mut self) {
+        self.kept = self.kept.saturating_sub(1);
+    }
+
     /// Counts a detail whose plan is plain: it leaves unless it is empty.
     pub fn plain(&mut self, empty: bool) {
         self.kept += usize::from(!empty);

@@ -152,7 +152,8 @@ the answer of another kind of server, since a capture URL answers 204. A redirec
 400 to http:// is what a port that expects https:// answers. `sniffer check --url URL` shows what the URL answers.";
     W045, Done, "the destination cannot take bundles now",
 "The capture URL answers 408, 413, 429 or 5xx. Bundles that can be sent again are kept, within the bound of
-USAGE_LOGGERS_BUNDLE_QUEUE_SIZE. After a 413 make bundles smaller: USAGE_LOGGERS_BUNDLE_SIZE=128K";
+USAGE_LOGGERS_BUNDLE_QUEUE_SIZE. After a 413 a bundle is sent again in two parts, and so on, down to one line (W049). That costs
+a POST for each part: make bundles smaller. USAGE_LOGGERS_BUNDLE_SIZE=128K";
     W046, Done, "the destination's certificate is not trusted",
 "The TLS handshake failed: the certificate is expired, issued for another name, or signed by an authority that this
 machine does not trust; or the port is not encrypted. Bundles are kept and sent again later.
@@ -167,6 +168,10 @@ difference: a faster destination, fewer calls (-p, -i, the rule `sample N`), or 
     W048, Done, "calls were given up for memory",
 "The bound of memory for open calls was reached, and complete calls were given up; they are counted as dropped (memory).
 --memory-limit 1G or SNIFFER_MEMORY_LIMIT raises it; -p and -i narrow the capture.";
+    W049, Done, "a call is too large for the destination",
+"The capture URL answers 413 to a POST that has the line of one call alone. That call is counted as dropped (too_large); no other is
+lost. A line is as long as its bodies: --body-limit 256K (USAGE_LOGGERS_BODY_LIMIT) makes lines shorter. Or let the
+destination take more: client_max_body_size of nginx; the embedded store takes 16 MiB.";
     W050, Done, "io_uring is not available",
 "Docker's default seccomp profile and kernel.io_uring_disabled=2 refuse io_uring. The uploader uses plain sockets instead,
 which costs a little more CPU and loses nothing.";

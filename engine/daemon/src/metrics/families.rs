@@ -264,6 +264,7 @@ const NAMED: &[Named] = &[
         "Bodies cut or left out.",
         &[
             ("message", "bodies_limited", "limit"),
+            ("message", "bodies_expanded", "coding"),
             ("message", "bodies_shed", "memory"),
             ("message", "bodies_truncated", "overload"),
             ("message", "bodies_undecodable", "decode"),

@@ -13,6 +13,7 @@ pub fn calls(stages: &Stages, sink: Option<&Snapshot>) -> Calls {
     let Stages { message, shard, .. } = stages;
     let dropped = [
         ("refused", sink.counters.calls_dropped_refused),
+        ("too_large", sink.counters.calls_dropped_too_large),
         (
             "queue_full",
             sink.counters.calls_dropped_queue_full + shard.calls_shed_queue_full,
@@ -63,7 +64,8 @@ mod tests {
         let sink = Snapshot {
             counters: Counters {
                 calls_sent: 50,
-                calls_dropped_refused: 6,
+                calls_dropped_refused: 5,
+                calls_dropped_too_large: 1,
                 calls_dropped_queue_full: 7,
                 calls_dropped_shutdown: 8,
                 ..Counters::default()

@@ -1,8 +1,8 @@
 //! The closed bundles that wait for a sink: bounded in number and bytes, and what is given up is always the oldest.
 //!
 //! A bundle whose delivery has started stays here until it is settled, so stopping or losing a connection loses none. An
-//! [`Entry`] hides where its bytes are. Today that is memory shared with other sinks ([`Lease`]); the part on disk (the
-//! spool) adds entries whose bytes are read from there, and a place that each bundle is written to before its delivery
+//! [`Entry`] hides where its bytes are. Today that is memory shared with other sinks ([`Lease`]), or a [`Part`] of a bundle
+//! that the collector found too large; the part on disk (the spool) adds entries whose bytes are read from there, and a place that each bundle is written to before its delivery
 //! starts, and leaves what delivers them as it is. What names a bundle to the collector is its own key, never its number
 //! here, which ends with this process.
 
@@ -12,14 +12,39 @@ use std::time::Instant;
 use bytes::Bytes;
 use engine_core::bundle::Encoding;
 
+use super::part::{Part, Whole};
 use super::shared::Lease;
 
-/// A bundle that waits, or whose delivery has started.
+/// Where the bytes of an entry are.
+#[derive(Debug)]
+enum Source {
+    /// A bundle of this shard.
+    Bundle(usize, Lease),
+    Part(Part),
+}
+
+impl Source {
+    fn as_whole(&self) -> Whole<'_> {
+        match self {
+            Self::Bundle(_, lease) => {
+                let bundle = lease.bundle();
+                Whole {
+                    body: &bundle.body,
+                    encoding: bundle.encoding,
+                    index: &bundle.index,
+                    key: bundle.id,
+                }
+            }
+            Self::Part(part) => part.as_whole(),
+        }
+    }
+}
+
+/// A bundle, or a part of one, that waits, or whose delivery has started.
 #[derive(Debug)]
 pub struct Entry {
     number: u64,
-    shard: usize,
-    lease: Lease,
+    source: Source,
     since: Instant,
     attempts: u32,
     not_before: Option<Instant>,
@@ -34,32 +59,41 @@ impl Entry {
 
     /// The bytes to deliver, without a copy.
     pub fn body(&self) -> Bytes {
-        self.lease.body()
+        match &self.source {
+            Source::Bundle(_, lease) => lease.body(),
+            Source::Part(part) => part.body(),
+        }
     }
 
     /// Their number.
     pub fn bytes(&self) -> usize {
-        self.lease.bundle().body.len()
+        self.source.as_whole().body.len()
     }
 
-    /// Memory that the bundle takes: what the bound counts.
+    /// Memory that it takes: what the bound counts.
     fn memory_bytes(&self) -> usize {
-        self.lease.bundle().memory_bytes()
+        match &self.source {
+            Source::Bundle(_, lease) => lease.bundle().memory_bytes(),
+            Source::Part(part) => part.memory_bytes(),
+        }
     }
 
     /// How they are encoded.
     pub fn encoding(&self) -> Encoding {
-        self.lease.bundle().encoding
+        self.source.as_whole().encoding
     }
 
     /// The same for every attempt, and in every process.
     pub fn key(&self) -> u128 {
-        self.lease.bundle().id
+        self.source.as_whole().key
     }
 
     /// Calls in it.
     pub fn calls(&self) -> u64 {
-        u64::from(self.lease.bundle().calls)
+        match &self.source {
+            Source::Bundle(_, lease) => u64::from(lease.bundle().calls),
+            Source::Part(part) => part.as_whole().index.len() as u64,
+        }
     }
 
     /// When it came.
@@ -72,9 +106,12 @@ impl Entry {
         self.attempts
     }
 
-    /// The shard that made the bundle, and the hold on it that is to be given back there.
-    pub fn into_lease(self) -> (usize, Lease) {
-        (self.shard, self.lease)
+    /// The shard that made the bundle, and the hold on it that is to be given back there. A part has none.
+    pub fn into_lease(self) -> Option<(usize, Lease)> {
+        match self.source {
+            Source::Bundle(shard, lease) => Some((shard, lease)),
+            Source::Part(_) => None,
+        }
     }
 }
 
@@ -109,19 +146,40 @@ impl Backlog {
 
     /// Adds a bundle of this shard. The bounds are kept by [`Self::take_excess`].
     pub fn push(&mut self, shard: usize, lease: Lease, now: Instant) {
+        self.insert(self.entries.len(), Source::Bundle(shard, lease), now);
+    }
+
+    fn insert(&mut self, index: usize, source: Source, since: Instant) {
         let entry = Entry {
             number: self.next,
-            shard,
-            lease,
-            since: now,
+            source,
+            since,
             attempts: 0,
             not_before: None,
             is_started: false,
         };
         self.bytes += entry.memory_bytes();
         self.calls += entry.calls();
-        self.entries.push_back(entry);
+        self.entries.insert(index, entry);
         self.next += 1;
+    }
+
+    /// Puts two halves of this entry in its place, and takes it out. It stays, and there is no result, where it cannot be
+    /// divided.
+    pub fn divide(&mut self, number: u64) -> Option<Entry> {
+        let index = self.position(number)?;
+        let entry = self.entries.get(index)?;
+        let halves = entry.source.as_whole().halves()?;
+        let since = entry.since;
+        let divided = self.remove(number)?;
+        for half in halves.into_iter().rev() {
+            self.insert(index, Source::Part(half), since);
+        }
+        Some(divided)
+    }
+
+    fn position(&self, number: u64) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.number == number)
     }
 
     /// The oldest bundle whose delivery has not started, while there is more than the bounds allow. The newest always
@@ -161,7 +219,7 @@ impl Backlog {
 
     /// A delivery has failed: the bundle waits again, `behind` the others if the fault may be its own.
     pub fn put_back(&mut self, number: u64, not_before: Instant, behind: bool) {
-        let Some(index) = self.entries.iter().position(|entry| entry.number == number) else {
+        let Some(index) = self.position(number) else {
             return;
         };
         if let Some(entry) = self.entries.get_mut(index) {
@@ -190,10 +248,7 @@ impl Backlog {
 
     /// Takes this bundle out.
     pub fn remove(&mut self, number: u64) -> Option<Entry> {
-        let index = self
-            .entries
-            .iter()
-            .position(|entry| entry.number == number)?;
+        let index = self.position(number)?;
         let entry = self.entries.remove(index)?;
         self.bytes -= entry.memory_bytes();
         self.calls -= entry.calls();

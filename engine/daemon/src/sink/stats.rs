@@ -15,6 +15,8 @@ use crate::diagnostic::Code;
 pub enum DropReason {
     /// The collector refused their bundle.
     Refused,
+    /// The collector found the line of one call alone too large.
+    TooLarge,
     /// The backlog was full and their bundle the oldest.
     QueueFull,
     /// The time to stop was over.
@@ -28,6 +30,8 @@ engine_core::counters! {
         calls_sent,
         /// Calls in bundles that the collector refused.
         calls_dropped_refused,
+        /// Calls whose line the collector found too large, alone in its POST.
+        calls_dropped_too_large,
         /// Calls in bundles that were given up because the backlog was full.
         calls_dropped_queue_full,
         /// Calls in bundles that could not be delivered before the sink stopped.
@@ -153,7 +157,10 @@ impl Times {
 impl Counters {
     /// Calls given up by the sink's thread, for whatever reason.
     pub fn calls_dropped(&self) -> u64 {
-        self.calls_dropped_refused + self.calls_dropped_queue_full + self.calls_dropped_shutdown
+        self.calls_dropped_refused
+            + self.calls_dropped_too_large
+            + self.calls_dropped_queue_full
+            + self.calls_dropped_shutdown
     }
 }
 
@@ -257,6 +264,7 @@ impl Recorder {
     pub fn dropped(&mut self, calls: u64, reason: DropReason) {
         let counter = match reason {
             DropReason::Refused => &mut self.counters.calls_dropped_refused,
+            DropReason::TooLarge => &mut self.counters.calls_dropped_too_large,
             DropReason::QueueFull => &mut self.counters.calls_dropped_queue_full,
             DropReason::Shutdown => &mut self.counters.calls_dropped_shutdown,
         };

@@ -1,7 +1,8 @@
 //! Bodies: their detail is written, or withheld.
 //!
 //! Source: `docs/contract.md`, section 1.6. A body is treated in one of three ways ([`Mode`]): only counted, escaped as it
-//! is received, or collected until its end. Memory is bounded for each body by `body_bytes_max` and for all by three
+//! is received, or collected until its end. Its text in the line is bounded by [`BodyState::text_bytes_max`], which is checked
+//! while it is written. Memory is bounded for each body by `body_bytes_max` and for all by three
 //! quarters of `open_bytes_max` (the rest is for heads, without which the whole call is lost); above half of it, the
 //! largest bodies are given up when they grow, so that the others stay whole. A body with a piece missing is kept (M4),
 //! except where a rule needs its value: a part of a card number matches no mask, so such a body is withheld and counted;
@@ -9,7 +10,7 @@
 
 use super::super::draft::{Body, Draft, Mode};
 use super::super::keys::{CLOSING, Kind};
-use super::super::{Output, Unwritten, url};
+use super::super::{Config, Counters, Output, Unwritten, url};
 use super::filter::{RuleFilter, set_of};
 use super::{LineWriter, Work};
 use crate::http::{BodyEnd, Side};
@@ -32,6 +33,25 @@ impl Draft {
             Side::Response => &mut self.response_body,
         }
     }
+}
+
+/// The counter of a body that is truncated at its limit.
+fn truncation_counter<'a>(config: &Config, counters: &'a mut Counters, body: &Body) -> &'a mut u64 {
+    if body.state.bytes_max < config.body_bytes_max {
+        &mut counters.bodies_truncated
+    } else {
+        &mut counters.bodies_limited
+    }
+}
+
+/// No more of a body's text fits into its line.
+#[cold]
+fn cut_text(config: &Config, counters: &mut Counters, body: &mut Body) {
+    if !body.state.truncated {
+        *truncation_counter(config, counters, body) += 1;
+        body.state.shed |= body.state.bytes_max < config.body_bytes_max;
+    }
+    (body.state.sealed, body.state.truncated) = (true, true);
 }
 
 impl<O: Output> LineWriter<O> {
@@ -69,7 +89,11 @@ impl<O: Output> LineWriter<O> {
                 body.bytes
                     .extend_from_slice(set.key(kind_of(side), b"").opening());
             }
-            ndjson::escape_part(&mut body.state.tail, taken, &mut body.bytes);
+            let room = (body.state.text_bytes_max()).saturating_sub(body.bytes.len());
+            let written = ndjson::escape_within(&mut body.state.tail, taken, room, &mut body.bytes);
+            if written < taken.len() {
+                cut_text(&self.config, &mut self.counters, body);
+            }
         }
         body.state.taken += taken.len();
         self.account(draft);
@@ -103,18 +127,9 @@ impl<O: Output> LineWriter<O> {
             body.state.has_gap = true;
             self.counters.bodies_shed += 1;
         } else {
-            *self.truncation_counter(body) += 1;
+            *truncation_counter(&self.config, &mut self.counters, body) += 1;
         }
         taken
-    }
-
-    /// The counter of a body that is truncated at its limit.
-    fn truncation_counter(&mut self, body: &Body) -> &mut u64 {
-        if body.state.bytes_max < self.config.body_bytes_max {
-            &mut self.counters.bodies_truncated
-        } else {
-            &mut self.counters.bodies_limited
-        }
     }
 
     pub(super) fn add_missing(
@@ -233,10 +248,13 @@ impl<O: Output> LineWriter<O> {
             self.counters.bodies_undecodable += 1;
             return;
         };
-        let cut = decoded.full_len > content.len() as u64 && !body.state.truncated;
-        *self.truncation_counter(body) += u64::from(cut);
-        body.state.truncated |= cut;
-        body.state.shed |= cut && limit < self.config.body_bytes_max;
+        if decoded.expanded {
+            self.counters.bodies_expanded += 1;
+        } else if decoded.limited && !body.state.truncated {
+            *truncation_counter(&self.config, &mut self.counters, body) += 1;
+            body.state.shed |= limit < self.config.body_bytes_max;
+        }
+        body.state.truncated |= decoded.limited || decoded.expanded;
         body.state.has_gap |= decoded.broken;
         body.state.len = decoded.full_len;
     }
@@ -270,7 +288,11 @@ impl<O: Output> LineWriter<O> {
             only_tests: state.sampled_out || withheld,
         };
         let unreadable_before = filter.findings.unreadable;
-        filter.write(kind_of(side), b"", content, &mut body.bytes);
+        let room = body.state.text_bytes_max();
+        let cut = filter.write_within(kind_of(side), b"", content, room, &mut body.bytes);
+        if cut {
+            cut_text(&self.config, &mut self.counters, body);
+        }
         if withheld {
             // It is counted already.
             filter.findings.unreadable = unreadable_before;
@@ -284,9 +306,12 @@ impl<O: Output> LineWriter<O> {
                 return;
             };
             filter.only_tests = state.sampled_out;
+            let mut left_out = 0;
             url::pairs(&content, name, value, |name, value, parts| {
-                filter.write_param(name, value, parts, request);
+                left_out += u32::from(!filter.write_param(name, value, parts, request));
             });
+            state.fields_left_out += left_out;
+            self.counters.fields_limited += u64::from(left_out);
         }
     }
 }

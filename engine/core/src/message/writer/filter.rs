@@ -6,8 +6,15 @@ use super::super::content::Codings;
 use super::super::draft::{Body, Mode};
 use super::super::keys::{CLOSING, Key, Keys, Kind};
 use super::super::url;
+use crate::limits::{FIELDS_BYTES_MAX, HEADERS_MAX, LINE_DETAILS_MAX, LINE_DETAILS_OTHER};
 use crate::ndjson;
 use crate::rules::{Findings, RuleSet, Scratch};
+
+/// Details of a line from which on it has no room for fields: the headers of the response may still come.
+const FIELDS_END: usize = LINE_DETAILS_MAX - LINE_DETAILS_OTHER - HEADERS_MAX;
+
+/// Bytes of a field's detail beside its name and its value.
+const FIELD_OVERHEAD_BYTES: usize = 32;
 
 /// A rule set with what is cached for it.
 pub(super) struct ActiveSet {
@@ -88,7 +95,7 @@ impl RuleFilter<'_> {
     }
 
     /// Writes a param. Where its pair has semicolons, `parts`, some readers split it there, too: then it leaves only if the
-    /// rules leave all that they read as it is.
+    /// rules leave all that they read as it is. Whether the line has room for it.
     #[inline]
     pub(super) fn write_param(
         &mut self,
@@ -96,12 +103,13 @@ impl RuleFilter<'_> {
         value: &[u8],
         parts: Option<&[u8]>,
         out: &mut Vec<u8>,
-    ) {
+    ) -> bool {
         let withheld = parts.is_some_and(|parts| self.concern(parts));
         let only_tests = self.only_tests;
         self.only_tests |= withheld;
-        self.write(Kind::RequestParam, name, value, out);
+        let fits = self.write_field(Kind::RequestParam, name, value, out);
         self.only_tests = only_tests;
+        fits
     }
 
     /// Applies the rules to the params that some readers find in one, and returns whether they change any.
@@ -126,6 +134,74 @@ impl RuleFilter<'_> {
         });
         self.findings.also(&found);
         changed
+    }
+
+    /// As [`Self::write`], for a query parameter, a form field or a session field, of which a message may have any number;
+    /// whether the line has room for it.
+    #[inline]
+    pub(super) fn write_field(
+        &mut self,
+        kind: Kind,
+        name: &[u8],
+        value: &[u8],
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let text_bytes = ndjson::GROWTH_MAX * (name.len() + value.len()) + FIELD_OVERHEAD_BYTES;
+        if self.findings.kept() < FIELDS_END && out.len() + text_bytes <= FIELDS_BYTES_MAX {
+            self.write(kind, name, value, out);
+            return true;
+        }
+        self.write_last_field(kind, name, value, out)
+    }
+
+    /// The rules apply to a field that is left out, too.
+    #[cold]
+    fn write_last_field(
+        &mut self,
+        kind: Kind,
+        name: &[u8],
+        value: &[u8],
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let start = out.len();
+        let before_value = ndjson::GROWTH_MAX * name.len() + FIELD_OVERHEAD_BYTES;
+        let room = if self.findings.kept() < FIELDS_END {
+            FIELDS_BYTES_MAX.saturating_sub(start + before_value)
+        } else {
+            0
+        };
+        let cut = self.write_within(kind, name, value, room, out);
+        if cut {
+            out.truncate(start);
+            self.findings.left_out();
+        }
+        !cut
+    }
+
+    /// As [`Self::write`], with no more than `room` bytes of text for the value; whether it was cut to that.
+    pub(super) fn write_within(
+        &mut self,
+        kind: Kind,
+        name: &[u8],
+        value: &[u8],
+        room: usize,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        if self.is_done() {
+            return false;
+        }
+        let ActiveSet {
+            rules,
+            keys,
+            scratch,
+            ..
+        } = &mut *self.set;
+        let key = keys.get(rules, kind, name);
+        let left = rules.apply(&key.plan, value, self.findings, scratch);
+        let Some(left) = left.filter(|left| !left.is_empty() && !self.only_tests) else {
+            return false;
+        };
+        ndjson::enclose_within(key.opening(), left, CLOSING, room, out) < left.len()
     }
 
     /// Writes the status of a response, and returns whether the rules left it as it was.

@@ -89,6 +89,8 @@ struct Inner {
     stopping: bool,
     /// The last answer was none, or a refusal.
     is_down: bool,
+    /// A line was too large, and no bundle was accepted since.
+    found_too_large: bool,
 }
 
 impl Dispatcher {
@@ -108,6 +110,7 @@ impl Dispatcher {
             idle: Vec::new(),
             stopping: false,
             is_down: false,
+            found_too_large: false,
         };
         Rc::new(Self {
             url,
@@ -204,6 +207,7 @@ impl Dispatcher {
                     self.refused(&mut inner, outcome, entry, now);
                 }
             }
+            Action::Divide => self.too_large(&mut inner, number, outcome, now),
             Action::Again(at) => {
                 let behind = matches!(outcome, Outcome::Status(..));
                 inner.backlog.put_back(number, at, behind);
@@ -234,8 +238,42 @@ impl Dispatcher {
         inner.in_trouble(&event, now);
     }
 
+    /// A bundle is divided; one line that is too large alone is lost.
+    fn too_large(&self, inner: &mut Inner, number: u64, outcome: &Outcome, now: Instant) {
+        let refusal = |entry: &Entry| {
+            Refusal::of(outcome, &self.refusal).map(|refusal| Refusal {
+                bytes: entry.bytes(),
+                ..refusal
+            })
+        };
+        if let Some(entry) = inner.backlog.divide(number) {
+            let event = refusal(&entry).map(|refusal| Event::Divided { refusal });
+            inner.give_back(entry);
+            inner.give_up_excess();
+            if let Some(event) = event {
+                inner.observer.report(&event, now);
+            }
+        } else if let Some(entry) = inner.backlog.remove(number) {
+            let refusal = refusal(&entry);
+            inner.give_up(entry, DropReason::TooLarge);
+            let Some(refusal) = refusal else { return };
+            let calls_lost = inner.calls_lost();
+            let event = Event::TooLarge {
+                refusal,
+                calls_lost,
+            };
+            // Nothing that it takes lies between this one and the last: it may be that it takes nothing.
+            if std::mem::replace(&mut inner.found_too_large, true) {
+                inner.in_trouble(&event, now);
+            } else {
+                inner.failed(&event, now);
+            }
+        }
+    }
+
     /// A bundle was accepted.
     fn is_up(&self, inner: &mut Inner, now: Instant) {
+        inner.found_too_large = false;
         if !std::mem::take(&mut inner.is_down) {
             return;
         }
@@ -309,8 +347,13 @@ impl Inner {
     /// The collector takes nothing, as status and log have it from now on.
     fn in_trouble(&mut self, event: &Event, now: Instant) {
         self.is_down = true;
+        self.observer.recorder.set_down(true);
+        self.failed(event, now);
+    }
+
+    /// Something was not delivered, as status and log have it.
+    fn failed(&mut self, event: &Event, now: Instant) {
         let recorder = &self.observer.recorder;
-        recorder.set_down(true);
         recorder.failed(Some(event.code()), event.trouble());
         self.observer.report(event, now);
     }
@@ -331,8 +374,9 @@ impl Inner {
     }
 
     fn give_back(&mut self, entry: Entry) {
-        let (shard, lease) = entry.into_lease();
-        if let Some(inbox) = self.inboxes.get_mut(shard) {
+        if let Some((shard, lease)) = entry.into_lease()
+            && let Some(inbox) = self.inboxes.get_mut(shard)
+        {
             inbox.give_back(lease);
         }
     }

@@ -49,6 +49,18 @@ pub(super) enum Event {
         /// Calls that this uploader has given up so far, those of the bundle included.
         calls_lost: u64,
     },
+    /// The collector found a bundle too large; it is sent again in parts.
+    Divided {
+        /// What was too large.
+        refusal: Refusal,
+    },
+    /// The collector found the line of one call too large.
+    TooLarge {
+        /// What was too large.
+        refusal: Refusal,
+        /// Calls that this uploader has given up so far, this one included.
+        calls_lost: u64,
+    },
     /// io_uring was refused by this kernel.
     Fallback {
         /// The error number.
@@ -67,7 +79,8 @@ impl Event {
         match self {
             Self::Down { cause, .. } => code_of_failure(cause),
             Self::Silent { .. } | Self::Up { .. } => Code::W042,
-            Self::Refused { refusal, .. } => refusal.code(),
+            Self::Refused { refusal, .. } | Self::Divided { refusal } => refusal.code(),
+            Self::TooLarge { .. } => Code::W049,
             Self::Fallback { .. } | Self::DriverFailed { .. } => Code::W050,
         }
     }
@@ -77,8 +90,9 @@ impl Event {
             Self::Down { calls_lost, .. }
             | Self::Silent { calls_lost, .. }
             | Self::Up { calls_lost, .. }
-            | Self::Refused { calls_lost, .. } => *calls_lost,
-            Self::Fallback { .. } | Self::DriverFailed { .. } => 0,
+            | Self::Refused { calls_lost, .. }
+            | Self::TooLarge { calls_lost, .. } => *calls_lost,
+            Self::Divided { .. } | Self::Fallback { .. } | Self::DriverFailed { .. } => 0,
         }
     }
 
@@ -90,6 +104,10 @@ impl Event {
                 format!("has taken a bundle and not answered for {}", Brief(*since))
             }
             Self::Refused { refusal, .. } => refusal.to_string(),
+            Self::TooLarge { refusal, .. } => format!(
+                "{} answered 413: one call, {} bytes in its POST, is too large for it. fix: a smaller --body-limit",
+                refusal.url, refusal.bytes
+            ),
             other => other.to_string(),
         }
     }
@@ -145,6 +163,10 @@ impl fmt::Display for Event {
                 refusal,
                 calls_lost,
             } => write!(f, "{refusal}; {calls_lost} calls lost so far"),
+            Self::Divided { refusal } => refusal.fmt(f),
+            Self::TooLarge { calls_lost, .. } => {
+                write!(f, "{}; {calls_lost} calls lost so far", self.trouble())
+            }
             Self::Fallback { errno } => {
                 let cause = match *errno {
                     libc::EPERM | libc::EACCES => {
@@ -241,7 +263,7 @@ impl fmt::Display for Refusal {
             413 => {
                 return write!(
                     f,
-                    "{url} answered 413: a bundle of {} bytes is too large for it. fix: USAGE_LOGGERS_BUNDLE_SIZE={}",
+                    "{url} answered 413: a bundle of {} bytes is too large for it, and is sent in parts. fix: USAGE_LOGGERS_BUNDLE_SIZE={}",
                     self.bytes,
                     smaller(self.bundle_bytes)
                 );
@@ -342,8 +364,11 @@ impl Throttle {
                 self.reported.retain(|reported| reported.code == Code::W050);
                 return std::mem::take(&mut self.down);
             }
-            Event::Down { .. } | Event::Silent { .. } | Event::Refused { .. } => self.down = true,
-            Event::Fallback { .. } | Event::DriverFailed { .. } => {}
+            Event::Down { .. }
+            | Event::Silent { .. }
+            | Event::Refused { .. }
+            | Event::TooLarge { .. } => self.down = true,
+            Event::Divided { .. } | Event::Fallback { .. } | Event::DriverFailed { .. } => {}
         }
         let next = Reported {
             code: event.code(),
@@ -436,7 +461,7 @@ mod tests {
         check(
             &refused(413),
             Code::W045,
-            "http://x:80/message answered 413: a bundle of 7 bytes is too large for it. \
+            "http://x:80/message answered 413: a bundle of 7 bytes is too large for it, and is sent in parts. \
              fix: USAGE_LOGGERS_BUNDLE_SIZE=256K; 5 calls lost so far",
         );
         let silent = Event::Silent {

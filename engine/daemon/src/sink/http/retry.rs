@@ -43,6 +43,8 @@ pub(super) enum Action {
     Done,
     /// It will never be accepted.
     Refuse,
+    /// It will not be accepted at its size.
+    Divide,
     /// Post it again, not before this time.
     Again(Instant),
 }
@@ -108,7 +110,10 @@ impl Retry {
             Outcome::Status(..) | Outcome::Moved(..) => {
                 self.failures = 0;
                 self.not_before = None;
-                Action::Refuse
+                match outcome {
+                    Outcome::Status(413, _) => Action::Divide,
+                    _ => Action::Refuse,
+                }
             }
             Outcome::Failed(Failure::Stale) => Action::Again(now),
             Outcome::Failed(_) => Action::Again(self.fail(None, now)),
@@ -182,6 +187,7 @@ mod tests {
             let action = retry.next(&status(number), 1, now);
             let again = matches!(action, Action::Again(_));
             assert_eq!(action == Action::Done, number == 204, "{number}");
+            assert_eq!(action == Action::Divide, number == 413, "{number}");
             assert_eq!(
                 again,
                 matches!(number, 408 | 429) || (500..600).contains(&number),

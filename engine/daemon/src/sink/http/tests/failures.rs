@@ -1,5 +1,8 @@
 //! Collectors that refuse, fail, stall, break connections or are not there.
 
+use engine_core::bundle::{self, Bundler, Compression};
+use engine_core::message::{Notes, Output as _};
+
 use super::*;
 
 #[test]
@@ -149,7 +152,6 @@ fn a_refused_bundle_is_counted_and_not_sent_again() {
         for (line, code) in [
             ("400 Bad Request", "W044"),
             ("403 Forbidden", "W043"),
-            ("413 Content Too Large", "W045"),
             ("200 OK", "W044"),
             ("302 Found", "W044"),
         ] {
@@ -184,6 +186,104 @@ fn a_refused_bundle_is_counted_and_not_sent_again() {
             );
         }
     });
+}
+
+/// A bundle of these lines, as the shard makes it.
+fn bundle_of(id: u64, lines: &[Vec<u8>], compression: Compression) -> Bundle {
+    let mut bundler = Bundler::new(bundle::Config {
+        compression,
+        id_seed: id,
+        bytes: 16 << 20,
+        ..bundle::Config::default()
+    });
+    for line in lines {
+        bundler.line(line, &Notes::default());
+    }
+    bundler.close();
+    bundler.pop().unwrap()
+}
+
+/// The lines of a request.
+fn lines_of(request: &Received) -> Vec<Vec<u8>> {
+    let mut text = Vec::new();
+    if request.headers.contains_key("content-encoding") {
+        let mut stream = flate2::read::ZlibDecoder::new(&request.body[..]);
+        stream.read_to_end(&mut text).unwrap();
+    } else {
+        text.clone_from(&request.body);
+    }
+    let lines = text.split_inclusive(|byte| *byte == b'\n');
+    lines
+        .map(|line| line.strip_suffix(b"\n").unwrap().to_vec())
+        .collect()
+}
+
+/// The lines of 413 answers come again in parts, until each is accepted or alone; what was accepted came once.
+#[test]
+fn of_a_bundle_that_is_too_large_only_the_line_is_lost_that_is_too_large_alone() {
+    const MOST: usize = 10_000;
+    for compression in [Compression::Off, Compression::Fast] {
+        both(|driver| {
+            let is_large =
+                |request: &Received| lines_of(request).iter().map(Vec::len).sum::<usize>() > MOST;
+            let server = Server::start(move |request| {
+                Answer::Status(match request.number % 7 {
+                    // An answer that is lost in between: the part comes again under its key.
+                    3 => "503 Service Unavailable",
+                    _ if is_large(request) => "413 Content Too Large",
+                    _ => "204 No Content",
+                })
+            });
+            let mut bed = Bed::new(driver, &url(&server), |_| {});
+            let small = |n: usize| format!("[\"small {n}\"]").into_bytes();
+            let mut lines: Vec<Vec<u8>> = (0..41).map(small).collect();
+            lines[17] = vec![b'x'; MOST + 1];
+            lines[30] = vec![b'y'; MOST - 1];
+            bed.push_bundle(bundle_of(1, &lines, compression));
+            bed.push_bundle(bundle_of(2, &[small(100)], compression));
+            let snapshot = bed.wait("all but one", |snapshot| snapshot.counters.calls_sent == 41);
+            assert_eq!(snapshot.counters.calls_dropped(), 1);
+            assert_eq!(snapshot.counters.calls_dropped_too_large, 1);
+            assert!(!snapshot.down, "it takes all others");
+            bed.stop(PATIENCE);
+            let codes = bed.codes();
+            assert!(
+                codes.contains(&"W045") && codes.contains(&"W049"),
+                "{codes:?}"
+            );
+            let mut accepted = HashMap::new();
+            for request in server.received() {
+                if request.number % 7 != 3 && !is_large(&request) {
+                    let earlier = accepted.insert(request.key().to_owned(), lines_of(&request));
+                    assert_eq!(earlier, None, "accepted once");
+                }
+            }
+            let mut delivered: Vec<_> = accepted.into_values().flatten().collect();
+            let mut expected = lines.clone();
+            expected.remove(17);
+            expected.push(small(100));
+            delivered.sort();
+            expected.sort();
+            assert!(delivered == expected);
+        });
+    }
+}
+
+#[test]
+fn a_collector_that_finds_everything_too_large_is_down() {
+    let server = Server::start(|_| Answer::Status("413 Content Too Large"));
+    let mut bed = Bed::new(Choice::Auto, &url(&server), |_| {});
+    let lines = vec![b"[]".to_vec(); 8];
+    bed.push_bundle(bundle_of(1, &lines, Compression::Off));
+    let snapshot = bed.wait("down", |snapshot| snapshot.down);
+    assert_eq!(
+        snapshot.last_error_code.map(|code| code.name()),
+        Some("W049")
+    );
+    let report = bed.stop(PATIENCE);
+    assert_eq!(report.counters.calls_dropped_too_large, 8);
+    // Each half of each half, down to the lines.
+    assert_eq!(report.counters.attempts, 15);
 }
 
 #[test]
