@@ -9,8 +9,9 @@ use std::fmt;
 use regex::{Captures, Regex};
 
 use super::path::{self, Path};
-use super::pattern::{Pattern, Replacement};
+use super::pattern::Pattern;
 use super::presets;
+use super::replacement::Replacement;
 use super::set::{Action, Rule, RuleSet};
 use super::verb::{Form, Verb};
 
@@ -275,7 +276,7 @@ fn action(verb: Verb, groups: &Captures<'_>) -> Result<Action, Refusal> {
         Form::Two => Action::Test(pattern(groups, 2, verb.finds())?),
         Form::Replace => {
             let find = pattern(groups, 2, true)?;
-            let with = Replacement::new(&expression(groups, 3, true)?, &find);
+            let with = Replacement::new(&expression(groups, 3, true)?, &find.groups());
             Action::Replace { find, with }
         }
         _ => Action::Always,

@@ -9,7 +9,8 @@
 
 use regex::CaptureLocations;
 
-use super::prefilter::Prefilter;
+use super::linear::Linear;
+use super::replacement::{Groups, Replaced, Replacement, Splice};
 use super::translate::{Dialect, translate};
 use crate::limits::{BACKTRACK_STEPS_MAX, PATTERN_COMPILED_BYTES_MAX};
 
@@ -29,14 +30,6 @@ enum Engine {
     Linear(Box<Linear>),
     /// May reach its step limit.
     Backtracking(Box<fancy_regex::Regex>),
-}
-
-#[derive(Clone, Debug)]
-struct Linear {
-    regex: regex::Regex,
-    prefilter: Prefilter,
-    /// The effect of the pattern with `$1`, if that is only to cut the value.
-    cut: Option<Cut>,
 }
 
 /// The result of testing a value against a pattern.
@@ -60,17 +53,6 @@ impl Answer {
             },
         }
     }
-}
-
-/// What became of a value under `replace`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Replaced {
-    /// No match: the value stays, nothing was written.
-    Same,
-    /// The new value was written.
-    Changed,
-    /// The step limit was reached: the value must not leave.
-    StepLimit,
 }
 
 impl Pattern {
@@ -106,14 +88,7 @@ impl Pattern {
                 .build();
             Engine::Backtracking(Box::new(built.map_err(|error| error.to_string())?))
         } else {
-            let built = regex::RegexBuilder::new(&translated.text)
-                .size_limit(PATTERN_COMPILED_BYTES_MAX)
-                .build();
-            Engine::Linear(Box::new(Linear {
-                regex: built.map_err(|error| reason(&error))?,
-                prefilter: Prefilter::of(&translated.text),
-                cut: Cut::of(text),
-            }))
+            Engine::Linear(Box::new(Linear::new(&translated.text, text)?))
         };
         Ok(Self {
             engine,
@@ -177,7 +152,7 @@ impl Pattern {
     }
 
     /// The names of the groups, and how many there are, the whole match included.
-    fn groups(&self) -> Groups<'_> {
+    pub(super) fn groups(&self) -> Groups<'_> {
         match &self.engine {
             Engine::OneLine => Groups {
                 count: 1,
@@ -193,306 +168,6 @@ impl Pattern {
             },
         }
     }
-}
-
-impl Linear {
-    fn replace(
-        &self,
-        value: &str,
-        with: &Replacement,
-        out: &mut String,
-        groups: &mut Option<CaptureLocations>,
-    ) -> Replaced {
-        if !self.prefilter.may_match(value.as_bytes()) {
-            return Replaced::Same;
-        }
-        if let Some(cut) = self.cut.as_ref().filter(|_| with.is_first_group())
-            && let Some(replaced) = cut.replace(value, out)
-        {
-            return replaced;
-        }
-        if with.is_literal() {
-            let mut splice = Splice::new(value, out);
-            for found in self.regex.find_iter(value) {
-                with.expand(splice.over(found.range()), |_| None);
-            }
-            return splice.finish();
-        }
-        let groups = groups.get_or_insert_with(|| self.regex.capture_locations());
-        replace_groups(&self.regex, groups, value, with, out)
-    }
-}
-
-/// The pattern `([^?;]+).*`, for any such characters: with `$1` it keeps what is before them. The strict set applies it to
-/// every URL, where finding groups costs more than everything else that is done with the URL.
-#[derive(Clone, Debug)]
-struct Cut {
-    stops: Box<[u8]>,
-}
-
-impl Cut {
-    fn of(pattern: &str) -> Option<Self> {
-        let class = pattern.strip_prefix("([^")?.strip_suffix("]+).*")?;
-        let mut stops = Vec::new();
-        let mut bytes = class.bytes();
-        while let Some(byte) = bytes.next() {
-            // In a class these stand for themselves, with and without a backslash.
-            match if byte == b'\\' { bytes.next()? } else { byte } {
-                byte @ (b'?' | b';' | b'#' | b'=' | b'/' | b':' | b',' | b'@' | b'!' | b'$') => {
-                    stops.push(byte);
-                }
-                _ => return None,
-            }
-        }
-        (!stops.is_empty()).then(|| Self {
-            stops: stops.into(),
-        })
-    }
-
-    /// The effect of the pattern with `$1`; none when that is more than one cut, since `.` stops at the end of a line.
-    fn replace(&self, value: &str, out: &mut String) -> Option<Replaced> {
-        let bytes = value.as_bytes();
-        if memchr::memchr(b'\n', bytes).is_some() {
-            return None;
-        }
-        let is_stop = |byte: &u8| self.stops.contains(byte);
-        let Some(start) = bytes.iter().position(|byte| !is_stop(byte)) else {
-            return Some(Replaced::Same);
-        };
-        let kept = bytes.iter().skip(start).position(is_stop);
-        // A stop is ASCII, so it is a character's first byte.
-        out.push_str(
-            kept.and_then(|kept| value.get(..start + kept))
-                .unwrap_or(value),
-        );
-        Some(Replaced::Changed)
-    }
-}
-
-/// The same as `captures_iter`, without its allocation for each match: an empty match right after a match does not count.
-fn replace_groups(
-    regex: &regex::Regex,
-    groups: &mut CaptureLocations,
-    value: &str,
-    with: &Replacement,
-    out: &mut String,
-) -> Replaced {
-    let mut splice = Splice::new(value, out);
-    let (mut at, mut last_end) = (0, None);
-    while let Some(found) = regex.captures_read_at(groups, value, at) {
-        let found = found.range();
-        if !(found.is_empty() && last_end == Some(found.end)) {
-            with.expand(splice.over(found.clone()), |group| {
-                groups
-                    .get(group)
-                    .and_then(|(start, end)| value.get(start..end))
-            });
-            last_end = Some(found.end);
-        }
-        at = found.end;
-        if found.is_empty() {
-            let Some(next) = value.get(at..).and_then(|rest| rest.chars().next()) else {
-                break;
-            };
-            at += next.len_utf8();
-        }
-    }
-    splice.finish()
-}
-
-struct Groups<'a> {
-    count: usize,
-    names: Vec<Option<&'a str>>,
-}
-
-/// Copies a value with its matches replaced.
-struct Splice<'v, 'o> {
-    value: &'v str,
-    out: &'o mut String,
-    from: usize,
-    changed: bool,
-}
-
-impl<'v, 'o> Splice<'v, 'o> {
-    fn new(value: &'v str, out: &'o mut String) -> Self {
-        Self {
-            value,
-            out,
-            from: 0,
-            changed: false,
-        }
-    }
-
-    /// Copies the text before a match; the caller writes the replacement.
-    fn over(&mut self, found: std::ops::Range<usize>) -> &mut String {
-        // Matches come in order and end on character boundaries, so the range exists.
-        self.out
-            .push_str(self.value.get(self.from..found.start).unwrap_or_default());
-        self.from = found.end;
-        self.changed = true;
-        self.out
-    }
-
-    fn finish(self) -> Replaced {
-        if !self.changed {
-            return Replaced::Same;
-        }
-        self.out
-            .push_str(self.value.get(self.from..).unwrap_or_default());
-        Replaced::Changed
-    }
-}
-
-/// The engine's message without the lines that show the translated pattern, since that is not the text that the user
-/// wrote.
-fn reason(error: &regex::Error) -> String {
-    let text = error.to_string();
-    text.lines()
-        .last()
-        .unwrap_or_default()
-        .trim_start_matches("error: ")
-        .to_owned()
-}
-
-/// The replacement expression of a `replace` rule, in Go's forms and `\1`..`\9` (D3).
-#[derive(Clone, Debug)]
-pub(super) struct Replacement {
-    parts: Vec<Part>,
-}
-
-#[derive(Clone, Debug)]
-enum Part {
-    Text(String),
-    /// 0 is the whole match.
-    Group(usize),
-}
-
-impl Replacement {
-    /// Reads `text` for the groups of `pattern`. Every text is valid: what is no reference is itself, and a reference
-    /// to a group that does not exist is empty, as in Go.
-    pub(super) fn new(text: &str, pattern: &Pattern) -> Self {
-        let groups = pattern.groups();
-        let mut parts = Vec::new();
-        let mut plain = String::new();
-        let mut rest = text;
-        while let Some(position) = rest.find(['$', '\\']) {
-            let (before, after) = rest.split_at(position);
-            plain.push_str(before);
-            let (part, len) = reference(after, &groups);
-            match part {
-                Some(Part::Text(text)) => plain.push_str(&text),
-                Some(group) => {
-                    if !plain.is_empty() {
-                        parts.push(Part::Text(std::mem::take(&mut plain)));
-                    }
-                    parts.push(group);
-                }
-                None => {}
-            }
-            rest = after.get(len..).unwrap_or_default();
-        }
-        plain.push_str(rest);
-        if !plain.is_empty() {
-            parts.push(Part::Text(plain));
-        }
-        Self { parts }
-    }
-
-    fn is_literal(&self) -> bool {
-        self.parts.iter().all(|part| matches!(part, Part::Text(_)))
-    }
-
-    /// Whether it is `$1`.
-    fn is_first_group(&self) -> bool {
-        matches!(self.parts.as_slice(), [Part::Group(1)])
-    }
-
-    fn expand<'t>(&self, out: &mut String, group: impl Fn(usize) -> Option<&'t str>) {
-        for part in &self.parts {
-            match part {
-                Part::Text(text) => out.push_str(text),
-                Part::Group(number) => out.push_str(group(*number).unwrap_or_default()),
-            }
-        }
-    }
-}
-
-/// The reference at the start of `text`, which begins with `$` or `\`, and how many bytes it takes.
-fn reference(text: &str, groups: &Groups<'_>) -> (Option<Part>, usize) {
-    let mut chars = text.chars();
-    let sign = chars.next().unwrap_or_default();
-    let Some(next) = chars.next() else {
-        return (Some(Part::Text(sign.to_string())), 1);
-    };
-    if sign == '\\' {
-        return match next.to_digit(10) {
-            // Only groups that exist: `\7` is text where there are two groups, as it is in Go.
-            Some(number) if number > 0 && (number as usize) < groups.count => {
-                (Some(Part::Group(number as usize)), 2)
-            }
-            // Two backslashes are text, both of them, and start no reference.
-            _ if next == '\\' => (Some(Part::Text("\\\\".to_owned())), 2),
-            _ => (Some(Part::Text("\\".to_owned())), 1),
-        };
-    }
-    match next {
-        '$' => (Some(Part::Text("$".to_owned())), 2),
-        '{' => braced(text, groups),
-        '0'..='9' => numbered(text, groups),
-        _ if next.is_alphabetic() || next == '_' => {
-            let name = chars_of_name(text.get(1..).unwrap_or_default());
-            (named(&name, groups), 1 + name.len())
-        }
-        _ => (Some(Part::Text("$".to_owned())), 1),
-    }
-}
-
-fn chars_of_name(text: &str) -> String {
-    text.chars()
-        .take_while(|c| c.is_alphanumeric() || *c == '_')
-        .collect()
-}
-
-fn named(name: &str, groups: &Groups<'_>) -> Option<Part> {
-    groups
-        .names
-        .iter()
-        .position(|other| *other == Some(name))
-        .map(Part::Group)
-}
-
-/// `${1}` and `${name}`. Without a closing brace, or with anything but a name inside, the `$` is text.
-fn braced(text: &str, groups: &Groups<'_>) -> (Option<Part>, usize) {
-    let inner = text.get(2..).unwrap_or_default();
-    let name = chars_of_name(inner);
-    if name.is_empty() || !inner.get(name.len()..).unwrap_or_default().starts_with('}') {
-        return (Some(Part::Text("$".to_owned())), 1);
-    }
-    let part = match name.parse::<usize>() {
-        Ok(number) => (number < groups.count).then_some(Part::Group(number)),
-        Err(_) => named(&name, groups),
-    };
-    (part, name.len() + 3)
-}
-
-/// `$1`: the first digit is always the reference; more digits belong to it as long as such a group exists (D3).
-fn numbered(text: &str, groups: &Groups<'_>) -> (Option<Part>, usize) {
-    let mut digits = text
-        .chars()
-        .skip(1)
-        .map_while(|c| c.to_digit(10))
-        .map(|digit| digit as usize);
-    let mut number = digits.next().unwrap_or_default();
-    let mut len = 2;
-    for digit in digits {
-        let longer = number * 10 + digit;
-        if longer >= groups.count {
-            break;
-        }
-        number = longer;
-        len += 1;
-    }
-    ((number < groups.count).then_some(Part::Group(number)), len)
 }
 
 #[cfg(test)]
@@ -519,7 +194,7 @@ mod tests {
     #[track_caller]
     fn replaces(pattern: &str, with: &str, value: &str, expected: &str) {
         let pattern = Pattern::finding(pattern).unwrap();
-        let with = Replacement::new(with, &pattern);
+        let with = Replacement::new(with, &pattern.groups());
         let mut out = String::new();
         let outcome = pattern.replace(value, &with, &mut out, &mut None);
         let result = if outcome == Replaced::Same {
@@ -611,7 +286,7 @@ mod tests {
         assert!(matches!(&cut.engine, Engine::Linear(linear) if linear.cut.is_some()));
         let twin = Pattern::finding(r"([^\?;]{1,}).*").unwrap();
         assert!(matches!(&twin.engine, Engine::Linear(linear) if linear.cut.is_none()));
-        let with = Replacement::new("$1", &cut);
+        let with = Replacement::new("$1", &cut.groups());
         for number in 0..6_usize.pow(5) {
             let digits = (0..5).map(|place| number / 6_usize.pow(place) % 6);
             let value: String = digits
@@ -625,15 +300,6 @@ mod tests {
             );
             assert_eq!(one, other, "{value:?}");
         }
-        for pattern in [
-            "([^]+).*",
-            "([^a]+).*",
-            "([^?]+)x.*",
-            "([^?]*).*",
-            r"([^\d]+).*",
-        ] {
-            assert!(Cut::of(pattern).is_none(), "{pattern}");
-        }
     }
 
     #[test]
@@ -642,7 +308,7 @@ mod tests {
         let value = "a".repeat(64) + "c";
         assert_eq!(pattern.test(&value), Answer::StepLimit);
         let mut out = String::new();
-        let with = Replacement::new("", &pattern);
+        let with = Replacement::new("", &pattern.groups());
         assert_eq!(
             pattern.replace(&value, &with, &mut out, &mut None),
             Replaced::StepLimit

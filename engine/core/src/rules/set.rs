@@ -1,7 +1,8 @@
 //! A set of rules in memory, as the parser makes it and the application uses it.
 
 use super::path::Path;
-use super::pattern::{Pattern, Replacement};
+use super::pattern::Pattern;
+use super::replacement::Replacement;
 use super::verb::Verb;
 
 /// A whole set of rules.

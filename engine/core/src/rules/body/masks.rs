@@ -3,7 +3,8 @@
 use super::super::matches::PerRule;
 use super::super::names;
 use super::super::path::{Child, Path, Progress};
-use super::super::pattern::{Answer, Replaced};
+use super::super::pattern::Answer;
+use super::super::replacement::Replaced;
 use super::super::set::{Action, Rule};
 use super::super::verb::Verb;
 
