@@ -239,13 +239,35 @@ const _: () = assert!(UPLOAD_SENDER_BYTES_MAX.is_multiple_of(8));
 /// Bytes one compiled pattern may take; a larger one is refused when rules are read.
 pub const PATTERN_COMPILED_BYTES_MAX: usize = 8 << 20;
 
-/// Steps of a backtracking pattern on one value. Past it the match is undecided, counted as `rules_doubts`: stop and
-/// remove rules act, replace removes the value. A search needs at least one step per byte of a body, so: that, and as
-/// much again.
-pub const BACKTRACK_STEPS_MAX: usize = 2 * BODY_BYTES_MAX;
+/// Bytes that the rules may look at for one call, however small it is; see `rules/work.rs` for what one costs.
+pub const WORK_BYTES_FREE: u64 = 1 << 20;
+
+/// Bytes that the rules may look at in addition, for each byte that a pattern is applied to. A mask without look-around
+/// needs one to three, one with it some twenty; a quadratic search needs half the length of the value.
+pub const WORK_BYTES_PER_BYTE: u64 = 64;
+
+/// Bytes that the rules may look at for one call, whatever is in it: half a second of a shard. 50 masks on two bodies of
+/// [`BODY_BYTES_MAX`] need a fifth of it. Past any of the three, the values that are still to be tested or replaced are in
+/// doubt, counted as `rules_doubts`: stop and remove rules act, and replace rules remove the value.
+pub const WORK_BYTES_MAX: u64 = 512 << 20;
+
+/// Bytes by which the replacements of a call may make one value longer than it was sent; past it the value is removed,
+/// counted as `rules_doubts`.
+pub const REPLACED_GROWTH_BYTES_MAX: usize = 1 << 20;
+
+/// Instructions of one pattern with look-around; a larger one is refused when rules are read.
+pub const BACKTRACK_INSTRUCTIONS_MAX: usize = 64 * 1024;
+
+/// Places to which the search of such a pattern may return, 32 bytes each, freed after the search; past it the value is in
+/// doubt. A match that decides at each character has one place for each.
+pub const BACKTRACK_PLACES_MAX: usize = 1 << 18;
 
 /// Steps of one path that reaches into a body; a longer path is refused when rules are read.
 pub const PATH_STEPS_MAX: usize = 32;
+
+/// Parts of the name of a form field, as in `card[number]`; with more of them the body counts as unreadable. As many as
+/// JSON may have levels.
+pub const FIELD_PARTS_MAX: usize = JSON_DEPTH_MAX;
 
 /// Objects and lists inside each other that masks follow; deeper JSON counts as unreadable, and then nothing of the body
 /// leaves. The usual bound of JSON readers.

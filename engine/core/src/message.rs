@@ -212,7 +212,7 @@ crate::counters! {
         bodies_unreadable,
         /// Query parameters, form fields and session fields left out because their line has no room for them.
         fields_limited,
-        /// Patterns that reached their step limit; the value was hidden.
+        /// Answers of patterns that were not known when the call's budget of work was spent; the values were hidden.
         rules_doubts,
         /// Times that the cache of detail keys was full and was cleared.
         keys_forgotten,

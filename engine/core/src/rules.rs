@@ -8,8 +8,10 @@
 mod advice;
 mod apply;
 mod ascii;
+mod backtrack;
 mod body;
 mod charset;
+mod counted;
 mod linear;
 mod matches;
 mod names;
@@ -22,6 +24,7 @@ mod replacement;
 mod set;
 mod translate;
 mod verb;
+mod work;
 
 pub use advice::Advice;
 pub use apply::{Findings, Plan, Sampler, Scratch, Verdict, apply_all};

@@ -208,7 +208,7 @@ impl Draft {
         let events = self.state.findings;
         other.state.findings = events.of_part(other.details_left());
         self.state.findings = events.of_part(self.details_left());
-        self.state.findings.step_limits = events.step_limits;
+        self.state.findings.doubts = events.doubts;
         self.state.findings.unreadable = events.unreadable;
     }
 

@@ -443,7 +443,7 @@ impl<O: Output> LineWriter<O> {
     /// Takes a draft back, and frees the memory of a large one.
     fn release(&mut self, mut draft: Box<Draft>) {
         self.held = self.held.saturating_sub(draft.state.held);
-        self.counters.rules_doubts += u64::from(draft.state.findings.step_limits);
+        self.counters.rules_doubts += u64::from(draft.state.findings.doubts);
         self.counters.bodies_unreadable += u64::from(draft.state.findings.unreadable);
         if let Some(set) = set_of(&mut self.set, &mut self.retired, draft.state.rule_set) {
             set.open = set.open.saturating_sub(1);
@@ -453,6 +453,7 @@ impl<O: Output> LineWriter<O> {
             self.retired.retain(|set| set.open > 0);
         }
         if self.line.len() > BUFFER_KEPT_BYTES
+            || self.set.scratch.exceeds(BUFFER_KEPT_BYTES)
             || draft.request_body.state.len + draft.response_body.state.len
                 > BUFFER_KEPT_BYTES as u64
         {

@@ -76,7 +76,9 @@ impl RuleSet {
             return None;
         }
         let keys = candidates(rule.scope.source());
-        let mut matched = keys.iter().filter(|key| rule.scope.test(key) != Answer::No);
+        let mut matched = keys
+            .iter()
+            .filter(|key| rule.scope.test_name(key) != Answer::No);
         let other = self.remover(matched.next()?, index)?;
         matched
             .all(|key| self.remover(key, index).is_some())
@@ -91,7 +93,9 @@ impl RuleSet {
             .enumerate()
             .filter(|(other, _)| *other != index);
         let mut removers = others.filter(|(_, rule)| {
-            rule.verb == Verb::Remove && rule.path.is_none() && rule.scope.test(key) == Answer::Yes
+            rule.verb == Verb::Remove
+                && rule.path.is_none()
+                && rule.scope.test_name(key) == Answer::Yes
         });
         removers.next().map(|(_, rule)| rule.line)
     }
@@ -173,7 +177,7 @@ fn matches_something(scope: &Pattern) -> bool {
     is_unsure
         || candidates(source)
             .iter()
-            .any(|key| scope.test(key) != Answer::No && exists(key))
+            .any(|key| scope.test_name(key) != Answer::No && exists(key))
 }
 
 /// Whether details with this key exist: the host is part of the URL, and the framing is undone.

@@ -2,9 +2,9 @@
 //!
 //! Source: `docs/contract.md`, section 4.4. Every verb but the drop verdict concerns one detail, so the rules are applied
 //! to a detail once, as soon as it is read: stop rules and the tests of remove rules see the original value, then
-//! replacements run in text order. What stop rules found is kept in [`Findings`], one for each call. A pattern that
-//! reaches its step limit never lets anything out: a stop rule stops, a remove rule removes, a replace rule removes the
-//! value.
+//! replacements run in text order. What stop rules found is kept in [`Findings`], one for each call, with the budget of
+//! work of the call. A pattern whose answer is not known when the budget is spent never lets anything out: a stop rule
+//! stops, a remove rule removes, a replace rule removes the value.
 
 use std::borrow::Cow;
 
@@ -15,6 +15,8 @@ use super::pattern::{Answer, Pattern};
 use super::replacement::Replaced;
 use super::set::{Action, Rule, RuleSet};
 use super::verb::Verb;
+use super::work::Budget;
+use crate::limits::REPLACED_GROWTH_BYTES_MAX;
 use crate::mix::{GOLDEN_GAMMA, mix};
 
 /// What the rules do with every detail of one key. Computed once for each key and kept by the caller.
@@ -30,8 +32,8 @@ pub struct Plan {
     masks: Box<[usize]>,
     /// Rules that act on the detail whatever its value is.
     always: Box<[usize]>,
-    /// Scopes that reached their step limit on the key.
-    step_limits: u32,
+    /// Scopes whose answer on the key is not known.
+    doubts: u32,
 }
 
 impl Plan {
@@ -65,10 +67,11 @@ pub struct Findings {
     /// Matches of all `stop_unless` rules together.
     matched: usize,
     kept: usize,
-    /// Patterns that reached their step limit.
-    pub step_limits: u32,
+    /// Patterns whose answer is not known, since the budget of work was spent.
+    pub doubts: u32,
     /// Values that were removed because a rule looks into them and they could not be parsed.
     pub unreadable: u32,
+    budget: Budget,
 }
 
 impl Findings {
@@ -83,14 +86,17 @@ impl Findings {
         Self {
             stopped: self.stopped,
             kept,
+            budget: self.budget,
             ..Self::default()
         }
     }
 
-    /// Takes over what was found in another reading of a detail: that a rule drops the call, and doubts.
+    /// Takes over what was found in another reading of a detail, which began with [`Self::of_part`]: that a rule drops the
+    /// call, doubts, and what is left of the budget.
     pub fn also(&mut self, other: &Self) {
         self.stopped |= other.stopped;
-        self.step_limits += other.step_limits;
+        self.budget = other.budget;
+        self.doubts += other.doubts;
         self.unreadable += other.unreadable;
     }
 
@@ -102,6 +108,12 @@ impl Findings {
     /// The last of them is not in the line, which has no room for it.
     pub fn left_out(&mut self) {
         self.kept = self.kept.saturating_sub(1);
+    }
+
+    /// What the rules have looked at, in bytes.
+    #[cfg(test)]
+    pub(super) fn work(&self) -> u64 {
+        self.budget.spent()
     }
 
     /// Counts a detail whose plan is plain: it leaves unless it is empty.
@@ -137,6 +149,12 @@ impl Scratch {
     /// How often each rule of [`RuleSet::rules`] acted. Empty before the first did.
     pub fn matches(&self) -> &[u64] {
         &self.rules.matches
+    }
+
+    /// Whether a long value took more than `bytes` bytes of memory for one of the buffers.
+    pub fn exceeds(&self, bytes: usize) -> bool {
+        let texts = [&self.text, &self.from, &self.to];
+        texts.iter().any(|text| text.capacity() > bytes) || self.body.exceeds(bytes)
     }
 
     /// Frees the memory that one long value took.
@@ -178,22 +196,24 @@ impl RuleSet {
         let (mut masks, mut always) = (Vec::new(), Vec::new());
         let others = other_keys(key);
         for (index, rule) in self.rules.iter().enumerate() {
-            let answer = others.iter().fold(rule.scope.test(key), |answer, other| {
-                answer.or_else(|| rule.scope.test(other))
-            });
+            let answer = others
+                .iter()
+                .fold(rule.scope.test_name(key), |answer, other| {
+                    answer.or_else(|| rule.scope.test_name(other))
+                });
             if answer == Answer::No {
                 continue;
             }
-            plan.step_limits += u32::from(answer == Answer::StepLimit);
+            plan.doubts += u32::from(answer == Answer::Doubt);
             if rule.path.is_some() {
                 masks.push(index);
                 continue;
             }
             match (&rule.action, rule.verb) {
-                (_, Verb::StopUnless | Verb::StopUnlessFound) if answer == Answer::StepLimit => {
+                (_, Verb::StopUnless | Verb::StopUnlessFound) if answer == Answer::Doubt => {
                     plan.stop = true;
                 }
-                (Action::Replace { .. }, _) if answer == Answer::StepLimit => plan.remove = true,
+                (Action::Replace { .. }, _) if answer == Answer::Doubt => plan.remove = true,
                 (Action::Always, Verb::Stop) => {
                     plan.stop = true;
                     always.push(index);
@@ -233,7 +253,7 @@ impl RuleSet {
         scratch: &'a mut Scratch,
     ) -> Option<&'a [u8]> {
         findings.stopped |= plan.stop;
-        findings.step_limits += plan.step_limits;
+        findings.doubts += plan.doubts;
         let mut left = Some(value);
         let Scratch {
             rules,
@@ -247,6 +267,7 @@ impl RuleSet {
             rules.matched(*index);
         }
         if plan.needs_value() {
+            rules.budget = findings.budget;
             let value = as_text(value, text);
             let removed = self.tests_remove(plan, value, findings, rules) || plan.remove;
             let replaced = if removed {
@@ -258,6 +279,7 @@ impl RuleSet {
                 Some(text) if plan.looks_inside() => self.masked(plan, text, findings, rules, body),
                 replaced => replaced.map(str::as_bytes),
             };
+            findings.budget = rules.budget;
         }
         if plan.hides_all() || findings.stopped {
             return None;
@@ -280,26 +302,27 @@ impl RuleSet {
             let Some((rule, param)) = self.rules.get(*index).and_then(Rule::test) else {
                 continue;
             };
-            let answer = param.test(value);
-            findings.step_limits += u32::from(answer == Answer::StepLimit);
-            let yes_or_limit = answer != Answer::No;
-            let no_or_limit = answer != Answer::Yes;
+            per_rule.budget.grant(value.len());
+            let answer = param.test(value, &mut per_rule.budget);
+            findings.doubts += u32::from(answer == Answer::Doubt);
+            let yes_or_doubt = answer != Answer::No;
+            let no_or_doubt = answer != Answer::Yes;
             let acts = match rule.verb {
-                Verb::RemoveUnless | Verb::RemoveUnlessFound => no_or_limit,
-                _ => yes_or_limit,
+                Verb::RemoveUnless | Verb::RemoveUnlessFound => no_or_doubt,
+                _ => yes_or_doubt,
             };
             if acts {
                 per_rule.matched(*index);
             }
             match rule.verb {
-                Verb::StopIf | Verb::StopIfFound => findings.stopped |= yes_or_limit,
-                Verb::StopUnless | Verb::StopUnlessFound if answer == Answer::StepLimit => {
+                Verb::StopIf | Verb::StopIfFound => findings.stopped |= yes_or_doubt,
+                Verb::StopUnless | Verb::StopUnlessFound if answer == Answer::Doubt => {
                     findings.stopped = true;
                 }
-                Verb::StopUnless => findings.matched += usize::from(yes_or_limit),
-                Verb::StopUnlessFound => findings.found += usize::from(yes_or_limit),
-                Verb::RemoveUnless | Verb::RemoveUnlessFound => removed |= no_or_limit,
-                _ => removed |= yes_or_limit,
+                Verb::StopUnless => findings.matched += usize::from(yes_or_doubt),
+                Verb::StopUnlessFound => findings.found += usize::from(yes_or_doubt),
+                Verb::RemoveUnless | Verb::RemoveUnlessFound => removed |= no_or_doubt,
+                _ => removed |= yes_or_doubt,
             }
         }
         removed
@@ -315,6 +338,7 @@ impl RuleSet {
         to: &mut String,
     ) -> Option<&'a str> {
         let mut changed = false;
+        let bytes_max = value.len().saturating_add(REPLACED_GROWTH_BYTES_MAX);
         for index in &plan.replaces {
             let Some((rule, groups)) =
                 (self.rules.get(*index)).zip(per_rule.groups.get_mut(*index))
@@ -325,15 +349,17 @@ impl RuleSet {
                 continue;
             };
             let input = if changed { from.as_str() } else { value };
-            match find.replace(input, with, to, groups) {
+            let budget = &mut per_rule.budget;
+            budget.grant(value.len());
+            match find.replace(input, with, to, groups, bytes_max, budget) {
                 Replaced::Same => {}
                 Replaced::Changed => {
                     std::mem::swap(from, to);
                     changed = true;
                     per_rule.matched(*index);
                 }
-                Replaced::StepLimit => {
-                    findings.step_limits += 1;
+                Replaced::Doubt => {
+                    findings.doubts += 1;
                     return None;
                 }
             }
@@ -342,7 +368,12 @@ impl RuleSet {
     }
 
     /// What the rules that look into a value leave of it, without any other rule; nothing when it cannot be parsed.
-    pub fn masks<'a>(&self, plan: &Plan, value: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    pub fn masks<'a>(
+        &self,
+        plan: &Plan,
+        value: &'a [u8],
+        findings: &mut Findings,
+    ) -> Option<Cow<'a, [u8]>> {
         if !plan.looks_inside() {
             return Some(Cow::Borrowed(value));
         }
@@ -351,8 +382,10 @@ impl RuleSet {
             rules, body, text, ..
         } = &mut scratch;
         rules.resize(self.rules.len());
+        rules.budget = findings.budget;
         let text = as_text(value, text);
         let left = self.masked(plan, text, &mut Findings::default(), rules, body);
+        findings.budget = rules.budget;
         left.map(|left| Cow::Owned(left.to_vec()))
     }
 
@@ -365,7 +398,12 @@ impl RuleSet {
         per_rule: &mut PerRule,
         memory: &'a mut body::Memory,
     ) -> Option<&'a [u8]> {
-        match body::mask(text, &self.rules, &plan.masks, per_rule, memory) {
+        per_rule.growth = REPLACED_GROWTH_BYTES_MAX;
+        let looks = text.len().saturating_mul(plan.masks.len());
+        per_rule.budget.grant(looks);
+        let masked = body::mask(text, &self.rules, &plan.masks, per_rule, memory);
+        findings.doubts += std::mem::take(&mut per_rule.doubts);
+        match masked {
             Ok(true) => Some(&memory.out),
             Ok(false) => Some(text.as_bytes()),
             Err(Unreadable) => {
@@ -397,11 +435,11 @@ impl RuleSet {
         self.sample.is_some_and(|percent| sampler.draw() >= percent)
     }
 
-    /// Whether session rule number `rule` copies the cookie `name` (lower-case). At the step limit it does not.
+    /// Whether session rule number `rule` copies the cookie `name` (lower-case). When the answer is not known it does not.
     pub fn copies_cookie(&self, rule: usize, name: &str) -> bool {
         self.session
             .get(rule)
-            .is_some_and(|pattern: &Pattern| pattern.test(name) == Answer::Yes)
+            .is_some_and(|pattern: &Pattern| pattern.test_name(name) == Answer::Yes)
     }
 }
 

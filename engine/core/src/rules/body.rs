@@ -17,7 +17,7 @@ pub(super) use masks::{Memory, Unreadable};
 
 use form::form;
 use json::{Document, is_scalar};
-use masks::Masks;
+use masks::{Active, Masks};
 use multipart::multipart;
 use values::hides_part_of_form;
 
@@ -34,26 +34,40 @@ pub(super) fn mask(
     memory: &mut Memory,
 ) -> Result<bool, Unreadable> {
     let (mut masks, active, out) = Masks::new(rules, masks, per_rule, memory);
+    let changed = any(text, active, &mut masks, out)?;
+    if masks.gave_up() {
+        return Err(Unreadable);
+    }
+    Ok(changed)
+}
+
+/// A body in any of the syntaxes.
+fn any(
+    text: &str,
+    active: Active,
+    masks: &mut Masks<'_>,
+    out: &mut Vec<u8>,
+) -> Result<bool, Unreadable> {
     let start = text.trim_start();
     if start.is_empty() {
         return Ok(false);
     }
     if start.starts_with(['{', '[']) {
-        let mut document = Document::new(text, active, &mut masks, out);
+        let mut document = Document::new(text, active, masks, out);
         document.all()?;
         return Ok(document.changed);
     }
     if start.starts_with("--") {
-        return multipart(start, active, &mut masks, out);
+        return multipart(start, active, masks, out);
     }
     if is_scalar(start.trim_end()) {
         // A value without a name: no path leads to it, unless a reader takes it for a form.
-        if hides_part_of_form(&mut masks, active, start, &['&', ';', '?', '#']) {
+        if hides_part_of_form(masks, active, start, &['&', ';', '?', '#']) {
             return Err(Unreadable);
         }
         return Ok(false);
     }
-    form(text, active, &mut masks, out)
+    form(text, active, masks, out)
 }
 
 #[cfg(test)]

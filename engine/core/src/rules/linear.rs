@@ -1,18 +1,24 @@
 //! Patterns of the linear engine: their test, and their replacement.
 
+use std::sync::{Arc, OnceLock};
+
 use regex::CaptureLocations;
 
+use super::counted::Counted;
 use super::prefilter::Prefilter;
 use super::replacement::{Replaced, Replacement, Splice};
+use super::work::{Budget, Spent};
 use crate::limits::PATTERN_COMPILED_BYTES_MAX;
 
 /// A pattern that the linear engine executes.
 #[derive(Clone, Debug)]
 pub(super) struct Linear {
     pub(super) regex: regex::Regex,
-    pub(super) prefilter: Prefilter,
+    prefilter: Prefilter,
     /// The effect of the pattern with `$1`, if that is only to cut the value.
     pub(super) cut: Option<Cut>,
+    /// Compiled when a value first needs it.
+    counted: OnceLock<Option<Arc<Counted>>>,
 }
 
 impl Linear {
@@ -25,33 +31,166 @@ impl Linear {
             regex: built.map_err(|error| reason(&error))?,
             prefilter: Prefilter::of(pattern),
             cut: Cut::of(source),
+            counted: OnceLock::new(),
         })
     }
 
+    /// Whether the pattern is found in `value`. A search reads each byte a bounded number of times.
+    pub(super) fn test(&self, value: &str, budget: &mut Budget) -> Result<bool, Spent> {
+        if !self.prefilter.may_match(value.as_bytes()) {
+            return Ok(false);
+        }
+        budget.spend(value.len())?;
+        Ok(self.regex.is_match(value))
+    }
+
+    /// Replaces every non-overlapping match in `value`; see [`super::pattern::Pattern::replace`].
     pub(super) fn replace(
         &self,
         value: &str,
         with: &Replacement,
         out: &mut String,
         groups: &mut Option<CaptureLocations>,
-    ) -> Replaced {
+        bytes_max: usize,
+        budget: &mut Budget,
+    ) -> Result<Replaced, Spent> {
         if !self.prefilter.may_match(value.as_bytes()) {
-            return Replaced::Same;
+            return Ok(Replaced::Same);
         }
+        budget.spend(value.len())?;
         if let Some(cut) = self.cut.as_ref().filter(|_| with.is_first_group())
             && let Some(replaced) = cut.replace(value, out)
         {
-            return replaced;
+            return Ok(replaced);
         }
+        let mut unseen = Unseen::new(value);
+        let mut splice = Splice::new(value, out, bytes_max);
+        let mut at = 0;
         if with.is_literal() {
-            let mut splice = Splice::new(value, out);
             for found in self.regex.find_iter(value) {
-                with.expand(splice.over(found.range()), |_| None);
+                splice.put(found.range(), with, |_| None)?;
+                at = found.end();
+                if unseen.is_too_much(at) {
+                    return self.replace_counted(splice, value, at, with, groups, budget);
+                }
             }
-            return splice.finish();
+            return splice.finish(budget);
         }
-        let groups = groups.get_or_insert_with(|| self.regex.capture_locations());
-        replace_groups(&self.regex, groups, value, with, out)
+        // The same as `captures_iter`, without its allocation for each match: an empty match right after a match does not
+        // count.
+        let locations = groups.get_or_insert_with(|| self.regex.capture_locations());
+        let mut last_end = None;
+        while let Some(found) = self.regex.captures_read_at(locations, value, at) {
+            let found = found.range();
+            budget.spend(found.len())?;
+            if !(found.is_empty() && last_end == Some(found.end)) {
+                splice.put(found.clone(), with, group_of(locations, value))?;
+                last_end = Some(found.end);
+            }
+            at = if found.is_empty() {
+                after(value, found.end)
+            } else {
+                found.end
+            };
+            if at > value.len() {
+                break;
+            }
+            if unseen.is_too_much(at) {
+                return self.replace_counted(splice, value, found.end, with, groups, budget);
+            }
+        }
+        splice.finish(budget)
+    }
+
+    /// The matches from `end` on, where a match ends: each byte that the engine looks at is counted.
+    #[cold]
+    fn replace_counted(
+        &self,
+        mut splice: Splice<'_, '_>,
+        value: &str,
+        end: usize,
+        with: &Replacement,
+        groups: &mut Option<CaptureLocations>,
+        budget: &mut Budget,
+    ) -> Result<Replaced, Spent> {
+        let counted = self
+            .counted
+            .get_or_init(|| Counted::new(self.regex.as_str()));
+        let mut counted = counted.as_deref().map(Counted::searcher);
+        let locations = groups.get_or_insert_with(|| self.regex.capture_locations());
+        let (mut at, mut last_end) = (end, Some(end));
+        while at <= value.len() {
+            let before = budget.left();
+            let found = match &mut counted {
+                Some(searcher) => searcher.next(value, at, budget)?,
+                None => {
+                    // Such a pattern has too many states to be counted; a search may read all the rest.
+                    budget.spend(value.len() - at)?;
+                    self.regex.find_at(value, at).map(|found| found.range())
+                }
+            };
+            let Some(found) = found else { break };
+            if !(found.is_empty() && last_end == Some(found.end)) {
+                if with.is_literal() {
+                    splice.put(found.clone(), with, |_| None)?;
+                } else {
+                    // The groups take another search, of the same bytes.
+                    budget.spend(before - budget.left())?;
+                    self.regex.captures_read_at(locations, value, found.start);
+                    splice.put(found.clone(), with, group_of(locations, value))?;
+                }
+                last_end = Some(found.end);
+            }
+            at = if found.is_empty() {
+                after(value, found.end)
+            } else {
+                found.end
+            };
+        }
+        splice.finish(budget)
+    }
+}
+
+/// The text of a group that matched.
+fn group_of<'v>(locations: &CaptureLocations, value: &'v str) -> impl Fn(usize) -> Option<&'v str> {
+    move |group| {
+        let (start, end) = locations.get(group)?;
+        value.get(start..end)
+    }
+}
+
+/// The place after the character at `at`.
+fn after(value: &str, at: usize) -> usize {
+    let letter = value.get(at..).and_then(|rest| rest.chars().next());
+    at + letter.map_or(1, char::len_utf8)
+}
+
+/// Bytes behind matches that the engine may have looked at in vain. A pattern such as `[0-9]+-[0-9]+|[0-9]` reads all the
+/// digits that follow before it matches one of them, and for the next match again; the engine does not report it.
+struct Unseen {
+    len: usize,
+    left: usize,
+}
+
+impl Unseen {
+    /// Bytes of the value that may be read in vain for each byte of it, and for any value, before they are counted.
+    const FREE: (usize, usize) = (8, 64 * 1024);
+
+    fn new(value: &str) -> Self {
+        Self {
+            len: value.len(),
+            left: Self::FREE
+                .0
+                .saturating_mul(value.len())
+                .saturating_add(Self::FREE.1),
+        }
+    }
+
+    /// After a match that ends at `end`.
+    #[inline]
+    fn is_too_much(&mut self, end: usize) -> bool {
+        self.left = self.left.saturating_sub(self.len - end);
+        self.left == 0
     }
 }
 
@@ -99,37 +238,6 @@ impl Cut {
         );
         Some(Replaced::Changed)
     }
-}
-
-/// The same as `captures_iter`, without its allocation for each match: an empty match right after a match does not count.
-fn replace_groups(
-    regex: &regex::Regex,
-    groups: &mut CaptureLocations,
-    value: &str,
-    with: &Replacement,
-    out: &mut String,
-) -> Replaced {
-    let mut splice = Splice::new(value, out);
-    let (mut at, mut last_end) = (0, None);
-    while let Some(found) = regex.captures_read_at(groups, value, at) {
-        let found = found.range();
-        if !(found.is_empty() && last_end == Some(found.end)) {
-            with.expand(splice.over(found.clone()), |group| {
-                groups
-                    .get(group)
-                    .and_then(|(start, end)| value.get(start..end))
-            });
-            last_end = Some(found.end);
-        }
-        at = found.end;
-        if found.is_empty() {
-            let Some(next) = value.get(at..).and_then(|rest| rest.chars().next()) else {
-                break;
-            };
-            at += next.len_utf8();
-        }
-    }
-    splice.finish()
 }
 
 /// The engine's message without the lines that show the translated pattern, since that is not the text that the user

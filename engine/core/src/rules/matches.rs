@@ -2,6 +2,8 @@
 
 use regex::CaptureLocations;
 
+use super::work::Budget;
+
 /// What is kept for each rule, by its number.
 #[derive(Debug, Default)]
 pub(super) struct PerRule {
@@ -9,6 +11,12 @@ pub(super) struct PerRule {
     pub(super) groups: Vec<Option<CaptureLocations>>,
     /// Details (or values in them) that it stopped, removed or changed; for a `stop_unless` rule those that matched.
     pub(super) matches: Vec<u64>,
+    /// What is left of the budget of the call.
+    pub(super) budget: Budget,
+    /// Answers that were not known when it was spent, while masks were applied.
+    pub(super) doubts: u32,
+    /// Bytes by which the present value may still become longer.
+    pub(super) growth: usize,
 }
 
 impl PerRule {

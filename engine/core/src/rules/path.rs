@@ -52,8 +52,26 @@ pub(super) enum Child<'a> {
     Element(usize),
 }
 
-/// How many steps of a path lead to a value.
-pub(super) type Progress = usize;
+/// How many steps of a path lead to a value: a set of numbers, since `..` leads there in several ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reached(u64);
+
+const _: () = assert!(PATH_STEPS_MAX < u64::BITS as usize);
+
+impl Reached {
+    pub(super) const NOTHING: Self = Self(0);
+    /// The outermost value.
+    pub(super) const START: Self = Self(1);
+
+    /// How many ways lead there.
+    pub(super) fn ways(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    pub(super) fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
 
 /// Splits a scope into the pattern of its body and its path; none when it is a plain scope. An error is what is wrong with
 /// a text that is meant as a path, and where in it.
@@ -97,21 +115,24 @@ impl Path {
         })
     }
 
-    /// Whether the path leads to this value.
-    pub(super) fn is_done(&self, progress: Progress) -> bool {
-        progress == self.steps.len()
+    /// Nothing, unless the path leads to this value.
+    pub(super) fn done(&self, reached: Reached) -> Reached {
+        Reached(reached.0 & 1 << self.steps.len())
     }
 
     /// Whether the next step may lead to an element of a list.
-    pub(super) fn reaches_elements(&self, progress: Progress) -> bool {
-        let later = self.steps.get(progress..).unwrap_or_default();
-        let is_deep = later.first().is_some_and(|step| step.deep);
-        let here = if is_deep {
-            later
-        } else {
-            later.get(..1).unwrap_or_default()
-        };
-        here.iter().any(|step| !matches!(step.at, At::Name(_)))
+    pub(super) fn reaches_elements(&self, reached: Reached) -> bool {
+        (0..self.steps.len()).any(|progress| {
+            let later = self.steps.get(progress..).unwrap_or_default();
+            let is_deep = later.first().is_some_and(|step| step.deep);
+            let here = if is_deep {
+                later
+            } else {
+                later.get(..1).unwrap_or_default()
+            };
+            reached.0 >> progress & 1 == 1
+                && here.iter().any(|step| !matches!(step.at, At::Name(_)))
+        })
     }
 
     /// Whether one of its steps is a name.
@@ -119,30 +140,26 @@ impl Path {
         self.steps.iter().any(|step| matches!(step.at, At::Name(_)))
     }
 
-    /// From a value to one inside it: calls `each` with the progress there, for every way to match.
-    pub(super) fn step(
-        &self,
-        progress: Progress,
-        child: Child<'_>,
-        mut each: impl FnMut(Progress),
-    ) {
-        let Some(step) = self.steps.get(progress) else {
-            return;
-        };
-        let (is_there, looks_through) = match (&step.at, child) {
-            (At::Name(wanted), Child::Member(name)) => (**wanted == *name, false),
-            (At::Name(_), Child::Element(_)) => (false, true),
-            (At::Any, Child::Member(_)) => (true, false),
-            (At::Any, Child::Element(_)) => (true, true),
-            (At::Element(wanted), Child::Element(index)) => (*wanted == index, false),
-            (At::AnyElement, Child::Element(_)) => (true, false),
-            (At::Element(_) | At::AnyElement, Child::Member(_)) => (false, false),
-        };
-        if is_there {
-            each(progress + 1);
-        }
-        if step.deep || looks_through {
-            each(progress);
+    /// From a value to one inside it: adds to `inside` what is reached there.
+    pub(super) fn step(&self, reached: Reached, child: Child<'_>, inside: &mut Reached) {
+        let mut left = reached.0;
+        while left != 0 {
+            let progress = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let Some(step) = self.steps.get(progress) else {
+                continue;
+            };
+            let (is_there, looks_through) = match (&step.at, child) {
+                (At::Name(wanted), Child::Member(name)) => (**wanted == *name, false),
+                (At::Name(_), Child::Element(_)) => (false, true),
+                (At::Any, Child::Member(_)) => (true, false),
+                (At::Any, Child::Element(_)) => (true, true),
+                (At::Element(wanted), Child::Element(index)) => (*wanted == index, false),
+                (At::AnyElement, Child::Element(_)) => (true, false),
+                (At::Element(_) | At::AnyElement, Child::Member(_)) => (false, false),
+            };
+            inside.0 |= u64::from(is_there) << (progress + 1);
+            inside.0 |= u64::from(step.deep || looks_through) << progress;
         }
     }
 }
@@ -237,18 +254,13 @@ mod tests {
         #[track_caller]
         fn check(path: &str, way: &[Child<'_>], expected: bool) {
             let path = Path::read(path).unwrap();
-            let mut now = vec![0];
+            let mut now = Reached::START;
             for child in way {
-                let mut next = Vec::new();
-                for progress in now {
-                    path.step(progress, *child, |progress| next.push(progress));
-                }
-                now = next;
+                let mut inside = Reached::NOTHING;
+                path.step(now, *child, &mut inside);
+                now = inside;
             }
-            assert_eq!(
-                now.into_iter().any(|progress| path.is_done(progress)),
-                expected
-            );
+            assert_eq!(path.done(now) != Reached::NOTHING, expected);
         }
         use Child::{Element, Member};
         check(".a", &[Member("a")], true);

@@ -1,18 +1,19 @@
 //! Compiled patterns of rules, with the meaning that Go's `regexp` (RE2) gives their text.
 //!
 //! Source: `docs/contract.md`, sections 4.3 and 4.7. The text is translated for the engine that executes it: crate
-//! `regex`, linear in the value, or, for what Go refuses and the other loggers support (D4), a backtracking one with a
-//! step limit.
+//! `regex`, or, for what Go refuses and the other loggers support (D4), a backtracking one. Both take what they look at
+//! from the budget of the call (`rules/work.rs`).
 //!
 //! Patterns match text: the caller has replaced the invalid bytes of a value that is not UTF-8, as the line will have
 //! them. A pattern over bytes would not match `.` on them, and so let a secret next to one pass.
 
 use regex::CaptureLocations;
 
+use super::backtrack::Backtracking;
 use super::linear::Linear;
 use super::replacement::{Groups, Replaced, Replacement, Splice};
 use super::translate::{Dialect, translate};
-use crate::limits::{BACKTRACK_STEPS_MAX, PATTERN_COMPILED_BYTES_MAX};
+use super::work::{Budget, Spent};
 
 /// A compiled scope or parameter.
 #[derive(Clone, Debug)]
@@ -26,10 +27,10 @@ pub(super) struct Pattern {
 enum Engine {
     /// `^.*$`: any text of one line. By far the commonest pattern of `copy_session_field`.
     OneLine,
-    /// Linear in the length of the value. Executed only when the prefilter admits the value.
+    /// A search reads each byte a bounded number of times. Executed only when the prefilter admits the value.
     Linear(Box<Linear>),
-    /// May reach its step limit.
-    Backtracking(Box<fancy_regex::Regex>),
+    /// With look-around, or what else the linear engine lacks.
+    Backtracking(Box<Backtracking>),
 }
 
 /// The result of testing a value against a pattern.
@@ -37,8 +38,8 @@ enum Engine {
 pub(super) enum Answer {
     Yes,
     No,
-    /// The step limit was reached first. The caller must decide for what hides more.
-    StepLimit,
+    /// The work that is allowed was done before the answer was known. The caller must decide for what hides more.
+    Doubt,
 }
 
 impl Answer {
@@ -47,7 +48,7 @@ impl Answer {
         match self {
             Self::Yes => self,
             Self::No => other(),
-            Self::StepLimit => match other() {
+            Self::Doubt => match other() {
                 Self::Yes => Self::Yes,
                 _ => self,
             },
@@ -82,11 +83,7 @@ impl Pattern {
         let translated = translate(text, Dialect::Linear)?;
         let engine = if translated.backtracks {
             let pattern = translate(text, Dialect::Backtracking)?.text;
-            let built = fancy_regex::RegexBuilder::new(&pattern)
-                .backtrack_limit(BACKTRACK_STEPS_MAX)
-                .delegate_size_limit(PATTERN_COMPILED_BYTES_MAX)
-                .build();
-            Engine::Backtracking(Box::new(built.map_err(|error| error.to_string())?))
+            Engine::Backtracking(Box::new(Backtracking::new(&pattern)?))
         } else {
             Engine::Linear(Box::new(Linear::new(&translated.text, text)?))
         };
@@ -102,53 +99,60 @@ impl Pattern {
     }
 
     /// Whether the pattern is found in `value`.
-    pub(super) fn test(&self, value: &str) -> Answer {
+    pub(super) fn test(&self, value: &str, budget: &mut Budget) -> Answer {
         let found = match &self.engine {
-            Engine::OneLine => memchr::memchr(b'\n', value.as_bytes()).is_none(),
-            Engine::Linear(linear) => {
-                linear.prefilter.may_match(value.as_bytes()) && linear.regex.is_match(value)
+            Engine::OneLine => Ok(memchr::memchr(b'\n', value.as_bytes()).is_none()),
+            Engine::Linear(linear) => linear.test(value, budget),
+            Engine::Backtracking(pattern) if !pattern.may_match(value) => Ok(false),
+            Engine::Backtracking(pattern) => {
+                let found = pattern.find(value, 0, budget);
+                found.map(|found| found.is_some())
             }
-            Engine::Backtracking(regex) => match regex.is_match(value) {
-                Ok(found) => found,
-                Err(_) => return Answer::StepLimit,
-            },
         };
-        if found { Answer::Yes } else { Answer::No }
+        match found {
+            Ok(true) => Answer::Yes,
+            Ok(false) => Answer::No,
+            Err(Spent) => Answer::Doubt,
+        }
     }
 
-    /// Replaces every non-overlapping match in `value` and writes the result to `out`, which is cleared first. `groups` is
-    /// memory that this pattern reuses from call to call.
+    /// Whether the pattern is found in the name of a detail, which has a budget of its own.
+    pub(super) fn test_name(&self, name: &str) -> Answer {
+        let mut budget = Budget::default();
+        budget.grant(name.len());
+        self.test(name, &mut budget)
+    }
+
+    /// Replaces every non-overlapping match in `value` and writes the result, of at most `bytes_max` bytes, to `out`, which
+    /// is cleared first. `groups` is memory that this pattern reuses from call to call.
     pub(super) fn replace(
         &self,
         value: &str,
         with: &Replacement,
         out: &mut String,
         groups: &mut Option<CaptureLocations>,
+        bytes_max: usize,
+        budget: &mut Budget,
     ) -> Replaced {
         out.clear();
-        match &self.engine {
+        let replaced = match &self.engine {
             Engine::OneLine => {
                 if memchr::memchr(b'\n', value.as_bytes()).is_some() {
                     return Replaced::Same;
                 }
-                with.expand(out, |group| (group == 0).then_some(value));
-                Replaced::Changed
+                let mut splice = Splice::new(value, out, bytes_max);
+                let whole = |group| (group == 0).then_some(value);
+                splice
+                    .put(0..value.len(), with, whole)
+                    .and_then(|()| splice.finish(budget))
             }
-            Engine::Linear(linear) => linear.replace(value, with, out, groups),
-            Engine::Backtracking(regex) => {
-                let mut splice = Splice::new(value, out);
-                for groups in regex.captures_iter(value) {
-                    let Ok(groups) = groups else {
-                        return Replaced::StepLimit;
-                    };
-                    let Some(found) = groups.get(0) else { continue };
-                    with.expand(splice.over(found.range()), |group| {
-                        groups.get(group).map(|text| text.as_str())
-                    });
-                }
-                splice.finish()
+            Engine::Linear(linear) => linear.replace(value, with, out, groups, bytes_max, budget),
+            Engine::Backtracking(pattern) => {
+                let splice = Splice::new(value, out, bytes_max);
+                replace_backtracking(pattern, value, with, splice, budget)
             }
-        }
+        };
+        replaced.unwrap_or_else(Replaced::from)
     }
 
     /// The names of the groups, and how many there are, the whole match included.
@@ -162,12 +166,41 @@ impl Pattern {
                 count: linear.regex.captures_len(),
                 names: linear.regex.capture_names().collect(),
             },
-            Engine::Backtracking(regex) => Groups {
-                count: regex.captures_len(),
-                names: regex.capture_names().collect(),
+            Engine::Backtracking(pattern) => Groups {
+                count: pattern.groups(),
+                names: pattern.names().collect(),
             },
         }
     }
+}
+
+fn replace_backtracking(
+    pattern: &Backtracking,
+    value: &str,
+    with: &Replacement,
+    mut splice: Splice<'_, '_>,
+    budget: &mut Budget,
+) -> Result<Replaced, Spent> {
+    if !pattern.may_match(value) {
+        return Ok(Replaced::Same);
+    }
+    let (mut at, mut last_end) = (0, None);
+    while at <= value.len()
+        && let Some(groups) = pattern.find(value, at, budget)?
+    {
+        let found = groups.whole();
+        // An empty match right after a match does not count.
+        if !(found.is_empty() && last_end == Some(found.end)) {
+            splice.put(found.clone(), with, |group| value.get(groups.get(group)?))?;
+            last_end = Some(found.end);
+        }
+        at = found.end;
+        if found.is_empty() {
+            let letter = value.get(at..).and_then(|rest| rest.chars().next());
+            at += letter.map_or(1, char::len_utf8);
+        }
+    }
+    splice.finish(budget)
 }
 
 #[cfg(test)]
@@ -179,10 +212,10 @@ mod tests {
         let pattern =
             Pattern::finding(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
         for value in yes {
-            assert_eq!(pattern.test(value), Answer::Yes, "{value}");
+            assert_eq!(pattern.test_name(value), Answer::Yes, "{value}");
         }
         for value in no {
-            assert_eq!(pattern.test(value), Answer::No, "{value}");
+            assert_eq!(pattern.test_name(value), Answer::No, "{value}");
         }
     }
 
@@ -196,13 +229,19 @@ mod tests {
         let pattern = Pattern::finding(pattern).unwrap();
         let with = Replacement::new(with, &pattern.groups());
         let mut out = String::new();
-        let outcome = pattern.replace(value, &with, &mut out, &mut None);
+        let outcome = pattern.replaced(value, &with, &mut out);
         let result = if outcome == Replaced::Same {
             value
         } else {
             &out
         };
         assert_eq!(result, expected);
+    }
+
+    impl Pattern {
+        fn replaced(&self, value: &str, with: &Replacement, out: &mut String) -> Replaced {
+            self.replace(value, with, out, &mut None, 1000, &mut Budget::default())
+        }
     }
 
     #[test]
@@ -261,9 +300,12 @@ mod tests {
             ("hotdog", Answer::Yes),
             ("dogs", Answer::No),
         ] {
-            assert_eq!(scope.test(value), answer, "{value}");
+            assert_eq!(scope.test_name(value), answer, "{value}");
         }
-        assert_eq!(Pattern::matching(".*").unwrap().test("a\nb"), Answer::No);
+        assert_eq!(
+            Pattern::matching(".*").unwrap().test_name("a\nb"),
+            Answer::No
+        );
         assert!(Pattern::matching("+").is_err());
     }
 
@@ -294,24 +336,116 @@ mod tests {
                 .collect();
             let (mut one, mut other) = (String::new(), String::new());
             assert_eq!(
-                cut.replace(&value, &with, &mut one, &mut None),
-                twin.replace(&value, &with, &mut other, &mut None),
+                cut.replaced(&value, &with, &mut one),
+                twin.replaced(&value, &with, &mut other),
                 "{value:?}"
             );
             assert_eq!(one, other, "{value:?}");
         }
     }
 
+    /// Work of a test and of a replacement by nothing, in bytes, and whether the answers are known. A pattern of look-arounds
+    /// alone is only tested.
+    fn work(pattern: &str, value: &str) -> (u64, bool) {
+        let pattern = Pattern::finding(pattern).unwrap();
+        let mut test = Budget::default();
+        test.grant(value.len());
+        let mut replace = test;
+        let answer = pattern.test(value, &mut test);
+        if pattern.source().starts_with("(?=") {
+            return (test.spent(), answer != Answer::Doubt);
+        }
+        let with = Replacement::new("", &pattern.groups());
+        let mut out = String::new();
+        let replaced =
+            pattern.replace(value, &with, &mut out, &mut None, value.len(), &mut replace);
+        let known = answer != Answer::Doubt && replaced != Replaced::Doubt;
+        (test.spent().max(replace.spent()), known)
+    }
+
     #[test]
     fn a_pattern_that_explodes_is_in_doubt() {
-        let pattern = Pattern::finding(r"(a|aa)+\1$(?!b)").unwrap();
-        let value = "a".repeat(64) + "c";
-        assert_eq!(pattern.test(&value), Answer::StepLimit);
-        let mut out = String::new();
-        let with = Replacement::new("", &pattern.groups());
-        assert_eq!(
-            pattern.replace(&value, &with, &mut out, &mut None),
-            Replaced::StepLimit
-        );
+        for (pattern, value) in [
+            (r"(a|aa)+\1$(?!b)", "a".repeat(64) + "c"),
+            ("^(?:(?!x)a+)+(?=b)$", "a".repeat(29)),
+            ("(?!x)a+(?=b)", "a".repeat(200_000)),
+            (
+                "(?=.*password)(?=.*secret)",
+                "secret\n".to_owned() + &"password ".repeat(20_000),
+            ),
+            ("[0-9]+-[0-9]+|[0-9]", "1".repeat(200_000)),
+            (r"(a*)\1(?=b)", "a".repeat(5000)),
+        ] {
+            assert!(!work(pattern, &value).1, "{pattern}");
+        }
+    }
+
+    /// Patterns as they are written, on values as they are sent.
+    #[test]
+    fn ordinary_values_are_never_in_doubt() {
+        use std::fmt::Write as _;
+        let (mut json, mut digits, mut mails) = (String::new(), String::new(), String::new());
+        let mut number = 0;
+        while json.len() < 1 << 20 {
+            number += 1;
+            let _ = write!(
+                json,
+                r#"{{"id":{number},"name":"Customer {number}","city":"Town {}","password":"p{number}","note":"nothing to see, order {} shipped"}},"#,
+                number % 97,
+                number * 7,
+            );
+            let _ = write!(digits, "{} 4111 1111 1111 {number:04}, ", number * 77_777);
+            let _ = write!(mails, "jane.q.{number}@mail{number}.example.com; ");
+        }
+        let secret = json.clone() + "secret";
+        for pattern in [
+            "(?=.*password)(?=.*secret)",
+            "^(?!.*test).*$",
+            r"(?<!\d)\d{13,16}(?!\d)",
+            r"[\w.+-]+@(?!example\.com)[\w.-]+",
+            r#""(?!xxx)[^"]*secret""#,
+            "(?!x).*password",
+            r#"(?<="password":")[^"]*"#,
+            r#""password":"(?:(?!").)*""#,
+            r"\b\w+(?=@)",
+            r"[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{4}",
+            r"[a-zA-Z0-9.!#$%&*+/=?^_`{|}~-]+@[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)",
+            r#""password":\s*"([^"]*)""#,
+            "[0-9]+",
+            ".",
+            "",
+        ] {
+            for value in [&json, &secret, &digits, &mails] {
+                let (work, known) = work(pattern, value);
+                let ratio = work as f64 / value.len() as f64;
+                assert!(known, "{pattern} in {}: {ratio:.1}", &value[..30]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_replacement_grows_within_bounds() {
+        for (pattern, with) in [
+            ("a", "bbbb"),
+            ("(a)", "$1$1$1$1"),
+            ("a(?!b)", "$0$0$0$0"),
+            ("^.*$", "$0$0"),
+        ] {
+            let pattern = Pattern::finding(pattern).unwrap();
+            let with = Replacement::new(with, &pattern.groups());
+            for (bytes_max, expected) in [(4000, Replaced::Changed), (1999, Replaced::Doubt)] {
+                let (value, mut out) = ("a".repeat(1000), String::new());
+                let replaced = pattern.replace(
+                    &value,
+                    &with,
+                    &mut out,
+                    &mut None,
+                    bytes_max,
+                    &mut Budget::default(),
+                );
+                assert_eq!(replaced, expected);
+                assert!(out.len() <= bytes_max);
+            }
+        }
     }
 }

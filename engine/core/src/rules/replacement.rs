@@ -2,6 +2,10 @@
 //!
 //! Source: `docs/contract.md`, section 4.7, with decision D3.
 
+use std::ops::Range;
+
+use super::work::{Budget, Spent};
+
 /// What became of a value under `replace`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Replaced {
@@ -9,8 +13,9 @@ pub(super) enum Replaced {
     Same,
     /// The new value was written.
     Changed,
-    /// The step limit was reached: the value must not leave.
-    StepLimit,
+    /// The work that is allowed was done before the answer was known, or the new value is too long: the value must not
+    /// leave.
+    Doubt,
 }
 
 /// The replacement expression of a `replace` rule, in Go's forms and `\1`..`\9` (D3).
@@ -63,15 +68,6 @@ impl Replacement {
     /// Whether it is `$1`.
     pub(super) fn is_first_group(&self) -> bool {
         matches!(self.parts.as_slice(), [Part::Group(1)])
-    }
-
-    pub(super) fn expand<'t>(&self, out: &mut String, group: impl Fn(usize) -> Option<&'t str>) {
-        for part in &self.parts {
-            match part {
-                Part::Text(text) => out.push_str(text),
-                Part::Group(number) => out.push_str(group(*number).unwrap_or_default()),
-            }
-        }
     }
 }
 
@@ -165,35 +161,65 @@ pub(super) struct Splice<'v, 'o> {
     value: &'v str,
     out: &'o mut String,
     from: usize,
+    bytes_max: usize,
     changed: bool,
 }
 
 impl<'v, 'o> Splice<'v, 'o> {
-    pub(super) fn new(value: &'v str, out: &'o mut String) -> Self {
+    /// The result has at most `bytes_max` bytes.
+    pub(super) fn new(value: &'v str, out: &'o mut String, bytes_max: usize) -> Self {
         Self {
             value,
             out,
             from: 0,
+            bytes_max,
             changed: false,
         }
     }
 
-    /// Copies the text before a match; the caller writes the replacement.
-    pub(super) fn over(&mut self, found: std::ops::Range<usize>) -> &mut String {
+    /// Copies the text before a match, and what `with` makes of the match.
+    pub(super) fn put<'t>(
+        &mut self,
+        found: Range<usize>,
+        with: &Replacement,
+        group: impl Fn(usize) -> Option<&'t str>,
+    ) -> Result<(), Spent> {
         // Matches come in order and end on character boundaries, so the range exists.
-        self.out
-            .push_str(self.value.get(self.from..found.start).unwrap_or_default());
+        let before = self.value.get(self.from..found.start);
+        self.copy(before.unwrap_or_default())?;
         self.from = found.end;
         self.changed = true;
-        self.out
+        for part in &with.parts {
+            self.copy(match part {
+                Part::Text(text) => text,
+                Part::Group(number) => group(*number).unwrap_or_default(),
+            })?;
+        }
+        Ok(())
     }
 
-    pub(super) fn finish(self) -> Replaced {
-        if !self.changed {
-            return Replaced::Same;
+    fn copy(&mut self, text: &str) -> Result<(), Spent> {
+        if text.len() > self.bytes_max.saturating_sub(self.out.len()) {
+            return Err(Spent);
         }
-        self.out
-            .push_str(self.value.get(self.from..).unwrap_or_default());
-        Replaced::Changed
+        self.out.push_str(text);
+        Ok(())
+    }
+
+    /// Copies the rest. What was written is work, too, which bounds the sum of all replacements of a call.
+    pub(super) fn finish(mut self, budget: &mut Budget) -> Result<Replaced, Spent> {
+        if !self.changed {
+            return Ok(Replaced::Same);
+        }
+        let rest = self.value.get(self.from..);
+        self.copy(rest.unwrap_or_default())?;
+        budget.spend(self.out.len())?;
+        Ok(Replaced::Changed)
+    }
+}
+
+impl From<Spent> for Replaced {
+    fn from(_: Spent) -> Self {
+        Self::Doubt
     }
 }

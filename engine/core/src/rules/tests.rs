@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::pattern::Pattern;
 use super::*;
+use crate::limits::{BUFFER_KEPT_BYTES, WORK_BYTES_MAX};
 
 /// The vectors of one file in `tests/vectors`.
 pub(crate) fn vectors(name: &str) -> Vec<Value> {
@@ -148,12 +149,12 @@ impl Made {
     }
 
     fn hits(&self, key: &str) -> bool {
-        self.scope.test(key) == pattern::Answer::Yes
+        self.scope.test_name(key) == pattern::Answer::Yes
     }
 
     /// Whether the parameter is found in, or matches, the value.
     fn matches(&self, value: &str) -> bool {
-        self.param.test(value) == pattern::Answer::Yes
+        self.param.test_name(value) == pattern::Answer::Yes
     }
 }
 
@@ -337,4 +338,113 @@ fn secrets_beside_wrong_bytes_are_found() {
         String::from_utf8(left[0].1.clone()).unwrap(),
         "\u{fffd}a key=*"
     );
+}
+
+/// Applies `rules` to values of `request_body`: bytes looked at, doubts, unreadable bodies, and what is left of the last one.
+fn cost(rules: &str, values: &[&str]) -> (u64, u32, u32, Option<String>) {
+    let rules = RuleSet::parse(rules).unwrap();
+    let (plan, mut findings) = (rules.plan("request_body"), Findings::default());
+    let mut scratch = Scratch::default();
+    let mut last = None;
+    for value in values {
+        let left = rules.apply(&plan, value.as_bytes(), &mut findings, &mut scratch);
+        last = left.map(|left| String::from_utf8_lossy(left).into_owned());
+        scratch.shrink_to(BUFFER_KEPT_BYTES);
+        assert!(!scratch.exceeds(BUFFER_KEPT_BYTES));
+    }
+    (findings.work(), findings.doubts, findings.unreadable, last)
+}
+
+#[test]
+fn a_call_has_one_budget_for_all_its_values() {
+    let value = "a".repeat(29);
+    let values = vec![value.as_str(); 1000];
+    let rule = "/request_body/ remove_if_found /^(?:(?!x)a+)+(?=b)$/";
+    let (work, doubts, _, left) = cost(rule, &values);
+    assert_eq!((doubts, left), (1000, None));
+    assert!(work <= WORK_BYTES_MAX);
+    // A value that a prefilter rules out needs no work, so it is not in doubt.
+    let rule = "/request_body/ remove_if_found /^@(?:(?!x)a+)+(?=b)$/\n/request_body/ replace /(?!x)@/, /y/";
+    let (_, doubts, _, left) = cost(rule, &[&format!("@{value}"), "b"]);
+    assert_eq!((doubts, left.as_deref()), (1, Some("b")));
+}
+
+/// Past the budget each verb hides.
+#[test]
+fn what_is_in_doubt_does_not_leave() {
+    let digits = "1".repeat(200_000);
+    for rule in [
+        "replace /[0-9]+-[0-9]+|[0-9]/, /x/",
+        "replace /(?!x)1+(?=2)/, /x/",
+        "remove_if_found /(?!x)1+(?=2)/",
+        "remove_unless_found /(?!x)1+(?=2)/",
+        "stop_if_found /(?!x)1+(?=2)/",
+        "replace /1/, /0123456789/",
+    ] {
+        let (_, doubts, _, left) = cost(&format!("/request_body/ {rule}"), &[&digits]);
+        assert_eq!((doubts, left), (1, None), "{rule}");
+        let (_, doubts, unreadable, left) = cost(
+            &format!("/request_body:$.a/ {}", rule.replace("stop", "remove")),
+            &[&format!(r#"{{"a":"{digits}","b":1}}"#)],
+        );
+        assert!(doubts > 0 && unreadable == 1 && left.is_none(), "{rule}");
+    }
+}
+
+#[test]
+fn fifty_masks_leave_a_body_of_a_mebibyte() {
+    let mut rules = String::from("include standard\n");
+    for number in 0..24 {
+        rules += &format!("/request_body/ replace /secret-{number}-[0-9]+/, /x/\n");
+        rules += &format!(
+            "/request_body/ replace /[a-f]{{{},}}[0-9]-/, /x/\n",
+            number + 4
+        );
+        rules += &format!("/request_body:$..secret{number}/ remove\n");
+    }
+    let mut body = String::from("[");
+    while body.len() < 1 << 20 {
+        body += &format!(
+            r#"{{"id":{},"note":"abcd at the road","list":[1,2,{{"x":null}}]}},"#,
+            body.len()
+        );
+    }
+    body += "0]";
+    let (work, doubts, unreadable, left) = cost(&rules, &[&body, &body]);
+    assert_eq!((doubts, unreadable, left.as_ref()), (0, 0, Some(&body)));
+    assert!(work < WORK_BYTES_MAX / 2, "{work}");
+}
+
+#[test]
+fn paths_cost_what_they_may() {
+    let words: String = "password passwd pwd secret token ssn pin card cvv iban"
+        .split(' ')
+        .map(|word| format!("/request_body:$..{word}/ remove\n"))
+        .collect();
+    let part = |text: &str, times: usize| "a".to_owned() + &text.repeat(times) + "=1";
+    for (body, is_unreadable) in [
+        (part(".a", 100), false),
+        (part("[0]", 100), false),
+        (part("[a]", 100) + "&" + &part("[]", 100_000), false),
+        (part(".a", 500_000), true),
+        (part("[0]", 330_000), true),
+    ] {
+        let (_, _, unreadable, left) = cost(&words, &[&body]);
+        let expected = (!is_unreadable).then_some(body.as_str());
+        assert_eq!(
+            (unreadable == 1, left.as_deref()),
+            (is_unreadable, expected)
+        );
+    }
+    // 32 masks of 32 steps.
+    let deep: String = (0..32)
+        .map(|number| format!("/request_body:${}{number}/ remove\n", "..a".repeat(32)))
+        .collect();
+    let fields = "a=1&".repeat(250_000) + "b=2";
+    let nested = r#"{"a":"#.repeat(100) + "1" + &"}".repeat(100);
+    for body in [fields, nested.repeat(1500)] {
+        let (work, doubts, _, left) = cost(&deep, &[&body]);
+        assert!(work <= WORK_BYTES_MAX);
+        assert!(left.is_none() == (doubts > 0), "{doubts}");
+    }
 }

@@ -121,6 +121,13 @@ all stop_unless rules of a set are counted together: each rule has to match exac
     W035, Done, "a rule that may not mean what it seems to",
 "The rule works as the manual of the rules describes, which is probably not what was meant. The message shows how to write
 it.";
+    W036, Done, "the work of the rules was bounded",
+"The rules may look at so many bytes for one call (docs/rules.md, under \"Work\"). A pattern whose answer was not known by
+then counts as matching: a stop rule stopped the call, a remove rule removed the value, a value to be replaced was removed,
+and a body with masks inside it left as a whole. Calls that are made to be slow do this, and patterns that need the square
+of a value's length do it with ordinary values, too.
+
+  sniffer rules check FILE       names such patterns, with the reason";
     E039, Usage, "no destination",
 "Calls would go nowhere. Set USAGE_LOGGERS_URL (or --url) to a capture URL, for example https://host/message;
 `sniffer all-in-one` has its own; `--no-send` counts calls without sending them.";

@@ -290,7 +290,7 @@ const NAMED: &[Named] = &[
     ),
     one(
         "sniffer_rules_doubts_total",
-        "Patterns that ran out of steps; the value was hidden.",
+        "Answers of patterns that were not known when the work of a call was done; the values were hidden.",
         &[("message", "rules_doubts", "")],
     ),
     by(

@@ -25,6 +25,7 @@ pub fn faults(stages: &Stages) -> Vec<Diagnostic> {
         cut(stages),
         lost_before_us(stages),
         calls_shed(stages),
+        rules_in_doubt(stages),
     ]
     .into_iter()
     .flatten()
@@ -98,6 +99,19 @@ fn calls_shed(stages: &Stages) -> Option<Diagnostic> {
     })
 }
 
+/// Values that were hidden because the rules would have had to look at too much.
+fn rules_in_doubt(stages: &Stages) -> Option<Diagnostic> {
+    let doubts = stages.message.rules_doubts;
+    (doubts > 0).then(|| {
+        let what = format!(
+            "the work that rules may do for one call was done: {} hidden whose rules had no answer",
+            plural(doubts, "value")
+        );
+        Diagnostic::new(Code::W036, what)
+            .fix("sniffer rules check FILE    names the patterns that can take so long")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +138,7 @@ mod tests {
             &[],
         );
         check(|stages| stages.decap.segments_cut = 1, &[Code::W069]);
+        check(|stages| stages.message.rules_doubts = 1, &[Code::W036]);
         let lossy = |stages: &mut Stages| {
             stages.flow.flow_gaps = 40;
             stages.flow.flow_gap_bytes = 60_000;

@@ -125,7 +125,7 @@ impl RuleFilter<'_> {
             ..
         } = &mut *self.set;
         let mut changed = false;
-        let mut found = Findings::default();
+        let mut found = self.findings.of_part(0);
         url::parts(parts, |name, value| {
             let key = keys.get(rules, Kind::RequestParam, name);
             if !key.is_plain && !value.is_empty() {
@@ -218,7 +218,8 @@ impl RuleFilter<'_> {
     /// What the masks that look into a body leave of it; nothing when it cannot be parsed.
     pub(super) fn unmasked<'v>(&mut self, kind: Kind, body: &'v [u8]) -> Option<Cow<'v, [u8]>> {
         let ActiveSet { rules, keys, .. } = &mut *self.set;
-        rules.masks(&keys.get(rules, kind, b"").plan, body)
+        let plan = &keys.get(rules, kind, b"").plan;
+        rules.masks(plan, body, self.findings)
     }
 
     /// Decides how the bytes of a body are treated. Of the two limits the second applies where it lets no call evade a rule:

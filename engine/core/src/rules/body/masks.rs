@@ -2,13 +2,15 @@
 
 use super::super::matches::PerRule;
 use super::super::names;
-use super::super::path::{Child, Path, Progress};
+use super::super::path::{Child, Path, Reached};
 use super::super::pattern::Answer;
 use super::super::replacement::Replaced;
 use super::super::set::{Action, Rule};
 use super::super::verb::Verb;
+use super::super::work::PATH_STEP;
+use crate::limits::FIELD_PARTS_MAX;
 
-/// The body cannot be parsed, or a mask reached its step limit: nothing of the body may leave.
+/// The body cannot be parsed, or the budget of work is spent: nothing of the body may leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::rules) struct Unreadable;
 
@@ -22,11 +24,11 @@ pub(super) enum Fate {
     Removed,
 }
 
-/// The state of one mask: number of the rule, and how many steps of its path lead to the present value.
+/// The state of one mask: number of the rule, and how far its path leads to the present value, in every way that there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     mask: usize,
-    progress: Progress,
+    reached: Reached,
 }
 
 /// The active steps of one value: a range of [`Masks::steps`].
@@ -52,9 +54,22 @@ pub(in crate::rules) struct Memory {
 }
 
 impl Memory {
+    /// Whether one of the buffers has more than `bytes` bytes.
+    pub(in crate::rules) fn exceeds(&self, bytes: usize) -> bool {
+        let buffers = [
+            self.out.capacity(),
+            self.steps.capacity() * size_of::<Step>(),
+            self.from.capacity(),
+            self.to.capacity(),
+        ];
+        buffers.iter().any(|capacity| *capacity > bytes)
+    }
+
     pub(in crate::rules) fn shrink_to(&mut self, bytes: usize) {
         self.out.clear();
         self.out.shrink_to(bytes);
+        self.steps.clear();
+        self.steps.shrink_to(bytes / size_of::<Step>());
         for text in [&mut self.from, &mut self.to] {
             text.clear();
             text.shrink_to(bytes);
@@ -69,6 +84,8 @@ pub(super) struct Masks<'a> {
     steps: &'a mut Vec<Step>,
     from: &'a mut String,
     to: &'a mut String,
+    /// The budget of work was spent, or a name has too many parts: nothing of the body may leave.
+    gave_up: bool,
 }
 
 impl<'a> Masks<'a> {
@@ -89,7 +106,7 @@ impl<'a> Masks<'a> {
         steps.clear();
         steps.extend(masks.iter().map(|mask| Step {
             mask: *mask,
-            progress: 0,
+            reached: Reached::START,
         }));
         let active = Active {
             from: 0,
@@ -101,29 +118,33 @@ impl<'a> Masks<'a> {
             steps,
             from,
             to,
+            gave_up: false,
         };
         (masks, active, out)
     }
 
+    /// Whether what was found is not all that there is: the rest was not looked at.
+    pub(super) fn gave_up(&self) -> bool {
+        self.gave_up
+    }
+
     /// The steps of the member `name` of an object, by each name that a common reader has for it.
     pub(super) fn enter_member(&mut self, around: Active, name: &str) -> Active {
-        let member = self.enter(around, Child::Member(name));
         let bare = names::bare(name);
-        if bare.len() == name.len() {
-            return member;
-        }
-        let other = self.enter(around, Child::Member(bare));
-        Active {
-            from: member.from,
-            to: other.to,
-        }
+        let other = (bare.len() != name.len()).then_some(Child::Member(bare));
+        self.enter_as(around, [Some(Child::Member(name)), other])
     }
 
     /// The steps of a value inside the one with the steps `around`. The caller returns them with [`Self::leave`].
     pub(super) fn enter(&mut self, around: Active, child: Child<'_>) -> Active {
+        self.enter_as(around, [Some(child), None])
+    }
+
+    /// The same for a value that is either of two children.
+    fn enter_as(&mut self, around: Active, children: [Option<Child<'_>>; 2]) -> Active {
         let from = self.steps.len();
         for index in around.from..around.to {
-            let Some(&Step { mask, progress }) = self.steps.get(index) else {
+            let Some(&Step { mask, reached }) = self.steps.get(index) else {
                 continue;
             };
             let Some((rule, path)) = self
@@ -133,18 +154,27 @@ impl<'a> Masks<'a> {
             else {
                 continue;
             };
-            let steps = &mut *self.steps;
-            let mut add = |progress| {
-                let step = Step { mask, progress };
-                if !steps.iter().skip(from).any(|other| *other == step) {
-                    steps.push(step);
-                }
-            };
-            // A replacement of an object or a list is one of all values in it.
-            if path.is_done(progress) && rule.verb == Verb::Replace {
-                add(progress);
+            let work = self.per_rule.budget.spend(reached.ways() * PATH_STEP);
+            if work.is_err() {
+                self.per_rule.doubts += u32::from(!self.gave_up);
+                self.gave_up = true;
+                break;
             }
-            path.step(progress, child, add);
+            // A replacement of an object or a list is one of all values in it.
+            let mut inside = if rule.verb == Verb::Replace {
+                path.done(reached)
+            } else {
+                Reached::NOTHING
+            };
+            for child in children.into_iter().flatten() {
+                path.step(reached, child, &mut inside);
+            }
+            if inside != Reached::NOTHING {
+                self.steps.push(Step {
+                    mask,
+                    reached: inside,
+                });
+            }
         }
         Active {
             from,
@@ -167,7 +197,7 @@ impl<'a> Masks<'a> {
                     .rules
                     .get(step.mask)
                     .and_then(|rule| rule.path.as_ref());
-                path.is_some_and(|path| path.is_done(step.progress))
+                path.is_some_and(|path| path.done(step.reached) != Reached::NOTHING)
             })
             .map(|step| step.mask)
             .collect();
@@ -192,7 +222,8 @@ impl<'a> Masks<'a> {
                 Action::Always => true,
                 Action::Replace { .. } => false,
                 Action::Test(param) => {
-                    let answer = param.test(text);
+                    let answer = param.test(text, &mut self.per_rule.budget);
+                    self.per_rule.doubts += u32::from(answer == Answer::Doubt);
                     match rule.verb {
                         Verb::RemoveUnless | Verb::RemoveUnlessFound => answer != Answer::Yes,
                         _ => answer != Answer::No,
@@ -222,10 +253,19 @@ impl<'a> Masks<'a> {
                 continue;
             };
             let input = if changed { self.from.as_str() } else { text };
-            match find.replace(input, with, self.to, groups) {
+            let bytes_max = input.len().saturating_add(self.per_rule.growth);
+            let budget = &mut self.per_rule.budget;
+            match find.replace(input, with, self.to, groups, bytes_max, budget) {
                 Replaced::Same => continue,
-                Replaced::Changed => std::mem::swap(self.from, self.to),
-                Replaced::StepLimit => return Err(Unreadable),
+                Replaced::Changed => {
+                    let grown = self.to.len().saturating_sub(input.len());
+                    self.per_rule.growth = self.per_rule.growth.saturating_sub(grown);
+                    std::mem::swap(self.from, self.to);
+                }
+                Replaced::Doubt => {
+                    self.per_rule.doubts += 1;
+                    return Err(Unreadable);
+                }
             }
             changed = true;
             self.per_rule.matched(mask);
@@ -261,22 +301,19 @@ impl<'a> Masks<'a> {
         if !name.contains(['[', '.']) {
             return found;
         }
-        let mut active = self.push(self.steps_of(around).to_vec());
-        for part in name.split(['[', ']', '.']).map(names::bare) {
-            if part.is_empty() {
-                continue;
-            }
-            let member = self.enter(active, Child::Member(part));
-            if let Ok(index) = part.parse() {
-                self.enter(active, Child::Element(index));
-            }
+        let mut level = self.push(self.steps_of(around).to_vec());
+        let parts = name.split(['[', ']', '.']).map(names::bare);
+        let mut parts = parts.filter(|part| !part.is_empty());
+        for part in parts.by_ref().take(FIELD_PARTS_MAX) {
+            let element = part.parse().ok().map(Child::Element);
+            let inside = self.enter_as(level, [Some(Child::Member(part)), element]);
             // The steps of one part take the place of those of the part before.
-            let next = self.steps.split_off(member.from);
-            self.leave(active);
-            active = self.push(next);
+            self.steps.drain(level.from..inside.from);
+            level.to = self.steps.len();
         }
-        found.extend_from_slice(self.steps_of(active));
-        self.leave(active);
+        self.gave_up |= parts.next().is_some();
+        found.extend_from_slice(self.steps_of(level));
+        self.leave(level);
         found
     }
 
@@ -284,7 +321,16 @@ impl<'a> Masks<'a> {
         self.steps.get(active.from..active.to).unwrap_or_default()
     }
 
-    fn push(&mut self, steps: Vec<Step>) -> Active {
+    /// Makes `steps` those of the innermost value, each mask once.
+    fn push(&mut self, mut steps: Vec<Step>) -> Active {
+        steps.sort_unstable_by_key(|step| step.mask);
+        steps.dedup_by(|step, before| {
+            let same = step.mask == before.mask;
+            if same {
+                before.reached = before.reached.and(step.reached);
+            }
+            same
+        });
         let from = self.steps.len();
         self.steps.extend(steps);
         Active {
@@ -296,25 +342,25 @@ impl<'a> Masks<'a> {
     /// Whether a mask may select something inside the value.
     pub(super) fn reaches_inside(&self, active: Active) -> bool {
         let mut paths = self.paths(active);
-        paths.any(|(path, progress)| !path.is_done(progress))
+        paths.any(|(path, reached)| path.done(reached) != reached)
     }
 
     /// Whether a mask may select an element of the value.
     pub(super) fn reaches_elements(&self, active: Active) -> bool {
         let mut paths = self.paths(active);
-        paths.any(|(path, progress)| path.reaches_elements(progress))
+        paths.any(|(path, reached)| path.reaches_elements(reached))
     }
 
     /// Whether a rule whose path has a name selects the value itself.
     pub(super) fn is_selected_by_name(&self, active: Active) -> bool {
         let mut paths = self.paths(active);
-        paths.any(|(path, progress)| path.is_done(progress) && path.has_name())
+        paths.any(|(path, reached)| path.done(reached) != Reached::NOTHING && path.has_name())
     }
 
-    fn paths(&self, active: Active) -> impl Iterator<Item = (&Path, Progress)> {
+    fn paths(&self, active: Active) -> impl Iterator<Item = (&Path, Reached)> {
         self.steps_of(active).iter().filter_map(|step| {
             let rule = self.rules.get(step.mask)?;
-            Some((rule.path.as_ref()?, step.progress))
+            Some((rule.path.as_ref()?, step.reached))
         })
     }
 }
