@@ -90,6 +90,29 @@ pub fn list() -> io::Result<Vec<Interface>> {
     Ok(interfaces)
 }
 
+/// Packets that each interface has received and sent since it was made, by name.
+pub fn packets() -> io::Result<Vec<(String, u64)>> {
+    let mut packets = Vec::new();
+    let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    dump(links, |message, _| {
+        let Some(RouteNetlinkMessage::NewLink(link)) = message else {
+            return;
+        };
+        let (mut name, mut count) = (None, 0);
+        for attribute in link.attributes {
+            match attribute {
+                LinkAttribute::IfName(text) => name = Some(text),
+                LinkAttribute::Stats64(stats) => {
+                    count = stats.rx_packets.saturating_add(stats.tx_packets);
+                }
+                _ => {}
+            }
+        }
+        packets.extend(name.map(|name| (name, count)));
+    })?;
+    Ok(packets)
+}
+
 /// Reports when links appear, disappear or change, so that polling is unnecessary.
 pub struct Changes(Socket);
 
@@ -300,6 +323,19 @@ mod tests {
             .expect("every namespace has lo");
         assert!(lo.loopback && lo.ethernet && lo.index > 0 && lo.mtu > 0);
         assert_eq!((lo.kind.clone(), lo.master), (LinkKind::Plain, None));
+    }
+
+    #[test]
+    fn packets_are_counted() {
+        let of_lo = || {
+            let all = packets().unwrap();
+            let lo = all.iter().find(|(name, _)| name == "lo");
+            lo.expect("every namespace has lo").1
+        };
+        let before = of_lo();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.send_to(b"1", socket.local_addr().unwrap()).unwrap();
+        assert!(of_lo() >= before + 2, "sent and received");
     }
 
     #[test]

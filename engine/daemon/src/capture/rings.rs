@@ -22,7 +22,7 @@ use crate::config::{self, Capture, CaptureMode};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::limits::{RING_BLOCK_BYTES_MIN, RING_BLOCKS_MIN};
 use crate::pipeline::pipeline_config;
-use crate::process::status_value;
+use crate::process::{is_in_container, status_value};
 
 /// Bytes of one block of a ring: four times the longest frame that receive offload merges. The kernel retires a block
 /// after 10 ms, full or not, so at moderate rates the number of blocks determines for how long a shard may be delayed:
@@ -267,6 +267,55 @@ fn reserve_is_used_up(interface: &Interface) -> Diagnostic {
     Diagnostic::new(Code::W021, what).fix("restart sniffer; -i names the interfaces that matter")
 }
 
+/// Where a process was started, which decides how it gets a capability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Docker,
+    Kubernetes,
+    Service,
+    Shell,
+}
+
+impl Place {
+    fn of_this_process() -> Self {
+        let has = |name| std::env::var_os(name).is_some();
+        if has("KUBERNETES_SERVICE_HOST") {
+            Self::Kubernetes
+        } else if is_in_container() {
+            Self::Docker
+        } else if has("INVOCATION_ID") && has("JOURNAL_STREAM") {
+            Self::Service
+        } else {
+            Self::Shell
+        }
+    }
+}
+
+/// One line for each place, the one that fits `here` first.
+fn how_to_get_the_capability(here: Place) -> String {
+    let mut lines = [
+        (
+            Place::Shell,
+            "sudo setcap cap_net_raw+ep \"$(command -v sniffer)\"    or run it with sudo",
+        ),
+        (
+            Place::Docker,
+            "docker:      docker run --cap-add NET_RAW --network host ...",
+        ),
+        (
+            Place::Kubernetes,
+            "kubernetes:  capabilities.add: [\"NET_RAW\"]",
+        ),
+        (
+            Place::Service,
+            "systemd:     AmbientCapabilities=CAP_NET_RAW",
+        ),
+    ];
+    // The sort is stable: the others stay in their order.
+    lines.sort_by_key(|(place, _)| *place != here);
+    lines.map(|(_, line)| line).join("\n")
+}
+
 pub(crate) fn cannot_open(name: &str, error: &OpenError) -> Diagnostic {
     match error {
         OpenError::NoCapability if process::has_no_new_privileges() && !config::is_root() => Diagnostic::new(
@@ -277,11 +326,7 @@ pub(crate) fn cannot_open(name: &str, error: &OpenError) -> Diagnostic {
         .fix("start as root with --cap-drop ALL --cap-add NET_RAW; capabilities are given up once the sockets are open"),
         OpenError::NoCapability => Diagnostic::new(Code::E010, "may not open a packet socket: this process lacks CAP_NET_RAW")
             .cause("socket(AF_PACKET) was refused and CapEff in /proc/self/status has no CAP_NET_RAW")
-            .fix(
-                "docker:      docker run --cap-add NET_RAW --network host ...\n\
-                 kubernetes:  capabilities.add: [\"NET_RAW\"]\n\
-                 bare:        sudo setcap cap_net_raw+ep \"$(command -v sniffer)\"    or run it with sudo",
-            ),
+            .fix(how_to_get_the_capability(Place::of_this_process())),
         OpenError::Forbidden => Diagnostic::new(Code::E012, "blocked by seccomp or SELinux/AppArmor: socket AF_PACKET was refused although CAP_NET_RAW is present")
             .cause(format!("Seccomp mode in /proc/self/status: {}", status_value("Seccomp:")))
             .fix("grep Seccomp /proc/self/status; dmesg | grep -iE 'apparmor|avc'\ndocker run --security-opt seccomp=unconfined ...    to find out whether it is seccomp"),
@@ -291,5 +336,23 @@ pub(crate) fn cannot_open(name: &str, error: &OpenError) -> Diagnostic {
         }
         OpenError::NoMemory => Diagnostic::new(Code::E090, format!("no memory for the ring on {name}")).fix("--ring-size 4M"),
         other => Diagnostic::new(Code::E090, format!("cannot capture on {name}: {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_fits_the_place_is_first() {
+        let first = |place| {
+            let lines = how_to_get_the_capability(place);
+            assert_eq!(lines.lines().count(), 4);
+            lines.lines().next().unwrap_or_default().to_owned()
+        };
+        assert!(first(Place::Shell).starts_with("sudo setcap"));
+        assert!(first(Place::Docker).starts_with("docker:"));
+        assert!(first(Place::Kubernetes).starts_with("kubernetes:"));
+        assert!(first(Place::Service).starts_with("systemd:"));
     }
 }

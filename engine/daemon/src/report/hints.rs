@@ -49,6 +49,8 @@ pub struct Seen {
     pub unwanted: PortCounts,
     /// Networks in tunnels.
     pub vnis: Vec<VniSeen>,
+    /// Interfaces that are not captured, with the packets that passed them meanwhile.
+    pub elsewhere: Vec<(String, u64)>,
 }
 
 impl Seen {
@@ -56,6 +58,18 @@ impl Seen {
     fn busiest_ports(&self) -> Vec<(u16, u64)> {
         let mut rows = self.unwanted.rows().to_vec();
         rows.sort_by_key(|&(port, flows)| (Reverse(flows), port));
+        rows.truncate(NAMED_MAX);
+        rows
+    }
+
+    /// The interfaces that are not captured and have packets, those with the most packets first.
+    fn busiest_elsewhere(&self) -> Vec<&(String, u64)> {
+        let mut rows: Vec<&(String, u64)> = self
+            .elsewhere
+            .iter()
+            .filter(|(_, packets)| *packets > 0)
+            .collect();
+        rows.sort_by_key(|(name, packets)| (Reverse(*packets), name.clone()));
         rows.truncate(NAMED_MAX);
         rows
     }
@@ -89,11 +103,30 @@ pub fn hints(scope: &Scope, stages: &Stages, seen: &Seen, running: Duration) -> 
             hints.push(Diagnostic::new(code, what).fix(fix));
         }
     };
+    let elsewhere = seen.busiest_elsewhere();
+    let names = list(elsewhere.iter().map(|(name, _)| name));
+    let packets = elsewhere
+        .iter()
+        .map(|(name, packets)| format!("{} on {name}", thousands(*packets)));
     hint(
         frames == 0,
         Code::W060,
-        format!("no packets on {} yet", scope.interfaces),
-        "sniffer interfaces    shows the others; --promisc takes packets for other machines",
+        if elsewhere.is_empty() {
+            format!("no packets on {} yet", scope.interfaces)
+        } else {
+            let packets: Vec<String> = packets.collect();
+            format!(
+                "no packets on {} yet; meanwhile {}",
+                scope.interfaces,
+                packets.join(", ")
+            )
+        },
+        &if elsewhere.is_empty() {
+            "sniffer interfaces    shows the others; --promisc takes packets for other machines"
+                .to_owned()
+        } else {
+            format!("-i {names}    captures there; --promisc takes packets for other machines")
+        },
     );
     let tunnelled = stages.decap.undone_vxlan + stages.decap.undone_geneve;
     let unwanted_vni = stages.decap.skipped_vni_unwanted;
@@ -275,6 +308,33 @@ mod tests {
         check(mirror, None, 30, frames, &[Code::W065]);
         check(mirror, None, 30, other_networks, &[Code::W066]);
         check(mirror, None, 30, tunnels, &[]);
+    }
+
+    #[test]
+    fn interfaces_with_packets_are_named() {
+        let scope = Scope {
+            mode: CaptureMode::Interfaces,
+            interfaces: "eth0".into(),
+            ports: None,
+            vxlan_ports: "4789".into(),
+            vnis: String::new(),
+            mirror_sources: String::new(),
+        };
+        let mut seen = Seen {
+            elsewhere: vec![("lo".into(), 0)],
+            ..Seen::default()
+        };
+        let first = |seen: &Seen| hints(&scope, &Stages::default(), seen, SILENCE).remove(0);
+        assert_eq!(first(&seen).what, "no packets on eth0 yet");
+        seen.elsewhere
+            .extend([("dmy0".into(), 7), ("eth1".into(), 12_345)]);
+        let hint = first(&seen);
+        assert_eq!(
+            hint.what,
+            "no packets on eth0 yet; meanwhile 12 345 on eth1, 7 on dmy0"
+        );
+        let fix = hint.fix.unwrap_or_default();
+        assert!(fix.starts_with("-i eth1,dmy0    "), "{fix}");
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub struct Reporter {
     pub started: Instant,
     /// The interfaces as they are now.
     pub interfaces: Mutex<Interfaces>,
+    /// Packets of all interfaces when the capture began, captured or not.
+    pub packets_before: Vec<(String, u64)>,
     /// What is read on them, in words.
     pub reads: String,
     /// Bytes of all rings.
@@ -118,13 +120,28 @@ impl Reporter {
 
     /// Diagnostics: why no calls are seen, what is wrong with the rules, why metrics are not served.
     pub fn hints(&self, stages: &Stages) -> Vec<Diagnostic> {
-        let seen = seen(&self.samples());
+        let mut seen = seen(&self.samples());
+        if stages.shard.frames_read == 0 {
+            seen.elsewhere = self.packets_elsewhere();
+        }
         let mut hints = hints::hints(&self.scope, stages, &seen, self.started.elapsed());
         hints.extend(faults(stages));
         hints.extend(self.rules().warnings(stages));
         hints.extend(copies::captured_twice(stages, &copied(&self.samples())));
         hints.extend(self.metrics.as_ref().err().cloned());
         hints
+    }
+
+    /// Interfaces that are not captured, with the packets that passed them since the capture began.
+    fn packets_elsewhere(&self) -> Vec<(String, u64)> {
+        let mut now = engine_sys::interfaces::packets().unwrap_or_default();
+        let captured = self.interfaces();
+        now.retain(|(name, _)| !captured.captured.contains(name));
+        for (name, packets) in &mut now {
+            let before = self.packets_before.iter().find(|(known, _)| known == name);
+            *packets = packets.saturating_sub(before.map_or(0, |(_, before)| *before));
+        }
+        now
     }
 
     /// The status as it is now.

@@ -137,6 +137,7 @@ impl Threads {
                 captured: names.collect(),
                 problems: Vec::new(),
             }),
+            packets_before: engine_sys::interfaces::packets().unwrap_or_default(),
             reads: reads(config),
             ring_bytes,
             steering,
