@@ -56,6 +56,20 @@ impl Socket {
         self.0.stream.shutdown(std::net::Shutdown::Write)
     }
 
+    /// Sends as many of `bytes` as there is room for, without waiting for more.
+    pub(super) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        // SAFETY: the pointer and the length are those of `bytes`, which outlives the call.
+        let sent = unsafe {
+            libc::send(
+                self.fd(),
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
+        };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    }
+
     pub(super) fn stream(&self) -> &TcpStream {
         &self.0.stream
     }

@@ -1,5 +1,9 @@
 //! io_uring: the kernel does the operations and reports their completion.
 //!
+//! All but the sending of bytes, which is a system call, tried at once and again when the ring reports that the socket has
+//! room. A ring that sends can do more than deliver: its entry may name any socket of the process, such as a packet socket,
+//! and carry an address and flags that connect elsewhere, and no filter of system calls sees that.
+//!
 //! Source: io_uring(7), io_uring_setup(2), io_uring_enter(2).
 #![expect(unsafe_code, reason = "submitting hands pointers to the kernel")]
 
@@ -38,8 +42,8 @@ pub(super) struct Uring {
     armed: bool,
     /// What the kernel may still read or write. An entry leaves at its completion and in no other way.
     flight: HashMap<u64, InFlight>,
-    /// Operations that could not be submitted.
-    failed: Vec<Completion>,
+    /// Operations that have ended without the ring: they sent, or could not be submitted.
+    ended: Vec<Completion>,
 }
 
 impl Uring {
@@ -54,7 +58,7 @@ impl Uring {
             event,
             armed: false,
             flight: HashMap::new(),
-            failed: Vec::new(),
+            ended: Vec::new(),
         })
     }
 
@@ -70,12 +74,15 @@ impl Uring {
                 work.buffer.len() as libc::socklen_t,
             )
             .build(),
-            Operation::Send(from) => {
-                let bytes = &work.buffer[from..];
-                opcode::Send::new(fd, bytes.as_ptr(), length(bytes.len()))
-                    .flags(libc::MSG_NOSIGNAL)
-                    .build()
-            }
+            Operation::Send(from) => match work.socket.send(&work.buffer[from..]) {
+                Err(error) if is_for_later(&error) => {
+                    opcode::PollAdd::new(fd, libc::POLLOUT as u32).build()
+                }
+                result => {
+                    self.ended.push(completion(id, work, result));
+                    return;
+                }
+            },
             Operation::Recv => {
                 let memory = work.buffer.own();
                 opcode::Recv::new(fd, memory.as_mut_ptr(), length(memory.len())).build()
@@ -88,16 +95,23 @@ impl Uring {
         if let Err(error) = unsafe { self.push(&entry.user_data(id)) } {
             // Not in the queue, so the kernel has not seen it.
             if let Some(work) = self.flight.remove(&id) {
-                self.failed.push(completion(id, work, Err(error)));
+                self.ended.push(completion(id, work, Err(error)));
             }
         }
     }
 
     pub(super) fn cancel(&mut self, OpId(id): OpId) {
-        if self.flight.contains_key(&id) {
-            let entry = opcode::AsyncCancel::new(id).build().user_data(CANCEL);
-            // SAFETY: the entry holds no pointer. If it cannot be submitted, the operation ends by itself.
-            let _ = unsafe { self.push(&entry) };
+        let Some(work) = self.flight.get(&id) else {
+            return;
+        };
+        let sends = matches!(work.operation, Operation::Send(_));
+        let entry = opcode::AsyncCancel::new(id).build().user_data(CANCEL);
+        // SAFETY: the entry holds no pointer. If it cannot be submitted, the operation ends by itself.
+        let _ = unsafe { self.push(&entry) };
+        // The kernel only waits for room and has no pointer, so this one ends here, whatever the kernel has seen by now.
+        if sends && let Some(work) = self.flight.remove(&id) {
+            let result = Err(io::Error::from_raw_os_error(libc::ECANCELED));
+            self.ended.push(completion(id, work, result));
         }
     }
 
@@ -114,14 +128,20 @@ impl Uring {
             unsafe { self.push(&poll.user_data(EVENT))? };
             self.armed = true;
         }
-        completed.append(&mut self.failed);
+        completed.append(&mut self.ended);
         let timeout = if completed.is_empty() {
             timeout
         } else {
             Some(Duration::ZERO)
         };
         self.enter(timeout)?;
-        Ok(self.reap(completed))
+        let mut with_room = Vec::new();
+        let woken = self.reap(completed, &mut with_room);
+        for (id, work) in with_room {
+            self.start(OpId(id), work);
+        }
+        completed.append(&mut self.ended);
+        Ok(woken)
     }
 
     /// Submits what is queued and waits for one completion.
@@ -144,8 +164,12 @@ impl Uring {
         }
     }
 
-    /// Takes all completions; returns whether the event was set.
-    fn reap(&mut self, completed: &mut Vec<Completion>) -> bool {
+    /// Takes all completions, and apart from them what can go on to send; returns whether the event was set.
+    fn reap(
+        &mut self,
+        completed: &mut Vec<Completion>,
+        with_room: &mut Vec<(u64, InFlight)>,
+    ) -> bool {
         let mut woken = false;
         for entry in self.ring.completion() {
             match entry.user_data() {
@@ -157,8 +181,15 @@ impl Uring {
                 id => {
                     let result = usize::try_from(entry.result())
                         .map_err(|_| io::Error::from_raw_os_error(entry.result().saturating_neg()));
-                    if let Some(work) = self.flight.remove(&id) {
-                        completed.push(completion(id, work, result));
+                    match self.flight.remove(&id) {
+                        // What the ring reports is that the socket has room, or an error that the send will meet as well.
+                        Some(work)
+                            if matches!(work.operation, Operation::Send(_)) && result.is_ok() =>
+                        {
+                            with_room.push((id, work));
+                        }
+                        Some(work) => completed.push(completion(id, work, result)),
+                        None => {}
                     }
                 }
             }
@@ -192,7 +223,7 @@ impl Drop for Uring {
             if self.enter(Some(Duration::from_millis(50))).is_err() {
                 break;
             }
-            self.reap(&mut completed);
+            self.reap(&mut completed, &mut Vec::new());
         }
         // The kernel may still write to what is left: better lost than freed.
         mem::forget(mem::take(&mut self.flight));
@@ -228,7 +259,6 @@ fn build() -> io::Result<IoUring> {
 fn restrict(ring: &IoUring) -> io::Result<()> {
     let operations = [
         opcode::Connect::CODE,
-        opcode::Send::CODE,
         opcode::Recv::CODE,
         opcode::PollAdd::CODE,
         opcode::AsyncCancel::CODE,
@@ -237,6 +267,14 @@ fn restrict(ring: &IoUring) -> io::Result<()> {
     let submitter = ring.submitter();
     submitter.register_restrictions(&mut restrictions)?;
     submitter.register_enable_rings()
+}
+
+/// Whether the socket had no room for a single byte.
+fn is_for_later(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
 
 /// A length as the kernel takes it; the rest of a longer buffer is for the next operation.
@@ -264,15 +302,37 @@ mod tests {
     fn a_ring_takes_no_other_operation() {
         let mut ring = build().expect("this kernel has io_uring");
         let name = c"/etc/hostname";
-        let open = opcode::OpenAt::new(Fd(libc::AT_FDCWD), name.as_ptr()).build();
-        let nothing = opcode::Nop::new().build();
-        for (entry, number) in [(open, 1), (nothing, 2)] {
-            // SAFETY: `name` is static.
-            unsafe { ring.submission().push(&entry.user_data(number)) }.unwrap();
+        let address = address::encode("127.0.0.1:9".parse().unwrap());
+        let at = address.as_ptr().cast();
+        let size = address.len() as libc::socklen_t;
+        let (byte, none): (_, *const u8) = (&raw const address[0], std::ptr::null());
+        let fd = Fd(2);
+        for entry in [
+            opcode::OpenAt::new(Fd(libc::AT_FDCWD), name.as_ptr()).build(),
+            opcode::Nop::new().build(),
+            // Each of these can send: to another port, and from whichever socket of the process its entry names.
+            opcode::Send::new(fd, byte, 1)
+                .flags(libc::MSG_FASTOPEN)
+                .dest_addr(at)
+                .dest_addr_len(size)
+                .build(),
+            opcode::SendZc::new(fd, byte, 1).build(),
+            opcode::SendMsg::new(fd, none.cast()).build(),
+            opcode::Write::new(fd, byte, 1).build(),
+            opcode::Writev::new(fd, none.cast(), 0).build(),
+            opcode::Splice::new(fd, -1, fd, -1, 1).build(),
+            // And each of these makes or passes on a descriptor.
+            opcode::Socket::new(libc::AF_UNIX, libc::SOCK_STREAM, 0).build(),
+            opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut()).build(),
+            opcode::RecvMsg::new(fd, std::ptr::null_mut()).build(),
+            opcode::MsgRingData::new(fd, 0, 0, None).build(),
+            opcode::EpollCtl::new(fd, fd, libc::EPOLL_CTL_ADD, none.cast()).build(),
+        ] {
+            // SAFETY: what the entries point to outlives the wait for their completion.
+            unsafe { ring.submission().push(&entry) }.unwrap();
             ring.submit_and_wait(1).unwrap();
             let completion = ring.completion().next().unwrap();
-            let expected = (number, -libc::EACCES);
-            assert_eq!((completion.user_data(), completion.result()), expected);
+            assert_eq!(completion.result(), -libc::EACCES, "{entry:?}");
         }
         let files = ring.submitter().register_files(&[0]);
         assert_eq!(files.unwrap_err().raw_os_error(), Some(libc::EACCES));
