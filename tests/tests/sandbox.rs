@@ -1,17 +1,11 @@
 //! What a confined process can no longer do, tried from inside, and what it still can. Here belongs what the kernel enforces.
 //!
-//! The attempts run in this test binary, started anew: it confines itself with the program's own plan and then attempts
+//! The attempts run in this test binary, started anew (`attempts`): it confines itself with the program's own plan and attempts
 //! one forbidden thing. The rest is the whole program with its ordinary use of names, TLS, files and signals.
-#![expect(
-    unsafe_code,
-    reason = "forbidden system calls have no safe interface, which is as it should be"
-)]
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,12 +13,6 @@ use std::{env, fs, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
-use sniffer::config::settings::row;
-use sniffer::config::{self, environment};
-use sniffer::random;
-use sniffer::sandbox::{Confinement, Plan};
-use sniffer::sink::Sinks;
-use tempfile::TempDir;
 use tests::capture::{Capture, find};
 use tests::network::{Lab, Namespace};
 use tests::nginx::{Nginx, curl};
@@ -33,162 +21,31 @@ use tests::program::sniffer;
 use tests::scene::Scene;
 
 use crate::all_in_one::AllInOne;
+use attempts::{End, Ground};
 
-/// The plan, the attempt, and the folder and ports that both name.
-const TRY: &str = "SANDBOX_TRY";
-
-/// How an attempt ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Worked,
-    Failed(i32),
-    Killed,
-}
-
-/// What the attempts under one plan have in common: a folder with a file that may be read, and two listeners.
-struct Ground {
-    folder: TempDir,
-    allowed: TcpListener,
-    other: TcpListener,
-}
-
-impl Ground {
-    fn new() -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        fs::create_dir(folder.path().join("ours"))?;
-        fs::write(folder.path().join("ours/file"), "include debug\n")?;
-        fs::write(folder.path().join("secret"), "secret")?;
-        Ok(Self {
-            folder,
-            allowed: TcpListener::bind("127.0.0.1:0")?,
-            other: TcpListener::bind("127.0.0.1:0")?,
-        })
-    }
-
-    /// Does `what` in a process that has confined itself as `role`.
-    fn attempt(&self, role: &str, what: &str) -> Result<End> {
-        let ports = [&self.allowed, &self.other].map(TcpListener::local_addr);
-        let [allowed, other] = ports.map(|address| address.map(|address| address.port()));
-        let words = [
-            role.to_owned(),
-            what.to_owned(),
-            self.folder.path().display().to_string(),
-            allowed?.to_string(),
-            other?.to_string(),
-        ];
-        let output = Command::new(env::current_exe()?)
-            .args(["--exact", "sandbox::one_try", "--ignored", "--nocapture"])
-            .env(TRY, words.join("|"))
-            .output()?;
-        let failure = || format!("{role} {what}: {output:?}");
-        match (output.status.code(), output.status.signal()) {
-            (Some(0), _) => Ok(End::Worked),
-            (Some(code @ 1..=99), _) => Ok(End::Failed(code)),
-            (None, Some(libc::SIGSYS)) => Ok(End::Killed),
-            _ => anyhow::bail!(failure()),
-        }
-    }
-}
-
-/// Not a test: [`Ground::attempt`] starts it. Ends with 0, or with the number of the error.
-#[test]
-#[ignore = "started by the tests of this module"]
-fn one_try() {
-    let Ok(words) = env::var(TRY) else { return };
-    let words: Vec<&str> = words.split('|').collect();
-    let &[role, what, folder, allowed, other] = words.as_slice() else {
-        panic!("{words:?}")
-    };
-    let folder = Path::new(folder);
-    let file = folder.join("ours/file");
-    let plan = match role {
-        "capture" => {
-            let url = format!("http://127.0.0.1:{allowed}/message");
-            let rules = format!("file://{}", file.display());
-            let pairs = [("USAGE_LOGGERS_URL", &url), ("USAGE_LOGGERS_RULES", &rules)];
-            let pairs = pairs.map(|(name, value)| (name.into(), value.into()));
-            let (mut values, _) = environment::values(pairs.into_iter(), false).unwrap();
-            values.set(row::no_send(), "false");
-            let config = config::capture(&values, true).unwrap();
-            let mut plan = Plan::capture(Some(&file), &folder.join("ours/control"));
-            let identity = random::identity(&config.host).unwrap();
-            Sinks::of(&config, &identity).plan(&mut plan);
-            plan
-        }
-        "store" => Plan::store(&folder.join("ours")),
-        "reader" => Plan::reader(std::slice::from_ref(&file), false),
-        _ => panic!("{role}"),
-    };
-    let before = TcpListener::bind("127.0.0.1:0").unwrap();
-    let confinement = Confinement::of(&plan);
-    let shown = confinement.to_string();
-    assert!(
-        shown.contains("landlock ABI") && shown.contains("seccomp on"),
-        "{shown}"
-    );
-    let done = attempt(what, folder, allowed, other);
-    drop(before);
-    // The kernel's error, as far as it fits into an exit code; 100 and above are not errors that are expected here.
-    std::process::exit(match done {
-        Ok(()) => 0,
-        Err(error) => error.raw_os_error().unwrap_or(100),
-    });
-}
-
-fn attempt(what: &str, folder: &Path, allowed: &str, other: &str) -> io::Result<()> {
-    let call = |number, arguments| raw(number, arguments);
-    let connect = |port: &str| TcpStream::connect(("127.0.0.1", port.parse().unwrap())).map(drop);
-    match what {
-        "read what is ours" => fs::read(folder.join("ours/file")).map(drop),
-        "read a new file of that folder" => fs::read_dir(folder.join("ours")).map(drop),
-        "write what is ours" => fs::write(folder.join("ours/file"), "x"),
-        "make a file of ours" => fs::write(folder.join("ours/new"), "x"),
-        "remove a name of ours" => fs::remove_file(folder.join("ours/file")),
-        "read another file" => fs::read(folder.join("secret")).map(drop),
-        "read shadow" => fs::read("/etc/shadow").map(drop),
-        "write in /tmp" => fs::write(format!("/tmp/sandbox-{}", std::process::id()), "x"),
-        "connect to the destination" => connect(allowed),
-        "connect elsewhere" => connect(other),
-        "listen" => TcpListener::bind("127.0.0.1:0").map(drop),
-        "a thread" => thread::Builder::new()
-            .spawn(|| ())
-            .map(|thread| thread.join().unwrap()),
-        "signal ourselves" => call(libc::SYS_kill, [std::process::id().into(), 0, 0, 0]),
-        "signal another" => call(libc::SYS_kill, [1, 0, 0, 0]),
-        "a packet socket" => call(libc::SYS_socket, [libc::AF_PACKET as i64, 3, 0, 0]),
-        "an audit socket" => call(libc::SYS_socket, [libc::AF_NETLINK as i64, 3, 9, 0]),
-        "an io_uring" => call(libc::SYS_io_uring_setup, [1, 0, 0, 0]),
-        "type into a terminal" => call(libc::SYS_ioctl, [0, libc::TIOCSTI as i64, 0, 0]),
-        "raise a limit" => call(libc::SYS_prlimit64, [0, 7, 1, 0]),
-        "a child" => call(libc::SYS_clone, [libc::SIGCHLD.into(), 0, 0, 0]),
-        "a program" => Command::new("/bin/true").status().map(drop),
-        "execve" => call(libc::SYS_execve, [0, 0, 0, 0]),
-        "ptrace" => call(libc::SYS_ptrace, [libc::PTRACE_TRACEME.into(), 0, 0, 0]),
-        "mount" => call(libc::SYS_mount, [0, 0, 0, 0]),
-        "unshare" => call(libc::SYS_unshare, [libc::CLONE_NEWUSER.into(), 0, 0, 0]),
-        "bpf" => call(libc::SYS_bpf, [0, 0, 0, 0]),
-        "setuid" => call(libc::SYS_setuid, [0, 0, 0, 0]),
-        "load a module" => call(libc::SYS_finit_module, [0, 0, 0, 0]),
-        _ => panic!("{what}"),
-    }
-}
-
-fn raw(number: libc::c_long, [a, b, c, d]: [i64; 4]) -> io::Result<()> {
-    // SAFETY: pointers among the arguments are null. None of the calls takes memory or descriptors of this process away.
-    match unsafe { libc::syscall(number, a, b, c, d) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
-    }
-}
+mod attempts;
 
 #[track_caller]
 fn check(role: &str, tries: &[(&str, End)]) {
     let ground = Ground::new().unwrap();
-    for (what, expected) in tries {
-        assert_eq!(
-            ground.attempt(role, what).unwrap(),
-            *expected,
-            "{role}: {what}"
+    // Each that ends the process has one of its own.
+    let (last, others): (Vec<_>, Vec<_>) =
+        (tries.iter()).partition(|(_, expected)| *expected == End::Killed);
+    let together = (!others.is_empty()).then_some(others);
+    let apart = last.into_iter().map(|attempt| vec![attempt]);
+    for tries in apart.chain(together) {
+        let whats: Vec<&str> = tries.iter().map(|(what, _)| *what).collect();
+        let ends = ground.attempt(role, &whats).unwrap();
+        let found: Vec<_> = whats.into_iter().zip(ends).collect();
+        let expected: Vec<_> = tries;
+        let differ = found
+            .iter()
+            .zip(&expected)
+            .filter(|(found, expected)| found != expected);
+        let differ: Vec<_> = differ.map(|(found, _)| found).collect();
+        assert!(
+            differ.is_empty() && found.len() == expected.len(),
+            "{role}: {differ:?}"
         );
     }
 }
@@ -197,7 +54,17 @@ const EPERM: End = End::Failed(libc::EPERM);
 const EACCES: End = End::Failed(libc::EACCES);
 
 /// No role ever makes these calls, so an attempt ends the process.
-const HOSTILE: [(&str, End); 7] = [
+const HOSTILE: [(&str, End); 17] = [
+    ("take a descriptor of another", End::Killed),
+    ("read the memory of another", End::Killed),
+    ("write the memory of another", End::Killed),
+    ("keys", End::Killed),
+    ("user faults", End::Killed),
+    ("a file by its handle", End::Killed),
+    ("another namespace", End::Killed),
+    ("start a program by its descriptor", End::Killed),
+    ("performance counters", End::Killed),
+    ("a program in memory", EPERM),
     ("execve", End::Killed),
     ("ptrace", End::Killed),
     ("mount", End::Killed),
@@ -213,11 +80,56 @@ fn capture_can_reach_its_destination_and_its_rules_and_no_more() {
     check(
         "capture",
         &[
-            ("read what is ours", End::Worked),
-            ("read a new file of that folder", End::Worked),
             ("connect to the destination", End::Worked),
+            ("connect to the destination by the ring", End::Worked),
+            ("a TCP socket", End::Worked),
+            ("write to a connection", End::Worked),
             ("a thread", End::Worked),
             ("signal ourselves", End::Worked),
+            // A delegate reads the rules again.
+            ("read what is ours", EACCES),
+            ("read a new file of that folder", EACCES),
+            ("read the files of names", EACCES),
+            ("write its own memory as a file", EACCES),
+            ("read the environment of another", EACCES),
+            ("connect elsewhere by the ring", EACCES),
+            ("send to elsewhere, which connects", EPERM),
+            ("the same with other flags", EPERM),
+            ("the same with a message", EPERM),
+            ("the same with several messages", EPERM),
+            ("a connect that waits for a send", EPERM),
+            ("another kind of socket in this one", EPERM),
+            ("a socket that listens", EPERM),
+            ("a socket of MPTCP", EPERM),
+            ("a socket of SCTP", EPERM),
+            ("a socket of SMC", EPERM),
+            ("a socket of a hypervisor", EPERM),
+            ("a raw socket", EPERM),
+            ("a ping socket", EPERM),
+            ("a datagram", EPERM),
+            ("a datagram with flags", EPERM),
+            ("a socket of the kernel's keys", EPERM),
+            ("another program's socket", EPERM),
+            ("another program's datagram socket", EPERM),
+            ("a pair of sockets", EPERM),
+            ("pass a descriptor on", EPERM),
+            ("take a descriptor", EPERM),
+            ("register with the ring", EPERM),
+            ("send a frame", EPERM),
+            ("write a frame", EPERM),
+            ("write a frame in parts", EPERM),
+            ("another number for a packet socket", EPERM),
+            ("a number of choice for it", EPERM),
+            ("another number by fcntl", EPERM),
+            ("splice into it", EPERM),
+            ("send a file into it", EPERM),
+            ("a descriptor of a process", EPERM),
+            ("a signal by it", EPERM),
+            ("a signal with a value", EPERM),
+            ("shared memory", EPERM),
+            ("a message queue", EPERM),
+            ("watch files", EPERM),
+            ("a link to another file", EPERM),
             ("write what is ours", EACCES),
             ("make a file of ours", EACCES),
             ("read another file", EACCES),
@@ -233,8 +145,8 @@ fn capture_can_reach_its_destination_and_its_rules_and_no_more() {
             ("raise a limit", EPERM),
             ("a child", EPERM),
             ("a program", EPERM),
-            // The control socket is there; its name is removed at the end.
-            ("remove a name of ours", End::Worked),
+            // The folder of the control socket has other files as well.
+            ("remove a name of ours", EACCES),
         ],
     );
 }
@@ -253,10 +165,69 @@ fn the_store_has_its_folder_and_no_new_socket() {
             ("read another file", EACCES),
             ("read shadow", EACCES),
             ("write in /tmp", EACCES),
+            ("write to a connection", End::Worked),
             ("connect to the destination", EPERM),
             ("listen", EPERM),
             ("a packet socket", EPERM),
             ("an io_uring", EPERM),
+            ("connect elsewhere by the ring", EPERM),
+            ("a child", EPERM),
+            ("a datagram", EPERM),
+            ("a pair of sockets", EPERM),
+            ("another program's socket", EPERM),
+            ("pass a descriptor on", EPERM),
+            ("take a descriptor", EPERM),
+            ("a link to another file", EPERM),
+            ("shared memory", EPERM),
+        ],
+    );
+}
+
+#[test]
+fn the_process_that_looks_up_names_has_datagrams_and_dns() {
+    check("resolver", &HOSTILE);
+    check(
+        "resolver",
+        &[
+            ("read the files of names", End::Worked),
+            ("a datagram", End::Worked),
+            ("a datagram with flags", End::Worked),
+            ("a TCP socket", End::Worked),
+            ("read what is ours", EACCES),
+            ("read shadow", EACCES),
+            ("write in /tmp", EACCES),
+            ("connect to the destination", EACCES),
+            ("connect elsewhere", EACCES),
+            ("send to elsewhere, which connects", EPERM),
+            ("the same with a message", EPERM),
+            ("the same with several messages", EPERM),
+            ("a socket of MPTCP", EPERM),
+            ("a raw socket", EPERM),
+            ("a packet socket", EPERM),
+            ("another program's socket", EPERM),
+            ("another program's datagram socket", EPERM),
+            ("pass a descriptor on", EPERM),
+            ("an io_uring", EPERM),
+            ("a child", EPERM),
+            ("a program", EPERM),
+        ],
+    );
+}
+
+#[test]
+fn the_process_that_reads_the_rules_has_their_folder_and_no_network() {
+    check("rules", &HOSTILE);
+    check(
+        "rules",
+        &[
+            ("read what is ours", End::Worked),
+            ("read a new file of that folder", End::Worked),
+            ("read another file", EACCES),
+            ("write what is ours", EACCES),
+            ("a TCP socket", EPERM),
+            ("a datagram", EPERM),
+            ("another program's socket", EPERM),
+            ("pass a descriptor on", EPERM),
             ("a child", EPERM),
         ],
     );
@@ -408,6 +379,19 @@ fn a_confined_capture_does_all_that_it_has_to() -> Result<()> {
         check_threads(pid, NO_CAPABILITY)? >= 6,
         "shards, uploader, resolver, ..."
     );
+    let delegates = delegates(pid)?;
+    let kinds: Vec<&str> = delegates.iter().map(|(kind, _)| kind.as_str()).collect();
+    assert_eq!(kinds, ["name", "rules"]);
+    for (kind, delegate) in &delegates {
+        check_threads(*delegate, NO_CAPABILITY)?;
+        for descriptor in fs::read_dir(format!("/proc/{delegate}/fd"))? {
+            let file = fs::read_link(descriptor?.path()).unwrap_or_default();
+            assert!(
+                !file.to_string_lossy().starts_with("socket:"),
+                "{kind} has {file:?}"
+            );
+        }
+    }
 
     // As editors do it: a new file under the old name.
     let new = folder.path().join("new.txt");
@@ -430,9 +414,52 @@ fn a_confined_capture_does_all_that_it_has_to() -> Result<()> {
     let body = |row| bench::collect::value(row, "response_body");
     let kept = bodies.iter().filter(|row| body(row).is_some()).count();
     assert_eq!(kept, 1, "one call before the new rules, one after");
+
+    // Without its delegates it goes on with what they found before.
+    for (_, delegate) in delegates {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(delegate as i32), Signal::SIGKILL)?;
+    }
+    drop(collector);
+    let again = eventually(PATIENCE, || {
+        Ok(lab.server.inside(|| TcpListener::bind(address))?)
+    })?;
+    let collector = bench::collect::Collector::serve(again)?;
+    curl(&lab.client, &["http://10.77.0.1/hello"])?;
+    ensure!(collector.wait_for_lines(1, PATIENCE * 2));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), Signal::SIGHUP)?;
+    curl(&lab.client, &["http://10.77.0.1/hello"])?;
+    ensure!(collector.wait_for_lines(2, PATIENCE));
     let log = capture.stop()?;
     assert!(log.contains("sandbox: landlock ABI"), "{log}");
+    let failed = "the process that reads it has ended; restart the sniffer";
+    assert!(
+        log.contains(failed) && log.contains("the old rules stay in use"),
+        "{log}"
+    );
     Ok(())
+}
+
+/// The delegates of a capture, by what they do.
+fn delegates(capture: i64) -> Result<Vec<(String, i64)>> {
+    let mut found = Vec::new();
+    for process in fs::read_dir("/proc")?.flatten() {
+        let Some(pid) = process
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        // One that has ended meanwhile has none.
+        let status = fs::read_to_string(process.path().join("status")).unwrap_or_default();
+        let words = fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
+        let words: Vec<&str> = words.split('\0').collect();
+        if status.contains(&format!("\nPPid:\t{capture}\n")) && words.get(1) == Some(&"delegate") {
+            found.push((words[2].to_owned(), pid));
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// A capture URL behind TLS, as far as it is needed here: lines of bundles that arrived.

@@ -10,7 +10,7 @@ use engine_core::bundle::Compression;
 use crate::diagnostic::Diagnostic;
 use destination::{compression, destination};
 use flags::Flags;
-use rules::rules;
+use rules::{read_file, rules};
 use setting::{EVERY, READ, RUN};
 use settings::{RULES, RULES_OF_EMBEDDED_STORE, Settings, row};
 use values::Values;
@@ -40,7 +40,7 @@ pub use destination::Destination;
 pub use folders::{is_root, user};
 pub use kinds::Metrics;
 pub use mode::CaptureMode;
-pub use rules::{Rules, allow_plain_http, rules_file, rules_of};
+pub use rules::{ReadFile, Rules, allow_plain_http, rules_file, rules_of};
 
 /// What it takes to read calls, live or from files.
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ pub struct Capture {
 pub fn reading(values: &Values) -> Result<Reading, Diagnostic> {
     let settings = Settings::check(values, READ)?;
     Ok(Reading {
-        rules: rules(settings.rules.as_ref(), RULES)?,
+        rules: rules(settings.rules.as_ref(), RULES, &read_file)?,
         host: host_name(),
         settings,
     })
@@ -83,27 +83,35 @@ pub fn reading(values: &Values) -> Result<Reading, Diagnostic> {
 /// Checks the settings of a live capture. With the embedded store plain http is allowed, and the rules are others when
 /// none are given.
 pub fn capture(values: &Values, embedded_store: bool) -> Result<Capture, Diagnostic> {
-    let capture = without_credentials(values, embedded_store)?;
+    let capture = without_credentials(values, embedded_store, &read_file)?;
     Ok(Capture {
         credentials: credentials::credentials(&capture.settings)?,
         ..capture
     })
 }
 
-/// The rules as they are now, refused where the capture could not start with them. A confined process can read no other
-/// file for it.
-pub fn rules_again(values: &Values, embedded_store: bool) -> Result<Rules, Diagnostic> {
-    without_credentials(values, embedded_store).map(|capture| capture.rules)
+/// The rules as they are now, refused where the capture could not start with them. A confined process opens no file for it:
+/// `read` gives the contents of the file of the rules.
+pub fn rules_again(
+    values: &Values,
+    embedded_store: bool,
+    read: ReadFile<'_>,
+) -> Result<Rules, Diagnostic> {
+    without_credentials(values, embedded_store, read).map(|capture| capture.rules)
 }
 
-fn without_credentials(values: &Values, embedded_store: bool) -> Result<Capture, Diagnostic> {
+fn without_credentials(
+    values: &Values,
+    embedded_store: bool,
+    read: ReadFile<'_>,
+) -> Result<Capture, Diagnostic> {
     let settings = Settings::check(values, RUN)?;
     let default_rules = if embedded_store {
         RULES_OF_EMBEDDED_STORE
     } else {
         RULES
     };
-    let rules = rules(settings.rules.as_ref(), default_rules)?;
+    let rules = rules(settings.rules.as_ref(), default_rules, read)?;
     let destination = destination(&settings, &rules, embedded_store)?;
     let compression = if embedded_store || rules.set.skip_compression() {
         Compression::Off

@@ -21,6 +21,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod counters;
+pub mod delegate;
 pub mod demo;
 pub mod diagnostic;
 pub mod invocation;
@@ -82,6 +83,7 @@ fn perform(cli: Cli, invocation: &Invocation) -> Result<Exit, Diagnostic> {
             RulesCommand::Reload => client::request(invocation, Request::Reload),
         },
         Command::Interfaces => capture::interfaces::command(),
+        Command::Delegate(command) => delegate::command(&command),
         Command::Help { topic } => usage::help(topic.as_deref()),
         Command::Version => Ok(usage::version()),
     }

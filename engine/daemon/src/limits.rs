@@ -101,6 +101,12 @@ pub const UPLOAD_BACK_OFF_MAX: Duration = Duration::from_secs(30);
 /// The longest wait once the program is stopping.
 pub const UPLOAD_BACK_OFF_STOPPING: Duration = Duration::from_millis(250);
 
+// ---- delegates ----
+
+/// Bytes of what a delegate finds: the addresses of a name, or the file of the rules. A longer file is refused. The
+/// largest rule sets known have some kilobytes.
+pub const DELEGATE_ANSWER_BYTES_MAX: usize = 16 << 20;
+
 // ---- metrics port ----
 
 /// Clients of the metrics port that are answered at the same time; more wait in the kernel's queue. One scrapes, another

@@ -5,6 +5,9 @@
 //! bundles are delivered within the flush timeout, and the ledger is printed: anything that was not delivered is in it and
 //! makes the exit code 8.
 
+use std::cell::RefCell;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -20,6 +23,7 @@ use crate::capture::self_traffic;
 use crate::config::command_line::RunFlags;
 use crate::config::{self, Capture};
 use crate::control::{Response, Server};
+use crate::delegate::Delegate;
 use crate::diagnostic::{Console, Diagnostic, Exit};
 use crate::invocation::Invocation;
 use crate::metrics::Endpoint;
@@ -46,13 +50,13 @@ pub fn command(flags: &RunFlags, invocation: &Invocation) -> Result<Exit, Diagno
     let mut values = invocation.values()?;
     flags.settings.apply(&mut values);
     let config = config::capture(&values, flags.embedded_store)?;
-    let reload = || config::rules_again(&values, flags.embedded_store);
-    let rules_file = config::rules_file(&values);
+    let is_confined = !config.settings.no_sandbox;
+    let read_rules = rules_reader(config::rules_file(&values), is_confined)?;
+    let reload = || config::rules_again(&values, flags.embedded_store, &read_rules);
     let context = Context {
         control: &invocation.control,
         own_ports: &flags.own_ports,
         reload: &reload,
-        rules_file: rules_file.as_deref(),
         is_supervised: flags.supervised,
         console: invocation.console,
     };
@@ -68,6 +72,7 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     let server = Server::bind(context.control)?;
     let identity = random::identity(&config.host)?;
     let mut sinks = Sinks::of(&config, &identity);
+    sinks.prepare()?;
     let endpoints =
         self_traffic::endpoints(sinks.endpoints(), context.own_ports, metrics.address());
     let mut opener = Opener::new(&config, &choice, &endpoints);
@@ -76,8 +81,7 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     process::drop_capabilities().map_err(|error| bug("cannot give up capabilities", &error))?;
     // Refused only by kernels before 3.5.
     let _ = process::no_new_privileges();
-    sinks.prepare();
-    let mut plan = Plan::capture(context.rules_file, context.control);
+    let mut plan = Plan::capture(context.control);
     sinks.plan(&mut plan);
     let is_confined = !config.settings.no_sandbox;
     let files = is_confined.then(|| plan.confine_files());
@@ -134,6 +138,34 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     }
     drop(serving);
     Ok(exit)
+}
+
+/// Reads the file of the rules again, in a process that may open it.
+fn rules_reader(
+    file: Option<PathBuf>,
+    is_confined: bool,
+) -> Result<impl Fn(&str) -> io::Result<String>, Diagnostic> {
+    let delegate = file
+        .map(|file| Delegate::for_rules(&file, is_confined))
+        .transpose()
+        .map_err(|error| {
+            bug(
+                "cannot start the process that reads the rules again",
+                &error,
+            )
+        })?;
+    let delegate = delegate.map(RefCell::new);
+    Ok(move |_: &str| {
+        let Some(delegate) = &delegate else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let found = delegate.borrow_mut().ask();
+        let text = found.map_err(|error| match Delegate::has_ended(&error) {
+            true => io::Error::other("the process that reads it has ended; restart the sniffer"),
+            false => error,
+        })?;
+        String::from_utf8(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    })
 }
 
 fn serve_metrics(

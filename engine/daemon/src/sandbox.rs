@@ -83,27 +83,39 @@ mod tests {
 
     #[test]
     fn a_plan_holds_what_is_needed_and_no_more() {
-        let rules = Path::new("/etc/rules/mine.txt");
-        let mut plan = Plan::capture(Some(rules), Path::new("/run/s/control"));
+        let mut plan = Plan::capture(Path::new("/run/s/control"));
         plan.connect_to(7701);
         assert_eq!(plan.connect, [7701]);
-        assert_eq!(plan.remove, [Path::new("/run/s")]);
-        assert_eq!(plan.write, Vec::<PathBuf>::new(), "nothing is written");
+        let nothing = Vec::<PathBuf>::new();
+        assert_eq!((&plan.write, &plan.remove), (&nothing, &nothing));
         let reads = |plan: &Plan, path: &str| plan.read.iter().any(|read| read == Path::new(path));
-        for path in ["/etc/rules/mine.txt", "/etc/rules"] {
-            assert!(reads(&plan, path), "{path}");
-        }
-        for path in ["/etc/hosts", "/etc/ssl/certs", "/etc"] {
-            assert!(!reads(&plan, path), "{path}");
-        }
-        plan.look_up_names();
-        assert_eq!(plan.connect, [7701, 53]);
+        let of_etc = |path: &PathBuf| path.starts_with("/etc");
+        assert!(!plan.read.iter().any(of_etc), "{:?}", plan.read);
+
+        let plan = Plan::resolver();
+        assert_eq!(plan.connect, [53]);
         for path in ["/etc/hosts", "/etc/resolv.conf"] {
             assert!(reads(&plan, path), "{path}");
         }
         for path in ["/etc/ssl/certs", "/etc"] {
             assert!(!reads(&plan, path), "{path}");
         }
+
+        let plan = Plan::rules(Path::new("/etc/rules/mine.txt"));
+        assert_eq!(plan.connect, [0; 0]);
+        for path in ["/etc/rules/mine.txt", "/etc/rules"] {
+            assert!(reads(&plan, path), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_control_socket_is_removed_only_where_nothing_else_can_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let control = folder.path().join("control.sock");
+        let _socket = std::os::unix::net::UnixListener::bind(&control).unwrap();
+        assert_eq!(Plan::capture(&control).remove, [folder.path()]);
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        assert!(Plan::capture(&control).remove.is_empty());
     }
 
     #[test]

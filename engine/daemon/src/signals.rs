@@ -28,6 +28,14 @@ pub(crate) fn watch<E: Send + 'static>(
     Ok(())
 }
 
+/// SIGTERM, SIGINT and SIGHUP do nothing from now on.
+pub(crate) fn ignore() -> io::Result<()> {
+    for signal in [SIGTERM, SIGINT, SIGHUP] {
+        flag::register(signal, Arc::default())?;
+    }
+    Ok(())
+}
+
 /// A flag that the first SIGINT or SIGTERM sets; the second one ends the process.
 pub(crate) fn stop_flag() -> io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));

@@ -44,7 +44,7 @@ use self::http::{Http, Roots};
 use self::kind::{Monitor, Probe, Running, Sink};
 use self::outlet::{Outlet, Outlets};
 use crate::config::{Capture, Destination};
-use crate::diagnostic::Console;
+use crate::diagnostic::{Console, Diagnostic};
 use crate::pipeline::backlog_memory;
 use crate::random;
 use crate::sandbox::Plan;
@@ -73,6 +73,7 @@ impl Sinks {
                         None => Roots::System,
                     })
                     .bundling(config.settings.bundle_bytes)
+                    .confined(!config.settings.no_sandbox)
                     .marked(Arc::clone(identity))
                     .seeded(random::seed()),
             ),
@@ -99,11 +100,13 @@ impl Sinks {
         self.0.iter().flat_map(|sink| sink.endpoints()).collect()
     }
 
-    /// Reads what the sandbox will hide.
-    pub fn prepare(&mut self) {
-        for sink in &mut self.0 {
-            sink.prepare();
-        }
+    /// Reads what the sandbox will hide, and starts the processes that it will not let them start.
+    ///
+    /// # Errors
+    ///
+    /// A process cannot be started.
+    pub fn prepare(&mut self) -> Result<(), Diagnostic> {
+        self.0.iter_mut().try_for_each(|sink| sink.prepare())
     }
 
     /// Adds the ports and files that they need while they run.

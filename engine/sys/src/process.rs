@@ -5,10 +5,14 @@
 )]
 
 use std::io;
+use std::os::fd::RawFd;
 
 use caps::errors::CapsError;
 use caps::{CapSet, Capability};
 use libc::c_ulong;
+
+/// Descriptors that a process may usually have.
+const DESCRIPTORS_USUAL: RawFd = 1024;
 
 /// Whether the calling thread has CAP_NET_RAW in effect.
 pub fn may_capture() -> bool {
@@ -55,6 +59,62 @@ pub fn has_no_new_privileges() -> bool {
     unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, unused, unused, unused, unused) == 1 }
 }
 
+/// The descriptors of this process that are packet sockets.
+pub fn packet_sockets() -> Vec<RawFd> {
+    let open: Vec<RawFd> = match std::fs::read_dir("/proc/self/fd") {
+        Ok(entries) => entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect(),
+        // Without proc(5) all numbers are tried that a process usually may have.
+        Err(_) => (0..DESCRIPTORS_USUAL).collect(),
+    };
+    open.into_iter()
+        .filter(|&fd| domain(fd) == Some(libc::AF_PACKET))
+        .collect()
+}
+
+/// The family of a socket, none of what is none.
+fn domain(fd: RawFd) -> Option<i32> {
+    let mut domain: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: `domain` and `length` outlive the call, and `length` is the size of `domain`. A number that is no open socket
+    // is an error.
+    let done = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_DOMAIN,
+            (&raw mut domain).cast(),
+            &raw mut length,
+        )
+    };
+    (done == 0).then_some(domain)
+}
+
+/// Becomes this user and this group, without further groups, in every sense and for good; keeps the permitted
+/// capabilities, none of them in effect.
+///
+/// # Errors
+///
+/// The thread lacks CAP_SETUID or CAP_SETGID, or the user may have no more processes.
+pub fn become_user(user: u32, group: u32) -> io::Result<()> {
+    let (on, unused): (c_ulong, c_ulong) = (1, 0);
+    // SAFETY: PR_SET_KEEPCAPS takes integers and touches no memory.
+    prctl_done(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, on, unused, unused, unused) })?;
+    // SAFETY: a list of no groups has no pointer; the other two take integers.
+    let done = unsafe {
+        libc::setgroups(0, std::ptr::null()) == 0
+            && libc::setresgid(group, group, group) == 0
+            && libc::setresuid(user, user, user) == 0
+    };
+    if done {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Bytes of a page on this machine: 4 KiB mostly, 16 or 64 KiB on some ARM kernels.
 pub fn page_bytes() -> usize {
     // SAFETY: takes an integer and touches no memory.
@@ -75,6 +135,8 @@ fn prctl_done(result: i32) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::{AsFd as _, AsRawFd as _};
+
     use super::*;
     use crate::packet::{OpenError, RingOptions, RxRing};
 
@@ -90,6 +152,18 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn only_packet_sockets_are_found() {
+        let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let ring = RxRing::open("lo", &RingOptions::default());
+        let found = packet_sockets();
+        assert!(!found.contains(&other.as_raw_fd()));
+        // Without the capability there is none.
+        if let Ok(ring) = ring {
+            assert!(found.contains(&ring.as_fd().as_raw_fd()), "{found:?}");
+        }
     }
 
     #[test]

@@ -91,6 +91,32 @@ pub enum Command {
     },
     /// Version.
     Version,
+    /// Does for a confined capture, which starts it, what that may not do itself.
+    #[command(subcommand, hide = true)]
+    Delegate(DelegateCommand),
+}
+
+/// `sniffer delegate`.
+#[derive(Debug, Subcommand)]
+pub enum DelegateCommand {
+    /// Looks up a host name.
+    Name {
+        /// Without a sandbox.
+        #[arg(long)]
+        unconfined: bool,
+        /// The host.
+        host: String,
+        /// The port that is to be connected to.
+        port: u16,
+    },
+    /// Reads a file of rules.
+    Rules {
+        /// Without a sandbox.
+        #[arg(long)]
+        unconfined: bool,
+        /// The file.
+        file: PathBuf,
+    },
 }
 
 /// `sniffer rules`.

@@ -1,5 +1,6 @@
 //! The rules: found in the setting or in the file that it names, parsed, and named in one short line.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,13 +21,25 @@ pub struct Rules {
     pub name: String,
 }
 
+/// How the contents of the file with this path are had.
+pub type ReadFile<'a> = &'a dyn Fn(&str) -> io::Result<String>;
+
+/// From the file itself.
+pub(super) fn read_file(path: &str) -> io::Result<String> {
+    std::fs::read_to_string(path)
+}
+
 /// The rules in a value, or those of `default` when there is none.
-pub(super) fn rules(value: Option<&Value>, default: &str) -> Result<Rules, Diagnostic> {
+pub(super) fn rules(
+    value: Option<&Value>,
+    default: &str,
+    read: ReadFile<'_>,
+) -> Result<Rules, Diagnostic> {
     let text = value
         .map_or(default, |value| value.text.as_str())
         .to_owned();
     let (text, place) = match rules::file_reference(&text) {
-        Some(path) => (read_rules(path)?, format!("{path} ")),
+        Some(path) => (read_rules(path, read)?, format!("{path} ")),
         None => (text, String::new()),
     };
     if let Some(value) = value
@@ -59,7 +72,7 @@ pub fn allow_plain_http(values: &mut Values) {
 
 /// The rules of `sniffer rules check`.
 pub fn rules_of(values: &Values) -> Result<Rules, Diagnostic> {
-    rules(values.given(row::rules()), RULES)
+    rules(values.given(row::rules()), RULES, &read_file)
 }
 
 /// A path where rules are expected: `/etc/rules.txt`, without `file://`. A rule that starts with a separator has blanks.
@@ -80,9 +93,9 @@ fn path_without_scheme(value: &Value) -> Option<Diagnostic> {
     })
 }
 
-fn read_rules(path: &str) -> Result<String, Diagnostic> {
-    std::fs::read_to_string(path).map_err(|error| {
-        let is_missing = error.kind() == std::io::ErrorKind::NotFound;
+fn read_rules(path: &str, read: ReadFile<'_>) -> Result<String, Diagnostic> {
+    read(path).map_err(|error| {
+        let is_missing = error.kind() == io::ErrorKind::NotFound;
         let (hint, fix) = match (is_missing, is_in_container()) {
             (true, true) => (
                 " (as seen inside the container; is it mounted?)",

@@ -16,8 +16,6 @@ pub struct Context<'a> {
     pub is_supervised: bool,
     /// Reads the settings again for their rules, and with them the rules file.
     pub reload: &'a dyn Fn() -> Result<Rules, Diagnostic>,
-    /// The file of the rules.
-    pub rules_file: Option<&'a Path>,
     /// Where notices and problems are written.
     pub console: Console,
 }

@@ -13,12 +13,21 @@
 //! The list of calls is what strace(1) shows of the integration tests, with those that another C library may use instead.
 //! The kernel keeps a bitmap of calls that are allowed with any arguments (Linux 5.11), so those cost almost nothing.
 //!
-//! io_uring bypasses seccomp, since its operations are no system calls. The ring that exists may therefore be used, which
-//! accepts only the operations that it was made for (`engine_sys::driver`), and no other ring may be made.
+//! Landlock confines the connecting of plain TCP sockets and no other way to another program, so the rest is refused here:
+//!
+//! - Sockets are made by family, type and protocol. UDP is left to the process that looks up names, Unix sockets to none.
+//! - No send may connect (TCP Fast Open), which landlock does not see, and no option turns a TCP socket into another kind.
+//! - Nothing is sent from a packet socket, which would put any frame on the wire. The descriptors of those sockets are known
+//!   when the filter is made, and no descriptor can be given another number or passed to another process.
+//! - io_uring bypasses seccomp, since its operations are no system calls. The ring that exists may be used, which takes
+//!   only operations that send nothing and make no descriptor (`engine_sys::driver`), and no other ring may be made.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
+use std::os::fd::RawFd;
 
+use engine_sys::process::packet_sockets;
 use libc::c_long;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -85,6 +94,7 @@ impl Plan {
     fn allowed(&self) -> Result<Rules, String> {
         let sets: &[&[c_long]] = match self.role {
             Role::Capture => &[EVERY_ROLE, SOCKETS_IN_USE, NEW_SOCKETS, REMOVING],
+            Role::Resolver => &[EVERY_ROLE, SOCKETS_IN_USE, NEW_SOCKETS, NAMES],
             Role::Store => &[EVERY_ROLE, SOCKETS_IN_USE, WRITING, REMOVING],
             Role::Reader => &[EVERY_ROLE],
         };
@@ -117,17 +127,110 @@ impl Plan {
         }
         rules.insert(libc::SYS_prctl, one_of(0, PRCTLS.map(u64::from))?);
         rules.insert(libc::SYS_ioctl, one_of(1, IOCTLS)?);
-        if self.role == Role::Capture {
-            let mut sockets = one_of(0, SOCKETS.map(|family| family as u64))?;
-            // The list of interfaces; no other netlink family is allowed.
-            sockets.push(rule([
+        let mut commands = one_of(1, FCNTLS.map(|command| command as u64))?;
+        if self.role != Role::Capture {
+            commands.extend(one_of(1, MORE_FCNTLS.map(|command| command as u64))?);
+        }
+        rules.insert(libc::SYS_fcntl, commands);
+        if self.role == Role::Reader {
+            return Ok(rules);
+        }
+        self.sockets(&mut rules)?;
+        Ok(rules)
+    }
+
+    /// The calls on sockets, by their arguments.
+    fn sockets(&self, rules: &mut Rules) -> Result<(), String> {
+        let kinds: &[(i32, &[i32])] = match self.role {
+            Role::Capture => &[(libc::SOCK_STREAM, &[0, libc::IPPROTO_TCP])],
+            Role::Resolver => &[
+                (libc::SOCK_STREAM, &[0, libc::IPPROTO_TCP]),
+                (libc::SOCK_DGRAM, &[0, libc::IPPROTO_UDP]),
+            ],
+            Role::Store | Role::Reader => &[],
+        };
+        let mut made = Vec::new();
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            for &(kind, protocols) in kinds {
+                for &protocol in protocols {
+                    made.push(rule([
+                        condition(0, SeccompCmpOp::Eq, family as u64)?,
+                        condition(1, SeccompCmpOp::MaskedEq(KIND_OF_SOCKET), kind as u64)?,
+                        condition(2, SeccompCmpOp::Eq, protocol as u64)?,
+                    ])?);
+                }
+            }
+        }
+        if !made.is_empty() {
+            // The list of interfaces and of our own addresses; no other netlink family is allowed.
+            made.push(rule([
                 condition(0, SeccompCmpOp::Eq, libc::AF_NETLINK as u64)?,
                 condition(2, SeccompCmpOp::Eq, libc::NETLINK_ROUTE as u64)?,
             ])?);
-            rules.insert(libc::SYS_socket, sockets);
+            rules.insert(libc::SYS_socket, made);
         }
-        Ok(rules)
+
+        let connects = || condition(3, SeccompCmpOp::MaskedEq(FAST_OPEN), 0);
+        let senders = match self.role {
+            Role::Capture => others_than(&packet_sockets()),
+            _ => vec![0..=u32::MAX],
+        };
+        let mut sending = Vec::new();
+        let mut writing = Vec::new();
+        for range in &senders {
+            let [first, last] = within(range)?;
+            sending.push(rule([first, last, connects()?])?);
+            writing.push(rule(within(range)?)?);
+        }
+        rules.insert(libc::SYS_sendto, sending);
+        if self.role == Role::Capture {
+            rules.insert(libc::SYS_write, writing.clone());
+            rules.insert(libc::SYS_writev, writing);
+        }
+        if self.role == Role::Resolver {
+            rules.insert(libc::SYS_sendmmsg, vec![rule([connects()?])?]);
+        }
+
+        let mut options = one_of(1, [libc::SOL_SOCKET as u64])?;
+        let more: &[i32] = match self.role {
+            // Of rings, and of the sockets that become one later.
+            Role::Capture => &[libc::SOL_PACKET, libc::SOL_NETLINK],
+            // Errors of datagrams.
+            Role::Resolver => &[libc::SOL_IP, libc::SOL_IPV6, libc::SOL_NETLINK],
+            Role::Store | Role::Reader => &[],
+        };
+        options.extend(one_of(1, more.iter().map(|&level| level as u64))?);
+        options.push(rule([
+            condition(1, SeccompCmpOp::Eq, libc::SOL_TCP as u64)?,
+            condition(2, SeccompCmpOp::Eq, libc::TCP_NODELAY as u64)?,
+        ])?);
+        rules.insert(libc::SYS_setsockopt, options);
+        Ok(())
     }
+}
+
+/// That the first argument, a descriptor, is in this range.
+fn within(range: &RangeInclusive<u32>) -> Result<[SeccompCondition; 2], String> {
+    Ok([
+        condition(0, SeccompCmpOp::Ge, u64::from(*range.start()))?,
+        condition(0, SeccompCmpOp::Le, u64::from(*range.end()))?,
+    ])
+}
+
+/// All descriptors but these, as ranges.
+fn others_than(descriptors: &[RawFd]) -> Vec<RangeInclusive<u32>> {
+    let mut left_out: Vec<u32> = descriptors.iter().map(|fd| fd.unsigned_abs()).collect();
+    left_out.sort_unstable();
+    let mut others = Vec::new();
+    let mut next = 0;
+    for descriptor in left_out {
+        if descriptor > next {
+            others.push(next..=descriptor - 1);
+        }
+        next = descriptor.saturating_add(1);
+    }
+    others.push(next..=u32::MAX);
+    others
 }
 
 type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
@@ -162,8 +265,25 @@ fn one_of(argument: u8, values: impl IntoIterator<Item = u64>) -> Result<Vec<Sec
         .collect()
 }
 
-/// Families of sockets that `run` opens later: the capture URL, DNS, name services.
-const SOCKETS: [i32; 3] = [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX];
+/// The bits of a socket's type without the flags that may come with it: close-on-exec and non-blocking.
+const KIND_OF_SOCKET: u64 = !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u32 as u64;
+
+/// The flag of a send that connects as well.
+const FAST_OPEN: u64 = libc::MSG_FASTOPEN as u64;
+
+/// Flags of descriptors, and flags of files. None makes another descriptor of the same file.
+const FCNTLS: [i32; 4] = [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL];
+
+/// Locks of files, and copies of descriptors, in a process without a packet socket.
+const MORE_FCNTLS: [i32; 7] = [
+    libc::F_DUPFD_CLOEXEC,
+    libc::F_GETLK,
+    libc::F_SETLK,
+    libc::F_SETLKW,
+    libc::F_OFD_GETLK,
+    libc::F_OFD_SETLK,
+    libc::F_OFD_SETLKW,
+];
 
 /// Names of threads and, by mimalloc, of mappings; the signal at the supervisor's end; and two that only read.
 const PRCTLS: [u32; 6] = [
@@ -194,7 +314,6 @@ const EVERY_ROLE: &[c_long] = &[
     libc::SYS_clock_gettime,
     libc::SYS_clock_nanosleep,
     libc::SYS_close,
-    libc::SYS_dup,
     libc::SYS_epoll_create1,
     libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait,
@@ -204,7 +323,6 @@ const EVERY_ROLE: &[c_long] = &[
     libc::SYS_exit_group,
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
-    libc::SYS_fcntl,
     libc::SYS_fstat,
     libc::SYS_fstatfs,
     libc::SYS_futex,
@@ -274,7 +392,8 @@ const EVERY_ROLE: &[c_long] = &[
     libc::SYS_time,
 ];
 
-/// Use of existing sockets.
+/// Use of existing sockets. Messages with control data, which may pass descriptors on (SCM_RIGHTS), are neither sent nor
+/// received.
 const SOCKETS_IN_USE: &[c_long] = &[
     libc::SYS_accept,
     libc::SYS_accept4,
@@ -282,20 +401,14 @@ const SOCKETS_IN_USE: &[c_long] = &[
     libc::SYS_getsockname,
     libc::SYS_getsockopt,
     libc::SYS_recvfrom,
-    libc::SYS_recvmsg,
-    libc::SYS_sendmsg,
-    libc::SYS_sendto,
-    libc::SYS_setsockopt,
     libc::SYS_shutdown,
 ];
 
 /// Use of new sockets, together with `socket`; `bind` is for packet sockets of the reserve and for rtnetlink.
-const NEW_SOCKETS: &[c_long] = &[
-    libc::SYS_bind,
-    libc::SYS_connect,
-    libc::SYS_recvmmsg,
-    libc::SYS_sendmmsg,
-];
+const NEW_SOCKETS: &[c_long] = &[libc::SYS_bind, libc::SYS_connect];
+
+/// What the C library's resolver does besides. Its process has no Unix socket, over which a descriptor could come or go.
+const NAMES: &[c_long] = &[libc::SYS_recvmsg, libc::SYS_recvmmsg];
 
 /// Removal of the control socket, or of a file of the database.
 const REMOVING: &[c_long] = &[
@@ -385,7 +498,7 @@ mod tests {
     #[test]
     fn every_role_has_a_filter_and_nothing_hostile_is_allowed() {
         let store = Plan::store(&PathBuf::from("/nowhere"));
-        for role in [Role::Capture, Role::Store, Role::Reader] {
+        for role in [Role::Capture, Role::Resolver, Role::Store, Role::Reader] {
             let plan = Plan {
                 role,
                 uses_uring: true,
@@ -396,7 +509,31 @@ mod tests {
             assert!(HOSTILE.iter().all(|call| !allowed.contains_key(call)));
             assert!(!allowed.contains_key(&libc::SYS_io_uring_setup));
             let opens_sockets = allowed.contains_key(&libc::SYS_socket);
-            assert_eq!(opens_sockets, role == Role::Capture, "{role:?}");
+            let may = matches!(role, Role::Capture | Role::Resolver);
+            assert_eq!(opens_sockets, may, "{role:?}");
         }
+    }
+
+    #[test]
+    fn ranges_leave_descriptors_out() {
+        assert_eq!(others_than(&[]), [0..=u32::MAX]);
+        assert_eq!(others_than(&[0, 1]), [2..=u32::MAX]);
+        assert_eq!(others_than(&[7, 5, 6, 9]), [0..=4, 8..=8, 10..=u32::MAX]);
+    }
+
+    #[test]
+    fn packet_sockets_with_others_between_them_fit_into_a_filter() {
+        // Those that are opened in a row make one range, so hundreds of them do.
+        let apart: Vec<RawFd> = (0..40).map(|index| index * 2 + 1).collect();
+        let ranges = others_than(&apart);
+        assert_eq!(ranges.len(), 41);
+        let rules: Vec<SeccompRule> = ranges
+            .iter()
+            .map(|range| rule(within(range).unwrap()).unwrap())
+            .collect();
+        let rules =
+            [libc::SYS_sendto, libc::SYS_write, libc::SYS_writev].map(|call| (call, rules.clone()));
+        let made = program(rules.into(), SeccompAction::Errno(1), SeccompAction::Allow);
+        assert!(made.unwrap().len() < 2048, "half of what the kernel takes");
     }
 }

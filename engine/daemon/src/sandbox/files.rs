@@ -55,7 +55,7 @@ impl Plan {
     }
 
     fn restrict(&self) -> Result<Files, RulesetError> {
-        let done = self.rules()?.restrict_self()?;
+        let done = self.ruleset()?.restrict_self()?;
         Ok(match (done.ruleset, done.landlock) {
             (RulesetStatus::NotEnforced, LandlockStatus::NotEnabled) => {
                 Files::Off("not switched on in this kernel".into())
@@ -78,7 +78,7 @@ impl Plan {
         })
     }
 
-    fn rules(&self) -> Result<RulesetCreated, RulesetError> {
+    fn ruleset(&self) -> Result<RulesetCreated, RulesetError> {
         let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
         // No right to execute, to make a device or to link, not even in the folders that are written.
         let write = read

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Files that the C library reads to resolve names.
+/// Files that the C library reads to resolve names. The folders of libraries hold nothing that is secret.
 const FOR_NAMES: [&str; 10] = [
     "/etc/hosts",
     "/etc/host.conf",
@@ -39,9 +39,11 @@ const OF_THE_DATABASE: [&str; 1] = ["/dev/urandom"];
 pub enum Role {
     /// `run`: rings, uploader, control socket.
     Capture,
+    /// `delegate name`: looks up names.
+    Resolver,
     /// `store`: two listeners and a database.
     Store,
-    /// `read`, `rules test`: files in, standard output out, no network at all.
+    /// `read`, `rules test`, `delegate rules`: files in, standard output out, no network at all.
     Reader,
 }
 
@@ -63,16 +65,19 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan of `sniffer run` without its sinks. `rules` is the file that a reload reads, `control` the socket that is
-    /// removed at the end.
-    pub fn capture(rules: Option<&Path>, control: &Path) -> Self {
+    /// The plan of `sniffer run` without its sinks. `control` is the socket that is removed at the end, if that takes no
+    /// right on other files: if its folder has nothing but sockets. Elsewhere the name stays, and the next start replaces it.
+    pub fn capture(control: &Path) -> Self {
         let nothing = Self::nothing(Role::Capture);
         let mut read = nothing.read.clone();
         read.extend(OF_THE_MACHINE.map(PathBuf::from));
-        read.extend(rules.into_iter().flat_map(with_folder));
+        let folder = folder_of(control);
         Self {
             read,
-            remove: vec![folder_of(control)],
+            remove: has_only_sockets(&folder)
+                .then_some(folder)
+                .into_iter()
+                .collect(),
             ..nothing
         }
     }
@@ -82,11 +87,19 @@ impl Plan {
         self.connect.push(port);
     }
 
-    /// Adds look-ups of host names.
-    pub fn look_up_names(&mut self) {
-        self.connect_to(DNS_PORT);
-        self.read.extend(FOR_NAMES.map(PathBuf::from));
-        self.read.extend(resolver_files());
+    /// The plan of a delegate that looks up a name.
+    pub fn resolver() -> Self {
+        let mut plan = Self::nothing(Role::Resolver);
+        plan.connect_to(DNS_PORT);
+        plan.read.extend(FOR_NAMES.map(PathBuf::from));
+        plan.read.extend(resolver_files());
+        plan
+    }
+
+    /// The plan of a delegate that reads the file of the rules, also when an editor or a mount has replaced it: that
+    /// takes its folder, and all that is below it. So this process reads nothing else, and neither packets nor answers.
+    pub fn rules(file: &Path) -> Self {
+        Self::reader(&[file.to_owned(), folder_of(file)], false)
     }
 
     /// The plan of `sniffer store`, with its database in `data`. Its listeners were bound before.
@@ -124,9 +137,15 @@ impl Plan {
     }
 }
 
-/// A file, and its folder, in which an editor or a mount may replace it.
-fn with_folder(file: &Path) -> [PathBuf; 2] {
-    [file.to_owned(), folder_of(file)]
+/// Whether a folder has nothing that anybody would miss: sockets alone.
+fn has_only_sockets(folder: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    let is_socket = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry
+            .and_then(|entry| entry.file_type())
+            .is_ok_and(|kind| kind.is_socket())
+    };
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.all(is_socket))
 }
 
 fn folder_of(file: &Path) -> PathBuf {

@@ -28,8 +28,8 @@ mod tls;
 mod uploader;
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use engine_core::bundle::Compression;
@@ -47,7 +47,8 @@ use super::outbox::outboxes;
 use super::outlet::Outlet;
 use super::stats::{Snapshot, Stats};
 use crate::capture_url::CaptureUrl;
-use crate::diagnostic::{Console, Diagnostic};
+use crate::delegate::Delegate;
+use crate::diagnostic::{Code, Console, Diagnostic};
 use crate::sandbox::Plan;
 
 /// A capture URL, and how to post to it.
@@ -55,6 +56,7 @@ pub struct Http {
     name: String,
     config: Config,
     compression: Compression,
+    is_confined: bool,
 }
 
 impl Http {
@@ -64,7 +66,14 @@ impl Http {
             name,
             config: Config::new(url),
             compression: Compression::default(),
+            is_confined: true,
         }
+    }
+
+    /// Whether the process that looks up the name of the host confines itself.
+    pub fn confined(mut self, is_confined: bool) -> Self {
+        self.is_confined = is_confined;
+        self
     }
 
     /// For bundles that are compressed like this.
@@ -119,25 +128,30 @@ impl Sink for Http {
     /// The addresses of the host. A name that does not resolve now is tried again by the uploader; until then nothing of
     /// it is on the wire but look-ups.
     fn endpoints(&self) -> Vec<SocketAddr> {
-        let url = &self.config.url;
-        (url.host(), url.port())
-            .to_socket_addrs()
-            .map(Iterator::collect)
-            .unwrap_or_default()
+        resolve::addresses_now(&self.config.url, self.config.delegate.as_ref()).unwrap_or_default()
     }
 
-    fn prepare(&mut self) {
-        if self.config.url.is_https() && self.config.roots == Roots::System {
+    fn prepare(&mut self) -> Result<(), Diagnostic> {
+        let url = &self.config.url;
+        if resolve::needs_delegate(url) {
+            let delegate = Delegate::for_name(url.host(), url.port(), self.is_confined);
+            let delegate = delegate.map_err(|error| {
+                let what = format!(
+                    "cannot start the process that looks up {}: {error}",
+                    url.host()
+                );
+                Diagnostic::new(Code::E199, what)
+            })?;
+            self.config.delegate = Some(Arc::new(Mutex::new(delegate)));
+        }
+        if url.is_https() && self.config.roots == Roots::System {
             self.config.roots = Roots::of_system();
         }
+        Ok(())
     }
 
     fn plan(&self, plan: &mut Plan) {
-        let url = &self.config.url;
-        plan.connect_to(url.port());
-        if url.address().is_none() {
-            plan.look_up_names();
-        }
+        plan.connect_to(self.config.url.port());
     }
 
     fn probe(&self) -> Option<Probe> {

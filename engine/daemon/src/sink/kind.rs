@@ -12,7 +12,7 @@ use engine_core::bundle::Compression;
 
 use super::outlet::Outlet;
 use super::stats::Snapshot;
-use crate::diagnostic::Console;
+use crate::diagnostic::{Console, Diagnostic};
 use crate::sandbox::Plan;
 
 /// A sink as the settings describe it.
@@ -31,8 +31,14 @@ pub trait Sink {
         Vec::new()
     }
 
-    /// Reads what the sandbox will hide.
-    fn prepare(&mut self) {}
+    /// Reads what the sandbox will hide, and starts the processes that it will not let it start. Comes first.
+    ///
+    /// # Errors
+    ///
+    /// A process cannot be started.
+    fn prepare(&mut self) -> Result<(), Diagnostic> {
+        Ok(())
+    }
 
     /// Adds the ports and files that it needs while it runs.
     fn plan(&self, _plan: &mut Plan) {}

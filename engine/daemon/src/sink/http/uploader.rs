@@ -21,6 +21,7 @@ use super::reactor::{Reactor, Tasks};
 use super::resolve::Resolver;
 use super::tls::{self, Roots};
 use crate::capture_url::CaptureUrl;
+use crate::delegate::Delegate;
 use crate::limits;
 use crate::sink::backlog::Backlog;
 use crate::sink::outbox::Inboxes;
@@ -48,6 +49,8 @@ pub(super) struct Config {
     pub(super) identity: Option<Arc<Identity>>,
     /// Which authorities may have signed the collector's certificate.
     pub(super) roots: Roots,
+    /// Looks up the host; none where that is an address or this machine.
+    pub(super) delegate: Option<Arc<Mutex<Delegate>>>,
     /// Bytes of lines in one bundle, by the settings.
     pub(super) bundle_bytes: usize,
     /// Time from the start of a post after which a missing answer is reported.
@@ -76,6 +79,7 @@ impl Config {
             headers: Vec::new(),
             identity: None,
             roots: Roots::System,
+            delegate: None,
             bundle_bytes: BUNDLE_BYTES,
             silence_max: limits::UPLOAD_SILENCE_MAX,
             driver: Choice::Auto,
@@ -279,7 +283,7 @@ impl Thread {
             silence_max: self.config.silence_max,
             dispatcher: dispatcher.clone(),
             reactor: reactor.clone(),
-            resolver: Rc::new(Resolver::default()),
+            resolver: Rc::new(Resolver::new(self.config.delegate.clone())),
         });
         let mut tasks = Tasks::new();
         for _ in 0..self.config.connections.max(1) {

@@ -398,10 +398,7 @@ fn a_refusal_is_a_state_until_a_bundle_is_accepted() {
     let snapshot = bed.wait("both", |snapshot| {
         snapshot.counters.calls_dropped_refused == 7
     });
-    assert_eq!(
-        snapshot.last_error_code,
-        Some(crate::diagnostic::Code::W043)
-    );
+    assert_eq!(snapshot.last_error_code, Some(Code::W043));
     assert!(snapshot.down && snapshot.last_error.contains("it requires credentials"));
     bed.push(3, b"c", 1);
     let snapshot = bed.wait("sent", |snapshot| snapshot.counters.calls_sent == 1);

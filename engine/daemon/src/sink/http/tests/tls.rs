@@ -58,10 +58,7 @@ fn trouble(config: Arc<ServerConfig>, roots: Roots) -> String {
     assert_eq!(found.problem.is_some(), snapshot.down, "{}", found.text);
     assert!(found.text.contains(&snapshot.last_error), "{}", found.text);
     if snapshot.down {
-        assert_eq!(
-            snapshot.last_error_code,
-            Some(crate::diagnostic::Code::W046)
-        );
+        assert_eq!(snapshot.last_error_code, Some(Code::W046));
     }
     drop(bed.stop(Duration::ZERO));
     snapshot.last_error

@@ -1,0 +1,75 @@
+//! The process of a delegate.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::ToSocketAddrs;
+use std::path::Path;
+
+use super::encode;
+use crate::config::command_line::DelegateCommand;
+use crate::diagnostic::{Code, Diagnostic, Exit};
+use crate::limits;
+use crate::sandbox::{Confinement, Plan};
+use crate::signals;
+
+/// `sniffer delegate`.
+pub fn command(command: &DelegateCommand) -> Result<Exit, Diagnostic> {
+    let served = match command {
+        DelegateCommand::Name {
+            host,
+            port,
+            unconfined,
+        } => serve(&Plan::resolver(), *unconfined, || addresses(host, *port)),
+        DelegateCommand::Rules { file, unconfined } => {
+            serve(&Plan::rules(file), *unconfined, || contents(file))
+        }
+    };
+    served
+        .map(|()| Exit::Done)
+        .map_err(|error| Diagnostic::new(Code::E199, format!("a delegate failed: {error}")))
+}
+
+/// Answers until the input ends.
+fn serve(
+    plan: &Plan,
+    is_unconfined: bool,
+    answer: impl Fn() -> io::Result<Vec<u8>>,
+) -> io::Result<()> {
+    engine_sys::process::drop_capabilities().map_err(io::Error::other)?;
+    // Refused only by kernels before 3.5 and 2.1.57.
+    let _ = engine_sys::process::no_new_privileges();
+    let _ = engine_sys::process::die_with_parent(libc::SIGKILL);
+    // A service manager sends its signal to every process of the service; this one is needed until the capture has ended.
+    signals::ignore()?;
+    if !is_unconfined {
+        // As far as the kernel supports it, as for the capture.
+        let _ = Confinement::of(plan);
+    }
+    let mut questions = io::stdin().lock();
+    let mut question = [0];
+    while questions.read(&mut question)? == 1 {
+        let mut answers = io::stdout().lock();
+        answers.write_all(&encode(answer()))?;
+        answers.flush()?;
+    }
+    Ok(())
+}
+
+/// The addresses of a host with a port, a line each.
+fn addresses(host: &str, port: u16) -> io::Result<Vec<u8>> {
+    let addresses = (host, port).to_socket_addrs()?;
+    let lines: Vec<String> = addresses.map(|address| format!("{address}\n")).collect();
+    Ok(lines.concat().into_bytes())
+}
+
+fn contents(file: &Path) -> io::Result<Vec<u8>> {
+    let most = limits::DELEGATE_ANSWER_BYTES_MAX;
+    let mut bytes = Vec::new();
+    File::open(file)?
+        .take(most as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() > most {
+        return Err(io::Error::other("too large for a file of rules"));
+    }
+    Ok(bytes)
+}
