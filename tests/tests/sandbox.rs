@@ -5,6 +5,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -268,6 +269,9 @@ fn check_threads(pid: i64, capabilities: &str) -> Result<usize> {
             ("NoNewPrivs:", "1"),
             ("CapEff:", capabilities),
             ("CapPrm:", capabilities),
+            ("CapInh:", capabilities),
+            ("CapAmb:", capabilities),
+            ("CapBnd:", capabilities),
         ] {
             ensure!(value(label) == expected, "{label} {status}");
         }
@@ -649,8 +653,90 @@ fn both_children_of_the_all_in_one_are_confined() -> Result<()> {
         Ok(())
     })?;
     let pid = |value: &serde_json::Value| value["pid"].as_i64().context("a pid");
-    // The store keeps CAP_DAC_OVERRIDE, to write a folder of another user.
-    check_threads(pid(&status["store"])?, "0000000000000002")?;
+    check_threads(pid(&status["store"])?, NO_CAPABILITY)?;
     check_threads(pid(&status)?, NO_CAPABILITY)?;
+    Ok(())
+}
+
+/// The user, the group and the further groups of a process.
+fn users(pid: u32) -> Result<[String; 3]> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    Ok(["Uid:", "Gid:", "Groups:"].map(|label| {
+        let line = status.lines().find_map(|line| line.strip_prefix(label));
+        line.unwrap_or_default().trim().replace('\t', " ")
+    }))
+}
+
+/// A store that root starts is the owner of its folder, also where an earlier version left files of root in it.
+#[test]
+fn the_store_runs_as_the_owner_of_its_folder_and_without_a_capability() -> Result<()> {
+    let namespace = Namespace::new("store")?;
+    let home = tempfile::tempdir()?;
+    // Others may pass through it.
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755))?;
+    let data = home.path().join("data");
+    let start = || -> Result<Running> {
+        let mut command = sniffer(&["store", "--store", "127.0.0.1:7701", "--data"]);
+        command.arg(&data);
+        let mut store = Running::start(&mut namespace.enter(&command))?;
+        store.wait_for_log("store ready", PATIENCE)?;
+        Ok(store)
+    };
+    let post = |url: &str| {
+        let line = format!(r#"[["request_method","GET"],["request_url","{url}"]]"#);
+        let fields = [("Content-Type", "application/ndjson")];
+        let answer = namespace.inside(|| {
+            tests::http::request(
+                "127.0.0.1:7701",
+                "POST",
+                "/message",
+                &fields,
+                line.as_bytes(),
+            )
+        })?;
+        ensure!(answer.status == 204, "{answer:?}");
+        Ok(())
+    };
+    let files = || -> Result<Vec<u32>> {
+        let files = fs::read_dir(&data)?.map(|file| Ok(file?.metadata()?.uid()));
+        files.collect()
+    };
+
+    let store = start()?;
+    assert_eq!(
+        users(store.pid())?[0],
+        "0 0 0 0",
+        "the folder above is root's"
+    );
+    check_threads(store.pid().into(), NO_CAPABILITY)?;
+    post("http://one.example/")?;
+    store.terminate(PATIENCE)?;
+    assert!(files()?.iter().all(|owner| *owner == 0));
+
+    // Another user's folder, with files of root.
+    std::os::unix::fs::chown(&data, Some(4242), Some(4343))?;
+    let store = start()?;
+    let other = ["4242 4242 4242 4242", "4343 4343 4343 4343", ""].map(str::to_owned);
+    assert_eq!(users(store.pid())?, other);
+    check_threads(store.pid().into(), NO_CAPABILITY)?;
+    post("http://two.example/")?;
+    let log = store.terminate(PATIENCE)?.stderr;
+    assert!(
+        log.contains("seccomp on, 0 capabilities, as user 4242"),
+        "{log}"
+    );
+    assert!(files()?.iter().all(|owner| *owner == 4242));
+    let database = rusqlite::Connection::open(data.join("calls.sqlite"))?;
+    let calls: i64 = database.query_row("SELECT count(*) FROM calls", [], |row| row.get(0))?;
+    assert_eq!(calls, 2);
+    drop(database);
+
+    // And back.
+    std::os::unix::fs::chown(&data, Some(0), Some(0))?;
+    let store = start()?;
+    assert_eq!(users(store.pid())?[0], "0 0 0 0");
+    post("http://three.example/")?;
+    store.terminate(PATIENCE)?;
+    assert!(files()?.iter().all(|owner| *owner == 0));
     Ok(())
 }

@@ -1,10 +1,13 @@
-//! `sniffer store`: the embedded store as a process of its own, without any capability that captures.
+//! `sniffer store`: the embedded store as a process of its own, as the owner of its folder and without any capability.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
+use caps::errors::CapsError;
 use caps::{CapSet, Capability};
+use engine_sys::process;
 use serde::{Deserialize, Serialize};
 
 use crate::config::command_line::StoreFlags;
@@ -15,6 +18,8 @@ use crate::invocation::Invocation;
 use crate::sandbox::{Confinement, Plan};
 use crate::stdout::print_json;
 use crate::supervised;
+
+mod owner;
 
 /// Of 24 hours.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -97,19 +102,17 @@ pub fn command(flags: &StoreFlags, invocation: &Invocation) -> Result<Exit, Diag
 
 /// Runs the store until SIGTERM or SIGINT.
 fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exit, Diagnostic> {
-    // Needed for port 80, and for a folder of another user.
-    keep_capabilities(&[
-        Capability::CAP_NET_BIND_SERVICE,
-        Capability::CAP_DAC_OVERRIDE,
-        // To name the process that has a port which is taken.
-        Capability::CAP_SYS_PTRACE,
-    ])?;
     let mut store = store::Config::new(&settings.data);
     store.capture = settings.store;
     store.page = settings.ui;
     store.retention = retention(settings);
+    let user = prepare(&settings.data, &store)?;
     let opened = store::Opened::new(store);
-    keep_capabilities(&[Capability::CAP_DAC_OVERRIDE])?;
+    process::drop_capabilities().map_err(|error| cannot_give_up(&error))?;
+    // Refused only by kernels before 3.5.
+    let _ = process::no_new_privileges();
+    // What was reached with a capability and cannot be without would fail later.
+    let opened = opened.and_then(|opened| Ok(std::fs::read_dir(&settings.data).map(|_| opened)?));
     // Which process has a port that is taken, and what answers there, is determined before; after this only the files of the
     // database are needed.
     let plan = Plan::store(&settings.data);
@@ -118,7 +121,8 @@ fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exi
         let confinement = files.map_or(Confinement::Unwanted, |files| {
             Confinement::after(files, &plan)
         });
-        console.info(format_args!("store sandbox: {confinement}"));
+        let user = user.map_or_else(String::new, |user| format!(", as user {user}"));
+        console.info(format_args!("store sandbox: {confinement}{user}"));
         let report = StoreReport::Ready {
             capture_url: ready.capture_url(),
             page_url: ready.page_url(),
@@ -173,7 +177,11 @@ fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exi
             None => Err(
                 Diagnostic::new(Code::E101, format!("the store cannot start: {error:#}")).fix(
                     format!(
-                        "--data DIR    another folder, one that this user may write to (now {})",
+                        "--data DIR    another folder, one that {} may write to (now {})",
+                        user.map_or_else(
+                            || "this user".to_owned(),
+                            |user| format!("its owner (user {user}, as whom the store runs)")
+                        ),
                         settings.data.display()
                     ),
                 ),
@@ -200,24 +208,44 @@ pub fn cannot_store(reason: &str, data: &str) -> Diagnostic {
     .fix(format!("df -h {data}    shows the space that is left; --keep-bytes 500M keeps less, --data DIR another folder"))
 }
 
-/// Gives up all capabilities but these.
-fn keep_capabilities(kept: &[Capability]) -> Result<(), Diagnostic> {
-    let dropped = || -> Result<(), caps::errors::CapsError> {
-        for set in [CapSet::Effective, CapSet::Inheritable, CapSet::Permitted] {
-            let now = caps::read(None, set)?;
-            caps::set(
-                None,
-                set,
-                &now.into_iter()
-                    .filter(|capability| kept.contains(capability))
-                    .collect(),
-            )?;
-        }
-        Ok(())
-    };
-    dropped().map_err(|error| {
-        Diagnostic::new(Code::E199, format!("cannot give up capabilities: {error}"))
-    })
+/// Becomes the owner of the data folder, and gives up all capabilities but those for binding the ports. Returns the owner, if
+/// that is another user.
+fn prepare(data: &Path, store: &store::Config) -> Result<Option<u32>, Diagnostic> {
+    // No program that this process could start has any either. Only root may say so.
+    if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP).unwrap_or(false) {
+        caps::clear(None, CapSet::Bounding).map_err(|error| cannot_give_up(&error))?;
+    }
+    let owner = owner::become_owner(data, store.location.files()).map_err(|error| {
+        let what = format!(
+            "the store cannot become the owner of {}: {error}",
+            data.display()
+        );
+        Diagnostic::new(Code::E101, what)
+            .fix("--data DIR    another folder, one of the user that starts the store")
+    })?;
+    keep_capabilities(&[
+        // For port 80.
+        Capability::CAP_NET_BIND_SERVICE,
+        // To name the process that has a port which is taken.
+        Capability::CAP_SYS_PTRACE,
+        Capability::CAP_DAC_READ_SEARCH,
+    ])
+    .map_err(|error| cannot_give_up(&error))?;
+    Ok(owner)
+}
+
+fn cannot_give_up(error: &CapsError) -> Diagnostic {
+    Diagnostic::new(Code::E199, format!("cannot give up capabilities: {error}"))
+}
+
+/// Gives up all capabilities but these, which take effect, as far as they are permitted.
+fn keep_capabilities(kept: &[Capability]) -> Result<(), CapsError> {
+    let mut permitted = caps::read(None, CapSet::Permitted)?;
+    permitted.retain(|capability| kept.contains(capability));
+    // What is in effect must be permitted, so it shrinks first.
+    caps::set(None, CapSet::Effective, &permitted)?;
+    caps::clear(None, CapSet::Inheritable)?;
+    caps::set(None, CapSet::Permitted, &permitted)
 }
 
 /// Whether what listens there is a capture URL: it answers an empty bundle with 204, or reports whether it is saturated

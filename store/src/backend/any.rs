@@ -18,6 +18,13 @@ pub enum Location {
 }
 
 impl Location {
+    /// The names of the files in its folder.
+    pub fn files(&self) -> &'static [&'static str] {
+        match self {
+            Self::Sqlite(_) => &sqlite::FILE_NAMES,
+        }
+    }
+
     /// Opens the database. No thread is started.
     ///
     /// # Errors

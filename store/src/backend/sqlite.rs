@@ -23,6 +23,7 @@ use crate::bundle::Bundle;
 use crate::call::{Arrival, Arrived, Call, CallId, Page, Query, Totals};
 use crate::filter::Filter;
 
+pub(crate) use file::FILE_NAMES;
 use gate::Gate;
 use reader::{Readers, Rows};
 use wal::Wal;

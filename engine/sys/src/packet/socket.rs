@@ -1,15 +1,15 @@
-//! The packet socket under a ring. The crate `afpacket` opens, binds and closes it; it has no ring, so the ring's
-//! options are set on its descriptor here.
+//! The packet socket under a ring. The crate `afpacket` binds and closes it; it has no ring, so the ring's options are set
+//! on its descriptor here.
 //!
 //! What `afpacket` 0.2.3 leaves open is closed by this type: it is never cloned (its `Clone` closes the descriptor
 //! twice), names are at most 15 bytes (it reads past a longer one), close-on-exec is set, and a filter that drops
-//! everything stands from the first moment (it opens the socket on all interfaces).
+//! everything stands from the first moment.
 #![expect(unsafe_code, reason = "socket options have no safe interface in std")]
 
 use std::fmt;
 use std::io::{self, Write};
-use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use afpacket::sync::RawPacketStream;
 use libc::{
@@ -88,35 +88,32 @@ pub enum Trouble {
 /// Index that the kernel gives a socket whose interface was deleted (`packet_notifier`, `net/packet/af_packet.c`).
 const IFINDEX_GONE: i32 = -1;
 
+/// Numbers of packet sockets start here, above those of all other files of this process: the kernel gives the lowest that
+/// is free. Half of what a process usually may have.
+const DESCRIPTOR_MIN: RawFd = 512;
+
 /// A packet socket that drops everything until [`Self::set_filter`].
 pub(super) struct Socket(RawPacketStream);
 
 impl Socket {
     pub(super) fn open() -> Result<Self, OpenError> {
-        let stream = RawPacketStream::new()
-            .map_err(|error| OpenError::from("opening a packet socket", &error))?;
-        Self(stream).closed()
+        let fd = make(libc::ETH_P_ALL as u16)?;
+        // If there are so many that no high number is left, one in use is better than none.
+        let fd = raised(&fd).unwrap_or(fd);
+        Self::of(fd)
     }
 
     /// A socket that is bound to nothing: without a protocol the kernel gives it no frame at all, so that it costs
     /// nothing until it is used.
     pub(super) fn unbound() -> Result<Self, OpenError> {
-        let step = "opening a packet socket";
-        // SAFETY: takes integers and touches no memory.
-        let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-        if fd < 0 {
-            return Err(OpenError::from(step, &io::Error::last_os_error()));
-        }
-        // SAFETY: the call succeeded, so `fd` is open and nobody else owns it.
-        Self(unsafe { RawPacketStream::from_raw_fd(fd) }).closed()
+        let fd = make(0)?;
+        Self::of(raised(&fd).map_err(|error| OpenError::from("opening a packet socket", &error))?)
     }
 
     /// Lets nothing in.
-    fn closed(self) -> Result<Self, OpenError> {
-        let mut socket = self;
-        socket
-            .close_on_exec()
-            .map_err(|error| OpenError::from("setting close-on-exec", &error))?;
+    fn of(fd: OwnedFd) -> Result<Self, OpenError> {
+        // SAFETY: the descriptor is open, and nobody else owns it.
+        let mut socket = Self(unsafe { RawPacketStream::from_raw_fd(fd.into_raw_fd()) });
         socket
             .0
             .set_bpf_filter(filter::assemble(false, filter::DROP_ALL))
@@ -313,14 +310,6 @@ impl Socket {
         address.sll_ifindex
     }
 
-    fn close_on_exec(&self) -> io::Result<()> {
-        // SAFETY: the descriptor is open while `self` lives; F_SETFD takes an integer.
-        match unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-
     /// Sets a packet option whose value is plain data without pointers.
     fn set<T: PlainOption>(&self, option: c_int, value: &T) -> io::Result<()> {
         self.set_at(libc::SOL_PACKET, option, value)
@@ -343,6 +332,31 @@ impl Socket {
             Ok(())
         }
     }
+}
+
+/// A packet socket for frames of this protocol, as the host writes its number.
+fn make(protocol: u16) -> Result<OwnedFd, OpenError> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+    // SAFETY: takes integers and touches no memory.
+    let fd = unsafe { libc::socket(libc::AF_PACKET, kind, protocol.to_be().into()) };
+    if fd < 0 {
+        let error = io::Error::last_os_error();
+        return Err(OpenError::from("opening a packet socket", &error));
+    }
+    // SAFETY: the call succeeded, so `fd` is open and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The same socket under a high number, which no other file gets once this one is closed: a filter of system calls may refuse
+/// to send from it by its number.
+fn raised(fd: &OwnedFd) -> io::Result<OwnedFd> {
+    // SAFETY: the descriptor is open; F_DUPFD_CLOEXEC takes an integer.
+    let high = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, DESCRIPTOR_MIN) };
+    if high < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so `high` is open and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(high) })
 }
 
 /// Values the kernel may read as they are: integers only, no padding, no pointer.

@@ -23,7 +23,7 @@ pub(super) const FILE_NAME: &str = "calls.sqlite";
 pub(super) const WAL_NAME: &str = "calls.sqlite-wal";
 
 /// All files that are opened there.
-const FILE_NAMES: [&str; 4] = [FILE_NAME, WAL_NAME, "calls.sqlite-shm", LOCK_NAME];
+pub(crate) const FILE_NAMES: [&str; 4] = [FILE_NAME, WAL_NAME, "calls.sqlite-shm", LOCK_NAME];
 
 /// Version of the schema, kept in `PRAGMA user_version`.
 const SCHEMA_VERSION: i64 = 2;
