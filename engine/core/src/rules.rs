@@ -23,6 +23,7 @@ mod presets;
 mod replacement;
 mod set;
 mod translate;
+mod trial;
 mod verb;
 mod work;
 

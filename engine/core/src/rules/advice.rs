@@ -5,6 +5,7 @@
 
 use super::pattern::{Answer, Pattern};
 use super::set::{Action, Rule, RuleSet};
+use super::trial::quadratic;
 use super::verb::Verb;
 
 /// Keys that stand alone.
@@ -52,6 +53,12 @@ impl RuleSet {
             Action::Test(param) if !rule.verb.finds() => Some(param),
             _ => None,
         };
+        let quadratic = match &rule.action {
+            Action::Always => None,
+            Action::Test(param) if rule.verb.finds() => slow(param, param.source(), false),
+            Action::Test(param) => slow(param, &format!("^{}$", param.source()), false),
+            Action::Replace { find, .. } => slow(find, find.source(), true),
+        };
         let scope = Some(&rule.scope).filter(|_| rule.path.is_none());
         let mut texts: Vec<String> = scope
             .into_iter()
@@ -63,6 +70,7 @@ impl RuleSet {
             Some(_) => texts.extend(self.overlap(index, rule)),
             None => {}
         }
+        texts.extend(quadratic);
         let line = rule.line;
         texts
             .into_iter()
@@ -99,6 +107,20 @@ impl RuleSet {
         });
         removers.next().map(|(_, rule)| rule.line)
     }
+}
+
+/// Advice on a pattern whose work may be the square of a value's length.
+fn slow(pattern: &Pattern, text: &str, replaces: bool) -> Option<String> {
+    let (blamed, value) = quadratic(pattern, text, replaces)?;
+    let why = if pattern.is_linear() {
+        format!("behind each match the search reads on through `{blamed}`, for a longer one")
+    } else {
+        format!("at each place where a match may begin the search reads through `{blamed}` again")
+    };
+    let source = pattern.source();
+    Some(format!(
+        "`{source}` may need the square of a value's length, for one such as {value:?}...: {why}. Large values will be hidden as in doubt (W036)"
+    ))
 }
 
 /// Advice on `a|b` without parentheses in a match pattern, if that may mean more than it seems to.
@@ -264,6 +286,18 @@ mod tests {
         check("/body/ remove", &["matches nothing"]);
         check("/custom_field:.*/ remove", &["itself adds"]);
         check("/request_header:host/ remove", &["part of request_url"]);
+        check(
+            "/request_body/ replace /[0-9]+-[0-9]+|[0-9]/, /x/",
+            &["behind each match the search reads on through `[0-9]+`"],
+        );
+        check(
+            "/request_body/ stop_if_found /(?=.*password)(?=.*secret)/",
+            &["where a match may begin the search reads through `.*` again"],
+        );
+        check(
+            "/request_body:$..a/ remove_if /(?:(?!x)a+)+(?=b)/",
+            &["the square"],
+        );
         check(
             "/request_body/ remove\n/request_body/ replace /a/, /b/",
             &["line 1 removes"],

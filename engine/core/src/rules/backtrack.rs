@@ -160,7 +160,7 @@ impl Backtracking {
 }
 
 /// The pattern of the linear engine that matches wherever the tree does.
-fn text_of(tree: &Expr) -> Option<String> {
+pub(super) fn text_of(tree: &Expr) -> Option<String> {
     let mut text = String::new();
     program::relaxed(tree)?.to_str(&mut text, 0);
     Some(text)

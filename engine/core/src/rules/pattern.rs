@@ -98,6 +98,11 @@ impl Pattern {
         &self.source
     }
 
+    /// Whether each search reads each byte a bounded number of times.
+    pub(super) fn is_linear(&self) -> bool {
+        !matches!(self.engine, Engine::Backtracking(_))
+    }
+
     /// Whether the pattern is found in `value`.
     pub(super) fn test(&self, value: &str, budget: &mut Budget) -> Answer {
         let found = match &self.engine {

@@ -67,7 +67,6 @@ impl Budget {
     }
 
     /// What has been spent, in bytes.
-    #[cfg(test)]
     pub(super) fn spent(&self) -> u64 {
         self.granted - self.left
     }
