@@ -7,6 +7,7 @@ pub mod browser;
 pub mod capture;
 pub mod captures;
 pub mod engine;
+pub mod haproxy;
 pub mod http;
 pub mod imports;
 pub mod network;

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use bench::collect::{Collector, value};
 use serde_json::Value;
 use tests::capture::Capture;
+use tests::haproxy::Haproxy;
 use tests::http::request;
 use tests::network::{Namespace, cable};
 use tests::nginx::{Nginx, curl};
@@ -126,6 +127,34 @@ fn behind_a_proxy_on_this_machine() -> Result<()> {
             assert!(log.contains("Uploads of sniffers: skipped"), "{log}");
         }
     }
+    Ok(())
+}
+
+/// A proxy that sends uploads and the requests of others over the same connection: each request after a skipped upload is
+/// a call, in whatever order they come.
+#[test]
+fn among_the_requests_of_others_on_one_connection() -> Result<()> {
+    let namespace = Namespace::new("shared")?;
+    let collector = collector(&namespace, "127.0.0.1:7711")?;
+    let _haproxy = Haproxy::proxying(&namespace, 7701, "127.0.0.1:7711")?;
+    let url = "http://127.0.0.1:7701/message";
+    let capture = Capture::start(&namespace, url, &ON_LOOPBACK)?;
+    let mut expected = Vec::new();
+    for round in 0..4 {
+        // The way to the proxy is left out as that to the capture URL, so each request is seen once.
+        let request = format!("http://127.0.0.1:7701/others/{round}");
+        curl(&namespace, &["-o", "/dev/null", &request])?;
+        expected.push(request);
+        ensure!(
+            collector.wait_for_lines(expected.len() as u64, PATIENCE),
+            "{:?}",
+            collector.counts()
+        );
+    }
+    let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+    check_lines(&collector, &expected)?;
+    let uploads = uploads(&capture)?;
+    assert!(uploads["own"].as_u64() >= Some(4), "{uploads}");
     Ok(())
 }
 
