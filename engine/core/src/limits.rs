@@ -293,6 +293,10 @@ pub const CODING_RATIO_MAX: usize = 256;
 /// Bytes that a coded body counts as if it is shorter: what fits into so few is hardly ever more than 16 KiB.
 pub const CODED_BYTES_MIN: usize = 64;
 
+/// Bytes behind the body limit that rules see of a body that one of them needs: a shorter rest decides them, and a match that
+/// the limit divides is found. What may still be half a match is cut off, however long it is.
+pub const RULES_BEYOND_BYTES: usize = 16 * 1024;
+
 /// Bytes of a body that no rule has to see, while bodies are truncated because a shard cannot keep up, counted as
 /// `bodies_truncated`. The bodies of API calls fit as a rule; what is cut off is pages, files and lists.
 pub const OVERLOAD_BODY_BYTES: usize = 4 * 1024;

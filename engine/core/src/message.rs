@@ -214,6 +214,9 @@ crate::counters! {
         fields_limited,
         /// Answers of patterns that were not known when the call's budget of work was spent; the values were hidden.
         rules_doubts,
+        /// Answers of rules on bodies that were not there as a whole, or could not be read; each acted as if the rest had what
+        /// it looks for.
+        rules_unseen,
         /// Times that the cache of detail keys was full and was cleared.
         keys_forgotten,
     }

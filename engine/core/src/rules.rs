@@ -16,6 +16,7 @@ mod linear;
 mod matches;
 mod names;
 mod parse;
+mod partial;
 mod path;
 mod pattern;
 mod prefilter;
@@ -28,7 +29,7 @@ mod verb;
 mod work;
 
 pub use advice::Advice;
-pub use apply::{Findings, Plan, Sampler, Scratch, Verdict, apply_all};
+pub use apply::{Extent, Findings, Plan, Sampler, Scratch, Verdict, apply_all};
 pub use charset::{Charset, has_wide_text};
 pub use parse::{Class, Error, file_reference};
 pub use set::{Rule, RuleSet};

@@ -5,7 +5,7 @@ use crate::decap::{Endpoint, Network};
 use crate::http::{MessageId, Origin};
 use crate::limits::{BODY_TEXT_BYTES_MIN, BODY_TEXT_FACTOR};
 use crate::ndjson::Tail;
-use crate::rules::Findings;
+use crate::rules::{Charset, Findings};
 use crate::time::Timestamp;
 use crate::uploads::Candidate;
 
@@ -136,6 +136,10 @@ pub(super) struct BodyState {
     pub(super) is_form: bool,
     /// Most bytes of it, without codings, that go into the message.
     pub(super) bytes_max: usize,
+    /// Bytes beyond that which its rules see.
+    pub(super) beyond: usize,
+    /// What its content type says of its characters, if a rule may need them.
+    pub(super) charset: Charset,
     /// Bytes accepted, with codings.
     pub(super) taken: usize,
     /// Bytes received; after the end its full length without codings, as far as known.
@@ -158,6 +162,11 @@ impl BodyState {
     /// Most bytes of its text in the line.
     pub(super) fn text_bytes_max(&self) -> usize {
         self.bytes_max.saturating_mul(BODY_TEXT_FACTOR) + BODY_TEXT_BYTES_MIN
+    }
+
+    /// Most bytes of the body, without codings, that its rules see.
+    pub(super) fn bytes_seen_max(&self) -> usize {
+        self.bytes_max.saturating_add(self.beyond)
     }
 }
 
@@ -209,6 +218,7 @@ impl Draft {
         other.state.findings = events.of_part(other.details_left());
         self.state.findings = events.of_part(self.details_left());
         self.state.findings.doubts = events.doubts;
+        self.state.findings.unseen = events.unseen;
         self.state.findings.unreadable = events.unreadable;
     }
 

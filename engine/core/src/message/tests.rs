@@ -460,7 +460,7 @@ fn details_stand_in_the_order_of_the_table_and_of_the_wire() {
 #[test]
 fn what_is_configured_is_added() {
     let (request, response) = exchange(
-        "POST /a HTTP/1.1\nHost: h\nx-real-ip: proxy\nContent-Type: Application/x-www-form-urlencoded; charset=x\n\na=1&B=%32",
+        "POST /a HTTP/1.1\nHost: h\nx-real-ip: proxy\nContent-Type: Application/x-www-form-urlencoded; charset=utf-8\n\na=1&B=%32",
         "HTTP/1.1 200 OK\n\n",
     );
     let opted = Config {

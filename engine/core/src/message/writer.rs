@@ -296,6 +296,7 @@ impl<O: Output> LineWriter<O> {
         filter.start_body(
             Kind::RequestBody,
             &mut draft.request_body,
+            head.headers,
             Codings::of_message(head.headers, names),
             is_form,
             config.body_bytes_max,
@@ -336,6 +337,7 @@ impl<O: Output> LineWriter<O> {
         filter.start_body(
             Kind::ResponseBody,
             &mut draft.response_body,
+            head.headers,
             Codings::of_message(head.headers, names),
             false,
             config.body_bytes_max,
@@ -444,6 +446,7 @@ impl<O: Output> LineWriter<O> {
     fn release(&mut self, mut draft: Box<Draft>) {
         self.held = self.held.saturating_sub(draft.state.held);
         self.counters.rules_doubts += u64::from(draft.state.findings.doubts);
+        self.counters.rules_unseen += u64::from(draft.state.findings.unseen);
         self.counters.bodies_unreadable += u64::from(draft.state.findings.unreadable);
         if let Some(set) = set_of(&mut self.set, &mut self.retired, draft.state.rule_set) {
             set.open = set.open.saturating_sub(1);

@@ -69,6 +69,8 @@ pub struct Findings {
     kept: usize,
     /// Patterns whose answer is not known, since the budget of work was spent.
     pub doubts: u32,
+    /// Answers that are not known because a value was not there as a whole.
+    pub unseen: u32,
     /// Values that were removed because a rule looks into them and they could not be parsed.
     pub unreadable: u32,
     budget: Budget,
@@ -91,12 +93,29 @@ impl Findings {
         }
     }
 
+    /// Drops the call, because it may have a detail that a rule drops it for.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+        self.unseen += 1;
+    }
+
+    /// Counts an answer that is not known: because the budget is spent (`of_work`), or the value is not there as a whole.
+    fn count_doubt(&mut self, is_doubt: bool, of_work: bool) {
+        let counter = if of_work {
+            &mut self.doubts
+        } else {
+            &mut self.unseen
+        };
+        *counter += u32::from(is_doubt);
+    }
+
     /// Takes over what was found in another reading of a detail, which began with [`Self::of_part`]: that a rule drops the
     /// call, doubts, and what is left of the budget.
     pub fn also(&mut self, other: &Self) {
         self.stopped |= other.stopped;
         self.budget = other.budget;
         self.doubts += other.doubts;
+        self.unseen += other.unseen;
         self.unreadable += other.unreadable;
     }
 
@@ -120,6 +139,17 @@ impl Findings {
     pub fn plain(&mut self, empty: bool) {
         self.kept += usize::from(!empty);
     }
+}
+
+/// How much of a value there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    Whole,
+    /// Its beginning.
+    Start,
+    /// Some of it, with pieces missing anywhere, or nothing that could be read.
+    Torn,
 }
 
 /// What becomes of a call.
@@ -252,6 +282,20 @@ impl RuleSet {
         findings: &mut Findings,
         scratch: &'a mut Scratch,
     ) -> Option<&'a [u8]> {
+        self.apply_to(plan, value, Extent::Whole, findings, scratch)
+    }
+
+    /// Applies a plan to what there is of a detail. Where the rest could change what a rule does, a stop rule stops and a
+    /// remove rule removes; what may be the beginning of a match does not leave, nor does a value that is [`Extent::Torn`] or
+    /// that a rule looks into, unless no rule needs it.
+    pub fn apply_to<'a>(
+        &self,
+        plan: &Plan,
+        value: &'a [u8],
+        extent: Extent,
+        findings: &mut Findings,
+        scratch: &'a mut Scratch,
+    ) -> Option<&'a [u8]> {
         findings.stopped |= plan.stop;
         findings.doubts += plan.doubts;
         let mut left = Some(value);
@@ -269,11 +313,14 @@ impl RuleSet {
         if plan.needs_value() {
             rules.budget = findings.budget;
             let value = as_text(value, text);
-            let removed = self.tests_remove(plan, value, findings, rules) || plan.remove;
-            let replaced = if removed {
-                None
-            } else {
-                self.replaced(plan, value, findings, rules, from, to)
+            let removed = self.tests_remove(plan, value, extent, findings, rules) || plan.remove;
+            let replaced = match extent {
+                _ if removed => None,
+                Extent::Whole => self.replaced(plan, value, findings, rules, from, to),
+                Extent::Start if !plan.looks_inside() => {
+                    self.replaced_start(plan, value, findings, rules, from, to)
+                }
+                Extent::Start | Extent::Torn => None,
             };
             left = match replaced {
                 Some(text) if plan.looks_inside() => self.masked(plan, text, findings, rules, body),
@@ -294,6 +341,7 @@ impl RuleSet {
         &self,
         plan: &Plan,
         value: &str,
+        extent: Extent,
         findings: &mut Findings,
         per_rule: &mut PerRule,
     ) -> bool {
@@ -303,8 +351,13 @@ impl RuleSet {
                 continue;
             };
             per_rule.budget.grant(value.len());
-            let answer = param.test(value, &mut per_rule.budget);
-            findings.doubts += u32::from(answer == Answer::Doubt);
+            let budget = &mut per_rule.budget;
+            let answer = match (extent, per_rule.beginnings.get(*index)) {
+                (Extent::Whole, _) => param.test(value, budget),
+                (Extent::Start, Some(beginnings)) => param.test_start(value, beginnings, budget),
+                _ => Answer::Doubt,
+            };
+            findings.count_doubt(answer == Answer::Doubt, extent == Extent::Whole);
             let yes_or_doubt = answer != Answer::No;
             let no_or_doubt = answer != Answer::Yes;
             let acts = match rule.verb {
@@ -365,6 +418,57 @@ impl RuleSet {
             }
         }
         Some(if changed { from.as_str() } else { value })
+    }
+
+    /// As [`Self::replaced`], for a value that begins with `start`.
+    fn replaced_start<'a>(
+        &self,
+        plan: &Plan,
+        start: &'a str,
+        findings: &mut Findings,
+        per_rule: &mut PerRule,
+        from: &'a mut String,
+        to: &mut String,
+    ) -> Option<&'a str> {
+        let mut changed = false;
+        let bytes_max = start.len().saturating_add(REPLACED_GROWTH_BYTES_MAX);
+        for index in &plan.replaces {
+            let (Some(rule), Some(groups), Some(beginnings)) = (
+                self.rules.get(*index),
+                per_rule.groups.get_mut(*index),
+                per_rule.beginnings.get(*index),
+            ) else {
+                continue;
+            };
+            let Action::Replace { find, with } = &rule.action else {
+                continue;
+            };
+            let input = if changed { from.as_str() } else { start };
+            let budget = &mut per_rule.budget;
+            budget.grant(start.len());
+            if find.replace_start(input, with, to, groups, beginnings, bytes_max, budget)
+                == Replaced::Doubt
+            {
+                findings.count_doubt(true, budget.left() == 0);
+                return None;
+            }
+            if input != to.as_str() {
+                std::mem::swap(from, to);
+                changed = true;
+                per_rule.matched(*index);
+            }
+        }
+        Some(if changed { from.as_str() } else { start })
+    }
+
+    /// Whether a rule may drop a call because of a detail whose key begins with `prefix`.
+    pub fn may_stop(&self, prefix: &str) -> bool {
+        let stops = self
+            .rules
+            .iter()
+            .take_while(|rule| rule.verb.rank() < Verb::Remove.rank());
+        let mut scopes = stops.map(|rule| &rule.scope);
+        scopes.any(|scope| scope.may_match_start(prefix))
     }
 
     /// What the rules that look into a value leave of it, without any other rule; nothing when it cannot be parsed.

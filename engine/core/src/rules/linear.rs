@@ -44,34 +44,40 @@ impl Linear {
         Ok(self.regex.is_match(value))
     }
 
-    /// Replaces every non-overlapping match in `value`; see [`super::pattern::Pattern::replace`].
+    /// Replaces every non-overlapping match in `value` before [`Open`]; see [`super::pattern::Pattern::replace`].
     pub(super) fn replace(
         &self,
         value: &str,
         with: &Replacement,
         out: &mut String,
         groups: &mut Option<CaptureLocations>,
-        bytes_max: usize,
+        (open, bytes_max): (Open, usize),
         budget: &mut Budget,
     ) -> Result<Replaced, Spent> {
         if !self.prefilter.may_match(value.as_bytes()) {
             return Ok(Replaced::Same);
         }
         budget.spend(value.len())?;
-        if let Some(cut) = self.cut.as_ref().filter(|_| with.is_first_group())
+        if let Some(cut) = self
+            .cut
+            .as_ref()
+            .filter(|_| with.is_first_group() && open.is_none())
             && let Some(replaced) = cut.replace(value, out)
         {
             return Ok(replaced);
         }
         let mut unseen = Unseen::new(value);
-        let mut splice = Splice::new(value, out, bytes_max);
+        let mut splice = Splice::new(open.before(value), out, bytes_max);
         let mut at = 0;
         if with.is_literal() {
             for found in self.regex.find_iter(value) {
+                if open.ends(&found.range(), with) {
+                    break;
+                }
                 splice.put(found.range(), with, |_| None)?;
                 at = found.end();
                 if unseen.is_too_much(at) {
-                    return self.replace_counted(splice, value, at, with, groups, budget);
+                    return self.replace_counted(splice, value, at, with, (open, groups), budget);
                 }
             }
             return splice.finish(budget);
@@ -82,6 +88,9 @@ impl Linear {
         let mut last_end = None;
         while let Some(found) = self.regex.captures_read_at(locations, value, at) {
             let found = found.range();
+            if open.ends(&found, with) {
+                break;
+            }
             budget.spend(found.len())?;
             if !(found.is_empty() && last_end == Some(found.end)) {
                 splice.put(found.clone(), with, group_of(locations, value))?;
@@ -96,7 +105,8 @@ impl Linear {
                 break;
             }
             if unseen.is_too_much(at) {
-                return self.replace_counted(splice, value, found.end, with, groups, budget);
+                let end = found.end;
+                return self.replace_counted(splice, value, end, with, (open, groups), budget);
             }
         }
         splice.finish(budget)
@@ -110,7 +120,7 @@ impl Linear {
         value: &str,
         end: usize,
         with: &Replacement,
-        groups: &mut Option<CaptureLocations>,
+        (open, groups): (Open, &mut Option<CaptureLocations>),
         budget: &mut Budget,
     ) -> Result<Replaced, Spent> {
         let counted = self
@@ -129,7 +139,9 @@ impl Linear {
                     self.regex.find_at(value, at).map(|found| found.range())
                 }
             };
-            let Some(found) = found else { break };
+            let Some(found) = found.filter(|found| !open.ends(found, with)) else {
+                break;
+            };
             if !(found.is_empty() && last_end == Some(found.end)) {
                 if with.is_literal() {
                     splice.put(found.clone(), with, |_| None)?;
@@ -148,6 +160,29 @@ impl Linear {
             };
         }
         splice.finish(budget)
+    }
+}
+
+/// The place in a value from which on a match may go on behind its end; none where the end of the value is there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Open(pub(super) Option<usize>);
+
+impl Open {
+    pub(super) fn is_none(self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The part of the value before it.
+    pub(super) fn before(self, value: &str) -> &str {
+        self.0.and_then(|open| value.get(..open)).unwrap_or(value)
+    }
+
+    /// Whether a match is not certain, and no text that has nothing of it can take its place.
+    #[inline]
+    fn ends(self, found: &std::ops::Range<usize>, with: &Replacement) -> bool {
+        self.0.is_some_and(|open| {
+            found.start > open || (found.start == open && (found.is_empty() || !with.is_literal()))
+        })
     }
 }
 

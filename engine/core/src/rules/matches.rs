@@ -2,6 +2,7 @@
 
 use regex::CaptureLocations;
 
+use super::partial::Beginnings;
 use super::work::Budget;
 
 /// What is kept for each rule, by its number.
@@ -9,6 +10,8 @@ use super::work::Budget;
 pub(super) struct PerRule {
     /// Where the groups of its pattern matched.
     pub(super) groups: Vec<Option<CaptureLocations>>,
+    /// What its matches begin with, for values that are not there as a whole.
+    pub(super) beginnings: Vec<Beginnings>,
     /// Details (or values in them) that it stopped, removed or changed; for a `stop_unless` rule those that matched.
     pub(super) matches: Vec<u64>,
     /// What is left of the budget of the call.
@@ -25,6 +28,7 @@ impl PerRule {
             return;
         }
         self.groups.resize(rules, None);
+        self.beginnings.resize_with(rules, Beginnings::default);
         self.matches.resize(rules, 0);
     }
 

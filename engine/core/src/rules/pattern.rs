@@ -10,7 +10,7 @@
 use regex::CaptureLocations;
 
 use super::backtrack::Backtracking;
-use super::linear::Linear;
+use super::linear::{Linear, Open};
 use super::replacement::{Groups, Replaced, Replacement, Splice};
 use super::translate::{Dialect, translate};
 use super::work::{Budget, Spent};
@@ -103,6 +103,19 @@ impl Pattern {
         !matches!(self.engine, Engine::Backtracking(_))
     }
 
+    /// The pattern in the linear engine, if that executes it.
+    pub(super) fn linear(&self) -> Option<&Linear> {
+        match &self.engine {
+            Engine::Linear(linear) => Some(linear),
+            _ => None,
+        }
+    }
+
+    /// Whether it is `^.*$`.
+    pub(super) fn is_one_line(&self) -> bool {
+        matches!(self.engine, Engine::OneLine)
+    }
+
     /// Whether the pattern is found in `value`.
     pub(super) fn test(&self, value: &str, budget: &mut Budget) -> Answer {
         let found = match &self.engine {
@@ -151,7 +164,9 @@ impl Pattern {
                     .put(0..value.len(), with, whole)
                     .and_then(|()| splice.finish(budget))
             }
-            Engine::Linear(linear) => linear.replace(value, with, out, groups, bytes_max, budget),
+            Engine::Linear(linear) => {
+                linear.replace(value, with, out, groups, (Open(None), bytes_max), budget)
+            }
             Engine::Backtracking(pattern) => {
                 let splice = Splice::new(value, out, bytes_max);
                 replace_backtracking(pattern, value, with, splice, budget)

@@ -261,3 +261,246 @@ fn a_rule_for_a_name_applies_to_what_a_reader_takes_for_that_name() {
     let details = read("/request_param:y/ replace /2/, /4/").unwrap();
     assert_eq!(value_of(&details, "request_param:x"), None);
 }
+
+/// The line of a call with this request body under a body limit of 64 bytes, and what was counted.
+fn limited(
+    rules: &str,
+    head: &str,
+    body: &[u8],
+    cut: bool,
+) -> (Option<Vec<(String, String)>>, Counters) {
+    let (mut request, response) = exchange(
+        &format!("POST / HTTP/1.1\nHost: h\n{head}\n"),
+        "HTTP/1.1 200 OK\n\nok",
+    );
+    request.body = body.to_vec();
+    request.cut = cut;
+    let config = Config {
+        body_bytes_max: 64,
+        form_params: true,
+        ..config()
+    };
+    let mut writer = writer(rules, config);
+    play(&mut writer, &request, &response, 5, 2, 7);
+    let line = writer.output().0.pop();
+    (line.map(|(line, _)| pairs(&line)), *writer.counters())
+}
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, text).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn half_a_secret_at_the_body_limit_does_not_leave() {
+    const STANDARD: &str = "include debug\ninclude standard";
+    // Behind the limit there is a little, or more than is looked at.
+    for behind in [0, 40, 20_000] {
+        let behind = " ".repeat(behind);
+        for (secret, half) in [
+            ("4111111111111111", "411111"),
+            ("jane.q.public@example.com", "jane"),
+        ] {
+            for before in [30, 40, 47, 50, 55, 58, 63] {
+                let body = format!("{:before$}{secret}{behind}", "");
+                for coded in [false, true] {
+                    let (head, bytes) = if coded {
+                        ("Content-Encoding: gzip\n", gzip(body.as_bytes()))
+                    } else {
+                        ("", body.clone().into_bytes())
+                    };
+                    let (details, counters) = limited(STANDARD, head, &bytes, false);
+                    let details = details.unwrap();
+                    let left = value_of(&details, "request_body").unwrap_or_default();
+                    assert!(!left.contains(half), "{before} {coded}: {left}");
+                    assert!(left.len() <= 64 && left.len() >= before, "{left}");
+                    let is_cut = body.len() > 64;
+                    assert_eq!(counters.bodies_limited, u64::from(is_cut));
+                }
+            }
+        }
+    }
+    // A match that is longer than what is looked at.
+    let long = format!("{{\"a\":1,\"photo\":\"{}\"}}", "x".repeat(20_000));
+    let rule = "/request_body/ replace /\"photo\":\"[^\"]*\"/, /\"photo\":\"\"/";
+    let (details, _) = limited(rule, "", long.as_bytes(), false);
+    let details = details.unwrap();
+    assert_eq!(value_of(&details, "request_body"), Some("{\"a\":1,"));
+    let rule = "/request_body/ replace /(\"photo\":\"[^\"]*)\"/, /$1/";
+    let (details, _) = limited(rule, "", long.as_bytes(), false);
+    assert_eq!(
+        value_of(&details.unwrap(), "request_body"),
+        Some("{\"a\":1,")
+    );
+    // What cannot be decided for a part of a body.
+    let rule = "/request_body/ replace /(?<=x)y/, /z/";
+    let (details, counters) = limited(rule, "", long.as_bytes(), false);
+    assert_eq!(value_of(&details.unwrap(), "request_body"), None);
+    assert_eq!((counters.rules_unseen, counters.rules_doubts), (1, 0));
+}
+
+#[test]
+fn what_is_not_there_counts_as_found() {
+    let long = "x".repeat(20_000) + "secret";
+    let short = "x".repeat(70) + "secret";
+    let torn = "x";
+    let coded = "Content-Encoding: br\n";
+    let unknown = "Content-Encoding: sdch\n";
+    for (rule, head, body, cut, kept) in [
+        ("stop_if_found /secret/", "", &long[..], false, false),
+        ("stop_if_found /other/", "", &long, false, false),
+        ("stop_if_found /other/", "", &short, false, true),
+        ("stop_if_found /secret/", "", &short, false, false),
+        ("stop_if_found /other/", "", torn, true, false),
+        ("stop_if_found /other/", "", torn, false, true),
+        ("stop_if_found /other/", coded, torn, false, false),
+        ("stop_if_found /other/", unknown, torn, false, false),
+        ("stop", unknown, torn, false, false),
+        ("stop_if /a.*/", "", &long, false, true),
+        ("stop_if /x.*y/", "", &long, false, false),
+        ("stop_unless_found /xx/", "", &long, false, true),
+        ("stop_unless_found /secret/", "", &long, false, false),
+        ("stop_unless_found /x/", "", torn, true, false),
+        ("stop_unless /x+/", "", &long, false, false),
+    ] {
+        let (details, counters) = limited(
+            &format!("/request_body/ {rule}"),
+            head,
+            body.as_bytes(),
+            cut,
+        );
+        assert_eq!(details.is_some(), kept, "{rule} {head} {}", body.len());
+        assert_eq!(counters.calls_stopped, u64::from(!kept), "{rule}");
+    }
+    for (rule, body, kept) in [
+        ("remove_if_found /other/", &long[..], false),
+        ("remove_if_found /other/", &short, true),
+        ("remove_unless_found /xx/", &long, true),
+        ("remove_unless_found /secret/", &long, false),
+    ] {
+        let rule = format!("/request_body/ {rule}");
+        let (details, _) = limited(&rule, "", body.as_bytes(), false);
+        let left = value_of(details.as_ref().unwrap(), "request_body").is_some();
+        assert_eq!(left, kept, "{rule}");
+    }
+    // A body that was given up because memory was short.
+    let mut writer = writer(
+        "/request_body/ stop_if_found /other/",
+        Config {
+            open_bytes_max: 1000,
+            ..config()
+        },
+    );
+    let draft = request_only(&mut writer, &[b'x'; 10_000]);
+    writer.finish(draft);
+    assert_eq!(writer.counters().calls_stopped, 1);
+    assert_eq!(writer.counters().bodies_shed, 1);
+}
+
+#[test]
+fn fields_that_the_body_limit_cuts_are_no_params() {
+    const FORM: &str = "Content-Type: application/x-www-form-urlencoded\n";
+    let body = format!("a=1&b={}&card=4111111111111111&z=1", "x".repeat(45));
+    let rule = "include debug\n/request_param:card/ replace /[0-9]{13,}/, /x/";
+    let (details, _) = limited(rule, FORM, body.as_bytes(), false);
+    let details = details.unwrap();
+    assert_eq!(value_of(&details, "request_param:a"), Some("1"));
+    assert!(value_of(&details, "request_param:b").is_some());
+    assert_eq!(value_of(&details, "request_param:card"), None);
+    for (rule, stopped) in [
+        ("/request_param:z/ stop", true),
+        ("/.*:z/ stop_if /2/", true),
+        ("/z|b$/ stop", true),
+        ("/request_header:z/ stop", false),
+        ("/request_body:z/ stop", false),
+        ("/request_(header|url).*/ stop_if_found /nothing/", false),
+    ] {
+        let (details, _) = limited(rule, FORM, body.as_bytes(), false);
+        assert_eq!(details.is_none(), stopped, "{rule}");
+        let (details, _) = limited(rule, FORM, b"a=1", false);
+        assert!(details.is_some(), "{rule}");
+        let (details, _) = limited(rule, FORM, b"a=1", true);
+        assert_eq!(details.is_none(), stopped, "{rule}");
+    }
+}
+
+#[test]
+fn text_that_rules_cannot_read_does_not_leave() {
+    const STANDARD: &str = "include debug\ninclude standard";
+    let wide = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+    let card = "{\"card\":\"4111111111111\"}";
+    for (rules, head, body, left) in [
+        (STANDARD, "", wide(card), false),
+        (
+            STANDARD,
+            "Content-Type: text/plain; charset=utf-16\n",
+            wide(card),
+            false,
+        ),
+        ("include debug", "", wide(card), true),
+        (
+            STANDARD,
+            "Content-Type: text/plain; charset=utf-7\n",
+            b"+ADQ-".to_vec(),
+            false,
+        ),
+        (
+            STANDARD,
+            "Content-Type: text/plain; charset=ISO-8859-1\n",
+            b"\xe9".to_vec(),
+            true,
+        ),
+        (
+            STANDARD,
+            "Content-Type: text/plain; charset=Shift_JIS\n",
+            b"\x83\\".to_vec(),
+            true,
+        ),
+        (
+            "/request_body:$.card/ remove",
+            "Content-Type: application/json; charset=Shift_JIS\n",
+            b"{\"x\":\"\x83\\\",\"card\":\"1\",\"y\":\"\x83\\\"}".to_vec(),
+            false,
+        ),
+        (
+            "/request_body:$.x/ remove",
+            "",
+            b"{\"card\":1}".to_vec(),
+            true,
+        ),
+    ] {
+        let (details, counters) = limited(rules, head, &body, false);
+        let details = details.unwrap();
+        assert_eq!(
+            value_of(&details, "request_body").is_some(),
+            left,
+            "{rules} {head}"
+        );
+        assert_eq!(
+            counters.bodies_unreadable,
+            u64::from(!left),
+            "{rules} {head}"
+        );
+    }
+    let (details, _) = limited(
+        "/request_body/ stop_if_found /4111/",
+        "",
+        &wide(card),
+        false,
+    );
+    assert!(details.is_none());
+    let form = "Content-Type: application/x-www-form-urlencoded; charset=utf-16\n";
+    let (details, _) = limited(
+        "/request_param:card/ remove",
+        form,
+        &wide("a=1&card=4"),
+        false,
+    );
+    let details = details.unwrap();
+    assert!(
+        !details
+            .iter()
+            .any(|(key, _)| key.starts_with("request_param"))
+    );
+}

@@ -6,9 +6,10 @@
 //! quarters of `open_bytes_max` (the rest is for heads, without which the whole call is lost); above half of it, the
 //! largest bodies are given up when they grow, so that the others stay whole. A body with a piece missing is kept (M4),
 //! except where a rule needs its value: a part of a card number matches no mask, so such a body is withheld and counted;
-//! the reference logger leaves it out, too.
+//! the reference logger leaves it out, too. Of a body that is cut at the limit what may be a part of a match is cut off.
+//! What a rule would drop a call for counts as found where it may be in what was not read.
 
-use super::super::draft::{Body, Draft, Mode};
+use super::super::draft::{Body, BodyState, Draft, Mode};
 use super::super::keys::{CLOSING, Kind};
 use super::super::{Config, Counters, Output, Unwritten, url};
 use super::filter::{RuleFilter, set_of};
@@ -16,6 +17,7 @@ use super::{LineWriter, Work};
 use crate::http::{BodyEnd, Side};
 use crate::limits::{BODY_SHARE_BYTES_MIN, CODED_OVERHEAD_BYTES};
 use crate::ndjson;
+use crate::rules::{Charset, Extent, has_wide_text};
 use crate::time::Timestamp;
 use crate::uploads::End;
 
@@ -113,7 +115,8 @@ impl<O: Output> LineWriter<O> {
         } else {
             CODED_OVERHEAD_BYTES
         };
-        let wanted = (body.state.bytes_max + overhead).saturating_sub(body.state.taken);
+        let wanted =
+            (body.state.bytes_seen_max().saturating_add(overhead)).saturating_sub(body.state.taken);
         let Some(taken) = bytes
             .get(..wanted.min(room))
             .filter(|taken| taken.len() < bytes.len())
@@ -200,6 +203,7 @@ impl<O: Output> LineWriter<O> {
             Mode::Collected => self.end_collected(draft, side),
             Mode::Counted if body.state.codings.is_unknown() => {
                 self.counters.bodies_undecodable += 1;
+                self.miss_body(draft, side);
             }
             Mode::Counted => {
                 // There is a body, and no rule needs its value: one that drops the call because it has a body applies
@@ -219,15 +223,43 @@ impl<O: Output> LineWriter<O> {
         self.account(draft);
     }
 
+    /// Applies the rules to a body that could not be read: what it may have drops the call.
+    #[cold]
+    fn miss_body(&mut self, draft: &mut Draft, side: Side) {
+        let Some(set) = set_of(&mut self.set, &mut self.retired, draft.state.rule_set) else {
+            return;
+        };
+        let is_form = draft.body(side).state.is_form;
+        let mut filter = RuleFilter {
+            set,
+            findings: &mut draft.state.findings,
+            only_tests: true,
+        };
+        filter.write_body(kind_of(side), b"", Extent::Torn, (0, 0), &mut Vec::new());
+        if is_form {
+            filter.miss_params();
+        }
+    }
+
     /// Decodes a body that was collected, and applies its rules.
     fn end_collected(&mut self, draft: &mut Draft, side: Side) {
         self.counters.bodies_collected += 1;
         // The detail is written into another buffer than the one it is read from; the two change places.
         let spare = std::mem::take(&mut self.work.spare);
         let mut content = std::mem::replace(&mut draft.body(side).bytes, spare);
-        self.decode(draft.body(side), &mut content);
-        if !content.is_empty() {
-            self.write_collected(draft, side, &content);
+        let body = draft.body(side);
+        self.decode(body, &mut content);
+        // Only the beginning is there where the bounds cut more than what may leave.
+        let is_start = body.state.truncated;
+        if content.len() > body.state.bytes_max && !is_start {
+            *truncation_counter(&self.config, &mut self.counters, body) += 1;
+            body.state.truncated = true;
+            body.state.shed |= body.state.bytes_max < self.config.body_bytes_max;
+        }
+        if content.is_empty() {
+            self.miss_body(draft, side);
+        } else {
+            self.write_collected(draft, side, &content, is_start);
         }
         content.clear();
         self.work.spare = content;
@@ -237,7 +269,7 @@ impl<O: Output> LineWriter<O> {
         if body.state.codings.is_identity() || content.is_empty() {
             return;
         }
-        let limit = body.state.bytes_max;
+        let limit = body.state.bytes_seen_max();
         let Some(decoded) = self.work.decoders.undo(
             &body.state.codings,
             content,
@@ -252,14 +284,15 @@ impl<O: Output> LineWriter<O> {
             self.counters.bodies_expanded += 1;
         } else if decoded.limited && !body.state.truncated {
             *truncation_counter(&self.config, &mut self.counters, body) += 1;
-            body.state.shed |= limit < self.config.body_bytes_max;
+            body.state.shed |= body.state.bytes_max < self.config.body_bytes_max;
         }
         body.state.truncated |= decoded.limited || decoded.expanded;
         body.state.has_gap |= decoded.broken;
         body.state.len = decoded.full_len;
     }
 
-    fn write_collected(&mut self, draft: &mut Draft, side: Side, content: &[u8]) {
+    /// Applies its rules to a body; `is_start` when there is more of it.
+    fn write_collected(&mut self, draft: &mut Draft, side: Side, content: &[u8], is_start: bool) {
         let Some(set) = set_of(&mut self.set, &mut self.retired, draft.state.rule_set) else {
             return;
         };
@@ -275,21 +308,40 @@ impl<O: Output> LineWriter<O> {
             Side::Request => request_body,
             Side::Response => response_body,
         };
+        let BodyState {
+            charset,
+            bytes_max,
+            has_gap,
+            truncated,
+            ..
+        } = body.state;
         let plan = &set.key(kind_of(side), b"").plan;
-        let withheld = body.state.has_gap && plan.needs_value();
-        let unreadable = body.state.truncated && plan.looks_inside() && !withheld;
+        let (needs_value, looks_inside) = (plan.needs_value(), plan.looks_inside());
+        let is_foreign = (needs_value || body.state.is_form)
+            && (charset == Charset::Foreign || has_wide_text(content));
+        let withheld = has_gap && needs_value;
+        let unreadable = !withheld
+            && ((is_foreign && needs_value)
+                || (looks_inside && (truncated || charset != Charset::Ascii)));
         self.counters.bodies_withheld += u64::from(withheld);
         self.counters.bodies_unreadable += u64::from(unreadable);
         let withheld = withheld || unreadable;
-        // Stop rules still apply to the part that there is.
+        let extent = if has_gap || is_foreign {
+            Extent::Torn
+        } else if is_start {
+            Extent::Start
+        } else {
+            Extent::Whole
+        };
         let mut filter = RuleFilter {
             set,
             findings: &mut state.findings,
             only_tests: state.sampled_out || withheld,
         };
         let unreadable_before = filter.findings.unreadable;
-        let room = body.state.text_bytes_max();
-        let cut = filter.write_within(kind_of(side), b"", content, room, &mut body.bytes);
+        let most = if truncated { bytes_max } else { usize::MAX };
+        let bounds = (most, body.state.text_bytes_max());
+        let cut = filter.write_body(kind_of(side), content, extent, bounds, &mut body.bytes);
         if cut {
             cut_text(&self.config, &mut self.counters, body);
         }
@@ -297,21 +349,34 @@ impl<O: Output> LineWriter<O> {
             // It is counted already.
             filter.findings.unreadable = unreadable_before;
         }
-        if body.state.is_form && !body.state.has_gap {
-            // What a mask hides in the body must not become a param, either.
-            let Some(content) = filter
-                .unmasked(kind_of(side), content)
-                .filter(|_| !unreadable)
-            else {
-                return;
-            };
-            filter.only_tests = state.sampled_out;
-            let mut left_out = 0;
-            url::pairs(&content, name, value, |name, value, parts| {
-                left_out += u32::from(!filter.write_param(name, value, parts, request));
-            });
-            state.fields_left_out += left_out;
-            self.counters.fields_limited += u64::from(left_out);
+        if !body.state.is_form {
+            return;
         }
+        if has_gap || is_foreign || truncated {
+            filter.miss_params();
+        }
+        if has_gap || is_foreign || unreadable {
+            return;
+        }
+        // What a mask hides in the body must not become a param, either.
+        let Some(content) = filter.unmasked(kind_of(side), content) else {
+            return;
+        };
+        // The limit may have divided the last field.
+        let fields = if truncated {
+            let start = content.get(..bytes_max.min(content.len()));
+            let start = start.unwrap_or_default();
+            let end = memchr::memrchr(b'&', start).unwrap_or_default();
+            start.get(..end).unwrap_or_default()
+        } else {
+            &content
+        };
+        filter.only_tests = state.sampled_out;
+        let mut left_out = 0;
+        url::pairs(fields, name, value, |name, value, parts| {
+            left_out += u32::from(!filter.write_param(name, value, parts, request));
+        });
+        state.fields_left_out += left_out;
+        self.counters.fields_limited += u64::from(left_out);
     }
 }

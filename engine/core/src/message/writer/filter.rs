@@ -6,9 +6,12 @@ use super::super::content::Codings;
 use super::super::draft::{Body, Mode};
 use super::super::keys::{CLOSING, Key, Keys, Kind};
 use super::super::url;
-use crate::limits::{FIELDS_BYTES_MAX, HEADERS_MAX, LINE_DETAILS_MAX, LINE_DETAILS_OTHER};
+use crate::http::{Header, HeaderName};
+use crate::limits::{
+    FIELDS_BYTES_MAX, HEADERS_MAX, LINE_DETAILS_MAX, LINE_DETAILS_OTHER, RULES_BEYOND_BYTES,
+};
 use crate::ndjson;
-use crate::rules::{Findings, RuleSet, Scratch};
+use crate::rules::{Charset, Extent, Findings, RuleSet, Scratch};
 
 /// Details of a line from which on it has no room for fields: the headers of the response may still come.
 const FIELDS_END: usize = LINE_DETAILS_MAX - LINE_DETAILS_OTHER - HEADERS_MAX;
@@ -22,6 +25,8 @@ pub(super) struct ActiveSet {
     pub(super) rules: RuleSet,
     pub(super) keys: Keys,
     pub(super) scratch: Scratch,
+    /// A rule may drop a call because of a param.
+    stops_on_params: bool,
     /// Open exchanges that it applies to.
     pub(super) open: u64,
 }
@@ -31,6 +36,7 @@ impl ActiveSet {
         Self {
             id,
             rules: rules.clone(),
+            stops_on_params: rules.may_stop("request_param:"),
             keys: Keys::default(),
             scratch: Scratch::default(),
             open: 0,
@@ -53,6 +59,18 @@ pub(super) fn set_of<'a>(
     } else {
         retired.iter_mut().find(|set| set.id == id)
     }
+}
+
+/// What the content types of a message say of its characters.
+#[cold]
+fn charset_of(headers: &[Header<'_>]) -> Charset {
+    let types = headers
+        .iter()
+        .filter(|header| header.is(HeaderName::ContentType));
+    types
+        .map(|header| Charset::of_type(header.value))
+        .max()
+        .unwrap_or_default()
 }
 
 /// Applies the rules to the details of one exchange and writes what is left.
@@ -215,6 +233,41 @@ impl RuleFilter<'_> {
             .is_some_and(|value| value == digits)
     }
 
+    /// Applies the rules to a body, of which there is what `extent` says, and writes of what they leave at most `bytes_max`
+    /// bytes, and no more than `room` bytes of text; whether it was cut to that.
+    pub(super) fn write_body(
+        &mut self,
+        kind: Kind,
+        value: &[u8],
+        extent: Extent,
+        (bytes_max, room): (usize, usize),
+        out: &mut Vec<u8>,
+    ) -> bool {
+        if self.is_done() {
+            return false;
+        }
+        let ActiveSet {
+            rules,
+            keys,
+            scratch,
+            ..
+        } = &mut *self.set;
+        let key = keys.get(rules, kind, b"");
+        let left = rules.apply_to(&key.plan, value, extent, self.findings, scratch);
+        let left = left.and_then(|left| left.get(..bytes_max.min(left.len())));
+        let Some(left) = left.filter(|left| !left.is_empty() && !self.only_tests) else {
+            return false;
+        };
+        ndjson::enclose_within(key.opening(), left, CLOSING, room, out) < left.len()
+    }
+
+    /// Drops the call if a rule may do so because of a param that could not be read.
+    pub(super) fn miss_params(&mut self) {
+        if self.set.stops_on_params {
+            self.findings.stop();
+        }
+    }
+
     /// What the masks that look into a body leave of it; nothing when it cannot be parsed.
     pub(super) fn unmasked<'v>(&mut self, kind: Kind, body: &'v [u8]) -> Option<Cow<'v, [u8]>> {
         let ActiveSet { rules, keys, .. } = &mut *self.set;
@@ -228,6 +281,7 @@ impl RuleFilter<'_> {
         &mut self,
         kind: Kind,
         body: &mut Body,
+        headers: &[Header<'_>],
         codings: Codings,
         is_form: bool,
         bytes_max: usize,
@@ -237,6 +291,10 @@ impl RuleFilter<'_> {
         body.state.is_form = is_form;
         let (done, only_tests) = (self.is_done(), self.only_tests);
         let plan = &self.set.key(kind, b"").plan;
+        if plan.needs_value() || is_form {
+            body.state.beyond = RULES_BEYOND_BYTES;
+            body.state.charset = charset_of(headers);
+        }
         body.state.bytes_max = if is_form || plan.needs_value() {
             bytes_max
         } else {

@@ -1,0 +1,334 @@
+//! Patterns on a value whose end is not there.
+//!
+//! A match may begin in the part that there is and end behind it: half a card number matches no pattern, and must not leave.
+//! From a pattern another is made that matches each beginning of its matches. Where that one matches up to the end of
+//! the text, a match may go on, so nothing from there on leaves. Conditions such as `\b` and `$` are left out of it, which
+//! cuts off more rather than less. A backtracking pattern has no such form; its answer is not known.
+
+use std::sync::OnceLock;
+
+use regex::CaptureLocations;
+use regex_syntax::hir::{Hir, HirKind, Look, Repetition};
+
+use super::linear::Open;
+use super::pattern::{Answer, Pattern};
+use super::replacement::{Replaced, Replacement};
+use super::work::Budget;
+use crate::limits::PATTERN_COMPILED_BYTES_MAX;
+
+/// The beginnings of the matches of a pattern. Made when a value first needs it; most never do.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Beginnings(OnceLock<Option<Found>>);
+
+#[derive(Clone, Debug)]
+struct Found {
+    regex: regex::Regex,
+    /// A match begins where the value does.
+    is_anchored: bool,
+}
+
+impl Beginnings {
+    fn of(&self, pattern: &str) -> Option<&Found> {
+        self.0.get_or_init(|| Found::new(pattern)).as_ref()
+    }
+}
+
+impl Found {
+    fn new(pattern: &str) -> Option<Self> {
+        let hir = regex_syntax::parse(pattern).ok()?;
+        let is_anchored = hir.properties().look_set_prefix().contains(Look::Start);
+        let all = Hir::concat(vec![beginnings(&hir), Hir::look(Look::End)]);
+        let regex = regex::RegexBuilder::new(&all.to_string())
+            .size_limit(PATTERN_COMPILED_BYTES_MAX)
+            .build()
+            .ok()?;
+        Some(Self { regex, is_anchored })
+    }
+
+    /// The first place at which a match may begin that goes on behind the end of `text`; its length if there is none.
+    fn first(&self, text: &str) -> usize {
+        self.regex
+            .find(text)
+            .map_or(text.len(), |found| found.start())
+    }
+}
+
+/// A pattern for each beginning of what `hir` matches, all of it included.
+fn beginnings(hir: &Hir) -> Hir {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => Hir::empty(),
+        HirKind::Literal(literal) => {
+            // The bytes of one character are not divided: texts end with whole characters.
+            let text = String::from_utf8_lossy(&literal.0);
+            text.chars().rev().fold(Hir::empty(), |rest, letter| {
+                let mut bytes = [0; 4];
+                let letter = Hir::literal(letter.encode_utf8(&mut bytes).as_bytes());
+                optional(Hir::concat(vec![letter, rest]))
+            })
+        }
+        HirKind::Class(_) => optional(hir.clone()),
+        HirKind::Capture(group) => beginnings(&group.sub),
+        HirKind::Repetition(repeated) => {
+            let before = Hir::repetition(Repetition {
+                min: 0,
+                max: repeated.max.map(|most| most.saturating_sub(1)),
+                greedy: true,
+                sub: Box::new(without_looks(&repeated.sub)),
+            });
+            match repeated.max {
+                Some(0) => Hir::empty(),
+                _ => Hir::concat(vec![before, beginnings(&repeated.sub)]),
+            }
+        }
+        HirKind::Concat(parts) => parts.iter().rev().fold(Hir::empty(), |rest, part| {
+            let whole = Hir::concat(vec![without_looks(part), rest]);
+            Hir::alternation(vec![whole, beginnings(part)])
+        }),
+        HirKind::Alternation(branches) => {
+            Hir::alternation(branches.iter().map(beginnings).collect())
+        }
+    }
+}
+
+fn optional(sub: Hir) -> Hir {
+    Hir::repetition(Repetition {
+        min: 0,
+        max: Some(1),
+        greedy: true,
+        sub: Box::new(sub),
+    })
+}
+
+/// The pattern without conditions.
+fn without_looks(hir: &Hir) -> Hir {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => Hir::empty(),
+        HirKind::Literal(_) | HirKind::Class(_) => hir.clone(),
+        HirKind::Capture(group) => without_looks(&group.sub),
+        HirKind::Repetition(repeated) => Hir::repetition(Repetition {
+            sub: Box::new(without_looks(&repeated.sub)),
+            ..repeated.clone()
+        }),
+        HirKind::Concat(parts) => Hir::concat(parts.iter().map(without_looks).collect()),
+        HirKind::Alternation(branches) => {
+            Hir::alternation(branches.iter().map(without_looks).collect())
+        }
+    }
+}
+
+impl Pattern {
+    /// Whether the pattern is found in a value that begins with `start`.
+    pub(super) fn test_start(
+        &self,
+        start: &str,
+        beginnings: &Beginnings,
+        budget: &mut Budget,
+    ) -> Answer {
+        let Some(linear) = self.linear() else {
+            // `^.*$`, or a pattern that may look anywhere.
+            let is_over = self.is_one_line() && start.contains('\n');
+            return if is_over { Answer::No } else { Answer::Doubt };
+        };
+        if budget.spend(start.len().saturating_mul(2)).is_err() {
+            return Answer::Doubt;
+        }
+        // A match that ends before the end is one whatever follows.
+        match linear.regex.shortest_match(start) {
+            Some(end) if end < start.len() => return Answer::Yes,
+            Some(_) => return Answer::Doubt,
+            None => {}
+        }
+        let found = beginnings.of(linear.regex.as_str());
+        let never = found.is_some_and(|found| found.is_anchored && found.first(start) > 0);
+        if never { Answer::No } else { Answer::Doubt }
+    }
+
+    /// Whether the pattern may match some name that begins with `start`.
+    pub(super) fn may_match_start(&self, start: &str) -> bool {
+        let mut budget = Budget::default();
+        self.test_start(start, &Beginnings::default(), &mut budget) != Answer::No
+    }
+
+    /// Replaces the matches in a value that begins with `start`, and writes the part of the result that is certain to `out`,
+    /// also where it is the value itself.
+    #[expect(clippy::too_many_arguments, reason = "those of `replace`, and one")]
+    pub(super) fn replace_start(
+        &self,
+        start: &str,
+        with: &Replacement,
+        out: &mut String,
+        groups: &mut Option<CaptureLocations>,
+        beginnings: &Beginnings,
+        bytes_max: usize,
+        budget: &mut Budget,
+    ) -> Replaced {
+        let Some(linear) = self.linear() else {
+            if self.is_one_line() && start.contains('\n') {
+                out.clear();
+                out.push_str(start);
+                return Replaced::Same;
+            }
+            return if self.is_one_line() && with.is_literal() {
+                self.replace(start, with, out, groups, bytes_max, budget)
+            } else {
+                Replaced::Doubt
+            };
+        };
+        let found = beginnings.of(linear.regex.as_str());
+        let Some(found) = found.filter(|_| budget.spend(start.len()).is_ok()) else {
+            return Replaced::Doubt;
+        };
+        out.clear();
+        let open = Open(Some(found.first(start)));
+        match linear.replace(start, with, out, groups, (open, bytes_max), budget) {
+            Ok(Replaced::Same) => {
+                out.clear();
+                out.push_str(open.before(start));
+                Replaced::Same
+            }
+            replaced => replaced.unwrap_or_else(Replaced::from),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replaced_start(
+        pattern: &Pattern,
+        start: &str,
+        with: &Replacement,
+        out: &mut String,
+        beginnings: &Beginnings,
+    ) -> bool {
+        let budget = &mut Budget::default();
+        let most = usize::MAX;
+        pattern.replace_start(start, with, out, &mut None, beginnings, most, budget)
+            != Replaced::Doubt
+    }
+
+    #[track_caller]
+    fn check(pattern: &str, with: &str, start: &str, expected: Option<&str>) {
+        let pattern = Pattern::finding(pattern).unwrap();
+        let with = Replacement::new(with, &pattern.groups());
+        let mut out = String::new();
+        let is_known = replaced_start(&pattern, start, &with, &mut out, &Beginnings::default());
+        assert_eq!(is_known.then_some(out.as_str()), expected, "{start}");
+    }
+
+    #[test]
+    fn what_may_be_half_a_match_is_cut_off() {
+        check("[0-9]{13,16}", "x", "a 4111111111111", Some("a x"));
+        check("[0-9]{13,16}", "x", "a 411111111111", Some("a "));
+        check(
+            "[0-9]{13,16}",
+            "x",
+            "a 411111111111 b",
+            Some("a 411111111111 b"),
+        );
+        check("[0-9]{13,16}", "x", "4111111111111111 b4", Some("x b"));
+        check(
+            "([0-9]{4})[0-9]{9,}",
+            "$1",
+            "a 41111111111111111",
+            Some("a "),
+        );
+        check("[a-z.]+@[a-z]+", "x", "m jane.q.public@ex", Some("m x"));
+        check("[a-z.]+@[a-z]+", "x", "m: jane.q.public", Some("m: "));
+        check("[a-z.]+@[a-z]+", "x", "joe@h jane.q", Some("x "));
+        check(r#""p":"[^"]*""#, "x", r#"{"p":"1","p":"sec"#, Some("{x,"));
+        check("é+!", "x", "aéé", Some("a"));
+        check("(?i)secret", "x", "a secret SEC", Some("a x "));
+        check("secret$", "x", "a secret", Some("a x"));
+        check(r"\bsecret\b", "x", "a secret b", Some("a x b"));
+        check("(ab|a)(bc)?", "x", "1ab", Some("1x"));
+        check("ab|bcd", "x", "1abc", Some("1x"));
+        check("x{0}a", "-", "bab", Some("b-b"));
+        check("^.*$", "x", "secret", Some("x"));
+        check("^.*$", "x", "a\nb", Some("a\nb"));
+        check("^.*$", "<$0>", "secret", None);
+        check("(?s).*", "x", "a\nb", Some("x"));
+        check("(?=s)secret", "x", "secret", None);
+    }
+
+    #[test]
+    fn only_what_cannot_change_is_an_answer() {
+        #[track_caller]
+        fn check(pattern: &str, start: &str, expected: Answer) {
+            let pattern = Pattern::finding(pattern).unwrap();
+            assert_eq!(
+                pattern.test_start(start, &Beginnings::default(), &mut Budget::default()),
+                expected,
+                "{start}"
+            );
+        }
+        check("secret", "a secret b", Answer::Yes);
+        check("secret", "a secret", Answer::Doubt);
+        check("secret", "a", Answer::Doubt);
+        check("secret$", "secret", Answer::Doubt);
+        check("^a.*z$", "ab", Answer::Doubt);
+        check("^a.*z$", "b", Answer::No);
+        check("^a.*z$", "a\n", Answer::No);
+        check("(?m)^a", "b", Answer::Doubt);
+        check("^.*$", "a", Answer::Doubt);
+        check("^.*$", "a\n", Answer::No);
+        check("(?=s)secret", "secret ", Answer::Doubt);
+    }
+
+    /// Whatever follows, the result for a part of a text is a beginning of the result for all of it, as far as a text in the
+    /// place of a match that goes on allows; so nothing of a match ever leaves.
+    #[test]
+    fn results_for_parts_are_beginnings_of_the_whole() {
+        const PATTERNS: [&str; 9] = [
+            "a+b",
+            "ab|bc",
+            "a(b|c)*a",
+            "[ab]{2,3}c",
+            "(?:ab)+",
+            "a.?c|b",
+            "c*a",
+            "(a|b)(c|a)b",
+            "a[^b]*b",
+        ];
+        let mut state = 5_u64;
+        let mut draw = |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 11) as usize % below
+        };
+        let patterns = PATTERNS.map(|source| Pattern::finding(source).unwrap());
+        let beginnings = PATTERNS.map(|_| Beginnings::default());
+        for _ in 0..20_000 {
+            let number = draw(PATTERNS.len());
+            let (source, pattern) = (PATTERNS[number], &patterns[number]);
+            let found = &beginnings[number];
+            let whole: String = (0..draw(12))
+                .map(|_| ['a', 'b', 'c', 'd'][draw(4)])
+                .collect();
+            let cut = draw(whole.len() + 1);
+            let with = Replacement::new("-", &pattern.groups());
+            let (mut of_part, mut of_whole) = (String::new(), String::new());
+            assert!(replaced_start(
+                pattern,
+                &whole[..cut],
+                &with,
+                &mut of_part,
+                found
+            ));
+            let budget = &mut Budget::default();
+            let outcome = pattern.replace(&whole, &with, &mut of_whole, &mut None, 1000, budget);
+            let of_whole = if outcome == Replaced::Same {
+                &whole
+            } else {
+                &of_whole
+            };
+            let certain = of_part.strip_suffix('-').unwrap_or(&of_part);
+            assert!(
+                of_whole.starts_with(certain),
+                "{source} on {whole} cut at {cut}: {of_part}, and {of_whole}"
+            );
+        }
+    }
+}
