@@ -1,7 +1,9 @@
 //! Answers that both listeners give when a request fails.
 
+use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
 
 use crate::backend::Failure;
 use crate::limits::RETRY_AFTER_SECONDS;
@@ -12,6 +14,11 @@ pub(crate) fn status(failure: &Failure) -> StatusCode {
         Failure::Invalid(_) => StatusCode::BAD_REQUEST,
         Failure::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
+}
+
+/// A failure of the API: a sentence as JSON.
+pub(crate) fn error(status: StatusCode, text: &str) -> Response {
+    (status, Json(json!({ "error": text }))).into_response()
 }
 
 /// Adds `Retry-After` to an answer with 503.

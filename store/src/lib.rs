@@ -1,7 +1,7 @@
 //! The embedded call store: a Resurface-compatible capture URL, a database, and a web page.
 //!
 //! Bundles of NDJSON lines come by `POST /message` (`docs/contract.md`, sections 1 and 2); the page with its live list is
-//! served on the loopback address. A bundle is answered with 204 after its commit, never before.
+//! served on the loopback address, to who has its token. A bundle is answered with 204 after its commit, never before.
 //!
 //! ```text
 //! POST /message → capture → content → bundle ─┐
@@ -27,6 +27,7 @@ mod config;
 mod content;
 mod expiry;
 pub mod filter;
+mod folder;
 mod guard;
 pub mod limits;
 pub mod line;
@@ -37,6 +38,7 @@ mod serve;
 mod shares;
 mod stream;
 
+pub mod token;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -62,32 +64,24 @@ pub struct Ready {
     pub capture: SocketAddr,
     /// Address of the page listener.
     pub page: SocketAddr,
-    /// What the page requires once as `?token=`; `None` on a loopback address.
-    pub token: Option<String>,
+    /// What the page requires; `None` where that is switched off.
+    pub token: Option<Secret>,
 }
 
 impl Ready {
     /// The capture URL for senders on this host, such as `http://localhost:7701/message`.
     pub fn capture_url(&self) -> String {
-        format!("http://{}/message", authority(self.capture))
+        format!("http://{}/message", token::authority(self.capture))
     }
 
-    /// The URL of the page, with the token if one is needed.
+    /// The URL of the page, which opens it only in a browser that has the token.
     pub fn page_url(&self) -> String {
-        let query = self
-            .token
-            .as_ref()
-            .map_or_else(String::new, |token| format!("?token={token}"));
-        format!("http://{}/{query}", authority(self.page))
+        token::link(self.page, None)
     }
-}
 
-fn authority(address: SocketAddr) -> String {
-    let ip = address.ip();
-    if ip.is_unspecified() || ip.is_loopback() {
-        format!("localhost:{}", address.port())
-    } else {
-        address.to_string()
+    /// The URL that opens the page in any browser. It has the token.
+    pub fn page_link(&self) -> String {
+        token::link(self.page, self.token.as_ref())
     }
 }
 
@@ -123,7 +117,7 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Binds the ports and opens the database.
+    /// Binds the ports, opens the database, and reads or makes the token of the page.
     ///
     /// # Errors
     /// As [`run_until`].
@@ -138,6 +132,8 @@ impl Opened {
             page,
             database,
         })
+        // Only the store that has the lock of the database makes a token.
+        let token = config.token.open()?;
     }
 
     /// As [`run_until`]. When `on_ready` is called, all threads run except for those that are started on demand. `on_health` is
@@ -211,11 +207,10 @@ async fn serve(
     let backend = database.start(config.retention)?;
     let (stopping, stopped) = watch::channel(false);
 
-    let guard = Guard::new(page.local_addr()?)?;
     let ready = Ready {
         capture: capture.local_addr()?,
         page: page.local_addr()?,
-        token: guard.token(),
+        token,
     };
     let handler = capture::CaptureHandler::new(backend.clone(), config.post_bytes_max);
     let capture_places = Arc::<Places>::default();
@@ -232,8 +227,9 @@ async fn serve(
 
     let capturing = tokio::spawn(serve::serve(
         capture,
-        capture::router(handler),
+        router,
         capture_places,
+    let guard = Guard::new(ready.page, ready.token.clone());
         stopped.clone(),
     ));
     let paging = tokio::spawn(serve::serve(

@@ -1,6 +1,7 @@
 //! `sniffer all-in-one`: on, off, status, and what survives a SIGKILL. Here belongs what the supervisor promises.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use std::{fs, thread};
@@ -51,12 +52,36 @@ impl<'a> AllInOne<'a> {
         Running::start(&mut self.namespace.enter(&command))?.end(PATIENCE)
     }
 
+    /// The link that opens the page.
+    pub(crate) fn page_link(&self) -> Result<String> {
+        let page = self.control(&["page"])?;
+        ensure!(page.code()? == 0, "{page:?}");
+        Ok(page.stdout.trim().to_owned())
+    }
+
+    /// The path of its control socket.
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        self.folder.path().join("control")
+    }
+
     /// Calls in the database, counted by SQL.
     pub(crate) fn stored(&self) -> Result<i64> {
+        self.count("SELECT count(*) FROM calls", [])
+    }
+
+    /// Those with this URL in their line.
+    pub(crate) fn stored_with(&self, url: &str) -> Result<i64> {
+        self.count(
+            "SELECT count(*) FROM calls WHERE instr(line, ?1) > 0",
+            [url],
+        )
+    }
+
+    fn count(&self, query: &str, parameters: impl rusqlite::Params) -> Result<i64> {
         let path = self.folder.path().join("data/calls.sqlite");
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
         let database = rusqlite::Connection::open_with_flags(path, flags)?;
-        Ok(database.query_row("SELECT count(*) FROM calls", [], |row| row.get(0))?)
+        Ok(database.query_row(query, parameters, |row| row.get(0))?)
     }
 
     fn wait_for_calls(&self, calls: i64) -> Result<()> {
@@ -119,6 +144,159 @@ fn only_the_owner_may_command() -> Result<()> {
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o600);
+    Ok(())
+}
+
+/// The page shows captured calls, and every user of the host reaches its address: it opens only to who has the token, which
+/// stands in no argument, status, metric or log, and stays the same after a restart.
+#[test]
+fn the_page_opens_only_by_its_link() -> Result<()> {
+    let namespace = Namespace::new("page")?;
+    let data = tempfile::tempdir()?;
+    let data = data.path().join("data");
+    let mut command = sniffer(&["all-in-one", "--on"]);
+    command.arg("--data").arg(&data);
+    let folder = tempfile::tempdir()?;
+    let control = folder.path().join("control");
+    command.arg("--control").arg(&control);
+    let page = |path: &str, headers: &[(&str, &str)]| {
+        namespace.inside(|| request("127.0.0.1:7700", "GET", path, headers, b""))
+    };
+    let asks = |words: &[&str]| {
+        let mut asking = sniffer(words);
+        asking.arg("--control").arg(&control);
+        Running::start(&mut namespace.enter(&asking))?.end(PATIENCE)
+    };
+    let none = asks(&["page"])?;
+    ensure!(none.code()? == 3 && none.stdout.is_empty(), "{none:?}");
+    ensure!(none.stderr.contains("[E113]"), "{none:?}");
+    let mut links = Vec::new();
+    for _ in 0..2 {
+        let process = Running::start(&mut namespace.enter(&command))?;
+        let running = || -> Result<()> {
+            let status = asks(&["status"])?;
+            ensure!(status.stdout.contains("RUNNING"), "{status:?}");
+            Ok(())
+        };
+        eventually(PATIENCE, running).with_context(|| process.stderr())?;
+        let refused = page("/api/v1/calls", &[])?;
+        ensure!(refused.status == 401, "{refused:?}");
+        let words = page("/", &[])?;
+        ensure!(
+            words.status == 401 && String::from_utf8_lossy(&words.body).contains("sniffer page"),
+            "{words:?}"
+        );
+        let link = asks(&["page"])?;
+        ensure!(link.code()? == 0, "{link:?}");
+        let link = link.stdout.trim().to_owned();
+        let (place, token) = link.split_once("?token=").context("a link with a token")?;
+        assert_eq!(place, "http://localhost:7700/");
+        let opened = page(&format!("/?token={token}"), &[])?;
+        ensure!(
+            opened.status == 303 && opened.head.contains("\r\nlocation: /\r\n"),
+            "{opened:?}"
+        );
+        let authorization = format!("Bearer {token}");
+        let with_token = [("Authorization", authorization.as_str())];
+        assert_eq!(page("/api/v1/calls", &with_token)?.status, 200);
+
+        let metrics =
+            namespace.inside(|| request("127.0.0.1:7702", "GET", "/metrics", &[], b""))?;
+        let mut shown = String::from_utf8_lossy(&metrics.body).into_owned();
+        for words in [&["status"][..], &["status", "--json"]] {
+            shown += &asks(words)?.stdout;
+        }
+        for child in run(Command::new("pgrep").args(["-P", &process.pid().to_string()]))?.lines() {
+            shown += &fs::read_to_string(format!("/proc/{child}/cmdline"))?;
+        }
+        ensure!(!shown.contains(token), "{shown}");
+        let ended = process.terminate(PATIENCE)?;
+        ensure!(ended.code()? == 0, "{}", ended.stderr);
+        // A container's log is where its newcomer looks for the link; any other log has none.
+        let is_container = ["/.dockerenv", "/run/.containerenv"]
+            .iter()
+            .any(|file| fs::exists(file).unwrap_or(false));
+        assert_eq!(
+            ended.stderr.contains(token),
+            is_container,
+            "{}",
+            ended.stderr
+        );
+        links.push(link);
+    }
+    assert_eq!(links[0], links[1], "a bookmark stays good");
+    let mode = fs::metadata(data.join("page.token"))?.permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    // A token of the user's own is in no log; without one that is said.
+    command.env("SNIFFER_UI_TOKEN", "correct-horse-battery");
+    let process = Running::start(&mut namespace.enter(&command))?;
+    let own = [("Authorization", "Bearer correct-horse-battery")];
+    let opens = || -> Result<()> {
+        let status = page("/api/v1/calls", &own)?.status;
+        ensure!(status == 200, "{status}");
+        Ok(())
+    };
+    eventually(PATIENCE, opens).with_context(|| process.stderr())?;
+    let ended = process.terminate(PATIENCE)?;
+    ensure!(!ended.stderr.contains("battery"), "{}", ended.stderr);
+    command.env("SNIFFER_UI_TOKEN", "off");
+    let process = Running::start(&mut namespace.enter(&command))?;
+    let opens = || -> Result<()> {
+        let status = page("/api/v1/calls", &[])?.status;
+        ensure!(status == 200, "{status}");
+        Ok(())
+    };
+    eventually(PATIENCE, opens).with_context(|| process.stderr())?;
+    let ended = process.terminate(PATIENCE)?;
+    ensure!(
+        ended.stderr.contains("[W106]") && ended.stderr.contains("requires no token"),
+        "{}",
+        ended.stderr
+    );
+    Ok(())
+}
+
+/// A store of root that cannot become the owner of its folder does not use that, nor one that others may write to, and it follows
+/// no link in it.
+#[test]
+fn a_data_folder_of_another_user_is_refused() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("data");
+    fs::create_dir(&data)?;
+    let victim = folder.path().join("victim");
+    fs::write(&victim, "root:x:0:0\n")?;
+    fs::set_permissions(&victim, fs::Permissions::from_mode(0o644))?;
+    let refused = |owner: u32, mode: u32| -> Result<String> {
+        std::os::unix::fs::chown(&data, Some(owner), Some(owner))?;
+        fs::set_permissions(&data, fs::Permissions::from_mode(mode))?;
+        let store = sniffer(&["store", "--store", "127.0.0.1:0", "--ui", "127.0.0.1:0"]);
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set", "-setuid"]);
+        command.arg(store.get_program()).args(store.get_args());
+        command.arg("--data").arg(&data).env_remove("SUDO_UID");
+        let ended = Running::start(&mut command)?.end(PATIENCE)?;
+        ensure!(ended.code()? == 2, "{ended:?}");
+        Ok(ended.stderr)
+    };
+    let foreign = refused(65_534, 0o755)?;
+    ensure!(foreign.contains("belongs to user 65534"), "{foreign}");
+    let open = refused(0, 0o777)?;
+    ensure!(open.contains("every user may write to it"), "{open}");
+    for name in [
+        "calls.sqlite",
+        "calls.sqlite-wal",
+        "calls.lock",
+        "page.token",
+    ] {
+        let link = data.join(name);
+        std::os::unix::fs::symlink(&victim, &link)?;
+        let linked = refused(0, 0o755)?;
+        ensure!(linked.contains(name) && linked.contains("link"), "{linked}");
+        fs::remove_file(&link)?;
+    }
+    assert_eq!(fs::read_to_string(&victim)?, "root:x:0:0\n");
+    assert_eq!(fs::metadata(&victim)?.permissions().mode() & 0o777, 0o644);
     Ok(())
 }
 

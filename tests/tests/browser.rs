@@ -18,7 +18,15 @@ fn a_call_appears_opens_and_stays_text() -> Result<()> {
     let all = AllInOne::start(&lab.server, &["--on"])?;
     all.wait_for_running()?;
     let browser = Browser::open(&lab.server)?;
-    browser.visit("http://127.0.0.1:7700/")?;
+    browser.visit("http://localhost:7700/")?;
+    let words = browser.text("body")?;
+    ensure!(words.contains("sniffer page"), "{words}");
+    browser.visit(&all.page_link()?)?;
+    let address = browser.script("return location.href")?;
+    ensure!(
+        address == "http://localhost:7700/",
+        "the token is still in the address bar: {address}"
+    );
     let count = || -> Result<u64> {
         let rows = browser.script(&format!(
             "return document.querySelectorAll('{ROWS}').length"

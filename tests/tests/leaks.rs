@@ -395,12 +395,16 @@ impl Watched {
         let mut add = |name: &str, text: String| channels.push((name.to_owned(), text));
         add("status", self.output_of(&["status"])?);
         add("status --json", self.output_of(&["status", "--json"])?);
+        let link = self.output_of(&["page"])?;
+        let (_, token) = link.trim().split_once("?token=").context("a link")?;
+        let authorization = format!("Bearer {token}");
         let get = |port: u16, path: &str| -> Result<String> {
             let at = format!("127.0.0.1:{port}");
+            let headers = [("Authorization", authorization.as_str())];
             let answer = self
                 .lab
                 .server
-                .inside(|| request(&at, "GET", path, &[], b""))?;
+                .inside(|| request(&at, "GET", path, &headers, b""))?;
             Ok(format!(
                 "{}{}",
                 answer.head,
@@ -421,6 +425,7 @@ impl Watched {
             }
             pages.push_str(&page);
         }
+        ensure!(pages.starts_with("HTTP/1.1 200"), "{pages}");
         add("calls on the page", pages);
         let mut titled = String::new();
         titles(self.process.pid(), &mut titled);

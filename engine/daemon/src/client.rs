@@ -1,4 +1,4 @@
-//! `sniffer on`, `off`, `status` and `rules reload`: a request to the running program, its answer on standard output.
+//! `sniffer on`, `off`, `status`, `page` and `rules reload`: a request to the running program, its answer on standard output.
 
 use std::time::Duration;
 
@@ -32,6 +32,22 @@ pub fn show_status(invocation: &Invocation, json: bool) -> Result<Exit, Diagnost
     } else {
         Exit::NotRunning
     })
+}
+
+/// Prints the link that opens the page, and nothing else on standard output.
+pub fn show_page(invocation: &Invocation) -> Result<Exit, Diagnostic> {
+    let control = &invocation.control;
+    let what = match control::send(control, Request::Page, STATUS_TIMEOUT) {
+        Ok(response) if response.exit == Exit::Done as u8 => {
+            print(&format!("{}\n", response.text.trim_end()));
+            return Ok(Exit::Done);
+        }
+        Ok(response) => response.text,
+        Err(Unreachable::Error(problem)) => return Err(problem),
+        Err(Unreachable::NotRunning) => format!("nothing answers on {}", control.display()),
+    };
+    let fix = "sniffer all-in-one    has a page; the token of `sniffer store` is in page.token in its data folder";
+    Err(Diagnostic::new(Code::E113, format!("no page: {what}")).fix(fix))
 }
 
 /// Sends a request and prints the answer.

@@ -28,6 +28,7 @@ pub mod kinds;
 pub mod manual;
 mod memory;
 mod mode;
+mod page_token;
 mod rules;
 pub mod setting;
 pub mod settings;
@@ -40,6 +41,7 @@ pub use destination::Destination;
 pub use folders::{is_root, user};
 pub use kinds::Metrics;
 pub use mode::CaptureMode;
+pub use page_token::{PageToken, open_page, page_token};
 pub use rules::{ReadFile, Rules, allow_plain_http, rules_file, rules_of};
 
 /// What it takes to read calls, live or from files.

@@ -37,6 +37,8 @@ pub enum Request {
     Status,
     /// Read the rules file again.
     Reload,
+    /// The link that opens the page.
+    Page,
 }
 
 /// The response to a request.
@@ -251,7 +253,9 @@ mod tests {
     fn answer(request: Request) -> Response {
         match request {
             Request::On => Response::new(Exit::Done, "sniffer: started"),
-            Request::Off | Request::Reload => Response::new(Exit::Done, "sniffer: stopped"),
+            Request::Off | Request::Reload | Request::Page => {
+                Response::new(Exit::Done, "sniffer: stopped")
+            }
             Request::Status => Response {
                 status: Some(Status {
                     state: State::Running,

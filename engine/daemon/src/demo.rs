@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::config::command_line::DemoFlags;
-use crate::config::settings::row;
+use crate::config::setting::DEMO;
+use crate::config::settings::{Settings, row};
 use crate::control::{self, Request};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit, system_words};
 use crate::invocation::Invocation;
@@ -32,18 +33,19 @@ pub fn command(flags: &DemoFlags, invocation: &Invocation) -> Result<Exit, Diagn
     let (control, console) = (invocation.control.clone(), invocation.console);
     let running = status_of(&control);
     let page = (!values.has(row::ui())).then(|| row::ui().default());
-    let page = page.filter(|&page| calls_received(page).is_some());
+    let page = page.and_then(|address| Page::find(address, &control));
     if flags.calls_only || running.is_some() || page.is_some() {
         if let Some(status) = &running {
             switch_on(status, &control, console)?;
-        } else if let Some(page) = page {
+        } else if let Some(page) = &page {
             console.info(format!(
-                "a store has its page on {page}: making calls for the sniffer that it belongs to"
+                "a store has its page on {}: making calls for the sniffer that it belongs to",
+                page.address
             ));
         } else {
             console.info("no sniffer of this user is running: making calls all the same");
         }
-        return calls_only(flags, page, console);
+        return calls_only(flags, page.as_ref(), console);
     }
     let (folder, control) = folder_and_control(control)?;
     if !values.has(row::data()) {
@@ -54,6 +56,10 @@ pub fn command(flags: &DemoFlags, invocation: &Invocation) -> Result<Exit, Diagn
             let port = free_port(listening.default().port())?;
             values.set(listening, format!("127.0.0.1:{port}"));
         }
+    }
+    // What it shows is its own, and nothing of the network reaches it.
+    if !values.has(row::ui_token()) && Settings::check(&values, DEMO)?.ui.ip().is_loopback() {
+        values.set(row::ui_token(), "off");
     }
     values.remove(row::url());
     values.remove(row::mode());
@@ -83,6 +89,7 @@ pub fn command(flags: &DemoFlags, invocation: &Invocation) -> Result<Exit, Diagn
         on: true,
         control,
         console,
+        is_demo: true,
     });
     let _ = std::fs::remove_dir_all(folder);
     exit
@@ -112,10 +119,10 @@ fn switch_on(status: &Status, control: &Path, console: Console) -> Result<(), Di
 /// Makes the calls for a sniffer that already runs. If its page is known, the exit shows whether they reached its store.
 fn calls_only(
     flags: &DemoFlags,
-    page: Option<SocketAddr>,
+    page: Option<&Page>,
     console: Console,
 ) -> Result<Exit, Diagnostic> {
-    let received = || page.and_then(calls_received);
+    let received = || page.and_then(Page::calls_received);
     let before = received();
     let shop = server::start(flags.port).map_err(|error| cannot_listen(flags.port, &error))?;
     console.info(format!(
@@ -133,6 +140,7 @@ fn calls_only(
     let (Some(page), Some(before)) = (page, before) else {
         return Ok(Exit::Done);
     };
+    let page = page.address;
     let deadline = Instant::now() + DELIVERY_TIMEOUT;
     loop {
         let stored = received().map_or(0, |now| now.saturating_sub(before));
@@ -150,12 +158,51 @@ fn calls_only(
     }
 }
 
-/// Calls that the store with this page ever stored; none if no store answers there without a token.
-fn calls_received(page: SocketAddr) -> Option<u64> {
-    let answer = ask(page, "GET /api/v1/status", "").ok()?;
+/// The page of a store that runs already.
+struct Page {
+    address: SocketAddr,
+    /// None where it requires none, and where this user may not have it.
+    token: Option<String>,
+}
+
+impl Page {
+    /// The page of this address, if a store has one there.
+    fn find(address: SocketAddr, control: &Path) -> Option<Self> {
+        let link = link_of(control).unwrap_or_default();
+        let token = link
+            .split_once("?token=")
+            .map(|(_, token)| token.to_owned());
+        let page = Self { address, token };
+        let answer = page.status()?;
+        let requires_token =
+            answer.starts_with("HTTP/1.1 401") && answer.contains("`sniffer page`");
+        (requires_token || calls_received(&answer).is_some()).then_some(page)
+    }
+
+    fn status(&self) -> Option<String> {
+        let token = self.token.as_ref();
+        let authorization = token.map_or_else(String::new, |token| {
+            format!("Authorization: Bearer {token}\r\n")
+        });
+        ask(self.address, "GET /api/v1/status", &authorization).ok()
+    }
+
+    /// Calls that its store ever stored; none if the page does not admit us.
+    fn calls_received(&self) -> Option<u64> {
+        calls_received(&self.status()?)
+    }
+}
+
+fn calls_received(answer: &str) -> Option<u64> {
     let (_, rest) = answer.split_once("\"calls_received\":")?;
     let digits = rest.find(|letter: char| !letter.is_ascii_digit())?;
     rest[..digits].parse().ok()
+}
+
+/// The link that opens the page of the running all-in-one.
+fn link_of(control: &Path) -> Option<String> {
+    let answer = control::send(control, Request::Page, Duration::from_secs(2)).ok()?;
+    (answer.exit == Exit::Done as u8).then_some(answer.text)
 }
 
 /// A new folder, and the usual control socket if it can be made, so that a plain `sniffer` finds this one.
@@ -225,11 +272,11 @@ fn make_and_report(control: &Path, shop: SocketAddr, console: Console) -> bool {
     let status = wait_for(control, START_TIMEOUT, |status| {
         status.state == State::Running || failed(status)
     });
-    let Some(status) = status.filter(|status| status.state == State::Running) else {
+    if status.is_none_or(|status| status.state != State::Running) {
         console.info("demo: capture did not start; see the message above");
         return false;
-    };
-    let page = status.store.map(|store| store.page).unwrap_or_default();
+    }
+    let page = link_of(control).unwrap_or_default();
     console.info(format!("demo: calling a small shop on http://{shop}"));
     let calls = match client::make_calls(shop) {
         Ok(calls) => calls,

@@ -74,6 +74,7 @@ fn perform(cli: Cli, invocation: &Invocation) -> Result<Exit, Diagnostic> {
         Command::Off => client::request(invocation, Request::Off),
         Command::Status(flags) => client::show_status(invocation, flags.json || cli.json),
         Command::Check(flags) => check::command(&flags, invocation),
+        Command::Page => client::show_page(invocation),
         Command::Read(flags) => read::command(flags, invocation),
         Command::Store(flags) => store_process::command(&flags, invocation),
         Command::Rules(command) => match command {

@@ -1,6 +1,6 @@
 //! `sniffer store`: the embedded store as a process of its own, as the owner of its folder and without any capability.
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::config::command_line::StoreFlags;
 use crate::config::setting::STORE;
 use crate::config::settings::Settings;
+use crate::config::{PageToken, open_page, page_token};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit};
 use crate::invocation::Invocation;
+use crate::process::is_in_container;
 use crate::sandbox::{Confinement, Plan};
 use crate::stdout::print_json;
 use crate::supervised;
@@ -35,8 +37,10 @@ pub enum StoreReport {
     Ready {
         /// The capture URL.
         capture_url: String,
-        /// The page, for a browser.
+        /// The page, for a browser that has its token.
         page_url: String,
+        /// The page with its token.
+        page_link: Link,
     },
     /// Another program serves a capture URL on its port.
     Taken {
@@ -50,6 +54,24 @@ pub enum StoreReport {
         /// Why not; none when they can.
         problem: Option<String>,
     },
+}
+
+/// A link that opens the page for whoever has it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Link(String);
+
+impl Link {
+    /// The link, for a place where it may be seen.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
 }
 
 impl StoreReport {
@@ -77,19 +99,34 @@ impl StoreReport {
             Self::Ready {
                 capture_url,
                 page_url,
+                ..
             } => format!("{},{}", port(capture_url), port(page_url)),
             Self::Taken { url, .. } => port(url),
             Self::Health { .. } => String::new(),
         }
     }
 
-    /// The page, empty when there is none.
+    /// The page without its token, empty when there is none.
     pub fn page(&self) -> &str {
         match self {
             Self::Ready { page_url, .. } => page_url,
             Self::Taken { .. } | Self::Health { .. } => "",
         }
     }
+}
+
+/// How the page is named at the start. On a terminal that is the link, which opens it. So it is in the log of a container, where a
+/// newcomer looks for it and which only those read who may run commands in the container; but not a token that the user has set.
+pub fn page_shown(settings: &Settings, page_url: &str, link: &Link, otherwise: &str) -> String {
+    let token = &settings.ui_token;
+    if *token == PageToken::Off {
+        return page_url.to_owned();
+    }
+    let is_for_people = std::io::stderr().is_terminal();
+    if is_for_people || (is_in_container() && !token.is_given()) {
+        return link.reveal().to_owned();
+    }
+    format!("{page_url} ({otherwise})")
 }
 
 /// `sniffer store`.
@@ -102,9 +139,14 @@ pub fn command(flags: &StoreFlags, invocation: &Invocation) -> Result<Exit, Diag
 
 /// Runs the store until SIGTERM or SIGINT.
 fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exit, Diagnostic> {
+    let token = page_token(settings)?;
+    if let (Some(warning), false) = (open_page(settings, &token), is_supervised) {
+        console.report(&warning);
+    }
     let mut store = store::Config::new(&settings.data);
     store.capture = settings.store;
     store.page = settings.ui;
+    store.token = token;
     store.retention = retention(settings);
     let user = prepare(&settings.data, &store)?;
     let opened = store::Opened::new(store);
@@ -126,15 +168,22 @@ fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exi
         let report = StoreReport::Ready {
             capture_url: ready.capture_url(),
             page_url: ready.page_url(),
+            page_link: Link(ready.page_link()),
         };
         if is_supervised {
             print_json(&report);
         } else {
-            console.info(format!(
-                "store ready on {}, page on {}",
-                report.url(),
-                report.page()
-            ));
+            let otherwise = if settings.ui_token.is_given() {
+                "its token is the one that was set".to_owned()
+            } else {
+                format!(
+                    "its token is in {}",
+                    settings.data.join(store::token::TOKEN_NAME).display()
+                )
+            };
+            let link = Link(ready.page_link());
+            let page = page_shown(settings, report.page(), &link, &otherwise);
+            console.info(format!("store ready on {}, page on {page}", report.url()));
         }
     };
     let data = settings.data.display().to_string();
@@ -215,7 +264,7 @@ fn prepare(data: &Path, store: &store::Config) -> Result<Option<u32>, Diagnostic
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP).unwrap_or(false) {
         caps::clear(None, CapSet::Bounding).map_err(|error| cannot_give_up(&error))?;
     }
-    let owner = owner::become_owner(data, store.location.files()).map_err(|error| {
+    let owner = owner::become_owner(data, &store.files()).map_err(|error| {
         let what = format!(
             "the store cannot become the owner of {}: {error}",
             data.display()
@@ -290,10 +339,12 @@ mod tests {
     fn a_report_has_its_ports() {
         let ready = StoreReport::Ready {
             capture_url: "http://localhost:7701/message".into(),
-            page_url: "http://[::1]:7700/?token=a:b".into(),
+            page_url: "http://[::1]:7700/".into(),
+            page_link: Link("http://[::1]:7700/?token=abc".into()),
         };
         assert_eq!(ready.ports(), "7701,7700");
         let line = serde_json::to_string(&ready).unwrap();
         assert_eq!(serde_json::from_str::<StoreReport>(&line).unwrap(), ready);
     }
 }
+        assert!(!format!("{ready:?}").contains("abc"));

@@ -21,7 +21,7 @@ use crate::invocation::Invocation;
 use crate::process::is_in_container;
 use crate::signals;
 use crate::status::{self, State, Status, Stopped};
-use crate::store_process::{StoreReport, cannot_store};
+use crate::store_process::{StoreReport, cannot_store, page_shown};
 use child::Child;
 pub use options::Options;
 
@@ -59,6 +59,7 @@ pub fn command(flags: &AllInOneFlags, invocation: &Invocation) -> Result<Exit, D
         console: invocation.console,
     })
 }
+        is_demo: false,
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(options: Options) -> Result<Exit, Diagnostic> {
@@ -66,6 +67,7 @@ pub fn run(options: Options) -> Result<Exit, Diagnostic> {
     let settings = Settings::check(&options.values, ALL_IN_ONE)?;
     check_capture(&options.values, &settings)?;
     let server = Server::bind(&options.control)?;
+    let token = config::page_token(&settings)?;
     let (sender, events) = mpsc::channel();
     let requests = sender.clone();
     let _serving = server
@@ -75,6 +77,10 @@ pub fn run(options: Options) -> Result<Exit, Diagnostic> {
 
     let mut supervisor = Supervisor::new(options, settings);
     supervisor.start_store();
+    let is_demo = options.is_demo;
+    if let (Some(warning), false) = (config::open_page(&settings, &token), is_demo) {
+        options.console.report(&warning);
+    }
     loop {
         match events.recv_timeout(TEND_EVERY) {
             Ok(Event::Signal(SIGUSR1)) => supervisor
@@ -264,12 +270,15 @@ impl Supervisor {
                 page_url,
             } => {
                 let port = capture_url.rsplit(':').next().unwrap_or(capture_url);
-                console.info(format!("store ready on :{port}, page on {page_url}"));
+                let how = format!("`{}` prints the link that opens it", in_container("sniffer page"));
+                let page = page_shown(&self.settings, page_url, page_link, &how);
+                console.info(format!("store ready on :{port}, page on {page}"));
             }
             StoreReport::Health { .. } => {}
             StoreReport::Taken { url, by } => console.report(
                 &Diagnostic::new(
                     Code::W100,
+                page_link,
                     format!(
                         "{by}: it answers as a capture URL, so calls go there, to {url}, and there is no page"
                     ),
@@ -279,12 +288,8 @@ impl Supervisor {
         }
         if !self.options.on {
             console.info(format!(
-                "sniffer is off. Turn it on: {}sniffer on",
-                if is_in_container() {
-                    "docker exec NAME "
-                } else {
-                    ""
-                }
+                "sniffer is off. Turn it on: {}",
+                in_container("sniffer on")
             ));
         }
     }
@@ -318,6 +323,7 @@ impl Supervisor {
             .unwrap_or_default();
         let mut arguments = vec!["run"];
         if !own_ports.is_empty() {
+        options.values.remove(row::ui_token());
             arguments.extend(["--own-ports", own_ports.as_str()]);
         }
         if embedded {
@@ -509,6 +515,23 @@ impl Supervisor {
             )
         };
         control::send(&control, Request::Reload, Duration::from_secs(10))
+            Request::Page => respond(vec![reply], &self.page()),
+        }
+    }
+
+    /// The link that opens the page. Who reaches the control socket may have it.
+    fn page(&self) -> Response {
+        match &self.report {
+            Some(StoreReport::Ready { page_link, .. }) => {
+                Response::new(Exit::Done, page_link.reveal())
+            }
+            Some(StoreReport::Taken { by, .. }) => Response::new(
+                Exit::NotRunning,
+                format!("calls go to the store of another program: {by}"),
+            ),
+            Some(StoreReport::Health { .. }) | None => {
+                Response::new(Exit::NotRunning, "the store is not ready yet")
+            }
             .unwrap_or_else(|_| nothing())
     }
 
@@ -662,6 +685,15 @@ fn died(was_on: bool, errors: &str) -> String {
         "capture could not start"
     };
     error.map_or_else(String::new, |(code, what)| {
+/// A command as it is typed on the host.
+fn in_container(command: &str) -> String {
+    if is_in_container() {
+        format!("docker exec NAME {command}")
+    } else {
+        command.to_owned()
+    }
+}
+
         format!("{before}: {what} [{code}]")
     })
 }

@@ -22,6 +22,7 @@ use super::{Backend, Expired, Failure, Health, Retention, Stored};
 use crate::bundle::Bundle;
 use crate::call::{Arrival, Arrived, Call, CallId, Page, Query, Totals};
 use crate::filter::Filter;
+use crate::folder::Folder;
 
 pub(crate) use file::FILE_NAMES;
 use gate::Gate;
@@ -43,9 +44,10 @@ impl Opened {
     /// # Errors
     /// The folder or the file cannot be used, another store uses it, or another version of this program wrote the file.
     pub fn new(folder: &Path) -> anyhow::Result<Self> {
-        let (connection, lock) = file::open_writer(folder)?;
+        let folder = Folder::open(folder)?;
+        let (connection, lock) = file::open_writer(&folder)?;
         Ok(Self {
-            folder: folder.to_owned(),
+            folder: folder.path().to_owned(),
             connection,
             lock,
         })

@@ -64,9 +64,17 @@ impl Running {
         request(self.ready.capture, "POST", "/message", headers, body)
     }
 
-    /// Gets a path of the page as a browser on this host does.
+    /// Gets a path of the page as a program with its token does.
     pub(crate) fn get(&self, path: &str) -> Answer {
-        request(self.ready.page, "GET", path, "", b"")
+        request(self.ready.page, "GET", path, &self.authorization(), b"")
+    }
+
+    /// The header that opens the page; nothing where no token is required.
+    pub(crate) fn authorization(&self) -> String {
+        let token = self.ready.token.as_ref();
+        token.map_or_else(String::new, |token| {
+            format!("Authorization: Bearer {}\r\n", token.reveal())
+        })
     }
 
     pub(crate) fn json(&self, path: &str) -> Value {

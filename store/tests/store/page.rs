@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use store::Location;
+use store::token::{Secret, Token};
 
 use crate::client::{Running, line, request};
 
@@ -272,57 +273,113 @@ fn scripts_do_not_import_each_other_in_circles() {
 }
 
 #[test]
-fn a_foreign_name_for_this_host_is_refused() {
-    let store = Running::start();
+fn without_a_token_a_foreign_name_for_this_host_is_refused() {
+    let store = Running::start_with(|config| config.token = Token::Off);
     let with_host = |host: &str| {
-        request(
-            store.ready.page,
-            "GET",
-            "/api/v1/calls",
-            &format!("Host: {host}\r\n"),
-            b"",
-        )
-        .status
+        let host = format!("Host: {host}\r\n");
+        request(store.ready.page, "GET", "/api/v1/calls", &host, b"").status
     };
     let port = store.ready.page.port();
     assert_eq!(with_host(&format!("localhost:{port}")), 200);
     assert_eq!(with_host("[::1]:7700"), 200);
     assert_eq!(with_host(&format!("evil.example:{port}")), 403);
     assert_eq!(with_host("127.0.0.1.evil.example"), 403);
+    assert_eq!(store.ready.page_link(), store.ready.page_url());
 }
 
 #[test]
-fn a_page_for_the_network_requires_its_token() {
-    let store = Running::start_with(|config| config.page = "0.0.0.0:0".parse().expect("address"));
-    let token = store.ready.token.clone().expect("a token");
-    let page = ([127, 0, 0, 1], store.ready.page.port()).into();
-    let get = |path: &str, headers: &str| request(page, "GET", path, headers, b"");
-    assert_eq!(get("/", "").status, 401);
-    assert_eq!(
-        get("/api/v1/calls", "Cookie: store_token=guess\r\n").status,
-        401
-    );
-    let opened = get(&format!("/?token={token}"), "");
-    assert_eq!((opened.status, opened.header("location")), (303, "/"));
-    let cookie = opened.header("set-cookie");
-    assert!(
-        cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"),
-        "{cookie}"
-    );
-    let pair = cookie.split(';').next().expect("a pair");
-    assert_eq!(
-        get("/api/v1/calls", &format!("Cookie: {pair}\r\n")).status,
-        200
-    );
-    assert_eq!(
-        get(
+fn a_page_requires_its_token_on_every_address() {
+    for address in ["127.0.0.1:0", "0.0.0.0:0"] {
+        let store = Running::start_with(|config| config.page = address.parse().expect("address"));
+        let token = store.ready.token.clone().expect("a token");
+        let token = token.reveal();
+        let port = store.ready.page.port();
+        let page = ([127, 0, 0, 1], port).into();
+        let get = |path: &str, headers: &str| request(page, "GET", path, headers, b"");
+        for path in [
+            "/",
+            "/app.js",
             "/api/v1/calls",
-            &format!("Authorization: Bearer {token}\r\n")
-        )
-        .status,
-        200
+            "/api/v1/status",
+            "/api/v1/stream",
+        ] {
+            let host = format!("Host: localhost:{port}\r\n");
+            assert_eq!(get(path, &host).status, 401, "{path}");
+        }
+        let guess = format!("Cookie: store_token_{port}=guess\r\n");
+        assert_eq!(get("/api/v1/calls", &guess).status, 401);
+        assert_eq!(get("/?token=guess", "").status, 401);
+
+        let opened = get(&format!("/?filter=status%3A500&token={token}"), "");
+        assert_eq!(opened.status, 303);
+        assert_eq!(opened.header("location"), "/?filter=status%3A500");
+        let cookie = opened.header("set-cookie");
+        for attribute in ["HttpOnly", "SameSite=Strict", "Path=/", "Max-Age="] {
+            assert!(cookie.contains(attribute), "{cookie}");
+        }
+        let pair = cookie.split(';').next().expect("a pair");
+        assert_eq!(pair, format!("store_token_{port}={token}"));
+        let with_cookie = format!("Cookie: {pair}\r\n");
+        assert_eq!(get("/api/v1/calls", &with_cookie).status, 200);
+        // An old link in a browser that has the cookie.
+        let old = get("/?token=old", &with_cookie);
+        assert_eq!((old.status, old.header("location")), (303, "/"));
+        assert_eq!(old.header("set-cookie"), "");
+        assert_eq!(get("/api/v1/calls", &store.authorization()).status, 200);
+
+        assert!(
+            store
+                .ready
+                .page_link()
+                .ends_with(&format!("/?token={token}"))
+        );
+        assert!(!store.ready.page_url().contains(token));
+        assert!(!format!("{:?}", store.ready).contains(token));
+        assert!(!store.get("/api/v1/status").text().contains(token));
+    }
+}
+
+#[test]
+fn who_has_no_token_reads_what_to_do() {
+    let store = Running::start();
+    let page = request(store.ready.page, "GET", "/", "", b"");
+    assert_eq!(page.status, 401);
+    assert_eq!(page.header("www-authenticate"), "Bearer");
+    assert!(page.header("content-type").starts_with("text/html"));
+    assert!(
+        page.header("content-security-policy")
+            .contains("default-src 'none'")
     );
-    assert!(store.ready.page_url().ends_with(&token));
+    for words in ["sniffer page", "docker exec", "Authorization: Bearer"] {
+        assert!(page.text().contains(words), "{}", page.text());
+    }
+    let api = request(store.ready.page, "GET", "/api/v1/calls", "", b"");
+    assert_eq!(api.status, 401);
+    let error = api.json();
+    assert!(
+        error["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("sniffer page"))
+    );
+}
+
+#[test]
+fn the_token_survives_a_restart() {
+    let folder = tempfile::tempdir().expect("folder");
+    let start = || {
+        Running::start_with(|config| {
+            config.location = Location::Sqlite(folder.path().into());
+            config.token = Token::Kept(folder.path().into());
+        })
+    };
+    let first = start().ready.token.clone();
+    assert!(first.is_some());
+    assert_eq!(start().ready.token, first);
+    let given = Secret::token("of-my-own");
+    let with = given.clone().map(Token::Given);
+    let store = Running::start_with(|config| config.token = with.expect("valid"));
+    assert_eq!(store.ready.token, given);
+    assert_eq!(store.get("/").status, 200);
 }
 
 #[test]

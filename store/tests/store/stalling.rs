@@ -63,8 +63,9 @@ fn a_stream_keeps_its_place() {
     let store = Running::start();
     let mut stream = connect(store.ready.page);
     let head = format!(
-        "GET /api/v1/stream HTTP/1.1\r\nHost: {}\r\n\r\n",
-        store.ready.page
+        "GET /api/v1/stream HTTP/1.1\r\nHost: {}\r\n{}\r\n",
+        store.ready.page,
+        store.authorization()
     );
     stream.write_all(head.as_bytes()).expect("sends");
     let mut events = BufReader::new(stream);

@@ -24,6 +24,7 @@ struct Event {
 impl Events {
     fn open(store: &Running, query: &str, headers: &str) -> Self {
         let mut stream = connect(store.ready.page);
+        let headers = store.authorization() + headers;
         let head =
             format!("GET /api/v1/stream{query} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
         stream.write_all(head.as_bytes()).expect("sends");

@@ -72,6 +72,8 @@ pub enum Command {
     Off,
     /// What runs, and where every call went.
     Status(StatusFlags),
+    /// Print the link that opens the page of the running all-in-one.
+    Page,
     /// Check everything on which a capture depends; changes nothing.
     Check(CheckFlags),
     /// Read calls from capture files (pcap, pcapng, .gz, .zst, folders, - for standard input).

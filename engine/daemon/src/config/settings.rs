@@ -24,6 +24,7 @@ use super::kinds::{
 };
 use super::memory;
 use super::mode::CaptureMode;
+use super::page_token::{PageToken, TokenText};
 use super::setting::Group::{Calls, Delivery, Operation, Packets, Store};
 use super::setting::{
     ALL_IN_ONE, CAPTURING, Commands, DEMO, Described, EVERY, Kind, READING, RULES_TEST, Row,
@@ -389,9 +390,21 @@ settings! {
 
     /// Address of the page.
     ///
-    /// On any other address than a loopback one the page requires a token.
+    /// `sniffer page` prints the link that opens it, since the page requires a token (SNIFFER_UI_TOKEN).
     ui: Address = Setting::new("SNIFFER_UI", || SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 7700))
         .flag("ui", "ADDRESS")
+        .of(Store, STORING);
+
+    /// Token that the page requires: a text, file:///PATH of a file with one, or off.
+    ///
+    /// By default one is made at the first start and kept in the data folder, in `page.token`, which only its owner can read.
+    /// `sniffer page` prints the link that has it. Once opened, the browser keeps the token, and the plain address is
+    /// enough. Programs send `Authorization: Bearer TOKEN`. The flag takes no text, since every user sees the command line.
+    /// `off` lets everybody who reaches the page read all calls, as in `sniffer demo`.
+    ui_token: TokenText = Setting::new("SNIFFER_UI_TOKEN", || PageToken::Kept)
+        .flag("ui-token", "TOKEN")
+        .default_words("made once and kept")
+        .secret()
         .of(Store, STORING);
 
     /// Capture at once, without waiting for `sniffer on`.

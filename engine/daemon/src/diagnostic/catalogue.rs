@@ -281,6 +281,11 @@ sender keeps it and tries again; what no longer fits its queue is dropped there 
 SNIFFER_METRICS=127.0.0.1:7712 (or --metrics) sets another port, SNIFFER_METRICS=off serves none.";
     E105, Usage, "metrics cannot be served at the given address",
 "The program cannot listen on the address in SNIFFER_METRICS (or --metrics): it is in use, or not one of this machine's.";
+    W106, Done, "strangers may open the page",
+"The page shows captured calls, with whatever the rules leave in them. Every user and every container that shares the network
+of a host reaches a page on its loopback address, so the page requires a token: at the first start one is made and kept in the
+data folder. SNIFFER_UI_TOKEN=off switches that off, which is right only where something in front of the page decides who may
+read, or where the calls are no secret. A token that is set has at least 16 characters, such as those of `openssl rand -hex 16`.";
     E110, Unknown, "the control socket cannot be used",
 "`sniffer on`, `off` and `status` reach the running program over a Unix socket that only its owner may open. Run them as
 the same user, in the same container; --control PATH or SNIFFER_CONTROL sets another socket.";
@@ -289,6 +294,11 @@ the same user, in the same container; --control PATH or SNIFFER_CONTROL sets ano
     E112, NotRunning, "nothing records the calls",
 "`sniffer demo` found a running sniffer and made calls for it, or wanted to, and nothing recorded them. Its capture is off, or reads
 other interfaces or ports. `sniffer on` switches it on; `sniffer status` shows what it reads.";
+    E113, NotRunning, "there is no page to open",
+"`sniffer page` prints the link that opens the page of the running all-in-one. It reaches that over the control socket, so run it
+as the same user, in the same container: `docker exec NAME sniffer page`. A capture alone (`sniffer run`) has no page, and
+neither has an all-in-one whose calls go to the store of another program (W100). `sniffer store` prints its link at its start
+on a terminal; its token is in the file page.token of its data folder, unless SNIFFER_UI_TOKEN sets it.";
     E120, Incomplete, "not everything was accounted for or delivered",
 "`--strict` demands that every call and packet is complete. The ledger above shows what is missing and why.";
     E121, Usage, "the ledger cannot be written",

@@ -37,6 +37,10 @@ pub(super) fn answer(reporter: &Reporter, events: &Sender<Event>, request: Reque
         Request::On => Response::new(Exit::Done, "sniffer: ERROR (already started)"),
         Request::Off => forward(events, Event::Off),
         Request::Reload => forward(events, Event::Reload),
+        Request::Page => Response::new(
+            Exit::NotRunning,
+            "a capture without an embedded store runs here, and has no page",
+        ),
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Options {
     pub on: bool,
     /// Its control socket.
     pub control: PathBuf,
+    /// Its page shows calls of its own making.
+    pub is_demo: bool,
     /// Where notices and problems are written.
     pub console: Console,
 }

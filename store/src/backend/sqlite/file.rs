@@ -5,15 +5,15 @@
 //! when the *machine* loses power, the commits since the last checkpoint may be lost, while the file stays consistent. `FULL`
 //! would close that gap at the price of an fsync for each group of bundles, on a host whose traffic must not be disturbed.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use rusqlite::{Connection, OpenFlags};
 
 use super::lock::{LOCK_NAME, lock};
 use crate::clock::unix_ms;
+use crate::folder::Folder;
 use crate::limits::BUSY_WAIT;
 
 /// Name of the file in the data folder.
@@ -25,27 +25,33 @@ pub(super) const WAL_NAME: &str = "calls.sqlite-wal";
 /// All files that are opened there.
 pub(crate) const FILE_NAMES: [&str; 4] = [FILE_NAME, WAL_NAME, "calls.sqlite-shm", LOCK_NAME];
 
+/// The files beside it that SQLite opens by itself. It follows no link there either.
+const SQLITE_NAMES: [&str; 2] = [WAL_NAME, "calls.sqlite-shm"];
+
+/// How every connection opens the file: no part of its path is a link.
+const OPENING: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX.union(OpenFlags::SQLITE_OPEN_NOFOLLOW);
+
 /// Version of the schema, kept in `PRAGMA user_version`.
 const SCHEMA_VERSION: i64 = 2;
 
 /// Bytes of a page of the file.
 const PAGE_BYTES: i64 = 16 << 10;
 
-/// Makes the folder (mode 0700) and the file (mode 0600) where they are missing, and opens the writing connection.
-///
-/// A folder that exists keeps its mode, because it may be a mount that others use; the file is made private in any case, since
-/// it holds the bodies of calls.
+/// Makes the file (mode 0600) where it is missing, and opens the writing connection. The file is made private in any case, since
+/// it holds the bodies of calls; SQLite gives its `-wal` and `-shm` files the mode of the main file.
 ///
 /// The file that is returned beside the connection is the lock of the folder: no other store opens it while that lives.
-pub(super) fn open_writer(folder: &Path) -> anyhow::Result<(Connection, File)> {
-    let named = || format!("data folder {}", folder.display());
-    let path = prepare(folder).with_context(named)?;
+pub(super) fn open_writer(folder: &Folder) -> anyhow::Result<(Connection, File)> {
+    let named = || format!("data folder {}", folder.path().display());
+    for name in SQLITE_NAMES {
+        folder.check(name).with_context(named)?;
+    }
+    drop(folder.file(FILE_NAME).with_context(named)?);
     let lock = lock(folder).with_context(named)?;
-    let connection = Connection::open_with_flags(
-        &path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )
-    .with_context(|| format!("opening {}", path.display()))?;
+    let path = folder.path().join(FILE_NAME);
+    let connection =
+        Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OPENING)
+            .with_context(|| format!("opening {}", path.display()))?;
     configure(&connection)
         .and_then(|()| migrate(&connection))
         .with_context(|| format!("database {}", path.display()))?;
@@ -54,45 +60,13 @@ pub(super) fn open_writer(folder: &Path) -> anyhow::Result<(Connection, File)> {
 
 /// Opens one more connection that cannot write.
 pub(super) fn open_reader(folder: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OPENING;
     let connection = Connection::open_with_flags(folder.join(FILE_NAME), flags)?;
     connection.busy_timeout(BUSY_WAIT)?;
     connection.pragma_update(None, "query_only", true)?;
     // No query of ours sorts more than a page of the list, and a confined process has no folder for temporary files.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(connection)
-}
-
-/// SQLite gives its `-wal` and `-shm` files the mode of the main file, so only that one needs attention.
-///
-/// The store may run as root in a folder that it did not make: a link in it could lead it to make any file of the system, or to
-/// change the mode of one.
-fn prepare(folder: &Path) -> anyhow::Result<PathBuf> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)?;
-    if fs::metadata(folder)?.permissions().mode() & 0o002 != 0 {
-        bail!("every user may write to it; chmod o-w, or use another folder");
-    }
-    for name in FILE_NAMES {
-        let found = fs::symlink_metadata(folder.join(name));
-        if found.is_ok_and(|found| !found.is_file()) {
-            bail!("{name} is a link or no file; remove it, or use another folder");
-        }
-    }
-    let path = folder.join(FILE_NAME);
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)?;
-    if file.metadata()?.permissions().mode() & 0o077 != 0 {
-        file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    }
-    Ok(path)
 }
 
 fn configure(connection: &Connection) -> anyhow::Result<()> {
@@ -135,6 +109,9 @@ fn migrate(connection: &Connection) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[track_caller]
@@ -142,19 +119,23 @@ mod tests {
         fs::metadata(path).expect("exists").permissions().mode() & 0o777
     }
 
+    fn opened(folder: &Path) -> anyhow::Result<(Connection, File)> {
+        open_writer(&Folder::open(folder)?)
+    }
+
     #[test]
-    fn only_the_owner_reads_the_file() {
+    fn only_the_owner_reads_the_files() {
         let home = tempfile::tempdir().expect("folder");
         let folder = home.path().join("a/b");
-        let opened = open_writer(&folder).expect("opens");
+        let first = opened(&folder).expect("opens");
         assert_eq!(mode(&folder), 0o700);
         for name in FILE_NAMES {
             assert_eq!(mode(&folder.join(name)), 0o600, "{name}");
         }
-        drop(opened);
+        drop(first);
         fs::set_permissions(folder.join(FILE_NAME), fs::Permissions::from_mode(0o644))
             .expect("ours");
-        drop(open_writer(&folder).expect("opens again"));
+        drop(opened(&folder).expect("opens again"));
         assert_eq!(mode(&folder.join(FILE_NAME)), 0o600);
     }
 
@@ -171,7 +152,7 @@ mod tests {
                 } else {
                     std::os::unix::fs::symlink(&victim, folder.path().join(name)).expect("links");
                 }
-                let error = format!("{:#}", open_writer(folder.path()).expect_err("refused"));
+                let error = format!("{:#}", opened(folder.path()).expect_err("refused"));
                 assert!(error.contains(name) && error.contains("link"), "{error}");
                 assert_eq!(victim.exists(), exists);
             }
@@ -180,20 +161,9 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_every_user_may_write_to_is_refused() {
-        let folder = tempfile::tempdir().expect("folder");
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("ours");
-        let error = format!("{:#}", open_writer(folder.path()).expect_err("refused"));
-        assert!(error.contains("every user may write"), "{error}");
-        assert!(!folder.path().join(FILE_NAME).exists());
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o775)).expect("ours");
-        open_writer(folder.path()).expect("opens");
-    }
-
-    #[test]
     fn a_reader_cannot_write() {
         let folder = tempfile::tempdir().expect("folder");
-        let _writer = open_writer(folder.path()).expect("opens");
+        let _writer = opened(folder.path()).expect("opens");
         let reader = open_reader(folder.path()).expect("opens");
         assert!(reader.execute("DELETE FROM calls", []).is_err());
     }
@@ -201,27 +171,27 @@ mod tests {
     #[test]
     fn a_second_store_is_refused_with_the_pid_of_the_first() {
         let folder = tempfile::tempdir().expect("folder");
-        let first = open_writer(folder.path()).expect("opens");
-        let error = format!("{:#}", open_writer(folder.path()).expect_err("refused"));
+        let first = opened(folder.path()).expect("opens");
+        let error = format!("{:#}", opened(folder.path()).expect_err("refused"));
         let pid = format!("pid {}", std::process::id());
         assert!(
             error.contains("another store") && error.ends_with(&pid),
             "{error}"
         );
         drop(first);
-        open_writer(folder.path()).expect("opens again");
+        opened(folder.path()).expect("opens again");
     }
 
     #[test]
     fn a_newer_file_is_left_alone() {
         let folder = tempfile::tempdir().expect("folder");
-        let opened = open_writer(folder.path()).expect("opens");
-        opened
+        let first = opened(folder.path()).expect("opens");
+        first
             .0
             .pragma_update(None, "user_version", 99)
             .expect("writes");
-        drop(opened);
-        let error = open_writer(folder.path()).expect_err("refused");
+        drop(first);
+        let error = opened(folder.path()).expect_err("refused");
         assert!(format!("{error:#}").contains("version 99"), "{error:#}");
     }
 
@@ -233,7 +203,7 @@ mod tests {
             "no database, but long enough to look at".repeat(40),
         )
         .expect("writes");
-        let error = open_writer(folder.path()).expect_err("refused");
+        let error = opened(folder.path()).expect_err("refused");
         assert!(format!("{error:#}").contains(FILE_NAME), "{error:#}");
     }
 }

@@ -3,12 +3,12 @@
 //! SQLite itself would let two stores write to one file. Their pages would each announce only the calls of its own process, and
 //! each would delete calls by its own bounds. The lock is advisory and ends with the process, however that ends.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 
 use anyhow::{Context, bail};
+
+use crate::folder::Folder;
 
 /// Name of the file in the data folder. It holds the process id of the store.
 pub(super) const LOCK_NAME: &str = "calls.lock";
@@ -17,15 +17,8 @@ pub(super) const LOCK_NAME: &str = "calls.lock";
 ///
 /// # Errors
 /// Another store has it; the message has its process id.
-pub(super) fn lock(folder: &Path) -> anyhow::Result<File> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(folder.join(LOCK_NAME))
-        .context(LOCK_NAME)?;
+pub(super) fn lock(folder: &Folder) -> anyhow::Result<File> {
+    let mut file = folder.file(LOCK_NAME)?.file;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

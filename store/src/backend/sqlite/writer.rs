@@ -300,7 +300,7 @@ fn sender(transaction: &Transaction<'_>, sender: Sender) -> rusqlite::Result<i64
     let known: i64 = transaction.query_row("SELECT count(*) FROM senders", [], |row| row.get(0))?;
     let is_full = known >= integer(SENDERS_MAX)
         && transaction.execute("DELETE FROM senders WHERE calls = 0", [])? == 0;
-    let name = if is_full && sender != Sender::Local {
+    let name = if is_full && !sender.is_of_this_host() {
         "other"
     } else {
         &name
@@ -359,6 +359,7 @@ mod tests {
 
     use super::*;
     use crate::backend::sqlite::file::open_writer;
+    use crate::folder::Folder;
     use crate::limits::{DATABASE_BYTES_MIN, EXPIRE_ROUND_CALLS};
 
     fn bundle(text: impl Into<Bytes>, key: Option<&str>, sender: Sender) -> Bundle {
@@ -375,7 +376,9 @@ mod tests {
         fn new(retention: Retention) -> Self {
             let folder = tempfile::tempdir().expect("folder");
             Self {
-                connection: open_writer(folder.path()).expect("opens").0,
+                connection: open_writer(&Folder::open(folder.path()).expect("ours"))
+                    .expect("opens")
+                    .0,
                 retention,
                 _folder: folder,
             }
@@ -623,7 +626,8 @@ mod tests {
     #[test]
     fn a_full_disk_is_reported_stores_nothing_and_is_survived() {
         let folder = tempfile::tempdir().expect("folder");
-        let (connection, lock) = open_writer(folder.path()).expect("opens");
+        let (connection, lock) =
+            open_writer(&Folder::open(folder.path()).expect("ours")).expect("opens");
         connection
             .pragma_update(None, "max_page_count", 20)
             .expect("bounds");
@@ -651,7 +655,8 @@ mod tests {
             store("c", lines(1, 1)),
             Err(Failure::Unavailable(_))
         ));
-        let (connection, _lock) = open_writer(folder.path()).expect("opens");
+        let (connection, _lock) =
+            open_writer(&Folder::open(folder.path()).expect("ours")).expect("opens");
         let keys: String = connection
             .query_row("SELECT group_concat(key) FROM bundles", [], |row| {
                 row.get(0)
