@@ -39,7 +39,7 @@ pub(crate) struct Api {
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) stopped: watch::Receiver<bool>,
     capture: CaptureHandler,
-    places: [Arc<Places>; 2],
+    places: [Arc<Places>; 3],
     retention: Retention,
     capture_url: String,
     started_ms: i64,
@@ -49,7 +49,7 @@ impl Api {
     pub(crate) fn new(
         backend: AnyBackend,
         capture: CaptureHandler,
-        places: [Arc<Places>; 2],
+        places: [Arc<Places>; 3],
         retention: Retention,
         capture_url: String,
         stopped: watch::Receiver<bool>,

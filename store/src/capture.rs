@@ -37,13 +37,13 @@ use crate::backend::{Backend, Failure};
 use crate::bundle::Bundle;
 use crate::content;
 use crate::limits::{
-    BODIES_LOCAL_BYTES, BODIES_NETWORK_BYTES, BODIES_SENDER_BYTES, BODY_GRACE, BODY_RATE_MIN,
-    BODY_WAIT, KEY_BYTES_MAX, POST_LINES_MAX, POST_WAIT, TEXTS_LOCAL_BYTES, TEXTS_NETWORK_BYTES,
-    TEXTS_SENDER_BYTES,
+    BODIES_CAPTURE_BYTES, BODIES_LOCAL_BYTES, BODIES_NETWORK_BYTES, BODIES_SENDER_BYTES,
+    BODY_GRACE, BODY_RATE_MIN, BODY_WAIT, KEY_BYTES_MAX, POST_LINES_MAX, POST_WAIT,
+    TEXTS_CAPTURE_BYTES, TEXTS_LOCAL_BYTES, TEXTS_NETWORK_BYTES, TEXTS_SENDER_BYTES,
 };
 use crate::places::Connection;
 use crate::sender::Sender;
-use crate::shares::{Held, QueuedLines, Shares};
+use crate::shares::{Amounts, Held, QueuedLines, Shares};
 
 /// The state of the capture URL.
 #[derive(Clone)]
@@ -60,16 +60,18 @@ impl CaptureHandler {
     pub(crate) fn new(backend: AnyBackend, post_bytes_max: usize) -> Self {
         Self {
             backend,
-            bodies: Arc::new(Shares::new(
-                BODIES_LOCAL_BYTES.max(post_bytes_max),
-                BODIES_NETWORK_BYTES.max(post_bytes_max),
-                BODIES_SENDER_BYTES.max(post_bytes_max),
-            )),
-            texts: Arc::new(Shares::new(
-                TEXTS_LOCAL_BYTES.max(post_bytes_max),
-                TEXTS_NETWORK_BYTES.max(post_bytes_max),
-                TEXTS_SENDER_BYTES.max(post_bytes_max),
-            )),
+            bodies: Arc::new(Shares::new(Amounts {
+                capture: BODIES_CAPTURE_BYTES.max(post_bytes_max),
+                local: BODIES_LOCAL_BYTES.max(post_bytes_max),
+                network: BODIES_NETWORK_BYTES.max(post_bytes_max),
+                sender: BODIES_SENDER_BYTES.max(post_bytes_max),
+            })),
+            texts: Arc::new(Shares::new(Amounts {
+                capture: TEXTS_CAPTURE_BYTES.max(post_bytes_max),
+                local: TEXTS_LOCAL_BYTES.max(post_bytes_max),
+                network: TEXTS_NETWORK_BYTES.max(post_bytes_max),
+                sender: TEXTS_SENDER_BYTES.max(post_bytes_max),
+            })),
             queued: Arc::new(QueuedLines::new(POST_LINES_MAX)),
             refused: Arc::default(),
             post_bytes_max,

@@ -32,13 +32,14 @@ mod guard;
 pub mod limits;
 pub mod line;
 mod page;
-mod places;
+pub mod passed;
+pub mod places;
 pub mod sender;
 mod serve;
 mod shares;
 mod stream;
-
 pub mod token;
+
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -55,7 +56,10 @@ pub use config::Config;
 
 use backend::{Backend, any};
 use guard::Guard;
-use places::Places;
+use limits::{CONNECTIONS, PASSED_MAX};
+use passed::Passed;
+use places::{Places, Room};
+use token::Secret;
 
 /// The store is open: both ports are bound, the database is ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +118,8 @@ pub struct Opened {
     capture: TcpListener,
     page: TcpListener,
     database: any::Opened,
+    token: Option<Secret>,
+    passed: Option<Passed>,
 }
 
 impl Opened {
@@ -126,14 +132,23 @@ impl Opened {
         let capture = bind::listen(Role::Capture, config.capture)?;
         let page = bind::listen(Role::Page, config.page)?;
         let database = config.location.open()?;
+        // Only the store that has the lock of the database makes a token.
+        let token = config.token.open()?;
         Ok(Self {
             config,
             capture,
             page,
             database,
+            token,
+            passed: None,
         })
-        // Only the store that has the lock of the database makes a token.
-        let token = config.token.open()?;
+    }
+
+    /// Serves the capture URL also over the connections that are passed.
+    #[must_use]
+    pub fn with_passed(mut self, passed: Passed) -> Self {
+        self.passed = Some(passed);
+        self
     }
 
     /// As [`run_until`]. When `on_ready` is called, all threads run except for those that are started on demand. `on_health` is
@@ -203,6 +218,8 @@ async fn serve(
         capture,
         page,
         database,
+        token,
+        passed,
     } = opened;
     let backend = database.start(config.retention)?;
     let (stopping, stopped) = watch::channel(false);
@@ -212,24 +229,36 @@ async fn serve(
         page: page.local_addr()?,
         token,
     };
+    let guard = Guard::new(ready.page, ready.token.clone());
     let handler = capture::CaptureHandler::new(backend.clone(), config.post_bytes_max);
-    let capture_places = Arc::<Places>::default();
-    let page_places = Arc::<Places>::default();
+    let places = |room| Arc::new(Places::new(room));
+    let [capture_places, page_places] = [CONNECTIONS, CONNECTIONS].map(places);
+    let passed_places = places(Room {
+        connections: PASSED_MAX,
+        local: 0,
+        sender: 0,
+    });
     let api = api::Api::new(
         backend.clone(),
         handler.clone(),
-        [Arc::clone(&capture_places), Arc::clone(&page_places)],
+        [&capture_places, &page_places, &passed_places].map(Arc::clone),
         config.retention,
         ready.capture_url(),
         stopped.clone(),
     );
+    let [capture, page] = [capture, page].map(tokio::net::TcpListener::from_std);
+    let (capture, page) = (capture?, page?);
     on_ready(&ready);
 
+    let router = capture::router(handler);
+    let passing = passed.map(|passed| {
+        let router = router.clone();
+        tokio::spawn(serve::serve(passed, router, passed_places, stopped.clone()))
+    });
     let capturing = tokio::spawn(serve::serve(
         capture,
         router,
         capture_places,
-    let guard = Guard::new(ready.page, ready.token.clone());
         stopped.clone(),
     ));
     let paging = tokio::spawn(serve::serve(
@@ -245,6 +274,9 @@ async fn serve(
     stopping.send_replace(true);
     // The listeners give up their connections after `STOP_WAIT`; all bundles that they accepted have reached the backend by then.
     let ended = tokio::join!(capturing, paging, expiring);
+    if let Some(passing) = passing {
+        passing.await?;
+    }
     backend.close().await?;
     ended.0?;
     ended.1?;

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::places::Room;
+
 // ---- Retention ---------------------------------------------------------------------------------------------------
 
 /// Calls kept: a day of ten calls a second, and some more. Past it calls are deleted, the oldest
@@ -58,6 +60,9 @@ pub const LINE_DETAILS_MAX: usize = 16 << 10;
 /// Bytes of bodies that have arrived and are not answered, from this host; 503 past it.
 pub const BODIES_LOCAL_BYTES: usize = 64 << 20;
 
+/// The same over the connections of the capture that belongs to this store: nobody else can fill them.
+pub const BODIES_CAPTURE_BYTES: usize = 32 << 20;
+
 /// The same from all other hosts.
 pub const BODIES_NETWORK_BYTES: usize = 64 << 20;
 
@@ -67,6 +72,9 @@ pub const BODIES_SENDER_BYTES: usize = 32 << 20;
 /// Bytes of decompressed bodies from this host that are split or wait for their commit; until one is decompressed it counts as
 /// [`POST_BYTES_MAX`]. The next body waits.
 pub const TEXTS_LOCAL_BYTES: usize = 64 << 20;
+
+/// The same from the capture that belongs to this store: two of the largest, as many as it posts at a time.
+pub const TEXTS_CAPTURE_BYTES: usize = 32 << 20;
 
 /// The same from all other hosts: two of the largest, so that those of this host wait for no more in the writer's queue.
 pub const TEXTS_NETWORK_BYTES: usize = 32 << 20;
@@ -153,6 +161,20 @@ pub const CONNECTIONS_LOCAL: usize = 64;
 
 /// Connections of one sender on the network, in the same way.
 pub const CONNECTIONS_SENDER_MAX: usize = 64;
+
+/// The three together.
+pub(crate) const CONNECTIONS: Room = Room {
+    connections: CONNECTIONS_MAX,
+    local: CONNECTIONS_LOCAL,
+    sender: CONNECTIONS_SENDER_MAX,
+};
+
+/// Connections that the supervisor of an all-in-one passes for its capture, which uses two at a time; past it, one that waits for
+/// its next request is closed.
+pub const PASSED_MAX: usize = 16;
+
+/// Those that have come and are not served yet; the next one is closed, and its capture tries again.
+pub const PASSED_WAITING_MAX: usize = 16;
 
 /// Bytes of the head of a request, and of one read of a body, several times what loggers and browsers send; 431 past it.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;

@@ -3,16 +3,26 @@
 //! A connection either has a request that is being answered, or waits for its peer: for a head, for the next bytes of a body, or
 //! idle between two requests. Where no place is free for a new connection, the one that has waited longest is closed: a peer
 //! that opens connections and stalls loses those, and keeps nobody else out. Senders on the network have a number of places
-//! each, and can never take those that are kept for this host.
+//! each, and can never take those that are kept for this host. What else listens in this program has its places in the same way.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::limits::{CONNECTIONS_LOCAL, CONNECTIONS_MAX, CONNECTIONS_SENDER_MAX};
 use crate::sender::Sender;
+
+/// How many places a listener has.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// All of them.
+    pub connections: usize,
+    /// Those of them that are kept for this host.
+    pub local: usize,
+    /// Those that one sender on the network may take.
+    pub sender: usize,
+}
 
 /// What a connection does.
 #[derive(Clone, Copy, Debug)]
@@ -27,10 +37,11 @@ enum Activity {
 
 /// A connection as its place and its requests see it.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
     sender: Sender,
     activity: Mutex<Activity>,
     closing: Notify,
+    closed: AtomicBool,
 }
 
 impl Connection {
@@ -39,6 +50,7 @@ impl Connection {
             sender,
             activity: Mutex::new(Activity::Waits(Instant::now())),
             closing: Notify::new(),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -76,6 +88,16 @@ impl Connection {
         }
     }
 
+    /// Whether its place was given to another connection, so that this one has to end.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.closing.notify_one();
+    }
+
     /// Completes when the place is needed for another connection.
     pub(crate) async fn closing(&self) {
         self.closing.notified().await;
@@ -83,8 +105,9 @@ impl Connection {
 }
 
 /// The places of a listener.
-#[derive(Debug, Default)]
-pub(crate) struct Places {
+#[derive(Debug)]
+pub struct Places {
+    room: Room,
     taken: Mutex<Vec<Arc<Connection>>>,
     refused: AtomicU64,
     closed: AtomicU64,
@@ -92,13 +115,14 @@ pub(crate) struct Places {
 
 /// A place, free again when dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     places: Arc<Places>,
     connection: Arc<Connection>,
 }
 
 impl Place {
-    pub(crate) fn connection(&self) -> &Arc<Connection> {
+    /// The connection that has it.
+    pub fn connection(&self) -> &Arc<Connection> {
         &self.connection
     }
 }
@@ -110,10 +134,20 @@ impl Drop for Place {
 }
 
 impl Places {
+    /// All of them, free.
+    pub fn new(room: Room) -> Self {
+        Self {
+            room,
+            taken: Mutex::default(),
+            refused: AtomicU64::new(0),
+            closed: AtomicU64::new(0),
+        }
+    }
+
     /// A place for a new connection; `None` when none is free and every connection that could give its own has a request.
-    pub(crate) fn take(self: &Arc<Self>, sender: Sender) -> Option<Place> {
+    pub fn take(self: &Arc<Self>, sender: Sender) -> Option<Place> {
         let mut taken = locked(&self.taken);
-        if let Some(crowd) = crowd(&taken, sender) {
+        if let Some(crowd) = self.room.crowd(&taken, sender) {
             let longest = taken
                 .iter()
                 .enumerate()
@@ -124,7 +158,7 @@ impl Places {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 return None;
             };
-            taken.swap_remove(at).closing.notify_one();
+            taken.swap_remove(at).close();
             self.closed.fetch_add(1, Ordering::Relaxed);
         }
         let connection = Arc::new(Connection::new(sender));
@@ -136,12 +170,12 @@ impl Places {
     }
 
     /// Connections that found no place.
-    pub(crate) fn refused(&self) -> u64 {
+    pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
     /// Connections that waited and were closed to give their place to another.
-    pub(crate) fn closed(&self) -> u64 {
+    pub fn closed(&self) -> u64 {
         self.closed.load(Ordering::Relaxed)
     }
 }
@@ -156,22 +190,24 @@ impl Crowd {
     fn has(&self, sender: Sender) -> bool {
         match self {
             Self::One(one) => *one == sender,
-            Self::Network => sender != Sender::Local,
+            Self::Network => !sender.is_of_this_host(),
         }
     }
 }
 
-/// `None` while there is a free place for this sender.
-fn crowd(taken: &[Arc<Connection>], sender: Sender) -> Option<Crowd> {
-    let count = |crowd: &Crowd| taken.iter().filter(|other| crowd.has(other.sender)).count();
-    let own = Crowd::One(sender);
-    if sender == Sender::Local {
-        return (taken.len() >= CONNECTIONS_MAX).then_some(own);
+impl Room {
+    /// `None` while there is a free place for this sender.
+    fn crowd(self, taken: &[Arc<Connection>], sender: Sender) -> Option<Crowd> {
+        let count = |crowd: &Crowd| taken.iter().filter(|other| crowd.has(other.sender)).count();
+        let own = Crowd::One(sender);
+        if sender.is_of_this_host() {
+            return (taken.len() >= self.connections).then_some(own);
+        }
+        if count(&own) >= self.sender {
+            return Some(own);
+        }
+        (count(&Crowd::Network) >= self.connections - self.local).then_some(Crowd::Network)
     }
-    if count(&own) >= CONNECTIONS_SENDER_MAX {
-        return Some(own);
-    }
-    (count(&Crowd::Network) >= CONNECTIONS_MAX - CONNECTIONS_LOCAL).then_some(Crowd::Network)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -182,6 +218,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{CONNECTIONS, CONNECTIONS_LOCAL, CONNECTIONS_MAX, CONNECTIONS_SENDER_MAX};
+
+    fn places() -> Arc<Places> {
+        Arc::new(Places::new(CONNECTIONS))
+    }
 
     fn host(number: u8) -> Sender {
         Sender::of([192, 0, 2, number].into())
@@ -194,14 +235,16 @@ mod tests {
 
     fn is_closed(place: &Place) -> bool {
         let taken = locked(&place.places.taken);
-        !taken
+        let has_place = taken
             .iter()
-            .any(|other| Arc::ptr_eq(other, &place.connection))
+            .any(|other| Arc::ptr_eq(other, &place.connection));
+        assert_ne!(has_place, place.connection.is_closed());
+        !has_place
     }
 
     #[test]
     fn the_connection_that_waited_longest_gives_its_place() {
-        let places = Arc::new(Places::default());
+        let places = places();
         let taken = full(&places, Sender::Local, CONNECTIONS_MAX);
         taken[0].connection.answers();
         taken[2].connection.waits();
@@ -212,7 +255,7 @@ mod tests {
 
     #[test]
     fn without_one_that_waits_a_connection_is_refused() {
-        let places = Arc::new(Places::default());
+        let places = places();
         let taken = full(&places, host(1), CONNECTIONS_SENDER_MAX);
         for place in &taken {
             place.connection.answers();
@@ -228,7 +271,7 @@ mod tests {
 
     #[test]
     fn the_network_cannot_take_the_places_of_this_host() {
-        let places = Arc::new(Places::default());
+        let places = places();
         let network: Vec<_> = (0..4)
             .flat_map(|number| full(&places, host(number), CONNECTIONS_SENDER_MAX))
             .collect();

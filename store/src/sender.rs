@@ -1,7 +1,7 @@
 //! The sender of a bundle or of a request, as far as fairness is concerned: the peer address of its connection.
 //!
 //! The address is the one thing about a sender that the sender cannot choose; the detail `host` of a line is text of its own.
-//! Everything on this host is one sender, and so is an IPv6 network of 64 bits, since one host has all of its addresses.
+//! Everything on this host is one sender, but for the capture to which the store belongs; and so is an IPv6 network of 64 bits, since one host has all of its addresses.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,7 +9,9 @@ use std::net::{IpAddr, Ipv6Addr};
 /// Who sends, for the division of what is bounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Sender {
-    /// A process on this host.
+    /// The capture of the same all-in-one, whose connections no other process can make.
+    Capture,
+    /// Any other process on this host.
     Local,
     /// A host with this IPv4 address.
     V4(std::net::Ipv4Addr),
@@ -30,9 +32,17 @@ impl Sender {
     }
 }
 
+impl Sender {
+    /// Whether it is a process on this host.
+    pub fn is_of_this_host(self) -> bool {
+        matches!(self, Self::Capture | Self::Local)
+    }
+}
+
 impl fmt::Display for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Capture => f.write_str("capture"),
             Self::Local => f.write_str("local"),
             Self::V4(address) => write!(f, "{address}"),
             Self::V6(prefix) => write!(f, "{prefix}/64"),

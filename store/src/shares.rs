@@ -1,5 +1,5 @@
-//! Bytes of POSTs in memory, divided between senders: this host and the network have an amount each, and a sender on the network
-//! has at most a part of the latter.
+//! Bytes of POSTs in memory, divided between senders: the store's own capture, this host and the network have an amount each, and a
+//! sender on the network has at most a part of the latter.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +14,7 @@ const UNIT_BYTES: usize = 1 << 10;
 /// An amount of bytes that is divided.
 #[derive(Debug)]
 pub(crate) struct Shares {
+    capture: Arc<Semaphore>,
     local: Arc<Semaphore>,
     network: Arc<Semaphore>,
     sender_bytes: usize,
@@ -48,14 +49,27 @@ impl Held {
     }
 }
 
+/// How many bytes there are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Amounts {
+    /// For the store's own capture.
+    pub(crate) capture: usize,
+    /// For all other processes on this host.
+    pub(crate) local: usize,
+    /// For the network.
+    pub(crate) network: usize,
+    /// The part of that which one sender may hold.
+    pub(crate) sender: usize,
+}
+
 impl Shares {
-    /// `sender_bytes` is the part of `network_bytes` that one sender may hold.
-    pub(crate) fn new(local_bytes: usize, network_bytes: usize, sender_bytes: usize) -> Self {
+    pub(crate) fn new(bytes: Amounts) -> Self {
         let semaphore = |bytes| Arc::new(Semaphore::new(units(bytes) as usize));
         Self {
-            local: semaphore(local_bytes),
-            network: semaphore(network_bytes),
-            sender_bytes,
+            capture: semaphore(bytes.capture),
+            local: semaphore(bytes.local),
+            network: semaphore(bytes.network),
+            sender_bytes: bytes.sender,
             senders: Mutex::default(),
         }
     }
@@ -86,8 +100,10 @@ impl Shares {
     }
 
     fn semaphores(&self, sender: Sender) -> Vec<Arc<Semaphore>> {
-        if sender == Sender::Local {
-            return vec![Arc::clone(&self.local)];
+        match sender {
+            Sender::Capture => return vec![Arc::clone(&self.capture)],
+            Sender::Local => return vec![Arc::clone(&self.local)],
+            Sender::V4(_) | Sender::V6(_) => {}
         }
         let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
         // A sender that holds nothing has all of its share; each permit holds on to its semaphore.
@@ -99,9 +115,11 @@ impl Shares {
     }
 }
 
-/// Lines of bundles from the network in the queue of the backend, so that a bundle from this host waits for no more than these.
+/// Lines of bundles in the queue of the backend: a bundle from this host waits for no more than a certain number of the network's,
+/// and one of the store's own capture for no more than that of others on this host in addition.
 #[derive(Debug)]
 pub(crate) struct QueuedLines {
+    local: Arc<Semaphore>,
     network: Arc<Semaphore>,
 }
 
@@ -109,21 +127,24 @@ impl QueuedLines {
     /// `lines_max` is at least what one bundle has.
     pub(crate) fn new(lines_max: usize) -> Self {
         Self {
+            local: Arc::new(Semaphore::new(lines_max)),
             network: Arc::new(Semaphore::new(lines_max)),
         }
     }
 
-    /// Waits until so many lines may be queued; those of this host may always.
+    /// Waits until so many lines may be queued; those of the capture may always.
     pub(crate) async fn take(
         &self,
         sender: Sender,
         lines: usize,
     ) -> Result<Option<OwnedSemaphorePermit>, AcquireError> {
-        if sender == Sender::Local {
-            return Ok(None);
-        }
+        let queued = match sender {
+            Sender::Capture => return Ok(None),
+            Sender::Local => &self.local,
+            Sender::V4(_) | Sender::V6(_) => &self.network,
+        };
         let lines = u32::try_from(lines).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.network).acquire_many_owned(lines);
+        let permit = Arc::clone(queued).acquire_many_owned(lines);
         permit.await.map(Some)
     }
 }
@@ -143,28 +164,37 @@ mod tests {
     const KIB: usize = 1 << 10;
 
     #[test]
-    fn lines_of_the_network_wait_and_those_of_this_host_do_not() {
+    fn lines_of_others_wait_and_those_of_the_capture_do_not() {
         let queued = QueuedLines::new(10);
         let taken = |sender, lines| queued.take(sender, lines).now_or_never();
         let first = taken(A, 9);
         assert!(first.is_some());
         assert!(taken(B, 2).is_none());
         assert!(taken(B, 1).is_some());
-        assert!(taken(Sender::Local, 1000).is_some());
+        let local = taken(Sender::Local, 10);
+        assert!(local.is_some() && taken(Sender::Local, 1).is_none());
+        assert!(taken(Sender::Capture, 1000).is_some());
         drop(first);
         assert!(taken(B, 10).is_some());
     }
 
     #[test]
     fn a_sender_has_a_part_and_this_host_an_amount_of_its_own() {
-        let shares = Shares::new(8 * KIB, 6 * KIB, 4 * KIB);
+        let shares = Shares::new(Amounts {
+            capture: 2 * KIB,
+            local: 8 * KIB,
+            network: 6 * KIB,
+            sender: 4 * KIB,
+        });
         let mut held = shares.try_take(A, 3 * KIB).expect("free");
         assert!(shares.try_take(A, 2 * KIB).is_none());
         held.merge(shares.try_take(A, KIB).expect("the rest of the share"));
         assert!(shares.try_take(B, 3 * KIB).is_none());
         assert!(shares.is_short_of(3 * KIB) && !shares.is_short_of(2 * KIB));
         let other = shares.try_take(B, 2 * KIB).expect("the rest");
-        assert!(shares.try_take(Sender::Local, 8 * KIB).is_some());
+        let local = shares.try_take(Sender::Local, 8 * KIB);
+        assert!(local.is_some() && shares.try_take(Sender::Local, KIB).is_none());
+        assert!(shares.try_take(Sender::Capture, 2 * KIB).is_some());
         held.shrink_to(KIB);
         assert!(shares.try_take(A, 3 * KIB).is_some());
         drop((held, other));

@@ -29,6 +29,7 @@ mod sandbox;
 mod senders;
 mod simulation;
 mod splitting;
+mod stalling;
 mod tidy;
 mod uploads;
 mod wrappings;

@@ -152,6 +152,32 @@ fn capture_can_reach_its_destination_and_its_rules_and_no_more() {
     );
 }
 
+/// It makes pairs of sockets and passes one of each to its supervisor, over its standard input and no other descriptor; and it
+/// connects to nothing.
+#[test]
+fn the_capture_of_an_all_in_one_passes_connections_and_makes_none() {
+    check(
+        "capture of an all-in-one",
+        &[
+            ("a pair of sockets", End::Worked),
+            ("a pair of other sockets", EPERM),
+            // The standard input of this test is no socket; the filter lets the call pass.
+            (
+                "pass a descriptor to the supervisor",
+                End::Failed(libc::ENOTSOCK),
+            ),
+            ("the same, which connects", EPERM),
+            ("pass a descriptor on", EPERM),
+            ("take a descriptor", EPERM),
+            ("the same with a message", EPERM),
+            ("another program's socket", EPERM),
+            ("connect to the destination", EACCES),
+            ("connect elsewhere", EACCES),
+            ("listen", EACCES),
+        ],
+    );
+}
+
 #[test]
 fn the_store_has_its_folder_and_no_new_socket() {
     check("store", &HOSTILE);

@@ -23,6 +23,7 @@ pub mod control;
 pub mod counters;
 pub mod delegate;
 pub mod demo;
+pub mod descriptors;
 pub mod diagnostic;
 pub mod invocation;
 pub mod limits;
@@ -73,8 +74,8 @@ fn perform(cli: Cli, invocation: &Invocation) -> Result<Exit, Diagnostic> {
         Command::On => client::request(invocation, Request::On),
         Command::Off => client::request(invocation, Request::Off),
         Command::Status(flags) => client::show_status(invocation, flags.json || cli.json),
-        Command::Check(flags) => check::command(&flags, invocation),
         Command::Page => client::show_page(invocation),
+        Command::Check(flags) => check::command(&flags, invocation),
         Command::Read(flags) => read::command(flags, invocation),
         Command::Store(flags) => store_process::command(&flags, invocation),
         Command::Rules(command) => match command {

@@ -109,9 +109,18 @@ pub const DELEGATE_ANSWER_BYTES_MAX: usize = 16 << 20;
 
 // ---- metrics port ----
 
-/// Clients of the metrics port that are answered at the same time; more wait in the kernel's queue. One scrapes, another
-/// probes, two are for people.
-pub const METRICS_CONNECTIONS_MAX: usize = 4;
+/// Clients of the metrics port at the same time. Past it, the one that has waited longest is closed for the next one, counted as
+/// `closed` in `sniffer_metrics_clients_total`. A client needs milliseconds, so only those that stall wait for long.
+pub const METRICS_CONNECTIONS_MAX: usize = 64;
+
+/// Those of them that are kept for this host.
+pub const METRICS_CONNECTIONS_LOCAL: usize = 16;
+
+/// Clients of one host on the network, in the same way: some scrape, some probe.
+pub const METRICS_CONNECTIONS_SENDER_MAX: usize = 16;
+
+/// Clients that are accepted before those that are there have their turn.
+pub const METRICS_ACCEPTS_MAX: usize = 8;
 
 /// Time for a request to the metrics port and its answer; then the connection is closed.
 pub const METRICS_REQUEST_MAX: Duration = Duration::from_secs(5);

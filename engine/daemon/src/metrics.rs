@@ -1,30 +1,27 @@
-//! The server of `GET :7702/metrics`, `/livez` and `/readyz`: a small HTTP/1 server on threads of its own.
+//! The server of `GET :7702/metrics`, `/livez` and `/readyz`: a small HTTP/1 server on a thread of its own.
 //!
 //! Anybody who reaches the port may read them, so they contain only numbers, the program's own words and line numbers of the
 //! rules: no address, no name, no pattern, nothing of a call. `GET` and `HEAD` alone, one request a connection, each
-//! within [`limits::METRICS_REQUEST_MAX`]; more than [`limits::METRICS_CONNECTIONS_MAX`] at a time wait in the kernel's
-//! queue. No data path waits for any of this: it reads what the shards publish.
+//! within [`limits::METRICS_REQUEST_MAX`]; [`clients`] has who is served when more come than there is place for. No data path
+//! waits for any of this: it reads what the shards publish.
 
-use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::pin::{Pin, pin};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
+use store::places::Places;
 
 use crate::config;
 use crate::diagnostic::{Code, Diagnostic, system_words};
+#[cfg(doc)]
 use crate::limits;
 
+mod clients;
 pub mod exposition;
 mod families;
 
@@ -120,51 +117,23 @@ impl Server {
     ///
     /// The kernel gives no thread.
     pub fn serve(self, answer: impl Fn(Page) -> Answer + Send + Sync + 'static) -> io::Result<()> {
-        let listener = Arc::new(self.listener);
-        let answer = Arc::new(answer);
-        for _ in 0..limits::METRICS_CONNECTIONS_MAX {
-            let (listener, answer) = (Arc::clone(&listener), Arc::clone(&answer));
-            std::thread::Builder::new()
-                .name("metrics".into())
-                .spawn(move || {
-                    loop {
-                        match listener.accept() {
-                            Ok((client, _)) => serve_request(client, &*answer),
-                            // Out of descriptors or memory: other parts of the process will free some.
-                            Err(_) => std::thread::sleep(limits::METRICS_ACCEPT_PAUSE),
-                        }
-                    }
-                })?;
-        }
-        Ok(())
-    }
-}
-
-/// Serves one request. Errors of the client end its connection.
-fn serve_request(client: TcpStream, answer: &dyn Fn(Page) -> Answer) {
-    let socket = Socket {
-        tcp: client,
-        until: Instant::now() + limits::METRICS_REQUEST_MAX,
-    };
-    let service = service_fn(|request: Request<Incoming>| {
-        std::future::ready(Ok::<_, std::convert::Infallible>(respond(&request, answer)))
-    });
-    let connection = http1::Builder::new()
-        .keep_alive(false)
-        // Otherwise hyper reads while it answers, to see whether the client is still there; reads of this socket block.
-        .half_close(true)
-        .max_buf_size(limits::METRICS_HEAD_BYTES_MAX)
-        .serve_connection(socket, service);
-    let mut connection = pin!(connection);
-    // No waker is needed: reads and writes of the socket block, so a pending connection can be polled again at once.
-    for _ in 0..limits::METRICS_POLLS_MAX {
-        if connection
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()))
-            .is_ready()
-        {
-            return;
-        }
+        let listener = self.listener;
+        let serving = move || {
+            let places = Arc::new(Places::new(clients::ROOM));
+            let counted = Arc::clone(&places);
+            let answer = move |page| {
+                let mut answer = answer(page);
+                if page == Page::Metrics {
+                    exposition::clients(&mut answer.text, counted.closed(), counted.refused());
+                }
+                answer
+            };
+            clients::serve(&listener, &places, move |request| respond(request, &answer))
+        };
+        std::thread::Builder::new()
+            .name("metrics".into())
+            .spawn(serving)
+            .map(drop)
     }
 }
 
@@ -212,65 +181,14 @@ fn respond(request: &Request<Incoming>, answer: &dyn Fn(Page) -> Answer) -> Resp
     response
 }
 
-/// A connection whose reads and writes block, all together no longer than until a certain time.
-struct Socket {
-    tcp: TcpStream,
-    until: Instant,
-}
-
-impl Socket {
-    fn left(&self) -> io::Result<std::time::Duration> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            Err(io::ErrorKind::TimedOut.into())
-        } else {
-            Ok(left)
-        }
-    }
-}
-
-impl Read for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        mut to: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let mut bytes = [0; 4096];
-        let room = to.remaining().min(bytes.len());
-        let read = self.left().and_then(|left| {
-            self.tcp.set_read_timeout(Some(left))?;
-            (&self.tcp).read(&mut bytes[..room])
-        });
-        Poll::Ready(read.map(|count| to.put_slice(&bytes[..count])))
-    }
-}
-
-impl Write for Socket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Poll::Ready(self.left().and_then(|left| {
-            self.tcp.set_write_timeout(Some(left))?;
-            (&self.tcp).write(bytes)
-        }))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.tcp.shutdown(Shutdown::Write))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
     use std::time::Duration;
 
     use super::*;
+    use crate::limits;
 
     fn start() -> SocketAddr {
         let wanted = config::Metrics {
@@ -363,20 +281,65 @@ mod tests {
         check(at, &long, "431", &[]);
     }
 
-    /// As many silent clients as there are threads: each is let go in time, and then others are answered.
+    /// Many more clients that stall than there are places: in the head, in a body that nobody reads, and before the answer is taken.
     #[test]
-    fn silent_clients_are_let_go() {
+    fn clients_that_stall_keep_nobody_out() {
         let at = start();
-        let silent: Vec<_> = (0..limits::METRICS_CONNECTIONS_MAX)
-            .map(|_| TcpStream::connect(at).unwrap())
-            .collect();
-        check(
-            at,
-            "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
-            "200",
-            &["Live"],
-        );
-        drop(silent);
+        let mut stalled = Vec::new();
+        for sent in [
+            "",
+            "GET /livez HT",
+            "POST /livez HTTP/1.1\r\nContent-Length: 9\r\n\r\n",
+        ] {
+            for _ in 0..limits::METRICS_CONNECTIONS_MAX {
+                let mut client = TcpStream::connect(at).unwrap();
+                // An earlier one may have been closed for it, and so may this one.
+                let _ = client.write_all(sent.as_bytes());
+                stalled.push(client);
+            }
+            check(
+                at,
+                "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+                "200",
+                &["Live"],
+            );
+        }
+        let text = ask(at, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+        let count = |outcome: &str| -> u64 {
+            let name = format!("sniffer_metrics_clients_total{{outcome=\"{outcome}\"}} ");
+            let line = text.lines().find_map(|line| line.strip_prefix(&name));
+            line.expect("a metric").parse().expect("a count")
+        };
+        assert!(count("closed") > 0 && count("refused") == 0, "{text}");
+    }
+
+    /// A large answer to a client that takes it slowly is sent in parts, and others are answered in between.
+    #[test]
+    fn a_slow_reader_gets_the_whole_answer() {
+        let wanted = config::Metrics {
+            address: "127.0.0.1:0".parse().unwrap(),
+            is_named: true,
+        };
+        let Endpoint::At(server) = Endpoint::open(Some(&wanted)).unwrap() else {
+            panic!("port 0 is never taken");
+        };
+        let at = server.address;
+        let answer = |page| Answer {
+            is_well: true,
+            text: if page == Page::Ready {
+                "x".repeat(20 << 20)
+            } else {
+                String::new()
+            },
+        };
+        server.serve(answer).unwrap();
+        let mut slow = TcpStream::connect(at).unwrap();
+        slow.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+            .unwrap();
+        check(at, "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", "200", &[]);
+        let mut text = Vec::new();
+        slow.read_to_end(&mut text).unwrap();
+        assert!(text.len() > 20 << 20, "{}", text.len());
     }
 
     #[test]

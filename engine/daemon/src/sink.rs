@@ -60,8 +60,9 @@ impl Sinks {
     pub fn of(config: &Capture, identity: &Arc<Identity>) -> Self {
         let name = DEFAULT.to_owned();
         let sink: Box<dyn Sink> = match &config.destination {
-            Destination::Url(url) => Box::new(
+            Destination::Url(url) | Destination::Store(url) => Box::new(
                 Http::new(name, url.clone())
+                    .over_supervisor(matches!(config.destination, Destination::Store(_)))
                     .compressed(config.compression)
                     .bounded(
                         config.settings.bundles_kept_max,

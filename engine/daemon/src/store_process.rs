@@ -115,8 +115,8 @@ impl StoreReport {
     }
 }
 
-/// How the page is named at the start. On a terminal that is the link, which opens it. So it is in the log of a container, where a
-/// newcomer looks for it and which only those read who may run commands in the container; but not a token that the user has set.
+/// How the page is named at the start: on a terminal by the link, which opens it. In a container the log has the link, too, since a
+/// newcomer looks for it there, and only those read it who may run commands in the container; but no token that the user has set.
 pub fn page_shown(settings: &Settings, page_url: &str, link: &Link, otherwise: &str) -> String {
     let token = &settings.ui_token;
     if *token == PageToken::Off {
@@ -157,7 +157,7 @@ fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exi
     let opened = opened.and_then(|opened| Ok(std::fs::read_dir(&settings.data).map(|_| opened)?));
     // Which process has a port that is taken, and what answers there, is determined before; after this only the files of the
     // database are needed.
-    let plan = Plan::store(&settings.data);
+    let plan = Plan::store(&settings.data, is_supervised);
     let files = (!settings.no_sandbox && opened.is_ok()).then(|| plan.confine_files());
     let report = |ready: &store::Ready| {
         let confinement = files.map_or(Confinement::Unwanted, |files| {
@@ -200,13 +200,18 @@ fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exi
             print_json(&StoreReport::Health { problem });
         }
     };
+    let (passing, passed) = store::passed::passing();
     let stop = async move {
         if is_supervised {
-            supervised::end_after_supervisor();
+            supervised::end_after_supervisor(move |connection| passing.pass(connection));
         }
         store::termination().await;
     };
-    match opened.and_then(|opened| opened.run_until(report, health, stop)) {
+    let serve = |opened: store::Opened| {
+        let opened = opened.with_passed(passed);
+        opened.run_until(report, health, stop)
+    };
+    match opened.and_then(serve) {
         Ok(()) => Ok(Exit::Done),
         Err(error) => match error.downcast_ref::<store::BindError>() {
             Some(taken)
@@ -342,9 +347,9 @@ mod tests {
             page_url: "http://[::1]:7700/".into(),
             page_link: Link("http://[::1]:7700/?token=abc".into()),
         };
+        assert!(!format!("{ready:?}").contains("abc"));
         assert_eq!(ready.ports(), "7701,7700");
         let line = serde_json::to_string(&ready).unwrap();
         assert_eq!(serde_json::from_str::<StoreReport>(&line).unwrap(), ready);
     }
 }
-        assert!(!format!("{ready:?}").contains("abc"));

@@ -24,9 +24,11 @@ use crate::status::{self, State, Status, Stopped};
 use crate::store_process::{StoreReport, cannot_store, page_shown};
 use child::Child;
 pub use options::Options;
+use to_store::ToStore;
 
 mod child;
 mod options;
+mod to_store;
 
 /// How often the children are checked while no event arrives.
 const TEND_EVERY: Duration = Duration::from_millis(50);
@@ -57,17 +59,17 @@ pub fn command(flags: &AllInOneFlags, invocation: &Invocation) -> Result<Exit, D
         values,
         control: invocation.control.clone(),
         console: invocation.console,
+        is_demo: false,
     })
 }
-        is_demo: false,
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(options: Options) -> Result<Exit, Diagnostic> {
     // Bad settings are reported now and not at the first `sniffer on`.
     let settings = Settings::check(&options.values, ALL_IN_ONE)?;
+    let token = config::page_token(&settings)?;
     check_capture(&options.values, &settings)?;
     let server = Server::bind(&options.control)?;
-    let token = config::page_token(&settings)?;
     let (sender, events) = mpsc::channel();
     let requests = sender.clone();
     let _serving = server
@@ -75,12 +77,12 @@ pub fn run(options: Options) -> Result<Exit, Diagnostic> {
         .map_err(no_thread)?;
     signals::watch(sender, Event::Signal).map_err(no_thread)?;
 
-    let mut supervisor = Supervisor::new(options, settings);
-    supervisor.start_store();
     let is_demo = options.is_demo;
     if let (Some(warning), false) = (config::open_page(&settings, &token), is_demo) {
         options.console.report(&warning);
     }
+    let mut supervisor = Supervisor::new(options, settings);
+    supervisor.start_store();
     loop {
         match events.recv_timeout(TEND_EVERY) {
             Ok(Event::Signal(SIGUSR1)) => supervisor
@@ -168,6 +170,7 @@ struct Supervisor {
     options: Options,
     settings: Settings,
     store: Option<Child>,
+    to_store: ToStore,
     report: Option<StoreReport>,
     /// Why the store cannot store calls now.
     store_problem: Option<String>,
@@ -188,6 +191,7 @@ impl Supervisor {
             options,
             settings,
             store: None,
+            to_store: ToStore::default(),
             report: None,
             store_problem: None,
             store_restart: Restart::default(),
@@ -200,7 +204,10 @@ impl Supervisor {
 
     fn start_store(&mut self) {
         match Child::start("store", &["store"], &self.options) {
-            Ok(child) => self.store = Some(child),
+            Ok(child) => {
+                self.to_store.set(child.input().ok());
+                self.store = Some(child);
+            }
             Err(problem) => {
                 self.options.console.report(&problem);
                 self.store_restart.later();
@@ -248,6 +255,7 @@ impl Supervisor {
         }
         let ended = ended?;
         self.store = None;
+        self.to_store.set(None);
         match &self.report {
             Some(report) if !report.is_ours() => None,
             None if ended == Exit::Usage as i32 => Some(Exit::Usage),
@@ -268,6 +276,7 @@ impl Supervisor {
             StoreReport::Ready {
                 capture_url,
                 page_url,
+                page_link,
             } => {
                 let port = capture_url.rsplit(':').next().unwrap_or(capture_url);
                 let how = format!("`{}` prints the link that opens it", in_container("sniffer page"));
@@ -278,7 +287,6 @@ impl Supervisor {
             StoreReport::Taken { url, by } => console.report(
                 &Diagnostic::new(
                     Code::W100,
-                page_link,
                     format!(
                         "{by}: it answers as a capture URL, so calls go there, to {url}, and there is no page"
                     ),
@@ -315,6 +323,7 @@ impl Supervisor {
             options.values.set(row::url(), url);
         }
         options.control = capture_control(&options.control);
+        options.values.remove(row::ui_token());
         // Requests to the page and the store are self traffic: to show them would cause more of them.
         let own_ports = self
             .report
@@ -323,7 +332,6 @@ impl Supervisor {
             .unwrap_or_default();
         let mut arguments = vec!["run"];
         if !own_ports.is_empty() {
-        options.values.remove(row::ui_token());
             arguments.extend(["--own-ports", own_ports.as_str()]);
         }
         if embedded {
@@ -332,7 +340,12 @@ impl Supervisor {
                 options.values.set(row::annotate(), "true");
             }
         }
-        match Child::start("capture", &arguments, &options) {
+        let started = Child::start("capture", &arguments, &options).and_then(|child| {
+            let serving = child.input().and_then(|input| self.to_store.serve(input));
+            serving.map_err(no_thread)?;
+            Ok(child)
+        });
+        match started {
             Ok(child) => self.capture = Capture::Starting { child, replies },
             Err(problem) => {
                 self.wanted = false;
@@ -502,19 +515,6 @@ impl Supervisor {
             },
             Request::Off => self.stop_capture("user", Some(reply)),
             Request::Reload => respond(vec![reply], &self.reload()),
-        }
-    }
-
-    /// Passes the request on to the capture; one that is started later reads the rules anyway.
-    fn reload(&self) -> Response {
-        let control = capture_control(&self.options.control);
-        let nothing = || {
-            Response::new(
-                Exit::Done,
-                "sniffer: not capturing; the rules are read at the next start",
-            )
-        };
-        control::send(&control, Request::Reload, Duration::from_secs(10))
             Request::Page => respond(vec![reply], &self.page()),
         }
     }
@@ -532,6 +532,19 @@ impl Supervisor {
             Some(StoreReport::Health { .. }) | None => {
                 Response::new(Exit::NotRunning, "the store is not ready yet")
             }
+        }
+    }
+
+    /// Passes the request on to the capture; one that is started later reads the rules anyway.
+    fn reload(&self) -> Response {
+        let control = capture_control(&self.options.control);
+        let nothing = || {
+            Response::new(
+                Exit::Done,
+                "sniffer: not capturing; the rules are read at the next start",
+            )
+        };
+        control::send(&control, Request::Reload, Duration::from_secs(10))
             .unwrap_or_else(|_| nothing())
     }
 
@@ -672,6 +685,15 @@ impl Supervisor {
     }
 }
 
+/// A command as it is typed on the host.
+fn in_container(command: &str) -> String {
+    if is_in_container() {
+        format!("docker exec NAME {command}")
+    } else {
+        command.to_owned()
+    }
+}
+
 /// Why a capture ended by itself, from the last error that it reported: `capture could not start: ... [E010]`. Empty if it
 /// reported none.
 fn died(was_on: bool, errors: &str) -> String {
@@ -685,15 +707,6 @@ fn died(was_on: bool, errors: &str) -> String {
         "capture could not start"
     };
     error.map_or_else(String::new, |(code, what)| {
-/// A command as it is typed on the host.
-fn in_container(command: &str) -> String {
-    if is_in_container() {
-        format!("docker exec NAME {command}")
-    } else {
-        command.to_owned()
-    }
-}
-
         format!("{before}: {what} [{code}]")
     })
 }

@@ -16,6 +16,7 @@ mod uring;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,6 +127,14 @@ impl Driver {
         match &self.implementation {
             Implementation::Uring(_) => Socket::blocking(to),
             Implementation::Epoll(epoll) => epoll.socket(to),
+        }
+    }
+
+    /// A stream socket that is connected already, of any family.
+    pub fn adopt(&self, socket: OwnedFd) -> io::Result<Socket> {
+        match &self.implementation {
+            Implementation::Uring(_) => Ok(Socket::adopted(socket)),
+            Implementation::Epoll(epoll) => epoll.adopt(socket),
         }
     }
 
@@ -277,6 +286,34 @@ mod tests {
                     "end of the stream"
                 );
             }
+        });
+    }
+
+    #[test]
+    fn an_adopted_socket_sends_and_receives() {
+        use std::os::unix::net::UnixStream;
+        both(|mut driver| {
+            let (ours, mut peer) = UnixStream::pair().unwrap();
+            let socket = driver.adopt(ours.into()).unwrap();
+            let id = driver.recv(&socket, vec![0; 16]);
+            assert!(
+                !driver
+                    .wait(Some(Duration::from_millis(10)), &mut Vec::new())
+                    .unwrap()
+            );
+            peer.write_all(b"answer").unwrap();
+            let completion = finish(&mut driver, id);
+            assert_eq!(completion.result.unwrap(), 6);
+            let id = driver.send(&socket, b"hello".to_vec(), 0);
+            assert_eq!(finish(&mut driver, id).result.unwrap(), 5);
+            let mut got = [0; 5];
+            peer.read_exact(&mut got).unwrap();
+            assert_eq!(&got, b"hello");
+            // A peer that is gone is an error, and no signal.
+            drop(peer);
+            let id = driver.send(&socket, b"hello".to_vec(), 0);
+            let error = finish(&mut driver, id).result.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
         });
     }
 

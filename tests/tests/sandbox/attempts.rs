@@ -118,14 +118,15 @@ fn one_try() {
     let folder = Path::new(folder);
     let file = folder.join("ours/file");
     let plan = match role {
-        "capture" => {
-            let url = format!("http://127.0.0.1:{allowed}/message");
+        "capture" | "capture of an all-in-one" => {
+            let is_embedded = role != "capture";
+            let url = format!("https://127.0.0.1:{allowed}/message");
             let rules = format!("file://{}", file.display());
             let pairs = [("USAGE_LOGGERS_URL", &url), ("USAGE_LOGGERS_RULES", &rules)];
             let pairs = pairs.map(|(name, value)| (name.into(), value.into()));
             let (mut values, _) = environment::values(pairs.into_iter(), false).unwrap();
             values.set(row::no_send(), "false");
-            let config = config::capture(&values, true).unwrap();
+            let config = config::capture(&values, is_embedded).unwrap();
             let mut plan = Plan::capture(&folder.join("ours/control"));
             // As with a ring that was made before.
             plan.uses_uring = true;
@@ -133,7 +134,7 @@ fn one_try() {
             Sinks::of(&config, &identity).plan(&mut plan);
             plan
         }
-        "store" => Plan::store(&folder.join("ours")),
+        "store" => Plan::store(&folder.join("ours"), false),
         "reader" => Plan::reader(std::slice::from_ref(&file), false),
         "resolver" => Plan::resolver(),
         "rules" => Plan::rules(&file),
@@ -330,6 +331,9 @@ fn attempt(
             .send_to(b"x", folder.join("datagrams"))
             .map(drop),
         "a pair of sockets" => UnixStream::pair().map(drop),
+        "a pair of other sockets" => UnixDatagram::pair().map(drop),
+        "pass a descriptor to the supervisor" => send_message(0, 0, None),
+        "the same, which connects" => send_message(0, libc::MSG_FASTOPEN, None),
         "pass a descriptor on" => send_message(before.unix.as_raw_fd(), 0, None),
         "take a descriptor" => raw(
             libc::SYS_recvmsg,

@@ -15,6 +15,8 @@ use crate::diagnostic::{Code, Diagnostic};
 pub enum Destination {
     /// They are posted.
     Url(CaptureUrl),
+    /// They are posted to the store of this all-in-one, which has this URL for others.
+    Store(CaptureUrl),
     /// They are counted and discarded, because of this setting or rule.
     Nowhere(&'static str),
 }
@@ -46,13 +48,18 @@ pub(super) fn destination(
         ))
         .fix(allow_http(settings.rules.as_ref())));
     }
-    Ok(Destination::Url(url))
+    Ok(if embedded_store {
+        Destination::Store(url)
+    } else {
+        Destination::Url(url)
+    })
 }
 
 /// `auto` compresses what leaves this machine; for a collector on the same machine it would cost both ends time.
 pub(super) fn compression(choice: CompressionChoice, destination: &Destination) -> Compression {
     match (choice, destination) {
         (CompressionChoice::Fixed(compression), _) => compression,
+        (CompressionChoice::Auto, Destination::Store(_)) => Compression::Off,
         (CompressionChoice::Auto, Destination::Url(url)) if url.is_loopback() => Compression::Off,
         (CompressionChoice::Auto, _) => Compression::Fast,
     }

@@ -105,6 +105,20 @@ impl Text {
     }
 }
 
+/// Adds the clients of the metrics port that were given up.
+pub(super) fn clients(text: &mut String, closed: u64, refused: u64) {
+    const NAME: &str = "sniffer_metrics_clients_total";
+    let mut page = Text(std::mem::take(text));
+    page.metric(
+        NAME,
+        "Clients of this port that were given up: closed for the next one while they stalled, or refused without a place",
+    );
+    for (outcome, count) in [("closed", closed), ("refused", refused)] {
+        page.sample(NAME, &[("outcome", &outcome)], count);
+    }
+    *text = page.0;
+}
+
 fn program(page: &mut Text, moment: &Moment) {
     let uploader = (moment.sinks.iter())
         .find_map(|sink| sink.detail.as_ref())

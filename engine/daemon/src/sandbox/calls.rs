@@ -15,10 +15,12 @@
 //!
 //! Landlock confines the connecting of plain TCP sockets and no other way to another program, so the rest is refused here:
 //!
-//! - Sockets are made by family, type and protocol. UDP is left to the process that looks up names, Unix sockets to none.
+//! - Sockets are made by family, type and protocol. UDP is left to the process that looks up names, Unix sockets to none. The capture
+//!   of an all-in-one makes pairs of them, which reach nothing that has a name, and passes one of each to its supervisor: over
+//!   standard input alone, and the supervisor passes on only what is such a socket.
 //! - No send may connect (TCP Fast Open), which landlock does not see, and no option turns a TCP socket into another kind.
 //! - Nothing is sent from a packet socket, which would put any frame on the wire. The descriptors of those sockets are known
-//!   when the filter is made, and no descriptor can be given another number or passed to another process.
+//!   when the filter is made, and no descriptor can be given another number or passed to another process but the supervisor.
 //! - io_uring bypasses seccomp, since its operations are no system calls. The ring that exists may be used, which takes
 //!   only operations that send nothing and make no descriptor (`engine_sys::driver`), and no other ring may be made.
 
@@ -205,6 +207,30 @@ impl Plan {
             condition(2, SeccompCmpOp::Eq, libc::TCP_NODELAY as u64)?,
         ])?);
         rules.insert(libc::SYS_setsockopt, options);
+
+        if self.makes_socket_pairs {
+            rules.insert(
+                libc::SYS_socketpair,
+                vec![rule([
+                    condition(0, SeccompCmpOp::Eq, libc::AF_UNIX as u64)?,
+                    condition(
+                        1,
+                        SeccompCmpOp::MaskedEq(KIND_OF_SOCKET),
+                        libc::SOCK_STREAM as u64,
+                    )?,
+                ])?],
+            );
+            rules.insert(
+                libc::SYS_sendmsg,
+                vec![rule([
+                    condition(0, SeccompCmpOp::Eq, SUPERVISOR)?,
+                    condition(2, SeccompCmpOp::MaskedEq(FAST_OPEN), 0)?,
+                ])?],
+            );
+        }
+        if self.takes_connections {
+            rules.insert(libc::SYS_recvmsg, one_of(0, [SUPERVISOR])?);
+        }
         Ok(())
     }
 }
@@ -267,6 +293,9 @@ fn one_of(argument: u8, values: impl IntoIterator<Item = u64>) -> Result<Vec<Sec
 
 /// The bits of a socket's type without the flags that may come with it: close-on-exec and non-blocking.
 const KIND_OF_SOCKET: u64 = !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u32 as u64;
+
+/// Standard input, at whose other end the supervisor is.
+const SUPERVISOR: u64 = 0;
 
 /// The flag of a send that connects as well.
 const FAST_OPEN: u64 = libc::MSG_FASTOPEN as u64;
@@ -497,7 +526,7 @@ mod tests {
 
     #[test]
     fn every_role_has_a_filter_and_nothing_hostile_is_allowed() {
-        let store = Plan::store(&PathBuf::from("/nowhere"));
+        let store = Plan::store(&PathBuf::from("/nowhere"), true);
         for role in [Role::Capture, Role::Resolver, Role::Store, Role::Reader] {
             let plan = Plan {
                 role,

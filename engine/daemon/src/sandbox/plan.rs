@@ -60,6 +60,11 @@ pub struct Plan {
     pub remove: Vec<PathBuf>,
     /// TCP ports to which connections are made, at any address.
     pub connect: Vec<u16>,
+    /// Pairs of Unix sockets are made, of which one is passed to the supervisor over standard input: no right to reach what has
+    /// a name.
+    pub makes_socket_pairs: bool,
+    /// The supervisor passes connections over standard input.
+    pub takes_connections: bool,
     /// An io_uring exists and may be used; a new one may not be made.
     pub uses_uring: bool,
 }
@@ -102,14 +107,16 @@ impl Plan {
         Self::reader(&[file.to_owned(), folder_of(file)], false)
     }
 
-    /// The plan of `sniffer store`, with its database in `data`. Its listeners were bound before.
-    pub fn store(data: &Path) -> Self {
+    /// The plan of `sniffer store`, with its database in `data`. Its listeners were bound before. A supervisor passes connections
+    /// to it.
+    pub fn store(data: &Path, is_supervised: bool) -> Self {
         let nothing = Self::nothing(Role::Store);
         let mut read = nothing.read.clone();
         read.extend(OF_THE_DATABASE.map(PathBuf::from));
         Self {
             read,
             write: vec![data.to_owned()],
+            takes_connections: is_supervised,
             ..nothing
         }
     }
@@ -132,6 +139,8 @@ impl Plan {
             write: Vec::new(),
             remove: Vec::new(),
             connect: Vec::new(),
+            makes_socket_pairs: false,
+            takes_connections: false,
             uses_uring: false,
         }
     }

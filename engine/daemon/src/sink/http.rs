@@ -76,6 +76,12 @@ impl Http {
         self
     }
 
+    /// Over connections that the supervisor passes to its store, instead of those to an address.
+    pub fn over_supervisor(mut self, wanted: bool) -> Self {
+        self.config.over_supervisor = wanted;
+        self
+    }
+
     /// For bundles that are compressed like this.
     pub fn compressed(mut self, compression: Compression) -> Self {
         self.compression = compression;
@@ -128,12 +134,15 @@ impl Sink for Http {
     /// The addresses of the host. A name that does not resolve now is tried again by the uploader; until then nothing of
     /// it is on the wire but look-ups.
     fn endpoints(&self) -> Vec<SocketAddr> {
+        if self.config.over_supervisor {
+            return Vec::new();
+        }
         resolve::addresses_now(&self.config.url, self.config.delegate.as_ref()).unwrap_or_default()
     }
 
     fn prepare(&mut self) -> Result<(), Diagnostic> {
         let url = &self.config.url;
-        if resolve::needs_delegate(url) {
+        if !self.config.over_supervisor && resolve::needs_delegate(url) {
             let delegate = Delegate::for_name(url.host(), url.port(), self.is_confined);
             let delegate = delegate.map_err(|error| {
                 let what = format!(
@@ -151,6 +160,10 @@ impl Sink for Http {
     }
 
     fn plan(&self, plan: &mut Plan) {
+        if self.config.over_supervisor {
+            plan.makes_socket_pairs = true;
+            return;
+        }
         plan.connect_to(self.config.url.port());
     }
 

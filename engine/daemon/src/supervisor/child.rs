@@ -1,9 +1,12 @@
 //! One child process of the supervisor: the same program with another command.
 //!
-//! Its standard input is a pipe that closes when the supervisor ends, its standard output carries lines for the
+//! Its standard input is a socket that closes when the supervisor ends, its standard output carries lines for the
 //! supervisor, and its standard error is passed on; the last part of it is kept to show why the child failed.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -20,6 +23,8 @@ const ERROR_TAIL_BYTES: usize = 4096;
 
 pub(super) struct Child {
     process: std::process::Child,
+    /// The other end of its standard input.
+    input: UnixStream,
     started: Instant,
     lines: Receiver<String>,
     error_tail: Arc<Mutex<Vec<u8>>>,
@@ -55,10 +60,11 @@ impl Child {
             }
         }
         command.envs(options.values.variables());
+        let (input, its_input) = UnixStream::pair().map_err(failed)?;
         // A process group of its own: Ctrl-C on the terminal reaches the supervisor alone, which ends the children in order.
         command
             .process_group(0)
-            .stdin(Stdio::piped())
+            .stdin(Stdio::from(OwnedFd::from(its_input)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut process = command.spawn().map_err(failed)?;
@@ -78,6 +84,7 @@ impl Child {
         }
         Ok(Self {
             process,
+            input,
             started: Instant::now(),
             lines,
             error_tail,
@@ -118,9 +125,14 @@ impl Child {
         self.ended
     }
 
-    /// Closes its standard input, so that it delivers and ends.
+    /// The other end of its standard input.
+    pub(super) fn input(&self) -> std::io::Result<UnixStream> {
+        self.input.try_clone()
+    }
+
+    /// Ends its standard input, so that it delivers and ends. What it passes on to us still comes.
     pub(super) fn ask_to_end(&mut self) {
-        drop(self.process.stdin.take());
+        let _ = self.input.shutdown(Shutdown::Write);
     }
 
     /// Ends it at once.

@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +55,12 @@ impl Epoll {
 
     pub(super) fn socket(&self, to: std::net::SocketAddr) -> io::Result<Socket> {
         Socket::registered(to, &self.poller)
+    }
+
+    pub(super) fn adopt(&self, socket: OwnedFd) -> io::Result<Socket> {
+        let stream = TcpStream::from(socket);
+        stream.set_nonblocking(true)?;
+        Socket::registered_stream(stream, &self.poller)
     }
 
     pub(super) fn start(&mut self, id: OpId, work: InFlight) {

@@ -1,4 +1,4 @@
-//! A TCP socket that is shared by its owner and the operations in flight on it.
+//! A TCP socket, or another stream socket, that is shared by its owner and the operations in flight on it.
 #![expect(unsafe_code, reason = "std makes no socket without connecting it")]
 
 use std::io;
@@ -30,9 +30,21 @@ impl Socket {
         })))
     }
 
+    /// For io_uring: a blocking socket that is connected. Only what holds for a stream socket of any family is done with it.
+    pub(super) fn adopted(socket: OwnedFd) -> Self {
+        Self(Rc::new(Inner {
+            stream: TcpStream::from(socket),
+            poller: None,
+        }))
+    }
+
     /// For epoll: registered with `poller`, with no interest yet.
     pub(super) fn registered(to: SocketAddr, poller: &Rc<Poller>) -> io::Result<Self> {
-        let stream = open(to, libc::SOCK_NONBLOCK)?;
+        Self::registered_stream(open(to, libc::SOCK_NONBLOCK)?, poller)
+    }
+
+    /// The same of a non-blocking socket that is connected.
+    pub(super) fn registered_stream(stream: TcpStream, poller: &Rc<Poller>) -> io::Result<Self> {
         // SAFETY: `Inner` takes the stream out of the poller before it closes it. If this fails, nothing was added.
         unsafe { poller.add(&stream, Event::none(stream.as_raw_fd() as usize))? };
         Ok(Self(Rc::new(Inner {

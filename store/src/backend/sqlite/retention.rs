@@ -3,7 +3,8 @@
 //! Whose calls: those of the sender that has the most of what is beyond its bound, calls or bytes, the oldest first, down to the
 //! level of the next ones. So a sender displaces calls of others only as long as it has fewer than they, and its share is
 //! the bound divided by the number of senders, or more where others need less. The part [`LOCAL_SHARE_DIVISOR`] of a bound is
-//! taken off what this host has before the comparison: senders on the network cannot displace that, however many they are.
+//! taken off what this host has before the comparison: senders on the network cannot displace that, however many they are. Where
+//! the store's own capture and others on this host both have calls, each has half of that part.
 //!
 //! Calls that are older than the bound of the age are deleted whoever sent them.
 //!
@@ -198,12 +199,15 @@ fn take_from(transaction: &Transaction<'_>, sender: i64, size: Size) -> rusqlite
 /// are brought down to it.
 fn most(transaction: &Transaction<'_>, excess: Excess) -> rusqlite::Result<Option<(i64, i64)>> {
     let column = excess.measure.column();
+    let of_this_host = "name IN (?1, ?2)";
     let mut select = transaction.prepare_cached(&format!(
-        "SELECT id, {column} - iif(name = ?1, ?2, 0) AS compared FROM senders WHERE calls > 0 ORDER BY compared DESC, id"
+        "SELECT id, {column} - iif({of_this_host},
+             ?3 / (SELECT count(*) FROM senders WHERE calls > 0 AND {of_this_host}), 0) AS compared
+         FROM senders WHERE calls > 0 ORDER BY compared DESC, id"
     ))?;
-    let local = Sender::Local.to_string();
+    let [capture, local] = [Sender::Capture, Sender::Local].map(|sender| sender.to_string());
     let senders: Vec<(i64, i64)> = select
-        .query_map(params![local, excess.local_share], |row| {
+        .query_map(params![capture, local, excess.local_share], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })?
         .collect::<Result<_, _>>()?;

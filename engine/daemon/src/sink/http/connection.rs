@@ -20,6 +20,7 @@ use rustls::pki_types::ServerName;
 
 use crate::capture_url::CaptureUrl;
 use crate::clock;
+use crate::supervised;
 
 use super::dispatcher::{Dispatcher, Next, Post};
 use super::reactor::{Reactor, Sleep};
@@ -32,6 +33,7 @@ use crate::limits;
 /// What all connections have in common.
 pub(super) struct Endpoint {
     pub(super) url: CaptureUrl,
+    pub(super) over_supervisor: bool,
     pub(super) headers: HeaderMap,
     pub(super) identity: Option<Arc<Identity>>,
     pub(super) tls: Option<Arc<ClientConfig>>,
@@ -286,6 +288,12 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 /// Tries the collector's addresses in turn; the last failure is returned.
 async fn connect(endpoint: &Endpoint) -> Result<Open, Failure> {
+    if endpoint.over_supervisor {
+        let connected = supervised::connect_to_store();
+        let stream = connected.and_then(|socket| stream::adopt(&endpoint.reactor, socket.into()));
+        let stream = stream.map_err(|error| Failure::Connect(refusal(&error)))?;
+        return open(endpoint, Stream::Plain(stream)).await;
+    }
     let resolved = endpoint
         .reactor
         .within(
@@ -303,23 +311,25 @@ async fn connect(endpoint: &Endpoint) -> Result<Open, Failure> {
             .within(endpoint.connect_max, connect_to(endpoint, to))
             .await;
         match connected.unwrap_or(Err(Failure::TimedOut("connecting"))) {
-            Ok(stream) => {
-                endpoint.dispatcher.connected();
-                let borrowed = stream.borrowed_body();
-                let (sender, driver) = http1::handshake(stream)
-                    .await
-                    .map_err(|error| Failure::Lost(causes(&error)))?;
-                return Ok(Open {
-                    sender,
-                    driver: Some(driver),
-                    borrowed,
-                    used: false,
-                });
-            }
+            Ok(stream) => return open(endpoint, stream).await,
             Err(failed) => failure = failed,
         }
     }
     Err(failure)
+}
+
+async fn open(endpoint: &Endpoint, stream: Stream) -> Result<Open, Failure> {
+    endpoint.dispatcher.connected();
+    let borrowed = stream.borrowed_body();
+    let (sender, driver) = http1::handshake(stream)
+        .await
+        .map_err(|error| Failure::Lost(causes(&error)))?;
+    Ok(Open {
+        sender,
+        driver: Some(driver),
+        borrowed,
+        used: false,
+    })
 }
 
 async fn connect_to(endpoint: &Endpoint, to: SocketAddr) -> Result<Stream, Failure> {

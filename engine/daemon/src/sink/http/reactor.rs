@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -53,6 +54,10 @@ impl Reactor {
 
     pub(super) fn socket(&self, to: SocketAddr) -> io::Result<Socket> {
         self.inner.borrow().driver.socket(to)
+    }
+
+    pub(super) fn adopt(&self, socket: OwnedFd) -> io::Result<Socket> {
+        self.inner.borrow().driver.adopt(socket)
     }
 
     pub(super) fn connect(&self, socket: &Socket, to: SocketAddr) -> OpId {

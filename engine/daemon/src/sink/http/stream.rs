@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,25 +40,36 @@ pub(super) async fn connect(reactor: &Rc<Reactor>, to: SocketAddr) -> io::Result
     let connected =
         std::future::poll_fn(move |cx| connecting.reactor.clone().poll_in(&connecting, cx)).await;
     connected?;
-    Ok(TcpStream {
-        socket,
-        filling: Vec::new(),
-        body: Bytes::new(),
-        borrowed: BorrowedBody::default(),
-        spare: Vec::new(),
-        sent: 0,
-        sending: InFlight {
-            id: None,
-            reactor: reactor.clone(),
-        },
-        receiving: InFlight {
-            id: None,
-            reactor: reactor.clone(),
-        },
-        received: vec![0; RECEIVE],
-        read: 0..0,
-        ended: false,
-    })
+    Ok(TcpStream::new(reactor, socket))
+}
+
+/// A stream socket that is connected already.
+pub(super) fn adopt(reactor: &Rc<Reactor>, socket: OwnedFd) -> io::Result<TcpStream> {
+    Ok(TcpStream::new(reactor, reactor.adopt(socket)?))
+}
+
+impl TcpStream {
+    fn new(reactor: &Rc<Reactor>, socket: Socket) -> Self {
+        Self {
+            socket,
+            filling: Vec::new(),
+            body: Bytes::new(),
+            borrowed: BorrowedBody::default(),
+            spare: Vec::new(),
+            sent: 0,
+            sending: InFlight {
+                id: None,
+                reactor: reactor.clone(),
+            },
+            receiving: InFlight {
+                id: None,
+                reactor: reactor.clone(),
+            },
+            received: vec![0; RECEIVE],
+            read: 0..0,
+            ended: false,
+        }
+    }
 }
 
 /// An operation that is abandoned when this is dropped.
@@ -102,7 +114,7 @@ impl BorrowedBody {
     }
 }
 
-/// A connected TCP socket.
+/// A connected socket, of TCP or passed over the supervisor.
 pub(super) struct TcpStream {
     socket: Socket,
     /// Written, not yet given to the driver.

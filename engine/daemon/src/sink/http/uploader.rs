@@ -33,6 +33,8 @@ use crate::sink::stats::{Recorder, Stats};
 pub(super) struct Config {
     /// Where to.
     pub(super) url: CaptureUrl,
+    /// Connections are passed over the supervisor, instead of made to an address.
+    pub(super) over_supervisor: bool,
     /// Connections, and so posts at the same time; at least one.
     pub(super) connections: usize,
     /// Bundles that are kept at most, those in delivery included.
@@ -71,6 +73,7 @@ impl Config {
     pub(super) fn new(url: CaptureUrl) -> Self {
         Self {
             url,
+            over_supervisor: false,
             connections: limits::UPLOAD_CONNECTIONS,
             backlog_bundles: limits::UPLOAD_BUNDLES_MAX,
             backlog_bytes: limits::UPLOAD_BYTES_MAX,
@@ -275,6 +278,7 @@ impl Thread {
         let reactor = Reactor::new(driver);
         let endpoint = Rc::new(Endpoint {
             url: self.config.url.clone(),
+            over_supervisor: self.config.over_supervisor,
             headers: connection::headers(&self.config.url, &self.config.headers),
             identity: self.config.identity.clone(),
             tls: self.tls.clone(),
