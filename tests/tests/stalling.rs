@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -33,6 +33,9 @@ const HALVES: [&str; 4] = [
 
 /// Connections that one stranger holds open; for each further one it gives up its oldest.
 const HELD: usize = 400;
+
+/// Between two connections of a stranger.
+const PAUSE: Duration = Duration::from_millis(1);
 
 const LINE: &[u8] = b"[[\"request_method\",\"GET\"],[\"request_url\",\"http://honest/\"]]\n";
 
@@ -174,6 +177,8 @@ impl Attack {
             if held.len() > HELD {
                 held.pop_front();
             }
+            // Places run out, not the processors of this machine.
+            thread::sleep(PAUSE);
         }
     }
 

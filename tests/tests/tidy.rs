@@ -16,7 +16,7 @@ const CORE_ORDER: [&str; 15] = [
 ];
 
 /// In `engine/daemon` as well; `ARCHITECTURE.md` describes them.
-const DAEMON_ORDER: [&str; 32] = [
+const DAEMON_ORDER: [&str; 33] = [
     "limits",
     "quantity",
     "diagnostic",
@@ -24,6 +24,7 @@ const DAEMON_ORDER: [&str; 32] = [
     "random",
     "process",
     "signals",
+    "descriptors",
     "supervised",
     "stdout",
     "counters",
