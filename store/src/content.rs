@@ -11,7 +11,7 @@ use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
 /// Why a body cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Error {
+pub enum Error {
     /// `Content-Encoding` names a coding that is not supported.
     Unknown,
     /// The bytes are not of the coding, or end early.
@@ -21,7 +21,10 @@ pub(crate) enum Error {
 }
 
 /// Plain bytes of `body`, at most `bytes_max` of them.
-pub(crate) fn decode(coding: &str, body: Bytes, bytes_max: usize) -> Result<Bytes, Error> {
+///
+/// # Errors
+/// There are more, or the body is not of its coding.
+pub fn decode(coding: &str, body: Bytes, bytes_max: usize) -> Result<Bytes, Error> {
     match coding.trim().to_ascii_lowercase().as_str() {
         "" | "identity" if body.len() > bytes_max => Err(Error::TooLarge),
         "" | "identity" => Ok(body),

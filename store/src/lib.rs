@@ -24,7 +24,7 @@ pub mod call;
 mod capture;
 mod clock;
 mod config;
-mod content;
+pub mod content;
 mod expiry;
 pub mod filter;
 mod folder;

@@ -218,6 +218,7 @@ fn remark(name: &str, value: &str) -> Option<String> {
         "half" => Some(format!("half call: {value}")),
         "incomplete" => Some("incomplete".into()),
         "missing_bytes" => Some(format!("{value} B missing")),
+        "fields_left_out" => Some(format!("{value} fields left out")),
         "request_body_bytes" => Some(format!("request cut, was {value} B")),
         "response_body_bytes" => Some(format!("response cut, was {value} B")),
         _ => None,

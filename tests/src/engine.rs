@@ -67,6 +67,11 @@ impl Reader {
         }
     }
 
+    /// The rules of calls that start from now on.
+    pub fn set_rules(&mut self, rules: Arc<RuleSet>) {
+        self.pipeline.set_rules(rules);
+    }
+
     /// The shed policy of calls that start from now on.
     pub fn set_shed_policy(&mut self, policy: ShedPolicy) {
         self.pipeline.set_shed_policy(policy);

@@ -10,6 +10,7 @@ pub mod engine;
 pub mod haproxy;
 pub mod http;
 pub mod imports;
+pub mod meter;
 pub mod network;
 pub mod nginx;
 pub mod process;

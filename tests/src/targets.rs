@@ -1,11 +1,19 @@
 //! Fuzz bodies: functions that take any bytes and panic if something is wrong. Every test run applies them to the saved
 //! corpus; a fuzzer runs the same functions.
 //!
-//! Invariants of every input are asserted here: ledgers balance, and no result has bytes that were not in the input.
+//! Invariants of every input are asserted here: ledgers balance, no result has bytes that were not in the input, and no run holds
+//! more memory or does more work than its input may cost ([`TARGETS`]).
+
+mod collector;
+mod kernel;
+mod masks;
+mod reload;
+mod store;
+mod turns;
 
 use std::io::{Cursor, Read as _};
 
-use bench::traffic::{Conversation, Frame as Made, Side, Wire};
+use bench::traffic::{Conversation, Frame as Made, Side};
 use engine_core::bundle::deflate::Encoder;
 use engine_core::decap::{Config, Decap, Endpoint, Flags, Frame, LinkType, Network, Segment};
 use engine_core::flow::{self, ByteInfo, Consumer, Direction, FlowEnd, FlowStart, Table};
@@ -17,23 +25,96 @@ use engine_sys::packet::Frames;
 use sniffer::capture_file::CaptureFile;
 
 use crate::engine;
+use crate::meter::{self, Bound, Cost, Limits};
+use collector::{answers, control};
+use kernel::netlink;
+use masks::masks;
+use reload::reload;
+use store::{store_bundle, store_filter};
+use turns::{conversation, frames_of};
 
-/// A fuzz body and the name of its folder in the corpus.
-pub type Target = (&'static str, fn(&[u8]));
+/// A fuzz body, under the name of its folder in the corpus.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name.
+    pub name: &'static str,
+    body: fn(&[u8]),
+    limits: Limits,
+}
 
-/// All of them.
+const fn target(name: &'static str, body: fn(&[u8]), held: [u64; 2], work: [u64; 2]) -> Target {
+    const fn bound([base, per_byte]: [u64; 2]) -> Bound {
+        Bound { base, per_byte }
+    }
+    Target {
+        name,
+        body,
+        limits: Limits {
+            held: bound(held),
+            work: bound(work),
+        },
+    }
+}
+
+const MIB: u64 = 1 << 20;
+
+/// All of them: bytes that a run may hold, and its work, each for any input and for each byte of it. The numbers are some four
+/// times what was seen; a pipeline has 1.5 MiB of tables and buffers before its first frame.
 pub const TARGETS: &[Target] = &[
-    ("assembler", assembler),
-    ("block", block),
-    ("bodies", bodies),
-    ("capture", capture),
-    ("decap", decap),
-    ("deflate", deflate),
-    ("escape", escape),
-    ("http1", http1),
-    ("pipeline", pipeline),
-    ("rules", rules),
+    target("answers", answers, [MIB, 64], [4 * MIB, 4000]),
+    target("assembler", assembler, [4 * MIB, 500], [16 * MIB, 20_000]),
+    target("block", block, [MIB, 16], [MIB, 1000]),
+    // A few bytes of a coding become as many as `CODING_RATIO_MAX` times 64 allow, and Brotli takes its window.
+    target("bodies", bodies, [32 * MIB, 4000], [256 * MIB, 100_000]),
+    target("capture", capture, [8 * MIB, 64], [16 * MIB, 2000]),
+    target("control", control, [MIB, 200], [4 * MIB, 4000]),
+    target("decap", decap, [8 * MIB, 100], [16 * MIB, 5000]),
+    // Its operations copy up to 1 MiB.
+    target("deflate", deflate, [16 * MIB, 64], [256 * MIB, 20_000]),
+    target("escape", escape, [MIB, 100], [MIB, 1000]),
+    target("http1", http1, [16 * MIB, 1000], [64 * MIB, 20_000]),
+    target("masks", masks, [MIB, 1000], [16 * MIB, 100_000]),
+    target("netlink", netlink, [MIB, 500], [MIB, 5000]),
+    target("pipeline", pipeline, [16 * MIB, 1000], [64 * MIB, 20_000]),
+    target("reload", reload, [32 * MIB, 2000], [128 * MIB, 50_000]),
+    target("rules", rules, [64 * MIB, 20_000], [512 * MIB, 1_000_000]),
+    target(
+        "store_bundle",
+        store_bundle,
+        [8 * MIB, 100],
+        [64 * MIB, 5000],
+    ),
+    target(
+        "store_filter",
+        store_filter,
+        [8 * MIB, 10_000],
+        [64 * MIB, 100_000],
+    ),
 ];
+
+impl Target {
+    /// Runs it on an input.
+    ///
+    /// # Panics
+    ///
+    /// Something is wrong, or costs more than it may.
+    #[track_caller]
+    pub fn run(&self, input: &[u8]) -> Cost {
+        let cost = meter::measure(|| (self.body)(input));
+        self.limits.check(cost, input.len());
+        cost
+    }
+}
+
+/// Runs the target `name` on an input, for a fuzzer.
+///
+/// # Panics
+///
+/// As [`Target::run`] does, or where there is no such target.
+pub fn run(name: &str, input: &[u8]) {
+    let target = TARGETS.iter().find(|target| target.name == name);
+    target.expect("a target").run(input);
+}
 
 /// Frames as the targets read them: link type, length (two octets), time since the one before in units of 4 µs, bytes.
 /// A frame that the input cuts is a frame that the capture cut.
@@ -86,7 +167,7 @@ pub fn input_of(made: &[Made]) -> Vec<u8> {
 }
 
 /// Every frame ends in one bucket, and no segment is longer than its frame.
-pub fn decap(input: &[u8]) {
+fn decap(input: &[u8]) {
     let mut decap = Decap::new(Config::default());
     for frame in frames(input) {
         if let Ok(segment) = decap.frame(&frame) {
@@ -97,31 +178,19 @@ pub fn decap(input: &[u8]) {
 }
 
 /// Whatever comes in: lines are JSON and all ledgers balance ([`engine::read`] asserts both).
-pub fn pipeline(input: &[u8]) {
+fn pipeline(input: &[u8]) {
     engine::read(frames(input));
 }
 
 /// Turns of client and server, each after its length (two octets, the highest bit for the server), on one flawless
 /// connection.
-pub fn http1(mut input: &[u8]) {
-    let mut turns = Vec::new();
-    while let Some((&[high, low], rest)) = input.split_first_chunk() {
-        let side = if high & 0x80 == 0 {
-            Side::Client
-        } else {
-            Side::Server
-        };
-        let length = usize::from(u16::from_be_bytes([high & 0x7f, low]));
-        let (bytes, rest) = rest.split_at(rest.len().min(length));
-        turns.push((side, bytes.to_vec()));
-        input = rest;
-    }
-    let made = frames_of(&Conversation::new(Vec::new()), &turns);
+fn http1(input: &[u8]) {
+    let made = conversation(input);
     engine::read(made.iter().map(|frame| engine::captured(frame, usize::MAX)));
 }
 
 /// Text that parses can be applied to any detail; what is left has no empty value.
-pub fn rules(input: &[u8]) {
+fn rules(input: &[u8]) {
     let cut = input
         .iter()
         .position(|byte| *byte == 0)
@@ -147,7 +216,7 @@ pub fn rules(input: &[u8]) {
 }
 
 /// A block of a packet ring after its status word: no frame lies outside of it, and the walk ends.
-pub fn block(input: &[u8]) {
+fn block(input: &[u8]) {
     let mut walk = Frames::new(input);
     let mut count = 0;
     for frame in walk.by_ref() {
@@ -162,7 +231,7 @@ pub fn block(input: &[u8]) {
 
 /// A capture file of any format: it ends, by its end or by an error, and gives no packet that is longer than the file
 /// may hold.
-pub fn capture(input: &[u8]) {
+fn capture(input: &[u8]) {
     let Ok(mut file) = CaptureFile::from_reader("input", Cursor::new(input.to_vec())) else {
         return;
     };
@@ -175,7 +244,7 @@ pub fn capture(input: &[u8]) {
 
 /// A text, cut by its first octet into slices: the JSON string reads as the text with its wrong bytes replaced, however
 /// it came.
-pub fn escape(input: &[u8]) {
+fn escape(input: &[u8]) {
     let Some((&slice, text)) = input.split_first() else {
         return;
     };
@@ -196,7 +265,7 @@ pub fn escape(input: &[u8]) {
 /// Segments in operations of eight octets: flow and side, flags, sequence number in tens relative to where its side
 /// stands, acknowledgement likewise, length, bytes cut, milliseconds. Every byte is the low octet of its sequence number,
 /// so bytes that are put together wrongly show.
-pub fn assembler(input: &[u8]) {
+fn assembler(input: &[u8]) {
     let config = flow::Config {
         flows_max: 3,
         buffered_bytes_max: 20_000,
@@ -326,7 +395,7 @@ impl Consumer<()> for Recorder {
 
 /// A response with the codings that the first octet names (two of them by its halves), in the framing and the segments
 /// that the second and third name: the decoded body stays within the limit.
-pub fn bodies(input: &[u8]) {
+fn bodies(input: &[u8]) {
     let Some((&[codings, framing, mss], body)) = input.split_first_chunk() else {
         return;
     };
@@ -372,19 +441,10 @@ pub fn bodies(input: &[u8]) {
     }
 }
 
-fn frames_of(talk: &Conversation, turns: &[(Side, Vec<u8>)]) -> Vec<Made> {
-    let wire = Wire::default();
-    let segments = talk.segments_of(turns);
-    segments
-        .iter()
-        .map(|segment| wire.frame(talk, segment))
-        .collect()
-}
-
 /// Bytes and copies of earlier ones in operations: an octet below 128 is followed by as many bytes and one; another
 /// copies, its lowest bits and the next octet are the length, the two behind them how far back. What is made of them
 /// is in the encoder's stream again, and the stream is hardly longer.
-pub fn deflate(mut input: &[u8]) {
+fn deflate(mut input: &[u8]) {
     const BYTES_MAX: usize = 1 << 20;
     let mut bytes = Vec::new();
     while let Some((&[operation], rest)) = input.split_first_chunk() {

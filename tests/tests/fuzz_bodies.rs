@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::{env, fs, panic};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use bench::seed::Seed;
 use bench::traffic::{
     Accidents, Body, Coding, Conversation, Exchange, Frame as Made, Framing, Shape, Side, Vxlan,
@@ -54,19 +54,22 @@ fn saved_inputs_and_damaged_copies() -> Result<()> {
     if env::var_os("UPDATE_CORPUS").is_some() {
         return update();
     }
-    for (name, target) in TARGETS {
+    for target in TARGETS {
+        let name = target.name;
+        let (mut held, mut allocated) = (0, 0);
         for (path, input) in corpus(name)? {
             let mut seed = Seed::new(1);
             let copies = (0..COPIES).map(|_| damage(&input, &mut seed));
             for (number, bytes) in std::iter::once(input.clone()).chain(copies).enumerate() {
-                let run = panic::catch_unwind(|| target(&bytes));
-                ensure!(
-                    run.is_ok(),
-                    "{name}: {} with damage {number} (0: none)",
-                    path.display()
-                );
+                let run = panic::catch_unwind(|| target.run(&bytes));
+                let Ok(cost) = run else {
+                    bail!("{name}: {} with damage {number} (0: none)", path.display());
+                };
+                held = cost.held.max(held);
+                allocated = cost.allocated.max(allocated);
             }
         }
+        println!("{name}: {held} bytes held at most, {allocated} allocated");
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The control socket, over which `sniffer on`, `off`, `status` and `rules reload` reach the running program.
 //!
-//! A connection carries one request and one response, each a line of JSON. The socket has mode 0600 from the moment it
+//! A connection carries one request and one response, each a line of JSON. A client costs a thread, so only
+//! [`CONTROL_CLIENTS_MAX`] are answered at a time, and a request has to arrive within [`CONTROL_REQUEST_MAX`]. The socket has mode 0600 from the moment it
 //! appears under its name. A socket on which nothing answers is replaced; one on which a sniffer answers is left alone.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -8,22 +9,16 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::user;
 use crate::diagnostic::{Code, Diagnostic, Exit, system_words};
+use crate::limits::{
+    CONTROL_CLIENTS_MAX, CONTROL_REQUEST_BYTES_MAX, CONTROL_REQUEST_MAX, CONTROL_RESPONSE_BYTES_MAX,
+};
 use crate::status::Status;
-
-/// Bytes of one request; a longer one is truncated and then refused as invalid JSON.
-const REQUEST_BYTES_MAX: u64 = 4096;
-
-/// Bytes of one response that a client reads: many times the size of a status.
-const RESPONSE_BYTES_MAX: u64 = 4 << 20;
-
-/// A connection without a request is closed after this time.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a client requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,31 +113,51 @@ impl Server {
         })
     }
 
-    /// Starts to answer, each client on its own thread, so that a status never waits for an `off`.
+    /// Starts to answer, each client on its own thread, so that a status never waits for an `off`. While as many are answered
+    /// as may be, the next ones wait in the kernel's queue.
     pub fn serve(
         self,
         answer: impl Fn(Request) -> Response + Send + Sync + 'static,
     ) -> std::io::Result<Serving> {
         let Self { listener, path } = self;
         let answer = Arc::new(answer);
+        let (leave, left) = std::sync::mpsc::channel();
         std::thread::Builder::new()
             .name("control".into())
             .spawn(move || {
+                let mut clients = 0;
                 for client in listener.incoming() {
                     let Ok(client) = client else {
                         std::thread::sleep(Duration::from_millis(100));
                         continue;
                     };
                     let answer = Arc::clone(&answer);
-                    // If no thread can be started, the connection is closed.
+                    let place = Place(leave.clone());
+                    // If no thread can be started, the connection is closed, and its place is left.
                     let _ = std::thread::Builder::new()
                         .name("control-client".into())
                         .spawn(move || {
                             let _ = converse(client, &*answer);
+                            drop(place);
                         });
+                    clients += 1;
+                    clients -= left.try_iter().count();
+                    if clients >= CONTROL_CLIENTS_MAX {
+                        clients -= left.iter().take(1).count();
+                    }
                 }
             })?;
         Ok(Serving { path })
+    }
+}
+
+/// The place of a client that is answered.
+struct Place(std::sync::mpsc::Sender<()>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // The server may have ended.
+        let _ = self.0.send(());
     }
 }
 
@@ -182,17 +197,43 @@ impl Drop for Serving {
 }
 
 fn converse(client: UnixStream, answer: &dyn Fn(Request) -> Response) -> std::io::Result<()> {
-    client.set_read_timeout(Some(REQUEST_TIMEOUT))?;
-    client.set_write_timeout(Some(REQUEST_TIMEOUT))?;
-    let mut line = String::new();
-    BufReader::new((&client).take(REQUEST_BYTES_MAX)).read_line(&mut line)?;
-    let response = match serde_json::from_str(&line) {
-        Ok(request) => answer(request),
-        Err(_) => Response::new(Exit::Usage, "Network sniffer: Invalid option."),
+    client.set_write_timeout(Some(CONTROL_REQUEST_MAX))?;
+    let request = read_request(Until {
+        stream: &client,
+        end: Instant::now() + CONTROL_REQUEST_MAX,
+    });
+    let response = match request {
+        Some(request) => answer(request),
+        None => Response::new(Exit::Usage, "Network sniffer: Invalid option."),
     };
     let mut line = serde_json::to_vec(&response)?;
     line.push(b'\n');
     (&client).write_all(&line)
+}
+
+/// The request that a client sends: its first line, of which no more is read than one may have. None where it is none.
+pub fn read_request(from: impl Read) -> Option<Request> {
+    let mut line = String::new();
+    let mut from = BufReader::new(from.take(CONTROL_REQUEST_BYTES_MAX));
+    from.read_line(&mut line).ok()?;
+    serde_json::from_str(&line).ok()
+}
+
+/// A stream that is read until a time, however little comes at once.
+struct Until<'a> {
+    stream: &'a UnixStream,
+    end: Instant,
+}
+
+impl Read for Until<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        self.stream.read(buffer)
+    }
 }
 
 /// Why there is no response.
@@ -224,7 +265,7 @@ fn exchange(
     line.push(b'\n');
     socket.write_all(&line)?;
     let mut answer = String::new();
-    BufReader::new(socket.take(RESPONSE_BYTES_MAX)).read_line(&mut answer)?;
+    BufReader::new(socket.take(CONTROL_RESPONSE_BYTES_MAX)).read_line(&mut answer)?;
     Ok(serde_json::from_str(&answer)?)
 }
 
@@ -247,6 +288,50 @@ fn unreachable_socket(path: &Path, error: &std::io::Error) -> Unreachable {
 mod tests {
     use super::*;
     use crate::status::State;
+
+    #[test]
+    fn so_many_clients_are_answered_at_a_time_and_the_others_later() {
+        use std::sync::{Condvar, Mutex};
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control");
+        // Answered now, most at a time, and whether the answers may go.
+        let state = Arc::new((Mutex::new((0, 0, false)), Condvar::new()));
+        let seen = state.clone();
+        let serving = Server::bind(&path).unwrap().serve(move |_| {
+            let (lock, changed) = &*seen;
+            let mut now = lock.lock().unwrap();
+            now.0 += 1;
+            now.1 = now.0.max(now.1);
+            changed.notify_all();
+            let mut now = changed.wait_while(now, |now| !now.2).unwrap();
+            now.0 -= 1;
+            Response::new(Exit::Done, "")
+        });
+        let ask = || send(&path, Request::Status, SOON).is_ok();
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..CONTROL_CLIENTS_MAX + 5)
+                .map(|_| scope.spawn(ask))
+                .collect();
+            let (lock, changed) = &*state;
+            let full = changed.wait_while(lock.lock().unwrap(), |now| now.0 < CONTROL_CLIENTS_MAX);
+            full.unwrap().2 = true;
+            changed.notify_all();
+            assert!(clients.into_iter().all(|client| client.join().unwrap()));
+        });
+        assert_eq!(state.0.lock().unwrap().1, CONTROL_CLIENTS_MAX);
+        drop(serving);
+    }
+
+    #[test]
+    fn a_request_is_one_short_line() {
+        let read = |text: &str| read_request(text.as_bytes());
+        assert_eq!(read("{\"command\":\"on\"}\n{"), Some(Request::On));
+        assert_eq!(read("{\"command\":\"status\"}"), Some(Request::Status));
+        assert_eq!(read("on\n"), None);
+        let long = format!("{}{{\"command\":\"on\"}}", " ".repeat(5000));
+        assert_eq!(read(&long), None);
+    }
 
     const SOON: Duration = Duration::from_secs(5);
 

@@ -107,6 +107,29 @@ pub const UPLOAD_BACK_OFF_STOPPING: Duration = Duration::from_millis(250);
 /// largest rule sets known have some kilobytes.
 pub const DELEGATE_ANSWER_BYTES_MAX: usize = 16 << 20;
 
+// ---- children of the supervisor ----
+
+/// Bytes of one line of a child's standard output, many times a report; a longer one is read in pieces, which are no report.
+pub const CHILD_LINE_BYTES_MAX: u64 = 256 * 1024;
+
+/// Lines of a child that were not taken yet; one more replaces the oldest, since a report has the state as it is now.
+pub const CHILD_LINES_MAX: usize = 64;
+
+// ---- control socket ----
+
+/// Clients of the control socket that are answered at the same time, each by a thread; more wait in the kernel's queue. People
+/// and scripts need one.
+pub const CONTROL_CLIENTS_MAX: usize = 16;
+
+/// Bytes of one request; a longer one is truncated and then refused as invalid JSON.
+pub const CONTROL_REQUEST_BYTES_MAX: u64 = 4096;
+
+/// Time in which a request has to arrive, and in which a response has to be taken; then the connection is closed.
+pub const CONTROL_REQUEST_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes of one response that a client reads: many times the size of a status.
+pub const CONTROL_RESPONSE_BYTES_MAX: u64 = 4 << 20;
+
 // ---- metrics port ----
 
 /// Clients of the metrics port at the same time. Past it, the one that has waited longest is closed for the next one, counted as

@@ -69,10 +69,8 @@ pub struct Interface {
 pub fn list() -> io::Result<Vec<Interface>> {
     let mut interfaces = Vec::new();
     let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
-    dump(links, |message, bytes| match message {
-        Some(RouteNetlinkMessage::NewLink(link)) => interfaces.push(interface(link)),
-        Some(_) => {}
-        None => interfaces.extend(bare_link(bytes)),
+    dump(links, |message, bytes| {
+        interfaces.extend(link_of(message, bytes));
     })?;
     let addresses = RouteNetlinkMessage::GetAddress(AddressMessage::default());
     dump(addresses, |message, _| {
@@ -111,6 +109,38 @@ pub fn packets() -> io::Result<Vec<(String, u64)>> {
         packets.extend(name.map(|name| (name, count)));
     })?;
     Ok(packets)
+}
+
+/// What follows a datagram of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Another one.
+    More,
+    /// Nothing: the answer is complete.
+    Done,
+}
+
+/// Reads one datagram of the answer to a request for all links: each message of it, and the interface that it describes, if it
+/// is one.
+///
+/// # Errors
+///
+/// The kernel's, if the message is one.
+pub fn read_links(
+    datagram: &[u8],
+    mut each: impl FnMut(Option<Interface>, &[u8]),
+) -> io::Result<Answer> {
+    messages(datagram, &mut |message, bytes| {
+        each(link_of(message, bytes), bytes);
+    })
+}
+
+fn link_of(message: Option<RouteNetlinkMessage>, bytes: &[u8]) -> Option<Interface> {
+    match message {
+        Some(RouteNetlinkMessage::NewLink(link)) => Some(interface(link)),
+        Some(_) => None,
+        None => bare_link(bytes),
+    }
 }
 
 /// Reports when links appear, disappear or change, so that polling is unnecessary.
@@ -289,25 +319,36 @@ fn dump(
 
     loop {
         let (answer, _) = socket.recv_from_full()?;
-        let mut rest = answer.as_slice();
-        while let Some(length) = rest
-            .first_chunk()
-            .map(|length| u32::from_ne_bytes(*length) as usize)
-        {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest);
-            let bytes = rest.get(..length).unwrap_or(rest);
-            match message.map(|message| message.payload) {
-                Ok(NetlinkPayload::Done(_)) => return Ok(()),
-                Ok(NetlinkPayload::Error(error)) => return Err(error.to_io()),
-                Ok(NetlinkPayload::InnerMessage(message)) => each(Some(message), bytes),
-                Ok(_) => {}
-                Err(_) => each(None, bytes),
-            }
-            rest = rest
-                .get(length.max(4).next_multiple_of(4)..)
-                .unwrap_or_default();
+        if messages(&answer, &mut each)? == Answer::Done {
+            return Ok(());
         }
     }
+}
+
+/// Passes on each message of a datagram with its bytes, or the bytes alone if it cannot be parsed.
+fn messages(
+    datagram: &[u8],
+    each: &mut impl FnMut(Option<RouteNetlinkMessage>, &[u8]),
+) -> io::Result<Answer> {
+    let mut rest = datagram;
+    while let Some(length) = rest
+        .first_chunk()
+        .map(|length| u32::from_ne_bytes(*length) as usize)
+    {
+        let bytes = rest.get(..length).unwrap_or(rest);
+        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes);
+        match message.map(|message| message.payload) {
+            Ok(NetlinkPayload::Done(_)) => return Ok(Answer::Done),
+            Ok(NetlinkPayload::Error(error)) => return Err(error.to_io()),
+            Ok(NetlinkPayload::InnerMessage(message)) => each(Some(message), bytes),
+            Ok(_) => {}
+            Err(_) => each(None, bytes),
+        }
+        rest = rest
+            .get(length.max(4).next_multiple_of(4)..)
+            .unwrap_or_default();
+    }
+    Ok(Answer::More)
 }
 
 #[cfg(test)]

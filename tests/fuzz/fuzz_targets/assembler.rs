@@ -1,4 +1,7 @@
-//! [`tests::targets::assembler`] for libFuzzer.
+//! The target `assembler` of `tests::targets` for libFuzzer.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| tests::targets::assembler(input));
+#[path = "../loads.rs"]
+mod loads;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| tests::targets::run("assembler", input));

@@ -1,4 +1,7 @@
-//! [`tests::targets::bodies`] for libFuzzer.
+//! The target `bodies` of `tests::targets` for libFuzzer.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| tests::targets::bodies(input));
+#[path = "../loads.rs"]
+mod loads;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| tests::targets::run("bodies", input));

@@ -1,4 +1,7 @@
-//! [`tests::targets::capture`] for libFuzzer.
+//! The target `capture` of `tests::targets` for libFuzzer.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| tests::targets::capture(input));
+#[path = "../loads.rs"]
+mod loads;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| tests::targets::run("capture", input));

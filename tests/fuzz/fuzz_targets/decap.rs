@@ -1,4 +1,7 @@
-//! [`tests::targets::decap`] for libFuzzer.
+//! The target `decap` of `tests::targets` for libFuzzer.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| tests::targets::decap(input));
+#[path = "../loads.rs"]
+mod loads;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| tests::targets::run("decap", input));

@@ -1,4 +1,7 @@
-//! [`tests::targets::deflate`] for libFuzzer.
+//! The target `deflate` of `tests::targets` for libFuzzer.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| tests::targets::deflate(input));
+#[path = "../loads.rs"]
+mod loads;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| tests::targets::run("deflate", input));

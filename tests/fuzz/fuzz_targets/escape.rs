@@ -1,4 +1,7 @@
-//! [`tests::targets::escape`] for libFuzzer.
+//! The target `escape` of `tests::targets` for libFuzzer.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| tests::targets::escape(input));
+#[path = "../loads.rs"]
+mod loads;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| tests::targets::run("escape", input));

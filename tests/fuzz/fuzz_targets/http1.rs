@@ -1,4 +1,7 @@
-//! [`tests::targets::http1`] for libFuzzer.
+//! The target `http1` of `tests::targets` for libFuzzer.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| tests::targets::http1(input));
+#[path = "../loads.rs"]
+mod loads;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| tests::targets::run("http1", input));

@@ -1,4 +1,7 @@
-//! [`tests::targets::pipeline`] for libFuzzer.
+//! The target `pipeline` of `tests::targets` for libFuzzer.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| tests::targets::pipeline(input));
+#[path = "../loads.rs"]
+mod loads;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| tests::targets::run("pipeline", input));

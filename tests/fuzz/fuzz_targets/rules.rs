@@ -1,4 +1,7 @@
-//! [`tests::targets::rules`] for libFuzzer.
+//! The target `rules` of `tests::targets` for libFuzzer.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| tests::targets::rules(input));
+#[path = "../loads.rs"]
+mod loads;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| tests::targets::run("rules", input));

@@ -12,6 +12,7 @@
 //!
 //! It does not compress, which would make one thread the bottleneck, and writes nothing to disk.
 
+pub mod answer;
 mod answers;
 mod certificate;
 mod connection;

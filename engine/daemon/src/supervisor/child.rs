@@ -3,30 +3,34 @@
 //! Its standard input is a socket that closes when the supervisor ends, its standard output carries lines for the
 //! supervisor, and its standard error is passed on; the last part of it is kept to show why the child failed.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::options::Options;
 use crate::config::environment;
 use crate::diagnostic::{Code, Diagnostic, system_words};
+use crate::limits::{CHILD_LINE_BYTES_MAX, CHILD_LINES_MAX};
 
 /// Bytes kept of the end of its standard error.
 const ERROR_TAIL_BYTES: usize = 4096;
+
+/// Lines of its standard output that were not taken yet.
+type Lines = Mutex<VecDeque<String>>;
 
 pub(super) struct Child {
     process: std::process::Child,
     /// The other end of its standard input.
     input: UnixStream,
     started: Instant,
-    lines: Receiver<String>,
+    lines: Arc<Lines>,
     error_tail: Arc<Mutex<Vec<u8>>>,
     readers: Vec<JoinHandle<()>>,
     ended: Option<i32>,
@@ -68,15 +72,12 @@ impl Child {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut process = command.spawn().map_err(failed)?;
-        let (sender, lines) = mpsc::channel();
+        let lines = Arc::<Lines>::default();
         let error_tail = Arc::new(Mutex::new(Vec::new()));
         let mut readers = Vec::new();
         if let Some(output) = process.stdout.take() {
-            readers.push(std::thread::spawn(move || {
-                for line in BufReader::new(output).lines().map_while(Result::ok) {
-                    let _ = sender.send(line);
-                }
-            }));
+            let lines = Arc::clone(&lines);
+            readers.push(std::thread::spawn(move || keep_lines(output, &lines)));
         }
         if let Some(errors) = process.stderr.take() {
             let tail = Arc::clone(&error_tail);
@@ -142,12 +143,12 @@ impl Child {
 
     /// The next line of its standard output.
     pub(super) fn take_line(&mut self) -> Option<String> {
-        self.lines.try_recv().ok()
+        locked(&self.lines).pop_front()
     }
 
     /// The last line of its standard output.
     pub(super) fn take_last_line(&mut self) -> Option<String> {
-        self.lines.try_iter().last()
+        locked(&self.lines).drain(..).last()
     }
 
     /// The end of its standard error, without colours.
@@ -168,6 +169,31 @@ impl Child {
     }
 }
 
+fn locked(lines: &Lines) -> MutexGuard<'_, VecDeque<String>> {
+    lines.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps the newest lines: each is a state, and replaces the ones before. A line that is too long is kept in pieces, which are no
+/// report.
+fn keep_lines(output: impl Read, lines: &Lines) {
+    let mut output = BufReader::new(output);
+    loop {
+        let mut line = Vec::new();
+        let read = (&mut output)
+            .take(CHILD_LINE_BYTES_MAX)
+            .read_until(b'\n', &mut line);
+        if !read.is_ok_and(|bytes| bytes > 0) {
+            return;
+        }
+        let line = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
+        let mut lines = locked(lines);
+        if lines.len() >= CHILD_LINES_MAX {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+}
+
 fn pass_on(mut errors: impl Read, error_tail: &Mutex<Vec<u8>>) {
     let mut buffer = [0; 4096];
     while let Ok(read @ 1..) = errors.read(&mut buffer) {
@@ -177,5 +203,24 @@ fn pass_on(mut errors: impl Read, error_tail: &Mutex<Vec<u8>>) {
         tail.extend_from_slice(bytes);
         let surplus = tail.len().saturating_sub(ERROR_TAIL_BYTES);
         tail.drain(..surplus);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_lines_are_kept_and_none_is_long() {
+        let lines = Lines::default();
+        let text: String = (0..CHILD_LINES_MAX + 3).map(|n| format!("{n}\n")).collect();
+        keep_lines(text.as_bytes(), &lines);
+        let kept = locked(&lines);
+        assert_eq!((kept.len(), kept[0].as_str()), (CHILD_LINES_MAX, "3"));
+        drop(kept);
+        let long = vec![b'x'; 2 * CHILD_LINE_BYTES_MAX as usize];
+        keep_lines(&long[..], &lines);
+        let most = locked(&lines).iter().map(String::len).max();
+        assert_eq!(most, Some(CHILD_LINE_BYTES_MAX as usize));
     }
 }

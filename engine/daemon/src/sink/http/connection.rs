@@ -58,6 +58,11 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// By which a sniffer that sees the post knows that it is no call.
 const UPLOAD_MARKER: HeaderName = HeaderName::from_static(uploads::NAME);
 
+/// What hyper needs of a stream.
+pub(super) trait Io: hyper::rt::Read + hyper::rt::Write + Unpin {}
+
+impl<S: hyper::rt::Read + hyper::rt::Write + Unpin> Io for S {}
+
 /// An open connection, as hyper drives it.
 struct Open {
     sender: SendRequest<Full<Bytes>>,
@@ -132,7 +137,7 @@ async fn deliver(endpoint: &Endpoint, open: &mut Option<Open>, post: &Post) -> O
         Ok(response) => {
             let outcome = outcome_of(response.status().as_u16(), response.headers());
             // Whatever becomes of the connection: the collector has answered for the bundle.
-            let settling = settle(&mut connection, response);
+            let settling = settle(&mut connection.driver, &mut connection.sender, response);
             if let Some(true) = endpoint
                 .reactor
                 .within(limits::UPLOAD_REUSE_MAX, settling)
@@ -184,16 +189,17 @@ pub(super) fn outcome_of(status: u16, headers: &HeaderMap) -> Outcome {
 }
 
 /// Reads the rest of an answer; whether the connection can be used again.
-async fn settle(connection: &mut Open, response: Response<Incoming>) -> bool {
-    with_driver(&mut connection.driver, drain(response)).await
-        && with_driver(&mut connection.driver, connection.sender.ready())
-            .await
-            .is_ok()
+pub(super) async fn settle<S: Io>(
+    driver: &mut Option<http1::Connection<S, Full<Bytes>>>,
+    sender: &mut SendRequest<Full<Bytes>>,
+    response: Response<Incoming>,
+) -> bool {
+    with_driver(driver, drain(response)).await && with_driver(driver, sender.ready()).await.is_ok()
 }
 
 /// Polls the connection along with what happens on it.
-async fn with_driver<T>(
-    driver: &mut Option<http1::Connection<Stream, Full<Bytes>>>,
+pub(super) async fn with_driver<S: Io, T>(
+    driver: &mut Option<http1::Connection<S, Full<Bytes>>>,
     future: impl Future<Output = T>,
 ) -> T {
     let mut future = pin!(future);
@@ -205,7 +211,10 @@ async fn with_driver<T>(
 }
 
 /// Moves bytes. A connection that has ended is dropped, which passes its cause on to whatever waits for an answer on it.
-fn poll_driver(driver: &mut Option<http1::Connection<Stream, Full<Bytes>>>, cx: &mut Context<'_>) {
+fn poll_driver<S: Io>(
+    driver: &mut Option<http1::Connection<S, Full<Bytes>>>,
+    cx: &mut Context<'_>,
+) {
     if let Some(connection) = driver
         && Pin::new(connection).poll(cx).is_ready()
     {
