@@ -47,6 +47,21 @@ impl Running {
         }
     }
 
+    /// One that was started in another way.
+    pub(crate) fn of(
+        ready: Ready,
+        stop: oneshot::Sender<()>,
+        thread: JoinHandle<()>,
+        folder: TempDir,
+    ) -> Self {
+        Self {
+            ready,
+            stop: Some(stop),
+            thread: Some(thread),
+            folder,
+        }
+    }
+
     /// Stops the store and waits until its database is closed.
     pub(crate) fn stop(&mut self) {
         drop(self.stop.take());

@@ -6,5 +6,6 @@ mod client;
 mod conformance;
 mod durability;
 mod page;
+mod passed;
 mod stalling;
 mod stream;

@@ -595,6 +595,31 @@ mod tests {
     }
 
     #[test]
+    fn others_on_this_host_cannot_displace_what_the_capture_stored() {
+        let mut fixture = Fixture::new(Retention {
+            calls_max: 100,
+            ..Retention::default()
+        });
+        fixture.store_from(Sender::Capture, None, lines(100, 1));
+        for _ in 0..10 {
+            fixture.store_from(Sender::Local, None, lines(100, 1));
+        }
+        let calls = |fixture: &Fixture| {
+            [Sender::Capture, Sender::Local].map(|sender| fixture.calls_of(sender))
+        };
+        assert_eq!(calls(&fixture), [50, 50]);
+        for number in 1..=80 {
+            fixture.store_from(host(number), None, lines(20, 1));
+        }
+        let left = calls(&fixture);
+        assert!(
+            left.iter().all(|calls| (25..=26).contains(calls)),
+            "{left:?}"
+        );
+        fixture.check_balance();
+    }
+
+    #[test]
     fn senders_are_bounded_and_those_without_calls_are_forgotten() {
         let mut fixture = Fixture::new(Retention::default());
         let from = |number: u64| {
