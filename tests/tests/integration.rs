@@ -18,6 +18,7 @@ mod fuzz_bodies;
 mod golden;
 mod leaks;
 mod live_read;
+mod masks;
 mod metrics;
 mod netns;
 mod overload;

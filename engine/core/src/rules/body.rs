@@ -19,7 +19,7 @@ use form::form;
 use json::{Document, is_scalar};
 use masks::{Active, Masks};
 use multipart::multipart;
-use values::hides_part_of_form;
+use values::{hides_part_of_form, hides_selected};
 
 use super::matches::PerRule;
 use super::set::Rule;
@@ -62,7 +62,9 @@ fn any(
     }
     if is_scalar(start.trim_end()) {
         // A value without a name: no path leads to it, unless a reader takes it for a form.
-        if hides_part_of_form(masks, active, start, &['&', ';', '?', '#']) {
+        if hides_part_of_form(masks, active, start, &['&', ';', '?', '#'])
+            || hides_selected(masks, active, start)
+        {
             return Err(Unreadable);
         }
         return Ok(false);

@@ -298,7 +298,7 @@ impl<'a> Masks<'a> {
         let whole = self.enter(around, Child::Member(name));
         found.extend_from_slice(self.steps_of(whole));
         self.leave(whole);
-        if !name.contains(['[', '.']) {
+        if !name.contains(['[', ']', '.']) {
             return found;
         }
         let mut level = self.push(self.steps_of(around).to_vec());

@@ -33,6 +33,7 @@ fn fields_as_other_readers_split_and_name_them() {
         "password%A0=SECRET",
         "user[+password+]=SECRET",
         "user[password=SECRET",
+        "a[b][;password]=SECRET",
         "%22password%22=SECRET",
         "data=x%26password%3DSECRET",
         "data=password%3DSECRET",
@@ -136,6 +137,7 @@ fn json_as_other_readers_read_it() {
         r#"{"x":1,"a":["http://h/?b=1&%70assword=SECRET"]}"#,
         r#"{"a":x&password=SECRET,"b":1}"#,
         r#""x&password=SECRET""#,
+        r#""password=SECRET""#,
         "data=%7B%22a%22%3A%22x%26password%3DSECRET%22%7D",
     ] {
         hidden(MASK, body);
