@@ -505,6 +505,9 @@ fn check_shows_the_set_and_gives_advice() -> Result<()> {
         );
     }
     for words in [
+        "W037",
+        "request_header:authorization",
+        "include private",
         "W035",
         "line 2",
         "write `request_header:cookie`",
@@ -516,6 +519,18 @@ fn check_shows_the_set_and_gives_advice() -> Result<()> {
             "{words}: {}",
             from_file.stderr
         );
+    }
+    let private = sniffer_ends(&["rules", "check", "include standard include private"], &[])?;
+    assert!(!private.stderr.contains("W037"), "{}", private.stderr);
+    assert!(
+        private.stdout.lines().all(|line| line.len() < 250),
+        "{}",
+        private.stdout
+    );
+    let slow = "include private\n/request_body/ stop_if_found /(?=.*password)(?=.*secret)/";
+    let slow = sniffer_ends(&["rules", "check", slow], &[])?;
+    for words in ["W035", "line 2", "the square", "reads through `.*` again"] {
+        assert!(slow.stderr.contains(words), "{words}: {}", slow.stderr);
     }
     let gate = sniffer_ends(
         &["rules", "check", "include strict"],

@@ -217,6 +217,12 @@ crate::counters! {
         /// Answers of rules on bodies that were not there as a whole, or could not be read; each acted as if the rest had what
         /// it looks for.
         rules_unseen,
+        /// Names of headers with credentials that the rules let through as they are, each once.
+        credentials_headers,
+        /// The same for names of cookies, and of headers with cookies.
+        credentials_cookies,
+        /// The same for names of params.
+        credentials_params,
         /// Times that the cache of detail keys was full and was cleared.
         keys_forgotten,
     }

@@ -15,6 +15,9 @@ use crate::invocation::Invocation;
 
 pub mod comparison;
 
+/// Credentials that `rules check` names; of further ones it has the number.
+const CREDENTIALS_NAMED: usize = 8;
+
 /// Parses the rules of a file, of standard input (`-`), or the text itself, and shows how they are understood. Without
 /// an argument these are the rules of the environment.
 pub fn check(argument: Option<&str>, invocation: &Invocation) -> Result<Exit, Diagnostic> {
@@ -45,8 +48,31 @@ pub fn check(argument: Option<&str>, invocation: &Invocation) -> Result<Exit, Di
             format!("line {}: {}", advice.line, advice.text),
         ));
     }
+    if let Some(passed) = credentials_passed(&rules.set) {
+        console.report(&passed);
+    }
     write(&text)?;
     Ok(Exit::Done)
+}
+
+/// The credentials that leave as they are, if any do.
+fn credentials_passed(rules: &RuleSet) -> Option<Diagnostic> {
+    let passed = rules.credentials_passed();
+    let named: Vec<&str> = passed
+        .iter()
+        .take(CREDENTIALS_NAMED)
+        .map(String::as_str)
+        .collect();
+    (!passed.is_empty()).then(|| {
+        let more = passed.len().saturating_sub(named.len());
+        let others = if more > 0 {
+            format!(" and {more} others")
+        } else {
+            String::new()
+        };
+        let what = format!("credentials pass as they are: {}{others}", named.join(", "));
+        Diagnostic::new(Code::W037, what).fix("include private    as a further line hides them")
+    })
 }
 
 /// A file, `-`, or rule text.
@@ -92,7 +118,7 @@ fn explain(rules: &Rules) -> String {
     };
     for rule in set.rules() {
         let number = format!("line {}", rule.line);
-        line(number, &meaning(rule), &rule.source);
+        line(number, &meaning(rule), &rule.shown());
     }
     if set.session_rules() > 0 {
         let what = format!("{} copy_session_field", set.session_rules());

@@ -10,7 +10,7 @@ use hashbrown::HashTable;
 use super::url;
 use crate::limits::{KEY_BYTES_MAX, KEYS_MAX, VALUE_BYTES_MAX};
 use crate::ndjson;
-use crate::rules::{Plan, RuleSet};
+use crate::rules::{Credential, Plan, RuleSet};
 
 /// What a detail belongs to, in the order of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,7 +72,8 @@ pub(super) const CLOSING: &[u8] = b"\"],";
 const MISSES: u8 = 8;
 
 impl Key {
-    fn new(rules: &RuleSet, kind: Kind, name: &[u8]) -> Self {
+    /// Counts a credential that leaves as it is.
+    fn new(rules: &RuleSet, kind: Kind, name: &[u8], passed: &mut Passed) -> Self {
         let mut lower = name.to_vec();
         url::lower(&mut lower);
         let key: String = kind
@@ -84,6 +85,14 @@ impl Key {
         ndjson::escape(key.as_bytes(), &mut opening);
         opening.extend_from_slice(b"\",\"");
         let plan = rules.plan(&key);
+        if plan.is_plain() {
+            match Credential::of(&key) {
+                Some(Credential::Header) => passed.headers += 1,
+                Some(Credential::Cookie) => passed.cookies += 1,
+                Some(Credential::Param) => passed.params += 1,
+                None => {}
+            }
+        }
         Self {
             kind,
             name: name.into(),
@@ -173,6 +182,15 @@ fn same(one: &[u8], other: &[u8]) -> bool {
     one.iter().zip(other).all(|(one, other)| one == other)
 }
 
+/// Names of credentials that the rules let through as they are, each counted when it is first seen. For a name that was
+/// forgotten that is once more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Passed {
+    pub(super) headers: u64,
+    pub(super) cookies: u64,
+    pub(super) params: u64,
+}
+
 /// All keys seen under one rule set.
 ///
 /// The names of one message follow each other as they did in the last message of that kind, so each key records which
@@ -189,6 +207,7 @@ pub(super) struct Keys {
     long: Option<Key>,
     /// How often the table was full and was cleared.
     pub(super) forgotten: u64,
+    pub(super) passed: Passed,
 }
 
 impl Keys {
@@ -198,7 +217,8 @@ impl Keys {
         let is_next = |key: &Key| key.is(kind, name);
         if !self.keys.get(expected).is_some_and(is_next) {
             if name.len() > KEY_BYTES_MAX {
-                return self.long.insert(Key::new(rules, kind, name));
+                let key = Key::new(rules, kind, name, &mut self.passed);
+                return self.long.insert(key);
             }
             self.last = self.find(rules, kind, name);
         } else {
@@ -215,6 +235,7 @@ impl Keys {
             keys,
             table,
             hasher,
+            passed,
             ..
         } = self;
         let hash = hasher.hash_one((kind, name));
@@ -233,7 +254,7 @@ impl Keys {
                 };
                 let place = keys.len();
                 table.insert_unique(hash, place, hash_of);
-                keys.push(Key::new(rules, kind, name));
+                keys.push(Key::new(rules, kind, name, passed));
                 place
             }
         };
@@ -260,6 +281,32 @@ mod tests {
                 assert!(!same(name, &other), "{len} {at}");
             }
         }
+    }
+
+    #[test]
+    fn credentials_that_pass_are_counted_by_name() {
+        let passed = |rules: &str| {
+            let (rules, mut keys) = (RuleSet::parse(rules).unwrap(), Keys::default());
+            for _ in 0..3 {
+                for (kind, name) in [
+                    (Kind::RequestHeader, "Authorization"),
+                    (Kind::RequestHeader, "Accept"),
+                    (Kind::RequestHeader, "Cookie"),
+                    (Kind::ResponseHeader, "Set-Cookie"),
+                    (Kind::SessionField, "sid"),
+                    (Kind::RequestParam, "key"),
+                    (Kind::RequestParam, "q"),
+                ] {
+                    keys.get(&rules, kind, name.as_bytes());
+                }
+            }
+            let passed = keys.passed;
+            [passed.headers, passed.cookies, passed.params]
+        };
+        assert_eq!(passed("include debug"), [1, 3, 1]);
+        assert_eq!(passed("include debug\ninclude standard"), [1, 3, 1]);
+        assert_eq!(passed("include debug\ninclude private"), [0; 3]);
+        assert_eq!(passed("include strict"), [0, 1, 0]);
     }
 
     #[test]

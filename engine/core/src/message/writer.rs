@@ -451,6 +451,10 @@ impl<O: Output> LineWriter<O> {
         if let Some(set) = set_of(&mut self.set, &mut self.retired, draft.state.rule_set) {
             set.open = set.open.saturating_sub(1);
             self.counters.keys_forgotten += std::mem::take(&mut set.keys.forgotten);
+            let passed = std::mem::take(&mut set.keys.passed);
+            self.counters.credentials_headers += passed.headers;
+            self.counters.credentials_cookies += passed.cookies;
+            self.counters.credentials_params += passed.params;
         }
         if !self.retired.is_empty() {
             self.retired.retain(|set| set.open > 0);

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! SCOPE = BODY ":$" STEP+          BODY = request_body | response_body | (request|response)_body
-//! STEP  = ("." | "..") (NAME | "*") | [".."] "[" (NUMBER | "*" | "'" any "'") "]"
+//! STEP  = ("." | "..") (NAME | "(" NAME ("|" NAME)* ")" | "*") | [".."] "[" (NUMBER | "*" | "'" any "'") "]"
 //! ```
 //!
 //! `..` is any depth. Names are compared without regard to case, and lists are transparent: a name after a list is looked
@@ -38,6 +38,8 @@ struct Step {
 enum At {
     /// A member or field, lower-case.
     Name(Box<str>),
+    /// One of several, in order.
+    OneOf(Box<[Box<str>]>),
     /// Any member, field or element.
     Any,
     Element(usize),
@@ -131,13 +133,17 @@ impl Path {
                 later.get(..1).unwrap_or_default()
             };
             reached.0 >> progress & 1 == 1
-                && here.iter().any(|step| !matches!(step.at, At::Name(_)))
+                && here
+                    .iter()
+                    .any(|step| !matches!(step.at, At::Name(_) | At::OneOf(_)))
         })
     }
 
     /// Whether one of its steps is a name.
     pub(super) fn has_name(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step.at, At::Name(_)))
+        self.steps
+            .iter()
+            .any(|step| matches!(step.at, At::Name(_) | At::OneOf(_)))
     }
 
     /// From a value to one inside it: adds to `inside` what is reached there.
@@ -151,7 +157,11 @@ impl Path {
             };
             let (is_there, looks_through) = match (&step.at, child) {
                 (At::Name(wanted), Child::Member(name)) => (**wanted == *name, false),
-                (At::Name(_), Child::Element(_)) => (false, true),
+                (At::OneOf(names), Child::Member(name)) => {
+                    let found = names.binary_search_by(|wanted| (**wanted).cmp(name));
+                    (found.is_ok(), false)
+                }
+                (At::Name(_) | At::OneOf(_), Child::Element(_)) => (false, true),
                 (At::Any, Child::Member(_)) => (true, false),
                 (At::Any, Child::Element(_)) => (true, true),
                 (At::Element(wanted), Child::Element(index)) => (*wanted == index, false),
@@ -179,6 +189,8 @@ fn step(text: &str) -> Result<(Step, &str), &'static str> {
         .filter(|_| deep || text.starts_with('['))
     {
         bracket(inside)?
+    } else if let Some(inside) = rest.strip_prefix('(') {
+        one_of(inside)?
     } else {
         let end = rest.find(|c: char| !is_name(c)).unwrap_or(rest.len());
         let (name, rest) = rest.split_at_checked(end).unwrap_or_default();
@@ -206,6 +218,22 @@ fn bracket(text: &str) -> Result<(At, &str), &'static str> {
     let (digits, rest) = text.split_once(']').ok_or(UNCLOSED)?;
     let index = digits.parse().map_err(|_| UNCLOSED)?;
     Ok((At::Element(index), rest))
+}
+
+/// What stands in parentheses, the opening one taken off.
+fn one_of(text: &str) -> Result<(At, &str), &'static str> {
+    let (inside, rest) = text
+        .split_once(')')
+        .ok_or("parentheses hold names with | between them, and are closed")?;
+    let mut names = Vec::new();
+    for name in inside.split('|') {
+        if name.is_empty() || !name.chars().all(is_name) {
+            return Err("parentheses hold names with | between them");
+        }
+        names.push(name.to_lowercase().into());
+    }
+    names.sort_unstable();
+    Ok((At::OneOf(names.into()), rest))
 }
 
 fn is_name(letter: char) -> bool {
@@ -241,6 +269,9 @@ mod tests {
             "(request|response)_body:$..['Ä']",
             Ok(Some("(request|response)_body")),
         );
+        check("request_body:$..(a|B-c).d", Ok(Some("request_body")));
+        check("request_body:$.(a|", Err(14));
+        check("request_body:$.(a|.b)", Err(14));
         check("request_body:$.a|b", Err(16));
         check("request_body:$.", Err(14));
         check("request_body:$[a]", Err(14));
@@ -265,6 +296,12 @@ mod tests {
         use Child::{Element, Member};
         check(".a", &[Member("a")], true);
         check(".A", &[Member("a")], true);
+        check(
+            "..(c|a|B).d",
+            &[Member("x"), Member("b"), Element(1), Member("d")],
+            true,
+        );
+        check("..(c|a|B).d", &[Member("d"), Member("d")], false);
         check(".a", &[Member("b")], false);
         check(".a", &[Member("b"), Member("a")], false);
         check("..a", &[Member("b"), Element(3), Member("a")], true);

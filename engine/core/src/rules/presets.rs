@@ -1,5 +1,7 @@
 //! The predefined rule sets, as lines (`docs/contract.md`, section 4.5). Strict is that of the Java and Node loggers, not the
-//! inverted one of the Go logger (D1).
+//! inverted one of the Go logger (D1). `private` is ours.
+
+use super::credentials::PRIVATE;
 
 /// Logs everything.
 const DEBUG: &str = "\
@@ -21,6 +23,7 @@ pub(super) fn named(name: &str) -> Option<&'static str> {
         "debug" => Some(DEBUG),
         "standard" => Some(STANDARD),
         "strict" | "default" => Some(STRICT),
+        "private" => Some(&PRIVATE),
         _ => None,
     }
 }

@@ -104,6 +104,17 @@ impl Rule {
         self.verb
     }
 
+    /// Its text for people; that of a predefined set ends where it becomes long.
+    pub fn shown(&self) -> String {
+        const CHARACTERS: usize = 120;
+        let mut text: String = self.source.chars().take(CHARACTERS).collect();
+        if !self.included || text.len() == self.source.len() {
+            return self.source.to_string();
+        }
+        text.push('…');
+        text
+    }
+
     /// Whether it looks into bodies by a path.
     pub fn looks_inside(&self) -> bool {
         self.path.is_some()

@@ -92,7 +92,7 @@ containers and to the host's programs are then not visible.";
     E030, Usage, "a rule cannot be read",
 "A line of the rules is not a rule. The message shows the line, the column and the reason. Forms:
 
-  include default | include strict | include standard | include debug
+  include default | include strict | include standard | include debug, and include private in addition
   allow_http_url | skip_compression | skip_submission
   copy_session_field /NAME/
   /DETAILS/ remove | stop
@@ -128,6 +128,13 @@ and a body with masks inside it left as a whole. Calls that are made to be slow 
 of a value's length do it with ordinary values, too.
 
   sniffer rules check FILE       names such patterns, with the reason";
+    W037, Done, "credentials pass the rules",
+"Calls carry details that are credentials by their names, such as authorization, cookies, or api_key in the query, and the
+rules let them leave as they are: everybody who can read the calls has them. docs/rules.md, under \"Credentials\", lists the
+names, and what hides them:
+
+  include private                as a further line of the rules
+  sniffer rules check FILE       names the credentials that a rule set lets through";
     E039, Usage, "no destination",
 "Calls would go nowhere. Set USAGE_LOGGERS_URL (or --url) to a capture URL, for example https://host/message;
 `sniffer all-in-one` has its own; `--no-send` counts calls without sending them.";

@@ -1,5 +1,5 @@
-//! What the rules do in a running capture: matches per rule over all shards, and warnings when a mask matches nothing or
-//! everything is dropped.
+//! What the rules do in a running capture: matches per rule over all shards, and warnings when a mask matches nothing,
+//! everything is dropped, or credentials pass.
 //!
 //! The shards publish counts by plain stores, as they do their other counters. A reload makes new cells, so counts always
 //! belong to the rules that are shown with them.
@@ -11,7 +11,7 @@ use engine_core::rules::{Rule, RuleSet};
 use crate::config::Rules;
 use crate::counters::{RuleCells, Stages};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::quantity::thousands;
+use crate::quantity::{plural, thousands};
 use crate::status::RuleHits;
 
 /// Calls after which a mask that matched nothing gets a warning.
@@ -29,6 +29,8 @@ pub struct RuleMatches {
     shards: Vec<RuleCells>,
     /// Calls seen, stopped and emptied under earlier rules.
     before: [u64; 3],
+    /// Names of credentials that passed under earlier rules.
+    passed_before: [u64; 3],
 }
 
 impl RuleMatches {
@@ -40,6 +42,7 @@ impl RuleMatches {
             set: Arc::clone(&rules.set),
             shards: (0..shards).map(|_| RuleCells::new(count)).collect(),
             before: calls(stages),
+            passed_before: passed(stages),
         }
     }
 
@@ -58,7 +61,7 @@ impl RuleMatches {
         let mut hits: Vec<RuleHits> = rules
             .map(|(index, rule)| RuleHits {
                 line: rule.line as u64,
-                rule: rule.source.to_string(),
+                rule: rule.shown(),
                 verb: rule.verb().name().to_owned(),
                 hits: count(index),
             })
@@ -72,7 +75,7 @@ impl RuleMatches {
         let now = calls(stages);
         let [seen, stopped, emptied] =
             std::array::from_fn(|index| now[index].saturating_sub(self.before[index]));
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<Diagnostic> = self.credentials(stages).into_iter().collect();
         if seen >= CALLS_UNTIL_DROPPED && stopped >= seen {
             warnings.push(self.all_dropped(seen, emptied >= seen));
         }
@@ -97,6 +100,26 @@ impl RuleMatches {
             );
         }
         warnings
+    }
+
+    /// Credentials that calls have carried and the rules let through as they are.
+    pub fn credentials(&self, stages: &Stages) -> Option<Diagnostic> {
+        let now = passed(stages);
+        let names = ["header", "cookie", "parameter"];
+        let kinds = names.iter().enumerate().filter_map(|(index, name)| {
+            let count = now[index].saturating_sub(self.passed_before[index]);
+            (count > 0).then(|| plural(count, name))
+        });
+        let kinds: Vec<String> = kinds.collect();
+        (!kinds.is_empty()).then(|| {
+            let what = format!(
+                "calls carry credentials, and the rules let them pass as they are: the values of {}",
+                kinds.join(", ")
+            );
+            Diagnostic::new(Code::W037, what).fix(
+                "include private    as a further line of the rules hides them; sniffer rules check names them",
+            )
+        })
     }
 
     /// Lines of masks that matched nothing, without those of predefined sets, which often match nothing.
@@ -147,6 +170,16 @@ fn calls(stages: &Stages) -> [u64; 3] {
         message.calls_seen,
         message.calls_stopped,
         message.calls_emptied,
+    ]
+}
+
+/// Names of credentials that passed: of headers, of cookies, of params.
+fn passed(stages: &Stages) -> [u64; 3] {
+    let message = &stages.message;
+    [
+        message.credentials_headers,
+        message.credentials_cookies,
+        message.credentials_params,
     ]
 }
 
@@ -202,6 +235,26 @@ mod tests {
             &[(Code::W033, "lines 1, 2")],
         );
         check("include standard", &[0, 0, 0], stages(10_007, 7, 0), &[]);
+    }
+
+    #[test]
+    fn credentials_that_pass_get_a_warning() {
+        let mut stages = stages(8, 7, 0);
+        (
+            stages.message.credentials_headers,
+            stages.message.credentials_params,
+        ) = (2, 1);
+        let expected = "the values of 2 headers, 1 parameter";
+        check("include debug", &[], stages, &[(Code::W037, expected)]);
+        // What passed before a reload is over.
+        let rules = Rules {
+            set: Arc::new(RuleSet::parse("include private").unwrap()),
+            name: "x".into(),
+        };
+        assert_eq!(
+            RuleMatches::new(&rules, 1, &stages).credentials(&stages),
+            None
+        );
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl Comparison {
                 "{:>10}  line {}: {}",
                 thousands(count),
                 rule.line,
-                rule.source
+                rule.shown()
             );
         }
         super::write(&text)
