@@ -344,6 +344,10 @@ pub const BUFFER_KEPT_BYTES: usize = 64 * 1024;
 /// traffic has a few hundred; a hostile peer may send a new name with each call.
 pub const KEYS_MAX: usize = 8192;
 
+/// Bytes of memory of these keys: their names, also as they are in the line, where a byte may take six, the rules that apply to
+/// them, and the values that are remembered with them. Past it all of them are forgotten, too.
+pub const KEYS_BYTES_MAX: usize = 4 << 20;
+
 /// Bytes of a detail's name up to which its rules are remembered.
 pub const KEY_BYTES_MAX: usize = 256;
 
@@ -355,7 +359,7 @@ pub const VALUE_BYTES_MAX: usize = 256;
 pub const RULE_SETS_MAX: usize = 16;
 
 const _: () = assert!(2 * HEADERS_MAX + LINE_DETAILS_OTHER < LINE_DETAILS_MAX);
-const _: () = assert!(KEYS_MAX * (KEY_BYTES_MAX + VALUE_BYTES_MAX) <= POOL_BYTES_MAX);
+const _: () = assert!(KEYS_BYTES_MAX <= POOL_BYTES_MAX);
 
 // ---- bundle ----
 

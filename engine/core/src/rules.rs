@@ -23,6 +23,7 @@ mod pattern;
 mod prefilter;
 mod presets;
 mod replacement;
+mod scopes;
 mod set;
 mod translate;
 mod trial;

@@ -1,14 +1,14 @@
 //! A cache of detail keys: what the rules do with a key, how it is written in a line, and one value that came with it.
 //!
 //! A name as it was sent (`Content-Type`) is looked up without being lower-cased or joined with its kind. Bounded by
-//! `KEYS_MAX`: a peer that sends a new name with each call costs the work of applying the rules to it, not memory.
+//! `KEYS_MAX` and `KEYS_BYTES_MAX`: a peer that sends a new name with each call costs the work of applying the rules to it, not memory.
 
 use std::hash::BuildHasher as _;
 
 use hashbrown::HashTable;
 
 use super::url;
-use crate::limits::{KEY_BYTES_MAX, KEYS_MAX, VALUE_BYTES_MAX};
+use crate::limits::{KEY_BYTES_MAX, KEYS_BYTES_MAX, KEYS_MAX, VALUE_BYTES_MAX};
 use crate::ndjson;
 use crate::rules::{Credential, Plan, RuleSet};
 
@@ -85,13 +85,11 @@ impl Key {
         ndjson::escape(key.as_bytes(), &mut opening);
         opening.extend_from_slice(b"\",\"");
         let plan = rules.plan(&key);
-        if plan.is_plain() {
-            match Credential::of(&key) {
-                Some(Credential::Header) => passed.headers += 1,
-                Some(Credential::Cookie) => passed.cookies += 1,
-                Some(Credential::Param) => passed.params += 1,
-                None => {}
-            }
+        match rules.passes(&key, &plan) {
+            Some(Credential::Header) => passed.headers += 1,
+            Some(Credential::Cookie) => passed.cookies += 1,
+            Some(Credential::Param) => passed.params += 1,
+            None => {}
         }
         Self {
             kind,
@@ -103,6 +101,13 @@ impl Key {
             misses: 0,
             next: 0,
         }
+    }
+
+    /// Its memory, with that of a value.
+    fn memory(&self) -> usize {
+        let value = VALUE_BYTES_MAX + CLOSING.len();
+        let names = self.name.len() + self.detail.len().max(self.opening_bytes + value);
+        size_of::<Self>() + names + self.plan.memory()
     }
 
     #[inline]
@@ -201,6 +206,8 @@ pub(super) struct Keys {
     /// Indices in `keys`.
     table: HashTable<usize>,
     hasher: foldhash::fast::RandomState,
+    /// Their memory.
+    bytes: usize,
     /// The index of the key seen last.
     last: usize,
     /// A key too long to be cached.
@@ -235,6 +242,7 @@ impl Keys {
             keys,
             table,
             hasher,
+            bytes,
             passed,
             ..
         } = self;
@@ -243,9 +251,12 @@ impl Keys {
         let place = match table.find(hash, is) {
             Some(place) => *place,
             None => {
-                if keys.len() >= KEYS_MAX {
+                let key = Key::new(rules, kind, name, passed);
+                *bytes += key.memory();
+                if keys.len() >= KEYS_MAX || *bytes > KEYS_BYTES_MAX {
                     keys.clear();
                     table.clear();
+                    *bytes = key.memory();
                     self.forgotten += 1;
                 }
                 let hash_of = |place: &usize| {
@@ -254,7 +265,7 @@ impl Keys {
                 };
                 let place = keys.len();
                 table.insert_unique(hash, place, hash_of);
-                keys.push(Key::new(rules, kind, name, passed));
+                keys.push(key);
                 place
             }
         };
@@ -304,7 +315,7 @@ mod tests {
             [passed.headers, passed.cookies, passed.params]
         };
         assert_eq!(passed("include debug"), [1, 3, 1]);
-        assert_eq!(passed("include debug\ninclude standard"), [1, 3, 1]);
+        assert_eq!(passed("include debug\ninclude standard"), [1, 1, 1]);
         assert_eq!(passed("include debug\ninclude private"), [0; 3]);
         assert_eq!(passed("include strict"), [0, 1, 0]);
     }
@@ -354,5 +365,16 @@ mod tests {
         }
         assert_eq!(keys.forgotten, 1);
         assert!(keys.table.len() < KEYS_MAX && keys.keys.len() == keys.table.len());
+        // Names that are long in the line.
+        for number in 0..KEYS_MAX {
+            let name = [number.to_string().as_bytes(), &[1; KEY_BYTES_MAX - 4]].concat();
+            keys.get(&rules, Kind::RequestParam, &name);
+            assert!(keys.bytes <= KEYS_BYTES_MAX);
+            if number % 100 == 0 {
+                let memory: usize = keys.keys.iter().map(Key::memory).sum();
+                assert_eq!(memory, keys.bytes);
+            }
+        }
+        assert!(keys.forgotten > 2);
     }
 }

@@ -37,6 +37,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Bytes of memory that it has of its own.
+    pub fn memory(&self) -> usize {
+        let rules = [&self.tests, &self.replaces, &self.masks, &self.always];
+        rules.iter().map(|rules| size_of_val(&***rules)).sum()
+    }
+
     /// Whether a rule needs the value: a body that no rule needs is never collected.
     pub fn needs_value(&self) -> bool {
         !self.tests.is_empty() || !self.replaces.is_empty() || self.looks_inside()
@@ -225,12 +231,16 @@ impl RuleSet {
         let (mut tests, mut replaces) = (Vec::new(), Vec::new());
         let (mut masks, mut always) = (Vec::new(), Vec::new());
         let others = other_keys(key);
+        let others: Vec<_> = others
+            .iter()
+            .map(|other| self.scopes.search(other))
+            .collect();
+        let key = self.scopes.search(key);
         for (index, rule) in self.rules.iter().enumerate() {
-            let answer = others
-                .iter()
-                .fold(rule.scope.test_name(key), |answer, other| {
-                    answer.or_else(|| rule.scope.test_name(other))
-                });
+            let answer = |found| self.scopes.answer(index, &rule.scope, found);
+            let answer = others.iter().fold(answer(&key), |so_far, other| {
+                so_far.or_else(|| answer(other))
+            });
             if answer == Answer::No {
                 continue;
             }

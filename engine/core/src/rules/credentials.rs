@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::apply::{Findings, Scratch};
+use super::apply::{Findings, Plan, Scratch};
 use super::set::RuleSet;
 
 /// Headers, of requests and of responses. `*` is any text.
@@ -213,7 +213,7 @@ pub enum Credential {
 
 impl Credential {
     /// What the detail `key` is, by its name.
-    pub fn of(key: &str) -> Option<Self> {
+    fn of(key: &str) -> Option<Self> {
         static NAMES: LazyLock<Option<[Regex; 2]>> = LazyLock::new(|| {
             let headers = Regex::new(&format!("^(?:{})$", headers())).ok()?;
             let params = Regex::new(&format!("^(?i:{})$", params())).ok()?;
@@ -231,10 +231,27 @@ impl Credential {
     }
 }
 
+/// A value that no mask for texts finds.
+const SECRET: &str = "example-of-a-secret";
+
 impl RuleSet {
+    /// What kind of credential the detail `key` with the plan `plan` is, if its values leave as they are.
+    pub fn passes(&self, key: &str, plan: &Plan) -> Option<Credential> {
+        if plan.hides_all() {
+            return None;
+        }
+        Credential::of(key).filter(|_| self.shows(plan, SECRET))
+    }
+
+    /// Whether the example is still in what the rules leave of `value`.
+    fn shows(&self, plan: &Plan, value: &str) -> bool {
+        let (mut findings, mut scratch) = (Findings::default(), Scratch::default());
+        let left = self.apply(plan, value.as_bytes(), &mut findings, &mut scratch);
+        left.is_some_and(|left| String::from_utf8_lossy(left).contains(SECRET))
+    }
+
     /// Examples of credentials that leave as they are under these rules. None do under `include private`.
     pub fn credentials_passed(&self) -> Vec<String> {
-        const SECRET: &str = "example-of-a-secret";
         let mut details = Vec::new();
         for name in HEADERS {
             let name = name.replace("*-", "x-").replace('*', "x");
@@ -257,14 +274,7 @@ impl RuleSet {
         }
         let mut passed = Vec::new();
         for (key, value) in details {
-            let mut scratch = Scratch::default();
-            let left = self.apply(
-                &self.plan(&key),
-                value.as_bytes(),
-                &mut Findings::default(),
-                &mut scratch,
-            );
-            let shows = left.is_some_and(|left| String::from_utf8_lossy(left).contains(SECRET));
+            let shows = self.shows(&self.plan(&key), &value);
             if shows {
                 let member = value.split('"').nth(1).filter(|_| value != SECRET);
                 passed

@@ -98,6 +98,14 @@ impl Pattern {
         &self.source
     }
 
+    /// The pattern as the linear engine has it, if that executes it.
+    pub(super) fn linear_text(&self) -> Option<&str> {
+        match &self.engine {
+            Engine::Linear(linear) => Some(linear.regex.as_str()),
+            _ => None,
+        }
+    }
+
     /// Whether each search reads each byte a bounded number of times.
     pub(super) fn is_linear(&self) -> bool {
         !matches!(self.engine, Engine::Backtracking(_))

@@ -3,6 +3,7 @@
 use super::path::Path;
 use super::pattern::Pattern;
 use super::replacement::Replacement;
+use super::scopes::Scopes;
 use super::verb::Verb;
 
 /// A whole set of rules.
@@ -12,6 +13,7 @@ use super::verb::Verb;
 pub struct RuleSet {
     /// In order of application.
     pub(super) rules: Vec<Rule>,
+    pub(super) scopes: Scopes,
     /// `copy_session_field` patterns, in text order.
     pub(super) session: Vec<Pattern>,
     pub(super) sample: Option<u8>,
@@ -94,6 +96,7 @@ impl RuleSet {
         self.stop_unless_found = count(Verb::StopUnlessFound);
         self.stop_unless = count(Verb::StopUnless);
         self.rules.sort_by_key(|rule| rule.verb.rank());
+        self.scopes = Scopes::new(self.rules.iter().map(|rule| &rule.scope));
         self
     }
 }

@@ -1,0 +1,105 @@
+//! The scopes of all rules in one search of a key.
+//!
+//! A peer may send a new name with each detail, and for each the scopes are tested. One automaton for all linear ones makes
+//! that cost a search, not one for each rule.
+
+use regex::{RegexSet, RegexSetBuilder, SetMatches};
+
+use super::pattern::{Answer, Pattern};
+use crate::limits::PATTERN_COMPILED_BYTES_MAX;
+
+/// Fewest scopes that are searched together.
+const SCOPES_MIN: usize = 4;
+
+/// The scopes of a rule set, in the order of its rules.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scopes {
+    set: Option<RegexSet>,
+    /// For each rule its number in the set, if it is there.
+    places: Box<[Option<usize>]>,
+}
+
+impl Scopes {
+    pub(super) fn new<'p>(scopes: impl Iterator<Item = &'p Pattern>) -> Self {
+        let mut texts = Vec::new();
+        let places = scopes.map(|scope| {
+            texts.push(scope.linear_text()?);
+            Some(texts.len() - 1)
+        });
+        let places = places.collect();
+        let set = (texts.len() >= SCOPES_MIN).then(|| {
+            RegexSetBuilder::new(&texts)
+                .size_limit(PATTERN_COMPILED_BYTES_MAX)
+                .build()
+                .ok()
+        });
+        Self {
+            set: set.flatten(),
+            places,
+        }
+    }
+
+    /// Searches a key.
+    pub(super) fn search<'k>(&self, key: &'k str) -> Found<'k> {
+        Found {
+            key,
+            matches: self.set.as_ref().map(|set| set.matches(key)),
+        }
+    }
+
+    /// Whether the scope of rule number `rule` matches the key that was searched.
+    pub(super) fn answer(&self, rule: usize, scope: &Pattern, found: &Found<'_>) -> Answer {
+        let place = self.places.get(rule).copied().flatten();
+        match found.matches.as_ref().zip(place) {
+            Some((matches, place)) if matches.matched(place) => Answer::Yes,
+            Some(_) => Answer::No,
+            None => scope.test_name(found.key),
+        }
+    }
+}
+
+/// What was found of a key.
+pub(super) struct Found<'k> {
+    key: &'k str,
+    matches: Option<SetMatches>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_search_answers_as_each_scope_does() {
+        let scopes = [
+            "request_body",
+            ".*",
+            "request_header:(?!a).*",
+            "a|b",
+            "(request|response)_header:x-.*",
+            "request_param:[0-9]{2,}",
+            "(?i)REQUEST_BODY",
+        ]
+        .map(|text| Pattern::matching(text).unwrap());
+        let all = Scopes::new(scopes.iter());
+        assert!(all.set.is_some());
+        for key in [
+            "request_body",
+            "request_header:x-a",
+            "request_header:a",
+            "request_param:77",
+            "a:b",
+            "b\na",
+        ] {
+            let found = all.search(key);
+            for (number, scope) in scopes.iter().enumerate() {
+                let expected = scope.test_name(key);
+                assert_eq!(
+                    all.answer(number, scope, &found),
+                    expected,
+                    "{key} {}",
+                    scope.source()
+                );
+            }
+        }
+    }
+}
