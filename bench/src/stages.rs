@@ -11,7 +11,7 @@ use engine_core::bundle::{self, Bundler, Compression};
 use engine_core::decap::{self, Decap, Frame, LinkType};
 use engine_core::flow::{self, ByteInfo, Consumer, Direction, FlowEnd, FlowStart};
 use engine_core::http::{
-    self, BodyEnd, Exchanges, Http, Origin, RequestHead, ResponseHead, Side, UnpairedReason,
+    self, BodyEnd, Exchanges, Header, Http, Origin, RequestHead, ResponseHead, Side, UnpairedReason,
 };
 use engine_core::message::{Notes, Output, ShedPolicy};
 use engine_core::pipeline::{Config, Pipeline};
@@ -226,6 +226,8 @@ impl Exchanges for Ignore {
     fn orphan_response(&mut self, _: &ResponseHead<'_>, _: &Origin<'_>) {}
     fn response(&mut self, _: &mut (), _: &ResponseHead<'_>, _: &Origin<'_>) {}
     fn body(&mut self, _: &mut (), _: Side, _: &[u8]) {}
+    fn trailers(&mut self, _: &mut (), _: Side, _: &[Header<'_>], _: u32) {}
+    fn reset(&mut self, _: &mut (), _: Side, _: u32) {}
     fn missing(&mut self, _: &mut (), _: Side, _: u64) {}
     fn end(&mut self, _: &mut (), _: Side, _: BodyEnd, _: Timestamp) {}
     fn split_response(&mut self, _: &mut (), _: u64) {}

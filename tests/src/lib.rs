@@ -9,6 +9,7 @@ pub mod captures;
 pub mod engine;
 pub mod haproxy;
 pub mod http;
+pub mod http2;
 pub mod imports;
 pub mod meter;
 pub mod network;

@@ -16,6 +16,7 @@ mod delivery;
 mod fanout;
 mod fuzz_bodies;
 mod golden;
+mod http2;
 mod leaks;
 mod live_read;
 mod masks;

@@ -1,8 +1,8 @@
 //! Exchanges read from the ordered bytes of flows, their bodies passed on by reference.
 //!
 //! [`Connection`] reads one flow: it recognises the [`Protocol`] and starts the reader of that. Readers report
-//! to an [`Exchanges`]; [`Http`] is what all flows of a shard share. HTTP/1.x is read; TLS, HTTP/2 and what follows a `101`
-//! or a `CONNECT` are recognised and counted. Content codings are not undone here.
+//! to an [`Exchanges`]; [`Http`] is what all flows of a shard share. HTTP/1.x and HTTP/2 are read; TLS and what follows a
+//! `101` are recognised and counted. Content codings are not undone here.
 
 mod buffers;
 mod connection;
@@ -10,7 +10,7 @@ mod counters;
 mod detect;
 mod exchange;
 mod h1;
-mod h2_frames;
+mod h2;
 mod hand_over;
 mod header;
 mod ports;
@@ -31,7 +31,7 @@ pub use self::protocol::Protocol;
 use self::quic::QuicClients;
 use crate::decap::Quic;
 use crate::flow::{Direction, FlowStart};
-use crate::limits::HEADS_BUFFERED_BYTES_MAX;
+use crate::limits::{HEADS_BUFFERED_BYTES_MAX, HTTP2_TABLES_BYTES_MAX};
 
 /// Where QUIC is looked for.
 const QUIC_PORT: u16 = 443;
@@ -43,6 +43,8 @@ pub struct Config {
     pub ports: PortSet,
     /// Bytes of memory that unfinished heads and lines of all flows may hold.
     pub heads_bytes_max: usize,
+    /// Bytes of memory that the header tables of all HTTP/2 connections may hold.
+    pub tables_bytes_max: usize,
 }
 
 impl Default for Config {
@@ -50,6 +52,7 @@ impl Default for Config {
         Self {
             ports: PortSet::default(),
             heads_bytes_max: HEADS_BUFFERED_BYTES_MAX,
+            tables_bytes_max: HTTP2_TABLES_BYTES_MAX,
         }
     }
 }
@@ -67,6 +70,7 @@ pub struct Http<X: Exchanges> {
     config: Config,
     buffers: Buffers,
     h1: Scratch<X::Draft>,
+    h2: h2::Shared,
     quic: QuicClients,
 }
 
@@ -79,6 +83,7 @@ impl<X: Exchanges> Http<X> {
             ports_seen: PortTable::default(),
             ports_unwanted: PortCounts::default(),
             buffers: Buffers::new(config.heads_bytes_max),
+            h2: h2::Shared::new(config.tables_bytes_max),
             config,
             h1: Scratch::default(),
             quic: QuicClients::default(),
@@ -101,6 +106,11 @@ impl<X: Exchanges> Http<X> {
     /// Memory of unfinished heads and lines of all flows of the shard: a gauge, bounded by [`Config::heads_bytes_max`].
     pub fn buffered_bytes(&self) -> usize {
         self.buffers.held()
+    }
+
+    /// Memory of the header tables of all HTTP/2 connections: a gauge, bounded by [`Config::tables_bytes_max`].
+    pub fn table_bytes(&self) -> usize {
+        self.h2.tables_held()
     }
 
     /// Counts a flow whose protocol is now known.

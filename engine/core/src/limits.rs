@@ -201,6 +201,19 @@ pub const HEADS_BUFFERED_BYTES_MAX: usize = 64 << 20;
 /// [`HEADS_BUFFERED_BYTES_MAX`] is held, a head that outgrows this and its share is given up, counted as `heads_shed`.
 pub const HEAD_SHARE_BYTES_MIN: usize = 8 * 1024;
 
+/// Bytes of an HTTP/2 header table that are kept for one direction, as RFC 7541 counts them: the largest tables that browsers
+/// and gRPC use. Of a larger one the oldest entries are forgotten, counted as `http2_table_entries_forgotten`; what
+/// refers to them is unknown.
+pub const HTTP2_TABLE_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of memory of the HTTP/2 header tables of one shard; only what is filled counts. Beyond it the tables of the
+/// connection that has been silent longest are forgotten, counted as `http2_tables_shed`: what refers to them is unknown.
+pub const HTTP2_TABLES_BYTES_MAX: usize = 32 << 20;
+
+/// Open streams of one HTTP/2 connection: servers allow 100 to 250. One more evicts the one that has been silent longest,
+/// counted as `http2_streams_evicted`.
+pub const HTTP2_STREAMS_MAX: usize = 4096;
+
 /// Server ports in the table of protocols by port; further ports are counted in the sums only.
 pub const PORTS_NAMED_MAX: usize = 64;
 

@@ -188,6 +188,14 @@ crate::counters! {
         half_shutdown,
         /// Half calls of whose head, or of the other side's, a mirror or a snap length cut off the end.
         half_truncated,
+        /// Half calls whose stream was reset before the response came.
+        half_reset,
+        /// Half calls whose stream the server refused.
+        half_refused,
+        /// Half calls whose method, path or status refers to a header table that is not known.
+        half_hpack,
+        /// Half calls of which a head is too long.
+        half_oversized,
         /// Bytes of bodies, before decoding.
         payload_bytes,
         /// Of these, bytes copied before they were escaped (to decode them, or because a rule needs the whole).
@@ -212,7 +220,8 @@ crate::counters! {
         bodies_unreadable,
         /// Query parameters, form fields and session fields left out because their line has no room for them.
         fields_limited,
-        /// Answers of patterns that were not known when the call's budget of work was spent; the values were hidden.
+        /// Answers of patterns that were not known when the call's budget of work was spent; the values were hidden. Rules
+        /// that ask for a detail which is not known; the calls were stopped.
         rules_doubts,
         /// Answers of rules on bodies that were not there as a whole, or could not be read; each acted as if the rest had what
         /// it looks for.
@@ -242,6 +251,10 @@ impl Counters {
             UnpairedReason::Evicted => &mut self.half_evicted,
             UnpairedReason::Shutdown => &mut self.half_shutdown,
             UnpairedReason::Truncated => &mut self.half_truncated,
+            UnpairedReason::Reset => &mut self.half_reset,
+            UnpairedReason::Refused => &mut self.half_refused,
+            UnpairedReason::Hpack => &mut self.half_hpack,
+            UnpairedReason::Oversized => &mut self.half_oversized,
         }
     }
 }

@@ -85,7 +85,7 @@ impl Config {
     ///
     /// An eighth for flows as such, a quarter for those that carry payload, an eighth for payload out of order, an eighth
     /// for unfinished heads, a quarter for open exchanges. The last eighth is for everything that has a bound of its own:
-    /// fragments, reused buffers, remembered names, the current line and the current bundle.
+    /// fragments, HTTP/2 header tables, reused buffers, remembered names, the current line and the current bundle.
     #[must_use]
     pub fn within(mut self, bytes: usize) -> Self {
         let eighth = bytes.max(limits::SHARD_MEMORY_BYTES_MIN) / 8;
@@ -93,6 +93,7 @@ impl Config {
         self.flow.streams_max = 2 * eighth / (Flows::STREAM_BYTES + limits::STREAM_HEAP_BYTES);
         self.flow.buffered_bytes_max = eighth;
         self.http.heads_bytes_max = eighth;
+        self.http.tables_bytes_max = (eighth / 2).min(limits::HTTP2_TABLES_BYTES_MAX);
         self.message.open_bytes_max = 2 * eighth;
         self
     }

@@ -495,7 +495,7 @@ mod tests {
                 halves: BTreeMap::from([("gap".into(), 11), ("evicted".into(), 0)]),
                 ports: vec![
                     port(443, &[(Protocol::Tls, 120)]),
-                    port(22, &[(Protocol::Http2, 1), (Protocol::Other, 2)]),
+                    port(22, &[(Protocol::Quic, 1), (Protocol::Other, 2)]),
                     port(80, &[(Protocol::Http1, 9)]),
                 ],
                 uploads: Uploads {

@@ -59,6 +59,34 @@ impl Buffers {
         true
     }
 
+    /// Counts memory that is held elsewhere, after it has grown from `before` to `now` bytes. False, and nothing is counted,
+    /// when the shard holds too many.
+    #[must_use]
+    pub(super) fn hold(&mut self, before: usize, now: usize) -> bool {
+        let is_granted = self.may_hold(before, now);
+        if is_granted {
+            self.count(before, now);
+        }
+        is_granted
+    }
+
+    /// Whether memory that is held elsewhere may grow from `before` to `now` bytes.
+    pub(super) fn may_hold(&self, before: usize, now: usize) -> bool {
+        let share = (self.max / 4 / self.in_use.max(1)).max(HEAD_SHARE_BYTES_MIN);
+        let crowded = self.held > self.max / 2 && now > share;
+        now <= before || (!crowded && self.held + now - before <= self.max)
+    }
+
+    /// Counts memory that is held elsewhere, and was bounded there.
+    pub(super) fn count(&mut self, before: usize, now: usize) {
+        self.held = (self.held + now).saturating_sub(before);
+    }
+
+    /// Memory that was held elsewhere is freed.
+    pub(super) fn let_go(&mut self, held: usize) {
+        self.held = self.held.saturating_sub(held);
+    }
+
     /// Removes the first `count` bytes of `buffer`.
     pub(super) fn drop_front(&mut self, buffer: &mut Vec<u8>, count: usize) {
         let count = count.min(buffer.len());

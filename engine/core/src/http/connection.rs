@@ -5,6 +5,7 @@
 //! one starts where it stopped ([`HandOver`]).
 
 use super::h1;
+use super::h2;
 use super::hand_over::HandOver;
 use super::unread::Unread;
 use crate::flow::{ByteInfo, Consumer, Direction, FlowEnd, FlowStart};
@@ -24,12 +25,22 @@ pub struct Connection<D> {
 )]
 enum Reader<D> {
     Http1(h1::Connection<D>),
+    Http2(h2::Connection<D>),
     Unread(Unread<D>),
 }
+
+const _: () = assert!(
+    size_of::<h2::Connection<[usize; 2]>>() <= size_of::<h1::Connection<[usize; 2]>>(),
+    "HTTP/2 makes no flow larger"
+);
 
 impl<D> Reader<D> {
     /// Starts the reader of the protocol that follows.
     fn start<X: Exchanges<Draft = D>>(hand_over: HandOver<D>, shared: &mut Http<X>) -> Self {
+        if matches!(hand_over.to, Protocol::Http2 | Protocol::Http2Midstream) {
+            // It counts the connection once that is certain.
+            return Self::Http2(h2::Connection::new(hand_over, shared));
+        }
         if !hand_over.in_tunnel {
             shared.recognised(hand_over.to, &hand_over.flow, hand_over.client);
         } else if let Some(tunnels) = hand_over.to.tunnels(&mut shared.counters) {
@@ -52,10 +63,12 @@ impl<D> Connection<D> {
         rest: Option<(ByteInfo, &[u8])>,
         shared: &mut Http<X>,
     ) {
-        let Reader::Http1(reader) = &mut self.reader else {
-            return;
+        let hand_over = match &mut self.reader {
+            Reader::Http1(reader) => reader.give_up(shared),
+            Reader::Http2(reader) => reader.give_up(shared),
+            Reader::Unread(_) => None,
         };
-        let Some(mut hand_over) = reader.give_up(shared) else {
+        let Some(mut hand_over) = hand_over else {
             return;
         };
         let remainders = std::mem::take(&mut hand_over.remainders);
@@ -93,16 +106,27 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
                     self.hand_over(Some((place, rest)), shared);
                 }
             }
+            Reader::Http2(reader) => {
+                let rest = reader.data(place, bytes, shared);
+                if reader.is_over() {
+                    place.offset += (bytes.len() - rest.len()) as u64;
+                    self.hand_over(Some((place, rest)), shared);
+                }
+            }
             Reader::Unread(reader) => reader.data(bytes, shared),
         }
     }
 
     fn gap(&mut self, place: ByteInfo, len: u64, shared: &mut Http<X>) {
-        if let Reader::Http1(reader) = &mut self.reader {
-            reader.gap(place, len, shared);
-            if reader.is_over() {
-                self.hand_over(None, shared);
+        match &mut self.reader {
+            Reader::Http1(reader) => {
+                reader.gap(place, len, shared);
+                if reader.is_over() {
+                    self.hand_over(None, shared);
+                }
             }
+            Reader::Http2(reader) => reader.gap(place, len, shared),
+            Reader::Unread(_) => {}
         }
     }
 
@@ -114,11 +138,15 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
     }
 
     fn finished(&mut self, place: ByteInfo, shared: &mut Http<X>) {
-        if let Reader::Http1(reader) = &mut self.reader {
-            reader.finished(place, shared);
-            if reader.is_over() {
-                self.hand_over(None, shared);
+        match &mut self.reader {
+            Reader::Http1(reader) => {
+                reader.finished(place, shared);
+                if reader.is_over() {
+                    self.hand_over(None, shared);
+                }
             }
+            Reader::Http2(reader) => reader.finished(place, shared),
+            Reader::Unread(_) => {}
         }
     }
 
@@ -131,11 +159,16 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
         }
         match self.reader {
             Reader::Http1(reader) => reader.close(end, shared),
+            Reader::Http2(reader) => reader.close(end, shared),
             Reader::Unread(reader) => reader.close(end, shared),
         }
     }
 
-    fn ignores(&self, _direction: Direction) -> bool {
-        matches!(self.reader, Reader::Unread(_))
+    fn ignores(&self, direction: Direction) -> bool {
+        match &self.reader {
+            Reader::Http1(_) => false,
+            Reader::Http2(reader) => reader.ignores(direction),
+            Reader::Unread(_) => true,
+        }
     }
 }

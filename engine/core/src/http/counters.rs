@@ -5,7 +5,7 @@ use crate::http::exchange::UnpairedReason;
 crate::counters! {
     /// Calls balance at any time: `exchanges_opened` = `exchanges_finished` + all `half_*` + those that are open.
     ///
-    /// First what holds for every protocol, then what only HTTP/1.x has.
+    /// First what holds for every protocol, then what only HTTP/1.x has, then what only HTTP/2 has.
     pub struct Counters {
         /// Flows recognised as HTTP/1.x.
         flows_http,
@@ -13,21 +13,23 @@ crate::counters! {
         flows_unwanted,
         /// Flows recognised as TLS, not read.
         flows_tls,
-        /// Flows recognised as HTTP/2 in the clear, not read.
+        /// Flows recognised as HTTP/2 in the clear.
         flows_http2,
-        /// Flows recognised as HTTP/2 in the clear whose beginning was not captured, not read.
+        /// Of these, flows whose beginning was not captured.
         flows_http2_midstream,
+        /// Flows of HTTP/1 that became HTTP/2 by an upgrade.
+        flows_http2_upgraded,
         /// QUIC connections on UDP port 443, by the first packets of their clients, not read.
         flows_quic,
         /// Flows that are no protocol known here, not read.
         flows_other,
         /// Flows not read further because too many requests waited for their response.
         flows_overflowed,
-        /// Flows that became a tunnel (101, or 2xx to CONNECT). What a CONNECT opened is read if it is HTTP/1.x.
+        /// Flows that became a tunnel (101, or 2xx to CONNECT). What a CONNECT opened is read if it is HTTP.
         flows_tunnelled,
         /// Tunnels of a CONNECT with HTTP/1.x in them, which is read.
         tunnels_http,
-        /// Tunnels of a CONNECT with HTTP/2 in the clear in them, not read.
+        /// Tunnels of a CONNECT with HTTP/2 in the clear in them, which is read.
         tunnels_http2,
         /// Tunnels of a CONNECT with TLS in them, not read.
         tunnels_tls,
@@ -64,6 +66,14 @@ crate::counters! {
         half_shutdown,
         /// Half calls: a mirror or a snap length cut off the end of a head.
         half_truncated,
+        /// Half calls: the stream was reset before the response came.
+        half_reset,
+        /// Half calls: the server refused the stream.
+        half_refused,
+        /// Half calls: method, path or status refer to a header table whose beginning was not captured.
+        half_hpack,
+        /// Half calls: a head is too long.
+        half_oversized,
 
         /// Heads with too many bytes or too many fields, passed over.
         heads_oversized,
@@ -95,8 +105,38 @@ crate::counters! {
         bodies_broken,
         /// Times that the next HTTP/1 message was found after a gap or malformed bytes.
         resynchronised,
-        /// Bytes passed over in search of an HTTP/1 message.
+        /// Bytes passed over in search of a message or a frame.
         bytes_passed_over,
+
+        /// HTTP/2 frames read.
+        http2_frames,
+        /// HTTP/2 frames of a type that is not known, passed over.
+        http2_frames_unknown,
+        /// HTTP/2 frames on a stream where they may not be, and those whose length cannot be believed or that come within a
+        /// header block: these end the reading of their direction.
+        http2_frames_malformed,
+        /// HTTP/2 header blocks that cannot be decoded: each ends the reading of its direction.
+        http2_blocks_broken,
+        /// HTTP/2 fields whose name or value refers to an entry of a header table that was not captured, or is not kept.
+        http2_fields_unknown,
+        /// Entries of HTTP/2 header tables that were forgotten because the table is larger than what is kept.
+        http2_table_entries_forgotten,
+        /// HTTP/2 connections whose header tables were forgotten because all tables together held too much.
+        http2_tables_shed,
+        /// HTTP/2 messages that are not as RFC 9113 section 8 requires; they are reported as they were sent.
+        http2_messages_malformed,
+        /// HTTP/2 streams reset by one side.
+        http2_streams_reset,
+        /// HTTP/2 streams that the server refused.
+        http2_streams_refused,
+        /// HTTP/2 streams given up because too many were open, or memory was short.
+        http2_streams_evicted,
+        /// HTTP/2 requests that a server promised.
+        http2_pushes,
+        /// HTTP/2 announcements of the end of a connection (GOAWAY).
+        http2_goaways,
+        /// Times that the next HTTP/2 frame was found in the midst of a connection, or after a gap.
+        http2_resynchronised,
     }
 }
 
@@ -125,6 +165,10 @@ impl Counters {
             UnpairedReason::Evicted => &mut self.half_evicted,
             UnpairedReason::Shutdown => &mut self.half_shutdown,
             UnpairedReason::Truncated => &mut self.half_truncated,
+            UnpairedReason::Reset => &mut self.half_reset,
+            UnpairedReason::Refused => &mut self.half_refused,
+            UnpairedReason::Hpack => &mut self.half_hpack,
+            UnpairedReason::Oversized => &mut self.half_oversized,
         }
     }
 }

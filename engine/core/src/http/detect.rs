@@ -47,6 +47,9 @@ pub(super) fn classify(bytes: &[u8]) -> Detected {
             return Detected::Partial;
         }
     }
+    if let Some(detected) = settings_start(bytes) {
+        return detected;
+    }
     match bytes {
         [0x14..=0x17] | [0x14..=0x17, 3] => Detected::Partial,
         // A TLS record, or an SSLv2 hello.
@@ -61,6 +64,27 @@ pub(super) fn classify(bytes: &[u8]) -> Detected {
         [b'H', b'T', b'T', b'P', b'/', ..] => response_start(bytes),
         _ => request_start(bytes),
     }
+}
+
+/// The settings that a server of HTTP/2 sends first (RFC 9113 §3.4), perhaps before it has seen the preface.
+fn settings_start(bytes: &[u8]) -> Option<Detected> {
+    const LENGTH_MAX: u8 = 0x40;
+    const KIND_TO_STREAM: [u8; 6] = [4, 0, 0, 0, 0, 0];
+    let (&first, rest) = bytes.split_first()?;
+    let (length, behind) = rest.split_at_checked(2).unwrap_or((rest, &[]));
+    let fits = behind
+        .iter()
+        .zip(KIND_TO_STREAM)
+        .all(|(byte, expected)| *byte == expected);
+    if first != 0 || length.first().is_some_and(|high| *high >= LENGTH_MAX) || !fits {
+        return None;
+    }
+    if behind.len() < KIND_TO_STREAM.len() {
+        return Some(Detected::Partial);
+    }
+    let &[high, low] = length.first_chunk()?;
+    let is_whole = u16::from_be_bytes([high, low]).is_multiple_of(6);
+    is_whole.then_some(Detected::Protocol(Protocol::Http2))
 }
 
 /// Bytes that decide whether they begin a response, unless it has more blanks than one before its status.
@@ -166,6 +190,12 @@ mod tests {
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             Detected::Protocol(Protocol::Http2),
         );
+        check(
+            b"\0\0\x06\x04\0\0\0\0\0\0\x03",
+            Detected::Protocol(Protocol::Http2),
+        );
+        check(b"\0\0\x05\x04\0\0\0\0\0", Detected::Unknown);
+        check(b"\0\0\x06\x05\0\0\0\0\0", Detected::Unknown);
         check(b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", Detected::Preamble);
         check(b"\0\r\nQUIT\n\x21", Detected::Preamble);
         check(b"\x05\x01\x00", Detected::Preamble);

@@ -26,6 +26,8 @@ pub enum Version {
     Http10,
     /// HTTP/1.1, and what a peer of 1.x reads as that.
     Http11,
+    /// HTTP/2.
+    Http2,
 }
 
 impl Version {
@@ -33,35 +35,86 @@ impl Version {
     pub const fn has_transfer_codings(self) -> bool {
         matches!(self, Self::Http11)
     }
+
+    /// Its number.
+    pub const fn number(self) -> &'static str {
+        match self {
+            Self::Http09 => "0.9",
+            Self::Http10 => "1.0",
+            Self::Http11 => "1.1",
+            Self::Http2 => "2",
+        }
+    }
 }
 
 /// The head of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a> {
-    /// Method token, case kept.
+    /// Method token, case kept; empty if it is not known.
     pub method: &'a [u8],
-    /// Request target as sent.
+    /// Request target as sent; empty if it is not known.
     pub target: &'a [u8],
     /// Of the message.
     pub version: Version,
-    /// In wire order.
+    /// In wire order. In HTTP/2 the first one is `host` with the authority, if that is known.
     pub headers: &'a [Header<'a>],
+    /// Fields of which the name or the value is not known, since what they refer to was not captured: any header may be
+    /// among them.
+    pub unknown_fields: u32,
+    /// What an extended CONNECT opens (RFC 8441).
+    pub protocol: Option<&'a [u8]>,
+    /// The server has made it for the client (RFC 9113 §8.4).
+    pub is_pushed: bool,
+}
+
+impl<'a> RequestHead<'a> {
+    /// A head of HTTP/1.
+    pub const fn new(
+        method: &'a [u8],
+        target: &'a [u8],
+        version: Version,
+        headers: &'a [Header<'a>],
+    ) -> Self {
+        Self {
+            method,
+            target,
+            version,
+            headers,
+            unknown_fields: 0,
+            protocol: None,
+            is_pushed: false,
+        }
+    }
 }
 
 /// The head of a response.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseHead<'a> {
-    /// Three digits.
+    /// Three digits; 0 if they are not known.
     pub status: u16,
     /// Of the message.
     pub version: Version,
     /// In wire order.
     pub headers: &'a [Header<'a>],
+    /// As in [`RequestHead::unknown_fields`].
+    pub unknown_fields: u32,
+}
+
+impl<'a> ResponseHead<'a> {
+    /// A head of HTTP/1.
+    pub const fn new(status: u16, version: Version, headers: &'a [Header<'a>]) -> Self {
+        Self {
+            status,
+            version,
+            headers,
+            unknown_fields: 0,
+        }
+    }
 }
 
 /// What names a message among those of its direction: the same packets always give the same id.
 ///
-/// In HTTP/1 it is the offset of the head's first byte.
+/// In HTTP/1 it is the offset of the head's first byte, in HTTP/2 the number of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageId(u64);
 
@@ -70,6 +123,22 @@ impl MessageId {
     pub const fn at(offset: u64) -> Self {
         Self(offset)
     }
+
+    /// The message on this stream. No offset is as high.
+    pub const fn on_stream(id: u32) -> Self {
+        Self(Self::STREAM | id as u64)
+    }
+
+    /// The number of its stream, if it has one.
+    pub const fn stream(self) -> Option<u32> {
+        if self.0 & Self::STREAM == 0 {
+            None
+        } else {
+            Some(self.0 as u32)
+        }
+    }
+
+    const STREAM: u64 = 1 << 63;
 
     /// The number that ids of exchanges are made of.
     pub const fn number(self) -> u64 {
@@ -126,17 +195,29 @@ pub enum UnpairedReason {
     Shutdown,
     /// A mirror or a snap length cut off the end of its head, or of the other side's.
     Truncated,
+    /// Its stream was reset before the response came.
+    Reset,
+    /// The server refused its stream; the client may try again elsewhere.
+    Refused,
+    /// Its method, path or status refers to a header table whose beginning was not captured.
+    Hpack,
+    /// Its head, or the other side's, is too long.
+    Oversized,
 }
 
 impl UnpairedReason {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 10] = [
         Self::Timeout,
         Self::Closed,
         Self::Gap,
         Self::Evicted,
         Self::Shutdown,
         Self::Truncated,
+        Self::Reset,
+        Self::Refused,
+        Self::Hpack,
+        Self::Oversized,
     ];
 
     /// Its name in annotations.
@@ -148,6 +229,10 @@ impl UnpairedReason {
             Self::Evicted => "evicted",
             Self::Shutdown => "shutdown",
             Self::Truncated => "truncated",
+            Self::Reset => "reset",
+            Self::Refused => "refused",
+            Self::Hpack => "hpack",
+            Self::Oversized => "oversized",
         }
     }
 }
@@ -182,6 +267,16 @@ pub trait Exchanges {
     /// Bytes of a body, valid for the call only. They may lie in the packet memory or in memory of the reader (joined,
     /// decrypted), so nothing may depend on where they lie.
     fn body(&mut self, draft: &mut Self::Draft, side: Side, bytes: &[u8]);
+    /// Further headers of a message, behind its body (RFC 9113 §8.1).
+    fn trailers(
+        &mut self,
+        draft: &mut Self::Draft,
+        side: Side,
+        headers: &[Header<'_>],
+        unknown_fields: u32,
+    );
+    /// A side has reset the exchange with this error code (RFC 9113 §7). It ends before the next call for it.
+    fn reset(&mut self, draft: &mut Self::Draft, by: Side, code: u32);
     /// `count` bytes of a body were never captured.
     fn missing(&mut self, draft: &mut Self::Draft, side: Side, count: u64);
     /// A message is over.

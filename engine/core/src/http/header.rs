@@ -137,6 +137,12 @@ fn is<const LENGTH: usize>(name: &[u8], lower: &[u8; LENGTH]) -> bool {
     difference == 0
 }
 
+/// The same memory as a list for other lifetimes: collecting in place keeps the allocation.
+pub(super) fn emptied<'a>(mut fields: Vec<Header<'_>>) -> Vec<Header<'a>> {
+    fields.clear();
+    fields.into_iter().map(|_| Header::new(&[], &[])).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,5 +188,17 @@ mod tests {
         assert!(names.has(HeaderName::Host) && names.has(HeaderName::TransferEncoding));
         assert!(!names.has(HeaderName::Cookie) && !names.has(HeaderName::UploadMarker));
         assert_eq!(HeaderNames::of(&[]), HeaderNames::default());
+    }
+
+    #[test]
+    fn the_list_of_fields_keeps_its_memory() {
+        let name = b"a".to_vec();
+        let fields = vec![Header::new(&name, &[]); 100];
+        let memory = fields.as_ptr().cast::<u8>();
+        let (capacity, again) = (fields.capacity(), emptied(fields));
+        assert_eq!(
+            (again.len(), again.capacity(), again.as_ptr().cast::<u8>()),
+            (0, capacity, memory)
+        );
     }
 }

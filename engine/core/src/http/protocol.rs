@@ -13,7 +13,7 @@ pub enum Protocol {
     Detecting,
     /// HTTP/1.x.
     Http1,
-    /// HTTP/2 without TLS, by its connection preface (RFC 9113 §3.4).
+    /// HTTP/2 without TLS, by its connection preface (RFC 9113 §3.4) or after an upgrade.
     Http2,
     /// The same without its beginning, by its frames.
     Http2Midstream,
@@ -111,8 +111,8 @@ impl Protocol {
         match self {
             Self::Detecting => read("unknown", "unknown connection", None, None),
             Self::Http1 => read("HTTP", "HTTP connection", Some("http"), Some(|c| &mut c.flows_http)),
-            Self::Http2 => unread("HTTP/2", "h2", "HTTP/2 connection", Some("http2"), |c| &mut c.flows_http2, IGNORED),
-            Self::Http2Midstream => unread("midstream HTTP/2", "h2_midstream", "HTTP/2 connection joined late", Some("http2_midstream"), |c| &mut c.flows_http2_midstream, IGNORED),
+            Self::Http2 => read("HTTP/2", "HTTP/2 connection", Some("http2"), Some(|c| &mut c.flows_http2)),
+            Self::Http2Midstream => read("midstream HTTP/2", "HTTP/2 connection joined late", Some("http2_midstream"), Some(|c| &mut c.flows_http2_midstream)),
             Self::Tls => unread("TLS", "tls", "TLS handshake", Some("tls"), |c| &mut c.flows_tls, IGNORED),
             Self::Quic => unread("QUIC", "quic", "QUIC connection", Some("quic"), |c| &mut c.flows_quic, |c| &mut c.bytes_quic),
             Self::Tunnel => unread("tunnel", "tunnel", "tunnel", None, |c| &mut c.flows_tunnelled, TUNNELLED),
@@ -208,7 +208,9 @@ mod tests {
 
     #[test]
     fn every_counter_of_flows_belongs_to_one_protocol() {
+        // An upgrade is counted beside the protocol of its beginning.
         let counters = Counters::FIELDS.iter().map(|field| field.name);
+        let counters = counters.filter(|name| *name != "flows_http2_upgraded");
         for counter in counters.filter(|name| name.starts_with("flows_")) {
             let counted = Protocol::ALL.into_iter().map(Protocol::counter);
             let counted = counted.filter(|known| *known == Some(counter));

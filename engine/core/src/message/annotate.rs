@@ -17,7 +17,13 @@
 //! | `incomplete` | `true`: a message ended before its framing was complete | if so |
 //! | `framing` | `true`: the length of a message cannot be believed, so that the body is what fits the bytes that followed | if so |
 //! | `wrong_coding` | `true`: Content-Encoding has a name that is no coding, and the body is left as it is | if so |
-//! | `half` | `timeout`, `closed`, `gap`, `evicted`, `shutdown`, `truncated`: why the other side is missing | for half calls |
+//! | `http_version` | `2`, `1.1`, `1.0`, `0.9`: that of the request | always |
+//! | `stream_id` | number of the HTTP/2 stream | in HTTP/2 |
+//! | `connect_protocol` | what an extended CONNECT opens (RFC 8441) | for such calls |
+//! | `pushed` | `true`: the server has made the request for the client | if so |
+//! | `reset`, `reset_by` | the error code of RFC 9113 section 7 by its name, or decimal; `client` or `server` | if the stream was reset with an error |
+//! | `unknown_fields` | headers that are not known, since the beginning of their header table was not captured | if more than 0 |
+//! | `half` | `timeout`, `closed`, `gap`, `evicted`, `shutdown`, `truncated`, `reset`, `refused`, `hpack`, `oversized`: why the other side is missing, or the call is no whole one | for half calls |
 
 use std::io::Write as _;
 use std::net::Ipv6Addr;
@@ -26,7 +32,7 @@ use super::Notes;
 use super::draft::Draft;
 use super::identity::Id;
 use crate::decap::Endpoint;
-use crate::http::UnpairedReason;
+use crate::http::{Side, UnpairedReason};
 
 /// Appends the annotations of `draft`, each with a comma.
 pub(super) fn write(
@@ -105,12 +111,83 @@ pub(super) fn write(
             field(out, name, format_args!("true"));
         }
     }
+    http_version(draft, out);
     if let Some(reason) = unpaired {
         field(out, "half", format_args!("{}", reason.label()));
     }
 }
 
-/// Every value consists of digits, letters, dots and colons, so nothing needs an escape.
+/// The version, and what only HTTP/2 has.
+fn http_version(draft: &Draft, out: &mut Vec<u8>) {
+    let state = &draft.state;
+    if let Some(version) = state.version {
+        field(out, "http_version", format_args!("{}", version.number()));
+    }
+    let times = [state.response_times, state.request_times];
+    let stream = times
+        .iter()
+        .flatten()
+        .find_map(|times| times.message.stream());
+    let Some(stream) = stream else { return };
+    field(out, "stream_id", format_args!("{stream}"));
+    if let Some(protocol) = draft
+        .protocol
+        .as_ref()
+        .and_then(|text| str::from_utf8(text).ok())
+    {
+        field(out, "connect_protocol", format_args!("{protocol}"));
+    }
+    if state.is_pushed {
+        field(out, "pushed", format_args!("true"));
+    }
+    if let Some((by, code)) = state.reset {
+        match usize::try_from(code).ok().and_then(|code| ERRORS.get(code)) {
+            Some(name) => field(out, "reset", format_args!("{name}")),
+            None => field(out, "reset", format_args!("{code}")),
+        }
+        let by = match by {
+            Side::Request => "client",
+            Side::Response => "server",
+        };
+        field(out, "reset_by", format_args!("{by}"));
+    }
+    if state.unknown_fields > 0 {
+        field(
+            out,
+            "unknown_fields",
+            format_args!("{}", state.unknown_fields),
+        );
+    }
+}
+
+/// Names of the error codes of HTTP/2 (RFC 9113 §7).
+const ERRORS: [&str; 14] = [
+    "NO_ERROR",
+    "PROTOCOL_ERROR",
+    "INTERNAL_ERROR",
+    "FLOW_CONTROL_ERROR",
+    "SETTINGS_TIMEOUT",
+    "STREAM_CLOSED",
+    "FRAME_SIZE_ERROR",
+    "REFUSED_STREAM",
+    "CANCEL",
+    "COMPRESSION_ERROR",
+    "CONNECT_ERROR",
+    "ENHANCE_YOUR_CALM",
+    "INADEQUATE_SECURITY",
+    "HTTP_1_1_REQUIRED",
+];
+
+/// Whether an annotation may have this value: a token of RFC 9110 needs no escape.
+pub(super) fn is_token(value: &[u8]) -> bool {
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    (1..=PROTOCOL_BYTES_MAX).contains(&value.len()) && value.iter().all(is_token)
+}
+
+/// A longer protocol of an extended CONNECT is left out: those that are registered have twenty octets at most.
+const PROTOCOL_BYTES_MAX: usize = 64;
+
+/// Every value consists of digits, letters, dots, colons and what else a token has, so nothing needs an escape.
 fn field(out: &mut Vec<u8>, name: &str, value: std::fmt::Arguments<'_>) {
     // Writing to a vector does not fail.
     let _ = write!(out, "[\"custom_field:{name}\",\"{value}\"],");

@@ -2,7 +2,7 @@
 
 use super::content::Codings;
 use crate::decap::{Endpoint, Network};
-use crate::http::{MessageId, Origin};
+use crate::http::{MessageId, Origin, Side, Version};
 use crate::limits::{BODY_TEXT_BYTES_MIN, BODY_TEXT_FACTOR};
 use crate::ndjson::Tail;
 use crate::rules::{Charset, Findings};
@@ -25,6 +25,8 @@ pub struct Draft {
     pub(super) session: Vec<u8>,
     /// Its request has the marker of an upload, and it is not decided yet whether it is one.
     pub(super) upload: Option<Box<Candidate>>,
+    /// What an extended CONNECT opens.
+    pub(super) protocol: Option<Box<[u8]>>,
 }
 
 /// The part of a draft that has no memory of its own.
@@ -50,6 +52,15 @@ pub(super) struct State {
     pub(super) status: u16,
     /// Params, form fields and session fields that its line has no room for.
     pub(super) fields_left_out: u32,
+    /// Where the params begin in [`Draft::request`]: behind all headers.
+    pub(super) headers_end: usize,
+    /// Fields of both heads that are not known.
+    pub(super) unknown_fields: u32,
+    /// Who has reset it, with which code.
+    pub(super) reset: Option<(Side, u32)>,
+    pub(super) is_pushed: bool,
+    /// Of the request, or of a response that stands alone.
+    pub(super) version: Option<Version>,
     pub(super) connection: Connection,
 }
 
@@ -134,6 +145,8 @@ pub(super) struct BodyState {
     pub(super) codings: Codings,
     /// It may contain form fields that become params.
     pub(super) is_form: bool,
+    /// A coding may be among the fields that are not known.
+    pub(super) may_be_coded: bool,
     /// Most bytes of it, without codings, that go into the message.
     pub(super) bytes_max: usize,
     /// Bytes beyond that which its rules see.
@@ -236,13 +249,15 @@ impl Draft {
         let buffers: usize = self.buffers().iter().map(|buffer| buffer.capacity()).sum();
         let upload = self.upload.as_ref();
         let upload = upload.map_or(0, |upload| size_of::<Candidate>() + upload.memory());
-        size_of::<Self>() + buffers + upload
+        let protocol = self.protocol.as_ref().map_or(0, |protocol| protocol.len());
+        size_of::<Self>() + buffers + upload + protocol
     }
 
     /// Ready for another exchange, with small buffers kept.
     pub(super) fn recycle(&mut self, kept_bytes: usize) {
         self.state = State::default();
         self.upload = None;
+        self.protocol = None;
         self.request_body.clear();
         self.response_body.clear();
         for buffer in self.buffers() {

@@ -187,12 +187,13 @@ fn play(
     };
     let mut words = request.start.split(' ');
     let (method, target) = (words.next().unwrap(), words.next().unwrap());
-    let head = RequestHead {
-        method: method.as_bytes(),
-        target: target.as_bytes(),
-        version: request.version(),
-        headers: &request.headers(),
-    };
+    let headers = request.headers();
+    let head = RequestHead::new(
+        method.as_bytes(),
+        target.as_bytes(),
+        request.version(),
+        &headers,
+    );
     let mut draft = writer.request(&head, &origin(now - interval));
     request
         .body
@@ -205,11 +206,8 @@ fn play(
         origin(now - interval).time,
     );
     let status = response.start.split(' ').nth(1).unwrap().parse().unwrap();
-    let head = ResponseHead {
-        status,
-        version: response.version(),
-        headers: &response.headers(),
-    };
+    let headers = response.headers();
+    let head = ResponseHead::new(status, response.version(), &headers);
     writer.response(&mut draft, &head, &origin(now));
     response
         .body
@@ -590,12 +588,7 @@ fn request_only(writer: &mut LineWriter<Lines>, body: &[u8]) -> Result<Box<Draft
         message: MessageId::at(0),
         time: Timestamp::ZERO,
     };
-    let head = RequestHead {
-        method: b"PUT",
-        target: b"/half",
-        version: Version::Http11,
-        headers: &[],
-    };
+    let head = RequestHead::new(b"PUT", b"/half", Version::Http11, &[]);
     let mut draft = writer.request(&head, &origin);
     writer.body(&mut draft, Side::Request, body);
     draft
@@ -648,11 +641,8 @@ fn a_response_that_was_anothers_is_a_half_call_of_its_own() {
         time,
     };
     let (name, value) = (&b"x-of-another"[..], &b"secret"[..]);
-    let head = ResponseHead {
-        status: 401,
-        version: Version::Http11,
-        headers: &[Header::new(name, value)],
-    };
+    let headers = [Header::new(name, value)];
+    let head = ResponseHead::new(401, Version::Http11, &headers);
     paired.response(&mut draft, &head, &origin);
     paired.body(&mut draft, Side::Response, b"another's");
     paired.missing(&mut draft, Side::Response, 7);
@@ -691,11 +681,8 @@ fn split(rules: &str) -> LineWriter<Lines> {
         message: MessageId::at(100),
         time: Timestamp::from_nanos(9_000_000),
     };
-    let head = ResponseHead {
-        status: 401,
-        version: Version::Http11,
-        headers: &[Header::new(b"x-secret", b"value")],
-    };
+    let headers = [Header::new(b"x-secret", b"value")];
+    let head = ResponseHead::new(401, Version::Http11, &headers);
     writer.response(&mut draft, &head, &origin);
     let response = writer.split_response(&mut draft, 2);
     writer.unpaired(draft, UnpairedReason::Gap);
@@ -743,14 +730,7 @@ fn an_orphan_response_is_a_half_call_without_a_request() {
         message: MessageId::at(0),
         time,
     };
-    let mut draft = writer.orphan_response(
-        &ResponseHead {
-            status: 204,
-            version: Version::Http11,
-            headers: &[],
-        },
-        &origin,
-    );
+    let mut draft = writer.orphan_response(&ResponseHead::new(204, Version::Http11, &[]), &origin);
     writer.end(&mut draft, Side::Response, BodyEnd::Complete, time);
     writer.unpaired(draft, UnpairedReason::Gap);
     let details = only_line(&mut writer);
@@ -788,11 +768,7 @@ fn an_early_answer_and_a_gap_keep_both_bodies() {
     let mut draft = request_only(&mut writer, "sent \u{20ac}".as_bytes().split_at(6).0);
     writer.response(
         &mut draft,
-        &ResponseHead {
-            status: 413,
-            version: Version::Http11,
-            headers: &[],
-        },
+        &ResponseHead::new(413, Version::Http11, &[]),
         &origin,
     );
     writer.missing(&mut draft, Side::Request, 5);

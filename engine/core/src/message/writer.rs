@@ -207,11 +207,17 @@ impl<O: Output> LineWriter<O> {
             only_tests: draft.state.sampled_out,
         };
 
-        let host = HeaderName::Host.find(head.headers).unwrap_or_default();
+        let host = HeaderName::Host.find(head.headers);
+        if head.unknown_fields > 0 {
+            filter.doubt_request(head, host.is_some());
+        }
         filter.write(Kind::RequestMethod, b"", head.method, &mut draft.start);
-        value.clear();
-        url::write(origin.scheme(), head.method, head.target, host, value);
-        filter.write(Kind::RequestUrl, b"", value, &mut draft.start);
+        if !head.target.is_empty() {
+            value.clear();
+            let host = host.unwrap_or_default();
+            url::write(origin.scheme(), head.method, head.target, host, value);
+            filter.write(Kind::RequestUrl, b"", value, &mut draft.start);
+        }
 
         let real_ip = config.realip_header.as_deref().map(str::as_bytes);
         value.clear();
@@ -257,6 +263,7 @@ impl<O: Output> LineWriter<O> {
                 );
             }
         }
+        draft.state.headers_end = draft.request.len();
         let mut left_out = 0;
         url::pairs(
             url::query(head.target),
@@ -293,11 +300,13 @@ impl<O: Output> LineWriter<O> {
             && HeaderName::ContentType
                 .find(head.headers)
                 .is_some_and(is_form_type);
+        let codings = Codings::of_message(head.headers, names);
+        draft.request_body.state.may_be_coded = may_be_coded(head.unknown_fields, names);
         filter.start_body(
             Kind::RequestBody,
             &mut draft.request_body,
             head.headers,
-            Codings::of_message(head.headers, names),
+            codings,
             is_form,
             config.body_bytes_max,
             draft.state.body_bytes_max,
@@ -320,11 +329,16 @@ impl<O: Output> LineWriter<O> {
             findings: &mut draft.state.findings,
             only_tests: draft.state.sampled_out,
         };
-        work.value.clear();
-        ndjson::decimal(head.status.into(), &mut work.value);
-        let unchanged = filter.write_status(&work.value, &mut draft.start);
-        // A rule may have removed or replaced the code: the index then has none.
-        draft.state.status = if unchanged { head.status } else { 0 };
+        if head.unknown_fields > 0 {
+            filter.doubt_response(head);
+        }
+        if head.status > 0 {
+            work.value.clear();
+            ndjson::decimal(head.status.into(), &mut work.value);
+            let unchanged = filter.write_status(&work.value, &mut draft.start);
+            // A rule may have removed or replaced the code: the index then has none.
+            draft.state.status = if unchanged { head.status } else { 0 };
+        }
         let names = HeaderNames::of(head.headers);
         for header in logged(head.headers, names, head.version) {
             filter.write(
@@ -334,6 +348,7 @@ impl<O: Output> LineWriter<O> {
                 &mut draft.response,
             );
         }
+        draft.response_body.state.may_be_coded = may_be_coded(head.unknown_fields, names);
         filter.start_body(
             Kind::ResponseBody,
             &mut draft.response_body,
@@ -343,6 +358,53 @@ impl<O: Output> LineWriter<O> {
             config.body_bytes_max,
             draft.state.body_bytes_max,
         );
+    }
+
+    /// Writes headers that came behind a body, after those of the head.
+    #[cold]
+    fn write_trailers(
+        &mut self,
+        draft: &mut Draft,
+        side: Side,
+        headers: &[Header<'_>],
+        unknown_fields: u32,
+    ) {
+        let Self {
+            set, retired, work, ..
+        } = self;
+        let Some(set) = set_of(set, retired, draft.state.rule_set) else {
+            return;
+        };
+        let mut filter = RuleFilter {
+            set,
+            findings: &mut draft.state.findings,
+            only_tests: draft.state.sampled_out,
+        };
+        let (kind, prefix) = match side {
+            Side::Request => (Kind::RequestHeader, "request_header:"),
+            Side::Response => (Kind::ResponseHeader, "response_header:"),
+        };
+        if unknown_fields > 0 {
+            filter.doubt(prefix);
+        }
+        let mut details = std::mem::take(&mut work.spare);
+        let mut left_out = 0;
+        for header in headers {
+            let fits = filter.write_field(kind, header.name, header.value, &mut details);
+            left_out += u32::from(!fits);
+        }
+        match side {
+            Side::Request => {
+                let end = draft.state.headers_end.min(draft.request.len());
+                draft.request.splice(end..end, details.iter().copied());
+                draft.state.headers_end = end + details.len();
+            }
+            Side::Response => draft.response.extend_from_slice(&details),
+        }
+        details.clear();
+        work.spare = details;
+        draft.state.fields_left_out += left_out;
+        draft.state.unknown_fields = draft.state.unknown_fields.saturating_add(unknown_fields);
     }
 
     fn close(
@@ -531,6 +593,11 @@ fn notes(draft: &Draft, exchange_id: u128, unpaired: Option<UnpairedReason>) -> 
     }
 }
 
+/// Whether a coding may be among the fields of a head that are not known.
+fn may_be_coded(unknown_fields: u32, names: HeaderNames) -> bool {
+    unknown_fields > 0 && !names.has(HeaderName::ContentEncoding)
+}
+
 /// Whether a header is called `name`, as some receivers read it: without what is no visible ASCII at its ends.
 fn is(header: &Header<'_>, name: &[u8]) -> bool {
     let ends = |byte: &u8| byte.is_ascii_graphic();
@@ -588,6 +655,15 @@ impl<O: Output> Exchanges for LineWriter<O> {
         {
             self.may_be_upload(&mut draft, marker, head, origin);
         }
+        draft.state.version = Some(head.version);
+        if head.version == Version::Http2 {
+            draft.state.unknown_fields = head.unknown_fields;
+            draft.state.is_pushed = head.is_pushed;
+            let protocol = head
+                .protocol
+                .filter(|protocol| annotate::is_token(protocol));
+            draft.protocol = protocol.map(Into::into);
+        }
         self.write_request(&mut draft, head, names, origin);
         self.account(&mut draft);
         Ok(draft)
@@ -603,8 +679,29 @@ impl<O: Output> Exchanges for LineWriter<O> {
         if let Ok(draft) = draft {
             draft.state.response_times = Some(Times::start(origin));
             draft.state.start_of_request = draft.start.len();
+            draft.state.version.get_or_insert(head.version);
+            draft.state.unknown_fields += head.unknown_fields;
             self.write_response(draft, head);
             self.account(draft);
+        }
+    }
+
+    fn trailers(
+        &mut self,
+        draft: &mut Self::Draft,
+        side: Side,
+        headers: &[Header<'_>],
+        unknown_fields: u32,
+    ) {
+        if let Ok(draft) = draft {
+            self.write_trailers(draft, side, headers, unknown_fields);
+            self.account(draft);
+        }
+    }
+
+    fn reset(&mut self, draft: &mut Self::Draft, by: Side, code: u32) {
+        if let Ok(draft) = draft {
+            draft.state.reset = Some((by, code));
         }
     }
 

@@ -88,6 +88,12 @@ impl Findings {
         self.stopped
     }
 
+    /// A rule asks for a detail that is not known: the call is dropped.
+    pub fn doubt(&mut self) {
+        self.stopped = true;
+        self.doubts += 1;
+    }
+
     /// What holds for a part of the call alone, of which `kept` details are left. Whose matches the `stop_unless` rules
     /// counted is not known, so none counts, and such rules drop the part; events that were counted stay with the whole.
     pub fn of_part(&self, kept: usize) -> Self {

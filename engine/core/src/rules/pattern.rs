@@ -8,6 +8,9 @@
 //! them. A pattern over bytes would not match `.` on them, and so let a secret next to one pass.
 
 use regex::CaptureLocations;
+use regex_automata::Anchored;
+use regex_automata::hybrid::dfa::DFA;
+use regex_automata::util::start;
 
 use super::backtrack::Backtracking;
 use super::linear::{Linear, Open};
@@ -122,6 +125,30 @@ impl Pattern {
     /// Whether it is `^.*$`.
     pub(super) fn is_one_line(&self) -> bool {
         matches!(self.engine, Engine::OneLine)
+    }
+
+    /// Whether it may be found in some text that begins with `prefix`. In doubt it may.
+    pub(super) fn may_match_behind(&self, prefix: &str) -> bool {
+        let Engine::Linear(linear) = &self.engine else {
+            return true;
+        };
+        let Ok(dfa) = DFA::new(linear.regex.as_str()) else {
+            return true;
+        };
+        let mut cache = dfa.create_cache();
+        let start = start::Config::new().anchored(Anchored::No);
+        let Ok(mut state) = dfa.start_state(&mut cache, &start) else {
+            return true;
+        };
+        for byte in prefix.bytes() {
+            match dfa.next_state(&mut cache, state, byte) {
+                Ok(next) if next.is_dead() => return false,
+                Ok(next) if next.is_tagged() && !next.is_start() => return true,
+                Ok(next) => state = next,
+                Err(_) => return true,
+            }
+        }
+        true
     }
 
     /// Whether the pattern is found in `value`.

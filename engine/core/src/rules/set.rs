@@ -91,6 +91,14 @@ impl RuleSet {
             .is_some_and(|rule| rule.verb.rank() < Verb::Remove.rank())
     }
 
+    /// Whether a rule may drop a call because of a detail whose key begins with `prefix`.
+    pub fn may_stop_for(&self, prefix: &str) -> bool {
+        let mut stops = self.rules.iter();
+        stops.any(|rule| {
+            rule.verb.rank() < Verb::Remove.rank() && rule.scope.may_match_behind(prefix)
+        })
+    }
+
     pub(super) fn ordered(mut self) -> Self {
         let count = |verb| self.rules.iter().filter(|rule| rule.verb == verb).count();
         self.stop_unless_found = count(Verb::StopUnlessFound);

@@ -199,12 +199,7 @@ mod tests {
         let fields = fields.map(|(name, value)| Header::new(name.as_bytes(), value.as_bytes()));
         let fields: Vec<_> = fields.collect();
         let marker = HeaderName::UploadMarker.find(&fields)?;
-        let head = RequestHead {
-            method: method.as_bytes(),
-            target: b"/",
-            version: Version::Http11,
-            headers: &fields,
-        };
+        let head = RequestHead::new(method.as_bytes(), b"/", Version::Http11, &fields);
         let mut candidate = Candidate::new(marker, &head, NOW, config)?;
         let (first, second) = body.split_at(body.len() / 2);
         let is_decided = candidate.push(first) || candidate.push(second);

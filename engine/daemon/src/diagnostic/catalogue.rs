@@ -199,8 +199,11 @@ deliver packets for other machines, and --promisc is needed to capture those tha
     W062, Done, "only TLS",
 "The connections are encrypted. Their calls can be read only behind the terminator: capture on the interface between it
 and the server (often lo), where they are not encrypted.";
-    W063, Done, "only HTTP/2",
-"The connections are HTTP/2 without encryption, mostly gRPC. This version counts them and does not read them.";
+    W063, Done, "HTTP/2 connections that began before the capture",
+"HTTP/2 sends a header once and then refers to it by a number. Of a connection that began before the capture, what was sent
+before is not known, and it is never guessed: a call whose method, path or status is such a number is a half call (reason
+`hpack`). Calls become readable as the client sends new paths, and all of them once it reconnects: start the capture before
+the client, or restart the client.";
     W064, Done, "only one direction",
 "Requests are captured without their responses, or responses without their requests, so that all calls are half calls. The other
 direction passes elsewhere: another port of a tap, another interface (asymmetric routing, a bond), or the mirror session takes

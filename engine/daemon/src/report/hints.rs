@@ -210,13 +210,14 @@ pub fn hints(scope: &Scope, stages: &Stages, seen: &Seen, running: Duration) -> 
         "capture behind the terminator, where the calls are plain",
     );
     hint(
-        only(Protocol::Http2) > 0,
+        http.flows_http2_midstream > 0,
         Code::W063,
         format!(
-            "{} HTTP/2 connections (gRPC?); this version counts them and does not read them",
-            thousands(http.flows_http2)
+            "{} HTTP/2 connections (gRPC?) began before the capture; {} calls have an unknown path",
+            thousands(http.flows_http2_midstream),
+            thousands(http.half_hpack)
         ),
-        "capture HTTP/1.x, or wait for a version that reads HTTP/2",
+        "calls become readable as the client sends new paths, or reconnects",
     );
     hints
 }
@@ -281,7 +282,7 @@ mod tests {
         };
         let http2 = |stages: &mut Stages| {
             frames(stages);
-            stages.http.flows_http2 = 2;
+            (stages.http.flows_http2, stages.http.flows_http2_midstream) = (2, 2);
         };
         let tunnels = |stages: &mut Stages| {
             frames(stages);

@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 
+use engine_core::http::Protocol;
 use engine_core::limits::OVERLOAD_BODY_BYTES;
 
 use super::{
@@ -128,6 +129,9 @@ impl Capture {
         }
         if !ports.is_empty() {
             line(text, "unread", ports.join(" · "));
+        }
+        if let Some(late) = self.late_words() {
+            line(text, "late", late);
         }
         if let Some(uploads) = self.uploads.words() {
             line(text, "uploads", uploads);
@@ -353,6 +357,31 @@ impl Uploads {
 }
 
 impl Capture {
+    /// `port 50051: 3 HTTP/2 connections began before the capture; 812 calls have an unknown path (...)`; nothing if all
+    /// paths are known.
+    fn late_words(&self) -> Option<String> {
+        let unknown = self
+            .halves
+            .get("hpack")
+            .copied()
+            .filter(|count| *count > 0)?;
+        let late = |port: &Port| (port.port, port.count(Protocol::Http2Midstream));
+        let ports = self.ports.iter().map(late).filter(|(_, count)| *count > 0);
+        let ports: Vec<String> = ports
+            .take(PORTS_SHOWN)
+            .map(|(port, count)| format!("port {port}: {}", plural(count, "HTTP/2 connection")))
+            .collect();
+        let began = if ports.is_empty() {
+            String::new()
+        } else {
+            format!("{} began before the capture; ", ports.join(" · "))
+        };
+        let calls = plural(unknown, "call");
+        Some(format!(
+            "{began}{calls} with an unknown path (they become readable as the client sends new paths, or reconnects)"
+        ))
+    }
+
     /// `12 connections removed · 3 kept (plain and vxlan 7)`; nothing without copies.
     fn copies_words(&self) -> Option<String> {
         let count = |name: &str| {
@@ -398,6 +427,10 @@ fn half_call(reason: &str) -> &str {
         "timeout" => "idle for too long",
         "closed" => "connection ended first",
         "gap" => "other side never captured",
+        "reset" => "stream reset first",
+        "refused" => "stream refused by the server",
+        "hpack" => "header table older than the capture",
+        "oversized" => "head too long",
         "evicted" => "evicted to free memory",
         "shutdown" => "open at the end",
         "truncated" => "head cut by a snap length or a mirror",
@@ -470,7 +503,7 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
  capture  ens5: VXLAN 4789, all VNIs · af_packet v3, 1 shard, ring 17 MB
  calls    18 204 seen → 18 119 sent · 61 stopped · 0 sampled out · 0 dropped · 24 in flight     balanced
  halves   11 other side never captured
- unread   port 443: 120 TLS handshakes · port 22: 1 HTTP/2 connection, 2 other connections
+ unread   port 443: 120 TLS handshakes · port 22: 1 QUIC connection, 2 other connections
  uploads  skipped 3 of this sniffer, 40 of web-3, 5 of further sniffers · 1 request with the marker of one, and none, read as calls
  packets  4 100 000 received, 2.0 GB · 0 dropped in ring · 99.99 % of acknowledged bytes captured, 200 kB missing
  output   https://lake.example/message up, last 204 0.4 s ago · queue 24 calls, 38 kB · epoll

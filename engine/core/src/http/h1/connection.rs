@@ -21,6 +21,7 @@ use super::head::Fault;
 use super::pairing::Pairing;
 use crate::flow::{ByteInfo, Direction, FlowEnd, FlowStart, PerDirection};
 use crate::http::detect::{self, Detected};
+use crate::http::h2::Chain;
 use crate::http::hand_over::HandOver;
 use crate::http::{Exchanges, Http, Protocol, Side, UnpairedReason};
 
@@ -43,6 +44,8 @@ pub(in crate::http) struct Connection<D> {
     doubtful_until: u64,
     /// What is read was held because of a length that cannot be believed.
     in_trial: bool,
+    /// Frames of HTTP/2 that a flow which is not known yet may consist of.
+    frames: PerDirection<Chain>,
     readings: PerDirection<Reading>,
     pairing: Pairing<D>,
 }
@@ -72,6 +75,7 @@ impl<D> Connection<D> {
             pending: None,
             doubtful_until: 0,
             in_trial: false,
+            frames: PerDirection::default(),
             in_tunnel: hand_over.in_tunnel,
             readings: PerDirection {
                 originator: Reading::new(seen.midstream),
@@ -364,6 +368,8 @@ impl<D> Connection<D> {
             Detected::Partial => {}
             Detected::Request | Detected::Simple => self.set_client(direction, shared),
             Detected::Response => self.set_client(direction.reverse(), shared),
+            // Frames may follow at once, each at its own time, so nothing is held.
+            Detected::Protocol(Protocol::Http2) => self.next = Some(Protocol::Http2),
             Detected::Protocol(protocol) => self.wait_for_other(direction, protocol),
             Detected::Unknown
                 if self.in_tunnel || (self.from_start && shared.config.ports.is_any()) =>

@@ -46,26 +46,3 @@ impl<D> Default for Scratch<D> {
         }
     }
 }
-
-/// The same memory as a list for other lifetimes: collecting in place keeps the allocation.
-pub(super) fn emptied<'a>(mut fields: Vec<Header<'_>>) -> Vec<Header<'a>> {
-    fields.clear();
-    fields.into_iter().map(|_| Header::new(&[], &[])).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_list_of_fields_keeps_its_memory() {
-        let name = b"a".to_vec();
-        let fields = vec![Header::new(&name, &[]); 100];
-        let memory = fields.as_ptr().cast::<u8>();
-        let (capacity, again) = (fields.capacity(), emptied(fields));
-        assert_eq!(
-            (again.len(), again.capacity(), again.as_ptr().cast::<u8>()),
-            (0, capacity, memory)
-        );
-    }
-}

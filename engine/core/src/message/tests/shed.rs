@@ -151,17 +151,8 @@ fn a_share_of_the_calls_of_one_connection_is_shed_and_truncated_and_counted() {
                 message: MessageId::at(0),
                 time: Timestamp::ZERO,
             };
-            let request = RequestHead {
-                method: b"GET",
-                target: b"/",
-                version: Version::Http11,
-                headers: &[],
-            };
-            let response = ResponseHead {
-                status: 200,
-                version: Version::Http11,
-                headers: &[],
-            };
+            let request = RequestHead::new(b"GET", b"/", Version::Http11, &[]);
+            let response = ResponseHead::new(200, Version::Http11, &[]);
             let mut draft = writer.request(&request, &origin);
             // What begins under policy stays as it began.
             writer.set_shed_policy(ShedPolicy::default());

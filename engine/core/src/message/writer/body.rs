@@ -249,6 +249,11 @@ impl<O: Output> LineWriter<O> {
         let mut content = std::mem::replace(&mut draft.body(side).bytes, spare);
         let body = draft.body(side);
         self.decode(body, &mut content);
+        if body.state.may_be_coded && !is_plain_text(&content) {
+            // A coding that is not known: nothing of it leaves.
+            content.clear();
+            self.counters.bodies_undecodable += 1;
+        }
         // Only the beginning is there where the bounds cut more than what may leave.
         let is_start = body.state.truncated;
         if content.len() > body.state.bytes_max && !is_start {
@@ -378,5 +383,37 @@ impl<O: Output> LineWriter<O> {
         });
         state.fields_left_out += left_out;
         self.counters.fields_limited += u64::from(left_out);
+    }
+}
+
+/// Whether a body can only be text without a coding: UTF-8, perhaps cut within a character, without control characters but
+/// tab and line ends.
+fn is_plain_text(content: &[u8]) -> bool {
+    let is_text = match simdutf8::compat::from_utf8(content) {
+        Ok(_) => true,
+        Err(error) => error.error_len().is_none(),
+    };
+    let is_control = |byte: &u8| matches!(byte, 0..=8 | 11 | 12 | 14..=31 | 127);
+    is_text && !content.iter().any(is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_text_is_plain() {
+        for text in ["", "{\"a\":\t1}\r\n", "ä€"] {
+            assert!(is_plain_text(text.as_bytes()), "{text}");
+        }
+        assert!(is_plain_text(b"\xe2\x82"), "cut within a character");
+        for other in [
+            &b"\x1f\x8b\x08\0"[..],
+            b"\x0a\x03abc\x07",
+            b"a\xffb",
+            b"a\x7f",
+        ] {
+            assert!(!is_plain_text(other), "{}", other.escape_ascii());
+        }
     }
 }

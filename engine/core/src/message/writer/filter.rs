@@ -6,7 +6,7 @@ use super::super::content::Codings;
 use super::super::draft::{Body, Mode};
 use super::super::keys::{CLOSING, Key, Keys, Kind};
 use super::super::url;
-use crate::http::{Header, HeaderName};
+use crate::http::{Header, HeaderName, RequestHead, ResponseHead};
 use crate::limits::{
     FIELDS_BYTES_MAX, HEADERS_MAX, LINE_DETAILS_MAX, LINE_DETAILS_OTHER, RULES_BEYOND_BYTES,
 };
@@ -29,6 +29,8 @@ pub(super) struct ActiveSet {
     stops_on_params: bool,
     /// Open exchanges that it applies to.
     pub(super) open: u64,
+    /// Whether a rule may drop a call because of a detail whose key begins so.
+    stops: Vec<(&'static str, bool)>,
 }
 
 impl ActiveSet {
@@ -40,7 +42,18 @@ impl ActiveSet {
             keys: Keys::default(),
             scratch: Scratch::default(),
             open: 0,
+            stops: Vec::new(),
         }
+    }
+
+    /// Patterns are compiled for the answer, so it is kept.
+    fn may_stop_for(&mut self, prefix: &'static str) -> bool {
+        if let Some((_, stops)) = self.stops.iter().find(|(known, _)| *known == prefix) {
+            return *stops;
+        }
+        let stops = self.rules.may_stop_for(prefix);
+        self.stops.push((prefix, stops));
+        stops
     }
 
     pub(super) fn key(&mut self, kind: Kind, name: &[u8]) -> &Key {
@@ -85,6 +98,40 @@ impl RuleFilter<'_> {
     /// Whether no further detail can change the verdict on the call.
     pub(super) fn is_done(&self) -> bool {
         self.findings.is_stopped() || (self.only_tests && !self.set.rules.stops())
+    }
+
+    /// Details whose keys begin with `prefix` are not known: the call is stopped if a rule may ask for one of them to decide
+    /// whether it is.
+    #[cold]
+    pub(super) fn doubt(&mut self, prefix: &'static str) {
+        if !self.findings.is_stopped() && self.set.may_stop_for(prefix) {
+            self.findings.doubt();
+        }
+    }
+
+    /// Some fields of a request are not known: any header may be among them, and what has no value.
+    #[cold]
+    pub(super) fn doubt_request(&mut self, head: &RequestHead<'_>, has_host: bool) {
+        self.doubt("request_header:");
+        self.doubt("session_field:");
+        if head.method.is_empty() {
+            self.doubt("request_method");
+        }
+        if head.target.is_empty() || !has_host {
+            self.doubt("request_url");
+        }
+        if head.target.is_empty() {
+            self.doubt("request_param:");
+        }
+    }
+
+    /// The same for a response.
+    #[cold]
+    pub(super) fn doubt_response(&mut self, head: &ResponseHead<'_>) {
+        self.doubt("response_header:");
+        if head.status == 0 {
+            self.doubt("response_code");
+        }
     }
 
     /// Applies the rules to a detail and writes what they leave.
@@ -303,7 +350,11 @@ impl RuleFilter<'_> {
         let unseen = (plan.hides_all() || only_tests) && !plan.needs_value() && !is_form;
         body.state.mode = if done || unseen || body.state.codings.is_unknown() {
             Mode::Counted
-        } else if is_form || plan.needs_value() || !body.state.codings.is_identity() {
+        } else if is_form
+            || plan.needs_value()
+            || body.state.may_be_coded
+            || !body.state.codings.is_identity()
+        {
             Mode::Collected
         } else {
             Mode::Streamed

@@ -45,23 +45,14 @@ impl<D> Connection<D> {
         let last = start.now;
         match head.start {
             StartLine::Request(line) => {
-                let head = RequestHead {
-                    method: line.method,
-                    target: line.target,
-                    version: line.version,
-                    headers: &fields,
-                };
+                let head = RequestHead::new(line.method, line.target, line.version, &fields);
                 shared.counters.requests += 1;
                 self.end_alternating_response(direction.reverse(), last, shared);
                 let origin = origin(&self.flow, self.client, start);
                 self.pairing.cut_request(&head, origin, shared);
             }
             StartLine::Status { version, status } if !matches!(status, 100..=199) => {
-                let head = ResponseHead {
-                    status,
-                    version,
-                    headers: &fields,
-                };
+                let head = ResponseHead::new(status, version, &fields);
                 self.cut_response(direction, &head, start, shared);
             }
             StartLine::Status { .. } => {}

@@ -13,8 +13,8 @@ use crate::http::h1::framing::{Fields, Framing};
 use crate::http::h1::head::{self, Fault, Head, StartLine};
 use crate::http::h1::pairing::{RequestContext, ResponseContext};
 use crate::http::h1::queue::Method;
-use crate::http::h1::scratch::emptied;
 use crate::http::h1::skim;
+use crate::http::header::emptied;
 use crate::http::{
     BodyEnd, Exchanges, Header, Http, MessageId, Origin, Protocol, RequestHead, ResponseHead, Side,
     UnpairedReason,
@@ -315,20 +315,11 @@ impl<D> Connection<D> {
         let is_odd = head.is_odd;
         match head.start {
             StartLine::Request(line) => {
-                let head = RequestHead {
-                    method: line.method,
-                    target: line.target,
-                    version: line.version,
-                    headers: fields,
-                };
+                let head = RequestHead::new(line.method, line.target, line.version, fields);
                 self.request_head(direction, &head, is_odd, start, shared);
             }
             StartLine::Status { version, status } => {
-                let head = ResponseHead {
-                    status,
-                    version,
-                    headers: fields,
-                };
+                let head = ResponseHead::new(status, version, fields);
                 self.response_head(direction, &head, is_odd, start, shared);
             }
         }
@@ -426,6 +417,9 @@ impl<D> Connection<D> {
         if matches!(head.status, 100..=199) && head.status != 101 {
             shared.counters.responses_interim += 1;
             self.readings[direction].step = Step::Start;
+            return;
+        }
+        if head.status == 101 && self.is_upgrade_to_http2(direction, head, start.now, shared) {
             return;
         }
         shared.counters.responses += 1;
@@ -547,6 +541,29 @@ impl<D> Connection<D> {
             }
             Some(Protocol::Detecting)
         };
+    }
+
+    /// Whether a 101 changes to HTTP/2 (RFC 7540 §3.2): it is no response then, for that comes in HTTP/2.
+    #[cold]
+    fn is_upgrade_to_http2<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        head: &ResponseHead<'_>,
+        now: Timestamp,
+        shared: &mut Http<X>,
+    ) -> bool {
+        let upgrades = |header: &Header<'_>| {
+            header.name.eq_ignore_ascii_case(b"upgrade")
+                && header.value.trim_ascii().eq_ignore_ascii_case(b"h2c")
+        };
+        if !head.headers.iter().any(upgrades) {
+            return false;
+        }
+        shared.counters.responses_interim += 1;
+        self.end_trial(direction.reverse(), None, false, shared);
+        self.pairing.request_end(BodyEnd::Cut, now, shared);
+        self.next = Some(Protocol::Http2);
+        true
     }
 
     /// More requests wait than any client would send.

@@ -9,10 +9,14 @@ use super::Connection;
 use crate::flow::Direction;
 use crate::http::h1::direction::{Input, Reading, Step};
 use crate::http::h1::start_line::find_start;
-use crate::http::h2_frames;
 use crate::http::{Exchanges, Http, Protocol, Side};
 use crate::limits;
 use crate::time::Timestamp;
+
+/// What a client of HTTP/2 sends first (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Its first line.
+const PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
 impl<D> Connection<D> {
     /// Bytes are lost between messages or within a head: goes on at the next start line.
@@ -61,12 +65,11 @@ impl<D> Connection<D> {
         input: &mut Input<'_>,
         shared: &mut Http<X>,
     ) {
+        if self.client.is_none() && self.find_http2(direction, input, shared) {
+            return;
+        }
         if !self.readings[direction].collected.bytes.is_empty() {
             return self.finish_line(direction, input, shared);
-        }
-        if self.client.is_none() && self.flow.midstream && h2_frames::are_frames(input.bytes) {
-            self.next = Some(Protocol::Http2Midstream);
-            return;
         }
         if let Some((place, side)) = find_in(input.bytes, self.side(direction)) {
             self.pass_over(direction, input.take(place).len(), shared);
@@ -78,6 +81,29 @@ impl<D> Connection<D> {
         self.readings[direction].collected.begin(input);
         self.keep_line(direction, input.take(usize::MAX), shared);
         self.give_up_detection();
+    }
+
+    /// HTTP/2 in a flow that is not known yet: its frames in the midst of a connection, or its preface behind a preamble.
+    fn find_http2<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        input: &mut Input<'_>,
+        shared: &mut Http<X>,
+    ) -> bool {
+        if self.flow.midstream && self.frames[direction].follow(input.bytes) {
+            self.next = Some(Protocol::Http2Midstream);
+            return true;
+        }
+        let Some(place) = memmem::find(input.bytes, PREFACE) else {
+            return false;
+        };
+        // What was collected is no part of it.
+        let before = &mut self.readings[direction].collected.bytes;
+        let passed = before.len();
+        shared.buffers.release(before);
+        self.pass_over(direction, passed + input.take(place).len(), shared);
+        self.next = Some(Protocol::Http2);
+        true
     }
 
     /// Adds to the unfinished line, and searches it when it is finished.
@@ -131,6 +157,14 @@ impl<D> Connection<D> {
         if !collected.bytes.ends_with(b"\n") {
             return;
         }
+        let preface = memmem::find(&collected.bytes, PREFACE_LINE);
+        if let Some(place) = preface.filter(|_| self.client.is_none()) {
+            shared.buffers.drop_front(&mut collected.bytes, place);
+            collected.offset += place as u64;
+            self.pass_over(direction, place, shared);
+            self.next = Some(Protocol::Http2);
+            return;
+        }
         let Some((place, side)) = find_start(&collected.bytes, wanted) else {
             let passed = collected.bytes.len();
             shared.buffers.release(&mut collected.bytes);
@@ -157,7 +191,12 @@ impl<D> Connection<D> {
         let shown = |reading: &Reading| reading.lost + reading.collected.bytes.len() as u64;
         let [originator, responder] = self.readings.both();
         let least = shown(originator).min(shown(responder));
-        if self.client.is_none() && least >= limits::RESYNC_GIVE_UP_BYTES {
+        let has_frame = self
+            .frames
+            .both()
+            .into_iter()
+            .any(|chain| chain.has_begun());
+        if self.client.is_none() && least >= limits::RESYNC_GIVE_UP_BYTES && !has_frame {
             self.next = Some(Protocol::Other);
         }
     }

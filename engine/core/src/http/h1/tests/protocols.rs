@@ -162,7 +162,6 @@ fn what_a_server_answers_in_http_is_http() {
     for first in [
         "rubbish\r\n\r\n",
         "\x16\x03\x01\x02\0\x01\0\x01\u{fc}\x03\x03",
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         "\0\x01\x02\x03",
     ] {
         for step in [1, 7, 1000] {
@@ -207,14 +206,31 @@ fn http2_that_is_joined_late_is_named() {
     for ports in ["", "80"] {
         let mut flow = Flow::new(ports, true, false);
         let update = b"\0\0\x04\x08\0\0\0\0\x05\0\x01\0\0".to_vec();
-        flow.feed(&S(update), usize::MAX);
-        assert!(flow.ignored());
+        flow.feed(&S(update.clone()), usize::MAX);
+        flow.feed(&C(update), usize::MAX);
+        assert!(!flow.ignored());
         let rows = flow.http.ports_seen.rows().iter();
         let named: Vec<_> = rows.flat_map(PortFlows::by_protocol).collect();
         assert!(named.contains(&(Protocol::Http2Midstream, 1)), "{named:?}");
         flow.end(FlowEnd::Fin);
         assert_eq!(flow.http.counters.flows_http2_midstream, 1);
+        assert_eq!(flow.http.counters.flows_http2, 1);
     }
+}
+
+#[test]
+fn one_frame_of_one_side_may_be_anything() {
+    let mut flow = Flow::new("", true, false);
+    flow.feed(
+        &S(b"\0\0\x04\x08\0\0\0\0\x05\0\x01\0\0".to_vec()),
+        usize::MAX,
+    );
+    flow.end(FlowEnd::Fin);
+    let counters = flow.http.counters;
+    assert_eq!(
+        (counters.flows_http2_midstream, counters.flows_other),
+        (0, 1)
+    );
 }
 
 #[test]
@@ -319,7 +335,7 @@ fn what_is_not_http_is_named() {
     check_protocol("80", false, &[hello(), answer()], "flows_tls", true);
     let preface = c("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
     let settings = S(b"\0\0\0\x04\0\0\0\0\0".to_vec());
-    let rows = check_protocol("", false, &[preface, settings], "flows_http2", true);
+    let rows = check_protocol("", false, &[preface, settings], "flows_http2", false);
     assert_eq!(rows, [(80, vec![(Protocol::Http2, 1)])]);
     check_protocol(
         "",

@@ -78,6 +78,7 @@ pub(super) fn number_of(version: Version) -> &'static str {
         Version::Http09 => "0.9",
         Version::Http10 => "1.0",
         Version::Http11 => "1.1",
+        Version::Http2 => "2",
     }
 }
 
@@ -121,6 +122,20 @@ impl Exchanges for Recorder {
             fields_of(head.headers)
         );
         draft
+    }
+
+    fn trailers(
+        &mut self,
+        _draft: &mut Draft,
+        _side: Side,
+        _headers: &[Header<'_>],
+        _unknown_fields: u32,
+    ) {
+        unreachable!("HTTP/1 has none that are reported");
+    }
+
+    fn reset(&mut self, _draft: &mut Draft, _by: Side, _code: u32) {
+        unreachable!("HTTP/1 resets no exchange");
     }
 
     fn response(&mut self, draft: &mut Draft, head: &ResponseHead<'_>, origin: &Origin<'_>) {

@@ -1,0 +1,293 @@
+//! The reader of one HTTP/2 connection, RFC 9113.
+//!
+//! Each direction is read frame by frame, its header blocks as their bytes come, its bodies by reference. Nothing is
+//! collected but what of a head does not lie in one piece. Of a connection that is joined late, or that lost a frame, what
+//! is not known stays unknown ([`hpack`](super::hpack)), and the next frame is looked for ([`resync`]).
+//!
+//! A peer that breaks the framing or the header table ends the reading of its direction; the other direction goes on.
+
+mod bodies;
+mod control;
+mod exchanges;
+mod frames;
+mod heads;
+mod resync;
+
+use super::half::{Half, Input, Step};
+use super::streams::{Part, State, Stream, Streams};
+use super::tables::Key;
+use crate::flow::{ByteInfo, Direction, FlowEnd, FlowStart, PerDirection};
+use crate::http::hand_over::HandOver;
+use crate::http::{Exchanges, Http, Protocol, Side, UnpairedReason};
+
+/// Reads one HTTP/2 connection; `D` is [`Exchanges::Draft`].
+#[derive(Debug)]
+pub(in crate::http) struct Connection<D> {
+    flow: FlowStart,
+    /// Known since the preface, or since a head.
+    client: Option<Direction>,
+    /// It is not HTTP/2: what follows.
+    next: Option<Protocol>,
+    /// The connection is what a CONNECT opened.
+    in_tunnel: bool,
+    /// Its beginning was not seen.
+    is_midstream: bool,
+    /// It is certain that it is HTTP/2.
+    is_confirmed: bool,
+    /// Exchanges begun.
+    calls: u64,
+    halves: PerDirection<Half>,
+    streams: Streams<D>,
+    /// Memory of the streams, as it was counted.
+    held: usize,
+    tables: Option<Key>,
+}
+
+/// What [`Connection`](crate::http::Connection) calls.
+impl<D> Connection<D> {
+    /// Takes over a connection: at its preface, in its midst, or, where the client is known, behind the answer to an
+    /// upgrade, whose request waits.
+    pub(in crate::http) fn new<X: Exchanges<Draft = D>>(
+        hand_over: HandOver<D>,
+        shared: &mut Http<X>,
+    ) -> Self {
+        let is_midstream = hand_over.to == Protocol::Http2Midstream;
+        let mut connection = Self {
+            flow: hand_over.flow,
+            client: hand_over.client,
+            next: None,
+            in_tunnel: hand_over.in_tunnel,
+            is_midstream,
+            is_confirmed: false,
+            calls: hand_over.calls,
+            halves: PerDirection {
+                originator: Half::new(is_midstream),
+                responder: Half::new(is_midstream),
+            },
+            streams: Streams::default(),
+            held: 0,
+            tables: None,
+        };
+        let mut waiting = hand_over.waiting.into_iter();
+        if let Some(client) = connection.client {
+            connection.upgrade(client, waiting.next(), shared);
+        }
+        for draft in waiting {
+            // Their response would have to come in the protocol before.
+            shared.unpaired(draft, UnpairedReason::Closed);
+        }
+        connection
+    }
+
+    /// Reads bytes of one direction, and returns those that are not of this protocol: if any, the reading is over.
+    pub(in crate::http) fn data<'a, X: Exchanges<Draft = D>>(
+        &mut self,
+        place: ByteInfo,
+        bytes: &'a [u8],
+        shared: &mut Http<X>,
+    ) -> &'a [u8] {
+        let direction = place.direction;
+        let mut input = Input::new(&place, bytes);
+        self.halves[direction].last = place.time;
+        while !input.bytes.is_empty() && self.next.is_none() {
+            self.read(direction, &mut input, shared);
+        }
+        if self.halves[direction].open.is_some() {
+            self.count_open_block(direction, shared);
+        }
+        input.bytes
+    }
+
+    /// `len` bytes of one direction were never captured.
+    pub(in crate::http) fn gap<X: Exchanges<Draft = D>>(
+        &mut self,
+        place: ByteInfo,
+        len: u64,
+        shared: &mut Http<X>,
+    ) {
+        let direction = place.direction;
+        let mut len = len;
+        while len > 0 && self.next.is_none() {
+            let half = &mut self.halves[direction];
+            match half.step {
+                Step::Data | Step::Skip => {
+                    let missing = u64::from(half.left).min(len);
+                    half.left -= missing as u32;
+                    len -= missing;
+                    if half.step == Step::Data {
+                        self.body_missing(direction, missing, shared);
+                    }
+                    self.end_payload(direction, shared);
+                }
+                Step::Padding => {
+                    let missing = u64::from(half.padding).min(len);
+                    half.padding -= missing as u8;
+                    len -= missing;
+                    self.end_padding(direction, shared);
+                }
+                Step::Settings => half.step = Step::Skip,
+                // Where the padding begins, or what the codes are, is lost with it.
+                Step::Prefix if !half.frame.has_block() => {
+                    half.left = half.left_behind_prefix();
+                    half.step = Step::Skip;
+                    self.damage_frame(direction);
+                }
+                Step::Stopped => len = 0,
+                Step::Preface(_) | Step::Header | Step::Prefix | Step::Fragment | Step::Resync => {
+                    len = 0;
+                    self.lose(direction, shared);
+                }
+            }
+        }
+    }
+
+    /// FIN of one direction.
+    pub(in crate::http) fn finished<X: Exchanges<Draft = D>>(
+        &mut self,
+        place: ByteInfo,
+        shared: &mut Http<X>,
+    ) {
+        self.halves[place.direction].is_finished = true;
+        match self.side(place.direction) {
+            Some(Side::Request) => self.end_requests(shared),
+            Some(Side::Response) => self.end_all(self.reason(UnpairedReason::Closed), shared),
+            None => {}
+        }
+    }
+
+    /// The flow is over.
+    pub(in crate::http) fn close<X: Exchanges<Draft = D>>(
+        mut self,
+        end: FlowEnd,
+        shared: &mut Http<X>,
+    ) {
+        let server = self.client.map(|client| &self.halves[client.reverse()]);
+        let is_finished = server.is_some_and(|server| server.is_finished);
+        let reason = if is_finished {
+            UnpairedReason::Closed
+        } else {
+            end.into()
+        };
+        self.end_all(self.reason(reason), shared);
+        self.release(shared);
+        if !self.is_confirmed && !self.in_tunnel {
+            shared.recognised(Protocol::Other, &self.flow, None);
+        }
+    }
+
+    /// Whether what follows is not of this protocol.
+    pub(in crate::http) fn is_over(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// Whether further bytes of this direction are not needed.
+    pub(in crate::http) fn ignores(&self, direction: Direction) -> bool {
+        self.halves[direction].step == Step::Stopped
+    }
+
+    /// Leaves the connection to the next reader; nothing if there is none.
+    pub(in crate::http) fn give_up<X: Exchanges<Draft = D>>(
+        &mut self,
+        shared: &mut Http<X>,
+    ) -> Option<HandOver<D>> {
+        let to = self.next?;
+        self.release(shared);
+        Some(HandOver {
+            flow: self.flow,
+            to,
+            client: self.client,
+            in_tunnel: self.in_tunnel,
+            calls: self.calls,
+            waiting: Vec::new(),
+            remainders: [None, None],
+        })
+    }
+}
+
+impl<D> Connection<D> {
+    /// What `direction` carries, once that is known.
+    fn side(&self, direction: Direction) -> Option<Side> {
+        let client = self.client?;
+        Some(if client == direction {
+            Side::Request
+        } else {
+            Side::Response
+        })
+    }
+
+    /// The direction of a side; the originator's requests as long as that is not known.
+    fn direction(&self, side: Side) -> Direction {
+        let client = self.client.unwrap_or(Direction::Originator);
+        match side {
+            Side::Request => client,
+            Side::Response => client.reverse(),
+        }
+    }
+
+    /// Why a response that does not come is missing: bytes that were not read explain it before all else.
+    fn reason(&self, otherwise: UnpairedReason) -> UnpairedReason {
+        let server = &self.halves[self.direction(Side::Response)];
+        let is_lossy = server.is_lossy && !self.is_midstream;
+        if is_lossy || server.step == Step::Stopped {
+            UnpairedReason::Gap
+        } else {
+            otherwise
+        }
+    }
+
+    /// It is HTTP/2.
+    fn confirm<X: Exchanges<Draft = D>>(&mut self, shared: &mut Http<X>) {
+        if std::mem::replace(&mut self.is_confirmed, true) {
+            return;
+        }
+        if self.in_tunnel {
+            shared.counters.tunnels_http2 += 1;
+        } else if self.is_midstream {
+            shared.counters.flows_http2 += 1;
+            shared.recognised(Protocol::Http2Midstream, &self.flow, self.client);
+        } else {
+            shared.recognised(Protocol::Http2, &self.flow, self.client);
+        }
+    }
+
+    /// The request of an upgrade has become stream 1 (RFC 7540 §3.2).
+    fn upgrade<X: Exchanges<Draft = D>>(
+        &mut self,
+        client: Direction,
+        request: Option<D>,
+        shared: &mut Http<X>,
+    ) {
+        self.is_confirmed = true;
+        shared.counters.flows_http2_upgraded += 1;
+        let half = &mut self.halves[client];
+        half.highest = 1;
+        // What its HTTP2-Settings allow was not read.
+        half.table_size = u32::MAX;
+        self.halves[client.reverse()].expect_frame();
+        if let Some(draft) = request {
+            let mut stream = Stream::new(1, self.calls, draft);
+            stream.request = Part {
+                state: State::Ended,
+                ..Part::AWAITED
+            };
+            self.streams.insert(stream);
+            self.count_streams(shared);
+        }
+    }
+
+    /// Frees the memory that is counted elsewhere.
+    fn release<X: Exchanges<Draft = D>>(&mut self, shared: &mut Http<X>) {
+        for half in self.halves.both_mut() {
+            shared.counters.bytes_passed_over += half.held.len() as u64;
+            shared.buffers.release(&mut half.held);
+            if let Some(open) = half.open.take() {
+                shared.buffers.let_go(open.held);
+                shared.h2.recycle(open);
+            }
+        }
+        if let Some(key) = self.tables.take() {
+            shared.h2.tables.close(key);
+        }
+        shared.buffers.let_go(std::mem::take(&mut self.held));
+    }
+}

@@ -1,0 +1,97 @@
+//! Frames that end exchanges or change the connection: RST_STREAM, GOAWAY, SETTINGS.
+
+use super::Connection;
+use crate::flow::Direction;
+use crate::http::h2::frame::HEADER;
+use crate::http::h2::streams::State;
+use crate::http::{BodyEnd, Exchanges, Http, Side, UnpairedReason};
+
+/// SETTINGS_HEADER_TABLE_SIZE (RFC 9113 §6.5.2).
+const HEADER_TABLE_SIZE: u16 = 1;
+
+/// Error codes (RFC 9113 §7).
+const NO_ERROR: u32 = 0;
+const REFUSED_STREAM: u32 = 7;
+
+impl<D> Connection<D> {
+    /// Acts on one setting.
+    pub(super) fn setting(&mut self, direction: Direction, octets: &[u8; HEADER]) {
+        let half = &mut self.halves[direction];
+        let &[high, low, a, b, c, d, ..] = octets;
+        if u16::from_be_bytes([high, low]) == HEADER_TABLE_SIZE {
+            // A larger size that was allowed before may still be in use.
+            half.table_size = half.table_size.max(u32::from_be_bytes([a, b, c, d]));
+        }
+    }
+
+    /// A stream is reset by the side that `direction` carries.
+    pub(super) fn reset<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        id: u32,
+        code: u32,
+        shared: &mut Http<X>,
+    ) {
+        let Some(side) = self.side(direction) else {
+            return;
+        };
+        let Some(mut stream) = self.streams.remove(id) else {
+            return;
+        };
+        shared.counters.http2_streams_reset += 1;
+        let is_refused = code == REFUSED_STREAM && !stream.is_pushed;
+        let reason = if is_refused {
+            UnpairedReason::Refused
+        } else {
+            UnpairedReason::Reset
+        };
+        if code != NO_ERROR
+            && let Some(draft) = &mut stream.draft
+        {
+            shared.exchanges.reset(draft, side, code);
+        }
+        shared.counters.http2_streams_refused += u64::from(is_refused && stream.draft.is_some());
+        self.conclude(stream, reason, shared);
+        self.settle_streams(shared);
+    }
+
+    /// The side that `direction` carries processes no stream of its peer beyond `last`.
+    pub(super) fn go_away<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        last: u32,
+        shared: &mut Http<X>,
+    ) {
+        shared.counters.http2_goaways += 1;
+        let half = &mut self.halves[direction];
+        half.goaway = half.goaway.min(last);
+        let last = half.goaway;
+        let Some(side) = self.side(direction) else {
+            return;
+        };
+        // Streams of the client are odd.
+        let parity = u32::from(side == Side::Response);
+        let beyond = |id: &u32| *id > last && id % 2 == parity;
+        loop {
+            let Some(id) = self.streams.ids().find(beyond) else {
+                break;
+            };
+            if let Some(stream) = self.streams.remove(id) {
+                shared.counters.http2_streams_refused += u64::from(stream.draft.is_some());
+                self.conclude(stream, UnpairedReason::Refused, shared);
+            }
+        }
+        self.settle_streams(shared);
+    }
+
+    /// The client sends no more: what it has not ended is cut.
+    pub(super) fn end_requests<X: Exchanges<Draft = D>>(&mut self, shared: &mut Http<X>) {
+        let open: Vec<_> = self.streams.ids().collect();
+        for id in open {
+            let is_open = |stream: &mut super::Stream<D>| stream.request.state == State::Open;
+            if self.streams.get(id).is_some_and(is_open) {
+                self.end_part(id, Side::Request, BodyEnd::Cut, shared);
+            }
+        }
+    }
+}

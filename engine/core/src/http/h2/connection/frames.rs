@@ -1,0 +1,287 @@
+//! Frames of one direction: where each begins and ends, and which part of it the next byte belongs to.
+
+use super::Connection;
+use crate::flow::Direction;
+use crate::http::h2::frame::{END_HEADERS, END_STREAM, Fault, Frame, HEADER, Kind};
+use crate::http::h2::half::{Input, Step};
+use crate::http::{Exchanges, Http, Protocol};
+
+/// What a client sends first (RFC 9113 §3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Octets of one setting (§6.5.1).
+const SETTING: usize = 6;
+
+impl<D> Connection<D> {
+    /// Reads some of `input`.
+    #[inline]
+    pub(super) fn read<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        input: &mut Input<'_>,
+        shared: &mut Http<X>,
+    ) {
+        let half = &mut self.halves[direction];
+        match half.step {
+            Step::Header => self.frame_header(direction, input, shared),
+            Step::Data => {
+                let piece = input.take_from(&mut half.left);
+                self.body(direction, piece, shared);
+                self.end_payload(direction, shared);
+            }
+            Step::Fragment => {
+                let piece = input.take_from(&mut half.left);
+                self.fragment(direction, piece, shared);
+                self.end_payload(direction, shared);
+            }
+            Step::Skip => {
+                input.take_from(&mut half.left);
+                self.end_payload(direction, shared);
+            }
+            Step::Padding => {
+                let taken = input.take(usize::from(half.padding)).len();
+                half.padding -= taken as u8;
+                self.end_padding(direction, shared);
+            }
+            Step::Prefix => self.prefix(direction, input, shared),
+            Step::Settings => self.settings(direction, input, shared),
+            Step::Preface(seen) => self.preface(direction, seen, input, shared),
+            Step::Resync => self.resync(direction, input, shared),
+            Step::Stopped => {
+                shared.counters.bytes_ignored += input.take(usize::MAX).len() as u64;
+            }
+        }
+    }
+
+    /// The first bytes of a direction.
+    #[cold]
+    fn preface<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        seen: usize,
+        input: &mut Input<'_>,
+        shared: &mut Http<X>,
+    ) {
+        let half = &mut self.halves[direction];
+        let is_first = seen == 0 && input.bytes.first() != PREFACE.first();
+        if is_first && self.client != Some(direction) {
+            return half.expect_frame();
+        }
+        let expected = PREFACE.get(seen..).unwrap_or_default();
+        let count = expected.len().min(input.bytes.len());
+        if input.bytes.get(..count) != expected.get(..count) {
+            // Only its first line looked like a preface.
+            return self.stop(direction, shared);
+        }
+        input.take(count);
+        half.step = Step::Preface(seen + count);
+        if count == expected.len() {
+            half.expect_frame();
+            self.client = Some(direction);
+            self.confirm(shared);
+        }
+    }
+
+    /// The header of a frame, in one piece or in several.
+    #[inline]
+    fn frame_header<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        input: &mut Input<'_>,
+        shared: &mut Http<X>,
+    ) {
+        let half = &mut self.halves[direction];
+        if half.filled == 0 {
+            half.start = input.time;
+        }
+        let Some(header) = half.collect(HEADER, input) else {
+            return;
+        };
+        let frame = Frame::parse(&header);
+        self.begin_frame(direction, frame, shared);
+    }
+
+    fn begin_frame<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        frame: Frame,
+        shared: &mut Http<X>,
+    ) {
+        shared.counters.http2_frames += 1;
+        let kind = frame.kind();
+        let half = &mut self.halves[direction];
+        (half.frame, half.padding, half.left) = (frame, 0, frame.prefix());
+        let expected = half.open.as_ref().map(|open| open.stream);
+        let is_next = match (kind, expected) {
+            (Kind::Continuation, expected) => expected == Some(frame.stream),
+            (_, expected) => expected.is_none(),
+        };
+        if !is_next {
+            // Nothing may come between the fragments of a block (§6.10).
+            if expected.is_some() || !half.lost_block {
+                return self.stop(direction, shared);
+            }
+            (half.step, half.left) = (Step::Skip, frame.length);
+            return self.end_payload(direction, shared);
+        }
+        match frame.fault() {
+            Some(Fault::Length) => return self.stop(direction, shared),
+            Some(Fault::Stream) => {
+                if !self.is_confirmed {
+                    return self.stop(direction, shared);
+                }
+                shared.counters.http2_frames_malformed += 1;
+            }
+            None => {}
+        }
+        shared.counters.http2_frames_unknown += u64::from(kind == Kind::Unknown);
+        if matches!(kind, Kind::Headers | Kind::PushPromise) {
+            self.begin_block(direction, frame, shared);
+        }
+        let half = &mut self.halves[direction];
+        half.step = Step::Prefix;
+        if half.left == 0 {
+            self.end_prefix(direction, shared);
+        }
+    }
+
+    /// The octets of fixed meaning at the front of a payload.
+    fn prefix<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        input: &mut Input<'_>,
+        shared: &mut Http<X>,
+    ) {
+        let half = &mut self.halves[direction];
+        let (wanted, before) = (half.frame.prefix() as usize, input.offset);
+        let whole = half.collect(wanted, input);
+        half.left -= (input.offset - before) as u32;
+        if let Some(octets) = whole {
+            self.act_on_prefix(direction, &octets, shared);
+        }
+    }
+
+    fn settings<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        input: &mut Input<'_>,
+        shared: &mut Http<X>,
+    ) {
+        let half = &mut self.halves[direction];
+        let before = input.offset;
+        let whole = half.collect(SETTING, input);
+        half.left -= (input.offset - before) as u32;
+        if let Some(octets) = whole {
+            self.setting(direction, &octets);
+        }
+        self.end_payload(direction, shared);
+    }
+
+    fn act_on_prefix<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        octets: &[u8; HEADER],
+        shared: &mut Http<X>,
+    ) {
+        let half = &mut self.halves[direction];
+        let frame = half.frame;
+        let (mut rest, padding) = (&octets[..], octets.first().copied().unwrap_or_default());
+        if frame.is_padded() {
+            half.padding = padding;
+            rest = rest.get(1..).unwrap_or_default();
+        }
+        let number = |at: usize| {
+            let octets = rest.get(at..).and_then(|rest| rest.first_chunk());
+            octets.map_or(0, |octets| u32::from_be_bytes(*octets))
+        };
+        match frame.kind() {
+            Kind::PushPromise => {
+                let promised = number(0) & 0x7fff_ffff;
+                if let Some(open) = &mut half.open {
+                    open.promised = Some(promised);
+                }
+            }
+            Kind::Reset => self.reset(direction, frame.stream, number(0), shared),
+            Kind::GoAway => self.go_away(direction, number(0) & 0x7fff_ffff, shared),
+            _ => {}
+        }
+        self.end_prefix(direction, shared);
+    }
+
+    /// The payload proper follows.
+    fn end_prefix<X: Exchanges<Draft = D>>(&mut self, direction: Direction, shared: &mut Http<X>) {
+        let half = &mut self.halves[direction];
+        let frame = half.frame;
+        let payload = frame.length - frame.prefix();
+        let payload = payload.checked_sub(u32::from(half.padding));
+        // As much padding as payload, or more (§6.1).
+        let Some(payload) = payload else {
+            return self.stop(direction, shared);
+        };
+        half.left = payload;
+        half.step = match frame.kind() {
+            Kind::Data => Step::Data,
+            Kind::Settings => Step::Settings,
+            _ if frame.has_block() => Step::Fragment,
+            _ => Step::Skip,
+        };
+        self.end_payload(direction, shared);
+    }
+
+    /// Goes on behind the payload, if it is over.
+    #[inline]
+    pub(super) fn end_payload<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        shared: &mut Http<X>,
+    ) {
+        let half = &mut self.halves[direction];
+        if half.left > 0 || half.step == Step::Stopped {
+            return;
+        }
+        if half.padding > 0 {
+            half.step = Step::Padding;
+        } else {
+            self.end_frame(direction, shared);
+        }
+    }
+
+    pub(super) fn end_padding<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        shared: &mut Http<X>,
+    ) {
+        if self.halves[direction].padding == 0 {
+            self.end_frame(direction, shared);
+        }
+    }
+
+    fn end_frame<X: Exchanges<Draft = D>>(&mut self, direction: Direction, shared: &mut Http<X>) {
+        let half = &mut self.halves[direction];
+        half.expect_frame();
+        let frame = half.frame;
+        match frame.kind() {
+            Kind::Data if frame.has(END_STREAM) => self.end_side(direction, frame.stream, shared),
+            _ if frame.has_block() && frame.has(END_HEADERS) => {
+                half.lost_block = false;
+                self.end_block(direction, shared);
+            }
+            _ => {}
+        }
+    }
+
+    /// Where the next frame of a direction begins cannot be believed, or what its header table has.
+    #[cold]
+    pub(super) fn stop<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        shared: &mut Http<X>,
+    ) {
+        if !self.is_confirmed {
+            self.next = Some(Protocol::Other);
+            return;
+        }
+        shared.counters.http2_frames_malformed += 1;
+        self.stop_reading(direction, shared);
+    }
+}

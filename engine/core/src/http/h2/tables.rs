@@ -1,0 +1,202 @@
+//! The header tables of all HTTP/2 connections of a shard, with a bound on their memory.
+//!
+//! Only what is filled counts, so that idle connections keep their tables. Beyond the bound the tables of the connection
+//! that has been silent longest are forgotten: what refers to them later is unknown.
+
+use super::hpack::Table;
+use crate::flow::{Direction, PerDirection};
+
+/// No table.
+const NONE: u32 = u32::MAX;
+
+/// Tables by the number of their connection, linked in the order of their last use.
+#[derive(Debug)]
+pub(super) struct Tables {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    oldest: u32,
+    newest: u32,
+    /// Memory of all of them.
+    held: usize,
+    max: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    tables: PerDirection<Table>,
+    memory: usize,
+    before: u32,
+    after: u32,
+}
+
+/// The tables of a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Key(u32);
+
+impl Tables {
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            oldest: NONE,
+            newest: NONE,
+            held: 0,
+            max,
+        }
+    }
+
+    /// Memory of all tables, in bytes.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Tables for a connection, of which the first bytes were seen or not.
+    pub(super) fn open(&mut self, is_whole: PerDirection<bool>) -> Key {
+        let slot = Slot {
+            tables: PerDirection {
+                originator: Table::new(is_whole.originator),
+                responder: Table::new(is_whole.responder),
+            },
+            memory: size_of::<Slot>(),
+            before: NONE,
+            after: NONE,
+        };
+        self.held += slot.memory;
+        let index = self.free.pop().unwrap_or(self.slots.len() as u32);
+        match self.slots.get_mut(index as usize) {
+            Some(place) => *place = slot,
+            None => self.slots.push(slot),
+        }
+        self.link(index);
+        Key(index)
+    }
+
+    /// The table of one direction.
+    pub(super) fn get(&mut self, key: &Key, direction: Direction) -> Option<&mut Table> {
+        let slot = self.slots.get_mut(key.0 as usize)?;
+        Some(&mut slot.tables[direction])
+    }
+
+    /// Counts what a connection's tables hold after a block, and returns how many other connections lost theirs for it.
+    pub(super) fn settle(&mut self, key: &Key) -> u64 {
+        self.count(key.0);
+        if self.newest != key.0 {
+            self.unlink(key.0);
+            self.link(key.0);
+        }
+        let mut shed = 0;
+        let mut index = self.oldest;
+        while self.held > self.max && index != NONE {
+            let Some(slot) = self.slots.get_mut(index as usize) else {
+                break;
+            };
+            let next = slot.after;
+            if slot.memory > size_of::<Slot>() {
+                slot.tables.both_mut().into_iter().for_each(Table::forget);
+                shed += 1;
+            }
+            self.count(index);
+            // It is the first again when its tables have grown.
+            index = next;
+        }
+        shed
+    }
+
+    pub(super) fn close(&mut self, key: Key) {
+        self.unlink(key.0);
+        if let Some(slot) = self.slots.get_mut(key.0 as usize) {
+            self.held -= slot.memory;
+            *slot = Slot {
+                tables: PerDirection {
+                    originator: Table::new(false),
+                    responder: Table::new(false),
+                },
+                memory: 0,
+                before: NONE,
+                after: NONE,
+            };
+        }
+        self.free.push(key.0);
+    }
+
+    fn count(&mut self, index: u32) {
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            let tables: usize = slot.tables.both().into_iter().map(Table::memory).sum();
+            let memory = size_of::<Slot>() + tables;
+            self.held = self.held + memory - slot.memory;
+            slot.memory = memory;
+        }
+    }
+
+    fn link(&mut self, index: u32) {
+        let before = std::mem::replace(&mut self.newest, index);
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            (slot.before, slot.after) = (before, NONE);
+        }
+        match self.slots.get_mut(before as usize) {
+            Some(before) => before.after = index,
+            None => self.oldest = index,
+        }
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let Some(&Slot { before, after, .. }) = self.slots.get(index as usize) else {
+            return;
+        };
+        match self.slots.get_mut(before as usize) {
+            Some(slot) => slot.after = after,
+            None => self.oldest = after,
+        }
+        match self.slots.get_mut(after as usize) {
+            Some(slot) => slot.before = before,
+            None => self.newest = before,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::h2::block::Block;
+    use crate::http::h2::hpack::{Decoder, Strings};
+
+    /// Inserts a field of some hundred bytes.
+    fn fill(tables: &mut Tables, key: &Key) -> u64 {
+        let mut field = b"\x40\x01n\x7f\x80\x01".to_vec();
+        field.extend_from_slice(&[b'v'; 255]);
+        let table = tables.get(key, Direction::Originator).unwrap();
+        let (mut decoder, mut block) = (Decoder::default(), Block::default());
+        decoder
+            .fragment(&field, table, &mut Strings::default(), &mut block)
+            .unwrap();
+        decoder.end().unwrap();
+        tables.settle(key)
+    }
+
+    #[test]
+    fn the_connection_that_is_silent_longest_loses_its_tables() {
+        let whole = PerDirection {
+            originator: true,
+            responder: true,
+        };
+        let mut tables = Tables::new(3 * size_of::<Slot>() + 1000);
+        let keys = [(); 3].map(|()| tables.open(whole));
+        assert_eq!(
+            keys.iter().map(|key| fill(&mut tables, key)).sum::<u64>(),
+            0
+        );
+        assert_eq!(fill(&mut tables, &keys[0]), 1, "the second is oldest");
+        let memory =
+            |tables: &mut Tables, key| tables.get(key, Direction::Originator).unwrap().memory();
+        assert_eq!(memory(&mut tables, &keys[1]), 0);
+        assert!(memory(&mut tables, &keys[2]) > 0);
+        assert!(tables.held() <= tables.max);
+        for key in keys {
+            tables.close(key);
+        }
+        assert_eq!(
+            (tables.held(), tables.oldest, tables.newest),
+            (0, NONE, NONE)
+        );
+    }
+}
