@@ -18,6 +18,13 @@ pub(super) fn bare(name: &str) -> &str {
     name.trim_end_matches(is_odd)
 }
 
+/// The name without what some readers leave out of it, if it differs from `name`, which is [`bare`]: control characters, and
+/// bytes that are no text.
+pub(super) fn squeezed(name: &str) -> Option<String> {
+    let is_odd = |letter: char| letter.is_control() || letter == '\u{fffd}';
+    name.contains(is_odd).then(|| name.replace(is_odd, ""))
+}
+
 /// The name of a field as PHP has it, if it differs from `name`, which is [`bare`].
 pub(super) fn underscored(name: &str) -> Option<String> {
     let (base, rest) = match name.find('[') {
@@ -43,7 +50,11 @@ pub(super) fn other_keys(key: &str) -> Vec<String> {
         "request_param" => underscored(bare),
         _ => None,
     };
-    let others = [(bare != name).then(|| bare.to_owned()), of_reader];
+    let others = [
+        (bare != name).then(|| bare.to_owned()),
+        squeezed(bare),
+        of_reader,
+    ];
     let others = others.into_iter().flatten();
     others.map(|name| format!("{kind}:{name}")).collect()
 }
@@ -86,5 +97,9 @@ mod tests {
             &["request_param:a b", "request_param:a_b"],
         );
         check("request_param:", &[]);
+        check(
+            "request_header:author\u{1}ization",
+            &["request_header:authorization"],
+        );
     }
 }

@@ -7,7 +7,7 @@
 
 use super::super::path::Child;
 use super::masks::{Active, Fate, Masks, Unreadable};
-use super::values::hides_part_of_form;
+use super::values::{hides_part_of_form, may_be_json};
 use crate::limits::JSON_DEPTH_MAX;
 
 /// A text while the masks are applied to it.
@@ -18,6 +18,8 @@ pub(super) struct Document<'t, 'o, 'm, 'r> {
     out: &'o mut Vec<u8>,
     /// The steps of the outermost value.
     root: Active,
+    /// It is the text of a string of another one.
+    is_inner: bool,
     /// Something was removed or replaced.
     pub(super) changed: bool,
 }
@@ -35,6 +37,7 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
             masks,
             out,
             root,
+            is_inner: false,
             changed: false,
         }
     }
@@ -193,7 +196,7 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
     fn string(&mut self, active: Active) -> Result<Fate, Unreadable> {
         let start = self.at;
         let raw = self.quoted()?;
-        if self.hides_field(raw) {
+        if self.hides_field(raw) || self.hides_document(raw, active)? {
             self.changed = true;
             return Ok(Fate::Removed);
         }
@@ -211,6 +214,31 @@ impl<'t, 'o, 'm, 'r> Document<'t, 'o, 'm, 'r> {
         }
         self.changed |= fate != Fate::Stays;
         Ok(fate)
+    }
+
+    /// Whether the text of a string is JSON itself, in which a mask selects something, or looks like it.
+    fn hides_document(&mut self, raw: &str, active: Active) -> Result<bool, Unreadable> {
+        if active.is_empty() || !raw.contains(['{', '[']) {
+            return Ok(false);
+        }
+        let mut text = String::new();
+        unescape(raw, &mut text)?;
+        if !text.trim_start().starts_with(['{', '[', '\u{feff}']) {
+            return Ok(false);
+        }
+        let steps = self.masks.enter_inside(active);
+        let may_be_json = self.masks.reaches_inside(steps)
+            && may_be_json(&text, self.masks.reaches_elements(steps));
+        let mut left = Vec::new();
+        let found = if self.is_inner || !may_be_json {
+            may_be_json
+        } else {
+            let mut inner = Document::new(&text, steps, self.masks, &mut left);
+            inner.is_inner = true;
+            inner.all().is_err() || inner.changed
+        };
+        self.masks.leave(steps);
+        Ok(found)
     }
 
     /// Whether a reader that takes the whole text for a form finds a field in this string that a mask selects, as in the URL

@@ -131,7 +131,9 @@ impl<'a> Masks<'a> {
     /// The steps of the member `name` of an object, by each name that a common reader has for it.
     pub(super) fn enter_member(&mut self, around: Active, name: &str) -> Active {
         let bare = names::bare(name);
-        let other = (bare.len() != name.len()).then_some(Child::Member(bare));
+        let squeezed = names::squeezed(bare);
+        let other = squeezed.as_deref().unwrap_or(bare);
+        let other = (other.len() != name.len()).then_some(Child::Member(other));
         self.enter_as(around, [Some(Child::Member(name)), other])
     }
 
@@ -287,8 +289,9 @@ impl<'a> Masks<'a> {
         if bare.len() != name.len() {
             found = self.field_steps(around, bare, found);
         }
-        if let Some(other) = names::underscored(bare) {
-            found = self.field_steps(around, &other, found);
+        let others = [names::squeezed(bare), names::underscored(bare)];
+        for other in others.iter().flatten() {
+            found = self.field_steps(around, other, found);
         }
         self.push(found)
     }
@@ -337,6 +340,16 @@ impl<'a> Masks<'a> {
             from,
             to: self.steps.len(),
         }
+    }
+
+    /// The steps of the masks that may select something inside the value and do not select all of it. The caller returns
+    /// them with [`Self::leave`].
+    pub(super) fn enter_inside(&mut self, active: Active) -> Active {
+        let all: Vec<usize> = self.selected(active).collect();
+        let steps = self.steps_of(active).iter();
+        let inside = steps.filter(|step| !all.contains(&step.mask)).copied();
+        let inside = inside.collect();
+        self.push(inside)
     }
 
     /// Whether a mask may select something inside the value.

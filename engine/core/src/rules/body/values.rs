@@ -15,12 +15,16 @@ const DEPTH_MAX: usize = 4;
 /// Where readers begin a field: of forms, of the query of a URL, of its fragment, and of plain text with a field a line.
 const FIELD_STARTS: [char; 6] = ['&', ';', '?', '#', '\n', '\r'];
 
-/// Whether a reader finds a value that a mask selects in `text`, which has the steps `active` and is read as no document.
+/// Whether a reader finds a value in `text` that a mask selects, one that does not select all of it. The text has the steps
+/// `active` and is read as no document.
 pub(super) fn hides_selected(masks: &mut Masks<'_>, active: Active, text: &str) -> bool {
-    masks.reaches_inside(active)
-        && (may_be_json(text, masks.reaches_elements(active))
+    let inside = masks.enter_inside(active);
+    let found = masks.reaches_inside(inside)
+        && (may_be_json(text, masks.reaches_elements(inside))
             || may_be_multipart(text)
-            || hides_field(masks, active, text, DEPTH_MAX))
+            || hides_field(masks, inside, text, DEPTH_MAX));
+    masks.leave(inside);
+    found
 }
 
 fn hides_field(masks: &mut Masks<'_>, active: Active, text: &str, depth: usize) -> bool {
@@ -72,7 +76,7 @@ pub(super) fn hides_part_of_form(
 
 /// Whether some reader may find an object in the text, or a list where `elements` are looked for: behind a byte order mark,
 /// another document, or a prefix against inclusion in scripts.
-fn may_be_json(text: &str, elements: bool) -> bool {
+pub(super) fn may_be_json(text: &str, elements: bool) -> bool {
     let object = text.find('{').and_then(|at| text.get(at..));
     object.is_some_and(|object| object.contains(':')) || (elements && text.contains('['))
 }

@@ -127,6 +127,12 @@ fn json_as_other_readers_read_it() {
     for body in [
         r#"{"password\u0000":"SECRET"}"#,
         r#"{" password\n":"SECRET"}"#,
+        r#"{"pass\ud800word":"SECRET"}"#,
+        r#"{"m":"{\"password\":\"SECRET\"}"}"#,
+        r#"{"m":" [{\"pass\\u0077ord\":\"SECRET\"}]"}"#,
+        r#"{"m":"{\"x\":\"{\\\"password\\\":\\\"SECRET\\\"}\"}"}"#,
+        r#"{"m":"\ufeff{\"password\":\"SECRET\"}"}"#,
+        r#"{"m":"{password:'SECRET'}"}"#,
         "{\"a\":\"\r\n--B\r\nContent-Disposition: form-data; name=password\r\n\r\nSECRET\r\n--B--\"}",
         "\"\r\n--B\r\nContent-Disposition: form-data; name=password\r\n\r\nSECRET\r\n--B--\"",
         "[\n--B\n,1]",
@@ -148,8 +154,19 @@ fn json_as_other_readers_read_it() {
         Some(r#"{"b":"/?page=2&c=3","c":"x=="}"#),
     );
     check(
+        MASK,
+        r#"{"m":"{\"a\":1}","n":"{name} is [here]"}"#,
+        Some(r#"{"m":"{\"a\":1}","n":"{name} is [here]"}"#),
+    );
+    check(
         "/request_body:$..*/ replace /4/, /5/",
-        r#"{"a":"/?b=4&c=4"}"#,
-        Some(r#"{"a":"/?b=5&c=5"}"#),
+        r#"{"a":"/?b=4&c=4","d":"[4]"}"#,
+        Some(r#"{"a":"/?b=5&c=5","d":"[5]"}"#),
+    );
+    check("/request_body:$..*/ replace /4/, /5/", "a=b%3D4&c={4", None);
+    check(
+        "/request_body:$..*/ replace /4/, /5/",
+        "a=b%3D4&c=x%7B4:",
+        Some("a=b%3D5&c=x%7B5%3A"),
     );
 }
