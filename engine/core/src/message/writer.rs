@@ -308,8 +308,7 @@ impl<O: Output> LineWriter<O> {
             head.headers,
             codings,
             is_form,
-            config.body_bytes_max,
-            draft.state.body_bytes_max,
+            (config.body_bytes_max, draft.state.body_bytes_max),
         );
     }
 
@@ -355,8 +354,7 @@ impl<O: Output> LineWriter<O> {
             head.headers,
             Codings::of_message(head.headers, names),
             false,
-            config.body_bytes_max,
-            draft.state.body_bytes_max,
+            (config.body_bytes_max, draft.state.body_bytes_max),
         );
     }
 

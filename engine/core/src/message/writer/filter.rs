@@ -331,8 +331,7 @@ impl RuleFilter<'_> {
         headers: &[Header<'_>],
         codings: Codings,
         is_form: bool,
-        bytes_max: usize,
-        shed_bytes_max: usize,
+        (bytes_max, shed_bytes_max): (usize, usize),
     ) {
         body.state.codings = codings;
         body.state.is_form = is_form;
