@@ -79,7 +79,8 @@ fn flows_whose_directions_come_to_different_shards_are_counted() -> Result<()> {
             .contains("reached different capture threads"),
         "{status}"
     );
-    capture.stop()?;
+    let log = capture.stop()?;
+    assert!(log.contains("W073") && log.contains("--shards 1"), "{log}");
     Ok(())
 }
 
@@ -110,16 +111,39 @@ fn an_interface_that_vanishes_is_captured_again_when_it_returns() -> Result<()> 
     scene.get("/hello")?;
     scene.wait_for_lines(1)?;
 
+    let warned = |words: &str| {
+        eventually(PATIENCE, || {
+            let status = capture.status()?;
+            let warnings = status["warnings"].to_string();
+            ensure!(
+                warnings.contains("W021") && warnings.contains(words),
+                "{status}"
+            );
+            Ok(())
+        })
+    };
+    let is_well = || {
+        eventually(PATIENCE, || {
+            let status = capture.status()?;
+            ensure!(!status.to_string().contains("W021"), "{status}");
+            ensure!(
+                status["capture"]["interfaces"].to_string().contains("s0"),
+                "{status}"
+            );
+            Ok(())
+        })
+    };
     scene.lab.server.ip("link set s0 down")?;
-    std::thread::sleep(Duration::from_millis(300));
+    warned("s0 went down; capturing on it again once it is up")?;
     scene.lab.server.ip("link set s0 up")?;
+    is_well()?;
     // IPv4 addresses stay; the neighbours resolve each other again.
     scene.get("/hello")?;
     scene.wait_for_lines(2).context("down and up")?;
 
     for round in 0..2 {
         scene.lab.server.ip("link delete s0")?;
-        std::thread::sleep(Duration::from_millis(300));
+        warned("s0 is gone; capturing on it again once it is back")?;
         cable(&scene.lab.client, "c0", &scene.lab.server, "s0", 1500)?;
         scene.lab.client.ip("address add 10.77.0.2/24 dev c0")?;
         scene.lab.server.ip("address add 10.77.0.1/24 dev s0")?;
@@ -131,8 +155,10 @@ fn an_interface_that_vanishes_is_captured_again_when_it_returns() -> Result<()> 
             );
             Ok(())
         })?;
+        is_well()?;
     }
-    capture.stop()?;
+    let log = capture.stop()?;
+    assert!(log.contains("capturing on s0 now"), "{log}");
     Ok(())
 }
 

@@ -1,19 +1,20 @@
-//! The packet socket under a ring. The crate `afpacket` binds and closes it; it has no ring, so the ring's options are set
-//! on its descriptor here.
+//! The packet socket under a ring. The crate `afpacket` filters, drains and closes it; it has no ring, so the ring's options
+//! are set on its descriptor here.
 //!
 //! What `afpacket` 0.2.3 leaves open is closed by this type: it is never cloned (its `Clone` closes the descriptor
-//! twice), names are at most 15 bytes (it reads past a longer one), close-on-exec is set, and a filter that drops
-//! everything stands from the first moment.
+//! twice), it is not bound by it (it looks the name up on another socket, which a confined process cannot make), close-on-exec
+//! is set, and a filter that drops everything stands from the first moment.
 #![expect(unsafe_code, reason = "socket options have no safe interface in std")]
 
 use std::fmt;
 use std::io::{self, Write};
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use afpacket::sync::RawPacketStream;
 use libc::{
-    c_int, c_void, sock_filter, sock_fprog, sockaddr_ll, socklen_t, tpacket_req3, tpacket_stats_v3,
+    c_char, c_int, c_void, ifreq, packet_mreq, sock_filter, sock_fprog, sockaddr_ll, socklen_t,
+    tpacket_req3, tpacket_stats_v3,
 };
 
 use super::bpf::{INSTRUCTIONS_MAX, Instruction};
@@ -134,26 +135,62 @@ impl Socket {
 
     /// Receives from `interface` alone.
     pub(super) fn bind(&mut self, interface: &str) -> Result<(), OpenError> {
-        if interface.is_empty() || interface.len() >= libc::IFNAMSIZ || interface.contains('\0') {
-            return Err(OpenError::NoSuchInterface);
+        let step = "binding to the interface";
+        let index = self.index(interface)?;
+        // SAFETY: all bytes zero are a valid value of this structure of numbers.
+        let mut address: sockaddr_ll = unsafe { mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        address.sll_ifindex = index;
+        // SAFETY: the descriptor is open, and the address is as long as its length says.
+        let bound = unsafe {
+            libc::bind(
+                self.0.as_raw_fd(),
+                (&raw const address).cast(),
+                size_of::<sockaddr_ll>() as socklen_t,
+            )
+        };
+        if bound != 0 {
+            return Err(OpenError::from(step, &io::Error::last_os_error()));
         }
-        self.0
-            .bind(interface)
-            .map_err(|error| OpenError::from("binding to the interface", &error))?;
         // The kernel binds to an interface that is down and only leaves an error in the socket.
         match self.take_error() {
             0 => Ok(()),
-            errno => Err(OpenError::from(
-                "binding to the interface",
-                &io::Error::from_raw_os_error(errno),
-            )),
+            errno => Err(OpenError::from(step, &io::Error::from_raw_os_error(errno))),
         }
     }
 
     pub(super) fn set_promiscuous(&mut self, interface: &str) -> Result<(), OpenError> {
-        self.0
-            .set_promisc(interface, true)
+        // SAFETY: all bytes zero are a valid value of this structure of numbers.
+        let mut membership: packet_mreq = unsafe { mem::zeroed() };
+        membership.mr_ifindex = self.index(interface)?;
+        membership.mr_type = libc::PACKET_MR_PROMISC as u16;
+        self.set(libc::PACKET_ADD_MEMBERSHIP, &membership)
             .map_err(|error| OpenError::from("entering promiscuous mode", &error))
+    }
+
+    /// The index of an interface. This socket itself is used to look it up: a confined process may not open another one, as
+    /// if_nametoindex(3) does.
+    fn index(&self, interface: &str) -> Result<c_int, OpenError> {
+        if interface.is_empty() || interface.len() >= libc::IFNAMSIZ || interface.contains('\0') {
+            return Err(OpenError::NoSuchInterface);
+        }
+        // SAFETY: all bytes zero are a valid value of this structure.
+        let mut request: ifreq = unsafe { mem::zeroed() };
+        for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+            *to = from as c_char;
+        }
+        // SAFETY: the descriptor is open, and the request holds a name that ends with a zero byte.
+        let found =
+            unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SIOCGIFINDEX, &raw mut request) };
+        if found != 0 {
+            return Err(OpenError::from(
+                "finding the interface",
+                &io::Error::last_os_error(),
+            ));
+        }
+        // SAFETY: the kernel has written the index.
+        Ok(unsafe { request.ifr_ifru.ifru_ifindex })
     }
 
     /// Replaces the filter, in one step, by `program`, preceded by a check that drops what this host sends.
@@ -363,6 +400,7 @@ fn raised(fd: &OwnedFd) -> io::Result<OwnedFd> {
 trait PlainOption: Copy {}
 impl PlainOption for c_int {}
 impl PlainOption for tpacket_req3 {}
+impl PlainOption for packet_mreq {}
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
