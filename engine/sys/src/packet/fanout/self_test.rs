@@ -31,7 +31,7 @@ const INNER_SOURCE: usize = 14 + 20 + 8 + 8 + 14 + 12;
 /// What came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SelfTest {
-    /// Both directions of every flow were on one ring, and more than one ring was used.
+    /// Both directions of every flow that arrived were on one ring, and more than one ring was used.
     Passed,
     /// They were not.
     Failed {
@@ -42,7 +42,8 @@ pub enum SelfTest {
         /// Rings that got a frame.
         rings: u32,
     },
-    /// There was nothing to test or no way to: no VXLAN port, no program in this kernel, or `lo` is down.
+    /// There was nothing to test or no way to: no VXLAN port, no program in this kernel, `lo` is down, or too few frames
+    /// arrived in time.
     NotRun,
 }
 
@@ -132,13 +133,16 @@ fn verdict(rings: &[[Option<usize>; 2]]) -> SelfTest {
     used.sort_unstable();
     used.dedup();
     let flows = whole.len() as u32;
-    if apart == 0 && used.len() > 1 && flows == u32::from(FLOWS) {
-        return SelfTest::Passed;
-    }
-    SelfTest::Failed {
-        flows,
-        apart,
-        rings: used.len() as u32,
+    let have_all_arrived = flows == u32::from(FLOWS);
+    match (apart, used.len()) {
+        (0, 2..) => SelfTest::Passed,
+        // A busy host delivers frames late or drops them. That shows nothing about the steering.
+        (0, _) if !have_all_arrived => SelfTest::NotRun,
+        (_, rings) => SelfTest::Failed {
+            flows,
+            apart,
+            rings: rings as u32,
+        },
     }
 }
 
@@ -220,5 +224,18 @@ mod tests {
             verdict(&on_one),
             SelfTest::Failed { rings: 1, .. }
         ));
+    }
+    /// A busy host drops or delays frames of the trial: that is no fault of the steering.
+    #[test]
+    fn frames_that_are_late_show_nothing() {
+        assert_eq!(verdict(&[[None; 2]; FLOWS as usize]), SelfTest::NotRun);
+        let mut few = [[None; 2]; FLOWS as usize];
+        few[3] = [Some(2), Some(2)];
+        few[4] = [Some(1), None];
+        assert_eq!(verdict(&few), SelfTest::NotRun);
+        let mut most = [[Some(0), Some(0)]; FLOWS as usize];
+        most[7] = [Some(3), Some(3)];
+        most[9] = [None, Some(3)];
+        assert_eq!(verdict(&most), SelfTest::Passed);
     }
 }
