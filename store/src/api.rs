@@ -25,7 +25,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::answer;
 use crate::backend::any::AnyBackend;
 use crate::backend::{Backend, Failure, Health, Retention};
-use crate::call::{Arrival, Call, CallId, Page, Query, Totals};
+use crate::call::{Arrival, Call, CallId, NotAnId, Page, Query, Totals};
 use crate::capture::CaptureHandler;
 use crate::clock::unix_ms;
 use crate::filter::{self, Filter};
@@ -91,14 +91,23 @@ impl From<filter::Error> for ApiError {
 
 impl From<QueryRejection> for ApiError {
     fn from(rejection: QueryRejection) -> Self {
-        Self::Parameter(rejection.body_text())
+        Self::Parameter(reason(&rejection).unwrap_or_else(|| rejection.body_text()))
     }
 }
 
 impl From<PathRejection> for ApiError {
     fn from(rejection: PathRejection) -> Self {
-        Self::Parameter(rejection.body_text())
+        match rejection.status() {
+            // The only parameter in a path is the id of a call.
+            StatusCode::BAD_REQUEST => Self::Parameter(NotAnId.to_string()),
+            _ => Self::Parameter(rejection.body_text()),
+        }
     }
+}
+
+/// The name of a parameter and what is wrong with it, without the words of the framework around it.
+fn reason(rejection: &dyn std::error::Error) -> Option<String> {
+    rejection.source().map(ToString::to_string)
 }
 
 impl From<Failure> for ApiError {
@@ -145,7 +154,21 @@ pub(crate) struct ListQuery {
     filter: String,
     before: Option<CallId>,
     after: Option<CallId>,
-    limit: Option<usize>,
+    limit: Option<Limit>,
+}
+
+/// How many calls are wanted.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct Limit(usize);
+
+impl TryFrom<String> for Limit {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let expected = |_| format!("expected a number from 1 to {LIST_CALLS_MAX}, not {text:?}");
+        text.parse().map(Self).map_err(expected)
+    }
 }
 
 pub(crate) async fn calls(
@@ -159,7 +182,7 @@ pub(crate) async fn calls(
         after: query.after,
         limit: query
             .limit
-            .unwrap_or(LIST_CALLS_DEFAULT)
+            .map_or(LIST_CALLS_DEFAULT, |Limit(calls)| calls)
             .clamp(1, LIST_CALLS_MAX),
     };
     fresh(api.backend.list(query).await?)

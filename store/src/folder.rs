@@ -32,6 +32,9 @@ impl Folder {
     }
 
     fn open_for(path: &Path, owners: &Owners) -> anyhow::Result<Self> {
+        if fs::metadata(path).is_ok_and(|found| !found.is_dir()) {
+            bail!("it is a file, not a folder");
+        }
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         // Links on the way to the folder are the user's own; from here on the path has none.
         let path = path.canonicalize()?;

@@ -22,6 +22,7 @@ mod limits;
 mod live_read;
 mod masks;
 mod metrics;
+mod mistakes;
 mod netns;
 mod overload;
 mod peers;

@@ -334,7 +334,7 @@ fn a_taken_port_is_reported() -> Result<()> {
     assert_eq!(status["warnings"][0]["code"], "W104", "{status}");
     let log = capture.stop()?;
     ensure!(
-        log.contains("W104") && log.contains("SNIFFER_METRICS=off"),
+        log.matches("W104").count() == 1 && log.contains("SNIFFER_METRICS=off"),
         "{log}"
     );
     let folder = tempfile::tempdir()?;

@@ -460,7 +460,6 @@ fn a_confined_capture_does_all_that_it_has_to() -> Result<()> {
     curl(&lab.client, &["http://10.77.0.1/hello"])?;
     ensure!(collector.wait_for_lines(2, PATIENCE));
     let log = capture.stop()?;
-    assert!(log.contains("sandbox: landlock ABI"), "{log}");
     let failed = "the process that reads it has ended; restart the sniffer";
     assert!(
         log.contains(failed) && log.contains("the old rules stay in use"),
@@ -747,10 +746,7 @@ fn the_store_runs_as_the_owner_of_its_folder_and_without_a_capability() -> Resul
     check_threads(store.pid().into(), NO_CAPABILITY)?;
     post("http://two.example/")?;
     let log = store.terminate(PATIENCE)?.stderr;
-    assert!(
-        log.contains("seccomp on, 0 capabilities, as user 4242"),
-        "{log}"
-    );
+    assert!(!log.contains("sandbox"), "nothing is missing: {log}");
     assert!(files()?.iter().all(|owner| *owner == 4242));
     let database = rusqlite::Connection::open(data.join("calls.sqlite"))?;
     let calls: i64 = database.query_row("SELECT count(*) FROM calls", [], |row| row.get(0))?;

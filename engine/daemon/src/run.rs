@@ -107,8 +107,11 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
         .serve(move |request| answer(&for_control, &sender, request))
         .map_err(|error| bug("cannot serve the control socket", &error))?;
     console.info(&threads.reporter.sentence);
-    serve_metrics(metrics, &threads.reporter, console)?;
-    console.info(format_args!("sandbox: {}", threads.confine(plan, files)));
+    serve_metrics(metrics, &threads.reporter)?;
+    let confinement = threads.confine(plan, files);
+    if !confinement.is_full() {
+        console.info(format_args!("sandbox: {confinement}"));
+    }
 
     let cause = watch(&threads, &events, &mut hotplug, context);
     let Ended { reporter, panicked } = threads.stop();
@@ -168,17 +171,10 @@ fn rules_reader(
     })
 }
 
-fn serve_metrics(
-    metrics: Endpoint,
-    reporter: &Arc<Reporter>,
-    console: Console,
-) -> Result<(), Diagnostic> {
+fn serve_metrics(metrics: Endpoint, reporter: &Arc<Reporter>) -> Result<(), Diagnostic> {
     match metrics {
-        Endpoint::Off => Ok(()),
-        Endpoint::Taken(problem) => {
-            console.report(&problem);
-            Ok(())
-        }
+        // A taken port is a warning of the status as long as the capture runs, and logged as all of them are.
+        Endpoint::Off | Endpoint::Taken(_) => Ok(()),
         Endpoint::At(server) => {
             let reporter = Arc::clone(reporter);
             server

@@ -4,7 +4,7 @@
 //! and never fatal. The first, [`Plan::confine_files`], restricts files and TCP ports by landlock(7). It comes before
 //! other threads are started, since landlock confines one thread and those that it starts later. The second,
 //! [`Plan::confine_calls`], restricts the system calls of all threads by seccomp(2), once sockets, rings and threads
-//! exist. The result is a [`Confinement`], which is logged once and shown by `status`.
+//! exist. The result is a [`Confinement`], which `status` shows, and which is logged where something is missing.
 //!
 //! All threads of a process are confined alike: they share one memory, so an attacker who has taken over one of them can
 //! act through the others. The supervisor is not confined, since it starts programs; it reads no packet and no call.
@@ -52,6 +52,18 @@ impl Confinement {
             calls: plan.confine_calls(),
             capabilities: capabilities.ok(),
         }
+    }
+
+    /// Nothing of the confinement is missing, so it needs no line of the log.
+    pub fn is_full(&self) -> bool {
+        matches!(
+            self,
+            Self::Tried {
+                files: Files::On { missing: None, .. },
+                calls: Calls::On,
+                capabilities: Some(0),
+            }
+        )
     }
 }
 
@@ -133,5 +145,25 @@ mod tests {
             tried.to_string(),
             "landlock ABI 3 (not: TCP ports, signals), seccomp on, 0 capabilities"
         );
+    }
+
+    #[test]
+    fn what_is_missing_is_noticed() {
+        let tried = |missing, calls, capabilities| Confinement::Tried {
+            files: Files::On { abi: 7, missing },
+            calls,
+            capabilities,
+        };
+        assert!(tried(None, Calls::On, Some(0)).is_full());
+        let off = Calls::Off("not in this kernel".into());
+        for partial in [
+            Confinement::Unwanted,
+            tried(Some("TCP ports"), Calls::On, Some(0)),
+            tried(None, off, Some(0)),
+            tried(None, Calls::On, Some(1)),
+            tried(None, Calls::On, None),
+        ] {
+            assert!(!partial.is_full(), "{partial}");
+        }
     }
 }

@@ -163,8 +163,10 @@ fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exi
         let confinement = files.map_or(Confinement::Unwanted, |files| {
             Confinement::after(files, &plan)
         });
-        let user = user.map_or_else(String::new, |user| format!(", as user {user}"));
-        console.info(format_args!("store sandbox: {confinement}{user}"));
+        if !confinement.is_full() {
+            let user = user.map_or_else(String::new, |user| format!(", as user {user}"));
+            console.info(format_args!("store sandbox: {confinement}{user}"));
+        }
         let report = StoreReport::Ready {
             capture_url: ready.capture_url(),
             page_url: ready.page_url(),
@@ -228,20 +230,31 @@ fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exi
             }
             Some(bind) => Err(Diagnostic::new(Code::E101, bind.to_string())
                 .fix("SNIFFER_STORE=:7711 SNIFFER_UI=127.0.0.1:7710    or --store and --ui")),
-            None => Err(
-                Diagnostic::new(Code::E101, format!("the store cannot start: {error:#}")).fix(
-                    format!(
-                        "--data DIR    another folder, one that {} may write to (now {})",
-                        user.map_or_else(
-                            || "this user".to_owned(),
-                            |user| format!("its owner (user {user}, as whom the store runs)")
-                        ),
-                        settings.data.display()
-                    ),
-                ),
-            ),
+            None => {
+                let is_refused = error.chain().any(|cause| {
+                    let io = cause.downcast_ref::<std::io::Error>();
+                    io.is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied)
+                });
+                let data = settings.data.display().to_string();
+                Err(cannot_start(&format!("{error:#}"), is_refused, &data, user))
+            }
         },
     }
+}
+
+/// The store has no database that it can use. `user` is whom it runs as, if not who started it.
+fn cannot_start(why: &str, is_refused: bool, data: &str, user: Option<u32>) -> Diagnostic {
+    let who = user.map_or_else(
+        || "this user".to_owned(),
+        |user| format!("its owner (user {user}, as whom the store runs)"),
+    );
+    let which = if is_refused {
+        format!(", one that {who} may write to")
+    } else {
+        String::new()
+    };
+    Diagnostic::new(Code::E101, format!("the store cannot start: {why}"))
+        .fix(format!("--data DIR    another folder{which} (now {data})"))
 }
 
 /// How much the store keeps.
@@ -339,6 +352,16 @@ pub fn ask(address: SocketAddr, request: &str, fields: &str) -> std::io::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_folder_that_is_refused_is_a_matter_of_who_may_write() {
+        let fix = |is_refused, user| cannot_start("why", is_refused, "/data", user).fix.unwrap();
+        assert_eq!(fix(false, None), "--data DIR    another folder (now /data)");
+        assert_eq!(
+            fix(true, Some(7)),
+            "--data DIR    another folder, one that its owner (user 7, as whom the store runs) may write to (now /data)"
+        );
+    }
 
     #[test]
     fn a_report_has_its_ports() {

@@ -105,17 +105,27 @@ fn pages_through_the_list() {
     );
     assert_eq!(ids(&store.json("/api/v1/calls?after=22")), [25, 24, 23]);
     assert_eq!(ids(&store.json("/api/v1/calls?limit=0")).len(), 1);
-    for path in [
-        "/api/v1/calls?limit=many",
-        "/api/v1/calls/first",
-        "/api/v1/calls/%2E%2E%2F",
-        "/api/v1/calls?before=1%0A2",
-        "/api/v1/stream?after=x",
+    let id = "an id has 1 to 64 letters, digits, hyphens or underscores";
+    for (path, error) in [
+        (
+            "/api/v1/calls?limit=many",
+            "limit: expected a number from 1 to 1000, not \"many\"",
+        ),
+        (
+            "/api/v1/calls/first",
+            "first is not an id of this store: its ids are numbers",
+        ),
+        ("/api/v1/calls/%2E%2E%2F", id),
+        ("/api/v1/calls?before=1%0A2", &format!("before: {id}")),
+        (
+            "/api/v1/stream?after=x",
+            "x is not a place in the stream of this store",
+        ),
     ] {
         let answer = store.get(path);
         assert_eq!(
-            (answer.status, answer.json()["error"].is_string()),
-            (400, true),
+            (answer.status, &answer.json()["error"]),
+            (400, &Value::from(error)),
             "{path}"
         );
     }

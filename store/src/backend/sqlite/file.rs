@@ -8,8 +8,8 @@
 use std::fs::File;
 use std::path::Path;
 
-use anyhow::{Context, bail};
-use rusqlite::{Connection, OpenFlags};
+use anyhow::{Context, anyhow, bail};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::lock::{LOCK_NAME, lock};
 use crate::clock::unix_ms;
@@ -54,8 +54,24 @@ pub(super) fn open_writer(folder: &Folder) -> anyhow::Result<(Connection, File)>
             .with_context(|| format!("opening {}", path.display()))?;
     configure(&connection)
         .and_then(|()| migrate(&connection))
+        .map_err(in_words)
         .with_context(|| format!("database {}", path.display()))?;
     Ok((connection, lock))
+}
+
+/// What SQLite finds wrong with a file that it cannot read, and what to do.
+fn in_words(error: anyhow::Error) -> anyhow::Error {
+    let code =
+        (error.downcast_ref::<rusqlite::Error>()).and_then(rusqlite::Error::sqlite_error_code);
+    match code {
+        Some(ErrorCode::NotADatabase) => {
+            anyhow!("the file is not a database; move it away, or use another data folder")
+        }
+        Some(ErrorCode::DatabaseCorrupt) => {
+            anyhow!("the file is damaged; move it away, or use another data folder")
+        }
+        _ => error,
+    }
 }
 
 /// Opens one more connection that cannot write.
@@ -180,6 +196,35 @@ mod tests {
         );
         drop(first);
         opened(folder.path()).expect("opens again");
+    }
+
+    #[test]
+    fn what_is_no_database_is_named_and_left_alone() {
+        let home = tempfile::tempdir().expect("folder");
+        let file = home.path().join(FILE_NAME);
+        fs::write(
+            &file,
+            "text that is long enough to be no database at all\n".repeat(9),
+        )
+        .expect("writes");
+        let error = format!("{:#}", opened(home.path()).expect_err("refused"));
+        assert_eq!(
+            error,
+            format!(
+                "database {}: the file is not a database; move it away, or use another data folder",
+                file.display()
+            )
+        );
+        let error = format!("{:#}", opened(&file).expect_err("refused"));
+        assert_eq!(
+            error,
+            format!("data folder {}: it is a file, not a folder", file.display())
+        );
+        assert!(
+            fs::read_to_string(&file)
+                .expect("is there")
+                .starts_with("text")
+        );
     }
 
     #[test]

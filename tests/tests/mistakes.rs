@@ -1,0 +1,198 @@
+//! Mistakes and faults of the surroundings that a user meets: what is reported, and what to do about it.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use bench::collect::Behaviour;
+use tests::http::request;
+use tests::network::Namespace;
+use tests::process::{Ended, PATIENCE, Running, run};
+use tests::program::sniffer;
+use tests::scene::Scene;
+
+/// `sniffer store` with this data folder, on ports of its own.
+fn store(data: &std::path::Path) -> Command {
+    let mut command = sniffer(&[
+        "store",
+        "--store",
+        "127.0.0.1:7701",
+        "--ui",
+        "127.0.0.1:7700",
+    ]);
+    command.arg("--data").arg(data);
+    command
+}
+
+#[track_caller]
+fn check(ended: &Ended, code: i32, words: &[&str]) {
+    assert_eq!(ended.code().unwrap(), code, "{ended:?}");
+    for word in words {
+        assert!(ended.stderr.contains(word), "no {word:?} in: {ended:?}");
+    }
+}
+
+#[test]
+fn a_store_that_cannot_start_names_what_is_in_its_way() -> Result<()> {
+    let namespace = Namespace::new("taken")?;
+    let folder = tempfile::tempdir()?;
+    let start = |data: &str| -> Result<Ended> {
+        Running::start(&mut namespace.enter(&store(&folder.path().join(data))))?.end(PATIENCE)
+    };
+    fs::write(folder.path().join("file"), "")?;
+    let ended = start("file")?;
+    check(
+        &ended,
+        2,
+        &[
+            "E101",
+            "it is a file, not a folder",
+            "--data DIR    another folder (now",
+        ],
+    );
+
+    fs::create_dir(folder.path().join("text"))?;
+    let text = "text that is longer than the head of a database\n".repeat(9);
+    fs::write(folder.path().join("text/calls.sqlite"), &text)?;
+    let ended = start("text")?;
+    check(
+        &ended,
+        2,
+        &["E101", "the file is not a database; move it away"],
+    );
+    assert!(!ended.stderr.contains("may write to"), "{ended:?}");
+    assert_eq!(
+        fs::read_to_string(folder.path().join("text/calls.sqlite"))?,
+        text
+    );
+
+    // By a program that is no store, whose name and process id help to find it.
+    let _stranger = namespace.inside(|| TcpListener::bind("127.0.0.1:7701"))?;
+    let ended = start("data")?;
+    let pid = format!(
+        "7701 (capture URL) is taken by pid {} (",
+        std::process::id()
+    );
+    check(&ended, 2, &["E101", &pid, "SNIFFER_STORE=:7711"]);
+    Ok(())
+}
+
+/// A file system in memory that is unmounted in any case.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new() -> Result<Self> {
+        let disk = Self(tempfile::tempdir()?);
+        disk.mount("mode=700,size=2m")?;
+        Ok(disk)
+    }
+
+    fn mount(&self, options: &str) -> Result<()> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]);
+        run(mount.arg(self.0.path())).map(drop)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_reported_and_more_room_ends_it() -> Result<()> {
+    let namespace = Namespace::new("full")?;
+    let disk = SmallDisk::new()?;
+    let mut store = Running::start(&mut namespace.enter(&store(disk.0.path())))?;
+    store.wait_for_log("store ready", PATIENCE)?;
+    let body = "x".repeat(100_000);
+    let line = format!(
+        r#"[["request_method","GET"],["request_url","http://a/"],["response_body","{body}"]]"#
+    );
+    let post = || -> Result<u16> {
+        let fields = [("Content-Type", "application/ndjson")];
+        let answer = namespace.inside(|| {
+            request(
+                "127.0.0.1:7701",
+                "POST",
+                "/message",
+                &fields,
+                line.as_bytes(),
+            )
+        })?;
+        Ok(answer.status)
+    };
+    let answers: Vec<u16> = (0..40).map(|_| post()).collect::<Result<_>>()?;
+    ensure!(
+        answers.first() == Some(&204) && answers.contains(&503),
+        "{answers:?}"
+    );
+    store.wait_for_log("W103", PATIENCE)?;
+    store.wait_for_log("--keep-bytes 500M keeps less", PATIENCE)?;
+    disk.mount("remount,size=64m")?;
+    tests::process::eventually(PATIENCE, || {
+        ensure!(post()? == 204, "still full");
+        Ok(())
+    })?;
+    store.wait_for_log("the store can store calls again", PATIENCE)?;
+    store.terminate(PATIENCE)?;
+    Ok(())
+}
+
+#[test]
+fn calls_that_a_full_queue_drops_are_reported_with_what_to_do() -> Result<()> {
+    let scene = Scene::new()?;
+    scene.collector.set_behaviour(Behaviour::Stall);
+    let settings = [
+        ("NET_DEVICE", "s0"),
+        ("USAGE_LOGGERS_BUNDLE_SIZE", "1K"),
+        ("USAGE_LOGGERS_BUNDLE_QUEUE_SIZE", "1"),
+    ];
+    let mut capture = scene.capture(&settings)?;
+    for _ in 0..40 {
+        scene.get("/hello")?;
+    }
+    capture.wait_for_log("W047")?;
+    let status = capture.status()?.to_string();
+    ensure!(
+        status.contains("W047") && status.contains("because the queue was full"),
+        "{status}"
+    );
+    scene.collector.set_behaviour(Behaviour::Accept);
+    capture.stop_with(8)?;
+    Ok(())
+}
+
+#[test]
+fn a_network_of_its_own_is_reported() -> Result<()> {
+    let namespace = Namespace::new("own")?;
+    let folder = tempfile::tempdir()?;
+    let mut command = sniffer(&["run", "--no-send", "--control"]);
+    command.arg(folder.path().join("control"));
+    let mut capture = Running::start(&mut namespace.enter(&command))?;
+    capture.wait_for_log("W022", PATIENCE)?;
+    capture.wait_for_log("docker run --network host", PATIENCE)?;
+    capture.terminate(PATIENCE)?;
+    Ok(())
+}
+
+/// The demo's calls pass over `lo`, which this capture does not read.
+#[test]
+fn a_demo_whose_calls_nobody_records_fails() -> Result<()> {
+    let scene = Scene::without_nginx()?;
+    let capture = scene.capture(&[("NET_DEVICE", "s0")])?;
+    let ended = capture.control(&["demo"])?;
+    check(
+        &ended,
+        3,
+        &[
+            "E112",
+            "0 of 19 calls were seen by the sniffer",
+            "it has to read lo",
+        ],
+    );
+    capture.stop()?;
+    Ok(())
+}
