@@ -52,6 +52,12 @@ fn unknown_commands_are_refused() -> Result<()> {
         (2, "Network sniffer: Invalid option.\n")
     );
     assert!(ended.stderr.contains("frobnicate"), "{}", ended.stderr);
+    check(
+        &["read", "-n"],
+        &[],
+        2,
+        &["a value is missing", "sniffer read --help "],
+    );
     Ok(())
 }
 

@@ -392,7 +392,11 @@ fn a_reading_without_calls_is_explained() -> Result<()> {
         &capture(&frames),
         &ports,
         0,
-        &["W061", "1 connection on other ports", "--ports all"],
+        &[
+            "W061",
+            &format!("1 connection on other ports: 1 on {}", talk.server.port()),
+            &format!("--ports {}    or --ports all", talk.server.port()),
+        ],
     );
     let mut cut = Vec::new();
     write_pcap(&mut cut, &frames, 80)?;

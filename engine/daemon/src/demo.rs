@@ -45,7 +45,8 @@ pub fn command(flags: &DemoFlags, invocation: &Invocation) -> Result<Exit, Diagn
         } else {
             console.info("no sniffer of this user is running: making calls all the same");
         }
-        return calls_only(flags, page.as_ref(), console);
+        let control = running.is_some().then_some(control.as_path());
+        return calls_only(flags, page.as_ref(), control, console);
     }
     let (folder, control) = folder_and_control(control)?;
     if !values.has(row::data()) {
@@ -116,13 +117,24 @@ fn switch_on(status: &Status, control: &Path, console: Console) -> Result<(), Di
     .fix("sniffer check    shows what it needs"))
 }
 
-/// Makes the calls for a sniffer that already runs. If its page is known, the exit shows whether they reached its store.
+/// Makes the calls for a sniffer that already runs. If its page is known, the exit shows whether they reached its store, and else,
+/// if its control socket is, whether it saw them.
 fn calls_only(
     flags: &DemoFlags,
     page: Option<&Page>,
+    control: Option<&Path>,
     console: Console,
 ) -> Result<Exit, Diagnostic> {
-    let received = || page.and_then(Page::calls_received);
+    // A page that does not admit us shows nothing.
+    let page = page.filter(|page| page.calls_received().is_some());
+    let (counted, place) = match page {
+        Some(page) => ("reached the store", format!("http://{}", page.address)),
+        None => ("were seen by the sniffer", "sniffer status".to_owned()),
+    };
+    let received = || match page {
+        Some(page) => page.calls_received(),
+        None => control.and_then(calls_seen),
+    };
     let before = received();
     let shop = server::start(flags.port).map_err(|error| cannot_listen(flags.port, &error))?;
     console.info(format!(
@@ -137,19 +149,18 @@ fn calls_only(
         Diagnostic::new(Code::E199, format!("the demo's calls failed: {error}"))
     })?;
     console.info(format!("made {calls} calls"));
-    let (Some(page), Some(before)) = (page, before) else {
+    let Some(before) = before else {
         return Ok(Exit::Done);
     };
-    let page = page.address;
     let deadline = Instant::now() + DELIVERY_TIMEOUT;
     loop {
-        let stored = received().map_or(0, |now| now.saturating_sub(before));
-        if stored >= calls {
-            console.info(format!("{calls} calls reached the store: http://{page}"));
+        let arrived = received().map_or(0, |now| now.saturating_sub(before));
+        if arrived >= calls {
+            console.info(format!("{calls} calls {counted}: {place}"));
             return Ok(Exit::Done);
         }
         if Instant::now() > deadline {
-            let what = format!("{stored} of {calls} calls reached the store with the page {page}");
+            let what = format!("{arrived} of {calls} calls {counted}: {place}");
             return Err(Diagnostic::new(Code::E112, what).fix(
                 "sniffer on    switches the capture on; it has to read lo, and the port of the calls (--port)",
             ));
@@ -191,6 +202,11 @@ impl Page {
     fn calls_received(&self) -> Option<u64> {
         calls_received(&self.status()?)
     }
+}
+
+/// Calls that the sniffer with this control socket has seen, those included that its rules stop.
+fn calls_seen(control: &Path) -> Option<u64> {
+    Some(status_of(control)?.capture?.calls.seen)
 }
 
 fn calls_received(answer: &str) -> Option<u64> {

@@ -186,11 +186,13 @@ impl Reader<'_> {
         let rules = RuleMatches::new(&options.reading.rules, 1, &Stages::default());
         rules.cells()[0].store(self.pipeline.rule_matches());
         let ports = Port::all(self.pipeline.ports_seen());
+        let unwanted = self.pipeline.ports_unwanted().clone();
         let copies = Copies::all(self.pipeline.copies_seen());
         let printer = self.pipeline.output();
         let outcome = Outcome {
             stages: &stages,
             ports: &ports,
+            unwanted: &unwanted,
             copies: &copies,
             settings: &options.reading.settings,
             printed: printer.calls,

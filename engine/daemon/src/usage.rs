@@ -123,7 +123,7 @@ pub fn report(error: &clap::Error) -> Exit {
     let problem = if problem.fix.is_some() {
         problem
     } else {
-        let command = command(&text(ContextKind::Usage).unwrap_or_default());
+        let command = text(ContextKind::Usage).map_or_else(given_command, |usage| command(&usage));
         problem.fix(format!("{command} --help    lists the options"))
     };
     console.report(&problem);
@@ -156,6 +156,24 @@ fn command(usage: &str) -> String {
         .chain(words)
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// The command of this process, for an error that does not name it.
+fn given_command() -> String {
+    let words: Vec<String> = std::env::args_os()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let clap = Cli::command();
+    let mut known = &clap;
+    let mut names = vec!["sniffer"];
+    for word in words.iter().skip(1) {
+        match known.find_subcommand(word) {
+            Some(found) => known = found,
+            None => break,
+        }
+        names.push(known.get_name());
+    }
+    names.join(" ")
 }
 
 /// `before` is the command whose subcommand `word` is to be.

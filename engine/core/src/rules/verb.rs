@@ -56,7 +56,7 @@ pub(super) enum Form {
 
 impl Verb {
     /// Every verb, in the order in which a line is tried (`docs/contract.md`, section 4.2).
-    pub(super) const ALL: [Self; 16] = [
+    pub const ALL: [Self; 16] = [
         Self::AllowHttpUrl,
         Self::CopySessionField,
         Self::Remove,

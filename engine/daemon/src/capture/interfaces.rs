@@ -162,11 +162,11 @@ fn no_such_interface(name: &str, all: &[Interface]) -> Diagnostic {
     let fix = best.map_or("sniffer interfaces    lists them".to_owned(), |name| {
         format!("-i {name}, or NET_DEVICE={name}")
     });
-    Diagnostic::new(
-        Code::E020,
-        format!("no interface {name:?}. Up here: {}.{hint}", up_text(all)),
-    )
-    .fix(fix)
+    let up = match up_text(all) {
+        none if none.is_empty() => "None is up here".to_owned(),
+        names => format!("Up here: {names}"),
+    };
+    Diagnostic::new(Code::E020, format!("no interface {name:?}. {up}.{hint}")).fix(fix)
 }
 
 /// None of the interfaces that are `wanted` is up; without names, none at all is.
@@ -364,6 +364,10 @@ mod tests {
             problem.what,
             "no interface \"ens55\". Up here: lo, ens5 (10.0.3.4), docker0, veth12, vx0. Did you mean ens5?"
         );
+        let mut links = host();
+        links.iter_mut().for_each(|link| link.up = false);
+        let problem = choose(&["eth*".to_owned()], CaptureMode::Interfaces, &links).unwrap_err();
+        assert_eq!(problem.what, "no interface \"eth*\". None is up here.");
         let choice = choose(&["ens*".to_owned()], CaptureMode::Interfaces, &host()).unwrap();
         assert_eq!(
             choice

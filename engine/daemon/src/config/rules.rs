@@ -4,8 +4,9 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use engine_core::rules::{self, RuleSet};
+use engine_core::rules::{self, RuleSet, Verb};
 
+use super::guess::guess;
 use super::settings::{RULES, row};
 use super::value::Value;
 use super::values::Values;
@@ -138,15 +139,27 @@ fn bad_rule(error: &rules::Error, place: &str) -> Diagnostic {
         rules::Class::InvalidExpression => {
             "end the expression with the separator that it starts with; two expressions need a comma between them"
         }
-        rules::Class::InvalidRule if error.message.contains("verb") => {
-            "verbs: remove remove_if remove_if_found remove_unless remove_unless_found replace stop stop_if stop_if_found\n\
-             stop_unless stop_unless_found; `sniffer help E030` shows the forms"
-        }
-        _ => "sniffer help E030    shows the forms of rules",
+        rules::Class::File => "sniffer help E030    shows the forms of rules",
+        rules::Class::InvalidRule => match meant_word(&error.source) {
+            Some((word, meant)) => {
+                &format!("{meant} in place of {word}; `sniffer help E030` shows the forms of rules")
+            }
+            None => "sniffer help E030    shows the forms of rules",
+        },
     };
     Diagnostic::new(code, what)
         .cause(format!("{}\n{caret}^", error.source))
         .fix(fix)
+}
+
+/// A word of the line that is nearly a verb or `include`, and what is probably meant by it.
+fn meant_word(line: &str) -> Option<(&str, &'static str)> {
+    let known = || Verb::ALL.into_iter().map(Verb::name).chain(["include"]);
+    let mut words = line.split_whitespace();
+    words.find_map(|word| {
+        let meant = guess(&word.to_ascii_lowercase(), known())?;
+        (meant != word).then_some((word, meant))
+    })
 }
 
 /// The first line that is no comment, and how many there are.
@@ -204,7 +217,15 @@ mod tests {
 
     #[test]
     fn the_fix_fits_the_mistake() {
-        check_fix("/a/ remoove", Code::E030, "verbs: ");
+        check_fix("/a/ remoove", Code::E030, "remove in place of remoove; ");
+        check_fix("inclde debug", Code::E030, "include in place of inclde; ");
+        check_fix(
+            "/request_body/ replac !a!",
+            Code::E030,
+            "replace in place of replac; ",
+        );
+        check_fix("/a/ Stop", Code::E030, "stop in place of Stop; ");
+        check_fix("/a/ mask", Code::E030, "sniffer help E030 ");
         check_fix("sample 500", Code::E030, "sample 10 ");
         check_fix("sample 10\\nsample 20", Code::E031, "keep one");
         check_fix("/a[/ remove", Code::E030, "correct the expression");

@@ -192,7 +192,7 @@ which costs a little more CPU and loses nothing.";
     E060, Usage, "that cannot be done here",
 "The option or command is known, but cannot be combined with another one that was given.";
     W060, Done, "no packets",
-"Nothing has arrived on the captured interfaces. Others that have packets are named; `sniffer interfaces` lists all. A switch or hypervisor may not
+"Nothing has arrived on the captured interfaces, or nothing of TCP. Others that have packets are named; `sniffer interfaces` lists all. A switch or hypervisor may not
 deliver packets for other machines, and --promisc is needed to capture those that do arrive.";
     W061, Done, "packets, but no HTTP on the wanted ports",
 "There is traffic, but none of it is HTTP on the given ports. Leave APP_PORTS empty to read HTTP on any port.";

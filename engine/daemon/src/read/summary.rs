@@ -1,11 +1,13 @@
 //! What `sniffer read` reports at its end: the ledger, the summary of it in one line, and why no call was found.
 
+use engine_core::http::PortCounts;
 use engine_core::pipeline::Unaccounted;
 
 use crate::config::settings::Settings;
 use crate::counters::Stages;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::quantity::{plural, thousands};
+use crate::report::hints::{busiest_ports, connections};
 use crate::report::ledger::{calls, unpaired};
 use crate::report::rule_matches::RuleMatches;
 use crate::status::{self, Copies, PORTS_SHOWN, Port, Status};
@@ -17,6 +19,8 @@ pub(super) struct Outcome<'a> {
     pub(super) stages: &'a Stages,
     /// The ports on which connections were seen.
     pub(super) ports: &'a [Port],
+    /// The ports that are not wanted, with their connections.
+    pub(super) unwanted: &'a PortCounts,
     /// The pairs of networks in which connections were captured twice.
     pub(super) copies: &'a [Copies],
     /// The settings under which they were read.
@@ -151,7 +155,10 @@ pub(super) fn summary(outcome: &Outcome<'_>, unaccounted: i64) -> String {
 /// Why no call was found, if the packets show it.
 pub(super) fn diagnosis(outcome: &Outcome<'_>) -> Option<Diagnostic> {
     let Outcome {
-        stages, settings, ..
+        stages,
+        settings,
+        unwanted,
+        ..
     } = *outcome;
     let (http, frames) = (&stages.http, stages.shard.frames_read);
     if stages.message.calls_seen + stages.http.unpaired_total() > 0 {
@@ -175,14 +182,22 @@ pub(super) fn diagnosis(outcome: &Outcome<'_>) -> Option<Diagnostic> {
         );
     }
     if !settings.ports.set.is_any() && http.flows_unwanted > 0 && http.flows_http == 0 {
+        let busiest = busiest_ports(unwanted);
         let what = format!(
-            "no connection to port {}; {} on other ports",
+            "no connection to port {}; {} on other ports{}",
             settings.ports.text,
-            plural(http.flows_unwanted, "connection")
+            plural(http.flows_unwanted, "connection"),
+            connections(&busiest)
         );
-        return Some(
-            Diagnostic::new(Code::W061, what).fix("--ports all    finds HTTP on any port"),
-        );
+        let ports: Vec<String> = busiest.iter().map(|(port, _)| port.to_string()).collect();
+        let fix = match ports.as_slice() {
+            [] => "--ports all    finds HTTP on any port".to_owned(),
+            ports => format!(
+                "--ports {}    or --ports all, which finds HTTP on any port",
+                ports.join(",")
+            ),
+        };
+        return Some(Diagnostic::new(Code::W061, what).fix(fix));
     }
     if http.heads_cut > 0 {
         let what = format!(

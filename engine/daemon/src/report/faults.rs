@@ -41,10 +41,10 @@ fn one_direction(stages: &Stages) -> Option<Diagnostic> {
     };
     (more >= ONE_SIDED_MIN && more > fewer.saturating_mul(ONE_SIDED_FACTOR)).then(|| {
         let what = format!(
-            "one direction only: {} and {} {missing} were captured, so that {} are half",
+            "one direction only: {} and {} {missing} were captured, so calls stay half ({} so far)",
             plural(more, seen),
             thousands(fewer),
-            plural(http.unpaired_total(), "call")
+            thousands(http.unpaired_total())
         );
         Diagnostic::new(Code::W064, what).fix(
             "capture where both directions pass: both ports of a tap, ingress and egress of a mirror, all interfaces (without -i)",

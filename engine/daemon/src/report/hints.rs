@@ -54,14 +54,6 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// The ports that are not wanted, those with the most connections first, and these connections.
-    fn busiest_ports(&self) -> Vec<(u16, u64)> {
-        let mut rows = self.unwanted.rows().to_vec();
-        rows.sort_by_key(|&(port, flows)| (Reverse(flows), port));
-        rows.truncate(NAMED_MAX);
-        rows
-    }
-
     /// The interfaces that are not captured and have packets, those with the most packets first.
     fn busiest_elsewhere(&self) -> Vec<&(String, u64)> {
         let mut rows: Vec<&(String, u64)> = self
@@ -108,19 +100,20 @@ pub fn hints(scope: &Scope, stages: &Stages, seen: &Seen, running: Duration) -> 
     let packets = elsewhere
         .iter()
         .map(|(name, packets)| format!("{} on {name}", thousands(*packets)));
+    let mut what = if frames == 0 {
+        format!("no packets on {} yet", scope.interfaces)
+    } else {
+        let frames = plural(frames, "other packet");
+        format!("no TCP on {} yet, only {frames}", scope.interfaces)
+    };
+    if !elsewhere.is_empty() {
+        let packets: Vec<String> = packets.collect();
+        what.push_str(&format!("; meanwhile {}", packets.join(", ")));
+    }
     hint(
-        frames == 0,
+        frames == 0 || (scope.mode == CaptureMode::Interfaces && is_silent(stages)),
         Code::W060,
-        if elsewhere.is_empty() {
-            format!("no packets on {} yet", scope.interfaces)
-        } else {
-            let packets: Vec<String> = packets.collect();
-            format!(
-                "no packets on {} yet; meanwhile {}",
-                scope.interfaces,
-                packets.join(", ")
-            )
-        },
+        what,
         &if elsewhere.is_empty() {
             "sniffer interfaces    shows the others; --promisc takes packets for other machines"
                 .to_owned()
@@ -178,11 +171,15 @@ pub fn hints(scope: &Scope, stages: &Stages, seen: &Seen, running: Duration) -> 
                 "{}, no HTTP on port {ports}; {} on other ports{}",
                 plural(frames, "packet"),
                 plural(unread, "connection"),
-                connections(&seen.busiest_ports())
+                connections(&busiest_ports(&seen.unwanted))
             ),
             &format!(
                 "APP_PORTS={}    empty finds HTTP on any port",
-                list(seen.busiest_ports().into_iter().map(|(port, _)| port))
+                list(
+                    busiest_ports(&seen.unwanted)
+                        .into_iter()
+                        .map(|(port, _)| port)
+                )
             ),
         );
     }
@@ -222,8 +219,24 @@ pub fn hints(scope: &Scope, stages: &Stages, seen: &Seen, running: Duration) -> 
     hints
 }
 
+/// Nothing that could hold a call has arrived. The few packets that every network has, such as those of IPv6 neighbour discovery,
+/// are no sign of a useful capture.
+pub fn is_silent(stages: &Stages) -> bool {
+    let decap = &stages.decap;
+    let in_tunnels = decap.undone_vxlan + decap.undone_geneve + decap.skipped_vni_unwanted;
+    decap.segments + in_tunnels + decap.skipped_mirror_unwanted + decap.skipped_quic == 0
+}
+
+/// Ports with their connections, those with the most connections first.
+pub fn busiest_ports(ports: &PortCounts) -> Vec<(u16, u64)> {
+    let mut rows = ports.rows().to_vec();
+    rows.sort_by_key(|&(port, flows)| (Reverse(flows), port));
+    rows.truncate(NAMED_MAX);
+    rows
+}
+
 /// `: 8 on 8000, 4 on 8080`.
-fn connections(ports: &[(u16, u64)]) -> String {
+pub fn connections(ports: &[(u16, u64)]) -> String {
     let words: Vec<String> = ports
         .iter()
         .map(|(port, flows)| format!("{} on {port}", thousands(*flows)))
@@ -267,7 +280,11 @@ mod tests {
 
     #[test]
     fn counters_explain_why_no_calls_are_seen() {
-        let frames = |stages: &mut Stages| stages.shard.frames_read = 9;
+        let others = |stages: &mut Stages| stages.shard.frames_read = 9;
+        let frames = |stages: &mut Stages| {
+            others(stages);
+            stages.decap.segments = 9;
+        };
         let on_other_ports = |stages: &mut Stages| {
             frames(stages);
             stages.http.flows_unwanted = 2;
@@ -300,6 +317,7 @@ mod tests {
         check(mirror, None, 10, other_mirrors, &[Code::W076]);
         check(hosts, None, 9, |_| {}, &[]);
         check(hosts, None, 10, |_| {}, &[Code::W060]);
+        check(hosts, None, 10, others, &[Code::W060]);
         check(hosts, None, 10, frames, &[]);
         check(hosts, Some("80"), 10, on_other_ports, &[Code::W061]);
         check(hosts, None, 10, tls, &[Code::W062]);
@@ -336,6 +354,14 @@ mod tests {
         );
         let fix = hint.fix.unwrap_or_default();
         assert!(fix.starts_with("-i eth1,dmy0    "), "{fix}");
+        let mut stages = Stages::default();
+        stages.shard.frames_read = 6;
+        assert_eq!(
+            hints(&scope, &stages, &Seen::default(), SILENCE)
+                .remove(0)
+                .what,
+            "no TCP on eth0 yet, only 6 other packets"
+        );
     }
 
     #[test]

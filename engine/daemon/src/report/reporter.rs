@@ -121,7 +121,7 @@ impl Reporter {
     /// Diagnostics: why no calls are seen, what is wrong with the rules, why metrics are not served.
     pub fn hints(&self, stages: &Stages) -> Vec<Diagnostic> {
         let mut seen = seen(&self.samples());
-        if stages.shard.frames_read == 0 {
+        if hints::is_silent(stages) {
             seen.elsewhere = self.packets_elsewhere();
         }
         let mut hints = hints::hints(&self.scope, stages, &seen, self.started.elapsed());

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::retry::{Failure, Outcome};
 use crate::diagnostic::Code;
+use crate::quantity::plural;
 
 /// An event for the log: something that a person may have to act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,10 +135,10 @@ impl fmt::Display for Event {
                 calls_lost,
             } => write!(
                 f,
-                "{collector} {cause} ({tries} {}); keeping up to {bundles_max} bundles, next try in {}; \
-                 {calls_lost} calls lost so far",
+                "{collector} {cause} ({tries} {}); keeping up to {bundles_max} bundles, next try in {}; {}",
                 if *tries == 1 { "try" } else { "tries" },
                 Brief(*next_try),
+                SoFar(*calls_lost),
             ),
             Self::Silent {
                 collector,
@@ -146,26 +147,24 @@ impl fmt::Display for Event {
                 ..
             } => write!(
                 f,
-                "{collector} {}; waiting for {} at most; {calls_lost} calls lost so far",
+                "{collector} {}; waiting for {} at most; {}",
                 self.trouble(),
-                Brief(*at_most)
+                Brief(*at_most),
+                SoFar(*calls_lost),
             ),
             Self::Up {
                 collector,
                 calls_lost,
             } => {
-                write!(
-                    f,
-                    "{collector} takes calls again; {calls_lost} calls lost so far"
-                )
+                write!(f, "{collector} takes calls again; {}", SoFar(*calls_lost))
             }
             Self::Refused {
                 refusal,
                 calls_lost,
-            } => write!(f, "{refusal}; {calls_lost} calls lost so far"),
+            } => write!(f, "{refusal}; {}", SoFar(*calls_lost)),
             Self::Divided { refusal } => refusal.fmt(f),
             Self::TooLarge { calls_lost, .. } => {
-                write!(f, "{}; {calls_lost} calls lost so far", self.trouble())
+                write!(f, "{}; {}", self.trouble(), SoFar(*calls_lost))
             }
             Self::Fallback { errno } => {
                 let cause = match *errno {
@@ -224,15 +223,20 @@ impl Refusal {
     /// The code that explains it.
     pub(super) fn code(&self) -> Code {
         match self.status {
-            401 | 403 | 407 => Code::W043,
+            401 | 403 | 407 if !self.is_of_page() => Code::W043,
             413 => Code::W045,
             _ => Code::W044,
         }
     }
 
+    /// The port is that of a store's page, which requires a token from anybody else than a browser of its user.
+    fn is_of_page(&self) -> bool {
+        self.url.contains(":7700/")
+    }
+
     /// Which part of the URL is most likely wrong.
     fn hint(&self) -> Option<&'static str> {
-        if self.url.contains(":7700/") {
+        if self.is_of_page() {
             Some("7700 is the port of a store's page, the capture URL is http://HOST:7701/message")
         } else if !self.url.ends_with("/message") {
             Some("the path of a capture URL is mostly /message")
@@ -246,6 +250,9 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { url, status, .. } = self;
         match status {
+            401 | 403 | 407 if self.is_of_page() => {
+                write!(f, "{url} answered {status}: nothing takes calls there")?;
+            }
             401 | 403 | 407 if self.has_credentials => {
                 return write!(
                     f,
@@ -319,6 +326,15 @@ impl fmt::Display for Failure {
             Self::Lost(error) => write!(f, "broke the connection: {error}"),
             Self::Stale => f.write_str("had closed the connection"),
         }
+    }
+}
+
+/// How many calls were given up, as `status` words it.
+struct SoFar(u64);
+
+impl fmt::Display for SoFar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} dropped so far", plural(self.0, "call"))
     }
 }
 
@@ -439,30 +455,40 @@ mod tests {
         check(
             &down(Outcome::Failed(Failure::Connect("refused".to_owned()))),
             Code::W042,
-            "localhost:7701 refused (3 tries); keeping up to 128 bundles, next try in 8 s; 0 calls lost so far",
+            "localhost:7701 refused (3 tries); keeping up to 128 bundles, next try in 8 s; 0 calls dropped so far",
         );
         check(
             &down(Outcome::Status(503, None)),
             Code::W045,
-            "localhost:7701 answered 503 (3 tries); keeping up to 128 bundles, next try in 8 s; 0 calls lost so far",
+            "localhost:7701 answered 503 (3 tries); keeping up to 128 bundles, next try in 8 s; 0 calls dropped so far",
         );
         check(
             &down(Outcome::Failed(Failure::Tls("no".to_owned()))),
             Code::W046,
             "localhost:7701 cannot be reached by TLS: no (3 tries); keeping up to 128 bundles, next try in 8 s; \
-             0 calls lost so far",
+             0 calls dropped so far",
         );
         check(
             &refused(403),
             Code::W043,
             "http://x:80/message answered 403: it requires credentials. \
-             fix: --header 'Authorization: Bearer TOKEN'; 5 calls lost so far",
+             fix: --header 'Authorization: Bearer TOKEN'; 5 calls dropped so far",
+        );
+        let one = Event::Refused {
+            refusal: refusal("http://x:7700/message", 401),
+            calls_lost: 1,
+        };
+        check(
+            &one,
+            Code::W044,
+            "http://x:7700/message answered 401: nothing takes calls there; \
+             7700 is the port of a store's page, the capture URL is http://HOST:7701/message; 1 call dropped so far",
         );
         check(
             &refused(413),
             Code::W045,
             "http://x:80/message answered 413: a bundle of 7 bytes is too large for it, and is sent in parts. \
-             fix: USAGE_LOGGERS_BUNDLE_SIZE=256K; 5 calls lost so far",
+             fix: USAGE_LOGGERS_BUNDLE_SIZE=256K; 5 calls dropped so far",
         );
         let silent = Event::Silent {
             collector: "x:1".to_owned(),
@@ -473,7 +499,7 @@ mod tests {
         check(
             &silent,
             Code::W042,
-            "x:1 has taken a bundle and not answered for 5 s; waiting for 30 s at most; 0 calls lost so far",
+            "x:1 has taken a bundle and not answered for 5 s; waiting for 30 s at most; 0 calls dropped so far",
         );
         assert_eq!(Event::Fallback { errno: libc::EPERM }.code(), Code::W050);
     }
