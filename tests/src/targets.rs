@@ -5,6 +5,7 @@
 //! more memory or does more work than its input may cost ([`TARGETS`]).
 
 mod collector;
+mod http2;
 mod kernel;
 mod masks;
 mod reload;
@@ -27,6 +28,7 @@ use sniffer::capture_file::CaptureFile;
 use crate::engine;
 use crate::meter::{self, Bound, Cost, Limits};
 use collector::{answers, control};
+use http2::{h2, hpack};
 use kernel::netlink;
 use masks::masks;
 use reload::reload;
@@ -72,6 +74,8 @@ pub const TARGETS: &[Target] = &[
     // Its operations copy up to 1 MiB.
     target("deflate", deflate, [16 * MIB, 64], [256 * MIB, 20_000]),
     target("escape", escape, [MIB, 100], [MIB, 1000]),
+    target("h2", h2, [16 * MIB, 1000], [64 * MIB, 20_000]),
+    target("hpack", hpack, [16 * MIB, 1000], [64 * MIB, 20_000]),
     target("http1", http1, [16 * MIB, 1000], [64 * MIB, 20_000]),
     target("masks", masks, [MIB, 1000], [16 * MIB, 100_000]),
     target("netlink", netlink, [MIB, 500], [MIB, 5000]),

@@ -10,6 +10,7 @@ use bench::traffic::{
     Accidents, Body, Coding, Conversation, Exchange, Frame as Made, Framing, Shape, Side, Vxlan,
     Wire, frames, write_pcap,
 };
+use tests::http2;
 use tests::program::repository;
 use tests::targets::{TARGETS, input_of};
 
@@ -138,6 +139,23 @@ fn update() -> Result<()> {
         save("capture", name, &capture)?;
         save("block", name, &block_of(&made[..made.len().min(4)]))?;
     }
+    let everything = http2::everything().split_off(2);
+    for (name, late) in [("whole", 0), ("late", 3)] {
+        save("h2", name, &[vec![late], pieces_of(&everything)].concat())?;
+    }
+    let first = [
+        http2::indexed(2),
+        http2::inserted(":path", "/a"),
+        http2::inserted("x", "y"),
+    ];
+    let second = [
+        http2::integer(0x20, 5, 100),
+        http2::indexed(62),
+        http2::indexed(63),
+    ];
+    let blocks = [first.concat(), second.concat()];
+    let blocks = blocks.map(|block| [vec![block.len() as u8], block].concat());
+    save("hpack", "table", &blocks.concat())?;
     // Lines, and everything else that the operations can express: runs, overlaps, copies from as far as they reach.
     let line = b"\x1b[[\"a\",\"GET\"],[\"b\",\"/v1/7\"]]\n\x80\x16\x00\x1b\x0142\x80\x04\x00\x1c\x80\x90\x00\x3a";
     let lines = line.repeat(20);
@@ -212,10 +230,14 @@ fn save(target: &str, name: &str, input: &[u8]) -> Result<()> {
 
 /// In the form that the target `http1` reads.
 fn turns_of(talk: &Conversation) -> Vec<u8> {
+    pieces_of(&talk.turns())
+}
+
+fn pieces_of(turns: &[(Side, Vec<u8>)]) -> Vec<u8> {
     let mut input = Vec::new();
-    for (side, bytes) in talk.turns() {
+    for (side, bytes) in turns {
         for piece in bytes.chunks(0x7fff) {
-            let server = if side == Side::Server { 0x8000 } else { 0 };
+            let server = if *side == Side::Server { 0x8000 } else { 0 };
             input.extend_from_slice(&(piece.len() as u16 | server).to_be_bytes());
             input.extend_from_slice(piece);
         }

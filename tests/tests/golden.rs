@@ -20,6 +20,7 @@ use engine_core::pipeline::{Config, Pipeline};
 use engine_core::rules::RuleSet;
 use engine_core::time::Timestamp;
 use sniffer::capture_file::CaptureFile;
+use tests::http2;
 use tests::program::repository;
 
 use crate::wrappings;
@@ -27,7 +28,11 @@ use crate::wrappings;
 /// A folder's name, and how its capture is made.
 type Case = (&'static str, fn() -> Vec<Made>);
 
-const CASES: [Case; 14] = [
+const CASES: [Case; 16] = [
+    ("http2", || of_turns(&http2::everything())),
+    ("http2-late", || {
+        of_turns(&http2::everything()).split_off(10)
+    }),
     ("keep-alive", || captured(&talk(), &Wire::default())),
     ("ipv6", || captured(&over_ipv6(talk()), &Wire::default())),
     ("chunked", || captured(&chunked(), &Wire::default())),
@@ -81,6 +86,16 @@ const CASES: [Case; 14] = [
         frames(&[(talk, Wire::default())], &accidents, &mut seed)
     }),
 ];
+
+fn of_turns(turns: &http2::Turns) -> Vec<Made> {
+    let talk = Conversation::new(Vec::new());
+    let segments = talk.segments_of(turns);
+    let wire = Wire::default();
+    segments
+        .iter()
+        .map(|segment| wire.frame(&talk, segment))
+        .collect()
+}
 
 #[test]
 fn captures_and_lines_are_as_they_were() -> Result<()> {

@@ -3,7 +3,12 @@
 use bench::traffic::{Conversation, Frame as Made, Side, Wire};
 
 /// Turns, each after its length (two octets, the highest bit for the server), on one flawless connection.
-pub(super) fn conversation(mut input: &[u8]) -> Vec<Made> {
+pub(super) fn conversation(input: &[u8]) -> Vec<Made> {
+    frames_of(&Conversation::new(Vec::new()), &turns_of(input))
+}
+
+/// The turns of [`conversation`].
+pub(super) fn turns_of(mut input: &[u8]) -> Vec<(Side, Vec<u8>)> {
     let mut turns = Vec::new();
     while let Some((&[high, low], rest)) = input.split_first_chunk() {
         let side = if high & 0x80 == 0 {
@@ -16,7 +21,7 @@ pub(super) fn conversation(mut input: &[u8]) -> Vec<Made> {
         turns.push((side, bytes.to_vec()));
         input = rest;
     }
-    frames_of(&Conversation::new(Vec::new()), &turns)
+    turns
 }
 
 /// The frames of these turns.

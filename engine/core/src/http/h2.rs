@@ -8,8 +8,6 @@ mod hpack;
 mod shared;
 mod streams;
 mod tables;
-#[cfg(test)]
-mod tests;
 
 pub(super) use self::connection::Connection;
 pub(super) use self::frame::Chain;

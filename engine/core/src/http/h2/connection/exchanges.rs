@@ -343,8 +343,11 @@ impl<D> Connection<D> {
         end: BodyEnd,
         shared: &mut Http<X>,
     ) {
-        let time = self.halves[self.direction(side)].last;
+        let times = [side, Side::Response].map(|side| self.halves[self.direction(side)].last);
         if let Some(stream) = self.streams.get(id) {
+            // The server has sent both sides of what it pushes.
+            let [own, of_server] = times;
+            let time = if stream.is_pushed { of_server } else { own };
             end_part(stream, side, end, time, shared);
         }
     }
