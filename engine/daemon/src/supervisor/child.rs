@@ -148,7 +148,7 @@ impl Child {
 
     /// The last line of its standard output.
     pub(super) fn take_last_line(&mut self) -> Option<String> {
-        locked(&self.lines).drain(..).last()
+        locked(&self.lines).drain(..).next_back()
     }
 
     /// The end of its standard error, without colours.

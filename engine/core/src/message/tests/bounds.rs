@@ -182,5 +182,5 @@ fn fields_are_bounded_in_bytes_too() {
     check_fields("", &form(&"x".repeat(1_000_000)), "", 2, true);
     let cookie = format!("a={}", "x".repeat(1 << 20));
     assert!(2 * cookie.len() > FIELDS_BYTES_MAX);
-    check_fields("", "", &vec![&cookie[..]; 2].join("; "), 4, false);
+    check_fields("", "", &[&cookie[..]; 2].join("; "), 4, false);
 }

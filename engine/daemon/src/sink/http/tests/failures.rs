@@ -4,6 +4,7 @@ use engine_core::bundle::{self, Bundler, Compression};
 use engine_core::message::{Notes, Output as _};
 
 use super::*;
+use crate::diagnostic::Code;
 
 #[test]
 fn whatever_the_collector_does_the_sums_hold() {
@@ -282,10 +283,7 @@ fn a_collector_that_finds_everything_too_large_is_down() {
     let lines = vec![b"[]".to_vec(); 8];
     bed.push_bundle(bundle_of(1, &lines, Compression::Off));
     let snapshot = bed.wait("down", |snapshot| snapshot.down);
-    assert_eq!(
-        snapshot.last_error_code.map(|code| code.name()),
-        Some("W049")
-    );
+    assert_eq!(snapshot.last_error_code.map(Code::name), Some("W049"));
     let report = bed.stop(PATIENCE);
     assert_eq!(report.counters.calls_dropped_too_large, 8);
     // Each half of each half, down to the lines.
