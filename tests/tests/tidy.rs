@@ -414,6 +414,30 @@ fn licences_are_permissive() {
     }
 }
 
+/// What cargo-deny checks by deny.toml, without cargo-deny: no forbidden package, and no dependency of any version.
+#[test]
+fn forbidden_packages_are_absent() {
+    let deny = fs::read_to_string(repository().join("deny.toml")).unwrap();
+    let list = deny.split_once("\ndeny = [").unwrap().1;
+    let list = list.split_once("\n]").unwrap().0;
+    let forbidden: Vec<_> = (list.split("crate = \"").skip(1))
+        .map(|rest| rest.split('"').next().unwrap())
+        .collect();
+    assert!(forbidden.len() >= 4, "{forbidden:?}");
+    let lock = fs::read_to_string(repository().join("Cargo.lock")).unwrap();
+    let names = lock.lines().filter_map(|line| line.strip_prefix("name = "));
+    let found: Vec<_> = names
+        .map(|name| name.trim_matches('"'))
+        .filter(|name| forbidden.contains(name))
+        .collect();
+    assert!(found.is_empty(), "{found:?}");
+    let manifests = files().into_iter().filter(|path| path.ends_with("Cargo.toml"));
+    for manifest in manifests {
+        let text = fs::read_to_string(&manifest).unwrap();
+        assert!(!text.contains("\"*\""), "{}: any version", name(&manifest));
+    }
+}
+
 #[test]
 fn scripts_are_executable_and_stop_at_errors() {
     use std::os::unix::fs::PermissionsExt as _;
