@@ -382,3 +382,55 @@ fn kill_store(supervisor: u32) -> Result<()> {
     })?;
     run(Command::new("kill").args(["-KILL", &children])).map(drop)
 }
+
+/// SIGKILL of the capture while nobody takes its calls: supervisor, status and metrics have their number.
+#[test]
+fn a_killed_capture_leaves_the_number_of_its_calls() -> Result<()> {
+    let lab = Lab::new()?;
+    let _nginx = Nginx::start(&lab.server)?;
+    let nobody = ["--url", "http://127.0.0.1:9/message", "--rules"];
+    let rules = ["include debug\nallow_http_url", "--on"];
+    let mut all = AllInOne::start(&lab.server, &[&nobody[..], &rules].concat())?;
+    let status = || -> Result<serde_json::Value> {
+        let ended = all.control(&["status", "--json"])?;
+        Ok(serde_json::from_str(&ended.stdout)?)
+    };
+    let running = |killed: u64| {
+        eventually(PATIENCE * 2, || {
+            let status = status()?;
+            ensure!(status["state"] == "RUNNING", "{status}");
+            ensure!(status["killed"]["captures"] == killed, "{status}");
+            Ok(status)
+        })
+    };
+    running(0)?;
+    for _ in 0..3 {
+        curl(&lab.client, &["http://10.77.0.1/hello"])?;
+    }
+    let pid = eventually(PATIENCE, || {
+        let status = status()?;
+        ensure!(status["capture"]["calls"]["in_flight"] == 3, "{status}");
+        status["pid"].as_i64().context("a pid")
+    })?;
+    // Longer than the number of calls in flight may be old.
+    thread::sleep(Duration::from_millis(500));
+    run(Command::new("kill").arg("-9").arg(pid.to_string()))?;
+    let after = running(1)?;
+    assert_eq!(after["killed"]["calls"], 3, "{after}");
+    let text = all.control(&["status"])?.stdout;
+    let line = " killed   1 capture without a final report · 3 calls in flight in them";
+    assert!(text.contains(line), "{text}");
+    let page = lab
+        .server
+        .inside(|| request("127.0.0.1:7702", "GET", "/metrics", &[], b""))?;
+    let page = String::from_utf8(page.body)?;
+    for sample in [
+        "sniffer_killed_captures_total 1",
+        "sniffer_killed_calls_total 3",
+    ] {
+        assert!(page.lines().any(|line| line == sample), "{page}");
+    }
+    all.process
+        .wait_for_log("(signal 9) with 3 calls in flight, as of 0.", PATIENCE)?;
+    Ok(())
+}

@@ -431,7 +431,9 @@ fn forbidden_packages_are_absent() {
         .filter(|name| forbidden.contains(name))
         .collect();
     assert!(found.is_empty(), "{found:?}");
-    let manifests = files().into_iter().filter(|path| path.ends_with("Cargo.toml"));
+    let manifests = files()
+        .into_iter()
+        .filter(|path| path.ends_with("Cargo.toml"));
     for manifest in manifests {
         let text = fs::read_to_string(&manifest).unwrap();
         assert!(!text.contains("\"*\""), "{}: any version", name(&manifest));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::control::{self, Request, Unreachable};
-use crate::diagnostic::{Code, Diagnostic, Exit};
+use crate::diagnostic::{Code, Diagnostic, Exit, printable};
 use crate::invocation::Invocation;
 use crate::status::{self, State};
 use crate::stdout::{print, print_json};
@@ -25,7 +25,7 @@ pub fn show_status(invocation: &Invocation, json: bool) -> Result<Exit, Diagnost
     if json {
         print_json(&status);
     } else {
-        print(&status.render());
+        print(&printable(&status.render()));
     }
     Ok(if exit == 0 && status.state != State::Stopped {
         Exit::Done
@@ -55,7 +55,7 @@ pub fn request(invocation: &Invocation, request: Request) -> Result<Exit, Diagno
     let control = &invocation.control;
     match control::send(control, request, CONTROL_TIMEOUT) {
         Ok(response) => {
-            print(&format!("{}\n", response.text.trim_end()));
+            print(&format!("{}\n", printable(response.text.trim_end())));
             Ok(Exit::from_code(response.exit))
         }
         Err(Unreachable::Error(problem)) => Err(problem),

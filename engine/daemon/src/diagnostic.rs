@@ -132,6 +132,17 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// Text of another process without what has an effect on a terminal: blanks instead of control characters, but for line ends
+/// and tabulators.
+pub fn printable(text: &str) -> String {
+    let replaced = |letter: char| match letter {
+        '\n' | '\t' => letter,
+        letter if letter.is_control() => ' ',
+        letter => letter,
+    };
+    text.chars().map(replaced).collect()
+}
+
 /// The system's description of an error, without the number that Rust appends.
 pub fn system_words(error: &std::io::Error) -> String {
     let text = error.to_string();

@@ -89,6 +89,10 @@ pub const UPLOAD_SILENCE_MAX: Duration = Duration::from_secs(5);
 /// Bytes of an answer's body that are read, to keep the connection; a longer answer closes it.
 pub const UPLOAD_ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes that the collector may send from one post to the next: the handshake of TLS, an answer, and the interim answers
+/// before it. With more the connection is given up, and the bundle is posted again later. Twice the longest body.
+pub const UPLOAD_RECEIVED_BYTES_MAX: usize = 2 * UPLOAD_ANSWER_BYTES_MAX;
+
 /// Time after the head of an answer in which the connection must be ready for the next post; else it is closed.
 pub const UPLOAD_REUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -100,6 +104,12 @@ pub const UPLOAD_BACK_OFF_MAX: Duration = Duration::from_secs(30);
 
 /// The longest wait once the program is stopping.
 pub const UPLOAD_BACK_OFF_STOPPING: Duration = Duration::from_millis(250);
+
+// ---- supervisor ----
+
+/// How often a capture prints the number of its calls in flight for its supervisor, if it has changed: how old that number
+/// may be when the capture is killed.
+pub const IN_FLIGHT_EVERY: Duration = Duration::from_millis(100);
 
 // ---- delegates ----
 

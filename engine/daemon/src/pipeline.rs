@@ -6,7 +6,9 @@ use engine_core::pipeline;
 use crate::config::settings::Settings;
 use crate::random;
 
-/// The pipeline's configuration, live and from files alike; with fixed seeds, so that a file always gives the same.
+/// The pipeline's configuration, live and from files alike. Its hashes have a seed that nobody can know, so that packets
+/// cannot be made for one place of a table; what it gives does not depend on that. The seed of samples is fixed, so that a
+/// file always gives the same.
 /// `host` is the detail `host` of every line.
 pub fn pipeline_config(
     settings: &Settings,
@@ -19,6 +21,7 @@ pub fn pipeline_config(
     let is_ours = |port: &u16| !kernel_vxlan_ports.contains(port);
     config.decap.vxlan_ports.retain(is_ours);
     config.message.host = host.to_owned();
+    config.flow.hash_seed = random::seed();
     let memory = settings.memory_bytes - backlog_memory(settings);
     config.within(memory / shards)
 }
@@ -38,4 +41,18 @@ pub fn bundler(settings: &Settings, compression: Compression, keeps_lines: bool)
 /// anything is delivered or not, so that a capture file gives the lines that the live capture gave.
 pub fn backlog_memory(settings: &Settings) -> usize {
     settings.memory_bytes / 8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::setting::READ;
+    use crate::config::values::Values;
+
+    #[test]
+    fn nobody_knows_the_seed_of_the_hashes() {
+        let settings = Settings::check(&Values::default(), READ).unwrap();
+        let seed = || pipeline_config(&settings, "", &[], 1).flow.hash_seed;
+        assert_ne!(seed(), seed());
+    }
 }

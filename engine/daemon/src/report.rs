@@ -3,6 +3,7 @@
 pub mod copies;
 pub mod faults;
 pub mod hints;
+pub mod in_flight;
 pub mod ledger;
 pub mod log;
 pub mod reporter;

@@ -28,11 +28,12 @@ use crate::diagnostic::{Console, Diagnostic, Exit};
 use crate::invocation::Invocation;
 use crate::metrics::Endpoint;
 use crate::random;
+use crate::report::in_flight::Publication;
 use crate::report::reporter::Reporter;
 use crate::report::warnings;
 use crate::sandbox::Plan;
 use crate::sink::Sinks;
-use crate::status::State;
+use crate::status::{Killed, State};
 use crate::stdout::print_json;
 use crate::supervised;
 use context::{Context, bug};
@@ -58,6 +59,10 @@ pub fn command(flags: &RunFlags, invocation: &Invocation) -> Result<Exit, Diagno
         own_ports: &flags.own_ports,
         reload: &reload,
         is_supervised: flags.supervised,
+        killed: Killed {
+            captures: flags.killed_captures,
+            calls: flags.killed_calls,
+        },
         console: invocation.console,
     };
     run(config, context)
@@ -100,6 +105,7 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
         sinks,
         events: sender.clone(),
         metrics: &metrics,
+        killed: context.killed,
         console,
     })?;
     let for_control = Arc::clone(&threads.reporter);
@@ -108,6 +114,10 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
         .map_err(|error| bug("cannot serve the control socket", &error))?;
     console.info(&threads.reporter.sentence);
     serve_metrics(metrics, &threads.reporter)?;
+    let publication = (context.is_supervised)
+        .then(|| Publication::start(Arc::clone(&threads.reporter)))
+        .transpose()
+        .map_err(|error| bug("cannot publish the calls in flight", &error))?;
     let confinement = threads.confine(plan, files);
     if !confinement.is_full() {
         console.info(format_args!("sandbox: {confinement}"));
@@ -115,6 +125,9 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
 
     let cause = watch(&threads, &events, &mut hotplug, context);
     let Ended { reporter, panicked } = threads.stop();
+    if let Some(publication) = publication {
+        publication.end();
+    }
     let status = reporter.status(State::Stopped);
     let capture = status.capture.clone().unwrap_or_default();
     let summary = capture.summary(reporter.started.elapsed().as_secs());

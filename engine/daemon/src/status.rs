@@ -421,6 +421,23 @@ pub struct Stopped {
     pub reason: String,
 }
 
+/// The calls in flight of a capture under a supervisor, a line on its standard output whenever the number has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InFlight {
+    /// The calls.
+    pub in_flight: u64,
+}
+
+/// Captures that ended without a final report, such as by SIGKILL, since the supervisor started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Killed {
+    /// How many.
+    pub captures: u64,
+    /// Calls that they had in flight when they last published that: lost, but for those that were delivered after it.
+    pub calls: u64,
+}
+
 /// The whole answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -438,6 +455,9 @@ pub struct Status {
     pub capture: Option<Capture>,
     /// How the last capture ended.
     pub stopped: Option<Stopped>,
+    /// Captures that were killed.
+    #[serde(default)]
+    pub killed: Killed,
     /// The embedded store, in the all-in-one.
     pub store: Option<Store>,
     /// Warnings that still hold.
@@ -481,6 +501,7 @@ mod tests {
             schema: SCHEMA,
             state: State::Running,
             pid: 18,
+            killed: Killed::default(),
             uptime_seconds: 761,
             version: "0.1.0".into(),
             capture: Some(Capture {

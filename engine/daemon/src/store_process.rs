@@ -10,6 +10,7 @@ use caps::{CapSet, Capability};
 use engine_sys::process;
 use serde::{Deserialize, Serialize};
 
+use crate::capture_url::CaptureUrl;
 use crate::config::command_line::StoreFlags;
 use crate::config::setting::STORE;
 use crate::config::settings::Settings;
@@ -78,6 +79,29 @@ impl StoreReport {
     /// Whether the store is the one that we started.
     pub fn is_ours(&self) -> bool {
         !matches!(self, Self::Taken { .. })
+    }
+
+    /// Whether a store of ours reports this: its URLs are of this machine, and nothing in it has an effect on a terminal. The
+    /// store reads what strangers send, and one who has taken it over must not have calls delivered elsewhere.
+    pub fn is_plausible(&self, settings: &Settings) -> bool {
+        let here = [settings.store, settings.ui].map(|address| format!("http://{address}/"));
+        let is_loopback = |url: &str| {
+            CaptureUrl::parse(url).is_ok_and(|url| !url.is_https() && url.is_loopback())
+        };
+        let is_here = |url: &str| {
+            (is_loopback(url) || here.iter().any(|here| url.starts_with(here)))
+                && url.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        let is_text = |text: &str| !text.chars().any(char::is_control);
+        match self {
+            Self::Ready {
+                capture_url,
+                page_url,
+                page_link,
+            } => is_here(capture_url) && is_here(page_url) && is_here(page_link.reveal()),
+            Self::Taken { url, by } => is_here(url) && is_text(by),
+            Self::Health { problem } => problem.as_deref().is_none_or(is_text),
+        }
     }
 
     /// The capture URL.
@@ -361,6 +385,42 @@ mod tests {
             fix(true, Some(7)),
             "--data DIR    another folder, one that its owner (user 7, as whom the store runs) may write to (now /data)"
         );
+    }
+
+    #[test]
+    fn a_report_of_elsewhere_is_none() {
+        let values = crate::config::values::Values::default();
+        let settings = Settings::check(&values, STORE).unwrap();
+        let ready = |capture: &str, page: &str| {
+            let ready = StoreReport::Ready {
+                capture_url: capture.into(),
+                page_url: page.into(),
+                page_link: Link(page.into()),
+            };
+            ready.is_plausible(&settings)
+        };
+        let page = "http://localhost:7700/?token=a";
+        assert!(ready("http://localhost:7701/message", page));
+        assert!(ready("http://127.0.0.1:7701/message", page));
+        for capture in [
+            "http://lake.example/message",
+            "http://10.0.0.1:7701/message",
+            "http://localhost@10.0.0.1/message",
+            "http://localhost:7701/\u{1b}[2J",
+            "https://localhost:7701/message",
+            "",
+        ] {
+            assert!(!ready(capture, page), "{capture}");
+            assert!(
+                !ready("http://localhost:7701/message", capture),
+                "{capture}"
+            );
+        }
+        let health = |problem: &str| {
+            let problem = Some(problem.to_owned());
+            StoreReport::Health { problem }.is_plausible(&settings)
+        };
+        assert!(health("disk full") && !health("disk \u{9b}2J"));
     }
 
     #[test]

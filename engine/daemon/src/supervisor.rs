@@ -16,17 +16,19 @@ use crate::config::setting::ALL_IN_ONE;
 use crate::config::settings::{Settings, row};
 use crate::config::values::Values;
 use crate::control::{self, Request, Response, Server};
-use crate::diagnostic::{Code, Diagnostic, Exit};
+use crate::diagnostic::{Code, Diagnostic, Exit, printable};
 use crate::invocation::Invocation;
 use crate::process::is_in_container;
+use crate::quantity::plural;
 use crate::signals;
-use crate::status::{self, State, Status, Stopped};
+use crate::status::{self, InFlight, Killed, State, Status, Stopped};
 use crate::store_process::{StoreReport, cannot_store, page_shown};
 use child::Child;
 pub use options::Options;
 use to_store::ToStore;
 
 mod child;
+mod harmless;
 mod options;
 mod to_store;
 
@@ -88,7 +90,7 @@ pub fn run(options: Options) -> Result<Exit, Diagnostic> {
             Ok(Event::Signal(SIGUSR1)) => supervisor
                 .options
                 .console
-                .info(supervisor.status().render().trim_end()),
+                .info(printable(supervisor.status().render().trim_end())),
             Ok(Event::Signal(SIGHUP)) => drop(supervisor.reload()),
             Ok(Event::Signal(_)) | Err(RecvTimeoutError::Disconnected) => break,
             Ok(Event::Request(request, reply)) => supervisor.answer(request, reply),
@@ -181,6 +183,10 @@ struct Supervisor {
     wanted: bool,
     /// The final status of the last capture.
     last: Option<status::Capture>,
+    /// The calls in flight of the present capture as it printed them last, and when that was.
+    in_flight: Option<(u64, Instant)>,
+    /// Captures that were killed.
+    killed: Killed,
     exit: Exit,
 }
 
@@ -198,6 +204,8 @@ impl Supervisor {
             capture: Capture::Off(Stopped::default(), Instant::now()),
             capture_restart: Restart::default(),
             last: None,
+            in_flight: None,
+            killed: Killed::default(),
             exit: Exit::Done,
         }
     }
@@ -242,6 +250,7 @@ impl Supervisor {
         let report = child
             .take_line()
             .and_then(|line| serde_json::from_str::<StoreReport>(&line).ok());
+        let report = report.filter(|report| report.is_plausible(&self.settings));
         match report {
             Some(StoreReport::Health { problem }) => self.store_problem = problem,
             Some(report) => {
@@ -334,6 +343,16 @@ impl Supervisor {
         if !own_ports.is_empty() {
             arguments.extend(["--own-ports", own_ports.as_str()]);
         }
+        let Killed { captures, calls } = self.killed;
+        let killed = [captures, calls].map(|count| count.to_string());
+        arguments.extend([
+            "--killed-captures",
+            &killed[0],
+            "--killed-calls",
+            &killed[1],
+        ]);
+        self.in_flight = None;
+        self.last = None;
         if embedded {
             arguments.push("--embedded-store");
             if !options.values.has(row::annotate()) {
@@ -361,9 +380,27 @@ impl Supervisor {
         }
     }
 
+    /// Takes what the capture has printed: the number of its calls in flight, or its final status.
+    fn take_lines(&mut self, child: &Child) {
+        while let Some(line) = child.take_line() {
+            if let Ok(InFlight { in_flight }) = serde_json::from_str(&line) {
+                self.in_flight = Some((in_flight, Instant::now()));
+            } else if let Ok(status) = serde_json::from_str::<Status>(&line) {
+                self.last = status.capture;
+            }
+        }
+    }
+
     fn tend_capture(&mut self) {
         let off = || Capture::Off(Stopped::default(), Instant::now());
-        self.capture = match std::mem::replace(&mut self.capture, off()) {
+        let capture = std::mem::replace(&mut self.capture, off());
+        if let Capture::Starting { child, .. }
+        | Capture::On { child }
+        | Capture::Stopping { child, .. } = &capture
+        {
+            self.take_lines(child);
+        }
+        self.capture = match capture {
             Capture::Starting { mut child, replies } => match child.ended() {
                 Some(code) => self.capture_ended(child, code, End::Died { was_on: false }, replies),
                 None => match ask_capture(&self.options.control) {
@@ -416,15 +453,14 @@ impl Supervisor {
 
     fn capture_ended(
         &mut self,
-        mut child: Child,
+        child: Child,
         code: i32,
         end: End,
         replies: Vec<Sender<Response>>,
     ) -> Capture {
-        self.last = child
-            .take_last_line()
-            .and_then(|line| serde_json::from_str::<Status>(&line).ok())
-            .and_then(|status| status.capture);
+        // The last ones: it had ended before.
+        self.take_lines(&child);
+        let lost = self.note_killed(code, &end);
         let errors = child.error_tail();
         let summary = self
             .last
@@ -472,8 +508,13 @@ impl Supervisor {
             self.capture_restart.after(child.ran());
             self.options.console.report(&Diagnostic::new(
                 Code::W102,
-                format!("capture ended by itself ({by}); starting it again"),
+                format!("capture ended by itself ({by}){lost}; starting it again"),
             ));
+        } else if !lost.is_empty() {
+            let what = format!("capture was ended ({by}){lost}");
+            self.options
+                .console
+                .report(&Diagnostic::new(Code::W102, what));
         }
         let stopped = Stopped {
             by,
@@ -481,6 +522,25 @@ impl Supervisor {
             reason,
         };
         Capture::Off(stopped, Instant::now())
+    }
+
+    /// Counts a capture that ran and that a signal ended without a final status, and describes what is known of its calls.
+    fn note_killed(&mut self, code: i32, end: &End) -> String {
+        let has_run = !matches!(end, End::Died { was_on: false });
+        if code >= 0 || self.last.is_some() || !has_run {
+            return String::new();
+        }
+        self.killed.captures += 1;
+        // Nothing was printed as long as there was none.
+        let Some((calls, at)) = self.in_flight else {
+            return " with no call in flight".to_owned();
+        };
+        self.killed.calls += calls;
+        let calls = plural(calls, "call");
+        let ago = at.elapsed().as_secs_f32();
+        format!(
+            " with {calls} in flight, as of {ago:.1} s before: lost, but for those that were delivered after that"
+        )
     }
 
     fn answer(&mut self, request: Request, reply: Sender<Response>) {
@@ -632,6 +692,7 @@ impl Supervisor {
                 }
             }
         };
+        status.killed = self.killed;
         status.store = self.report.as_ref().map(|report| status::Store {
             url: report.url().to_owned(),
             page: report.page().to_owned(),

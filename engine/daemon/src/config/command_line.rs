@@ -187,6 +187,12 @@ pub struct RunFlags {
     /// A supervisor started this process, which ends with it.
     #[arg(long, hide = true)]
     pub supervised: bool,
+    /// Captures of the same supervisor that were killed before.
+    #[arg(long, hide = true, default_value_t = 0)]
+    pub killed_captures: u64,
+    /// Calls that they had in flight.
+    #[arg(long, hide = true, default_value_t = 0)]
+    pub killed_calls: u64,
 }
 
 /// `sniffer store`.

@@ -12,7 +12,7 @@ use super::families::{self, Pool, Series};
 use crate::counters::Stages;
 use crate::process::Process;
 use crate::sink::stats::{Snapshot, Times};
-use crate::status::{Calls, Completeness, RuleHits};
+use crate::status::{Calls, Completeness, Killed, RuleHits};
 
 /// What is shown, read at one moment.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +31,8 @@ pub struct Moment {
     pub rules: Vec<RuleHits>,
     /// Reloads of the rules that succeeded, and that failed.
     pub reloads: (u64, u64),
+    /// Captures of the same supervisor that were killed before.
+    pub killed: Killed,
     /// Bytes of all rings.
     pub ring_bytes: u64,
     /// The memory limit in bytes.
@@ -46,7 +48,7 @@ pub fn page(moment: &Moment) -> String {
     let mut page = Text::default();
     program(&mut page, moment);
     faults(&mut page, moment);
-    calls(&mut page, &moment.calls);
+    calls(&mut page, &moment.calls, moment.killed);
     uploads(&mut page, moment);
     rules(&mut page, moment);
     output(&mut page, &moment.sinks);
@@ -168,7 +170,7 @@ fn faults(page: &mut Text, moment: &Moment) {
 }
 
 /// The ledger: `seen = sent + stopped + sampled_out + dropped + in_flight + unaccounted`.
-fn calls(page: &mut Text, calls: &Calls) {
+fn calls(page: &mut Text, calls: &Calls, killed: Killed) {
     page.metric("sniffer_calls_seen_total", "Calls that ended.");
     page.sample(
         "sniffer_calls_seen_total",
@@ -202,6 +204,16 @@ fn calls(page: &mut Text, calls: &Calls) {
         "sniffer_calls_in_flight",
         "Calls on their way, counted where they are.",
         calls.in_flight,
+    );
+    page.single(
+        "sniffer_killed_captures_total",
+        "Captures of the same all-in-one before this one that ended without a final report, such as by SIGKILL.",
+        killed.captures,
+    );
+    page.single(
+        "sniffer_killed_calls_total",
+        "Calls that these had in flight when they last published that: lost, but for those delivered after it.",
+        killed.calls,
     );
     page.single(
         "sniffer_calls_unaccounted",

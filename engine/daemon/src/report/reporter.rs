@@ -28,7 +28,7 @@ use crate::process::Process;
 use crate::sandbox::Confinement;
 use crate::sink::kind::Monitor;
 use crate::sink::stats::Snapshot;
-use crate::status::{self, Calls, Copies, Output, Packets, Port, State, Status};
+use crate::status::{self, Calls, Copies, Killed, Output, Packets, Port, State, Status};
 
 /// How often a ledger that does not balance is read again before it is reported: a bundle may be between two counters.
 const LEDGER_TRIES: u32 = 20;
@@ -72,6 +72,8 @@ pub struct Reporter {
     pub needs_output: bool,
     /// How often the rules were read again.
     pub reloads: Reloads,
+    /// Captures of the same supervisor that were killed before.
+    pub killed: Killed,
 }
 
 /// How often the rules were read again.
@@ -104,6 +106,12 @@ impl Reporter {
     /// What each shard published last.
     fn samples(&self) -> Vec<Sample> {
         self.published.iter().map(|shard| shard.sample()).collect()
+    }
+
+    /// Calls on their way.
+    pub fn in_flight(&self) -> u64 {
+        let (_, _, calls) = self.ledger();
+        calls.in_flight
     }
 
     /// Calls dropped because the queue of a sink was full.
@@ -259,6 +267,7 @@ impl Reporter {
             sinks,
             rules: self.rules().matches(),
             reloads: (succeeded, failed),
+            killed: self.killed,
             ring_bytes: self.ring_bytes,
             memory_limit_bytes: self.memory_limit_bytes,
             warnings,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::config::Rules;
 use crate::diagnostic::{Code, Console, Diagnostic};
+use crate::status::Killed;
 
 /// What a run needs besides its settings.
 #[derive(Clone, Copy)]
@@ -16,6 +17,8 @@ pub struct Context<'a> {
     pub is_supervised: bool,
     /// Reads the settings again for their rules, and with them the rules file.
     pub reload: &'a dyn Fn() -> Result<Rules, Diagnostic>,
+    /// Captures of the same supervisor that were killed before.
+    pub killed: Killed,
     /// Where notices and problems are written.
     pub console: Console,
 }

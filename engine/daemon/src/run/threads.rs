@@ -34,6 +34,7 @@ use crate::report::rule_matches::RuleMatches;
 use crate::report::summary::{reads, scope, start_summary};
 use crate::sandbox::{Confinement, Files, Plan};
 use crate::sink::{RunningSinks, Sinks};
+use crate::status::Killed;
 
 /// Time that the sinks have after the shards have ended, however little they left of the flush timeout.
 const FLUSH_MIN: Duration = Duration::from_millis(500);
@@ -67,6 +68,7 @@ pub(super) struct Setup<'a> {
     /// To the watching thread.
     pub(super) events: Sender<Event>,
     pub(super) metrics: &'a Endpoint,
+    pub(super) killed: Killed,
     pub(super) console: Console,
 }
 
@@ -151,6 +153,7 @@ impl Threads {
             metrics: metrics_url(setup.metrics),
             needs_output: config.settings.ready_needs_output,
             reloads: Reloads::default(),
+            killed: setup.killed,
         });
         Ok(Self {
             reporter,
@@ -255,7 +258,6 @@ fn pipeline(
     bundler: Bundler,
     new_flows_seed: Option<u64>,
 ) -> Pipeline<Bundler> {
-    pipeline.flow.hash_seed = random::seed();
     pipeline.flow.new_flows_seed = new_flows_seed;
     pipeline.message.sample_seed = random::seed();
     // A clone has matching caches of its own, so that shards take no lock of each other's.

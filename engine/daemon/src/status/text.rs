@@ -8,7 +8,7 @@ use engine_core::http::Protocol;
 use engine_core::limits::OVERLOAD_BODY_BYTES;
 
 use super::{
-    Calls, Capture, Completeness, Output, Overload, Port, State, Status, Step, Uploads,
+    Calls, Capture, Completeness, Killed, Output, Overload, Port, State, Status, Step, Uploads,
     unread_protocols,
 };
 use crate::quantity::{bytes, clock, names, plural, spoken, thousands};
@@ -22,6 +22,13 @@ impl Status {
         let mut text = self.first_line();
         if let Some(capture) = &self.capture {
             capture.render(&mut text);
+        }
+        if self.killed != Killed::default() {
+            let Killed { captures, calls } = self.killed;
+            let calls = plural(calls, "call");
+            let captures = plural(captures, "capture");
+            let words = format!("{captures} without a final report · {calls} in flight in them");
+            line(&mut text, "killed", words);
         }
         if let Some(store) = &self.store {
             let restarts = match store.restarts {

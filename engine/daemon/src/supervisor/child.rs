@@ -2,6 +2,9 @@
 //!
 //! Its standard input is a socket that closes when the supervisor ends, its standard output carries lines for the
 //! supervisor, and its standard error is passed on; the last part of it is kept to show why the child failed.
+//!
+//! A child reads what strangers sent, and one of them may have taken it over; so what it writes is bounded, and nothing of it
+//! but colours has an effect on a terminal.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::harmless::Harmless;
 use super::options::Options;
 use crate::config::environment;
 use crate::diagnostic::{Code, Diagnostic, system_words};
@@ -142,13 +146,8 @@ impl Child {
     }
 
     /// The next line of its standard output.
-    pub(super) fn take_line(&mut self) -> Option<String> {
+    pub(super) fn take_line(&self) -> Option<String> {
         locked(&self.lines).pop_front()
-    }
-
-    /// The last line of its standard output.
-    pub(super) fn take_last_line(&mut self) -> Option<String> {
-        locked(&self.lines).drain(..).next_back()
     }
 
     /// The end of its standard error, without colours.
@@ -196,8 +195,9 @@ fn keep_lines(output: impl Read, lines: &Lines) {
 
 fn pass_on(mut errors: impl Read, error_tail: &Mutex<Vec<u8>>) {
     let mut buffer = [0; 4096];
+    let mut filter = Harmless::default();
     while let Ok(read @ 1..) = errors.read(&mut buffer) {
-        let bytes = &buffer[..read];
+        let bytes = &filter.pass(&buffer[..read])[..];
         let _ = std::io::stderr().lock().write_all(bytes);
         let mut tail = error_tail.lock().unwrap_or_else(PoisonError::into_inner);
         tail.extend_from_slice(bytes);

@@ -16,6 +16,7 @@ pub(super) struct Answers {
     /// By [`CLASSES`].
     classes: [AtomicU64; CLASSES.len()],
     connects: AtomicU64,
+    endless: AtomicU64,
     last_status: AtomicU16,
     driver: OnceLock<Kind>,
 }
@@ -35,6 +36,11 @@ impl Answers {
     /// A connection was made.
     pub(super) fn connected(&self) {
         self.connects.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection was given up because an answer did not end.
+    pub(super) fn does_not_end(&self) {
+        self.endless.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The driver that was opened first stays the one that is shown.
@@ -82,6 +88,11 @@ impl Answers {
                     "Connections made to the destination.",
                     self.connects.load(Ordering::Relaxed),
                 ),
+                single(
+                    "sniffer_output_endless_answers_total",
+                    "Connections given up because the destination sent more than any answer has.",
+                    self.endless.load(Ordering::Relaxed),
+                ),
             ],
         }
     }
@@ -98,6 +109,7 @@ mod tests {
             answers.count(status);
         }
         answers.connected();
+        answers.does_not_end();
         let detail = answers.detail(&Counters {
             retries: 3,
             ..Counters::default()
@@ -107,6 +119,6 @@ mod tests {
             .flat_map(|metric| &metric.samples)
             .map(|(_, count)| *count)
             .collect();
-        assert_eq!(counts, [1, 0, 2, 0, 0, 1, 3, 1]);
+        assert_eq!(counts, [1, 0, 2, 0, 0, 1, 3, 1, 1]);
     }
 }

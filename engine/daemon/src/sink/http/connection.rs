@@ -26,7 +26,7 @@ use super::dispatcher::{Dispatcher, Next, Post};
 use super::reactor::{Reactor, Sleep};
 use super::resolve::Resolver;
 use super::retry::{Failure, Outcome};
-use super::stream::{self, BorrowedBody, Stream, TlsStream};
+use super::stream::{self, Allowance, BorrowedBody, Stream, TlsStream};
 use super::tls;
 use crate::limits;
 
@@ -70,6 +70,8 @@ struct Open {
     driver: Option<http1::Connection<Stream, Full<Bytes>>>,
     /// The body that is being posted.
     borrowed: BorrowedBody,
+    /// What the collector may still send.
+    allowance: Allowance,
     /// At least one post was answered on it.
     used: bool,
 }
@@ -117,13 +119,29 @@ async fn next(endpoint: &Endpoint, open: &mut Option<Open>) -> Option<Post> {
 
 /// Posts one bundle over the open connection or a new one.
 async fn deliver(endpoint: &Endpoint, open: &mut Option<Open>, post: &Post) -> Outcome {
-    let mut connection = match open.take() {
+    let connection = match open.take() {
         Some(connection) => connection,
         None => match connect(endpoint).await {
             Ok(connection) => connection,
             Err(failure) => return Outcome::Failed(failure),
         },
     };
+    let allowance = connection.allowance.clone();
+    allowance.renew();
+    let outcome = post_over(endpoint, open, post, connection).await;
+    if allowance.is_used_up() {
+        endpoint.dispatcher.answer_does_not_end();
+    }
+    outcome
+}
+
+/// Posts one bundle over `connection`, which is open afterwards if it can be used again.
+async fn post_over(
+    endpoint: &Endpoint,
+    open: &mut Option<Open>,
+    post: &Post,
+    mut connection: Open,
+) -> Outcome {
     let used = connection.used;
     connection.borrowed.set(post.body.clone());
     let answered = with_driver(
@@ -330,6 +348,7 @@ async fn connect(endpoint: &Endpoint) -> Result<Open, Failure> {
 async fn open(endpoint: &Endpoint, stream: Stream) -> Result<Open, Failure> {
     endpoint.dispatcher.connected();
     let borrowed = stream.borrowed_body();
+    let allowance = stream.allowance();
     let (sender, driver) = http1::handshake(stream)
         .await
         .map_err(|error| Failure::Lost(causes(&error)))?;
@@ -337,6 +356,7 @@ async fn open(endpoint: &Endpoint, stream: Stream) -> Result<Open, Failure> {
         sender,
         driver: Some(driver),
         borrowed,
+        allowance,
         used: false,
     })
 }

@@ -180,6 +180,11 @@ impl Dispatcher {
         self.inner.borrow().observer.answers.connected();
     }
 
+    /// A connection was given up because an answer did not end.
+    pub(super) fn answer_does_not_end(&self) {
+        self.inner.borrow().observer.answers.does_not_end();
+    }
+
     /// A post has ended.
     pub(super) fn settle(&self, post: Post, outcome: &Outcome, now: Instant) {
         // Before the bundle is given back, so that its memory can be used again.

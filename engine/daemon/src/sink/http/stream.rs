@@ -4,7 +4,7 @@
 //! copied once, into a buffer that goes to the driver when it is full enough or hyper flushes. A bundle is not: who posts
 //! it hands it to the stream as well ([`BorrowedBody`]), which recognises hyper's bytes as a part of it and sends that part.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -20,6 +20,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
 use super::reactor::Reactor;
+use crate::limits;
 
 /// Bytes that are sent without waiting for a flush.
 const SEND_AT: usize = 64 * 1024;
@@ -52,6 +53,7 @@ impl TcpStream {
     fn new(reactor: &Rc<Reactor>, socket: Socket) -> Self {
         Self {
             socket,
+            allowance: Allowance::default(),
             filling: Vec::new(),
             body: Bytes::new(),
             borrowed: BorrowedBody::default(),
@@ -114,9 +116,42 @@ impl BorrowedBody {
     }
 }
 
+/// Bytes that the other end may still send. A collector could send interim answers without end, and a processor would be
+/// busy with them; there is no end to them that hyper would look for.
+#[derive(Clone)]
+pub(super) struct Allowance(Rc<Cell<usize>>);
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self(Rc::new(Cell::new(limits::UPLOAD_RECEIVED_BYTES_MAX)))
+    }
+}
+
+impl Allowance {
+    /// As many as for a whole answer, from now on.
+    pub(super) fn renew(&self) {
+        self.0.set(limits::UPLOAD_RECEIVED_BYTES_MAX);
+    }
+
+    /// Whether the other end has sent more.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.0.get() == 0
+    }
+
+    fn take(&self, bytes: usize) -> io::Result<()> {
+        let left = self.0.get().saturating_sub(bytes);
+        self.0.set(left);
+        if left == 0 {
+            return Err(io::Error::other("its answer does not end"));
+        }
+        Ok(())
+    }
+}
+
 /// A connected socket, of TCP or passed over the supervisor.
 pub(super) struct TcpStream {
     socket: Socket,
+    allowance: Allowance,
     /// Written, not yet given to the driver.
     filling: Vec<u8>,
     /// Part of the borrowed body, to be sent after `filling`.
@@ -218,6 +253,7 @@ impl TcpStream {
             self.received = completion.buffer.into_memory();
             self.read = 0..completion.result?;
             self.ended = self.read.is_empty();
+            self.allowance.take(self.read.len())?;
         }
         Poll::Ready(Ok(self.received.get(self.read.clone()).unwrap_or_default()))
     }
@@ -363,6 +399,14 @@ pub(super) enum Stream {
 }
 
 impl Stream {
+    /// What bounds the answers on it.
+    pub(super) fn allowance(&self) -> Allowance {
+        match self {
+            Self::Plain(tcp) => tcp.allowance.clone(),
+            Self::Tls(tls) => tls.tcp.allowance.clone(),
+        }
+    }
+
     /// Where the body of a post is set. What is encrypted is copied all the same.
     pub(super) fn borrowed_body(&self) -> BorrowedBody {
         match self {

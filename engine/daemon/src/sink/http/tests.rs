@@ -53,6 +53,8 @@ enum Answer {
     HeadOnly(&'static str),
     /// The connection is closed without an answer.
     Close,
+    /// This, again and again.
+    Forever(&'static str),
     /// No answer, until the server is dropped.
     Stall,
     /// 204, when another request waits here too.
@@ -209,6 +211,10 @@ fn serve(
                 stream.write_all(&vec![b'x'; length])?;
             }
             Answer::Close => return Ok(()),
+            // Until the client has gone.
+            Answer::Forever(part) => loop {
+                stream.write_all(part.repeat(100).as_bytes())?;
+            },
             Answer::Together(barrier) => {
                 barrier.wait();
                 stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
@@ -389,10 +395,13 @@ fn detail(snapshot: &Snapshot) -> Detail {
 
 /// Connections that were made.
 fn connects(snapshot: &Snapshot) -> u64 {
+    metric(snapshot, "sniffer_output_connects_total")
+}
+
+/// The first sample of a metric.
+fn metric(snapshot: &Snapshot, name: &str) -> u64 {
     let metrics = detail(snapshot).metrics;
-    let metric = metrics
-        .iter()
-        .find(|metric| metric.name == "sniffer_output_connects_total");
+    let metric = metrics.iter().find(|metric| metric.name == name);
     metric.unwrap().samples[0].1
 }
 

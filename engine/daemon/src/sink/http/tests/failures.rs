@@ -112,6 +112,33 @@ fn one_bad_bundle_does_not_hold_up_the_rest() {
     );
 }
 
+/// Interim answers, with and without fields.
+#[test]
+fn an_answer_without_an_end_costs_a_connection() {
+    for part in [
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n",
+    ] {
+        both(|driver| {
+            let server = Server::start(move |request| match request.number {
+                0 => Answer::Forever(part),
+                _ => ok(request),
+            });
+            let mut bed = Bed::new(driver, &url(&server), |_| {});
+            bed.push(1, b"again", 2);
+            let snapshot = bed.wait("sent", |snapshot| snapshot.counters.calls_sent == 2);
+            let counters = &snapshot.counters;
+            assert_eq!((counters.attempts, counters.retries), (2, 1));
+            let endless = metric(&snapshot, "sniffer_output_endless_answers_total");
+            assert_eq!(endless, 1);
+            bed.stop(PATIENCE);
+            let events = bed.events.lock().unwrap();
+            let first = events[0].to_string();
+            assert!(first.contains("its answer does not end"), "{first}");
+        });
+    }
+}
+
 #[test]
 fn nobody_listens_and_then_somebody_does() {
     both(|driver| {
