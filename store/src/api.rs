@@ -76,7 +76,7 @@ pub(crate) enum ApiError {
     /// The filter is malformed.
     Filter(filter::Error),
     /// No call has this id, or not any more.
-    NoCall,
+    NoCall(CallId),
     /// Too many streams are open.
     Streams,
     /// The backend did not answer.
@@ -124,9 +124,9 @@ impl IntoResponse for ApiError {
                 StatusCode::BAD_REQUEST,
                 json!({ "error": error.to_string(), "position": error.position }),
             ),
-            Self::NoCall => (
+            Self::NoCall(id) => (
                 StatusCode::NOT_FOUND,
-                json!({ "error": "no such call; the oldest calls are deleted when the store is full" }),
+                json!({ "error": format!("call {id} is not stored (the oldest calls are deleted when the store is full)") }),
             ),
             Self::Streams => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -193,7 +193,8 @@ pub(crate) async fn call(
     id: Result<Path<CallId>, PathRejection>,
 ) -> Answer<Call> {
     let Path(id) = id?;
-    fresh(api.backend.call(id).await?.ok_or(ApiError::NoCall)?)
+    let call = api.backend.call(id.clone()).await?;
+    fresh(call.ok_or(ApiError::NoCall(id))?)
 }
 
 /// Health and totals.

@@ -218,7 +218,7 @@ fn what_apply_changes_undo_brings_back_and_nothing_else() -> Result<()> {
 
     let dry = tune(&here, "apply", &[&["--dry-run"][..], &only].concat())?;
     ensure!(
-        dry.code()? == 0 && dry.stdout.contains("4 of these could be better"),
+        dry.code()? == 0 && dry.stdout.contains("4 of these differ from the advice"),
         "{dry:?}"
     );
     ensure!(

@@ -493,9 +493,10 @@ fn check_shows_the_set_and_gives_advice() -> Result<()> {
     assert_eq!(from_file.code()?, 0, "{}", from_file.stderr);
     let shown = String::from_utf8(shown.stdout)?;
     for words in [
+        "rules are valid: ",
         "line 1  removes it",
         "line 2  removes it",
-        "sample 10",
+        "keeps 10 % of calls",
         "no allow_http_url",
     ] {
         assert!(

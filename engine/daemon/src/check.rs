@@ -15,6 +15,7 @@ use crate::config::values::Values;
 use crate::config::{self, Capture};
 use crate::diagnostic::{Diagnostic, Exit};
 use crate::invocation::Invocation;
+use crate::quantity::plural;
 use crate::random;
 use crate::sink::Sinks;
 use crate::stdout::print;
@@ -149,9 +150,18 @@ fn text(findings: &[Finding]) -> String {
     let [warnings, errors] = [Level::Warn, Level::Fail].map(|level| count(findings, level));
     let _ = writeln!(
         text,
-        "{errors} fail, {warnings} could be better; nothing was changed"
+        "{errors} fail, {}; nothing was changed",
+        differ(warnings)
     );
     text
+}
+
+fn differ(settings: usize) -> String {
+    let verb = if settings == 1 { "differs" } else { "differ" };
+    format!(
+        "{} {verb} from the advice",
+        plural(settings as u64, "setting")
+    )
 }
 
 /// The same as one JSON object with stable keys.
@@ -191,7 +201,7 @@ warn  ens5: ring 512, advised 4096
       why: bursts are dropped
       fix: ethtool -G ens5 rx 4096
            # or less
-0 fail, 1 could be better; nothing was changed
+0 fail, 1 setting differs from the advice; nothing was changed
 ";
         assert_eq!(text(&findings), expected);
         assert_eq!(exit(&findings), Exit::Done);

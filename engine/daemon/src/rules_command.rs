@@ -111,7 +111,7 @@ fn write(text: &str) -> Result<(), Diagnostic> {
 /// The set in the order in which it is applied.
 fn explain(rules: &Rules) -> String {
     let set = &rules.set;
-    let mut text = format!("rules are good: {}\n", rules.name);
+    let mut text = format!("rules are valid: {}\n", rules.name);
     let mut line = |number: String, what: &str, source: &str| {
         text.push_str(format!("  {number:>8}  {what:<44}  {source}").trim_end());
         text.push('\n');
@@ -128,7 +128,7 @@ fn explain(rules: &Rules) -> String {
         line(
             String::new(),
             &format!("sample {percent}"),
-            "of a hundred calls this number is kept",
+            &format!("keeps {percent} % of calls"),
         );
     }
     let flags = [

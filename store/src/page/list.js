@@ -164,7 +164,7 @@ function foundText() {
 function tailText() {
   if (view.calls.length >= ROWS_MAX) return `The newest ${thousands(ROWS_MAX)} are shown; the filter searches all.`;
   if (view.timedOut) return 'The search takes long; not all calls were examined yet.';
-  return view.next === null ? 'These are all.' : '';
+  return view.next === null ? 'End of the list.' : '';
 }
 
 let listing = 0;

@@ -185,9 +185,10 @@ fn a_call_comes_back_as_it_was_sent() {
     );
 
     let missing = store.get("/api/v1/calls/2");
+    let error = "call 2 is not stored (the oldest calls are deleted when the store is full)";
     assert_eq!(
-        (missing.status, missing.json()["error"].is_string()),
-        (404, true)
+        (missing.status, &missing.json()["error"]),
+        (404, &json!(error))
     );
 }
 

@@ -2,6 +2,7 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
+use super::manual::default;
 use super::setting::{Commands, Described, EVERY, Form, Row};
 use super::settings::ALL;
 use super::values::Values;
@@ -111,7 +112,7 @@ fn unbroken(text: &str) -> String {
 /// One sentence, the default, and the name in the environment.
 fn help(setting: &dyn Described) -> String {
     let row = setting.row();
-    let default = match (row.form, setting.default_text().as_str()) {
+    let default = match (row.form, default(setting).as_str()) {
         (Form::Switch, _) | (_, "none") => String::new(),
         (_, default) => format!(" {}", unbroken(&format!("[default: {default}]"))),
     };
@@ -148,5 +149,16 @@ mod tests {
                 row.name
             );
         }
+    }
+
+    #[test]
+    fn a_default_that_depends_on_the_store_is_shown_with_both_values() {
+        let mut rows = ALL.iter().filter(|setting| setting.row().flag == "rules");
+        let shown = help(*rows.next().expect("is a setting"));
+        let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            shown.contains("[default: include default; embedded store: include debug]"),
+            "{shown}"
+        );
     }
 }

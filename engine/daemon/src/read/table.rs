@@ -48,7 +48,7 @@ impl Table {
         let width = self.url_columns;
         format!(
             "{:>4}  {:>10}  {:<7} {:<width$} {:>6} {:>8} {:>8} {:>8}  note\n",
-            "#", "time", "method", "url", "status", "took", "req", "resp"
+            "#", "time (s)", "method", "url", "status", "took", "req", "resp"
         )
     }
 
