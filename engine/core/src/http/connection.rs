@@ -19,10 +19,6 @@ pub struct Connection<D> {
 
 /// By protocol.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all flows are of the largest, and a pointer would cost each packet a load"
-)]
 enum Reader<D> {
     Http1(h1::Connection<D>),
     Http2(h2::Connection<D>),
