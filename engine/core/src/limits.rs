@@ -294,7 +294,7 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes of a body's text in its line, for each byte of the limit of the body; past it the body is cut and marked as at
 /// that limit. What is text grows by a few quotes and line ends; what is none, such as 1 MiB of NULs, by as much as six.
-pub const BODY_TEXT_FACTOR: usize = 2;
+pub const BODY_TEXT_FACTOR: usize = 3;
 
 /// Bytes of text that a body may have in addition, so that the smallest limits leave something of any body.
 pub const BODY_TEXT_BYTES_MIN: usize = 64;

@@ -30,6 +30,9 @@ pub const CAPTURE_WINDOW_BYTES_FIRST: usize = 4 * 1024;
 /// what the page cache then holds; a larger file is read as it is, and W082 reports such a place.
 pub const CAPTURE_PARTS_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
+/// Packets of a part that are earlier than the end of the part before it; fewer are packets with a wrong time.
+pub const CAPTURE_PART_PACKETS_MIN: u64 = 8;
+
 /// Parts in order that a file is read as; one with more of them is read as it is.
 pub const CAPTURE_PARTS_MAX: usize = 16;
 

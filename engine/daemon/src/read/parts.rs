@@ -10,7 +10,9 @@ use engine_core::limits::REORDER_GRACE;
 use engine_core::time::Timestamp;
 
 use crate::capture_file::{CaptureFile, open_input};
-use crate::limits::{CAPTURE_PARTS_BYTES_MAX, CAPTURE_PARTS_MAX, CAPTURE_WINDOW_BYTES_MANY};
+use crate::limits::{
+    CAPTURE_PART_PACKETS_MIN, CAPTURE_PARTS_BYTES_MAX, CAPTURE_PARTS_MAX, CAPTURE_WINDOW_BYTES_MANY,
+};
 
 /// Packets of a file that are in the order of their times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +47,20 @@ pub(super) fn parts(path: &Path) -> Vec<Part> {
     }
 }
 
+/// Where times go back to the first half of a part, and stay behind its end for some packets, a further capture begins.
+/// A clock that was set goes back less, and a packet with a wrong time stands alone.
 fn split(times: impl Iterator<Item = Timestamp>) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
-    let mut latest = Timestamp::ZERO;
+    // The part that is read: its latest time, and of the part before it, with the packets that are behind that.
+    let (mut latest, mut before, mut behind) = (Timestamp::ZERO, Timestamp::ZERO, 0);
     for (number, time) in (0..).zip(times) {
-        if parts.is_empty() || latest.since(time) > REORDER_GRACE {
+        let goes_back = latest.since(time) > REORDER_GRACE;
+        let is_in_first_half = |part: &Part| time.since(part.first) <= latest.since(part.first) / 2;
+        if parts
+            .last()
+            .is_none_or(|part| goes_back && is_in_first_half(part))
+        {
+            join_if_alone(&mut parts, behind);
             if parts.len() == CAPTURE_PARTS_MAX {
                 return Vec::new();
             }
@@ -61,14 +72,27 @@ fn split(times: impl Iterator<Item = Timestamp>) -> Vec<Part> {
                 start: number,
                 packets: u64::MAX,
             });
+            (before, behind) = (latest, 0);
             latest = time;
         }
+        behind += u64::from(before.since(time) > REORDER_GRACE);
         latest = latest.max(time);
     }
+    join_if_alone(&mut parts, behind);
     if parts.len() < 2 {
         parts.clear();
     }
     parts
+}
+
+/// Gives the packets of the last part to the one before it, if too few of them are behind that.
+fn join_if_alone(parts: &mut Vec<Part>, behind: u64) {
+    if parts.len() > 1 && behind < CAPTURE_PART_PACKETS_MIN {
+        parts.pop();
+        if let Some(last) = parts.last_mut() {
+            last.packets = u64::MAX;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -96,25 +120,44 @@ mod tests {
         assert_eq!(split_millis(&[100, 90, 101, 81]), []);
     }
 
+    /// `count` packets, `step` ms apart.
+    fn packets(from: u64, count: u64, step: u64) -> impl Iterator<Item = u64> {
+        (0..count).map(move |n| from + n * step)
+    }
+
     #[test]
-    fn each_place_where_times_go_back_begins_a_part() {
+    fn each_capture_in_a_file_is_a_part() {
+        let file: Vec<u64> = (packets(0, 20, 10))
+            .chain(packets(1, 20, 10))
+            .chain(packets(2, 20, 10))
+            .collect();
         assert_eq!(
-            split_millis(&[0, 50, 100, 1, 51, 101, 0]),
-            [(0, 0, 3), (1, 3, 3), (0, 6, u64::MAX)]
-        );
-        // The latest time counts, not the one before.
-        assert_eq!(
-            split_millis(&[100, 90, 75]),
-            [(100, 0, 2), (75, 2, u64::MAX)]
+            split_millis(&file),
+            [(0, 0, 20), (1, 20, 20), (2, 40, u64::MAX)]
         );
     }
 
     #[test]
-    fn too_many_parts_are_none() {
-        let steps: Vec<u64> = (0..=CAPTURE_PARTS_MAX as u64)
-            .map(|n| 100_000 - n * 100)
+    fn a_wrong_time_and_a_clock_that_was_set_make_no_part() {
+        let wrong: Vec<u64> = (packets(0, 20, 10))
+            .chain([0])
+            .chain(packets(200, 20, 10))
             .collect();
-        assert_eq!(split_millis(&steps), []);
-        assert_eq!(split_millis(&steps[1..]).len(), CAPTURE_PARTS_MAX);
+        assert_eq!(split_millis(&wrong), []);
+        let set: Vec<u64> = (packets(0, 100, 10)).chain(packets(600, 100, 10)).collect();
+        assert_eq!(split_millis(&set), []);
+    }
+
+    #[test]
+    fn too_many_parts_are_none() {
+        let file = |parts: usize| -> Vec<u64> {
+            let parts = (0..parts as u64).flat_map(|part| packets(part, 20, 10));
+            parts.collect()
+        };
+        assert_eq!(split_millis(&file(CAPTURE_PARTS_MAX + 1)), []);
+        assert_eq!(
+            split_millis(&file(CAPTURE_PARTS_MAX)).len(),
+            CAPTURE_PARTS_MAX
+        );
     }
 }
