@@ -670,6 +670,13 @@ fn what_only_looks_like_http2_is_no_call() {
                     .iter()
                     .all(|(row, _)| value(row, "request_url").is_none())
             );
+            // A server of HTTP/1 that refuses the preface is read as one.
+            let codes = reading.calls.iter();
+            let codes: Vec<_> = codes
+                .filter_map(|(row, _)| value(row, "response_code"))
+                .collect();
+            let expected: &[&str] = if server == refused { &["400"] } else { &[] };
+            assert_eq!(codes, expected);
         }
     }
 }

@@ -65,13 +65,28 @@ impl<D> Connection<D> {
         let half = &mut self.halves[direction];
         let is_first = seen == 0 && input.bytes.first() != PREFACE.first();
         if is_first && self.client != Some(direction) {
+            // No first frame may be so long that its header begins with this byte (RFC 9113 §4.2), and a status line
+            // of HTTP/1 does: the server refuses the preface.
+            if self.client.is_some() && input.bytes.first() == Some(&b'H') {
+                self.next = Some(Protocol::Http1);
+                return;
+            }
             return half.expect_frame();
         }
         let expected = PREFACE.get(seen..).unwrap_or_default();
         let count = expected.len().min(input.bytes.len());
-        if input.bytes.get(..count) != expected.get(..count) {
-            // Only its first line looked like a preface.
+        let equal = (input.bytes.iter().zip(expected))
+            .take_while(|(byte, expected)| byte == expected)
+            .count();
+        if equal < count && self.is_confirmed {
             return self.stop(direction, shared);
+        }
+        if equal < count {
+            // Only its first line looked like a preface: what it is shows in the answer. Without that line, so that it
+            // is not recognised once more.
+            input.take(equal);
+            self.next = Some(Protocol::Detecting);
+            return;
         }
         input.take(count);
         half.step = Step::Preface(seen + count);
