@@ -102,12 +102,12 @@ pub fn become_user(user: u32, group: u32) -> io::Result<()> {
     let (on, unused): (c_ulong, c_ulong) = (1, 0);
     // SAFETY: PR_SET_KEEPCAPS takes integers and touches no memory.
     prctl_done(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, on, unused, unused, unused) })?;
-    // SAFETY: a list of no groups has no pointer; the other two take integers.
-    let done = unsafe {
-        libc::setgroups(0, std::ptr::null()) == 0
-            && libc::setresgid(group, group, group) == 0
-            && libc::setresuid(user, user, user) == 0
-    };
+    // SAFETY: a list of no groups has no pointer.
+    let mut done = unsafe { libc::setgroups(0, std::ptr::null()) } == 0;
+    // SAFETY: takes integers and touches no memory.
+    done = done && unsafe { libc::setresgid(group, group, group) } == 0;
+    // SAFETY: takes integers and touches no memory.
+    done = done && unsafe { libc::setresuid(user, user, user) } == 0;
     if done {
         Ok(())
     } else {
