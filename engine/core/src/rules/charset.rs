@@ -61,12 +61,19 @@ impl Charset {
             "windows31j",
             "windows949",
         ];
-        let label: String = label
-            .iter()
-            .filter(|byte| byte.is_ascii_alphanumeric())
-            .map(|byte| char::from(byte.to_ascii_lowercase()))
-            .collect();
-        let is_one = |names: &[&str]| names.iter().any(|name| label.starts_with(name));
+        if label.eq_ignore_ascii_case(b"utf-8") {
+            return Self::Ascii;
+        }
+        // More letters than the longest of the names has decide nothing.
+        let mut letters = [0; 16];
+        let mut filled = 0;
+        let alphanumeric = label.iter().filter(|byte| byte.is_ascii_alphanumeric());
+        for (to, from) in letters.iter_mut().zip(alphanumeric) {
+            *to = from.to_ascii_lowercase();
+            filled += 1;
+        }
+        let label = letters.get(..filled).unwrap_or_default();
+        let is_one = |names: &[&str]| names.iter().any(|name| label.starts_with(name.as_bytes()));
         if label.is_empty() || is_one(&ASCII) {
             Self::Ascii
         } else if is_one(&MIXED) {
