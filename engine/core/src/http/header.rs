@@ -105,36 +105,107 @@ impl HeaderName {
     fn of(name: &[u8]) -> Option<Self> {
         // No two of them have the same length, so a name is compared with one of them at most.
         let (is, known) = match name.len() {
-            4 => (is(name, b"host"), Self::Host),
-            6 => (is(name, b"cookie"), Self::Cookie),
-            7 => (is(name, b"trailer"), Self::Trailer),
-            12 => (is(name, b"content-type"), Self::ContentType),
-            14 => (is(name, b"content-length"), Self::ContentLength),
-            16 => (is(name, b"content-encoding"), Self::ContentEncoding),
-            17 => (is(name, b"transfer-encoding"), Self::TransferEncoding),
-            21 => (is(name, b"sniffer-upload-marker"), Self::UploadMarker),
+            4 => (const { Name::new(b"host") }.is(name), Self::Host),
+            6 => (const { Name::new(b"cookie") }.is(name), Self::Cookie),
+            7 => (const { Name::new(b"trailer") }.is(name), Self::Trailer),
+            12 => (
+                const { Name::new(b"content-type") }.is(name),
+                Self::ContentType,
+            ),
+            14 => (
+                const { Name::new(b"content-length") }.is(name),
+                Self::ContentLength,
+            ),
+            16 => (
+                const { Name::new(b"content-encoding") }.is(name),
+                Self::ContentEncoding,
+            ),
+            17 => (
+                const { Name::new(b"transfer-encoding") }.is(name),
+                Self::TransferEncoding,
+            ),
+            21 => (
+                const { Name::new(b"sniffer-upload-marker") }.is(name),
+                Self::UploadMarker,
+            ),
             _ => return None,
         };
         is.then_some(known)
     }
 }
 
-/// Whether `name` equals `lower` without regard to case. The standard library compares byte by byte and stops at the first
-/// difference; here the length is a constant and no byte depends on the one before, so that the comparison is vectorised.
-#[inline]
-fn is<const LENGTH: usize>(name: &[u8], lower: &[u8; LENGTH]) -> bool {
-    let Some(name) = name
-        .first_chunk::<LENGTH>()
-        .filter(|_| name.len() == LENGTH)
-    else {
-        return false;
+/// A name of `LENGTH` bytes, in lower case, as words that are compared at once.
+struct Name<const LENGTH: usize> {
+    lower: [u64; 3],
+    /// The bit that upper case lacks, for each letter.
+    case: [u64; 3],
+}
+
+impl<const LENGTH: usize> Name<LENGTH> {
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the index is below the length of both, and this runs while the program is compiled"
+    )]
+    const fn new(lower: &[u8; LENGTH]) -> Self {
+        let mut case = [0; LENGTH];
+        let mut index = 0;
+        while index < LENGTH {
+            if lower[index].is_ascii_lowercase() {
+                case[index] = 0x20;
+            }
+            index += 1;
+        }
+        Self {
+            lower: words(lower),
+            case: words(&case),
+        }
+    }
+
+    /// Whether `name` is this one without regard to case. The standard library compares byte by byte and stops at the first
+    /// difference; here the length is a constant, and the bytes are compared as three words.
+    #[inline(always)]
+    fn is(&self, name: &[u8]) -> bool {
+        let Ok(name) = <&[u8; LENGTH]>::try_from(name) else {
+            return false;
+        };
+        let [a, b, c] = words(name);
+        let difference = ((a | self.case[0]) ^ self.lower[0])
+            | ((b | self.case[1]) ^ self.lower[1])
+            | ((c | self.case[2]) ^ self.lower[2]);
+        difference == 0
+    }
+}
+
+/// All bytes of a name of 4 to 24 bytes, some of them twice.
+#[inline(always)]
+const fn words<const LENGTH: usize>(bytes: &[u8; LENGTH]) -> [u64; 3] {
+    const {
+        assert!(LENGTH >= 4 && LENGTH <= 24);
+    }
+    if LENGTH < 8 {
+        let (first, last) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>());
+        let (Some(first), Some(last)) = (first, last) else {
+            return [0; 3];
+        };
+        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+        return [first as u64 | (last as u64) << 32, 0, 0];
+    }
+    let (first, last) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>());
+    let (Some(first), Some(last)) = (first, last) else {
+        return [0; 3];
     };
-    let bytes = name.iter().zip(lower);
-    let difference = bytes.fold(0, |difference, (byte, lower)| {
-        let case = if lower.is_ascii_lowercase() { 0x20 } else { 0 };
-        difference | ((byte | case) ^ lower)
-    });
-    difference == 0
+    let middle = match bytes.split_at_checked(8) {
+        Some((_, behind)) => match behind.first_chunk::<8>() {
+            Some(middle) => middle,
+            None => last,
+        },
+        None => last,
+    };
+    [
+        u64::from_le_bytes(*first),
+        u64::from_le_bytes(*middle),
+        u64::from_le_bytes(*last),
+    ]
 }
 
 /// The same memory as a list for other lifetimes: collecting in place keeps the allocation.
