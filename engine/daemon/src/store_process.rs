@@ -1,12 +1,13 @@
 //! `sniffer store`: the embedded store as a process of its own, as the owner of its folder and without any capability.
 
 use std::io::{IsTerminal, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
 use caps::errors::CapsError;
 use caps::{CapSet, Capability};
+use engine_sys::interfaces::{Interface, LinkKind};
 use engine_sys::process;
 use serde::{Deserialize, Serialize};
 
@@ -153,6 +154,38 @@ pub fn page_shown(settings: &Settings, page_url: &str, link: &Link, otherwise: &
     format!("{page_url} ({otherwise})")
 }
 
+/// How other machines reach a page that listens on all addresses, for a message; nothing for any other page.
+pub fn page_from_elsewhere(page: SocketAddr) -> String {
+    if !page.ip().is_unspecified() {
+        return String::new();
+    }
+    let interfaces = engine_sys::interfaces::list().unwrap_or_default();
+    match address_for_others(page.ip(), &interfaces) {
+        Some(ip) => {
+            let address = SocketAddr::new(ip, page.port());
+            format!(", from other machines http://{address}/ with the same token")
+        }
+        None => String::new(),
+    }
+}
+
+/// The address of this machine by which others reach what listens on `any`; one of a bridge, such as that of containers, only
+/// if there is no other.
+fn address_for_others(any: IpAddr, interfaces: &[Interface]) -> Option<IpAddr> {
+    let is_usable = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => !ip.is_link_local(),
+        IpAddr::V6(ip) => any.is_ipv6() && !ip.is_unicast_link_local(),
+    };
+    let of = |bridges: bool| {
+        let mut found = interfaces.iter().filter(|interface| {
+            let is_bridge = interface.kind == LinkKind::Bridge;
+            interface.up && interface.carrier && !interface.loopback && is_bridge == bridges
+        });
+        found.find_map(|interface| interface.addresses.iter().copied().find(is_usable))
+    };
+    of(false).or_else(|| of(true))
+}
+
 /// `sniffer store`.
 pub fn command(flags: &StoreFlags, invocation: &Invocation) -> Result<Exit, Diagnostic> {
     let mut values = invocation.values()?;
@@ -164,6 +197,7 @@ pub fn command(flags: &StoreFlags, invocation: &Invocation) -> Result<Exit, Diag
 /// Runs the store until SIGTERM or SIGINT.
 fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exit, Diagnostic> {
     let token = page_token(settings)?;
+    let elsewhere = page_from_elsewhere(settings.ui);
     if let (Some(warning), false) = (open_page(settings, &token), is_supervised) {
         console.report(&warning);
     }
@@ -209,7 +243,8 @@ fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exi
             };
             let link = Link(ready.page_link());
             let page = page_shown(settings, report.page(), &link, &otherwise);
-            console.info(format!("store ready on {}, page on {page}", report.url()));
+            let url = report.url();
+            console.info(format!("store ready on {url}, page on {page}{elsewhere}"));
         }
     };
     let data = settings.data.display().to_string();
@@ -385,6 +420,44 @@ mod tests {
             fix(true, Some(7)),
             "--data DIR    another folder, one that its owner (user 7, as whom the store runs) may write to (now /data)"
         );
+    }
+
+    #[test]
+    fn others_reach_an_address_that_is_not_local() {
+        let interface = |kind, addresses: &[&str]| Interface {
+            name: "x".into(),
+            index: 1,
+            up: true,
+            carrier: true,
+            loopback: addresses.contains(&"127.0.0.1"),
+            ethernet: true,
+            mtu: 1500,
+            addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+            kind,
+            master: None,
+        };
+        let lo = interface(LinkKind::Plain, &["127.0.0.1", "::1"]);
+        let docker = interface(LinkKind::Bridge, &["172.17.0.1"]);
+        let eth = interface(
+            LinkKind::Plain,
+            &["169.254.3.4", "fe80::1", "2001:db8::7", "192.0.2.7"],
+        );
+        let unplugged = Interface {
+            carrier: false,
+            ..interface(LinkKind::Plain, &["198.51.100.1"])
+        };
+        let all = [lo.clone(), unplugged, docker.clone(), eth];
+        let of = |any: &str, all: &[Interface]| {
+            address_for_others(any.parse().unwrap(), all).map(|ip| ip.to_string())
+        };
+        assert_eq!(of("0.0.0.0", &all).as_deref(), Some("192.0.2.7"));
+        assert_eq!(of("::", &all).as_deref(), Some("2001:db8::7"));
+        assert_eq!(
+            of("0.0.0.0", &[lo.clone(), docker]).as_deref(),
+            Some("172.17.0.1")
+        );
+        assert_eq!(of("0.0.0.0", &[lo]), None);
+        assert_eq!(page_from_elsewhere("127.0.0.1:7700".parse().unwrap()), "");
     }
 
     #[test]

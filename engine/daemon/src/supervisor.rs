@@ -22,7 +22,7 @@ use crate::process::is_in_container;
 use crate::quantity::plural;
 use crate::signals;
 use crate::status::{self, InFlight, Killed, State, Status, Stopped};
-use crate::store_process::{StoreReport, cannot_store, page_shown};
+use crate::store_process::{StoreReport, cannot_store, page_from_elsewhere, page_shown};
 use child::Child;
 pub use options::Options;
 use to_store::ToStore;
@@ -290,7 +290,8 @@ impl Supervisor {
                 let port = capture_url.rsplit(':').next().unwrap_or(capture_url);
                 let how = format!("`{}` prints the link that opens it", in_container("sniffer page"));
                 let page = page_shown(&self.settings, page_url, page_link, &how);
-                console.info(format!("store ready on :{port}, page on {page}"));
+                let elsewhere = page_from_elsewhere(self.settings.ui);
+                console.info(format!("store ready on :{port}, page on {page}{elsewhere}"));
             }
             StoreReport::Health { .. } => {}
             StoreReport::Taken { url, by } => console.report(
