@@ -2,7 +2,7 @@
 //!
 //! Anybody who reaches the port may read them, so they contain only numbers, the program's own words and line numbers of the
 //! rules: no address, no name, no pattern, nothing of a call. `GET` and `HEAD` alone, one request a connection, each
-//! within [`limits::METRICS_REQUEST_MAX`]; [`clients`] has who is served when more come than there is place for. No data path
+//! within [`limits::METRICS_REQUEST_MAX`]; `metrics/clients.rs` has who is served when more come than there is place for. No data path
 //! waits for any of this: it reads what the shards publish.
 
 use std::io;
