@@ -188,6 +188,8 @@ impl Stats {
         let sum = |count: fn(&Column) -> u64| self.columns.iter().map(|column| count(column)).sum();
         let calls_pushed: u64 = sum(Column::calls_pushed);
         let left = counters.calls_sent + counters.calls_dropped();
+        // Before the error: who finds the collector down finds why.
+        let down = self.down.load(Ordering::Acquire);
         let (last_error_code, last_error) = self
             .last_error
             .lock()
@@ -207,7 +209,7 @@ impl Stats {
             },
             oldest: at(self.oldest.load(Ordering::Relaxed)),
             last_success: at(self.last_success.load(Ordering::Relaxed)),
-            down: self.down.load(Ordering::Relaxed),
+            down,
             down_for: self
                 .down_since
                 .lock()
@@ -296,9 +298,9 @@ impl Recorder {
         }
     }
 
-    /// Whether the collector takes nothing now.
+    /// Whether the collector takes nothing now; why it does not is set [before](Self::failed).
     pub fn set_down(&self, down: bool) {
-        self.stats.down.store(down, Ordering::Relaxed);
+        self.stats.down.store(down, Ordering::Release);
         if let Ok(mut since) = self.stats.down_since.lock() {
             *since = down.then(|| since.unwrap_or_else(Instant::now));
         }

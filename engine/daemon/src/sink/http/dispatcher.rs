@@ -352,8 +352,8 @@ impl Inner {
     /// The collector takes nothing, as status and log have it from now on.
     fn in_trouble(&mut self, event: &Event, now: Instant) {
         self.is_down = true;
-        self.observer.recorder.set_down(true);
         self.failed(event, now);
+        self.observer.recorder.set_down(true);
     }
 
     /// Something was not delivered, as status and log have it.
