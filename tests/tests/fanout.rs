@@ -79,8 +79,12 @@ fn flows_whose_directions_come_to_different_shards_are_counted() -> Result<()> {
             .contains("reached different capture threads"),
         "{status}"
     );
-    let log = capture.stop()?;
-    assert!(log.contains("W073") && log.contains("--shards 1"), "{log}");
+    eventually(PATIENCE, || {
+        let log = capture.log();
+        ensure!(log.contains("W073") && log.contains("--shards 1"), "{log}");
+        Ok(())
+    })?;
+    capture.stop()?;
     Ok(())
 }
 
