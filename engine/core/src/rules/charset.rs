@@ -22,6 +22,10 @@ impl Charset {
     /// The one that the value of a content type names; of several the most doubtful.
     pub fn of_type(value: &[u8]) -> Self {
         let mut charset = Self::Ascii;
+        // Most types have no parameter, and so no label.
+        if memchr::memchr2(b'=', b'*', value).is_none() {
+            return charset;
+        }
         let mut rest = value;
         while let Some(at) = find_ignoring_case(rest, b"charset") {
             rest = rest.get(at + b"charset".len()..).unwrap_or_default();
