@@ -58,13 +58,16 @@ fn summary(row: &Row, keys: &[&str]) -> String {
     keys.map(|key| text(key)).collect::<Vec<_>>().join(" ")
 }
 
+/// One text for each call.
+fn summaries(reading: &Reading, keys: &[&str]) -> Vec<String> {
+    let calls = reading.calls.iter();
+    calls.map(|(row, _)| summary(row, keys)).collect()
+}
+
 #[track_caller]
 fn check(turns: Turns, keys: &[&str], expected: &[&str]) {
-    let found: Vec<_> = rows(&conversation(turns))
-        .iter()
-        .map(|row| summary(row, keys))
-        .collect();
-    assert_eq!(found, expected);
+    let reading = read(&conversation(turns));
+    assert_eq!(summaries(&reading, keys), expected);
 }
 
 #[test]
@@ -419,11 +422,7 @@ fn a_hole_within_a_body_costs_only_those_bytes() {
         "response_header:x-t",
         "custom_field:incomplete",
     ];
-    let found: Vec<_> = reading
-        .calls
-        .iter()
-        .map(|(row, _)| summary(row, keys))
-        .collect();
+    let found = summaries(&reading, keys);
     let expected = [
         "GET http://h/holed 200 1000 learnt true -",
         "GET http://h/beside 200 - learnt - -",
@@ -464,11 +463,7 @@ fn values_without_a_name_are_not_printed() {
     let frames = made(&turns);
     let reading = read_frames(&frames[3..], &config());
     let keys = &["response_body", "custom_field:unknown_fields"];
-    let found: Vec<_> = reading
-        .calls
-        .iter()
-        .map(|(row, _)| summary(row, keys))
-        .collect();
+    let found = summaries(&reading, keys);
     let expected = [
         "GET http://h/known 200 text 1 -",
         "GET http://h/known - - 2 hpack",
