@@ -201,10 +201,11 @@ impl Dispatcher {
                 if let Some(entry) = inner.backlog.remove(number) {
                     let took = now.saturating_duration_since(entry.since());
                     let (calls, bytes) = (entry.calls(), entry.bytes() as u64);
+                    // Before the count: who finds the calls sent finds the collector up.
+                    self.is_up(&mut inner, now);
                     let recorder = &mut inner.observer.recorder;
                     recorder.sent(calls, bytes, took, SystemTime::now());
                     inner.give_back(entry);
-                    self.is_up(&mut inner, now);
                 }
             }
             Action::Refuse => {
