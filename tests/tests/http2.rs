@@ -676,6 +676,71 @@ fn what_only_looks_like_http2_is_no_call() {
     }
 }
 
+/// The ledger balances at the end of each reading: no exchange is forgotten.
+#[test]
+fn requests_that_a_server_of_http1_refuses_are_half_calls() {
+    let all = [PREFACE, &frame(SETTINGS, 0, 0, &[]), &get(1, "/one")].concat();
+    let open = headers(0, 3, &block(&[(":method", "POST"), (":path", "/two")]));
+    let refused = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+    let turns = vec![
+        (Client, [all, open].concat()),
+        (Server, refused.to_vec()),
+        (Client, b"GET /again HTTP/1.1\r\nHost: h\r\n\r\n".to_vec()),
+        (
+            Server,
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec(),
+        ),
+    ];
+    let found = summaries(&read(&turns), &[]);
+    let expected = [
+        "GET http://h/one - closed",
+        "POST http:///two - closed",
+        "- - 400 gap",
+        "GET http://h/again 200 -",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_promise_whose_response_came_first_is_an_exchange_of_its_own() {
+    let promise = [
+        &100_u32.to_be_bytes()[..],
+        &block(&[
+            (":method", "GET"),
+            (":authority", "h"),
+            (":path", "/pushed"),
+        ]),
+    ]
+    .concat();
+    let turns = conversation(vec![
+        (Client, get(1, "/one")),
+        (Server, ok(1, "one")),
+        (Client, get(3, "/three")),
+        (
+            Server,
+            [headers(0, 100, &indexed(8)), ok(3, "three")].concat(),
+        ),
+        (
+            Server,
+            [
+                frame(PUSH_PROMISE, END_HEADERS, 3, &promise),
+                ok(100, "two"),
+            ]
+            .concat(),
+        ),
+    ]);
+    // Joined late: the response may be one whose request was not seen.
+    let frames = made(&turns);
+    for from in [0, 3, 5] {
+        let reading = read_frames(&frames[from..], &config());
+        let found = summaries(&reading, &["response_body"]);
+        assert!(
+            found.contains(&"GET http://h/pushed 200 two -".to_owned()),
+            "{found:?}"
+        );
+    }
+}
+
 #[test]
 fn a_preface_behind_a_preamble_and_behind_the_server() {
     let all = [PREFACE, &frame(SETTINGS, 0, 0, &[]), &get(1, "/x")].concat();

@@ -191,6 +191,8 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) -> Option<HandOver<D>> {
         let to = self.next?;
+        // A client may have sent requests before the server refuses the protocol: none of them is answered in it.
+        self.end_all(UnpairedReason::Closed, shared);
         self.release(shared);
         Some(HandOver {
             flow: self.flow,
@@ -270,8 +272,7 @@ impl<D> Connection<D> {
                 state: State::Ended,
                 ..Part::AWAITED
             };
-            self.streams.insert(stream);
-            self.count_streams(shared);
+            self.add_stream(stream, shared);
         }
     }
 

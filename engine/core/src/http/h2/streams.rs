@@ -168,11 +168,14 @@ impl<D> Streams<D> {
         self.slots.get_mut(slot as usize)?.stream.as_mut()
     }
 
-    pub(super) fn insert(&mut self, stream: Stream<D>) {
-        let Err(place) = self.place(stream.id) else {
-            return;
-        };
+    /// Adds a stream as the most active one. Returns the one that had its id, if any: that one is over.
+    #[must_use]
+    pub(super) fn insert(&mut self, stream: Stream<D>) -> Option<Stream<D>> {
         let id = stream.id;
+        if let Some(before) = self.get(id) {
+            return Some(std::mem::replace(before, stream));
+        }
+        let place = self.place(id).unwrap_or_else(|place| place);
         let entry = Slot {
             stream: Some(stream),
             before: NONE,
@@ -191,6 +194,7 @@ impl<D> Streams<D> {
         };
         self.index.insert(place, (id, slot));
         self.link(slot);
+        None
     }
 
     pub(super) fn remove(&mut self, id: u32) -> Option<Stream<D>> {
@@ -258,7 +262,7 @@ mod tests {
     fn streams_by_id_and_by_activity() {
         let mut streams = Streams::default();
         for id in [1, 5, 3, 7] {
-            streams.insert(Stream::new(id, 0, ()));
+            assert!(streams.insert(Stream::new(id, 0, ())).is_none());
         }
         assert_eq!(streams.ids().collect::<Vec<_>>(), [1, 3, 5, 7]);
         assert_eq!(streams.oldest(), Some(1));
@@ -268,8 +272,10 @@ mod tests {
         assert_eq!(streams.remove(5).unwrap().id, 5);
         assert_eq!((streams.len(), streams.oldest()), (3, Some(3)));
         let memory = streams.memory();
-        streams.insert(Stream::new(9, 0, ()));
+        assert!(streams.insert(Stream::new(9, 0, ())).is_none());
         assert_eq!(streams.memory(), memory, "the place of the one before");
+        let before = streams.insert(Stream::new(9, 1, ()));
+        assert_eq!(before.unwrap().call_index, 0, "no stream is forgotten");
         for id in [1, 3, 7, 9] {
             assert!(streams.remove(id).is_some());
         }

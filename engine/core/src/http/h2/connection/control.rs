@@ -91,6 +91,7 @@ impl<D> Connection<D> {
             let is_open = |stream: &mut super::Stream<D>| stream.request.state == State::Open;
             if self.streams.get(id).is_some_and(is_open) {
                 self.end_part(id, Side::Request, BodyEnd::Cut, shared);
+                self.end_if_over(id, shared);
             }
         }
     }

@@ -185,8 +185,7 @@ impl<D> Connection<D> {
         stream.half = half_reason(block, is_unknown);
         (stream.is_connect, stream.is_head) = (is_connect, method == b"HEAD");
         stream.is_pushed = is_pushed;
-        self.streams.insert(stream);
-        self.count_streams(shared);
+        self.add_stream(stream, shared);
     }
 
     /// Begins an exchange with the head of a response whose request was not seen.
@@ -209,8 +208,7 @@ impl<D> Connection<D> {
             ..Part::AWAITED
         };
         stream.half = Some(UnpairedReason::Gap);
-        self.streams.insert(stream);
-        self.count_streams(shared);
+        self.add_stream(stream, shared);
     }
 
     fn response_head<X: Exchanges<Draft = D>>(&mut self, open: &Open, shared: &mut Http<X>) {
@@ -322,6 +320,11 @@ impl<D> Connection<D> {
         } else {
             stream.part(side).state = State::Ended;
         }
+        self.end_if_over(id, shared);
+    }
+
+    /// Concludes the exchange on a stream, if nothing more can come of it.
+    pub(super) fn end_if_over<X: Exchanges<Draft = D>>(&mut self, id: u32, shared: &mut Http<X>) {
         let server = self.direction(Side::Response);
         let is_unanswered = self.halves[server].step == Step::Stopped;
         let is_over = |stream: &Stream<D>| {
@@ -400,8 +403,20 @@ impl<D> Connection<D> {
         }
     }
 
+    /// Every stream that begins, so that none is forgotten where its id is used again.
+    pub(super) fn add_stream<X: Exchanges<Draft = D>>(
+        &mut self,
+        stream: Stream<D>,
+        shared: &mut Http<X>,
+    ) {
+        if let Some(before) = self.streams.insert(stream) {
+            self.conclude(before, UnpairedReason::Gap, shared);
+        }
+        self.count_streams(shared);
+    }
+
     /// Counts the memory of the streams after they have grown.
-    pub(super) fn count_streams<X: Exchanges<Draft = D>>(&mut self, shared: &mut Http<X>) {
+    fn count_streams<X: Exchanges<Draft = D>>(&mut self, shared: &mut Http<X>) {
         let memory = self.streams.memory();
         if memory != self.held {
             shared.buffers.count(self.held, memory);
