@@ -8,6 +8,7 @@ mod collector;
 mod http2;
 mod kernel;
 mod masks;
+mod protobuf;
 mod reload;
 mod store;
 mod turns;
@@ -31,6 +32,7 @@ use collector::{answers, control};
 use http2::{h2, hpack};
 use kernel::netlink;
 use masks::masks;
+use protobuf::protobuf;
 use reload::reload;
 use store::{store_bundle, store_filter};
 use turns::{conversation, frames_of};
@@ -80,6 +82,7 @@ pub const TARGETS: &[Target] = &[
     target("masks", masks, [MIB, 1000], [16 * MIB, 100_000]),
     target("netlink", netlink, [MIB, 500], [MIB, 5000]),
     target("pipeline", pipeline, [16 * MIB, 1000], [64 * MIB, 20_000]),
+    target("protobuf", protobuf, [MIB, 500], [MIB, 20_000]),
     target("reload", reload, [32 * MIB, 2000], [128 * MIB, 50_000]),
     target("rules", rules, [64 * MIB, 20_000], [512 * MIB, 1_000_000]),
     target(

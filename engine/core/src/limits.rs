@@ -322,6 +322,10 @@ pub const CODED_OVERHEAD_BYTES: usize = 64 * 1024;
 /// use.
 pub const CODINGS_MAX: usize = 4;
 
+/// Messages inside each other that are read without a schema; a deeper one is written as a string. Each level is scanned once,
+/// so this is also the number of times that a byte of a message is looked at.
+pub const PROTOBUF_DEPTH_MAX: usize = 64;
+
 /// Details of one line: what receivers accept at least (`docs/contract.md`, section 1.8). Each is a row of a page, and of a
 /// table where the collector has one. The query parameters, form fields and session fields that would exceed it are left out,
 /// counted as `fields_limited`; all others are bounded by [`HEADERS_MAX`] for each head.
