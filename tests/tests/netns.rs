@@ -129,7 +129,13 @@ fn plain_interface() -> Result<()> {
     let mut expected = call_of_each_shape(&scene.lab.client, "10.77.0.1")?;
     expected.extend(call_of_each_shape(&scene.lab.client, "[fd77::1]")?);
     scene.wait_for_lines(expected.len() as u64)?;
-    capture.stop()?;
+    // The answer comes once everything is delivered; nothing is said to run after it, even before the process is gone.
+    let off = capture.control(&["off"])?;
+    assert!(off.stdout.contains("sniffer: stopped\n"), "{off:?}");
+    let status = capture.control(&["status"])?;
+    assert_eq!(status.code()?, 3, "{status:?}");
+    let ended = capture.terminate()?;
+    assert_eq!(ended.code()?, 0, "{}", ended.stderr);
     check_calls(&expected, &scene.collector.rows());
     Ok(())
 }

@@ -114,7 +114,7 @@ fn without_credentials(
         RULES
     };
     let rules = rules(settings.rules.as_ref(), default_rules, read)?;
-    let destination = destination(&settings, &rules, embedded_store)?;
+    let destination = destination(&settings, values, &rules, embedded_store)?;
     let compression = if embedded_store || rules.set.skip_compression() {
         Compression::Off
     } else {

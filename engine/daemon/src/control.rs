@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::user;
 use crate::diagnostic::{Code, Diagnostic, Exit, system_words};
 use crate::limits::{
-    CONTROL_CLIENTS_MAX, CONTROL_REQUEST_BYTES_MAX, CONTROL_REQUEST_MAX, CONTROL_RESPONSE_BYTES_MAX,
+    CONTROL_CLIENTS_MAX, CONTROL_LAST_ANSWERS_MAX, CONTROL_REQUEST_BYTES_MAX, CONTROL_REQUEST_MAX,
+    CONTROL_RESPONSE_BYTES_MAX,
 };
 use crate::status::Status;
 
@@ -122,6 +123,8 @@ impl Server {
         let Self { listener, path } = self;
         let answer = Arc::new(answer);
         let (leave, left) = std::sync::mpsc::channel();
+        let unanswered = Arc::<Unanswered>::default();
+        let for_clients = Arc::clone(&unanswered);
         std::thread::Builder::new()
             .name("control".into())
             .spawn(move || {
@@ -132,12 +135,13 @@ impl Server {
                         continue;
                     };
                     let answer = Arc::clone(&answer);
+                    let unanswered = Arc::clone(&for_clients);
                     let place = Place(leave.clone());
                     // If no thread can be started, the connection is closed, and its place is left.
                     let _ = std::thread::Builder::new()
                         .name("control-client".into())
                         .spawn(move || {
-                            let _ = converse(client, &*answer);
+                            let _ = converse(client, &unanswered, &*answer);
                             drop(place);
                         });
                     clients += 1;
@@ -147,7 +151,7 @@ impl Server {
                     }
                 }
             })?;
-        Ok(Serving { path })
+        Ok(Serving { path, unanswered })
     }
 }
 
@@ -184,24 +188,66 @@ fn is_private(path: &Path) -> Result<(), Diagnostic> {
     }
 }
 
-/// A server that answers. Dropping it removes the socket's name.
+/// A server that answers. Dropping it removes the socket's name and waits, up to [`CONTROL_LAST_ANSWERS_MAX`], until the requests
+/// that were read are answered.
 #[derive(Debug)]
 pub struct Serving {
     path: PathBuf,
+    unanswered: Arc<Unanswered>,
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
+        self.unanswered.wait(CONTROL_LAST_ANSWERS_MAX);
     }
 }
 
-fn converse(client: UnixStream, answer: &dyn Fn(Request) -> Response) -> std::io::Result<()> {
+/// How many requests were read whose answers are not written yet.
+#[derive(Debug, Default)]
+struct Unanswered {
+    count: Mutex<usize>,
+    fewer: Condvar,
+}
+
+impl Unanswered {
+    fn one(&self) -> Answering<'_> {
+        *self.count() += 1;
+        Answering(self)
+    }
+
+    fn wait(&self, timeout: Duration) {
+        let many = |count: &mut usize| *count > 0;
+        // A client that takes no answer does not keep the program.
+        drop(self.fewer.wait_timeout_while(self.count(), timeout, many));
+    }
+
+    fn count(&self) -> MutexGuard<'_, usize> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request from when it was read until its answer is written.
+struct Answering<'a>(&'a Unanswered);
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        *self.0.count() -= 1;
+        self.0.fewer.notify_all();
+    }
+}
+
+fn converse(
+    client: UnixStream,
+    unanswered: &Unanswered,
+    answer: &dyn Fn(Request) -> Response,
+) -> std::io::Result<()> {
     client.set_write_timeout(Some(CONTROL_REQUEST_MAX))?;
     let request = read_request(Until {
         stream: &client,
         end: Instant::now() + CONTROL_REQUEST_MAX,
     });
+    let _answering = unanswered.one();
     let response = match request {
         Some(request) => answer(request),
         None => Response::new(Exit::Usage, "Network sniffer: Invalid option."),
@@ -291,8 +337,6 @@ mod tests {
 
     #[test]
     fn so_many_clients_are_answered_at_a_time_and_the_others_later() {
-        use std::sync::{Condvar, Mutex};
-
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control");
         // Answered now, most at a time, and whether the answers may go.
@@ -321,6 +365,23 @@ mod tests {
         });
         assert_eq!(state.0.lock().unwrap().1, CONTROL_CLIENTS_MAX);
         drop(serving);
+    }
+
+    #[test]
+    fn the_end_waits_for_the_answers_to_what_was_read() {
+        let unanswered = Unanswered::default();
+        let written = Mutex::new(false);
+        let answering = unanswered.one();
+        unanswered.wait(Duration::ZERO);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                *written.lock().unwrap() = true;
+                drop(answering);
+            });
+            unanswered.wait(Duration::from_secs(600));
+            assert!(*written.lock().unwrap());
+        });
+        assert_eq!(*unanswered.count(), 0);
     }
 
     #[test]

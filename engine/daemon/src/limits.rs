@@ -140,6 +140,9 @@ pub const CONTROL_REQUEST_BYTES_MAX: u64 = 4096;
 /// Time in which a request has to arrive, and in which a response has to be taken; then the connection is closed.
 pub const CONTROL_REQUEST_MAX: Duration = Duration::from_secs(5);
 
+/// Time in which the answers to the last requests have to be taken when the program ends.
+pub const CONTROL_LAST_ANSWERS_MAX: Duration = Duration::from_secs(1);
+
 /// Bytes of one response that a client reads: many times the size of a status.
 pub const CONTROL_RESPONSE_BYTES_MAX: u64 = 4 << 20;
 

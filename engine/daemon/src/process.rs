@@ -1,5 +1,6 @@
 //! Memory, threads and CPU time of this process, from `/proc/self` (proc(5)). What cannot be read is not shown.
 
+use std::path::Path;
 use std::time::Duration;
 
 /// One reading.
@@ -54,11 +55,50 @@ impl Process {
     }
 }
 
-/// Whether this process runs in a container of Docker or Podman.
+/// What runs the container that this process is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Container {
+    /// Docker.
+    Docker,
+    /// Podman.
+    Podman,
+    /// A node of Kubernetes.
+    Kubernetes,
+}
+
+impl Container {
+    /// How `command` is run in the container from outside of it.
+    pub fn exec(self, command: &str) -> String {
+        match self {
+            Self::Docker => format!("docker exec NAME {command}"),
+            Self::Podman => format!("podman exec NAME {command}"),
+            Self::Kubernetes => format!("kubectl exec POD -- {command}"),
+        }
+    }
+}
+
+/// The container that this process runs in; none on a host, and where no known program runs it.
+pub fn container() -> Option<Container> {
+    let has = |file: &str| Path::new(file).exists();
+    container_of(has, std::env::var_os("KUBERNETES_SERVICE_HOST").is_some())
+}
+
+/// The kind by the files that each leaves. Kubernetes has variables only, beside the files of what runs its containers.
+fn container_of(has: impl Fn(&str) -> bool, has_cluster: bool) -> Option<Container> {
+    if has_cluster {
+        Some(Container::Kubernetes)
+    } else if has("/.dockerenv") {
+        Some(Container::Docker)
+    } else if has("/run/.containerenv") {
+        Some(Container::Podman)
+    } else {
+        None
+    }
+}
+
+/// Whether this process runs in a container.
 pub fn is_in_container() -> bool {
-    ["/.dockerenv", "/run/.containerenv"]
-        .iter()
-        .any(|file| std::path::Path::new(file).exists())
+    container().is_some()
 }
 
 /// The value of a line of `/proc/self/status`.
@@ -73,6 +113,21 @@ pub fn status_value(label: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_is_run_by_what_runs_the_container() {
+        let exec = |file: &str, has_cluster| {
+            let found = container_of(|name| name == file, has_cluster);
+            found.map(|kind| kind.exec("sniffer on"))
+        };
+        let docker = "docker exec NAME sniffer on";
+        assert_eq!(exec("/.dockerenv", false).as_deref(), Some(docker));
+        let podman = "podman exec NAME sniffer on";
+        assert_eq!(exec("/run/.containerenv", false).as_deref(), Some(podman));
+        let kubernetes = "kubectl exec POD -- sniffer on";
+        assert_eq!(exec("/.dockerenv", true).as_deref(), Some(kubernetes));
+        assert_eq!(exec("/etc/hosts", false), None);
+    }
 
     #[test]
     fn reads_the_files_of_proc() {

@@ -10,7 +10,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::Duration;
 
 use engine_core::decap::SelfTraffic;
 use engine_sys::packet::SelfTest;
@@ -33,7 +32,7 @@ use crate::report::reporter::Reporter;
 use crate::report::warnings;
 use crate::sandbox::Plan;
 use crate::sink::Sinks;
-use crate::status::{Killed, State};
+use crate::status::Killed;
 use crate::stdout::print_json;
 use crate::supervised;
 use context::{Context, bug};
@@ -128,7 +127,7 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     if let Some(publication) = publication {
         publication.end();
     }
-    let status = reporter.status(State::Stopped);
+    let status = reporter.status();
     let capture = status.capture.clone().unwrap_or_default();
     let summary = capture.summary(reporter.started.elapsed().as_secs());
     console.info(&summary);
@@ -148,10 +147,11 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
         Exit::Done
     };
     if let Cause::Off(reply) = cause {
-        // A client that is gone needs no answer; the pause lets the one that waits receive it.
+        // A client that is gone needs no answer.
         let _ = reply.send(Response::new(exit, format!("sniffer: stopped\n{summary}")));
-        std::thread::sleep(Duration::from_millis(50));
     }
+    // Nothing answers what still waits to be handled; the answers that were given are sent before the end.
+    drop(events);
     drop(serving);
     Ok(exit)
 }

@@ -78,7 +78,7 @@ impl Sinks {
                     .marked(Arc::clone(identity))
                     .seeded(random::seed()),
             ),
-            Destination::Nowhere(reason) => Box::new(Discard::new(name, reason)),
+            Destination::Nowhere(reason) => Box::new(Discard::new(name, reason.clone())),
         };
         Self(vec![sink])
     }

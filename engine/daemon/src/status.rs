@@ -15,7 +15,7 @@ use crate::diagnostic::Diagnostic;
 
 mod text;
 
-pub use text::PORTS_SHOWN;
+pub use text::{NOWHERE, PORTS_SHOWN};
 
 /// Version of the JSON form; a key that changes its meaning or goes away makes a new one.
 pub const SCHEMA: u32 = 2;

@@ -18,7 +18,7 @@ use crate::config::values::Values;
 use crate::control::{self, Request, Response, Server};
 use crate::diagnostic::{Code, Diagnostic, Exit, printable};
 use crate::invocation::Invocation;
-use crate::process::is_in_container;
+use crate::process::container;
 use crate::quantity::plural;
 use crate::signals;
 use crate::status::{self, InFlight, Killed, State, Status, Stopped};
@@ -74,7 +74,7 @@ pub fn run(options: Options) -> Result<Exit, Diagnostic> {
     let server = Server::bind(&options.control)?;
     let (sender, events) = mpsc::channel();
     let requests = sender.clone();
-    let _serving = server
+    let serving = server
         .serve(move |request| forward(&requests, request))
         .map_err(no_thread)?;
     signals::watch(sender, Event::Signal).map_err(no_thread)?;
@@ -85,23 +85,28 @@ pub fn run(options: Options) -> Result<Exit, Diagnostic> {
     }
     let mut supervisor = Supervisor::new(options, settings);
     supervisor.start_store();
-    loop {
+    let exit = loop {
         match events.recv_timeout(TEND_EVERY) {
             Ok(Event::Signal(SIGUSR1)) => supervisor
                 .options
                 .console
                 .info(printable(supervisor.status().render().trim_end())),
             Ok(Event::Signal(SIGHUP)) => drop(supervisor.reload()),
-            Ok(Event::Signal(_)) | Err(RecvTimeoutError::Disconnected) => break,
+            Ok(Event::Signal(_)) | Err(RecvTimeoutError::Disconnected) => {
+                break supervisor.end(&events);
+            }
             Ok(Event::Request(request, reply)) => supervisor.answer(request, reply),
             Err(RecvTimeoutError::Timeout) => {}
         }
         if let Some(fatal) = supervisor.tend() {
             supervisor.end(&events);
-            return Ok(fatal);
+            break fatal;
         }
-    }
-    Ok(supervisor.end(&events))
+    };
+    // Nothing answers what still waits to be handled; the answers that were given are sent before the end.
+    drop(events);
+    drop(serving);
+    Ok(exit)
 }
 
 /// A control client's request, answered by the supervisor's loop.
@@ -288,7 +293,7 @@ impl Supervisor {
                 page_link,
             } => {
                 let port = capture_url.rsplit(':').next().unwrap_or(capture_url);
-                let how = format!("`{}` prints the link that opens it", in_container("sniffer page"));
+                let how = format!("`{}` prints the link that opens it", typed_on_host("sniffer page"));
                 let page = page_shown(&self.settings, page_url, page_link, &how);
                 let elsewhere = page_from_elsewhere(self.settings.ui);
                 console.info(format!("store ready on :{port}, page on {page}{elsewhere}"));
@@ -307,7 +312,7 @@ impl Supervisor {
         if !self.options.on {
             console.info(format!(
                 "sniffer is off. Turn it on: {}",
-                in_container("sniffer on")
+                typed_on_host("sniffer on")
             ));
         }
     }
@@ -747,13 +752,9 @@ impl Supervisor {
     }
 }
 
-/// A command as it is typed on the host.
-fn in_container(command: &str) -> String {
-    if is_in_container() {
-        format!("docker exec NAME {command}")
-    } else {
-        command.to_owned()
-    }
+/// A command as it is typed on the host, whether this runs in a container or not.
+fn typed_on_host(command: &str) -> String {
+    container().map_or_else(|| command.to_owned(), |kind| kind.exec(command))
 }
 
 /// Why a capture ended by itself, from the last error that it reported: `capture could not start: ... [E010]`. Empty if it

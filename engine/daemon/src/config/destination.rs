@@ -7,6 +7,7 @@ use super::Rules;
 use super::kinds::CompressionChoice;
 use super::settings::{RULES, Settings, row};
 use super::value::Value;
+use super::values::Values;
 use crate::capture_url::CaptureUrl;
 use crate::diagnostic::{Code, Diagnostic};
 
@@ -18,19 +19,22 @@ pub enum Destination {
     /// They are posted to the store of this all-in-one, which has this URL for others.
     Store(CaptureUrl),
     /// They are counted and discarded, because of this setting or rule.
-    Nowhere(&'static str),
+    Nowhere(String),
 }
 
 pub(super) fn destination(
     settings: &Settings,
+    values: &Values,
     rules: &Rules,
     embedded_store: bool,
 ) -> Result<Destination, Diagnostic> {
     if settings.no_send {
-        return Ok(Destination::Nowhere(row::no_send().name));
+        let given = values.given(row::no_send());
+        let name = given.map_or_else(|| row::no_send().long_flag(), |value| value.name.clone());
+        return Ok(Destination::Nowhere(name));
     }
     if rules.set.skip_submission() {
-        return Ok(Destination::Nowhere("the rule skip_submission"));
+        return Ok(Destination::Nowhere("the rule skip_submission".to_owned()));
     }
     let Some(value) = &settings.url else {
         return Err(Diagnostic::new(Code::E039, "USAGE_LOGGERS_URL is not set, so calls would go nowhere")
@@ -117,7 +121,14 @@ mod tests {
         let config = capture(&values(&[url]), true).unwrap();
         assert_eq!(config.rules.name, "include debug");
         let disabled = capture(&values(&[url, ("USAGE_LOGGERS_DISABLE", "true")]), false).unwrap();
-        assert!(matches!(disabled.destination, Destination::Nowhere(_)));
+        let Destination::Nowhere(reason) = disabled.destination else {
+            panic!("it is sent nowhere");
+        };
+        assert_eq!(reason, "USAGE_LOGGERS_DISABLE");
+        let mut flag = values(&[url]);
+        flag.set(row::no_send(), "true");
+        let disabled = capture(&flag, false).unwrap().destination;
+        assert!(matches!(disabled, Destination::Nowhere(reason) if reason == "--no-send"));
     }
 
     #[test]

@@ -38,6 +38,8 @@ const LIVE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Everything that status, metrics and log are computed from.
 pub struct Reporter {
+    /// Whether packets are captured; stopping while what was captured is being delivered.
+    pub state: Mutex<State>,
     /// What is captured, as far as it explains that no calls are seen.
     pub scope: Scope,
     /// When the capture began.
@@ -86,6 +88,16 @@ pub struct Reloads {
 }
 
 impl Reporter {
+    /// Whether packets are captured.
+    pub fn state(&self) -> State {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What status and metrics report from now on.
+    pub fn set_state(&self, state: State) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
     /// The rules in use.
     pub fn rules(&self) -> MutexGuard<'_, RuleMatches> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
@@ -153,13 +165,13 @@ impl Reporter {
     }
 
     /// The status as it is now.
-    pub fn status(&self, state: State) -> Status {
+    pub fn status(&self) -> Status {
         let (capture, stages) = self.capture();
         let mut hints = self.hints(&stages);
         hints.extend(self.interfaces().problems.iter().cloned());
         let warnings = warnings(&capture, hints);
         Status {
-            state,
+            state: self.state(),
             pid: std::process::id(),
             uptime_seconds: self.started.elapsed().as_secs(),
             capture: Some(capture),
@@ -277,7 +289,7 @@ impl Reporter {
 
     /// Codes of the warnings that hold, each once.
     fn warning_codes(&self) -> Vec<String> {
-        let warnings = self.status(State::Running).warnings;
+        let warnings = self.status().warnings;
         let codes: BTreeSet<String> = warnings.into_iter().map(|warning| warning.code).collect();
         codes.into_iter().collect()
     }

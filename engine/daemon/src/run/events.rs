@@ -8,7 +8,6 @@ use crate::control::{Request, Response};
 use crate::diagnostic::{Diagnostic, Exit};
 use crate::report::reporter::Reporter;
 use crate::signals;
-use crate::status::State;
 
 /// What the watching thread waits for.
 pub enum Event {
@@ -31,7 +30,7 @@ pub(super) fn watch_signals(events: Sender<Event>) -> Result<(), Diagnostic> {
 pub(super) fn answer(reporter: &Reporter, events: &Sender<Event>, request: Request) -> Response {
     match request {
         Request::Status => Response {
-            status: Some(reporter.status(State::Running)),
+            status: Some(reporter.status()),
             ..Response::default()
         },
         Request::On => Response::new(Exit::Done, "sniffer: ERROR (already started)"),

@@ -34,7 +34,7 @@ use crate::report::rule_matches::RuleMatches;
 use crate::report::summary::{reads, scope, start_summary};
 use crate::sandbox::{Confinement, Files, Plan};
 use crate::sink::{RunningSinks, Sinks};
-use crate::status::Killed;
+use crate::status::{Killed, State};
 
 /// Time that the sinks have after the shards have ended, however little they left of the flush timeout.
 const FLUSH_MIN: Duration = Duration::from_millis(500);
@@ -133,6 +133,7 @@ impl Threads {
         let names = choice.interfaces.iter();
         let names = names.map(|interface| interface.name.clone());
         let reporter = Arc::new(Reporter {
+            state: Mutex::new(State::Running),
             scope: scope(config, choice),
             started: Instant::now(),
             interfaces: Mutex::new(Interfaces {
@@ -234,6 +235,7 @@ impl Threads {
 
     /// Ends everything in the order of the data: rings, pipelines, bundles, sinks.
     pub(super) fn stop(self) -> Ended {
+        self.reporter.set_state(State::Stopping);
         let deadline = Instant::now() + self.flush_timeout;
         for order in &self.orders {
             order.stop();
@@ -244,6 +246,7 @@ impl Threads {
             .map(|shard| shard.join().is_err())
             .fold(false, |any, panicked| any | panicked);
         self.sinks.stop(deadline.max(Instant::now() + FLUSH_MIN));
+        self.reporter.set_state(State::Stopped);
         Ended {
             reporter: self.reporter,
             panicked,

@@ -14,7 +14,6 @@ use crate::control::Response;
 use crate::diagnostic::Exit;
 use crate::report::log::WarningLog;
 use crate::report::warnings::interface_trouble;
-use crate::status::State;
 
 /// How often counters and interfaces are checked.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -38,7 +37,7 @@ pub(super) fn watch(
     loop {
         match events.recv_timeout(WATCH_EVERY) {
             Ok(Event::Signal(SIGUSR1)) => {
-                console.info(threads.reporter.status(State::Running).render().trim_end());
+                console.info(threads.reporter.status().render().trim_end());
             }
             Ok(Event::Signal(SIGHUP)) => {
                 drop(threads.reload(context));

@@ -10,17 +10,18 @@ use super::kind::{Monitor, Running, Sink, Started};
 use super::outlet::{Discarder, Outlet};
 use super::stats::Snapshot;
 use crate::diagnostic::Console;
+use crate::status::NOWHERE;
 
 /// The sink, and its name in the settings.
 pub struct Discard {
     name: String,
     /// The setting or the rule that it comes from.
-    reason: &'static str,
+    reason: String,
 }
 
 impl Discard {
     /// The sink `name`, because of `reason`.
-    pub fn new(name: String, reason: &'static str) -> Self {
+    pub fn new(name: String, reason: String) -> Self {
         Self { name, reason }
     }
 }
@@ -35,7 +36,7 @@ impl Sink for Discard {
         let discarders: Vec<Discarder> = (0..shards).map(|_| Discarder::default()).collect();
         let monitor = Counts {
             name: self.name.clone(),
-            place: format!("nowhere ({})", self.reason),
+            place: format!("{NOWHERE} ({})", self.reason),
             columns: discarders.iter().map(Discarder::column).collect(),
         };
         Ok(Started {
@@ -50,7 +51,7 @@ impl Sink for Discard {
 
 /// It has no thread of its own.
 struct Discarding {
-    reason: &'static str,
+    reason: String,
     monitor: Arc<Counts>,
 }
 

@@ -233,7 +233,7 @@ fn a_sink_that_is_down_holds_up_neither_the_other_nor_the_stop() {
     let url = format!("http://{}/message", listener.local_addr().unwrap());
     drop(listener);
     let down = Http::new("down".to_owned(), CaptureUrl::parse(&url).unwrap());
-    let other = Discard::new("other".to_owned(), "a test");
+    let other = Discard::new("other".to_owned(), "a test".to_owned());
     let sinks = Sinks(vec![Box::new(down), Box::new(other)]);
     let console = Console::new(Colour::Never, true);
     let (mut outlets, running) = sinks.start(1, console).unwrap();

@@ -13,6 +13,9 @@ use super::{
 };
 use crate::quantity::{bytes, clock, names, plural, spoken, thousands};
 
+/// Where calls go that are sent nowhere; the reason follows in brackets.
+pub const NOWHERE: &str = "nowhere";
+
 /// Ports listed in the text of a status; JSON has all of them.
 pub const PORTS_SHOWN: usize = 4;
 
@@ -123,11 +126,8 @@ impl Capture {
                 calls.balance_text()
             ),
         );
-        let halves: Vec<String> = (self.halves.iter().filter(|(_, count)| **count > 0))
-            .map(|(kind, count)| format!("{} {}", thousands(*count), half_call(kind)))
-            .collect();
-        if !halves.is_empty() {
-            line(text, "halves", halves.join(" · "));
+        if let Some(halves) = self.half_calls() {
+            line(text, "half", halves);
         }
         let mut ports: Vec<String> = self.ports.iter().filter_map(Port::words).collect();
         if ports.len() > PORTS_SHOWN {
@@ -220,7 +220,9 @@ impl Capture {
             plural(calls.seen, "call"),
         );
         if self.output.transport.is_empty() {
-            text.push_str("none sent (--no-send), ");
+            // The reason stands in brackets behind where calls go.
+            let why = self.output.url.strip_prefix(NOWHERE).unwrap_or_default();
+            let _ = write!(text, "none sent{why}, ");
         } else {
             let _ = write!(
                 text,
@@ -364,6 +366,24 @@ impl Uploads {
 }
 
 impl Capture {
+    /// `14 half calls: 11 other side never captured · 3 idle for too long`; nothing if there are none.
+    fn half_calls(&self) -> Option<String> {
+        let reasons: Vec<(&str, u64)> = (self.halves.iter().filter(|(_, count)| **count > 0))
+            .map(|(reason, count)| (half_call(reason), *count))
+            .collect();
+        let all = plural(reasons.iter().map(|(_, count)| count).sum(), "half call");
+        match reasons.as_slice() {
+            [] => None,
+            [(reason, _)] => Some(format!("{all}: {reason}")),
+            reasons => {
+                let each =
+                    |(reason, count): &(&str, u64)| format!("{} {reason}", thousands(*count));
+                let each: Vec<String> = reasons.iter().map(each).collect();
+                Some(format!("{all}: {}", each.join(" · ")))
+            }
+        }
+    }
+
     /// `port 50051: 3 HTTP/2 connections began before the capture; 812 calls have an unknown path (...)`; nothing if all
     /// paths are known.
     fn late_words(&self) -> Option<String> {
@@ -509,7 +529,7 @@ mod tests {
 sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
  capture  ens5: VXLAN 4789, all VNIs · af_packet v3, 1 shard, ring 17 MB
  calls    18 204 seen → 18 119 sent · 61 stopped · 0 sampled out · 0 dropped · 24 in flight     balanced
- halves   11 other side never captured
+ half     11 half calls: other side never captured
  unread   port 443: 120 TLS handshakes · port 22: 1 QUIC connection, 2 other connections
  uploads  skipped 3 of this sniffer, 40 of web-3, 5 of further sniffers · 1 request with the marker of one, and none, read as calls
  packets  4 100 000 received, 2.0 GB · 0 dropped in ring · 99.99 % of acknowledged bytes captured, 200 kB missing
@@ -606,11 +626,20 @@ sniffer   RUNNING   pid 18, uptime 0:12:41               v0.1.0
         assert_eq!(calls.balance_text(), "NOT BALANCED: 1 unaccounted");
         let capture = Capture {
             calls,
+            output: Output {
+                url: format!("{NOWHERE} (--no-send)"),
+                ..Output::default()
+            },
+            halves: [("gap".to_owned(), 11), ("timeout".to_owned(), 3)].into(),
             ..Capture::default()
         };
         assert_eq!(
+            capture.half_calls().as_deref(),
+            Some("14 half calls: 11 other side never captured · 3 idle for too long")
+        );
+        assert_eq!(
             capture.summary(761),
-            "stopped after 12 m 41 s: 10 calls seen, none sent (--no-send), 5 dropped (queue full 5). \
+            "stopped after 12 m 41 s: 10 calls seen, none sent (--no-send), 5 dropped (queue full 5), 14 half calls. \
              0 packets, 0 dropped in the ring. Ledger NOT BALANCED: 1 unaccounted."
         );
     }
