@@ -225,7 +225,7 @@ impl Exchanges for Ignore {
     fn request(&mut self, _: &RequestHead<'_>, _: &Origin<'_>) {}
     fn orphan_response(&mut self, _: &ResponseHead<'_>, _: &Origin<'_>) {}
     fn response(&mut self, _: &mut (), _: &ResponseHead<'_>, _: &Origin<'_>) {}
-    fn body(&mut self, _: &mut (), _: Side, _: &[u8]) {}
+    fn body(&mut self, _: &mut (), _: Side, _: &[u8], _: Timestamp) {}
     fn trailers(&mut self, _: &mut (), _: Side, _: &[Header<'_>], _: u32) {}
     fn reset(&mut self, _: &mut (), _: Side, _: u32) {}
     fn missing(&mut self, _: &mut (), _: Side, _: u64) {}

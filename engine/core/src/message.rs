@@ -10,6 +10,7 @@ mod cookies;
 mod draft;
 mod identity;
 mod keys;
+mod observer;
 pub mod protobuf;
 mod url;
 mod writer;

@@ -264,9 +264,9 @@ pub trait Exchanges {
     fn orphan_response(&mut self, head: &ResponseHead<'_>, origin: &Origin<'_>) -> Self::Draft;
     /// The final response head (never 1xx except 101).
     fn response(&mut self, draft: &mut Self::Draft, head: &ResponseHead<'_>, origin: &Origin<'_>);
-    /// Bytes of a body, valid for the call only. They may lie in the packet memory or in memory of the reader (joined,
-    /// decrypted), so nothing may depend on where they lie.
-    fn body(&mut self, draft: &mut Self::Draft, side: Side, bytes: &[u8]);
+    /// Bytes of a body, valid for the call only, with the packet time of the first of them. They may lie in the packet memory
+    /// or in memory of the reader (joined, decrypted), so nothing may depend on where they lie.
+    fn body(&mut self, draft: &mut Self::Draft, side: Side, bytes: &[u8], time: Timestamp);
     /// Further headers of a message, behind its body (RFC 9113 §8.1).
     fn trailers(
         &mut self,

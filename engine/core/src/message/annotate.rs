@@ -23,6 +23,10 @@
 //! | `pushed` | `true`: the server has made the request for the client | if so |
 //! | `reset`, `reset_by` | the error code of RFC 9113 section 7 by its name, or decimal; `client` or `server` | if the stream was reset with an error |
 //! | `unknown_fields` | headers that are not known, since the beginning of their header table was not captured | if more than 0 |
+//! | `sse_events` | events with data of an event stream (`text/event-stream`), whether they fit into the line or not | for such responses with a body |
+//! | `ndjson_lines` | documents of a response with one on each line | for such responses with a body |
+//! | `first_event`, `last_event` | packet time of the end of the first and of the last of them, nanoseconds since the epoch | if there was one, and no content coding |
+//! | `stream_end` | `done`, `error` (by an event of the stream), `cut`, `reset`: how such a response ended | for them |
 //! | `half` | `timeout`, `closed`, `gap`, `evicted`, `shutdown`, `truncated`, `reset`, `refused`, `hpack`, `oversized`: why the other side is missing, or the call is no whole one | for half calls |
 
 use std::io::Write as _;
@@ -31,6 +35,7 @@ use std::net::Ipv6Addr;
 use super::Notes;
 use super::draft::Draft;
 use super::identity::Id;
+use super::observer::Kind;
 use crate::decap::Endpoint;
 use crate::http::{Side, UnpairedReason};
 
@@ -111,10 +116,32 @@ pub(super) fn write(
             field(out, name, format_args!("true"));
         }
     }
+    stream(draft, out);
     http_version(draft, out);
     if let Some(reason) = unpaired {
         field(out, "half", format_args!("{}", reason.label()));
     }
+}
+
+/// The messages of a response that is a stream of them.
+fn stream(draft: &Draft, out: &mut Vec<u8>) {
+    let body = &draft.response_body;
+    let Some(observer) = body.observer.as_ref().filter(|_| body.state.len > 0) else {
+        return;
+    };
+    let seen = &observer.seen;
+    let name = match observer.kind() {
+        Kind::Event => "sse_events",
+        Kind::Line => "ndjson_lines",
+    };
+    field(out, name, format_args!("{}", seen.messages));
+    for (time, name) in [(seen.first, "first_event"), (seen.last, "last_event")] {
+        if let Some(time) = time {
+            field(out, name, format_args!("{}", time.nanos()));
+        }
+    }
+    let end = observer.stream_end(draft.state.reset.is_some());
+    field(out, "stream_end", format_args!("{end}"));
 }
 
 /// The version, and what only HTTP/2 has.

@@ -1,6 +1,7 @@
 //! The state of one open exchange, with the part of its line that is already written.
 
 use super::content::Codings;
+use super::observer::Observer;
 use crate::decap::{Endpoint, Network};
 use crate::http::{MessageId, Origin, Side, Version};
 use crate::limits::{BODY_TEXT_BYTES_MIN, BODY_TEXT_FACTOR};
@@ -135,6 +136,8 @@ pub(super) struct Body {
     pub(super) state: BodyState,
     /// Streamed: the detail as it is in the line. Collected: bytes as they were received. After the end: the detail.
     pub(super) bytes: Vec<u8>,
+    /// Finds its messages, if it has any.
+    pub(super) observer: Option<Box<Observer>>,
 }
 
 /// The part of a body that has no memory of its own.
@@ -197,6 +200,7 @@ impl Body {
     fn clear(&mut self) {
         self.state = BodyState::default();
         self.bytes.clear();
+        self.observer = None;
     }
 }
 
@@ -250,7 +254,9 @@ impl Draft {
         let upload = self.upload.as_ref();
         let upload = upload.map_or(0, |upload| size_of::<Candidate>() + upload.memory());
         let protocol = self.protocol.as_ref().map_or(0, |protocol| protocol.len());
-        size_of::<Self>() + buffers + upload + protocol
+        let bodies = [&self.request_body, &self.response_body];
+        let observers = bodies.into_iter().filter(|body| body.observer.is_some());
+        size_of::<Self>() + buffers + upload + protocol + observers.count() * size_of::<Observer>()
     }
 
     /// Ready for another exchange, with small buffers kept.

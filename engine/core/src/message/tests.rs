@@ -3,6 +3,7 @@
 mod bounds;
 mod secrets;
 mod shed;
+mod streams;
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -198,7 +199,7 @@ fn play(
     request
         .body
         .chunks(slice)
-        .for_each(|bytes| writer.body(&mut draft, Side::Request, bytes));
+        .for_each(|bytes| writer.body(&mut draft, Side::Request, bytes, Timestamp::ZERO));
     writer.end(
         &mut draft,
         Side::Request,
@@ -212,7 +213,7 @@ fn play(
     response
         .body
         .chunks(slice)
-        .for_each(|bytes| writer.body(&mut draft, Side::Response, bytes));
+        .for_each(|bytes| writer.body(&mut draft, Side::Response, bytes, Timestamp::ZERO));
     writer.end(&mut draft, Side::Response, response.end(), origin(now).time);
     writer.finish(draft);
 }
@@ -590,7 +591,7 @@ fn request_only(writer: &mut LineWriter<Lines>, body: &[u8]) -> Result<Box<Draft
     };
     let head = RequestHead::new(b"PUT", b"/half", Version::Http11, &[]);
     let mut draft = writer.request(&head, &origin);
-    writer.body(&mut draft, Side::Request, body);
+    writer.body(&mut draft, Side::Request, body, Timestamp::ZERO);
     draft
 }
 
@@ -644,7 +645,7 @@ fn a_response_that_was_anothers_is_a_half_call_of_its_own() {
     let headers = [Header::new(name, value)];
     let head = ResponseHead::new(401, Version::Http11, &headers);
     paired.response(&mut draft, &head, &origin);
-    paired.body(&mut draft, Side::Response, b"another's");
+    paired.body(&mut draft, Side::Response, b"another's", Timestamp::ZERO);
     paired.missing(&mut draft, Side::Response, 7);
     paired.end(&mut draft, Side::Response, BodyEnd::Cut, time);
     let response = paired.split_response(&mut draft, 2);
@@ -772,8 +773,8 @@ fn an_early_answer_and_a_gap_keep_both_bodies() {
         &origin,
     );
     writer.missing(&mut draft, Side::Request, 5);
-    writer.body(&mut draft, Side::Response, b"too much");
-    writer.body(&mut draft, Side::Request, b" more");
+    writer.body(&mut draft, Side::Response, b"too much", Timestamp::ZERO);
+    writer.body(&mut draft, Side::Request, b" more", Timestamp::ZERO);
     writer.end(&mut draft, Side::Request, BodyEnd::Cut, Timestamp::ZERO);
     writer.end(
         &mut draft,

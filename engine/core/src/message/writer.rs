@@ -19,6 +19,7 @@ use super::content::{Codings, Decoders};
 use super::draft::{Connection, Draft, Times};
 use super::identity::{ConnectionIds, exchange_id};
 use super::keys::Kind;
+use super::observer::Observer;
 use super::{Config, Counters, Notes, Output, ShedPolicy, Unwritten, annotate, cookies, url};
 use crate::http::{
     BodyEnd, Exchanges, Header, HeaderName, HeaderNames, Origin, RequestHead, ResponseHead, Side,
@@ -301,6 +302,7 @@ impl<O: Output> LineWriter<O> {
                 .find(head.headers)
                 .is_some_and(is_form_type);
         let codings = Codings::of_message(head.headers, names);
+        draft.request_body.observer = Observer::of_message(head.headers, names);
         draft.request_body.state.may_be_coded = may_be_coded(head.unknown_fields, names);
         filter.start_body(
             Kind::RequestBody,
@@ -347,6 +349,7 @@ impl<O: Output> LineWriter<O> {
                 &mut draft.response,
             );
         }
+        draft.response_body.observer = Observer::of_message(head.headers, names);
         draft.response_body.state.may_be_coded = may_be_coded(head.unknown_fields, names);
         filter.start_body(
             Kind::ResponseBody,
@@ -703,8 +706,8 @@ impl<O: Output> Exchanges for LineWriter<O> {
         }
     }
 
-    fn body(&mut self, draft: &mut Self::Draft, side: Side, bytes: &[u8]) {
-        self.add_to_body(draft, side, bytes);
+    fn body(&mut self, draft: &mut Self::Draft, side: Side, bytes: &[u8], time: Timestamp) {
+        self.add_to_body(draft, side, bytes, time);
     }
 
     fn missing(&mut self, draft: &mut Self::Draft, side: Side, count: u64) {

@@ -345,12 +345,13 @@ impl<D> Pairing<D> {
     pub(super) fn request_body<X: Exchanges<Draft = D>>(
         &mut self,
         bytes: &[u8],
+        time: Timestamp,
         shared: &mut Http<X>,
     ) {
         if let Some(exchange) = self.open_request_mut() {
             shared
                 .exchanges
-                .body(&mut exchange.draft, Side::Request, bytes);
+                .body(&mut exchange.draft, Side::Request, bytes, time);
         }
     }
 
@@ -478,12 +479,13 @@ impl<D> Pairing<D> {
     pub(super) fn response_body<X: Exchanges<Draft = D>>(
         &mut self,
         bytes: &[u8],
+        time: Timestamp,
         shared: &mut Http<X>,
     ) {
         if let Some(exchange) = self.open_response_mut() {
             shared
                 .exchanges
-                .body(&mut exchange.draft, Side::Response, bytes);
+                .body(&mut exchange.draft, Side::Response, bytes, time);
         }
     }
 

@@ -157,7 +157,7 @@ fn a_share_of_the_calls_of_one_connection_is_shed_and_truncated_and_counted() {
             // What begins under policy stays as it began.
             writer.set_shed_policy(ShedPolicy::default());
             writer.response(&mut draft, &response, &origin);
-            writer.body(&mut draft, Side::Response, b"text");
+            writer.body(&mut draft, Side::Response, b"text", Timestamp::ZERO);
             writer.finish(draft);
             writer.set_shed_policy(policy);
         }

@@ -56,12 +56,27 @@ fn cut_text(config: &Config, counters: &mut Counters, body: &mut Body) {
     (body.state.sealed, body.state.truncated) = (true, true);
 }
 
+/// Passes the bytes of a body to its observer.
+#[cold]
+fn observe(body: &mut Body, bytes: &[u8], time: Timestamp) {
+    // What a coding hides is found once it is undone.
+    if !body.state.codings.is_identity() || body.state.may_be_coded {
+        return;
+    }
+    let Some(observer) = &mut body.observer else {
+        return;
+    };
+    let mut rest = bytes;
+    while observer.next(time, &mut rest).is_some() {}
+}
+
 impl<O: Output> LineWriter<O> {
     pub(super) fn add_to_body(
         &mut self,
         draft: &mut Result<Box<Draft>, Unwritten>,
         side: Side,
         bytes: &[u8],
+        time: Timestamp,
     ) {
         self.counters.payload_bytes += bytes.len() as u64;
         let Ok(open) = draft else { return };
@@ -69,6 +84,9 @@ impl<O: Output> LineWriter<O> {
             self.add_to_upload(draft, bytes);
         }
         let Ok(draft) = draft else { return };
+        if draft.body(side).observer.is_some() {
+            observe(draft.body(side), bytes, time);
+        }
         let (stopped, rules) = (draft.state.findings.is_stopped(), draft.state.rule_set);
         let body = draft.body(side);
         body.state.len += bytes.len() as u64;
@@ -144,6 +162,9 @@ impl<O: Output> LineWriter<O> {
         self.end_upload(draft, side, End::Cut);
         let Ok(draft) = draft else { return };
         let body = draft.body(side);
+        if let Some(observer) = &mut body.observer {
+            observer.missing();
+        }
         body.state.missing = body.state.missing.saturating_add(missing);
         body.state.len = body.state.len.saturating_add(missing);
         body.state.has_gap = true;
@@ -173,6 +194,9 @@ impl<O: Output> LineWriter<O> {
         };
         if let Some(times) = times {
             times.last = time;
+        }
+        if let Some(observer) = &mut draft.body(side).observer {
+            observer.end(end, time);
         }
         self.end_body(draft, side, end);
     }
@@ -294,6 +318,9 @@ impl<O: Output> LineWriter<O> {
         body.state.truncated |= decoded.limited || decoded.expanded;
         body.state.has_gap |= decoded.broken;
         body.state.len = decoded.full_len;
+        if let Some(observer) = &mut body.observer {
+            observer.read_decoded(content);
+        }
     }
 
     /// Applies its rules to a body; `is_start` when there is more of it.

@@ -76,8 +76,8 @@ impl<D> Connection<D> {
         self.readings[direction].position = input.offset;
         if !data.is_empty() {
             match self.side(direction) {
-                Some(Side::Response) => self.pairing.response_body(data, shared),
-                _ => self.pairing.request_body(data, shared),
+                Some(Side::Response) => self.pairing.response_body(data, input.time, shared),
+                _ => self.pairing.request_body(data, input.time, shared),
             }
         }
         if is_over {

@@ -153,7 +153,7 @@ impl Exchanges for Recorder {
         );
     }
 
-    fn body(&mut self, draft: &mut Draft, side: Side, bytes: &[u8]) {
+    fn body(&mut self, draft: &mut Draft, side: Side, bytes: &[u8], _: Timestamp) {
         assert!(!bytes.is_empty());
         self.body_bytes += bytes.len() as u64;
         draft.open_body(side).extend_from_slice(bytes);

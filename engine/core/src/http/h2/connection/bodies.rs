@@ -16,7 +16,8 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         let side = self.side(direction);
-        let id = self.halves[direction].frame.stream;
+        let half = &self.halves[direction];
+        let (id, time) = (half.frame.stream, half.last);
         let Some((side, stream)) = side.zip(self.streams.get(id)) else {
             shared.counters.bytes_ignored += bytes.len() as u64;
             return;
@@ -32,7 +33,7 @@ impl<D> Connection<D> {
         match &mut stream.draft {
             Some(draft) if is_open => {
                 if !bytes.is_empty() {
-                    shared.exchanges.body(draft, side, bytes);
+                    shared.exchanges.body(draft, side, bytes, time);
                 }
             }
             _ => shared.counters.bytes_ignored += bytes.len() as u64,
