@@ -15,7 +15,8 @@
 //! * An acknowledgement of the peer past the hole **proves** that the capture missed the bytes, for the receiver has them
 //!   and they will not be sent again. Only reordering by the mirror can still bring them, and that takes milliseconds:
 //!   after a **grace** of [`REORDER_GRACE`] of packet time or [`REORDER_SEGMENTS_MAX`] segments of this flow, whichever
-//!   is first, they are a **gap**. Zeek and Suricata skip such a hole at once, which on a mirror that reorders (network
+//!   is first, they are a **gap**. In a quiet flow, packets that change places are farther apart in time: as long as fewer
+//!   than [`REORDER_SEGMENTS_MIN`] segments of it have come, the grace is [`REORDER_GRACE_QUIET`]. Zeek and Suricata skip such a hole at once, which on a mirror that reorders (network
 //!   load balancers document that they do) loses bytes that arrive a moment later; waiting for a time-out instead holds
 //!   up everything behind the hole for minutes.
 //! * A hole without this proof becomes a gap when nothing is delivered for [`HOLE_AGE_MAX`], or when too much waits
@@ -52,6 +53,8 @@
 //! | SYN in an open flow | pending | a SYN with another number | data behind it, or the answer to it → a new flow |
 //!
 //! [`REORDER_GRACE`]: crate::limits::REORDER_GRACE
+//! [`REORDER_GRACE_QUIET`]: crate::limits::REORDER_GRACE_QUIET
+//! [`REORDER_SEGMENTS_MIN`]: crate::limits::REORDER_SEGMENTS_MIN
 //! [`REORDER_SEGMENTS_MAX`]: crate::limits::REORDER_SEGMENTS_MAX
 //! [`HOLE_AGE_MAX`]: crate::limits::HOLE_AGE_MAX
 //! [`FLOW_LINGER`]: crate::limits::FLOW_LINGER

@@ -95,6 +95,15 @@ pub const REORDER_GRACE: Duration = Duration::from_millis(20);
 /// more than parallel paths differ by, and it bounds the wait where frames have no usable time.
 pub const REORDER_SEGMENTS_MAX: u32 = 256;
 
+/// Packet time that replaces [`REORDER_GRACE`] for a flow of which fewer than [`REORDER_SEGMENTS_MIN`] segments were
+/// captured in it: in a quiet flow, packets that change places are as far apart in time as the packets are. What waits
+/// meanwhile is no more than these segments carry.
+pub const REORDER_GRACE_QUIET: Duration = Duration::from_millis(200);
+
+/// Segments of the same flow before which its grace is [`REORDER_GRACE_QUIET`]: paths that reorder move a packet behind a
+/// few others (TCP itself allows for three, RFC 5681).
+pub const REORDER_SEGMENTS_MIN: u32 = 8;
+
 /// Packet time that a hole may last which no acknowledgement covers: a sender's second or third retransmission has come
 /// by then, and one-sided traffic has no acknowledgements to wait for. Then it is a gap, counted as
 /// `flow_holes_expired`.

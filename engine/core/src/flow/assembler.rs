@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use crate::flow::gap_list::Gaps;
 use crate::flow::pool::{Patience, Pool, charge};
-use crate::limits::{REBASE_BYTES_MAX, RESYNC_SEGMENTS, SEQUENCE_JUMP_MAX};
+use crate::limits::{
+    REBASE_BYTES_MAX, REORDER_GRACE_QUIET, REORDER_SEGMENTS_MIN, RESYNC_SEGMENTS, SEQUENCE_JUMP_MAX,
+};
 use crate::time::Timestamp;
 
 /// What the sequence number of offset 0 was taken from.
@@ -197,6 +199,8 @@ pub(super) struct Grace {
     pub(super) ends: Timestamp,
     /// Segments of the flow after which it ends before.
     pub(super) segments_left: u32,
+    /// It is the longer one of a quiet flow.
+    is_extended: bool,
 }
 
 impl Grace {
@@ -206,7 +210,22 @@ impl Grace {
             until_offset,
             ends: now.after(patience.grace),
             segments_left: patience.segments,
+            is_extended: false,
         }
+    }
+
+    /// Its time is over; whether it goes on, since too few segments of the flow have come to bring what is missing.
+    pub(super) fn extend(&mut self, patience: Patience) -> bool {
+        let seen = patience.segments.saturating_sub(self.segments_left);
+        let left = REORDER_SEGMENTS_MIN.saturating_sub(seen);
+        let rest = REORDER_GRACE_QUIET.saturating_sub(patience.grace);
+        if self.is_extended || left == 0 || rest.is_zero() {
+            return false;
+        }
+        self.is_extended = true;
+        self.ends = self.ends.after(rest);
+        self.segments_left = left;
+        true
     }
 }
 

@@ -14,7 +14,9 @@ use crate::decap::{Flags, Segment};
 use crate::flow::assembler::{Assembler, BaseSource, Chunk, Fin, Grace, distance};
 use crate::flow::direction::Direction;
 use crate::flow::{Consumer, FlowEnd};
-use crate::limits::{HOLE_AGE_MAX, REBASE_BYTES_MAX, REORDER_GRACE, RESET_DOUBT, RESET_WINDOW};
+use crate::limits::{
+    HOLE_AGE_MAX, REBASE_BYTES_MAX, REORDER_GRACE, REORDER_GRACE_QUIET, RESET_DOUBT, RESET_WINDOW,
+};
 use crate::time::Timestamp;
 
 use delivery::Reset;
@@ -390,8 +392,9 @@ impl<C> Stream<C> {
             self.drain(context);
         }
         for direction in Direction::BOTH {
-            let own = &self.assemblers[direction];
-            if own.has_grace() && now >= own.grace.ends {
+            let own = &mut self.assemblers[direction];
+            let is_over = own.has_grace() && now >= own.grace.ends;
+            if is_over && !(own.base.is_captured() && own.grace.extend(context.pool.patience)) {
                 self.end_grace(direction, context);
             }
             while self.assemblers[direction]
@@ -419,7 +422,10 @@ impl<C> Stream<C> {
             reset.until = reset.until.min(now.after(RESET_DOUBT));
         }
         for own in self.assemblers.both_mut() {
-            own.grace.ends = own.grace.ends.min(now.after(grace));
+            own.grace.ends = own
+                .grace
+                .ends
+                .min(now.after(grace.max(REORDER_GRACE_QUIET)));
             own.progress = own.progress.min(now);
             for piece in &mut own.queue {
                 piece.queued = piece.queued.min(now);

@@ -148,18 +148,46 @@ fn a_reordered_segment_is_used_within_the_grace_although_it_was_acknowledged() {
 }
 
 #[test]
-fn a_proven_loss_is_a_gap_when_the_grace_is_over_not_after_minutes() {
+fn in_a_quiet_flow_the_grace_is_longer() {
+    let missing = "30 > . 1 1 ask\n40 < . 4 4 wer\n50 > . 4 7\n";
     check_shaken_live(
-        "30 > . 1 1 ask\n40 < . 4 4 wer\n50 > . 4 7\ntick 20049",
+        &format!("{missing}73000 < . 1 4 ans"),
+        ">ask <ans <wer open",
+    );
+    // So many segments show that it does not come, before the time and after it.
+    let more = |from: u32, count: u32| {
+        let lines = (0..count).map(|number| format!("{} > . 4 7\n", from + number));
+        lines.collect::<String>()
+    };
+    let few = limits::REORDER_SEGMENTS_MIN - 2;
+    check_shaken_live(
+        &format!("{missing}{}tick 20060", more(60, few - 1)),
         ">ask open",
     );
     check_shaken_live(
-        "30 > . 1 1 ask\n40 < . 4 4 wer\n50 > . 4 7\ntick 20050",
+        &format!("{missing}{}tick 20100", more(60, few + 1)),
+        ">ask <(3) <wer open",
+    );
+    check_shaken_live(&format!("{missing}{}", more(30_000, few)), ">ask open");
+    check_shaken_live(
+        &format!("{missing}{}", more(30_000, few + 1)),
+        ">ask <(3) <wer open",
+    );
+}
+
+#[test]
+fn a_proven_loss_is_a_gap_when_the_grace_is_over_not_after_minutes() {
+    check_shaken_live(
+        "30 > . 1 1 ask\n40 < . 4 4 wer\n50 > . 4 7\ntick 200049",
+        ">ask open",
+    );
+    check_shaken_live(
+        "30 > . 1 1 ask\n40 < . 4 4 wer\n50 > . 4 7\ntick 200050",
         ">ask <(3) <wer open",
     );
     // The late bytes are counted, not delivered.
     let (table, tape) = play(
-        &format!("{SHAKE}30 > . 1 1 ask\n40 < . 4 4 wer\n50 > . 4 7\n30000 < . 1 4 ans"),
+        &format!("{SHAKE}30 > . 1 1 ask\n40 < . 4 4 wer\n50 > . 4 7\n210000 < . 1 4 ans"),
         false,
     );
     assert_eq!(show(&tape), ">ask <(3) <wer open");
@@ -170,7 +198,7 @@ fn a_proven_loss_is_a_gap_when_the_grace_is_over_not_after_minutes() {
 #[test]
 fn late_bytes_of_every_gap_are_late_and_no_duplicates() {
     let gaps = "30 > . 1 1 ask\n40 < . 4 4 wer\n50 > . 4 7\n60 < . 10 4 wer\n70 > . 4 13\n";
-    let late = "tick 30000\ntick 60000\n60010 < . 1 4 ans\n60020 < . 7 4 abc\n";
+    let late = "tick 210000\ntick 420000\n420010 < . 1 4 ans\n420020 < . 7 4 abc\n";
     let (table, _) = play(&format!("{SHAKE}{gaps}{late}"), false);
     let counters = table.counters();
     assert_eq!(counters.flow_gap_bytes, 6);
@@ -180,7 +208,7 @@ fn late_bytes_of_every_gap_are_late_and_no_duplicates() {
         (0, 0)
     );
     let (table, _) = play(
-        &format!("{SHAKE}{gaps}{late}70000 < . 1 4 ans\n70010 < . 7 4 abc\n"),
+        &format!("{SHAKE}{gaps}{late}430000 < . 1 4 ans\n430010 < . 7 4 abc\n"),
         false,
     );
     let counters = table.counters();
@@ -256,7 +284,7 @@ fn a_response_captured_before_its_request_is_delivered_after_it() {
         ">ask <answer <. >. Fin",
     );
     // If the request does not arrive it was missed, and its length is known.
-    check_shaken_live("40 < . 1 4 answer\ntick 20040", ">(3) <answer open");
+    check_shaken_live("40 < . 1 4 answer\ntick 200040", ">(3) <answer open");
     // The FIN and SYN numbers are not data.
     check_shaken(
         "30 > FA 1 1 ask\n40 < . 1 5 answer",
@@ -560,7 +588,7 @@ fn an_idle_flow_ends() {
 
 #[test]
 fn a_clock_set_back_breaks_nothing() {
-    let script = "900000000 > . 1 1 ask\n1 < . 4 4 wer\n2 > . 4 7\ntick 30000";
+    let script = "900000000 > . 1 1 ask\n1 < . 4 4 wer\n2 > . 4 7\ntick 210000";
     check_live(script, ">ask <(3) <wer open");
     check_live(&format!("{script}\ntick 700000000"), ">ask <(3) <wer Idle");
 }
