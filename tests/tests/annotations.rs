@@ -2,6 +2,7 @@
 
 use bench::collect::{Row, value};
 use bench::traffic::{Close, Conversation, Exchange, Frame as Made, Segment, Side, Vxlan, Wire};
+use engine_core::message::Fact;
 use engine_core::pipeline::Config;
 use tests::engine::{Reader, captured};
 use tests::program::repository;
@@ -140,6 +141,39 @@ fn a_call_that_never_ends_has_the_time_of_its_last_byte() {
         ],
     );
     assert_eq!(alone, both, "the clock went on by an hour before it ended");
+}
+
+/// Rows of the table of facts: names, classes, and what they come from.
+#[test]
+fn every_fact_is_in_the_table_with_its_class() {
+    let path = repository().join("docs/annotations.md");
+    let text = std::fs::read_to_string(path).expect("the document is there");
+    let table = text.split("## Facts").nth(1).expect("facts");
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .take_while(|line| !line.starts_with("## "))
+        .filter(|line| line.starts_with("| `") && !line.contains("`custom_field:`"))
+        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+        .collect();
+    let mut names = Vec::new();
+    for row in &rows {
+        let classes: Vec<_> = row[1].split(", ").collect();
+        for (place, name) in row[0].split(", ").enumerate() {
+            let name = name.trim_matches('`');
+            let fact = Fact::ALL.iter().find(|fact| fact.name() == name);
+            let fact = fact.unwrap_or_else(|| panic!("{name} is no fact"));
+            let class = classes.get(place).unwrap_or(&classes[0]);
+            assert_eq!(*class, fact.class().name(), "{name}");
+            for key in fact.sources().keys() {
+                let header = key.split_once(':').map_or(key.as_str(), |(_, name)| name);
+                assert!(row[2].contains(header), "{name} comes from {key}");
+            }
+            names.push(name);
+        }
+    }
+    for fact in Fact::ALL {
+        assert!(names.contains(&fact.name()), "{} is missing", fact.name());
+    }
 }
 
 #[test]

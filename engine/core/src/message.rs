@@ -7,15 +7,19 @@
 mod annotate;
 mod content;
 mod cookies;
+mod derive;
 mod draft;
+mod facts;
 mod identity;
 mod keys;
 mod observer;
 pub mod protobuf;
+mod rpc;
 mod url;
 mod writer;
 
 pub use draft::Draft;
+pub use facts::{Class, Details, Fact};
 pub use writer::LineWriter;
 
 use crate::http::UnpairedReason;
@@ -121,6 +125,8 @@ pub struct Config {
     pub half_calls: bool,
     /// Add the annotations of `message/annotate.rs` after the rules.
     pub annotate: bool,
+    /// Show facts that are numbers or from a closed list although the rules changed what they come from.
+    pub keep_facts: bool,
     /// Add the fields of form bodies as params.
     pub form_params: bool,
     /// Add the client's address as `request_header:x-forwarded-for`.
@@ -141,6 +147,7 @@ impl Default for Config {
             open_bytes_max: limits::OPEN_BYTES_MAX,
             half_calls: false,
             annotate: false,
+            keep_facts: false,
             form_params: false,
             client_address: false,
             realip_header: None,

@@ -1,4 +1,5 @@
 //! Annotations: `custom_field:*` details on how an exchange was captured. Opt-in, after the rules; they contain addresses.
+//! What is derived from other details is a fact, and under the rules (`facts.rs`).
 //!
 //! | name after `custom_field:` | value | present |
 //! | --- | --- | --- |
@@ -19,14 +20,9 @@
 //! | `wrong_coding` | `true`: Content-Encoding has a name that is no coding, and the body is left as it is | if so |
 //! | `http_version` | `2`, `1.1`, `1.0`, `0.9`: that of the request | always |
 //! | `stream_id` | number of the HTTP/2 stream | in HTTP/2 |
-//! | `connect_protocol` | what an extended CONNECT opens (RFC 8441) | for such calls |
 //! | `pushed` | `true`: the server has made the request for the client | if so |
 //! | `reset`, `reset_by` | the error code of RFC 9113 section 7 by its name, or decimal; `client` or `server` | if the stream was reset with an error |
 //! | `unknown_fields` | headers that are not known, since the beginning of their header table was not captured | if more than 0 |
-//! | `sse_events` | events with data of an event stream (`text/event-stream`), whether they fit into the line or not | for such responses with a body |
-//! | `ndjson_lines` | documents of a response with one on each line | for such responses with a body |
-//! | `first_event`, `last_event` | packet time of the end of the first and of the last of them, nanoseconds since the epoch | if there was one, and no content coding |
-//! | `stream_end` | `done`, `error` (by an event of the stream), `cut`, `reset`: how such a response ended | for them |
 //! | `half` | `timeout`, `closed`, `gap`, `evicted`, `shutdown`, `truncated`, `reset`, `refused`, `hpack`, `oversized`: why the other side is missing, or the call is no whole one | for half calls |
 
 use std::io::Write as _;
@@ -35,7 +31,6 @@ use std::net::Ipv6Addr;
 use super::Notes;
 use super::draft::Draft;
 use super::identity::Id;
-use super::observer::Kind;
 use crate::decap::Endpoint;
 use crate::http::{Side, UnpairedReason};
 
@@ -116,32 +111,10 @@ pub(super) fn write(
             field(out, name, format_args!("true"));
         }
     }
-    stream(draft, out);
     http_version(draft, out);
     if let Some(reason) = unpaired {
         field(out, "half", format_args!("{}", reason.label()));
     }
-}
-
-/// The messages of a response that is a stream of them.
-fn stream(draft: &Draft, out: &mut Vec<u8>) {
-    let body = &draft.response_body;
-    let Some(observer) = body.observer.as_ref().filter(|_| body.state.len > 0) else {
-        return;
-    };
-    let seen = &observer.seen;
-    let name = match observer.kind() {
-        Kind::Event => "sse_events",
-        Kind::Line => "ndjson_lines",
-    };
-    field(out, name, format_args!("{}", seen.messages));
-    for (time, name) in [(seen.first, "first_event"), (seen.last, "last_event")] {
-        if let Some(time) = time {
-            field(out, name, format_args!("{}", time.nanos()));
-        }
-    }
-    let end = observer.stream_end(draft.state.reset.is_some());
-    field(out, "stream_end", format_args!("{end}"));
 }
 
 /// The version, and what only HTTP/2 has.
@@ -157,13 +130,6 @@ fn http_version(draft: &Draft, out: &mut Vec<u8>) {
         .find_map(|times| times.message.stream());
     let Some(stream) = stream else { return };
     field(out, "stream_id", format_args!("{stream}"));
-    if let Some(protocol) = draft
-        .protocol
-        .as_ref()
-        .and_then(|text| str::from_utf8(text).ok())
-    {
-        field(out, "connect_protocol", format_args!("{protocol}"));
-    }
     if state.is_pushed {
         field(out, "pushed", format_args!("true"));
     }
@@ -205,16 +171,7 @@ const ERRORS: [&str; 14] = [
     "HTTP_1_1_REQUIRED",
 ];
 
-/// Whether an annotation may have this value: a token of RFC 9110 needs no escape.
-pub(super) fn is_token(value: &[u8]) -> bool {
-    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    (1..=PROTOCOL_BYTES_MAX).contains(&value.len()) && value.iter().all(is_token)
-}
-
-/// A longer protocol of an extended CONNECT is left out: those that are registered have twenty octets at most.
-const PROTOCOL_BYTES_MAX: usize = 64;
-
-/// Every value consists of digits, letters, dots, colons and what else a token has, so nothing needs an escape.
+/// Every value consists of digits, letters, dots and colons, so nothing needs an escape.
 fn field(out: &mut Vec<u8>, name: &str, value: std::fmt::Arguments<'_>) {
     // Writing to a vector does not fail.
     let _ = write!(out, "[\"custom_field:{name}\",\"{value}\"],");

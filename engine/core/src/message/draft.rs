@@ -1,7 +1,9 @@
 //! The state of one open exchange, with the part of its line that is already written.
 
 use super::content::Codings;
+use super::facts::{Details, Facts};
 use super::observer::Observer;
+use super::rpc::System;
 use crate::decap::{Endpoint, Network};
 use crate::http::{MessageId, Origin, Side, Version};
 use crate::limits::{BODY_TEXT_BYTES_MIN, BODY_TEXT_FACTOR};
@@ -26,8 +28,8 @@ pub struct Draft {
     pub(super) session: Vec<u8>,
     /// Its request has the marker of an upload, and it is not decided yet whether it is one.
     pub(super) upload: Option<Box<Candidate>>,
-    /// What an extended CONNECT opens.
-    pub(super) protocol: Option<Box<[u8]>>,
+    /// What was derived of it.
+    pub(super) facts: Facts,
 }
 
 /// The part of a draft that has no memory of its own.
@@ -60,6 +62,10 @@ pub(super) struct State {
     /// Who has reset it, with which code.
     pub(super) reset: Option<(Side, u32)>,
     pub(super) is_pushed: bool,
+    /// Details that the rules did not leave as they were sent, of those that facts come from.
+    pub(super) changed: Details,
+    /// What it speaks, if it is a remote procedure call.
+    pub(super) rpc: Option<System>,
     /// Of the request, or of a response that stands alone.
     pub(super) version: Option<Version>,
     pub(super) connection: Connection,
@@ -205,7 +211,7 @@ impl Body {
 }
 
 impl Draft {
-    fn buffers(&mut self) -> [&mut Vec<u8>; 6] {
+    fn buffers(&mut self) -> [&mut Vec<u8>; 7] {
         [
             &mut self.start,
             &mut self.request_body.bytes,
@@ -213,6 +219,7 @@ impl Draft {
             &mut self.response,
             &mut self.response_body.bytes,
             &mut self.session,
+            self.facts.buffer(),
         ]
     }
 
@@ -231,6 +238,7 @@ impl Draft {
         self.state.response_times = None;
         self.state.status = 0;
         other.state.fields_left_out = 0;
+        self.facts.remove_from(Details::OF_RESPONSE);
         let events = self.state.findings;
         other.state.findings = events.of_part(other.details_left());
         self.state.findings = events.of_part(self.details_left());
@@ -253,17 +261,15 @@ impl Draft {
         let buffers: usize = self.buffers().iter().map(|buffer| buffer.capacity()).sum();
         let upload = self.upload.as_ref();
         let upload = upload.map_or(0, |upload| size_of::<Candidate>() + upload.memory());
-        let protocol = self.protocol.as_ref().map_or(0, |protocol| protocol.len());
         let bodies = [&self.request_body, &self.response_body];
         let observers = bodies.into_iter().filter(|body| body.observer.is_some());
-        size_of::<Self>() + buffers + upload + protocol + observers.count() * size_of::<Observer>()
+        size_of::<Self>() + buffers + upload + observers.count() * size_of::<Observer>()
     }
 
     /// Ready for another exchange, with small buffers kept.
     pub(super) fn recycle(&mut self, kept_bytes: usize) {
         self.state = State::default();
         self.upload = None;
-        self.protocol = None;
         self.request_body.clear();
         self.response_body.clear();
         for buffer in self.buffers() {

@@ -26,6 +26,7 @@ pub(super) enum Kind {
     SessionField,
     Now,
     Interval,
+    CustomField,
 }
 
 impl Kind {
@@ -43,6 +44,7 @@ impl Kind {
             Self::SessionField => "session_field:",
             Self::Now => "now",
             Self::Interval => "interval",
+            Self::CustomField => "custom_field:",
         }
     }
 }

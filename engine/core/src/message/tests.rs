@@ -1,6 +1,7 @@
 //! Whole exchanges, driven through the writer as the HTTP parser drives it.
 
 mod bounds;
+mod facts;
 mod secrets;
 mod shed;
 mod streams;

@@ -9,6 +9,7 @@
 //! `POOL_BYTES_MAX`. One rule set applies to the whole of an exchange: the one that was in force at its start.
 
 mod body;
+mod facts;
 mod filter;
 mod upload;
 
@@ -17,10 +18,13 @@ use std::sync::Arc;
 
 use super::content::{Codings, Decoders};
 use super::draft::{Connection, Draft, Times};
+use super::facts::{Details, Fact};
 use super::identity::{ConnectionIds, exchange_id};
 use super::keys::Kind;
 use super::observer::Observer;
-use super::{Config, Counters, Notes, Output, ShedPolicy, Unwritten, annotate, cookies, url};
+use super::{
+    Config, Counters, Notes, Output, ShedPolicy, Unwritten, annotate, cookies, derive, url,
+};
 use crate::http::{
     BodyEnd, Exchanges, Header, HeaderName, HeaderNames, Origin, RequestHead, ResponseHead, Side,
     UnpairedReason, Version,
@@ -69,6 +73,8 @@ struct Work {
     value: Vec<u8>,
     /// Becomes the buffer of a body that was collected.
     spare: Vec<u8>,
+    /// The facts of a call.
+    facts: Vec<u8>,
     decoders: Decoders,
 }
 
@@ -90,6 +96,7 @@ impl<O: Output> LineWriter<O> {
                 name: Vec::new(),
                 value: Vec::new(),
                 spare: Vec::new(),
+                facts: Vec::new(),
                 decoders: Decoders::new(),
             },
             host,
@@ -212,12 +219,15 @@ impl<O: Output> LineWriter<O> {
         if head.unknown_fields > 0 {
             filter.doubt_request(head, host.is_some());
         }
+        let changed = &mut draft.state.changed;
         filter.write(Kind::RequestMethod, b"", head.method, &mut draft.start);
         if !head.target.is_empty() {
             value.clear();
             let host = host.unwrap_or_default();
             url::write(origin.scheme(), head.method, head.target, host, value);
-            filter.write(Kind::RequestUrl, b"", value, &mut draft.start);
+            if !filter.write(Kind::RequestUrl, b"", value, &mut draft.start) {
+                *changed = changed.and(Details::REQUEST_URL);
+            }
         }
 
         let real_ip = config.realip_header.as_deref().map(str::as_bytes);
@@ -255,13 +265,13 @@ impl<O: Output> LineWriter<O> {
                 if real_ip_due.take().is_some() {
                     filter.write(Kind::RequestHeader, header.name, value, &mut draft.request);
                 }
-            } else {
-                filter.write(
-                    Kind::RequestHeader,
-                    header.name,
-                    header.value,
-                    &mut draft.request,
-                );
+            } else if !filter.write(
+                Kind::RequestHeader,
+                header.name,
+                header.value,
+                &mut draft.request,
+            ) {
+                *changed = changed.and(Details::header(Side::Request, header.name));
             }
         }
         draft.state.headers_end = draft.request.len();
@@ -304,7 +314,7 @@ impl<O: Output> LineWriter<O> {
         let codings = Codings::of_message(head.headers, names);
         draft.request_body.observer = Observer::of_message(head.headers, names);
         draft.request_body.state.may_be_coded = may_be_coded(head.unknown_fields, names);
-        filter.start_body(
+        let is_hidden = filter.start_body(
             Kind::RequestBody,
             &mut draft.request_body,
             head.headers,
@@ -312,6 +322,15 @@ impl<O: Output> LineWriter<O> {
             is_form,
             (config.body_bytes_max, draft.state.body_bytes_max),
         );
+        if is_hidden {
+            *changed = changed.and(Details::REQUEST_BODY);
+        }
+        let media = derive::media_of(head.headers);
+        if let Some(media) = media {
+            derive::request(draft, media, head);
+        } else if derive::may_be_connect(head, config) {
+            derive::plain_connect(draft, head);
+        }
     }
 
     fn write_response(&mut self, draft: &mut Draft, head: &ResponseHead<'_>) {
@@ -339,19 +358,25 @@ impl<O: Output> LineWriter<O> {
             let unchanged = filter.write_status(&work.value, &mut draft.start);
             // A rule may have removed or replaced the code: the index then has none.
             draft.state.status = if unchanged { head.status } else { 0 };
+            if !unchanged {
+                draft.state.changed = draft.state.changed.and(Details::RESPONSE_CODE);
+            }
         }
         let names = HeaderNames::of(head.headers);
+        let changed = &mut draft.state.changed;
         for header in logged(head.headers, names, head.version) {
-            filter.write(
+            if !filter.write(
                 Kind::ResponseHeader,
                 header.name,
                 header.value,
                 &mut draft.response,
-            );
+            ) {
+                *changed = changed.and(Details::header(Side::Response, header.name));
+            }
         }
         draft.response_body.observer = Observer::of_message(head.headers, names);
         draft.response_body.state.may_be_coded = may_be_coded(head.unknown_fields, names);
-        filter.start_body(
+        let is_hidden = filter.start_body(
             Kind::ResponseBody,
             &mut draft.response_body,
             head.headers,
@@ -359,6 +384,15 @@ impl<O: Output> LineWriter<O> {
             false,
             (config.body_bytes_max, draft.state.body_bytes_max),
         );
+        if is_hidden {
+            draft.state.changed = draft.state.changed.and(Details::RESPONSE_BODY);
+        }
+        let media = derive::media_of(head.headers);
+        // The type of the request decides, if it is known.
+        let may_be_rpc = draft.state.request_times.is_none() || draft.state.unknown_fields > 0;
+        if draft.state.rpc.is_some() || (may_be_rpc && media.is_some()) {
+            derive::response(draft, media, head);
+        }
     }
 
     /// Writes headers that came behind a body, after those of the head.
@@ -391,8 +425,15 @@ impl<O: Output> LineWriter<O> {
         let mut details = std::mem::take(&mut work.spare);
         let mut left_out = 0;
         for header in headers {
+            let start = details.len();
             let fits = filter.write_field(kind, header.name, header.value, &mut details);
             left_out += u32::from(!fits);
+            let written = details.get(start..).unwrap_or_default();
+            let source = Details::header(side, header.name);
+            if source != Details::NONE && !filter.is_whole(kind, header.name, header.value, written)
+            {
+                draft.state.changed = draft.state.changed.and(source);
+            }
         }
         match side {
             Side::Request => {
@@ -404,6 +445,9 @@ impl<O: Output> LineWriter<O> {
         }
         details.clear();
         work.spare = details;
+        if side == Side::Response {
+            derive::status(draft, headers);
+        }
         draft.state.fields_left_out += left_out;
         draft.state.unknown_fields = draft.state.unknown_fields.saturating_add(unknown_fields);
     }
@@ -454,6 +498,7 @@ impl<O: Output> LineWriter<O> {
             return;
         };
         let mut times = std::mem::take(&mut work.spare);
+        let mut facts = std::mem::take(&mut work.facts);
         let mut filter = RuleFilter {
             set,
             findings: &mut draft.state.findings,
@@ -466,11 +511,18 @@ impl<O: Output> LineWriter<O> {
             ndjson::decimal(millis, &mut work.value);
             filter.write(kind, b"", &work.value, &mut times);
         }
+        let may_have_facts = !draft.facts.is_empty() || draft.response_body.observer.is_some();
+        if self.config.annotate && may_have_facts {
+            self.write_facts(draft, &mut facts);
+        }
+        let Some(set) = set_of(&mut self.set, &mut self.retired, draft.state.rule_set) else {
+            return;
+        };
         match set
             .rules
             .verdict(&draft.state.findings, draft.state.sampled_out)
         {
-            Verdict::Kept => self.write_line(draft, unpaired, &mut times),
+            Verdict::Kept => self.write_line(draft, unpaired, &mut times, &facts),
             Verdict::Stopped => self.counters.calls_stopped += 1,
             Verdict::Sampled => self.counters.calls_sampled += 1,
             Verdict::Emptied => {
@@ -480,14 +532,24 @@ impl<O: Output> LineWriter<O> {
         }
         times.clear();
         self.work.spare = times;
+        facts.clear();
+        self.work.facts = facts;
     }
 
-    /// Passes the line to the output in its parts; `last` holds the details after all others, and annotations are appended.
-    fn write_line(&mut self, draft: &Draft, unpaired: Option<UnpairedReason>, last: &mut Vec<u8>) {
+    /// Passes the line to the output in its parts; `last` holds the details after all others, and annotations are appended
+    /// with the facts behind them.
+    fn write_line(
+        &mut self,
+        draft: &Draft,
+        unpaired: Option<UnpairedReason>,
+        last: &mut Vec<u8>,
+        facts: &[u8],
+    ) {
         let connection_id = self.ids.connection(&draft.state.connection);
         let notes = notes(draft, exchange_id(connection_id, draft), unpaired);
         if self.config.annotate {
             annotate::write(draft, connection_id, &notes, unpaired, last);
+            last.extend_from_slice(facts);
         }
         let parts: [&[u8]; 9] = [
             b"[",
@@ -660,10 +722,11 @@ impl<O: Output> Exchanges for LineWriter<O> {
         if head.version == Version::Http2 {
             draft.state.unknown_fields = head.unknown_fields;
             draft.state.is_pushed = head.is_pushed;
-            let protocol = head
-                .protocol
-                .filter(|protocol| annotate::is_token(protocol));
-            draft.protocol = protocol.map(Into::into);
+            let protocol = head.protocol.unwrap_or_default();
+            if !protocol.is_empty() {
+                let facts = &mut draft.facts;
+                facts.add(Fact::ConnectProtocol, Details::NONE, protocol);
+            }
         }
         self.write_request(&mut draft, head, names, origin);
         self.account(&mut draft);

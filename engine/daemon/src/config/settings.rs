@@ -235,6 +235,16 @@ settings! {
         .of(Calls, READING)
         .sets(|config, is_on| config.message.annotate = *is_on);
 
+    /// Show annotations that are numbers or from a closed list although the rules hide what they come from.
+    ///
+    /// An annotation that is derived from other details, such as the status of a gRPC call, is shown only if the rules leave
+    /// those as they were sent. With this setting only those that are text of the call are left out. docs/annotations.md has
+    /// both.
+    keep_facts: Switch = Setting::new("SNIFFER_KEEP_FACTS", || false)
+        .flag("keep-facts", "")
+        .of(Calls, READING)
+        .sets(|config, is_on| config.message.keep_facts = *is_on);
+
     /// Add the client's address as `request_header:x-forwarded-for`.
     client_address: Switch = Setting::new("SNIFFER_CLIENT_ADDRESS", || false)
         .flag("client-address", "")

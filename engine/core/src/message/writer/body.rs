@@ -10,6 +10,7 @@
 //! What a rule would drop a call for counts as found where it may be in what was not read.
 
 use super::super::draft::{Body, BodyState, Draft, Mode};
+use super::super::facts::Details;
 use super::super::keys::{CLOSING, Kind};
 use super::super::{Config, Counters, Output, Unwritten, url};
 use super::filter::{RuleFilter, set_of};
@@ -373,8 +374,11 @@ impl<O: Output> LineWriter<O> {
         let unreadable_before = filter.findings.unreadable;
         let most = if truncated { bytes_max } else { usize::MAX };
         let bounds = (most, body.state.text_bytes_max());
-        let cut = filter.write_body(kind_of(side), content, extent, bounds, &mut body.bytes);
-        if cut {
+        let written = filter.write_body(kind_of(side), content, extent, bounds, &mut body.bytes);
+        if written.is_changed || withheld {
+            state.changed = state.changed.and(Details::body(side));
+        }
+        if written.is_cut {
             cut_text(&self.config, &mut self.counters, body);
         }
         if withheld {

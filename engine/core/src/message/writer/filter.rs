@@ -86,6 +86,14 @@ fn charset_of(headers: &[Header<'_>]) -> Charset {
         .unwrap_or_default()
 }
 
+/// What became of a body.
+pub(super) struct WrittenBody {
+    /// The rules did not leave it as it was, or it is not in the line.
+    pub(super) is_changed: bool,
+    /// It was cut to the room that there is.
+    pub(super) is_cut: bool,
+}
+
 /// Applies the rules to the details of one exchange and writes what is left.
 pub(super) struct RuleFilter<'a> {
     pub(super) set: &'a mut ActiveSet,
@@ -134,10 +142,16 @@ impl RuleFilter<'_> {
         }
     }
 
-    /// Applies the rules to a detail and writes what they leave.
-    pub(super) fn write(&mut self, kind: Kind, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    /// Applies the rules to a detail and writes what they leave; whether that is all of it.
+    pub(super) fn write(
+        &mut self,
+        kind: Kind,
+        name: &[u8],
+        value: &[u8],
+        out: &mut Vec<u8>,
+    ) -> bool {
         if self.is_done() {
-            return;
+            return true;
         }
         let ActiveSet {
             rules,
@@ -151,12 +165,14 @@ impl RuleFilter<'_> {
             if !value.is_empty() && !self.only_tests {
                 key.write(value, out);
             }
-            return;
+            return true;
         }
         let left = rules.apply(&key.plan, value, self.findings, scratch);
+        let is_all = left == Some(value) || value.is_empty();
         if let Some(left) = left.filter(|left| !left.is_empty() && !self.only_tests) {
             ndjson::enclose(key.opening(), left, CLOSING, out);
         }
+        is_all
     }
 
     /// Writes a param. Where its pair has semicolons, `parts`, some readers split it there, too: then it leaves only if the
@@ -269,19 +285,43 @@ impl RuleFilter<'_> {
         ndjson::enclose_within(key.opening(), left, CLOSING, room, out) < left.len()
     }
 
-    /// Writes the status of a response, and returns whether the rules left it as it was.
+    /// Writes the status of a response, and returns whether it is in the line as it was.
     pub(super) fn write_status(&mut self, digits: &[u8], out: &mut Vec<u8>) -> bool {
-        const OPENING: &[u8] = b"[\"response_code\",\"";
         let start = out.len();
-        self.write(Kind::ResponseCode, b"", digits, out);
-        out.get(start..)
-            .and_then(|written| written.strip_prefix(OPENING))
-            .and_then(|value| value.strip_suffix(CLOSING))
-            .is_some_and(|value| value == digits)
+        self.write(Kind::ResponseCode, b"", digits, out) && out.len() > start
+    }
+
+    /// Whether what was written of a detail is all of it.
+    #[cold]
+    pub(super) fn is_whole(
+        &mut self,
+        kind: Kind,
+        name: &[u8],
+        value: &[u8],
+        written: &[u8],
+    ) -> bool {
+        let mut whole = Vec::new();
+        ndjson::enclose(
+            self.set.key(kind, name).opening(),
+            value,
+            CLOSING,
+            &mut whole,
+        );
+        written == whole
+    }
+
+    /// As [`Self::write`], for a fact: a line that has nothing else is empty.
+    #[cold]
+    pub(super) fn write_fact(&mut self, name: &str, value: &[u8], out: &mut Vec<u8>) {
+        let kept = self.findings.kept();
+        self.write(Kind::CustomField, name.as_bytes(), value, out);
+        if self.findings.kept() > kept {
+            self.findings.left_out();
+        }
     }
 
     /// Applies the rules to a body, of which there is what `extent` says, and writes of what they leave at most `bytes_max`
-    /// bytes, and no more than `room` bytes of text; whether it was cut to that.
+    /// bytes, and no more than `room` bytes of text.
     pub(super) fn write_body(
         &mut self,
         kind: Kind,
@@ -289,9 +329,13 @@ impl RuleFilter<'_> {
         extent: Extent,
         (bytes_max, room): (usize, usize),
         out: &mut Vec<u8>,
-    ) -> bool {
+    ) -> WrittenBody {
+        let mut written = WrittenBody {
+            is_changed: true,
+            is_cut: false,
+        };
         if self.is_done() {
-            return false;
+            return written;
         }
         let ActiveSet {
             rules,
@@ -301,11 +345,16 @@ impl RuleFilter<'_> {
         } = &mut *self.set;
         let key = keys.get(rules, kind, b"");
         let left = rules.apply_to(&key.plan, value, extent, self.findings, scratch);
+        // What is cut off at the end, where the body goes on, is no change.
+        written.is_changed = left.is_none_or(|left| !value.starts_with(left))
+            || (extent == Extent::Whole && left.map(<[u8]>::len) != Some(value.len()));
         let left = left.and_then(|left| left.get(..bytes_max.min(left.len())));
         let Some(left) = left.filter(|left| !left.is_empty() && !self.only_tests) else {
-            return false;
+            return written;
         };
-        ndjson::enclose_within(key.opening(), left, CLOSING, room, out) < left.len()
+        let taken = ndjson::enclose_within(key.opening(), left, CLOSING, room, out);
+        written.is_cut = taken < left.len();
+        written
     }
 
     /// Drops the call if a rule may do so because of a param that could not be read.
@@ -323,7 +372,7 @@ impl RuleFilter<'_> {
     }
 
     /// Decides how the bytes of a body are treated. Of the two limits the second applies where it lets no call evade a rule:
-    /// a truncated body could pass a rule that would have stopped the whole one.
+    /// a truncated body could pass a rule that would have stopped the whole one. Returns whether the rules hide it.
     pub(super) fn start_body(
         &mut self,
         kind: Kind,
@@ -332,7 +381,7 @@ impl RuleFilter<'_> {
         codings: Codings,
         is_form: bool,
         (bytes_max, shed_bytes_max): (usize, usize),
-    ) {
+    ) -> bool {
         body.state.codings = codings;
         body.state.is_form = is_form;
         let (done, only_tests) = (self.is_done(), self.only_tests);
@@ -358,5 +407,6 @@ impl RuleFilter<'_> {
         } else {
             Mode::Streamed
         };
+        plan.hides_all()
     }
 }

@@ -1,0 +1,155 @@
+//! What is derived of a call from its heads and its bodies: its [facts](super::facts), before the rules decide which are shown.
+
+use super::Config;
+use super::draft::Draft;
+use super::facts::{Details, Fact};
+use super::observer;
+use super::rpc::{self, Framing, Media, Status, System};
+use crate::http::{Header, HeaderName, RequestHead, ResponseHead, Side};
+
+/// What the head of a request says of a remote procedure call.
+#[cold]
+pub(super) fn request(draft: &mut Draft, media: Media, head: &RequestHead<'_>) {
+    begin_rpc(draft, media.system, Details::REQUEST_TYPE, head);
+    timeout(draft, head.headers);
+    encoding(draft, Side::Request, media, head.headers);
+}
+
+/// The calls of Connect that look like any other: a JSON document to a server, with the version of the protocol in a header, and
+/// a GET with the message in a parameter.
+#[cold]
+pub(super) fn plain_connect(draft: &mut Draft, head: &RequestHead<'_>) {
+    let version = find(head.headers, b"connect-protocol-version").is_some();
+    let is_get = head.method == b"GET" && has_connect_param(head.target);
+    if !version && !is_get {
+        return;
+    }
+    let from = if version {
+        Details::CONNECT_VERSION
+    } else {
+        Details::REQUEST_URL
+    };
+    begin_rpc(draft, System::Connect, from, head);
+    timeout(draft, head.headers);
+}
+
+fn begin_rpc(draft: &mut Draft, system: System, from: Details, head: &RequestHead<'_>) {
+    draft.state.rpc = Some(system);
+    let facts = &mut draft.facts;
+    facts.add(Fact::RpcSystem, from, system.name().as_bytes());
+    if let Some((service, method)) = rpc::service_and_method(head.target) {
+        facts.add(Fact::RpcService, Details::REQUEST_URL, service);
+        facts.add(Fact::RpcMethod, Details::REQUEST_URL, method);
+    }
+}
+
+fn timeout(draft: &mut Draft, headers: &[Header<'_>]) {
+    let grpc = find(headers, b"grpc-timeout").and_then(rpc::timeout_ms);
+    let connect = || find(headers, b"connect-timeout-ms").and_then(rpc::number);
+    if let Some(timeout) = grpc.or_else(connect) {
+        let facts = &mut draft.facts;
+        facts.add_number(Fact::RpcTimeoutMs, Details::TIMEOUT, timeout);
+    }
+}
+
+/// The header that names the coding of the messages of a side.
+fn encoding_name(media: Media) -> &'static [u8] {
+    match (media.system, media.framing) {
+        (System::Connect, Framing::Whole) => b"content-encoding",
+        (System::Connect, _) => b"connect-content-encoding",
+        _ => b"grpc-encoding",
+    }
+}
+
+fn encoding(draft: &mut Draft, side: Side, media: Media, headers: &[Header<'_>]) {
+    let (fact, from) = match side {
+        Side::Request => (Fact::RpcRequestEncoding, Details::REQUEST_ENCODING),
+        Side::Response => (Fact::RpcResponseEncoding, Details::RESPONSE_ENCODING),
+    };
+    if let Some(name) = find(headers, encoding_name(media)).and_then(rpc::encoding) {
+        draft.facts.add(fact, from, name.as_bytes());
+    }
+}
+
+/// What the head of a response says.
+#[cold]
+pub(super) fn response(draft: &mut Draft, media: Option<Media>, head: &ResponseHead<'_>) {
+    if let Some(media) = media {
+        if draft.state.rpc.is_none() {
+            draft.state.rpc = Some(media.system);
+            let (facts, name) = (&mut draft.facts, media.system.name());
+            facts.add(Fact::RpcSystem, Details::RESPONSE_TYPE, name.as_bytes());
+        }
+        encoding(draft, Side::Response, media, head.headers);
+    }
+    status(draft, head.headers);
+    let is_plain = media.is_none_or(|media| media.framing == Framing::Whole);
+    if draft.state.rpc == Some(System::Connect) && is_plain && head.status == 200 {
+        add_status(draft, Details::RESPONSE_CODE, Status::OK);
+    }
+}
+
+/// The status of gRPC, in a head or behind the messages.
+pub(super) fn status(draft: &mut Draft, headers: &[Header<'_>]) {
+    if let Some(System::Grpc | System::GrpcWeb) = draft.state.rpc
+        && let Some(status) = find(headers, b"grpc-status").and_then(Status::of_header)
+    {
+        add_status(draft, Details::GRPC_STATUS, status);
+    }
+}
+
+pub(super) fn add_status(draft: &mut Draft, from: Details, status: Status) {
+    let facts = &mut draft.facts;
+    facts.add_number(Fact::RpcStatusCode, from, status.code());
+    match status.name() {
+        Some(name) => facts.add(Fact::RpcStatus, from, name.as_bytes()),
+        None => facts.add_number(Fact::RpcStatus, from, status.code()),
+    }
+}
+
+/// The messages of a response that is a stream of them.
+#[cold]
+pub(super) fn stream(draft: &mut Draft) {
+    let (body, facts) = (&draft.response_body, &mut draft.facts);
+    let Some(observer) = body.observer.as_ref().filter(|_| body.state.len > 0) else {
+        return;
+    };
+    let (from, seen) = (Details::RESPONSE_BODY, &observer.seen);
+    let fact = match observer.kind() {
+        observer::Kind::Event => Fact::SseEvents,
+        observer::Kind::Line => Fact::NdjsonLines,
+    };
+    facts.add_number(fact, from, seen.messages);
+    for (time, fact) in [(seen.first, Fact::FirstEvent), (seen.last, Fact::LastEvent)] {
+        if let Some(time) = time {
+            facts.add_number(fact, from, time.nanos());
+        }
+    }
+    let end = observer.stream_end(draft.state.reset.is_some());
+    facts.add(Fact::StreamEnd, from, end.as_bytes());
+}
+
+/// The value of the first of these headers that has this name.
+fn find<'a>(headers: &[Header<'a>], name: &[u8]) -> Option<&'a [u8]> {
+    let mut headers = headers.iter();
+    let found = headers.find(|header| header.name.eq_ignore_ascii_case(name));
+    found.map(|header| header.value)
+}
+
+/// Whether a query says that it is a GET of Connect.
+fn has_connect_param(target: &[u8]) -> bool {
+    let query = target.splitn(2, |byte| *byte == b'?').nth(1);
+    let mut params = query.unwrap_or_default().split(|byte| *byte == b'&');
+    params.any(|param| param == b"connect=v1")
+}
+
+/// The media type of a message, if its type is one of a remote procedure call.
+#[inline]
+pub(super) fn media_of(headers: &[Header<'_>]) -> Option<Media> {
+    Media::of_type(HeaderName::ContentType.find(headers)?)
+}
+
+/// Whether a JSON document may be a call of Connect.
+pub(super) fn may_be_connect(head: &RequestHead<'_>, config: &Config) -> bool {
+    config.annotate && matches!(head.method, b"POST" | b"GET")
+}

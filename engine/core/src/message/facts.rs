@@ -1,0 +1,344 @@
+//! Facts: annotations that are derived from other details of the call, under the rules.
+//!
+//! A rule that hides a detail must not leave it in another form. So a fact names the details that it comes from, and is shown
+//! only if all of them are in the line as they were sent. A fact that is a number or one of a closed list has no text of its
+//! sources; [`Config::keep_facts`](super::Config::keep_facts) shows it all the same. What is shown is a detail like any other:
+//! a rule can name it (`custom_field:NAME`), and remove it or stop the call. The table for users is `docs/annotations.md`, which
+//! a test compares with [`Fact::ALL`].
+
+use crate::http::Side;
+use crate::limits::FACT_BYTES_MAX;
+
+/// A set of details that facts come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Details(u32);
+
+impl Details {
+    /// None: the fact comes from what is no detail.
+    pub const NONE: Self = Self(0);
+    /// `request_url`.
+    pub const REQUEST_URL: Self = Self(1);
+    /// `response_code`.
+    pub const RESPONSE_CODE: Self = Self(1 << 1);
+    /// `request_body`.
+    pub const REQUEST_BODY: Self = Self(1 << 2);
+    /// `response_body`.
+    pub const RESPONSE_BODY: Self = Self(1 << 3);
+    /// `request_header:content-type`.
+    pub const REQUEST_TYPE: Self = Self(1 << 4);
+    /// `response_header:content-type`.
+    pub const RESPONSE_TYPE: Self = Self(1 << 5);
+    /// `response_header:grpc-status`.
+    pub const GRPC_STATUS: Self = Self(1 << 6);
+    /// `request_header:grpc-timeout` and `request_header:connect-timeout-ms`.
+    pub const TIMEOUT: Self = Self(1 << 7);
+    /// `request_header:grpc-encoding` and its kin.
+    pub const REQUEST_ENCODING: Self = Self(1 << 8);
+    /// `response_header:grpc-encoding` and its kin.
+    pub const RESPONSE_ENCODING: Self = Self(1 << 9);
+    /// `request_header:connect-protocol-version`.
+    pub const CONNECT_VERSION: Self = Self(1 << 10);
+
+    /// The headers of these sets.
+    const HEADERS: [(Self, Side, &'static str); 12] = [
+        (
+            Self::CONNECT_VERSION,
+            Side::Request,
+            "connect-protocol-version",
+        ),
+        (Self::REQUEST_TYPE, Side::Request, "content-type"),
+        (Self::RESPONSE_TYPE, Side::Response, "content-type"),
+        (Self::GRPC_STATUS, Side::Response, "grpc-status"),
+        (Self::TIMEOUT, Side::Request, "grpc-timeout"),
+        (Self::TIMEOUT, Side::Request, "connect-timeout-ms"),
+        (Self::REQUEST_ENCODING, Side::Request, "grpc-encoding"),
+        (
+            Self::REQUEST_ENCODING,
+            Side::Request,
+            "connect-content-encoding",
+        ),
+        (Self::REQUEST_ENCODING, Side::Request, "content-encoding"),
+        (Self::RESPONSE_ENCODING, Side::Response, "grpc-encoding"),
+        (
+            Self::RESPONSE_ENCODING,
+            Side::Response,
+            "connect-content-encoding",
+        ),
+        (Self::RESPONSE_ENCODING, Side::Response, "content-encoding"),
+    ];
+
+    /// Those of a response.
+    pub(super) const OF_RESPONSE: Self = Self::RESPONSE_CODE
+        .and(Self::RESPONSE_BODY)
+        .and(Self::RESPONSE_TYPE)
+        .and(Self::GRPC_STATUS)
+        .and(Self::RESPONSE_ENCODING);
+
+    /// All of both sets.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether one detail is in both.
+    pub const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The body of a side.
+    pub const fn body(side: Side) -> Self {
+        match side {
+            Side::Request => Self::REQUEST_BODY,
+            Side::Response => Self::RESPONSE_BODY,
+        }
+    }
+
+    /// The set of a header; none if no fact comes from it.
+    #[cold]
+    pub fn header(side: Side, name: &[u8]) -> Self {
+        let mut headers = Self::HEADERS.iter();
+        let found = headers.find(|(_, of, known)| {
+            *of == side && name.trim_ascii().eq_ignore_ascii_case(known.as_bytes())
+        });
+        found.map_or(Self::NONE, |(details, _, _)| *details)
+    }
+
+    /// The keys of its details.
+    pub fn keys(self) -> Vec<String> {
+        let plain = [
+            (Self::REQUEST_URL, "request_url"),
+            (Self::RESPONSE_CODE, "response_code"),
+            (Self::REQUEST_BODY, "request_body"),
+            (Self::RESPONSE_BODY, "response_body"),
+        ];
+        let plain = plain
+            .iter()
+            .filter(|(one, _)| self.meets(*one))
+            .map(|(_, key)| (*key).to_owned());
+        let headers = Self::HEADERS.iter().filter(|(one, _, _)| self.meets(*one));
+        let headers = headers.map(|(_, side, name)| match side {
+            Side::Request => format!("request_header:{name}"),
+            Side::Response => format!("response_header:{name}"),
+        });
+        plain.chain(headers).collect()
+    }
+}
+
+/// What the value of a fact may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Decimal digits.
+    Number,
+    /// One of a list that this program has.
+    Listed,
+    /// Text of the call.
+    Text,
+}
+
+impl Class {
+    /// Its name in the documentation.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Number => "number",
+            Self::Listed => "closed list",
+            Self::Text => "text",
+        }
+    }
+}
+
+macro_rules! facts {
+    ($($(#[doc = $text:literal])+ $variant:ident $name:literal $class:ident [$($from:ident)*];)+) => {
+        /// All facts.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Fact {
+            $($(#[doc = $text])+ $variant,)+
+        }
+
+        impl Fact {
+            /// Every one, in the order of a line.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// Its name after `custom_field:`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            /// What its value may be.
+            pub const fn class(self) -> Class {
+                match self {
+                    $(Self::$variant => Class::$class,)+
+                }
+            }
+
+            /// All details that it may come from; that of one call comes from some of them.
+            pub const fn sources(self) -> Details {
+                match self {
+                    $(Self::$variant => Details::NONE$(.and(Details::$from))*,)+
+                }
+            }
+        }
+    };
+}
+
+facts! {
+    /// What an extended CONNECT opens (RFC 8441).
+    ConnectProtocol "connect_protocol" Text [];
+    /// Events with data of an event stream.
+    SseEvents "sse_events" Number [RESPONSE_BODY];
+    /// Documents of a response with one on each line.
+    NdjsonLines "ndjson_lines" Number [RESPONSE_BODY];
+    /// Packet time of the end of the first of them, nanoseconds since the epoch.
+    FirstEvent "first_event" Number [RESPONSE_BODY];
+    /// That of the last.
+    LastEvent "last_event" Number [RESPONSE_BODY];
+    /// How such a response ended: `done`, `error`, `cut`, `reset`.
+    StreamEnd "stream_end" Listed [RESPONSE_BODY];
+    /// `grpc`, `grpc_web`, `connect`.
+    RpcSystem "rpc_system" Listed [REQUEST_URL REQUEST_TYPE RESPONSE_TYPE CONNECT_VERSION];
+    /// The service of the path.
+    RpcService "rpc_service" Text [REQUEST_URL];
+    /// The method of the path.
+    RpcMethod "rpc_method" Text [REQUEST_URL];
+    /// The number of the status of gRPC.
+    RpcStatusCode "rpc_status_code" Number [RESPONSE_CODE GRPC_STATUS];
+    /// Its name; a number that has none.
+    RpcStatus "rpc_status" Listed [RESPONSE_CODE GRPC_STATUS];
+    /// How long the client waits, in milliseconds.
+    RpcTimeoutMs "rpc_timeout_ms" Number [TIMEOUT];
+    /// The coding of the messages of the request, unless they have none.
+    RpcRequestEncoding "rpc_request_encoding" Listed [REQUEST_ENCODING];
+    /// That of the response.
+    RpcResponseEncoding "rpc_response_encoding" Listed [RESPONSE_ENCODING];
+}
+
+/// What was derived of one call so far: each fact once, the latest.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// Number of the fact, details that it comes from, length of the value, value.
+    bytes: Vec<u8>,
+}
+
+/// Bytes before a value.
+const PREFIX: usize = 7;
+
+impl Facts {
+    /// Adds a fact that comes from these details of this call. Its value is cut at [`FACT_BYTES_MAX`].
+    #[cold]
+    pub(super) fn add(&mut self, fact: Fact, from: Details, value: &[u8]) {
+        debug_assert!(
+            !Details(!fact.sources().0).meets(from),
+            "{fact:?} from other details than the table has"
+        );
+        self.remove(fact);
+        if value.is_empty() {
+            return;
+        }
+        let value = value.get(..FACT_BYTES_MAX).unwrap_or(value);
+        self.bytes.push(fact as u8);
+        self.bytes.extend_from_slice(&from.0.to_le_bytes());
+        let length = value.len() as u16;
+        self.bytes.extend_from_slice(&length.to_le_bytes());
+        self.bytes.extend_from_slice(value);
+    }
+
+    /// As [`Self::add`], for a number.
+    pub(super) fn add_number(&mut self, fact: Fact, from: Details, number: u64) {
+        let mut digits = Vec::with_capacity(20);
+        crate::ndjson::decimal(number, &mut digits);
+        self.add(fact, from, &digits);
+    }
+
+    /// Removes what comes from one of these details.
+    pub(super) fn remove_from(&mut self, details: Details) {
+        let others: Vec<u8> = self
+            .entries()
+            .filter(|entry| !entry.from.meets(details))
+            .flat_map(|entry| entry.whole.to_vec())
+            .collect();
+        self.bytes = others;
+    }
+
+    fn remove(&mut self, fact: Fact) {
+        let mut start = 0;
+        let found = self.entries().find_map(|entry| {
+            let range = start..start + entry.whole.len();
+            start = range.end;
+            (entry.number == fact as u8).then_some(range)
+        });
+        if let Some(range) = found {
+            self.bytes.drain(range);
+        }
+    }
+
+    /// The value of a fact, with the details that it comes from.
+    pub(super) fn get(&self, fact: Fact) -> Option<(Details, &[u8])> {
+        let mut entries = self.entries();
+        let found = entries.find(|entry| entry.number == fact as u8)?;
+        Some((found.from, found.whole.get(PREFIX..)?))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Its memory.
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            let (&[number, a, b, c, d, low, high], _) = rest.split_first_chunk::<PREFIX>()?;
+            let length = usize::from(u16::from_le_bytes([low, high]));
+            let (whole, behind) = rest.split_at_checked(PREFIX + length)?;
+            rest = behind;
+            Some(Entry {
+                number,
+                from: Details(u32::from_le_bytes([a, b, c, d])),
+                whole,
+            })
+        })
+    }
+}
+
+struct Entry<'a> {
+    number: u8,
+    from: Details,
+    whole: &'a [u8],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_value_counts_and_long_ones_are_cut() {
+        let mut facts = Facts::default();
+        facts.add(Fact::RpcMethod, Details::REQUEST_URL, b"One");
+        facts.add_number(Fact::RpcStatusCode, Details::GRPC_STATUS, 0);
+        facts.add(Fact::RpcMethod, Details::REQUEST_URL, b"Other");
+        facts.add_number(Fact::RpcStatusCode, Details::GRPC_STATUS, 13);
+        let method = facts.get(Fact::RpcMethod);
+        assert_eq!(method, Some((Details::REQUEST_URL, &b"Other"[..])));
+        let status = facts.get(Fact::RpcStatusCode);
+        assert_eq!(status, Some((Details::GRPC_STATUS, &b"13"[..])));
+        facts.add(Fact::RpcService, Details::REQUEST_URL, &[b'x'; 70_000]);
+        let service = facts.get(Fact::RpcService).map(|(_, value)| value.len());
+        assert_eq!(service, Some(FACT_BYTES_MAX));
+        facts.add(Fact::RpcMethod, Details::REQUEST_URL, b"");
+        assert_eq!(facts.get(Fact::RpcMethod), None);
+        facts.remove_from(Details::GRPC_STATUS);
+        assert_eq!(facts.get(Fact::RpcStatusCode), None);
+        assert!(facts.get(Fact::RpcService).is_some() && !facts.is_empty());
+    }
+
+    #[test]
+    fn headers_are_found_without_regard_to_case() {
+        let status = Details::header(Side::Response, b"Grpc-Status");
+        assert_eq!(status, Details::GRPC_STATUS);
+        let other = Details::header(Side::Request, b"grpc-status");
+        assert_eq!(other, Details::NONE);
+    }
+}

@@ -1,0 +1,237 @@
+//! Facts: none is shown where a rule changed what it comes from.
+
+use super::*;
+
+/// A call that has a fact, with its value and the keys of the details that it comes from.
+struct Example {
+    fact: Fact,
+    value: &'static str,
+    from: &'static [&'static str],
+    request: &'static str,
+    response: &'static str,
+}
+
+const GRPC: &str = "POST /acme.Pay/Charge HTTP/1.1\nHost: h\nContent-Type: application/grpc\n\
+    Grpc-Timeout: 5S\nGrpc-Encoding: gzip\n\n";
+const GRPC_ANSWER: &str = "HTTP/1.1 200 OK\nContent-Type: application/grpc\nGrpc-Encoding: zstd\n\
+    Grpc-Status: 5\n\n";
+const CONNECT: &str = "POST /acme.Pay/Charge HTTP/1.1\nHost: h\nContent-Type: application/json\n\
+    Connect-Protocol-Version: 1\nConnect-Timeout-Ms: 70\n\n{}";
+const CONNECT_GET: &str = "GET /acme.Pay/Charge?connect=v1&encoding=json HTTP/1.1\nHost: h\n\n";
+const JSON: &str = "HTTP/1.1 200 OK\nContent-Type: application/json\n\n{}";
+const GET: &str = "GET / HTTP/1.1\nHost: h\n\n";
+const EVENTS: &str = "HTTP/1.1 200 OK\nContent-Type: text/event-stream\n\ndata:1\n\n";
+const LINES: &str = "HTTP/1.1 200 OK\nContent-Type: application/x-ndjson\n\n{}\n{}\n";
+
+const fn example(
+    fact: Fact,
+    value: &'static str,
+    from: &'static [&'static str],
+    request: &'static str,
+    response: &'static str,
+) -> Example {
+    Example {
+        fact,
+        value,
+        from,
+        request,
+        response,
+    }
+}
+
+const EXAMPLES: &[Example] = &[
+    example(Fact::SseEvents, "1", &["response_body"], GET, EVENTS),
+    example(Fact::NdjsonLines, "2", &["response_body"], GET, LINES),
+    example(Fact::FirstEvent, "0", &["response_body"], GET, EVENTS),
+    example(Fact::LastEvent, "0", &["response_body"], GET, EVENTS),
+    example(Fact::StreamEnd, "done", &["response_body"], GET, EVENTS),
+    example(
+        Fact::RpcSystem,
+        "grpc",
+        &["request_header:content-type"],
+        GRPC,
+        GRPC_ANSWER,
+    ),
+    example(
+        Fact::RpcSystem,
+        "connect",
+        &["request_header:connect-protocol-version"],
+        CONNECT,
+        JSON,
+    ),
+    example(
+        Fact::RpcSystem,
+        "connect",
+        &["request_url"],
+        CONNECT_GET,
+        JSON,
+    ),
+    example(
+        Fact::RpcService,
+        "acme.Pay",
+        &["request_url"],
+        GRPC,
+        GRPC_ANSWER,
+    ),
+    example(
+        Fact::RpcMethod,
+        "Charge",
+        &["request_url"],
+        CONNECT_GET,
+        JSON,
+    ),
+    example(
+        Fact::RpcStatusCode,
+        "5",
+        &["response_header:grpc-status"],
+        GRPC,
+        GRPC_ANSWER,
+    ),
+    example(
+        Fact::RpcStatus,
+        "NOT_FOUND",
+        &["response_header:grpc-status"],
+        GRPC,
+        GRPC_ANSWER,
+    ),
+    example(Fact::RpcStatus, "OK", &["response_code"], CONNECT, JSON),
+    example(
+        Fact::RpcTimeoutMs,
+        "5000",
+        &["request_header:grpc-timeout"],
+        GRPC,
+        GRPC_ANSWER,
+    ),
+    example(
+        Fact::RpcTimeoutMs,
+        "70",
+        &["request_header:connect-timeout-ms"],
+        CONNECT,
+        JSON,
+    ),
+    example(
+        Fact::RpcRequestEncoding,
+        "gzip",
+        &["request_header:grpc-encoding"],
+        GRPC,
+        GRPC_ANSWER,
+    ),
+    example(
+        Fact::RpcResponseEncoding,
+        "zstd",
+        &["response_header:grpc-encoding"],
+        GRPC,
+        GRPC_ANSWER,
+    ),
+];
+
+impl Example {
+    /// The value of the fact under these rules; nothing if it is not shown, or the call is dropped.
+    fn under(&self, rules: &str, keep_facts: bool) -> Option<String> {
+        let mut writer = writer(
+            &format!("include debug\n{rules}"),
+            Config {
+                annotate: true,
+                keep_facts,
+                ..config()
+            },
+        );
+        let (request, response) = exchange(self.request, self.response);
+        play(&mut writer, &request, &response, 1_000_000, 5, 3);
+        let details = writer.output().0.first().map(|(line, _)| pairs(line))?;
+        let key = format!("custom_field:{}", self.fact.name());
+        value_of(&details, &key).map(str::to_owned)
+    }
+}
+
+#[test]
+fn every_fact_is_hidden_with_what_it_comes_from() {
+    for example in EXAMPLES {
+        let Example { fact, value, .. } = example;
+        assert_eq!(
+            example.under("", false).as_deref(),
+            Some(*value),
+            "{fact:?}"
+        );
+        let sources = fact.sources().keys();
+        for key in example.from {
+            assert!(sources.iter().any(|source| source == key), "{fact:?} {key}");
+            for rule in [
+                format!("/{key}/ remove"),
+                format!("/{key}/ replace /./, /x/"),
+                format!("/{key}/ remove_if_found /./"),
+            ] {
+                assert_eq!(example.under(&rule, false), None, "{fact:?} under {rule}");
+                let kept = example.under(&rule, true);
+                let expected = (fact.class() != Class::Text).then_some(*value);
+                assert_eq!(kept.as_deref(), expected, "{fact:?} kept under {rule}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_fact_can_be_named_by_a_rule() {
+    for example in EXAMPLES {
+        let name = example.fact.name();
+        for rule in [
+            format!("/custom_field:{name}/ remove"),
+            format!("/custom_field:{name}/ stop_if_found /./"),
+        ] {
+            assert_eq!(example.under(&rule, true), None, "{rule}");
+        }
+        let rule = format!("/custom_field:{name}/ replace /.+/, /-/");
+        assert_eq!(example.under(&rule, true).as_deref(), Some("-"), "{rule}");
+    }
+}
+
+#[test]
+fn every_fact_has_an_example() {
+    for fact in Fact::ALL {
+        let is_there = EXAMPLES.iter().any(|example| example.fact == *fact);
+        assert!(is_there || *fact == Fact::ConnectProtocol, "{fact:?}");
+    }
+}
+
+/// It comes from no detail, since no detail has it.
+#[test]
+fn what_an_extended_connect_opens_can_be_removed() {
+    let shown = |rules: &str| {
+        let mut writer = writer(
+            &format!("include debug\n{rules}"),
+            Config {
+                annotate: true,
+                ..config()
+            },
+        );
+        let flow = flow();
+        let origin = Origin {
+            flow: &flow,
+            client_is_originator: true,
+            call_index: 1,
+            message: MessageId::on_stream(1),
+            time: Timestamp::ZERO,
+        };
+        let head = RequestHead {
+            protocol: Some(b"web\"socket"),
+            ..RequestHead::new(b"CONNECT", b"/chat", Version::Http2, &[])
+        };
+        let mut draft = writer.request(&head, &origin);
+        let head = ResponseHead::new(200, Version::Http2, &[]);
+        writer.response(&mut draft, &head, &origin);
+        writer.finish(draft);
+        let details = pairs(&writer.output().0[0].0);
+        value_of(&details, "custom_field:connect_protocol").map(str::to_owned)
+    };
+    assert_eq!(shown("").as_deref(), Some("web\"socket"));
+    assert_eq!(shown("/custom_field:connect_.*/ remove"), None);
+}
+
+#[test]
+fn a_line_of_facts_alone_is_empty() {
+    let example = &EXAMPLES[0];
+    assert_eq!(
+        example.under("/(request|response).*|now|interval/ remove", true),
+        None
+    );
+}
