@@ -69,6 +69,10 @@ pub const DIRECTION_BUFFERED_SEGMENTS_MAX: usize = 1024;
 /// `flow_discarded_late_bytes`; bytes before the oldest of more gaps are counted so too.
 pub const GAPS_KEPT_MAX: usize = 32;
 
+/// Ended flows of a shard of which it is remembered what was missing, up to 1.2 kB each: late bytes of others count as
+/// duplicates.
+pub const ENDED_FLOWS_KEPT_MAX: usize = 1024;
+
 /// Out-of-order and held bytes of all flows of a shard, with what their buffers occupy. Beyond it the flow that has
 /// waited longest gives up its holes, counted as `flow_holes_over_bounds`.
 pub const FLOW_BUFFERED_BYTES_MAX: usize = 64 << 20;

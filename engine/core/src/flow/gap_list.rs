@@ -13,6 +13,11 @@ pub(super) struct Gaps {
 }
 
 impl Gaps {
+    /// Whether no byte is missing, nor may be.
+    pub(super) fn are_none(&self) -> bool {
+        self.open.is_empty() && self.forgotten == 0
+    }
+
     /// Adds a gap, which lies behind all others.
     pub(super) fn declare(&mut self, gap: Range<u64>) {
         debug_assert!(self.open.last().is_none_or(|last| last.end <= gap.start));

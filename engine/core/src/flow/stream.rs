@@ -11,7 +11,7 @@ mod gaps;
 use std::time::Duration;
 
 use crate::decap::{Flags, Segment};
-use crate::flow::assembler::{Assembler, BaseSource, Chunk, Fin, Grace, distance};
+use crate::flow::assembler::{Assembler, Base, BaseSource, Chunk, Fin, Grace, distance};
 use crate::flow::direction::Direction;
 use crate::flow::{Consumer, FlowEnd};
 use crate::limits::{
@@ -73,9 +73,12 @@ impl<C> Stream<C> {
         deadline
     }
 
-    /// The sequence numbers expected next, which the table keeps when the flow has ended.
-    pub(super) fn next_seqs(&self) -> [u32; 2] {
-        self.assemblers.both().map(Assembler::next_seq)
+    /// The sequence numbers expected next and how they are known, which the table keeps when the flow has ended.
+    pub(super) fn next_bases(&self) -> [Base; 2] {
+        self.assemblers.both().map(|own| Base {
+            seq: own.next_seq(),
+            source: own.base.source,
+        })
     }
 
     /// The initial sequence number of the responder, if its SYN was captured.

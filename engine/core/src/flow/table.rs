@@ -11,6 +11,7 @@
 //! calls whatever [`Table::tick`] is called with in between.
 
 mod copies;
+mod ended;
 mod entry;
 mod handshake;
 mod lru;
@@ -25,7 +26,7 @@ use hashbrown::HashTable;
 
 use crate::decap::{Flags, Segment};
 use crate::flow::copy_table::CopyTable;
-use crate::flow::direction::Direction;
+use crate::flow::direction::{Direction, PerDirection};
 use crate::flow::key::Key;
 use crate::flow::pool::Pool;
 use crate::flow::slab::{NONE, Slab};
@@ -35,6 +36,7 @@ use crate::limits::{CLOCK_STEP_BACK, FLOW_LINGER, NEW_FLOWS_NOTED_MAX, REORDER_G
 use crate::time::Timestamp;
 
 use copies::{Copies, Likeness, View};
+use ended::EndedFlows;
 use entry::{Flow, State};
 use handshake::{Admission, Moment, Progress};
 use lru::Lists;
@@ -58,6 +60,7 @@ pub struct Table<C> {
     tickets: u64,
     pool: Pool,
     copies: Copies,
+    ended: EndedFlows,
     counters: Counters,
     /// Hashes of flows that opened since [`Table::take_new_flows`] was last called.
     new_flows: Vec<u64>,
@@ -106,6 +109,7 @@ impl<C> Table<C> {
             tickets: 0,
             pool: Pool::default(),
             copies: Copies::default(),
+            ended: EndedFlows::default(),
             counters: Counters::default(),
             new_flows: Vec::new(),
             new_flows_hasher,
@@ -235,6 +239,7 @@ impl<C> Table<C> {
         if self.copies.is_active() {
             self.copies.leave(index, &key, &self.hasher);
         }
+        self.ended.forget(index);
         self.lists.remove(&mut self.flows, index);
         self.flows.remove(index);
     }
@@ -385,7 +390,11 @@ impl<C> Table<C> {
             Some(index) => match self.admit(index, from_low, segment) {
                 Admission::Accepted => index,
                 Admission::Discarded => return,
-                Admission::Resumed => {
+                Admission::AfterEnd { ahead } => {
+                    return self.count_after_end(index, from_low, segment, ahead);
+                }
+                Admission::Resumed { reset_ignored } => {
+                    self.counters.flow_resets_ignored += u64::from(reset_ignored);
                     self.resume(index, segment);
                     index
                 }
@@ -606,9 +615,25 @@ impl<C> Table<C> {
         true
     }
 
+    /// Counts a segment of a flow that has ended, from `ahead` of the byte that would have come next.
+    #[cold]
+    fn count_after_end(&mut self, index: u32, from_low: bool, segment: &Segment<'_>, ahead: i64) {
+        let Some(flow) = self.flows.get(index) else {
+            return;
+        };
+        let len = segment.payload.len() as u64;
+        let repeated = self.ended.sort(index, flow.direction(from_low), ahead, len);
+        self.counters.flow_segments_after_end += 1;
+        self.counters.flow_duplicate_bytes += repeated.duplicate;
+        self.counters.flow_discarded_late_bytes += repeated.late;
+        self.counters.flow_discarded_before_start_bytes += repeated.before_start;
+        self.counters.flow_discarded_after_end_bytes += repeated.after_end;
+    }
+
     /// A flow that was evicted, or whose peer ignored the reset, continues midstream.
     fn resume(&mut self, index: u32, segment: &Segment<'_>) {
         self.numbers += 1;
+        self.ended.forget(index);
         self.move_to(index, State::Empty);
         self.counters.flow_opened += 1;
         if let Some(flow) = self.flows.get_mut(index) {
@@ -773,7 +798,10 @@ impl<C> Table<C> {
         if let Some(open) = streams.get_mut(stream) {
             open.flush(&mut context);
         }
-        let closed = self.streams.remove(stream);
+        let mut closed = self.streams.remove(stream);
+        if let Some(closed) = &mut closed {
+            self.ended.keep(index, &mut closed.assemblers);
+        }
         if let Some(flow) = self.flows.get_mut(index) {
             let isn = match &closed {
                 Some(closed) => closed.responder_isn(),
@@ -782,10 +810,12 @@ impl<C> Table<C> {
             flow.note_responder_isn(isn);
         }
         if let Some(closed) = closed {
-            let [originator, responder] = closed.next_seqs();
+            let [originator, responder] = closed.next_bases();
             if let Some(flow) = self.flows.get_mut(index) {
-                flow.bases.originator.seq = originator;
-                flow.bases.responder.seq = responder;
+                flow.bases = PerDirection {
+                    originator,
+                    responder,
+                };
                 flow.reset_by = closed.reset_by();
             }
             closed.into_consumer().close(end, shared);

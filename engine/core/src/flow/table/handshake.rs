@@ -33,8 +33,13 @@ pub(super) enum Admission {
     Accepted,
     /// Counted, nothing else.
     Discarded,
-    /// The continuation of a flow that was evicted, or whose peer ignored a reset.
-    Resumed,
+    /// Of a flow that has ended, from `ahead` of the byte that would have come next.
+    AfterEnd { ahead: i64 },
+    /// The continuation of a flow that was evicted, or of one that goes on after a reset.
+    Resumed {
+        /// Its sender goes on, so the reset counts as ignored.
+        reset_ignored: bool,
+    },
     /// The first of a new connection; the flow is over.
     NewConnection,
 }
@@ -49,7 +54,7 @@ pub(super) fn admit<C>(
     counters: &mut Counters,
 ) -> Admission {
     if flow.state == State::Ended {
-        return after_end(flow, direction, segment, counters);
+        return after_end(flow, direction, segment);
     }
     if segment.flags.has(Flags::SYN) {
         return syn(flow, stream, direction, segment, moment, counters);
@@ -60,42 +65,33 @@ pub(super) fn admit<C>(
     }
 }
 
-fn after_end(
-    flow: &Flow,
-    direction: Direction,
-    segment: &Segment<'_>,
-    counters: &mut Counters,
-) -> Admission {
-    if segment.flags.has(Flags::SYN) && !is_known_syn(flow, direction, segment) {
+fn after_end(flow: &Flow, direction: Direction, segment: &Segment<'_>) -> Admission {
+    let is_syn = segment.flags.has(Flags::SYN);
+    if is_syn && !is_known_syn(flow, direction, segment) {
         return Admission::NewConnection;
     }
-    let evicted = flow.evicted && !segment.flags.has(Flags::RST);
+    let is_reset = segment.flags.has(Flags::RST);
+    let evicted = flow.evicted && !is_reset;
     let own = flow.bases[direction];
-    let ahead = distance(segment.seq, own.seq);
-    let is_next = ahead == 0 && segment.payload_wire_len > 0 && !segment.flags.has(Flags::RST);
+    // The SYN takes one number; data on it starts behind.
+    let ahead = distance(segment.seq.wrapping_add(u32::from(is_syn)), own.seq);
+    let is_next = ahead == 0 && segment.payload_wire_len > 0 && !is_reset && !is_syn;
     if let Some(sender) = flow.reset_by.filter(|_| is_next) {
         // Who resets a connection sends nothing more on it: the reset was forged, or its peer had a reason to refuse it.
-        let is_ignored = sender == direction;
-        counters.flow_resets_ignored += u64::from(is_ignored);
+        let reset_ignored = sender == direction;
         // A request that comes after a reset may have its answer.
-        if is_ignored || direction == Direction::Originator {
-            return Admission::Resumed;
+        if reset_ignored || direction == Direction::Originator {
+            return Admission::Resumed { reset_ignored };
         }
     }
     if evicted
         && (own.source == BaseSource::Unknown || ahead + i64::from(segment.payload_wire_len) > 0)
     {
-        return Admission::Resumed;
+        return Admission::Resumed {
+            reset_ignored: false,
+        };
     }
-    let known = ahead < 0;
-    let len = segment.payload.len() as u64;
-    counters.flow_segments_after_end += 1;
-    if known {
-        counters.flow_duplicate_bytes += len;
-    } else {
-        counters.flow_discarded_after_end_bytes += len;
-    }
-    Admission::Discarded
+    Admission::AfterEnd { ahead }
 }
 
 /// Whether a SYN, or the answer to one, has the numbers of a flow that has ended: then it is the same packet captured once

@@ -219,6 +219,69 @@ fn late_bytes_of_every_gap_are_late_and_no_duplicates() {
     );
 }
 
+/// After the end of the connection a byte is what it was before: missing and late, delivered and a duplicate, or behind the end.
+#[test]
+fn what_is_captured_after_the_end_is_counted_as_what_it_is() {
+    let end = "30 > . 1 1 ask\n40 < . 4 4 wer\n50 > FA 4 7\n60 < FA 7 5\n70 > . 5 8\n";
+    for (late, expected) in [
+        // The gap is filled in two parts, then comes again; one byte lies behind the FIN.
+        ("< . 1 4 an", [2, 0, 0, 0]),
+        ("< . 2 4 nswe", [2, 2, 0, 0]),
+        ("< . 1 4 answer", [3, 3, 0, 0]),
+        ("< . 4 4 wer?", [0, 3, 1, 0]),
+        ("> . 1 1 ask", [0, 3, 0, 0]),
+        ("> . 4 1 ask", [0, 0, 3, 0]),
+    ] {
+        let script = format!("{SHAKE}{end}tick 90000\n100000 {late}\n");
+        let (table, tape) = play(&script, false);
+        assert_eq!(show(&tape), ">ask <(3) <wer >. <. Fin", "{late}");
+        let c = table.counters();
+        let found = [
+            c.flow_discarded_late_bytes,
+            c.flow_duplicate_bytes,
+            c.flow_discarded_after_end_bytes,
+            c.flow_discarded_before_start_bytes,
+        ];
+        assert_eq!(found, expected, "{late}");
+        assert_eq!(c.missing_bytes(), 3 - expected[0], "{late}");
+    }
+    // The same again is a duplicate, and what lies before the first byte of a late start was never delivered.
+    let (table, _) = play(
+        &format!("{SHAKE}{end}tick 90000\n100000 < . 1 4 ans\n100010 < . 1 4 ans\n"),
+        false,
+    );
+    let c = table.counters();
+    assert_eq!(
+        (c.flow_discarded_late_bytes, c.flow_duplicate_bytes),
+        (3, 3)
+    );
+    let midstream = "0 > . 100 1 ask\n30000 < . 1 103 wer\n30010 > FA 103 4\n30020 < FA 4 104\n";
+    let (table, _) = play(&format!("{midstream}60000 > . 98 1 xxask\n"), false);
+    let c = table.counters();
+    assert_eq!(
+        (c.flow_discarded_before_start_bytes, c.flow_duplicate_bytes),
+        (2, 3)
+    );
+}
+
+/// What comes again of an evicted flow is known; new bytes continue it.
+#[test]
+fn an_evicted_flow_goes_on_with_new_bytes_only() {
+    let (mut table, mut tape) = play("0 > . 100 1 ask\n30000 < . 1 103 answer\n", false);
+    assert!(table.evict_idle(&mut tape));
+    for line in [
+        "40000 < . 1 103 answer",
+        "40010 > . 100 1 ask",
+        "40020 > . 103 7",
+        "40030 > . 103 7 more",
+    ] {
+        table.segment(&shot(line).segment(), &mut tape);
+    }
+    assert_eq!(table.counters().flow_duplicate_bytes, 9);
+    table.finish(Timestamp::ZERO, &mut tape);
+    assert_eq!(show(&tape), ">ask <answer Evicted >more Shutdown");
+}
+
 /// Bytes from before the first one that was seen were never delivered, so they are no duplicates.
 #[test]
 fn bytes_before_the_start_are_no_duplicates() {
