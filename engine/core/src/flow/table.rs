@@ -13,8 +13,10 @@
 mod copies;
 mod ended;
 mod entry;
+mod eviction;
 mod handshake;
 mod lru;
+mod twins;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -35,7 +37,7 @@ use crate::flow::{Config, Consumer, Counters, FlowEnd};
 use crate::limits::{CLOCK_STEP_BACK, FLOW_LINGER, NEW_FLOWS_NOTED_MAX, REORDER_GRACE};
 use crate::time::Timestamp;
 
-use copies::{Copies, Likeness, View};
+use copies::Copies;
 use ended::EndedFlows;
 use entry::{Flow, State};
 use handshake::{Admission, Moment, Progress};
@@ -79,8 +81,6 @@ const SWEEP: Duration = Duration::from_millis(100);
 const RECENT: usize = 4096;
 /// Flows of each state that one sweep ends at most, so that no packet waits long; the rest is left to the next packet.
 const SWEEP_FLOWS: usize = 256;
-/// Busy flows that an eviction moves to the end of their list at most before it takes one.
-const SECOND_CHANCES: usize = 8;
 
 impl<C> Table<C> {
     /// Memory of a flow as such, with its entry in the index.
@@ -508,113 +508,6 @@ impl<C> Table<C> {
         admission
     }
 
-    /// The flow of a segment whose network is not the only one: that of its key, or, with [`Config::fold_copies`], the one
-    /// that is the same connection in another network.
-    #[cold]
-    fn of_connection(
-        &mut self,
-        found: Option<u32>,
-        key: &Key,
-        segment: &Segment<'_>,
-        from_low: bool,
-    ) -> Option<u32> {
-        if self.copies.note(key.network()) {
-            for other in &self.index {
-                self.copies.enter(*other, &self.flows, &self.hasher);
-            }
-        }
-        if !self.copies.is_active() {
-            return found;
-        }
-        if let Some(index) = found {
-            let flow = self.flows.get_mut(index)?;
-            let (twin, is_copy) = (flow.twin, flow.state == State::Copy);
-            let is_answer = segment.flags.has(Flags::SYN) && segment.flags.has(Flags::ACK);
-            if twin == NONE || !(is_copy || is_answer) {
-                return found;
-            }
-            flow.twin = if is_copy { twin } else { NONE };
-            let isn = flow.isn;
-            let view = self.view();
-            let is_same = view.is_twin(twin, key, isn)
-                && (!is_answer || view.likeness(twin, segment, from_low) != Likeness::None);
-            if !is_copy {
-                if is_same {
-                    self.count_copy(twin, segment);
-                }
-                return found;
-            }
-            if is_same {
-                self.touch(index);
-                return Some(twin);
-            }
-            // The other flow is over, or the responder has chosen another number: this one is a connection of its own.
-            self.forget(index);
-        }
-        if !self.config.fold_copies || segment.flags.has(Flags::RST) {
-            return None;
-        }
-        let (twin, _) = self.copies.find(&self.view(), key, segment, from_low)?;
-        self.insert_copy(key, segment, from_low, twin)
-            .then_some(twin)
-    }
-
-    /// Compares a new flow with those of the same addresses and ports in other networks, and enters it among them.
-    #[cold]
-    fn compare(&mut self, index: u32, segment: &Segment<'_>, from_low: bool) {
-        let Some(key) = self.flows.get(index).map(|flow| flow.key) else {
-            return;
-        };
-        match self.copies.find(&self.view(), &key, segment, from_low) {
-            Some((twin, Likeness::BothSides)) => self.count_copy(twin, segment),
-            // The answer decides.
-            Some((twin, _)) => {
-                if let Some(flow) = self.flows.get_mut(index) {
-                    flow.twin = twin;
-                }
-            }
-            None => {}
-        }
-        self.copies.enter(index, &self.flows, &self.hasher);
-    }
-
-    fn count_copy(&mut self, twin: u32, segment: &Segment<'_>) {
-        let Some(flow) = self.flows.get(twin) else {
-            return;
-        };
-        self.copies.count(&flow.network(), &segment.network);
-        if self.config.fold_copies {
-            self.counters.flow_copies_folded += 1;
-        } else {
-            self.counters.flow_copies_kept += 1;
-        }
-    }
-
-    /// The flows, for comparison.
-    fn view(&self) -> View<'_, C> {
-        View {
-            flows: &self.flows,
-            streams: &self.streams,
-            hasher: &self.hasher,
-        }
-    }
-
-    /// Enters a flow whose segments go to `twin`; not where the table is full.
-    fn insert_copy(&mut self, key: &Key, segment: &Segment<'_>, from_low: bool, twin: u32) -> bool {
-        let Some(isn) = self.flows.get(twin).map(|flow| flow.isn) else {
-            return false;
-        };
-        if self.flows.len() >= self.config.flows_max {
-            return false;
-        }
-        let mut flow = Flow::opened_by(segment, *key, from_low, 0, self.now);
-        (flow.state, flow.twin, flow.isn) = (State::Copy, twin, isn);
-        let index = self.add(flow, self.hasher.hash_one(key));
-        self.copies.enter(index, &self.flows, &self.hasher);
-        self.count_copy(twin, segment);
-        true
-    }
-
     /// Counts a segment of a flow that has ended, from `ahead` of the byte that would have come next.
     #[cold]
     fn count_after_end(&mut self, index: u32, from_low: bool, segment: &Segment<'_>, ahead: i64) {
@@ -732,57 +625,6 @@ impl<C> Table<C> {
         };
         self.move_to(index, state);
         stream
-    }
-
-    fn evict<S>(&mut self, shared: &mut S) -> bool
-    where
-        C: Consumer<S>,
-    {
-        for state in [State::Ended, State::Copy] {
-            if let Some(index) = self.lists.first(state) {
-                self.forget(index);
-                return true;
-            }
-        }
-        self.evict_from(State::Empty, shared) || self.evict_idle(shared)
-    }
-
-    /// Evicts the flow with payload that has been idle longest, one-sided ones first, to free the memory that it holds
-    /// here and elsewhere; false when there is none.
-    pub fn evict_idle<S>(&mut self, shared: &mut S) -> bool
-    where
-        C: Consumer<S>,
-    {
-        self.evict_from(State::OneSided, shared) || self.evict_from(State::TwoSided, shared)
-    }
-
-    fn evict_from<S>(&mut self, state: State, shared: &mut S) -> bool
-    where
-        C: Consumer<S>,
-    {
-        for _ in 0..SECOND_CHANCES {
-            let Some(index) = self.lists.first(state) else {
-                break;
-            };
-            if self
-                .flows
-                .get(index)
-                .is_none_or(|flow| flow.last <= flow.listed_at)
-            {
-                break;
-            }
-            self.move_to(index, state);
-        }
-        let Some(index) = self.lists.first(state) else {
-            return false;
-        };
-        self.end(index, FlowEnd::Evicted, shared);
-        // A two-sided flow stays among the ended ones as long as there is space: its further segments continue it.
-        match self.flows.get_mut(index) {
-            Some(flow) if state == State::TwoSided => flow.evicted = true,
-            _ => self.forget(index),
-        }
-        true
     }
 
     /// Ends a flow. It stays in the table for [`FLOW_LINGER`].
