@@ -232,7 +232,7 @@ fn what_is_captured_after_the_end_is_counted_as_what_it_is() {
         ("> . 1 1 ask", [0, 3, 0, 0]),
         ("> . 4 1 ask", [0, 0, 3, 0]),
     ] {
-        let script = format!("{SHAKE}{end}tick 90000\n100000 {late}\n");
+        let script = format!("{SHAKE}{end}tick 900000\n910000 {late}\n");
         let (table, tape) = play(&script, false);
         assert_eq!(show(&tape), ">ask <(3) <wer >. <. Fin", "{late}");
         let c = table.counters();
@@ -247,7 +247,7 @@ fn what_is_captured_after_the_end_is_counted_as_what_it_is() {
     }
     // The same again is a duplicate, and what lies before the first byte of a late start was never delivered.
     let (table, _) = play(
-        &format!("{SHAKE}{end}tick 90000\n100000 < . 1 4 ans\n100010 < . 1 4 ans\n"),
+        &format!("{SHAKE}{end}tick 900000\n910000 < . 1 4 ans\n910010 < . 1 4 ans\n"),
         false,
     );
     let c = table.counters();
