@@ -33,17 +33,22 @@ fn validate_enclosed(bytes: &[u8], start: usize, after: &[u8], out: &mut Vec<u8>
 pub const GROWTH_MAX: usize = 6;
 
 /// As [`enclose`], with as much of the value as has `room` bytes of text; how many bytes of it that are. A value that was cut
-/// may exceed the room by a character.
+/// may exceed the room by a character. One that is known to be UTF-8 (`is_utf8`) is not examined for it again.
 #[inline]
 pub fn enclose_within(
     before: &[u8],
-    bytes: &[u8],
+    (bytes, is_utf8): (&[u8], bool),
     after: &[u8],
     room: usize,
     out: &mut Vec<u8>,
 ) -> usize {
+    debug_assert!(!is_utf8 || std::str::from_utf8(bytes).is_ok());
     if bytes.len() <= room / GROWTH_MAX {
-        enclose(before, bytes, after, out);
+        if is_utf8 {
+            engine_escape::enclose(before, bytes, after, out);
+        } else {
+            enclose(before, bytes, after, out);
+        }
         return bytes.len();
     }
     out.extend_from_slice(before);
@@ -258,9 +263,16 @@ mod tests {
             b"",
         ];
         for text in texts {
+            let is_utf8 = std::str::from_utf8(text).is_ok();
             for room in 0..=text.len() * GROWTH_MAX + 1 {
                 let mut out = b"before".to_vec();
-                let taken = enclose_within(b"<", text, b">", room, &mut out);
+                let taken = enclose_within(b"<", (text, is_utf8), b">", room, &mut out);
+                let (mut examined, value) = (b"before".to_vec(), (text, false));
+                assert_eq!(
+                    enclose_within(b"<", value, b">", room, &mut examined),
+                    taken
+                );
+                assert_eq!(examined, out);
                 let expected = format!("before<{}>", naive(&text[..taken]));
                 assert_eq!(String::from_utf8(out).unwrap(), expected);
                 let length = naive(&text[..taken]).len();

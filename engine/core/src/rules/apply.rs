@@ -112,13 +112,14 @@ impl Findings {
     }
 
     /// Counts an answer that is not known: because the budget is spent (`of_work`), or the value is not there as a whole.
-    fn count_doubt(&mut self, is_doubt: bool, of_work: bool) {
+    #[cold]
+    fn count_doubt(&mut self, of_work: bool) {
         let counter = if of_work {
             &mut self.doubts
         } else {
             &mut self.unseen
         };
-        *counter += u32::from(is_doubt);
+        *counter += 1;
     }
 
     /// Takes over what was found in another reading of a detail, which began with [`Self::of_part`]: that a rule drops the
@@ -362,23 +363,30 @@ impl RuleSet {
         per_rule: &mut PerRule,
     ) -> bool {
         let mut removed = false;
+        per_rule.budget.grant(value.len(), plan.tests.len());
         for index in &plan.tests {
             let Some((rule, param)) = self.rules.get(*index).and_then(Rule::test) else {
                 continue;
             };
-            per_rule.budget.grant(value.len());
             let budget = &mut per_rule.budget;
             let answer = match (extent, per_rule.beginnings.get(*index)) {
-                (Extent::Whole, _) => param.test(value, budget),
+                (Extent::Whole, _) if param.is_ruled_out(value) => Answer::No,
+                (Extent::Whole, _) => param.search(value, budget),
                 (Extent::Start, Some(beginnings)) => param.test_start(value, beginnings, budget),
                 _ => Answer::Doubt,
             };
-            findings.count_doubt(answer == Answer::Doubt, extent == Extent::Whole);
+            if answer == Answer::No && !rule.verb.acts_without_match() {
+                continue;
+            }
+            if answer == Answer::Doubt {
+                findings.count_doubt(extent == Extent::Whole);
+            }
             let yes_or_doubt = answer != Answer::No;
             let no_or_doubt = answer != Answer::Yes;
-            let acts = match rule.verb {
-                Verb::RemoveUnless | Verb::RemoveUnlessFound => no_or_doubt,
-                _ => yes_or_doubt,
+            let acts = if rule.verb.acts_without_match() {
+                no_or_doubt
+            } else {
+                yes_or_doubt
             };
             if acts {
                 per_rule.matched(*index);
@@ -408,19 +416,22 @@ impl RuleSet {
     ) -> Option<&'a str> {
         let mut changed = false;
         let bytes_max = value.len().saturating_add(REPLACED_GROWTH_BYTES_MAX);
+        per_rule.budget.grant(value.len(), plan.replaces.len());
         for index in &plan.replaces {
-            let Some((rule, groups)) =
-                (self.rules.get(*index)).zip(per_rule.groups.get_mut(*index))
+            let Some(Action::Replace { find, with }) =
+                self.rules.get(*index).map(|rule| &rule.action)
             else {
                 continue;
             };
-            let Action::Replace { find, with } = &rule.action else {
+            let input = if changed { from.as_str() } else { value };
+            if find.is_ruled_out(input) {
+                continue;
+            }
+            let Some(groups) = per_rule.groups.get_mut(*index) else {
                 continue;
             };
-            let input = if changed { from.as_str() } else { value };
             let budget = &mut per_rule.budget;
-            budget.grant(value.len());
-            match find.replace(input, with, to, groups, bytes_max, budget) {
+            match find.replace_found(input, with, to, groups, bytes_max, budget) {
                 Replaced::Same => {}
                 Replaced::Changed => {
                     std::mem::swap(from, to);
@@ -448,6 +459,7 @@ impl RuleSet {
     ) -> Option<&'a str> {
         let mut changed = false;
         let bytes_max = start.len().saturating_add(REPLACED_GROWTH_BYTES_MAX);
+        per_rule.budget.grant(start.len(), plan.replaces.len());
         for index in &plan.replaces {
             let (Some(rule), Some(groups), Some(beginnings)) = (
                 self.rules.get(*index),
@@ -461,11 +473,10 @@ impl RuleSet {
             };
             let input = if changed { from.as_str() } else { start };
             let budget = &mut per_rule.budget;
-            budget.grant(start.len());
             if find.replace_start(input, with, to, groups, beginnings, bytes_max, budget)
                 == Replaced::Doubt
             {
-                findings.count_doubt(true, budget.left() == 0);
+                findings.count_doubt(budget.left() == 0);
                 return None;
             }
             if input != to.as_str() {
@@ -520,7 +531,7 @@ impl RuleSet {
     ) -> Option<&'a [u8]> {
         per_rule.growth = REPLACED_GROWTH_BYTES_MAX;
         let looks = text.len().saturating_mul(plan.masks.len());
-        per_rule.budget.grant(looks);
+        per_rule.budget.grant(looks, 1);
         let masked = body::mask(text, &self.rules, &plan.masks, per_rule, memory);
         findings.doubts += std::mem::take(&mut per_rule.doubts);
         match masked {

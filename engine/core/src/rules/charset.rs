@@ -23,7 +23,7 @@ impl Charset {
     pub fn of_type(value: &[u8]) -> Self {
         let mut charset = Self::Ascii;
         // Most types have no parameter, and so no label.
-        if memchr::memchr2(b'=', b'*', value).is_none() {
+        if is_common(value) || memchr::memchr2(b'=', b'*', value).is_none() {
             return charset;
         }
         let mut rest = value;
@@ -88,6 +88,24 @@ impl Charset {
     }
 }
 
+/// Whether the type is one of those that most bodies have, as they are mostly written. All of them are ASCII.
+#[inline]
+fn is_common(value: &[u8]) -> bool {
+    matches!(
+        value,
+        b"application/json"
+            | b"application/json; charset=utf-8"
+            | b"application/json; charset=UTF-8"
+            | b"application/json;charset=utf-8"
+            | b"application/json;charset=UTF-8"
+            | b"application/x-www-form-urlencoded"
+            | b"text/html; charset=utf-8"
+            | b"text/html; charset=UTF-8"
+            | b"text/html;charset=UTF-8"
+            | b"text/plain; charset=utf-8"
+    )
+}
+
 /// The label behind the word `charset`. One in the form of RFC 2231 (`charset*=`) is none that is known.
 fn label(text: &[u8]) -> &[u8] {
     let text = text.trim_ascii_start();
@@ -142,6 +160,7 @@ mod tests {
             "",
             "text/html",
             "application/json; charset=utf-8",
+            "application/json;charset=UTF-8",
             "application/json;CHARSET=\"UTF8\"; x=y",
             "text/plain; charset=ISO-8859-1",
             "text/plain; charset = windows-1252",
@@ -159,6 +178,7 @@ mod tests {
         }
         for value in [
             "application/json; charset=utf-16",
+            "application/json; charset=utf-8; charset=utf-7",
             "application/json; charset=UTF-16LE",
             "application/json; charset=utf-8; charset=utf-32",
             "text/html; charset='ucs-2'",

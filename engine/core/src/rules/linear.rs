@@ -35,16 +35,20 @@ impl Linear {
         })
     }
 
-    /// Whether the pattern is found in `value`. A search reads each byte a bounded number of times.
-    pub(super) fn test(&self, value: &str, budget: &mut Budget) -> Result<bool, Spent> {
-        if !self.prefilter.may_match(value.as_bytes()) {
-            return Ok(false);
-        }
+    /// Whether the prefilter shows that the pattern is not found in `value`.
+    #[inline]
+    pub(super) fn is_ruled_out(&self, value: &str) -> bool {
+        !self.prefilter.may_match(value.as_bytes())
+    }
+
+    /// Whether the pattern is found in `value`, which is not ruled out. A search reads each byte a bounded number of times.
+    pub(super) fn search(&self, value: &str, budget: &mut Budget) -> Result<bool, Spent> {
         budget.spend(value.len())?;
         Ok(self.regex.is_match(value))
     }
 
-    /// Replaces every non-overlapping match in `value` before [`Open`]; see [`super::pattern::Pattern::replace`].
+    /// Replaces every non-overlapping match in `value`, which is not ruled out, before [`Open`]; see
+    /// [`super::pattern::Pattern::replace`].
     pub(super) fn replace(
         &self,
         value: &str,
@@ -54,9 +58,6 @@ impl Linear {
         (open, bytes_max): (Open, usize),
         budget: &mut Budget,
     ) -> Result<Replaced, Spent> {
-        if !self.prefilter.may_match(value.as_bytes()) {
-            return Ok(Replaced::Same);
-        }
         budget.spend(value.len())?;
         if let Some(cut) = self
             .cut

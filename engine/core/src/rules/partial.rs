@@ -180,7 +180,12 @@ impl Pattern {
         };
         out.clear();
         let open = Open(Some(found.first(start)));
-        match linear.replace(start, with, out, groups, (open, bytes_max), budget) {
+        let replaced = if linear.is_ruled_out(start) {
+            Ok(Replaced::Same)
+        } else {
+            linear.replace(start, with, out, groups, (open, bytes_max), budget)
+        };
+        match replaced {
             Ok(Replaced::Same) => {
                 out.clear();
                 out.push_str(open.before(start));

@@ -151,12 +151,30 @@ impl Pattern {
         true
     }
 
+    /// Whether the prefilter of the pattern shows that it is not found in `value`. That is the answer for most patterns and
+    /// values, so whoever has many patterns asks for it before anything else.
+    #[inline]
+    pub(super) fn is_ruled_out(&self, value: &str) -> bool {
+        match &self.engine {
+            Engine::OneLine => false,
+            Engine::Linear(linear) => linear.is_ruled_out(value),
+            Engine::Backtracking(pattern) => !pattern.may_match(value),
+        }
+    }
+
     /// Whether the pattern is found in `value`.
     pub(super) fn test(&self, value: &str, budget: &mut Budget) -> Answer {
+        if self.is_ruled_out(value) {
+            return Answer::No;
+        }
+        self.search(value, budget)
+    }
+
+    /// As [`Self::test`], of a value that is not ruled out.
+    pub(super) fn search(&self, value: &str, budget: &mut Budget) -> Answer {
         let found = match &self.engine {
             Engine::OneLine => Ok(memchr::memchr(b'\n', value.as_bytes()).is_none()),
-            Engine::Linear(linear) => linear.test(value, budget),
-            Engine::Backtracking(pattern) if !pattern.may_match(value) => Ok(false),
+            Engine::Linear(linear) => linear.search(value, budget),
             Engine::Backtracking(pattern) => {
                 let found = pattern.find(value, 0, budget);
                 found.map(|found| found.is_some())
@@ -172,13 +190,29 @@ impl Pattern {
     /// Whether the pattern is found in the name of a detail, which has a budget of its own.
     pub(super) fn test_name(&self, name: &str) -> Answer {
         let mut budget = Budget::default();
-        budget.grant(name.len());
+        budget.grant(name.len(), 1);
         self.test(name, &mut budget)
     }
 
     /// Replaces every non-overlapping match in `value` and writes the result, of at most `bytes_max` bytes, to `out`, which
     /// is cleared first. `groups` is memory that this pattern reuses from call to call.
     pub(super) fn replace(
+        &self,
+        value: &str,
+        with: &Replacement,
+        out: &mut String,
+        groups: &mut Option<CaptureLocations>,
+        bytes_max: usize,
+        budget: &mut Budget,
+    ) -> Replaced {
+        if self.is_ruled_out(value) {
+            return Replaced::Same;
+        }
+        self.replace_found(value, with, out, groups, bytes_max, budget)
+    }
+
+    /// As [`Self::replace`], of a value that is not ruled out.
+    pub(super) fn replace_found(
         &self,
         value: &str,
         with: &Replacement,
@@ -236,9 +270,6 @@ fn replace_backtracking(
     mut splice: Splice<'_, '_>,
     budget: &mut Budget,
 ) -> Result<Replaced, Spent> {
-    if !pattern.may_match(value) {
-        return Ok(Replaced::Same);
-    }
     let (mut at, mut last_end) = (0, None);
     while at <= value.len()
         && let Some(groups) = pattern.find(value, at, budget)?
@@ -404,7 +435,7 @@ mod tests {
     fn work(pattern: &str, value: &str) -> (u64, bool) {
         let pattern = Pattern::finding(pattern).unwrap();
         let mut test = Budget::default();
-        test.grant(value.len());
+        test.grant(value.len(), 1);
         let mut replace = test;
         let answer = pattern.test(value, &mut test);
         if pattern.source().starts_with("(?=") {

@@ -75,7 +75,7 @@ pub(super) fn quadratic(
 /// The work on one value, in bytes.
 fn work(pattern: &Pattern, value: &str, replaces: bool) -> u64 {
     let mut budget = Budget::default();
-    budget.grant(value.len());
+    budget.grant(value.len(), 1);
     let doubt = if replaces {
         let with = Replacement::new("", &pattern.groups());
         let (mut out, mut groups) = (String::new(), None);

@@ -75,6 +75,12 @@ impl Verb {
         Self::StopUnlessFound,
     ];
 
+    /// Whether a value that does not match is what it acts on.
+    #[inline]
+    pub(super) const fn acts_without_match(self) -> bool {
+        matches!(self, Self::RemoveUnless | Self::RemoveUnlessFound)
+    }
+
     /// As it is written.
     pub const fn name(self) -> &'static str {
         match self {

@@ -34,10 +34,11 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Adds what an ordinary pattern may need for a value of `bytes` bytes.
+    /// Adds what `patterns` ordinary patterns may need for a value of `bytes` bytes.
     #[inline]
-    pub(super) fn grant(&mut self, bytes: usize) {
-        let wanted = WORK_BYTES_PER_BYTE.saturating_mul(bytes as u64);
+    pub(super) fn grant(&mut self, bytes: usize, patterns: usize) {
+        let bytes = (bytes as u64).saturating_mul(patterns as u64);
+        let wanted = WORK_BYTES_PER_BYTE.saturating_mul(bytes);
         let more = wanted.min(WORK_BYTES_MAX.saturating_sub(self.granted));
         self.granted += more;
         self.left += more;
@@ -79,15 +80,15 @@ mod tests {
     #[test]
     fn what_is_spent_stays_spent() {
         let mut budget = Budget::default();
-        budget.grant(1000);
+        budget.grant(1000, 1);
         assert_eq!(budget.spend(64_000), Ok(()));
         assert_eq!(budget.left() as u64, WORK_BYTES_FREE);
         assert_eq!(budget.spent(), 64_000);
         assert_eq!(budget.spend(WORK_BYTES_FREE as usize + 1), Err(Spent));
-        budget.grant(1000);
+        budget.grant(1000, 1);
         assert_eq!((budget.left(), budget.spend(1)), (0, Err(Spent)));
         let mut budget = Budget::default();
-        (0..1000).for_each(|_| budget.grant(1 << 20));
+        (0..1000).for_each(|_| budget.grant(1 << 20, 1));
         assert_eq!(budget.left() as u64, WORK_BYTES_MAX);
     }
 }

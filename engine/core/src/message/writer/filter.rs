@@ -75,15 +75,14 @@ pub(super) fn set_of<'a>(
 }
 
 /// What the content types of a message say of its characters.
-#[cold]
 fn charset_of(headers: &[Header<'_>]) -> Charset {
-    let types = headers
-        .iter()
-        .filter(|header| header.is(HeaderName::ContentType));
-    types
-        .map(|header| Charset::of_type(header.value))
-        .max()
-        .unwrap_or_default()
+    let mut charset = Charset::default();
+    for header in headers {
+        if header.is(HeaderName::ContentType) {
+            charset = charset.max(Charset::of_type(header.value));
+        }
+    }
+    charset
 }
 
 /// What became of a body.
@@ -282,7 +281,7 @@ impl RuleFilter<'_> {
         let Some(left) = left.filter(|left| !left.is_empty() && !self.only_tests) else {
             return false;
         };
-        ndjson::enclose_within(key.opening(), left, CLOSING, room, out) < left.len()
+        ndjson::enclose_within(key.opening(), (left, false), CLOSING, room, out) < left.len()
     }
 
     /// Writes the status of a response, and returns whether it is in the line as it was.
@@ -346,13 +345,19 @@ impl RuleFilter<'_> {
         let key = keys.get(rules, kind, b"");
         let left = rules.apply_to(&key.plan, value, extent, self.findings, scratch);
         // What is cut off at the end, where the body goes on, is no change.
-        written.is_changed = left.is_none_or(|left| !value.starts_with(left))
-            || (extent == Extent::Whole && left.map(<[u8]>::len) != Some(value.len()));
-        let left = left.and_then(|left| left.get(..bytes_max.min(left.len())));
-        let Some(left) = left.filter(|left| !left.is_empty() && !self.only_tests) else {
+        written.is_changed = left.is_none_or(|left| {
+            !std::ptr::eq(left, value)
+                && (!value.starts_with(left)
+                    || (extent == Extent::Whole && left.len() != value.len()))
+        });
+        let Some(whole) = left.filter(|_| bytes_max > 0 && !self.only_tests) else {
             return written;
         };
-        let taken = ndjson::enclose_within(key.opening(), left, CLOSING, room, out);
+        let left = whole.get(..bytes_max).unwrap_or(whole);
+        // What patterns read is text; the limit may have divided a character.
+        let of_patterns = key.plan.needs_value() && !key.plan.looks_inside();
+        let is_utf8 = of_patterns && left.len() == whole.len();
+        let taken = ndjson::enclose_within(key.opening(), (left, is_utf8), CLOSING, room, out);
         written.is_cut = taken < left.len();
         written
     }

@@ -117,7 +117,7 @@ fn work_is_linear_where_it_can_be() {
         let pattern = Backtracking::new(pattern).unwrap();
         let work = |times: usize| {
             let (text, mut budget) = (unit.repeat(times), Budget::default());
-            budget.grant(1 << 23);
+            budget.grant(1 << 23, 1);
             assert!(pattern.find(&text, 0, &mut budget).unwrap().is_none());
             budget.spent()
         };
@@ -146,7 +146,7 @@ fn places_to_return_to_are_bounded() {
     let pattern = Backtracking::new("<(?:(?!>).)*>").unwrap();
     let ends = |bytes: usize| {
         let (text, mut budget) = ("<".to_owned() + &"a".repeat(bytes) + ">", Budget::default());
-        budget.grant(1 << 23);
+        budget.grant(1 << 23, 1);
         pattern
             .find(&text, 0, &mut budget)
             .map(|found| found.is_some())

@@ -226,9 +226,10 @@ impl<'a> Masks<'a> {
                 Action::Test(param) => {
                     let answer = param.test(text, &mut self.per_rule.budget);
                     self.per_rule.doubts += u32::from(answer == Answer::Doubt);
-                    match rule.verb {
-                        Verb::RemoveUnless | Verb::RemoveUnlessFound => answer != Answer::Yes,
-                        _ => answer != Answer::No,
+                    if rule.verb.acts_without_match() {
+                        answer != Answer::Yes
+                    } else {
+                        answer != Answer::No
                     }
                 }
             };
