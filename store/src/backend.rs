@@ -102,7 +102,7 @@ pub enum Health {
 pub struct Expired {
     /// Calls deleted.
     pub calls: u64,
-    /// The store is still beyond its retention; another round is due.
+    /// Another round is due: the store is still beyond its retention, or has much space to give back.
     pub is_more: bool,
 }
 

@@ -39,47 +39,63 @@ pub(super) fn keep(
 ) -> rusqlite::Result<()> {
     let mut deleted = Size::default();
     loop {
-        let (expired, size) = round(connection, retention)?;
-        deleted.calls += size.calls;
-        deleted.bytes += size.bytes;
+        let round = round(connection, retention)?;
+        deleted.calls += round.deleted.calls;
+        deleted.bytes += round.deleted.bytes;
         let is_enough = deleted.calls > brought.calls && deleted.bytes > brought.bytes;
-        if !expired.is_more || is_enough {
+        if !round.is_beyond || is_enough {
             return Ok(());
         }
     }
 }
 
+/// What one transaction did.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Round {
+    deleted: Size,
+    /// The store is still beyond its bounds.
+    is_beyond: bool,
+    /// Much of the file is free, and goes back to the file system with the next rounds.
+    has_space: bool,
+}
+
+impl From<Round> for Expired {
+    fn from(round: Round) -> Self {
+        Self {
+            calls: u64::try_from(round.deleted.calls).unwrap_or_default(),
+            is_more: round.is_beyond || round.has_space,
+        }
+    }
+}
+
 /// One transaction. It writes nothing when the bounds are kept.
-pub(super) fn round(
-    connection: &mut Connection,
-    retention: Retention,
-) -> rusqlite::Result<(Expired, Size)> {
+pub(super) fn round(connection: &mut Connection, retention: Retention) -> rusqlite::Result<Round> {
     let transaction = connection.transaction()?;
     let mut deleted = Size::default();
-    let mut is_more = false;
+    let mut is_beyond = false;
     if let Some(excess) = excess(&transaction, retention)? {
         deleted = delete(&transaction, excess)?;
-        is_more = deleted.calls > 0 && self::excess(&transaction, retention)?.is_some();
+        is_beyond = deleted.calls > 0 && self::excess(&transaction, retention)?.is_some();
     }
     if let Some(age_max) = retention.age_max
-        && !is_more
+        && !is_beyond
     {
         let old = delete_older(
             &transaction,
             unix_ms().saturating_sub(integer(age_max.as_millis())),
         )?;
-        is_more =
+        is_beyond =
             old.calls >= integer(EXPIRE_ROUND_CALLS) || old.bytes >= integer(EXPIRE_ROUND_BYTES);
         deleted.calls += old.calls;
         deleted.bytes += old.bytes;
     }
-    vacuum(&transaction)?;
+    let has_space = vacuum(&transaction)?;
     transaction.commit()?;
-    let expired = Expired {
-        calls: u64::try_from(deleted.calls).unwrap_or_default(),
-        is_more,
-    };
-    Ok((expired, deleted))
+    Ok(Round {
+        deleted,
+        is_beyond,
+        has_space,
+    })
 }
 
 /// What is beyond a bound.
@@ -233,15 +249,20 @@ fn level(sizes: &[i64], excess: i64) -> i64 {
     level
 }
 
-fn vacuum(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-    let (pages, free) = pages(transaction)?;
-    if free > pages / 4 {
-        let mut vacuum = transaction
-            .prepare_cached(&format!("PRAGMA incremental_vacuum({VACUUM_ROUND_PAGES})"))?;
-        let mut rows = vacuum.query([])?;
-        while rows.next()?.is_some() {}
+/// Gives some pages back to the file system where many are free; whether many still are.
+fn vacuum(transaction: &Transaction<'_>) -> rusqlite::Result<bool> {
+    let is_much = |(pages, free): (i64, i64)| free > pages / 4;
+    let before = pages(transaction)?;
+    if !is_much(before) {
+        return Ok(false);
     }
-    Ok(())
+    let mut vacuum =
+        transaction.prepare_cached(&format!("PRAGMA incremental_vacuum({VACUUM_ROUND_PAGES})"))?;
+    let mut rows = vacuum.query([])?;
+    while rows.next()?.is_some() {}
+    let after = pages(transaction)?;
+    // A database that another program made may be unable to.
+    Ok(is_much(after) && after.0 < before.0)
 }
 
 fn calls_stored(transaction: &Transaction<'_>) -> rusqlite::Result<i64> {

@@ -1,0 +1,388 @@
+//! Here belongs what needs a database and the rules by which the writing thread stores and deletes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::backend::sqlite::file::open_writer;
+use crate::folder::Folder;
+use crate::limits::{DATABASE_BYTES_MIN, EXPIRE_ROUND_CALLS};
+
+fn bundle(text: impl Into<Bytes>, key: Option<&str>, sender: Sender) -> Bundle {
+    Bundle::split(text.into(), key.map(Into::into), sender).expect("few lines")
+}
+
+struct Fixture {
+    connection: Connection,
+    retention: Retention,
+    _folder: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new(retention: Retention) -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        Self {
+            connection: open_writer(&Folder::open(folder.path()).expect("ours"))
+                .expect("opens")
+                .0,
+            retention,
+            _folder: folder,
+        }
+    }
+
+    fn store(&mut self, key: Option<&str>, text: String) -> Stored {
+        self.store_from(Sender::Local, key, text)
+    }
+
+    /// As the writing thread does.
+    fn store_from(&mut self, sender: Sender, key: Option<&str>, text: String) -> Stored {
+        let (answer, _) = oneshot::channel();
+        let bundle = bundle(text, key, sender);
+        let done = store(&mut self.connection, &[Insert { bundle, answer }]).expect("stores");
+        retention::keep(&mut self.connection, self.retention, done.size).expect("deletes");
+        done.stored[0]
+    }
+
+    fn calls_of(&self, sender: Sender) -> i64 {
+        self.number(&format!(
+            "SELECT coalesce(sum(calls), 0) FROM senders WHERE name = '{sender}'"
+        ))
+    }
+
+    fn number(&self, sql: &str) -> i64 {
+        self.connection
+            .query_row(sql, [], |row| row.get(0))
+            .expect(sql)
+    }
+
+    fn counter(&self, name: &str) -> i64 {
+        self.number(&format!("SELECT value FROM counters WHERE name = '{name}'"))
+    }
+
+    #[track_caller]
+    fn check_balance(&self) {
+        let stored = self.number("SELECT count(*) FROM calls");
+        assert_eq!(
+            stored,
+            self.counter("calls_received") - self.counter("calls_expired")
+        );
+        for (stored, counted) in [
+            ("count(*)", "sum(calls)"),
+            ("sum(octet_length(line))", "sum(bytes)"),
+        ] {
+            assert_eq!(
+                self.number(&format!("SELECT {stored} FROM calls")),
+                self.number(&format!("SELECT {counted} FROM senders"))
+            );
+        }
+    }
+}
+
+fn lines(count: usize, body_bytes: usize) -> String {
+    format!(
+        "[[\"request_method\",\"GET\"],[\"response_body\",\"{}\"]]\n",
+        "x".repeat(body_bytes)
+    )
+    .repeat(count)
+}
+
+#[test]
+fn a_key_counts_once_and_only_with_the_same_bytes() {
+    let mut fixture = Fixture::new(Retention::default());
+    assert_eq!(fixture.store(Some("k"), lines(2, 1)), Stored::New);
+    assert_eq!(fixture.store(Some("k"), lines(2, 1)), Stored::Repeated);
+    assert_eq!(fixture.store(Some("k"), lines(3, 1)), Stored::New);
+    assert_eq!(fixture.store(None, lines(1, 1)), Stored::New);
+    assert_eq!(fixture.store(None, lines(1, 1)), Stored::New);
+    assert_eq!(fixture.number("SELECT count(*) FROM calls"), 7);
+    assert_eq!(fixture.counter("bundles_repeated"), 1);
+    assert_eq!(fixture.counter("bundles_received"), 4);
+    fixture.check_balance();
+}
+
+#[test]
+fn keeps_the_newest_within_the_count() {
+    let mut fixture = Fixture::new(Retention {
+        calls_max: 10,
+        ..Retention::default()
+    });
+    for _ in 0..7 {
+        fixture.store(None, lines(3, 1));
+    }
+    assert_eq!(fixture.number("SELECT count(*) FROM calls"), 10);
+    assert_eq!(fixture.number("SELECT min(id) FROM calls"), 12);
+    fixture.check_balance();
+}
+
+#[test]
+fn keeps_the_newest_within_the_bytes_and_the_file_stays_small() {
+    let mut fixture = Fixture::new(Retention {
+        database_bytes_max: DATABASE_BYTES_MIN,
+        ..Retention::default()
+    });
+    for _ in 0..30 {
+        fixture.store(None, lines(50, 20_000));
+        fixture.check_balance();
+    }
+    let bytes =
+        fixture.number("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size");
+    assert!(bytes < 2 * integer(DATABASE_BYTES_MIN), "{bytes}");
+    assert_eq!(fixture.number("SELECT max(id) FROM calls"), 1500);
+    assert!(fixture.number("SELECT count(*) FROM calls") > 100);
+
+    fixture.retention.calls_max = 1;
+    for _ in 0..20 {
+        fixture.store(None, lines(1, 1));
+    }
+    let bytes =
+        fixture.number("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size");
+    assert!(
+        bytes < integer(DATABASE_BYTES_MIN) / 4,
+        "a lowered bound gives no pages back: {bytes}"
+    );
+}
+
+/// After the bounds were lowered the file shrinks, although no bundle arrives.
+#[test]
+fn space_goes_back_to_the_file_system_without_bundles() {
+    let mut fixture = Fixture::new(Retention::default());
+    for _ in 0..10 {
+        fixture.store(None, lines(50, 40_000));
+    }
+    let pages = |fixture: &Fixture| fixture.number("SELECT page_count FROM pragma_page_count");
+    let full = pages(&fixture);
+    let lowered = Retention {
+        calls_max: 1,
+        ..Retention::default()
+    };
+    let mut rounds = 0;
+    while Expired::from(retention::round(&mut fixture.connection, lowered).expect("deletes"))
+        .is_more
+    {
+        rounds += 1;
+        assert!(rounds < 1000, "it never ends");
+    }
+    let (left, free) = (
+        pages(&fixture),
+        fixture.number("SELECT freelist_count FROM pragma_freelist_count"),
+    );
+    assert!(
+        rounds > 1 && left < full / 10,
+        "{rounds} rounds, {left} of {full}"
+    );
+    assert!(free <= left / 4, "{free} of {left} are free");
+    fixture.check_balance();
+}
+
+#[test]
+fn one_large_bundle_is_back_within_the_bounds_in_several_rounds() {
+    let mut fixture = Fixture::new(Retention {
+        calls_max: 10,
+        ..Retention::default()
+    });
+    let rounds = 3;
+    let many = usize::try_from(EXPIRE_ROUND_CALLS * rounds).expect("few");
+    fixture.store(None, lines(many, 1));
+    assert_eq!(fixture.number("SELECT count(*) FROM calls"), 10);
+    assert_eq!(
+        fixture.number("SELECT min(id) FROM calls"),
+        integer(many) - 9
+    );
+    fixture.check_balance();
+}
+
+#[test]
+fn calls_past_the_age_are_deleted_whoever_sent_them() {
+    let mut fixture = Fixture::new(Retention {
+        age_max: Some(Duration::from_secs(3600)),
+        ..Retention::default()
+    });
+    fixture.store_from(host(1), None, lines(20, 1));
+    fixture.store(None, lines(5, 1));
+    fixture
+        .connection
+        .execute("UPDATE calls SET received_ms = received_ms - 3600001", [])
+        .expect("ages them");
+    fixture.store(None, lines(7, 1));
+    assert_eq!(fixture.calls_of(host(1)), 0);
+    assert_eq!(fixture.calls_of(Sender::Local), 7);
+    assert_eq!(fixture.counter("calls_expired"), 25);
+    fixture.check_balance();
+}
+
+fn host(number: u8) -> Sender {
+    Sender::of([192, 0, 2, number].into())
+}
+
+#[test]
+fn who_sends_the_most_displaces_its_own_calls() {
+    let mut fixture = Fixture::new(Retention {
+        calls_max: 100,
+        ..Retention::default()
+    });
+    fixture.store_from(host(1), None, lines(20, 1));
+    fixture.store_from(host(2), None, lines(30, 1));
+    for _ in 0..50 {
+        fixture.store_from(host(3), None, lines(40, 1));
+    }
+    let calls = [1, 2, 3].map(|number| fixture.calls_of(host(number)));
+    assert_eq!(calls, [20, 30, 50]);
+    fixture.check_balance();
+    // The newest of a sender stay.
+    assert_eq!(
+        fixture.number("SELECT min(id) FROM calls WHERE sender = 3"),
+        2001
+    );
+
+    // A further one takes from those that have more than it, down to one level.
+    fixture.store_from(host(4), None, lines(1000, 1));
+    let calls = [1, 2, 3, 4].map(|number| fixture.calls_of(host(number)));
+    assert_eq!(calls, [20, 27, 27, 26]);
+    fixture.check_balance();
+}
+
+#[test]
+fn bytes_are_shared_as_calls_are() {
+    let mut fixture = Fixture::new(Retention {
+        database_bytes_max: DATABASE_BYTES_MIN,
+        ..Retention::default()
+    });
+    fixture.store_from(host(1), None, lines(10, 50_000));
+    for _ in 0..40 {
+        fixture.store_from(host(2), None, lines(1, 500_000));
+    }
+    assert_eq!(fixture.calls_of(host(1)), 10);
+    assert!((3..8).contains(&fixture.calls_of(host(2))));
+    fixture.check_balance();
+}
+
+#[test]
+fn the_network_cannot_displace_the_share_of_this_host() {
+    let mut fixture = Fixture::new(Retention {
+        calls_max: 100,
+        ..Retention::default()
+    });
+    fixture.store(None, lines(100, 1));
+    for number in 1..=80 {
+        fixture.store_from(host(number), None, lines(20, 1));
+    }
+    let local = fixture.calls_of(Sender::Local);
+    assert!((50..=51).contains(&local), "{local}");
+    assert_eq!(fixture.number("SELECT count(*) FROM calls"), 100);
+    fixture.check_balance();
+}
+
+#[test]
+fn others_on_this_host_cannot_displace_what_the_capture_stored() {
+    let mut fixture = Fixture::new(Retention {
+        calls_max: 100,
+        ..Retention::default()
+    });
+    fixture.store_from(Sender::Capture, None, lines(100, 1));
+    for _ in 0..10 {
+        fixture.store_from(Sender::Local, None, lines(100, 1));
+    }
+    let calls =
+        |fixture: &Fixture| [Sender::Capture, Sender::Local].map(|sender| fixture.calls_of(sender));
+    assert_eq!(calls(&fixture), [50, 50]);
+    for number in 1..=80 {
+        fixture.store_from(host(number), None, lines(20, 1));
+    }
+    let left = calls(&fixture);
+    assert!(
+        left.iter().all(|calls| (25..=26).contains(calls)),
+        "{left:?}"
+    );
+    fixture.check_balance();
+}
+
+#[test]
+fn senders_are_bounded_and_those_without_calls_are_forgotten() {
+    let mut fixture = Fixture::new(Retention::default());
+    let from = |number: u64| {
+        let [.., a, b] = number.to_be_bytes();
+        Sender::of([10, 0, a, b].into())
+    };
+    for number in 0..SENDERS_MAX + 5 {
+        fixture.store_from(from(number), None, lines(1, 1));
+    }
+    let senders = |fixture: &Fixture| fixture.number("SELECT count(*) FROM senders");
+    assert_eq!(senders(&fixture), integer(SENDERS_MAX + 1));
+    assert_eq!(
+        fixture.number("SELECT calls FROM senders WHERE name = 'other'"),
+        5
+    );
+    fixture.store(None, lines(1, 1));
+    assert_eq!(fixture.calls_of(Sender::Local), 1);
+    fixture.retention.calls_max = 1;
+    for _ in 0..300 {
+        retention::round(&mut fixture.connection, fixture.retention).expect("deletes");
+    }
+    fixture.store_from(host(1), None, lines(1, 1));
+    assert_eq!(fixture.calls_of(host(1)), 1);
+    assert!(senders(&fixture) <= 3, "{}", senders(&fixture));
+    fixture.check_balance();
+}
+
+/// The file system being full looks the same to SQLite as a file that may not grow.
+#[test]
+fn a_full_disk_is_reported_stores_nothing_and_is_survived() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (connection, lock) =
+        open_writer(&Folder::open(folder.path()).expect("ours")).expect("opens");
+    connection
+        .pragma_update(None, "max_page_count", 20)
+        .expect("bounds");
+    let wal = Wal::new(folder.path(), Arc::default());
+    let writer = Writer::start(connection, lock, wal, Retention::default()).expect("starts");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("runtime");
+    let store = |key: &str, text: String| {
+        runtime.block_on(writer.insert(bundle(text, Some(key), Sender::Local)))
+    };
+    let refused = store("a", lines(10, 50_000)).expect_err("no room");
+    assert!(
+        matches!(&refused, Failure::Unavailable(text) if text.contains("full")),
+        "{refused:?}"
+    );
+    let health = || writer.health().borrow().clone();
+    assert!(matches!(health(), Health::Down(_)));
+    let newest = || writer.arrivals().borrow().clone();
+    assert_eq!(newest(), 0.into());
+    assert_eq!(store("b", lines(1, 10)), Ok(Stored::New));
+    assert_eq!((health(), newest()), (Health::Up, 1.into()));
+    runtime.block_on(writer.close()).expect("ends");
+    assert!(matches!(
+        store("c", lines(1, 1)),
+        Err(Failure::Unavailable(_))
+    ));
+    let (connection, _lock) =
+        open_writer(&Folder::open(folder.path()).expect("ours")).expect("opens");
+    let keys: String = connection
+        .query_row("SELECT group_concat(key) FROM bundles", [], |row| {
+            row.get(0)
+        })
+        .expect("reads");
+    assert_eq!(
+        keys, "b",
+        "the key of a refused bundle must not be remembered"
+    );
+}
+
+#[test]
+fn old_keys_are_deleted() {
+    let mut fixture = Fixture::new(Retention::default());
+    fixture.store(Some("old"), lines(1, 1));
+    let far = integer(KEYS_MAX) + 10;
+    fixture
+        .connection
+        .execute(
+            "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'bundles'",
+            [far],
+        )
+        .expect("moves");
+    fixture.store(Some("new"), lines(1, 1));
+    assert_eq!(fixture.number("SELECT count(*) FROM bundles"), 1);
+}
