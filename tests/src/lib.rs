@@ -20,3 +20,4 @@ pub mod recorder;
 pub mod scene;
 pub mod targets;
 pub mod truth;
+pub mod websocket;

@@ -12,6 +12,7 @@ mod protobuf;
 mod reload;
 mod store;
 mod turns;
+mod websocket;
 
 use std::io::{Cursor, Read as _};
 
@@ -36,6 +37,7 @@ use protobuf::protobuf;
 use reload::reload;
 use store::{store_bundle, store_filter};
 use turns::{conversation, frames_of};
+use websocket::websocket;
 
 /// A fuzz body, under the name of its folder in the corpus.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +98,13 @@ pub const TARGETS: &[Target] = &[
         store_filter,
         [8 * MIB, 10_000],
         [64 * MIB, 100_000],
+    ),
+    // A byte of a compressed message becomes a thousand at most.
+    target(
+        "websocket",
+        websocket,
+        [16 * MIB, 10_000],
+        [64 * MIB, 200_000],
     ),
 ];
 

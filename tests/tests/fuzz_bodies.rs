@@ -13,6 +13,7 @@ use bench::traffic::{
 use tests::http2;
 use tests::program::repository;
 use tests::targets::{TARGETS, input_of};
+use tests::websocket::Chat;
 
 /// Damaged copies of each saved input.
 const COPIES: u64 = 60;
@@ -142,6 +143,24 @@ fn update() -> Result<()> {
     let everything = http2::everything().split_off(2);
     for (name, late) in [("whole", 0), ("late", 3)] {
         save("h2", name, &[vec![late], pieces_of(&everything)].concat())?;
+    }
+    for (number, name) in ["plain", "context", "contextless", "mixed", "stream"]
+        .iter()
+        .enumerate()
+    {
+        let kind = if number == 4 { 0x81 } else { number as u8 };
+        let chat = (0..).map(|other| Chat::seeded(&mut Seed::new(other)));
+        let mut fitting = chat.filter(|chat| {
+            let length: usize = chat.turns.iter().map(|(_, bytes)| bytes.len()).sum();
+            let kinds = ["", "deflate", "client_no", "server_no"];
+            (100..8000).contains(&length) && chat.extensions.contains(kinds[number % 4])
+        });
+        let chat = fitting.next().context("one that fits")?;
+        save(
+            "websocket",
+            name,
+            &[vec![kind], pieces_of(&chat.turns)].concat(),
+        )?;
     }
     let first = [
         http2::indexed(2),

@@ -36,4 +36,5 @@ mod splitting;
 mod stalling;
 mod tidy;
 mod uploads;
+mod websocket;
 mod wrappings;

@@ -1,8 +1,8 @@
 //! Exchanges read from the ordered bytes of flows, their bodies passed on by reference.
 //!
 //! [`Connection`] reads one flow: it recognises the [`Protocol`] and starts the reader of that. Readers report
-//! to an [`Exchanges`]; [`Http`] is what all flows of a shard share. HTTP/1.x and HTTP/2 are read; TLS and what follows a
-//! `101` are recognised and counted. Content codings are not undone here.
+//! to an [`Exchanges`]; [`Http`] is what all flows of a shard share. HTTP/1.x, HTTP/2 and WebSocket are read; TLS and what else
+//! follows a `101` are recognised and counted. Content codings are not undone here.
 
 mod buffers;
 mod connection;
@@ -17,12 +17,14 @@ mod ports;
 mod protocol;
 mod quic;
 mod unread;
+mod websocket;
 
 use self::buffers::Buffers;
 pub use self::connection::Connection;
 pub use self::counters::Counters;
 pub use self::exchange::{
-    BodyEnd, Exchanges, MessageId, Origin, RequestHead, ResponseHead, Side, UnpairedReason, Version,
+    BodyEnd, Exchanges, MessageId, MessageKind, MessagePart, Opening, Origin, RequestHead,
+    ResponseHead, Side, UnpairedReason, Version,
 };
 use self::h1::Scratch;
 pub use self::header::{Header, HeaderName, HeaderNames};
@@ -72,6 +74,8 @@ pub struct Http<X: Exchanges> {
     h1: Scratch<X::Draft>,
     h2: h2::Shared,
     quic: QuicClients,
+    /// Bytes of WebSocket, with the mask removed.
+    unmasked: Vec<u8>,
 }
 
 impl<X: Exchanges> Http<X> {
@@ -87,6 +91,7 @@ impl<X: Exchanges> Http<X> {
             config,
             h1: Scratch::default(),
             quic: QuicClients::default(),
+            unmasked: Vec::new(),
         }
     }
 

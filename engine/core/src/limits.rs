@@ -227,6 +227,9 @@ pub const HTTP2_TABLES_BYTES_MAX: usize = 32 << 20;
 /// counted as `http2_streams_evicted`.
 pub const HTTP2_STREAMS_MAX: usize = 4096;
 
+/// Bytes of a WebSocket message from which the mask is removed at once, in a buffer of the shard.
+pub const UNMASKED_BYTES_MAX: usize = 4096;
+
 /// Server ports in the table of protocols by port; further ports are counted in the sums only.
 pub const PORTS_NAMED_MAX: usize = 64;
 
@@ -341,6 +344,16 @@ pub const FACT_BYTES_MAX: usize = 256;
 /// Messages inside each other that are read without a schema; a deeper one is written as a string. Each level is scanned once,
 /// so this is also the number of times that a byte of a message is looked at.
 pub const PROTOBUF_DEPTH_MAX: usize = 64;
+
+/// Bytes of the messages of one side of a WebSocket to which compressed ones may refer (RFC 7692, RFC 1951): kept where a
+/// handshake has agreed on that, as far as there are as many, within [`OPEN_BYTES_MAX`].
+pub const INFLATE_WINDOW_BYTES: usize = 32 * 1024;
+
+/// Bytes that the decompression of a message counts as, as long as the message is not over: its window and its tables.
+pub const INFLATE_STATE_BYTES: usize = 48 * 1024;
+
+/// Decompressors of messages that a shard keeps for the next ones; more are freed.
+pub const INFLATERS_SPARE_MAX: usize = 8;
 
 /// Details of one line: what receivers accept at least (`docs/contract.md`, section 1.8). Each is a row of a page, and of a
 /// table where the collector has one. The query parameters, form fields and session fields that would exceed it are left out,

@@ -6,11 +6,13 @@
 
 mod annotate;
 mod content;
+mod conversation;
 mod cookies;
 mod derive;
 mod draft;
 mod facts;
 mod identity;
+mod json;
 mod keys;
 mod observer;
 pub mod protobuf;
@@ -123,6 +125,8 @@ pub struct Config {
     pub open_bytes_max: usize,
     /// Emit half calls too.
     pub half_calls: bool,
+    /// Emit the messages of WebSockets, as a line of their own.
+    pub websocket: bool,
     /// Add the annotations of `message/annotate.rs` after the rules.
     pub annotate: bool,
     /// Show facts that are numbers or from a closed list although the rules changed what they come from.
@@ -146,6 +150,7 @@ impl Default for Config {
             body_bytes_max: limits::BODY_BYTES_MAX,
             open_bytes_max: limits::OPEN_BYTES_MAX,
             half_calls: false,
+            websocket: false,
             annotate: false,
             keep_facts: false,
             form_params: false,
@@ -185,6 +190,12 @@ crate::counters! {
         uploads_answered,
         /// Requests with the marker of an upload that are no uploads, or whose marker is forged. They are calls.
         upload_markers_refused,
+        /// Of the calls, the messages of WebSockets, which are a line of their own beside that of the handshake.
+        websocket,
+        /// WebSockets without a message, of which there is no such line.
+        websocket_silent,
+        /// Messages of WebSockets left out because they cannot be decompressed: what they refer to is not known.
+        websocket_messages_undecodable,
         /// Half calls that were idle for too long; emitted or not.
         half_timeout,
         /// Half calls whose connection was reset or closed.

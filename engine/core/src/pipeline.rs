@@ -213,7 +213,8 @@ impl Ledger {
                     .abs_diff(message.unpaired_for(reason))
             })
             .sum();
-        let calls = http.exchanges_finished.abs_diff(message.uploads_answered) + message.calls_half;
+        let no_calls = message.uploads_answered + message.websocket_silent;
+        let calls = http.exchanges_finished.abs_diff(no_calls) + message.calls_half;
         let ended = message.lines_written
             + message.calls_stopped
             + message.calls_sampled

@@ -8,6 +8,7 @@ use super::h1;
 use super::h2;
 use super::hand_over::HandOver;
 use super::unread::Unread;
+use super::websocket;
 use crate::flow::{ByteInfo, Consumer, Direction, FlowEnd, FlowStart};
 use crate::http::{Exchanges, Http, Protocol};
 
@@ -22,12 +23,17 @@ pub struct Connection<D> {
 enum Reader<D> {
     Http1(h1::Connection<D>),
     Http2(h2::Connection<D>),
+    WebSocket(websocket::Connection<D>),
     Unread(Unread<D>),
 }
 
 const _: () = assert!(
     size_of::<h2::Connection<[usize; 2]>>() <= size_of::<h1::Connection<[usize; 2]>>(),
     "HTTP/2 makes no flow larger"
+);
+const _: () = assert!(
+    size_of::<websocket::Connection<[usize; 2]>>() <= size_of::<h1::Connection<[usize; 2]>>(),
+    "WebSocket makes no flow larger"
 );
 
 impl<D> Reader<D> {
@@ -42,7 +48,9 @@ impl<D> Reader<D> {
         } else if let Some(tunnels) = hand_over.to.tunnels(&mut shared.counters) {
             *tunnels += 1;
         }
-        if hand_over.to.is_read() {
+        if hand_over.to == Protocol::WebSocket {
+            Self::WebSocket(websocket::Connection::new(hand_over, shared))
+        } else if hand_over.to.is_read() {
             Self::Http1(h1::Connection::new(hand_over, shared))
         } else {
             Self::Unread(Unread::new(hand_over))
@@ -62,7 +70,7 @@ impl<D> Connection<D> {
         let hand_over = match &mut self.reader {
             Reader::Http1(reader) => reader.give_up(shared),
             Reader::Http2(reader) => reader.give_up(shared),
-            Reader::Unread(_) => None,
+            Reader::WebSocket(_) | Reader::Unread(_) => None,
         };
         let Some(mut hand_over) = hand_over else {
             return;
@@ -109,6 +117,7 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
                     self.hand_over(Some((place, rest)), shared);
                 }
             }
+            Reader::WebSocket(reader) => reader.data(place, bytes, shared),
             Reader::Unread(reader) => reader.data(bytes, shared),
         }
     }
@@ -122,6 +131,7 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
                 }
             }
             Reader::Http2(reader) => reader.gap(place, len, shared),
+            Reader::WebSocket(reader) => reader.gap(place, len, shared),
             Reader::Unread(_) => {}
         }
     }
@@ -142,7 +152,7 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
                 }
             }
             Reader::Http2(reader) => reader.finished(place, shared),
-            Reader::Unread(_) => {}
+            Reader::WebSocket(_) | Reader::Unread(_) => {}
         }
     }
 
@@ -156,6 +166,7 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
         match self.reader {
             Reader::Http1(reader) => reader.close(end, shared),
             Reader::Http2(reader) => reader.close(end, shared),
+            Reader::WebSocket(reader) => reader.close(end, shared),
             Reader::Unread(reader) => reader.close(end, shared),
         }
     }
@@ -164,6 +175,7 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
         match &self.reader {
             Reader::Http1(_) => false,
             Reader::Http2(reader) => reader.ignores(direction),
+            Reader::WebSocket(reader) => reader.is_over(),
             Reader::Unread(_) => true,
         }
     }

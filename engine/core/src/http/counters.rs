@@ -137,6 +137,13 @@ crate::counters! {
         http2_goaways,
         /// Times that the next HTTP/2 frame was found in the midst of a connection, or after a gap.
         http2_resynchronised,
+
+        /// WebSockets of which the messages are read, on connections of HTTP/1 and streams of HTTP/2.
+        websocket_connections,
+        /// Messages of WebSockets read whole.
+        websocket_messages,
+        /// WebSockets not read further because a frame breaks the protocol.
+        websocket_broken,
     }
 }
 

@@ -168,6 +168,41 @@ impl Origin<'_> {
     }
 }
 
+/// What a handshake of WebSocket has agreed on (RFC 7692 §7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// Messages may be compressed.
+    pub is_compressed: bool,
+    /// Compressed messages of the client refer to those before.
+    pub client_has_context: bool,
+    /// Those of the server do.
+    pub server_has_context: bool,
+}
+
+/// What a message of WebSocket consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageKind {
+    /// UTF-8, as it should be.
+    Text,
+    /// Any bytes.
+    Binary,
+}
+
+/// Some bytes of one message of WebSocket, with the mask removed.
+#[derive(Clone, Copy, Debug)]
+pub struct MessagePart<'a> {
+    /// When they came.
+    pub time: Timestamp,
+    /// Of the message.
+    pub kind: MessageKind,
+    /// The message is compressed, as the [`Opening`] allows.
+    pub is_compressed: bool,
+    /// Valid for the call only.
+    pub bytes: &'a [u8],
+    /// The message is over with them.
+    pub is_last: bool,
+}
+
 /// How one side's message ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyEnd {
@@ -285,6 +320,20 @@ pub trait Exchanges {
     /// this number on its connection. Comes after the end of both messages, and before [`Self::unpaired`] for each of the
     /// two exchanges.
     fn split_response(&mut self, draft: &mut Self::Draft, call_index: u64) -> Self::Draft;
+    /// A handshake of WebSocket was answered: an exchange of its own for the messages, with the same details and without
+    /// bodies. Nothing if they are not wanted. It gets any number of [`Self::message`] and [`Self::message_missing`], at most
+    /// one [`Self::closed`], then [`Self::end`] for both sides and [`Self::finish`].
+    fn conversation(&mut self, _draft: &Self::Draft, _opening: Opening) -> Option<Self::Draft> {
+        None
+    }
+    /// Some bytes of a message.
+    fn message(&mut self, _draft: &mut Self::Draft, _side: Side, _part: &MessagePart<'_>) {}
+    /// `count` bytes of a message were never captured, or of several: the one that is not over is left out. Where it
+    /// `is_compressed`, later ones may refer to what is missing.
+    fn message_missing(&mut self, _: &mut Self::Draft, _: Side, _count: u64, _is_compressed: bool) {
+    }
+    /// The first Close frame, with its code.
+    fn closed(&mut self, _draft: &mut Self::Draft, _by: Side, _code: Option<u16>) {}
     /// Request and response are both there.
     fn finish(&mut self, draft: Self::Draft);
     /// The other side will not come.

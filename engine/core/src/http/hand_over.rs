@@ -6,6 +6,7 @@
 //! the first byte that the one before did not read.
 
 use crate::flow::{ByteInfo, Direction, FlowStart};
+use crate::http::Opening;
 use crate::http::protocol::Protocol;
 
 /// A connection between two readers; `D` is [`Exchanges::Draft`](crate::http::Exchanges::Draft).
@@ -22,6 +23,8 @@ pub(super) struct HandOver<D> {
     pub(super) calls: u64,
     /// Requests that wait for a response, oldest first.
     pub(super) waiting: Vec<D>,
+    /// What a handshake of WebSocket has agreed on.
+    pub(super) opening: Opening,
     /// What was collected and not read, at most once for each direction.
     pub(super) remainders: [Option<Remainder>; 2],
 }
@@ -43,6 +46,7 @@ impl<D> HandOver<D> {
             in_tunnel: false,
             calls: 0,
             waiting: Vec::new(),
+            opening: Opening::default(),
             remainders: [None, None],
         }
     }

@@ -21,6 +21,8 @@ pub enum Protocol {
     Tls,
     /// QUIC, which HTTP/3 runs over: not a TCP flow, but a connection all the same.
     Quic,
+    /// WebSocket behind its handshake, if it is read.
+    WebSocket,
     /// Whatever follows a 101, or a 2xx to CONNECT.
     Tunnel,
     /// Nothing that is known here.
@@ -83,13 +85,14 @@ const fn unread(
 
 impl Protocol {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Detecting,
         Self::Http1,
         Self::Http2,
         Self::Http2Midstream,
         Self::Tls,
         Self::Quic,
+        Self::WebSocket,
         Self::Tunnel,
         Self::Other,
         Self::Unwanted,
@@ -115,6 +118,7 @@ impl Protocol {
             Self::Http2Midstream => read("midstream HTTP/2", "HTTP/2 connection joined late", Some("http2_midstream"), Some(|c| &mut c.flows_http2_midstream)),
             Self::Tls => unread("TLS", "tls", "TLS handshake", Some("tls"), |c| &mut c.flows_tls, IGNORED),
             Self::Quic => unread("QUIC", "quic", "QUIC connection", Some("quic"), |c| &mut c.flows_quic, |c| &mut c.bytes_quic),
+            Self::WebSocket => read("WebSocket", "WebSocket connection", None, Some(|c| &mut c.websocket_connections)),
             Self::Tunnel => unread("tunnel", "tunnel", "tunnel", None, |c| &mut c.flows_tunnelled, TUNNELLED),
             Self::Other => unread("other", "other", "other connection", Some("other"), |c| &mut c.flows_other, IGNORED),
             Self::Unwanted => unread("unwanted", "unwanted_port", "unwanted connection", None, |c| &mut c.flows_unwanted, IGNORED),
@@ -179,6 +183,7 @@ impl Protocol {
             Self::Tls => Some(&mut counters.tunnels_tls),
             Self::Other | Self::Tunnel | Self::Quic => Some(&mut counters.tunnels_other),
             Self::Overflowed => Some(&mut counters.flows_overflowed),
+            Self::WebSocket => Some(&mut counters.websocket_connections),
             Self::Detecting | Self::Unwanted => None,
         }
     }

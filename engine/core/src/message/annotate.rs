@@ -23,6 +23,11 @@
 //! | `pushed` | `true`: the server has made the request for the client | if so |
 //! | `reset`, `reset_by` | the error code of RFC 9113 section 7 by its name, or decimal; `client` or `server` | if the stream was reset with an error |
 //! | `unknown_fields` | headers that are not known, since the beginning of their header table was not captured | if more than 0 |
+//! | `stream` | `websocket`: the line has the messages of a WebSocket | for such lines, without `--annotate` as well |
+//! | `websocket_request_messages`, `websocket_response_messages` | whole messages, decimal | the same |
+//! | `websocket_request_message_bytes`, `websocket_response_message_bytes` | their lengths, decompressed as far as that is possible, decimal | the same |
+//! | `websocket_close_code` | of the first Close frame, decimal | if it has one |
+//! | `websocket_close_by` | who has sent it: `client`, `server`, `none` | for such lines |
 //! | `half` | `timeout`, `closed`, `gap`, `evicted`, `shutdown`, `truncated`, `reset`, `refused`, `hpack`, `oversized`: why the other side is missing, or the call is no whole one | for half calls |
 
 use std::io::Write as _;
@@ -117,6 +122,35 @@ pub(super) fn write(
     }
 }
 
+/// The messages of a WebSocket.
+pub(super) fn websocket(draft: &Draft, out: &mut Vec<u8>) {
+    let Some(conversation) = &draft.conversation else {
+        return;
+    };
+    let (request, response) = (&conversation.request, &conversation.response);
+    field(out, "stream", format_args!("websocket"));
+    for (name, count) in [
+        ("websocket_request_messages", request.seen.messages),
+        ("websocket_response_messages", response.seen.messages),
+        ("websocket_request_message_bytes", request.bytes),
+        ("websocket_response_message_bytes", response.bytes),
+    ] {
+        field(out, name, format_args!("{count}"));
+    }
+    if let Some(code) = conversation.code {
+        field(out, "websocket_close_code", format_args!("{code}"));
+    }
+    let by = conversation.closed_by.map_or("none", side_name);
+    field(out, "websocket_close_by", format_args!("{by}"));
+}
+
+const fn side_name(side: Side) -> &'static str {
+    match side {
+        Side::Request => "client",
+        Side::Response => "server",
+    }
+}
+
 /// The version, and what only HTTP/2 has.
 fn http_version(draft: &Draft, out: &mut Vec<u8>) {
     let state = &draft.state;
@@ -138,11 +172,7 @@ fn http_version(draft: &Draft, out: &mut Vec<u8>) {
             Some(name) => field(out, "reset", format_args!("{name}")),
             None => field(out, "reset", format_args!("{code}")),
         }
-        let by = match by {
-            Side::Request => "client",
-            Side::Response => "server",
-        };
-        field(out, "reset_by", format_args!("{by}"));
+        field(out, "reset_by", format_args!("{}", side_name(by)));
     }
     if state.unknown_fields > 0 {
         field(

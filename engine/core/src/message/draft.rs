@@ -1,6 +1,7 @@
 //! The state of one open exchange, with the part of its line that is already written.
 
 use super::content::Codings;
+use super::conversation::Conversation;
 use super::facts::{Details, Facts};
 use super::observer::Observer;
 use super::rpc::System;
@@ -30,6 +31,8 @@ pub struct Draft {
     pub(super) upload: Option<Box<Candidate>>,
     /// What was derived of it.
     pub(super) facts: Facts,
+    /// It consists of the messages of a WebSocket.
+    pub(super) conversation: Option<Box<Conversation>>,
 }
 
 /// The part of a draft that has no memory of its own.
@@ -247,6 +250,24 @@ impl Draft {
         self.state.findings.unreadable = events.unreadable;
     }
 
+    /// Copies the details of the handshake `of`, to an empty draft.
+    pub(super) fn copy_details(&mut self, of: &Self) {
+        self.state = of.state;
+        self.state.held = 0;
+        let findings = &mut self.state.findings;
+        // They are counted with the handshake.
+        (findings.doubts, findings.unseen, findings.unreadable) = (0, 0, 0);
+        for (copy, buffer) in [
+            (&mut self.start, &of.start),
+            (&mut self.request, &of.request),
+            (&mut self.response, &of.response),
+            (&mut self.session, &of.session),
+        ] {
+            copy.extend_from_slice(buffer);
+        }
+        self.facts.copy(&of.facts);
+    }
+
     /// In how many of its buffers there are details; a body has one when it is over.
     fn details_left(&self) -> usize {
         let heads = [&self.start, &self.request, &self.response, &self.session];
@@ -263,13 +284,20 @@ impl Draft {
         let upload = upload.map_or(0, |upload| size_of::<Candidate>() + upload.memory());
         let bodies = [&self.request_body, &self.response_body];
         let observers = bodies.into_iter().filter(|body| body.observer.is_some());
-        size_of::<Self>() + buffers + upload + observers.count() * size_of::<Observer>()
+        let conversation = self.conversation.as_ref();
+        let conversation = conversation.map_or(0, |conversation| conversation.memory());
+        size_of::<Self>()
+            + buffers
+            + upload
+            + conversation
+            + observers.count() * size_of::<Observer>()
     }
 
     /// Ready for another exchange, with small buffers kept.
     pub(super) fn recycle(&mut self, kept_bytes: usize) {
         self.state = State::default();
         self.upload = None;
+        self.conversation = None;
         self.request_body.clear();
         self.response_body.clear();
         for buffer in self.buffers() {

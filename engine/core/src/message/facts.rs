@@ -271,6 +271,11 @@ impl Facts {
         }
     }
 
+    /// Copies all of another call.
+    pub(super) fn copy(&mut self, of: &Self) {
+        self.bytes.clone_from(&of.bytes);
+    }
+
     /// The value of a fact, with the details that it comes from.
     pub(super) fn get(&self, fact: Fact) -> Option<(Details, &[u8])> {
         let mut entries = self.entries();

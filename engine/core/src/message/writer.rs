@@ -11,12 +11,14 @@
 mod body;
 mod facts;
 mod filter;
+mod messages;
 mod upload;
 
 use std::io::Write as _;
 use std::sync::Arc;
 
 use super::content::{Codings, Decoders};
+use super::conversation::Inflaters;
 use super::draft::{Connection, Draft, Times};
 use super::facts::{Details, Fact};
 use super::identity::{ConnectionIds, exchange_id};
@@ -26,8 +28,8 @@ use super::{
     Config, Counters, Notes, Output, ShedPolicy, Unwritten, annotate, cookies, derive, url,
 };
 use crate::http::{
-    BodyEnd, Exchanges, Header, HeaderName, HeaderNames, Origin, RequestHead, ResponseHead, Side,
-    UnpairedReason, Version,
+    BodyEnd, Exchanges, Header, HeaderName, HeaderNames, MessagePart, Opening, Origin, RequestHead,
+    ResponseHead, Side, UnpairedReason, Version,
 };
 use crate::limits::{BUFFER_KEPT_BYTES, POOL_BYTES_MAX, RULE_SETS_MAX};
 use crate::mix::GOLDEN_GAMMA;
@@ -76,6 +78,7 @@ struct Work {
     /// The facts of a call.
     facts: Vec<u8>,
     decoders: Decoders,
+    inflaters: Inflaters,
 }
 
 impl<O: Output> LineWriter<O> {
@@ -98,6 +101,7 @@ impl<O: Output> LineWriter<O> {
                 spare: Vec::new(),
                 facts: Vec::new(),
                 decoders: Decoders::new(),
+                inflaters: Inflaters::default(),
             },
             host,
             line: Vec::new(),
@@ -470,6 +474,18 @@ impl<O: Output> LineWriter<O> {
             *self.counters.unpaired_mut(reason) += 1;
             self.counters.calls_half += u64::from(written);
         }
+        if let Ok(open) = &mut draft
+            && let Some(conversation) = &open.conversation
+        {
+            if !conversation.has_messages() {
+                self.counters.websocket_silent += 1;
+                if let Ok(open) = draft {
+                    self.release(open);
+                }
+                return;
+            }
+            self.counters.websocket += 1;
+        }
         self.counters.calls_seen += u64::from(written);
         let mut draft = match draft {
             Ok(draft) => draft,
@@ -550,6 +566,9 @@ impl<O: Output> LineWriter<O> {
         if self.config.annotate {
             annotate::write(draft, connection_id, &notes, unpaired, last);
             last.extend_from_slice(facts);
+        }
+        if draft.conversation.is_some() {
+            annotate::websocket(draft, last);
         }
         let parts: [&[u8]; 9] = [
             b"[",
@@ -796,6 +815,35 @@ impl<O: Output> Exchanges for LineWriter<O> {
         self.account(draft);
         self.account(&mut other);
         Ok(other)
+    }
+
+    fn conversation(&mut self, draft: &Self::Draft, opening: Opening) -> Option<Self::Draft> {
+        let draft = draft.as_ref().ok().filter(|_| self.config.websocket)?;
+        self.open_conversation(draft, opening)
+    }
+
+    fn message(&mut self, draft: &mut Self::Draft, side: Side, part: &MessagePart<'_>) {
+        self.add_message(draft, side, part);
+    }
+
+    fn message_missing(
+        &mut self,
+        draft: &mut Self::Draft,
+        side: Side,
+        count: u64,
+        is_compressed: bool,
+    ) {
+        self.add_missing_message(draft, side, count, is_compressed);
+    }
+
+    fn closed(&mut self, draft: &mut Self::Draft, by: Side, code: Option<u16>) {
+        let conversation = draft
+            .as_mut()
+            .ok()
+            .and_then(|open| open.conversation.as_mut());
+        if let Some(conversation) = conversation {
+            (conversation.closed_by, conversation.code) = (Some(by), code);
+        }
     }
 
     fn finish(&mut self, draft: Self::Draft) {

@@ -216,6 +216,15 @@ settings! {
         .of(Calls, READING)
         .sets(|config, is_on| config.message.half_calls = *is_on);
 
+    /// Read the messages of WebSockets.
+    ///
+    /// When a WebSocket ends, its messages are a line of their own beside that of the handshake: a JSON list for each side.
+    /// The rules for bodies hold for them. By default only the handshake is a call, and what follows is counted.
+    websocket: Switch = Setting::new("SNIFFER_WEBSOCKET", || false)
+        .flag("websocket", "")
+        .of(Calls, READING)
+        .sets(|config, is_on| config.message.websocket = *is_on);
+
     /// Read the uploads of other sniffers as calls.
     ///
     /// By default a POST that carries the marker of another sniffer's upload, and that is one, is skipped and counted,

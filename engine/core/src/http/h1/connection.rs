@@ -23,7 +23,7 @@ use crate::flow::{ByteInfo, Direction, FlowEnd, FlowStart, PerDirection};
 use crate::http::detect::{self, Detected};
 use crate::http::h2::Chain;
 use crate::http::hand_over::HandOver;
-use crate::http::{Exchanges, Http, Protocol, Side, UnpairedReason};
+use crate::http::{Exchanges, Http, Opening, Protocol, Side, UnpairedReason};
 
 /// Reads one HTTP/1 connection; `D` is [`Exchanges::Draft`].
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(in crate::http) struct Connection<D> {
     flow: FlowStart,
     /// What follows, once this reader has to give the connection up.
     next: Option<Protocol>,
+    /// What a handshake of WebSocket has opened, if that follows.
+    opened: Option<Box<(D, Opening)>>,
     /// Known since the first start line.
     client: Option<Direction>,
     /// The first bytes of both directions have to be messages, if this is HTTP.
@@ -70,6 +72,7 @@ impl<D> Connection<D> {
         Self {
             flow,
             next: None,
+            opened: None,
             client: None,
             from_start: !seen.midstream,
             pending: None,
@@ -251,13 +254,24 @@ impl<D> Connection<D> {
         }
         let remainders =
             Direction::BOTH.map(|direction| self.readings[direction].collected.give_up(direction));
+        let mut waiting = self.pairing.give_up(shared);
+        let mut opening = Opening::default();
+        if let Some(opened) = self.opened.take() {
+            // Nothing on the connection is an answer to requests that still wait.
+            for draft in waiting.drain(..) {
+                shared.unpaired(draft, UnpairedReason::Closed);
+            }
+            waiting.push(opened.0);
+            opening = opened.1;
+        }
         Some(HandOver {
             flow: self.flow,
             to,
             client: self.client,
             in_tunnel,
             calls: self.pairing.calls(),
-            waiting: self.pairing.give_up(shared),
+            waiting,
+            opening,
             remainders,
         })
     }

@@ -220,6 +220,15 @@ impl<D> Pairing<D> {
         waiting.map(|exchange| exchange.method).collect()
     }
 
+    /// The exchange of which the response is being read, if its request is known for certain.
+    pub(super) fn answered(&self) -> Option<&D> {
+        let oldest = self.queue.front()?;
+        let is_certain = oldest.response == Response::Open
+            && !matches!(oldest.request, Request::Unseen(_))
+            && oldest.pair == Pair::Certain;
+        is_certain.then_some(&oldest.draft)
+    }
+
     /// Whether a request waits for its response.
     pub(super) fn waits(&self) -> bool {
         self.queue.iter().any(Exchange::waits)

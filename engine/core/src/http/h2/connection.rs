@@ -18,7 +18,7 @@ use super::streams::{Part, State, Stream, Streams};
 use super::tables::Key;
 use crate::flow::{ByteInfo, Direction, FlowEnd, FlowStart, PerDirection};
 use crate::http::hand_over::HandOver;
-use crate::http::{Exchanges, Http, Protocol, Side, UnpairedReason};
+use crate::http::{Exchanges, Http, Opening, Protocol, Side, UnpairedReason};
 
 /// Reads one HTTP/2 connection; `D` is [`Exchanges::Draft`].
 #[derive(Debug)]
@@ -201,6 +201,7 @@ impl<D> Connection<D> {
             in_tunnel: self.in_tunnel,
             calls: self.calls,
             waiting: Vec::new(),
+            opening: Opening::default(),
             remainders: [None, None],
         })
     }

@@ -2,6 +2,7 @@
 //!
 //! Bound: [`HTTP2_STREAMS_MAX`](crate::limits::HTTP2_STREAMS_MAX); a closed stream leaves nothing behind.
 
+use crate::http::websocket::Conversation;
 use crate::http::{Side, UnpairedReason};
 
 const NONE: u32 = u32::MAX;
@@ -16,8 +17,12 @@ pub(super) struct Stream<D> {
     pub(super) draft: Option<D>,
     pub(super) request: Part,
     pub(super) response: Part,
+    /// What a handshake of WebSocket has opened, if that is read.
+    pub(super) websocket: Option<Box<Conversation<D>>>,
     /// CONNECT: what follows the head of the request is no body.
     pub(super) is_connect: bool,
+    /// The CONNECT asks for a WebSocket (RFC 8441).
+    pub(super) is_websocket: bool,
     /// HEAD: the response has no body.
     pub(super) is_head: bool,
     pub(super) is_pushed: bool,
@@ -63,6 +68,8 @@ impl<D> Stream<D> {
             draft: Some(draft),
             request: Part::AWAITED,
             response: Part::AWAITED,
+            websocket: None,
+            is_websocket: false,
             is_connect: false,
             is_head: false,
             is_pushed: false,

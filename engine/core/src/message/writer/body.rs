@@ -22,7 +22,7 @@ use crate::rules::{Charset, Extent, has_wide_text};
 use crate::time::Timestamp;
 use crate::uploads::End;
 
-fn kind_of(side: Side) -> Kind {
+pub(super) fn kind_of(side: Side) -> Kind {
     match side {
         Side::Request => Kind::RequestBody,
         Side::Response => Kind::ResponseBody,
@@ -30,7 +30,7 @@ fn kind_of(side: Side) -> Kind {
 }
 
 impl Draft {
-    fn body(&mut self, side: Side) -> &mut Body {
+    pub(super) fn body(&mut self, side: Side) -> &mut Body {
         match side {
             Side::Request => &mut self.request_body,
             Side::Response => &mut self.response_body,
@@ -88,6 +88,11 @@ impl<O: Output> LineWriter<O> {
         if draft.body(side).observer.is_some() {
             observe(draft.body(side), bytes, time);
         }
+        self.add_text(draft, side, bytes);
+    }
+
+    /// Adds bytes to the text of a body.
+    pub(super) fn add_text(&mut self, draft: &mut Draft, side: Side, bytes: &[u8]) {
         let (stopped, rules) = (draft.state.findings.is_stopped(), draft.state.rule_set);
         let body = draft.body(side);
         body.state.len += bytes.len() as u64;
@@ -121,7 +126,7 @@ impl<O: Output> LineWriter<O> {
     }
 
     /// Whether memory is short and a body of `wanted` bytes takes more than its share.
-    fn exceeds_share(&self, wanted: usize) -> bool {
+    pub(super) fn exceeds_share(&self, wanted: usize) -> bool {
         let share = self.config.open_bytes_max / 4 / usize::try_from(self.open).unwrap_or(1).max(1);
         self.held > self.config.open_bytes_max / 2 && wanted > share.max(BODY_SHARE_BYTES_MIN)
     }
@@ -205,9 +210,14 @@ impl<O: Output> LineWriter<O> {
     /// Completes the detail of a body, once.
     pub(super) fn end_body(&mut self, draft: &mut Draft, side: Side, end: BodyEnd) {
         let body = draft.body(side);
-        if std::mem::replace(&mut body.state.over, true) {
+        if body.state.over {
             return;
         }
+        if draft.conversation.is_some() {
+            self.end_messages(draft, side);
+        }
+        let body = draft.body(side);
+        body.state.over = true;
         let cut = end != BodyEnd::Complete;
         body.state.has_gap |= cut;
         draft.state.incomplete |= cut;

@@ -15,6 +15,7 @@ use crate::http::h1::pairing::{RequestContext, ResponseContext};
 use crate::http::h1::queue::Method;
 use crate::http::h1::skim;
 use crate::http::header::emptied;
+use crate::http::websocket;
 use crate::http::{
     BodyEnd, Exchanges, Header, Http, MessageId, Origin, Protocol, RequestHead, ResponseHead, Side,
     UnpairedReason,
@@ -438,6 +439,9 @@ impl<D> Connection<D> {
         );
         let fields = Fields::read(head.headers, head.version);
         if head.status == 101 || (method == Method::Connect && matches!(head.status, 200..=299)) {
+            if head.status == 101 && websocket::opens_websocket(head.headers) {
+                self.open_websocket(head, shared);
+            }
             self.end_message(direction, start.now, shared);
             return self.tunnel(head.status == 101, start.now, shared);
         }
@@ -533,7 +537,9 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         self.pairing.request_end(BodyEnd::Cut, now, shared);
-        self.next = if is_upgrade {
+        self.next = if self.opened.is_some() {
+            Some(Protocol::WebSocket)
+        } else if is_upgrade {
             Some(Protocol::Tunnel)
         } else {
             if !self.in_tunnel {
@@ -541,6 +547,21 @@ impl<D> Connection<D> {
             }
             Some(Protocol::Detecting)
         };
+    }
+
+    /// What follows is a WebSocket: if its messages are wanted, they are an exchange of their own.
+    #[cold]
+    fn open_websocket<X: Exchanges<Draft = D>>(
+        &mut self,
+        head: &ResponseHead<'_>,
+        shared: &mut Http<X>,
+    ) {
+        let opening = websocket::opening_of(head.headers);
+        let draft = self
+            .pairing
+            .answered()
+            .and_then(|draft| shared.exchanges.conversation(draft, opening));
+        self.opened = draft.map(|draft| Box::new((draft, opening)));
     }
 
     /// Whether a 101 changes to HTTP/2 (RFC 7540 §3.2): it is no response then, for that comes in HTTP/2.

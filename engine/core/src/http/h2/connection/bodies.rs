@@ -3,8 +3,9 @@
 use super::Connection;
 use crate::flow::Direction;
 use crate::http::h2::frame::Kind;
-use crate::http::h2::streams::State;
+use crate::http::h2::streams::{State, Stream};
 use crate::http::{Exchanges, Http, Side};
+use crate::time::Timestamp;
 
 impl<D> Connection<D> {
     /// The next bytes of a DATA frame.
@@ -23,8 +24,7 @@ impl<D> Connection<D> {
             return;
         };
         if stream.is_connect {
-            shared.counters.bytes_tunnelled += bytes.len() as u64;
-            return;
+            return tunnelled(stream, side, bytes, time, shared);
         }
         let is_head = stream.is_head && side == Side::Response;
         let part = stream.part(side);
@@ -54,6 +54,9 @@ impl<D> Connection<D> {
             return;
         };
         let (is_connect, is_head) = (stream.is_connect, stream.is_head);
+        if let Some(websocket) = &mut stream.websocket {
+            websocket.missing(side, count, shared);
+        }
         let part = stream.part(side);
         part.is_damaged = true;
         let is_body =
@@ -73,6 +76,31 @@ impl<D> Connection<D> {
         let side = self.side(direction).filter(|_| frame.kind() == Kind::Data);
         if let Some((side, stream)) = side.zip(self.streams.get(frame.stream)) {
             stream.part(side).is_damaged = true;
+            if let Some(websocket) = &mut stream.websocket {
+                websocket.lose(side);
+            }
         }
+    }
+}
+
+/// Bytes of what a CONNECT has opened, or will open.
+#[cold]
+fn tunnelled<X: Exchanges>(
+    stream: &mut Stream<X::Draft>,
+    side: Side,
+    bytes: &[u8],
+    time: Timestamp,
+    shared: &mut Http<X>,
+) {
+    let Some(websocket) = &mut stream.websocket else {
+        shared.counters.bytes_tunnelled += bytes.len() as u64;
+        // A frame that comes before the answer is not read.
+        stream.part(side).is_damaged |= !bytes.is_empty();
+        return;
+    };
+    if !websocket.data(side, bytes, time, shared)
+        && let Some(websocket) = stream.websocket.take()
+    {
+        websocket.conclude(true, shared);
     }
 }

@@ -12,6 +12,7 @@ use crate::http::h2::block::{Block, Pseudo};
 use crate::http::h2::half::{Open, Step};
 use crate::http::h2::streams::{Part, State, Stream};
 use crate::http::header::emptied;
+use crate::http::websocket;
 use crate::http::{
     BodyEnd, Exchanges, Header, Http, MessageId, Origin, RequestHead, ResponseHead, Side,
     UnpairedReason, Version,
@@ -184,6 +185,10 @@ impl<D> Connection<D> {
         let is_unknown = block.unknown > 0 && (method.is_empty() || target.is_empty());
         stream.half = half_reason(block, is_unknown);
         (stream.is_connect, stream.is_head) = (is_connect, method == b"HEAD");
+        stream.is_websocket = is_connect
+            && block
+                .pseudo(Pseudo::Protocol)
+                .is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"));
         stream.is_pushed = is_pushed;
         self.add_stream(stream, shared);
     }
@@ -241,9 +246,36 @@ impl<D> Connection<D> {
             });
         }
         if stream.is_connect && matches!(status, 200..=299) {
+            self.open_websocket(id, block, shared);
             self.open_tunnel(id, shared);
         } else {
             stream.is_connect = false;
+        }
+    }
+
+    /// What follows on the stream may be a WebSocket of which the messages are wanted: they are an exchange of their own.
+    fn open_websocket<X: Exchanges<Draft = D>>(
+        &mut self,
+        id: u32,
+        block: &Block,
+        shared: &mut Http<X>,
+    ) {
+        let stream = self.streams.get(id);
+        let Some(stream) = stream.filter(|stream| stream.is_websocket && stream.half.is_none())
+        else {
+            return;
+        };
+        let Some(draft) = &stream.draft else { return };
+        let opening = with_headers(block, Side::Response, shared, |headers, _| {
+            websocket::opening_of(headers)
+        });
+        if let Some(draft) = shared.exchanges.conversation(draft, opening) {
+            shared.counters.websocket_connections += 1;
+            let mut websocket = websocket::Conversation::new(draft, opening, shared);
+            if stream.request.is_damaged {
+                websocket.lose(Side::Request);
+            }
+            stream.websocket = Some(Box::new(websocket));
         }
     }
 
@@ -365,6 +397,13 @@ impl<D> Connection<D> {
         for side in [Side::Request, Side::Response] {
             let time = self.halves[self.direction(side)].last;
             end_part(&mut stream, side, BodyEnd::Cut, time, shared);
+        }
+        if let Some(websocket) = stream.websocket {
+            let was_given_up = matches!(
+                reason,
+                UnpairedReason::Evicted | UnpairedReason::Shutdown | UnpairedReason::Timeout
+            );
+            websocket.conclude(!was_given_up, shared);
         }
         let Some(draft) = stream.draft else { return };
         let is_answered = stream.response.state != State::Awaited;

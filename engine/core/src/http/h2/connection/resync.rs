@@ -27,8 +27,12 @@ impl<D> Connection<D> {
         (half.is_lossy, half.lost_block) = (true, true);
         half.lose_streams();
         if let Some(side) = side {
-            self.streams
-                .for_each(|stream| stream.part(side).is_damaged = true);
+            self.streams.for_each(|stream| {
+                stream.part(side).is_damaged = true;
+                if let Some(websocket) = &mut stream.websocket {
+                    websocket.lose(side);
+                }
+            });
         }
     }
 
@@ -134,6 +138,13 @@ impl<D> Connection<D> {
         let half = &mut self.halves[direction];
         (half.step, half.is_lossy) = (Step::Stopped, true);
         half.lose_streams();
+        if let Some(side) = self.side(direction) {
+            self.streams.for_each(|stream| {
+                if let Some(websocket) = &mut stream.websocket {
+                    websocket.lose(side);
+                }
+            });
+        }
         match self.side(direction) {
             Some(Side::Request) => self.end_requests(shared),
             Some(Side::Response) => self.end_all(UnpairedReason::Gap, shared),

@@ -1,0 +1,243 @@
+//! Both directions of a WebSocket, from the handshake to the end.
+
+use super::frame::Opcode;
+use super::half::{Half, Step};
+use crate::http::{BodyEnd, Exchanges, Http, MessagePart, Opening, Side};
+use crate::limits::UNMASKED_BYTES_MAX;
+use crate::time::Timestamp;
+
+/// A WebSocket that is open; `D` is [`Exchanges::Draft`].
+#[derive(Debug)]
+pub(in crate::http) struct Conversation<D> {
+    draft: D,
+    opening: Opening,
+    request: Half,
+    response: Half,
+    /// Who has sent the first Close frame.
+    closed_by: Option<Side>,
+}
+
+impl<D> Conversation<D> {
+    /// What follows a handshake, whose details are in `draft`.
+    pub(in crate::http) fn new<X: Exchanges<Draft = D>>(
+        draft: D,
+        opening: Opening,
+        shared: &mut Http<X>,
+    ) -> Self {
+        shared.counters.exchanges_opened += 1;
+        Self {
+            draft,
+            opening,
+            request: Half::new(),
+            response: Half::new(),
+            closed_by: None,
+        }
+    }
+
+    /// Reads bytes of one direction; false once the conversation is over, and [`Self::conclude`] has to follow.
+    #[must_use]
+    pub(in crate::http) fn data<X: Exchanges<Draft = D>>(
+        &mut self,
+        side: Side,
+        bytes: &[u8],
+        time: Timestamp,
+        shared: &mut Http<X>,
+    ) -> bool {
+        self.half(side).last = time;
+        let mut rest = bytes;
+        loop {
+            let has_compression = self.opening.is_compressed;
+            let half = self.half(side);
+            match half.step {
+                Step::Over => {
+                    shared.counters.bytes_ignored += rest.len() as u64;
+                    return !(self.request.step == Step::Over && self.response.step == Step::Over);
+                }
+                Step::Header => {
+                    let header = half.header(&mut rest);
+                    let begun = header.and_then(|frame| match frame {
+                        Some(frame) => half.begin(frame, side, has_compression).map(|()| true),
+                        None => Ok(false),
+                    });
+                    match begun {
+                        Ok(true) if half.left == 0 => self.payload(side, &[], time, shared),
+                        Ok(true) => {}
+                        Ok(false) => return true,
+                        Err(_) => {
+                            shared.counters.websocket_broken += 1;
+                            shared.counters.bytes_ignored += rest.len() as u64;
+                            (self.request.step, self.response.step) = (Step::Over, Step::Over);
+                            return false;
+                        }
+                    }
+                }
+                Step::Payload => {
+                    if rest.is_empty() {
+                        return true;
+                    }
+                    let count = usize::try_from(half.left).unwrap_or(usize::MAX);
+                    let (taken, behind) = rest.split_at_checked(count).unwrap_or((rest, &[]));
+                    rest = behind;
+                    self.payload(side, taken, time, shared);
+                }
+            }
+        }
+    }
+
+    /// `count` bytes of one direction were never captured.
+    pub(in crate::http) fn missing<X: Exchanges<Draft = D>>(
+        &mut self,
+        side: Side,
+        count: u64,
+        shared: &mut Http<X>,
+    ) {
+        let half = self.half(side);
+        if half.step == Step::Over || count == 0 {
+            return;
+        }
+        let is_bridged = half.step == Step::Payload && count <= half.left;
+        let of_message = if half.step == Step::Payload && !half.frame.is_control() {
+            count.min(half.left)
+        } else {
+            0
+        };
+        if let Some(open) = half.open.as_mut().filter(|_| of_message > 0) {
+            open.is_torn = true;
+        }
+        if is_bridged {
+            half.left -= count;
+        } else {
+            // Messages may be among them.
+            (half.step, half.is_lost) = (Step::Over, true);
+        }
+        let is_over = half.left == 0;
+        let is_compressed = half.open.is_some_and(|open| open.is_compressed);
+        let missing = if is_bridged { of_message } else { count };
+        *match side {
+            Side::Request => &mut shared.counters.request_bytes_missing,
+            Side::Response => &mut shared.counters.response_bytes_missing,
+        } += missing;
+        if missing > 0 {
+            let draft = &mut self.draft;
+            (shared.exchanges).message_missing(draft, side, missing, is_compressed);
+        }
+        if is_bridged && is_over {
+            let time = self.half(side).last;
+            self.payload(side, &[], time, shared);
+        }
+    }
+
+    /// Bytes of one direction were never captured, and how many is not known.
+    pub(in crate::http) fn lose(&mut self, side: Side) {
+        let half = self.half(side);
+        if half.step != Step::Over {
+            (half.step, half.is_lost) = (Step::Over, true);
+        }
+    }
+
+    /// The conversation is over. Where it `was_ended` by its peers, what was read between two messages is all that there was.
+    pub(in crate::http) fn conclude<X: Exchanges<Draft = D>>(
+        mut self,
+        was_ended: bool,
+        shared: &mut Http<X>,
+    ) {
+        if let Some(side) = self.closed_by {
+            let code = self.half(side).code();
+            shared.exchanges.closed(&mut self.draft, side, code);
+        }
+        for side in [Side::Request, Side::Response] {
+            let half = self.half(side);
+            let end = if half.is_whole() && (was_ended || half.is_closed) {
+                BodyEnd::Complete
+            } else {
+                BodyEnd::Cut
+            };
+            let last = half.last;
+            shared.counters.bodies_cut += u64::from(end == BodyEnd::Cut);
+            shared.exchanges.end(&mut self.draft, side, end, last);
+        }
+        shared.finish(self.draft);
+    }
+
+    fn half(&mut self, side: Side) -> &mut Half {
+        match side {
+            Side::Request => &mut self.request,
+            Side::Response => &mut self.response,
+        }
+    }
+
+    /// The next bytes of the payload at hand.
+    fn payload<X: Exchanges<Draft = D>>(
+        &mut self,
+        side: Side,
+        bytes: &[u8],
+        time: Timestamp,
+        shared: &mut Http<X>,
+    ) {
+        if bytes.is_empty() || self.half(side).frame.mask.is_none() {
+            return self.plain(side, bytes, time, shared);
+        }
+        let mut unmasked = std::mem::take(&mut shared.unmasked);
+        for piece in bytes.chunks(UNMASKED_BYTES_MAX) {
+            let mask = self.half(side).mask();
+            unmasked.clear();
+            unmasked.extend_from_slice(piece);
+            for four in unmasked.chunks_mut(4) {
+                for (octet, mask) in four.iter_mut().zip(mask) {
+                    *octet ^= mask;
+                }
+            }
+            self.plain(side, &unmasked, time, shared);
+        }
+        shared.unmasked = unmasked;
+    }
+
+    /// The same, with the mask removed.
+    fn plain<X: Exchanges<Draft = D>>(
+        &mut self,
+        side: Side,
+        bytes: &[u8],
+        time: Timestamp,
+        shared: &mut Http<X>,
+    ) {
+        let half = match side {
+            Side::Request => &mut self.request,
+            Side::Response => &mut self.response,
+        };
+        half.left -= bytes.len() as u64;
+        let is_over = half.left == 0;
+        let frame = half.frame;
+        if is_over {
+            half.step = Step::Header;
+        }
+        match frame.opcode {
+            Opcode::Close => {
+                half.keep_code(bytes);
+                if is_over {
+                    half.is_closed = true;
+                    half.step = Step::Over;
+                    self.closed_by.get_or_insert(side);
+                }
+            }
+            Opcode::Other => {}
+            Opcode::Text | Opcode::Binary | Opcode::Continuation => {
+                let is_last = is_over && frame.is_final;
+                let Some(open) = half.open else { return };
+                if is_last {
+                    half.open = None;
+                }
+                if !open.is_torn {
+                    shared.counters.websocket_messages += u64::from(is_last);
+                    let part = MessagePart {
+                        time,
+                        kind: open.kind,
+                        is_compressed: open.is_compressed,
+                        bytes,
+                        is_last,
+                    };
+                    shared.exchanges.message(&mut self.draft, side, &part);
+                }
+            }
+        }
+    }
+}
