@@ -183,9 +183,7 @@ impl Inflater {
         let mut active = match self.active.take() {
             Some(active) => active,
             None => {
-                let mut active = spare
-                    .pop()
-                    .unwrap_or_else(|| Box::new(Decompress::new(false)));
+                let mut active = spare.pop().unwrap_or_else(|| Decompress::new(false));
                 self.begin(&mut active)?;
                 active
             }
