@@ -65,6 +65,8 @@ pub(super) struct State {
     /// Who has reset it, with which code.
     pub(super) reset: Option<(Side, u32)>,
     pub(super) is_pushed: bool,
+    /// Some receivers find a field in another header of the request that determines the length of its body.
+    pub(super) hides_framing: bool,
     /// Details that the rules did not leave as they were sent, of those that facts come from.
     pub(super) changed: Details,
     /// What it speaks, if it is a remote procedure call.

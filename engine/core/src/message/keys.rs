@@ -47,6 +47,12 @@ impl Kind {
             Self::CustomField => "custom_field:",
         }
     }
+
+    /// Bytes of the text before a value, without those of the name.
+    #[inline]
+    pub(super) const fn opening_bytes(self) -> usize {
+        self.prefix().len() + br#"["",""#.len()
+    }
 }
 
 /// One key.

@@ -101,7 +101,7 @@ pub(super) fn pairs(
 }
 
 /// Calls `each` with the pairs of a pair that has semicolons, as readers have them that split there, too.
-pub(super) fn parts(pair: &[u8], mut each: impl FnMut(&[u8], &[u8])) {
+pub(super) fn parts(pair: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) {
     let (name, value) = (&mut Vec::new(), &mut Vec::new());
     split(pair, b';', name, value, |name, value, _| each(name, value));
 }

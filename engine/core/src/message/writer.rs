@@ -11,6 +11,7 @@
 mod body;
 mod facts;
 mod filter;
+mod lines;
 mod messages;
 mod upload;
 
@@ -269,12 +270,16 @@ impl<O: Output> LineWriter<O> {
                 if real_ip_due.take().is_some() {
                     filter.write(Kind::RequestHeader, header.name, value, &mut draft.request);
                 }
-            } else if !filter.write(
+                continue;
+            }
+            let written = filter.write_header(
                 Kind::RequestHeader,
                 header.name,
                 header.value,
                 &mut draft.request,
-            ) {
+            );
+            draft.state.hides_framing |= written.hides_framing;
+            if !written.is_whole {
                 *changed = changed.and(Details::header(Side::Request, header.name));
             }
         }
@@ -369,12 +374,13 @@ impl<O: Output> LineWriter<O> {
         let names = HeaderNames::of(head.headers);
         let changed = &mut draft.state.changed;
         for header in logged(head.headers, names, head.version) {
-            if !filter.write(
+            let written = filter.write_header(
                 Kind::ResponseHeader,
                 header.name,
                 header.value,
                 &mut draft.response,
-            ) {
+            );
+            if !written.is_whole {
                 *changed = changed.and(Details::header(Side::Response, header.name));
             }
         }
@@ -432,6 +438,7 @@ impl<O: Output> LineWriter<O> {
             let start = details.len();
             let fits = filter.write_field(kind, header.name, header.value, &mut details);
             left_out += u32::from(!fits);
+            filter.withhold_lines(kind, header.name, header.value, start, &mut details);
             let written = details.get(start..).unwrap_or_default();
             let source = Details::header(side, header.name);
             if source != Details::NONE && !filter.is_whole(kind, header.name, header.value, written)
@@ -856,6 +863,10 @@ impl<O: Output> Exchanges for LineWriter<O> {
 
     fn is_shed(&self, draft: &Self::Draft) -> bool {
         draft.is_err()
+    }
+
+    fn hides_framing(&self, draft: &Self::Draft) -> bool {
+        draft.as_ref().is_ok_and(|draft| draft.state.hides_framing)
     }
 
     fn unpaired(&mut self, draft: Self::Draft, reason: UnpairedReason) {

@@ -50,7 +50,10 @@ pub(super) fn other_keys(key: &str) -> Vec<String> {
         "request_param" => underscored(bare),
         _ => None,
     };
+    // Where a CR ends a line, the name is what is behind it.
+    let line = bare.rsplit('\r').next().filter(|line| *line != bare);
     let others = [
+        line.map(|line| self::bare(line).to_owned()),
         (bare != name).then(|| bare.to_owned()),
         squeezed(bare),
         of_reader,
@@ -100,6 +103,13 @@ mod tests {
         check(
             "request_header:author\u{1}ization",
             &["request_header:authorization"],
+        );
+        check(
+            "request_header:x\r authorization",
+            &[
+                "request_header:authorization",
+                "request_header:x authorization",
+            ],
         );
     }
 }

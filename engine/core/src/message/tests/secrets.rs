@@ -262,6 +262,56 @@ fn a_rule_for_a_name_applies_to_what_a_reader_takes_for_that_name() {
     assert_eq!(value_of(&details, "request_param:x"), None);
 }
 
+/// Some receivers end a line at a bare CR, and read what is behind it as a header of its own.
+#[test]
+fn a_header_behind_a_bare_cr_is_one_for_the_rules() {
+    const RULES: &str = "/request_header:(authorization|cookie)|response_header:set-cookie/ remove\n\
+        /request_header:token/ remove_if /[a-z]+/\n/request_header:x-card/ replace /[0-9]+/, /*/\n\
+        /request_header:x-no-log/ stop";
+    let read = |request: &str, response: &str| {
+        let (mut request, mut response) = exchange(
+            &format!("GET / HTTP/1.1\nHost: h\nAccept: *\n{request}\n\n"),
+            &format!("HTTP/1.1 200 OK\nServer: s\n{response}\n\nok"),
+        );
+        for (name, value) in request.headers.iter_mut().chain(&mut response.headers) {
+            for byte in name.iter_mut().chain(value) {
+                *byte = if *byte == b'^' { b'\r' } else { *byte };
+            }
+        }
+        let mut writer = writer(RULES, config());
+        play(&mut writer, &request, &response, 5, 2, 7);
+        writer.output().0.pop().map(|(line, _)| pairs(&line))
+    };
+    for (request, response) in [
+        ("X: a^Authorization: CANARY", "X: 1"),
+        ("X: a^authorization : CANARY", "X: 1"),
+        ("X: a^^ Authorization:CANARY^b", "X: 1"),
+        ("X: a^Y: b: c^Cookie: CANARY", "X: 1"),
+        ("X^Authorization: CANARY", "X: 1"),
+        ("^Authorization: CANARY", "X: 1"),
+        ("Cookie: a=b^X: CANARY", "X: 1"),
+        ("X: a^X-Card: CANARY1", "X: 1"),
+        ("Token: canary^x", "X: 1"),
+        ("X: 1", "X: a^Set-Cookie: CANARY"),
+        ("X: 1", "X^Set-Cookie: CANARY"),
+    ] {
+        let details = read(request, response).unwrap();
+        let line = format!("{details:?}").to_lowercase();
+        assert!(!line.contains("canary"), "{request} {response}: {line}");
+        for kept in ["request_header:accept", "response_header:server"] {
+            assert!(
+                value_of(&details, kept).is_some(),
+                "{request} {response}: {line}"
+            );
+        }
+    }
+    assert_eq!(read("X: a^X-No-Log: 1", "X: 1"), None);
+    // What no rule concerns is as it was sent.
+    let details = read("X: a^Y: b", "X: c^d").unwrap();
+    assert_eq!(value_of(&details, "request_header:x"), Some("a\rY: b"));
+    assert_eq!(value_of(&details, "response_header:x"), Some("c\rd"));
+}
+
 /// The line of a call with this request body under a body limit of 64 bytes, and what was counted.
 fn limited(
     rules: &str,

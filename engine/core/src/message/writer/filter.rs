@@ -184,7 +184,8 @@ impl RuleFilter<'_> {
         parts: Option<&[u8]>,
         out: &mut Vec<u8>,
     ) -> bool {
-        let withheld = parts.is_some_and(|parts| self.concern(parts));
+        let withheld = parts
+            .is_some_and(|parts| self.concern(Kind::RequestParam, |each| url::parts(parts, each)));
         let only_tests = self.only_tests;
         self.only_tests |= withheld;
         let fits = self.write_field(Kind::RequestParam, name, value, out);
@@ -192,9 +193,13 @@ impl RuleFilter<'_> {
         fits
     }
 
-    /// Applies the rules to the params that some readers find in one, and returns whether they change any.
+    /// Applies the rules to the details that some readers find in one, and returns whether they change any.
     #[cold]
-    fn concern(&mut self, parts: &[u8]) -> bool {
+    pub(super) fn concern(
+        &mut self,
+        kind: Kind,
+        all: impl FnOnce(&mut dyn FnMut(&[u8], &[u8])),
+    ) -> bool {
         if self.is_done() {
             return false;
         }
@@ -206,8 +211,8 @@ impl RuleFilter<'_> {
         } = &mut *self.set;
         let mut changed = false;
         let mut found = self.findings.of_part(0);
-        url::parts(parts, |name, value| {
-            let key = keys.get(rules, Kind::RequestParam, name);
+        all(&mut |name, value| {
+            let key = keys.get(rules, kind, name);
             if !key.is_plain && !value.is_empty() {
                 changed |= rules.apply(&key.plan, value, &mut found, scratch) != Some(value);
             }

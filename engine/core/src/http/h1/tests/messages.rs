@@ -592,6 +592,39 @@ fn what_is_odd_is_read_and_marked() {
     }
 }
 
+/// Some servers end a line at a bare CR: what is read here as a request is the body of the one before for them.
+#[test]
+fn a_length_behind_a_bare_cr_is_a_conflict() {
+    let inner = "GET /inner HTTP/1.1\r\nHost: h\r\n\r\n";
+    let outer = format!(
+        "GET /outer HTTP/1.1\r\nX: a\rContent-Length: {}\r\n\r\n",
+        inner.len()
+    );
+    for step in [1, 7, usize::MAX] {
+        // The server reads two requests, and answers both; or it reads one.
+        for answers in [2, 1] {
+            let both = outer.clone() + inner;
+            let events = [c(&both), s(&OK.repeat(answers)), c(GET), s(OK)];
+            let (lines, counters) = run(&events, step, FlowEnd::Fin, "80", false);
+            assert_eq!(counters.framing_conflicts, 1);
+            let is_marked = |line: &&String| line.contains('~') || line.contains(" half ");
+            let inner = lines.iter().filter(|line| line.contains("/inner"));
+            assert_eq!(
+                inner.clone().count(),
+                inner.filter(is_marked).count(),
+                "{lines:#?}"
+            );
+            let outer = lines.iter().find(|line| line.contains("/outer"));
+            assert!(outer.as_ref().is_some_and(is_marked), "{lines:#?}");
+            let is_next = |line: &String| line.contains("GET /x") && line.contains("=> @80 200");
+            assert!(
+                answers == 1 || lines.last().is_some_and(is_next),
+                "{lines:#?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_body_longer_than_its_length_does_not_hide_the_next_message() {
     let long = "POST /p HTTP/1.1\r\nContent-Length: 2\r\n\r\n{\"more\":1}";

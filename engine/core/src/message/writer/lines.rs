@@ -1,0 +1,81 @@
+//! Headers in which some receivers find further ones: a CR without LF ends a line for them.
+//!
+//! The parser of Python's standard library, which its servers and clients use, and Node before 18.16.1 and 20.3.1 read
+//! `X: a<CR>Authorization: b` as two headers; others refuse the message, or read a blank. So such a header leaves only if the
+//! rules leave all that can be read in it as it is, and where a length may be hidden, the framing is in doubt. A value
+//! that was written without an escape, as most are, is not searched for a CR.
+
+use super::super::keys::{CLOSING, Kind};
+use super::filter::RuleFilter;
+use crate::http::{Header, HeaderName};
+
+/// What became of a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WrittenHeader {
+    /// It is in the line as the rules left it, which is as it was sent.
+    pub(super) is_whole: bool,
+    /// Some receivers find a field in it that determines the length of the body.
+    pub(super) hides_framing: bool,
+}
+
+impl RuleFilter<'_> {
+    /// As [`Self::write`], for a header.
+    #[inline]
+    pub(super) fn write_header(
+        &mut self,
+        kind: Kind,
+        name: &[u8],
+        value: &[u8],
+        out: &mut Vec<u8>,
+    ) -> WrittenHeader {
+        let start = out.len();
+        let is_whole = self.write(kind, name, value, out);
+        let without_escape = kind.opening_bytes() + name.len() + value.len() + CLOSING.len();
+        if !is_whole || out.len() - start != without_escape {
+            let (withheld, hides_framing) = self.withhold_lines(kind, name, value, start, out);
+            return WrittenHeader {
+                is_whole: is_whole && !withheld,
+                hides_framing,
+            };
+        }
+        WrittenHeader {
+            is_whole,
+            hides_framing: false,
+        }
+    }
+
+    /// Takes back what was written since `start` of a header with several lines, unless the rules leave each of them. Whether
+    /// they do not, and whether one of the lines determines the length of the body.
+    #[cold]
+    pub(super) fn withhold_lines(
+        &mut self,
+        kind: Kind,
+        name: &[u8],
+        value: &[u8],
+        start: usize,
+        out: &mut Vec<u8>,
+    ) -> (bool, bool) {
+        if memchr::memchr2(b'\r', b'\n', value).is_none() {
+            return (false, false);
+        }
+        let mut hides_framing = false;
+        let changed = self.concern(kind, |each| {
+            let mut lines = value.split(|byte| b"\r\n".contains(byte));
+            each(name, lines.next().unwrap_or_default().trim_ascii());
+            for line in lines {
+                let colon = memchr::memchr(b':', line).unwrap_or(line.len());
+                let (name, value) = line.split_at_checked(colon).unwrap_or_default();
+                let value = value.get(1..).unwrap_or_default();
+                let header = Header::new(name.trim_ascii(), value.trim_ascii());
+                hides_framing |=
+                    header.is(HeaderName::ContentLength) || header.is(HeaderName::TransferEncoding);
+                each(header.name, header.value);
+            }
+        });
+        if changed && out.len() > start {
+            out.truncate(start);
+            self.findings.left_out();
+        }
+        (changed, hides_framing)
+    }
+}
