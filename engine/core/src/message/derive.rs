@@ -5,7 +5,7 @@ use super::draft::Draft;
 use super::facts::{Details, Fact};
 use super::observer;
 use super::rpc::{self, Framing, Media, Status, System};
-use crate::http::{Header, HeaderName, RequestHead, ResponseHead, Side};
+use crate::http::{Header, HeaderName, HeaderNames, RequestHead, ResponseHead, Side};
 
 /// What the head of a request says of a remote procedure call.
 #[cold]
@@ -145,7 +145,10 @@ fn has_connect_param(target: &[u8]) -> bool {
 
 /// The media type of a message, if its type is one of a remote procedure call.
 #[inline]
-pub(super) fn media_of(headers: &[Header<'_>]) -> Option<Media> {
+pub(super) fn media_of(headers: &[Header<'_>], names: HeaderNames) -> Option<Media> {
+    if !names.has(HeaderName::ContentType) {
+        return None;
+    }
     Media::of_type(HeaderName::ContentType.find(headers)?)
 }
 

@@ -280,19 +280,26 @@ impl Draft {
     }
 
     /// Memory of it and of its buffers.
+    #[inline]
     pub(super) fn memory(&mut self) -> usize {
         let buffers: usize = self.buffers().iter().map(|buffer| buffer.capacity()).sum();
+        let is_plain = self.upload.is_none()
+            && self.conversation.is_none()
+            && self.request_body.observer.is_none()
+            && self.response_body.observer.is_none();
+        size_of::<Self>() + buffers + if is_plain { 0 } else { self.memory_of_parts() }
+    }
+
+    /// Memory of what few calls have.
+    #[cold]
+    fn memory_of_parts(&self) -> usize {
         let upload = self.upload.as_ref();
         let upload = upload.map_or(0, |upload| size_of::<Candidate>() + upload.memory());
         let bodies = [&self.request_body, &self.response_body];
         let observers = bodies.into_iter().filter(|body| body.observer.is_some());
         let conversation = self.conversation.as_ref();
         let conversation = conversation.map_or(0, |conversation| conversation.memory());
-        size_of::<Self>()
-            + buffers
-            + upload
-            + conversation
-            + observers.count() * size_of::<Observer>()
+        upload + conversation + observers.count() * size_of::<Observer>()
     }
 
     /// Ready for another exchange, with small buffers kept.

@@ -93,8 +93,20 @@ impl Details {
     }
 
     /// The set of a header; none if no fact comes from it.
-    #[cold]
+    #[inline]
     pub fn header(side: Side, name: &[u8]) -> Self {
+        const BYTES_MIN: usize = "grpc-status".len();
+        match name {
+            // All of them begin with one of these letters.
+            [b'c' | b'C' | b'g' | b'G' | ..=b' ', ..] if name.len() >= BYTES_MIN => {
+                Self::of_known(side, name)
+            }
+            _ => Self::NONE,
+        }
+    }
+
+    #[cold]
+    fn of_known(side: Side, name: &[u8]) -> Self {
         let mut headers = Self::HEADERS.iter();
         let found = headers.find(|(_, of, known)| {
             *of == side && name.trim_ascii().eq_ignore_ascii_case(known.as_bytes())

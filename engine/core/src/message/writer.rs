@@ -334,7 +334,7 @@ impl<O: Output> LineWriter<O> {
         if is_hidden {
             *changed = changed.and(Details::REQUEST_BODY);
         }
-        let media = derive::media_of(head.headers);
+        let media = derive::media_of(head.headers, names);
         if let Some(media) = media {
             derive::request(draft, media, head);
         } else if derive::may_be_connect(head, config) {
@@ -397,11 +397,13 @@ impl<O: Output> LineWriter<O> {
         if is_hidden {
             draft.state.changed = draft.state.changed.and(Details::RESPONSE_BODY);
         }
-        let media = derive::media_of(head.headers);
         // The type of the request decides, if it is known.
-        let may_be_rpc = draft.state.request_times.is_none() || draft.state.unknown_fields > 0;
-        if draft.state.rpc.is_some() || (may_be_rpc && media.is_some()) {
-            derive::response(draft, media, head);
+        let is_rpc = draft.state.rpc.is_some();
+        if is_rpc || draft.state.request_times.is_none() || draft.state.unknown_fields > 0 {
+            let media = derive::media_of(head.headers, names);
+            if is_rpc || media.is_some() {
+                derive::response(draft, media, head);
+            }
         }
     }
 

@@ -167,7 +167,8 @@ impl RuleFilter<'_> {
             return true;
         }
         let left = rules.apply(&key.plan, value, self.findings, scratch);
-        let is_all = left == Some(value) || value.is_empty();
+        let is_same = |left: &[u8]| std::ptr::eq(left, value) || left == value;
+        let is_all = left.is_some_and(is_same) || value.is_empty();
         if let Some(left) = left.filter(|left| !left.is_empty() && !self.only_tests) {
             ndjson::enclose(key.opening(), left, CLOSING, out);
         }
