@@ -1,12 +1,13 @@
 //! Masks in bodies: rules with a path, applied to the values inside a body.
 //!
-//! Three syntaxes are supported. The text itself decides which one it is, since a content type may be wrong: JSON (also
-//! one document per line), form fields (a field `card[number]` is at `$.card.number`) and multipart form data. The value
+//! Four syntaxes are supported. The text itself decides which one it is, since a content type may be wrong: JSON (also
+//! one document per line), event streams, form fields (a field `card[number]` is at `$.card.number`) and multipart form data. The value
 //! of a field that looks like JSON is parsed, too. Everything that no mask selects stays as it was sent, byte by byte.
 //!
 //! What is none of these is [`Unreadable`], and then nothing of the body leaves: the masked value may be anywhere in it.
 //! Depth is bounded by `JSON_DEPTH_MAX`, the rest by the body limit.
 
+mod events;
 mod form;
 mod json;
 mod masks;
@@ -15,6 +16,7 @@ mod values;
 
 pub(super) use masks::{Memory, Unreadable};
 
+use events::{events, is_event_stream};
 use form::form;
 use json::{Document, is_scalar};
 use masks::{Active, Masks};
@@ -59,6 +61,9 @@ fn any(
     }
     if start.starts_with("--") {
         return multipart(start, active, masks, out);
+    }
+    if is_event_stream(start) {
+        return events(text, active, masks, out);
     }
     if is_scalar(start.trim_end()) {
         // A value without a name: no path leads to it, unless a reader takes it for a form.

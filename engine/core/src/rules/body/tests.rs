@@ -467,3 +467,38 @@ fn broken_documents_are_read_or_withheld() {
         }
     }
 }
+
+#[test]
+fn the_data_of_events_is_masked_event_by_event() {
+    check(
+        REMOVE,
+        "event: a\ndata: {\"card\":1,\"b\":2}\n\ndata:[{\"card\":1}]\r\n\r\ndata: [DONE]\n\n",
+        Some("event: a\ndata: {\"b\":2}\n\ndata:[{}]\r\n\r\ndata: [DONE]\n\n"),
+    );
+    check(
+        REPLACE,
+        "data: {\"a\":\ndata: {\"card\":\"41\"}}\nid: 7\n\n: ping 12:30 - all well\n\ndata",
+        Some("data: {\"a\":\ndata: {\"card\":\"**\"}}\nid: 7\n\n: ping 12:30 - all well\n\ndata"),
+    );
+    check(
+        REMOVE,
+        "data: some words\n\ndata: \"text\"\n\ndata: 12\n\ndata\n\n",
+        Some("data: some words\n\ndata: \"text\"\n\ndata: 12\n\ndata\n\n"),
+    );
+    check(
+        REMOVE,
+        "\u{feff}data: {\"card\":1}\n\n",
+        Some("\u{feff}data: {}\n\n"),
+    );
+    // What no reader of events can tell apart.
+    for hidden in [
+        "data: {\"card\": 4111\n\ndata: 1}\n\n",
+        "data: x {\"card\": 4111}\n\n",
+        "data: a=1&card=4111\n\n",
+        ": {\"card\": 4111}\n\ndata: {}\n\n",
+        "id: ?card=4111\ndata: {}\n\n",
+        "data: {}\n\n{\"card\": 4111}\n",
+    ] {
+        check(REMOVE, hidden, None);
+    }
+}
