@@ -13,20 +13,21 @@
 
 use std::collections::VecDeque;
 
-use crate::seed::Seed;
 use crate::traffic::{Vxlan, Wire};
 use connection::{Connection, Phase};
 use script::Script;
 use shape::CLIENT_NET;
 
+mod bytes;
 mod call;
 mod connection;
+mod http2;
 mod script;
 mod shape;
 mod template;
 
 pub use call::{BODY_END, bodies, exchange};
-pub use shape::{Shape, VARIANTS};
+pub use shape::{Http2, Protocol, Shape, VARIANTS};
 
 /// The most connections that have a call in progress at a time; the others are open and idle.
 pub const CONCURRENT_CALLS_MAX: usize = 512;
@@ -47,6 +48,8 @@ pub struct Load {
     shape: Shape,
     opening: Script,
     closing: Script,
+    /// First calls of a connection, where they differ from later ones.
+    firsts: Vec<Script>,
     calls: Vec<Script>,
     connections: Vec<Connection>,
     /// Connections that may send, whose frames alternate.
@@ -71,12 +74,12 @@ impl Load {
     pub fn new(shape: Shape, first: u64, calls: u64) -> Self {
         assert!(first >= FIRST_NUMBER && first + calls <= 10 * FIRST_NUMBER);
         let conversation = script::conversation(&shape);
-        let mut seed = Seed::new(shape.seed);
-        let scripts = (0..VARIANTS)
-            .map(|_| script::call(&conversation, &shape, &mut seed))
-            .collect();
+        let at_once = shape.protocol.at_once();
+        assert!(first.is_multiple_of(at_once) && calls.is_multiple_of(at_once));
+        let (firsts, scripts) = script::calls(&conversation, &shape);
         let mut load = Self {
-            opening: script::opening(&conversation, &shape.wire),
+            opening: script::opening(&conversation, &shape),
+            firsts,
             closing: script::closing(&conversation, &shape.wire),
             calls: scripts,
             connections: Vec::new(),
@@ -117,14 +120,15 @@ impl Load {
         self.next_number - self.first_number
     }
 
-    /// Number of the call whose response ended with the last frame, if one did.
+    /// Number of the call whose response ended with the last frame, if one did; of several at once the last one.
     pub fn completed_call(&self) -> Option<u64> {
         self.completed_call
     }
 
     /// Frames of one call, without the opening and closing of its connection.
     pub fn frames_per_call(&self) -> usize {
-        self.calls.first().map_or(0, |script| script.frames.len())
+        let frames = self.calls.first().map_or(0, |script| script.frames.len());
+        frames.div_ceil(self.shape.protocol.at_once() as usize)
     }
 
     /// Frames of one call, including its share of the opening and closing of its connection.
@@ -148,7 +152,7 @@ impl Load {
                 continue;
             }
             if connection.phase == Phase::Calling && connection.frame == 0 {
-                if self.next_number == self.pause_at {
+                if self.next_number >= self.pause_at {
                     paused += 1;
                     self.replace_active(place);
                     continue;
@@ -186,8 +190,9 @@ impl Load {
             return false;
         }
         connection.number = self.next_number;
-        connection.variant = (self.next_number % VARIANTS as u64) as usize;
-        self.next_number += 1;
+        let at_once = self.shape.protocol.at_once();
+        connection.variant = (self.next_number / at_once % self.calls.len() as u64) as usize;
+        self.next_number += at_once;
         true
     }
 
@@ -201,12 +206,15 @@ impl Load {
         let connection = &self.connections[index];
         let is_end = connection.phase == Phase::Calling
             && connection.frame == self.script(connection).response_end;
-        is_end.then_some(connection.number)
+        is_end.then_some(connection.number + self.shape.protocol.at_once() - 1)
     }
 
     fn script(&self, connection: &Connection) -> &Script {
         match connection.phase {
             Phase::Opening => &self.opening,
+            Phase::Calling if connection.streams == 0 && !self.firsts.is_empty() => {
+                &self.firsts[connection.variant % self.firsts.len()]
+            }
             Phase::Calling => &self.calls[connection.variant],
             Phase::Closing | Phase::Closed => &self.closing,
         }
@@ -229,7 +237,9 @@ impl Load {
         match connection.phase {
             Phase::Opening => connection.phase = Phase::Calling,
             Phase::Calling => {
-                connection.calls_left -= 1;
+                let at_once = self.shape.protocol.at_once();
+                connection.calls_left = connection.calls_left.saturating_sub(at_once);
+                connection.streams += at_once;
                 if connection.calls_left == 0 || is_done {
                     connection.phase = Phase::Closing;
                 }
@@ -255,6 +265,7 @@ impl Load {
             frame: 0,
             variant: 0,
             number: 0,
+            streams: 0,
             calls_left: self.shape.calls_per_connection.max(1),
             address: CLIENT_NET | ((id / PORTS) as u32 & 0x003f_ffff),
             port: (16_384 + id % PORTS) as u16,
@@ -284,6 +295,7 @@ mod tests {
 
     use super::template::{fold, positions, sum};
     use super::*;
+    use crate::seed::Seed;
     use crate::traffic::flags;
 
     #[derive(Default)]
@@ -295,8 +307,13 @@ mod tests {
         }
     }
 
+    /// The first number of the calls of a test.
+    fn first(shape: &Shape) -> u64 {
+        FIRST_NUMBER + 7 * shape.protocol.at_once()
+    }
+
     fn frames(shape: &Shape, calls: u64) -> Vec<Vec<u8>> {
-        let mut load = Load::new(shape.clone(), FIRST_NUMBER + 7, calls);
+        let mut load = Load::new(shape.clone(), first(shape), calls);
         let mut frames = Vec::new();
         let mut frame = Vec::new();
         while load.next_frame(&mut frame) {
@@ -350,15 +367,48 @@ mod tests {
                 value("request_url").ends_with(&format!("/n{number}")),
                 "{row:?}"
             );
-            assert_eq!(value("response_body").len(), shape.body_bytes);
-            assert!(value("response_body").ends_with(BODY_END));
             let number = number.parse::<u64>().unwrap();
-            let body = &bodies[number as usize % VARIANTS];
-            assert!(value("response_body") == body, "body of {number}");
+            let is_grpc = matches!(shape.protocol, Protocol::Http2(http2) if http2.is_grpc);
+            if is_grpc {
+                assert!(value("response_body").contains("complete"), "{row:?}");
+                assert_eq!(value("response_header:grpc-status"), "0");
+            } else {
+                assert_eq!(value("response_body").len(), shape.body_bytes);
+                assert!(value("response_body").ends_with(BODY_END));
+                let body = &bodies[number as usize % VARIANTS];
+                assert!(value("response_body") == body, "body of {number}");
+            }
             assert!(numbers.insert(number), "{number} twice");
         }
-        let expected = FIRST_NUMBER + 7..FIRST_NUMBER + 7 + calls;
+        let expected = first(shape)..first(shape) + calls;
         assert!(numbers.into_iter().eq(expected));
+    }
+
+    #[test]
+    fn the_engine_reports_every_call_of_http2() {
+        for protocol in [
+            "h2c",
+            "h2c-literal",
+            "h2c-10",
+            "h2c-100",
+            "h2c-100-literal",
+            "grpc",
+            "grpc-10",
+        ] {
+            let bodies: &[usize] = match protocol {
+                "h2c" | "h2c-10" | "grpc" => &[200, 20_000],
+                _ => &[200],
+            };
+            for &body_bytes in bodies {
+                let shape = Shape {
+                    body_bytes,
+                    protocol: protocol.parse().unwrap(),
+                    connections: 9,
+                    ..Shape::default()
+                };
+                check(&shape, 600);
+            }
+        }
     }
 
     #[test]
@@ -431,9 +481,10 @@ mod tests {
     /// Checksums computed as a receiver does, over all bytes, without the arithmetic of templates.
     #[test]
     fn checksums_verify_and_connections_differ() {
-        for body_bytes in [200, 2000] {
+        for (body_bytes, protocol) in [(200, "http1"), (2000, "http1"), (200, "h2c")] {
             let shape = Shape {
                 body_bytes,
+                protocol: protocol.parse().unwrap(),
                 connections: 3,
                 calls_per_connection: 5,
                 ..Shape::default()

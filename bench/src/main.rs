@@ -84,6 +84,10 @@ struct Steady {
     /// Steady calls in VXLAN, VNI 123
     #[arg(long)]
     mirrored: bool,
+    /// How steady calls are sent: http1; h2c, or grpc for its bodies; h2c-10 for ten streams at once, h2c-literal without a
+    /// header table
+    #[arg(long, default_value = "http1")]
+    protocol: load::Protocol,
     /// Steady calls over IPv6
     #[arg(long)]
     calls_ipv6: bool,
@@ -104,6 +108,7 @@ impl Steady {
             },
             seed,
             opaque: false,
+            protocol: self.protocol,
         }
     }
 

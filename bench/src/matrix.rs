@@ -13,7 +13,7 @@ use crate::cell::{self, Cell, Method};
 use crate::collect::PostBuffer;
 use crate::lab::kilobytes;
 use crate::limit::{self, Touch};
-use crate::load::Shape;
+use crate::load::{Protocol, Shape};
 use crate::program::{Program, sniffer_beside};
 use crate::report::Spread;
 use crate::results::{Conditions, Purpose, Results, Trial};
@@ -37,6 +37,10 @@ pub struct Options {
     /// Response body sizes in bytes
     #[arg(long, value_delimiter = ',', default_value = "200,2000,20000")]
     body: Vec<usize>,
+    /// How calls are sent: http1; h2c, or grpc for its bodies; h2c-10 for ten streams at once, h2c-literal without a header
+    /// table
+    #[arg(long, default_value = "http1")]
+    protocol: Protocol,
     /// Compression of bundles: on, off
     #[arg(long, value_delimiter = ',', default_value = "on,off")]
     compression: Vec<String>,
@@ -241,6 +245,7 @@ fn cells(options: &Options) -> Result<Vec<Cell>> {
                             body_bytes,
                             connections: options.connections,
                             wire: cell::wire(wire)?,
+                            protocol: options.protocol,
                             ..Shape::default()
                         };
                         let compression = compression == "on";

@@ -19,7 +19,7 @@ use nix::sys::time::TimeValLike as _;
 
 use crate::cell;
 use crate::lab::kilobytes;
-use crate::load::{EPOCH, FIRST_NUMBER, Load, Shape};
+use crate::load::{EPOCH, FIRST_NUMBER, Load, Protocol, Shape};
 use crate::program::sniffer_beside;
 use crate::results::{Conditions, Reading, Results};
 use crate::traffic::{Frame, write_pcap};
@@ -35,6 +35,9 @@ pub struct Options {
     /// Response body sizes in bytes
     #[arg(long, value_delimiter = ',', default_value = "200,2000")]
     body: Vec<usize>,
+    /// How calls are sent: http1; h2c, h2c-10 (streams at once), h2c-literal (no header table), grpc
+    #[arg(long, default_value = "http1")]
+    protocol: Protocol,
     /// Calls in a file with bodies of 200 bytes; fewer with larger bodies
     #[arg(long, default_value_t = 200_000)]
     calls: u64,
@@ -88,7 +91,9 @@ fn measure_all(options: &Options, folder: &Path) -> Result<()> {
     for &body_bytes in &options.body {
         let calls = (options.calls as f64 * 1500.0 / (1300.0 + body_bytes as f64)) as u64;
         let file = folder.join("traffic.pcap");
-        make(&file, calls, body_bytes)?;
+        // Whole groups of as many streams as there are at once.
+        let calls = calls.next_multiple_of(100);
+        make(&file, calls, body_bytes, options.protocol)?;
         let file_bytes = fs::metadata(&file)?.len();
         for reader in &readers {
             for repetition in 1..=options.repetitions {
@@ -122,7 +127,14 @@ fn readers(options: &Options, folder: &Path) -> Result<Vec<Reader>> {
         sniffer.display(),
         rules.display()
     );
-    let fields = "-Y http -T fields -e http.request.method -e http.host -e http.request.uri -e http.response.code";
+    let fields = match options.protocol {
+        Protocol::Http1 => {
+            "-Y http -T fields -e http.request.method -e http.host -e http.request.uri -e http.response.code"
+        }
+        Protocol::Http2(_) => {
+            "-Y http2.headers -T fields -e http2.headers.method -e http2.headers.authority -e http2.headers.path -e http2.headers.status"
+        }
+    };
     let readers = [
         Reader {
             name: "sniffer",
@@ -167,11 +179,12 @@ fn version(command: &mut Command) -> String {
 }
 
 /// Writes a file of calls at 20 000 a second, on 64 connections at a time.
-fn make(path: &Path, calls: u64, body_bytes: usize) -> Result<()> {
+fn make(path: &Path, calls: u64, body_bytes: usize, protocol: Protocol) -> Result<()> {
     const NANOS_PER_FRAME: u64 = 1_000_000_000 / 40_000;
     let shape = Shape {
         body_bytes,
         connections: 64,
+        protocol,
         ..Shape::default()
     };
     let mut load = Load::new(shape, FIRST_NUMBER, calls);

@@ -17,6 +17,7 @@ mod accidents;
 mod capture;
 mod conversation;
 mod exchange;
+pub mod http2;
 mod wire;
 
 pub use accidents::Accidents;

@@ -16,8 +16,10 @@ pub(super) struct Connection {
     pub(super) frame: usize,
     /// Index of the body of the current call.
     pub(super) variant: usize,
-    /// Number of the current call.
+    /// Number of the current call, the first of those at once.
     pub(super) number: u64,
+    /// Streams that it has used.
+    pub(super) streams: u64,
     pub(super) calls_left: u64,
     pub(super) address: u32,
     pub(super) port: u16,

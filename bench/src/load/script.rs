@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::bytes::Bytes;
 use super::call::exchange;
-use super::shape::{CLIENT_NET, Shape};
-use super::template::Template;
+use super::http2;
+use super::shape::{CLIENT_NET, Protocol, Shape, VARIANTS};
+use super::template::{Place, Template};
 use crate::seed::Seed;
 use crate::traffic::{Conversation, Segment, Side, Wire, flags};
 
@@ -35,11 +37,16 @@ pub(super) fn conversation(shape: &Shape) -> Conversation {
     }
 }
 
-pub(super) fn opening(conversation: &Conversation, wire: &Wire) -> Script {
-    let mut builder = Builder::new(conversation, wire);
+pub(super) fn opening(conversation: &Conversation, shape: &Shape) -> Script {
+    let mut builder = Builder::new(conversation, &shape.wire);
     builder.push(Side::Client, flags::SYN, &[]);
     builder.push(Side::Server, flags::SYN | flags::ACK, &[]);
     builder.push(Side::Client, flags::ACK, &[]);
+    if matches!(shape.protocol, Protocol::Http2(_)) {
+        for (side, bytes) in http2::opening() {
+            builder.push(side, flags::ACK | flags::PSH, &bytes);
+        }
+    }
     builder.script()
 }
 
@@ -51,29 +58,69 @@ pub(super) fn closing(conversation: &Conversation, wire: &Wire) -> Script {
     builder.script()
 }
 
-pub(super) fn call(conversation: &Conversation, shape: &Shape, seed: &mut Seed) -> Script {
-    let exchange = exchange(seed, shape.body_bytes);
-    let (mut request, mut response) = (exchange.request_head(), exchange.response_wire());
+/// The scripts of first calls on a connection, if they differ from later ones, and of all others. Together each set has
+/// all [`VARIANTS`] of bodies as often.
+pub(super) fn calls(conversation: &Conversation, shape: &Shape) -> (Vec<Script>, Vec<Script>) {
+    let mut seed = Seed::new(shape.seed);
+    let exchanges: Vec<_> = (0..VARIANTS)
+        .map(|_| exchange(&mut seed, shape.body_bytes))
+        .collect();
+    let Protocol::Http2(protocol) = shape.protocol else {
+        let scripts = exchanges.iter().map(|exchange| {
+            let request = Bytes::of_http1(exchange.request_head());
+            let response = Bytes::of_http1(exchange.response_wire());
+            call(conversation, shape, request, response)
+        });
+        return (Vec::new(), scripts.collect());
+    };
+    let at_once = protocol.streams as usize;
+    // The first number of scripts with which the bodies begin anew.
+    let scripts = (1..=VARIANTS).find(|scripts| (scripts * at_once).is_multiple_of(VARIANTS));
+    let mut peers = http2::Peers::new(protocol);
+    let set = |peers: &http2::Peers| {
+        let scripts = (0..scripts.unwrap_or(VARIANTS)).map(|script| {
+            let mut peers = peers.clone();
+            let exchanges = exchanges.iter().cycle().skip(script * at_once);
+            let [request, response] = peers.calls(exchanges.take(at_once));
+            call(conversation, shape, request, response)
+        });
+        scripts.collect()
+    };
+    let firsts = set(&peers);
+    if !protocol.table {
+        return (Vec::new(), firsts);
+    }
+    // What the tables have after the first calls is the same whatever these are.
+    peers.calls(exchanges.iter().take(at_once));
+    (firsts, set(&peers))
+}
+
+fn call(
+    conversation: &Conversation,
+    shape: &Shape,
+    mut request: Bytes,
+    mut response: Bytes,
+) -> Script {
     if shape.opaque {
         // From random numbers of its own, so that everything else is the same as with calls.
         let mut seed = Seed::new(shape.seed);
-        encrypt(&mut request, &mut seed);
-        encrypt(&mut response, &mut seed);
+        for bytes in [&mut request, &mut response] {
+            encrypt(&mut bytes.octets, &mut seed);
+            bytes.places.clear();
+        }
     }
     let mut builder = Builder::new(conversation, &shape.wire);
-    for piece in request.chunks(MSS) {
-        builder.push(Side::Client, flags::ACK | flags::PSH, piece);
+    for (piece, places) in request.segments() {
+        builder.push_call(Side::Client, piece, &places);
     }
-    for (index, piece) in response.chunks(MSS).enumerate() {
-        builder.push(Side::Server, flags::ACK | flags::PSH, piece);
+    for (index, (piece, places)) in response.segments().enumerate() {
+        builder.push_call(Side::Server, piece, &places);
         if index % 2 == 1 {
             builder.push(Side::Client, flags::ACK, &[]);
         }
     }
     builder.script()
 }
-
-const MSS: usize = 1448;
 
 /// Replaces bytes by what looks like TLS application data (RFC 8446 §5.1) of the same length.
 fn encrypt(bytes: &mut [u8], seed: &mut Seed) {
@@ -107,6 +154,14 @@ impl<'a> Builder<'a> {
     }
 
     fn push(&mut self, side: Side, flags: u8, payload: &[u8]) {
+        self.push_segment(side, flags, payload, &[]);
+    }
+
+    fn push_call(&mut self, side: Side, payload: &[u8], places: &[Place]) {
+        self.push_segment(side, flags::ACK | flags::PSH, payload, places);
+    }
+
+    fn push_segment(&mut self, side: Side, flags: u8, payload: &[u8], places: &[Place]) {
         let segment = Segment {
             time: 0,
             side,
@@ -125,6 +180,7 @@ impl<'a> Builder<'a> {
             self.wire,
             &segment,
             before,
+            places,
         ));
         if side == Side::Server && !payload.is_empty() {
             self.response_end = self.frames.len() - 1;

@@ -8,6 +8,64 @@ pub const VARIANTS: usize = 256;
 /// The last 32 bits of the first client address, of IPv4 and of IPv6; the lower 22 of them number the clients.
 pub(super) const CLIENT_NET: u32 = 0x0a40_0000;
 
+/// How calls are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, one call after the other.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2(Http2),
+}
+
+/// HTTP/2 on one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2 {
+    /// Calls at once, each on a stream of its own, with their heads and bodies interleaved.
+    pub streams: u64,
+    /// Fields that are the same in all calls are sent by the table; otherwise all are literals.
+    pub table: bool,
+    /// Bodies are messages of gRPC, with trailers.
+    pub is_grpc: bool,
+}
+
+impl Protocol {
+    /// Calls that a connection carries at once.
+    pub(super) const fn at_once(self) -> u64 {
+        match self {
+            Self::Http1 => 1,
+            Self::Http2(http2) => http2.streams,
+        }
+    }
+}
+
+impl std::str::FromStr for Protocol {
+    type Err = String;
+
+    /// `http1`, or `h2c` or `grpc`, which `-NUMBER` streams at once and `-literal` may follow.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut words = text.split('-');
+        let is_grpc = match words.next() {
+            Some("http1") if text == "http1" => return Ok(Self::Http1),
+            Some("h2c") => false,
+            Some("grpc") => true,
+            _ => return Err(format!("{text}: http1, h2c, grpc, h2c-10, h2c-100-literal")),
+        };
+        let mut http2 = Http2 {
+            streams: 1,
+            table: true,
+            is_grpc,
+        };
+        for word in words {
+            match word.parse() {
+                Ok(streams @ 1..=100) => http2.streams = streams,
+                _ if word == "literal" => http2.table = false,
+                _ => return Err(format!("{word}: 1 to 100 streams, or literal")),
+            }
+        }
+        Ok(Self::Http2(http2))
+    }
+}
+
 /// The shape of steady traffic.
 #[derive(Clone, Debug)]
 pub struct Shape {
@@ -27,6 +85,8 @@ pub struct Shape {
     pub seed: u64,
     /// Packets of the same lengths that carry no call, but what looks like TLS records. They carry no numbers.
     pub opaque: bool,
+    /// How calls are sent.
+    pub protocol: Protocol,
 }
 
 impl Default for Shape {
@@ -40,6 +100,7 @@ impl Default for Shape {
             wire: Wire::default(),
             seed: 1,
             opaque: false,
+            protocol: Protocol::Http1,
         }
     }
 }

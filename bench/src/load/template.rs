@@ -5,7 +5,6 @@
 
 use std::net::IpAddr;
 
-use super::call::PLACEHOLDER;
 use super::connection::Connection;
 use crate::traffic::{Conversation, Segment, Side, Wire, flags};
 
@@ -21,8 +20,10 @@ pub(super) struct Template {
     ipv4: Option<usize>,
     /// Offset of the outer UDP source port.
     outer_port: Option<usize>,
-    /// Offsets of the call number.
-    digits: Vec<usize>,
+    /// Offsets of call numbers, and which of the calls at once each is of.
+    digits: Vec<(usize, u64)>,
+    /// Offsets of numbers of streams, and which of the calls at once each is of.
+    streams: Vec<(usize, u64)>,
     /// Sequence numbers used before it in the script: those of its own side, and of the other side.
     before: [u32; 2],
     /// Sum over the pseudo header and the segment with all variable parts zero.
@@ -37,6 +38,7 @@ impl Template {
         wire: &Wire,
         segment: &Segment,
         before: [u32; 2],
+        places: &[Place],
     ) -> Self {
         let bytes = wire.frame(conversation, segment).bytes;
         // The mirror may have cut the payload, but not the headers: all offsets count from the start of the frame.
@@ -51,21 +53,30 @@ impl Template {
             (Side::Client, _) => ip + 8 + 12,
             (Side::Server, _) => ip + 24 + 12,
         };
+        let payload = ip + header + tcp_header(segment.flags);
+        let of_kind = |is_stream: bool| {
+            let width = if is_stream { STREAM } else { DIGITS };
+            let of_kind = places.iter().filter(|place| place.is_stream == is_stream);
+            let offsets = of_kind.map(|place| (payload + place.at, place.call));
+            // The mirror may have cut it off.
+            let is_there = |(at, _): &(usize, u64)| at + width <= bytes.len();
+            offsets.filter(is_there).collect::<Vec<_>>()
+        };
         let mut template = Self {
             side: segment.side,
             tcp: ip + header,
             client,
             ipv4: (header == 20).then_some(ip),
             outer_port: wire.vxlan.map(|tunnel| outer - tunnel.header_bytes()),
-            digits: positions(&bytes, &PLACEHOLDER.to_string()),
+            digits: of_kind(false),
+            streams: of_kind(true),
             before,
             tcp_sum: 0,
             ip_sum: 0,
             bytes,
         };
         template.clear();
-        let tcp_length =
-            20 + usize::from(segment.flags & flags::SYN != 0) * 4 + segment.payload.len();
+        let tcp_length = tcp_header(segment.flags) + segment.payload.len();
         // The checksum covers what the mirror has cut off, too: the sender computed it over the whole segment.
         let mut whole = wire_without_cut(wire).frame(conversation, segment).bytes;
         std::mem::swap(&mut template.bytes, &mut whole);
@@ -101,8 +112,11 @@ impl Template {
             self.bytes[port..port + 2].fill(0);
             self.bytes[port + 6..port + 8].fill(0);
         }
-        for start in self.digits.clone() {
+        for &(start, _) in &self.digits {
             self.bytes[start..start + DIGITS].fill(0);
+        }
+        for &(start, _) in &self.streams {
+            self.bytes[start..start + STREAM].fill(0);
         }
     }
 
@@ -136,18 +150,23 @@ impl Template {
             + sum_of_words(seq)
             + sum_of_words(ack)
             + address;
-        if !self.digits.is_empty() {
-            let digits = digits(connection.number);
-            let even = sum(&digits);
-            for &start in &self.digits {
-                put(frame, start, &digits);
-                let is_odd = (start - self.tcp) % 2 == 1;
-                changed += if is_odd {
-                    u32::from(fold(even).swap_bytes())
-                } else {
-                    even
-                };
+        let sum_at = |start: usize, bytes: &[u8]| {
+            let even = sum(bytes);
+            if (start - self.tcp) % 2 == 1 {
+                u32::from(fold(even).swap_bytes())
+            } else {
+                even
             }
+        };
+        for &(start, call) in &self.digits {
+            let digits = digits(connection.number + call);
+            put(frame, start, &digits);
+            changed += sum_at(start, &digits);
+        }
+        for &(start, call) in &self.streams {
+            let id = (2 * (connection.streams + call) + 1) as u32;
+            put(frame, start, &id.to_be_bytes());
+            changed += sum_at(start, &id.to_be_bytes());
         }
         put(frame, self.tcp + 16, &(!fold(changed)).to_be_bytes());
         if let Some(ip) = self.ipv4 {
@@ -171,7 +190,31 @@ impl Template {
     }
 }
 
-const DIGITS: usize = 10;
+/// Bytes of a call number, and of the number of a stream.
+pub(super) const DIGITS: usize = 10;
+pub(super) const STREAM: usize = 4;
+
+/// A variable part of a payload.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// Offset in the payload.
+    pub(super) at: usize,
+    /// Which of the calls at once it is of.
+    pub(super) call: u64,
+    /// The number of a stream; otherwise a call number.
+    pub(super) is_stream: bool,
+}
+
+impl Place {
+    /// Where it ends.
+    pub(super) const fn end(self) -> usize {
+        self.at + if self.is_stream { STREAM } else { DIGITS }
+    }
+}
+
+fn tcp_header(of: u8) -> usize {
+    20 + usize::from(of & flags::SYN != 0) * 4
+}
 
 fn wire_without_cut(wire: &Wire) -> Wire {
     Wire {
@@ -188,6 +231,7 @@ fn put(frame: &mut [u8], at: usize, bytes: &[u8]) {
     frame[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
+/// Where the call number stands in a payload.
 pub(super) fn positions(bytes: &[u8], needle: &str) -> Vec<usize> {
     let found = bytes.windows(needle.len()).enumerate();
     found

@@ -72,7 +72,7 @@ pub struct Http<X: Exchanges> {
     config: Config,
     buffers: Buffers,
     h1: Scratch<X::Draft>,
-    h2: h2::Shared,
+    h2: h2::Shared<X::Draft>,
     quic: QuicClients,
     /// Bytes of WebSocket, with the mask removed.
     unmasked: Vec<u8>,

@@ -19,7 +19,7 @@ mod walk;
 pub(super) use self::broken::Broken;
 use self::literal::{Literal, Located, Name, locate};
 use self::table::Found;
-pub(super) use self::table::Table;
+pub(super) use self::table::{Memory, Table};
 use self::walk::Walk;
 use crate::limits::HEAD_BYTES_MAX;
 

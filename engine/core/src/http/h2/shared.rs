@@ -3,6 +3,7 @@
 use super::block::Block;
 use super::half::Open;
 use super::hpack::{Decoder, Strings};
+use super::streams::Streams;
 use super::tables::Tables;
 use crate::http::Header;
 use crate::time::Timestamp;
@@ -13,9 +14,15 @@ const SPARE_BLOCKS_MAX: usize = 64;
 /// Bytes that a block which is used again keeps.
 const SPARE_BLOCK_BYTES: usize = 4096;
 
-/// What all HTTP/2 connections of a shard share.
+/// Lists of streams kept; more are freed.
+const SPARE_STREAMS_MAX: usize = 256;
+
+/// A longer list is freed.
+const SPARE_STREAMS_BYTES_MAX: usize = 32 * 1024;
+
+/// What all HTTP/2 connections of a shard share; `D` is [`Exchanges::Draft`](crate::http::Exchanges::Draft).
 #[derive(Debug)]
-pub(in crate::http) struct Shared {
+pub(in crate::http) struct Shared<D> {
     pub(super) tables: Tables,
     pub(super) strings: Strings,
     /// Emptied between heads; only its memory stays.
@@ -26,9 +33,11 @@ pub(in crate::http) struct Shared {
         reason = "the boxes themselves are handed out and taken back"
     )]
     spare: Vec<Box<Open>>,
+    /// Emptied lists of connections without an open stream.
+    streams: Vec<Streams<D>>,
 }
 
-impl Shared {
+impl<D> Shared<D> {
     /// The header tables of all connections may hold `tables_bytes_max`.
     pub(in crate::http) fn new(tables_bytes_max: usize) -> Self {
         Self {
@@ -37,6 +46,22 @@ impl Shared {
             headers: Vec::new(),
             cookies: Vec::new(),
             spare: Vec::new(),
+            streams: Vec::new(),
+        }
+    }
+
+    /// Memory for the streams of a connection that opens its first one.
+    pub(super) fn take_streams(&mut self) -> Streams<D> {
+        self.streams.pop().unwrap_or_default()
+    }
+
+    /// Takes back the memory of a list without a stream.
+    pub(super) fn recycle_streams(&mut self, streams: &mut Streams<D>) {
+        let mut streams = std::mem::take(streams);
+        let fits = streams.memory() <= SPARE_STREAMS_BYTES_MAX;
+        if fits && self.streams.len() < SPARE_STREAMS_MAX {
+            streams.reset();
+            self.streams.push(streams);
         }
     }
 

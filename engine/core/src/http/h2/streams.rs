@@ -142,18 +142,35 @@ impl<D> Streams<D> {
         2 * self.memory() + 4 * (size_of::<Slot<D>>() + size_of::<(u32, u32)>())
     }
 
-    /// All streams, in the order of their ids.
-    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Stream<D>> + use<D> {
-        let Self {
-            index, mut slots, ..
-        } = std::mem::take(self);
-        let stream = move |(_, slot): (u32, u32)| slots.get_mut(slot as usize)?.stream.take();
-        index.into_iter().filter_map(stream)
+    /// Removes all streams, in the order of their ids, and keeps the memory once they are taken.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Stream<D>> + use<'_, D> {
+        (self.free, self.oldest, self.newest) = (NONE, NONE, NONE);
+        let (index, slots) = (&mut self.index, &mut self.slots);
+        let stream = |(_, slot): (u32, u32)| slots.get_mut(slot as usize)?.stream.take();
+        index.drain(..).filter_map(stream)
+    }
+
+    /// Ready for another connection, if there is no stream.
+    pub(super) fn reset(&mut self) {
+        self.drain().for_each(drop);
+        self.slots.clear();
+    }
+
+    /// Whether it has memory.
+    pub(super) fn has_memory(&self) -> bool {
+        self.slots.capacity() > 0
     }
 
     /// Ids of all streams, in order.
     pub(super) fn ids(&self) -> impl Iterator<Item = u32> + '_ {
         self.index.iter().map(|(id, _)| *id)
+    }
+
+    /// The first stream with an id above `last`, of the odd or of the even ones.
+    pub(super) fn first_above(&self, last: u32, parity: u32) -> Option<u32> {
+        let from = self.index.partition_point(|(id, _)| *id <= last);
+        let mut above = self.index.iter().skip(from).map(|(id, _)| *id);
+        above.find(|id| id % 2 == parity)
     }
 
     /// The stream that has been silent longest.
@@ -288,5 +305,14 @@ mod tests {
         }
         assert_eq!((streams.len(), streams.oldest()), (0, None));
         assert!(streams.get(9).is_none() && streams.remove(9).is_none());
+        for id in [3, 1] {
+            assert!(streams.insert(Stream::new(id, 0, ())).is_none());
+        }
+        let ids = streams.drain().map(|stream| stream.id);
+        assert_eq!(ids.collect::<Vec<_>>(), [1, 3]);
+        streams.reset();
+        assert_eq!((streams.memory(), streams.len()), (memory, 0));
+        assert!(streams.insert(Stream::new(5, 0, ())).is_none());
+        assert_eq!(streams.oldest(), Some(5));
     }
 }

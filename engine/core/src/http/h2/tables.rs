@@ -3,8 +3,11 @@
 //! Only what is filled counts, so that idle connections keep their tables. Beyond the bound the tables of the connection
 //! that has been silent longest are forgotten: what refers to them later is unknown.
 
-use super::hpack::Table;
+use super::hpack::{Memory, Table};
 use crate::flow::{Direction, PerDirection};
+
+/// Tables of each direction of closed connections whose memory is kept, beside the bound; more are freed.
+const SPARE_TABLES_MAX: usize = 256;
 
 /// No table.
 const NONE: u32 = u32::MAX;
@@ -14,6 +17,8 @@ const NONE: u32 = u32::MAX;
 pub(super) struct Tables {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// Memory of closed ones; requests fill tables more than responses do.
+    spare: PerDirection<Vec<Memory>>,
     oldest: u32,
     newest: u32,
     /// Memory of all of them.
@@ -38,6 +43,10 @@ impl Tables {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
+            spare: PerDirection {
+                originator: Vec::new(),
+                responder: Vec::new(),
+            },
             oldest: NONE,
             newest: NONE,
             held: 0,
@@ -52,21 +61,35 @@ impl Tables {
 
     /// Tables for a connection, of which the first bytes were seen or not.
     pub(super) fn open(&mut self, is_whole: PerDirection<bool>) -> Key {
+        let spare = &mut self.spare;
+        let mut table = |direction| {
+            let memory = spare[direction].pop().unwrap_or_default();
+            Table::in_memory(is_whole[direction], memory)
+        };
         let slot = Slot {
             tables: PerDirection {
-                originator: Table::new(is_whole.originator),
-                responder: Table::new(is_whole.responder),
+                originator: table(Direction::Originator),
+                responder: table(Direction::Responder),
             },
-            memory: size_of::<Slot>(),
+            memory: 0,
             before: NONE,
             after: NONE,
         };
-        self.held += slot.memory;
         let index = self.free.pop().unwrap_or(self.slots.len() as u32);
         match self.slots.get_mut(index as usize) {
             Some(place) => *place = slot,
-            None => self.slots.push(slot),
+            None => {
+                self.slots.push(slot);
+                // Each may be closed, and nothing is allocated then.
+                let open = self.slots.len();
+                self.free.reserve(open - self.free.len());
+                for spare in self.spare.both_mut() {
+                    let most = open.min(SPARE_TABLES_MAX);
+                    spare.reserve(most.saturating_sub(spare.len()));
+                }
+            }
         }
+        self.count(index);
         self.link(index);
         Key(index)
     }
@@ -106,7 +129,7 @@ impl Tables {
         self.unlink(key.0);
         if let Some(slot) = self.slots.get_mut(key.0 as usize) {
             self.held -= slot.memory;
-            *slot = Slot {
+            let closed = Slot {
                 tables: PerDirection {
                     originator: Table::new(false),
                     responder: Table::new(false),
@@ -115,6 +138,18 @@ impl Tables {
                 before: NONE,
                 after: NONE,
             };
+            let PerDirection {
+                originator,
+                responder,
+            } = std::mem::replace(slot, closed).tables;
+            for (table, spare) in [originator, responder]
+                .into_iter()
+                .zip(self.spare.both_mut())
+            {
+                let memory = table.into_memory();
+                let is_kept = spare.len() < SPARE_TABLES_MAX;
+                spare.extend(memory.filter(|_| is_kept));
+            }
         }
         self.free.push(key.0);
     }

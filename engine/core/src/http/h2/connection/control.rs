@@ -71,11 +71,7 @@ impl<D> Connection<D> {
         };
         // Streams of the client are odd.
         let parity = u32::from(side == Side::Response);
-        let beyond = |id: &u32| *id > last && id % 2 == parity;
-        loop {
-            let Some(id) = self.streams.ids().find(beyond) else {
-                break;
-            };
+        while let Some(id) = self.streams.first_above(last, parity) {
             if let Some(stream) = self.streams.remove(id) {
                 shared.counters.http2_streams_refused += u64::from(stream.draft.is_some());
                 self.conclude(stream, UnpairedReason::Refused, shared);

@@ -420,9 +420,11 @@ impl<D> Connection<D> {
         reason: UnpairedReason,
         shared: &mut Http<X>,
     ) {
-        for stream in self.streams.take_all() {
+        let mut streams = std::mem::take(&mut self.streams);
+        for stream in streams.drain() {
             self.conclude(stream, reason, shared);
         }
+        self.streams = streams;
         self.settle_streams(shared);
     }
 
@@ -448,6 +450,9 @@ impl<D> Connection<D> {
         stream: Stream<D>,
         shared: &mut Http<X>,
     ) {
+        if !self.streams.has_memory() {
+            self.streams = shared.h2.take_streams();
+        }
         if let Some(before) = self.streams.insert(stream) {
             self.conclude(before, UnpairedReason::Gap, shared);
         }
@@ -466,7 +471,7 @@ impl<D> Connection<D> {
     /// A connection without open streams holds no memory for them, for there may be 100 000 of such.
     pub(super) fn settle_streams<X: Exchanges<Draft = D>>(&mut self, shared: &mut Http<X>) {
         if self.streams.len() == 0 && self.held > 0 {
-            self.streams = Default::default();
+            shared.h2.recycle_streams(&mut self.streams);
             shared.buffers.let_go(std::mem::take(&mut self.held));
         }
     }

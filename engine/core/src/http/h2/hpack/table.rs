@@ -40,6 +40,16 @@ pub(in crate::http::h2) struct Table {
     forgotten: u32,
 }
 
+/// Memory of a table that is no longer used.
+#[derive(Debug, Default)]
+pub(in crate::http::h2) struct Memory {
+    bytes: Vec<u8>,
+    entries: VecDeque<Entry>,
+}
+
+/// More memory than this is freed: an idle connection would hold what a busy one has needed.
+const MEMORY_BYTES_MAX: usize = 4096;
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     /// The number of its first byte.
@@ -72,6 +82,28 @@ impl Table {
             is_whole,
             forgotten: 0,
         }
+    }
+
+    /// The same in the memory of one that is no longer used.
+    pub(in crate::http::h2) fn in_memory(is_whole: bool, memory: Memory) -> Self {
+        Self {
+            bytes: memory.bytes,
+            entries: memory.entries,
+            ..Self::new(is_whole)
+        }
+    }
+
+    /// Its memory for another one, if that is worth it.
+    pub(in crate::http::h2) fn into_memory(self) -> Option<Memory> {
+        let is_kept = (1..=MEMORY_BYTES_MAX).contains(&self.memory());
+        let Self {
+            mut bytes,
+            mut entries,
+            ..
+        } = self;
+        bytes.clear();
+        entries.clear();
+        is_kept.then_some(Memory { bytes, entries })
     }
 
     /// Nothing of it is known from here on; its memory is freed.
