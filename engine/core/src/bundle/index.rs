@@ -60,6 +60,39 @@ impl CallEntry {
         }
     }
 
+    /// The entry as a file has it.
+    pub fn octets(&self) -> [u8; size_of::<Self>()] {
+        let mut octets = [0; size_of::<Self>()];
+        let fields = (self.exchange_id.to_le_bytes().into_iter())
+            .chain(self.started_nanos.to_le_bytes())
+            .chain(self.ended_nanos.to_le_bytes())
+            .chain(self.offset.to_le_bytes())
+            .chain(self.length.to_le_bytes())
+            .chain(self.status.to_le_bytes())
+            .chain(self.flags.0.to_le_bytes());
+        for (place, octet) in octets.iter_mut().zip(fields) {
+            *place = octet;
+        }
+        octets
+    }
+
+    /// The entry that a file has.
+    pub fn from_octets(octets: &[u8; size_of::<Self>()]) -> Self {
+        let field = |from: usize, length: usize| {
+            let octets = octets.iter().skip(from).take(length).rev();
+            octets.fold(0, |value, octet| value << 8 | u128::from(*octet))
+        };
+        Self {
+            exchange_id: field(0, 16),
+            started_nanos: field(16, 8) as u64,
+            ended_nanos: field(24, 8) as u64,
+            offset: field(32, 4) as u32,
+            length: field(36, 4) as u32,
+            status: field(40, 2) as u16,
+            flags: CallFlags(field(42, 2) as u16),
+        }
+    }
+
     /// The line of the call, in the bundle's lines before encoding.
     pub fn line<'a>(&self, lines: &'a [u8]) -> Option<&'a [u8]> {
         lines
@@ -116,6 +149,23 @@ impl std::ops::BitOr for CallFlags {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_has_each_field_where_it_is_documented() {
+        let entry = CallEntry {
+            exchange_id: 0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100,
+            started_nanos: 0x1716_1514_1312_1110,
+            ended_nanos: 0x1f1e_1d1c_1b1a_1918,
+            offset: 0x2322_2120,
+            length: 0x2726_2524,
+            status: 0x2928,
+            flags: CallFlags(0x2b2a),
+        };
+        let octets = entry.octets();
+        let expected: Vec<u8> = (0..44).chain([0; 4]).collect();
+        assert_eq!(octets[..], expected);
+        assert_eq!(CallEntry::from_octets(&octets), entry);
+    }
 
     #[test]
     fn each_property_has_a_bit() {
