@@ -1,5 +1,9 @@
 //! A set of rules in memory, as the parser makes it and the application uses it.
 
+use std::hash::Hasher as _;
+
+use siphasher::sip::SipHasher24;
+
 use super::path::Path;
 use super::pattern::Pattern;
 use super::replacement::Replacement;
@@ -72,6 +76,26 @@ impl RuleSet {
     /// The rules that look at details, in order of application.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// A number that differs where the lines that the rules make may differ: of the rules in their order, as they were
+    /// written, and of the options that change lines. It is the same in every process.
+    pub fn fingerprint(&self) -> u64 {
+        // The key is no secret: nobody gains by two sets with one number.
+        let mut hasher = SipHasher24::new();
+        for rule in &self.rules {
+            hasher.write(rule.verb.name().as_bytes());
+            hasher.write(&[0]);
+            hasher.write(rule.source.as_bytes());
+            hasher.write(&[0]);
+        }
+        for pattern in &self.session {
+            hasher.write(&[1]);
+            hasher.write(pattern.source().as_bytes());
+        }
+        hasher.write(&[2, self.sample.unwrap_or(0)]);
+        // 0 stands for rules that nobody knows.
+        hasher.finish().max(1)
     }
 
     /// Per cent of the calls that the sample rule keeps.
