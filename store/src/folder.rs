@@ -1,4 +1,4 @@
-//! The data folder: whom it may belong to, and its files, which are opened without following links.
+//! A folder of data: whom it may belong to, and its files, which are opened without following links.
 //!
 //! A store may run as root in a folder that it did not make. Whoever owns that folder or may write to it could replace a file
 //! by a link and so make the store write to any file of the system, or read what the store wrote. So a folder is used only if
@@ -15,7 +15,7 @@ use rustix::process::{getegid, geteuid};
 
 /// A folder that nobody else may write to.
 #[derive(Clone, Debug)]
-pub(crate) struct Folder {
+pub struct Folder {
     path: PathBuf,
 }
 
@@ -26,7 +26,7 @@ impl Folder {
     /// # Errors
     /// It belongs to another user than root, the one that runs this process, and the one that started it with `sudo`; or
     /// others may write to it.
-    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
         Self::open_for(path, &Owners::of_this_process())
             .with_context(|| format!("data folder {}", path.display()))
     }
@@ -60,7 +60,7 @@ impl Folder {
     }
 
     /// The folder without links in its path.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
@@ -69,7 +69,7 @@ impl Folder {
     ///
     /// # Errors
     /// It is a link, no plain file, or belongs to another user.
-    pub(crate) fn file(&self, name: &str) -> anyhow::Result<Opened> {
+    pub fn file(&self, name: &str) -> anyhow::Result<Opened> {
         self.open_file(name).with_context(|| name.to_owned())
     }
 
@@ -103,7 +103,7 @@ impl Folder {
     ///
     /// # Errors
     /// As [`Self::file`].
-    pub(crate) fn check(&self, name: &str) -> anyhow::Result<()> {
+    pub fn check(&self, name: &str) -> anyhow::Result<()> {
         match fs::symlink_metadata(self.path.join(name)) {
             Ok(found) => check(&found).with_context(|| name.to_owned()),
             Err(_) => Ok(()),
@@ -113,10 +113,11 @@ impl Folder {
 
 /// A file of the folder.
 #[derive(Debug)]
-pub(crate) struct Opened {
-    pub(crate) file: File,
+pub struct Opened {
+    /// The file itself.
+    pub file: File,
     /// Nobody but its owner could read it before.
-    pub(crate) was_private: bool,
+    pub was_private: bool,
 }
 
 /// Refuses what could be a file outside of the folder, or is under the control of somebody else.

@@ -27,7 +27,7 @@ mod config;
 pub mod content;
 mod expiry;
 pub mod filter;
-mod folder;
+pub mod folder;
 mod guard;
 pub mod limits;
 pub mod line;
