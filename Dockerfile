@@ -19,6 +19,8 @@ FROM debian:bookworm-slim AS runtime
 # The roots that https capture URLs are checked against; webpki's own are built in as a fallback.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out/sniffer /usr/local/bin/sniffer
+# Kept on disk if a volume is mounted at /var/lib/sniffer, else in memory only.
+ENV SNIFFER_SPOOL=auto
 LABEL org.opencontainers.image.title="network-sniffer" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 # SIGTERM flushes; `docker stop` gives it ten seconds.

@@ -33,6 +33,7 @@ mod sandbox;
 mod senders;
 mod simulation;
 mod splitting;
+mod spool;
 mod stalling;
 mod tidy;
 mod uploads;

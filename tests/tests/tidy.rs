@@ -16,7 +16,7 @@ const CORE_ORDER: [&str; 15] = [
 ];
 
 /// In `engine/daemon` as well; `ARCHITECTURE.md` describes them.
-const DAEMON_ORDER: [&str; 33] = [
+const DAEMON_ORDER: [&str; 34] = [
     "limits",
     "quantity",
     "diagnostic",
@@ -44,6 +44,7 @@ const DAEMON_ORDER: [&str; 33] = [
     "run",
     "read",
     "rules_command",
+    "spool_command",
     "check",
     "store_process",
     "supervisor",

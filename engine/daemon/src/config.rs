@@ -32,6 +32,7 @@ mod page_token;
 mod rules;
 pub mod setting;
 pub mod settings;
+mod spool;
 pub mod value;
 pub mod values;
 mod wrap;
@@ -43,6 +44,7 @@ pub use kinds::Metrics;
 pub use mode::CaptureMode;
 pub use page_token::{PageToken, open_page, page_token};
 pub use rules::{ReadFile, Rules, allow_plain_http, rules_file, rules_of};
+pub use spool::Spooling;
 
 /// What it takes to read calls, live or from files.
 #[derive(Clone, Debug)]

@@ -35,6 +35,13 @@ pub enum Request {
     Reload,
     /// The link that opens the page.
     Page,
+    /// Deliver what is held in the spool.
+    Drain,
+    /// Give up what is held in the spool, or everything in it.
+    Discard {
+        /// Everything.
+        all: bool,
+    },
 }
 
 /// The response to a request.
@@ -399,9 +406,11 @@ mod tests {
     fn answer(request: Request) -> Response {
         match request {
             Request::On => Response::new(Exit::Done, "sniffer: started"),
-            Request::Off | Request::Reload | Request::Page => {
-                Response::new(Exit::Done, "sniffer: stopped")
-            }
+            Request::Off
+            | Request::Reload
+            | Request::Page
+            | Request::Drain
+            | Request::Discard { .. } => Response::new(Exit::Done, "sniffer: stopped"),
             Request::Status => Response {
                 status: Some(Status {
                     state: State::Running,

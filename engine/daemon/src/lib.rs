@@ -39,6 +39,7 @@ pub mod run;
 pub mod sandbox;
 mod signals;
 pub mod sink;
+pub mod spool_command;
 pub mod status;
 pub mod stdout;
 pub mod store_process;
@@ -84,6 +85,7 @@ fn perform(cli: Cli, invocation: &Invocation) -> Result<Exit, Diagnostic> {
             RulesCommand::Apply => rules_command::apply(),
             RulesCommand::Reload => client::request(invocation, Request::Reload),
         },
+        Command::Spool(command) => spool_command::command(&command, invocation),
         Command::Interfaces => capture::interfaces::command(),
         Command::Delegate(command) => delegate::command(&command),
         Command::Help { topic } => usage::help(topic.as_deref()),

@@ -108,6 +108,36 @@ pub const UPLOAD_BACK_OFF_MAX: Duration = Duration::from_secs(30);
 /// The longest wait once the program is stopping.
 pub const UPLOAD_BACK_OFF_STOPPING: Duration = Duration::from_millis(250);
 
+// ---- spool ----
+
+/// Bytes of a segment after which the next one begins; less where the bound of the spool is less than four of them. Where
+/// that bound is reached, one segment is given up.
+pub const SPOOL_SEGMENT_BYTES: u64 = 8 << 20;
+
+/// Fewest bytes that the spool may have.
+pub const SPOOL_BYTES_MIN: usize = 1 << 20;
+
+/// Bytes of bundles on their way to the thread that writes them; what comes while there are more stays in memory, and is
+/// written once there are fewer. It bridges a disk that stalls.
+pub const SPOOL_PENDING_BYTES_MAX: usize = 32 << 20;
+
+/// Bundles of the spool that are in memory again to be delivered: one for each connection.
+pub const SPOOL_LOADED_MAX: usize = UPLOAD_CONNECTIONS;
+
+/// Age of a written bundle at which it is brought to the disk itself, if it is not delivered by then: what a loss of power
+/// may cost beyond that is nothing.
+pub const SPOOL_SYNC_AFTER: Duration = Duration::from_secs(1);
+
+/// Time after a failed write in which no other is tried.
+pub const SPOOL_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Time from the moment at which the shards have new rules to the first segment under their name: a bundle that was open then
+/// is closed and here by that time.
+pub const SPOOL_RULES_AFTER: Duration = Duration::from_secs(3);
+
+/// Segments with damage that are kept aside; one more replaces the oldest.
+pub const SPOOL_DAMAGED_MAX: usize = 4;
+
 // ---- supervisor ----
 
 /// How often a capture prints the number of its calls in flight for its supervisor, if it has changed: how old that number

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use engine_core::bundle::CallFlags;
+use engine_core::message::{Notes, Output as _};
 use engine_core::pipeline::Pipeline;
 use engine_core::time::Timestamp;
 
@@ -26,6 +28,7 @@ use crate::report::faults::faults;
 use crate::report::rule_matches::RuleMatches;
 use crate::sandbox::{Confinement, Plan};
 use crate::signals;
+use crate::sink::spool;
 use crate::status::{Copies, Port};
 use printer::{LedgerFile, Printer, Style};
 use summary::Outcome;
@@ -76,7 +79,9 @@ pub fn command(flags: ReadFlags, invocation: &Invocation) -> Result<Exit, Diagno
     let ledger = flags.ledger.as_deref().map(LedgerFile::open).transpose()?;
     let paths: Vec<PathBuf> = flags.from.into_iter().chain(flags.files).collect();
     confine(&paths, flags.follow, &reading.settings, invocation.console);
-    run(&Options {
+    let are_spools = paths.iter().all(|path| spool::is_spool(path));
+    let read = if are_spools { read_spools } else { run };
+    read(&Options {
         style: Style {
             form: if flags.json || invocation.json {
                 Some(Form::Ndjson)
@@ -104,6 +109,49 @@ pub(crate) fn confine(paths: &[PathBuf], follow: bool, settings: &Settings, cons
     } else {
         Confinement::of(&Plan::reader(paths, follow));
     }
+}
+
+/// Prints what waits in spools. Such folders are read without other files: their calls were captured and have no packets.
+fn read_spools(options: &Options) -> Result<Exit, Diagnostic> {
+    let mut printer = Printer::new(&options.style);
+    let mut unreadable = 0;
+    for folder in &options.paths {
+        let read = spool::each_line(folder, |line, entry| {
+            let flag = |flag| entry.flags.contains(flag);
+            let notes = Notes {
+                exchange_id: entry.exchange_id,
+                started_nanos: entry.started_nanos,
+                ended_nanos: entry.ended_nanos,
+                status: entry.status,
+                unpaired: flag(CallFlags::UNPAIRED),
+                incomplete: flag(CallFlags::INCOMPLETE),
+                truncated: flag(CallFlags::TRUNCATED),
+                shed: flag(CallFlags::SHED),
+                ..Notes::default()
+            };
+            printer.starts_at(Timestamp::from_nanos(entry.started_nanos));
+            printer.line(line, &notes);
+            !printer.has_enough()
+        });
+        unreadable += read.map_err(|error| {
+            let what = format!("{}: {}", folder.display(), system_words(&error));
+            Diagnostic::new(Code::E080, what)
+        })?;
+    }
+    printer.flush();
+    let calls = plural(printer.calls, "call");
+    let damaged = match unreadable {
+        0 => String::new(),
+        calls => format!(", {} that cannot be read", plural(calls, "call")),
+    };
+    options
+        .console
+        .info(format!("{calls} in the spool{damaged}"));
+    Ok(if unreadable > 0 {
+        Exit::Incomplete
+    } else {
+        Exit::Done
+    })
 }
 
 /// Reads all files. One that cannot be read is reported, and the others are read all the same.

@@ -20,7 +20,7 @@ use crate::capture::interfaces::{self, Choice};
 use crate::capture::rings::{Opened, Opener};
 use crate::capture::self_traffic;
 use crate::config::command_line::RunFlags;
-use crate::config::{self, Capture};
+use crate::config::{self, Capture, Destination};
 use crate::control::{Response, Server};
 use crate::delegate::Delegate;
 use crate::diagnostic::{Console, Diagnostic, Exit};
@@ -75,6 +75,11 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     let metrics = Endpoint::open(config.settings.metrics.as_ref())?;
     let server = Server::bind(context.control)?;
     let identity = random::identity(&config.host)?;
+    if let (Destination::Url(_), Err(warning)) =
+        (&config.destination, config.settings.spool.folder())
+    {
+        console.report(&warning);
+    }
     let mut sinks = Sinks::of(&config, &identity);
     sinks.prepare()?;
     let endpoints =

@@ -27,6 +27,7 @@ pub mod outlet;
 pub mod parker;
 pub mod part;
 pub mod shared;
+pub mod spool;
 pub mod stats;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ use self::discard::Discard;
 use self::http::{Http, Roots};
 use self::kind::{Monitor, Probe, Running, Sink};
 use self::outlet::{Outlet, Outlets};
+use self::spool::{Bounds, View};
 use crate::config::{Capture, Destination};
 use crate::diagnostic::{Console, Diagnostic};
 use crate::pipeline::backlog_memory;
@@ -75,6 +77,7 @@ impl Sinks {
                     })
                     .bundling(config.settings.bundle_bytes)
                     .confined(!config.settings.no_sandbox)
+                    .spooled(spool_config(config))
                     .marked(Arc::clone(identity))
                     .seeded(random::seed()),
             ),
@@ -146,6 +149,23 @@ impl Sinks {
     }
 }
 
+/// The spool of the capture URL; none for the store of this all-in-one, which keeps the calls itself.
+pub fn spool_config(config: &Capture) -> Option<spool::Config> {
+    let settings = &config.settings;
+    let is_ours = matches!(config.destination, Destination::Store(_));
+    let folder = settings.spool.folder().ok().flatten();
+    let folder = folder.filter(|_| !is_ours)?;
+    Some(spool::Config {
+        folder,
+        bounds: Bounds {
+            bytes: settings.spool_bytes as u64,
+            age: settings.spool_age,
+        },
+        bytes_per_second: settings.spool_rate as u64,
+        rules: config.rules.set.fingerprint(),
+    })
+}
+
 /// All sinks while they run.
 pub struct RunningSinks(Vec<Box<dyn Running>>);
 
@@ -166,6 +186,11 @@ impl RunningSinks {
         for sink in &self.0 {
             sink.plan_calls(plan);
         }
+    }
+
+    /// Their spools.
+    pub fn spools(&self) -> Vec<View> {
+        self.0.iter().filter_map(|sink| sink.spool()).collect()
     }
 
     /// Delivers what they have, all at the same time, until `deadline` at the latest. Nothing may be pushed any longer.

@@ -33,11 +33,14 @@ pub enum State {
     Stopping,
 }
 
-/// Where every call went: `seen = sent + stopped + sampled + dropped + in_flight + unaccounted`.
+/// Where every call went: `seen + recovered = sent + stopped + sampled + dropped + spooled + in_flight + unaccounted`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Calls {
     /// Calls that were complete (and half calls, with `--half-calls`).
     pub seen: u64,
+    /// Left in the spool by earlier processes.
+    #[serde(default)]
+    pub recovered: u64,
     /// Acknowledged by the destination.
     pub sent: u64,
     /// Not sent because of a rule, or because the settings send nothing.
@@ -46,6 +49,9 @@ pub struct Calls {
     pub sampled: u64,
     /// Lost, by reason.
     pub dropped: BTreeMap<String, u64>,
+    /// On disk alone, to be delivered later, by this process or the next.
+    #[serde(default)]
+    pub spooled: u64,
     /// On their way: counted where they are, not by subtraction.
     pub in_flight: u64,
     /// What the others do not explain. Anything but 0 is a bug of the sniffer.
@@ -56,9 +62,14 @@ impl Calls {
     /// Sets `unaccounted` to what the other buckets leave over.
     #[must_use]
     pub fn balanced(mut self) -> Self {
-        let buckets =
-            self.sent + self.stopped + self.sampled + self.dropped_total() + self.in_flight;
-        self.unaccounted = self.seen.cast_signed().wrapping_sub(buckets.cast_signed());
+        let buckets = self.sent
+            + self.stopped
+            + self.sampled
+            + self.dropped_total()
+            + self.spooled
+            + self.in_flight;
+        let came = self.seen + self.recovered;
+        self.unaccounted = came.cast_signed().wrapping_sub(buckets.cast_signed());
         self
     }
 
@@ -133,6 +144,40 @@ pub struct Output {
     pub queue_bytes: u64,
     /// `io_uring`, or `epoll` with the reason why not `io_uring`.
     pub transport: String,
+    /// What is kept on disk.
+    #[serde(default)]
+    pub spool: Option<Spool>,
+}
+
+/// The spool of a destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spool {
+    /// Its folder.
+    pub folder: String,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Segments.
+    pub segments: u64,
+    /// Bundles that are not delivered, whether they are in memory as well or not.
+    pub bundles: u64,
+    /// Calls in them.
+    pub calls: u64,
+    /// Of these, calls that were captured under other rules, and are held.
+    pub held_calls: u64,
+    /// The segments that they are in.
+    pub held_segments: u64,
+    /// Why bundles cannot be written now; empty while they can.
+    pub trouble: String,
+    /// Bytes that were written.
+    pub written_bytes: u64,
+    /// Writes that failed.
+    pub failed_writes: u64,
+    /// Times that written bundles were brought to the disk itself.
+    pub syncs: u64,
+    /// Calls of earlier processes that are damaged.
+    pub damaged_calls: u64,
+    /// Calls of earlier processes without a record: nobody knows whether they were delivered.
+    pub unknown_calls: u64,
 }
 
 /// What is left out while a shard cannot keep up; each step includes those before it.

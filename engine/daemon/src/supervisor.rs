@@ -581,6 +581,9 @@ impl Supervisor {
             },
             Request::Off => self.stop_capture("user", Some(reply)),
             Request::Reload => respond(vec![reply], &self.reload()),
+            Request::Drain | Request::Discard { .. } => {
+                respond(vec![reply], &self.order_spool(request));
+            }
             Request::Page => respond(vec![reply], &self.page()),
         }
     }
@@ -612,6 +615,13 @@ impl Supervisor {
         };
         control::send(&control, Request::Reload, Duration::from_secs(10))
             .unwrap_or_else(|_| nothing())
+    }
+
+    /// Passes the request on to the capture.
+    fn order_spool(&self, request: Request) -> Response {
+        let control = capture_control(&self.options.control);
+        let nothing = || Response::new(Exit::NotRunning, "sniffer: not capturing");
+        control::send(&control, request, Duration::from_secs(10)).unwrap_or_else(|_| nothing())
     }
 
     fn stop_capture(&mut self, by: &'static str, reply: Option<Sender<Response>>) {

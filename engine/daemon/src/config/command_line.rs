@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::flags::{Flags, GLOBAL_HEADING};
-use super::setting::{ALL_IN_ONE, CHECK, DEMO, EVERY, READ, RULES_TEST, RUN, STORE};
+use super::setting::{ALL_IN_ONE, CHECK, DEMO, EVERY, READ, RULES_TEST, RUN, SPOOL, STORE};
 use crate::diagnostic::Colour;
 
 /// Passive API-call sniffer: packets in, masked NDJSON calls out.
@@ -83,6 +83,9 @@ pub enum Command {
     /// Check, test and apply rules, or make the running sniffer read them again.
     #[command(subcommand)]
     Rules(RulesCommand),
+    /// What waits on disk for a destination: show, deliver, print or discard it.
+    #[command(subcommand)]
+    Spool(SpoolCommand),
     /// Interfaces that can be captured.
     #[command(alias = "devices")]
     Interfaces,
@@ -153,6 +156,41 @@ pub struct RulesTestFlags {
     /// Show at most this number of calls; all count.
     #[arg(short = 'n', long, value_name = "COUNT")]
     pub calls: Option<u64>,
+}
+
+/// `sniffer spool`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum SpoolCommand {
+    /// What waits, by segment.
+    Status {
+        /// The settings.
+        #[command(flatten)]
+        flags: SpoolFlags,
+        /// As JSON, with stable keys.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Deliver everything that waits, also what is held because the rules have changed.
+    Drain(SpoolFlags),
+    /// Print the calls that wait, as NDJSON.
+    Export(SpoolFlags),
+    /// Give up the calls that are held because the rules have changed.
+    Discard {
+        /// The settings.
+        #[command(flatten)]
+        flags: SpoolFlags,
+        /// Give up everything that waits.
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// The settings of `sniffer spool`.
+#[derive(Args, Clone, Debug)]
+pub struct SpoolFlags {
+    /// Those with which `run` would be started.
+    #[command(flatten)]
+    pub settings: Flags<SPOOL>,
 }
 
 /// `sniffer check`.

@@ -105,8 +105,10 @@ impl Kind for Time {
     }
 
     fn show(checked: &Duration) -> String {
-        match checked.subsec_millis() {
-            0 => format!("{}s", checked.as_secs()),
+        const DAY: u64 = 24 * 60 * 60;
+        match (checked.subsec_millis(), checked.as_secs()) {
+            (0, seconds) if seconds > 0 && seconds % DAY == 0 => format!("{}d", seconds / DAY),
+            (0, seconds) => format!("{seconds}s"),
             _ => format!("{}ms", checked.as_millis()),
         }
     }
@@ -593,6 +595,8 @@ fn parse_time(text: &str) -> Option<Duration> {
         "ms" => Some(Duration::from_millis(number)),
         "" | "s" => Some(Duration::from_secs(number)),
         "m" | "min" => number.checked_mul(60).map(Duration::from_secs),
+        "h" => number.checked_mul(60 * 60).map(Duration::from_secs),
+        "d" => number.checked_mul(24 * 60 * 60).map(Duration::from_secs),
         _ => None,
     }
 }
@@ -637,6 +641,12 @@ mod tests {
         assert_eq!(parse_time("500ms"), Some(Duration::from_millis(500)));
         assert_eq!(parse_time("5"), Some(Duration::from_secs(5)));
         assert_eq!(parse_time("5 years"), None);
+        let days = Duration::from_hours(72);
+        assert_eq!(
+            (parse_time("3d"), parse_time("72 h")),
+            (Some(days), Some(days))
+        );
+        assert_eq!(Time::show(&days), "3d");
         let addresses = [
             (":7711", "[::]:7711"),
             ("7711", "[::]:7711"),

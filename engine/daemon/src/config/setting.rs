@@ -110,15 +110,20 @@ pub const RULES_TEST: Commands = 1 << 6;
 /// Every command, and no command at all.
 pub const EVERY: Commands = 1 << 7;
 
+/// `sniffer spool`.
+pub const SPOOL: Commands = 1 << 8;
+
 /// The commands with a live capture.
 pub const CAPTURING: Commands = RUN | CHECK | ALL_IN_ONE;
+/// The commands that deliver calls.
+pub const DELIVERING: Commands = CAPTURING | SPOOL;
 /// The commands that read calls, live or from files.
 pub const READING: Commands = CAPTURING | READ;
 /// The commands with the embedded store.
 pub const STORING: Commands = STORE | ALL_IN_ONE | DEMO;
 
 /// Each command by itself, with its name.
-pub const COMMANDS: [(Commands, &str); 8] = [
+pub const COMMANDS: [(Commands, &str); 9] = [
     (RUN, "run"),
     (READ, "read"),
     (CHECK, "check"),
@@ -126,6 +131,7 @@ pub const COMMANDS: [(Commands, &str); 8] = [
     (STORE, "store"),
     (DEMO, "demo"),
     (RULES_TEST, "rules test"),
+    (SPOOL, "spool"),
     (EVERY, "every command"),
 ];
 

@@ -27,12 +27,13 @@ use super::mode::CaptureMode;
 use super::page_token::{PageToken, TokenText};
 use super::setting::Group::{Calls, Delivery, Operation, Packets, Store};
 use super::setting::{
-    ALL_IN_ONE, CAPTURING, Commands, DEMO, Described, EVERY, Kind, READING, RULES_TEST, Row,
-    STORING, Setting,
+    ALL_IN_ONE, CAPTURING, Commands, DELIVERING, DEMO, Described, EVERY, Kind, READING, RULES_TEST,
+    Row, SPOOL, STORING, Setting,
 };
+use super::spool::{SpoolFolder, Spooling};
 use super::values::Values;
 use crate::diagnostic::Diagnostic;
-use crate::limits::{RING_BYTES_MIN, UPLOAD_BUNDLES_MAX};
+use crate::limits::{RING_BYTES_MIN, SPOOL_BYTES_MIN, UPLOAD_BUNDLES_MAX};
 
 /// Rules when none are given.
 pub const RULES: &str = "include default";
@@ -198,7 +199,7 @@ settings! {
         .flag("rules", "TEXT")
         .default_words(RULES)
         .embedded_default(RULES_OF_EMBEDDED_STORE)
-        .of(Calls, READING | DEMO | RULES_TEST);
+        .of(Calls, READING | DEMO | RULES_TEST | SPOOL);
 
     /// Bytes of a decoded body that are kept, on each side of a call.
     ///
@@ -280,7 +281,7 @@ settings! {
     url: Optional<Url> = Setting::new("USAGE_LOGGERS_URL", || None)
         .flag("url", "URL")
         .embedded_default("its own URL")
-        .of(Delivery, CAPTURING);
+        .of(Delivery, DELIVERING);
 
     /// Header of every POST: 'Authorization: Bearer TOKEN', or file:///PATH of a file with headers.
     ///
@@ -291,7 +292,7 @@ settings! {
         .aliases(&["SNIFFER_HEADER"])
         .flag("header", "LINE")
         .secret()
-        .of(Delivery, CAPTURING);
+        .of(Delivery, DELIVERING);
 
     /// File with certificates (PEM) that are trusted at the capture URL, instead of those of the system.
     ///
@@ -299,7 +300,7 @@ settings! {
     /// makes it. Name and dates are checked in either case. Without it the system's authorities are trusted.
     ca: Optional<Path> = Setting::new("SNIFFER_CA", || None)
         .flag("ca", "FILE")
-        .of(Delivery, CAPTURING);
+        .of(Delivery, DELIVERING);
 
     /// Count calls and send nothing.
     no_send: Switch = Setting::new("USAGE_LOGGERS_DISABLE", || false)
@@ -317,6 +318,32 @@ settings! {
         .flag("bundle-queue-size", "COUNT")
         .of(Delivery, CAPTURING);
 
+    /// Folder in which bundles are kept on disk until they are delivered, auto, or off.
+    ///
+    /// Each bundle is written there before it is posted, so that neither a collector that is away nor the end of this process
+    /// costs calls. `auto`, which the images set, is `spool` in /var/lib/sniffer if that is a volume that can be
+    /// written. docs/spool.md describes the folder, and `sniffer spool` what can be done with it.
+    spool: SpoolFolder = Setting::new("SNIFFER_SPOOL", || Spooling::Off)
+        .flag("spool", "DIR")
+        .of(Delivery, DELIVERING);
+
+    /// Bytes of the spool; past them the oldest bundles are given up and counted.
+    spool_bytes: Bytes<SPOOL_BYTES_MIN> = Setting::new("SNIFFER_SPOOL_BYTES", || 1 << 30)
+        .flag("spool-bytes", "BYTES")
+        .of(Delivery, DELIVERING);
+
+    /// How long a bundle stays in the spool; after that it is given up and counted.
+    spool_age: Time = Setting::new("SNIFFER_SPOOL_AGE", || Duration::from_hours(72))
+        .flag("spool-age", "TIME")
+        .of(Delivery, DELIVERING);
+
+    /// Bytes that are read back from the spool in a second, once the destination takes them again.
+    ///
+    /// What is captured meanwhile is delivered first.
+    spool_rate: Bytes<1024> = Setting::new("SNIFFER_SPOOL_RATE", || 16 << 20)
+        .flag("spool-rate", "BYTES")
+        .of(Delivery, DELIVERING);
+
     /// Compression of POSTs: auto, off, on, or 1 (fast) to 9 (small).
     ///
     /// The format is zlib. `auto` is off for a collector on this machine and on for all others, `on` is 1.
@@ -327,7 +354,7 @@ settings! {
     /// How long a stop may go on delivering.
     flush_timeout: Time = Setting::new("SNIFFER_FLUSH_TIMEOUT", || Duration::from_secs(5))
         .flag("flush-timeout", "TIME")
-        .of(Delivery, CAPTURING);
+        .of(Delivery, DELIVERING);
 
     /// Bytes of memory for flows, open calls and bundles, without the packet rings.
     ///
@@ -465,10 +492,6 @@ pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("SNIFFER_DEBUG_DEAL_ID", "nothing is exported"),
     ("SNIFFER_DEBUG_HTTP_ENDPOINT", "nothing is exported"),
     ("SNIFFER_PORT", "use APP_PORTS"),
-    (
-        "SNIFFER_SPOOL",
-        "what cannot be delivered is kept in memory only in this version",
-    ),
     ("SNIFFER_SAMPLE", "use the rule `sample N`"),
     (
         "K8S_INPUT",

@@ -189,6 +189,29 @@ destination take more: client_max_body_size of nginx; the embedded store takes 1
     W050, Done, "io_uring is not available",
 "Docker's default seccomp profile and kernel.io_uring_disabled=2 refuse io_uring. The uploader uses plain sockets instead,
 which costs a little more CPU and loses nothing.";
+    W051, Done, "the spool cannot be written",
+"Bundles are kept in memory only, as without a spool, until a write succeeds; one is tried each second. The message has the
+kernel's reason, mostly a full disk: `df -h` with the folder of --spool. The status counts the writes that failed.";
+    W052, Done, "calls in the spool are held",
+"They were captured under other rules than those in use now, so what the present rules hide may be in them. They are neither
+delivered nor removed, until the bounds of the spool (--spool-bytes, --spool-age) are reached or somebody decides:
+
+  sniffer spool drain          delivers them
+  sniffer spool discard        gives them up; they are counted as dropped (discarded)
+  sniffer spool export         prints them as NDJSON";
+    W053, Done, "a part of the spool is damaged",
+"Bundles in the spool could not be read: a file was cut or changed, or the process was killed within a write. The bundles before and behind
+them are delivered. The files of their segment are kept aside, with `damaged-` in front of their names; docs/spool.md
+describes how their lines are read. Of members that no record names nobody knows whether they were delivered.";
+    W054, Done, "the spool gave calls up",
+"The bound of bytes (--spool-bytes) or of age (--spool-age) was reached while the destination took nothing, and the oldest bundles
+were given up; they are counted as dropped (spool_full, spool_age).";
+    E055, Usage, "the spool cannot be used",
+"The folder of --spool (SNIFFER_SPOOL) cannot be written, others may write to it, or another process has it. The message has the
+reason. A folder serves one process at a time. SNIFFER_SPOOL=off keeps what cannot be delivered in memory only.";
+    W056, Done, "no spool",
+"SNIFFER_SPOOL=auto, which the images set, uses /var/lib/sniffer if a volume is mounted there. Without one, what cannot be delivered
+is kept in memory, and lost when the container ends. Mount a volume, or set SNIFFER_SPOOL=off.";
     E060, Usage, "that cannot be done here",
 "The option or command is known, but cannot be combined with another one that was given.";
     W060, Done, "no packets",

@@ -11,6 +11,7 @@ use engine_core::uploads::SenderTable;
 use super::families::{self, Pool, Series};
 use crate::counters::Stages;
 use crate::process::Process;
+use crate::sink::spool;
 use crate::sink::stats::{Snapshot, Times};
 use crate::status::{Calls, Completeness, Killed, RuleHits};
 
@@ -169,7 +170,7 @@ fn faults(page: &mut Text, moment: &Moment) {
     }
 }
 
-/// The ledger: `seen = sent + stopped + sampled_out + dropped + in_flight + unaccounted`.
+/// The ledger: `seen + recovered = sent + stopped + sampled_out + dropped + spooled + in_flight + unaccounted`.
 fn calls(page: &mut Text, calls: &Calls, killed: Killed) {
     page.metric("sniffer_calls_seen_total", "Calls that ended.");
     page.sample(
@@ -178,6 +179,11 @@ fn calls(page: &mut Text, calls: &Calls, killed: Killed) {
         calls.seen,
     );
     for (name, help, count) in [
+        (
+            "sniffer_calls_recovered_total",
+            "Calls that earlier processes left in the spool.",
+            calls.recovered,
+        ),
         (
             "sniffer_calls_sent_total",
             "Calls that the destination acknowledged.",
@@ -200,6 +206,11 @@ fn calls(page: &mut Text, calls: &Calls, killed: Killed) {
     for (reason, count) in &calls.dropped {
         page.sample("sniffer_calls_dropped_total", &[("reason", reason)], count);
     }
+    page.single(
+        "sniffer_calls_spooled",
+        "Calls on disk alone, to be delivered later.",
+        calls.spooled,
+    );
     page.single(
         "sniffer_calls_in_flight",
         "Calls on their way, counted where they are.",
@@ -308,6 +319,71 @@ fn output(page: &mut Text, sinks: &[Snapshot]) {
         |sink| sink.last_success.map(seconds),
     );
     delivery(page, &sinks);
+    spool(page, &sinks);
+}
+
+/// Name and help of a metric, and its value.
+type SpoolRow = (&'static str, &'static str, fn(&spool::Snapshot) -> u64);
+
+/// What is on disk, of the sinks that have a spool.
+fn spool(page: &mut Text, sinks: &Sinks<'_>) {
+    let rows: [SpoolRow; 10] = [
+        (
+            "sniffer_spool_bytes",
+            "Bytes of the files of the spool.",
+            |spool| spool.totals.bytes,
+        ),
+        (
+            "sniffer_spool_segments",
+            "Segments of the spool.",
+            |spool| spool.totals.segments,
+        ),
+        (
+            "sniffer_spool_calls",
+            "Calls in the spool that are not delivered, those that are in memory as well included.",
+            |spool| spool.totals.calls,
+        ),
+        (
+            "sniffer_spool_held_calls",
+            "Of these, calls that are held because the rules have changed.",
+            |spool| spool.totals.held_calls,
+        ),
+        (
+            "sniffer_spool_written_bytes_total",
+            "Bytes written.",
+            |spool| spool.written_bytes,
+        ),
+        (
+            "sniffer_spool_failed_writes_total",
+            "Writes that failed.",
+            |spool| spool.failed_writes,
+        ),
+        (
+            "sniffer_spool_syncs_total",
+            "Times that written bundles were brought to the disk itself.",
+            |spool| spool.syncs,
+        ),
+        (
+            "sniffer_spool_failing",
+            "1 while bundles cannot be written, and are kept in memory only.",
+            |spool| u64::from(!spool.trouble.is_empty()),
+        ),
+        (
+            "sniffer_spool_damaged_calls_total",
+            "Calls of earlier processes that cannot be read.",
+            |spool| spool.damage.calls,
+        ),
+        (
+            "sniffer_spool_unknown_calls_total",
+            "Calls of earlier processes without a record: nobody knows whether they were delivered.",
+            |spool| spool.damage.unknown,
+        ),
+    ];
+    if sinks.0.iter().any(|sink| sink.spool.is_some()) {
+        for (name, help, count) in rows {
+            sinks.each(page, name, help, |sink| sink.spool.as_ref().map(count));
+        }
+    }
 }
 
 /// The metrics that only one kind of sink has.

@@ -21,9 +21,14 @@ pub fn calls(stages: &Stages, sink: Option<&Snapshot>) -> Calls {
         ("memory", message.calls_shed),
         ("overload", message.calls_shed_overload),
         ("shutdown", sink.counters.calls_dropped_shutdown),
+        ("spool_full", sink.counters.calls_dropped_spool_full),
+        ("spool_age", sink.counters.calls_dropped_spool_age),
+        ("spool_damaged", sink.counters.calls_dropped_spool_damaged),
+        ("discarded", sink.counters.calls_dropped_discarded),
     ];
     Calls {
         seen: message.calls_seen,
+        recovered: sink.counters.calls_recovered,
         sent: sink.counters.calls_sent,
         stopped: message.calls_stopped + shard.calls_withheld,
         sampled: message.calls_sampled,
@@ -31,6 +36,7 @@ pub fn calls(stages: &Stages, sink: Option<&Snapshot>) -> Calls {
             .into_iter()
             .map(|(reason, count)| (reason.to_owned(), count))
             .collect(),
+        spooled: sink.counters.calls_spooled,
         in_flight: shard.calls_held + sink.calls_in_flight,
         unaccounted: 0,
     }
@@ -68,6 +74,12 @@ mod tests {
                 calls_dropped_too_large: 1,
                 calls_dropped_queue_full: 7,
                 calls_dropped_shutdown: 8,
+                calls_dropped_spool_full: 11,
+                calls_dropped_spool_age: 12,
+                calls_dropped_spool_damaged: 13,
+                calls_dropped_discarded: 14,
+                calls_recovered: 60,
+                calls_spooled: 10,
                 ..Counters::default()
             },
             calls_in_flight: 3,
@@ -80,8 +92,10 @@ mod tests {
         );
         assert_eq!(
             (calls.dropped_total(), calls.in_flight, calls.unaccounted),
-            (34, 7, -8)
+            (84, 7, -8)
         );
+        assert_eq!((calls.recovered, calls.spooled), (60, 10));
+        assert_eq!(calls.dropped["spool_damaged"], 13);
         assert_eq!(calls.dropped["overload"], 9);
         assert_eq!(calls.dropped["queue_full"], 10);
     }

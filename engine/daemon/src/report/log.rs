@@ -6,7 +6,7 @@ use super::reporter::Reporter;
 use super::warnings::{
     cannot_keep_up, flows_are_split, markers_refused, queue_was_full, ring_was_full,
 };
-use crate::diagnostic::{Code, Console};
+use crate::diagnostic::{Code, Console, Diagnostic};
 use crate::status;
 
 /// At most one line in this time on each number that grows, such as that of frames dropped in a ring.
@@ -22,6 +22,7 @@ pub struct WarningLog {
     ring_drops: Growth,
     flows_apart: Growth,
     overload: OverloadLog,
+    spool: Vec<Code>,
     queue_full: u64,
     queue_full_at: Option<Instant>,
     senders: Vec<String>,
@@ -64,6 +65,7 @@ impl WarningLog {
             }
         }
         self.queue(reporter.queue_full(), console);
+        self.spool(&reporter.spool_troubles(), console);
         self.uploads(&reporter.uploads(), console);
         let overload = status::Overload::of(&stages);
         match self.overload.change(&overload, Instant::now()) {
@@ -77,6 +79,18 @@ impl WarningLog {
 }
 
 impl WarningLog {
+    /// Reports each trouble of the spool when it begins.
+    fn spool(&mut self, troubles: &[Diagnostic], console: Console) {
+        self.spool
+            .retain(|code| troubles.iter().any(|trouble| trouble.code == *code));
+        for trouble in troubles {
+            if !self.spool.contains(&trouble.code) {
+                self.spool.push(trouble.code);
+                console.report(trouble);
+            }
+        }
+    }
+
     /// Reports calls that were dropped because the queue was full, which also a destination that is up may cause.
     fn queue(&mut self, calls: u64, console: Console) {
         let is_recent = (self.queue_full_at).is_some_and(|at| at.elapsed() < QUEUE_FULL_EVERY);

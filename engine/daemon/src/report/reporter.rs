@@ -17,7 +17,7 @@ use super::faults::faults;
 use super::hints::{self, Scope, Seen};
 use super::ledger::{calls, unpaired};
 use super::rule_matches::RuleMatches;
-use super::warnings::warnings;
+use super::warnings::{spool_troubles, warnings};
 use crate::capture::hotplug::Interfaces;
 use crate::counters::{Published, Sample, Stages};
 use crate::diagnostic::Diagnostic;
@@ -27,6 +27,7 @@ use crate::metrics::{Answer, Page};
 use crate::process::Process;
 use crate::sandbox::Confinement;
 use crate::sink::kind::Monitor;
+use crate::sink::spool;
 use crate::sink::stats::Snapshot;
 use crate::status::{self, Calls, Copies, Killed, Output, Packets, Port, State, Status};
 
@@ -130,6 +131,18 @@ impl Reporter {
     pub fn queue_full(&self) -> u64 {
         let (_, _, calls) = self.ledger();
         calls.dropped.get("queue_full").copied().unwrap_or(0)
+    }
+
+    /// What is wrong with the spool.
+    pub fn spool_troubles(&self) -> Vec<Diagnostic> {
+        if self
+            .sinks
+            .iter()
+            .all(|sink| sink.snapshot().spool.is_none())
+        {
+            return Vec::new();
+        }
+        spool_troubles(&self.capture().0)
     }
 
     /// The skipped uploads of sniffers.
@@ -394,5 +407,25 @@ fn output(sink: &Snapshot) -> Output {
         queue_calls: sink.calls_in_flight,
         queue_bytes: sink.counters.bytes_queued,
         transport: detail.transport,
+        spool: sink.spool.as_ref().map(spool),
+    }
+}
+
+fn spool(spool: &spool::Snapshot) -> status::Spool {
+    let totals = &spool.totals;
+    status::Spool {
+        folder: spool.folder.clone(),
+        bytes: totals.bytes,
+        segments: totals.segments,
+        bundles: totals.bundles,
+        calls: totals.calls,
+        held_calls: totals.held_calls,
+        held_segments: totals.held_segments,
+        trouble: spool.trouble.clone(),
+        written_bytes: spool.written_bytes,
+        failed_writes: spool.failed_writes,
+        syncs: spool.syncs,
+        damaged_calls: spool.damage.calls,
+        unknown_calls: spool.damage.unknown,
     }
 }

@@ -16,6 +16,7 @@ pub fn warnings(capture: &status::Capture, hints: Vec<Diagnostic>) -> Vec<Warnin
     if let Some(calls) = queue_full.filter(|calls| *calls > 0) {
         problems.push(queue_was_full(calls));
     }
+    problems.extend(spool_troubles(capture));
     if capture.output.transport.contains('(') {
         problems.push(Diagnostic::new(
             Code::W050,
@@ -66,6 +67,53 @@ fn destination_down(capture: &status::Capture) -> Diagnostic {
         code.unwrap_or(Code::W042),
         format!("{place}{why}; {dropped} dropped so far"),
     )
+}
+
+/// What is wrong with the spool of this capture.
+pub fn spool_troubles(capture: &status::Capture) -> Vec<Diagnostic> {
+    let spool = capture.output.spool.iter();
+    spool
+        .flat_map(|spool| of_spool(spool, &capture.calls))
+        .collect()
+}
+
+fn of_spool(spool: &status::Spool, calls: &status::Calls) -> Vec<Diagnostic> {
+    let folder = &spool.folder;
+    let mut found = Vec::new();
+    if !spool.trouble.is_empty() {
+        let what = format!(
+            "the spool {folder} cannot be written: {}; bundles are kept in memory only",
+            spool.trouble
+        );
+        found.push(Diagnostic::new(Code::W051, what).fix(format!("df -h {folder}")));
+    }
+    if spool.held_calls > 0 {
+        let what = format!(
+            "{} in {} of the spool are held: they were captured under other rules",
+            plural(spool.held_calls, "call"),
+            plural(spool.held_segments, "segment"),
+        );
+        let fix = "sniffer spool drain    delivers them; or: sniffer spool discard";
+        found.push(Diagnostic::new(Code::W052, what).fix(fix));
+    }
+    if spool.damaged_calls + spool.unknown_calls > 0 {
+        let what = format!(
+            "{} in the spool {folder} cannot be read; of {} more nobody knows whether they were delivered",
+            plural(spool.damaged_calls, "call"),
+            thousands(spool.unknown_calls),
+        );
+        found.push(Diagnostic::new(Code::W053, what));
+    }
+    let dropped = |reason: &str| calls.dropped.get(reason).copied().unwrap_or(0);
+    let given_up = dropped("spool_full") + dropped("spool_age");
+    if given_up > 0 {
+        let what = format!(
+            "the spool gave up {}: its bounds were reached",
+            plural(given_up, "call")
+        );
+        found.push(Diagnostic::new(Code::W054, what).fix("a larger --spool-bytes or --spool-age"));
+    }
+    found
 }
 
 /// The destination takes less than is captured: calls of this number were dropped because no more could be kept.

@@ -17,8 +17,22 @@ pub enum Event {
     Reload(Sender<Response>),
     /// `sniffer off`.
     Off(Sender<Response>),
+    /// `sniffer spool drain` and `discard`, and the answer to it.
+    Spool(SpoolOrder, Sender<Response>),
     /// From a shard.
     Shard(Notice),
+}
+
+/// What a person orders of the spools.
+#[derive(Clone, Copy, Debug)]
+pub enum SpoolOrder {
+    /// What is held is delivered.
+    Drain,
+    /// What is held, or everything, is given up.
+    Discard {
+        /// Everything.
+        all: bool,
+    },
 }
 
 /// Signals become events from now on.
@@ -36,6 +50,10 @@ pub(super) fn answer(reporter: &Reporter, events: &Sender<Event>, request: Reque
         Request::On => Response::new(Exit::Done, "sniffer: ERROR (already started)"),
         Request::Off => forward(events, Event::Off),
         Request::Reload => forward(events, Event::Reload),
+        Request::Drain => forward(events, |reply| Event::Spool(SpoolOrder::Drain, reply)),
+        Request::Discard { all } => forward(events, |reply| {
+            Event::Spool(SpoolOrder::Discard { all }, reply)
+        }),
         Request::Page => Response::new(
             Exit::NotRunning,
             "a capture without an embedded store runs here, and has no page",

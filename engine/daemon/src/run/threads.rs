@@ -14,7 +14,7 @@ use engine_sys::cpu;
 use engine_sys::packet::Steering;
 
 use super::context::{Context, bug};
-use super::events::Event;
+use super::events::{Event, SpoolOrder};
 use crate::capture::hotplug::{Change, Interfaces};
 use crate::capture::interfaces::Choice;
 use crate::capture::orders::Orders;
@@ -204,6 +204,9 @@ impl Threads {
             order.set_rules(Arc::new((*rules.set).clone()), cells.clone());
         }
         *self.reporter.rules() = watch;
+        for spool in self.sinks.spools() {
+            spool.set_rules(rules.set.fingerprint());
+        }
         self.reporter
             .reloads
             .succeeded
@@ -216,6 +219,22 @@ impl Threads {
         let text = format!("rules read again: {}{late}", rules.name);
         context.console.info(&text);
         Ok(text)
+    }
+
+    /// Passes an order on to the spools; each carries it out in its own thread.
+    pub(super) fn order_spools(&self, order: SpoolOrder) -> String {
+        for spool in self.sinks.spools() {
+            match order {
+                SpoolOrder::Drain => spool.release(),
+                SpoolOrder::Discard { all } => spool.discard(all),
+            }
+        }
+        match order {
+            SpoolOrder::Drain => "what was held in the spool is being delivered",
+            SpoolOrder::Discard { all: true } => "what waits on disk alone is given up",
+            SpoolOrder::Discard { all: false } => "what was held in the spool is given up",
+        }
+        .to_owned()
     }
 
     /// Waits until all shards use the new rules, so that the answer is true for exchanges that start after it; false if one

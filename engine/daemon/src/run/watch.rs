@@ -53,6 +53,10 @@ pub(super) fn watch(
                 // A client that is gone needs no answer.
                 let _ = reply.send(Response::new(exit, text));
             }
+            Ok(Event::Spool(order, reply)) => {
+                let text = threads.order_spools(order);
+                let _ = reply.send(Response::new(Exit::Done, text));
+            }
             Ok(Event::Off(reply)) => return Cause::Off(reply),
             Ok(Event::Shard(Notice::Ended)) => return Cause::Broken,
             Ok(Event::Shard(Notice::Trouble { interface, trouble })) => {

@@ -100,8 +100,11 @@ impl Plan {
             Role::Store => &[EVERY_ROLE, SOCKETS_IN_USE, WRITING, REMOVING],
             Role::Reader => &[EVERY_ROLE],
         };
-        let mut rules: Rules = sets
-            .iter()
+        let spooling: &[&[c_long]] = match self.role {
+            Role::Capture if !self.write.is_empty() => &[SPOOLING],
+            _ => &[],
+        };
+        let mut rules: Rules = (sets.iter().chain(spooling))
             .flat_map(|calls| calls.iter().map(|&call| (call, Vec::new())))
             .collect();
         if self.uses_uring {
@@ -456,6 +459,18 @@ const WRITING: &[c_long] = &[
     libc::SYS_ftruncate,
     libc::SYS_pwrite64,
     libc::SYS_pwritev,
+];
+
+/// Writing the spool in its folder. None of these writes to a packet socket, which has no position.
+const SPOOLING: &[c_long] = &[
+    libc::SYS_fchmod,
+    libc::SYS_fdatasync,
+    libc::SYS_ftruncate,
+    libc::SYS_pwrite64,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_rename,
 ];
 
 /// Calls that end the process.

@@ -87,6 +87,11 @@ impl Plan {
         }
     }
 
+    /// Adds a folder in which files are made, written and removed.
+    pub fn write_in(&mut self, folder: &Path) {
+        self.write.push(folder.to_owned());
+    }
+
     /// Adds connections to this TCP port, at any address.
     pub fn connect_to(&mut self, port: u16) {
         self.connect.push(port);

@@ -1,10 +1,10 @@
 //! The closed bundles that wait for a sink: bounded in number and bytes, and what is given up is always the oldest.
 //!
 //! A bundle whose delivery has started stays here until it is settled, so stopping or losing a connection loses none. An
-//! [`Entry`] hides where its bytes are. Today that is memory shared with other sinks ([`Lease`]), or a [`Part`] of a bundle
-//! that the collector found too large; the part on disk (the spool) adds entries whose bytes are read from there, and a place that each bundle is written to before its delivery
-//! starts, and leaves what delivers them as it is. What names a bundle to the collector is its own key, never its number
-//! here, which ends with this process.
+//! [`Entry`] hides where its bytes are: in memory shared with other sinks ([`Lease`]), or in a [`Part`], which is some lines
+//! of a bundle that the collector found too large, or a bundle that was read back from the spool. With a spool each entry has
+//! a [`Ticket`] as soon as it is on its way to the disk; where there is more than the bounds allow, such entries only lose
+//! their memory. What names a bundle to the collector is its own key, never its number here, which ends with this process.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -14,6 +14,7 @@ use engine_core::bundle::Encoding;
 
 use super::part::{Part, Whole};
 use super::shared::Lease;
+use super::spool::{Content, Ticket};
 
 /// Where the bytes of an entry are.
 #[derive(Debug)]
@@ -26,18 +27,29 @@ enum Source {
 impl Source {
     fn as_whole(&self) -> Whole<'_> {
         match self {
-            Self::Bundle(_, lease) => {
-                let bundle = lease.bundle();
-                Whole {
-                    body: &bundle.body,
-                    encoding: bundle.encoding,
-                    index: &bundle.index,
-                    key: bundle.id,
-                }
-            }
+            Self::Bundle(_, lease) => Whole::of(lease.bundle()),
             Self::Part(part) => part.as_whole(),
         }
     }
+
+    /// For the thread of the spool.
+    fn content(&self) -> Content {
+        match self {
+            Self::Bundle(_, lease) => Content::Bundle(lease.hold()),
+            Self::Part(part) => Content::Part(part.clone()),
+        }
+    }
+}
+
+/// What the spool has of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Copied {
+    /// Nothing yet.
+    No,
+    /// It is there or on its way.
+    As(Ticket),
+    /// Nothing, and it is not to be written again: the bound of the spool was reached.
+    Never,
 }
 
 /// A bundle, or a part of one, that waits, or whose delivery has started.
@@ -49,6 +61,12 @@ pub struct Entry {
     attempts: u32,
     not_before: Option<Instant>,
     is_started: bool,
+    copied: Copied,
+    /// It was read back from the disk, and may have been posted before.
+    is_read_back: bool,
+    /// Its attempts in earlier processes are not known.
+    is_old: bool,
+    calls: u64,
 }
 
 impl Entry {
@@ -90,10 +108,25 @@ impl Entry {
 
     /// Calls in it.
     pub fn calls(&self) -> u64 {
-        match &self.source {
-            Source::Bundle(_, lease) => u64::from(lease.bundle().calls),
-            Source::Part(part) => part.as_whole().index.len() as u64,
+        self.calls
+    }
+
+    /// What it is called in the spool, if it is there.
+    pub fn ticket(&self) -> Option<Ticket> {
+        match self.copied {
+            Copied::As(ticket) => Some(ticket),
+            Copied::No | Copied::Never => None,
         }
+    }
+
+    /// What the spool writes.
+    pub fn content(&self) -> Content {
+        self.source.content()
+    }
+
+    /// Attempts before the present one, as far as they are known: at least one for a bundle of an earlier process.
+    pub fn repeats(&self) -> u32 {
+        self.attempts.saturating_sub(1) + u32::from(self.is_old)
     }
 
     /// When it came.
@@ -146,10 +179,28 @@ impl Backlog {
 
     /// Adds a bundle of this shard. The bounds are kept by [`Self::take_excess`].
     pub fn push(&mut self, shard: usize, lease: Lease, now: Instant) {
-        self.insert(self.entries.len(), Source::Bundle(shard, lease), now);
+        let calls = u64::from(lease.bundle().calls);
+        self.insert(self.entries.len(), Source::Bundle(shard, lease), calls, now);
     }
 
-    fn insert(&mut self, index: usize, source: Source, since: Instant) {
+    /// Adds a bundle that was read back. Those of the shards are delivered before it.
+    pub fn push_read_back(
+        &mut self,
+        ticket: Ticket,
+        part: Part,
+        calls: u64,
+        is_old: bool,
+        now: Instant,
+    ) {
+        self.insert(self.entries.len(), Source::Part(part), calls, now);
+        if let Some(entry) = self.entries.back_mut() {
+            entry.copied = Copied::As(ticket);
+            entry.is_read_back = true;
+            entry.is_old = is_old;
+        }
+    }
+
+    fn insert(&mut self, index: usize, source: Source, calls: u64, since: Instant) {
         let entry = Entry {
             number: self.next,
             source,
@@ -157,6 +208,10 @@ impl Backlog {
             attempts: 0,
             not_before: None,
             is_started: false,
+            copied: Copied::No,
+            is_read_back: false,
+            is_old: false,
+            calls,
         };
         self.bytes += entry.memory_bytes();
         self.calls += entry.calls();
@@ -173,7 +228,11 @@ impl Backlog {
         let since = entry.since;
         let divided = self.remove(number)?;
         for half in halves.into_iter().rev() {
-            self.insert(index, Source::Part(half), since);
+            let calls = half.as_whole().index.len() as u64;
+            self.insert(index, Source::Part(half), calls, since);
+            if let Some(half) = self.entries.get_mut(index) {
+                half.is_old = divided.is_old;
+            }
         }
         Some(divided)
     }
@@ -182,8 +241,8 @@ impl Backlog {
         self.entries.iter().position(|entry| entry.number == number)
     }
 
-    /// The oldest bundle whose delivery has not started, while there is more than the bounds allow. The newest always
-    /// stays.
+    /// The oldest bundle whose delivery has not started, while there is more than the bounds allow: one that the spool has,
+    /// if there is one. The newest always stays.
     pub fn take_excess(&mut self) -> Option<Entry> {
         if self.entries.len() <= self.bundles_max && self.bytes <= self.bytes_max {
             return None;
@@ -193,16 +252,45 @@ impl Backlog {
             .entries
             .iter()
             .filter(|entry| !entry.is_started && entry.number != newest);
-        let oldest = waiting.map(|entry| entry.number).min()?;
-        self.remove(oldest)
+        let oldest = waiting.min_by_key(|entry| (entry.ticket().is_none(), entry.number))?;
+        self.remove(oldest.number)
     }
 
-    /// Starts the next delivery that may start now; the entry stays here, marked.
+    /// The oldest entry of which the spool has nothing and may have a copy.
+    pub fn first_uncopied(&self) -> Option<&Entry> {
+        let mut entries = self.entries.iter();
+        entries.find(|entry| entry.copied == Copied::No)
+    }
+
+    /// It is on its way to the spool.
+    pub fn set_ticket(&mut self, number: u64, ticket: Ticket) {
+        if let Some(index) = self.position(number)
+            && let Some(entry) = self.entries.get_mut(index)
+        {
+            entry.copied = Copied::As(ticket);
+        }
+    }
+
+    /// The spool has no copy of this bundle. `again`: it may be written later.
+    pub fn is_missing(&mut self, ticket: Ticket, again: bool) {
+        let mut entries = self.entries.iter_mut();
+        if let Some(entry) = entries.find(|entry| entry.ticket() == Some(ticket)) {
+            entry.copied = if again { Copied::No } else { Copied::Never };
+        }
+    }
+
+    /// Bundles here that were read back.
+    pub fn read_back(&self) -> usize {
+        let entries = self.entries.iter();
+        entries.filter(|entry| entry.is_read_back).count()
+    }
+
+    /// Starts the next delivery that may start now; the entry stays here, marked. What was read back comes last.
     pub fn start(&mut self, now: Instant) -> Option<&Entry> {
-        let entry = self
-            .entries
-            .iter_mut()
-            .find(|entry| !entry.is_started && entry.not_before.is_none_or(|at| at <= now))?;
+        let may_start =
+            |entry: &&mut Entry| !entry.is_started && entry.not_before.is_none_or(|at| at <= now);
+        let entries = self.entries.iter_mut().filter(may_start);
+        let entry = entries.min_by_key(|entry| entry.is_read_back)?;
         entry.is_started = true;
         entry.attempts += 1;
         Some(entry)

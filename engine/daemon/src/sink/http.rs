@@ -7,10 +7,11 @@
 //! ```
 //!
 //! At least once: a bundle leaves the backlog when it was acknowledged (204), refused for good, or given up and counted.
-//! So at any time `pushed = sent + dropped(reason) + in flight`, in calls. The contract: `POST`, NDJSON, zlib named
+//! So at any time `pushed + recovered = sent + dropped(reason) + spooled + in flight`, in calls. The contract: `POST`, NDJSON, zlib named
 //! `deflated`, 204; connection failures, time-outs, 408, 429 and 5xx are tried again, with the same idempotency key.
 //!
-//! It does not compress, which would make one thread the bottleneck, and writes nothing to disk.
+//! It does not compress, which would make one thread the bottleneck, and leaves the disk to the thread of the
+//! [spool](super::spool).
 
 pub mod answer;
 mod answers;
@@ -46,6 +47,7 @@ use self::uploader::{Config, Uploader};
 use super::kind::{Monitor, Probe, Running, Sink, Started};
 use super::outbox::outboxes;
 use super::outlet::Outlet;
+use super::spool::{self, View};
 use super::stats::{Snapshot, Stats};
 use crate::capture_url::CaptureUrl;
 use crate::delegate::Delegate;
@@ -58,6 +60,8 @@ pub struct Http {
     config: Config,
     compression: Compression,
     is_confined: bool,
+    spool: Option<spool::Config>,
+    opened: Option<spool::Opened>,
 }
 
 impl Http {
@@ -68,7 +72,15 @@ impl Http {
             config: Config::new(url),
             compression: Compression::default(),
             is_confined: true,
+            spool: None,
+            opened: None,
         }
+    }
+
+    /// Keeps what is not delivered on disk.
+    pub fn spooled(mut self, spool: Option<spool::Config>) -> Self {
+        self.spool = spool;
+        self
     }
 
     /// Whether the process that looks up the name of the host confines itself.
@@ -142,6 +154,11 @@ impl Sink for Http {
     }
 
     fn prepare(&mut self) -> Result<(), Diagnostic> {
+        if let Some(config) = self.spool.clone() {
+            let folder = config.folder.clone();
+            let opened = spool::open(config);
+            self.opened = Some(opened.map_err(|why| why.diagnostic(&folder))?);
+        }
         let url = &self.config.url;
         if !self.config.over_supervisor && resolve::needs_delegate(url) {
             let delegate = Delegate::for_name(url.host(), url.port(), self.is_confined);
@@ -161,6 +178,9 @@ impl Sink for Http {
     }
 
     fn plan(&self, plan: &mut Plan) {
+        if let Some(opened) = &self.opened {
+            plan.write_in(opened.folder());
+        }
         if self.config.over_supervisor {
             plan.makes_socket_pairs = true;
             return;
@@ -180,12 +200,13 @@ impl Sink for Http {
             Event::Up { .. } => console.info(event),
             _ => console.report(&Diagnostic::new(event.code(), event.to_string())),
         };
-        let uploader = Uploader::start(self.config, inboxes, report)?;
+        let uploader = Uploader::start(self.config, self.opened, inboxes, report)?;
         let monitor = Counts {
             name: self.name,
             place,
             stats: uploader.stats(),
             answers: uploader.answers(),
+            spool: uploader.spool(),
         };
         Ok(Started {
             outlets: outboxes.into_iter().map(Outlet::Outbox).collect(),
@@ -218,11 +239,18 @@ impl Running for Posting {
         };
         let url = &self.monitor.place;
         let driver = self.monitor.answers.driver();
-        format!("sending to {url} (deflate {deflate}, uploader {driver})")
+        let spool = self.uploader.spool().map_or_else(String::new, |spool| {
+            format!(", spool {}", spool.snapshot().folder)
+        });
+        format!("sending to {url} (deflate {deflate}, uploader {driver}{spool})")
     }
 
     fn plan_calls(&self, plan: &mut Plan) {
         plan.uses_uring |= self.monitor.answers.kind() == Some(Kind::Uring);
+    }
+
+    fn spool(&self) -> Option<View> {
+        self.uploader.spool()
     }
 
     fn begin_stop(&mut self, deadline: Instant) {
@@ -240,12 +268,14 @@ struct Counts {
     place: String,
     stats: Arc<Stats>,
     answers: Arc<Answers>,
+    spool: Option<View>,
 }
 
 impl Monitor for Counts {
     fn snapshot(&self) -> Snapshot {
         let mut snapshot = self.stats.snapshot(&self.name, &self.place);
         snapshot.detail = Some(self.answers.detail(&snapshot.counters));
+        snapshot.spool = self.spool.as_ref().map(View::snapshot);
         snapshot
     }
 }

@@ -11,6 +11,7 @@ use std::time::Instant;
 use engine_core::bundle::Compression;
 
 use super::outlet::Outlet;
+use super::spool::View;
 use super::stats::Snapshot;
 use crate::diagnostic::{Console, Diagnostic};
 use crate::sandbox::Plan;
@@ -74,6 +75,11 @@ pub trait Running: Send {
 
     /// Adds the system calls that it makes, as far as that depends on this kernel.
     fn plan_calls(&self, _plan: &mut Plan) {}
+
+    /// Its spool, where it has one.
+    fn spool(&self) -> Option<View> {
+        None
+    }
 
     /// Delivers what it has, until `deadline` at the latest. Shards push nothing any longer. Returns at once.
     fn begin_stop(&mut self, _deadline: Instant) {}

@@ -1,4 +1,5 @@
-//! A part of a bundle that the collector found too large: some of its lines, with their index and a key of its own.
+//! A part of a bundle that the collector found too large: some of its lines, with their index and a key of its own. A bundle
+//! that was read from the spool is one with all lines.
 //!
 //! `docs/contract.md`, section 2. A bundle is halved by the number of its lines, a half again, and so on down to one line, so
 //! that one line which is too large costs its own call and no other. What a part is depends on its bundle alone: an attempt
@@ -9,7 +10,7 @@ use std::io::Read as _;
 
 use bytes::Bytes;
 use engine_core::bundle::deflate::Encoder;
-use engine_core::bundle::{CallEntry, Encoding};
+use engine_core::bundle::{Bundle, CallEntry, Encoding};
 use flate2::read::ZlibDecoder;
 
 /// Bits of a key in which a bundle has its number: enough for a million bundles a second for twelve days, of each shard.
@@ -40,7 +41,23 @@ pub struct Whole<'a> {
     pub key: u128,
 }
 
-impl Whole<'_> {
+impl<'a> Whole<'a> {
+    /// A bundle.
+    pub fn of(bundle: &'a Bundle) -> Self {
+        Self {
+            body: &bundle.body,
+            encoding: bundle.encoding,
+            index: &bundle.index,
+            key: bundle.id,
+        }
+    }
+
+    /// Bytes of its lines before encoding.
+    pub fn line_bytes(&self) -> usize {
+        let last = self.index.last();
+        last.map_or(0, |last| last.offset as usize + last.length as usize + 1)
+    }
+
     /// Its two halves; none where there is only one line, or where the index is not that of the lines.
     pub fn halves(&self) -> Option<[Part; 2]> {
         let lines = self.lines()?;
@@ -73,8 +90,7 @@ impl Whole<'_> {
         if self.encoding == Encoding::Plain {
             return Some(self.body.to_vec());
         }
-        let last = self.index.last()?;
-        let length = last.offset as usize + last.length as usize + 1;
+        let length = self.line_bytes();
         let mut lines = Vec::with_capacity(length);
         let mut text = ZlibDecoder::new(self.body).take(length as u64);
         text.read_to_end(&mut lines).ok()?;
@@ -95,6 +111,16 @@ fn encode(lines: &[u8], encoding: Encoding) -> Vec<u8> {
 }
 
 impl Part {
+    /// A bundle that was read from the spool.
+    pub fn new(body: Bytes, encoding: Encoding, index: Vec<CallEntry>, key: u128) -> Self {
+        Self {
+            body,
+            encoding,
+            index,
+            key,
+        }
+    }
+
     /// As what is divided.
     pub fn as_whole(&self) -> Whole<'_> {
         Whole {
@@ -120,7 +146,7 @@ impl Part {
 mod tests {
     use std::collections::HashSet;
 
-    use engine_core::bundle::{Bundle, Bundler, Compression, Config};
+    use engine_core::bundle::{Bundler, Compression, Config};
     use engine_core::message::{Notes, Output as _};
 
     use super::*;
@@ -169,12 +195,7 @@ mod tests {
             .map(|n| format!("[{}]", "x".repeat(n * 37 % 500)))
             .collect();
         let bundle = bundle(&lines, compression);
-        let whole = Whole {
-            body: &bundle.body,
-            encoding: bundle.encoding,
-            index: &bundle.index,
-            key: bundle.id,
-        };
+        let whole = Whole::of(&bundle);
         let (mut keys, mut found) = (HashSet::new(), Vec::new());
         leaves(&whole, &mut keys, &mut found);
         let expected = lines.iter().enumerate();

@@ -41,11 +41,27 @@ impl Lease {
         Bytes::from_owner(Body(Arc::clone(&self.0)))
     }
 
+    /// A reference for another thread of this sink, which may outlive the lease.
+    pub fn hold(&self) -> Hold {
+        Hold(Arc::clone(&self.0))
+    }
+
     /// Ends this sink's hold; the last one gets what goes back to the shard.
     pub fn release(self) -> Option<Empty> {
         // Acquire and release: what any sink did with the bundle comes before its reuse.
         let was_last = self.0.leases.fetch_sub(1, Ordering::AcqRel) == 1;
         was_last.then_some(Empty(self.0))
+    }
+}
+
+/// Keeps a bundle in memory. Its buffers are used again only once this is dropped, too.
+#[derive(Debug)]
+pub struct Hold(Arc<Held>);
+
+impl Hold {
+    /// What is held.
+    pub fn bundle(&self) -> &Bundle {
+        &self.0.bundle
     }
 }
 

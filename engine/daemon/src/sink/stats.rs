@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::column::Column;
+use super::spool;
 use crate::diagnostic::Code;
 
 /// Why calls were given up.
@@ -21,6 +22,14 @@ pub enum DropReason {
     QueueFull,
     /// The time to stop was over.
     Shutdown,
+    /// The bound of the spool was reached and their bundle the oldest.
+    SpoolFull,
+    /// Their bundle was in the spool for longer than it may be.
+    SpoolAge,
+    /// Their bundle in the spool cannot be read.
+    SpoolDamaged,
+    /// A person discarded what was in the spool.
+    Discarded,
 }
 
 engine_core::counters! {
@@ -36,6 +45,19 @@ engine_core::counters! {
         calls_dropped_queue_full,
         /// Calls in bundles that could not be delivered before the sink stopped.
         calls_dropped_shutdown,
+        /// Calls in bundles that were given up because the spool was full.
+        calls_dropped_spool_full,
+        /// Calls in bundles that were in the spool for longer than they may be.
+        calls_dropped_spool_age,
+        /// Calls in bundles of the spool that cannot be read.
+        calls_dropped_spool_damaged,
+        /// Calls in bundles of the spool that a person discarded.
+        calls_dropped_discarded,
+        /// Calls that earlier processes left in the spool.
+        calls_recovered,
+        /// Calls whose bundle is in the spool alone, and not in memory.
+        #[gauge]
+        calls_spooled,
         /// Calls in the backlog, those whose delivery has started included.
         #[gauge]
         calls_queued,
@@ -78,8 +100,8 @@ pub struct Stats {
 
 /// A copy of all counters of one sink.
 ///
-/// `calls_pushed = calls_sent + calls_dropped() + calls_in_flight`, exactly, at any time. With what the shards hold of
-/// it, that is the sink's column of the ledger.
+/// `calls_pushed + calls_recovered = calls_sent + calls_dropped() + calls_spooled + calls_in_flight`, exactly, at any time.
+/// With what the shards hold of it, that is the sink's column of the ledger.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// The sink's name in the settings.
@@ -112,6 +134,8 @@ pub struct Snapshot {
     pub last_error_code: Option<Code>,
     /// What only this kind of sink has; none for one that delivers nothing.
     pub detail: Option<Detail>,
+    /// Its spool; none where it has none.
+    pub spool: Option<spool::Snapshot>,
 }
 
 /// What only one kind of sink has to show.
@@ -161,6 +185,10 @@ impl Counters {
             + self.calls_dropped_too_large
             + self.calls_dropped_queue_full
             + self.calls_dropped_shutdown
+            + self.calls_dropped_spool_full
+            + self.calls_dropped_spool_age
+            + self.calls_dropped_spool_damaged
+            + self.calls_dropped_discarded
     }
 }
 
@@ -187,7 +215,7 @@ impl Stats {
         let counters = Counters::from_values(&mut cells);
         let sum = |count: fn(&Column) -> u64| self.columns.iter().map(|column| count(column)).sum();
         let calls_pushed: u64 = sum(Column::calls_pushed);
-        let left = counters.calls_sent + counters.calls_dropped();
+        let left = counters.calls_sent + counters.calls_dropped() + counters.calls_spooled;
         // Before the error: who finds the collector down finds why.
         let down = self.down.load(Ordering::Acquire);
         let (last_error_code, last_error) = self
@@ -201,7 +229,7 @@ impl Stats {
             calls_pushed,
             calls_shed: sum(Column::calls_shed),
             calls_withheld: sum(Column::calls_withheld),
-            calls_in_flight: calls_pushed.saturating_sub(left),
+            calls_in_flight: (calls_pushed + counters.calls_recovered).saturating_sub(left),
             counters,
             delivery: Times {
                 counts: std::array::from_fn(|index| self.delivery[index].load(Ordering::Relaxed)),
@@ -219,6 +247,7 @@ impl Stats {
             last_error,
             last_error_code,
             detail: None,
+            spool: None,
         }
     }
 }
@@ -269,9 +298,44 @@ impl Recorder {
             DropReason::TooLarge => &mut self.counters.calls_dropped_too_large,
             DropReason::QueueFull => &mut self.counters.calls_dropped_queue_full,
             DropReason::Shutdown => &mut self.counters.calls_dropped_shutdown,
+            DropReason::SpoolFull => &mut self.counters.calls_dropped_spool_full,
+            DropReason::SpoolAge => &mut self.counters.calls_dropped_spool_age,
+            DropReason::SpoolDamaged => &mut self.counters.calls_dropped_spool_damaged,
+            DropReason::Discarded => &mut self.counters.calls_dropped_discarded,
         };
         *counter += calls;
         self.publish();
+    }
+
+    /// Calls of earlier processes are in the spool.
+    pub fn recovered(&mut self, calls: u64) {
+        self.counters.calls_recovered += calls;
+        self.counters.calls_spooled += calls;
+        self.publish();
+    }
+
+    /// Calls of earlier processes that the spool cannot read.
+    pub fn found_damage(&mut self, calls: u64) {
+        self.counters.calls_recovered += calls;
+        self.dropped(calls, DropReason::SpoolDamaged);
+    }
+
+    /// The memory of calls was released; the spool has them.
+    pub fn left_to_spool(&mut self, calls: u64) {
+        self.counters.calls_spooled += calls;
+        self.publish();
+    }
+
+    /// Calls of the spool are in memory again.
+    pub fn loaded(&mut self, calls: u64) {
+        self.counters.calls_spooled = self.counters.calls_spooled.saturating_sub(calls);
+        self.publish();
+    }
+
+    /// Calls that only the spool had were given up.
+    pub fn lost_in_spool(&mut self, calls: u64, reason: DropReason) {
+        self.counters.calls_spooled = self.counters.calls_spooled.saturating_sub(calls);
+        self.dropped(calls, reason);
     }
 
     /// A delivery was started.

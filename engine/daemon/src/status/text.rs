@@ -8,8 +8,8 @@ use engine_core::http::Protocol;
 use engine_core::limits::OVERLOAD_BODY_BYTES;
 
 use super::{
-    Calls, Capture, Completeness, Killed, Output, Overload, Port, State, Status, Step, Uploads,
-    unread_protocols,
+    Calls, Capture, Completeness, Killed, Output, Overload, Port, Spool, State, Status, Step,
+    Uploads, unread_protocols,
 };
 use crate::quantity::{bytes, clock, names, plural, spoken, thousands};
 
@@ -116,12 +116,14 @@ impl Capture {
             text,
             "calls",
             format!(
-                "{} seen → {} sent · {} stopped · {} sampled out · {} · {} in flight     {}",
+                "{} seen{} → {} sent · {} stopped · {} sampled out · {}{} · {} in flight     {}",
                 thousands(calls.seen),
+                calls.recovered_text(),
                 thousands(calls.sent),
                 thousands(calls.stopped),
                 thousands(calls.sampled),
                 calls.dropped_text(),
+                calls.spooled_text(" · "),
                 thousands(calls.in_flight),
                 calls.balance_text()
             ),
@@ -168,6 +170,9 @@ impl Capture {
             );
         }
         line(text, "output", self.output.render());
+        if let Some(spool) = &self.output.spool {
+            line(text, "spool", spool.render());
+        }
         line(text, "rules", self.rules_text());
         line(
             text,
@@ -215,9 +220,10 @@ impl Capture {
     pub fn summary(&self, seconds: u64) -> String {
         let calls = &self.calls;
         let mut text = format!(
-            "stopped after {}: {} seen, ",
+            "stopped after {}: {} seen{}, ",
             spoken(seconds),
             plural(calls.seen, "call"),
+            calls.recovered_text(),
         );
         if self.output.transport.is_empty() {
             // The reason stands in brackets behind where calls go.
@@ -234,7 +240,7 @@ impl Capture {
         if calls.sampled > 0 {
             let _ = write!(text, "{} sampled out, ", thousands(calls.sampled));
         }
-        let _ = write!(text, "{}", calls.dropped_text());
+        let _ = write!(text, "{}{}", calls.dropped_text(), calls.spooled_text(", "));
         if calls.in_flight > 0 {
             let _ = write!(text, ", {} never delivered", thousands(calls.in_flight));
         }
@@ -287,6 +293,25 @@ impl Output {
     }
 }
 
+impl Spool {
+    fn render(&self) -> String {
+        let held = match self.held_calls {
+            0 => String::new(),
+            calls => format!(" · {} held", thousands(calls)),
+        };
+        let trouble = match self.trouble.as_str() {
+            "" => String::new(),
+            why => format!(" · NOT WRITTEN: {why}"),
+        };
+        format!(
+            "{} · {} not delivered, {}{held}{trouble}",
+            self.folder,
+            plural(self.calls, "call"),
+            bytes(self.bytes)
+        )
+    }
+}
+
 impl Calls {
     /// `7 (queue_full 5, refused 2)`.
     pub fn dropped_text(&self) -> String {
@@ -301,6 +326,22 @@ impl Calls {
             thousands(self.dropped_total()),
             reasons.join(", ")
         )
+    }
+
+    /// ` + 12 found in the spool`, or nothing.
+    fn recovered_text(&self) -> String {
+        match self.recovered {
+            0 => String::new(),
+            calls => format!(" + {} found in the spool", thousands(calls)),
+        }
+    }
+
+    /// `12 in the spool` behind this, or nothing.
+    fn spooled_text(&self, before: &str) -> String {
+        match self.spooled {
+            0 => String::new(),
+            calls => format!("{before}{} in the spool", thousands(calls)),
+        }
     }
 
     /// `balanced`, or by how much it is not.

@@ -55,6 +55,9 @@ const DEFLATED: HeaderValue = HeaderValue::from_static("deflated");
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
+/// How often the bundle was posted before, as far as that is known.
+const IDEMPOTENCY_RETRY: HeaderName = HeaderName::from_static("idempotency-retry");
+
 /// By which a sniffer that sees the post knows that it is no call.
 const UPLOAD_MARKER: HeaderName = HeaderName::from_static(uploads::NAME);
 
@@ -279,6 +282,9 @@ fn request(endpoint: &Endpoint, post: &Post) -> Request<Full<Bytes>> {
     }
     if let Ok(key) = HeaderValue::from_str(&key) {
         headers.insert(IDEMPOTENCY_KEY, key);
+    }
+    if post.repeats > 0 {
+        headers.insert(IDEMPOTENCY_RETRY, HeaderValue::from(post.repeats));
     }
     request
 }

@@ -14,8 +14,10 @@ use super::answers::Answers;
 use super::events::{Event, Refusal, Throttle};
 use super::retry::{Action, Failure, Outcome, Retry, Start};
 use crate::capture_url::CaptureUrl;
+use crate::limits;
 use crate::sink::backlog::{Backlog, Entry};
 use crate::sink::outbox::Inbox;
+use crate::sink::spool::{LostBy, Report, Spool, State};
 use crate::sink::stats::{DropReason, Recorder};
 
 /// What a connection posts.
@@ -26,6 +28,8 @@ pub(super) struct Post {
     pub(super) body: Bytes,
     pub(super) encoding: Encoding,
     pub(super) key: u128,
+    /// Attempts before this one, as far as they are known.
+    pub(super) repeats: u32,
 }
 
 /// What a connection should do.
@@ -83,6 +87,7 @@ pub(super) struct Dispatcher {
 struct Inner {
     inboxes: Vec<Inbox>,
     backlog: Backlog,
+    spool: Option<Spool>,
     retry: Retry,
     observer: Observer,
     idle: Vec<Waker>,
@@ -98,13 +103,19 @@ impl Dispatcher {
         url: CaptureUrl,
         refusal: Refusal,
         backlog: Backlog,
+        spool: Option<Spool>,
         seed: u64,
         inboxes: Vec<Inbox>,
-        observer: Observer,
+        mut observer: Observer,
     ) -> Rc<Self> {
+        if let Some(spool) = &spool {
+            observer.recorder.recovered(spool.found_calls());
+            observer.recorder.found_damage(spool.damage().calls);
+        }
         let inner = Inner {
             inboxes,
             backlog,
+            spool,
             retry: Retry::new(seed),
             observer,
             idle: Vec::new(),
@@ -119,30 +130,33 @@ impl Dispatcher {
         })
     }
 
-    /// Moves what the shards pushed into the backlog; gives up the oldest where it does not fit.
+    /// Moves what the shards pushed into the backlog, and sends it on its way to the spool; gives up the oldest where it does
+    /// not fit.
     pub(super) fn collect(&self) {
         let mut inner = self.inner.borrow_mut();
-        let mut came = false;
+        let now = Instant::now();
+        let mut came = inner.take_reports(now);
         for shard in 0..inner.inboxes.len() {
             while let Some(lease) = inner.inboxes.get_mut(shard).and_then(Inbox::take) {
                 came = true;
                 inner.backlog.push(shard, lease, Instant::now());
+                inner.copy_to_spool(now);
                 inner.give_up_excess();
             }
         }
+        inner.copy_to_spool(now);
+        inner.load_from_spool();
         if came {
             inner.update();
             inner.wake_idle();
         }
     }
 
-    /// Whether a shard has pushed something that was not collected.
+    /// Whether a shard has pushed something, or the spool reported something, that was not collected.
     pub(super) fn has_new(&self) -> bool {
-        self.inner
-            .borrow()
-            .inboxes
-            .iter()
-            .any(|inbox| !inbox.is_empty())
+        let inner = self.inner.borrow();
+        inner.inboxes.iter().any(|inbox| !inbox.is_empty())
+            || inner.spool.as_ref().is_some_and(Spool::has_reports)
     }
 
     /// The next thing for a connection to do; it is woken when that changes.
@@ -162,6 +176,7 @@ impl Dispatcher {
                         body: entry.body(),
                         encoding: entry.encoding(),
                         key: entry.key(),
+                        repeats: entry.repeats(),
                     });
                 }
                 None => inner.backlog.next_start(now),
@@ -205,6 +220,7 @@ impl Dispatcher {
                     self.is_up(&mut inner, now);
                     let recorder = &mut inner.observer.recorder;
                     recorder.sent(calls, bytes, took, SystemTime::now());
+                    inner.settled(&entry, State::Delivered);
                     inner.give_back(entry);
                 }
             }
@@ -254,6 +270,9 @@ impl Dispatcher {
         };
         if let Some(entry) = inner.backlog.divide(number) {
             let event = refusal(&entry).map(|refusal| Event::Divided { refusal });
+            // The parts come to the disk before the whole is settled there.
+            inner.copy_to_spool(now);
+            inner.settled(&entry, State::Divided);
             inner.give_back(entry);
             inner.give_up_excess();
             if let Some(event) = event {
@@ -338,13 +357,17 @@ impl Dispatcher {
         self.inner.borrow_mut().backlog.restart();
     }
 
-    /// Gives up everything that is left.
+    /// Leaves everything that is left to the spool; gives it up where there is none.
     pub(super) fn close(&self) {
         self.collect();
         let mut inner = self.inner.borrow_mut();
         while let Some(entry) = inner.backlog.pop() {
-            inner.give_up(entry, DropReason::Shutdown);
+            inner.leave_or_give_up(entry, DropReason::Shutdown, true);
         }
+        if let Some(spool) = &mut inner.spool {
+            spool.end();
+        }
+        inner.take_last_reports();
         inner.update();
     }
 }
@@ -370,13 +393,106 @@ impl Inner {
 
     fn give_up_excess(&mut self) {
         while let Some(entry) = self.backlog.take_excess() {
-            self.give_up(entry, DropReason::QueueFull);
+            self.leave_or_give_up(entry, DropReason::QueueFull, false);
         }
     }
 
     fn give_up(&mut self, entry: Entry, reason: DropReason) {
         self.observer.recorder.dropped(entry.calls(), reason);
+        self.settled(&entry, State::GivenUp);
         self.give_back(entry);
+    }
+
+    /// Releases the memory of a bundle that the spool has; another one is lost. `at_last`: one that was not yet written is, for
+    /// there is no other moment.
+    fn leave_or_give_up(&mut self, entry: Entry, reason: DropReason, at_last: bool) {
+        let Some(spool) = &mut self.spool else {
+            return self.give_up(entry, reason);
+        };
+        let ticket = match entry.ticket() {
+            None if at_last => Some(spool.write_now(entry.content())),
+            ticket => ticket,
+        };
+        let Some(ticket) = ticket else {
+            return self.give_up(entry, reason);
+        };
+        spool.leave(ticket, entry.calls());
+        self.observer.recorder.left_to_spool(entry.calls());
+        self.give_back(entry);
+    }
+
+    /// What became of a bundle, for the spool.
+    fn settled(&self, entry: &Entry, state: State) {
+        if let (Some(spool), Some(ticket)) = (&self.spool, entry.ticket()) {
+            spool.settle(ticket, state);
+        }
+    }
+
+    /// Sends bundles on their way to the disk, as far as it takes them.
+    fn copy_to_spool(&mut self, now: Instant) {
+        let Some(spool) = &mut self.spool else { return };
+        while let Some(entry) = self.backlog.first_uncopied() {
+            let number = entry.number();
+            let Some(ticket) = spool.write(entry.content(), now) else {
+                return;
+            };
+            self.backlog.set_ticket(number, ticket);
+        }
+    }
+
+    /// Orders bundles from the disk.
+    fn load_from_spool(&mut self) {
+        if let Some(spool) = &mut self.spool
+            && !self.stopping
+        {
+            spool.load_up_to(limits::SPOOL_LOADED_MAX, self.backlog.read_back());
+        }
+    }
+
+    /// Takes what the spool reports; whether there was anything.
+    fn take_reports(&mut self, now: Instant) -> bool {
+        let mut came = false;
+        while let Some(report) = self.spool.as_mut().and_then(|spool| spool.take_report(now)) {
+            came = true;
+            match report {
+                Report::Missing { ticket, again } => self.backlog.is_missing(ticket, again),
+                Report::Loaded {
+                    ticket,
+                    part,
+                    calls,
+                    is_old,
+                } => {
+                    self.observer.recorder.loaded(calls);
+                    let backlog = &mut self.backlog;
+                    backlog.push_read_back(ticket, part, calls, is_old, now);
+                    self.give_up_excess();
+                }
+                Report::Lost { calls, by } => self.lost_in_spool(calls, by),
+            }
+        }
+        came
+    }
+
+    /// After the end of the spool: what it read back is on disk all the same.
+    fn take_last_reports(&mut self) {
+        let now = Instant::now();
+        while let Some(report) = self.spool.as_mut().and_then(|spool| spool.take_report(now)) {
+            if let Report::Lost { calls, by } = report {
+                self.lost_in_spool(calls, by);
+            }
+        }
+    }
+
+    fn lost_in_spool(&mut self, calls: u64, by: LostBy) {
+        let reason = match by {
+            LostBy::Full => DropReason::SpoolFull,
+            LostBy::Age => DropReason::SpoolAge,
+            LostBy::Damage => DropReason::SpoolDamaged,
+            LostBy::Discard => DropReason::Discarded,
+            LostBy::Unwritten if self.stopping => DropReason::Shutdown,
+            LostBy::Unwritten => DropReason::QueueFull,
+        };
+        self.observer.recorder.lost_in_spool(calls, reason);
     }
 
     fn give_back(&mut self, entry: Entry) {

@@ -21,6 +21,7 @@ use crate::sink::stats::Detail;
 
 mod failures;
 mod posts;
+mod spooled;
 mod stopping;
 mod tls;
 
@@ -277,6 +278,15 @@ struct Bed {
 
 impl Bed {
     fn new(driver: Choice, url: &str, change: impl FnOnce(&mut Config)) -> Self {
+        Self::with_spool(driver, url, None, change)
+    }
+
+    fn with_spool(
+        driver: Choice,
+        url: &str,
+        spool: Option<spool::Opened>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut config = Config::new(CaptureUrl::parse(url).unwrap());
         config.driver = driver;
         config.seed = 42;
@@ -285,7 +295,7 @@ impl Bed {
         let events = Arc::new(Mutex::new(Vec::new()));
         let uploader = {
             let events = events.clone();
-            Uploader::start(config, inboxes, move |event| {
+            Uploader::start(config, spool, inboxes, move |event| {
                 events.lock().unwrap().push(event.clone());
             })
         };
@@ -296,6 +306,7 @@ impl Bed {
                 place: url.to_owned(),
                 stats: uploader.stats(),
                 answers: uploader.answers(),
+                spool: uploader.spool(),
             },
             uploader: Some(uploader),
             outbox: outboxes.remove(0),
@@ -336,10 +347,12 @@ impl Bed {
     fn snapshot(&self) -> Snapshot {
         let snapshot = self.monitor.snapshot();
         assert_eq!(snapshot.calls_pushed, self.pushed);
+        let counters = &snapshot.counters;
         assert_eq!(
-            snapshot.calls_pushed,
-            snapshot.counters.calls_sent
-                + snapshot.counters.calls_dropped()
+            snapshot.calls_pushed + counters.calls_recovered,
+            counters.calls_sent
+                + counters.calls_dropped()
+                + counters.calls_spooled
                 + snapshot.calls_in_flight
         );
         snapshot

@@ -26,6 +26,7 @@ use crate::limits;
 use crate::sink::backlog::Backlog;
 use crate::sink::outbox::Inboxes;
 use crate::sink::parker::Parker;
+use crate::sink::spool::{self, Spool, View};
 use crate::sink::stats::{Recorder, Stats};
 
 /// How and where to post.
@@ -95,6 +96,7 @@ impl Config {
 pub(super) struct Uploader {
     stats: Arc<Stats>,
     answers: Arc<Answers>,
+    spool: Option<View>,
     control: Arc<Control>,
     thread: Option<JoinHandle<()>>,
 }
@@ -113,13 +115,15 @@ impl Control {
 }
 
 impl Uploader {
-    /// Starts the thread. It calls `report` for events that belong into the log; that must return soon.
+    /// Starts the thread, and that of its spool. It calls `report` for events that belong into the log; that must return
+    /// soon.
     ///
     /// # Errors
     ///
     /// The certificates cannot be read, or the kernel gives no thread, or neither io_uring nor epoll.
     pub(super) fn start(
         config: Config,
+        spool: Option<spool::Opened>,
         inboxes: Inboxes,
         report: impl Fn(&Event) + Send + 'static,
     ) -> io::Result<Self> {
@@ -134,6 +138,9 @@ impl Uploader {
             stop: Mutex::new(None),
             parker: inboxes.parker.clone(),
         });
+        let spool = spool.map(|opened| opened.start(inboxes.parker.clone()));
+        let spool = spool.transpose()?;
+        let view = spool.as_ref().map(Spool::view);
         let (started, starting) = channel();
         let observer = Observer::new(
             Recorder::new(stats.clone()),
@@ -150,13 +157,14 @@ impl Uploader {
                         tls,
                         control,
                     }
-                    .run(inboxes, observer, &started);
+                    .run(inboxes, spool, observer, &started);
                 })?
         };
         wait_for(&starting)?;
         Ok(Self {
             stats,
             answers,
+            spool: view,
             control,
             thread: Some(thread),
         })
@@ -172,8 +180,13 @@ impl Uploader {
         self.answers.clone()
     }
 
-    /// Delivers what was pushed, until `deadline` at the latest; the rest is given up, counted as `shutdown`. Nothing may
-    /// be pushed any longer.
+    /// The spool, where there is one.
+    pub(super) fn spool(&self) -> Option<View> {
+        self.spool.clone()
+    }
+
+    /// Delivers what was pushed, until `deadline` at the latest; the rest is left to the spool, or given up and counted as
+    /// `shutdown` where there is none. Nothing may be pushed any longer.
     pub(super) fn begin_stop(&mut self, deadline: Instant) {
         *self
             .control
@@ -219,7 +232,13 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(self, inboxes: Inboxes, observer: Observer, started: &Sender<io::Result<()>>) {
+    fn run(
+        self,
+        inboxes: Inboxes,
+        spool: Option<Spool>,
+        observer: Observer,
+        started: &Sender<io::Result<()>>,
+    ) {
         // Opened here: a ring belongs to the thread that uses it.
         let driver = match Driver::open(self.config.driver, inboxes.parker.event()) {
             Ok(driver) => driver,
@@ -244,6 +263,7 @@ impl Thread {
             self.config.url.clone(),
             refusal,
             Backlog::new(self.config.backlog_bundles, self.config.backlog_bytes),
+            spool,
             self.config.seed,
             inboxes,
             observer,
