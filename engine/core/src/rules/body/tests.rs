@@ -490,7 +490,7 @@ fn the_data_of_events_is_masked_event_by_event() {
         "\u{feff}data: {\"card\":1}\n\n",
         Some("\u{feff}data: {}\n\n"),
     );
-    // What no reader of events can tell apart.
+    // Outside of JSON nothing that a mask may select leaves.
     for hidden in [
         "data: {\"card\": 4111\n\ndata: 1}\n\n",
         "data: x {\"card\": 4111}\n\n",
