@@ -399,6 +399,30 @@ fn cut_and_lost_at_random() {
     }
 }
 
+/// Where a snap length or a mirror cuts heads off, that is why their calls are half, and not a gap.
+#[test]
+fn calls_whose_responses_were_cut_are_truncated() {
+    let frames = made(&long());
+    let port = &frames[0].bytes[36..38];
+    let is_response = |frame: &Made| {
+        let (header, payload) = frame.bytes.split_at(54);
+        &header[34..36] == port && payload.get(3) == Some(&HEADERS)
+    };
+    let mut reader = Reader::new(&config());
+    for frame in &frames {
+        let snap = if is_response(frame) { 66 } else { usize::MAX };
+        reader.feed(&captured(frame, snap));
+    }
+    let reading = reader.finish();
+    let http = reading.ledger.http;
+    assert_eq!((http.half_truncated, http.half_gap), (12, 0), "{http:?}");
+    let reasons = reading
+        .calls
+        .iter()
+        .map(|(row, _)| value(row, "custom_field:half"));
+    assert!(reasons.eq([Some("truncated"); 12]), "{:?}", reading.calls);
+}
+
 #[test]
 fn a_hole_within_a_body_costs_only_those_bytes() {
     let body = "0123456789".repeat(300);

@@ -274,7 +274,12 @@ impl Reader<'_> {
                 faults(&stages)
             };
             let twice = captured_twice(&stages, &copies);
-            for problem in why.into_iter().chain(twice).chain(faults) {
+            // Packets that a file's snap length cut were reported with the files.
+            let is_reported = |problem: &Diagnostic| {
+                problem.code == Code::W069 && findings.snapped_packets >= stages.decap.segments_cut
+            };
+            let problems = why.into_iter().chain(twice).chain(faults);
+            for problem in problems.filter(|problem| !is_reported(problem)) {
                 console.report(&problem);
             }
             console.info(summary::summary(&outcome, unaccounted));

@@ -141,6 +141,9 @@ impl<X: Exchanges<Draft = D>, D> Consumer<Http<X>> for Connection<D> {
             reader.read_cut_head(place.direction, shared);
         }
         self.gap(place, len, shared);
+        if let Reader::Http2(reader) = &mut self.reader {
+            reader.note_cut(place.direction);
+        }
     }
 
     fn finished(&mut self, place: ByteInfo, shared: &mut Http<X>) {

@@ -10,7 +10,7 @@ use crate::quantity::{plural, thousands};
 use crate::report::hints::{busiest_ports, connections};
 use crate::report::ledger::{calls, unpaired};
 use crate::report::rule_matches::RuleMatches;
-use crate::status::{self, Copies, PORTS_SHOWN, Port, Status};
+use crate::status::{self, Completeness, Copies, PORTS_SHOWN, Port, Status};
 
 /// What was read and printed.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +59,7 @@ pub(super) fn status(outcome: &Outcome<'_>, files: Vec<String>, rules: &RuleMatc
             bytes: stages.shard.frames_read_bytes,
             ..status::Packets::default()
         },
+        completeness: Completeness::of(stages),
         output: status::Output {
             url: "standard output".to_owned(),
             ..status::Output::default()
@@ -123,6 +124,18 @@ pub(super) fn summary(outcome: &Outcome<'_>, unaccounted: i64) -> String {
                 named.join(", ")
             ));
         }
+    }
+    let late = stages.http.flows_http2_midstream;
+    if late > 0 {
+        let late = plural(late, "HTTP/2 connection");
+        text.push_str(&format!("; {late} began before the capture"));
+    }
+    let completeness = Completeness::of(stages);
+    if let Some(words) = completeness
+        .words()
+        .filter(|_| completeness.missing_bytes > 0)
+    {
+        text.push_str(&format!("; {words}"));
     }
     for (count, fate) in [
         (stages.flow.flow_copies, "removed"),

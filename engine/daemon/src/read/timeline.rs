@@ -75,7 +75,7 @@ pub(crate) struct Findings {
     /// Files with packets cut by a snap length.
     pub(crate) snapped: u64,
     /// The packets that were cut in them.
-    snapped_packets: u64,
+    pub(crate) snapped_packets: u64,
     /// Files in which times go back, and the first of these places.
     back: u64,
     first_back: String,

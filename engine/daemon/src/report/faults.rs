@@ -18,10 +18,15 @@ const GAPS_MIN: u64 = 10;
 /// Missing bytes are a fault from this part of the captured ones on: one in a thousand.
 const GAP_SHARE: u64 = 1000;
 
+/// Calls with an unknown path are a fault from this part of all calls on: one in a hundred.
+const UNKNOWN_SHARE: u64 = 100;
+
 /// The faults that the counters show.
 pub fn faults(stages: &Stages) -> Vec<Diagnostic> {
     [
         one_direction(stages),
+        directions_apart(stages),
+        joined_late(stages),
         cut(stages),
         lost_before_us(stages),
         calls_shed(stages),
@@ -39,7 +44,11 @@ fn one_direction(stages: &Stages) -> Option<Diagnostic> {
     } else {
         (http.responses, http.requests, "response", "requests")
     };
-    (more >= ONE_SIDED_MIN && more > fewer.saturating_mul(ONE_SIDED_FACTOR)).then(|| {
+    // Where the heads of one side were cut off, that is the fault.
+    let flow = &stages.flow;
+    let is_cut = flow.flow_truncated_bytes.saturating_mul(2) > flow.missing_bytes();
+    let is_fault = more >= ONE_SIDED_MIN && more > fewer.saturating_mul(ONE_SIDED_FACTOR);
+    (is_fault && !(is_cut && flow.flow_truncated_bytes > 0)).then(|| {
         let what = format!(
             "one direction only: {} and {} {missing} were captured, so calls stay half ({} so far)",
             plural(more, seen),
@@ -49,6 +58,43 @@ fn one_direction(stages: &Stages) -> Option<Diagnostic> {
         Diagnostic::new(Code::W064, what).fix(
             "capture where both directions pass: both ports of a tap, ingress and egress of a mirror, all interfaces (without -i)",
         )
+    })
+}
+
+/// Both directions were captured, each as connections of its own: under two networks, or on the two sides of a translation.
+fn directions_apart(stages: &Stages) -> Option<Diagnostic> {
+    let http = &stages.http;
+    let is_fault = http.requests.min(http.responses) >= ONE_SIDED_MIN
+        && stages.message.calls_seen == 0
+        && http.half_gap.saturating_mul(2) > http.unpaired_total();
+    (is_fault && stages.flow.flow_truncated_bytes == 0).then(|| {
+        let what = format!(
+            "one direction only in each connection: {} and {} were captured, none with its counterpart",
+            plural(http.requests, "request"),
+            plural(http.responses, "response")
+        );
+        Diagnostic::new(Code::W064, what).fix(
+            "--fold-copies    where each direction is mirrored as a network of its own; else capture where both pass unchanged",
+        )
+    })
+}
+
+/// Calls of HTTP/2 whose path is unknown, because the connection began before the capture.
+fn joined_late(stages: &Stages) -> Option<Diagnostic> {
+    let http = &stages.http;
+    let calls = stages.message.calls_seen;
+    let is_fault = http.half_hpack.saturating_mul(UNKNOWN_SHARE) > calls || calls == 0;
+    (http.flows_http2_midstream > 0 && is_fault).then(|| {
+        let what = format!(
+            "{} (gRPC?) began before the capture; {} unknown path",
+            plural(http.flows_http2_midstream, "HTTP/2 connection"),
+            match http.half_hpack {
+                1 => "1 call has an".to_owned(),
+                count => format!("{} calls have an", thousands(count)),
+            }
+        );
+        Diagnostic::new(Code::W063, what)
+            .fix("calls become readable as the client sends new paths, or reconnects")
     })
 }
 
@@ -73,8 +119,11 @@ fn lost_before_us(stages: &Stages) -> Option<Diagnostic> {
         .saturating_sub(flow.flow_truncated_bytes);
     let is_share = lost.saturating_mul(GAP_SHARE) > flow.flow_delivered_bytes;
     let is_ours = stages.shard.ring_dropped_full > 0 || stages.shard.flows_other_shard > 0;
-    let is_one_sided = one_direction(stages).is_some();
-    (flow.flow_gaps >= GAPS_MIN && is_share && !is_ours && !is_one_sided).then(|| {
+    let is_one_sided = one_direction(stages).is_some() || directions_apart(stages).is_some();
+    // Few gaps may cost many calls, where later ones depend on what was lost.
+    let half = stages.http.half_gap + stages.http.half_hpack;
+    let is_many = flow.flow_gaps >= GAPS_MIN || (flow.flow_gaps > 0 && half >= GAPS_MIN);
+    (is_many && is_share && !is_ours && !is_one_sided).then(|| {
         let what = format!(
             "{} in {} were acknowledged and never reached this machine",
             bytes(lost),
@@ -137,6 +186,33 @@ mod tests {
             |stages| (stages.http.requests, stages.http.responses) = (700, 690),
             &[],
         );
+        check(
+            |stages| {
+                (stages.http.requests, stages.flow.flow_gap_bytes) = (700, 9000);
+                stages.flow.flow_truncated_bytes = 8000;
+            },
+            &[],
+        );
+        let apart = |stages: &mut Stages| {
+            (stages.http.requests, stages.http.responses) = (120, 105);
+            (stages.http.half_gap, stages.flow.flow_gaps) = (225, 90);
+            stages.flow.flow_gap_bytes = 60_000;
+        };
+        check(apart, &[Code::W064]);
+        let apart_and_calls = |stages: &mut Stages| {
+            apart(stages);
+            stages.message.calls_seen = 1;
+        };
+        check(apart_and_calls, &[Code::W071]);
+        let late = |calls| {
+            move |stages: &mut Stages| {
+                stages.http.flows_http2_midstream = 2;
+                (stages.http.half_hpack, stages.message.calls_seen) = (3, calls);
+            }
+        };
+        check(late(0), &[Code::W063]);
+        check(late(299), &[Code::W063]);
+        check(late(300), &[]);
         check(|stages| stages.decap.segments_cut = 1, &[Code::W069]);
         check(|stages| stages.message.rules_doubts = 1, &[Code::W036]);
         let lossy = |stages: &mut Stages| {
@@ -145,6 +221,14 @@ mod tests {
             stages.flow.flow_delivered_bytes = 1_000_000;
         };
         check(lossy, &[Code::W071]);
+        let few = |half| {
+            move |stages: &mut Stages| {
+                lossy(stages);
+                (stages.flow.flow_gaps, stages.http.half_gap) = (8, half);
+            }
+        };
+        check(few(9), &[]);
+        check(few(40), &[Code::W071]);
         check(
             |stages| {
                 lossy(stages);

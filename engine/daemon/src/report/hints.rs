@@ -206,16 +206,6 @@ pub fn hints(scope: &Scope, stages: &Stages, seen: &Seen, running: Duration) -> 
         },
         "capture behind the terminator, where the calls are plain",
     );
-    hint(
-        http.flows_http2_midstream > 0,
-        Code::W063,
-        format!(
-            "{} HTTP/2 connections (gRPC?) began before the capture; {} calls have an unknown path",
-            thousands(http.flows_http2_midstream),
-            thousands(http.half_hpack)
-        ),
-        "calls become readable as the client sends new paths, or reconnects",
-    );
     hints
 }
 
@@ -297,10 +287,6 @@ mod tests {
             tls(stages);
             stages.message.calls_seen = 1;
         };
-        let http2 = |stages: &mut Stages| {
-            frames(stages);
-            (stages.http.flows_http2, stages.http.flows_http2_midstream) = (2, 2);
-        };
         let tunnels = |stages: &mut Stages| {
             frames(stages);
             stages.decap.undone_vxlan = 4;
@@ -322,7 +308,6 @@ mod tests {
         check(hosts, Some("80"), 10, on_other_ports, &[Code::W061]);
         check(hosts, None, 10, tls, &[Code::W062]);
         check(hosts, None, 10, tls_and_calls, &[]);
-        check(hosts, None, 10, http2, &[Code::W063]);
         check(mirror, None, 29, frames, &[]);
         check(mirror, None, 30, frames, &[Code::W065]);
         check(mirror, None, 30, other_networks, &[Code::W066]);

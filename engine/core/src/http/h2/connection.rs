@@ -175,6 +175,13 @@ impl<D> Connection<D> {
         }
     }
 
+    /// What was missing last was cut off by a snap length or a mirror.
+    #[cold]
+    pub(in crate::http) fn note_cut(&mut self, direction: Direction) {
+        let half = &mut self.halves[direction];
+        half.is_cut |= half.step == Step::Resync;
+    }
+
     /// Whether what follows is not of this protocol.
     pub(in crate::http) fn is_over(&self) -> bool {
         self.next.is_some()
@@ -232,9 +239,18 @@ impl<D> Connection<D> {
         let server = &self.halves[self.direction(Side::Response)];
         let is_lossy = server.is_lossy && !self.is_midstream;
         if is_lossy || server.step == Step::Stopped {
-            UnpairedReason::Gap
+            self.loss(Side::Response)
         } else {
             otherwise
+        }
+    }
+
+    /// Why a message of this side is missing whose frames were lost.
+    fn loss(&self, side: Side) -> UnpairedReason {
+        if self.halves[self.direction(side)].is_cut {
+            UnpairedReason::Truncated
+        } else {
+            UnpairedReason::Gap
         }
     }
 

@@ -61,6 +61,8 @@ pub(super) struct Half {
     pub(super) lost_block: bool,
     /// Some of its frames were lost, or its beginning.
     pub(super) is_lossy: bool,
+    /// Some of its frames were cut off by a snap length or a mirror.
+    pub(super) is_cut: bool,
     /// FIN, and everything before it was read.
     pub(super) is_finished: bool,
     /// Bytes passed over in search of a frame.
@@ -111,6 +113,7 @@ impl Half {
             },
             lost_block: is_midstream,
             is_lossy: is_midstream,
+            is_cut: false,
             is_finished: false,
             passed: 0,
             held: Vec::new(),

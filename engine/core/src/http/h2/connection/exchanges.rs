@@ -212,7 +212,7 @@ impl<D> Connection<D> {
             declared: block.content_length(),
             ..Part::AWAITED
         };
-        stream.half = Some(UnpairedReason::Gap);
+        stream.half = Some(self.loss(Side::Request));
         self.add_stream(stream, shared);
     }
 
@@ -365,7 +365,7 @@ impl<D> Connection<D> {
         if self.streams.get(id).is_some_and(|stream| is_over(stream))
             && let Some(stream) = self.streams.remove(id)
         {
-            self.conclude(stream, UnpairedReason::Gap, shared);
+            self.conclude(stream, self.loss(Side::Response), shared);
             self.settle_streams(shared);
         }
     }

@@ -7,7 +7,7 @@ use super::Connection;
 use crate::flow::Direction;
 use crate::http::h2::frame::{self, Chain, HEADER, Run};
 use crate::http::h2::half::{Input, Step};
-use crate::http::{Exchanges, Http, Protocol, Side, UnpairedReason};
+use crate::http::{Exchanges, Http, Protocol, Side};
 use crate::limits;
 
 impl<D> Connection<D> {
@@ -147,7 +147,7 @@ impl<D> Connection<D> {
         }
         match self.side(direction) {
             Some(Side::Request) => self.end_requests(shared),
-            Some(Side::Response) => self.end_all(UnpairedReason::Gap, shared),
+            Some(Side::Response) => self.end_all(self.loss(Side::Response), shared),
             None => {}
         }
     }
