@@ -14,6 +14,7 @@ mod facts;
 mod identity;
 mod json;
 mod keys;
+mod messages;
 mod observer;
 pub mod protobuf;
 mod rpc;
@@ -87,6 +88,15 @@ impl Default for ShedPolicy {
     }
 }
 
+/// Messages of remote procedure calls. They are counted with the bodies that they are in, in the stage `http`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RpcCounts {
+    /// Whole ones, in a line or not.
+    pub messages: u64,
+    /// Messages and frames that could not be decompressed, or of which bytes were never captured.
+    pub undecodable: u64,
+}
+
 /// Why an exchange is only counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unwritten {
@@ -131,6 +141,8 @@ pub struct Config {
     pub annotate: bool,
     /// Show facts that are numbers or from a closed list although the rules changed what they come from.
     pub keep_facts: bool,
+    /// Leave messages of protobuf as the bytes that they are.
+    pub protobuf_raw: bool,
     /// Add the fields of form bodies as params.
     pub form_params: bool,
     /// Add the client's address as `request_header:x-forwarded-for`.
@@ -153,6 +165,7 @@ impl Default for Config {
             websocket: false,
             annotate: false,
             keep_facts: false,
+            protobuf_raw: false,
             form_params: false,
             client_address: false,
             realip_header: None,

@@ -360,10 +360,15 @@ impl<O: Output> Pipeline<O> {
 
     /// A copy of all counters.
     pub fn ledger(&self) -> Ledger {
+        let rpc = self.http.exchanges.rpc_counts();
         Ledger {
             decap: *self.decap.counters(),
             flow: *self.flows.counters(),
-            http: self.http.counters,
+            http: http::Counters {
+                rpc_messages: rpc.messages,
+                rpc_messages_undecodable: rpc.undecodable,
+                ..self.http.counters
+            },
             message: *self.http.exchanges.counters(),
             held: Held {
                 fragments: self.decap.fragments_waiting(),

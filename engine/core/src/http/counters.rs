@@ -135,6 +135,10 @@ crate::counters! {
         http2_pushes,
         /// HTTP/2 announcements of the end of a connection (GOAWAY).
         http2_goaways,
+        /// Messages of remote procedure calls, whether they are in a line or not.
+        rpc_messages,
+        /// Messages and frames of such calls that could not be decompressed, or of which bytes were never captured.
+        rpc_messages_undecodable,
         /// Times that the next HTTP/2 frame was found in the midst of a connection, or after a gap.
         http2_resynchronised,
 

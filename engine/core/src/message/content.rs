@@ -85,6 +85,14 @@ impl Codings {
         codings
     }
 
+    /// From one list of names.
+    pub(super) fn of_list(value: &[u8]) -> Self {
+        let mut codings = Self::default();
+        let names = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        names.for_each(|name| codings.push(name));
+        codings
+    }
+
     fn push(&mut self, name: &[u8]) {
         match Coding::of(name) {
             Some(coding) => self.add(coding),

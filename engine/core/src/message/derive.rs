@@ -1,11 +1,14 @@
 //! What is derived of a call from its heads and its bodies: its [facts](super::facts), before the rules decide which are shown.
 
-use super::Config;
-use super::draft::Draft;
+use super::content::Codings;
+use super::draft::{Body, Draft, Mode};
 use super::facts::{Details, Fact};
-use super::observer;
+use super::messages::Messages;
+use super::observer::{self, Observer};
 use super::rpc::{self, Framing, Media, Status, System};
-use crate::http::{Header, HeaderName, HeaderNames, RequestHead, ResponseHead, Side};
+use super::{Config, json};
+use crate::http::{Header, RequestHead, ResponseHead, Side};
+use crate::rules::Charset;
 
 /// What the head of a request says of a remote procedure call.
 #[cold]
@@ -71,6 +74,106 @@ fn encoding(draft: &mut Draft, side: Side, media: Media, headers: &[Header<'_>])
     }
 }
 
+/// What is known of the messages of a side.
+#[cold]
+pub(super) fn messages(draft: &mut Draft, side: Side) {
+    let (body, count, bytes) = match side {
+        Side::Request => (
+            &draft.request_body,
+            Fact::RpcRequestMessages,
+            Fact::RpcRequestMessageBytes,
+        ),
+        Side::Response => (
+            &draft.response_body,
+            Fact::RpcResponseMessages,
+            Fact::RpcResponseMessageBytes,
+        ),
+    };
+    let (Some(observer), Some(messages)) = (&body.observer, &body.messages) else {
+        return;
+    };
+    let (from, facts) = (Details::body(side), &mut draft.facts);
+    facts.add_number(count, from, observer.seen.messages);
+    facts.add_number(bytes, from, messages.bytes);
+}
+
+/// The last frame of a stream of Connect: its error, if it has one.
+#[cold]
+pub(super) fn connect_end(draft: &mut Draft, side: Side, document: &[u8]) {
+    if side == Side::Request {
+        return;
+    }
+    let error = json::members(document).find(|(name, _)| *name == b"error");
+    let status = match error {
+        Some((_, error)) => connect_code(error),
+        None => Some(Status::OK),
+    };
+    if let Some(status) = status {
+        add_status(draft, Details::RESPONSE_BODY, status);
+    }
+}
+
+/// The error in the place of a message of Connect.
+#[cold]
+pub(super) fn connect_error(draft: &mut Draft, document: &[u8]) {
+    if draft.response_body.messages.is_none()
+        && draft.facts.get(Fact::RpcStatus).is_none()
+        && let Some(status) = connect_code(document)
+    {
+        let from = Details::RESPONSE_BODY.and(Details::RESPONSE_CODE);
+        add_status(draft, from, status);
+    }
+}
+
+fn connect_code(error: &[u8]) -> Option<Status> {
+    let (_, code) = json::members(error).find(|(name, _)| *name == b"code")?;
+    Status::of_word(&json::string(code)?)
+}
+
+/// The messages of a side, if they are of a remote procedure call: how they lie in the body, and what codes them.
+#[cold]
+pub(super) fn begin_messages(
+    body: &mut Body,
+    media: Media,
+    headers: &[Header<'_>],
+    config: &Config,
+) {
+    if body.state.codings.is_unknown() {
+        return;
+    }
+    if body.state.mode == Mode::Streamed {
+        body.state.mode = Mode::Collected;
+    }
+    // The type is known, and what becomes of the bytes is text in UTF-8.
+    body.state.may_be_coded = false;
+    body.state.charset = Charset::default();
+    let codings = find(headers, encoding_name(media)).map(Codings::of_list);
+    let codings = codings.unwrap_or_default();
+    let special = match media.system {
+        System::Grpc => None,
+        System::GrpcWeb => Some((
+            0x80,
+            observer::Kind::Trailers {
+                is_compressed: false,
+            },
+        )),
+        System::Connect => Some((
+            2,
+            observer::Kind::Last {
+                is_compressed: false,
+            },
+        )),
+    };
+    let messages = Messages::new(media, codings, config.protobuf_raw);
+    body.observer = (!messages.is_whole()).then(|| Observer::of_envelopes(special));
+    body.messages = Some(Box::new(messages));
+}
+
+/// Whether the body of a response of Connect is an error in the place of a message.
+pub(super) fn has_connect_error(draft: &Draft, head: &ResponseHead<'_>) -> bool {
+    draft.state.rpc == Some(System::Connect) && head.status != 200
+}
+
 /// What the head of a response says.
 #[cold]
 pub(super) fn response(draft: &mut Draft, media: Option<Media>, head: &ResponseHead<'_>) {
@@ -118,6 +221,9 @@ pub(super) fn stream(draft: &mut Draft) {
     let fact = match observer.kind() {
         observer::Kind::Event => Fact::SseEvents,
         observer::Kind::Line => Fact::NdjsonLines,
+        // A single message is no stream.
+        _ if seen.messages < 2 => return,
+        _ => Fact::RpcResponseMessages,
     };
     facts.add_number(fact, from, seen.messages);
     for (time, fact) in [(seen.first, Fact::FirstEvent), (seen.last, Fact::LastEvent)] {
@@ -141,15 +247,6 @@ fn has_connect_param(target: &[u8]) -> bool {
     let query = target.splitn(2, |byte| *byte == b'?').nth(1);
     let mut params = query.unwrap_or_default().split(|byte| *byte == b'&');
     params.any(|param| param == b"connect=v1")
-}
-
-/// The media type of a message, if its type is one of a remote procedure call.
-#[inline]
-pub(super) fn media_of(headers: &[Header<'_>], names: HeaderNames) -> Option<Media> {
-    if !names.has(HeaderName::ContentType) {
-        return None;
-    }
-    Media::of_type(HeaderName::ContentType.find(headers)?)
 }
 
 /// Whether a JSON document may be a call of Connect.

@@ -3,8 +3,9 @@
 use super::content::Codings;
 use super::conversation::Conversation;
 use super::facts::{Details, Facts};
+use super::messages::Messages;
 use super::observer::Observer;
-use super::rpc::System;
+use super::rpc::{Media, System};
 use crate::decap::{Endpoint, Network};
 use crate::http::{MessageId, Origin, Side, Version};
 use crate::limits::{BODY_TEXT_BYTES_MIN, BODY_TEXT_FACTOR};
@@ -71,6 +72,8 @@ pub(super) struct State {
     pub(super) changed: Details,
     /// What it speaks, if it is a remote procedure call.
     pub(super) rpc: Option<System>,
+    /// What the content type of the request says of its messages.
+    pub(super) media: Option<Media>,
     /// Of the request, or of a response that stands alone.
     pub(super) version: Option<Version>,
     pub(super) connection: Connection,
@@ -149,6 +152,8 @@ pub(super) struct Body {
     pub(super) bytes: Vec<u8>,
     /// Finds its messages, if it has any.
     pub(super) observer: Option<Box<Observer>>,
+    /// Its messages, if it is of a remote procedure call.
+    pub(super) messages: Option<Box<Messages>>,
 }
 
 /// The part of a body that has no memory of its own.
@@ -207,11 +212,29 @@ impl Body {
         (state.has_gap, state.shed) = (true, true);
     }
 
+    /// Whether nothing finds or holds messages in it.
+    fn is_plain(&self) -> bool {
+        self.observer.is_none() && self.messages.is_none()
+    }
+
+    /// Memory of what finds and holds its messages.
+    fn memory_of_messages(&self) -> usize {
+        let observer = self.observer.as_ref().map_or(0, |_| size_of::<Observer>());
+        let messages = self.messages.as_ref();
+        observer + messages.map_or(0, |messages| messages.memory())
+    }
+
+    /// Whether its bytes are messages of a remote procedure call, as they come.
+    pub(super) fn takes_messages(&self) -> bool {
+        self.messages.is_some() && self.observer.is_some() && self.state.codings.is_identity()
+    }
+
     /// Ready for another body; the buffer keeps its memory.
     fn clear(&mut self) {
         self.state = BodyState::default();
         self.bytes.clear();
         self.observer = None;
+        self.messages = None;
     }
 }
 
@@ -285,8 +308,8 @@ impl Draft {
         let buffers: usize = self.buffers().iter().map(|buffer| buffer.capacity()).sum();
         let is_plain = self.upload.is_none()
             && self.conversation.is_none()
-            && self.request_body.observer.is_none()
-            && self.response_body.observer.is_none();
+            && self.request_body.is_plain()
+            && self.response_body.is_plain();
         size_of::<Self>() + buffers + if is_plain { 0 } else { self.memory_of_parts() }
     }
 
@@ -296,10 +319,10 @@ impl Draft {
         let upload = self.upload.as_ref();
         let upload = upload.map_or(0, |upload| size_of::<Candidate>() + upload.memory());
         let bodies = [&self.request_body, &self.response_body];
-        let observers = bodies.into_iter().filter(|body| body.observer.is_some());
+        let bodies: usize = bodies.into_iter().map(Body::memory_of_messages).sum();
         let conversation = self.conversation.as_ref();
         let conversation = conversation.map_or(0, |conversation| conversation.memory());
-        upload + conversation + observers.count() * size_of::<Observer>()
+        upload + conversation + bodies
     }
 
     /// Ready for another exchange, with small buffers kept.

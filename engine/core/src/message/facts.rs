@@ -213,11 +213,19 @@ facts! {
     /// The method of the path.
     RpcMethod "rpc_method" Text [REQUEST_URL];
     /// The number of the status of gRPC.
-    RpcStatusCode "rpc_status_code" Number [RESPONSE_CODE GRPC_STATUS];
+    RpcStatusCode "rpc_status_code" Number [RESPONSE_CODE RESPONSE_BODY GRPC_STATUS];
     /// Its name; a number that has none.
-    RpcStatus "rpc_status" Listed [RESPONSE_CODE GRPC_STATUS];
+    RpcStatus "rpc_status" Listed [RESPONSE_CODE RESPONSE_BODY GRPC_STATUS];
     /// How long the client waits, in milliseconds.
     RpcTimeoutMs "rpc_timeout_ms" Number [TIMEOUT];
+    /// Whole messages of the request.
+    RpcRequestMessages "rpc_request_messages" Number [REQUEST_BODY];
+    /// Their bytes, without prefixes and compression.
+    RpcRequestMessageBytes "rpc_request_message_bytes" Number [REQUEST_BODY];
+    /// Whole messages of the response.
+    RpcResponseMessages "rpc_response_messages" Number [RESPONSE_BODY];
+    /// Their bytes, without prefixes and compression.
+    RpcResponseMessageBytes "rpc_response_message_bytes" Number [RESPONSE_BODY];
     /// The coding of the messages of the request, unless they have none.
     RpcRequestEncoding "rpc_request_encoding" Listed [REQUEST_ENCODING];
     /// That of the response.

@@ -6,24 +6,28 @@
 //!
 //! ```text
 //! while let Some(piece) = observer.next(time, &mut rest) { ... }    // for each slice of the body
-//! observer.missing();                                              // where bytes were never captured
+//! observer.missing(count);                                         // where bytes were never captured
 //! observer.end(end, time);                                         // once, after the last byte
 //! ```
 //!
-//! Bound: an observer has a constant size and holds nothing of a message but the first octets of a line. A body without
+//! Bound: an observer has a constant size and holds nothing of a message but the first octets of a line, or of its length. A body without
 //! messages has none ([`Observer::of_type`]), and costs one look at its content type.
 //!
 //! A further kind of messages is a module here with the functions `next` and `missing`, a case of [`Framing`] and of [`Kind`],
 //! and its types in [`Observer::of_type`]. What becomes of the pieces is decided where the writer takes them
 //! (`writer/body.rs`, `observe`): those of an event stream are only counted, since its body stays as it is.
 
+mod envelopes;
 mod events;
+mod kind;
 mod lines;
 
+use envelopes::Envelopes;
 use events::{Events, Outcome};
+pub(super) use kind::Kind;
 use lines::Lines;
 
-use crate::http::{BodyEnd, Header, HeaderName, HeaderNames};
+use crate::http::BodyEnd;
 use crate::time::Timestamp;
 
 /// Finds the messages of one body.
@@ -51,15 +55,7 @@ pub(super) struct Seen {
 enum Framing {
     Events(Events),
     Lines(Lines),
-}
-
-/// What a message is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// An event of an event stream, with data.
-    Event,
-    /// One document of several, each on a line.
-    Line,
+    Envelopes(Envelopes),
 }
 
 /// Some bytes of one message.
@@ -75,13 +71,9 @@ pub(super) struct Piece<'a> {
 }
 
 impl Observer {
-    /// The observer for the body of a message with these headers.
+    /// The observer for bodies of this content type.
     #[inline]
-    pub(super) fn of_message(headers: &[Header<'_>], names: HeaderNames) -> Option<Box<Self>> {
-        if !names.has(HeaderName::ContentType) {
-            return None;
-        }
-        let content_type = HeaderName::ContentType.find(headers)?;
+    pub(super) fn of_content_type(content_type: &[u8]) -> Option<Box<Self>> {
         Self::of_type(content_type).map(Box::new)
     }
 
@@ -148,6 +140,15 @@ impl Observer {
         })
     }
 
+    /// The observer for the messages of a remote procedure call. `special`: the flag of a frame that is none, and what it is.
+    pub(super) fn of_envelopes(special: Option<(u8, Kind)>) -> Box<Self> {
+        Box::new(Self {
+            framing: Framing::Envelopes(Envelopes::new(special)),
+            seen: Seen::default(),
+            is_cut: false,
+        })
+    }
+
     /// Takes the next piece from the front of `rest`, of which the first byte came at `time`; nothing once it is empty.
     pub(super) fn next<'a>(&mut self, time: Timestamp, rest: &mut &'a [u8]) -> Option<Piece<'a>> {
         if rest.is_empty() {
@@ -156,8 +157,12 @@ impl Observer {
         let (kind, (bytes, is_last)) = match &mut self.framing {
             Framing::Events(events) => (Kind::Event, events.next(rest)),
             Framing::Lines(lines) => (Kind::Line, lines.next(rest)),
+            Framing::Envelopes(envelopes) => {
+                let taken = envelopes.next(rest);
+                (envelopes.kind(), taken)
+            }
         };
-        if is_last {
+        if is_last && kind.is_message() {
             self.seen.add(time);
         }
         Some(Piece {
@@ -171,15 +176,21 @@ impl Observer {
     /// Finds the messages of a whole body that had a coding: when each came is not known any more.
     pub(super) fn read_decoded(&mut self, mut body: &[u8]) {
         while self.next(Timestamp::ZERO, &mut body).is_some() {}
+        self.forget_times();
+    }
+
+    /// When the messages came is not known.
+    pub(super) fn forget_times(&mut self) {
         (self.seen.first, self.seen.last) = (None, None);
     }
 
-    /// Bytes of the body were never captured here: the message that they belong to is not known, nor whether there were
-    /// others.
-    pub(super) fn missing(&mut self) {
+    /// `count` bytes of the body were never captured here: unless a length says it, the message that they belong to is not
+    /// known, nor whether there were others.
+    pub(super) fn missing(&mut self, count: u64) {
         match &mut self.framing {
             Framing::Events(events) => events.missing(),
             Framing::Lines(lines) => lines.missing(),
+            Framing::Envelopes(envelopes) => envelopes.missing(count),
         }
     }
 
@@ -193,11 +204,27 @@ impl Observer {
         }
     }
 
+    /// Nothing more of the body can be read.
+    pub(super) fn stop(&mut self) {
+        if let Framing::Envelopes(envelopes) = &mut self.framing {
+            envelopes.stop();
+        }
+    }
+
+    /// Whether the body ends within a message that has a length, or could not be read to its end.
+    pub(super) fn ends_within(&self) -> bool {
+        match &self.framing {
+            Framing::Envelopes(envelopes) => envelopes.is_cut(),
+            Framing::Events(_) | Framing::Lines(_) => false,
+        }
+    }
+
     /// What the messages are.
     pub(super) fn kind(&self) -> Kind {
         match self.framing {
             Framing::Events(_) => Kind::Event,
             Framing::Lines(_) => Kind::Line,
+            Framing::Envelopes(envelopes) => envelopes.kind(),
         }
     }
 
@@ -205,7 +232,7 @@ impl Observer {
     fn outcome(&self) -> Option<Outcome> {
         match &self.framing {
             Framing::Events(events) => events.outcome(),
-            Framing::Lines(_) => None,
+            Framing::Lines(_) | Framing::Envelopes(_) => None,
         }
     }
 
@@ -318,7 +345,7 @@ mod tests {
             while observer.next(Timestamp::ZERO, &mut rest).is_some() {}
             assert_eq!(observer.seen.messages, messages);
             if messages == 1 && bytes.ends_with(b"b") {
-                observer.missing();
+                observer.missing(1);
             }
         }
     }

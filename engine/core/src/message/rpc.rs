@@ -3,8 +3,10 @@
 //! Source: `PROTOCOL-HTTP2` and `PROTOCOL-WEB` of gRPC, and the protocol reference of Connect (`docs/grpc.md`). A call is
 //! recognised by the content type of its request alone; nothing is guessed from a path or a body.
 
+mod base64;
 mod status;
 
+pub(super) use base64::Base64;
 pub(super) use status::Status;
 
 /// What a call speaks.

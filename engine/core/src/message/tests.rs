@@ -2,6 +2,7 @@
 
 mod bounds;
 mod facts;
+mod rpc;
 mod secrets;
 mod shed;
 mod streams;

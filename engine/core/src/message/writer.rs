@@ -11,23 +11,22 @@
 mod body;
 mod facts;
 mod filter;
+mod heads;
 mod lines;
 mod messages;
+mod rpc;
 mod upload;
 
-use std::io::Write as _;
 use std::sync::Arc;
 
-use super::content::{Codings, Decoders};
+use super::content::Decoders;
 use super::conversation::Inflaters;
 use super::draft::{Connection, Draft, Times};
 use super::facts::{Details, Fact};
 use super::identity::{ConnectionIds, exchange_id};
 use super::keys::Kind;
-use super::observer::Observer;
-use super::{
-    Config, Counters, Notes, Output, ShedPolicy, Unwritten, annotate, cookies, derive, url,
-};
+use super::messages::Tools;
+use super::{Config, Counters, Notes, Output, RpcCounts, ShedPolicy, Unwritten, annotate};
 use crate::http::{
     BodyEnd, Exchanges, Header, HeaderName, HeaderNames, MessagePart, Opening, Origin, RequestHead,
     ResponseHead, Side, UnpairedReason, Version,
@@ -67,6 +66,7 @@ pub struct LineWriter<O> {
     ids: ConnectionIds,
     senders: SenderTable,
     counters: Counters,
+    rpc: RpcCounts,
     output: O,
 }
 
@@ -78,6 +78,7 @@ struct Work {
     spare: Vec<u8>,
     /// The facts of a call.
     facts: Vec<u8>,
+    messages: Tools,
     decoders: Decoders,
     inflaters: Inflaters,
 }
@@ -101,6 +102,7 @@ impl<O: Output> LineWriter<O> {
                 value: Vec::new(),
                 spare: Vec::new(),
                 facts: Vec::new(),
+                messages: Tools::default(),
                 decoders: Decoders::new(),
                 inflaters: Inflaters::default(),
             },
@@ -109,6 +111,7 @@ impl<O: Output> LineWriter<O> {
             ids: ConnectionIds::default(),
             senders: SenderTable::default(),
             counters: Counters::default(),
+            rpc: RpcCounts::default(),
             policy: ShedPolicy::default(),
             config,
             output,
@@ -123,6 +126,11 @@ impl<O: Output> LineWriter<O> {
     /// The outcome of exchanges so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Messages of remote procedure calls so far.
+    pub fn rpc_counts(&self) -> RpcCounts {
+        self.rpc
     }
 
     /// The uploads of other sniffers that were skipped, by sender.
@@ -193,276 +201,6 @@ impl<O: Output> LineWriter<O> {
             .saturating_sub(draft.state.held)
             .saturating_add(now);
         draft.state.held = now;
-    }
-
-    fn write_request(
-        &mut self,
-        draft: &mut Draft,
-        head: &RequestHead<'_>,
-        names: HeaderNames,
-        origin: &Origin<'_>,
-    ) {
-        let Self {
-            config,
-            set,
-            retired,
-            work,
-            counters,
-            ..
-        } = self;
-        let Some(set) = set_of(set, retired, draft.state.rule_set) else {
-            return;
-        };
-        let Work { name, value, .. } = work;
-        let mut filter = RuleFilter {
-            set,
-            findings: &mut draft.state.findings,
-            only_tests: draft.state.sampled_out,
-        };
-
-        let host = HeaderName::Host.find(head.headers);
-        if head.unknown_fields > 0 {
-            filter.doubt_request(head, host.is_some());
-        }
-        let changed = &mut draft.state.changed;
-        filter.write(Kind::RequestMethod, b"", head.method, &mut draft.start);
-        if !head.target.is_empty() {
-            value.clear();
-            let host = host.unwrap_or_default();
-            url::write(origin.scheme(), head.method, head.target, host, value);
-            if !filter.write(Kind::RequestUrl, b"", value, &mut draft.start) {
-                *changed = changed.and(Details::REQUEST_URL);
-            }
-        }
-
-        let real_ip = config.realip_header.as_deref().map(str::as_bytes);
-        value.clear();
-        if let Some(client) = draft
-            .state
-            .connection
-            .client
-            .filter(|_| real_ip.is_some() || config.client_address)
-        {
-            // Writing to a vector does not fail.
-            let _ = write!(value, "{}", annotate::Address(client));
-        }
-        if config.client_address {
-            // First: where a proxy has named the client, its header is the last one, which is the one that counts.
-            filter.write(
-                Kind::RequestHeader,
-                b"x-forwarded-for",
-                value,
-                &mut draft.request,
-            );
-        }
-        let mut real_ip_due = real_ip;
-        if let Some(name) =
-            real_ip.filter(|name| !head.headers.iter().any(|header| is(header, name)))
-        {
-            filter.write(Kind::RequestHeader, name, value, &mut draft.request);
-            real_ip_due = None;
-        }
-        for header in
-            logged(head.headers, names, head.version).filter(|header| !header.is(HeaderName::Host))
-        {
-            if real_ip.is_some_and(|name| is(header, name)) {
-                // What the client sent in further lines is not its address, either.
-                if real_ip_due.take().is_some() {
-                    filter.write(Kind::RequestHeader, header.name, value, &mut draft.request);
-                }
-                continue;
-            }
-            let written = filter.write_header(
-                Kind::RequestHeader,
-                header.name,
-                header.value,
-                &mut draft.request,
-            );
-            draft.state.hides_framing |= written.hides_framing;
-            if !written.is_whole {
-                *changed = changed.and(Details::header(Side::Request, header.name));
-            }
-        }
-        draft.state.headers_end = draft.request.len();
-        let mut left_out = 0;
-        url::pairs(
-            url::query(head.target),
-            name,
-            value,
-            |name, value, parts| {
-                let fits = filter.write_param(name, value, parts, &mut draft.request);
-                left_out += u32::from(!fits);
-            },
-        );
-        let rules = if names.has(HeaderName::Cookie) {
-            filter.set.rules.session_rules()
-        } else {
-            0
-        };
-        for rule in 0..rules {
-            for (cookie, value) in cookies::all(head.headers) {
-                name.clear();
-                name.extend_from_slice(cookie);
-                name.make_ascii_lowercase();
-                // A cookie's name is a token, so it is ASCII.
-                let text = std::str::from_utf8(name).unwrap_or_default();
-                if filter.set.rules.copies_cookie(rule, text) {
-                    let session = &mut draft.session;
-                    let fits = filter.write_field(Kind::SessionField, name, value, session);
-                    left_out += u32::from(!fits);
-                }
-            }
-        }
-        draft.state.fields_left_out = left_out;
-        counters.fields_limited += u64::from(left_out);
-        let is_form = config.form_params
-            && names.has(HeaderName::ContentType)
-            && HeaderName::ContentType
-                .find(head.headers)
-                .is_some_and(is_form_type);
-        let codings = Codings::of_message(head.headers, names);
-        draft.request_body.observer = Observer::of_message(head.headers, names);
-        draft.request_body.state.may_be_coded = may_be_coded(head.unknown_fields, names);
-        let is_hidden = filter.start_body(
-            Kind::RequestBody,
-            &mut draft.request_body,
-            head.headers,
-            codings,
-            is_form,
-            (config.body_bytes_max, draft.state.body_bytes_max),
-        );
-        if is_hidden {
-            *changed = changed.and(Details::REQUEST_BODY);
-        }
-        let media = derive::media_of(head.headers, names);
-        if let Some(media) = media {
-            derive::request(draft, media, head);
-        } else if derive::may_be_connect(head, config) {
-            derive::plain_connect(draft, head);
-        }
-    }
-
-    fn write_response(&mut self, draft: &mut Draft, head: &ResponseHead<'_>) {
-        let Self {
-            config,
-            set,
-            retired,
-            work,
-            ..
-        } = self;
-        let Some(set) = set_of(set, retired, draft.state.rule_set) else {
-            return;
-        };
-        let mut filter = RuleFilter {
-            set,
-            findings: &mut draft.state.findings,
-            only_tests: draft.state.sampled_out,
-        };
-        if head.unknown_fields > 0 {
-            filter.doubt_response(head);
-        }
-        if head.status > 0 {
-            work.value.clear();
-            ndjson::decimal(head.status.into(), &mut work.value);
-            let unchanged = filter.write_status(&work.value, &mut draft.start);
-            // A rule may have removed or replaced the code: the index then has none.
-            draft.state.status = if unchanged { head.status } else { 0 };
-            if !unchanged {
-                draft.state.changed = draft.state.changed.and(Details::RESPONSE_CODE);
-            }
-        }
-        let names = HeaderNames::of(head.headers);
-        let changed = &mut draft.state.changed;
-        for header in logged(head.headers, names, head.version) {
-            let written = filter.write_header(
-                Kind::ResponseHeader,
-                header.name,
-                header.value,
-                &mut draft.response,
-            );
-            if !written.is_whole {
-                *changed = changed.and(Details::header(Side::Response, header.name));
-            }
-        }
-        draft.response_body.observer = Observer::of_message(head.headers, names);
-        draft.response_body.state.may_be_coded = may_be_coded(head.unknown_fields, names);
-        let is_hidden = filter.start_body(
-            Kind::ResponseBody,
-            &mut draft.response_body,
-            head.headers,
-            Codings::of_message(head.headers, names),
-            false,
-            (config.body_bytes_max, draft.state.body_bytes_max),
-        );
-        if is_hidden {
-            draft.state.changed = draft.state.changed.and(Details::RESPONSE_BODY);
-        }
-        // The type of the request decides, if it is known.
-        let is_rpc = draft.state.rpc.is_some();
-        if is_rpc || draft.state.request_times.is_none() || draft.state.unknown_fields > 0 {
-            let media = derive::media_of(head.headers, names);
-            if is_rpc || media.is_some() {
-                derive::response(draft, media, head);
-            }
-        }
-    }
-
-    /// Writes headers that came behind a body, after those of the head.
-    #[cold]
-    fn write_trailers(
-        &mut self,
-        draft: &mut Draft,
-        side: Side,
-        headers: &[Header<'_>],
-        unknown_fields: u32,
-    ) {
-        let Self {
-            set, retired, work, ..
-        } = self;
-        let Some(set) = set_of(set, retired, draft.state.rule_set) else {
-            return;
-        };
-        let mut filter = RuleFilter {
-            set,
-            findings: &mut draft.state.findings,
-            only_tests: draft.state.sampled_out,
-        };
-        let (kind, prefix) = match side {
-            Side::Request => (Kind::RequestHeader, "request_header:"),
-            Side::Response => (Kind::ResponseHeader, "response_header:"),
-        };
-        if unknown_fields > 0 {
-            filter.doubt(prefix);
-        }
-        let mut details = std::mem::take(&mut work.spare);
-        let mut left_out = 0;
-        for header in headers {
-            let start = details.len();
-            let fits = filter.write_field(kind, header.name, header.value, &mut details);
-            left_out += u32::from(!fits);
-            filter.withhold_lines(kind, header.name, header.value, start, &mut details);
-            let written = details.get(start..).unwrap_or_default();
-            let source = Details::header(side, header.name);
-            if source != Details::NONE && !filter.is_whole(kind, header.name, header.value, written)
-            {
-                draft.state.changed = draft.state.changed.and(source);
-            }
-        }
-        match side {
-            Side::Request => {
-                let end = draft.state.headers_end.min(draft.request.len());
-                draft.request.splice(end..end, details.iter().copied());
-                draft.state.headers_end = end + details.len();
-            }
-            Side::Response => draft.response.extend_from_slice(&details),
-        }
-        details.clear();
-        work.spare = details;
-        if side == Side::Response {
-            derive::status(draft, headers);
-        }
-        draft.state.fields_left_out += left_out;
-        draft.state.unknown_fields = draft.state.unknown_fields.saturating_add(unknown_fields);
     }
 
     fn close(
@@ -622,6 +360,7 @@ impl<O: Output> LineWriter<O> {
             self.work.spare.shrink_to(BUFFER_KEPT_BYTES);
             self.set.scratch.shrink_to(BUFFER_KEPT_BYTES);
             self.work.decoders.shrink_to(BUFFER_KEPT_BYTES);
+            self.work.messages.shrink_to(BUFFER_KEPT_BYTES);
         }
         draft.recycle(BUFFER_KEPT_BYTES);
         let bytes = draft.memory();
@@ -682,55 +421,6 @@ fn notes(draft: &Draft, exchange_id: u128, unpaired: Option<UnpairedReason>) -> 
             || draft.state.fields_left_out > 0,
         shed: request_body.state.shed || response_body.state.shed,
     }
-}
-
-/// Whether a coding may be among the fields of a head that are not known.
-fn may_be_coded(unknown_fields: u32, names: HeaderNames) -> bool {
-    unknown_fields > 0 && !names.has(HeaderName::ContentEncoding)
-}
-
-/// Whether a header is called `name`, as some receivers read it: without what is no visible ASCII at its ends.
-fn is(header: &Header<'_>, name: &[u8]) -> bool {
-    let ends = |byte: &u8| byte.is_ascii_graphic();
-    let start = header.name.iter().position(ends).unwrap_or_default();
-    let end = header.name.iter().rposition(ends);
-    let visible = end.and_then(|end| header.name.get(start..=end));
-    visible.is_some_and(|visible| visible.eq_ignore_ascii_case(name))
-}
-
-/// The headers of a message that are logged: not those that describe its framing (`docs/contract.md`, section 1.4).
-///
-/// The reference leaves Trailer and Content-Length out only where the body is chunked, and keeps one of several equal
-/// Content-Lengths.
-fn logged<'a>(
-    headers: &'a [Header<'a>],
-    names: HeaderNames,
-    version: Version,
-) -> impl Iterator<Item = &'a Header<'a>> {
-    let encoding = |header: &&Header<'_>| header.is(HeaderName::TransferEncoding);
-    let chunked = names.has(HeaderName::TransferEncoding)
-        && version.has_transfer_codings()
-        && headers.iter().filter(encoding).any(|header| {
-            header
-                .value
-                .split(|b| *b == b',')
-                .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"))
-        });
-    let mut length = None;
-    headers.iter().filter(move |header| {
-        if header.is(HeaderName::ContentLength) {
-            return !chunked && length.replace(header.value) != Some(header.value);
-        }
-        let trailer = chunked && header.is(HeaderName::Trailer);
-        !trailer && !header.is(HeaderName::TransferEncoding)
-    })
-}
-
-fn is_form_type(value: &[u8]) -> bool {
-    let media = value.split(|b| *b == b';').next().unwrap_or_default();
-    media
-        .trim_ascii()
-        .eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
 }
 
 impl<O: Output> Exchanges for LineWriter<O> {

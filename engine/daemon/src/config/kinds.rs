@@ -546,6 +546,25 @@ impl Kind for CompressionLevel {
     }
 }
 
+/// `json` or `raw`: whether bytes of protobuf stay as they are.
+pub struct ProtobufForm;
+
+impl Kind for ProtobufForm {
+    type Checked = bool;
+
+    fn check(value: &Value) -> Result<bool, Diagnostic> {
+        match lower(value).as_str() {
+            "json" => Ok(false),
+            "raw" => Ok(true),
+            _ => Err(value.expected("json or raw")),
+        }
+    }
+
+    fn show(is_raw: &bool) -> String {
+        if *is_raw { "raw" } else { "json" }.to_owned()
+    }
+}
+
 fn lower(value: &Value) -> String {
     value.text.trim().to_ascii_lowercase()
 }

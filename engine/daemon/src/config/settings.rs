@@ -19,8 +19,8 @@ use store::limits::{CALLS_MAX, DATABASE_BYTES_MAX, DATABASE_BYTES_MIN};
 use super::folders;
 use super::kinds::{
     Address, Bytes, BytesOrDefault, CompressionChoice, CompressionLevel, Encapsulations, Filter,
-    HeaderLines, Metrics, MetricsAddress, Mode, Names, Number, Optional, Path, Ports, RulesText,
-    Sources, Switch, Text, Time, UdpPorts, Url, Vnis, Worded,
+    HeaderLines, Metrics, MetricsAddress, Mode, Names, Number, Optional, Path, Ports, ProtobufForm,
+    RulesText, Sources, Switch, Text, Time, UdpPorts, Url, Vnis, Worded,
 };
 use super::memory;
 use super::mode::CaptureMode;
@@ -254,6 +254,15 @@ settings! {
         .flag("keep-facts", "")
         .of(Calls, READING)
         .sets(|config, is_on| config.message.keep_facts = *is_on);
+
+    /// How messages of protobuf are shown: as JSON, or as the bytes that they are.
+    ///
+    /// `json` shows the messages of gRPC, gRPC-Web and Connect as JSON with field numbers for names, so that rules find text in
+    /// them and paths lead to fields. `raw` shows their bytes as text. docs/grpc.md has both.
+    protobuf: ProtobufForm = Setting::new("SNIFFER_PROTOBUF", || false)
+        .flag("protobuf", "json|raw")
+        .of(Calls, READING)
+        .sets(|config, is_raw| config.message.protobuf_raw = *is_raw);
 
     /// Add the client's address as `request_header:x-forwarded-for`.
     client_address: Switch = Setting::new("SNIFFER_CLIENT_ADDRESS", || false)

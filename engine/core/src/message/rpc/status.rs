@@ -1,4 +1,4 @@
-//! The status of a call: the codes of gRPC.
+//! The status of a call: the codes of gRPC, which Connect writes as words.
 
 use super::number;
 
@@ -6,25 +6,25 @@ use super::number;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::message) struct Status(u64);
 
-/// By number.
-const CODES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
+/// By number: the name in gRPC, the word in Connect.
+const CODES: [(&str, &str); 17] = [
+    ("OK", ""),
+    ("CANCELLED", "canceled"),
+    ("UNKNOWN", "unknown"),
+    ("INVALID_ARGUMENT", "invalid_argument"),
+    ("DEADLINE_EXCEEDED", "deadline_exceeded"),
+    ("NOT_FOUND", "not_found"),
+    ("ALREADY_EXISTS", "already_exists"),
+    ("PERMISSION_DENIED", "permission_denied"),
+    ("RESOURCE_EXHAUSTED", "resource_exhausted"),
+    ("FAILED_PRECONDITION", "failed_precondition"),
+    ("ABORTED", "aborted"),
+    ("OUT_OF_RANGE", "out_of_range"),
+    ("UNIMPLEMENTED", "unimplemented"),
+    ("INTERNAL", "internal"),
+    ("UNAVAILABLE", "unavailable"),
+    ("DATA_LOSS", "data_loss"),
+    ("UNAUTHENTICATED", "unauthenticated"),
 ];
 
 impl Status {
@@ -35,6 +35,12 @@ impl Status {
         number(value).map(Self)
     }
 
+    /// Of the code in an error of Connect.
+    pub(in crate::message) fn of_word(word: &str) -> Option<Self> {
+        let place = CODES.iter().position(|(_, code)| *code == word)?;
+        (place > 0).then_some(Self(place as u64))
+    }
+
     pub(in crate::message) const fn code(self) -> u64 {
         self.0
     }
@@ -42,7 +48,7 @@ impl Status {
     /// Its name; none for a number that is no code.
     pub(in crate::message) fn name(self) -> Option<&'static str> {
         let place = usize::try_from(self.0).ok()?;
-        CODES.get(place).copied()
+        CODES.get(place).map(|(name, _)| *name)
     }
 }
 
@@ -60,5 +66,8 @@ mod tests {
         for none in ["", "x", "-1", "5 ", "99999999999"] {
             assert_eq!(of(none), None, "{none}");
         }
+        assert_eq!(Status::of_word("canceled").map(Status::code), Some(1));
+        assert_eq!(Status::of_word("").map(Status::code), None);
+        assert_eq!(Status::of_word("no"), None);
     }
 }

@@ -12,7 +12,8 @@
 use super::super::draft::{Body, BodyState, Draft, Mode};
 use super::super::facts::Details;
 use super::super::keys::{CLOSING, Kind};
-use super::super::{Config, Counters, Output, Unwritten, url};
+use super::super::rpc::System;
+use super::super::{Config, Counters, Output, Unwritten, derive, url};
 use super::filter::{RuleFilter, set_of};
 use super::{LineWriter, Work};
 use crate::http::{BodyEnd, Side};
@@ -86,6 +87,9 @@ impl<O: Output> LineWriter<O> {
         }
         let Ok(draft) = draft else { return };
         if draft.body(side).observer.is_some() {
+            if draft.body(side).takes_messages() {
+                return self.add_rpc_messages(draft, side, bytes, time);
+            }
             observe(draft.body(side), bytes, time);
         }
         self.add_text(draft, side, bytes);
@@ -123,6 +127,12 @@ impl<O: Output> LineWriter<O> {
         }
         body.state.taken += taken.len();
         self.account(draft);
+    }
+
+    /// Counts a body that is truncated.
+    pub(super) fn count_truncation(&mut self, body: &mut Body) {
+        *truncation_counter(&self.config, &mut self.counters, body) += 1;
+        body.state.shed |= body.state.bytes_max < self.config.body_bytes_max;
     }
 
     /// Whether memory is short and a body of `wanted` bytes takes more than its share.
@@ -169,7 +179,7 @@ impl<O: Output> LineWriter<O> {
         let Ok(draft) = draft else { return };
         let body = draft.body(side);
         if let Some(observer) = &mut body.observer {
-            observer.missing();
+            observer.missing(missing);
         }
         body.state.missing = body.state.missing.saturating_add(missing);
         body.state.len = body.state.len.saturating_add(missing);
@@ -215,6 +225,9 @@ impl<O: Output> LineWriter<O> {
         }
         if draft.conversation.is_some() {
             self.end_messages(draft, side);
+        }
+        if draft.body(side).takes_messages() {
+            self.end_rpc_messages(draft, side);
         }
         let body = draft.body(side);
         body.state.over = true;
@@ -289,6 +302,10 @@ impl<O: Output> LineWriter<O> {
             content.clear();
             self.counters.bodies_undecodable += 1;
         }
+        if body.messages.is_some() {
+            self.read_collected_messages(draft, side, &mut content);
+        }
+        let body = draft.body(side);
         // Only the beginning is there where the bounds cut more than what may leave.
         let is_start = body.state.truncated;
         if content.len() > body.state.bytes_max && !is_start {
@@ -297,7 +314,10 @@ impl<O: Output> LineWriter<O> {
             body.state.shed |= body.state.bytes_max < self.config.body_bytes_max;
         }
         if content.is_empty() {
-            self.miss_body(draft, side);
+            let is_without_messages = body.messages.is_some() && body.state.len == 0;
+            if !is_without_messages {
+                self.miss_body(draft, side);
+            }
         } else {
             self.write_collected(draft, side, &content, is_start);
         }
@@ -329,13 +349,16 @@ impl<O: Output> LineWriter<O> {
         body.state.truncated |= decoded.limited || decoded.expanded;
         body.state.has_gap |= decoded.broken;
         body.state.len = decoded.full_len;
-        if let Some(observer) = &mut body.observer {
+        if let Some(observer) = body.observer.as_mut().filter(|_| body.messages.is_none()) {
             observer.read_decoded(content);
         }
     }
 
     /// Applies its rules to a body; `is_start` when there is more of it.
     fn write_collected(&mut self, draft: &mut Draft, side: Side, content: &[u8], is_start: bool) {
+        if side == Side::Response && draft.state.rpc == Some(System::Connect) {
+            derive::connect_error(draft, content);
+        }
         let Some(set) = set_of(&mut self.set, &mut self.retired, draft.state.rule_set) else {
             return;
         };
