@@ -339,7 +339,11 @@ fn messages(
         let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes);
         match message.map(|message| message.payload) {
             Ok(NetlinkPayload::Done(_)) => return Ok(Answer::Done),
-            Ok(NetlinkPayload::Error(error)) => return Err(error.to_io()),
+            Ok(NetlinkPayload::Error(error)) => {
+                // The crate's own conversion overflows at the smallest number.
+                let code = error.code.map_or(0, |code| code.get().saturating_abs());
+                return Err(io::Error::from_raw_os_error(code));
+            }
             Ok(NetlinkPayload::InnerMessage(message)) => each(Some(message), bytes),
             Ok(_) => {}
             Err(_) => each(None, bytes),

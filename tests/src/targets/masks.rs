@@ -97,11 +97,16 @@ impl Tree {
     /// Whether it holds anything but replacements.
     fn says(&self) -> bool {
         match self {
-            Self::Scalar(text) => text != "-" && !text.is_empty(),
+            Self::Scalar(text) => says(text),
             Self::List(list) => list.iter().any(Self::says),
             Self::Object(members) => members.iter().any(|(_, value)| value.says()),
         }
     }
+}
+
+/// Whether a text holds anything but replacements, of which there is one for each line.
+fn says(text: &str) -> bool {
+    text.contains(|letter: char| letter != '-' && !letter.is_whitespace())
 }
 
 /// A rule set by the first octet, and a body.
@@ -139,7 +144,7 @@ fn form_leaks(text: &str) -> bool {
         let Some((name, value)) = field.split_once('=') else {
             return false;
         };
-        decoded(name).trim() == "p" && !matches!(decoded(value).as_str(), "" | "-")
+        decoded(name).trim() == "p" && says(&decoded(value))
     })
 }
 
@@ -182,6 +187,6 @@ fn multipart_leaks(text: &str) -> bool {
                 && line.contains("form-data")
                 && line.contains("; name=\"p\"")
         });
-        named && !matches!(content.trim(), "" | "-" | "--")
+        named && says(content)
     })
 }
