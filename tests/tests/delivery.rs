@@ -44,7 +44,7 @@ fn check(namespace: &Namespace, url: &str, arguments: &[&str]) -> Result<Ended> 
     Running::start(&mut namespace.enter(&command))?.end(PATIENCE)
 }
 
-/// Every light shows that calls are refused, with the total, until one is accepted.
+/// Every light shows that the destination takes nothing, with the total of what is lost, until a bundle is accepted.
 #[test]
 fn a_refusal_is_in_status_metrics_and_log() -> Result<()> {
     let namespace = Namespace::new("refused")?;
@@ -58,9 +58,10 @@ fn a_refusal_is_in_status_metrics_and_log() -> Result<()> {
             "W049",
             "is too large for it. fix: a smaller --body-limit",
         ),
-        (200, "W044", "a capture URL answers 204"),
+        (400, "W044", "it does not understand the bundle"),
         (503, "W045", "answered 503"),
     ] {
+        let is_final = matches!(status, 400 | 413);
         collector.set_behaviour(Behaviour::Refuse(status));
         let mut capture = Capture::start(&namespace, &collector.url(), &[ON_LOOPBACK])?;
         for _ in 0..3 {
@@ -71,7 +72,8 @@ fn a_refusal_is_in_status_metrics_and_log() -> Result<()> {
             let shown = capture.status()?;
             let text = warning(&shown, code).unwrap_or_default();
             ensure!(text.contains(words), "{status}: {shown}");
-            let is_total = status == 503 || text.contains("3 calls dropped so far");
+            let lost = if is_final { 3 } else { 0 };
+            let is_total = text.contains(&format!("{lost} calls dropped so far"));
             ensure!(is_total, "{status}: {text}");
             Ok(shown)
         })?;
@@ -88,7 +90,26 @@ fn a_refusal_is_in_status_metrics_and_log() -> Result<()> {
         let shown = capture.status()?;
         assert_eq!(shown["capture"]["output"]["up"], true, "{status}");
         assert_eq!(warning(&shown, code), None);
-        let code = if status == 503 { 0 } else { 8 };
+        let code = if is_final { 8 } else { 0 };
+        capture.stop_with(code)?;
+    }
+    Ok(())
+}
+
+/// Calls that were dropped make the exit code 8, and a destination that is required and down makes it 7.
+#[test]
+fn a_destination_that_is_required_and_down_is_the_exit_code() -> Result<()> {
+    let namespace = Namespace::new("required")?;
+    let _nginx = Nginx::start(&namespace)?;
+    let short = ("SNIFFER_FLUSH_TIMEOUT", "100ms");
+    let required = ("SNIFFER_REQUIRE_OUTPUT", "true");
+    for (setting, code) in [(ON_LOOPBACK, 8), (required, 7)] {
+        let settings = [ON_LOOPBACK, ("APP_PORTS", "80"), short, setting];
+        let rules = ("USAGE_LOGGERS_RULES", "include debug\nallow_http_url");
+        let settings = [&settings[..], &[rules]].concat();
+        let mut capture = Capture::start(&namespace, "http://127.0.0.1:7799/message", &settings)?;
+        curl(&namespace, &["http://127.0.0.1/hello"])?;
+        capture.wait_for_log("W042")?;
         capture.stop_with(code)?;
     }
     Ok(())

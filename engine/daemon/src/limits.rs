@@ -105,6 +105,12 @@ pub const UPLOAD_BACK_OFF_MIN: Duration = Duration::from_millis(250);
 /// The longest wait after failed posts: how late we notice that the collector is back.
 pub const UPLOAD_BACK_OFF_MAX: Duration = Duration::from_secs(30);
 
+/// The first wait after an answer that stands until somebody mends something (401, 403, 404, 405, 407); it doubles, too.
+pub const UPLOAD_REFUSED_WAIT_MIN: Duration = Duration::from_secs(2);
+
+/// The longest wait after such answers: people take minutes.
+pub const UPLOAD_REFUSED_WAIT_MAX: Duration = Duration::from_secs(60);
+
 /// The longest wait once the program is stopping.
 pub const UPLOAD_BACK_OFF_STOPPING: Duration = Duration::from_millis(250);
 
@@ -134,6 +140,9 @@ pub const SPOOL_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Time from the moment at which the shards have new rules to the first segment under their name: a bundle that was open then
 /// is closed and here by that time.
 pub const SPOOL_RULES_AFTER: Duration = Duration::from_secs(3);
+
+/// Bundles that the collector refused for good and that are kept for diagnosis; of further ones only the calls are counted.
+pub const SPOOL_REFUSED_MAX: usize = 8;
 
 /// Segments with damage that are kept aside; one more replaces the oldest.
 pub const SPOOL_DAMAGED_MAX: usize = 4;

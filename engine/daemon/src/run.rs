@@ -95,6 +95,7 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     let is_confined = !config.settings.no_sandbox;
     let files = is_confined.then(|| plan.confine_files());
 
+    let needs_output = config.settings.require_output;
     let (sender, events) = mpsc::channel();
     watch_signals(sender.clone())?;
     if context.is_supervised {
@@ -142,6 +143,8 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     let calls = &capture.calls;
     let exit = if panicked {
         Exit::Bug
+    } else if needs_output && capture.output.up == Some(false) {
+        Exit::Destination
     } else if calls.dropped_total() > 0
         || calls.in_flight > 0
         || calls.unaccounted != 0

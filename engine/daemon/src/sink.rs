@@ -78,6 +78,7 @@ impl Sinks {
                     .bundling(config.settings.bundle_bytes)
                     .confined(!config.settings.no_sandbox)
                     .spooled(spool_config(config))
+                    .dropping_refused(config.settings.drop_refused)
                     .marked(Arc::clone(identity))
                     .seeded(random::seed()),
             ),

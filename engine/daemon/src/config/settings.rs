@@ -327,6 +327,21 @@ settings! {
         .flag("bundle-queue-size", "COUNT")
         .of(Delivery, CAPTURING);
 
+    /// Give bundles up that the destination refuses with 401, 403, 404, 405 or 407.
+    ///
+    /// Such an answer stands until somebody mends a token, a path or the destination. By default the bundles are kept, and
+    /// tried again after growing pauses of up to a minute.
+    drop_refused: Switch = Setting::new("SNIFFER_DROP_REFUSED", || false)
+        .flag("drop-refused", "")
+        .of(Delivery, DELIVERING);
+
+    /// Exit with 7 when the destination is down at the end.
+    ///
+    /// Without it the exit code is 0 where everything was delivered or is in the spool, and 8 where calls were dropped.
+    require_output: Switch = Setting::new("SNIFFER_REQUIRE_OUTPUT", || false)
+        .flag("require-output", "")
+        .of(Delivery, CAPTURING);
+
     /// Folder in which bundles are kept on disk until they are delivered, auto, or off.
     ///
     /// Each bundle is written there before it is posted, so that neither a collector that is away nor the end of this process

@@ -153,19 +153,21 @@ The embedded store of `sniffer all-in-one` is exempt: its calls never leave the 
 "The capture URL refuses connections, its name does not resolve, or it does not answer in time. Bundles are kept, within
 the bound of USAGE_LOGGERS_BUNDLE_QUEUE_SIZE, and sent again after growing pauses; those that do not fit are counted as dropped.";
     W043, Done, "the destination requires a token",
-"The capture URL answers 401 or 403. Such an answer is final for its bundle: its calls are refused and counted.
+"The capture URL answers 401, 403 or 407. Bundles are kept, in memory and in the spool, and tried again after pauses that grow to a
+minute, until somebody mends the credentials; --drop-refused gives them up at once.
 
   --header 'Authorization: Bearer TOKEN'         a token
   --header file:///etc/sniffer/headers           the same from a file, which other users cannot read
   USAGE_LOGGERS_URL=https://USER:PASSWORD@HOST/message
   sniffer check --url URL                        shows what the URL answers";
     W044, Done, "the destination refuses bundles",
-"The capture URL answers with a status that is final for the bundle: its calls are refused and counted. 404 and 405 mostly
-mean that the path is wrong, which usually is /message, or the port: 7700 is the page of a store, 7701 its capture URL. 200 is
-the answer of another kind of server, since a capture URL answers 204. A redirect is not followed: give the URL that it names.
+"404 and 405 mostly mean that the path is wrong, which usually is /message, or the port: 7700 is the page of a store, 7701 its
+capture URL. Bundles are kept and tried again after pauses that grow to a minute; --drop-refused gives them up at once. Other
+statuses from 300 to 499 are final for the bundle: its calls are refused and counted. 200 is the answer of another kind of server, since a
+capture URL answers 204; its bundles count as delivered. A redirect is not followed: give the URL that it names.
 400 to http:// is what a port that expects https:// answers. `sniffer check --url URL` shows what the URL answers.";
     W045, Done, "the destination cannot take bundles now",
-"The capture URL answers 408, 413, 429 or 5xx. Bundles that can be sent again are kept, within the bound of
+"The capture URL answers 408, 413, 425, 429 or 5xx. Bundles that can be sent again are kept, within the bound of
 USAGE_LOGGERS_BUNDLE_QUEUE_SIZE. After a 413 a bundle is sent again in two parts, and so on, down to one line (W049). That costs
 a POST for each part: make bundles smaller. USAGE_LOGGERS_BUNDLE_SIZE=128K";
     W046, Done, "the destination's certificate is not trusted",

@@ -202,6 +202,11 @@ impl Spool {
         self.order(Order::Settle(ticket, state));
     }
 
+    /// A bundle was refused for good. The first ones are kept for diagnosis.
+    pub fn keep_refused(&self, content: Content) {
+        self.order(Order::KeepRefused(content));
+    }
+
     /// The memory of a bundle with so many calls is released.
     pub fn leave(&self, ticket: Ticket, calls: u64) {
         self.order(Order::Leave(ticket, calls));

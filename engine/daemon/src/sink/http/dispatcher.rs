@@ -12,7 +12,7 @@ use engine_sys::driver::Kind;
 
 use super::answers::Answers;
 use super::events::{Event, Refusal, Throttle};
-use super::retry::{Action, Failure, Outcome, Retry, Start};
+use super::retry::{Action, Failure, Meaning, Outcome, Retry, Start};
 use crate::capture_url::CaptureUrl;
 use crate::limits;
 use crate::sink::backlog::{Backlog, Entry};
@@ -104,7 +104,7 @@ impl Dispatcher {
         refusal: Refusal,
         backlog: Backlog,
         spool: Option<Spool>,
-        seed: u64,
+        retry: Retry,
         inboxes: Vec<Inbox>,
         mut observer: Observer,
     ) -> Rc<Self> {
@@ -116,7 +116,7 @@ impl Dispatcher {
             inboxes,
             backlog,
             spool,
-            retry: Retry::new(seed),
+            retry,
             observer,
             idle: Vec::new(),
             stopping: false,
@@ -222,6 +222,7 @@ impl Dispatcher {
                     recorder.sent(calls, bytes, took, SystemTime::now());
                     inner.settled(&entry, State::Delivered);
                     inner.give_back(entry);
+                    self.note_status(&mut inner, outcome, now);
                 }
             }
             Action::Refuse => {
@@ -231,10 +232,13 @@ impl Dispatcher {
             }
             Action::Divide => self.too_large(&mut inner, number, outcome, now),
             Action::Again(at) => {
-                let behind = matches!(outcome, Outcome::Status(..));
+                let is_mendable = Retry::meaning(outcome) == Meaning::Mendable;
+                let behind = matches!(outcome, Outcome::Status(..)) && !is_mendable;
                 inner.backlog.put_back(number, at, behind);
                 inner.give_up_excess();
-                if *outcome != Outcome::Failed(Failure::Stale) {
+                if is_mendable {
+                    self.is_mendable(&mut inner, outcome, now);
+                } else if *outcome != Outcome::Failed(Failure::Stale) {
                     self.is_down(&mut inner, outcome, now);
                 }
             }
@@ -251,6 +255,9 @@ impl Dispatcher {
             bytes: entry.bytes(),
             ..refusal
         };
+        if let Some(spool) = &inner.spool {
+            spool.keep_refused(entry.content());
+        }
         inner.give_up(entry, DropReason::Refused);
         let calls_lost = inner.calls_lost();
         let event = Event::Refused {
@@ -258,6 +265,34 @@ impl Dispatcher {
             calls_lost,
         };
         inner.in_trouble(&event, now);
+    }
+
+    /// The collector takes nothing until somebody mends it or the settings; everything is kept meanwhile.
+    fn is_mendable(&self, inner: &mut Inner, outcome: &Outcome, now: Instant) {
+        let Some(refusal) = Refusal::of(outcome, &self.refusal) else {
+            return;
+        };
+        let event = Event::Kept {
+            refusal,
+            next_try: inner.next_try(now),
+            calls_lost: inner.calls_lost(),
+        };
+        inner.in_trouble(&event, now);
+    }
+
+    /// A bundle was taken with another status than that of a capture URL.
+    fn note_status(&self, inner: &mut Inner, outcome: &Outcome, now: Instant) {
+        if let Outcome::Status(status, _) = outcome
+            && *status != 204
+            && let Some(refusal) = Refusal::of(outcome, &self.refusal)
+        {
+            let calls_lost = inner.calls_lost();
+            let event = Event::Odd {
+                refusal,
+                calls_lost,
+            };
+            inner.observer.report(&event, now);
+        }
     }
 
     /// A bundle is divided; one line that is too large alone is lost.
@@ -323,15 +358,11 @@ impl Dispatcher {
     }
 
     fn is_down(&self, inner: &mut Inner, outcome: &Outcome, now: Instant) {
-        let next_try = inner
-            .retry
-            .not_before()
-            .map(|at| at.saturating_duration_since(now));
         let event = Event::Down {
             collector: self.url.authority(),
             cause: outcome.clone(),
             tries: inner.retry.failures(),
-            next_try: next_try.unwrap_or_default(),
+            next_try: inner.next_try(now),
             bundles_max: inner.backlog.bundles_max(),
             calls_lost: inner.calls_lost(),
         };
@@ -385,6 +416,12 @@ impl Inner {
         let recorder = &self.observer.recorder;
         recorder.failed(Some(event.code()), event.trouble());
         self.observer.report(event, now);
+    }
+
+    /// Until the collector is tried again.
+    fn next_try(&self, now: Instant) -> Duration {
+        let at = self.retry.not_before();
+        at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
     }
 
     fn calls_lost(&self) -> u64 {

@@ -43,6 +43,22 @@ pub(super) enum Event {
         /// Calls that this uploader has given up so far.
         calls_lost: u64,
     },
+    /// The collector refuses everything until somebody mends it or the settings; bundles are kept and tried slowly.
+    Kept {
+        /// What is wrong.
+        refusal: Refusal,
+        /// Until the next try.
+        next_try: Duration,
+        /// Calls that this uploader has given up so far.
+        calls_lost: u64,
+    },
+    /// The collector took a bundle with a status that no capture URL answers.
+    Odd {
+        /// The answer.
+        refusal: Refusal,
+        /// Calls that this uploader has given up so far.
+        calls_lost: u64,
+    },
     /// The collector refused a bundle for good.
     Refused {
         /// What is wrong.
@@ -80,7 +96,10 @@ impl Event {
         match self {
             Self::Down { cause, .. } => code_of_failure(cause),
             Self::Silent { .. } | Self::Up { .. } => Code::W042,
-            Self::Refused { refusal, .. } | Self::Divided { refusal } => refusal.code(),
+            Self::Refused { refusal, .. }
+            | Self::Kept { refusal, .. }
+            | Self::Odd { refusal, .. }
+            | Self::Divided { refusal } => refusal.code(),
             Self::TooLarge { .. } => Code::W049,
             Self::Fallback { .. } | Self::DriverFailed { .. } => Code::W050,
         }
@@ -92,6 +111,8 @@ impl Event {
             | Self::Silent { calls_lost, .. }
             | Self::Up { calls_lost, .. }
             | Self::Refused { calls_lost, .. }
+            | Self::Kept { calls_lost, .. }
+            | Self::Odd { calls_lost, .. }
             | Self::TooLarge { calls_lost, .. } => *calls_lost,
             Self::Divided { .. } | Self::Fallback { .. } | Self::DriverFailed { .. } => 0,
         }
@@ -104,7 +125,7 @@ impl Event {
             Self::Silent { since, .. } => {
                 format!("has taken a bundle and not answered for {}", Brief(*since))
             }
-            Self::Refused { refusal, .. } => refusal.to_string(),
+            Self::Refused { refusal, .. } | Self::Kept { refusal, .. } => refusal.to_string(),
             Self::TooLarge { refusal, .. } => format!(
                 "{} answered 413: one call, {} bytes in its POST, is too large for it. fix: a smaller --body-limit",
                 refusal.url, refusal.bytes
@@ -158,6 +179,17 @@ impl fmt::Display for Event {
             } => {
                 write!(f, "{collector} takes calls again; {}", SoFar(*calls_lost))
             }
+            Self::Kept {
+                refusal,
+                next_try,
+                calls_lost,
+            } => write!(
+                f,
+                "{refusal}; keeping bundles, next try in {}; {}",
+                Brief(*next_try),
+                SoFar(*calls_lost)
+            ),
+            Self::Odd { refusal, .. } => write!(f, "{refusal}; its bundles count as delivered"),
             Self::Refused {
                 refusal,
                 calls_lost,
@@ -288,7 +320,7 @@ impl fmt::Display for Refusal {
             )?,
             200..=299 => write!(
                 f,
-                "{url} answered {status}, a capture URL answers 204: this is another kind of server"
+                "{url} answered {status}, a capture URL answers 204: this may be another kind of server"
             )?,
             _ => write!(f, "{url} answered {status}: it does not accept the bundle")?,
         }
@@ -383,8 +415,12 @@ impl Throttle {
             Event::Down { .. }
             | Event::Silent { .. }
             | Event::Refused { .. }
+            | Event::Kept { .. }
             | Event::TooLarge { .. } => self.down = true,
-            Event::Divided { .. } | Event::Fallback { .. } | Event::DriverFailed { .. } => {}
+            Event::Divided { .. }
+            | Event::Odd { .. }
+            | Event::Fallback { .. }
+            | Event::DriverFailed { .. } => {}
         }
         let next = Reported {
             code: event.code(),
@@ -502,6 +538,31 @@ mod tests {
             "x:1 has taken a bundle and not answered for 5 s; waiting for 30 s at most; 0 calls dropped so far",
         );
         assert_eq!(Event::Fallback { errno: libc::EPERM }.code(), Code::W050);
+    }
+
+    #[test]
+    fn what_is_kept_and_what_is_odd_differ() {
+        let kept = Event::Kept {
+            refusal: refusal("http://x:80/message", 404),
+            next_try: Duration::from_secs(4),
+            calls_lost: 0,
+        };
+        check(
+            &kept,
+            Code::W044,
+            "http://x:80/message answered 404: nothing takes calls there; keeping bundles, next try in 4 s; \
+             0 calls dropped so far",
+        );
+        let odd = Event::Odd {
+            refusal: refusal("http://x:80/message", 202),
+            calls_lost: 0,
+        };
+        check(
+            &odd,
+            Code::W044,
+            "http://x:80/message answered 202, a capture URL answers 204: this may be another kind of server; \
+             its bundles count as delivered",
+        );
     }
 
     #[test]

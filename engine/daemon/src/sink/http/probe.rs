@@ -10,7 +10,7 @@ use rustls::{ClientConnection, StreamOwned};
 
 use super::connection::{headers, outcome_of};
 use super::events::{Refusal, code_of_failure};
-use super::retry::{Failure, Outcome, Retry};
+use super::retry::{Failure, Meaning, Outcome, Retry};
 use super::tls;
 use super::uploader::Config;
 use crate::diagnostic::{Code, system_words};
@@ -28,6 +28,9 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const TOPIC: &str = "capture URL";
 const WAITS: &str = "calls would wait, and be dropped when no more can be kept";
 const REFUSES: &str = "calls would be refused, and so lost";
+const KEEPS: &str =
+    "calls would be kept until somebody mends it, and dropped when no more can be kept";
+const COUNTS: &str = "calls would count as delivered";
 
 /// What a capture with these settings would meet.
 pub(super) fn probe(config: &Config) -> Probe {
@@ -67,7 +70,7 @@ pub(super) fn probe(config: &Config) -> Probe {
                 fix,
             )
         }
-        answered if Retry::is_worth_another_try(answered) => failed(
+        answered if Retry::meaning(answered) == Meaning::Passing => failed(
             Code::W045,
             format!("{url} {answered}"),
             WAITS,
@@ -90,20 +93,25 @@ pub(super) fn probe(config: &Config) -> Probe {
                 bytes: 0,
                 bundle_bytes: config.bundle_bytes,
             };
+            let why = match Retry::meaning(refused) {
+                Meaning::Taken => COUNTS,
+                Meaning::Mendable if !config.drops_refused => KEEPS,
+                _ => REFUSES,
+            };
             match Refusal::of(refused, &of_post) {
                 Some(refusal) => {
                     let code = refusal.code();
                     failed(
                         code,
                         refusal.to_string(),
-                        REFUSES,
+                        why,
                         &format!("sniffer help {code}"),
                     )
                 }
                 None => failed(
                     Code::W044,
                     format!("{url} {refused}"),
-                    REFUSES,
+                    why,
                     "sniffer help W044",
                 ),
             }

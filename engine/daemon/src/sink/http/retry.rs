@@ -36,6 +36,21 @@ pub(super) enum Failure {
     Stale,
 }
 
+/// What an outcome means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// The bundle was taken.
+    Taken,
+    /// It will be another one later.
+    Passing,
+    /// It stands until a person changes the collector or the settings.
+    Mendable,
+    /// The bundle will never be accepted at its size.
+    TooLarge,
+    /// The bundle will never be accepted.
+    Final,
+}
+
 /// What to do with the bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
@@ -68,16 +83,22 @@ pub(super) struct Retry {
     random: u64,
     /// No wait is longer; lowered while stopping.
     longest: Duration,
+    /// The same after an answer that somebody has to mend.
+    longest_refused: Duration,
+    /// Bundles are given up at such an answer.
+    drops_refused: bool,
 }
 
 impl Retry {
     /// A collector about which nothing bad is known. `seed` spreads the retries of several sniffers over time.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, drops_refused: bool) -> Self {
         Self {
             failures: 0,
             not_before: None,
             random: seed | 1,
             longest: limits::UPLOAD_BACK_OFF_MAX,
+            longest_refused: limits::UPLOAD_REFUSED_WAIT_MAX,
+            drops_refused,
         }
     }
 
@@ -93,39 +114,44 @@ impl Retry {
 
     /// Decides about a bundle after its `tries`-th post (from 1).
     pub(super) fn next(&mut self, outcome: &Outcome, tries: u32, now: Instant) -> Action {
-        match outcome {
-            Outcome::Status(204, _) => {
-                self.failures = 0;
-                self.not_before = None;
-                Action::Done
-            }
-            Outcome::Status(_, asked) if Self::is_worth_another_try(outcome) => {
-                let collector = self.fail(*asked, now);
-                let wait = self
-                    .back_off(tries)
-                    .max(asked.unwrap_or_default().min(self.longest));
+        let asked = match outcome {
+            Outcome::Status(_, asked) => asked.unwrap_or_default(),
+            Outcome::Moved(..) | Outcome::Failed(_) => Duration::ZERO,
+        };
+        match Self::meaning(outcome) {
+            Meaning::Passing if *outcome == Outcome::Failed(Failure::Stale) => Action::Again(now),
+            Meaning::Passing => {
+                let collector = self.fail(asked, now);
+                let wait = match outcome {
+                    Outcome::Failed(_) => Duration::ZERO,
+                    // The fault may be that of the bundle.
+                    _ => self.back_off(tries).max(asked.min(self.longest)),
+                };
                 Action::Again(collector.max(now + wait))
             }
-            // It answers, so it is up; it refuses only this bundle.
-            Outcome::Status(..) | Outcome::Moved(..) => {
+            Meaning::Mendable if !self.drops_refused => Action::Again(self.fail_slowly(now)),
+            // It answers, so it is up; if it refuses, then only this bundle.
+            meaning => {
                 self.failures = 0;
                 self.not_before = None;
-                match outcome {
-                    Outcome::Status(413, _) => Action::Divide,
-                    _ => Action::Refuse,
+                match meaning {
+                    Meaning::Taken => Action::Done,
+                    Meaning::TooLarge => Action::Divide,
+                    Meaning::Passing | Meaning::Mendable | Meaning::Final => Action::Refuse,
                 }
             }
-            Outcome::Failed(Failure::Stale) => Action::Again(now),
-            Outcome::Failed(_) => Action::Again(self.fail(None, now)),
         }
     }
 
-    /// Whether an outcome may be another one later.
-    pub(super) fn is_worth_another_try(outcome: &Outcome) -> bool {
+    /// What an outcome means.
+    pub(super) fn meaning(outcome: &Outcome) -> Meaning {
         match outcome {
-            Outcome::Status(status, _) => matches!(status, 408 | 429 | 500..=599),
-            Outcome::Moved(..) => false,
-            Outcome::Failed(_) => true,
+            Outcome::Status(200..=299, _) => Meaning::Taken,
+            Outcome::Status(408 | 425 | 429 | 500..=599, _) => Meaning::Passing,
+            Outcome::Status(401 | 403 | 404 | 405 | 407, _) => Meaning::Mendable,
+            Outcome::Status(413, _) => Meaning::TooLarge,
+            Outcome::Status(..) | Outcome::Moved(..) => Meaning::Final,
+            Outcome::Failed(_) => Meaning::Passing,
         }
     }
 
@@ -142,23 +168,34 @@ impl Retry {
     /// From now on tries often: there is little time left.
     pub(super) fn shorten_waits(&mut self, now: Instant) {
         self.longest = limits::UPLOAD_BACK_OFF_STOPPING;
+        self.longest_refused = limits::UPLOAD_BACK_OFF_STOPPING;
         self.not_before = self.not_before.map(|at| at.min(now));
     }
 
-    fn fail(&mut self, asked: Option<Duration>, now: Instant) -> Instant {
+    fn fail(&mut self, asked: Duration, now: Instant) -> Instant {
         self.failures = self.failures.saturating_add(1);
-        let wait = self
-            .back_off(self.failures)
-            .max(asked.unwrap_or_default().min(self.longest));
+        let wait = self.back_off(self.failures).max(asked.min(self.longest));
         let at = now + wait;
+        self.not_before = Some(at);
+        at
+    }
+
+    fn fail_slowly(&mut self, now: Instant) -> Instant {
+        self.failures = self.failures.saturating_add(1);
+        let bounds = (limits::UPLOAD_REFUSED_WAIT_MIN, self.longest_refused);
+        let at = now + self.wait_after(self.failures, bounds);
         self.not_before = Some(at);
         at
     }
 
     /// The wait after this many failures: it doubles with each, and a random share of up to half is taken off.
     fn back_off(&mut self, failures: u32) -> Duration {
+        self.wait_after(failures, (limits::UPLOAD_BACK_OFF_MIN, self.longest))
+    }
+
+    fn wait_after(&mut self, failures: u32, (first, longest): (Duration, Duration)) -> Duration {
         let doublings = failures.saturating_sub(1).min(16);
-        let full = (limits::UPLOAD_BACK_OFF_MIN * (1 << doublings)).min(self.longest);
+        let full = (first * (1 << doublings)).min(longest);
         // xorshift64: it only has to differ between sniffers.
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -180,27 +217,56 @@ mod tests {
     }
 
     #[test]
-    fn only_204_is_success_and_some_are_worth_another_try() {
+    fn each_status_has_one_meaning() {
         let now = Instant::now();
         for number in 100..=999 {
-            let mut retry = Retry::new(7);
-            let action = retry.next(&status(number), 1, now);
-            let again = matches!(action, Action::Again(_));
-            assert_eq!(action == Action::Done, number == 204, "{number}");
-            assert_eq!(action == Action::Divide, number == 413, "{number}");
-            assert_eq!(
-                again,
-                matches!(number, 408 | 429) || (500..600).contains(&number),
-                "{number}"
-            );
-            assert_eq!(retry.failures() > 0, again);
+            let passes = matches!(number, 408 | 425 | 429) || (500..600).contains(&number);
+            let mends = matches!(number, 401 | 403 | 404 | 405 | 407);
+            for drops_refused in [false, true] {
+                let mut retry = Retry::new(7, drops_refused);
+                let action = retry.next(&status(number), 1, now);
+                let again = passes || mends && !drops_refused;
+                let expected = match number {
+                    200..=299 => Action::Done,
+                    413 => Action::Divide,
+                    _ if again => action,
+                    _ => Action::Refuse,
+                };
+                assert_eq!(action, expected, "{number}");
+                assert_eq!(matches!(action, Action::Again(_)), again, "{number}");
+                assert_eq!(retry.failures() > 0, again);
+            }
         }
+    }
+
+    #[test]
+    fn what_somebody_has_to_mend_is_tried_slowly() {
+        let now = Instant::now();
+        let mut retry = Retry::new(1, false);
+        for tries in 1..20 {
+            let full = (limits::UPLOAD_REFUSED_WAIT_MIN * (1 << (tries - 1).min(16)))
+                .min(limits::UPLOAD_REFUSED_WAIT_MAX);
+            let Action::Again(at) = retry.next(&status(401), tries, now) else {
+                panic!("kept")
+            };
+            assert!(at >= now + full / 2 && at <= now + full, "{tries}");
+            assert_eq!(
+                retry.may_start(0, now),
+                Start::At(at),
+                "and nothing else either"
+            );
+        }
+        retry.shorten_waits(now);
+        let Action::Again(at) = retry.next(&status(401), 20, now) else {
+            panic!("kept")
+        };
+        assert!(at <= now + limits::UPLOAD_BACK_OFF_STOPPING);
     }
 
     #[test]
     fn waits_double_up_to_a_bound_and_differ() {
         let now = Instant::now();
-        let (mut one, mut other) = (Retry::new(1), Retry::new(2));
+        let (mut one, mut other) = (Retry::new(1, false), Retry::new(2, false));
         let mut differ = 0;
         for tries in 1..40 {
             let full = (limits::UPLOAD_BACK_OFF_MIN * (1 << (tries - 1).min(16)))
@@ -231,11 +297,11 @@ mod tests {
         let now = Instant::now();
         let asked = |seconds| Outcome::Status(429, Some(Duration::from_secs(seconds)));
         assert_eq!(
-            Retry::new(1).next(&asked(9), 1, now),
+            Retry::new(1, false).next(&asked(9), 1, now),
             Action::Again(now + Duration::from_secs(9))
         );
         assert_eq!(
-            Retry::new(1).next(&asked(9999), 1, now),
+            Retry::new(1, false).next(&asked(9999), 1, now),
             Action::Again(now + limits::UPLOAD_BACK_OFF_MAX)
         );
     }
@@ -243,7 +309,7 @@ mod tests {
     #[test]
     fn a_stale_connection_is_no_failure() {
         let now = Instant::now();
-        let mut retry = Retry::new(1);
+        let mut retry = Retry::new(1, false);
         assert_eq!(
             retry.next(&Outcome::Failed(Failure::Stale), 1, now),
             Action::Again(now)
@@ -254,7 +320,7 @@ mod tests {
     #[test]
     fn stopping_shortens_the_waits() {
         let now = Instant::now();
-        let mut retry = Retry::new(1);
+        let mut retry = Retry::new(1, false);
         for tries in 1..20 {
             retry.next(&failed(), tries, now);
         }

@@ -19,6 +19,7 @@ use super::dispatcher::{Dispatcher, Observer};
 use super::events::{Event, Refusal};
 use super::reactor::{Reactor, Tasks};
 use super::resolve::Resolver;
+use super::retry::Retry;
 use super::tls::{self, Roots};
 use crate::capture_url::CaptureUrl;
 use crate::delegate::Delegate;
@@ -60,6 +61,8 @@ pub(super) struct Config {
     pub(super) silence_max: Duration,
     /// Which of the kernel's interfaces to use.
     pub(super) driver: Choice,
+    /// Bundles are given up at an answer that somebody has to mend.
+    pub(super) drops_refused: bool,
     /// Random: spreads the retries of several sniffers over time.
     pub(super) seed: u64,
 }
@@ -87,6 +90,7 @@ impl Config {
             bundle_bytes: BUNDLE_BYTES,
             silence_max: limits::UPLOAD_SILENCE_MAX,
             driver: Choice::Auto,
+            drops_refused: false,
             seed: 0,
         }
     }
@@ -264,7 +268,7 @@ impl Thread {
             refusal,
             Backlog::new(self.config.backlog_bundles, self.config.backlog_bytes),
             spool,
-            self.config.seed,
+            Retry::new(self.config.seed, self.config.drops_refused),
             inboxes,
             observer,
         );

@@ -11,6 +11,8 @@ pub(super) enum Order {
     Settle(Ticket, State),
     /// Its memory is released; the bundle has so many calls.
     Leave(Ticket, u64),
+    /// The collector refused it for good; a few such bundles are kept for diagnosis.
+    KeepRefused(Content),
     /// One more bundle is wanted from the disk.
     Load,
     Rules(u64),

@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use engine_core::bundle::Encoding;
 use engine_core::bundle::deflate::Encoder;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::geteuid;
@@ -20,12 +21,16 @@ use super::segment::{self, Damage, Files, Segment, Slot, Stored};
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::limits;
+use crate::sink::part::Whole;
 
 /// Name of the file that one process at a time has locked; it holds the number of that process.
 const LOCK_NAME: &str = "lock";
 
 /// What the names of segments that could not be read as a whole begin with.
 pub(super) const DAMAGED_PREFIX: &str = "damaged-";
+
+/// What the names of bundles begin with that were refused for good.
+const REFUSED_PREFIX: &str = "refused-";
 
 /// What bounds the folder.
 #[derive(Clone, Copy, Debug)]
@@ -226,14 +231,9 @@ impl Segments {
             return Err(io::ErrorKind::NotFound.into());
         };
         let whole = content.as_whole();
-        let is_plain = whole.encoding == engine_core::bundle::Encoding::Plain;
+        let is_plain = whole.encoding == Encoding::Plain;
         let mut compressed = Vec::new();
-        let member = if is_plain {
-            self.encoder.zlib(whole.body, &mut compressed);
-            &compressed[..]
-        } else {
-            whole.body
-        };
+        let member = member_of(&mut self.encoder, &whole, &mut compressed);
         let entries = format::entries(whole.index);
         let number = |length: usize| u32::try_from(length).map_err(|_| io::ErrorKind::InvalidInput);
         let record = Record {
@@ -399,6 +399,23 @@ impl Segments {
         let more = if more > 0 { more + around } else { 0 };
         let is_too_much = bytes + more > self.bounds.bytes && oldest.waiting > 0;
         (is_old || is_too_much).then(|| (self.give_up(0), is_old))
+    }
+
+    /// Keeps a bundle that was refused for good in a file of its own, as long as there are few.
+    pub(super) fn keep_refused(&mut self, content: &Content) -> io::Result<()> {
+        if beginning_with(self.folder.path(), REFUSED_PREFIX).len() >= limits::SPOOL_REFUSED_MAX {
+            return Ok(());
+        }
+        let whole = content.as_whole();
+        let mut compressed = Vec::new();
+        let member = member_of(&mut self.encoder, &whole, &mut compressed);
+        let name = format!("{REFUSED_PREFIX}{:032x}.zz", whole.key);
+        let opened = self.folder.file(&name).map_err(io::Error::other)?;
+        let written = opened.file.write_all_at(member, 0);
+        if written.is_err() {
+            let _ = std::fs::remove_file(self.folder.path().join(name));
+        }
+        written
     }
 
     /// Gives up the segments that are held, or all of them.
@@ -647,13 +664,29 @@ pub(super) fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
+/// The bundle as a zlib stream.
+fn member_of<'a>(
+    encoder: &mut Encoder,
+    whole: &Whole<'a>,
+    compressed: &'a mut Vec<u8>,
+) -> &'a [u8] {
+    if whole.encoding == Encoding::Deflated {
+        return whole.body;
+    }
+    encoder.zlib(whole.body, compressed);
+    compressed
+}
+
 /// Files that were kept aside.
 pub(super) fn damaged(folder: &Path) -> Vec<PathBuf> {
+    beginning_with(folder, DAMAGED_PREFIX)
+}
+
+fn beginning_with(folder: &Path, prefix: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let aside = entries.filter(|entry| {
         let name = entry.file_name();
-        name.to_str()
-            .is_some_and(|name| name.starts_with(DAMAGED_PREFIX))
+        name.to_str().is_some_and(|name| name.starts_with(prefix))
     });
     aside.map(|entry| entry.path()).collect()
 }

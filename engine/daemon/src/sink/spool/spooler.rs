@@ -181,6 +181,10 @@ impl Spooler {
                 Some(place) => self.segments.leave(place),
                 None => self.lost(calls, LostBy::Unwritten),
             },
+            Order::KeepRefused(content) => {
+                // Where it cannot be written, there is one example less.
+                let _ = self.segments.keep_refused(&content);
+            }
             Order::Load => self.wanted += 1,
             Order::Rules(rules) => {
                 self.new_rules = Some((rules, now + limits::SPOOL_RULES_AFTER));

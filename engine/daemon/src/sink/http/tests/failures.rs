@@ -50,6 +50,7 @@ fn an_unwell_collector_gets_the_same_bundle_again() {
             "503 Service Unavailable",
             "500 Oops",
             "429 Too Many Requests",
+            "425 Too Early",
             "408 Request Timeout",
         ] {
             let server = Server::start(move |request| {
@@ -180,7 +181,6 @@ fn a_refused_bundle_is_counted_and_not_sent_again() {
         for (line, code) in [
             ("400 Bad Request", "W044"),
             ("403 Forbidden", "W043"),
-            ("200 OK", "W044"),
             ("302 Found", "W044"),
         ] {
             let server = Server::start(move |request| {
@@ -190,7 +190,7 @@ fn a_refused_bundle_is_counted_and_not_sent_again() {
                     "204 No Content"
                 })
             });
-            let mut bed = Bed::new(driver, &url(&server), |_| {});
+            let mut bed = Bed::new(driver, &url(&server), |config| config.drops_refused = true);
             bed.push(1, b"refused", 4);
             let snapshot = bed.wait("refused", |snapshot| {
                 snapshot.counters.calls_dropped_refused == 4
@@ -415,27 +415,41 @@ fn a_collector_that_is_silent_is_reported_before_it_is_given_up() {
 
 #[test]
 fn a_refusal_is_a_state_until_a_bundle_is_accepted() {
-    let server = Server::start(|request| {
-        Answer::Status(if request.number < 2 {
-            "401 Unauthorized"
-        } else {
-            "204 No Content"
+    let is_mended = Arc::new(AtomicBool::new(false));
+    let server = {
+        let is_mended = is_mended.clone();
+        Server::start(move |request| match is_mended.load(Ordering::Relaxed) {
+            true => ok(request),
+            false => Answer::Status("401 Unauthorized"),
         })
-    });
+    };
     let mut bed = Bed::new(Choice::Auto, &url(&server), |_| {});
     bed.push(1, b"a", 3);
     bed.wait("refused", |snapshot| snapshot.down);
     bed.push(2, b"b", 4);
-    let snapshot = bed.wait("both", |snapshot| {
-        snapshot.counters.calls_dropped_refused == 7
-    });
+    let snapshot = bed.wait("kept", |snapshot| snapshot.counters.calls_queued == 7);
     assert_eq!(snapshot.last_error_code, Some(Code::W043));
     assert!(snapshot.down && snapshot.last_error.contains("it requires credentials"));
-    bed.push(3, b"c", 1);
-    let snapshot = bed.wait("sent", |snapshot| snapshot.counters.calls_sent == 1);
-    assert!(!snapshot.down);
+    is_mended.store(true, Ordering::Relaxed);
+    let snapshot = bed.wait("sent", |snapshot| snapshot.counters.calls_sent == 7);
+    assert_eq!(
+        (snapshot.down, snapshot.counters.calls_dropped()),
+        (false, 0)
+    );
     bed.stop(PATIENCE);
     assert_eq!(bed.codes(), ["W043", "W042"]);
+}
+
+#[test]
+fn another_success_than_204_counts_and_is_noted() {
+    let server = Server::start(|_| Answer::Status("200 OK"));
+    let mut bed = Bed::new(Choice::Auto, &url(&server), |_| {});
+    for id in 0..5 {
+        bed.push(id, b"x", 1);
+    }
+    let report = bed.stop(PATIENCE);
+    assert_eq!((report.counters.calls_sent, report.down), (5, false));
+    assert_eq!(bed.codes(), ["W044"], "once");
 }
 
 #[test]

@@ -224,7 +224,7 @@ fn a_probe_reports_what_calls_would_meet() {
     for (line, expected) in [
         ("401 Unauthorized", "it requires credentials"),
         ("404 Not Found", "nothing takes calls there"),
-        ("200 OK", "another kind of server"),
+        ("200 OK", "may be another kind of server"),
         (
             "302 Found\r\nLocation: http://y/m?token=1",
             "fix: --url http://y/m [W044]",

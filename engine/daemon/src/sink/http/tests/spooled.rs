@@ -10,6 +10,7 @@ use engine_core::message::{Notes, Output as _};
 use tempfile::TempDir;
 
 use super::*;
+use crate::limits;
 use crate::sink::spool::Bounds;
 
 fn opened(folder: &Path) -> Option<spool::Opened> {
@@ -215,11 +216,25 @@ fn what_is_refused_does_not_come_again() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(|_| Answer::Status("400 Bad Request"));
     let mut bed = Bed::with_spool(Choice::Auto, &url(&server), opened(folder.path()), |_| {});
-    bed.push(1, b"refused", 4);
+    let bundles = limits::SPOOL_REFUSED_MAX as u64 + 3;
+    for id in 0..bundles {
+        bed.push(id.into(), &body(id.into()), 4);
+    }
     bed.wait("refused", |snapshot| {
-        snapshot.counters.calls_dropped_refused == 4
+        snapshot.counters.calls_dropped_refused == 4 * bundles
     });
     assert_eq!(bed.stop(PATIENCE).counters.calls_spooled, 0);
+    let kept = fs::read_dir(folder.path()).unwrap().filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name();
+        name.to_str().unwrap().starts_with("refused-")
+    });
+    assert_eq!(
+        kept.count(),
+        limits::SPOOL_REFUSED_MAX,
+        "a few, for diagnosis"
+    );
+    let first = fs::read(folder.path().join(format!("refused-{:032x}.zz", 0)));
+    assert_eq!(first.unwrap(), body(0));
     let totals = opened(folder.path()).unwrap().totals();
     assert_eq!(totals.calls, 0);
 }
