@@ -18,12 +18,15 @@ mod capture;
 mod conversation;
 mod exchange;
 pub mod http2;
+mod side;
+mod streams;
 mod wire;
 
 pub use accidents::Accidents;
 pub use capture::{read_pcap, write_pcap};
-pub use conversation::{Close, Conversation, Segment, Shape, Side, flags};
+pub use conversation::{Close, Conversation, Segment, Shape, flags};
 pub use exchange::{Body, Coding, Exchange, Framing};
+pub use side::Side;
 pub use wire::{Frame, Vxlan, Wire};
 
 use crate::seed::Seed;

@@ -453,6 +453,25 @@ fn a_hole_within_a_body_costs_only_those_bytes() {
     assert_eq!(reading.ledger.http.http2_resynchronised, 0);
 }
 
+/// The head of the response was lost: what is left of it does not make a call of the request.
+#[test]
+fn a_response_without_its_head_is_none() {
+    let turns = conversation(vec![
+        (Client, get(1, "/lost")),
+        (Server, headers(0, 1, &indexed(8))),
+        (Server, frame(PING, 0, 0, b"pingping")),
+        (Server, frame(DATA, END_STREAM, 1, b"the rest")),
+        (Client, get(3, "/next")),
+        (Server, ok(3, "next")),
+    ]);
+    let frames = made(&turns);
+    let lost = headers(0, 1, &indexed(8));
+    let kept = frames.iter().filter(|frame| !frame.bytes.ends_with(&lost));
+    let found = summaries(&read_frames(kept, &config()), &["response_body"]);
+    let expected = ["GET http://h/lost - - gap", "GET http://h/next 200 next -"];
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn values_without_a_name_are_not_printed() {
     let known = [

@@ -45,6 +45,7 @@ fn made(seed: u64, lose_per_mille: u32) -> Vec<Frame> {
             };
             let talk = Conversation {
                 mss: 1300,
+                http2: number % 4 == 3,
                 ..Conversation::seeded(&mut seed, &shape)
             };
             let wire = Wire {

@@ -11,7 +11,7 @@ use std::env;
 use anyhow::{Context as _, Result, ensure};
 use bench::collect::{Row, value};
 use bench::seed::Seed;
-use bench::traffic::{Accidents, Conversation, Exchange, Shape, Vxlan, Wire, frames};
+use bench::traffic::{Accidents, Conversation, Exchange, Framing, Shape, Vxlan, Wire, frames};
 use engine_core::message::ShedPolicy;
 use engine_core::pipeline::Config;
 use tests::engine::{Reader, Reading, captured, read};
@@ -371,6 +371,202 @@ fn shed_calls_change_no_other() {
     });
 }
 
+/// The same conversations in HTTP/2, with streams at once, and without a response that only the end of the connection ends.
+fn in_http2(world: &mut World, seed: &mut Seed) {
+    for (talk, _) in &mut world.talks {
+        talk.http2 = true;
+        talk.pipeline = seed.within(1..=4);
+        // A name that is sent by the table may not be known.
+        for exchange in &mut talk.exchanges {
+            for body in [&mut exchange.request_body, &mut exchange.response_body] {
+                if body.framing == Framing::Close {
+                    body.framing = Framing::Chunked(100);
+                }
+            }
+        }
+    }
+}
+
+/// Something was not captured of HTTP/2: as [`nothing_false`], and a detail whose name or value is not known is left out.
+fn nothing_false_of_streams(world: &World, reading: Reading) -> Result<()> {
+    let mut made: HashMap<_, _> = world
+        .exchanges()
+        .map(|exchange| (exchange.number.to_string(), exchange))
+        .collect();
+    for (row, notes) in &reading.calls {
+        let number = number_of(row, "request_header:x-call-number")?;
+        let answered = number_of(row, "response_header:x-answered-number")?;
+        ensure!(
+            number == answered,
+            "the answer to {answered} is reported as the answer to {number}"
+        );
+        let exchange = made
+            .remove(number)
+            .with_context(|| format!("call {number} was not made, or reported twice"))?;
+        let marked = notes.missing_bytes > 0 || notes.incomplete;
+        let difference = if marked {
+            truth::difference_of_heads(exchange, row)
+        } else {
+            truth::difference(exchange, row)
+        };
+        if value(row, "custom_field:unknown_fields").is_none() {
+            ensure!(difference.is_none(), "{difference:?}, {notes:?}");
+            continue;
+        }
+        let sent = exchange.details();
+        for (name, text) in row {
+            let is_exchange = name.starts_with("request") || name.starts_with("response");
+            let may_be_cut = marked && name.ends_with("_body");
+            let is_sent = sent.contains(&(name.clone(), text.clone()));
+            // The authority may be unknown.
+            let is_path = name == "request_url" && *text == format!("http://{}", exchange.path);
+            ensure!(
+                !is_exchange || is_sent || may_be_cut || is_path,
+                "{name} = {text:.200} was not sent: {notes:?}"
+            );
+        }
+    }
+    let http = &reading.ledger.http;
+    ensure!(
+        http.http2_frames_malformed + http.http2_blocks_broken == 0,
+        "{http:?}"
+    );
+    Ok(())
+}
+
+fn annotated() -> Config {
+    let mut config = Config::default();
+    config.message.annotate = true;
+    config
+}
+
+#[track_caller]
+fn check_streams(
+    seeds: &Seeds,
+    accidents: Accidents,
+    change: fn(&mut World, &mut Seed),
+    judge: fn(&World, Reading) -> Result<()>,
+) {
+    seeds.run(|number| {
+        let mut seed = Seed::new(number);
+        let mut world = World::seeded(&mut seed, accidents);
+        in_http2(&mut world, &mut seed);
+        change(&mut world, &mut seed);
+        let frames = frames(&world.talks, &world.accidents, &mut seed);
+        let mut reader = Reader::new(&annotated());
+        for frame in &frames {
+            reader.feed(&captured(frame, world.snap));
+        }
+        world.judged(reader.finish(), judge)
+    });
+}
+
+#[test]
+fn streams_in_a_perfect_and_in_a_harmless_world() {
+    let skewed = Accidents {
+        skew_per_mille: 100,
+        ..Accidents::none()
+    };
+    for (first, accidents) in [
+        (100_000, Accidents::none()),
+        (110_000, Accidents::harmless()),
+        (120_000, skewed),
+    ] {
+        check_streams(&Seeds::from(first), accidents, |_, _| (), all_of_it);
+    }
+}
+
+#[test]
+fn streams_with_losses() {
+    for (first, lose_per_mille) in [(130_000, 5), (131_000, 100)] {
+        let accidents = Accidents {
+            lose_per_mille,
+            ..Accidents::none()
+        };
+        let judge = nothing_false_of_streams;
+        check_streams(&Seeds::from(first), accidents, |_, _| (), judge);
+    }
+    let rough = Accidents {
+        lose_per_mille: 20,
+        skew_per_mille: 50,
+        ..Accidents::harmless()
+    };
+    let judge = nothing_false_of_streams;
+    check_streams(&Seeds::from(140_000), rough, |_, _| (), judge);
+}
+
+#[test]
+fn streams_that_are_cut() {
+    let mirror = |world: &mut World, seed: &mut Seed| {
+        let bytes = seed.within(100..=1500);
+        let wires = world.talks.iter_mut().map(|(_, wire)| wire);
+        wires.for_each(|wire| wire.mirror_cut = Some(bytes));
+    };
+    let judge = nothing_false_of_streams;
+    check_streams(&Seeds::from(150_000), Accidents::none(), mirror, judge);
+    let snap = |world: &mut World, seed: &mut Seed| world.snap = seed.within(60..=1500);
+    check_streams(&Seeds::from(160_000), Accidents::none(), snap, judge);
+}
+
+#[test]
+fn streams_joined_late() {
+    Seeds::from(170_000).run(|number| {
+        let mut seed = Seed::new(number);
+        let mut world = World::seeded(&mut seed, Accidents::none());
+        in_http2(&mut world, &mut seed);
+        let frames = frames(&world.talks, &world.accidents, &mut seed);
+        let start = seed.within(1..=frames.len());
+        let mut reader = Reader::new(&annotated());
+        for frame in &frames[start..] {
+            reader.feed(&captured(frame, usize::MAX));
+        }
+        world.judged(reader.finish(), nothing_false_of_streams)
+    });
+}
+
+/// Streams of which nothing but the framing is read feed the tables like all others.
+#[test]
+fn streams_that_are_shed_change_no_other() {
+    Seeds::from(190_000).run(|number| {
+        let mut seed = Seed::new(number);
+        let accidents = Accidents {
+            lose_per_mille: seed.within(0..=50) as u32,
+            ..Accidents::harmless()
+        };
+        let mut world = World::seeded(&mut seed, accidents);
+        in_http2(&mut world, &mut seed);
+        let frames = frames(&world.talks, &world.accidents, &mut seed);
+        let read = |shed| {
+            let mut reader = Reader::new(&annotated());
+            reader.set_shed_policy(ShedPolicy {
+                shed,
+                ..ShedPolicy::default()
+            });
+            for frame in &frames {
+                reader.feed(&captured(frame, usize::MAX));
+            }
+            reader.finish()
+        };
+        let (whole, mut some) = (read(0), read(ShedPolicy::CALLS / 2));
+        // Skimmed heads are not looked at for what is malformed.
+        some.ledger.http.http2_messages_malformed = whole.ledger.http.http2_messages_malformed;
+        ensure!(
+            format!("{:?}", some.ledger.http) == format!("{:?}", whole.ledger.http),
+            "{:?}, with all calls {:?}",
+            some.ledger.http,
+            whole.ledger.http
+        );
+        let mut rows = whole.calls.iter().map(|(row, _)| row);
+        for (row, _) in &some.calls {
+            ensure!(rows.any(|other| other == row), "{row:?}");
+        }
+        Ok(Totals {
+            made: whole.calls.len(),
+            reported: some.calls.len(),
+        })
+    });
+}
+
 /// The same bytes, cut anywhere, give the same line.
 #[test]
 fn segmentation_does_not_matter() {
@@ -381,11 +577,20 @@ fn segmentation_does_not_matter() {
             body_bytes_max: 200,
             ..Shape::default()
         };
-        let talk = Conversation {
+        let mut talk = Conversation {
             mss: 8948,
             ragged: false,
             ..Conversation::seeded(&mut seed, &shape)
         };
+        if number % 2 == 1 {
+            let mut world = World {
+                talks: vec![(talk, Wire::default())],
+                accidents: Accidents::none(),
+                snap: usize::MAX,
+            };
+            in_http2(&mut world, &mut seed);
+            (talk, _) = world.talks.remove(0);
+        }
         for mss in [1, 2, 3, 7, 64, 8948] {
             let cut = Conversation {
                 mss,

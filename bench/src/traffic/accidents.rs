@@ -4,7 +4,8 @@
 //! acknowledged before it is captured, so a correct reader loses nothing. Loss and skew are faults of the capture: the
 //! endpoints received everything, but the capture misses segments or has an answer before its request.
 
-use super::conversation::{Segment, Side, flags};
+use super::conversation::{Segment, flags};
+use super::side::Side;
 use crate::seed::Seed;
 
 /// The frequency of each accident, in cases of 1000 segments.

@@ -6,6 +6,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::exchange::{Exchange, Framing};
+use super::side::Side;
+use super::streams;
 use crate::seed::Seed;
 
 /// TCP flag bits (RFC 9293 §3.1).
@@ -16,25 +18,6 @@ pub mod flags {
     pub const RST: u8 = 0x04;
     pub const PSH: u8 = 0x08;
     pub const ACK: u8 = 0x10;
-}
-
-/// Who sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// Opens the connection and sends requests.
-    Client,
-    /// Answers.
-    Server,
-}
-
-impl Side {
-    /// The other one.
-    pub const fn other(self) -> Self {
-        match self {
-            Self::Client => Self::Server,
-            Self::Server => Self::Client,
-        }
-    }
 }
 
 /// One TCP segment.
@@ -88,8 +71,10 @@ pub struct Conversation {
     pub start: u64,
     /// How it ends.
     pub close: Close,
-    /// Seed of segment sizes and pauses.
+    /// Seed of segment sizes and pauses, and of how frames are sent.
     pub seed: u64,
+    /// In HTTP/2 with prior knowledge: requests in flight are streams at once.
+    pub http2: bool,
 }
 
 /// Bounds of [`Conversation::seeded`].
@@ -140,6 +125,7 @@ impl Conversation {
             start: EPOCH,
             close: Close::Fin,
             seed: 0,
+            http2: false,
         }
     }
 
@@ -203,6 +189,7 @@ impl Conversation {
                 Close::Open,
             ]),
             seed: seed.next_u64(),
+            http2: false,
         }
         .consistent()
     }
@@ -223,6 +210,9 @@ impl Conversation {
 
     /// The bytes that each side sends, in order.
     pub fn turns(&self) -> Vec<(Side, Vec<u8>)> {
+        if self.http2 {
+            return streams::turns(&self.exchanges, self.pipeline, self.seed);
+        }
         let mut turns = Vec::new();
         for group in self.exchanges.chunks(self.pipeline.max(1)) {
             let mut requests = Vec::new();

@@ -118,8 +118,13 @@ impl Body {
         headers
     }
 
+    /// With its coding, but without the framing of HTTP/1.
+    pub(super) fn coded(&self) -> Vec<u8> {
+        self.coding.encode(&self.plain)
+    }
+
     fn wire(&self) -> Vec<u8> {
-        let encoded = self.coding.encode(&self.plain);
+        let encoded = self.coded();
         match self.framing {
             Framing::Absent => Vec::new(),
             Framing::Length | Framing::Close => encoded,
@@ -243,7 +248,17 @@ impl Exchange {
 
     /// Start line, header lines and the empty line of the request.
     pub fn request_head(&self) -> Vec<u8> {
-        let target = if self.query.is_empty() {
+        let target = self.target();
+        let host = ("Host".to_owned(), self.host.clone());
+        head(
+            &format!("{} {target} HTTP/1.1", self.method),
+            std::iter::once(&host).chain(&self.sent_request_headers()),
+        )
+    }
+
+    /// Path and query.
+    pub(super) fn target(&self) -> String {
+        if self.query.is_empty() {
             self.path.clone()
         } else {
             let pairs = self
@@ -251,12 +266,7 @@ impl Exchange {
                 .iter()
                 .map(|(name, value)| format!("{}={}", escape(name), escape(value)));
             format!("{}?{}", self.path, pairs.collect::<Vec<_>>().join("&"))
-        };
-        let host = ("Host".to_owned(), self.host.clone());
-        head(
-            &format!("{} {target} HTTP/1.1", self.method),
-            std::iter::once(&host).chain(&self.sent_request_headers()),
-        )
+        }
     }
 
     /// The request's body as it is on the wire.
@@ -327,7 +337,7 @@ impl Exchange {
         details
     }
 
-    fn sent_request_headers(&self) -> Vec<(String, String)> {
+    pub(super) fn sent_request_headers(&self) -> Vec<(String, String)> {
         let mut headers = vec![("X-Call-Number".to_owned(), self.number.to_string())];
         headers.extend(self.request_headers.iter().cloned());
         if self.interim.contains(&100) {
@@ -337,7 +347,7 @@ impl Exchange {
         headers
     }
 
-    fn sent_response_headers(&self) -> Vec<(String, String)> {
+    pub(super) fn sent_response_headers(&self) -> Vec<(String, String)> {
         // This header shows a wrong pairing.
         let mut headers = vec![("X-Answered-Number".to_owned(), self.number.to_string())];
         headers.extend(self.response_headers.iter().cloned());

@@ -11,8 +11,13 @@ pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
 /// Pairs of a setting and its value.
 pub const SETTINGS: u8 = 4;
+/// Eight octets.
+pub const PING: u8 = 6;
 /// More bytes that the peer may send.
 pub const WINDOW_UPDATE: u8 = 8;
+
+/// The rest of a block.
+pub const CONTINUATION: u8 = 9;
 
 /// Flags: the side of the stream is over.
 pub const END_STREAM: u8 = 1;
@@ -20,6 +25,8 @@ pub const END_STREAM: u8 = 1;
 pub const ACK: u8 = 1;
 /// The block is over.
 pub const END_HEADERS: u8 = 4;
+/// The payload begins with the length of its padding.
+pub const PADDED: u8 = 8;
 
 /// The longest frame unless the peer has set another length.
 pub const FRAME_BYTES_MAX: usize = 16_384;

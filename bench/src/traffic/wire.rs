@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use engine_core::wire::{geneve, vxlan};
 
-use super::conversation::{Conversation, Segment, Side, flags};
+use super::conversation::{Conversation, Segment, flags};
+use super::side::Side;
 
 /// One frame as captured.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -43,7 +43,7 @@ pub(super) struct Block {
     pub(super) is_shed: bool,
     /// It is not as §8.2 and §8.3 require.
     pub(super) is_malformed: bool,
-    /// Its call is only counted: nothing but pseudo-fields is kept.
+    /// Its call is only counted: nothing but pseudo-fields and the length of the body is kept.
     pub(super) is_skimmed: bool,
     /// The largest table that it has set.
     pub(super) table_size: u32,
@@ -226,7 +226,7 @@ impl Fields for Block {
         if name.starts_with(b":") {
             return self.pseudo_field(name, value);
         }
-        if self.is_skimmed {
+        if self.is_skimmed && !name.eq_ignore_ascii_case(b"content-length") {
             return;
         }
         self.is_malformed |= name.iter().any(u8::is_ascii_uppercase) || is_of_connection(name);

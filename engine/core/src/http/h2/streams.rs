@@ -26,6 +26,8 @@ pub(super) struct Stream<D> {
     /// HEAD: the response has no body.
     pub(super) is_head: bool,
     pub(super) is_pushed: bool,
+    /// The head of its final response was seen.
+    pub(super) is_answered: bool,
     /// Why it is a half call even with both heads.
     pub(super) half: Option<UnpairedReason>,
 }
@@ -73,6 +75,7 @@ impl<D> Stream<D> {
             is_connect: false,
             is_head: false,
             is_pushed: false,
+            is_answered: false,
             half: None,
         }
     }

@@ -236,6 +236,7 @@ impl<D> Connection<D> {
             is_damaged: stream.response.is_damaged,
             received: 0,
         };
+        stream.is_answered = true;
         stream.is_head |= matches!(status, 204 | 304);
         let is_unknown = block.unknown > 0 && block.pseudo(Pseudo::Status).is_none();
         stream.half = stream.half.or(half_reason(block, is_unknown));
@@ -406,10 +407,9 @@ impl<D> Connection<D> {
             websocket.conclude(!was_given_up, shared);
         }
         let Some(draft) = stream.draft else { return };
-        let is_answered = stream.response.state != State::Awaited;
         match stream.half {
             Some(half) => shared.unpaired(draft, half),
-            None if is_answered => shared.finish(draft),
+            None if stream.is_answered => shared.finish(draft),
             None => shared.unpaired(draft, reason),
         }
     }
