@@ -13,7 +13,8 @@ mod conversation;
 mod extensions;
 mod frame;
 mod half;
+mod open;
 
 pub(super) use connection::Connection;
-pub(super) use conversation::Conversation;
 pub(super) use extensions::{opening_of, opens_websocket};
+pub(super) use open::Conversation;

@@ -2,20 +2,10 @@
 
 use super::frame::Opcode;
 use super::half::{Half, Step};
+use super::open::Conversation;
 use crate::http::{BodyEnd, Exchanges, Http, MessagePart, Opening, Side};
 use crate::limits::UNMASKED_BYTES_MAX;
 use crate::time::Timestamp;
-
-/// A WebSocket that is open; `D` is [`Exchanges::Draft`].
-#[derive(Debug)]
-pub(in crate::http) struct Conversation<D> {
-    draft: D,
-    opening: Opening,
-    request: Half,
-    response: Half,
-    /// Who has sent the first Close frame.
-    closed_by: Option<Side>,
-}
 
 impl<D> Conversation<D> {
     /// What follows a handshake, whose details are in `draft`.
