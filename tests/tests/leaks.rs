@@ -13,6 +13,7 @@ use bench::traffic::{Conversation, Frame as Made, Side, Wire, write_pcap};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::http::request;
+use tests::http2;
 use tests::network::Lab;
 use tests::process::{Running, eventually};
 use tests::program::{sniffer, sniffer_ends};
@@ -271,6 +272,198 @@ fn no_canary_leaves_a_reading() -> Result<()> {
                 assert!(
                     !text.contains(canary(place)),
                     "{rules:?} lets {place} out: {text}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Text of remote procedure calls that must not leave, by the place that it is put into.
+const RPC_CANARIES: [(&str, &str); 9] = [
+    ("metadata", "canary-in-metadata"),
+    ("binary metadata", "canary-in-binary-metadata"),
+    ("method", "CanaryMethod"),
+    ("message", "canary-in-a-message"),
+    ("field", "canary-in-a-field"),
+    ("card", "4111111111111111"),
+    ("compressed", "canary-in-a-compressed-message"),
+    ("trailer", "canary-in-a-trailer"),
+    ("status message", "canary-in-a-status-message"),
+];
+
+fn rpc_canary(place: &str) -> &'static str {
+    let found = RPC_CANARIES.iter().find(|(other, _)| *other == place);
+    found.unwrap_or_else(|| panic!("no canary in {place}")).1
+}
+
+/// A length-delimited field of protobuf.
+fn field(number: u8, value: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2, value.len() as u8], value].concat()
+}
+
+fn envelope(flags: u8, message: &[u8]) -> Vec<u8> {
+    [&[flags], &(message.len() as u32).to_be_bytes()[..], message].concat()
+}
+
+/// A call of gRPC over HTTP/2, and one of gRPC-Web over HTTP/1 with the same messages and trailers.
+fn rpc_frames() -> Result<Vec<Made>> {
+    let c = |place| rpc_canary(place);
+    let inside = field(1, c("field").as_bytes());
+    let message = [
+        field(1, c("message").as_bytes()),
+        field(2, &inside),
+        field(3, c("card").as_bytes()),
+    ]
+    .concat();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(&field(1, c("compressed").as_bytes()))?;
+    let answer = envelope(1, &gzip.finish()?);
+    let path = format!("/acme.Pay/{}", c("method"));
+    let request = [
+        http2::headers(
+            0,
+            1,
+            &http2::block(&[
+                (":method", "POST"),
+                (":authority", "h"),
+                (":path", &path),
+                ("content-type", "application/grpc"),
+                ("x-token", c("metadata")),
+                ("trace-bin", c("binary metadata")),
+            ]),
+        ),
+        http2::frame(http2::DATA, http2::END_STREAM, 1, &envelope(0, &message)),
+    ]
+    .concat();
+    let trailers = [
+        ("grpc-status", "7"),
+        ("grpc-message", c("status message")),
+        ("x-trailer", c("trailer")),
+    ];
+    let response = [
+        http2::headers(
+            0,
+            1,
+            &http2::block(&[
+                (":status", "200"),
+                ("content-type", "application/grpc"),
+                ("grpc-encoding", "gzip"),
+            ]),
+        ),
+        http2::frame(http2::DATA, 0, 1, &answer),
+        http2::headers(http2::END_STREAM, 1, &http2::block(&trailers)),
+    ]
+    .concat();
+    let turns = http2::conversation(vec![(Side::Client, request), (Side::Server, response)]);
+    let mut talk = Conversation::new(Vec::new());
+    let segments = talk.segments_of(&turns);
+    let wire = Wire::default();
+    let mut frames: Vec<_> = segments
+        .iter()
+        .map(|segment| wire.frame(&talk, segment))
+        .collect();
+
+    let trailers = trailers.map(|(name, value)| format!("{name}: {value}\r\n"));
+    let answer = [answer, envelope(0x80, trailers.concat().as_bytes())].concat();
+    let message = envelope(0, &message);
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: h\r\nContent-Type: application/grpc-web\r\nX-Token: {}\r\nTrace-Bin: {}\r\nContent-Length: {}\r\n\r\n",
+        c("metadata"),
+        c("binary metadata"),
+        message.len()
+    );
+    let response = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/grpc-web\r\nGrpc-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        answer.len()
+    );
+    talk.client.set_port(42_000);
+    talk.start += 1_000_000_000;
+    let turns = [
+        (Side::Client, [request.as_bytes(), &message].concat()),
+        (Side::Server, [response.as_bytes(), &answer].concat()),
+    ];
+    let segments = talk.segments_of(&turns);
+    frames.extend(segments.iter().map(|segment| wire.frame(&talk, segment)));
+    Ok(frames)
+}
+
+/// Rules, and the places of [`RPC_CANARIES`] that they hide.
+fn rpc_promises() -> Vec<(&'static str, Vec<&'static str>)> {
+    let bodies = || vec!["message", "field", "card", "compressed"];
+    let all_but_the_method: Vec<&str> = RPC_CANARIES
+        .iter()
+        .map(|(place, _)| *place)
+        .filter(|place| *place != "method")
+        .collect();
+    vec![
+        ("include default", all_but_the_method.clone()),
+        ("include strict", all_but_the_method.clone()),
+        ("", all_but_the_method),
+        ("/request_header:x-token/ remove", vec!["metadata"]),
+        ("/request_header:.*-bin/ remove", vec!["binary metadata"]),
+        (
+            "/response_header:.*/ remove_if_found /canary/",
+            vec!["trailer", "status message"],
+        ),
+        ("/(request|response)_body/ remove", bodies()),
+        (
+            "/(request|response)_body/ replace /canary[-a-z]*|[0-9]{13,16}/, /x/",
+            bodies(),
+        ),
+        ("/request_body:$.2.1/ remove", vec!["field"]),
+        (
+            "/(request|response)_body:$..1/ replace /(?s).+/, /x/",
+            vec!["message", "field", "compressed"],
+        ),
+        (
+            "/(request|response)_body:$..*/ replace /(?s).+/, /x/",
+            bodies(),
+        ),
+        (
+            "/request_url/ replace /Canary[A-Za-z]*/, /x/",
+            vec!["method"],
+        ),
+        ("/request_url/ remove", vec!["method"]),
+    ]
+}
+
+#[test]
+fn no_canary_of_a_remote_procedure_call_leaves_a_reading() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = write_capture(folder.path(), &rpc_frames()?)?;
+    let path = path.to_str().context("a plain name")?;
+    let read = |rules: &str, more: &[&str]| {
+        let rules = format!("include debug\n{rules}");
+        let arguments = ["read", path, "--ports", "all", "--annotate", "--rules"];
+        let arguments = [&arguments[..], &[rules.as_str()], more].concat();
+        sniffer_ends(&arguments, &[])
+    };
+    let all = read("", &[])?.stdout;
+    for (place, canary) in RPC_CANARIES {
+        let count = all.matches(canary).count();
+        assert!(count >= 2, "without rules {place} is there: {all}");
+    }
+    for (rules, places) in rpc_promises() {
+        for more in [
+            &["-o", "ndjson"][..],
+            &["--keep-facts", "--half-calls"],
+            &["--protobuf", "raw"],
+            &["-o", "table"],
+        ] {
+            let presets = rules.is_empty() || rules.starts_with("include");
+            let ended = if presets {
+                let arguments = ["read", path, "--ports", "all", "--annotate", "--rules"];
+                sniffer_ends(&[&arguments[..], &[rules], more].concat(), &[])?
+            } else {
+                read(rules, more)?
+            };
+            assert_eq!(ended.code()?, 0, "{rules}: {}", ended.stderr);
+            let text = format!("{}{}", ended.stdout, ended.stderr);
+            for place in &places {
+                assert!(
+                    !text.contains(rpc_canary(place)),
+                    "{rules:?} {more:?} lets {place} out: {text}"
                 );
             }
         }

@@ -341,6 +341,9 @@ pub const CODINGS_MAX: usize = 4;
 /// Bytes of the text of a fact, such as the method of a call; more are cut off. Names that people choose have a few dozen.
 pub const FACT_BYTES_MAX: usize = 256;
 
+/// Operations of a batch that are named; further ones are not. People send a handful.
+pub const OPERATIONS_MAX: usize = 8;
+
 /// Messages inside each other that are read without a schema; a deeper one is written as a string. Each level is scanned once,
 /// so this is also the number of times that a byte of a message is looked at.
 pub const PROTOBUF_DEPTH_MAX: usize = 64;

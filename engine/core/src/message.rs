@@ -16,6 +16,7 @@ mod json;
 mod keys;
 mod messages;
 mod observer;
+mod operation;
 pub mod protobuf;
 mod rpc;
 mod url;
@@ -251,6 +252,8 @@ crate::counters! {
         bodies_withheld,
         /// Bodies left out because a rule looks into them and they could not be parsed, or were truncated.
         bodies_unreadable,
+        /// Calls of status 200 whose body reports an error (GraphQL, JSON-RPC, MCP). Bodies are searched where annotations are on.
+        calls_application_errors,
         /// Query parameters, form fields and session fields left out because their line has no room for them.
         fields_limited,
         /// Answers of patterns that were not known when the call's budget of work was spent; the values were hidden. Rules

@@ -5,6 +5,7 @@ use super::draft::{Body, Draft, Mode};
 use super::facts::{Details, Fact};
 use super::messages::Messages;
 use super::observer::{self, Observer};
+use super::operation::{self, Kind};
 use super::rpc::{self, Framing, Media, Status, System};
 use super::{Config, json};
 use crate::http::{Header, RequestHead, ResponseHead, Side};
@@ -20,8 +21,7 @@ pub(super) fn request(draft: &mut Draft, media: Media, head: &RequestHead<'_>) {
 
 /// The calls of Connect that look like any other: a JSON document to a server, with the version of the protocol in a header, and
 /// a GET with the message in a parameter.
-#[cold]
-pub(super) fn plain_connect(draft: &mut Draft, head: &RequestHead<'_>) {
+fn plain_connect(draft: &mut Draft, head: &RequestHead<'_>) {
     let version = find(head.headers, b"connect-protocol-version").is_some();
     let is_get = head.method == b"GET" && has_connect_param(head.target);
     if !version && !is_get {
@@ -36,6 +36,170 @@ pub(super) fn plain_connect(draft: &mut Draft, head: &RequestHead<'_>) {
     timeout(draft, head.headers);
 }
 
+/// What the head of a request of another kind says: calls of Connect without messages, SOAP, the Model Context Protocol, and
+/// whether the body may have an operation.
+#[inline(never)]
+pub(super) fn plain_request(
+    draft: &mut Draft,
+    head: &RequestHead<'_>,
+    content_type: Option<&[u8]>,
+) {
+    if matches!(head.method, b"POST" | b"GET") {
+        plain_connect(draft, head);
+    }
+    if head.method != b"POST" || draft.state.rpc.is_some() {
+        return;
+    }
+    named(draft, head.headers);
+    let Some(content_type) = content_type.filter(|_| draft.state.operation.is_none()) else {
+        return;
+    };
+    let media = media_type(content_type);
+    if media.eq_ignore_ascii_case(b"application/soap+xml") {
+        if let Some(action) = param(content_type, b"action") {
+            operation(draft, Kind::Soap, Details::REQUEST_TYPE, action);
+        }
+    } else if is_json(media) || media.eq_ignore_ascii_case(GRAPHQL) {
+        draft.state.may_have_operation = true;
+        draft.state.is_graphql = media.eq_ignore_ascii_case(GRAPHQL);
+        collect(&mut draft.request_body);
+    }
+}
+
+/// A body in which an operation may be named as one document.
+const GRAPHQL: &[u8] = b"application/graphql";
+
+/// Keeps a body until it is over, which it would not be otherwise.
+fn collect(body: &mut Body) {
+    if body.state.mode == Mode::Streamed {
+        body.state.mode = Mode::Collected;
+    }
+}
+
+/// Operations that a header names.
+fn named(draft: &mut Draft, headers: &[Header<'_>]) {
+    let (mut action, mut method, mut name) = (None, None, None);
+    for header in headers {
+        match header.name.first() {
+            Some(b's' | b'S') if header.name.eq_ignore_ascii_case(b"soapaction") => {
+                action = Some(header.value);
+            }
+            Some(b'm' | b'M') => {
+                let is = |other: &[u8]| header.name.eq_ignore_ascii_case(other);
+                if is(b"mcp-method") {
+                    method = Some(header.value);
+                } else if is(b"mcp-name") {
+                    name = Some(header.value);
+                } else if !is(b"mcp-session-id") && !is(b"mcp-protocol-version") {
+                    continue;
+                }
+                draft.state.is_mcp = true;
+            }
+            _ => {}
+        }
+    }
+    if let Some(method) = method {
+        let parts: Vec<&[u8]> = std::iter::once(method).chain(name).collect();
+        operation(draft, Kind::Mcp, Details::MCP, &parts.join(&b' '));
+    } else if let Some(action) = action {
+        operation(draft, Kind::Soap, Details::SOAP_ACTION, unquoted(action));
+    }
+}
+
+fn operation(draft: &mut Draft, kind: Kind, from: Details, name: &[u8]) {
+    if name.is_empty() {
+        return;
+    }
+    draft.state.operation = Some(kind);
+    let facts = &mut draft.facts;
+    facts.add(Fact::Operation, from, name);
+    facts.add(Fact::OperationKind, from, kind.name().as_bytes());
+}
+
+/// The operation in the body of a request, and errors in that of its response; whether there are some.
+#[cold]
+pub(super) fn of_body(draft: &mut Draft, side: Side, content: &[u8]) -> bool {
+    if side == Side::Request {
+        if !std::mem::take(&mut draft.state.may_have_operation) || draft.request_body.state.has_gap
+        {
+            return false;
+        }
+        let is_mcp = draft.state.is_mcp;
+        let found = operation::of_json(content, is_mcp).or_else(|| {
+            let document = str::from_utf8(content)
+                .ok()
+                .filter(|_| draft.state.is_graphql)?;
+            Some((Kind::GraphQl, operation::of_graphql(document)))
+        });
+        if let Some((kind, name)) = found {
+            let from = if is_mcp {
+                Details::REQUEST_BODY.and(Details::MCP)
+            } else {
+                Details::REQUEST_BODY
+            };
+            operation(draft, kind, from, name.as_bytes());
+        }
+        return false;
+    }
+    let Some(kind) = draft.state.operation.filter(|kind| kind.has_errors()) else {
+        return false;
+    };
+    if draft.state.status != 200 || draft.response_body.state.has_gap {
+        return false;
+    }
+    let errors = operation::errors(kind, content);
+    if errors > 0 {
+        let from = Details::RESPONSE_CODE.and(Details::RESPONSE_BODY);
+        let facts = &mut draft.facts;
+        facts.add_number(Fact::ApplicationErrors, from, errors);
+    }
+    errors > 0
+}
+
+/// Keeps the body of a response that may hold errors.
+#[cold]
+pub(super) fn begin_errors(draft: &mut Draft, content_type: Option<&[u8]>) {
+    let is_json = content_type.is_some_and(|value| is_json(media_type(value)));
+    if is_json && draft.state.operation.is_some_and(Kind::has_errors) {
+        collect(&mut draft.response_body);
+    }
+}
+
+/// A content type without its parameters.
+fn media_type(content_type: &[u8]) -> &[u8] {
+    let end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
+    content_type.get(..end).unwrap_or_default().trim_ascii()
+}
+
+/// Whether a type is that of JSON, or one that consists of it.
+fn is_json(media: &[u8]) -> bool {
+    let Some((before, last)) = media.split_last_chunk::<5>() else {
+        return false;
+    };
+    !before.is_empty()
+        && (last.eq_ignore_ascii_case(b"/json") || last.eq_ignore_ascii_case(b"+json"))
+}
+
+/// The value of a parameter of a content type.
+fn param<'a>(content_type: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let params = content_type.split(|byte| *byte == b';').skip(1);
+    let mut params = params.filter_map(|param| {
+        let equals = memchr::memchr(b'=', param)?;
+        let (name, value) = param.split_at_checked(equals)?;
+        Some((name.trim_ascii(), value.get(1..)?))
+    });
+    let found = params.find(|(other, _)| other.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| unquoted(value))
+}
+
+fn unquoted(value: &[u8]) -> &[u8] {
+    let value = value.trim_ascii();
+    let inside = value.strip_prefix(b"\"");
+    inside
+        .and_then(|inside| inside.strip_suffix(b"\""))
+        .unwrap_or(value)
+}
+
 fn begin_rpc(draft: &mut Draft, system: System, from: Details, head: &RequestHead<'_>) {
     draft.state.rpc = Some(system);
     let facts = &mut draft.facts;
@@ -43,6 +207,10 @@ fn begin_rpc(draft: &mut Draft, system: System, from: Details, head: &RequestHea
     if let Some((service, method)) = rpc::service_and_method(head.target) {
         facts.add(Fact::RpcService, Details::REQUEST_URL, service);
         facts.add(Fact::RpcMethod, Details::REQUEST_URL, method);
+        let name = [service, method].join(&b'/');
+        facts.add(Fact::Operation, Details::REQUEST_URL, &name);
+        let from = from.and(Details::REQUEST_URL);
+        facts.add(Fact::OperationKind, from, system.name().as_bytes());
     }
 }
 
@@ -247,9 +415,4 @@ fn has_connect_param(target: &[u8]) -> bool {
     let query = target.splitn(2, |byte| *byte == b'?').nth(1);
     let mut params = query.unwrap_or_default().split(|byte| *byte == b'&');
     params.any(|param| param == b"connect=v1")
-}
-
-/// Whether a JSON document may be a call of Connect.
-pub(super) fn may_be_connect(head: &RequestHead<'_>, config: &Config) -> bool {
-    config.annotate && matches!(head.method, b"POST" | b"GET")
 }

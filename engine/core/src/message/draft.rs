@@ -5,6 +5,7 @@ use super::conversation::Conversation;
 use super::facts::{Details, Facts};
 use super::messages::Messages;
 use super::observer::Observer;
+use super::operation;
 use super::rpc::{Media, System};
 use crate::decap::{Endpoint, Network};
 use crate::http::{MessageId, Origin, Side, Version};
@@ -72,6 +73,14 @@ pub(super) struct State {
     pub(super) changed: Details,
     /// What it speaks, if it is a remote procedure call.
     pub(super) rpc: Option<System>,
+    /// What its operation is one of.
+    pub(super) operation: Option<operation::Kind>,
+    /// The body of its request may have an operation.
+    pub(super) may_have_operation: bool,
+    /// That is one document of GraphQL.
+    pub(super) is_graphql: bool,
+    /// Its headers are those of the Model Context Protocol.
+    pub(super) is_mcp: bool,
     /// What the content type of the request says of its messages.
     pub(super) media: Option<Media>,
     /// Of the request, or of a response that stands alone.

@@ -38,9 +38,18 @@ impl Details {
     pub const RESPONSE_ENCODING: Self = Self(1 << 9);
     /// `request_header:connect-protocol-version`.
     pub const CONNECT_VERSION: Self = Self(1 << 10);
+    /// `request_header:soapaction`.
+    pub const SOAP_ACTION: Self = Self(1 << 11);
+    /// `request_header:mcp-method`, `request_header:mcp-name` and the others of the Model Context Protocol.
+    pub const MCP: Self = Self(1 << 12);
 
     /// The headers of these sets.
-    const HEADERS: [(Self, Side, &'static str); 12] = [
+    const HEADERS: [(Self, Side, &'static str); 17] = [
+        (Self::SOAP_ACTION, Side::Request, "soapaction"),
+        (Self::MCP, Side::Request, "mcp-method"),
+        (Self::MCP, Side::Request, "mcp-name"),
+        (Self::MCP, Side::Request, "mcp-session-id"),
+        (Self::MCP, Side::Request, "mcp-protocol-version"),
         (
             Self::CONNECT_VERSION,
             Side::Request,
@@ -95,12 +104,13 @@ impl Details {
     /// The set of a header; none if no fact comes from it.
     #[inline]
     pub fn header(side: Side, name: &[u8]) -> Self {
-        const BYTES_MIN: usize = "grpc-status".len();
+        const BYTES_MIN: usize = "mcp-name".len();
         match name {
             // All of them begin with one of these letters.
-            [b'c' | b'C' | b'g' | b'G' | ..=b' ', ..] if name.len() >= BYTES_MIN => {
-                Self::of_known(side, name)
-            }
+            [
+                b'c' | b'C' | b'g' | b'G' | b'm' | b'M' | b's' | b'S' | ..=b' ',
+                ..,
+            ] if name.len() >= BYTES_MIN => Self::of_known(side, name),
             _ => Self::NONE,
         }
     }
@@ -216,6 +226,12 @@ facts! {
     RpcStatusCode "rpc_status_code" Number [RESPONSE_CODE RESPONSE_BODY GRPC_STATUS];
     /// Its name; a number that has none.
     RpcStatus "rpc_status" Listed [RESPONSE_CODE RESPONSE_BODY GRPC_STATUS];
+    /// What the call asks for.
+    Operation "operation" Text [REQUEST_URL REQUEST_BODY REQUEST_TYPE SOAP_ACTION MCP];
+    /// What the operation is one of.
+    OperationKind "operation_kind" Listed [REQUEST_URL REQUEST_BODY REQUEST_TYPE CONNECT_VERSION SOAP_ACTION MCP];
+    /// Errors in a response of status 200.
+    ApplicationErrors "application_errors" Number [RESPONSE_CODE RESPONSE_BODY];
     /// How long the client waits, in milliseconds.
     RpcTimeoutMs "rpc_timeout_ms" Number [TIMEOUT];
     /// Whole messages of the request.

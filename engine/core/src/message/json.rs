@@ -42,6 +42,18 @@ pub(super) fn members(text: &[u8]) -> Members<'_> {
     }
 }
 
+/// The elements of the list that a text begins with, likewise.
+pub(super) fn elements(text: &[u8]) -> Elements<'_> {
+    let mut walk = Walk { text, at: 0 };
+    walk.blanks();
+    let is_over = !walk.takes(b'[');
+    Elements {
+        walk,
+        is_over,
+        is_first: true,
+    }
+}
+
 /// The text of a string; nothing if a value is none.
 pub(super) fn string(value: &[u8]) -> Option<Cow<'_, str>> {
     let inside = value.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
@@ -104,6 +116,29 @@ impl<'a> Iterator for Members<'a> {
         self.is_first = false;
         self.is_over = member.is_none();
         member
+    }
+}
+
+/// See [`elements`].
+#[derive(Debug)]
+pub(super) struct Elements<'a> {
+    walk: Walk<'a>,
+    is_over: bool,
+    is_first: bool,
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.is_over {
+            return None;
+        }
+        let separator = self.walk.separator(self.is_first);
+        let element = separator.and_then(|()| self.walk.value());
+        self.is_first = false;
+        self.is_over = element.is_none();
+        element
     }
 }
 
@@ -401,6 +436,8 @@ mod tests {
         assert_eq!(found, expected);
         assert_eq!(string(found[2].1).as_deref(), Some("x\"y"));
         assert_eq!(members(b"[1]").count(), 0);
+        let found: Vec<_> = elements(b"[ {} , 2 ,\"x\", ").collect();
+        assert_eq!(found, [&b"{}"[..], b"2", b"\"x\""]);
     }
 
     #[test]

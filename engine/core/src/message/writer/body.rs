@@ -359,6 +359,10 @@ impl<O: Output> LineWriter<O> {
         if side == Side::Response && draft.state.rpc == Some(System::Connect) {
             derive::connect_error(draft, content);
         }
+        if draft.state.may_have_operation || draft.state.operation.is_some() {
+            let has_errors = derive::of_body(draft, side, content);
+            self.counters.calls_application_errors += u64::from(has_errors);
+        }
         let Some(set) = set_of(&mut self.set, &mut self.retired, draft.state.rule_set) else {
             return;
         };

@@ -159,8 +159,8 @@ impl<O: Output> LineWriter<O> {
             draft.state.media = Some(media);
             derive::request(draft, media, head);
             derive::begin_messages(&mut draft.request_body, media, head.headers, config);
-        } else if derive::may_be_connect(head, config) {
-            derive::plain_connect(draft, head);
+        } else if config.annotate {
+            derive::plain_request(draft, head, content_type);
         }
     }
 
@@ -226,6 +226,9 @@ impl<O: Output> LineWriter<O> {
         };
         if draft.state.rpc.is_some() || media.is_some() {
             Self::begin_rpc_response(config, draft, media, head);
+        }
+        if draft.state.operation.is_some() {
+            derive::begin_errors(draft, content_type);
         }
     }
 
