@@ -13,6 +13,7 @@ mod draft;
 mod facts;
 mod identity;
 mod json;
+mod kept;
 mod keys;
 mod messages;
 mod observer;
@@ -25,6 +26,8 @@ mod writer;
 pub use draft::Draft;
 pub use facts::{Class, Details, Fact};
 pub use writer::LineWriter;
+
+use std::time::Duration;
 
 use crate::http::UnpairedReason;
 use crate::{limits, uploads};
@@ -107,6 +110,8 @@ pub enum Unwritten {
     Overload,
     /// It is an upload of a sniffer, and no call.
     Upload,
+    /// It is written, in parts: the writer keeps it in this place.
+    Kept(u32),
 }
 
 /// Receives finished lines: the bundler in the daemon, a printer in `sniffer read`.
@@ -138,6 +143,8 @@ pub struct Config {
     pub half_calls: bool,
     /// Emit the messages of WebSockets, as a line of their own.
     pub websocket: bool,
+    /// Time after which a stream of messages is written in parts, and between these.
+    pub stream_parts: Option<Duration>,
     /// Add the annotations of `message/annotate.rs` after the rules.
     pub annotate: bool,
     /// Show facts that are numbers or from a closed list although the rules changed what they come from.
@@ -164,6 +171,7 @@ impl Default for Config {
             open_bytes_max: limits::OPEN_BYTES_MAX,
             half_calls: false,
             websocket: false,
+            stream_parts: None,
             annotate: false,
             keep_facts: false,
             protobuf_raw: false,

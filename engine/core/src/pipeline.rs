@@ -301,6 +301,7 @@ impl<O: Output> Pipeline<O> {
     /// Ends what has been idle for too long at `now`.
     pub fn tick(&mut self, now: Timestamp) {
         self.flows.tick(now, &mut self.http);
+        self.http.exchanges.tick(now);
     }
 
     /// The capture is over: everything open is completed or given up.
@@ -367,6 +368,7 @@ impl<O: Output> Pipeline<O> {
             http: http::Counters {
                 rpc_messages: rpc.messages,
                 rpc_messages_undecodable: rpc.undecodable,
+                stream_parts: self.http.exchanges.stream_parts(),
                 ..self.http.counters
             },
             message: *self.http.exchanges.counters(),

@@ -33,11 +33,14 @@ pub enum State {
     Stopping,
 }
 
-/// Where every call went: `seen + recovered = sent + stopped + sampled + dropped + spooled + in_flight + unaccounted`.
+/// Where every call went: `seen + stream_parts + recovered = sent + stopped + sampled + dropped + spooled + in_flight + unaccounted`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Calls {
     /// Calls that were complete (and half calls, with `--half-calls`).
     pub seen: u64,
+    /// Lines of streams that are written in parts, without the last line of each, which is that of the call.
+    #[serde(default)]
+    pub stream_parts: u64,
     /// Left in the spool by earlier processes.
     #[serde(default)]
     pub recovered: u64,
@@ -68,7 +71,7 @@ impl Calls {
             + self.dropped_total()
             + self.spooled
             + self.in_flight;
-        let came = self.seen + self.recovered;
+        let came = self.seen + self.stream_parts + self.recovered;
         self.unaccounted = came.cast_signed().wrapping_sub(buckets.cast_signed());
         self
     }

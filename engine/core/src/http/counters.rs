@@ -148,6 +148,8 @@ crate::counters! {
         websocket_messages,
         /// WebSockets not read further because a frame breaks the protocol.
         websocket_broken,
+        /// Lines of streams that are written in parts, without the last line of each, which is that of the call.
+        stream_parts,
     }
 }
 

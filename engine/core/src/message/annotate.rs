@@ -28,6 +28,8 @@
 //! | `websocket_request_message_bytes`, `websocket_response_message_bytes` | their lengths, decompressed as far as that is possible, decimal | the same |
 //! | `websocket_close_code` | of the first Close frame, decimal | if it has one |
 //! | `websocket_close_by` | who has sent it: `client`, `server`, `none` | for such lines |
+//! | `stream_part` | number of the line among those of its exchange, from 1 | for a stream that is written in parts, without `--annotate` as well |
+//! | `stream_part_last` | `true`: no further one follows | for the last one |
 //! | `half` | `timeout`, `closed`, `gap`, `evicted`, `shutdown`, `truncated`, `reset`, `refused`, `hpack`, `oversized`: why the other side is missing, or the call is no whole one | for half calls |
 
 use std::io::Write as _;
@@ -142,6 +144,14 @@ pub(super) fn websocket(draft: &Draft, out: &mut Vec<u8>) {
     }
     let by = conversation.closed_by.map_or("none", side_name);
     field(out, "websocket_close_by", format_args!("{by}"));
+}
+
+/// Which part of an exchange the line is.
+pub(super) fn part(draft: &Draft, out: &mut Vec<u8>) {
+    field(out, "stream_part", format_args!("{}", draft.state.part));
+    if draft.state.is_last_part {
+        field(out, "stream_part_last", format_args!("true"));
+    }
 }
 
 const fn side_name(side: Side) -> &'static str {

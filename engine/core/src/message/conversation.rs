@@ -71,6 +71,16 @@ impl Conversation {
         self.request.seen.messages + self.response.seen.messages > 0
     }
 
+    /// What there is of whole messages; the rest goes on.
+    pub(super) fn take_part(&mut self) -> Self {
+        Self {
+            request: self.request.take_part(),
+            response: self.response.take_part(),
+            closed_by: None,
+            code: None,
+        }
+    }
+
     /// Memory that it holds.
     pub(super) fn memory(&self) -> usize {
         size_of::<Self>() + self.request.memory() + self.response.memory()
@@ -80,6 +90,18 @@ impl Conversation {
 impl Sequence {
     fn memory(&self) -> usize {
         self.open.capacity() + self.inflater.as_ref().map_or(0, Inflater::memory)
+    }
+
+    fn take_part(&mut self) -> Self {
+        Self {
+            seen: std::mem::take(&mut self.seen),
+            bytes: std::mem::take(&mut self.bytes),
+            open: Vec::new(),
+            length: 0,
+            is_undecodable: false,
+            has_text: std::mem::take(&mut self.has_text),
+            inflater: None,
+        }
     }
 
     /// Forgets the message that is not over.

@@ -35,6 +35,36 @@ pub struct Draft {
     pub(super) facts: Facts,
     /// It consists of the messages of a WebSocket.
     pub(super) conversation: Option<Box<Conversation>>,
+    /// It is written in parts.
+    pub(super) parts: Option<Parts>,
+}
+
+/// The parts of an exchange.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parts {
+    /// Which draft it is, among those that are written in parts.
+    pub(super) serial: u64,
+    /// When the next one is.
+    pub(super) due: Timestamp,
+    /// Those that were written.
+    pub(super) number: u32,
+    /// Where in the bytes of both bodies the last message ended.
+    pub(super) ends: [Option<usize>; 2],
+    /// Bytes of the bodies behind that, as they were received.
+    pub(super) behind: [usize; 2],
+}
+
+impl Parts {
+    /// Of which the first is due then.
+    pub(super) fn new(due: Timestamp, serial: u64) -> Self {
+        Self {
+            serial,
+            due,
+            number: 0,
+            ends: [None; 2],
+            behind: [0; 2],
+        }
+    }
 }
 
 /// The part of a draft that has no memory of its own.
@@ -67,6 +97,9 @@ pub(super) struct State {
     /// Who has reset it, with which code.
     pub(super) reset: Option<(Side, u32)>,
     pub(super) is_pushed: bool,
+    /// Which part of the exchange it is; 0 for the whole of it.
+    pub(super) part: u32,
+    pub(super) is_last_part: bool,
     /// Some receivers find a field in another header of the request that determines the length of its body.
     pub(super) hides_framing: bool,
     /// Details that the rules did not leave as they were sent, of those that facts come from.
@@ -199,6 +232,13 @@ pub(super) struct BodyState {
     pub(super) over: bool,
 }
 
+impl State {
+    /// Whether it is a part of an exchange, and not the last one.
+    pub(super) fn is_further_part(&self) -> bool {
+        self.part > 0 && !self.is_last_part
+    }
+}
+
 impl BodyState {
     /// Most bytes of its text in the line.
     pub(super) fn text_bytes_max(&self) -> usize {
@@ -302,6 +342,21 @@ impl Draft {
         self.facts.copy(&of.facts);
     }
 
+    /// Whether its response is a stream of messages that can be written in parts.
+    pub(super) fn is_stream(&self) -> bool {
+        let body = &self.response_body;
+        body.observer.is_some() && body.state.codings.is_identity() && !body.state.may_be_coded
+    }
+
+    /// Whether a message has come since the part before.
+    pub(super) fn has_messages(&self) -> bool {
+        let bodies = [&self.request_body, &self.response_body];
+        let mut observers = bodies.iter().filter_map(|body| body.observer.as_ref());
+        let conversation = self.conversation.as_ref();
+        observers.any(|observer| observer.seen.messages > 0)
+            || conversation.is_some_and(|conversation| conversation.has_messages())
+    }
+
     /// In how many of its buffers there are details; a body has one when it is over.
     fn details_left(&self) -> usize {
         let heads = [&self.start, &self.request, &self.response, &self.session];
@@ -339,6 +394,7 @@ impl Draft {
         self.state = State::default();
         self.upload = None;
         self.conversation = None;
+        self.parts = None;
         self.request_body.clear();
         self.response_body.clear();
         for buffer in self.buffers() {

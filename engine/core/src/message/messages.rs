@@ -77,6 +77,20 @@ impl Messages {
         }
     }
 
+    /// What is known of whole messages; the one that is not over goes on.
+    pub(super) fn take_part(&mut self) -> Self {
+        Self {
+            media: self.media,
+            codings: self.codings,
+            is_raw: self.is_raw,
+            base64: Base64::default(),
+            buffer: Vec::new(),
+            length: 0,
+            bytes: std::mem::take(&mut self.bytes),
+            bytes_left_out: std::mem::take(&mut self.bytes_left_out),
+        }
+    }
+
     /// Its memory.
     pub(super) fn memory(&self) -> usize {
         size_of::<Self>() + self.buffer.capacity()

@@ -31,7 +31,7 @@ use crate::http::BodyEnd;
 use crate::time::Timestamp;
 
 /// Finds the messages of one body.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Observer {
     framing: Framing,
     pub(super) seen: Seen,
@@ -51,7 +51,7 @@ pub(super) struct Seen {
 }
 
 /// What delimits messages.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Framing {
     Events(Events),
     Lines(Lines),
@@ -202,6 +202,19 @@ impl Observer {
         {
             self.seen.add(time);
         }
+    }
+
+    /// What is known of whole messages, as of a body that ends with the last of them; the one that is not over goes on.
+    pub(super) fn take_part(&mut self) -> Box<Self> {
+        let framing = match &self.framing {
+            Framing::Envelopes(envelopes) => Framing::Envelopes(envelopes.begun_anew()),
+            other => other.clone(),
+        };
+        Box::new(Self {
+            framing,
+            seen: std::mem::take(&mut self.seen),
+            is_cut: false,
+        })
     }
 
     /// Nothing more of the body can be read.

@@ -14,6 +14,7 @@ mod filter;
 mod heads;
 mod lines;
 mod messages;
+mod parts;
 mod rpc;
 mod upload;
 
@@ -24,6 +25,7 @@ use super::conversation::Inflaters;
 use super::draft::{Connection, Draft, Times};
 use super::facts::{Details, Fact};
 use super::identity::{ConnectionIds, exchange_id};
+use super::kept::Kept;
 use super::keys::Kind;
 use super::messages::Tools;
 use super::{Config, Counters, Notes, Output, RpcCounts, ShedPolicy, Unwritten, annotate};
@@ -45,6 +47,8 @@ pub struct LineWriter<O> {
     policy: ShedPolicy,
     /// The set for new exchanges.
     set: ActiveSet,
+    /// Exchanges that are written in parts.
+    kept: Kept,
     /// Earlier sets, as long as an exchange is open under them; oldest first.
     retired: Vec<ActiveSet>,
     sampler: Sampler,
@@ -92,6 +96,7 @@ impl<O: Output> LineWriter<O> {
         Self {
             sampler: Sampler::new(config.sample_seed),
             set: ActiveSet::new(0, &rules),
+            kept: Kept::default(),
             retired: Vec::new(),
             pool: Vec::new(),
             pool_bytes: 0,
@@ -146,6 +151,11 @@ impl<O: Output> LineWriter<O> {
     /// How often each rule of the newest set acted, by its number in [`RuleSet::rules`]. Empty before the first did.
     pub fn rule_matches(&self) -> &[u64] {
         self.set.scratch.matches()
+    }
+
+    /// Lines of exchanges that are written in parts, without the last line of each.
+    pub fn stream_parts(&self) -> u64 {
+        self.kept.written
     }
 
     /// Memory that open exchanges hold, in bytes.
@@ -208,6 +218,7 @@ impl<O: Output> LineWriter<O> {
         mut draft: Result<Box<Draft>, Unwritten>,
         unpaired: Option<UnpairedReason>,
     ) {
+        draft = self.unkept(draft);
         if let Ok(open) = &draft
             && open.upload.is_some()
         {
@@ -224,7 +235,7 @@ impl<O: Output> LineWriter<O> {
         if let Ok(open) = &mut draft
             && let Some(conversation) = &open.conversation
         {
-            if !conversation.has_messages() {
+            if !conversation.has_messages() && open.state.part == 0 {
                 self.counters.websocket_silent += 1;
                 if let Ok(open) = draft {
                     self.release(open);
@@ -236,7 +247,7 @@ impl<O: Output> LineWriter<O> {
         self.counters.calls_seen += u64::from(written);
         let mut draft = match draft {
             Ok(draft) => draft,
-            Err(Unwritten::Upload) => return,
+            Err(Unwritten::Upload | Unwritten::Kept(_)) => return,
             Err(Unwritten::Memory) => return self.counters.calls_shed += u64::from(written),
             Err(Unwritten::Overload) => {
                 return self.counters.calls_shed_overload += u64::from(written);
@@ -286,6 +297,8 @@ impl<O: Output> LineWriter<O> {
             .verdict(&draft.state.findings, draft.state.sampled_out)
         {
             Verdict::Kept => self.write_line(draft, unpaired, &mut times, &facts),
+            // The call is counted with its last part.
+            _ if draft.state.is_further_part() => {}
             Verdict::Stopped => self.counters.calls_stopped += 1,
             Verdict::Sampled => self.counters.calls_sampled += 1,
             Verdict::Emptied => {
@@ -317,6 +330,9 @@ impl<O: Output> LineWriter<O> {
         if draft.conversation.is_some() {
             annotate::websocket(draft, last);
         }
+        if draft.state.part > 0 {
+            annotate::part(draft, last);
+        }
         let parts: [&[u8]; 9] = [
             b"[",
             &draft.start,
@@ -328,7 +344,11 @@ impl<O: Output> LineWriter<O> {
             last,
             &self.host,
         ];
-        self.counters.lines_written += 1;
+        if draft.state.is_further_part() {
+            self.kept.written += 1;
+        } else {
+            self.counters.lines_written += 1;
+        }
         self.counters.line_bytes += parts.iter().map(|part| part.len() as u64).sum::<u64>();
         self.output.parts(&parts, &mut self.line, &notes);
     }
@@ -466,6 +486,9 @@ impl<O: Output> Exchanges for LineWriter<O> {
             self.write_response(draft, head);
             self.account(draft);
         }
+        if self.config.stream_parts.is_some() && draft.as_ref().is_ok_and(|open| open.is_stream()) {
+            self.keep(draft, origin.time);
+        }
     }
 
     fn trailers(
@@ -475,6 +498,11 @@ impl<O: Output> Exchanges for LineWriter<O> {
         headers: &[Header<'_>],
         unknown_fields: u32,
     ) {
+        if let Err(Unwritten::Kept(_)) = draft {
+            return self.with_kept(draft, |writer, draft| {
+                writer.trailers(draft, side, headers, unknown_fields);
+            });
+        }
         if let Ok(draft) = draft {
             self.write_trailers(draft, side, headers, unknown_fields);
             self.account(draft);
@@ -482,24 +510,38 @@ impl<O: Output> Exchanges for LineWriter<O> {
     }
 
     fn reset(&mut self, draft: &mut Self::Draft, by: Side, code: u32) {
+        if let Err(Unwritten::Kept(_)) = draft {
+            return self.with_kept(draft, |writer, draft| writer.reset(draft, by, code));
+        }
         if let Ok(draft) = draft {
             draft.state.reset = Some((by, code));
         }
     }
 
     fn body(&mut self, draft: &mut Self::Draft, side: Side, bytes: &[u8], time: Timestamp) {
+        if let Err(Unwritten::Kept(_)) = draft {
+            return self.with_kept(draft, |writer, draft| writer.body(draft, side, bytes, time));
+        }
         self.add_to_body(draft, side, bytes, time);
     }
 
     fn missing(&mut self, draft: &mut Self::Draft, side: Side, count: u64) {
+        if let Err(Unwritten::Kept(_)) = draft {
+            return self.with_kept(draft, |writer, draft| writer.missing(draft, side, count));
+        }
         self.add_missing(draft, side, count);
     }
 
     fn end(&mut self, draft: &mut Self::Draft, side: Side, end: BodyEnd, time: Timestamp) {
+        if let Err(Unwritten::Kept(_)) = draft {
+            return self.with_kept(draft, |writer, draft| writer.end(draft, side, end, time));
+        }
         self.end_message(draft, side, end, time);
     }
 
     fn split_response(&mut self, draft: &mut Self::Draft, call_index: u64) -> Self::Draft {
+        // Its pair is not certain: then it is not kept any longer.
+        *draft = self.unkept(std::mem::replace(draft, Err(Unwritten::Upload)));
         self.open += 1;
         let draft = match draft {
             Ok(draft) => draft,
@@ -522,6 +564,9 @@ impl<O: Output> Exchanges for LineWriter<O> {
     }
 
     fn message(&mut self, draft: &mut Self::Draft, side: Side, part: &MessagePart<'_>) {
+        if let Err(Unwritten::Kept(_)) = draft {
+            return self.with_kept(draft, |writer, draft| writer.message(draft, side, part));
+        }
         self.add_message(draft, side, part);
     }
 
@@ -532,10 +577,18 @@ impl<O: Output> Exchanges for LineWriter<O> {
         count: u64,
         is_compressed: bool,
     ) {
+        if let Err(Unwritten::Kept(_)) = draft {
+            return self.with_kept(draft, |writer, draft| {
+                writer.message_missing(draft, side, count, is_compressed);
+            });
+        }
         self.add_missing_message(draft, side, count, is_compressed);
     }
 
     fn closed(&mut self, draft: &mut Self::Draft, by: Side, code: Option<u16>) {
+        if let Err(Unwritten::Kept(_)) = draft {
+            return self.with_kept(draft, |writer, draft| writer.closed(draft, by, code));
+        }
         let conversation = draft
             .as_mut()
             .ok()
@@ -554,7 +607,7 @@ impl<O: Output> Exchanges for LineWriter<O> {
     }
 
     fn is_shed(&self, draft: &Self::Draft) -> bool {
-        draft.is_err()
+        !matches!(draft, Ok(_) | Err(Unwritten::Kept(_)))
     }
 
     fn hides_framing(&self, draft: &Self::Draft) -> bool {

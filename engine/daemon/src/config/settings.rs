@@ -226,6 +226,19 @@ settings! {
         .of(Calls, READING)
         .sets(|config, is_on| config.message.websocket = *is_on);
 
+    /// Seconds after which a stream of messages is reported in parts, and between these.
+    ///
+    /// Event streams, gRPC and WebSockets (`--websocket`) may go on for hours. By default each is one call, at its end. With
+    /// this setting it is a line as often as this, if messages have come, and a last one: `custom_field:stream_part` has their
+    /// number, `custom_field:stream_part_last` marks the last, and all have the same `exchange_id`.
+    stream_parts: Optional<Number<1, 86_400>> = Setting::new("SNIFFER_STREAM_PARTS", || None)
+        .flag("stream-parts", "SECONDS")
+        .default_words("off")
+        .of(Calls, READING)
+        .sets(|config, seconds| {
+            config.message.stream_parts = seconds.map(|seconds| Duration::from_secs(seconds as u64));
+        });
+
     /// Read the uploads of other sniffers as calls.
     ///
     /// By default a POST that carries the marker of another sniffer's upload, and that is one, is skipped and counted,

@@ -28,6 +28,7 @@ pub fn calls(stages: &Stages, sink: Option<&Snapshot>) -> Calls {
     ];
     Calls {
         seen: message.calls_seen,
+        stream_parts: stages.http.stream_parts,
         recovered: sink.counters.calls_recovered,
         sent: sink.counters.calls_sent,
         stopped: message.calls_stopped + shard.calls_withheld,

@@ -43,6 +43,14 @@ impl Envelopes {
         }
     }
 
+    /// As at the beginning of a message, if one can still be found.
+    pub(super) const fn begun_anew(&self) -> Self {
+        Self {
+            is_stopped: self.is_stopped,
+            ..Self::new(self.special)
+        }
+    }
+
     /// Takes what there is of a message, or of its prefix; whether it is over.
     pub(super) fn next<'a>(&mut self, rest: &mut &'a [u8]) -> (&'a [u8], bool) {
         if !self.is_within && !self.is_stopped {

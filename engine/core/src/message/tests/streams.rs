@@ -130,3 +130,216 @@ fn other_bodies_have_no_messages() {
     let found = annotations(&headers, &[b"data: a\n\n"], BodyEnd::Complete);
     check(&found, &[("sse_events", None), ("stream_end", None)]);
 }
+
+/// A stream that is written in parts of ten seconds, with the times in seconds.
+struct InParts {
+    writer: LineWriter<Lines>,
+    draft: Result<Box<Draft>, Unwritten>,
+}
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_parts(seconds, 0)
+}
+
+impl InParts {
+    fn new(rules: &str, content_type: &str) -> Self {
+        let config = Config {
+            stream_parts: Some(Duration::from_secs(10)),
+            websocket: true,
+            ..config()
+        };
+        let mut writer = writer(rules, config);
+        let flow = flow();
+        let origin = |seconds: u64| Origin {
+            flow: &flow,
+            client_is_originator: true,
+            call_index: 1,
+            message: MessageId::at(0),
+            time: at(seconds),
+        };
+        let header = Header::new(b"content-type", content_type.as_bytes());
+        let is_rpc = content_type == "application/grpc";
+        let (headers, body) = if is_rpc {
+            (vec![header], &b"\0\0\0\0\x05\n\x03ask"[..])
+        } else {
+            (Vec::new(), &b"question"[..])
+        };
+        let head = RequestHead::new(b"POST", b"/stream", Version::Http11, &headers);
+        let mut draft = writer.request(&head, &origin(1));
+        writer.body(&mut draft, Side::Request, body, at(1));
+        writer.end(&mut draft, Side::Request, BodyEnd::Complete, at(1));
+        let head = ResponseHead::new(200, Version::Http11, std::slice::from_ref(&header));
+        writer.response(&mut draft, &head, &origin(2));
+        Self { writer, draft }
+    }
+
+    fn body(&mut self, text: &str, seconds: u64) {
+        let bytes = text.as_bytes();
+        let draft = &mut self.draft;
+        self.writer.body(draft, Side::Response, bytes, at(seconds));
+    }
+
+    /// The lines so far: request body, response body, part, whether it is the last.
+    fn lines(&mut self) -> Vec<[String; 4]> {
+        let keys = [
+            "request_body",
+            "response_body",
+            "custom_field:stream_part",
+            "custom_field:stream_part_last",
+        ];
+        let lines = self.writer.output().0.iter();
+        let lines = lines.map(|(line, _)| {
+            let pairs = pairs(line);
+            keys.map(|key| {
+                let mut found = pairs.iter().filter(|(other, _)| other == key);
+                found.next().map_or("-", |(_, value)| value).to_owned()
+            })
+        });
+        lines.collect()
+    }
+
+    fn finish(mut self, seconds: u64) -> (Vec<[String; 4]>, Counters, u64) {
+        let (writer, end) = (&mut self.writer, BodyEnd::Complete);
+        writer.end(&mut self.draft, Side::Response, end, at(seconds));
+        let draft = std::mem::replace(&mut self.draft, Err(Unwritten::Memory));
+        self.writer.finish(draft);
+        assert_eq!(self.writer.open_calls(), 0);
+        assert_eq!(self.writer.open_bytes(), 0);
+        let lines = self.lines();
+        (lines, *self.writer.counters(), self.writer.stream_parts())
+    }
+}
+
+#[test]
+fn a_stream_is_written_in_parts_that_end_between_messages() {
+    let mut stream = InParts::new("include debug", "text/event-stream");
+    stream.body("data: a\n\ndata: \u{e9}", 3);
+    stream.body("\u{e9}\n\ndata: c", 11);
+    assert_eq!(stream.lines().len(), 0, "not due");
+    stream.body("\n\n", 12);
+    let first = ["question", "data: a\n\ndata: \u{e9}\u{e9}\n\n", "1", "-"];
+    assert_eq!(stream.lines(), [first]);
+    stream.writer.tick(at(21));
+    assert_eq!(stream.lines().len(), 1, "not due");
+    stream.writer.tick(at(22));
+    let second = ["-", "data: c\n\n", "2", "-"];
+    assert_eq!(stream.lines(), [first, second]);
+    stream.writer.tick(at(100));
+    assert_eq!(stream.lines().len(), 2, "nothing has come");
+    stream.body("data: d", 101);
+    let (lines, counters, parts) = stream.finish(102);
+    assert_eq!(lines, [first, second, ["-", "data: d", "3", "true"]]);
+    assert_eq!(
+        (counters.calls_seen, counters.lines_written, parts),
+        (1, 1, 2)
+    );
+}
+
+#[test]
+fn a_short_stream_is_one_line() {
+    let mut stream = InParts::new("include debug", "text/event-stream");
+    stream.body("data: a\n\n", 3);
+    let (lines, counters, parts) = stream.finish(4);
+    assert_eq!(lines, [["question", "data: a\n\n", "-", "-"]]);
+    assert_eq!((counters.lines_written, parts), (1, 0));
+    let mut plain = InParts::new("include debug", "text/plain");
+    plain.body("data: a\n\n", 3);
+    plain.body("data: b\n\n", 300);
+    let (lines, ..) = plain.finish(301);
+    assert_eq!(lines, [["question", "data: a\n\ndata: b\n\n", "-", "-"]]);
+}
+
+#[test]
+fn rules_apply_to_each_part_and_a_stop_to_all_behind_it() {
+    let rules = "include debug\n/response_body:$..card/ remove";
+    let mut stream = InParts::new(rules, "text/event-stream");
+    stream.body("data: {\"card\":1}\n\ndata: {\"car", 3);
+    stream.body("d\":2}\n\n", 13);
+    let (lines, ..) = stream.finish(14);
+    assert_eq!(
+        lines,
+        [
+            ["question", "data: {}\n\n", "1", "-"],
+            ["-", "data: {}\n\n", "2", "true"],
+        ]
+    );
+    let rules = "include debug\n/response_body/ stop_if_found /secret/";
+    let mut stream = InParts::new(rules, "application/x-ndjson");
+    stream.body("{}\n", 3);
+    stream.body("\"secret\"\n", 13);
+    stream.body("{}\n", 25);
+    stream.body("{}\n", 35);
+    let (lines, counters, parts) = stream.finish(36);
+    assert_eq!(lines, [["question", "{}\n", "1", "-"]]);
+    assert_eq!(
+        (counters.calls_stopped, counters.lines_written, parts),
+        (1, 0, 1)
+    );
+}
+
+#[test]
+fn messages_of_a_websocket_are_written_in_parts() {
+    use crate::http::{MessageKind, MessagePart, Opening};
+    let mut stream = InParts::new("include debug", "text/plain");
+    let (writer, handshake) = (&mut stream.writer, &stream.draft);
+    let mut draft = writer.conversation(handshake, Opening::default()).unwrap();
+    let mut send = |side, text: &str, is_last, seconds| {
+        let part = MessagePart {
+            time: at(seconds),
+            kind: MessageKind::Text,
+            is_compressed: false,
+            bytes: text.as_bytes(),
+            is_last,
+        };
+        stream.writer.message(&mut draft, side, &part);
+    };
+    send(Side::Request, "hi", true, 3);
+    send(Side::Response, "begun", false, 4);
+    send(Side::Response, " and ended", true, 14);
+    send(Side::Request, "bye", true, 15);
+    let writer = &mut stream.writer;
+    for side in [Side::Request, Side::Response] {
+        writer.end(&mut draft, side, BodyEnd::Complete, at(16));
+    }
+    writer.finish(draft);
+    let (lines, counters, parts) = stream.finish(17);
+    assert_eq!(
+        lines,
+        [
+            ["[\"hi\"]", "-", "1", "-"],
+            ["[\"bye\"]", "[\"begun and ended\"]", "2", "true"],
+            ["question", "-", "-", "-"],
+        ]
+    );
+    assert_eq!(
+        (counters.websocket, counters.lines_written, parts),
+        (1, 2, 1)
+    );
+}
+
+#[test]
+fn calls_of_grpc_are_written_in_parts() {
+    let mut stream = InParts::new("include debug", "application/grpc");
+    let envelope = |text: &str| {
+        let mut bytes = vec![0];
+        bytes.extend_from_slice(&(text.len() as u32 + 2).to_be_bytes());
+        bytes.extend_from_slice(&[0x0a, text.len() as u8]);
+        bytes.extend_from_slice(text.as_bytes());
+        String::from_utf8(bytes).unwrap()
+    };
+    let (first, second) = (envelope("one"), envelope("two"));
+    let (begun, rest) = second.split_at(6);
+    stream.body(&format!("{first}{begun}"), 3);
+    stream.body(rest, 13);
+    stream.body(&envelope("three"), 25);
+    let (lines, counters, parts) = stream.finish(26);
+    assert_eq!(
+        lines,
+        [
+            ["[{\"1\":\"ask\"}]", "[{\"1\":\"one\"}]", "1", "-"],
+            ["-", "[{\"1\":\"two\"}]", "2", "-"],
+            ["-", "[{\"1\":\"three\"}]", "3", "true"],
+        ]
+    );
+    assert_eq!((counters.lines_written, parts), (1, 2));
+}

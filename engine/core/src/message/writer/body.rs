@@ -87,8 +87,12 @@ impl<O: Output> LineWriter<O> {
         }
         let Ok(draft) = draft else { return };
         if draft.body(side).observer.is_some() {
+            self.write_due_part(draft, time);
             if draft.body(side).takes_messages() {
                 return self.add_rpc_messages(draft, side, bytes, time);
+            }
+            if draft.parts.is_some() && draft.body(side).state.codings.is_identity() {
+                return self.add_pieces(draft, side, bytes, time);
             }
             observe(draft.body(side), bytes, time);
         }

@@ -52,7 +52,10 @@ impl<O: Output> LineWriter<O> {
             }
         }
         self.account(&mut draft);
-        Some(Ok(draft))
+        let start = draft.state.response_times.map(|times| times.first);
+        let mut draft = Ok(draft);
+        self.keep(&mut draft, start.unwrap_or_default());
+        Some(draft)
     }
 
     /// Some bytes of a message.
@@ -67,6 +70,7 @@ impl<O: Output> LineWriter<O> {
         if draft.state.findings.is_stopped() {
             return;
         }
+        self.write_due_part(draft, part.time);
         let Some(mut conversation) = draft.conversation.take() else {
             return;
         };
