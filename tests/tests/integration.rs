@@ -18,6 +18,7 @@ mod fuzz_bodies;
 mod golden;
 mod http2;
 mod leaks;
+mod leaks_http2;
 mod limits;
 mod live_read;
 mod masks;

@@ -21,7 +21,7 @@ use tests::program::{sniffer, sniffer_ends};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Text that must not leave, by the place that it is put into.
-const CANARIES: [(&str, &str); 17] = [
+pub(crate) const CANARIES: [(&str, &str); 17] = [
     ("param", "canary-in-a-param"),
     ("authorization", "canary-in-authorization"),
     ("cookie", "canary-in-a-cookie"),
@@ -47,7 +47,7 @@ pub(crate) fn canary(place: &str) -> &'static str {
 }
 
 /// The canary of one round, in the form of the others: letters stay letters and digits digits.
-fn canary_of(round: usize, place: &str) -> String {
+pub(crate) fn canary_of(round: usize, place: &str) -> String {
     let text = canary(place);
     let letters: String = [round / 26, round % 26]
         .map(|letter| char::from(b'a' + letter as u8))
@@ -61,7 +61,7 @@ fn canary_of(round: usize, place: &str) -> String {
 }
 
 /// Calls that carry a canary in every kind of detail.
-fn calls_with_canaries(c: impl Fn(&str) -> String) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(crate) fn calls_with_canaries(c: impl Fn(&str) -> String) -> Vec<(Vec<u8>, Vec<u8>)> {
     let request = |target: &str, headers: &str, content_type: &str, body: &str| {
         let length = body.len();
         format!("POST {target} HTTP/1.1\r\nHost: api.example\r\n{headers}Content-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n{body}")
@@ -185,7 +185,7 @@ const ALL_BODIES: [&str; 8] = [
 ];
 
 /// Rules, and the places whose canaries they hide. User information never leaves, whatever the rules are.
-fn promises() -> Vec<(&'static str, Vec<&'static str>)> {
+pub(crate) fn promises() -> Vec<(&'static str, Vec<&'static str>)> {
     let but_the_path: Vec<&str> = CANARIES.iter().map(|(place, _)| *place).collect();
     let bodies = |more: &[&'static str]| [&ALL_BODIES[..], more].concat();
     vec![

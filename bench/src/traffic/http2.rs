@@ -195,8 +195,8 @@ fn string(text: &str, may_code: bool, out: &mut Vec<u8>) {
     }
 }
 
-/// Length in bits of the codes of the octets from the blank to the tilde (RFC 7541, Appendix B). The code is canonical,
-/// and no other octet has a code as short as the longest of them.
+/// Length in bits of the codes of the octets from the blank to the tilde (RFC 7541, Appendix B). The code is canonical, and
+/// of all other octets only NUL has a code as short as the longest of those that are used.
 #[rustfmt::skip]
 const LENGTHS: [u32; 95] = [
     6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6,
@@ -206,6 +206,9 @@ const LENGTHS: [u32; 95] = [
     15, 5, 6, 5, 6, 5, 6, 6, 6, 5, 7, 7, 6, 6, 6, 5,
     6, 7, 6, 5, 5, 6, 7, 7, 7, 7, 7, 15, 11, 14, 13,
 ];
+
+/// The code of NUL, the first one of its length.
+const NUL_BITS: u32 = 13;
 
 /// Longer codes are not used: octets that are not listed have some of their length.
 const BITS_MAX: u32 = 15;
@@ -238,6 +241,9 @@ const fn codes() -> [(u32, u32); LENGTHS.len()] {
     let (mut next, mut length) = (0, 1);
     while length <= BITS_MAX {
         next <<= 1;
+        if length == NUL_BITS {
+            next += 1;
+        }
         let mut place = 0;
         while place < LENGTHS.len() {
             if LENGTHS[place] == length {
@@ -281,6 +287,7 @@ mod tests {
             block(&second),
             b"\x82\x86\x84\xbe\x58\x86\xa8\xeb\x10\x64\x9c\xbf"
         );
+        assert_eq!(huffman("@").unwrap(), b"\xff\xd7");
         assert_eq!(
             huffman("Mon, 21 Oct 2013 20:13:21 GMT").unwrap(),
             b"\xd0\x7a\xbe\x94\x10\x54\xd4\x44\xa8\x20\x05\x95\x04\x0b\x81\x66\xe0\x82\xa6\x2d\x1b\xff"
