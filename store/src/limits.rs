@@ -198,6 +198,13 @@ pub const TRANSACTION_BYTES_MAX: usize = 16 << 20;
 /// Lines in one transaction, for the same reason; one bundle may have as many.
 pub const TRANSACTION_LINES_MAX: usize = POST_LINES_MAX;
 
+/// Bytes and lines of bundles of others than the store's own capture after which waiting ones are left for the next transaction:
+/// the bundles of the capture, which take turns with them, wait as long. One bundle may have more.
+pub const TRANSACTION_OTHERS_BYTES_MAX: usize = 4 << 20;
+
+/// See [`TRANSACTION_OTHERS_BYTES_MAX`].
+pub const TRANSACTION_OTHERS_LINES_MAX: usize = 8_192;
+
 /// Pages that one transaction gives back to the file system, so that it stays short; the next transaction continues.
 pub const VACUUM_ROUND_PAGES: u64 = 256;
 

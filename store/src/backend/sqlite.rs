@@ -6,6 +6,7 @@
 mod file;
 mod gate;
 mod lock;
+mod queue;
 mod reader;
 mod retention;
 mod wal;

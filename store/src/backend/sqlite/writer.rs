@@ -11,8 +11,9 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, anyhow};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
+use super::queue::{Jobs, Queue, queue};
 use super::reader::newest;
 use super::retention::{self, Size, count, integer};
 use super::wal::Wal;
@@ -22,6 +23,7 @@ use crate::call::Arrival;
 use crate::clock::unix_ms;
 use crate::limits::{
     KEYS_MAX, POST_THREADS, SENDERS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_LINES_MAX,
+    TRANSACTION_OTHERS_BYTES_MAX, TRANSACTION_OTHERS_LINES_MAX,
 };
 use crate::sender::Sender;
 
@@ -42,7 +44,7 @@ struct Insert {
 /// A handle to the writing thread, which ends with [`Writer::close`] or with the last handle.
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
-    jobs: mpsc::Sender<Job>,
+    jobs: Jobs<Job>,
     arrivals: watch::Receiver<Arrival>,
     health: watch::Receiver<Health>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
@@ -57,7 +59,7 @@ impl Writer {
         retention: Retention,
     ) -> anyhow::Result<Self> {
         let newest = newest(&connection)?;
-        let (jobs, waiting) = mpsc::channel(POST_THREADS);
+        let (jobs, waiting) = queue(POST_THREADS)?;
         let (arrivals_sender, arrivals) = watch::channel(newest.into());
         let (health_sender, health) = watch::channel(Health::Up);
         let writing = Writing {
@@ -83,26 +85,35 @@ impl Writer {
 
     /// Stores a bundle and returns after the commit.
     pub(super) async fn insert(&self, bundle: Bundle) -> Result<Stored, Failure> {
-        self.submit(|answer| Job::Insert(Insert { bundle, answer }))
-            .await
+        let is_of_capture = bundle.sender == Sender::Capture;
+        self.submit(is_of_capture, |answer| {
+            Job::Insert(Insert { bundle, answer })
+        })
+        .await
     }
 
     /// Deletes some of the oldest calls beyond the bounds.
     pub(super) async fn expire(&self) -> Result<Expired, Failure> {
-        self.submit(Job::Expire).await
+        self.submit(false, Job::Expire).await
     }
 
-    async fn submit<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T, Failure> {
+    async fn submit<T>(
+        &self,
+        is_of_capture: bool,
+        job: impl FnOnce(Answer<T>) -> Job,
+    ) -> Result<T, Failure> {
         let (sender, answer) = oneshot::channel();
         let closed = || Failure::Unavailable("the store is stopping".into());
-        self.jobs.send(job(sender)).await.map_err(|_| closed())?;
+        if !self.jobs.send(is_of_capture, job(sender)).await {
+            return Err(closed());
+        }
         answer.await.map_err(|_| closed())?
     }
 
     /// Commits what waits and ends the thread.
     pub(super) async fn close(&self) -> anyhow::Result<()> {
         // Without a receiver the thread has ended already.
-        drop(self.jobs.send(Job::Close).await);
+        self.jobs.send(false, Job::Close).await;
         let thread = self
             .thread
             .lock()
@@ -132,14 +143,14 @@ struct Writing {
     _lock: File,
     wal: Wal,
     retention: Retention,
-    waiting: mpsc::Receiver<Job>,
+    waiting: Queue<Job>,
     arrivals: watch::Sender<Arrival>,
     health: watch::Sender<Health>,
 }
 
 impl Writing {
     fn run(mut self) {
-        let mut next = self.waiting.blocking_recv();
+        let mut next = self.waiting.next();
         while let Some(job) = next {
             let behind = match job {
                 Job::Insert(first) => self.insert(first),
@@ -148,11 +159,16 @@ impl Writing {
                     drop(answer.send(expired));
                     None
                 }
-                Job::Close => break,
+                Job::Close => {
+                    while let Some(Job::Insert(first)) = self.waiting.more(true) {
+                        self.insert(first);
+                    }
+                    break;
+                }
             };
             // What it could not copy stays in the log, and the next transaction fails if the disk is full.
             drop(self.wal.keep_short(&self.connection));
-            next = behind.or_else(|| self.waiting.blocking_recv());
+            next = behind.or_else(|| self.waiting.next());
         }
         // Leaves one file instead of three. If it fails, the next start reads the log: nothing is lost.
         drop(self.wal.empty(&self.connection));
@@ -179,19 +195,26 @@ impl Writing {
         behind
     }
 
+    /// What waits behind it on the same side. That of others is less, since the capture waits for it.
     fn group(&mut self, first: Insert) -> (Vec<Insert>, Option<Job>) {
+        let is_of_capture = first.bundle.sender == Sender::Capture;
+        let (bytes_max, lines_max) = if is_of_capture {
+            (TRANSACTION_BYTES_MAX, TRANSACTION_LINES_MAX)
+        } else {
+            (TRANSACTION_OTHERS_BYTES_MAX, TRANSACTION_OTHERS_LINES_MAX)
+        };
         let mut bytes = first.bundle.bytes();
         let mut lines = first.bundle.calls();
         let mut group = vec![first];
-        while bytes < TRANSACTION_BYTES_MAX && lines < TRANSACTION_LINES_MAX {
-            match self.waiting.try_recv() {
-                Ok(Job::Insert(insert)) => {
+        while bytes < bytes_max && lines < lines_max {
+            match self.waiting.more(is_of_capture) {
+                Some(Job::Insert(insert)) => {
                     bytes += insert.bundle.bytes();
                     lines += insert.bundle.calls();
                     group.push(insert);
                 }
-                Ok(other) => return (group, Some(other)),
-                Err(_) => break,
+                Some(other) => return (group, Some(other)),
+                None => break,
             }
         }
         (group, None)
