@@ -92,6 +92,11 @@ impl Reader {
         }
     }
 
+    /// The clock goes on to `nanos` since the epoch.
+    pub fn tick(&mut self, nanos: u64) {
+        self.pipeline.tick(Timestamp::from_nanos(nanos));
+    }
+
     /// All counters as they are now.
     pub fn ledger(&self) -> Ledger {
         self.pipeline.ledger()

@@ -2,6 +2,7 @@
 //! rules, bounds, and hostile peers with their neighbours.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bench::collect::{Row, value};
 use bench::seed::Seed;
@@ -474,4 +475,70 @@ fn memory_of_messages_is_bounded() {
     assert!(most < 500_000, "{most}");
     let reading = reader.finish();
     assert!(reading.ledger.message.bodies_shed > 0);
+}
+
+#[test]
+fn parts_together_are_the_whole() {
+    let mut parts = 0;
+    for number in 0..SEEDS {
+        let mut seed = Seed::new(number);
+        let chat = Chat::seeded(&mut seed);
+        let turns = if seed.chance(500) {
+            chat.over_http1("/chat")
+        } else {
+            chat.over_http2("/chat", &mut seed)
+        };
+        let talk = Conversation { mss: 900, ..talk() };
+        let mut frames = frames_of(&talk, &turns);
+        // A second for each some thousand bytes.
+        let mut later = 0;
+        for frame in &mut frames {
+            later += frame.bytes.len() as u64 * 300_000;
+            frame.time += later;
+        }
+        let mut config = config();
+        config.message.annotate = true;
+        config.message.stream_parts = Some(Duration::from_secs(2));
+        let mut reader = Reader::new(&config);
+        for frame in &frames {
+            reader.feed(&captured(frame, usize::MAX));
+            if seed.chance(100) {
+                reader.tick(frame.time);
+            }
+        }
+        let reading = reader.finish();
+        let rows = messages(&reading);
+        let mut lists = [Vec::new(), Vec::new()];
+        for (at, row) in rows.iter().enumerate() {
+            if rows.len() > 1 {
+                let part = (at + 1).to_string();
+                assert_eq!(value(row, "custom_field:stream_part"), Some(&*part));
+            }
+            let is_last = value(row, "custom_field:stream_part_last") == Some("true");
+            assert_eq!(
+                is_last,
+                rows.len() > 1 && at + 1 == rows.len(),
+                "seed {number}"
+            );
+            let id = "custom_field:exchange_id";
+            assert_eq!(value(row, id), value(rows[0], id), "seed {number}");
+            for (list, body) in lists.iter_mut().zip(bodies(row)) {
+                list.extend(body.iter().flat_map(|body| elements(body)));
+            }
+        }
+        let sent = chat.elements.each_ref().map(|elements| {
+            let values = elements.iter().map(|text| serde_json::from_str(text));
+            values
+                .collect::<Result<Vec<serde_json::Value>, _>>()
+                .expect("JSON")
+        });
+        assert_eq!(lists, sent, "seed {number}");
+        assert_eq!(
+            reading.ledger.http.stream_parts,
+            rows.len().saturating_sub(1) as u64,
+            "seed {number}"
+        );
+        parts += rows.len();
+    }
+    assert!(parts > 2 * SEEDS as usize, "{parts}");
 }
