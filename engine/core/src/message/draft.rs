@@ -357,6 +357,18 @@ impl Draft {
             || conversation.is_some_and(|conversation| conversation.has_messages())
     }
 
+    /// When the last message has come since the part before.
+    pub(super) fn last_message(&self) -> Option<Timestamp> {
+        let bodies = [&self.request_body, &self.response_body];
+        let observers = bodies.iter().filter_map(|body| body.observer.as_ref());
+        let conversation = self.conversation.iter();
+        let sequences = conversation.flat_map(|both| [&both.request, &both.response]);
+        let seen = observers.map(|observer| observer.seen.last);
+        seen.chain(sequences.map(|sequence| sequence.seen.last))
+            .flatten()
+            .max()
+    }
+
     /// In how many of its buffers there are details; a body has one when it is over.
     fn details_left(&self) -> usize {
         let heads = [&self.start, &self.request, &self.response, &self.session];

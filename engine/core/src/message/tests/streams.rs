@@ -224,6 +224,11 @@ fn a_stream_is_written_in_parts_that_end_between_messages() {
     stream.writer.tick(at(22));
     let second = ["-", "data: c\n\n", "2", "-"];
     assert_eq!(stream.lines(), [first, second]);
+    let lines = stream.writer.output().0.iter();
+    let ended: Vec<_> = lines
+        .map(|(_, notes)| notes.ended_nanos / 1_000_000_000)
+        .collect();
+    assert_eq!(ended, [11, 12], "with the last message of each");
     stream.writer.tick(at(100));
     assert_eq!(stream.lines().len(), 2, "nothing has come");
     stream.body("data: d", 101);

@@ -109,6 +109,9 @@ impl<O: Output> LineWriter<O> {
         let mut part = self.pool.pop().unwrap_or_default();
         self.pool_bytes = self.pool_bytes.saturating_sub(part.memory());
         part.copy_details(draft);
+        if let Some((times, last)) = part.state.response_times.as_mut().zip(draft.last_message()) {
+            times.last = last;
+        }
         let Some(set) = set_of(&mut self.set, &mut self.retired, draft.state.rule_set) else {
             return;
         };
