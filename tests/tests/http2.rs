@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use bench::collect::{Row, value};
 use bench::traffic::{Conversation, Frame as Made, Side, Wire};
-use engine_core::limits::HTTP2_STREAMS_MAX;
 use engine_core::pipeline::Config;
 use tests::engine::{Reader, Reading, captured};
 use tests::http2::*;
@@ -13,7 +12,7 @@ use tests::http2::*;
 use Side::{Client, Server};
 
 /// Frames of a capture, all at one time, so that the times in lines are equal.
-fn made(turns: &Turns) -> Vec<Made> {
+pub(crate) fn made(turns: &Turns) -> Vec<Made> {
     let talk = Conversation {
         mss: 8_000,
         ..Conversation::new(Vec::new())
@@ -26,7 +25,10 @@ fn made(turns: &Turns) -> Vec<Made> {
     segments.collect()
 }
 
-fn read_frames<'a>(frames: impl IntoIterator<Item = &'a Made>, config: &Config) -> Reading {
+pub(crate) fn read_frames<'a>(
+    frames: impl IntoIterator<Item = &'a Made>,
+    config: &Config,
+) -> Reading {
     let mut reader = Reader::new(config);
     for frame in frames {
         reader.feed(&captured(frame, usize::MAX));
@@ -34,24 +36,24 @@ fn read_frames<'a>(frames: impl IntoIterator<Item = &'a Made>, config: &Config) 
     reader.finish()
 }
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     let mut config = Config::default();
     config.message.half_calls = true;
     config.message.annotate = true;
     config
 }
 
-fn read(turns: &Turns) -> Reading {
+pub(crate) fn read(turns: &Turns) -> Reading {
     read_frames(&made(turns), &config())
 }
 
-fn rows(turns: &Turns) -> Vec<Row> {
+pub(crate) fn rows(turns: &Turns) -> Vec<Row> {
     let calls = read(turns).calls.into_iter();
     calls.map(|(row, _)| row).collect()
 }
 
 /// One line: method, URL, status, then what `keys` ask for, then why it is a half call.
-fn summary(row: &Row, keys: &[&str]) -> String {
+pub(crate) fn summary(row: &Row, keys: &[&str]) -> String {
     let text = |key: &str| value(row, key).unwrap_or("-").to_owned();
     let start = ["request_method", "request_url", "response_code"];
     let keys = start.iter().chain(keys).chain(&["custom_field:half"]);
@@ -59,7 +61,7 @@ fn summary(row: &Row, keys: &[&str]) -> String {
 }
 
 /// One text for each call.
-fn summaries(reading: &Reading, keys: &[&str]) -> Vec<String> {
+pub(crate) fn summaries(reading: &Reading, keys: &[&str]) -> Vec<String> {
     let calls = reading.calls.iter();
     calls.map(|(row, _)| summary(row, keys)).collect()
 }
@@ -277,7 +279,7 @@ fn every_cut_gives_the_same_lines() {
 }
 
 /// Every detail of a request or a response that is printed.
-fn details(row: &Row) -> impl Iterator<Item = &(String, String)> {
+pub(crate) fn details(row: &Row) -> impl Iterator<Item = &(String, String)> {
     let is_detail = |key: &str| key.starts_with("request") || key.starts_with("response");
     row.iter().filter(move |(key, _)| is_detail(key))
 }
@@ -516,163 +518,6 @@ fn values_without_a_name_are_not_printed() {
         "{text}"
     );
     assert_eq!(reading.ledger.http.http2_fields_unknown, 3);
-}
-
-/// A neighbour on the same connection, whole before and after, unless the direction ends.
-#[track_caller]
-fn hostile(name: &str, client: Vec<u8>, goes_on: bool) -> Reading {
-    let turns = conversation(vec![
-        (Client, get(1, "/before")),
-        (Server, ok(1, "one")),
-        (Client, client),
-        (Client, get(9_999, "/after")),
-        (Server, ok(9_999, "two")),
-    ]);
-    let reading = read(&turns);
-    let is_whole = |row: &Row, path: &str| {
-        value(row, "request_url") == Some(path) && value(row, "response_code") == Some("200")
-    };
-    let has = |path: &str| reading.calls.iter().any(|(row, _)| is_whole(row, path));
-    assert!(has("http://h/before"), "{name}");
-    assert_eq!(has("http://h/after"), goes_on, "{name}");
-    reading
-}
-
-#[test]
-fn hostile_frames_cost_their_direction_and_no_more() {
-    let open = frame(HEADERS, 0, 3, &indexed(2));
-    for (name, octets) in [
-        (
-            "DATA between fragments",
-            [open.clone(), frame(DATA, 0, 3, b"x")].concat(),
-        ),
-        (
-            "another stream's fragment",
-            [open.clone(), frame(CONTINUATION, 4, 5, b"")].concat(),
-        ),
-        (
-            "a fragment of nothing",
-            frame(CONTINUATION, END_HEADERS, 3, b""),
-        ),
-        (
-            "padding as long as the frame",
-            frame(DATA, PADDED, 3, b"\x05abcd"),
-        ),
-        ("padding without a length", frame(DATA, PADDED, 3, b"")),
-        ("a short reset", frame(RST_STREAM, 0, 3, b"abc")),
-        ("a long ping", frame(PING, 0, 0, b"123456789")),
-        ("half a setting", frame(SETTINGS, 0, 0, b"abcde")),
-        (
-            "a promise without a stream",
-            frame(PUSH_PROMISE, END_HEADERS, 3, b"abc"),
-        ),
-    ] {
-        let reading = hostile(name, octets, false);
-        assert_eq!(reading.ledger.http.http2_frames_malformed, 1, "{name}");
-    }
-    for (name, broken) in [
-        ("index 0", &b"\x80"[..]),
-        ("no such entry", b"\xfe"),
-        ("the block ends within a field", b"\x00\x05ab"),
-        ("EOS", b"\x00\x84\xff\xff\xff\xff\x00"),
-        ("an integer without an end", b"\x7f\xff\xff\xff\xff\xff\xff"),
-    ] {
-        let reading = hostile(name, headers(END_STREAM, 3, broken), false);
-        assert_eq!(reading.ledger.http.http2_blocks_broken, 1, "{name}");
-    }
-    for (name, octets) in [
-        ("HEADERS on no stream", headers(END_STREAM, 0, &indexed(2))),
-        (
-            "an even stream",
-            headers(END_STREAM, 4, &[indexed(2), indexed(4)].concat()),
-        ),
-        ("a stream again", get(1, "/again")),
-        ("SETTINGS on a stream", frame(SETTINGS, 0, 3, &[0; 6])),
-        ("a reset of no stream", frame(RST_STREAM, 0, 0, &[0; 4])),
-        ("a stream of zeros", frame(0x42, 0, 0, &[0; 1000])),
-        ("empty fragments", {
-            let mut flood = open;
-            (0..2_000).for_each(|_| flood.extend(frame(CONTINUATION, 0, 3, b"")));
-            flood.extend(frame(CONTINUATION, END_HEADERS, 3, b""));
-            flood
-        }),
-        (
-            "empty DATA",
-            (0..2_000).flat_map(|_| frame(DATA, 0, 3, b"")).collect(),
-        ),
-        ("table sizes", {
-            let sizes = integer(0x20, 5, 1 << 30).repeat(1_000);
-            headers(END_STREAM, 3, &[sizes, indexed(2)].concat())
-        }),
-    ] {
-        let reading = hostile(name, octets, true);
-        assert_eq!(reading.ledger.http.http2_blocks_broken, 0, "{name}");
-    }
-}
-
-#[test]
-fn a_block_that_grows_without_end_is_not_kept() {
-    let value = "B".repeat(4_000);
-    let mut bomb = vec![headers(
-        END_STREAM,
-        3,
-        &[
-            indexed(2),
-            literal(":path", "/fill"),
-            inserted("x-bomb", &value),
-        ]
-        .concat(),
-    )];
-    bomb.push(headers(
-        END_STREAM,
-        5,
-        &[
-            indexed(2),
-            literal(":path", "/bomb"),
-            indexed(62).repeat(16_000),
-        ]
-        .concat(),
-    ));
-    let reading = hostile("a bomb", bomb.concat(), true);
-    let http = reading.ledger.http;
-    assert_eq!(
-        (http.heads_oversized, http.half_oversized),
-        (1, 1),
-        "{http:?}"
-    );
-    let longest = reading
-        .calls
-        .iter()
-        .map(|(row, _)| details(row).map(|(_, value)| value.len()).sum::<usize>());
-    assert!(longest.max() < Some(300_000));
-}
-
-#[test]
-fn rapid_resets_are_half_calls_and_leave_nothing() {
-    let flood = (0..3_000_u32).flat_map(|number| {
-        let id = 2 * number + 3;
-        [
-            get(id, "/r"),
-            frame(RST_STREAM, 0, id, &8_u32.to_be_bytes()),
-        ]
-        .concat()
-    });
-    let reading = hostile("rapid resets", flood.collect(), true);
-    assert_eq!(reading.ledger.http.half_reset, 3_000);
-    assert_eq!(reading.ledger.http.http2_streams_reset, 3_000);
-}
-
-#[test]
-fn streams_are_bounded() {
-    let flood = (0..HTTP2_STREAMS_MAX as u32 + 5).flat_map(|number| get(2 * number + 1, "/s"));
-    let turns = conversation(vec![
-        (Client, flood.collect()),
-        (Server, ok(8_001, "of the newest")),
-    ]);
-    let reading = read(&turns);
-    let http = reading.ledger.http;
-    assert_eq!((http.http2_streams_evicted, http.half_evicted), (5, 5));
-    assert_eq!(http.exchanges_finished, 1);
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod fanout;
 mod fuzz_bodies;
 mod golden;
 mod http2;
+mod http2_hostile;
 mod leaks;
 mod leaks_http2;
 mod limits;
