@@ -221,9 +221,9 @@ is kept in memory, and lost when the container ends. Mount a volume, or set SNIF
 deliver packets for other machines, and --promisc is needed to capture those that do arrive.";
     W061, Done, "packets, but no HTTP on the wanted ports",
 "There is traffic, but none of it is HTTP on the given ports. Leave APP_PORTS empty to read HTTP on any port.";
-    W062, Done, "only TLS",
-"The connections are encrypted. Their calls can be read only behind the terminator: capture on the interface between it
-and the server (often lo), where they are not encrypted.";
+    W062, Done, "only encrypted connections",
+"The connections are encrypted: TLS, or HTTP/3, which is QUIC on UDP. Their calls can be read only behind the terminator: capture
+on the interface between it and the server (often lo), where they are not encrypted.";
     W063, Done, "HTTP/2 connections that began before the capture",
 "HTTP/2 sends a header once and then refers to it by a number. Of a connection that began before the capture, what was sent
 before is not known, and it is never guessed: a call whose method, path or status is such a number is a half call (reason

@@ -20,6 +20,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Ports and networks that a hint names, at most.
 const NAMED_MAX: usize = 4;
 
+/// Protocols whose calls can be read behind their terminator only.
+const ENCRYPTED: [Protocol; 2] = [Protocol::Tls, Protocol::Quic];
+
 /// A mirror session takes longer to set up than a capture.
 const MIRROR_SILENCE: Duration = Duration::from_secs(30);
 
@@ -191,19 +194,24 @@ pub fn hints(scope: &Scope, stages: &Stages, seen: &Seen, running: Duration) -> 
             protocol.count(http)
         }
     };
+    let encrypted: u64 = ENCRYPTED.into_iter().map(only).sum();
+    let port = ports.iter().find(|port| {
+        let mut counts = ENCRYPTED.into_iter().map(|protocol| port.count(protocol));
+        counts.any(|count| count > 0)
+    });
+    let counts = ENCRYPTED.map(|protocol| {
+        let count = port.map_or_else(|| protocol.count(http), |port| port.count(protocol));
+        (count, protocol)
+    });
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+    let counts: Vec<String> = counts
+        .map(|(count, protocol)| plural(count, protocol.unit()))
+        .collect();
+    let place = port.map_or_else(String::new, |port| format!("port {}: ", port.port));
     hint(
-        only(Protocol::Tls) > 0,
+        encrypted > 0,
         Code::W062,
-        match ports.iter().find(|port| port.count(Protocol::Tls) > 0) {
-            Some(port) => {
-                let connections = plural(port.count(Protocol::Tls), Protocol::Tls.unit());
-                format!("port {}: {connections}, no plain HTTP", port.port)
-            }
-            None => {
-                let connections = plural(http.flows_tls, Protocol::Tls.unit());
-                format!("{connections}, no plain HTTP")
-            }
-        },
+        format!("{place}{}, no plain HTTP", counts.join(" and ")),
         "capture behind the terminator, where the calls are plain",
     );
     hints
@@ -287,6 +295,10 @@ mod tests {
             tls(stages);
             stages.message.calls_seen = 1;
         };
+        let quic = |stages: &mut Stages| {
+            others(stages);
+            (stages.http.flows_quic, stages.decap.skipped_quic) = (2, 9);
+        };
         let tunnels = |stages: &mut Stages| {
             frames(stages);
             stages.decap.undone_vxlan = 4;
@@ -308,6 +320,7 @@ mod tests {
         check(hosts, Some("80"), 10, on_other_ports, &[Code::W061]);
         check(hosts, None, 10, tls, &[Code::W062]);
         check(hosts, None, 10, tls_and_calls, &[]);
+        check(hosts, None, 10, quic, &[Code::W062]);
         check(mirror, None, 29, frames, &[]);
         check(mirror, None, 30, frames, &[Code::W065]);
         check(mirror, None, 30, other_networks, &[Code::W066]);

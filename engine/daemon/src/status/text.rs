@@ -136,6 +136,9 @@ impl Capture {
             let rest = ports.split_off(PORTS_SHOWN).len();
             ports.push(format!("{} more", plural(rest as u64, "port")));
         }
+        if let Some(count) = self.counter("http", "bytes_quic") {
+            ports.push(format!("{} of QUIC", bytes(count)));
+        }
         if !ports.is_empty() {
             line(text, "unread", ports.join(" · "));
         }
@@ -425,44 +428,41 @@ impl Capture {
         }
     }
 
-    /// `port 50051: 3 HTTP/2 connections began before the capture; 812 calls have an unknown path (...)`; nothing if all
-    /// paths are known.
+    /// `port 50051: 3 HTTP/2 connections began before the capture; 812 calls have an unknown path (...)`; nothing if none
+    /// began before.
     fn late_words(&self) -> Option<String> {
-        let unknown = self
-            .halves
-            .get("hpack")
-            .copied()
-            .filter(|count| *count > 0)?;
+        let unknown = self.halves.get("hpack").copied().unwrap_or(0);
         let late = |port: &Port| (port.port, port.count(Protocol::Http2Midstream));
         let ports = self.ports.iter().map(late).filter(|(_, count)| *count > 0);
         let ports: Vec<String> = ports
             .take(PORTS_SHOWN)
             .map(|(port, count)| format!("port {port}: {}", plural(count, "HTTP/2 connection")))
             .collect();
-        let began = if ports.is_empty() {
-            String::new()
-        } else {
-            format!("{} began before the capture; ", ports.join(" · "))
-        };
-        let calls = plural(unknown, "call");
-        Some(format!(
-            "{began}{calls} with an unknown path (they become readable as the client sends new paths, or reconnects)"
-        ))
+        let began =
+            (!ports.is_empty()).then(|| format!("{} began before the capture", ports.join(" · ")));
+        let unknown = (unknown > 0).then(|| {
+            let calls = plural(unknown, "call");
+            format!("{calls} with an unknown path (they become readable as the client sends new paths, or reconnects)")
+        });
+        let all: Vec<String> = began.into_iter().chain(unknown).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// A counter of a stage; nothing if it is 0.
+    fn counter(&self, stage: &str, name: &str) -> Option<u64> {
+        let counters = self.stages.get(stage)?;
+        counters.get(name).copied().filter(|count| *count > 0)
     }
 
     /// `12 connections removed · 3 kept (plain and vxlan 7)`; nothing without copies.
     fn copies_words(&self) -> Option<String> {
-        let count = |name: &str| {
-            let counters = self.stages.get("flow");
-            counters.and_then(|counters| counters.get(name)).copied()
-        };
         let mut words = Vec::new();
         for (name, fate) in [
             ("flow_copies", "removed"),
             ("flow_copies_kept", "read in two networks"),
             ("flow_copies_folded", "folded"),
         ] {
-            if let Some(count) = count(name).filter(|count| *count > 0) {
+            if let Some(count) = self.counter("flow", name) {
                 words.push(format!("{} {fate}", plural(count, "connection")));
             }
         }
