@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
 use crate::network::Namespace;
-use crate::process::{Running, eventually};
+use crate::process::{PATIENCE, Running, eventually};
 
 /// A reverse proxy on the loopback; ended when dropped.
 pub struct Haproxy {
@@ -36,7 +35,7 @@ impl Haproxy {
             namespace.inside(|| TcpStream::connect(("127.0.0.1", port)))?;
             Ok(())
         };
-        eventually(Duration::from_secs(10), connects).with_context(|| process.stderr())?;
+        eventually(PATIENCE, connects).with_context(|| process.stderr())?;
         Ok(Self {
             _process: process,
             _folder: folder,

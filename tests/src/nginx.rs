@@ -3,13 +3,12 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
 use crate::network::Namespace;
-use crate::process::{Running, eventually, run};
+use crate::process::{PATIENCE, Running, eventually, run};
 
 /// Bytes of `/large.bin`: more than one TCP window, less than the body limit.
 pub const LARGE_BYTES: usize = 900_000;
@@ -132,7 +131,7 @@ impl Nginx {
                 .args(["-fsS", "http://127.0.0.1/hello"]))
             .map(drop)
         };
-        eventually(Duration::from_secs(10), answers).with_context(|| process.stderr())?;
+        eventually(PATIENCE, answers).with_context(|| process.stderr())?;
         Ok(Self {
             _process: process,
             _folder: folder,

@@ -15,7 +15,7 @@ use tests::network::{Namespace, cable};
 use tests::process::{Ended, Running, run};
 use tests::program::{repository, sniffer, sniffer_path};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const RULES: (&str, &str) = ("USAGE_LOGGERS_RULES", "include debug");
 

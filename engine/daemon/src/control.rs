@@ -401,7 +401,7 @@ mod tests {
         assert_eq!(read(&long), None);
     }
 
-    const SOON: Duration = Duration::from_secs(5);
+    const SOON: Duration = Duration::from_secs(60);
 
     fn answer(request: Request) -> Response {
         match request {

@@ -226,7 +226,7 @@ mod tests {
     fn finish(driver: &mut Driver, id: OpId) -> Completion {
         let mut completed = Vec::new();
         let start = Instant::now();
-        while completed.is_empty() && start.elapsed() < Duration::from_secs(5) {
+        while completed.is_empty() && start.elapsed() < Duration::from_secs(60) {
             driver
                 .wait(Some(Duration::from_millis(100)), &mut completed)
                 .unwrap();
@@ -405,7 +405,7 @@ mod tests {
                 );
                 assert!(
                     start.elapsed() >= Duration::from_millis(19)
-                        && start.elapsed() < Duration::from_secs(2)
+                        && start.elapsed() < Duration::from_secs(60)
                 );
             }
             let other = event.clone();
@@ -447,7 +447,7 @@ mod tests {
             let start = Instant::now();
             drop(driver);
             assert!(
-                start.elapsed() < Duration::from_secs(1),
+                start.elapsed() < Duration::from_secs(2),
                 "nothing in flight had to be given up"
             );
         });

@@ -10,9 +10,9 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::client::{Running, free_ports, line};
+use crate::client::{PATIENCE, Running, free_ports, line};
 
 const DATA: &str = "STORE_TEST_DATA";
 const LINES_A_BUNDLE: usize = 7;
@@ -89,6 +89,10 @@ fn post_until_killed(data: &std::path::Path, after: Duration) -> Vec<String> {
                     }
                 }
             });
+        }
+        let since = Instant::now();
+        while acknowledged.lock().expect("whole").is_empty() && since.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(5));
         }
         std::thread::sleep(after);
         child.kill().expect("SIGKILL");

@@ -502,7 +502,7 @@ mod tests {
 
     fn finish<T>(reactor: &Rc<Reactor>, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let mut cx = Context::from_waker(Waker::noop());
             if let Poll::Ready(value) = future.as_mut().poll(&mut cx) {

@@ -51,7 +51,8 @@ fn stopping_ends_at_its_deadline() {
         let report = bed.stop(Duration::from_millis(200));
         assert!(
             start.elapsed() >= Duration::from_millis(200)
-                && start.elapsed() < Duration::from_secs(2)
+                // Not the time that an answer may take.
+                && start.elapsed() < Duration::from_secs(20)
         );
         assert_eq!(
             (
