@@ -367,7 +367,7 @@ fn not_a_rule(line: &str) -> Refusal {
         );
     }
     if content.starts_with("include") {
-        let message = "the sets are `include default`, `include strict`, `include standard` and `include debug`";
+        let message = "the sets are `include default`, `include strict`, `include standard`, `include debug` and `include private`";
         return refuse(offset, message.to_owned());
     }
     if content.starts_with(|c: char| c.is_whitespace() || c == '\u{feff}') {
