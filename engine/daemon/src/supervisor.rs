@@ -22,14 +22,17 @@ use crate::process::container;
 use crate::quantity::plural;
 use crate::signals;
 use crate::status::{self, InFlight, Killed, State, Status, Stopped};
-use crate::store_process::{StoreReport, cannot_store, page_from_elsewhere, page_shown};
+use crate::store_process::{StoreReport, page_from_elsewhere, page_shown};
 use child::Child;
 pub use options::Options;
+use restart::Restart;
 use to_store::ToStore;
 
+mod answers;
 mod child;
 mod harmless;
 mod options;
+mod restart;
 mod to_store;
 
 /// How often the children are checked while no event arrives.
@@ -40,12 +43,6 @@ const START_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How much longer than its flush timeout a child may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// First and longest pause before a child that died is started again.
-const RESTART_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
-
-/// A child that ran for this long counts as healthy: its next pause is the first one again.
-const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
 enum Event {
     Signal(i32),
@@ -549,81 +546,6 @@ impl Supervisor {
         )
     }
 
-    fn answer(&mut self, request: Request, reply: Sender<Response>) {
-        match request {
-            Request::Status => {
-                let status = self.status();
-                let exit = if status.state == State::Running {
-                    Exit::Done
-                } else {
-                    Exit::NotRunning
-                };
-                respond(
-                    vec![reply],
-                    &Response {
-                        exit: exit as u8,
-                        text: String::new(),
-                        status: Some(status),
-                    },
-                );
-            }
-            Request::On => match &mut self.capture {
-                Capture::Off(..) => self.start_capture(vec![reply]),
-                Capture::Starting { replies, .. } => replies.push(reply),
-                Capture::On { .. } => respond(
-                    vec![reply],
-                    &Response::new(Exit::Done, "sniffer: ERROR (already started)"),
-                ),
-                Capture::Stopping { .. } => respond(
-                    vec![reply],
-                    &Response::new(Exit::Done, "sniffer: ERROR (still stopping)"),
-                ),
-            },
-            Request::Off => self.stop_capture("user", Some(reply)),
-            Request::Reload => respond(vec![reply], &self.reload()),
-            Request::Drain | Request::Discard { .. } => {
-                respond(vec![reply], &self.order_spool(request));
-            }
-            Request::Page => respond(vec![reply], &self.page()),
-        }
-    }
-
-    /// The link that opens the page. Who reaches the control socket may have it.
-    fn page(&self) -> Response {
-        match &self.report {
-            Some(StoreReport::Ready { page_link, .. }) => {
-                Response::new(Exit::Done, page_link.reveal())
-            }
-            Some(StoreReport::Taken { by, .. }) => Response::new(
-                Exit::NotRunning,
-                format!("calls go to the store of another program: {by}"),
-            ),
-            Some(StoreReport::Health { .. }) | None => {
-                Response::new(Exit::NotRunning, "the store is not ready yet")
-            }
-        }
-    }
-
-    /// Passes the request on to the capture; one that is started later reads the rules anyway.
-    fn reload(&self) -> Response {
-        let control = capture_control(&self.options.control);
-        let nothing = || {
-            Response::new(
-                Exit::Done,
-                "sniffer: not capturing; the rules are read at the next start",
-            )
-        };
-        control::send(&control, Request::Reload, Duration::from_secs(10))
-            .unwrap_or_else(|_| nothing())
-    }
-
-    /// Passes the request on to the capture.
-    fn order_spool(&self, request: Request) -> Response {
-        let control = capture_control(&self.options.control);
-        let nothing = || Response::new(Exit::NotRunning, "sniffer: not capturing");
-        control::send(&control, request, Duration::from_secs(10)).unwrap_or_else(|_| nothing())
-    }
-
     fn stop_capture(&mut self, by: &'static str, reply: Option<Sender<Response>>) {
         self.wanted = false;
         let off = Capture::Off(Stopped::default(), Instant::now());
@@ -679,53 +601,6 @@ impl Supervisor {
 
     fn deadline(&self) -> Instant {
         Instant::now() + self.settings.flush_timeout + END_TIMEOUT
-    }
-
-    fn status(&self) -> Status {
-        let mut status = match &self.capture {
-            Capture::On { child }
-            | Capture::Starting { child, .. }
-            | Capture::Stopping { child, .. } => {
-                let stopping = matches!(self.capture, Capture::Stopping { .. });
-                let mut status = ask_capture(&self.options.control).unwrap_or_else(|| Status {
-                    pid: child.pid(),
-                    ..status::empty()
-                });
-                if stopping {
-                    status.state = State::Stopping;
-                }
-                status
-            }
-            Capture::Off(stopped, since) => {
-                let stopped = Stopped {
-                    seconds: since.elapsed().as_secs(),
-                    ..stopped.clone()
-                };
-                Status {
-                    capture: self.last.clone(),
-                    stopped: Some(stopped),
-                    ..status::empty()
-                }
-            }
-        };
-        status.killed = self.killed;
-        status.store = self.report.as_ref().map(|report| status::Store {
-            url: report.url().to_owned(),
-            page: report.page().to_owned(),
-            pid: self.store.as_ref().map_or(0, Child::pid),
-            other: match report {
-                StoreReport::Taken { by, .. } => by.clone(),
-                _ => String::new(),
-            },
-            restarts: self.store_restart.count,
-        });
-        if let Some(reason) = &self.store_problem {
-            let data = self.settings.data.display().to_string();
-            status
-                .warnings
-                .push(status::Warning::new(&cannot_store(reason, &data)));
-        }
-        status
     }
 
     /// Ends the capture first, so that it can deliver, then the store. A second signal or the deadline ends them at once.
@@ -808,33 +683,6 @@ fn respond(replies: Vec<Sender<Response>>, response: &Response) {
     }
 }
 
-/// When a child that died is started again. The pause grows, so that a child that cannot start costs no core.
-#[derive(Debug, Default)]
-struct Restart {
-    due: Option<Instant>,
-    pause: Duration,
-    count: u64,
-}
-
-impl Restart {
-    fn after(&mut self, ran: Duration) {
-        if ran >= HEALTHY_AFTER {
-            self.pause = Duration::ZERO;
-        }
-        self.count += 1;
-        self.later();
-    }
-
-    fn later(&mut self) {
-        self.pause = (self.pause * 2).clamp(RESTART_PAUSE.0, RESTART_PAUSE.1);
-        self.due = Some(Instant::now() + self.pause);
-    }
-
-    fn is_due(&self) -> bool {
-        self.due.is_none_or(|due| Instant::now() >= due)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -851,22 +699,5 @@ mod tests {
             "capture ended: may not open a packet socket [E010]"
         );
         assert_eq!(died(true, "killed"), "");
-    }
-
-    #[test]
-    fn pauses_grow_until_a_child_was_healthy() {
-        let mut restart = Restart::default();
-        assert!(restart.is_due());
-        let mut pauses = Vec::new();
-        for ran in [1, 1, 1, 61, 1] {
-            restart.after(Duration::from_secs(ran));
-            pauses.push(restart.pause.as_millis());
-        }
-        assert_eq!(pauses, [250, 500, 1000, 250, 500]);
-        assert!(!restart.is_due());
-        for _ in 0..20 {
-            restart.later();
-        }
-        assert_eq!((restart.pause, restart.count), (RESTART_PAUSE.1, 5));
     }
 }
