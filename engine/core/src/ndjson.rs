@@ -76,7 +76,7 @@ pub fn decimal(number: u64, out: &mut Vec<u8>) {
 
 /// The digits of a number below 10^8: it is divided in lanes of one word, by 10^4, 100 and 10.
 const fn eight_digits(number: u64) -> [u8; 8] {
-    let fours = number / 10_000 | (number % 10_000) << 32;
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
     // 10486 / 2^20 is 1/100 for what has four digits, 103 / 2^10 is 1/10 for what has two.
     let hundreds = (fours * 10_486) >> 20 & 0x7f_0000_007f;
     let twos = hundreds | (fours - 100 * hundreds) << 16;
