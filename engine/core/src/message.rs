@@ -20,13 +20,16 @@ mod observer;
 mod operation;
 pub mod protobuf;
 mod rpc;
+mod schemas;
 mod url;
 mod writer;
 
 pub use draft::Draft;
 pub use facts::{Class, Details, Fact};
+pub use schemas::Schemas;
 pub use writer::LineWriter;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::http::UnpairedReason;
@@ -151,6 +154,8 @@ pub struct Config {
     pub keep_facts: bool,
     /// Leave messages of protobuf as the bytes that they are.
     pub protobuf_raw: bool,
+    /// What the messages of methods are, by which protobuf becomes JSON with names.
+    pub schemas: Option<Arc<Schemas>>,
     /// Add the fields of form bodies as params.
     pub form_params: bool,
     /// Add the client's address as `request_header:x-forwarded-for`.
@@ -175,6 +180,7 @@ impl Default for Config {
             annotate: false,
             keep_facts: false,
             protobuf_raw: false,
+            schemas: None,
             form_params: false,
             client_address: false,
             realip_header: None,

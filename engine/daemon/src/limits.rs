@@ -211,3 +211,6 @@ pub const METRICS_POLLS_MAX: usize = 64;
 
 /// The pause after a connection to the metrics port could not be accepted because descriptors or memory are used up.
 pub const METRICS_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes of a file with descriptors of protobuf; a larger one is refused. All of a large company's API takes a few MiB.
+pub const DESCRIPTORS_BYTES_MAX: usize = 64 << 20;

@@ -1,5 +1,7 @@
 //! What is derived of a call from its heads and its bodies: its [facts](super::facts), before the rules decide which are shown.
 
+use prost_reflect::MessageDescriptor;
+
 use super::content::Codings;
 use super::draft::{Body, Draft, Mode};
 use super::facts::{Details, Fact};
@@ -298,6 +300,18 @@ fn connect_code(error: &[u8]) -> Option<Status> {
     Status::of_word(&json::string(code)?)
 }
 
+/// What the messages of a side are, if a schema says it.
+pub(super) fn schema(draft: &Draft, side: Side, config: &Config) -> Option<MessageDescriptor> {
+    let schemas = config.schemas.as_ref()?;
+    let (_, service) = draft.facts.get(Fact::RpcService)?;
+    let (_, method) = draft.facts.get(Fact::RpcMethod)?;
+    let (input, output) = schemas.of_method(service, method)?;
+    Some(match side {
+        Side::Request => input,
+        Side::Response => output,
+    })
+}
+
 /// The messages of a side, if they are of a remote procedure call: how they lie in the body, and what codes them.
 #[cold]
 pub(super) fn begin_messages(
@@ -305,6 +319,7 @@ pub(super) fn begin_messages(
     media: Media,
     headers: &[Header<'_>],
     config: &Config,
+    schema: Option<MessageDescriptor>,
 ) {
     if body.state.codings.is_unknown() {
         return;
@@ -332,7 +347,7 @@ pub(super) fn begin_messages(
             },
         )),
     };
-    let messages = Messages::new(media, codings, config.protobuf_raw);
+    let messages = Messages::new(media, codings, config.protobuf_raw, schema);
     body.observer = (!messages.is_whole()).then(|| Observer::of_envelopes(special));
     body.messages = Some(Box::new(messages));
 }

@@ -4,6 +4,8 @@
 //! text limit of its body allows: what it declares as its length is never allocated, and what it decompresses to is bounded as the
 //! body is. Past the limit messages are only counted.
 
+use prost_reflect::MessageDescriptor;
+
 use super::content::{Codings, Decoders};
 use super::json;
 use super::protobuf::JsonWriter;
@@ -18,6 +20,8 @@ pub(super) struct Messages {
     codings: Codings,
     /// Bytes of protobuf stay as they are.
     is_raw: bool,
+    /// What they are, if that is known.
+    schema: Option<MessageDescriptor>,
     pub(super) base64: Base64,
     /// The message that is not over, as far as it is needed.
     pub(super) buffer: Vec<u8>,
@@ -64,11 +68,17 @@ pub(super) struct Message<'a> {
 pub(super) struct Undecodable;
 
 impl Messages {
-    pub(super) fn new(media: Media, codings: Codings, is_raw: bool) -> Self {
+    pub(super) fn new(
+        media: Media,
+        codings: Codings,
+        is_raw: bool,
+        schema: Option<MessageDescriptor>,
+    ) -> Self {
         Self {
             media,
             codings,
             is_raw: is_raw && media.element == Element::Protobuf,
+            schema,
             base64: Base64::default(),
             buffer: Vec::new(),
             length: 0,
@@ -83,6 +93,7 @@ impl Messages {
             media: self.media,
             codings: self.codings,
             is_raw: self.is_raw,
+            schema: self.schema.clone(),
             base64: Base64::default(),
             buffer: Vec::new(),
             length: 0,
@@ -134,7 +145,12 @@ impl Messages {
             text.extend_from_slice(b"null");
             return Err(Undecodable);
         };
-        element(self.media.element, bytes, is_cut, bytes_max, json, text);
+        match &self.schema {
+            Some(schema) if self.media.element == Element::Protobuf => {
+                json.write_typed(schema, bytes, is_cut, bytes_max, text);
+            }
+            _ => element(self.media.element, bytes, is_cut, bytes_max, json, text),
+        }
         Ok(())
     }
 
@@ -189,14 +205,17 @@ impl Messages {
         }
         let Tools { json, content, .. } = tools;
         content.clear();
-        element(
-            self.media.element,
-            message,
-            is_cut,
-            bytes_max,
-            json,
-            content,
-        );
+        match &self.schema {
+            Some(schema) => json.write_typed(schema, message, is_cut, bytes_max, content),
+            None => element(
+                self.media.element,
+                message,
+                is_cut,
+                bytes_max,
+                json,
+                content,
+            ),
+        }
         std::mem::swap(message, content);
     }
 

@@ -9,8 +9,14 @@
 //! [`PROTOBUF_DEPTH_MAX`]. The fields of the levels that are open take memory in proportion to the message. Text past a limit
 //! is not written.
 
+mod typed;
+mod values;
+mod well_known;
+mod wire;
+
 use crate::limits::PROTOBUF_DEPTH_MAX;
 use crate::ndjson;
+use wire::{Ended, Field, Wire, field, string, varint};
 
 /// The largest number that all readers of JSON read exactly.
 const EXACT_MAX: u64 = (1 << 53) - 1;
@@ -20,29 +26,6 @@ const EXACT_MAX: u64 = (1 << 53) - 1;
 pub struct JsonWriter {
     /// Of all levels that are open, the outermost first.
     fields: Vec<Field>,
-}
-
-/// One field of a message.
-#[derive(Clone, Copy, Debug)]
-struct Field {
-    number: u32,
-    /// Where in its level a field with this number first appears.
-    first: u32,
-    /// Its value in its level: a length-delimited one without its length.
-    start: u32,
-    end: u32,
-    wire: Wire,
-}
-
-/// How a value is encoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wire {
-    Varint,
-    Fixed64,
-    Delimited,
-    /// A delimited value of which only the beginning is there.
-    Beginning,
-    Fixed32,
 }
 
 impl JsonWriter {
@@ -174,114 +157,36 @@ impl JsonWriter {
                     out.push(b'[');
                 }
             }
-            let value = bytes.get(field.start as usize..field.end as usize);
-            let value = value.unwrap_or_default();
-            match field.wire {
-                Wire::Varint => varint_text(value, out),
-                Wire::Fixed64 | Wire::Fixed32 => hex(value, out),
-                Wire::Delimited if is_text(value, false) => string(value, true, bytes_max, out),
-                Wire::Beginning if is_text(value, true) => string(value, false, bytes_max, out),
-                Wire::Delimited | Wire::Beginning => {
-                    let is_cut = field.wire == Wire::Beginning;
-                    self.value(value, is_cut, depth + 1, bytes_max, out);
-                }
-            }
+            self.untyped(field, bytes, depth, bytes_max, out);
         }
         if is_list {
             out.push(b']');
         }
         out.push(b'}');
     }
-}
 
-/// Writes a string, as much of it as fits.
-fn string(value: &[u8], is_utf8: bool, bytes_max: usize, out: &mut Vec<u8>) {
-    // A few bytes more show that there is more.
-    let room = bytes_max
-        .saturating_add(2 * ndjson::GROWTH_MAX)
-        .saturating_sub(out.len());
-    ndjson::enclose_within(b"\"", (value, is_utf8), b"\"", room, out);
-}
-
-/// Why there is no whole field.
-enum Ended {
-    /// What there is breaks the encoding.
-    Broken,
-    /// The bytes end within it; of a delimited value some may be there.
-    Within(Option<Field>),
-}
-
-/// Takes the next field from a level of `whole` bytes.
-fn field(rest: &mut &[u8], whole: u32) -> Result<Field, Ended> {
-    let at = |rest: &[u8]| whole - rest.len() as u32;
-    let first = at(rest);
-    let tag = u32::try_from(varint(rest)?).map_err(|_| Ended::Broken)?;
-    let number = tag >> 3;
-    if number == 0 {
-        return Err(Ended::Broken);
-    }
-    let mut start = at(rest);
-    let wire = match tag & 7 {
-        0 => {
-            varint(rest)?;
-            Wire::Varint
-        }
-        1 => {
-            *rest = rest.get(8..).ok_or(Ended::Within(None))?;
-            Wire::Fixed64
-        }
-        2 => {
-            let length = varint(rest)?;
-            start = at(rest);
-            let inside = usize::try_from(length).ok().and_then(|len| rest.get(len..));
-            *rest = inside.ok_or(Ended::Within(Some(Field {
-                number,
-                first,
-                start,
-                end: whole,
-                wire: Wire::Beginning,
-            })))?;
-            Wire::Delimited
-        }
-        5 => {
-            *rest = rest.get(4..).ok_or(Ended::Within(None))?;
-            Wire::Fixed32
-        }
-        // Groups are read by no encoder since 2008; 6 and 7 are no wire types.
-        _ => return Err(Ended::Broken),
-    };
-    Ok(Field {
-        number,
-        first,
-        start,
-        end: at(rest),
-        wire,
-    })
-}
-
-/// Takes a number of at most ten octets and 64 bits.
-fn varint(rest: &mut &[u8]) -> Result<u64, Ended> {
-    let mut number = 0;
-    for (index, octet) in rest.iter().take(VARINT_BYTES_MAX).enumerate() {
-        let bits = u64::from(octet & 0x7f);
-        if index == VARINT_BYTES_MAX - 1 && bits > 1 {
-            return Err(Ended::Broken);
-        }
-        number |= bits << (7 * index);
-        if octet & 0x80 == 0 {
-            *rest = rest.get(index + 1..).unwrap_or_default();
-            return Ok(number);
+    /// Writes one value of a level.
+    fn untyped(
+        &mut self,
+        field: Field,
+        level: &[u8],
+        depth: usize,
+        bytes_max: usize,
+        out: &mut Vec<u8>,
+    ) {
+        let value = field.of(level);
+        match field.wire {
+            Wire::Varint => varint_text(value, out),
+            Wire::Fixed64 | Wire::Fixed32 => hex(value, out),
+            Wire::Delimited if is_text(value, false) => string(value, true, bytes_max, out),
+            Wire::Beginning if is_text(value, true) => string(value, false, bytes_max, out),
+            Wire::Delimited | Wire::Beginning => {
+                let is_cut = field.wire == Wire::Beginning;
+                self.value(value, is_cut, depth + 1, bytes_max, out);
+            }
         }
     }
-    Err(if rest.len() < VARINT_BYTES_MAX {
-        Ended::Within(None)
-    } else {
-        Ended::Broken
-    })
 }
-
-/// Octets of the longest number.
-const VARINT_BYTES_MAX: usize = 10;
 
 fn varint_text(mut value: &[u8], out: &mut Vec<u8>) {
     let number = varint(&mut value).unwrap_or_default();

@@ -3,6 +3,7 @@
 mod bounds;
 mod facts;
 mod rpc;
+mod schemas;
 mod secrets;
 mod shed;
 mod streams;

@@ -1,12 +1,16 @@
 //! The kinds of settings: how the text of each is read, and how its default is shown.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use engine_core::bundle::Compression;
 use engine_core::decap::{Encap, EncapSet, MirrorSources, VniFilter};
 use engine_core::http::PortSet;
+use engine_core::message::Schemas;
 use engine_sys::packet::Expression;
 
 use super::guess::guess;
@@ -14,6 +18,7 @@ use super::mode::CaptureMode;
 use super::setting::{Form, Kind};
 use super::value::Value;
 use crate::diagnostic::{Code, Diagnostic};
+use crate::limits::DESCRIPTORS_BYTES_MAX;
 
 /// On or off, in the words of the reference loggers and a few more.
 pub struct Switch;
@@ -543,6 +548,46 @@ impl Kind for CompressionLevel {
             CompressionChoice::Fixed(Compression::Fast) => "on".to_owned(),
             CompressionChoice::Fixed(Compression::Level(level)) => level.to_string(),
         }
+    }
+}
+
+/// A file with a `FileDescriptorSet`, read and understood.
+pub struct DescriptorSet;
+
+/// What is in such a file.
+#[derive(Clone, Debug)]
+pub struct ReadDescriptors {
+    /// The types.
+    pub schemas: Arc<Schemas>,
+    /// The path that the user gave.
+    pub path: String,
+}
+
+impl Kind for DescriptorSet {
+    type Checked = ReadDescriptors;
+
+    fn check(value: &Value) -> Result<ReadDescriptors, Diagnostic> {
+        let expected = |why: String| {
+            let what = "a file with a FileDescriptorSet (protoc --include_imports --descriptor_set_out=FILE)";
+            value.expected(what).cause(why)
+        };
+        let file = File::open(&value.text).map_err(|error| expected(error.to_string()))?;
+        let mut bytes = Vec::new();
+        file.take(DESCRIPTORS_BYTES_MAX as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| expected(error.to_string()))?;
+        if bytes.len() > DESCRIPTORS_BYTES_MAX {
+            return Err(expected("it is too large".to_owned()));
+        }
+        let schemas = Schemas::read(&bytes).map_err(expected)?;
+        Ok(ReadDescriptors {
+            schemas: Arc::new(schemas),
+            path: value.text.clone(),
+        })
+    }
+
+    fn show(checked: &ReadDescriptors) -> String {
+        checked.path.clone()
     }
 }
 

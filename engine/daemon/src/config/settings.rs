@@ -18,9 +18,9 @@ use store::limits::{CALLS_MAX, DATABASE_BYTES_MAX, DATABASE_BYTES_MIN};
 
 use super::folders;
 use super::kinds::{
-    Address, Bytes, BytesOrDefault, CompressionChoice, CompressionLevel, Encapsulations, Filter,
-    HeaderLines, Metrics, MetricsAddress, Mode, Names, Number, Optional, Path, Ports, ProtobufForm,
-    RulesText, Sources, Switch, Text, Time, UdpPorts, Url, Vnis, Worded,
+    Address, Bytes, BytesOrDefault, CompressionChoice, CompressionLevel, DescriptorSet,
+    Encapsulations, Filter, HeaderLines, Metrics, MetricsAddress, Mode, Names, Number, Optional,
+    Path, Ports, ProtobufForm, RulesText, Sources, Switch, Text, Time, UdpPorts, Url, Vnis, Worded,
 };
 use super::memory;
 use super::mode::CaptureMode;
@@ -276,6 +276,17 @@ settings! {
         .flag("protobuf", "json|raw")
         .of(Calls, READING)
         .sets(|config, is_raw| config.message.protobuf_raw = *is_raw);
+
+    /// Read messages of protobuf by the types in this file, so that they have names instead of numbers.
+    ///
+    /// A FileDescriptorSet, as `protoc --include_imports --descriptor_set_out=FILE` writes it. Methods that it does not have are
+    /// read without it. Paths of rules then lead to names, not to numbers: docs/grpc.md.
+    protobuf_descriptors: Optional<DescriptorSet> = Setting::new("SNIFFER_PROTOBUF_DESCRIPTORS", || None)
+        .flag("protobuf-descriptors", "FILE")
+        .of(Calls, READING)
+        .sets(|config, set| {
+            config.message.schemas = set.as_ref().map(|set| set.schemas.clone());
+        });
 
     /// Add the client's address as `request_header:x-forwarded-for`.
     client_address: Switch = Setting::new("SNIFFER_CLIENT_ADDRESS", || false)

@@ -4,7 +4,7 @@ use super::*;
 
 /// One side: headers, body, trailers.
 #[derive(Clone, Default)]
-struct Half {
+pub(super) struct Half {
     headers: Vec<(&'static str, &'static str)>,
     body: Vec<u8>,
     trailers: Vec<(&'static str, &'static str)>,
@@ -13,7 +13,7 @@ struct Half {
 }
 
 impl Half {
-    fn new(content_type: &'static str, body: Vec<u8>) -> Self {
+    pub(super) fn new(content_type: &'static str, body: Vec<u8>) -> Self {
         Self {
             headers: vec![("content-type", content_type)],
             body,
@@ -67,16 +67,17 @@ fn fields<'a>(pairs: &[(&'a str, &'a str)]) -> Vec<Header<'a>> {
         .collect()
 }
 
-struct Call {
+pub(super) struct Call {
     request: Half,
     response: Half,
     status: u16,
-    rules: &'static str,
-    config: Config,
+    pub(super) rules: &'static str,
+    pub(super) config: Config,
+    pub(super) path: &'static str,
 }
 
 impl Call {
-    fn new(request: Half, response: Half) -> Self {
+    pub(super) fn new(request: Half, response: Half) -> Self {
         Self {
             request,
             response,
@@ -86,6 +87,7 @@ impl Call {
                 annotate: true,
                 ..config()
             },
+            path: "/acme.Pay/Charge",
         }
     }
 
@@ -102,7 +104,7 @@ impl Call {
             time: Timestamp::ZERO,
         };
         let headers = fields(&self.request.headers);
-        let head = RequestHead::new(b"POST", b"/acme.Pay/Charge", Version::Http2, &headers);
+        let head = RequestHead::new(b"POST", self.path.as_bytes(), Version::Http2, &headers);
         let mut draft = writer.request(&head, &origin);
         self.request
             .play(&mut writer, &mut draft, Side::Request, slice);
@@ -132,7 +134,7 @@ impl Call {
     }
 
     #[track_caller]
-    fn check(&self, expected: &[(&str, Option<&str>)]) {
+    pub(super) fn check(&self, expected: &[(&str, Option<&str>)]) {
         let details = self.details();
         for (key, value) in expected {
             assert_eq!(value_of(&details, key), *value, "{key} of {details:?}");
@@ -147,7 +149,7 @@ fn envelope(flags: u8, message: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn envelopes(messages: &[&[u8]]) -> Vec<u8> {
+pub(super) fn envelopes(messages: &[&[u8]]) -> Vec<u8> {
     messages
         .iter()
         .flat_map(|message| envelope(0, message))

@@ -158,7 +158,9 @@ impl<O: Output> LineWriter<O> {
         if let Some(media) = media {
             draft.state.media = Some(media);
             derive::request(draft, media, head);
-            derive::begin_messages(&mut draft.request_body, media, head.headers, config);
+            let schema = derive::schema(draft, Side::Request, config);
+            let body = &mut draft.request_body;
+            derive::begin_messages(body, media, head.headers, config, schema);
         } else if config.annotate {
             derive::plain_request(draft, head, content_type);
         }
@@ -248,7 +250,9 @@ impl<O: Output> LineWriter<O> {
         }
         derive::response(draft, media, head);
         if let Some(media) = media {
-            derive::begin_messages(&mut draft.response_body, media, head.headers, config);
+            let schema = derive::schema(draft, Side::Response, config);
+            let body = &mut draft.response_body;
+            derive::begin_messages(body, media, head.headers, config, schema);
         } else if derive::has_connect_error(draft, head)
             && draft.response_body.state.mode == Mode::Streamed
         {
