@@ -73,6 +73,41 @@ fn check(size: u32, blocks: &[(&str, &[(&str, &str)])]) {
     }
 }
 
+/// Characters that stand for octets.
+fn latin(value: &serde_json::Value) -> Option<Vec<u8>> {
+    let octet = |character| u8::try_from(u32::from(character)).expect("an octet");
+    value.as_str().map(|text| text.chars().map(octet).collect())
+}
+
+/// Whole tables, connections joined late, and broken blocks, each block whole and in pieces.
+#[test]
+fn vectors() {
+    let vectors = crate::rules::tests::vectors("hpack-vectors.json");
+    assert!(vectors.len() > 50);
+    for (vector, length) in vectors
+        .iter()
+        .flat_map(|v| [(v, usize::MAX), (v, 1), (v, 3)])
+    {
+        let mut table = Table::new(vector["whole"] == true);
+        for block in vector["blocks"].as_array().expect("blocks") {
+            let hex = block["hex"].as_str().expect("octets");
+            let octets = octets(hex);
+            let pieces = octets.chunks(length.min(octets.len()).max(1));
+            let read = decode(&mut table, pieces);
+            let Some(fields) = block["fields"].as_array() else {
+                assert!(read.is_err(), "{hex} is broken");
+                break;
+            };
+            let fields: Vec<_> = fields
+                .iter()
+                .map(|field| latin(&field[0]).zip(latin(&field[1])))
+                .collect();
+            let read = read.unwrap_or_else(|_| panic!("{hex} is not broken"));
+            assert_eq!(read.list, fields, "{hex} in pieces of {length}");
+        }
+    }
+}
+
 #[test]
 fn examples_of_the_rfc() {
     let first = [
