@@ -78,10 +78,10 @@ pub fn decimal(number: u64, out: &mut Vec<u8>) {
 const fn eight_digits(number: u64) -> [u8; 8] {
     let fours = (number / 10_000) | ((number % 10_000) << 32);
     // 10486 / 2^20 is 1/100 for what has four digits, 103 / 2^10 is 1/10 for what has two.
-    let hundreds = (fours * 10_486) >> 20 & 0x7f_0000_007f;
-    let twos = hundreds | (fours - 100 * hundreds) << 16;
-    let tens = (twos * 103) >> 10 & 0x000f_000f_000f_000f;
-    (tens | (twos - 10 * tens) << 8 | 0x3030_3030_3030_3030).to_le_bytes()
+    let hundreds = ((fours * 10_486) >> 20) & 0x7f_0000_007f;
+    let twos = hundreds | ((fours - 100 * hundreds) << 16);
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    (tens | ((twos - 10 * tens) << 8) | 0x3030_3030_3030_3030).to_le_bytes()
 }
 
 /// The first bytes of a character whose rest was not received yet.

@@ -6,10 +6,9 @@
 
 use std::sync::LazyLock;
 
-use regex::Regex;
-
 use super::apply::{Findings, Plan, Scratch};
 use super::set::RuleSet;
+use crate::limits::KEY_BYTES_MAX;
 
 /// Headers, of requests and of responses. `*` is any text.
 const HEADERS: &[&str] = &[
@@ -214,20 +213,43 @@ pub enum Credential {
 impl Credential {
     /// What the detail `key` is, by its name.
     fn of(key: &str) -> Option<Self> {
-        static NAMES: LazyLock<Option<[Regex; 2]>> = LazyLock::new(|| {
-            let headers = Regex::new(&format!("^(?:{})$", headers())).ok()?;
-            let params = Regex::new(&format!("^(?i:{})$", params())).ok()?;
-            Some([headers, params])
-        });
-        let [headers, params] = NAMES.as_ref()?;
         let (kind, name) = key.split_once(':')?;
+        let is_param = |pattern: &&str| is_like(pattern.as_bytes(), name.as_bytes(), true);
+        let is_header = |pattern: &&str| is_like(pattern.as_bytes(), name.as_bytes(), false);
+        if name.len() > KEY_BYTES_MAX {
+            return None;
+        }
         match kind {
             "session_field" => Some(Self::Cookie),
-            "request_param" => params.is_match(name).then_some(Self::Param),
-            _ if !headers.is_match(name) => None,
+            "request_param" => {
+                let mut patterns = FIELDS.iter().chain(PARAMS);
+                patterns.any(is_param).then_some(Self::Param)
+            }
+            _ if !HEADERS.iter().any(is_header) => None,
             _ if name.contains("cookie") => Some(Self::Cookie),
             _ => Some(Self::Header),
         }
+    }
+}
+
+/// Whether a name is that of a table: `*` is any text, and `-` may be missing or another separator if it `is_optional`. A regular
+/// expression of all names takes megabytes.
+fn is_like(pattern: &[u8], name: &[u8], is_optional: bool) -> bool {
+    match (pattern, name) {
+        ([], []) => true,
+        ([b'*', rest @ ..], _) => (0..=name.len()).any(|at| {
+            let behind = name.get(at..).unwrap_or_default();
+            is_like(rest, behind, is_optional)
+        }),
+        ([b'-', rest @ ..], _) if is_optional => {
+            let separator = name.split_first().filter(|(byte, _)| b"-_.".contains(byte));
+            is_like(rest, name, is_optional)
+                || separator.is_some_and(|(_, behind)| is_like(rest, behind, is_optional))
+        }
+        ([one, rest @ ..], [other, behind @ ..]) => {
+            one.eq_ignore_ascii_case(other) && is_like(rest, behind, is_optional)
+        }
+        _ => false,
     }
 }
 
@@ -291,6 +313,28 @@ mod tests {
 
     use super::super::apply::{Sampler, apply_all};
     use super::*;
+
+    /// The slow twin: the patterns of the set.
+    #[test]
+    fn names_are_recognised_as_the_set_has_them() {
+        let of_set = |text: String| regex::Regex::new(&format!("^(?i:{text})$")).unwrap();
+        let (of_headers, of_params) = (of_set(headers()), of_set(params()));
+        let tables = [HEADERS, FIELDS, PARAMS].into_iter().flatten();
+        for name in tables.chain(&["accept", "keys", "x", "", "-", "a-b", "pass-word", "tokens"]) {
+            for text in ["", "x", "x-y", "-"] {
+                let name = name.replace('*', text);
+                for separator in ["-", "_", ".", "", "--", "-_"] {
+                    let name = name.replace('-', separator);
+                    for name in [name.clone(), format!("a{name}"), name + "z"] {
+                        let param = Credential::of(&format!("request_param:{name}"));
+                        assert_eq!(param.is_some(), of_params.is_match(&name), "{name}");
+                        let header = Credential::of(&format!("request_header:{name}"));
+                        assert_eq!(header.is_some(), of_headers.is_match(&name), "{name}");
+                    }
+                }
+            }
+        }
+    }
 
     /// What `include private` leaves of a detail.
     fn left(key: &str, value: &str) -> Option<String> {
