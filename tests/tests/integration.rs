@@ -8,6 +8,7 @@ mod baseline;
 mod bounds;
 mod browser;
 mod call_index;
+mod chaos;
 mod check;
 mod cli;
 mod copies;

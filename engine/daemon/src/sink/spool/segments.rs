@@ -16,7 +16,7 @@ use rustix::process::geteuid;
 use store::folder::Folder;
 
 use super::content::{Content, Ticket};
-use super::format::{self, Header, RELEASED, RELEASED_AT, Record, State};
+use super::format::{self, Header, RELEASED, RELEASED_AT, Record, STATE_AT, State};
 use super::segment::{self, Damage, Files, Segment, Slot, Stored};
 
 use crate::diagnostic::{Code, Diagnostic};
@@ -183,6 +183,12 @@ impl Segments {
             self.next = number + 1;
             let files = Files::open(&self.folder, number)?;
             let (segment, damage) = Segment::scan(number, &files)?;
+            // What is given up is counted by one process, not by each that finds it.
+            let given_up = segment.slots.iter();
+            for slot in given_up.filter(|slot| slot.state == State::GivenUp) {
+                let octet = [State::GivenUp.octet()];
+                files.index.write_all_at(&octet, slot.at + STATE_AT)?;
+            }
             sum.calls += damage.calls;
             sum.unknown += damage.unknown;
             self.segments.push_back(segment);
