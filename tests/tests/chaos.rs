@@ -183,7 +183,7 @@ impl<'a> Chaos<'a> {
         Capture::start(self.namespace, URL, &settings)
     }
 
-    /// Makes calls that a number tells apart.
+    /// Makes calls with a number each.
     fn call(&mut self, count: u64) -> Result<()> {
         let first = self.made;
         self.namespace.inside(|| -> Result<()> {
