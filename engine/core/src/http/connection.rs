@@ -78,7 +78,9 @@ impl<D> Connection<D> {
         let remainders = std::mem::take(&mut hand_over.remainders);
         self.reader = Reader::start(hand_over, shared);
         for mut remainder in remainders.into_iter().flatten() {
-            self.data(remainder.place, &remainder.bytes, shared);
+            if !remainder.bytes.is_empty() {
+                self.data(remainder.place, &remainder.bytes, shared);
+            }
             shared.buffers.release(&mut remainder.bytes);
         }
         if let Some((place, rest)) = rest.filter(|(_, rest)| !rest.is_empty()) {

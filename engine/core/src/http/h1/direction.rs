@@ -203,7 +203,8 @@ impl Collected {
             offset: self.offset,
             acked: self.acked,
         };
-        (!bytes.is_empty()).then_some(Remainder { place, bytes })
+        // An empty buffer that holds memory is given back, too.
+        (bytes.capacity() > 0).then_some(Remainder { place, bytes })
     }
 }
 

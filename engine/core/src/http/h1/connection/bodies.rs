@@ -130,21 +130,16 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         let reading = &mut self.readings[direction];
-        let position = reading.position;
-        let mut bytes = std::mem::take(&mut reading.collected.bytes);
-        let mut input = reading.collected.input(&bytes);
+        let bytes = std::mem::take(&mut reading.collected.bytes);
+        let time = reading.collected.time;
         if is_broken {
             shared.counters.bodies_broken += 1;
             self.doubt(direction, shared);
-            self.begin_body(direction, Framing::Unknown, input.time, shared);
+            self.begin_body(direction, Framing::Unknown, time, shared);
         } else {
             self.readings[direction].step = Step::Chunked(Chunked::new());
         }
-        while !input.bytes.is_empty() && !self.is_over() {
-            self.read(direction, &mut input, shared);
-        }
-        self.readings[direction].position = position;
-        shared.buffers.release(&mut bytes);
+        self.read_again(direction, bytes, shared);
     }
 
     /// The chunked coding of a body broke.
@@ -296,13 +291,9 @@ impl<D> Connection<D> {
         let Step::Orphan(framing) = reading.step else {
             return;
         };
-        let mut bytes = std::mem::take(&mut reading.collected.bytes);
-        let mut input = reading.collected.input(&bytes);
+        let bytes = std::mem::take(&mut reading.collected.bytes);
         self.begin_body(direction, framing, now, shared);
-        while !input.bytes.is_empty() && !self.is_over() {
-            self.read(direction, &mut input, shared);
-        }
-        shared.buffers.release(&mut bytes);
+        self.read_again(direction, bytes, shared);
     }
 
     /// A client that does not pipeline sends a request: it has read the response before, so that had no body to wait for.

@@ -75,13 +75,35 @@ impl<D> Connection<D> {
             reading.lost = reading.lost.saturating_add(dropped);
             return;
         }
+        let bytes = std::mem::take(&mut reading.collected.bytes);
+        self.read_again(direction, bytes, shared);
+    }
+
+    /// Reads `bytes`, which were collected before it was known how. What another reader is to read of them is collected
+    /// again.
+    #[cold]
+    pub(super) fn read_again<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        mut bytes: Vec<u8>,
+        shared: &mut Http<X>,
+    ) {
+        let reading = &self.readings[direction];
         let position = reading.position;
-        let mut bytes = std::mem::take(&mut reading.collected.bytes);
         let mut input = reading.collected.input(&bytes);
         while !input.bytes.is_empty() && !self.is_over() {
             self.read(direction, &mut input, shared);
         }
-        self.readings[direction].position = position;
+        let unread = input.bytes.len();
+        let reading = &mut self.readings[direction];
+        reading.position = position;
+        if unread > 0 && reading.collected.bytes.is_empty() {
+            reading.collected.begin(&input);
+            let read = bytes.len() - unread;
+            shared.buffers.drop_front(&mut bytes, read);
+            // No more memory is held than before.
+            std::mem::swap(&mut reading.collected.bytes, &mut bytes);
+        }
         shared.buffers.release(&mut bytes);
     }
 }

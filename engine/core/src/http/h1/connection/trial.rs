@@ -108,9 +108,8 @@ impl<D> Connection<D> {
             return;
         };
         let candidates = std::mem::take(candidates);
-        let mut bytes = std::mem::take(&mut reading.collected.bytes);
-        let position = reading.position;
-        let mut input = reading.collected.input(&bytes);
+        let bytes = std::mem::take(&mut reading.collected.bytes);
+        let time = reading.collected.time;
         let is_request = self.client == Some(direction);
         let holds = if is_request {
             self.answered_request(direction, &candidates, &bytes)
@@ -138,12 +137,8 @@ impl<D> Connection<D> {
                 Framing::Length(bytes.len() as u64)
             });
         self.in_trial = true;
-        self.begin_body(direction, framing, input.time, shared);
-        while !input.bytes.is_empty() && !self.is_over() {
-            self.read(direction, &mut input, shared);
-        }
-        self.readings[direction].position = position;
-        shared.buffers.release(&mut bytes);
+        self.begin_body(direction, framing, time, shared);
+        self.read_again(direction, bytes, shared);
         self.in_trial = false;
         if is_request {
             self.read_held(direction.reverse(), Step::Start, shared);
