@@ -32,6 +32,30 @@ fn what_follows_an_upgrade_is_a_tunnel() {
 }
 
 #[test]
+fn what_was_held_behind_an_upgrade_is_in_the_tunnel_too() {
+    // Two lengths: what follows the response is held until it is known where the request ends.
+    let post = "POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\nhello";
+    let upgrade = "GET /ws HTTP/1.1\r\nUpgrade: own\r\nConnection: Upgrade\r\n\r\n";
+    let answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: own\r\n\r\n";
+    for step in [1, 5, usize::MAX] {
+        let mut flow = Flow::new("", false, false);
+        flow.feed(&c(&format!("{post}{upgrade}")), step);
+        flow.feed(&s(&format!("{OK}{answer}of the tunnel")), step);
+        flow.connection
+            .take()
+            .unwrap()
+            .close(FlowEnd::Fin, &mut flow.http);
+        let counters = flow.http.counters;
+        assert_eq!(
+            (counters.flows_tunnelled, counters.bytes_tunnelled),
+            (1, "of the tunnel".len() as u64),
+            "in pieces of {step}"
+        );
+        assert_eq!(flow.http.buffered_bytes(), 0);
+    }
+}
+
+#[test]
 fn connect_is_a_tunnel_once_it_is_granted() {
     let connect = "CONNECT db:443 HTTP/1.1\r\nHost: db:443\r\n\r\n";
     let refused = "HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n";
