@@ -19,10 +19,11 @@ use crate::limits;
 
 /// A database of calls. Clones are handles to the same one.
 pub trait Backend: Clone + Send + Sync + 'static {
-    /// Stores a bundle, all of it or nothing. Returns once it would survive the death of this process, so that the sender may
-    /// be answered with 204.
+    /// Stores a bundle. Returns once all of it would survive the death of this process, so that the sender may be answered with
+    /// 204.
     ///
-    /// A bundle with the key and the bytes of an earlier one is not stored again.
+    /// Of a bundle with the key and the bytes of an earlier one nothing is stored again, whether the earlier one was stored whole
+    /// or, since the process died or the disk was full, up to some line.
     fn insert(&self, bundle: Bundle) -> impl Future<Output = Result<Stored, Failure>> + Send;
 
     /// Calls that match, newest first, within [`limits::SEARCH_TIME_MAX`].

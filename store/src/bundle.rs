@@ -105,7 +105,26 @@ impl Bundle {
 
     /// The good lines in the order in which they were sent, with their columns, which are read one line at a time.
     pub fn lines(&self) -> impl Iterator<Item = (&str, Columns)> {
-        self.lines.iter().map(|place| {
+        self.part(0, self.calls())
+    }
+
+    /// The end of a part of the good lines that begins at `from`: at most `lines_max` of them, and so many that only the last
+    /// one ends past `bytes_max` bytes.
+    pub fn end_of_part(&self, from: usize, lines_max: usize, bytes_max: usize) -> usize {
+        let mut bytes = 0;
+        let part = self.lines.iter().skip(from).take(lines_max);
+        let part = part.take_while(|place| {
+            let fits = bytes < bytes_max;
+            bytes += place.bytes();
+            fits
+        });
+        from + part.count()
+    }
+
+    /// The good lines from number `from` up to number `end`, as [`lines`](Self::lines).
+    pub fn part(&self, from: usize, end: usize) -> impl Iterator<Item = (&str, Columns)> {
+        let part = self.lines.get(from..end).unwrap_or_default();
+        part.iter().map(|place| {
             let line = place.of(&self.text).trim_end_matches('\r');
             // Every line was read once when the body was split.
             (line, Columns::read(line).unwrap_or_default())
@@ -121,6 +140,10 @@ impl Place {
             start: short(start),
             end: short(end),
         }
+    }
+
+    fn bytes(self) -> usize {
+        (self.end - self.start) as usize
     }
 
     fn of(self, text: &[u8]) -> &str {

@@ -198,8 +198,8 @@ pub const TRANSACTION_BYTES_MAX: usize = 16 << 20;
 /// Lines in one transaction, for the same reason; one bundle may have as many.
 pub const TRANSACTION_LINES_MAX: usize = POST_LINES_MAX;
 
-/// Bytes and lines of bundles of others than the store's own capture after which waiting ones are left for the next transaction:
-/// the bundles of the capture, which take turns with them, wait as long. One bundle may have more.
+/// Bytes and lines of others than the store's own capture in one transaction: the bundles of the capture, which take turns with
+/// them, wait as long. A bundle that has more is stored in several.
 pub const TRANSACTION_OTHERS_BYTES_MAX: usize = 4 << 20;
 
 /// See [`TRANSACTION_OTHERS_BYTES_MAX`].

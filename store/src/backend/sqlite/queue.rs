@@ -1,7 +1,8 @@
 //! The jobs of the writing thread: bundles of the store's own capture wait apart from everything else.
 //!
 //! The two take turns, so that a bundle of the capture waits for one transaction of others at most, however many of them wait,
-//! and others are not kept waiting for ever by a capture that is busy.
+//! and others are not kept waiting for ever by a capture that is busy. A job of others that is too large for one turn goes on in
+//! their next one.
 
 use std::fmt;
 
@@ -14,6 +15,8 @@ use tokio::sync::mpsc;
 pub(super) struct Queue<T> {
     capture: mpsc::Receiver<T>,
     others: mpsc::Receiver<T>,
+    /// A job of others that goes on in their next turn.
+    unfinished: Option<T>,
     /// Whose turn it is when both have a job.
     capture_is_next: bool,
     runtime: Runtime,
@@ -47,6 +50,7 @@ pub(super) fn queue<T>(jobs_max: usize) -> anyhow::Result<(Jobs<T>, Queue<T>)> {
     let queue = Queue {
         capture: from_capture,
         others: from_others,
+        unfinished: None,
         capture_is_next: true,
         runtime: Builder::new_current_thread()
             .build()
@@ -70,11 +74,23 @@ impl<T> Jobs<T> {
 impl<T> Queue<T> {
     /// Waits for the next job; none once nobody can send any.
     pub(super) fn next(&mut self) -> Option<T> {
+        if let Some(unfinished) = self.unfinished.take() {
+            if self.capture_is_next
+                && let Some(job) = self.more(true)
+            {
+                self.unfinished = Some(unfinished);
+                self.capture_is_next = false;
+                return Some(job);
+            }
+            self.capture_is_next = true;
+            return Some(unfinished);
+        }
         let Self {
             capture,
             others,
             capture_is_next,
             runtime,
+            ..
         } = self;
         let (job, is_of_capture) = runtime.block_on(async {
             if *capture_is_next {
@@ -95,6 +111,11 @@ impl<T> Queue<T> {
         });
         *capture_is_next = !is_of_capture;
         job
+    }
+
+    /// Lets a job of others go on in their next turn, before those that wait.
+    pub(super) fn go_on_later(&mut self, unfinished: T) {
+        self.unfinished = Some(unfinished);
     }
 
     /// The next job of the same side, if it waits.
@@ -132,6 +153,14 @@ mod tests {
         assert_eq!(queue.more(true), Some(12));
         assert_eq!(queue.more(true), None);
         assert_eq!(queue.next(), Some(3));
+        queue.go_on_later(3);
+        assert_eq!(queue.next(), Some(3), "nothing of the capture waits");
+        queue.go_on_later(3);
+        send(true, 14);
+        send(true, 15);
+        assert_eq!(queue.next(), Some(14));
+        assert_eq!(queue.next(), Some(3));
+        assert_eq!(queue.next(), Some(15));
         assert_eq!(queue.next(), Some(4));
         send(true, 13);
         drop(jobs);

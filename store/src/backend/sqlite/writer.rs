@@ -1,8 +1,9 @@
 //! The one thread that writes: bundles in, committed rows out.
 //!
 //! Bundles that wait are stored in one transaction, so that many small senders cost one commit. Each sender gets its answer only
-//! after the commit. The same transaction holds the idempotency key and the totals; a death at any moment leaves all of it or
-//! nothing. Calls beyond the bounds are deleted in short transactions of their own (`retention`), after the senders have their
+//! after the commit. The same transaction holds the idempotency key, with the number of lines that are stored under it, and the
+//! totals. A large bundle of another sender is stored in several transactions, between which the capture has its turns; after a
+//! death between two of them the repeated bundle goes on where the earlier one ended. Calls beyond the bounds are deleted in short transactions of their own (`retention`), after the senders have their
 //! answers.
 
 use std::fs::File;
@@ -39,6 +40,8 @@ enum Job {
 struct Insert {
     bundle: Bundle,
     answer: Answer<Stored>,
+    /// Lines of it that earlier transactions have stored.
+    lines_stored: usize,
 }
 
 /// A handle to the writing thread, which ends with [`Writer::close`] or with the last handle.
@@ -87,7 +90,11 @@ impl Writer {
     pub(super) async fn insert(&self, bundle: Bundle) -> Result<Stored, Failure> {
         let is_of_capture = bundle.sender == Sender::Capture;
         self.submit(is_of_capture, |answer| {
-            Job::Insert(Insert { bundle, answer })
+            Job::Insert(Insert {
+                bundle,
+                answer,
+                lines_stored: 0,
+            })
         })
         .await
     }
@@ -174,13 +181,19 @@ impl Writing {
         drop(self.wal.empty(&self.connection));
     }
 
-    /// Stores a bundle, together with those that wait behind it. Returns the job that ended the group.
+    /// Stores a bundle, or a part of it, together with those that wait behind it. Returns the job that ended the group.
     fn insert(&mut self, first: Insert) -> Option<Job> {
-        let (group, behind) = self.group(first);
-        match store(&mut self.connection, &group) {
+        let (mut group, room, behind) = self.group(first);
+        match store(&mut self.connection, &mut group, room) {
             Ok(done) => {
                 self.health.send_replace(Health::Up);
                 self.arrivals.send_replace(done.newest.into());
+                // Only the last one can be unfinished.
+                if done.stored.len() < group.len()
+                    && let Some(unfinished) = group.pop()
+                {
+                    self.waiting.go_on_later(Job::Insert(unfinished));
+                }
                 answer(group, done.stored.into_iter().map(Ok));
                 let kept = retention::keep(&mut self.connection, self.retention, done.size);
                 if let Err(error) = kept {
@@ -195,16 +208,25 @@ impl Writing {
         behind
     }
 
-    /// What waits behind it on the same side. That of others is less, since the capture waits for it.
-    fn group(&mut self, first: Insert) -> (Vec<Insert>, Option<Job>) {
+    /// What waits behind it on the same side, and how much of it is stored in one transaction. That of others is less, since the
+    /// capture waits for it.
+    fn group(&mut self, first: Insert) -> (Vec<Insert>, Room, Option<Job>) {
         let is_of_capture = first.bundle.sender == Sender::Capture;
         let (bytes_max, lines_max) = if is_of_capture {
             (TRANSACTION_BYTES_MAX, TRANSACTION_LINES_MAX)
         } else {
             (TRANSACTION_OTHERS_BYTES_MAX, TRANSACTION_OTHERS_LINES_MAX)
         };
+        let room = if is_of_capture {
+            Room::UNBOUNDED
+        } else {
+            Room {
+                lines: lines_max,
+                bytes: bytes_max,
+            }
+        };
         let mut bytes = first.bundle.bytes();
-        let mut lines = first.bundle.calls();
+        let mut lines = first.bundle.calls() - first.lines_stored;
         let mut group = vec![first];
         while bytes < bytes_max && lines < lines_max {
             match self.waiting.more(is_of_capture) {
@@ -213,11 +235,11 @@ impl Writing {
                     lines += insert.bundle.calls();
                     group.push(insert);
                 }
-                Some(other) => return (group, Some(other)),
+                Some(other) => return (group, room, Some(other)),
                 None => break,
             }
         }
-        (group, None)
+        (group, room, None)
     }
 
     fn expire(&mut self) -> Result<Expired, Failure> {
@@ -239,23 +261,48 @@ fn answer(group: Vec<Insert>, results: impl Iterator<Item = Result<Stored, Failu
     }
 }
 
+/// How much one transaction may still store.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    lines: usize,
+    bytes: usize,
+}
+
+impl Room {
+    const UNBOUNDED: Self = Self {
+        lines: usize::MAX,
+        bytes: usize::MAX,
+    };
+}
+
 struct Done {
+    /// For each bundle that is stored whole.
     stored: Vec<Stored>,
     newest: u64,
     size: Size,
 }
 
-fn store(connection: &mut Connection, group: &[Insert]) -> rusqlite::Result<Done> {
+fn store(
+    connection: &mut Connection,
+    group: &mut [Insert],
+    mut room: Room,
+) -> rusqlite::Result<Done> {
     let transaction = connection.transaction()?;
     let now = unix_ms();
     let mut size = Size::default();
-    let stored = group
-        .iter()
-        .map(|insert| store_bundle(&transaction, &insert.bundle, now, &mut size))
-        .collect::<Result<_, _>>()?;
+    let mut stored = Vec::with_capacity(group.len());
+    let mut lines_stored = 0;
+    for insert in group.iter() {
+        let part = store_part(&transaction, insert, &mut room, now, &mut size)?;
+        lines_stored = part.end;
+        stored.extend(part.stored);
+    }
     delete_old_keys(&transaction)?;
     let newest = newest(&transaction)?;
     transaction.commit()?;
+    if let Some(last) = group.last_mut() {
+        last.lines_stored = lines_stored;
+    }
     Ok(Done {
         stored,
         newest,
@@ -263,16 +310,63 @@ fn store(connection: &mut Connection, group: &[Insert]) -> rusqlite::Result<Done
     })
 }
 
-fn store_bundle(
+/// What a transaction stored of a bundle.
+struct Part {
+    /// Lines of the bundle that are stored now.
+    end: usize,
+    /// For the last part.
+    stored: Option<Stored>,
+}
+
+/// Stores as many lines of a bundle as there is room for.
+fn store_part(
     transaction: &Transaction<'_>,
-    bundle: &Bundle,
+    insert: &Insert,
+    room: &mut Room,
     now_ms: i64,
     size: &mut Size,
-) -> rusqlite::Result<Stored> {
-    if !insert_key(transaction, bundle, now_ms)? {
-        count(transaction, "bundles_repeated", 1)?;
-        return Ok(Stored::Repeated);
+) -> rusqlite::Result<Part> {
+    let bundle = &insert.bundle;
+    let end_of = |from| bundle.end_of_part(from, room.lines, room.bytes);
+    let mut from = insert.lines_stored;
+    let mut end = end_of(from);
+    if from > 0 {
+        set_lines_of_key(transaction, bundle, end)?;
+    } else if !insert_key(transaction, bundle, end, now_ms)? {
+        from = lines_of_key(transaction, bundle)?;
+        if from >= bundle.calls() {
+            count(transaction, "bundles_repeated", 1)?;
+            let stored = Some(Stored::Repeated);
+            return Ok(Part { end: from, stored });
+        }
+        end = end_of(from);
+        set_lines_of_key(transaction, bundle, end)?;
     }
+    let stored = insert_lines(transaction, bundle, (from, end), now_ms)?;
+    room.lines = room.lines.saturating_sub(end - from);
+    room.bytes = room
+        .bytes
+        .saturating_sub(usize::try_from(stored.bytes).unwrap_or_default());
+    size.calls += stored.calls;
+    size.bytes += stored.bytes;
+    count(transaction, "calls_received", stored.calls)?;
+    if end < bundle.calls() {
+        return Ok(Part { end, stored: None });
+    }
+    count(transaction, "bad_lines", integer(bundle.bad_lines))?;
+    count(transaction, "bundles_received", 1)?;
+    Ok(Part {
+        end,
+        stored: Some(Stored::New),
+    })
+}
+
+fn insert_lines(
+    transaction: &Transaction<'_>,
+    bundle: &Bundle,
+    (from, end): (usize, usize),
+    now_ms: i64,
+) -> rusqlite::Result<Size> {
     let sender = sender(transaction, bundle.sender)?;
     let mut insert = transaction.prepare_cached(
         "INSERT INTO calls (sender, received_ms, now_ms, interval_ms, method, url, host, path, status, request_bytes,
@@ -280,7 +374,7 @@ fn store_bundle(
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )?;
     let mut stored = Size::default();
-    for (line, columns) in bundle.lines() {
+    for (line, columns) in bundle.part(from, end) {
         stored.calls += 1;
         stored.bytes += integer(line.len());
         insert.execute(params![
@@ -305,12 +399,7 @@ fn store_bundle(
             "UPDATE senders SET calls = calls + ?2, bytes = bytes + ?3, received = received + ?2 WHERE id = ?1",
         )?
         .execute(params![sender, stored.calls, stored.bytes])?;
-    size.calls += stored.calls;
-    size.bytes += stored.bytes;
-    count(transaction, "calls_received", stored.calls)?;
-    count(transaction, "bad_lines", integer(bundle.bad_lines))?;
-    count(transaction, "bundles_received", 1)?;
-    Ok(Stored::New)
+    Ok(stored)
 }
 
 /// The row of a sender, new when it has none. Past [`SENDERS_MAX`] one without calls is forgotten for it, or else it shares the
@@ -343,10 +432,11 @@ fn sender_row(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Opt
         .optional()
 }
 
-/// Stores the bundle's key; false when it was there already.
+/// Stores the bundle's key, of which `lines` are about to be stored; false when it was there already.
 fn insert_key(
     transaction: &Transaction<'_>,
     bundle: &Bundle,
+    lines: usize,
     now_ms: i64,
 ) -> rusqlite::Result<bool> {
     let Some(key) = &bundle.key else {
@@ -361,10 +451,36 @@ fn insert_key(
         bundle.crc32,
         bytes,
         now_ms,
-        integer(bundle.calls()),
+        integer(lines),
         integer(bundle.bad_lines)
     ])?;
     Ok(rows == 1)
+}
+
+/// How many lines are stored under the bundle's key.
+fn lines_of_key(transaction: &Transaction<'_>, bundle: &Bundle) -> rusqlite::Result<usize> {
+    let mut select = transaction
+        .prepare_cached("SELECT lines FROM bundles WHERE key = ?1 AND crc32 = ?2 AND bytes = ?3")?;
+    let key = params![bundle.key, bundle.crc32, integer(bundle.bytes())];
+    let lines: i64 = select.query_row(key, |row| row.get(0))?;
+    Ok(usize::try_from(lines).unwrap_or_default())
+}
+
+fn set_lines_of_key(
+    transaction: &Transaction<'_>,
+    bundle: &Bundle,
+    lines: usize,
+) -> rusqlite::Result<()> {
+    let mut update = transaction.prepare_cached(
+        "UPDATE bundles SET lines = ?4 WHERE key = ?1 AND crc32 = ?2 AND bytes = ?3",
+    )?;
+    update.execute(params![
+        bundle.key,
+        bundle.crc32,
+        integer(bundle.bytes()),
+        integer(lines)
+    ])?;
+    Ok(())
 }
 
 fn delete_old_keys(transaction: &Transaction<'_>) -> rusqlite::Result<()> {

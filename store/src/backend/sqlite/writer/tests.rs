@@ -13,6 +13,14 @@ fn bundle(text: impl Into<Bytes>, key: Option<&str>, sender: Sender) -> Bundle {
     Bundle::split(text.into(), key.map(Into::into), sender).expect("few lines")
 }
 
+fn insert(bundle: Bundle) -> Insert {
+    Insert {
+        bundle,
+        answer: oneshot::channel().0,
+        lines_stored: 0,
+    }
+}
+
 struct Fixture {
     connection: Connection,
     retention: Retention,
@@ -37,11 +45,17 @@ impl Fixture {
 
     /// As the writing thread does.
     fn store_from(&mut self, sender: Sender, key: Option<&str>, text: String) -> Stored {
-        let (answer, _) = oneshot::channel();
-        let bundle = bundle(text, key, sender);
-        let done = store(&mut self.connection, &[Insert { bundle, answer }]).expect("stores");
+        let mut insert = insert(bundle(text, key, sender));
+        let stored = self.store_part(&mut insert, Room::UNBOUNDED);
+        stored.expect("there is room")
+    }
+
+    /// One transaction; nothing if a part of the bundle is left for the next one.
+    fn store_part(&mut self, insert: &mut Insert, room: Room) -> Option<Stored> {
+        let group = std::slice::from_mut(insert);
+        let done = store(&mut self.connection, group, room).expect("stores");
         retention::keep(&mut self.connection, self.retention, done.size).expect("deletes");
-        done.stored[0]
+        done.stored.first().copied()
     }
 
     fn calls_of(&self, sender: Sender) -> i64 {
@@ -99,6 +113,57 @@ fn a_key_counts_once_and_only_with_the_same_bytes() {
     assert_eq!(fixture.counter("bundles_repeated"), 1);
     assert_eq!(fixture.counter("bundles_received"), 4);
     fixture.check_balance();
+}
+
+#[test]
+fn a_large_bundle_is_stored_in_parts_and_goes_on_after_a_death() {
+    for key in [Some("large"), None] {
+        let mut store = Fixture::new(Retention::default());
+        let room = Room {
+            lines: 40,
+            bytes: usize::MAX,
+        };
+        let line =
+            |n| format!("[[\"request_method\",\"GET\"],[\"request_url\",\"http://h/{n}\"]]\n");
+        let text = (0..100).map(line).collect::<String>() + "no call\n";
+        let large = || insert(bundle(text.clone(), key, Sender::Local));
+        let mut first = large();
+        assert_eq!(store.store_part(&mut first, room), None);
+        assert_eq!(
+            (first.lines_stored, store.counter("calls_received")),
+            (40, 40)
+        );
+        assert_eq!(store.counter("bundles_received"), 0);
+        if key.is_some() {
+            // The sender had no answer and sends it again to another process.
+            first = large();
+        }
+        assert_eq!(store.store_part(&mut first, room), None);
+        assert_eq!(store.store_part(&mut first, room), Some(Stored::New));
+        assert_eq!(store.counter("calls_received"), 100);
+        assert_eq!(store.number("SELECT count(DISTINCT url) FROM calls"), 100);
+        assert_eq!(
+            (
+                store.counter("bundles_received"),
+                store.counter("bad_lines")
+            ),
+            (1, 1)
+        );
+        if key.is_some() {
+            let again = store.store_part(&mut large(), Room::UNBOUNDED);
+            assert_eq!(again, Some(Stored::Repeated));
+        }
+        assert_eq!(store.counter("calls_received"), 100);
+        // Bytes bound a part as well, and a line that is longer than all of them is a part of its own.
+        let room = Room {
+            lines: usize::MAX,
+            bytes: 1,
+        };
+        let mut next = insert(bundle(lines(3, 10), Some("bytes"), Sender::Local));
+        assert_eq!(store.store_part(&mut next, room), None);
+        assert_eq!(store.store_part(&mut next, room), None);
+        assert_eq!(store.store_part(&mut next, room), Some(Stored::New));
+    }
 }
 
 #[test]
