@@ -12,7 +12,8 @@ use crate::config::setting::Commands;
 use crate::config::settings::{ALL, Settings, WITHOUT_EFFECT};
 
 /// Options of other programs, and a word by which a text is known to be about one of these.
-const FOREIGN: [(&str, &[&str]); 13] = [
+const FOREIGN: [(&str, &[&str]); 14] = [
+    ("protoc", &["--include_imports", "--descriptor_set_out"]),
     (
         "docker",
         &[
@@ -221,7 +222,7 @@ fn unknown_options(text: &str) -> Vec<String> {
     // A document is about several programs, a line about few.
     let lines = text.lines().flat_map(|line| {
         words(line, "--", |letter| {
-            letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-'
+            letter.is_ascii_lowercase() || letter.is_ascii_digit() || matches!(letter, '-' | '_')
         })
         .map(move |option| (line, option.trim_end_matches('-')))
     });
