@@ -7,7 +7,9 @@ use std::hash::BuildHasher as _;
 
 use hashbrown::HashTable;
 
+use super::facts::Details;
 use super::url;
+use crate::http::Side;
 use crate::limits::{KEY_BYTES_MAX, KEYS_BYTES_MAX, KEYS_MAX, VALUE_BYTES_MAX};
 use crate::ndjson;
 use crate::rules::{Credential, Plan, RuleSet};
@@ -48,11 +50,24 @@ impl Kind {
         }
     }
 
-    /// Bytes of the text before a value, without those of the name.
-    #[inline]
-    pub(super) const fn opening_bytes(self) -> usize {
-        self.prefix().len() + br#"["",""#.len()
+    /// Whose detail it is; that of the request where it belongs to neither.
+    pub(super) const fn side(self) -> Side {
+        match self {
+            Self::ResponseCode | Self::ResponseHeader | Self::ResponseBody => Side::Response,
+            _ => Side::Request,
+        }
     }
+}
+
+/// What a plan does with values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// It leaves all as they are.
+    Plain,
+    /// It hides all.
+    Hidden,
+    /// It needs the value.
+    OfValue,
 }
 
 /// One key.
@@ -61,8 +76,9 @@ pub(super) struct Key {
     kind: Kind,
     name: Box<[u8]>,
     pub(super) plan: Plan,
-    /// Whether the plan leaves every value as it is.
-    pub(super) is_plain: bool,
+    pub(super) effect: Effect,
+    /// What it is among the details that facts come from, if it is a header.
+    pub(super) source: Details,
     /// `["request_header:accept","`: the text before the value; after it the cached value and [`CLOSING`], or nothing.
     detail: Vec<u8>,
     opening_bytes: usize,
@@ -102,7 +118,15 @@ impl Key {
         Self {
             kind,
             name: name.into(),
-            is_plain: plan.is_plain(),
+            effect: match plan.needs_value() {
+                true => Effect::OfValue,
+                false if plan.hides_all() => Effect::Hidden,
+                false => Effect::Plain,
+            },
+            source: match kind {
+                Kind::RequestHeader | Kind::ResponseHeader => Details::header(kind.side(), name),
+                _ => Details::NONE,
+            },
             plan,
             opening_bytes: opening.len(),
             detail: opening,
@@ -123,32 +147,40 @@ impl Key {
         self.detail.get(..self.opening_bytes).unwrap_or_default()
     }
 
-    /// Appends the detail with this value.
+    /// Bytes of the detail with a value in which nothing is escaped.
+    #[inline]
+    pub(super) fn bytes_with(&self, value: &[u8]) -> usize {
+        self.opening_bytes + value.len() + CLOSING.len()
+    }
+
+    /// Appends the detail with this value; whether nothing is escaped in it.
     ///
     /// Half of a message's values are those of the message before (`User-Agent`, `Server`, `Cache-Control`, the method,
     /// the time of day in seconds): such a detail is copied as a whole, which is a third of the work.
     #[inline(always)]
-    pub(super) fn write(&mut self, value: &[u8], out: &mut Vec<u8>) {
+    pub(super) fn write(&mut self, value: &[u8], out: &mut Vec<u8>) -> bool {
         let last = self.detail.get(self.opening_bytes..);
         let last = last.and_then(|last| last.get(..value.len()));
         // Equal in length, too: after the value there is only the closing.
-        let is_last = self.detail.len() == self.opening_bytes + value.len() + CLOSING.len()
+        let is_last = self.detail.len() == self.bytes_with(value)
             && last.is_some_and(|last| same(last, value));
         if is_last {
             out.extend_from_slice(&self.detail);
+            true
         } else {
-            self.write_other(value, out);
+            self.write_other(value, out)
         }
     }
 
     #[inline(never)]
-    fn write_other(&mut self, value: &[u8], out: &mut Vec<u8>) {
+    fn write_other(&mut self, value: &[u8], out: &mut Vec<u8>) -> bool {
         let start = out.len();
         ndjson::enclose(self.opening(), value, CLOSING, out);
         if self.misses.is_multiple_of(MISSES) {
             self.remember(value, out.get(start..).unwrap_or_default());
         }
         self.misses = self.misses.wrapping_add(1);
+        out.len() - start == self.bytes_with(value)
     }
 
     /// `written` is the detail with `value`. One in which something was escaped is not cached: its value in the line would
@@ -218,6 +250,8 @@ pub(super) struct Keys {
     bytes: usize,
     /// The index of the key seen last.
     last: usize,
+    /// The index of the one that followed it the last time.
+    next: usize,
     /// A key too long to be cached.
     long: Option<Key>,
     /// How often the table was full and was cleared.
@@ -228,7 +262,7 @@ pub(super) struct Keys {
 impl Keys {
     #[inline(always)]
     pub(super) fn get(&mut self, rules: &RuleSet, kind: Kind, name: &[u8]) -> &mut Key {
-        let expected = self.keys.get(self.last).map_or(0, |last| last.next);
+        let expected = self.next;
         let is_next = |key: &Key| key.is(kind, name);
         if !self.keys.get(expected).is_some_and(is_next) {
             if name.len() > KEY_BYTES_MAX {
@@ -240,7 +274,9 @@ impl Keys {
             self.last = expected;
         }
         #[expect(clippy::indexing_slicing, reason = "either arm has just seen it there")]
-        &mut self.keys[self.last]
+        let key = &mut self.keys[self.last];
+        self.next = key.next;
+        key
     }
 
     /// The index of a key that was not expected here.

@@ -299,7 +299,10 @@ impl RuleSet {
         findings: &mut Findings,
         scratch: &'a mut Scratch,
     ) -> Option<&'a [u8]> {
-        self.apply_to(plan, value, Extent::Whole, findings, scratch)
+        if plan.needs_value() {
+            return self.apply_to_value(plan, value, Extent::Whole, findings, scratch);
+        }
+        self.apply_to_any(plan, value, findings, scratch)
     }
 
     /// Applies a plan to what there is of a detail. Where the rest could change what a rule does, a stop rule stops and a
@@ -313,9 +316,52 @@ impl RuleSet {
         findings: &mut Findings,
         scratch: &'a mut Scratch,
     ) -> Option<&'a [u8]> {
+        if plan.needs_value() {
+            return self.apply_to_value(plan, value, extent, findings, scratch);
+        }
+        self.apply_to_any(plan, value, findings, scratch)
+    }
+
+    /// As [`Self::apply`] with a plan that hides all and does not need the value.
+    #[inline]
+    pub fn hide(&self, plan: &Plan, findings: &mut Findings, scratch: &mut Scratch) {
         findings.stopped |= plan.stop;
         findings.doubts += plan.doubts;
-        let mut left = Some(value);
+        scratch.rules.resize(self.rules.len());
+        for index in &plan.always {
+            scratch.rules.matched(*index);
+        }
+    }
+
+    /// Applies a plan that is the same for all values.
+    #[inline]
+    fn apply_to_any<'a>(
+        &self,
+        plan: &Plan,
+        value: &'a [u8],
+        findings: &mut Findings,
+        scratch: &mut Scratch,
+    ) -> Option<&'a [u8]> {
+        self.hide(plan, findings, scratch);
+        if plan.hides_all() || findings.stopped || value.is_empty() {
+            return None;
+        }
+        findings.kept += 1;
+        Some(value)
+    }
+
+    /// Applies a plan that needs the value. Most values are there as a whole, so there is a version for them.
+    #[inline(always)]
+    fn apply_to_value<'a>(
+        &self,
+        plan: &Plan,
+        value: &'a [u8],
+        extent: Extent,
+        findings: &mut Findings,
+        scratch: &'a mut Scratch,
+    ) -> Option<&'a [u8]> {
+        findings.stopped |= plan.stop;
+        findings.doubts += plan.doubts;
         let Scratch {
             rules,
             body,
@@ -327,24 +373,22 @@ impl RuleSet {
         for index in &plan.always {
             rules.matched(*index);
         }
-        if plan.needs_value() {
-            rules.budget = findings.budget;
-            let value = as_text(value, text);
-            let removed = self.tests_remove(plan, value, extent, findings, rules) || plan.remove;
-            let replaced = match extent {
-                _ if removed => None,
-                Extent::Whole => self.replaced(plan, value, findings, rules, from, to),
-                Extent::Start if !plan.looks_inside() => {
-                    self.replaced_start(plan, value, findings, rules, from, to)
-                }
-                Extent::Start | Extent::Torn => None,
-            };
-            left = match replaced {
-                Some(text) if plan.looks_inside() => self.masked(plan, text, findings, rules, body),
-                replaced => replaced.map(str::as_bytes),
-            };
-            findings.budget = rules.budget;
-        }
+        rules.budget = findings.budget;
+        let value = as_text(value, text);
+        let removed = self.tests_remove(plan, value, extent, findings, rules) || plan.remove;
+        let replaced = match extent {
+            _ if removed => None,
+            Extent::Whole => self.replaced(plan, value, findings, rules, from, to),
+            Extent::Start if !plan.looks_inside() => {
+                self.replaced_start(plan, value, findings, rules, from, to)
+            }
+            Extent::Start | Extent::Torn => None,
+        };
+        let left = match replaced {
+            Some(text) if plan.looks_inside() => self.masked(plan, text, findings, rules, body),
+            replaced => replaced.map(str::as_bytes),
+        };
+        findings.budget = rules.budget;
         if plan.hides_all() || findings.stopped {
             return None;
         }
@@ -354,6 +398,7 @@ impl RuleSet {
     }
 
     /// Runs the tests on the original value; true when a remove rule removes the detail.
+    #[inline(always)]
     fn tests_remove(
         &self,
         plan: &Plan,
@@ -405,6 +450,7 @@ impl RuleSet {
         removed
     }
 
+    #[inline(always)]
     fn replaced<'a>(
         &self,
         plan: &Plan,

@@ -23,15 +23,21 @@ pub(super) struct PerRule {
 }
 
 impl PerRule {
+    #[inline]
     pub(super) fn resize(&mut self, rules: usize) {
-        if self.matches.len() == rules {
-            return;
+        if self.matches.len() != rules {
+            self.resize_once(rules);
         }
+    }
+
+    #[cold]
+    fn resize_once(&mut self, rules: usize) {
         self.groups.resize(rules, None);
         self.beginnings.resize_with(rules, Beginnings::default);
         self.matches.resize(rules, 0);
     }
 
+    #[inline]
     pub(super) fn matched(&mut self, rule: usize) {
         if let Some(matches) = self.matches.get_mut(rule) {
             *matches += 1;

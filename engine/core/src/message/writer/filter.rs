@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use super::super::content::Codings;
 use super::super::draft::{Body, Mode};
-use super::super::keys::{CLOSING, Key, Keys, Kind};
+use super::super::facts::Details;
+use super::super::keys::{CLOSING, Effect, Key, Keys, Kind};
 use super::super::url;
 use crate::http::{Header, HeaderName, RequestHead, ResponseHead};
 use crate::limits::{
@@ -93,6 +94,63 @@ pub(super) struct WrittenBody {
     pub(super) is_cut: bool,
 }
 
+/// What became of a detail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// It is in the line as it was sent, with nothing escaped in it; or it is empty, or no detail is looked at any more.
+    Unescaped,
+    /// The rules leave it as it is: something is escaped in it, or it is not in the line.
+    Escaped,
+    /// The rules do not leave it as it is; what it is among the details that facts come from.
+    Changed(Details),
+}
+
+/// As [`RuleFilter::put`], for a key whose details are hidden.
+#[inline(never)]
+fn put_hidden(
+    (rules, scratch): (&RuleSet, &mut Scratch),
+    findings: &mut Findings,
+    key: &Key,
+    value: &[u8],
+) -> Written {
+    rules.hide(&key.plan, findings, scratch);
+    if value.is_empty() {
+        Written::Unescaped
+    } else {
+        Written::Changed(key.source)
+    }
+}
+
+/// As [`RuleFilter::put`], for a key whose rules need the value.
+#[inline(never)]
+fn put_ruled(
+    (rules, scratch): (&RuleSet, &mut Scratch),
+    findings: &mut Findings,
+    key: &Key,
+    value: &[u8],
+    only_tests: bool,
+    out: &mut Vec<u8>,
+) -> Written {
+    let left = rules.apply(&key.plan, value, findings, scratch);
+    let Some(left) = left.filter(|left| !left.is_empty()) else {
+        return if value.is_empty() {
+            Written::Unescaped
+        } else {
+            Written::Changed(key.source)
+        };
+    };
+    let is_same = std::ptr::eq(left, value) || left == value;
+    let start = out.len();
+    if !only_tests {
+        ndjson::enclose(key.opening(), left, CLOSING, out);
+    }
+    match is_same {
+        true if out.len() - start == key.bytes_with(value) => Written::Unescaped,
+        true => Written::Escaped,
+        false => Written::Changed(key.source),
+    }
+}
+
 /// Applies the rules to the details of one exchange and writes what is left.
 pub(super) struct RuleFilter<'a> {
     pub(super) set: &'a mut ActiveSet,
@@ -142,6 +200,7 @@ impl RuleFilter<'_> {
     }
 
     /// Applies the rules to a detail and writes what they leave; whether that is all of it.
+    #[inline]
     pub(super) fn write(
         &mut self,
         kind: Kind,
@@ -149,8 +208,19 @@ impl RuleFilter<'_> {
         value: &[u8],
         out: &mut Vec<u8>,
     ) -> bool {
+        !matches!(self.put(kind, name, value, out), Written::Changed(_))
+    }
+
+    /// As [`Self::write`], with more about the outcome.
+    pub(super) fn put(
+        &mut self,
+        kind: Kind,
+        name: &[u8],
+        value: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Written {
         if self.is_done() {
-            return true;
+            return Written::Unescaped;
         }
         let ActiveSet {
             rules,
@@ -159,20 +229,20 @@ impl RuleFilter<'_> {
             ..
         } = &mut *self.set;
         let key = keys.get(rules, kind, name);
-        if key.is_plain {
-            self.findings.plain(value.is_empty());
-            if !value.is_empty() && !self.only_tests {
-                key.write(value, out);
+        match key.effect {
+            Effect::Plain => {}
+            Effect::Hidden => return put_hidden((rules, scratch), self.findings, key, value),
+            Effect::OfValue => {
+                let rules = (&*rules, scratch);
+                return put_ruled(rules, self.findings, key, value, self.only_tests, out);
             }
-            return true;
         }
-        let left = rules.apply(&key.plan, value, self.findings, scratch);
-        let is_same = |left: &[u8]| std::ptr::eq(left, value) || left == value;
-        let is_all = left.is_some_and(is_same) || value.is_empty();
-        if let Some(left) = left.filter(|left| !left.is_empty() && !self.only_tests) {
-            ndjson::enclose(key.opening(), left, CLOSING, out);
+        self.findings.plain(value.is_empty());
+        if value.is_empty() || (!self.only_tests && key.write(value, out)) {
+            Written::Unescaped
+        } else {
+            Written::Escaped
         }
-        is_all
     }
 
     /// Writes a param. Where its pair has semicolons, `parts`, some readers split it there, too: then it leaves only if the
@@ -214,7 +284,7 @@ impl RuleFilter<'_> {
         let mut found = self.findings.of_part(0);
         all(&mut |name, value| {
             let key = keys.get(rules, kind, name);
-            if !key.is_plain && !value.is_empty() {
+            if key.effect != Effect::Plain && !value.is_empty() {
                 changed |= rules.apply(&key.plan, value, &mut found, scratch) != Some(value);
             }
         });

@@ -102,9 +102,7 @@ impl<O: Output> LineWriter<O> {
                 &mut draft.request,
             );
             draft.state.hides_framing |= written.hides_framing;
-            if !written.is_whole {
-                *changed = changed.and(Details::header(Side::Request, header.name));
-            }
+            *changed = changed.and(written.changed);
         }
         draft.state.headers_end = draft.request.len();
         let mut left_out = 0;
@@ -204,9 +202,7 @@ impl<O: Output> LineWriter<O> {
                 header.value,
                 &mut draft.response,
             );
-            if !written.is_whole {
-                *changed = changed.and(Details::header(Side::Response, header.name));
-            }
+            *changed = changed.and(written.changed);
         }
         let content_type = content_type(head.headers, names);
         draft.response_body.observer = content_type.and_then(Observer::of_content_type);

@@ -5,15 +5,16 @@
 //! rules leave all that can be read in it as it is, and where a length may be hidden, the framing is in doubt. A value
 //! that was written without an escape, as most are, is not searched for a CR.
 
-use super::super::keys::{CLOSING, Kind};
-use super::filter::RuleFilter;
+use super::super::facts::Details;
+use super::super::keys::Kind;
+use super::filter::{RuleFilter, Written};
 use crate::http::{Header, HeaderName};
 
 /// What became of a header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct WrittenHeader {
-    /// It is in the line as the rules left it, which is as it was sent.
-    pub(super) is_whole: bool,
+    /// What it is among the details that facts come from, unless it is in the line as it was sent.
+    pub(super) changed: Details,
     /// Some receivers find a field in it that determines the length of the body.
     pub(super) hides_framing: bool,
 }
@@ -29,21 +30,31 @@ impl RuleFilter<'_> {
         out: &mut Vec<u8>,
     ) -> WrittenHeader {
         let start = out.len();
-        let is_whole = self.write(kind, name, value, out);
-        let without_escape = kind.opening_bytes() + name.len() + value.len() + CLOSING.len();
+        let written = self.put(kind, name, value, out);
+        if written == Written::Unescaped {
+            return WrittenHeader::default();
+        }
+        let changed = match written {
+            Written::Changed(source) => source,
+            _ => Details::NONE,
+        };
         // One that does not leave anyway is searched only for rules that drop the call: where rules remove most headers, the
         // search would take longer than everything else.
-        let written = out.len() - start;
-        if written != without_escape && (written > 0 || self.set.rules.stops()) {
-            let (withheld, hides_framing) = self.withhold_lines(kind, name, value, start, out);
+        if out.len() == start && !self.set.rules.stops() {
             return WrittenHeader {
-                is_whole: is_whole && !withheld,
-                hides_framing,
+                changed,
+                hides_framing: false,
             };
         }
+        let (withheld, hides_framing) = self.withhold_lines(kind, name, value, start, out);
+        let withheld = if withheld {
+            Details::header(kind.side(), name)
+        } else {
+            Details::NONE
+        };
         WrittenHeader {
-            is_whole,
-            hides_framing: false,
+            changed: changed.and(withheld),
+            hides_framing,
         }
     }
 
