@@ -17,8 +17,17 @@ pub(super) struct Linear {
     prefilter: Prefilter,
     /// The effect of the pattern with `$1`, if that is only to cut the value.
     pub(super) cut: Option<Cut>,
+    /// The only text that it matches, if there is one.
+    text: Option<Box<str>>,
     /// Compiled when a value first needs it.
     counted: OnceLock<Option<Arc<Counted>>>,
+}
+
+/// The text of a pattern that is one between `^` and `$`, as most names of cookies are.
+fn only_text(source: &str) -> Option<&str> {
+    let text = source.strip_prefix('^')?.strip_suffix('$')?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    text.bytes().all(is_plain).then_some(text)
 }
 
 impl Linear {
@@ -31,6 +40,7 @@ impl Linear {
             regex: built.map_err(|error| reason(&error))?,
             prefilter: Prefilter::of(pattern),
             cut: Cut::of(source),
+            text: only_text(source).map(Into::into),
             counted: OnceLock::new(),
         })
     }
@@ -44,7 +54,10 @@ impl Linear {
     /// Whether the pattern is found in `value`, which is not ruled out. A search reads each byte a bounded number of times.
     pub(super) fn search(&self, value: &str, budget: &mut Budget) -> Result<bool, Spent> {
         budget.spend(value.len())?;
-        Ok(self.regex.is_match(value))
+        Ok(match &self.text {
+            Some(text) => **text == *value,
+            None => self.regex.is_match(value),
+        })
     }
 
     /// Replaces every non-overlapping match in `value`, which is not ruled out, before [`Open`]; see
