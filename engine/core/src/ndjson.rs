@@ -62,6 +62,14 @@ pub fn enclose_within(
 /// Appends a number in decimal digits. The standard library uses a formatter, which costs several times as much.
 pub fn decimal(number: u64, out: &mut Vec<u8>) {
     const EIGHT: u64 = 100_000_000;
+    // Most intervals have one digit, and all codes have three.
+    if number < 10 {
+        return out.push(b'0' + number as u8);
+    }
+    if (100..1000).contains(&number) {
+        let digits = [number / 100, number / 10 % 10, number % 10];
+        return out.extend_from_slice(&digits.map(|digit| b'0' + digit as u8));
+    }
     let (high, low) = (number / EIGHT, number % EIGHT);
     let digits = eight_digits(low);
     let mut zeros = 0;

@@ -14,6 +14,7 @@ pub(super) fn all<'a>(headers: &'a [Header<'a>]) -> impl Iterator<Item = (&'a [u
         .filter_map(pair)
 }
 
+#[inline]
 fn pair(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let text = text.trim_ascii();
     let (name, value) = text.split_at_checked(memchr::memchr(b'=', text).unwrap_or(text.len()))?;
@@ -22,17 +23,16 @@ fn pair(text: &[u8]) -> Option<(&[u8], &[u8])> {
         [b'"', inner @ .., b'"'] => inner,
         value => value,
     };
-    let token = |b: &u8| {
-        CLASSES
-            .get(usize::from(*b))
-            .is_some_and(|class| class & TOKEN != 0)
-    };
-    let octet = |b: &u8| {
-        CLASSES
-            .get(usize::from(*b))
-            .is_some_and(|class| class & OCTET != 0)
-    };
-    (!name.is_empty() && name.iter().all(token) && value.iter().all(octet)).then_some((name, value))
+    (!name.is_empty() && are_all(TOKEN, name) && are_all(OCTET, value)).then_some((name, value))
+}
+
+/// Whether all bytes are of a class. Nearly all texts are, so none is left early.
+#[inline]
+fn are_all(class: u8, text: &[u8]) -> bool {
+    let class_of = |byte: &u8| CLASSES.get(usize::from(*byte)).copied().unwrap_or_default();
+    text.iter()
+        .fold(class, |so_far, byte| so_far & class_of(byte))
+        != 0
 }
 
 const TOKEN: u8 = 1;
