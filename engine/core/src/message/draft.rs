@@ -77,7 +77,7 @@ pub(super) struct State {
     pub(super) sampled_out: bool,
     /// Most bytes of a body that no rule needs.
     pub(super) body_bytes_max: usize,
-    /// Its memory, as last added to the writer's sum.
+    /// Its memory, as last added to the sum of open exchanges, or to that of the pool.
     pub(super) held: usize,
     /// How much of [`Draft::start`] belongs to the request.
     pub(super) start_of_request: usize,

@@ -180,6 +180,15 @@ impl<O: Output> LineWriter<O> {
         self.policy = policy;
     }
 
+    /// A draft of the pool, or a new one.
+    #[inline]
+    fn empty_draft(&mut self) -> Box<Draft> {
+        let mut draft = self.pool.pop().unwrap_or_default();
+        let bytes = std::mem::take(&mut draft.state.held);
+        self.pool_bytes = self.pool_bytes.saturating_sub(bytes);
+        draft
+    }
+
     /// A draft for a new exchange, unless it is only counted.
     fn open(&mut self, origin: &Origin<'_>) -> Result<Box<Draft>, Unwritten> {
         self.open += 1;
@@ -189,9 +198,7 @@ impl<O: Output> LineWriter<O> {
         if self.held >= self.config.open_bytes_max {
             return Err(Unwritten::Memory);
         }
-        let mut draft = self.pool.pop().unwrap_or_default();
-        let bytes = draft.memory();
-        self.pool_bytes = self.pool_bytes.saturating_sub(bytes);
+        let mut draft = self.empty_draft();
         draft.state.connection = Connection::new(origin);
         draft.state.body_bytes_max = self.config.body_bytes_max;
         if shed_rank(origin) < self.policy.truncated {
@@ -386,6 +393,7 @@ impl<O: Output> LineWriter<O> {
         let bytes = draft.memory();
         if self.pool_bytes + bytes <= POOL_BYTES_MAX.min(self.config.open_bytes_max / 8) {
             self.pool_bytes += bytes;
+            draft.state.held = bytes;
             self.pool.push(draft);
         }
     }
@@ -522,7 +530,10 @@ impl<O: Output> Exchanges for LineWriter<O> {
         if let Err(Unwritten::Kept(_)) = draft {
             return self.with_kept(draft, |writer, draft| writer.body(draft, side, bytes, time));
         }
-        self.add_to_body(draft, side, bytes, time);
+        self.counters.payload_bytes += bytes.len() as u64;
+        if draft.is_ok() {
+            self.add_to_body(draft, side, bytes, time);
+        }
     }
 
     fn missing(&mut self, draft: &mut Self::Draft, side: Side, count: u64) {
@@ -547,8 +558,7 @@ impl<O: Output> Exchanges for LineWriter<O> {
             Ok(draft) => draft,
             Err(shed) => return Err(*shed),
         };
-        let mut other = self.pool.pop().unwrap_or_default();
-        self.pool_bytes = self.pool_bytes.saturating_sub(other.memory());
+        let mut other = self.empty_draft();
         draft.split_response(&mut other, call_index);
         if let Some(set) = set_of(&mut self.set, &mut self.retired, other.state.rule_set) {
             set.open += 1;

@@ -73,6 +73,7 @@ fn observe(body: &mut Body, bytes: &[u8], time: Timestamp) {
 }
 
 impl<O: Output> LineWriter<O> {
+    #[inline(never)]
     pub(super) fn add_to_body(
         &mut self,
         draft: &mut Result<Box<Draft>, Unwritten>,
@@ -80,7 +81,6 @@ impl<O: Output> LineWriter<O> {
         bytes: &[u8],
         time: Timestamp,
     ) {
-        self.counters.payload_bytes += bytes.len() as u64;
         let Ok(open) = draft else { return };
         if open.upload.is_some() && side == Side::Request {
             self.add_to_upload(draft, bytes);
@@ -229,9 +229,11 @@ impl<O: Output> LineWriter<O> {
         }
         if draft.conversation.is_some() {
             self.end_messages(draft, side);
+            self.account(draft);
         }
         if draft.body(side).takes_messages() {
             self.end_rpc_messages(draft, side);
+            self.account(draft);
         }
         let body = draft.body(side);
         body.state.over = true;
@@ -241,7 +243,7 @@ impl<O: Output> LineWriter<O> {
         draft.state.doubtful |= end == BodyEnd::Doubtful;
         let body = draft.body(side);
         match body.state.mode {
-            _ if body.state.len == 0 => {}
+            _ if body.state.len == 0 => return,
             Mode::Streamed => {
                 if body.state.taken > 0 {
                     ndjson::escape_end(&mut body.state.tail, &mut body.bytes);
@@ -270,6 +272,7 @@ impl<O: Output> LineWriter<O> {
                     only_tests: true,
                 };
                 filter.write(kind_of(side), b"", b"any", &mut Vec::new());
+                return;
             }
         }
         self.account(draft);

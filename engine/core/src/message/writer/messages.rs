@@ -26,8 +26,7 @@ impl<O: Output> LineWriter<O> {
         if self.held >= self.config.open_bytes_max {
             return Some(Err(Unwritten::Memory));
         }
-        let mut draft = self.pool.pop().unwrap_or_default();
-        self.pool_bytes = self.pool_bytes.saturating_sub(draft.memory());
+        let mut draft = self.empty_draft();
         draft.copy_details(handshake);
         draft.conversation = Some(Box::new(Conversation::new(opening)));
         let bounds = (self.config.body_bytes_max, draft.state.body_bytes_max);

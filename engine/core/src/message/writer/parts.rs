@@ -106,8 +106,7 @@ impl<O: Output> LineWriter<O> {
 
     /// Writes what has come since the part before as a line of its own.
     fn write_part(&mut self, draft: &mut Draft) {
-        let mut part = self.pool.pop().unwrap_or_default();
-        self.pool_bytes = self.pool_bytes.saturating_sub(part.memory());
+        let mut part = self.empty_draft();
         part.copy_details(draft);
         if let Some((times, last)) = part.state.response_times.as_mut().zip(draft.last_message()) {
             times.last = last;
