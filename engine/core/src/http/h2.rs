@@ -3,8 +3,8 @@
 mod block;
 mod connection;
 mod frame;
-mod half;
 mod hpack;
+mod reading;
 mod shared;
 mod streams;
 mod tables;

@@ -12,8 +12,8 @@ mod connection;
 mod conversation;
 mod extensions;
 mod frame;
-mod half;
 mod open;
+mod reading;
 
 pub(super) use connection::Connection;
 pub(super) use extensions::{opening_of, opens_websocket};

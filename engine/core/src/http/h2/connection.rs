@@ -13,7 +13,7 @@ mod frames;
 mod heads;
 mod resync;
 
-use super::half::{Half, Input, Step};
+use super::reading::{Input, Reading, Step};
 use super::streams::{Part, State, Stream, Streams};
 use super::tables::Key;
 use crate::flow::{ByteInfo, Direction, FlowEnd, FlowStart, PerDirection};
@@ -36,7 +36,7 @@ pub(in crate::http) struct Connection<D> {
     is_confirmed: bool,
     /// Exchanges begun.
     calls: u64,
-    halves: PerDirection<Half>,
+    readings: PerDirection<Reading>,
     streams: Streams<D>,
     /// Memory of the streams, as it was counted.
     held: usize,
@@ -60,9 +60,9 @@ impl<D> Connection<D> {
             is_midstream,
             is_confirmed: false,
             calls: hand_over.calls,
-            halves: PerDirection {
-                originator: Half::new(is_midstream),
-                responder: Half::new(is_midstream),
+            readings: PerDirection {
+                originator: Reading::new(is_midstream),
+                responder: Reading::new(is_midstream),
             },
             streams: Streams::default(),
             held: 0,
@@ -88,11 +88,11 @@ impl<D> Connection<D> {
     ) -> &'a [u8] {
         let direction = place.direction;
         let mut input = Input::new(&place, bytes);
-        self.halves[direction].last = place.time;
+        self.readings[direction].last = place.time;
         while !input.bytes.is_empty() && self.next.is_none() {
             self.read(direction, &mut input, shared);
         }
-        if self.halves[direction].open.is_some() {
+        if self.readings[direction].open.is_some() {
             self.count_open_block(direction, shared);
         }
         input.bytes
@@ -108,28 +108,28 @@ impl<D> Connection<D> {
         let direction = place.direction;
         let mut len = len;
         while len > 0 && self.next.is_none() {
-            let half = &mut self.halves[direction];
-            match half.step {
+            let reading = &mut self.readings[direction];
+            match reading.step {
                 Step::Data | Step::Skip => {
-                    let missing = u64::from(half.left).min(len);
-                    half.left -= missing as u32;
+                    let missing = u64::from(reading.left).min(len);
+                    reading.left -= missing as u32;
                     len -= missing;
-                    if half.step == Step::Data {
+                    if reading.step == Step::Data {
                         self.body_missing(direction, missing, shared);
                     }
                     self.end_payload(direction, shared);
                 }
                 Step::Padding => {
-                    let missing = u64::from(half.padding).min(len);
-                    half.padding -= missing as u8;
+                    let missing = u64::from(reading.padding).min(len);
+                    reading.padding -= missing as u8;
                     len -= missing;
                     self.end_padding(direction, shared);
                 }
-                Step::Settings => half.step = Step::Skip,
+                Step::Settings => reading.step = Step::Skip,
                 // Where the padding begins, or what the codes are, is lost with it.
-                Step::Prefix if !half.frame.has_block() => {
-                    half.left = half.left_behind_prefix();
-                    half.step = Step::Skip;
+                Step::Prefix if !reading.frame.has_block() => {
+                    reading.left = reading.left_behind_prefix();
+                    reading.step = Step::Skip;
                     self.damage_frame(direction);
                 }
                 Step::Stopped => len = 0,
@@ -147,7 +147,7 @@ impl<D> Connection<D> {
         place: ByteInfo,
         shared: &mut Http<X>,
     ) {
-        self.halves[place.direction].is_finished = true;
+        self.readings[place.direction].is_finished = true;
         match self.side(place.direction) {
             Some(Side::Request) => self.end_requests(shared),
             Some(Side::Response) => self.end_all(self.reason(UnpairedReason::Closed), shared),
@@ -161,7 +161,7 @@ impl<D> Connection<D> {
         end: FlowEnd,
         shared: &mut Http<X>,
     ) {
-        let server = self.client.map(|client| &self.halves[client.reverse()]);
+        let server = self.client.map(|client| &self.readings[client.reverse()]);
         let is_finished = server.is_some_and(|server| server.is_finished);
         let reason = if is_finished {
             UnpairedReason::Closed
@@ -178,8 +178,8 @@ impl<D> Connection<D> {
     /// What was missing last was cut off by a snap length or a mirror.
     #[cold]
     pub(in crate::http) fn note_cut(&mut self, direction: Direction) {
-        let half = &mut self.halves[direction];
-        half.is_cut |= half.step == Step::Resync;
+        let reading = &mut self.readings[direction];
+        reading.is_cut |= reading.step == Step::Resync;
     }
 
     /// Whether what follows is not of this protocol.
@@ -189,7 +189,7 @@ impl<D> Connection<D> {
 
     /// Whether further bytes of this direction are not needed.
     pub(in crate::http) fn ignores(&self, direction: Direction) -> bool {
-        self.halves[direction].step == Step::Stopped
+        self.readings[direction].step == Step::Stopped
     }
 
     /// Leaves the connection to the next reader; nothing if there is none.
@@ -236,7 +236,7 @@ impl<D> Connection<D> {
 
     /// Why a response that does not come is missing: bytes that were not read explain it before all else.
     fn reason(&self, otherwise: UnpairedReason) -> UnpairedReason {
-        let server = &self.halves[self.direction(Side::Response)];
+        let server = &self.readings[self.direction(Side::Response)];
         let is_lossy = server.is_lossy && !self.is_midstream;
         if is_lossy || server.step == Step::Stopped {
             self.loss(Side::Response)
@@ -247,7 +247,7 @@ impl<D> Connection<D> {
 
     /// Why a message of this side is missing whose frames were lost.
     fn loss(&self, side: Side) -> UnpairedReason {
-        if self.halves[self.direction(side)].is_cut {
+        if self.readings[self.direction(side)].is_cut {
             UnpairedReason::Truncated
         } else {
             UnpairedReason::Gap
@@ -278,11 +278,11 @@ impl<D> Connection<D> {
     ) {
         self.is_confirmed = true;
         shared.counters.flows_http2_upgraded += 1;
-        let half = &mut self.halves[client];
-        half.highest = 1;
+        let reading = &mut self.readings[client];
+        reading.highest = 1;
         // What its HTTP2-Settings allow was not read.
-        half.table_size = u32::MAX;
-        self.halves[client.reverse()].expect_frame();
+        reading.table_size = u32::MAX;
+        self.readings[client.reverse()].expect_frame();
         if let Some(draft) = request {
             let mut stream = Stream::new(1, self.calls, draft);
             stream.request = Part {
@@ -295,10 +295,10 @@ impl<D> Connection<D> {
 
     /// Frees the memory that is counted elsewhere.
     fn release<X: Exchanges<Draft = D>>(&mut self, shared: &mut Http<X>) {
-        for half in self.halves.both_mut() {
-            shared.counters.bytes_passed_over += half.held.len() as u64;
-            shared.buffers.release(&mut half.held);
-            if let Some(open) = half.open.take() {
+        for reading in self.readings.both_mut() {
+            shared.counters.bytes_passed_over += reading.held.len() as u64;
+            shared.buffers.release(&mut reading.held);
+            if let Some(open) = reading.open.take() {
                 shared.buffers.let_go(open.held);
                 shared.h2.recycle(open);
             }

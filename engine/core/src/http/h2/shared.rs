@@ -1,8 +1,8 @@
 //! Memory of the HTTP/2 readers of a shard: the header tables, and what is used again.
 
 use super::block::Block;
-use super::half::Open;
 use super::hpack::{Decoder, Strings};
+use super::reading::Open;
 use super::streams::Streams;
 use super::tables::Tables;
 use crate::http::Header;

@@ -29,7 +29,7 @@ pub(super) struct Stream<D> {
     /// The head of its final response was seen.
     pub(super) is_answered: bool,
     /// Why it is a half call even with both heads.
-    pub(super) half: Option<UnpairedReason>,
+    pub(super) unpaired: Option<UnpairedReason>,
 }
 
 /// One side of a stream.
@@ -76,7 +76,7 @@ impl<D> Stream<D> {
             is_head: false,
             is_pushed: false,
             is_answered: false,
-            half: None,
+            unpaired: None,
         }
     }
 

@@ -1,8 +1,8 @@
 //! Both directions of a WebSocket, from the handshake to the end.
 
 use super::frame::Opcode;
-use super::half::{Half, Step};
 use super::open::Conversation;
+use super::reading::{Reading, Step};
 use crate::http::{BodyEnd, Exchanges, Http, MessagePart, Opening, Side};
 use crate::limits::UNMASKED_BYTES_MAX;
 use crate::time::Timestamp;
@@ -18,8 +18,8 @@ impl<D> Conversation<D> {
         Self {
             draft,
             opening,
-            request: Half::new(),
-            response: Half::new(),
+            request: Reading::new(),
+            response: Reading::new(),
             closed_by: None,
         }
     }
@@ -33,24 +33,24 @@ impl<D> Conversation<D> {
         time: Timestamp,
         shared: &mut Http<X>,
     ) -> bool {
-        self.half(side).last = time;
+        self.reading(side).last = time;
         let mut rest = bytes;
         loop {
             let has_compression = self.opening.is_compressed;
-            let half = self.half(side);
-            match half.step {
+            let reading = self.reading(side);
+            match reading.step {
                 Step::Over => {
                     shared.counters.bytes_ignored += rest.len() as u64;
                     return !(self.request.step == Step::Over && self.response.step == Step::Over);
                 }
                 Step::Header => {
-                    let header = half.header(&mut rest);
+                    let header = reading.header(&mut rest);
                     let begun = header.and_then(|frame| match frame {
-                        Some(frame) => half.begin(frame, side, has_compression).map(|()| true),
+                        Some(frame) => reading.begin(frame, side, has_compression).map(|()| true),
                         None => Ok(false),
                     });
                     match begun {
-                        Ok(true) if half.left == 0 => self.payload(side, &[], time, shared),
+                        Ok(true) if reading.left == 0 => self.payload(side, &[], time, shared),
                         Ok(true) => {}
                         Ok(false) => return true,
                         Err(_) => {
@@ -65,7 +65,7 @@ impl<D> Conversation<D> {
                     if rest.is_empty() {
                         return true;
                     }
-                    let count = usize::try_from(half.left).unwrap_or(usize::MAX);
+                    let count = usize::try_from(reading.left).unwrap_or(usize::MAX);
                     let (taken, behind) = rest.split_at_checked(count).unwrap_or((rest, &[]));
                     rest = behind;
                     self.payload(side, taken, time, shared);
@@ -81,27 +81,27 @@ impl<D> Conversation<D> {
         count: u64,
         shared: &mut Http<X>,
     ) {
-        let half = self.half(side);
-        if half.step == Step::Over || count == 0 {
+        let reading = self.reading(side);
+        if reading.step == Step::Over || count == 0 {
             return;
         }
-        let is_bridged = half.step == Step::Payload && count <= half.left;
-        let of_message = if half.step == Step::Payload && !half.frame.is_control() {
-            count.min(half.left)
+        let is_bridged = reading.step == Step::Payload && count <= reading.left;
+        let of_message = if reading.step == Step::Payload && !reading.frame.is_control() {
+            count.min(reading.left)
         } else {
             0
         };
-        if let Some(open) = half.open.as_mut().filter(|_| of_message > 0) {
+        if let Some(open) = reading.open.as_mut().filter(|_| of_message > 0) {
             open.is_torn = true;
         }
         if is_bridged {
-            half.left -= count;
+            reading.left -= count;
         } else {
             // Messages may be among them.
-            (half.step, half.is_lost) = (Step::Over, true);
+            (reading.step, reading.is_lost) = (Step::Over, true);
         }
-        let is_over = half.left == 0;
-        let is_compressed = half.open.is_some_and(|open| open.is_compressed);
+        let is_over = reading.left == 0;
+        let is_compressed = reading.open.is_some_and(|open| open.is_compressed);
         let missing = if is_bridged { of_message } else { count };
         *match side {
             Side::Request => &mut shared.counters.request_bytes_missing,
@@ -112,16 +112,16 @@ impl<D> Conversation<D> {
             (shared.exchanges).message_missing(draft, side, missing, is_compressed);
         }
         if is_bridged && is_over {
-            let time = self.half(side).last;
+            let time = self.reading(side).last;
             self.payload(side, &[], time, shared);
         }
     }
 
     /// Bytes of one direction were never captured, and how many is not known.
     pub(in crate::http) fn lose(&mut self, side: Side) {
-        let half = self.half(side);
-        if half.step != Step::Over {
-            (half.step, half.is_lost) = (Step::Over, true);
+        let reading = self.reading(side);
+        if reading.step != Step::Over {
+            (reading.step, reading.is_lost) = (Step::Over, true);
         }
     }
 
@@ -132,24 +132,24 @@ impl<D> Conversation<D> {
         shared: &mut Http<X>,
     ) {
         if let Some(side) = self.closed_by {
-            let code = self.half(side).code();
+            let code = self.reading(side).code();
             shared.exchanges.closed(&mut self.draft, side, code);
         }
         for side in [Side::Request, Side::Response] {
-            let half = self.half(side);
-            let end = if half.is_whole() && (was_ended || half.is_closed) {
+            let reading = self.reading(side);
+            let end = if reading.is_whole() && (was_ended || reading.is_closed) {
                 BodyEnd::Complete
             } else {
                 BodyEnd::Cut
             };
-            let last = half.last;
+            let last = reading.last;
             shared.counters.bodies_cut += u64::from(end == BodyEnd::Cut);
             shared.exchanges.end(&mut self.draft, side, end, last);
         }
         shared.finish(self.draft);
     }
 
-    fn half(&mut self, side: Side) -> &mut Half {
+    fn reading(&mut self, side: Side) -> &mut Reading {
         match side {
             Side::Request => &mut self.request,
             Side::Response => &mut self.response,
@@ -164,12 +164,12 @@ impl<D> Conversation<D> {
         time: Timestamp,
         shared: &mut Http<X>,
     ) {
-        if bytes.is_empty() || self.half(side).frame.mask.is_none() {
+        if bytes.is_empty() || self.reading(side).frame.mask.is_none() {
             return self.plain(side, bytes, time, shared);
         }
         let mut unmasked = std::mem::take(&mut shared.unmasked);
         for piece in bytes.chunks(UNMASKED_BYTES_MAX) {
-            let mask = self.half(side).mask();
+            let mask = self.reading(side).mask();
             unmasked.clear();
             unmasked.extend_from_slice(piece);
             for four in unmasked.chunks_mut(4) {
@@ -190,31 +190,31 @@ impl<D> Conversation<D> {
         time: Timestamp,
         shared: &mut Http<X>,
     ) {
-        let half = match side {
+        let reading = match side {
             Side::Request => &mut self.request,
             Side::Response => &mut self.response,
         };
-        half.left -= bytes.len() as u64;
-        let is_over = half.left == 0;
-        let frame = half.frame;
+        reading.left -= bytes.len() as u64;
+        let is_over = reading.left == 0;
+        let frame = reading.frame;
         if is_over {
-            half.step = Step::Header;
+            reading.step = Step::Header;
         }
         match frame.opcode {
             Opcode::Close => {
-                half.keep_code(bytes);
+                reading.keep_code(bytes);
                 if is_over {
-                    half.is_closed = true;
-                    half.step = Step::Over;
+                    reading.is_closed = true;
+                    reading.step = Step::Over;
                     self.closed_by.get_or_insert(side);
                 }
             }
             Opcode::Other => {}
             Opcode::Text | Opcode::Binary | Opcode::Continuation => {
                 let is_last = is_over && frame.is_final;
-                let Some(open) = half.open else { return };
+                let Some(open) = reading.open else { return };
                 if is_last {
-                    half.open = None;
+                    reading.open = None;
                 }
                 if !open.is_torn {
                     shared.counters.websocket_messages += u64::from(is_last);

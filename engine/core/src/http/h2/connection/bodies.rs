@@ -17,8 +17,8 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         let side = self.side(direction);
-        let half = &self.halves[direction];
-        let (id, time) = (half.frame.stream, half.last);
+        let reading = &self.readings[direction];
+        let (id, time) = (reading.frame.stream, reading.last);
         let Some((side, stream)) = side.zip(self.streams.get(id)) else {
             shared.counters.bytes_ignored += bytes.len() as u64;
             return;
@@ -49,7 +49,7 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         let side = self.side(direction);
-        let id = self.halves[direction].frame.stream;
+        let id = self.readings[direction].frame.stream;
         let Some((side, stream)) = side.zip(self.streams.get(id)) else {
             return;
         };
@@ -72,7 +72,7 @@ impl<D> Connection<D> {
 
     /// How much of the frame at hand is body cannot be known.
     pub(super) fn damage_frame(&mut self, direction: Direction) {
-        let frame = self.halves[direction].frame;
+        let frame = self.readings[direction].frame;
         let side = self.side(direction).filter(|_| frame.kind() == Kind::Data);
         if let Some((side, stream)) = side.zip(self.streams.get(frame.stream)) {
             stream.part(side).is_damaged = true;

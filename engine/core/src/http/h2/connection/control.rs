@@ -16,11 +16,11 @@ const REFUSED_STREAM: u32 = 7;
 impl<D> Connection<D> {
     /// Acts on one setting.
     pub(super) fn setting(&mut self, direction: Direction, octets: &[u8; HEADER]) {
-        let half = &mut self.halves[direction];
+        let reading = &mut self.readings[direction];
         let &[high, low, a, b, c, d, ..] = octets;
         if u16::from_be_bytes([high, low]) == HEADER_TABLE_SIZE {
             // A larger size that was allowed before may still be in use.
-            half.table_size = half.table_size.max(u32::from_be_bytes([a, b, c, d]));
+            reading.table_size = reading.table_size.max(u32::from_be_bytes([a, b, c, d]));
         }
     }
 
@@ -63,9 +63,9 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         shared.counters.http2_goaways += 1;
-        let half = &mut self.halves[direction];
-        half.goaway = half.goaway.min(last);
-        let last = half.goaway;
+        let reading = &mut self.readings[direction];
+        reading.goaway = reading.goaway.min(last);
+        let last = reading.goaway;
         let Some(side) = self.side(direction) else {
             return;
         };

@@ -9,7 +9,7 @@
 use super::Connection;
 use crate::flow::Direction;
 use crate::http::h2::block::{Block, Pseudo};
-use crate::http::h2::half::{Open, Step};
+use crate::http::h2::reading::{Open, Step};
 use crate::http::h2::streams::{Part, State, Stream};
 use crate::http::header::emptied;
 use crate::http::websocket;
@@ -68,20 +68,20 @@ impl<D> Connection<D> {
                 State::Awaited => {}
             };
         }
-        let half = &mut self.halves[direction];
+        let reading = &mut self.readings[direction];
         let has_method = open.block.pseudo(Pseudo::Method).is_some();
-        if id.is_multiple_of(2) || id <= half.highest {
+        if id.is_multiple_of(2) || id <= reading.highest {
             // Trailers of a stream that is over may come late; a head may not.
-            shared.counters.http2_messages_malformed += u64::from(has_method && !half.is_lossy);
+            shared.counters.http2_messages_malformed += u64::from(has_method && !reading.is_lossy);
             return;
         }
-        let may_be_trailers = half.is_lossy && half.may_have_opened(id);
+        let may_be_trailers = reading.is_lossy && reading.may_have_opened(id);
         if may_be_trailers && !open.block.has_pseudo() && open.block.unknown == 0 {
             return;
         }
-        half.open_stream(id);
+        reading.open_stream(id);
         self.open_exchange(id, open, false, shared);
-        let server = &self.halves[direction.reverse()];
+        let server = &self.readings[direction.reverse()];
         if id > server.goaway
             && let Some(stream) = self.streams.remove(id)
         {
@@ -116,7 +116,7 @@ impl<D> Connection<D> {
         };
         let may_be_head = status.is_some_and(|status| !matches!(status, 100 | 102..=199))
             || (block.unknown > 0 && !open.ends_stream);
-        if id > 0 && may_be_head && self.halves[opener].may_have_opened(id) {
+        if id > 0 && may_be_head && self.readings[opener].may_have_opened(id) {
             self.open_orphan(id, open, shared);
         }
     }
@@ -130,12 +130,12 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         shared.counters.http2_pushes += 1;
-        let half = &mut self.halves[direction];
-        if promised == 0 || !promised.is_multiple_of(2) || promised <= half.highest {
+        let reading = &mut self.readings[direction];
+        if promised == 0 || !promised.is_multiple_of(2) || promised <= reading.highest {
             shared.counters.http2_messages_malformed += 1;
             return;
         }
-        half.open_stream(promised);
+        reading.open_stream(promised);
         self.open_exchange(promised, open, true, shared);
         self.end_part(promised, Side::Request, BodyEnd::Complete, shared);
     }
@@ -183,7 +183,7 @@ impl<D> Connection<D> {
             ..Part::AWAITED
         };
         let is_unknown = block.unknown > 0 && (method.is_empty() || target.is_empty());
-        stream.half = half_reason(block, is_unknown);
+        stream.unpaired = unpaired_reason(block, is_unknown);
         (stream.is_connect, stream.is_head) = (is_connect, method == b"HEAD");
         stream.is_websocket = is_connect
             && block
@@ -212,7 +212,7 @@ impl<D> Connection<D> {
             declared: block.content_length(),
             ..Part::AWAITED
         };
-        stream.half = Some(self.loss(Side::Request));
+        stream.unpaired = Some(self.loss(Side::Request));
         self.add_stream(stream, shared);
     }
 
@@ -239,7 +239,7 @@ impl<D> Connection<D> {
         stream.is_answered = true;
         stream.is_head |= matches!(status, 204 | 304);
         let is_unknown = block.unknown > 0 && block.pseudo(Pseudo::Status).is_none();
-        stream.half = stream.half.or(half_reason(block, is_unknown));
+        stream.unpaired = stream.unpaired.or(unpaired_reason(block, is_unknown));
         if let Some(draft) = &mut stream.draft {
             with_headers(block, Side::Response, shared, |headers, shared| {
                 let head = response_of(block, headers);
@@ -254,7 +254,7 @@ impl<D> Connection<D> {
         }
     }
 
-    /// What follows on the stream may be a WebSocket of which the messages are wanted: they are an exchange of their own.
+    /// What follows on the stream may be a WebSocket of which the messages are to be read: they are an exchange of their own.
     fn open_websocket<X: Exchanges<Draft = D>>(
         &mut self,
         id: u32,
@@ -262,7 +262,7 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         let stream = self.streams.get(id);
-        let Some(stream) = stream.filter(|stream| stream.is_websocket && stream.half.is_none())
+        let Some(stream) = stream.filter(|stream| stream.is_websocket && stream.unpaired.is_none())
         else {
             return;
         };
@@ -289,11 +289,11 @@ impl<D> Connection<D> {
             return;
         };
         let draft = stream.draft.take();
-        let half = stream.half;
+        let unpaired = stream.unpaired;
         // Both sides stay open as a tunnel.
         stream.request.state = State::Open;
         stream.response.state = State::Open;
-        match (draft, half) {
+        match (draft, unpaired) {
             (Some(draft), Some(reason)) => shared.unpaired(draft, reason),
             (Some(draft), None) => shared.finish(draft),
             (None, _) => {}
@@ -359,7 +359,7 @@ impl<D> Connection<D> {
     /// Concludes the exchange on a stream, if nothing more can come of it.
     pub(super) fn end_if_over<X: Exchanges<Draft = D>>(&mut self, id: u32, shared: &mut Http<X>) {
         let server = self.direction(Side::Response);
-        let is_unanswered = self.halves[server].step == Step::Stopped;
+        let is_unanswered = self.readings[server].step == Step::Stopped;
         let is_over = |stream: &Stream<D>| {
             stream.is_over() || (is_unanswered && stream.request.state == State::Ended)
         };
@@ -379,7 +379,7 @@ impl<D> Connection<D> {
         end: BodyEnd,
         shared: &mut Http<X>,
     ) {
-        let times = [side, Side::Response].map(|side| self.halves[self.direction(side)].last);
+        let times = [side, Side::Response].map(|side| self.readings[self.direction(side)].last);
         if let Some(stream) = self.streams.get(id) {
             // The server has sent both sides of what it pushes.
             let [own, of_server] = times;
@@ -396,7 +396,7 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         for side in [Side::Request, Side::Response] {
-            let time = self.halves[self.direction(side)].last;
+            let time = self.readings[self.direction(side)].last;
             end_part(&mut stream, side, BodyEnd::Cut, time, shared);
         }
         if let Some(websocket) = stream.websocket {
@@ -407,8 +407,8 @@ impl<D> Connection<D> {
             websocket.conclude(!was_given_up, shared);
         }
         let Some(draft) = stream.draft else { return };
-        match stream.half {
-            Some(half) => shared.unpaired(draft, half),
+        match stream.unpaired {
+            Some(reason) => shared.unpaired(draft, reason),
             None if stream.is_answered => shared.finish(draft),
             None => shared.unpaired(draft, reason),
         }
@@ -497,7 +497,7 @@ fn end_part<X: Exchanges>(
 }
 
 /// Why a call with this head is a half call in any case.
-fn half_reason(block: &Block, is_unknown: bool) -> Option<UnpairedReason> {
+fn unpaired_reason(block: &Block, is_unknown: bool) -> Option<UnpairedReason> {
     if block.is_oversized {
         Some(UnpairedReason::Oversized)
     } else if block.is_shed {

@@ -3,7 +3,7 @@
 use super::Connection;
 use crate::flow::Direction;
 use crate::http::h2::frame::{END_HEADERS, END_STREAM, Fault, Frame, HEADER, Kind};
-use crate::http::h2::half::{Input, Step};
+use crate::http::h2::reading::{Input, Step};
 use crate::http::{Exchanges, Http, Protocol};
 
 /// What a client sends first (RFC 9113 §3.4).
@@ -21,26 +21,26 @@ impl<D> Connection<D> {
         input: &mut Input<'_>,
         shared: &mut Http<X>,
     ) {
-        let half = &mut self.halves[direction];
-        match half.step {
+        let reading = &mut self.readings[direction];
+        match reading.step {
             Step::Header => self.frame_header(direction, input, shared),
             Step::Data => {
-                let piece = input.take_from(&mut half.left);
+                let piece = input.take_from(&mut reading.left);
                 self.body(direction, piece, shared);
                 self.end_payload(direction, shared);
             }
             Step::Fragment => {
-                let piece = input.take_from(&mut half.left);
+                let piece = input.take_from(&mut reading.left);
                 self.fragment(direction, piece, shared);
                 self.end_payload(direction, shared);
             }
             Step::Skip => {
-                input.take_from(&mut half.left);
+                input.take_from(&mut reading.left);
                 self.end_payload(direction, shared);
             }
             Step::Padding => {
-                let taken = input.take(usize::from(half.padding)).len();
-                half.padding -= taken as u8;
+                let taken = input.take(usize::from(reading.padding)).len();
+                reading.padding -= taken as u8;
                 self.end_padding(direction, shared);
             }
             Step::Prefix => self.prefix(direction, input, shared),
@@ -62,7 +62,7 @@ impl<D> Connection<D> {
         input: &mut Input<'_>,
         shared: &mut Http<X>,
     ) {
-        let half = &mut self.halves[direction];
+        let reading = &mut self.readings[direction];
         let is_first = seen == 0 && input.bytes.first() != PREFACE.first();
         if is_first && self.client != Some(direction) {
             // No first frame may be so long that its header begins with this byte (RFC 9113 §4.2), and a status line
@@ -71,7 +71,7 @@ impl<D> Connection<D> {
                 self.next = Some(Protocol::Http1);
                 return;
             }
-            return half.expect_frame();
+            return reading.expect_frame();
         }
         let expected = PREFACE.get(seen..).unwrap_or_default();
         let count = expected.len().min(input.bytes.len());
@@ -89,9 +89,9 @@ impl<D> Connection<D> {
             return;
         }
         input.take(count);
-        half.step = Step::Preface(seen + count);
+        reading.step = Step::Preface(seen + count);
         if count == expected.len() {
-            half.expect_frame();
+            reading.expect_frame();
             self.client = Some(direction);
             self.confirm(shared);
         }
@@ -105,11 +105,11 @@ impl<D> Connection<D> {
         input: &mut Input<'_>,
         shared: &mut Http<X>,
     ) {
-        let half = &mut self.halves[direction];
-        if half.filled == 0 {
-            half.start = input.time;
+        let reading = &mut self.readings[direction];
+        if reading.filled == 0 {
+            reading.start = input.time;
         }
-        let Some(header) = half.collect(HEADER, input) else {
+        let Some(header) = reading.collect(HEADER, input) else {
             return;
         };
         let frame = Frame::parse(&header);
@@ -124,19 +124,19 @@ impl<D> Connection<D> {
     ) {
         shared.counters.http2_frames += 1;
         let kind = frame.kind();
-        let half = &mut self.halves[direction];
-        (half.frame, half.padding, half.left) = (frame, 0, frame.prefix());
-        let expected = half.open.as_ref().map(|open| open.stream);
+        let reading = &mut self.readings[direction];
+        (reading.frame, reading.padding, reading.left) = (frame, 0, frame.prefix());
+        let expected = reading.open.as_ref().map(|open| open.stream);
         let is_next = match (kind, expected) {
             (Kind::Continuation, expected) => expected == Some(frame.stream),
             (_, expected) => expected.is_none(),
         };
         if !is_next {
             // Nothing may come between the fragments of a block (§6.10).
-            if expected.is_some() || !half.lost_block {
+            if expected.is_some() || !reading.lost_block {
                 return self.stop(direction, shared);
             }
-            (half.step, half.left) = (Step::Skip, frame.length);
+            (reading.step, reading.left) = (Step::Skip, frame.length);
             return self.end_payload(direction, shared);
         }
         match frame.fault() {
@@ -153,9 +153,9 @@ impl<D> Connection<D> {
         if matches!(kind, Kind::Headers | Kind::PushPromise) {
             self.begin_block(direction, frame, shared);
         }
-        let half = &mut self.halves[direction];
-        half.step = Step::Prefix;
-        if half.left == 0 {
+        let reading = &mut self.readings[direction];
+        reading.step = Step::Prefix;
+        if reading.left == 0 {
             self.end_prefix(direction, shared);
         }
     }
@@ -167,10 +167,10 @@ impl<D> Connection<D> {
         input: &mut Input<'_>,
         shared: &mut Http<X>,
     ) {
-        let half = &mut self.halves[direction];
-        let (wanted, before) = (half.frame.prefix() as usize, input.offset);
-        let whole = half.collect(wanted, input);
-        half.left -= (input.offset - before) as u32;
+        let reading = &mut self.readings[direction];
+        let (wanted, before) = (reading.frame.prefix() as usize, input.offset);
+        let whole = reading.collect(wanted, input);
+        reading.left -= (input.offset - before) as u32;
         if let Some(octets) = whole {
             self.act_on_prefix(direction, &octets, shared);
         }
@@ -182,10 +182,10 @@ impl<D> Connection<D> {
         input: &mut Input<'_>,
         shared: &mut Http<X>,
     ) {
-        let half = &mut self.halves[direction];
+        let reading = &mut self.readings[direction];
         let before = input.offset;
-        let whole = half.collect(SETTING, input);
-        half.left -= (input.offset - before) as u32;
+        let whole = reading.collect(SETTING, input);
+        reading.left -= (input.offset - before) as u32;
         if let Some(octets) = whole {
             self.setting(direction, &octets);
         }
@@ -198,11 +198,11 @@ impl<D> Connection<D> {
         octets: &[u8; HEADER],
         shared: &mut Http<X>,
     ) {
-        let half = &mut self.halves[direction];
-        let frame = half.frame;
+        let reading = &mut self.readings[direction];
+        let frame = reading.frame;
         let (mut rest, padding) = (&octets[..], octets.first().copied().unwrap_or_default());
         if frame.is_padded() {
-            half.padding = padding;
+            reading.padding = padding;
             rest = rest.get(1..).unwrap_or_default();
         }
         let number = |at: usize| {
@@ -212,7 +212,7 @@ impl<D> Connection<D> {
         match frame.kind() {
             Kind::PushPromise => {
                 let promised = number(0) & 0x7fff_ffff;
-                if let Some(open) = &mut half.open {
+                if let Some(open) = &mut reading.open {
                     open.promised = Some(promised);
                 }
             }
@@ -225,16 +225,16 @@ impl<D> Connection<D> {
 
     /// The payload proper follows.
     fn end_prefix<X: Exchanges<Draft = D>>(&mut self, direction: Direction, shared: &mut Http<X>) {
-        let half = &mut self.halves[direction];
-        let frame = half.frame;
+        let reading = &mut self.readings[direction];
+        let frame = reading.frame;
         let payload = frame.length - frame.prefix();
-        let payload = payload.checked_sub(u32::from(half.padding));
+        let payload = payload.checked_sub(u32::from(reading.padding));
         // As much padding as payload, or more (§6.1).
         let Some(payload) = payload else {
             return self.stop(direction, shared);
         };
-        half.left = payload;
-        half.step = match frame.kind() {
+        reading.left = payload;
+        reading.step = match frame.kind() {
             Kind::Data => Step::Data,
             Kind::Settings => Step::Settings,
             _ if frame.has_block() => Step::Fragment,
@@ -250,12 +250,12 @@ impl<D> Connection<D> {
         direction: Direction,
         shared: &mut Http<X>,
     ) {
-        let half = &mut self.halves[direction];
-        if half.left > 0 || half.step == Step::Stopped {
+        let reading = &mut self.readings[direction];
+        if reading.left > 0 || reading.step == Step::Stopped {
             return;
         }
-        if half.padding > 0 {
-            half.step = Step::Padding;
+        if reading.padding > 0 {
+            reading.step = Step::Padding;
         } else {
             self.end_frame(direction, shared);
         }
@@ -266,19 +266,19 @@ impl<D> Connection<D> {
         direction: Direction,
         shared: &mut Http<X>,
     ) {
-        if self.halves[direction].padding == 0 {
+        if self.readings[direction].padding == 0 {
             self.end_frame(direction, shared);
         }
     }
 
     fn end_frame<X: Exchanges<Draft = D>>(&mut self, direction: Direction, shared: &mut Http<X>) {
-        let half = &mut self.halves[direction];
-        half.expect_frame();
-        let frame = half.frame;
+        let reading = &mut self.readings[direction];
+        reading.expect_frame();
+        let frame = reading.frame;
         match frame.kind() {
             Kind::Data if frame.has(END_STREAM) => self.end_side(direction, frame.stream, shared),
             _ if frame.has_block() && frame.has(END_HEADERS) => {
-                half.lost_block = false;
+                reading.lost_block = false;
                 self.end_block(direction, shared);
             }
             _ => {}

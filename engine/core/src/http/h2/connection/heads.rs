@@ -4,8 +4,8 @@ use super::Connection;
 use crate::flow::{Direction, PerDirection};
 use crate::http::h2::block::{Block, Pseudo};
 use crate::http::h2::frame::{END_STREAM, Frame};
-use crate::http::h2::half::{Open, Step};
 use crate::http::h2::hpack::{Broken, Table};
+use crate::http::h2::reading::{Open, Step};
 use crate::http::{Exchanges, Http, Side};
 
 impl<D> Connection<D> {
@@ -16,15 +16,17 @@ impl<D> Connection<D> {
         frame: Frame,
         shared: &mut Http<X>,
     ) {
-        let half = &mut self.halves[direction];
+        let reading = &mut self.readings[direction];
         let ends_stream = frame.has(END_STREAM);
-        let open = shared.h2.open_block(frame.stream, ends_stream, half.start);
-        (half.open, half.lost_block) = (Some(open), false);
+        let open = shared
+            .h2
+            .open_block(frame.stream, ends_stream, reading.start);
+        (reading.open, reading.lost_block) = (Some(open), false);
         self.skim(direction, shared);
         if self.tables.is_none() {
             let is_whole = PerDirection {
-                originator: !self.halves.originator.is_lossy,
-                responder: !self.halves.responder.is_lossy,
+                originator: !self.readings.originator.is_lossy,
+                responder: !self.readings.responder.is_lossy,
             };
             self.tables = Some(shared.h2.tables.open(is_whole));
         }
@@ -37,7 +39,7 @@ impl<D> Connection<D> {
         bytes: &[u8],
         shared: &mut Http<X>,
     ) {
-        let Some(open) = &mut self.halves[direction].open else {
+        let Some(open) = &mut self.readings[direction].open else {
             return;
         };
         let h2 = &mut shared.h2;
@@ -58,11 +60,11 @@ impl<D> Connection<D> {
         direction: Direction,
         shared: &mut Http<X>,
     ) {
-        let Some(mut open) = self.halves[direction].open.take() else {
+        let Some(mut open) = self.readings[direction].open.take() else {
             return;
         };
         if open.decoder.end() == Err(Broken) {
-            self.halves[direction].open = Some(open);
+            self.readings[direction].open = Some(open);
             return self.break_block(direction, shared);
         }
         shared.buffers.let_go(std::mem::take(&mut open.held));
@@ -77,7 +79,7 @@ impl<D> Connection<D> {
         shared.counters.heads_oversized += u64::from(block.is_oversized);
         self.find_client(direction, block);
         self.confirm(shared);
-        let allowed = self.halves[direction.reverse()].table_size;
+        let allowed = self.readings[direction.reverse()].table_size;
         let is_malformed = block.is_malformed || block.table_size > allowed;
         shared.counters.http2_messages_malformed += u64::from(is_malformed);
         self.message(direction, &open, shared);
@@ -92,7 +94,7 @@ impl<D> Connection<D> {
         direction: Direction,
         shared: &mut Http<X>,
     ) {
-        let Some(open) = &mut self.halves[direction].open else {
+        let Some(open) = &mut self.readings[direction].open else {
             return;
         };
         let memory = open.block.memory() + open.decoder.memory();
@@ -139,12 +141,12 @@ impl<D> Connection<D> {
 
     /// Of a call that is only counted nothing but pseudo-fields is kept.
     fn skim<X: Exchanges<Draft = D>>(&mut self, direction: Direction, shared: &mut Http<X>) {
-        let Some(open) = &self.halves[direction].open else {
+        let Some(open) = &self.readings[direction].open else {
             return;
         };
         let (id, start) = (open.stream, open.start);
         let is_skimmed = match self.side(direction) {
-            Some(Side::Request) if id > self.halves[direction].highest => shared
+            Some(Side::Request) if id > self.readings[direction].highest => shared
                 .exchanges
                 .sheds(&self.origin(id, self.calls + 1, start)),
             Some(_) => {
@@ -154,8 +156,12 @@ impl<D> Connection<D> {
             }
             None => false,
         };
-        let half = &mut self.halves[direction];
-        if let Some(open) = half.open.as_mut().filter(|_| half.step != Step::Stopped) {
+        let reading = &mut self.readings[direction];
+        if let Some(open) = reading
+            .open
+            .as_mut()
+            .filter(|_| reading.step != Step::Stopped)
+        {
             open.block.is_skimmed = is_skimmed;
         }
     }

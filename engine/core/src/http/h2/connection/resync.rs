@@ -6,7 +6,7 @@
 use super::Connection;
 use crate::flow::Direction;
 use crate::http::h2::frame::{self, Chain, HEADER, Run};
-use crate::http::h2::half::{Input, Step};
+use crate::http::h2::reading::{Input, Step};
 use crate::http::{Exchanges, Http, Protocol, Side};
 use crate::limits;
 
@@ -20,12 +20,12 @@ impl<D> Connection<D> {
     ) {
         self.forget_block(direction, shared);
         let side = self.side(direction);
-        let half = &mut self.halves[direction];
-        half.step = Step::Resync;
-        shared.counters.bytes_passed_over += half.held.len() as u64;
-        shared.buffers.release(&mut half.held);
-        (half.is_lossy, half.lost_block) = (true, true);
-        half.lose_streams();
+        let reading = &mut self.readings[direction];
+        reading.step = Step::Resync;
+        shared.counters.bytes_passed_over += reading.held.len() as u64;
+        shared.buffers.release(&mut reading.held);
+        (reading.is_lossy, reading.lost_block) = (true, true);
+        reading.lose_streams();
         if let Some(side) = side {
             self.streams.for_each(|stream| {
                 stream.part(side).is_damaged = true;
@@ -44,7 +44,7 @@ impl<D> Connection<D> {
         input: &mut Input<'_>,
         shared: &mut Http<X>,
     ) {
-        let held = self.halves[direction].held.len();
+        let held = self.readings[direction].held.len();
         if held > 0 {
             match self.held_run(direction, input.bytes, shared) {
                 Run::Frames => return self.synchronise(direction, held, shared),
@@ -58,12 +58,12 @@ impl<D> Connection<D> {
         let (place, run) = find(input.bytes);
         let passed = input.take(place).len();
         shared.counters.bytes_passed_over += passed as u64;
-        let half = &mut self.halves[direction];
-        half.passed = half.passed.saturating_add(passed as u32);
+        let reading = &mut self.readings[direction];
+        reading.passed = reading.passed.saturating_add(passed as u32);
         match run {
             Run::Frames => self.synchronise(direction, 0, shared),
             Run::Begun(_) => {
-                half.held_since = input.time;
+                reading.held_since = input.time;
                 let bytes = input.take(usize::MAX);
                 self.held_run(direction, bytes, shared);
             }
@@ -78,17 +78,17 @@ impl<D> Connection<D> {
         bytes: &[u8],
         shared: &mut Http<X>,
     ) -> Run {
-        let half = &mut self.halves[direction];
-        let fits = half.held.len() + bytes.len() <= limits::HELD_BYTES_MAX;
-        let before = half.held.len();
-        let found = if fits && shared.buffers.append(&mut half.held, bytes) {
-            run(&half.held)
+        let reading = &mut self.readings[direction];
+        let fits = reading.held.len() + bytes.len() <= limits::HELD_BYTES_MAX;
+        let before = reading.held.len();
+        let found = if fits && shared.buffers.append(&mut reading.held, bytes) {
+            run(&reading.held)
         } else {
             Run::Nothing
         };
         if found == Run::Nothing {
             shared.counters.bytes_passed_over += before as u64;
-            shared.buffers.release(&mut half.held);
+            shared.buffers.release(&mut reading.held);
         }
         found
     }
@@ -101,16 +101,16 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         shared.counters.http2_resynchronised += 1;
-        let half = &mut self.halves[direction];
-        half.expect_frame();
-        half.passed = 0;
-        let mut bytes = std::mem::take(&mut half.held);
+        let reading = &mut self.readings[direction];
+        reading.expect_frame();
+        reading.passed = 0;
+        let mut bytes = std::mem::take(&mut reading.held);
         let mut input = Input {
             bytes: bytes.get(..held).unwrap_or_default(),
             offset: 0,
-            time: half.held_since,
+            time: reading.held_since,
         };
-        if !self.is_confirmed && self.halves[direction.reverse()].step != Step::Resync {
+        if !self.is_confirmed && self.readings[direction.reverse()].step != Step::Resync {
             self.confirm(shared);
         }
         while !input.bytes.is_empty() && self.next.is_none() {
@@ -121,7 +121,7 @@ impl<D> Connection<D> {
 
     /// A connection that is not certain to be HTTP/2 is something else if both sides have shown enough without a frame.
     fn give_up_detection(&mut self) {
-        let [originator, responder] = self.halves.both();
+        let [originator, responder] = self.readings.both();
         let passed = u64::from(originator.passed.min(responder.passed));
         if !self.is_confirmed && passed >= limits::RESYNC_GIVE_UP_BYTES {
             self.next = Some(Protocol::Other);
@@ -135,9 +135,9 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         self.forget_block(direction, shared);
-        let half = &mut self.halves[direction];
-        (half.step, half.is_lossy) = (Step::Stopped, true);
-        half.lose_streams();
+        let reading = &mut self.readings[direction];
+        (reading.step, reading.is_lossy) = (Step::Stopped, true);
+        reading.lose_streams();
         if let Some(side) = self.side(direction) {
             self.streams.for_each(|stream| {
                 if let Some(websocket) = &mut stream.websocket {
@@ -158,7 +158,7 @@ impl<D> Connection<D> {
         direction: Direction,
         shared: &mut Http<X>,
     ) {
-        if let Some(open) = self.halves[direction].open.take() {
+        if let Some(open) = self.readings[direction].open.take() {
             shared.counters.heads_cut += 1;
             shared.buffers.let_go(open.held);
             shared.h2.recycle(open);

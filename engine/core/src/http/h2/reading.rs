@@ -11,11 +11,11 @@ use crate::time::Timestamp;
 pub(super) enum Step {
     /// The first bytes of the direction: the preface of a client, of which so many octets were seen, or a frame.
     Preface(usize),
-    /// The header of a frame; its first bytes are in [`Half::buffer`].
+    /// The header of a frame; its first bytes are in [`Reading::buffer`].
     Header,
-    /// The octets of fixed meaning before the payload proper; the first ones are in [`Half::buffer`].
+    /// The octets of fixed meaning before the payload proper; the first ones are in [`Reading::buffer`].
     Prefix,
-    /// Settings, one by one; the first bytes of one are in [`Half::buffer`].
+    /// Settings, one by one; the first bytes of one are in [`Reading::buffer`].
     Settings,
     /// A body.
     Data,
@@ -33,7 +33,7 @@ pub(super) enum Step {
 
 /// Where the reading of one direction stands.
 #[derive(Debug)]
-pub(super) struct Half {
+pub(super) struct Reading {
     pub(super) step: Step,
     /// The beginning of what does not lie in one piece.
     pub(super) buffer: [u8; HEADER],
@@ -86,7 +86,7 @@ pub(super) struct Open {
     pub(super) held: usize,
 }
 
-impl Half {
+impl Reading {
     /// At the beginning of a connection, or in its midst.
     pub(super) fn new(is_midstream: bool) -> Self {
         Self {

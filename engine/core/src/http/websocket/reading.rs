@@ -7,7 +7,7 @@ use crate::time::Timestamp;
 /// What the next byte of a direction belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The header of a frame; its first octets are in [`Half::buffer`].
+    /// The header of a frame; its first octets are in [`Reading::buffer`].
     Header,
     /// The payload of a frame.
     Payload,
@@ -26,7 +26,7 @@ pub(super) struct Open {
 
 /// Where the reading of one direction stands.
 #[derive(Debug)]
-pub(super) struct Half {
+pub(super) struct Reading {
     pub(super) step: Step,
     buffer: [u8; HEADER_MAX],
     filled: u8,
@@ -55,7 +55,7 @@ const NO_FRAME: Frame = Frame {
     length: 0,
 };
 
-impl Half {
+impl Reading {
     pub(super) fn new() -> Self {
         Self {
             step: Step::Header,
