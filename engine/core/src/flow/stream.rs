@@ -441,12 +441,7 @@ impl<C> Stream<C> {
     where
         C: Consumer<S>,
     {
-        self.initial_reorder_until = Timestamp::ZERO;
-        self.drain(context);
-        while let Some(direction) = self.first_queued() {
-            context.counters.flow_holes_over_bounds += 1;
-            self.force_front(direction, context);
-        }
+        context.counters.flow_holes_over_bounds += self.empty_queues(context);
         self.settle(context);
     }
 
@@ -455,11 +450,7 @@ impl<C> Stream<C> {
     where
         C: Consumer<S>,
     {
-        self.initial_reorder_until = Timestamp::ZERO;
-        self.drain(context);
-        while let Some(direction) = self.first_queued() {
-            self.force_front(direction, context);
-        }
+        self.empty_queues(context);
         for direction in Direction::BOTH {
             self.give_up(direction, u64::MAX, context);
             let own = &self.assemblers[direction];
@@ -470,6 +461,21 @@ impl<C> Stream<C> {
         for direction in Direction::BOTH {
             self.deliver_fin(direction, context);
         }
+    }
+
+    /// Delivers everything that waits, with gaps where bytes are missing, and returns the number of those holes.
+    fn empty_queues<S>(&mut self, context: &mut StreamContext<'_, S>) -> u64
+    where
+        C: Consumer<S>,
+    {
+        self.initial_reorder_until = Timestamp::ZERO;
+        self.drain(context);
+        let mut holes = 0;
+        while let Some(direction) = self.first_queued() {
+            holes += 1;
+            self.force_front(direction, context);
+        }
+        holes
     }
 }
 

@@ -1,5 +1,6 @@
 //! Patterns of the linear engine: their test, and their replacement.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use regex::CaptureLocations;
@@ -110,11 +111,7 @@ impl Linear {
                 splice.put(found.clone(), with, group_of(locations, value))?;
                 last_end = Some(found.end);
             }
-            at = if found.is_empty() {
-                after(value, found.end)
-            } else {
-                found.end
-            };
+            at = behind(&found, value);
             if at > value.len() {
                 break;
             }
@@ -167,11 +164,7 @@ impl Linear {
                 }
                 last_end = Some(found.end);
             }
-            at = if found.is_empty() {
-                after(value, found.end)
-            } else {
-                found.end
-            };
+            at = behind(&found, value);
         }
         splice.finish(budget)
     }
@@ -193,7 +186,7 @@ impl Open {
 
     /// Whether a match is not certain, and no text that has nothing of it can take its place.
     #[inline]
-    fn ends(self, found: &std::ops::Range<usize>, with: &Replacement) -> bool {
+    fn ends(self, found: &Range<usize>, with: &Replacement) -> bool {
         self.0.is_some_and(|open| {
             found.start > open || (found.start == open && (found.is_empty() || !with.is_literal()))
         })
@@ -208,10 +201,13 @@ fn group_of<'v>(locations: &CaptureLocations, value: &'v str) -> impl Fn(usize) 
     }
 }
 
-/// The place after the character at `at`.
-fn after(value: &str, at: usize) -> usize {
-    let letter = value.get(at..).and_then(|rest| rest.chars().next());
-    at + letter.map_or(1, char::len_utf8)
+/// Where the search goes on behind a match; behind the next character, if the match is empty.
+fn behind(found: &Range<usize>, value: &str) -> usize {
+    if !found.is_empty() {
+        return found.end;
+    }
+    let letter = value.get(found.end..).and_then(|rest| rest.chars().next());
+    found.end + letter.map_or(1, char::len_utf8)
 }
 
 /// Bytes behind matches that the engine may have looked at in vain. A pattern such as `[0-9]+-[0-9]+|[0-9]` reads all the
