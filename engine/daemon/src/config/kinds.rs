@@ -1,5 +1,6 @@
 //! The kinds of settings: how the text of each is read, and how its default is shown.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -312,6 +313,22 @@ impl<T: Default> Worded<T> {
     }
 }
 
+impl<T> Worded<T> {
+    /// The set that `parse` reads from a list such as `example`.
+    fn read<E: fmt::Display>(
+        value: &Value,
+        parse: impl Fn(&str) -> Result<T, E>,
+        example: &str,
+    ) -> Result<Self, Diagnostic> {
+        let set = parse(&value.text)
+            .map_err(|reason| value.bad_list(&reason, example, |text| parse(text).is_ok()))?;
+        Ok(Self {
+            set,
+            text: value.text.trim().to_owned(),
+        })
+    }
+}
+
 /// TCP ports whose connections are read.
 pub struct Ports;
 
@@ -319,13 +336,7 @@ impl Kind for Ports {
     type Checked = Worded<PortSet>;
 
     fn check(value: &Value) -> Result<Self::Checked, Diagnostic> {
-        let is_valid = |text: &str| PortSet::parse(text).is_ok();
-        let set = PortSet::parse(&value.text)
-            .map_err(|reason| value.bad_list(&reason, "80,8000-8100", is_valid))?;
-        Ok(Worded {
-            set,
-            text: value.text.trim().to_owned(),
-        })
+        Worded::read(value, PortSet::parse, "80,8000-8100")
     }
 
     fn show(checked: &Self::Checked) -> String {
@@ -346,13 +357,7 @@ impl Kind for Vnis {
     const FORM: Form = Form::Hyphenated;
 
     fn check(value: &Value) -> Result<Self::Checked, Diagnostic> {
-        let is_valid = |text: &str| VniFilter::parse(text).is_ok();
-        let set = VniFilter::parse(&value.text)
-            .map_err(|reason| value.bad_list(&reason, "123,456", is_valid))?;
-        Ok(Worded {
-            set,
-            text: value.text.trim().to_owned(),
-        })
+        Worded::read(value, VniFilter::parse, "123,456")
     }
 
     fn show(checked: &Self::Checked) -> String {
@@ -371,13 +376,7 @@ impl Kind for Sources {
     type Checked = Worded<MirrorSources>;
 
     fn check(value: &Value) -> Result<Self::Checked, Diagnostic> {
-        let is_valid = |text: &str| MirrorSources::parse(text).is_ok();
-        let set = MirrorSources::parse(&value.text)
-            .map_err(|reason| value.bad_list(&reason, "10.0.0.0/8,192.0.2.7", is_valid))?;
-        Ok(Worded {
-            set,
-            text: value.text.trim().to_owned(),
-        })
+        Worded::read(value, MirrorSources::parse, "10.0.0.0/8,192.0.2.7")
     }
 
     fn show(checked: &Self::Checked) -> String {
