@@ -121,6 +121,46 @@ fn destinations_are_checked_before_anything_starts() {
 }
 
 #[test]
+fn a_command_that_is_missing_is_one_of_a_list() {
+    check(
+        &["spool"],
+        &[],
+        2,
+        &["E002", "status, drain, export, discard"],
+    );
+    check(&["rules"], &[], 2, &["E002", "check, "]);
+}
+
+#[test]
+fn only_what_delivers_a_spool_needs_a_capture_url() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let spool = folder.path().display().to_string();
+    for (command, expected) in [("export", 0), ("discard", 0), ("drain", 2)] {
+        let ended = sniffer_ends(&["spool", command, "--spool", &spool], &[])?;
+        assert_eq!(
+            ended.status.code(),
+            Some(expected),
+            "{command}: {}",
+            ended.stderr
+        );
+        assert_eq!(
+            ended.stderr.contains("E039"),
+            expected == 2,
+            "{}",
+            ended.stderr
+        );
+    }
+    let ended = sniffer_ends(&["spool", "status", "--spool", &spool], &[])?;
+    assert!(
+        ended.stdout.contains("0 calls not delivered"),
+        "{} {}",
+        ended.stdout,
+        ended.stderr
+    );
+    Ok(())
+}
+
+#[test]
 fn the_http_gate_says_that_nothing_would_be_sent() {
     check(
         &["run"],

@@ -292,11 +292,16 @@ impl Reader<'_> {
         } else if unaccounted != 0 || !ledger.unaccounted().is_nothing() {
             Exit::Bug
         } else if options.strict && (incomplete + half + shed + cut > 0) {
-            let text = format!(
-                "{} incomplete, {half} half, {shed} given up, {} with cut packets or a cut end",
-                plural(incomplete, "call"),
-                plural(cut, "file")
-            );
+            let parts = [
+                (incomplete, plural(incomplete, "incomplete call")),
+                (half, plural(half, "half call")),
+                (shed, plural(shed, "call") + " given up"),
+                (cut, plural(cut, "file") + " with cut packets or a cut end"),
+            ];
+            let parts: Vec<_> = (parts.into_iter().filter(|(count, _)| *count > 0))
+                .map(|(_, words)| words)
+                .collect();
+            let text = parts.join(", ");
             console.report(&Diagnostic::new(Code::E120, text));
             Exit::Incomplete
         } else {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use engine_sys::process;
 
 use crate::config::command_line::{SpoolCommand, SpoolFlags};
+use crate::config::settings::row;
 use crate::config::{self, Capture};
 use crate::control::{self, Request, Unreachable};
 use crate::diagnostic::{Code, Diagnostic, Exit, printable, system_words};
@@ -36,10 +37,10 @@ const REPORT_EVERY: Duration = Duration::from_secs(5);
 pub fn command(command: &SpoolCommand, invocation: &Invocation) -> Result<Exit, Diagnostic> {
     match command {
         SpoolCommand::Status { flags, json } => {
-            let config = capture(flags, invocation)?;
+            let config = without_destination(flags, invocation)?;
             status(&config, *json || invocation.json)
         }
-        SpoolCommand::Export(flags) => export(&folder(&capture(flags, invocation)?)?),
+        SpoolCommand::Export(flags) => export(&folder(&without_destination(flags, invocation)?)?),
         SpoolCommand::Drain(flags) => {
             let config = capture(flags, invocation)?;
             match order(Request::Drain, invocation)? {
@@ -48,7 +49,7 @@ pub fn command(command: &SpoolCommand, invocation: &Invocation) -> Result<Exit, 
             }
         }
         SpoolCommand::Discard { flags, all } => {
-            let config = capture(flags, invocation)?;
+            let config = without_destination(flags, invocation)?;
             match order(Request::Discard { all: *all }, invocation)? {
                 Some(exit) => Ok(exit),
                 None => discard(&config, *all),
@@ -60,6 +61,14 @@ pub fn command(command: &SpoolCommand, invocation: &Invocation) -> Result<Exit, 
 fn capture(flags: &SpoolFlags, invocation: &Invocation) -> Result<Capture, Diagnostic> {
     let mut values = invocation.values()?;
     flags.settings.apply(&mut values);
+    config::capture(&values, false)
+}
+
+/// The same for a command that delivers nothing, and so needs no capture URL.
+fn without_destination(flags: &SpoolFlags, invocation: &Invocation) -> Result<Capture, Diagnostic> {
+    let mut values = invocation.values()?;
+    flags.settings.apply(&mut values);
+    values.set(row::no_send(), "true");
     config::capture(&values, false)
 }
 
@@ -138,7 +147,7 @@ fn status(config: &Capture, json: bool) -> Result<Exit, Diagnostic> {
         folder.display(),
         plural(calls, "call"),
         bytes(size),
-        plural(segments.len() as u64, "segment"),
+        plural(segments.len() as u64, "spool segment"),
         holder.map_or_else(String::new, |pid| format!(", used by pid {pid}")),
     );
     for segment in &segments {
@@ -162,7 +171,7 @@ fn status(config: &Capture, json: bool) -> Result<Exit, Diagnostic> {
     if aside > 0 {
         let _ = writeln!(
             text,
-            "  {} of damaged segments kept aside",
+            "  {} of damaged spool segments kept aside",
             plural(aside as u64, "file")
         );
     }

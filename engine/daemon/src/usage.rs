@@ -114,6 +114,11 @@ pub fn report(error: &clap::Error) -> Exit {
                 text(ContextKind::PriorArg).unwrap_or_default()
             ),
         ),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            let before = given_command();
+            let names = subcommands(&before).join(", ");
+            Diagnostic::new(Code::E002, format!("{before} takes one of {names}"))
+        }
         _ => {
             let words = error.render().to_string();
             let first = words.lines().next().unwrap_or_default();
@@ -176,22 +181,27 @@ fn given_command() -> String {
     names.join(" ")
 }
 
-/// `before` is the command whose subcommand `word` is to be.
-fn unknown_command(before: &str, word: &str) -> Diagnostic {
+/// The commands below a command.
+fn subcommands(command: &str) -> Vec<String> {
     let clap = Cli::command();
     let mut known = &clap;
-    for name in before.split(' ').skip(1) {
+    for name in command.split(' ').skip(1) {
         match known.find_subcommand(name) {
             Some(found) => known = found,
             None => break,
         }
     }
-    let names: Vec<&str> = known
+    known
         .get_subcommands()
         .filter(|command| !command.is_hide_set())
-        .map(clap::Command::get_name)
-        .collect();
-    let guess = guess(word, names.iter().copied());
+        .map(|command| command.get_name().to_owned())
+        .collect()
+}
+
+/// `before` is the command whose subcommand `word` is to be.
+fn unknown_command(before: &str, word: &str) -> Diagnostic {
+    let names = subcommands(before);
+    let guess = guess(word, names.iter().map(String::as_str));
     let hint = guess.map_or_else(String::new, |guess| format!(". Did you mean {guess}?"));
     let fix = match guess {
         Some(guess) => format!("{before} {guess}"),

@@ -1,4 +1,4 @@
-//! The segments in a folder, oldest first: bundles are appended to the last and read back from the first.
+//! The spool segments in a folder, oldest first: bundles are appended to the last and read back from the first.
 //!
 //! Nothing here waits or starts a thread. Time is an argument: milliseconds since 1970, of a clock that does not jump
 //! while the process runs.
@@ -142,7 +142,11 @@ impl Segments {
         rules: u64,
     ) -> Result<(Self, Damage), Unusable> {
         let because = |error: &dyn std::fmt::Display| Unusable::Because(format!("{error:#}"));
-        let folder = Folder::open(path).map_err(|error| because(&error))?;
+        let folder = Folder::open(path).map_err(|error| {
+            // The outermost context names the folder as that of a store.
+            let words: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
+            Unusable::Because(words.join(": "))
+        })?;
         // A capture of root gives up the right to write to folders of others.
         let owner = folder
             .path()
@@ -333,7 +337,7 @@ impl Segments {
         Ok(())
     }
 
-    /// The uploader has given up the memory of a bundle: what is on disk is its only copy. Gives its calls.
+    /// The uploader has given up the memory of a bundle: what is on disk is its only copy. Returns its calls.
     pub(super) fn leave(&mut self, place: Place) {
         if let Some(segment) = self.segment(place.segment)
             && let Some(slot) = segment.slots.get_mut(place.slot)
