@@ -105,7 +105,8 @@ pub const UPLOAD_BACK_OFF_MIN: Duration = Duration::from_millis(250);
 /// The longest wait after failed posts: how late we notice that the collector is back.
 pub const UPLOAD_BACK_OFF_MAX: Duration = Duration::from_secs(30);
 
-/// The first wait after an answer that stands until somebody mends something (401, 403, 404, 405, 407); it doubles, too.
+/// The first wait after an answer that stays the same until somebody corrects something (401, 403, 404, 405, 407); it doubles,
+/// too.
 pub const UPLOAD_REFUSED_WAIT_MIN: Duration = Duration::from_secs(2);
 
 /// The longest wait after such answers: people take minutes.
@@ -116,7 +117,7 @@ pub const UPLOAD_BACK_OFF_STOPPING: Duration = Duration::from_millis(250);
 
 // ---- spool ----
 
-/// Bytes of a segment after which the next one begins; less where the bound of the spool is less than four of them. Where
+/// Bytes of a spool segment after which the next one begins; less where the bound of the spool is less than four of them. Where
 /// that bound is reached, one segment is given up.
 pub const SPOOL_SEGMENT_BYTES: u64 = 8 << 20;
 
@@ -137,14 +138,14 @@ pub const SPOOL_SYNC_AFTER: Duration = Duration::from_secs(1);
 /// Time after a failed write in which no other is tried.
 pub const SPOOL_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Time from the moment at which the shards have new rules to the first segment under their name: a bundle that was open then
-/// is closed and here by that time.
+/// Time from the moment at which the shards have new rules to the first spool segment with their fingerprint: a bundle that
+/// was open then is closed and here by that time.
 pub const SPOOL_RULES_AFTER: Duration = Duration::from_secs(3);
 
 /// Bundles that the collector refused for good and that are kept for diagnosis; of further ones only the calls are counted.
 pub const SPOOL_REFUSED_MAX: usize = 8;
 
-/// Segments with damage that are kept aside; one more replaces the oldest.
+/// Spool segments with damage that are kept aside; one more replaces the oldest.
 pub const SPOOL_DAMAGED_MAX: usize = 4;
 
 // ---- supervisor ----

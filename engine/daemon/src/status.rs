@@ -159,7 +159,7 @@ pub struct Spool {
     pub folder: String,
     /// Bytes of its files.
     pub bytes: u64,
-    /// Segments.
+    /// Spool segments.
     pub segments: u64,
     /// Bundles that are not delivered, whether they are in memory as well or not.
     pub bundles: u64,
@@ -167,7 +167,7 @@ pub struct Spool {
     pub calls: u64,
     /// Of these, calls that were captured under other rules, and are held.
     pub held_calls: u64,
-    /// The segments that they are in.
+    /// The spool segments that they are in.
     pub held_segments: u64,
     /// Why bundles cannot be written now; empty while they can.
     pub trouble: String,
@@ -175,11 +175,11 @@ pub struct Spool {
     pub written_bytes: u64,
     /// Writes that failed.
     pub failed_writes: u64,
-    /// Times that written bundles were brought to the disk itself.
+    /// Times that written bundles were synced to the disk.
     pub syncs: u64,
     /// Calls of earlier processes that are damaged.
     pub damaged_calls: u64,
-    /// Calls of earlier processes without a record: nobody knows whether they were delivered.
+    /// Calls of earlier processes without a record: whether they were delivered is unknown.
     pub unknown_calls: u64,
 }
 

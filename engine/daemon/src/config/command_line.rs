@@ -161,7 +161,7 @@ pub struct RulesTestFlags {
 /// `sniffer spool`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum SpoolCommand {
-    /// What waits, by segment.
+    /// What waits, by spool segment.
     Status {
         /// The settings.
         #[command(flatten)]

@@ -154,7 +154,7 @@ The embedded store of `sniffer all-in-one` is exempt: its calls never leave the 
 the bound of USAGE_LOGGERS_BUNDLE_QUEUE_SIZE, and sent again after growing pauses; those that do not fit are counted as dropped.";
     W043, Done, "the destination requires a token",
 "The capture URL answers 401, 403 or 407. Bundles are kept, in memory and in the spool, and tried again after pauses that grow to a
-minute, until somebody mends the credentials; --drop-refused gives them up at once.
+minute, until somebody corrects the credentials; --drop-refused gives them up at once.
 
   --header 'Authorization: Bearer TOKEN'         a token
   --header file:///etc/sniffer/headers           the same from a file, which other users cannot read
@@ -203,9 +203,9 @@ delivered nor removed, until the bounds of the spool (--spool-bytes, --spool-age
   sniffer spool export         prints them as NDJSON";
     W053, Done, "a part of the spool is damaged",
 "Bundles in the spool could not be read: a file was cut or changed, or the process was killed within a write. The bundles before and behind
-them are delivered. The files of their segment are kept aside, with `damaged-` in front of their names; docs/spool.md
-describes how their lines are read. Of members that no record names nobody knows whether they were delivered.";
-    W054, Done, "the spool gave calls up",
+them are delivered. The files of their spool segment are kept aside, with `damaged-` in front of their names; docs/spool.md
+describes how their lines are read. Of streams without a record it is unknown whether they were delivered.";
+    W054, Done, "the spool gave up calls",
 "The bound of bytes (--spool-bytes) or of age (--spool-age) was reached while the destination took nothing, and the oldest bundles
 were given up; they are counted as dropped (spool_full, spool_age).";
     E055, Usage, "the spool cannot be used",

@@ -335,7 +335,7 @@ fn spool(page: &mut Text, sinks: &Sinks<'_>) {
         ),
         (
             "sniffer_spool_segments",
-            "Segments of the spool.",
+            "Spool segments, of two files each.",
             |spool| spool.totals.segments,
         ),
         (
@@ -360,7 +360,7 @@ fn spool(page: &mut Text, sinks: &Sinks<'_>) {
         ),
         (
             "sniffer_spool_syncs_total",
-            "Times that written bundles were brought to the disk itself.",
+            "Times that written bundles were synced to the disk.",
             |spool| spool.syncs,
         ),
         (
@@ -375,7 +375,7 @@ fn spool(page: &mut Text, sinks: &Sinks<'_>) {
         ),
         (
             "sniffer_spool_unknown_calls_total",
-            "Calls of earlier processes without a record: nobody knows whether they were delivered.",
+            "Calls of earlier processes without a record: whether they were delivered is unknown.",
             |spool| spool.damage.unknown,
         ),
     ];

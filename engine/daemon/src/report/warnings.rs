@@ -89,16 +89,16 @@ fn of_spool(spool: &status::Spool, calls: &status::Calls) -> Vec<Diagnostic> {
     }
     if spool.held_calls > 0 {
         let what = format!(
-            "{} in {} of the spool are held: they were captured under other rules",
+            "{} in {} are held: they were captured under other rules",
             plural(spool.held_calls, "call"),
-            plural(spool.held_segments, "segment"),
+            plural(spool.held_segments, "spool segment"),
         );
         let fix = "sniffer spool drain    delivers them; or: sniffer spool discard";
         found.push(Diagnostic::new(Code::W052, what).fix(fix));
     }
     if spool.damaged_calls + spool.unknown_calls > 0 {
         let what = format!(
-            "{} in the spool {folder} cannot be read; of {} more nobody knows whether they were delivered",
+            "{} in the spool {folder} cannot be read; whether {} more were delivered is unknown",
             plural(spool.damaged_calls, "call"),
             thousands(spool.unknown_calls),
         );

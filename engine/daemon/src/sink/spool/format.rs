@@ -1,4 +1,4 @@
-//! What the index of a segment has on disk: a header, and a record for each bundle. `docs/spool.md` describes it.
+//! What the index of a spool segment has on disk: a header, and a record for each bundle. `docs/spool.md` describes it.
 //!
 //! All numbers are little-endian. What changes after it was written (a state, a release) is one octet behind the checksum, so
 //! that one write of one octet changes it and nothing can tear. A state that is none of those below counts as waiting: a

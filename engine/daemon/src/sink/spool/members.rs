@@ -1,4 +1,4 @@
-//! Members of a segment: complete zlib streams, one behind the other, which need no index to be read.
+//! Members of a spool segment: complete zlib streams, one behind the other, which need no index to be read.
 
 use std::io::Read as _;
 

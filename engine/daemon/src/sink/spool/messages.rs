@@ -13,7 +13,7 @@ pub(super) enum Order {
     Leave(Ticket, u64),
     /// The collector refused it for good; a few such bundles are kept for diagnosis.
     KeepRefused(Content),
-    /// One more bundle is wanted from the disk.
+    /// The uploader has room for one more bundle from the disk.
     Load,
     Rules(u64),
     Release,

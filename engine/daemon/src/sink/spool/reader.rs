@@ -59,7 +59,7 @@ pub fn overview(folder: &Path) -> io::Result<(Vec<Overview>, usize)> {
     Ok((found, damaged(folder).len()))
 }
 
-/// Calls `line` with each line that waits, oldest first, until it returns false. Gives the calls that cannot be read.
+/// Calls `line` with each line that waits, oldest first, until it returns false. Returns the number of calls that cannot be read.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
-//! One segment: its two files, what its index says, and what is damaged in it.
+//! One spool segment, which has nothing to do with those of TCP: its two files, what its index says, and what is damaged in it.
 //!
 //! The record of a bundle is written before its member. So a process that is killed between the two leaves a record whose
-//! member is not there, which is noticed and counted; it never leaves a member of which nobody knows the key.
+//! member is not there, which is noticed and counted; it never leaves a member whose key is unknown.
 
 use std::fs::File;
 use std::io;
@@ -84,7 +84,7 @@ pub(super) struct Segment {
 pub struct Damage {
     /// Waiting calls whose bundle cannot be read.
     pub calls: u64,
-    /// Calls in members without a record: nobody knows whether they were delivered.
+    /// Calls in members without a record: whether they were delivered is unknown.
     pub unknown: u64,
 }
 
@@ -181,7 +181,7 @@ impl Segment {
         self.slots.push(slot);
     }
 
-    /// A bundle that waits does so no longer. Gives where its state is in the index.
+    /// A bundle does not wait any longer. Returns where its state is in the index.
     pub(super) fn settle(&mut self, slot: usize, state: State) -> Option<u64> {
         let slot = self.slots.get_mut(slot)?;
         let waits = slot.state == State::Waiting;

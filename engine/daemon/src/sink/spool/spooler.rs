@@ -232,7 +232,7 @@ impl Spooler {
         }
     }
 
-    /// Reads back what is wanted, as fast as it may be.
+    /// Reads back the bundles that were ordered, no faster than the rate.
     fn load(&mut self, now: Instant) {
         while self.wanted > 0 && self.pace.is_due(now) {
             let Some(place) = self.segments.next_on_disk() else {

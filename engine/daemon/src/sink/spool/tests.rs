@@ -203,7 +203,7 @@ fn a_cut_file_costs_what_was_cut() {
                 fs::copy(whole.path().join(other), folder.path().join(other)).unwrap();
             }
             fs::write(folder.path().join(name), &bytes[..length]).unwrap();
-            // Without a header nobody knows the rules.
+            // Without a header the rules are unknown.
             let rules = if length < 64 && name.ends_with("index") {
                 0
             } else {
