@@ -124,7 +124,7 @@ struct Account {
     dropped: u64,
     /// On disk, whether in memory as well or not.
     on_disk: u64,
-    /// Without a record: nobody knows whether they were delivered.
+    /// Without a record: whether they were delivered is unknown.
     unknown: u64,
 }
 
@@ -311,7 +311,7 @@ impl<'a> Chaos<'a> {
         // The next process waits for nothing that this one has met.
         capture = self.next_process(capture)?;
         let rules = "include debug\nallow_http_url";
-        // Where the head of an index is damaged, nobody knows the rules.
+        // Where the head of an index is damaged, the rules are unknown.
         let order = capture.control(&["spool", "drain", "--url", URL, "--rules", rules])?;
         ensure!(order.code()? == 0, "{order:?}");
         eventually(PATIENCE, || {

@@ -321,7 +321,7 @@ pub trait Exchanges {
     /// two exchanges.
     fn split_response(&mut self, draft: &mut Self::Draft, call_index: u64) -> Self::Draft;
     /// A handshake of WebSocket was answered: an exchange of its own for the messages, with the same details and without
-    /// bodies. Nothing if they are not wanted. It gets any number of [`Self::message`] and [`Self::message_missing`], at most
+    /// bodies. Nothing if the settings leave them out. It gets any number of [`Self::message`] and [`Self::message_missing`], at most
     /// one [`Self::closed`], then [`Self::end`] for both sides and [`Self::finish`].
     fn conversation(&mut self, _draft: &Self::Draft, _opening: Opening) -> Option<Self::Draft> {
         None

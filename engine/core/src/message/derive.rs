@@ -13,7 +13,7 @@ use super::{Config, json};
 use crate::http::{Header, RequestHead, ResponseHead, Side};
 use crate::rules::Charset;
 
-/// What the head of a request says of a remote procedure call.
+/// Facts in the head of a request that is a remote procedure call.
 #[cold]
 pub(super) fn request(draft: &mut Draft, media: Media, head: &RequestHead<'_>) {
     begin_rpc(draft, media.system, Details::REQUEST_TYPE, head);
@@ -38,7 +38,7 @@ fn plain_connect(draft: &mut Draft, head: &RequestHead<'_>) {
     timeout(draft, head.headers);
 }
 
-/// What the head of a request of another kind says: calls of Connect without messages, SOAP, the Model Context Protocol, and
+/// Facts in the head of a request of another kind: calls of Connect without messages, SOAP, the Model Context Protocol, and
 /// whether the body may have an operation.
 #[inline(never)]
 pub(super) fn plain_request(
@@ -300,7 +300,7 @@ fn connect_code(error: &[u8]) -> Option<Status> {
     Status::of_word(&json::string(code)?)
 }
 
-/// What the messages of a side are, if a schema says it.
+/// What the messages of a side are, if a schema has them.
 pub(super) fn schema(draft: &Draft, side: Side, config: &Config) -> Option<MessageDescriptor> {
     let schemas = config.schemas.as_ref()?;
     let (_, service) = draft.facts.get(Fact::RpcService)?;
@@ -357,7 +357,7 @@ pub(super) fn has_connect_error(draft: &Draft, head: &ResponseHead<'_>) -> bool 
     draft.state.rpc == Some(System::Connect) && head.status != 200
 }
 
-/// What the head of a response says.
+/// Facts in the head of a response.
 #[cold]
 pub(super) fn response(draft: &mut Draft, media: Option<Media>, head: &ResponseHead<'_>) {
     if let Some(media) = media {
@@ -425,7 +425,7 @@ fn find<'a>(headers: &[Header<'a>], name: &[u8]) -> Option<&'a [u8]> {
     found.map(|header| header.value)
 }
 
-/// Whether a query says that it is a GET of Connect.
+/// Whether a query is that of a GET of Connect.
 fn has_connect_param(target: &[u8]) -> bool {
     let query = target.splitn(2, |byte| *byte == b'?').nth(1);
     let mut params = query.unwrap_or_default().split(|byte| *byte == b'&');

@@ -104,7 +104,7 @@ pub(super) struct State {
     pub(super) hides_framing: bool,
     /// Details that the rules did not leave as they were sent, of those that facts come from.
     pub(super) changed: Details,
-    /// What it speaks, if it is a remote procedure call.
+    /// Its protocol, if it is a remote procedure call.
     pub(super) rpc: Option<System>,
     /// What its operation is one of.
     pub(super) operation: Option<operation::Kind>,
@@ -114,7 +114,7 @@ pub(super) struct State {
     pub(super) is_graphql: bool,
     /// Its headers are those of the Model Context Protocol.
     pub(super) is_mcp: bool,
-    /// What the content type of the request says of its messages.
+    /// What its messages are by the content type of the request.
     pub(super) media: Option<Media>,
     /// Of the request, or of a response that stands alone.
     pub(super) version: Option<Version>,

@@ -32,9 +32,9 @@ impl Details {
     pub const GRPC_STATUS: Self = Self(1 << 6);
     /// `request_header:grpc-timeout` and `request_header:connect-timeout-ms`.
     pub const TIMEOUT: Self = Self(1 << 7);
-    /// `request_header:grpc-encoding` and its kin.
+    /// `request_header:grpc-encoding` and the same header of Connect.
     pub const REQUEST_ENCODING: Self = Self(1 << 8);
-    /// `response_header:grpc-encoding` and its kin.
+    /// `response_header:grpc-encoding` and the same header of Connect.
     pub const RESPONSE_ENCODING: Self = Self(1 << 9);
     /// `request_header:connect-protocol-version`.
     pub const CONNECT_VERSION: Self = Self(1 << 10);

@@ -1,6 +1,6 @@
 //! Messages within a body: one observer finds them, whatever delimits them.
 //!
-//! An [`Observer`] gets the bytes of a body as they come, decoded and before the body limit, and cuts them into [`Piece`]s:
+//! An [`Observer`] gets the bytes of a body as they come, decoded and before the body limit, and divides them into [`Piece`]s:
 //! the time of the bytes, the [`Kind`] of the message they belong to, and the slice itself, which is borrowed. A message is
 //! over with the piece that [ends](Piece::is_last) it. [`Seen`] has what is known of all of them.
 //!

@@ -1,4 +1,4 @@
-//! Operations: what a call asks for where its URL does not say it, from the body of the request, and errors in a response that
+//! Operations: what a call asks for where its URL does not show it, from the body of the request, and errors in a response that
 //! has succeeded for HTTP.
 //!
 //! Source: GraphQL over HTTP, JSON-RPC 2.0, the Model Context Protocol (which is JSON-RPC). Nothing is guessed from a path. The

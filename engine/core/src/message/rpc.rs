@@ -1,7 +1,8 @@
 //! Remote procedure calls: gRPC, gRPC-Web and Connect, and what their heads say of a call.
 //!
 //! Source: `PROTOCOL-HTTP2` and `PROTOCOL-WEB` of gRPC, and the protocol reference of Connect (`docs/grpc.md`). A call is
-//! recognised by the content type of its request alone; nothing is guessed from a path or a body.
+//! recognised by the content type of its request (of its response, where that of the request is unknown), and one of Connect
+//! that looks like any other by a header or a parameter; nothing is guessed from a path or a body.
 
 mod base64;
 mod status;
@@ -9,7 +10,7 @@ mod status;
 pub(super) use base64::Base64;
 pub(super) use status::Status;
 
-/// What a call speaks.
+/// The protocol of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum System {
     Grpc,
@@ -47,7 +48,7 @@ pub(super) enum Element {
     Other,
 }
 
-/// What a content type says of a body.
+/// What a body is by its content type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Media {
     pub(super) system: System,

@@ -20,7 +20,7 @@ impl Schemas {
         Ok(Self { pool })
     }
 
-    /// What a method takes, and what it gives.
+    /// The types of the messages that a method takes and returns.
     pub(super) fn of_method(
         &self,
         service: &[u8],

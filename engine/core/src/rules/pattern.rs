@@ -152,7 +152,7 @@ impl Pattern {
     }
 
     /// Whether the prefilter of the pattern shows that it is not found in `value`. That is the answer for most patterns and
-    /// values, so whoever has many patterns asks for it before anything else.
+    /// values, so code with many patterns checks it before anything else.
     #[inline]
     pub(super) fn is_ruled_out(&self, value: &str) -> bool {
         match &self.engine {

@@ -94,7 +94,7 @@ impl RuleSet {
             hasher.write(pattern.source().as_bytes());
         }
         hasher.write(&[2, self.sample.unwrap_or(0)]);
-        // 0 stands for rules that nobody knows.
+        // 0 stands for rules that are not known.
         hasher.finish().max(1)
     }
 

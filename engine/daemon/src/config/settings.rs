@@ -226,7 +226,7 @@ settings! {
         .of(Calls, READING)
         .sets(|config, is_on| config.message.websocket = *is_on);
 
-    /// Seconds after which a stream of messages is reported in parts, and between these.
+    /// Seconds between the parts in which a long stream of messages is reported.
     ///
     /// Event streams, gRPC and WebSockets (`--websocket`) may go on for hours. By default each is one call, at its end. With
     /// this setting it is a line as often as this, if messages have come, and a last one: `custom_field:stream_part` has their
@@ -351,10 +351,10 @@ settings! {
         .flag("bundle-queue-size", "COUNT")
         .of(Delivery, CAPTURING);
 
-    /// Give bundles up that the destination refuses with 401, 403, 404, 405 or 407.
+    /// Give up bundles that the destination refuses with 401, 403, 404, 405 or 407.
     ///
-    /// Such an answer stands until somebody mends a token, a path or the destination. By default the bundles are kept, and
-    /// tried again after growing pauses of up to a minute.
+    /// Such answers stay the same until somebody corrects a token, a path or the destination. By default the bundles are kept,
+    /// and tried again after growing pauses of up to a minute.
     drop_refused: Switch = Setting::new("SNIFFER_DROP_REFUSED", || false)
         .flag("drop-refused", "")
         .of(Delivery, DELIVERING);

@@ -9,7 +9,7 @@
 //! At least once: a bundle leaves the backlog when it was acknowledged (204), refused for good, or given up and counted.
 //! So at any time `pushed + recovered = sent + dropped(reason) + spooled + in flight`, in calls. The contract: `POST`, NDJSON, zlib named
 //! `deflated`, 204; connection failures, time-outs, 408, 425, 429 and 5xx are tried again, with the same idempotency
-//! key, and so are, slowly, 401, 403, 404, 405 and 407, which people mend.
+//! key, and so are, after long pauses, 401, 403, 404, 405 and 407, which people can correct.
 //!
 //! It does not compress, which would make one thread the bottleneck, and leaves the disk to the thread of the
 //! [spool](super::spool).
@@ -133,7 +133,7 @@ impl Http {
         self
     }
 
-    /// Gives bundles up at an answer that somebody has to mend, instead of keeping them.
+    /// Gives up bundles at an answer that somebody has to correct, instead of keeping them.
     pub fn dropping_refused(mut self, wanted: bool) -> Self {
         self.config.drops_refused = wanted;
         self

@@ -98,7 +98,7 @@ impl Opened {
         &self.config.folder
     }
 
-    /// Gives up what is held because of other rules, or everything. Gives the calls in it.
+    /// Gives up what is held because of other rules, or everything. Returns the number of calls in it.
     pub fn discard(mut self, all: bool) -> u64 {
         let given_up = self.segments.discard(all);
         self.segments.close();
@@ -109,7 +109,7 @@ impl Opened {
     ///
     /// # Errors
     ///
-    /// The kernel gives no thread.
+    /// The kernel refuses the thread.
     pub fn start(self, parker: Arc<Parker>) -> io::Result<Spool> {
         let totals = self.segments.totals();
         let shown = Arc::new(Shown::default());
@@ -167,7 +167,7 @@ impl Spool {
         self.damage
     }
 
-    /// What other threads may know of it.
+    /// What other threads may read of it.
     pub fn view(&self) -> View {
         View {
             shown: self.shown.clone(),

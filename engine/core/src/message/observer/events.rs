@@ -32,7 +32,7 @@ pub(super) struct Events {
     is_first: bool,
     /// The event has a `data` field.
     has_data: bool,
-    /// What a field of the event says of the end.
+    /// How the stream ends by a field of the event.
     hint: Option<Outcome>,
     outcome: Option<Outcome>,
 }
@@ -129,7 +129,7 @@ impl Events {
     }
 }
 
-/// What the data of an event says: the mark of the APIs of models, or an object whose first member is an error.
+/// How the stream ends by the data of an event: the mark of the APIs of models, or an object whose first member is an error.
 fn outcome_of_data(value: &[u8], is_cut: bool) -> Option<Outcome> {
     if !is_cut && value.trim_ascii_end() == b"[DONE]" {
         return Some(Outcome::Done);
@@ -139,7 +139,7 @@ fn outcome_of_data(value: &[u8], is_cut: bool) -> Option<Outcome> {
     is_error.starts_with(b":").then_some(Outcome::Error)
 }
 
-/// What the name of an event says.
+/// How the stream ends by the name of an event.
 fn outcome_of_name(name: &[u8]) -> Option<Outcome> {
     match name {
         b"error" | b"response.failed" => Some(Outcome::Error),

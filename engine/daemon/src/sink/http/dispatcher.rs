@@ -267,7 +267,7 @@ impl Dispatcher {
         inner.in_trouble(&event, now);
     }
 
-    /// The collector takes nothing until somebody mends it or the settings; everything is kept meanwhile.
+    /// The collector takes nothing until somebody corrects it or the settings; everything is kept meanwhile.
     fn is_mendable(&self, inner: &mut Inner, outcome: &Outcome, now: Instant) {
         let Some(refusal) = Refusal::of(outcome, &self.refusal) else {
             return;

@@ -43,7 +43,7 @@ pub(super) enum Event {
         /// Calls that this uploader has given up so far.
         calls_lost: u64,
     },
-    /// The collector refuses everything until somebody mends it or the settings; bundles are kept and tried slowly.
+    /// The collector refuses everything until somebody corrects it or the settings; bundles are kept, and tried after long pauses.
     Kept {
         /// What is wrong.
         refusal: Refusal,

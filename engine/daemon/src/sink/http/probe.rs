@@ -29,7 +29,7 @@ const TOPIC: &str = "capture URL";
 const WAITS: &str = "calls would wait, and be dropped when no more can be kept";
 const REFUSES: &str = "calls would be refused, and so lost";
 const KEEPS: &str =
-    "calls would be kept until somebody mends it, and dropped when no more can be kept";
+    "calls would be kept until this is corrected, and dropped when no more can be kept";
 const COUNTS: &str = "calls would count as delivered";
 
 /// What a capture with these settings would meet.

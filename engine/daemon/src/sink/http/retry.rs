@@ -83,7 +83,7 @@ pub(super) struct Retry {
     random: u64,
     /// No wait is longer; lowered while stopping.
     longest: Duration,
-    /// The same after an answer that somebody has to mend.
+    /// The same after an answer that somebody has to correct.
     longest_refused: Duration,
     /// Bundles are given up at such an answer.
     drops_refused: bool,
@@ -221,11 +221,11 @@ mod tests {
         let now = Instant::now();
         for number in 100..=999 {
             let passes = matches!(number, 408 | 425 | 429) || (500..600).contains(&number);
-            let mends = matches!(number, 401 | 403 | 404 | 405 | 407);
+            let is_correctable = matches!(number, 401 | 403 | 404 | 405 | 407);
             for drops_refused in [false, true] {
                 let mut retry = Retry::new(7, drops_refused);
                 let action = retry.next(&status(number), 1, now);
-                let again = passes || mends && !drops_refused;
+                let again = passes || is_correctable && !drops_refused;
                 let expected = match number {
                     200..=299 => Action::Done,
                     413 => Action::Divide,

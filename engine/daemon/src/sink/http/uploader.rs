@@ -61,7 +61,7 @@ pub(super) struct Config {
     pub(super) silence_max: Duration,
     /// Which of the kernel's interfaces to use.
     pub(super) driver: Choice,
-    /// Bundles are given up at an answer that somebody has to mend.
+    /// Bundles are given up at an answer that somebody has to correct.
     pub(super) drops_refused: bool,
     /// Random: spreads the retries of several sniffers over time.
     pub(super) seed: u64,

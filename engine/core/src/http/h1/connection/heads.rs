@@ -550,7 +550,7 @@ impl<D> Connection<D> {
         };
     }
 
-    /// What follows is a WebSocket: if its messages are wanted, they are an exchange of their own.
+    /// What follows is a WebSocket: if its messages are to be read, they are an exchange of their own.
     #[cold]
     fn open_websocket<X: Exchanges<Draft = D>>(
         &mut self,
