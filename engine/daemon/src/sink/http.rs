@@ -12,7 +12,7 @@
 //! key, and so are, after long pauses, 401, 403, 404, 405 and 407, which people can correct.
 //!
 //! It does not compress, which would make one thread the bottleneck, and leaves the disk to the thread of the
-//! [spool](super::spool).
+//! [spool].
 
 pub mod answer;
 mod answers;
