@@ -623,7 +623,7 @@ impl<D> Pairing<D> {
 
     fn begin<X: Exchanges<Draft = D>>(&mut self, origin: &mut Origin<'_>, shared: &mut Http<X>) {
         if self.queue.capacity() == 0 {
-            self.queue = shared.h1.take_queue();
+            shared.h1.take_queue(&mut self.queue);
         }
         self.calls += 1;
         origin.call_index = self.calls;
