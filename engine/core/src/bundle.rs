@@ -312,6 +312,7 @@ impl Output for Bundler {
     }
 
     /// Closes a bundle after a whole line only.
+    #[inline]
     fn parts(&mut self, parts: &[&[u8]], _room: &mut Vec<u8>, notes: &Notes) {
         let length = parts.iter().map(|part| part.len()).sum::<usize>();
         if self.lines.len() + length >= self.config.bytes {
