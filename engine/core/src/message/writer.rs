@@ -261,8 +261,10 @@ impl<O: Output> LineWriter<O> {
             }
         };
         // A body that has not ended by now never will.
-        self.end_body(&mut draft, Side::Request, BodyEnd::Cut);
-        self.end_body(&mut draft, Side::Response, BodyEnd::Cut);
+        if !(draft.request_body.state.over && draft.response_body.state.over) {
+            self.end_body(&mut draft, Side::Request, BodyEnd::Cut);
+            self.end_body(&mut draft, Side::Response, BodyEnd::Cut);
+        }
         if written {
             self.conclude(&mut draft, unpaired);
         }

@@ -113,6 +113,7 @@ impl<O: Output> LineWriter<O> {
             return self.account(draft);
         }
         let taken = self.admit(body, bytes);
+        let capacity = body.bytes.capacity();
         if body.state.mode == Mode::Collected {
             self.counters.copied_bytes += taken.len() as u64;
             body.bytes.extend_from_slice(taken);
@@ -130,7 +131,9 @@ impl<O: Output> LineWriter<O> {
             }
         }
         body.state.taken += taken.len();
-        self.account(draft);
+        if body.bytes.capacity() != capacity {
+            self.account(draft);
+        }
     }
 
     /// Counts a body that is truncated.
@@ -245,6 +248,7 @@ impl<O: Output> LineWriter<O> {
         match body.state.mode {
             _ if body.state.len == 0 => return,
             Mode::Streamed => {
+                let capacity = body.bytes.capacity();
                 if body.state.taken > 0 {
                     ndjson::escape_end(&mut body.state.tail, &mut body.bytes);
                     body.bytes.extend_from_slice(CLOSING);
@@ -252,6 +256,9 @@ impl<O: Output> LineWriter<O> {
                 } else {
                     // The opening may be there, of a body of which nothing was admitted.
                     body.bytes.clear();
+                }
+                if draft.body(side).bytes.capacity() == capacity {
+                    return;
                 }
             }
             Mode::Collected => self.end_collected(draft, side),

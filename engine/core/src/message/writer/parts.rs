@@ -57,12 +57,18 @@ impl<O: Output> LineWriter<O> {
     }
 
     /// Gives up the place of a draft.
+    #[inline]
     pub(super) fn unkept(&mut self, draft: Handle) -> Handle {
-        let Err(Unwritten::Kept(place)) = draft else {
-            return draft;
-        };
+        match draft {
+            Err(Unwritten::Kept(place)) => self.take_kept(place),
+            draft => draft,
+        }
+    }
+
+    #[cold]
+    fn take_kept(&mut self, place: u32) -> Handle {
         let Some(mut open) = self.kept.take(place) else {
-            return draft;
+            return Err(Unwritten::Kept(place));
         };
         self.kept.free.push(place);
         if let Some(parts) = open.parts.take().filter(|parts| parts.number > 0) {
