@@ -167,6 +167,7 @@ impl Bundler {
     }
 
     /// The oldest closed bundle.
+    #[inline]
     pub fn pop(&mut self) -> Option<Bundle> {
         self.ready.pop_front()
     }

@@ -281,7 +281,7 @@ impl<O: Output> LineWriter<O> {
             return;
         };
         let mut times = std::mem::take(&mut work.spare);
-        let mut facts = std::mem::take(&mut work.facts);
+        let mut facts = Vec::new();
         let mut filter = RuleFilter {
             set,
             findings: &mut draft.state.findings,
@@ -296,6 +296,7 @@ impl<O: Output> LineWriter<O> {
         }
         let may_have_facts = !draft.facts.is_empty() || draft.response_body.observer.is_some();
         if self.config.annotate && may_have_facts {
+            facts = std::mem::take(&mut self.work.facts);
             self.write_facts(draft, &mut facts);
         }
         let Some(set) = set_of(&mut self.set, &mut self.retired, draft.state.rule_set) else {
@@ -317,8 +318,10 @@ impl<O: Output> LineWriter<O> {
         }
         times.clear();
         self.work.spare = times;
-        facts.clear();
-        self.work.facts = facts;
+        if facts.capacity() > 0 {
+            facts.clear();
+            self.work.facts = facts;
+        }
     }
 
     /// Passes the line to the output in its parts; `last` holds the details after all others, and annotations are appended
