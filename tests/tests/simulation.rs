@@ -11,7 +11,9 @@ use std::env;
 use anyhow::{Context as _, Result, ensure};
 use bench::collect::{Row, value};
 use bench::seed::Seed;
-use bench::traffic::{Accidents, Conversation, Exchange, Framing, Shape, Vxlan, Wire, frames};
+use bench::traffic::{
+    Accidents, Conversation, Exchange, Frame, Framing, Shape, Vxlan, Wire, frames,
+};
 use engine_core::message::ShedPolicy;
 use engine_core::pipeline::Config;
 use tests::engine::{Reader, Reading, captured, read};
@@ -338,17 +340,7 @@ fn shed_calls_change_no_other() {
         let world = World::seeded(&mut seed, accidents);
         let frames = frames(&world.talks, &world.accidents, &mut seed);
         let start = seed.within(0..=frames.len() / 4);
-        let read = |shed| {
-            let mut reader = Reader::new(&Config::default());
-            reader.set_shed_policy(ShedPolicy {
-                shed,
-                ..ShedPolicy::default()
-            });
-            for frame in &frames[start..] {
-                reader.feed(&captured(frame, usize::MAX));
-            }
-            reader.finish()
-        };
+        let read = |shed| read_shedding(&Config::default(), &frames[start..], shed);
         let (whole, mut some) = (read(0), read(ShedPolicy::CALLS / 2));
         // Skimmed heads do not count lines without a colon.
         some.ledger.http.header_lines_odd = whole.ledger.http.header_lines_odd;
@@ -432,6 +424,19 @@ fn nothing_false_of_streams(world: &World, reading: Reading) -> Result<()> {
         "{http:?}"
     );
     Ok(())
+}
+
+/// What is read of `frames` where this share of the calls is shed.
+fn read_shedding(config: &Config, frames: &[Frame], shed: u16) -> Reading {
+    let mut reader = Reader::new(config);
+    reader.set_shed_policy(ShedPolicy {
+        shed,
+        ..ShedPolicy::default()
+    });
+    for frame in frames {
+        reader.feed(&captured(frame, usize::MAX));
+    }
+    reader.finish()
 }
 
 fn annotated() -> Config {
@@ -536,17 +541,7 @@ fn streams_that_are_shed_change_no_other() {
         let mut world = World::seeded(&mut seed, accidents);
         in_http2(&mut world, &mut seed);
         let frames = frames(&world.talks, &world.accidents, &mut seed);
-        let read = |shed| {
-            let mut reader = Reader::new(&annotated());
-            reader.set_shed_policy(ShedPolicy {
-                shed,
-                ..ShedPolicy::default()
-            });
-            for frame in &frames {
-                reader.feed(&captured(frame, usize::MAX));
-            }
-            reader.finish()
-        };
+        let read = |shed| read_shedding(&annotated(), &frames, shed);
         let (whole, mut some) = (read(0), read(ShedPolicy::CALLS / 2));
         // Skimmed heads are not looked at for what is malformed.
         some.ledger.http.http2_messages_malformed = whole.ledger.http.http2_messages_malformed;
