@@ -57,6 +57,22 @@ pub const POST_LINES_MAX: usize = 64 << 10;
 /// Members of one line, eight times what HTTP leaves in headers; past it the line is a bad one. Each costs a row of the page.
 pub const LINE_DETAILS_MAX: usize = 16 << 10;
 
+/// Facts of one call that are kept in columns, several times what an annotated call has; the others are found in the line alone.
+pub const FACTS_MAX: usize = 48;
+
+/// Bytes of the name and of the value of a fact in its column, as many as annotations have at most; the line has all of it.
+pub const FACT_BYTES_MAX: usize = 256;
+
+/// How far the time of a call may lie before its arrival, which is how long a spool keeps calls; past it the arrival counts.
+pub const NOW_BEHIND_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How far it may lie behind its arrival, because of clocks that differ; past it the arrival counts.
+pub const NOW_AHEAD_MAX: Duration = Duration::from_secs(600);
+
+/// Endpoints that the store distinguishes before the next one is `…other`: what an API of a thousand routes on ten hosts has.
+/// Each is held in memory while the store runs, at most 1 KiB.
+pub const ENDPOINTS_MAX: usize = 10_000;
+
 /// Bytes of bodies that have arrived and are not answered, from this host; 503 past it.
 pub const BODIES_LOCAL_BYTES: usize = 64 << 20;
 

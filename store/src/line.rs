@@ -10,15 +10,26 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 
-use crate::limits::{COLUMN_BYTES_MAX, LINE_DETAILS_MAX, NOTE_CHARS_MAX};
+use crate::fields::Field;
+use crate::limits::{
+    COLUMN_BYTES_MAX, FACT_BYTES_MAX, FACTS_MAX, LINE_DETAILS_MAX, NOTE_CHARS_MAX, NOW_AHEAD_MAX,
+    NOW_BEHIND_MAX,
+};
 
 /// What a line fills columns with.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
+    /// When the call was, in Unix milliseconds: `now`, or the arrival where a line has none or one that cannot be; see
+    /// [`place_in_time`](Self::place_in_time). 0 until the store has set it.
+    pub time_ms: i64,
+    /// When the store received it, in Unix milliseconds. 0 until the store has set it.
+    pub received_ms: i64,
     /// `now`: Unix time of the response's first packet, in milliseconds. A rule may have removed it.
     pub now_ms: Option<i64>,
     /// `interval`: request to response, in milliseconds.
     pub interval_ms: Option<i64>,
+    /// From the end of the request to the first byte of the response, in milliseconds, at least one.
+    pub first_byte_ms: Option<i64>,
     /// `request_method`.
     pub method: String,
     /// `request_url`.
@@ -37,6 +48,34 @@ pub struct Columns {
     pub content_type: String,
     /// Remarks for the list: truncated bodies, missing bytes, the network.
     pub note: String,
+    /// The path with ids as `*`. Empty until the store has set it.
+    pub endpoint: String,
+    /// The annotation `operation`.
+    pub operation: String,
+    /// The annotation `operation_kind`.
+    pub operation_kind: String,
+    /// `http/` and the annotation `http_version`, or `websocket`.
+    pub protocol: String,
+    /// The annotation `vni`.
+    pub vni: Option<i64>,
+    /// The annotation `client_address`.
+    pub client: String,
+    /// The annotation `client_port`.
+    pub client_port: Option<i64>,
+    /// The annotation `server_address`.
+    pub server: String,
+    /// The annotation `server_port`.
+    pub server_port: Option<i64>,
+    /// The detail `host`: the machine that captured the call.
+    pub appliance: String,
+    /// Who posted it. Empty until the store has set it.
+    pub sender: String,
+    /// The annotation `connection_id`.
+    pub connection: String,
+    /// Name and value of the other annotations, at most [`FACTS_MAX`] of them, each cut to [`FACT_BYTES_MAX`] bytes.
+    pub facts: Vec<(String, String)>,
+    /// Not all annotations are in [`facts`](Self::facts), or not all of one.
+    pub are_facts_cut: bool,
 }
 
 /// Name and value of one detail.
@@ -50,9 +89,14 @@ impl Columns {
     pub fn read(line: &str) -> Result<Self, NotALine> {
         let mut columns = Self::default();
         let mut host_header = String::new();
+        let mut times = Times::default();
         each_detail(line, |name, value| {
-            columns.fill(&name, value, &mut host_header);
+            match name.strip_prefix("custom_field:") {
+                Some(annotation) => columns.annotate(annotation, &value, &mut times),
+                None => columns.fill(&name, value, &mut host_header),
+            }
         })?;
+        columns.first_byte_ms = times.first_byte_ms();
         let (host, path) = split_url(&columns.url);
         columns.host = first_bytes(if host.is_empty() { &host_header } else { host });
         columns.path = first_bytes(path);
@@ -79,13 +123,149 @@ impl Columns {
             "response_header:content-type" if self.content_type.is_empty() => {
                 self.content_type = media_type(&value);
             }
-            _ => {
-                if let Some(annotation) = name.strip_prefix("custom_field:") {
-                    note(&mut self.note, annotation, &value);
-                }
-            }
+            "host" => first(&mut self.appliance, &value),
+            _ => {}
         }
     }
+
+    fn annotate(&mut self, name: &str, value: &str, times: &mut Times) {
+        note(&mut self.note, name, value);
+        let number = |column: &mut Option<i64>| {
+            if column.is_none() {
+                *column = value.parse().ok();
+            }
+        };
+        match name {
+            "vni" => number(&mut self.vni),
+            "client_port" => number(&mut self.client_port),
+            "server_port" => number(&mut self.server_port),
+            "client_address" => first(&mut self.client, value),
+            "server_address" => first(&mut self.server, value),
+            "connection_id" => first(&mut self.connection, value),
+            "operation" => first(&mut self.operation, value),
+            "operation_kind" => first(&mut self.operation_kind, value),
+            "http_version" if self.protocol.is_empty() => {
+                self.protocol = first_bytes(&format!("http/{value}"));
+            }
+            "stream" if value == "websocket" => self.protocol = value.into(),
+            "request_ended" => times.request_ended = value.parse().ok(),
+            "response_started" => times.response_started = value.parse().ok(),
+            _ if APART.contains(&name) => {}
+            _ => self.fact(name, value),
+        }
+    }
+
+    fn fact(&mut self, name: &str, value: &str) {
+        if self.facts.iter().any(|(known, _)| known == name) {
+            return;
+        }
+        if self.facts.len() >= FACTS_MAX || name.len() > FACT_BYTES_MAX {
+            self.are_facts_cut = true;
+            return;
+        }
+        let end = value.floor_char_boundary(FACT_BYTES_MAX);
+        self.are_facts_cut |= end < value.len();
+        let value = value.get(..end).unwrap_or_default();
+        self.facts.push((name.into(), value.into()));
+    }
+
+    /// Sets when the call was. A `now` that is further from the arrival than a clock or a spool can put it would be the oldest or
+    /// newest call for ever: the arrival counts instead, with a note. Where calls are moved from another store, `now` counts.
+    pub fn place_in_time(&mut self, received_ms: i64, is_imported: bool) {
+        self.received_ms = received_ms;
+        self.time_ms = received_ms;
+        let Some(now_ms) = self.now_ms else { return };
+        let oldest = received_ms.saturating_sub(milliseconds_of(NOW_BEHIND_MAX));
+        let newest = received_ms.saturating_add(milliseconds_of(NOW_AHEAD_MAX));
+        if (oldest..=newest).contains(&now_ms) || (is_imported && now_ms >= 0) {
+            self.time_ms = now_ms;
+        } else {
+            remark_on(&mut self.note, "time of arrival");
+        }
+    }
+
+    /// The number of a field; none where the call has none, or the field holds a text.
+    pub fn number(&self, field: Field) -> Option<i64> {
+        match field {
+            Field::Time => Some(self.time_ms),
+            Field::Received => Some(self.received_ms),
+            Field::Took => self.interval_ms,
+            Field::FirstByte => self.first_byte_ms,
+            Field::Status => self.status,
+            Field::RequestBytes => self.request_bytes,
+            Field::ResponseBytes => self.response_bytes,
+            Field::Vni => self.vni,
+            Field::ClientPort => self.client_port,
+            Field::ServerPort => self.server_port,
+            _ => None,
+        }
+    }
+
+    /// The text of a field; empty where the call has none, or the field holds a number.
+    pub fn text(&self, field: Field) -> &str {
+        match field {
+            Field::Method => &self.method,
+            Field::Host => &self.host,
+            Field::Path => &self.path,
+            Field::Url => &self.url,
+            Field::Endpoint => &self.endpoint,
+            Field::Operation => &self.operation,
+            Field::OperationKind => &self.operation_kind,
+            Field::ContentType => &self.content_type,
+            Field::Protocol => &self.protocol,
+            Field::Client => &self.client,
+            Field::Server => &self.server,
+            Field::Appliance => &self.appliance,
+            Field::Sender => &self.sender,
+            Field::Connection => &self.connection,
+            Field::Note => &self.note,
+            _ => "",
+        }
+    }
+
+    /// The value of a fact.
+    pub fn fact_of(&self, name: &str) -> Option<&str> {
+        let fact = self.facts.iter().find(|(known, _)| known == name);
+        fact.map(|(_, value)| value.as_str())
+    }
+}
+
+/// Annotations that are no [`facts`](Columns::facts): they have fields of their own, or no two calls have the same, so that a
+/// column of them would be as long as the details in the lines.
+pub const APART: [&str; 15] = [
+    "vni",
+    "client_port",
+    "server_port",
+    "client_address",
+    "server_address",
+    "connection_id",
+    "operation",
+    "operation_kind",
+    "http_version",
+    "stream",
+    "exchange_id",
+    "request_started",
+    "request_ended",
+    "response_started",
+    "response_ended",
+];
+
+/// Packet times of a call in nanoseconds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Times {
+    request_ended: Option<i64>,
+    response_started: Option<i64>,
+}
+
+impl Times {
+    fn first_byte_ms(self) -> Option<i64> {
+        let waited = self.response_started?.checked_sub(self.request_ended?)?;
+        Some((waited / 1_000_000).max(1))
+    }
+}
+
+fn milliseconds_of(time: std::time::Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Why a text is no line.
@@ -226,9 +406,12 @@ fn remark(name: &str, value: &str) -> Option<String> {
 }
 
 fn note(note: &mut String, name: &str, value: &str) {
-    let Some(remark) = remark(name, value) else {
-        return;
-    };
+    if let Some(remark) = remark(name, value) {
+        remark_on(note, &remark);
+    }
+}
+
+fn remark_on(note: &mut String, remark: &str) {
     let free = NOTE_CHARS_MAX.saturating_sub(note.chars().count());
     let separator = if note.is_empty() { "" } else { ", " };
     note.extend(separator.chars().chain(remark.chars()).take(free));
@@ -362,6 +545,11 @@ mod tests {
                 response_bytes: Some(2),
                 content_type: "application/json".into(),
                 note: "VNI 7, 12 B missing".into(),
+                vni: Some(7),
+                client_port: Some(9),
+                appliance: "logger".into(),
+                facts: vec![("missing_bytes".into(), "12".into())],
+                ..Columns::default()
             },
         );
     }
