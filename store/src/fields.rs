@@ -159,12 +159,7 @@ pub const FIELDS: [Spec; FIELD_COUNT] = [
     spec(Field::Client, Kind::Text, "client", &["client_address"]),
     spec(Field::ClientPort, Kind::Number, "client_port", &[]),
     spec(Field::Server, Kind::Text, "server", &["server_address"]),
-    spec(
-        Field::ServerPort,
-        Kind::Number,
-        "server_port",
-        &["port"],
-    ),
+    spec(Field::ServerPort, Kind::Number, "server_port", &["port"]),
     spec(Field::Appliance, Kind::Text, "appliance", &[]),
     spec(Field::Sender, Kind::Text, "sender", &[]),
     spec(

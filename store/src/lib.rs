@@ -25,6 +25,7 @@ mod capture;
 mod clock;
 mod config;
 pub mod content;
+pub mod date;
 pub mod endpoint;
 mod expiry;
 pub mod fields;

@@ -137,6 +137,19 @@ pub const SEARCH_TIME_MAX: Duration = Duration::from_secs(2);
 /// Bytes of a filter, so that its patterns stay small; 400 past it.
 pub const FILTER_BYTES_MAX: usize = 1024;
 
+/// Words and values of a filter; 400 past it. Each looks at a line once.
+pub const FILTER_TERMS_MAX: usize = 64;
+
+/// Parentheses and `not`s of a filter within each other; 400 past it. Each takes some hundred bytes of stack.
+pub const FILTER_DEPTH_MAX: usize = 32;
+
+/// Patterns of a filter; 400 past it.
+pub const FILTER_PATTERNS_MAX: usize = 16;
+
+/// Bytes of one compiled pattern, and of what its search remembers in each thread: enough for a few classes of Unicode. 400 past
+/// the first; past the second the search forgets and starts again.
+pub const FILTER_PATTERN_BYTES_MAX: usize = 256 << 10;
+
 /// Bytes of the text of an id or a place; 400 past it. Time, bundle and line in base 36 need 40.
 pub const ID_BYTES_MAX: usize = 64;
 

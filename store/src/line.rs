@@ -375,12 +375,17 @@ fn first_bytes(text: &str) -> String {
     format!("{}…", text.get(..end).unwrap_or_default())
 }
 
-fn length(text: &str) -> i64 {
+/// Whether a text of a column may be the beginning of a longer one.
+pub(crate) fn is_cut(column: &str) -> bool {
+    column.len() > COLUMN_BYTES_MAX - '…'.len_utf8() && column.ends_with('…')
+}
+
+pub(crate) fn length(text: &str) -> i64 {
     i64::try_from(text.len()).unwrap_or(i64::MAX)
 }
 
 /// Some loggers write fractions; anything below one millisecond counts as one, as in the reference database.
-fn milliseconds(text: &str) -> Option<i64> {
+pub(crate) fn milliseconds(text: &str) -> Option<i64> {
     let value: f64 = text.trim().parse().ok()?;
     // The cast saturates, and NaN and infinity are excluded.
     value.is_finite().then(|| (value as i64).max(1))
@@ -418,7 +423,7 @@ fn remark_on(note: &mut String, remark: &str) {
 }
 
 /// Authority without user info, and everything from the path on.
-fn split_url(url: &str) -> (&str, &str) {
+pub(crate) fn split_url(url: &str) -> (&str, &str) {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let at = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(at);

@@ -13,6 +13,7 @@ use bench::traffic::{Conversation, Exchange, Frame, Shape, Side, Wire, write_pca
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use nix::sys::signal::Signal;
+use store::filter::Filter;
 use tests::process::{Ended, PATIENCE, Running, eventually, run};
 use tests::program::{sniffer, sniffer_ends};
 use tests::truth;
@@ -362,6 +363,43 @@ fn a_count_ends_the_reading() -> Result<()> {
     );
     let ended = read(&["-n", "3", "--ledger", "-", "--strict"], &[&file])?;
     ensure!(ended.stdout.contains("\"sent\":3"), "{ended:?}");
+    Ok(())
+}
+
+#[test]
+fn a_filter_chooses_calls() -> Result<()> {
+    let traffic = Traffic::new(11, 12)?;
+    let files = traffic.rotated(&["a.pcap"])?;
+    let lines = |words: &[&str]| -> Result<Vec<String>> {
+        let ended = read(words, &paths(&files))?;
+        ensure!(ended.code()? == 0, "{}", ended.stderr);
+        Ok(ended.stdout.lines().map(str::to_owned).collect())
+    };
+    let all = lines(&["--annotate"])?;
+    let matching = |filter: &str| -> Result<Vec<String>> {
+        let filter = Filter::parse(filter).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let mut found = all.clone();
+        found.retain(|line| filter.matches(line));
+        ensure!(!found.is_empty() && found.len() < all.len(), "it chooses");
+        Ok(found)
+    };
+    for filter in [
+        "method==GET",
+        "status>=300 or client_port>1 and method!=GET",
+    ] {
+        let expected = matching(filter)?;
+        let found = lines(&["--annotate", "--where", filter])?;
+        ensure!(found == expected, "{filter}: {} calls", found.len());
+    }
+    // What is compared is in the lines without a word about it.
+    let port = "client_port>0 method==GET";
+    ensure!(lines(&["--where", port])? == matching("method==GET")?);
+
+    let refused = read(&["--where", "statsu>=500"], &paths(&files))?;
+    ensure!(refused.code()? == 2, "{refused:?}");
+    for part in ["error[E130]", "\n         ^^^^^^\n", "fix: status>=500"] {
+        ensure!(refused.stderr.contains(part), "{}", refused.stderr);
+    }
     Ok(())
 }
 

@@ -21,6 +21,7 @@ mod destination;
 #[cfg(test)]
 mod documents;
 pub mod environment;
+mod filter;
 pub mod flags;
 mod folders;
 pub mod guess;
@@ -39,6 +40,7 @@ mod wrap;
 
 pub use credentials::Credentials;
 pub use destination::Destination;
+pub use filter::filter;
 pub use folders::{is_root, user};
 pub use kinds::Metrics;
 pub use mode::CaptureMode;

@@ -75,7 +75,10 @@ struct Options {
 pub fn command(flags: ReadFlags, invocation: &Invocation) -> Result<Exit, Diagnostic> {
     let mut values = invocation.values()?;
     flags.settings.apply(&mut values);
-    let reading = config::reading(&values)?;
+    let mut reading = config::reading(&values)?;
+    let filter = config::filter(flags.filter.as_deref().unwrap_or_default())?;
+    // What a filter compares has to be there.
+    reading.settings.annotate |= filter.needs_annotations();
     let ledger = flags.ledger.as_deref().map(LedgerFile::open).transpose()?;
     let paths: Vec<PathBuf> = flags.from.into_iter().chain(flags.files).collect();
     confine(&paths, flags.follow, &reading.settings, invocation.console);
@@ -91,6 +94,7 @@ pub fn command(flags: ReadFlags, invocation: &Invocation) -> Result<Exit, Diagno
             colour: invocation.flags.color,
             calls_max: flags.calls.unwrap_or(u64::MAX),
             body_bytes_max: reading.settings.body_bytes_max,
+            filter,
         },
         reading,
         paths,
@@ -244,6 +248,7 @@ impl Reader<'_> {
             copies: &copies,
             settings: &options.reading.settings,
             printed: printer.calls,
+            not_matching: printer.calls_not_matching,
             beyond: printer.calls_beyond,
         };
         let paths = options.paths.iter();

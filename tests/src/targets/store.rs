@@ -2,9 +2,9 @@
 
 use ::store::bundle::Bundle;
 use ::store::content;
-use ::store::filter::Filter;
+use ::store::filter::{Expression, Filter};
 use ::store::limits::{COLUMN_BYTES_MAX, LINE_DETAILS_MAX, NOTE_CHARS_MAX, POST_LINES_MAX};
-use ::store::line;
+use ::store::line::{self, Columns};
 use ::store::sender::Sender;
 use engine_core::limits::LINE_DETAILS_MAX as ENGINE_DETAILS_MAX;
 use serde_json::Value;
@@ -87,30 +87,48 @@ fn check_line(line: &str) {
     }
 }
 
-/// A filter, a NUL, and a line: a filter matches where each of its words does, and what it matches contains them.
+/// A filter, a NUL, and a line: an error has its place in the text, columns decide as the line does, and laws of logic hold. A word
+/// that matches occurs in the line.
 pub(super) fn store_filter(input: &[u8]) {
     let cut = input.iter().position(|byte| *byte == 0);
     let (text, line) = input.split_at(cut.unwrap_or(input.len()));
+    let line = line.strip_prefix(b"\0").unwrap_or(line);
     let (Ok(text), Ok(line)) = (std::str::from_utf8(text), std::str::from_utf8(line)) else {
         return;
     };
-    let Ok(filter) = Filter::parse(text) else {
-        return;
+    let filter = match Filter::parse(text) {
+        Ok(filter) => filter,
+        Err(error) => {
+            assert!(error.position <= error.end && error.end <= text.len());
+            assert!(text.get(error.position..error.end).is_some(), "{text:?}");
+            assert!(!error.to_string().is_empty());
+            return;
+        }
     };
     let matches = filter.matches(line);
-    let mut words = text.split_whitespace();
-    let each = |word: &str| Filter::parse(word).expect("it is shorter").matches(line);
-    assert_eq!(matches, words.clone().all(each), "{text:?}");
-    assert_eq!(filter.is_empty(), words.clone().next().is_none());
-    if matches && input.is_ascii() {
-        let line = line.to_ascii_lowercase();
-        let occurs = |word: &str| {
-            let word = word.to_ascii_lowercase();
-            let escaped = serde_json::to_string(&word).expect("a text");
-            line.contains(&word)
-                || line.contains(escaped.trim_matches('"'))
-                || escaped.len() > word.len() + 2
-        };
-        assert!(words.all(occurs), "{text:?}");
+    if let Ok(columns) = Columns::read(line) {
+        assert_eq!(filter.matches_known(&columns, line), matches, "{text:?}");
+        let decided = filter.decide(&columns);
+        assert!(decided.is_none_or(|decided| decided == matches), "{text:?}");
+    }
+    // What is made of it may be too long or too deep.
+    let check = |made: String, expected: bool| {
+        if let Ok(filter) = Filter::parse(&made) {
+            assert_eq!(filter.matches(line), expected, "{made:?}");
+        }
+    };
+    if !text.trim().is_empty() {
+        check(format!("not ({text})"), !matches);
+        check(format!("({text}) and ({text})"), matches);
+        check(format!("({text}) or not ({text})"), true);
+    }
+    if let Expression::Word(word) = filter.expression() {
+        let may_occur = word.may_occur_in(line);
+        assert!(may_occur || !matches, "{text:?}");
+        if matches && input.is_ascii() {
+            let line = line.to_ascii_lowercase();
+            let mut texts = word.texts().map(str::to_ascii_lowercase);
+            assert!(texts.any(|text| line.contains(&text)), "{text:?}");
+        }
     }
 }

@@ -289,6 +289,9 @@ pub struct ReadFlags {
     /// End after this number of calls.
     #[arg(short = 'n', long, value_name = "COUNT")]
     pub calls: Option<u64>,
+    /// Only calls that match, such as 'status>=500 and host==api.shop' (`sniffer help E130`).
+    #[arg(long = "where", value_name = "FILTER")]
+    pub filter: Option<String>,
     /// Go on with what is added to the files, and with the files that follow them, until a signal comes.
     #[arg(long)]
     pub follow: bool,

@@ -338,6 +338,18 @@ on a terminal; its token is in the file page.token of its data folder, unless SN
 "`--strict` demands that every call and packet is complete. The ledger above shows what is missing and why.";
     E121, Usage, "the ledger cannot be written",
 "The file of `--ledger FILE` cannot be created. `--ledger -` writes to standard output, after the calls.";
+    E130, Usage, "a filter cannot be read",
+"A filter chooses calls by comparisons and words: `status>=500 and host==api.shop timeout`. The message marks the place.
+
+  == != < <= > >=           status>=500    took>1.5s    response_bytes>10kB    time>2026-01-31T12:00
+  ~ !~                      path~\"^/v1/\"    a regular expression is found, or is not
+  in                        method in (PUT, POST)
+  and or not ( )            what stands side by side is joined by and
+  a word, \"several words\"  is searched for in the whole call
+
+Fields are time, took, method, host, path, url, endpoint, operation, status, request_bytes, response_bytes, content_type,
+protocol, vni, client, server, appliance and others; request_header:NAME, response_header:NAME, request_param:NAME, fact.NAME
+are the details of a call. docs/filter.md has all of it.";
     E199, Bug, "a bug in the sniffer",
 "The program reached a state that it should never reach. Please report the text above with the version.";
 }

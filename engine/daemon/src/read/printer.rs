@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use engine_core::message::{Notes, Output};
 use engine_core::time::Timestamp;
+use store::filter::Filter;
 
 use super::table::Table;
 use crate::config::command_line::Form;
@@ -45,7 +46,7 @@ fn unwritten(path: &Path, error: &io::Error) -> Diagnostic {
 }
 
 /// How calls are printed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Style {
     /// Table or NDJSON; if not given, it depends on what standard output is.
     pub(super) form: Option<Form>,
@@ -55,6 +56,8 @@ pub(super) struct Style {
     pub(super) calls_max: u64,
     /// The limit of bodies, which the table shows.
     pub(super) body_bytes_max: usize,
+    /// The calls that are printed.
+    pub(super) filter: Filter,
 }
 
 /// Prints finished lines.
@@ -66,10 +69,13 @@ pub(super) struct Printer<'a> {
     /// When the first of the lines that are not written yet was finished.
     collected_since: Option<Instant>,
     calls_max: u64,
+    filter: Filter,
     /// Calls printed.
     pub(super) calls: u64,
     /// Calls finished after the last one that is printed.
     pub(super) calls_beyond: u64,
+    /// Calls that the filter left out.
+    pub(super) calls_not_matching: u64,
     /// Calls of which something is missing.
     pub(super) incomplete: u64,
     /// Standard output is closed, or failed.
@@ -105,8 +111,10 @@ impl Printer<'_> {
             is_terminal,
             collected_since: None,
             calls_max: style.calls_max,
+            filter: style.filter.clone(),
             calls: 0,
             calls_beyond: 0,
+            calls_not_matching: 0,
             incomplete: 0,
             is_closed: false,
             error: None,
@@ -188,6 +196,12 @@ impl Output for Printer<'_> {
     fn line(&mut self, line: &[u8], notes: &Notes) {
         if self.calls >= self.calls_max {
             self.calls_beyond += 1;
+            return;
+        }
+        let matches =
+            |line: &[u8]| std::str::from_utf8(line).is_ok_and(|line| self.filter.matches(line));
+        if !self.filter.is_empty() && !matches(line) {
+            self.calls_not_matching += 1;
             return;
         }
         self.calls += 1;

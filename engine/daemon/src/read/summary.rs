@@ -27,6 +27,8 @@ pub(super) struct Outcome<'a> {
     pub(super) settings: &'a Settings,
     /// Calls that were printed.
     pub(super) printed: u64,
+    /// Calls that the filter left out.
+    pub(super) not_matching: u64,
     /// Calls that were finished after the last one to be printed.
     pub(super) beyond: u64,
 }
@@ -41,10 +43,13 @@ pub(super) fn status(outcome: &Outcome<'_>, files: Vec<String>, rules: &RuleMatc
     } = *outcome;
     let mut calls = calls(stages, None);
     calls.sent = outcome.printed;
-    if outcome.beyond > 0 {
-        calls
-            .dropped
-            .insert("beyond_count".to_owned(), outcome.beyond);
+    for (name, count) in [
+        ("beyond_count", outcome.beyond),
+        ("not_matching", outcome.not_matching),
+    ] {
+        if count > 0 {
+            calls.dropped.insert(name.to_owned(), count);
+        }
     }
     let capture = status::Capture {
         interfaces: files,
@@ -90,6 +95,7 @@ pub(super) fn summary(outcome: &Outcome<'_>, unaccounted: i64) -> String {
             stages.message.uploads_own + stages.message.uploads_other,
             "uploads of sniffers skipped",
         ),
+        (outcome.not_matching, "left out by the filter"),
         (outcome.beyond, "beyond the number of -n"),
     ] {
         if count > 0 {
