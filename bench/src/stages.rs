@@ -14,7 +14,7 @@ use engine_core::http::{
     self, BodyEnd, Exchanges, Header, Http, Origin, RequestHead, ResponseHead, Side, UnpairedReason,
 };
 use engine_core::message::{Notes, Output, ShedPolicy};
-use engine_core::pipeline::{Config, Pipeline};
+use engine_core::pipeline::{CapturePipeline, Config, Pipeline};
 use engine_core::rules::RuleSet;
 use engine_core::time::Timestamp;
 
@@ -58,7 +58,7 @@ pub enum Stage {
     /// Exchanges to lines.
     Lines(Pipeline<Count>),
     /// Lines to bundles.
-    Bundles(Pipeline<Bundler>, u64),
+    Bundles(CapturePipeline, u64),
 }
 
 /// Counts finished lines.
@@ -109,7 +109,7 @@ impl Stage {
             compression,
             ..bundle::Config::default()
         });
-        let pipeline = Pipeline::new(&Config::default(), rules("debug")?, bundler);
+        let pipeline = CapturePipeline::new(&Config::default(), rules("debug")?, bundler);
         Ok(Self::Bundles(pipeline, 0))
     }
 

@@ -56,8 +56,11 @@
 //! assert!(lines[0].contains(r#"["response_code","204"]"#), "{}", lines[0]);
 //! ```
 
+mod compiled;
+
 use std::sync::Arc;
 
+pub use self::compiled::{CapturePipeline, FilePipeline, Shared};
 use crate::decap::{self, Decap, Frame, Skip};
 use crate::flow;
 use crate::http::{self, Http, UnpairedReason};

@@ -4,14 +4,16 @@
 //! rotated while it ran, or that has a file for each direction, gives the calls that one file would have given. A pipe from
 //! a running capture is read as it comes. Standard output carries only data; messages go to standard error.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use engine_core::bundle::CallFlags;
 use engine_core::message::{Notes, Output as _};
-use engine_core::pipeline::Pipeline;
+use engine_core::pipeline::{FilePipeline, Shared};
 use engine_core::time::Timestamp;
 
 use crate::clock;
@@ -166,8 +168,10 @@ fn run(options: &Options) -> Result<Exit, Diagnostic> {
     let files = files::files(&options.paths, options.follow)?;
     let config = pipeline_config(&options.reading.settings, &options.reading.host, &[], 1);
     let rules = Arc::clone(&options.reading.rules.set);
+    let printer = Rc::new(RefCell::new(Printer::new(&options.style)));
     let mut reader = Reader {
-        pipeline: Pipeline::new(&config, rules, Printer::new(&options.style)),
+        pipeline: FilePipeline::new(&config, rules, Rc::clone(&printer) as Shared<'_>),
+        printer,
         now: Timestamp::ZERO,
         next_tick: Timestamp::ZERO,
         packets: ShardCounters::default(),
@@ -185,7 +189,9 @@ fn run(options: &Options) -> Result<Exit, Diagnostic> {
 }
 
 struct Reader<'a> {
-    pipeline: Pipeline<Printer<'a>>,
+    pipeline: FilePipeline<'a>,
+    /// The output of the pipeline.
+    printer: Rc<RefCell<Printer<'a>>>,
     now: Timestamp,
     next_tick: Timestamp,
     packets: ShardCounters,
@@ -195,26 +201,26 @@ impl Reader<'_> {
     /// Reads until the timeline ends or enough was printed.
     fn read(&mut self, timeline: &mut Timeline) {
         let mut quiet_since = None;
-        while !self.pipeline.output().has_enough() {
+        while !self.printer.borrow().has_enough() {
             match timeline.next() {
                 Next::Packet(frame) => {
                     quiet_since = None;
                     let time = frame.time;
-                    self.pipeline.output().starts_at(time);
+                    self.printer.borrow_mut().starts_at(time);
                     self.packets.frames_read += 1;
                     self.packets.frames_read_bytes += frame.bytes.len() as u64;
                     self.pipeline.feed(&frame);
                     self.now = self.now.max(time);
                     if self.now >= self.next_tick {
                         self.pipeline.tick(self.now);
-                        self.pipeline.output().flush_old();
+                        self.printer.borrow_mut().flush_old();
                         self.next_tick = self.now.after(TICK);
                     }
                 }
                 Next::Nothing => {
                     let since = *quiet_since.get_or_insert_with(Instant::now);
                     self.pass_time(since.elapsed());
-                    self.pipeline.output().flush();
+                    self.printer.borrow_mut().flush();
                     timeline.wait();
                 }
                 Next::End => return,
@@ -240,7 +246,7 @@ impl Reader<'_> {
         let ports = Port::all(self.pipeline.ports_seen());
         let unwanted = self.pipeline.ports_unwanted().clone();
         let copies = Copies::all(self.pipeline.copies_seen());
-        let printer = self.pipeline.output();
+        let mut printer = self.printer.borrow_mut();
         let outcome = Outcome {
             stages: &stages,
             ports: &ports,

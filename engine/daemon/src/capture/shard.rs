@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use engine_core::bundle::{Bundler, Compression, Encoding};
+use engine_core::bundle::{Compression, Encoding};
 use engine_core::decap::Frame;
-use engine_core::pipeline::Pipeline;
+use engine_core::pipeline::CapturePipeline;
 use engine_core::time::Timestamp;
 use engine_sys::cpu;
 use engine_sys::packet::{Trouble, Waiter};
@@ -72,7 +72,7 @@ struct ClosedRings {
 pub struct Shard {
     sources: Vec<Source>,
     closed: ClosedRings,
-    pipeline: Pipeline<Bundler>,
+    pipeline: CapturePipeline,
     /// The sinks of the rule set that the pipeline's bundler collects for.
     outlets: Outlets,
     counters: ShardCounters,
@@ -95,7 +95,7 @@ pub struct Parts {
     /// One ring on each interface, or one on all.
     pub sources: Vec<Source>,
     /// Everything from frames to bundles.
-    pub pipeline: Pipeline<Bundler>,
+    pub pipeline: CapturePipeline,
     /// How bundles are compressed when there is time for it.
     pub compression: Compression,
     /// The sinks of the rule set that the bundler of `pipeline` collects for.

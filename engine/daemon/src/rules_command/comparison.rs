@@ -3,14 +3,16 @@
 //! Two pipelines read the same packets, one without rules. Only this command prints what the rules hide, for their author,
 //! and only to standard output.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine_core::message::{Notes, Output};
-use engine_core::pipeline::Pipeline;
+use engine_core::pipeline::{FilePipeline, Shared};
 use engine_core::rules::{Rule, RuleSet};
 use engine_core::time::Timestamp;
 
@@ -72,9 +74,21 @@ fn run(
     let config = pipeline_config(&reading.settings, &reading.host, &[], 1);
     let rules = Arc::clone(&reading.rules.set);
     let none = RuleSet::parse("# none").unwrap_or_default();
+    let calls_before = Rc::new(RefCell::new(Calls::default()));
+    let calls_after = Rc::new(RefCell::new(Calls::default()));
     let mut comparison = Comparison {
-        before: Pipeline::new(&config, Arc::new(none), Calls::default()),
-        after: Pipeline::new(&config, Arc::clone(&rules), Calls::default()),
+        before: FilePipeline::new(
+            &config,
+            Arc::new(none),
+            Rc::clone(&calls_before) as Shared<'_>,
+        ),
+        after: FilePipeline::new(
+            &config,
+            Arc::clone(&rules),
+            Rc::clone(&calls_after) as Shared<'_>,
+        ),
+        calls_before,
+        calls_after,
         rules,
         hits: Vec::new(),
         dropped: 0,
@@ -100,8 +114,11 @@ fn run(
 }
 
 struct Comparison {
-    before: Pipeline<Calls>,
-    after: Pipeline<Calls>,
+    before: FilePipeline<'static>,
+    after: FilePipeline<'static>,
+    /// What `before` and `after` wrote.
+    calls_before: Rc<RefCell<Calls>>,
+    calls_after: Rc<RefCell<Calls>>,
     rules: Arc<RuleSet>,
     /// Matches per rule as of the last call.
     hits: Vec<u64>,
@@ -182,13 +199,17 @@ impl Comparison {
 
     /// Shows the calls that were completed by the last frame. Both pipelines complete them in the same order.
     fn show(&mut self) {
-        while let Some((id, before)) = self.before.output().0.pop_front() {
-            self.calls += 1;
-            let calls = &mut self.after.output().0;
-            let after = match calls.front() {
-                Some((other, _)) if *other == id => calls.pop_front().map(|(_, details)| details),
-                _ => None,
+        loop {
+            let Some((id, before)) = self.calls_before.borrow_mut().0.pop_front() else {
+                return;
             };
+            self.calls += 1;
+            let after = {
+                let calls = &mut self.calls_after.borrow_mut().0;
+                let is_kept = calls.front().is_some_and(|(other, _)| *other == id);
+                is_kept.then(|| calls.pop_front()).flatten()
+            };
+            let after = after.map(|(_, details)| details);
             self.dropped += u64::from(after.is_none());
             let acted = self.acted();
             if self.calls > self.shown_max {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use engine_core::bundle::Bundler;
 use engine_core::decap::SelfTraffic;
-use engine_core::pipeline::{self, Pipeline};
+use engine_core::pipeline::{self, CapturePipeline};
 use engine_core::uploads::Identity;
 use engine_sys::cpu;
 use engine_sys::packet::Steering;
@@ -279,12 +279,12 @@ fn pipeline(
     mut pipeline: pipeline::Config,
     bundler: Bundler,
     new_flows_seed: Option<u64>,
-) -> Pipeline<Bundler> {
+) -> CapturePipeline {
     pipeline.flow.new_flows_seed = new_flows_seed;
     pipeline.message.sample_seed = random::seed();
     // A clone has matching caches of its own, so that shards take no lock of each other's.
     let rules = Arc::new((*config.rules.set).clone());
-    Pipeline::new(&pipeline, rules, bundler)
+    CapturePipeline::new(&pipeline, rules, bundler)
 }
 
 /// The rings of each shard, one on every interface.
