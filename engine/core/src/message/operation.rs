@@ -76,7 +76,7 @@ fn of_document(document: &[u8], is_mcp: bool) -> Option<(Kind, String)> {
     }
     if version.as_deref() == Some("2.0") {
         let mut method = method?.into_owned();
-        if !is_mcp {
+        if !is_mcp && !is_start_of_mcp(&method, params) {
             return Some((Kind::JsonRpc, method));
         }
         if let Some(subject) = params.and_then(|params| mcp_subject(&method, params)) {
@@ -166,6 +166,12 @@ fn mcp_subject<'a>(method: &str, params: &'a [u8]) -> Option<Cow<'a, str>> {
     json::string(member(params, key)?)
 }
 
+/// The first request of a session, which has no header of the protocol yet.
+fn is_start_of_mcp(method: &str, params: Option<&[u8]>) -> bool {
+    let version = params.and_then(|params| member(params, b"protocolVersion"));
+    method == "initialize" && version.is_some()
+}
+
 fn member<'a>(document: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let mut members = json::members(document);
     let found = members.find(|(other, _)| *other == name);
@@ -218,6 +224,11 @@ mod tests {
         check(list, true, Some((Kind::Mcp, "tools/list")));
         let read = r#"{"jsonrpc":"2.0","method":"resources/read","params":{"uri":"file:///a"}}"#;
         check(read, true, Some((Kind::Mcp, "resources/read file:///a")));
+        let start =
+            r#"{"jsonrpc":"2.0","method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#;
+        check(start, false, Some((Kind::Mcp, "initialize")));
+        let other = r#"{"jsonrpc":"2.0","method":"initialize","params":{"rootUri":null}}"#;
+        check(other, false, Some((Kind::JsonRpc, "initialize")));
         let batch = r#"[{"jsonrpc":"2.0","method":"a"},{},{"jsonrpc":"2.0","method":"b"}]"#;
         check(batch, false, Some((Kind::JsonRpc, "a,b")));
         for other in [
