@@ -1,7 +1,8 @@
 //! The 66 cases, 1307 calls, on which network-sniffer 1.x was measured, each plain and in VXLAN. It reported 791 of the
 //! calls correctly; here every call of every case is reported once, as it was sent. Here belongs no other case.
 //!
-//! HTTP/2 without TLS is one of them: its calls are counted here, `http2.rs` has what is in them.
+//! HTTP/2 without TLS is one of them: its calls are counted here, `http2.rs` has what is in them. All others that are not about
+//! the bytes of HTTP/1 have a twin with the same calls in HTTP/2.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -20,7 +21,7 @@ struct Case {
     talks: Vec<Conversation>,
     vlans: Vec<u16>,
     /// Changes the turns of a conversation.
-    with_turns: fn(Turns) -> Turns,
+    with_turns: Option<fn(Turns) -> Turns>,
     /// Changes the segments of a conversation.
     change: fn(&mut Vec<Segment>),
     /// Wraps one frame, which may give several.
@@ -46,7 +47,7 @@ fn calls(name: &'static str, count: u64, exchange: fn(u64) -> Exchange) -> Case 
         name,
         talks: vec![talk],
         vlans: Vec::new(),
-        with_turns: |turns| turns,
+        with_turns: None,
         change: |_| (),
         packet: |frame| vec![frame],
         incomplete: &[],
@@ -61,7 +62,38 @@ impl Case {
     }
 
     fn with_turns(self, with_turns: fn(Turns) -> Turns) -> Self {
-        Self { with_turns, ..self }
+        Self {
+            with_turns: Some(with_turns),
+            ..self
+        }
+    }
+
+    /// The same calls in HTTP/2, unless the case is about bytes of HTTP/1, or about bytes that are missing: which calls these
+    /// belong to is different there (`http2`).
+    fn in_http2(mut self) -> Option<Self> {
+        if self.with_turns.is_some() || !self.incomplete.is_empty() {
+            return None;
+        }
+        for talk in &mut self.talks {
+            talk.http2 = true;
+            for exchange in &mut talk.exchanges {
+                if exchange.response_body.framing == Framing::Close {
+                    exchange.response_body.framing = Framing::Length;
+                }
+            }
+        }
+        // What each side sends first goes with its first message, so that a turn is a message as in HTTP/1.
+        Some(self.with_turns(|mut turns| {
+            for side in [Side::Client, Side::Server] {
+                let mut own = turns.iter().enumerate().filter(|(_, turn)| turn.0 == side);
+                if let (Some((first, _)), Some((second, _))) = (own.next(), own.next()) {
+                    let begin = std::mem::take(&mut turns[first].1);
+                    turns[second].1.splice(0..0, begin);
+                }
+            }
+            turns.retain(|(_, bytes)| !bytes.is_empty());
+            turns
+        }))
     }
 
     fn change(self, change: fn(&mut Vec<Segment>)) -> Self {
@@ -126,7 +158,11 @@ impl Case {
         };
         let mut frames = Vec::new();
         for talk in &self.talks {
-            let mut segments = talk.segments_of(&(self.with_turns)(talk.turns()));
+            let turns = talk.turns();
+            let mut segments = talk.segments_of(&match self.with_turns {
+                Some(change) => change(turns),
+                None => turns,
+            });
             (self.change)(&mut segments);
             for segment in &segments {
                 let frame = wire.frame(talk, segment);
@@ -182,12 +218,16 @@ fn check(tunnel: Option<Vxlan>) {
     let exchanges: usize = cases.iter().map(|case| case.exchanges().count()).sum();
     // One call more: the capture that starts in the middle of a call has a call that is not one of the 1307.
     assert_eq!(exchanges, 1307 + 1);
+    let twins: Vec<_> = cases_in_http2();
+    let calls: usize = twins.iter().map(|case| case.exchanges().count()).sum();
+    assert_eq!((twins.len(), calls), (53, 1045));
     let mut wrong = Vec::new();
-    for case in &cases {
+    for case in cases.iter().chain(&twins) {
         let frames = case.frames(tunnel);
         let reading = read(frames.iter().map(|frame| captured(frame, usize::MAX)));
         if let Err(error) = case.judge(reading) {
-            wrong.push(format!("{}: {error}", case.name));
+            let twin = if case.talks[0].http2 { " (twin)" } else { "" };
+            wrong.push(format!("{}{twin}: {error}", case.name));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -210,6 +250,10 @@ fn cases() -> Vec<Case> {
     all.extend(connections());
     all.extend(packets());
     all
+}
+
+fn cases_in_http2() -> Vec<Case> {
+    cases().into_iter().filter_map(Case::in_http2).collect()
 }
 
 fn get(number: u64) -> Exchange {
