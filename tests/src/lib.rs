@@ -6,6 +6,7 @@
 pub mod browser;
 pub mod capture;
 pub mod captures;
+pub mod clients;
 pub mod engine;
 pub mod haproxy;
 pub mod http;

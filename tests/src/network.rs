@@ -164,7 +164,7 @@ impl Lab {
         self.server.tc("qdisc add dev s0 clsact")?;
         for direction in ["ingress", "egress"] {
             self.server.tc(&format!(
-                "filter add dev s0 {direction} protocol all prio 1 u32 match u32 0 0 \
+                "filter add dev s0 {direction} protocol all prio 2 u32 match u32 0 0 \
                  action mirred egress mirror dev mirror0"
             ))?;
         }

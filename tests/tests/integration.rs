@@ -11,6 +11,7 @@ mod call_index;
 mod chaos;
 mod check;
 mod cli;
+mod clients;
 mod copies;
 mod corpus;
 mod delivery;
