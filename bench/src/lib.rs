@@ -9,6 +9,7 @@
 //! - [`limit`], [`packets`], [`reading`]: the bare ring, packets without calls, capture files.
 //! - [`stages`], [`budget`]: the engine up to each stage, for benchmarks and instruction counts, and its time.
 //! - [`encoders`]: encoders of bundles, compared on lines of that traffic.
+//! - [`storage`]: the database of the store, by itself.
 //! - [`results`], [`report`]: CSV rows, and the tables and plots made from them.
 //! - [`seed`]: random numbers.
 
@@ -30,6 +31,7 @@ pub mod search;
 pub mod seed;
 pub mod send;
 pub mod stages;
+pub mod storage;
 pub mod traffic;
 pub mod trial;
 pub mod tx;

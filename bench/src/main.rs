@@ -18,6 +18,7 @@ use bench::reading;
 use bench::report;
 use bench::results::{Conditions, Results};
 use bench::seed::Seed;
+use bench::storage;
 use bench::traffic::{
     Accidents, Conversation, Frame, Shape, Vxlan, Wire, frames, read_pcap, write_pcap,
 };
@@ -55,6 +56,8 @@ enum Command {
     Read(reading::Options),
     /// Measure the time of a packet and of a call in each stage of the engine
     Stages(budget::Options),
+    /// Measure the database of the store: ingest, disk, lists, words, statistics
+    Store(storage::Options),
     /// Make a page and plots from results
     Report {
         /// Folder of results
@@ -279,6 +282,7 @@ fn main() -> Result<()> {
         Command::Packets(options) => packets::run(&options),
         Command::Read(options) => reading::run(&options),
         Command::Stages(options) => budget::run(&options),
+        Command::Store(options) => storage::run(&options),
         Command::Report { folder } => {
             report::write(&folder)?;
             println!("{}", folder.join("report.md").display());

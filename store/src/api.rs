@@ -25,7 +25,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::answer;
 use crate::backend::any::AnyBackend;
 use crate::backend::{Backend, Failure, Health, Retention};
-use crate::call::{Arrival, Call, CallId, NotAnId, Page, Query, Totals};
+use crate::call::{Arrival, Call, CallId, NotAnId, Page, Query, Range, Totals};
 use crate::capture::CaptureHandler;
 use crate::clock::unix_ms;
 use crate::filter::{self, Filter};
@@ -178,6 +178,7 @@ pub(crate) async fn calls(
     let extract::Query(query) = query?;
     let query = Query {
         filter: Filter::parse(&query.filter)?,
+        range: Range::default(),
         before: query.before,
         after: query.after,
         limit: query

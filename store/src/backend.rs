@@ -13,7 +13,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::bundle::Bundle;
-use crate::call::{Arrival, Arrived, Call, CallId, Page, Query, Totals};
+use crate::call::{
+    Arrival, Arrived, Call, CallId, DeleteQuery, Deleted, Loss, Page, Query, Stats, StatsQuery,
+    Top, TopQuery, Totals,
+};
 use crate::filter::Filter;
 use crate::limits;
 
@@ -26,7 +29,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// or, since the process died or the disk was full, up to some line.
     fn insert(&self, bundle: Bundle) -> impl Future<Output = Result<Stored, Failure>> + Send;
 
-    /// Calls that match, newest first, within [`limits::SEARCH_TIME_MAX`].
+    /// Calls that match, newest first by the time of the call, those of the same millisecond by arrival; within
+    /// [`limits::SEARCH_TIME_MAX`].
     fn list(&self, query: Query) -> impl Future<Output = Result<Page, Failure>> + Send;
 
     /// One call; `None` when it is not there, or not any more.
@@ -38,6 +42,20 @@ pub trait Backend: Clone + Send + Sync + 'static {
         after: Arrival,
         filter: Filter,
     ) -> impl Future<Output = Result<Arrived, Failure>> + Send;
+
+    /// Statistics of the calls that match, within [`limits::SEARCH_TIME_MAX`]; past it the answer has what was counted, with
+    /// [`Coverage::partial`](crate::call::Coverage::partial).
+    fn stats(&self, query: StatsQuery) -> impl Future<Output = Result<Stats, Failure>> + Send;
+
+    /// The most frequent values of a field, within the same bound.
+    fn top(&self, query: TopQuery) -> impl Future<Output = Result<Top, Failure>> + Send;
+
+    /// Deletes calls that match, one short round of it; the columns and the lines are gone from the database when it returns,
+    /// the counts of the statistics stay.
+    fn delete(&self, query: DeleteQuery) -> impl Future<Output = Result<Deleted, Failure>> + Send;
+
+    /// Adds to the calls that were lost before they came here, for the coverage.
+    fn record_losses(&self, losses: Vec<Loss>) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// Totals for the status.
     fn totals(&self) -> impl Future<Output = Result<Totals, Failure>> + Send;

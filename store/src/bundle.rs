@@ -29,6 +29,8 @@ pub struct Bundle {
     pub crc32: u32,
     /// Where the POST came from.
     pub sender: Sender,
+    /// Its calls come from another store: their times count however long ago they were.
+    pub is_imported: bool,
 }
 
 /// Where a line is in the body.
@@ -65,6 +67,7 @@ impl Bundle {
             reason: None,
             key,
             sender,
+            is_imported: false,
         };
         let mut at = 0;
         let mut lines = 0;

@@ -1,14 +1,17 @@
 //! Calls as every backend answers them, and the queries for them.
 //!
-//! Ids and places are opaque: each backend writes them as it needs (SQLite as its row number in digits), and nothing
+//! Ids and places are opaque: each backend writes them as it needs, and nothing
 //! outside of it may compute with them. Their alphabet is the one that needs no escaping in a URL, in an attribute of a page and
 //! in a server-sent event.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fields::Field;
 use crate::filter::Filter;
+use crate::histogram::Histogram;
 use crate::limits::ID_BYTES_MAX;
 
 /// A text that cannot be an id or a place of any backend.
@@ -72,6 +75,13 @@ opaque! {
     Arrival
 }
 
+impl CallId {
+    /// The id that has two numbers, with a hyphen between them.
+    pub(crate) fn of_parts(first: u64, second: u64) -> Self {
+        Self(format!("{first}-{second}"))
+    }
+}
+
 fn is_id(text: &str) -> bool {
     (1..=ID_BYTES_MAX).contains(&text.len())
         && text
@@ -84,6 +94,8 @@ fn is_id(text: &str) -> bool {
 pub struct Summary {
     /// Its id.
     pub id: CallId,
+    /// As [`Columns::time_ms`](crate::line::Columns::time_ms): the list is in this order.
+    pub time_ms: i64,
     /// Unix time at which the store received it, in milliseconds.
     pub received_ms: i64,
     /// As [`Columns::now_ms`](crate::line::Columns::now_ms).
@@ -108,6 +120,22 @@ pub struct Summary {
     pub content_type: String,
     /// As [`Columns::note`](crate::line::Columns::note).
     pub note: String,
+    /// As [`Columns::first_byte_ms`](crate::line::Columns::first_byte_ms).
+    pub first_byte_ms: Option<i64>,
+    /// The path with ids as `*`.
+    pub endpoint: String,
+    /// What the call asks for where the URL does not show it.
+    pub operation: String,
+    /// As [`Columns::protocol`](crate::line::Columns::protocol).
+    pub protocol: String,
+    /// Innermost number of a virtual network.
+    pub vni: Option<i64>,
+    /// Address of the client.
+    pub client: String,
+    /// Address of the server.
+    pub server: String,
+    /// The machine that captured the call.
+    pub appliance: String,
 }
 
 impl Summary {
@@ -120,6 +148,12 @@ impl Summary {
             &self.path,
             &self.content_type,
             &self.note,
+            &self.endpoint,
+            &self.operation,
+            &self.protocol,
+            &self.client,
+            &self.server,
+            &self.appliance,
         ];
         texts.iter().map(|text| text.len()).sum()
     }
@@ -137,21 +171,49 @@ pub struct Call {
     pub line: String,
 }
 
-/// A query for calls between two places of the list, newest first.
+/// A range of the time of calls, in Unix milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Range {
+    /// Its beginning, inclusive; none for the oldest call.
+    pub from_ms: Option<i64>,
+    /// Its end, exclusive; none for the newest call.
+    pub to_ms: Option<i64>,
+}
+
+impl Range {
+    /// Whether a time lies in it.
+    pub fn contains(&self, time_ms: i64) -> bool {
+        self.from_ms.is_none_or(|from| time_ms >= from) && self.to_ms.is_none_or(|to| time_ms < to)
+    }
+
+    /// Whether some time from `first` to `last`, both inclusive, may lie in it.
+    pub fn overlaps(&self, first_ms: i64, last_ms: i64) -> bool {
+        self.from_ms.is_none_or(|from| last_ms >= from) && self.to_ms.is_none_or(|to| first_ms < to)
+    }
+
+    /// Whether all times from `first` to `last`, both inclusive, lie in it.
+    pub fn covers(&self, first_ms: i64, last_ms: i64) -> bool {
+        self.contains(first_ms) && self.contains(last_ms)
+    }
+}
+
+/// A query for calls between two places of the list, newest first: by the time of the call, then by arrival.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
     /// Only calls that match.
     pub filter: Filter,
-    /// Only calls older than this one.
+    /// Only calls older than this one, in the order of the list.
     pub before: Option<CallId>,
-    /// Only calls newer than this one.
+    /// Only calls newer than this one, in the order of the list.
     pub after: Option<CallId>,
+    /// Only calls of this time.
+    pub range: Range,
     /// Calls in the answer, at most.
     pub limit: usize,
 }
 
 /// The answer to a [`Query`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Page {
     /// Newest first.
     pub calls: Vec<Summary>,
@@ -162,6 +224,178 @@ pub struct Page {
     pub timed_out: bool,
     /// Behind the newest call that the answer takes into account, whether it matches or not.
     pub newest: Arrival,
+    /// What the answer is based on.
+    pub coverage: Coverage,
+}
+
+/// What an answer is based on: which calls were there to be counted, and which were not.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Coverage {
+    /// The range that was asked for.
+    #[serde(flatten)]
+    pub range: Range,
+    /// Time of the oldest call in the store; none in an empty one. What is older was deleted, or never here.
+    pub held_from_ms: Option<i64>,
+    /// Calls that were captured in the range, as far as that was reported: those that are kept and those that were lost.
+    pub seen: u64,
+    /// Calls in the store of this range, whether they match or not. Where only a part of a block of them lies in the range, the
+    /// part is estimated from the time that both have in common.
+    pub kept: u64,
+    /// Calls that are missing in the range, by cause. `expired` are those that the retention deleted.
+    pub lost: BTreeMap<String, u64>,
+    /// Kept calls of this range in which a rule or a bound has left something out, as their annotations report it.
+    pub masked: u64,
+    /// Why the answer may lack calls that are there.
+    pub partial: Option<String>,
+    /// The part of the range that was examined, from 0 to 1.
+    pub progress: f64,
+}
+
+/// A query for statistics of the calls of a range.
+#[derive(Clone, Debug)]
+pub struct StatsQuery {
+    /// Only calls that match.
+    pub filter: Filter,
+    /// Only calls of this time.
+    pub range: Range,
+    /// Milliseconds of one point of the series; where there would be more than
+    /// [`SERIES_POINTS_MAX`](crate::limits::SERIES_POINTS_MAX) it is enlarged.
+    pub step_ms: i64,
+    /// What the groups are of; none for the sum alone.
+    pub by: Option<Field>,
+    /// Groups in the answer, those with the most calls; the others are summed up in one.
+    pub groups_max: usize,
+}
+
+/// The answer to a [`StatsQuery`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Stats {
+    /// Milliseconds of a point.
+    pub step_ms: i64,
+    /// Time at which the first point begins.
+    pub start_ms: i64,
+    /// Points without calls at the end are left out.
+    pub series: Vec<Point>,
+    /// All calls of the range that match.
+    pub total: Measures,
+    /// The largest groups first.
+    pub groups: Vec<Group>,
+    /// What is in none of [`groups`](Self::groups).
+    pub other: Measures,
+    /// What the answer is based on.
+    pub coverage: Coverage,
+}
+
+/// A group of a [`Stats`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Group {
+    /// The value that its calls have in common.
+    pub value: String,
+    /// They.
+    #[serde(flatten)]
+    pub measures: Measures,
+}
+
+/// One point of a series.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Point {
+    /// Calls by the first digit of their status; index 0 has those without one, and those beyond 599.
+    pub classes: [u64; 6],
+    /// Their time.
+    pub took: Histogram,
+}
+
+/// Sums over calls.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Measures {
+    /// Number of calls.
+    pub calls: u64,
+    /// As [`Point::classes`].
+    pub classes: [u64; 6],
+    /// Sum of the request bodies' lengths.
+    pub request_bytes: u64,
+    /// Sum of the response bodies' lengths.
+    pub response_bytes: u64,
+    /// Milliseconds from request to response.
+    pub took: Histogram,
+    /// Milliseconds to the first byte.
+    pub first_byte: Histogram,
+    /// Bytes of a response body.
+    pub sizes: Histogram,
+}
+
+impl Measures {
+    /// Adds other calls.
+    pub fn merge(&mut self, other: &Self) {
+        self.calls += other.calls;
+        for (class, more) in self.classes.iter_mut().zip(other.classes) {
+            *class += more;
+        }
+        self.request_bytes += other.request_bytes;
+        self.response_bytes += other.response_bytes;
+        self.took.merge(&other.took);
+        self.first_byte.merge(&other.first_byte);
+        self.sizes.merge(&other.sizes);
+    }
+}
+
+/// A query for the most frequent values of a field.
+#[derive(Clone, Debug)]
+pub struct TopQuery {
+    /// Only calls that match.
+    pub filter: Filter,
+    /// Only calls of this time.
+    pub range: Range,
+    /// The field.
+    pub field: Field,
+    /// Values in the answer, at most.
+    pub limit: usize,
+}
+
+/// The answer to a [`TopQuery`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Top {
+    /// Values and the number of calls that have them, the most frequent first. Calls without the field have the empty value.
+    pub values: Vec<(String, u64)>,
+    /// Calls with any other value.
+    pub other: u64,
+    /// What the answer is based on.
+    pub coverage: Coverage,
+}
+
+/// Which calls to delete.
+#[derive(Clone, Debug)]
+pub struct DeleteQuery {
+    /// Only calls that match.
+    pub filter: Filter,
+    /// Only calls of this time.
+    pub range: Range,
+    /// Where the round before ended, [`Deleted::next`].
+    pub after: Option<Arrival>,
+}
+
+/// What one round of deleting did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deleted {
+    /// Calls deleted.
+    pub calls: u64,
+    /// Where the next round goes on; none when all calls that had arrived were examined.
+    pub next: Option<Arrival>,
+}
+
+/// Calls that were lost before they reached the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// When, in Unix milliseconds.
+    pub time_ms: i64,
+    /// The machine that lost them.
+    pub appliance: String,
+    /// In which virtual network, where that is known.
+    pub vni: Option<i64>,
+    /// Why; a name of the ledger.
+    pub cause: String,
+    /// How many.
+    pub calls: u64,
 }
 
 /// Calls that arrived after a place.
@@ -185,10 +419,12 @@ pub struct Totals {
     pub database_bytes: u64,
     /// Unix time at which counting began, in milliseconds.
     pub since_ms: i64,
-    /// Calls stored: `calls` and `calls_expired`.
+    /// Calls stored: `calls`, `calls_expired` and `calls_deleted`.
     pub calls_received: u64,
     /// Calls deleted to stay within the retention.
     pub calls_expired: u64,
+    /// Calls deleted on request.
+    pub calls_deleted: u64,
     /// Bundles stored.
     pub bundles_received: u64,
     /// Bundles that were stored already, with the same key and the same bytes.

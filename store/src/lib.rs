@@ -32,6 +32,7 @@ pub mod fields;
 pub mod filter;
 pub mod folder;
 mod guard;
+pub mod histogram;
 pub mod limits;
 pub mod line;
 mod page;

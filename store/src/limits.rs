@@ -73,6 +73,9 @@ pub const NOW_AHEAD_MAX: Duration = Duration::from_secs(600);
 /// Each is held in memory while the store runs, at most 1 KiB.
 pub const ENDPOINTS_MAX: usize = 10_000;
 
+/// Bytes of the file with the templates of endpoints; a larger one is refused at the start.
+pub const ENDPOINTS_FILE_BYTES_MAX: usize = 64 << 10;
+
 /// Bytes of bodies that have arrived and are not answered, from this host; 503 past it.
 pub const BODIES_LOCAL_BYTES: usize = 64 << 20;
 
@@ -133,6 +136,18 @@ pub const LIST_CALLS_DEFAULT: usize = 200;
 
 /// Time that one search reads, about as long as people wait; past it the answer holds what was found and where to continue.
 pub const SEARCH_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Points of one series, several times the pixels of a chart; a shorter step is enlarged.
+pub const SERIES_POINTS_MAX: i64 = 2_000;
+
+/// Groups of one answer with statistics, and values of one with the most frequent ones; the others are summed up.
+pub const GROUPS_MAX: usize = 1_000;
+
+/// Groups and values that one query counts apart, about 7 kB each; past it those that are new are counted with the others.
+pub const GROUPS_COUNTED_MAX: usize = 5_000;
+
+/// Threads that unpack lines for one search.
+pub const SEARCH_THREADS: usize = 4;
 
 /// Bytes of a filter, so that its patterns stay small; 400 past it.
 pub const FILTER_BYTES_MAX: usize = 1024;
@@ -233,6 +248,35 @@ pub const TRANSACTION_OTHERS_BYTES_MAX: usize = 4 << 20;
 
 /// See [`TRANSACTION_OTHERS_BYTES_MAX`].
 pub const TRANSACTION_OTHERS_LINES_MAX: usize = 8_192;
+
+/// Calls of one block: so few that a page of rare calls, each in another block, reads little, and so many that five million are
+/// few blocks.
+pub const BLOCK_CALLS_MAX: usize = 4_096;
+
+/// Blocks of less than a quarter of that, in a row, that are merged into one: a query reads each.
+pub const BLOCKS_SMALL_MAX: usize = 16;
+
+/// Names of facts that have a column in one block; the values of further ones are found in the lines alone.
+pub const BLOCK_FACTS_MAX: usize = 128;
+
+/// Bytes of a column that is kept in the head of its block, which every query reads.
+pub const BLOCK_INLINE_BYTES: usize = 48;
+
+/// Bytes of the lines that are compressed together: more make them smaller by little, and a call's details slower to show.
+pub const CHUNK_BYTES: usize = 128 << 10;
+
+/// Combinations of host, endpoint, operation, method, status, appliance and VNI that calls are counted by, for each minute; past it
+/// new ones are counted as one endpoint. About 500 bytes each, in memory and in the database.
+pub const MINUTE_KEYS_MAX: usize = 20_000;
+
+/// Rows of counts by the minute, about 100 bytes each; past it the oldest minutes are deleted.
+pub const MINUTES_MAX: i64 = 1_000_000;
+
+/// Rows of losses by the minute, about 50 bytes each; past it the oldest are deleted.
+pub const LOSSES_MAX: i64 = 200_000;
+
+/// Blocks that one round of a deletion by filter examines: their lines are searched while bundles wait.
+pub const DELETE_ROUND_BLOCKS: usize = 8;
 
 /// Pages that one transaction gives back to the file system, so that it stays short; the next transaction continues.
 pub const VACUUM_ROUND_PAGES: u64 = 256;

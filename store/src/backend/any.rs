@@ -7,7 +7,10 @@ use tokio::sync::watch;
 use super::sqlite::{self, Sqlite};
 use super::{Backend, Expired, Failure, Health, Retention, Stored};
 use crate::bundle::Bundle;
-use crate::call::{Arrival, Arrived, Call, CallId, Page, Query, Totals};
+use crate::call::{
+    Arrival, Arrived, Call, CallId, DeleteQuery, Deleted, Loss, Page, Query, Stats, StatsQuery,
+    Top, TopQuery, Totals,
+};
 use crate::filter::Filter;
 
 /// Where the calls are kept, and so by which backend.
@@ -86,6 +89,22 @@ impl Backend for AnyBackend {
 
     async fn arrived(&self, after: Arrival, filter: Filter) -> Result<Arrived, Failure> {
         each!(self, backend => backend.arrived(after, filter).await)
+    }
+
+    async fn stats(&self, query: StatsQuery) -> Result<Stats, Failure> {
+        each!(self, backend => backend.stats(query).await)
+    }
+
+    async fn top(&self, query: TopQuery) -> Result<Top, Failure> {
+        each!(self, backend => backend.top(query).await)
+    }
+
+    async fn delete(&self, query: DeleteQuery) -> Result<Deleted, Failure> {
+        each!(self, backend => backend.delete(query).await)
+    }
+
+    async fn record_losses(&self, losses: Vec<Loss>) -> Result<(), Failure> {
+        each!(self, backend => backend.record_losses(losses).await)
     }
 
     async fn totals(&self) -> Result<Totals, Failure> {

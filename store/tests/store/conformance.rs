@@ -8,7 +8,10 @@ use serde_json::Value;
 use store::backend::sqlite::{Opened, Sqlite};
 use store::backend::{Backend, Expired, Failure, Health, Retention, Stored};
 use store::bundle::Bundle;
-use store::call::{Arrival, CallId, Page, Query, Summary};
+use store::call::{
+    Arrival, CallId, DeleteQuery, Loss, Page, Query, Range, StatsQuery, Summary, TopQuery,
+};
+use store::fields::Field;
 use store::filter::Filter;
 use store::limits::{COLUMN_BYTES_MAX, STREAM_BEHIND_MAX};
 use store::sender::Sender;
@@ -66,6 +69,15 @@ macro_rules! conformance {
                 arrivals_come_in_order_and_none_twice,
                 too_many_arrivals_are_counted_instead,
                 a_closed_store_refuses_bundles,
+                the_list_is_in_the_order_of_the_calls_time,
+                a_time_that_cannot_be_is_that_of_arrival_but_for_an_import,
+                pages_and_ranges_meet_every_call_once,
+                comparisons_match_what_the_tree_matches,
+                statistics_count_what_the_list_has,
+                top_values_are_those_of_the_calls,
+                what_is_deleted_is_gone_and_counted,
+                the_coverage_has_what_is_missing,
+                counts_outlive_calls_that_expire,
             }
         }
     };
@@ -318,7 +330,7 @@ async fn a_call_comes_back_as_it_was_sent<F: Fixture>() {
                 "shop.example",
                 "/v1/pay",
                 "text/html",
-                "VNI 7"
+                "VNI 7, time of arrival"
             ]
         );
         let numbers = [
@@ -380,7 +392,11 @@ async fn filters_match_what_the_tree_matches<F: Fixture>() {
         "ß",
         "no-such-word",
     ];
-    for text in words.iter().chain(&HOSTILE) {
+    let quoted = HOSTILE.map(|text| {
+        let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
+        format!("\"{escaped}\"")
+    });
+    for text in words.into_iter().chain(quoted.iter().map(String::as_str)) {
         let filter = Filter::parse(text).expect("a filter");
         let expected: Vec<_> = (0..lines.len())
             .filter(|&number| filter.matches(lines[number].trim_end()))
@@ -527,6 +543,397 @@ async fn too_many_arrivals_are_counted_instead<F: Fixture>() {
     assert_eq!(arrived.calls, None);
     assert!(arrived.count.is_none_or(|count| count == many as u64));
     assert_eq!(arrived.newest, *backend.arrivals().borrow());
+}
+
+/// A call that was so many seconds ago.
+fn timed(number: usize, seconds_ago: i64, details: &[(&str, &str)]) -> String {
+    let now = (now_ms() - seconds_ago * 1000).to_string();
+    let url = format!("http://shop.example/{number}");
+    let mut all = vec![
+        (
+            "request_method",
+            if number % 3 == 0 { "POST" } else { "GET" },
+        ),
+        ("request_url", url.as_str()),
+    ];
+    all.extend_from_slice(details);
+    all.push(("now", now.as_str()));
+    line(&all)
+}
+
+fn now_ms() -> i64 {
+    let since = std::time::UNIX_EPOCH.elapsed().expect("after 1970");
+    i64::try_from(since.as_millis()).expect("before the end")
+}
+
+async fn store(backend: &impl Backend, text: String) {
+    let stored = backend.insert(bundle(None, text)).await;
+    assert_eq!(stored, Ok(Stored::New));
+}
+
+async fn the_list_is_in_the_order_of_the_calls_time<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let backend = fixture.backend();
+    store(backend, timed(1, 100, &[]) + &timed(2, 10, &[])).await;
+    store(backend, timed(3, 3600, &[]) + &timed(4, 50, &[])).await;
+    let before = backend.arrivals().borrow().clone();
+    store(backend, timed(5, 5000, &[]) + &timed(6, 1, &[])).await;
+    let page = list(backend, first(100)).await;
+    assert_eq!(paths(&page.calls), [6, 2, 4, 1, 3, 5]);
+    // The live list is in the order of arrival.
+    let arrived = backend.arrived(before, Filter::default()).await;
+    let calls = arrived.expect("answers").calls.expect("few");
+    assert_eq!(paths(&calls), [6, 5]);
+}
+
+async fn a_time_that_cannot_be_is_that_of_arrival_but_for_an_import<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let backend = fixture.backend();
+    let day = 24 * 3600;
+    let text = timed(1, 8 * day, &[]) + &timed(2, -900, &[]) + &timed(3, 6 * day, &[]);
+    store(backend, text).await;
+    let mut moved = bundle(None, timed(4, 400 * day, &[]));
+    moved.is_imported = true;
+    assert_eq!(backend.insert(moved).await, Ok(Stored::New));
+    let page = list(backend, first(100)).await;
+    assert_eq!(paths(&page.calls), [2, 1, 3, 4]);
+    let notes: Vec<_> = page.calls.iter().map(|call| call.note.as_str()).collect();
+    assert_eq!(notes, ["time of arrival", "time of arrival", "", ""]);
+    assert_eq!(page.calls[0].time_ms, page.calls[0].received_ms);
+    assert_eq!(Some(page.calls[3].time_ms), page.calls[3].now_ms);
+}
+
+async fn pages_and_ranges_meet_every_call_once<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let backend = fixture.backend();
+    // Many small bundles and some large ones, each with late calls, of a few different times.
+    let mut number = 0;
+    for bundle in 0..60 {
+        let calls = if bundle % 20 == 19 { 700 } else { 3 };
+        let text: String = (0..calls)
+            .map(|call| {
+                number += 1;
+                timed(number, [10, 10, 400, 90_000][(call + bundle) % 4], &[])
+            })
+            .collect();
+        store(backend, text).await;
+    }
+    let mut found = Vec::new();
+    let mut query = first(251);
+    loop {
+        let page = list(backend, query.clone()).await;
+        found.extend(
+            page.calls
+                .iter()
+                .map(|call| (call.time_ms, call.path.clone())),
+        );
+        let Some(next) = page.next else { break };
+        query.before = Some(next);
+    }
+    assert_eq!(found.len(), number);
+    assert!(
+        found
+            .iter()
+            .map(|(time, _)| time)
+            .is_sorted_by(|a, b| a >= b)
+    );
+    let different: HashSet<_> = found.iter().map(|(_, path)| path).collect();
+    assert_eq!(different.len(), number);
+    let middle = now_ms() - 200_000;
+    let parts = [(None, Some(middle)), (Some(middle), None)];
+    let mut counted = 0;
+    for (from_ms, to_ms) in parts {
+        let mut query = Query {
+            range: Range { from_ms, to_ms },
+            ..first(1000)
+        };
+        loop {
+            let page = list(backend, query.clone()).await;
+            let range = query.range;
+            assert!(page.calls.iter().all(|call| range.contains(call.time_ms)));
+            counted += page.calls.len();
+            let Some(next) = page.next else { break };
+            query.before = Some(next);
+        }
+    }
+    assert_eq!(counted, number);
+}
+
+/// Calls with all that a comparison may look at, some of it missing.
+fn varied() -> Vec<String> {
+    (0..97)
+        .map(|number| {
+            let status = (200 + (number % 5) * 101).to_string();
+            let took = (number * 7 % 50 + 1).to_string();
+            let vni = (number % 3).to_string();
+            let body = format!(
+                "{{\"a\":\"word{number} {}\"}}",
+                HOSTILE[number % HOSTILE.len()]
+            );
+            let mut details = vec![("response_body", body.as_str()), ("host", "node")];
+            if number % 4 > 0 {
+                details.push(("response_code", status.as_str()));
+                details.push(("interval", took.as_str()));
+            }
+            if number % 2 > 0 {
+                details.push(("custom_field:vni", vni.as_str()));
+                details.push(("custom_field:tries", took.as_str()));
+                details.push(("request_header:x-id", vni.as_str()));
+            }
+            timed(number, 60, &details)
+        })
+        .collect()
+}
+
+async fn comparisons_match_what_the_tree_matches<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let backend = fixture.backend();
+    let lines = varied();
+    for part in lines.chunks(13) {
+        store(backend, part.concat()).await;
+    }
+    for text in [
+        "status >= 400",
+        "status == 200 or vni == 2",
+        "not status == 200",
+        "status != 200",
+        "status in (200, 301)",
+        "took > 25 and took < 40",
+        "took > 25ms and method == POST",
+        "vni == 1 and fact.tries > 20",
+        "fact.tries == 8",
+        "not fact.tries > 8",
+        "fact.absent == 1",
+        "request_header:x-id == 2",
+        "not request_header:x-id == 2 and status < 400",
+        "path ~ \"^/1\"",
+        "path !~ \"7\"",
+        "url ~ \"SHOP\"",
+        "host == shop.example",
+        "host == \"' OR 1=1 --\"",
+        "appliance == node and word7",
+        "word7 or word11",
+        "not word7",
+        "status == 503 and word",
+        "endpoint == \"/*\"",
+        "response_bytes > 40",
+    ] {
+        let filter = Filter::parse(text).expect(text);
+        let expected: HashSet<_> = (0..lines.len())
+            .filter(|&number| filter.matches(lines[number].trim_end()))
+            .collect();
+        let query = Query {
+            filter,
+            ..first(1000)
+        };
+        let page = list(backend, query.clone()).await;
+        assert_eq!(
+            paths(&page.calls).into_iter().collect::<HashSet<_>>(),
+            expected,
+            "{text}"
+        );
+        let stats = backend
+            .stats(all_of(query.filter, None))
+            .await
+            .expect("answers");
+        assert_eq!(stats.total.calls, expected.len() as u64, "{text}");
+    }
+}
+
+fn all_of(filter: Filter, by: Option<Field>) -> StatsQuery {
+    StatsQuery {
+        filter,
+        range: Range {
+            from_ms: Some(now_ms() - 7200_000),
+            to_ms: Some(now_ms() + 60_000),
+        },
+        step_ms: 60_000,
+        by,
+        groups_max: 10,
+    }
+}
+
+async fn statistics_count_what_the_list_has<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let backend = fixture.backend();
+    let lines = varied();
+    store(backend, lines[..50].concat()).await;
+    // A late call is counted at its time.
+    store(
+        backend,
+        timed(98, 3600, &[("response_code", "599"), ("interval", "1000")]),
+    )
+    .await;
+    store(backend, lines[50..].concat()).await;
+    let stats = backend
+        .stats(all_of(Filter::default(), Some(Field::Method)))
+        .await;
+    let stats = stats.expect("answers");
+    assert_eq!(stats.total.calls, 98);
+    assert_eq!(stats.total.classes.iter().sum::<u64>(), 98);
+    let of_series: u64 = stats.series.iter().flat_map(|point| point.classes).sum();
+    assert_eq!(of_series, 98);
+    let late = (3600_000 + stats.step_ms) / stats.step_ms;
+    assert!(stats.series.len() as i64 >= late, "{}", stats.series.len());
+    let groups: Vec<_> = stats
+        .groups
+        .iter()
+        .map(|group| group.value.as_str())
+        .collect();
+    assert_eq!(groups, ["GET", "POST"]);
+    assert_eq!(
+        stats
+            .groups
+            .iter()
+            .map(|group| group.measures.calls)
+            .sum::<u64>(),
+        98
+    );
+    let slowest = stats.total.took.quantile(1.0).expect("calls");
+    assert!(
+        (slowest / 1000.0 - 1.0).abs() < store::histogram::ERROR,
+        "{slowest}"
+    );
+    assert_eq!((stats.coverage.kept, stats.coverage.seen), (98, 98));
+    assert_eq!(stats.coverage.partial, None);
+    let mut few = all_of(Filter::default(), Some(Field::Path));
+    few.groups_max = 3;
+    let stats = backend.stats(few).await.expect("answers");
+    assert_eq!((stats.groups.len(), stats.other.calls), (3, 95));
+}
+
+async fn top_values_are_those_of_the_calls<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let backend = fixture.backend();
+    store(backend, varied().concat()).await;
+    let query = |field| TopQuery {
+        filter: Filter::default(),
+        range: Range::default(),
+        field,
+        limit: 2,
+    };
+    let top = backend.top(query(Field::Method)).await.expect("answers");
+    assert_eq!(
+        top.values,
+        [("GET".to_owned(), 64), ("POST".to_owned(), 33)]
+    );
+    let top = backend.top(query(Field::Status)).await.expect("answers");
+    let counted: u64 = top.values.iter().map(|(_, calls)| calls).sum();
+    assert_eq!((top.values.len(), counted + top.other), (2, 97));
+}
+
+async fn what_is_deleted_is_gone_and_counted<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let backend = fixture.backend();
+    let lines = varied();
+    store(backend, lines.concat()).await;
+    for (text, left) in [
+        ("word7 or word77", 86),
+        ("method == POST", 56),
+        ("nothing-like-it", 56),
+    ] {
+        let filter = Filter::parse(text).expect("a filter");
+        let mut query = DeleteQuery {
+            filter: filter.clone(),
+            range: Range::default(),
+            after: None,
+        };
+        let before = list(backend, first(1000)).await.calls.len() as u64;
+        let mut deleted = 0;
+        loop {
+            let round = backend.delete(query.clone()).await.expect("deletes");
+            deleted += round.calls;
+            let Some(next) = round.next else { break };
+            query.after = Some(next);
+        }
+        let page = list(backend, first(1000)).await;
+        assert_eq!(page.calls.len() as u64, before - deleted, "{text}");
+        assert_eq!(page.calls.len(), left, "{text}");
+        let matching = list(
+            backend,
+            Query {
+                filter,
+                ..first(10)
+            },
+        )
+        .await;
+        assert_eq!(matching.calls, [], "{text}");
+        for call in page.calls {
+            let call = backend
+                .call(call.id)
+                .await
+                .expect("answers")
+                .expect("is there");
+            assert!(!call.line.contains("word77"));
+        }
+    }
+    let totals = backend.totals().await.expect("totals");
+    assert_eq!(
+        (
+            totals.calls,
+            totals.calls_received,
+            totals.calls_deleted,
+            totals.calls_expired
+        ),
+        (56, 97, 41, 0)
+    );
+}
+
+async fn the_coverage_has_what_is_missing<F: Fixture>() {
+    let fixture = F::start(Retention::default());
+    let backend = fixture.backend();
+    store(
+        backend,
+        timed(1, 30, &[("custom_field:response_body_bytes", "9999")]),
+    )
+    .await;
+    store(backend, timed(2, 30, &[])).await;
+    let loss = |seconds_ago: i64, calls| Loss {
+        time_ms: now_ms() - seconds_ago * 1000,
+        appliance: "node".into(),
+        vni: Some(7),
+        cause: "queue_full".into(),
+        calls,
+    };
+    let losses = vec![loss(30, 5), loss(30, 6), loss(90_000, 100)];
+    assert_eq!(backend.record_losses(losses).await, Ok(()));
+    let query = Query {
+        range: Range {
+            from_ms: Some(now_ms() - 3600_000),
+            to_ms: None,
+        },
+        ..first(10)
+    };
+    let coverage = list(backend, query).await.coverage;
+    assert_eq!((coverage.kept, coverage.seen, coverage.masked), (2, 13, 1));
+    assert_eq!(coverage.lost.get("queue_full"), Some(&11));
+    assert_eq!((coverage.partial, coverage.progress), (None, 1.0));
+    let held = coverage.held_from_ms.expect("calls");
+    assert!((now_ms() - 60_000..=now_ms()).contains(&held));
+}
+
+async fn counts_outlive_calls_that_expire<F: Fixture>() {
+    let fixture = F::start(Retention {
+        calls_max: 10,
+        ..Retention::default()
+    });
+    let backend = fixture.backend();
+    for number in 0..30 {
+        let status = [("response_code", if number % 2 == 0 { "200" } else { "404" })];
+        store(backend, timed(number, 600, &status)).await;
+    }
+    while backend.expire().await.expect("expires").is_more {}
+    let filter = Filter::parse("status == 404").expect("a filter");
+    let stats = backend.stats(all_of(filter, Some(Field::Endpoint))).await;
+    let stats = stats.expect("answers");
+    assert_eq!((stats.total.calls, stats.total.classes[4]), (15, 15));
+    assert_eq!(stats.groups[0].value, "/*");
+    assert_eq!(stats.coverage.lost.get("expired"), Some(&20));
+    assert_eq!((stats.coverage.kept, stats.coverage.seen), (10, 30));
+    // What is not counted by the minute is of the calls that are left.
+    let filter = Filter::parse("path ~ \"^/2\"").expect("a filter");
+    let stats = backend.stats(all_of(filter, None)).await.expect("answers");
+    assert_eq!(stats.total.calls, 10);
 }
 
 async fn a_closed_store_refuses_bundles<F: Fixture>() {

@@ -87,7 +87,8 @@ impl Events {
             let calls = event.data["calls"].as_array().expect("a list");
             ids.extend(calls.iter().rev().map(|call| {
                 let id = call["id"].as_str().expect("a text");
-                id.parse::<i64>().expect("digits")
+                let (number, _) = id.split_once('-').expect("number and time");
+                number.parse::<i64>().expect("digits")
             }));
         }
         ids

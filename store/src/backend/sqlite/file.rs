@@ -12,6 +12,7 @@ use anyhow::{Context, anyhow, bail};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::lock::{LOCK_NAME, lock};
+use super::migration;
 use crate::clock::unix_ms;
 use crate::folder::Folder;
 use crate::limits::BUSY_WAIT;
@@ -32,7 +33,10 @@ const SQLITE_NAMES: [&str; 2] = [WAL_NAME, "calls.sqlite-shm"];
 const OPENING: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX.union(OpenFlags::SQLITE_OPEN_NOFOLLOW);
 
 /// Version of the schema, kept in `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
+
+/// The version that had a row for each call; such a file is rewritten.
+const ROWS_VERSION: i64 = 2;
 
 /// Bytes of a page of the file.
 const PAGE_BYTES: i64 = 16 << 10;
@@ -110,6 +114,7 @@ fn migrate(connection: &Connection) -> anyhow::Result<()> {
         0 => {
             let transaction = connection.unchecked_transaction()?;
             transaction.execute_batch(include_str!("schema.sql"))?;
+            transaction.execute_batch(include_str!("calls.sql"))?;
             transaction.execute(
                 "UPDATE counters SET value = ?1 WHERE name = 'since_ms'",
                 [unix_ms()],
@@ -117,6 +122,7 @@ fn migrate(connection: &Connection) -> anyhow::Result<()> {
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
             Ok(transaction.commit()?)
         }
+        ROWS_VERSION => migration::start(connection, SCHEMA_VERSION),
         other => bail!(
             "its schema has version {other}, this program reads version {SCHEMA_VERSION}; use the program that wrote it, or another data folder"
         ),

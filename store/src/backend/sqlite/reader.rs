@@ -1,47 +1,53 @@
 //! Queries on read-only connections, each query bounded in rows and time.
 
+mod list;
+mod statistics;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use anyhow::Context;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::Semaphore;
 
+use super::block::{Block, HEAD, Head, Number, signed, unsigned};
 use super::file::open_reader;
 use super::gate::Gate;
+use super::judge::{Senders, columns};
+use super::{Place, chunk};
 use crate::backend::Failure;
-use crate::call::{Arrived, Call, Page, SenderTotals, Summary, Totals};
+use crate::call::{
+    Arrived, Call, Coverage, Page, Query, Range, SenderTotals, Stats, StatsQuery, Summary, Top,
+    TopQuery, Totals,
+};
 use crate::filter::Filter;
-use crate::limits::{LIST_BYTES_MAX, READERS, SEARCH_TIME_MAX, SENDERS_SHOWN, STREAM_BEHIND_MAX};
-use crate::line;
+use crate::limits::{READERS, SENDERS_SHOWN};
+use crate::line::{self, Columns};
+pub(super) use list::Places;
+pub(super) use statistics::class;
 
-/// Columns of a row of the list, in the order of [`summary`].
-const SUMMARY: &str = "id, received_ms, now_ms, interval_ms, method, url, host, path, status, request_bytes, response_bytes, \
-                       content_type, note";
-
-/// Index of the line when it is selected behind [`SUMMARY`].
-const LINE: usize = 13;
-
-/// The number of the newest row ever inserted; 0 before the first one.
+/// The number of the newest call ever stored, in the order of arrival; 0 before the first one.
 pub(super) fn newest(connection: &Connection) -> rusqlite::Result<u64> {
     connection
-        .prepare_cached("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'calls'")?
-        .query_row([], |row| unsigned(row, 0))
+        .prepare_cached("SELECT value FROM counters WHERE name = 'newest'")?
+        .query_row([], |row| Ok(unsigned(row.get(0)?)))
 }
 
-/// A number that is never negative; SQLite has signed ones only.
-fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or_default())
+/// Heads of all blocks, the oldest first.
+pub(super) fn heads(connection: &Connection) -> rusqlite::Result<Vec<Head>> {
+    let mut select =
+        connection.prepare_cached(&format!("SELECT {HEAD} FROM blocks ORDER BY first"))?;
+    select.query_map([], Head::read)?.collect()
 }
 
-/// Which rows to examine, newest first.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rows {
-    pub(super) below: Option<u64>,
-    pub(super) above: Option<u64>,
-    /// Rows in the answer, at most.
-    pub(super) limit: u64,
+/// Heads of the blocks that have a call of a range.
+pub(super) fn heads_in(connection: &Connection, range: Range) -> rusqlite::Result<Vec<Head>> {
+    let mut select = connection.prepare_cached(&format!(
+        "SELECT {HEAD} FROM blocks WHERE newest_ms >= ?1 AND oldest_ms < ?2"
+    ))?;
+    let to = range.to_ms.unwrap_or(i64::MAX);
+    let heads = select.query_map([range.from_ms.unwrap_or(i64::MIN), to], Head::read)?;
+    heads.collect()
 }
 
 /// A few reading connections, opened when needed and kept.
@@ -63,21 +69,39 @@ impl Readers {
         }
     }
 
-    pub(super) async fn list(&self, rows: Rows, filter: Filter) -> Result<Page, Failure> {
-        self.read(move |connection, gate| Ok(list(connection, gate, rows, &filter)?))
+    pub(super) async fn list(&self, query: Query, places: Places) -> Result<Page, Failure> {
+        self.read(move |connection, gate| list::list(connection, gate, query, places))
             .await
     }
 
-    pub(super) async fn call(&self, row: u64) -> Result<Option<Call>, Failure> {
+    pub(super) async fn call(&self, arrival: u64) -> Result<Option<Call>, Failure> {
         self.read(move |connection, gate| {
             let _inside = gate.enter();
-            call(connection, row)
+            call(connection, arrival)
+        })
+        .await
+    }
+
+    pub(super) async fn place(&self, arrival: u64) -> Result<Option<Place>, Failure> {
+        self.read(move |connection, gate| {
+            let _inside = gate.enter();
+            place(connection, arrival)
         })
         .await
     }
 
     pub(super) async fn arrived(&self, after: u64, filter: Filter) -> Result<Arrived, Failure> {
-        self.read(move |connection, gate| Ok(arrived(connection, gate, after, &filter)?))
+        self.read(move |connection, gate| list::arrived(connection, gate, after, &filter))
+            .await
+    }
+
+    pub(super) async fn stats(&self, query: StatsQuery) -> Result<Stats, Failure> {
+        self.read(move |connection, gate| statistics::stats(connection, gate, &query))
+            .await
+    }
+
+    pub(super) async fn top(&self, query: TopQuery) -> Result<Top, Failure> {
+        self.read(move |connection, gate| statistics::top(connection, gate, &query))
             .await
     }
 
@@ -125,193 +149,137 @@ impl Readers {
     }
 }
 
-/// The number as SQLite has it; rows have no larger ones.
-fn signed(number: u64) -> i64 {
-    number.try_into().unwrap_or(i64::MAX)
-}
-
-fn list(
-    connection: &Connection,
-    gate: &Gate,
-    rows: Rows,
-    filter: &Filter,
-) -> rusqlite::Result<Page> {
-    let mut search = Search::new(rows, filter);
-    let newest = {
-        let _inside = gate.enter();
-        // One snapshot for both statements: `newest` must not lie behind a call that the list did not examine.
-        let snapshot = connection.unchecked_transaction()?;
-        let newest = newest(&snapshot)?;
-        search.examine(&snapshot, gate)?;
-        newest
-    };
-    search.finish(connection, gate, newest)
-}
-
-/// A walk over the rows, newest first, until the page is full, in calls or in bytes, or the time is over. It pauses for each
-/// checkpoint and goes on in a new snapshot: rows are only added above those that it examines.
-///
-/// No part of the filter becomes a condition in SQL. Tried for words: `LIKE` took 63 to 230 ms for 40 000 lines of 1460 B
-/// (depending on how often the first letter occurs), `instr` 220 to 460 ms, this loop 150 ms with either kind of word.
-struct Search<'a> {
-    rows: Rows,
-    filter: &'a Filter,
-    start: Instant,
-    calls: Vec<Summary>,
-    bytes: usize,
-    /// The row that was examined last.
-    last: Option<u64>,
-    /// Rows are left.
-    is_more: bool,
-    timed_out: bool,
-    /// All rows were examined, or the page or the time ended.
-    is_done: bool,
-}
-
-impl<'a> Search<'a> {
-    fn new(rows: Rows, filter: &'a Filter) -> Self {
-        Self {
-            rows,
-            filter,
-            start: Instant::now(),
-            calls: Vec::new(),
-            bytes: 0,
-            last: None,
-            is_more: false,
-            timed_out: false,
-            is_done: false,
-        }
-    }
-
-    /// Examines rows until the search is done, or a checkpoint waits.
-    fn examine(&mut self, connection: &Connection, gate: &Gate) -> rusqlite::Result<()> {
-        let mut select = connection.prepare_cached(&format!(
-            "SELECT {SUMMARY}, line FROM calls WHERE id < ?1 AND id > ?2 ORDER BY id DESC"
-        ))?;
-        let below = self.last.or(self.rows.below).unwrap_or(u64::MAX);
-        let bounds = [below, self.rows.above.unwrap_or(0)];
-        let mut found = select.query(bounds.map(signed))?;
-        while let Some(row) = found.next()? {
-            let is_full =
-                self.calls.len() as u64 >= self.rows.limit || self.bytes >= LIST_BYTES_MAX;
-            if is_full || self.timed_out {
-                self.is_more = true;
-                break;
-            }
-            self.last = Some(unsigned(row, 0)?);
-            // SQLite reads a long line page by page, and only when the column is read.
-            let is_match = self.filter.is_empty()
-                || self
-                    .filter
-                    .matches(row.get_ref(LINE)?.as_str().unwrap_or_default());
-            if is_match {
-                let summary = summary(row)?;
-                self.bytes += summary.text_bytes();
-                self.calls.push(summary);
-            }
-            self.timed_out = self.start.elapsed() > SEARCH_TIME_MAX;
-            if gate.is_closing() {
-                return Ok(());
-            }
-        }
-        self.is_done = true;
-        Ok(())
-    }
-
-    /// Continues after each checkpoint, until the search is done.
-    fn finish(
-        mut self,
-        connection: &Connection,
-        gate: &Gate,
-        newest: u64,
-    ) -> rusqlite::Result<Page> {
-        while !self.is_done {
-            let _inside = gate.enter();
-            self.examine(connection, gate)?;
-        }
-        Ok(Page {
-            next: self.last.filter(|_| self.is_more).map(u64::into),
-            timed_out: self.timed_out && self.is_more,
-            calls: self.calls,
-            newest: newest.into(),
-        })
+fn summary(place: Place, call: Columns) -> Summary {
+    Summary {
+        id: place.id(),
+        time_ms: call.time_ms,
+        received_ms: call.received_ms,
+        now_ms: call.now_ms,
+        interval_ms: call.interval_ms,
+        method: call.method,
+        url: call.url,
+        host: call.host,
+        path: call.path,
+        status: call.status,
+        request_bytes: call.request_bytes,
+        response_bytes: call.response_bytes,
+        content_type: call.content_type,
+        note: call.note,
+        first_byte_ms: call.first_byte_ms,
+        endpoint: call.endpoint,
+        operation: call.operation,
+        protocol: call.protocol,
+        vni: call.vni,
+        client: call.client,
+        server: call.server,
+        appliance: call.appliance,
     }
 }
 
-fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
-    Ok(Summary {
-        id: unsigned(row, 0)?.into(),
-        received_ms: row.get(1)?,
-        now_ms: row.get(2)?,
-        interval_ms: row.get(3)?,
-        method: row.get(4)?,
-        url: row.get(5)?,
-        host: row.get(6)?,
-        path: row.get(7)?,
-        status: row.get(8)?,
-        request_bytes: row.get(9)?,
-        response_bytes: row.get(10)?,
-        content_type: row.get(11)?,
-        note: row.get(12)?,
-    })
-}
-
-fn arrived(
-    connection: &Connection,
-    gate: &Gate,
-    after: u64,
-    filter: &Filter,
-) -> rusqlite::Result<Arrived> {
-    let newest = {
-        let _inside = gate.enter();
-        newest(connection)?
-    };
-    let mut arrived = Arrived {
-        newest: newest.into(),
-        calls: None,
-        // A place ahead of the newest call was written by another database.
-        count: newest.checked_sub(after),
-    };
-    if let Some(count) = arrived.count
-        && count <= STREAM_BEHIND_MAX
-    {
-        let rows = Rows {
-            below: Some(newest.saturating_add(1)),
-            above: Some(after),
-            limit: count,
-        };
-        let page = Search::new(rows, filter).finish(connection, gate, newest)?;
-        arrived.calls = page.next.is_none().then_some(page.calls);
-    }
-    Ok(arrived)
-}
-
-fn call(connection: &Connection, row: u64) -> anyhow::Result<Option<Call>> {
-    let mut select =
-        connection.prepare_cached(&format!("SELECT {SUMMARY}, line FROM calls WHERE id = ?1"))?;
-    let found = select
-        .query_row([signed(row)], |row| {
-            Ok((summary(row)?, row.get::<_, String>(LINE)?))
-        })
-        .optional()?;
-    let Some((summary, line)) = found else {
+/// The block that has a call, and its row there.
+fn find(connection: &Connection, arrival: u64) -> anyhow::Result<Option<(Head, usize)>> {
+    let mut select = connection.prepare_cached(&format!(
+        "SELECT {HEAD} FROM blocks WHERE first <= ?1 ORDER BY first DESC LIMIT 1"
+    ))?;
+    let head = select.query_row([signed(arrival)], Head::read).optional()?;
+    let Some(head) = head.filter(|head| arrival <= head.last) else {
         return Ok(None);
     };
+    let arrivals = Block::new(connection, &head).numbers(Number::Arrival)?;
+    let row = (0..head.rows).find(|&row| head.arrival(&arrivals, row) == arrival);
+    Ok(row.map(|row| (head, row)))
+}
+
+/// The place of a call in the list.
+fn place(connection: &Connection, arrival: u64) -> anyhow::Result<Option<Place>> {
+    let Some((head, row)) = find(connection, arrival)? else {
+        return Ok(None);
+    };
+    let time_ms = Block::new(connection, &head).number(Number::Time, row)?;
+    Ok(time_ms.map(|time_ms| Place { time_ms, arrival }))
+}
+
+fn call(connection: &Connection, arrival: u64) -> anyhow::Result<Option<Call>> {
+    let snapshot = connection.unchecked_transaction()?;
+    let Some((head, row)) = find(&snapshot, arrival)? else {
+        return Ok(None);
+    };
+    let block = Block::new(&snapshot, &head);
+    let columns = columns(&block, &Senders::new(), row)?;
+    let line = chunk::line(&snapshot, arrival)?.context("the line of a call is missing")?;
     let details = line::details(&line)
         .context("a stored line")?
         .into_iter()
         .map(|(name, value)| (name.into_owned(), value.into_owned()))
         .collect();
+    let place = Place {
+        time_ms: columns.time_ms,
+        arrival,
+    };
     Ok(Some(Call {
-        summary,
+        summary: summary(place, columns),
         details,
         line,
     }))
 }
 
+/// What an answer about a range is based on, as far as that does not depend on the query.
+fn coverage(connection: &Connection, range: Range) -> anyhow::Result<Coverage> {
+    let heads = heads_in(connection, range)?;
+    let mut coverage = Coverage {
+        range,
+        progress: 1.0,
+        ..Coverage::default()
+    };
+    for head in &heads {
+        let part = part_in(head, range);
+        coverage.kept += part;
+        if head.extent(Number::Marks).most >= super::block::MARK_MASKED && part > 0 {
+            let block = Block::new(connection, head);
+            let (marks, times) = (block.numbers(Number::Marks)?, block.numbers(Number::Time)?);
+            let masked = marks.iter().zip(&*times).filter(|(mark, time)| {
+                **mark & super::block::MARK_MASKED != 0 && range.contains(**time)
+            });
+            coverage.masked += masked.count() as u64;
+        }
+    }
+    coverage.held_from_ms = connection
+        .prepare_cached("SELECT min(oldest_ms) FROM blocks")?
+        .query_row([], |row| row.get(0))?;
+    let minute = |time_ms: i64| time_ms.div_euclid(60_000);
+    let mut select = connection.prepare_cached(
+        "SELECT cause, sum(calls) FROM losses WHERE minute >= ?1 AND minute <= ?2 GROUP BY cause",
+    )?;
+    let bounds = [
+        minute(range.from_ms.unwrap_or(i64::MIN)),
+        minute(range.to_ms.map_or(i64::MAX, |to| to.saturating_sub(1))),
+    ];
+    let losses = select.query_map(bounds, |row| Ok((row.get(0)?, unsigned(row.get(1)?))))?;
+    coverage.lost = losses.collect::<Result<_, _>>()?;
+    coverage.seen = coverage.kept + coverage.lost.values().sum::<u64>();
+    Ok(coverage)
+}
+
+/// How many calls of a block are in a range, where it has some outside: estimated, as if they were spread evenly.
+fn part_in(head: &Head, range: Range) -> u64 {
+    let (oldest, newest) = (head.oldest_ms(), head.newest_ms());
+    if range.covers(oldest, newest) {
+        return head.rows as u64;
+    }
+    let from = range.from_ms.unwrap_or(oldest).max(oldest);
+    let to = range
+        .to_ms
+        .map_or(newest, |to| to.saturating_sub(1))
+        .min(newest);
+    let all = (newest - oldest + 1).max(1) as f64;
+    let part = (to.saturating_sub(from).saturating_add(1)).max(0) as f64 / all;
+    (head.rows as f64 * part).round() as u64
+}
+
 fn totals(connection: &Connection) -> rusqlite::Result<Totals> {
     let snapshot = connection.unchecked_transaction()?;
-    let pragma = |name: &str| snapshot.pragma_query_value(None, name, |row| unsigned(row, 0));
+    let pragma =
+        |name: &str| snapshot.pragma_query_value(None, name, |row| Ok(unsigned(row.get(0)?)));
     let pages = pragma("page_count")?.saturating_sub(pragma("freelist_count")?);
     let mut totals = Totals {
         database_bytes: pages * pragma("page_size")?,
@@ -320,27 +288,29 @@ fn totals(connection: &Connection) -> rusqlite::Result<Totals> {
     let mut select = snapshot.prepare_cached("SELECT name, value FROM counters")?;
     let mut counters = select.query([])?;
     while let Some(row) = counters.next()? {
-        let value = unsigned(row, 1)?;
+        let value = unsigned(row.get(1)?);
         match row.get_ref(0)?.as_str().unwrap_or_default() {
             "since_ms" => totals.since_ms = signed(value),
             "calls_received" => totals.calls_received = value,
             "calls_expired" => totals.calls_expired = value,
+            "calls_deleted" => totals.calls_deleted = value,
             "bundles_received" => totals.bundles_received = value,
             "bundles_repeated" => totals.bundles_repeated = value,
             "bad_lines" => totals.bad_lines = value,
             _ => {}
         }
     }
-    totals.calls = totals.calls_received.saturating_sub(totals.calls_expired);
+    let gone = totals.calls_expired + totals.calls_deleted;
+    totals.calls = totals.calls_received.saturating_sub(gone);
     let mut select = snapshot.prepare_cached(
         "SELECT name, calls, bytes, expired FROM senders ORDER BY calls DESC, id LIMIT ?1",
     )?;
     let senders = select.query_map([signed(SENDERS_SHOWN)], |row| {
         Ok(SenderTotals {
             sender: row.get(0)?,
-            calls: unsigned(row, 1)?,
-            bytes: unsigned(row, 2)?,
-            expired: unsigned(row, 3)?,
+            calls: unsigned(row.get(1)?),
+            bytes: unsigned(row.get(2)?),
+            expired: unsigned(row.get(3)?),
         })
     })?;
     totals.senders = senders.collect::<Result<_, _>>()?;

@@ -6,16 +6,27 @@
 //! taken off what this host has before the comparison: senders on the network cannot displace that, however many they are. Where
 //! the store's own capture and others on this host both have calls, each has half of that part.
 //!
-//! Calls that are older than the bound of the age are deleted whoever sent them.
+//! Calls that are older than the bound of the age are deleted whoever sent them. What is deleted is counted by the minute of its
+//! time, for the coverage of answers.
+//!
+//! Bounds and shares are compared in bytes of lines; how many of these the database holds in one of its own bytes follows from
+//! what it has.
 //!
 //! Later calls use the pages that become free; only when many are free, after a bound was lowered, some go back to the file
 //! system, a few with every transaction.
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Transaction, params};
+
+use super::block::{Block, Head, Number, Rows};
+use super::chunk::{self, Lines};
+use super::minutes;
+use super::reader::heads;
+use super::writer::Database;
 
 use crate::backend::{Expired, Retention};
+use crate::call::Loss;
 use crate::clock::unix_ms;
 use crate::limits::{
     DATABASE_BYTES_MIN, EXPIRE_ROUND_BYTES, EXPIRE_ROUND_CALLS, LOCAL_SHARE_DIVISOR,
@@ -33,13 +44,13 @@ pub(super) struct Size {
 /// Deletes until the store is within its bounds, or until more was deleted than a group of bundles has brought: a store whose
 /// bounds were lowered does not keep bundles waiting, and still becomes smaller with each of them.
 pub(super) fn keep(
-    connection: &mut Connection,
+    database: &mut Database,
     retention: Retention,
     brought: Size,
-) -> rusqlite::Result<()> {
+) -> anyhow::Result<()> {
     let mut deleted = Size::default();
     loop {
-        let round = round(connection, retention)?;
+        let round = round(database, retention)?;
         deleted.calls += round.deleted.calls;
         deleted.bytes += round.deleted.bytes;
         let is_enough = deleted.calls > brought.calls && deleted.bytes > brought.bytes;
@@ -69,32 +80,31 @@ impl From<Round> for Expired {
 }
 
 /// One transaction. It writes nothing when the bounds are kept.
-pub(super) fn round(connection: &mut Connection, retention: Retention) -> rusqlite::Result<Round> {
-    let transaction = connection.transaction()?;
-    let mut deleted = Size::default();
-    let mut is_beyond = false;
-    if let Some(excess) = excess(&transaction, retention)? {
-        deleted = delete(&transaction, excess)?;
-        is_beyond = deleted.calls > 0 && self::excess(&transaction, retention)?.is_some();
-    }
-    if let Some(age_max) = retention.age_max
-        && !is_beyond
-    {
-        let old = delete_older(
-            &transaction,
-            unix_ms().saturating_sub(integer(age_max.as_millis())),
-        )?;
-        is_beyond =
-            old.calls >= integer(EXPIRE_ROUND_CALLS) || old.bytes >= integer(EXPIRE_ROUND_BYTES);
-        deleted.calls += old.calls;
-        deleted.bytes += old.bytes;
-    }
-    let has_space = vacuum(&transaction)?;
-    transaction.commit()?;
-    Ok(Round {
-        deleted,
-        is_beyond,
-        has_space,
+pub(super) fn round(database: &mut Database, retention: Retention) -> anyhow::Result<Round> {
+    database.change(|transaction, parts| {
+        let lines = &mut parts.lines;
+        let mut deleted = Size::default();
+        let mut is_beyond = false;
+        if let Some(excess) = excess(transaction, retention)? {
+            deleted = delete(transaction, lines, excess)?;
+            is_beyond = deleted.calls > 0 && self::excess(transaction, retention)?.is_some();
+        }
+        if let Some(age_max) = retention.age_max
+            && !is_beyond
+        {
+            let oldest = unix_ms().saturating_sub(integer(age_max.as_millis()));
+            let old = delete_older(transaction, lines, oldest)?;
+            is_beyond = old.calls >= integer(EXPIRE_ROUND_CALLS)
+                || old.bytes >= integer(EXPIRE_ROUND_BYTES);
+            deleted.calls += old.calls;
+            deleted.bytes += old.bytes;
+        }
+        let has_space = vacuum(transaction)?;
+        Ok(Round {
+            deleted,
+            is_beyond,
+            has_space,
+        })
     })
 }
 
@@ -136,79 +146,180 @@ fn excess(transaction: &Transaction<'_>, retention: Retention) -> rusqlite::Resu
     if calls > 0 {
         return Ok(Some(by(Measure::Calls, calls, calls_max)));
     }
-    let bytes = bytes_used(transaction)?.saturating_sub(bytes_max);
-    Ok((bytes > 0).then(|| by(Measure::Bytes, bytes, bytes_max)))
+    let used = bytes_used(transaction)?;
+    let bytes = used.saturating_sub(bytes_max);
+    if bytes <= 0 {
+        return Ok(None);
+    }
+    let of_lines: i64 = transaction
+        .prepare_cached("SELECT coalesce(sum(bytes), 0) FROM senders")?
+        .query_row([], |row| row.get(0))?;
+    let ratio = (of_lines as f64 / used as f64).max(f64::MIN_POSITIVE);
+    let in_lines = |bytes: i64| (bytes as f64 * ratio).ceil() as i64;
+    let excess = by(Measure::Bytes, in_lines(bytes), in_lines(bytes_max));
+    Ok(Some(excess))
 }
 
 /// Deletes the oldest calls of one sender, as many as one round may.
-fn delete(transaction: &Transaction<'_>, excess: Excess) -> rusqlite::Result<Size> {
+fn delete(
+    transaction: &Transaction<'_>,
+    lines: &mut Lines,
+    excess: Excess,
+) -> anyhow::Result<Size> {
     let Some((sender, amount)) = most(transaction, excess)? else {
         return Ok(Size::default());
     };
-    let mut oldest = transaction.prepare_cached(
-        "SELECT id, octet_length(line) FROM calls WHERE sender = ?1 ORDER BY id LIMIT ?2",
-    )?;
-    let mut rows = oldest.query(params![sender, integer(EXPIRE_ROUND_CALLS)])?;
-    let (mut last, mut size) = (0, Size::default());
-    while let Some(row) = rows.next()? {
-        last = row.get(0)?;
-        size.calls += 1;
-        size.bytes += row.get::<_, i64>(1)?;
-        let reached = match excess.measure {
-            Measure::Calls => size.calls,
-            Measure::Bytes => size.bytes,
-        };
-        if reached >= amount || size.bytes >= integer(EXPIRE_ROUND_BYTES) {
+    let mut size = Size::default();
+    for head in heads(transaction)? {
+        let extent = head.extent(Number::Sender);
+        if !(extent.least..=extent.most).contains(&sender) {
+            continue;
+        }
+        let block = Block::new(transaction, &head);
+        let (of, bytes) = (
+            block.numbers(Number::Sender)?,
+            block.numbers(Number::LineBytes)?,
+        );
+        let mut rows = Vec::new();
+        let mut is_enough = false;
+        for row in (0..head.rows).filter(|&row| of[row] == sender) {
+            rows.push(row);
+            size.calls += 1;
+            size.bytes += bytes[row];
+            let reached = match excess.measure {
+                Measure::Calls => size.calls,
+                Measure::Bytes => size.bytes,
+            };
+            is_enough = reached >= amount
+                || size.bytes >= integer(EXPIRE_ROUND_BYTES)
+                || size.calls >= integer(EXPIRE_ROUND_CALLS);
+            if is_enough {
+                break;
+            }
+        }
+        remove(transaction, lines, &block, &rows, Some(EXPIRED))?;
+        if is_enough {
             break;
         }
     }
-    transaction
-        .prepare_cached("DELETE FROM calls WHERE sender = ?1 AND id <= ?2")?
-        .execute([sender, last])?;
-    take_from(transaction, sender, size)?;
+    count(transaction, "calls_expired", size.calls)?;
     Ok(size)
 }
 
 /// Deletes calls that were received before a time, as many as one round may. Their order is that of arrival, so they are the
 /// oldest rows; after the clock was set back some stay for that much longer.
-fn delete_older(transaction: &Transaction<'_>, before_ms: i64) -> rusqlite::Result<Size> {
-    let mut oldest = transaction.prepare_cached(
-        "SELECT id, received_ms, sender, octet_length(line) FROM calls ORDER BY id LIMIT ?1",
-    )?;
-    let mut rows = oldest.query([integer(EXPIRE_ROUND_CALLS)])?;
-    let (mut last, mut size) = (0, Size::default());
-    let mut senders = BTreeMap::<i64, Size>::new();
-    while let Some(row) = rows.next()? {
-        if row.get::<_, i64>(1)? >= before_ms || size.bytes >= integer(EXPIRE_ROUND_BYTES) {
+fn delete_older(
+    transaction: &Transaction<'_>,
+    lines: &mut Lines,
+    before_ms: i64,
+) -> anyhow::Result<Size> {
+    let mut size = Size::default();
+    for head in heads(transaction)? {
+        if head.extent(Number::Received).least >= before_ms {
             break;
         }
-        last = row.get(0)?;
-        let bytes: i64 = row.get(3)?;
-        for size in [&mut size, senders.entry(row.get(2)?).or_default()] {
+        let block = Block::new(transaction, &head);
+        let (received, bytes) = (
+            block.numbers(Number::Received)?,
+            block.numbers(Number::LineBytes)?,
+        );
+        let mut rows = Vec::new();
+        for row in 0..head.rows {
+            if received[row] >= before_ms
+                || size.bytes >= integer(EXPIRE_ROUND_BYTES)
+                || size.calls >= integer(EXPIRE_ROUND_CALLS)
+            {
+                break;
+            }
+            rows.push(row);
             size.calls += 1;
-            size.bytes += bytes;
+            size.bytes += bytes[row];
+        }
+        remove(transaction, lines, &block, &rows, Some(EXPIRED))?;
+        if rows.len() < head.rows {
+            break;
         }
     }
-    if size.calls == 0 {
-        return Ok(size);
-    }
-    transaction
-        .prepare_cached("DELETE FROM calls WHERE id <= ?1")?
-        .execute([last])?;
-    for (sender, size) in senders {
-        take_from(transaction, sender, size)?;
-    }
+    count(transaction, "calls_expired", size.calls)?;
     Ok(size)
 }
 
-/// Subtracts deleted calls from the totals of their sender, and counts them.
-fn take_from(transaction: &Transaction<'_>, sender: i64, size: Size) -> rusqlite::Result<()> {
+/// The cause of calls that are missing because of the retention.
+const EXPIRED: &str = "expired";
+
+/// Deletes calls of a block, and subtracts them from the totals of their senders; they are counted under a cause, if there is
+/// one. The rows are in ascending order.
+pub(super) fn remove(
+    transaction: &Transaction<'_>,
+    lines: &mut Lines,
+    block: &Block<'_>,
+    rows: &[usize],
+    cause: Option<&str>,
+) -> anyhow::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let head: &Head = block.head;
+    let numbers = |number| block.numbers(number);
+    let (arrivals, times) = (numbers(Number::Arrival)?, numbers(Number::Time)?);
+    let (senders, bytes) = (numbers(Number::Sender)?, numbers(Number::LineBytes)?);
+    let mut of_sender = BTreeMap::<i64, Size>::new();
+    let mut of_minute = BTreeMap::<i64, u64>::new();
+    let mut deleted = Vec::with_capacity(rows.len());
+    for &row in rows {
+        let size = of_sender.entry(senders[row]).or_default();
+        size.calls += 1;
+        size.bytes += bytes[row];
+        *of_minute.entry(times[row].div_euclid(60_000)).or_default() += 1;
+        deleted.push(head.arrival(&arrivals, row));
+    }
+    for (sender, size) in of_sender {
+        take_from(transaction, sender, size, cause.is_some())?;
+    }
+    if let Some(cause) = cause {
+        let losses: Vec<Loss> = of_minute
+            .iter()
+            .map(|(minute, &calls)| Loss {
+                time_ms: minute * 60_000,
+                appliance: String::new(),
+                vni: None,
+                cause: cause.into(),
+                calls,
+            })
+            .collect();
+        minutes::lose(transaction, &losses)?;
+        let newest = rows.iter().map(|&row| times[row]).max();
+        transaction
+            .prepare_cached(
+                "INSERT INTO counters VALUES ('expired_to_ms', ?1)
+                 ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+            )?
+            .execute([newest])?;
+    }
+    let kept: Vec<usize> = (0..head.rows)
+        .filter(|row| rows.binary_search(row).is_err())
+        .collect();
+    let mut rest = Rows::default();
+    rest.extend(block, &kept)?;
+    head.delete(transaction)?;
+    rest.write(transaction)?;
+    chunk::delete(transaction, lines, &deleted)
+}
+
+/// Subtracts deleted calls from the totals of their sender.
+fn take_from(
+    transaction: &Transaction<'_>,
+    sender: i64,
+    size: Size,
+    is_expired: bool,
+) -> rusqlite::Result<()> {
+    let expired = if is_expired { size.calls } else { 0 };
     transaction
         .prepare_cached(
-            "UPDATE senders SET calls = calls - ?2, bytes = bytes - ?3, expired = expired + ?2 WHERE id = ?1",
+            "UPDATE senders SET calls = calls - ?2, bytes = bytes - ?3, expired = expired + ?4 WHERE id = ?1",
         )?
-        .execute(params![sender, size.calls, size.bytes])?;
-    count(transaction, "calls_expired", size.calls)
+        .execute(params![sender, size.calls, size.bytes, expired])?;
+    Ok(())
 }
 
 /// The sender that has the most, and how much of it goes: down to the level at which the excess is gone when all that have more
@@ -268,7 +379,8 @@ fn vacuum(transaction: &Transaction<'_>) -> rusqlite::Result<bool> {
 fn calls_stored(transaction: &Transaction<'_>) -> rusqlite::Result<i64> {
     transaction
         .prepare_cached(
-            "SELECT sum(CASE name WHEN 'calls_received' THEN value WHEN 'calls_expired' THEN -value ELSE 0 END) FROM counters",
+            "SELECT sum(CASE name WHEN 'calls_received' THEN value WHEN 'calls_expired' THEN -value
+                                  WHEN 'calls_deleted' THEN -value ELSE 0 END) FROM counters",
         )?
         .query_row([], |row| row.get(0))
 }

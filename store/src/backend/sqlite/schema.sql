@@ -1,26 +1,4 @@
--- The schema of calls.sqlite, version 2 (PRAGMA user_version). Any SQLite tool may read it while the store runs:
---     sqlite3 'file:calls.sqlite?mode=ro' 'SELECT id, method, url, status FROM calls ORDER BY id DESC LIMIT 20'
-
-CREATE TABLE calls (
-    id             INTEGER PRIMARY KEY AUTOINCREMENT, -- order of arrival; never reused, also after deletion
-    sender         INTEGER NOT NULL, -- id in senders
-    received_ms    INTEGER NOT NULL, -- Unix time at which the store received the bundle
-    now_ms         INTEGER,          -- `now` of the line: Unix time of the response's first packet
-    interval_ms    INTEGER,          -- `interval` of the line: request to response
-    method         TEXT NOT NULL,
-    url            TEXT NOT NULL,    -- scheme, host and path, as in the line; a long text ends in an ellipsis, here and below
-    host           TEXT NOT NULL,    -- authority of the URL, else the host header
-    path           TEXT NOT NULL,
-    status         INTEGER,          -- NULL when the line has none
-    request_bytes  INTEGER,          -- length of the logged body; NULL when the line has none
-    response_bytes INTEGER,
-    content_type   TEXT NOT NULL,    -- media type of the response, lower case, no parameters
-    note           TEXT NOT NULL,    -- remarks for the list, from annotations
-    line           TEXT NOT NULL     -- the line exactly as it was sent, without its newline
-);
--- Newest first is the primary key in reverse. The one further index is for the deletion of the oldest calls of one sender; its
--- entries are small and new ones are appended.
-CREATE INDEX calls_of_sender ON calls (sender);
+-- The tables of calls.sqlite beside those of calls.sql.
 
 -- Where calls come from, for the division of the history. A sender without calls may be deleted.
 CREATE TABLE senders (
@@ -46,7 +24,7 @@ CREATE TABLE bundles (
 );
 
 -- Totals since the file was made, changed in the transaction that changes the rows:
--- calls_received = calls in the table + calls_expired, always.
+-- calls_received = calls in the blocks + calls_expired + calls_deleted, always.
 CREATE TABLE counters (
     name  TEXT PRIMARY KEY,
     value INTEGER NOT NULL

@@ -3,8 +3,10 @@
 //! Bundles that wait are stored in one transaction, so that many small senders cost one commit. Each sender gets its answer only
 //! after the commit. The same transaction holds the idempotency key, with the number of lines that are stored under it, and the
 //! totals. A large bundle of another sender is stored in several transactions, between which the capture has its turns; after a
-//! death between two of them the repeated bundle goes on where the earlier one ended. Calls beyond the bounds are deleted in short transactions of their own (`retention`), after the senders have their
-//! answers.
+//! death between two of them the repeated bundle goes on where the earlier one ended. Calls beyond the bounds are deleted in short
+//! transactions of their own (`retention`), after the senders have their answers.
+//!
+//! Each transaction writes its calls as blocks and chunks, however few they are, and merges the small ones that are last.
 
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,18 +16,24 @@ use anyhow::{Context, anyhow};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tokio::sync::{oneshot, watch};
 
+use super::block::{Rows, signed};
+use super::chunk::Lines;
+use super::minutes::{self, Minutes};
 use super::queue::{Jobs, Queue, queue};
 use super::reader::newest;
 use super::retention::{self, Size, count, integer};
 use super::wal::Wal;
+use super::{deletion, merge};
 use crate::backend::{Expired, Failure, Health, Retention, Stored};
 use crate::bundle::Bundle;
-use crate::call::Arrival;
+use crate::call::{Arrival, DeleteQuery, Deleted, Loss};
 use crate::clock::unix_ms;
+use crate::endpoint::Endpoints;
 use crate::limits::{
-    KEYS_MAX, POST_THREADS, SENDERS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_LINES_MAX,
-    TRANSACTION_OTHERS_BYTES_MAX, TRANSACTION_OTHERS_LINES_MAX,
+    BLOCK_CALLS_MAX, KEYS_MAX, POST_THREADS, SENDERS_MAX, TRANSACTION_BYTES_MAX,
+    TRANSACTION_LINES_MAX, TRANSACTION_OTHERS_BYTES_MAX, TRANSACTION_OTHERS_LINES_MAX,
 };
+use crate::line::Columns;
 use crate::sender::Sender;
 
 type Answer<T> = oneshot::Sender<Result<T, Failure>>;
@@ -34,6 +42,8 @@ type Answer<T> = oneshot::Sender<Result<T, Failure>>;
 enum Job {
     Insert(Insert),
     Expire(Answer<Expired>),
+    Delete(DeleteQuery, Answer<Deleted>),
+    Lose(Vec<Loss>, Answer<()>),
     Close,
 }
 
@@ -56,17 +66,17 @@ pub(super) struct Writer {
 impl Writer {
     /// `lock` is held until the thread has closed the database.
     pub(super) fn start(
-        connection: Connection,
+        database: Database,
         lock: File,
         wal: Wal,
         retention: Retention,
     ) -> anyhow::Result<Self> {
-        let newest = newest(&connection)?;
+        let newest = newest(&database.connection)?;
         let (jobs, waiting) = queue(POST_THREADS)?;
         let (arrivals_sender, arrivals) = watch::channel(newest.into());
         let (health_sender, health) = watch::channel(Health::Up);
         let writing = Writing {
-            connection,
+            database,
             _lock: lock,
             wal,
             retention,
@@ -102,6 +112,17 @@ impl Writer {
     /// Deletes some of the oldest calls beyond the bounds.
     pub(super) async fn expire(&self) -> Result<Expired, Failure> {
         self.submit(false, Job::Expire).await
+    }
+
+    /// Deletes calls that match.
+    pub(super) async fn delete(&self, query: DeleteQuery) -> Result<Deleted, Failure> {
+        self.submit(false, |answer| Job::Delete(query, answer))
+            .await
+    }
+
+    /// Adds to the calls that are missing.
+    pub(super) async fn record_losses(&self, losses: Vec<Loss>) -> Result<(), Failure> {
+        self.submit(false, |answer| Job::Lose(losses, answer)).await
     }
 
     async fn submit<T>(
@@ -146,7 +167,7 @@ impl Writer {
 /// The state of the writing thread.
 struct Writing {
     // Fields drop in this order: the lock is given up after the database is closed.
-    connection: Connection,
+    database: Database,
     _lock: File,
     wal: Wal,
     retention: Retention,
@@ -166,6 +187,16 @@ impl Writing {
                     drop(answer.send(expired));
                     None
                 }
+                Job::Delete(query, answer) => {
+                    let deleted = self.delete(&query);
+                    drop(answer.send(deleted));
+                    None
+                }
+                Job::Lose(losses, answer) => {
+                    let lost = self.lose(&losses);
+                    drop(answer.send(lost));
+                    None
+                }
                 Job::Close => {
                     while let Some(Job::Insert(first)) = self.waiting.more(true) {
                         self.insert(first);
@@ -174,17 +205,17 @@ impl Writing {
                 }
             };
             // What it could not copy stays in the log, and the next transaction fails if the disk is full.
-            drop(self.wal.keep_short(&self.connection));
+            drop(self.wal.keep_short(&self.database.connection));
             next = behind.or_else(|| self.waiting.next());
         }
         // Leaves one file instead of three. If it fails, the next start reads the log: nothing is lost.
-        drop(self.wal.empty(&self.connection));
+        drop(self.wal.empty(&self.database.connection));
     }
 
     /// Stores a bundle, or a part of it, together with those that wait behind it. Returns the job that ended the group.
     fn insert(&mut self, first: Insert) -> Option<Job> {
         let (mut group, room, behind) = self.group(first);
-        match store(&mut self.connection, &mut group, room) {
+        match store(&mut self.database, &mut group, room) {
             Ok(done) => {
                 self.health.send_replace(Health::Up);
                 self.arrivals.send_replace(done.newest.into());
@@ -195,7 +226,7 @@ impl Writing {
                     self.waiting.go_on_later(Job::Insert(unfinished));
                 }
                 answer(group, done.stored.into_iter().map(Ok));
-                let kept = retention::keep(&mut self.connection, self.retention, done.size);
+                let kept = retention::keep(&mut self.database, self.retention, done.size);
                 if let Err(error) = kept {
                     self.failed(&error, "old calls cannot be deleted");
                 }
@@ -243,12 +274,34 @@ impl Writing {
     }
 
     fn expire(&mut self) -> Result<Expired, Failure> {
-        retention::round(&mut self.connection, self.retention)
+        retention::round(&mut self.database, self.retention)
             .map(Expired::from)
             .map_err(|error| self.failed(&error, "old calls cannot be deleted"))
     }
 
-    fn failed(&self, error: &rusqlite::Error, what: &str) -> Failure {
+    fn delete(&mut self, query: &DeleteQuery) -> Result<Deleted, Failure> {
+        let deleted = deletion::round(&mut self.database, query);
+        let deleted = deleted.map_err(|error| self.failed(&error, "calls cannot be deleted"))?;
+        if deleted.calls > 0 {
+            // Nothing of them is left in the log either.
+            drop(self.wal.empty(&self.database.connection));
+        }
+        Ok(deleted)
+    }
+
+    fn lose(&mut self, losses: &[Loss]) -> Result<(), Failure> {
+        let lost = self
+            .database
+            .connection
+            .transaction()
+            .and_then(|transaction| {
+                minutes::lose(&transaction, losses)?;
+                transaction.commit()
+            });
+        lost.map_err(|error| self.failed(&error.into(), "losses cannot be stored"))
+    }
+
+    fn failed(&self, error: &anyhow::Error, what: &str) -> Failure {
         self.health.send_replace(Health::Down(error.to_string()));
         Failure::Unavailable(format!("{what}: {error}"))
     }
@@ -282,32 +335,128 @@ struct Done {
     size: Size,
 }
 
-fn store(
-    connection: &mut Connection,
-    group: &mut [Insert],
-    mut room: Room,
-) -> rusqlite::Result<Done> {
-    let transaction = connection.transaction()?;
-    let now = unix_ms();
-    let mut size = Size::default();
-    let mut stored = Vec::with_capacity(group.len());
-    let mut lines_stored = 0;
-    for insert in group.iter() {
-        let part = store_part(&transaction, insert, &mut room, now, &mut size)?;
-        lines_stored = part.end;
-        stored.extend(part.stored);
+/// The database, and what is kept in memory between two transactions.
+#[derive(Debug)]
+pub(super) struct Database {
+    pub(super) connection: Connection,
+    pub(super) parts: Parts,
+}
+
+/// What puts calls into tables.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) lines: Lines,
+    rows: Rows,
+    minutes: Minutes,
+    endpoints: Endpoints,
+    /// Number of the newest call.
+    newest: u64,
+}
+
+impl Database {
+    pub(super) fn new(connection: Connection, endpoints: Endpoints) -> anyhow::Result<Self> {
+        let newest = newest(&connection)?;
+        Ok(Self {
+            connection,
+            parts: Parts {
+                lines: Lines::new()?,
+                rows: Rows::default(),
+                minutes: Minutes::default(),
+                endpoints,
+                newest,
+            },
+        })
     }
-    delete_old_keys(&transaction)?;
-    let newest = newest(&transaction)?;
-    transaction.commit()?;
+
+    /// Runs a transaction. What it has put into memory is forgotten if it fails.
+    pub(super) fn change<T>(
+        &mut self,
+        change: impl FnOnce(&Transaction<'_>, &mut Parts) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let Self { connection, parts } = self;
+        let before = parts.newest;
+        let transaction = connection.transaction()?;
+        let changed = change(&transaction, parts).and_then(|changed| {
+            transaction.commit()?;
+            Ok(changed)
+        });
+        if changed.is_err() {
+            parts.newest = before;
+            parts.rows = Rows::default();
+            parts.lines.forget();
+            parts.minutes.forget();
+        }
+        changed
+    }
+}
+
+impl Parts {
+    /// Adds a call with a number of its own.
+    pub(super) fn push(
+        &mut self,
+        transaction: &Transaction<'_>,
+        (sender, line): (i64, &str),
+        mut call: Columns,
+    ) -> anyhow::Result<()> {
+        self.newest += 1;
+        call.endpoint = self.endpoints.of(&call.path);
+        self.minutes.add(transaction, &call)?;
+        self.rows.push(self.newest, sender, line.len(), &call);
+        self.lines.push(transaction, self.newest, line)?;
+        if self.rows.len() >= BLOCK_CALLS_MAX {
+            self.rows.write(transaction)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what was added.
+    pub(super) fn write(&mut self, transaction: &Transaction<'_>) -> anyhow::Result<()> {
+        self.rows.write(transaction)?;
+        self.lines.write(transaction)?;
+        self.minutes.write(transaction)?;
+        transaction
+            .prepare_cached("UPDATE counters SET value = ?1 WHERE name = 'newest'")?
+            .execute([signed(self.newest)])?;
+        merge::last(transaction, &mut self.lines)
+    }
+
+    /// The next call has the number behind this one, which is larger than those of all calls that are stored.
+    pub(super) fn continue_behind(&mut self, newest: u64) {
+        self.newest = newest;
+    }
+}
+
+fn store(database: &mut Database, group: &mut [Insert], mut room: Room) -> anyhow::Result<Done> {
+    let now = unix_ms();
+    let (done, lines_stored) = database.change(|transaction, parts| {
+        let mut size = Size::default();
+        let mut stored = Vec::with_capacity(group.len());
+        let mut lines_stored = 0;
+        for insert in group.iter() {
+            let part = store_part(
+                (transaction, &mut *parts),
+                insert,
+                &mut room,
+                now,
+                &mut size,
+            )?;
+            lines_stored = part.end;
+            stored.extend(part.stored);
+        }
+        parts.write(transaction)?;
+        delete_old_keys(transaction)?;
+        let newest = parts.newest;
+        let done = Done {
+            stored,
+            newest,
+            size,
+        };
+        Ok((done, lines_stored))
+    })?;
     if let Some(last) = group.last_mut() {
         last.lines_stored = lines_stored;
     }
-    Ok(Done {
-        stored,
-        newest,
-        size,
-    })
+    Ok(done)
 }
 
 /// What a transaction stored of a bundle.
@@ -320,12 +469,12 @@ struct Part {
 
 /// Stores as many lines of a bundle as there is room for.
 fn store_part(
-    transaction: &Transaction<'_>,
+    (transaction, parts): (&Transaction<'_>, &mut Parts),
     insert: &Insert,
     room: &mut Room,
     now_ms: i64,
     size: &mut Size,
-) -> rusqlite::Result<Part> {
+) -> anyhow::Result<Part> {
     let bundle = &insert.bundle;
     let end_of = |from| bundle.end_of_part(from, room.lines, room.bytes);
     let mut from = insert.lines_stored;
@@ -342,7 +491,7 @@ fn store_part(
         end = end_of(from);
         set_lines_of_key(transaction, bundle, end)?;
     }
-    let stored = insert_lines(transaction, bundle, (from, end), now_ms)?;
+    let stored = insert_lines((transaction, parts), bundle, (from, end), now_ms)?;
     room.lines = room.lines.saturating_sub(end - from);
     room.bytes = room
         .bytes
@@ -362,37 +511,18 @@ fn store_part(
 }
 
 fn insert_lines(
-    transaction: &Transaction<'_>,
+    (transaction, parts): (&Transaction<'_>, &mut Parts),
     bundle: &Bundle,
     (from, end): (usize, usize),
     now_ms: i64,
-) -> rusqlite::Result<Size> {
+) -> anyhow::Result<Size> {
     let sender = sender(transaction, bundle.sender)?;
-    let mut insert = transaction.prepare_cached(
-        "INSERT INTO calls (sender, received_ms, now_ms, interval_ms, method, url, host, path, status, request_bytes,
-                            response_bytes, content_type, note, line)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-    )?;
     let mut stored = Size::default();
-    for (line, columns) in bundle.part(from, end) {
+    for (line, mut columns) in bundle.part(from, end) {
         stored.calls += 1;
         stored.bytes += integer(line.len());
-        insert.execute(params![
-            sender,
-            now_ms,
-            columns.now_ms,
-            columns.interval_ms,
-            columns.method,
-            columns.url,
-            columns.host,
-            columns.path,
-            columns.status,
-            columns.request_bytes,
-            columns.response_bytes,
-            columns.content_type,
-            columns.note,
-            line,
-        ])?;
+        columns.place_in_time(now_ms, bundle.is_imported);
+        parts.push(transaction, (sender, line), columns)?;
     }
     transaction
         .prepare_cached(

@@ -1,0 +1,335 @@
+//! Calls on their way into a block.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use rusqlite::Transaction;
+
+use super::column::{Extent, NONE, TextsBuilder, encode_numbers};
+use super::{
+    ALL_TEXTS, Block, ColumnHead, FIRST_FACT, FIRST_TEXT, Head, MARK_FACTS_CUT, MARK_MASKED,
+    NUMBERS, Number, TEXTS, WHOLE, signed,
+};
+use crate::limits::{BLOCK_FACTS_MAX, BLOCK_INLINE_BYTES};
+use crate::line::Columns;
+
+/// Facts that have a column say that something of the call is missing: cut at a bound, or replaced.
+const FACTS_OF_MASKED: [&str; 4] = [
+    "request_body_bytes",
+    "response_body_bytes",
+    "fields_left_out",
+    "masked",
+];
+
+/// Calls that are put into a block.
+#[derive(Debug, Default)]
+pub(in super::super) struct Rows {
+    arrivals: Vec<u64>,
+    numbers: [Vec<i64>; NUMBERS],
+    texts: [TextsBuilder; TEXTS],
+    facts: BTreeMap<String, TextsBuilder>,
+}
+
+impl Rows {
+    pub(in super::super) fn len(&self) -> usize {
+        self.arrivals.len()
+    }
+
+    /// Adds a call, which arrived after those that are there.
+    pub(in super::super) fn push(
+        &mut self,
+        arrival: u64,
+        sender: i64,
+        line_bytes: usize,
+        call: &Columns,
+    ) {
+        let rows = self.len();
+        self.arrivals.push(arrival);
+        let mut marks = if call.are_facts_cut {
+            MARK_FACTS_CUT
+        } else {
+            0
+        };
+        for (name, value) in &call.facts {
+            if FACTS_OF_MASKED.contains(&name.as_str()) {
+                marks |= MARK_MASKED;
+            }
+            if !self.facts.contains_key(name) {
+                if self.facts.len() >= BLOCK_FACTS_MAX {
+                    marks |= MARK_FACTS_CUT;
+                    continue;
+                }
+                self.facts.insert(name.clone(), TextsBuilder::of_none(rows));
+            }
+            if let Some(column) = self.facts.get_mut(name) {
+                column.push(value);
+            }
+        }
+        for column in self.facts.values_mut() {
+            if column.len() == rows {
+                column.push("");
+            }
+        }
+        let or_none = |number: Option<i64>| number.map_or(NONE, |number| number.max(NONE + 1));
+        let numbers = [
+            0,
+            sender,
+            i64::try_from(line_bytes).unwrap_or(i64::MAX),
+            call.time_ms,
+            call.received_ms,
+            or_none(call.now_ms.and_then(|now| now.checked_sub(call.time_ms))),
+            or_none(call.interval_ms),
+            or_none(call.first_byte_ms),
+            or_none(call.status),
+            or_none(call.request_bytes),
+            or_none(call.response_bytes),
+            or_none(call.vni),
+            or_none(call.client_port),
+            or_none(call.server_port),
+            marks,
+        ];
+        for (column, number) in self.numbers.iter_mut().zip(numbers) {
+            column.push(number);
+        }
+        let url = short_url(call);
+        let texts: [&str; TEXTS] = [
+            &call.method,
+            &call.host,
+            &call.path,
+            &url,
+            &call.endpoint,
+            &call.operation,
+            &call.operation_kind,
+            &call.content_type,
+            &call.protocol,
+            &call.client,
+            &call.server,
+            &call.appliance,
+            &call.connection,
+            &call.note,
+        ];
+        for (column, text) in self.texts.iter_mut().zip(texts) {
+            column.push(text);
+        }
+    }
+
+    /// Adds calls of a block, which arrived after those that are there.
+    pub(in super::super) fn extend(
+        &mut self,
+        block: &Block<'_>,
+        rows: &[usize],
+    ) -> anyhow::Result<()> {
+        let before = self.len();
+        let arrivals = block.numbers(Number::Arrival)?;
+        self.arrivals
+            .extend(rows.iter().map(|&row| block.head.arrival(&arrivals, row)));
+        for (index, column) in self.numbers.iter_mut().enumerate() {
+            let numbers = block.column_of_numbers(index as u8)?;
+            column.extend(rows.iter().filter_map(|&row| numbers.get(row)));
+        }
+        for (column, kind) in self.texts.iter_mut().zip(ALL_TEXTS) {
+            column.extend(&*block.texts(kind)?, rows.iter().copied());
+        }
+        let cut = &mut self.numbers[Number::Marks as usize];
+        for name in block.head.facts() {
+            let Some(texts) = block.fact(name)? else {
+                continue;
+            };
+            if !self.facts.contains_key(name) {
+                if self.facts.len() >= BLOCK_FACTS_MAX {
+                    for (at, &row) in rows.iter().enumerate() {
+                        if !texts.get(row).is_empty()
+                            && let Some(marks) = cut.get_mut(before + at)
+                        {
+                            *marks |= MARK_FACTS_CUT;
+                        }
+                    }
+                    continue;
+                }
+                let column = TextsBuilder::of_none(before);
+                self.facts.insert(name.to_owned(), column);
+            }
+            if let Some(column) = self.facts.get_mut(name) {
+                column.extend(&texts, rows.iter().copied());
+            }
+        }
+        let missing = before + rows.len();
+        for column in self.facts.values_mut() {
+            while column.len() < missing {
+                column.push("");
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes them as a block, and forgets them. Nothing is written of none.
+    pub(in super::super) fn write(
+        &mut self,
+        transaction: &Transaction<'_>,
+    ) -> rusqlite::Result<Option<Head>> {
+        let mut rows = std::mem::take(self);
+        let (Some(&first), Some(&last)) = (rows.arrivals.first(), rows.arrivals.last()) else {
+            return Ok(None);
+        };
+        let expected = first..;
+        rows.numbers[Number::Arrival as usize] = rows
+            .arrivals
+            .iter()
+            .zip(expected)
+            .map(|(&arrival, expected)| signed(arrival - expected))
+            .collect();
+        let mut head = Head {
+            id: 0,
+            first,
+            last,
+            rows: rows.arrivals.len(),
+            columns: Vec::new(),
+        };
+        let mut outside = Vec::new();
+        let mut add = |number, name: &str, extent, bytes: Vec<u8>| {
+            let inline = if bytes.len() <= BLOCK_INLINE_BYTES {
+                Some(bytes)
+            } else {
+                outside.push((number, bytes));
+                None
+            };
+            head.columns.push(ColumnHead {
+                number,
+                name: name.into(),
+                extent,
+                inline,
+            });
+        };
+        for (number, numbers) in (0..).zip(&rows.numbers) {
+            let extent = Extent::of(numbers);
+            add(number, "", extent, encode_numbers(numbers, extent));
+        }
+        let none = Extent::of(&[]);
+        for (number, texts) in (FIRST_TEXT..).zip(&rows.texts) {
+            add(number, "", none, texts.texts().encode());
+        }
+        for (number, (name, texts)) in (FIRST_FACT..=u8::MAX).zip(&rows.facts) {
+            add(number, name, none, texts.texts().encode());
+        }
+        head.insert(transaction, &outside)?;
+        Ok(Some(head))
+    }
+}
+
+/// The scheme where the URL is scheme, host and path, as nearly every one is; the whole URL behind [`WHOLE`] where not.
+fn short_url(call: &Columns) -> Cow<'_, str> {
+    let scheme = call.url.split_once("://").filter(|(scheme, rest)| {
+        !scheme.starts_with(WHOLE)
+            && rest
+                .strip_prefix(call.host.as_str())
+                .is_some_and(|rest| rest == call.path)
+    });
+    match scheme {
+        Some((scheme, _)) => scheme.into(),
+        None => format!("{WHOLE}{}", call.url).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+
+    fn connection() -> Connection {
+        let connection = Connection::open_in_memory().expect("memory");
+        connection
+            .execute_batch(include_str!("../schema.sql"))
+            .and_then(|()| connection.execute_batch(include_str!("../calls.sql")))
+            .expect("the schema");
+        connection
+    }
+
+    fn call(url: &str, host: &str, path: &str, facts: &[(&str, &str)]) -> Columns {
+        Columns {
+            time_ms: 1_700_000_000_000,
+            received_ms: 1_700_000_000_900,
+            now_ms: Some(-5),
+            url: url.into(),
+            host: host.into(),
+            path: path.into(),
+            status: Some(200),
+            facts: facts
+                .iter()
+                .map(|(name, value)| ((*name).into(), (*value).into()))
+                .collect(),
+            ..Columns::default()
+        }
+    }
+
+    #[test]
+    fn calls_come_back_whole_also_when_blocks_are_merged() {
+        let calls = [
+            call("http://h/p", "h", "/p", &[]),
+            call("h", "h", "", &[("a", "1")]),
+            call("", "", "", &[("b", "2"), ("a", "3")]),
+            call("http:", "http:", "", &[]),
+            call("=://h/p", "h", "/p", &[]),
+            call("http://u@h/p", "h", "/p", &[("c", "x")]),
+            call("ftp://h/p?q", "h", "/p?q", &[]),
+        ];
+        let mut connection = connection();
+        let transaction = connection.transaction().expect("begins");
+        let mut heads = Vec::new();
+        for (part, first) in [(&calls[..3], 1), (&calls[3..], 10)] {
+            let mut rows = Rows::default();
+            for (arrival, call) in (first..).zip(part) {
+                rows.push(arrival, 1, 100, call);
+            }
+            heads.extend(rows.write(&transaction).expect("writes"));
+        }
+        let arrivals = [1, 2, 3, 10, 11, 12, 13];
+        let check = |head: &Head, range: std::ops::Range<usize>| {
+            let stored = transaction
+                .query_row(
+                    &format!("SELECT {} FROM blocks WHERE id = ?1", super::super::HEAD),
+                    [head.id],
+                    Head::read,
+                )
+                .expect("reads");
+            let block = Block::new(&transaction, &stored);
+            for (row, index) in range.enumerate() {
+                let mut expected = calls[index].clone();
+                expected.facts.sort();
+                assert_eq!(block.columns(row).expect("reads"), expected);
+                assert_eq!(block.arrival(row).expect("reads"), arrivals[index]);
+            }
+        };
+        check(&heads[0], 0..3);
+        check(&heads[1], 3..7);
+        let mut merged = Rows::default();
+        for head in &heads {
+            let block = Block::new(&transaction, head);
+            let all: Vec<_> = (0..head.rows).collect();
+            merged.extend(&block, &all).expect("reads");
+            head.delete(&transaction).expect("deletes");
+        }
+        let merged = merged.write(&transaction).expect("writes");
+        check(&merged.expect("calls"), 0..7);
+    }
+
+    #[test]
+    fn facts_beyond_the_bound_are_marked() {
+        let mut connection = connection();
+        let transaction = connection.transaction().expect("begins");
+        let mut rows = Rows::default();
+        for number in 0..=BLOCK_FACTS_MAX as u64 {
+            rows.push(
+                number + 1,
+                1,
+                1,
+                &call("", "", "", &[(&format!("f{number}"), "v")]),
+            );
+        }
+        let head = rows.write(&transaction).expect("writes").expect("calls");
+        let block = Block::new(&transaction, &head);
+        assert!(!block.columns(0).expect("reads").are_facts_cut);
+        assert!(block.columns(BLOCK_FACTS_MAX).expect("reads").are_facts_cut);
+        assert_eq!(head.facts().count(), BLOCK_FACTS_MAX);
+    }
+}
