@@ -325,6 +325,14 @@ pub struct Measures {
 }
 
 impl Measures {
+    /// The index of a status in [`classes`](Self::classes).
+    pub fn class(status: i64) -> usize {
+        match status {
+            100..=599 => (status / 100).unsigned_abs() as usize,
+            _ => 0,
+        }
+    }
+
     /// Adds other calls.
     pub fn merge(&mut self, other: &Self) {
         self.calls += other.calls;

@@ -8,6 +8,7 @@
 
 mod block;
 mod chunk;
+mod database;
 mod deletion;
 mod file;
 mod gate;
@@ -16,6 +17,7 @@ mod lock;
 mod merge;
 mod migration;
 mod minutes;
+mod place;
 pub mod query;
 mod queue;
 mod reader;
@@ -42,11 +44,13 @@ use crate::filter::Filter;
 use crate::folder::Folder;
 use crate::limits::ENDPOINTS_FILE_BYTES_MAX;
 
+use database::Database;
 pub(crate) use file::FILE_NAMES;
 use gate::Gate;
-use reader::{Places, Readers};
+use place::{Id, Place, Places, number};
+use reader::Readers;
 use wal::Wal;
-use writer::{Database, Writer};
+use writer::Writer;
 
 /// A SQLite file that is open for writing.
 #[derive(Debug)]
@@ -191,47 +195,6 @@ impl Sqlite {
             arrival,
         })))
     }
-}
-
-/// A place in the list: newer calls are larger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    time_ms: i64,
-    arrival: u64,
-}
-
-impl Place {
-    /// The id of the call that is there.
-    fn id(self) -> CallId {
-        CallId::of_parts(self.arrival, self.time_ms.unsigned_abs())
-    }
-}
-
-/// What an id has.
-struct Id {
-    arrival: u64,
-    time_ms: Option<i64>,
-}
-
-impl Id {
-    fn parse(id: &CallId) -> Option<Self> {
-        let Some((arrival, time)) = id.as_str().split_once('-') else {
-            let arrival = number(id.as_str())?;
-            return Some(Self {
-                arrival,
-                time_ms: None,
-            });
-        };
-        Some(Self {
-            arrival: number(arrival)?,
-            time_ms: Some(number(time)?.try_into().ok()?),
-        })
-    }
-}
-
-fn number(text: &str) -> Option<u64> {
-    let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
-    is_decimal.then(|| text.parse().ok()).flatten()
 }
 
 fn not_ours(text: &impl std::fmt::Display) -> Failure {

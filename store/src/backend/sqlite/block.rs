@@ -14,6 +14,7 @@ use std::rc::Rc;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
+use crate::call::Range;
 use crate::fields::Field;
 use crate::line::Columns;
 
@@ -323,6 +324,23 @@ impl Head {
     fn column(&self, number: u8) -> Option<&ColumnHead> {
         self.columns.iter().find(|column| column.number == number)
     }
+}
+
+/// Heads of all blocks, the oldest first.
+pub(super) fn heads(connection: &Connection) -> rusqlite::Result<Vec<Head>> {
+    let mut select =
+        connection.prepare_cached(&format!("SELECT {HEAD} FROM blocks ORDER BY first"))?;
+    select.query_map([], Head::read)?.collect()
+}
+
+/// Heads of the blocks that have a call of a range.
+pub(super) fn heads_in(connection: &Connection, range: Range) -> rusqlite::Result<Vec<Head>> {
+    let mut select = connection.prepare_cached(&format!(
+        "SELECT {HEAD} FROM blocks WHERE newest_ms >= ?1 AND oldest_ms < ?2"
+    ))?;
+    let to = range.to_ms.unwrap_or(i64::MAX);
+    let heads = select.query_map([range.from_ms.unwrap_or(i64::MIN), to], Head::read)?;
+    heads.collect()
 }
 
 fn column_id(block: i64, number: u8) -> i64 {

@@ -5,16 +5,17 @@
 //! and endpoints, but no values of a call.
 
 use super::block::{Block, HEAD, Head, Number, signed};
+use super::database::{Database, count, integer};
 use super::judge::{Verdict, judge, search, senders};
-use super::retention::{self, count, integer};
-use super::writer::Database;
+use super::place::number;
+use super::retention;
 use crate::call::{DeleteQuery, Deleted};
 use crate::limits::DELETE_ROUND_BLOCKS;
 
 /// One round.
 pub(super) fn round(database: &mut Database, query: &DeleteQuery) -> anyhow::Result<Deleted> {
     let after = match &query.after {
-        Some(place) => super::number(place.as_str()).unwrap_or_default(),
+        Some(place) => number(place.as_str()).unwrap_or_default(),
         None => 0,
     };
     database

@@ -13,15 +13,13 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::lock::{LOCK_NAME, lock};
 use super::migration;
+use super::wal::WAL_NAME;
 use crate::clock::unix_ms;
 use crate::folder::Folder;
 use crate::limits::BUSY_WAIT;
 
 /// Name of the file in the data folder.
 pub(super) const FILE_NAME: &str = "calls.sqlite";
-
-/// Name of the write-ahead log beside it.
-pub(super) const WAL_NAME: &str = "calls.sqlite-wal";
 
 /// All files that are opened there.
 pub(crate) const FILE_NAMES: [&str; 4] = [FILE_NAME, WAL_NAME, "calls.sqlite-shm", LOCK_NAME];

@@ -9,8 +9,9 @@ use anyhow::Context as _;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::block::{signed, unsigned};
+use super::database::{Database, newest};
 use super::wal::Wal;
-use super::writer::Database;
+
 use crate::limits::BLOCK_CALLS_MAX;
 use crate::line::Columns;
 
@@ -53,7 +54,7 @@ pub(super) fn finish(database: &mut Database, wal: &mut Wal) -> anyhow::Result<(
 
 /// One transaction; false when nothing is left. Each call keeps its number, all of which are below that of the newest.
 fn move_some(database: &mut Database) -> anyhow::Result<bool> {
-    let newest = super::reader::newest(&database.connection)?;
+    let last_number = newest(&database.connection)?;
     database.change(|transaction, parts| {
         let mut select = transaction.prepare_cached(
             "SELECT id, sender, received_ms, line FROM old_calls ORDER BY id LIMIT ?1",
@@ -70,7 +71,7 @@ fn move_some(database: &mut Database) -> anyhow::Result<bool> {
             last = Some(id);
         }
         let Some(last) = last else { return Ok(false) };
-        parts.continue_behind(newest);
+        parts.continue_behind(last_number);
         parts.write(transaction)?;
         transaction
             .prepare_cached("DELETE FROM old_calls WHERE id <= ?1")?

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use super::reader::class;
 use crate::call::{Loss, Measures, Range};
 use crate::endpoint::OTHER;
 use crate::fields::Field;
@@ -107,7 +106,7 @@ impl Minutes {
         let minute = call.time_ms.div_euclid(MINUTE_MS);
         let measures = self.added.entry((minute, key)).or_default();
         measures.calls += 1;
-        measures.classes[call.status.map_or(0, class)] += 1;
+        measures.classes[call.status.map_or(0, Measures::class)] += 1;
         if let Some(bytes) = call.request_bytes {
             measures.request_bytes += bytes.unsigned_abs();
         }

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use super::block::{Block, HEAD, Head, unsigned};
 use super::judge::{Senders, columns, senders};
-use super::{Place, chunk, file};
+use super::place::Place;
+use super::{chunk, file};
 use crate::fields::FIELDS;
 use crate::line::Columns;
 

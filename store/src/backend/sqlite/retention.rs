@@ -19,11 +19,10 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Transaction, params};
 
-use super::block::{Block, Head, Number, Rows};
+use super::block::{Block, Head, Number, Rows, heads};
 use super::chunk::{self, Lines};
+use super::database::{Database, count, integer};
 use super::minutes;
-use super::reader::heads;
-use super::writer::Database;
 
 use crate::backend::{Expired, Retention};
 use crate::call::Loss;
@@ -395,21 +394,6 @@ fn pages(transaction: &Transaction<'_>) -> rusqlite::Result<(i64, i64)> {
     let pages = transaction.pragma_query_value(None, "page_count", |row| row.get(0))?;
     let free = transaction.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
     Ok((pages, free))
-}
-
-/// Adds to a total.
-pub(super) fn count(transaction: &Transaction<'_>, name: &str, by: i64) -> rusqlite::Result<()> {
-    if by != 0 {
-        transaction
-            .prepare_cached("UPDATE counters SET value = value + ?2 WHERE name = ?1")?
-            .execute(params![name, by])?;
-    }
-    Ok(())
-}
-
-/// A number as SQLite has it.
-pub(super) fn integer(number: impl TryInto<i64>) -> i64 {
-    number.try_into().unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use super::file;
 use super::gate::Gate;
 use crate::limits::{BUSY_WAIT, CHECKPOINT_WAIT, WAL_CHECKPOINT_BYTES};
+
+/// Name of the file beside the database.
+pub(super) const WAL_NAME: &str = "calls.sqlite-wal";
 
 /// The log of the database in one folder.
 #[derive(Debug)]
@@ -26,7 +28,7 @@ impl Wal {
     /// The log of the database in `folder`, whose readers pass `gate`.
     pub(super) fn new(folder: &std::path::Path, gate: Arc<Gate>) -> Self {
         Self {
-            path: folder.join(file::WAL_NAME),
+            path: folder.join(WAL_NAME),
             gate,
             due_bytes: WAL_CHECKPOINT_BYTES,
         }

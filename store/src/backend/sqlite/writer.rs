@@ -13,27 +13,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, anyhow};
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 use tokio::sync::{oneshot, watch};
 
-use super::block::{Rows, signed};
-use super::chunk::Lines;
-use super::minutes::{self, Minutes};
+use super::database::{Database, Parts, count, integer, newest};
+use super::deletion;
+use super::minutes;
 use super::queue::{Jobs, Queue, queue};
-use super::reader::newest;
-use super::retention::{self, Size, count, integer};
+use super::retention::{self, Size};
 use super::wal::Wal;
-use super::{deletion, merge};
 use crate::backend::{Expired, Failure, Health, Retention, Stored};
 use crate::bundle::Bundle;
 use crate::call::{Arrival, DeleteQuery, Deleted, Loss};
 use crate::clock::unix_ms;
-use crate::endpoint::Endpoints;
 use crate::limits::{
-    BLOCK_CALLS_MAX, KEYS_MAX, POST_THREADS, SENDERS_MAX, TRANSACTION_BYTES_MAX,
-    TRANSACTION_LINES_MAX, TRANSACTION_OTHERS_BYTES_MAX, TRANSACTION_OTHERS_LINES_MAX,
+    KEYS_MAX, POST_THREADS, SENDERS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_LINES_MAX,
+    TRANSACTION_OTHERS_BYTES_MAX, TRANSACTION_OTHERS_LINES_MAX,
 };
-use crate::line::Columns;
 use crate::sender::Sender;
 
 type Answer<T> = oneshot::Sender<Result<T, Failure>>;
@@ -333,97 +329,6 @@ struct Done {
     stored: Vec<Stored>,
     newest: u64,
     size: Size,
-}
-
-/// The database, and what is kept in memory between two transactions.
-#[derive(Debug)]
-pub(super) struct Database {
-    pub(super) connection: Connection,
-    pub(super) parts: Parts,
-}
-
-/// What puts calls into tables.
-#[derive(Debug)]
-pub(super) struct Parts {
-    pub(super) lines: Lines,
-    rows: Rows,
-    minutes: Minutes,
-    endpoints: Endpoints,
-    /// Number of the newest call.
-    newest: u64,
-}
-
-impl Database {
-    pub(super) fn new(connection: Connection, endpoints: Endpoints) -> anyhow::Result<Self> {
-        let newest = newest(&connection)?;
-        Ok(Self {
-            connection,
-            parts: Parts {
-                lines: Lines::new()?,
-                rows: Rows::default(),
-                minutes: Minutes::default(),
-                endpoints,
-                newest,
-            },
-        })
-    }
-
-    /// Runs a transaction. What it has put into memory is forgotten if it fails.
-    pub(super) fn change<T>(
-        &mut self,
-        change: impl FnOnce(&Transaction<'_>, &mut Parts) -> anyhow::Result<T>,
-    ) -> anyhow::Result<T> {
-        let Self { connection, parts } = self;
-        let before = parts.newest;
-        let transaction = connection.transaction()?;
-        let changed = change(&transaction, parts).and_then(|changed| {
-            transaction.commit()?;
-            Ok(changed)
-        });
-        if changed.is_err() {
-            parts.newest = before;
-            parts.rows = Rows::default();
-            parts.lines.forget();
-            parts.minutes.forget();
-        }
-        changed
-    }
-}
-
-impl Parts {
-    /// Adds a call with a number of its own.
-    pub(super) fn push(
-        &mut self,
-        transaction: &Transaction<'_>,
-        (sender, line): (i64, &str),
-        mut call: Columns,
-    ) -> anyhow::Result<()> {
-        self.newest += 1;
-        call.endpoint = self.endpoints.of(&call.path);
-        self.minutes.add(transaction, &call)?;
-        self.rows.push(self.newest, sender, line.len(), &call);
-        self.lines.push(transaction, self.newest, line)?;
-        if self.rows.len() >= BLOCK_CALLS_MAX {
-            self.rows.write(transaction)?;
-        }
-        Ok(())
-    }
-
-    /// Writes what was added.
-    pub(super) fn write(&mut self, transaction: &Transaction<'_>) -> anyhow::Result<()> {
-        self.rows.write(transaction)?;
-        self.lines.write(transaction)?;
-        self.minutes.write(transaction)?;
-        transaction
-            .prepare_cached("UPDATE counters SET value = ?1 WHERE name = 'newest'")?
-            .execute([signed(self.newest)])?;
-        merge::last(transaction, &mut self.lines)
-    }
-
-    /// The next call has the number behind this one, which is larger than those of all calls that are stored.
-    pub(super) fn continue_behind(&mut self, newest: u64) {
-        self.newest = newest;
-    }
 }
 
 fn store(database: &mut Database, group: &mut [Insert], mut room: Room) -> anyhow::Result<Done> {

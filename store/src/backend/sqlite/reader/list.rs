@@ -9,28 +9,16 @@ use std::time::Instant;
 
 use rusqlite::Connection;
 
-use super::super::Place;
-use super::super::block::{Block, HEAD, Head, Number, signed};
+use super::super::block::{Block, HEAD, Head, Number, heads_in, signed};
+use super::super::database::newest;
 use super::super::gate::Gate;
 use super::super::judge::{Senders, Verdict, columns, judge, search, senders};
-use super::{coverage, heads_in, newest, summary};
+use super::super::place::{Place, Places};
+use super::call::summary;
+use super::coverage::coverage;
 use crate::call::{Arrived, Page, Query, Range, Summary};
 use crate::filter::Filter;
 use crate::limits::{LIST_BYTES_MAX, SEARCH_TIME_MAX, STREAM_BEHIND_MAX};
-
-/// The places between which the list is, both exclusive.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in super::super) struct Places {
-    pub(in super::super) before: Option<Place>,
-    pub(in super::super) after: Option<Place>,
-}
-
-impl Places {
-    fn contain(&self, place: Place) -> bool {
-        self.before.is_none_or(|before| place < before)
-            && self.after.is_none_or(|after| place > after)
-    }
-}
 
 pub(super) fn list(
     connection: &Connection,

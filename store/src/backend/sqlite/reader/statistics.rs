@@ -8,24 +8,16 @@ use std::time::Instant;
 
 use rusqlite::Connection;
 
-use super::super::block::{Block, NONE, Number, Text};
+use super::super::block::{Block, NONE, Number, Text, heads_in};
 use super::super::gate::Gate;
 use super::super::judge::{Senders, Verdict, Verdicts, judge, search, senders};
 use super::super::minutes;
-use super::{coverage, heads_in};
+use super::coverage::coverage;
 use crate::call::{Group, Measures, Point, Range, Stats, StatsQuery, Top, TopQuery};
 use crate::fields::Field;
 use crate::filter::Filter;
 use crate::histogram::{Histogram, SLOTS, slot};
 use crate::limits::{GROUPS_COUNTED_MAX, GROUPS_MAX, SEARCH_TIME_MAX, SERIES_POINTS_MAX};
-
-/// The class of a status: its first digit.
-pub(in super::super) fn class(status: i64) -> usize {
-    match status {
-        100..=599 => (status / 100).unsigned_abs() as usize,
-        _ => 0,
-    }
-}
 
 /// Sums that are fast to add to.
 struct Tally {
@@ -330,7 +322,7 @@ pub(super) fn stats(
             );
             let has_first = !block.head.extent(Number::FirstByte).is_empty();
             for row in rows {
-                let class = class(statuses[row]);
+                let class = Measures::class(statuses[row]);
                 let point = series.point(times[row]);
                 series.classes[point][class] += 1;
                 let group = of_group.as_ref().map_or(0, |groups| groups[row]);

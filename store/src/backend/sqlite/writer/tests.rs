@@ -5,8 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
+use crate::backend::sqlite::block::Rows;
 use crate::backend::sqlite::file::{open_reader, open_writer};
 use crate::backend::sqlite::query;
+use crate::endpoint::Endpoints;
 use crate::folder::Folder;
 use crate::limits::{DATABASE_BYTES_MIN, EXPIRE_ROUND_CALLS};
 
@@ -294,7 +296,7 @@ fn calls_past_the_age_are_deleted_whoever_sent_them() {
 /// Makes the calls that are stored look older.
 fn age(fixture: &mut Fixture, by_ms: i64) {
     let connection = &fixture.database.connection;
-    let heads = crate::backend::sqlite::reader::heads(connection).expect("reads");
+    let heads = crate::backend::sqlite::block::heads(connection).expect("reads");
     let mut calls = Vec::new();
     for head in &heads {
         let block = crate::backend::sqlite::block::Block::new(connection, head);

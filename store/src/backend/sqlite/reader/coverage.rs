@@ -1,0 +1,60 @@
+//! What answers are based on.
+
+use rusqlite::Connection;
+
+use super::super::block::{Block, Head, MARK_MASKED, Number, heads_in, unsigned};
+use crate::call::{Coverage, Range};
+
+/// What an answer about a range is based on, as far as that does not depend on the query.
+pub(super) fn coverage(connection: &Connection, range: Range) -> anyhow::Result<Coverage> {
+    let heads = heads_in(connection, range)?;
+    let mut coverage = Coverage {
+        range,
+        progress: 1.0,
+        ..Coverage::default()
+    };
+    for head in &heads {
+        let part = part_in(head, range);
+        coverage.kept += part;
+        if head.extent(Number::Marks).most >= MARK_MASKED && part > 0 {
+            let block = Block::new(connection, head);
+            let (marks, times) = (block.numbers(Number::Marks)?, block.numbers(Number::Time)?);
+            let masked = marks
+                .iter()
+                .zip(&*times)
+                .filter(|(mark, time)| **mark & MARK_MASKED != 0 && range.contains(**time));
+            coverage.masked += masked.count() as u64;
+        }
+    }
+    coverage.held_from_ms = connection
+        .prepare_cached("SELECT min(oldest_ms) FROM blocks")?
+        .query_row([], |row| row.get(0))?;
+    let minute = |time_ms: i64| time_ms.div_euclid(60_000);
+    let mut select = connection.prepare_cached(
+        "SELECT cause, sum(calls) FROM losses WHERE minute >= ?1 AND minute <= ?2 GROUP BY cause",
+    )?;
+    let bounds = [
+        minute(range.from_ms.unwrap_or(i64::MIN)),
+        minute(range.to_ms.map_or(i64::MAX, |to| to.saturating_sub(1))),
+    ];
+    let losses = select.query_map(bounds, |row| Ok((row.get(0)?, unsigned(row.get(1)?))))?;
+    coverage.lost = losses.collect::<Result<_, _>>()?;
+    coverage.seen = coverage.kept + coverage.lost.values().sum::<u64>();
+    Ok(coverage)
+}
+
+/// How many calls of a block are in a range, where it has some outside: estimated, as if they were spread evenly.
+fn part_in(head: &Head, range: Range) -> u64 {
+    let (oldest, newest) = (head.oldest_ms(), head.newest_ms());
+    if range.covers(oldest, newest) {
+        return head.rows as u64;
+    }
+    let from = range.from_ms.unwrap_or(oldest).max(oldest);
+    let to = range
+        .to_ms
+        .map_or(newest, |to| to.saturating_sub(1))
+        .min(newest);
+    let all = (newest - oldest + 1).max(1) as f64;
+    let part = (to.saturating_sub(from).saturating_add(1)).max(0) as f64 / all;
+    (head.rows as f64 * part).round() as u64
+}
