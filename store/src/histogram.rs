@@ -233,9 +233,9 @@ mod tests {
         for &number in &numbers {
             all.add(number);
             if number % 2 == 0 {
-                even.add(number)
+                even.add(number);
             } else {
-                odd.add(number)
+                odd.add(number);
             }
         }
         even.merge(&odd);

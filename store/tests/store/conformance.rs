@@ -552,7 +552,11 @@ fn timed(number: usize, seconds_ago: i64, details: &[(&str, &str)]) -> String {
     let mut all = vec![
         (
             "request_method",
-            if number % 3 == 0 { "POST" } else { "GET" },
+            if number.is_multiple_of(3) {
+                "POST"
+            } else {
+                "GET"
+            },
         ),
         ("request_url", url.as_str()),
     ];
@@ -744,7 +748,7 @@ fn all_of(filter: Filter, by: Option<Field>) -> StatsQuery {
     StatsQuery {
         filter,
         range: Range {
-            from_ms: Some(now_ms() - 7200_000),
+            from_ms: Some(now_ms() - 7_200_000),
             to_ms: Some(now_ms() + 60_000),
         },
         step_ms: 60_000,
@@ -773,7 +777,7 @@ async fn statistics_count_what_the_list_has<F: Fixture>() {
     assert_eq!(stats.total.classes.iter().sum::<u64>(), 98);
     let of_series: u64 = stats.series.iter().flat_map(|point| point.classes).sum();
     assert_eq!(of_series, 98);
-    let late = (3600_000 + stats.step_ms) / stats.step_ms;
+    let late = (3_600_000 + stats.step_ms) / stats.step_ms;
     assert!(stats.series.len() as i64 >= late, "{}", stats.series.len());
     let groups: Vec<_> = stats
         .groups
@@ -899,7 +903,7 @@ async fn the_coverage_has_what_is_missing<F: Fixture>() {
     assert_eq!(backend.record_losses(losses).await, Ok(()));
     let query = Query {
         range: Range {
-            from_ms: Some(now_ms() - 3600_000),
+            from_ms: Some(now_ms() - 3_600_000),
             to_ms: None,
         },
         ..first(10)

@@ -101,7 +101,7 @@ struct Series {
     start_ms: i64,
     step_ms: i64,
     classes: Vec<[u64; 6]>,
-    took: Vec<Box<[u64; SLOTS]>>,
+    took: Vec<[u64; SLOTS]>,
 }
 
 impl Series {
@@ -123,7 +123,7 @@ impl Series {
         let point = point.clamp(0, SERIES_POINTS_MAX).unsigned_abs() as usize;
         if point >= self.classes.len() {
             self.classes.resize(point + 1, [0; 6]);
-            self.took.resize_with(point + 1, || Box::new([0; SLOTS]));
+            self.took.resize(point + 1, [0; SLOTS]);
         }
         point
     }
