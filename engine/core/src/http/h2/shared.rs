@@ -20,6 +20,9 @@ const SPARE_STREAMS_MAX: usize = 256;
 /// A longer list is freed.
 const SPARE_STREAMS_BYTES_MAX: usize = 32 * 1024;
 
+/// Bytes of all lists kept.
+const SPARE_STREAMS_ALL_BYTES_MAX: usize = 1 << 20;
+
 /// What all HTTP/2 connections of a shard share; `D` is [`Exchanges::Draft`](crate::http::Exchanges::Draft).
 #[derive(Debug)]
 pub(in crate::http) struct Shared<D> {
@@ -35,6 +38,8 @@ pub(in crate::http) struct Shared<D> {
     spare: Vec<Box<Open>>,
     /// Emptied lists of connections without an open stream.
     streams: Vec<Streams<D>>,
+    /// Their memory.
+    streams_bytes: usize,
 }
 
 impl<D> Shared<D> {
@@ -47,20 +52,26 @@ impl<D> Shared<D> {
             cookies: Vec::new(),
             spare: Vec::new(),
             streams: Vec::new(),
+            streams_bytes: 0,
         }
     }
 
     /// Memory for the streams of a connection that opens its first one.
     pub(super) fn take_streams(&mut self) -> Streams<D> {
-        self.streams.pop().unwrap_or_default()
+        let streams = self.streams.pop().unwrap_or_default();
+        self.streams_bytes -= streams.memory();
+        streams
     }
 
     /// Takes back the memory of a list without a stream.
     pub(super) fn recycle_streams(&mut self, streams: &mut Streams<D>) {
         let mut streams = std::mem::take(streams);
-        let fits = streams.memory() <= SPARE_STREAMS_BYTES_MAX;
+        let bytes = streams.memory();
+        let fits = bytes <= SPARE_STREAMS_BYTES_MAX
+            && self.streams_bytes + bytes <= SPARE_STREAMS_ALL_BYTES_MAX;
         if fits && self.streams.len() < SPARE_STREAMS_MAX {
             streams.reset();
+            self.streams_bytes += streams.memory();
             self.streams.push(streams);
         }
     }

@@ -6,7 +6,7 @@
 use super::hpack::{Memory, Table};
 use crate::flow::{Direction, PerDirection};
 
-/// Tables of each direction of closed connections whose memory is kept, beside the bound; more are freed.
+/// Tables of each direction of closed connections whose memory is kept within the bound; more are freed.
 const SPARE_TABLES_MAX: usize = 256;
 
 /// No table.
@@ -17,7 +17,7 @@ const NONE: u32 = u32::MAX;
 pub(super) struct Tables {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    /// Memory of closed ones; requests fill tables more than responses do.
+    /// Memory of closed ones, which counts as held; requests fill tables more than responses do.
     spare: PerDirection<Vec<Memory>>,
     oldest: u32,
     newest: u32,
@@ -61,9 +61,10 @@ impl Tables {
 
     /// Tables for a connection, of which the first bytes were seen or not.
     pub(super) fn open(&mut self, is_whole: PerDirection<bool>) -> Key {
-        let spare = &mut self.spare;
+        let (spare, held) = (&mut self.spare, &mut self.held);
         let mut table = |direction| {
-            let memory = spare[direction].pop().unwrap_or_default();
+            let memory: Memory = spare[direction].pop().unwrap_or_default();
+            *held -= memory.bytes();
             Table::in_memory(is_whole[direction], memory)
         };
         let slot = Slot {
@@ -107,6 +108,9 @@ impl Tables {
             self.unlink(key.0);
             self.link(key.0);
         }
+        if self.held > self.max {
+            self.free_spare();
+        }
         let mut shed = 0;
         let mut index = self.oldest;
         while self.held > self.max && index != NONE {
@@ -147,11 +151,26 @@ impl Tables {
                 .zip(self.spare.both_mut())
             {
                 let memory = table.into_memory();
-                let is_kept = spare.len() < SPARE_TABLES_MAX;
-                spare.extend(memory.filter(|_| is_kept));
+                let Some(memory) = memory.filter(|_| spare.len() < SPARE_TABLES_MAX) else {
+                    continue;
+                };
+                if self.held + memory.bytes() <= self.max {
+                    self.held += memory.bytes();
+                    spare.push(memory);
+                }
             }
         }
         self.free.push(key.0);
+    }
+
+    /// Frees the memory of closed ones: what connections have in use comes first.
+    #[cold]
+    fn free_spare(&mut self) {
+        for spare in self.spare.both_mut() {
+            for memory in spare.drain(..) {
+                self.held -= memory.bytes();
+            }
+        }
     }
 
     fn count(&mut self, index: u32) {
@@ -229,9 +248,48 @@ mod tests {
         for key in keys {
             tables.close(key);
         }
+        tables.free_spare();
         assert_eq!(
             (tables.held(), tables.oldest, tables.newest),
             (0, NONE, NONE)
         );
+    }
+
+    /// Memory of all tables, open and closed.
+    fn memory(tables: &Tables) -> usize {
+        let slots = tables.slots.iter();
+        let of_tables = |slot: &Slot| -> usize {
+            let tables = slot.tables.both().into_iter().map(Table::memory);
+            tables.sum()
+        };
+        let open = slots.map(of_tables).sum::<usize>();
+        let open = open + (tables.slots.len() - tables.free.len()) * size_of::<Slot>();
+        let spare = tables.spare.both().into_iter().flatten();
+        open + spare.map(Memory::bytes).sum::<usize>()
+    }
+
+    #[test]
+    fn memory_of_closed_tables_is_within_the_bound() {
+        let whole = PerDirection {
+            originator: true,
+            responder: true,
+        };
+        let mut tables = Tables::new(50 * (size_of::<Slot>() + 800));
+        let mut open = Vec::new();
+        for number in 0..2_000_u32 {
+            let key = tables.open(whole);
+            fill(&mut tables, &key);
+            open.push(key);
+            // Some stay open for long, and all of them are closed now and then.
+            let kept = if number % 500 == 499 { 0 } else { 40 };
+            while open.len() > kept {
+                let at = number as usize * 7 % open.len();
+                tables.close(open.swap_remove(at));
+            }
+            assert_eq!(tables.held(), memory(&tables));
+            assert!(tables.held() <= tables.max, "{}", tables.held());
+            let spare: usize = tables.spare.both().into_iter().map(Vec::len).sum();
+            assert!(kept > 0 || spare > 0, "memory is used again");
+        }
     }
 }

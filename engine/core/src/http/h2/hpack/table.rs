@@ -47,6 +47,13 @@ pub(in crate::http::h2) struct Memory {
     entries: VecDeque<Entry>,
 }
 
+impl Memory {
+    /// How much it is.
+    pub(in crate::http::h2) fn bytes(&self) -> usize {
+        self.bytes.capacity() + self.entries.capacity() * size_of::<Entry>()
+    }
+}
+
 /// More memory than this is freed: an idle connection would hold what a busy one has needed.
 const MEMORY_BYTES_MAX: usize = 4096;
 
