@@ -4,10 +4,12 @@
 use bench::collect::{Row, value};
 use bench::traffic::Side;
 use engine_core::limits::HTTP2_STREAMS_MAX;
-use tests::engine::Reading;
+use engine_core::pipeline::Config;
+use tests::engine::{Reader, Reading, captured};
 use tests::http2::*;
+use tests::meter;
 
-use super::http2::{details, read, summaries};
+use super::http2::{details, made, read, summaries};
 
 use Side::{Client, Server};
 
@@ -325,4 +327,123 @@ fn a_table_larger_than_ours_is_known_as_far_as_it_is_kept() {
         ]
     );
     assert!(reading.ledger.http.http2_table_entries_forgotten > 0);
+}
+
+/// Streams that only one side may open, opened by the other or without end: malformed, or bounded as all streams are.
+#[test]
+fn floods_of_streams_leave_the_neighbours_whole() {
+    let even = (0..3_000_u32).flat_map(|number| get(2 * number + 4, "/even"));
+    let reading = hostile("even ids", even.collect(), true);
+    let http = reading.ledger.http;
+    assert_eq!(http.http2_messages_malformed, 3_000);
+    assert_eq!(http.exchanges_opened, 2, "none of them is a call");
+    let promise = |number: u32| {
+        let mut payload = (2 * number + 2).to_be_bytes().to_vec();
+        payload.extend(block(&[
+            (":method", "GET"),
+            (":authority", "h"),
+            (":path", "/p"),
+        ]));
+        frame(PUSH_PROMISE, END_HEADERS, 1, &payload)
+    };
+    let of_client = (0..3_000).flat_map(promise).collect();
+    let reading = hostile("promises of the client", of_client, true);
+    assert_eq!(reading.ledger.http.http2_frames_malformed, 3_000);
+    assert_eq!(reading.ledger.http.exchanges_opened, 2);
+    let many = HTTP2_STREAMS_MAX as u32 + 1_000;
+    let turns = conversation(vec![
+        (Client, get(1, "/before")),
+        (Server, (0..many).flat_map(promise).collect()),
+        (Server, ok(1, "one")),
+        (Client, get(3, "/after")),
+        (Server, ok(3, "two")),
+        (Server, ok(2 * many, "of the newest promise")),
+    ]);
+    let reading = read(&turns);
+    let http = reading.ledger.http;
+    assert_eq!(http.http2_pushes, u64::from(many));
+    // The oldest call makes room before the promises do that came behind it.
+    assert_eq!(
+        http.http2_streams_evicted,
+        u64::from(many) + 1 - HTTP2_STREAMS_MAX as u64
+    );
+    let found = summaries(&reading, &["response_body"]);
+    assert!(found.contains(&"GET http://h/after 200 two -".to_owned()));
+    assert!(found.contains(&"GET http://h/p 200 of the newest promise -".to_owned()));
+}
+
+/// What a flood costs does not depend on how long it is: ten times as many frames take no more memory at any time, and next to
+/// nothing is allocated for each of them.
+#[test]
+fn floods_hold_no_memory() {
+    let code = |code: u32| code.to_be_bytes();
+    let even = |number: u32| get(2 * number + 4, "/even");
+    let promise = |number: u32| {
+        let mut payload = (2 * number + 2).to_be_bytes().to_vec();
+        payload.extend(block(&[
+            (":method", "GET"),
+            (":authority", "h"),
+            (":path", "/p"),
+        ]));
+        frame(PUSH_PROMISE, END_HEADERS, 1, &payload)
+    };
+    let reset = |number: u32| {
+        let id = 2 * number + 3;
+        [get(id, "/r"), frame(RST_STREAM, 0, id, &code(8))].concat()
+    };
+    let open = frame(HEADERS, 0, 3, &indexed(2));
+    let kinds: [(&str, Side, u32, &dyn Fn(u32) -> Vec<u8>); 9] = [
+        ("pings", Client, 1_000, &|_| frame(PING, 0, 0, b"pingping")),
+        ("settings", Client, 1_000, &|number| {
+            frame(SETTINGS, 0, 0, &[&[0, 1][..], &code(number)].concat())
+        }),
+        ("resets of no stream", Client, 1_000, &|number| {
+            frame(RST_STREAM, 0, 2 * number + 3, &code(8))
+        }),
+        ("rapid resets", Client, 1_000, &reset),
+        ("even ids", Client, 1_000, &even),
+        ("unknown frames", Client, 1_000, &|number| {
+            frame(0x42, 0, number, b"unknown")
+        }),
+        ("fragments", Client, 1_000, &|number| {
+            if number == 0 {
+                open.clone()
+            } else {
+                frame(CONTINUATION, 0, 3, &indexed(2))
+            }
+        }),
+        ("going away", Server, 1_000, &|_| {
+            frame(GOAWAY, 0, 0, &[0x7f; 8])
+        }),
+        (
+            "promises",
+            Server,
+            HTTP2_STREAMS_MAX as u32 + 1_000,
+            &promise,
+        ),
+    ];
+    for (name, side, count, kind) in kinds {
+        let cost = |count: u32| {
+            let flood = (0..count).flat_map(kind).collect();
+            let frames = made(&conversation(vec![(side, flood)]));
+            let frames: Vec<_> = frames
+                .iter()
+                .map(|made| captured(made, usize::MAX))
+                .collect();
+            meter::measure(|| {
+                let mut reader = Reader::new(&Config::default());
+                for frame in &frames {
+                    reader.feed(frame);
+                }
+                reader.finish();
+            })
+        };
+        let (short, long) = (cost(count), cost(10 * count));
+        assert!(
+            long.held <= short.held + (64 << 10),
+            "{name}: {short:?} {long:?}"
+        );
+        let for_each = (long.allocated - short.allocated) / u64::from(9 * count);
+        assert!(for_each <= 8, "{name}: {for_each} bytes allocated for each");
+    }
 }
