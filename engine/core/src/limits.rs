@@ -334,6 +334,13 @@ pub const OVERLOAD_BODY_BYTES: usize = 4 * 1024;
 /// by headers and block marks only.
 pub const CODED_OVERHEAD_BYTES: usize = 64 * 1024;
 
+/// Bytes that a decoder of Brotli or zstd which decodes a body as it comes counts as beside its window: tables, and a block.
+pub const DECODER_STATE_BYTES: usize = 192 * 1024;
+
+/// Bytes of the end of a body behind its limit that are kept at most (`SNIFFER_BODY_TAIL`): the last events of a stream, with
+/// what they add up. They are memory of the open exchange.
+pub const BODY_TAIL_BYTES_MAX: usize = 64 * 1024;
+
 /// Content codings of one body; a body with more is left out, counted as `bodies_undecodable`. More than two are not in
 /// use.
 pub const CODINGS_MAX: usize = 4;

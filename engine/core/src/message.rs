@@ -21,6 +21,7 @@ mod operation;
 pub mod protobuf;
 mod rpc;
 mod schemas;
+mod tail;
 mod url;
 mod writer;
 
@@ -140,6 +141,8 @@ pub struct Config {
     pub host: String,
     /// Bytes of a decoded body that go into a message; the rest is truncated. `USAGE_LOGGERS_BODY_LIMIT`.
     pub body_bytes_max: usize,
+    /// Bytes of the end of a body behind its limit that go into a message as well; 0 for none.
+    pub body_tail_bytes: usize,
     /// Bytes that all open exchanges of the writer may hold.
     pub open_bytes_max: usize,
     /// Emit half calls too.
@@ -173,6 +176,7 @@ impl Default for Config {
         Self {
             host: "unknown".to_owned(),
             body_bytes_max: limits::BODY_BYTES_MAX,
+            body_tail_bytes: 0,
             open_bytes_max: limits::OPEN_BYTES_MAX,
             half_calls: false,
             websocket: false,
@@ -254,6 +258,10 @@ crate::counters! {
         bodies_collected,
         /// Bodies truncated at the body limit, in bytes or in their text in the line.
         bodies_limited,
+        /// Bodies with their end behind the limit, and some of them left out before it; each is counted as truncated, too.
+        bodies_with_tail,
+        /// Bytes left out before these ends.
+        tail_left_out_bytes,
         /// Bodies truncated because their content codings make too many bytes of each that was sent.
         bodies_expanded,
         /// Bodies truncated because the shard could not keep up.

@@ -13,6 +13,7 @@
 //! | `request_started`, `request_ended` | packet time of first and last byte, nanoseconds since the epoch | if a request was seen |
 //! | `response_started`, `response_ended` | the same | if a response was seen |
 //! | `request_body_bytes`, `response_body_bytes` | full length after decoding as far as known, bytes | if the body was truncated |
+//! | `request_body_left_out`, `response_body_left_out` | bytes between the beginning of the body and its end | if the end is kept (`--body-tail`), without `--annotate` as well |
 //! | `missing_bytes` | bytes of bodies that were never captured | if more than 0 |
 //! | `fields_left_out` | query parameters, form fields and session fields that are not in the line, decimal | if it has no room for some |
 //! | `incomplete` | `true`: a message ended before its framing was complete | if so |
@@ -24,8 +25,6 @@
 //! | `reset`, `reset_by` | the error code of RFC 9113 section 7 by its name, or decimal; `client` or `server` | if the stream was reset with an error |
 //! | `unknown_fields` | headers that are not known, since the beginning of their header table was not captured | if more than 0 |
 //! | `stream` | `websocket`: the line has the messages of a WebSocket | for such lines, without `--annotate` as well |
-//! | `websocket_request_messages`, `websocket_response_messages` | whole messages, decimal | the same |
-//! | `websocket_request_message_bytes`, `websocket_response_message_bytes` | their lengths, decompressed as far as that is possible, decimal | the same |
 //! | `websocket_close_code` | of the first Close frame, decimal | if it has one |
 //! | `websocket_close_by` | who has sent it: `client`, `server`, `none` | for such lines |
 //! | `stream_part` | number of the line among those of its exchange, from 1 | for a stream that is written in parts, without `--annotate` as well |
@@ -124,21 +123,26 @@ pub(super) fn write(
     }
 }
 
+/// What is missing between the beginning of a body and its end.
+#[cold]
+pub(super) fn left_out(draft: &Draft, out: &mut Vec<u8>) {
+    for (body, name) in [
+        (&draft.request_body, "request_body_left_out"),
+        (&draft.response_body, "response_body_left_out"),
+    ] {
+        let bytes = body.state.left_out;
+        if bytes > 0 {
+            field(out, name, format_args!("{bytes}"));
+        }
+    }
+}
+
 /// The messages of a WebSocket.
 pub(super) fn websocket(draft: &Draft, out: &mut Vec<u8>) {
     let Some(conversation) = &draft.conversation else {
         return;
     };
-    let (request, response) = (&conversation.request, &conversation.response);
     field(out, "stream", format_args!("websocket"));
-    for (name, count) in [
-        ("websocket_request_messages", request.seen.messages),
-        ("websocket_response_messages", response.seen.messages),
-        ("websocket_request_message_bytes", request.bytes),
-        ("websocket_response_message_bytes", response.bytes),
-    ] {
-        field(out, name, format_args!("{count}"));
-    }
     if let Some(code) = conversation.code {
         field(out, "websocket_close_code", format_args!("{code}"));
     }

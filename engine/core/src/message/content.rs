@@ -7,6 +7,10 @@
 //! without a coding is not inspected. A name that is no coding (`utf-8`, `none`, `binary`)
 //! leaves the content as it is, and marks it.
 
+mod stream;
+
+pub(super) use stream::{Space, Stop, StreamDecoder};
+
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::zstd_safe::{self, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
@@ -91,6 +95,22 @@ impl Codings {
         let names = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         names.for_each(|name| codings.push(name));
         codings
+    }
+
+    /// Those that are left once all were undone.
+    pub(super) fn undone(&self) -> Self {
+        Self {
+            mislabelled: self.mislabelled,
+            ..Self::default()
+        }
+    }
+
+    /// Those of a body that cannot be decoded.
+    pub(super) fn undecodable(&self) -> Self {
+        Self {
+            unknown: true,
+            ..*self
+        }
     }
 
     fn push(&mut self, name: &[u8]) {

@@ -21,6 +21,36 @@ pub(super) fn request(draft: &mut Draft, media: Media, head: &RequestHead<'_>) {
     encoding(draft, Side::Request, media, head.headers);
 }
 
+/// Facts in the head of a request whose content type is not known, should its response show that it is a remote procedure call.
+#[cold]
+pub(super) fn may_be_rpc(draft: &mut Draft, head: &RequestHead<'_>) {
+    draft.state.may_be_rpc = true;
+    service_and_method(draft, head.target);
+}
+
+fn service_and_method(draft: &mut Draft, target: &[u8]) -> bool {
+    let Some((service, method)) = rpc::service_and_method(target) else {
+        return false;
+    };
+    let facts = &mut draft.facts;
+    facts.add(Fact::RpcService, Details::REQUEST_URL, service);
+    facts.add(Fact::RpcMethod, Details::REQUEST_URL, method);
+    true
+}
+
+/// What a remote procedure call asks for, by its service and its method.
+fn rpc_operation(draft: &mut Draft, system: System, from: Details) {
+    let facts = &mut draft.facts;
+    let part = |fact| facts.get(fact).map(|(_, name)| name.to_vec());
+    let (Some(service), Some(method)) = (part(Fact::RpcService), part(Fact::RpcMethod)) else {
+        return;
+    };
+    let name = [service, method].join(&b'/');
+    facts.add(Fact::Operation, Details::REQUEST_URL, &name);
+    let from = from.and(Details::REQUEST_URL);
+    facts.add(Fact::OperationKind, from, system.name().as_bytes());
+}
+
 /// The calls of Connect that look like any other: a JSON document to a server, with the version of the protocol in a header, and
 /// a GET with the message in a parameter.
 fn plain_connect(draft: &mut Draft, head: &RequestHead<'_>) {
@@ -143,13 +173,17 @@ pub(super) fn of_body(draft: &mut Draft, side: Side, content: &[u8]) -> bool {
         }
         return false;
     }
-    let Some(kind) = draft.state.operation.filter(|kind| kind.has_errors()) else {
+    let Some(kind) = draft.state.operation else {
         return false;
     };
     if draft.state.status != 200 || draft.response_body.state.has_gap {
         return false;
     }
-    let errors = operation::errors(kind, content);
+    let errors = if draft.response_body.observer.is_some() {
+        operation::errors_of_events(kind, content)
+    } else {
+        operation::errors(kind, content)
+    };
     if errors > 0 {
         let from = Details::RESPONSE_CODE.and(Details::RESPONSE_BODY);
         let facts = &mut draft.facts;
@@ -161,9 +195,20 @@ pub(super) fn of_body(draft: &mut Draft, side: Side, content: &[u8]) -> bool {
 /// Keeps the body of a response that may hold errors.
 #[cold]
 pub(super) fn begin_errors(draft: &mut Draft, content_type: Option<&[u8]>) {
-    let is_json = content_type.is_some_and(|value| is_json(media_type(value)));
-    if is_json && draft.state.operation.is_some_and(Kind::has_errors) {
+    let (Some(kind), Some(content_type)) = (draft.state.operation, content_type) else {
+        return;
+    };
+    let media = media_type(content_type);
+    let is = |name: &[u8]| media.eq_ignore_ascii_case(name);
+    let may_hold_errors = match kind {
+        Kind::GraphQl => is_json(media),
+        Kind::JsonRpc | Kind::Mcp => is_json(media) || is(b"text/event-stream"),
+        Kind::Soap => is(b"text/xml") || is(b"application/soap+xml"),
+    };
+    if may_hold_errors {
         collect(&mut draft.response_body);
+    } else {
+        draft.state.operation = None;
     }
 }
 
@@ -206,13 +251,8 @@ fn begin_rpc(draft: &mut Draft, system: System, from: Details, head: &RequestHea
     draft.state.rpc = Some(system);
     let facts = &mut draft.facts;
     facts.add(Fact::RpcSystem, from, system.name().as_bytes());
-    if let Some((service, method)) = rpc::service_and_method(head.target) {
-        facts.add(Fact::RpcService, Details::REQUEST_URL, service);
-        facts.add(Fact::RpcMethod, Details::REQUEST_URL, method);
-        let name = [service, method].join(&b'/');
-        facts.add(Fact::Operation, Details::REQUEST_URL, &name);
-        let from = from.and(Details::REQUEST_URL);
-        facts.add(Fact::OperationKind, from, system.name().as_bytes());
+    if service_and_method(draft, head.target) {
+        rpc_operation(draft, system, from);
     }
 }
 
@@ -265,6 +305,31 @@ pub(super) fn messages(draft: &mut Draft, side: Side) {
     let (from, facts) = (Details::body(side), &mut draft.facts);
     facts.add_number(count, from, observer.seen.messages);
     facts.add_number(bytes, from, messages.bytes);
+}
+
+/// What is known of the messages of a WebSocket.
+pub(super) fn conversation(draft: &mut Draft) {
+    let Some(conversation) = &draft.conversation else {
+        return;
+    };
+    let (facts, sides) = (&mut draft.facts, &**conversation);
+    for (side, of_side, count, bytes) in [
+        (
+            Side::Request,
+            &sides.request,
+            Fact::WebsocketRequestMessages,
+            Fact::WebsocketRequestMessageBytes,
+        ),
+        (
+            Side::Response,
+            &sides.response,
+            Fact::WebsocketResponseMessages,
+            Fact::WebsocketResponseMessageBytes,
+        ),
+    ] {
+        facts.add_number(count, Details::body(side), of_side.seen.messages);
+        facts.add_number(bytes, Details::body(side), of_side.bytes);
+    }
 }
 
 /// The last frame of a stream of Connect: its error, if it has one.
@@ -365,6 +430,9 @@ pub(super) fn response(draft: &mut Draft, media: Option<Media>, head: &ResponseH
             draft.state.rpc = Some(media.system);
             let (facts, name) = (&mut draft.facts, media.system.name());
             facts.add(Fact::RpcSystem, Details::RESPONSE_TYPE, name.as_bytes());
+            if draft.state.may_be_rpc {
+                rpc_operation(draft, media.system, Details::RESPONSE_TYPE);
+            }
         }
         encoding(draft, Side::Response, media, head.headers);
     }

@@ -1,14 +1,15 @@
 //! The state of one open exchange, with the part of its line that is already written.
 
-use super::content::Codings;
+use super::content::{Codings, StreamDecoder};
 use super::conversation::Conversation;
 use super::facts::{Details, Facts};
 use super::messages::Messages;
 use super::observer::Observer;
 use super::operation;
 use super::rpc::{Media, System};
+use super::tail::BodyTail;
 use crate::decap::{Endpoint, Network};
-use crate::http::{MessageId, Origin, Side, Version};
+use crate::http::{BodyEnd, MessageId, Origin, Side, Version};
 use crate::limits::{BODY_TEXT_BYTES_MIN, BODY_TEXT_FACTOR};
 use crate::ndjson::Tail;
 use crate::rules::{Charset, Findings};
@@ -106,12 +107,16 @@ pub(super) struct State {
     pub(super) changed: Details,
     /// Its protocol, if it is a remote procedure call.
     pub(super) rpc: Option<System>,
+    /// It may be one whose content type is not known.
+    pub(super) may_be_rpc: bool,
     /// What its operation is one of.
     pub(super) operation: Option<operation::Kind>,
     /// The body of its request may have an operation.
     pub(super) may_have_operation: bool,
     /// That is one document of GraphQL.
     pub(super) is_graphql: bool,
+    /// Its response, or a part of it, reports an error.
+    pub(super) has_errors: bool,
     /// Its headers are those of the Model Context Protocol.
     pub(super) is_mcp: bool,
     /// What its messages are by the content type of the request.
@@ -196,6 +201,15 @@ pub(super) struct Body {
     pub(super) observer: Option<Box<Observer>>,
     /// Its messages, if it is of a remote procedure call.
     pub(super) messages: Option<Box<Messages>>,
+    /// What few bodies have.
+    pub(super) extra: Option<Box<Extra>>,
+}
+
+/// What few bodies have: those that are decoded as they come, and those whose end is kept.
+#[derive(Debug, Default)]
+pub(super) struct Extra {
+    pub(super) decoder: Option<StreamDecoder>,
+    pub(super) tail: Option<BodyTail>,
 }
 
 /// The part of a body that has no memory of its own.
@@ -208,6 +222,8 @@ pub(super) struct BodyState {
     pub(super) is_form: bool,
     /// A coding may be among the fields that are not known.
     pub(super) may_be_coded: bool,
+    /// The body of a request of which the type is not known is over, in this way: the response may show what it is.
+    pub(super) waits: Option<BodyEnd>,
     /// Most bytes of it, without codings, that go into the message.
     pub(super) bytes_max: usize,
     /// Bytes beyond that which its rules see.
@@ -229,6 +245,8 @@ pub(super) struct BodyState {
     pub(super) truncated: bool,
     /// Truncated or given up because memory was short or the shard could not keep up.
     pub(super) shed: bool,
+    /// Bytes between its beginning and its end, if the end is kept.
+    pub(super) left_out: u64,
     pub(super) over: bool,
 }
 
@@ -259,18 +277,37 @@ impl Body {
         state.taken = 0;
         (state.sealed, state.truncated) = (true, true);
         (state.has_gap, state.shed) = (true, true);
+        self.drop_tail();
+    }
+
+    /// Gives up its end.
+    pub(super) fn drop_tail(&mut self) {
+        if let Some(extra) = &mut self.extra {
+            extra.tail = None;
+        }
+    }
+
+    /// What decodes it as it comes.
+    pub(super) fn decoder(&mut self) -> Option<&mut StreamDecoder> {
+        self.extra.as_mut()?.decoder.as_mut()
+    }
+
+    /// Its end, if that is kept.
+    pub(super) fn tail(&mut self) -> Option<&mut BodyTail> {
+        self.extra.as_mut()?.tail.as_mut()
     }
 
     /// Whether nothing finds or holds messages in it.
     fn is_plain(&self) -> bool {
-        self.observer.is_none() && self.messages.is_none()
+        self.observer.is_none() && self.messages.is_none() && self.extra.is_none()
     }
 
-    /// Memory of what finds and holds its messages.
+    /// Memory of what finds and holds its messages, and of what few bodies have.
     fn memory_of_messages(&self) -> usize {
         let observer = self.observer.as_ref().map_or(0, |_| size_of::<Observer>());
         let messages = self.messages.as_ref();
-        observer + messages.map_or(0, |messages| messages.memory())
+        let extra = self.extra.as_ref().map_or(0, |extra| extra.memory());
+        observer + extra + messages.map_or(0, |messages| messages.memory())
     }
 
     /// Whether its bytes are messages of a remote procedure call, as they come.
@@ -284,6 +321,14 @@ impl Body {
         self.bytes.clear();
         self.observer = None;
         self.messages = None;
+        self.extra = None;
+    }
+}
+
+impl Extra {
+    fn memory(&self) -> usize {
+        let decoder = self.decoder.as_ref().map_or(0, StreamDecoder::memory);
+        size_of::<Self>() + decoder + self.tail.as_ref().map_or(0, BodyTail::memory)
     }
 }
 
@@ -340,6 +385,14 @@ impl Draft {
             copy.extend_from_slice(buffer);
         }
         self.facts.copy(&of.facts);
+    }
+
+    /// Whether the content type of its response may show what the body of its request is.
+    #[inline]
+    pub(super) fn may_be_shown_by_response(&self) -> bool {
+        self.state.may_be_rpc
+            && self.state.response_times.is_none()
+            && self.request_body.state.may_be_coded
     }
 
     /// Whether its response is a stream of messages that can be written in parts.

@@ -206,6 +206,14 @@ macro_rules! facts {
 facts! {
     /// What an extended CONNECT opens (RFC 8441).
     ConnectProtocol "connect_protocol" Text [];
+    /// Whole messages of the client of a WebSocket.
+    WebsocketRequestMessages "websocket_request_messages" Number [REQUEST_BODY];
+    /// Those of the server.
+    WebsocketResponseMessages "websocket_response_messages" Number [RESPONSE_BODY];
+    /// Bytes of those of the client, decompressed as far as that is possible.
+    WebsocketRequestMessageBytes "websocket_request_message_bytes" Number [REQUEST_BODY];
+    /// Bytes of those of the server.
+    WebsocketResponseMessageBytes "websocket_response_message_bytes" Number [RESPONSE_BODY];
     /// Events with data of an event stream.
     SseEvents "sse_events" Number [RESPONSE_BODY];
     /// Documents of a response with one on each line.
@@ -229,7 +237,7 @@ facts! {
     /// What the call asks for.
     Operation "operation" Text [REQUEST_URL REQUEST_BODY REQUEST_TYPE SOAP_ACTION MCP];
     /// What the operation is one of.
-    OperationKind "operation_kind" Listed [REQUEST_URL REQUEST_BODY REQUEST_TYPE CONNECT_VERSION SOAP_ACTION MCP];
+    OperationKind "operation_kind" Listed [REQUEST_URL REQUEST_BODY REQUEST_TYPE RESPONSE_TYPE CONNECT_VERSION SOAP_ACTION MCP];
     /// Errors in a response of status 200.
     ApplicationErrors "application_errors" Number [RESPONSE_CODE RESPONSE_BODY];
     /// How long the client waits, in milliseconds.
@@ -305,6 +313,11 @@ impl Facts {
         if let Some(range) = found {
             self.bytes.drain(range);
         }
+    }
+
+    /// Removes all.
+    pub(super) fn remove_all(&mut self) {
+        self.bytes.clear();
     }
 
     /// Copies all of another call.

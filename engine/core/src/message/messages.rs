@@ -102,6 +102,11 @@ impl Messages {
         }
     }
 
+    /// What they are by the content type.
+    pub(super) fn media(&self) -> Media {
+        self.media
+    }
+
     /// Its memory.
     pub(super) fn memory(&self) -> usize {
         size_of::<Self>() + self.buffer.capacity()

@@ -1,7 +1,7 @@
 //! Operations: what a call asks for where its URL does not show it, from the body of the request, and errors in a response that
 //! has succeeded for HTTP.
 //!
-//! Source: GraphQL over HTTP, JSON-RPC 2.0, the Model Context Protocol (which is JSON-RPC). Nothing is guessed from a path. The
+//! Source: GraphQL over HTTP, JSON-RPC 2.0, the Model Context Protocol (which is JSON-RPC), SOAP 1.1 and 1.2. Nothing is guessed from a path. The
 //! work is linear in the body, and done only where the body has one of the words that such a request needs.
 
 use std::borrow::Cow;
@@ -32,11 +32,6 @@ impl Kind {
             Self::Mcp => "mcp",
             Self::Soap => "soap",
         }
-    }
-
-    /// Whether a response of status 200 may hold errors.
-    pub(super) const fn has_errors(self) -> bool {
-        matches!(self, Self::GraphQl | Self::JsonRpc | Self::Mcp)
     }
 }
 
@@ -178,8 +173,31 @@ fn member<'a>(document: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     found.map(|(_, value)| value)
 }
 
+/// How many errors the events of a response hold, of which the data are a document each.
+pub(super) fn errors_of_events(kind: Kind, body: &[u8]) -> u64 {
+    let mut count = 0;
+    let mut data = Vec::new();
+    let mut rest = body;
+    while let Some(end) = memchr::memchr2(b'\r', b'\n', rest) {
+        let (line, behind) = rest.split_at_checked(end).unwrap_or((rest, &[]));
+        let length = if behind.starts_with(b"\r\n") { 2 } else { 1 };
+        rest = behind.get(length..).unwrap_or_default();
+        if let Some(value) = line.strip_prefix(b"data:") {
+            data.extend_from_slice(value);
+            data.push(b'\n');
+        } else if line.is_empty() {
+            count += errors(kind, &data);
+            data.clear();
+        }
+    }
+    count
+}
+
 /// How many errors a response holds.
 pub(super) fn errors(kind: Kind, body: &[u8]) -> u64 {
+    if kind == Kind::Soap {
+        return u64::from(is_fault(body));
+    }
     const WORDS: [&[u8]; 2] = [b"\"error", b"\"isError\""];
     if !WORDS.iter().any(|word| memmem::find(body, word).is_some()) {
         return 0;
@@ -202,6 +220,40 @@ fn errors_of(kind: Kind, document: &[u8]) -> u64 {
         };
     }
     count
+}
+
+/// Whether an envelope of SOAP has a fault: the first element in its body is one, in any namespace.
+fn is_fault(document: &[u8]) -> bool {
+    if memmem::find(document, b"Fault").is_none() {
+        return false;
+    }
+    let mut rest = document;
+    let mut is_in_body = false;
+    while let Some(start) = memchr::memchr(b'<', rest) {
+        rest = rest.get(start + 1..).unwrap_or_default();
+        // Comments and instructions; what is quoted in them is no element.
+        let end: &[u8] = match rest {
+            [b'!', b'-', b'-', ..] => b"-->",
+            [b'!', b'[', ..] => b"]]>",
+            [b'?', ..] => b"?>",
+            _ => b"",
+        };
+        if !end.is_empty() {
+            let Some(at) = memmem::find(rest, end) else {
+                return false;
+            };
+            rest = rest.get(at..).unwrap_or_default();
+            continue;
+        }
+        let name = rest.split(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'>' | b'/'));
+        let name = name.into_iter().next().unwrap_or_default();
+        let local = name.rsplit(|byte| *byte == b':').next();
+        if is_in_body && !name.is_empty() {
+            return local == Some(b"Fault");
+        }
+        is_in_body = local == Some(b"Body");
+    }
+    false
 }
 
 #[cfg(test)]
@@ -299,8 +351,42 @@ mod tests {
             (Kind::Mcp, r#"{"result":{"content":[],"isError":true}}"#, 1),
             (Kind::Mcp, r#"{"result":{"isError":false}}"#, 0),
             (Kind::JsonRpc, "<error>", 0),
+            (
+                Kind::Soap,
+                "<?xml version='1.0'?><s:Envelope xmlns:s='x'><s:Header><h>Body</h></s:Header>\
+                 <!-- <s:Body><a> --><s:Body>\n<s:Fault><faultcode>a</faultcode></s:Fault></s:Body>",
+                1,
+            ),
+            (Kind::Soap, "<Envelope><Body id=\"1\"><Fault/></Body>", 1),
+            (
+                Kind::Soap,
+                "<Envelope><Body><m:Answer><Fault/></m:Answer></Body>",
+                0,
+            ),
+            (
+                Kind::Soap,
+                "<Envelope><Body><m:Answer>Fault</m:Answer></Body>",
+                0,
+            ),
+            (Kind::Soap, "<Envelope><Body/></Envelope><Fault>", 0),
+            (Kind::Soap, "<Envelope><Body><![CDATA[<Fault>]]>", 0),
         ] {
             assert_eq!(errors(kind, body.as_bytes()), expected, "{body}");
+        }
+        for (events, expected) in [
+            (
+                "event: message\r\ndata: {\"jsonrpc\":\"2.0\",\r\ndata: \"error\":{\"code\":1}}\r\n\r\n",
+                1,
+            ),
+            (
+                "data: {\"result\":{\"isError\":true}}\n\n: {\"error\":{}}\n\ndata: {\"result\":1}\n\n\
+                 data: {\"error\":{}}\n\n",
+                2,
+            ),
+            ("data: {\"error\":{}}\n", 0),
+        ] {
+            let found = errors_of_events(Kind::Mcp, events.as_bytes());
+            assert_eq!(found, expected, "{events}");
         }
     }
 }

@@ -7,6 +7,7 @@ mod schemas;
 mod secrets;
 mod shed;
 mod streams;
+mod tails;
 
 use std::io::Read as _;
 use std::sync::Arc;

@@ -9,6 +9,7 @@
 //! `POOL_BYTES_MAX`. One rule set applies to the whole of an exchange: the one that was in force at its start.
 
 mod body;
+mod coded;
 mod facts;
 mod filter;
 mod heads;
@@ -20,7 +21,7 @@ mod upload;
 
 use std::sync::Arc;
 
-use super::content::Decoders;
+use super::content::{Decoders, Space};
 use super::conversation::Inflaters;
 use super::draft::{Connection, Draft, Times};
 use super::facts::{Details, Fact};
@@ -84,6 +85,7 @@ struct Work {
     facts: Vec<u8>,
     messages: Tools,
     decoders: Decoders,
+    space: Space,
     inflaters: Inflaters,
 }
 
@@ -109,6 +111,7 @@ impl<O: Output> LineWriter<O> {
                 facts: Vec::new(),
                 messages: Tools::default(),
                 decoders: Decoders::new(),
+                space: Space::default(),
                 inflaters: Inflaters::default(),
             },
             host,
@@ -295,7 +298,8 @@ impl<O: Output> LineWriter<O> {
             filter.write(kind, b"", &work.value, &mut times);
         }
         let may_have_facts = !draft.facts.is_empty() || draft.response_body.observer.is_some();
-        if self.config.annotate && may_have_facts {
+        let has_conversation = draft.conversation.is_some();
+        if (self.config.annotate && may_have_facts) || has_conversation {
             facts = std::mem::take(&mut self.work.facts);
             self.write_facts(draft, &mut facts);
         }
@@ -337,7 +341,10 @@ impl<O: Output> LineWriter<O> {
         let notes = notes(draft, exchange_id(connection_id, draft), unpaired);
         if self.config.annotate {
             annotate::write(draft, connection_id, &notes, unpaired, last);
-            last.extend_from_slice(facts);
+        }
+        last.extend_from_slice(facts);
+        if draft.request_body.state.left_out + draft.response_body.state.left_out > 0 {
+            annotate::left_out(draft, last);
         }
         if draft.conversation.is_some() {
             annotate::websocket(draft, last);
@@ -497,6 +504,9 @@ impl<O: Output> Exchanges for LineWriter<O> {
             draft.state.version.get_or_insert(head.version);
             draft.state.unknown_fields += head.unknown_fields;
             self.write_response(draft, head);
+            if draft.state.may_be_rpc {
+                self.settle_request(draft);
+            }
             self.account(draft);
         }
         if self.config.stream_parts.is_some() && draft.as_ref().is_ok_and(|open| open.is_stream()) {

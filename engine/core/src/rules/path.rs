@@ -75,6 +75,18 @@ impl Reached {
     }
 }
 
+impl Path {
+    /// Whether one of its names is a number, as fields of protobuf have without a schema.
+    pub(super) fn has_number(&self) -> bool {
+        let is_number = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
+        self.steps.iter().any(|step| match &step.at {
+            At::Name(name) => is_number(name),
+            At::OneOf(names) => names.iter().any(|name| is_number(name)),
+            At::Any | At::Element(_) | At::AnyElement => false,
+        })
+    }
+}
+
 /// Splits a scope into the pattern of its body and its path; none when it is a plain scope. An error is what is wrong with
 /// a text that is meant as a path, and where in it.
 pub(super) fn split(scope: &str) -> Result<Option<(&str, Path)>, (usize, String)> {

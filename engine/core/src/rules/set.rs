@@ -139,6 +139,11 @@ impl Rule {
         self.verb
     }
 
+    /// Whether its path has the number of a field, as messages of protobuf have it without a schema.
+    pub fn looks_for_number(&self) -> bool {
+        self.path.as_ref().is_some_and(Path::has_number)
+    }
+
     /// Its text for people; that of a predefined set ends where it becomes long.
     pub fn shown(&self) -> String {
         const CHARACTERS: usize = 120;

@@ -41,6 +41,13 @@ const SOAP: &str =
     "POST /pay HTTP/1.1\nHost: h\nContent-Type: text/xml\nSOAPAction: \"urn:pay\"\n\n<a/>";
 const SOAP_12: &str = "POST /pay HTTP/1.1\nHost: h\n\
     Content-Type: application/soap+xml; charset=utf-8; action=\"urn:pay2\"\n\n<a/>";
+const SOAP_FAULT: &str = "HTTP/1.1 200 OK\nContent-Type: text/xml\n\n\
+    <Envelope><Body><Fault/></Body></Envelope>";
+const MCP_EVENTS: &str = "HTTP/1.1 200 OK\nContent-Type: text/event-stream\n\n\
+    event: message\ndata: {\"jsonrpc\":\"2.0\",\"result\":{\"isError\":true}}\n\n\
+    data: {\"jsonrpc\":\"2.0\",\"result\":{}}\n\ndata: {\"jsonrpc\":\"2.0\",\"error\":{}}\n\n";
+/// What follows are the messages of [`converse`].
+const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\n\n";
 const CONNECT_GET: &str = "GET /acme.Pay/Charge?connect=v1&encoding=json HTTP/1.1\nHost: h\n\n";
 const JSON: &str = "HTTP/1.1 200 OK\nContent-Type: application/json\n\n{}";
 const GET: &str = "GET / HTTP/1.1\nHost: h\n\n";
@@ -64,6 +71,48 @@ const fn example(
 }
 
 const EXAMPLES: &[Example] = &[
+    example(
+        Fact::WebsocketRequestMessages,
+        "2",
+        &["request_body"],
+        GET,
+        SWITCHED,
+    ),
+    example(
+        Fact::WebsocketRequestMessageBytes,
+        "5",
+        &["request_body"],
+        GET,
+        SWITCHED,
+    ),
+    example(
+        Fact::WebsocketResponseMessages,
+        "1",
+        &["response_body"],
+        GET,
+        SWITCHED,
+    ),
+    example(
+        Fact::WebsocketResponseMessageBytes,
+        "7",
+        &["response_body"],
+        GET,
+        SWITCHED,
+    ),
+    example(
+        Fact::ApplicationErrors,
+        "2",
+        &["response_body", "response_code"],
+        MCP,
+        MCP_EVENTS,
+    ),
+    example(
+        Fact::ApplicationErrors,
+        "1",
+        &["response_body", "response_code"],
+        SOAP,
+        SOAP_FAULT,
+    ),
     example(Fact::SseEvents, "1", &["response_body"], GET, EVENTS),
     example(Fact::NdjsonLines, "2", &["response_body"], GET, LINES),
     example(Fact::FirstEvent, "0", &["response_body"], GET, EVENTS),
@@ -304,15 +353,75 @@ impl Example {
             Config {
                 annotate: true,
                 keep_facts,
+                websocket: true,
                 ..config()
             },
         );
-        let (request, response) = exchange(self.request, self.response);
-        play(&mut writer, &request, &response, 1_000_000, 5, 3);
+        if self.response == SWITCHED {
+            converse(&mut writer);
+        } else {
+            let (request, response) = exchange(self.request, self.response);
+            play(&mut writer, &request, &response, 1_000_000, 5, 3);
+        }
         let details = writer.output().0.first().map(|(line, _)| pairs(line))?;
         let key = format!("custom_field:{}", self.fact.name());
         value_of(&details, &key).map(str::to_owned)
     }
+}
+
+/// Two messages of the client and one of the server behind a handshake, of which there is no line.
+fn converse(writer: &mut LineWriter<Lines>) {
+    use crate::http::{MessageKind, MessagePart, Opening};
+    let flow = flow();
+    let origin = Origin {
+        flow: &flow,
+        client_is_originator: true,
+        call_index: 1,
+        message: MessageId::at(0),
+        time: Timestamp::ZERO,
+    };
+    let head = RequestHead::new(b"GET", b"/chat", Version::Http11, &[]);
+    let mut handshake = writer.request(&head, &origin);
+    let head = ResponseHead::new(101, Version::Http11, &[]);
+    writer.response(&mut handshake, &head, &origin);
+    let draft = writer.conversation(&handshake, Opening::default());
+    let mut draft = draft.expect("they are read");
+    for (side, text) in [
+        (Side::Request, "hi"),
+        (Side::Response, "welcome"),
+        (Side::Request, "bye"),
+    ] {
+        let part = MessagePart {
+            time: Timestamp::ZERO,
+            kind: MessageKind::Text,
+            is_compressed: false,
+            bytes: text.as_bytes(),
+            is_last: true,
+        };
+        writer.message(&mut draft, side, &part);
+    }
+    for side in [Side::Request, Side::Response] {
+        writer.end(&mut draft, side, BodyEnd::Complete, Timestamp::ZERO);
+    }
+    writer.finish(draft);
+    let lines = writer.output().0.len();
+    writer.finish(handshake);
+    writer.output().0.truncate(lines);
+}
+
+#[test]
+fn counts_of_websockets_need_no_annotations() {
+    let config = Config {
+        websocket: true,
+        ..config()
+    };
+    let mut writer = writer("include debug", config);
+    converse(&mut writer);
+    let details = only_line(&mut writer);
+    let key = "custom_field:websocket_request_messages";
+    assert_eq!(value_of(&details, key), Some("2"));
+    let others = details.iter().filter(|(key, _)| key.starts_with("custom"));
+    assert_eq!(others.count(), 6, "{details:?}");
 }
 
 #[test]

@@ -560,3 +560,111 @@ fn raw_messages_are_their_bytes() {
     call.request = Half::new("application/proto", text_message("a"));
     call.check(&[("request_body", Some("\n\u{1}a"))]);
 }
+
+/// The response shows what the request is whose type is not known: before its end, after it, or never.
+#[test]
+fn the_type_of_the_response_counts_where_that_of_the_request_is_unknown() {
+    let check =
+        |content_type: &str, is_late: bool, rules: &str, expected: &[(&str, Option<&str>)]| {
+            for slice in [1, 3, usize::MAX] {
+                let config = Config {
+                    annotate: true,
+                    ..config()
+                };
+                let mut writer = writer(&format!("include debug\n{rules}"), config);
+                let flow = flow();
+                let origin = Origin {
+                    flow: &flow,
+                    client_is_originator: true,
+                    call_index: 1,
+                    message: MessageId::on_stream(1),
+                    time: Timestamp::ZERO,
+                };
+                let head = RequestHead {
+                    unknown_fields: 2,
+                    ..RequestHead::new(b"POST", b"/acme.Pay/Charge", Version::Http2, &[])
+                };
+                let mut draft = writer.request(&head, &origin);
+                let body = envelopes(&[&text_message("one"), &text_message("two")]);
+                let (first, rest) = body.split_at(if is_late { 9 } else { body.len() });
+                for bytes in first.chunks(slice) {
+                    writer.body(&mut draft, Side::Request, bytes, Timestamp::ZERO);
+                }
+                let end = |writer: &mut LineWriter<Lines>, draft: &mut _, side| {
+                    writer.end(draft, side, BodyEnd::Complete, Timestamp::ZERO);
+                };
+                if !is_late {
+                    end(&mut writer, &mut draft, Side::Request);
+                }
+                let header = Header::new(b"content-type", content_type.as_bytes());
+                let head = ResponseHead {
+                    unknown_fields: 1,
+                    ..ResponseHead::new(200, Version::Http2, std::slice::from_ref(&header))
+                };
+                writer.response(&mut draft, &head, &origin);
+                let answer = envelopes(&[&text_message("ok")]);
+                writer.body(&mut draft, Side::Response, &answer, Timestamp::ZERO);
+                if is_late {
+                    for bytes in rest.chunks(slice) {
+                        writer.body(&mut draft, Side::Request, bytes, Timestamp::ZERO);
+                    }
+                    end(&mut writer, &mut draft, Side::Request);
+                }
+                end(&mut writer, &mut draft, Side::Response);
+                writer.finish(draft);
+                assert_eq!(writer.open_bytes(), 0);
+                let line = writer.output().0.first();
+                let details = line.map(|(line, _)| pairs(line)).unwrap_or_default();
+                for (key, value) in expected {
+                    assert_eq!(value_of(&details, key), *value, "{key} of {details:?}");
+                }
+            }
+        };
+    for is_late in [false, true] {
+        check(
+            GRPC,
+            is_late,
+            "",
+            &[
+                ("request_body", Some(r#"[{"1":"one"},{"1":"two"}]"#)),
+                ("response_body", Some(r#"[{"1":"ok"}]"#)),
+                ("custom_field:rpc_system", Some("grpc")),
+                ("custom_field:rpc_method", Some("Charge")),
+                ("custom_field:operation", Some("acme.Pay/Charge")),
+                ("custom_field:rpc_request_messages", Some("2")),
+                ("custom_field:incomplete", None),
+            ],
+        );
+        check(
+            GRPC,
+            is_late,
+            "/request_body:$.1/ remove\n/request_url/ remove",
+            &[
+                ("request_body", Some("[{},{}]")),
+                ("custom_field:rpc_method", None),
+                ("custom_field:operation", None),
+                ("custom_field:rpc_request_messages", None),
+            ],
+        );
+        check(
+            GRPC,
+            is_late,
+            "/request_body/ stop_if_found /two/",
+            &[("request_method", None)],
+        );
+        for other in ["application/json", "application/octet-stream"] {
+            check(
+                other,
+                is_late,
+                "",
+                &[
+                    ("request_method", Some("POST")),
+                    ("request_body", None),
+                    ("custom_field:rpc_system", None),
+                    ("custom_field:rpc_method", None),
+                    ("custom_field:operation", None),
+                ],
+            );
+        }
+    }
+}

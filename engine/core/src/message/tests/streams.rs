@@ -114,14 +114,141 @@ fn documents_on_lines_count() {
 }
 
 #[test]
-fn what_a_coding_hides_is_counted_once_it_is_undone() {
+fn events_of_coded_streams_have_their_times() {
+    for coding in ["gzip", "deflate", "zstd", "br"] {
+        let parts = coded_parts(&["data: a\n\n", "data: b\n\n", "data: [DONE]\n\n"], coding);
+        let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+        let headers = [EVENTS, ("content-encoding", coding)];
+        let found = annotations(&headers, &parts, BodyEnd::Complete);
+        check(
+            &found,
+            &[
+                ("sse_events", Some("3")),
+                ("first_event", Some("10000000")),
+                ("last_event", Some("12000000")),
+                ("stream_end", Some("done")),
+            ],
+        );
+        let body = found.iter().find(|(key, _)| key == "response_body");
+        assert_eq!(body.unwrap().1, "data: a\n\ndata: b\n\nda", "{coding}");
+        // Nothing behind a hole can be decoded.
+        let lost = [parts[0], b"", parts[2]];
+        let found = annotations(&headers, &lost, BodyEnd::Complete);
+        check(&found, &[("sse_events", Some("1"))]);
+    }
+}
+
+/// What a server sends that compresses these texts and flushes after each, and the end of the coding.
+fn coded_parts(texts: &[&str], coding: &str) -> Vec<Vec<u8>> {
     use std::io::Write as _;
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(b"data: a\n\ndata: b\n\n").unwrap();
-    let body = encoder.finish().unwrap();
-    let headers = [EVENTS, ("content-encoding", "gzip")];
-    let found = annotations(&headers, &[&body], BodyEnd::Complete);
-    check(&found, &[("sse_events", Some("2")), ("first_event", None)]);
+    let mut parts = Vec::new();
+    let mut sent = 0;
+    let mut note = |all: &[u8]| {
+        parts.push(all[sent..].to_vec());
+        sent = all.len();
+    };
+    macro_rules! parts_of {
+        ($encoder:expr, $inside:ident) => {{
+            let mut encoder = $encoder;
+            for text in texts {
+                encoder.write_all(text.as_bytes()).unwrap();
+                encoder.flush().unwrap();
+                note(encoder.$inside());
+            }
+            encoder
+        }};
+    }
+    let level = flate2::Compression::default();
+    let all = match coding {
+        "gzip" => parts_of!(flate2::write::GzEncoder::new(Vec::new(), level), get_ref)
+            .finish()
+            .unwrap(),
+        "deflate" => parts_of!(flate2::write::ZlibEncoder::new(Vec::new(), level), get_ref)
+            .finish()
+            .unwrap(),
+        "zstd" => parts_of!(zstd::stream::Encoder::new(Vec::new(), 3).unwrap(), get_ref)
+            .finish()
+            .unwrap(),
+        _ => parts_of!(
+            brotli::CompressorWriter::new(Vec::new(), 4096, 5, 22),
+            get_ref
+        )
+        .into_inner(),
+    };
+    note(&all);
+    parts
+}
+
+#[test]
+fn a_coded_stream_is_written_in_parts() {
+    for coding in ["gzip", "deflate", "zstd", "br"] {
+        let sent = coded_parts(&["data: a\n\ndata: b", "\n\n", "data: c\n\n"], coding);
+        let mut stream = InParts::coded("include debug", "text/event-stream", coding);
+        for (part, seconds) in sent.iter().zip([3, 13, 25, 26]) {
+            let draft = &mut stream.draft;
+            stream.writer.body(draft, Side::Response, part, at(seconds));
+        }
+        let (lines, counters, parts) = stream.finish(27);
+        assert_eq!(
+            lines,
+            [
+                ["question", "data: a\n\n", "1", "-"],
+                ["-", "data: b\n\n", "2", "-"],
+                ["-", "data: c\n\n", "3", "true"],
+            ],
+            "{coding}"
+        );
+        assert_eq!((counters.lines_written, parts), (1, 2), "{coding}");
+    }
+}
+
+#[test]
+fn decoders_of_open_streams_are_bounded() {
+    let config = Config {
+        annotate: true,
+        open_bytes_max: 4 << 20,
+        ..config()
+    };
+    let mut writer = writer("include debug", config);
+    let flow = flow();
+    let origin = Origin {
+        flow: &flow,
+        client_is_originator: true,
+        call_index: 1,
+        message: MessageId::at(0),
+        time: at(1),
+    };
+    let noise: String = (0..50_000_u32)
+        .map(|n| format!("data: {:x}\n\n", n.wrapping_mul(2_654_435_761)))
+        .collect();
+    let coded = coded_parts(&[&noise], "zstd").concat();
+    let headers = [
+        Header::new(b"content-type", b"text/event-stream"),
+        Header::new(b"content-encoding", b"zstd"),
+    ];
+    let mut drafts = Vec::new();
+    for _ in 0..40 {
+        let head = RequestHead::new(b"GET", b"/", Version::Http11, &[]);
+        let mut draft = writer.request(&head, &origin);
+        let head = ResponseHead::new(200, Version::Http11, &headers);
+        writer.response(&mut draft, &head, &origin);
+        for slice in coded.chunks(1400) {
+            writer.body(&mut draft, Side::Response, slice, at(2));
+            assert!(writer.open_bytes() <= 4 << 20, "{}", writer.open_bytes());
+        }
+        drafts.push(draft);
+    }
+    for mut draft in drafts {
+        writer.end(&mut draft, Side::Response, BodyEnd::Complete, at(3));
+        writer.finish(draft);
+    }
+    let counters = *writer.counters();
+    assert!(counters.bodies_shed > 0);
+    assert_eq!(
+        counters.calls_seen,
+        counters.lines_written + counters.calls_shed
+    );
+    assert_eq!(writer.open_bytes(), 0);
 }
 
 #[test]
@@ -143,6 +270,10 @@ fn at(seconds: u64) -> Timestamp {
 
 impl InParts {
     fn new(rules: &str, content_type: &str) -> Self {
+        Self::coded(rules, content_type, "")
+    }
+
+    fn coded(rules: &str, content_type: &str, coding: &str) -> Self {
         let config = Config {
             stream_parts: Some(Duration::from_secs(10)),
             websocket: true,
@@ -168,7 +299,8 @@ impl InParts {
         let mut draft = writer.request(&head, &origin(1));
         writer.body(&mut draft, Side::Request, body, at(1));
         writer.end(&mut draft, Side::Request, BodyEnd::Complete, at(1));
-        let head = ResponseHead::new(200, Version::Http11, std::slice::from_ref(&header));
+        let headers = [header, Header::new(b"content-encoding", coding.as_bytes())];
+        let head = ResponseHead::new(200, Version::Http11, &headers);
         writer.response(&mut draft, &head, &origin(2));
         Self { writer, draft }
     }

@@ -14,6 +14,7 @@ use super::super::facts::Details;
 use super::super::keys::{CLOSING, Kind};
 use super::super::rpc::System;
 use super::super::{Config, Counters, Output, Unwritten, derive, url};
+use super::coded::miss_extra;
 use super::filter::{RuleFilter, set_of};
 use super::{LineWriter, Work};
 use crate::http::{BodyEnd, Side};
@@ -51,7 +52,9 @@ fn truncation_counter<'a>(config: &Config, counters: &'a mut Counters, body: &Bo
 /// No more of a body's text fits into its line.
 #[cold]
 fn cut_text(config: &Config, counters: &mut Counters, body: &mut Body) {
-    if !body.state.truncated {
+    if body.tail().is_some() {
+        // It is truncated if something is left out before its end.
+    } else if !body.state.truncated {
         *truncation_counter(config, counters, body) += 1;
         body.state.shed |= body.state.bytes_max < config.body_bytes_max;
     }
@@ -86,6 +89,21 @@ impl<O: Output> LineWriter<O> {
             self.add_to_upload(draft, bytes);
         }
         let Ok(draft) = draft else { return };
+        if draft.body(side).extra.is_some() && self.add_decoded(draft, side, bytes, time) {
+            return;
+        }
+        self.add_plain(draft, side, bytes, time);
+    }
+
+    /// Adds bytes of a body without codings, or with those that are undone at its end.
+    #[inline]
+    pub(super) fn add_plain(
+        &mut self,
+        draft: &mut Draft,
+        side: Side,
+        bytes: &[u8],
+        time: Timestamp,
+    ) {
         if draft.body(side).observer.is_some() {
             self.write_due_part(draft, time);
             if draft.body(side).takes_messages() {
@@ -105,6 +123,9 @@ impl<O: Output> LineWriter<O> {
         let body = draft.body(side);
         body.state.len += bytes.len() as u64;
         if body.state.mode == Mode::Counted || body.state.sealed || stopped || bytes.is_empty() {
+            if body.state.sealed && !stopped && body.extra.is_some() {
+                self.add_to_tail(draft, side, bytes);
+            }
             return;
         }
         if self.exceeds_share(body.state.taken + bytes.len()) {
@@ -113,6 +134,7 @@ impl<O: Output> LineWriter<O> {
             return self.account(draft);
         }
         let taken = self.admit(body, bytes);
+        let mut used = taken.len();
         let capacity = body.bytes.capacity();
         if body.state.mode == Mode::Collected {
             self.counters.copied_bytes += taken.len() as u64;
@@ -125,12 +147,16 @@ impl<O: Output> LineWriter<O> {
                     .extend_from_slice(set.key(kind_of(side), b"").opening());
             }
             let room = (body.state.text_bytes_max()).saturating_sub(body.bytes.len());
-            let written = ndjson::escape_within(&mut body.state.tail, taken, room, &mut body.bytes);
-            if written < taken.len() {
+            used = ndjson::escape_within(&mut body.state.tail, taken, room, &mut body.bytes);
+            if used < taken.len() {
                 cut_text(&self.config, &mut self.counters, body);
             }
         }
         body.state.taken += taken.len();
+        if body.state.sealed && body.extra.is_some() {
+            let rest = bytes.get(used..).unwrap_or_default();
+            return self.add_to_tail(draft, side, rest);
+        }
         if body.bytes.capacity() != capacity {
             self.account(draft);
         }
@@ -170,7 +196,8 @@ impl<O: Output> LineWriter<O> {
         if room < wanted {
             body.state.has_gap = true;
             self.counters.bodies_shed += 1;
-        } else {
+            body.drop_tail();
+        } else if body.tail().is_none() {
             *truncation_counter(&self.config, &mut self.counters, body) += 1;
         }
         taken
@@ -191,6 +218,9 @@ impl<O: Output> LineWriter<O> {
         body.state.missing = body.state.missing.saturating_add(missing);
         body.state.len = body.state.len.saturating_add(missing);
         body.state.has_gap = true;
+        if body.extra.is_some() {
+            miss_extra(body, missing);
+        }
         // No decoder continues after a gap; text does.
         body.state.sealed |= !body.state.codings.is_identity();
         if body.state.mode == Mode::Streamed {
@@ -221,6 +251,10 @@ impl<O: Output> LineWriter<O> {
         if let Some(observer) = &mut draft.body(side).observer {
             observer.end(end, time);
         }
+        if side == Side::Request && draft.may_be_shown_by_response() {
+            draft.request_body.state.waits = Some(end);
+            return;
+        }
         self.end_body(draft, side, end);
     }
 
@@ -238,7 +272,11 @@ impl<O: Output> LineWriter<O> {
             self.end_rpc_messages(draft, side);
             self.account(draft);
         }
+        if draft.body(side).extra.is_some() {
+            self.end_decoding(draft, side);
+        }
         let body = draft.body(side);
+        let end = body.state.waits.take().unwrap_or(end);
         body.state.over = true;
         let cut = end != BodyEnd::Complete;
         body.state.has_gap |= cut;
@@ -250,6 +288,10 @@ impl<O: Output> LineWriter<O> {
             Mode::Streamed => {
                 let capacity = body.bytes.capacity();
                 if body.state.taken > 0 {
+                    if body.extra.is_some() {
+                        self.write_tail(draft.body(side));
+                    }
+                    let body = draft.body(side);
                     ndjson::escape_end(&mut body.state.tail, &mut body.bytes);
                     body.bytes.extend_from_slice(CLOSING);
                     draft.state.findings.plain(false);
@@ -320,6 +362,9 @@ impl<O: Output> LineWriter<O> {
             self.read_collected_messages(draft, side, &mut content);
         }
         let body = draft.body(side);
+        if body.extra.is_some() {
+            self.join_tail(body, &mut content);
+        }
         // Only the beginning is there where the bounds cut more than what may leave.
         let is_start = body.state.truncated;
         if content.len() > body.state.bytes_max && !is_start {
@@ -375,7 +420,9 @@ impl<O: Output> LineWriter<O> {
         }
         if draft.state.may_have_operation || draft.state.operation.is_some() {
             let has_errors = derive::of_body(draft, side, content);
-            self.counters.calls_application_errors += u64::from(has_errors);
+            let is_first = has_errors && !draft.state.has_errors;
+            self.counters.calls_application_errors += u64::from(is_first);
+            draft.state.has_errors |= has_errors;
         }
         let Some(set) = set_of(&mut self.set, &mut self.retired, draft.state.rule_set) else {
             return;
@@ -437,6 +484,10 @@ impl<O: Output> LineWriter<O> {
             filter.findings.unreadable = unreadable_before;
         }
         if !body.state.is_form {
+            if body.extra.is_some() && written.bytes > 0 {
+                let rest = content.len().saturating_sub(written.bytes);
+                self.write_tail_behind(draft.body(side), rest);
+            }
             return;
         }
         if has_gap || is_foreign || truncated {

@@ -10,7 +10,13 @@ impl<O: Output> LineWriter<O> {
     /// Puts the facts of a call through the rules.
     #[cold]
     pub(super) fn write_facts(&mut self, draft: &mut Draft, out: &mut Vec<u8>) {
-        derive::stream(draft);
+        if self.config.annotate {
+            derive::stream(draft);
+        } else {
+            // What an event or a head shows is an annotation; what a line of messages consists of always belongs to it.
+            draft.facts.remove_all();
+        }
+        derive::conversation(draft);
         let Self {
             config,
             set,
@@ -29,6 +35,10 @@ impl<O: Output> LineWriter<O> {
             let Some((from, value)) = draft.facts.get(*fact) else {
                 continue;
             };
+            let is_of_rpc = matches!(fact, Fact::RpcService | Fact::RpcMethod);
+            if is_of_rpc && draft.state.rpc.is_none() {
+                continue;
+            }
             let is_kept = config.keep_facts && fact.class() != Class::Text;
             if is_kept || !from.meets(draft.state.changed) {
                 filter.write_fact(fact.name(), value, out);

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 
-use super::super::content::Codings;
-use super::super::draft::{Body, Mode};
+use super::super::Config;
+use super::super::content::{Codings, StreamDecoder};
+use super::super::draft::{Body, Extra, Mode};
 use super::super::facts::Details;
 use super::super::keys::{CLOSING, Effect, Key, Keys, Kind};
+use super::super::tail::BodyTail;
 use super::super::url;
 use crate::http::{Header, HeaderName, RequestHead, ResponseHead};
 use crate::limits::{
@@ -92,6 +94,8 @@ pub(super) struct WrittenBody {
     pub(super) is_changed: bool,
     /// It was cut to the room that there is.
     pub(super) is_cut: bool,
+    /// As much of it is in the line as was to be, and no more.
+    pub(super) bytes: usize,
 }
 
 /// What became of a detail.
@@ -408,6 +412,7 @@ impl RuleFilter<'_> {
         let mut written = WrittenBody {
             is_changed: true,
             is_cut: false,
+            bytes: 0,
         };
         if self.is_done() {
             return written;
@@ -435,6 +440,7 @@ impl RuleFilter<'_> {
         let is_utf8 = of_patterns && left.len() == whole.len();
         let taken = ndjson::enclose_within(key.opening(), (left, is_utf8), CLOSING, room, out);
         written.is_cut = taken < left.len();
+        written.bytes = taken;
         written
     }
 
@@ -489,5 +495,33 @@ impl RuleFilter<'_> {
             Mode::Streamed
         };
         plan.hides_all()
+    }
+
+    /// Decides whether a body is decoded as it comes, and whether its end is kept: not that of a body which a rule has to see, nor
+    /// of one from which params are made.
+    #[cold]
+    pub(super) fn start_extra(&mut self, kind: Kind, body: &mut Body, config: &Config) {
+        let state = &mut body.state;
+        let needs_value = self.set.key(kind, b"").plan.needs_value() || state.is_form;
+        let keeps_tail = config.body_tail_bytes > 0
+            && !needs_value
+            && state.mode != Mode::Counted
+            && !state.may_be_coded
+            && state.bytes_max == config.body_bytes_max
+            && state.bytes_max > 0;
+        // Facts of a body that does not leave are shown where they are kept.
+        let is_read = state.mode != Mode::Counted || config.keep_facts;
+        let is_decoded = (keeps_tail || body.observer.is_some()) && is_read;
+        let decoder = StreamDecoder::new(&state.codings).filter(|_| is_decoded);
+        if decoder.is_some() {
+            state.codings = state.codings.undone();
+            if state.mode == Mode::Collected && !needs_value {
+                state.mode = Mode::Streamed;
+            }
+        }
+        let tail = keeps_tail.then(|| BodyTail::new(config.body_tail_bytes));
+        if decoder.is_some() || tail.is_some() {
+            body.extra = Some(Box::new(Extra { decoder, tail }));
+        }
     }
 }

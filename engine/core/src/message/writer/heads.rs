@@ -153,14 +153,23 @@ impl<O: Output> LineWriter<O> {
             *changed = changed.and(Details::REQUEST_BODY);
         }
         let media = content_type.and_then(Media::of_type);
+        let body = &mut draft.request_body;
+        if (config.body_tail_bytes > 0 || body.observer.is_some()) && media.is_none() {
+            filter.start_extra(Kind::RequestBody, body, config);
+        }
         if let Some(media) = media {
             draft.state.media = Some(media);
             derive::request(draft, media, head);
             let schema = derive::schema(draft, Side::Request, config);
             let body = &mut draft.request_body;
             derive::begin_messages(body, media, head.headers, config, schema);
-        } else if config.annotate {
-            derive::plain_request(draft, head, content_type);
+        } else {
+            if head.unknown_fields > 0 && content_type.is_none() {
+                derive::may_be_rpc(draft, head);
+            }
+            if config.annotate {
+                derive::plain_request(draft, head, content_type);
+            }
         }
     }
 
@@ -222,6 +231,10 @@ impl<O: Output> LineWriter<O> {
             Some(content_type) => Media::of_type(content_type),
             None => draft.state.media,
         };
+        let body = &mut draft.response_body;
+        if (config.body_tail_bytes > 0 || body.observer.is_some()) && media.is_none() {
+            filter.start_extra(Kind::ResponseBody, body, config);
+        }
         if draft.state.rpc.is_some() || media.is_some() {
             Self::begin_rpc_response(config, draft, media, head);
         }

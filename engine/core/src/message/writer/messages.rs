@@ -5,6 +5,7 @@
 
 use super::super::conversation::{Conversation, Inflaters, Sequence, Undecodable, write_element};
 use super::super::draft::{Body, Draft, Mode};
+use super::super::facts::Details;
 use super::super::keys::Kind;
 use super::super::{Output, Unwritten};
 use super::LineWriter;
@@ -47,7 +48,9 @@ impl<O: Output> LineWriter<O> {
                 (Kind::RequestBody, request_body),
                 (Kind::ResponseBody, response_body),
             ] {
-                filter.start_body(kind, body, &[], Default::default(), false, bounds);
+                if filter.start_body(kind, body, &[], Default::default(), false, bounds) {
+                    state.changed = state.changed.and(Details::body(kind.side()));
+                }
             }
         }
         self.account(&mut draft);

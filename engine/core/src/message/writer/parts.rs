@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use super::super::draft::{Body, Draft, Mode};
+use super::super::draft::{Body, Draft, Extra, Mode};
 use super::super::{Output, Unwritten};
 use super::LineWriter;
 use super::body::kind_of;
@@ -146,6 +146,7 @@ impl<O: Output> LineWriter<O> {
         self.end_body(&mut part, Side::Request, BodyEnd::Complete);
         self.end_body(&mut part, Side::Response, BodyEnd::Complete);
         self.conclude(&mut part, None);
+        draft.state.has_errors |= part.state.has_errors;
         // A rule that drops a part drops what follows it, too.
         let own = draft.state.findings;
         draft.state.findings.also(&part.state.findings);
@@ -209,6 +210,12 @@ fn take_body(body: &mut Body, end: Option<usize>, behind: usize, opening: &[u8])
             .messages
             .as_mut()
             .map(|messages| Box::new(messages.take_part())),
+        extra: body.tail().map(|tail| {
+            Box::new(Extra {
+                decoder: None,
+                tail: Some(tail.take_part()),
+            })
+        }),
     };
     part.bytes.truncate(end);
     if !rest.is_empty() {

@@ -64,6 +64,45 @@ impl<O: Output> LineWriter<O> {
         self.account(draft);
     }
 
+    /// The response shows whether the body of a request of which the type is not known has messages.
+    #[cold]
+    pub(super) fn settle_request(&mut self, draft: &mut Draft) {
+        let media = draft
+            .response_body
+            .messages
+            .as_ref()
+            .map(|messages| messages.media());
+        let body = &mut draft.request_body;
+        let is_raw = body.state.mode == Mode::Collected
+            && body.state.may_be_coded
+            && !body.state.over
+            && body.messages.is_none();
+        // What lies behind a hole cannot be told from the beginning of a message.
+        let media = media.filter(|_| is_raw && body.state.missing == 0);
+        if let Some(media) = media {
+            let content = std::mem::take(&mut body.bytes);
+            let lost = body.state.len.saturating_sub(content.len() as u64);
+            let is_sealed = std::mem::take(&mut body.state.sealed);
+            (body.state.len, body.state.taken) = (0, 0);
+            let schema = derive::schema(draft, Side::Request, &self.config);
+            let time = draft.state.request_times.map(|times| times.last);
+            let body = &mut draft.request_body;
+            derive::begin_messages(body, media, &[], &self.config, schema);
+            if body.takes_messages() {
+                self.add_rpc_messages(draft, Side::Request, &content, time.unwrap_or_default());
+                if let Some(observer) = draft.request_body.observer.as_mut().filter(|_| lost > 0) {
+                    observer.missing(lost);
+                }
+            } else {
+                body.bytes = content;
+            }
+            draft.request_body.state.sealed |= is_sealed;
+        }
+        if let Some(end) = draft.request_body.state.waits {
+            self.end_body(draft, Side::Request, end);
+        }
+    }
+
     /// Some bytes of a message.
     fn take_message(
         &mut self,
