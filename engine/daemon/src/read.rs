@@ -241,7 +241,9 @@ impl Reader<'_> {
         self.pipeline.finish(self.now);
         let ledger = self.pipeline.ledger();
         let stages = Stages::new(&ledger, &self.packets);
-        let rules = RuleMatches::new(&options.reading.rules, 1, &Stages::default());
+        let has_schemas = options.reading.settings.protobuf_descriptors.is_some();
+        let rules = RuleMatches::new(&options.reading.rules, 1, &Stages::default())
+            .with_schemas(has_schemas);
         rules.cells()[0].store(self.pipeline.rule_matches());
         let ports = Port::all(self.pipeline.ports_seen());
         let unwanted = self.pipeline.ports_unwanted().clone();

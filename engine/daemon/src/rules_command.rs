@@ -12,6 +12,7 @@ use crate::config::settings::row;
 use crate::config::{self, Rules};
 use crate::diagnostic::{Code, Diagnostic, Exit, system_words};
 use crate::invocation::Invocation;
+use crate::report::rule_matches::by_number;
 
 pub mod comparison;
 
@@ -50,6 +51,11 @@ pub fn check(argument: Option<&str>, invocation: &Invocation) -> Result<Exit, Di
     }
     if let Some(passed) = credentials_passed(&rules.set) {
         console.report(&passed);
+    }
+    if values.given(row::protobuf_descriptors()).is_some()
+        && let Some(numbered) = by_number(&rules.set)
+    {
+        console.report(&numbered);
     }
     write(&text)?;
     Ok(Exit::Done)

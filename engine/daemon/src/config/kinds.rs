@@ -61,9 +61,9 @@ impl<const MIN: usize, const MAX: usize> Kind for Number<MIN, MAX> {
 }
 
 /// A size of memory, with K, M or G for powers of 1024.
-pub struct Bytes<const MIN: usize>;
+pub struct Bytes<const MIN: usize, const MAX: usize = { usize::MAX }>;
 
-impl<const MIN: usize> Kind for Bytes<MIN> {
+impl<const MIN: usize, const MAX: usize> Kind for Bytes<MIN, MAX> {
     type Checked = usize;
 
     fn check(value: &Value) -> Result<usize, Diagnostic> {
@@ -71,6 +71,9 @@ impl<const MIN: usize> Kind for Bytes<MIN> {
             None => Err(value.expected("a number of bytes, with K, M or G if you like")),
             Some(bytes) if bytes < MIN => {
                 Err(value.expected(&format!("{} or more", show_bytes(MIN))))
+            }
+            Some(bytes) if bytes > MAX => {
+                Err(value.expected(&format!("{} or less", show_bytes(MAX))))
             }
             Some(bytes) => Ok(bytes),
         }
@@ -88,7 +91,7 @@ impl<const MIN: usize> Kind for BytesOrDefault<MIN> {
     type Checked = usize;
 
     fn check(value: &Value) -> Result<usize, Diagnostic> {
-        Bytes::<MIN>::check(value)
+        <Bytes<MIN> as Kind>::check(value)
     }
 
     fn show(checked: &usize) -> String {

@@ -10,7 +10,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use engine_core::limits::{BODY_BYTES_MAX, BUNDLE_BYTES, MEMORY_BYTES_MIN};
+use engine_core::limits::{BODY_BYTES_MAX, BODY_TAIL_BYTES_MAX, BUNDLE_BYTES, MEMORY_BYTES_MIN};
 use engine_core::{decap, pipeline};
 use engine_sys::cpu;
 use engine_sys::packet::RINGS_MAX;
@@ -208,6 +208,17 @@ settings! {
         .flag("body-limit", "BYTES")
         .of(Calls, READING)
         .sets(|config, bytes| config.message.body_bytes_max = *bytes);
+
+    /// Bytes of the end of a body that are kept behind its limit, on each side of a call.
+    ///
+    /// The usage of a model's answer stands in the last event of a stream. What lies between is counted, and marked in the text
+    /// and by `custom_field:response_body_left_out`. A body that a rule has to see, the messages of gRPC and those of WebSockets
+    /// have no such end: what a rule looks for may begin in the part that is not there.
+    body_tail: Bytes<0, BODY_TAIL_BYTES_MAX> = Setting::new("SNIFFER_BODY_TAIL", || 0)
+        .flag("body-tail", "BYTES")
+        .default_words("off")
+        .of(Calls, READING)
+        .sets(|config, bytes| config.message.body_tail_bytes = *bytes);
 
     /// Deliver half calls too: requests without response and responses without request.
     ///

@@ -135,6 +135,12 @@ names, and what hides them:
 
   include private                as a further line of the rules
   sniffer rules check FILE       names the credentials that a rule set lets through";
+    W038, Done, "rules for fields by number, and a schema",
+"Messages of protobuf have the numbers of their fields for names, and with --protobuf-descriptors the names of the schema where
+it has their types. A path of a rule that leads to a number, such as /request_body:$.5.1/, then matches nothing in such a
+message, and what it hides in other messages is delivered: docs/grpc.md, under \"Protobuf with a schema\".
+
+  write a further rule for the name of each such field; one for all messages needs both";
     E039, Usage, "no destination",
 "Calls would go nowhere. Set USAGE_LOGGERS_URL (or --url) to a capture URL, for example https://host/message;
 `sniffer all-in-one` has its own; `--no-send` counts calls without sending them.";

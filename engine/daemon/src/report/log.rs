@@ -32,7 +32,8 @@ pub struct WarningLog {
 impl WarningLog {
     /// The rules were replaced: warnings about the old ones may be logged again.
     pub fn rules_changed(&mut self) {
-        let is_of_rules = |code: &Code| matches!(code, Code::W033 | Code::W034 | Code::W037);
+        let is_of_rules =
+            |code: &Code| matches!(code, Code::W033 | Code::W034 | Code::W037 | Code::W038);
         self.hints.retain(|code| !is_of_rules(code));
     }
 

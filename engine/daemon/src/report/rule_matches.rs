@@ -4,6 +4,7 @@
 //! The shards publish counts by plain stores, as they do their other counters. A reload makes new cells, so counts always
 //! belong to the rules that are shown with them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use engine_core::rules::{Rule, RuleSet};
@@ -31,6 +32,8 @@ pub struct RuleMatches {
     before: [u64; 3],
     /// Names of credentials that passed under earlier rules.
     passed_before: [u64; 3],
+    /// Messages of protobuf are read by a schema, if it has their types.
+    pub has_schemas: bool,
 }
 
 impl RuleMatches {
@@ -43,6 +46,15 @@ impl RuleMatches {
             shards: (0..shards).map(|_| RuleCells::new(count)).collect(),
             before: calls(stages),
             passed_before: passed(stages),
+            has_schemas: false,
+        }
+    }
+
+    /// The same where messages of protobuf may be read by a schema.
+    pub fn with_schemas(self, has_schemas: bool) -> Self {
+        Self {
+            has_schemas,
+            ..self
         }
     }
 
@@ -76,6 +88,7 @@ impl RuleMatches {
         let [seen, stopped, emptied] =
             std::array::from_fn(|index| now[index].saturating_sub(self.before[index]));
         let mut warnings: Vec<Diagnostic> = self.credentials(stages).into_iter().collect();
+        warnings.extend(by_number(&self.set).filter(|_| self.has_schemas));
         if seen >= CALLS_UNTIL_DROPPED && stopped >= seen {
             warnings.push(self.all_dropped(seen, emptied >= seen));
         }
@@ -162,6 +175,26 @@ impl RuleMatches {
         rules.sort_by_key(|rule| rule.line);
         rules
     }
+}
+
+/// The rules whose paths lead to numbers of fields of protobuf, if there are any: they match nothing in a message that is read by
+/// a schema, which has names.
+pub fn by_number(set: &RuleSet) -> Option<Diagnostic> {
+    let numbered = set.rules().iter().filter(|rule| rule.looks_for_number());
+    let lines: BTreeSet<usize> = numbered.map(|rule| rule.line).collect();
+    let shown: Vec<String> = lines.iter().map(usize::to_string).collect();
+    let (rules, which, look) = match shown.as_slice() {
+        [] => return None,
+        [line] => ("the rule", format!("line {line}"), "looks"),
+        lines => ("the rules", format!("lines {}", lines.join(", ")), "look"),
+    };
+    let what = format!(
+        "{rules} on {which} {look} for fields by number, and messages of which --protobuf-descriptors has the types have names: \
+         nothing in them matches"
+    );
+    Some(Diagnostic::new(Code::W038, what).fix(
+        "a further rule for the name of the field, such as /request_body:$..cardNumber/ remove",
+    ))
 }
 
 fn calls(stages: &Stages) -> [u64; 3] {
@@ -255,6 +288,29 @@ mod tests {
             RuleMatches::new(&rules, 1, &stages).credentials(&stages),
             None
         );
+    }
+
+    #[test]
+    fn rules_by_number_get_a_warning_where_there_are_schemas() {
+        let rules = Rules {
+            set: Arc::new(
+                RuleSet::parse(
+                    "include debug\n/request_body:$.5.1/ remove\n/response_body:$..(a|3)/ replace /x/, /y/\n\
+                     /request_body:$[1].card2/ remove\n/request_header:5/ remove",
+                )
+                .unwrap(),
+            ),
+            name: "x".into(),
+        };
+        let now = stages(7, 7, 0);
+        let watch = RuleMatches::new(&rules, 1, &now);
+        assert!(watch.warnings(&now).is_empty());
+        let warnings = watch.with_schemas(true).warnings(&now);
+        let [warning] = warnings.as_slice() else {
+            panic!("{warnings:?}");
+        };
+        assert_eq!(warning.code, Code::W038);
+        assert!(warning.what.contains("lines 2, 3 look"), "{warning:?}");
     }
 
     #[test]

@@ -84,7 +84,8 @@ impl Threads {
         let rings = setup.opened.iter().flat_map(|opened| &opened.sources);
         let ring_bytes = rings.map(|source| source.ring.bytes() as u64).sum();
         let published: Vec<Arc<Published>> = (0..count).map(|_| Arc::default()).collect();
-        let rules = RuleMatches::new(&config.rules, count, &Stages::default());
+        let rules = RuleMatches::new(&config.rules, count, &Stages::default())
+            .with_schemas(config.settings.protobuf_descriptors.is_some());
         let split_flows = (count > 1).then(|| (Arc::<NewFlows>::default(), random::seed()));
         let events = setup.events;
         // After the end of the watching thread nobody needs a notice.
@@ -199,7 +200,9 @@ impl Threads {
             context.console.report(problem);
             context.console.info("the old rules stay in use");
         })?;
-        let watch = RuleMatches::new(&rules, self.orders.len(), &self.reporter.stages());
+        let has_schemas = self.reporter.rules().has_schemas;
+        let watch = RuleMatches::new(&rules, self.orders.len(), &self.reporter.stages())
+            .with_schemas(has_schemas);
         for (order, cells) in self.orders.iter().zip(watch.cells()) {
             order.set_rules(Arc::new((*rules.set).clone()), cells.clone());
         }
