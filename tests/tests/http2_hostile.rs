@@ -362,7 +362,7 @@ fn floods_of_streams_leave_the_neighbours_whole() {
     let reading = read(&turns);
     let http = reading.ledger.http;
     assert_eq!(http.http2_pushes, u64::from(many));
-    // The oldest call makes room before the promises do that came behind it.
+    // The oldest call is evicted before the promises that came behind it.
     assert_eq!(
         http.http2_streams_evicted,
         u64::from(many) + 1 - HTTP2_STREAMS_MAX as u64

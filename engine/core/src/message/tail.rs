@@ -41,7 +41,7 @@ impl BodyTail {
         self.ring.capacity()
     }
 
-    /// Appends bytes, for which the oldest make room.
+    /// Appends bytes, in the place of the oldest where there is no other.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         let kept = bytes.len().min(self.bytes_max);
         let (passed, bytes) = bytes.split_at(bytes.len() - kept);

@@ -77,7 +77,7 @@ impl<O: Output> LineWriter<O> {
             && body.state.may_be_coded
             && !body.state.over
             && body.messages.is_none();
-        // What lies behind a hole cannot be told from the beginning of a message.
+        // Behind a hole the beginning of a message cannot be recognised.
         let media = media.filter(|_| is_raw && body.state.missing == 0);
         if let Some(media) = media {
             let content = std::mem::take(&mut body.bytes);
