@@ -372,6 +372,9 @@ fn floods_of_streams_leave_the_neighbours_whole() {
     assert!(found.contains(&"GET http://h/p 200 of the newest promise -".to_owned()));
 }
 
+/// Its name, who sends it, how many frames show what it costs, and the frame with a number.
+type Flood<'a> = (&'a str, Side, u32, &'a dyn Fn(u32) -> Vec<u8>);
+
 /// What a flood costs does not depend on how long it is: ten times as many frames take no more memory at any time, and next to
 /// nothing is allocated for each of them.
 #[test]
@@ -392,7 +395,7 @@ fn floods_hold_no_memory() {
         [get(id, "/r"), frame(RST_STREAM, 0, id, &code(8))].concat()
     };
     let open = frame(HEADERS, 0, 3, &indexed(2));
-    let kinds: [(&str, Side, u32, &dyn Fn(u32) -> Vec<u8>); 9] = [
+    let kinds: [Flood<'_>; 9] = [
         ("pings", Client, 1_000, &|_| frame(PING, 0, 0, b"pingping")),
         ("settings", Client, 1_000, &|number| {
             frame(SETTINGS, 0, 0, &[&[0, 1][..], &code(number)].concat())
