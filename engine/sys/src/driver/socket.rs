@@ -82,6 +82,12 @@ impl Socket {
         usize::try_from(sent).map_err(|_| io::Error::last_os_error())
     }
 
+    /// Its owner and the operations in flight on it.
+    #[cfg(test)]
+    pub(super) fn owners(&self) -> usize {
+        Rc::strong_count(&self.0)
+    }
+
     pub(super) fn stream(&self) -> &TcpStream {
         &self.0.stream
     }

@@ -44,6 +44,8 @@ pub(super) struct Uring {
     flight: HashMap<u64, InFlight>,
     /// Operations that have ended without the ring: they sent, or could not be submitted.
     ended: Vec<Completion>,
+    /// How long a drop waits for the rest.
+    patience: Duration,
 }
 
 impl Uring {
@@ -59,6 +61,7 @@ impl Uring {
             armed: false,
             flight: HashMap::new(),
             ended: Vec::new(),
+            patience: DROP_PATIENCE,
         })
     }
 
@@ -219,7 +222,7 @@ impl Drop for Uring {
         }
         let start = Instant::now();
         let mut completed = Vec::new();
-        while !self.flight.is_empty() && start.elapsed() < DROP_PATIENCE {
+        while !self.flight.is_empty() && start.elapsed() < self.patience {
             if self.enter(Some(Duration::from_millis(50))).is_err() {
                 break;
             }
@@ -296,7 +299,31 @@ fn completion(id: u64, work: InFlight, result: io::Result<usize>) -> Completion 
 
 #[cfg(test)]
 mod tests {
+    use super::super::socket::Socket;
     use super::*;
+
+    /// A kernel that has not completed a cancelled operation when the ring is dropped keeps its memory and its socket.
+    #[test]
+    fn what_the_kernel_completes_late_is_never_freed() {
+        use std::os::unix::net::UnixStream;
+        for (patience, is_freed) in [(Duration::from_secs(60), true), (Duration::ZERO, false)] {
+            let mut uring = Uring::open(Arc::new(EventFd::new().unwrap())).unwrap();
+            uring.patience = patience;
+            let (ours, _peer) = UnixStream::pair().unwrap();
+            let socket = Socket::adopted(ours.into());
+            let work = InFlight {
+                socket: socket.clone(),
+                operation: Operation::Recv,
+                buffer: vec![0; 4096].into(),
+            };
+            uring.start(OpId(0), work);
+            uring.enter(Some(Duration::ZERO)).unwrap();
+            assert_eq!(socket.owners(), 2);
+            drop(uring);
+            // The operation owns buffer and socket together, and whoever frees one frees the other.
+            assert_eq!(socket.owners() == 1, is_freed, "{patience:?}");
+        }
+    }
 
     #[test]
     fn a_ring_takes_no_other_operation() {
