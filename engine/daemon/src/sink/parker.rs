@@ -2,12 +2,12 @@
 //!
 //! The sleeper announces that it is about to sleep, looks for work once more, and sleeps; a thread that made work and
 //! finds it asleep wakes it by an eventfd. So a busy sleeper costs the other one load, and an idle one a system call.
+//!
+//! `engine/daemon/tests/wake_up.rs` takes this file through all orders in which threads and memory may do that.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-use engine_sys::event::EventFd;
+use super::sync::{Arc, AtomicBool, EventFd, Ordering, fence};
 
 /// Lets one thread sleep until others have something for it.
 pub struct Parker {
@@ -31,14 +31,15 @@ impl Parker {
 
     /// Announces that the caller is about to sleep. It must look for work once more before it does.
     pub fn prepare(&self) {
-        self.parked.store(true, Ordering::Relaxed);
+        // All changes of the flag read what they change: so they have one order, whatever a processor or a compiler does.
+        self.parked.swap(true, Ordering::AcqRel);
         // With the fence in `unpark`: either we see the work, or its maker sees that we are parked.
         fence(Ordering::SeqCst);
     }
 
     /// Announces that the caller is awake.
     pub fn awake(&self) {
-        self.parked.store(false, Ordering::Relaxed);
+        self.parked.swap(false, Ordering::AcqRel);
     }
 
     /// Wakes the sleeper if it sleeps; it sees what was made before.
