@@ -104,6 +104,11 @@ impl Nginx {
         Self::start_with(namespace, &server)
     }
 
+    /// The same, with more servers in the words of its configuration.
+    pub fn serving(namespace: &Namespace, servers: &str) -> Result<Self> {
+        Self::start_with(namespace, servers)
+    }
+
     fn start_with(namespace: &Namespace, proxy: &str) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("nginx").tempdir()?;
         let path = folder.path();

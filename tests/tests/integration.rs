@@ -41,5 +41,6 @@ mod spool;
 mod stalling;
 mod tidy;
 mod uploads;
+mod ways;
 mod websocket;
 mod wrappings;

@@ -18,7 +18,7 @@ use tests::capture::{Capture, find};
 use tests::network::{Lab, Namespace};
 use tests::nginx::{Nginx, curl};
 use tests::process::{PATIENCE, Running, eventually};
-use tests::program::sniffer;
+use tests::program::{repository, sniffer};
 use tests::scene::Scene;
 
 use crate::all_in_one::AllInOne;
@@ -237,6 +237,30 @@ fn the_process_that_looks_up_names_has_datagrams_and_dns() {
             ("an io_uring", EPERM),
             ("a child", EPERM),
             ("a program", EPERM),
+        ],
+    );
+}
+
+#[test]
+fn the_process_that_connects_to_a_unix_socket_can_do_nothing_else() {
+    check("connector", &HOSTILE);
+    check(
+        "connector",
+        &[
+            ("another program's socket", End::Worked),
+            ("pass a descriptor on", EPERM),
+            ("take a descriptor", EPERM),
+            ("another program's datagram socket", EPERM),
+            ("a pair of sockets", EPERM),
+            ("a TCP socket", EPERM),
+            ("a datagram", EPERM),
+            ("a packet socket", EPERM),
+            ("listen", EPERM),
+            ("read what is ours", EACCES),
+            ("read another file", EACCES),
+            ("write in /tmp", EACCES),
+            ("an io_uring", EPERM),
+            ("a child", EPERM),
         ],
     );
 }
@@ -594,13 +618,17 @@ fn a_confined_capture_delivers_over_tls() -> Result<()> {
     Ok(())
 }
 
-/// As in a container, whose filter refuses io_uring, landlock and related calls.
-fn in_a_container<T: Send>(refused: &[libc::c_long], work: impl FnOnce() -> T + Send) -> T {
+/// As in a container, whose filter refuses io_uring, landlock and related calls with this error.
+fn in_a_container<T: Send>(
+    refused: &[libc::c_long],
+    error: i32,
+    work: impl FnOnce() -> T + Send,
+) -> T {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
     let rules = refused.iter().map(|&call| (call, Vec::new())).collect();
     let (otherwise, matched) = (
         SeccompAction::Allow,
-        SeccompAction::Errno(libc::EPERM.unsigned_abs()),
+        SeccompAction::Errno(error.unsigned_abs()),
     );
     let architecture = env::consts::ARCH
         .try_into()
@@ -628,7 +656,7 @@ fn what_the_kernel_lacks_is_reported_and_not_fatal() -> Result<()> {
         let scene = Scene::new()?;
         let settings = [("NET_DEVICE", "s0")];
         let start = || scene.capture(&settings);
-        let capture = in_a_container(refused, start)?;
+        let capture = in_a_container(refused, libc::EPERM, start)?;
         scene.get("/hello")?;
         scene.wait_for_lines(1)?;
         let status = capture.status()?;
@@ -638,6 +666,46 @@ fn what_the_kernel_lacks_is_reported_and_not_fatal() -> Result<()> {
         assert!(sandbox.contains(shown), "{sandbox}");
         capture.stop()?;
     }
+    Ok(())
+}
+
+/// The calls that a profile of a container refuses, and with which error, in the format of Docker and of the OCI's tools.
+fn profile(file: &str) -> Result<(Vec<libc::c_long>, i32)> {
+    let text = fs::read_to_string(repository().join("tests/profiles").join(file))?;
+    let profile: serde_json::Value = serde_json::from_str(&text)?;
+    ensure!(profile["defaultAction"] == "SCMP_ACT_ALLOW", "{profile}");
+    let rule = &profile["syscalls"][0];
+    ensure!(rule["action"] == "SCMP_ACT_ERRNO", "{profile}");
+    let names = rule["names"].as_array().context("no names")?;
+    let number = |name: &serde_json::Value| match name.as_str() {
+        Some("io_uring_setup") => Ok(libc::SYS_io_uring_setup),
+        Some("io_uring_enter") => Ok(libc::SYS_io_uring_enter),
+        Some("io_uring_register") => Ok(libc::SYS_io_uring_register),
+        _ => anyhow::bail!("no number for {name}"),
+    };
+    let numbers: Result<Vec<_>> = names.iter().map(number).collect();
+    let error = rule["errnoRet"].as_i64().context("no errnoRet")?;
+    Ok((numbers?, i32::try_from(error)?))
+}
+
+/// Under a container's profile for which the kernel has no io_uring, the uploader takes the next step down.
+#[test]
+fn a_profile_that_refuses_io_uring_costs_nothing_but_that() -> Result<()> {
+    let (refused, error) = profile("no-io-uring.json")?;
+    let scene = Scene::new()?;
+    let settings = [("NET_DEVICE", "s0")];
+    let capture = in_a_container(&refused, error, || scene.capture(&settings))?;
+    for _ in 0..3 {
+        scene.get("/hello")?;
+    }
+    scene.wait_for_lines(3)?;
+    let status = capture.status()?;
+    let transport = status["capture"]["output"]["transport"].as_str();
+    assert_eq!(
+        transport,
+        Some("epoll (io_uring: Function not implemented (os error 38))")
+    );
+    assert!(capture.stop()?.contains("W050"), "and it is reported");
     Ok(())
 }
 

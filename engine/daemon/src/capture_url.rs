@@ -1,7 +1,8 @@
-//! The capture URL as the user typed it, checked: scheme, host, port, path.
+//! The capture URL as the user typed it, checked: scheme, host, port, path; or the path of a Unix socket.
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use hyper::Uri;
 use hyper::http::HeaderValue;
@@ -16,6 +17,54 @@ pub struct CaptureUrl {
     path_and_query: String,
     /// User and password, as `Authorization` has them.
     authorization: Option<HeaderValue>,
+    /// The Unix socket that takes the place of host and port.
+    socket: Option<PathBuf>,
+}
+
+/// Path of the requests over a Unix socket whose URL names none.
+const PATH: &str = "/message";
+
+/// Bytes of the path of a Unix socket, with the NUL at its end (unix(7)).
+const SOCKET_BYTES_MAX: usize = 108;
+
+/// The capture URLs of one destination, at least one, in the order in which they are tried. They lead to the same store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureUrls(Vec<CaptureUrl>);
+
+impl CaptureUrls {
+    /// Checks URLs with blanks between them.
+    pub fn parse(text: &str) -> Result<Self, UrlError> {
+        let urls: Result<Vec<_>, _> = text.split_whitespace().map(CaptureUrl::parse).collect();
+        match urls? {
+            none if none.is_empty() => Err(UrlError::Empty),
+            urls => Ok(Self(urls)),
+        }
+    }
+
+    /// Each of them, the first choice first.
+    pub fn iter(&self) -> impl Iterator<Item = &CaptureUrl> {
+        self.0.iter()
+    }
+
+    /// Whether all of them are on this machine.
+    pub fn are_loopback(&self) -> bool {
+        self.0.iter().all(CaptureUrl::is_loopback)
+    }
+}
+
+impl From<CaptureUrl> for CaptureUrls {
+    fn from(url: CaptureUrl) -> Self {
+        Self(vec![url])
+    }
+}
+
+impl IntoIterator for CaptureUrls {
+    type Item = CaptureUrl;
+    type IntoIter = std::vec::IntoIter<CaptureUrl>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
 }
 
 /// What is wrong with a capture URL.
@@ -25,8 +74,10 @@ pub enum UrlError {
     Empty,
     /// It names no scheme.
     NoScheme,
-    /// Its scheme is neither http nor https.
+    /// Its scheme is none of http, https and unix.
     OtherScheme,
+    /// It names a Unix socket without its whole path.
+    NoSocket,
     /// It names no host.
     NoHost,
     /// Its port is not a number from 1 to 65535.
@@ -43,6 +94,7 @@ impl fmt::Display for UrlError {
             Self::Empty => "it is empty",
             Self::NoScheme => "missing http:// or https://",
             Self::OtherScheme => "expected http:// or https://",
+            Self::NoSocket => "expected unix:///PATH with the whole path of the socket",
             Self::NoHost => "missing a host after ://",
             Self::BadPort => "the port must be a number from 1 to 65535",
             Self::Credentials => {
@@ -66,6 +118,7 @@ impl CaptureUrl {
         let https = match scheme.to_ascii_lowercase().as_str() {
             "http" => false,
             "https" => true,
+            "unix" => return Self::of_socket(rest),
             "" => return Err(UrlError::NoScheme),
             _ => return Err(UrlError::OtherScheme),
         };
@@ -109,7 +162,54 @@ impl CaptureUrl {
                 .map_or("/", |path| path.as_str())
                 .to_owned(),
             authorization,
+            socket: None,
         })
+    }
+
+    /// `/PATH` of a socket, and perhaps `:/PATH` of the requests behind it.
+    fn of_socket(rest: &str) -> Result<Self, UrlError> {
+        let (socket, path) = match rest.split_once(":/") {
+            Some((socket, path)) => (socket, format!("/{path}")),
+            None => (rest, PATH.to_owned()),
+        };
+        let is_whole = socket.len() > 1 && socket.starts_with('/') && !socket.ends_with('/');
+        if !is_whole {
+            return Err(UrlError::NoSocket);
+        }
+        // What the kernel takes, with the NUL behind it.
+        if socket.len() >= SOCKET_BYTES_MAX || socket.contains('\0') {
+            return Err(UrlError::Malformed);
+        }
+        let uri: Uri = path.parse().map_err(|_| UrlError::Malformed)?;
+        Ok(Self {
+            https: false,
+            host: "localhost".to_owned(),
+            port: 80,
+            path_and_query: uri
+                .path_and_query()
+                .map_or(PATH, |path| path.as_str())
+                .to_owned(),
+            authorization: None,
+            socket: Some(socket.into()),
+        })
+    }
+
+    /// The Unix socket, where it names one.
+    pub fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
+    }
+
+    /// The URL of a forward proxy, whose scheme may be left out.
+    pub fn parse_proxy(text: &str) -> Result<Self, UrlError> {
+        let text = text.trim();
+        let url = match text.contains("://") {
+            true => Self::parse(text)?,
+            false => Self::parse(&format!("http://{text}"))?,
+        };
+        if url.https || url.socket.is_some() {
+            return Err(UrlError::OtherScheme);
+        }
+        Ok(url)
     }
 
     /// User and password as basic authentication (RFC 7617).
@@ -152,14 +252,24 @@ impl CaptureUrl {
         self.host.parse().ok()
     }
 
-    /// `host:port`, as messages name the collector.
+    /// `host:port`, or the path of the socket, as messages name the collector.
     pub fn authority(&self) -> String {
-        format!("{}:{}", self.bracketed(), self.port)
+        match &self.socket {
+            Some(socket) => socket.display().to_string(),
+            None => format!("{}:{}", self.bracketed(), self.port),
+        }
+    }
+
+    /// Scheme, host and port in front of the path, as a request to a forward proxy has them (RFC 9112 section 3.2.2).
+    pub(super) fn absolute(&self) -> String {
+        let scheme = if self.https { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.authority(), self.path_and_query)
     }
 
     /// The value of the `Host` header: the port only where it is not the scheme's own.
     pub(super) fn host_header(&self) -> Option<HeaderValue> {
         let host = match (self.https, self.port) {
+            _ if self.socket.is_some() => self.host.clone(),
             (false, 80) | (true, 443) => self.bracketed(),
             _ => self.authority(),
         };
@@ -242,6 +352,13 @@ impl fmt::Display for CaptureUrl {
     /// Without the query, which may hold a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path_and_query.split('?').next().unwrap_or_default();
+        if let Some(socket) = &self.socket {
+            write!(f, "unix://{}", socket.display())?;
+            return match path {
+                PATH => Ok(()),
+                path => write!(f, ":{path}"),
+            };
+        }
         write!(
             f,
             "{}://{}{path}",
@@ -344,8 +461,69 @@ mod tests {
         check("http://m%3Ae:secret@host/", Err(UrlError::Credentials));
         check("http://me:sec/ret@host/", Err(UrlError::BadPort));
         check("http://me:1/ret@host/", Err(UrlError::Credentials));
-        check("http://ho st/", Err(UrlError::Malformed));
+        check("http://ho\tst/", Err(UrlError::Malformed));
         check("\"http://host/\"", Err(UrlError::OtherScheme));
+    }
+
+    #[test]
+    fn a_unix_socket_takes_the_place_of_host_and_port() {
+        for (text, shown, path) in [
+            ("unix:///run/c.sock", "unix:///run/c.sock", "/message"),
+            (
+                "unix:///run/c.sock:/m?a=b",
+                "unix:///run/c.sock:/m",
+                "/m?a=b",
+            ),
+        ] {
+            let url = CaptureUrl::parse(text).unwrap();
+            assert_eq!(
+                (url.to_string().as_str(), url.path_and_query()),
+                (shown, path)
+            );
+            assert_eq!(url.socket(), Some(Path::new("/run/c.sock")));
+            assert_eq!(url.authority(), "/run/c.sock");
+            assert!(url.is_loopback() && !url.is_https());
+            assert_eq!(url.host_header().unwrap(), "localhost");
+        }
+        for text in ["unix://run/c.sock", "unix://", "unix:///", "unix:///run/"] {
+            assert_eq!(CaptureUrl::parse(text), Err(UrlError::NoSocket), "{text}");
+        }
+        let long = format!("unix:///{}", "x".repeat(SOCKET_BYTES_MAX));
+        assert_eq!(CaptureUrl::parse(&long), Err(UrlError::Malformed));
+    }
+
+    #[test]
+    fn several_urls_have_blanks_between_them() {
+        let urls =
+            CaptureUrls::parse(" http://localhost/a\nunix:///b\thttps://c.example/m ").unwrap();
+        let shown: Vec<String> = urls.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            shown,
+            [
+                "http://localhost:80/a",
+                "unix:///b",
+                "https://c.example:443/m"
+            ]
+        );
+        assert!(!urls.are_loopback());
+        assert_eq!(CaptureUrls::parse("  "), Err(UrlError::Empty));
+        assert_eq!(CaptureUrls::parse("http://a/ b"), Err(UrlError::NoScheme));
+    }
+
+    #[test]
+    fn a_proxy_needs_no_scheme_and_has_no_other_than_http() {
+        for text in [
+            "http://me:pw@proxy:3128",
+            "me:pw@proxy:3128",
+            "http://me:pw@proxy:3128/",
+        ] {
+            let proxy = CaptureUrl::parse_proxy(text).unwrap();
+            assert_eq!(proxy.authority(), "proxy:3128");
+            assert_eq!(proxy.authorization().unwrap(), "Basic bWU6cHc=");
+        }
+        for text in ["https://proxy:3128", "socks5://proxy:1080", "unix:///proxy"] {
+            assert_eq!(CaptureUrl::parse_proxy(text), Err(UrlError::OtherScheme));
+        }
     }
 
     #[test]

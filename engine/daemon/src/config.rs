@@ -30,6 +30,7 @@ pub mod manual;
 mod memory;
 mod mode;
 mod page_token;
+mod proxy;
 mod rules;
 pub mod setting;
 pub mod settings;
@@ -38,13 +39,14 @@ pub mod value;
 pub mod values;
 mod wrap;
 
-pub use credentials::Credentials;
+pub use credentials::{Credentials, Pems, TlsFiles};
 pub use destination::Destination;
 pub use filter::filter;
 pub use folders::{is_root, user};
 pub use kinds::Metrics;
 pub use mode::CaptureMode;
 pub use page_token::{PageToken, open_page, page_token};
+pub use proxy::Proxies;
 pub use rules::{ReadFile, Rules, allow_plain_http, rules_file, rules_of};
 pub use spool::Spooling;
 
@@ -72,6 +74,8 @@ pub struct Capture {
     pub destination: Destination,
     /// What the destination needs for that.
     pub credentials: Credentials,
+    /// What stands between.
+    pub proxies: Proxies,
     /// How bundles are compressed.
     pub compression: Compression,
 }
@@ -90,8 +94,10 @@ pub fn reading(values: &Values) -> Result<Reading, Diagnostic> {
 /// none are given.
 pub fn capture(values: &Values, embedded_store: bool) -> Result<Capture, Diagnostic> {
     let capture = without_credentials(values, embedded_store, &read_file)?;
+    let variable = |name: &str| std::env::var(name).ok();
     Ok(Capture {
         credentials: credentials::credentials(&capture.settings)?,
+        proxies: proxy::proxies(&capture.settings, &variable)?,
         ..capture
     })
 }
@@ -130,6 +136,7 @@ fn without_credentials(
         host: host_name(),
         destination,
         credentials: Credentials::default(),
+        proxies: Proxies::default(),
         compression,
     })
 }

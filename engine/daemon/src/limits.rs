@@ -92,6 +92,12 @@ pub const UPLOAD_SILENCE_MAX: Duration = Duration::from_secs(5);
 /// Bytes of an answer's body that are read, to keep the connection; a longer answer closes it.
 pub const UPLOAD_ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes of them that are looked at: a server says there that it does not accept the client certificate.
+pub const UPLOAD_ANSWER_BYTES_KEPT: usize = 4 * 1024;
+
+/// Bytes of the head of a proxy's answer to CONNECT; with a longer one there is no tunnel.
+pub const UPLOAD_PROXY_HEAD_BYTES_MAX: usize = 16 * 1024;
+
 /// Bytes that the collector may send from one post to the next: the handshake of TLS, an answer, and the interim answers
 /// before it. With more the connection is given up, and the bundle is posted again later. Twice the longest body.
 pub const UPLOAD_RECEIVED_BYTES_MAX: usize = 2 * UPLOAD_ANSWER_BYTES_MAX;
@@ -104,6 +110,9 @@ pub const UPLOAD_BACK_OFF_MIN: Duration = Duration::from_millis(250);
 
 /// The longest wait after failed posts: how late we notice that the collector is back.
 pub const UPLOAD_BACK_OFF_MAX: Duration = Duration::from_secs(30);
+
+/// The longest wait that a collector may ask for (`Retry-After`). Longer ones would fill the queue for what may be a mistake.
+pub const UPLOAD_RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
 /// The first wait after an answer that stays the same until somebody corrects something (401, 403, 404, 405, 407); it doubles,
 /// too.

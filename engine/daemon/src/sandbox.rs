@@ -113,7 +113,7 @@ mod tests {
             assert!(!reads(&plan, path), "{path}");
         }
 
-        let plan = Plan::rules(Path::new("/etc/rules/mine.txt"));
+        let plan = Plan::files(&[PathBuf::from("/etc/rules/mine.txt")]);
         assert_eq!(plan.connect, [0; 0]);
         for path in ["/etc/rules/mine.txt", "/etc/rules"] {
             assert!(reads(&plan, path), "{path}");

@@ -29,6 +29,7 @@ pub mod part;
 pub mod shared;
 pub mod spool;
 pub mod stats;
+mod sync;
 #[cfg(test)]
 mod tests;
 
@@ -41,11 +42,12 @@ use engine_core::bundle::Compression;
 use engine_core::uploads::Identity;
 
 use self::discard::Discard;
-use self::http::{Http, Roots};
+use self::http::Http;
 use self::kind::{Monitor, Probe, Running, Sink};
 use self::outlet::{Outlet, Outlets};
 use self::spool::{Bounds, View};
-use crate::config::{Capture, Destination};
+use crate::capture_url::CaptureUrls;
+use crate::config::{Capture, Destination, Proxies};
 use crate::diagnostic::{Console, Diagnostic};
 use crate::pipeline::backlog_memory;
 use crate::random;
@@ -62,26 +64,15 @@ impl Sinks {
     pub fn of(config: &Capture, identity: &Arc<Identity>) -> Self {
         let name = DEFAULT.to_owned();
         let sink: Box<dyn Sink> = match &config.destination {
-            Destination::Url(url) | Destination::Store(url) => Box::new(
-                Http::new(name, url.clone())
-                    .over_supervisor(matches!(config.destination, Destination::Store(_)))
-                    .compressed(config.compression)
-                    .bounded(
-                        config.settings.bundles_kept_max,
-                        backlog_memory(&config.settings),
-                    )
-                    .with_headers(config.credentials.headers.clone())
-                    .trusting(match &config.credentials.ca {
-                        Some(pem) => Roots::Pem(pem.clone()),
-                        None => Roots::System,
-                    })
-                    .bundling(config.settings.bundle_bytes)
-                    .confined(!config.settings.no_sandbox)
-                    .spooled(spool_config(config))
-                    .dropping_refused(config.settings.drop_refused)
-                    .marked(Arc::clone(identity))
-                    .seeded(random::seed()),
-            ),
+            Destination::Url(urls) => {
+                let urls = urls.clone();
+                Box::new(http(name, urls, &config.proxies, config, identity))
+            }
+            Destination::Store(url) => {
+                let direct = Proxies::default();
+                let http = http(name, url.clone().into(), &direct, config, identity);
+                Box::new(http.over_supervisor())
+            }
             Destination::Nowhere(reason) => Box::new(Discard::new(name, reason.clone())),
         };
         Self(vec![sink])
@@ -123,7 +114,7 @@ impl Sinks {
 
     /// Tries which of them could deliver, without sending any call.
     pub fn probes(&self) -> Vec<Probe> {
-        self.0.iter().filter_map(|sink| sink.probe()).collect()
+        self.0.iter().flat_map(|sink| sink.probes()).collect()
     }
 
     /// Starts their threads, and gives what each shard sees of them.
@@ -148,6 +139,29 @@ impl Sinks {
         let outlets = by_shard.into_iter().map(Outlets::new).collect();
         Ok((outlets, RunningSinks(running)))
     }
+}
+
+/// The sink of capture URLs.
+fn http(
+    name: String,
+    urls: CaptureUrls,
+    proxies: &Proxies,
+    config: &Capture,
+    identity: &Arc<Identity>,
+) -> Http {
+    Http::new(name, urls, proxies)
+        .compressed(config.compression)
+        .bounded(
+            config.settings.bundles_kept_max,
+            backlog_memory(&config.settings),
+        )
+        .with_credentials(&config.credentials)
+        .bundling(config.settings.bundle_bytes)
+        .confined(!config.settings.no_sandbox)
+        .spooled(spool_config(config))
+        .dropping_refused(config.settings.drop_refused)
+        .marked(Arc::clone(identity))
+        .seeded(random::seed())
 }
 
 /// The spool of the capture URL; none for the store of this all-in-one, which keeps the calls itself.
@@ -187,6 +201,17 @@ impl RunningSinks {
         for sink in &self.0 {
             sink.plan_calls(plan);
         }
+    }
+
+    /// Reads certificates and keys again, of each of them; what was read.
+    ///
+    /// # Errors
+    ///
+    /// What could not be read or used, of the first of them where that is so. The others have theirs all the same.
+    pub fn reload(&self) -> Result<Vec<String>, Diagnostic> {
+        let each: Vec<_> = self.0.iter().map(|sink| sink.reload()).collect();
+        let read: Result<Vec<_>, _> = each.into_iter().collect();
+        read.map(|read| read.into_iter().flatten().collect())
     }
 
     /// Their spools.

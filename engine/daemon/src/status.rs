@@ -147,9 +147,23 @@ pub struct Output {
     pub queue_bytes: u64,
     /// `io_uring`, or `epoll` with the reason why not `io_uring`.
     pub transport: String,
+    /// Each of several capture URLs, in the order in which they are tried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<UrlState>,
     /// What is kept on disk.
     #[serde(default)]
     pub spool: Option<Spool>,
+}
+
+/// One of several capture URLs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UrlState {
+    /// The URL.
+    pub url: String,
+    /// Whether it took the last bundle that was sent to it; none before the first.
+    pub up: Option<bool>,
+    /// Why it did not.
+    pub error: Option<String>,
 }
 
 /// The spool of a destination.

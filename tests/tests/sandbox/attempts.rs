@@ -137,7 +137,8 @@ fn one_try() {
         "store" => Plan::store(&folder.join("ours"), false),
         "reader" => Plan::reader(std::slice::from_ref(&file), false),
         "resolver" => Plan::resolver(),
-        "rules" => Plan::rules(&file),
+        "connector" => Plan::connector(),
+        "rules" => Plan::files(&[file.clone()]),
         _ => panic!("{role}"),
     };
     let mut before = Before::open();

@@ -122,6 +122,22 @@ pub enum DelegateCommand {
         /// The file.
         file: PathBuf,
     },
+    /// Reads files of certificates and keys.
+    Files {
+        /// Without a sandbox.
+        #[arg(long)]
+        unconfined: bool,
+        /// The files.
+        files: Vec<PathBuf>,
+    },
+    /// Connects to a Unix socket.
+    Socket {
+        /// Without a sandbox.
+        #[arg(long)]
+        unconfined: bool,
+        /// The socket.
+        path: PathBuf,
+    },
 }
 
 /// `sniffer rules`.

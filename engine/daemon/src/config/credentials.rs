@@ -1,8 +1,9 @@
-//! What a collector needs in addition to its URL: headers of every POST, and certificates that are trusted. Both may come
-//! from files, which are read once, before the process confines itself.
+//! What a collector needs in addition to its URL: headers of every POST, certificates that are trusted, and one of our own with
+//! its key. They may come from files, which are read before the process confines itself. Those of certificates and keys can be
+//! read again, by a process that may.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hyper::header::{self, HeaderName, HeaderValue};
 
@@ -28,15 +29,78 @@ const OURS: [HeaderName; 9] = [
 pub struct Credentials {
     /// Of every POST.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// PEM of the certificates that are trusted; none for those of the system.
+    /// Where certificates and key are read from.
+    pub files: TlsFiles,
+    /// What these files had.
+    pub pems: Pems,
+    /// The name that the collector's certificate must be for; none for the host of its URL.
+    pub server_name: Option<String>,
+}
+
+/// The files of certificates and of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Of those that are trusted; none for those of the system.
+    pub ca: Option<PathBuf>,
+    /// Of our own.
+    pub certificate: Option<PathBuf>,
+    /// Of its key.
+    pub key: Option<PathBuf>,
+}
+
+/// What is in [`TlsFiles`], as PEM.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Pems {
+    /// Those that are trusted.
     pub ca: Option<Vec<u8>>,
+    /// Our own.
+    pub certificate: Option<Vec<u8>>,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+}
+
+impl TlsFiles {
+    /// Those that there are, in a fixed order.
+    pub fn list(&self) -> Vec<PathBuf> {
+        let all = [&self.ca, &self.certificate, &self.key];
+        all.into_iter().flatten().cloned().collect()
+    }
+
+    /// What `contents`, one for each of [the list](Self::list), are.
+    pub fn pems(&self, contents: Vec<Vec<u8>>) -> Result<Pems, Diagnostic> {
+        let mut contents = contents.into_iter();
+        let mut next = |path: &Option<PathBuf>| path.as_ref().and_then(|_| contents.next());
+        let pems = Pems {
+            ca: next(&self.ca),
+            certificate: next(&self.certificate),
+            key: next(&self.key),
+        };
+        for (path, pem, kind) in [
+            (&self.ca, &pems.ca, "CERTIFICATE"),
+            (&self.certificate, &pems.certificate, "CERTIFICATE"),
+            (&self.key, &pems.key, "PRIVATE KEY"),
+        ] {
+            if let (Some(path), Some(pem)) = (path, pem) {
+                check_pem(path, pem, kind)?;
+            }
+        }
+        Ok(pems)
+    }
+}
+
+impl fmt::Debug for Pems {
+    /// Without anything that is secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let there = [&self.ca, &self.certificate, &self.key].map(Option::is_some);
+        write!(f, "Pems({there:?})")
+    }
 }
 
 impl fmt::Debug for Credentials {
     /// Without anything that is secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&HeaderName> = self.headers.iter().map(|(name, _)| name).collect();
-        write!(f, "Credentials({names:?}, ca: {})", self.ca.is_some())
+        write!(f, "Credentials({names:?}, {:?})", self.files)
     }
 }
 
@@ -46,8 +110,33 @@ pub(super) fn credentials(settings: &Settings) -> Result<Credentials, Diagnostic
         Some(value) => headers(value)?,
         None => Vec::new(),
     };
-    let ca = settings.ca.as_deref().map(certificates).transpose()?;
-    Ok(Credentials { headers, ca })
+    if settings.tls_key.is_some() && settings.tls_cert.is_none() {
+        let what = format!("{} needs a certificate", row::tls_key().long_flag());
+        return Err(Diagnostic::new(Code::E002, what).fix("--tls-cert FILE"));
+    }
+    let files = TlsFiles {
+        ca: settings.ca.clone(),
+        certificate: settings.tls_cert.clone(),
+        key: settings
+            .tls_key
+            .clone()
+            .or_else(|| settings.tls_cert.clone()),
+    };
+    let named = [
+        (&files.ca, row::ca().long_flag()),
+        (&files.certificate, row::tls_cert().long_flag()),
+        (&files.key, row::tls_key().long_flag()),
+    ];
+    let named = named
+        .iter()
+        .filter_map(|(path, name)| Some((path.as_ref()?, name)));
+    let contents: Result<_, _> = named.map(|(path, name)| read(path, name)).collect();
+    Ok(Credentials {
+        headers,
+        pems: files.pems(contents?)?,
+        files,
+        server_name: settings.tls_server_name.clone(),
+    })
 }
 
 fn headers(value: &Value) -> Result<Vec<(HeaderName, HeaderValue)>, Diagnostic> {
@@ -93,18 +182,32 @@ fn parse(line: &str, given: &Value, place: &str) -> Result<(HeaderName, HeaderVa
     Ok((name, text))
 }
 
-fn certificates(path: &Path) -> Result<Vec<u8>, Diagnostic> {
-    let pem = read(path, &row::ca().long_flag())?;
-    let has_one = pem
-        .windows(27)
-        .any(|part| part == b"-----BEGIN CERTIFICATE-----");
-    if !has_one {
-        let what = format!("{}: no certificate in it", path.display());
-        return Err(Diagnostic::new(Code::E002, what)
-            .cause("PEM is expected, which has a line -----BEGIN CERTIFICATE-----")
-            .fix("openssl x509 -inform der -in FILE -out FILE.pem    makes it from DER"));
+/// Whether a file has what it should, as PEM.
+fn check_pem(path: &Path, pem: &[u8], kind: &str) -> Result<(), Diagnostic> {
+    let text = String::from_utf8_lossy(pem);
+    let problem = |what: &str| Diagnostic::new(Code::E002, format!("{}: {what}", path.display()));
+    let mut begins = text.lines().filter(|line| line.starts_with("-----BEGIN "));
+    let wanted = format!("{kind}-----");
+    if begins
+        .clone()
+        .any(|line| line.contains("ENCRYPTED") && line.ends_with(&wanted))
+    {
+        return Err(
+            problem("its key is encrypted, and nobody is there to type a password")
+                .fix("openssl pkey -in FILE -out KEY    decrypts it; protect KEY by its mode"),
+        );
     }
-    Ok(pem)
+    if begins.any(|line| line.trim_end().ends_with(&wanted)) {
+        return Ok(());
+    }
+    Err(match kind {
+        "CERTIFICATE" => problem("no certificate in it")
+            .cause("PEM is expected, which has a line -----BEGIN CERTIFICATE-----")
+            .fix("openssl x509 -inform der -in FILE -out FILE.pem    makes it from DER"),
+        _ => problem("no key in it")
+            .cause("PEM is expected, which has a line -----BEGIN PRIVATE KEY-----")
+            .fix("--tls-key FILE    where the key is in a file of its own"),
+    })
 }
 
 fn read(path: &Path, name: &str) -> Result<Vec<u8>, Diagnostic> {
@@ -184,7 +287,38 @@ mod tests {
         let problem = read_with("SNIFFER_CA", &path).unwrap_err();
         assert!(problem.what.contains("no certificate in it"), "{problem}");
         std::fs::write(file.path(), "text\n-----BEGIN CERTIFICATE-----\n").unwrap();
-        assert!(read_with("SNIFFER_CA", &path).unwrap().ca.is_some());
+        assert!(read_with("SNIFFER_CA", &path).unwrap().pems.ca.is_some());
         assert!(read_with("SNIFFER_CA", "/nowhere/ca.pem").is_err());
+    }
+
+    #[test]
+    fn a_client_certificate_has_a_key() {
+        let file = |text: &str| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            file
+        };
+        let certificate = "-----BEGIN CERTIFICATE-----\n";
+        let key = "-----BEGIN EC PRIVATE KEY-----\n";
+        let both = file(&format!("{certificate}{key}"));
+        let read = read_with("SNIFFER_TLS_CERT", &both.path().display().to_string()).unwrap();
+        assert_eq!(read.pems.certificate, read.pems.key);
+        assert!(!format!("{read:?}").contains("BEGIN"));
+        let alone = file(certificate);
+        let encrypted = file("-----BEGIN ENCRYPTED PRIVATE KEY-----\n");
+        let check = |key: Option<&tempfile::NamedTempFile>, expected: &str| {
+            let path = |file: &tempfile::NamedTempFile| file.path().display().to_string();
+            let mut pairs = vec![("SNIFFER_TLS_CERT", path(&alone))];
+            pairs.extend(key.map(|key| ("SNIFFER_TLS_KEY", path(key))));
+            let mut given: Vec<(&str, &str)> = vec![URL];
+            given.extend(pairs.iter().map(|(name, text)| (*name, text.as_str())));
+            let problem = capture(&values(&given), false).unwrap_err();
+            assert!(problem.what.contains(expected), "{problem}");
+        };
+        check(None, "no key in it");
+        check(Some(&alone), "no key in it");
+        check(Some(&encrypted), "its key is encrypted");
+        let problem = read_with("SNIFFER_TLS_KEY", "/nowhere").unwrap_err();
+        assert!(problem.what.contains("needs a certificate"), "{problem}");
     }
 }

@@ -8,14 +8,14 @@ use super::kinds::CompressionChoice;
 use super::settings::{RULES, Settings, row};
 use super::value::Value;
 use super::values::Values;
-use crate::capture_url::CaptureUrl;
+use crate::capture_url::{CaptureUrl, CaptureUrls};
 use crate::diagnostic::{Code, Diagnostic};
 
 /// What happens to finished lines.
 #[derive(Clone, Debug)]
 pub enum Destination {
-    /// They are posted.
-    Url(CaptureUrl),
+    /// They are posted to the first of these URLs that takes them.
+    Url(CaptureUrls),
     /// They are posted to the store of this all-in-one, which has this URL for others.
     Store(CaptureUrl),
     /// They are counted and discarded, because of this setting or rule.
@@ -40,8 +40,13 @@ pub(super) fn destination(
         return Err(Diagnostic::new(Code::E039, "USAGE_LOGGERS_URL is not set, so calls would go nowhere")
             .fix("--url https://HOST/message\n`sniffer all-in-one` has its own store; --no-send counts calls only"));
     };
-    let url = CaptureUrl::parse(value.text.trim()).map_err(|reason| bad_url(value, &reason))?;
-    if !url.is_https() && !rules.set.allow_http_url() && !embedded_store {
+    let urls = CaptureUrls::parse(&value.text).map_err(|reason| bad_url(value, &reason))?;
+    if embedded_store {
+        let url = CaptureUrl::parse(&value.text).map_err(|reason| bad_url(value, &reason))?;
+        return Ok(Destination::Store(url));
+    }
+    let is_plain = |url: &CaptureUrl| !url.is_https() && url.socket().is_none();
+    if urls.iter().any(is_plain) && !rules.set.allow_http_url() {
         return Err(Diagnostic::new(
             Code::E041,
             "the rules forbid plain http, so nothing would be sent",
@@ -52,11 +57,7 @@ pub(super) fn destination(
         ))
         .fix(allow_http(settings.rules.as_ref())));
     }
-    Ok(if embedded_store {
-        Destination::Store(url)
-    } else {
-        Destination::Url(url)
-    })
+    Ok(Destination::Url(urls))
 }
 
 /// `auto` compresses what leaves this machine; for a collector on the same machine it would cost both ends time.
@@ -64,7 +65,9 @@ pub(super) fn compression(choice: CompressionChoice, destination: &Destination) 
     match (choice, destination) {
         (CompressionChoice::Fixed(compression), _) => compression,
         (CompressionChoice::Auto, Destination::Store(_)) => Compression::Off,
-        (CompressionChoice::Auto, Destination::Url(url)) if url.is_loopback() => Compression::Off,
+        (CompressionChoice::Auto, Destination::Url(urls)) if urls.are_loopback() => {
+            Compression::Off
+        }
         (CompressionChoice::Auto, _) => Compression::Fast,
     }
 }
@@ -88,7 +91,8 @@ fn allow_http(rules: Option<&Value>) -> String {
 fn bad_url(value: &Value, reason: &impl std::fmt::Display) -> Diagnostic {
     let shown = value.shown();
     let text = shown.trim();
-    let what = if text.starts_with("http://") || text.starts_with("https://") {
+    let known = ["http://", "https://", "unix://"];
+    let what = if known.iter().any(|scheme| text.starts_with(scheme)) {
         format!("{} {text:?}: {reason}", value.name)
     } else {
         format!("{} {text:?}: missing http:// or https://", value.name)

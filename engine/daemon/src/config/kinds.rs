@@ -248,7 +248,7 @@ impl<K: Kind> Kind for Optional<K> {
     }
 }
 
-/// The capture URL as it was given. [`Destination`](super::Destination) is made from it together with the rules.
+/// A URL as it was given.
 pub struct Url;
 
 impl Kind for Url {
@@ -259,7 +259,25 @@ impl Kind for Url {
     }
 
     fn show(checked: &Value) -> String {
-        checked.text.clone()
+        checked.shown().into_owned()
+    }
+}
+
+/// Capture URLs as they were given, with blanks between them. [`Destination`](super::Destination) is made from them together
+/// with the rules.
+pub struct Urls;
+
+impl Kind for Urls {
+    type Checked = Value;
+
+    const FORM: Form = Form::Repeated;
+
+    fn check(value: &Value) -> Result<Value, Diagnostic> {
+        Ok(value.clone())
+    }
+
+    fn show(checked: &Value) -> String {
+        checked.shown().into_owned()
     }
 }
 

@@ -20,7 +20,8 @@ use super::folders;
 use super::kinds::{
     Address, Bytes, BytesOrDefault, CompressionChoice, CompressionLevel, DescriptorSet,
     Encapsulations, Filter, HeaderLines, Metrics, MetricsAddress, Mode, Names, Number, Optional,
-    Path, Ports, ProtobufForm, RulesText, Sources, Switch, Text, Time, UdpPorts, Url, Vnis, Worded,
+    Path, Ports, ProtobufForm, RulesText, Sources, Switch, Text, Time, UdpPorts, Url, Urls, Vnis,
+    Worded,
 };
 use super::memory;
 use super::mode::CaptureMode;
@@ -317,12 +318,14 @@ settings! {
         .of(Calls, READING)
         .sets(|config, is_on| config.message.form_params = *is_on);
 
-    /// Capture URL to which calls are posted: https://HOST/message.
+    /// Capture URL to which calls are posted: https://HOST/message, or unix:///PATH of a socket.
     ///
     /// Plain http needs the rule `allow_http_url`, except to the embedded store. A user and a password in it,
     /// https://USER:PASSWORD@HOST/message, are sent as basic authentication and never shown; other users of the machine can
-    /// read a command line, so such a URL belongs in the environment.
-    url: Optional<Url> = Setting::new("USAGE_LOGGERS_URL", || None)
+    /// read a command line, so such a URL belongs in the environment. Over a Unix socket requests are for /message, or for
+    /// what stands behind a colon: unix:///run/collector.sock:/other. Several URLs of one store, with blanks between them or
+    /// by several flags, are tried in this order, and the first is used again once it takes calls.
+    url: Optional<Urls> = Setting::new("USAGE_LOGGERS_URL", || None)
         .flag("url", "URL")
         .embedded_default("its own URL")
         .of(Delivery, DELIVERING);
@@ -344,6 +347,37 @@ settings! {
     /// makes it. Name and dates are checked in either case. Without it the system's authorities are trusted.
     ca: Optional<Path> = Setting::new("SNIFFER_CA", || None)
         .flag("ca", "FILE")
+        .of(Delivery, DELIVERING);
+
+    /// File with the certificate (PEM) by which the sniffer identifies itself at the capture URL.
+    ///
+    /// It may have the certificates of the authorities behind its own, and the key. It is read again on SIGHUP and by
+    /// `sniffer rules reload`, as are `--tls-key` and `--ca`; what cannot be used then changes nothing.
+    tls_cert: Optional<Path> = Setting::new("SNIFFER_TLS_CERT", || None)
+        .flag("tls-cert", "FILE")
+        .of(Delivery, DELIVERING);
+
+    /// File with the key (PEM, not encrypted) of --tls-cert.
+    tls_key: Optional<Path> = Setting::new("SNIFFER_TLS_KEY", || None)
+        .flag("tls-key", "FILE")
+        .default_words("the file of --tls-cert")
+        .of(Delivery, DELIVERING);
+
+    /// Name for which the certificate of the capture URL must be, instead of the URL's host.
+    ///
+    /// It is sent to the server as well (server name indication).
+    tls_server_name: Optional<Text> = Setting::new("SNIFFER_TLS_SERVER_NAME", || None)
+        .flag("tls-server-name", "NAME")
+        .of(Delivery, DELIVERING);
+
+    /// Forward proxy to the capture URL: http://[USER:PASSWORD@]HOST:PORT, or off.
+    ///
+    /// By default it is that of HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, in lower or upper case, for capture URLs on other
+    /// machines that NO_PROXY does not except. One that is given here is for every capture URL but Unix sockets. The
+    /// password is never shown. All traffic of this machine with the proxy's port is left out of the capture.
+    proxy: Optional<Url> = Setting::new("SNIFFER_PROXY", || None)
+        .flag("proxy", "URL")
+        .default_words("as in the environment")
         .of(Delivery, DELIVERING);
 
     /// Count calls and send nothing.

@@ -1,19 +1,24 @@
 //! A delegate as the capture sees it, which starts it.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdout, Command, Stdio};
 
-use super::decode;
+use super::{decode, split};
 use crate::config::environment;
+use crate::descriptors;
 use crate::limits;
 
 /// A delegate. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Delegate {
-    questions: ChildStdin,
+    /// A pipe, or a socket where descriptors come back.
+    questions: File,
     answers: ChildStdout,
 }
 
@@ -25,7 +30,8 @@ impl Delegate {
     /// The program cannot be started.
     pub fn for_name(host: &str, port: u16, is_confined: bool) -> io::Result<Self> {
         let port = port.to_string();
-        Self::start("name", &[host.as_ref(), port.as_ref()], is_confined)
+        let arguments = [host.as_ref(), port.as_ref()];
+        Self::start("name", &arguments, is_confined, false)
     }
 
     /// One that reads the rules in `file`. It confines itself if `is_confined`.
@@ -34,11 +40,35 @@ impl Delegate {
     ///
     /// The program cannot be started.
     pub fn for_rules(file: &Path, is_confined: bool) -> io::Result<Self> {
-        Self::start("rules", &[file.as_ref()], is_confined)
+        Self::start("rules", &[file.as_ref()], is_confined, false)
+    }
+
+    /// One that reads these files of certificates and keys. It confines itself if `is_confined`.
+    ///
+    /// # Errors
+    ///
+    /// The program cannot be started.
+    pub fn for_files(files: &[PathBuf], is_confined: bool) -> io::Result<Self> {
+        let files: Vec<&OsStr> = files.iter().map(|file| file.as_ref()).collect();
+        Self::start("files", &files, is_confined, false)
+    }
+
+    /// One that connects to the Unix socket at `path`. It confines itself if `is_confined`.
+    ///
+    /// # Errors
+    ///
+    /// The program cannot be started.
+    pub fn for_socket(path: &Path, is_confined: bool) -> io::Result<Self> {
+        Self::start("socket", &[path.as_ref()], is_confined, true)
     }
 
     /// Must be called on a thread that lives as long as the process does: the delegate ends with it.
-    fn start(what: &str, arguments: &[&OsStr], is_confined: bool) -> io::Result<Self> {
+    fn start(
+        what: &str,
+        arguments: &[&OsStr],
+        is_confined: bool,
+        passes_sockets: bool,
+    ) -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["delegate", what]);
         if !is_confined {
@@ -53,14 +83,27 @@ impl Delegate {
         }
         // Its own process group: Ctrl-C ends the capture, which still needs it to deliver. And none of our descriptors: who
         // waits for the end of our standard error does not wait for it.
+        let (input, questions) = if passes_sockets {
+            let (ours, theirs) = UnixStream::pair()?;
+            (
+                Stdio::from(OwnedFd::from(theirs)),
+                Some(OwnedFd::from(ours)),
+            )
+        } else {
+            (Stdio::piped(), None)
+        };
         let mut process = command
             .process_group(0)
-            .stdin(Stdio::piped())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;
-        match (process.stdin.take(), process.stdout.take()) {
-            (Some(questions), Some(answers)) => Ok(Self { questions, answers }),
+        let questions = questions.or_else(|| process.stdin.take().map(OwnedFd::from));
+        match (questions, process.stdout.take()) {
+            (Some(questions), Some(answers)) => Ok(Self {
+                questions: questions.into(),
+                answers,
+            }),
             _ => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }
@@ -73,6 +116,31 @@ impl Delegate {
     pub fn ask(&mut self) -> io::Result<Vec<u8>> {
         self.questions.write_all(b"?")?;
         decode(&mut self.answers, limits::DELEGATE_ANSWER_BYTES_MAX)
+    }
+
+    /// The contents of the files, in the order in which it was given them. Waits for them.
+    ///
+    /// # Errors
+    ///
+    /// One of them cannot be read; or as of [`Self::ask`].
+    pub fn files(&mut self) -> io::Result<Vec<Vec<u8>>> {
+        split(&self.ask()?)
+    }
+
+    /// A connection to its Unix socket. Waits for it.
+    ///
+    /// # Errors
+    ///
+    /// Nothing accepts one; or as of [`Self::ask`].
+    pub fn connect(&mut self) -> io::Result<OwnedFd> {
+        self.ask()?;
+        let passed = descriptors::receive(self.questions.as_fd())?;
+        passed.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// The descriptor over which connections come.
+    pub fn descriptor(&self) -> RawFd {
+        self.questions.as_raw_fd()
     }
 
     /// Whether an error says that the delegate has ended.

@@ -3,11 +3,14 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::ToSocketAddrs;
-use std::path::Path;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 
-use super::encode;
+use super::{encode, join};
 use crate::config::command_line::DelegateCommand;
-use crate::diagnostic::{Code, Diagnostic, Exit};
+use crate::descriptors;
+use crate::diagnostic::{Code, Diagnostic, Exit, system_words};
 use crate::limits;
 use crate::sandbox::{Confinement, Plan};
 use crate::signals;
@@ -21,7 +24,14 @@ pub fn command(command: &DelegateCommand) -> Result<Exit, Diagnostic> {
             unconfined,
         } => serve(&Plan::resolver(), *unconfined, || addresses(host, *port)),
         DelegateCommand::Rules { file, unconfined } => {
-            serve(&Plan::rules(file), *unconfined, || contents(file))
+            let files = [file.clone()];
+            serve(&Plan::files(&files), *unconfined, || contents(file))
+        }
+        DelegateCommand::Files { files, unconfined } => {
+            serve(&Plan::files(files), *unconfined, || all_contents(files))
+        }
+        DelegateCommand::Socket { path, unconfined } => {
+            serve(&Plan::connector(), *unconfined, || connect(path))
         }
     };
     served
@@ -69,7 +79,25 @@ fn contents(file: &Path) -> io::Result<Vec<u8>> {
         .take(most as u64 + 1)
         .read_to_end(&mut bytes)?;
     if bytes.len() > most {
-        return Err(io::Error::other("too large for a file of rules"));
+        return Err(io::Error::other("too large"));
     }
     Ok(bytes)
+}
+
+/// The contents of several files. The first that cannot be read is named.
+fn all_contents(files: &[PathBuf]) -> io::Result<Vec<u8>> {
+    let read = |file: &PathBuf| {
+        let named =
+            |error| io::Error::other(format!("{}: {}", file.display(), system_words(&error)));
+        contents(file).map_err(named)
+    };
+    let contents: io::Result<Vec<_>> = files.iter().map(read).collect();
+    Ok(join(&contents?))
+}
+
+/// Sends a connection to a Unix socket over standard input.
+fn connect(path: &Path) -> io::Result<Vec<u8>> {
+    let connection = UnixStream::connect(path)?;
+    descriptors::send(io::stdin().as_fd(), connection.as_fd())?;
+    Ok(Vec::new())
 }

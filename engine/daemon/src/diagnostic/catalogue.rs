@@ -156,7 +156,8 @@ themselves off and send nothing; the sniffer reports it instead. Captured calls 
 
 The embedded store of `sniffer all-in-one` is exempt: its calls never leave the machine.";
     W042, Done, "the destination does not answer",
-"The capture URL refuses connections, its name does not resolve, or it does not answer in time. Bundles are kept, within
+"The capture URL refuses connections, its name does not resolve, or it does not answer in time; or the proxy that leads there
+(--proxy, HTTPS_PROXY) makes no connection. With several URLs the next one takes its place. Bundles are kept, within
 the bound of USAGE_LOGGERS_BUNDLE_QUEUE_SIZE, and sent again after growing pauses; those that do not fit are counted as dropped.";
     W043, Done, "the destination requires a token",
 "The capture URL answers 401, 403 or 407. Bundles are kept, in memory and in the spool, and tried again after pauses that grow to a
@@ -176,12 +177,15 @@ capture URL answers 204; its bundles count as delivered. A redirect is not follo
 "The capture URL answers 408, 413, 425, 429 or 5xx. Bundles that can be sent again are kept, within the bound of
 USAGE_LOGGERS_BUNDLE_QUEUE_SIZE. After a 413 a bundle is sent again in two parts, and so on, down to one line (W049). That costs
 a POST for each part: make bundles smaller. USAGE_LOGGERS_BUNDLE_SIZE=128K";
-    W046, Done, "the destination's certificate is not trusted",
-"The TLS handshake failed: the certificate is expired, issued for another name, or signed by an authority that this
-machine does not trust; or the port is not encrypted. Bundles are kept and sent again later.
+    W046, Done, "a certificate is not accepted",
+"The TLS handshake failed: the certificate is expired, not yet valid, issued for another name, or signed by an authority that
+this machine does not trust; or the destination demands a client certificate, or does not accept that of --tls-cert; or the port
+is not encrypted. Bundles are kept and sent again later. Files with certificates are read again on SIGHUP.
 
   --ca FILE        the certificate of a private authority, or a self-signed one of the server, as PEM; it is trusted
                    instead of the system's authorities (SSL_CERT_FILE replaces those, too)
+  --tls-cert FILE  the certificate by which the sniffer identifies itself, with --tls-key FILE
+  --tls-server-name NAME           the name that the certificate is for, where the URL has another one
   openssl s_client -connect HOST:PORT -showcerts </dev/null      shows the certificates";
     W047, Done, "the destination takes less than is captured",
 "Calls are captured faster than the destination acknowledges them, so the queue is full and its oldest bundles are dropped.
@@ -220,6 +224,10 @@ reason. A folder serves one process at a time. SNIFFER_SPOOL=off keeps what cann
     W056, Done, "no spool",
 "SNIFFER_SPOOL=auto, which the images set, uses /var/lib/sniffer if a volume is mounted there. Without one, what cannot be delivered
 is kept in memory, and lost when the container ends. Mount a volume, or set SNIFFER_SPOOL=off.";
+    E057, Usage, "certificates were not read again",
+"On SIGHUP and `sniffer rules reload` the files of --ca, --tls-cert and --tls-key are read again. One of them could not be read, has
+no PEM, or the key is not that of the certificate. The certificates of before stay in use; correct the files and send
+SIGHUP again. They must be readable for the user that the sniffer runs as, without capabilities.";
     E060, Usage, "that cannot be done here",
 "The option or command is known, but cannot be combined with another one that was given.";
     W060, Done, "no packets",

@@ -28,7 +28,7 @@ use crate::process::Process;
 use crate::sandbox::Confinement;
 use crate::sink::kind::Monitor;
 use crate::sink::spool;
-use crate::sink::stats::Snapshot;
+use crate::sink::stats::{Snapshot, UrlState};
 use crate::status::{self, Calls, Copies, Killed, Output, Packets, Port, State, Status};
 
 /// How often a ledger that does not balance is read again before it is reported: a bundle may be between two counters.
@@ -407,7 +407,16 @@ fn output(sink: &Snapshot) -> Output {
         queue_calls: sink.calls_in_flight,
         queue_bytes: sink.counters.bytes_queued,
         transport: detail.transport,
+        urls: detail.places.into_iter().map(url_state).collect(),
         spool: sink.spool.as_ref().map(spool),
+    }
+}
+
+fn url_state(state: UrlState) -> status::UrlState {
+    status::UrlState {
+        url: state.url,
+        up: state.up,
+        error: Some(state.error).filter(|error| !error.is_empty()),
     }
 }
 

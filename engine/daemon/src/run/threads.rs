@@ -192,9 +192,25 @@ impl Threads {
         }
     }
 
+    /// Reads the rules and the certificates again. What of them has an error changes nothing, and neither holds up the other.
+    pub(super) fn reload(&self, context: Context<'_>) -> Result<String, Diagnostic> {
+        let certificates = self.sinks.reload();
+        match &certificates {
+            Ok(read) => read.iter().for_each(|text| context.console.info(text)),
+            Err(problem) => {
+                context.console.report(problem);
+                context.console.info("the old certificates stay in use");
+            }
+        }
+        let rules = self.reload_rules(context)?;
+        let mut texts = certificates?;
+        texts.push(rules);
+        Ok(texts.join("\n"))
+    }
+
     /// Reads the rules again and gives them to all shards. Open exchanges keep what the old rules accepted; rules with an
     /// error change nothing.
-    pub(super) fn reload(&self, context: Context<'_>) -> Result<String, Diagnostic> {
+    fn reload_rules(&self, context: Context<'_>) -> Result<String, Diagnostic> {
         let rules = (context.reload)().inspect_err(|problem| {
             self.reporter.reloads.failed.fetch_add(1, Ordering::Relaxed);
             context.console.report(problem);

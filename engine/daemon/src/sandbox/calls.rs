@@ -15,7 +15,8 @@
 //!
 //! Landlock confines the connecting of plain TCP sockets and no other way to another program, so the rest is refused here:
 //!
-//! - Sockets are made by family, type and protocol. UDP is left to the process that looks up names, Unix sockets to none. The capture
+//! - Sockets are made by family, type and protocol. UDP is left to the process that looks up names, Unix sockets to the one that connects to that
+//!   of a capture URL and passes the connections over a socket that it shares with the capture. The capture
 //!   of an all-in-one makes pairs of them, which reach nothing that has a name, and passes one of each to its supervisor: over
 //!   standard input alone, and the supervisor passes on only what is such a socket.
 //! - No send may connect (TCP Fast Open), which landlock does not see, and no option turns a TCP socket into another kind.
@@ -97,6 +98,7 @@ impl Plan {
         let sets: &[&[c_long]] = match self.role {
             Role::Capture => &[EVERY_ROLE, SOCKETS_IN_USE, NEW_SOCKETS, REMOVING],
             Role::Resolver => &[EVERY_ROLE, SOCKETS_IN_USE, NEW_SOCKETS, NAMES],
+            Role::Connector => &[EVERY_ROLE, CONNECTING],
             Role::Store => &[EVERY_ROLE, SOCKETS_IN_USE, WRITING, REMOVING],
             Role::Reader => &[EVERY_ROLE],
         };
@@ -137,8 +139,14 @@ impl Plan {
             commands.extend(one_of(1, MORE_FCNTLS.map(|command| command as u64))?);
         }
         rules.insert(libc::SYS_fcntl, commands);
-        if self.role == Role::Reader {
-            return Ok(rules);
+        match self.role {
+            Role::Reader => return Ok(rules),
+            Role::Connector => {
+                rules.insert(libc::SYS_socket, vec![of_unix_streams()?]);
+                rules.insert(libc::SYS_sendmsg, vec![over_standard_input()?]);
+                return Ok(rules);
+            }
+            Role::Capture | Role::Resolver | Role::Store => {}
         }
         self.sockets(&mut rules)?;
         Ok(rules)
@@ -152,7 +160,7 @@ impl Plan {
                 (libc::SOCK_STREAM, &[0, libc::IPPROTO_TCP]),
                 (libc::SOCK_DGRAM, &[0, libc::IPPROTO_UDP]),
             ],
-            Role::Store | Role::Reader => &[],
+            Role::Store | Role::Reader | Role::Connector => &[],
         };
         let mut made = Vec::new();
         for family in [libc::AF_INET, libc::AF_INET6] {
@@ -202,7 +210,7 @@ impl Plan {
             Role::Capture => &[libc::SOL_PACKET, libc::SOL_NETLINK],
             // Errors of datagrams.
             Role::Resolver => &[libc::SOL_IP, libc::SOL_IPV6, libc::SOL_NETLINK],
-            Role::Store | Role::Reader => &[],
+            Role::Store | Role::Reader | Role::Connector => &[],
         };
         options.extend(one_of(1, more.iter().map(|&level| level as u64))?);
         options.push(rule([
@@ -212,30 +220,38 @@ impl Plan {
         rules.insert(libc::SYS_setsockopt, options);
 
         if self.makes_socket_pairs {
-            rules.insert(
-                libc::SYS_socketpair,
-                vec![rule([
-                    condition(0, SeccompCmpOp::Eq, libc::AF_UNIX as u64)?,
-                    condition(
-                        1,
-                        SeccompCmpOp::MaskedEq(KIND_OF_SOCKET),
-                        libc::SOCK_STREAM as u64,
-                    )?,
-                ])?],
-            );
-            rules.insert(
-                libc::SYS_sendmsg,
-                vec![rule([
-                    condition(0, SeccompCmpOp::Eq, SUPERVISOR)?,
-                    condition(2, SeccompCmpOp::MaskedEq(FAST_OPEN), 0)?,
-                ])?],
-            );
+            rules.insert(libc::SYS_socketpair, vec![of_unix_streams()?]);
+            rules.insert(libc::SYS_sendmsg, vec![over_standard_input()?]);
+        }
+        if !self.connections_over.is_empty() {
+            let over = self
+                .connections_over
+                .iter()
+                .map(|fd| u64::from(fd.unsigned_abs()));
+            rules.insert(libc::SYS_recvmsg, one_of(0, over)?);
         }
         if self.takes_connections {
             rules.insert(libc::SYS_recvmsg, one_of(0, [SUPERVISOR])?);
         }
         Ok(())
     }
+}
+
+/// That a socket, or a pair, is of Unix streams.
+fn of_unix_streams() -> Result<SeccompRule, String> {
+    let stream = libc::SOCK_STREAM as u64;
+    rule([
+        condition(0, SeccompCmpOp::Eq, libc::AF_UNIX as u64)?,
+        condition(1, SeccompCmpOp::MaskedEq(KIND_OF_SOCKET), stream)?,
+    ])
+}
+
+/// That a message goes over standard input, and does not connect.
+fn over_standard_input() -> Result<SeccompRule, String> {
+    rule([
+        condition(0, SeccompCmpOp::Eq, SUPERVISOR)?,
+        condition(2, SeccompCmpOp::MaskedEq(FAST_OPEN), 0)?,
+    ])
 }
 
 /// That the first argument, a descriptor, is in this range.
@@ -297,7 +313,7 @@ fn one_of(argument: u8, values: impl IntoIterator<Item = u64>) -> Result<Vec<Sec
 /// The bits of a socket's type without the flags that may come with it: close-on-exec and non-blocking.
 const KIND_OF_SOCKET: u64 = !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u32 as u64;
 
-/// Standard input, at whose other end the supervisor is.
+/// Standard input, at whose other end the supervisor is, or the capture of a delegate.
 const SUPERVISOR: u64 = 0;
 
 /// The flag of a send that connects as well.
@@ -439,6 +455,9 @@ const SOCKETS_IN_USE: &[c_long] = &[
 /// Use of new sockets, together with `socket`; `bind` is for packet sockets of the reserve and for rtnetlink.
 const NEW_SOCKETS: &[c_long] = &[libc::SYS_bind, libc::SYS_connect];
 
+/// Connecting to a Unix socket.
+const CONNECTING: &[c_long] = &[libc::SYS_connect];
+
 /// What the C library's resolver does besides. Its process has no Unix socket, over which a descriptor could come or go.
 const NAMES: &[c_long] = &[libc::SYS_recvmsg, libc::SYS_recvmmsg];
 
@@ -542,7 +561,13 @@ mod tests {
     #[test]
     fn every_role_has_a_filter_and_nothing_hostile_is_allowed() {
         let store = Plan::store(&PathBuf::from("/nowhere"), true);
-        for role in [Role::Capture, Role::Resolver, Role::Store, Role::Reader] {
+        for role in [
+            Role::Capture,
+            Role::Resolver,
+            Role::Connector,
+            Role::Store,
+            Role::Reader,
+        ] {
             let plan = Plan {
                 role,
                 uses_uring: true,
@@ -553,7 +578,7 @@ mod tests {
             assert!(HOSTILE.iter().all(|call| !allowed.contains_key(call)));
             assert!(!allowed.contains_key(&libc::SYS_io_uring_setup));
             let opens_sockets = allowed.contains_key(&libc::SYS_socket);
-            let may = matches!(role, Role::Capture | Role::Resolver);
+            let may = matches!(role, Role::Capture | Role::Resolver | Role::Connector);
             assert_eq!(opens_sockets, may, "{role:?}");
         }
     }

@@ -1,5 +1,6 @@
 //! What a process still needs after its start.
 
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 /// Files that the C library reads to resolve names. The folders of libraries hold nothing that is secret.
@@ -41,9 +42,11 @@ pub enum Role {
     Capture,
     /// `delegate name`: looks up names.
     Resolver,
+    /// `delegate socket`: connects to a Unix socket.
+    Connector,
     /// `store`: two listeners and a database.
     Store,
-    /// `read`, `rules test`, `delegate rules`: files in, standard output out, no network at all.
+    /// `read`, `rules test`, `delegate rules` and `files`: files in, standard output out, no network at all.
     Reader,
 }
 
@@ -63,6 +66,8 @@ pub struct Plan {
     /// Pairs of Unix sockets are made, of which one is passed to the supervisor over standard input: no right to reach what has
     /// a name.
     pub makes_socket_pairs: bool,
+    /// Descriptors over which a delegate passes connections.
+    pub connections_over: Vec<RawFd>,
     /// The supervisor passes connections over standard input.
     pub takes_connections: bool,
     /// An io_uring exists and may be used; a new one may not be made.
@@ -106,10 +111,25 @@ impl Plan {
         plan
     }
 
-    /// The plan of a delegate that reads the file of the rules, also when an editor or a mount has replaced it: that
-    /// takes its folder, and all that is below it. So this process reads nothing else, and neither packets nor answers.
-    pub fn rules(file: &Path) -> Self {
-        Self::reader(&[file.to_owned(), folder_of(file)], false)
+    /// The plan of a delegate that connects to a Unix socket: landlock knows no rule for that one, and no kernel lets a filter
+    /// of system calls see its path. So this process does nothing else, and reads neither packets nor answers.
+    pub fn connector() -> Self {
+        Self::nothing(Role::Connector)
+    }
+
+    /// The plan of a delegate that reads the file of the rules, or those of certificates, also when an editor or a mount has
+    /// replaced one: that takes its folder, and all that is below it, and that of the file behind a link. So this process
+    /// reads nothing else, and neither packets nor answers.
+    pub fn files(files: &[PathBuf]) -> Self {
+        let mut read = Vec::new();
+        for file in files {
+            read.push(file.clone());
+            read.push(folder_of(file));
+            read.extend(file.canonicalize().map(|target| folder_of(&target)));
+        }
+        read.sort();
+        read.dedup();
+        Self::reader(&read, false)
     }
 
     /// The plan of `sniffer store`, with its database in `data`. Its listeners were bound before. A supervisor passes connections
@@ -145,6 +165,7 @@ impl Plan {
             remove: Vec::new(),
             connect: Vec::new(),
             makes_socket_pairs: false,
+            connections_over: Vec::new(),
             takes_connections: false,
             uses_uring: false,
         }

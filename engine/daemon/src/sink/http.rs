@@ -14,9 +14,11 @@
 //! It does not compress, which would make one thread the bottleneck, and leaves the disk to the thread of the
 //! [spool].
 
+mod addresses;
 pub mod answer;
 mod answers;
 mod certificate;
+mod collectors;
 mod connection;
 mod dispatcher;
 mod events;
@@ -24,55 +26,68 @@ mod probe;
 mod reactor;
 mod resolve;
 mod retry;
+mod route;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tunnel;
 mod uploader;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use engine_core::bundle::Compression;
 use engine_core::uploads::Identity;
-use engine_sys::driver::Kind;
-use hyper::header::{HeaderName, HeaderValue};
+use engine_sys::driver::{Choice, Kind};
 
-pub use self::tls::Roots;
+pub use self::tls::{Roots, Trust};
 
 use self::answers::Answers;
 use self::events::Event;
+use self::route::{Route, Way};
 use self::uploader::{Config, Uploader};
 use super::kind::{Monitor, Probe, Running, Sink, Started};
 use super::outbox::outboxes;
 use super::outlet::Outlet;
 use super::spool::{self, View};
 use super::stats::{Snapshot, Stats};
-use crate::capture_url::CaptureUrl;
+use crate::capture_url::CaptureUrls;
+use crate::config::{Credentials, Pems, Proxies, TlsFiles};
 use crate::delegate::Delegate;
 use crate::diagnostic::{Code, Console, Diagnostic};
 use crate::sandbox::Plan;
 
-/// A capture URL, and how to post to it.
+/// Capture URLs, and how to post to them.
 pub struct Http {
     name: String,
     config: Config,
     compression: Compression,
     is_confined: bool,
+    files: TlsFiles,
+    /// Reads them again.
+    reader: Option<Delegate>,
     spool: Option<spool::Config>,
     opened: Option<spool::Opened>,
 }
 
 impl Http {
-    /// The sink `name`, which posts to `url` with the usual values.
-    pub fn new(name: String, url: CaptureUrl) -> Self {
+    /// The sink `name`, which posts to the first of `urls` that takes bundles, each through the proxy that leads to it, with the
+    /// usual values.
+    pub fn new(name: String, urls: CaptureUrls, proxies: &Proxies) -> Self {
+        let routes = urls.into_iter().map(|url| {
+            let proxy = proxies.of(&url);
+            Route::new(url, proxy)
+        });
         Self {
             name,
-            config: Config::new(url),
+            config: Config::new(routes.collect()),
             compression: Compression::default(),
             is_confined: true,
+            files: TlsFiles::default(),
+            reader: None,
             spool: None,
             opened: None,
         }
@@ -91,8 +106,10 @@ impl Http {
     }
 
     /// Over connections that the supervisor passes to its store, instead of those to an address.
-    pub fn over_supervisor(mut self, wanted: bool) -> Self {
-        self.config.over_supervisor = wanted;
+    pub fn over_supervisor(mut self) -> Self {
+        for route in &mut self.config.routes {
+            route.way = Way::Supervisor;
+        }
         self
     }
 
@@ -109,21 +126,18 @@ impl Http {
         self
     }
 
-    /// Trusts these authorities.
-    pub fn trusting(mut self, roots: Roots) -> Self {
-        self.config.roots = roots;
+    /// With these headers, certificates and key.
+    pub fn with_credentials(mut self, credentials: &Credentials) -> Self {
+        self.config.headers.clone_from(&credentials.headers);
+        self.config.server_name.clone_from(&credentials.server_name);
+        self.config.trust = trust(&credentials.pems, Roots::System);
+        self.files = credentials.files.clone();
         self
     }
 
     /// Marks each post as an upload of this process.
     pub fn marked(mut self, identity: Arc<Identity>) -> Self {
         self.config.identity = Some(identity);
-        self
-    }
-
-    /// Adds these headers to each post.
-    pub fn with_headers(mut self, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
-        self.config.headers = headers;
         self
     }
 
@@ -139,6 +153,12 @@ impl Http {
         self
     }
 
+    /// By this of the kernel's interfaces.
+    pub fn driven_by(mut self, driver: Choice) -> Self {
+        self.config.driver = driver;
+        self
+    }
+
     /// Spreads the retries of several sniffers over time.
     pub fn seeded(mut self, seed: u64) -> Self {
         self.config.seed = seed;
@@ -151,13 +171,14 @@ impl Sink for Http {
         self.compression
     }
 
-    /// The addresses of the host. A name that does not resolve now is tried again by the uploader; until then nothing of
-    /// it is on the wire but look-ups.
+    /// The addresses of the hosts, or of the proxies that lead there. A name that does not resolve now is tried again by the
+    /// uploader; until then nothing of it is on the wire but look-ups.
     fn endpoints(&self) -> Vec<SocketAddr> {
-        if self.config.over_supervisor {
-            return Vec::new();
-        }
-        resolve::addresses_now(&self.config.url, self.config.delegate.as_ref()).unwrap_or_default()
+        self.config
+            .routes
+            .iter()
+            .flat_map(Route::endpoints)
+            .collect()
     }
 
     fn prepare(&mut self) -> Result<(), Diagnostic> {
@@ -166,20 +187,23 @@ impl Sink for Http {
             let opened = spool::open(config);
             self.opened = Some(opened.map_err(|why| why.diagnostic(&folder))?);
         }
-        let url = &self.config.url;
-        if !self.config.over_supervisor && resolve::needs_delegate(url) {
-            let delegate = Delegate::for_name(url.host(), url.port(), self.is_confined);
-            let delegate = delegate.map_err(|error| {
-                let what = format!(
-                    "cannot start the process that looks up {}: {error}",
-                    url.host()
-                );
-                Diagnostic::new(Code::E199, what)
-            })?;
-            self.config.delegate = Some(Arc::new(Mutex::new(delegate)));
+        for route in &mut self.config.routes {
+            route.prepare(self.is_confined)?;
         }
-        if url.is_https() && self.config.roots == Roots::System {
-            self.config.roots = Roots::of_system();
+        if self.config.is_encrypted() {
+            if self.config.trust.roots == Roots::System {
+                self.config.trust.roots = Roots::of_system();
+            }
+            let usable = tls::client_config(&self.config.trust);
+            usable.map_err(|error| Diagnostic::new(Code::E002, error.to_string()))?;
+            let files = self.files.list();
+            if !files.is_empty() {
+                let reader = Delegate::for_files(&files, self.is_confined);
+                self.reader = Some(reader.map_err(|error| {
+                    let what = format!("cannot start the process that reads certificates: {error}");
+                    Diagnostic::new(Code::E199, what)
+                })?);
+            }
         }
         Ok(())
     }
@@ -188,28 +212,35 @@ impl Sink for Http {
         if let Some(opened) = &self.opened {
             plan.write_in(opened.folder());
         }
-        if self.config.over_supervisor {
-            plan.makes_socket_pairs = true;
-            return;
+        for route in &self.config.routes {
+            route.plan(plan);
         }
-        plan.connect_to(self.config.url.port());
     }
 
-    fn probe(&self) -> Option<Probe> {
-        Some(probe::probe(&self.config))
+    fn probes(&self) -> Vec<Probe> {
+        let routes = self.config.routes.iter();
+        routes
+            .map(|route| probe::probe(&self.config, route))
+            .collect()
     }
 
     fn start(self: Box<Self>, shards: usize, console: Console) -> io::Result<Started> {
         let (outboxes, inboxes) = outboxes(shards)?;
-        let place = self.config.url.to_string();
+        let place = self.config.place();
+        let sink = *self;
+        let certificates = sink.reader.map(|reader| Certificates {
+            files: sink.files,
+            reader: Mutex::new(reader),
+            trust: sink.config.trust.clone(),
+        });
         let report = move |event: &Event| match event {
             // That the collector is up again is a sentence, not a warning.
             Event::Up { .. } => console.info(event),
             _ => console.report(&Diagnostic::new(event.code(), event.to_string())),
         };
-        let uploader = Uploader::start(self.config, self.opened, inboxes, report)?;
+        let uploader = Uploader::start(sink.config, sink.opened, inboxes, report)?;
         let monitor = Counts {
-            name: self.name,
+            name: sink.name,
             place,
             stats: uploader.stats(),
             answers: uploader.answers(),
@@ -219,16 +250,64 @@ impl Sink for Http {
             outlets: outboxes.into_iter().map(Outlet::Outbox).collect(),
             running: Box::new(Posting {
                 uploader,
-                compression: self.compression,
+                certificates,
+                compression: sink.compression,
                 monitor: Arc::new(monitor),
             }),
         })
     }
 }
 
+/// What the texts of the files mean, with these roots where there are none.
+fn trust(pems: &Pems, roots: Roots) -> Trust {
+    Trust {
+        roots: pems.ca.clone().map_or(roots, Roots::Pem),
+        identity: pems.certificate.clone().zip(pems.key.clone()),
+    }
+}
+
+/// Certificates and a key that can be read again.
+struct Certificates {
+    files: TlsFiles,
+    reader: Mutex<Delegate>,
+    /// As it was at the start.
+    trust: Trust,
+}
+
+impl Certificates {
+    /// As the files are now.
+    fn read(&self) -> Result<Trust, Diagnostic> {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let contents = reader.files().map_err(|error| {
+            let why = match Delegate::has_ended(&error) {
+                true => "the process that reads them has ended; restart the sniffer".to_owned(),
+                false => error.to_string(),
+            };
+            Diagnostic::new(
+                Code::E057,
+                format!("certificates cannot be read again: {why}"),
+            )
+        })?;
+        let pems = self
+            .files
+            .pems(contents)
+            .map_err(|problem| unusable(&problem.what))?;
+        Ok(trust(&pems, self.trust.roots.clone()))
+    }
+}
+
+/// What is wrong with certificates that were read again.
+fn unusable(why: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::E057,
+        format!("certificates were read again and cannot be used: {why}"),
+    )
+}
+
 /// The sink while it runs.
 struct Posting {
     uploader: Uploader,
+    certificates: Option<Certificates>,
     compression: Compression,
     monitor: Arc<Counts>,
 }
@@ -258,6 +337,23 @@ impl Running for Posting {
 
     fn spool(&self) -> Option<View> {
         self.uploader.spool()
+    }
+
+    fn reload(&self) -> Result<Option<String>, Diagnostic> {
+        let Some(certificates) = &self.certificates else {
+            return Ok(None);
+        };
+        let trusted = self.uploader.trust(&certificates.read()?);
+        trusted.map_err(|error| unusable(&error.to_string()))?;
+        let files = certificates.files.list();
+        let files: Vec<String> = files
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
+        Ok(Some(format!(
+            "certificates read again: {}",
+            files.join(", ")
+        )))
     }
 
     fn begin_stop(&mut self, deadline: Instant) {

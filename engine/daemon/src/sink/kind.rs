@@ -44,9 +44,9 @@ pub trait Sink {
     /// Adds the ports and files that it needs while it runs.
     fn plan(&self, _plan: &mut Plan) {}
 
-    /// Tries whether it could deliver, without sending any call. None where there is nothing to try.
-    fn probe(&self) -> Option<Probe> {
-        None
+    /// Tries whether it could deliver, without sending any call, to each place. None where there is nothing to try.
+    fn probes(&self) -> Vec<Probe> {
+        Vec::new()
     }
 
     /// Starts its threads, and gives an outlet for each shard. `console` takes the messages about it.
@@ -79,6 +79,15 @@ pub trait Running: Send {
     /// Its spool, where it has one.
     fn spool(&self) -> Option<View> {
         None
+    }
+
+    /// Reads certificates and keys again; what was read, where there is something to read. What cannot be used changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them.
+    fn reload(&self) -> Result<Option<String>, Diagnostic> {
+        Ok(None)
     }
 
     /// Delivers what it has, until `deadline` at the latest. Shards push nothing any longer. Returns at once.

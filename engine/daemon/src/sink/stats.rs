@@ -145,8 +145,21 @@ pub struct Detail {
     pub last_code: u16,
     /// How it does its I/O, with the reason in brackets where that is not the best way.
     pub transport: String,
+    /// Where it delivers to, in the order in which that is tried, where there are several places.
+    pub places: Vec<UrlState>,
     /// Metrics of this kind.
     pub metrics: Vec<Metric>,
+}
+
+/// One of several places that a sink delivers to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UrlState {
+    /// Its URL, without secrets.
+    pub url: String,
+    /// Whether it took the last bundle that was sent to it; none before the first.
+    pub up: Option<bool>,
+    /// Why it did not; empty while it does.
+    pub error: String,
 }
 
 /// A metric of one kind of sink. Its name ends in `_total`.
@@ -360,6 +373,11 @@ impl Recorder {
         if let Ok(mut last) = self.stats.last_error.lock() {
             *last = (code, error);
         }
+    }
+
+    /// Whether the collector takes nothing, as it was set last.
+    pub fn is_down(&self) -> bool {
+        self.stats.down.load(Ordering::Relaxed)
     }
 
     /// Whether the collector takes nothing now; why it does not is set [before](Self::failed).

@@ -13,7 +13,8 @@ use super::http::Http;
 use super::outbox::{Inboxes, Outbox, outboxes};
 use super::outlet::{Discarder, Outlet, Outlets};
 use super::shared::Lease;
-use crate::capture_url::CaptureUrl;
+use crate::capture_url::CaptureUrls;
+use crate::config::Proxies;
 use crate::diagnostic::{Colour, Console};
 
 /// The ends of `count` sinks at one shard, and the sinks' own.
@@ -232,7 +233,11 @@ fn a_sink_that_is_down_holds_up_neither_the_other_nor_the_stop() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/message", listener.local_addr().unwrap());
     drop(listener);
-    let down = Http::new("down".to_owned(), CaptureUrl::parse(&url).unwrap());
+    let down = Http::new(
+        "down".to_owned(),
+        CaptureUrls::parse(&url).unwrap(),
+        &Proxies::default(),
+    );
     let other = Discard::new("other".to_owned(), "a test".to_owned());
     let sinks = Sinks(vec![Box::new(down), Box::new(other)]);
     let console = Console::new(Colour::Never, true);

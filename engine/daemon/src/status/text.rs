@@ -9,7 +9,7 @@ use engine_core::limits::OVERLOAD_BODY_BYTES;
 
 use super::{
     Calls, Capture, Completeness, Killed, Output, Overload, Port, Spool, State, Status, Step,
-    Uploads, unread_protocols,
+    Uploads, UrlState, unread_protocols,
 };
 use crate::quantity::{bytes, clock, names, plural, spoken, thousands};
 
@@ -173,6 +173,9 @@ impl Capture {
             );
         }
         line(text, "output", self.output.render());
+        for place in &self.output.urls {
+            line(text, "url", place.render());
+        }
         if let Some(spool) = &self.output.spool {
             line(text, "spool", spool.render());
         }
@@ -265,6 +268,18 @@ impl Capture {
             let _ = write!(text, " Uploads of sniffers: {uploads}.");
         }
         text
+    }
+}
+
+impl UrlState {
+    /// `http://a:80/message up`, or why not.
+    fn render(&self) -> String {
+        let state = match (self.up, &self.error) {
+            (None, _) => "not used yet".to_owned(),
+            (Some(true), _) => "up".to_owned(),
+            (Some(false), error) => format!("DOWN: {}", error.as_deref().unwrap_or_default()),
+        };
+        format!("{} {state}", self.url)
     }
 }
 

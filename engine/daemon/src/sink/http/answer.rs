@@ -73,7 +73,7 @@ async fn post(stream: Memory, answer: &mut Answer) {
     let outcome = outcome_of(response.status().as_u16(), response.headers());
     answer.status = Some(response.status().as_u16());
     answer.text = outcome.to_string();
-    answer.is_reusable = settle(&mut driver, &mut sender, response).await;
+    answer.is_reusable = settle(&mut driver, &mut sender, response, &mut Vec::new()).await;
 }
 
 /// A stream of bytes that are there once something was written to it, as an answer is. It ends some time after them.

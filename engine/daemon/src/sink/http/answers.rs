@@ -1,11 +1,11 @@
 //! What only a sink over HTTP counts: answers by their class, connections, and how the kernel does the I/O.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use engine_sys::driver::Kind;
 
-use crate::sink::stats::{Counters, Detail, Metric};
+use crate::sink::stats::{Counters, Detail, Metric, UrlState};
 
 /// Classes of answers; `none` when there was none.
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -19,6 +19,7 @@ pub(super) struct Answers {
     endless: AtomicU64,
     last_status: AtomicU16,
     driver: OnceLock<Kind>,
+    places: Mutex<Vec<UrlState>>,
 }
 
 impl Answers {
@@ -41,6 +42,11 @@ impl Answers {
     /// A connection was given up because an answer did not end.
     pub(super) fn does_not_end(&self) {
         self.endless.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How each of several collectors is.
+    pub(super) fn set_places(&self, places: Vec<UrlState>) {
+        *self.places.lock().unwrap_or_else(PoisonError::into_inner) = places;
     }
 
     /// The driver that was opened first stays the one that is shown.
@@ -71,6 +77,11 @@ impl Answers {
         Detail {
             last_code: self.last_status.load(Ordering::Relaxed),
             transport: self.driver(),
+            places: self
+                .places
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             metrics: vec![
                 Metric {
                     name: "sniffer_output_requests_total",

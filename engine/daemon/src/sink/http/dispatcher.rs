@@ -11,9 +11,9 @@ use engine_core::bundle::Encoding;
 use engine_sys::driver::Kind;
 
 use super::answers::Answers;
+use super::collectors::{Collector, Collectors};
 use super::events::{Event, Refusal, Throttle};
 use super::retry::{Action, Failure, Meaning, Outcome, Retry, Start};
-use crate::capture_url::CaptureUrl;
 use crate::limits;
 use crate::sink::backlog::{Backlog, Entry};
 use crate::sink::outbox::Inbox;
@@ -25,6 +25,8 @@ use crate::sink::stats::{DropReason, Recorder};
 pub(super) struct Post {
     /// Names the entry in the backlog.
     pub(super) number: u64,
+    /// The index of the collector that it goes to.
+    pub(super) collector: usize,
     pub(super) body: Bytes,
     pub(super) encoding: Encoding,
     pub(super) key: u128,
@@ -46,7 +48,8 @@ pub(super) enum Next {
 pub(super) struct Observer {
     recorder: Recorder,
     answers: Arc<Answers>,
-    throttle: Throttle,
+    /// One for each collector.
+    throttles: Vec<Throttle>,
     report: Box<dyn Fn(&Event) + Send>,
 }
 
@@ -60,7 +63,7 @@ impl Observer {
         Self {
             recorder,
             answers,
-            throttle: Throttle::default(),
+            throttles: Vec::new(),
             report,
         }
     }
@@ -70,17 +73,18 @@ impl Observer {
         self.answers.set_driver(kind);
     }
 
-    fn report(&mut self, event: &Event, now: Instant) {
-        if self.throttle.admits(event, now) {
+    /// Reports an event of a collector, unless the like of that one was reported a short time ago.
+    fn report(&mut self, collector: usize, event: &Event, now: Instant) {
+        let count = self.throttles.len().max(collector + 1);
+        self.throttles.resize_with(count, Throttle::default);
+        let throttle = self.throttles.get_mut(collector);
+        if throttle.is_some_and(|throttle| throttle.admits(event, now)) {
             (self.report)(event);
         }
     }
 }
 
 pub(super) struct Dispatcher {
-    url: CaptureUrl,
-    /// What all refusals have in common.
-    refusal: Refusal,
     inner: RefCell<Inner>,
 }
 
@@ -88,23 +92,17 @@ struct Inner {
     inboxes: Vec<Inbox>,
     backlog: Backlog,
     spool: Option<Spool>,
-    retry: Retry,
+    collectors: Collectors,
     observer: Observer,
     idle: Vec<Waker>,
     stopping: bool,
-    /// The last answer was none, or a refusal.
-    is_down: bool,
-    /// A line was too large, and no bundle was accepted since.
-    found_too_large: bool,
 }
 
 impl Dispatcher {
     pub(super) fn new(
-        url: CaptureUrl,
-        refusal: Refusal,
+        collectors: Collectors,
         backlog: Backlog,
         spool: Option<Spool>,
-        retry: Retry,
         inboxes: Vec<Inbox>,
         mut observer: Observer,
     ) -> Rc<Self> {
@@ -112,20 +110,17 @@ impl Dispatcher {
             observer.recorder.recovered(spool.found_calls());
             observer.recorder.found_damage(spool.damage().calls);
         }
+        observer.answers.set_places(collectors.places());
         let inner = Inner {
             inboxes,
             backlog,
             spool,
-            retry,
+            collectors,
             observer,
             idle: Vec::new(),
             stopping: false,
-            is_down: false,
-            found_too_large: false,
         };
         Rc::new(Self {
-            url,
-            refusal,
             inner: RefCell::new(inner),
         })
     }
@@ -166,13 +161,15 @@ impl Dispatcher {
         if inner.backlog.is_empty() && inner.stopping {
             return Next::End;
         }
-        let started = inner.backlog.started();
-        let wait = match inner.retry.may_start(started, now) {
+        let (collector, start) = inner.collectors.may_start(now);
+        let wait = match start {
             Start::Now => match inner.backlog.start(now) {
                 Some(entry) => {
+                    inner.collectors.start(collector);
                     inner.observer.recorder.attempted(entry.attempts() > 1);
                     return Next::Post(Post {
                         number: entry.number(),
+                        collector,
                         body: entry.body(),
                         encoding: entry.encoding(),
                         key: entry.key(),
@@ -203,7 +200,12 @@ impl Dispatcher {
     /// A post has ended.
     pub(super) fn settle(&self, post: Post, outcome: &Outcome, now: Instant) {
         // Before the bundle is given back, so that its memory can be used again.
-        let Post { number, body, .. } = post;
+        let Post {
+            number,
+            collector,
+            body,
+            ..
+        } = post;
         drop(body);
         let mut inner = self.inner.borrow_mut();
         inner.observer.answers.count(match outcome {
@@ -211,35 +213,35 @@ impl Dispatcher {
             Outcome::Failed(_) => None,
         });
         let attempts = inner.backlog.attempts(number);
-        match inner.retry.next(outcome, attempts, now) {
+        match inner.collectors.next(collector, outcome, attempts, now) {
             Action::Done => {
                 if let Some(entry) = inner.backlog.remove(number) {
                     let took = now.saturating_duration_since(entry.since());
                     let (calls, bytes) = (entry.calls(), entry.bytes() as u64);
                     // Before the count: who finds the calls sent finds the collector up.
-                    self.is_up(&mut inner, now);
+                    inner.is_up(collector, now);
                     let recorder = &mut inner.observer.recorder;
                     recorder.sent(calls, bytes, took, SystemTime::now());
                     inner.settled(&entry, State::Delivered);
                     inner.give_back(entry);
-                    self.note_status(&mut inner, outcome, now);
+                    inner.note_status(collector, outcome, now);
                 }
             }
             Action::Refuse => {
                 if let Some(entry) = inner.backlog.remove(number) {
-                    self.refused(&mut inner, outcome, entry, now);
+                    inner.refused(collector, outcome, entry, now);
                 }
             }
-            Action::Divide => self.too_large(&mut inner, number, outcome, now),
+            Action::Divide => inner.too_large(collector, number, outcome, now),
             Action::Again(at) => {
                 let is_mendable = Retry::meaning(outcome) == Meaning::Mendable;
                 let behind = matches!(outcome, Outcome::Status(..)) && !is_mendable;
                 inner.backlog.put_back(number, at, behind);
                 inner.give_up_excess();
                 if is_mendable {
-                    self.is_mendable(&mut inner, outcome, now);
+                    inner.is_mendable(collector, outcome, now);
                 } else if *outcome != Outcome::Failed(Failure::Stale) {
-                    self.is_down(&mut inner, outcome, now);
+                    inner.is_down(collector, outcome, now);
                 }
             }
         }
@@ -247,145 +249,51 @@ impl Dispatcher {
         inner.wake_idle();
     }
 
-    fn refused(&self, inner: &mut Inner, outcome: &Outcome, entry: Entry, now: Instant) {
-        let Some(refusal) = Refusal::of(outcome, &self.refusal) else {
-            return;
-        };
-        let refusal = Refusal {
-            bytes: entry.bytes(),
-            ..refusal
-        };
-        if let Some(spool) = &inner.spool {
-            spool.keep_refused(entry.content());
-        }
-        inner.give_up(entry, DropReason::Refused);
-        let calls_lost = inner.calls_lost();
-        let event = Event::Refused {
-            refusal,
-            calls_lost,
-        };
-        inner.in_trouble(&event, now);
-    }
-
-    /// The collector takes nothing until somebody corrects it or the settings; everything is kept meanwhile.
-    fn is_mendable(&self, inner: &mut Inner, outcome: &Outcome, now: Instant) {
-        let Some(refusal) = Refusal::of(outcome, &self.refusal) else {
-            return;
-        };
-        let event = Event::Kept {
-            refusal,
-            next_try: inner.next_try(now),
-            calls_lost: inner.calls_lost(),
-        };
-        inner.in_trouble(&event, now);
-    }
-
-    /// A bundle was taken with another status than that of a capture URL.
-    fn note_status(&self, inner: &mut Inner, outcome: &Outcome, now: Instant) {
-        if let Outcome::Status(status, _) = outcome
-            && *status != 204
-            && let Some(refusal) = Refusal::of(outcome, &self.refusal)
-        {
-            let calls_lost = inner.calls_lost();
-            let event = Event::Odd {
-                refusal,
-                calls_lost,
-            };
-            inner.observer.report(&event, now);
-        }
-    }
-
-    /// A bundle is divided; one line that is too large alone is lost.
-    fn too_large(&self, inner: &mut Inner, number: u64, outcome: &Outcome, now: Instant) {
-        let refusal = |entry: &Entry| {
-            Refusal::of(outcome, &self.refusal).map(|refusal| Refusal {
-                bytes: entry.bytes(),
-                ..refusal
-            })
-        };
-        if let Some(entry) = inner.backlog.divide(number) {
-            let event = refusal(&entry).map(|refusal| Event::Divided { refusal });
-            // The parts come to the disk before the whole is settled there.
-            inner.copy_to_spool(now);
-            inner.settled(&entry, State::Divided);
-            inner.give_back(entry);
-            inner.give_up_excess();
-            if let Some(event) = event {
-                inner.observer.report(&event, now);
-            }
-        } else if let Some(entry) = inner.backlog.remove(number) {
-            let refusal = refusal(&entry);
-            inner.give_up(entry, DropReason::TooLarge);
-            let Some(refusal) = refusal else { return };
-            let calls_lost = inner.calls_lost();
-            let event = Event::TooLarge {
-                refusal,
-                calls_lost,
-            };
-            // Nothing that it takes lies between this one and the last: it may be that it takes nothing.
-            if std::mem::replace(&mut inner.found_too_large, true) {
-                inner.in_trouble(&event, now);
-            } else {
-                inner.failed(&event, now);
-            }
-        }
-    }
-
-    /// A bundle was accepted.
-    fn is_up(&self, inner: &mut Inner, now: Instant) {
-        inner.found_too_large = false;
-        if !std::mem::take(&mut inner.is_down) {
-            return;
-        }
-        inner.observer.recorder.set_down(false);
-        let event = Event::Up {
-            collector: self.url.authority(),
-            calls_lost: inner.calls_lost(),
-        };
-        inner.observer.report(&event, now);
-    }
-
     /// A post was not answered in the time `since` it was sent, and may still be until `at_most`.
-    pub(super) fn is_silent(&self, since: Duration, at_most: Duration, now: Instant) {
+    pub(super) fn is_silent(
+        &self,
+        collector: usize,
+        since: Duration,
+        at_most: Duration,
+        now: Instant,
+    ) {
         let mut inner = self.inner.borrow_mut();
         let event = Event::Silent {
-            collector: self.url.authority(),
+            collector: inner.name(collector),
             since,
             at_most,
             calls_lost: inner.calls_lost(),
         };
-        inner.in_trouble(&event, now);
+        inner.in_trouble(collector, &event, now);
     }
 
-    fn is_down(&self, inner: &mut Inner, outcome: &Outcome, now: Instant) {
-        let event = Event::Down {
-            collector: self.url.authority(),
-            cause: outcome.clone(),
-            tries: inner.retry.failures(),
-            next_try: inner.next_try(now),
-            bundles_max: inner.backlog.bundles_max(),
-            calls_lost: inner.calls_lost(),
-        };
-        inner.in_trouble(&event, now);
-    }
-
-    /// Reports an event, unless the like was reported a short time ago.
+    /// Reports an event of the uploader itself, unless the like was reported a short time ago.
     pub(super) fn report(&self, event: &Event, now: Instant) {
-        self.inner.borrow_mut().observer.report(event, now);
+        self.inner.borrow_mut().observer.report(0, event, now);
+    }
+
+    /// Tries all collectors at once: certificates were read again.
+    pub(super) fn try_again(&self, now: Instant) {
+        let mut inner = self.inner.borrow_mut();
+        inner.collectors.end_waits(now);
+        inner.backlog.end_waits();
+        inner.wake_idle();
     }
 
     /// No more bundles will come: deliver what there is, without long waits.
     pub(super) fn stop(&self, now: Instant) {
         let mut inner = self.inner.borrow_mut();
         inner.stopping = true;
-        inner.retry.shorten_waits(now);
+        inner.collectors.shorten_waits(now);
         inner.backlog.end_waits();
         inner.wake_idle();
     }
 
     /// All connections are gone, with the posts that they had started.
     pub(super) fn restart(&self) {
-        self.inner.borrow_mut().backlog.restart();
+        let mut inner = self.inner.borrow_mut();
+        inner.collectors.restart();
+        inner.backlog.restart();
     }
 
     /// Leaves everything that is left to the spool; gives it up where there is none.
@@ -403,25 +311,170 @@ impl Dispatcher {
     }
 }
 
+/// What a post has shown of a collector.
 impl Inner {
-    /// The collector takes nothing, as status and log have it from now on.
-    fn in_trouble(&mut self, event: &Event, now: Instant) {
-        self.is_down = true;
-        self.failed(event, now);
-        self.observer.recorder.set_down(true);
+    fn refused(&mut self, collector: usize, outcome: &Outcome, entry: Entry, now: Instant) {
+        let Some(refusal) = self.refusal(collector, outcome) else {
+            return;
+        };
+        let refusal = Refusal {
+            bytes: entry.bytes(),
+            ..refusal
+        };
+        if let Some(spool) = &self.spool {
+            spool.keep_refused(entry.content());
+        }
+        self.give_up(entry, DropReason::Refused);
+        let calls_lost = self.calls_lost();
+        let event = Event::Refused {
+            refusal,
+            calls_lost,
+        };
+        self.in_trouble(collector, &event, now);
+    }
+
+    /// The collector takes nothing until somebody corrects it or the settings; everything is kept meanwhile.
+    fn is_mendable(&mut self, collector: usize, outcome: &Outcome, now: Instant) {
+        let Some(refusal) = self.refusal(collector, outcome) else {
+            return;
+        };
+        let event = Event::Kept {
+            refusal,
+            next_try: self.next_try(collector, now),
+            instead: self.instead(now),
+            calls_lost: self.calls_lost(),
+        };
+        self.in_trouble(collector, &event, now);
+    }
+
+    /// A bundle was taken with another status than that of a capture URL.
+    fn note_status(&mut self, collector: usize, outcome: &Outcome, now: Instant) {
+        if let Outcome::Status(status, _) = outcome
+            && *status != 204
+            && let Some(refusal) = self.refusal(collector, outcome)
+        {
+            let calls_lost = self.calls_lost();
+            let event = Event::Odd {
+                refusal,
+                calls_lost,
+            };
+            self.observer.report(collector, &event, now);
+        }
+    }
+
+    /// A bundle is divided; one line that is too large alone is lost.
+    fn too_large(&mut self, collector: usize, number: u64, outcome: &Outcome, now: Instant) {
+        let refusal = self.refusal(collector, outcome);
+        let of_entry = |entry: &Entry| {
+            refusal.clone().map(|refusal| Refusal {
+                bytes: entry.bytes(),
+                ..refusal
+            })
+        };
+        if let Some(entry) = self.backlog.divide(number) {
+            let event = of_entry(&entry).map(|refusal| Event::Divided { refusal });
+            // The parts come to the disk before the whole is settled there.
+            self.copy_to_spool(now);
+            self.settled(&entry, State::Divided);
+            self.give_back(entry);
+            self.give_up_excess();
+            if let Some(event) = event {
+                self.observer.report(collector, &event, now);
+            }
+        } else if let Some(entry) = self.backlog.remove(number) {
+            let refusal = of_entry(&entry);
+            self.give_up(entry, DropReason::TooLarge);
+            let Some(refusal) = refusal else { return };
+            let calls_lost = self.calls_lost();
+            let event = Event::TooLarge {
+                refusal,
+                calls_lost,
+            };
+            let one = self.collectors.get_mut(collector);
+            // Nothing that it takes lies between this one and the last: it may be that it takes nothing.
+            if one.is_some_and(Collector::found_too_large) {
+                self.in_trouble(collector, &event, now);
+            } else {
+                self.failed(collector, &event, now);
+            }
+        }
+    }
+
+    /// A bundle was accepted.
+    fn is_up(&mut self, collector: usize, now: Instant) {
+        let one = self.collectors.get_mut(collector);
+        let was_up = one.map_or(Some(true), Collector::accepted);
+        // Most bundles change nothing.
+        if self.observer.recorder.is_down() {
+            self.observer.recorder.set_down(false);
+        }
+        if was_up != Some(true) {
+            self.observer.answers.set_places(self.collectors.places());
+        }
+        if was_up == Some(false) {
+            let event = Event::Up {
+                collector: self.name(collector),
+                calls_lost: self.calls_lost(),
+            };
+            self.observer.report(collector, &event, now);
+        }
+    }
+
+    fn is_down(&mut self, collector: usize, outcome: &Outcome, now: Instant) {
+        let failures = self.collectors.get(collector).map(|one| one.failures());
+        let event = Event::Down {
+            collector: self.name(collector),
+            cause: outcome.clone(),
+            tries: failures.unwrap_or_default(),
+            next_try: self.next_try(collector, now),
+            bundles_max: self.backlog.bundles_max(),
+            instead: self.instead(now),
+            calls_lost: self.calls_lost(),
+        };
+        self.in_trouble(collector, &event, now);
+    }
+
+    /// A collector takes nothing, as status and log have it from now on. The sink is down when no other one takes its place.
+    fn in_trouble(&mut self, collector: usize, event: &Event, now: Instant) {
+        if let Some(one) = self.collectors.get_mut(collector) {
+            one.failed(event.trouble());
+        }
+        self.observer.answers.set_places(self.collectors.places());
+        self.failed(collector, event, now);
+        if self.collectors.are_down() {
+            self.observer.recorder.set_down(true);
+        }
     }
 
     /// Something was not delivered, as status and log have it.
-    fn failed(&mut self, event: &Event, now: Instant) {
+    fn failed(&mut self, collector: usize, event: &Event, now: Instant) {
         let recorder = &self.observer.recorder;
         recorder.failed(Some(event.code()), event.trouble());
-        self.observer.report(event, now);
+        self.observer.report(collector, event, now);
     }
 
-    /// Until the collector is tried again.
-    fn next_try(&self, now: Instant) -> Duration {
-        let at = self.retry.not_before();
-        at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
+    /// What an answer is, if it refuses.
+    fn refusal(&self, collector: usize, outcome: &Outcome) -> Option<Refusal> {
+        self.collectors.get(collector)?.refusal(outcome)
+    }
+
+    /// A collector as messages name it.
+    fn name(&self, collector: usize) -> String {
+        let one = self.collectors.get(collector);
+        one.map_or_else(String::new, |one| one.name().to_owned())
+    }
+
+    /// Until a collector is tried again.
+    fn next_try(&self, collector: usize, now: Instant) -> Duration {
+        let one = self.collectors.get(collector);
+        one.map_or(Duration::ZERO, |one| one.next_try(now))
+    }
+
+    /// The collector that takes bundles now, where another one does not.
+    fn instead(&self, now: Instant) -> Option<String> {
+        self.collectors
+            .instead(now)
+            .map(|one| one.name().to_owned())
     }
 
     fn calls_lost(&self) -> u64 {

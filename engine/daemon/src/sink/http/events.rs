@@ -22,6 +22,8 @@ pub(super) enum Event {
         next_try: Duration,
         /// Bundles that are kept at most.
         bundles_max: usize,
+        /// The collector that takes bundles instead, where there is one.
+        instead: Option<String>,
         /// Calls that this uploader has given up so far.
         calls_lost: u64,
     },
@@ -49,6 +51,8 @@ pub(super) enum Event {
         refusal: Refusal,
         /// Until the next try.
         next_try: Duration,
+        /// The collector that takes bundles instead, where there is one.
+        instead: Option<String>,
         /// Calls that this uploader has given up so far.
         calls_lost: u64,
     },
@@ -139,6 +143,7 @@ impl Event {
 pub(super) fn code_of_failure(cause: &Outcome) -> Code {
     match cause {
         Outcome::Failed(Failure::Tls(_)) => Code::W046,
+        Outcome::Failed(Failure::Proxy(407, _)) => Code::W043,
         Outcome::Failed(_) => Code::W042,
         Outcome::Status(..) | Outcome::Moved(..) => Code::W045,
     }
@@ -153,11 +158,16 @@ impl fmt::Display for Event {
                 tries,
                 next_try,
                 bundles_max,
+                instead,
                 calls_lost,
             } => write!(
                 f,
-                "{collector} {cause} ({tries} {}); keeping up to {bundles_max} bundles, next try in {}; {}",
+                "{collector} {cause} ({tries} {}); {}, next try in {}; {}",
                 if *tries == 1 { "try" } else { "tries" },
+                Meanwhile(
+                    instead.as_deref(),
+                    &format_args!("up to {bundles_max} bundles")
+                ),
                 Brief(*next_try),
                 SoFar(*calls_lost),
             ),
@@ -182,10 +192,12 @@ impl fmt::Display for Event {
             Self::Kept {
                 refusal,
                 next_try,
+                instead,
                 calls_lost,
             } => write!(
                 f,
-                "{refusal}; keeping bundles, next try in {}; {}",
+                "{refusal}; {}, next try in {}; {}",
+                Meanwhile(instead.as_deref(), &"bundles"),
                 Brief(*next_try),
                 SoFar(*calls_lost)
             ),
@@ -285,13 +297,20 @@ impl fmt::Display for Refusal {
             401 | 403 | 407 if self.is_of_page() => {
                 write!(f, "{url} answered {status}: nothing takes calls there")?;
             }
-            401 | 403 | 407 if self.has_credentials => {
+            407 => {
+                return write!(
+                    f,
+                    "{url} answered 407: the proxy does not accept the credentials, or requires some. \
+                     fix: --proxy http://USER:PASSWORD@HOST:PORT"
+                );
+            }
+            401 | 403 if self.has_credentials => {
                 return write!(
                     f,
                     "{url} answered {status}: it does not accept the credentials of --header or of the URL"
                 );
             }
-            401 | 403 | 407 => {
+            401 | 403 => {
                 return write!(
                     f,
                     "{url} answered {status}: it requires credentials. fix: --header 'Authorization: Bearer TOKEN'"
@@ -355,8 +374,27 @@ impl fmt::Display for Failure {
             Self::Connect(error) => f.write_str(error),
             Self::TimedOut(phase) => write!(f, "timed out {phase}"),
             Self::Tls(error) => write!(f, "cannot be reached by TLS: {error}"),
+            Self::Proxy(0, error) => write!(f, "cannot be reached by the proxy: {error}"),
+            Self::Proxy(status, error) => {
+                write!(
+                    f,
+                    "cannot be reached by the proxy, which answered {status}: {error}"
+                )
+            }
             Self::Lost(error) => write!(f, "broke the connection: {error}"),
             Self::Stale => f.write_str("had closed the connection"),
+        }
+    }
+}
+
+/// What becomes of bundles while a collector takes none: they go to another one, or so many are kept.
+struct Meanwhile<'a>(Option<&'a str>, &'a dyn fmt::Display);
+
+impl fmt::Display for Meanwhile<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self(Some(instead), _) => write!(f, "sending to {instead}"),
+            Self(None, kept) => write!(f, "keeping {kept}"),
         }
     }
 }
@@ -459,6 +497,7 @@ mod tests {
             tries: 3,
             next_try,
             bundles_max: 128,
+            instead: None,
             calls_lost: 0,
         }
     }
@@ -545,6 +584,7 @@ mod tests {
         let kept = Event::Kept {
             refusal: refusal("http://x:80/message", 404),
             next_try: Duration::from_secs(4),
+            instead: None,
             calls_lost: 0,
         };
         check(
@@ -552,6 +592,25 @@ mod tests {
             Code::W044,
             "http://x:80/message answered 404: nothing takes calls there; keeping bundles, next try in 4 s; \
              0 calls dropped so far",
+        );
+        let elsewhere = Event::Kept {
+            refusal: refusal("http://x:80/message", 407),
+            next_try: Duration::from_secs(4),
+            instead: Some("y:80".to_owned()),
+            calls_lost: 0,
+        };
+        check(
+            &elsewhere,
+            Code::W043,
+            "http://x:80/message answered 407: the proxy does not accept the credentials, or requires some. \
+             fix: --proxy http://USER:PASSWORD@HOST:PORT; sending to y:80, next try in 4 s; 0 calls dropped so far",
+        );
+        let proxy = Failure::Proxy(503, "it cannot connect".to_owned());
+        check(
+            &down(Outcome::Failed(proxy)),
+            Code::W042,
+            "localhost:7701 cannot be reached by the proxy, which answered 503: it cannot connect (3 tries); \
+             keeping up to 128 bundles, next try in 8 s; 0 calls dropped so far",
         );
         let odd = Event::Odd {
             refusal: refusal("http://x:80/message", 202),

@@ -2,16 +2,18 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
-use super::connection::{headers, outcome_of};
+use super::connection::{headers, outcome_of, server_name};
 use super::events::{Refusal, code_of_failure};
 use super::retry::{Failure, Meaning, Outcome, Retry};
+use super::route::{Route, Way};
 use super::tls;
+use super::tunnel::Head;
 use super::uploader::Config;
 use crate::diagnostic::{Code, system_words};
 use crate::sink::kind::Probe;
@@ -32,15 +34,18 @@ const KEEPS: &str =
     "calls would be kept until this is corrected, and dropped when no more can be kept";
 const COUNTS: &str = "calls would count as delivered";
 
-/// What a capture with these settings would meet.
-pub(super) fn probe(config: &Config) -> Probe {
-    let url = &config.url;
+/// What a capture with these settings would meet at one of its URLs.
+pub(super) fn probe(config: &Config, route: &Route) -> Probe {
+    let url = &route.url;
     let failed = |code: Code, text: String, why: &'static str, fix: &str| Probe {
         topic: TOPIC,
         text: format!("{text} [{code}]"),
         problem: Some((why, fix.to_owned())),
     };
-    let tried = try_it(config).map(|answer| (answer.outcome(), answer.is_of_tls()));
+    let tried = try_it(config, route).and_then(|answer| match tls::refusal_in(&answer.0) {
+        Some(why) => Err(Failure::Tls(why)),
+        None => Ok((answer.outcome(), answer.is_of_tls())),
+    });
     let (outcome, is_of_tls) = match tried {
         Ok((Some(outcome), is_of_tls)) => (outcome, is_of_tls),
         Ok((None, _)) => {
@@ -49,7 +54,7 @@ pub(super) fn probe(config: &Config) -> Probe {
         }
         Err(failure) => (Outcome::Failed(failure), false),
     };
-    let place = url.authority();
+    let place = route.name();
     match &outcome {
         Outcome::Status(204, _) => Probe {
             topic: TOPIC,
@@ -59,6 +64,7 @@ pub(super) fn probe(config: &Config) -> Probe {
         Outcome::Failed(failure) => {
             let fix = match failure {
                 Failure::Tls(_) => "sniffer help W046",
+                Failure::Proxy(..) => "--proxy URL, or --proxy off where none is needed",
                 _ => {
                     "the address as seen from here? a firewall? in a container, localhost is the container"
                 }
@@ -85,14 +91,7 @@ pub(super) fn probe(config: &Config) -> Probe {
             problem: None,
         },
         refused => {
-            let of_post = Refusal {
-                url: url.to_string(),
-                status: 0,
-                location: None,
-                has_credentials: config.has_credentials(),
-                bytes: 0,
-                bundle_bytes: config.bundle_bytes,
-            };
+            let of_post = config.refusal(route);
             let why = match Retry::meaning(refused) {
                 Meaning::Taken => COUNTS,
                 Meaning::Mendable if !config.drops_refused => KEEPS,
@@ -119,38 +118,66 @@ pub(super) fn probe(config: &Config) -> Probe {
     }
 }
 
-fn try_it(config: &Config) -> Result<Answer, Failure> {
-    let url = &config.url;
-    let addresses = (url.host(), url.port())
+/// A stream of any kind.
+trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
+
+fn try_it(config: &Config, route: &Route) -> Result<Answer, Failure> {
+    let Some(hop) = route.hop() else {
+        let socket = route.url.socket().unwrap_or("".as_ref());
+        let stream = UnixStream::connect(socket).map_err(|error| {
+            Failure::Connect(format!("cannot be reached: {}", system_words(&error)))
+        })?;
+        let timeouts = [
+            stream.set_read_timeout(Some(ANSWER_MAX)),
+            stream.set_write_timeout(Some(ANSWER_MAX)),
+        ];
+        return post(config, route, Box::new(stream), timeouts);
+    };
+    let addresses = (hop.host(), hop.port())
         .to_socket_addrs()
         .map_err(|error| Failure::Resolve(system_words(&error)))?;
     let mut failure = Failure::Resolve("none found".to_owned());
     for address in addresses {
         match TcpStream::connect_timeout(&address, CONNECT_MAX) {
-            Ok(stream) => return post(config, stream),
+            Ok(stream) => {
+                let timeouts = [
+                    stream.set_read_timeout(Some(ANSWER_MAX)),
+                    stream.set_write_timeout(Some(ANSWER_MAX)),
+                ];
+                return post(config, route, Box::new(stream), timeouts);
+            }
             Err(error) => {
-                failure = Failure::Connect(format!("cannot be reached: {}", system_words(&error)));
+                let why = format!("cannot be reached: {}", system_words(&error));
+                failure = match &route.way {
+                    Way::Proxy(_) => Failure::Proxy(0, why),
+                    _ => Failure::Connect(why),
+                };
             }
         }
     }
     Err(failure)
 }
 
-fn post(config: &Config, stream: TcpStream) -> Result<Answer, Failure> {
-    let timeouts = [
-        stream.set_read_timeout(Some(ANSWER_MAX)),
-        stream.set_write_timeout(Some(ANSWER_MAX)),
-    ];
+fn post(
+    config: &Config,
+    route: &Route,
+    mut stream: Box<dyn Stream>,
+    timeouts: [io::Result<()>; 2],
+) -> Result<Answer, Failure> {
     for set in timeouts {
         set.map_err(|error| Failure::Lost(system_words(&error)))?;
     }
-    if !config.url.is_https() {
-        return exchange(config, stream);
+    if route.tunnel().is_some() {
+        tunnel(route, &mut stream)?;
+    }
+    if !route.url.is_https() {
+        return exchange(config, route, stream);
     }
     let unusable = |error: String| Failure::Tls(error);
-    let tls = tls::client_config(&config.roots).map_err(|error| unusable(error.to_string()))?;
-    let name = ServerName::try_from(config.url.host().to_owned())
-        .map_err(|error| unusable(error.to_string()))?;
+    let tls = tls::client_config(&config.trust).map_err(|error| unusable(error.to_string()))?;
+    let name = server_name(route, config.server_name.as_deref())?;
     let connection =
         ClientConnection::new(tls, name).map_err(|error| unusable(error.to_string()))?;
     let mut stream = StreamOwned::new(connection, stream);
@@ -161,10 +188,32 @@ fn post(config: &Config, stream: TcpStream) -> Result<Answer, Failure> {
             false => Failure::Tls(tls::words(&error)),
         })?;
     }
-    exchange(config, stream)
+    exchange(config, route, stream)
 }
 
-fn exchange(config: &Config, mut stream: impl Read + Write) -> Result<Answer, Failure> {
+/// Opens a tunnel through the proxy.
+fn tunnel(route: &Route, stream: &mut impl Stream) -> Result<(), Failure> {
+    let lost = |error: io::Error| Failure::Proxy(0, system_words(&error));
+    let sent = stream.write_all(&route.tunnel_request());
+    sent.and_then(|()| stream.flush()).map_err(lost)?;
+    let mut head = Head::default();
+    let mut byte = [0];
+    // A byte at a time: what follows the head belongs to the tunnel.
+    loop {
+        match stream.read(&mut byte) {
+            Ok(1) if !head.take(&byte).1 => {}
+            Ok(_) => return head.opens(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(lost(error)),
+        }
+    }
+}
+
+fn exchange(
+    config: &Config,
+    route: &Route,
+    mut stream: impl Read + Write,
+) -> Result<Answer, Failure> {
     let lost = |error: &io::Error| {
         if is_timeout(error) {
             Failure::TimedOut("waiting for the answer")
@@ -172,8 +221,8 @@ fn exchange(config: &Config, mut stream: impl Read + Write) -> Result<Answer, Fa
             Failure::Lost(system_words(error))
         }
     };
-    let mut request = format!("POST {} HTTP/1.1\r\n", config.url.path_and_query()).into_bytes();
-    for (name, value) in &headers(&config.url, &config.headers) {
+    let mut request = format!("POST {} HTTP/1.1\r\n", route.target()).into_bytes();
+    for (name, value) in &headers(route, &config.headers) {
         request.extend_from_slice(name.as_str().as_bytes());
         request.extend_from_slice(b": ");
         request.extend_from_slice(value.as_bytes());
@@ -188,7 +237,14 @@ fn exchange(config: &Config, mut stream: impl Read + Write) -> Result<Answer, Fa
         match stream.read(&mut piece) {
             Ok(0) => break,
             Ok(count) => answer.0.extend_from_slice(&piece[..count]),
-            Err(error) if answer.0.is_empty() => return Err(lost(&error)),
+            // A socket with a time limit does not go on by itself after a signal.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if answer.0.is_empty() => {
+                return Err(match tls::late_refusal(&error) {
+                    Some(why) => Failure::Tls(why),
+                    None => lost(&error),
+                });
+            }
             Err(_) => break,
         }
     }

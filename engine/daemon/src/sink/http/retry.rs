@@ -28,8 +28,10 @@ pub(super) enum Failure {
     Connect(String),
     /// A connection, or an answer, took too long.
     TimedOut(&'static str),
-    /// The encrypted connection could not be set up.
+    /// The encrypted connection could not be set up, or the certificate of either end is not accepted.
     Tls(String),
+    /// The proxy made no connection: its status, 0 without one, and what that means.
+    Proxy(u16, String),
     /// The connection ended before the answer.
     Lost(String),
     /// A kept connection had been closed by the other end: that is usual, and no sign of a fault of the collector.
@@ -85,6 +87,8 @@ pub(super) struct Retry {
     longest: Duration,
     /// The same after an answer that somebody has to correct.
     longest_refused: Duration,
+    /// The same on request of the collector.
+    longest_asked: Duration,
     /// Bundles are given up at such an answer.
     drops_refused: bool,
 }
@@ -98,6 +102,7 @@ impl Retry {
             random: seed | 1,
             longest: limits::UPLOAD_BACK_OFF_MAX,
             longest_refused: limits::UPLOAD_REFUSED_WAIT_MAX,
+            longest_asked: limits::UPLOAD_RETRY_AFTER_MAX,
             drops_refused,
         }
     }
@@ -125,7 +130,7 @@ impl Retry {
                 let wait = match outcome {
                     Outcome::Failed(_) => Duration::ZERO,
                     // The fault may be that of the bundle.
-                    _ => self.back_off(tries).max(asked.min(self.longest)),
+                    _ => self.back_off(tries).max(asked.min(self.longest_asked)),
                 };
                 Action::Again(collector.max(now + wait))
             }
@@ -169,12 +174,20 @@ impl Retry {
     pub(super) fn shorten_waits(&mut self, now: Instant) {
         self.longest = limits::UPLOAD_BACK_OFF_STOPPING;
         self.longest_refused = limits::UPLOAD_BACK_OFF_STOPPING;
+        self.longest_asked = limits::UPLOAD_BACK_OFF_STOPPING;
+        self.end_wait(now);
+    }
+
+    /// Ends the present wait.
+    pub(super) fn end_wait(&mut self, now: Instant) {
         self.not_before = self.not_before.map(|at| at.min(now));
     }
 
     fn fail(&mut self, asked: Duration, now: Instant) -> Instant {
         self.failures = self.failures.saturating_add(1);
-        let wait = self.back_off(self.failures).max(asked.min(self.longest));
+        let wait = self
+            .back_off(self.failures)
+            .max(asked.min(self.longest_asked));
         let at = now + wait;
         self.not_before = Some(at);
         at
@@ -302,7 +315,7 @@ mod tests {
         );
         assert_eq!(
             Retry::new(1, false).next(&asked(9999), 1, now),
-            Action::Again(now + limits::UPLOAD_BACK_OFF_MAX)
+            Action::Again(now + limits::UPLOAD_RETRY_AFTER_MAX)
         );
     }
 

@@ -258,6 +258,31 @@ impl TcpStream {
         Poll::Ready(Ok(self.received.get(self.read.clone()).unwrap_or_default()))
     }
 
+    /// Sends `request` and gives what is received to `take`, until that has enough. It returns how much it took.
+    pub(super) async fn exchange(
+        mut self,
+        request: &[u8],
+        mut take: impl FnMut(&[u8]) -> (usize, bool),
+    ) -> io::Result<Self> {
+        self.filling.extend_from_slice(request);
+        std::future::poll_fn(|cx| {
+            ready!(self.poll_send(cx, true))?;
+            loop {
+                let bytes = ready!(self.poll_fill(cx))?;
+                if bytes.is_empty() {
+                    return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof)));
+                }
+                let (taken, is_enough) = take(bytes);
+                self.consume(taken);
+                if is_enough {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        })
+        .await?;
+        Ok(self)
+    }
+
     fn consume(&mut self, count: usize) {
         self.read.start = (self.read.start + count).min(self.read.end);
     }

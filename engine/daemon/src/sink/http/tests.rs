@@ -15,15 +15,19 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::uploader::Config;
 use super::*;
+use crate::capture_url::CaptureUrl;
+use crate::config::Proxies;
 use crate::sink::outbox::Outbox;
 use crate::sink::shared::Pool;
 use crate::sink::stats::Detail;
 
+mod failover;
 mod failures;
 mod posts;
 mod spooled;
 mod stopping;
 mod tls;
+mod ways;
 
 /// One request as the server got it.
 #[derive(Clone, Debug)]
@@ -287,7 +291,9 @@ impl Bed {
         spool: Option<spool::Opened>,
         change: impl FnOnce(&mut Config),
     ) -> Self {
-        let mut config = Config::new(CaptureUrl::parse(url).unwrap());
+        let urls = CaptureUrls::parse(url).unwrap();
+        let routes = urls.into_iter().map(|url| Route::new(url, None));
+        let mut config = Config::new(routes.collect());
         config.driver = driver;
         config.seed = 42;
         change(&mut config);

@@ -1,14 +1,14 @@
-//! Encryption: whose certificates are trusted, and what is wrong with one that is not, in words.
+//! Encryption: whose certificates are trusted, who we are, and what is wrong with a certificate that is not accepted, in words.
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError,
@@ -40,23 +40,98 @@ impl Roots {
     }
 }
 
-/// TLS 1.2 and 1.3 with these roots.
-pub(super) fn client_config(roots: &Roots) -> io::Result<Arc<ClientConfig>> {
-    let (store, trusted) = match roots {
+/// Whom the collector's certificate must come from, and our own.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Which authorities may have signed the collector's certificate.
+    pub roots: Roots,
+    /// Our certificate and its key, both as PEM.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl fmt::Debug for Trust {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { roots, identity } = self;
+        write!(f, "Trust({roots:?}, identity: {})", identity.is_some())
+    }
+}
+
+/// The configuration that new connections take, which another thread may replace.
+#[derive(Clone, Debug)]
+pub(super) struct Current(Arc<Mutex<Arc<ClientConfig>>>);
+
+impl Current {
+    pub(super) fn new(trust: &Trust) -> io::Result<Self> {
+        let config = client_config(trust)?;
+        Ok(Self(Arc::new(Mutex::new(config))))
+    }
+
+    pub(super) fn get(&self) -> Arc<ClientConfig> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Takes another one. What cannot be used changes nothing.
+    pub(super) fn replace(&self, trust: &Trust) -> io::Result<()> {
+        let config = client_config(trust)?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        Ok(())
+    }
+}
+
+/// TLS 1.2 and 1.3 with this trust.
+pub(super) fn client_config(trust: &Trust) -> io::Result<Arc<ClientConfig>> {
+    let (store, trusted) = match &trust.roots {
         Roots::System => system(rustls_native_certs::load_native_certs().certs),
         Roots::Certificates(certificates) => system(certificates.clone()),
         Roots::Pem(text) => pem(text)?,
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Verifier::new(store, trusted, &provider)?;
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match &trust.identity {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => {
+            let (chain, key) = identity(chain, key)?;
+            let config = builder.with_client_auth_cert(chain, key);
+            config.map_err(|error| {
+                let words = match error {
+                    Error::InconsistentKeys(_) => {
+                        "the key is not that of the certificate".to_owned()
+                    }
+                    other => other.to_string(),
+                };
+                invalid(format!("the client certificate cannot be used: {words}"))
+            })?
+        }
+    };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+fn invalid(error: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// A certificate with those behind it, and its key.
+fn identity(chain: &[u8], key: &[u8]) -> io::Result<Identity> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
+    let chain = chain.map_err(|error| invalid(format!("the client certificate: {error}")))?;
+    if chain.is_empty() {
+        return Err(invalid("no client certificate in the PEM text".to_owned()));
+    }
+    let key = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|error| invalid(format!("the key of the client certificate: {error}")))?;
+    Ok((chain, key))
 }
 
 type Trusted = Vec<CertificateDer<'static>>;
@@ -71,7 +146,6 @@ fn system(certificates: Trusted) -> (RootCertStore, Trusted) {
 }
 
 fn pem(text: &[u8]) -> io::Result<(RootCertStore, Trusted)> {
-    let invalid = |error: String| io::Error::new(io::ErrorKind::InvalidData, error);
     let mut store = RootCertStore::empty();
     let mut trusted = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(text) {
@@ -329,11 +403,11 @@ pub(super) fn words(error: &io::Error) -> String {
             AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion => {
                 "no version or cipher of TLS in common".to_owned()
             }
-            AlertDescription::CertificateRequired => "it demands a client certificate".to_owned(),
             AlertDescription::UnrecognisedName => {
                 "it does not know this name (server name indication)".to_owned()
             }
-            other => format!("it ended the handshake with the alert {other:?}"),
+            other => refusal(*other)
+                .unwrap_or_else(|| format!("it ended the handshake with the alert {other:?}")),
         },
         (Some(other), _) => other.to_string(),
         (None, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
@@ -343,17 +417,112 @@ pub(super) fn words(error: &io::Error) -> String {
     }
 }
 
+/// Why the other end does not accept our certificate, or the lack of one.
+fn refusal(alert: AlertDescription) -> Option<String> {
+    let why = match alert {
+        AlertDescription::CertificateRequired => return Some(DEMAND.to_owned()),
+        AlertDescription::CertificateExpired => "it has expired",
+        AlertDescription::CertificateRevoked => "it is revoked",
+        AlertDescription::UnknownCA => "its issuer is unknown there",
+        AlertDescription::DecryptError => "a signature is not that of the issuer or the key",
+        AlertDescription::BadCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::AccessDenied => "no reason given",
+        _ => return None,
+    };
+    Some(format!(
+        "it does not accept the client certificate (--tls-cert): {why}"
+    ))
+}
+
+/// What is missing where no certificate of ours was sent.
+const DEMAND: &str = "it demands a client certificate: --tls-cert FILE --tls-key FILE";
+
+/// The same once the handshake is over for us, which in TLS 1.3 is before the other end looks at our certificate: the alert is
+/// then the first that is received.
+pub(super) fn late_refusal(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // An error within an I/O error is no source of it.
+        let inner = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        let inner = inner.and_then(|inner| inner.downcast_ref::<Error>());
+        if let Some(Error::AlertReceived(alert)) = inner.or_else(|| error.downcast_ref()) {
+            return refusal(*alert);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// What nginx has in its answer 400 where it does not accept our certificate, or the lack of one.
+pub(super) fn refusal_in(body: &[u8]) -> Option<String> {
+    let has = |text: &str| body.windows(text.len()).any(|part| part == text.as_bytes());
+    if has("No required SSL certificate was sent") {
+        return Some(DEMAND.to_owned());
+    }
+    has("The SSL certificate error").then(|| {
+        "it does not accept the client certificate (--tls-cert): expired, or not signed by whom it trusts"
+            .to_owned()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn there_are_always_roots_and_a_bad_file_is_refused() {
-        assert!(client_config(&Roots::System).is_ok());
-        assert!(client_config(&Roots::of_system()).is_ok());
-        assert!(client_config(&Roots::Pem(b"nonsense".to_vec())).is_err());
+        let config = |roots| {
+            let identity = None;
+            client_config(&Trust { roots, identity })
+        };
+        assert!(config(Roots::System).is_ok());
+        assert!(config(Roots::of_system()).is_ok());
+        assert!(config(Roots::Pem(b"nonsense".to_vec())).is_err());
         let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        assert!(client_config(&Roots::Pem(broken.to_vec())).is_err());
+        assert!(config(Roots::Pem(broken.to_vec())).is_err());
+    }
+
+    #[test]
+    fn a_client_certificate_has_its_own_key() {
+        let pair = || {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let params = rcgen::CertificateParams::new(["me".to_owned()]).unwrap();
+            let certificate = params.self_signed(&key).unwrap();
+            (
+                certificate.pem().into_bytes(),
+                key.serialize_pem().into_bytes(),
+            )
+        };
+        let (ours, other) = (pair(), pair());
+        let config = |identity: (Vec<u8>, Vec<u8>)| {
+            client_config(&Trust {
+                roots: Roots::System,
+                identity: Some(identity),
+            })
+        };
+        let current = Current::new(&Trust::default()).unwrap();
+        let before = current.get();
+        for (chain, key, expected) in [
+            (&ours.0, &other.1, "not that of the certificate"),
+            (&ours.1, &ours.1, "no client certificate"),
+            (&ours.0, &ours.0, "the key of the client certificate"),
+        ] {
+            let identity = Some((chain.clone(), key.clone()));
+            let roots = Roots::System;
+            let error = current.replace(&Trust { roots, identity }).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+        assert!(Arc::ptr_eq(&before, &current.get()), "as it was");
+        let both = [ours.0.clone(), ours.1.clone()].concat();
+        assert!(
+            config((both.clone(), both)).is_ok(),
+            "one file may have both"
+        );
+        assert!(config(ours).is_ok());
     }
 
     #[test]

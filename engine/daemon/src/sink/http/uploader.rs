@@ -2,6 +2,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -11,18 +12,16 @@ use engine_core::limits::BUNDLE_BYTES;
 use engine_core::uploads::Identity;
 use engine_sys::driver::{Choice, Driver, Kind};
 use hyper::header::{HeaderName, HeaderValue};
-use rustls::ClientConfig;
 
 use super::answers::Answers;
+use super::collectors::{Collector, Collectors};
 use super::connection::{self, Endpoint};
 use super::dispatcher::{Dispatcher, Observer};
 use super::events::{Event, Refusal};
 use super::reactor::{Reactor, Tasks};
-use super::resolve::Resolver;
 use super::retry::Retry;
-use super::tls::{self, Roots};
-use crate::capture_url::CaptureUrl;
-use crate::delegate::Delegate;
+use super::route::Route;
+use super::tls::{self, Trust};
 use crate::limits;
 use crate::sink::backlog::Backlog;
 use crate::sink::outbox::Inboxes;
@@ -33,10 +32,8 @@ use crate::sink::stats::{Recorder, Stats};
 /// How and where to post.
 #[derive(Clone, Debug)]
 pub(super) struct Config {
-    /// Where to.
-    pub(super) url: CaptureUrl,
-    /// Connections are passed over the supervisor, instead of made to an address.
-    pub(super) over_supervisor: bool,
+    /// Where to and by which way, in the order in which that is tried; at least one.
+    pub(super) routes: Vec<Route>,
     /// Connections, and so posts at the same time; at least one.
     pub(super) connections: usize,
     /// Bundles that are kept at most, those in delivery included.
@@ -51,10 +48,10 @@ pub(super) struct Config {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// Who this process is; no marker without.
     pub(super) identity: Option<Arc<Identity>>,
-    /// Which authorities may have signed the collector's certificate.
-    pub(super) roots: Roots,
-    /// Looks up the host; none where that is an address or this machine.
-    pub(super) delegate: Option<Arc<Mutex<Delegate>>>,
+    /// Which authorities may have signed the collector's certificate, and our own.
+    pub(super) trust: Trust,
+    /// The name that the collector's certificate must be for, instead of the URL's host.
+    pub(super) server_name: Option<String>,
     /// Bytes of lines in one bundle, by the settings.
     pub(super) bundle_bytes: usize,
     /// Time from the start of a post after which a missing answer is reported.
@@ -70,14 +67,46 @@ pub(super) struct Config {
 impl Config {
     /// Whether posts have a header that may name a user or a token.
     pub(super) fn has_credentials(&self) -> bool {
-        !self.headers.is_empty() || self.url.authorization().is_some()
+        let has_user = |route: &Route| route.url.authorization().is_some();
+        !self.headers.is_empty() || self.routes.iter().any(has_user)
+    }
+
+    /// The URLs as status and log show them.
+    pub(super) fn place(&self) -> String {
+        let urls = self.routes.iter().map(|route| route.url.to_string());
+        urls.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whether one of them is encrypted.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.routes.iter().any(|route| route.url.is_https())
+    }
+
+    /// What all refusals of one of them have in common.
+    pub(super) fn refusal(&self, route: &Route) -> Refusal {
+        Refusal {
+            url: route.url.to_string(),
+            status: 0,
+            location: None,
+            has_credentials: self.has_credentials(),
+            bytes: 0,
+            bundle_bytes: self.bundle_bytes,
+        }
+    }
+
+    fn collectors(&self) -> Collectors {
+        let collectors = self.routes.iter().zip(0_u64..).map(|(route, index)| {
+            let seed = self.seed.wrapping_add(index);
+            let retry = Retry::new(seed, self.drops_refused);
+            Collector::new(route.name(), self.refusal(route), retry)
+        });
+        Collectors::new(collectors.collect())
     }
 
     /// The usual values.
-    pub(super) fn new(url: CaptureUrl) -> Self {
+    pub(super) fn new(routes: Vec<Route>) -> Self {
         Self {
-            url,
-            over_supervisor: false,
+            routes,
             connections: limits::UPLOAD_CONNECTIONS,
             backlog_bundles: limits::UPLOAD_BUNDLES_MAX,
             backlog_bytes: limits::UPLOAD_BYTES_MAX,
@@ -85,8 +114,8 @@ impl Config {
             answer_max: limits::UPLOAD_ANSWER_MAX,
             headers: Vec::new(),
             identity: None,
-            roots: Roots::System,
-            delegate: None,
+            trust: Trust::default(),
+            server_name: None,
             bundle_bytes: BUNDLE_BYTES,
             silence_max: limits::UPLOAD_SILENCE_MAX,
             driver: Choice::Auto,
@@ -101,6 +130,7 @@ pub(super) struct Uploader {
     stats: Arc<Stats>,
     answers: Arc<Answers>,
     spool: Option<View>,
+    tls: Option<tls::Current>,
     control: Arc<Control>,
     thread: Option<JoinHandle<()>>,
 }
@@ -109,6 +139,8 @@ pub(super) struct Uploader {
 struct Control {
     /// When to stop at the latest.
     stop: Mutex<Option<Instant>>,
+    /// Certificates were read again since this was looked at.
+    has_other_certificates: AtomicBool,
     parker: Arc<Parker>,
 }
 
@@ -131,15 +163,14 @@ impl Uploader {
         inboxes: Inboxes,
         report: impl Fn(&Event) + Send + 'static,
     ) -> io::Result<Self> {
-        let tls = config
-            .url
-            .is_https()
-            .then(|| tls::client_config(&config.roots))
-            .transpose()?;
+        let is_encrypted = config.is_encrypted();
+        let tls = is_encrypted.then(|| tls::Current::new(&config.trust));
+        let tls = tls.transpose()?;
         let stats = Arc::new(Stats::new(inboxes.columns.clone()));
         let answers = Arc::<Answers>::default();
         let control = Arc::new(Control {
             stop: Mutex::new(None),
+            has_other_certificates: AtomicBool::new(false),
             parker: inboxes.parker.clone(),
         });
         let spool = spool.map(|opened| opened.start(inboxes.parker.clone()));
@@ -152,7 +183,7 @@ impl Uploader {
             Box::new(report),
         );
         let thread = {
-            let control = control.clone();
+            let (control, tls) = (control.clone(), tls.clone());
             thread::Builder::new()
                 .name("uploader".to_owned())
                 .spawn(move || {
@@ -169,6 +200,7 @@ impl Uploader {
             stats,
             answers,
             spool: view,
+            tls,
             control,
             thread: Some(thread),
         })
@@ -187,6 +219,22 @@ impl Uploader {
     /// The spool, where there is one.
     pub(super) fn spool(&self) -> Option<View> {
         self.spool.clone()
+    }
+
+    /// Changes the certificates for all connections from now on, and tries at once what waits. What cannot be used changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them.
+    pub(super) fn trust(&self, trust: &Trust) -> io::Result<()> {
+        if let Some(tls) = &self.tls {
+            tls.replace(trust)?;
+            self.control
+                .has_other_certificates
+                .store(true, Ordering::Release);
+            self.control.parker.unpark();
+        }
+        Ok(())
     }
 
     /// Delivers what was pushed, until `deadline` at the latest; the rest is left to the spool, or given up and counted as
@@ -231,7 +279,7 @@ fn wait_for(starting: &Receiver<io::Result<()>>) -> io::Result<()> {
 /// What the thread owns from its start.
 struct Thread {
     config: Config,
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<tls::Current>,
     control: Arc<Control>,
 }
 
@@ -255,20 +303,10 @@ impl Thread {
             inboxes, parker, ..
         } = inboxes;
         observer.opened(driver.kind());
-        let refusal = Refusal {
-            url: self.config.url.to_string(),
-            status: 0,
-            location: None,
-            has_credentials: self.config.has_credentials(),
-            bytes: 0,
-            bundle_bytes: self.config.bundle_bytes,
-        };
         let dispatcher = Dispatcher::new(
-            self.config.url.clone(),
-            refusal,
+            self.config.collectors(),
             Backlog::new(self.config.backlog_bundles, self.config.backlog_bytes),
             spool,
-            Retry::new(self.config.seed, self.config.drops_refused),
             inboxes,
             observer,
         );
@@ -301,17 +339,20 @@ impl Thread {
         let parker = &self.control.parker;
         let reactor = Reactor::new(driver);
         let endpoint = Rc::new(Endpoint {
-            url: self.config.url.clone(),
-            over_supervisor: self.config.over_supervisor,
-            headers: connection::headers(&self.config.url, &self.config.headers),
+            collectors: self
+                .config
+                .routes
+                .iter()
+                .map(|route| connection::Collector::new(route, &self.config.headers))
+                .collect(),
             identity: self.config.identity.clone(),
             tls: self.tls.clone(),
+            server_name: self.config.server_name.clone(),
             connect_max: self.config.connect_max,
             answer_max: self.config.answer_max,
             silence_max: self.config.silence_max,
             dispatcher: dispatcher.clone(),
             reactor: reactor.clone(),
-            resolver: Rc::new(Resolver::new(self.config.delegate.clone())),
         });
         let mut tasks = Tasks::new();
         for _ in 0..self.config.connections.max(1) {
@@ -326,6 +367,10 @@ impl Thread {
                     dispatcher.stop(Instant::now());
                 }
             }
+            let other_certificates = &self.control.has_other_certificates;
+            if other_certificates.swap(false, Ordering::Acquire) {
+                dispatcher.try_again(Instant::now());
+            }
             // After `stop` was read: what was pushed before it is in the backlog when the connections see it.
             dispatcher.collect();
             let ran = tasks.run();
@@ -337,7 +382,8 @@ impl Thread {
             }
             parker.prepare();
             let stopping = stop_at.is_none() && self.control.stop_at().is_some();
-            if !dispatcher.has_new() && !tasks.any_woken() && !stopping {
+            let ordered = stopping || other_certificates.load(Ordering::Relaxed);
+            if !dispatcher.has_new() && !tasks.any_woken() && !ordered {
                 reactor.turn(stop_at)?;
             }
             parker.awake();

@@ -185,36 +185,47 @@ fn an_ipv6_collector_is_reached() {
 
 #[test]
 fn a_plan_holds_what_the_url_needs_and_no_more() {
-    let check = |url: &str, port: u16| {
-        let url = CaptureUrl::parse(url).unwrap();
+    let check = |urls: &str, proxy: Option<&str>, ports: &[u16]| {
+        let urls = CaptureUrls::parse(urls).unwrap();
         let before = Plan::capture(Path::new("/run/s/control"));
         let mut plan = before.clone();
-        Http::new("default".to_owned(), url).plan(&mut plan);
-        assert_eq!(plan.connect, [port]);
+        let mut sink = Http::new("default".to_owned(), urls.clone(), &Proxies::default());
+        let proxy = proxy.map(|proxy| CaptureUrl::parse_proxy(proxy).unwrap());
+        let routes = urls.into_iter().map(|url| Route::new(url, proxy.clone()));
+        sink.config.routes = routes.collect();
+        sink.plan(&mut plan);
+        assert_eq!(plan.connect, ports);
         plan.connect.clear();
         assert_eq!(plan, before);
     };
-    check("http://10.0.0.1:7701/message", 7701);
-    check("http://lake.example/message", 80);
-    check("https://lake.example/message", 443);
+    check("http://10.0.0.1:7701/message", None, &[7701]);
+    check("http://lake.example/message", None, &[80]);
+    check("https://lake.example/message", None, &[443]);
+    check("http://a/ https://b/ http://c:81/", None, &[80, 443, 81]);
+    check("https://lake.example/message", Some("proxy:3128"), &[3128]);
+    // The process that connects to it passes connections on.
+    check("unix:///run/collector.sock", None, &[]);
 }
 
 #[test]
 fn a_probe_posts_an_empty_bundle() {
     let server = Server::start(ok);
-    let mut config = Config::new(CaptureUrl::parse(&url(&server)).unwrap());
+    let mut config = Config::new(vec![Route::new(
+        CaptureUrl::parse(&url(&server)).unwrap(),
+        None,
+    )]);
     config.headers = vec![(
         HeaderName::from_static("x-token"),
         HeaderValue::from_static("t"),
     )];
-    let found = probe::probe(&config);
-    let text = format!("{} answered an empty bundle with 204", config.url);
+    let found = probe::probe(&config, &config.routes[0]);
+    let text = format!("{} answered an empty bundle with 204", config.routes[0].url);
     assert_eq!((found.text, found.problem), (text, None));
     let received = server.received();
     assert_eq!((received.len(), received[0].body.len()), (1, 0));
     assert_eq!(received[0].headers["x-token"], "t");
     drop(server);
-    let found = probe::probe(&config);
+    let found = probe::probe(&config, &config.routes[0]);
     assert!(found.text.ends_with("[W042]"), "{}", found.text);
     assert!(found.problem.is_some());
 }
@@ -236,8 +247,11 @@ fn a_probe_reports_what_calls_would_meet() {
         ("503 Busy", "answered 503 [W045]"),
     ] {
         let server = Server::start(move |_| Answer::Status(line));
-        let config = Config::new(CaptureUrl::parse(&url(&server)).unwrap());
-        let found = probe::probe(&config);
+        let config = Config::new(vec![Route::new(
+            CaptureUrl::parse(&url(&server)).unwrap(),
+            None,
+        )]);
+        let found = probe::probe(&config, &config.routes[0]);
         assert!(found.text.contains(expected), "{line}: {}", found.text);
         assert!(found.problem.is_some(), "{line}");
     }
