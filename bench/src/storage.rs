@@ -17,6 +17,7 @@ use store::bundle::Bundle;
 use store::call::{Query, Range, StatsQuery, TopQuery};
 use store::fields::Field;
 use store::filter::Filter;
+use store::limits::CHUNK_BYTES;
 use store::sender::Sender;
 
 use crate::seed::Seed;
@@ -200,6 +201,9 @@ fn ingest(
         each as f64 / bytes,
         together as f64 / bytes
     );
+    for level in [1, 3, 6, 9] {
+        compression(&sample, level)?;
+    }
     let mut lines = Lines::new(options, start_ms);
     let is_over = Arc::new(AtomicBool::new(false));
     let page = {
@@ -240,6 +244,31 @@ fn ingest(
         "| disk | {:.0} B a call | | {:.3} of the line |",
         totals.database_bytes as f64 / stored as f64,
         totals.database_bytes as f64 / bytes as f64
+    );
+    Ok(())
+}
+
+/// A row for a level of compression, of lines as the store puts them together.
+fn compression(sample: &str, level: i32) -> Result<()> {
+    let chunks: Vec<&[u8]> = sample.as_bytes().chunks(CHUNK_BYTES).collect();
+    let start = Instant::now();
+    let mut packed = Vec::new();
+    for chunk in &chunks {
+        packed.push(zstd::bulk::compress(chunk, level)?);
+    }
+    let packing = start.elapsed();
+    let start = Instant::now();
+    for chunk in &packed {
+        zstd::bulk::decompress(chunk, CHUNK_BYTES)?;
+    }
+    let unpacking = start.elapsed();
+    let megabytes = sample.len() as f64 / 1e6;
+    let bytes: usize = packed.iter().map(Vec::len).sum();
+    println!(
+        "| chunks of lines, level {level} | {:.0} MB/s | | {:.3} of the lines, unpacked at {:.0} MB/s |",
+        megabytes / packing.as_secs_f64(),
+        bytes as f64 / sample.len() as f64,
+        megabytes / unpacking.as_secs_f64()
     );
     Ok(())
 }

@@ -253,7 +253,16 @@ pub const TRANSACTION_OTHERS_LINES_MAX: usize = 8_192;
 /// few blocks.
 pub const BLOCK_CALLS_MAX: usize = 4_096;
 
-/// Blocks of less than a quarter of that, in a row, that are merged into one: a query reads each.
+/// Bytes of the dictionaries of a block, after which it ends: several times what ordinary calls have.
+pub const BLOCK_TEXT_BYTES: usize = 4 << 20;
+
+/// Bytes of the lines of a block, after which it ends: a search looks at its time after each block.
+pub const BLOCK_LINES_BYTES: u64 = 64 << 20;
+
+/// Bytes of lines that one search unpacks and holds at a time, or one chunk.
+pub const SEARCH_BATCH_BYTES: usize = 16 << 20;
+
+/// Small blocks in a row, before they are merged into one: a query reads each.
 pub const BLOCKS_SMALL_MAX: usize = 16;
 
 /// Names of facts that have a column in one block; the values of further ones are found in the lines alone.
@@ -266,7 +275,7 @@ pub const BLOCK_INLINE_BYTES: usize = 48;
 pub const CHUNK_BYTES: usize = 128 << 10;
 
 /// Combinations of host, endpoint, operation, method, status, appliance and VNI that calls are counted by, for each minute; past it
-/// new ones are counted as one endpoint. About 500 bytes each, in memory and in the database.
+/// new ones are counted as one endpoint, and so are those with a text of more than 256 bytes. In memory and in the database each has its texts.
 pub const MINUTE_KEYS_MAX: usize = 20_000;
 
 /// Rows of counts by the minute, about 100 bytes each; past it the oldest minutes are deleted.

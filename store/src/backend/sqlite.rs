@@ -1,8 +1,8 @@
 //! Calls in one SQLite file.
 //!
 //! One thread writes (`writer`), a few connections read (`reader`). Calls have numbers in their order of arrival. They are kept in
-//! blocks, column by column (`block`), and their lines in chunks, compressed (`chunk`): a row for each call in a table with an
-//! index for each column took five times the room, and half of the rate. What is counted by the minute is in `minutes`.
+//! blocks, column by column (`block`), and their lines in chunks, compressed (`chunk`): a query on any column reads little, and
+//! there is no index that every insert would change. What is counted by the minute is in `minutes`.
 //!
 //! An id has the number of the call and its time, which together are its place in the list.
 
@@ -182,7 +182,8 @@ impl Backend for Sqlite {
 }
 
 impl Sqlite {
-    /// The place that an id is of. One of an earlier version has no time: that of its call, or of the oldest that is left, counts.
+    /// The place that an id is of. One of an earlier version has no time: that of its call counts, and where that was deleted, the
+    /// place is behind the oldest.
     async fn place(&self, id: Option<&CallId>) -> Result<Option<Place>, Failure> {
         let Some(id) = id else { return Ok(None) };
         let Id { arrival, time_ms } = Id::parse(id).ok_or_else(|| not_ours(id))?;

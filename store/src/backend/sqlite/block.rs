@@ -153,6 +153,8 @@ pub(super) struct Head {
     pub(super) first: u64,
     pub(super) last: u64,
     pub(super) rows: usize,
+    /// Bytes of the dictionaries of its texts.
+    pub(super) text_bytes: usize,
     columns: Vec<ColumnHead>,
 }
 
@@ -168,7 +170,7 @@ struct ColumnHead {
 }
 
 /// What [`Head::read`] reads, in this order.
-pub(super) const HEAD: &str = "id, first, last, rows, head";
+pub(super) const HEAD: &str = "id, first, last, rows, text_bytes, head";
 
 impl Head {
     pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
@@ -177,9 +179,10 @@ impl Head {
             first: unsigned(row.get(1)?),
             last: unsigned(row.get(2)?),
             rows: usize::try_from(row.get::<_, i64>(3)?).unwrap_or_default(),
+            text_bytes: usize::try_from(row.get::<_, i64>(4)?).unwrap_or_default(),
             columns: Vec::new(),
         };
-        let mut bytes = row.get_ref(4)?.as_blob().unwrap_or_default();
+        let mut bytes = row.get_ref(5)?.as_blob().unwrap_or_default();
         while let Some((&number, rest)) = bytes.split_first() {
             bytes = rest;
             let mut some = |length: u64| {
@@ -262,12 +265,13 @@ impl Head {
         let time = self.extent(Number::Time);
         transaction
             .prepare_cached(
-                "INSERT INTO blocks (first, last, rows, oldest_ms, newest_ms, head) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO blocks (first, last, rows, text_bytes, oldest_ms, newest_ms, head) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?
             .execute(params![
                 signed(self.first),
                 signed(self.last),
                 signed(self.rows as u64),
+                signed(self.text_bytes as u64),
                 time.least,
                 time.most,
                 self.encode()

@@ -5,13 +5,14 @@
 -- Calls, some thousand in a row, column by column; a call has a number in the order of arrival that is never used again.
 -- `sniffer query` reads them as a table of calls (docs/schema.md has how the columns are written).
 CREATE TABLE blocks (
-    id        INTEGER PRIMARY KEY AUTOINCREMENT,
-    first     INTEGER NOT NULL, -- number of its first call
-    last      INTEGER NOT NULL,
-    rows      INTEGER NOT NULL, -- calls in it
-    oldest_ms INTEGER NOT NULL, -- time of its oldest call, Unix
-    newest_ms INTEGER NOT NULL,
-    head      BLOB NOT NULL     -- its columns: least and largest number, and those that are short
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    first      INTEGER NOT NULL, -- number of its first call
+    last       INTEGER NOT NULL,
+    rows       INTEGER NOT NULL, -- calls in it
+    text_bytes INTEGER NOT NULL, -- of the dictionaries of its texts
+    oldest_ms  INTEGER NOT NULL, -- time of its oldest call, Unix
+    newest_ms  INTEGER NOT NULL,
+    head       BLOB NOT NULL     -- its columns: least and largest number, and those that are short
 );
 CREATE UNIQUE INDEX blocks_first ON blocks (first);
 CREATE TABLE columns (

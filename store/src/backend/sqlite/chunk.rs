@@ -145,20 +145,23 @@ impl Packed {
         Ok(found.filter(|chunk| arrival < chunk.end()))
     }
 
-    /// The chunks that cover some number from `first` to `last`, in their order.
-    pub(super) fn between(
+    /// First number, the one behind the last, and bytes of the lines of the chunks that cover some number from `first` to `last`,
+    /// in their order.
+    pub(super) fn places(
         connection: &Connection,
         first: u64,
         last: u64,
-    ) -> rusqlite::Result<Vec<Self>> {
+    ) -> rusqlite::Result<Vec<(u64, u64, usize)>> {
         let mut select = connection.prepare_cached(
-            "SELECT first, rows, bytes, data FROM lines
+            "SELECT first, rows, bytes FROM lines
              WHERE first >= coalesce((SELECT max(first) FROM lines WHERE first <= ?1), 0) AND first <= ?2 ORDER BY first",
         )?;
-        let chunks = select.query_map([signed(first), signed(last)], Self::read)?;
-        chunks
-            .filter(|chunk| chunk.as_ref().map_or(true, |chunk| chunk.end() > first))
-            .collect()
+        let places = select.query_map([signed(first), signed(last)], |row| {
+            let first = unsigned(row.get(0)?);
+            let bytes = usize::try_from(row.get::<_, i64>(2)?).unwrap_or(usize::MAX);
+            Ok((first, first.saturating_add(unsigned(row.get(1)?)), bytes))
+        })?;
+        places.collect()
     }
 
     pub(super) fn end(&self) -> u64 {

@@ -7,7 +7,6 @@ use super::chunk::Lines;
 use super::merge;
 use super::minutes::Minutes;
 use crate::endpoint::Endpoints;
-use crate::limits::BLOCK_CALLS_MAX;
 use crate::line::Columns;
 
 /// The database, and what is kept in memory between two transactions.
@@ -78,7 +77,7 @@ impl Parts {
         self.minutes.add(transaction, &call)?;
         self.rows.push(self.newest, sender, line.len(), &call);
         self.lines.push(transaction, self.newest, line)?;
-        if self.rows.len() >= BLOCK_CALLS_MAX {
+        if self.rows.is_full() {
             self.rows.write(transaction)?;
         }
         Ok(())

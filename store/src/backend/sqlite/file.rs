@@ -89,8 +89,8 @@ pub(super) fn open_reader(folder: &Path) -> rusqlite::Result<Connection> {
 
 fn configure(connection: &Connection) -> anyhow::Result<()> {
     connection.busy_timeout(BUSY_WAIT)?;
-    // Both only take effect in a file without tables, so they come first. A usual line has two to four kilobytes and would
-    // leave a third of SQLite's default pages of 4 KiB unused.
+    // Both only take effect in a file without tables, so they come first. Most rows are columns
+    // and chunks of many kilobytes.
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;

@@ -16,7 +16,7 @@ use crate::fields::Field;
 use crate::filter::names::{ANNOTATION, Source};
 use crate::filter::tree::{Comparison, Constant, Order, Test};
 use crate::filter::{Expression, Filter, Value};
-use crate::limits::SEARCH_THREADS;
+use crate::limits::{SEARCH_BATCH_BYTES, SEARCH_THREADS};
 use crate::line::{APART, Columns};
 
 /// Whether a call matches; in this order `and` is the least of two, and `or` the largest.
@@ -281,25 +281,32 @@ pub(super) fn search(
     let (Some(&first), Some(&last)) = (arrivals.first(), arrivals.last()) else {
         return Ok(Vec::new());
     };
-    let chunks = if rows.len() * 8 < block.rows() {
-        // Few calls are in few chunks.
-        let mut chunks: Vec<Packed> = Vec::new();
-        for &arrival in &arrivals {
-            if chunks.last().is_none_or(|chunk| arrival >= chunk.end()) {
-                chunks.extend(Packed::of(connection, arrival)?);
+    let mut matching = Vec::new();
+    let mut batch = Vec::new();
+    let mut bytes = 0;
+    let mut examine = |batch: &mut Vec<Packed>| -> anyhow::Result<()> {
+        for (at, line) in candidates(batch, &arrivals, filter.expression())? {
+            let row = rows[at];
+            if filter.matches_known(&columns(block, senders, row)?, &line) {
+                matching.push(row);
             }
         }
-        chunks
-    } else {
-        Packed::between(connection, first, last)?
+        batch.clear();
+        Ok(())
     };
-    let mut matching = Vec::new();
-    for (at, line) in candidates(&chunks, &arrivals, filter.expression())? {
-        let row = rows[at];
-        if filter.matches_known(&columns(block, senders, row)?, &line) {
-            matching.push(row);
+    for (first, end, of_chunk) in Packed::places(connection, first, last)? {
+        let next = arrivals.partition_point(|&arrival| arrival < first);
+        if arrivals.get(next).is_none_or(|&arrival| arrival >= end) {
+            continue;
         }
+        if bytes + of_chunk > SEARCH_BATCH_BYTES {
+            examine(&mut batch)?;
+            bytes = 0;
+        }
+        batch.extend(Packed::of(connection, first)?);
+        bytes += of_chunk;
     }
+    examine(&mut batch)?;
     Ok(matching)
 }
 

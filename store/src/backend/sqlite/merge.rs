@@ -5,12 +5,15 @@
 
 use rusqlite::Transaction;
 
-use super::block::{Block, HEAD, Head, Rows};
+use super::block::{Block, HEAD, Head, Number, Rows};
 use super::chunk::{self, Lines};
-use crate::limits::{BLOCK_CALLS_MAX, BLOCKS_SMALL_MAX};
+use crate::limits::{BLOCK_CALLS_MAX, BLOCK_LINES_BYTES, BLOCK_TEXT_BYTES, BLOCKS_SMALL_MAX};
 
 /// Sizes below which blocks are merged.
 const STEPS: [usize; 3] = [BLOCK_CALLS_MAX / 64, BLOCK_CALLS_MAX / 8, BLOCK_CALLS_MAX];
+
+/// Calls that are merged before the text is measured.
+const MERGED_AT_ONCE: usize = 512;
 
 /// Merges the last blocks where it is time to.
 pub(super) fn last(transaction: &Transaction<'_>, lines: &mut Lines) -> anyhow::Result<()> {
@@ -22,7 +25,8 @@ pub(super) fn last(transaction: &Transaction<'_>, lines: &mut Lines) -> anyhow::
         .query_map([], Head::read)?
         .collect::<Result<_, _>>()?;
     for step in STEPS.into_iter().rev() {
-        let small = heads.iter().take_while(|head| head.rows < step).count();
+        let is_small = |head: &&Head| head.rows < step && !is_heavy(head);
+        let small = heads.iter().take_while(is_small).count();
         let run = &heads[..small];
         let calls: usize = run.iter().map(|head| head.rows).sum();
         if run.len() >= 2 && (run.len() >= BLOCKS_SMALL_MAX * 2 || calls >= step) {
@@ -32,6 +36,13 @@ pub(super) fn last(transaction: &Transaction<'_>, lines: &mut Lines) -> anyhow::
     Ok(())
 }
 
+/// Whether a block of few calls is not small: it is full of text, or its lines may be long. Merging would end at it.
+fn is_heavy(head: &Head) -> bool {
+    let longest = u64::try_from(head.extent(Number::LineBytes).most).unwrap_or_default();
+    head.text_bytes >= BLOCK_TEXT_BYTES / 2
+        || longest.saturating_mul(head.rows as u64) >= BLOCK_LINES_BYTES / 2
+}
+
 /// Merges blocks, of which the last comes first.
 fn merge(transaction: &Transaction<'_>, lines: &mut Lines, run: &[Head]) -> anyhow::Result<()> {
     let mut rows = Rows::default();
@@ -39,10 +50,11 @@ fn merge(transaction: &Transaction<'_>, lines: &mut Lines, run: &[Head]) -> anyh
         let block = Block::new(transaction, head);
         let mut from = 0;
         while from < head.rows {
-            let end = head.rows.min(from + BLOCK_CALLS_MAX - rows.len());
+            let room = BLOCK_CALLS_MAX - rows.len();
+            let end = head.rows.min(from + room.min(MERGED_AT_ONCE));
             rows.extend(&block, &(from..end).collect::<Vec<_>>())?;
             from = end;
-            if rows.len() >= BLOCK_CALLS_MAX {
+            if rows.is_full() {
                 rows.write(transaction)?;
             }
         }

@@ -18,6 +18,9 @@ use crate::line::Columns;
 
 const MINUTE_MS: i64 = 60_000;
 
+/// Bytes of a text that calls are counted by.
+const TEXT_BYTES_MAX: usize = 256;
+
 /// What calls are counted by.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Key {
@@ -32,6 +35,16 @@ struct Key {
 
 impl Key {
     fn of(call: &Columns) -> Self {
+        let texts = [
+            &call.host,
+            &call.endpoint,
+            &call.operation,
+            &call.method,
+            &call.appliance,
+        ];
+        if texts.iter().any(|text| text.len() > TEXT_BYTES_MAX) {
+            return Self::other(call.status);
+        }
         Self {
             host: call.host.clone(),
             endpoint: call.endpoint.clone(),
@@ -40,6 +53,15 @@ impl Key {
             appliance: call.appliance.clone(),
             status: call.status,
             vni: call.vni,
+        }
+    }
+
+    /// What is counted with no other.
+    fn other(status: Option<i64>) -> Self {
+        Self {
+            endpoint: OTHER.into(),
+            status: status.filter(|status| (100..=599).contains(status)),
+            ..Self::default()
         }
     }
 
@@ -146,12 +168,8 @@ impl Minutes {
                 let keys: i64 = transaction
                     .prepare_cached("SELECT count(*) FROM minute_keys")?
                     .query_row([], |row| row.get(0))?;
-                let other = Key {
-                    endpoint: OTHER.into(),
-                    status: key.status,
-                    ..Key::default()
-                };
-                if keys >= MINUTE_KEYS_MAX as i64 && key != other && key.endpoint != OTHER {
+                let other = Key::other(key.status);
+                if keys >= MINUTE_KEYS_MAX as i64 && key != other {
                     return self.key(transaction, other);
                 }
                 transaction

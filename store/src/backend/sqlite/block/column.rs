@@ -338,6 +338,11 @@ impl TextsBuilder {
         self.texts.codes.len()
     }
 
+    /// Bytes of the dictionary.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.texts.text.len()
+    }
+
     pub(crate) fn texts(&self) -> &Texts {
         &self.texts
     }

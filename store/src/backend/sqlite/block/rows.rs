@@ -8,9 +8,11 @@ use rusqlite::Transaction;
 use super::column::{Extent, NONE, TextsBuilder, encode_numbers};
 use super::{
     ALL_TEXTS, Block, ColumnHead, FIRST_FACT, FIRST_TEXT, Head, MARK_FACTS_CUT, MARK_MASKED,
-    NUMBERS, Number, TEXTS, WHOLE, signed,
+    NUMBERS, Number, TEXTS, WHOLE, signed, unsigned,
 };
-use crate::limits::{BLOCK_FACTS_MAX, BLOCK_INLINE_BYTES};
+use crate::limits::{
+    BLOCK_CALLS_MAX, BLOCK_FACTS_MAX, BLOCK_INLINE_BYTES, BLOCK_LINES_BYTES, BLOCK_TEXT_BYTES,
+};
 use crate::line::Columns;
 
 /// Facts that have a column say that something of the call is missing: cut at a bound, or replaced.
@@ -28,11 +30,26 @@ pub(in super::super) struct Rows {
     numbers: [Vec<i64>; NUMBERS],
     texts: [TextsBuilder; TEXTS],
     facts: BTreeMap<String, TextsBuilder>,
+    /// Sum of the lines' lengths.
+    line_bytes: u64,
 }
 
 impl Rows {
     pub(in super::super) fn len(&self) -> usize {
         self.arrivals.len()
+    }
+
+    /// Whether it is time to write them.
+    pub(in super::super) fn is_full(&self) -> bool {
+        self.len() >= BLOCK_CALLS_MAX
+            || self.text_bytes() >= BLOCK_TEXT_BYTES
+            || self.line_bytes >= BLOCK_LINES_BYTES
+    }
+
+    /// Bytes of all dictionaries.
+    fn text_bytes(&self) -> usize {
+        let columns = self.texts.iter().chain(self.facts.values());
+        columns.map(TextsBuilder::text_bytes).sum()
     }
 
     /// Adds a call, which arrived after those that are there.
@@ -45,6 +62,7 @@ impl Rows {
     ) {
         let rows = self.len();
         self.arrivals.push(arrival);
+        self.line_bytes += line_bytes as u64;
         let mut marks = if call.are_facts_cut {
             MARK_FACTS_CUT
         } else {
@@ -55,7 +73,8 @@ impl Rows {
                 marks |= MARK_MASKED;
             }
             if !self.facts.contains_key(name) {
-                if self.facts.len() >= BLOCK_FACTS_MAX {
+                // The head of a block has one byte for the length of a name.
+                if self.facts.len() >= BLOCK_FACTS_MAX || name.len() > usize::from(u8::MAX) {
                     marks |= MARK_FACTS_CUT;
                     continue;
                 }
@@ -127,6 +146,9 @@ impl Rows {
             let numbers = block.column_of_numbers(index as u8)?;
             column.extend(rows.iter().filter_map(|&row| numbers.get(row)));
         }
+        let line_bytes = block.numbers(Number::LineBytes)?;
+        let line_bytes = rows.iter().filter_map(|&row| line_bytes.get(row));
+        self.line_bytes += line_bytes.map(|&bytes| unsigned(bytes)).sum::<u64>();
         for (column, kind) in self.texts.iter_mut().zip(ALL_TEXTS) {
             column.extend(&*block.texts(kind)?, rows.iter().copied());
         }
@@ -183,6 +205,7 @@ impl Rows {
             first,
             last,
             rows: rows.arrivals.len(),
+            text_bytes: rows.text_bytes(),
             columns: Vec::new(),
         };
         let mut outside = Vec::new();
@@ -331,5 +354,24 @@ mod tests {
         assert!(!block.columns(0).expect("reads").are_facts_cut);
         assert!(block.columns(BLOCK_FACTS_MAX).expect("reads").are_facts_cut);
         assert_eq!(head.facts().count(), BLOCK_FACTS_MAX);
+        for (length, is_cut) in [(255, false), (256, true)] {
+            let mut rows = Rows::default();
+            let facts = [("a", "1"), (&"n".repeat(length)[..], "2"), ("z", "3")];
+            rows.push(1000 + length as u64, 1, 1, &call("", "", "", &facts));
+            let head = rows.write(&transaction).expect("writes").expect("calls");
+            let head = transaction
+                .query_row(
+                    &format!("SELECT {} FROM blocks WHERE id = ?1", super::super::HEAD),
+                    [head.id],
+                    Head::read,
+                )
+                .expect("reads");
+            let block = Block::new(&transaction, &head);
+            let columns = block.columns(0).expect("reads");
+            assert_eq!(
+                (columns.are_facts_cut, columns.fact_of("z")),
+                (is_cut, Some("3"))
+            );
+        }
     }
 }
