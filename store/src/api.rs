@@ -1,20 +1,28 @@
-//! The API beneath the page, stable within `v1`: JSON, read only.
+//! The API beneath the page, stable within `v1`: JSON. All of it reads, but for deletion.
 //!
-//! - `GET /api/v1/calls?filter=&before=&after=&limit=`: [`Page`], newest first
-//! - `GET /api/v1/calls/{id}`: one call with its details and its line
+//! - `GET /api/v1/calls?filter=&before=&after=&from=&to=&limit=`: [`Page`], newest first
+//! - `GET /api/v1/calls/{id}`: one call with its details and its line; `.../har` and `.../curl` as a file
+//! - `GET /api/v1/stats`, `/api/v1/top`: see [`crate::statistics`]
+//! - `GET /api/v1/export`: see [`crate::export`]
 //! - `GET /api/v1/status`: [`Status`]
 //! - `GET /api/v1/stream?filter=&after=`: server-sent events, see [`crate::stream`]
+//! - `POST /api/v1/query`: see [`crate::sql`]
+//! - `POST /api/v1/delete`: see [`crate::deletion`]
+//! - `GET /api/v1/openapi.json`: all of this for programs
+//!
+//! Answers about several calls have a `coverage`: what they are based on, and what is missing.
 //!
 //! `id`, `before`, `after`, `next` and `newest` are opaque texts: take them from one answer, put them into the next request.
 //! `before` and `after` of the list are ids of calls; `after` of the stream is a `newest`.
 //!
-//! An error is `{"error": "a sentence"}`, with the `position` in bytes where it is about a filter. 503 is the store's own
+//! An error is `{"error": "a sentence"}`, with `position`, `end` (in bytes) and `guess` where it is about a filter. 503 is the store's own
 //! trouble and carries `Retry-After`.
 
+use std::hash::RandomState;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{self, Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -25,11 +33,12 @@ use tokio::sync::{Semaphore, watch};
 use crate::answer;
 use crate::backend::any::AnyBackend;
 use crate::backend::{Backend, Failure, Health, Retention};
-use crate::call::{Arrival, Call, CallId, NotAnId, Page, Query, Range, Totals};
+use crate::call::{Arrival, Call, CallId, NotAnId, Page, Query, Totals};
 use crate::capture::CaptureHandler;
 use crate::clock::unix_ms;
 use crate::filter::{self, Filter};
-use crate::limits::{LIST_CALLS_DEFAULT, LIST_CALLS_MAX, STREAMS_MAX};
+use crate::limits::{EXPORTS_MAX, LIST_CALLS_DEFAULT, LIST_CALLS_MAX, STREAMS_MAX};
+use crate::parameters::{Count, Time, range};
 use crate::places::Places;
 
 /// The state of the routes.
@@ -37,6 +46,10 @@ use crate::places::Places;
 pub(crate) struct Api {
     pub(crate) backend: AnyBackend,
     pub(crate) streams: Arc<Semaphore>,
+    pub(crate) exports: Arc<Semaphore>,
+    pub(crate) queries: Arc<Semaphore>,
+    /// Makes the confirmations of deletions, which are good in this process.
+    pub(crate) confirmations: RandomState,
     pub(crate) stopped: watch::Receiver<bool>,
     capture: CaptureHandler,
     places: [Arc<Places>; 3],
@@ -54,10 +67,12 @@ impl Api {
         capture_url: String,
         stopped: watch::Receiver<bool>,
     ) -> Self {
-        let streams = Arc::new(Semaphore::new(STREAMS_MAX));
         Self {
             backend,
-            streams,
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
+            queries: Arc::new(Semaphore::new(1)),
+            confirmations: RandomState::new(),
             stopped,
             capture,
             places,
@@ -77,8 +92,8 @@ pub(crate) enum ApiError {
     Filter(filter::Error),
     /// No call has this id, or not any more.
     NoCall(CallId),
-    /// Too many streams are open.
-    Streams,
+    /// As many of these requests are answered as may be at a time.
+    Busy(String),
     /// The backend did not answer.
     Backend(Failure),
 }
@@ -91,6 +106,12 @@ impl From<filter::Error> for ApiError {
 
 impl From<QueryRejection> for ApiError {
     fn from(rejection: QueryRejection) -> Self {
+        Self::Parameter(reason(&rejection).unwrap_or_else(|| rejection.body_text()))
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
         Self::Parameter(reason(&rejection).unwrap_or_else(|| rejection.body_text()))
     }
 }
@@ -122,16 +143,18 @@ impl IntoResponse for ApiError {
             Self::Parameter(text) => (StatusCode::BAD_REQUEST, json!({ "error": text })),
             Self::Filter(error) => (
                 StatusCode::BAD_REQUEST,
-                json!({ "error": error.to_string(), "position": error.position }),
+                json!({
+                    "error": error.to_string(),
+                    "position": error.position,
+                    "end": error.end,
+                    "guess": error.guess(),
+                }),
             ),
             Self::NoCall(id) => (
                 StatusCode::NOT_FOUND,
                 json!({ "error": format!("call {id} is not stored (the oldest calls are deleted when the store is full)") }),
             ),
-            Self::Streams => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                json!({ "error": format!("{STREAMS_MAX} pages are open already") }),
-            ),
+            Self::Busy(text) => (StatusCode::SERVICE_UNAVAILABLE, json!({ "error": text })),
             Self::Backend(failure) => (
                 answer::status(&failure),
                 json!({ "error": failure.to_string() }),
@@ -142,9 +165,9 @@ impl IntoResponse for ApiError {
 }
 
 /// JSON that no cache may keep.
-type Answer<T> = Result<([(header::HeaderName, &'static str); 1], Json<T>), ApiError>;
+pub(crate) type Answer<T> = Result<([(header::HeaderName, &'static str); 1], Json<T>), ApiError>;
 
-fn fresh<T>(value: T) -> Answer<T> {
+pub(crate) fn fresh<T>(value: T) -> Answer<T> {
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(value)))
 }
 
@@ -154,21 +177,9 @@ pub(crate) struct ListQuery {
     filter: String,
     before: Option<CallId>,
     after: Option<CallId>,
-    limit: Option<Limit>,
-}
-
-/// How many calls are wanted.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "String")]
-struct Limit(usize);
-
-impl TryFrom<String> for Limit {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let expected = |_| format!("expected a number from 1 to {LIST_CALLS_MAX}, not {text:?}");
-        text.parse().map(Self).map_err(expected)
-    }
+    from: Option<Time>,
+    to: Option<Time>,
+    limit: Option<Count<LIST_CALLS_MAX>>,
 }
 
 pub(crate) async fn calls(
@@ -178,13 +189,10 @@ pub(crate) async fn calls(
     let extract::Query(query) = query?;
     let query = Query {
         filter: Filter::parse(&query.filter)?,
-        range: Range::default(),
+        range: range(query.from, query.to),
         before: query.before,
         after: query.after,
-        limit: query
-            .limit
-            .map_or(LIST_CALLS_DEFAULT, |Limit(calls)| calls)
-            .clamp(1, LIST_CALLS_MAX),
+        limit: query.limit.map_or(LIST_CALLS_DEFAULT, Count::get),
     };
     fresh(api.backend.list(query).await?)
 }
@@ -193,9 +201,16 @@ pub(crate) async fn call(
     State(api): State<Api>,
     id: Result<Path<CallId>, PathRejection>,
 ) -> Answer<Call> {
+    fresh(find(&api, id).await?)
+}
+
+pub(crate) async fn find(
+    api: &Api,
+    id: Result<Path<CallId>, PathRejection>,
+) -> Result<Call, ApiError> {
     let Path(id) = id?;
     let call = api.backend.call(id.clone()).await?;
-    fresh(call.ok_or(ApiError::NoCall(id))?)
+    call.ok_or(ApiError::NoCall(id))
 }
 
 /// Health and totals.

@@ -13,6 +13,7 @@ use crate::fields::Field;
 use crate::filter::Filter;
 use crate::histogram::Histogram;
 use crate::limits::ID_BYTES_MAX;
+use crate::line::Columns;
 
 /// A text that cannot be an id or a place of any backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +140,34 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// The row of a call.
+    pub fn of(id: CallId, call: Columns) -> Self {
+        Self {
+            id,
+            time_ms: call.time_ms,
+            received_ms: call.received_ms,
+            now_ms: call.now_ms,
+            interval_ms: call.interval_ms,
+            method: call.method,
+            url: call.url,
+            host: call.host,
+            path: call.path,
+            status: call.status,
+            request_bytes: call.request_bytes,
+            response_bytes: call.response_bytes,
+            content_type: call.content_type,
+            note: call.note,
+            first_byte_ms: call.first_byte_ms,
+            endpoint: call.endpoint,
+            operation: call.operation,
+            protocol: call.protocol,
+            vni: call.vni,
+            client: call.client,
+            server: call.server,
+            appliance: call.appliance,
+        }
+    }
+
     /// Bytes of its texts, which are what a row may have many of.
     pub fn text_bytes(&self) -> usize {
         let texts = [

@@ -149,6 +149,51 @@ pub const GROUPS_COUNTED_MAX: usize = 5_000;
 /// Threads that unpack lines for one search.
 pub const SEARCH_THREADS: usize = 4;
 
+/// Points of a series without `step`: one for every ten pixels of a chart.
+pub const SERIES_POINTS_DEFAULT: i64 = 120;
+
+/// Length of a series without `from`.
+pub const SERIES_RANGE_DEFAULT: Duration = Duration::from_secs(3600);
+
+/// Groups and values in an answer without `limit`.
+pub const GROUPS_DEFAULT: usize = 20;
+
+/// Exports that are read at the same time; 503 past it. Each holds a page of the list, [`EXPORT_CHUNK_BYTES`] and one call.
+pub const EXPORTS_MAX: usize = 4;
+
+/// Calls of one export; it ends there and states so.
+pub const EXPORT_CALLS_MAX: usize = 1_000_000;
+
+/// Bytes of an export that are made before the reader has taken them, and one call.
+pub const EXPORT_CHUNK_BYTES: usize = 256 << 10;
+
+/// Time of one export, however slowly it is read; it ends there and states so.
+pub const EXPORT_TIME_MAX: Duration = Duration::from_secs(1800);
+
+/// Time in which one request deletes calls; past it the answer has where the next one goes on.
+pub const DELETE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Calls that a query in SQL sees, the newest that match: some 30 MB.
+pub const SQL_CALLS_MAX: usize = 100_000;
+
+/// Bytes of the database that holds them, for the one query that is answered at a time; past it the query sees fewer calls.
+pub const SQL_MEMORY_MAX: usize = 96 << 20;
+
+/// Time of a query in SQL, half of which it may take to copy the calls; 400 past it.
+pub const SQL_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Bytes of the text of a query in SQL; 400 past it.
+pub const SQL_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes of one value in a query in SQL; 400 past it.
+pub const SQL_VALUE_BYTES_MAX: usize = 1 << 20;
+
+/// Rows of the answer to a query in SQL; the rest is left out, and the answer states so.
+pub const SQL_ROWS_MAX: usize = 10_000;
+
+/// Bytes of the texts of these rows, and one row, in the same way.
+pub const SQL_ANSWER_BYTES_MAX: usize = 8 << 20;
+
 /// Bytes of a filter, so that its patterns stay small; 400 past it.
 pub const FILTER_BYTES_MAX: usize = 1024;
 

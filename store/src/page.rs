@@ -4,11 +4,11 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use crate::api::{self, Api};
 use crate::guard::{self, Guard};
-use crate::stream;
+use crate::{deletion, export, sql, statistics, stream};
 
 /// Path, media type and text of a file in the folder `page`.
 macro_rules! file {
@@ -24,23 +24,33 @@ macro_rules! file {
     };
 }
 
+const JSON: &str = "application/json; charset=utf-8";
+
+/// The description of the API; `tests/store/api.rs` holds it against the answers.
+const OPENAPI: &str = include_str!("openapi.json");
+
 const INDEX: &str = include_str!("page/index.html");
 
-const FILES: [(&str, &str, &str); 18] = [
+const FILES: [(&str, &str, &str); 23] = [
     file!("style.css", "text/css; charset=utf-8"),
     file!("icon.svg", "image/svg+xml"),
     file!("app.js"),
     file!("address.js"),
     file!("alerts.js"),
     file!("api.js"),
+    file!("choose.js"),
     file!("detail.js"),
     file!("dom.js"),
     file!("format.js"),
+    file!("hex.js"),
     file!("json.js"),
     file!("list.js"),
+    file!("messages.js"),
+    file!("search.js"),
     file!("section.js"),
     file!("status.js"),
     file!("stream.js"),
+    file!("tabs.js"),
     file!("text.js"),
     file!("theme.js"),
     file!("timing.js"),
@@ -56,8 +66,16 @@ pub(crate) fn router(api: Api, guard: Guard) -> Router {
     router
         .route("/api/v1/calls", get(api::calls))
         .route("/api/v1/calls/{id}", get(api::call))
+        .route("/api/v1/calls/{id}/curl", get(export::command_line))
+        .route("/api/v1/calls/{id}/har", get(export::archive))
+        .route("/api/v1/delete", post(deletion::delete))
+        .route("/api/v1/export", get(export::export))
+        .route("/api/v1/openapi.json", get(|| file(JSON, OPENAPI)))
+        .route("/api/v1/query", post(sql::query))
+        .route("/api/v1/stats", get(statistics::stats))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/stream", get(stream::stream))
+        .route("/api/v1/top", get(statistics::top))
         .fallback(|| async { (StatusCode::NOT_FOUND, "no such page\n") })
         .with_state(api)
         .layer(middleware::from_fn_with_state(guard, guard::check))

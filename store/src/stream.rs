@@ -30,7 +30,7 @@ use crate::backend::any::AnyBackend;
 use crate::backend::{Backend, Failure};
 use crate::call::Arrival;
 use crate::filter::Filter;
-use crate::limits::{STREAM_HEARTBEAT, STREAM_PACE};
+use crate::limits::{STREAM_HEARTBEAT, STREAM_PACE, STREAMS_MAX};
 use crate::places::Connection;
 use crate::serve::stop_requested;
 
@@ -59,7 +59,7 @@ pub(crate) async fn stream(
         .streams
         .clone()
         .try_acquire_owned()
-        .map_err(|_| ApiError::Streams)?;
+        .map_err(|_| ApiError::Busy(format!("{STREAMS_MAX} pages are open already")))?;
     connection.streams();
     let arrivals = api.backend.arrivals();
     let at = last_event(&headers)

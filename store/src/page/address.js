@@ -1,9 +1,11 @@
-// The address of the page: the filter and the open call stand in it, so that a bookmark keeps both.
+// The address of the page: filter, range of time and the open call stand in it, so that a bookmark keeps them.
 
+import { wanted } from './api.js';
 import { view } from './view.js';
 
 export function writeAddress() {
-  const query = view.filter ? `?filter=${encodeURIComponent(view.filter)}` : '';
+  const parameters = wanted().toString();
+  const query = parameters ? `?${parameters}` : '';
   history.replaceState(null, '', `${location.pathname}${query}${view.open === null ? '' : `#call=${view.open}`}`);
   document.title = view.filter ? `${view.filter} – sniffer` : 'sniffer';
 }

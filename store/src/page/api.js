@@ -1,9 +1,20 @@
 // Requests to the API.
 
+import { view } from './view.js';
+
 /** The JSON of a path; an error carries the sentence of the answer. */
 export async function get(path) {
   const response = await fetch(path, { cache: 'no-store' });
   const answer = await response.json().catch(() => ({ error: response.statusText }));
-  if (!response.ok) throw new Error(answer.error || response.statusText);
+  if (!response.ok) throw Object.assign(new Error(answer.error || response.statusText), { answer });
   return answer;
+}
+
+/** The filter and the range of time as parameters. */
+export function wanted() {
+  const parameters = new URLSearchParams();
+  if (view.filter) parameters.set('filter', view.filter);
+  if (view.from) parameters.set('from', view.from);
+  if (view.to) parameters.set('to', view.to);
+  return parameters;
 }

@@ -1,11 +1,13 @@
 // The page of the store: a live list, a filter, one call in full. Here: selection, keys, buttons, and the start.
 //
-// The modules, each using only those before it: dom, format, api, view, alerts, json, section, text, timing, address, stream, list,
-// status, detail, theme, app.
+// The modules, each using only those before it: dom, format, view, api, alerts, json, hex, address, search, stream, list, choose, section,
+// text, timing, messages, tabs, status, detail, theme, app.
 
 import { closeCall, openCall } from './detail.js';
+import { takeClick } from './choose.js';
 import { $ } from './dom.js';
-import { body, moveTabStop, older, refetch, setFilter, setFollow, setPaused } from './list.js';
+import { body, moveTabStop, older, refetch, setFilter, setFollow, setPaused, setRange } from './list.js';
+import { showExports } from './search.js';
 import { totals } from './status.js';
 import './theme.js';
 import { view } from './view.js';
@@ -32,8 +34,13 @@ function move(by) {
 }
 
 function readAddress() {
-  view.filter = (new URLSearchParams(location.search).get('filter') ?? '').trim();
+  const parameters = new URLSearchParams(location.search);
+  view.filter = (parameters.get('filter') ?? '').trim();
+  view.from = parameters.get('from') ?? '';
+  view.to = parameters.get('to') ?? '';
   $('filter').value = view.filter;
+  showRange();
+  showExports();
   const call = /^#call=([\w-]+)$/.exec(location.hash)?.[1];
   if (call) {
     view.selected = call;
@@ -63,6 +70,7 @@ const KEYS = {
 document.addEventListener('keydown', (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || $('help').open) return;
   const at = event.target;
+  if (at.closest('#own-range, #range')) return;
   if (at === $('filter')) {
     if (event.key !== 'Escape' && event.key !== 'Enter') return;
     // The browser would empty the field on Escape, and the list would not follow.
@@ -71,7 +79,7 @@ document.addEventListener('keydown', (event) => {
     return;
   }
   // The element with the focus keeps the keys that it handles itself.
-  if (at.closest('button, summary, a') && (event.key === 'Enter' || event.key === ' ')) return;
+  if (at.closest('button, summary, a, select') && (event.key === 'Enter' || event.key === ' ')) return;
   if (at.closest('#detail') && event.key.startsWith('Arrow')) return;
   const act = KEYS[event.key];
   if (!act) return;
@@ -80,6 +88,7 @@ document.addEventListener('keydown', (event) => {
 });
 
 body.addEventListener('click', (event) => {
+  if (takeClick(event)) return;
   const id = event.target.closest('tr')?.dataset.id;
   if (!id) return;
   select(id);
@@ -91,7 +100,41 @@ $('filter').addEventListener('input', () => {
   clearTimeout(typing);
   typing = setTimeout(() => setFilter($('filter').value), TYPING_MS);
 });
-$('clear').addEventListener('click', () => { $('filter').value = ''; setFilter(''); $('filter').focus(); });
+$('detail').addEventListener('click', takeClick);
+$('filter-error').addEventListener('click', (event) => {
+  const { meant } = event.target.dataset;
+  if (meant === undefined) return;
+  $('filter').value = meant;
+  setFilter(meant);
+  $('filter').focus();
+});
+
+/** Shows the range of the address: one of the list, else its two ends. */
+function showRange() {
+  const known = [...$('range').options].some((option) => option.value === view.from);
+  const isOwn = view.to !== '' || !known;
+  $('range').value = isOwn ? 'own' : view.from;
+  $('own-range').hidden = !isOwn;
+  if (isOwn) {
+    $('from').value = view.from;
+    $('to').value = view.to;
+  }
+}
+
+$('range').addEventListener('change', () => {
+  const chosen = $('range').value;
+  $('own-range').hidden = chosen !== 'own';
+  if (chosen === 'own') $('from').focus();
+  else setRange(chosen, '');
+});
+$('own-range').addEventListener('change', () => setRange($('from').value.trim(), $('to').value.trim()));
+$('clear').addEventListener('click', () => {
+  $('filter').value = '';
+  setFilter('');
+  setRange('', '');
+  showRange();
+  $('filter').focus();
+});
 $('pause').addEventListener('click', () => setPaused(!view.paused));
 $('follow').addEventListener('click', () => setFollow(!view.follow));
 $('older').addEventListener('click', older);

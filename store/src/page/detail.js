@@ -5,7 +5,9 @@ import { get } from './api.js';
 import { $, make } from './dom.js';
 import { REASONS, bytes, clock, fullTime, methodText, moment, statusBadge, thousands, took, urlParts } from './format.js';
 import { setFilter } from './list.js';
-import { fields, section } from './section.js';
+import { messages, split } from './messages.js';
+import { fields } from './section.js';
+import { tabs } from './tabs.js';
 import { text } from './text.js';
 import { timing } from './timing.js';
 import { view } from './view.js';
@@ -51,23 +53,31 @@ function showCall(call) {
   $('detail-title').replaceChildren(methodText(call.method), ' ', ...urlParts(call));
   const parts = [facts(call, one('host'))];
   const annotations = new Map(of('custom_field:'));
-  parts.push(
-    section('request', `${call.method} ${call.path || call.url}`, bytes(call.request_bytes), [
-      fields('Parameters', of('request_param:')),
-      fields('Headers', of('request_header:')),
-      text('Body', one('request_body'), requestType),
-    ]),
-    section('response', call.status === null ? 'no status' : [call.status, REASONS[call.status]].filter(Boolean).join(' '), bytes(call.response_bytes), [
-      fields('Headers', of('response_header:')),
-      text('Body', one('response_body'), responseType),
-    ]),
-    section('timing', took(call.interval_ms), '', [timing(call, annotations)]),
-  );
-  if (annotations.size) parts.push(section('connection', connectionText(annotations), '', connection(annotations)));
+  const named = (prefix) => (name) => `${prefix}${name}`;
   const session = of('session_field:');
-  if (session.length) parts.push(section('session', `${session.length} fields`, '', [fields('Fields', session)]));
-  parts.push(section('as-sent', `${thousands(call.line.length)} characters of NDJSON`, '', [text('Line', call.line, '', true)]));
+  parts.push(tabs([
+    { name: 'request', title: 'Request', aside: `${call.method} ${call.path || call.url}`, children: [
+      fields('Parameters', of('request_param:'), named('request_param:')),
+      fields('Headers', of('request_header:'), named('request_header:')),
+      fields('Session', session, named('session_field:')),
+      text('Body', one('request_body'), requestType) ?? make('p', 'dim', 'No request body is in the line.'),
+    ] },
+    { name: 'response', title: 'Response', aside: call.status === null ? 'no status' : [call.status, REASONS[call.status]].filter(Boolean).join(' '), children: [
+      fields('Headers', of('response_header:'), named('response_header:')),
+      text('Body', one('response_body'), responseType) ?? make('p', 'dim', 'No response body is in the line.'),
+    ] },
+    { name: 'messages', title: 'Messages', children: [
+      messages('Sent by the client', split(one('request_body'), requestType, annotations)),
+      messages('Sent by the server', split(one('response_body'), responseType, annotations)),
+    ] },
+    { name: 'timing', title: 'Timing', children: [timing(call, annotations)] },
+    { name: 'connection', title: 'Connection', aside: connectionText(annotations), children: annotations.size ? connection(annotations) : [] },
+    { name: 'as-sent', title: 'As sent', children: [text(`${thousands(call.line.length)} characters of NDJSON`, call.line, '', true)] },
+  ]));
   $('detail-body').replaceChildren(...parts);
+  const path = `/api/v1/calls/${call.id}`;
+  $('detail-curl').href = `${path}/curl`;
+  $('detail-har').href = `${path}/har`;
   $('detail-body').scrollTop = 0;
 }
 
@@ -104,15 +114,16 @@ function connectionText(annotations) {
 
 /** Every annotation as it was sent, and a button that shows the other calls of the connection. */
 function connection(annotations) {
-  const rows = [...annotations].filter(([name]) => !/_(started|ended)$/.test(name)).map(([name, value]) => [name.replaceAll('_', ' '), value]);
-  const parts = rows.length ? [fields('', rows)] : [];
+  const rows = [...annotations].filter(([name]) => !/_(started|ended)$/.test(name));
+  const parts = rows.length ? [fields('', rows, (name) => `fact.${name}`)] : [];
   const id = annotations.get('connection_id');
   if (id) {
     const others = make('button', 'more', 'Show the calls of this connection');
     others.type = 'button';
     others.addEventListener('click', () => {
-      $('filter').value = id;
-      setFilter(id);
+      const filter = `connection==${id}`;
+      $('filter').value = filter;
+      setFilter(filter);
     });
     parts.push(others);
   }

@@ -11,3 +11,14 @@ export function make(tag, className, text) {
   if (text !== undefined) element.textContent = text;
   return element;
 }
+
+/** Values that are longer make no filter that anybody reads. */
+const VALUE_CHARS_MAX = 200;
+
+/** Marks an element as a value of a field, which a click adds to the filter. */
+export function choosable(element, field, value) {
+  if (value === '' || value === undefined || value === null || String(value).length > VALUE_CHARS_MAX) return element;
+  element.dataset.field = field;
+  element.dataset.value = String(value);
+  return element;
+}

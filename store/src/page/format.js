@@ -1,6 +1,6 @@
 // Numbers, times, statuses and URLs as people read them.
 
-import { make } from './dom.js';
+import { choosable, make } from './dom.js';
 
 export const thousands = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, '\u202f');
 
@@ -62,5 +62,5 @@ export function methodText(method) {
 
 export function urlParts(call) {
   if (!call.host && !call.path) return [make('span', 'path', call.url || '(no URL)')];
-  return [make('span', 'host', call.host), make('span', 'path', call.path || '/')];
+  return [choosable(make('span', 'host', call.host), 'host', call.host), make('span', 'path', call.path || '/')];
 }

@@ -40,6 +40,28 @@ export function layout(json) {
   return out.join('');
 }
 
+/** The elements of a JSON array as they are written, or null if the text is none. Of one that was cut the last is as far as it goes. */
+export function elements(json) {
+  if (!/^\s*\[/.test(json)) return null;
+  const found = [];
+  let depth = 0;
+  let start = -1;
+  for (const match of json.matchAll(TOKENS)) {
+    const [token] = match;
+    if (depth === 1 && (token === ',' || token === ']')) {
+      if (start >= 0) found.push(json.slice(start, match.index).trim());
+      start = -1;
+    } else if (depth === 1 && start < 0) {
+      start = match.index;
+    }
+    if (token === '[' || token === '{') depth++;
+    if (token === ']' || token === '}') depth--;
+    if (depth === 0) break;
+  }
+  if (start >= 0) found.push(json.slice(start).trim());
+  return found;
+}
+
 /** The same text in pieces with a class each. */
 export function coloured(json) {
   const nodes = [];

@@ -2,9 +2,10 @@
 
 import { writeAddress } from './address.js';
 import { complain } from './alerts.js';
-import { get } from './api.js';
-import { $, make } from './dom.js';
+import { get, wanted } from './api.js';
+import { $, choosable, make } from './dom.js';
 import { bytes, clock, fullTime, methodText, moment, statusBadge, thousands, took, urlParts } from './format.js';
+import { showCoverage, showExports, showFilterError } from './search.js';
 import { connect, disconnect, setLink, showState } from './stream.js';
 import { ROWS_MAX, view } from './view.js';
 
@@ -34,12 +35,12 @@ function makeRow(call) {
   const slow = call.interval_ms !== null && call.interval_ms >= 1000 ? ' slow' : '';
   row.append(
     time,
-    cell('c-method', methodText(call.method)),
+    cell('c-method', choosable(methodText(call.method), 'method', call.method)),
     cell('c-url', urlParts(call), call.url),
-    cell('c-status', statusBadge(call.status)),
+    cell('c-status', choosable(statusBadge(call.status), 'status', call.status)),
     cell(`c-took num${slow}`, took(call.interval_ms)),
     cell('c-size num', bytes(call.response_bytes)),
-    cell('c-type', call.content_type || '–', call.content_type),
+    cell('c-type', choosable(make('span', '', call.content_type || '–'), 'content_type', call.content_type), call.content_type),
     cell('c-note', call.note, call.note),
   );
   view.rows.set(call.id, row);
@@ -107,7 +108,7 @@ export function redraw() {
   const arrived = view.arrived.splice(0);
   if (arrived.length) showArrived(arrived);
   const none = !view.calls.length;
-  const searching = view.filter !== '';
+  const searching = wanted().size > 0;
   $('empty').hidden = !(none && !searching && view.stored === 0);
   $('none').hidden = !(none && searching && !view.timedOut && view.next === null);
   $('calls').hidden = none;
@@ -174,8 +175,12 @@ export async function refetch() {
   const mine = ++listing;
   disconnect();
   try {
-    const page = await get(`/api/v1/calls?limit=${PAGE_ROWS}&filter=${encodeURIComponent(view.filter)}`);
+    const parameters = wanted();
+    parameters.set('limit', PAGE_ROWS);
+    const page = await get(`/api/v1/calls?${parameters}`);
     if (mine !== listing) return;
+    showFilterError(null);
+    showCoverage(page.coverage);
     view.arrived = [];
     view.missed = 0;
     view.stale = false;
@@ -189,6 +194,11 @@ export async function refetch() {
     redraw();
   } catch (error) {
     if (mine !== listing) return;
+    if (error.answer?.position !== undefined) {
+      // The list stays as it was, and the stream too, until the filter can be read.
+      showFilterError(error.answer);
+      return;
+    }
     complain('list', `The list cannot be read: ${error.message}`);
     setLink('lost');
     setTimeout(() => mine === listing && refetch(), RETRY_MS);
@@ -209,7 +219,10 @@ export async function older() {
   const mine = listing;
   $('older').disabled = true;
   try {
-    const page = await get(`/api/v1/calls?limit=${PAGE_ROWS}&before=${view.next}&filter=${encodeURIComponent(view.filter)}`);
+    const parameters = wanted();
+    parameters.set('limit', PAGE_ROWS);
+    parameters.set('before', view.next);
+    const page = await get(`/api/v1/calls?${parameters}`);
     if (mine !== listing) return;
     view.next = page.next;
     view.timedOut = page.timed_out;
@@ -281,5 +294,14 @@ export function setPaused(paused) {
 export function setFilter(filter) {
   view.filter = filter.trim();
   writeAddress();
+  showExports();
+  refetch();
+}
+
+export function setRange(from, to) {
+  view.from = from;
+  view.to = to;
+  writeAddress();
+  showExports();
   refetch();
 }

@@ -19,9 +19,11 @@ export function disconnect() {
  */
 export function connect(on) {
   disconnect();
-  if (document.hidden) return;
-  const after = view.newest === null ? '' : `after=${view.newest}&`;
-  const mine = new EventSource(`/api/v1/stream?${after}filter=${encodeURIComponent(view.filter)}`);
+  // Nothing new comes into a range that has ended.
+  if (document.hidden || view.to) return;
+  const parameters = new URLSearchParams({ filter: view.filter });
+  if (view.newest !== null) parameters.set('after', view.newest);
+  const mine = new EventSource(`/api/v1/stream?${parameters}`);
   source = mine;
   mine.onopen = () => setLink('live');
   mine.addEventListener('calls', (event) => {

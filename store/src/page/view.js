@@ -17,6 +17,8 @@ export const view = {
   selected: null,
   open: null,
   filter: '',
+  from: '', // as the API takes it: a date, or how long ago
+  to: '',
   paused: false,
   follow: true,
   stored: null,

@@ -1,11 +1,13 @@
 //! The store through its sockets (what a logger sends, what a browser reads, what a killed process leaves behind) and its
 //! backends through their trait.
 
+mod api;
 mod capture;
 mod client;
 mod conformance;
 mod durability;
 mod page;
 mod passed;
+mod schema;
 mod stalling;
 mod stream;

@@ -12,30 +12,7 @@ use crate::line::{self, Columns};
 
 /// A row of the list.
 pub(super) fn summary(place: Place, call: Columns) -> Summary {
-    Summary {
-        id: place.id(),
-        time_ms: call.time_ms,
-        received_ms: call.received_ms,
-        now_ms: call.now_ms,
-        interval_ms: call.interval_ms,
-        method: call.method,
-        url: call.url,
-        host: call.host,
-        path: call.path,
-        status: call.status,
-        request_bytes: call.request_bytes,
-        response_bytes: call.response_bytes,
-        content_type: call.content_type,
-        note: call.note,
-        first_byte_ms: call.first_byte_ms,
-        endpoint: call.endpoint,
-        operation: call.operation,
-        protocol: call.protocol,
-        vni: call.vni,
-        client: call.client,
-        server: call.server,
-        appliance: call.appliance,
-    }
+    Summary::of(place.id(), call)
 }
 
 /// The block that has a call, and its row there.
