@@ -99,6 +99,28 @@ impl<'a> Browser<'a> {
         Ok(text.as_str().context("text is a string")?.to_owned())
     }
 
+    /// Types into the first element that matches, in place of what it has.
+    pub fn replace(&self, selector: &str, text: &str) -> Result<()> {
+        let element = self.find(selector)?;
+        self.call(
+            "POST",
+            &format!("/element/{element}/clear"),
+            Some(&json!({})),
+        )?;
+        self.type_into(selector, text)
+    }
+
+    /// Keeps a picture of the window in the folder `BROWSER_PICTURES`, if that is set.
+    pub fn picture(&self, name: &str) -> Result<()> {
+        let Some(folder) = std::env::var_os("BROWSER_PICTURES") else {
+            return Ok(());
+        };
+        let picture = self.call("GET", "/screenshot", None)?;
+        let picture = picture.as_str().context("a picture is text")?;
+        let path = std::path::Path::new(&folder).join(format!("{name}.base64"));
+        Ok(std::fs::write(path, picture)?)
+    }
+
     /// The title of the page.
     pub fn title(&self) -> Result<String> {
         Ok(self

@@ -39,6 +39,7 @@ mod simulation;
 mod splitting;
 mod spool;
 mod stalling;
+mod store_client;
 mod tidy;
 mod uploads;
 mod ways;

@@ -16,7 +16,7 @@ const CORE_ORDER: [&str; 15] = [
 ];
 
 /// In `engine/daemon` as well; `ARCHITECTURE.md` describes them.
-const DAEMON_ORDER: [&str; 34] = [
+const DAEMON_ORDER: [&str; 35] = [
     "limits",
     "quantity",
     "diagnostic",
@@ -49,6 +49,7 @@ const DAEMON_ORDER: [&str; 34] = [
     "store_process",
     "supervisor",
     "demo",
+    "store_client",
     "client",
     "usage",
 ];

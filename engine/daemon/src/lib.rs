@@ -42,6 +42,7 @@ pub mod sink;
 pub mod spool_command;
 pub mod status;
 pub mod stdout;
+pub mod store_client;
 pub mod store_process;
 pub mod supervised;
 pub mod supervisor;
@@ -76,6 +77,9 @@ fn perform(cli: Cli, invocation: &Invocation) -> Result<Exit, Diagnostic> {
         Command::Off => client::request(invocation, Request::Off),
         Command::Status(flags) => client::show_status(invocation, flags.json || cli.json),
         Command::Page => client::show_page(invocation),
+        Command::Tail(flags) => store_client::tail(&flags, invocation),
+        Command::Query(flags) => store_client::query(&flags, invocation),
+        Command::Delete(flags) => store_client::delete(&flags, invocation),
         Command::Check(flags) => check::command(&flags, invocation),
         Command::Read(flags) => read::command(flags, invocation),
         Command::Store(flags) => store_process::command(&flags, invocation),

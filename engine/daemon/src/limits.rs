@@ -192,6 +192,15 @@ pub const CONTROL_REQUEST_MAX: Duration = Duration::from_secs(5);
 /// Time in which the answers to the last requests have to be taken when the program ends.
 pub const CONTROL_LAST_ANSWERS_MAX: Duration = Duration::from_secs(1);
 
+/// Bytes of one answer, or of one event, of a store that a command reads; it is given up past it.
+pub const STORE_ANSWER_BYTES_MAX: u64 = 64 << 20;
+
+/// Time in which a store has to answer a command, or to go on with its answer.
+pub const STORE_ANSWER_WAIT: Duration = Duration::from_secs(60);
+
+/// Time for a connection to a store.
+pub const STORE_CONNECT_WAIT: Duration = Duration::from_secs(5);
+
 /// Bytes of one response that a client reads: many times the size of a status.
 pub const CONTROL_RESPONSE_BYTES_MAX: u64 = 4 << 20;
 

@@ -39,7 +39,7 @@ export function showCoverage(coverage) {
     const lost = Object.entries(coverage.lost ?? {}).filter(([, count]) => count > 0);
     if (lost.length) parts.push(`missing: ${lost.map(([cause, count]) => `${thousands(count)} ${cause.replaceAll('_', ' ')}`).join(', ')}`);
     if (coverage.partial) parts.push(coverage.partial);
-    if (coverage.held_from_ms !== null && view.from) parts.push(`held from ${fullTime(coverage.held_from_ms)}`);
+    if (lost.length && coverage.held_from_ms !== null) parts.push(`held from ${fullTime(coverage.held_from_ms)}`);
   }
   const text = parts.join(' · ');
   $('coverage').hidden = !text;

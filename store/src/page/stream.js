@@ -47,8 +47,10 @@ export function setLink(state) {
 }
 
 export function showState() {
-  const state = link === 'live' && view.paused ? 'paused' : link;
-  const text = { live: 'live', paused: 'paused', lost: 'reconnecting', connecting: 'connecting' }[state];
+  const shown = link === 'live' && view.paused ? 'paused' : link;
+  // A range that has ended has no stream.
+  const state = view.to && shown !== 'lost' ? 'past' : shown;
+  const text = { live: 'live', paused: 'paused', past: 'past', lost: 'reconnecting', connecting: 'connecting' }[state];
   $('state').dataset.state = state;
   if ($('state-text').textContent !== text) $('state-text').textContent = text;
 }

@@ -74,6 +74,12 @@ pub enum Command {
     Status(StatusFlags),
     /// Print the link that opens the page of the running all-in-one.
     Page,
+    /// The newest calls in the store, and with -f each one that comes.
+    Tail(TailFlags),
+    /// A query in SQL over the newest calls in the store, as the table calls.
+    Query(QueryFlags),
+    /// Delete the calls in the store that match a filter, such as those of one person.
+    Delete(DeleteFlags),
     /// Check everything on which a capture depends; changes nothing.
     Check(CheckFlags),
     /// Read calls from capture files (pcap, pcapng, .gz, .zst, folders, - for standard input).
@@ -291,6 +297,77 @@ pub struct StatusFlags {
     /// As JSON, with stable keys.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Which store.
+#[derive(Args, Clone, Debug)]
+pub struct StoreAddress {
+    /// The link of a page, as `sniffer page` prints it; that of the running all-in-one if none is given.
+    #[arg(long, value_name = "LINK")]
+    pub page: Option<String>,
+}
+
+/// `sniffer tail`.
+#[derive(Args, Clone, Debug)]
+pub struct TailFlags {
+    /// Only calls that match, such as 'status>=500 and host==api.shop' (`sniffer help E130`).
+    #[arg(value_name = "FILTER")]
+    pub filter: Vec<String>,
+    /// Go on with each call that comes.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Calls before that.
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 20)]
+    pub calls: u32,
+    /// A JSON object a call.
+    #[arg(long)]
+    pub json: bool,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreAddress,
+}
+
+/// `sniffer query`.
+#[derive(Args, Clone, Debug)]
+pub struct QueryFlags {
+    /// SELECT ... FROM calls; the columns are the fields of docs/filter.md.
+    #[arg(value_name = "SQL")]
+    pub sql: String,
+    /// Only calls that match are in the table.
+    #[arg(long = "where", value_name = "FILTER")]
+    pub filter: Option<String>,
+    /// Only calls from this time on: a date, or how long ago, as -1h.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub from: Option<String>,
+    /// Only calls before this time.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub to: Option<String>,
+    /// The answer as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreAddress,
+}
+
+/// `sniffer delete`.
+#[derive(Args, Clone, Debug)]
+pub struct DeleteFlags {
+    /// The calls that match (`sniffer help E130`).
+    #[arg(required = true, value_name = "FILTER")]
+    pub filter: Vec<String>,
+    /// Only calls from this time on: a date, or how long ago, as -1h.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub from: Option<String>,
+    /// Only calls before this time.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub to: Option<String>,
+    /// Delete without a question.
+    #[arg(long)]
+    pub yes: bool,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreAddress,
 }
 
 /// `sniffer read`.

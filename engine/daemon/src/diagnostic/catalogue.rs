@@ -364,6 +364,13 @@ on a terminal; its token is in the file page.token of its data folder, unless SN
 Fields are time, took, method, host, path, url, endpoint, operation, status, request_bytes, response_bytes, content_type,
 protocol, vni, client, server, appliance and others; request_header:NAME, response_header:NAME, request_param:NAME, fact.NAME
 are the details of a call. docs/filter.md has all of it.";
+    E131, Unknown, "the store does not answer",
+"`sniffer tail`, `query` and `delete` send their requests to the store behind the page of the running all-in-one. They find it over
+the control socket, so run them as the same user, in the same container. --page LINK names another one: the link that `sniffer
+page` prints, or `http://HOST:PORT/?token=TOKEN` with the token of `sniffer store`.";
+    E132, Usage, "the store refuses the request",
+"The store could be reached and refuses what it was sent; the message has its reason, such as an error in the SQL. A deletion has to be
+confirmed at a terminal, or with --yes.";
     E199, Bug, "a bug in the sniffer",
 "The program reached a state that it should never reach. Please report the text above with the version.";
 }
