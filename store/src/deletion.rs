@@ -17,9 +17,9 @@ use tokio::time::Instant;
 
 use crate::api::{Answer, Api, ApiError, fresh};
 use crate::backend::Backend;
-use crate::call::{Arrival, Coverage, DeleteQuery, Range, StatsQuery};
+use crate::call::{Arrival, Coverage, DeleteQuery, Query, Range};
 use crate::filter::Filter;
-use crate::limits::DELETE_TIME_MAX;
+use crate::limits::{DELETE_TIME_MAX, LIST_CALLS_MAX};
 use crate::parameters::{Time, range};
 
 /// Which calls, and whether that is meant.
@@ -53,6 +53,34 @@ fn confirmation(state: &RandomState, filter: &str, range: Range) -> String {
     format!("{hash:016x}")
 }
 
+/// The calls that match and are there: statistics also count calls that were deleted. Past half of the time for a deletion it is
+/// the number so far, and the coverage states so.
+async fn count(api: &Api, filter: Filter, range: Range) -> Result<(u64, Coverage), ApiError> {
+    let end = Instant::now() + DELETE_TIME_MAX / 2;
+    let mut list = Query {
+        filter,
+        before: None,
+        after: None,
+        range,
+        limit: LIST_CALLS_MAX,
+    };
+    let mut calls = 0;
+    let mut coverage: Option<Coverage> = None;
+    loop {
+        let page = api.backend.list(list.clone()).await?;
+        calls += page.calls.len() as u64;
+        let coverage = coverage.get_or_insert(page.coverage);
+        let is_late = Instant::now() >= end;
+        if page.next.is_none() || is_late {
+            coverage.partial = page
+                .next
+                .map(|_| format!("there are more than {calls}, counting them takes too long"));
+            return Ok((calls, coverage.clone()));
+        }
+        list.before = page.next;
+    }
+}
+
 pub(crate) async fn delete(
     State(api): State<Api>,
     request: Result<Json<Request>, JsonRejection>,
@@ -68,20 +96,11 @@ pub(crate) async fn delete(
     let confirm = confirmation(&api.confirmations, &request.filter, range);
     match request.confirm {
         None => {
-            let stats = api
-                .backend
-                .stats(StatsQuery {
-                    filter,
-                    range,
-                    step_ms: i64::MAX,
-                    by: None,
-                    groups_max: 1,
-                })
-                .await?;
+            let (matching, coverage) = count(&api, filter, range).await?;
             fresh(Answered::Counted {
-                matching: stats.total.calls,
+                matching,
                 confirm,
-                coverage: stats.coverage,
+                coverage,
             })
         }
         Some(given) if given == confirm => {

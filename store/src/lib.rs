@@ -178,7 +178,8 @@ impl Opened {
 fn runtime() -> anyhow::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(limits::POST_THREADS + limits::READERS)
+        // Two more for a query in SQL, which keeps one and may displace a worker.
+        .max_blocking_threads(limits::POST_THREADS + limits::READERS + 2)
         .thread_name("store")
         .enable_all()
         .build()

@@ -141,7 +141,9 @@ impl Table {
         let mut coverage: Option<Coverage> = None;
         loop {
             let page = api.backend.list(list.clone()).await?;
-            let partial = match self.insert(&page.calls) {
+            // The threads of the runtime serve the capture URL as well.
+            let inserted = tokio::task::block_in_place(|| self.insert(&page.calls));
+            let partial = match inserted {
                 Ok(()) => None,
                 Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
                     Some(format!("their texts have more than {SQL_MEMORY_MAX} bytes"))

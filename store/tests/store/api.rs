@@ -401,6 +401,8 @@ fn calls_are_deleted_by_filter_after_a_confirmation() {
     assert_eq!(post(&store, "/api/v1/delete", &other).status, 400);
     let deleted = post(&store, "/api/v1/delete", &wanted).json();
     assert_eq!(deleted, json!({"deleted": 5, "next": null}));
+    let again = json!({"filter": "host==api.shop", "to": "2100-01-01"});
+    assert_eq!(post(&store, "/api/v1/delete", &again).json()["matching"], 0);
     let list = store.json("/api/v1/calls");
     let hosts: Vec<&Value> = list["calls"]
         .as_array()
