@@ -248,11 +248,7 @@ impl Table {
         let end = end.max(Instant::now() + Duration::from_millis(1));
         connection.progress_handler(INSTRUCTIONS, Some(move || Instant::now() >= end))?;
         let mut statement = connection.prepare(sql)?;
-        let columns: Vec<String> = statement
-            .column_names()
-            .into_iter()
-            .map(str::to_owned)
-            .collect();
+        let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let mut found = statement.query([])?;
         let mut result = Rows {
             columns,
