@@ -49,7 +49,7 @@ impl Delegate {
     ///
     /// The program cannot be started.
     pub fn for_files(files: &[PathBuf], is_confined: bool) -> io::Result<Self> {
-        let files: Vec<&OsStr> = files.iter().map(|file| file.as_ref()).collect();
+        let files: Vec<&OsStr> = files.iter().map(AsRef::as_ref).collect();
         Self::start("files", &files, is_confined, false)
     }
 

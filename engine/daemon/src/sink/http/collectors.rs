@@ -134,7 +134,7 @@ impl Collectors {
         };
         collector.under_way = collector.under_way.saturating_sub(1);
         let action = collector.retry.next(outcome, tries, now);
-        let had_all_their_turn = tries as usize % self.0.len() == 0;
+        let had_all_their_turn = (tries as usize).is_multiple_of(self.0.len());
         match action {
             Action::Again(_) if !had_all_their_turn && self.instead(now).is_some() => {
                 Action::Again(now)

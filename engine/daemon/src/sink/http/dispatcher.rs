@@ -421,7 +421,7 @@ impl Inner {
     }
 
     fn is_down(&mut self, collector: usize, outcome: &Outcome, now: Instant) {
-        let failures = self.collectors.get(collector).map(|one| one.failures());
+        let failures = self.collectors.get(collector).map(Collector::failures);
         let event = Event::Down {
             collector: self.name(collector),
             cause: outcome.clone(),

@@ -48,7 +48,7 @@ fn trouble(config: Arc<ServerConfig>, roots: Roots) -> String {
     let server = Server::on(TcpListener::bind("127.0.0.1:0").unwrap(), Some(config), ok);
     let url = format!("https://localhost:{}/message", server.address.port());
     let mut bed = Bed::new(Choice::Auto, &url, |config| {
-        config.trust.roots = roots.clone()
+        config.trust.roots = roots.clone();
     });
     bed.push(1, b"x", 1);
     let snapshot = bed.wait("an outcome", |snapshot| {

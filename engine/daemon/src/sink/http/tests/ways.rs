@@ -247,7 +247,7 @@ fn a_proxy_that_opens_no_tunnel_is_named_and_tried_again() {
     drop(proxy);
     let url = "https://lake.example/message";
     let mut bed = Bed::new(Choice::Auto, url, |config| {
-        config.routes = by_proxy(url, address)
+        config.routes = by_proxy(url, address);
     });
     bed.push(1, b"x", 1);
     let snapshot = bed.wait("down", |snapshot| snapshot.down);
