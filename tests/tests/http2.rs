@@ -361,6 +361,44 @@ fn joined_late_at_every_segment() {
     }
 }
 
+/// A promise has the head of a request, and comes from the server: that makes the server no client.
+#[test]
+fn a_capture_that_begins_with_a_promise() {
+    let head = block(&[
+        (":method", "GET"),
+        (":authority", "h"),
+        (":path", "/pushed"),
+    ]);
+    let promised = [&2_u32.to_be_bytes()[..], &head].concat();
+    let promise = frame(PUSH_PROMISE, END_HEADERS, 1, &promised);
+    let frames = made(&conversation(vec![
+        (Client, get(1, "/page")),
+        (Server, [promise, ok(2, "pushed"), ok(1, "page")].concat()),
+        (Client, get(3, "/next")),
+        (Server, ok(3, "next")),
+    ]));
+    let has_promise = |made: &Made| made.bytes.windows(7).any(|bytes| bytes == b"/pushed");
+    let from = frames.iter().position(has_promise).unwrap();
+    let reading = read_frames(&frames[from..], &config());
+    let found = summaries(&reading, &["response_body", "custom_field:client_port"]);
+    let with_request = found.iter().filter(|line| line.starts_with("GET"));
+    assert_eq!(
+        with_request.collect::<Vec<_>>(),
+        [
+            "GET http://h/pushed 200 pushed 40000 -",
+            "GET http://h/next 200 next 40000 -",
+        ]
+    );
+    // The response on stream 1, whose request is not there.
+    assert!(
+        found.len() == 3
+            && found
+                .iter()
+                .any(|line| line.starts_with("- - 200 page 40000")),
+        "{found:?}"
+    );
+}
+
 #[test]
 fn each_segment_lost() {
     for turns in [long(), everything()] {

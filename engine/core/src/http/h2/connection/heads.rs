@@ -2,7 +2,7 @@
 
 use super::Connection;
 use crate::flow::{Direction, PerDirection};
-use crate::http::h2::block::{Block, Pseudo};
+use crate::http::h2::block::Pseudo;
 use crate::http::h2::frame::{END_STREAM, Frame};
 use crate::http::h2::hpack::{Broken, Table};
 use crate::http::h2::reading::{Open, Step};
@@ -77,7 +77,7 @@ impl<D> Connection<D> {
         }
         shared.counters.http2_fields_unknown += u64::from(block.unknown);
         shared.counters.heads_oversized += u64::from(block.is_oversized);
-        self.find_client(direction, block);
+        self.find_client(direction, &open);
         self.confirm(shared);
         let allowed = self.readings[direction.reverse()].table_size;
         let is_malformed = block.is_malformed || block.table_size > allowed;
@@ -126,15 +126,17 @@ impl<D> Connection<D> {
         }
     }
 
-    /// A request has a method or a path, a response a status; the ports say nothing.
-    fn find_client(&mut self, direction: Direction, block: &Block) {
+    /// A request has a method or a path, a response a status, and a promise comes from the server, though it has a request; the
+    /// ports say nothing.
+    fn find_client(&mut self, direction: Direction, open: &Open) {
         if self.client.is_some() {
             return;
         }
-        let has = |pseudo| block.pseudo(pseudo).is_some();
-        if has(Pseudo::Method) || has(Pseudo::Path) {
+        let is_promise = open.promised.is_some();
+        let has = |pseudo| open.block.pseudo(pseudo).is_some();
+        if !is_promise && (has(Pseudo::Method) || has(Pseudo::Path)) {
             self.client = Some(direction);
-        } else if has(Pseudo::Status) {
+        } else if is_promise || has(Pseudo::Status) {
             self.client = Some(direction.reverse());
         }
     }
