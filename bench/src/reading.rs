@@ -60,8 +60,8 @@ struct Reader {
     /// The arguments after the file name.
     after: Vec<String>,
     version: String,
-    /// Whether a line of the output is a call.
-    is_call: fn(&str) -> bool,
+    /// How many calls a line of the output has.
+    calls: fn(&str) -> u64,
 }
 
 /// Measures all programs.
@@ -141,21 +141,26 @@ fn readers(options: &Options, folder: &Path) -> Result<Vec<Reader>> {
             before: words(&ours),
             after: Vec::new(),
             version: version(Command::new(&sniffer).arg("--version")),
-            is_call: |line| line.starts_with("[["),
+            calls: |line| line.starts_with("[[").into(),
         },
         Reader {
             name: "httpry",
             before: words("httpry -q -r"),
             after: words("-o /dev/stdout"),
             version: version(Command::new("httpry").arg("-h")),
-            is_call: |line| line.contains("\t>\t"),
+            calls: |line| line.contains("\t>\t").into(),
         },
         Reader {
             name: "tshark",
             before: words("tshark -r"),
             after: words(fields),
             version: version(Command::new("tshark").arg("--version")),
-            is_call: |line| !line.starts_with('\t'),
+            // A line is a packet, with the methods of all its requests.
+            calls: |line| {
+                let methods = line.split('\t').next().unwrap_or_default();
+                let methods = methods.split(',').filter(|method| !method.is_empty());
+                methods.count() as u64
+            },
         },
     ];
     let (installed, missing): (Vec<_>, Vec<_>) = readers
@@ -216,7 +221,7 @@ fn measure(reader: &Reader, file: &Path, folder: &Path, calls: u64) -> Result<Re
     let cpu_seconds = children_seconds()? - before;
     let mut found = 0;
     for line in BufReader::new(File::open(&output)?).lines() {
-        found += u64::from((reader.is_call)(&line?));
+        found += (reader.calls)(&line?);
     }
     Ok(Reading {
         program: reader.name.into(),

@@ -54,10 +54,14 @@ def facts(_request, sent, response, body):
         ("custom_field:operation", " ".join(filter(None, (message["method"], name)))),
         ("custom_field:operation_kind", "mcp"),
     ]
-    if response.headers["content-type"] == "application/json" and body:
-        answer = json.loads(body)
-        if "error" in answer or answer["result"].get("isError"):
-            details.append(("custom_field:application_errors", "1"))
+    if response.status_code == 200:
+        # One document, or one in each event.
+        lines = body.decode().splitlines()
+        texts = [line[5:] for line in lines if line.startswith("data:")] or [body.decode()]
+        answers = [json.loads(text) for text in texts if text.strip()]
+        errors = sum("error" in answer or bool(answer["result"].get("isError")) for answer in answers)
+        if errors:
+            details.append(("custom_field:application_errors", str(errors)))
     return details
 
 
