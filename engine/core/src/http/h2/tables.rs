@@ -12,10 +12,14 @@ const SPARE_TABLES_MAX: usize = 256;
 /// No table.
 const NONE: u32 = u32::MAX;
 
-/// Tables by the number of their connection, linked in the order of their last use.
+/// Places that are allocated at once: a vector that doubles would copy all of them, and have as many that are not used.
+const CHUNK: usize = 256;
+
+/// Tables by the number of their connection, linked in the order of their last use. Those that were forgotten are linked again with
+/// their next use, so that each is walked over once.
 #[derive(Debug)]
 pub(super) struct Tables {
-    slots: Vec<Slot>,
+    slots: Slots,
     free: Vec<u32>,
     /// Memory of closed ones, which counts as held; requests fill tables more than responses do.
     spare: PerDirection<Vec<Memory>>,
@@ -32,6 +36,36 @@ struct Slot {
     memory: usize,
     before: u32,
     after: u32,
+    is_linked: bool,
+}
+
+/// Places by number, which never move.
+#[derive(Debug, Default)]
+struct Slots {
+    chunks: Vec<Vec<Slot>>,
+    len: usize,
+}
+
+impl Slots {
+    fn get_mut(&mut self, index: u32) -> Option<&mut Slot> {
+        let index = index as usize;
+        self.chunks.get_mut(index / CHUNK)?.get_mut(index % CHUNK)
+    }
+
+    fn push(&mut self, slot: Slot) {
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        if let Some(chunk) = self.chunks.last_mut() {
+            chunk.push(slot);
+            self.len += 1;
+        }
+    }
+
+    #[cfg(test)]
+    fn iter(&self) -> impl Iterator<Item = &Slot> {
+        self.chunks.iter().flatten()
+    }
 }
 
 /// The tables of a connection.
@@ -41,7 +75,7 @@ pub(super) struct Key(u32);
 impl Tables {
     pub(super) fn new(max: usize) -> Self {
         Self {
-            slots: Vec::new(),
+            slots: Slots::default(),
             free: Vec::new(),
             spare: PerDirection {
                 originator: Vec::new(),
@@ -75,14 +109,15 @@ impl Tables {
             memory: 0,
             before: NONE,
             after: NONE,
+            is_linked: false,
         };
-        let index = self.free.pop().unwrap_or(self.slots.len() as u32);
-        match self.slots.get_mut(index as usize) {
+        let index = self.free.pop().unwrap_or(self.slots.len as u32);
+        match self.slots.get_mut(index) {
             Some(place) => *place = slot,
             None => {
                 self.slots.push(slot);
                 // Each may be closed, and nothing is allocated then.
-                let open = self.slots.len();
+                let open = self.slots.len;
                 self.free.reserve(open - self.free.len());
                 for spare in self.spare.both_mut() {
                     let most = open.min(SPARE_TABLES_MAX);
@@ -97,7 +132,7 @@ impl Tables {
 
     /// The table of one direction.
     pub(super) fn get(&mut self, key: &Key, direction: Direction) -> Option<&mut Table> {
-        let slot = self.slots.get_mut(key.0 as usize)?;
+        let slot = self.slots.get_mut(key.0)?;
         Some(&mut slot.tables[direction])
     }
 
@@ -114,7 +149,7 @@ impl Tables {
         let mut shed = 0;
         let mut index = self.oldest;
         while self.held > self.max && index != NONE {
-            let Some(slot) = self.slots.get_mut(index as usize) else {
+            let Some(slot) = self.slots.get_mut(index) else {
                 break;
             };
             let next = slot.after;
@@ -123,7 +158,7 @@ impl Tables {
                 shed += 1;
             }
             self.count(index);
-            // It is the first again when its tables have grown.
+            self.unlink(index);
             index = next;
         }
         shed
@@ -131,7 +166,7 @@ impl Tables {
 
     pub(super) fn close(&mut self, key: Key) {
         self.unlink(key.0);
-        if let Some(slot) = self.slots.get_mut(key.0 as usize) {
+        if let Some(slot) = self.slots.get_mut(key.0) {
             self.held -= slot.memory;
             let closed = Slot {
                 tables: PerDirection {
@@ -141,6 +176,7 @@ impl Tables {
                 memory: 0,
                 before: NONE,
                 after: NONE,
+                is_linked: false,
             };
             let PerDirection {
                 originator,
@@ -174,7 +210,7 @@ impl Tables {
     }
 
     fn count(&mut self, index: u32) {
-        if let Some(slot) = self.slots.get_mut(index as usize) {
+        if let Some(slot) = self.slots.get_mut(index) {
             let tables: usize = slot.tables.both().into_iter().map(Table::memory).sum();
             let memory = size_of::<Slot>() + tables;
             self.held = self.held + memory - slot.memory;
@@ -184,24 +220,29 @@ impl Tables {
 
     fn link(&mut self, index: u32) {
         let before = std::mem::replace(&mut self.newest, index);
-        if let Some(slot) = self.slots.get_mut(index as usize) {
+        if let Some(slot) = self.slots.get_mut(index) {
             (slot.before, slot.after) = (before, NONE);
+            slot.is_linked = true;
         }
-        match self.slots.get_mut(before as usize) {
+        match self.slots.get_mut(before) {
             Some(before) => before.after = index,
             None => self.oldest = index,
         }
     }
 
     fn unlink(&mut self, index: u32) {
-        let Some(&Slot { before, after, .. }) = self.slots.get(index as usize) else {
+        let Some(slot) = self.slots.get_mut(index) else {
             return;
         };
-        match self.slots.get_mut(before as usize) {
+        if !std::mem::take(&mut slot.is_linked) {
+            return;
+        }
+        let (before, after) = (slot.before, slot.after);
+        match self.slots.get_mut(before) {
             Some(slot) => slot.after = after,
             None => self.oldest = after,
         }
-        match self.slots.get_mut(after as usize) {
+        match self.slots.get_mut(after) {
             Some(slot) => slot.before = before,
             None => self.newest = before,
         }
@@ -263,7 +304,7 @@ mod tests {
             tables.sum()
         };
         let open = slots.map(of_tables).sum::<usize>();
-        let open = open + (tables.slots.len() - tables.free.len()) * size_of::<Slot>();
+        let open = open + (tables.slots.len - tables.free.len()) * size_of::<Slot>();
         let spare = tables.spare.both().into_iter().flatten();
         open + spare.map(Memory::bytes).sum::<usize>()
     }

@@ -54,6 +54,9 @@ impl Memory {
     }
 }
 
+/// Entries for which a table grows at least.
+const ENTRIES_MORE: usize = 4;
+
 /// More memory than this is freed: an idle connection would hold what a busy one has needed.
 const MEMORY_BYTES_MAX: usize = 4096;
 
@@ -219,6 +222,11 @@ impl Table {
             is_known,
         };
         self.size += entry.size();
+        if self.entries.len() == self.entries.capacity() {
+            // As few as that, for the same reason as in `reserve`.
+            let more = (self.entries.len() / 4).max(ENTRIES_MORE);
+            self.entries.reserve_exact(more);
+        }
         self.entries.push_back(entry);
     }
 
