@@ -78,9 +78,7 @@ impl<'a> AllInOne<'a> {
     }
 
     fn count(&self, query: &str, parameters: impl rusqlite::Params) -> Result<i64> {
-        let path = self.folder.path().join("data/calls.sqlite");
-        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
-        let database = rusqlite::Connection::open_with_flags(path, flags)?;
+        let database = store::backend::sqlite::query::open(&self.folder.path().join("data"))?;
         Ok(database.query_row(query, parameters, |row| row.get(0))?)
     }
 
@@ -347,9 +345,7 @@ fn the_demo_shows_calls_within_seconds() -> Result<()> {
         .arg(folder.path().join("control"));
     let demo = Running::start(&mut namespace.enter(&command))?;
     let shapes = eventually(PATIENCE, || {
-        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
-        let database =
-            rusqlite::Connection::open_with_flags(folder.path().join("calls.sqlite"), flags)?;
+        let database = store::backend::sqlite::query::open(folder.path())?;
         let count = "SELECT count(*), count(DISTINCT method), count(DISTINCT status) FROM calls";
         let shapes: (i64, i64, i64) =
             database.query_row(count, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;

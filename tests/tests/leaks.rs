@@ -636,6 +636,19 @@ impl Watched {
                 store.push_str(&String::from_utf8_lossy(&bytes));
             }
         }
+        // Lines and long columns are compressed in the file.
+        let database = store::backend::sqlite::query::open(&self.folder.path().join("data"))?;
+        let mut calls = database.prepare("SELECT * FROM calls")?;
+        let columns = calls.column_count();
+        let mut rows = calls.query([])?;
+        while let Some(row) = rows.next()? {
+            for column in 0..columns {
+                if let rusqlite::types::ValueRef::Text(text) = row.get_ref(column)? {
+                    store.push_str(&String::from_utf8_lossy(text));
+                    store.push('\n');
+                }
+            }
+        }
         add("file names", names);
         add("store", store);
         Ok(channels)

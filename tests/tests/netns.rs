@@ -397,8 +397,8 @@ fn calls_reach_the_embedded_store() -> Result<()> {
 }
 
 fn stored_lines(data: &std::path::Path) -> Result<Vec<String>> {
-    let database = rusqlite::Connection::open(data.join("calls.sqlite"))?;
-    let mut query = database.prepare("SELECT line FROM calls ORDER BY id")?;
+    let database = store::backend::sqlite::query::open(data)?;
+    let mut query = database.prepare("SELECT line FROM calls ORDER BY CAST(id AS INTEGER)")?;
     let lines = query
         .query_map([], |row| row.get(0))?
         .collect::<Result<Vec<String>, _>>()?;

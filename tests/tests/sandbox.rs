@@ -816,7 +816,7 @@ fn the_store_runs_as_the_owner_of_its_folder_and_without_a_capability() -> Resul
     let log = store.terminate(PATIENCE)?.stderr;
     assert!(!log.contains("sandbox"), "nothing is missing: {log}");
     assert!(files()?.iter().all(|owner| *owner == 4242));
-    let database = rusqlite::Connection::open(data.join("calls.sqlite"))?;
+    let database = store::backend::sqlite::query::open(&data)?;
     let calls: i64 = database.query_row("SELECT count(*) FROM calls", [], |row| row.get(0))?;
     assert_eq!(calls, 2);
     drop(database);
