@@ -25,7 +25,10 @@ use crate::line::Columns;
 /// The database cannot be read.
 pub fn open(folder: &Path) -> anyhow::Result<Connection> {
     let connection = file::open_reader(folder)?;
+    // A temporary view counts as something that is written.
+    connection.pragma_update(None, "query_only", false)?;
     add_view(&connection, file::open_reader(folder)?)?;
+    connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
 }
 
@@ -97,4 +100,57 @@ fn call(columns: &Columns, arrival: u64) -> Value {
             .collect(),
     ));
     Value::Array(call)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::sqlite::Opened;
+    use crate::backend::{Backend, Retention};
+    use crate::bundle::Bundle;
+    use crate::sender::Sender;
+
+    #[tokio::test]
+    async fn sql_reads_calls_as_a_table_and_writes_nothing() {
+        let folder = tempfile::tempdir().expect("folder");
+        let opened = Opened::new(folder.path()).expect("opens");
+        let backend = opened.start(Retention::default()).expect("starts");
+        let line = r#"[["request_method","GET"],["request_url","http://h/7"],["response_code","200"],["custom_field:tries","3"]]"#;
+        let bundle = Bundle::split(line.into(), None, Sender::Local).expect("short");
+        backend.insert(bundle).await.expect("stores");
+        let connection = open(folder.path()).expect("opens");
+        let row: (String, i64, String, String, String) = connection
+            .query_row(
+                "SELECT url, status, endpoint, facts ->> 'tries', line FROM calls WHERE host = 'h'",
+                [],
+                |row| {
+                    Ok((
+                        row.get(0)?,
+                        row.get(1)?,
+                        row.get(2)?,
+                        row.get(3)?,
+                        row.get(4)?,
+                    ))
+                },
+            )
+            .expect("reads");
+        assert_eq!(
+            row,
+            (
+                "http://h/7".into(),
+                200,
+                "/*".into(),
+                "3".into(),
+                line.into()
+            )
+        );
+        for sql in [
+            "DELETE FROM blocks",
+            "CREATE TABLE x (y)",
+            "CREATE TEMP TABLE x (y)",
+        ] {
+            assert!(connection.execute(sql, []).is_err(), "{sql}");
+        }
+        backend.close().await.expect("closes");
+    }
 }
