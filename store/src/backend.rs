@@ -135,6 +135,9 @@ pub struct Retention {
     pub database_bytes_max: u64,
     /// Time since a call was received.
     pub age_max: Option<Duration>,
+    /// Time for which the key of a bundle is remembered, at least as long as its sender may keep it and send it again; see
+    /// [`limits::KEYS_MAX`].
+    pub keys_age: Duration,
 }
 
 impl Default for Retention {
@@ -143,6 +146,7 @@ impl Default for Retention {
             calls_max: limits::CALLS_MAX,
             database_bytes_max: limits::DATABASE_BYTES_MAX,
             age_max: None,
+            keys_age: limits::KEYS_AGE,
         }
     }
 }

@@ -466,6 +466,8 @@ pub struct Totals {
     pub bundles_received: u64,
     /// Bundles that were stored already, with the same key and the same bytes.
     pub bundles_repeated: u64,
+    /// Keys that were forgotten before their time because there were too many: such a bundle would be stored again.
+    pub keys_forgotten: u64,
     /// Lines of stored bundles that are no message.
     pub bad_lines: u64,
     /// Who has the calls, the largest first, at most [`SENDERS_SHOWN`](crate::limits::SENDERS_SHOWN).

@@ -122,9 +122,23 @@ pub const RETRY_AFTER_SECONDS: u16 = 1;
 /// Bytes of an `Idempotency-Key`: several times a UUID; 400 past it.
 pub const KEY_BYTES_MAX: usize = 255;
 
-/// Bundle keys remembered, newest first: at ten bundles a second those of the last three hours. A bundle with an older key
-/// that comes again is stored again.
-pub const KEYS_MAX: u64 = 100_000;
+/// Time for which the key of a bundle is remembered: longer than the three days for which a sniffer keeps a bundle in its spool
+/// by default, so that a bundle whose answer was lost is not stored twice when it comes again. [`crate::Retention::keys_age`].
+pub const KEYS_AGE: Duration = Duration::from_secs(4 * 24 * 60 * 60);
+
+/// Keys that are remembered whatever their age is, newest first: a clock that is set forward does not make the store forget all.
+pub const KEYS_MIN: u64 = 100_000;
+
+/// Keys remembered, newest first, about 150 bytes of the database each: three bundles a second for four days. Past it the
+/// oldest are forgotten before their time, counted as `keys_forgotten`; a bundle with such a key that comes again is stored
+/// again.
+pub const KEYS_MAX: u64 = 1_000_000;
+
+/// Bytes of a key that are remembered, twice a UUID; of a longer one the rest is remembered as its checksum.
+pub const KEY_BYTES_KEPT: usize = 72;
+
+/// Keys that one transaction forgets, several times as many as it adds, so that it stays short.
+pub const KEYS_ROUND: u64 = 1_000;
 
 // ---- Reading -----------------------------------------------------------------------------------------------------
 

@@ -322,6 +322,8 @@ fn retention(settings: &Settings) -> store::Retention {
         calls_max: settings.keep_calls as u64,
         database_bytes_max: settings.keep_bytes as u64,
         age_max: settings.keep_days.map(|days| DAY * days as u32),
+        // A bundle may come again as long as a sniffer keeps it; clocks differ, and it was in memory before.
+        keys_age: store::limits::KEYS_AGE.max(settings.spool_age.saturating_add(DAY)),
     }
 }
 

@@ -13,6 +13,7 @@ mod deletion;
 mod file;
 mod gate;
 mod judge;
+mod keys;
 mod lock;
 mod merge;
 mod migration;

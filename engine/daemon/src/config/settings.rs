@@ -29,7 +29,7 @@ use super::page_token::{PageToken, TokenText};
 use super::setting::Group::{Calls, Delivery, Operation, Packets, Store};
 use super::setting::{
     ALL_IN_ONE, CAPTURING, Commands, DELIVERING, DEMO, Described, EVERY, Kind, READING, RULES_TEST,
-    Row, SPOOL, STORING, Setting,
+    Row, SPOOL, STORE, STORING, Setting,
 };
 use super::spool::{SpoolFolder, Spooling};
 use super::values::Values;
@@ -414,8 +414,8 @@ settings! {
     /// Folder in which bundles are kept on disk until they are delivered, auto, or off.
     ///
     /// Each bundle is written there before it is posted, so that neither a collector that is away nor the end of this process
-    /// costs calls. `auto`, which the images set, is `spool` in /var/lib/sniffer if that is a volume that can be
-    /// written. docs/spool.md describes the folder, and `sniffer spool` what can be done with it.
+    /// costs calls. `auto`, which the images set and which is the default of an all-in-one, is `spool` in /var/lib/sniffer if that can
+    /// be written and, in a container, is a volume. docs/spool.md describes the folder, and `sniffer spool` what can be done with it.
     spool: SpoolFolder = Setting::new("SNIFFER_SPOOL", || Spooling::Off)
         .flag("spool", "DIR")
         .of(Delivery, DELIVERING);
@@ -426,9 +426,12 @@ settings! {
         .of(Delivery, DELIVERING);
 
     /// How long a bundle stays in the spool; after that it is given up and counted.
+    ///
+    /// A store remembers for a day longer which bundles it has, so that none is stored twice: one to which others deliver
+    /// that keep bundles for longer than three days needs the same setting.
     spool_age: Time = Setting::new("SNIFFER_SPOOL_AGE", || Duration::from_hours(72))
         .flag("spool-age", "TIME")
-        .of(Delivery, DELIVERING);
+        .of(Delivery, DELIVERING | STORE);
 
     /// Bytes that are read back from the spool in a second, once the destination takes them again.
     ///

@@ -110,8 +110,11 @@ pub(super) fn newest(connection: &Connection) -> rusqlite::Result<u64> {
 /// Adds to a total.
 pub(super) fn count(transaction: &Transaction<'_>, name: &str, by: i64) -> rusqlite::Result<()> {
     if by != 0 {
+        // A file that an earlier program made may lack a counter that was added later.
         transaction
-            .prepare_cached("UPDATE counters SET value = value + ?2 WHERE name = ?1")?
+            .prepare_cached(
+                "INSERT INTO counters VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+            )?
             .execute(params![name, by])?;
     }
     Ok(())

@@ -142,6 +142,7 @@ fn totals(connection: &Connection) -> rusqlite::Result<Totals> {
             "calls_deleted" => totals.calls_deleted = value,
             "bundles_received" => totals.bundles_received = value,
             "bundles_repeated" => totals.bundles_repeated = value,
+            "keys_forgotten" => totals.keys_forgotten = value,
             "bad_lines" => totals.bad_lines = value,
             _ => {}
         }

@@ -14,7 +14,7 @@ CREATE TABLE senders (
 -- different bundles does not lose the second.
 CREATE TABLE bundles (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
-    key         TEXT NOT NULL,    -- Idempotency-Key
+    key         TEXT NOT NULL,    -- Idempotency-Key, of a long one its start and checksum
     crc32       INTEGER NOT NULL, -- of the plain body
     bytes       INTEGER NOT NULL, -- of the plain body
     received_ms INTEGER NOT NULL,
@@ -31,4 +31,4 @@ CREATE TABLE counters (
 ) WITHOUT ROWID;
 INSERT INTO counters VALUES
     ('since_ms', 0), ('calls_received', 0), ('calls_expired', 0),
-    ('bundles_received', 0), ('bundles_repeated', 0), ('bad_lines', 0);
+    ('bundles_received', 0), ('bundles_repeated', 0), ('keys_forgotten', 0), ('bad_lines', 0);

@@ -11,6 +11,7 @@
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use rusqlite::{OptionalExtension, Transaction, params};
@@ -18,6 +19,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::database::{Database, Parts, count, integer, newest};
 use super::deletion;
+use super::keys;
 use super::minutes;
 use super::queue::{Jobs, Queue, queue};
 use super::retention::{self, Size};
@@ -27,7 +29,7 @@ use crate::bundle::Bundle;
 use crate::call::{Arrival, DeleteQuery, Deleted, Loss};
 use crate::clock::unix_ms;
 use crate::limits::{
-    KEYS_MAX, POST_THREADS, SENDERS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_LINES_MAX,
+    POST_THREADS, SENDERS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_LINES_MAX,
     TRANSACTION_OTHERS_BYTES_MAX, TRANSACTION_OTHERS_LINES_MAX,
 };
 use crate::sender::Sender;
@@ -211,7 +213,12 @@ impl Writing {
     /// Stores a bundle, or a part of it, together with those that wait behind it. Returns the job that ended the group.
     fn insert(&mut self, first: Insert) -> Option<Job> {
         let (mut group, room, behind) = self.group(first);
-        match store(&mut self.database, &mut group, room) {
+        match store(
+            &mut self.database,
+            &mut group,
+            room,
+            self.retention.keys_age,
+        ) {
             Ok(done) => {
                 self.health.send_replace(Health::Up);
                 self.arrivals.send_replace(done.newest.into());
@@ -331,7 +338,12 @@ struct Done {
     size: Size,
 }
 
-fn store(database: &mut Database, group: &mut [Insert], mut room: Room) -> anyhow::Result<Done> {
+fn store(
+    database: &mut Database,
+    group: &mut [Insert],
+    mut room: Room,
+    keys_age: Duration,
+) -> anyhow::Result<Done> {
     let now = unix_ms();
     let (done, lines_stored) = database.change(|transaction, parts| {
         let mut size = Size::default();
@@ -349,7 +361,7 @@ fn store(database: &mut Database, group: &mut [Insert], mut room: Room) -> anyho
             stored.extend(part.stored);
         }
         parts.write(transaction)?;
-        delete_old_keys(transaction)?;
+        keys::forget(transaction, keys_age, now)?;
         let newest = parts.newest;
         let done = Done {
             stored,
@@ -385,16 +397,16 @@ fn store_part(
     let mut from = insert.lines_stored;
     let mut end = end_of(from);
     if from > 0 {
-        set_lines_of_key(transaction, bundle, end)?;
-    } else if !insert_key(transaction, bundle, end, now_ms)? {
-        from = lines_of_key(transaction, bundle)?;
+        keys::set_lines(transaction, bundle, end)?;
+    } else if !keys::insert(transaction, bundle, end, now_ms)? {
+        from = keys::lines(transaction, bundle)?;
         if from >= bundle.calls() {
             count(transaction, "bundles_repeated", 1)?;
             let stored = Some(Stored::Repeated);
             return Ok(Part { end: from, stored });
         }
         end = end_of(from);
-        set_lines_of_key(transaction, bundle, end)?;
+        keys::set_lines(transaction, bundle, end)?;
     }
     let stored = insert_lines((transaction, parts), bundle, (from, end), now_ms)?;
     room.lines = room.lines.saturating_sub(end - from);
@@ -465,64 +477,6 @@ fn sender_row(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Opt
         .prepare_cached("SELECT id FROM senders WHERE name = ?1")?
         .query_row([name], |row| row.get(0))
         .optional()
-}
-
-/// Stores the bundle's key, of which `lines` are about to be stored; false when it was there already.
-fn insert_key(
-    transaction: &Transaction<'_>,
-    bundle: &Bundle,
-    lines: usize,
-    now_ms: i64,
-) -> rusqlite::Result<bool> {
-    let Some(key) = &bundle.key else {
-        return Ok(true);
-    };
-    let mut insert = transaction.prepare_cached(
-        "INSERT OR IGNORE INTO bundles (key, crc32, bytes, received_ms, lines, bad_lines) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-    )?;
-    let bytes = integer(bundle.bytes());
-    let rows = insert.execute(params![
-        key,
-        bundle.crc32,
-        bytes,
-        now_ms,
-        integer(lines),
-        integer(bundle.bad_lines)
-    ])?;
-    Ok(rows == 1)
-}
-
-/// How many lines are stored under the bundle's key.
-fn lines_of_key(transaction: &Transaction<'_>, bundle: &Bundle) -> rusqlite::Result<usize> {
-    let mut select = transaction
-        .prepare_cached("SELECT lines FROM bundles WHERE key = ?1 AND crc32 = ?2 AND bytes = ?3")?;
-    let key = params![bundle.key, bundle.crc32, integer(bundle.bytes())];
-    let lines: i64 = select.query_row(key, |row| row.get(0))?;
-    Ok(usize::try_from(lines).unwrap_or_default())
-}
-
-fn set_lines_of_key(
-    transaction: &Transaction<'_>,
-    bundle: &Bundle,
-    lines: usize,
-) -> rusqlite::Result<()> {
-    let mut update = transaction.prepare_cached(
-        "UPDATE bundles SET lines = ?4 WHERE key = ?1 AND crc32 = ?2 AND bytes = ?3",
-    )?;
-    update.execute(params![
-        bundle.key,
-        bundle.crc32,
-        integer(bundle.bytes()),
-        integer(lines)
-    ])?;
-    Ok(())
-}
-
-fn delete_old_keys(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached("DELETE FROM bundles WHERE id <= (SELECT max(id) FROM bundles) - ?1")?
-        .execute([integer(KEYS_MAX)])?;
-    Ok(())
 }
 
 #[cfg(test)]

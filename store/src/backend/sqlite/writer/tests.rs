@@ -10,7 +10,7 @@ use crate::backend::sqlite::file::{open_reader, open_writer};
 use crate::backend::sqlite::query;
 use crate::endpoint::Endpoints;
 use crate::folder::Folder;
-use crate::limits::{DATABASE_BYTES_MIN, EXPIRE_ROUND_CALLS};
+use crate::limits::{DATABASE_BYTES_MIN, EXPIRE_ROUND_CALLS, KEYS_MAX, KEYS_MIN};
 
 fn bundle(text: impl Into<Bytes>, key: Option<&str>, sender: Sender) -> Bundle {
     Bundle::split(text.into(), key.map(Into::into), sender).expect("few lines")
@@ -58,7 +58,8 @@ impl Fixture {
     /// One transaction; nothing if a part of the bundle is left for the next one.
     fn store_part(&mut self, insert: &mut Insert, room: Room) -> Option<Stored> {
         let group = std::slice::from_mut(insert);
-        let done = store(&mut self.database, group, room).expect("stores");
+        let keys_age = self.retention.keys_age;
+        let done = store(&mut self.database, group, room, keys_age).expect("stores");
         retention::keep(&mut self.database, self.retention, done.size).expect("deletes");
         done.stored.first().copied()
     }
@@ -483,19 +484,100 @@ fn a_full_disk_is_reported_stores_nothing_and_is_survived() {
     );
 }
 
+/// Inserts a key of each of these ages, oldest first, as numbers `from` and following.
+fn remember(fixture: &Fixture, from: i64, ages: &[Duration]) {
+    for (id, age) in (from..).zip(ages) {
+        let received = unix_ms() - integer(age.as_millis());
+        let row = params![id, id.to_string(), received];
+        fixture
+            .database
+            .connection
+            .execute("INSERT INTO bundles VALUES (?1, ?2, 0, 0, ?3, 1, 0)", row)
+            .expect("inserts");
+    }
+}
+
 #[test]
-fn old_keys_are_deleted() {
-    let mut fixture = Fixture::new(Retention::default());
-    fixture.store(Some("old"), lines(1, 1));
-    let far = integer(KEYS_MAX) + 10;
+fn keys_are_remembered_for_as_long_as_a_spool_may_keep_a_bundle() {
+    let age = Duration::from_hours(30 * 24);
+    let mut fixture = Fixture::new(Retention {
+        keys_age: age,
+        ..Retention::default()
+    });
+    let text = || lines(1, 1);
+    assert_eq!(fixture.store(Some("kept for long"), text()), Stored::New);
     fixture
         .database
         .connection
         .execute(
-            "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'bundles'",
-            [far],
+            "UPDATE bundles SET received_ms = received_ms - ?1",
+            [integer(age.as_millis()) - 60_000],
         )
-        .expect("moves");
+        .expect("ages it");
+    // Many more than are remembered whatever their age is.
+    remember(&fixture, integer(KEYS_MIN) + 10, &[Duration::ZERO]);
+    assert_eq!(fixture.store(Some("next"), text()), Stored::New);
+    assert_eq!(
+        fixture.store(Some("kept for long"), text()),
+        Stored::Repeated
+    );
+
+    fixture
+        .database
+        .connection
+        .execute(
+            "UPDATE bundles SET received_ms = received_ms - 120000 WHERE id = 1",
+            [],
+        )
+        .expect("ages it");
+    assert_eq!(fixture.store(Some("another"), text()), Stored::New);
+    assert_eq!(fixture.store(Some("kept for long"), text()), Stored::New);
+    assert_eq!(fixture.counter("keys_forgotten"), 0, "it was its time");
+}
+
+#[test]
+fn a_clock_that_is_set_forward_makes_few_keys_old() {
+    let mut fixture = Fixture::new(Retention::default());
+    let year = Duration::from_hours(365 * 24);
+    remember(&fixture, 1, &[year; 50]);
     fixture.store(Some("new"), lines(1, 1));
-    assert_eq!(fixture.number("SELECT count(*) FROM bundles"), 1);
+    assert_eq!(fixture.number("SELECT count(*) FROM bundles"), 51);
+}
+
+#[test]
+fn keys_are_bounded_and_those_forgotten_too_early_are_counted() {
+    let mut fixture = Fixture::new(Retention::default());
+    remember(&fixture, 1, &[Duration::from_secs(9); 3]);
+    remember(&fixture, integer(KEYS_MAX) + 1, &[Duration::ZERO]);
+    fixture.store(Some("new"), lines(1, 1));
+    assert_eq!(fixture.number("SELECT min(id) FROM bundles"), 3);
+    assert_eq!(fixture.counter("keys_forgotten"), 2);
+    // A file of an earlier program has no such counter.
+    fixture
+        .database
+        .connection
+        .execute("DELETE FROM counters WHERE name = 'keys_forgotten'", [])
+        .expect("deletes");
+    fixture.store(Some("newer"), lines(1, 1));
+    assert_eq!(fixture.counter("keys_forgotten"), 1);
+}
+
+/// What the documents state of a key's size.
+#[test]
+fn a_key_takes_few_bytes_of_the_database() {
+    let mut fixture = Fixture::new(Retention::default());
+    let pages = |fixture: &Fixture| {
+        fixture.number("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
+    };
+    let before = pages(&fixture);
+    let keys = 20_000;
+    let transaction = fixture.database.connection.transaction().expect("begins");
+    for number in 0..keys {
+        let key = format!("{:032x}", (0x1234_5678_9abc_def0_u128 << 64) + number);
+        let bundle = bundle("", Some(&key), Sender::Local);
+        assert!(keys::insert(&transaction, &bundle, 1, unix_ms()).expect("inserts"));
+    }
+    transaction.commit().expect("commits");
+    let bytes = (pages(&fixture) - before) / i64::try_from(keys).expect("few");
+    assert!((80..=160).contains(&bytes), "{bytes} bytes a key");
 }
