@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::network::Namespace;
@@ -15,7 +16,7 @@ pub const LARGE_BYTES: usize = 900_000;
 
 /// nginx on port 80 of all addresses; ended when dropped.
 pub struct Nginx {
-    _process: Running,
+    process: Running,
     _folder: TempDir,
 }
 
@@ -109,6 +110,11 @@ impl Nginx {
         Self::start_with(namespace, servers)
     }
 
+    /// Reads its files again, certificates included.
+    pub fn reload(&self) -> Result<()> {
+        self.process.signal(Signal::SIGHUP)
+    }
+
     fn start_with(namespace: &Namespace, proxy: &str) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("nginx").tempdir()?;
         let path = folder.path();
@@ -138,7 +144,7 @@ impl Nginx {
         };
         eventually(PATIENCE, answers).with_context(|| process.stderr())?;
         Ok(Self {
-            _process: process,
+            process,
             _folder: folder,
         })
     }

@@ -32,6 +32,7 @@ mod overload;
 mod peers;
 mod read_inputs;
 mod read_truth;
+mod restarts;
 mod rules;
 mod sandbox;
 mod senders;

@@ -108,7 +108,7 @@ fn segments(folder: &str) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name().into_string().ok().context("a name")?;
-        if name != "lock" {
+        if name != "lock" && name != "ledger" {
             names.push(name);
         }
     }

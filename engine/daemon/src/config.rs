@@ -102,6 +102,13 @@ pub fn capture(values: &Values, embedded_store: bool) -> Result<Capture, Diagnos
     })
 }
 
+/// Without a setting, the spool is `auto`: in an all-in-one, and for whoever looks for the spool of one.
+pub fn spool_where_there_is_a_place(values: &mut Values) {
+    if values.given(row::spool()).is_none() {
+        values.set(row::spool(), "auto");
+    }
+}
+
 /// The rules as they are now, refused where the capture could not start with them. A confined process opens no file for it:
 /// `read` gives the contents of the file of the rules.
 pub fn rules_again(

@@ -49,6 +49,9 @@ mod watch;
 pub fn command(flags: &RunFlags, invocation: &Invocation) -> Result<Exit, Diagnostic> {
     let mut values = invocation.values()?;
     flags.settings.apply(&mut values);
+    if flags.supervised {
+        config::spool_where_there_is_a_place(&mut values);
+    }
     let config = config::capture(&values, flags.embedded_store)?;
     let is_confined = !config.settings.no_sandbox;
     let read_rules = rules_reader(config::rules_file(&values), is_confined)?;
@@ -129,7 +132,7 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     }
 
     let cause = watch(&threads, &events, &mut hotplug, context);
-    let Ended { reporter, panicked } = threads.stop();
+    let Ended { reporter, panicked } = threads.stop(&events, context.is_supervised);
     if let Some(publication) = publication {
         publication.end();
     }

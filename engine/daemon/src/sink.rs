@@ -221,9 +221,24 @@ impl RunningSinks {
 
     /// Delivers what they have, all at the same time, until `deadline` at the latest. Nothing may be pushed any longer.
     pub fn stop(mut self, deadline: Instant) {
+        self.begin_stop(deadline);
+        self.wait();
+    }
+
+    /// The same without waiting for their ends. A second call may set an earlier deadline.
+    pub fn begin_stop(&mut self, deadline: Instant) {
         for sink in &mut self.0 {
             sink.begin_stop(deadline);
         }
+    }
+
+    /// Whether all of them have ended.
+    pub fn have_ended(&self) -> bool {
+        self.0.iter().all(|sink| sink.has_ended())
+    }
+
+    /// Returns when they have.
+    pub fn wait(self) {
         for sink in self.0 {
             sink.wait();
         }

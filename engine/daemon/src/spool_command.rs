@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -13,17 +14,20 @@ use engine_sys::process;
 
 use crate::config::command_line::{SpoolCommand, SpoolFlags};
 use crate::config::settings::row;
-use crate::config::{self, Capture};
+use crate::config::{self, Capture, Spooling};
 use crate::control::{self, Request, Unreachable};
+use crate::counters::Stages;
 use crate::diagnostic::{Code, Diagnostic, Exit, printable, system_words};
 use crate::invocation::Invocation;
 use crate::quantity::{bytes, plural, thousands};
 use crate::random;
+use crate::report::ledger::calls;
 use crate::sandbox::{Confinement, Plan};
 use crate::signals;
 use crate::sink::spool::{self, Overview};
+use crate::sink::stats::{Counters, Snapshot};
 use crate::sink::{Sinks, spool_config};
-use crate::status::State;
+use crate::status::{Calls, State};
 use crate::stdout::{print, print_json};
 
 /// Time for an order to the running sniffer.
@@ -61,6 +65,7 @@ pub fn command(command: &SpoolCommand, invocation: &Invocation) -> Result<Exit, 
 fn capture(flags: &SpoolFlags, invocation: &Invocation) -> Result<Capture, Diagnostic> {
     let mut values = invocation.values()?;
     flags.settings.apply(&mut values);
+    config::spool_where_there_is_a_place(&mut values);
     config::capture(&values, false)
 }
 
@@ -69,13 +74,18 @@ fn without_destination(flags: &SpoolFlags, invocation: &Invocation) -> Result<Ca
     let mut values = invocation.values()?;
     flags.settings.apply(&mut values);
     values.set(row::no_send(), "true");
+    config::spool_where_there_is_a_place(&mut values);
     config::capture(&values, false)
 }
 
 fn folder(config: &Capture) -> Result<PathBuf, Diagnostic> {
-    let folder = config.settings.spool.folder()?;
+    let folder = config.settings.spool.folder().ok().flatten();
     folder.ok_or_else(|| {
-        Diagnostic::new(Code::E055, "there is no spool: SNIFFER_SPOOL is off")
+        let why = match config.settings.spool {
+            Spooling::Off => "SNIFFER_SPOOL is off",
+            _ => "SNIFFER_SPOOL names no folder",
+        };
+        Diagnostic::new(Code::E055, format!("there is no spool: {why}"))
             .fix("--spool DIR    the folder of the sniffer")
     })
 }
@@ -240,6 +250,7 @@ fn drain(config: &Capture, invocation: &Invocation) -> Result<Exit, Diagnostic> 
         Confinement::after(files, &plan);
     }
     for spool in running.spools() {
+        spool.account(Arc::new(of_drain));
         spool.release();
     }
     let monitors = running.monitors();
@@ -273,4 +284,13 @@ fn drain(config: &Capture, invocation: &Invocation) -> Result<Exit, Diagnostic> 
     } else {
         Exit::Incomplete
     })
+}
+
+/// The calls of a process that captures nothing.
+fn of_drain(counters: &Counters) -> Calls {
+    let sink = Snapshot {
+        counters: *counters,
+        ..Snapshot::default()
+    };
+    calls(&Stages::default(), Some(&sink))
 }

@@ -13,12 +13,27 @@ use serde::{Deserialize, Serialize};
 use crate::counters::Stages;
 use crate::diagnostic::Diagnostic;
 
+mod lifetime;
 mod text;
 
 pub use text::{NOWHERE, PORTS_SHOWN};
 
 /// Version of the JSON form; a key that changes its meaning or goes away makes a new one.
 pub const SCHEMA: u32 = 2;
+
+/// The reasons why calls are dropped.
+pub const DROP_REASONS: [&str; 10] = [
+    "refused",
+    "too_large",
+    "queue_full",
+    "memory",
+    "overload",
+    "shutdown",
+    "spool_full",
+    "spool_age",
+    "spool_damaged",
+    "discarded",
+];
 
 /// Whether packets are captured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +181,21 @@ pub struct UrlState {
     pub error: Option<String>,
 }
 
+/// The ledger of all processes that have used a spool, the present one included:
+/// `seen + stream_parts + recovered = sent + stopped + sampled + dropped + killed + spooled + in_flight + unaccounted`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lifetime {
+    /// When the first of them began, in milliseconds since 1970.
+    pub began_millis: u64,
+    /// How many they are.
+    pub processes: u64,
+    /// Calls that were in flight when one of them was killed: lost, but for those that were delivered after its last note.
+    pub killed: u64,
+    /// The rest of the ledger; `recovered` are those that were in the spool although no process has counted them.
+    #[serde(flatten)]
+    pub calls: Calls,
+}
+
 /// The spool of a destination.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spool {
@@ -191,10 +221,16 @@ pub struct Spool {
     pub failed_writes: u64,
     /// Times that written bundles were synced to the disk.
     pub syncs: u64,
+    /// All processes that have used it.
+    #[serde(default)]
+    pub lifetime: Lifetime,
     /// Calls of earlier processes that are damaged.
     pub damaged_calls: u64,
     /// Calls of earlier processes without a record: whether they were delivered is unknown.
     pub unknown_calls: u64,
+    /// Spool segments that a later version of this program wrote: they stay as they are.
+    #[serde(default)]
+    pub later_segments: u64,
 }
 
 /// What is left out while a shard cannot keep up; each step includes those before it.

@@ -603,14 +603,26 @@ impl Supervisor {
         Instant::now() + self.settings.flush_timeout + END_TIMEOUT
     }
 
-    /// Ends the capture first, so that it can deliver, then the store. A second signal or the deadline ends them at once.
+    /// Ends the capture first, so that it can deliver, then the store. At a second signal the capture leaves to its spool what it
+    /// has and ends; a third one or the deadline kills it.
     fn end(mut self, events: &mpsc::Receiver<Event>) -> Exit {
+        let mut is_hurried = false;
         self.stop_capture("signal", None);
         while !matches!(self.capture, Capture::Off(..)) {
             match events.recv_timeout(TEND_EVERY) {
                 Ok(Event::Signal(SIGTERM | SIGINT)) => {
-                    if let Capture::Stopping { deadline, .. } = &mut self.capture {
-                        *deadline = Instant::now();
+                    if let Capture::Stopping {
+                        child, deadline, ..
+                    } = &mut self.capture
+                    {
+                        child.hurry();
+                        let more = if is_hurried {
+                            Duration::ZERO
+                        } else {
+                            END_TIMEOUT
+                        };
+                        *deadline = Instant::now() + more;
+                        is_hurried = true;
                     }
                 }
                 Ok(Event::Request(_, reply)) => respond(

@@ -27,6 +27,7 @@ pub struct Interfaces {
 #[derive(Clone)]
 pub struct Orders {
     stop: Arc<AtomicBool>,
+    hurry: Arc<AtomicBool>,
     pub(super) event: Arc<EventFd>,
     rules: Arc<Mutex<Option<NewRules>>>,
     has_rules: Arc<AtomicBool>,
@@ -41,6 +42,7 @@ impl Orders {
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             stop: Arc::default(),
+            hurry: Arc::default(),
             event: Arc::new(EventFd::new()?),
             rules: Arc::default(),
             has_rules: Arc::default(),
@@ -55,6 +57,15 @@ impl Orders {
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         self.event.set();
+    }
+
+    /// Orders a shard that stops to wait for nothing any longer.
+    pub fn hurry(&self) {
+        self.hurry.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_hurried(&self) -> bool {
+        self.hurry.load(Ordering::Acquire)
     }
 
     /// Orders the shard to apply these rules to exchanges that start from now on, and to publish their matches there.

@@ -409,7 +409,10 @@ impl Shard {
         let stop = now();
         let deadline = Instant::now() + flush_timeout;
         let mut quiet_since = Instant::now();
-        while Instant::now() < deadline && quiet_since.elapsed() < DRAIN {
+        while Instant::now() < deadline
+            && quiet_since.elapsed() < DRAIN
+            && !self.orders.is_hurried()
+        {
             let mut blocks = 0;
             for index in 0..self.sources.len() {
                 blocks += (0..BLOCKS_A_TURN)
@@ -439,7 +442,7 @@ impl Shard {
             if self.outlets.is_empty() {
                 break;
             }
-            if Instant::now() > deadline {
+            if Instant::now() > deadline || self.orders.is_hurried() {
                 self.outlets.shed_all();
                 break;
             }

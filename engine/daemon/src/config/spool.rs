@@ -8,8 +8,9 @@ use rustix::fs::{Access, access};
 use super::setting::Kind;
 use super::value::Value;
 use crate::diagnostic::{Code, Diagnostic};
+use crate::process::is_in_container;
 
-/// The folder whose volume `auto` uses.
+/// The folder that `auto` uses: in a container only if it is a volume, since what is in the container ends with it.
 const VOLUME: &str = "/var/lib/sniffer";
 
 /// Name of the spool in it.
@@ -20,7 +21,7 @@ const FOLDER: &str = "spool";
 pub enum Spooling {
     /// In memory only.
     Off,
-    /// In the volume of a container, if it has one that can be written.
+    /// In the usual place, if it is there and can be written.
     Auto,
     /// In this folder.
     Folder(PathBuf),
@@ -32,27 +33,34 @@ impl Spooling {
         match self {
             Self::Off => Ok(None),
             Self::Folder(folder) => Ok(Some(folder.clone())),
-            Self::Auto if is_writable_volume(Path::new(VOLUME)) => {
+            Self::Auto if is_usable(Path::new(VOLUME), is_in_container()) => {
                 Ok(Some(Path::new(VOLUME).join(FOLDER)))
             }
             Self::Auto => {
+                let (kind, how) = match is_in_container() {
+                    true => ("volume", format!("docker run -v sniffer:{VOLUME} ...")),
+                    false => (
+                        "folder",
+                        format!("mkdir -m 700 {VOLUME}    or --spool DIR, another folder"),
+                    ),
+                };
                 let what = format!(
-                    "what cannot be delivered is kept in memory only: {VOLUME} is no volume that can be written"
+                    "what cannot be delivered is kept in memory only: {VOLUME} is no {kind} that can be written"
                 );
-                Err(Diagnostic::new(Code::W056, what).fix(format!(
-                    "docker run -v sniffer:{VOLUME} ...\nor SNIFFER_SPOOL=off, if that is wanted"
-                )))
+                Err(Diagnostic::new(Code::W056, what)
+                    .fix(format!("{how}\nor SNIFFER_SPOOL=off, if that is wanted")))
             }
         }
     }
 }
 
-/// Whether the folder outlives the container: it is a file system of its own.
-fn is_writable_volume(folder: &Path) -> bool {
+/// Whether the folder can be written and outlives the container: it is a file system of its own.
+fn is_usable(folder: &Path, in_container: bool) -> bool {
     let device = |path: &Path| path.metadata().ok().map(|found| found.dev());
     let above = folder.parent().and_then(device);
     let own = device(folder);
-    own.is_some() && own != above && access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()
+    let stays = own.is_some() && (own != above || !in_container);
+    stays && access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()
 }
 
 /// A folder, `auto` or `off`.
@@ -89,10 +97,14 @@ mod tests {
         assert_eq!(Spooling::Off.folder(), Ok(None));
         let folder = tempfile::tempdir().unwrap();
         assert!(
-            !is_writable_volume(folder.path()),
-            "no file system of its own"
+            !is_usable(folder.path(), true),
+            "it ends with the container"
         );
-        assert!(!is_writable_volume(&folder.path().join("missing")));
-        assert!(is_writable_volume(Path::new("/dev/shm")), "one of its own");
+        assert!(is_usable(folder.path(), false));
+        for in_container in [false, true] {
+            assert!(!is_usable(&folder.path().join("missing"), in_container));
+            let volume = Path::new("/dev/shm");
+            assert!(is_usable(volume, in_container), "one of its own");
+        }
     }
 }

@@ -205,7 +205,8 @@ which costs a little more CPU and loses nothing.";
 "Bundles are kept in memory only, as without a spool, until a write succeeds; one is tried each second. The message has the
 kernel's reason, mostly a full disk: `df -h` with the folder of --spool. The status counts the writes that failed.";
     W052, Done, "calls in the spool are held",
-"They were captured under other rules than those in use now, so what the present rules hide may be in them. They are neither
+"They were captured under other rules than those in use now, so what the present rules hide may be in them. (Or a later version of this
+program wrote them; the message has which.) They are neither
 delivered nor removed, until the bounds of the spool (--spool-bytes, --spool-age) are reached or somebody decides:
 
   sniffer spool drain          delivers them
@@ -222,8 +223,9 @@ were given up; they are counted as dropped (spool_full, spool_age).";
 "The folder of --spool (SNIFFER_SPOOL) cannot be written, others may write to it, or another process has it. The message has the
 reason. A folder serves one process at a time. SNIFFER_SPOOL=off keeps what cannot be delivered in memory only.";
     W056, Done, "no spool",
-"SNIFFER_SPOOL=auto, which the images set, uses /var/lib/sniffer if a volume is mounted there. Without one, what cannot be delivered
-is kept in memory, and lost when the container ends. Mount a volume, or set SNIFFER_SPOOL=off.";
+"SNIFFER_SPOOL=auto, which the images set and which is the default of an all-in-one that delivers elsewhere, uses /var/lib/sniffer if
+that can be written; in a container a volume has to be mounted there. Without it, what cannot be delivered is kept in memory, and lost when
+the process ends. Mount a volume, make the folder, or set SNIFFER_SPOOL=off.";
     E057, Usage, "certificates were not read again",
 "On SIGHUP and `sniffer rules reload` the files of --ca, --tls-cert and --tls-key are read again. One of them could not be read, has
 no PEM, or the key is not that of the certificate. The certificates of before stay in use; correct the files and send

@@ -13,7 +13,7 @@ use crate::counters::Stages;
 use crate::process::Process;
 use crate::sink::spool;
 use crate::sink::stats::{Snapshot, Times};
-use crate::status::{Calls, Completeness, Killed, RuleHits};
+use crate::status::{self, Calls, Completeness, Killed, RuleHits};
 
 /// What is shown, read at one moment.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +53,7 @@ pub fn page(moment: &Moment) -> String {
     uploads(&mut page, moment);
     rules(&mut page, moment);
     output(&mut page, &moment.sinks);
+    lifetime(&mut page, &moment.sinks, &moment.calls);
     memory(&mut page, moment);
     stages(&mut page, &moment.shards);
     process(&mut page, &moment.process);
@@ -382,6 +383,45 @@ fn spool(page: &mut Text, sinks: &Sinks<'_>) {
     if sinks.0.iter().any(|sink| sink.spool.is_some()) {
         for (name, help, count) in rows {
             sinks.each(page, name, help, |sink| sink.spool.as_ref().map(count));
+        }
+    }
+}
+
+/// The ledger of all processes that have used a spool: `seen + stream_parts + recovered` of its buckets are the sum of the others.
+fn lifetime(page: &mut Text, sinks: &[Snapshot], calls: &Calls) {
+    const CALLS: &str = "sniffer_lifetime_calls";
+    let sinks = Sinks(sinks.iter().filter(|sink| sink.spool.is_some()).collect());
+    sinks.each(
+        page,
+        "sniffer_lifetime_processes",
+        "Processes that have used the spool, this one included.",
+        |sink| sink.spool.as_ref().map(|spool| spool.before.processes),
+    );
+    if !sinks.0.is_empty() {
+        page.metric(
+            CALLS,
+            "Calls of all processes that have used the spool, by what became of them.",
+        );
+    }
+    for sink in &sinks.0 {
+        let Some(spool) = &sink.spool else { continue };
+        let status::Lifetime { killed, calls, .. } = spool.before.status(calls);
+        let dropped = calls.dropped_total();
+        for (bucket, count) in [
+            ("seen", calls.seen),
+            ("stream_parts", calls.stream_parts),
+            ("recovered", calls.recovered),
+            ("sent", calls.sent),
+            ("stopped", calls.stopped),
+            ("sampled_out", calls.sampled),
+            ("dropped", dropped),
+            ("killed", killed),
+            ("spooled", calls.spooled),
+            ("in_flight", calls.in_flight),
+        ] {
+            let mut labels = sinks.labels(sink);
+            labels.push(("bucket", &bucket));
+            page.sample(CALLS, &labels, count);
         }
     }
 }

@@ -4,27 +4,26 @@ use std::collections::BTreeMap;
 
 use crate::counters::Stages;
 use crate::sink::stats::Snapshot;
-use crate::status::Calls;
+use crate::status::{Calls, DROP_REASONS};
 
 /// Each bucket is read where it is counted; what they leave over is unaccounted.
 pub fn calls(stages: &Stages, sink: Option<&Snapshot>) -> Calls {
     let none = Snapshot::default();
     let sink = sink.unwrap_or(&none);
     let Stages { message, shard, .. } = stages;
-    let dropped = [
-        ("refused", sink.counters.calls_dropped_refused),
-        ("too_large", sink.counters.calls_dropped_too_large),
-        (
-            "queue_full",
-            sink.counters.calls_dropped_queue_full + shard.calls_shed_queue_full,
-        ),
-        ("memory", message.calls_shed),
-        ("overload", message.calls_shed_overload),
-        ("shutdown", sink.counters.calls_dropped_shutdown),
-        ("spool_full", sink.counters.calls_dropped_spool_full),
-        ("spool_age", sink.counters.calls_dropped_spool_age),
-        ("spool_damaged", sink.counters.calls_dropped_spool_damaged),
-        ("discarded", sink.counters.calls_dropped_discarded),
+    let counters = &sink.counters;
+    // In the order of the reasons.
+    let dropped: [u64; DROP_REASONS.len()] = [
+        counters.calls_dropped_refused,
+        counters.calls_dropped_too_large,
+        counters.calls_dropped_queue_full + shard.calls_shed_queue_full,
+        message.calls_shed,
+        message.calls_shed_overload,
+        counters.calls_dropped_shutdown,
+        counters.calls_dropped_spool_full,
+        counters.calls_dropped_spool_age,
+        counters.calls_dropped_spool_damaged,
+        counters.calls_dropped_discarded,
     ];
     Calls {
         seen: message.calls_seen,
@@ -33,8 +32,9 @@ pub fn calls(stages: &Stages, sink: Option<&Snapshot>) -> Calls {
         sent: sink.counters.calls_sent,
         stopped: message.calls_stopped + shard.calls_withheld,
         sampled: message.calls_sampled,
-        dropped: dropped
+        dropped: DROP_REASONS
             .into_iter()
+            .zip(dropped)
             .map(|(reason, count)| (reason.to_owned(), count))
             .collect(),
         spooled: sink.counters.calls_spooled,

@@ -197,6 +197,7 @@ impl Reporter {
         let (samples, sinks, calls) = self.ledger();
         let stages = sum(&samples);
         let shard = &stages.shard;
+        let output = sinks.first().map(|sink| output(sink, &calls));
         let (rules, rule_hits) = {
             let rules = self.rules();
             (rules.name.clone(), rules.matches())
@@ -221,7 +222,7 @@ impl Reporter {
                 dropped: shard.ring_dropped_full,
             },
             completeness: status::Completeness::of(&stages),
-            output: sinks.first().map(output).unwrap_or_default(),
+            output: output.unwrap_or_default(),
             overload: status::Overload::of(&stages),
             rules,
             rule_hits,
@@ -389,7 +390,7 @@ fn seen(samples: &[Sample]) -> Seen {
     seen
 }
 
-fn output(sink: &Snapshot) -> Output {
+fn output(sink: &Snapshot, calls: &Calls) -> Output {
     let detail = sink.detail.clone().unwrap_or_default();
     let tried = sink.last_success.is_some() || sink.down;
     Output {
@@ -408,7 +409,7 @@ fn output(sink: &Snapshot) -> Output {
         queue_bytes: sink.counters.bytes_queued,
         transport: detail.transport,
         urls: detail.places.into_iter().map(url_state).collect(),
-        spool: sink.spool.as_ref().map(spool),
+        spool: sink.spool.as_ref().map(|found| spool(found, calls)),
     }
 }
 
@@ -420,7 +421,7 @@ fn url_state(state: UrlState) -> status::UrlState {
     }
 }
 
-fn spool(spool: &spool::Snapshot) -> status::Spool {
+fn spool(spool: &spool::Snapshot, calls: &Calls) -> status::Spool {
     let totals = &spool.totals;
     status::Spool {
         folder: spool.folder.clone(),
@@ -434,7 +435,9 @@ fn spool(spool: &spool::Snapshot) -> status::Spool {
         written_bytes: spool.written_bytes,
         failed_writes: spool.failed_writes,
         syncs: spool.syncs,
+        lifetime: spool.before.status(calls),
         damaged_calls: spool.damage.calls,
         unknown_calls: spool.damage.unknown,
+        later_segments: spool.damage.later_segments,
     }
 }

@@ -96,6 +96,14 @@ fn of_spool(spool: &status::Spool, calls: &status::Calls) -> Vec<Diagnostic> {
         let fix = "sniffer spool drain    delivers them; or: sniffer spool discard";
         found.push(Diagnostic::new(Code::W052, what).fix(fix));
     }
+    if spool.later_segments > 0 {
+        let what = format!(
+            "{} in {folder} were written by a later version of this program, and stay there for it",
+            plural(spool.later_segments, "spool segment"),
+        );
+        let fix = "sniffer spool drain    by that version delivers them";
+        found.push(Diagnostic::new(Code::W052, what).fix(fix));
+    }
     if spool.damaged_calls + spool.unknown_calls > 0 {
         let what = format!(
             "{} in the spool {folder} cannot be read; whether {} more were delivered is unknown",

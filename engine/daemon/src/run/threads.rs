@@ -1,7 +1,7 @@
 //! The threads of a capture, shards and sinks: started, given orders, and ended in the order of the data.
 
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -12,6 +12,7 @@ use engine_core::pipeline::{self, CapturePipeline};
 use engine_core::uploads::Identity;
 use engine_sys::cpu;
 use engine_sys::packet::Steering;
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::context::{Context, bug};
 use super::events::{Event, SpoolOrder};
@@ -29,15 +30,21 @@ use crate::limits;
 use crate::metrics::Endpoint;
 use crate::pipeline::{bundler, pipeline_config};
 use crate::random;
+use crate::report::ledger::calls;
 use crate::report::reporter::{Reloads, Reporter};
 use crate::report::rule_matches::RuleMatches;
 use crate::report::summary::{reads, scope, start_summary};
 use crate::sandbox::{Confinement, Files, Plan};
+use crate::sink::spool::Account;
+use crate::sink::stats::{Counters, Snapshot};
 use crate::sink::{RunningSinks, Sinks};
 use crate::status::{Killed, State};
 
 /// Time that the sinks have after the shards have ended, however little they left of the flush timeout.
 const FLUSH_MIN: Duration = Duration::from_millis(500);
+
+/// How often it is looked at while the threads stop whether they have.
+const STOP_CHECK_EVERY: Duration = Duration::from_millis(10);
 
 /// The threads while they run.
 pub(super) struct Threads {
@@ -157,6 +164,9 @@ impl Threads {
             reloads: Reloads::default(),
             killed: setup.killed,
         });
+        for spool in sinks.spools() {
+            spool.account(account(Arc::clone(&reporter)));
+        }
         Ok(Self {
             reporter,
             shards,
@@ -271,25 +281,71 @@ impl Threads {
         }
     }
 
-    /// Ends everything in the order of the data: rings, pipelines, bundles, sinks.
-    pub(super) fn stop(self) -> Ended {
+    /// Ends everything in the order of the data: rings, pipelines, bundles, sinks. A second signal ends the waiting; of a supervised
+    /// capture that is SIGINT, since the end of its supervisor may cause two of the other.
+    pub(super) fn stop(self, events: &Receiver<Event>, is_supervised: bool) -> Ended {
+        let may_hurry = |signal| signal == SIGINT || signal == SIGTERM && !is_supervised;
         self.reporter.set_state(State::Stopping);
         let deadline = Instant::now() + self.flush_timeout;
         for order in &self.orders {
             order.stop();
+        }
+        let mut is_hurried = false;
+        while !self.shards.iter().all(JoinHandle::is_finished) {
+            if has_second_signal(events, may_hurry) {
+                is_hurried = true;
+                for order in &self.orders {
+                    order.hurry();
+                }
+            }
         }
         let panicked = self
             .shards
             .into_iter()
             .map(|shard| shard.join().is_err())
             .fold(false, |any, panicked| any | panicked);
-        self.sinks.stop(deadline.max(Instant::now() + FLUSH_MIN));
+        let mut sinks = self.sinks;
+        let now = Instant::now();
+        sinks.begin_stop(if is_hurried {
+            now
+        } else {
+            deadline.max(now + FLUSH_MIN)
+        });
+        while !sinks.have_ended() {
+            if has_second_signal(events, may_hurry) {
+                sinks.begin_stop(Instant::now());
+            }
+        }
+        sinks.wait();
         self.reporter.set_state(State::Stopped);
         Ended {
             reporter: self.reporter,
             panicked,
         }
     }
+}
+
+/// Waits a moment for an event; whether it is a signal that ends the waiting. Whoever waits for an answer gets that of the end.
+fn has_second_signal(events: &Receiver<Event>, may_hurry: impl Fn(i32) -> bool) -> bool {
+    match events.recv_timeout(STOP_CHECK_EVERY) {
+        Ok(Event::Signal(signal)) => may_hurry(signal),
+        Ok(_) | Err(RecvTimeoutError::Timeout) => false,
+        Err(RecvTimeoutError::Disconnected) => {
+            std::thread::sleep(STOP_CHECK_EVERY);
+            false
+        }
+    }
+}
+
+/// The calls of this process, with the counters of a sink as they are in its spool.
+fn account(reporter: Arc<Reporter>) -> Account {
+    Arc::new(move |counters: &Counters| {
+        let sink = Snapshot {
+            counters: *counters,
+            ..Snapshot::default()
+        };
+        calls(&reporter.stages(), Some(&sink))
+    })
 }
 
 /// A pipeline for one shard, with seeds of its own.

@@ -360,6 +360,10 @@ impl Running for Posting {
         self.uploader.begin_stop(deadline);
     }
 
+    fn has_ended(&self) -> bool {
+        self.uploader.has_ended()
+    }
+
     fn wait(self: Box<Self>) {
         self.uploader.wait();
     }

@@ -93,6 +93,12 @@ pub trait Running: Send {
     /// Delivers what it has, until `deadline` at the latest. Shards push nothing any longer. Returns at once.
     fn begin_stop(&mut self, _deadline: Instant) {}
 
+    /// Whether [`wait`](Self::wait) would return at once. Until then another [`begin_stop`](Self::begin_stop) may set an earlier
+    /// deadline.
+    fn has_ended(&self) -> bool {
+        true
+    }
+
     /// Returns when the sink has ended; what it could not deliver is counted as dropped.
     fn wait(self: Box<Self>);
 }

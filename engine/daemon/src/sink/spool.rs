@@ -16,12 +16,14 @@
 
 mod content;
 mod format;
+mod lifetime;
 mod members;
 mod messages;
 mod reader;
 mod segment;
 mod segments;
 mod shown;
+mod snapshot;
 mod spooler;
 #[cfg(test)]
 mod tests;
@@ -36,18 +38,22 @@ use std::time::Instant;
 
 pub use self::content::{Content, Ticket};
 pub use self::format::State;
-pub use self::messages::{LostBy, Report};
+pub use self::lifetime::Lifetime;
+pub use self::messages::{Account, LostBy, Report};
 pub use self::reader::{Overview, each_line, is_spool, overview};
 pub use self::segment::Damage;
 pub use self::segments::{Bounds, Totals, Unusable, holder};
-pub use self::shown::Snapshot;
+pub use self::snapshot::Snapshot;
 
+use self::lifetime::Ledger;
 use self::messages::Order;
 use self::segments::Segments;
 use self::shown::Shown;
 use self::spooler::{Clock, Spooler};
 use super::parker::Parker;
+use super::stats::Counters;
 use crate::limits;
+use crate::status::Calls;
 
 /// Where the spool is, and what bounds it.
 #[derive(Clone, Debug)]
@@ -65,6 +71,7 @@ pub struct Config {
 /// A spool whose folder is open and checked, before its thread runs.
 pub struct Opened {
     segments: Segments,
+    ledger: Ledger,
     config: Config,
     clock: Clock,
     damage: Damage,
@@ -79,7 +86,10 @@ pub fn open(config: Config) -> Result<Opened, Unusable> {
     let clock = Clock::default();
     let opened = Segments::open(&config.folder, config.bounds, config.rules);
     let (segments, damage) = opened?;
+    let waiting = segments.totals().calls + damage.calls;
+    let now = clock.milliseconds(Instant::now());
     Ok(Opened {
+        ledger: Ledger::open(segments.folder(), waiting, now),
         segments,
         config,
         clock,
@@ -102,7 +112,16 @@ impl Opened {
     pub fn discard(mut self, all: bool) -> u64 {
         let given_up = self.segments.discard(all);
         self.segments.close();
-        given_up.iter().map(|bundle| bundle.calls).sum()
+        let calls = given_up.iter().map(|bundle| bundle.calls).sum();
+        self.ledger.add(&Calls {
+            dropped: [
+                ("discarded".to_owned(), calls),
+                ("spool_damaged".to_owned(), self.damage.calls),
+            ]
+            .into(),
+            ..Calls::default()
+        });
+        calls
     }
 
     /// Starts its thread, which wakes the owner of `parker` for each report.
@@ -116,8 +135,10 @@ impl Opened {
         *Shown::locked(&shown.totals) = totals;
         let (orders, received) = channel();
         let folder = self.config.folder.display().to_string();
+        let before = self.ledger.before();
         let spooler = Spooler::new(
             self.segments,
+            self.ledger,
             self.config.bytes_per_second,
             self.clock,
             shown.clone(),
@@ -132,10 +153,12 @@ impl Opened {
             folder,
             found_calls: totals.calls,
             damage: self.damage,
+            before,
             next: 0,
             wanted: 0,
             not_before: None,
             thread: Some(thread),
+            ended: None,
         })
     }
 }
@@ -148,12 +171,15 @@ pub struct Spool {
     folder: String,
     found_calls: u64,
     damage: Damage,
+    before: Lifetime,
     next: u64,
     /// Bundles that were ordered from the disk and have not come.
     wanted: usize,
     /// The last write failed, and none is tried before this time.
     not_before: Option<Instant>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Spooler>>,
+    /// What the thread has left.
+    ended: Option<Spooler>,
 }
 
 impl Spool {
@@ -173,6 +199,7 @@ impl Spool {
             shown: self.shown.clone(),
             folder: self.folder.clone(),
             damage: self.damage,
+            before: self.before,
             orders: self.orders.clone(),
         }
     }
@@ -248,12 +275,24 @@ impl Spool {
         Some(report)
     }
 
+    /// The sink has counted this, with everything that was ordered so far.
+    pub fn counted(&self, counters: &Counters) {
+        self.order(Order::Counted(*counters));
+    }
+
     /// Returns when everything that was ordered is done and on the disk itself. Reports can still be taken.
     pub fn end(&mut self) {
         self.order(Order::End);
         if let Some(thread) = self.thread.take() {
             // A panic there was reported by its own thread.
-            let _ = thread.join();
+            self.ended = thread.join().ok();
+        }
+    }
+
+    /// Leaves the folder to other processes after the end, with what the sink has counted.
+    pub fn close(&mut self, counters: &Counters) {
+        if let Some(spooler) = self.ended.take() {
+            spooler.close(counters);
         }
     }
 
@@ -277,6 +316,7 @@ pub struct View {
     shown: Arc<Shown>,
     folder: String,
     damage: Damage,
+    before: Lifetime,
     orders: Sender<Order>,
 }
 
@@ -292,7 +332,13 @@ impl View {
             failed_writes: shown.failed_writes.load(Ordering::Relaxed),
             syncs: shown.syncs.load(Ordering::Relaxed),
             damage: self.damage,
+            before: self.before,
         }
+    }
+
+    /// The totals have the calls of this process from now on.
+    pub fn account(&self, account: Account) {
+        let _ = self.orders.send(Order::Account(account));
     }
 
     /// Bundles that come from now on were made under these rules.

@@ -178,6 +178,9 @@ impl Capture {
         }
         if let Some(spool) = &self.output.spool {
             line(text, "spool", spool.render());
+            if let Some(lifetime) = spool.lifetime.words() {
+                line(text, "lifetime", lifetime);
+            }
         }
         line(text, "rules", self.rules_text());
         line(
@@ -355,7 +358,7 @@ impl Calls {
     }
 
     /// `12 in the spool` behind this, or nothing.
-    fn spooled_text(&self, before: &str) -> String {
+    pub(super) fn spooled_text(&self, before: &str) -> String {
         match self.spooled {
             0 => String::new(),
             calls => format!("{before}{} in the spool", thousands(calls)),

@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::harmless::Harmless;
 use super::options::Options;
 use crate::config::environment;
@@ -138,6 +140,15 @@ impl Child {
     /// Ends its standard input, so that it delivers and ends. What it passes on to us still comes.
     pub(super) fn ask_to_end(&mut self) {
         let _ = self.input.shutdown(Shutdown::Write);
+    }
+
+    /// Sends it the signal of a second one: it does not wait for its destination any longer.
+    pub(super) fn hurry(&self) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        // Before its end was seen, the number is of no other process.
+        if let Some(pid) = pid.filter(|_| self.ended.is_none()) {
+            let _ = kill_process(pid, Signal::INT);
+        }
     }
 
     /// Ends it at once.

@@ -109,6 +109,7 @@ impl Dispatcher {
         if let Some(spool) = &spool {
             observer.recorder.recovered(spool.found_calls());
             observer.recorder.found_damage(spool.damage().calls);
+            spool.counted(observer.recorder.counters());
         }
         observer.answers.set_places(collectors.places());
         let inner = Inner {
@@ -308,6 +309,10 @@ impl Dispatcher {
         }
         inner.take_last_reports();
         inner.update();
+        let inner = &mut *inner;
+        if let Some(spool) = &mut inner.spool {
+            spool.close(inner.observer.recorder.counters());
+        }
     }
 }
 
@@ -600,6 +605,9 @@ impl Inner {
             self.backlog.calls(),
             self.backlog.oldest().map(|since| since.elapsed()),
         );
+        if let Some(spool) = &self.spool {
+            spool.counted(self.observer.recorder.counters());
+        }
         let fill = self.backlog.fill();
         for inbox in &self.inboxes {
             inbox.set_backlog(fill);

@@ -248,6 +248,11 @@ impl Uploader {
         self.control.parker.unpark();
     }
 
+    /// Whether the thread has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Returns when the thread has ended.
     pub(super) fn wait(mut self) {
         self.join();
@@ -361,11 +366,11 @@ impl Thread {
 
         let mut stop_at = None;
         loop {
-            if stop_at.is_none() {
-                stop_at = self.control.stop_at();
-                if stop_at.is_some() {
-                    dispatcher.stop(Instant::now());
-                }
+            let was_stopping = stop_at.is_some();
+            // A second one is earlier.
+            stop_at = self.control.stop_at();
+            if stop_at.is_some() && !was_stopping {
+                dispatcher.stop(Instant::now());
             }
             let other_certificates = &self.control.has_other_certificates;
             if other_certificates.swap(false, Ordering::Acquire) {
@@ -381,9 +386,9 @@ impl Thread {
                 continue;
             }
             parker.prepare();
-            let stopping = stop_at.is_none() && self.control.stop_at().is_some();
-            let ordered = stopping || other_certificates.load(Ordering::Relaxed);
-            if !dispatcher.has_new() && !tasks.any_woken() && !ordered {
+            let has_order =
+                self.control.stop_at() != stop_at || other_certificates.load(Ordering::Relaxed);
+            if !dispatcher.has_new() && !tasks.any_woken() && !has_order {
                 reactor.turn(stop_at)?;
             }
             parker.awake();

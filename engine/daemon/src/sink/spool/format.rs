@@ -27,6 +27,9 @@ pub(super) const RELEASED: u8 = 0xff;
 
 const HEADER_MAGIC: [u8; 8] = *b"SNSPOOL1";
 
+/// What the header of every version begins with; its version is one digit behind it.
+const HEADER_FAMILY: &[u8] = b"SNSPOOL";
+
 /// What a record begins with; it is looked for behind damage.
 pub(super) const RECORD_MAGIC: [u8; 8] = *b"SNBUNDLE";
 
@@ -90,6 +93,14 @@ impl Header {
         octets[56..60].copy_from_slice(&check.to_le_bytes());
         octets[RELEASED_AT as usize] = if self.is_released { RELEASED } else { 0 };
         octets
+    }
+
+    /// Whether a later version of this program wrote it.
+    pub(super) fn is_of_later_version(octets: &[u8]) -> bool {
+        let version = octets.strip_prefix(HEADER_FAMILY);
+        version
+            .and_then(<[u8]>::first)
+            .is_some_and(|digit| (b'2'..=b'9').contains(digit))
     }
 
     pub(super) fn read(octets: &[u8]) -> Option<Self> {

@@ -1,11 +1,17 @@
 //! What the uploader orders of the spool's thread, and what that reports.
 
+use std::sync::Arc;
+
 use super::content::{Content, Ticket};
 use super::format::State;
 use crate::sink::part::Part;
+use crate::sink::stats::Counters;
+use crate::status::Calls;
+
+/// The calls of this process, with these counters of the sink.
+pub type Account = Arc<dyn Fn(&Counters) -> Calls + Send + Sync>;
 
 /// What the uploader orders.
-#[derive(Debug)]
 pub(super) enum Order {
     Write(Ticket, Content),
     Settle(Ticket, State),
@@ -15,6 +21,10 @@ pub(super) enum Order {
     KeepRefused(Content),
     /// The uploader has room for one more bundle from the disk.
     Load,
+    /// What the sink has counted, everything that was ordered before this included.
+    Counted(Counters),
+    /// What computes the calls of this process.
+    Account(Account),
     Rules(u64),
     Release,
     Discard {

@@ -9,7 +9,7 @@ use std::path::Path;
 use engine_core::bundle::CallEntry;
 
 use super::format::State;
-use super::segment::{Damage, Files, Segment, index_name, members_name};
+use super::segment::{Damage, Files, Segment, index_name, is_of_later_version, members_name};
 use super::segments::{damaged, numbers};
 
 /// A segment, for people.
@@ -104,9 +104,13 @@ fn each(
             let members = open(members_name(number))?;
             Ok(Files { index, members })
         });
-        let scanned = files.and_then(|files| Ok((Segment::scan(number, &files)?, files)));
+        let scanned = files.and_then(|files| match is_of_later_version(&files)? {
+            true => Ok(None),
+            false => Ok(Some((Segment::scan(number, &files)?, files))),
+        });
         match scanned {
-            Ok(((found, damage), files)) => {
+            Ok(None) => {}
+            Ok(Some(((found, damage), files))) => {
                 if !segment(&found, &files, damage) {
                     return Ok(());
                 }

@@ -86,6 +86,8 @@ pub struct Damage {
     pub calls: u64,
     /// Calls in members without a record: whether they were delivered is unknown.
     pub unknown: u64,
+    /// Segments that a later version of this program wrote: they stay as they are.
+    pub later_segments: u64,
 }
 
 /// A bundle that was read back.
@@ -101,6 +103,13 @@ impl Stored {
     pub(super) fn lines(&self) -> Option<Vec<u8>> {
         members::lines(&self.member, self.record.line_bytes)
     }
+}
+
+/// Whether a later version of this program wrote the segment.
+pub(super) fn is_of_later_version(files: &Files) -> io::Result<bool> {
+    let mut start = [0; 8];
+    let is_there = read_at(&files.index, &mut start, 0)?;
+    Ok(is_there && Header::is_of_later_version(&start))
 }
 
 impl Segment {

@@ -181,11 +181,20 @@ impl Segments {
         }
     }
 
+    /// The folder.
+    pub(super) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
     fn recover(&mut self) -> io::Result<Damage> {
         let mut sum = Damage::default();
         for number in numbers(self.folder.path())? {
             self.next = number + 1;
             let files = Files::open(&self.folder, number)?;
+            if segment::is_of_later_version(&files)? {
+                sum.later_segments += 1;
+                continue;
+            }
             let (segment, damage) = Segment::scan(number, &files)?;
             // What is given up is counted by one process, not by each that finds it.
             let given_up = segment.slots.iter();

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::messages::Report;
-use super::segment::Damage;
 use super::segments::Totals;
 
 /// What the spool's thread shares with others.
@@ -20,25 +19,6 @@ pub(super) struct Shown {
     pub(super) syncs: AtomicU64,
     pub(super) reports: Mutex<VecDeque<Report>>,
     pub(super) has_reports: AtomicBool,
-}
-
-/// A copy of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Snapshot {
-    /// Where it is.
-    pub folder: String,
-    /// What is on disk.
-    pub totals: Totals,
-    /// Why bundles cannot be written now; empty while they can.
-    pub trouble: String,
-    /// Bytes that were written, indexes included.
-    pub written_bytes: u64,
-    /// Writes that failed.
-    pub failed_writes: u64,
-    /// Times that files were synced.
-    pub syncs: u64,
-    /// What was damaged when it was opened.
-    pub damage: Damage,
 }
 
 impl Shown {

@@ -1,6 +1,7 @@
 //! The thread of the spool: carries out orders one after the other, reads bundles back, syncs, and keeps the bounds.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +12,8 @@ use engine_core::bundle::Encoding;
 
 use super::content::{Content, Ticket};
 use super::format::State;
-use super::messages::{LostBy, Order, Report};
+use super::lifetime::Ledger;
+use super::messages::{Account, LostBy, Order, Report};
 use super::segment::Stored;
 use super::segments::{GivenUp, Place, Segments};
 use super::shown::Shown;
@@ -19,9 +21,10 @@ use crate::diagnostic::system_words;
 use crate::limits;
 use crate::sink::parker::Parker;
 use crate::sink::part::Part;
+use crate::sink::stats::Counters;
 
-/// Nothing is due.
-const IDLE: Duration = Duration::from_secs(60);
+/// How often the calls that the shards have counted are written to the ledger: after a kill, later ones are in no total.
+const LEDGER_EVERY: Duration = limits::IN_FLIGHT_EVERY;
 
 /// The wall clock of the start, and the time since: a clock that is set while the process runs makes no bundle old.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +44,7 @@ impl Default for Clock {
 
 impl Clock {
     /// Milliseconds since 1970.
-    fn milliseconds(&self, now: Instant) -> u64 {
+    pub(super) fn milliseconds(&self, now: Instant) -> u64 {
         let time = self.wall + now.saturating_duration_since(self.since);
         u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
     }
@@ -50,6 +53,11 @@ impl Clock {
 /// What the thread owns.
 pub(super) struct Spooler {
     segments: Segments,
+    ledger: Ledger,
+    /// What the sink has counted, as of the last order.
+    counters: Counters,
+    /// None before the calls of this process can be computed.
+    account: Option<Account>,
     clock: Clock,
     shown: Arc<Shown>,
     parker: Arc<Parker>,
@@ -67,6 +75,12 @@ pub(super) struct Spooler {
     new_rules: Option<(u64, Instant)>,
     /// Segments before this number are those of earlier processes.
     first_of_ours: u64,
+}
+
+impl fmt::Debug for Spooler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spooler").finish_non_exhaustive()
+    }
 }
 
 /// When the next bundle may be read back.
@@ -90,6 +104,7 @@ impl Pace {
 impl Spooler {
     pub(super) fn new(
         segments: Segments,
+        ledger: Ledger,
         bytes_per_second: u64,
         clock: Clock,
         shown: Arc<Shown>,
@@ -98,6 +113,9 @@ impl Spooler {
         Self {
             first_of_ours: segments.first_of_this_process(),
             segments,
+            ledger,
+            counters: Counters::default(),
+            account: None,
             clock,
             shown,
             parker,
@@ -114,8 +132,9 @@ impl Spooler {
         }
     }
 
-    /// Carries out orders until it is ordered to end, or nobody can order any longer.
-    pub(super) fn run(mut self, orders: &Receiver<Order>) {
+    /// Carries out orders until it is ordered to end, or nobody can order any longer. What it returns keeps the folder from other
+    /// processes until it is closed.
+    pub(super) fn run(mut self, orders: &Receiver<Order>) -> Self {
         let mut is_ending = false;
         while !is_ending {
             let first = orders.recv_timeout(self.next_due(Instant::now()));
@@ -139,6 +158,7 @@ impl Spooler {
                 self.sync_if_due(now);
             }
             self.segments.empty_last();
+            self.add_to_ledger();
             self.show();
             if self.shown.has_reports.load(Ordering::Relaxed) {
                 self.parker.unpark();
@@ -150,6 +170,21 @@ impl Spooler {
         self.segments.close();
         self.show();
         self.parker.unpark();
+        self
+    }
+
+    /// Writes the last sums to the ledger, and leaves the folder to other processes.
+    pub(super) fn close(mut self, counters: &Counters) {
+        self.counters = *counters;
+        self.add_to_ledger();
+        // The next process finds the difference, should a power loss follow.
+        let _ = self.ledger.sync();
+    }
+
+    fn add_to_ledger(&mut self) {
+        if let Some(account) = &self.account {
+            self.ledger.add(&account(&self.counters));
+        }
     }
 
     /// How long nothing has to be done without an order.
@@ -161,7 +196,8 @@ impl Spooler {
             .then(|| self.pace.not_before.unwrap_or(now));
         let rules = self.new_rules.map(|(_, at)| at);
         let due = [sync, load, rules].into_iter().flatten().min();
-        due.map_or(IDLE, |at| at.saturating_duration_since(now))
+        let due = due.map_or(LEDGER_EVERY, |at| at.saturating_duration_since(now));
+        due.min(LEDGER_EVERY)
     }
 
     fn carry_out(&mut self, order: Order, now: Instant) {
@@ -186,6 +222,8 @@ impl Spooler {
                 let _ = self.segments.keep_refused(&content);
             }
             Order::Load => self.wanted += 1,
+            Order::Counted(counters) => self.counters = counters,
+            Order::Account(account) => self.account = Some(account),
             Order::Rules(rules) => {
                 self.new_rules = Some((rules, now + limits::SPOOL_RULES_AFTER));
             }

@@ -1,6 +1,7 @@
 //! The spool: what comes back, whatever happened to its files.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use engine_core::bundle::{Bundler, CallEntry, Compression, Encoding};
 use engine_core::message::{Notes, Output as _};
+use flate2::write::ZlibEncoder;
 use tempfile::TempDir;
 
 use super::*;
@@ -113,7 +115,8 @@ fn read_all(segments: &mut Segments, calls: &[usize]) -> Vec<u64> {
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<String> = names.filter(|name| name != "lock").collect();
+    let stays = |name: &String| name == "lock" || name == "ledger";
+    let mut names: Vec<String> = names.filter(|name| !stays(name)).collect();
     names.sort();
     names
 }
@@ -418,6 +421,73 @@ fn delivered_bundles_take_no_space() {
         assert_eq!(segments.totals().bytes, 64, "the header of the index");
     }
     assert_eq!(names(folder.path()), ["0000000001.index", "0000000001.zz"]);
+}
+
+/// The two files of a segment as the document describes them, written without the code that is tested.
+fn write_by_hand(folder: &Path, version: u8, key: u128, text: &str) {
+    let mut stream = ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    stream.write_all(text.as_bytes()).unwrap();
+    let stream = stream.finish().unwrap();
+    let checksum = |octets: &[u8]| {
+        let mut crc = flate2::Crc::new();
+        crc.update(octets);
+        crc.sum().to_le_bytes()
+    };
+    let mut header = [b"SNSPOOL", &[version][..], &1_u64.to_le_bytes()].concat();
+    header.extend(RULES.to_le_bytes());
+    header.extend(1_700_000_000_000_u64.to_le_bytes());
+    header.extend([0; 24]);
+    header.extend(checksum(&header));
+    header.extend([0; 4]);
+    // No entry of the call index: it is made from the lines.
+    let mut record = [&b"SNBUNDLE"[..], &key.to_le_bytes()].concat();
+    record.extend(1_700_000_000_001_u64.to_le_bytes());
+    record.extend(0_u64.to_le_bytes());
+    record.extend((stream.len() as u32).to_le_bytes());
+    record.extend((text.len() as u32).to_le_bytes());
+    record.extend((text.lines().count() as u32).to_le_bytes());
+    record.extend((text.lines().count() as u32).to_le_bytes());
+    record.extend([0; 4]);
+    record.extend(checksum(&stream));
+    record.extend([0; 8]);
+    record.extend(checksum(&record));
+    record.extend([0; 4]);
+    fs::write(folder.join("0000000001.index"), [header, record].concat()).unwrap();
+    fs::write(folder.join("0000000001.zz"), stream).unwrap();
+}
+
+#[test]
+fn what_the_document_describes_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    write_by_hand(folder.path(), b'1', key(2), &text(2, 3));
+    let (mut segments, damage) = opened(folder.path(), BOUNDS, RULES);
+    assert_eq!(damage, Damage::default());
+    assert_eq!(read_all(&mut segments, &[0, 0, 3]), [2]);
+}
+
+/// After a step back to an earlier version, what the later one left stays for it.
+#[test]
+fn a_segment_of_a_later_version_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    write_by_hand(folder.path(), b'2', 7, "[1]\n");
+    let before = fs::read(folder.path().join("0000000001.index")).unwrap();
+    for _ in 0..2 {
+        let (mut segments, damage) = opened(folder.path(), BOUNDS, RULES);
+        let expected = Damage {
+            later_segments: 1,
+            ..Damage::default()
+        };
+        assert_eq!((damage, segments.totals().calls), (expected, 0));
+        let content = content(0, 2, Compression::Fast);
+        segments.append(&content, Ticket::new(1), 1).unwrap();
+        assert_eq!(segments.discard(true).len(), 1);
+        segments.close();
+        assert_eq!(overview(folder.path()).unwrap().0, []);
+        assert_eq!(each_line(folder.path(), |_, _| true).unwrap(), 0);
+    }
+    assert_eq!(names(folder.path()), ["0000000001.index", "0000000001.zz"]);
+    let after = fs::read(folder.path().join("0000000001.index")).unwrap();
+    assert_eq!(before, after);
 }
 
 /// A spool with its thread.

@@ -85,7 +85,7 @@ fn what_a_collector_does_not_take_is_delivered_by_the_next_process() {
             assert_eq!(request.headers["idempotency-retry"], "1");
         }
         let left = fs::read_dir(folder.path()).unwrap().count();
-        assert_eq!(left, 1, "only the lock");
+        assert_eq!(left, 2, "only the lock and the ledger");
     });
 }
 

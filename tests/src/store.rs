@@ -1,0 +1,92 @@
+//! `sniffer store` in a namespace, with a database that survives it.
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::clock::clock;
+use crate::network::Namespace;
+use crate::process::{PATIENCE, Running};
+use crate::program::sniffer;
+
+/// The port of its capture URL.
+pub const STORE_PORT: u16 = 7701;
+
+/// A store with a database that survives it.
+pub struct Store<'a> {
+    namespace: &'a Namespace,
+    data: TempDir,
+    process: Option<Running>,
+}
+
+impl<'a> Store<'a> {
+    /// Starts it.
+    pub fn start(namespace: &'a Namespace) -> Result<Self> {
+        let mut store = Self {
+            namespace,
+            data: tempfile::tempdir()?,
+            process: None,
+        };
+        store.set_running(true, 0)?;
+        Ok(store)
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Starts it with a wall clock that differs by so many hours, or kills it.
+    pub fn set_running(&mut self, is_running: bool, hours: i64) -> Result<()> {
+        match (self.process.take(), is_running) {
+            (Some(process), false) => {
+                process.signal(Signal::SIGKILL)?;
+                process.end(PATIENCE)?;
+            }
+            (None, true) => {
+                let address = format!("127.0.0.1:{STORE_PORT}");
+                let words = ["store", "--store", &address, "--ui", "127.0.0.1:7700"];
+                let mut command = sniffer(&words);
+                command.arg("--data").arg(self.data.path());
+                if hours != 0 {
+                    command.envs(clock(hours)?);
+                }
+                let mut process = Running::start(&mut self.namespace.enter(&command))?;
+                process.wait_for_log("store ready", PATIENCE)?;
+                self.process = Some(process);
+            }
+            (process, _) => self.process = process,
+        }
+        Ok(())
+    }
+
+    /// The numbers of the calls in it, in the order of their arrival, once it has ended.
+    pub fn numbers(&self) -> Result<Vec<u64>> {
+        let path = self.data.path().join("calls.sqlite");
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let database = rusqlite::Connection::open_with_flags(path, flags)?;
+        let mut select = database.prepare("SELECT line FROM calls ORDER BY id")?;
+        let lines = select.query_map([], |row| row.get::<_, String>(0))?;
+        lines.map(|line| number(&line?)).collect()
+    }
+
+    /// Ends it in order.
+    pub fn stop(&mut self) -> Result<()> {
+        if let Some(process) = self.process.take() {
+            process.terminate(PATIENCE)?;
+        }
+        Ok(())
+    }
+}
+
+/// The number that a call has in its header.
+fn number(line: &str) -> Result<u64> {
+    let details: Vec<(String, Value)> = serde_json::from_str(line)?;
+    let found = details
+        .iter()
+        .find(|(name, _)| name == "request_header:x-call-number");
+    let text = found.and_then(|(_, value)| value.as_str());
+    let text = text.with_context(|| format!("no number: {line}"))?;
+    Ok(text.parse()?)
+}
