@@ -32,6 +32,7 @@ pub mod seed;
 pub mod send;
 pub mod stages;
 pub mod storage;
+pub mod syncing;
 pub mod traffic;
 pub mod trial;
 pub mod tx;

@@ -19,6 +19,7 @@ use bench::report;
 use bench::results::{Conditions, Results};
 use bench::seed::Seed;
 use bench::storage;
+use bench::syncing;
 use bench::traffic::{
     Accidents, Conversation, Frame, Shape, Vxlan, Wire, frames, read_pcap, write_pcap,
 };
@@ -50,6 +51,8 @@ enum Command {
     Run(Box<matrix::Options>),
     /// Compare encoders of bundles on the lines of steady traffic
     Encoders(encoders::Options),
+    /// Compare policies for bringing the files of a spool to the disk
+    Syncing(syncing::Options),
     /// Measure packets that carry no call: the cost of one, and whether any is lost
     Packets(packets::Options),
     /// Measure how `sniffer read`, httpry and tshark read a capture file
@@ -280,6 +283,7 @@ fn main() -> Result<()> {
         Command::Run(options) => matrix::run(&options),
         Command::Encoders(options) => encoders::run(&options),
         Command::Packets(options) => packets::run(&options),
+        Command::Syncing(options) => syncing::run(&options),
         Command::Read(options) => reading::run(&options),
         Command::Stages(options) => budget::run(&options),
         Command::Store(options) => storage::run(&options),
