@@ -1,8 +1,7 @@
 //! `sniffer store` in a namespace, with a database that survives it.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use nix::sys::signal::Signal;
-use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::clock::clock;
@@ -61,14 +60,14 @@ impl<'a> Store<'a> {
         Ok(())
     }
 
-    /// The numbers of the calls in it, in the order of their arrival, once it has ended.
-    pub fn numbers(&self) -> Result<Vec<u64>> {
+    /// Calls that it has stored, each bundle once, after it has ended.
+    pub fn calls(&self) -> Result<u64> {
         let path = self.data.path().join("calls.sqlite");
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
         let database = rusqlite::Connection::open_with_flags(path, flags)?;
-        let mut select = database.prepare("SELECT line FROM calls ORDER BY id")?;
-        let lines = select.query_map([], |row| row.get::<_, String>(0))?;
-        lines.map(|line| number(&line?)).collect()
+        let count = "SELECT value FROM counters WHERE name = 'calls_received'";
+        let calls: i64 = database.query_row(count, [], |row| row.get(0))?;
+        Ok(calls.try_into()?)
     }
 
     /// Ends it in order.
@@ -78,15 +77,4 @@ impl<'a> Store<'a> {
         }
         Ok(())
     }
-}
-
-/// The number that a call has in its header.
-fn number(line: &str) -> Result<u64> {
-    let details: Vec<(String, Value)> = serde_json::from_str(line)?;
-    let found = details
-        .iter()
-        .find(|(name, _)| name == "request_header:x-call-number");
-    let text = found.and_then(|(_, value)| value.as_str());
-    let text = text.with_context(|| format!("no number: {line}"))?;
-    Ok(text.parse()?)
 }
