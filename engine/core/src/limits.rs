@@ -268,6 +268,20 @@ const _: () = assert!(UPLOAD_SENDER_BYTES_MAX.is_multiple_of(8));
 /// Bytes one compiled pattern may take; a larger one is refused when rules are read.
 pub const PATTERN_COMPILED_BYTES_MAX: usize = 8 << 20;
 
+/// Bytes that the compiled patterns of one rule set may take; a larger set is refused. 50 ordinary rules take 2 MiB.
+pub const RULES_COMPILED_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of the states that a pattern's automaton keeps, for each direction and shard. An ordinary pattern has some hundred
+/// states, in 30 KiB; one with counted repetitions and more than fit is searched with each state counted as work.
+pub const PATTERN_STATES_BYTES_MAX: usize = 2 << 20;
+
+/// Work that it may take to count the states of a pattern, once, in the unit of [`WORK_BYTES_FREE`]; one for which that is
+/// not enough counts as having too many.
+pub const PATTERN_COUNTING_BYTES_MAX: u64 = 8 << 20;
+
+/// Bytes that one scope may look at for one name, in addition to [`WORK_BYTES_PER_BYTE`]: a call may have thousands of names.
+pub const NAME_WORK_BYTES_FREE: u64 = 64 * 1024;
+
 /// Bytes that the rules may look at for one call, however small it is; see `rules/work.rs` for what one costs.
 pub const WORK_BYTES_FREE: u64 = 1 << 20;
 

@@ -8,6 +8,7 @@
 mod advice;
 mod apply;
 mod ascii;
+mod automaton;
 mod backtrack;
 mod body;
 mod charset;

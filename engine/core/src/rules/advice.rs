@@ -111,6 +111,12 @@ impl RuleSet {
 
 /// Advice on a pattern whose work may be the square of a value's length.
 fn slow(pattern: &Pattern, text: &str, replaces: bool) -> Option<String> {
+    if pattern.has_many_states() {
+        let source = pattern.source();
+        return Some(format!(
+            "`{source}` has more states than are kept, since a counted repetition may begin again and again inside it. A large value that is made for it will be hidden as in doubt (W036). Anchor the pattern, or give the repetition a smaller bound"
+        ));
+    }
     let (blamed, value) = quadratic(pattern, text, replaces)?;
     let why = if pattern.is_linear() {
         format!("behind each match the search reads on through `{blamed}`, for a longer one")

@@ -17,6 +17,7 @@ use std::ops::Range;
 use fancy_regex::Expr;
 
 use self::program::{Instruction, Place, Program};
+use super::automaton::Automaton;
 use super::prefilter::Prefilter;
 use super::work::{Budget, INSTRUCTION, Spent};
 use crate::limits::{BACKTRACK_PLACES_MAX, PATTERN_COMPILED_BYTES_MAX};
@@ -34,7 +35,7 @@ pub(super) struct Backtracking {
 
 #[derive(Clone, Debug)]
 struct Relaxed {
-    regex: regex::Regex,
+    automaton: Automaton,
     /// Most bytes of its match.
     bytes_max: Option<usize>,
 }
@@ -97,6 +98,13 @@ impl Backtracking {
     /// The names of the groups.
     pub(super) fn names(&self) -> impl Iterator<Item = Option<&str>> {
         self.names.iter().map(Option::as_deref)
+    }
+
+    /// Bytes of memory that it takes.
+    pub(super) fn memory(&self) -> usize {
+        let relaxed = self.relaxed.as_ref();
+        let relaxed = relaxed.map_or(0, |relaxed| relaxed.automaton.memory());
+        relaxed.saturating_add(self.program.memory())
     }
 
     /// Whether `text` may contain a match. False is certain.
@@ -178,22 +186,24 @@ impl Relaxed {
         let properties = regex_syntax::parse(pattern).ok()?.properties().clone();
         // One that matches the empty text matches everywhere.
         properties.minimum_len().filter(|least| *least > 0)?;
-        let regex = regex::RegexBuilder::new(pattern)
-            .size_limit(PATTERN_COMPILED_BYTES_MAX)
-            .build()
-            .ok()?;
         Some(Self {
-            regex,
+            automaton: Automaton::new(pattern).ok()?,
             bytes_max: properties.maximum_len(),
         })
     }
 
     /// The first place from `at` on where a match may begin.
     fn next(&self, text: &str, at: usize, budget: &mut Budget) -> Result<Option<Start>, Spent> {
+        if self.automaton.has_many_states() {
+            // To look for a start would cost more than to try each.
+            budget.spend(INSTRUCTION)?;
+            return Ok(Some(Start { at, promised: at }));
+        }
+        let regex = self.automaton.regex();
         let rest = text.len() - at;
         if let Some(bytes_max) = self.bytes_max {
             // A match cannot be longer, so what the engine looks at beyond its start is bounded.
-            let found = self.regex.find_at(text, at);
+            let found = regex.find_at(text, at);
             let before = found.map_or(rest, |found| found.start() - at);
             budget.spend(before.saturating_add(bytes_max).min(rest) + INSTRUCTION)?;
             return Ok(found.map(|found| Start {
@@ -202,7 +212,7 @@ impl Relaxed {
             }));
         }
         // The engine stops at the first end of a match. Where that match begins is not known, so all starts are tried.
-        let end = self.regex.shortest_match_at(text, at);
+        let end = regex.shortest_match_at(text, at);
         budget.spend(end.map_or(rest, |end| end - at) + INSTRUCTION)?;
         Ok(end.map(|promised| Start { at, promised }))
     }

@@ -1,27 +1,24 @@
 //! Patterns of the linear engine: their test, and their replacement.
 
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
 
 use regex::CaptureLocations;
 
-use super::counted::Counted;
+use super::automaton::Automaton;
+use super::counted::{Counted, Searcher};
 use super::prefilter::Prefilter;
 use super::replacement::{Replaced, Replacement, Splice};
 use super::work::{Budget, Spent};
-use crate::limits::PATTERN_COMPILED_BYTES_MAX;
 
 /// A pattern that the linear engine executes.
 #[derive(Clone, Debug)]
 pub(super) struct Linear {
-    pub(super) regex: regex::Regex,
+    pub(super) automaton: Automaton,
     prefilter: Prefilter,
     /// The effect of the pattern with `$1`, if that is only to cut the value.
     pub(super) cut: Option<Cut>,
     /// The only text that it matches, if there is one.
     text: Option<Box<str>>,
-    /// Compiled when a value first needs it.
-    counted: OnceLock<Option<Arc<Counted>>>,
 }
 
 /// The text of a pattern that is one between `^` and `$`, as most names of cookies are.
@@ -34,15 +31,11 @@ fn only_text(source: &str) -> Option<&str> {
 impl Linear {
     /// Compiles `pattern`, which was written as `source`.
     pub(super) fn new(pattern: &str, source: &str) -> Result<Self, String> {
-        let built = regex::RegexBuilder::new(pattern)
-            .size_limit(PATTERN_COMPILED_BYTES_MAX)
-            .build();
         Ok(Self {
-            regex: built.map_err(|error| reason(&error))?,
+            automaton: Automaton::new(pattern).map_err(|error| reason(&error))?,
             prefilter: Prefilter::of(pattern),
             cut: Cut::of(source),
             text: only_text(source).map(Into::into),
-            counted: OnceLock::new(),
         })
     }
 
@@ -54,11 +47,11 @@ impl Linear {
 
     /// Whether the pattern is found in `value`, which is not ruled out. A search reads each byte a bounded number of times.
     pub(super) fn search(&self, value: &str, budget: &mut Budget) -> Result<bool, Spent> {
+        let Some(text) = &self.text else {
+            return self.automaton.is_match(value, budget);
+        };
         budget.spend(value.len())?;
-        Ok(match &self.text {
-            Some(text) => **text == *value,
-            None => self.regex.is_match(value),
-        })
+        Ok(**text == *value)
     }
 
     /// Replaces every non-overlapping match in `value`, which is not ruled out, before [`Open`]; see
@@ -81,32 +74,38 @@ impl Linear {
         {
             return Ok(replaced);
         }
-        let mut unseen = Unseen::new(value);
         let mut splice = Splice::new(open.before(value), out, bytes_max);
+        if self.automaton.many().is_some() {
+            return self.replace_counted(splice, value, None, with, (open, groups), budget);
+        }
+        let regex = self.automaton.regex();
+        let mut unseen = Unseen::new(value);
         let mut at = 0;
         if with.is_literal() {
-            for found in self.regex.find_iter(value) {
+            for found in regex.find_iter(value) {
                 if open.ends(&found.range(), with) {
                     break;
                 }
                 splice.put(found.range(), with, |_| None)?;
                 at = found.end();
                 if unseen.is_too_much(at) {
-                    return self.replace_counted(splice, value, at, with, (open, groups), budget);
+                    let end = Some(at);
+                    return self.replace_counted(splice, value, end, with, (open, groups), budget);
                 }
             }
             return splice.finish(budget);
         }
         // The same as `captures_iter`, without its allocation for each match: an empty match right after a match does not
         // count.
-        let locations = groups.get_or_insert_with(|| self.regex.capture_locations());
+        let locations = groups.get_or_insert_with(|| regex.capture_locations());
+        let group_bytes = self.automaton.group_bytes();
         let mut last_end = None;
-        while let Some(found) = self.regex.captures_read_at(locations, value, at) {
+        while let Some(found) = regex.captures_read_at(locations, value, at) {
             let found = found.range();
             if open.ends(&found, with) {
                 break;
             }
-            budget.spend(found.len())?;
+            budget.spend(found.len().saturating_mul(group_bytes))?;
             if !(found.is_empty() && last_end == Some(found.end)) {
                 splice.put(found.clone(), with, group_of(locations, value))?;
                 last_end = Some(found.end);
@@ -116,38 +115,36 @@ impl Linear {
                 break;
             }
             if unseen.is_too_much(at) {
-                let end = found.end;
+                let end = Some(found.end);
                 return self.replace_counted(splice, value, end, with, (open, groups), budget);
             }
         }
         splice.finish(budget)
     }
 
-    /// The matches from `end` on, where a match ends: each byte that the engine looks at is counted.
+    /// The matches from `last_end` on, where a match ends, or from the start: each byte that the engine looks at is counted.
     #[cold]
     fn replace_counted(
         &self,
         mut splice: Splice<'_, '_>,
         value: &str,
-        end: usize,
+        mut last_end: Option<usize>,
         with: &Replacement,
         (open, groups): (Open, &mut Option<CaptureLocations>),
         budget: &mut Budget,
     ) -> Result<Replaced, Spent> {
-        let counted = self
-            .counted
-            .get_or_init(|| Counted::new(self.regex.as_str()));
-        let mut counted = counted.as_deref().map(Counted::searcher);
-        let locations = groups.get_or_insert_with(|| self.regex.capture_locations());
-        let (mut at, mut last_end) = (end, Some(end));
+        let regex = self.automaton.regex();
+        let mut counted = self.automaton.counted().map(Counted::searcher);
+        let locations = groups.get_or_insert_with(|| regex.capture_locations());
+        let mut at = last_end.unwrap_or_default();
         while at <= value.len() {
             let before = budget.left();
             let found = match &mut counted {
                 Some(searcher) => searcher.next(value, at, budget)?,
                 None => {
-                    // Such a pattern has too many states to be counted; a search may read all the rest.
+                    // No automaton can have the pattern; a search may read all the rest.
                     budget.spend(value.len() - at)?;
-                    self.regex.find_at(value, at).map(|found| found.range())
+                    regex.find_at(value, at).map(|found| found.range())
                 }
             };
             let Some(found) = found.filter(|found| !open.ends(found, with)) else {
@@ -157,9 +154,11 @@ impl Linear {
                 if with.is_literal() {
                     splice.put(found.clone(), with, |_| None)?;
                 } else {
-                    // The groups take another search, of the same bytes.
-                    budget.spend(before - budget.left())?;
-                    self.regex.captures_read_at(locations, value, found.start);
+                    // The groups take another search, of the same bytes, and follow each place of a state.
+                    let places = counted.as_ref().map_or(0, Searcher::widest);
+                    let read = before - budget.left();
+                    budget.spend(read.saturating_add(places.saturating_mul(found.len())))?;
+                    regex.captures_read_at(locations, value, found.start);
                     splice.put(found.clone(), with, group_of(locations, value))?;
                 }
                 last_end = Some(found.end);

@@ -14,6 +14,7 @@ use super::presets;
 use super::replacement::Replacement;
 use super::set::{Action, Rule, RuleSet};
 use super::verb::{Form, Verb};
+use crate::limits::RULES_COMPILED_BYTES_MAX;
 
 /// Why rule text is refused (`docs/contract.md`, section 4.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +117,8 @@ struct Parser {
     set: RuleSet,
     /// Compiled when a line first needs it: most texts use few verbs.
     grammar: [Option<Regex>; Verb::ALL.len()],
+    /// Bytes of memory of the patterns so far.
+    bytes: usize,
 }
 
 /// A refusal before its line is known: class, byte offset in the text that was read, message.
@@ -163,7 +166,15 @@ impl Parser {
             }
             let grammar = grammar.get_or_insert_with(|| shape(verb));
             if let Some(groups) = grammar.captures(line) {
-                return build(&mut self.set, verb, &groups, line, number);
+                self.bytes += build(&mut self.set, verb, &groups, line, number)?;
+                if self.bytes > RULES_COMPILED_BYTES_MAX {
+                    let mib = RULES_COMPILED_BYTES_MAX >> 20;
+                    let message = format!(
+                        "the patterns up to here take more than {mib} MiB of memory: give their repetitions smaller bounds"
+                    );
+                    return Err(Refusal(Class::InvalidRegex, 0, message));
+                }
+                return Ok(());
             }
         }
         Err(not_a_rule(line))
@@ -199,13 +210,15 @@ fn shape(verb: Verb) -> Regex {
     Regex::new(&format!("^{S}*{body}{S}*(?:#.*)?$")).expect("the grammar compiles")
 }
 
+/// Adds what a line is to the set; the bytes of memory that its patterns take.
 fn build(
     set: &mut RuleSet,
     verb: Verb,
     groups: &Captures<'_>,
     line: &str,
     number: usize,
-) -> Result<(), Refusal> {
+) -> Result<usize, Refusal> {
+    let mut bytes = 0;
     match verb.form() {
         Form::Flag => set_flag(set, verb),
         Form::Sample => {
@@ -217,10 +230,15 @@ fn build(
             }
             set.sample = Some(percent);
         }
-        Form::Session => set.session.push(pattern(groups, 1, false)?),
+        Form::Session => {
+            let name = pattern(groups, 1, false)?;
+            bytes = name.memory();
+            set.session.push(name);
+        }
         Form::One | Form::Two | Form::Replace => {
             let (scope, path) = scope(verb, groups)?;
             let action = action(verb, groups)?;
+            bytes = scope.memory().saturating_add(action.memory());
             set.rules.push(Rule {
                 verb,
                 scope,
@@ -232,7 +250,7 @@ fn build(
             });
         }
     }
-    Ok(())
+    Ok(bytes)
 }
 
 fn set_flag(set: &mut RuleSet, verb: Verb) {

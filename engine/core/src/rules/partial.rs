@@ -10,11 +10,11 @@ use std::sync::OnceLock;
 use regex::CaptureLocations;
 use regex_syntax::hir::{Hir, HirKind, Look, Repetition};
 
+use super::automaton::Automaton;
 use super::linear::Open;
 use super::pattern::{Answer, Pattern};
 use super::replacement::{Replaced, Replacement};
-use super::work::Budget;
-use crate::limits::PATTERN_COMPILED_BYTES_MAX;
+use super::work::{Budget, Spent};
 
 /// The beginnings of the matches of a pattern. Made when a value first needs it; most never do.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +22,7 @@ pub(super) struct Beginnings(OnceLock<Option<Found>>);
 
 #[derive(Clone, Debug)]
 struct Found {
-    regex: regex::Regex,
+    automaton: Automaton,
     /// A match begins where the value does.
     is_anchored: bool,
 }
@@ -38,18 +38,17 @@ impl Found {
         let hir = regex_syntax::parse(pattern).ok()?;
         let is_anchored = hir.properties().look_set_prefix().contains(Look::Start);
         let all = Hir::concat(vec![beginnings(&hir), Hir::look(Look::End)]);
-        let regex = regex::RegexBuilder::new(&all.to_string())
-            .size_limit(PATTERN_COMPILED_BYTES_MAX)
-            .build()
-            .ok()?;
-        Some(Self { regex, is_anchored })
+        let automaton = Automaton::new(&all.to_string()).ok()?;
+        Some(Self {
+            automaton,
+            is_anchored,
+        })
     }
 
     /// The first place at which a match may begin that goes on behind the end of `text`; its length if there is none.
-    fn first(&self, text: &str) -> usize {
-        self.regex
-            .find(text)
-            .map_or(text.len(), |found| found.start())
+    fn first(&self, text: &str, budget: &mut Budget) -> Result<usize, Spent> {
+        let found = self.automaton.find(text, budget)?;
+        Ok(found.map_or(text.len(), |found| found.start))
     }
 }
 
@@ -129,18 +128,20 @@ impl Pattern {
             let is_over = self.is_one_line() && start.contains('\n');
             return if is_over { Answer::No } else { Answer::Doubt };
         };
-        if budget.spend(start.len().saturating_mul(2)).is_err() {
-            return Answer::Doubt;
-        }
         // A match that ends before the end is one whatever follows.
-        match linear.regex.shortest_match(start) {
-            Some(end) if end < start.len() => return Answer::Yes,
-            Some(_) => return Answer::Doubt,
-            None => {}
+        match linear.automaton.match_end(start, budget) {
+            Ok(Some(end)) if end < start.len() => return Answer::Yes,
+            Ok(None) => {}
+            Ok(Some(_)) | Err(Spent) => return Answer::Doubt,
         }
-        let found = beginnings.of(linear.regex.as_str());
-        let never = found.is_some_and(|found| found.is_anchored && found.first(start) > 0);
-        if never { Answer::No } else { Answer::Doubt }
+        let found = beginnings.of(linear.automaton.text());
+        let first = found
+            .filter(|found| found.is_anchored)
+            .map(|found| found.first(start, budget));
+        match first {
+            Some(Ok(first)) if first > 0 => Answer::No,
+            _ => Answer::Doubt,
+        }
     }
 
     /// Whether the pattern may match some name that begins with `start`.
@@ -174,12 +175,12 @@ impl Pattern {
                 Replaced::Doubt
             };
         };
-        let found = beginnings.of(linear.regex.as_str());
-        let Some(found) = found.filter(|_| budget.spend(start.len()).is_ok()) else {
+        let found = beginnings.of(linear.automaton.text());
+        let Some(Ok(first)) = found.map(|found| found.first(start, budget)) else {
             return Replaced::Doubt;
         };
         out.clear();
-        let open = Open(Some(found.first(start)));
+        let open = Open(Some(first));
         let replaced = if linear.is_ruled_out(start) {
             Ok(Replaced::Same)
         } else {

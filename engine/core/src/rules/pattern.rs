@@ -17,6 +17,7 @@ use super::linear::{Linear, Open};
 use super::replacement::{Groups, Replaced, Replacement, Splice};
 use super::translate::{Dialect, translate};
 use super::work::{Budget, Spent};
+use crate::limits::NAME_WORK_BYTES_FREE;
 
 /// A compiled scope or parameter.
 #[derive(Clone, Debug)]
@@ -104,9 +105,24 @@ impl Pattern {
     /// The pattern as the linear engine has it, if that executes it.
     pub(super) fn linear_text(&self) -> Option<&str> {
         match &self.engine {
-            Engine::Linear(linear) => Some(linear.regex.as_str()),
+            Engine::Linear(linear) => Some(linear.automaton.text()),
             _ => None,
         }
+    }
+
+    /// Bytes of memory that it takes, compiled.
+    pub(super) fn memory(&self) -> usize {
+        match &self.engine {
+            Engine::OneLine => 0,
+            Engine::Linear(linear) => linear.automaton.memory(),
+            Engine::Backtracking(pattern) => pattern.memory(),
+        }
+    }
+
+    /// Whether its automaton has more states than are kept.
+    pub(super) fn has_many_states(&self) -> bool {
+        self.linear()
+            .is_some_and(|linear| linear.automaton.has_many_states())
     }
 
     /// Whether each search reads each byte a bounded number of times.
@@ -132,7 +148,7 @@ impl Pattern {
         let Engine::Linear(linear) = &self.engine else {
             return true;
         };
-        let Ok(dfa) = DFA::new(linear.regex.as_str()) else {
+        let Ok(dfa) = DFA::new(linear.automaton.text()) else {
             return true;
         };
         let mut cache = dfa.create_cache();
@@ -189,7 +205,7 @@ impl Pattern {
 
     /// Whether the pattern is found in the name of a detail, which has a budget of its own.
     pub(super) fn test_name(&self, name: &str) -> Answer {
-        let mut budget = Budget::default();
+        let mut budget = Budget::only(NAME_WORK_BYTES_FREE);
         budget.grant(name.len(), 1);
         self.test(name, &mut budget)
     }
@@ -252,8 +268,8 @@ impl Pattern {
                 names: Vec::new(),
             },
             Engine::Linear(linear) => Groups {
-                count: linear.regex.captures_len(),
-                names: linear.regex.capture_names().collect(),
+                count: linear.automaton.regex().captures_len(),
+                names: linear.automaton.regex().capture_names().collect(),
             },
             Engine::Backtracking(pattern) => Groups {
                 count: pattern.groups(),

@@ -5,8 +5,9 @@
 
 use regex::{RegexSet, RegexSetBuilder, SetMatches};
 
+use super::automaton::is_short;
 use super::pattern::{Answer, Pattern};
-use crate::limits::PATTERN_COMPILED_BYTES_MAX;
+use crate::limits::{PATTERN_COMPILED_BYTES_MAX, PATTERN_STATES_BYTES_MAX};
 
 /// Fewest scopes that are searched together.
 const SCOPES_MIN: usize = 4;
@@ -23,13 +24,14 @@ impl Scopes {
     pub(super) fn new<'p>(scopes: impl Iterator<Item = &'p Pattern>) -> Self {
         let mut texts = Vec::new();
         let places = scopes.map(|scope| {
-            texts.push(scope.linear_text()?);
+            texts.push(scope.linear_text().filter(|text| is_short(text))?);
             Some(texts.len() - 1)
         });
         let places = places.collect();
         let set = (texts.len() >= SCOPES_MIN).then(|| {
             RegexSetBuilder::new(&texts)
                 .size_limit(PATTERN_COMPILED_BYTES_MAX)
+                .dfa_size_limit(PATTERN_STATES_BYTES_MAX)
                 .build()
                 .ok()
         });
@@ -78,10 +80,12 @@ mod tests {
             "(request|response)_header:x-.*",
             "request_param:[0-9]{2,}",
             "(?i)REQUEST_BODY",
+            "request_param:.*a[a-z]{500}",
         ]
         .map(|text| Pattern::matching(text).unwrap());
         let all = Scopes::new(scopes.iter());
-        assert!(all.set.is_some());
+        // Without any text of one line, look-around, and many places.
+        assert_eq!(all.set.as_ref().unwrap().len(), 5);
         for key in [
             "request_body",
             "request_header:x-a",

@@ -57,6 +57,16 @@ pub(super) enum Action {
     },
 }
 
+impl Action {
+    /// Bytes of memory of its pattern.
+    pub(super) fn memory(&self) -> usize {
+        match self {
+            Self::Always => 0,
+            Self::Test(pattern) | Self::Replace { find: pattern, .. } => pattern.memory(),
+        }
+    }
+}
+
 impl RuleSet {
     /// Whether the capture URL may be plain `http:`.
     pub fn allow_http_url(&self) -> bool {

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::pattern::Pattern;
+use super::set::Action;
 use super::*;
 use crate::limits::{BUFFER_KEPT_BYTES, WORK_BYTES_MAX};
 
@@ -413,6 +414,177 @@ fn fifty_masks_leave_a_body_of_a_mebibyte() {
     let (work, doubts, unreadable, left) = cost(&rules, &[&body, &body]);
     assert_eq!((doubts, unreadable, left.as_ref()), (0, 0, Some(&body)));
     assert!(work < WORK_BYTES_MAX / 2, "{work}");
+}
+
+/// Patterns with more states than are kept, and values that are made for them: each letter may be the one before the
+/// repetition. Past the budget the value is hidden; an ordinary value is as cheap as under any pattern.
+#[test]
+fn patterns_with_many_states_are_bounded() {
+    let mut state = 7_u64;
+    let mut letters = |bytes: usize| -> String {
+        let letter = |_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            if state >> 63 == 0 { 'a' } else { 'b' }
+        };
+        (0..bytes).map(letter).collect()
+    };
+    let (long, short) = (letters(60_000), letters(300));
+    for (pattern, found) in [
+        ("[ab]*a[ab]{200}c", "ab".repeat(150) + "bc"),
+        ("a.{150}z", "a".repeat(151) + "z"),
+        ("(?i)a[\\pL\\pN]{80}!", "a".repeat(81) + "!"),
+        ("(?:a|b)*a(?:a|b){150}(c|d)", "a".repeat(200) + "d"),
+        ("c[ab]{200}a[ab]*$", "c".to_owned() + &"ab".repeat(150)),
+    ] {
+        for verb in [
+            format!("replace /{pattern}/, /x/"),
+            format!("replace /({pattern})/, /<$1>/"),
+            format!("remove_if_found /{pattern}/"),
+            format!("remove_unless_found /{pattern}/"),
+            format!("stop_if_found /{pattern}/"),
+        ] {
+            let rule = format!("/request_body/ {verb}");
+            let advice = RuleSet::parse(&rule).unwrap().advice();
+            assert!(
+                advice[0].text.contains("more states than are kept"),
+                "{advice:?}"
+            );
+            let (work, doubts, _, left) = cost(&rule, &[&long]);
+            assert!(work <= WORK_BYTES_MAX);
+            // Some find nothing to begin with, and are not in doubt.
+            let is_removed_without_match = verb.contains("unless");
+            assert!(
+                doubts == 1 || left.is_some() || is_removed_without_match,
+                "{rule}"
+            );
+            for value in [&short, "ordinary"] {
+                assert_eq!(cost(&rule, &[value]).1, 0, "{rule}");
+            }
+            // To follow each place of a large class for the groups is too much work also for this value.
+            if rule.contains("pL") && rule.contains("$1") {
+                continue;
+            }
+            let (_, doubts, _, left) = cost(&rule, &[&found]);
+            assert_eq!(doubts, 0, "{rule}");
+            let expected = match () {
+                () if verb.contains("<$1>") => Some(format!("<{found}>")),
+                () if verb.starts_with("replace") => Some("x".to_owned()),
+                () if verb.contains("unless") => Some(found.clone()),
+                () => None,
+            };
+            assert_eq!(left, expected, "{rule}");
+        }
+    }
+    let rule = "/request_body/ replace /[ab]*a[ab]{500}c/, /x/";
+    assert_eq!(
+        cost(rule, &[&long]).1,
+        1,
+        "60 kB that are made for it is in doubt"
+    );
+}
+
+/// The searches that count agree with the engine.
+#[test]
+fn counted_searches_find_what_the_engine_finds() {
+    use super::automaton::Automaton;
+    use super::counted::Counted;
+    use super::work::Budget;
+    let mut state = 11_u64;
+    let mut draw = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as usize % below
+    };
+    for pattern in [
+        "a+b",
+        "ab|bc",
+        "(?:ab)*c?",
+        "^a|b$",
+        "(?m)^b|a$",
+        r"\bab",
+        r"(?-u:\b)é?b",
+        "a{2,3}?b",
+        "(a|b){2}c*",
+        "",
+        r"(?-u:\B)",
+        "[^a]b*",
+        "é+",
+    ] {
+        let Ok(automaton) = Automaton::new(pattern) else {
+            continue;
+        };
+        let Some(counted) = Counted::new(pattern) else {
+            continue;
+        };
+        for _ in 0..2000 {
+            let text: String = (0..draw(12))
+                .map(|_| ['a', 'b', 'c', 'é', '\n', ' '][draw(6)])
+                .collect();
+            let mut at = draw(text.len() + 1);
+            while !text.is_char_boundary(at) {
+                at -= 1;
+            }
+            let expected = automaton
+                .regex()
+                .find_at(&text, at)
+                .map(|found| found.range());
+            let found = counted.searcher().next(&text, at, &mut Budget::default());
+            assert_eq!(found, Ok(expected), "{pattern:?} in {text:?} from {at}");
+        }
+    }
+}
+
+#[test]
+fn the_states_of_ordinary_patterns_are_few() {
+    let many = |rules: &str| -> Vec<String> {
+        let rules = RuleSet::parse(rules).unwrap();
+        let params = rules.rules.iter().filter_map(|rule| match &rule.action {
+            Action::Test(pattern) | Action::Replace { find: pattern, .. } => Some(pattern),
+            Action::Always => None,
+        });
+        let patterns = params.chain(rules.rules.iter().map(|rule| &rule.scope));
+        patterns
+            .filter(|pattern| pattern.has_many_states())
+            .map(|pattern| pattern.source().into())
+            .collect()
+    };
+    assert_eq!(many("include standard"), [""; 0]);
+    assert_eq!(many("include strict"), [""; 0]);
+    // That of the texts of keys has a prefilter, which admits few values.
+    let private = many("include private");
+    assert!(
+        private.len() == 1 && private[0].contains("AKIA"),
+        "{private:?}"
+    );
+    let ordinary: String = [
+        r"[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{4}",
+        r"[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}",
+        r"[a-zA-Z0-9._%+-]+@[a-zA-Z0-9.-]+\.[a-zA-Z]{2,}",
+        r"\b(\d[ -]?){13,16}\b",
+        r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+        r"gh[opsur]_[0-9A-Za-z]{36}",
+        r#""(password|passwd|secret)"\s*:\s*"[^"]*""#,
+    ]
+    .map(|pattern| format!("!request_body! stop_if_found !{pattern}!\n"))
+    .concat();
+    assert_eq!(many(&ordinary), [""; 0]);
+}
+
+/// What the patterns of a set take is bounded.
+#[test]
+fn a_set_that_takes_too_much_memory_is_refused() {
+    let rules: String = (0..200)
+        .map(|number| format!("/request_body/ remove_if_found /{number}\\pL{{90}}/\n"))
+        .collect();
+    let error = RuleSet::parse(&rules).unwrap_err();
+    assert_eq!(error.class, Class::InvalidRegex);
+    assert!(
+        error.message.contains("64 MiB") && error.line > 1,
+        "{error}"
+    );
 }
 
 #[test]

@@ -34,6 +34,14 @@ impl Default for Budget {
 }
 
 impl Budget {
+    /// A budget that begins with `bytes`.
+    pub(super) fn only(bytes: u64) -> Self {
+        Self {
+            left: bytes,
+            granted: bytes,
+        }
+    }
+
     /// Adds what `patterns` ordinary patterns may need for a value of `bytes` bytes.
     #[inline]
     pub(super) fn grant(&mut self, bytes: usize, patterns: usize) {

@@ -126,6 +126,11 @@ impl Set {
 }
 
 impl Program {
+    /// Bytes of memory that it takes, sets of characters apart.
+    pub(in crate::rules) fn memory(&self) -> usize {
+        size_of_val(&*self.instructions)
+    }
+
     /// Compiles a whole pattern.
     pub(super) fn new(tree: &Expr) -> Result<Self, String> {
         let groups = 1 + count_groups(tree);
