@@ -347,8 +347,4 @@ pub trait Exchanges {
     fn is_shed(&self, _draft: &Self::Draft) -> bool {
         false
     }
-    /// Whether some receivers find a field in another one of the request that determines the length of its body.
-    fn hides_framing(&self, _draft: &Self::Draft) -> bool {
-        false
-    }
 }

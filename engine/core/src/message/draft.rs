@@ -101,8 +101,6 @@ pub(super) struct State {
     /// Which part of the exchange it is; 0 for the whole of it.
     pub(super) part: u32,
     pub(super) is_last_part: bool,
-    /// Some receivers find a field in another header of the request that determines the length of its body.
-    pub(super) hides_framing: bool,
     /// Details that the rules did not leave as they were sent, of those that facts come from.
     pub(super) changed: Details,
     /// Its protocol, if it is a remote procedure call.

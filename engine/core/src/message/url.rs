@@ -3,8 +3,16 @@
 //!
 //! Nothing is decoded but the parameters: the path leaves as it was sent, well-formed or not.
 
-/// Appends the URL of a request: no query, and no user information. A target that is not absolute gets `scheme`.
-pub(super) fn write(scheme: &str, method: &[u8], target: &[u8], host: &[u8], out: &mut Vec<u8>) {
+/// Appends the URL of a request: no query, and no user information. A target that is not absolute gets `scheme`. Whether
+/// the host has bytes that no `host[:port]` has.
+pub(super) fn write(
+    scheme: &str,
+    method: &[u8],
+    target: &[u8],
+    host: &[u8],
+    out: &mut Vec<u8>,
+) -> bool {
+    let is_odd = is_odd(host);
     let path = before_query(target);
     if let Some((scheme, rest)) = absolute(path) {
         let authority_len = memchr::memchr(b'/', rest).unwrap_or(rest.len());
@@ -12,20 +20,21 @@ pub(super) fn write(scheme: &str, method: &[u8], target: &[u8], host: &[u8], out
         for part in [scheme, b"://", without_user(authority), rest] {
             out.extend_from_slice(part);
         }
-        return;
+        return is_odd;
     }
     out.extend_from_slice(scheme.as_bytes());
     out.extend_from_slice(b"://");
     let is_path = path.starts_with(b"/");
     // The target of CONNECT is the authority itself.
     if method != b"CONNECT" || is_path {
-        out.extend_from_slice(authority(host));
+        out.extend_from_slice(if is_odd { odd_authority(host) } else { host });
         if !is_path && path != b"*" {
             out.push(b'/');
         }
     }
     // Of another form some receivers read a user in front of an `@`.
     out.extend_from_slice(if is_path { path } else { without_user(path) });
+    is_odd
 }
 
 /// What is behind the last `@`.
@@ -35,16 +44,16 @@ fn without_user(authority: &[u8]) -> &[u8] {
         .unwrap_or(authority)
 }
 
-/// What of a Host field is `host[:port]`, so that nothing of it lengthens the path and no user information leaves.
+/// Whether something in a Host field is not of `host[:port]`.
 #[inline]
-fn authority(host: &[u8]) -> &[u8] {
+fn is_odd(host: &[u8]) -> bool {
     // Without an early end the comparison is vectorised.
-    let is_odd = host.iter().fold(false, |is_odd, byte| {
+    host.iter().fold(false, |is_odd, byte| {
         is_odd | matches!(byte, 0..=b' ' | 0x7f | b'/' | b'?' | b'#' | b'\\' | b'@')
-    });
-    if is_odd { odd_authority(host) } else { host }
+    })
 }
 
+/// What of such a field is `host[:port]`, so that nothing of it lengthens the path and no user information leaves.
 #[cold]
 fn odd_authority(host: &[u8]) -> &[u8] {
     let until =

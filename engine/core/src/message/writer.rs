@@ -635,10 +635,6 @@ impl<O: Output> Exchanges for LineWriter<O> {
         !matches!(draft, Ok(_) | Err(Unwritten::Kept(_)))
     }
 
-    fn hides_framing(&self, draft: &Self::Draft) -> bool {
-        draft.as_ref().is_ok_and(|draft| draft.state.hides_framing)
-    }
-
     fn unpaired(&mut self, draft: Self::Draft, reason: UnpairedReason) {
         self.close(draft, Some(reason));
     }

@@ -12,7 +12,7 @@ use memchr::memchr;
 
 use super::lines::{Line, Lines};
 use super::start_line::{RequestLine, request_line, status_line};
-use crate::http::{Header, Side, Version};
+use crate::http::{Header, HeaderName, Side, Version};
 use crate::limits;
 
 /// The first line of a head.
@@ -30,8 +30,8 @@ pub(super) struct Head<'a> {
     pub(super) length: usize,
     /// Lines that are no fields: no colon, no name, or a fold with nothing before it.
     pub(super) odd_lines: u64,
-    /// Receivers may differ in what they read: a NUL is in the status line, or a line break in the name of a field that
-    /// determines the length of the body.
+    /// Receivers may differ in what they read: a NUL is in the status line, a line break in the name of a field that
+    /// determines the length of the body, or such a field behind a CR in another line.
     pub(super) is_odd: bool,
 }
 
@@ -77,7 +77,12 @@ pub(super) fn parse<'a>(
             [b' ' | b'\t', ..] => folded = true,
             _ => match field(line) {
                 Some(_) if fields.len() == limits::HEADERS_MAX => return Err(Fault::TooMany),
-                Some(field) => fields.push(field),
+                Some(field) => {
+                    if may_hide_framing(line, field.name) {
+                        is_odd |= hides_framing(line.bytes);
+                    }
+                    fields.push(field);
+                }
                 None => {
                     odd_lines += 1;
                     is_odd |= breaks_name(line.bytes);
@@ -93,6 +98,36 @@ pub(super) fn parse<'a>(
 fn has_nul(line: &[u8], side: Side) -> bool {
     const BEFORE_REASON: usize = "HTTP/1.1 200".len();
     side == Side::Response && line.get(BEFORE_REASON..).unwrap_or_default().contains(&0)
+}
+
+/// Whether a line may have a field behind a CR that determines the length of the body: it has two colons, or one, and the name
+/// ends with that of such a field.
+#[inline(always)]
+fn may_hide_framing(line: Line<'_>, name: &[u8]) -> bool {
+    const NAMES: [usize; 2] = ["content-length".len(), "transfer-encoding".len()];
+    let is_cr = |length: usize| {
+        let before = name
+            .len()
+            .checked_sub(length + 1)
+            .and_then(|at| name.get(at));
+        before == Some(&b'\r')
+    };
+    line.has_more_colons || (name.len() > NAMES[0] && NAMES.into_iter().any(is_cr))
+}
+
+/// Whether some receivers read a field in the line that determines the length of the body: the parser of Python's standard
+/// library, and Node before 18.16.1 and 20.3.1, end a line at a CR without LF.
+#[inline(never)]
+fn hides_framing(line: &[u8]) -> bool {
+    memchr(b'\r', line).is_some()
+        && line.split(|byte| *byte == b'\r').skip(1).any(|line| {
+            let colon = memchr(b':', line);
+            let name = colon
+                .and_then(|colon| line.get(..colon))
+                .unwrap_or_default();
+            let name = Header::new(name.trim_ascii(), b"");
+            name.is(HeaderName::ContentLength) || name.is(HeaderName::TransferEncoding)
+        })
 }
 
 /// Whether a line without a colon is the name, or the first part of the name, of a field that determines the length of the

@@ -12,6 +12,8 @@ pub(super) struct Line<'a> {
     pub(super) bytes: &'a [u8],
     /// Where in `bytes` its first colon is.
     pub(super) colon: Option<usize>,
+    /// It has another one.
+    pub(super) has_more_colons: bool,
     /// Where in all bytes the next line begins.
     pub(super) next: usize,
 }
@@ -23,6 +25,8 @@ pub(super) struct Lines<'a> {
     start: usize,
     /// Where its first colon is, if that lies before the block.
     colon: Option<usize>,
+    /// It has another one before the block.
+    has_more_colons: bool,
     /// Where the block begins that the bits belong to; the bits of what was passed are cleared.
     base: usize,
     feeds: u64,
@@ -35,6 +39,7 @@ impl<'a> Lines<'a> {
             bytes,
             start: 0,
             colon: None,
+            has_more_colons: false,
             base: 0,
             feeds: 0,
             colons: 0,
@@ -55,8 +60,10 @@ impl<'a> Lines<'a> {
     #[inline]
     fn advance(&mut self) -> bool {
         while self.feeds == 0 {
-            if self.colon.is_none() && self.colons != 0 {
-                self.colon = Some(self.base + self.colons.trailing_zeros() as usize);
+            if self.colons != 0 {
+                self.has_more_colons |= self.colon.is_some() || has_several(self.colons);
+                let first = self.base + self.colons.trailing_zeros() as usize;
+                self.colon.get_or_insert(first);
             }
             self.base += BLOCK_BYTES;
             if !self.look() {
@@ -78,9 +85,15 @@ impl<'a> Iterator for Lines<'a> {
         let bit = self.feeds.trailing_zeros();
         let line_bits = self.feeds ^ (self.feeds - 1);
         let colons = self.colons & line_bits;
-        let colon = match self.colon.take() {
-            None if colons != 0 => Some(self.base + colons.trailing_zeros() as usize),
-            before => before,
+        let (colon, has_more_colons) = match self.colon.take() {
+            None if colons != 0 => {
+                let first = self.base + colons.trailing_zeros() as usize;
+                (Some(first), has_several(colons))
+            }
+            before => (
+                before,
+                std::mem::take(&mut self.has_more_colons) || colons != 0,
+            ),
         };
         self.feeds &= !line_bits;
         self.colons &= !line_bits;
@@ -91,9 +104,15 @@ impl<'a> Iterator for Lines<'a> {
         Some(Line {
             bytes: line.strip_suffix(b"\r").unwrap_or(line),
             colon: colon.map(|colon| colon - start),
+            has_more_colons,
             next,
         })
     }
+}
+
+#[inline(always)]
+fn has_several(bits: u64) -> bool {
+    bits & bits.wrapping_sub(1) != 0
 }
 
 /// The bits of LFs and of `other` in the block at `base`, and whether there is one.
@@ -170,8 +189,14 @@ mod tests {
                 next += line.len();
                 let line = line.strip_suffix(b"\n")?;
                 let bytes = line.strip_suffix(b"\r").unwrap_or(line);
-                let colon = line.iter().position(|byte| *byte == b':');
-                Some(Line { bytes, colon, next })
+                let mut colons = (0..).zip(line).filter(|(_, byte)| **byte == b':');
+                let colon = colons.next().map(|(at, _)| at);
+                Some(Line {
+                    bytes,
+                    colon,
+                    has_more_colons: colons.next().is_some(),
+                    next,
+                })
             })
             .collect()
     }
@@ -192,10 +217,12 @@ mod tests {
         check(b"GET / HTTP/1.1\r\nHost: h:80\r\n\r\nbody: \nof");
         for length in 0..200 {
             for at in 0..length {
-                for (one, other) in [(b"\n", b":"), (b":", b"\n"), (b"\n", b"\n")] {
+                for (one, other) in [(b"\n", b":"), (b":", b"\n"), (b"\n", b"\n"), (b":", b":")] {
                     let mut bytes = vec![b'x'; length];
                     bytes[at] = one[0];
                     bytes[length - 1] = other[0];
+                    check(&bytes);
+                    bytes.push(b'\n');
                     check(&bytes);
                 }
             }

@@ -214,12 +214,6 @@ impl<D> Pairing<D> {
             .is_some_and(|newest| newest.waits() && !newest.is_ambiguous)
     }
 
-    /// Whether the draft of the newest request is such a one.
-    pub(super) fn newest_is(&self, is_such: impl FnOnce(&D) -> bool) -> bool {
-        let newest = self.queue.back();
-        newest.is_some_and(|newest| is_such(&newest.draft))
-    }
-
     /// The methods of the requests that wait, oldest first.
     pub(super) fn waiting(&self) -> Vec<Method> {
         let waiting = self.queue.iter().filter(|exchange| exchange.waits());

@@ -62,6 +62,7 @@ fn skim<'a>(
             let line = Line {
                 bytes,
                 colon: memchr(b':', bytes),
+                has_more_colons: false,
                 next: feed + 1,
             };
             fields.extend(head::field(line).filter(frames));

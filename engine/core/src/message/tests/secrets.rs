@@ -270,7 +270,7 @@ fn a_header_behind_a_bare_cr_is_one_for_the_rules() {
         /request_header:x-no-log/ stop";
     let read = |request: &str, response: &str| {
         let (mut request, mut response) = exchange(
-            &format!("GET / HTTP/1.1\nHost: h\nAccept: *\n{request}\n\n"),
+            &format!("GET / HTTP/1.1\n{request}\nHost: h\nAccept: *\n\n"),
             &format!("HTTP/1.1 200 OK\nServer: s\n{response}\n\nok"),
         );
         for (name, value) in request.headers.iter_mut().chain(&mut response.headers) {
@@ -278,7 +278,11 @@ fn a_header_behind_a_bare_cr_is_one_for_the_rules() {
                 *byte = if *byte == b'^' { b'\r' } else { *byte };
             }
         }
-        let mut writer = writer(RULES, config());
+        let config = Config {
+            realip_header: Some("x-real-ip".into()),
+            ..config()
+        };
+        let mut writer = writer(RULES, config);
         play(&mut writer, &request, &response, 5, 2, 7);
         writer.output().0.pop().map(|(line, _)| pairs(&line))
     };
@@ -306,6 +310,10 @@ fn a_header_behind_a_bare_cr_is_one_for_the_rules() {
         }
     }
     assert_eq!(read("X: a^X-No-Log: 1", "X: 1"), None);
+    // So it is in headers that are not written themselves.
+    for request in ["Host: h^X-No-Log: 1", "X-Real-IP: 1.2.3.4^X-No-Log: 1"] {
+        assert_eq!(read(request, "X: 1"), None, "{request}");
+    }
     // What no rule concerns is as it was sent.
     let details = read("X: a^Y: b", "X: c^d").unwrap();
     assert_eq!(value_of(&details, "request_header:x"), Some("a\rY: b"));

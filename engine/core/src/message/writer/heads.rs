@@ -52,7 +52,10 @@ impl<O: Output> LineWriter<O> {
         if !head.target.is_empty() {
             value.clear();
             let host = host.unwrap_or_default();
-            url::write(origin.scheme(), head.method, head.target, host, value);
+            let is_odd_host = url::write(origin.scheme(), head.method, head.target, host, value);
+            if is_odd_host {
+                filter.search_lines(Kind::RequestHeader, b"host", host);
+            }
             if !filter.write(Kind::RequestUrl, b"", value, &mut draft.start) {
                 *changed = changed.and(Details::REQUEST_URL);
             }
@@ -93,6 +96,7 @@ impl<O: Output> LineWriter<O> {
                 if real_ip_due.take().is_some() {
                     filter.write(Kind::RequestHeader, header.name, value, &mut draft.request);
                 }
+                filter.search_lines(Kind::RequestHeader, header.name, header.value);
                 continue;
             }
             let written = filter.write_header(
@@ -101,8 +105,7 @@ impl<O: Output> LineWriter<O> {
                 header.value,
                 &mut draft.request,
             );
-            draft.state.hides_framing |= written.hides_framing;
-            *changed = changed.and(written.changed);
+            *changed = changed.and(written);
         }
         draft.state.headers_end = draft.request.len();
         let mut left_out = 0;
@@ -211,7 +214,7 @@ impl<O: Output> LineWriter<O> {
                 header.value,
                 &mut draft.response,
             );
-            *changed = changed.and(written.changed);
+            *changed = changed.and(written);
         }
         let content_type = content_type(head.headers, names);
         draft.response_body.observer = content_type.and_then(Observer::of_content_type);

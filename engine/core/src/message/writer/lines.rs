@@ -2,25 +2,17 @@
 //!
 //! The parser of Python's standard library, which its servers and clients use, and Node before 18.16.1 and 20.3.1 read
 //! `X: a<CR>Authorization: b` as two headers; others refuse the message, or read a blank. So such a header leaves only if the
-//! rules leave all that can be read in it as it is, and where a length may be hidden, the framing is in doubt. A value
+//! rules leave all that can be read in it as it is. (Where a length may be hidden, the framing is in doubt: `http/h1/head.rs`.) A value
 //! that was written without an escape, as most are, is not searched for a CR.
 
 use super::super::facts::Details;
 use super::super::keys::Kind;
 use super::filter::{RuleFilter, Written};
-use crate::http::{Header, HeaderName};
-
-/// What became of a header.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct WrittenHeader {
-    /// What it is among the details that facts come from, unless it is in the line as it was sent.
-    pub(super) changed: Details,
-    /// Some receivers find a field in it that determines the length of the body.
-    pub(super) hides_framing: bool,
-}
+use crate::http::Header;
 
 impl RuleFilter<'_> {
-    /// As [`Self::write`], for a header.
+    /// As [`Self::write`], for a header: what it is among the details that facts come from, unless it is in the line as it was
+    /// sent.
     #[inline]
     pub(super) fn write_header(
         &mut self,
@@ -28,11 +20,11 @@ impl RuleFilter<'_> {
         name: &[u8],
         value: &[u8],
         out: &mut Vec<u8>,
-    ) -> WrittenHeader {
+    ) -> Details {
         let start = out.len();
         let written = self.put(kind, name, value, out);
         if written == Written::Unescaped {
-            return WrittenHeader::default();
+            return Details::NONE;
         }
         let changed = match written {
             Written::Changed(source) => source,
@@ -41,25 +33,25 @@ impl RuleFilter<'_> {
         // One that does not leave anyway is searched only for rules that drop the call: where rules remove most headers, the
         // search would take longer than everything else.
         if out.len() == start && !self.set.rules.stops() {
-            return WrittenHeader {
-                changed,
-                hides_framing: false,
-            };
+            return changed;
         }
-        let (withheld, hides_framing) = self.withhold_lines(kind, name, value, start, out);
-        let withheld = if withheld {
-            Details::header(kind.side(), name)
+        if self.withhold_lines(kind, name, value, start, out) {
+            changed.and(Details::header(kind.side(), name))
         } else {
-            Details::NONE
-        };
-        WrittenHeader {
-            changed: changed.and(withheld),
-            hides_framing,
+            changed
+        }
+    }
+
+    /// Searches a header that is not written itself for others that rules drop the call for.
+    #[cold]
+    pub(super) fn search_lines(&mut self, kind: Kind, name: &[u8], value: &[u8]) {
+        if self.set.rules.stops() {
+            self.withhold_lines(kind, name, value, 0, &mut Vec::new());
         }
     }
 
     /// Takes back what was written since `start` of a header with several lines, unless the rules leave each of them. Whether
-    /// they do not, and whether one of the lines determines the length of the body.
+    /// they do not.
     #[cold]
     pub(super) fn withhold_lines(
         &mut self,
@@ -68,11 +60,10 @@ impl RuleFilter<'_> {
         value: &[u8],
         start: usize,
         out: &mut Vec<u8>,
-    ) -> (bool, bool) {
+    ) -> bool {
         if memchr::memchr2(b'\r', b'\n', value).is_none() {
-            return (false, false);
+            return false;
         }
-        let mut hides_framing = false;
         let changed = self.concern(kind, |each| {
             let mut lines = value.split(|byte| b"\r\n".contains(byte));
             each(name, lines.next().unwrap_or_default().trim_ascii());
@@ -81,8 +72,6 @@ impl RuleFilter<'_> {
                 let (name, value) = line.split_at_checked(colon).unwrap_or_default();
                 let value = value.get(1..).unwrap_or_default();
                 let header = Header::new(name.trim_ascii(), value.trim_ascii());
-                hides_framing |=
-                    header.is(HeaderName::ContentLength) || header.is(HeaderName::TransferEncoding);
                 each(header.name, header.value);
             }
         });
@@ -90,6 +79,6 @@ impl RuleFilter<'_> {
             out.truncate(start);
             self.findings.left_out();
         }
-        (changed, hides_framing)
+        changed
     }
 }

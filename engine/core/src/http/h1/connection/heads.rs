@@ -359,8 +359,7 @@ impl<D> Connection<D> {
             (reading.damaged, reading.doubtful) = (true, true);
         }
         let fields = Fields::read(head.headers, head.version);
-        let hides_framing = |draft: &D| shared.exchanges.hides_framing(draft);
-        let is_conflict = is_odd || fields.conflict() || self.pairing.newest_is(hides_framing);
+        let is_conflict = is_odd || fields.conflict();
         if is_conflict || self.in_trial {
             self.doubt_head(direction, is_conflict, shared);
         }

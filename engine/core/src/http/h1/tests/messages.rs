@@ -625,6 +625,36 @@ fn a_length_behind_a_bare_cr_is_a_conflict() {
     }
 }
 
+/// So it is in the Host field, in a name, in a fold, and in responses; a CR that hides no length changes nothing.
+#[test]
+fn a_length_behind_a_bare_cr_is_found_everywhere() {
+    let requests = [
+        ("Host: h\rContent-Length: 9", 1),
+        ("Host: h\r\rtransfer-encoding : chunked", 1),
+        ("X\rContent-Length: 9", 1),
+        ("X: a\rTransfer-Encoding: chunked\rY: b", 1),
+        ("X: a\r\n b\rContent-Length: 9", 1),
+        ("X: a\rContent-Lengths: 9", 0),
+        ("X: a\rb: c", 0),
+        ("X: a\rContent-Length", 0),
+        ("Date: 12:30:01", 0),
+    ];
+    for (line, conflicts) in requests {
+        let request = format!("GET /a HTTP/1.1\r\n{line}\r\n\r\n");
+        let (_, counters) = run(&[c(&request), s(OK)], usize::MAX, FlowEnd::Fin, "80", false);
+        assert_eq!(counters.framing_conflicts, conflicts, "{line:?}");
+        let response = format!("HTTP/1.1 200 OK\r\n{line}\r\nContent-Length: 2\r\n\r\nok");
+        let (_, counters) = run(
+            &[c(GET), s(&response)],
+            usize::MAX,
+            FlowEnd::Fin,
+            "80",
+            false,
+        );
+        assert_eq!(counters.framing_conflicts, conflicts, "response {line:?}");
+    }
+}
+
 #[test]
 fn a_body_longer_than_its_length_does_not_hide_the_next_message() {
     let long = "POST /p HTTP/1.1\r\nContent-Length: 2\r\n\r\n{\"more\":1}";

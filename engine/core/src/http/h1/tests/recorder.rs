@@ -124,10 +124,6 @@ impl Exchanges for Recorder {
         draft
     }
 
-    fn hides_framing(&self, draft: &Draft) -> bool {
-        draft.request.contains("\\rContent-Length:")
-    }
-
     fn trailers(
         &mut self,
         _draft: &mut Draft,
