@@ -118,6 +118,11 @@ fn on_off_and_status() -> Result<()> {
         running.code()? == 0 && running.stdout.contains("RUNNING"),
         "{running:?}"
     );
+    let ports = all.control(&["ports"])?;
+    ensure!(
+        ports.code()? == 0 && ports.stdout.contains("\nAPP_PORTS=80\n"),
+        "{ports:?}"
+    );
     curl(&lab.client, &["http://10.77.0.1/hello"])?;
     let off = all.control(&["off"])?;
     ensure!(
@@ -131,6 +136,13 @@ fn on_off_and_status() -> Result<()> {
     ensure!(all.stored()? == 2, "a call was captured after off");
     let ended = all.process.terminate(PATIENCE)?;
     ensure!(ended.code()? == 0, "{}", ended.stderr);
+    // `off` has the summary of the log, with the same time.
+    let summary = off.stdout.lines().nth(1).unwrap_or_default();
+    ensure!(
+        summary.starts_with("stopped after ") && ended.stderr.contains(summary),
+        "{summary}: {}",
+        ended.stderr
+    );
     Ok(())
 }
 

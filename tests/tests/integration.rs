@@ -41,6 +41,7 @@ mod splitting;
 mod spool;
 mod stalling;
 mod store_client;
+mod terminal;
 mod tidy;
 mod uploads;
 mod ways;

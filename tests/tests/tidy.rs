@@ -16,7 +16,7 @@ const CORE_ORDER: [&str; 15] = [
 ];
 
 /// In `engine/daemon` as well; `ARCHITECTURE.md` describes them.
-const DAEMON_ORDER: [&str; 35] = [
+const DAEMON_ORDER: [&str; 37] = [
     "limits",
     "quantity",
     "diagnostic",
@@ -45,6 +45,8 @@ const DAEMON_ORDER: [&str; 35] = [
     "read",
     "rules_command",
     "spool_command",
+    "settings_command",
+    "support",
     "check",
     "store_process",
     "supervisor",

@@ -1,18 +1,42 @@
-//! `sniffer on`, `off`, `status`, `page` and `rules reload`: a request to the running program, its answer on standard output.
+//! `sniffer on`, `off`, `status`, `page`, `ports` and `rules reload`: a request to the running program, its answer on standard output.
 
+use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use crate::control::{self, Request, Unreachable};
 use crate::diagnostic::{Code, Diagnostic, Exit, printable};
 use crate::invocation::Invocation;
-use crate::status::{self, State};
+use crate::status::{self, State, Status};
 use crate::stdout::{print, print_json};
+
+pub mod ports;
 
 /// Time for a status.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time for `on` and `off`: an `off` delivers first.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What is printed before each status on a terminal: the cursor goes to the top, and the rest is erased.
+const ERASE: &str = "\x1b[H\x1b[2J";
+
+/// Prints the status every `seconds`, until a signal comes or nobody reads it any more.
+pub fn watch_status(invocation: &Invocation, json: bool, seconds: u64) -> Result<Exit, Diagnostic> {
+    let is_terminal = std::io::stdout().is_terminal();
+    loop {
+        if is_terminal && !json {
+            print(ERASE);
+        }
+        let exit = show_status(invocation, json)?;
+        if !is_terminal && !json {
+            print("\n");
+        }
+        if std::io::stdout().flush().is_err() {
+            return Ok(exit);
+        }
+        std::thread::sleep(Duration::from_secs(seconds));
+    }
+}
 
 /// Prints the status, as JSON or as text. A program that does not run has one, too.
 pub fn show_status(invocation: &Invocation, json: bool) -> Result<Exit, Diagnostic> {
@@ -26,11 +50,28 @@ pub fn show_status(invocation: &Invocation, json: bool) -> Result<Exit, Diagnost
         print_json(&status);
     } else {
         print(&printable(&status.render()));
+        if let Some(advice) = advice(&status) {
+            invocation.console.info(advice);
+        }
     }
     Ok(if exit == 0 && status.state != State::Stopped {
         Exit::Done
     } else {
         Exit::NotRunning
+    })
+}
+
+/// What to do where nothing captures and nothing ever did.
+fn advice(status: &Status) -> Option<&'static str> {
+    let was_never_on = status.state == State::Stopped
+        && status.capture.is_none()
+        && status
+            .stopped
+            .as_ref()
+            .is_none_or(|stopped| stopped.by.is_empty());
+    was_never_on.then_some(match status.store {
+        Some(_) => "sniffer on    starts to capture",
+        None => "sniffer all-in-one --on    captures, and shows the calls on a page; sniffer demo brings calls with it",
     })
 }
 

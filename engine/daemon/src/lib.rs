@@ -37,6 +37,7 @@ pub mod report;
 pub mod rules_command;
 pub mod run;
 pub mod sandbox;
+pub mod settings_command;
 mod signals;
 pub mod sink;
 pub mod spool_command;
@@ -46,6 +47,7 @@ pub mod store_client;
 pub mod store_process;
 pub mod supervised;
 pub mod supervisor;
+pub mod support;
 pub mod usage;
 
 /// Runs the command of the command line.
@@ -75,7 +77,16 @@ fn perform(cli: Cli, invocation: &Invocation) -> Result<Exit, Diagnostic> {
         Command::Demo(flags) => demo::command(&flags, invocation),
         Command::On => client::request(invocation, Request::On),
         Command::Off => client::request(invocation, Request::Off),
-        Command::Status(flags) => client::show_status(invocation, flags.json || cli.json),
+        Command::Status(flags) => {
+            let json = flags.json || cli.json;
+            match flags.watch {
+                Some(seconds) => client::watch_status(invocation, json, seconds),
+                None => client::show_status(invocation, json),
+            }
+        }
+        Command::Ports(flags) => client::ports::show(invocation, flags.json || cli.json),
+        Command::Config(flags) => settings_command::command(&flags, invocation),
+        Command::Report(flags) => support::command(&flags, invocation),
         Command::Page => client::show_page(invocation),
         Command::Tail(flags) => store_client::tail(&flags, invocation),
         Command::Query(flags) => store_client::query(&flags, invocation),
@@ -91,6 +102,8 @@ fn perform(cli: Cli, invocation: &Invocation) -> Result<Exit, Diagnostic> {
         },
         Command::Spool(command) => spool_command::command(&command, invocation),
         Command::Interfaces => capture::interfaces::command(),
+        Command::Completions { shell } => Ok(usage::generated::completions(shell)),
+        Command::Man { command, all } => usage::generated::pages(&command, all.as_deref()),
         Command::Delegate(command) => delegate::command(&command),
         Command::Help { topic } => usage::help(topic.as_deref()),
         Command::Version => Ok(usage::version()),

@@ -138,7 +138,7 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     }
     let status = reporter.status();
     let capture = status.capture.clone().unwrap_or_default();
-    let summary = capture.summary(reporter.started.elapsed().as_secs());
+    let summary = capture.summary(status.uptime_seconds);
     console.info(&summary);
     if context.is_supervised {
         print_json(&status);

@@ -46,7 +46,7 @@ pub fn command(command: &SpoolCommand, invocation: &Invocation) -> Result<Exit, 
         }
         SpoolCommand::Export(flags) => export(&folder(&without_destination(flags, invocation)?)?),
         SpoolCommand::Drain(flags) => {
-            let config = capture(flags, invocation)?;
+            let config = capture(flags, invocation).map_err(needs_destination)?;
             match order(Request::Drain, invocation)? {
                 Some(exit) => Ok(exit),
                 None => drain(&config, invocation),
@@ -60,6 +60,16 @@ pub fn command(command: &SpoolCommand, invocation: &Invocation) -> Result<Exit, 
             }
         }
     }
+}
+
+/// The error for settings without a destination says what a drain needs.
+fn needs_destination(problem: Diagnostic) -> Diagnostic {
+    if problem.code != Code::E039 {
+        return problem;
+    }
+    Diagnostic::new(Code::E039, "USAGE_LOGGERS_URL is not set, so there is nowhere to deliver to")
+        .fix("sniffer spool drain --url https://HOST/message    with the settings of the sniffer that filled the spool\n\
+              sniffer spool export    prints the calls instead")
 }
 
 fn capture(flags: &SpoolFlags, invocation: &Invocation) -> Result<Capture, Diagnostic> {

@@ -185,6 +185,8 @@ struct Supervisor {
     wanted: bool,
     /// The final status of the last capture.
     last: Option<status::Capture>,
+    /// Seconds that it captured, by its own count.
+    last_seconds: Option<u64>,
     /// The calls in flight of the present capture as it printed them last, and when that was.
     in_flight: Option<(u64, Instant)>,
     /// Captures that were killed.
@@ -206,6 +208,7 @@ impl Supervisor {
             capture: Capture::Off(Stopped::default(), Instant::now()),
             capture_restart: Restart::default(),
             last: None,
+            last_seconds: None,
             in_flight: None,
             killed: Killed::default(),
             exit: Exit::Done,
@@ -356,6 +359,7 @@ impl Supervisor {
         ]);
         self.in_flight = None;
         self.last = None;
+        self.last_seconds = None;
         if embedded {
             arguments.push("--embedded-store");
             if !options.values.has(row::annotate()) {
@@ -390,6 +394,7 @@ impl Supervisor {
                 self.in_flight = Some((in_flight, Instant::now()));
             } else if let Ok(status) = serde_json::from_str::<Status>(&line) {
                 self.last = status.capture;
+                self.last_seconds = Some(status.uptime_seconds);
             }
         }
     }
@@ -468,7 +473,10 @@ impl Supervisor {
         let summary = self
             .last
             .as_ref()
-            .map(|capture| capture.summary(child.ran().as_secs()))
+            .map(|capture| {
+                let seconds = self.last_seconds;
+                capture.summary(seconds.unwrap_or_else(|| child.ran().as_secs()))
+            })
             .unwrap_or_default();
         let mut reason = String::new();
         let (by, again) = match end {

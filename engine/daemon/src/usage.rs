@@ -11,6 +11,7 @@ use crate::stdout::print;
 
 #[cfg(test)]
 mod advice;
+pub mod generated;
 
 /// `sniffer version`.
 pub fn version() -> Exit {
@@ -250,8 +251,8 @@ mod tests {
         );
         check(
             "sniffer",
-            "config",
-            "unknown command \"config\"",
+            "gizmo",
+            "unknown command \"gizmo\"",
             "sniffer run | all-in-one | ",
         );
         check(

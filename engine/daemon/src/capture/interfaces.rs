@@ -3,7 +3,9 @@
 //! A packet of a bridge port passes the bridge too, `lo` shows each packet outgoing and incoming, and what a kernel
 //! vxlan link decapsulates also passes the interface that carries it. Each of these is captured at one place only.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use engine_sys::interfaces::{self, Interface, LinkKind};
 
@@ -213,8 +215,37 @@ fn up_text(all: &[Interface]) -> String {
 
 /// `sniffer interfaces`.
 pub fn command() -> Result<Exit, Diagnostic> {
-    print(&table(&list()?));
+    let before = packets();
+    std::thread::sleep(RATE_PERIOD);
+    print(&table(&list()?, |name| rate(name, &before, &packets())));
     Ok(Exit::Done)
+}
+
+/// Time in which packets are counted for a rate.
+const RATE_PERIOD: Duration = Duration::from_millis(500);
+
+/// The packets that each interface has received and sent, as `/proc/net/dev` has them (proc_net(5)).
+fn packets() -> BTreeMap<String, u64> {
+    let text = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+    packets_of(&text)
+}
+
+fn packets_of(text: &str) -> BTreeMap<String, u64> {
+    let rows = text.lines().filter_map(|line| {
+        let (name, numbers) = line.rsplit_once(':')?;
+        let mut numbers = numbers.split_whitespace().map(str::parse::<u64>);
+        let received = numbers.nth(1)?.ok()?;
+        let sent = numbers.nth(7)?.ok()?;
+        Some((name.trim().to_owned(), received.saturating_add(sent)))
+    });
+    rows.collect()
+}
+
+/// Packets a second between two readings.
+fn rate(name: &str, before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Option<u64> {
+    let more = after.get(name)?.saturating_sub(*before.get(name)?);
+    let millis = u64::try_from(RATE_PERIOD.as_millis()).unwrap_or(u64::MAX);
+    Some(more.saturating_mul(1000) / millis.max(1))
 }
 
 /// All interfaces of this network namespace.
@@ -226,10 +257,10 @@ pub fn list() -> Result<Vec<Interface>, Diagnostic> {
 }
 
 /// One line for each interface.
-fn table(all: &[Interface]) -> String {
+fn table(all: &[Interface], rate: impl Fn(&str) -> Option<u64>) -> String {
     let mut text = format!(
-        "{:<16} {:<6} {:>6}  {:<10} {}\n",
-        "NAME", "STATE", "MTU", "KIND", "ADDRESSES"
+        "{:<16} {:<7} {:>6} {:>10}  {:<10} {}\n",
+        "NAME", "STATE", "MTU", "PACKETS/S", "KIND", "ADDRESSES"
     );
     for interface in all {
         let state = match (interface.up, interface.carrier) {
@@ -254,9 +285,10 @@ fn table(all: &[Interface]) -> String {
             .map(ToString::to_string)
             .collect();
         text.push_str(&format!(
-            "{:<16} {state:<6} {:>6}  {kind:<10} {}\n",
+            "{:<16} {state:<7} {:>6} {:>10}  {kind:<10} {}\n",
             interface.name,
             interface.mtu,
+            rate(&interface.name).map_or_else(|| "-".to_owned(), |rate| rate.to_string()),
             addresses.join(" ")
         ));
     }
@@ -266,6 +298,23 @@ fn table(all: &[Interface]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packets_of_both_directions_are_counted() {
+        const TEXT: &str = "Inter-|   Receive                            |  Transmit\n \
+            face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n    \
+            lo:  900      10    0    0    0     0          0         0      900      10    0    0    0     0       0          0\n\
+            eth0.7:1 20 0 0 0 0 0 0 1 5 0 0 0 0 0 0\n";
+        let before = packets_of(TEXT);
+        assert_eq!(
+            before,
+            BTreeMap::from([("lo".into(), 20), ("eth0.7".into(), 25)])
+        );
+        let after = packets_of(&TEXT.replace("10 ", "60 "));
+        assert_eq!(rate("lo", &before, &after), Some(200));
+        assert_eq!(rate("eth0.7", &before, &after), Some(0));
+        assert_eq!(rate("tap", &before, &after), None);
+    }
 
     fn link(index: u32, name: &str, kind: LinkKind) -> Interface {
         Interface {

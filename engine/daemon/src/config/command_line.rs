@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::flags::{Flags, GLOBAL_HEADING};
-use super::setting::{ALL_IN_ONE, CHECK, DEMO, EVERY, READ, RULES_TEST, RUN, SPOOL, STORE};
+use super::setting::{ALL_IN_ONE, CHECK, DEMO, EVERY, NAMED, READ, RULES_TEST, RUN, SPOOL, STORE};
 use crate::diagnostic::Colour;
 
 /// Passive API-call sniffer: packets in, masked NDJSON calls out.
@@ -80,6 +80,12 @@ pub enum Command {
     Query(QueryFlags),
     /// Delete the calls in the store that match a filter, such as those of one person.
     Delete(DeleteFlags),
+    /// What each port was seen to use, and the APP_PORTS line for those with HTTP.
+    Ports(JsonFlags),
+    /// Each setting as it is in effect, and where its value comes from.
+    Config(ConfigFlags),
+    /// Write a report for somebody who helps: settings and counters, no secrets, no packets, no calls.
+    Report(ReportFlags),
     /// Check everything on which a capture depends; changes nothing.
     Check(CheckFlags),
     /// Read calls from capture files (pcap, pcapng, .gz, .zst, folders, - for standard input).
@@ -92,9 +98,23 @@ pub enum Command {
     /// What waits on disk for a destination: show, deliver, print or discard it.
     #[command(subcommand)]
     Spool(SpoolCommand),
-    /// Interfaces that can be captured.
+    /// Interfaces that can be captured, with the packets a second of each.
     #[command(alias = "devices")]
     Interfaces,
+    /// Print the completions of a shell.
+    Completions {
+        /// bash, elvish, fish, powershell or zsh.
+        #[arg(value_name = "SHELL", hide_possible_values = true)]
+        shell: clap_complete::Shell,
+    },
+    /// Print a man page, or write all of them.
+    Man {
+        /// The command; without one the page of the program.
+        command: Vec<String>,
+        /// Write the pages of all commands to this folder.
+        #[arg(long, value_name = "DIR", conflicts_with = "command")]
+        all: Option<PathBuf>,
+    },
     /// Explain a message (`sniffer help E041`), a setting or a command.
     Help {
         /// A command, a code, or the name of a setting in the environment.
@@ -297,6 +317,50 @@ pub struct StatusFlags {
     /// As JSON, with stable keys.
     #[arg(long)]
     pub json: bool,
+    /// Print it again every 2 seconds, or as many as are given.
+    #[arg(
+        short,
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "2",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    pub watch: Option<u64>,
+}
+
+/// The flag of commands that have a form for programs.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct JsonFlags {
+    /// As JSON, with stable keys.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `sniffer config`.
+#[derive(Args, Clone, Debug)]
+pub struct ConfigFlags {
+    /// Only the settings of this command, such as run or store.
+    #[arg(long, value_name = "COMMAND")]
+    pub of: Option<String>,
+    /// Only what was given, not the defaults.
+    #[arg(long)]
+    pub given: bool,
+    /// As JSON, with stable keys.
+    #[arg(long)]
+    pub json: bool,
+    /// The settings.
+    #[command(flatten)]
+    pub settings: Flags<NAMED>,
+}
+
+/// `sniffer report`.
+#[derive(Args, Clone, Debug)]
+pub struct ReportFlags {
+    /// Write it to a new file, which only this user may read.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// Which store.

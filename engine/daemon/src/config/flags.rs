@@ -91,7 +91,8 @@ fn argument(setting: &dyn Described) -> Arg {
         .action(action)
         .global(is_global)
         .allow_hyphen_values(row.form == Form::Hyphenated)
-        .help(help(setting));
+        .help(help(setting))
+        .long_help(long_help(setting));
     let argument = if row.form == Form::Switch {
         argument
     } else {
@@ -123,6 +124,17 @@ fn help(setting: &dyn Described) -> String {
     lines.replace(UNBROKEN_BLANK, " ")
 }
 
+/// The same, and all that `sniffer help NAME` has beside it: `--help`, where `-h` has the one sentence.
+fn long_help(setting: &dyn Described) -> String {
+    let details = setting.row().details();
+    let details = details.filter(|detail| !detail.is_empty());
+    let details = details.map(|detail| wrapped(&detail, HELP_COLUMNS));
+    std::iter::once(help(setting))
+        .chain(details)
+        .collect::<Vec<_>>()
+        .join("\n\n")
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -133,6 +145,32 @@ mod tests {
     #[test]
     fn no_command_has_a_flag_twice() {
         Cli::command().debug_assert();
+    }
+
+    /// `-h` has a line or two for each flag, `--help` the whole explanation, both in the same groups.
+    #[test]
+    fn the_short_help_is_short_and_the_long_one_has_everything() {
+        let mut cli = Cli::command();
+        cli.build();
+        let run = cli.find_subcommand_mut("run").unwrap();
+        let (short, long) = (
+            run.render_help().to_string(),
+            run.render_long_help().to_string(),
+        );
+        let detail = "By default these are all that are up";
+        assert!(!short.contains(detail) && long.contains(detail), "{long}");
+        assert!(short.lines().count() * 2 < long.lines().count());
+        for heading in [
+            "Which packets:",
+            "Where calls go:",
+            "Operation:",
+            "Every command:",
+        ] {
+            assert!(
+                short.contains(heading) && long.contains(heading),
+                "{heading}"
+            );
+        }
     }
 
     #[test]

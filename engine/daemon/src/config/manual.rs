@@ -53,7 +53,7 @@ pub(super) fn commands(row: &Row) -> String {
 }
 
 /// The default, and the one of the embedded store where that is another.
-pub(super) fn default(setting: &dyn Described) -> String {
+pub fn default(setting: &dyn Described) -> String {
     match setting.row().embedded_default {
         "" => setting.default_text(),
         embedded => format!("{}; embedded store: {embedded}", setting.default_text()),

@@ -122,6 +122,9 @@ pub const READING: Commands = CAPTURING | READ;
 /// The commands with the embedded store.
 pub const STORING: Commands = STORE | ALL_IN_ONE | DEMO;
 
+/// Each command that has settings, by name.
+pub const NAMED: Commands = Commands::MAX & !EVERY;
+
 /// Each command by itself, with its name.
 pub const COMMANDS: [(Commands, &str); 9] = [
     (RUN, "run"),
