@@ -184,13 +184,29 @@ fn places(hir: &Hir) -> usize {
             let most = repeated.max.unwrap_or(repeated.min).max(repeated.min);
             let most = usize::try_from(most).unwrap_or(usize::MAX);
             let more = if most > 1 { most } else { 0 };
-            more.saturating_mul(1 + places(&repeated.sub))
-                .max(places(&repeated.sub))
+            // Once for both: a second walk at each level would double the work with each.
+            let inner = places(&repeated.sub);
+            more.saturating_mul(inner.saturating_add(1)).max(inner)
         }
         HirKind::Capture(group) => places(&group.sub),
         HirKind::Concat(parts) | HirKind::Alternation(parts) => parts
             .iter()
             .fold(0, |sum, part| sum.saturating_add(places(part))),
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_short;
+
+    /// The walk over a pattern takes each level once: two visits a level would not end here.
+    #[test]
+    fn nested_repetitions_are_walked_once() {
+        let nested =
+            |repeat: &str| format!("{}a{}", "(".repeat(60), format!("{repeat})").repeat(60));
+        assert!(is_short(&nested("*")));
+        assert!(is_short(&nested("+")));
+        assert!(!is_short("(?:(?:a{9}){9}){9}"));
     }
 }
