@@ -12,7 +12,8 @@ use crate::config::setting::Commands;
 use crate::config::settings::{ALL, Settings, WITHOUT_EFFECT};
 
 /// Options of other programs, and a word by which a text is known to be about one of these.
-const FOREIGN: [(&str, &[&str]); 14] = [
+const FOREIGN: [(&str, &[&str]); 15] = [
+    ("bench read", &["--protocol"]),
     ("protoc", &["--include_imports", "--descriptor_set_out"]),
     (
         "docker",
@@ -31,6 +32,7 @@ const FOREIGN: [(&str, &[&str]); 14] = [
         "cargo",
         &[
             "--release",
+            "--bench",
             "--locked",
             "--path",
             "--test",
@@ -64,7 +66,11 @@ const NO_SETTINGS: [&str; 5] = [
 ];
 
 /// Files that a text names and a user has, or makes.
-const FILES_OF_USERS: [&str; 14] = [
+const FILES_OF_USERS: [&str; 17] = [
+    // What the page serves.
+    "openapi.json",
+    "/api/v1/openapi.json",
+    "endpoints.txt",
     "FILE.pem",
     "PWD/rules.txt",
     "/etc/resolv.conf",
