@@ -171,7 +171,8 @@ fn upload(server: SocketAddr, count: usize, driver: Choice) -> Result<Took> {
     let http = Http::new("bench".to_owned(), urls, &Proxies::default());
     let sink = Box::new(http.bounded(128, usize::MAX).driven_by(driver));
     let started = sink.start(1, Console::new(Colour::Never, true))?;
-    let mut outlets = Outlets::new(started.outlets);
+    let outlets = started.outlets.into_iter().enumerate();
+    let mut outlets = Outlets::new(outlets.collect());
     let monitor = started.running.monitor();
     let template = vec![b'x'; BUNDLE_BYTES];
     let cpu_file = uploader_thread()?;

@@ -25,8 +25,8 @@ use crate::tx::Batch;
 /// The names that [`Stage::new`] accepts. Each stage includes the work of those before it, except that the rule sets are
 /// alternatives: `debug`, `standard`, `strict`, `bodiless` and `realistic` end with the finished line, `bundle` and
 /// `deflate` continue after `debug`. `bodiless` is `realistic` without its rules for bodies, and should cost no more than
-/// `debug`. `shed` is `debug` while as many calls as possible are shed.
-pub const NAMES: [&str; 12] = [
+/// `debug`. `shed` is `debug` while as many calls as possible are shed, and `sets` is `deflate` for two rule sets at once.
+pub const NAMES: [&str; 13] = [
     "frames",
     "decap",
     "flow",
@@ -35,6 +35,7 @@ pub const NAMES: [&str; 12] = [
     "debug",
     "bundle",
     "deflate",
+    "sets",
     "standard",
     "strict",
     "bodiless",
@@ -86,8 +87,9 @@ impl Stage {
                 let table = flow::Table::new(flow::Config::default());
                 Self::Http(decap(), table, Http::new(http::Config::default(), Ignore))
             }
-            "bundle" => Self::bundles(Compression::Off)?,
-            "deflate" => Self::bundles(Compression::Fast)?,
+            "bundle" => Self::bundles(Compression::Off, 1)?,
+            "deflate" => Self::bundles(Compression::Fast, 1)?,
+            "sets" => Self::bundles(Compression::Fast, 2)?,
             "shed" => {
                 let mut pipeline =
                     Pipeline::new(&Config::default(), rules("debug")?, Count::default());
@@ -104,12 +106,16 @@ impl Stage {
         })
     }
 
-    fn bundles(compression: Compression) -> Result<Self> {
-        let bundler = Bundler::new(bundle::Config {
-            compression,
-            ..bundle::Config::default()
-        });
-        let pipeline = CapturePipeline::new(&Config::default(), rules("debug")?, bundler);
+    fn bundles(compression: Compression, rule_sets: usize) -> Result<Self> {
+        let mut sets = Vec::new();
+        for _ in 0..rule_sets {
+            let bundler = Bundler::new(bundle::Config {
+                compression,
+                ..bundle::Config::default()
+            });
+            sets.push((rules("debug")?, bundler));
+        }
+        let pipeline = CapturePipeline::new(&Config::default(), sets);
         Ok(Self::Bundles(pipeline, 0))
     }
 
@@ -143,9 +149,11 @@ impl Stage {
             Self::Lines(pipeline) => pipeline.feed(&frame),
             Self::Bundles(pipeline, sum) => {
                 pipeline.feed(&frame);
-                while let Some(bundle) = pipeline.output().pop() {
-                    *sum += bundle.body.len() as u64;
-                    pipeline.output().recycle(bundle);
+                for bundler in pipeline.bundlers() {
+                    while let Some(bundle) = bundler.pop() {
+                        *sum += bundle.body.len() as u64;
+                        bundler.recycle(bundle);
+                    }
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! `sniffer run` in a namespace, with its status.
 
+use std::process::Command;
+
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -20,9 +22,29 @@ pub struct Capture<'a> {
 impl<'a> Capture<'a> {
     /// Starts one that keeps every detail, unless `settings` are different, and waits until it captures.
     pub fn start(namespace: &'a Namespace, url: &str, settings: &[(&str, &str)]) -> Result<Self> {
+        Self::start_piped(namespace, url, settings, None)
+    }
+
+    /// The same with its standard output as the input of a program of a shell.
+    pub fn start_piped(
+        namespace: &'a Namespace,
+        url: &str,
+        settings: &[(&str, &str)],
+        reader: Option<&str>,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let control = folder.path().join("control").display().to_string();
         let mut command = sniffer(&["run", "--control", &control]);
+        if let Some(reader) = reader {
+            let line = format!("\"$0\" run --control \"$1\" | {reader}");
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &line]);
+            shell.arg(command.get_program()).arg(&control);
+            for (name, _) in command.get_envs().filter(|(_, value)| value.is_none()) {
+                shell.env_remove(name);
+            }
+            command = shell;
+        }
         command.envs([
             ("USAGE_LOGGERS_URL", url),
             ("USAGE_LOGGERS_RULES", "include debug"),

@@ -69,7 +69,7 @@ impl Reader {
 
     /// The rules of calls that start from now on.
     pub fn set_rules(&mut self, rules: Arc<RuleSet>) {
-        self.pipeline.set_rules(rules);
+        self.pipeline.set_rules(0, rules);
     }
 
     /// The shed policy of calls that start from now on.

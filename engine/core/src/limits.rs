@@ -428,6 +428,10 @@ pub const VALUE_BYTES_MAX: usize = 256;
 /// oldest.
 pub const RULE_SETS_MAX: usize = 16;
 
+/// Rule sets that a pipeline writes lines under at the same time: each costs the message stage once more. The settings
+/// refuse more.
+pub const RULE_SETS_AT_ONCE_MAX: usize = 4;
+
 const _: () = assert!(2 * HEADERS_MAX + LINE_DETAILS_OTHER < LINE_DETAILS_MAX);
 const _: () = assert!(KEYS_BYTES_MAX <= POOL_BYTES_MAX);
 

@@ -24,11 +24,13 @@ mod schemas;
 mod tail;
 mod url;
 mod writer;
+mod writers;
 
 pub use draft::Draft;
 pub use facts::{Class, Details, Fact};
 pub use schemas::Schemas;
 pub use writer::LineWriter;
+pub use writers::{Drafts, LineWriters, Writers};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,6 +118,8 @@ pub enum Unwritten {
     Upload,
     /// It is written, in parts: the writer keeps it in this place.
     Kept(u32),
+    /// It is the conversation of a WebSocket that only another rule set writes, and no call under this one.
+    Elsewhere,
 }
 
 /// Receives finished lines: the bundler in the daemon, a printer in `sniffer read`.
@@ -224,7 +228,7 @@ crate::counters! {
         upload_markers_refused,
         /// Of the calls, the messages of WebSockets, which are a line of their own beside that of the handshake.
         websocket,
-        /// WebSockets without a message, of which there is no such line.
+        /// WebSockets without such a line: no message came, or only another rule set keeps the handshake.
         websocket_silent,
         /// Messages of WebSockets left out because they cannot be decompressed: what they refer to is not known.
         websocket_messages_undecodable,

@@ -65,7 +65,7 @@ use crate::decap::{self, Decap, Frame, Skip};
 use crate::flow;
 use crate::http::{self, Http, UnpairedReason};
 use crate::limits;
-use crate::message::{self, LineWriter, Output, ShedPolicy};
+use crate::message::{self, Drafts, LineWriter, LineWriters, Output, ShedPolicy, Writers};
 use crate::rules::RuleSet;
 use crate::time::Timestamp;
 use crate::uploads::SenderTable;
@@ -90,10 +90,20 @@ impl Config {
     /// for unfinished heads, a quarter for open exchanges. The last eighth is for everything that has a bound of its own:
     /// fragments, HTTP/2 header tables, reused buffers, remembered names, the current line and the current bundle.
     #[must_use]
-    pub fn within(mut self, bytes: usize) -> Self {
+    pub fn within(self, bytes: usize) -> Self {
+        self.divided(bytes, OneSet::FLOW_BYTES, OneSet::STREAM_BYTES)
+    }
+
+    /// The same for a pipeline with several rule sets, whose flows are larger.
+    #[must_use]
+    pub fn within_for_several(self, bytes: usize) -> Self {
+        self.divided(bytes, SeveralSets::FLOW_BYTES, SeveralSets::STREAM_BYTES)
+    }
+
+    fn divided(mut self, bytes: usize, flow_bytes: usize, stream_bytes: usize) -> Self {
         let eighth = bytes.max(limits::SHARD_MEMORY_BYTES_MIN) / 8;
-        self.flow.flows_max = eighth / Flows::FLOW_BYTES;
-        self.flow.streams_max = 2 * eighth / (Flows::STREAM_BYTES + limits::STREAM_HEAP_BYTES);
+        self.flow.flows_max = eighth / flow_bytes;
+        self.flow.streams_max = 2 * eighth / (stream_bytes + limits::STREAM_HEAP_BYTES);
         self.flow.buffered_bytes_max = eighth;
         self.http.heads_bytes_max = eighth;
         self.http.tables_bytes_max = (eighth / 2).min(limits::HTTP2_TABLES_BYTES_MAX);
@@ -102,8 +112,11 @@ impl Config {
     }
 }
 
-/// The flow table of a pipeline, whatever its output.
-type Flows = flow::Table<http::Connection<Result<Box<message::Draft>, message::Unwritten>>>;
+/// The flow table of a pipeline with one rule set, whatever its output.
+type OneSet = flow::Table<http::Connection<Result<Box<message::Draft>, message::Unwritten>>>;
+
+/// The same with several rule sets.
+type SeveralSets = flow::Table<http::Connection<Drafts>>;
 
 /// The counters of all stages, sampled together.
 #[derive(Clone, Copy, Debug, Default)]
@@ -197,6 +210,20 @@ impl Ledger {
         self.flow.flow_copied_bytes + self.http.bytes_copied + self.message.copied_bytes
     }
 
+    /// What the calls of another rule set leave over, of which these are the outcomes.
+    pub fn unaccounted_of(&self, outcomes: &message::Counters) -> Unaccounted {
+        let Unaccounted { calls, lines, .. } = Self {
+            message: *outcomes,
+            ..*self
+        }
+        .unaccounted();
+        Unaccounted {
+            calls,
+            lines,
+            ..Unaccounted::default()
+        }
+    }
+
     /// What the buckets of each level leave over. Valid at any time, not only at the end.
     pub fn unaccounted(&self) -> Unaccounted {
         let Self {
@@ -242,36 +269,61 @@ impl Ledger {
     }
 }
 
-type Connection<O> = http::Connection<<LineWriter<O> as http::Exchanges>::Draft>;
-
 /// Bytes of memory past which idle flows are evicted.
 #[derive(Clone, Copy, Debug)]
 struct Pressure {
     heads: usize,
+    /// Of each rule set.
     exchanges: usize,
 }
 
-/// Decapsulation, flow table, HTTP, rules and line writer of one shard.
-pub struct Pipeline<O: Output> {
+/// Decapsulation, flow table, HTTP, rules and line writer of one shard; where sinks have different rules, a line writer for
+/// each rule set, which share everything before.
+pub struct Pipeline<O: Output, W: Writers<Output = O> = LineWriter<O>> {
     /// Memory of heads and of open exchanges past which idle flows are evicted, so that busy ones need not be.
     pressure: Pressure,
     decap: Decap,
-    flows: flow::Table<Connection<O>>,
-    http: Http<LineWriter<O>>,
+    flows: flow::Table<http::Connection<W::Draft>>,
+    http: Http<W>,
 }
 
 impl<O: Output> Pipeline<O> {
     /// An empty pipeline that writes its lines to `output`.
     pub fn new(config: &Config, rules: Arc<RuleSet>, output: O) -> Self {
         let writer = LineWriter::new(config.message.clone(), rules, output);
+        Self::writing(config, writer)
+    }
+
+    /// How often each rule of the newest set acted, by its number in [`RuleSet::rules`]. Empty before the first did.
+    pub fn rule_matches(&self) -> &[u64] {
+        self.http.exchanges.rule_matches()
+    }
+
+    /// The output that lines are written to.
+    pub fn output(&mut self) -> &mut O {
+        self.http.exchanges.output()
+    }
+}
+
+impl<O: Output> Pipeline<O, LineWriters<O>> {
+    /// An empty pipeline that writes lines under each of these rule sets to the output beside it.
+    pub fn several(config: &Config, sets: Vec<(Arc<RuleSet>, O)>) -> Self {
+        let writers = LineWriters::new(&config.message, sets);
+        Self::writing(config, writers)
+    }
+}
+
+impl<O: Output, W: Writers<Output = O>> Pipeline<O, W> {
+    fn writing(config: &Config, writers: W) -> Self {
+        let sets = writers.all().len().max(1);
         Self {
             pressure: Pressure {
                 heads: config.http.heads_bytes_max / 8 * 5,
-                exchanges: config.message.open_bytes_max / 8 * 5,
+                exchanges: config.message.open_bytes_max / sets / 8 * 5,
             },
             decap: Decap::new(config.decap.clone()),
             flows: flow::Table::new(config.flow.clone()),
-            http: Http::new(config.http.clone(), writer),
+            http: Http::new(config.http.clone(), writers),
         }
     }
 
@@ -293,8 +345,9 @@ impl<O: Output> Pipeline<O> {
     fn relieve(&mut self) {
         let Pressure { heads, exchanges } = self.pressure;
         for _ in 0..limits::EVICTIONS_PER_FRAME_MAX {
+            let mut writers = self.http.exchanges.all().iter();
             let relaxed = self.http.buffered_bytes() <= heads
-                && self.http.exchanges.open_bytes() <= exchanges;
+                && writers.all(|writer| writer.open_bytes() <= exchanges);
             if relaxed || !self.flows.evict_idle(&mut self.http) {
                 return;
             }
@@ -304,7 +357,9 @@ impl<O: Output> Pipeline<O> {
     /// Ends what has been idle for too long at `now`.
     pub fn tick(&mut self, now: Timestamp) {
         self.flows.tick(now, &mut self.http);
-        self.http.exchanges.tick(now);
+        for writer in self.http.exchanges.all_mut() {
+            writer.tick(now);
+        }
     }
 
     /// The capture is over: everything open is completed or given up.
@@ -312,19 +367,34 @@ impl<O: Output> Pipeline<O> {
         self.flows.finish(now, &mut self.http);
     }
 
-    /// Replaces the rules; open exchanges keep those that they started with.
-    pub fn set_rules(&mut self, rules: Arc<RuleSet>) {
-        self.http.exchanges.set_rules(rules);
+    /// Replaces the rules of the set with this number; open exchanges keep those that they started with.
+    pub fn set_rules(&mut self, set: usize, rules: Arc<RuleSet>) {
+        if let Some(writer) = self.http.exchanges.all_mut().get_mut(set) {
+            writer.set_rules(rules);
+        }
     }
 
     /// Sets what is shed of calls that start from now on.
     pub fn set_shed_policy(&mut self, policy: ShedPolicy) {
-        self.http.exchanges.set_shed_policy(policy);
+        for writer in self.http.exchanges.all_mut() {
+            writer.set_shed_policy(policy);
+        }
     }
 
-    /// How often each rule of the newest set acted, by its number in [`RuleSet::rules`]. Empty before the first did.
-    pub fn rule_matches(&self) -> &[u64] {
-        self.http.exchanges.rule_matches()
+    /// The line writer of each rule set, with its counters.
+    pub fn writers(&self) -> &[LineWriter<O>] {
+        self.http.exchanges.all()
+    }
+
+    /// The same, to change them.
+    pub fn writers_mut(&mut self) -> &mut [LineWriter<O>] {
+        self.http.exchanges.all_mut()
+    }
+
+    /// The outputs that lines are written to, by rule set.
+    pub fn outputs(&mut self) -> impl Iterator<Item = &mut O> {
+        let writers = self.http.exchanges.all_mut().iter_mut();
+        writers.map(LineWriter::output)
     }
 
     /// The protocols of each server port.
@@ -348,40 +418,38 @@ impl<O: Output> Pipeline<O> {
     }
 
     /// Hashes of flows that opened ([`flow::Config::new_flows_seed`]), for comparison with other shards.
-    pub fn take_new_flows(&mut self) -> impl Iterator<Item = u64> + '_ {
+    pub fn take_new_flows(&mut self) -> impl Iterator<Item = u64> + use<'_, O, W> {
         self.flows.take_new_flows()
     }
 
-    /// The uploads of other sniffers that were skipped, by sender.
-    pub fn upload_senders(&self) -> &SenderTable {
-        self.http.exchanges.upload_senders()
+    /// The uploads of other sniffers that were skipped, by sender: the same under every rule set.
+    pub fn upload_senders(&self) -> Option<&SenderTable> {
+        self.writers().first().map(LineWriter::upload_senders)
     }
 
-    /// The output that lines are written to.
-    pub fn output(&mut self) -> &mut O {
-        self.http.exchanges.output()
-    }
-
-    /// A copy of all counters.
+    /// A copy of all counters; those of lines are of the first rule set.
     pub fn ledger(&self) -> Ledger {
-        let rpc = self.http.exchanges.rpc_counts();
+        let first = self.writers().first();
+        let rpc = first.map(LineWriter::rpc_counts).unwrap_or_default();
+        let sum = |count: fn(&LineWriter<O>) -> usize| self.writers().iter().map(count).sum();
+        let exchange_bytes: usize = sum(LineWriter::open_bytes);
         Ledger {
             decap: *self.decap.counters(),
             flow: *self.flows.counters(),
             http: http::Counters {
                 rpc_messages: rpc.messages,
                 rpc_messages_undecodable: rpc.undecodable,
-                stream_parts: self.http.exchanges.stream_parts(),
+                stream_parts: first.map_or(0, LineWriter::stream_parts),
                 ..self.http.counters
             },
-            message: *self.http.exchanges.counters(),
+            message: first.map(|first| *first.counters()).unwrap_or_default(),
             held: Held {
                 fragments: self.decap.fragments_waiting(),
                 flows: self.flows.flows_open() as u64,
                 payload_bytes: self.flows.buffered_bytes(),
                 head_bytes: self.http.buffered_bytes() as u64,
-                exchanges: self.http.exchanges.open_calls(),
-                exchange_bytes: self.http.exchanges.open_bytes() as u64,
+                exchanges: first.map_or(0, LineWriter::open_calls),
+                exchange_bytes: exchange_bytes as u64,
             },
         }
     }

@@ -76,7 +76,7 @@ fn sinks(config: &Capture) -> Vec<Finding> {
 /// The settings as `run` would take them; without a capture URL the rest is examined all the same.
 fn settings(values: &Values, findings: &mut Vec<Finding>) -> Option<Capture> {
     let mut values = values.clone();
-    if !values.has(row::url()) {
+    if !values.has(row::url()) && !values.has(row::sinks()) {
         values.set(row::no_send(), "true");
         let text = "no capture URL is set; `sniffer all-in-one` brings its own";
         findings.push(
@@ -86,7 +86,7 @@ fn settings(values: &Values, findings: &mut Vec<Finding>) -> Option<Capture> {
     }
     match config::capture(&values, false) {
         Ok(config) => {
-            let text = format!("rules {:?}", config.rules.name);
+            let text = format!("rules {:?}", config.rules_name());
             findings.push(Finding::new(Level::Ok, "settings", text));
             Some(config)
         }

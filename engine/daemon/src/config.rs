@@ -23,6 +23,7 @@ mod documents;
 pub mod environment;
 mod filter;
 pub mod flags;
+mod folder_url;
 mod folders;
 pub mod guess;
 pub mod kinds;
@@ -34,6 +35,8 @@ mod proxy;
 mod rules;
 pub mod setting;
 pub mod settings;
+mod sink_list;
+mod sinks;
 mod spool;
 pub mod value;
 pub mod values;
@@ -42,12 +45,15 @@ mod wrap;
 pub use credentials::{Credentials, Pems, TlsFiles};
 pub use destination::Destination;
 pub use filter::filter;
+pub use folder_url::FolderUrl;
 pub use folders::{is_root, user};
 pub use kinds::Metrics;
 pub use mode::CaptureMode;
 pub use page_token::{PageToken, open_page, page_token};
 pub use proxy::Proxies;
-pub use rules::{ReadFile, Rules, allow_plain_http, rules_file, rules_of};
+pub use rules::{ReadFile, Rules, allow_plain_http, rules_of};
+pub use sink_list::DEFAULT;
+pub use sinks::{SinkConfig, rules_files};
 pub use spool::Spooling;
 
 /// What it takes to read calls, live or from files.
@@ -66,18 +72,26 @@ pub struct Reading {
 pub struct Capture {
     /// Each setting.
     pub settings: Settings,
-    /// What may leave.
-    pub rules: Rules,
+    /// What may leave: each rule set that a sink has, once.
+    pub rule_sets: Vec<Rules>,
     /// The detail `host` of every line.
     pub host: String,
-    /// Where lines go.
-    pub destination: Destination,
-    /// What the destination needs for that.
-    pub credentials: Credentials,
+    /// Where lines go; that of the capture URL first.
+    pub sinks: Vec<SinkConfig>,
     /// What stands between.
     pub proxies: Proxies,
-    /// How bundles are compressed.
-    pub compression: Compression,
+}
+
+impl Capture {
+    /// The rules of the first sink, in one short line.
+    pub fn rules_name(&self) -> &str {
+        self.rule_sets.first().map_or("", |rules| &rules.name)
+    }
+
+    /// The rules of a sink.
+    pub fn rules_of(&self, sink: &SinkConfig) -> Option<&Rules> {
+        self.rule_sets.get(sink.rule_set)
+    }
 }
 
 /// Checks the settings of `read`.
@@ -93,13 +107,18 @@ pub fn reading(values: &Values) -> Result<Reading, Diagnostic> {
 /// Checks the settings of a live capture. With the embedded store plain http is allowed, and the rules are others when
 /// none are given.
 pub fn capture(values: &Values, embedded_store: bool) -> Result<Capture, Diagnostic> {
-    let capture = without_credentials(values, embedded_store, &read_file)?;
+    let mut capture = without_credentials(values, embedded_store, &read_file)?;
+    let settings = &capture.settings;
+    for sink in &mut capture.sinks {
+        let given = values.of_sink(row::sink_headers(), &sink.name);
+        sink.credentials = match sink.name.as_str() {
+            DEFAULT => credentials::credentials(settings)?,
+            _ => credentials::of_sink(settings, given)?,
+        };
+    }
     let variable = |name: &str| std::env::var(name).ok();
-    Ok(Capture {
-        credentials: credentials::credentials(&capture.settings)?,
-        proxies: proxy::proxies(&capture.settings, &variable)?,
-        ..capture
-    })
+    capture.proxies = proxy::proxies(&capture.settings, &variable)?;
+    Ok(capture)
 }
 
 /// Without a setting, the spool is `auto`: in an all-in-one, and for whoever looks for the spool of one.
@@ -115,8 +134,8 @@ pub fn rules_again(
     values: &Values,
     embedded_store: bool,
     read: ReadFile<'_>,
-) -> Result<Rules, Diagnostic> {
-    without_credentials(values, embedded_store, read).map(|capture| capture.rules)
+) -> Result<Vec<Rules>, Diagnostic> {
+    without_credentials(values, embedded_store, read).map(|capture| capture.rule_sets)
 }
 
 fn without_credentials(
@@ -130,21 +149,35 @@ fn without_credentials(
     } else {
         RULES
     };
-    let rules = rules(settings.rules.as_ref(), default_rules, read)?;
-    let destination = destination(&settings, values, &rules, embedded_store)?;
-    let compression = if embedded_store || rules.set.skip_compression() {
-        Compression::Off
-    } else {
-        compression(settings.compression, &destination)
-    };
+    let given = sinks::given(&settings, values, embedded_store)?;
+    let found = sinks::rule_sets(&given, default_rules, read)?;
+    let mut all = Vec::new();
+    for (given, (number, rules)) in given.iter().zip(found.of_sinks) {
+        let rules = &rules;
+        let destination = match given.url {
+            Some(url) => sinks::destination(url, rules, given.rules, &settings)?,
+            None => destination(&settings, values, rules, embedded_store)?,
+        };
+        let compression = if rules.set.skip_compression() {
+            Compression::Off
+        } else {
+            compression(settings.compression, &destination)
+        };
+        all.push(SinkConfig {
+            name: given.name.to_owned(),
+            destination,
+            credentials: Credentials::default(),
+            compression,
+            rule_set: number,
+        });
+    }
+    sinks::check_places(&all, embedded_store)?;
     Ok(Capture {
         settings,
-        rules,
+        rule_sets: found.sets,
         host: host_name(),
-        destination,
-        credentials: Credentials::default(),
+        sinks: all,
         proxies: Proxies::default(),
-        compression,
     })
 }
 

@@ -11,7 +11,7 @@ use engine_core::{decap, flow, http, message};
 mod published;
 mod rule_cells;
 
-pub use published::{Published, Sample, Tables};
+pub use published::{Published, RuleSetCounters, Sample, Tables};
 pub use rule_cells::RuleCells;
 
 engine_core::counters! {
@@ -30,14 +30,14 @@ engine_core::counters! {
         /// Rings open now.
         #[gauge]
         rings_open,
-        /// Calls in the open bundle and in closed ones not yet taken by the outbox.
+        /// Calls in the open bundle and in closed ones not yet taken by the outbox, for the first sink.
         #[gauge]
         calls_held,
-        /// Calls handed to the outbox.
+        /// Calls handed to the outboxes of all sinks.
         calls_pushed,
-        /// Bundles handed to the outbox.
+        /// Bundles handed to the outboxes.
         bundles_pushed,
-        /// Calls in bundles that were given up because the outbox and the shard's own queue were full.
+        /// Calls in bundles that were given up because an outbox and the shard's own queue were full.
         calls_shed_queue_full,
         /// Calls that were counted and thrown away because nothing is to be sent.
         calls_withheld,
@@ -59,6 +59,23 @@ engine_core::counters! {
         /// Per cent of their calls that these shards shed, summed.
         #[gauge]
         overload_shed_percent,
+    }
+}
+
+engine_core::counters! {
+    /// What one shard did with the calls for one sink.
+    pub struct OutletCounters {
+        /// Calls in bundles that were given to the sink.
+        calls_pushed,
+        /// Bundles that were given to the sink.
+        bundles_pushed,
+        /// Calls in bundles that were shed because the way to the sink was full.
+        calls_shed_queue_full,
+        /// Calls that were counted and discarded because nothing is to be sent.
+        calls_withheld,
+        /// Calls in closed bundles that wait at the shard.
+        #[gauge]
+        calls_waiting,
     }
 }
 

@@ -64,6 +64,21 @@ pub const SHARD_BEAT_MAX: Duration = Duration::from_secs(2);
 /// Time that the destination may be down before a sniffer that needs it reports that it is not ready.
 pub const OUTPUT_DOWN_MAX: Duration = Duration::from_secs(60);
 
+// ---- sinks ----
+
+/// Sinks, that of the capture URL included: each has a thread and its share of the memory for bundles that wait. More are
+/// refused at the start.
+pub const SINKS_MAX: usize = 8;
+
+/// Bytes of the name of a sink, which stands in settings, status, metrics and names of files.
+pub const SINK_NAME_BYTES_MAX: usize = 32;
+
+/// Bytes of the smallest file of a folder, and of the smallest folder, that can be set: a file ends after the bundle that
+/// reaches its bound.
+pub const FOLDER_FILE_BYTES_MIN: u64 = 64 << 10;
+/// See [`FOLDER_FILE_BYTES_MIN`].
+pub const FOLDER_BYTES_MIN: u64 = 1 << 20;
+
 // ---- uploads ----
 
 /// Bundles on their way from one shard to the uploader. The uploader takes them at once, so this only bridges the time

@@ -15,6 +15,7 @@ pub fn pipeline_config(
     host: &str,
     kernel_vxlan_ports: &[u16],
     shards: usize,
+    rule_sets: usize,
 ) -> pipeline::Config {
     let mut config = pipeline::Config::default();
     settings.configure(&mut config);
@@ -23,7 +24,10 @@ pub fn pipeline_config(
     config.message.host = host.to_owned();
     config.flow.hash_seed = random::seed();
     let memory = settings.memory_bytes - backlog_memory(settings);
-    config.within(memory / shards)
+    match rule_sets {
+        0 | 1 => config.within(memory / shards),
+        _ => config.within_for_several(memory / shards),
+    }
 }
 
 /// What collects the lines of one shard.
@@ -52,7 +56,7 @@ mod tests {
     #[test]
     fn nobody_knows_the_seed_of_the_hashes() {
         let settings = Settings::check(&Values::default(), READ).unwrap();
-        let seed = || pipeline_config(&settings, "", &[], 1).flow.hash_seed;
+        let seed = || pipeline_config(&settings, "", &[], 1, 1).flow.hash_seed;
         assert_ne!(seed(), seed());
     }
 }

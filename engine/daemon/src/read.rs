@@ -20,7 +20,7 @@ use crate::clock;
 use crate::config::command_line::{Form, ReadFlags};
 use crate::config::settings::Settings;
 use crate::config::{self, Reading};
-use crate::counters::{ShardCounters, Stages};
+use crate::counters::{RuleSetCounters, ShardCounters, Stages};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit, system_words};
 use crate::invocation::Invocation;
 use crate::pipeline::pipeline_config;
@@ -166,7 +166,7 @@ fn run(options: &Options) -> Result<Exit, Diagnostic> {
     // Without the flag a signal would end the process at once, which loses no more than the summary.
     let stop = signals::stop_flag().unwrap_or_else(|_| Arc::new(AtomicBool::new(false)));
     let files = files::files(&options.paths, options.follow)?;
-    let config = pipeline_config(&options.reading.settings, &options.reading.host, &[], 1);
+    let config = pipeline_config(&options.reading.settings, &options.reading.host, &[], 1, 1);
     let rules = Arc::clone(&options.reading.rules.set);
     let printer = Rc::new(RefCell::new(Printer::new(&options.style)));
     let mut reader = Reader {
@@ -242,7 +242,7 @@ impl Reader<'_> {
         let ledger = self.pipeline.ledger();
         let stages = Stages::new(&ledger, &self.packets);
         let has_schemas = options.reading.settings.protobuf_descriptors.is_some();
-        let rules = RuleMatches::new(&options.reading.rules, 1, &Stages::default())
+        let rules = RuleMatches::new(&options.reading.rules, 1, &RuleSetCounters::default())
             .with_schemas(has_schemas);
         rules.cells()[0].store(self.pipeline.rule_matches());
         let ports = Port::all(self.pipeline.ports_seen());

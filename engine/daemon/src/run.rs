@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
@@ -32,7 +32,7 @@ use crate::report::reporter::Reporter;
 use crate::report::warnings;
 use crate::sandbox::Plan;
 use crate::sink::Sinks;
-use crate::status::Killed;
+use crate::status::{Calls, Killed};
 use crate::stdout::print_json;
 use crate::supervised;
 use context::{Context, bug};
@@ -54,7 +54,7 @@ pub fn command(flags: &RunFlags, invocation: &Invocation) -> Result<Exit, Diagno
     }
     let config = config::capture(&values, flags.embedded_store)?;
     let is_confined = !config.settings.no_sandbox;
-    let read_rules = rules_reader(config::rules_file(&values), is_confined)?;
+    let read_rules = rules_reader(config::rules_files(&values), is_confined)?;
     let reload = || config::rules_again(&values, flags.embedded_store, &read_rules);
     let context = Context {
         control: &invocation.control,
@@ -78,9 +78,9 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     let metrics = Endpoint::open(config.settings.metrics.as_ref())?;
     let server = Server::bind(context.control)?;
     let identity = random::identity(&config.host)?;
-    if let (Destination::Url(_), Err(warning)) =
-        (&config.destination, config.settings.spool.folder())
-    {
+    let mut sinks = config.sinks.iter();
+    let posts = sinks.any(|sink| matches!(sink.destination, Destination::Url(_)));
+    if let (true, Err(warning)) = (posts, config.settings.spool.folder()) {
         console.report(&warning);
     }
     let mut sinks = Sinks::of(&config, &identity);
@@ -143,15 +143,19 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     if context.is_supervised {
         print_json(&status);
     }
-    let calls = &capture.calls;
+    let is_whole = |calls: &Calls| {
+        calls.dropped_total() == 0 && calls.in_flight == 0 && calls.unaccounted == 0
+    };
     let exit = if panicked {
         Exit::Bug
-    } else if needs_output && capture.output.up == Some(false) {
+    } else if needs_output
+        && capture
+            .sinks
+            .iter()
+            .any(|sink| sink.output.up == Some(false))
+    {
         Exit::Destination
-    } else if calls.dropped_total() > 0
-        || calls.in_flight > 0
-        || calls.unaccounted != 0
-        || capture.packets.dropped > 0
+    } else if !capture.sinks.iter().all(|sink| is_whole(&sink.calls)) || capture.packets.dropped > 0
     {
         Exit::Incomplete
     } else {
@@ -167,23 +171,24 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     Ok(exit)
 }
 
-/// Reads the file of the rules again, in a process that may open it.
+/// Reads the files of the rules again, each in a process that may open it.
 fn rules_reader(
-    file: Option<PathBuf>,
+    files: Vec<PathBuf>,
     is_confined: bool,
 ) -> Result<impl Fn(&str) -> io::Result<String>, Diagnostic> {
-    let delegate = file
-        .map(|file| Delegate::for_rules(&file, is_confined))
-        .transpose()
-        .map_err(|error| {
+    let mut delegates = Vec::new();
+    for file in files {
+        let delegate = Delegate::for_rules(&file, is_confined).map_err(|error| {
             bug(
                 "cannot start the process that reads the rules again",
                 &error,
             )
         })?;
-    let delegate = delegate.map(RefCell::new);
-    Ok(move |_: &str| {
-        let Some(delegate) = &delegate else {
+        delegates.push((file, RefCell::new(delegate)));
+    }
+    Ok(move |path: &str| {
+        let mut known = delegates.iter();
+        let Some((_, delegate)) = known.find(|(file, _)| file == Path::new(path)) else {
             return Err(io::ErrorKind::NotFound.into());
         };
         let found = delegate.borrow_mut().ask();

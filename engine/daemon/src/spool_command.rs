@@ -14,9 +14,9 @@ use engine_sys::process;
 
 use crate::config::command_line::{SpoolCommand, SpoolFlags};
 use crate::config::settings::row;
-use crate::config::{self, Capture, Spooling};
+use crate::config::{self, Capture, Destination, Spooling};
 use crate::control::{self, Request, Unreachable};
-use crate::counters::Stages;
+use crate::counters::{OutletCounters, RuleSetCounters};
 use crate::diagnostic::{Code, Diagnostic, Exit, printable, system_words};
 use crate::invocation::Invocation;
 use crate::quantity::{bytes, plural, thousands};
@@ -26,7 +26,7 @@ use crate::sandbox::{Confinement, Plan};
 use crate::signals;
 use crate::sink::spool::{self, Overview};
 use crate::sink::stats::{Counters, Snapshot};
-use crate::sink::{Sinks, spool_config};
+use crate::sink::{Sinks, Spooled, spool_config};
 use crate::status::{Calls, State};
 use crate::stdout::{print, print_json};
 
@@ -42,11 +42,21 @@ pub fn command(command: &SpoolCommand, invocation: &Invocation) -> Result<Exit, 
     match command {
         SpoolCommand::Status { flags, json } => {
             let config = without_destination(flags, invocation)?;
-            status(&config, *json || invocation.json)
+            let mut exit = Exit::Done;
+            for spool in spools(&config)? {
+                exit = status(&spool, *json || invocation.json)?;
+            }
+            Ok(exit)
         }
-        SpoolCommand::Export(flags) => export(&folder(&without_destination(flags, invocation)?)?),
+        SpoolCommand::Export(flags) => {
+            let spools = spools(&without_destination(flags, invocation)?)?;
+            let folders: Vec<PathBuf> = spools.into_iter().map(|spool| spool.folder).collect();
+            export(&folders)
+        }
         SpoolCommand::Drain(flags) => {
-            let config = capture(flags, invocation).map_err(needs_destination)?;
+            let mut config = capture(flags, invocation).map_err(needs_destination)?;
+            // The others have no spool.
+            (config.sinks).retain(|sink| matches!(sink.destination, Destination::Url(_)));
             match order(Request::Drain, invocation)? {
                 Some(exit) => Ok(exit),
                 None => drain(&config, invocation),
@@ -100,6 +110,18 @@ fn folder(config: &Capture) -> Result<PathBuf, Diagnostic> {
     })
 }
 
+/// The spool of each sink that has one. That of the capture URL is there even if nothing was ever written to it.
+fn spools(config: &Capture) -> Result<Vec<spool::Config>, Diagnostic> {
+    let first = folder(config)?;
+    let spools = config
+        .sinks
+        .iter()
+        .filter_map(|sink| spool_config(config, sink));
+    let mut spools: Vec<spool::Config> = spools.collect();
+    spools.retain(|spool| spool.folder == first || spool.folder.is_dir());
+    Ok(spools)
+}
+
 fn unreadable(folder: &Path, error: &io::Error) -> Diagnostic {
     let what = format!("the spool {}: {}", folder.display(), system_words(error));
     Diagnostic::new(Code::E055, what)
@@ -112,10 +134,10 @@ fn order(request: Request, invocation: &Invocation) -> Result<Option<Exit>, Diag
         Ok(response)
             if response.status.as_ref().is_some_and(|status| {
                 status.state == State::Running
-                    && status
-                        .capture
-                        .as_ref()
-                        .is_some_and(|capture| capture.output.spool.is_some())
+                    && status.capture.as_ref().is_some_and(|capture| {
+                        let sinks = capture.each_sink();
+                        sinks.iter().any(|sink| sink.output.spool.is_some())
+                    })
             }) => {}
         Ok(_) | Err(Unreachable::NotRunning) => return Ok(None),
         Err(Unreachable::Error(problem)) => return Err(problem),
@@ -130,14 +152,14 @@ fn order(request: Request, invocation: &Invocation) -> Result<Option<Exit>, Diag
     }
 }
 
-fn status(config: &Capture, json: bool) -> Result<Exit, Diagnostic> {
-    let folder = folder(config)?;
-    let found = spool::overview(&folder).map_err(|error| unreadable(&folder, &error))?;
+fn status(spool: &spool::Config, json: bool) -> Result<Exit, Diagnostic> {
+    let folder = &spool.folder;
+    let found = spool::overview(folder).map_err(|error| unreadable(folder, &error))?;
     let (segments, aside) = found;
-    let rules = config.rules.set.fingerprint();
+    let rules = spool.rules;
     let is_held =
         |segment: &Overview| segment.rules != rules && !segment.is_released && segment.bundles > 0;
-    let holder = spool::holder(&folder);
+    let holder = spool::holder(folder);
     if json {
         let rows = segments.iter().map(|segment| {
             serde_json::json!({
@@ -200,16 +222,22 @@ fn status(config: &Capture, json: bool) -> Result<Exit, Diagnostic> {
 }
 
 /// The lines that wait, as NDJSON.
-fn export(folder: &Path) -> Result<Exit, Diagnostic> {
-    Confinement::of(&Plan::reader(&[folder.to_owned()], false));
+fn export(folders: &[PathBuf]) -> Result<Exit, Diagnostic> {
+    Confinement::of(&Plan::reader(folders, false));
     let mut out = BufWriter::new(io::stdout().lock());
     let mut failed = None;
-    let damaged = spool::each_line(folder, |line, _| {
-        let written = out.write_all(line).and_then(|()| out.write_all(b"\n"));
-        failed = written.err();
-        failed.is_none()
-    });
-    let damaged = damaged.map_err(|error| unreadable(folder, &error))?;
+    let mut damaged = 0;
+    for folder in folders {
+        let found = spool::each_line(folder, |line, _| {
+            let written = out.write_all(line).and_then(|()| out.write_all(b"\n"));
+            failed = written.err();
+            failed.is_none()
+        });
+        damaged += found.map_err(|error| unreadable(folder, &error))?;
+        if failed.is_some() {
+            break;
+        }
+    }
     let flushed = out.flush();
     match failed.or(flushed.err()) {
         Some(error) if error.kind() != ErrorKind::BrokenPipe => Err(Diagnostic::new(
@@ -224,10 +252,12 @@ fn export(folder: &Path) -> Result<Exit, Diagnostic> {
 
 /// Gives up what is held, or everything, where no sniffer runs.
 fn discard(config: &Capture, all: bool) -> Result<Exit, Diagnostic> {
-    let folder = folder(config)?;
-    let config = spool_config(config).ok_or_else(|| no_destination(&folder))?;
-    let opened = spool::open(config).map_err(|why| why.diagnostic(&folder))?;
-    let calls = opened.discard(all);
+    let mut calls = 0;
+    for spool in spools(config)? {
+        let folder = spool.folder.clone();
+        let opened = spool::open(spool).map_err(|why| why.diagnostic(&folder))?;
+        calls += opened.discard(all);
+    }
     print(&format!("{} discarded\n", plural(calls, "call")));
     Ok(Exit::Done)
 }
@@ -241,7 +271,9 @@ fn no_destination(folder: &Path) -> Diagnostic {
 fn drain(config: &Capture, invocation: &Invocation) -> Result<Exit, Diagnostic> {
     let console = invocation.console;
     let folder = folder(config)?;
-    spool_config(config).ok_or_else(|| no_destination(&folder))?;
+    if config.sinks.is_empty() {
+        return Err(no_destination(&folder));
+    }
     let bug = |what: &str, error: &dyn std::fmt::Display| {
         Diagnostic::new(Code::E199, format!("{what}: {error}"))
     };
@@ -253,19 +285,19 @@ fn drain(config: &Capture, invocation: &Invocation) -> Result<Exit, Diagnostic> 
     let is_confined = !config.settings.no_sandbox;
     let files = is_confined.then(|| plan.confine_files());
     let stop = signals::stop_flag().map_err(|error| bug("cannot watch signals", &error))?;
-    let started = sinks.start(0, console);
+    let started = sinks.start(0, config.rule_sets.len(), console);
     let (_, running) = started.map_err(|error| bug("cannot start a sink", &error))?;
     running.plan_calls(&mut plan);
     if let Some(files) = files {
         Confinement::after(files, &plan);
     }
-    for spool in running.spools() {
+    for Spooled { view: spool, .. } in running.spools() {
         spool.account(Arc::new(of_drain));
         spool.release();
     }
     let monitors = running.monitors();
     let left = || -> u64 {
-        let counts = monitors.iter().map(|monitor| monitor.snapshot());
+        let counts = monitors.iter().map(|(_, monitor)| monitor.snapshot());
         counts
             .map(|sink| sink.counters.calls_spooled + sink.calls_in_flight)
             .sum()
@@ -280,7 +312,7 @@ fn drain(config: &Capture, invocation: &Invocation) -> Result<Exit, Diagnostic> 
     }
     running.stop(Instant::now() + config.settings.flush_timeout);
     let (mut sent, mut rest) = (0, 0);
-    for sink in monitors.iter().map(|monitor| monitor.snapshot()) {
+    for sink in monitors.iter().map(|(_, monitor)| monitor.snapshot()) {
         sent += sink.counters.calls_sent;
         rest += sink.counters.calls_spooled + sink.counters.calls_dropped();
     }
@@ -302,5 +334,9 @@ fn of_drain(counters: &Counters) -> Calls {
         counters: *counters,
         ..Snapshot::default()
     };
-    calls(&Stages::default(), Some(&sink))
+    calls(
+        &RuleSetCounters::default(),
+        &OutletCounters::default(),
+        &sink,
+    )
 }

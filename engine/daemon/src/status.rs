@@ -22,7 +22,7 @@ pub use text::{NOWHERE, PORTS_SHOWN};
 pub const SCHEMA: u32 = 2;
 
 /// The reasons why calls are dropped.
-pub const DROP_REASONS: [&str; 10] = [
+pub const DROP_REASONS: [&str; 11] = [
     "refused",
     "too_large",
     "queue_full",
@@ -33,6 +33,7 @@ pub const DROP_REASONS: [&str; 10] = [
     "spool_age",
     "spool_damaged",
     "discarded",
+    "closed",
 ];
 
 /// Whether packets are captured.
@@ -194,6 +195,21 @@ pub struct Lifetime {
     /// The rest of the ledger; `recovered` are those that were in the spool although no process has counted them.
     #[serde(flatten)]
     pub calls: Calls,
+}
+
+/// One of the places that calls are delivered to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sink {
+    /// Its name in the settings.
+    pub name: String,
+    /// Its rules in one line.
+    pub rules: String,
+    /// What each of them has done, by line.
+    pub rule_hits: Vec<RuleHits>,
+    /// Its column of the ledger.
+    pub calls: Calls,
+    /// Delivery.
+    pub output: Output,
 }
 
 /// The spool of a destination.
@@ -361,6 +377,9 @@ pub struct Capture {
     pub completeness: Completeness,
     /// Delivery.
     pub output: Output,
+    /// Each sink with its column of the ledger; `calls` and `output` are those of the first.
+    #[serde(default)]
+    pub sinks: Vec<Sink>,
     /// What is left out because shards cannot keep up.
     #[serde(default)]
     pub overload: Overload,
@@ -381,6 +400,22 @@ pub struct Capture {
     pub metrics: String,
     /// Every counter of every stage.
     pub stages: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+impl Capture {
+    /// Each sink; a status that names none has one.
+    pub fn each_sink(&self) -> Vec<Sink> {
+        if !self.sinks.is_empty() {
+            return self.sinks.clone();
+        }
+        vec![Sink {
+            name: "default".to_owned(),
+            rules: self.rules.clone(),
+            rule_hits: self.rule_hits.clone(),
+            calls: self.calls.clone(),
+            output: self.output.clone(),
+        }]
+    }
 }
 
 /// The connections to one server port, by protocol.
@@ -644,6 +679,7 @@ mod tests {
                     transport: "epoll".into(),
                     ..Output::default()
                 },
+                sinks: Vec::new(),
                 overload: Overload::default(),
                 rules: "include default + 1 more".into(),
                 rule_hits: [(1, 18_204), (1, 90_000), (2, 0)]

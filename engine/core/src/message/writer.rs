@@ -213,6 +213,12 @@ impl<O: Output> LineWriter<O> {
         Ok(draft)
     }
 
+    /// The conversation of a handshake for which this writer has none, where another writer has one.
+    pub(super) fn conversation_elsewhere(&mut self) -> Result<Box<Draft>, Unwritten> {
+        self.open += 1;
+        Err(Unwritten::Elsewhere)
+    }
+
     /// Updates the sum of held memory after a change of `draft`.
     fn account(&mut self, draft: &mut Draft) {
         let now = draft.memory();
@@ -235,9 +241,8 @@ impl<O: Output> LineWriter<O> {
             self.decide_upload(&mut draft, Some(End::Cut));
         }
         self.open = self.open.saturating_sub(1);
-        let is_upload = matches!(draft, Err(Unwritten::Upload));
-        self.counters.uploads_answered += u64::from(is_upload && unpaired.is_none());
-        let written = !is_upload && (unpaired.is_none() || self.config.half_calls);
+        let is_call = !matches!(draft, Err(Unwritten::Upload | Unwritten::Elsewhere));
+        let written = is_call && (unpaired.is_none() || self.config.half_calls);
         if let Some(reason) = unpaired {
             *self.counters.unpaired_mut(reason) += 1;
             self.counters.calls_half += u64::from(written);
@@ -257,7 +262,11 @@ impl<O: Output> LineWriter<O> {
         self.counters.calls_seen += u64::from(written);
         let mut draft = match draft {
             Ok(draft) => draft,
-            Err(Unwritten::Upload | Unwritten::Kept(_)) => return,
+            Err(Unwritten::Upload) => {
+                return self.counters.uploads_answered += u64::from(unpaired.is_none());
+            }
+            Err(Unwritten::Elsewhere) => return self.counters.websocket_silent += 1,
+            Err(Unwritten::Kept(_)) => return,
             Err(Unwritten::Memory) => return self.counters.calls_shed += u64::from(written),
             Err(Unwritten::Overload) => {
                 return self.counters.calls_shed_overload += u64::from(written);

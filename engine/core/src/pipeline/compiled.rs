@@ -8,12 +8,15 @@ use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Config, Pipeline};
+use super::{Config, Ledger, Pipeline};
 use crate::bundle::Bundler;
-use crate::decap::Frame;
-use crate::message::{Notes, Output};
+use crate::decap::{Frame, VniSeen};
+use crate::flow::CopyTable;
+use crate::http::{PortCounts, PortTable};
+use crate::message::{LineWriter, LineWriters, Notes, Output, ShedPolicy};
 use crate::rules::RuleSet;
 use crate::time::Timestamp;
+use crate::uploads::SenderTable;
 
 /// An output that its owner looks at between two frames.
 pub type Shared<'a> = Rc<RefCell<dyn Output + 'a>>;
@@ -28,55 +31,150 @@ impl Output for Shared<'_> {
     }
 }
 
-macro_rules! compiled {
-    ($(#[$doc:meta])* $name:ident $(<$life:lifetime>)?, $output:ty) => {
-        $(#[$doc])*
-        pub struct $name $(<$life>)? (Pipeline<$output>);
+/// The pipeline of a capture: its lines go to a bundler, or to one for each rule set.
+pub struct CapturePipeline(Sets);
 
-        impl $(<$life>)? $name $(<$life>)? {
-            /// See [`Pipeline::new`].
-            pub fn new(config: &Config, rules: Arc<RuleSet>, output: $output) -> Self {
-                Self(Pipeline::new(config, rules, output))
-            }
+/// Whether there are several rule sets: with one the code of the readers is that of one line writer.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a capture thread has one, for as long as it runs"
+)]
+enum Sets {
+    One(Pipeline<Bundler>),
+    Several(Pipeline<Bundler, LineWriters<Bundler>>),
+}
 
-            /// See [`Pipeline::feed`].
-            pub fn feed(&mut self, frame: &Frame<'_>) {
-                self.0.feed(frame);
-            }
-
-            /// See [`Pipeline::tick`].
-            pub fn tick(&mut self, now: Timestamp) {
-                self.0.tick(now);
-            }
-
-            /// See [`Pipeline::finish`].
-            pub fn finish(&mut self, now: Timestamp) {
-                self.0.finish(now);
-            }
-        }
-
-        impl $(<$life>)? Deref for $name $(<$life>)? {
-            type Target = Pipeline<$output>;
-
-            fn deref(&self) -> &Self::Target {
-                &self.0
-            }
-        }
-
-        impl $(<$life>)? DerefMut for $name $(<$life>)? {
-            fn deref_mut(&mut self) -> &mut Self::Target {
-                &mut self.0
-            }
+/// The same for both.
+macro_rules! either {
+    ($sets:expr, $pipeline:ident => $value:expr) => {
+        match $sets {
+            Sets::One($pipeline) => $value,
+            Sets::Several($pipeline) => $value,
         }
     };
 }
 
-compiled! {
-    /// The pipeline of a capture: its lines go to a bundler.
-    CapturePipeline, Bundler
+impl CapturePipeline {
+    /// A pipeline that writes lines under each of these rule sets to the bundler beside it.
+    pub fn new(config: &Config, mut sets: Vec<(Arc<RuleSet>, Bundler)>) -> Self {
+        match (sets.pop(), sets.is_empty()) {
+            (Some((rules, bundler)), true) => {
+                Self(Sets::One(Pipeline::new(config, rules, bundler)))
+            }
+            (last, _) => {
+                sets.extend(last);
+                Self(Sets::Several(Pipeline::several(config, sets)))
+            }
+        }
+    }
+
+    /// See [`Pipeline::feed`].
+    pub fn feed(&mut self, frame: &Frame<'_>) {
+        either!(&mut self.0, pipeline => pipeline.feed(frame));
+    }
+
+    /// See [`Pipeline::tick`].
+    pub fn tick(&mut self, now: Timestamp) {
+        either!(&mut self.0, pipeline => pipeline.tick(now));
+    }
+
+    /// See [`Pipeline::finish`].
+    pub fn finish(&mut self, now: Timestamp) {
+        either!(&mut self.0, pipeline => pipeline.finish(now));
+    }
+
+    /// See [`Pipeline::set_rules`].
+    pub fn set_rules(&mut self, set: usize, rules: Arc<RuleSet>) {
+        either!(&mut self.0, pipeline => pipeline.set_rules(set, rules));
+    }
+
+    /// See [`Pipeline::set_shed_policy`].
+    pub fn set_shed_policy(&mut self, policy: ShedPolicy) {
+        either!(&mut self.0, pipeline => pipeline.set_shed_policy(policy));
+    }
+
+    /// See [`Pipeline::writers`].
+    pub fn writers(&self) -> &[LineWriter<Bundler>] {
+        either!(&self.0, pipeline => pipeline.writers())
+    }
+
+    /// The bundlers, by rule set.
+    pub fn bundlers(&mut self) -> impl Iterator<Item = &mut Bundler> {
+        let writers = either!(&mut self.0, pipeline => pipeline.writers_mut());
+        writers.iter_mut().map(LineWriter::output)
+    }
+
+    /// See [`Pipeline::ports_seen`].
+    pub fn ports_seen(&self) -> &PortTable {
+        either!(&self.0, pipeline => pipeline.ports_seen())
+    }
+
+    /// See [`Pipeline::copies_seen`].
+    pub fn copies_seen(&self) -> &CopyTable {
+        either!(&self.0, pipeline => pipeline.copies_seen())
+    }
+
+    /// See [`Pipeline::ports_unwanted`].
+    pub fn ports_unwanted(&self) -> &PortCounts {
+        either!(&self.0, pipeline => pipeline.ports_unwanted())
+    }
+
+    /// See [`Pipeline::vnis_seen`].
+    pub fn vnis_seen(&self) -> &[VniSeen] {
+        either!(&self.0, pipeline => pipeline.vnis_seen())
+    }
+
+    /// See [`Pipeline::take_new_flows`].
+    pub fn take_new_flows(&mut self) -> Box<dyn Iterator<Item = u64> + '_> {
+        either!(&mut self.0, pipeline => Box::new(pipeline.take_new_flows()))
+    }
+
+    /// See [`Pipeline::upload_senders`].
+    pub fn upload_senders(&self) -> Option<&SenderTable> {
+        either!(&self.0, pipeline => pipeline.upload_senders())
+    }
+
+    /// See [`Pipeline::ledger`].
+    pub fn ledger(&self) -> Ledger {
+        either!(&self.0, pipeline => pipeline.ledger())
+    }
 }
 
-compiled! {
-    /// The pipeline of a command that reads files: its lines go to an output of that command.
-    FilePipeline<'a>, Shared<'a>
+/// The pipeline of a command that reads files: its lines go to an output of that command.
+pub struct FilePipeline<'a>(Pipeline<Shared<'a>>);
+
+impl<'a> FilePipeline<'a> {
+    /// See [`Pipeline::new`].
+    pub fn new(config: &Config, rules: Arc<RuleSet>, output: Shared<'a>) -> Self {
+        Self(Pipeline::new(config, rules, output))
+    }
+
+    /// See [`Pipeline::feed`].
+    pub fn feed(&mut self, frame: &Frame<'_>) {
+        self.0.feed(frame);
+    }
+
+    /// See [`Pipeline::tick`].
+    pub fn tick(&mut self, now: Timestamp) {
+        self.0.tick(now);
+    }
+
+    /// See [`Pipeline::finish`].
+    pub fn finish(&mut self, now: Timestamp) {
+        self.0.finish(now);
+    }
+}
+
+impl<'a> Deref for FilePipeline<'a> {
+    type Target = Pipeline<Shared<'a>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for FilePipeline<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
 }

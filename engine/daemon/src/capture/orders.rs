@@ -11,8 +11,8 @@ use engine_sys::packet::Instruction;
 use super::source::Source;
 use crate::counters::RuleCells;
 
-/// Rules, and where their matches are published.
-type NewRules = (Arc<RuleSet>, RuleCells);
+/// Each rule set, and where its matches are published.
+type NewRules = Vec<(Arc<RuleSet>, RuleCells)>;
 
 /// The interfaces whose frames a shared ring takes.
 #[derive(Clone, Debug)]
@@ -69,8 +69,8 @@ impl Orders {
     }
 
     /// Orders the shard to apply these rules to exchanges that start from now on, and to publish their matches there.
-    pub fn set_rules(&self, rules: Arc<RuleSet>, cells: RuleCells) {
-        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Some((rules, cells));
+    pub fn set_rules(&self, rules: NewRules) {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Some(rules);
         self.has_rules.store(true, Ordering::Release);
         self.event.set();
     }

@@ -72,6 +72,7 @@ impl Opener {
             &config.host,
             &choice.kernel_vxlan_ports,
             1,
+            1,
         )
         .decap;
         Self {

@@ -13,6 +13,7 @@ use engine_core::bundle::{Compression, Encoding};
 use engine_core::decap::Frame;
 use engine_core::pipeline::CapturePipeline;
 use engine_core::time::Timestamp;
+use engine_core::uploads::SenderTable;
 use engine_sys::cpu;
 use engine_sys::packet::{Trouble, Waiter};
 
@@ -21,7 +22,10 @@ use super::overload::{Load, Overload, Step};
 use super::source::{Source, link};
 use super::split_flows::Detector;
 use crate::clock::now;
-use crate::counters::{Published, RuleCells, ShardCounters, Stages, Tables};
+use crate::counters::{
+    OutletCounters, Published, RuleCells, RuleSetCounters, ShardCounters, Stages, Tables,
+};
+use crate::limits::SINKS_MAX;
 use crate::sink::outlet::Outlets;
 
 /// What a shard reports to the thread that watches it.
@@ -68,16 +72,29 @@ struct ClosedRings {
     freezes: u64,
 }
 
+/// What a shard has for each rule set, beside the pipeline's line writer and bundler for it.
+pub struct OfRuleSet {
+    /// The sinks that get its bundles.
+    pub outlets: Outlets,
+    /// How bundles are compressed when there is time for it.
+    pub compression: Compression,
+    /// Where the matches of each of its rules are published.
+    pub rule_cells: RuleCells,
+}
+
 /// The state of one capture thread.
 pub struct Shard {
     sources: Vec<Source>,
     closed: ClosedRings,
     pipeline: CapturePipeline,
-    /// The sinks of the rule set that the pipeline's bundler collects for.
-    outlets: Outlets,
+    rule_sets: Vec<OfRuleSet>,
     counters: ShardCounters,
+    /// By the number of the sink.
+    sinks: [OutletCounters; SINKS_MAX],
+    sinks_used: usize,
+    /// The rule sets behind the first.
+    further: Vec<RuleSetCounters>,
     published: Arc<Published>,
-    rule_cells: RuleCells,
     orders: Orders,
     notify: Notify,
     statistics_at: Instant,
@@ -96,14 +113,10 @@ pub struct Parts {
     pub sources: Vec<Source>,
     /// Everything from frames to bundles.
     pub pipeline: CapturePipeline,
-    /// How bundles are compressed when there is time for it.
-    pub compression: Compression,
-    /// The sinks of the rule set that the bundler of `pipeline` collects for.
-    pub outlets: Outlets,
+    /// Those that `pipeline` has writers for, in their order.
+    pub rule_sets: Vec<OfRuleSet>,
     /// Where counters are published.
     pub published: Arc<Published>,
-    /// Where the matches of each rule are published.
-    pub rule_cells: RuleCells,
     /// Compares new flows with those of other shards; none if there are no others.
     pub split_flows: Option<Detector>,
     /// From the thread that watches.
@@ -115,18 +128,28 @@ pub struct Parts {
 impl Shard {
     /// A shard that does not run yet.
     pub fn new(parts: Parts) -> Self {
+        // The trial of whether giving up compression helps is made for the first that compresses.
+        let kinds = parts.rule_sets.iter().map(|set| set.compression);
+        let mut kinds = kinds.filter(|kind| *kind != Compression::Off);
+        let compression = kinds.next().unwrap_or(Compression::Off);
+        let numbers = parts.rule_sets.iter();
+        let numbers = numbers.flat_map(|set| set.outlets.counters().map(|(number, _)| number));
         Self {
+            sinks_used: numbers
+                .max()
+                .map_or(0, |number| (number + 1).min(SINKS_MAX)),
+            sinks: [OutletCounters::default(); SINKS_MAX],
+            further: vec![RuleSetCounters::default(); parts.rule_sets.len().saturating_sub(1)],
             sources: parts.sources,
             closed: ClosedRings::default(),
             pipeline: parts.pipeline,
-            outlets: parts.outlets,
+            rule_sets: parts.rule_sets,
             counters: ShardCounters::default(),
             published: parts.published,
-            rule_cells: parts.rule_cells,
             orders: parts.orders,
             notify: parts.notify,
             statistics_at: Instant::now(),
-            overload: Overload::new(parts.compression, Instant::now()),
+            overload: Overload::new(compression, Instant::now()),
             is_losing: false,
             load: Load::default(),
             split_flows: parts.split_flows,
@@ -177,9 +200,12 @@ impl Shard {
             self.close_gone();
             self.take_sources();
             self.take_interfaces();
-            if let Some((rules, cells)) = self.orders.take_rules() {
-                self.pipeline.set_rules(rules);
-                self.rule_cells = cells;
+            let new_rules = self.orders.take_rules().unwrap_or_default();
+            for (number, (rules, cells)) in new_rules.into_iter().enumerate() {
+                self.pipeline.set_rules(number, rules);
+                if let Some(set) = self.rule_sets.get_mut(number) {
+                    set.rule_cells = cells;
+                }
             }
             self.pipeline.tick(now().before(CLOCK_BEHIND));
             self.hand_over();
@@ -252,30 +278,39 @@ impl Shard {
         let load = Load {
             ring: shares.clone().fold(0.0, f32::max),
             waiting: shares.sum(),
-            queue: self.outlets.fill(),
+            queue: self
+                .rule_sets
+                .iter()
+                .map(|set| set.outlets.fill())
+                .fold(0.0, f32::max),
             ..std::mem::take(&mut self.load)
         };
         if !self.overload.update(load, Instant::now()) {
             return;
         }
         self.pipeline.set_shed_policy(self.overload.shed_policy());
-        let compression = self.overload.compression();
-        self.pipeline.output().set_compression(compression);
+        let is_plain = self.overload.is_plain();
+        for (bundler, set) in self.pipeline.bundlers().zip(&self.rule_sets) {
+            let given_up = is_plain.then_some(Compression::Off);
+            bundler.set_compression(given_up.unwrap_or(set.compression));
+        }
     }
 
     /// Passes closed bundles to the sinks, takes empty buffers back, and publishes the counters.
     fn hand_over(&mut self) {
-        let bundler = self.pipeline.output();
-        bundler.close_if_old(now());
-        while let Some(bundle) = bundler.pop() {
-            // Only overload makes a plain bundle where bundles are to be compressed.
-            let is_overload = bundle.encoding == Encoding::Plain && self.overload.compresses();
-            self.counters.bundles_plain_overload += u64::from(is_overload);
-            self.outlets.push(bundle);
-        }
-        self.outlets.send();
-        while let Some(bundle) = self.outlets.take_empty() {
-            bundler.recycle(bundle);
+        for (bundler, set) in self.pipeline.bundlers().zip(&mut self.rule_sets) {
+            bundler.close_if_old(now());
+            let compresses = !matches!(set.compression, Compression::Off | Compression::Level(0));
+            while let Some(bundle) = bundler.pop() {
+                // Only overload makes a plain bundle where bundles are to be compressed.
+                let is_overload = compresses && bundle.encoding == Encoding::Plain;
+                self.counters.bundles_plain_overload += u64::from(is_overload);
+                set.outlets.push(bundle);
+            }
+            set.outlets.send();
+            while let Some(bundle) = set.outlets.take_empty() {
+                bundler.recycle(bundle);
+            }
         }
         if let Some(detector) = &self.split_flows {
             let new_flows = self.pipeline.take_new_flows();
@@ -320,28 +355,55 @@ impl Shard {
     }
 
     fn publish(&mut self) {
-        let sinks = self.outlets.counters();
-        self.counters.calls_held = self.pipeline.output().held_calls() + sinks.calls_waiting;
-        self.counters.calls_pushed = sinks.calls_pushed;
-        self.counters.bundles_pushed = sinks.bundles_pushed;
-        self.counters.calls_shed_queue_full = sinks.calls_shed_queue_full;
-        self.counters.calls_withheld = sinks.calls_withheld;
+        let mut sum = OutletCounters::default();
+        for (bundler, set) in self.pipeline.bundlers().zip(&self.rule_sets) {
+            let held = bundler.held_calls();
+            for (number, mut counters) in set.outlets.counters() {
+                sum.add(&counters);
+                counters.calls_waiting += held;
+                if let Some(sink) = self.sinks.get_mut(number) {
+                    *sink = counters;
+                }
+            }
+        }
+        let [first, ..] = self.sinks;
+        self.counters.calls_held = first.calls_waiting;
+        self.counters.calls_pushed = sum.calls_pushed;
+        self.counters.bundles_pushed = sum.bundles_pushed;
+        self.counters.calls_shed_queue_full = sum.calls_shed_queue_full;
+        self.counters.calls_withheld = sum.calls_withheld;
         let overload = &self.overload;
         self.counters.overload_plain = u64::from(overload.is_plain());
         self.counters.overload_thin = u64::from(overload.step() >= Step::Bodies);
         self.counters.overload_shed = u64::from(overload.step() >= Step::Calls);
         self.counters.overload_shed_percent = overload.shed_percent().ceil() as u64;
         self.counters.overload_changes = overload.changes();
-        let stages = Stages::new(&self.pipeline.ledger(), &self.counters);
+        let ledger = self.pipeline.ledger();
+        let mut stages = Stages::new(&ledger, &self.counters);
+        let further = self.pipeline.writers().iter().skip(1);
+        for (place, writer) in self.further.iter_mut().zip(further) {
+            *place = RuleSetCounters {
+                message: *writer.counters(),
+                stream_parts: writer.stream_parts(),
+            };
+            stages
+                .unaccounted
+                .add(&ledger.unaccounted_of(&place.message));
+        }
+        let no_senders = SenderTable::default();
         let tables = Tables {
             ports: self.pipeline.ports_seen(),
             unwanted: self.pipeline.ports_unwanted(),
             vnis: self.pipeline.vnis_seen(),
-            senders: self.pipeline.upload_senders(),
+            senders: self.pipeline.upload_senders().unwrap_or(&no_senders),
             copies: self.pipeline.copies_seen(),
+            sinks: self.sinks.get(..self.sinks_used).unwrap_or_default(),
+            further: &self.further,
         };
         self.published.store(&stages, tables);
-        self.rule_cells.store(self.pipeline.rule_matches());
+        for (writer, set) in self.pipeline.writers().iter().zip(&self.rule_sets) {
+            set.rule_cells.store(writer.rule_matches());
+        }
     }
 
     fn report_trouble(&mut self) {
@@ -435,15 +497,19 @@ impl Shard {
     /// Completes or gives up what is open, and passes everything on.
     fn finish(&mut self, timeout: Duration) {
         self.pipeline.finish(now());
-        self.pipeline.output().close();
+        for bundler in self.pipeline.bundlers() {
+            bundler.close();
+        }
         let deadline = Instant::now() + timeout;
         loop {
             self.hand_over();
-            if self.outlets.is_empty() {
+            if self.rule_sets.iter().all(|set| set.outlets.is_empty()) {
                 break;
             }
             if Instant::now() > deadline || self.orders.is_hurried() {
-                self.outlets.shed_all();
+                for set in &mut self.rule_sets {
+                    set.outlets.shed_all();
+                }
                 break;
             }
             std::thread::sleep(Duration::from_millis(5));

@@ -139,6 +139,26 @@ pub(super) fn credentials(settings: &Settings) -> Result<Credentials, Diagnostic
     })
 }
 
+/// Those of a sink that was named: the same authorities, and headers of its own. The certificate and the name of a server are
+/// those of the capture URL alone.
+pub(super) fn of_sink(
+    settings: &Settings,
+    given: Option<&Value>,
+) -> Result<Credentials, Diagnostic> {
+    let files = TlsFiles {
+        ca: settings.ca.clone(),
+        ..TlsFiles::default()
+    };
+    let name = row::ca().long_flag();
+    let contents: Result<_, _> = (files.ca.iter()).map(|path| read(path, &name)).collect();
+    Ok(Credentials {
+        headers: given.map(headers).transpose()?.unwrap_or_default(),
+        pems: files.pems(contents?)?,
+        files,
+        server_name: None,
+    })
+}
+
 fn headers(value: &Value) -> Result<Vec<(HeaderName, HeaderValue)>, Diagnostic> {
     let mut headers = Vec::new();
     for line in lines(&value.text) {
@@ -224,7 +244,8 @@ mod tests {
     use crate::config::tests::{URL, values};
 
     fn read_with(name: &str, text: &str) -> Result<Credentials, Diagnostic> {
-        capture(&values(&[URL, (name, text)]), false).map(|capture| capture.credentials)
+        capture(&values(&[URL, (name, text)]), false)
+            .map(|mut capture| capture.sinks.remove(0).credentials)
     }
 
     #[track_caller]

@@ -4,6 +4,7 @@ use engine_core::bundle::Compression;
 use engine_core::rules;
 
 use super::Rules;
+use super::folder_url::FolderUrl;
 use super::kinds::CompressionChoice;
 use super::settings::{RULES, Settings, row};
 use super::value::Value;
@@ -18,6 +19,10 @@ pub enum Destination {
     Url(CaptureUrls),
     /// They are posted to the store of this all-in-one, which has this URL for others.
     Store(CaptureUrl),
+    /// They are written to files in a folder.
+    Folder(FolderUrl),
+    /// They are written to standard output.
+    Stdout,
     /// They are counted and discarded, because of this setting or rule.
     Nowhere(String),
 }
@@ -45,24 +50,44 @@ pub(super) fn destination(
         let url = CaptureUrl::parse(&value.text).map_err(|reason| bad_url(value, &reason))?;
         return Ok(Destination::Store(url));
     }
-    let is_plain = |url: &CaptureUrl| !url.is_https() && url.socket().is_none();
     if urls.iter().any(is_plain) && !rules.set.allow_http_url() {
-        return Err(Diagnostic::new(
-            Code::E041,
-            "the rules forbid plain http, so nothing would be sent",
-        )
-        .cause(format!(
-            "{} begins with http:, and there is no rule allow_http_url (rules: {})",
-            value.name, rules.name
-        ))
-        .fix(allow_http(settings.rules.as_ref())));
+        return Err(plain_http(value, rules, settings.rules.as_ref()));
     }
     Ok(Destination::Url(urls))
+}
+
+/// The destination of a sink that was named; `given` is the setting that has its rules.
+pub(super) fn named(
+    value: &Value,
+    rules: &Rules,
+    given: Option<&Value>,
+) -> Result<Destination, Diagnostic> {
+    if rules.set.skip_submission() {
+        return Ok(Destination::Nowhere("the rule skip_submission".to_owned()));
+    }
+    let text = value.text.as_str();
+    if text == "stdout:" {
+        return Ok(Destination::Stdout);
+    }
+    if text.starts_with("file:") {
+        let folder = FolderUrl::parse(text).map_err(|reason| {
+            let what = format!("{} {:?}: {reason}", value.name, value.shown());
+            Diagnostic::new(Code::E040, what).fix("NAME=file:///FOLDER?rotate=64M,1h&keep=1G,7d")
+        })?;
+        return Ok(Destination::Folder(folder));
+    }
+    let url = CaptureUrl::parse(text).map_err(|reason| bad_url(value, &reason))?;
+    if is_plain(&url) && !rules.set.allow_http_url() {
+        return Err(plain_http(value, rules, given));
+    }
+    Ok(Destination::Url(url.into()))
 }
 
 /// `auto` compresses what leaves this machine; for a collector on the same machine it would cost both ends time.
 pub(super) fn compression(choice: CompressionChoice, destination: &Destination) -> Compression {
     match (choice, destination) {
+        // Lines are written as they are, or compressed by the sink itself.
+        (_, Destination::Folder(_) | Destination::Stdout) => Compression::Off,
         (CompressionChoice::Fixed(compression), _) => compression,
         (CompressionChoice::Auto, Destination::Store(_)) => Compression::Off,
         (CompressionChoice::Auto, Destination::Url(urls)) if urls.are_loopback() => {
@@ -70,6 +95,23 @@ pub(super) fn compression(choice: CompressionChoice, destination: &Destination) 
         }
         (CompressionChoice::Auto, _) => Compression::Fast,
     }
+}
+
+/// Whether lines would be on the network as they are.
+fn is_plain(url: &CaptureUrl) -> bool {
+    !url.is_https() && url.socket().is_none()
+}
+
+fn plain_http(value: &Value, rules: &Rules, given: Option<&Value>) -> Diagnostic {
+    Diagnostic::new(
+        Code::E041,
+        "the rules forbid plain http, so nothing would be sent",
+    )
+    .cause(format!(
+        "{} begins with http:, and there is no rule allow_http_url (rules: {})",
+        value.name, rules.name
+    ))
+    .fix(allow_http(given))
 }
 
 /// How to allow plain http with the rules that are in use, where they were given.
@@ -123,15 +165,16 @@ mod tests {
             assert!(capture(&values(&[url, ("USAGE_LOGGERS_RULES", rules)]), false).is_ok());
         }
         let config = capture(&values(&[url]), true).unwrap();
-        assert_eq!(config.rules.name, "include debug");
+        assert_eq!(config.rule_sets[0].name, "include debug");
         let disabled = capture(&values(&[url, ("USAGE_LOGGERS_DISABLE", "true")]), false).unwrap();
-        let Destination::Nowhere(reason) = disabled.destination else {
+        let Destination::Nowhere(reason) = &disabled.sinks[0].destination else {
             panic!("it is sent nowhere");
         };
         assert_eq!(reason, "USAGE_LOGGERS_DISABLE");
         let mut flag = values(&[url]);
         flag.set(row::no_send(), "true");
-        let disabled = capture(&flag, false).unwrap().destination;
+        let disabled = capture(&flag, false).unwrap();
+        let disabled = &disabled.sinks[0].destination;
         assert!(matches!(disabled, Destination::Nowhere(reason) if reason == "--no-send"));
     }
 
@@ -174,7 +217,7 @@ mod tests {
                 ("USAGE_LOGGERS_RULES", rules),
                 ("SNIFFER_COMPRESSION", value),
             ];
-            capture(&values(&settings), false).map(|config| config.compression)
+            capture(&values(&settings), false).map(|config| config.sinks[0].compression)
         };
         let (near, far) = ("http://127.0.0.1:7701/message", "https://lake.example/m");
         let rules = "include debug\nallow_http_url";

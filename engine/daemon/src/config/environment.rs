@@ -64,7 +64,11 @@ pub fn values(
             }
         }
         if let Some(row) = known {
-            if let Some(first) = values.given(row).filter(|first| first.name != name) {
+            let is_one = !row.is_family_of(name);
+            if let Some(first) = values
+                .given(row)
+                .filter(|first| is_one && first.name != name)
+            {
                 notices.extend(one_wins(row, [(&first.name, &first.text), (name, text)]));
             }
             let (text, notice) = accept(row, name, text, was_quoted);
@@ -139,7 +143,7 @@ pub fn is_ours(name: &str) -> bool {
 fn row(name: &str) -> Option<&'static Row> {
     ALL.iter()
         .map(|setting| setting.row())
-        .find(|row| row.names().any(|known| known == name))
+        .find(|row| row.names().any(|known| known == name) || row.is_family_of(name))
 }
 
 fn reason_without_effect(name: &str) -> Option<&'static str> {

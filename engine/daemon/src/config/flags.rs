@@ -48,9 +48,10 @@ impl<const COMMAND: Commands> Args for Flags<COMMAND> {
 
 impl<const COMMAND: Commands> FromArgMatches for Flags<COMMAND> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let given = Self::settings().filter_map(|setting| {
+        let given = Self::settings().flat_map(|setting| {
             let row = setting.row();
-            Some((row, given(row, matches)?))
+            let texts = given(row, matches).into_iter();
+            texts.map(move |text| (row, text))
         });
         Ok(Self(given.collect()))
     }
@@ -61,13 +62,19 @@ impl<const COMMAND: Commands> FromArgMatches for Flags<COMMAND> {
     }
 }
 
-fn given(row: &Row, matches: &ArgMatches) -> Option<String> {
-    match row.form {
+/// One text, or one for each time that the flag was given where each is of another sink.
+fn given(row: &Row, matches: &ArgMatches) -> Vec<String> {
+    let one = match row.form {
         Form::Switch => matches.get_flag(row.flag).then(|| "true".to_owned()),
         Form::One | Form::Hyphenated | Form::Lines => matches.get_one::<String>(row.flag).cloned(),
         Form::List => all(row, matches, ","),
         Form::Repeated => all(row, matches, "\n"),
-    }
+        Form::Named => {
+            let texts = matches.get_many::<String>(row.flag);
+            return texts.into_iter().flatten().cloned().collect();
+        }
+    };
+    one.into_iter().collect()
 }
 
 /// The texts of a flag that may be given several times.
@@ -82,7 +89,7 @@ fn argument(setting: &dyn Described) -> Arg {
     let action = match row.form {
         Form::Switch => ArgAction::SetTrue,
         Form::One | Form::Hyphenated | Form::Lines => ArgAction::Set,
-        Form::List | Form::Repeated => ArgAction::Append,
+        Form::List | Form::Repeated | Form::Named => ArgAction::Append,
     };
     let is_global = row.commands == EVERY;
     let argument = Arg::new(row.flag)

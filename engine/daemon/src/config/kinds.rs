@@ -114,12 +114,17 @@ impl Kind for Time {
     }
 
     fn show(checked: &Duration) -> String {
-        const DAY: u64 = 24 * 60 * 60;
-        match (checked.subsec_millis(), checked.as_secs()) {
-            (0, seconds) if seconds > 0 && seconds % DAY == 0 => format!("{}d", seconds / DAY),
-            (0, seconds) => format!("{seconds}s"),
-            _ => format!("{}ms", checked.as_millis()),
-        }
+        show_time(*checked)
+    }
+}
+
+/// A time as a user would write it.
+pub(super) fn show_time(time: Duration) -> String {
+    const DAY: u64 = 24 * 60 * 60;
+    match (time.subsec_millis(), time.as_secs()) {
+        (0, seconds) if seconds > 0 && seconds % DAY == 0 => format!("{}d", seconds / DAY),
+        (0, seconds) => format!("{seconds}s"),
+        _ => format!("{}ms", time.as_millis()),
     }
 }
 
@@ -645,7 +650,7 @@ fn means_all(text: &str) -> bool {
 }
 
 /// `64M`, `64 MiB`, `65536`.
-fn parse_bytes(text: &str) -> Option<usize> {
+pub(super) fn parse_bytes(text: &str) -> Option<usize> {
     let text = text.trim().to_ascii_lowercase();
     let (number, unit) = number_and_unit(&text);
     let shift = match unit {
@@ -659,7 +664,7 @@ fn parse_bytes(text: &str) -> Option<usize> {
 }
 
 /// `64M`: the largest unit of which it is a multiple.
-fn show_bytes(bytes: usize) -> String {
+pub(super) fn show_bytes(bytes: usize) -> String {
     let mut rest = bytes;
     let mut unit = "";
     for larger in ["K", "M", "G"] {
@@ -672,7 +677,7 @@ fn show_bytes(bytes: usize) -> String {
     format!("{rest}{unit}")
 }
 
-fn parse_time(text: &str) -> Option<Duration> {
+pub(super) fn parse_time(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text.trim());
     let number: u64 = number.parse().ok()?;
     match unit {

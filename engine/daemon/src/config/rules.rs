@@ -1,7 +1,6 @@
 //! The rules: found in the setting or in the file that it names, parsed, and named in one short line.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use engine_core::rules::{self, RuleSet, Verb};
@@ -53,12 +52,6 @@ pub(super) fn rules(
         set: Arc::new(set),
         name: rules_name(&text, &place),
     })
-}
-
-/// The file that the rules are in, if they are in one.
-pub fn rules_file(values: &Values) -> Option<PathBuf> {
-    let value = values.given(row::rules())?;
-    rules::file_reference(&value.text).map(PathBuf::from)
 }
 
 /// Adds the rule that allows plain http to the rules that were given, or to the usual ones; those in a file stay as they

@@ -44,14 +44,19 @@ pub enum Form {
     List,
     /// The same, joined by line ends, in which the characters `\n` are a line end.
     Repeated,
+    /// `SINK=TEXT` each time that the flag is given; in the text the characters `\n` are a line end.
+    Named,
 }
 
 impl Form {
     /// Whether the characters `\n` in a text are a line end.
     pub fn has_lines(self) -> bool {
-        matches!(self, Self::Lines | Self::Repeated)
+        matches!(self, Self::Lines | Self::Repeated | Self::Named)
     }
 }
+
+/// What stands for the name of a sink in the name of a setting of one sink.
+const SINK: &str = "_NAME_";
 
 /// The chapters of the help and of the documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,6 +176,25 @@ impl Row {
     /// All names in the environment, the one that counts most first.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         std::iter::once(self.name).chain(self.aliases.iter().copied())
+    }
+
+    /// The name in the environment of this setting of one sink, where [`SINK`] stands for the name of the sink.
+    pub fn name_of(&self, sink: &str) -> String {
+        let sink = sink.to_ascii_uppercase().replace('-', "_");
+        self.name.replacen(SINK, &format!("_{sink}_"), 1)
+    }
+
+    /// Whether a name in the environment is that of this setting of some sink.
+    pub fn is_family_of(&self, name: &str) -> bool {
+        let ends = self.name.split_once(SINK);
+        let ends = ends.filter(|_| self.form == Form::Named);
+        ends.is_some_and(|(start, end)| {
+            let rest = name
+                .strip_prefix(start)
+                .and_then(|rest| rest.strip_prefix('_'));
+            let sink = rest.and_then(|rest| rest.strip_suffix(end)?.strip_suffix('_'));
+            sink.is_some_and(|sink| !sink.is_empty())
+        })
     }
 
     /// The long flag as it is typed.

@@ -31,6 +31,7 @@ use super::setting::{
     ALL_IN_ONE, CAPTURING, Commands, DELIVERING, DEMO, Described, EVERY, Kind, READING, RULES_TEST,
     Row, SPOOL, STORE, STORING, Setting,
 };
+use super::sink_list::{OfSink, SinkList};
 use super::spool::{SpoolFolder, Spooling};
 use super::values::Values;
 use crate::diagnostic::Diagnostic;
@@ -328,6 +329,33 @@ settings! {
     url: Optional<Urls> = Setting::new("USAGE_LOGGERS_URL", || None)
         .flag("url", "URL")
         .embedded_default("its own URL")
+        .of(Delivery, DELIVERING);
+
+    /// A further destination, NAME=URL: http(s)://HOST/PATH, file:///FOLDER?rotate=64M,1h, or stdout:.
+    ///
+    /// Each sink has its own bound, column of the ledger, metrics and rules; the one of USAGE_LOGGERS_URL has the name
+    /// `default`. The flag may be given several times; in the environment blanks or line ends separate sinks. docs/sinks.md
+    /// describes the kinds and their parameters.
+    sinks: SinkList = Setting::new("SNIFFER_SINKS", Vec::new)
+        .flag("sink", "NAME=URL")
+        .of(Delivery, DELIVERING);
+
+    /// Rules of the sink NAME, as USAGE_LOGGERS_RULES are those of all others.
+    ///
+    /// In the variable the name of the sink stands in capitals, with `_` in place of hyphens: SNIFFER_SINK_LAKE_RULES. The
+    /// flag is given once for each sink. Sinks with the same rules share lines, and at most four different rule sets are
+    /// possible.
+    sink_rules: OfSink = Setting::new("SNIFFER_SINK_NAME_RULES", || ())
+        .flag("sink-rules", "NAME=RULES")
+        .default_words("those of USAGE_LOGGERS_RULES")
+        .of(Delivery, DELIVERING);
+
+    /// Header of every POST to the sink NAME; SNIFFER_HEADERS is for USAGE_LOGGERS_URL alone.
+    ///
+    /// The name of the sink stands as in SNIFFER_SINK_NAME_RULES, and the text is as in SNIFFER_HEADERS.
+    sink_headers: OfSink = Setting::new("SNIFFER_SINK_NAME_HEADERS", || ())
+        .flag("sink-header", "NAME=LINE")
+        .secret()
         .of(Delivery, DELIVERING);
 
     /// Header of every POST: 'Authorization: Bearer TOKEN', or file:///PATH of a file with headers.

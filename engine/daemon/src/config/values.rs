@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::setting::Row;
+use super::setting::{Form, Row};
 use super::value::{Source, Value};
 
 /// All values that were given and are not empty, by their names in the environment.
@@ -31,8 +31,12 @@ impl Values {
         } else {
             text
         };
+        let (name, text) = match row.form {
+            Form::Named => self.of_flag(row, &text),
+            _ => (row.name.to_owned(), text),
+        };
         self.0.insert(
-            row.name.to_owned(),
+            name,
             Value {
                 name: row.long_flag(),
                 text,
@@ -40,6 +44,33 @@ impl Values {
                 is_secret: row.is_secret,
             },
         );
+    }
+
+    /// The name in the environment and the text of a flag `SINK=TEXT`, behind what the same flag has given for that sink. A
+    /// text without a sink is that of a sink without a name, which does not exist.
+    fn of_flag(&self, row: &Row, text: &str) -> (String, String) {
+        let (sink, text) = text.split_once('=').unwrap_or(("", text));
+        let name = row.name_of(sink);
+        let before = self.0.get(&name);
+        let before = before.filter(|value| value.source == Source::Flag);
+        let text = match before {
+            Some(before) => format!("{}\n{text}", before.text),
+            None => text.to_owned(),
+        };
+        (name, text)
+    }
+
+    /// The value of a setting of one sink.
+    pub fn of_sink(&self, row: &Row, sink: &str) -> Option<&Value> {
+        self.0.get(&row.name_of(sink))
+    }
+
+    /// The values of a setting of one sink, of all sinks, by their names in the environment.
+    pub fn of_family<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let all = self.0.iter();
+        let is_of_it = |name: &str| row.is_family_of(name) || name == row.name_of("");
+        all.filter(move |(name, _)| is_of_it(name))
+            .map(|(name, value)| (name.as_str(), value))
     }
 
     /// The value of a setting, under the first of its names that has one. A flag counts as the first name, so it wins.

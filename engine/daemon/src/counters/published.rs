@@ -10,12 +10,14 @@ use engine_core::decap::VniSeen;
 use engine_core::flow::{CopiedPlaces, CopyTable};
 use engine_core::http::{PortCounts, PortFlows, PortTable, Protocol};
 use engine_core::limits::{
-    COPY_PLACES_MAX, PORTS_NAMED_MAX, UPLOAD_SENDER_BYTES_MAX, UPLOAD_SENDERS_NAMED_MAX,
-    VNIS_SEEN_MAX,
+    COPY_PLACES_MAX, PORTS_NAMED_MAX, RULE_SETS_AT_ONCE_MAX, UPLOAD_SENDER_BYTES_MAX,
+    UPLOAD_SENDERS_NAMED_MAX, VNIS_SEEN_MAX,
 };
+use engine_core::message;
 use engine_core::uploads::{Sender, SenderTable, SenderUploads};
 
-use super::Stages;
+use super::{OutletCounters, Stages};
+use crate::limits::SINKS_MAX;
 
 /// Cells of one port: its number, and its flows by protocol. All are 0 without such a port.
 const PORT_CELLS: usize = 1 + Protocol::COLUMNS.len();
@@ -29,14 +31,47 @@ const VNI_CELLS: usize = 3;
 /// Cells of one other sniffer: how many of its uploads were skipped, and its name. All are 0 without one.
 const SENDER_CELLS: usize = 1 + UPLOAD_SENDER_BYTES_MAX / size_of::<u64>();
 
+/// Cells of one sink: what the shard did with the calls for it.
+const SINK_CELLS: usize = OutletCounters::FIELDS.len();
+
+/// Cells of a rule set: its outcomes, and its stream parts.
+const RULE_SET_CELLS: usize = message::Counters::FIELDS.len() + 1;
+
 /// Cells of each table, in their order behind the counters.
-const TABLES: [usize; 5] = [
+const TABLES: [usize; 7] = [
     PORTS_NAMED_MAX * PORT_CELLS,
     PORTS_NAMED_MAX * UNWANTED_CELLS,
     VNIS_SEEN_MAX * VNI_CELLS,
     UPLOAD_SENDERS_NAMED_MAX * SENDER_CELLS,
     COPY_PLACES_MAX * CopiedPlaces::CELLS,
+    SINKS_MAX * SINK_CELLS,
+    (RULE_SETS_AT_ONCE_MAX - 1) * RULE_SET_CELLS,
 ];
+
+/// What became of the calls under one rule set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleSetCounters {
+    /// The outcomes.
+    pub message: message::Counters,
+    /// Lines of streams that are written in parts, without the last line of each.
+    pub stream_parts: u64,
+}
+
+impl RuleSetCounters {
+    /// Those of the first rule set, which are counters of the stages.
+    pub fn first(stages: &Stages) -> Self {
+        Self {
+            message: stages.message,
+            stream_parts: stages.http.stream_parts,
+        }
+    }
+
+    /// Adds another shard's counters to these.
+    pub fn add(&mut self, other: &Self) {
+        self.message.add(&other.message);
+        self.stream_parts += other.stream_parts;
+    }
+}
 
 /// Attempts to read while a shard may be writing, before the reader takes what it got: a write lasts a microsecond in a
 /// hundred, but the shard may lose its core in the middle of it.
@@ -70,6 +105,10 @@ pub struct Sample {
     pub senders: SenderTable,
     /// The pairs of networks in which the same connections were captured.
     pub copies: CopyTable,
+    /// What the shard did with the calls for each sink; all zero for those that are not there.
+    pub sinks: [OutletCounters; SINKS_MAX],
+    /// Each rule set; all zero for those that are not there.
+    pub rule_sets: [RuleSetCounters; RULE_SETS_AT_ONCE_MAX],
 }
 
 /// The tables that a shard publishes.
@@ -85,6 +124,10 @@ pub struct Tables<'a> {
     pub senders: &'a SenderTable,
     /// The pairs of networks in which the same connections were captured.
     pub copies: &'a CopyTable,
+    /// What the shard did with the calls for each sink.
+    pub sinks: &'a [OutletCounters],
+    /// The rule sets behind the first one, whose counters are those of the stages.
+    pub further: &'a [RuleSetCounters],
 }
 
 impl Default for Published {
@@ -110,6 +153,11 @@ impl Published {
         let senders =
             senders.flat_map(|row| std::iter::once(row.uploads).chain(row.sender.words()));
         let copies = tables.copies.rows().iter().flat_map(CopiedPlaces::cells);
+        let sinks = tables.sinks.iter().flat_map(OutletCounters::values);
+        let further = tables.further.iter().flat_map(|set| {
+            let outcomes = set.message.values();
+            outcomes.chain(std::iter::once(set.stream_parts))
+        });
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version + 1, Ordering::Relaxed);
         // No cell is written before the version is odd.
@@ -121,6 +169,8 @@ impl Published {
             of_vnis,
             of_senders,
             of_copies,
+            of_sinks,
+            of_further,
         ] = parts(&self.cells);
         put(counters, stages.values());
         put(of_ports, ports);
@@ -128,6 +178,8 @@ impl Published {
         put(of_vnis, vnis);
         put(of_senders, senders);
         put(of_copies, copies);
+        put(of_sinks, sinks);
+        put(of_further, further);
         self.version.store(version + 2, Ordering::Release);
     }
 
@@ -139,11 +191,32 @@ impl Published {
     /// What was published last.
     pub fn sample(&self) -> Sample {
         let values = self.load();
-        let [counters, ports, unwanted, vnis, senders, copies] = parts(&values);
+        let [
+            counters,
+            ports,
+            unwanted,
+            vnis,
+            senders,
+            copies,
+            sinks,
+            further,
+        ] = parts(&values);
         let mut sample = Sample {
             stages: Stages::from_values(&mut counters.iter().copied()),
             ..Sample::default()
         };
+        let (rows, _) = sinks.as_chunks::<SINK_CELLS>();
+        for (sink, cells) in sample.sinks.iter_mut().zip(rows) {
+            *sink = OutletCounters::from_values(&mut cells.iter().copied());
+        }
+        let (rows, _) = further.as_chunks::<RULE_SET_CELLS>();
+        let [first, rest @ ..] = &mut sample.rule_sets;
+        *first = RuleSetCounters::first(&sample.stages);
+        for (set, cells) in rest.iter_mut().zip(rows) {
+            let mut cells = cells.iter().copied();
+            set.message = message::Counters::from_values(&mut cells);
+            set.stream_parts = cells.next().unwrap_or_default();
+        }
         let (rows, _) = ports.as_chunks::<PORT_CELLS>();
         let rows = rows.iter().map(|&[port, ref flows @ ..]| PortFlows {
             port: number(port),
@@ -206,9 +279,9 @@ impl Published {
 }
 
 /// The cells of the counters, and those of each table.
-fn parts<T>(cells: &[T]) -> [&[T]; 6] {
+fn parts<T>(cells: &[T]) -> [&[T]; TABLES.len() + 1] {
     let (counters, mut rest) = cells.split_at(cells.len() - TABLES.iter().sum::<usize>());
-    let mut parts = [counters; 6];
+    let mut parts = [counters; TABLES.len() + 1];
     for (part, length) in parts[1..].iter_mut().zip(TABLES) {
         (*part, rest) = rest.split_at(length);
     }
@@ -256,15 +329,29 @@ mod tests {
             connections: 3,
             ..CopiedPlaces::default()
         }]);
+        let mut further = RuleSetCounters {
+            stream_parts: 13,
+            ..RuleSetCounters::default()
+        };
+        further.message.calls_seen = 12;
         let tables = Tables {
             ports: &ports,
             unwanted: &unwanted,
             vnis: &vnis,
             senders: &senders,
             copies: &copies,
+            sinks: &[1, 2].map(|calls_pushed| OutletCounters {
+                calls_pushed,
+                ..OutletCounters::default()
+            }),
+            further: &[further],
         };
         published.store(&stages, tables);
         let sample = published.sample();
+        assert_eq!(sample.sinks.map(|sink| sink.calls_pushed)[..3], [1, 2, 0]);
+        assert_eq!(sample.rule_sets[0], RuleSetCounters::first(&stages));
+        assert_eq!(sample.rule_sets[1], further);
+        assert_eq!(sample.rule_sets[2], RuleSetCounters::default());
         assert_eq!(sample.stages, stages);
         assert_eq!(sample.ports.rows(), ports.rows());
         assert_eq!(sample.unwanted, unwanted);
@@ -288,6 +375,8 @@ mod tests {
                         vnis: &[],
                         senders: &SenderTable::default(),
                         copies: &CopyTable::default(),
+                        sinks: &[],
+                        further: &[],
                     };
                     published.store(&stages, tables);
                     // A shard reads a block between two of these.

@@ -230,6 +230,15 @@ the process ends. Mount a volume, make the folder, or set SNIFFER_SPOOL=off.";
 "On SIGHUP and `sniffer rules reload` the files of --ca, --tls-cert and --tls-key are read again. One of them could not be read, has
 no PEM, or the key is not that of the certificate. The certificates of before stay in use; correct the files and send
 SIGHUP again. They must be readable for the user that the sniffer runs as, without capabilities.";
+    E058, Usage, "the folder of a sink cannot be used",
+"The folder of a sink file:///FOLDER cannot be written, others may write to it, or another process has it. The message has the reason.
+A folder serves one sink of one process at a time.";
+    W057, Done, "the folder of a sink cannot be written",
+"A write failed, mostly because the disk is full. Bundles wait in memory, and a write is tried each second; what does not fit into
+memory is dropped, counted as queue_full. Other sinks go on. Free some room, or lower keep= in the URL of the sink.";
+    W058, Done, "standard output takes no lines",
+"The reader of the pipe has ended, or a write failed. After the end of the reader the calls of this sink are dropped, counted as
+closed, since a pipe does not open again. Other sinks go on. Restart the sniffer with a reader.";
     E060, Usage, "that cannot be done here",
 "The option or command is known, but cannot be combined with another one that was given.";
     W060, Done, "no packets",

@@ -24,12 +24,12 @@ pub struct Moment {
     pub shards: Vec<Stages>,
     /// Skipped uploads of other sniffers.
     pub senders: SenderTable,
-    /// The ledger of calls, of all shards and the sink.
-    pub calls: Calls,
+    /// The ledger of calls of each sink, by its name.
+    pub calls: Vec<(String, Calls)>,
     /// The counters of each sink.
     pub sinks: Vec<Snapshot>,
-    /// Each rule's matches, in the order of their lines.
-    pub rules: Vec<RuleHits>,
+    /// Of each rule set, under the name of its first sink, each rule's matches in the order of their lines.
+    pub rules: Vec<(String, Vec<RuleHits>)>,
     /// Reloads of the rules that succeeded, and that failed.
     pub reloads: (u64, u64),
     /// Captures of the same supervisor that were killed before.
@@ -171,52 +171,78 @@ fn faults(page: &mut Text, moment: &Moment) {
     }
 }
 
-/// The ledger: `seen + recovered = sent + stopped + sampled_out + dropped + spooled + in_flight + unaccounted`.
-fn calls(page: &mut Text, calls: &Calls, killed: Killed) {
-    page.metric("sniffer_calls_seen_total", "Calls that ended.");
-    page.sample(
-        "sniffer_calls_seen_total",
-        &[("proto", &"http1")],
-        calls.seen,
-    );
-    for (name, help, count) in [
+/// Name and help of a metric, and its value in the ledger.
+type CallsRow = (&'static str, &'static str, fn(&Calls) -> i64);
+
+/// The ledger: `seen + recovered = sent + stopped + sampled_out + dropped + spooled + in_flight + unaccounted`. A label names
+/// the sink where there are several, and the equation holds for each.
+fn calls(page: &mut Text, sinks: &[(String, Calls)], killed: Killed) {
+    let rows: [CallsRow; 8] = [
         (
             "sniffer_calls_recovered_total",
             "Calls that earlier processes left in the spool.",
-            calls.recovered,
+            |calls| calls.recovered.cast_signed(),
         ),
         (
             "sniffer_calls_sent_total",
             "Calls that the destination acknowledged.",
-            calls.sent,
+            |calls| calls.sent.cast_signed(),
         ),
         (
             "sniffer_calls_stopped_total",
             "Calls kept back by a rule, or because nothing is to be sent.",
-            calls.stopped,
+            |calls| calls.stopped.cast_signed(),
         ),
         (
             "sniffer_calls_sampled_out_total",
             "Calls kept back by the sample rule.",
-            calls.sampled,
+            |calls| calls.sampled.cast_signed(),
         ),
-    ] {
-        page.single(name, help, count);
+        (
+            "sniffer_calls_stream_parts_total",
+            "Lines of streams that are written in parts, without the last line of each.",
+            |calls| calls.stream_parts.cast_signed(),
+        ),
+        (
+            "sniffer_calls_spooled",
+            "Calls on disk alone, to be delivered later.",
+            |calls| calls.spooled.cast_signed(),
+        ),
+        (
+            "sniffer_calls_in_flight",
+            "Calls on their way, counted where they are.",
+            |calls| calls.in_flight.cast_signed(),
+        ),
+        (
+            "sniffer_calls_unaccounted",
+            "Calls in no bucket of the ledger: anything but 0 is a bug.",
+            |calls| calls.unaccounted,
+        ),
+    ];
+    let label = |name| of_sink(sinks.len(), name);
+    const SEEN: &str = "sniffer_calls_seen_total";
+    page.metric(SEEN, "Calls that ended.");
+    for (name, calls) in sinks {
+        let mut labels: Vec<(&str, &dyn Display)> = vec![("proto", &"http1")];
+        labels.extend(label(name));
+        page.sample(SEEN, &labels, calls.seen);
     }
-    page.metric("sniffer_calls_dropped_total", "Calls lost, by reason.");
-    for (reason, count) in &calls.dropped {
-        page.sample("sniffer_calls_dropped_total", &[("reason", reason)], count);
+    for (metric, help, count) in rows {
+        page.metric(metric, help);
+        for (name, calls) in sinks {
+            let labels: Vec<_> = label(name).collect();
+            page.sample(metric, &labels, count(calls));
+        }
     }
-    page.single(
-        "sniffer_calls_spooled",
-        "Calls on disk alone, to be delivered later.",
-        calls.spooled,
-    );
-    page.single(
-        "sniffer_calls_in_flight",
-        "Calls on their way, counted where they are.",
-        calls.in_flight,
-    );
+    const DROPPED: &str = "sniffer_calls_dropped_total";
+    page.metric(DROPPED, "Calls lost, by reason.");
+    for (name, calls) in sinks {
+        for (reason, count) in &calls.dropped {
+            let mut labels: Vec<(&str, &dyn Display)> = vec![("reason", reason)];
+            labels.extend(label(name));
+            page.sample(DROPPED, &labels, count);
+        }
+    }
     page.single(
         "sniffer_killed_captures_total",
         "Captures of the same all-in-one before this one that ended without a final report, such as by SIGKILL.",
@@ -227,11 +253,15 @@ fn calls(page: &mut Text, calls: &Calls, killed: Killed) {
         "Calls that these had in flight when they last published that: lost, but for those delivered after it.",
         killed.calls,
     );
-    page.single(
-        "sniffer_calls_unaccounted",
-        "Calls in no bucket of the ledger: anything but 0 is a bug.",
-        calls.unaccounted,
-    );
+}
+
+/// The label that names a sink; none where it is the only one.
+fn of_sink<N: Display>(
+    sinks: usize,
+    name: &N,
+) -> impl Iterator<Item = (&'static str, &dyn Display)> {
+    let name: &dyn Display = name;
+    (sinks > 1).then_some(("sink", name)).into_iter()
 }
 
 /// The sniffers whose uploads were skipped; `name` is the only label whose text comes from the traffic, and has only
@@ -254,13 +284,17 @@ fn rules(page: &mut Text, moment: &Moment) {
         HITS,
         "Details that the rule stopped, removed or changed, since these rules are in use.",
     );
-    for (number, rule) in moment.rules.iter().enumerate() {
-        let labels: [(&str, &dyn Display); 3] = [
-            ("rule", &(number + 1)),
-            ("line", &rule.line),
-            ("verb", &rule.verb),
-        ];
-        page.sample(HITS, &labels, rule.hits);
+    for (name, rules) in &moment.rules {
+        for (number, rule) in rules.iter().enumerate() {
+            let number = number + 1;
+            let mut labels: Vec<(&str, &dyn Display)> = vec![
+                ("rule", &number),
+                ("line", &rule.line),
+                ("verb", &rule.verb),
+            ];
+            labels.extend(of_sink(moment.rules.len(), name));
+            page.sample(HITS, &labels, rule.hits);
+        }
     }
     const RELOADS: &str = "sniffer_rules_reload_total";
     page.metric(RELOADS, "Times that the rules were read again.");
@@ -270,8 +304,11 @@ fn rules(page: &mut Text, moment: &Moment) {
 
 /// What the sinks that deliver have done. A label names the sink where there are several.
 fn output(page: &mut Text, sinks: &[Snapshot]) {
-    let sinks = Sinks(sinks.iter().filter(|sink| sink.detail.is_some()).collect());
-    if sinks.0.is_empty() {
+    let sinks = Sinks {
+        is_one: sinks.len() == 1,
+        all: sinks.iter().filter(|sink| sink.detail.is_some()).collect(),
+    };
+    if sinks.all.is_empty() {
         return;
     }
     of_their_kinds(page, &sinks);
@@ -380,30 +417,38 @@ fn spool(page: &mut Text, sinks: &Sinks<'_>) {
             |spool| spool.damage.unknown,
         ),
     ];
-    if sinks.0.iter().any(|sink| sink.spool.is_some()) {
+    if sinks.all.iter().any(|sink| sink.spool.is_some()) {
         for (name, help, count) in rows {
             sinks.each(page, name, help, |sink| sink.spool.as_ref().map(count));
         }
     }
 }
 
-/// The ledger of all processes that have used a spool: `seen + stream_parts + recovered` of its buckets are the sum of the others.
-fn lifetime(page: &mut Text, sinks: &[Snapshot], calls: &Calls) {
+/// The ledger of all processes that have used a spool, for each sink that has one: `seen + stream_parts + recovered` of its buckets
+/// are the sum of the others.
+fn lifetime(page: &mut Text, sinks: &[Snapshot], calls: &[(String, Calls)]) {
     const CALLS: &str = "sniffer_lifetime_calls";
-    let sinks = Sinks(sinks.iter().filter(|sink| sink.spool.is_some()).collect());
+    let spooled: Vec<(&Snapshot, &Calls)> = (sinks.iter().zip(calls))
+        .filter(|(sink, _)| sink.spool.is_some())
+        .map(|(sink, (_, calls))| (sink, calls))
+        .collect();
+    let sinks = Sinks {
+        all: spooled.iter().map(|(sink, _)| *sink).collect(),
+        is_one: sinks.len() == 1,
+    };
     sinks.each(
         page,
         "sniffer_lifetime_processes",
         "Processes that have used the spool, this one included.",
         |sink| sink.spool.as_ref().map(|spool| spool.before.processes),
     );
-    if !sinks.0.is_empty() {
+    if !sinks.all.is_empty() {
         page.metric(
             CALLS,
             "Calls of all processes that have used the spool, by what became of them.",
         );
     }
-    for sink in &sinks.0 {
+    for (sink, calls) in spooled {
         let Some(spool) = &sink.spool else { continue };
         let status::Lifetime { killed, calls, .. } = spool.before.status(calls);
         let dropped = calls.dropped_total();
@@ -428,7 +473,7 @@ fn lifetime(page: &mut Text, sinks: &[Snapshot], calls: &Calls) {
 
 /// The metrics that only one kind of sink has.
 fn of_their_kinds(page: &mut Text, sinks: &Sinks<'_>) {
-    let all = || (sinks.0.iter()).flat_map(|sink| Some((*sink, sink.detail.as_ref()?)));
+    let all = || (sinks.all.iter()).flat_map(|sink| Some((*sink, sink.detail.as_ref()?)));
     let mut done = Vec::new();
     for metric in all().flat_map(|(_, detail)| &detail.metrics) {
         if done.contains(&metric.name) {
@@ -452,14 +497,18 @@ fn of_their_kinds(page: &mut Text, sinks: &Sinks<'_>) {
     }
 }
 
-/// Those that deliver.
-struct Sinks<'a>(Vec<&'a Snapshot>);
+/// Those that a part of the page is about.
+struct Sinks<'a> {
+    all: Vec<&'a Snapshot>,
+    /// There is no other sink, whether it delivers or not.
+    is_one: bool,
+}
 
 impl Sinks<'_> {
     fn labels<'s>(&self, sink: &'s Snapshot) -> Vec<(&'s str, &'s dyn Display)> {
-        match self.0.len() {
-            1 => Vec::new(),
-            _ => vec![("sink", &sink.name)],
+        match self.is_one {
+            true => Vec::new(),
+            false => vec![("sink", &sink.name)],
         }
     }
 
@@ -471,7 +520,7 @@ impl Sinks<'_> {
         help: &str,
         value: impl Fn(&Snapshot) -> Option<T>,
     ) {
-        let values: Vec<_> = (self.0.iter())
+        let values: Vec<_> = (self.all.iter())
             .filter_map(|sink| Some((*sink, value(sink)?)))
             .collect();
         if !values.is_empty() {
@@ -498,7 +547,7 @@ fn delivery(page: &mut Text, sinks: &Sinks<'_>) {
         "histogram",
         "From a closed bundle in the uploader's hands to its acknowledgement, all tries together.",
     );
-    for sink in &sinks.0 {
+    for sink in &sinks.all {
         let times = &sink.delivery;
         let bucket = format!("{NAME}_bucket");
         let mut sum = 0;
@@ -693,7 +742,7 @@ mod tests {
             hits: 9,
         };
         let text = page(&Moment {
-            rules: vec![rule],
+            rules: vec![("default".to_owned(), vec![rule])],
             shards: vec![Stages::default()],
             ..Moment::default()
         });

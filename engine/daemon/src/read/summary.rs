@@ -4,12 +4,13 @@ use engine_core::http::PortCounts;
 use engine_core::pipeline::Unaccounted;
 
 use crate::config::settings::Settings;
-use crate::counters::Stages;
+use crate::counters::{OutletCounters, RuleSetCounters, Stages};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::quantity::{plural, thousands};
 use crate::report::hints::{busiest_ports, connections};
 use crate::report::ledger::{calls, unpaired};
 use crate::report::rule_matches::RuleMatches;
+use crate::sink::stats::Snapshot;
 use crate::status::{self, Completeness, Copies, PORTS_SHOWN, Port, Status};
 
 /// What was read and printed.
@@ -41,7 +42,8 @@ pub(super) fn status(outcome: &Outcome<'_>, files: Vec<String>, rules: &RuleMatc
         settings,
         ..
     } = *outcome;
-    let mut calls = calls(stages, None);
+    let rule_set = RuleSetCounters::first(stages);
+    let mut calls = calls(&rule_set, &OutletCounters::default(), &Snapshot::default());
     calls.sent = outcome.printed;
     for (name, count) in [
         ("beyond_count", outcome.beyond),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use engine_core::flow::CopyTable;
 use engine_core::http::PortTable;
+use engine_core::limits::RULE_SETS_AT_ONCE_MAX;
 use engine_core::uploads::SenderTable;
 use engine_sys::packet::Steering;
 
@@ -19,7 +20,7 @@ use super::ledger::{calls, unpaired};
 use super::rule_matches::RuleMatches;
 use super::warnings::{spool_troubles, warnings};
 use crate::capture::hotplug::Interfaces;
-use crate::counters::{Published, Sample, Stages};
+use crate::counters::{OutletCounters, Published, RuleSetCounters, Sample, Stages};
 use crate::diagnostic::Diagnostic;
 use crate::limits;
 use crate::metrics::exposition::{self, Moment};
@@ -29,7 +30,7 @@ use crate::sandbox::Confinement;
 use crate::sink::kind::Monitor;
 use crate::sink::spool;
 use crate::sink::stats::{Snapshot, UrlState};
-use crate::status::{self, Calls, Copies, Killed, Output, Packets, Port, State, Status};
+use crate::status::{self, Calls, Copies, Killed, Output, Packets, Port, RuleHits, State, Status};
 
 /// How often a ledger that does not balance is read again before it is reported: a bundle may be between two counters.
 const LEDGER_TRIES: u32 = 20;
@@ -57,12 +58,12 @@ pub struct Reporter {
     pub steering: Steering,
     /// The memory limit in bytes.
     pub memory_limit_bytes: u64,
-    /// The rules in use.
-    pub rules: Mutex<RuleMatches>,
+    /// The rule sets in use.
+    pub rules: Mutex<Vec<RuleMatches>>,
     /// The summary that was logged at the start.
     pub sentence: String,
-    /// The counters of each sink.
-    pub sinks: Vec<Arc<dyn Monitor>>,
+    /// The counters of each sink, and the number of its rule set.
+    pub sinks: Vec<(usize, Arc<dyn Monitor>)>,
     /// The counters of each shard.
     pub published: Vec<Arc<Published>>,
     /// Set once all threads run.
@@ -99,8 +100,8 @@ impl Reporter {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
-    /// The rules in use.
-    pub fn rules(&self) -> MutexGuard<'_, RuleMatches> {
+    /// The rule sets in use.
+    pub fn rules(&self) -> MutexGuard<'_, Vec<RuleMatches>> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -116,21 +117,35 @@ impl Reporter {
         sum(&self.samples())
     }
 
+    /// What became of the calls under each rule set.
+    pub fn rule_sets(&self) -> [RuleSetCounters; RULE_SETS_AT_ONCE_MAX] {
+        rule_sets(&self.samples())
+    }
+
+    /// What became of the calls for the sink with this number, as the sink itself counts them.
+    pub fn calls_of(&self, number: usize, sink: Snapshot) -> Calls {
+        let rule_set = self.sinks.get(number).map_or(0, |(rule_set, _)| *rule_set);
+        Column::new(number, rule_set, sink, &self.samples()).calls
+    }
+
     /// What each shard published last.
     fn samples(&self) -> Vec<Sample> {
         self.published.iter().map(|shard| shard.sample()).collect()
     }
 
-    /// Calls on their way.
+    /// Calls on their way, each once for every sink that it is on its way to.
     pub fn in_flight(&self) -> u64 {
-        let (_, _, calls) = self.ledger();
-        calls.in_flight
+        let (_, columns) = self.ledger();
+        columns.iter().map(|column| column.calls.in_flight).sum()
     }
 
-    /// Calls dropped because the queue of a sink was full.
+    /// Calls dropped because the queue of a sink was full, each once for every such sink.
     pub fn queue_full(&self) -> u64 {
-        let (_, _, calls) = self.ledger();
-        calls.dropped.get("queue_full").copied().unwrap_or(0)
+        let (_, columns) = self.ledger();
+        let dropped = columns
+            .iter()
+            .map(|column| column.calls.dropped.get("queue_full"));
+        dropped.flatten().sum()
     }
 
     /// What is wrong with the spool.
@@ -138,7 +153,7 @@ impl Reporter {
         if self
             .sinks
             .iter()
-            .all(|sink| sink.snapshot().spool.is_none())
+            .all(|(_, sink)| sink.snapshot().spool.is_none())
         {
             return Vec::new();
         }
@@ -159,7 +174,9 @@ impl Reporter {
         }
         let mut hints = hints::hints(&self.scope, stages, &seen, self.started.elapsed());
         hints.extend(faults(stages));
-        hints.extend(self.rules().warnings(stages));
+        for (rules, counters) in self.rules().iter().zip(&self.rule_sets()) {
+            hints.extend(rules.warnings(counters));
+        }
         hints.extend(copies::captured_twice(stages, &copied(&self.samples())));
         hints.extend(self.metrics.as_ref().err().cloned());
         hints
@@ -194,14 +211,25 @@ impl Reporter {
     }
 
     fn capture(&self) -> (status::Capture, Stages) {
-        let (samples, sinks, calls) = self.ledger();
+        let (samples, columns) = self.ledger();
         let stages = sum(&samples);
         let shard = &stages.shard;
-        let output = sinks.first().map(|sink| output(sink, &calls));
-        let (rules, rule_hits) = {
-            let rules = self.rules();
-            (rules.name.clone(), rules.matches())
-        };
+        let rules: Vec<(String, Vec<RuleHits>)> = (self.rules().iter())
+            .map(|rules| (rules.name.clone(), rules.matches()))
+            .collect();
+        let sinks: Vec<status::Sink> = (columns.iter())
+            .map(|column| {
+                let (rules, rule_hits) = rules.get(column.rule_set).cloned().unwrap_or_default();
+                status::Sink {
+                    name: column.sink.name.clone(),
+                    rules,
+                    rule_hits,
+                    calls: column.calls.clone(),
+                    output: output(&column.sink, &column.calls),
+                }
+            })
+            .collect();
+        let first = sinks.first().cloned().unwrap_or_default();
         let capture = status::Capture {
             interfaces: self.interfaces().captured.clone(),
             reads: self.reads.clone(),
@@ -210,7 +238,7 @@ impl Reporter {
             steering: self.steering.to_string(),
             flows_apart: shard.flows_other_shard,
             sentence: self.sentence.clone(),
-            calls,
+            calls: first.calls,
             halves: unpaired(&stages),
             ports: ports(&samples),
             uploads: status::Uploads::of(&stages, &senders(&samples)),
@@ -222,10 +250,11 @@ impl Reporter {
                 dropped: shard.ring_dropped_full,
             },
             completeness: status::Completeness::of(&stages),
-            output: output.unwrap_or_default(),
+            output: first.output,
+            sinks,
             overload: status::Overload::of(&stages),
-            rules,
-            rule_hits,
+            rules: first.rules,
+            rule_hits: first.rule_hits,
             memory_bytes: Process::read().anonymous_bytes.unwrap_or(0),
             memory_limit_bytes: self.memory_limit_bytes,
             sandbox: self
@@ -239,17 +268,21 @@ impl Reporter {
         (capture, stages)
     }
 
-    /// The counters of each shard and of each sink, and the ledger of calls from both. Shards and sinks count separately,
-    /// so a bundle on its way may be seen twice or not at all for a moment.
-    fn ledger(&self) -> (Vec<Sample>, Vec<Snapshot>, Calls) {
+    /// The counters of each shard, and the column of the ledger of each sink. Shards and sinks count separately, so a bundle on
+    /// its way may be seen twice or not at all for a moment.
+    fn ledger(&self) -> (Vec<Sample>, Vec<Column>) {
         let mut tries = 0;
         loop {
-            let sinks: Vec<Snapshot> = self.sinks.iter().map(|sink| sink.snapshot()).collect();
+            let sinks = self.sinks.iter();
+            let sinks: Vec<_> = sinks.map(|(set, sink)| (*set, sink.snapshot())).collect();
             let samples = self.samples();
-            let calls = calls(&sum(&samples), sinks.first());
+            let columns: Vec<Column> = (sinks.into_iter().enumerate())
+                .map(|(number, (rule_set, sink))| Column::new(number, rule_set, sink, &samples))
+                .collect();
             tries += 1;
-            if calls.unaccounted == 0 || tries >= LEDGER_TRIES {
-                return (samples, sinks, calls);
+            let is_balanced = columns.iter().all(|column| column.calls.unaccounted == 0);
+            if is_balanced || tries >= LEDGER_TRIES {
+                return (samples, columns);
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -280,7 +313,7 @@ impl Reporter {
     }
 
     fn moment(&self) -> Moment {
-        let (samples, sinks, calls) = self.ledger();
+        let (samples, columns) = self.ledger();
         let reloads = [&self.reloads.succeeded, &self.reloads.failed];
         let [succeeded, failed] = reloads.map(|count| count.load(Ordering::Relaxed));
         // Before the rules are locked for the moment: the warnings need them as well.
@@ -289,9 +322,11 @@ impl Reporter {
             started: Some(self.began),
             shards: samples.iter().map(|sample| sample.stages).collect(),
             senders: senders(&samples),
-            calls,
-            sinks,
-            rules: self.rules().matches(),
+            rules: self.rule_hits(&columns),
+            calls: (columns.iter())
+                .map(|column| (column.sink.name.clone(), column.calls.clone()))
+                .collect(),
+            sinks: columns.into_iter().map(|column| column.sink).collect(),
             reloads: (succeeded, failed),
             killed: self.killed,
             ring_bytes: self.ring_bytes,
@@ -299,6 +334,19 @@ impl Reporter {
             warnings,
             process: Process::read(),
         }
+    }
+
+    /// The matches of each rule set, under the name of the first of its sinks.
+    fn rule_hits(&self, columns: &[Column]) -> Vec<(String, Vec<RuleHits>)> {
+        let rules = self.rules();
+        let sets = rules.iter().enumerate();
+        sets.map(|(number, rules)| {
+            let mut columns = columns.iter();
+            let first = columns.find(|column| column.rule_set == number);
+            let name = first.map_or_else(String::new, |column| column.sink.name.clone());
+            (name, rules.matches())
+        })
+        .collect()
     }
 
     /// Codes of the warnings that hold, each once.
@@ -328,7 +376,8 @@ impl Reporter {
         let captures_nothing =
             self.stages().shard.rings_open == 0 || self.interfaces().captured.is_empty();
         let is_down = self.needs_output
-            && (self.sinks.iter()).any(|sink| sink.snapshot().down_for > limits::OUTPUT_DOWN_MAX);
+            && (self.sinks.iter())
+                .any(|(_, sink)| sink.snapshot().down_for > limits::OUTPUT_DOWN_MAX);
         [
             (captures_nothing, "no interface is open"),
             (is_down, "the destination is down"),
@@ -337,6 +386,40 @@ impl Reporter {
         .filter_map(|(holds, reason)| holds.then_some(reason))
         .collect()
     }
+}
+
+/// What became of the calls for one sink.
+struct Column {
+    rule_set: usize,
+    sink: Snapshot,
+    calls: Calls,
+}
+
+impl Column {
+    fn new(number: usize, rule_set: usize, sink: Snapshot, samples: &[Sample]) -> Self {
+        let mut on_the_way = OutletCounters::default();
+        for of_shard in samples.iter().filter_map(|sample| sample.sinks.get(number)) {
+            on_the_way.add(of_shard);
+        }
+        let outcomes = rule_sets(samples);
+        let outcomes = outcomes.get(rule_set).copied().unwrap_or_default();
+        Self {
+            rule_set,
+            calls: calls(&outcomes, &on_the_way, &sink),
+            sink,
+        }
+    }
+}
+
+/// The rule sets of all shards.
+fn rule_sets(samples: &[Sample]) -> [RuleSetCounters; RULE_SETS_AT_ONCE_MAX] {
+    let mut sum = [RuleSetCounters::default(); RULE_SETS_AT_ONCE_MAX];
+    for sample in samples {
+        for (sum, set) in sum.iter_mut().zip(&sample.rule_sets) {
+            sum.add(set);
+        }
+    }
+    sum
 }
 
 fn sum(samples: &[Sample]) -> Stages {

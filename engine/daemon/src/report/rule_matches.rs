@@ -10,7 +10,7 @@ use std::sync::Arc;
 use engine_core::rules::{Rule, RuleSet};
 
 use crate::config::Rules;
-use crate::counters::{RuleCells, Stages};
+use crate::counters::{RuleCells, RuleSetCounters};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::quantity::{plural, thousands};
 use crate::status::RuleHits;
@@ -37,15 +37,15 @@ pub struct RuleMatches {
 }
 
 impl RuleMatches {
-    /// For rules that are in use from now on, on this number of shards; `stages` is what was counted before.
-    pub fn new(rules: &Rules, shards: usize, stages: &Stages) -> Self {
+    /// For rules that are in use from now on, on this number of shards; `counters` is what was counted before.
+    pub fn new(rules: &Rules, shards: usize, counters: &RuleSetCounters) -> Self {
         let count = rules.set.rules().len();
         Self {
             name: rules.name.clone(),
             set: Arc::clone(&rules.set),
             shards: (0..shards).map(|_| RuleCells::new(count)).collect(),
-            before: calls(stages),
-            passed_before: passed(stages),
+            before: calls(counters),
+            passed_before: passed(counters),
             has_schemas: false,
         }
     }
@@ -83,11 +83,11 @@ impl RuleMatches {
     }
 
     /// The warnings that hold now.
-    pub fn warnings(&self, stages: &Stages) -> Vec<Diagnostic> {
-        let now = calls(stages);
+    pub fn warnings(&self, counters: &RuleSetCounters) -> Vec<Diagnostic> {
+        let now = calls(counters);
         let [seen, stopped, emptied] =
             std::array::from_fn(|index| now[index].saturating_sub(self.before[index]));
-        let mut warnings: Vec<Diagnostic> = self.credentials(stages).into_iter().collect();
+        let mut warnings: Vec<Diagnostic> = self.credentials(counters).into_iter().collect();
         warnings.extend(by_number(&self.set).filter(|_| self.has_schemas));
         if seen >= CALLS_UNTIL_DROPPED && stopped >= seen {
             warnings.push(self.all_dropped(seen, emptied >= seen));
@@ -116,8 +116,8 @@ impl RuleMatches {
     }
 
     /// Credentials that calls have carried and the rules let through as they are.
-    pub fn credentials(&self, stages: &Stages) -> Option<Diagnostic> {
-        let now = passed(stages);
+    pub fn credentials(&self, counters: &RuleSetCounters) -> Option<Diagnostic> {
+        let now = passed(counters);
         let names = ["header", "cookie", "parameter"];
         let kinds = names.iter().enumerate().filter_map(|(index, name)| {
             let count = now[index].saturating_sub(self.passed_before[index]);
@@ -197,8 +197,8 @@ pub fn by_number(set: &RuleSet) -> Option<Diagnostic> {
     ))
 }
 
-fn calls(stages: &Stages) -> [u64; 3] {
-    let message = &stages.message;
+fn calls(counters: &RuleSetCounters) -> [u64; 3] {
+    let message = &counters.message;
     [
         message.calls_seen,
         message.calls_stopped,
@@ -207,8 +207,8 @@ fn calls(stages: &Stages) -> [u64; 3] {
 }
 
 /// Names of credentials that passed: of headers, of cookies, of params.
-fn passed(stages: &Stages) -> [u64; 3] {
-    let message = &stages.message;
+fn passed(counters: &RuleSetCounters) -> [u64; 3] {
+    let message = &counters.message;
     [
         message.credentials_headers,
         message.credentials_cookies,
@@ -220,8 +220,8 @@ fn passed(stages: &Stages) -> [u64; 3] {
 mod tests {
     use super::*;
 
-    fn stages(seen: u64, stopped: u64, emptied: u64) -> Stages {
-        let mut stages = Stages::default();
+    fn stages(seen: u64, stopped: u64, emptied: u64) -> RuleSetCounters {
+        let mut stages = RuleSetCounters::default();
         stages.message.calls_seen = seen;
         stages.message.calls_stopped = stopped;
         stages.message.calls_emptied = emptied;
@@ -230,7 +230,7 @@ mod tests {
 
     /// `hits` in the order of application, on two shards.
     #[track_caller]
-    fn check(rules: &str, hits: &[u64], now: Stages, expected: &[(Code, &str)]) {
+    fn check(rules: &str, hits: &[u64], now: RuleSetCounters, expected: &[(Code, &str)]) {
         let rules = Rules {
             set: Arc::new(RuleSet::parse(rules).unwrap()),
             name: "x".into(),

@@ -25,7 +25,7 @@ pub fn start_summary(config: &Capture, choice: &Choice, steering: Steering, sink
             Steering::Single => String::new(),
             steering => format!(" ({steering})"),
         },
-        config.rules.name,
+        config.rules_name(),
     )
 }
 

@@ -9,19 +9,22 @@ use crate::status::{self, Step, Warning};
 /// All warnings that hold now: `hints`, and those that follow from the state of the capture.
 pub fn warnings(capture: &status::Capture, hints: Vec<Diagnostic>) -> Vec<Warning> {
     let mut problems = hints;
-    if capture.output.up == Some(false) {
-        problems.push(destination_down(capture));
+    let sinks = capture.each_sink();
+    for sink in sinks.iter().filter(|sink| sink.output.up == Some(false)) {
+        problems.push(destination_down(sink));
     }
-    let queue_full = capture.calls.dropped.get("queue_full").copied();
-    if let Some(calls) = queue_full.filter(|calls| *calls > 0) {
-        problems.push(queue_was_full(calls));
+    let dropped = sinks
+        .iter()
+        .map(|sink| sink.calls.dropped.get("queue_full"));
+    let queue_full: u64 = dropped.flatten().sum();
+    if queue_full > 0 {
+        problems.push(queue_was_full(queue_full));
     }
     problems.extend(spool_troubles(capture));
-    if capture.output.transport.contains('(') {
-        problems.push(Diagnostic::new(
-            Code::W050,
-            format!("uploader: {}", capture.output.transport),
-        ));
+    let mut transports = sinks.iter().map(|sink| &sink.output.transport);
+    if let Some(transport) = transports.find(|transport| transport.contains('(')) {
+        let what = format!("uploader: {transport}");
+        problems.push(Diagnostic::new(Code::W050, what));
     }
     if capture.packets.dropped > 0 {
         problems.push(ring_was_full(capture.packets.dropped));
@@ -48,13 +51,13 @@ pub fn flows_are_split(flows: u64) -> Diagnostic {
     .fix("--shards 1")
 }
 
-fn destination_down(capture: &status::Capture) -> Diagnostic {
-    let output = &capture.output;
+fn destination_down(sink: &status::Sink) -> Diagnostic {
+    let output = &sink.output;
     let why = output
         .last_error
         .clone()
         .unwrap_or_else(|| format!("answered {}", output.last_code));
-    let dropped = capture.calls.dropped_total();
+    let dropped = sink.calls.dropped_total();
     let code = output.last_error_code.as_deref().and_then(Code::find);
     // A refusal names the URL itself.
     let place = if why.starts_with(&output.url) {
@@ -71,9 +74,12 @@ fn destination_down(capture: &status::Capture) -> Diagnostic {
 
 /// What is wrong with the spool of this capture.
 pub fn spool_troubles(capture: &status::Capture) -> Vec<Diagnostic> {
-    let spool = capture.output.spool.iter();
-    spool
-        .flat_map(|spool| of_spool(spool, &capture.calls))
+    let sinks = capture.each_sink();
+    let spools = sinks
+        .iter()
+        .filter_map(|sink| Some((sink.output.spool.as_ref()?, &sink.calls)));
+    spools
+        .flat_map(|(spool, calls)| of_spool(spool, calls))
         .collect()
 }
 

@@ -71,7 +71,7 @@ fn run(
     console: Console,
 ) -> Result<Exit, Diagnostic> {
     reading.settings.annotate = true;
-    let config = pipeline_config(&reading.settings, &reading.host, &[], 1);
+    let config = pipeline_config(&reading.settings, &reading.host, &[], 1, 1);
     let rules = Arc::clone(&reading.rules.set);
     let none = RuleSet::parse("# none").unwrap_or_default();
     let calls_before = Rc::new(RefCell::new(Calls::default()));

@@ -16,7 +16,7 @@ pub struct Context<'a> {
     /// A supervisor started this process: it ends with the supervisor, and prints its final status on standard output.
     pub is_supervised: bool,
     /// Reads the settings again for their rules, and with them the rules file.
-    pub reload: &'a dyn Fn() -> Result<Rules, Diagnostic>,
+    pub reload: &'a dyn Fn() -> Result<Vec<Rules>, Diagnostic>,
     /// Captures of the same supervisor that were killed before.
     pub killed: Killed,
     /// Where notices and problems are written.

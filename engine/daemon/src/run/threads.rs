@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use engine_core::bundle::Bundler;
+use engine_core::bundle::Compression;
 use engine_core::decap::SelfTraffic;
 use engine_core::pipeline::{self, CapturePipeline};
 use engine_core::uploads::Identity;
@@ -20,24 +20,23 @@ use crate::capture::hotplug::{Change, Interfaces};
 use crate::capture::interfaces::Choice;
 use crate::capture::orders::Orders;
 use crate::capture::rings::Opened;
-use crate::capture::shard::{Notify, Parts, Shard};
+use crate::capture::shard::{Notify, OfRuleSet, Parts, Shard};
 use crate::capture::source::Source;
 use crate::capture::split_flows::{Detector, NewFlows};
 use crate::config::Capture;
-use crate::counters::{Published, Stages};
+use crate::counters::Published;
 use crate::diagnostic::{Console, Diagnostic};
 use crate::limits;
 use crate::metrics::Endpoint;
 use crate::pipeline::{bundler, pipeline_config};
 use crate::random;
-use crate::report::ledger::calls;
 use crate::report::reporter::{Reloads, Reporter};
 use crate::report::rule_matches::RuleMatches;
 use crate::report::summary::{reads, scope, start_summary};
 use crate::sandbox::{Confinement, Files, Plan};
 use crate::sink::spool::Account;
 use crate::sink::stats::{Counters, Snapshot};
-use crate::sink::{RunningSinks, Sinks};
+use crate::sink::{RunningSinks, Sinks, Spooled};
 use crate::status::{Killed, State};
 
 /// Time that the sinks have after the shards have ended, however little they left of the flush timeout.
@@ -83,16 +82,21 @@ impl Threads {
     pub(super) fn start(setup: Setup<'_>) -> Result<Self, Diagnostic> {
         let config = &setup.config;
         let count = config.settings.shards;
-        let compression = setup.sinks.compression();
-        let keeps_lines = setup.sinks.need_lines();
-        let started = setup.sinks.start(count, setup.console);
+        let bundling: Vec<Bundling> = (0..config.rule_sets.len())
+            .map(|number| Bundling::of(&setup.sinks, number))
+            .collect();
+        let started = (setup.sinks).start(count, config.rule_sets.len(), setup.console);
         let (outlets, sinks) = started.map_err(|error| bug("cannot start a sink", &error))?;
         let steering = steering(&setup.opened);
         let rings = setup.opened.iter().flat_map(|opened| &opened.sources);
         let ring_bytes = rings.map(|source| source.ring.bytes() as u64).sum();
         let published: Vec<Arc<Published>> = (0..count).map(|_| Arc::default()).collect();
-        let rules = RuleMatches::new(&config.rules, count, &Stages::default())
-            .with_schemas(config.settings.protobuf_descriptors.is_some());
+        let rules: Vec<RuleMatches> = (config.rule_sets.iter())
+            .map(|rules| {
+                let has_schemas = config.settings.protobuf_descriptors.is_some();
+                RuleMatches::new(rules, count, &Default::default()).with_schemas(has_schemas)
+            })
+            .collect();
         let split_flows = (count > 1).then(|| (Arc::<NewFlows>::default(), random::seed()));
         let events = setup.events;
         // After the end of the watching thread nobody needs a notice.
@@ -103,23 +107,28 @@ impl Threads {
         let sources = by_shard(setup.opened, count);
         for (index, (sources, outlets)) in sources.into_iter().zip(outlets).enumerate() {
             let order = Orders::new().map_err(|error| bug("cannot make an eventfd", &error))?;
-            let seed = split_flows.as_ref().map(|(_, seed)| *seed);
-            let bundler = bundler(&config.settings, compression, keeps_lines);
             let mut pipeline_config = pipeline_config(
                 &config.settings,
                 &config.host,
                 &setup.choice.kernel_vxlan_ports,
                 count,
+                config.rule_sets.len(),
             );
             pipeline_config.decap.self_traffic = setup.self_traffic.clone();
             pipeline_config.message.uploads.identity = Some(Arc::clone(setup.identity));
+            pipeline_config.flow.new_flows_seed = split_flows.as_ref().map(|(_, seed)| *seed);
+            pipeline_config.message.sample_seed = random::seed();
+            let rule_sets = outlets.into_iter().zip(&bundling).zip(&rules);
+            let rule_sets = rule_sets.map(|((outlets, bundling), rules)| OfRuleSet {
+                outlets,
+                compression: bundling.compression,
+                rule_cells: rules.cells()[index].clone(),
+            });
             let shard = Shard::new(Parts {
                 sources,
-                pipeline: pipeline(config, pipeline_config, bundler, seed),
-                compression,
-                outlets,
+                pipeline: pipeline(config, &pipeline_config, &bundling),
+                rule_sets: rule_sets.collect(),
                 published: Arc::clone(&published[index]),
-                rule_cells: rules.cells()[index].clone(),
                 split_flows: split_flows.as_ref().map(|(table, _)| Detector {
                     table: Arc::clone(table),
                     shard: index,
@@ -164,8 +173,8 @@ impl Threads {
             reloads: Reloads::default(),
             killed: setup.killed,
         });
-        for spool in sinks.spools() {
-            spool.account(account(Arc::clone(&reporter)));
+        for Spooled { sink, view, .. } in sinks.spools() {
+            view.account(account(Arc::clone(&reporter), sink));
         }
         Ok(Self {
             reporter,
@@ -221,20 +230,32 @@ impl Threads {
     /// Reads the rules again and gives them to all shards. Open exchanges keep what the old rules accepted; rules with an
     /// error change nothing.
     fn reload_rules(&self, context: Context<'_>) -> Result<String, Diagnostic> {
-        let rules = (context.reload)().inspect_err(|problem| {
+        let rule_sets = (context.reload)().inspect_err(|problem| {
             self.reporter.reloads.failed.fetch_add(1, Ordering::Relaxed);
             context.console.report(problem);
             context.console.info("the old rules stay in use");
         })?;
-        let has_schemas = self.reporter.rules().has_schemas;
-        let watch = RuleMatches::new(&rules, self.orders.len(), &self.reporter.stages())
-            .with_schemas(has_schemas);
-        for (order, cells) in self.orders.iter().zip(watch.cells()) {
-            order.set_rules(Arc::new((*rules.set).clone()), cells.clone());
+        let counters = self.reporter.rule_sets();
+        let has_schemas = self.reporter.rules().iter().any(|rules| rules.has_schemas);
+        let watches = rule_sets.iter().zip(&counters);
+        let watches: Vec<RuleMatches> = watches
+            .map(|(rules, counters)| {
+                RuleMatches::new(rules, self.orders.len(), counters).with_schemas(has_schemas)
+            })
+            .collect();
+        for (shard, order) in self.orders.iter().enumerate() {
+            let new = rule_sets.iter().zip(&watches);
+            let new = new.map(|(rules, watch)| {
+                // A clone has matching caches of its own.
+                (Arc::new((*rules.set).clone()), watch.cells()[shard].clone())
+            });
+            order.set_rules(new.collect());
         }
-        *self.reporter.rules() = watch;
-        for spool in self.sinks.spools() {
-            spool.set_rules(rules.set.fingerprint());
+        *self.reporter.rules() = watches;
+        for Spooled { rule_set, view, .. } in self.sinks.spools() {
+            if let Some(rules) = rule_sets.get(rule_set) {
+                view.set_rules(rules.set.fingerprint());
+            }
         }
         self.reporter
             .reloads
@@ -245,17 +266,18 @@ impl Threads {
         } else {
             " (busy capture threads take them in their next round)"
         };
-        let text = format!("rules read again: {}{late}", rules.name);
+        let names: Vec<&str> = rule_sets.iter().map(|rules| rules.name.as_str()).collect();
+        let text = format!("rules read again: {}{late}", names.join("; "));
         context.console.info(&text);
         Ok(text)
     }
 
     /// Passes an order on to the spools; each carries it out in its own thread.
     pub(super) fn order_spools(&self, order: SpoolOrder) -> String {
-        for spool in self.sinks.spools() {
+        for Spooled { view, .. } in self.sinks.spools() {
             match order {
-                SpoolOrder::Drain => spool.release(),
-                SpoolOrder::Discard { all } => spool.discard(all),
+                SpoolOrder::Drain => view.release(),
+                SpoolOrder::Discard { all } => view.discard(all),
             }
         }
         match order {
@@ -337,29 +359,50 @@ fn has_second_signal(events: &Receiver<Event>, may_hurry: impl Fn(i32) -> bool) 
     }
 }
 
-/// The calls of this process, with the counters of a sink as they are in its spool.
-fn account(reporter: Arc<Reporter>) -> Account {
+/// How the lines of a rule set are bundled.
+#[derive(Clone, Copy)]
+struct Bundling {
+    compression: Compression,
+    keeps_lines: bool,
+}
+
+impl Bundling {
+    fn of(sinks: &Sinks, rule_set: usize) -> Self {
+        Self {
+            compression: sinks.compression(rule_set),
+            keeps_lines: sinks.need_lines(rule_set),
+        }
+    }
+}
+
+/// The calls of this process for a sink, with the counters of that sink as they are in its spool.
+fn account(reporter: Arc<Reporter>, sink: usize) -> Account {
     Arc::new(move |counters: &Counters| {
-        let sink = Snapshot {
+        let snapshot = Snapshot {
             counters: *counters,
             ..Snapshot::default()
         };
-        calls(&reporter.stages(), Some(&sink))
+        reporter.calls_of(sink, snapshot)
     })
 }
 
-/// A pipeline for one shard, with seeds of its own.
+/// A pipeline for one shard.
 fn pipeline(
     config: &Capture,
-    mut pipeline: pipeline::Config,
-    bundler: Bundler,
-    new_flows_seed: Option<u64>,
+    pipeline: &pipeline::Config,
+    bundling: &[Bundling],
 ) -> CapturePipeline {
-    pipeline.flow.new_flows_seed = new_flows_seed;
-    pipeline.message.sample_seed = random::seed();
-    // A clone has matching caches of its own, so that shards take no lock of each other's.
-    let rules = Arc::new((*config.rules.set).clone());
-    CapturePipeline::new(&pipeline, rules, bundler)
+    let sets = config.rule_sets.iter().zip(bundling);
+    let sets = sets.map(|(rules, bundling)| {
+        let Bundling {
+            compression,
+            keeps_lines,
+        } = *bundling;
+        let bundler = bundler(&config.settings, compression, keeps_lines);
+        // A clone has matching caches of its own, so that shards take no lock of each other's.
+        (Arc::new((*rules.set).clone()), bundler)
+    });
+    CapturePipeline::new(pipeline, sets.collect())
 }
 
 /// The rings of each shard, one on every interface.

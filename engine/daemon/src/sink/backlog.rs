@@ -96,6 +96,14 @@ impl Entry {
         }
     }
 
+    /// The lines before encoding, where this process has made them.
+    pub fn lines(&self) -> Option<&[u8]> {
+        match &self.source {
+            Source::Bundle(_, lease) => lease.bundle().plain_lines(),
+            Source::Part(_) => None,
+        }
+    }
+
     /// How they are encoded.
     pub fn encoding(&self) -> Encoding {
         self.source.as_whole().encoding
@@ -235,6 +243,11 @@ impl Backlog {
             }
         }
         Some(divided)
+    }
+
+    /// The entry with this number, while it is here.
+    pub fn entry(&self, number: u64) -> Option<&Entry> {
+        self.entries.get(self.position(number)?)
     }
 
     fn position(&self, number: u64) -> Option<usize> {

@@ -2,24 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-engine_core::counters! {
-    /// What one shard did with the calls for one sink.
-    pub struct OutletCounters {
-        /// Calls in bundles that were given to the sink.
-        calls_pushed,
-        /// Bundles that were given to the sink.
-        bundles_pushed,
-        /// Calls in bundles that were shed because the way to the sink was full.
-        calls_shed_queue_full,
-        /// Calls that were counted and discarded because nothing is to be sent.
-        calls_withheld,
-        /// Calls in closed bundles that wait at the shard.
-        #[gauge]
-        calls_waiting,
-    }
-}
-
-/// The part of it that any thread may read. One shard writes.
+/// The part of [`OutletCounters`](crate::counters::OutletCounters) that any thread may read. One shard writes.
 #[derive(Debug, Default)]
 pub struct Column {
     calls_pushed: AtomicU64,

@@ -9,10 +9,11 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::counters::OutletCounters;
 use crate::limits;
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::column::{Column, OutletCounters};
+use super::column::Column;
 use super::parker::Parker;
 use super::shared::{Empty, Lease, Pool};
 

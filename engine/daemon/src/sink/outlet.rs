@@ -1,16 +1,16 @@
 //! The sinks as a shard sees them: closed bundles in, emptied ones back, and a level that the overload control reads.
 //!
-//! A shard has one [`Outlets`] for each distinct rule set, beside the bundler that collects the lines made under it; today
-//! that is one. Sinks with the same rules share each bundle. Each has a bound of its own on what waits here, so none
-//! waits for another.
+//! A shard has one [`Outlets`] for each distinct rule set, beside the bundler that collects the lines made under it. Sinks
+//! with the same rules share each bundle. Each has a bound of its own on what waits here, so none waits for another.
 
 use std::sync::Arc;
 
 use engine_core::bundle::Bundle;
 
-use super::column::{Column, OutletCounters};
+use super::column::Column;
 use super::outbox::Outbox;
 use super::shared::{Empty, Lease, Pool};
+use crate::counters::OutletCounters;
 
 /// A shard's end of one sink.
 pub enum Outlet {
@@ -22,13 +22,14 @@ pub enum Outlet {
 
 /// A shard's ends of all sinks with the same rules.
 pub struct Outlets {
-    outlets: Vec<Outlet>,
+    /// Each with the number of its sink.
+    outlets: Vec<(usize, Outlet)>,
     pool: Pool,
 }
 
 impl Outlets {
-    /// The ends of these sinks.
-    pub fn new(outlets: Vec<Outlet>) -> Self {
+    /// The ends of these sinks, each with the number of the sink.
+    pub fn new(outlets: Vec<(usize, Outlet)>) -> Self {
         Self {
             outlets,
             pool: Pool::default(),
@@ -38,7 +39,7 @@ impl Outlets {
     /// Takes a closed bundle for every sink; it goes out with the next [`Self::send`].
     pub fn push(&mut self, bundle: Bundle) {
         let leases = self.pool.share(bundle, self.outlets.len());
-        for (outlet, lease) in self.outlets.iter_mut().zip(leases) {
+        for ((_, outlet), lease) in self.outlets.iter_mut().zip(leases) {
             match outlet {
                 Outlet::Outbox(outbox) => outbox.push(lease),
                 Outlet::Discard(discarder) => {
@@ -64,7 +65,7 @@ impl Outlets {
 
     /// Whether no bundle waits here for any sink.
     pub fn is_empty(&self) -> bool {
-        self.outlets.iter().all(|outlet| match outlet {
+        self.outlets.iter().all(|(_, outlet)| match outlet {
             Outlet::Outbox(outbox) => outbox.is_empty(),
             Outlet::Discard(_) => true,
         })
@@ -79,23 +80,22 @@ impl Outlets {
 
     /// How full the way to the sink with least room is, 0 to 1.
     pub fn fill(&self) -> f32 {
-        let fill = |outlet: &Outlet| match outlet {
+        let fill = |(_, outlet): &(usize, Outlet)| match outlet {
             Outlet::Outbox(outbox) => outbox.fill(),
             Outlet::Discard(_) => 0.0,
         };
         self.outlets.iter().map(fill).fold(0.0, f32::max)
     }
 
-    /// What was done so far, of all sinks together.
-    pub fn counters(&self) -> OutletCounters {
-        let mut sum = OutletCounters::default();
-        for outlet in &self.outlets {
-            sum.add(&match outlet {
+    /// What was done so far for each sink, by its number.
+    pub fn counters(&self) -> impl Iterator<Item = (usize, OutletCounters)> {
+        self.outlets.iter().map(|(number, outlet)| {
+            let counters = match outlet {
                 Outlet::Outbox(outbox) => outbox.counters(),
                 Outlet::Discard(discarder) => discarder.counters,
-            });
-        }
-        sum
+            };
+            (*number, counters)
+        })
     }
 }
 
@@ -120,8 +120,8 @@ impl Discarder {
     }
 }
 
-fn outboxes(outlets: &mut [Outlet]) -> impl Iterator<Item = &mut Outbox> {
-    outlets.iter_mut().filter_map(|outlet| match outlet {
+fn outboxes(outlets: &mut [(usize, Outlet)]) -> impl Iterator<Item = &mut Outbox> {
+    outlets.iter_mut().filter_map(|(_, outlet)| match outlet {
         Outlet::Outbox(outbox) => Some(outbox),
         Outlet::Discard(_) => None,
     })

@@ -30,6 +30,8 @@ pub enum DropReason {
     SpoolDamaged,
     /// A person discarded what was in the spool.
     Discarded,
+    /// Nobody reads what the sink writes, and nobody will.
+    Closed,
 }
 
 engine_core::counters! {
@@ -53,6 +55,8 @@ engine_core::counters! {
         calls_dropped_spool_damaged,
         /// Calls in bundles of the spool that a person discarded.
         calls_dropped_discarded,
+        /// Calls in bundles for a sink whose other end is closed for good.
+        calls_dropped_closed,
         /// Calls that earlier processes left in the spool.
         calls_recovered,
         /// Calls whose bundle is in the spool alone, and not in memory.
@@ -202,6 +206,7 @@ impl Counters {
             + self.calls_dropped_spool_age
             + self.calls_dropped_spool_damaged
             + self.calls_dropped_discarded
+            + self.calls_dropped_closed
     }
 }
 
@@ -315,6 +320,7 @@ impl Recorder {
             DropReason::SpoolAge => &mut self.counters.calls_dropped_spool_age,
             DropReason::SpoolDamaged => &mut self.counters.calls_dropped_spool_damaged,
             DropReason::Discarded => &mut self.counters.calls_dropped_discarded,
+            DropReason::Closed => &mut self.counters.calls_dropped_closed,
         };
         *counter += calls;
         self.publish();

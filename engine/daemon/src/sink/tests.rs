@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use engine_core::bundle::Bundle;
 
-use super::Sinks;
 use super::discard::Discard;
 use super::http::Http;
+use super::kind::Sink;
 use super::outbox::{Inboxes, Outbox, outboxes};
 use super::outlet::{Discarder, Outlet, Outlets};
 use super::shared::Lease;
+use super::{Placed, Sinks};
 use crate::capture_url::CaptureUrls;
 use crate::config::Proxies;
+use crate::counters::OutletCounters;
 use crate::diagnostic::{Colour, Console};
 
 /// The ends of `count` sinks at one shard, and the sinks' own.
@@ -23,8 +25,18 @@ fn sinks(count: usize) -> (Outlets, Vec<Inboxes>) {
         let (mut outboxes, inboxes): (Vec<Outbox>, Inboxes) = outboxes(1).unwrap();
         (Outlet::Outbox(outboxes.remove(0)), inboxes)
     });
-    let (outlets, inboxes) = each.unzip();
-    (Outlets::new(outlets), inboxes)
+    let (outlets, inboxes): (Vec<Outlet>, Vec<Inboxes>) = each.unzip();
+    let outlets = outlets.into_iter().enumerate();
+    (Outlets::new(outlets.collect()), inboxes)
+}
+
+/// What was done for all sinks together.
+fn sum(outlets: &Outlets) -> OutletCounters {
+    let mut sum = OutletCounters::default();
+    for (_, counters) in outlets.counters() {
+        sum.add(&counters);
+    }
+    sum
 }
 
 fn bundle(body: Vec<u8>, id: u128) -> Bundle {
@@ -92,25 +104,25 @@ fn a_sink_that_takes_nothing_sheds_its_own_calls_alone() {
     assert_eq!((column(1).calls_pushed(), column(1).calls_shed()), (300, 0));
     let (pushed, shed) = (column(0).calls_pushed(), column(0).calls_shed());
     assert!(shed > 0 && pushed > 0);
-    let counters = outlets.counters();
+    let counters = sum(&outlets);
     assert_eq!(pushed + shed + counters.calls_waiting, 300);
     assert_eq!(counters.calls_pushed, 300 + pushed);
     assert_eq!(outlets.fill(), 1.0);
     outlets.shed_all();
     assert!(outlets.is_empty());
-    assert_eq!(outlets.counters().calls_waiting, 0);
+    assert_eq!(sum(&outlets).calls_waiting, 0);
 }
 
 #[test]
 fn what_is_discarded_is_counted_and_comes_back_at_once() {
     let discarder = Discarder::default();
     let column = discarder.column();
-    let mut outlets = Outlets::new(vec![Outlet::Discard(discarder)]);
+    let mut outlets = Outlets::new(vec![(0, Outlet::Discard(discarder))]);
     outlets.push(bundle(vec![1], 1));
     assert!(outlets.take_empty().is_some());
     assert!(outlets.is_empty());
     assert_eq!(outlets.fill(), 0.0);
-    assert_eq!(outlets.counters().calls_withheld, 3);
+    assert_eq!(sum(&outlets).calls_withheld, 3);
     assert_eq!(column.calls_withheld(), 3);
 }
 
@@ -239,9 +251,12 @@ fn a_sink_that_is_down_holds_up_neither_the_other_nor_the_stop() {
         &Proxies::default(),
     );
     let other = Discard::new("other".to_owned(), "a test".to_owned());
-    let sinks = Sinks(vec![Box::new(down), Box::new(other)]);
+    let sinks: [Box<dyn Sink>; 2] = [Box::new(down), Box::new(other)];
+    let placed = sinks.map(|sink| Placed { rule_set: 0, sink });
+    let sinks = Sinks(placed.into());
     let console = Console::new(Colour::Never, true);
-    let (mut outlets, running) = sinks.start(1, console).unwrap();
+    let (mut outlets, running) = sinks.start(1, 1, console).unwrap();
+    let outlets = &mut outlets[0];
     for id in 0..500 {
         outlets[0].push(bundle(vec![1; 100], id));
         outlets[0].send();
@@ -253,10 +268,10 @@ fn a_sink_that_is_down_holds_up_neither_the_other_nor_the_stop() {
         start.elapsed() < Duration::from_secs(20),
         "it waits for the sink that is down"
     );
-    let [down, other] = [0, 1].map(|sink: usize| monitors[sink].snapshot());
+    let [down, other] = [0, 1].map(|sink: usize| monitors[sink].1.snapshot());
     assert_eq!(other.calls_withheld, 1500);
     assert_eq!((down.name.as_str(), down.place), ("down", url));
-    let waiting = outlets[0].counters().calls_waiting;
+    let waiting = sum(&outlets[0]).calls_waiting;
     assert_eq!(down.calls_pushed + down.calls_shed + waiting, 1500);
     let counters = down.counters;
     assert_eq!((counters.calls_sent, down.calls_in_flight), (0, 0));

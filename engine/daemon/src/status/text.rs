@@ -8,7 +8,7 @@ use engine_core::http::Protocol;
 use engine_core::limits::OVERLOAD_BODY_BYTES;
 
 use super::{
-    Calls, Capture, Completeness, Killed, Output, Overload, Port, Spool, State, Status, Step,
+    Calls, Capture, Completeness, Killed, Output, Overload, Port, Sink, Spool, State, Status, Step,
     Uploads, UrlState, unread_protocols,
 };
 use crate::quantity::{bytes, clock, names, plural, spoken, thousands};
@@ -111,23 +111,15 @@ impl Capture {
                 self.reads
             ),
         );
-        let calls = &self.calls;
-        line(
-            text,
-            "calls",
-            format!(
-                "{} seen{} → {} sent · {} stopped · {} sampled out · {}{} · {} in flight     {}",
-                thousands(calls.seen),
-                calls.recovered_text(),
-                thousands(calls.sent),
-                thousands(calls.stopped),
-                thousands(calls.sampled),
-                calls.dropped_text(),
-                calls.spooled_text(" · "),
-                thousands(calls.in_flight),
-                calls.balance_text()
-            ),
-        );
+        let sinks = self.each_sink();
+        // Before what is of one sink, where there are several.
+        let named = |sink: &Sink, words: String| match sinks.len() {
+            1 => words,
+            _ => format!("{}: {words}", sink.name),
+        };
+        for sink in &sinks {
+            line(text, "calls", named(sink, sink.calls.render()));
+        }
         if let Some(halves) = self.half_calls() {
             line(text, "half", halves);
         }
@@ -172,17 +164,21 @@ impl Capture {
                 format!("{} · {}", overload.now(), overload.counted()),
             );
         }
-        line(text, "output", self.output.render());
-        for place in &self.output.urls {
-            line(text, "url", place.render());
-        }
-        if let Some(spool) = &self.output.spool {
-            line(text, "spool", spool.render());
-            if let Some(lifetime) = spool.lifetime.words() {
-                line(text, "lifetime", lifetime);
+        for sink in &sinks {
+            line(text, "output", named(sink, sink.output.render()));
+            for place in &sink.output.urls {
+                line(text, "url", named(sink, place.render()));
+            }
+            if let Some(spool) = &sink.output.spool {
+                line(text, "spool", named(sink, spool.render()));
+                if let Some(lifetime) = spool.lifetime.words() {
+                    line(text, "lifetime", named(sink, lifetime));
+                }
             }
         }
-        line(text, "rules", self.rules_text());
+        for sink in &sinks {
+            line(text, "rules", named(sink, sink.rules_text()));
+        }
         line(
             text,
             "memory",
@@ -201,6 +197,41 @@ impl Capture {
         }
     }
 
+    /// The summary at the end of a capture.
+    pub fn summary(&self, seconds: u64) -> String {
+        let mut text = format!("stopped after {}: ", spoken(seconds));
+        let sinks = self.each_sink();
+        let each = sinks.iter().map(|sink| match sinks.len() {
+            1 => sink.summary(),
+            _ => format!("to {}: {}", sink.name, sink.summary()),
+        });
+        text.push_str(&each.collect::<Vec<_>>().join("; "));
+        let halves: u64 = self.halves.values().sum();
+        if halves > 0 {
+            let _ = write!(text, ", {}", plural(halves, "half call"));
+        }
+        let _ = write!(
+            text,
+            ". {}, {} dropped in the ring",
+            plural(self.packets.received, "packet"),
+            thousands(self.packets.dropped),
+        );
+        if let Some(complete) = self.completeness.words() {
+            let _ = write!(text, ", {complete}");
+        }
+        let unbalanced = sinks.iter().find(|sink| sink.calls.unaccounted != 0);
+        let balance = unbalanced
+            .map_or(&self.calls, |sink| &sink.calls)
+            .balance_text();
+        let _ = write!(text, ". Ledger {balance}.");
+        if let Some(uploads) = self.uploads.words() {
+            let _ = write!(text, " Uploads of sniffers: {uploads}.");
+        }
+        text
+    }
+}
+
+impl Sink {
     /// `include default: 2 rules, 18 119 matches, none on line 3`.
     fn rules_text(&self) -> String {
         if self.rule_hits.is_empty() {
@@ -225,12 +256,11 @@ impl Capture {
         format!("{}: {count}, {matches}{none}", self.rules)
     }
 
-    /// The summary at the end of a capture.
-    pub fn summary(&self, seconds: u64) -> String {
+    /// What became of the calls, in the summary at the end of a capture.
+    fn summary(&self) -> String {
         let calls = &self.calls;
         let mut text = format!(
-            "stopped after {}: {} seen{}, ",
-            spoken(seconds),
+            "{} seen{}, ",
             plural(calls.seen, "call"),
             calls.recovered_text(),
         );
@@ -253,23 +283,6 @@ impl Capture {
         if calls.in_flight > 0 {
             let _ = write!(text, ", {} never delivered", thousands(calls.in_flight));
         }
-        let halves: u64 = self.halves.values().sum();
-        if halves > 0 {
-            let _ = write!(text, ", {}", plural(halves, "half call"));
-        }
-        let _ = write!(
-            text,
-            ". {}, {} dropped in the ring",
-            plural(self.packets.received, "packet"),
-            thousands(self.packets.dropped),
-        );
-        if let Some(complete) = self.completeness.words() {
-            let _ = write!(text, ", {complete}");
-        }
-        let _ = write!(text, ". Ledger {}.", calls.balance_text());
-        if let Some(uploads) = self.uploads.words() {
-            let _ = write!(text, " Uploads of sniffers: {uploads}.");
-        }
         text
     }
 }
@@ -291,11 +304,13 @@ impl Output {
         let state = match (self.up, &self.last_error) {
             (None, _) => "nothing sent yet".to_owned(),
             (Some(true), _) => match self.last_success_millis {
-                Some(millis) => format!(
-                    "up, last {} {:.1} s ago",
-                    self.last_code,
-                    millis as f64 / 1000.0
-                ),
+                Some(millis) => {
+                    let what = match self.last_code {
+                        0 => "write".to_owned(),
+                        code => code.to_string(),
+                    };
+                    format!("up, last {what} {:.1} s ago", millis as f64 / 1000.0)
+                }
                 None => "up".to_owned(),
             },
             (Some(false), Some(error)) => format!("DOWN: {error}"),
@@ -334,6 +349,21 @@ impl Spool {
 }
 
 impl Calls {
+    fn render(&self) -> String {
+        format!(
+            "{} seen{} → {} sent · {} stopped · {} sampled out · {}{} · {} in flight     {}",
+            thousands(self.seen),
+            self.recovered_text(),
+            thousands(self.sent),
+            thousands(self.stopped),
+            thousands(self.sampled),
+            self.dropped_text(),
+            self.spooled_text(" · "),
+            thousands(self.in_flight),
+            self.balance_text()
+        )
+    }
+
     /// `7 (queue_full 5, refused 2)`.
     pub fn dropped_text(&self) -> String {
         let reasons: Vec<String> = (self.dropped.iter().filter(|(_, count)| **count > 0))

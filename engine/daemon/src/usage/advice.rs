@@ -250,6 +250,7 @@ fn unknown_variables(text: &str) -> Vec<String> {
         .iter()
         .flat_map(|setting| setting.row().names())
         .collect();
+    let is_of_sink = |name: &str| ALL.iter().any(|setting| setting.row().is_family_of(name));
     let is_part =
         |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_';
     ["SNIFFER_", "USAGE_LOGGERS_", "APP_"]
@@ -257,6 +258,7 @@ fn unknown_variables(text: &str) -> Vec<String> {
         .flat_map(|prefix| words(text, prefix, is_part))
         .filter(|name| {
             !names.contains(name)
+                && !is_of_sink(name)
                 && !NO_SETTINGS.contains(name)
                 && !WITHOUT_EFFECT.iter().any(|(known, _)| known == name)
         })
