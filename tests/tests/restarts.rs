@@ -122,14 +122,19 @@ impl Place {
 
     /// A bucket of the totals on the page of metrics.
     fn bucket(&self, name: &str) -> Result<u64> {
+        self.total(&format!("bucket=\"{name}\""))
+    }
+
+    /// The totals with these labels.
+    fn total(&self, labels: &str) -> Result<u64> {
         let page = self
             .namespace
             .inside(|| request(METRICS, "GET", "/metrics", &[], b""))?;
         let page = String::from_utf8(page.body)?;
-        let start = format!("sniffer_lifetime_calls{{bucket=\"{name}\"}} ");
+        let start = format!("sniffer_lifetime_calls{{{labels}}} ");
         let value = page.lines().find_map(|line| line.strip_prefix(&start));
         Ok(value
-            .with_context(|| format!("no {name}: {page}"))?
+            .with_context(|| format!("no {labels}: {page}"))?
             .parse()?)
     }
 }
@@ -209,6 +214,50 @@ fn totals_balance_over_kills() -> Result<()> {
     assert_eq!(place.bucket("sent")?, 30);
     process.terminate(PATIENCE)?;
     assert_eq!(stored(&mut store)?, 30);
+    Ok(())
+}
+
+/// Each sink has a spool and totals of its own, from what became of the calls under its own rules.
+#[test]
+fn each_sink_has_totals_of_its_own() -> Result<()> {
+    let place = Place::new("each")?;
+    place.faults.set(Fault::Reset);
+    let near = format!("near=http://127.0.0.1:{PORT}/message");
+    let rules = "include debug\nallow_http_url\n/request_header:x-call-number/ stop_if /[5-9]/";
+    let settings = [
+        ("SNIFFER_SINKS", near.as_str()),
+        ("SNIFFER_SINK_NEAR_RULES", rules),
+    ];
+    let first = place.capture(&sniffer_path(), &settings)?;
+    place.call(0..10)?;
+    place.wait_for("/sinks/0/output/spool/calls", 10)?;
+    place.wait_for("/sinks/1/output/spool/calls", 5)?;
+    first.signal(Signal::SIGTERM)?;
+    first.end(PATIENCE)?;
+    let second = place.capture(&sniffer_path(), &settings)?;
+    place.call(4..6)?;
+    place.wait_for("/sinks/0/output/spool/calls", 12)?;
+    place.wait_for("/sinks/1/output/spool/calls", 6)?;
+    let capture = place.wait_for("/sinks/1/output/spool/lifetime/stopped", 6)?;
+    for (sink, stopped) in [("default", 0), ("near", 6)] {
+        let mut sinks = capture["sinks"].as_array().into_iter().flatten();
+        let found = sinks.find(|found| found["name"] == sink);
+        let lifetime = &found.context("no sink")?["output"]["spool"]["lifetime"];
+        let number = |name: &str| lifetime[name].as_u64();
+        assert_eq!(number("seen"), Some(12), "{sink}: {lifetime}");
+        for (name, expected) in [
+            ("processes", 2),
+            ("stopped", stopped),
+            ("killed", 0),
+            ("recovered", 0),
+        ] {
+            assert_eq!(number(name), Some(expected), "{sink} {name}: {lifetime}");
+        }
+        assert_eq!(lifetime["unaccounted"], 0, "{sink}: {lifetime}");
+        let labels = format!("sink=\"{sink}\",bucket=\"stopped\"");
+        assert_eq!(place.total(&labels)?, stopped);
+    }
+    kill(second)?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::config::command_line::ConfigFlags;
 use crate::config::manual;
-use crate::config::setting::{COMMANDS, Commands, Described, EVERY, Group};
+use crate::config::setting::{COMMANDS, Commands, Described, EVERY, Form, Group};
 use crate::config::settings::{ALL, Settings};
 use crate::config::value::{Source, Value};
 use crate::config::values::Values;
@@ -21,7 +21,7 @@ use crate::stdout::{print, print_json};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Shown {
     /// Its name in the environment.
-    pub name: &'static str,
+    pub name: String,
     /// Its value, or the default in words.
     pub value: String,
     /// `default`, `environment`, or `flag`.
@@ -74,32 +74,41 @@ pub fn rows(values: &Values, commands: Commands) -> Vec<Shown> {
     };
     let settings = Group::ALL.into_iter().flat_map(of_group);
     let settings = settings.filter(|setting| setting.row().commands & commands != 0);
-    settings.map(|setting| shown(*setting, values)).collect()
+    settings
+        .flat_map(|setting| shown(*setting, values))
+        .collect()
 }
 
-fn shown(setting: &dyn Described, values: &Values) -> Shown {
+/// The setting; one of a sink once for each sink that it was given for.
+fn shown(setting: &dyn Described, values: &Values) -> Vec<Shown> {
     let row = setting.row();
-    let (value, source, given_as) = match values.given(row) {
-        None => (manual::default(setting), "default", String::new()),
-        Some(given) => {
-            let source = match given.source {
-                Source::Flag => "flag",
-                Source::Environment => "environment",
-            };
-            (
-                without_query(&text_of(given)).into_owned(),
-                source,
-                given.name.clone(),
-            )
+    let given: Vec<(&str, &Value)> = match row.form {
+        Form::Named => values.of_family(row).collect(),
+        _ => {
+            let given = values.given(row).map(|value| (row.name, value));
+            given.into_iter().collect()
         }
     };
-    Shown {
-        name: row.name,
-        value,
-        source,
-        given_as,
-        group: row.group,
+    if given.is_empty() {
+        return vec![Shown {
+            name: row.name.to_owned(),
+            value: manual::default(setting),
+            source: "default",
+            given_as: String::new(),
+            group: row.group,
+        }];
     }
+    let each = given.into_iter().map(|(name, value)| Shown {
+        name: name.to_owned(),
+        value: without_query(&text_of(value)).into_owned(),
+        source: match value.source {
+            Source::Flag => "flag",
+            Source::Environment => "environment",
+        },
+        given_as: value.name.clone(),
+        group: row.group,
+    });
+    each.collect()
 }
 
 /// The text in one line.
@@ -123,7 +132,7 @@ fn table(rows: &[Shown]) -> String {
         let widths = rows.iter().map(|row| text(row).chars().count());
         widths.max().unwrap_or_default()
     };
-    let names = width(|row| row.name);
+    let names = width(|row| &row.name);
     let from = |row: &Shown| match row.source {
         "default" => "default".to_owned(),
         source => format!("{source} {}", row.given_as),
@@ -187,6 +196,20 @@ mod tests {
     }
 
     #[test]
+    fn a_setting_of_a_sink_is_shown_for_each_sink() {
+        let pairs = [
+            ("SNIFFER_SINK_A_RULES", "include strict"),
+            ("SNIFFER_SINK_B_2_RULES", "include debug"),
+        ];
+        check(&pairs, pairs[0].0, pairs[0].1, "environment");
+        check(&pairs, pairs[1].0, pairs[1].1, "environment");
+        let rows = rows(&values(&pairs), RUN);
+        assert!(rows.iter().all(|row| row.name != "SNIFFER_SINK_NAME_RULES"));
+        let default = "those of USAGE_LOGGERS_RULES";
+        check(&[], "SNIFFER_SINK_NAME_RULES", default, "default");
+    }
+
+    #[test]
     fn no_secret_is_shown() {
         const SECRET: &str = "hunter2";
         let url = format!("https://me:{SECRET}@lake.example/message?token={SECRET}");
@@ -195,6 +218,8 @@ mod tests {
             ("USAGE_LOGGERS_URL", &url),
             ("SNIFFER_HEADERS", &headers),
             ("SNIFFER_UI_TOKEN", SECRET),
+            ("SNIFFER_SINKS", &format!("a={url}\\nb={url}")),
+            ("SNIFFER_SINK_A_HEADERS", &headers),
         ]);
         let rows = rows(&all, Commands::MAX);
         let shown = format!("{rows:?}{}", table(&rows));
@@ -207,7 +232,7 @@ mod tests {
             rows.iter()
                 .filter(|row| row.source == "environment")
                 .count(),
-            3
+            5
         );
     }
 

@@ -210,8 +210,11 @@ fn http(
         .seeded(random::seed())
 }
 
+/// What the folder of the spool of a named sink begins with, so that no name is that of a file of the spool around it.
+const SPOOL_OF_SINK: &str = "sink-";
+
 /// The spool of a sink that posts; none for the store of this all-in-one, which keeps the calls itself. That of the capture
-/// URL is in the folder that was named, and that of another sink in a folder with its name below. They share the bound.
+/// URL is in the folder that was named, and that of another sink in a folder below. They share the bound.
 pub fn spool_config(config: &Capture, sink: &SinkConfig) -> Option<spool::Config> {
     let settings = &config.settings;
     let has_one = |sink: &&SinkConfig| {
@@ -226,7 +229,7 @@ pub fn spool_config(config: &Capture, sink: &SinkConfig) -> Option<spool::Config
     Some(spool::Config {
         folder: match sink.name.as_str() {
             DEFAULT => folder,
-            name => folder.join(name),
+            name => folder.join(format!("{SPOOL_OF_SINK}{name}")),
         },
         bounds: Bounds {
             bytes: (settings.spool_bytes / sharing.max(1)).max(SPOOL_BYTES_MIN) as u64,

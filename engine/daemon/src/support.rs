@@ -111,10 +111,9 @@ fn report(invocation: &Invocation) -> Value {
 
 /// A setting; of rules only how many lines they have.
 fn without_rules(setting: Shown) -> Shown {
-    if setting.name != row::rules().name
-        || setting.source == "default"
-        || setting.value.starts_with("file://")
-    {
+    let is_rules =
+        setting.name == row::rules().name || row::sink_rules().is_family_of(&setting.name);
+    if !is_rules || setting.source == "default" || setting.value.starts_with("file://") {
         return setting;
     }
     let lines = setting.value.split('⏎').count();
@@ -144,10 +143,23 @@ fn without_secrets(mut status: Status) -> Status {
         *text = words.collect::<Vec<_>>().join(" ");
     };
     if let Some(capture) = &mut status.capture {
-        for rule in &mut capture.rule_hits {
+        let of_sinks = capture.sinks.iter_mut();
+        let (hits, outputs): (Vec<_>, Vec<_>) = of_sinks
+            .map(|sink| (&mut sink.rule_hits, &mut sink.output))
+            .chain([(&mut capture.rule_hits, &mut capture.output)])
+            .unzip();
+        for rule in hits.into_iter().flatten() {
             rule.rule.clear();
         }
-        clean(&mut capture.output.url);
+        for output in outputs {
+            let places = output.urls.iter_mut();
+            let places =
+                places.flat_map(|place| Some(&mut place.url).into_iter().chain(&mut place.error));
+            let texts = places
+                .chain([&mut output.url])
+                .chain(&mut output.last_error);
+            texts.for_each(clean);
+        }
         clean(&mut capture.sentence);
     }
     if let Some(store) = &mut status.store {
@@ -199,7 +211,7 @@ fn first_lines(path: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{Capture, RuleHits, Warning};
+    use crate::status::{Capture, RuleHits, Sink, UrlState, Warning};
 
     #[test]
     fn a_status_is_passed_on_without_secrets() {
@@ -213,6 +225,18 @@ mod tests {
             rule: format!("/request_header:x/ stop_if /{SECRET}/"),
             verb: "stop_if".into(),
             hits: 4,
+        });
+        let mut output = capture.output.clone();
+        output.urls.push(UrlState {
+            url: output.url.clone(),
+            up: Some(false),
+            error: Some(output.url.clone()),
+        });
+        output.last_error = Some(format!("{} refuses connections", output.url));
+        capture.sinks.push(Sink {
+            rule_hits: capture.rule_hits.clone(),
+            output,
+            ..Sink::default()
         });
         let status = Status {
             capture: Some(capture),
