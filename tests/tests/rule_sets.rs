@@ -1,7 +1,7 @@
 //! Several rule sets at once: of each set the lines and counters are those that it has alone, whatever the others do.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
@@ -61,7 +61,7 @@ fn rules(texts: &[&str]) -> Vec<Arc<RuleSet>> {
 }
 
 /// Reads a file under all of these sets at once.
-fn together(path: &PathBuf, texts: &[&str], policy: ShedPolicy) -> Result<Vec<Outcome>> {
+fn together(path: &Path, texts: &[&str], policy: ShedPolicy) -> Result<Vec<Outcome>> {
     let (config, policy) = config(policy);
     let sets = rules(texts).into_iter();
     let sets = sets.map(|rules| (rules, Lines::default())).collect();
@@ -94,7 +94,7 @@ fn together(path: &PathBuf, texts: &[&str], policy: ShedPolicy) -> Result<Vec<Ou
 }
 
 /// Reads it under one set alone.
-fn alone(path: &PathBuf, text: &str, policy: ShedPolicy) -> Result<Outcome> {
+fn alone(path: &Path, text: &str, policy: ShedPolicy) -> Result<Outcome> {
     let (config, policy) = config(policy);
     let rules = rules(&[text]).remove(0);
     let mut pipeline = Pipeline::new(&config, rules, Lines::default());
@@ -115,7 +115,7 @@ fn alone(path: &PathBuf, text: &str, policy: ShedPolicy) -> Result<Outcome> {
     })
 }
 
-fn feed(path: &PathBuf, mut to: impl FnMut(&engine_core::decap::Frame<'_>)) -> Result<Timestamp> {
+fn feed(path: &Path, mut to: impl FnMut(&engine_core::decap::Frame<'_>)) -> Result<Timestamp> {
     let mut file = CaptureFile::open(path.to_str().context("a plain name")?)?;
     let mut last = Timestamp::ZERO;
     while let Some(frame) = file.next()? {

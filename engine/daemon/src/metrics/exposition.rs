@@ -3,19 +3,20 @@
 //! Each counter of each stage is one series a shard, under a name of `families` or under its own; the
 //! doc comment of the counter is its help. Labels are reasons, numbers and the program's own words.
 
-mod lifetime;
+mod sinks;
+mod text;
 
-use std::fmt::{self, Display, Write as _};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::fmt::Display;
+use std::time::SystemTime;
 
 use engine_core::uploads::SenderTable;
 
-use self::lifetime::lifetime;
+use self::sinks::{lifetime, output};
+use self::text::{Text, seconds};
 use super::families::{self, Pool, Series};
 use crate::counters::Stages;
 use crate::process::Process;
-use crate::sink::spool;
-use crate::sink::stats::{Snapshot, Times};
+use crate::sink::stats::Snapshot;
 use crate::status::{Calls, Completeness, Killed, RuleHits};
 
 /// What is shown, read at one moment.
@@ -61,55 +62,6 @@ pub fn page(moment: &Moment) -> String {
     stages(&mut page, &moment.shards);
     process(&mut page, &moment.process);
     page.0
-}
-
-/// The page while it is written.
-#[derive(Default)]
-struct Text(String);
-
-impl Text {
-    /// Starts a metric; its name shows whether it is a counter or a gauge.
-    fn metric(&mut self, name: &str, help: &str) {
-        let kind = if name.ends_with("_total") {
-            "counter"
-        } else {
-            "gauge"
-        };
-        self.head(name, kind, help);
-    }
-
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        let help = help.trim().replace('\\', "\\\\").replace('\n', " ");
-        self.put(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &dyn Display)], value: impl Display) {
-        self.0.push_str(name);
-        for (number, (label, text)) in labels.iter().enumerate() {
-            self.0.push(if number == 0 { '{' } else { ',' });
-            let text = text.to_string();
-            let text = text
-                .replace('\\', "\\\\")
-                .replace('"', "\\\"")
-                .replace('\n', "\\n");
-            self.put(format_args!("{label}=\"{text}\""));
-        }
-        if !labels.is_empty() {
-            self.0.push('}');
-        }
-        self.put(format_args!(" {value}\n"));
-    }
-
-    /// A metric of one series.
-    fn single(&mut self, name: &str, help: &str, value: impl Display) {
-        self.metric(name, help);
-        self.sample(name, &[], value);
-    }
-
-    fn put(&mut self, text: fmt::Arguments<'_>) {
-        // Writing to a string does not fail.
-        let _ = self.0.write_fmt(text);
-    }
 }
 
 /// Adds the clients of the metrics port that were given up.
@@ -305,223 +257,6 @@ fn rules(page: &mut Text, moment: &Moment) {
     page.sample(RELOADS, &[("result", &"failed")], moment.reloads.1);
 }
 
-/// What the sinks that deliver have done. A label names the sink where there are several.
-fn output(page: &mut Text, sinks: &[Snapshot]) {
-    let sinks = Sinks {
-        is_one: sinks.len() == 1,
-        all: sinks.iter().filter(|sink| sink.detail.is_some()).collect(),
-    };
-    if sinks.all.is_empty() {
-        return;
-    }
-    of_their_kinds(page, &sinks);
-    for (name, help, count) in [
-        (
-            "sniffer_output_bundles_sent_total",
-            "Bundles that the destination acknowledged.",
-            (|sink| sink.counters.bundles_sent) as fn(&Snapshot) -> u64,
-        ),
-        (
-            "sniffer_output_sent_bytes_total",
-            "Bytes of their bodies as sent.",
-            |sink| sink.counters.bytes_sent,
-        ),
-        (
-            "sniffer_output_up",
-            "Whether the last try succeeded, or none was made yet.",
-            |sink| u64::from(!sink.down),
-        ),
-        (
-            "sniffer_output_queue_bundles",
-            "Bundles that wait for delivery or are on their way.",
-            |sink| sink.counters.bundles_queued,
-        ),
-        ("sniffer_output_queue_calls", "Calls in them.", |sink| {
-            sink.counters.calls_queued
-        }),
-        (
-            "sniffer_output_queue_bytes",
-            "Bytes of their bodies.",
-            |sink| sink.counters.bytes_queued,
-        ),
-    ] {
-        sinks.each(page, name, help, |sink| Some(count(sink)));
-    }
-    sinks.each(
-        page,
-        "sniffer_output_oldest_seconds",
-        "How long the oldest of them has waited.",
-        |sink| Some(oldest(sink).as_secs_f64()),
-    );
-    sinks.each(
-        page,
-        "sniffer_output_last_success_timestamp_seconds",
-        "When a bundle was last acknowledged, in seconds since 1970.",
-        |sink| sink.last_success.map(seconds),
-    );
-    delivery(page, &sinks);
-    spool(page, &sinks);
-}
-
-/// Name and help of a metric, and its value.
-type SpoolRow = (&'static str, &'static str, fn(&spool::Snapshot) -> u64);
-
-/// What is on disk, of the sinks that have a spool.
-fn spool(page: &mut Text, sinks: &Sinks<'_>) {
-    let rows: [SpoolRow; 10] = [
-        (
-            "sniffer_spool_bytes",
-            "Bytes of the files of the spool.",
-            |spool| spool.totals.bytes,
-        ),
-        (
-            "sniffer_spool_segments",
-            "Spool segments, of two files each.",
-            |spool| spool.totals.segments,
-        ),
-        (
-            "sniffer_spool_calls",
-            "Calls in the spool that are not delivered, those that are in memory as well included.",
-            |spool| spool.totals.calls,
-        ),
-        (
-            "sniffer_spool_held_calls",
-            "Of these, calls that are held because the rules have changed.",
-            |spool| spool.totals.held_calls,
-        ),
-        (
-            "sniffer_spool_written_bytes_total",
-            "Bytes written.",
-            |spool| spool.written_bytes,
-        ),
-        (
-            "sniffer_spool_failed_writes_total",
-            "Writes that failed.",
-            |spool| spool.failed_writes,
-        ),
-        (
-            "sniffer_spool_syncs_total",
-            "Times that written bundles were synced to the disk.",
-            |spool| spool.syncs,
-        ),
-        (
-            "sniffer_spool_failing",
-            "1 while bundles cannot be written, and are kept in memory only.",
-            |spool| u64::from(!spool.trouble.is_empty()),
-        ),
-        (
-            "sniffer_spool_damaged_calls_total",
-            "Calls of earlier processes that cannot be read.",
-            |spool| spool.damage.calls,
-        ),
-        (
-            "sniffer_spool_unknown_calls_total",
-            "Calls of earlier processes without a record: whether they were delivered is unknown.",
-            |spool| spool.damage.unknown,
-        ),
-    ];
-    if sinks.all.iter().any(|sink| sink.spool.is_some()) {
-        for (name, help, count) in rows {
-            sinks.each(page, name, help, |sink| sink.spool.as_ref().map(count));
-        }
-    }
-}
-
-/// The metrics that only one kind of sink has.
-fn of_their_kinds(page: &mut Text, sinks: &Sinks<'_>) {
-    let all = || (sinks.all.iter()).flat_map(|sink| Some((*sink, sink.detail.as_ref()?)));
-    let mut done = Vec::new();
-    for metric in all().flat_map(|(_, detail)| &detail.metrics) {
-        if done.contains(&metric.name) {
-            continue;
-        }
-        done.push(metric.name);
-        page.metric(metric.name, metric.help);
-        for (sink, detail) in all() {
-            let same = detail
-                .metrics
-                .iter()
-                .filter(|other| other.name == metric.name);
-            for (text, count) in same.flat_map(|metric| &metric.samples) {
-                let mut labels = sinks.labels(sink);
-                if !metric.label.is_empty() {
-                    labels.push((metric.label, text));
-                }
-                page.sample(metric.name, &labels, count);
-            }
-        }
-    }
-}
-
-/// Those that a part of the page is about.
-struct Sinks<'a> {
-    all: Vec<&'a Snapshot>,
-    /// There is no other sink, whether it delivers or not.
-    is_one: bool,
-}
-
-impl Sinks<'_> {
-    fn labels<'s>(&self, sink: &'s Snapshot) -> Vec<(&'s str, &'s dyn Display)> {
-        match self.is_one {
-            true => Vec::new(),
-            false => vec![("sink", &sink.name)],
-        }
-    }
-
-    /// A metric of one sample for each sink that has a value.
-    fn each<T: Display>(
-        &self,
-        page: &mut Text,
-        name: &str,
-        help: &str,
-        value: impl Fn(&Snapshot) -> Option<T>,
-    ) {
-        let values: Vec<_> = (self.all.iter())
-            .filter_map(|sink| Some((*sink, value(sink)?)))
-            .collect();
-        if !values.is_empty() {
-            page.metric(name, help);
-        }
-        for (sink, value) in values {
-            page.sample(name, &self.labels(sink), value);
-        }
-    }
-}
-
-/// The age of the oldest bundle that waits.
-fn oldest(sink: &Snapshot) -> Duration {
-    let age = sink
-        .oldest
-        .and_then(|since| SystemTime::now().duration_since(since).ok());
-    age.unwrap_or_default()
-}
-
-fn delivery(page: &mut Text, sinks: &Sinks<'_>) {
-    const NAME: &str = "sniffer_output_delivery_seconds";
-    page.head(
-        NAME,
-        "histogram",
-        "From a closed bundle in the uploader's hands to its acknowledgement, all tries together.",
-    );
-    for sink in &sinks.all {
-        let times = &sink.delivery;
-        let bucket = format!("{NAME}_bucket");
-        let mut sum = 0;
-        for (edge, count) in Times::EDGES.iter().zip(times.counts) {
-            sum += count;
-            let mut labels = sinks.labels(sink);
-            labels.push(("le", edge));
-            page.sample(&bucket, &labels, sum);
-        }
-        let all: u64 = times.counts.iter().sum();
-        let labels = sinks.labels(sink);
-        let last = [&labels[..], &[("le", &"+Inf")]].concat();
-        page.sample(&bucket, &last, all);
-        page.sample(&format!("{NAME}_sum"), &labels, times.total.as_secs_f64());
-        page.sample(&format!("{NAME}_count"), &labels, all);
-    }
-}
-
 fn memory(page: &mut Text, moment: &Moment) {
     const NAME: &str = "sniffer_memory_bytes";
     page.metric(
@@ -592,16 +327,10 @@ fn process(page: &mut Text, process: &Process) {
     }
 }
 
-fn seconds(at: SystemTime) -> f64 {
-    at.duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs_f64()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::stats::{Detail, Metric};
+    use crate::sink::stats::{Detail, Metric, Times};
 
     #[test]
     fn labels_and_help_are_escaped() {
