@@ -13,11 +13,13 @@ use super::kind::Sink;
 use super::outbox::{Inboxes, Outbox, outboxes};
 use super::outlet::{Discarder, Outlet, Outlets};
 use super::shared::Lease;
+use super::stats::Detail;
+use super::writing::{self, Target, Write};
 use super::{Placed, Sinks};
 use crate::capture_url::CaptureUrls;
 use crate::config::Proxies;
 use crate::counters::OutletCounters;
-use crate::diagnostic::{Colour, Console};
+use crate::diagnostic::{Code, Colour, Console};
 
 /// The ends of `count` sinks at one shard, and the sinks' own.
 fn sinks(count: usize) -> (Outlets, Vec<Inboxes>) {
@@ -276,4 +278,46 @@ fn a_sink_that_is_down_holds_up_neither_the_other_nor_the_stop() {
     let counters = down.counters;
     assert_eq!((counters.calls_sent, down.calls_in_flight), (0, 0));
     assert_eq!(counters.calls_dropped(), down.calls_pushed);
+}
+
+/// A target that takes nothing, and of which nobody hears when it would.
+struct Stuck;
+
+impl Target for Stuck {
+    fn write(&mut self, _lines: &[u8], _calls: u64, _now: Instant) -> Write {
+        Write::Blocked
+    }
+}
+
+#[test]
+fn a_second_deadline_ends_a_sink_whose_reader_reads_nothing() {
+    let config = writing::Config {
+        name: "stuck".to_owned(),
+        place: "stuck".to_owned(),
+        description: String::new(),
+        code: Code::W058,
+        bundles_max: 10,
+        bytes_max: 1 << 20,
+    };
+    let console = Console::new(Colour::Never, true);
+    let mut started = writing::start(config, Stuck, Detail::default, 1, console).unwrap();
+    let mut outlets = Outlets::new(vec![(0, started.outlets.remove(0))]);
+    outlets.push(bundle(b"line\n".to_vec(), 1));
+    outlets.send();
+    let mut running = started.running;
+    let monitor = running.monitor();
+    let begun = Instant::now();
+    running.begin_stop(begun + Duration::from_hours(1));
+    // It has taken the bundle, and has seen the first order.
+    while monitor.snapshot().calls_in_flight == 0 || begun.elapsed() < Duration::from_millis(50) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(!running.has_ended(), "there is an hour to wait");
+    running.begin_stop(Instant::now());
+    running.wait();
+    let counters = monitor.snapshot().counters;
+    assert_eq!(
+        (counters.calls_sent, counters.calls_dropped_shutdown),
+        (0, 3)
+    );
 }
