@@ -138,7 +138,7 @@ fn one_try() {
         "reader" => Plan::reader(std::slice::from_ref(&file), false),
         "resolver" => Plan::resolver(),
         "connector" => Plan::connector(),
-        "rules" => Plan::files(&[file.clone()]),
+        "rules" => Plan::files(std::slice::from_ref(&file)),
         _ => panic!("{role}"),
     };
     let mut before = Before::open();
