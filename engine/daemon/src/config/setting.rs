@@ -178,7 +178,7 @@ impl Row {
         std::iter::once(self.name).chain(self.aliases.iter().copied())
     }
 
-    /// The name in the environment of this setting of one sink, where [`SINK`] stands for the name of the sink.
+    /// The name in the environment of this setting of one sink, where `SINK` stands for the name of the sink.
     pub fn name_of(&self, sink: &str) -> String {
         let sink = sink.to_ascii_uppercase().replace('-', "_");
         self.name.replacen(SINK, &format!("_{sink}_"), 1)

@@ -398,7 +398,7 @@ settings! {
         .flag("tls-server-name", "NAME")
         .of(Delivery, DELIVERING);
 
-    /// Forward proxy to the capture URL: http://[USER:PASSWORD@]HOST:PORT, or off.
+    /// Forward proxy to the capture URL: http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, or off.
     ///
     /// By default it is that of HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, in lower or upper case, for capture URLs on other
     /// machines that NO_PROXY does not except. One that is given here is for every capture URL but Unix sockets. The

@@ -126,6 +126,7 @@ fn documents() -> Vec<Text> {
 }
 
 /// The string literals of the program outside of its tests: messages, help, explanations. Doc comments are the help of options.
+/// Those of `curl.rs` are options of curl.
 fn messages() -> Vec<Text> {
     let root = repository();
     let mut folders = vec![root.join("engine/daemon/src"), root.join("store/src")];
@@ -138,7 +139,8 @@ fn messages() -> Vec<Text> {
                 if name != "tests" {
                     folders.push(path);
                 }
-            } else if name.ends_with(".rs") && !matches!(name, "tests.rs" | "advice.rs") {
+            } else if name.ends_with(".rs") && !matches!(name, "tests.rs" | "advice.rs" | "curl.rs")
+            {
                 let source = std::fs::read_to_string(&path).unwrap();
                 let place = path.strip_prefix(&root).unwrap().display().to_string();
                 texts.extend(literals(&source).into_iter().map(|text| Text {
