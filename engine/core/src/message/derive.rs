@@ -176,10 +176,14 @@ pub(super) fn of_body(draft: &mut Draft, side: Side, content: &[u8]) -> bool {
     let Some(kind) = draft.state.operation else {
         return false;
     };
-    if draft.state.status != 200 || draft.response_body.state.has_gap {
+    let body = &draft.response_body;
+    let is_events = body.observer.is_some();
+    // The events before the end of a stream that was cut are whole: clients leave once they have their answer.
+    let is_whole = !body.state.has_gap || (is_events && body.state.missing == 0);
+    if draft.state.status != 200 || !is_whole {
         return false;
     }
-    let errors = if draft.response_body.observer.is_some() {
+    let errors = if is_events {
         operation::errors_of_events(kind, content)
     } else {
         operation::errors(kind, content)

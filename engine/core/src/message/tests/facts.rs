@@ -521,3 +521,31 @@ fn a_line_of_facts_alone_is_empty() {
         None
     );
 }
+
+/// A client that has its answer leaves before the stream ends: the events that came count all the same.
+#[test]
+fn errors_in_a_stream_that_was_cut() {
+    let shown = |response: &str| {
+        let mut writer = writer(
+            "include debug",
+            Config {
+                annotate: true,
+                ..config()
+            },
+        );
+        let (request, response) = exchange(MCP, response);
+        play(&mut writer, &request, &response, 1_000_000, 5, 3);
+        let details = pairs(&writer.output().0[0].0);
+        let value = value_of(&details, "custom_field:application_errors");
+        (
+            value.map(str::to_owned),
+            writer.counters().calls_application_errors,
+        )
+    };
+    let cut = |text: &str| text.replacen("\n\n", "\nContent-Length: 9999\n\n", 1);
+    assert_eq!(shown(MCP_EVENTS), (Some("2".into()), 1));
+    assert_eq!(shown(&cut(MCP_EVENTS)), (Some("2".into()), 1));
+    // Of a document all is needed.
+    assert_eq!(shown(JSON_RPC_ANSWER).1, 1);
+    assert_eq!(shown(&cut(JSON_RPC_ANSWER)), (None, 0));
+}
