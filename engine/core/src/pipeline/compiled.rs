@@ -1,7 +1,7 @@
 //! Pipelines whose hot functions are compiled in this crate.
 //!
-//! [`Pipeline`] is generic, so whoever names it compiles the whole path of a frame again, with the settings of the own
-//! crate. The program optimizes its other code for size: it uses these two types instead.
+//! [`Pipeline`] is generic, so whoever names it compiles the whole path of a frame again. The program uses these two types
+//! instead, which are compiled once, with the settings of this crate.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
