@@ -8,6 +8,7 @@ pub mod capture;
 pub mod captures;
 pub mod clients;
 pub mod clock;
+pub mod disk;
 pub mod engine;
 pub mod faults;
 pub mod haproxy;

@@ -9,7 +9,6 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::capture::Capture;
+use tests::disk::Disk;
 use tests::http::request;
 use tests::network::Namespace;
 use tests::nginx::Nginx;
@@ -48,20 +48,24 @@ impl Dice {
 }
 
 /// A small file system of memory for the spool.
-struct Disk(TempDir);
+struct SpoolDisk {
+    // Unmounted before its folder is removed.
+    _mount: Disk,
+    folder: TempDir,
+}
 
-impl Disk {
+impl SpoolDisk {
     fn mount() -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let options = format!("size={DISK},mode=700");
-        run(Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(folder.path()))?;
-        Ok(Self(folder))
+        let mount = Disk::mount(folder.path(), DISK)?;
+        Ok(Self {
+            _mount: mount,
+            folder,
+        })
     }
 
     fn path(&self) -> &Path {
-        self.0.path()
+        self.folder.path()
     }
 
     /// Takes all space, or gives it back.
@@ -109,12 +113,6 @@ impl Disk {
     }
 }
 
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = run(Command::new("umount").arg("-l").arg(self.path()));
-    }
-}
-
 /// What a process said of itself when it was last asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Account {
@@ -156,7 +154,7 @@ impl Account {
 struct Chaos<'a> {
     namespace: &'a Namespace,
     collector: Collector,
-    disk: Disk,
+    disk: SpoolDisk,
     dice: Dice,
     /// Calls that were made.
     made: u64,
@@ -339,7 +337,7 @@ fn whatever_happens_each_call_is_delivered_once_or_accounted_for() -> Result<()>
     let mut chaos = Chaos {
         namespace: &namespace,
         collector: Collector::serve(listener)?,
-        disk: Disk::mount()?,
+        disk: SpoolDisk::mount()?,
         dice: Dice(seed),
         made: 0,
         made_now: 0,

@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use bench::collect::{Behaviour, Collector};
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::capture::Capture;
+use tests::disk::Disk;
 use tests::network::Namespace;
 use tests::nginx::{Nginx, curl};
-use tests::process::{PATIENCE, eventually, run};
+use tests::process::{PATIENCE, eventually};
 
 const RULES: &str = "include debug\nallow_http_url";
 
@@ -351,25 +351,6 @@ fn files_rotate_under_load_and_have_every_call_once() -> Result<()> {
         ensure!((5..=20).contains(&files), "{files} files");
     }
     Ok(())
-}
-
-/// A small file system of memory, until it is dropped.
-struct Disk<'a>(&'a Path);
-
-impl<'a> Disk<'a> {
-    fn mount(at: &'a Path, size: &str) -> Result<Self> {
-        let options = format!("size={size},mode=700");
-        run(Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(at))?;
-        Ok(Self(at))
-    }
-}
-
-impl Drop for Disk<'_> {
-    fn drop(&mut self) {
-        let _ = run(Command::new("umount").arg("-l").arg(self.0));
-    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::capture::Capture;
+use tests::disk::Disk;
 use tests::network::Namespace;
 use tests::nginx::{Nginx, curl};
 use tests::process::{Ended, PATIENCE, Running, eventually, run};
@@ -255,25 +256,6 @@ fn what_was_captured_under_other_rules_waits_for_a_person() -> Result<()> {
     assert_eq!(discarded.stdout, "4 calls discarded\n");
     assert_eq!(segments(&place.spool())?, Vec::<String>::new());
     Ok(())
-}
-
-/// A small file system of memory, until it is dropped.
-struct Disk<'a>(&'a Path);
-
-impl<'a> Disk<'a> {
-    fn mount(at: &'a Path, size: &str) -> Result<Self> {
-        let options = format!("size={size},mode=700");
-        run(Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(at))?;
-        Ok(Self(at))
-    }
-}
-
-impl Drop for Disk<'_> {
-    fn drop(&mut self) {
-        let _ = run(Command::new("umount").arg("-l").arg(self.0));
-    }
 }
 
 #[test]

@@ -1,0 +1,28 @@
+//! A disk that is soon full.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::process::run;
+
+/// A small file system of memory, until it is dropped.
+pub struct Disk(PathBuf);
+
+impl Disk {
+    /// Mounts one of that size, such as `64k`, on a folder. Its mode is 700.
+    pub fn mount(at: &Path, size: &str) -> Result<Self> {
+        let options = format!("size={size},mode=700");
+        run(Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(at))?;
+        Ok(Self(at.to_owned()))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = run(Command::new("umount").arg("-l").arg(&self.0));
+    }
+}
