@@ -17,7 +17,7 @@ const SECTIONS: [(&str, &str); 3] = [
     ("## The engine", "engine/core/src/limits.rs"),
     (
         "## The program around the engine",
-        "engine/daemon/src/limits.rs",
+        "engine/base/src/limits.rs",
     ),
 ];
 

@@ -15,8 +15,8 @@ const CORE_ORDER: [&str; 15] = [
     "rules", "ndjson", "message", "bundle", "pipeline",
 ];
 
-/// In `engine/daemon` as well; `ARCHITECTURE.md` describes them.
-const DAEMON_ORDER: [&str; 37] = [
+/// In `engine/base` as well; `ARCHITECTURE.md` describes them.
+const BASE_ORDER: [&str; 19] = [
     "limits",
     "quantity",
     "diagnostic",
@@ -29,7 +29,6 @@ const DAEMON_ORDER: [&str; 37] = [
     "stdout",
     "counters",
     "capture_url",
-    "capture_file",
     "config",
     "invocation",
     "pipeline",
@@ -37,9 +36,14 @@ const DAEMON_ORDER: [&str; 37] = [
     "delegate",
     "status",
     "control",
-    "sink",
+];
+
+/// In `engine/io`.
+const IO_ORDER: [&str; 3] = ["capture_file", "sink", "capture"];
+
+/// In `engine/daemon`.
+const DAEMON_ORDER: [&str; 15] = [
     "metrics",
-    "capture",
     "report",
     "run",
     "read",
@@ -236,7 +240,9 @@ fn core_modules_use_only_what_stands_to_their_left() {
 }
 
 #[test]
-fn modules_of_the_daemon_use_only_what_stands_to_their_left() {
+fn modules_of_the_program_use_only_what_stands_to_their_left() {
+    check_order("engine/base/src", &BASE_ORDER);
+    check_order("engine/io/src", &IO_ORDER);
     check_order("engine/daemon/src", &DAEMON_ORDER);
 }
 

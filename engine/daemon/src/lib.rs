@@ -7,45 +7,29 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub use engine_base::{
+    capture_url, clock, config, control, counters, delegate, descriptors, diagnostic, invocation,
+    limits, pipeline, process, quantity, random, sandbox, signals, status, stdout, supervised,
+};
+pub use engine_io::{capture, capture_file, sink};
+
 use config::command_line::{Cli, Command, RulesCommand};
 use control::Request;
 use diagnostic::{Code, Console, Diagnostic, Exit};
 use invocation::Invocation;
 
-pub mod capture;
-pub mod capture_file;
-pub mod capture_url;
 pub mod check;
 pub mod client;
-pub mod clock;
-pub mod config;
-pub mod control;
-pub mod counters;
-pub mod delegate;
 pub mod demo;
-pub mod descriptors;
-pub mod diagnostic;
-pub mod invocation;
-pub mod limits;
 pub mod metrics;
-pub mod pipeline;
-pub mod process;
-pub mod quantity;
-pub mod random;
 pub mod read;
 pub mod report;
 pub mod rules_command;
 pub mod run;
-pub mod sandbox;
 pub mod settings_command;
-mod signals;
-pub mod sink;
 pub mod spool_command;
-pub mod status;
-pub mod stdout;
 pub mod store_client;
 pub mod store_process;
-pub mod supervised;
 pub mod supervisor;
 pub mod support;
 pub mod usage;

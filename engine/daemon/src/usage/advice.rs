@@ -129,7 +129,13 @@ fn documents() -> Vec<Text> {
 /// Those of `curl.rs` are options of curl.
 fn messages() -> Vec<Text> {
     let root = repository();
-    let mut folders = vec![root.join("engine/daemon/src"), root.join("store/src")];
+    let programs = [
+        "engine/base/src",
+        "engine/io/src",
+        "engine/daemon/src",
+        "store/src",
+    ];
+    let mut folders: Vec<_> = programs.map(|folder| root.join(folder)).into();
     let mut texts = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {

@@ -14,6 +14,7 @@ impl RuleCells {
     }
 
     /// Publishes what the owning shard has counted.
+    #[inline]
     pub fn store(&self, matches: &[u64]) {
         for (cell, count) in self.0.iter().zip(matches) {
             cell.store(*count, Ordering::Relaxed);

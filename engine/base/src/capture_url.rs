@@ -261,13 +261,13 @@ impl CaptureUrl {
     }
 
     /// Scheme, host and port in front of the path, as a request to a forward proxy has them (RFC 9112 section 3.2.2).
-    pub(super) fn absolute(&self) -> String {
+    pub fn absolute(&self) -> String {
         let scheme = if self.https { "https" } else { "http" };
         format!("{scheme}://{}{}", self.authority(), self.path_and_query)
     }
 
     /// The value of the `Host` header: the port only where it is not the scheme's own.
-    pub(super) fn host_header(&self) -> Option<HeaderValue> {
+    pub fn host_header(&self) -> Option<HeaderValue> {
         let host = match (self.https, self.port) {
             _ if self.socket.is_some() => self.host.clone(),
             (false, 80) | (true, 443) => self.bracketed(),

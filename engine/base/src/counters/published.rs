@@ -142,6 +142,7 @@ impl Default for Published {
 
 impl Published {
     /// Publishes one moment. Only the owning shard calls this.
+    #[inline]
     pub fn store(&self, stages: &Stages, tables: Tables<'_>) {
         let ports = tables.ports.rows().iter();
         let ports = ports.flat_map(|row| std::iter::once(row.port.into()).chain(row.flows));
@@ -184,6 +185,7 @@ impl Published {
     }
 
     /// A number that grows with each moment that is published.
+    #[inline]
     pub fn beat(&self) -> u64 {
         self.version.load(Ordering::Relaxed)
     }
@@ -279,6 +281,7 @@ impl Published {
 }
 
 /// The cells of the counters, and those of each table.
+#[inline]
 fn parts<T>(cells: &[T]) -> [&[T]; TABLES.len() + 1] {
     let (counters, mut rest) = cells.split_at(cells.len() - TABLES.iter().sum::<usize>());
     let mut parts = [counters; TABLES.len() + 1];
@@ -288,6 +291,7 @@ fn parts<T>(cells: &[T]) -> [&[T]; TABLES.len() + 1] {
     parts
 }
 
+#[inline]
 fn put(cells: &[AtomicU64], values: impl Iterator<Item = u64>) {
     for (cell, value) in cells.iter().zip(values) {
         cell.store(value, Ordering::Relaxed);

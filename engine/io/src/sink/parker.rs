@@ -3,7 +3,7 @@
 //! The sleeper announces that it is about to sleep, looks for work once more, and sleeps; a thread that made work and
 //! finds it asleep wakes it by an eventfd. So a busy sleeper costs the other one load, and an idle one a system call.
 //!
-//! `engine/daemon/tests/wake_up.rs` takes this file through all orders in which threads and memory may do that.
+//! `engine/io/tests/wake_up.rs` takes this file through all orders in which threads and memory may do that.
 
 use std::io;
 

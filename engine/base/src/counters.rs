@@ -92,6 +92,7 @@ macro_rules! stages {
                 &[$((stringify!($stage), <$counters>::FIELDS),)*];
 
             /// The values of all cells, in the order of [`Self::cells`].
+            #[inline]
             pub fn values(&self) -> impl Iterator<Item = u64> + use<> {
                 std::iter::empty()$(.chain(self.$stage.values()))*
             }
@@ -141,6 +142,7 @@ pub struct Cell {
 
 impl Stages {
     /// Of one pipeline, and of the shard around it.
+    #[inline]
     pub fn new(ledger: &Ledger, shard: &ShardCounters) -> Self {
         let Ledger {
             decap,

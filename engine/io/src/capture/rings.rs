@@ -317,7 +317,8 @@ fn how_to_get_the_capability(here: Place) -> String {
     lines.map(|(_, line)| line).join("\n")
 }
 
-pub(crate) fn cannot_open(name: &str, error: &OpenError) -> Diagnostic {
+/// The diagnostic for a ring that cannot be opened on an interface.
+pub fn cannot_open(name: &str, error: &OpenError) -> Diagnostic {
     match error {
         OpenError::NoCapability if process::has_no_new_privileges() && !config::is_root() => Diagnostic::new(
             Code::E011,

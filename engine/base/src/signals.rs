@@ -10,7 +10,7 @@ use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 /// Sends an event for each signal that ends, reloads or requests the status, until there is no receiver.
-pub(crate) fn watch<E: Send + 'static>(
+pub fn watch<E: Send + 'static>(
     events: Sender<E>,
     event: impl Fn(i32) -> E + Send + 'static,
 ) -> io::Result<()> {
@@ -29,7 +29,7 @@ pub(crate) fn watch<E: Send + 'static>(
 }
 
 /// SIGTERM, SIGINT and SIGHUP do nothing from now on.
-pub(crate) fn ignore() -> io::Result<()> {
+pub fn ignore() -> io::Result<()> {
     for signal in [SIGTERM, SIGINT, SIGHUP] {
         flag::register(signal, Arc::default())?;
     }
@@ -37,7 +37,7 @@ pub(crate) fn ignore() -> io::Result<()> {
 }
 
 /// A flag that the first SIGINT or SIGTERM sets; the second one ends the process.
-pub(crate) fn stop_flag() -> io::Result<Arc<AtomicBool>> {
+pub fn stop_flag() -> io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         flag::register_conditional_default(signal, Arc::clone(&stop))?;

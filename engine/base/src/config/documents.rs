@@ -1,5 +1,5 @@
 //! The tables of settings in README.md and docs/settings.md, and the test that they are what the table of settings gives.
-//! `UPDATE_DOCUMENTS=1 cargo test -p sniffer documents` writes them anew.
+//! `UPDATE_DOCUMENTS=1 cargo test -p engine-base documents` writes them anew.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ const COLUMNS: usize = 120;
 
 /// What stands before and after the table in the README.
 const MARKS: [&str; 2] = [
-    "<!-- Written from engine/daemon/src/config/settings.rs; see docs/settings.md. -->\n\n",
+    "<!-- Written from engine/base/src/config/settings.rs; see docs/settings.md. -->\n\n",
     "\n<!-- End of the settings. -->\n",
 ];
 
@@ -108,7 +108,7 @@ fn check(path: &str, expected: impl FnOnce(&str) -> String) {
     } else {
         assert!(
             is == expected,
-            "{} is not what the table of settings gives: UPDATE_DOCUMENTS=1 cargo test -p sniffer documents",
+            "{} is not what the table of settings gives: UPDATE_DOCUMENTS=1 cargo test -p engine-base documents",
             path.display()
         );
     }

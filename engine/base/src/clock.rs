@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use engine_core::time::Timestamp;
 
 /// Now.
+#[inline]
 pub fn now() -> Timestamp {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,5 +1,5 @@
 //! What threads share of the standard library and the kernel, under one name each, so that a model of them can take their place
-//! (`engine/daemon/tests/wake_up.rs`).
+//! (`engine/io/tests/wake_up.rs`).
 
 pub(super) use std::sync::Arc;
 pub(super) use std::sync::atomic::{AtomicBool, Ordering, fence};
