@@ -9,6 +9,7 @@ mod text;
 use std::fmt::Display;
 use std::time::SystemTime;
 
+use engine_core::message;
 use engine_core::uploads::SenderTable;
 
 use self::sinks::{lifetime, output};
@@ -19,6 +20,9 @@ use crate::process::Process;
 use crate::sink::stats::Snapshot;
 use crate::status::{Calls, Completeness, Killed, RuleHits};
 
+/// The stage whose counters each rule set has for itself.
+const LINES_STAGE: &str = "message";
+
 /// What is shown, read at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Moment {
@@ -26,6 +30,8 @@ pub struct Moment {
     pub started: Option<SystemTime>,
     /// The counters of each shard.
     pub shards: Vec<Stages>,
+    /// Of each shard: what became of lines under each rule set behind the first.
+    pub further: Vec<Vec<message::Counters>>,
     /// Skipped uploads of other sniffers.
     pub senders: SenderTable,
     /// The ledger of calls of each sink, by its name.
@@ -59,7 +65,7 @@ pub fn page(moment: &Moment) -> String {
     output(&mut page, &moment.sinks);
     lifetime(&mut page, &moment.sinks, &moment.calls);
     memory(&mut page, moment);
-    stages(&mut page, &moment.shards);
+    stages(&mut page, moment);
     process(&mut page, &moment.process);
     page.0
 }
@@ -277,21 +283,38 @@ fn memory(page: &mut Text, moment: &Moment) {
     );
 }
 
-/// Every cell of every shard, once.
-fn stages(page: &mut Text, shards: &[Stages]) {
-    let shards: Vec<Vec<u64>> = shards
-        .iter()
-        .map(|stages| stages.values().collect())
+/// Every cell of every shard, once. Those of the stage that writes lines come once for each rule set, under the name of its first sink.
+fn stages(page: &mut Text, moment: &Moment) {
+    let no_further = Vec::new();
+    let shards = moment.shards.iter().enumerate();
+    // Of each shard: the values with the lines of each rule set.
+    let shards: Vec<Vec<Vec<u64>>> = shards
+        .map(|(shard, stages)| {
+            let further = moment.further.get(shard).unwrap_or(&no_further).iter();
+            let sets = std::iter::once(&stages.message).chain(further);
+            sets.map(|&message| Stages { message, ..*stages }.values().collect())
+                .collect()
+        })
+        .collect();
+    let of_lines: Vec<bool> = Stages::cells()
+        .map(|cell| cell.stage == LINES_STAGE)
         .collect();
     for Series { name, help, cells } in families::all() {
         page.metric(&name, &help);
-        for (shard, values) in shards.iter().enumerate() {
+        for (shard, sets) in shards.iter().enumerate() {
             for (index, label) in &cells {
-                let value = values.get(*index).copied().unwrap_or(0);
-                let of_shard: (&str, &dyn Display) = ("shard", &shard);
-                match label {
-                    Some((label, text)) => page.sample(&name, &[of_shard, (label, text)], value),
-                    None => page.sample(&name, &[of_shard], value),
+                let is_of_lines = of_lines.get(*index) == Some(&true);
+                let shown = if is_of_lines { sets.len() } else { 1 };
+                for (number, values) in sets.iter().take(shown).enumerate() {
+                    let value = values.get(*index).copied().unwrap_or(0);
+                    let mut labels: Vec<(&str, &dyn Display)> = vec![("shard", &shard)];
+                    if let Some((label, text)) = label {
+                        labels.push((label, text));
+                    }
+                    if let Some((sink, _)) = moment.rules.get(number).filter(|_| is_of_lines) {
+                        labels.extend(of_sink(sets.len(), sink));
+                    }
+                    page.sample(&name, &labels, value);
                 }
             }
         }
@@ -416,6 +439,41 @@ mod tests {
                 "sniffer_output_delivery_seconds_sum{sink=\"default\"} 0",
             ],
         );
+    }
+
+    /// Two shards with two rule sets: lines of each, and everything before them once.
+    #[test]
+    fn each_rule_set_has_the_counters_of_its_lines() {
+        let lines = |lines_written| message::Counters {
+            lines_written,
+            ..message::Counters::default()
+        };
+        let mut moment = Moment {
+            shards: [3, 4]
+                .map(|count| Stages {
+                    message: lines(count),
+                    ..Stages::default()
+                })
+                .into(),
+            rules: vec![("default".to_owned(), Vec::new())],
+            ..Moment::default()
+        };
+        let found = |moment: &Moment, metric: &str| {
+            let text = page(moment);
+            let samples = text.lines().filter(|line| line.starts_with(metric));
+            samples.map(ToOwned::to_owned).collect::<Vec<_>>()
+        };
+        let kept = "sniffer_rules_calls_total{shard=\"1\",result=\"kept\"";
+        assert_eq!(found(&moment, kept), [format!("{kept}}} 4")]);
+        moment.further = vec![vec![lines(1)], vec![lines(2)]];
+        moment.rules.push(("near".to_owned(), Vec::new()));
+        let expected = [
+            format!("{kept},sink=\"default\"}} 4"),
+            format!("{kept},sink=\"near\"}} 2"),
+        ];
+        assert_eq!(found(&moment, kept), expected);
+        let requests = "sniffer_http_requests_total{shard=\"1\"";
+        assert_eq!(found(&moment, requests), [format!("{requests}}} 0")]);
     }
 
     #[test]

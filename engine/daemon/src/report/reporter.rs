@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use engine_core::flow::CopyTable;
 use engine_core::http::PortTable;
 use engine_core::limits::RULE_SETS_AT_ONCE_MAX;
+use engine_core::message;
 use engine_core::uploads::SenderTable;
 use engine_sys::packet::Steering;
 
@@ -318,11 +319,13 @@ impl Reporter {
         let [succeeded, failed] = reloads.map(|count| count.load(Ordering::Relaxed));
         // Before the rules are locked for the moment: the warnings need them as well.
         let warnings = self.warning_codes();
+        let rules = self.rule_hits(&columns);
         Moment {
             started: Some(self.began),
             shards: samples.iter().map(|sample| sample.stages).collect(),
+            further: further(&samples, rules.len()),
             senders: senders(&samples),
-            rules: self.rule_hits(&columns),
+            rules,
             calls: (columns.iter())
                 .map(|column| (column.sink.name.clone(), column.calls.clone()))
                 .collect(),
@@ -420,6 +423,15 @@ fn rule_sets(samples: &[Sample]) -> [RuleSetCounters; RULE_SETS_AT_ONCE_MAX] {
         }
     }
     sum
+}
+
+/// Of each shard: what became of lines under each of so many rule sets, without the first.
+fn further(samples: &[Sample], rule_sets: usize) -> Vec<Vec<message::Counters>> {
+    let of_shard = |sample: &Sample| {
+        let sets = sample.rule_sets.iter().take(rule_sets).skip(1);
+        sets.map(|set| set.message).collect()
+    };
+    samples.iter().map(of_shard).collect()
 }
 
 fn sum(samples: &[Sample]) -> Stages {
