@@ -168,6 +168,7 @@ fn a_kill_while_the_collector_is_away_loses_no_call() -> Result<()> {
     let shown = place.command(&["spool", "status", "--json"])?;
     let shown: Value = serde_json::from_str(&shown.stdout)?;
     assert_eq!(shown["pid"].to_string(), pid);
+    assert_eq!(shown["sink"], "default");
     assert_eq!(shown["segments"][0]["calls"], 20);
 
     capture.signal(Signal::SIGKILL)?;

@@ -223,6 +223,22 @@ fn faults_of_certificates_are_named_until_they_are_corrected() -> Result<()> {
     hello(&namespace, 1)?;
     check_calls(&capture, &collector, 1)?;
     capture.stop()?;
+    // A sink with a name has its own, and those of the capture URL are not for it.
+    let near = ("SNIFFER_SINKS", "near=https://localhost:7744/message");
+    let own = ("SNIFFER_SINK_NEAR_TLS_CERT", both.as_str());
+    let own_ca = ("SNIFFER_SINK_NEAR_CA", authority.as_str());
+    let name = ("SNIFFER_SINK_NEAR_TLS_SERVER_NAME", "elsewhere.example");
+    for (settings, expected) in [
+        (vec![near, settings[1], own], "an empty bundle"),
+        (
+            vec![near, own_ca, with_one[2]],
+            "it demands a client certificate",
+        ),
+        (vec![near, own_ca, own, name], "not for elsewhere.example"),
+    ] {
+        let found = check(&namespace, &settings)?;
+        assert!(found.stdout.contains(expected), "{}", found.stdout);
+    }
     drop(demanding);
 
     made.issue("server", "server", -1)?;

@@ -110,10 +110,9 @@ pub fn capture(values: &Values, embedded_store: bool) -> Result<Capture, Diagnos
     let mut capture = without_credentials(values, embedded_store, &read_file)?;
     let settings = &capture.settings;
     for sink in &mut capture.sinks {
-        let given = values.of_sink(row::sink_headers(), &sink.name);
         sink.credentials = match sink.name.as_str() {
             DEFAULT => credentials::credentials(settings)?,
-            _ => credentials::of_sink(settings, given)?,
+            name => credentials::of_sink(settings, values, name)?,
         };
     }
     let variable = |name: &str| std::env::var(name).ok();

@@ -43,14 +43,15 @@ pub fn command(command: &SpoolCommand, invocation: &Invocation) -> Result<Exit, 
         SpoolCommand::Status { flags, json } => {
             let config = without_destination(flags, invocation)?;
             let mut exit = Exit::Done;
-            for spool in spools(&config)? {
-                exit = status(&spool, *json || invocation.json)?;
+            for (sink, spool) in spools(&config)? {
+                exit = status(&sink, &spool, *json || invocation.json)?;
             }
             Ok(exit)
         }
         SpoolCommand::Export(flags) => {
             let spools = spools(&without_destination(flags, invocation)?)?;
-            let folders: Vec<PathBuf> = spools.into_iter().map(|spool| spool.folder).collect();
+            let folders = spools.into_iter().map(|(_, spool)| spool.folder);
+            let folders: Vec<PathBuf> = folders.collect();
             export(&folders)
         }
         SpoolCommand::Drain(flags) => {
@@ -110,15 +111,15 @@ fn folder(config: &Capture) -> Result<PathBuf, Diagnostic> {
     })
 }
 
-/// The spool of each sink that has one. That of the capture URL is there even if nothing was ever written to it.
-fn spools(config: &Capture) -> Result<Vec<spool::Config>, Diagnostic> {
+/// The name and the spool of each sink that has one. That of the capture URL is there even if nothing was ever written to it.
+fn spools(config: &Capture) -> Result<Vec<(String, spool::Config)>, Diagnostic> {
     let first = folder(config)?;
     let spools = config
         .sinks
         .iter()
-        .filter_map(|sink| spool_config(config, sink));
-    let mut spools: Vec<spool::Config> = spools.collect();
-    spools.retain(|spool| spool.folder == first || spool.folder.is_dir());
+        .filter_map(|sink| Some((sink.name.clone(), spool_config(config, sink)?)));
+    let mut spools: Vec<_> = spools.collect();
+    spools.retain(|(_, spool)| spool.folder == first || spool.folder.is_dir());
     Ok(spools)
 }
 
@@ -152,7 +153,7 @@ fn order(request: Request, invocation: &Invocation) -> Result<Option<Exit>, Diag
     }
 }
 
-fn status(spool: &spool::Config, json: bool) -> Result<Exit, Diagnostic> {
+fn status(sink: &str, spool: &spool::Config, json: bool) -> Result<Exit, Diagnostic> {
     let folder = &spool.folder;
     let found = spool::overview(folder).map_err(|error| unreadable(folder, &error))?;
     let (segments, aside) = found;
@@ -174,6 +175,7 @@ fn status(spool: &spool::Config, json: bool) -> Result<Exit, Diagnostic> {
             })
         });
         print_json(&serde_json::json!({
+            "sink": sink,
             "folder": folder.display().to_string(),
             "pid": holder,
             "rules": format!("{rules:016x}"),
@@ -253,7 +255,7 @@ fn export(folders: &[PathBuf]) -> Result<Exit, Diagnostic> {
 /// Gives up what is held, or everything, where no sniffer runs.
 fn discard(config: &Capture, all: bool) -> Result<Exit, Diagnostic> {
     let mut calls = 0;
-    for spool in spools(config)? {
+    for (_, spool) in spools(config)? {
         let folder = spool.folder.clone();
         let opened = spool::open(spool).map_err(|why| why.diagnostic(&folder))?;
         calls += opened.discard(all);

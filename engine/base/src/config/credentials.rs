@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use hyper::header::{self, HeaderName, HeaderValue};
 
+use super::setting::Row;
 use super::settings::{Settings, row};
 use super::value::Value;
+use super::values::Values;
 use crate::diagnostic::{Code, Diagnostic, system_words};
 
 /// Headers that the sniffer sets itself, or that belong to the connection.
@@ -106,57 +108,77 @@ impl fmt::Debug for Credentials {
 
 /// Reads them from the settings and their files.
 pub(super) fn credentials(settings: &Settings) -> Result<Credentials, Diagnostic> {
-    let headers = match &settings.headers {
-        Some(value) => headers(value)?,
-        None => Vec::new(),
-    };
-    if settings.tls_key.is_some() && settings.tls_cert.is_none() {
-        let what = format!("{} needs a certificate", row::tls_key().long_flag());
-        return Err(Diagnostic::new(Code::E002, what).fix("--tls-cert FILE"));
-    }
-    let files = TlsFiles {
-        ca: settings.ca.clone(),
-        certificate: settings.tls_cert.clone(),
-        key: settings
-            .tls_key
-            .clone()
-            .or_else(|| settings.tls_cert.clone()),
-    };
-    let named = [
-        (&files.ca, row::ca().long_flag()),
-        (&files.certificate, row::tls_cert().long_flag()),
-        (&files.key, row::tls_key().long_flag()),
-    ];
-    let named = named
-        .iter()
-        .filter_map(|(path, name)| Some((path.as_ref()?, name)));
-    let contents: Result<_, _> = named.map(|(path, name)| read(path, name)).collect();
-    Ok(Credentials {
-        headers,
-        pems: files.pems(contents?)?,
-        files,
+    let file = |path: &Option<PathBuf>, row: &Row| Some((path.clone()?, row.long_flag()));
+    let given = Given {
+        headers: settings.headers.as_ref(),
+        ca: file(&settings.ca, row::ca()),
+        certificate: file(&settings.tls_cert, row::tls_cert()),
+        key: file(&settings.tls_key, row::tls_key()),
         server_name: settings.tls_server_name.clone(),
-    })
+    };
+    given.read(row::tls_cert())
 }
 
-/// Those of a sink that was named: the same authorities, and headers of its own. The certificate and the name of a server are
-/// those of the capture URL alone.
+/// Those of a sink that was named: its own, and the authorities of the capture URL where it has none.
 pub(super) fn of_sink(
     settings: &Settings,
-    given: Option<&Value>,
+    values: &Values,
+    sink: &str,
 ) -> Result<Credentials, Diagnostic> {
-    let files = TlsFiles {
-        ca: settings.ca.clone(),
-        ..TlsFiles::default()
+    let file = |row: &Row| {
+        let value = values.of_sink(row, sink)?;
+        Some((PathBuf::from(&value.text), value.name.clone()))
     };
-    let name = row::ca().long_flag();
-    let contents: Result<_, _> = (files.ca.iter()).map(|path| read(path, &name)).collect();
-    Ok(Credentials {
-        headers: given.map(headers).transpose()?.unwrap_or_default(),
-        pems: files.pems(contents?)?,
-        files,
-        server_name: None,
-    })
+    let common = || Some((settings.ca.clone()?, row::ca().long_flag()));
+    let server_name = values.of_sink(row::sink_tls_server_name(), sink);
+    let given = Given {
+        headers: values.of_sink(row::sink_headers(), sink),
+        ca: file(row::sink_ca()).or_else(common),
+        certificate: file(row::sink_tls_cert()),
+        key: file(row::sink_tls_key()),
+        server_name: server_name.map(|value| value.text.clone()),
+    };
+    given.read(row::sink_tls_cert())
+}
+
+/// A file, and the setting that names it.
+type NamedFile = Option<(PathBuf, String)>;
+
+/// What the settings have for one destination.
+struct Given<'a> {
+    headers: Option<&'a Value>,
+    ca: NamedFile,
+    certificate: NamedFile,
+    /// Without one the key is in the file of the certificate.
+    key: NamedFile,
+    server_name: Option<String>,
+}
+
+impl Given<'_> {
+    /// `certificate` is the setting that a key without a certificate lacks.
+    fn read(self, certificate: &Row) -> Result<Credentials, Diagnostic> {
+        if let (Some((_, name)), None) = (&self.key, &self.certificate) {
+            let what = format!("{name} needs a certificate");
+            let fix = format!("{} {}", certificate.long_flag(), certificate.metavar);
+            return Err(Diagnostic::new(Code::E002, what).fix(fix));
+        }
+        let key = self.key.or_else(|| self.certificate.clone());
+        let named = [&self.ca, &self.certificate, &key];
+        let contents = named.into_iter().flatten();
+        let contents: Result<_, _> = contents.map(|(path, name)| read(path, name)).collect();
+        let path = |file: NamedFile| file.map(|(path, _)| path);
+        let files = TlsFiles {
+            ca: path(self.ca),
+            certificate: path(self.certificate),
+            key: path(key),
+        };
+        Ok(Credentials {
+            headers: self.headers.map(headers).transpose()?.unwrap_or_default(),
+            pems: files.pems(contents?)?,
+            files,
+            server_name: self.server_name,
+        })
+    }
 }
 
 fn headers(value: &Value) -> Result<Vec<(HeaderName, HeaderValue)>, Diagnostic> {
@@ -341,5 +363,6 @@ mod tests {
         check(Some(&encrypted), "its key is encrypted");
         let problem = read_with("SNIFFER_TLS_KEY", "/nowhere").unwrap_err();
         assert!(problem.what.contains("needs a certificate"), "{problem}");
+        assert_eq!(problem.fix.as_deref(), Some("--tls-cert FILE"));
     }
 }

@@ -76,11 +76,11 @@ pub(super) fn named(
         })?;
         return Ok(Destination::Folder(folder));
     }
-    let url = CaptureUrl::parse(text).map_err(|reason| bad_url(value, &reason))?;
-    if is_plain(&url) && !rules.set.allow_http_url() {
+    let urls = CaptureUrls::parse(text).map_err(|reason| bad_url(value, &reason))?;
+    if urls.iter().any(is_plain) && !rules.set.allow_http_url() {
         return Err(plain_http(value, rules, given));
     }
-    Ok(Destination::Url(url.into()))
+    Ok(Destination::Url(urls))
 }
 
 /// `auto` compresses what leaves this machine; for a collector on the same machine it would cost both ends time.

@@ -334,8 +334,8 @@ settings! {
     /// A further destination, NAME=URL: http(s)://HOST/PATH, file:///FOLDER?rotate=64M,1h, or stdout:.
     ///
     /// Each sink has its own bound, column of the ledger, metrics and rules; the one of USAGE_LOGGERS_URL has the name
-    /// `default`. The flag may be given several times; in the environment blanks or line ends separate sinks. docs/sinks.md
-    /// describes the kinds and their parameters.
+    /// `default`. The flag may be given several times; in the environment blanks or line ends separate sinks. Several capture URLs
+    /// of one name are those of one store, as of USAGE_LOGGERS_URL. docs/sinks.md describes the kinds and their parameters.
     sinks: SinkList = Setting::new("SNIFFER_SINKS", Vec::new)
         .flag("sink", "NAME=URL")
         .of(Delivery, DELIVERING);
@@ -356,6 +356,32 @@ settings! {
     sink_headers: OfSink = Setting::new("SNIFFER_SINK_NAME_HEADERS", || ())
         .flag("sink-header", "NAME=LINE")
         .secret()
+        .of(Delivery, DELIVERING);
+
+    /// File with certificates (PEM) that are trusted at the sink NAME, instead of those of SNIFFER_CA.
+    ///
+    /// The name of the sink stands as in SNIFFER_SINK_NAME_RULES.
+    sink_ca: OfSink = Setting::new("SNIFFER_SINK_NAME_CA", || ())
+        .flag("sink-ca", "NAME=FILE")
+        .default_words("that of SNIFFER_CA")
+        .of(Delivery, DELIVERING);
+
+    /// File with the certificate (PEM) by which the sniffer identifies itself at the sink NAME.
+    ///
+    /// SNIFFER_TLS_CERT is for USAGE_LOGGERS_URL alone. The file is as that one's, and is read again at the same times.
+    sink_tls_cert: OfSink = Setting::new("SNIFFER_SINK_NAME_TLS_CERT", || ())
+        .flag("sink-tls-cert", "NAME=FILE")
+        .of(Delivery, DELIVERING);
+
+    /// File with the key (PEM, not encrypted) of --sink-tls-cert.
+    sink_tls_key: OfSink = Setting::new("SNIFFER_SINK_NAME_TLS_KEY", || ())
+        .flag("sink-tls-key", "NAME=FILE")
+        .default_words("the file of --sink-tls-cert")
+        .of(Delivery, DELIVERING);
+
+    /// Name for which the certificate of the sink NAME must be, instead of its URL's host.
+    sink_tls_server_name: OfSink = Setting::new("SNIFFER_SINK_NAME_TLS_SERVER_NAME", || ())
+        .flag("sink-tls-server-name", "NAME=HOST")
         .of(Delivery, DELIVERING);
 
     /// Header of every POST: 'Authorization: Bearer TOKEN', or file:///PATH of a file with headers.

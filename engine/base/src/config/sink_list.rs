@@ -13,11 +13,11 @@ pub const DEFAULT: &str = "default";
 pub struct NamedUrl {
     /// Of the sink.
     pub name: String,
-    /// Where it delivers to, as it was given.
+    /// Where it delivers to, as it was given. Several capture URLs have line ends between them.
     pub url: Value,
 }
 
-/// Sinks, `NAME=URL` each.
+/// Sinks, `NAME=URL` each. A name that comes again has a further URL of its sink.
 pub struct SinkList;
 
 impl Kind for SinkList {
@@ -43,8 +43,16 @@ impl Kind for SinkList {
             if name == DEFAULT {
                 return Err(bad("the sink default is that of --url"));
             }
-            if sinks.iter().any(|sink| sink.name == name) {
-                return Err(bad(&format!("there are two sinks {name}")));
+            if let Some(known) = sinks.iter_mut().find(|sink| sink.name == name) {
+                if !is_capture_url(&known.url.text) || !is_capture_url(url) {
+                    let two = format!(
+                        "there are two sinks {name}, and only capture URLs may be several of one sink"
+                    );
+                    return Err(bad(&two));
+                }
+                known.url.text.push('\n');
+                known.url.text.push_str(url);
+                continue;
             }
             let url = Value {
                 text: url.to_owned(),
@@ -70,10 +78,18 @@ impl Kind for SinkList {
         if checked.is_empty() {
             return "none".to_owned();
         }
-        let each = checked.iter();
-        let each = each.map(|sink| format!("{}={}", sink.name, sink.url.shown()));
+        let each = checked.iter().flat_map(|sink| {
+            let shown = sink.url.shown();
+            let urls = shown.lines().map(|url| format!("{}={url}", sink.name));
+            urls.collect::<Vec<_>>()
+        });
         each.collect::<Vec<_>>().join(" ")
     }
+}
+
+/// Whether it is none of the other kinds. What is wrong with one is found where it is used.
+fn is_capture_url(url: &str) -> bool {
+    !url.starts_with("file:") && url != "stdout:"
 }
 
 /// Lower case, so that the name in a variable is clear; no underscore, so that no two names give the same one.

@@ -60,7 +60,15 @@ pub(super) fn given<'a>(
         url: Some(&sink.url),
         rules: (values.of_sink(row::sink_rules(), &sink.name)).or(settings.rules.as_ref()),
     });
-    for family in [&**row::sink_rules(), &**row::sink_headers()] {
+    let families: [&Row; 6] = [
+        row::sink_rules(),
+        row::sink_headers(),
+        row::sink_ca(),
+        row::sink_tls_cert(),
+        row::sink_tls_key(),
+        row::sink_tls_server_name(),
+    ];
+    for family in families {
         let is_known = |name: &str| {
             let mut sinks = settings.sinks.iter();
             sinks.any(|sink| family.name_of(&sink.name) == name)
@@ -89,8 +97,9 @@ fn without_sink(family: &Row, (name, value): (&str, &Value), settings: &Settings
         format!("{}: there is no such sink; {known}", value.name),
     );
     match is_default {
-        true => problem
-            .fix("USAGE_LOGGERS_RULES and SNIFFER_HEADERS are the settings of the sink default"),
+        true => problem.fix(
+            "the settings of the sink default have no name of a sink in theirs: USAGE_LOGGERS_RULES, SNIFFER_HEADERS",
+        ),
         false => problem.fix("SNIFFER_SINKS='NAME=https://HOST/message'"),
     }
 }
@@ -320,13 +329,92 @@ mod tests {
     }
 
     #[test]
+    fn urls_of_one_name_are_those_of_one_sink() {
+        let list = "a=https://one.example/m b=https://b.example/m a=https://two.example/m";
+        let config = config(&[URL, ("SNIFFER_SINKS", list)]).unwrap();
+        let urls = config.sinks.iter().map(|sink| match &sink.destination {
+            Destination::Url(urls) => urls.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        });
+        let urls: Vec<_> = urls.collect();
+        assert_eq!(
+            urls[1..],
+            [
+                vec!["https://one.example:443/m", "https://two.example:443/m"],
+                vec!["https://b.example:443/m"]
+            ]
+        );
+        // Plain http is allowed for all of them or for none.
+        let plain = (
+            "SNIFFER_SINKS",
+            "a=https://one.example/m a=http://two.example/m",
+        );
+        assert_eq!(self::config(&[URL, plain]).unwrap_err().code, Code::E041);
+    }
+
+    /// Certificates of the capture URL are no other sink's, but for the authorities where a sink has none of its own.
+    #[test]
+    fn each_sink_has_its_own_certificates() {
+        let file = |text: &str| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            file
+        };
+        let ours = file("-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n");
+        let (ca, other_ca) = (
+            file("-----BEGIN CERTIFICATE-----\n1\n"),
+            file("-----BEGIN CERTIFICATE-----\n2\n"),
+        );
+        let [ours, ca, other_ca] =
+            [&ours, &ca, &other_ca].map(|file| file.path().display().to_string());
+        let pairs = [
+            URL,
+            (
+                "SNIFFER_SINKS",
+                "a=https://a.example/m b=https://b.example/m",
+            ),
+            ("SNIFFER_CA", ca.as_str()),
+            ("SNIFFER_TLS_CERT", ours.as_str()),
+            ("SNIFFER_TLS_SERVER_NAME", "lake"),
+            ("SNIFFER_SINK_B_CA", other_ca.as_str()),
+            ("SNIFFER_SINK_B_TLS_CERT", ours.as_str()),
+            ("SNIFFER_SINK_B_TLS_SERVER_NAME", "b"),
+        ];
+        let found = config(&pairs).unwrap();
+        let found = found.sinks.iter().map(|sink| {
+            let Credentials {
+                files, server_name, ..
+            } = &sink.credentials;
+            let shown = files.list();
+            let shown = shown.iter().map(|path| path.display().to_string());
+            (shown.collect::<Vec<_>>(), server_name.as_deref())
+        });
+        let all = [
+            (vec![ca.clone(), ours.clone(), ours.clone()], Some("lake")),
+            (vec![ca.clone()], None),
+            (
+                vec![other_ca.clone(), ours.clone(), ours.clone()],
+                Some("b"),
+            ),
+        ];
+        assert_eq!(found.collect::<Vec<_>>(), all);
+        let alone = [URL, pairs[1], ("SNIFFER_SINK_A_TLS_KEY", ours.as_str())];
+        let problem = config(&alone).unwrap_err();
+        assert_eq!(problem.what, "SNIFFER_SINK_A_TLS_KEY needs a certificate");
+        assert_eq!(problem.fix.as_deref(), Some("--sink-tls-cert NAME=FILE"));
+        let nobody = [URL, pairs[1], ("SNIFFER_SINK_C_CA", ours.as_str())];
+        assert_eq!(config(&nobody).unwrap_err().code, Code::E001);
+    }
+
+    #[test]
     fn a_list_that_cannot_be_read_is_refused() {
         for (text, expected) in [
             ("https://a.example/m", "expected NAME=URL"),
             ("lake", "expected NAME=URL"),
             ("Lake=https://a.example/m", "no name of a sink"),
             ("default=https://a.example/m", "that of --url"),
-            ("a=https://a.example/m a=https://b.example/m", "two sinks a"),
+            ("a=https://a.example/m a=file:///b", "two sinks a"),
+            ("a=stdout: a=https://b.example/m", "two sinks a"),
             ("a=https://u:hunter2@a.example/m A=x", "no name of a sink"),
         ] {
             let problem = config(&[("SNIFFER_SINKS", text)]).unwrap_err();
