@@ -7,7 +7,9 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
+use tests::faults::{Fault, FaultServer};
 use tests::http::request;
 use tests::network::{Lab, Namespace};
 use tests::nginx::{Nginx, curl};
@@ -341,6 +343,7 @@ impl AllInOne<'_> {
             ensure!(status.stdout.contains("RUNNING"), "{status:?}");
             Ok(())
         })
+        .with_context(|| self.process.stderr())
     }
 }
 
@@ -440,5 +443,57 @@ fn a_killed_capture_leaves_the_number_of_its_calls() -> Result<()> {
     }
     all.process
         .wait_for_log("(signal 9) with 3 calls in flight, as of ", PATIENCE)?;
+    Ok(())
+}
+
+/// The collector does not answer and there is an hour to wait: a second signal to the supervisor ends that. What is not delivered is
+/// in the spool, and dropped and counted without one.
+#[test]
+fn a_second_signal_ends_the_waiting_of_the_capture() -> Result<()> {
+    let lab = Lab::new()?;
+    let _nginx = Nginx::start(&lab.server)?;
+    let faults = FaultServer::start(&lab.server, 7711, 7701)?;
+    faults.set(Fault::Stall);
+    let folder = tempfile::tempdir()?;
+    let spool = folder.path().join("spool").display().to_string();
+    for (spool, code, words) in [
+        (spool.as_str(), 0, "0 dropped, 3 in the spool"),
+        ("off", 8, "3 dropped (shutdown 3)"),
+    ] {
+        let all = AllInOne::start(
+            &lab.server,
+            &[
+                "--on",
+                "--flush-timeout",
+                "3600s",
+                "--spool",
+                spool,
+                "--url",
+                "http://127.0.0.1:7711/message",
+                "--rules",
+                "include debug\nallow_http_url",
+            ],
+        )?;
+        all.wait_for_running()?;
+        for _ in 0..3 {
+            curl(&lab.client, &["http://10.77.0.1/hello"])?;
+        }
+        eventually(PATIENCE, || {
+            let status = all.control(&["status", "--json"])?.stdout;
+            let status: serde_json::Value = serde_json::from_str(&status)?;
+            ensure!(status["capture"]["calls"]["seen"] == 3, "{status}");
+            Ok(())
+        })?;
+        all.process.signal(Signal::SIGTERM)?;
+        eventually(PATIENCE, || {
+            let status = all.control(&["status"])?;
+            ensure!(status.stdout.contains("STOPPING"), "{status:?}");
+            Ok(())
+        })?;
+        all.process.signal(Signal::SIGTERM)?;
+        let ended = all.process.end(PATIENCE)?;
+        ensure!(ended.stderr.contains(words), "{ended:?}");
+        assert_eq!(ended.code()?, code, "{ended:?}");
+    }
     Ok(())
 }

@@ -633,6 +633,7 @@ impl Supervisor {
                         is_hurried = true;
                     }
                 }
+                Ok(Event::Request(request @ Request::Status, reply)) => self.answer(request, reply),
                 Ok(Event::Request(_, reply)) => respond(
                     vec![reply],
                     &Response::new(Exit::Unknown, "sniffer: ERROR (ending)"),
