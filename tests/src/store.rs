@@ -70,6 +70,14 @@ impl<'a> Store<'a> {
         Ok(calls.try_into()?)
     }
 
+    /// The URLs of the calls that it has stored, after it has ended.
+    pub fn urls(&self) -> Result<Vec<String>> {
+        let database = ::store::backend::sqlite::query::open(self.data.path())?;
+        let mut select = database.prepare("SELECT url FROM calls")?;
+        let urls = select.query_map([], |row| row.get(0))?;
+        Ok(urls.collect::<Result<_, _>>()?)
+    }
+
     /// Ends it in order.
     pub fn stop(&mut self) -> Result<()> {
         if let Some(process) = self.process.take() {
