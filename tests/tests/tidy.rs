@@ -39,7 +39,7 @@ const BASE_ORDER: [&str; 19] = [
 ];
 
 /// In `engine/io`.
-const IO_ORDER: [&str; 3] = ["capture_file", "sink", "capture"];
+const IO_ORDER: [&str; 4] = ["capture_file", "timeline", "sink", "capture"];
 
 /// In `engine/daemon`.
 const DAEMON_ORDER: [&str; 15] = [

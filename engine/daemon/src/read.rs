@@ -32,18 +32,13 @@ use crate::sandbox::{Confinement, Plan};
 use crate::signals;
 use crate::sink::spool;
 use crate::status::{Copies, Port};
+use crate::timeline::{self, Next, Timeline};
 use printer::{LedgerFile, Printer, Style};
 use summary::Outcome;
-use timeline::{Next, Timeline};
 
-pub(crate) mod files;
-mod growing;
-mod parts;
 mod printer;
-mod stream;
 mod summary;
 pub(crate) mod table;
-pub(crate) mod timeline;
 
 /// Packet time between two checks for idle flows.
 const TICK: Duration = Duration::from_millis(100);
@@ -165,7 +160,7 @@ fn run(options: &Options) -> Result<Exit, Diagnostic> {
     let console = options.console;
     // Without the flag a signal would end the process at once, which loses no more than the summary.
     let stop = signals::stop_flag().unwrap_or_else(|_| Arc::new(AtomicBool::new(false)));
-    let files = files::files(&options.paths, options.follow)?;
+    let files = timeline::files::files(&options.paths, options.follow)?;
     let config = pipeline_config(&options.reading.settings, &options.reading.host, &[], 1, 1);
     let rules = Arc::clone(&options.reading.rules.set);
     let printer = Rc::new(RefCell::new(Printer::new(&options.style)));

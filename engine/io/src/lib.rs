@@ -1,4 +1,4 @@
-//! Where packets come from and where calls go: rings and the shards that read them, files of packets, and the sinks that take
+//! Where packets come from and where calls go: rings and the shards that read them, files of packets in the order of time, and the sinks that take
 //! bundles.
 //!
 //! The threads of a capture run through this crate, so it is compiled for speed. The modules form a ladder: each uses only
@@ -12,3 +12,4 @@ use engine_base::{
 pub mod capture;
 pub mod capture_file;
 pub mod sink;
+pub mod timeline;

@@ -24,7 +24,7 @@ use crate::pipeline::pipeline_config;
 use crate::quantity::{plural, thousands};
 use crate::read;
 use crate::read::table::printable;
-use crate::read::timeline::{self, Next, Timeline};
+use crate::timeline::{self, Next, Timeline};
 
 /// Characters of a value that are shown.
 const VALUE_COLUMNS: usize = 160;
@@ -95,7 +95,7 @@ fn run(
         calls: 0,
         shown_max: shown_max.unwrap_or(u64::MAX),
     };
-    let files = read::files::files(paths, false)?;
+    let files = timeline::files::files(paths, false)?;
     let mut timeline = Timeline::new(&timeline::Reading {
         paths,
         files: &files,

@@ -19,7 +19,7 @@ const COMPRESSED: [&str; 2] = ["gz", "zst"];
 
 /// The files to read: those of folders in the order of their names, with numbers in them compared as numbers. A folder
 /// without any is an error, unless it `may_be_empty`.
-pub(crate) fn files(paths: &[PathBuf], may_be_empty: bool) -> Result<Vec<PathBuf>, Diagnostic> {
+pub fn files(paths: &[PathBuf], may_be_empty: bool) -> Result<Vec<PathBuf>, Diagnostic> {
     let mut files = Vec::new();
     for path in paths {
         if !path.is_dir() {

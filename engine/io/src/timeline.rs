@@ -4,7 +4,7 @@
 //! of a rotated capture are open one at a time, and files that overlap (one for each direction of a tap, or for each
 //! interface) are merged. Memory is that of the files that are open together, at most
 //! [`CAPTURE_FILES_OPEN_MAX`](crate::limits::CAPTURE_FILES_OPEN_MAX). Within a file packets stay in their order, unless it
-//! was put together from several captures: see [`parts`](super::parts).
+//! was put together from several captures: see [`parts`].
 //!
 //! A stream of which no packet is there holds the others up, since its next packet may be the earliest. Where packets are
 //! of the present time, that wait is bounded by [`LIVE_WAIT`].
@@ -24,9 +24,6 @@ use engine_core::decap::Frame;
 use engine_core::limits::REORDER_GRACE;
 use engine_core::time::Timestamp;
 
-use super::growing::{Ends, Growing, Names};
-use super::parts::{Part, parts};
-use super::stream::Stream;
 use crate::capture_file::{CaptureFile, Error, STDIN, STDIN_NAME, open_input};
 use crate::clock;
 use crate::diagnostic::{Code, Console, Diagnostic};
@@ -34,6 +31,14 @@ use crate::limits::{
     CAPTURE_FILES_OPEN_MAX, CAPTURE_WINDOW_BYTES_FIRST, CAPTURE_WINDOW_BYTES_MANY,
 };
 use crate::quantity::plural;
+use growing::{Ends, Growing, Names};
+use parts::{Part, parts};
+use stream::Stream;
+
+pub mod files;
+mod growing;
+mod parts;
+mod stream;
 
 /// Packets whose time is nearer to the present than this come from a live capture.
 const LIVE: Duration = Duration::from_secs(60);
@@ -56,7 +61,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 const DRAIN_QUIET: Duration = Duration::from_millis(200);
 
 /// What comes next.
-pub(crate) enum Next<'a> {
+pub enum Next<'a> {
     /// The next packet.
     Packet(Frame<'a>),
     /// No packet is there yet: [`Timeline::wait`], then look again.
@@ -67,15 +72,15 @@ pub(crate) enum Next<'a> {
 
 /// What was found out about the inputs.
 #[derive(Debug, Default)]
-pub(crate) struct Findings {
+pub struct Findings {
     /// Files that could not be opened, or not read to their end.
-    pub(crate) unreadable: u64,
+    pub unreadable: u64,
     /// Files that end early.
-    pub(crate) cut: u64,
+    pub cut: u64,
     /// Files with packets cut by a snap length.
-    pub(crate) snapped: u64,
+    pub snapped: u64,
     /// The packets that were cut in them.
-    pub(crate) snapped_packets: u64,
+    pub snapped_packets: u64,
     /// Files in which times go back, and the first of these places.
     back: u64,
     first_back: String,
@@ -87,7 +92,7 @@ pub(crate) struct Findings {
 }
 
 /// All inputs.
-pub(crate) struct Timeline {
+pub struct Timeline {
     console: Console,
     stop: Arc<AtomicBool>,
     /// Since when the timeline is ending after a signal, and when there was nothing left for the first time since.
@@ -150,22 +155,22 @@ enum Kind {
 }
 
 /// How the inputs are read.
-pub(crate) struct Reading<'a> {
+pub struct Reading<'a> {
     /// The inputs as they are named: files, folders, `-`.
-    pub(crate) paths: &'a [PathBuf],
-    /// The files that were [found](super::files::files) under these names.
-    pub(crate) files: &'a [PathBuf],
+    pub paths: &'a [PathBuf],
+    /// The files that were [found](files::files) under these names.
+    pub files: &'a [PathBuf],
     /// Whether files may grow and others may join them.
-    pub(crate) follow: bool,
+    pub follow: bool,
     /// Ends the reading when it is set.
-    pub(crate) stop: Arc<AtomicBool>,
+    pub stop: Arc<AtomicBool>,
     /// Where problems are reported.
-    pub(crate) console: Console,
+    pub console: Console,
 }
 
 impl Timeline {
     /// Looks at the first packet of each file. What cannot be read is reported, and the others are read all the same.
-    pub(crate) fn new(reading: &Reading<'_>) -> Self {
+    pub fn new(reading: &Reading<'_>) -> Self {
         let is_stream = |path: &&PathBuf| {
             path.as_os_str() == STDIN
                 || path
@@ -216,7 +221,7 @@ impl Timeline {
     }
 
     /// What is known of the inputs so far; complete after [`Next::End`] and [`Self::close_all`].
-    pub(crate) fn findings(&self) -> &Findings {
+    pub fn findings(&self) -> &Findings {
         &self.findings
     }
 
@@ -436,7 +441,7 @@ impl Timeline {
     }
 
     /// The next packet of all inputs.
-    pub(crate) fn next(&mut self) -> Next<'_> {
+    pub fn next(&mut self) -> Next<'_> {
         if self.is_stopped() && self.stop_reading() {
             return Next::End;
         }
@@ -565,7 +570,7 @@ impl Timeline {
     }
 
     /// Waits until there may be something new.
-    pub(crate) fn wait(&mut self) {
+    pub fn wait(&mut self) {
         thread::park_timeout(PAUSE);
         self.next_retry = Instant::now();
     }
@@ -610,7 +615,7 @@ impl Timeline {
     }
 
     /// Closes what is still open, and reports what was found out about the inputs.
-    pub(crate) fn close_all(&mut self) {
+    pub fn close_all(&mut self) {
         for index in 0..self.sources.len() {
             self.close(index);
         }
