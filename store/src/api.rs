@@ -1,4 +1,4 @@
-//! The API beneath the page, stable within `v1`: JSON. All of it reads, but for deletion.
+//! The API beneath the page, stable within `v1`: JSON. All of it reads, but for deletion and the switch of the capture.
 //!
 //! - `GET /api/v1/calls?filter=&before=&after=&from=&to=&limit=`: [`Page`], newest first
 //! - `GET /api/v1/calls/{id}`: one call with its details and its line; `.../har` and `.../curl` as a file
@@ -8,6 +8,8 @@
 //! - `GET /api/v1/stream?filter=&after=`: server-sent events, see [`crate::stream`]
 //! - `POST /api/v1/query`: see [`crate::sql`]
 //! - `POST /api/v1/delete`: see [`crate::deletion`]
+//! - `POST /api/v1/rules/test`: see [`crate::trial`]
+//! - `GET /api/v1/capture`, `POST /api/v1/capture` `{"on": true}`: [`CaptureShown`], and a switch; see [`crate::engine`]
 //! - `GET /api/v1/openapi.json`: all of this for programs
 //!
 //! Answers about several calls have a `coverage`: what they are based on, and what is missing.
@@ -15,7 +17,8 @@
 //! `id`, `before`, `after`, `next` and `newest` are opaque texts: take them from one answer, put them into the next request.
 //! `before` and `after` of the list are ids of calls; `after` of the stream is a `newest`.
 //!
-//! An error is `{"error": "a sentence"}`, with `position`, `end` (in bytes) and `guess` where it is about a filter. 503 is the store's own
+//! An error is `{"error": "a sentence"}`, with `position`, `end` (in bytes) and `guess` where it is about a filter, with `line`,
+//! `column` (in characters) and `source` where it is about rules. 503 is the store's own
 //! trouble and carries `Retry-After`.
 
 use std::hash::RandomState;
@@ -36,10 +39,12 @@ use crate::backend::{Backend, Failure, Health, Retention};
 use crate::call::{Arrival, Call, CallId, NotAnId, Page, Query, Totals};
 use crate::capture::CaptureHandler;
 use crate::clock::unix_ms;
+use crate::engine::{Engine, Linking};
 use crate::filter::{self, Filter};
 use crate::limits::{EXPORTS_MAX, LIST_CALLS_DEFAULT, LIST_CALLS_MAX, STREAMS_MAX};
 use crate::parameters::{Count, Time, range};
 use crate::places::Places;
+use crate::rules::{RulesError, SharedRules};
 
 /// The state of the routes.
 #[derive(Clone)]
@@ -51,6 +56,8 @@ pub(crate) struct Api {
     /// Makes the confirmations of deletions, which are good in this process.
     pub(crate) confirmations: RandomState,
     pub(crate) stopped: watch::Receiver<bool>,
+    pub(crate) engine: Engine,
+    pub(crate) rules: SharedRules,
     capture: CaptureHandler,
     places: [Arc<Places>; 3],
     retention: Retention,
@@ -59,6 +66,7 @@ pub(crate) struct Api {
 }
 
 impl Api {
+    #[expect(clippy::too_many_arguments, reason = "each is named where it is passed")]
     pub(crate) fn new(
         backend: AnyBackend,
         capture: CaptureHandler,
@@ -66,6 +74,8 @@ impl Api {
         retention: Retention,
         capture_url: String,
         stopped: watch::Receiver<bool>,
+        linking: Linking,
+        rules: SharedRules,
     ) -> Self {
         Self {
             backend,
@@ -74,6 +84,8 @@ impl Api {
             queries: Arc::new(Semaphore::new(1)),
             confirmations: RandomState::new(),
             stopped,
+            engine: Engine::new(linking),
+            rules,
             capture,
             places,
             retention,
@@ -90,6 +102,8 @@ pub(crate) enum ApiError {
     Parameter(String),
     /// The filter is malformed.
     Filter(filter::Error),
+    /// Rules are malformed.
+    Rules(RulesError),
     /// No call has this id, or not any more.
     NoCall(CallId),
     /// As many of these requests are answered as may be at a time.
@@ -148,6 +162,15 @@ impl IntoResponse for ApiError {
                     "position": error.position,
                     "end": error.end,
                     "guess": error.guess(),
+                }),
+            ),
+            Self::Rules(error) => (
+                StatusCode::BAD_REQUEST,
+                json!({
+                    "error": error.message,
+                    "line": error.line,
+                    "column": error.column,
+                    "source": error.source,
                 }),
             ),
             Self::NoCall(id) => (
@@ -258,4 +281,42 @@ pub(crate) async fn status(State(api): State<Api>) -> Answer<Status> {
         started_ms: api.started_ms,
         version: env!("CARGO_PKG_VERSION"),
     })
+}
+
+/// The capture that belongs to the store.
+#[derive(Debug, Serialize)]
+pub(crate) struct CaptureShown {
+    /// As `sniffer status --json` prints it; null where no capture belongs to the store.
+    status: Value,
+}
+
+pub(crate) async fn capture_status(State(api): State<Api>) -> Answer<CaptureShown> {
+    fresh(CaptureShown {
+        status: api.engine.status().await?,
+    })
+}
+
+/// Turns it on or off.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Switch {
+    on: bool,
+}
+
+/// The request was passed on; what became of the capture is in its next status.
+#[derive(Debug, Serialize)]
+pub(crate) struct Switched {
+    accepted: bool,
+}
+
+pub(crate) async fn switch_capture(
+    State(api): State<Api>,
+    request: Result<Json<Switch>, JsonRejection>,
+) -> Answer<Switched> {
+    let Json(Switch { on }) = request?;
+    if !api.engine.switch(on).await? {
+        let text = "no capture belongs to this store; `sniffer on` and `off` are for an all-in-one";
+        return Err(ApiError::Parameter(text.into()));
+    }
+    fresh(Switched { accepted: true })
 }

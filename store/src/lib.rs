@@ -28,6 +28,7 @@ pub mod content;
 pub mod date;
 mod deletion;
 pub mod endpoint;
+pub mod engine;
 mod expiry;
 mod export;
 pub mod fields;
@@ -41,6 +42,7 @@ mod page;
 mod parameters;
 pub mod passed;
 pub mod places;
+pub mod rules;
 pub mod sender;
 mod serve;
 mod shares;
@@ -48,6 +50,7 @@ mod sql;
 mod statistics;
 mod stream;
 pub mod token;
+mod trial;
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
@@ -64,10 +67,12 @@ pub use bind::{BindError, Holder, Role};
 pub use config::Config;
 
 use backend::{Backend, any};
+use engine::Linking;
 use guard::Guard;
 use limits::{CONNECTIONS, PASSED_MAX};
 use passed::Passed;
 use places::{Places, Room};
+use rules::{Rules, SharedRules};
 use token::Secret;
 
 /// The store is open: both ports are bound, the database is ready.
@@ -129,6 +134,8 @@ pub struct Opened {
     database: any::Opened,
     token: Option<Secret>,
     passed: Option<Passed>,
+    linking: Linking,
+    rules: SharedRules,
 }
 
 impl Opened {
@@ -150,6 +157,8 @@ impl Opened {
             database,
             token,
             passed: None,
+            linking: Linking::default(),
+            rules: None,
         })
     }
 
@@ -157,6 +166,20 @@ impl Opened {
     #[must_use]
     pub fn with_passed(mut self, passed: Passed) -> Self {
         self.passed = Some(passed);
+        self
+    }
+
+    /// The page shows the capture whose supervisor is at the other end of the link, and may switch it.
+    #[must_use]
+    pub fn with_link(mut self, linking: Linking) -> Self {
+        self.linking = linking;
+        self
+    }
+
+    /// The page may try rules of this language on stored calls.
+    #[must_use]
+    pub fn with_rules(mut self, rules: Arc<dyn Rules>) -> Self {
+        self.rules = Some(rules);
         self
     }
 
@@ -230,6 +253,8 @@ async fn serve(
         database,
         token,
         passed,
+        linking,
+        rules,
     } = opened;
     let backend = database.start(config.retention)?;
     let (stopping, stopped) = watch::channel(false);
@@ -255,6 +280,8 @@ async fn serve(
         config.retention,
         ready.capture_url(),
         stopped.clone(),
+        linking,
+        rules,
     );
     let [capture, page] = [capture, page].map(tokio::net::TcpListener::from_std);
     let (capture, page) = (capture?, page?);

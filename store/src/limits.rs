@@ -208,6 +208,33 @@ pub const SQL_ROWS_MAX: usize = 10_000;
 /// Bytes of the texts of these rows, and one row, in the same way.
 pub const SQL_ANSWER_BYTES_MAX: usize = 8 << 20;
 
+/// Calls that rules are tried on, the newest that match.
+pub const TRIAL_CALLS: usize = 100;
+
+/// Bytes of the lines of these calls, and one line, which are in memory meanwhile; fewer calls are tried past it.
+pub const TRIAL_BYTES_MAX: usize = 16 << 20;
+
+/// Time of one trial of rules; fewer calls are tried past it.
+pub const TRIAL_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Bytes of the text of rules that are tried; 400 past it.
+pub const TRIAL_RULES_BYTES_MAX: usize = 64 << 10;
+
+/// Changes of a call that the answer lists; it has the number of the others.
+pub const TRIAL_CHANGES_MAX: usize = 20;
+
+/// Characters of a value around its change.
+pub const TRIAL_VALUE_CHARS_MAX: usize = 200;
+
+/// Bytes of one answer of the supervisor: many times the size of a status. 503 past it.
+pub const CAPTURE_ANSWER_BYTES_MAX: u64 = 4 << 20;
+
+/// Time in which such an answer has to come; 503 past it.
+pub const CAPTURE_ANSWER_WAIT: Duration = Duration::from_secs(10);
+
+/// Age of a status that another page gets as well.
+pub const CAPTURE_STATUS_AGE: Duration = Duration::from_millis(500);
+
 /// Bytes of a filter, so that its patterns stay small; 400 past it.
 pub const FILTER_BYTES_MAX: usize = 1024;
 

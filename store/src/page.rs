@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 
 use crate::api::{self, Api};
 use crate::guard::{self, Guard};
-use crate::{deletion, export, sql, statistics, stream};
+use crate::{deletion, export, sql, statistics, stream, trial};
 
 /// Path, media type and text of a file in the folder `page`.
 macro_rules! file {
@@ -31,25 +31,41 @@ const OPENAPI: &str = include_str!("openapi.json");
 
 const INDEX: &str = include_str!("page/index.html");
 
-const FILES: [(&str, &str, &str); 23] = [
+const FILES: [(&str, &str, &str); 39] = [
     file!("style.css", "text/css; charset=utf-8"),
     file!("icon.svg", "image/svg+xml"),
     file!("app.js"),
     file!("address.js"),
     file!("alerts.js"),
     file!("api.js"),
+    file!("capture.js"),
+    file!("chart.js"),
+    file!("charts.js"),
     file!("choose.js"),
+    file!("columns.js"),
     file!("detail.js"),
+    file!("diagnosis.js"),
     file!("dom.js"),
     file!("format.js"),
+    file!("grid.js"),
+    file!("health.js"),
     file!("hex.js"),
     file!("json.js"),
     file!("list.js"),
+    file!("marks.js"),
     file!("messages.js"),
+    file!("neighbours.js"),
+    file!("panes.js"),
+    file!("query.js"),
+    file!("rail.js"),
+    file!("range.js"),
+    file!("rules.js"),
     file!("search.js"),
     file!("section.js"),
     file!("status.js"),
     file!("stream.js"),
+    file!("strip.js"),
+    file!("suggest.js"),
     file!("tabs.js"),
     file!("text.js"),
     file!("theme.js"),
@@ -68,10 +84,13 @@ pub(crate) fn router(api: Api, guard: Guard) -> Router {
         .route("/api/v1/calls/{id}", get(api::call))
         .route("/api/v1/calls/{id}/curl", get(export::command_line))
         .route("/api/v1/calls/{id}/har", get(export::archive))
+        .route("/api/v1/capture", get(api::capture_status))
+        .route("/api/v1/capture", post(api::switch_capture))
         .route("/api/v1/delete", post(deletion::delete))
         .route("/api/v1/export", get(export::export))
         .route("/api/v1/openapi.json", get(|| file(JSON, OPENAPI)))
         .route("/api/v1/query", post(sql::query))
+        .route("/api/v1/rules/test", post(trial::test))
         .route("/api/v1/stats", get(statistics::stats))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/stream", get(stream::stream))

@@ -14,6 +14,9 @@ const ADDRESS: &str = "127.0.0.1:9515";
 /// The key under which WebDriver names elements (§12.2).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
+/// How long a script may take, also on a busy machine.
+const SCRIPT_TIME: Duration = Duration::from_secs(240);
+
 /// One browser window; closed when dropped.
 pub struct Browser<'a> {
     namespace: &'a Namespace,
@@ -68,6 +71,51 @@ impl<'a> Browser<'a> {
             "/execute/sync",
             Some(&json!({"script": source, "args": []})),
         )
+    }
+
+    /// Runs a script that is the body of an asynchronous function, and returns what that returns.
+    pub fn wait_for_script(&self, source: &str) -> Result<Value> {
+        let limits = json!({"script": SCRIPT_TIME.as_millis()});
+        self.call("POST", "/timeouts", Some(&limits))?;
+        let source = format!(
+            "const done = arguments[arguments.length - 1]; \
+             (async () => {{ {source} }})().then((value) => done({{ value }}), (error) => done({{ error: String(error?.stack ?? error) }}))"
+        );
+        let script = json!({"script": source, "args": []});
+        let mut answer = self.call("POST", "/execute/async", Some(&script))?;
+        if let Some(error) = answer["error"].as_str() {
+            bail!("{error}");
+        }
+        Ok(answer["value"].take())
+    }
+
+    /// Makes the window that of another device: its size, whether it is a telephone, whether its colours are dark.
+    pub fn emulate(&self, [width, height]: [u32; 2], is_mobile: bool, is_dark: bool) -> Result<()> {
+        let scheme = if is_dark { "dark" } else { "light" };
+        let commands = [
+            (
+                "Emulation.setDeviceMetricsOverride",
+                json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": is_mobile}),
+            ),
+            (
+                "Emulation.setEmulatedMedia",
+                json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]}),
+            ),
+        ];
+        for (command, parameters) in commands {
+            let body = json!({"cmd": command, "params": parameters});
+            self.call("POST", "/goog/cdp/execute", Some(&body))?;
+        }
+        Ok(())
+    }
+
+    /// Sends keys to the element that has the focus.
+    pub fn press(&self, keys: &str) -> Result<()> {
+        let active = self.call("GET", "/element/active", None)?;
+        let element = active[ELEMENT].as_str().context("an element has an id")?;
+        let path = format!("/element/{element}/value");
+        self.call("POST", &path, Some(&json!({"text": keys})))
+            .map(drop)
     }
 
     /// Clicks, as a mouse does, on the first element that matches.

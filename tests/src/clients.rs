@@ -28,6 +28,9 @@ const NPM: [&str; 5] = [
 /// Packages of PyPI.
 const PYPI: [&str; 3] = ["grpcio==1.85.1", "openai==3.51.0", "mcp==2.3.0"];
 
+/// The checker of accessibility, of npm.
+const AXE: [&str; 1] = ["axe-core@4.14.1"];
+
 /// One installation at a time.
 static INSTALLING: Mutex<()> = Mutex::new(());
 
@@ -56,21 +59,30 @@ fn installed(
     Ok(folder)
 }
 
+fn npm(folder: &Path) -> Command {
+    let mut npm = Command::new("npm");
+    npm.args([
+        "install",
+        "--no-save",
+        "--no-audit",
+        "--no-fund",
+        "--ignore-scripts",
+        "--prefix",
+    ]);
+    npm.arg(folder);
+    npm
+}
+
+/// The script of axe-core, which finds barriers in a page.
+pub fn axe() -> Result<String> {
+    let folder = installed("axe", &AXE, npm)?;
+    let path = folder.join("node_modules/axe-core/axe.min.js");
+    fs::read_to_string(&path).with_context(|| path.display().to_string())
+}
+
 /// `node SCRIPT WORDS` with the packages of npm.
 pub fn node(namespace: &Namespace, script: &str, words: &[&str]) -> Result<Command> {
-    let folder = installed("npm", &NPM, |folder| {
-        let mut npm = Command::new("npm");
-        npm.args([
-            "install",
-            "--no-save",
-            "--no-audit",
-            "--no-fund",
-            "--ignore-scripts",
-            "--prefix",
-        ]);
-        npm.arg(folder);
-        npm
-    })?;
+    let folder = installed("npm", &NPM, npm)?;
     let mut command = namespace.command("node");
     command.arg(script_path(script)).args(words);
     command.env("NODE_PATH", folder.join("node_modules"));

@@ -7,6 +7,7 @@ mod annotations;
 mod baseline;
 mod bounds;
 mod browser;
+mod browser_panes;
 mod call_index;
 mod chaos;
 mod check;

@@ -189,6 +189,9 @@ pub const DELEGATE_ANSWER_BYTES_MAX: usize = 16 << 20;
 /// Bytes of one line of a child's standard output, many times a report; a longer one is read in pieces, which are no report.
 pub const CHILD_LINE_BYTES_MAX: u64 = 256 * 1024;
 
+/// Pause before the next request of the store is read: however many it sends, the supervisor has time for others.
+pub const STORE_REQUEST_PAUSE: Duration = Duration::from_millis(100);
+
 /// Lines of a child that were not taken yet; one more replaces the oldest, since a report has the state as it is now.
 pub const CHILD_LINES_MAX: usize = 64;
 

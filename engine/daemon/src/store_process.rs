@@ -3,6 +3,8 @@
 use std::io::{IsTerminal, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use caps::errors::CapsError;
@@ -24,6 +26,7 @@ use crate::stdout::print_json;
 use crate::supervised;
 
 mod owner;
+mod rules;
 
 /// Of 24 hours.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -262,14 +265,25 @@ fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exi
         }
     };
     let (passing, passed) = store::passed::passing();
+    let linking = store::engine::Linking::default();
+    let to_supervisor = linking.clone();
     let stop = async move {
         if is_supervised {
-            supervised::end_after_supervisor(move |connection| passing.pass(connection));
+            // The first one is the link to the supervisor, the others are of its capture.
+            let is_linked = AtomicBool::new(false);
+            supervised::end_after_supervisor(move |connection| {
+                if is_linked.swap(true, Ordering::Relaxed) {
+                    passing.pass(connection);
+                } else {
+                    to_supervisor.set(connection);
+                }
+            });
         }
         store::termination().await;
     };
     let serve = |opened: store::Opened| {
-        let opened = opened.with_passed(passed);
+        let opened = opened.with_passed(passed).with_link(linking);
+        let opened = opened.with_rules(Arc::new(rules::Language));
         opened.run_until(report, health, stop)
     };
     match opened.and_then(serve) {

@@ -4,6 +4,8 @@
 //! whenever the supervisor ends, since their standard input is a pipe from it. On SIGTERM the capture ends first, so that
 //! it can still deliver, and then the store. The supervisor itself reads neither packets nor calls.
 
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -16,6 +18,7 @@ use crate::config::setting::ALL_IN_ONE;
 use crate::config::settings::{Settings, row};
 use crate::config::values::Values;
 use crate::control::{self, Request, Response, Server};
+use crate::descriptors;
 use crate::diagnostic::{Code, Diagnostic, Exit, printable};
 use crate::invocation::Invocation;
 use crate::process::container;
@@ -30,6 +33,7 @@ use to_store::ToStore;
 
 mod answers;
 mod child;
+mod from_store;
 mod harmless;
 mod options;
 mod restart;
@@ -70,7 +74,7 @@ pub fn run(options: Options) -> Result<Exit, Diagnostic> {
     check_capture(&options.values, &settings)?;
     let server = Server::bind(&options.control)?;
     let (sender, events) = mpsc::channel();
-    let requests = sender.clone();
+    let (requests, of_store) = (sender.clone(), sender.clone());
     let serving = server
         .serve(move |request| forward(&requests, request))
         .map_err(no_thread)?;
@@ -80,7 +84,7 @@ pub fn run(options: Options) -> Result<Exit, Diagnostic> {
     if let (Some(warning), false) = (config::open_page(&settings, &token), is_demo) {
         options.console.report(&warning);
     }
-    let mut supervisor = Supervisor::new(options, settings);
+    let mut supervisor = Supervisor::new(options, settings, of_store);
     supervisor.start_store();
     let exit = loop {
         match events.recv_timeout(TEND_EVERY) {
@@ -173,6 +177,8 @@ enum End {
 struct Supervisor {
     options: Options,
     settings: Settings,
+    /// Where requests of the store go.
+    requests: Sender<Event>,
     store: Option<Child>,
     to_store: ToStore,
     report: Option<StoreReport>,
@@ -195,11 +201,12 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn new(options: Options, settings: Settings) -> Self {
+    fn new(options: Options, settings: Settings, requests: Sender<Event>) -> Self {
         Self {
             wanted: options.on,
             options,
             settings,
+            requests,
             store: None,
             to_store: ToStore::default(),
             report: None,
@@ -218,7 +225,12 @@ impl Supervisor {
     fn start_store(&mut self) {
         match Child::start("store", &["store"], &self.options) {
             Ok(child) => {
-                self.to_store.set(child.input().ok());
+                let input = child.input().ok();
+                // The first connection that a store gets is this one; without it the page shows no capture.
+                if let Some(input) = &input {
+                    let _ = self.link(input);
+                }
+                self.to_store.set(input);
                 self.store = Some(child);
             }
             Err(problem) => {
@@ -226,6 +238,20 @@ impl Supervisor {
                 self.store_restart.later();
             }
         }
+    }
+
+    /// Gives the store the link over which it sends its requests.
+    fn link(&self, store: &UnixStream) -> std::io::Result<()> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let (answering, passing) = (self.requests.clone(), self.requests.clone());
+        let pass = move |request| {
+            // Nobody waits for the answer.
+            let (reply, _) = mpsc::channel();
+            drop(passing.send(Event::Request(request, reply)));
+        };
+        from_store::serve(ours, move |request| forward(&answering, request), pass)?;
+        descriptors::send(store.as_fd(), theirs.as_fd())?;
+        Ok(())
     }
 
     /// Checks on both children; returns an exit code if the supervisor has to end.

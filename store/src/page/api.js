@@ -2,12 +2,21 @@
 
 import { view } from './view.js';
 
-/** The JSON of a path; an error carries the sentence of the answer. */
-export async function get(path) {
-  const response = await fetch(path, { cache: 'no-store' });
+async function answered(response) {
   const answer = await response.json().catch(() => ({ error: response.statusText }));
   if (!response.ok) throw Object.assign(new Error(answer.error || response.statusText), { answer });
   return answer;
+}
+
+/** The JSON of a path; an error carries the sentence of the answer. */
+export async function get(path) {
+  return answered(await fetch(path, { cache: 'no-store' }));
+}
+
+/** As `get`, for what is sent as JSON. */
+export async function post(path, body) {
+  const headers = { 'Content-Type': 'application/json' };
+  return answered(await fetch(path, { method: 'POST', cache: 'no-store', headers, body: JSON.stringify(body) }));
 }
 
 /** The filter and the range of time as parameters. */

@@ -2,10 +2,12 @@
 
 import { writeAddress } from './address.js';
 import { get } from './api.js';
-import { $, make } from './dom.js';
+import { $, button, make } from './dom.js';
 import { REASONS, bytes, clock, fullTime, methodText, moment, statusBadge, thousands, took, urlParts } from './format.js';
-import { setFilter } from './list.js';
+import { select, setFilter } from './list.js';
+import { plain } from './marks.js';
 import { messages, split } from './messages.js';
+import { neighbours } from './neighbours.js';
 import { fields } from './section.js';
 import { tabs } from './tabs.js';
 import { text } from './text.js';
@@ -31,7 +33,7 @@ export async function openCall(id, takeFocus) {
     $('detail-body').replaceChildren(make('p', 'facts dim', `It cannot be shown: ${error.message}`));
   }
   if (takeFocus) $('detail').focus({ preventScroll: true });
-  view.rows.get(view.selected)?.scrollIntoView({ block: 'nearest' });
+  select(view.selected, false);
 }
 
 export function closeCall() {
@@ -75,10 +77,39 @@ function showCall(call) {
     { name: 'as-sent', title: 'As sent', children: [text(`${thousands(call.line.length)} characters of NDJSON`, call.line, '', true)] },
   ]));
   $('detail-body').replaceChildren(...parts);
+  showNeighbours(call, annotations.get('connection_id'));
   const path = `/api/v1/calls/${call.id}`;
   $('detail-curl').href = `${path}/curl`;
   $('detail-har').href = `${path}/har`;
   $('detail-body').scrollTop = 0;
+}
+
+/** Buttons to the other calls of the connection, once it is known which they are. */
+async function showNeighbours(call, connection) {
+  const mine = detailing;
+  const buttons = [$('detail-before'), $('detail-after')];
+  for (const one of buttons) {
+    one.hidden = !connection;
+    one.disabled = true;
+    delete one.dataset.id;
+  }
+  if (!connection || !/^[\w-]+$/.test(connection)) return;
+  try {
+    const { before, after } = await neighbours(call, connection);
+    if (mine !== detailing) return;
+    [before, after].forEach((id, index) => {
+      buttons[index].disabled = id === null;
+      if (id !== null) buttons[index].dataset.id = id;
+    });
+  } catch { /* they stay disabled */ }
+}
+
+/** Opens the call before or after this one on its connection. */
+export function openNeighbour(isAfter) {
+  const { id } = $(isAfter ? 'detail-after' : 'detail-before').dataset;
+  if (id === undefined) return;
+  select(id, false);
+  openCall(id, false);
 }
 
 function facts(call, logger) {
@@ -97,8 +128,8 @@ function facts(call, logger) {
   fact('time', clock(moment(call)), fullTime(moment(call)));
   fact('request', bytes(call.request_bytes));
   fact('response', bytes(call.response_bytes));
-  fact('logger', logger);
-  fact('note', call.note);
+  fact('logger', logger && plain('span', '', logger));
+  fact('note', call.note && plain('span', '', call.note));
   fact('call', `#${call.id}`);
   return list;
 }
@@ -118,14 +149,11 @@ function connection(annotations) {
   const parts = rows.length ? [fields('', rows, (name) => `fact.${name}`)] : [];
   const id = annotations.get('connection_id');
   if (id) {
-    const others = make('button', 'more', 'Show the calls of this connection');
-    others.type = 'button';
-    others.addEventListener('click', () => {
+    parts.push(button('more', 'Show the calls of this connection', () => {
       const filter = `connection==${id}`;
       $('filter').value = filter;
       setFilter(filter);
-    });
-    parts.push(others);
+    }));
   }
   return parts;
 }

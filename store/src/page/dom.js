@@ -12,6 +12,22 @@ export function make(tag, className, text) {
   return element;
 }
 
+/** A button that does something. */
+export function button(className, text, act) {
+  const element = make('button', className, text);
+  element.type = 'button';
+  if (act) element.addEventListener('click', act);
+  return element;
+}
+
+/** An element of SVG with its attributes. */
+export function draw(tag, attributes, text) {
+  const element = document.createElementNS($('svg').namespaceURI, tag);
+  for (const [name, value] of Object.entries(attributes ?? {})) element.setAttribute(name, value);
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
 /** Values that are longer make no filter that anybody reads. */
 const VALUE_CHARS_MAX = 200;
 
@@ -22,3 +38,13 @@ export function choosable(element, field, value) {
   element.dataset.value = String(value);
   return element;
 }
+
+/** What the browser keeps for this page; one without storage forgets it. */
+export const kept = {
+  get(name) {
+    try { return localStorage.getItem(name); } catch { return null; }
+  },
+  set(name, value) {
+    try { localStorage.setItem(name, value); } catch { /* forgotten */ }
+  },
+};

@@ -1,6 +1,7 @@
 // Numbers, times, statuses and URLs as people read them.
 
 import { choosable, make } from './dom.js';
+import { plain } from './marks.js';
 
 export const thousands = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, '\u202f');
 
@@ -21,6 +22,18 @@ export function took(ms) {
 }
 
 const two = (n) => String(n).padStart(2, '0');
+
+/** A number for an axis or a bar: 12 300 as 12.3 k. */
+export function compact(n) {
+  if (Math.abs(n) < 1000) return n === 0 ? '0' : String(Number(n.toPrecision(3)));
+  for (const unit of ['k', 'M', 'G']) {
+    n /= 1000;
+    if (Math.abs(n) < 999.5 || unit === 'G') return `${Number(n.toPrecision(3))} ${unit}`;
+  }
+}
+
+/** A part of a whole. */
+export const percent = (part, whole) => (whole > 0 ? `${((100 * part) / whole).toFixed(part < whole && part > 0.9 * whole ? 2 : 1)} %` : '–');
 
 export function clock(ms) {
   const date = new Date(ms);
@@ -55,12 +68,39 @@ export function statusBadge(status) {
 }
 
 export function methodText(method) {
-  const span = make('span', 'method', method || '–');
+  const span = plain('span', 'method', method || '–');
   span.dataset.method = method;
   return span;
 }
 
 export function urlParts(call) {
-  if (!call.host && !call.path) return [make('span', 'path', call.url || '(no URL)')];
-  return [choosable(make('span', 'host', call.host), 'host', call.host), make('span', 'path', call.path || '/')];
+  if (!call.host && !call.path) return [plain('span', 'path', call.url || '(no URL)')];
+  return [choosable(plain('span', 'host', call.host), 'host', call.host), plain('span', 'path', call.path || '/')];
+}
+
+/** A time as the API takes it, in the zone of the browser. */
+export function localTime(ms) {
+  const date = new Date(ms);
+  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  const offset = -date.getTimezoneOffset();
+  const zone = `${offset < 0 ? '-' : '+'}${two(Math.floor(Math.abs(offset) / 60))}:${two(Math.abs(offset) % 60)}`;
+  return `${day}T${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}${zone}`;
+}
+
+/** A time on an axis whose ticks are `step` apart. */
+export function tickTime(ms, step) {
+  const date = new Date(ms);
+  const day = `${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  if (step >= 24 * 3_600_000) return day;
+  const time = `${two(date.getHours())}:${two(date.getMinutes())}`;
+  if (step >= 3_600_000 && date.getHours() === 0) return day;
+  return step < 60_000 ? `${time}:${two(date.getSeconds())}` : time;
+}
+
+/** How long ago or how long, in one unit. */
+export function age(seconds) {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 48 * 3600) return `${Math.round(seconds / 3600)} h`;
+  return `${Math.round(seconds / 86_400)} days`;
 }

@@ -1,6 +1,6 @@
 // JSON laid out and coloured.
 
-import { make } from './dom.js';
+import { marked, plain } from './marks.js';
 
 export function looksLikeJson(value) {
   if (!/^\s*[[{]/.test(value)) return false;
@@ -72,9 +72,9 @@ export function coloured(json) {
     const end = match.index + token.length;
     const isKey = token.startsWith('"') && /^\s*:/.test(json.slice(end, end + 8));
     const kind = isKey ? 'j-key' : token.startsWith('"') ? 'j-string' : /^[-\d]/.test(token) ? 'j-number' : 'j-word';
-    nodes.push(json.slice(at, match.index), make('span', kind, token));
+    nodes.push(...marked(json.slice(at, match.index)), plain('span', kind, token));
     at = end;
   }
-  nodes.push(json.slice(at));
+  nodes.push(...marked(json.slice(at)));
   return nodes;
 }

@@ -1,94 +1,90 @@
-// The list of calls: at most ROWS_MAX of them, redrawn at most every REDRAW_MS.
+// The calls of the list, as long as it may be: a part of it without a hole is in memory, CALLS_HELD at most. It grows at either end as
+// it is scrolled, and begins anew where another time is wanted. Redrawn at most every REDRAW_MS.
 
 import { writeAddress } from './address.js';
 import { complain } from './alerts.js';
 import { get, wanted } from './api.js';
-import { $, choosable, make } from './dom.js';
-import { bytes, clock, fullTime, methodText, moment, statusBadge, thousands, took, urlParts } from './format.js';
+import { $ } from './dom.js';
+import { thousands } from './format.js';
+import { clear, inView, mark, reveal, rowHeight, show } from './grid.js';
 import { showCoverage, showExports, showFilterError } from './search.js';
 import { connect, disconnect, setLink, showState } from './stream.js';
-import { ROWS_MAX, view } from './view.js';
+import { CALLS_HELD, view } from './view.js';
 
-const PAGE_ROWS = 200;
-const FLASH_ROWS = 20;
+const PAGE_CALLS = 200;
+const FLASH_CALLS = 20;
 const REDRAW_MS = 100;
 const RETRY_MS = 3000;
 const LAGGED_MS = 500;
 const ANNOUNCE_MS = 5000;
 
-export const body = $('calls').tBodies[0];
+/** Calls between the view and an end of what is in memory, from which on more are fetched. */
+const SPARE_CALLS = 80;
 
-function cell(className, content, title) {
-  const td = make('td', className);
-  if (typeof content === 'string') td.textContent = content;
-  else td.append(...[content].flat());
-  if (title) td.title = title;
-  return td;
+/** Calls of one answer when those before the first are looked for, and how often. */
+const NEWER_CALLS = 1000;
+const NEWER_TRIES = 24;
+
+/** A fresh answer for `refetch`, `older`, `newer` and `jump` makes those before outdated. */
+let listing = 0;
+let growing = false;
+let failed = -Infinity;
+
+const listeners = { changed: [], scrolled: [] };
+
+/** Registers what is called when the list is another one, and when another part of it is in view. */
+export function onList(on) {
+  for (const name of Object.keys(on)) listeners[name].push(on[name]);
 }
 
-function makeRow(call) {
-  const row = make('tr');
-  row.dataset.id = call.id;
-  row.tabIndex = -1;
-  if (call.id === view.selected) row.setAttribute('aria-current', 'true');
-  const time = cell('c-time', clock(moment(call)), fullTime(moment(call)));
-  const slow = call.interval_ms !== null && call.interval_ms >= 1000 ? ' slow' : '';
-  row.append(
-    time,
-    cell('c-method', choosable(methodText(call.method), 'method', call.method)),
-    cell('c-url', urlParts(call), call.url),
-    cell('c-status', choosable(statusBadge(call.status), 'status', call.status)),
-    cell(`c-took num${slow}`, took(call.interval_ms)),
-    cell('c-size num', bytes(call.response_bytes)),
-    cell('c-type', choosable(make('span', '', call.content_type || '–'), 'content_type', call.content_type), call.content_type),
-    cell('c-note', call.note, call.note),
-  );
-  view.rows.set(call.id, row);
-  return row;
+const report = (name) => listeners[name].forEach((listener) => listener());
+
+function unknown(calls) {
+  return calls.filter((call) => !view.ids.has(call.id) && view.ids.add(call.id));
 }
 
-function dropRow(call) {
-  view.rows.get(call.id)?.remove();
-  view.rows.delete(call.id);
+function forget(calls) {
+  for (const call of calls) view.ids.delete(call.id);
 }
 
-/** Puts calls (newest first) on top and removes the oldest ones past ROWS_MAX. */
-function prepend(calls, fresh) {
-  const known = calls.filter((call) => !view.rows.has(call.id)).slice(0, ROWS_MAX);
-  if (!known.length) return;
+/** Puts calls (newest first) on top; a reader further down keeps the same calls in view. */
+function prepend(calls) {
+  const more = unknown(calls);
+  if (!more.length) return 0;
   const scroll = $('scroll');
-  const before = scroll.scrollHeight;
-  const rows = document.createDocumentFragment();
-  for (const call of known) {
-    const row = makeRow(call);
-    if (fresh) row.classList.add('new');
-    rows.append(row);
+  view.calls.unshift(...more);
+  const dropped = view.calls.splice(CALLS_HELD);
+  forget(dropped);
+  if (dropped.length) {
+    view.next = view.calls.at(-1).id;
+    view.timedOut = false;
   }
-  body.prepend(rows);
-  view.calls.unshift(...known);
-  // A reader further down keeps the same calls in view.
-  if (!view.follow && scroll.scrollTop > 0) scroll.scrollTop += scroll.scrollHeight - before;
-  if (view.follow) scroll.scrollTop = 0;
-  for (const call of view.calls.splice(ROWS_MAX)) {
-    dropRow(call);
-    view.next = null;
-  }
+  const isAtTop = view.follow && !view.ahead;
+  // The rows have to be as high as the calls before the list can be scrolled that far.
+  show(isAtTop && more.length < FLASH_CALLS ? more.length : 0);
+  if (isAtTop) scroll.scrollTop = 0;
+  else scroll.scrollTop += more.length * rowHeight();
+  show();
+  return more.length;
 }
 
 function append(calls) {
-  const known = calls.filter((call) => !view.rows.has(call.id)).slice(0, ROWS_MAX - view.calls.length);
-  const rows = document.createDocumentFragment();
-  for (const call of known) rows.append(makeRow(call));
-  body.append(rows);
-  view.calls.push(...known);
+  view.calls.push(...unknown(calls));
+  const extra = view.calls.length - CALLS_HELD;
+  if (extra > 0) {
+    forget(view.calls.splice(0, extra));
+    view.ahead = true;
+    $('scroll').scrollTop -= extra * rowHeight();
+  }
+  show();
 }
 
 function replace(calls) {
-  view.rows.clear();
+  clear();
   view.calls = [];
-  body.replaceChildren();
+  view.ids.clear();
+  $('scroll').scrollTop = 0;
   append(calls);
-  if (view.follow) $('scroll').scrollTop = 0;
 }
 
 let lastRedraw = 0;
@@ -111,25 +107,20 @@ export function redraw() {
   const searching = wanted().size > 0;
   $('empty').hidden = !(none && !searching && view.stored === 0);
   $('none').hidden = !(none && searching && !view.timedOut && view.next === null);
+  $('none-range').hidden = !view.from && !view.to;
   $('calls').hidden = none;
+  $('rail').hidden = none;
   $('tail').hidden = none && view.next === null;
-  $('older').hidden = view.next === null || view.calls.length >= ROWS_MAX;
-  $('older').textContent = view.timedOut ? 'Search further back' : 'Older calls';
+  $('older').hidden = !view.timedOut;
   $('tail-text').textContent = tailText();
   $('found').textContent = searching ? foundText() : '';
-  $('fresh').hidden = !view.missed || (view.follow && !view.paused);
-  moveTabStop();
-  $('fresh').textContent = view.stale && searching ? '↑ new calls' : `↑ ${thousands(view.missed)} new ${view.missed === 1 ? 'call' : 'calls'}`;
+  $('fresh').hidden = !(view.ahead || view.missed) || (view.follow && !view.paused && !view.ahead);
+  const known = view.missed && !(view.stale && searching);
+  $('fresh').textContent = known ? `↑ ${thousands(view.missed)} new ${view.missed === 1 ? 'call' : 'calls'}` : '↑ newest calls';
   showState();
-}
-
-/** The Tab key reaches the list at one row: the selected one, else the newest. */
-export function moveTabStop() {
-  const row = view.rows.get(view.selected) ?? body.rows[0];
-  if (row === view.tabStop) return;
-  if (view.tabStop) view.tabStop.tabIndex = -1;
-  if (row) row.tabIndex = 0;
-  view.tabStop = row;
+  show();
+  report('scrolled');
+  growNearEnds();
 }
 
 let announced = 0;
@@ -146,11 +137,11 @@ function announce(count) {
 function showArrived(arrived) {
   announce(arrived.length);
   if (!view.follow) view.missed += arrived.length;
-  if (arrived.length < PAGE_ROWS) {
-    prepend(arrived, arrived.length < FLASH_ROWS);
+  if (arrived.length < PAGE_CALLS) {
+    prepend(arrived);
   } else if (view.follow) {
     // More than anybody reads between two redraws: a new list costs less than a long one that scrolls by.
-    replace(arrived.slice(0, PAGE_ROWS));
+    replace(arrived.slice(0, PAGE_CALLS));
     view.next = view.calls.at(-1).id;
   } else {
     view.stale = true;
@@ -158,40 +149,47 @@ function showArrived(arrived) {
 }
 
 function foundText() {
-  const more = view.next !== null || view.calls.length >= ROWS_MAX ? '+' : '';
+  const more = view.next !== null || view.ahead ? '+' : '';
   return `${thousands(view.calls.length)}${more} found`;
 }
 
 function tailText() {
-  if (view.calls.length >= ROWS_MAX) return `The newest ${thousands(ROWS_MAX)} are shown; the filter searches all.`;
   if (view.timedOut) return 'The search takes long; not all calls were examined yet.';
-  return view.next === null ? 'End of the list.' : '';
+  return view.next === null ? 'End of the list.' : 'Older calls follow.';
 }
 
-let listing = 0;
+function take(page) {
+  view.next = page.next;
+  view.timedOut = page.timed_out;
+}
 
-/** Fetches the newest calls that match the filter, then follows the stream behind them. */
-export async function refetch() {
+/** Fetches the calls of the list that are the newest, or those before a time, and follows the stream. */
+async function list(before) {
   const mine = ++listing;
   disconnect();
   try {
     const parameters = wanted();
-    parameters.set('limit', PAGE_ROWS);
+    parameters.set('limit', PAGE_CALLS);
+    if (before !== undefined) parameters.set('to', String(before));
     const page = await get(`/api/v1/calls?${parameters}`);
     if (mine !== listing) return;
     showFilterError(null);
-    showCoverage(page.coverage);
+    view.ahead = before !== undefined;
     view.arrived = [];
     view.missed = 0;
     view.stale = false;
     view.newest = page.newest;
-    view.next = page.next;
-    view.timedOut = page.timed_out;
+    take(page);
+    if (!view.ahead) {
+      view.coverage = page.coverage;
+      showCoverage(page.coverage);
+    }
     replace(page.calls);
     if (view.stored === null || view.calls.length) view.stored = Math.max(view.stored ?? 0, page.calls.length);
     complain('list', null);
     openStream();
     redraw();
+    report('changed');
   } catch (error) {
     if (mine !== listing) return;
     if (error.answer?.position !== undefined) {
@@ -201,8 +199,17 @@ export async function refetch() {
     }
     complain('list', `The list cannot be read: ${error.message}`);
     setLink('lost');
-    setTimeout(() => mine === listing && refetch(), RETRY_MS);
+    setTimeout(() => mine === listing && list(before), RETRY_MS);
   }
+}
+
+/** The newest calls that match. */
+export const refetch = () => list();
+
+/** The calls at a time and before it. */
+export function jump(time) {
+  follow(false);
+  return list(Math.round(time) + 1);
 }
 
 let refetchTimer = null;
@@ -215,24 +222,79 @@ function refetchSoon() {
   }, LAGGED_MS);
 }
 
-export async function older() {
+/** Lets one request at a time enlarge the list. */
+async function grow(fetched) {
+  if (growing) return;
   const mine = listing;
+  growing = true;
   $('older').disabled = true;
   try {
-    const parameters = wanted();
-    parameters.set('limit', PAGE_ROWS);
-    parameters.set('before', view.next);
-    const page = await get(`/api/v1/calls?${parameters}`);
-    if (mine !== listing) return;
-    view.next = page.next;
-    view.timedOut = page.timed_out;
-    append(page.calls);
+    await fetched(() => mine !== listing);
+    complain('list', null);
   } catch (error) {
-    complain('list', `Older calls cannot be read: ${error.message}`);
+    failed = performance.now();
+    complain('list', `Further calls cannot be read: ${error.message}`);
   } finally {
+    growing = false;
     $('older').disabled = false;
-    redraw();
   }
+  if (mine === listing) redraw();
+}
+
+export const older = () => grow(async (isOutdated) => {
+  const parameters = wanted();
+  parameters.set('limit', PAGE_CALLS);
+  parameters.set('before', view.next);
+  const page = await get(`/api/v1/calls?${parameters}`);
+  if (isOutdated()) return;
+  take(page);
+  append(page.calls);
+});
+
+/**
+ * The calls directly before the first one. The API lists the newest first, so they are looked for in a slice of time behind it, which
+ * becomes shorter where it has more calls than one answer, and longer where it has none.
+ */
+const newer = () => grow(async (isOutdated) => {
+  const first = view.calls[0];
+  const last = view.calls.at(-1);
+  const limit = view.coverage?.to_ms ?? Infinity;
+  let span = Math.max(1, ((first.time_ms - last.time_ms) * PAGE_CALLS) / view.calls.length);
+  for (let tries = 0; tries < NEWER_TRIES; tries++) {
+    const end = first.time_ms + 1 + Math.round(span);
+    const isLast = end > Math.min(Date.now(), limit);
+    const parameters = wanted();
+    parameters.set('limit', NEWER_CALLS);
+    parameters.set('after', first.id);
+    if (!isLast) parameters.set('to', String(end));
+    const page = await get(`/api/v1/calls?${parameters}`);
+    if (isOutdated()) return;
+    if (page.next !== null) {
+      span /= 4;
+    } else if (!page.calls.length && !isLast) {
+      span *= 8;
+    } else {
+      view.ahead = !isLast;
+      if (isLast) {
+        view.newest = page.newest;
+        view.missed = 0;
+        view.stale = false;
+        openStream();
+      }
+      prepend(page.calls);
+      return;
+    }
+  }
+  // So many calls at one time are not stepped through.
+  refetch();
+});
+
+/** Fetches more where an end of what is in memory comes into view. */
+export function growNearEnds() {
+  if (!view.calls.length || growing || performance.now() < failed + RETRY_MS) return;
+  const [first, last] = inView();
+  if (view.ahead && first < SPARE_CALLS) newer();
+  else if (view.next !== null && !view.timedOut && last > view.calls.length - SPARE_CALLS) older();
 }
 
 /** Opens the stream behind the list. */
@@ -241,10 +303,10 @@ function openStream() {
 }
 
 function takeCalls(calls) {
-  if (view.paused || view.stale) {
+  if (view.paused || view.stale || view.ahead) {
     view.missed += calls.length;
   } else {
-    view.arrived = calls.concat(view.arrived).slice(0, ROWS_MAX);
+    view.arrived = calls.concat(view.arrived).slice(0, CALLS_HELD);
     view.stored = Math.max(view.stored ?? 0, 1);
   }
   redrawSoon();
@@ -262,20 +324,24 @@ function takeLagged(count) {
 // A browser opens at most six connections to a host; tabs out of sight must not hold them.
 document.addEventListener('visibilitychange', () => {
   if (document.hidden) disconnect();
-  else if (view.paused) openStream();
+  else if (view.paused || !view.follow) openStream();
   else refetch();
 });
 
-export function setFollow(follow) {
-  view.follow = follow;
-  $('follow').setAttribute('aria-pressed', String(follow));
-  if (follow) toTop();
+function follow(isOn) {
+  view.follow = isOn;
+  $('follow').setAttribute('aria-pressed', String(isOn));
+}
+
+export function setFollow(isOn) {
+  follow(isOn);
+  if (isOn) toTop();
 }
 
 function toTop() {
   $('scroll').scrollTop = 0;
-  if (view.paused) return;
-  if (view.stale) {
+  if (view.paused && !view.ahead) return;
+  if (view.stale || view.ahead) {
     refetch();
     return;
   }
@@ -305,3 +371,39 @@ export function setRange(from, to) {
   showExports();
   refetch();
 }
+
+/** Selects a call of the list, which comes into view. */
+export function select(id, takeFocus = true) {
+  const index = view.calls.findIndex((call) => call.id === id);
+  if (index >= 0) reveal(index);
+  const row = mark(id);
+  if (takeFocus) row?.focus({ preventScroll: true });
+}
+
+/** Selects the call so many rows further down. */
+export function move(by) {
+  if (!view.calls.length) return;
+  const at = view.calls.findIndex((call) => call.id === view.selected);
+  const to = at < 0 ? inView()[0] : Math.min(view.calls.length - 1, Math.max(0, at + by));
+  if (to > 0) follow(false);
+  select(view.calls[to].id);
+  growNearEnds();
+}
+
+let scrolling = false;
+
+$('scroll').addEventListener('scroll', () => {
+  const top = $('scroll').scrollTop < 4;
+  if (!top && view.follow) follow(false);
+  if (top && !view.follow && view.missed && !view.ahead && !view.paused) setFollow(true);
+  if (scrolling) return;
+  scrolling = true;
+  requestAnimationFrame(() => {
+    scrolling = false;
+    show();
+    report('scrolled');
+    growNearEnds();
+  });
+}, { passive: true });
+
+new ResizeObserver(() => redrawSoon()).observe($('scroll'));

@@ -3,6 +3,7 @@
 import { make } from './dom.js';
 import { bytes, thousands } from './format.js';
 import { coloured, elements, layout, looksLikeJson } from './json.js';
+import { marked, plain } from './marks.js';
 import { heading } from './section.js';
 
 const MESSAGES_MAX = 500;
@@ -39,7 +40,7 @@ function item(message, index) {
   const summary = make('summary');
   summary.append(
     make('span', 'dim num', String(index + 1)),
-    make('span', 'preview', message.slice(0, PREVIEW_CHARS).replace(/\s+/g, ' ')),
+    plain('span', 'preview', message.slice(0, PREVIEW_CHARS).replace(/\s+/g, ' ')),
     make('span', 'dim', bytes(new Blob([message]).size)),
   );
   fold.append(summary);
@@ -52,7 +53,7 @@ function item(message, index) {
     const json = looksLikeJson(message);
     const shown = json ? layout(message) : message;
     if (json && shown.length <= COLOUR_CHARS_MAX) pre.append(...coloured(shown));
-    else pre.textContent = shown;
+    else pre.append(...marked(shown));
     fold.append(pre);
   });
   row.append(fold);

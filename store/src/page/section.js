@@ -2,6 +2,7 @@
 
 import { buttons } from './choose.js';
 import { make } from './dom.js';
+import { plain } from './marks.js';
 
 /** Names and values; with `field`, the name of each in a filter, its values can be chosen. */
 export function fields(title, pairs, field) {
@@ -11,9 +12,9 @@ export function fields(title, pairs, field) {
   const rows = table.createTBody();
   for (const [name, value] of pairs) {
     const row = rows.insertRow();
-    const head = make('th', '', name);
+    const head = plain('th', '', name);
     head.scope = 'row';
-    const cell = make('td', '', value);
+    const cell = plain('td', '', value);
     if (field) cell.append(buttons(field(name), value));
     row.append(head, cell);
   }
@@ -24,7 +25,7 @@ export function fields(title, pairs, field) {
 
 export function heading(title, aside) {
   const h3 = make('h3', '', title);
-  if (aside) h3.append(make('span', 'dim', aside));
+  if (aside) h3.append(plain('span', 'dim', aside));
   h3.append(make('span', 'spring'));
   return h3;
 }

@@ -10,11 +10,19 @@ import { view } from './view.js';
 const STATUS_MS = 2000;
 
 let lastTotals = null;
+const listeners = [];
+
+/** Registers what is called with each status of the store. */
+export function onTotals(listener) {
+  listeners.push(listener);
+}
 
 export async function totals() {
   if (!document.hidden) {
     try {
-      showTotals(await get('/api/v1/status'));
+      const status = await get('/api/v1/status');
+      showTotals(status);
+      listeners.forEach((listener) => listener(status));
       complain('status', null);
     } catch {
       complain('status', 'The store does not answer. Calls that it acknowledged are committed and not lost.');

@@ -1,6 +1,7 @@
 // Tabs of a call. The one that was chosen stays chosen for the next call, if that has it.
 
 import { make } from './dom.js';
+import { plain } from './marks.js';
 
 let chosen = 'request';
 
@@ -25,7 +26,7 @@ export function tabs(parts) {
     panel.tabIndex = 0;
     panel.setAttribute('role', 'tabpanel');
     panel.setAttribute('aria-labelledby', tab.id);
-    if (aside) panel.append(make('p', 'start-line', aside));
+    if (aside) panel.append(plain('p', 'start-line', aside));
     panel.append(...children);
     box.append(panel);
   }

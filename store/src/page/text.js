@@ -4,6 +4,7 @@ import { make } from './dom.js';
 import { thousands } from './format.js';
 import { hex } from './hex.js';
 import { coloured, layout, looksLikeJson } from './json.js';
+import { marked } from './marks.js';
 import { heading } from './section.js';
 
 const TEXT_CHARS_MAX = 200_000;
@@ -27,7 +28,7 @@ export function text(title, value, type, rawFirst) {
     const chosen = written[form](value);
     const shown = all ? chosen : chosen.slice(0, TEXT_CHARS_MAX);
     if (json && form !== 'hex' && shown.length <= COLOUR_CHARS_MAX) pre.replaceChildren(...coloured(shown));
-    else pre.textContent = shown;
+    else pre.replaceChildren(...marked(shown));
     pre.classList.toggle('hex', form === 'hex');
     more.hidden = shown.length === chosen.length;
     more.textContent = `Show all ${thousands(chosen.length)} characters`;

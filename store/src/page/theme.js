@@ -1,6 +1,6 @@
 // Light, dark, or as the system has it.
 
-import { $ } from './dom.js';
+import { $, kept } from './dom.js';
 
 const THEMES = ['auto', 'light', 'dark'];
 
@@ -8,11 +8,12 @@ function setTheme(theme) {
   if (theme === 'auto') delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = theme;
   $('theme').textContent = theme[0].toUpperCase() + theme.slice(1);
-  try { localStorage.setItem('theme', theme); } catch { /* a browser without storage forgets the choice */ }
+  kept.set('theme', theme);
 }
 
 function storedTheme() {
-  try { return THEMES.includes(localStorage.getItem('theme')) ? localStorage.getItem('theme') : 'auto'; } catch { return 'auto'; }
+  const theme = kept.get('theme');
+  return THEMES.includes(theme) ? theme : 'auto';
 }
 
 $('theme').addEventListener('click', () => setTheme(THEMES[(THEMES.indexOf(storedTheme()) + 1) % THEMES.length]));

@@ -8,6 +8,7 @@ mod conformance;
 mod durability;
 mod page;
 mod passed;
+mod program;
 mod schema;
 mod stalling;
 mod stream;

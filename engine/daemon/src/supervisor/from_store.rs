@@ -1,0 +1,85 @@
+//! Requests of the store: the page shows the status of the capture and may turn it on and off.
+//!
+//! The store reads what strangers send, and one of them may have taken it over. So it may request nothing but that, one request at a
+//! time, with a pause before each; and who switches the capture off by it is shown in the status as the user.
+
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+
+use crate::control::{Request, Response, read_request};
+use crate::diagnostic::Exit;
+use crate::limits::STORE_REQUEST_PAUSE;
+
+/// Answers the requests that come over the link, on a thread that ends with it. `answer` waits for what it returns, `pass` only
+/// passes the request on: what becomes of it is in the next status.
+///
+/// # Errors
+///
+/// The kernel gives no thread.
+pub(super) fn serve(
+    link: UnixStream,
+    answer: impl Fn(Request) -> Response + Send + 'static,
+    pass: impl Fn(Request) + Send + 'static,
+) -> std::io::Result<()> {
+    let serving = move || {
+        while let Some(request) = read_request(&link) {
+            let response = match request {
+                Request::Status => answer(request),
+                Request::On | Request::Off => {
+                    pass(request);
+                    Response::new(Exit::Done, "")
+                }
+                _ => return,
+            };
+            let Ok(mut line) = serde_json::to_vec(&response) else {
+                return;
+            };
+            line.push(b'\n');
+            if (&link).write_all(&line).is_err() {
+                return;
+            }
+            std::thread::sleep(STORE_REQUEST_PAUSE);
+        }
+    };
+    std::thread::Builder::new()
+        .name("from-store".into())
+        .spawn(serving)
+        .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn the_store_may_request_a_status_and_switch_and_nothing_else() {
+        let (supervisor, store) = UnixStream::pair().unwrap();
+        let (sender, passed) = mpsc::channel();
+        let answer = |_| Response::new(Exit::NotRunning, "status");
+        let pass = move |request| sender.send(request).unwrap();
+        serve(supervisor, answer, pass).unwrap();
+        let mut answers = BufReader::new(&store);
+        let mut ask = |request: &str| {
+            (&store)
+                .write_all(format!("{{\"command\":\"{request}\"}}\n").as_bytes())
+                .unwrap();
+            let mut line = String::new();
+            answers.read_line(&mut line).unwrap();
+            line
+        };
+        let status: Response = serde_json::from_str(&ask("status")).unwrap();
+        assert_eq!(status.text, "status");
+        for (word, request) in [("on", Request::On), ("off", Request::Off)] {
+            assert!(ask(word).contains("\"exit\":0"));
+            assert_eq!(passed.recv().unwrap(), request);
+        }
+        // The link of a page has no use for the token.
+        assert_eq!(ask("page"), "", "the link is closed");
+        let mut nothing = Vec::new();
+        (&store).read_to_end(&mut nothing).unwrap();
+        assert!(nothing.is_empty() && passed.recv().is_err());
+    }
+}
