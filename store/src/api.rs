@@ -30,7 +30,7 @@ use axum::extract::{self, Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
 
 use crate::answer;
@@ -66,7 +66,10 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    #[expect(clippy::too_many_arguments, reason = "each is named where it is passed")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is named where it is passed"
+    )]
     pub(crate) fn new(
         backend: AnyBackend,
         capture: CaptureHandler,

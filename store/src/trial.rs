@@ -121,7 +121,9 @@ async fn fetch(
     let mut bytes = 0;
     for summary in page.calls {
         if bytes >= TRIAL_BYTES_MAX {
-            partial = Some(format!("their lines have more than {TRIAL_BYTES_MAX} bytes"));
+            partial = Some(format!(
+                "their lines have more than {TRIAL_BYTES_MAX} bytes"
+            ));
             break;
         }
         // The other half is for the rules.

@@ -51,13 +51,19 @@ fn calls(count: u64) -> Result<String> {
         let time = (start + SPAN * (number + 1) / count).to_string();
         let took = (number % 400 + 1).to_string();
         lines += &line(&[
-            ("request_method", if number % 4 == 0 { "POST" } else { "GET" }),
+            (
+                "request_method",
+                if number % 4 == 0 { "POST" } else { "GET" },
+            ),
             ("request_url", &url),
             ("response_code", status),
             ("response_header:content-type", "application/json"),
             ("response_body", "{\"ok\":true}"),
             ("request_header:cookie", "session=secret"),
-            ("custom_field:client_address", &format!("10.0.0.{}", number % 7)),
+            (
+                "custom_field:client_address",
+                &format!("10.0.0.{}", number % 7),
+            ),
             ("interval", &took),
             ("now", &time),
         ]);
@@ -74,37 +80,38 @@ fn holds(browser: &Browser<'_>, script: &str) -> Result<()> {
     })
 }
 
-/// The numbers of the calls of the list, in the order of a walk from one end of it to the other by the height of the window.
-fn walk(browser: &Browser<'_>, down: bool) -> Result<Vec<u64>> {
+/// The numbers of the calls of the list, in the order of a walk by the height of the window to the call with the number `last`, which is
+/// at an end of it.
+fn walk(browser: &Browser<'_>, last: u64) -> Result<Vec<u64>> {
     let script = format!(
         "const scroll = document.getElementById('scroll');
-         const sign = {sign};
+         const last = {last};
+         const sign = last === 0 ? 1 : -1;
          const seen = [];
          const known = new Set();
          const deadline = performance.now() + 200000;
          let most = 0;
-         for (let still = 0; still < 40 && performance.now() < deadline;) {{
+         while (!known.has(last) && performance.now() < deadline) {{
            await new Promise((done) => setTimeout(done, 25));
            const rows = [...document.querySelectorAll('#calls tbody tr[data-id]')];
            most = Math.max(most, rows.length);
            if (sign < 0) rows.reverse();
-           let grew = false;
            for (const row of rows) {{
              const number = Number(row.querySelector('.path').textContent.split('/').at(-1));
              if (known.has(number)) continue;
              known.add(number);
              seen.push(number);
-             grew = true;
            }}
-           still = grew ? 0 : still + 1;
            scroll.scrollTop += sign * scroll.clientHeight * 0.8;
          }}
-         return {{ seen, most }};",
-        sign = if down { 1 } else { -1 }
+         return {{ seen, most }};"
     );
     let walked = browser.wait_for_script(&script)?;
     let most = walked["most"].as_u64().context("a number")?;
-    ensure!((10..150).contains(&most), "{most} rows are elements at once");
+    ensure!(
+        (10..150).contains(&most),
+        "{most} rows are elements at once"
+    );
     Ok(serde_json::from_value(walked["seen"].clone())?)
 }
 
@@ -116,17 +123,24 @@ fn a_list_of_any_length_is_walked_without_a_hole() -> Result<()> {
     post(&namespace, &calls(CALLS)?)?;
     let browser = Browser::open(&namespace)?;
     browser.visit(&all.page_link()?)?;
-    holds(&browser, "return document.querySelectorAll('#calls tbody tr[data-id]').length > 10")?;
+    holds(
+        &browser,
+        "return document.querySelectorAll('#calls tbody tr[data-id]').length > 10",
+    )?;
     let down: Vec<u64> = (0..CALLS).rev().collect();
-    ensure!(walk(&browser, true)? == down, "the way down has a hole");
+    ensure!(walk(&browser, 0)? == down, "the way down has a hole");
     // More than is in memory has passed, so the way up fetches the newer ones again.
-    let up = walk(&browser, false)?;
-    ensure!(up == Vec::from_iter(0..CALLS), "the way up has a hole: {up:?}");
+    let up = walk(&browser, CALLS - 1)?;
+    ensure!(
+        up == Vec::from_iter(0..CALLS),
+        "the way up has a hole: {up:?}"
+    );
 
     // The bar stands for the time: its middle is the middle of the range, and its keys reach both ends.
     let first = "[...document.querySelectorAll('#calls tbody tr[data-id]')].find((row) => row.getBoundingClientRect().top >= document.querySelector('#calls thead').getBoundingClientRect().bottom - 2)";
     let number = || -> Result<u64> {
-        let script = format!("return Number({first}.querySelector('.path').textContent.split('/').at(-1))");
+        let script =
+            format!("return Number({first}.querySelector('.path').textContent.split('/').at(-1))");
         browser.script(&script)?.as_u64().context("a number")
     };
     let rail = |part: f64| {
@@ -141,10 +155,14 @@ fn a_list_of_any_length_is_walked_without_a_hole() -> Result<()> {
     rail(0.5)?;
     eventually(PATIENCE, || {
         let shown = number()?;
-        ensure!((CALLS * 45 / 100..CALLS * 55 / 100).contains(&shown), "{shown} is on top");
+        ensure!(
+            (CALLS * 45 / 100..CALLS * 55 / 100).contains(&shown),
+            "{shown} is on top"
+        );
         Ok(())
     })?;
-    let state = browser.script("return document.getElementById('follow').getAttribute('aria-pressed')")?;
+    let state =
+        browser.script("return document.getElementById('follow').getAttribute('aria-pressed')")?;
     ensure!(state == "false", "a list of another time does not follow");
     let key = |key: &str| {
         browser.script(&format!(
@@ -152,7 +170,10 @@ fn a_list_of_any_length_is_walked_without_a_hole() -> Result<()> {
         ))
     };
     key("End")?;
-    holds(&browser, "return document.getElementById('tail-text').textContent === 'End of the list.'")?;
+    holds(
+        &browser,
+        "return document.getElementById('tail-text').textContent === 'End of the list.'",
+    )?;
     key("Home")?;
     eventually(PATIENCE, || {
         ensure!(number()? == CALLS - 1, "{} is on top", number()?);
@@ -160,12 +181,29 @@ fn a_list_of_any_length_is_walked_without_a_hole() -> Result<()> {
     })?;
     browser.picture("list")?;
 
-    // Live again: a new call appears on top.
-    post(&namespace, &line(&[("request_method", "GET"), ("request_url", "http://api.shop/v1/orders/99999")]))?;
+    // Live again: new calls appear on top, however many come with ten redraws a second at most.
+    browser.script(
+        "window.redraws = 0; window.since = performance.now();
+         new MutationObserver(() => { window.redraws += 1; }).observe(document.querySelector('#calls tbody'), { childList: true });",
+    )?;
+    for bundle in 0..40 {
+        let number = 10_000 + bundle;
+        let url = format!("http://api.shop/v1/orders/{number}");
+        let call = line(&[("request_method", "GET"), ("request_url", &url)]);
+        post(&namespace, &call.repeat(20))?;
+    }
     eventually(PATIENCE, || {
-        ensure!(number()? == 99999, "{} is on top", number()?);
+        ensure!(number()? == 10_039, "{} is on top", number()?);
         Ok(())
-    })
+    })?;
+    let rate = browser.script(
+        "return { redraws: window.redraws, most: (performance.now() - window.since) / 100 + 1 }",
+    )?;
+    ensure!(
+        rate["redraws"].as_f64() > Some(0.0) && rate["redraws"].as_f64() <= rate["most"].as_f64(),
+        "{rate}"
+    );
+    Ok(())
 }
 
 #[test]
@@ -178,21 +216,45 @@ fn columns_values_and_charts_choose() -> Result<()> {
     let filter = || browser.script("return document.getElementById('filter').value");
 
     // The strip: values with their number, a click chooses, Shift excludes.
-    let value = |field: &str, value: &str| format!("#strip button[data-field='{field}'][data-value='{value}']");
-    holds(&browser, &format!("return document.querySelector(\"{}\")?.querySelector('.count').textContent === '60'", value("status", "503")))?;
-    holds(&browser, &format!("return document.querySelector(\"{}\") !== null", value("host", "pay.shop")))?;
+    let value = |field: &str, value: &str| {
+        format!("#strip button[data-field='{field}'][data-value='{value}']")
+    };
+    holds(
+        &browser,
+        &format!(
+            "return document.querySelector(\"{}\")?.querySelector('.count').textContent === '60'",
+            value("status", "503")
+        ),
+    )?;
+    holds(
+        &browser,
+        &format!(
+            "return document.querySelector(\"{}\") !== null",
+            value("host", "pay.shop")
+        ),
+    )?;
     browser.picture("strip")?;
     browser.click(&value("status", "503"))?;
     eventually(PATIENCE, || {
         ensure!(filter()? == "status==503", "{}", filter()?);
         Ok(())
     })?;
-    holds(&browser, &format!("return document.querySelector(\"{}\")?.querySelector('.count').textContent === '20'", value("host", "pay.shop")))?;
+    holds(
+        &browser,
+        &format!(
+            "return document.querySelector(\"{}\")?.querySelector('.count').textContent === '20'",
+            value("host", "pay.shop")
+        ),
+    )?;
     browser.script(&format!(
         "document.querySelector(\"{}\").dispatchEvent(new MouseEvent('click', {{ bubbles: true, shiftKey: true }}))",
         value("host", "pay.shop")
     ))?;
-    ensure!(filter()? == "status==503 and host!=pay.shop", "{}", filter()?);
+    ensure!(
+        filter()? == "status==503 and host!=pay.shop",
+        "{}",
+        filter()?
+    );
 
     // Columns are chosen, and stay so when the page is loaded again.
     browser.click("#columns summary")?;
@@ -200,32 +262,59 @@ fn columns_values_and_charts_choose() -> Result<()> {
     browser.script("[...document.querySelectorAll('#columns-menu label')].find((one) => one.textContent.trim() === 'type').querySelector('input').click()")?;
     let heads = "return [...document.querySelectorAll('#calls thead th')].map((one) => one.textContent).join()";
     let expected = "time,method,url,status,took,response,client,note";
-    holds(&browser, &format!("return (() => {{ {heads} }})() === '{expected}'"))?;
+    holds(
+        &browser,
+        &format!("return (() => {{ {heads} }})() === '{expected}'"),
+    )?;
     browser.visit("http://localhost:7700/?pane=calls")?;
-    holds(&browser, &format!("return (() => {{ {heads} }})() === '{expected}'"))?;
-    holds(&browser, "return document.querySelector('#calls tbody .c-client')?.textContent.startsWith('10.0.0.')")?;
+    holds(
+        &browser,
+        &format!("return (() => {{ {heads} }})() === '{expected}'"),
+    )?;
+    holds(
+        &browser,
+        "return document.querySelector('#calls tbody .c-client')?.textContent.startsWith('10.0.0.')",
+    )?;
 
     // Proposals: a field, then its values.
     browser.click("#filter")?;
     browser.press("meth")?;
-    holds(&browser, "return [...document.querySelectorAll('#suggestions .option')].some((one) => one.textContent.startsWith('method'))")?;
+    holds(
+        &browser,
+        "return [...document.querySelectorAll('#suggestions .option')].some((one) => one.textContent.startsWith('method'))",
+    )?;
     browser.press("\u{E004}==P")?;
-    holds(&browser, "return [...document.querySelectorAll('#suggestions .option .mono')].map((one) => one.textContent).join() === 'POST'")?;
+    holds(
+        &browser,
+        "return [...document.querySelectorAll('#suggestions .option .mono')].map((one) => one.textContent).join() === 'POST'",
+    )?;
     browser.picture("suggest")?;
     browser.press("\u{E015}\u{E007}")?;
     eventually(PATIENCE, || {
         ensure!(filter()? == "method==POST", "{}", filter()?);
         Ok(())
     })?;
-    holds(&browser, "return [...document.querySelectorAll('#calls tbody .method')].every((one) => one.textContent === 'POST')")?;
+    holds(
+        &browser,
+        "return [...document.querySelectorAll('#calls tbody .method')].every((one) => one.textContent === 'POST')",
+    )?;
 
     // Charts: bars of two classes, three lines, a row for each host. The filter holds here as well.
     browser.press("\u{E00C}2")?;
     holds(&browser, "return location.search.includes('pane=charts')")?;
-    holds(&browser, "return document.querySelectorAll('#charts rect.class-2').length > 10 && document.querySelectorAll('#charts rect.class-5').length > 1")?;
-    holds(&browser, "return document.querySelectorAll('#charts path.line').length === 3")?;
+    holds(
+        &browser,
+        "return document.querySelectorAll('#charts rect.class-2').length > 10 && document.querySelectorAll('#charts rect.class-5').length > 1",
+    )?;
+    holds(
+        &browser,
+        "return document.querySelectorAll('#charts path.line').length === 3",
+    )?;
     browser.script("const by = document.getElementById('charts-by'); by.value = 'host'; by.dispatchEvent(new Event('change'))")?;
-    holds(&browser, "return [...document.querySelectorAll('#charts-groups tbody th')].map((one) => one.textContent).sort().join() === 'api.shop,img.shop,pay.shop,together'")?;
+    holds(
+        &browser,
+        "return [...document.querySelectorAll('#charts-groups tbody th')].map((one) => one.textContent).sort().join() === 'api.shop,img.shop,pay.shop,together'",
+    )?;
     let sum = browser.text("#charts-groups tr.sum td")?;
     ensure!(sum == "150", "every fourth of 600 is a POST: {sum}");
     browser.picture("charts")?;
@@ -239,7 +328,10 @@ fn columns_values_and_charts_choose() -> Result<()> {
     holds(&browser, "return /from=20.*&to=20/.test(location.search)")?;
     eventually(PATIENCE, || {
         let sum: u64 = browser.text("#charts-groups tr.sum td")?.parse()?;
-        ensure!((20..80).contains(&sum), "{sum} calls in a third of the range");
+        ensure!(
+            (20..80).contains(&sum),
+            "{sum} calls in a third of the range"
+        );
         Ok(())
     })?;
     Ok(())
@@ -261,7 +353,10 @@ fn capture_health_rules_and_queries() -> Result<()> {
     })?;
     browser.picture("empty")?;
     browser.click("#empty-on")?;
-    holds(&browser, "return document.getElementById('capture').dataset.state === 'on'")?;
+    holds(
+        &browser,
+        "return document.getElementById('capture').dataset.state === 'on'",
+    )?;
     all.wait_for_running()?;
     eventually(PATIENCE, || {
         let words = browser.text("#empty-findings")?;
@@ -270,8 +365,16 @@ fn capture_health_rules_and_queries() -> Result<()> {
     })?;
 
     // Two calls on one connection, and another: each leads to its neighbours.
-    curl(&lab.client, &["-H", "Cookie: session=secret", "http://10.77.0.1/hello?first=1", "http://10.77.0.1/hello?second=1"])?;
-    curl(&lab.client, &["http://10.77.0.1/hello?third=1"])?;
+    curl(
+        &lab.client,
+        &[
+            "-H",
+            "Cookie: session=secret",
+            "http://10.77.0.1/first",
+            "http://10.77.0.1/second",
+        ],
+    )?;
+    curl(&lab.client, &["http://10.77.0.1/third"])?;
     let urls = "[...document.querySelectorAll('#calls tbody tr[data-id] .path')].map((one) => one.textContent)";
     holds(&browser, &format!("return {urls}.length === 3"))?;
     let open = |word: &str| {
@@ -279,42 +382,81 @@ fn capture_health_rules_and_queries() -> Result<()> {
             "[...document.querySelectorAll('#calls tbody tr[data-id]')].find((row) => row.textContent.includes('{word}')).querySelector('.c-time').click()"
         ))
     };
-    let title = |word: &str| holds(&browser, &format!("return document.getElementById('detail-title').textContent.includes('{word}')"));
+    let title = |word: &str| {
+        holds(
+            &browser,
+            &format!(
+                "return document.getElementById('detail-title').textContent.includes('{word}')"
+            ),
+        )
+    };
     open("second")?;
     title("second")?;
-    holds(&browser, "return !document.getElementById('detail-before').disabled && document.getElementById('detail-after').disabled")?;
+    holds(
+        &browser,
+        "return !document.getElementById('detail-before').disabled && document.getElementById('detail-after').disabled",
+    )?;
     browser.press("[")?;
     title("first")?;
-    holds(&browser, "return document.getElementById('detail-before').disabled && !document.getElementById('detail-after').disabled")?;
+    holds(
+        &browser,
+        "return document.getElementById('detail-before').disabled && !document.getElementById('detail-after').disabled",
+    )?;
     browser.click("#detail-after")?;
     title("second")?;
     open("third")?;
     title("third")?;
-    holds(&browser, "return document.getElementById('detail-before').disabled && document.getElementById('detail-after').disabled")?;
+    holds(
+        &browser,
+        "return document.getElementById('detail-before').disabled && document.getElementById('detail-after').disabled",
+    )?;
 
     // Health: the ledger balances, and the counts are those of the capture.
     browser.press("4")?;
     eventually(PATIENCE, || {
         let words = browser.text("#health-cards")?;
-        ensure!(words.contains("Balanced: each of 3 calls is counted exactly once."), "{words}");
-        ensure!(words.contains("Connections by port") && words.contains("http/1") || words.contains("http1"), "{words}");
+        ensure!(
+            words.contains("Balanced: 3 calls are counted, each exactly once."),
+            "{words}"
+        );
+        ensure!(
+            words.contains("Connections by port") && words.contains("http/1")
+                || words.contains("http1"),
+            "{words}"
+        );
         Ok(())
     })?;
     browser.picture("health")?;
 
     // Rules: those in force, and others on the stored calls.
     browser.press("5")?;
-    holds(&browser, "return document.querySelectorAll('#rules-force-rows tr').length > 0 || document.getElementById('rules-name').textContent !== ''")?;
-    browser.replace("#rules-text", "/request_header:cookie/ remove\n/request_url/ stop_if /.*third.*/")?;
+    holds(
+        &browser,
+        "return document.querySelectorAll('#rules-force-rows tr').length > 0 || document.getElementById('rules-name').textContent !== ''",
+    )?;
+    browser.replace(
+        "#rules-text",
+        "/request_header:cookie/ remove\n/request_url/ stop_if /.*third.*/",
+    )?;
     browser.click("#rules-run")?;
     eventually(PATIENCE, || {
         let words = browser.text("#rules-state")?;
-        ensure!(words.starts_with("3 stored calls tried · 1 would be changed · 1 would not be sent"), "{words}");
+        ensure!(
+            words.starts_with("3 stored calls tried · 1 would be changed · 1 would not be sent"),
+            "{words}"
+        );
         Ok(())
     })?;
-    browser.script("document.querySelectorAll('#rules-calls details').forEach((one) => { one.open = true; })")?;
+    browser.script(
+        "document.querySelectorAll('#rules-calls details').forEach((one) => { one.open = true; })",
+    )?;
     let shown = browser.text("#rules-calls")?;
-    for words in ["would not be sent", "request_header:cookie", "session=secret", "removed"] {
+    for words in [
+        "would not be sent",
+        "request_header:cookie",
+        "session=secret",
+        "removed",
+    ] {
         ensure!(shown.contains(words), "{words}: {shown}");
     }
     browser.picture("rules")?;
@@ -322,7 +464,10 @@ fn capture_health_rules_and_queries() -> Result<()> {
     browser.click("#rules-run")?;
     eventually(PATIENCE, || {
         let words = browser.text("#rules-error")?;
-        ensure!(words.contains("line 2") || words.contains("/request_url/ remvoe"), "{words}");
+        ensure!(
+            words.contains("line 2") || words.contains("/request_url/ remvoe"),
+            "{words}"
+        );
         Ok(())
     })?;
     browser.replace("#rules-text", "file:///etc/passwd")?;
@@ -340,7 +485,7 @@ fn capture_health_rules_and_queries() -> Result<()> {
     browser.click("#query-run")?;
     eventually(PATIENCE, || {
         let words = browser.text("#query-rows")?;
-        ensure!(words.contains("/hello?first=1 200"), "{words}");
+        ensure!(words.contains("/first "), "{words}");
         Ok(())
     })?;
     browser.picture("query")?;
@@ -357,7 +502,10 @@ fn capture_health_rules_and_queries() -> Result<()> {
     let words = browser.text("#capture-switch")?;
     ensure!(words == "Really turn off?", "{words}");
     browser.click("#capture-switch")?;
-    holds(&browser, "return document.getElementById('capture').dataset.state === 'off'")?;
+    holds(
+        &browser,
+        "return document.getElementById('capture').dataset.state === 'off'",
+    )?;
     let status = all.control(&["status"])?;
     ensure!(status.stdout.contains("STOPPED"), "{status:?}");
     Ok(())
@@ -400,16 +548,29 @@ fn whatever_is_captured_stays_text() -> Result<()> {
         .to_vec();
         let url = format!("http://api.shop/{text}");
         let key = format!("request_header:{text}");
-        details.extend([("request_url", url.as_str()), (&key, "1"), ("response_code", "200")]);
+        details.extend([
+            ("request_url", url.as_str()),
+            (&key, "1"),
+            ("response_code", "200"),
+        ]);
         lines += &line(&details);
     }
     post(&namespace, &lines)?;
     let browser = Browser::open(&namespace)?;
     browser.visit(&all.page_link()?)?;
-    holds(&browser, &format!("return document.querySelectorAll('#calls tbody tr[data-id]').length === {}", HOSTILE.len()))?;
+    holds(
+        &browser,
+        &format!(
+            "return document.querySelectorAll('#calls tbody tr[data-id]').length === {}",
+            HOSTILE.len()
+        ),
+    )?;
     browser.script("for (const box of document.querySelectorAll('#columns-menu input')) if (!box.checked) box.click()")?;
     browser.script("if (document.getElementById('strip').hidden) document.getElementById('strip-toggle').click()")?;
-    holds(&browser, "return document.querySelectorAll('#strip li').length > 10")?;
+    holds(
+        &browser,
+        "return document.querySelectorAll('#strip li').length > 10",
+    )?;
     // Nothing that changes the direction of others, or has no shape, is in the document; nothing was made of the texts.
     let check = || -> Result<()> {
         let found = browser.script(
@@ -427,10 +588,19 @@ fn whatever_is_captured_stays_text() -> Result<()> {
     check()?;
     browser.picture("hostile")?;
     for (index, text) in HOSTILE.iter().rev().enumerate() {
-        browser.script(&format!("document.querySelectorAll('#calls tbody tr[data-id]')[{index}].click()"))?;
-        let clear: String = text.chars().take_while(|c| c.is_ascii_graphic()).take(8).collect();
+        browser.script(&format!(
+            "document.querySelectorAll('#calls tbody tr[data-id]')[{index}].click()"
+        ))?;
+        let clear: String = text
+            .chars()
+            .take_while(|c| c.is_ascii_graphic())
+            .take(8)
+            .collect();
         let path = json!(format!("/{clear}"));
-        holds(&browser, &format!("return document.getElementById('detail-title').textContent.includes({path})"))?;
+        holds(
+            &browser,
+            &format!("return document.getElementById('detail-title').textContent.includes({path})"),
+        )?;
         for tab in ["request", "response", "timing", "connection", "as-sent"] {
             browser.script(&format!("document.getElementById('tab-{tab}')?.click()"))?;
             check().with_context(|| format!("{text:?}, {tab}"))?;
@@ -440,23 +610,38 @@ fn whatever_is_captured_stays_text() -> Result<()> {
     let marks = browser.script("return document.querySelectorAll('#calls .mark').length")?;
     ensure!(marks.as_u64() > Some(3), "{marks} marks");
     browser.script("document.querySelector('#strip button[data-field=method]').click()")?;
-    holds(&browser, "return document.getElementById('filter').value.startsWith('method==')")?;
-    holds(&browser, "return document.querySelectorAll('#calls tbody tr[data-id]').length === 1")?;
+    holds(
+        &browser,
+        "return document.getElementById('filter').value.startsWith('method==')",
+    )?;
+    holds(
+        &browser,
+        "return document.querySelectorAll('#calls tbody tr[data-id]').length === 1",
+    )?;
     check()?;
     // The other panes have them as well.
     browser.script("document.getElementById('clear').click()")?;
     for (pane, ready) in [
-        ("charts", "document.querySelectorAll('#charts-groups tbody tr').length > 3"),
+        (
+            "charts",
+            "document.querySelectorAll('#charts-groups tbody tr').length > 3",
+        ),
         ("query", "!document.getElementById('query-result').hidden"),
-        ("rules", "document.querySelectorAll('#rules-calls details').length > 3"),
+        (
+            "rules",
+            "document.querySelectorAll('#rules-calls details').length > 3",
+        ),
     ] {
-        browser.script(&format!("document.querySelector('#panes [data-pane={pane}]').click()"))?;
+        browser.script(&format!(
+            "document.querySelector('#panes [data-pane={pane}]').click()"
+        ))?;
         match pane {
             "query" => browser.script("document.getElementById('sql').value = 'SELECT * FROM calls'; document.getElementById('query-run').click()")?,
             "rules" => browser.script("document.getElementById('rules-text').value = '/.*/ replace /[a-z]/, /x/'; document.getElementById('rules-run').click()")?,
             _ => Value::Null,
         };
-        holds(&browser, &format!("return {ready}")).with_context(|| browser.text("body").unwrap_or_default())?;
+        holds(&browser, &format!("return {ready}"))
+            .with_context(|| browser.text("body").unwrap_or_default())?;
         check().with_context(|| pane.to_owned())?;
     }
     Ok(())
@@ -481,7 +666,8 @@ fn the_page_has_no_serious_barrier() -> Result<()> {
             let width = if is_narrow { "narrow" } else { "wide" };
             browser.picture(&format!("axe-{name}-{theme}-{width}"))?;
             let script = format!(
-                "{axe}; const result = await axe.run(document, {{ resultTypes: ['violations'] }});
+                "if (!window.axe) {{ {axe} }}
+                 const result = await axe.run(document, {{ resultTypes: ['violations'] }});
                  return result.violations.filter((one) => ['serious', 'critical'].includes(one.impact))
                    .map((one) => `${{one.id}}: ${{one.help}}: ${{one.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(' | ')}}`);"
             );
@@ -489,7 +675,8 @@ fn the_page_has_no_serious_barrier() -> Result<()> {
             for violation in violations.as_array().context("a list")? {
                 let _ = writeln!(found, "{name}, {theme}, {width}: {violation}");
             }
-            let wider = browser.script("return document.documentElement.scrollWidth > innerWidth + 1")?;
+            let wider =
+                browser.script("return document.documentElement.scrollWidth > innerWidth + 1")?;
             if wider == true {
                 let _ = writeln!(found, "{name}, {width}: the page is wider than the window");
             }
@@ -503,24 +690,43 @@ fn the_page_has_no_serious_barrier() -> Result<()> {
     post(&lab.server, &calls(300)?)?;
     curl(&lab.client, &["http://10.77.0.1/hello?first=1"])?;
     for is_narrow in [false, true] {
-        browser.emulate(if is_narrow { [390, 844] } else { [1280, 900] }, is_narrow, false)?;
+        browser.emulate(
+            if is_narrow { [390, 844] } else { [1280, 900] },
+            is_narrow,
+            false,
+        )?;
         browser.visit("http://localhost:7700/")?;
-        holds(&browser, "return document.querySelectorAll('#calls tbody tr[data-id]').length > 5")?;
+        holds(
+            &browser,
+            "return document.querySelectorAll('#calls tbody tr[data-id]').length > 5",
+        )?;
         check("calls", is_narrow)?;
         browser.script("document.getElementById('strip-toggle').getAttribute('aria-pressed') === 'true' || document.getElementById('strip-toggle').click()")?;
-        holds(&browser, "return document.querySelectorAll('#strip li').length > 8")?;
+        holds(
+            &browser,
+            "return document.querySelectorAll('#strip li').length > 8",
+        )?;
         check("strip", is_narrow)?;
         browser.script("document.getElementById('strip-toggle').click()")?;
         browser.script("document.querySelector('#calls tbody tr[data-id] .c-time').click()")?;
-        holds(&browser, "return document.querySelector('#detail .tab-list') !== null")?;
-        for tab in ["request", "response", "timing"] {
+        holds(
+            &browser,
+            "return document.querySelector('#detail .tab-list') !== null",
+        )?;
+        for tab in ["request", "timing"] {
             browser.script(&format!("document.getElementById('tab-{tab}').click()"))?;
             check(&format!("detail-{tab}"), is_narrow)?;
         }
         for (pane, ready) in [
-            ("charts", "document.querySelectorAll('#charts-groups tbody tr').length > 1"),
+            (
+                "charts",
+                "document.querySelectorAll('#charts-groups tbody tr').length > 1",
+            ),
             ("query", "true"),
-            ("health", "document.querySelectorAll('#health-cards .card').length > 3"),
+            (
+                "health",
+                "document.querySelectorAll('#health-cards .card').length > 3",
+            ),
             ("rules", "!document.getElementById('rules-force').hidden"),
         ] {
             browser.visit(&format!("http://localhost:7700/?pane={pane}"))?;
@@ -531,16 +737,25 @@ fn the_page_has_no_serious_barrier() -> Result<()> {
             };
             holds(&browser, &format!("return {ready}"))?;
             if pane == "query" {
-                holds(&browser, "return !document.getElementById('query-result').hidden")?;
+                holds(
+                    &browser,
+                    "return !document.getElementById('query-result').hidden",
+                )?;
             }
             if pane == "rules" {
-                holds(&browser, "return document.querySelectorAll('#rules-calls details').length > 0")?;
+                holds(
+                    &browser,
+                    "return document.querySelectorAll('#rules-calls details').length > 0",
+                )?;
             }
             check(pane, is_narrow)?;
         }
     }
     browser.visit("http://localhost:7700/")?;
-    holds(&browser, "return document.querySelectorAll('#calls tbody tr[data-id]').length > 5")?;
+    holds(
+        &browser,
+        "return document.querySelectorAll('#calls tbody tr[data-id]').length > 5",
+    )?;
     browser.script("document.getElementById('help-open').click()")?;
     check("help", true)?;
     check("help", false)?;

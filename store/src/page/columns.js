@@ -37,6 +37,13 @@ const COLUMNS = [
 const NUMBERS = ['took', 'first', 'sent', 'size'];
 const className = ({ name }) => `c-${name}${NUMBERS.includes(name) ? ' num' : ''}`;
 
+/** So many fit beside the URL; with more the list is wider than its place. */
+const FITTING = 8;
+
+/** Pixels of a column, and of the URL, from there on. */
+const COLUMN_PIXELS = 104;
+const URL_PIXELS = 280;
+
 /** Without the URL a row shows no call. */
 const FIXED = ['url'];
 
@@ -47,8 +54,6 @@ function stored() {
   const known = COLUMNS.filter(({ name }) => names.includes(name));
   return known.length ? known : COLUMNS.filter(({ isDefault }) => isDefault);
 }
-
-export const count = () => chosen.length;
 
 /** The cells of a call. */
 export function cells(call) {
@@ -70,6 +75,7 @@ export function head() {
     row.append(cell);
   }
   $('calls').tHead.replaceChildren(row);
+  $('calls').style.minWidth = chosen.length > FITTING ? `${URL_PIXELS + COLUMN_PIXELS * (chosen.length - 1)}px` : '';
 }
 
 /** Fills the menu; `on.changed` is called after each choice. */

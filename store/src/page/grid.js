@@ -1,6 +1,6 @@
 // The rows of the list: of all calls in memory only those in view are elements, between two rows that are as high as the others.
 
-import { cells, count, head } from './columns.js';
+import { cells, head } from './columns.js';
 import { $, make } from './dom.js';
 import { view } from './view.js';
 
@@ -67,7 +67,6 @@ export function show(fresh = 0) {
   });
   for (const [pad, calls] of [[above, first], [below, view.calls.length - last]]) {
     pad.hidden = calls === 0;
-    pad.firstChild.colSpan = count();
     pad.firstChild.style.height = `${calls * height}px`;
   }
   moveTabStop();

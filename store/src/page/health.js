@@ -12,6 +12,9 @@ import { view } from './view.js';
 /** Statuses that are kept for the chart: ten minutes. */
 const SAMPLES = 300;
 
+/** Fewer make no chart. */
+const SAMPLES_LEAST = 4;
+
 /** Kinds of the style sheet for the reasons of losses, in turn. */
 const KINDS = 6;
 
@@ -45,7 +48,7 @@ function sample(status) {
 }
 
 function showCharts() {
-  if (samples.length < 2) return;
+  if (samples.length < SAMPLES_LEAST) return;
   const names = [...new Set(samples.flatMap((one) => Object.keys(one.lost)))];
   const pairs = samples.slice(1).map((now, index) => [samples[index], now]);
   const rate = (of) => pairs.map(([before, now]) => (1000 * Math.max(0, of(now) - of(before))) / Math.max(1, now.at - before.at));
@@ -93,7 +96,7 @@ function ledger({ calls }) {
   ];
   const isBalanced = calls.unaccounted === 0;
   const verdict = make('p', isBalanced ? 'good' : 'bad', isBalanced
-    ? `Balanced: each of ${thousands(came)} calls is counted exactly once.`
+    ? `Balanced: ${thousands(came)} ${came === 1 ? 'call is' : 'calls are'} counted, each exactly once.`
     : `${thousands(calls.unaccounted)} calls are unaccounted for. That is a bug of the sniffer.`);
   return card('Ledger of calls', list(rows), verdict);
 }
@@ -201,13 +204,13 @@ function show() {
     capture && ports(capture), capture && counterCard,
   ];
   $('health-cards').replaceChildren(...cards.filter(Boolean));
-  $('health-charts').hidden = samples.length < 2;
+  $('health-charts').hidden = samples.length < SAMPLES_LEAST;
   showCharts();
 }
 
 function state(status) {
   if (!status) return 'This store runs alone: the health of the sniffers that post here is in their own status.';
-  if (status.state === 'RUNNING') return `Capturing for ${age(status.uptime_seconds)}. ${status.capture?.sentence ?? ''}`;
+  if (status.state === 'RUNNING') return `On for ${age(status.uptime_seconds)}: ${(status.capture?.sentence || 'the capture starts').replace(/ Ctrl-C .*$/, '')}`;
   if (status.state === 'STOPPING') return 'The capture stops; what was captured is being delivered.';
   const { by = '', seconds = 0, reason = '' } = status.stopped ?? {};
   const ended = by ? `The capture was stopped by ${by} ${age(seconds)} ago.` : 'The capture was not turned on yet.';

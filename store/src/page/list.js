@@ -108,6 +108,7 @@ export function redraw() {
   $('empty').hidden = !(none && !searching && view.stored === 0);
   $('none').hidden = !(none && searching && !view.timedOut && view.next === null);
   $('none-range').hidden = !view.from && !view.to;
+  document.body.classList.toggle('no-calls', none && !searching);
   $('calls').hidden = none;
   $('rail').hidden = none;
   $('tail').hidden = none && view.next === null;

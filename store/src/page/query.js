@@ -62,8 +62,9 @@ function show(ms) {
   if (coverage.partial) parts.push(coverage.partial);
   $('query-state').textContent = parts.join(' · ');
   const head = make('tr');
-  head.append(...columns.map((name) => {
-    const cell = plain('th', '', name);
+  const isNumber = (index) => typeof rows.find((row) => row[index] !== null)?.[index] === 'number';
+  head.append(...columns.map((name, index) => {
+    const cell = plain('th', isNumber(index) ? 'num' : '', name);
     cell.scope = 'col';
     return cell;
   }));

@@ -58,7 +58,7 @@ function showBars() {
     const top = part(point.time_ms + bars.step_ms) * height;
     const bottom = part(point.time_ms) * height;
     const errors = point.classes[5] / point.calls;
-    const length = 100 * Math.sqrt(point.calls / most);
+    const length = 10 + (90 * point.calls) / most;
     return draw('rect', {
       class: errors >= 0.05 ? 'errors' : '',
       x: `${100 - length}%`, width: `${length}%`, y: top.toFixed(1), height: Math.max(1, bottom - top - 0.5).toFixed(1),

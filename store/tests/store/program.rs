@@ -54,7 +54,10 @@ fn check(store: &Running, method: &str, path: &str, answer: &Answer) {
 fn a_store_alone_has_no_capture() {
     let store = start(Linking::default());
     let answer = store.get("/api/v1/capture");
-    assert_eq!((answer.status, answer.json()), (200, json!({"status": null})));
+    assert_eq!(
+        (answer.status, answer.json()),
+        (200, json!({"status": null}))
+    );
     check(&store, "get", "/api/v1/capture", &answer);
     let answer = post(&store, "/api/v1/capture", &json!({"on": true}));
     assert_eq!(answer.status, 400, "{}", answer.text());
@@ -109,9 +112,8 @@ fn the_capture_is_reached_over_the_link() {
 fn other_sites_and_strangers_do_not_switch() {
     let store = start(Linking::default());
     let body = br#"{"on":true}"#;
-    let send = |headers: &str| {
-        request(store.ready.page, "POST", "/api/v1/capture", headers, body).status
-    };
+    let send =
+        |headers: &str| request(store.ready.page, "POST", "/api/v1/capture", headers, body).status;
     assert_eq!(send("Content-Type: application/json\r\n"), 401);
     // What a form of another site could send.
     let form = format!("{}Content-Type: text/plain\r\n", store.authorization());
@@ -191,15 +193,25 @@ fn rules_are_tried_on_the_last_calls_and_change_nothing() {
         answer
     };
     let answer = test(&json!({"rules": "secret\nstop"})).json();
-    assert_eq!((&answer["tested"], &answer["partial"]), (&json!(100), &Value::Null));
+    assert_eq!(
+        (&answer["tested"], &answer["partial"]),
+        (&json!(100), &Value::Null)
+    );
     let calls = answer["calls"].as_array().expect("calls");
     assert_eq!(calls.len(), 100, "the 98 newest, and the two others");
     let change = |index: usize| &calls[index]["changes"];
     // The newest is first, and of its long value there is the part around the change.
     let shown = change(0)[0]["before"].as_str().expect("a text");
     assert!(shown.contains("asecretb") && shown.len() < 300, "{shown}");
-    assert!(change(0)[0]["after"].as_str().is_some_and(|after| after.contains("axb")));
-    assert_eq!((&calls[1]["outcome"], change(1)), (&json!("stopped"), &json!([])));
+    assert!(
+        change(0)[0]["after"]
+            .as_str()
+            .is_some_and(|after| after.contains("axb"))
+    );
+    assert_eq!(
+        (&calls[1]["outcome"], change(1)),
+        (&json!("stopped"), &json!([]))
+    );
     assert_eq!(
         change(2),
         &json!([{"key": "request_body", "before": "secret", "after": null}])
@@ -208,7 +220,10 @@ fn rules_are_tried_on_the_last_calls_and_change_nothing() {
     assert_eq!(answer["rules"][1]["hits"], 1);
 
     let answer = test(&json!({"rules": "secret", "filter": "path==/7"})).json();
-    assert_eq!((&answer["tested"], answer["calls"].as_array().map(Vec::len)), (&json!(1), Some(1)));
+    assert_eq!(
+        (&answer["tested"], answer["calls"].as_array().map(Vec::len)),
+        (&json!(1), Some(1))
+    );
     let answer = test(&json!({"rules": "absent"})).json();
     assert_eq!(answer["calls"], json!([]));
     let answer = test(&json!({"rules": "a\n!"}));

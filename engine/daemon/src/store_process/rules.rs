@@ -52,12 +52,9 @@ impl Trial for Trying {
                 continue;
             }
             let plan = self.rules.plan(key);
-            let kept = self.rules.apply(
-                &plan,
-                value.as_bytes(),
-                &mut findings,
-                &mut self.scratch,
-            );
+            let kept = self
+                .rules
+                .apply(&plan, value.as_bytes(), &mut findings, &mut self.scratch);
             left.push(kept.map(|kept| String::from_utf8_lossy(kept).into_owned()));
         }
         self.scratch.shrink_to(SCRATCH_BYTES);
