@@ -592,7 +592,7 @@ fn whatever_is_captured_stays_text() -> Result<()> {
         ))?;
         let clear: String = text
             .chars()
-            .take_while(|c| c.is_ascii_graphic())
+            .take_while(char::is_ascii_graphic)
             .take(8)
             .collect();
         let path = json!(format!("/{clear}"));
