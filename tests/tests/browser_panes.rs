@@ -419,10 +419,7 @@ fn capture_health_rules_and_queries() -> Result<()> {
             words.contains("Balanced: 3 calls are counted, each exactly once."),
             "{words}"
         );
-        ensure!(
-            words.contains("80 http 2"),
-            "{words}"
-        );
+        ensure!(words.contains("80 http 2"), "{words}");
         Ok(())
     })?;
     browser.picture("health")?;
