@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 
+use engine_sys::process;
 use serde::Serialize;
 
 use crate::capture::interfaces::{self, Choice};
@@ -32,6 +33,7 @@ const SCHEMA: u32 = 1;
 
 /// `sniffer check`.
 pub fn command(flags: &CheckFlags, invocation: &Invocation) -> Result<Exit, Diagnostic> {
+    process::raise_capability();
     let mut values = invocation.values()?;
     flags.settings.apply(&mut values);
     let findings = findings(&values, flags);

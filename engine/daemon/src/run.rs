@@ -73,6 +73,7 @@ pub fn command(flags: &RunFlags, invocation: &Invocation) -> Result<Exit, Diagno
 /// Captures until SIGTERM, SIGINT or `sniffer off`.
 fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     let console = context.console;
+    process::raise_capability();
     let choice = choose(&config)?;
     console.report_all(&choice.notices);
     let metrics = Endpoint::open(config.settings.metrics.as_ref())?;
@@ -127,6 +128,10 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
         .transpose()
         .map_err(|error| bug("cannot publish the calls in flight", &error))?;
     let confinement = threads.confine(plan, files);
+    // As the first process of a container it gets the children of others, and waits for none of its own.
+    if process::is_first() {
+        let _ = process::forget_children();
+    }
     if !confinement.is_full() {
         console.info(format_args!("sandbox: {confinement}"));
     }

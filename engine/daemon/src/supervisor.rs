@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
+use engine_sys::process;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::config;
@@ -256,6 +257,9 @@ impl Supervisor {
 
     /// Checks on both children; returns an exit code if the supervisor has to end.
     fn tend(&mut self) -> Option<Exit> {
+        if process::is_first() {
+            process::forget_other_children(&self.children());
+        }
         let fatal = self.tend_store();
         self.tend_capture();
         if self.wanted
@@ -266,6 +270,17 @@ impl Supervisor {
             self.start_capture(Vec::new());
         }
         fatal
+    }
+
+    /// The processes that it started.
+    fn children(&self) -> Vec<u32> {
+        let capture = match &self.capture {
+            Capture::Off(..) => None,
+            Capture::Starting { child, .. }
+            | Capture::On { child }
+            | Capture::Stopping { child, .. } => Some(child),
+        };
+        self.store.iter().chain(capture).map(Child::pid).collect()
     }
 
     fn tend_store(&mut self) -> Option<Exit> {

@@ -1,7 +1,7 @@
-//! This process as the kernel sees it: its capabilities, its parent, its pages.
+//! This process as the kernel sees it: its capabilities, its parent and children, its pages.
 #![expect(
     unsafe_code,
-    reason = "prctl(2) and sysconf(3) have no safe interface in std"
+    reason = "prctl(2), sysconf(3) and waitid(2) have no safe interface in std"
 )]
 
 use std::io;
@@ -17,6 +17,16 @@ const DESCRIPTORS_USUAL: RawFd = 1024;
 /// Whether the calling thread has CAP_NET_RAW in effect.
 pub fn may_capture() -> bool {
     caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_RAW).unwrap_or(false)
+}
+
+/// Puts CAP_NET_RAW into effect where the calling thread may. A file whose capability has no effective bit leaves that to the
+/// program; in exchange it can be executed where the bounding set lacks the capability (execve(2), EPERM).
+pub fn raise_capability() {
+    let permitted = caps::has_cap(None, CapSet::Permitted, Capability::CAP_NET_RAW);
+    if !may_capture() && permitted.unwrap_or(false) {
+        // If it fails, opening a socket does, and that is reported.
+        let _ = caps::raise(None, CapSet::Effective, Capability::CAP_NET_RAW);
+    }
 }
 
 /// Gives up every capability of the calling thread, for good.
@@ -112,6 +122,49 @@ pub fn become_user(user: u32, group: u32) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// Whether this is the first process of its container, which the kernel makes the parent of every process there whose own
+/// parent has ended: of a health check that was given up, for example.
+pub fn is_first() -> bool {
+    std::process::id() == 1
+}
+
+/// Has the kernel remove children as they end, for good; nobody learns how they ended.
+///
+/// # Errors
+///
+/// The kernel refuses it, which it has no reason to.
+pub fn forget_children() -> io::Result<()> {
+    // SAFETY: SIG_IGN is no function that could be called.
+    if unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Removes children that have ended, up to the first of these, which somebody waits for.
+pub fn forget_other_children(waited_for: &[u32]) {
+    loop {
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        // SAFETY: all octets may be zero in what is a struct of integers.
+        let mut found: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: `found` outlives the call.
+        if unsafe { libc::waitid(libc::P_ALL, 0, &raw mut found, flags) } != 0 {
+            return;
+        }
+        // SAFETY: waitid has filled in the fields of a child, or left zeros where none has ended.
+        let child = unsafe { found.si_pid() };
+        if child == 0
+            || waited_for
+                .iter()
+                .any(|&pid| i64::from(pid) == i64::from(child))
+        {
+            return;
+        }
+        // SAFETY: without a place for the status nothing is written.
+        unsafe { libc::waitpid(child, std::ptr::null_mut(), libc::WNOHANG) };
     }
 }
 
