@@ -219,6 +219,18 @@ pub const STORE_ANSWER_WAIT: Duration = Duration::from_secs(60);
 /// Time for a connection to a store.
 pub const STORE_CONNECT_WAIT: Duration = Duration::from_secs(5);
 
+/// Connections that `sniffer canary serve` answers at once, a thread each; past it a new one is closed.
+pub const CANARY_CLIENTS_MAX: usize = 64;
+
+/// Bytes of the head of a request to it; past it the connection is closed.
+pub const CANARY_HEAD_BYTES_MAX: u64 = 8 << 10;
+
+/// Time for one canary and its answer, and time without a new one in the store after which the rest counts as missing.
+pub const CANARY_WAIT: Duration = Duration::from_secs(10);
+
+/// Bytes of metrics of another sniffer that `sniffer check --canary 100` reads; the rest is ignored.
+pub const METRICS_ANSWER_BYTES_MAX: u64 = 16 << 20;
+
 /// Bytes of one response that a client reads: many times the size of a status.
 pub const CONTROL_RESPONSE_BYTES_MAX: u64 = 4 << 20;
 

@@ -13,11 +13,12 @@ pub use engine_base::{
 };
 pub use engine_io::{capture, capture_file, sink, timeline};
 
-use config::command_line::{Cli, Command, RulesCommand};
+use config::command_line::{CanaryCommand, Cli, Command, RulesCommand};
 use control::Request;
 use diagnostic::{Code, Console, Diagnostic, Exit};
 use invocation::Invocation;
 
+pub mod canary;
 pub mod check;
 pub mod client;
 pub mod demo;
@@ -75,7 +76,11 @@ fn perform(cli: Cli, invocation: &Invocation) -> Result<Exit, Diagnostic> {
         Command::Tail(flags) => store_client::tail(&flags, invocation),
         Command::Query(flags) => store_client::query(&flags, invocation),
         Command::Delete(flags) => store_client::delete(&flags, invocation),
-        Command::Check(flags) => check::command(&flags, invocation),
+        Command::Check(flags) => match flags.canary {
+            Some(count) => store_client::canary::check(count, &flags, invocation),
+            None => check::command(&flags, invocation),
+        },
+        Command::Canary(CanaryCommand::Serve(flags)) => canary::serve(&flags, invocation),
         Command::Read(flags) => read::command(flags, invocation),
         Command::Store(flags) => store_process::command(&flags, invocation),
         Command::Rules(command) => match command {

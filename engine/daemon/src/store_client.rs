@@ -17,6 +17,7 @@ use crate::quantity::plural;
 use events::Events;
 use link::Link;
 
+pub mod canary;
 mod events;
 mod link;
 mod table;

@@ -1,6 +1,7 @@
 //! The command line as clap reads it. The flags of settings come from their [table](super::settings); those that are
 //! no settings stand here.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -88,6 +89,9 @@ pub enum Command {
     Report(ReportFlags),
     /// Check everything on which a capture depends; changes nothing.
     Check(CheckFlags),
+    /// Answer the numbered calls of `sniffer check --canary 100`, at a peer of the machine that is captured.
+    #[command(subcommand)]
+    Canary(CanaryCommand),
     /// Read calls from capture files (pcap, pcapng, .gz, .zst, folders, - for standard input).
     Read(ReadFlags),
     /// The embedded store alone: capture URL and page.
@@ -164,6 +168,21 @@ pub enum DelegateCommand {
         /// The socket.
         path: PathBuf,
     },
+}
+
+/// `sniffer canary`.
+#[derive(Debug, Subcommand)]
+pub enum CanaryCommand {
+    /// Answer numbered calls until it is stopped.
+    Serve(CanaryServeFlags),
+}
+
+/// `sniffer canary serve`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct CanaryServeFlags {
+    /// Address to listen on.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:7703")]
+    pub listen: SocketAddr,
 }
 
 /// `sniffer rules`.
@@ -247,6 +266,18 @@ pub struct CheckFlags {
     /// Check only the tuning of the host.
     #[arg(long)]
     pub tuning: bool,
+    /// Make this number of calls to a `sniffer canary serve`, and count which of them are in the store of the sniffer between.
+    #[arg(long, value_name = "COUNT", requires = "to", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub canary: Option<u64>,
+    /// Where `sniffer canary serve` runs: http://HOST:7703.
+    #[arg(long, value_name = "URL", requires = "canary")]
+    pub to: Option<String>,
+    /// Counters of the sniffer between, for the causes of what is missing: http://HOST:7702/metrics.
+    #[arg(long, value_name = "URL", requires = "canary")]
+    pub counters: Option<String>,
+    /// The store of the sniffer between.
+    #[command(flatten)]
+    pub store: StoreAddress,
     /// As JSON, with stable keys.
     #[arg(long)]
     pub json: bool,
