@@ -42,7 +42,7 @@ const BASE_ORDER: [&str; 19] = [
 const IO_ORDER: [&str; 4] = ["capture_file", "timeline", "sink", "capture"];
 
 /// In `engine/daemon`.
-const DAEMON_ORDER: [&str; 15] = [
+const DAEMON_ORDER: [&str; 16] = [
     "metrics",
     "report",
     "run",
@@ -51,6 +51,7 @@ const DAEMON_ORDER: [&str; 15] = [
     "spool_command",
     "settings_command",
     "support",
+    "canary",
     "check",
     "store_process",
     "supervisor",
@@ -460,9 +461,15 @@ fn scripts_are_executable_and_stop_at_errors() {
     for script in [
         ".ci/run",
         "bench/instructions",
+        "deploy/debian/postinst",
+        "deploy/debian/postrm",
+        "deploy/debian/prerm",
+        "deploy/package",
         "deploy/release",
         "tests/run",
         "tests/docker",
+        "tests/package",
+        "tests/soak-image",
         "tuning/apply",
         "tuning/check",
         "tuning/undo",

@@ -1,10 +1,11 @@
-//! The tables of settings in README.md and docs/settings.md, and the test that they are what the table of settings gives.
+//! The tables of settings in README.md and docs/settings.md, the file of settings deploy/sniffer.env, and the test that they are what
+//! the table of settings gives.
 //! `UPDATE_DOCUMENTS=1 cargo test -p engine-base documents` writes them anew.
 
 use std::path::PathBuf;
 
 use super::manual::{commands, default, flag};
-use super::setting::{Described, Group};
+use super::setting::{ALL_IN_ONE, Described, EVERY, Group, RUN};
 use super::settings::{ALL, WITHOUT_EFFECT};
 use super::wrap::wrapped;
 
@@ -96,6 +97,46 @@ fn page() -> String {
     text
 }
 
+/// The whole of deploy/sniffer.env: every setting of a service or a container, commented out.
+fn environment_file() -> String {
+    let mut text = String::new();
+    let mut comment = |paragraph: &str| {
+        for line in wrapped(paragraph, COLUMNS - 2).lines() {
+            text.push_str(&format!("# {line}\n"));
+        }
+    };
+    comment(
+        "Settings of sniffer, for systemd (/etc/default/sniffer) and for docker (--env-file): one NAME=VALUE a line, \
+         without blanks around the equals sign. What is empty or commented out has its default. `sniffer help NAME` \
+         explains a setting, docs/settings.md all of them. A wrong name stops the start.",
+    );
+    comment(
+        "Rules of several lines are best in a file: USAGE_LOGGERS_RULES=file:///etc/sniffer/rules.txt. In this file they \
+         need double quotes and \\n: USAGE_LOGGERS_RULES=\"include standard\\ninclude private\".",
+    );
+    for group in Group::ALL {
+        text.push_str(&format!("\n# ---- {}\n", group.heading()));
+        for setting in of_group(group) {
+            let row = setting.row();
+            if row.commands & (RUN | ALL_IN_ONE | EVERY) == 0 {
+                continue;
+            }
+            let summary = row.summary();
+            let paragraph = format!(
+                "{}. Default: {}.",
+                summary.trim_end_matches('.'),
+                default(setting)
+            );
+            text.push('\n');
+            for line in wrapped(&paragraph, COLUMNS - 2).lines() {
+                text.push_str(&format!("# {line}\n"));
+            }
+            text.push_str(&format!("#{}=\n", row.name));
+        }
+    }
+    text
+}
+
 #[track_caller]
 fn check(path: &str, expected: impl FnOnce(&str) -> String) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -127,4 +168,16 @@ fn the_readme_has_the_table() {
 #[test]
 fn the_page_is_what_the_table_gives() {
     check("docs/settings.md", |_| page());
+}
+
+#[test]
+fn the_file_of_settings_has_every_setting() {
+    check("deploy/sniffer.env", |_| environment_file());
+    let given = environment_file();
+    let names = given.lines().filter_map(|line| {
+        let (name, _) = line.strip_prefix('#')?.split_once('=')?;
+        name.starts_with(|first: char| first.is_ascii_uppercase())
+            .then_some(name)
+    });
+    assert_eq!(names.count(), ALL.len(), "each setting once");
 }
