@@ -12,7 +12,7 @@ use crate::config::setting::Commands;
 use crate::config::settings::{ALL, Settings, WITHOUT_EFFECT};
 
 /// Options of other programs, and a word by which a text is known to be about one of these.
-const FOREIGN: [(&str, &[&str]); 15] = [
+const FOREIGN: [(&str, &[&str]); 20] = [
     ("bench read", &["--protocol"]),
     ("protoc", &["--include_imports", "--descriptor_set_out"]),
     (
@@ -40,6 +40,30 @@ const FOREIGN: [(&str, &[&str]); 15] = [
             "--bin",
         ],
     ),
+    (
+        "traffic-mirror",
+        &[
+            "--network-interface-id",
+            "--traffic-mirror-filter-id",
+            "--traffic-mirror-target-id",
+            "--traffic-direction",
+            "--session-number",
+            "--virtual-network-id",
+            "--description",
+        ],
+    ),
+    (
+        "--rule-number",
+        &[
+            "--rule-number",
+            "--rule-action",
+            "--protocol",
+            "--source-cidr-block",
+            "--destination-cidr-block",
+        ],
+    ),
+    ("network load balancer", &["--packet-length"]),
+    ("curl", &["--data-urlencode", "--get"]),
     ("systemctl", &["--now"]),
     (
         "tuning/",
@@ -51,7 +75,8 @@ const FOREIGN: [(&str, &[&str]); 15] = [
     ("compose", &["--profile"]),
     ("sysctl", &["--only"]),
     ("--filter", &["--filter"]),
-    ("--cap-drop", &["--cap-drop", "--cap-add"]),
+    ("--cap-drop", &["--cap-drop", "--cap-add", "--user"]),
+    ("useradd", &["--system", "--home-dir", "--shell"]),
     ("container", &["--network"]),
     ("rules.py", &["--test"]),
 ];
@@ -109,7 +134,10 @@ fn documents() -> Vec<Text> {
         "README.md".into(),
         "CHANGELOG.md".into(),
         "tuning/README.md".into(),
+        "SECURITY.md".into(),
+        "deploy/sniffer.env".into(),
         "deploy/sniffer.service".into(),
+        "deploy/sniffer-all-in-one.service".into(),
         "deploy/compose.yaml".into(),
     ];
     for entry in std::fs::read_dir(root.join("docs")).unwrap() {
