@@ -263,7 +263,7 @@ fn every_command_is_run_or_excepted() {
             match use_of(&line) {
                 Use::Run => run += 1,
                 Use::NotRun => {
-                    unused.retain(|start| !line.trim_start_matches("sudo ").starts_with(start))
+                    unused.retain(|start| !line.trim_start_matches("sudo ").starts_with(start));
                 }
                 Use::Unknown => unknown.push(format!("{}: {line}", document.name)),
             }
