@@ -101,6 +101,19 @@ pub fn is_in_container() -> bool {
     container().is_some()
 }
 
+/// Whether the first process of this container is a sniffer with a control socket, which then is there or soon will be.
+pub fn is_container_of_sniffer() -> bool {
+    std::fs::read("/proc/1/cmdline").is_ok_and(|line| is_serving(&line))
+}
+
+/// Whether a command line, its words ended by zeros, is that of such a sniffer.
+fn is_serving(line: &[u8]) -> bool {
+    let mut words = line.split(|&byte| byte == 0);
+    let program = words.next().unwrap_or_default();
+    let is_sniffer = program == b"sniffer" || program.ends_with(b"/sniffer");
+    is_sniffer && words.any(|word| matches!(word, b"all-in-one" | b"demo" | b"run"))
+}
+
 /// The value of a line of `/proc/self/status`.
 pub fn status_value(label: &str) -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -113,6 +126,20 @@ pub fn status_value(label: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sniffer_that_serves_is_known_by_its_command_line() {
+        for (line, is) in [
+            ("sniffer\0all-in-one\0", true),
+            ("/usr/local/bin/sniffer\0run\0--no-send\0", true),
+            ("sniffer\0read\0run.pcap\0", false),
+            ("/sbin/init\0", false),
+            ("/bin/sh\0run\0", false),
+            ("", false),
+        ] {
+            assert_eq!(is_serving(line.as_bytes()), is, "{line:?}");
+        }
+    }
 
     #[test]
     fn a_command_is_run_by_what_runs_the_container() {

@@ -1,11 +1,13 @@
 //! `sniffer on`, `off`, `status`, `page`, `ports` and `rules reload`: a request to the running program, its answer on standard output.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use crate::control::{self, Request, Unreachable};
+use crate::control::{self, Request, Response, Unreachable};
 use crate::diagnostic::{Code, Diagnostic, Exit, printable};
 use crate::invocation::Invocation;
+use crate::process;
 use crate::status::{self, State, Status};
 use crate::stdout::{print, print_json};
 
@@ -16,6 +18,9 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time for `on` and `off`: an `off` delivers first.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How long the first process of a container may take from its start until its control socket is there.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is printed before each status on a terminal: the cursor goes to the top, and the rest is erased.
 const ERASE: &str = "\x1b[H\x1b[2J";
@@ -78,7 +83,7 @@ fn advice(status: &Status) -> Option<&'static str> {
 /// Prints the link that opens the page, and nothing else on standard output.
 pub fn show_page(invocation: &Invocation) -> Result<Exit, Diagnostic> {
     let control = &invocation.control;
-    let what = match control::send(control, Request::Page, STATUS_TIMEOUT) {
+    let what = match send(control, Request::Page, STATUS_TIMEOUT) {
         Ok(response) if response.exit == Exit::Done as u8 => {
             print(&format!("{}\n", response.text.trim_end()));
             return Ok(Exit::Done);
@@ -91,10 +96,26 @@ pub fn show_page(invocation: &Invocation) -> Result<Exit, Diagnostic> {
     Err(Diagnostic::new(Code::E113, format!("no page: {what}")).fix(fix))
 }
 
+/// Sends a request. To a container that has only been started, as by two lines that are pasted together, it is sent as soon as the
+/// control socket is there.
+fn send(control: &Path, request: Request, timeout: Duration) -> Result<Response, Unreachable> {
+    let started = Instant::now();
+    loop {
+        match control::send(control, request, timeout) {
+            Err(Unreachable::NotRunning)
+                if started.elapsed() < START_TIMEOUT && process::is_container_of_sniffer() =>
+            {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            answer => return answer,
+        }
+    }
+}
+
 /// Sends a request and prints the answer.
 pub fn request(invocation: &Invocation, request: Request) -> Result<Exit, Diagnostic> {
     let control = &invocation.control;
-    match control::send(control, request, CONTROL_TIMEOUT) {
+    match send(control, request, CONTROL_TIMEOUT) {
         Ok(response) => {
             print(&format!("{}\n", printable(response.text.trim_end())));
             Ok(Exit::from_code(response.exit))
