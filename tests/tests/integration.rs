@@ -32,6 +32,7 @@ mod metrics;
 mod mistakes;
 mod netns;
 mod overload;
+mod package;
 mod peers;
 mod read_inputs;
 mod read_truth;
