@@ -30,6 +30,12 @@ engine_core::counters! {
         /// Rings open now.
         #[gauge]
         rings_open,
+        /// Used part of the fullest ring, in thousandths: the most since the kernel's counters were read before the last time.
+        #[gauge]
+        ring_used_permille,
+        /// Part of its time that the thread works, in thousandths: of the last seconds, earlier ones with less weight.
+        #[gauge]
+        busy_permille,
         /// Calls in the open bundle and in closed ones not yet taken by the outbox, for the first sink.
         #[gauge]
         calls_held,

@@ -114,6 +114,12 @@ fn is_serving(line: &[u8]) -> bool {
     is_sniffer && words.any(|word| matches!(word, b"all-in-one" | b"demo" | b"run"))
 }
 
+/// Whether this Linux is the virtual machine in which Docker Desktop runs containers on a Mac or on Windows.
+pub fn is_docker_desktop() -> bool {
+    let version = std::fs::read_to_string("/proc/version").unwrap_or_default();
+    version.contains("linuxkit")
+}
+
 /// The value of a line of `/proc/self/status`.
 pub fn status_value(label: &str) -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

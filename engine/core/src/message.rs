@@ -15,6 +15,7 @@ mod identity;
 mod json;
 mod kept;
 mod keys;
+mod measures;
 mod messages;
 mod observer;
 mod operation;
@@ -28,6 +29,9 @@ mod writers;
 
 pub use draft::Draft;
 pub use facts::{Class, Details, Fact};
+pub use measures::{
+    DURATION_BUCKETS, Durations, Measures, NETWORKS_MAX, NetworkCalls, NetworkTable,
+};
 pub use schemas::Schemas;
 pub use writer::LineWriter;
 pub use writers::{Drafts, LineWriters, Writers};

@@ -1,5 +1,6 @@
 //! The capture of packets: which interfaces, the rings on them, and the threads that read the rings.
 
+mod busy;
 pub mod hotplug;
 pub mod interfaces;
 pub mod orders;

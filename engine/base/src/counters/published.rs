@@ -14,6 +14,7 @@ use engine_core::limits::{
     UPLOAD_SENDERS_NAMED_MAX, VNIS_SEEN_MAX,
 };
 use engine_core::message;
+use engine_core::message::{Durations, NETWORKS_MAX, NetworkCalls, NetworkTable};
 use engine_core::uploads::{Sender, SenderTable, SenderUploads};
 
 use super::{OutletCounters, Stages};
@@ -38,7 +39,7 @@ const SINK_CELLS: usize = OutletCounters::FIELDS.len();
 const RULE_SET_CELLS: usize = message::Counters::FIELDS.len() + 1;
 
 /// Cells of each table, in their order behind the counters.
-const TABLES: [usize; 7] = [
+const TABLES: [usize; 9] = [
     PORTS_NAMED_MAX * PORT_CELLS,
     PORTS_NAMED_MAX * UNWANTED_CELLS,
     VNIS_SEEN_MAX * VNI_CELLS,
@@ -46,6 +47,8 @@ const TABLES: [usize; 7] = [
     COPY_PLACES_MAX * CopiedPlaces::CELLS,
     SINKS_MAX * SINK_CELLS,
     (RULE_SETS_AT_ONCE_MAX - 1) * RULE_SET_CELLS,
+    Durations::CELLS,
+    NETWORKS_MAX * NetworkCalls::CELLS,
 ];
 
 /// What became of the calls under one rule set.
@@ -109,6 +112,10 @@ pub struct Sample {
     pub sinks: [OutletCounters; SINKS_MAX],
     /// Each rule set; all zero for those that are not there.
     pub rule_sets: [RuleSetCounters; RULE_SETS_AT_ONCE_MAX],
+    /// How long calls took.
+    pub durations: Durations,
+    /// The calls of each network.
+    pub networks: NetworkTable,
 }
 
 /// The tables that a shard publishes.
@@ -128,6 +135,10 @@ pub struct Tables<'a> {
     pub sinks: &'a [OutletCounters],
     /// The rule sets behind the first one, whose counters are those of the stages.
     pub further: &'a [RuleSetCounters],
+    /// How long calls took.
+    pub durations: Durations,
+    /// The calls of each network.
+    pub networks: &'a [NetworkCalls],
 }
 
 impl Default for Published {
@@ -159,6 +170,7 @@ impl Published {
             let outcomes = set.message.values();
             outcomes.chain(std::iter::once(set.stream_parts))
         });
+        let networks = tables.networks.iter().flat_map(NetworkCalls::cells);
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version + 1, Ordering::Relaxed);
         // No cell is written before the version is odd.
@@ -172,6 +184,8 @@ impl Published {
             of_copies,
             of_sinks,
             of_further,
+            of_durations,
+            of_networks,
         ] = parts(&self.cells);
         put(counters, stages.values());
         put(of_ports, ports);
@@ -181,6 +195,8 @@ impl Published {
         put(of_copies, copies);
         put(of_sinks, sinks);
         put(of_further, further);
+        put(of_durations, tables.durations.cells());
+        put(of_networks, networks);
         self.version.store(version + 2, Ordering::Release);
     }
 
@@ -202,11 +218,19 @@ impl Published {
             copies,
             sinks,
             further,
+            durations,
+            networks,
         ] = parts(&values);
         let mut sample = Sample {
             stages: Stages::from_values(&mut counters.iter().copied()),
+            durations: Durations::from_cells(&mut durations.iter().copied()),
             ..Sample::default()
         };
+        let (rows, _) = networks.as_chunks();
+        let rows = rows.iter().map(|cells| NetworkCalls::from_cells(*cells));
+        for row in rows.take_while(NetworkCalls::is_used) {
+            sample.networks.add(&row);
+        }
         let (rows, _) = sinks.as_chunks::<SINK_CELLS>();
         for (sink, cells) in sample.sinks.iter_mut().zip(rows) {
             *sink = OutletCounters::from_values(&mut cells.iter().copied());
@@ -349,6 +373,8 @@ mod tests {
                 ..OutletCounters::default()
             }),
             further: &[further],
+            durations: Durations::from_cells(&mut (1..)),
+            networks: &[NetworkCalls::from_cells([7, 5, 1, 0, 9])],
         };
         published.store(&stages, tables);
         let sample = published.sample();
@@ -362,6 +388,8 @@ mod tests {
         assert_eq!(sample.vnis, vnis);
         assert_eq!(sample.senders.rows(), senders.rows());
         assert_eq!(sample.copies, copies);
+        assert_eq!(sample.durations, tables.durations);
+        assert_eq!(sample.networks.rows(), tables.networks);
     }
 
     #[test]
@@ -381,6 +409,8 @@ mod tests {
                         copies: &CopyTable::default(),
                         sinks: &[],
                         further: &[],
+                        durations: Durations::default(),
+                        networks: &[],
                     };
                     published.store(&stages, tables);
                     // A shard reads a block between two of these.

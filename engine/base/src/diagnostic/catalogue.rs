@@ -89,6 +89,10 @@ captured now.";
     W022, Done, "the container is not on the host's network",
 "Only lo, or lo and one virtual interface, are here, which is what a container sees without `--network host`. Calls to other
 containers and to the host's programs are then not visible.";
+    W023, Done, "this Linux is the virtual machine of Docker Desktop",
+"Docker Desktop runs containers in a virtual machine, whose network is not that of the Mac or of Windows around it: `--network
+host` is that of the machine. Traffic between containers can be captured, and what their published ports get; traffic of programs
+outside of Docker cannot. /proc/version names the kernel that Docker Desktop builds.";
     E030, Usage, "a rule cannot be read",
 "A line of the rules is not a rule. The message shows the line, the column and the reason. Forms:
 
@@ -267,6 +271,11 @@ session is on, that its target is this machine, and SNIFFER_MIRROR_VXLANPORT.";
 "There are packets, but none of them is TCP, so there is no HTTP/1 in them. The message counts what they are. HTTP/3 runs
 over UDP and is encrypted. Packets inside of a tunnel that is not known count as what the tunnel is made of: VXLAN on another
 UDP port needs --vxlan-port.";
+    W068, Done, "GENEVE, and no call in it yet",
+"Packets arrive in GENEVE tunnels, as a Gateway Load Balancer of AWS sends them, and are decapsulated. As long as no call was
+seen, this says that the tunnels are not what is missing: look at the ports inside (`sniffer ports`), and at whether both
+directions arrive. A sniffer takes copies only: it answers no health check of a load balancer and sends nothing back, so the
+target group needs one that its metrics port answers (/healthz).";
     W069, Done, "packets arrive cut",
 "A mirror or a snap length cut packets before they reached this machine. The calls are kept and marked, and what is missing is
 counted to the byte. A mirror in VXLAN adds 50 bytes to each packet and cuts what does not fit into the target's MTU: set the MTU of
@@ -291,6 +300,15 @@ may choose other sequence numbers: such copies are not recognised.";
     W073, Done, "the steering does not work",
 "With several shards the kernel must give both directions of a connection to the same one. A test at the start, or
 connections seen later, showed that this kernel does not, so that calls become half calls. --shards 1 needs no steering.";
+    W074, Done, "one shard does all the work",
+"One capture thread is busy all of the time while the others are not: a flow belongs to one thread, so one connection, or few that
+by chance share a thread, carry most bytes. Another number of shards (SNIFFER_SHARDS) distributes the flows anew; a single
+connection stays with one. `sniffer top` shows each shard.";
+    W075, Done, "the memory limit was reached",
+"What the program holds of connections and calls that are not over has reached its part of --memory-limit. Bodies are then cut
+(the line has the annotations of it), and the oldest open calls are given up half, so that memory stays bounded. A larger
+--memory-limit holds more; -i, -p and a smaller USAGE_LOGGERS_BODY_LIMIT need less. Calls that were given up as a whole are
+reported with W048.";
     W076, Done, "tunnels from a host that is not among the mirrors",
 "Packets arrive in tunnels whose source is not in SNIFFER_MIRROR_SOURCES. They are skipped and counted, since anybody who can
 send a datagram to this machine can put made-up connections into a tunnel. If a mirror sent them, add its address; otherwise
@@ -359,10 +377,17 @@ other interfaces or ports. `sniffer on` switches it on; `sniffer status` shows w
 as the same user, in the same container: `docker exec NAME sniffer page`. A capture alone (`sniffer run`) has no page, and
 neither has an all-in-one whose calls go to the store of another program (W100). `sniffer store` prints its link at its start
 on a terminal; its token is in the file page.token of its data folder, unless SNIFFER_UI_TOKEN sets it.";
+    E114, Unknown, "a node does not answer",
+"`sniffer top` reads this host over the control socket, so it runs as the same user, in the same container; of other hosts it reads
+the metrics port, which listens on loopback unless SNIFFER_METRICS names an address: SNIFFER_METRICS=:7702 listens on all of
+them. A node that does not answer is tried again until it does.
+
+  sniffer top --host 10.0.0.7 --host 10.0.0.8:7702";
     E120, Incomplete, "not everything was accounted for or delivered",
 "`--strict` demands that every call and packet is complete. The ledger above shows what is missing and why.";
-    E121, Usage, "the ledger cannot be written",
-"The file of `--ledger FILE` cannot be created. `--ledger -` writes to standard output, after the calls.";
+    E121, Usage, "a file cannot be written",
+"The file of `--ledger FILE`, or that of `sniffer dashboard -o FILE`, cannot be created. `--ledger -` writes to standard output,
+after the calls. The dashboard replaces no file.";
     E130, Usage, "a filter cannot be read",
 "A filter chooses calls by comparisons and words: `status>=500 and host==api.shop timeout`. The message marks the place.
 

@@ -29,7 +29,9 @@ use super::identity::{ConnectionIds, exchange_id};
 use super::kept::Kept;
 use super::keys::Kind;
 use super::messages::Tools;
-use super::{Config, Counters, Notes, Output, RpcCounts, ShedPolicy, Unwritten, annotate};
+use super::{
+    Config, Counters, Measures, Notes, Output, RpcCounts, ShedPolicy, Unwritten, annotate,
+};
 use crate::http::{
     BodyEnd, Exchanges, Header, HeaderName, HeaderNames, MessagePart, Opening, Origin, RequestHead,
     ResponseHead, Side, UnpairedReason, Version,
@@ -72,6 +74,7 @@ pub struct LineWriter<O> {
     senders: SenderTable,
     counters: Counters,
     rpc: RpcCounts,
+    measures: Measures,
     output: O,
 }
 
@@ -120,6 +123,7 @@ impl<O: Output> LineWriter<O> {
             senders: SenderTable::default(),
             counters: Counters::default(),
             rpc: RpcCounts::default(),
+            measures: Measures::default(),
             policy: ShedPolicy::default(),
             config,
             output,
@@ -134,6 +138,11 @@ impl<O: Output> LineWriter<O> {
     /// The outcome of exchanges so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// How long calls took so far, and the calls of each network.
+    pub fn measures(&self) -> &Measures {
+        &self.measures
     }
 
     /// Messages of remote procedure calls so far.
@@ -277,10 +286,28 @@ impl<O: Output> LineWriter<O> {
             self.end_body(&mut draft, Side::Request, BodyEnd::Cut);
             self.end_body(&mut draft, Side::Response, BodyEnd::Cut);
         }
+        self.measure(&draft, unpaired.is_some());
         if written {
             self.conclude(&mut draft, unpaired);
         }
         self.release(draft);
+    }
+
+    /// Counts a call that is over by its time and its network. The messages of a WebSocket are no call of their own here.
+    #[inline]
+    fn measure(&mut self, draft: &Draft, is_half: bool) {
+        if draft.conversation.is_some() {
+            return;
+        }
+        let state = &draft.state;
+        let nanos = match (state.request_times, state.response_times) {
+            (Some(request), Some(response)) if !is_half => {
+                Some((response.first.nanos()).saturating_sub(request.first.nanos()))
+            }
+            _ => None,
+        };
+        let vni = state.connection.network.vni;
+        self.measures.record(vni, state.status, nanos);
     }
 
     /// Applies the verdict to a call that is over, and writes its line.

@@ -5,11 +5,13 @@
 
 mod sinks;
 mod text;
+mod traffic;
 
 use std::fmt::Display;
 use std::time::SystemTime;
 
-use engine_core::message;
+use engine_core::decap::VniSeen;
+use engine_core::message::{self, Durations, NetworkTable};
 use engine_core::uploads::SenderTable;
 
 use self::sinks::{lifetime, output};
@@ -18,7 +20,7 @@ use super::families::{self, Pool, Series};
 use crate::counters::Stages;
 use crate::process::Process;
 use crate::sink::stats::Snapshot;
-use crate::status::{Calls, Completeness, Killed, RuleHits};
+use crate::status::{Calls, Completeness, Killed, Port, RuleHits};
 
 /// The stage whose counters each rule set has for itself.
 const LINES_STAGE: &str = "message";
@@ -28,12 +30,22 @@ const LINES_STAGE: &str = "message";
 pub struct Moment {
     /// When the capture started.
     pub started: Option<SystemTime>,
+    /// Packets are captured: it was not stopped, and a ring is open.
+    pub is_on: bool,
     /// The counters of each shard.
     pub shards: Vec<Stages>,
     /// Of each shard: what became of lines under each rule set behind the first.
     pub further: Vec<Vec<message::Counters>>,
     /// Skipped uploads of other sniffers.
     pub senders: SenderTable,
+    /// The networks in tunnels.
+    pub vnis: Vec<VniSeen>,
+    /// The calls of these.
+    pub networks: NetworkTable,
+    /// How long calls took.
+    pub durations: Durations,
+    /// Connections by the server's port and their protocol.
+    pub ports: Vec<Port>,
     /// The ledger of calls of each sink, by its name.
     pub calls: Vec<(String, Calls)>,
     /// The counters of each sink.
@@ -65,6 +77,9 @@ pub fn page(moment: &Moment) -> String {
     output(&mut page, &moment.sinks);
     lifetime(&mut page, &moment.sinks, &moment.calls);
     memory(&mut page, moment);
+    traffic::networks(&mut page, &moment.vnis, &moment.networks);
+    traffic::ports(&mut page, &moment.ports);
+    traffic::durations(&mut page, &moment.durations);
     stages(&mut page, moment);
     process(&mut page, &moment.process);
     page.0
@@ -104,6 +119,11 @@ fn program(page: &mut Text, moment: &Moment) {
         1,
     );
     page.single("sniffer_up", "The capture process runs.", 1);
+    page.single(
+        "sniffer_capture_on",
+        "1 while packets are captured; 0 while no interface is open, or the capture is being stopped.",
+        u64::from(moment.is_on),
+    );
     if let Some(started) = moment.started {
         page.single(
             "sniffer_start_time_seconds",
@@ -299,7 +319,13 @@ fn stages(page: &mut Text, moment: &Moment) {
     let of_lines: Vec<bool> = Stages::cells()
         .map(|cell| cell.stage == LINES_STAGE)
         .collect();
-    for Series { name, help, cells } in families::all() {
+    for series in families::all() {
+        let Series {
+            name,
+            help,
+            is_ratio,
+            cells,
+        } = series;
         page.metric(&name, &help);
         for (shard, sets) in shards.iter().enumerate() {
             for (index, label) in &cells {
@@ -314,7 +340,11 @@ fn stages(page: &mut Text, moment: &Moment) {
                     if let Some((sink, _)) = moment.rules.get(number).filter(|_| is_of_lines) {
                         labels.extend(of_sink(sets.len(), sink));
                     }
-                    page.sample(&name, &labels, value);
+                    if is_ratio {
+                        page.sample(&name, &labels, value as f64 / 1000.0);
+                    } else {
+                        page.sample(&name, &labels, value);
+                    }
                 }
             }
         }

@@ -13,6 +13,8 @@ use crate::counters::{Cell, Stages};
 pub(super) struct Series {
     pub(super) name: String,
     pub(super) help: Cow<'static, str>,
+    /// Whether the cells are thousandths of what is shown.
+    pub(super) is_ratio: bool,
     /// Index of the cell, and the label that distinguishes it from the others.
     pub(super) cells: Vec<(usize, Option<(&'static str, String)>)>,
 }
@@ -125,6 +127,16 @@ const NAMED: &[Named] = &[
         "sniffer_capture_ring_freezes_total",
         "Times that a ring had no free block.",
         &[("shard", "ring_freezes", "")],
+    ),
+    one(
+        "sniffer_capture_ring_used_ratio",
+        "Used part of the fullest ring of the shard, 0 to 1: the most within a second.",
+        &[("shard", "ring_used_permille", "")],
+    ),
+    one(
+        "sniffer_shard_busy_ratio",
+        "Part of its time that the shard works, 0 to 1: of the last seconds, earlier ones with less weight.",
+        &[("shard", "busy_permille", "")],
     ),
     one(
         "sniffer_capture_rings_open",
@@ -308,6 +320,7 @@ pub(super) fn all() -> Vec<Series> {
         .map(|named| Series {
             name: named.name.to_owned(),
             help: named.help.into(),
+            is_ratio: named.name.ends_with("_ratio"),
             cells: Vec::new(),
         })
         .collect();
@@ -323,6 +336,7 @@ pub(super) fn all() -> Vec<Series> {
             None => own.push(Series {
                 name: own_name(&cell),
                 help: cell.help.into(),
+                is_ratio: false,
                 cells: vec![(index, None)],
             }),
         }

@@ -30,6 +30,7 @@ pub fn faults(stages: &Stages) -> Vec<Diagnostic> {
         cut(stages),
         lost_before_us(stages),
         calls_shed(stages),
+        calls_shortened(stages),
         rules_in_doubt(stages),
     ]
     .into_iter()
@@ -148,6 +149,51 @@ fn calls_shed(stages: &Stages) -> Option<Diagnostic> {
     })
 }
 
+/// Bodies and halves of calls that were given up here.
+fn calls_shortened(stages: &Stages) -> Option<Diagnostic> {
+    let (bodies, half) = (stages.message.bodies_shed, stages.message.half_evicted);
+    (bodies + half > 0).then(|| {
+        let what = format!(
+            "memory limit reached: {} cut, {} given up half",
+            match bodies {
+                1 => "1 body".to_owned(),
+                bodies => format!("{} bodies", thousands(bodies)),
+            },
+            plural(half, "open call")
+        );
+        Diagnostic::new(Code::W075, what)
+            .fix("--memory-limit 1G, a smaller USAGE_LOGGERS_BODY_LIMIT, or narrow the capture with -i and -p")
+    })
+}
+
+/// Thousandths of its time that a shard works, to be busy all of the time.
+const BUSY: u64 = 950;
+
+/// The most that the others may work for the work to be one's alone.
+const IDLE: u64 = 500;
+
+/// One shard works all of the time, and the others do not.
+pub(super) fn one_shard_hot<'a>(
+    shards: impl IntoIterator<Item = &'a Stages>,
+) -> Option<Diagnostic> {
+    let busy: Vec<u64> = shards
+        .into_iter()
+        .map(|shard| shard.shard.busy_permille)
+        .collect();
+    let (number, most) = busy.iter().enumerate().max_by_key(|(_, busy)| **busy)?;
+    let others = busy.len() as u64 - 1;
+    let mean = (busy.iter().sum::<u64>() - most).checked_div(others)?;
+    (*most >= BUSY && mean < IDLE).then(|| {
+        let what = format!(
+            "shard {number} works {} % of the time, the others {} %: few connections carry most bytes",
+            most / 10,
+            mean / 10
+        );
+        Diagnostic::new(Code::W074, what)
+            .fix("another SNIFFER_SHARDS distributes connections anew; sniffer top    shows each shard")
+    })
+}
+
 /// Values that were hidden because the rules would have had to look at too much.
 fn rules_in_doubt(stages: &Stages) -> Option<Diagnostic> {
     let doubts = stages.message.rules_doubts;
@@ -251,5 +297,35 @@ mod tests {
             &[],
         );
         check(|stages| stages.message.calls_shed = 1, &[Code::W048]);
+        check(|stages| stages.message.bodies_shed = 1, &[Code::W075]);
+        check(|stages| stages.message.half_evicted = 1, &[Code::W075]);
+    }
+
+    #[test]
+    fn one_shard_is_hot_when_the_others_are_not() {
+        let hot = |busy: &[u64]| {
+            let shards: Vec<Stages> = (busy.iter())
+                .map(|busy| {
+                    let mut stages = Stages::default();
+                    stages.shard.busy_permille = *busy;
+                    stages
+                })
+                .collect();
+            one_shard_hot(&shards).map(|fault| fault.what)
+        };
+        let what = hot(&[100, 990, 300]);
+        assert!(what.is_some_and(|what| {
+            what.starts_with("shard 1 works 99 % of the time, the others 20 %")
+        }));
+        for busy in [&[][..], &[1000], &[990, 980], &[900, 0], &[960, 700]] {
+            assert_eq!(hot(busy), None, "{busy:?}");
+        }
+        let shard = |busy| {
+            let mut stages = Stages::default();
+            stages.shard.busy_permille = busy;
+            stages
+        };
+        let found = one_shard_hot(&[shard(0), shard(950)]).map(|fault| fault.code);
+        assert_eq!(found, Some(Code::W074));
     }
 }

@@ -140,6 +140,15 @@ pub fn hints(scope: &Scope, stages: &Stages, seen: &Seen, running: Duration) -> 
         ),
         "check that UDP reaches this machine (security group), that the mirror session is on, and its target",
     );
+    hint(
+        stages.decap.undone_geneve > 0,
+        Code::W068,
+        format!(
+            "{} in GENEVE (of a Gateway Load Balancer?), which is decapsulated",
+            plural(stages.decap.undone_geneve, "packet")
+        ),
+        "sniffer ports    shows what is in the tunnels",
+    );
     let unwanted_mirror = stages.decap.skipped_mirror_unwanted;
     hint(
         unwanted_mirror > 0,
@@ -307,6 +316,10 @@ mod tests {
             tunnels(stages);
             stages.decap.skipped_vni_unwanted = 4;
         };
+        let geneve = |stages: &mut Stages| {
+            frames(stages);
+            stages.decap.undone_geneve = 4;
+        };
         let other_mirrors = |stages: &mut Stages| {
             frames(stages);
             stages.decap.skipped_mirror_unwanted = 4;
@@ -324,6 +337,7 @@ mod tests {
         check(mirror, None, 29, frames, &[]);
         check(mirror, None, 30, frames, &[Code::W065]);
         check(mirror, None, 30, other_networks, &[Code::W066]);
+        check(hosts, None, 10, geneve, &[Code::W068]);
         check(mirror, None, 30, tunnels, &[]);
     }
 

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant, SystemTime};
 use engine_core::flow::CopyTable;
 use engine_core::http::PortTable;
 use engine_core::limits::RULE_SETS_AT_ONCE_MAX;
-use engine_core::message;
+use engine_core::message::{self, Durations, NetworkTable};
 use engine_core::uploads::SenderTable;
 use engine_sys::packet::Steering;
 
 use super::copies;
-use super::faults::faults;
+use super::faults::{faults, one_shard_hot};
 use super::hints::{self, Scope, Seen};
 use super::ledger::{calls, unpaired};
 use super::rule_matches::RuleMatches;
@@ -175,6 +175,8 @@ impl Reporter {
         }
         let mut hints = hints::hints(&self.scope, stages, &seen, self.started.elapsed());
         hints.extend(faults(stages));
+        let samples = self.samples();
+        hints.extend(one_shard_hot(samples.iter().map(|sample| &sample.stages)));
         for (rules, counters) in self.rules().iter().zip(&self.rule_sets()) {
             hints.extend(rules.warnings(counters));
         }
@@ -322,6 +324,11 @@ impl Reporter {
         let rules = self.rule_hits(&columns);
         Moment {
             started: Some(self.began),
+            is_on: self.state() == State::Running && sum(&samples).shard.rings_open > 0,
+            vnis: seen(&samples).vnis,
+            networks: networks(&samples),
+            durations: durations(&samples),
+            ports: ports(&samples),
             shards: samples.iter().map(|sample| sample.stages).collect(),
             further: further(&samples, rules.len()),
             senders: senders(&samples),
@@ -445,6 +452,23 @@ fn ports(samples: &[Sample]) -> Vec<Port> {
         table.add(&sample.ports);
     }
     Port::all(&table)
+}
+
+/// The calls of the networks of all shards.
+fn networks(samples: &[Sample]) -> NetworkTable {
+    let mut table = NetworkTable::default();
+    let rows = samples.iter().flat_map(|sample| sample.networks.rows());
+    rows.for_each(|row| table.add(row));
+    table
+}
+
+/// How long the calls of all shards took.
+fn durations(samples: &[Sample]) -> Durations {
+    let mut sum = Durations::default();
+    for sample in samples {
+        sum.add(&sample.durations);
+    }
+    sum
 }
 
 /// The skipped uploads of all shards.

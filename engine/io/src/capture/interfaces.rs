@@ -12,7 +12,7 @@ use engine_sys::interfaces::{self, Interface, LinkKind};
 use crate::config::CaptureMode;
 use crate::config::guess::guess;
 use crate::diagnostic::{Code, Diagnostic, Exit};
-use crate::process::is_in_container;
+use crate::process::{is_docker_desktop, is_in_container};
 use crate::stdout::print;
 
 /// What was chosen.
@@ -52,6 +52,13 @@ pub fn choose(
             )
             .fix("docker run --network host ..."),
         );
+    }
+    if is_docker_desktop() {
+        choice.notices.push(Diagnostic::new(
+            Code::W023,
+            "this Linux is Docker Desktop's virtual machine: traffic of the Mac or Windows around it cannot be seen, that of \
+             containers can",
+        ));
     }
     Ok(choice)
 }

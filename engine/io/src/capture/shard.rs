@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 
 use engine_core::bundle::{Compression, Encoding};
 use engine_core::decap::Frame;
+use engine_core::message::{Durations, LineWriter};
 use engine_core::pipeline::CapturePipeline;
 use engine_core::time::Timestamp;
 use engine_core::uploads::SenderTable;
 use engine_sys::cpu;
 use engine_sys::packet::{Trouble, Waiter};
 
+use super::busy::BusyGauge;
 use super::orders::Orders;
 use super::overload::{Load, Overload, Step};
 use super::source::{Source, link};
@@ -103,6 +105,8 @@ pub struct Shard {
     is_losing: bool,
     /// What was measured since the controller last decided.
     load: Load,
+    /// How busy the thread was.
+    gauge: BusyGauge,
     /// Compares new flows with those of other shards; none if there are no others.
     split_flows: Option<Detector>,
 }
@@ -152,6 +156,7 @@ impl Shard {
             overload: Overload::new(compression, Instant::now()),
             is_losing: false,
             load: Load::default(),
+            gauge: BusyGauge::new(Instant::now()),
             split_flows: parts.split_flows,
         }
     }
@@ -189,7 +194,9 @@ impl Shard {
                 .map(|source| &source.ring);
             let asleep = Instant::now();
             let woken = waiter.wait(rings, &self.orders.event, TICK);
-            self.load.slept += asleep.elapsed();
+            let slept = asleep.elapsed();
+            self.load.slept += slept;
+            self.gauge.sleep(slept);
             match woken {
                 Ok(woken) if woken.trouble => self.report_trouble(),
                 Ok(_) => {}
@@ -285,6 +292,7 @@ impl Shard {
                 .fold(0.0, f32::max),
             ..std::mem::take(&mut self.load)
         };
+        self.gauge.see_ring(load.ring);
         if !self.overload.update(load, Instant::now()) {
             return;
         }
@@ -333,6 +341,10 @@ impl Shard {
 
     fn take_statistics(&mut self) {
         self.statistics_at = Instant::now();
+        if let Some(now) = self.gauge.read(self.statistics_at) {
+            self.counters.busy_permille = now.busy_permille;
+            self.counters.ring_used_permille = now.ring_permille;
+        }
         self.is_losing = false;
         let dropped_before = self.counters.ring_dropped_full;
         for source in &mut self.sources {
@@ -391,6 +403,7 @@ impl Shard {
                 .add(&ledger.unaccounted_of(&place.message));
         }
         let no_senders = SenderTable::default();
+        let measures = self.pipeline.writers().first().map(LineWriter::measures);
         let tables = Tables {
             ports: self.pipeline.ports_seen(),
             unwanted: self.pipeline.ports_unwanted(),
@@ -399,6 +412,8 @@ impl Shard {
             copies: self.pipeline.copies_seen(),
             sinks: self.sinks.get(..self.sinks_used).unwrap_or_default(),
             further: &self.further,
+            durations: measures.map_or_else(Durations::default, |measures| *measures.durations()),
+            networks: measures.map_or(&[], |measures| measures.networks().rows()),
         };
         self.published.store(&stages, tables);
         for (writer, set) in self.pipeline.writers().iter().zip(&self.rule_sets) {
