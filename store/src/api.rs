@@ -243,47 +243,54 @@ pub(crate) async fn find(
 #[derive(Debug, Serialize)]
 pub(crate) struct Status {
     #[serde(flatten)]
-    totals: Totals,
+    pub(crate) totals: Totals,
     /// The place behind the newest call ever stored.
     newest: Arrival,
-    calls_max: u64,
-    database_bytes_max: u64,
+    pub(crate) calls_max: u64,
+    pub(crate) database_bytes_max: u64,
     /// Seconds for which a call is kept; null without a bound.
     age_max_seconds: Option<u64>,
     /// POSTs answered with anything but 204, since the start of this process.
-    posts_refused: u64,
+    pub(crate) posts_refused: u64,
     /// Connections to either port that found no place, since the start of this process.
-    connections_refused: u64,
+    pub(crate) connections_refused: u64,
     /// Connections to either port that waited for their peer and were closed because another one needed the place.
-    connections_closed: u64,
+    pub(crate) connections_closed: u64,
     saturated: bool,
     /// Why bundles cannot be stored; null when they can.
-    write_error: Option<String>,
+    pub(crate) write_error: Option<String>,
     /// The capture URL for senders on this host.
     capture_url: String,
-    started_ms: i64,
+    pub(crate) started_ms: i64,
     version: &'static str,
 }
 
+impl Status {
+    /// As it is now.
+    pub(crate) async fn of(api: &Api) -> Result<Self, ApiError> {
+        Ok(Self {
+            totals: api.backend.totals().await?,
+            newest: api.backend.arrivals().borrow().clone(),
+            calls_max: api.retention.calls_max,
+            database_bytes_max: api.retention.database_bytes_max,
+            age_max_seconds: api.retention.age_max.map(|age| age.as_secs()),
+            posts_refused: api.capture.posts_refused(),
+            connections_refused: api.places.iter().map(|places| places.refused()).sum(),
+            connections_closed: api.places.iter().map(|places| places.closed()).sum(),
+            saturated: api.capture.is_saturated(),
+            write_error: match &*api.backend.health().borrow() {
+                Health::Up => None,
+                Health::Down(reason) => Some(reason.clone()),
+            },
+            capture_url: api.capture_url.clone(),
+            started_ms: api.started_ms,
+            version: env!("CARGO_PKG_VERSION"),
+        })
+    }
+}
+
 pub(crate) async fn status(State(api): State<Api>) -> Answer<Status> {
-    fresh(Status {
-        totals: api.backend.totals().await?,
-        newest: api.backend.arrivals().borrow().clone(),
-        calls_max: api.retention.calls_max,
-        database_bytes_max: api.retention.database_bytes_max,
-        age_max_seconds: api.retention.age_max.map(|age| age.as_secs()),
-        posts_refused: api.capture.posts_refused(),
-        connections_refused: api.places.iter().map(|places| places.refused()).sum(),
-        connections_closed: api.places.iter().map(|places| places.closed()).sum(),
-        saturated: api.capture.is_saturated(),
-        write_error: match &*api.backend.health().borrow() {
-            Health::Up => None,
-            Health::Down(reason) => Some(reason.clone()),
-        },
-        capture_url: api.capture_url,
-        started_ms: api.started_ms,
-        version: env!("CARGO_PKG_VERSION"),
-    })
+    fresh(Status::of(&api).await?)
 }
 
 /// The capture that belongs to the store.

@@ -38,6 +38,7 @@ mod guard;
 pub mod histogram;
 pub mod limits;
 pub mod line;
+mod metrics;
 mod page;
 mod parameters;
 pub mod passed;

@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 
 use crate::api::{self, Api};
 use crate::guard::{self, Guard};
-use crate::{deletion, export, sql, statistics, stream, trial};
+use crate::{deletion, export, metrics, sql, statistics, stream, trial};
 
 /// Path, media type and text of a file in the folder `page`.
 macro_rules! file {
@@ -95,6 +95,7 @@ pub(crate) fn router(api: Api, guard: Guard) -> Router {
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/stream", get(stream::stream))
         .route("/api/v1/top", get(statistics::top))
+        .route("/metrics", get(metrics::metrics))
         .fallback(|| async { (StatusCode::NOT_FOUND, "no such page\n") })
         .with_state(api)
         .layer(middleware::from_fn_with_state(guard, guard::check))
