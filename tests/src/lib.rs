@@ -24,5 +24,6 @@ pub mod recorder;
 pub mod scene;
 pub mod store;
 pub mod targets;
+pub mod tmux;
 pub mod truth;
 pub mod websocket;

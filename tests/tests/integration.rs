@@ -2,6 +2,7 @@
 //!
 //! `cargo test -p tests` runs all of it; the modules that make network namespaces need root (`tests/run` sees to that).
 
+mod alerts;
 mod all_in_one;
 mod annotations;
 mod baseline;
@@ -28,6 +29,7 @@ mod leaks_http2;
 mod limits;
 mod live_read;
 mod masks;
+mod messages;
 mod metrics;
 mod mistakes;
 mod netns;
@@ -49,6 +51,7 @@ mod stalling;
 mod store_client;
 mod terminal;
 mod tidy;
+mod top;
 mod uploads;
 mod ways;
 mod websocket;

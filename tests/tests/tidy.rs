@@ -42,7 +42,7 @@ const BASE_ORDER: [&str; 19] = [
 const IO_ORDER: [&str; 4] = ["capture_file", "timeline", "sink", "capture"];
 
 /// In `engine/daemon`.
-const DAEMON_ORDER: [&str; 16] = [
+const DAEMON_ORDER: [&str; 17] = [
     "metrics",
     "report",
     "run",
@@ -58,6 +58,7 @@ const DAEMON_ORDER: [&str; 16] = [
     "demo",
     "store_client",
     "client",
+    "top",
     "usage",
 ];
 

@@ -31,6 +31,8 @@ pub enum Request {
     Off,
     /// Report the status.
     Status,
+    /// The metrics, as the metrics port serves them.
+    Metrics,
     /// Read the rules file again.
     Reload,
     /// The link that opens the page.
@@ -407,6 +409,7 @@ mod tests {
         match request {
             Request::On => Response::new(Exit::Done, "sniffer: started"),
             Request::Off
+            | Request::Metrics
             | Request::Reload
             | Request::Page
             | Request::Drain

@@ -231,6 +231,16 @@ pub const CANARY_WAIT: Duration = Duration::from_secs(10);
 /// Bytes of metrics of another sniffer that `sniffer check --canary 100` reads; the rest is ignored.
 pub const METRICS_ANSWER_BYTES_MAX: u64 = 16 << 20;
 
+/// Bytes of the metrics of one node that `sniffer top` reads; they are given up past it. A page of metrics has some hundred
+/// kilobytes.
+pub const NODE_ANSWER_BYTES_MAX: u64 = 8 << 20;
+
+/// Time for a connection to the metrics port of a node, and again for its answer.
+pub const NODE_WAIT: Duration = Duration::from_secs(5);
+
+/// Nodes that `sniffer top` reads at the same time, each by a thread of its own.
+pub const NODES_MAX: usize = 64;
+
 /// Bytes of one response that a client reads: many times the size of a status.
 pub const CONTROL_RESPONSE_BYTES_MAX: u64 = 4 << 20;
 

@@ -33,6 +33,7 @@ pub mod store_client;
 pub mod store_process;
 pub mod supervisor;
 pub mod support;
+pub mod top;
 pub mod usage;
 
 /// Runs the command of the command line.
@@ -72,6 +73,8 @@ fn perform(cli: Cli, invocation: &Invocation) -> Result<Exit, Diagnostic> {
         Command::Ports(flags) => client::ports::show(invocation, flags.json || cli.json),
         Command::Config(flags) => settings_command::command(&flags, invocation),
         Command::Report(flags) => support::command(&flags, invocation),
+        Command::Top(flags) => top::command(&flags, invocation),
+        Command::Dashboard(flags) => usage::dashboard::command(&flags),
         Command::Page => client::show_page(invocation),
         Command::Tail(flags) => store_client::tail(&flags, invocation),
         Command::Query(flags) => store_client::query(&flags, invocation),

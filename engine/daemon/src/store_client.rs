@@ -19,8 +19,10 @@ use link::Link;
 
 pub mod canary;
 mod events;
-mod link;
+pub mod link;
 mod table;
+
+pub use table::plain;
 
 /// Time for the link.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -151,7 +153,11 @@ fn add_range(request: &mut Value, from: Option<&str>, to: Option<&str>) {
 }
 
 /// The link of the page: that of the command line, else that of the running all-in-one.
-fn link(address: &StoreAddress, invocation: &Invocation) -> Result<Link, Diagnostic> {
+///
+/// # Errors
+///
+/// The text is no link, or no store runs here.
+pub fn link(address: &StoreAddress, invocation: &Invocation) -> Result<Link, Diagnostic> {
     if let Some(text) = &address.page {
         return Link::parse(text);
     }
@@ -191,12 +197,12 @@ fn note_coverage(coverage: &Value, invocation: &Invocation) {
     if let Some(reason) = coverage["partial"].as_str() {
         invocation.console.info(format_args!(
             "not all calls were looked at: {}",
-            table::plain(reason)
+            plain(reason)
         ));
     }
     for (cause, count) in coverage["lost"].as_object().into_iter().flatten() {
         let calls = plural(count.as_u64().unwrap_or_default(), "call");
-        let cause = table::plain(&cause.replace('_', " "));
+        let cause = plain(&cause.replace('_', " "));
         invocation
             .console
             .info(format_args!("missing: {calls} ({cause})"));

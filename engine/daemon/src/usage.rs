@@ -11,7 +11,10 @@ use crate::stdout::print;
 
 #[cfg(test)]
 mod advice;
+pub mod dashboard;
 pub mod generated;
+#[cfg(test)]
+mod messages;
 
 /// `sniffer version`.
 pub fn version() -> Exit {

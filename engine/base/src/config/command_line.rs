@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -73,6 +74,8 @@ pub enum Command {
     Off,
     /// What runs, and where every call went.
     Status(StatusFlags),
+    /// What the capture does, as it does it: by shard, network, host, endpoint and port.
+    Top(TopFlags),
     /// Print the link that opens the page of the running all-in-one.
     Page,
     /// The newest calls in the store, and with -f each one that comes.
@@ -105,6 +108,8 @@ pub enum Command {
     /// Interfaces that can be captured, with the packets a second of each.
     #[command(alias = "devices")]
     Interfaces,
+    /// Print the dashboard of the metrics for Grafana, or the alert rules for Prometheus.
+    Dashboard(DashboardFlags),
     /// Print the completions of a shell.
     Completions {
         /// bash, elvish, fish, powershell or zsh.
@@ -359,6 +364,49 @@ pub struct StatusFlags {
         value_parser = clap::value_parser!(u64).range(1..)
     )]
     pub watch: Option<u64>,
+}
+
+/// `sniffer top`.
+#[derive(Args, Clone, Debug)]
+pub struct TopFlags {
+    /// A node by its host, with the port of its metrics if that is not 7702; may be repeated. This host if none is given.
+    #[arg(long, value_name = "HOST")]
+    pub host: Vec<String>,
+    /// Print the present state once, as where there is no terminal.
+    #[arg(long)]
+    pub once: bool,
+    /// The present state as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Seconds between two reads of a node.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 2,
+        value_parser = clap::value_parser!(u64).range(1..=3600)
+    )]
+    pub interval: u64,
+    /// The store whose calls the hosts and endpoints are of.
+    #[command(flatten)]
+    pub store: StoreAddress,
+}
+
+impl TopFlags {
+    /// Time between two reads of a node.
+    pub fn interval(&self) -> Duration {
+        Duration::from_secs(self.interval)
+    }
+}
+
+/// `sniffer dashboard`.
+#[derive(Args, Clone, Debug)]
+pub struct DashboardFlags {
+    /// The alert rules for Prometheus instead.
+    #[arg(long)]
+    pub alerts: bool,
+    /// Write it to a new file.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// The flag of commands that have a form for programs.

@@ -6,6 +6,7 @@ use super::context::bug;
 use crate::capture::shard::Notice;
 use crate::control::{Request, Response};
 use crate::diagnostic::{Diagnostic, Exit};
+use crate::metrics::Page;
 use crate::report::reporter::Reporter;
 use crate::signals;
 
@@ -47,6 +48,7 @@ pub(super) fn answer(reporter: &Reporter, events: &Sender<Event>, request: Reque
             status: Some(reporter.status()),
             ..Response::default()
         },
+        Request::Metrics => Response::new(Exit::Done, reporter.page(Page::Metrics).text),
         Request::On => Response::new(Exit::Done, "sniffer: ERROR (already started)"),
         Request::Off => forward(events, Event::Off),
         Request::Reload => forward(events, Event::Reload),

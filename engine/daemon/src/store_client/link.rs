@@ -15,7 +15,7 @@ const HEAD_BYTES_MAX: u64 = 64 << 10;
 
 /// A page and its token.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Link {
+pub struct Link {
     /// Name or address and port.
     authority: String,
     token: Option<String>,
@@ -23,7 +23,7 @@ pub(super) struct Link {
 
 impl Link {
     /// Reads `http://HOST:PORT/?token=TOKEN`.
-    pub(super) fn parse(text: &str) -> Result<Self, Diagnostic> {
+    pub fn parse(text: &str) -> Result<Self, Diagnostic> {
         let wrong = || {
             // Without the token, which is a secret.
             let shown = text.split('?').next().unwrap_or_default();
@@ -59,19 +59,19 @@ impl Link {
     }
 
     /// The JSON of a `GET`.
-    pub(super) fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, Diagnostic> {
+    pub fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, Diagnostic> {
         let answer = self.send("GET", path, query, None, Some(STORE_ANSWER_WAIT))?;
         self.json(answer)
     }
 
     /// The JSON of a `POST`.
-    pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, Diagnostic> {
+    pub fn post(&self, path: &str, body: &Value) -> Result<Value, Diagnostic> {
         let answer = self.send("POST", path, &[], Some(body), Some(STORE_ANSWER_WAIT))?;
         self.json(answer)
     }
 
     /// The body of a `GET` that does not end.
-    pub(super) fn open(
+    pub fn open(
         &self,
         path: &str,
         query: &[(&str, &str)],

@@ -67,7 +67,7 @@ fn cell(value: &Value) -> String {
 }
 
 /// A text without what a terminal takes for an order, and without changes of the direction of writing.
-pub(super) fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let replaced = |letter: char| match letter {
         '\u{200e}'
         | '\u{200f}'

@@ -43,8 +43,8 @@ impl Supervisor {
             },
             Request::Off => self.stop_capture("user", Some(reply)),
             Request::Reload => respond(vec![reply], &self.reload()),
-            Request::Drain | Request::Discard { .. } => {
-                respond(vec![reply], &self.order_spool(request));
+            Request::Drain | Request::Discard { .. } | Request::Metrics => {
+                respond(vec![reply], &self.pass_on(request));
             }
             Request::Page => respond(vec![reply], &self.page()),
         }
@@ -80,7 +80,7 @@ impl Supervisor {
     }
 
     /// Passes the request on to the capture.
-    fn order_spool(&self, request: Request) -> Response {
+    fn pass_on(&self, request: Request) -> Response {
         let control = capture_control(&self.options.control);
         let nothing = || Response::new(Exit::NotRunning, "sniffer: not capturing");
         control::send(&control, request, Duration::from_secs(10)).unwrap_or_else(|_| nothing())
