@@ -507,6 +507,85 @@ fn capture_health_rules_and_queries() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn messages_of_streams_are_listed_one_by_one() -> Result<()> {
+    let namespace = Namespace::new("messages")?;
+    let all = AllInOne::start(&namespace, &[])?;
+    let call = |path: &str, details: &[(&str, &str)]| {
+        let url = format!("http://api.shop/{path}");
+        let mut all = vec![("request_method", "POST"), ("request_url", url.as_str())];
+        all.extend(details);
+        line(&all)
+    };
+    let lines = [
+        call(
+            "websocket",
+            &[
+                ("custom_field:stream", "websocket"),
+                ("request_body", r#"["ping",{"a":[1,2]}]"#),
+                ("response_body", r#"["pong"]"#),
+            ],
+        ),
+        call(
+            "grpc",
+            &[
+                ("request_header:content-type", "application/grpc"),
+                ("request_body", r#"[{"1":"x"}]"#),
+                ("response_header:content-type", "application/grpc+proto"),
+                // The last one was cut.
+                ("response_body", r#"[{"1":"<b>y</b>"},{"1":"z"},{"1":"cu"#),
+            ],
+        ),
+        call(
+            "lines",
+            &[
+                ("response_header:content-type", "application/x-ndjson"),
+                ("response_body", "{\"n\":1}\n{\"n\":2}\n"),
+            ],
+        ),
+    ];
+    post(&namespace, &lines.concat())?;
+    let browser = Browser::open(&namespace)?;
+    browser.visit(&all.page_link()?)?;
+    holds(
+        &browser,
+        "return document.querySelectorAll('#calls tbody tr[data-id]').length === 3",
+    )?;
+    for (path, expected) in [
+        (
+            "websocket",
+            json!([["ping\"", "{\"a\":[1,2]}"], ["pong\""]]),
+        ),
+        (
+            "grpc",
+            json!([
+                ["{\"1\":\"x\"}"],
+                ["{\"1\":\"<b>y</b>\"}", "{\"1\":\"z\"}", "{\"1\":\"cu"]
+            ]),
+        ),
+        ("lines", json!([["{\"n\":1}", "{\"n\":2}"]])),
+    ] {
+        browser.script(&format!(
+            "[...document.querySelectorAll('#calls tbody tr[data-id]')].find((row) => row.textContent.includes('/{path}')).querySelector('.c-time').click()"
+        ))?;
+        holds(
+            &browser,
+            &format!(
+                "return document.getElementById('detail-title').textContent.includes('/{path}')"
+            ),
+        )?;
+        eventually(PATIENCE, || {
+            let shown = browser.script(
+                "return [...document.querySelectorAll('#detail-messages .messages')]
+                   .map((side) => [...side.querySelectorAll('.preview')].map((one) => one.textContent.replace(/^\"/, '')))",
+            )?;
+            ensure!(shown == expected, "{path}: {shown}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
 /// Texts that would change what stands beside them, or would be markup or code.
 const HOSTILE: [&str; 7] = [
     "<img src=x onerror=\"document.title='executed'\">",
