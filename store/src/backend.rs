@@ -14,11 +14,13 @@ use tokio::sync::watch;
 
 use crate::bundle::Bundle;
 use crate::call::{
-    Arrival, Arrived, Call, CallId, DeleteQuery, Deleted, Loss, Page, Query, Stats, StatsQuery,
-    Top, TopQuery, Totals,
+    Arrival, Arrived, Call, CallId, DeleteQuery, Deleted, Page, Query, Stats, StatsQuery, Top,
+    TopQuery, Totals,
 };
 use crate::filter::Filter;
+use crate::ledger::Ledger;
 use crate::limits;
+use crate::sender::Sender;
 
 /// A database of calls. Clones are handles to the same one.
 pub trait Backend: Clone + Send + Sync + 'static {
@@ -35,6 +37,13 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// One call; `None` when it is not there, or not any more.
     fn call(&self, id: CallId) -> impl Future<Output = Result<Option<Call>, Failure>> + Send;
+
+    /// Calls by their ids, in the order of these; `None` for one that is not there, or not any more. Of many, or long ones, the
+    /// answer has those of the first ids, one at least.
+    fn calls(
+        &self,
+        ids: Vec<CallId>,
+    ) -> impl Future<Output = Result<Vec<Option<Call>>, Failure>> + Send;
 
     /// Calls that arrived after a place and match, for the live list.
     fn arrived(
@@ -54,8 +63,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// the counts of the statistics stay.
     fn delete(&self, query: DeleteQuery) -> impl Future<Output = Result<Deleted, Failure>> + Send;
 
-    /// Adds to the calls that were lost before they came here, for the coverage.
-    fn record_losses(&self, losses: Vec<Loss>) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Takes the ledger of a sniffer. What it lost since the ledger of the same run before is counted as lost now, for the coverage.
+    fn record_ledger(
+        &self,
+        sender: Sender,
+        ledger: Ledger,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// Totals for the status.
     fn totals(&self) -> impl Future<Output = Result<Totals, Failure>> + Send;

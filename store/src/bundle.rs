@@ -126,12 +126,16 @@ impl Bundle {
 
     /// The good lines from number `from` up to number `end`, as [`lines`](Self::lines).
     pub fn part(&self, from: usize, end: usize) -> impl Iterator<Item = (&str, Columns)> {
+        // Every line was read once when the body was split.
+        let texts = self.texts(from, end);
+        texts.map(|line| (line, Columns::read(line).unwrap_or_default()))
+    }
+
+    /// The same lines without their columns.
+    pub fn texts(&self, from: usize, end: usize) -> impl Iterator<Item = &str> {
         let part = self.lines.get(from..end).unwrap_or_default();
-        part.iter().map(|place| {
-            let line = place.of(&self.text).trim_end_matches('\r');
-            // Every line was read once when the body was split.
-            (line, Columns::read(line).unwrap_or_default())
-        })
+        part.iter()
+            .map(|place| place.of(&self.text).trim_end_matches('\r'))
     }
 }
 

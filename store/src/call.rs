@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fields::Field;
+use crate::fields::{FIELDS, Field, Spec};
 use crate::filter::Filter;
 use crate::histogram::Histogram;
 use crate::limits::ID_BYTES_MAX;
@@ -168,24 +168,63 @@ impl Summary {
         }
     }
 
+    /// The fields that a row has, in their order, with their values.
+    pub fn cells(&self) -> impl Iterator<Item = (&'static Spec, Cell<'_>)> {
+        FIELDS.iter().filter_map(|spec| {
+            let number = |number| Some((spec, Cell::Number(number)));
+            let text = |text| Some((spec, Cell::Text(text)));
+            match spec.field {
+                Field::Time => number(Some(self.time_ms)),
+                Field::Received => number(Some(self.received_ms)),
+                Field::Took => number(self.interval_ms),
+                Field::FirstByte => number(self.first_byte_ms),
+                Field::Method => text(&self.method),
+                Field::Host => text(&self.host),
+                Field::Path => text(&self.path),
+                Field::Url => text(&self.url),
+                Field::Endpoint => text(&self.endpoint),
+                Field::Operation => text(&self.operation),
+                Field::Status => number(self.status),
+                Field::RequestBytes => number(self.request_bytes),
+                Field::ResponseBytes => number(self.response_bytes),
+                Field::ContentType => text(&self.content_type),
+                Field::Protocol => text(&self.protocol),
+                Field::Vni => number(self.vni),
+                Field::Client => text(&self.client),
+                Field::Server => text(&self.server),
+                Field::Appliance => text(&self.appliance),
+                Field::Note => text(&self.note),
+                Field::OperationKind
+                | Field::ClientPort
+                | Field::ServerPort
+                | Field::Sender
+                | Field::Connection => None,
+            }
+        })
+    }
+
+    /// A row without any value, for the names of its fields.
+    pub(crate) fn empty() -> Self {
+        Self::of(0.into(), Columns::default())
+    }
+
     /// Bytes of its texts, which are what a row may have many of.
     pub fn text_bytes(&self) -> usize {
-        let texts = [
-            &self.method,
-            &self.url,
-            &self.host,
-            &self.path,
-            &self.content_type,
-            &self.note,
-            &self.endpoint,
-            &self.operation,
-            &self.protocol,
-            &self.client,
-            &self.server,
-            &self.appliance,
-        ];
-        texts.iter().map(|text| text.len()).sum()
+        let bytes = self.cells().map(|(_, cell)| match cell {
+            Cell::Text(text) => text.len(),
+            Cell::Number(_) => 0,
+        });
+        bytes.sum()
     }
+}
+
+/// A value of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell<'a> {
+    /// A number, if the call has one.
+    Number(Option<i64>),
+    /// A text, which is empty where the call has none.
+    Text(&'a str),
 }
 
 /// One call with everything that is known about it.

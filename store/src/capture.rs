@@ -1,4 +1,5 @@
-//! The capture URL: `POST /message` and `GET /saturated` (`docs/contract.md`, section 2).
+//! The capture URL: `POST /message` and `GET /saturated` (`docs/contract.md`, section 2), and `POST /ledger` for sniffers
+//! ([`crate::ledger`]), which has the same answers.
 //!
 //! | answer | meaning |
 //! | --- | --- |
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -36,10 +37,11 @@ use crate::backend::any::AnyBackend;
 use crate::backend::{Backend, Failure};
 use crate::bundle::Bundle;
 use crate::content;
+use crate::ledger::Ledger;
 use crate::limits::{
     BODIES_CAPTURE_BYTES, BODIES_LOCAL_BYTES, BODIES_NETWORK_BYTES, BODIES_SENDER_BYTES,
-    BODY_GRACE, BODY_RATE_MIN, BODY_WAIT, KEY_BYTES_MAX, POST_LINES_MAX, POST_WAIT,
-    TEXTS_CAPTURE_BYTES, TEXTS_LOCAL_BYTES, TEXTS_NETWORK_BYTES, TEXTS_SENDER_BYTES,
+    BODY_GRACE, BODY_RATE_MIN, BODY_WAIT, KEY_BYTES_MAX, LEDGER_BYTES_MAX, POST_LINES_MAX,
+    POST_WAIT, TEXTS_CAPTURE_BYTES, TEXTS_LOCAL_BYTES, TEXTS_NETWORK_BYTES, TEXTS_SENDER_BYTES,
 };
 use crate::places::Connection;
 use crate::sender::Sender;
@@ -137,6 +139,7 @@ pub(crate) fn router(handler: CaptureHandler) -> Router {
     Router::new()
         .route("/message", post(message).fallback(not_allowed))
         .route("/saturated", get(saturated))
+        .route("/ledger", post(ledger).fallback(not_allowed))
         .fallback(|| async { (StatusCode::NOT_FOUND, "the capture URL ends in /message\n") })
         .with_state(handler)
 }
@@ -166,6 +169,42 @@ async fn message(
             refusal.into_response()
         }
     }
+}
+
+async fn ledger(
+    State(handler): State<CaptureHandler>,
+    Extension(connection): Extension<Arc<Connection>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    match receive_ledger(&handler, &connection, &headers, body).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(refusal) => {
+            handler.refused.fetch_add(1, Ordering::Relaxed);
+            refusal.into_response()
+        }
+    }
+}
+
+async fn receive_ledger(
+    handler: &CaptureHandler,
+    connection: &Connection,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(), Refusal> {
+    check_sender(headers)?;
+    connection.waits();
+    let body = timeout(BODY_GRACE, to_bytes(body, LEDGER_BYTES_MAX))
+        .await
+        .map_err(|_| too_slow(0))?
+        .map_err(|_| Refusal::too_large(LEDGER_BYTES_MAX))?;
+    connection.answers();
+    let ledger = Ledger::read(&body).map_err(Refusal::bad)?;
+    handler
+        .backend
+        .record_ledger(connection.sender(), ledger)
+        .await?;
+    Ok(())
 }
 
 async fn receive(

@@ -128,6 +128,7 @@ pub(crate) async fn export(
         limit: parameters.limit.map_or(EXPORT_CALLS_MAX, Count::get),
         end: Instant::now() + EXPORT_TIME_MAX,
         page: VecDeque::new(),
+        fetched: VecDeque::new(),
         next: None,
         coverage: None,
         calls: 0,
@@ -171,6 +172,8 @@ struct Export {
     end: Instant,
     /// The calls of the last page that are not written yet.
     page: VecDeque<Summary>,
+    /// The first of these with their lines.
+    fetched: VecDeque<Option<Call>>,
     /// Where the next page begins, if there is one.
     next: Option<CallId>,
     /// Of the first page.
@@ -206,26 +209,20 @@ impl Export {
         self.stage = Stage::Calls;
         while chunk.len() < EXPORT_CHUNK_BYTES && self.stage == Stage::Calls {
             let missing = self.reason_to_end();
-            let call = match self.page.pop_front() {
-                _ if missing.is_some() => None,
-                Some(call) => Some(call),
-                None => match self.next.take() {
-                    Some(next) => {
-                        self.list(Some(next)).await?;
-                        continue;
-                    }
-                    None => None,
-                },
-            };
-            match call {
-                Some(call) => self.write(&call, &mut chunk).await?,
-                None => {
-                    let mut coverage = self.coverage.take().unwrap_or_default();
-                    coverage.partial = missing;
-                    chunk += &self.format.tail(self.calls, &coverage);
-                    self.stage = Stage::End;
-                }
+            if missing.is_none() && !self.page.is_empty() {
+                self.write(&mut chunk).await?;
+                continue;
             }
+            if missing.is_none()
+                && let Some(next) = self.next.take()
+            {
+                self.list(Some(next)).await?;
+                continue;
+            }
+            let mut coverage = self.coverage.take().unwrap_or_default();
+            coverage.partial = missing;
+            chunk += &self.format.tail(self.calls, &coverage);
+            self.stage = Stage::End;
         }
         Ok(Some(chunk))
     }
@@ -245,15 +242,23 @@ impl Export {
             .then(|| format!("it took more than {} s", EXPORT_TIME_MAX.as_secs()))
     }
 
-    /// Writes a call, unless it was deleted since it was listed.
-    async fn write(&mut self, listed: &Summary, chunk: &mut String) -> Result<(), Failure> {
+    /// Writes the next call, unless it was deleted since it was listed.
+    async fn write(&mut self, chunk: &mut String) -> Result<(), Failure> {
         if self.format == Format::Csv {
-            *chunk += &csv::record(listed);
-            self.calls += 1;
+            if let Some(listed) = self.page.pop_front() {
+                *chunk += &csv::record(&listed);
+                self.calls += 1;
+            }
             return Ok(());
         }
-        let call: Option<Call> = self.api.backend.call(listed.id.clone()).await?;
-        let Some(call) = call else { return Ok(()) };
+        if self.fetched.is_empty() {
+            let ids = self.page.iter().map(|call| call.id.clone()).collect();
+            self.fetched = self.api.backend.calls(ids).await?.into();
+        }
+        self.page.pop_front();
+        let Some(call) = self.fetched.pop_front().flatten() else {
+            return Ok(());
+        };
         if self.format == Format::Har {
             if self.calls > 0 {
                 chunk.push(',');

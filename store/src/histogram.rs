@@ -189,20 +189,13 @@ pub(crate) fn take(bytes: &mut &[u8]) -> u64 {
 /// The bucket of a positive number: `ceil(log2(number) * 2^SCALE) - 1`.
 fn index(number: u64) -> i32 {
     let power = number.ilog2();
-    // The upper bounds of the buckets between two powers of 2, as parts of 2^32: 2^(1/4), 2^(2/4), 2^(3/4).
-    const BOUNDS: [u64; 3] = [5_107_605_667, 6_074_000_999, 7_223_245_205];
-    let mantissa = (u128::from(number) << 32) >> power;
-    let is_power = number.is_power_of_two();
-    let above = BOUNDS
-        .iter()
-        .filter(|bound| mantissa > u128::from(**bound))
-        .count();
-    let base = (power << SCALE) as i32 - 1;
-    if is_power {
-        base
-    } else {
-        base + 1 + above as i32
-    }
+    // The upper bounds of the buckets from a power of 2 on, as parts of 2^32: 1, 2^(1/4), 2^(2/4), 2^(3/4).
+    const BOUNDS: [u64; 4] = [1 << 32, 5_107_605_667, 6_074_000_999, 7_223_245_205];
+    let highest = number << (63 - power);
+    // What is cut off makes a number of no bound.
+    let mantissa = (highest >> 31) + u64::from(highest & ((1 << 31) - 1) != 0);
+    let above = BOUNDS.map(|bound| i32::from(mantissa > bound));
+    (power << SCALE) as i32 - 1 + above.iter().sum::<i32>()
 }
 
 /// The middle of a bucket, by its ratio.

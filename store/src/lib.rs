@@ -36,6 +36,7 @@ pub mod filter;
 pub mod folder;
 mod guard;
 pub mod histogram;
+pub mod ledger;
 pub mod limits;
 pub mod line;
 mod metrics;

@@ -101,6 +101,25 @@ pub const TEXTS_NETWORK_BYTES: usize = 32 << 20;
 /// The same from one of them.
 pub const TEXTS_SENDER_BYTES: usize = 16 << 20;
 
+/// Bytes of a ledger that is posted, several times what a sniffer has to report; 413 past it.
+pub const LEDGER_BYTES_MAX: usize = 32 << 10;
+
+/// Bytes of a name in a ledger; 400 past it.
+pub const LEDGER_TEXT_BYTES_MAX: usize = 255;
+
+/// Causes of losses in a ledger, several times as many as there are; 400 past it.
+pub const LEDGER_CAUSES_MAX: usize = 64;
+
+/// Runs of sniffers whose last ledger is kept, of one sender and of all, at most [`LEDGER_BYTES_MAX`] each; past it the one that was
+/// posted the longest time ago is forgotten. If it still runs, its losses count once more.
+pub const LEDGERS_SENDER_MAX: u64 = 64;
+
+/// See [`LEDGERS_SENDER_MAX`].
+pub const LEDGERS_MAX: u64 = 1024;
+
+/// Bundles of the store's own capture that are compressed at a time, and as many of all others; each takes 2 MB. The next one waits.
+pub const PREPARED_MAX: usize = 2;
+
 /// Threads that decompress and split bodies, and bundles in the writer's queue; the next ones wait.
 pub const POST_THREADS: usize = 16;
 
@@ -159,6 +178,9 @@ pub const GROUPS_MAX: usize = 1_000;
 
 /// Groups and values that one query counts apart, about 7 kB each; past it those that are new are counted with the others.
 pub const GROUPS_COUNTED_MAX: usize = 5_000;
+
+/// Threads that count the columns of one query.
+pub const COUNT_THREADS: usize = 2;
 
 /// Threads that unpack lines for one search.
 pub const SEARCH_THREADS: usize = 4;
@@ -354,11 +376,19 @@ pub const BLOCKS_SMALL_MAX: usize = 16;
 /// Names of facts that have a column in one block; the values of further ones are found in the lines alone.
 pub const BLOCK_FACTS_MAX: usize = 128;
 
+/// Texts of four characters in the lines of a block that are remembered to leave it out of searches, and as many of eight, at three to
+/// six bits each: several times what ordinary lines have. A block with more is searched for every word.
+pub const BLOCK_GRAMS_MAX: usize = 512 << 10;
+
+/// Heads of blocks that are kept in memory for the next query, about 4 kB each; past it all are forgotten and read again.
+pub const HEADS_MAX: usize = 8_192;
+
 /// Bytes of a column that is kept in the head of its block, which every query reads.
 pub const BLOCK_INLINE_BYTES: usize = 48;
 
-/// Bytes of the lines that are compressed together: more make them smaller by little, and a call's details slower to show.
-pub const CHUNK_BYTES: usize = 128 << 10;
+/// Bytes of the lines that are compressed together, as many as a sniffer posts at once: more make them smaller by little, and a call's
+/// details slower to show, by a millisecond each.
+pub const CHUNK_BYTES: usize = 512 << 10;
 
 /// Combinations of host, endpoint, operation, method, status, appliance and VNI that calls are counted by, for each minute; past it
 /// new ones are counted as one endpoint, and so are those with a text of more than 256 bytes. In memory and in the database each has its texts.
@@ -376,7 +406,11 @@ pub const DELETE_ROUND_BLOCKS: usize = 8;
 /// Pages that one transaction gives back to the file system, so that it stays short; the next transaction continues.
 pub const VACUUM_ROUND_PAGES: u64 = 256;
 
-/// Bytes of the write-ahead log from which on it is copied into the database and emptied after the next transaction.
+/// Bytes of the write-ahead log from which on a thread of its own copies it into the database, while bundles are stored; it is
+/// emptied after the transaction behind that.
+pub const WAL_COPY_BYTES: u64 = 8 << 20;
+
+/// Bytes of the write-ahead log from which on it is copied and emptied after the next transaction in any case.
 pub const WAL_CHECKPOINT_BYTES: u64 = 16 << 20;
 
 /// Bytes of the write-ahead log, at most: [`WAL_CHECKPOINT_BYTES`] and one full transaction, unless another program reads the
@@ -387,7 +421,8 @@ pub const WAL_BYTES_MAX: u64 = 64 << 20;
 /// until the next attempt, [`WAL_CHECKPOINT_BYTES`] later.
 pub const CHECKPOINT_WAIT: Duration = Duration::from_millis(100);
 
-/// Reading connections, each with a cache of its own of about 2 MB; the next query waits.
+/// Queries at the same time, each with [`COUNT_THREADS`] connections at most, which have a cache of about 2 MB each; the next query
+/// waits.
 pub const READERS: usize = 4;
 
 /// Time that a statement waits for a lock of another program, such as a user's SQLite shell; past it the statement fails.

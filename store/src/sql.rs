@@ -21,22 +21,13 @@ use serde_json::Value;
 
 use crate::api::{Answer, Api, ApiError, fresh};
 use crate::backend::{Backend, Failure};
-use crate::call::{CallId, Coverage, Query, Summary};
+use crate::call::{CallId, Cell, Coverage, Query, Summary};
 use crate::filter::Filter;
 use crate::limits::{
     LIST_CALLS_MAX, SQL_ANSWER_BYTES_MAX, SQL_BYTES_MAX, SQL_CALLS_MAX, SQL_MEMORY_MAX,
     SQL_ROWS_MAX, SQL_TIME_MAX, SQL_VALUE_BYTES_MAX,
 };
 use crate::parameters::{Time, range};
-
-/// The table, with the columns in the order of [`insert`].
-const TABLE: &str = "CREATE TABLE calls (id TEXT, time INTEGER, received INTEGER, took INTEGER, first_byte INTEGER, method TEXT, \
-                     host TEXT, path TEXT, url TEXT, endpoint TEXT, operation TEXT, status INTEGER, request_bytes INTEGER, \
-                     response_bytes INTEGER, content_type TEXT, protocol TEXT, vni INTEGER, client TEXT, server TEXT, \
-                     appliance TEXT, note TEXT)";
-
-/// Number of them.
-const COLUMNS: usize = 21;
 
 /// Instructions of SQLite's machine between two looks at the clock.
 const INSTRUCTIONS: i32 = 10_000;
@@ -120,8 +111,19 @@ impl Table {
         let make = || {
             let connection = Connection::open_in_memory()?;
             let pages = SQL_MEMORY_MAX / 4096;
+            let columns: String = Summary::empty()
+                .cells()
+                .map(|(spec, _)| {
+                    let kind = if spec.kind.is_number() {
+                        "INTEGER"
+                    } else {
+                        "TEXT"
+                    };
+                    format!(", {} {kind}", spec.name)
+                })
+                .collect();
             connection.execute_batch(&format!(
-                "PRAGMA page_size = 4096; PRAGMA max_page_count = {pages}; {TABLE}"
+                "PRAGMA page_size = 4096; PRAGMA max_page_count = {pages}; CREATE TABLE calls (id TEXT{columns})"
             ))?;
             Ok(Self {
                 connection,
@@ -174,40 +176,18 @@ impl Table {
 
     fn insert(&mut self, calls: &[Summary]) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
-        let places = vec!["?"; COLUMNS].join(",");
+        let places = ", ?".repeat(Summary::empty().cells().count());
         let mut insert =
-            transaction.prepare_cached(&format!("INSERT INTO calls VALUES ({places})"))?;
+            transaction.prepare_cached(&format!("INSERT INTO calls VALUES (?{places})"))?;
         for call in calls {
             use rusqlite::types::Value::{Integer, Null, Text};
-            let number = |number: Option<i64>| number.map_or(Null, Integer);
-            let text = |text: &str| match text {
-                "" => Null,
-                text => Text(text.to_owned()),
-            };
-            let values: [_; COLUMNS] = [
-                text(call.id.as_str()),
-                Integer(call.time_ms),
-                Integer(call.received_ms),
-                number(call.interval_ms),
-                number(call.first_byte_ms),
-                text(&call.method),
-                text(&call.host),
-                text(&call.path),
-                text(&call.url),
-                text(&call.endpoint),
-                text(&call.operation),
-                number(call.status),
-                number(call.request_bytes),
-                number(call.response_bytes),
-                text(&call.content_type),
-                text(&call.protocol),
-                number(call.vni),
-                text(&call.client),
-                text(&call.server),
-                text(&call.appliance),
-                text(&call.note),
-            ];
-            insert.execute(params_from_iter(values))?;
+            let id = std::iter::once(Text(call.id.to_string()));
+            let cells = call.cells().map(|(_, cell)| match cell {
+                Cell::Number(number) => number.map_or(Null, Integer),
+                Cell::Text("") => Null,
+                Cell::Text(text) => Text(text.to_owned()),
+            });
+            insert.execute(params_from_iter(id.chain(cells)))?;
         }
         drop(insert);
         transaction.commit()?;

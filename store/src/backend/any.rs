@@ -8,10 +8,12 @@ use super::sqlite::{self, Sqlite};
 use super::{Backend, Expired, Failure, Health, Retention, Stored};
 use crate::bundle::Bundle;
 use crate::call::{
-    Arrival, Arrived, Call, CallId, DeleteQuery, Deleted, Loss, Page, Query, Stats, StatsQuery,
-    Top, TopQuery, Totals,
+    Arrival, Arrived, Call, CallId, DeleteQuery, Deleted, Page, Query, Stats, StatsQuery, Top,
+    TopQuery, Totals,
 };
 use crate::filter::Filter;
+use crate::ledger::Ledger;
+use crate::sender::Sender;
 
 /// Where the calls are kept, and so by which backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +89,10 @@ impl Backend for AnyBackend {
         each!(self, backend => backend.call(id).await)
     }
 
+    async fn calls(&self, ids: Vec<CallId>) -> Result<Vec<Option<Call>>, Failure> {
+        each!(self, backend => backend.calls(ids).await)
+    }
+
     async fn arrived(&self, after: Arrival, filter: Filter) -> Result<Arrived, Failure> {
         each!(self, backend => backend.arrived(after, filter).await)
     }
@@ -103,8 +109,8 @@ impl Backend for AnyBackend {
         each!(self, backend => backend.delete(query).await)
     }
 
-    async fn record_losses(&self, losses: Vec<Loss>) -> Result<(), Failure> {
-        each!(self, backend => backend.record_losses(losses).await)
+    async fn record_ledger(&self, sender: Sender, ledger: Ledger) -> Result<(), Failure> {
+        each!(self, backend => backend.record_ledger(sender, ledger).await)
     }
 
     async fn totals(&self) -> Result<Totals, Failure> {

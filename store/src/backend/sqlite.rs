@@ -8,17 +8,22 @@
 
 mod block;
 mod chunk;
+mod damaged;
 mod database;
 mod deletion;
 mod file;
 mod gate;
+mod grams;
+mod heads;
 mod judge;
 mod keys;
+mod ledgers;
 mod lock;
 mod merge;
 mod migration;
 mod minutes;
 mod place;
+mod prepared;
 pub mod query;
 mod queue;
 mod reader;
@@ -37,13 +42,15 @@ use tokio::sync::watch;
 use super::{Backend, Expired, Failure, Health, Retention, Stored};
 use crate::bundle::Bundle;
 use crate::call::{
-    Arrival, Arrived, Call, CallId, DeleteQuery, Deleted, Loss, Page, Query, Stats, StatsQuery,
-    Top, TopQuery, Totals,
+    Arrival, Arrived, Call, CallId, DeleteQuery, Deleted, Page, Query, Stats, StatsQuery, Top,
+    TopQuery, Totals,
 };
 use crate::endpoint::Endpoints;
 use crate::filter::Filter;
 use crate::folder::Folder;
+use crate::ledger::Ledger;
 use crate::limits::ENDPOINTS_FILE_BYTES_MAX;
+use crate::sender::Sender;
 
 use database::Database;
 pub(crate) use file::FILE_NAMES;
@@ -101,7 +108,8 @@ impl Opened {
     /// The thread cannot be started, or the file cannot be read.
     pub fn start(self, retention: Retention) -> anyhow::Result<Sqlite> {
         let gate = Arc::<Gate>::default();
-        let mut wal = Wal::new(&self.folder, Arc::clone(&gate));
+        let copying = file::open_checkpointer(&self.folder).ok();
+        let mut wal = Wal::new(&self.folder, Arc::clone(&gate), copying);
         let mut database = Database::new(self.connection, self.endpoints)?;
         migration::finish(&mut database, &mut wal)?;
         Ok(Sqlite {
@@ -136,6 +144,16 @@ impl Backend for Sqlite {
         self.readers.call(id.arrival).await
     }
 
+    async fn calls(&self, ids: Vec<CallId>) -> Result<Vec<Option<Call>>, Failure> {
+        let arrival = |id: &CallId| {
+            Id::parse(id)
+                .map(|id| id.arrival)
+                .ok_or_else(|| not_ours(id))
+        };
+        let arrivals = ids.iter().map(arrival).collect::<Result<_, _>>()?;
+        self.readers.calls(arrivals).await
+    }
+
     async fn arrived(&self, after: Arrival, filter: Filter) -> Result<Arrived, Failure> {
         let after = number(after.as_str()).ok_or_else(|| not_ours(&after))?;
         self.readers.arrived(after, filter).await
@@ -153,8 +171,8 @@ impl Backend for Sqlite {
         self.writer.delete(query).await
     }
 
-    async fn record_losses(&self, losses: Vec<Loss>) -> Result<(), Failure> {
-        self.writer.record_losses(losses).await
+    async fn record_ledger(&self, sender: Sender, ledger: Ledger) -> Result<(), Failure> {
+        self.writer.record_ledger(sender, ledger).await
     }
 
     async fn totals(&self) -> Result<Totals, Failure> {

@@ -3,64 +3,33 @@
 //! A spreadsheet takes a cell that begins with one of `= + - @`, a tabulator or a line end for a formula, and what calls contain is
 //! written by strangers: such a text gets an apostrophe in front, which makes it text again.
 
-use crate::call::Summary;
+use crate::call::{Cell, Summary};
 use crate::date;
+use crate::fields::Kind;
 
-/// The columns, in their order.
-const HEAD: [&str; 20] = [
-    "id",
-    "time",
-    "method",
-    "url",
-    "host",
-    "path",
-    "endpoint",
-    "operation",
-    "status",
-    "took_ms",
-    "first_byte_ms",
-    "request_bytes",
-    "response_bytes",
-    "content_type",
-    "protocol",
-    "vni",
-    "client",
-    "server",
-    "appliance",
-    "note",
-];
-
-/// The first record.
+/// The first record: the names of the fields that a row of the list has.
 pub(super) fn head() -> String {
-    HEAD.join(",") + "\r\n"
+    let mut head = "id".to_owned();
+    for (spec, _) in Summary::empty().cells() {
+        head.push(',');
+        head.push_str(spec.name);
+    }
+    head + "\r\n"
 }
 
 /// The record of a call.
 pub(super) fn record(call: &Summary) -> String {
-    let number = |number: Option<i64>| number.map_or_else(String::new, |number| number.to_string());
-    let cells: [String; HEAD.len()] = [
-        text(call.id.as_str()),
-        date::format(call.time_ms),
-        text(&call.method),
-        text(&call.url),
-        text(&call.host),
-        text(&call.path),
-        text(&call.endpoint),
-        text(&call.operation),
-        number(call.status),
-        number(call.interval_ms),
-        number(call.first_byte_ms),
-        number(call.request_bytes),
-        number(call.response_bytes),
-        text(&call.content_type),
-        text(&call.protocol),
-        number(call.vni),
-        text(&call.client),
-        text(&call.server),
-        text(&call.appliance),
-        text(&call.note),
-    ];
-    cells.join(",") + "\r\n"
+    let mut record = text(call.id.as_str());
+    for (spec, cell) in call.cells() {
+        record.push(',');
+        record += &match cell {
+            Cell::Number(Some(time_ms)) if spec.kind == Kind::Time => date::format(time_ms),
+            Cell::Number(Some(number)) => number.to_string(),
+            Cell::Number(None) => String::new(),
+            Cell::Text(value) => text(value),
+        };
+    }
+    record + "\r\n"
 }
 
 /// A cell with a text that anybody may have written.

@@ -5,6 +5,7 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use store::BindError;
+use store::limits::LEDGER_BYTES_MAX;
 
 use crate::client::{Running, free_ports, line, request};
 
@@ -360,4 +361,41 @@ fn both_families_reach_the_default_address() {
         store.ready.capture_url(),
         format!("http://localhost:{port}/message")
     );
+}
+
+#[test]
+fn what_a_sniffer_lost_is_in_the_coverage() {
+    let store = Running::start();
+    let post = |headers: &str, body: &str, status: u16, word: &str| {
+        let answer = request(
+            store.ready.capture,
+            "POST",
+            "/ledger",
+            headers,
+            body.as_bytes(),
+        );
+        assert_eq!(answer.status, status, "{}", answer.text());
+        assert!(answer.text().contains(word), "{}", answer.text());
+    };
+    let json = "Content-Type: application/json\r\n";
+    let ledger = |refused: u64| {
+        format!(
+            r#"{{"appliance":"node","run":"17","calls":{{"seen":9,"dropped":{{"refused":{refused}}}}}}}"#
+        )
+    };
+    for refused in [3, 3, 7] {
+        post(json, &ledger(refused), 204, "");
+    }
+    post(json, "{}", 400, "not a ledger");
+    post("Content-Type: text/plain\r\n", &ledger(8), 415, "");
+    post(
+        &format!("{json}Origin: http://elsewhere.example\r\n"),
+        &ledger(8),
+        403,
+        "",
+    );
+    post(json, &"x".repeat(LEDGER_BYTES_MAX + 1), 413, "");
+    let coverage = &store.json("/api/v1/calls")["coverage"];
+    assert_eq!(coverage["lost"]["refused"], 7);
+    assert_eq!(coverage["seen"], 7);
 }

@@ -9,10 +9,11 @@ use store::backend::sqlite::{Opened, Sqlite};
 use store::backend::{Backend, Expired, Failure, Health, Retention, Stored};
 use store::bundle::Bundle;
 use store::call::{
-    Arrival, CallId, DeleteQuery, Loss, Page, Query, Range, StatsQuery, Summary, TopQuery,
+    Arrival, CallId, DeleteQuery, Page, Query, Range, StatsQuery, Summary, TopQuery,
 };
 use store::fields::Field;
 use store::filter::Filter;
+use store::ledger::{Calls, Ledger};
 use store::limits::{COLUMN_BYTES_MAX, STREAM_BEHIND_MAX};
 use store::sender::Sender;
 
@@ -892,15 +893,27 @@ async fn the_coverage_has_what_is_missing<F: Fixture>() {
     )
     .await;
     store(backend, timed(2, 30, &[])).await;
-    let loss = |seconds_ago: i64, calls| Loss {
-        time_ms: now_ms() - seconds_ago * 1000,
-        appliance: "node".into(),
-        vni: Some(7),
-        cause: "queue_full".into(),
-        calls,
-    };
-    let losses = vec![loss(30, 5), loss(30, 6), loss(90_000, 100)];
-    assert_eq!(backend.record_losses(losses).await, Ok(()));
+    // Sums since the start of a sniffer: one that is posted again, or late, counts once.
+    for (run, refused, queue_full) in [
+        ("1", 0, 5),
+        ("1", 2, 9),
+        ("1", 2, 9),
+        ("1", 0, 5),
+        ("2", 0, 2),
+    ] {
+        let dropped = [("refused", refused), ("queue_full", queue_full)];
+        let ledger = Ledger {
+            appliance: "node".into(),
+            run: run.into(),
+            calls: Calls {
+                seen: 100 + queue_full,
+                dropped: dropped.map(|(cause, calls)| (cause.into(), calls)).into(),
+                ..Calls::default()
+            },
+        };
+        let recorded = backend.record_ledger(Sender::Capture, ledger).await;
+        assert_eq!(recorded, Ok(()));
+    }
     let query = Query {
         range: Range {
             from_ms: Some(now_ms() - 3_600_000),
@@ -909,8 +922,9 @@ async fn the_coverage_has_what_is_missing<F: Fixture>() {
         ..first(10)
     };
     let coverage = list(backend, query).await.coverage;
-    assert_eq!((coverage.kept, coverage.seen, coverage.masked), (2, 13, 1));
+    assert_eq!((coverage.kept, coverage.seen, coverage.masked), (2, 15, 1));
     assert_eq!(coverage.lost.get("queue_full"), Some(&11));
+    assert_eq!(coverage.lost.get("refused"), Some(&2));
     assert_eq!((coverage.partial, coverage.progress), (None, 1.0));
     let held = coverage.held_from_ms.expect("calls");
     assert!((now_ms() - 60_000..=now_ms()).contains(&held));

@@ -13,3 +13,4 @@ mod program;
 mod schema;
 mod stalling;
 mod stream;
+mod words;

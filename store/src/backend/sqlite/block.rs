@@ -14,12 +14,14 @@ use std::rc::Rc;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use crate::call::Range;
+use super::damaged::Damaged;
+use super::grams::{self, Grams};
 use crate::fields::Field;
+use crate::filter::Word;
 use crate::line::Columns;
 
 use column::decode_numbers;
-pub(super) use column::{Damaged, Extent, NONE, Texts};
+pub(super) use column::{Extent, NONE, Texts};
 pub(super) use rows::Rows;
 
 /// The columns of numbers. Their order is that in the files.
@@ -100,6 +102,9 @@ const ALL_TEXTS: [Text; TEXTS] = [
 /// Numbers of the columns in the files: those of numbers, of texts, of facts.
 const FIRST_TEXT: u8 = 32;
 const FIRST_FACT: u8 = 64;
+
+/// Number of the row of `columns` that has the grams of the lines, behind those of facts.
+const GRAMS: u8 = u8::MAX;
 
 impl Number {
     /// The column of a field; none where that is no column of its own.
@@ -326,25 +331,29 @@ impl Head {
     }
 
     fn column(&self, number: u8) -> Option<&ColumnHead> {
-        self.columns.iter().find(|column| column.number == number)
+        // Those of numbers and of texts are all there, in their order.
+        let index = match number {
+            FIRST_FACT.. => return self.columns.iter().find(|column| column.number == number),
+            FIRST_TEXT.. => usize::from(number - FIRST_TEXT) + NUMBERS,
+            _ => usize::from(number),
+        };
+        let column = self.columns.get(index)?;
+        (column.number == number).then_some(column)
     }
 }
 
-/// Heads of all blocks, the oldest first.
-pub(super) fn heads(connection: &Connection) -> rusqlite::Result<Vec<Head>> {
-    let mut select =
-        connection.prepare_cached(&format!("SELECT {HEAD} FROM blocks ORDER BY first"))?;
-    select.query_map([], Head::read)?.collect()
-}
-
-/// Heads of the blocks that have a call of a range.
-pub(super) fn heads_in(connection: &Connection, range: Range) -> rusqlite::Result<Vec<Head>> {
+/// Heads of the first blocks whose calls have larger numbers than this, in their order.
+pub(super) fn heads_behind(
+    connection: &Connection,
+    last: u64,
+    heads_max: usize,
+) -> rusqlite::Result<Vec<Head>> {
     let mut select = connection.prepare_cached(&format!(
-        "SELECT {HEAD} FROM blocks WHERE newest_ms >= ?1 AND oldest_ms < ?2"
+        "SELECT {HEAD} FROM blocks WHERE first > ?1 ORDER BY first LIMIT ?2"
     ))?;
-    let to = range.to_ms.unwrap_or(i64::MAX);
-    let heads = select.query_map([range.from_ms.unwrap_or(i64::MIN), to], Head::read)?;
-    heads.collect()
+    select
+        .query_map([signed(last), signed(heads_max as u64)], Head::read)?
+        .collect()
 }
 
 fn column_id(block: i64, number: u8) -> i64 {
@@ -368,6 +377,7 @@ pub(super) struct Block<'a> {
     numbers: [OnceCell<Rc<Vec<i64>>>; NUMBERS],
     texts: [OnceCell<Rc<Texts>>; TEXTS],
     facts: RefCell<BTreeMap<u8, Rc<Texts>>>,
+    grams: OnceCell<Option<Vec<u8>>>,
 }
 
 impl<'a> Block<'a> {
@@ -378,6 +388,7 @@ impl<'a> Block<'a> {
             numbers: Default::default(),
             texts: Default::default(),
             facts: RefCell::default(),
+            grams: OnceCell::new(),
         }
     }
 
@@ -438,15 +449,44 @@ impl<'a> Block<'a> {
         if let Some(inline) = &column.inline {
             return Ok(decode(inline)?);
         }
+        Ok(self.outside(number, decode)?.ok_or(Damaged)??)
+    }
+
+    /// What is kept in a row of its own.
+    fn outside<T>(&self, number: u8, decode: impl Fn(&[u8]) -> T) -> rusqlite::Result<Option<T>> {
         let mut select = self
             .connection
             .prepare_cached("SELECT data FROM columns WHERE id = ?1")?;
-        let decoded = select
+        select
             .query_row([column_id(self.head.id, number)], |row| {
                 Ok(decode(row.get_ref(0)?.as_blob().unwrap_or_default()))
             })
-            .optional()?;
-        Ok(decoded.ok_or(Damaged)??)
+            .optional()
+    }
+
+    /// Whether some line may contain a word, as far as the grams of the lines show that.
+    pub(super) fn may_contain(&self, word: &Word) -> anyhow::Result<bool> {
+        Ok(match self.encoded_grams()? {
+            Some(grams) => grams::may_contain(grams, word)?,
+            None => true,
+        })
+    }
+
+    /// Adds the grams of all its lines to a set.
+    fn add_grams(&self, grams: &mut Grams) -> anyhow::Result<()> {
+        match self.encoded_grams()? {
+            Some(bytes) => grams.merge_encoded(bytes)?,
+            None => grams.open(),
+        }
+        Ok(())
+    }
+
+    fn encoded_grams(&self) -> rusqlite::Result<Option<&[u8]>> {
+        if self.grams.get().is_none() {
+            let grams = self.outside(GRAMS, <[u8]>::to_vec)?;
+            drop(self.grams.set(grams));
+        }
+        Ok(self.grams.get().and_then(Option::as_deref))
     }
 
     /// The number of a call in the order of arrival.
@@ -471,19 +511,29 @@ impl<'a> Block<'a> {
         Ok(format!("{url}://{}{}", host.get(row), path.get(row)))
     }
 
-    /// All columns of a call, but for the text of its sender.
-    pub(super) fn columns(&self, row: usize) -> anyhow::Result<Columns> {
+    /// Passes the URLs of all calls on, in their order.
+    pub(super) fn each_url(&self, mut each: impl FnMut(&str)) -> anyhow::Result<()> {
+        let [urls, hosts, paths] = [Text::Url, Text::Host, Text::Path].map(|text| self.texts(text));
+        let (urls, hosts, paths) = (urls?, hosts?, paths?);
+        let mut text = String::new();
+        for row in 0..self.rows() {
+            let url = urls.get(row);
+            if let Some(whole) = url.strip_prefix(WHOLE) {
+                each(whole);
+                continue;
+            }
+            text.clear();
+            text.extend([url, "://", hosts.get(row), paths.get(row)]);
+            each(&text);
+        }
+        Ok(())
+    }
+
+    /// Those columns of a call that a row of the list has.
+    pub(super) fn listed(&self, row: usize) -> anyhow::Result<Columns> {
         let text = |text| anyhow::Ok(self.texts(text)?.get(row).to_owned());
         let number = |number| self.number(number, row);
         let time_ms = number(Number::Time)?.unwrap_or_default();
-        let mut facts = Vec::new();
-        for name in self.head.facts() {
-            if let Some(texts) = self.fact(name)?
-                && !texts.get(row).is_empty()
-            {
-                facts.push((name.to_owned(), texts.get(row).to_owned()));
-            }
-        }
         Ok(Columns {
             time_ms,
             received_ms: number(Number::Received)?.unwrap_or_default(),
@@ -501,18 +551,35 @@ impl<'a> Block<'a> {
             note: text(Text::Note)?,
             endpoint: text(Text::Endpoint)?,
             operation: text(Text::Operation)?,
-            operation_kind: text(Text::OperationKind)?,
             protocol: text(Text::Protocol)?,
             vni: number(Number::Vni)?,
             client: text(Text::Client)?,
-            client_port: number(Number::ClientPort)?,
             server: text(Text::Server)?,
-            server_port: number(Number::ServerPort)?,
             appliance: text(Text::Appliance)?,
-            sender: String::new(),
+            ..Columns::default()
+        })
+    }
+
+    /// All columns of a call, but for the text of its sender.
+    pub(super) fn columns(&self, row: usize) -> anyhow::Result<Columns> {
+        let text = |text| anyhow::Ok(self.texts(text)?.get(row).to_owned());
+        let number = |number| self.number(number, row);
+        let mut facts = Vec::new();
+        for name in self.head.facts() {
+            if let Some(texts) = self.fact(name)?
+                && !texts.get(row).is_empty()
+            {
+                facts.push((name.to_owned(), texts.get(row).to_owned()));
+            }
+        }
+        Ok(Columns {
+            operation_kind: text(Text::OperationKind)?,
+            client_port: number(Number::ClientPort)?,
+            server_port: number(Number::ServerPort)?,
             connection: text(Text::Connection)?,
             facts,
             are_facts_cut: number(Number::Marks)?.unwrap_or_default() & MARK_FACTS_CUT != 0,
+            ..self.listed(row)?
         })
     }
 }

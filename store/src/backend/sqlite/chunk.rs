@@ -5,7 +5,8 @@
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use super::block::{Damaged, signed, unsigned};
+use super::block::{signed, unsigned};
+use super::damaged::Damaged;
 use crate::histogram::{put, take};
 use crate::limits::{CHUNK_BYTES, POST_BYTES_MAX};
 
@@ -16,17 +17,70 @@ const LEVEL: i32 = 3;
 const TEXT_BYTES_MAX: usize = CHUNK_BYTES + POST_BYTES_MAX;
 
 /// Lines that wait to be compressed.
+#[derive(Debug)]
 pub(super) struct Lines {
     first: u64,
     /// Length of each line and 1; 0 where the number has no line.
     lengths: Vec<u64>,
     text: String,
-    compressor: zstd::bulk::Compressor<'static>,
+    packer: Packer,
 }
 
-impl std::fmt::Debug for Lines {
+/// What compresses lines.
+pub(super) struct Packer(zstd::bulk::Compressor<'static>);
+
+impl std::fmt::Debug for Packer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lines").finish_non_exhaustive()
+        f.debug_struct("Packer").finish_non_exhaustive()
+    }
+}
+
+/// Lines of a bundle, compressed before their numbers are known.
+#[derive(Debug)]
+pub(super) struct PackedLines {
+    /// Place of the first one in the bundle.
+    pub(super) from: usize,
+    rows: usize,
+    bytes: usize,
+    data: Vec<u8>,
+}
+
+impl PackedLines {
+    /// The place behind the last one.
+    pub(super) fn end(&self) -> usize {
+        self.from + self.rows
+    }
+}
+
+impl Packer {
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self(zstd::bulk::Compressor::new(LEVEL)?))
+    }
+
+    /// Lines of a bundle, of which the first has the place `from`.
+    pub(super) fn pack(&mut self, from: usize, lines: &[&str]) -> std::io::Result<PackedLines> {
+        let text = lines.concat();
+        let lengths = lines.iter().map(|line| line.len() as u64 + 1);
+        Ok(PackedLines {
+            from,
+            rows: lines.len(),
+            bytes: text.len(),
+            data: self.data(lengths, &text)?,
+        })
+    }
+
+    fn data(
+        &mut self,
+        lengths: impl ExactSizeIterator<Item = u64>,
+        text: &str,
+    ) -> std::io::Result<Vec<u8>> {
+        let mut data = Vec::with_capacity(text.len() / 2);
+        put(&mut data, lengths.len() as u64);
+        for length in lengths {
+            put(&mut data, length);
+        }
+        data.extend_from_slice(&self.0.compress(text.as_bytes())?);
+        Ok(data)
     }
 }
 
@@ -36,7 +90,7 @@ impl Lines {
             first: 0,
             lengths: Vec::new(),
             text: String::new(),
-            compressor: zstd::bulk::Compressor::new(LEVEL)?,
+            packer: Packer::new()?,
         })
     }
 
@@ -54,6 +108,17 @@ impl Lines {
         Ok(())
     }
 
+    /// Writes lines that were compressed before, which arrived after those that are there; `first` is the number of the first one.
+    pub(super) fn push_packed(
+        &mut self,
+        transaction: &Transaction<'_>,
+        first: u64,
+        lines: &PackedLines,
+    ) -> rusqlite::Result<()> {
+        self.write(transaction)?;
+        insert(transaction, first, (lines.rows, lines.bytes), &lines.data)
+    }
+
     fn add(&mut self, arrival: u64, line: &str) {
         if self.lengths.is_empty() {
             self.first = arrival;
@@ -69,24 +134,12 @@ impl Lines {
         if self.lengths.is_empty() {
             return Ok(());
         }
-        let mut data = Vec::new();
-        put(&mut data, self.lengths.len() as u64);
-        for &length in &self.lengths {
-            put(&mut data, length);
-        }
-        let compressed = self
-            .compressor
-            .compress(self.text.as_bytes())
+        let data = self
+            .packer
+            .data(self.lengths.iter().copied(), &self.text)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-        data.extend_from_slice(&compressed);
-        transaction
-            .prepare_cached("INSERT INTO lines (first, rows, bytes, data) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![
-                signed(self.first),
-                signed(self.lengths.len() as u64),
-                signed(self.text.len() as u64),
-                data
-            ])?;
+        let sizes = (self.lengths.len(), self.text.len());
+        insert(transaction, self.first, sizes, &data)?;
         self.forget();
         Ok(())
     }
@@ -96,6 +149,24 @@ impl Lines {
         self.lengths.clear();
         self.text.clear();
     }
+}
+
+/// A chunk with so many lines and bytes of lines.
+fn insert(
+    transaction: &Transaction<'_>,
+    first: u64,
+    (rows, bytes): (usize, usize),
+    data: &[u8],
+) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("INSERT INTO lines (first, rows, bytes, data) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![
+            signed(first),
+            signed(rows as u64),
+            signed(bytes as u64),
+            data
+        ])?;
+    Ok(())
 }
 
 /// A chunk as it is stored.
@@ -204,6 +275,12 @@ impl Packed {
 }
 
 impl Chunk {
+    /// Whether the number of a call is one of its numbers.
+    pub(super) fn covers(&self, arrival: u64) -> bool {
+        let index = arrival.checked_sub(self.first);
+        index.is_some_and(|index| index < self.places.len() as u64)
+    }
+
     /// The line with a number; none where it was deleted.
     pub(super) fn line(&self, arrival: u64) -> Option<&str> {
         let index = usize::try_from(arrival.checked_sub(self.first)?).ok()?;
@@ -221,6 +298,27 @@ pub(super) fn line(connection: &Connection, arrival: u64) -> anyhow::Result<Opti
     Ok(chunk.unpack()?.line(arrival).map(str::to_owned))
 }
 
+/// Passes the lines of some calls on, whose numbers are in ascending order.
+pub(super) fn each_line(
+    connection: &Connection,
+    arrivals: &[u64],
+    mut each: impl FnMut(&str),
+) -> anyhow::Result<()> {
+    let mut chunk = Chunk::default();
+    for &arrival in arrivals {
+        if !chunk.covers(arrival) {
+            chunk = match Packed::of(connection, arrival)? {
+                Some(packed) => packed.unpack()?,
+                None => continue,
+            };
+        }
+        if let Some(line) = chunk.line(arrival) {
+            each(line);
+        }
+    }
+    Ok(())
+}
+
 /// Deletes lines, whose numbers are in ascending order.
 pub(super) fn delete(
     transaction: &Transaction<'_>,
@@ -229,19 +327,23 @@ pub(super) fn delete(
 ) -> anyhow::Result<()> {
     let mut rest = arrivals;
     while let Some(&first) = rest.first() {
-        let Some(chunk) = Packed::of(transaction, first)? else {
+        let place = Packed::places(transaction, first, first)?.pop();
+        let Some((start, end, _)) = place.filter(|(_, end, _)| first < *end) else {
             rest = &rest[1..];
             continue;
         };
-        let (deleted, others) =
-            rest.split_at(rest.partition_point(|&arrival| arrival < chunk.end()));
+        let (deleted, others) = rest.split_at(rest.partition_point(|&arrival| arrival < end));
         rest = others;
+        // One that is deleted whole is not read.
+        let chunk = if deleted.len() as u64 == end - start {
+            None
+        } else {
+            Packed::of(transaction, first)?
+        };
         transaction
             .prepare_cached("DELETE FROM lines WHERE first = ?1")?
-            .execute([signed(chunk.first)])?;
-        if deleted.len() as u64 == chunk.rows {
-            continue;
-        }
+            .execute([signed(start)])?;
+        let Some(chunk) = chunk else { continue };
         let plain = chunk.unpack()?;
         for arrival in chunk.first..chunk.end() {
             if deleted.binary_search(&arrival).is_err()

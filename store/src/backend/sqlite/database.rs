@@ -4,6 +4,7 @@ use rusqlite::{Connection, Transaction, params};
 
 use super::block::{Rows, signed, unsigned};
 use super::chunk::Lines;
+use super::grams::Grams;
 use super::merge;
 use super::minutes::Minutes;
 use crate::endpoint::Endpoints;
@@ -25,6 +26,8 @@ pub(super) struct Parts {
     endpoints: Endpoints,
     /// Number of the newest call.
     pub(super) newest: u64,
+    /// The grams of the bundle whose calls come are among those of the rows.
+    has_prepared_grams: bool,
 }
 
 impl Database {
@@ -38,6 +41,7 @@ impl Database {
                 minutes: Minutes::default(),
                 endpoints,
                 newest,
+                has_prepared_grams: false,
             },
         })
     }
@@ -70,13 +74,44 @@ impl Parts {
         &mut self,
         transaction: &Transaction<'_>,
         (sender, line): (i64, &str),
+        call: Columns,
+    ) -> anyhow::Result<()> {
+        self.lines.push(transaction, self.newest + 1, line)?;
+        self.rows.add_grams_of(line);
+        self.push_columns(transaction, (sender, line.len()), call)
+    }
+
+    /// Adds a call whose line is added apart, with the grams of it and of others.
+    pub(super) fn push_prepared(
+        &mut self,
+        transaction: &Transaction<'_>,
+        (sender, line_bytes): (i64, usize),
+        call: Columns,
+        grams: &Grams,
+    ) -> anyhow::Result<()> {
+        // Calls of the same bundle, which are next to each other, have the same.
+        if self.rows.len() == 0 || !self.has_prepared_grams {
+            self.rows.merge_grams(grams);
+            self.has_prepared_grams = true;
+        }
+        self.push_columns(transaction, (sender, line_bytes), call)
+    }
+
+    /// The next calls are of another bundle.
+    pub(super) fn begin_bundle(&mut self) {
+        self.has_prepared_grams = false;
+    }
+
+    fn push_columns(
+        &mut self,
+        transaction: &Transaction<'_>,
+        (sender, line_bytes): (i64, usize),
         mut call: Columns,
     ) -> anyhow::Result<()> {
         self.newest += 1;
         call.endpoint = self.endpoints.of(&call.path);
         self.minutes.add(transaction, &call)?;
-        self.rows.push(self.newest, sender, line.len(), &call);
-        self.lines.push(transaction, self.newest, line)?;
+        self.rows.push(self.newest, sender, line_bytes, &call);
         if self.rows.is_full() {
             self.rows.write(transaction)?;
         }

@@ -11,6 +11,7 @@ use std::path::Path;
 use anyhow::{Context, anyhow, bail};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::ledgers;
 use super::lock::{LOCK_NAME, lock};
 use super::migration;
 use super::wal::WAL_NAME;
@@ -87,6 +88,16 @@ pub(super) fn open_reader(folder: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Opens one more connection that makes checkpoints and changes nothing else.
+pub(super) fn open_checkpointer(folder: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OPENING;
+    let connection = Connection::open_with_flags(folder.join(FILE_NAME), flags)?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
 fn configure(connection: &Connection) -> anyhow::Result<()> {
     connection.busy_timeout(BUSY_WAIT)?;
     // Both only take effect in a file without tables, so they come first. Most rows are columns
@@ -108,11 +119,12 @@ fn configure(connection: &Connection) -> anyhow::Result<()> {
 fn migrate(connection: &Connection) -> anyhow::Result<()> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match version {
-        SCHEMA_VERSION => Ok(()),
+        SCHEMA_VERSION => Ok(connection.execute_batch(ledgers::TABLE)?),
         0 => {
             let transaction = connection.unchecked_transaction()?;
             transaction.execute_batch(include_str!("schema.sql"))?;
             transaction.execute_batch(include_str!("calls.sql"))?;
+            transaction.execute_batch(ledgers::TABLE)?;
             transaction.execute(
                 "UPDATE counters SET value = ?1 WHERE name = 'since_ms'",
                 [unix_ms()],

@@ -1,7 +1,7 @@
 //! Which calls of a block match a filter, as far as its columns decide that, and the search in the lines of the others.
 //!
 //! A comparison of numbers looks at the least and the largest of the block first, one of texts at each text of the block's
-//! dictionary once. What the columns do not have, such as words, headers and bodies, is looked for in the lines: in a whole chunk
+//! dictionary once, and a word at the grams of the block's lines. What the columns do not have, such as words, headers and bodies, is looked for in the lines: in a whole chunk
 //! of them first, then in those lines that are left. The tree itself decides in the end.
 
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ use crate::filter::names::{ANNOTATION, Source};
 use crate::filter::tree::{Comparison, Constant, Order, Test};
 use crate::filter::{Expression, Filter, Value};
 use crate::limits::{SEARCH_BATCH_BYTES, SEARCH_THREADS};
-use crate::line::{APART, Columns};
+use crate::line::{self, APART, Columns};
 
 /// Whether a call matches; in this order `and` is the least of two, and `or` the largest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,7 +127,11 @@ pub(super) fn judge(
                 Verdicts::Each(verdicts)
             }
         },
-        Expression::Word(_) => Verdicts::All(Verdict::Unknown),
+        Expression::Word(word) => Verdicts::All(if block.may_contain(word)? {
+            Verdict::Unknown
+        } else {
+            Verdict::No
+        }),
         Expression::Compare(comparison) => compare(block, senders, comparison)?,
     })
 }
@@ -195,11 +199,9 @@ fn compare(
         let verdict = |id| known.get(id).copied().unwrap_or(Verdict::No);
         return Ok(Verdicts::Each(numbers.iter().map(verdict).collect()));
     }
-    let urls = (0..block.rows()).map(|row| {
-        let url = block.url(row)?;
-        Ok(verdict_on_text(&url, test))
-    });
-    Ok(Verdicts::Each(urls.collect::<anyhow::Result<_>>()?))
+    let mut verdicts = Vec::with_capacity(block.rows());
+    block.each_url(|url| verdicts.push(verdict_on_text(url, test)))?;
+    Ok(Verdicts::Each(verdicts))
 }
 
 fn compare_numbers(block: &Block<'_>, number: Number, test: &Test) -> anyhow::Result<Verdicts> {
@@ -213,7 +215,27 @@ fn compare_numbers(block: &Block<'_>, number: Number, test: &Test) -> anyhow::Re
         return Ok(Verdicts::All(passes(extent.least)));
     }
     let numbers = block.numbers(number)?;
-    Ok(Verdicts::Each(numbers.iter().map(|&n| passes(n)).collect()))
+    // As [`Test::passes`], with the decision on the test made once.
+    Ok(match test {
+        Test::Ordered(Order::Less, right) => each(&numbers, |n| n < *right),
+        Test::Ordered(Order::AtMost, right) => each(&numbers, |n| n <= *right),
+        Test::Ordered(Order::Greater, right) => each(&numbers, |n| n > *right),
+        Test::Ordered(Order::AtLeast, right) => each(&numbers, |n| n >= *right),
+        Test::In(constants) => {
+            let numbers_of = constants.iter().filter_map(|constant| match constant {
+                Constant::Number(number) => Some(*number),
+                Constant::Text(_) => None,
+            });
+            let wanted: Vec<f64> = numbers_of.collect();
+            each(&numbers, |n| wanted.contains(&n))
+        }
+        Test::Found(_) => Verdicts::All(Verdict::No),
+    })
+}
+
+fn each(numbers: &[i64], passes: impl Fn(f64) -> bool) -> Verdicts {
+    let verdict = |&n: &i64| Verdict::of(n != NONE && passes(n as f64));
+    Verdicts::Each(numbers.iter().map(verdict).collect())
 }
 
 /// A text that was cut when it was put into its column is decided by the line.
@@ -225,6 +247,14 @@ fn verdict_on_text(text: &str, test: &Test) -> Verdict {
 }
 
 fn compare_texts(texts: &Texts, test: &Test) -> Verdicts {
+    // A text that is nowhere in all of them is in none, unless one was cut.
+    if let Test::Found(pattern) = test
+        && pattern.literal().is_some()
+        && !pattern.is_found_in(texts.all_words())
+        && !texts.words().any(line::is_cut)
+    {
+        return Verdicts::All(Verdict::No);
+    }
     let words: Vec<Verdict> = texts
         .words()
         .map(|text| verdict_on_text(text, test))

@@ -17,6 +17,9 @@ const MERGED_AT_ONCE: usize = 512;
 
 /// Merges the last blocks where it is time to.
 pub(super) fn last(transaction: &Transaction<'_>, lines: &mut Lines) -> anyhow::Result<()> {
+    if !may_be_due(transaction)? {
+        return Ok(());
+    }
     let mut select = transaction.prepare_cached(&format!(
         "SELECT {HEAD} FROM blocks ORDER BY first DESC LIMIT {}",
         BLOCKS_SMALL_MAX * STEPS.len()
@@ -29,11 +32,34 @@ pub(super) fn last(transaction: &Transaction<'_>, lines: &mut Lines) -> anyhow::
         let small = heads.iter().take_while(is_small).count();
         let run = &heads[..small];
         let calls: usize = run.iter().map(|head| head.rows).sum();
-        if run.len() >= 2 && (run.len() >= BLOCKS_SMALL_MAX * 2 || calls >= step) {
+        if is_due(run.len(), calls, step) {
             return merge(transaction, lines, run);
         }
     }
     Ok(())
+}
+
+/// Whether there are enough small blocks, if none of them is heavy: their heads need not be read where not.
+fn may_be_due(transaction: &Transaction<'_>) -> rusqlite::Result<bool> {
+    let mut select = transaction.prepare_cached(&format!(
+        "SELECT rows FROM blocks ORDER BY first DESC LIMIT {}",
+        BLOCKS_SMALL_MAX * STEPS.len()
+    ))?;
+    let sizes: Vec<usize> = select
+        .query_map([], |row| row.get::<_, i64>(0))?
+        .map(|rows| rows.map(|rows| usize::try_from(rows).unwrap_or_default()))
+        .collect::<Result<_, _>>()?;
+    Ok(STEPS.into_iter().any(|step| {
+        let small = sizes.iter().take_while(|&&rows| rows < step);
+        let (blocks, calls) =
+            small.fold((0, 0), |(blocks, calls), rows| (blocks + 1, calls + rows));
+        is_due(blocks, calls, step)
+    }))
+}
+
+/// Whether so many blocks below a size are merged.
+fn is_due(blocks: usize, calls: usize, step: usize) -> bool {
+    blocks >= 2 && (blocks >= BLOCKS_SMALL_MAX * 2 || calls >= step)
 }
 
 /// Whether a block of few calls is not small: it is full of text, or its lines may be long. Merging would end at it.
@@ -49,6 +75,7 @@ fn merge(transaction: &Transaction<'_>, lines: &mut Lines, run: &[Head]) -> anyh
     for head in run.iter().rev() {
         let block = Block::new(transaction, head);
         let mut from = 0;
+        rows.add_grams(&block)?;
         while from < head.rows {
             let room = BLOCK_CALLS_MAX - rows.len();
             let end = head.rows.min(from + room.min(MERGED_AT_ONCE));
@@ -56,6 +83,9 @@ fn merge(transaction: &Transaction<'_>, lines: &mut Lines, run: &[Head]) -> anyh
             from = end;
             if rows.is_full() {
                 rows.write(transaction)?;
+                if from < head.rows {
+                    rows.add_grams(&block)?;
+                }
             }
         }
         head.delete(transaction)?;

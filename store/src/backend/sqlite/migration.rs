@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::block::{signed, unsigned};
 use super::database::{Database, newest};
+use super::ledgers;
 use super::wal::Wal;
 
 use crate::limits::BLOCK_CALLS_MAX;
@@ -22,6 +23,7 @@ pub(super) fn start(connection: &Connection, version: i64) -> anyhow::Result<()>
         "ALTER TABLE calls RENAME TO old_calls; DROP INDEX IF EXISTS calls_of_sender",
     )?;
     transaction.execute_batch(include_str!("calls.sql"))?;
+    transaction.execute_batch(ledgers::TABLE)?;
     transaction.execute(
         "UPDATE counters SET value = coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = 'old_calls'), 0)
          WHERE name = 'newest'",

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use super::block::{signed, unsigned};
 use super::file::open_reader;
 use super::gate::Gate;
+use super::heads::Heads;
 use super::place::{Place, Places};
 use crate::backend::Failure;
 use crate::call::{
@@ -30,6 +31,7 @@ pub(super) struct Readers {
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
     gate: Arc<Gate>,
+    heads: Arc<Heads>,
 }
 
 impl Readers {
@@ -39,12 +41,23 @@ impl Readers {
             idle: Arc::default(),
             permits: Arc::new(Semaphore::new(READERS)),
             gate,
+            heads: Arc::default(),
         }
     }
 
     pub(super) async fn list(&self, query: Query, places: Places) -> Result<Page, Failure> {
-        self.read(move |connection, gate| list::list(connection, gate, query, places))
+        let heads = Arc::clone(&self.heads);
+        self.read(move |connection, gate| list::list(connection, gate, &heads, query, places))
             .await
+    }
+
+    /// Calls by their numbers, as many of the first ones as one answer may have.
+    pub(super) async fn calls(&self, arrivals: Vec<u64>) -> Result<Vec<Option<Call>>, Failure> {
+        self.read(move |connection, gate| {
+            let _inside = gate.enter();
+            call::calls(connection, &arrivals)
+        })
+        .await
     }
 
     pub(super) async fn call(&self, arrival: u64) -> Result<Option<Call>, Failure> {
@@ -69,13 +82,19 @@ impl Readers {
     }
 
     pub(super) async fn stats(&self, query: StatsQuery) -> Result<Stats, Failure> {
-        self.read(move |connection, gate| statistics::stats(connection, gate, &query))
-            .await
+        let heads = Arc::clone(&self.heads);
+        self.read_in_two(move |connection, helper, gate| {
+            statistics::stats(connection, helper, (gate, &heads), &query)
+        })
+        .await
     }
 
     pub(super) async fn top(&self, query: TopQuery) -> Result<Top, Failure> {
-        self.read(move |connection, gate| statistics::top(connection, gate, &query))
-            .await
+        let heads = Arc::clone(&self.heads);
+        self.read_in_two(move |connection, helper, gate| {
+            statistics::top(connection, helper, (gate, &heads), &query)
+        })
+        .await
     }
 
     pub(super) async fn totals(&self) -> Result<Totals, Failure> {
@@ -109,6 +128,21 @@ impl Readers {
         answer
             .await
             .map_err(|error| Failure::Unavailable(format!("{error:#}")))
+    }
+
+    /// Runs a query that has another connection for a second thread.
+    async fn read_in_two<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection, &mut Connection, &Gate) -> anyhow::Result<T> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let readers = self.clone();
+        self.read(move |connection, gate| {
+            let mut helper = readers.connection()?;
+            let answer = query(connection, &mut helper, gate);
+            readers.idle().push(helper);
+            answer
+        })
+        .await
     }
 
     fn connection(&self) -> rusqlite::Result<Connection> {

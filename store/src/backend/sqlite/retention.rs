@@ -17,9 +17,9 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
-use super::block::{Block, Head, Number, Rows, heads};
+use super::block::{Block, Head, Number, Rows, heads_behind};
 use super::chunk::{self, Lines};
 use super::database::{Database, count, integer};
 use super::minutes;
@@ -159,6 +159,37 @@ fn excess(transaction: &Transaction<'_>, retention: Retention) -> rusqlite::Resu
     Ok(Some(excess))
 }
 
+/// Heads of the blocks in their order, read some at a time: the oldest are mostly enough, and there are many.
+struct Heads<'a> {
+    connection: &'a Connection,
+    read: std::vec::IntoIter<Head>,
+    /// Number of the last call in those that were read.
+    last: u64,
+}
+
+/// Heads that are read at a time.
+const HEADS_AT_ONCE: usize = 16;
+
+impl<'a> Heads<'a> {
+    fn new(connection: &'a Connection) -> Self {
+        Self {
+            connection,
+            read: Vec::new().into_iter(),
+            last: 0,
+        }
+    }
+
+    fn next(&mut self) -> rusqlite::Result<Option<Head>> {
+        if self.read.len() == 0 {
+            let more = heads_behind(self.connection, self.last, HEADS_AT_ONCE)?;
+            self.read = more.into_iter();
+        }
+        let next = self.read.next();
+        self.last = next.as_ref().map_or(self.last, |head| head.last);
+        Ok(next)
+    }
+}
+
 /// Deletes the oldest calls of one sender, as many as one round may.
 fn delete(
     transaction: &Transaction<'_>,
@@ -169,7 +200,8 @@ fn delete(
         return Ok(Size::default());
     };
     let mut size = Size::default();
-    for head in heads(transaction)? {
+    let mut heads = Heads::new(transaction);
+    while let Some(head) = heads.next()? {
         let extent = head.extent(Number::Sender);
         if !(extent.least..=extent.most).contains(&sender) {
             continue;
@@ -213,7 +245,8 @@ fn delete_older(
     before_ms: i64,
 ) -> anyhow::Result<Size> {
     let mut size = Size::default();
-    for head in heads(transaction)? {
+    let mut heads = Heads::new(transaction);
+    while let Some(head) = heads.next()? {
         if head.extent(Number::Received).least >= before_ms {
             break;
         }
@@ -300,6 +333,16 @@ pub(super) fn remove(
         .collect();
     let mut rest = Rows::default();
     rest.extend(block, &kept)?;
+    match cause {
+        // They may be of calls that are gone, which costs a search at most.
+        Some(_) => rest.add_grams(block)?,
+        None => {
+            let kept = kept.iter().map(|&row| head.arrival(&arrivals, row));
+            chunk::each_line(transaction, &kept.collect::<Vec<_>>(), |line| {
+                rest.add_grams_of(line);
+            })?;
+        }
+    }
     head.delete(transaction)?;
     rest.write(transaction)?;
     chunk::delete(transaction, lines, &deleted)

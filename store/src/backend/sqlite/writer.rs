@@ -20,14 +20,16 @@ use tokio::sync::{oneshot, watch};
 use super::database::{Database, Parts, count, integer, newest};
 use super::deletion;
 use super::keys;
-use super::minutes;
+use super::ledgers;
+use super::prepared::{Prepared, Preparer};
 use super::queue::{Jobs, Queue, queue};
 use super::retention::{self, Size};
 use super::wal::Wal;
 use crate::backend::{Expired, Failure, Health, Retention, Stored};
 use crate::bundle::Bundle;
-use crate::call::{Arrival, DeleteQuery, Deleted, Loss};
+use crate::call::{Arrival, DeleteQuery, Deleted};
 use crate::clock::unix_ms;
+use crate::ledger::Ledger;
 use crate::limits::{
     POST_THREADS, SENDERS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_LINES_MAX,
     TRANSACTION_OTHERS_BYTES_MAX, TRANSACTION_OTHERS_LINES_MAX,
@@ -41,12 +43,13 @@ enum Job {
     Insert(Insert),
     Expire(Answer<Expired>),
     Delete(DeleteQuery, Answer<Deleted>),
-    Lose(Vec<Loss>, Answer<()>),
+    Ledger(Sender, Ledger, Answer<()>),
     Close,
 }
 
 struct Insert {
     bundle: Bundle,
+    prepared: Prepared,
     answer: Answer<Stored>,
     /// Lines of it that earlier transactions have stored.
     lines_stored: usize,
@@ -56,6 +59,7 @@ struct Insert {
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
     jobs: Jobs<Job>,
+    preparer: Preparer,
     arrivals: watch::Receiver<Arrival>,
     health: watch::Receiver<Health>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
@@ -88,6 +92,7 @@ impl Writer {
             .context("writer thread")?;
         Ok(Self {
             jobs,
+            preparer: Preparer::default(),
             arrivals,
             health,
             thread: Arc::new(Mutex::new(Some(thread))),
@@ -97,9 +102,15 @@ impl Writer {
     /// Stores a bundle and returns after the commit.
     pub(super) async fn insert(&self, bundle: Bundle) -> Result<Stored, Failure> {
         let is_of_capture = bundle.sender == Sender::Capture;
+        let (bundle, prepared) = self
+            .preparer
+            .prepare(bundle)
+            .await
+            .map_err(|error| Failure::Unavailable(error.to_string()))?;
         self.submit(is_of_capture, |answer| {
             Job::Insert(Insert {
                 bundle,
+                prepared,
                 answer,
                 lines_stored: 0,
             })
@@ -118,9 +129,16 @@ impl Writer {
             .await
     }
 
-    /// Adds to the calls that are missing.
-    pub(super) async fn record_losses(&self, losses: Vec<Loss>) -> Result<(), Failure> {
-        self.submit(false, |answer| Job::Lose(losses, answer)).await
+    /// Takes the ledger of a sniffer.
+    pub(super) async fn record_ledger(
+        &self,
+        sender: Sender,
+        ledger: Ledger,
+    ) -> Result<(), Failure> {
+        self.submit(sender == Sender::Capture, |answer| {
+            Job::Ledger(sender, ledger, answer)
+        })
+        .await
     }
 
     async fn submit<T>(
@@ -190,14 +208,20 @@ impl Writing {
                     drop(answer.send(deleted));
                     None
                 }
-                Job::Lose(losses, answer) => {
-                    let lost = self.lose(&losses);
-                    drop(answer.send(lost));
+                Job::Ledger(sender, ledger, answer) => {
+                    let recorded = self.record(sender, ledger);
+                    drop(answer.send(recorded));
                     None
                 }
                 Job::Close => {
-                    while let Some(Job::Insert(first)) = self.waiting.more(true) {
-                        self.insert(first);
+                    while let Some(job) = self.waiting.more(true) {
+                        match job {
+                            Job::Insert(first) => drop(self.insert(first)),
+                            Job::Ledger(sender, ledger, answer) => {
+                                drop(answer.send(self.record(sender, ledger)));
+                            }
+                            Job::Expire(_) | Job::Delete(..) | Job::Close => {}
+                        }
                     }
                     break;
                 }
@@ -207,7 +231,7 @@ impl Writing {
             next = behind.or_else(|| self.waiting.next());
         }
         // Leaves one file instead of three. If it fails, the next start reads the log: nothing is lost.
-        drop(self.wal.empty(&self.database.connection));
+        drop(self.wal.close(&self.database.connection));
     }
 
     /// Stores a bundle, or a part of it, together with those that wait behind it. Returns the job that ended the group.
@@ -292,16 +316,11 @@ impl Writing {
         Ok(deleted)
     }
 
-    fn lose(&mut self, losses: &[Loss]) -> Result<(), Failure> {
-        let lost = self
+    fn record(&mut self, sender: Sender, ledger: Ledger) -> Result<(), Failure> {
+        let recorded = self
             .database
-            .connection
-            .transaction()
-            .and_then(|transaction| {
-                minutes::lose(&transaction, losses)?;
-                transaction.commit()
-            });
-        lost.map_err(|error| self.failed(&error.into(), "losses cannot be stored"))
+            .change(|transaction, _| ledgers::record(transaction, sender, ledger, unix_ms()));
+        recorded.map_err(|error| self.failed(&error, "the ledger cannot be stored"))
     }
 
     fn failed(&self, error: &anyhow::Error, what: &str) -> Failure {
@@ -408,7 +427,7 @@ fn store_part(
         end = end_of(from);
         keys::set_lines(transaction, bundle, end)?;
     }
-    let stored = insert_lines((transaction, parts), bundle, (from, end), now_ms)?;
+    let stored = insert_lines((transaction, parts), insert, (from, end), now_ms)?;
     room.lines = room.lines.saturating_sub(end - from);
     room.bytes = room
         .bytes
@@ -429,17 +448,29 @@ fn store_part(
 
 fn insert_lines(
     (transaction, parts): (&Transaction<'_>, &mut Parts),
-    bundle: &Bundle,
+    Insert {
+        bundle, prepared, ..
+    }: &Insert,
     (from, end): (usize, usize),
     now_ms: i64,
 ) -> anyhow::Result<Size> {
     let sender = sender(transaction, bundle.sender)?;
     let mut stored = Size::default();
-    for (line, mut columns) in bundle.part(from, end) {
+    parts.begin_bundle();
+    for (index, (line, mut columns)) in (from..end).zip(bundle.part(from, end)) {
         stored.calls += 1;
         stored.bytes += integer(line.len());
         columns.place_in_time(now_ms, bundle.is_imported);
-        parts.push(transaction, (sender, line), columns)?;
+        let Some(chunk) = prepared.chunk_of(index, (from, end)) else {
+            parts.push(transaction, (sender, line), columns)?;
+            continue;
+        };
+        if index == chunk.from {
+            let first = parts.newest + 1;
+            parts.lines.push_packed(transaction, first, chunk)?;
+        }
+        let row = (sender, line.len());
+        parts.push_prepared(transaction, row, columns, &prepared.grams)?;
     }
     transaction
         .prepare_cached(

@@ -7,8 +7,8 @@ use rusqlite::Transaction;
 
 use super::column::{Extent, NONE, TextsBuilder, encode_numbers};
 use super::{
-    ALL_TEXTS, Block, ColumnHead, FIRST_FACT, FIRST_TEXT, Head, MARK_FACTS_CUT, MARK_MASKED,
-    NUMBERS, Number, TEXTS, WHOLE, signed, unsigned,
+    ALL_TEXTS, Block, ColumnHead, FIRST_FACT, FIRST_TEXT, GRAMS, Grams, Head, MARK_FACTS_CUT,
+    MARK_MASKED, NUMBERS, Number, TEXTS, WHOLE, signed, unsigned,
 };
 use crate::limits::{
     BLOCK_CALLS_MAX, BLOCK_FACTS_MAX, BLOCK_INLINE_BYTES, BLOCK_LINES_BYTES, BLOCK_TEXT_BYTES,
@@ -32,6 +32,8 @@ pub(in super::super) struct Rows {
     facts: BTreeMap<String, TextsBuilder>,
     /// Sum of the lines' lengths.
     line_bytes: u64,
+    /// Of the lines.
+    grams: Grams,
 }
 
 impl Rows {
@@ -52,7 +54,7 @@ impl Rows {
         columns.map(TextsBuilder::text_bytes).sum()
     }
 
-    /// Adds a call, which arrived after those that are there.
+    /// Adds a call, which arrived after those that are there, without the grams of its line.
     pub(in super::super) fn push(
         &mut self,
         arrival: u64,
@@ -132,7 +134,22 @@ impl Rows {
         }
     }
 
-    /// Adds calls of a block, which arrived after those that are there.
+    /// Adds the grams of all lines of a block of which calls are added.
+    pub(in super::super) fn add_grams(&mut self, block: &Block<'_>) -> anyhow::Result<()> {
+        block.add_grams(&mut self.grams)
+    }
+
+    /// Adds the grams of a line.
+    pub(in super::super) fn add_grams_of(&mut self, line: &str) {
+        self.grams.add(line);
+    }
+
+    /// Adds those of several.
+    pub(in super::super) fn merge_grams(&mut self, grams: &Grams) {
+        self.grams.merge(grams);
+    }
+
+    /// Adds calls of a block, which arrived after those that are there, without the grams of their lines.
     pub(in super::super) fn extend(
         &mut self,
         block: &Block<'_>,
@@ -234,6 +251,7 @@ impl Rows {
         for (number, (name, texts)) in (FIRST_FACT..=u8::MAX).zip(&rows.facts) {
             add(number, name, none, texts.texts().encode());
         }
+        outside.push((GRAMS, rows.grams.encode()));
         head.insert(transaction, &outside)?;
         Ok(Some(head))
     }
@@ -330,6 +348,7 @@ mod tests {
             let block = Block::new(&transaction, head);
             let all: Vec<_> = (0..head.rows).collect();
             merged.extend(&block, &all).expect("reads");
+            merged.add_grams(&block).expect("reads");
             head.delete(&transaction).expect("deletes");
         }
         let merged = merged.write(&transaction).expect("writes");

@@ -2,12 +2,17 @@
 
 use rusqlite::Connection;
 
-use super::super::block::{Block, Head, MARK_MASKED, Number, heads_in, unsigned};
+use super::super::block::{Block, Head, MARK_MASKED, Number, unsigned};
+use super::super::heads::Heads;
 use crate::call::{Coverage, Range};
 
 /// What an answer about a range is based on, as far as that does not depend on the query.
-pub(super) fn coverage(connection: &Connection, range: Range) -> anyhow::Result<Coverage> {
-    let heads = heads_in(connection, range)?;
+pub(super) fn coverage(
+    connection: &Connection,
+    heads: &Heads,
+    range: Range,
+) -> anyhow::Result<Coverage> {
+    let heads = heads.of(connection, range)?;
     let mut coverage = Coverage {
         range,
         progress: 1.0,

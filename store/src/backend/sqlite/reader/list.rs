@@ -5,14 +5,16 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use rusqlite::Connection;
 
-use super::super::block::{Block, HEAD, Head, Number, heads_in, signed};
+use super::super::block::{Block, HEAD, Head, Number, signed};
 use super::super::database::newest;
 use super::super::gate::Gate;
-use super::super::judge::{Senders, Verdict, columns, judge, search, senders};
+use super::super::heads::Heads;
+use super::super::judge::{Senders, Verdict, judge, search, senders};
 use super::super::place::{Place, Places};
 use super::call::summary;
 use super::coverage::coverage;
@@ -23,6 +25,7 @@ use crate::limits::{LIST_BYTES_MAX, SEARCH_TIME_MAX, STREAM_BEHIND_MAX};
 pub(super) fn list(
     connection: &Connection,
     gate: &Gate,
+    heads: &Heads,
     query: Query,
     places: Places,
 ) -> anyhow::Result<Page> {
@@ -45,13 +48,13 @@ pub(super) fn list(
             Some(first) => first,
             None => newest(&snapshot)?,
         };
-        let end = search.examine(&snapshot, gate)?;
+        let end = search.examine(&snapshot, gate, heads)?;
         if let End::Paused = end {
             // Blocks may be merged meanwhile, and calls may arrive, but none are listed behind `newest`.
             answer = Some(newest);
             continue;
         }
-        let mut coverage = coverage(&snapshot, query.range)?;
+        let mut coverage = coverage(&snapshot, heads, query.range)?;
         let (calls, next) = search.page(end);
         let timed_out = matches!(end, End::TimedOut(_));
         coverage.progress = search.progress(end);
@@ -98,7 +101,12 @@ struct Listing {
 }
 
 impl Listing {
-    fn examine(&mut self, connection: &Connection, gate: &Gate) -> anyhow::Result<End> {
+    fn examine(
+        &mut self,
+        connection: &Connection,
+        gate: &Gate,
+        heads: &Heads,
+    ) -> anyhow::Result<End> {
         let senders = senders(connection)?;
         let mut range = self.range;
         if let Some(before) = self.places.before {
@@ -109,7 +117,7 @@ impl Listing {
             let from = after.time_ms;
             range.from_ms = Some(range.from_ms.map_or(from, |start| start.max(from)));
         }
-        let mut heads = heads_in(connection, range)?;
+        let mut heads = heads.of(connection, range)?;
         heads.sort_unstable_by_key(|head| Reverse((head.newest_ms(), head.last)));
         self.rows_left = heads.iter().map(|head| head.rows as u64).sum();
         let wanted = self.limit + 1;
@@ -207,10 +215,9 @@ impl Listing {
     fn keep(
         &mut self,
         connection: &Connection,
-        heads: &[Head],
+        heads: &[Arc<Head>],
         found: Vec<Found>,
     ) -> anyhow::Result<()> {
-        let senders = Senders::new();
         let mut of_block = BTreeMap::<usize, Vec<(Place, usize)>>::new();
         for Found { place, block, row } in found {
             of_block.entry(block).or_default().push((place, row));
@@ -219,7 +226,7 @@ impl Listing {
         for (index, rows) in of_block {
             let block = Block::new(connection, &heads[index]);
             for (place, row) in rows {
-                calls.push((place, summary(place, columns(&block, &senders, row)?)));
+                calls.push((place, summary(place, block.listed(row)?)));
             }
         }
         calls.sort_unstable_by_key(|(place, _)| Reverse(*place));
@@ -305,7 +312,7 @@ pub(super) fn arrived(
         rows.extend(of(Verdict::Yes));
         rows.sort_unstable();
         for row in rows.into_iter().rev() {
-            let columns = columns(&block, &Senders::new(), row)?;
+            let columns = block.listed(row)?;
             let place = Place {
                 time_ms: columns.time_ms,
                 arrival: head.arrival(&arrivals, row),

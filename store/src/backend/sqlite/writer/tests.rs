@@ -18,6 +18,7 @@ fn bundle(text: impl Into<Bytes>, key: Option<&str>, sender: Sender) -> Bundle {
 
 fn insert(bundle: Bundle) -> Insert {
     Insert {
+        prepared: Prepared::of(&bundle, &mut None),
         bundle,
         answer: oneshot::channel().0,
         lines_stored: 0,
@@ -297,7 +298,7 @@ fn calls_past_the_age_are_deleted_whoever_sent_them() {
 /// Makes the calls that are stored look older.
 fn age(fixture: &mut Fixture, by_ms: i64) {
     let connection = &fixture.database.connection;
-    let heads = crate::backend::sqlite::block::heads(connection).expect("reads");
+    let heads = crate::backend::sqlite::block::heads_behind(connection, 0, 1000).expect("reads");
     let mut calls = Vec::new();
     for head in &heads {
         let block = crate::backend::sqlite::block::Block::new(connection, head);
@@ -446,7 +447,7 @@ fn a_full_disk_is_reported_stores_nothing_and_is_survived() {
     connection
         .pragma_update(None, "max_page_count", 20)
         .expect("bounds");
-    let wal = Wal::new(folder.path(), Arc::default());
+    let wal = Wal::new(folder.path(), Arc::default(), None);
     let database = Database::new(connection, Endpoints::default()).expect("memory");
     let writer = Writer::start(database, lock, wal, Retention::default()).expect("starts");
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -580,4 +581,28 @@ fn a_key_takes_few_bytes_of_the_database() {
     transaction.commit().expect("commits");
     let bytes = (pages(&fixture) - before) / i64::try_from(keys).expect("few");
     assert!((80..=160).contains(&bytes), "{bytes} bytes a key");
+}
+
+#[test]
+fn lines_that_were_compressed_before_come_back_however_they_are_stored() {
+    // Three chunks and a rest.
+    let text = lines(3100, 500);
+    let expected: Vec<&str> = text.lines().collect();
+    for lines in [usize::MAX, 700, 1000] {
+        let mut fixture = Fixture::new(Retention::default());
+        let mut insert = insert(bundle(text.clone(), None, host(1)));
+        let room = Room {
+            lines,
+            bytes: usize::MAX,
+        };
+        while fixture.store_part(&mut insert, room).is_none() {}
+        let connection = &fixture.database.connection;
+        let mut select = connection
+            .prepare("SELECT line FROM calls ORDER BY CAST(id AS INTEGER)")
+            .expect("SQL");
+        let stored = select.query_map([], |row| row.get(0)).expect("reads");
+        let stored: Vec<String> = stored.collect::<Result<_, _>>().expect("reads");
+        assert!(stored == expected, "{lines}");
+        fixture.check_balance();
+    }
 }
