@@ -131,6 +131,14 @@ fn on_off_and_status() -> Result<()> {
         off.code()? == 0 && off.stdout.contains("sniffer: stopped"),
         "{off:?}"
     );
+    let ledgers = all.count(
+        "SELECT count(*) FROM ledgers WHERE sender = 'capture' AND data ->> '$.calls.seen' = 2 AND data ->> '$.calls.sent' = 2",
+        [],
+    )?;
+    ensure!(
+        ledgers == 1,
+        "the ledger of the capture was posted at its end"
+    );
     // Captured calls are delivered before `off` reports that the capture has stopped.
     ensure!(all.stored()? == 2, "{} calls are stored", all.stored()?);
     curl(&lab.client, &["http://10.77.0.1/hello"])?;

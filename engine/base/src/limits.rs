@@ -178,6 +178,12 @@ pub const SPOOL_DAMAGED_MAX: usize = 4;
 /// may be when the capture is killed.
 pub const IN_FLIGHT_EVERY: Duration = Duration::from_millis(100);
 
+/// How often a capture posts its ledger to the store of its all-in-one: a minute of its statistics.
+pub const LEDGER_EVERY: Duration = Duration::from_secs(60);
+
+/// Time of such a post, which the end of the capture may wait for; past it the next post has its numbers.
+pub const LEDGER_WAIT: Duration = Duration::from_secs(2);
+
 // ---- delegates ----
 
 /// Bytes of what a delegate finds: the addresses of a name, or the file of the rules. A longer file is refused. The

@@ -5,6 +5,7 @@ pub mod faults;
 pub mod hints;
 pub mod in_flight;
 pub mod ledger;
+pub mod ledger_posts;
 pub mod log;
 pub mod reporter;
 pub mod rule_matches;

@@ -129,6 +129,12 @@ impl Reporter {
         Column::new(number, rule_set, sink, &self.samples()).calls
     }
 
+    /// What became of the calls for the sink with this number; none without such a sink.
+    pub fn calls_for(&self, number: usize) -> Option<Calls> {
+        let (_, columns) = self.ledger();
+        columns.into_iter().nth(number).map(|column| column.calls)
+    }
+
     /// What each shard published last.
     fn samples(&self) -> Vec<Sample> {
         self.published.iter().map(|shard| shard.sample()).collect()
