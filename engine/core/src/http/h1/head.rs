@@ -61,8 +61,8 @@ pub(super) fn parse<'a>(
     let first = lines.next().ok_or(Fault::Partial)?;
     let start = start_line(first.bytes, side).ok_or(Fault::Malformed)?;
     let mut folded = false;
-    let (mut odd_lines, mut is_odd) = (0, has_nul(first.bytes, side));
-    for line in lines {
+    let (mut odd_lines, mut is_odd) = (0, false);
+    while let Some(line) = lines.next() {
         match line.bytes {
             [] if folded => return Err(Fault::Folded { length: line.next }),
             [] => {
@@ -70,19 +70,14 @@ pub(super) fn parse<'a>(
                     start,
                     length: line.next,
                     odd_lines,
-                    is_odd,
+                    is_odd: is_odd || (lines.is_odd() && has_odd_line(bytes, side)),
                 });
             }
             [b' ' | b'\t', ..] if fields.is_empty() => odd_lines += 1,
             [b' ' | b'\t', ..] => folded = true,
             _ => match field(line) {
                 Some(_) if fields.len() == limits::HEADERS_MAX => return Err(Fault::TooMany),
-                Some(field) => {
-                    if may_hide_framing(line, field.name) {
-                        is_odd |= hides_framing(line.bytes);
-                    }
-                    fields.push(field);
-                }
+                Some(field) => fields.push(field),
                 None => {
                     odd_lines += 1;
                     is_odd |= breaks_name(line.bytes);
@@ -93,41 +88,31 @@ pub(super) fn parse<'a>(
     Err(Fault::Partial)
 }
 
-/// Whether the reason of a status line has a NUL; none can be before it.
-#[inline]
-fn has_nul(line: &[u8], side: Side) -> bool {
-    const BEFORE_REASON: usize = "HTTP/1.1 200".len();
-    side == Side::Response && line.get(BEFORE_REASON..).unwrap_or_default().contains(&0)
-}
-
-/// Whether a line may have a field behind a CR that determines the length of the body: it has two colons, or one, and the name
-/// ends with that of such a field.
-#[inline(always)]
-fn may_hide_framing(line: Line<'_>, name: &[u8]) -> bool {
-    const NAMES: [usize; 2] = ["content-length".len(), "transfer-encoding".len()];
-    let is_cr = |length: usize| {
-        let before = name
-            .len()
-            .checked_sub(length + 1)
-            .and_then(|at| name.get(at));
-        before == Some(&b'\r')
-    };
-    line.has_more_colons || (name.len() > NAMES[0] && NAMES.into_iter().any(is_cr))
+/// Whether receivers may differ in what they read because of a NUL in the status line, or of a CR in a field line. Only heads
+/// that have such a byte are looked at again.
+#[cold]
+fn has_odd_line(head: &[u8], side: Side) -> bool {
+    let mut lines = Lines::new(head);
+    let first = lines.next();
+    // No NUL can be before the reason.
+    let has_nul = side == Side::Response && first.is_some_and(|first| first.bytes.contains(&0));
+    has_nul
+        || lines
+            .take_while(|line| !line.bytes.is_empty())
+            .any(|line| field(line).is_some() && hides_framing(line.bytes))
 }
 
 /// Whether some receivers read a field in the line that determines the length of the body: the parser of Python's standard
 /// library, and Node before 18.16.1 and 20.3.1, end a line at a CR without LF.
-#[inline(never)]
 fn hides_framing(line: &[u8]) -> bool {
-    memchr(b'\r', line).is_some()
-        && line.split(|byte| *byte == b'\r').skip(1).any(|line| {
-            let colon = memchr(b':', line);
-            let name = colon
-                .and_then(|colon| line.get(..colon))
-                .unwrap_or_default();
-            let name = Header::new(name.trim_ascii(), b"");
-            name.is(HeaderName::ContentLength) || name.is(HeaderName::TransferEncoding)
-        })
+    line.split(|byte| *byte == b'\r').skip(1).any(|line| {
+        let colon = memchr(b':', line);
+        let name = colon
+            .and_then(|colon| line.get(..colon))
+            .unwrap_or_default();
+        let name = Header::new(name.trim_ascii(), b"");
+        name.is(HeaderName::ContentLength) || name.is(HeaderName::TransferEncoding)
+    })
 }
 
 /// Whether a line without a colon is the name, or the first part of the name, of a field that determines the length of the

@@ -1,10 +1,11 @@
 //! The lines of a head, each with the place of its first colon.
 //!
-//! Line feeds and colons are found together, 64 bytes at a time, as bits of two words, so that the step from one to the next
+//! Ends of lines and colons are found together, 64 bytes at a time, as bits of two words, so that the step from one to the next
 //! needs no search. A search for each line's end and another for its colon (`memchr`) took twice the instructions, since
-//! lines of heads are shorter than what pays for starting such a search. Never reads past the bytes.
+//! lines of heads are shorter than what pays for starting such a search. The bits are those of all bytes up to CR, and of what is not
+//! ASCII: one comparison finds them, and a CR that ends no line, or a NUL, is noted for nothing. Never reads past the bytes.
 
-use engine_escape::{BLOCK_BYTES, marks};
+use engine_escape::{BLOCK_BYTES, marks, marks_up_to_cr};
 
 /// A line without its CRLF or LF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,8 +13,6 @@ pub(super) struct Line<'a> {
     pub(super) bytes: &'a [u8],
     /// Where in `bytes` its first colon is.
     pub(super) colon: Option<usize>,
-    /// It has another one.
-    pub(super) has_more_colons: bool,
     /// Where in all bytes the next line begins.
     pub(super) next: usize,
 }
@@ -25,12 +24,13 @@ pub(super) struct Lines<'a> {
     start: usize,
     /// Where its first colon is, if that lies before the block.
     colon: Option<usize>,
-    /// It has another one before the block.
-    has_more_colons: bool,
     /// Where the block begins that the bits belong to; the bits of what was passed are cleared.
     base: usize,
-    feeds: u64,
+    /// Bytes that may end a line.
+    stops: u64,
     colons: u64,
+    /// Before the end of the last line there was a NUL, or a CR without LF.
+    is_odd: bool,
 }
 
 impl<'a> Lines<'a> {
@@ -39,29 +39,35 @@ impl<'a> Lines<'a> {
             bytes,
             start: 0,
             colon: None,
-            has_more_colons: false,
             base: 0,
-            feeds: 0,
+            stops: 0,
             colons: 0,
+            is_odd: false,
         };
         lines.look();
         lines
+    }
+
+    /// Whether the lines so far have a NUL, or a CR that some receivers take for the end of a line.
+    #[inline]
+    pub(super) fn is_odd(&self) -> bool {
+        self.is_odd
     }
 
     /// Reads the block at `base`; false behind the last.
     #[inline]
     fn look(&mut self) -> bool {
         let is_there;
-        ((self.feeds, self.colons), is_there) = find(self.bytes, self.base, b':');
+        ((self.stops, self.colons), is_there) =
+            find(self.bytes, self.base, |block| marks_up_to_cr(block, b':'));
         is_there
     }
 
-    /// Goes on to the next block with an LF; false if there is none.
+    /// Goes on to the next block with a byte that may end a line; false if there is none.
     #[inline]
     fn advance(&mut self) -> bool {
-        while self.feeds == 0 {
+        while self.stops == 0 {
             if self.colons != 0 {
-                self.has_more_colons |= self.colon.is_some() || has_several(self.colons);
                 let first = self.base + self.colons.trailing_zeros() as usize;
                 self.colon.get_or_insert(first);
             }
@@ -69,8 +75,23 @@ impl<'a> Lines<'a> {
             if !self.look() {
                 return false;
             }
+            // The LF of a CR that was the last byte of the block before.
+            self.stops &= !u64::from(self.start > self.base);
         }
         true
+    }
+
+    /// Looks at a byte that is no CRLF: whether it ends a line.
+    #[cold]
+    fn ends_line(&mut self, at: usize) -> bool {
+        match self.bytes.get(at) {
+            Some(b'\n') => return true,
+            // What follows the last byte is not known yet.
+            Some(b'\r') => self.is_odd |= at + 1 < self.bytes.len(),
+            Some(0) => self.is_odd = true,
+            _ => {}
+        }
+        false
     }
 }
 
@@ -79,55 +100,54 @@ impl<'a> Iterator for Lines<'a> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<Line<'a>> {
-        if self.feeds == 0 && !self.advance() {
-            return None;
-        }
-        let bit = self.feeds.trailing_zeros();
-        let line_bits = self.feeds ^ (self.feeds - 1);
-        let colons = self.colons & line_bits;
-        let (colon, has_more_colons) = match self.colon.take() {
-            None if colons != 0 => {
-                let first = self.base + colons.trailing_zeros() as usize;
-                (Some(first), has_several(colons))
+        let (at, passed, next) = loop {
+            if self.stops == 0 && !self.advance() {
+                return None;
             }
-            before => (
-                before,
-                std::mem::take(&mut self.has_more_colons) || colons != 0,
-            ),
+            let at = self.base + self.stops.trailing_zeros() as usize;
+            let passed = self.stops ^ (self.stops - 1);
+            self.stops &= !passed;
+            if self.bytes.get(at..).and_then(|rest| rest.first_chunk()) == Some(b"\r\n") {
+                // The next bit is that of the LF, unless that is in the next block.
+                self.stops &= self.stops.wrapping_sub(1);
+                break (at, passed, at + 2);
+            }
+            if self.ends_line(at) {
+                break (at, passed, at + 1);
+            }
         };
-        self.feeds &= !line_bits;
-        self.colons &= !line_bits;
-        let start = self.start;
-        let next = self.base + bit as usize + 1;
-        self.start = next;
-        let line = self.bytes.get(start..next - 1)?;
+        let colons = self.colons & passed;
+        self.colons &= !passed;
+        let colon = match self.colon.take() {
+            None if colons != 0 => Some(self.base + colons.trailing_zeros() as usize),
+            before => before,
+        };
+        let start = std::mem::replace(&mut self.start, next);
         Some(Line {
-            bytes: line.strip_suffix(b"\r").unwrap_or(line),
+            bytes: self.bytes.get(start..at)?,
             colon: colon.map(|colon| colon - start),
-            has_more_colons,
             next,
         })
     }
 }
 
+/// What `marks` finds in the block at `base`, and whether there is one.
 #[inline(always)]
-fn has_several(bits: u64) -> bool {
-    bits & bits.wrapping_sub(1) != 0
-}
-
-/// The bits of LFs and of `other` in the block at `base`, and whether there is one.
-#[inline(always)]
-fn find(bytes: &[u8], base: usize, other: u8) -> ((u64, u64), bool) {
+fn find(
+    bytes: &[u8],
+    base: usize,
+    marks: impl Fn(&[u8; BLOCK_BYTES]) -> (u64, u64),
+) -> ((u64, u64), bool) {
     let rest = bytes.get(base..).unwrap_or_default();
     if let Some(block) = rest.first_chunk() {
-        return (marks(block, b'\n', other), true);
+        return (marks(block), true);
     }
-    // The padding is neither.
-    let mut block = [0; BLOCK_BYTES];
+    // The padding is none of what is looked for.
+    let mut block = [b' '; BLOCK_BYTES];
     if let Some(front) = block.get_mut(..rest.len()) {
         front.copy_from_slice(rest);
     }
-    (marks(&block, b'\n', other), !rest.is_empty())
+    (marks(&block), !rest.is_empty())
 }
 
 /// The places of all line feeds in some bytes, found 64 bytes at a time.
@@ -154,7 +174,8 @@ impl<'a> LineFeeds<'a> {
     fn look(&mut self) -> bool {
         // Both bytes are the same, so the second word of bits costs nothing.
         let is_there;
-        ((self.bits, _), is_there) = find(self.bytes, self.base, b'\n');
+        ((self.bits, _), is_there) =
+            find(self.bytes, self.base, |block| marks(block, b'\n', b'\n'));
         is_there
     }
 }
@@ -180,33 +201,35 @@ impl Iterator for LineFeeds<'_> {
 mod tests {
     use super::*;
 
-    /// The slow, obvious twin.
-    fn naive(bytes: &[u8]) -> Vec<Line<'_>> {
-        let mut next = 0;
+    /// The slow, obvious twin; with each line, whether there was an odd byte in it or before.
+    fn naive(bytes: &[u8]) -> Vec<(Line<'_>, bool)> {
+        let (mut next, mut is_odd) = (0, false);
         let ended = bytes.split_inclusive(|byte| *byte == b'\n');
         ended
             .filter_map(|line| {
                 next += line.len();
                 let line = line.strip_suffix(b"\n")?;
                 let bytes = line.strip_suffix(b"\r").unwrap_or(line);
-                let mut colons = (0..).zip(line).filter(|(_, byte)| **byte == b':');
-                let colon = colons.next().map(|(at, _)| at);
-                Some(Line {
+                is_odd |= bytes.contains(&b'\r') || bytes.contains(&0);
+                let line = Line {
                     bytes,
-                    colon,
-                    has_more_colons: colons.next().is_some(),
+                    colon: line.iter().position(|byte| *byte == b':'),
                     next,
-                })
+                };
+                Some((line, is_odd))
             })
             .collect()
     }
 
     #[track_caller]
     fn check(bytes: &[u8]) {
-        let lines: Vec<_> = Lines::new(bytes).collect();
-        assert_eq!(lines, naive(bytes), "{}", bytes.escape_ascii());
+        let (mut lines, mut found) = (Lines::new(bytes), Vec::new());
+        while let Some(line) = lines.next() {
+            found.push((line, lines.is_odd()));
+        }
+        assert_eq!(found, naive(bytes), "{}", bytes.escape_ascii());
         let feeds: Vec<_> = LineFeeds::new(bytes).map(|feed| feed + 1).collect();
-        let ends: Vec<_> = lines.iter().map(|line| line.next).collect();
+        let ends: Vec<_> = found.iter().map(|(line, _)| line.next).collect();
         assert_eq!(feeds, ends, "{}", bytes.escape_ascii());
     }
 
@@ -217,12 +240,15 @@ mod tests {
         check(b"GET / HTTP/1.1\r\nHost: h:80\r\n\r\nbody: \nof");
         for length in 0..200 {
             for at in 0..length {
-                for (one, other) in [(b"\n", b":"), (b":", b"\n"), (b"\n", b"\n"), (b":", b":")] {
+                for ends in [
+                    b"\n:", b":\n", b"\n\n", b"::", b"\r\n", b"\r:", b"\0\r", b"\xff:",
+                ] {
                     let mut bytes = vec![b'x'; length];
-                    bytes[at] = one[0];
-                    bytes[length - 1] = other[0];
+                    [bytes[at], bytes[length - 1]] = *ends;
                     check(&bytes);
                     bytes.push(b'\n');
+                    check(&bytes);
+                    bytes.insert(length, b'\r');
                     check(&bytes);
                 }
             }
@@ -242,7 +268,8 @@ mod tests {
                         0 => b'\n',
                         1 => b':',
                         2 => b'\r',
-                        3..8 => (state >> 30) as u8,
+                        3 => 0,
+                        4..8 => (state >> 30) as u8,
                         _ => b'a',
                     }
                 })

@@ -62,7 +62,6 @@ fn skim<'a>(
             let line = Line {
                 bytes,
                 colon: memchr(b':', bytes),
-                has_more_colons: false,
                 next: feed + 1,
             };
             fields.extend(head::field(line).filter(frames));
