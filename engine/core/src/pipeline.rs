@@ -328,6 +328,7 @@ impl<O: Output, W: Writers<Output = O>> Pipeline<O, W> {
     }
 
     /// Reads one frame. Lines that it completes go to the output before this returns.
+    #[inline(always)]
     pub fn feed(&mut self, frame: &Frame<'_>) {
         // A skip is counted by decap itself, under its reason. A segment stays where decap has put it: it is not copied.
         match &self.decap.frame(frame) {
@@ -342,16 +343,29 @@ impl<O: Output, W: Writers<Output = O>> Pipeline<O, W> {
 
     /// Evicts the flows that have been idle longest while heads or open exchanges hold more than five eighths of what they
     /// may hold. Past half of it the largest are given up when they grow, past three quarters every further one.
+    #[inline(always)]
     fn relieve(&mut self) {
-        let Pressure { heads, exchanges } = self.pressure;
+        if !self.is_relaxed() {
+            self.evict();
+        }
+    }
+
+    #[cold]
+    fn evict(&mut self) {
         for _ in 0..limits::EVICTIONS_PER_FRAME_MAX {
-            let mut writers = self.http.exchanges.all().iter();
-            let relaxed = self.http.buffered_bytes() <= heads
-                && writers.all(|writer| writer.open_bytes() <= exchanges);
-            if relaxed || !self.flows.evict_idle(&mut self.http) {
+            if self.is_relaxed() || !self.flows.evict_idle(&mut self.http) {
                 return;
             }
         }
+    }
+
+    /// Whether heads and open exchanges hold less.
+    #[inline(always)]
+    fn is_relaxed(&self) -> bool {
+        let Pressure { heads, exchanges } = self.pressure;
+        let mut writers = self.http.exchanges.all().iter();
+        self.http.buffered_bytes() <= heads
+            && writers.all(|writer| writer.open_bytes() <= exchanges)
     }
 
     /// Ends what has been idle for too long at `now`.
