@@ -30,6 +30,8 @@ pub(super) struct Block {
     bytes: Vec<u8>,
     fields: Vec<Span>,
     pseudo: [Option<Span>; PSEUDO],
+    /// The first field that declares the length of the body.
+    content_length: Option<Span>,
     /// Size of the list so far.
     size: usize,
     count: usize,
@@ -86,6 +88,7 @@ impl Block {
         self.bytes = Vec::new();
         self.fields = Vec::new();
         self.pseudo = [None; PSEUDO];
+        self.content_length = None;
     }
 
     /// Whether it has any pseudo-field.
@@ -109,9 +112,8 @@ impl Block {
 
     /// The declared length of the body, if there is one.
     pub(super) fn content_length(&self) -> Option<u64> {
-        let fields = self.fields.iter().map(|span| self.field_at(*span));
-        let mut named = fields.filter(|(name, _)| name.eq_ignore_ascii_case(b"content-length"));
-        std::str::from_utf8(named.next()?.1).ok()?.parse().ok()
+        let (_, value) = self.field_at(self.content_length?);
+        std::str::from_utf8(value).ok()?.parse().ok()
     }
 
     /// Joins its cookies in `joined`, if there are several (RFC 9113 §8.2.3).
@@ -226,13 +228,18 @@ impl Fields for Block {
         if name.starts_with(b":") {
             return self.pseudo_field(name, value);
         }
-        if self.is_skimmed && !name.eq_ignore_ascii_case(b"content-length") {
+        let is_length =
+            name.len() == "content-length".len() && name.eq_ignore_ascii_case(b"content-length");
+        if self.is_skimmed && !is_length {
             return;
         }
-        self.is_malformed |= name.iter().any(u8::is_ascii_uppercase) || is_of_connection(name);
+        self.is_malformed |= has_uppercase(name) || is_of_connection(name);
         self.cookies += usize::from(is_cookie(name));
         let span = self.push(name, value);
         self.fields.push(span);
+        if is_length {
+            self.content_length.get_or_insert(span);
+        }
     }
 
     fn unknown(&mut self) {
@@ -251,6 +258,26 @@ impl Fields for Block {
 
 fn is_cookie(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"cookie")
+}
+
+/// Whether a name has an upper-case letter (RFC 9113 §8.2.1), by words of eight bytes.
+#[inline]
+fn has_uppercase(name: &[u8]) -> bool {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    // The high bits of bytes that are letters: from `A` on, and not behind `Z`, in ASCII.
+    let letters = |word: &[u8; 8]| {
+        let word = u64::from_le_bytes(*word);
+        let low = word & ONES * 0x7f;
+        (low + ONES * (0x80 - b'A' as u64)) & !(low + ONES * (0x7f - b'Z' as u64)) & !word
+    };
+    let Some(last) = name.last_chunk() else {
+        return name.iter().any(u8::is_ascii_uppercase);
+    };
+    let (words, _) = name.as_chunks();
+    let found = words
+        .iter()
+        .fold(letters(last), |found, word| found | letters(word));
+    found & ONES * 0x80 != 0
 }
 
 /// Whether a field belongs to a connection of HTTP/1 (RFC 9113 §8.2.2).
@@ -304,6 +331,23 @@ mod tests {
         assert_eq!(headers(&block, true), "host=a cookie=a=1; b=2;  x=y ");
         assert_eq!(headers(&block, false), "cookie=a=1; b=2;  x=y ");
         assert!(!block.is_malformed);
+    }
+
+    #[test]
+    fn upper_case_is_found_at_any_place() {
+        for length in 0..40 {
+            for at in 0..length {
+                for byte in 0..=u8::MAX {
+                    let mut name = vec![b'z'; length];
+                    name[at] = byte;
+                    assert_eq!(
+                        has_uppercase(&name),
+                        byte.is_ascii_uppercase(),
+                        "{byte} at {at}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

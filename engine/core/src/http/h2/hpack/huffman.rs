@@ -2,6 +2,9 @@
 //!
 //! The code is canonical: ordered by length and then by symbol, each code follows the one before. So the lengths are all
 //! that is written down. A string that is cut anywhere decodes the same: the bits that are no whole code yet are kept.
+//!
+//! Whole strings, which nearly all are, take [`decode`]: a table of the next twelve bits gives two octets at once where their codes
+//! are that short, as those of letters and digits are, and eight octets are written at once.
 
 use super::broken::Broken;
 
@@ -88,6 +91,192 @@ static CODE: Code = {
     code
 };
 
+/// Codes of this length together are found in one step of [`decode`].
+const PAIR_BITS: usize = 12;
+
+/// One step of [`decode`].
+#[derive(Clone, Copy)]
+struct Pair {
+    /// The first octet is the low one; 0 where there is no second one.
+    octets: u16,
+    /// How many bits the octets have in [`Self::octets`]: 0, 8 or 16. None where the first code is longer.
+    width: u8,
+    /// Bits of both codes; of the first one in the high half.
+    lengths: u8,
+}
+
+/// By the next twelve bits.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "evaluated by the compiler, which refuses an index out of bounds"
+)]
+static PAIRS: [Pair; 1 << PAIR_BITS] = {
+    // First each code alone.
+    let mut single = [(0_u16, 0_u32); 1 << PAIR_BITS];
+    let (mut next, mut length) = (0_usize, 1);
+    while length <= PAIR_BITS {
+        next <<= 1;
+        let mut symbol = 0;
+        while symbol < LENGTHS.len() {
+            if LENGTHS[symbol] as usize == length {
+                let mut place = next << (PAIR_BITS - length);
+                let end = (next + 1) << (PAIR_BITS - length);
+                while place < end {
+                    single[place] = (symbol as u16, length as u32);
+                    place += 1;
+                }
+                next += 1;
+            }
+            symbol += 1;
+        }
+        length += 1;
+    }
+    let mut pairs = [Pair {
+        octets: 0,
+        width: 0,
+        lengths: 0,
+    }; 1 << PAIR_BITS];
+    let mut place = 0;
+    while place < pairs.len() {
+        let (octet, length) = single[place];
+        // Zeros behind the bits that there are: a code that would need them is longer than they are.
+        let (second, more) = single[(place << length) & (pairs.len() - 1)];
+        let fits = length > 0 && more > 0 && length + more <= PAIR_BITS as u32;
+        pairs[place] = Pair {
+            octets: if fits { octet | second << 8 } else { octet },
+            width: if fits {
+                16
+            } else if length > 0 {
+                8
+            } else {
+                0
+            },
+            lengths: (length << 4 | if fits { length + more } else { length }) as u8,
+        };
+        place += 1;
+    }
+    pairs
+};
+
+/// Decodes a whole string into the front of `buffer`, which only grows.
+#[inline]
+pub(super) fn decode<'a>(octets: &[u8], buffer: &'a mut Vec<u8>) -> Result<&'a [u8], Broken> {
+    // No code is shorter than five bits, and eight octets are written at once.
+    let most = octets.len() * 8 / 5 + 2 * size_of::<u64>();
+    if buffer.len() < most {
+        buffer.resize(most, 0);
+    }
+    let (mut huffman, mut rest) = (Huffman::default(), octets);
+    let mut length = 0;
+    while let Some(word) = rest.first_chunk() {
+        huffman.bits |= u64::from_be_bytes(*word) >> huffman.count;
+        let taken = (63 - huffman.count) / 8;
+        huffman.count += taken * 8;
+        rest = rest.get(taken as usize..).unwrap_or_default();
+        let (mut decoded, mut width) = (0_u64, 0_u32);
+        let mut is_short = true;
+        // At least 56 bits are there: four steps have what they need.
+        for _ in 0..4 {
+            let pair = huffman.pair();
+            decoded |= u64::from(pair.octets) << (width & 63);
+            width += u32::from(pair.width);
+            huffman.drop_bits(pair.both());
+            is_short = pair.width != 0;
+            if !is_short {
+                break;
+            }
+        }
+        put(buffer, length, decoded);
+        length += (width / 8) as usize;
+        if !is_short && let Some((symbol, bits)) = huffman.long() {
+            let octet = u8::try_from(symbol).map_err(|_| Broken)?;
+            put(buffer, length, octet.into());
+            length += 1;
+            huffman.drop_bits(bits);
+        }
+    }
+    decode_rest(huffman, octets, rest, (length, buffer))
+}
+
+/// The last octets of a string, less than eight.
+#[inline]
+fn decode_rest<'a>(
+    mut huffman: Huffman,
+    all: &[u8],
+    mut rest: &[u8],
+    (mut length, buffer): (usize, &'a mut Vec<u8>),
+) -> Result<&'a [u8], Broken> {
+    let bits = 8 * rest.len() as u32;
+    if bits > 0 && huffman.count + bits < 64 {
+        let word = match all.last_chunk() {
+            Some(last) => u64::from_be_bytes(*last) << (64 - bits),
+            None => {
+                let mut padded = [0; 8];
+                for (place, octet) in padded.iter_mut().zip(rest) {
+                    *place = *octet;
+                }
+                u64::from_be_bytes(padded)
+            }
+        };
+        huffman.bits |= word >> huffman.count;
+        huffman.count += bits;
+        rest = &[];
+    }
+    loop {
+        rest = huffman.refill(rest);
+        while huffman.count >= PAIR_BITS as u32 || rest.is_empty() {
+            let pair = huffman.pair();
+            if pair.width > 0 && pair.both() <= huffman.count {
+                put(buffer, length, pair.octets.into());
+                length += usize::from(pair.width / 8);
+                huffman.drop_bits(pair.both());
+            } else if pair.width > 0 && pair.first() <= huffman.count {
+                put(buffer, length, (pair.octets & 0xff).into());
+                length += 1;
+                huffman.drop_bits(pair.first());
+            } else if pair.width == 0
+                && let Some((symbol, bits)) = huffman.long()
+            {
+                // EOS is no octet.
+                let octet = u8::try_from(symbol).map_err(|_| Broken)?;
+                put(buffer, length, octet.into());
+                length += 1;
+                huffman.drop_bits(bits);
+            } else {
+                break;
+            }
+        }
+        if rest.is_empty() {
+            break;
+        }
+    }
+    huffman.end()?;
+    buffer.get(..length).ok_or(Broken)
+}
+
+/// Writes eight octets at `at`.
+#[inline(always)]
+fn put(buffer: &mut [u8], at: usize, octets: u64) {
+    let place = buffer.get_mut(at..).and_then(|rest| rest.first_chunk_mut());
+    if let Some(place) = place {
+        *place = octets.to_le_bytes();
+    }
+}
+
+impl Pair {
+    /// Bits of the first code.
+    #[inline]
+    fn first(self) -> u32 {
+        u32::from(self.lengths >> 4)
+    }
+
+    /// Bits of all its codes.
+    #[inline]
+    fn both(self) -> u32 {
+        u32::from(self.lengths & 0xf)
+    }
+}
+
 /// The decoder of one string.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Huffman {
@@ -128,6 +317,18 @@ impl Huffman {
                 return Ok(());
             }
         }
+    }
+
+    /// What the next bits begin with.
+    #[inline(always)]
+    fn pair(self) -> Pair {
+        const NONE: Pair = Pair {
+            octets: 0,
+            width: 0,
+            lengths: 0,
+        };
+        let place = (self.bits >> (64 - PAIR_BITS)) as usize;
+        PAIRS.get(place).copied().unwrap_or(NONE)
     }
 
     /// Whether the string may end here: with less than an octet of padding, which begins EOS.
@@ -229,7 +430,33 @@ pub(super) mod tests {
         for piece in pieces {
             huffman.push(piece, |octet| text.push(octet))?;
         }
-        huffman.end().map(|()| text)
+        let text = huffman.end().map(|()| text);
+        let (octets, mut buffer) = (pieces.concat(), vec![b'x'; 3]);
+        let whole = decode(&octets, &mut buffer).map(<[u8]>::to_vec);
+        assert_eq!(whole, text, "{}", octets.escape_ascii());
+        text
+    }
+
+    /// Both decoders find the same in any octets.
+    #[test]
+    fn random_strings() {
+        let mut state = 1_u64;
+        for round in 0..20_000_u64 {
+            let mut random = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state >> 32
+            };
+            let letters: &[u8] =
+                [&b"0123456789abcdef-"[..], b"aZ{<\0\xff}|~ et/"][round as usize % 2];
+            let text: Vec<_> = (0..random() % 60)
+                .map(|_| letters[random() as usize % letters.len()])
+                .collect();
+            assert_eq!(decoded(&[&encoded(&text)]).as_ref(), Ok(&text));
+            let octets: Vec<_> = (0..random() % 24).map(|_| random() as u8).collect();
+            let _ = decoded(&[&octets]);
+        }
     }
 
     #[test]
