@@ -219,8 +219,9 @@ pub const HEAD_SHARE_BYTES_MIN: usize = 8 * 1024;
 /// refers to them is unknown.
 pub const HTTP2_TABLE_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes of memory of the HTTP/2 header tables of one shard; only what is filled counts. Beyond it the tables of the
-/// connection that has been silent longest are forgotten, counted as `http2_tables_shed`: what refers to them is unknown.
+/// Bytes of memory of the HTTP/2 header tables of one shard; only what is filled counts, and an entry that several tables have
+/// counts once, as it is held. Beyond it the tables of the connection that has been silent longest are forgotten, counted as
+/// `http2_tables_shed`: what refers to them is unknown.
 pub const HTTP2_TABLES_BYTES_MAX: usize = 32 << 20;
 
 /// Open streams of one HTTP/2 connection: servers allow 100 to 250. One more evicts the one that has been silent longest,

@@ -4,6 +4,7 @@ mod block;
 mod connection;
 mod frame;
 mod hpack;
+mod places;
 mod reading;
 mod shared;
 mod streams;

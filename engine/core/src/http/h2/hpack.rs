@@ -7,6 +7,7 @@
 //! Each block has to pass here in wire order, whatever becomes of its message.
 
 mod broken;
+mod entries;
 mod huffman;
 mod integer;
 mod literal;
@@ -17,9 +18,10 @@ mod tests;
 mod walk;
 
 pub(super) use self::broken::Broken;
+pub(super) use self::entries::Entries;
 use self::literal::{Literal, Located, Name, locate};
 use self::table::Found;
-pub(super) use self::table::{Memory, Table};
+pub(super) use self::table::{Memory, Table, TableMut};
 use self::walk::Walk;
 use crate::limits::HEAD_BYTES_MAX;
 
@@ -35,7 +37,7 @@ pub(super) trait Fields {
     fn table_size(&mut self, size: u32);
 }
 
-/// Memory of decoded strings that is used again.
+/// Memory of decoded strings that is used again: each is at the front of what others have left.
 #[derive(Debug, Default)]
 pub(super) struct Strings {
     name: Vec<u8>,
@@ -60,7 +62,7 @@ impl Decoder {
     pub(super) fn fragment(
         &mut self,
         mut bytes: &[u8],
-        table: &mut Table,
+        table: &mut TableMut<'_>,
         strings: &mut Strings,
         fields: &mut impl Fields,
     ) -> Result<(), Broken> {
@@ -107,7 +109,7 @@ impl Decoder {
     }
 
     /// Keeps nothing of the field that is not complete, because memory is short.
-    pub(super) fn shed(&mut self, table: &Table) -> Result<(), Broken> {
+    pub(super) fn shed(&mut self, table: &TableMut<'_>) -> Result<(), Broken> {
         let rest = std::mem::take(&mut self.rest);
         match locate(&rest, 0, table)? {
             Located::Long(walk, read) => {
@@ -123,7 +125,7 @@ impl Decoder {
     /// Reads the field that was not complete.
     fn read_rest(
         &mut self,
-        table: &mut Table,
+        table: &mut TableMut<'_>,
         strings: &mut Strings,
         fields: &mut impl Fields,
     ) -> Result<(), Broken> {
@@ -142,7 +144,7 @@ impl Decoder {
     fn read(
         &mut self,
         bytes: &[u8],
-        table: &mut Table,
+        table: &mut TableMut<'_>,
         strings: &mut Strings,
         fields: &mut impl Fields,
     ) -> Result<usize, Broken> {
@@ -180,7 +182,7 @@ impl Decoder {
     }
 }
 
-fn indexed(index: u32, table: &Table, fields: &mut impl Fields) -> Result<(), Broken> {
+fn indexed(index: u32, table: &TableMut<'_>, fields: &mut impl Fields) -> Result<(), Broken> {
     match table.entry(index)? {
         Found::Known(name, value) => fields.field(name, value),
         _ => fields.unknown(),
@@ -190,7 +192,7 @@ fn indexed(index: u32, table: &Table, fields: &mut impl Fields) -> Result<(), Br
 
 fn literal_field(
     literal: &Literal<'_>,
-    table: &mut Table,
+    table: &mut TableMut<'_>,
     strings: &mut Strings,
     fields: &mut impl Fields,
 ) -> Result<(), Broken> {
@@ -199,12 +201,12 @@ fn literal_field(
     let name = match literal.name {
         Name::Text(text) => text.decoded(name)?,
         Name::Index(index) => match table.entry(index)? {
-            Found::Known(known, _) => {
-                // The entry may be the one that is evicted by this field.
-                name.clear();
-                name.extend_from_slice(known);
-                name
+            Found::Known(known, _) if !literal.inserts => {
+                fields.field(known, value);
+                return Ok(());
             }
+            // The entry may be the one that is evicted by this field.
+            Found::Known(known, _) => copied(known, name),
             _ => {
                 if literal.inserts {
                     table.insert_unknown(None);
@@ -219,4 +221,18 @@ fn literal_field(
         table.insert(name, value);
     }
     Ok(())
+}
+
+/// A copy at the front of `buffer`, which only grows.
+fn copied<'a>(text: &[u8], buffer: &'a mut Vec<u8>) -> &'a [u8] {
+    if buffer.len() < text.len() {
+        buffer.resize(text.len(), 0);
+    }
+    match buffer.get_mut(..text.len()) {
+        Some(copy) => {
+            copy.copy_from_slice(text);
+            copy
+        }
+        None => &[],
+    }
 }

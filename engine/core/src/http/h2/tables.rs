@@ -1,9 +1,10 @@
 //! The header tables of all HTTP/2 connections of a shard, with a bound on their memory.
 //!
-//! Only what is filled counts, so that idle connections keep their tables. Beyond the bound the tables of the connection
-//! that has been silent longest are forgotten: what refers to them later is unknown.
+//! Only what is filled counts, so that idle connections keep their tables, and what several of them have counts once. Beyond the
+//! bound the tables of the connection that has been silent longest are forgotten: what refers to them later is unknown.
 
-use super::hpack::{Memory, Table};
+use super::hpack::{Entries, Memory, Table, TableMut};
+use super::places::Places;
 use crate::flow::{Direction, PerDirection};
 
 /// Tables of each direction of closed connections whose memory is kept within the bound; more are freed.
@@ -12,20 +13,18 @@ const SPARE_TABLES_MAX: usize = 256;
 /// No table.
 const NONE: u32 = u32::MAX;
 
-/// Places that are allocated at once: a vector that doubles would copy all of them, and have as many that are not used.
-const CHUNK: usize = 256;
-
 /// Tables by the number of their connection, linked in the order of their last use. Those that were forgotten are linked again with
 /// their next use, so that each is walked over once.
 #[derive(Debug)]
 pub(super) struct Tables {
-    slots: Slots,
+    slots: Places<Slot>,
+    entries: Entries,
     free: Vec<u32>,
     /// Memory of closed ones, which counts as held; requests fill tables more than responses do.
     spare: PerDirection<Vec<Memory>>,
     oldest: u32,
     newest: u32,
-    /// Memory of all of them.
+    /// Memory of all of them, without that of the entries.
     held: usize,
     max: usize,
 }
@@ -33,39 +32,10 @@ pub(super) struct Tables {
 #[derive(Debug)]
 struct Slot {
     tables: PerDirection<Table>,
-    memory: usize,
+    memory: u32,
     before: u32,
     after: u32,
     is_linked: bool,
-}
-
-/// Places by number, which never move.
-#[derive(Debug, Default)]
-struct Slots {
-    chunks: Vec<Vec<Slot>>,
-    len: usize,
-}
-
-impl Slots {
-    fn get_mut(&mut self, index: u32) -> Option<&mut Slot> {
-        let index = index as usize;
-        self.chunks.get_mut(index / CHUNK)?.get_mut(index % CHUNK)
-    }
-
-    fn push(&mut self, slot: Slot) {
-        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
-        }
-        if let Some(chunk) = self.chunks.last_mut() {
-            chunk.push(slot);
-            self.len += 1;
-        }
-    }
-
-    #[cfg(test)]
-    fn iter(&self) -> impl Iterator<Item = &Slot> {
-        self.chunks.iter().flatten()
-    }
 }
 
 /// The tables of a connection.
@@ -75,7 +45,8 @@ pub(super) struct Key(u32);
 impl Tables {
     pub(super) fn new(max: usize) -> Self {
         Self {
-            slots: Slots::default(),
+            slots: Places::default(),
+            entries: Entries::default(),
             free: Vec::new(),
             spare: PerDirection {
                 originator: Vec::new(),
@@ -90,7 +61,7 @@ impl Tables {
 
     /// Memory of all tables, in bytes.
     pub(super) fn held(&self) -> usize {
-        self.held
+        self.held + self.entries.memory()
     }
 
     /// Tables for a connection, of which the first bytes were seen or not.
@@ -111,13 +82,13 @@ impl Tables {
             after: NONE,
             is_linked: false,
         };
-        let index = self.free.pop().unwrap_or(self.slots.len as u32);
+        let index = self.free.pop().unwrap_or(self.slots.len() as u32);
         match self.slots.get_mut(index) {
             Some(place) => *place = slot,
             None => {
                 self.slots.push(slot);
                 // Each may be closed, and nothing is allocated then.
-                let open = self.slots.len;
+                let open = self.slots.len();
                 self.free.reserve(open - self.free.len());
                 for spare in self.spare.both_mut() {
                     let most = open.min(SPARE_TABLES_MAX);
@@ -131,9 +102,9 @@ impl Tables {
     }
 
     /// The table of one direction.
-    pub(super) fn get(&mut self, key: &Key, direction: Direction) -> Option<&mut Table> {
+    pub(super) fn get(&mut self, key: &Key, direction: Direction) -> Option<TableMut<'_>> {
         let slot = self.slots.get_mut(key.0)?;
-        Some(&mut slot.tables[direction])
+        Some(slot.tables[direction].with(&mut self.entries))
     }
 
     /// Counts what a connection's tables hold after a block, and returns how many other connections lost theirs for it.
@@ -143,18 +114,29 @@ impl Tables {
             self.unlink(key.0);
             self.link(key.0);
         }
-        if self.held > self.max {
-            self.free_spare();
+        if self.held() > self.max {
+            self.shed()
+        } else {
+            0
         }
+    }
+
+    /// Forgets the tables of connections that have been silent longest, and returns of how many.
+    #[cold]
+    fn shed(&mut self) -> u64 {
+        self.free_spare();
         let mut shed = 0;
         let mut index = self.oldest;
-        while self.held > self.max && index != NONE {
+        while self.held() > self.max && index != NONE {
             let Some(slot) = self.slots.get_mut(index) else {
                 break;
             };
             let next = slot.after;
-            if slot.memory > size_of::<Slot>() {
-                slot.tables.both_mut().into_iter().for_each(Table::forget);
+            if slot.memory as usize > size_of::<Slot>() {
+                for table in slot.tables.both_mut() {
+                    table.with(&mut self.entries).forget();
+                }
+                self.entries.free_spare();
                 shed += 1;
             }
             self.count(index);
@@ -167,7 +149,7 @@ impl Tables {
     pub(super) fn close(&mut self, key: Key) {
         self.unlink(key.0);
         if let Some(slot) = self.slots.get_mut(key.0) {
-            self.held -= slot.memory;
+            self.held -= slot.memory as usize;
             let closed = Slot {
                 tables: PerDirection {
                     originator: Table::new(false),
@@ -186,11 +168,11 @@ impl Tables {
                 .into_iter()
                 .zip(self.spare.both_mut())
             {
-                let memory = table.into_memory();
+                let memory = table.close(&mut self.entries);
                 let Some(memory) = memory.filter(|_| spare.len() < SPARE_TABLES_MAX) else {
                     continue;
                 };
-                if self.held + memory.bytes() <= self.max {
+                if self.held + self.entries.memory() + memory.bytes() <= self.max {
                     self.held += memory.bytes();
                     spare.push(memory);
                 }
@@ -207,14 +189,16 @@ impl Tables {
                 self.held -= memory.bytes();
             }
         }
+        self.entries.free_spare();
     }
 
     fn count(&mut self, index: u32) {
         if let Some(slot) = self.slots.get_mut(index) {
             let tables: usize = slot.tables.both().into_iter().map(Table::memory).sum();
             let memory = size_of::<Slot>() + tables;
-            self.held = self.held + memory - slot.memory;
-            slot.memory = memory;
+            self.held = self.held + memory - slot.memory as usize;
+            // A table is bounded far below 2^32 bytes.
+            slot.memory = memory as u32;
         }
     }
 
@@ -255,44 +239,64 @@ mod tests {
     use crate::http::h2::block::Block;
     use crate::http::h2::hpack::{Decoder, Strings};
 
-    /// Inserts a field of some hundred bytes.
-    fn fill(tables: &mut Tables, key: &Key) -> u64 {
+    /// Inserts a field of some hundred bytes, which no other connection has.
+    fn fill(tables: &mut Tables, key: &Key, number: u32) -> u64 {
         let mut field = b"\x40\x01n\x7f\x80\x01".to_vec();
-        field.extend_from_slice(&[b'v'; 255]);
-        let table = tables.get(key, Direction::Originator).unwrap();
+        field.extend_from_slice(&number.to_be_bytes());
+        field.extend_from_slice(&[b'v'; 251]);
+        let mut table = tables.get(key, Direction::Originator).unwrap();
         let (mut decoder, mut block) = (Decoder::default(), Block::default());
         decoder
-            .fragment(&field, table, &mut Strings::default(), &mut block)
+            .fragment(&field, &mut table, &mut Strings::default(), &mut block)
             .unwrap();
         decoder.end().unwrap();
         tables.settle(key)
     }
 
+    const WHOLE: PerDirection<bool> = PerDirection {
+        originator: true,
+        responder: true,
+    };
+
     #[test]
     fn the_connection_that_is_silent_longest_loses_its_tables() {
-        let whole = PerDirection {
-            originator: true,
-            responder: true,
+        let mut tables = Tables::new(3 * size_of::<Slot>() + 1100);
+        let keys = [(); 3].map(|()| tables.open(WHOLE));
+        let numbered = keys.iter().zip(0..);
+        let shed = numbered.map(|(key, number)| fill(&mut tables, key, number));
+        assert_eq!(shed.sum::<u64>(), 0);
+        assert_eq!(fill(&mut tables, &keys[0], 3), 1, "the second is oldest");
+        let mut memory = |key: &Key| {
+            let slot = tables.slots.get_mut(key.0).unwrap();
+            slot.tables.originator.memory()
         };
-        let mut tables = Tables::new(3 * size_of::<Slot>() + 1000);
-        let keys = [(); 3].map(|()| tables.open(whole));
-        assert_eq!(
-            keys.iter().map(|key| fill(&mut tables, key)).sum::<u64>(),
-            0
-        );
-        assert_eq!(fill(&mut tables, &keys[0]), 1, "the second is oldest");
-        let memory =
-            |tables: &mut Tables, key| tables.get(key, Direction::Originator).unwrap().memory();
-        assert_eq!(memory(&mut tables, &keys[1]), 0);
-        assert!(memory(&mut tables, &keys[2]) > 0);
+        assert_eq!(memory(&keys[1]), 0);
+        assert!(memory(&keys[2]) > 0);
         assert!(tables.held() <= tables.max);
+        assert_eq!(tables.entries.counted().1, 3, "its entry is gone");
         for key in keys {
             tables.close(key);
         }
         tables.free_spare();
+        assert_eq!((tables.held, tables.oldest, tables.newest), (0, NONE, NONE));
+        assert_eq!(tables.entries.counted().1, 0);
+    }
+
+    #[test]
+    fn what_connections_have_in_common_is_held_once() {
+        let mut tables = Tables::new(1 << 20);
+        let first = tables.open(WHOLE);
+        fill(&mut tables, &first, 1);
+        let before = tables.held();
+        for _ in 0..1_000 {
+            let key = tables.open(WHOLE);
+            fill(&mut tables, &key, 1);
+        }
+        let each = (tables.held() - before) / 1_000;
+        assert_eq!(each, size_of::<Slot>() + 4 * size_of::<u32>());
         assert_eq!(
-            (tables.held(), tables.oldest, tables.newest),
-            (0, NONE, NONE)
+            tables.entries.counted(),
+            (tables.entries.memory(), 1, 1_001)
         );
     }
 
@@ -304,22 +308,18 @@ mod tests {
             tables.sum()
         };
         let open = slots.map(of_tables).sum::<usize>();
-        let open = open + (tables.slots.len - tables.free.len()) * size_of::<Slot>();
+        let open = open + (tables.slots.len() - tables.free.len()) * size_of::<Slot>();
         let spare = tables.spare.both().into_iter().flatten();
-        open + spare.map(Memory::bytes).sum::<usize>()
+        open + spare.map(Memory::bytes).sum::<usize>() + tables.entries.counted().0
     }
 
     #[test]
     fn memory_of_closed_tables_is_within_the_bound() {
-        let whole = PerDirection {
-            originator: true,
-            responder: true,
-        };
         let mut tables = Tables::new(50 * (size_of::<Slot>() + 800));
         let mut open = Vec::new();
         for number in 0..2_000_u32 {
-            let key = tables.open(whole);
-            fill(&mut tables, &key);
+            let key = tables.open(WHOLE);
+            fill(&mut tables, &key, number);
             open.push(key);
             // Some stay open for long, and all of them are closed now and then.
             let kept = if number % 500 == 499 { 0 } else { 40 };

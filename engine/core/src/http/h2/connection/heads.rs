@@ -4,7 +4,7 @@ use super::Connection;
 use crate::flow::{Direction, PerDirection};
 use crate::http::h2::block::Pseudo;
 use crate::http::h2::frame::{END_STREAM, Frame};
-use crate::http::h2::hpack::{Broken, Table};
+use crate::http::h2::hpack::Broken;
 use crate::http::h2::reading::{Open, Step};
 use crate::http::{Exchanges, Http, Side};
 
@@ -47,9 +47,9 @@ impl<D> Connection<D> {
             .tables
             .as_ref()
             .and_then(|key| h2.tables.get(key, direction));
-        let Some(table) = table else { return };
+        let Some(mut table) = table else { return };
         let Open { decoder, block, .. } = &mut **open;
-        if decoder.fragment(bytes, table, &mut h2.strings, block) == Err(Broken) {
+        if decoder.fragment(bytes, &mut table, &mut h2.strings, block) == Err(Broken) {
             self.break_block(direction, shared);
         }
     }
@@ -71,7 +71,8 @@ impl<D> Connection<D> {
         let block = &open.block;
         if let Some(key) = &self.tables {
             let tables = &mut shared.h2.tables;
-            let forgotten = tables.get(key, direction).map(Table::take_forgotten);
+            let table = tables.get(key, direction);
+            let forgotten = table.map(|mut table| table.take_forgotten());
             shared.counters.http2_table_entries_forgotten += u64::from(forgotten.unwrap_or(0));
             shared.counters.http2_tables_shed += tables.settle(key);
         }
@@ -108,7 +109,7 @@ impl<D> Connection<D> {
             .tables
             .as_ref()
             .and_then(|key| shared.h2.tables.get(key, direction));
-        let is_broken = table.is_some_and(|table| open.decoder.shed(table).is_err());
+        let is_broken = table.is_some_and(|table| open.decoder.shed(&table).is_err());
         shared.buffers.let_go(std::mem::take(&mut open.held));
         if is_broken {
             self.break_block(direction, shared);

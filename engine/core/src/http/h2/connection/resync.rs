@@ -164,7 +164,7 @@ impl<D> Connection<D> {
             shared.h2.recycle(open);
         }
         if let Some(key) = &self.tables {
-            if let Some(table) = shared.h2.tables.get(key, direction) {
+            if let Some(mut table) = shared.h2.tables.get(key, direction) {
                 table.forget();
             }
             shared.counters.http2_tables_shed += shared.h2.tables.settle(key);

@@ -1,9 +1,9 @@
 //! Representations of fields (RFC 7541 §6), located in the bytes of a block: where each begins and ends, nothing decoded.
 
 use super::broken::Broken;
-use super::huffman::Huffman;
+use super::huffman::{self, Huffman};
 use super::integer;
-use super::table::{Found, Table};
+use super::table::{Found, TableMut};
 use super::walk::Walk;
 
 /// What the next bytes of a block are.
@@ -57,7 +57,7 @@ enum Part<'a> {
 pub(super) fn locate<'a>(
     bytes: &'a [u8],
     length_max: usize,
-    table: &Table,
+    table: &TableMut<'_>,
 ) -> Result<Located<'a>, Broken> {
     let Some(&first) = bytes.first() else {
         return Ok(Located::Partial(1));
@@ -84,7 +84,7 @@ fn literal<'a>(
     index: u32,
     mut read: usize,
     mut length_max: usize,
-    table: &Table,
+    table: &TableMut<'_>,
 ) -> Result<Located<'a>, Broken> {
     let mut name = Name::Index(index);
     if index == 0 {
@@ -151,11 +151,7 @@ impl<'a> Text<'a> {
         if !self.is_huffman {
             return Ok(self.octets);
         }
-        buffer.clear();
-        let mut huffman = Huffman::default();
-        huffman.push(self.octets, |octet| buffer.push(octet))?;
-        huffman.end()?;
-        Ok(buffer)
+        huffman::decode(self.octets, buffer)
     }
 
     /// The length of the string after decoding.
