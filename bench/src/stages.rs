@@ -25,8 +25,9 @@ use crate::tx::Batch;
 /// The names that [`Stage::new`] accepts. Each stage includes the work of those before it, except that the rule sets are
 /// alternatives: `debug`, `standard`, `strict`, `bodiless` and `realistic` end with the finished line, `bundle` and
 /// `deflate` continue after `debug`. `bodiless` is `realistic` without its rules for bodies, and should cost no more than
-/// `debug`. `shed` is `debug` while as many calls as possible are shed, and `sets` is `deflate` for two rule sets at once.
-pub const NAMES: [&str; 13] = [
+/// `debug`. `shed` is `debug` while as many calls as possible are shed; `sets` is `deflate` for two rule sets at once, and
+/// `sets-plain` is `bundle` for two.
+pub const NAMES: [&str; 14] = [
     "frames",
     "decap",
     "flow",
@@ -36,6 +37,7 @@ pub const NAMES: [&str; 13] = [
     "bundle",
     "deflate",
     "sets",
+    "sets-plain",
     "standard",
     "strict",
     "bodiless",
@@ -90,6 +92,7 @@ impl Stage {
             "bundle" => Self::bundles(Compression::Off, 1)?,
             "deflate" => Self::bundles(Compression::Fast, 1)?,
             "sets" => Self::bundles(Compression::Fast, 2)?,
+            "sets-plain" => Self::bundles(Compression::Off, 2)?,
             "shed" => {
                 let mut pipeline =
                     Pipeline::new(&Config::default(), rules("debug")?, Count::default());
@@ -107,16 +110,7 @@ impl Stage {
     }
 
     fn bundles(compression: Compression, rule_sets: usize) -> Result<Self> {
-        let mut sets = Vec::new();
-        for _ in 0..rule_sets {
-            let bundler = Bundler::new(bundle::Config {
-                compression,
-                ..bundle::Config::default()
-            });
-            sets.push((rules("debug")?, bundler));
-        }
-        let pipeline = CapturePipeline::new(&Config::default(), sets);
-        Ok(Self::Bundles(pipeline, 0))
+        Ok(Self::Bundles(capture(compression, rule_sets)?, 0))
     }
 
     /// Feeds the next frame, which has this index.
@@ -203,6 +197,19 @@ impl Rounds {
         while self.batch.add(|out| self.load.next_frame(out)) {}
         &self.batch
     }
+}
+
+/// A pipeline up to closed bundles under so many rule sets, as a shard has it.
+pub fn capture(compression: Compression, rule_sets: usize) -> Result<CapturePipeline> {
+    let mut sets = Vec::new();
+    for _ in 0..rule_sets {
+        let bundler = Bundler::new(bundle::Config {
+            compression,
+            ..bundle::Config::default()
+        });
+        sets.push((rules("debug")?, bundler));
+    }
+    Ok(CapturePipeline::new(&Config::default(), sets))
 }
 
 fn rules(name: &str) -> Result<Arc<RuleSet>> {
