@@ -94,16 +94,9 @@ static CODE: Code = {
 /// Codes of this length together are found in one step of [`decode`].
 const PAIR_BITS: usize = 12;
 
-/// One step of [`decode`].
-#[derive(Clone, Copy)]
-struct Pair {
-    /// The first octet is the low one; 0 where there is no second one.
-    octets: u16,
-    /// How many bits the octets have in [`Self::octets`]: 0, 8 or 16. None where the first code is longer.
-    width: u8,
-    /// Bits of both codes; of the first one in the high half.
-    lengths: u8,
-}
+/// One step of [`decode`], in one word that is read at once: two octets, the first one lower; from bit 16 on how many bits of them
+/// there are, 0, 8 or 16; from bit 24 on the bits of their codes. All is 0 where the first code is longer.
+type Pair = u32;
 
 /// By the next twelve bits.
 #[expect(
@@ -131,34 +124,31 @@ static PAIRS: [Pair; 1 << PAIR_BITS] = {
         }
         length += 1;
     }
-    let mut pairs = [Pair {
-        octets: 0,
-        width: 0,
-        lengths: 0,
-    }; 1 << PAIR_BITS];
+    let mut pairs = [0; 1 << PAIR_BITS];
     let mut place = 0;
     while place < pairs.len() {
         let (octet, length) = single[place];
         // Zeros behind the bits that there are: a code that would need them is longer than they are.
         let (second, more) = single[(place << length) & (pairs.len() - 1)];
-        let fits = length > 0 && more > 0 && length + more <= PAIR_BITS as u32;
-        pairs[place] = Pair {
-            octets: if fits { octet | second << 8 } else { octet },
-            width: if fits {
-                16
-            } else if length > 0 {
-                8
-            } else {
-                0
-            },
-            lengths: (length << 4 | if fits { length + more } else { length }) as u8,
+        pairs[place] = if length > 0 && more > 0 && length + more <= PAIR_BITS as u32 {
+            octet as u32 | (second as u32) << 8 | 16 << 16 | (length + more) << 24
+        } else if length > 0 {
+            octet as u32 | 8 << 16 | length << 24
+        } else {
+            0
         };
         place += 1;
     }
     pairs
 };
 
+/// Steps between two looks at what is left: the bits of all are there, and all octets fit into a word.
+const STEPS: usize = 4;
+
 /// Decodes a whole string into the front of `buffer`, which only grows.
+///
+/// Behind the string ones are read, as its padding consists of: no code begins with so many of them that it could be found there,
+/// so it is enough to look afterwards how many bits were taken.
 #[inline]
 pub(super) fn decode<'a>(octets: &[u8], buffer: &'a mut Vec<u8>) -> Result<&'a [u8], Broken> {
     // No code is shorter than five bits, and eight octets are written at once.
@@ -168,90 +158,59 @@ pub(super) fn decode<'a>(octets: &[u8], buffer: &'a mut Vec<u8>) -> Result<&'a [
     }
     let (mut huffman, mut rest) = (Huffman::default(), octets);
     let mut length = 0;
-    while let Some(word) = rest.first_chunk() {
-        huffman.bits |= u64::from_be_bytes(*word) >> huffman.count;
-        let taken = (63 - huffman.count) / 8;
-        huffman.count += taken * 8;
-        rest = rest.get(taken as usize..).unwrap_or_default();
-        let (mut decoded, mut width) = (0_u64, 0_u32);
-        let mut is_short = true;
-        // At least 56 bits are there: four steps have what they need.
-        for _ in 0..4 {
-            let pair = huffman.pair();
-            decoded |= u64::from(pair.octets) << (width & 63);
-            width += u32::from(pair.width);
-            huffman.drop_bits(pair.both());
-            is_short = pair.width != 0;
-            if !is_short {
-                break;
-            }
-        }
-        put(buffer, length, decoded);
-        length += (width / 8) as usize;
-        if !is_short && let Some((symbol, bits)) = huffman.long() {
-            let octet = u8::try_from(symbol).map_err(|_| Broken)?;
-            put(buffer, length, octet.into());
-            length += 1;
-            huffman.drop_bits(bits);
-        }
-    }
-    decode_rest(huffman, octets, rest, (length, buffer))
-}
-
-/// The last octets of a string, less than eight.
-#[inline]
-fn decode_rest<'a>(
-    mut huffman: Huffman,
-    all: &[u8],
-    mut rest: &[u8],
-    (mut length, buffer): (usize, &'a mut Vec<u8>),
-) -> Result<&'a [u8], Broken> {
-    let bits = 8 * rest.len() as u32;
-    if bits > 0 && huffman.count + bits < 64 {
-        let word = match all.last_chunk() {
-            Some(last) => u64::from_be_bytes(*last) << (64 - bits),
-            None => {
-                let mut padded = [0; 8];
-                for (place, octet) in padded.iter_mut().zip(rest) {
-                    *place = *octet;
-                }
-                u64::from_be_bytes(padded)
-            }
+    loop {
+        let word = match rest.first_chunk() {
+            Some(word) => u64::from_be_bytes(*word),
+            None => last_word(octets, rest),
         };
         huffman.bits |= word >> huffman.count;
-        huffman.count += bits;
-        rest = &[];
-    }
-    loop {
-        rest = huffman.refill(rest);
-        while huffman.count >= PAIR_BITS as u32 || rest.is_empty() {
-            let pair = huffman.pair();
-            if pair.width > 0 && pair.both() <= huffman.count {
-                put(buffer, length, pair.octets.into());
-                length += usize::from(pair.width / 8);
-                huffman.drop_bits(pair.both());
-            } else if pair.width > 0 && pair.first() <= huffman.count {
-                put(buffer, length, (pair.octets & 0xff).into());
-                length += 1;
-                huffman.drop_bits(pair.first());
-            } else if pair.width == 0
-                && let Some((symbol, bits)) = huffman.long()
-            {
+        let taken = rest.len().min((63 - huffman.count) as usize / 8);
+        huffman.count += 8 * taken as u32;
+        rest = rest.get(taken..).unwrap_or_default();
+
+        let (mut decoded, mut sum, mut last) = (0_u64, 0, 0);
+        for _ in 0..STEPS {
+            let place = (huffman.bits >> (64 - PAIR_BITS)) as usize;
+            last = PAIRS.get(place).copied().unwrap_or_default();
+            decoded |= u64::from(last & 0xffff) << (sum & 63);
+            sum += last >> 16;
+            huffman.bits <<= (last >> 24) & 63;
+        }
+        put(buffer, length, decoded);
+        length += (sum & 0xff) as usize / 8;
+        // Codes that end behind the string are none.
+        huffman.count = huffman.count.checked_sub(sum >> 8).ok_or(Broken)?;
+        if last != 0 {
+            continue;
+        }
+        match huffman.long() {
+            Some((symbol, bits)) => {
                 // EOS is no octet.
                 let octet = u8::try_from(symbol).map_err(|_| Broken)?;
                 put(buffer, length, octet.into());
                 length += 1;
                 huffman.drop_bits(bits);
-            } else {
-                break;
             }
-        }
-        if rest.is_empty() {
-            break;
+            None if rest.is_empty() => break,
+            None => {}
         }
     }
     huffman.end()?;
     buffer.get(..length).ok_or(Broken)
+}
+
+/// The last octets of a string, less than eight, with ones behind them.
+#[inline]
+fn last_word(all: &[u8], rest: &[u8]) -> u64 {
+    if rest.is_empty() {
+        return u64::MAX;
+    }
+    let word = match all.last_chunk() {
+        Some(last) => u64::from_be_bytes(*last),
+        None => (rest.iter()).fold(0, |word, octet| word << 8 | u64::from(*octet)),
+    };
+    let bits = 8 * rest.len() as u32;
+    word << (64 - bits) | u64::MAX >> bits
 }
 
 /// Writes eight octets at `at`.
@@ -260,20 +219,6 @@ fn put(buffer: &mut [u8], at: usize, octets: u64) {
     let place = buffer.get_mut(at..).and_then(|rest| rest.first_chunk_mut());
     if let Some(place) = place {
         *place = octets.to_le_bytes();
-    }
-}
-
-impl Pair {
-    /// Bits of the first code.
-    #[inline]
-    fn first(self) -> u32 {
-        u32::from(self.lengths >> 4)
-    }
-
-    /// Bits of all its codes.
-    #[inline]
-    fn both(self) -> u32 {
-        u32::from(self.lengths & 0xf)
     }
 }
 
@@ -317,18 +262,6 @@ impl Huffman {
                 return Ok(());
             }
         }
-    }
-
-    /// What the next bits begin with.
-    #[inline(always)]
-    fn pair(self) -> Pair {
-        const NONE: Pair = Pair {
-            octets: 0,
-            width: 0,
-            lengths: 0,
-        };
-        let place = (self.bits >> (64 - PAIR_BITS)) as usize;
-        PAIRS.get(place).copied().unwrap_or(NONE)
     }
 
     /// Whether the string may end here: with less than an octet of padding, which begins EOS.
