@@ -41,7 +41,7 @@ fn service_and_method(draft: &mut Draft, target: &[u8]) -> bool {
 /// What a remote procedure call asks for, by its service and its method.
 fn rpc_operation(draft: &mut Draft, system: System, from: Details) {
     let facts = &mut draft.facts;
-    let part = |fact| facts.get(fact).map(|(_, name)| name.to_vec());
+    let part = |fact| facts.get(fact).map(|(_, name)| name);
     let (Some(service), Some(method)) = (part(Fact::RpcService), part(Fact::RpcMethod)) else {
         return;
     };

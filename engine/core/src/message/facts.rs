@@ -261,6 +261,8 @@ facts! {
 pub(super) struct Facts {
     /// Number of the fact, details that it comes from, length of the value, value.
     bytes: Vec<u8>,
+    /// A bit for each fact that may be among them, by its number.
+    seen: u64,
 }
 
 /// Bytes before a value.
@@ -275,22 +277,33 @@ impl Facts {
             "{fact:?} from other details than the table has"
         );
         self.remove(fact);
-        if value.is_empty() {
-            return;
+        if !value.is_empty() {
+            let value = value.get(..FACT_BYTES_MAX).unwrap_or(value);
+            self.append(fact, from, |bytes| bytes.extend_from_slice(value));
         }
-        let value = value.get(..FACT_BYTES_MAX).unwrap_or(value);
-        self.bytes.push(fact as u8);
-        self.bytes.extend_from_slice(&from.0.to_le_bytes());
-        let length = value.len() as u16;
-        self.bytes.extend_from_slice(&length.to_le_bytes());
-        self.bytes.extend_from_slice(value);
+    }
+
+    /// Appends a fact that is not among them, with the value that `write` appends.
+    fn append(&mut self, fact: Fact, from: Details, write: impl FnOnce(&mut Vec<u8>)) {
+        let [a, b, c, d] = from.0.to_le_bytes();
+        self.bytes
+            .extend_from_slice(&[fact as u8, a, b, c, d, 0, 0]);
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        let length = (self.bytes.len() - start) as u16;
+        if let Some(place) = self.bytes.get_mut(start - 2..start) {
+            place.copy_from_slice(&length.to_le_bytes());
+        }
     }
 
     /// As [`Self::add`], for a number.
     pub(super) fn add_number(&mut self, fact: Fact, from: Details, number: u64) {
-        let mut digits = Vec::with_capacity(20);
-        crate::ndjson::decimal(number, &mut digits);
-        self.add(fact, from, &digits);
+        debug_assert!(
+            !Details(!fact.sources().0).meets(from),
+            "{fact:?} from other details than the table has"
+        );
+        self.remove(fact);
+        self.append(fact, from, |bytes| crate::ndjson::decimal(number, bytes));
     }
 
     /// Removes what comes from one of these details.
@@ -304,6 +317,14 @@ impl Facts {
     }
 
     fn remove(&mut self, fact: Fact) {
+        if self.bytes.is_empty() {
+            self.seen = 0;
+        }
+        let bit = 1 << (fact as u8 % 64);
+        if self.seen & bit == 0 {
+            self.seen |= bit;
+            return;
+        }
         let mut start = 0;
         let found = self.entries().find_map(|entry| {
             let range = start..start + entry.whole.len();
@@ -323,6 +344,7 @@ impl Facts {
     /// Copies all of another call.
     pub(super) fn copy(&mut self, of: &Self) {
         self.bytes.clone_from(&of.bytes);
+        self.seen = of.seen;
     }
 
     /// The value of a fact, with the details that it comes from.

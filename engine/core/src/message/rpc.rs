@@ -77,18 +77,27 @@ impl Media {
         let plus = name.iter().position(|byte| *byte == b'+');
         let (name, suffix) = name.split_at_checked(plus.unwrap_or(name.len()))?;
         let suffix = suffix.get(1..).unwrap_or_default();
-        let (system, framing) = match name.to_ascii_lowercase().as_slice() {
-            b"grpc" => (System::Grpc, Framing::Envelopes),
-            b"grpc-web" => (System::GrpcWeb, Framing::Envelopes),
-            b"grpc-web-text" => (System::GrpcWeb, Framing::Base64),
-            b"connect" => (System::Connect, Framing::Envelopes),
-            b"proto" if suffix.is_empty() => (System::Connect, Framing::Whole),
-            _ => return None,
+        let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
+        let (system, framing) = if is(b"grpc") {
+            (System::Grpc, Framing::Envelopes)
+        } else if is(b"grpc-web") {
+            (System::GrpcWeb, Framing::Envelopes)
+        } else if is(b"grpc-web-text") {
+            (System::GrpcWeb, Framing::Base64)
+        } else if is(b"connect") {
+            (System::Connect, Framing::Envelopes)
+        } else if is(b"proto") && suffix.is_empty() {
+            (System::Connect, Framing::Whole)
+        } else {
+            return None;
         };
-        let element = match suffix.to_ascii_lowercase().as_slice() {
-            b"" | b"proto" => Element::Protobuf,
-            b"json" => Element::Json,
-            _ => Element::Other,
+        let is = |other: &[u8]| suffix.eq_ignore_ascii_case(other);
+        let element = if suffix.is_empty() || is(b"proto") {
+            Element::Protobuf
+        } else if is(b"json") {
+            Element::Json
+        } else {
+            Element::Other
         };
         Some(Self {
             system,
