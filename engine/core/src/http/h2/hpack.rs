@@ -113,7 +113,7 @@ impl Decoder {
         let rest = std::mem::take(&mut self.rest);
         match locate(&rest, 0, table)? {
             Located::Long(walk, read) => {
-                let walk = self.walk.insert(Box::new(walk));
+                let walk = self.walk.insert(walk);
                 walk.take(&mut rest.get(read..).unwrap_or_default())?;
             }
             // No string has begun.
@@ -171,7 +171,7 @@ impl Decoder {
                     break;
                 }
                 Located::Long(walk, length) => {
-                    self.walk = Some(Box::new(walk));
+                    self.walk = Some(walk);
                     read += length;
                     break;
                 }

@@ -183,6 +183,9 @@ pub(super) fn decode<'a>(octets: &[u8], buffer: &'a mut Vec<u8>) -> Result<&'a [
         if last != 0 {
             continue;
         }
+        if rest.is_empty() && huffman.is_padding() {
+            break;
+        }
         match huffman.long() {
             Some((symbol, bits)) => {
                 // EOS is no octet.
@@ -191,11 +194,10 @@ pub(super) fn decode<'a>(octets: &[u8], buffer: &'a mut Vec<u8>) -> Result<&'a [
                 length += 1;
                 huffman.drop_bits(bits);
             }
-            None if rest.is_empty() => break,
+            None if rest.is_empty() => return Err(Broken),
             None => {}
         }
     }
-    huffman.end()?;
     buffer.get(..length).ok_or(Broken)
 }
 
@@ -264,14 +266,19 @@ impl Huffman {
         }
     }
 
-    /// Whether the string may end here: with less than an octet of padding, which begins EOS.
+    /// Whether the string may end here.
     pub(super) fn end(self) -> Result<(), Broken> {
-        let padding = self.bits.leading_ones().min(self.count);
-        if self.count < 8 && padding == self.count {
+        if self.is_padding() {
             Ok(())
         } else {
             Err(Broken)
         }
+    }
+
+    /// Whether what is left is padding: less than an octet, which begins EOS.
+    #[inline]
+    fn is_padding(self) -> bool {
+        self.count < 8 && self.bits.leading_ones() >= self.count
     }
 
     /// Takes octets as long as there is space for them; what is left.

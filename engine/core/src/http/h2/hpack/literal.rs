@@ -18,7 +18,7 @@ pub(super) enum Located<'a> {
     /// The bytes end within it; so many are needed to read further.
     Partial(usize),
     /// A literal field that is too long to be kept, and the length of what was read of it.
-    Long(Walk, usize),
+    Long(Box<Walk>, usize),
 }
 
 /// A literal field.
@@ -96,7 +96,7 @@ fn literal<'a>(
             Part::Partial(needed) => return Ok(Located::Partial(needed)),
             Part::Long(length, is_huffman, read) => {
                 let walk = Walk::of_name(inserts, length, is_huffman);
-                return Ok(Located::Long(walk, read));
+                return Ok(Located::Long(Box::new(walk), read));
             }
         }
     }
@@ -119,7 +119,7 @@ fn literal<'a>(
                 },
             };
             let walk = Walk::of_value(inserts, name, length, is_huffman);
-            Ok(Located::Long(walk, read))
+            Ok(Located::Long(Box::new(walk), read))
         }
     }
 }
