@@ -1,7 +1,7 @@
 //! Idle channels of gRPC: what each holds between two calls, with its header tables, and that its next call is read whole.
 //!
-//! `CHANNELS=100000 cargo test --release -p bench --test channels -- --nocapture` prints what so many hold, and of how many the
-//! tables were forgotten; `bench/README.md` has figures.
+//! `CHANNELS=100000 cargo test -p bench --test channels -- --nocapture` is the same for so many, and takes a minute or two;
+//! `bench/README.md` has figures.
 
 use bench::load::{EPOCH, FIRST_NUMBER, Load, Shape};
 use engine_core::decap::{Frame, LinkType};
@@ -10,8 +10,12 @@ use engine_core::pipeline::{Config, Pipeline};
 use engine_core::rules::RuleSet;
 use engine_core::time::Timestamp;
 
-/// Bytes of memory that a channel may hold with the heads of this traffic, which have some 600 bytes of fields in both tables.
-const CHANNEL_BYTES_MAX: i64 = 2_000;
+/// Bytes of memory that a channel may hold with the heads of this traffic, which have some 600 bytes of fields in both tables, the
+/// same in all: with what they share, 100 000 channels hold 128 MB at most.
+const CHANNEL_BYTES_MAX: i64 = 1_240;
+
+/// Bytes that all channels share, whatever their number.
+const SHARED_BYTES_MAX: i64 = 4_000_000;
 
 /// Channels of a test run: enough for what all of them share to be small beside them.
 const CHANNELS: usize = 20_000;
@@ -86,13 +90,10 @@ fn idle_channels_keep_their_tables_in_little_memory() {
             "{channels} channels after {round} calls each: {:.1} MB, {each} bytes each; {shed} lost their tables, {unknown} unknown fields",
             (held - at_start) as f64 / 1e6,
         );
-        assert!(each <= CHANNEL_BYTES_MAX, "{each} bytes for each channel");
-        if channels <= CHANNELS {
-            assert_eq!((unknown, shed), (0, 0), "all tables are kept");
-        }
+        let most = CHANNEL_BYTES_MAX * channels as i64 + SHARED_BYTES_MAX;
+        assert!(held - at_start <= most, "{each} bytes for each channel");
+        assert_eq!((unknown, shed), (0, 0), "all tables are kept");
     }
     let lines = pipeline.output();
-    if channels <= CHANNELS {
-        assert_eq!((lines.whole, lines.others), (2 * calls, 0));
-    }
+    assert_eq!((lines.whole, lines.others), (2 * calls, 0));
 }
