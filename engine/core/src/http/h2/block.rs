@@ -267,7 +267,7 @@ fn has_uppercase(name: &[u8]) -> bool {
     // The high bits of bytes that are letters: from `A` on, and not behind `Z`, in ASCII.
     let letters = |word: &[u8; 8]| {
         let word = u64::from_le_bytes(*word);
-        let low = word & ONES * 0x7f;
+        let low = word & (ONES * 0x7f);
         (low + ONES * (0x80 - b'A' as u64)) & !(low + ONES * (0x7f - b'Z' as u64)) & !word
     };
     let Some(last) = name.last_chunk() else {
@@ -277,7 +277,7 @@ fn has_uppercase(name: &[u8]) -> bool {
     let found = words
         .iter()
         .fold(letters(last), |found, word| found | letters(word));
-    found & ONES * 0x80 != 0
+    found & (ONES * 0x80) != 0
 }
 
 /// Whether a field belongs to a connection of HTTP/1 (RFC 9113 §8.2.2).
