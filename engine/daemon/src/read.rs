@@ -197,7 +197,7 @@ impl Reader<'_> {
     fn read(&mut self, timeline: &mut Timeline) {
         let mut quiet_since = None;
         while !self.printer.borrow().has_enough() {
-            match timeline.next() {
+            match timeline.next_packet() {
                 Next::Packet(frame) => {
                     quiet_since = None;
                     let time = frame.time;

@@ -441,7 +441,7 @@ impl Timeline {
     }
 
     /// The next packet of all inputs.
-    pub fn next(&mut self) -> Next<'_> {
+    pub fn next_packet(&mut self) -> Next<'_> {
         if self.is_stopped() && self.stop_reading() {
             return Next::End;
         }

@@ -132,7 +132,7 @@ impl Comparison {
     fn read(&mut self, timeline: &mut Timeline) -> Timestamp {
         let (mut last, mut next_tick) = (Timestamp::ZERO, Timestamp::ZERO);
         loop {
-            match timeline.next() {
+            match timeline.next_packet() {
                 Next::Packet(frame) => {
                     self.before.feed(&frame);
                     self.after.feed(&frame);
