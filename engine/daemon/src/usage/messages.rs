@@ -1,5 +1,5 @@
 //! docs/messages.md, and the test that it is what the catalogue of messages gives.
-//! `UPDATE_DOCUMENTS=1 cargo test -p sniffer --lib usage::messages` writes it anew.
+//! `UPDATE_DOCUMENTS=1 cargo test -p sniffer usage::messages` writes it anew.
 
 use std::path::Path;
 
@@ -44,6 +44,6 @@ fn the_document_has_every_message() {
     let written = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         written == page(),
-        "UPDATE_DOCUMENTS=1 cargo test -p sniffer --lib usage::messages"
+        "UPDATE_DOCUMENTS=1 cargo test -p sniffer usage::messages"
     );
 }
