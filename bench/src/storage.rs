@@ -1,7 +1,7 @@
 //! The store by itself: ingest, disk, lists, filters, words and statistics of a SQLite backend, and how long a bundle of the
 //! capture waits while others post and old calls are deleted.
 //!
-//! The lines are seeded ([`lines`]) and spread over the last day. Making them is no part of the time; splitting, checking and storing
+//! The lines are seeded (`lines`) and spread over the last day. Making them is no part of the time; splitting, checking and storing
 //! a bundle is, of which two are on their way at a time, as from a sniffer. A page is open meanwhile: another task reads the newest
 //! calls and what has arrived ten times a second.
 //!

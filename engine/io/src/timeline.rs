@@ -3,11 +3,11 @@
 //! The time of the first packet of each file is read beforehand, and a file is opened when that packet is due. So the files
 //! of a rotated capture are open one at a time, and files that overlap (one for each direction of a tap, or for each
 //! interface) are merged. Memory is that of the files that are open together, at most
-//! [`CAPTURE_FILES_OPEN_MAX`](crate::limits::CAPTURE_FILES_OPEN_MAX). Within a file packets stay in their order, unless it
-//! was put together from several captures: see [`parts`].
+//! [`CAPTURE_FILES_OPEN_MAX`]. Within a file packets stay in their order, unless it
+//! was put together from several captures: see `timeline/parts.rs`.
 //!
 //! A stream of which no packet is there holds the others up, since its next packet may be the earliest. Where packets are
-//! of the present time, that wait is bounded by [`LIVE_WAIT`].
+//! of the present time, that wait is bounded by `LIVE_WAIT`.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
