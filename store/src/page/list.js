@@ -27,6 +27,9 @@ const NEWER_TRIES = 24;
 
 /** A fresh answer for `refetch`, `older`, `newer` and `jump` makes those before outdated. */
 let listing = 0;
+
+/** Another list in memory makes answers for the ends of the one before outdated, also of those that were asked for since `listing`. */
+let held = 0;
 let growing = false;
 let failed = -Infinity;
 
@@ -80,6 +83,7 @@ function append(calls) {
 }
 
 function replace(calls) {
+  held += 1;
   clear();
   view.calls = [];
   view.ids.clear();
@@ -227,10 +231,12 @@ function refetchSoon() {
 async function grow(fetched) {
   if (growing) return;
   const mine = listing;
+  const ends = held;
+  const isOutdated = () => mine !== listing || ends !== held;
   growing = true;
   $('older').disabled = true;
   try {
-    await fetched(() => mine !== listing);
+    await fetched(isOutdated);
     complain('list', null);
   } catch (error) {
     failed = performance.now();
@@ -239,7 +245,7 @@ async function grow(fetched) {
     growing = false;
     $('older').disabled = false;
   }
-  if (mine === listing) redraw();
+  if (!isOutdated()) redraw();
 }
 
 export const older = () => grow(async (isOutdated) => {
