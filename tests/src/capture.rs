@@ -36,10 +36,14 @@ impl<'a> Capture<'a> {
         let control = folder.path().join("control").display().to_string();
         let mut command = sniffer(&["run", "--control", &control]);
         if let Some(reader) = reader {
-            let line = format!("\"$0\" run --control \"$1\" | {reader}");
+            // Not `sniffer | reader`: the process that is ended with this value has to be the sniffer, not a shell that waits.
+            let line = format!(
+                "mkfifo \"$2\" && {{ {reader} <\"$2\" & exec \"$0\" run --control \"$1\" >\"$2\"; }}"
+            );
             let mut shell = Command::new("sh");
             shell.args(["-c", &line]);
             shell.arg(command.get_program()).arg(&control);
+            shell.arg(folder.path().join("pipe"));
             for (name, _) in command.get_envs().filter(|(_, value)| value.is_none()) {
                 shell.env_remove(name);
             }
