@@ -85,6 +85,17 @@ impl CaptureHandler {
         self.texts.is_short_of(self.post_bytes_max)
     }
 
+    /// The answer to a POST. A refusal is counted.
+    fn answer(&self, received: Result<(), Refusal>) -> Response {
+        match received {
+            Ok(()) => StatusCode::NO_CONTENT.into_response(),
+            Err(refusal) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                refusal.into_response()
+            }
+        }
+    }
+
     /// POSTs answered with anything but 204 since the start.
     pub(crate) fn posts_refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
@@ -162,13 +173,7 @@ async fn message(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    match receive(&handler, &connection, &headers, body).await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(refusal) => {
-            handler.refused.fetch_add(1, Ordering::Relaxed);
-            refusal.into_response()
-        }
-    }
+    handler.answer(receive(&handler, &connection, &headers, body).await)
 }
 
 async fn ledger(
@@ -177,13 +182,7 @@ async fn ledger(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    match receive_ledger(&handler, &connection, &headers, body).await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(refusal) => {
-            handler.refused.fetch_add(1, Ordering::Relaxed);
-            refusal.into_response()
-        }
-    }
+    handler.answer(receive_ledger(&handler, &connection, &headers, body).await)
 }
 
 async fn receive_ledger(
