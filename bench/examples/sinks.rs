@@ -2,9 +2,8 @@
 //! `bench/instructions` counts its instructions.
 
 use anyhow::{Context as _, Result};
-use bench::cell;
-use bench::load::{EPOCH, FIRST_NUMBER, Load, Protocol, Shape};
-use bench::stages::capture;
+use bench::load::{EPOCH, Load};
+use bench::stages::{capture, from_command_line};
 use engine_core::bundle::Compression;
 use engine_core::decap::{Frame, LinkType};
 use engine_core::pipeline::CapturePipeline;
@@ -13,21 +12,7 @@ use sniffer::sink::outbox::{Inboxes, outboxes};
 use sniffer::sink::outlet::{Outlet, Outlets};
 
 fn main() -> Result<()> {
-    let words: Vec<String> = std::env::args().collect();
-    let [_, sinks, wire, body_bytes, calls, protocol @ ..] = words.as_slice() else {
-        anyhow::bail!("sinks SINKS WIRE BODY_BYTES CALLS [PROTOCOL]");
-    };
-    let protocol = protocol
-        .first()
-        .map_or(Ok(Protocol::Http1), |text| text.parse());
-    let shape = Shape {
-        body_bytes: body_bytes.parse().context("BODY_BYTES")?,
-        wire: cell::wire(wire)?,
-        connections: 64,
-        protocol: protocol.map_err(anyhow::Error::msg)?,
-        ..Shape::default()
-    };
-    let mut load = Load::new(shape, FIRST_NUMBER, calls.parse().context("CALLS")?);
+    let (sinks, mut load) = from_command_line()?;
     deliver(&mut load, sinks.parse().context("SINKS")?)
 }
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use engine_core::bundle::{self, Bundler, Compression};
 use engine_core::decap::{self, Decap, Frame, LinkType};
 use engine_core::flow::{self, ByteInfo, Consumer, Direction, FlowEnd, FlowStart};
@@ -19,8 +19,31 @@ use engine_core::rules::RuleSet;
 use engine_core::time::Timestamp;
 
 use crate::cell;
-use crate::load::{EPOCH, FIRST_NUMBER, Load, Shape};
+use crate::load::{EPOCH, FIRST_NUMBER, Load, Protocol, Shape};
 use crate::tx::Batch;
+
+/// What a program of `bench/instructions` counts, and its traffic: `WHAT WIRE BODY_BYTES CALLS [PROTOCOL]` of the command line.
+///
+/// # Errors
+/// A word is missing, or cannot be read.
+pub fn from_command_line() -> Result<(String, Load)> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [what, wire, body_bytes, calls, protocol @ ..] = words.as_slice() else {
+        bail!("expected: WHAT WIRE BODY_BYTES CALLS [PROTOCOL]");
+    };
+    let protocol = protocol
+        .first()
+        .map_or(Ok(Protocol::Http1), |text| text.parse());
+    let shape = Shape {
+        body_bytes: body_bytes.parse().context("BODY_BYTES")?,
+        wire: cell::wire(wire)?,
+        connections: 64,
+        protocol: protocol.map_err(anyhow::Error::msg)?,
+        ..Shape::default()
+    };
+    let load = Load::new(shape, FIRST_NUMBER, calls.parse().context("CALLS")?);
+    Ok((what.clone(), load))
+}
 
 /// The names that [`Stage::new`] accepts. Each stage includes the work of those before it, except that the rule sets are
 /// alternatives: `debug`, `standard`, `strict`, `bodiless` and `realistic` end with the finished line, `bundle` and
