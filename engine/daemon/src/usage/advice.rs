@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use clap::{CommandFactory, Parser};
 
@@ -255,7 +256,8 @@ fn words<'a>(
     })
 }
 
-fn options() -> BTreeSet<String> {
+/// The options of all commands. Made once, since there are thousands of texts.
+static OPTIONS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     let mut known = BTreeSet::from(["--help".to_owned(), "--version".to_owned()]);
     let mut commands = vec![Cli::command()];
     while let Some(command) = commands.pop() {
@@ -267,11 +269,10 @@ fn options() -> BTreeSet<String> {
         commands.extend(command.get_subcommands().cloned());
     }
     known
-}
+});
 
 /// Options in `text` that neither this program nor another one named in it has.
 fn unknown_options(text: &str) -> Vec<String> {
-    let known = options();
     // A document is about several programs, a line about few.
     let lines = text.lines().flat_map(|line| {
         words(line, "--", |letter| {
@@ -286,7 +287,7 @@ fn unknown_options(text: &str) -> Vec<String> {
     };
     lines
         .filter(|(_, option)| option.len() > 2)
-        .filter(|&(line, option)| !known.contains(option) && !is_foreign(line, option))
+        .filter(|&(line, option)| !OPTIONS.contains(option) && !is_foreign(line, option))
         .map(|(line, option)| format!("{option} in: {}", line.trim()))
         .collect()
 }
