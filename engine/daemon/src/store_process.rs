@@ -10,7 +10,7 @@ use std::time::Duration;
 use caps::errors::CapsError;
 use caps::{CapSet, Capability};
 use engine_sys::interfaces::{Interface, LinkKind};
-use engine_sys::process;
+use engine_sys::{memory, process};
 use serde::{Deserialize, Serialize};
 
 use crate::capture_url::CaptureUrl;
@@ -30,6 +30,9 @@ mod rules;
 
 /// Of 24 hours.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Milliseconds after which freed memory goes back to the kernel: bundles that follow each other use it again before.
+const GIVE_BACK_MILLISECONDS: u16 = 0;
 
 /// Bytes that are read of the answer of another program on our port.
 const ANSWER_BYTES_MAX: u64 = 4096;
@@ -209,6 +212,8 @@ fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exi
     store.page = settings.ui;
     store.token = token;
     store.retention = retention(settings);
+    // Floods come and go, and what they needed is not to stay.
+    memory::give_back_after(GIVE_BACK_MILLISECONDS);
     let user = prepare(&settings.data, &store)?;
     let opened = store::Opened::new(store);
     process::drop_capabilities().map_err(|error| cannot_give_up(&error))?;

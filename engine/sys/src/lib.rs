@@ -8,5 +8,6 @@ pub mod driver;
 pub mod ethtool;
 pub mod event;
 pub mod interfaces;
+pub mod memory;
 pub mod packet;
 pub mod process;
