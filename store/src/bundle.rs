@@ -9,6 +9,7 @@ use std::str;
 
 use bytes::Bytes;
 use flate2::Crc;
+use memchr::memchr_iter;
 
 use crate::limits::POST_LINES_MAX;
 use crate::line::{self, Columns, NotALine};
@@ -18,6 +19,8 @@ use crate::sender::Sender;
 #[derive(Debug)]
 pub struct Bundle {
     text: Bytes,
+    /// Length of the whole text.
+    bytes: usize,
     lines: Vec<Place>,
     /// Lines that are no message.
     pub bad_lines: u64,
@@ -61,6 +64,7 @@ impl Bundle {
         u32::try_from(text.len()).map_err(|_| TooManyLines)?;
         let mut bundle = Self {
             crc32: checksum(&text),
+            bytes: text.len(),
             text,
             lines: Vec::new(),
             bad_lines: 0,
@@ -71,10 +75,11 @@ impl Bundle {
         };
         let mut at = 0;
         let mut lines = 0;
-        for line in bundle.text.split(|&byte| byte == b'\n') {
+        let ends = memchr_iter(b'\n', &bundle.text).chain([bundle.text.len()]);
+        for end in ends {
             let start = at;
-            let end = start + line.len();
             at = end + 1;
+            let line = bundle.text.get(start..end).unwrap_or_default();
             if line.trim_ascii().is_empty() {
                 continue;
             }
@@ -98,7 +103,12 @@ impl Bundle {
 
     /// Bytes of the plain body.
     pub fn bytes(&self) -> usize {
-        self.text.len()
+        self.bytes
+    }
+
+    /// Frees the body, which has been stored in another form. From now on its lines are empty.
+    pub fn forget_text(&mut self) {
+        self.text = Bytes::new();
     }
 
     /// Number of good lines.
@@ -126,16 +136,12 @@ impl Bundle {
 
     /// The good lines from number `from` up to number `end`, as [`lines`](Self::lines).
     pub fn part(&self, from: usize, end: usize) -> impl Iterator<Item = (&str, Columns)> {
-        // Every line was read once when the body was split.
-        let texts = self.texts(from, end);
-        texts.map(|line| (line, Columns::read(line).unwrap_or_default()))
-    }
-
-    /// The same lines without their columns.
-    pub fn texts(&self, from: usize, end: usize) -> impl Iterator<Item = &str> {
         let part = self.lines.get(from..end).unwrap_or_default();
-        part.iter()
-            .map(|place| place.of(&self.text).trim_end_matches('\r'))
+        part.iter().map(|place| {
+            let line = place.of(&self.text).trim_end_matches('\r');
+            // Every line was read once when the body was split.
+            (line, Columns::read(line).unwrap_or_default())
+        })
     }
 }
 

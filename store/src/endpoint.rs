@@ -6,6 +6,7 @@
 //! when a call is stored, and stays. The path is always kept beside it.
 
 use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 
 use crate::limits::ENDPOINTS_MAX;
 
@@ -16,10 +17,10 @@ pub const VERSION: u32 = 1;
 pub const OTHER: &str = "…other";
 
 /// Templates, and the endpoints that they have made so far.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Endpoints {
     templates: Vec<Vec<String>>,
-    known: HashSet<String>,
+    known: Mutex<HashSet<String>>,
 }
 
 impl Endpoints {
@@ -31,19 +32,21 @@ impl Endpoints {
             templates: lines
                 .map(|line| segments(line).map(str::to_owned).collect())
                 .collect(),
-            known: HashSet::new(),
+            known: Mutex::default(),
         }
     }
 
     /// The endpoint of a path, whose query and fragment do not count.
-    pub fn of(&mut self, path: &str) -> String {
+    pub fn of(&self, path: &str) -> String {
         let end = path.find(['?', '#']).unwrap_or(path.len());
         let endpoint = self.fold(path.get(..end).unwrap_or_default());
-        if !self.known.contains(&endpoint) {
-            if self.known.len() >= ENDPOINTS_MAX {
+        // Whole between any two of its operations.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.contains(&endpoint) {
+            if known.len() >= ENDPOINTS_MAX {
                 return OTHER.into();
             }
-            self.known.insert(endpoint.clone());
+            known.insert(endpoint.clone());
         }
         endpoint
     }
@@ -114,13 +117,13 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(endpoints: &mut Endpoints, path: &str, expected: &str) {
+    fn check(endpoints: &Endpoints, path: &str, expected: &str) {
         assert_eq!(endpoints.of(path), expected, "{path}");
     }
 
     #[test]
     fn ids_become_asterisks() {
-        let mut built_in = Endpoints::default();
+        let built_in = Endpoints::default();
         for (path, expected) in [
             ("/v1/orders/17/items/3", "/v1/orders/*/items/*"),
             ("/v1/users/0503abcd", "/v1/users/*"),
@@ -132,27 +135,27 @@ mod tests {
             ("*", "*"),
             ("/", "/"),
         ] {
-            check(&mut built_in, path, expected);
+            check(&built_in, path, expected);
         }
     }
 
     #[test]
     fn templates_of_the_user_go_first() {
-        let mut own = Endpoints::new("# ours\n\n/shop/*/view\n/files/**\n");
-        check(&mut own, "/shop/red-shoes/view", "/shop/*/view");
-        check(&mut own, "/shop/red-shoes/edit", "/shop/red-shoes/edit");
-        check(&mut own, "/files/a/b/c", "/files/**");
-        check(&mut own, "/orders/7", "/orders/*");
+        let own = Endpoints::new("# ours\n\n/shop/*/view\n/files/**\n");
+        check(&own, "/shop/red-shoes/view", "/shop/*/view");
+        check(&own, "/shop/red-shoes/edit", "/shop/red-shoes/edit");
+        check(&own, "/files/a/b/c", "/files/**");
+        check(&own, "/orders/7", "/orders/*");
     }
 
     #[test]
     fn their_number_is_bounded() {
-        let mut endpoints = Endpoints::default();
+        let endpoints = Endpoints::default();
         for number in 0..ENDPOINTS_MAX {
             let path = format!("/page-{number}-x");
-            check(&mut endpoints, &path, &path);
+            check(&endpoints, &path, &path);
         }
-        check(&mut endpoints, "/one-more", OTHER);
-        check(&mut endpoints, "/page-7-x", "/page-7-x");
+        check(&endpoints, "/one-more", OTHER);
+        check(&endpoints, "/page-7-x", "/page-7-x");
     }
 }

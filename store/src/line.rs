@@ -5,10 +5,14 @@
 //! array of arrays, that has no pair at all or too many members is refused as a whole. The line itself is never changed: it is
 //! stored as it was sent. A column has as much of its text as a row of a list shows.
 
+mod member;
+
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+
+use member::{Member, Scalar};
 
 use crate::fields::Field;
 use crate::limits::{
@@ -91,8 +95,9 @@ impl Columns {
         let mut host_header = String::new();
         let mut times = Times::default();
         each_detail(line, |name, value| {
+            let name = name.text();
             match name.strip_prefix("custom_field:") {
-                Some(annotation) => columns.annotate(annotation, &value, &mut times),
+                Some(annotation) => columns.annotate(annotation, &value.text(), &mut times),
                 None => columns.fill(&name, value, &mut host_header),
             }
         })?;
@@ -104,26 +109,28 @@ impl Columns {
         Ok(columns)
     }
 
-    fn fill(&mut self, name: &str, value: Cow<'_, str>, host_header: &mut String) {
+    fn fill(&mut self, name: &str, value: Scalar<'_>, host_header: &mut String) {
         match name {
-            "request_method" => first(&mut self.method, &value),
-            "request_url" if self.url.is_empty() => self.url = value.into_owned(),
-            "response_code" if self.status.is_none() => self.status = value.trim().parse().ok(),
-            "now" if self.now_ms.is_none() => self.now_ms = value.trim().parse().ok(),
+            "request_method" => first(&mut self.method, &value.text()),
+            "request_url" if self.url.is_empty() => self.url = value.text().into_owned(),
+            "response_code" if self.status.is_none() => {
+                self.status = value.text().trim().parse().ok();
+            }
+            "now" if self.now_ms.is_none() => self.now_ms = value.text().trim().parse().ok(),
             "interval" | "interval_millis" if self.interval_ms.is_none() => {
-                self.interval_ms = milliseconds(&value);
+                self.interval_ms = milliseconds(&value.text());
             }
             "request_body" if self.request_bytes.is_none() => {
-                self.request_bytes = Some(length(&value));
+                self.request_bytes = i64::try_from(value.length()).ok();
             }
             "response_body" if self.response_bytes.is_none() => {
-                self.response_bytes = Some(length(&value));
+                self.response_bytes = i64::try_from(value.length()).ok();
             }
-            "request_header:host" => first(host_header, &value),
+            "request_header:host" => first(host_header, &value.text()),
             "response_header:content-type" if self.content_type.is_empty() => {
-                self.content_type = media_type(&value);
+                self.content_type = media_type(&value.text());
             }
-            "host" => first(&mut self.appliance, &value),
+            "host" => first(&mut self.appliance, &value.text()),
             _ => {}
         }
     }
@@ -291,7 +298,7 @@ impl fmt::Display for NotALine {
 
 impl std::error::Error for NotALine {}
 
-/// Whether a text is a line. Nothing is kept of it, and nothing allocated but room for one escaped text.
+/// Whether a text is a line. Nothing is kept of it, and hardly anything allocated.
 ///
 /// # Errors
 /// It is none.
@@ -305,14 +312,16 @@ pub fn check(line: &str) -> Result<(), NotALine> {
 /// The text is no line.
 pub fn details(line: &str) -> Result<Vec<Detail<'_>>, NotALine> {
     let mut details = Vec::new();
-    each_detail(line, |name, value| details.push((name, value)))?;
+    each_detail(line, |name, value| {
+        details.push((name.text(), value.text()));
+    })?;
     Ok(details)
 }
 
 /// Passes the details of a line on, one after the other.
 fn each_detail<'a>(
     line: &'a str,
-    mut detail: impl FnMut(Cow<'a, str>, Cow<'a, str>),
+    mut detail: impl FnMut(Scalar<'a>, Scalar<'a>),
 ) -> Result<(), NotALine> {
     let (mut members, mut pairs) = (0, 0);
     let on_member = |member: Member<'a>| {
@@ -380,10 +389,6 @@ pub(crate) fn is_cut(column: &str) -> bool {
     column.len() > COLUMN_BYTES_MAX - '…'.len_utf8() && column.ends_with('…')
 }
 
-pub(crate) fn length(text: &str) -> i64 {
-    i64::try_from(text.len()).unwrap_or(i64::MAX)
-}
-
 /// Some loggers write fractions; anything below one millisecond counts as one, as in the reference database.
 pub(crate) fn milliseconds(text: &str) -> Option<i64> {
     let value: f64 = text.trim().parse().ok()?;
@@ -431,91 +436,6 @@ pub(crate) fn split_url(url: &str) -> (&str, &str) {
         .rsplit_once('@')
         .map_or(authority, |(_, host)| host);
     (host, path)
-}
-
-/// A member of the line's array, `None` when it is no pair.
-struct Member<'a>(Option<Detail<'a>>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Member<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Member<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a [name, value] pair")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-                let name = members.next_element::<Text<'de>>()?.and_then(|text| text.0);
-                let value = members.next_element::<Text<'de>>()?.and_then(|text| text.0);
-                let mut is_pair = true;
-                while members.next_element::<IgnoredAny>()?.is_some() {
-                    is_pair = false;
-                }
-                Ok(Member(name.zip(value).filter(|_| is_pair)))
-            }
-        }
-        deserializer.deserialize_seq(Members)
-    }
-}
-
-/// A string, or a number or boolean as its text; `None` for anything else.
-struct Text<'a>(Option<Cow<'a, str>>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Scalar;
-        impl<'de> Visitor<'de> for Scalar {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text")
-            }
-
-            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Text(Some(Cow::Borrowed(text))))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text(Some(Cow::Owned(text.to_owned()))))
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
-                Ok(Text(Some(number.to_string().into())))
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
-                Ok(Text(Some(number.to_string().into())))
-            }
-
-            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
-                Ok(Text(Some(number.to_string().into())))
-            }
-
-            fn visit_bool<E: de::Error>(self, truth: bool) -> Result<Self::Value, E> {
-                Ok(Text(Some(truth.to_string().into())))
-            }
-
-            fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-                Ok(Text(None))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-                while members.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Text(None))
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(
-                self,
-                mut members: A,
-            ) -> Result<Self::Value, A::Error> {
-                while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Text(None))
-            }
-        }
-        deserializer.deserialize_any(Scalar)
-    }
 }
 
 #[cfg(test)]
