@@ -41,7 +41,9 @@ use crate::capture::CaptureHandler;
 use crate::clock::unix_ms;
 use crate::engine::{Engine, Linking};
 use crate::filter::{self, Filter};
-use crate::limits::{EXPORTS_MAX, LIST_CALLS_DEFAULT, LIST_CALLS_MAX, STREAMS_MAX};
+use crate::limits::{
+    EXPORTS_MAX, LIST_CALLS_DEFAULT, LIST_CALLS_MAX, STREAMS_BYTES_MAX, STREAMS_MAX,
+};
 use crate::parameters::{Count, Time, range};
 use crate::places::Places;
 use crate::rules::{RulesError, SharedRules};
@@ -51,6 +53,8 @@ use crate::rules::{RulesError, SharedRules};
 pub(crate) struct Api {
     pub(crate) backend: AnyBackend,
     pub(crate) streams: Arc<Semaphore>,
+    /// KiB of events that their readers have not taken.
+    pub(crate) events: Arc<Semaphore>,
     pub(crate) exports: Arc<Semaphore>,
     pub(crate) queries: Arc<Semaphore>,
     /// Makes the confirmations of deletions, which are good in this process.
@@ -83,6 +87,7 @@ impl Api {
         Self {
             backend,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            events: Arc::new(Semaphore::new(STREAMS_BYTES_MAX >> 10)),
             exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
             queries: Arc::new(Semaphore::new(1)),
             confirmations: RandomState::new(),

@@ -27,9 +27,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::sync::AcquireError;
+use tokio::sync::{AcquireError, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answer;
@@ -40,12 +40,13 @@ use crate::content;
 use crate::ledger::Ledger;
 use crate::limits::{
     BODIES_CAPTURE_BYTES, BODIES_LOCAL_BYTES, BODIES_NETWORK_BYTES, BODIES_SENDER_BYTES,
-    BODY_GRACE, BODY_RATE_MIN, BODY_WAIT, KEY_BYTES_MAX, LEDGER_BYTES_MAX, POST_LINES_MAX,
-    POST_WAIT, TEXTS_CAPTURE_BYTES, TEXTS_LOCAL_BYTES, TEXTS_NETWORK_BYTES, TEXTS_SENDER_BYTES,
+    BODY_GRACE, BODY_RATE_MIN, BODY_WAIT, DECODED_MAX, KEY_BYTES_MAX, LEDGER_BYTES_MAX,
+    POST_LINES_MAX, POST_WAIT, TEXTS_CAPTURE_BYTES, TEXTS_LOCAL_BYTES, TEXTS_NETWORK_BYTES,
+    TEXTS_SENDER_BYTES,
 };
 use crate::places::Connection;
 use crate::sender::Sender;
-use crate::shares::{Amounts, Held, QueuedLines, Shares};
+use crate::shares::{Amounts, Held, QueuedLines, Shares, UNIT_BYTES};
 
 /// The state of the capture URL.
 #[derive(Clone)]
@@ -53,6 +54,8 @@ pub(crate) struct CaptureHandler {
     backend: AnyBackend,
     bodies: Arc<Shares>,
     texts: Arc<Shares>,
+    /// Bodies that are decompressed and split at a time: of the capture, and of others.
+    decoded: [Arc<Semaphore>; 2],
     queued: Arc<QueuedLines>,
     refused: Arc<AtomicU64>,
     post_bytes_max: usize,
@@ -74,6 +77,7 @@ impl CaptureHandler {
                 network: TEXTS_NETWORK_BYTES.max(post_bytes_max),
                 sender: TEXTS_SENDER_BYTES.max(post_bytes_max),
             })),
+            decoded: [(); 2].map(|()| Arc::new(Semaphore::new(DECODED_MAX))),
             queued: Arc::new(QueuedLines::new(POST_LINES_MAX)),
             refused: Arc::default(),
             post_bytes_max,
@@ -218,19 +222,31 @@ async fn receive(
         .unwrap_or_default()
         .to_owned();
     let bytes_max = handler.post_bytes_max;
-    if announced_bytes(headers).is_some_and(|bytes| bytes > bytes_max) {
+    let announced = announced_bytes(headers);
+    if announced.is_some_and(|bytes| bytes > bytes_max) {
         return Err(Refusal::too_large(bytes_max));
     }
     let sender = connection.sender();
-    let (body, _body_bytes) = read(handler, connection, body).await?;
+    let (body, body_bytes) = read(handler, connection, body, announced).await?;
     connection.answers();
     // Only a body that is there waits for its turn. Until it is decompressed it counts as the most that it can become.
-    let mut text_bytes = turn(handler.texts.take(sender, bytes_max)).await?;
-    let decoding =
-        tokio::task::spawn_blocking(move || decode(&coding, body, bytes_max, key, sender));
+    let most = content::decoded_bytes_max(&coding, body.len()).min(bytes_max);
+    let mut text_bytes = turn(handler.texts.take(sender, most)).await?;
+    let [of_capture, of_others] = &handler.decoded;
+    let decoded = match sender {
+        Sender::Capture => of_capture,
+        _ => of_others,
+    };
+    let permit = turn(Arc::clone(decoded).acquire_owned()).await?;
+    let decoding = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        decode(&coding, body, bytes_max, key, sender)
+    });
     let bundle = decoding
         .await
         .map_err(|error| Refusal::unavailable(error.to_string()))??;
+    // What is left of the body is the text.
+    drop(body_bytes);
     text_bytes.shrink_to(bundle.bytes());
     let _lines = turn(handler.queued.take(sender, bundle.calls())).await?;
     handler.backend.insert(bundle).await?;
@@ -284,10 +300,11 @@ async fn read(
     handler: &CaptureHandler,
     connection: &Connection,
     body: Body,
+    announced: Option<usize>,
 ) -> Result<(Bytes, Held), Refusal> {
     let bytes_max = handler.post_bytes_max;
     let mut held = Held::default();
-    let mut whole = BytesMut::new();
+    let mut whole = Vec::new();
     let mut frames = body.into_data_stream();
     let start = Instant::now();
     loop {
@@ -298,17 +315,25 @@ async fn read(
             .await
             .map_err(|_| too_slow(whole.len()))?;
         let Some(frame) = frame else {
-            return Ok((whole.freeze(), held));
+            return Ok((whole.into(), held));
         };
         let bytes =
             frame.map_err(|error| Refusal::bad(format!("the body did not arrive: {error}")))?;
         if whole.len() + bytes.len() > bytes_max {
             return Err(Refusal::too_large(bytes_max));
         }
-        let more = handler.bodies.try_take(connection.sender(), bytes.len());
-        held.merge(more.ok_or_else(|| {
-            Refusal::unavailable("too many bodies are on their way; send it again")
-        })?);
+        let needed = whole.len() + bytes.len();
+        if needed > whole.capacity() {
+            // Room for as much again as has come, but for no more than will come.
+            let most = announced.unwrap_or(bytes_max).max(needed);
+            let room = (2 * whole.capacity()).clamp(needed, most);
+            let room = room.next_multiple_of(UNIT_BYTES);
+            let more = (handler.bodies).try_take(connection.sender(), room - whole.capacity());
+            held.merge(more.ok_or_else(|| {
+                Refusal::unavailable("too many bodies are on their way; send it again")
+            })?);
+            whole.reserve_exact(room - whole.len());
+        }
         whole.extend_from_slice(&bytes);
     }
 }

@@ -4,7 +4,7 @@
 //! coding are accepted too, and under the first two names also a bare deflate stream (RFC 1951). The output is bounded, whatever
 //! the input claims.
 
-use std::io::{self, Read};
+use std::io::Read;
 
 use bytes::Bytes;
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
@@ -35,6 +35,14 @@ pub fn decode(coding: &str, body: Bytes, bytes_max: usize) -> Result<Bytes, Erro
     }
 }
 
+/// Bytes that a body of so many bytes may become at most: deflate makes 258 of two bits.
+pub fn decoded_bytes_max(coding: &str, bytes: usize) -> usize {
+    match coding.trim().to_ascii_lowercase().as_str() {
+        "" | "identity" => bytes,
+        _ => bytes.saturating_mul(1032),
+    }
+}
+
 /// RFC 1950 section 2.2: method 8 and a header that is a multiple of 31. One of some hundred bare deflate streams looks the
 /// same, and only if it starts with a stored or fixed block of an unusual kind.
 fn is_zlib(body: &[u8]) -> bool {
@@ -44,19 +52,34 @@ fn is_zlib(body: &[u8]) -> bool {
     cmf & 0x0f == 8 && u16::from_be_bytes([cmf, flg]).is_multiple_of(31)
 }
 
-fn read(decoder: impl Read, bytes_max: usize) -> Result<Bytes, Error> {
-    let mut plain = Vec::new();
-    // One byte more than allowed distinguishes "exactly full" from "too large".
-    let limit = u64::try_from(bytes_max)
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
-    match decoder.take(limit).read_to_end(&mut plain) {
-        Ok(_) if plain.len() > bytes_max => Err(Error::TooLarge),
-        Ok(_) => Ok(plain.into()),
-        Err(error) if error.kind() == io::ErrorKind::OutOfMemory => Err(Error::TooLarge),
-        Err(_) => Err(Error::Broken),
+/// The plain bytes. Room for them grows by half, so that there is not much more of it than bytes.
+fn read(mut decoder: impl Read, bytes_max: usize) -> Result<Bytes, Error> {
+    let mut plain: Vec<u8> = Vec::new();
+    let mut length = 0;
+    loop {
+        if length == plain.len() {
+            if length > bytes_max {
+                return Err(Error::TooLarge);
+            }
+            // One byte more than allowed distinguishes "exactly full" from "too large".
+            let next = (length + length / 2).max(ROOM_MIN).min(bytes_max + 1);
+            plain.reserve_exact(next - length);
+            plain.resize(next, 0);
+        }
+        match decoder.read(&mut plain[length..]) {
+            Ok(0) => break,
+            Ok(bytes) => length += bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return Err(Error::Broken),
+        }
     }
+    plain.truncate(length);
+    plain.shrink_to_fit();
+    Ok(plain.into())
 }
+
+/// Room for plain bytes in the beginning.
+const ROOM_MIN: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -106,6 +129,20 @@ mod tests {
             &[gzip(&TEXT[..5]), gzip(&TEXT[5..])].concat(),
             Ok(TEXT),
         );
+    }
+
+    #[test]
+    fn bodies_of_any_length_come_back_and_are_bounded_exactly() {
+        for length in [0, 1, ROOM_MIN - 1, ROOM_MIN, ROOM_MIN + 1, 3 * ROOM_MIN + 7] {
+            let text: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            let body = Bytes::from(zlib(&text));
+            assert!(decoded_bytes_max("deflate", body.len()) >= length);
+            let decoded = decode("deflate", body.clone(), length);
+            assert_eq!(decoded.as_deref(), Ok(&text[..]), "{length}");
+            if length > 0 {
+                assert_eq!(decode("deflate", body, length - 1), Err(Error::TooLarge));
+            }
+        }
     }
 
     #[test]

@@ -20,12 +20,16 @@ pub const DATABASE_BYTES_MAX: u64 = 2 << 30;
 /// large bundle would stay.
 pub const DATABASE_BYTES_MIN: u64 = 4 << 20;
 
-/// Calls that one transaction deletes in order to come back within the bounds. It bounds how long the bundles behind it wait;
-/// the next transaction continues.
-pub const EXPIRE_ROUND_CALLS: u64 = 5_000;
+/// Calls that one transaction deletes in order to come back within the bounds, and those of the same block. It bounds how long the
+/// bundles behind it wait; the next transaction continues.
+pub const EXPIRE_ROUND_CALLS: u64 = 1_024;
 
 /// Bytes of lines that one transaction deletes, or one line: for the same reason, where lines are long.
-pub const EXPIRE_ROUND_BYTES: u64 = 16 << 20;
+pub const EXPIRE_ROUND_BYTES: u64 = 8 << 20;
+
+/// What a bound is divided by for what is deleted in addition once it is passed: so the oldest block is not written again for each
+/// bundle, only to take a few calls out of it.
+pub const EXPIRE_MORE_DIVISOR: u64 = 256;
 
 /// Senders whose calls are counted apart; the calls of all further ones are those of one sender, `other`. A sender without
 /// calls is forgotten when another needs its place.
@@ -77,26 +81,26 @@ pub const ENDPOINTS_MAX: usize = 10_000;
 pub const ENDPOINTS_FILE_BYTES_MAX: usize = 64 << 10;
 
 /// Bytes of bodies that have arrived and are not answered, from this host; 503 past it.
-pub const BODIES_LOCAL_BYTES: usize = 64 << 20;
+pub const BODIES_LOCAL_BYTES: usize = 16 << 20;
 
 /// The same over the connections of the capture that belongs to this store: nobody else can fill them.
-pub const BODIES_CAPTURE_BYTES: usize = 32 << 20;
+pub const BODIES_CAPTURE_BYTES: usize = 16 << 20;
 
 /// The same from all other hosts.
-pub const BODIES_NETWORK_BYTES: usize = 64 << 20;
+pub const BODIES_NETWORK_BYTES: usize = 24 << 20;
 
 /// The same from one of them.
-pub const BODIES_SENDER_BYTES: usize = 32 << 20;
+pub const BODIES_SENDER_BYTES: usize = 16 << 20;
 
 /// Bytes of decompressed bodies from this host that are split or wait for their commit; until one is decompressed it counts as
-/// [`POST_BYTES_MAX`]. The next body waits.
-pub const TEXTS_LOCAL_BYTES: usize = 64 << 20;
+/// the most that it may become, [`POST_BYTES_MAX`] if it is not small. The next body waits.
+pub const TEXTS_LOCAL_BYTES: usize = 24 << 20;
 
-/// The same from the capture that belongs to this store: two of the largest, as many as it posts at a time.
-pub const TEXTS_CAPTURE_BYTES: usize = 32 << 20;
+/// The same from the capture that belongs to this store, which posts two bundles at a time, without compression.
+pub const TEXTS_CAPTURE_BYTES: usize = 16 << 20;
 
-/// The same from all other hosts: two of the largest, so that those of this host wait for no more in the writer's queue.
-pub const TEXTS_NETWORK_BYTES: usize = 32 << 20;
+/// The same from all other hosts.
+pub const TEXTS_NETWORK_BYTES: usize = 24 << 20;
 
 /// The same from one of them.
 pub const TEXTS_SENDER_BYTES: usize = 16 << 20;
@@ -117,10 +121,17 @@ pub const LEDGERS_SENDER_MAX: u64 = 64;
 /// See [`LEDGERS_SENDER_MAX`].
 pub const LEDGERS_MAX: u64 = 1024;
 
-/// Bundles of the store's own capture that are compressed at a time, and as many of all others; each takes 2 MB. The next one waits.
+/// Bodies of the store's own capture that are decompressed and split at a time, and as many of all others. The next one waits.
+pub const DECODED_MAX: usize = 2;
+
+/// Bundles of the store's own capture that become blocks at a time; each takes [`MEMORY_PREPARED_BYTES`] at most, one of ordinary
+/// calls a fourth of it. The next one waits.
 pub const PREPARED_MAX: usize = 2;
 
-/// Threads that decompress and split bodies, and bundles in the writer's queue; the next ones wait.
+/// The same of all others: whatever they send, they take one processor from what captures.
+pub const PREPARED_OTHERS_MAX: usize = 1;
+
+/// Threads for what waits or computes for long, and bundles in either part of the writer's queue; the next ones wait.
 pub const POST_THREADS: usize = 16;
 
 /// Time that a body that is there waits for its turn, [`TEXTS_LOCAL_BYTES`]; 503 past it, so that the sender tries again later.
@@ -209,11 +220,11 @@ pub const EXPORT_TIME_MAX: Duration = Duration::from_secs(1800);
 /// Time in which one request deletes calls; past it the answer has where the next one goes on.
 pub const DELETE_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Calls that a query in SQL sees, the newest that match: some 30 MB.
+/// Calls that a query in SQL sees, the newest that match; [`SQL_MEMORY_MAX`] is full of some 80 000 ordinary ones before.
 pub const SQL_CALLS_MAX: usize = 100_000;
 
 /// Bytes of the database that holds them, for the one query that is answered at a time; past it the query sees fewer calls.
-pub const SQL_MEMORY_MAX: usize = 96 << 20;
+pub const SQL_MEMORY_MAX: usize = 24 << 20;
 
 /// Time of a query in SQL, half of which it may take to copy the calls; 400 past it.
 pub const SQL_TIME_MAX: Duration = Duration::from_secs(10);
@@ -292,6 +303,9 @@ pub const NOTE_CHARS_MAX: usize = 120;
 /// Streams open at the same time, one for each page; 503 past it.
 pub const STREAMS_MAX: usize = 64;
 
+/// Bytes of the events that readers of streams have not taken yet; past it a reader gets `lagged` in place of the calls.
+pub const STREAMS_BYTES_MAX: usize = 8 << 20;
+
 /// Least time between two events of one stream: the page redraws at most ten times a second.
 pub const STREAM_PACE: Duration = Duration::from_millis(100);
 
@@ -329,7 +343,7 @@ pub const PASSED_MAX: usize = 16;
 pub const PASSED_WAITING_MAX: usize = 16;
 
 /// Bytes of the head of a request, and of one read of a body, several times what loggers and browsers send; 431 past it.
-pub const HEAD_BYTES_MAX: usize = 64 << 10;
+pub const HEAD_BYTES_MAX: usize = 32 << 10;
 
 /// Time in which the head of a request has to arrive, and for which an idle connection is kept; the connection is closed past it.
 pub const HEAD_WAIT: Duration = Duration::from_secs(15);
@@ -352,10 +366,10 @@ pub const TRANSACTION_LINES_MAX: usize = POST_LINES_MAX;
 
 /// Bytes and lines of others than the store's own capture in one transaction: the bundles of the capture, which take turns with
 /// them, wait as long. A bundle that has more is stored in several.
-pub const TRANSACTION_OTHERS_BYTES_MAX: usize = 4 << 20;
+pub const TRANSACTION_OTHERS_BYTES_MAX: usize = 2 << 20;
 
 /// See [`TRANSACTION_OTHERS_BYTES_MAX`].
-pub const TRANSACTION_OTHERS_LINES_MAX: usize = 8_192;
+pub const TRANSACTION_OTHERS_LINES_MAX: usize = 2_048;
 
 /// Calls of one block: so few that a page of rare calls, each in another block, reads little, and so many that five million are
 /// few blocks.
@@ -368,7 +382,11 @@ pub const BLOCK_TEXT_BYTES: usize = 4 << 20;
 pub const BLOCK_LINES_BYTES: u64 = 64 << 20;
 
 /// Bytes of lines that one search unpacks and holds at a time, or one chunk.
-pub const SEARCH_BATCH_BYTES: usize = 16 << 20;
+pub const SEARCH_BATCH_BYTES: usize = 4 << 20;
+
+/// The same of all searches, which wait for each other past it; a chunk with a line that is longer is unpacked alone. What is packed
+/// takes as much again at most.
+pub const SEARCH_BYTES_MAX: usize = 12 << 20;
 
 /// Small blocks in a row, before they are merged into one: a query reads each.
 pub const BLOCKS_SMALL_MAX: usize = 16;
@@ -380,8 +398,9 @@ pub const BLOCK_FACTS_MAX: usize = 128;
 /// six bits each: several times what ordinary lines have. A block with more is searched for every word.
 pub const BLOCK_GRAMS_MAX: usize = 512 << 10;
 
-/// Heads of blocks that are kept in memory for the next query, about 4 kB each; past it all are forgotten and read again.
-pub const HEADS_MAX: usize = 8_192;
+/// Bytes of heads of blocks that are kept in memory for the next query, about 4 kB each of ordinary calls: those of eight million.
+/// Past it all are forgotten and read again.
+pub const HEADS_BYTES_MAX: usize = 8 << 20;
 
 /// Bytes of a column that is kept in the head of its block, which every query reads.
 pub const BLOCK_INLINE_BYTES: usize = 48;
@@ -393,6 +412,12 @@ pub const CHUNK_BYTES: usize = 512 << 10;
 /// Combinations of host, endpoint, operation, method, status, appliance and VNI that calls are counted by, for each minute; past it
 /// new ones are counted as one endpoint, and so are those with a text of more than 256 bytes. In memory and in the database each has its texts.
 pub const MINUTE_KEYS_MAX: usize = 20_000;
+
+/// Bytes of such combinations that the writing thread remembers; past it all are forgotten and read again.
+pub const MINUTE_KEYS_BYTES_MAX: usize = 4 << 20;
+
+/// Combinations of one minute that are counted before they are written, at most some kilobytes each; past it they are written.
+pub const MINUTES_HELD_MAX: usize = 2_048;
 
 /// Rows of counts by the minute, about 100 bytes each; past it the oldest minutes are deleted.
 pub const MINUTES_MAX: i64 = 1_000_000;
@@ -408,14 +433,22 @@ pub const VACUUM_ROUND_PAGES: u64 = 256;
 
 /// Bytes of the write-ahead log from which on a thread of its own copies it into the database, while bundles are stored; it is
 /// emptied after the transaction behind that.
-pub const WAL_COPY_BYTES: u64 = 8 << 20;
+pub const WAL_COPY_BYTES: u64 = 16 << 20;
 
-/// Bytes of the write-ahead log from which on it is copied and emptied after the next transaction in any case.
-pub const WAL_CHECKPOINT_BYTES: u64 = 16 << 20;
+/// Bytes that may have come to the log while it was copied, so that the rest is left for the writing thread; more are copied too.
+pub const WAL_REST_BYTES: u64 = 1 << 20;
+
+/// Bytes of the write-ahead log from which on it is copied and emptied after the next transaction in any case, however long that
+/// waits for queries.
+pub const WAL_CHECKPOINT_BYTES: u64 = 48 << 20;
 
 /// Bytes of the write-ahead log, at most: [`WAL_CHECKPOINT_BYTES`] and one full transaction, unless another program reads the
 /// database for long.
-pub const WAL_BYTES_MAX: u64 = 64 << 20;
+pub const WAL_BYTES_MAX: u64 = 96 << 20;
+
+/// Time that a checkpoint waits for the queries of this process to pause, which the bundles behind it wait as well; past it it is made
+/// later, unless the log has [`WAL_CHECKPOINT_BYTES`].
+pub const QUERIES_WAIT: Duration = Duration::from_millis(20);
 
 /// Time that a checkpoint waits for a reader in another program, which the bundles behind it wait as well; past it the log grows
 /// until the next attempt, [`WAL_CHECKPOINT_BYTES`] later.
@@ -437,4 +470,38 @@ const _: () = assert!(
 const _: () = assert!(
     FILTER_BYTES_MAX * 16 < 1 << 20,
     "a filter must compile within the regex size limit"
+);
+
+// ---- Memory ------------------------------------------------------------------------------------------------------
+
+/// Bytes that this process holds at most, whatever it is sent: the sum of the parts below, most of which are the bounds above. What the
+/// allocator keeps between two uses comes on top; `sniffer store` has it given back to the kernel at once. A call as long as a POST that is shown or exported is in no part: it is there twice while its answer is written.
+pub const STORE_MEMORY_MAX: usize = 256 << 20;
+
+/// The part of the program itself, of SQLite's caches, of threads, and of endpoints.
+pub const MEMORY_PROGRAM_BYTES: usize = 20 << 20;
+
+/// The part of one bundle that becomes a block: the columns that are built, the grams, and what compression needs.
+pub const MEMORY_PREPARED_BYTES: usize = 8 << 20;
+
+/// The part of the writing thread: the same for small bundles and merged blocks, and counts by the minute.
+pub const MEMORY_WRITER_BYTES: usize = 12 << 20;
+
+const _: () = assert!(
+    MEMORY_PROGRAM_BYTES
+        + 2 * CONNECTIONS_MAX * HEAD_BYTES_MAX
+        + BODIES_CAPTURE_BYTES
+        + BODIES_LOCAL_BYTES
+        + BODIES_NETWORK_BYTES
+        + TEXTS_CAPTURE_BYTES
+        + TEXTS_LOCAL_BYTES
+        + TEXTS_NETWORK_BYTES
+        + (PREPARED_MAX + PREPARED_OTHERS_MAX) * MEMORY_PREPARED_BYTES
+        + MEMORY_WRITER_BYTES
+        + HEADS_BYTES_MAX
+        + 2 * SEARCH_BYTES_MAX
+        + SQL_MEMORY_MAX
+        + STREAMS_BYTES_MAX
+        <= STORE_MEMORY_MAX,
+    "the parts must be within the whole"
 );

@@ -9,7 +9,7 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use crate::sender::Sender;
 
 /// Bytes are counted in these.
-const UNIT_BYTES: usize = 1 << 10;
+pub(crate) const UNIT_BYTES: usize = 1 << 10;
 
 /// An amount of bytes that is divided.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 //! | event | data | meaning |
 //! | --- | --- | --- |
 //! | `calls` | `{"calls": [...]}`, newest first | calls that arrived since the event before |
-//! | `lagged` | `{"newest": PLACE, "arrived": COUNT}` | too many arrived to list them; fetch the list again |
+//! | `lagged` | `{"newest": PLACE, "arrived": COUNT}` | too many arrived to list them, or too much is on its way to all readers; fetch the list again |
 //!
 //! The event id is the place behind the newest call that was examined, so a browser that reconnects (`Last-Event-ID`) continues
 //! where it was; `after` is the place to start at otherwise, and without either the stream starts behind the newest call.
@@ -22,7 +22,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::api::{Api, ApiError};
@@ -73,6 +73,8 @@ pub(crate) async fn stream(
         stopped: api.stopped,
         backend: api.backend,
         next: Instant::now(),
+        room: api.events,
+        taken: None,
         _permit: permit,
     };
     let events = stream::unfold(subscription, |mut subscription| async {
@@ -97,12 +99,17 @@ struct Subscription {
     backend: AnyBackend,
     /// When the next event may be sent.
     next: Instant,
+    /// KiB of the events of all readers that are not taken yet, and of those the part of this one's last event.
+    room: Arc<Semaphore>,
+    taken: Option<OwnedSemaphorePermit>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Subscription {
     /// The next event; `None` ends the stream.
     async fn next(&mut self) -> Option<Event> {
+        // The reader has taken the one before.
+        self.taken = None;
         loop {
             tokio::select! {
                 // Any other place will do: one ahead of the newest call is of another database.
@@ -115,22 +122,24 @@ impl Subscription {
             // The page shows the reason of a failure from the status, and the browser opens the stream again.
             let arrived = query.await.ok()?;
             self.at = arrived.newest;
-            match arrived.calls {
-                None => {
-                    let data = json!({ "newest": self.at, "arrived": arrived.count });
-                    return Some(event("lagged", &self.at, &data));
-                }
-                Some(calls) if calls.is_empty() => {}
-                Some(calls) => return Some(event("calls", &self.at, &json!({ "calls": calls }))),
+            if arrived.calls.as_ref().is_some_and(Vec::is_empty) {
+                continue;
             }
+            if let Some(calls) = arrived.calls {
+                let data = json!({ "calls": calls }).to_string();
+                let length = u32::try_from(data.len().div_ceil(1 << 10)).unwrap_or(u32::MAX);
+                if let Ok(taken) = Arc::clone(&self.room).try_acquire_many_owned(length) {
+                    self.taken = Some(taken);
+                    return Some(event("calls", &self.at, &data));
+                }
+            }
+            let data = json!({ "newest": self.at, "arrived": arrived.count });
+            return Some(event("lagged", &self.at, &data.to_string()));
         }
     }
 }
 
-fn event(name: &str, id: &Arrival, data: &serde_json::Value) -> Event {
-    // Compact JSON has no newline, which an event could not carry.
-    Event::default()
-        .event(name)
-        .id(id.as_str())
-        .data(data.to_string())
+/// `data` is compact JSON, which has no newline.
+fn event(name: &str, id: &Arrival, data: &str) -> Event {
+    Event::default().event(name).id(id.as_str()).data(data)
 }

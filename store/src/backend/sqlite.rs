@@ -28,6 +28,7 @@ pub mod query;
 mod queue;
 mod reader;
 mod retention;
+mod room;
 mod wal;
 mod writer;
 

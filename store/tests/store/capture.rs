@@ -1,13 +1,13 @@
 //! The capture URL: codings, faults, keys, browsers.
 
-use std::io::Write;
+use std::io::{BufReader, Write};
 
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use store::BindError;
-use store::limits::LEDGER_BYTES_MAX;
+use store::limits::{LEDGER_BYTES_MAX, POST_BYTES_MAX};
 
-use crate::client::{Running, free_ports, line, request};
+use crate::client::{Running, connect, free_ports, line, read_head, request};
 
 const NDJSON: &str = "Content-Type: application/ndjson; charset=UTF-8\r\n";
 
@@ -197,7 +197,7 @@ fn lines_and_details_are_bounded_by_their_number() {
 #[test]
 fn a_body_without_a_length_is_bounded_too() {
     let store = Running::start_with(|config| config.post_bytes_max = 1 << 16);
-    let mut stream = crate::client::connect(store.ready.capture);
+    let mut stream = connect(store.ready.capture);
     let head = format!(
         "POST /message HTTP/1.1\r\nHost: x\r\n{NDJSON}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     );
@@ -208,7 +208,7 @@ fn a_body_without_a_length_is_bounded_too() {
             break;
         }
     }
-    let (status, _) = crate::client::read_head(&mut std::io::BufReader::new(stream));
+    let (status, _) = read_head(&mut BufReader::new(stream));
     assert_eq!(status, 413);
 }
 
@@ -288,6 +288,35 @@ fn web_pages_cannot_post() {
     assert_eq!(answer.status, 405);
     assert_eq!(answer.header("access-control-allow-origin"), "");
     assert_eq!(store.json("/api/v1/status")["calls"], 0);
+}
+
+#[test]
+fn the_largest_body_is_stored_in_every_form() {
+    let store = Running::start();
+    let empty = line(&[("request_url", "http://h/"), ("request_body", "")]);
+    let body = "x y ".repeat(POST_BYTES_MAX / 4);
+    let body = line(&[
+        ("request_url", "http://h/"),
+        ("request_body", &body[..POST_BYTES_MAX - empty.len()]),
+    ]);
+    assert_eq!(body.len(), POST_BYTES_MAX);
+    assert_eq!(store.post(body.as_bytes()).status, 204);
+    let deflated = zlib(body.as_bytes());
+    let headers = format!("{NDJSON}Content-Encoding: deflate\r\n");
+    check(&store, &headers, &deflated, 204, "");
+    let mut stream = connect(store.ready.capture);
+    let head =
+        format!("POST /message HTTP/1.1\r\nHost: h\r\n{NDJSON}Transfer-Encoding: chunked\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("sends");
+    for piece in body.as_bytes().chunks(1_000_003) {
+        let size = format!("{:x}\r\n", piece.len());
+        stream.write_all(size.as_bytes()).expect("sends");
+        stream.write_all(piece).expect("sends");
+        stream.write_all(b"\r\n").expect("sends");
+    }
+    stream.write_all(b"0\r\n\r\n").expect("sends");
+    assert_eq!(read_head(&mut BufReader::new(stream)).0, 204);
+    assert_eq!(store.json("/api/v1/status")["calls"], 3);
 }
 
 #[test]

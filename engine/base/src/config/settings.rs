@@ -563,7 +563,7 @@ settings! {
 
     /// Bytes of the database that the store keeps.
     ///
-    /// The write-ahead log, 64 MiB at most, comes on top.
+    /// The write-ahead log, 96 MiB at most, comes on top.
     keep_bytes: Bytes<{ DATABASE_BYTES_MIN as usize }> =
         Setting::new("SNIFFER_KEEP_BYTES", || DATABASE_BYTES_MAX as usize)
         .flag("keep-bytes", "BYTES")

@@ -22,7 +22,7 @@ use crate::line::Columns;
 
 use column::decode_numbers;
 pub(super) use column::{Extent, NONE, Texts};
-pub(super) use rows::Rows;
+pub(super) use rows::{EncodedBlock, Rows};
 
 /// The columns of numbers. Their order is that in the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,6 +299,15 @@ impl Head {
             .prepare_cached("DELETE FROM blocks WHERE id = ?1")?
             .execute([self.id])?;
         Ok(())
+    }
+
+    /// What it takes in memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        let columns = self.columns.iter().map(|column| {
+            let inline = column.inline.as_ref().map_or(0, Vec::len);
+            size_of::<ColumnHead>() + column.name.len() + inline
+        });
+        size_of::<Self>() + columns.sum::<usize>()
     }
 
     pub(super) fn extent(&self, number: Number) -> Extent {

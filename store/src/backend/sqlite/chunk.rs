@@ -16,6 +16,9 @@ const LEVEL: i32 = 3;
 /// Bytes of a chunk at most: one that is nearly full, and the longest line.
 const TEXT_BYTES_MAX: usize = CHUNK_BYTES + POST_BYTES_MAX;
 
+/// Bytes of lines up to which room for them is kept.
+const KEPT_BYTES_MAX: usize = 2 * CHUNK_BYTES;
+
 /// Lines that wait to be compressed.
 #[derive(Debug)]
 pub(super) struct Lines {
@@ -27,7 +30,12 @@ pub(super) struct Lines {
 }
 
 /// What compresses lines.
-pub(super) struct Packer(zstd::bulk::Compressor<'static>);
+pub(super) struct Packer {
+    compressor: zstd::bulk::Compressor<'static>,
+    /// Lines one behind the other, and what becomes of them; kept for the next ones.
+    text: String,
+    packed: Vec<u8>,
+}
 
 impl std::fmt::Debug for Packer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -50,22 +58,44 @@ impl PackedLines {
     pub(super) fn end(&self) -> usize {
         self.from + self.rows
     }
+
+    /// The lines, which have their places in the bundle as numbers.
+    pub(super) fn unpack(&self) -> Result<Chunk, Damaged> {
+        let packed = Packed {
+            first: self.from as u64,
+            rows: self.rows as u64,
+            bytes: self.bytes,
+            data: self.data.clone(),
+        };
+        packed.unpack()
+    }
 }
 
 impl Packer {
     pub(super) fn new() -> std::io::Result<Self> {
-        Ok(Self(zstd::bulk::Compressor::new(LEVEL)?))
+        Ok(Self {
+            compressor: zstd::bulk::Compressor::new(LEVEL)?,
+            text: String::new(),
+            packed: Vec::new(),
+        })
     }
 
     /// Lines of a bundle, of which the first has the place `from`.
     pub(super) fn pack(&mut self, from: usize, lines: &[&str]) -> std::io::Result<PackedLines> {
-        let text = lines.concat();
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        text.extend(lines.iter().copied());
         let lengths = lines.iter().map(|line| line.len() as u64 + 1);
+        let data = self.data(lengths, &text);
+        let bytes = text.len();
+        if bytes <= KEPT_BYTES_MAX {
+            self.text = text;
+        }
         Ok(PackedLines {
             from,
             rows: lines.len(),
-            bytes: text.len(),
-            data: self.data(lengths, &text)?,
+            bytes,
+            data: data?,
         })
     }
 
@@ -74,12 +104,19 @@ impl Packer {
         lengths: impl ExactSizeIterator<Item = u64>,
         text: &str,
     ) -> std::io::Result<Vec<u8>> {
-        let mut data = Vec::with_capacity(text.len() / 2);
+        self.packed.clear();
+        self.packed.reserve(zstd::compress_bound(text.len()));
+        self.compressor
+            .compress_to_buffer(text.as_bytes(), &mut self.packed)?;
+        let mut data = Vec::with_capacity(self.packed.len() + 3 * (lengths.len() + 1));
         put(&mut data, lengths.len() as u64);
         for length in lengths {
             put(&mut data, length);
         }
-        data.extend_from_slice(&self.0.compress(text.as_bytes())?);
+        data.extend_from_slice(&self.packed);
+        if text.len() > KEPT_BYTES_MAX {
+            self.packed = Vec::new();
+        }
         Ok(data)
     }
 }
@@ -148,6 +185,7 @@ impl Lines {
     pub(super) fn forget(&mut self) {
         self.lengths.clear();
         self.text.clear();
+        self.text.shrink_to(KEPT_BYTES_MAX);
     }
 }
 

@@ -1,12 +1,14 @@
 //! The database as the writing thread has it: transactions, and what they put into tables.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, Transaction, params};
 
 use super::block::{Rows, signed, unsigned};
 use super::chunk::Lines;
-use super::grams::Grams;
 use super::merge;
 use super::minutes::Minutes;
+use super::prepared::Unit;
 use crate::endpoint::Endpoints;
 use crate::line::Columns;
 
@@ -23,11 +25,9 @@ pub(super) struct Parts {
     pub(super) lines: Lines,
     rows: Rows,
     minutes: Minutes,
-    endpoints: Endpoints,
+    pub(super) endpoints: Arc<Endpoints>,
     /// Number of the newest call.
     pub(super) newest: u64,
-    /// The grams of the bundle whose calls come are among those of the rows.
-    has_prepared_grams: bool,
 }
 
 impl Database {
@@ -39,9 +39,8 @@ impl Database {
                 lines: Lines::new()?,
                 rows: Rows::default(),
                 minutes: Minutes::default(),
-                endpoints,
+                endpoints: Arc::new(endpoints),
                 newest,
-                has_prepared_grams: false,
             },
         })
     }
@@ -68,53 +67,50 @@ impl Database {
     }
 }
 
+/// Merges the small blocks that are last, if it is time to.
+pub(super) fn merge(database: &mut Database) -> anyhow::Result<()> {
+    if !merge::may_be_due(&database.connection)? {
+        return Ok(());
+    }
+    database.change(|transaction, parts| merge::last(transaction, &mut parts.lines))
+}
+
 impl Parts {
     /// Adds a call with a number of its own.
     pub(super) fn push(
         &mut self,
         transaction: &Transaction<'_>,
         (sender, line): (i64, &str),
-        call: Columns,
-    ) -> anyhow::Result<()> {
-        self.lines.push(transaction, self.newest + 1, line)?;
-        self.rows.add_grams_of(line);
-        self.push_columns(transaction, (sender, line.len()), call)
-    }
-
-    /// Adds a call whose line is added apart, with the grams of it and of others.
-    pub(super) fn push_prepared(
-        &mut self,
-        transaction: &Transaction<'_>,
-        (sender, line_bytes): (i64, usize),
-        call: Columns,
-        grams: &Grams,
-    ) -> anyhow::Result<()> {
-        // Calls of the same bundle, which are next to each other, have the same.
-        if self.rows.len() == 0 || !self.has_prepared_grams {
-            self.rows.merge_grams(grams);
-            self.has_prepared_grams = true;
-        }
-        self.push_columns(transaction, (sender, line_bytes), call)
-    }
-
-    /// The next calls are of another bundle.
-    pub(super) fn begin_bundle(&mut self) {
-        self.has_prepared_grams = false;
-    }
-
-    fn push_columns(
-        &mut self,
-        transaction: &Transaction<'_>,
-        (sender, line_bytes): (i64, usize),
         mut call: Columns,
     ) -> anyhow::Result<()> {
         self.newest += 1;
+        self.lines.push(transaction, self.newest, line)?;
         call.endpoint = self.endpoints.of(&call.path);
         self.minutes.add(transaction, &call)?;
-        self.rows.push(self.newest, sender, line_bytes, &call);
+        self.rows.add_grams_of(line);
+        self.rows.push(self.newest, sender, line.len(), &call);
         if self.rows.is_full() {
             self.rows.write(transaction)?;
         }
+        Ok(())
+    }
+
+    /// Adds calls that were prepared, as a block of their own.
+    pub(super) fn push_unit(
+        &mut self,
+        transaction: &Transaction<'_>,
+        sender: i64,
+        unit: &Unit,
+    ) -> anyhow::Result<()> {
+        self.rows.write(transaction)?;
+        let first = self.newest + 1;
+        for chunk in &unit.chunks {
+            let first = first + (chunk.from - unit.from) as u64;
+            self.lines.push_packed(transaction, first, chunk)?;
+        }
+        unit.block.insert_as(transaction, first, sender)?;
+        self.minutes.add_counts(transaction, &unit.counts)?;
+        self.newest += (unit.end - unit.from) as u64;
         Ok(())
     }
 
@@ -126,7 +122,7 @@ impl Parts {
         transaction
             .prepare_cached("UPDATE counters SET value = ?1 WHERE name = 'newest'")?
             .execute([signed(self.newest)])?;
-        merge::last(transaction, &mut self.lines)
+        Ok(())
     }
 
     /// The next call has the number behind this one, which is larger than those of all calls that are stored.

@@ -37,6 +37,9 @@ const SCHEMA_VERSION: i64 = 3;
 /// The version that had a row for each call; such a file is rewritten.
 const ROWS_VERSION: i64 = 2;
 
+/// KiB of the page cache of a connection that reads.
+const READER_CACHE_KIB: i64 = 1024;
+
 /// Bytes of a page of the file.
 const PAGE_BYTES: i64 = 16 << 10;
 
@@ -82,6 +85,8 @@ pub(super) fn open_reader(folder: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OPENING;
     let connection = Connection::open_with_flags(folder.join(FILE_NAME), flags)?;
     connection.busy_timeout(BUSY_WAIT)?;
+    // Columns are read once for each query, so that a cache serves the inner pages alone.
+    connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
     connection.pragma_update(None, "query_only", true)?;
     // No query of ours sorts more than a page of the list, and a confined process has no folder for temporary files.
     connection.pragma_update(None, "temp_store", "MEMORY")?;

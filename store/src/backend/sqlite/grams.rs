@@ -23,10 +23,10 @@ use crate::filter::Word;
 use crate::histogram::{put, take};
 
 /// Characters of a short gram.
-const SHORT: u32 = 4;
+const SHORT: usize = 4;
 
 /// Characters of a long gram.
-const LONG: u32 = 8;
+const LONG: usize = 8;
 
 /// Long grams in a row of which one is chosen: a text of 16 characters has one at least.
 const WINDOW: usize = 9;
@@ -78,12 +78,11 @@ fn long_place(hash: u64) -> usize {
     (hash & ((1 << PLACES_POWER) - 1)) as usize
 }
 
-/// Passes the places of the grams of a text on.
+/// Passes the places of the grams of a text on, some of them repeatedly.
 fn each_place(text: &str, mut short: impl FnMut(usize), mut long: impl FnMut(usize)) {
     let bytes = text.as_bytes();
-    let (mut gram, mut letters) = (0u64, 0u32);
-    let mut length = 0u32;
-    let mut window = Window::default();
+    let mut run = [0; RUN_MAX];
+    let mut length = 0;
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         at += 1;
@@ -102,66 +101,62 @@ fn each_place(text: &str, mut short: impl FnMut(usize), mut long: impl FnMut(usi
                 _ => {}
             }
         }
-        if class == 0 {
-            (letters, length) = (0, 0);
+        if class != 0 && length < RUN_MAX {
+            run[length] = class;
+            length += 1;
             continue;
         }
-        gram = gram << 8 | u64::from(class);
+        of_run(&run[..length], &mut short, &mut long);
+        length = 0;
+        if class != 0 {
+            // The run goes on: grams and windows that end behind here begin among its last characters.
+            run.copy_within(RUN_MAX - OVERLAP.., 0);
+            run[OVERLAP] = class;
+            length = OVERLAP + 1;
+        }
+    }
+    of_run(&run[..length], &mut short, &mut long);
+}
+
+/// Characters of a run that are examined together.
+const RUN_MAX: usize = 64;
+
+/// Characters that the first window that ends behind a part of a run has within it.
+const OVERLAP: usize = LONG + WINDOW - 2;
+
+/// The grams of characters that are in grams.
+fn of_run(run: &[u8], short: &mut impl FnMut(usize), long: &mut impl FnMut(usize)) {
+    let (mut gram, mut letters) = (0u32, 0);
+    for &class in run {
+        gram = gram << 8 | u32::from(class);
         letters = if class == b'-' || class == b'_' {
             0
         } else {
             letters + 1
         };
-        length += 1;
         if letters >= SHORT {
-            short(short_place(gram as u32));
-        }
-        if length == LONG {
-            window = Window::default();
-        }
-        if length >= LONG
-            && let Some(chosen) = window.push(long_hash(gram))
-        {
-            long(long_place(chosen));
+            short(short_place(gram));
         }
     }
-}
-
-/// The hashes of the last grams of a run.
-#[derive(Default)]
-struct Window {
-    hashes: [u64; WINDOW],
-    /// Grams that came.
-    count: usize,
-    /// Number of the one that was chosen last.
-    chosen: usize,
-    least: u64,
-}
-
-impl Window {
-    /// The hash of the gram that is chosen of the last ones, if it is another than before, or the first.
-    fn push(&mut self, hash: u64) -> Option<u64> {
-        let number = self.count;
-        self.count += 1;
-        self.hashes[number % WINDOW] = hash;
-        let is_first = self.count == WINDOW;
-        if number == 0 || hash <= self.least {
-            (self.chosen, self.least) = (number, hash);
-            return (self.count >= WINDOW).then_some(hash);
+    let Some(count) = run.len().checked_sub(LONG - 1) else {
+        return;
+    };
+    if count < WINDOW {
+        return;
+    }
+    let mut hashes = [0; RUN_MAX];
+    for (hash, gram) in hashes.iter_mut().zip(run.windows(LONG)) {
+        *hash = long_hash(gram.try_into().map_or(0, u64::from_be_bytes));
+    }
+    // The least of one, then of two, four, eight and nine neighbours. Which of equal ones is chosen makes no difference.
+    let mut least = hashes;
+    for (distance, left) in [(1, count - 1), (2, count - 3), (4, count - 7)] {
+        for at in 0..left {
+            least[at] = least[at].min(least[at + distance]);
         }
-        if self.chosen + WINDOW > number {
-            return is_first.then_some(self.least);
-        }
-        // The one that was chosen is behind. Of equal ones the last counts.
-        let first = self.count - WINDOW;
-        self.least = u64::MAX;
-        for number in first..self.count {
-            let hash = self.hashes[number % WINDOW];
-            if hash <= self.least {
-                (self.chosen, self.least) = (number, hash);
-            }
-        }
-        Some(self.least)
+    }
+    for (least, ninth) in least.iter().zip(&hashes[WINDOW - 1..count]) {
+        long(long_place(*least.min(ninth)));
     }
 }
 
@@ -170,15 +165,6 @@ impl Grams {
     pub(super) fn add(&mut self, line: &str) {
         let Self { short, long, .. } = self;
         each_place(line, |place| short.add(place), |place| long.add(place));
-    }
-
-    /// Adds those of another block.
-    pub(super) fn merge(&mut self, other: &Self) {
-        self.short.merge(&other.short);
-        self.long.merge(&other.long);
-        for (is_open, other) in self.is_open.iter_mut().zip(other.is_open) {
-            *is_open |= other;
-        }
     }
 
     /// Adds what is not known.
@@ -378,5 +364,145 @@ mod tests {
         assert_eq!(may_contain(&merged.encode(), word), Ok(true));
         assert_eq!(may_contain(&[], word), Ok(true));
         assert_eq!(may_contain(&[9], word), Err(Damaged));
+    }
+
+    /// The places, one character after the other.
+    fn each_place_slowly(text: &str, mut short: impl FnMut(usize), mut long: impl FnMut(usize)) {
+        let bytes = text.as_bytes();
+        let (mut gram, mut letters) = (0u64, 0);
+        let mut length = 0;
+        let mut window = Window::default();
+        let mut at = 0;
+        while let Some(&byte) = bytes.get(at) {
+            at += 1;
+            let mut class = CLASSES[usize::from(byte)];
+            if byte >= 0x80 {
+                // U+017F and U+212A.
+                match (byte, bytes.get(at), bytes.get(at + 1)) {
+                    (0xC5, Some(0xBF), _) => {
+                        class = b's';
+                        at += 1;
+                    }
+                    (0xE2, Some(0x84), Some(0xAA)) => {
+                        class = b'k';
+                        at += 2;
+                    }
+                    _ => {}
+                }
+            }
+            if class == 0 {
+                (letters, length) = (0, 0);
+                continue;
+            }
+            gram = gram << 8 | u64::from(class);
+            letters = if class == b'-' || class == b'_' {
+                0
+            } else {
+                letters + 1
+            };
+            length += 1;
+            if letters >= SHORT {
+                short(short_place(gram as u32));
+            }
+            if length == LONG {
+                window = Window::default();
+            }
+            if length >= LONG
+                && let Some(chosen) = window.push(long_hash(gram))
+            {
+                long(long_place(chosen));
+            }
+        }
+    }
+
+    /// The hashes of the last grams of a run.
+    #[derive(Default)]
+    struct Window {
+        hashes: [u64; WINDOW],
+        /// Grams that came.
+        count: usize,
+        /// Number of the one that was chosen last.
+        chosen: usize,
+        least: u64,
+    }
+
+    impl Window {
+        /// The hash of the gram that is chosen of the last ones, if it is another than before, or the first.
+        fn push(&mut self, hash: u64) -> Option<u64> {
+            let number = self.count;
+            self.count += 1;
+            self.hashes[number % WINDOW] = hash;
+            let is_first = self.count == WINDOW;
+            if number == 0 || hash <= self.least {
+                (self.chosen, self.least) = (number, hash);
+                return (self.count >= WINDOW).then_some(hash);
+            }
+            if self.chosen + WINDOW > number {
+                return is_first.then_some(self.least);
+            }
+            // The one that was chosen is behind. Of equal ones the last counts.
+            let first = self.count - WINDOW;
+            self.least = u64::MAX;
+            for number in first..self.count {
+                let hash = self.hashes[number % WINDOW];
+                if hash <= self.least {
+                    (self.chosen, self.least) = (number, hash);
+                }
+            }
+            Some(self.least)
+        }
+    }
+
+    fn sorted(each: impl FnOnce(&mut Vec<usize>, &mut Vec<usize>)) -> [Vec<usize>; 2] {
+        let (mut short, mut long) = (Vec::new(), Vec::new());
+        each(&mut short, &mut long);
+        [short, long].map(|mut places| {
+            places.sort_unstable();
+            places.dedup();
+            places
+        })
+    }
+
+    #[test]
+    fn whole_runs_have_the_grams_that_single_characters_have() {
+        let mut state = 3u64;
+        let pieces = [
+            "a",
+            "B",
+            "7",
+            "-",
+            "_",
+            " ",
+            "\"",
+            "\u{17F}",
+            "\u{212A}",
+            "é",
+            "word",
+            "0123456789abcdef",
+            "the-quick_brown",
+            "€",
+        ];
+        for _ in 0..3_000 {
+            let mut text = String::new();
+            let wanted = state as usize % 700;
+            // Runs without an end, and short ones.
+            let kinds = [3, 5, pieces.len(), pieces.len()][(state >> 17) as usize % 4];
+            while text.len() < wanted {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(9);
+                text.push_str(pieces[(state >> 33) as usize % kinds]);
+            }
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(9);
+            let fast = sorted(|short, long| {
+                each_place(&text, |place| short.push(place), |place| long.push(place));
+            });
+            let slow = sorted(|short, long| {
+                each_place_slowly(&text, |place| short.push(place), |place| long.push(place));
+            });
+            assert_eq!(fast, slow, "{text}");
+        }
     }
 }

@@ -10,11 +10,18 @@ use rusqlite::Connection;
 
 use super::block::{HEAD, Head};
 use crate::call::Range;
-use crate::limits::HEADS_MAX;
+use crate::limits::HEADS_BYTES_MAX;
 
-/// Heads by the numbers of their blocks.
+/// Heads of the blocks that were read.
 #[derive(Debug, Default)]
-pub(super) struct Heads(Mutex<HashMap<i64, Arc<Head>>>);
+pub(super) struct Heads(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// By the numbers of their blocks.
+    heads: HashMap<i64, Arc<Head>>,
+    bytes: usize,
+}
 
 impl Heads {
     /// Heads of the blocks that have a call of a range.
@@ -30,8 +37,8 @@ impl Heads {
             .query_map([range.from_ms.unwrap_or(i64::MIN), to], |row| row.get(0))?
             .collect::<rusqlite::Result<Vec<i64>>>()?;
         let known: Vec<Option<Arc<Head>>> = {
-            let heads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            ids.iter().map(|id| heads.get(id).cloned()).collect()
+            let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            ids.iter().map(|id| kept.heads.get(id).cloned()).collect()
         };
         let mut select =
             connection.prepare_cached(&format!("SELECT {HEAD} FROM blocks WHERE id = ?1"))?;
@@ -53,13 +60,17 @@ impl Heads {
     }
 
     fn keep(&self, read: Vec<Arc<Head>>) {
-        let mut heads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for head in read {
-            if heads.len() >= HEADS_MAX {
+            let bytes = head.bytes();
+            if kept.bytes + bytes > HEADS_BYTES_MAX {
                 // Which of them are still there is not known; those that are, are read again.
-                heads.clear();
+                *kept = Kept::default();
             }
-            heads.insert(head.id, head);
+            // Two queries may have read the same one.
+            if kept.heads.insert(head.id, head).is_none() {
+                kept.bytes += bytes;
+            }
         }
     }
 }

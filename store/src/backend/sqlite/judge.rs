@@ -12,6 +12,7 @@ use rusqlite::Connection;
 
 use super::block::{Block, MARK_FACTS_CUT, NONE, Number, Text, Texts};
 use super::chunk::{Packed, Unpacker, unpacker};
+use super::room::SEARCHES;
 use crate::fields::Field;
 use crate::filter::names::{ANNOTATION, Source};
 use crate::filter::tree::{Comparison, Constant, Order, Test};
@@ -312,31 +313,35 @@ pub(super) fn search(
         return Ok(Vec::new());
     };
     let mut matching = Vec::new();
-    let mut batch = Vec::new();
     let mut bytes = 0;
-    let mut examine = |batch: &mut Vec<Packed>| -> anyhow::Result<()> {
-        for (at, line) in candidates(batch, &arrivals, filter.expression())? {
+    let mut examine = |places: &[u64], bytes: usize| -> anyhow::Result<()> {
+        let _room = SEARCHES.take(bytes);
+        let mut batch = Vec::with_capacity(places.len());
+        for &first in places {
+            batch.extend(Packed::of(connection, first)?);
+        }
+        for (at, line) in candidates(&batch, &arrivals, filter.expression())? {
             let row = rows[at];
             if filter.matches_known(&columns(block, senders, row)?, &line) {
                 matching.push(row);
             }
         }
-        batch.clear();
         Ok(())
     };
+    let mut places = Vec::new();
     for (first, end, of_chunk) in Packed::places(connection, first, last)? {
         let next = arrivals.partition_point(|&arrival| arrival < first);
         if arrivals.get(next).is_none_or(|&arrival| arrival >= end) {
             continue;
         }
-        if bytes + of_chunk > SEARCH_BATCH_BYTES {
-            examine(&mut batch)?;
+        if bytes + of_chunk > SEARCH_BATCH_BYTES && !places.is_empty() {
+            examine(&std::mem::take(&mut places), bytes)?;
             bytes = 0;
         }
-        batch.extend(Packed::of(connection, first)?);
+        places.push(first);
         bytes += of_chunk;
     }
-    examine(&mut batch)?;
+    examine(&places, bytes)?;
     Ok(matching)
 }
 

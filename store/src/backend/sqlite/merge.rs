@@ -1,25 +1,22 @@
 //! Merging of small blocks, so that those of single calls become few.
 //!
-//! What is merged are the last blocks, in three steps: those below 64 calls, below 512, below a whole block, each once there are
-//! many of the kind, or enough for the next. So a call is written four times at most, and only where bundles are small.
+//! What is merged are the last blocks, in two steps: those below 64 calls, and those below a whole block, each once there are many
+//! of the kind, or enough for the next. So a call of a large bundle is written twice, and one of a small bundle a few times.
 
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 
 use super::block::{Block, HEAD, Head, Number, Rows};
 use super::chunk::{self, Lines};
 use crate::limits::{BLOCK_CALLS_MAX, BLOCK_LINES_BYTES, BLOCK_TEXT_BYTES, BLOCKS_SMALL_MAX};
 
 /// Sizes below which blocks are merged.
-const STEPS: [usize; 3] = [BLOCK_CALLS_MAX / 64, BLOCK_CALLS_MAX / 8, BLOCK_CALLS_MAX];
+const STEPS: [usize; 2] = [BLOCK_CALLS_MAX / 64, BLOCK_CALLS_MAX];
 
 /// Calls that are merged before the text is measured.
 const MERGED_AT_ONCE: usize = 512;
 
 /// Merges the last blocks where it is time to.
 pub(super) fn last(transaction: &Transaction<'_>, lines: &mut Lines) -> anyhow::Result<()> {
-    if !may_be_due(transaction)? {
-        return Ok(());
-    }
     let mut select = transaction.prepare_cached(&format!(
         "SELECT {HEAD} FROM blocks ORDER BY first DESC LIMIT {}",
         BLOCKS_SMALL_MAX * STEPS.len()
@@ -40,8 +37,8 @@ pub(super) fn last(transaction: &Transaction<'_>, lines: &mut Lines) -> anyhow::
 }
 
 /// Whether there are enough small blocks, if none of them is heavy: their heads need not be read where not.
-fn may_be_due(transaction: &Transaction<'_>) -> rusqlite::Result<bool> {
-    let mut select = transaction.prepare_cached(&format!(
+pub(super) fn may_be_due(connection: &Connection) -> rusqlite::Result<bool> {
+    let mut select = connection.prepare_cached(&format!(
         "SELECT rows FROM blocks ORDER BY first DESC LIMIT {}",
         BLOCKS_SMALL_MAX * STEPS.len()
     ))?;

@@ -13,7 +13,9 @@ use crate::endpoint::OTHER;
 use crate::fields::Field;
 use crate::filter::{Filter, Known, Value};
 use crate::histogram::{Histogram, put, take};
-use crate::limits::{LOSSES_MAX, MINUTE_KEYS_MAX, MINUTES_MAX};
+use crate::limits::{
+    LOSSES_MAX, MINUTE_KEYS_BYTES_MAX, MINUTE_KEYS_MAX, MINUTES_HELD_MAX, MINUTES_MAX,
+};
 use crate::line::Columns;
 
 const MINUTE_MS: i64 = 60_000;
@@ -54,6 +56,18 @@ impl Key {
             status: call.status,
             vni: call.vni,
         }
+    }
+
+    /// What it takes in memory, about.
+    fn bytes(&self) -> usize {
+        let texts = [
+            &self.host,
+            &self.endpoint,
+            &self.operation,
+            &self.method,
+            &self.appliance,
+        ];
+        2 * size_of::<Self>() + texts.iter().map(|text| text.len()).sum::<usize>()
     }
 
     /// What is counted with no other.
@@ -108,11 +122,46 @@ impl Known for Key {
     }
 }
 
+/// Counts of calls that are not written yet.
+#[derive(Debug, Default)]
+pub(super) struct Counts(HashMap<(i64, Key), Measures>);
+
+impl Counts {
+    pub(super) fn add(&mut self, call: &Columns) {
+        let place = (minute(call.time_ms), Key::of(call));
+        count_call(self.0.entry(place).or_default(), call);
+    }
+}
+
+fn minute(time_ms: i64) -> i64 {
+    time_ms.div_euclid(MINUTE_MS)
+}
+
+fn count_call(measures: &mut Measures, call: &Columns) {
+    measures.calls += 1;
+    measures.classes[call.status.map_or(0, Measures::class)] += 1;
+    if let Some(bytes) = call.request_bytes {
+        measures.request_bytes += bytes.unsigned_abs();
+    }
+    if let Some(bytes) = call.response_bytes {
+        measures.response_bytes += bytes.unsigned_abs();
+        measures.sizes.add(bytes);
+    }
+    if let Some(took) = call.interval_ms {
+        measures.took.add(took);
+    }
+    if let Some(first) = call.first_byte_ms {
+        measures.first_byte.add(first);
+    }
+}
+
 /// Counts that a transaction adds.
 #[derive(Debug, Default)]
 pub(super) struct Minutes {
     /// Rows of the keys that were used, in the database.
     known: HashMap<Key, i64>,
+    /// Bytes of these keys, about.
+    known_bytes: usize,
     added: HashMap<(i64, i64), Measures>,
     /// The newest minute that was written.
     newest: i64,
@@ -124,29 +173,38 @@ impl Minutes {
         transaction: &Transaction<'_>,
         call: &Columns,
     ) -> rusqlite::Result<()> {
-        let key = self.key(transaction, Key::of(call))?;
-        let minute = call.time_ms.div_euclid(MINUTE_MS);
-        let measures = self.added.entry((minute, key)).or_default();
-        measures.calls += 1;
-        measures.classes[call.status.map_or(0, Measures::class)] += 1;
-        if let Some(bytes) = call.request_bytes {
-            measures.request_bytes += bytes.unsigned_abs();
-        }
-        if let Some(bytes) = call.response_bytes {
-            measures.response_bytes += bytes.unsigned_abs();
-            measures.sizes.add(bytes);
-        }
-        if let Some(took) = call.interval_ms {
-            measures.took.add(took);
-        }
-        if let Some(first) = call.first_byte_ms {
-            measures.first_byte.add(first);
+        let measures = self.measures(transaction, minute(call.time_ms), &Key::of(call))?;
+        count_call(measures, call);
+        Ok(())
+    }
+
+    /// Adds what was counted before.
+    pub(super) fn add_counts(
+        &mut self,
+        transaction: &Transaction<'_>,
+        counts: &Counts,
+    ) -> rusqlite::Result<()> {
+        for ((minute, key), counted) in &counts.0 {
+            self.measures(transaction, *minute, key)?.merge(counted);
         }
         Ok(())
     }
 
-    fn key(&mut self, transaction: &Transaction<'_>, key: Key) -> rusqlite::Result<i64> {
-        if let Some(&id) = self.known.get(&key) {
+    fn measures(
+        &mut self,
+        transaction: &Transaction<'_>,
+        minute: i64,
+        key: &Key,
+    ) -> rusqlite::Result<&mut Measures> {
+        if self.added.len() >= MINUTES_HELD_MAX {
+            self.write(transaction)?;
+        }
+        let key = self.key(transaction, key)?;
+        Ok(self.added.entry((minute, key)).or_default())
+    }
+
+    fn key(&mut self, transaction: &Transaction<'_>, key: &Key) -> rusqlite::Result<i64> {
+        if let Some(&id) = self.known.get(key) {
             return Ok(id);
         }
         let mut select = transaction.prepare_cached(
@@ -169,8 +227,8 @@ impl Minutes {
                     .prepare_cached("SELECT count(*) FROM minute_keys")?
                     .query_row([], |row| row.get(0))?;
                 let other = Key::other(key.status);
-                if keys >= MINUTE_KEYS_MAX as i64 && key != other {
-                    return self.key(transaction, other);
+                if keys >= MINUTE_KEYS_MAX as i64 && *key != other {
+                    return self.key(transaction, &other);
                 }
                 transaction
                     .prepare_cached(
@@ -181,10 +239,12 @@ impl Minutes {
                 transaction.last_insert_rowid()
             }
         };
-        if self.known.len() >= MINUTE_KEYS_MAX {
-            self.known.clear();
+        let bytes = key.bytes();
+        if self.known_bytes + bytes > MINUTE_KEYS_BYTES_MAX {
+            self.forget_keys();
         }
-        self.known.insert(key, id);
+        self.known_bytes += bytes;
+        self.known.insert(key.clone(), id);
         Ok(id)
     }
 
@@ -220,7 +280,12 @@ impl Minutes {
     /// After a transaction failed: what it wrote is not there.
     pub(super) fn forget(&mut self) {
         self.added.clear();
+        self.forget_keys();
+    }
+
+    fn forget_keys(&mut self) {
         self.known.clear();
+        self.known_bytes = 0;
     }
 }
 
@@ -293,7 +358,6 @@ pub(super) fn count(
             values.insert(row.get::<_, i64>(0)?, value);
         }
     }
-    let minute = |time_ms: i64| time_ms.div_euclid(MINUTE_MS);
     let mut select = connection.prepare_cached(
         "SELECT minute, key, data FROM minutes WHERE minute >= ?1 AND minute <= ?2",
     )?;
@@ -330,7 +394,7 @@ pub(super) fn lose(transaction: &Transaction<'_>, losses: &[Loss]) -> rusqlite::
     )?;
     for loss in losses {
         add.execute(params![
-            loss.time_ms.div_euclid(MINUTE_MS),
+            minute(loss.time_ms),
             loss.cause,
             loss.appliance,
             loss.vni.unwrap_or(-1),

@@ -12,6 +12,8 @@
 //! Bounds and shares are compared in bytes of lines; how many of these the database holds in one of its own bytes follows from
 //! what it has.
 //!
+//! A little more is deleted than has to be ([`EXPIRE_MORE_DIVISOR`]), so that the oldest block is not written again for each bundle.
+//!
 //! Later calls use the pages that become free; only when many are free, after a bound was lowered, some go back to the file
 //! system, a few with every transaction.
 
@@ -28,8 +30,8 @@ use crate::backend::{Expired, Retention};
 use crate::call::Loss;
 use crate::clock::unix_ms;
 use crate::limits::{
-    DATABASE_BYTES_MIN, EXPIRE_ROUND_BYTES, EXPIRE_ROUND_CALLS, LOCAL_SHARE_DIVISOR,
-    VACUUM_ROUND_PAGES,
+    DATABASE_BYTES_MIN, EXPIRE_MORE_DIVISOR, EXPIRE_ROUND_BYTES, EXPIRE_ROUND_CALLS,
+    LOCAL_SHARE_DIVISOR, TRANSACTION_BYTES_MAX, TRANSACTION_LINES_MAX, VACUUM_ROUND_PAGES,
 };
 use crate::sender::Sender;
 
@@ -40,22 +42,54 @@ pub(super) struct Size {
     pub(super) bytes: i64,
 }
 
-/// Deletes until the store is within its bounds, or until more was deleted than a group of bundles has brought: a store whose
-/// bounds were lowered does not keep bundles waiting, and still becomes smaller with each of them.
-pub(super) fn keep(
-    database: &mut Database,
-    retention: Retention,
-    brought: Size,
-) -> anyhow::Result<()> {
-    let mut deleted = Size::default();
-    loop {
+/// What has to be deleted for calls that were stored, round by round: until the store is within its bounds, or until more was
+/// deleted than was stored. So a store whose bounds were lowered does not keep bundles waiting, and still becomes smaller with each
+/// of them.
+#[derive(Debug, Default)]
+pub(super) struct Debt {
+    stored: Size,
+    deleted: Size,
+    is_due: bool,
+}
+
+impl Debt {
+    /// Calls were stored.
+    pub(super) fn add(&mut self, size: Size) {
+        self.stored.calls += size.calls;
+        self.stored.bytes += size.bytes;
+        self.is_due = true;
+    }
+
+    /// Whether another round is due.
+    pub(super) fn is_due(&self) -> bool {
+        self.is_due
+    }
+
+    /// Whether no more has to be deleted than one transaction stores.
+    pub(super) fn is_small(&self) -> bool {
+        let left = |stored: i64, deleted: i64| stored.saturating_sub(deleted);
+        left(self.stored.calls, self.deleted.calls) <= integer(TRANSACTION_LINES_MAX)
+            && left(self.stored.bytes, self.deleted.bytes) <= integer(TRANSACTION_BYTES_MAX)
+    }
+
+    /// Makes a round.
+    pub(super) fn pay(
+        &mut self,
+        database: &mut Database,
+        retention: Retention,
+    ) -> anyhow::Result<()> {
+        // After a round that failed the next one waits for the next bundle.
+        self.is_due = false;
         let round = round(database, retention)?;
-        deleted.calls += round.deleted.calls;
-        deleted.bytes += round.deleted.bytes;
-        let is_enough = deleted.calls > brought.calls && deleted.bytes > brought.bytes;
-        if !round.is_beyond || is_enough {
-            return Ok(());
+        self.deleted.calls += round.deleted.calls;
+        self.deleted.bytes += round.deleted.bytes;
+        let is_enough =
+            self.deleted.calls > self.stored.calls && self.deleted.bytes > self.stored.bytes;
+        self.is_due = round.is_beyond && !is_enough;
+        if !self.is_due {
+            *self = Self::default();
         }
+        Ok(())
     }
 }
 
@@ -143,6 +177,7 @@ fn excess(transaction: &Transaction<'_>, retention: Retention) -> rusqlite::Resu
     };
     let calls = calls_stored(transaction)?.saturating_sub(calls_max);
     if calls > 0 {
+        let calls = calls + calls_max / integer(EXPIRE_MORE_DIVISOR);
         return Ok(Some(by(Measure::Calls, calls, calls_max)));
     }
     let used = bytes_used(transaction)?;
@@ -155,6 +190,7 @@ fn excess(transaction: &Transaction<'_>, retention: Retention) -> rusqlite::Resu
         .query_row([], |row| row.get(0))?;
     let ratio = (of_lines as f64 / used as f64).max(f64::MIN_POSITIVE);
     let in_lines = |bytes: i64| (bytes as f64 * ratio).ceil() as i64;
+    let bytes = bytes + bytes_max / integer(EXPIRE_MORE_DIVISOR);
     let excess = by(Measure::Bytes, in_lines(bytes), in_lines(bytes_max));
     Ok(Some(excess))
 }
@@ -221,15 +257,14 @@ fn delete(
                 Measure::Calls => size.calls,
                 Measure::Bytes => size.bytes,
             };
-            is_enough = reached >= amount
-                || size.bytes >= integer(EXPIRE_ROUND_BYTES)
-                || size.calls >= integer(EXPIRE_ROUND_CALLS);
+            is_enough = reached >= amount || size.bytes >= integer(EXPIRE_ROUND_BYTES);
             if is_enough {
                 break;
             }
         }
         remove(transaction, lines, &block, &rows, Some(EXPIRED))?;
-        if is_enough {
+        // A round ends behind a block, where it can, so that none is written again for a part of it.
+        if is_enough || size.calls >= integer(EXPIRE_ROUND_CALLS) {
             break;
         }
     }
@@ -334,8 +369,7 @@ pub(super) fn remove(
     let mut rest = Rows::default();
     rest.extend(block, &kept)?;
     match cause {
-        // They may be of calls that are gone, which costs a search at most.
-        Some(_) => rest.add_grams(block)?,
+        Some(_) => rest.keep_grams(block)?,
         None => {
             let kept = kept.iter().map(|&row| head.arrival(&arrivals, row));
             chunk::each_line(transaction, &kept.collect::<Vec<_>>(), |line| {

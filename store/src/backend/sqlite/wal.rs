@@ -5,18 +5,22 @@
 //! SQLite shell with an open transaction, cannot be held back: it is waited for shortly, and the log grows until it ends.
 //!
 //! Most of a checkpoint is copying pages and waiting for the disk, for which bundles would wait as well. So another thread copies what
-//! is in the log first, while the writing thread goes on; what has come meanwhile is left for the writing thread, and is little. Only
-//! where that takes too long does the writing thread copy all of it.
+//! is in the log first, while the writing thread goes on, then what has come meanwhile, and so on until that is little, which is left
+//! for the writing thread. Only where that takes too long does the writing thread copy all of it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
 use super::gate::Gate;
-use crate::limits::{BUSY_WAIT, CHECKPOINT_WAIT, WAL_CHECKPOINT_BYTES, WAL_COPY_BYTES};
+use crate::limits::{
+    BUSY_WAIT, CHECKPOINT_WAIT, QUERIES_WAIT, WAL_CHECKPOINT_BYTES, WAL_COPY_BYTES, WAL_REST_BYTES,
+};
 
 /// Name of the file beside the database.
 pub(super) const WAL_NAME: &str = "calls.sqlite-wal";
@@ -26,63 +30,82 @@ pub(super) const WAL_NAME: &str = "calls.sqlite-wal";
 pub(super) struct Wal {
     path: PathBuf,
     gate: Arc<Gate>,
-    /// Length of the file at which it is emptied, whatever was copied.
-    due_bytes: u64,
-    /// Its length when the other thread began to copy; none if it has not since the log was emptied.
-    copied_bytes: Option<u64>,
+    /// Length that it had when it was emptied last: more than none where another program reads.
+    left_bytes: u64,
+    /// Length in addition to that at which the next step is due.
+    next_bytes: u64,
+    /// The other thread has begun to copy it.
+    is_copied: bool,
     copier: Option<Copier>,
 }
 
 impl Wal {
     /// The log of the database in `folder`, whose readers pass `gate`. `copying` is a connection for the other thread.
     pub(super) fn new(folder: &Path, gate: Arc<Gate>, copying: Option<Connection>) -> Self {
+        // Without it the writing thread does all of it.
+        let copier =
+            copying.and_then(|connection| Copier::start(connection, folder.join(WAL_NAME)).ok());
         Self {
             path: folder.join(WAL_NAME),
             gate,
-            due_bytes: WAL_CHECKPOINT_BYTES,
-            copied_bytes: None,
-            // Without it the writing thread does all of it.
-            copier: copying.and_then(|connection| Copier::start(connection).ok()),
+            left_bytes: 0,
+            next_bytes: WAL_COPY_BYTES,
+            is_copied: false,
+            copier,
         }
     }
 
     /// Empties the log if it is long enough, or has it copied. To be called between transactions.
     pub(super) fn keep_short(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let bytes = self.bytes();
-        if bytes >= self.due_bytes {
+        let bytes = bytes(&self.path).saturating_sub(self.left_bytes);
+        if bytes >= WAL_CHECKPOINT_BYTES {
             return self.empty(connection);
         }
         let Some(copier) = &self.copier else {
             return Ok(());
         };
-        let start_bytes = self.due_bytes - (WAL_CHECKPOINT_BYTES - WAL_COPY_BYTES);
-        match self.copied_bytes {
-            None if bytes >= start_bytes => {
-                if copier.begin() {
-                    self.copied_bytes = Some(bytes);
-                }
-                Ok(())
-            }
-            Some(_) if copier.has_ended() => self.empty(connection),
-            _ => Ok(()),
+        if bytes < self.next_bytes || !copier.has_ended() {
+            return Ok(());
         }
+        if !self.is_copied {
+            self.is_copied = copier.begin();
+            return Ok(());
+        }
+        if !self.empty_within(connection, Some(QUERIES_WAIT))? {
+            // A query does not come to its pause. What has come by the next attempt is copied before.
+            self.is_copied = false;
+            self.next_bytes = bytes + WAL_REST_BYTES;
+        }
+        Ok(())
     }
 
     /// Copies the log into the database and truncates it.
     pub(super) fn empty(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.empty_within(connection, None).map(drop)
+    }
+
+    /// False if queries did not pause in time.
+    fn empty_within(
+        &mut self,
+        connection: &Connection,
+        most: Option<Duration>,
+    ) -> rusqlite::Result<bool> {
         if let Some(copier) = &self.copier {
             // Two checkpoints at a time are impossible.
             copier.wait();
         }
-        let closed = self.gate.close();
+        let Some(closed) = self.gate.close(most) else {
+            return Ok(false);
+        };
         connection.busy_timeout(CHECKPOINT_WAIT)?;
         let done = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         connection.busy_timeout(BUSY_WAIT)?;
         drop(closed);
         // Nothing is left of the log unless another program reads: then the next attempt is due when it has grown again.
-        self.due_bytes = self.bytes() + WAL_CHECKPOINT_BYTES;
-        self.copied_bytes = None;
-        done
+        self.left_bytes = bytes(&self.path);
+        self.next_bytes = WAL_COPY_BYTES;
+        self.is_copied = false;
+        done.map(|()| true)
     }
 
     /// Ends the other thread, and empties the log.
@@ -92,11 +115,27 @@ impl Wal {
         }
         self.empty(connection)
     }
+}
 
-    fn bytes(&self) -> u64 {
-        std::fs::metadata(&self.path).map_or(0, |file| file.len())
+/// Length of the log.
+fn bytes(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |file| file.len())
+}
+
+/// Copies the log into the database until little of it is left. What cannot be copied is left for the writing thread, which reports
+/// what is wrong.
+fn copy(connection: &Connection, path: &Path) {
+    for _ in 0..COPY_ROUNDS_MAX {
+        let before = bytes(path);
+        let done = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        if done.is_err() || bytes(path).saturating_sub(before) < WAL_REST_BYTES {
+            return;
+        }
     }
 }
+
+/// Rounds of copying: each leaves what came while it lasted, which is less each time unless bundles come as fast as it copies.
+const COPY_ROUNDS_MAX: usize = 4;
 
 /// The thread that copies, with a connection of its own.
 #[derive(Debug)]
@@ -120,7 +159,7 @@ impl Work {
 }
 
 impl Copier {
-    fn start(connection: Connection) -> std::io::Result<Self> {
+    fn start(connection: Connection, path: PathBuf) -> std::io::Result<Self> {
         let (orders, ordered) = channel();
         let work = Arc::<Work>::default();
         let of_thread = Arc::clone(&work);
@@ -128,8 +167,7 @@ impl Copier {
             .name("store-checkpoint".into())
             .spawn(move || {
                 for () in ordered {
-                    // What it cannot copy is left for the writing thread, which reports what is wrong.
-                    drop(connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
+                    copy(&connection, &path);
                     *of_thread.is_busy() = false;
                     of_thread.ended.notify_all();
                 }

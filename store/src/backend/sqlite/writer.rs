@@ -4,9 +4,11 @@
 //! after the commit. The same transaction holds the idempotency key, with the number of lines that are stored under it, and the
 //! totals. A large bundle of another sender is stored in several transactions, between which the capture has its turns; after a
 //! death between two of them the repeated bundle goes on where the earlier one ended. Calls beyond the bounds are deleted in short
-//! transactions of their own (`retention`), after the senders have their answers.
+//! transactions of their own (`retention`), after the senders have their answers: all that have to be before the next bundle of
+//! others, and one transaction of them before the next bundle of the capture.
 //!
-//! Each transaction writes its calls as blocks and chunks, however few they are, and merges the small ones that are last.
+//! Each transaction writes its calls as blocks and chunks, however few they are; the small ones that are last are merged behind it.
+//! Large bundles have become blocks before they wait here (`prepared`).
 
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,13 +19,13 @@ use anyhow::{Context, anyhow};
 use rusqlite::{OptionalExtension, Transaction, params};
 use tokio::sync::{oneshot, watch};
 
-use super::database::{Database, Parts, count, integer, newest};
+use super::database::{Database, Parts, count, integer, merge, newest};
 use super::deletion;
 use super::keys;
 use super::ledgers;
 use super::prepared::{Prepared, Preparer};
 use super::queue::{Jobs, Queue, queue};
-use super::retention::{self, Size};
+use super::retention::{self, Debt, Size};
 use super::wal::Wal;
 use crate::backend::{Expired, Failure, Health, Retention, Stored};
 use crate::bundle::Bundle;
@@ -34,6 +36,7 @@ use crate::limits::{
     POST_THREADS, SENDERS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_LINES_MAX,
     TRANSACTION_OTHERS_BYTES_MAX, TRANSACTION_OTHERS_LINES_MAX,
 };
+use crate::line::Columns;
 use crate::sender::Sender;
 
 type Answer<T> = oneshot::Sender<Result<T, Failure>>;
@@ -74,6 +77,7 @@ impl Writer {
         retention: Retention,
     ) -> anyhow::Result<Self> {
         let newest = newest(&database.connection)?;
+        let preparer = Preparer::new(Arc::clone(&database.parts.endpoints));
         let (jobs, waiting) = queue(POST_THREADS)?;
         let (arrivals_sender, arrivals) = watch::channel(newest.into());
         let (health_sender, health) = watch::channel(Health::Up);
@@ -82,6 +86,9 @@ impl Writer {
             _lock: lock,
             wal,
             retention,
+            debt: Debt::default(),
+            is_merge_due: false,
+            is_turn_of_upkeep: false,
             waiting,
             arrivals: arrivals_sender,
             health: health_sender,
@@ -92,7 +99,7 @@ impl Writer {
             .context("writer thread")?;
         Ok(Self {
             jobs,
-            preparer: Preparer::default(),
+            preparer,
             arrivals,
             health,
             thread: Arc::new(Mutex::new(Some(thread))),
@@ -187,6 +194,12 @@ struct Writing {
     _lock: File,
     wal: Wal,
     retention: Retention,
+    /// Calls to delete for those that were stored.
+    debt: Debt,
+    /// There may be small blocks to merge.
+    is_merge_due: bool,
+    /// Of deleting and merging; the capture had its turn before.
+    is_turn_of_upkeep: bool,
     waiting: Queue<Job>,
     arrivals: watch::Sender<Arrival>,
     health: watch::Sender<Health>,
@@ -194,44 +207,83 @@ struct Writing {
 
 impl Writing {
     fn run(mut self) {
-        let mut next = self.waiting.next();
-        while let Some(job) = next {
-            let behind = match job {
-                Job::Insert(first) => self.insert(first),
-                Job::Expire(answer) => {
-                    let expired = self.expire();
-                    drop(answer.send(expired));
-                    None
+        while let Some(job) = self.next() {
+            let mut next = Some(job);
+            while let Some(job) = next.take() {
+                if let Job::Close = job {
+                    self.end();
+                    return;
                 }
-                Job::Delete(query, answer) => {
-                    let deleted = self.delete(&query);
-                    drop(answer.send(deleted));
-                    None
+                next = self.perform(job);
+                // What it could not copy stays in the log, and the next transaction fails if the disk is full.
+                drop(self.wal.keep_short(&self.database.connection));
+            }
+        }
+        self.end();
+    }
+
+    /// The next job, once nothing has to be deleted or merged before it. For a job of others that is all there is to do; for one of
+    /// the capture one transaction of it at most, as long as not much has to be deleted.
+    fn next(&mut self) -> Option<Job> {
+        while self.debt.is_due() || self.is_merge_due {
+            if !self.is_turn_of_upkeep
+                && self.debt.is_small()
+                && let Some(job) = self.waiting.more(true)
+            {
+                self.is_turn_of_upkeep = true;
+                return Some(job);
+            }
+            self.is_turn_of_upkeep = false;
+            if self.debt.is_due() {
+                self.delete_round();
+            } else {
+                self.is_merge_due = false;
+                if let Err(error) = merge(&mut self.database) {
+                    self.failed(&error, "small blocks cannot be merged");
                 }
-                Job::Ledger(sender, ledger, answer) => {
-                    let recorded = self.record(sender, ledger);
-                    drop(answer.send(recorded));
-                    None
-                }
-                Job::Close => {
-                    while let Some(job) = self.waiting.more(true) {
-                        match job {
-                            Job::Insert(first) => drop(self.insert(first)),
-                            Job::Ledger(sender, ledger, answer) => {
-                                drop(answer.send(self.record(sender, ledger)));
-                            }
-                            Job::Expire(_) | Job::Delete(..) | Job::Close => {}
-                        }
-                    }
-                    break;
-                }
-            };
-            // What it could not copy stays in the log, and the next transaction fails if the disk is full.
+            }
             drop(self.wal.keep_short(&self.database.connection));
-            next = behind.or_else(|| self.waiting.next());
+        }
+        self.waiting.next()
+    }
+
+    /// Does what a job is. Returns the job that ended a group of bundles.
+    fn perform(&mut self, job: Job) -> Option<Job> {
+        match job {
+            Job::Insert(first) => return self.insert(first),
+            Job::Expire(answer) => {
+                let expired = self.expire();
+                drop(answer.send(expired));
+            }
+            Job::Delete(query, answer) => {
+                let deleted = self.delete(&query);
+                drop(answer.send(deleted));
+            }
+            Job::Ledger(sender, ledger, answer) => {
+                let recorded = self.record(sender, ledger);
+                drop(answer.send(recorded));
+            }
+            Job::Close => {}
+        }
+        None
+    }
+
+    /// Stores what the capture has sent before the end, and closes the log.
+    fn end(&mut self) {
+        while let Some(job) = self.waiting.more(true) {
+            drop(self.perform(job));
+        }
+        while self.debt.is_due() {
+            self.delete_round();
         }
         // Leaves one file instead of three. If it fails, the next start reads the log: nothing is lost.
         drop(self.wal.close(&self.database.connection));
+    }
+
+    fn delete_round(&mut self) {
+        if let Err(error) = self.debt.pay(&mut self.database, self.retention) {
+            self.failed(&error, "old calls cannot be deleted");
+        }
     }
 
     /// Stores a bundle, or a part of it, together with those that wait behind it. Returns the job that ended the group.
@@ -253,10 +305,8 @@ impl Writing {
                     self.waiting.go_on_later(Job::Insert(unfinished));
                 }
                 answer(group, done.stored.into_iter().map(Ok));
-                let kept = retention::keep(&mut self.database, self.retention, done.size);
-                if let Err(error) = kept {
-                    self.failed(&error, "old calls cannot be deleted");
-                }
+                self.debt.add(done.size);
+                self.is_merge_due = true;
             }
             Err(error) => {
                 let failure = self.failed(&error, "the database refused the bundle");
@@ -412,7 +462,12 @@ fn store_part(
     size: &mut Size,
 ) -> anyhow::Result<Part> {
     let bundle = &insert.bundle;
-    let end_of = |from| bundle.end_of_part(from, room.lines, room.bytes);
+    // Without a part of its first bundle a transaction would have nothing.
+    let must = size.calls == 0;
+    let end_of = |from| {
+        let of_units = (insert.prepared).end_of_part(from, (room.lines, room.bytes), must);
+        of_units.unwrap_or_else(|| bundle.end_of_part(from, room.lines, room.bytes))
+    };
     let mut from = insert.lines_stored;
     let mut end = end_of(from);
     if from > 0 {
@@ -448,30 +503,44 @@ fn store_part(
 
 fn insert_lines(
     (transaction, parts): (&Transaction<'_>, &mut Parts),
-    Insert {
-        bundle, prepared, ..
-    }: &Insert,
+    insert: &Insert,
     (from, end): (usize, usize),
     now_ms: i64,
 ) -> anyhow::Result<Size> {
+    let Insert {
+        bundle, prepared, ..
+    } = insert;
     let sender = sender(transaction, bundle.sender)?;
     let mut stored = Size::default();
-    parts.begin_bundle();
-    for (index, (line, mut columns)) in (from..end).zip(bundle.part(from, end)) {
+    let mut push = |parts: &mut Parts, line: &str, mut columns: Columns| {
         stored.calls += 1;
         stored.bytes += integer(line.len());
         columns.place_in_time(now_ms, bundle.is_imported);
-        let Some(chunk) = prepared.chunk_of(index, (from, end)) else {
-            parts.push(transaction, (sender, line), columns)?;
-            continue;
+        parts.push(transaction, (sender, line), columns)
+    };
+    let mut at = from;
+    let mut of_units = Size::default();
+    while at < end {
+        let Some(unit) = prepared.unit_of(at) else {
+            for (line, columns) in bundle.part(at, end) {
+                push(parts, line, columns)?;
+            }
+            break;
         };
-        if index == chunk.from {
-            let first = parts.newest + 1;
-            parts.lines.push_packed(transaction, first, chunk)?;
+        if unit.from == at {
+            of_units.calls += integer(unit.end - unit.from);
+            of_units.bytes += integer(unit.bytes);
+            parts.push_unit(transaction, sender, unit)?;
+        } else {
+            // An earlier process has stored the beginning of it.
+            unit.each_line(at, |line| {
+                push(parts, line, Columns::read(line).unwrap_or_default())
+            })?;
         }
-        let row = (sender, line.len());
-        parts.push_prepared(transaction, row, columns, &prepared.grams)?;
+        at = unit.end;
     }
+    stored.calls += of_units.calls;
+    stored.bytes += of_units.bytes;
     transaction
         .prepare_cached(
             "UPDATE senders SET calls = calls + ?2, bytes = bytes + ?3, received = received + ?2 WHERE id = ?1",

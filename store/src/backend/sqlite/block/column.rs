@@ -283,9 +283,14 @@ impl TextsBuilder {
 
     /// Adds the text of the next row.
     pub(crate) fn push(&mut self, text: &str) {
-        let code = match self.known.get(text) {
-            Some(&code) => code,
-            None => self.learn(text),
+        // Neighbours often have the same text, which is compared faster than it is looked up.
+        let last = self.texts.codes.last().copied();
+        let code = match last.filter(|&code| self.texts.word(code as usize) == text) {
+            Some(code) => code,
+            None => match self.known.get(text) {
+                Some(&code) => code,
+                None => self.learn(text),
+            },
         };
         self.texts.codes.push(code);
     }

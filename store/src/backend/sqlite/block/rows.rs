@@ -34,6 +34,35 @@ pub(in super::super) struct Rows {
     line_bytes: u64,
     /// Of the lines.
     grams: Grams,
+    /// Those of the one block that all calls are of, as they were written.
+    kept_grams: Option<Vec<u8>>,
+}
+
+/// Calls as the columns of a block that is not written yet.
+#[derive(Debug)]
+pub(in super::super) struct EncodedBlock {
+    head: Head,
+    /// Columns that are rows of their own.
+    outside: Vec<(u8, Vec<u8>)>,
+}
+
+impl EncodedBlock {
+    /// Writes it as calls of which the first has a number that was not known, and which are all of one sender.
+    pub(in super::super) fn insert_as(
+        &self,
+        transaction: &Transaction<'_>,
+        first: u64,
+        sender: i64,
+    ) -> rusqlite::Result<()> {
+        let mut head = self.head.clone();
+        head.last = first + (head.last - head.first);
+        head.first = first;
+        if let Some(column) = head.columns.get_mut(Number::Sender as usize) {
+            column.extent = Extent::of(&[sender]);
+            column.inline = Some(encode_numbers(&[sender], column.extent));
+        }
+        head.insert(transaction, &self.outside)
+    }
 }
 
 impl Rows {
@@ -139,14 +168,18 @@ impl Rows {
         block.add_grams(&mut self.grams)
     }
 
+    /// Has the grams of a block, of which alone calls are added: also of calls that are not, which costs a search at most.
+    pub(in super::super) fn keep_grams(&mut self, block: &Block<'_>) -> anyhow::Result<()> {
+        match block.encoded_grams()? {
+            Some(grams) => self.kept_grams = Some(grams.to_vec()),
+            None => self.grams.open(),
+        }
+        Ok(())
+    }
+
     /// Adds the grams of a line.
     pub(in super::super) fn add_grams_of(&mut self, line: &str) {
         self.grams.add(line);
-    }
-
-    /// Adds those of several.
-    pub(in super::super) fn merge_grams(&mut self, grams: &Grams) {
-        self.grams.merge(grams);
     }
 
     /// Adds calls of a block, which arrived after those that are there, without the grams of their lines.
@@ -206,12 +239,18 @@ impl Rows {
         &mut self,
         transaction: &Transaction<'_>,
     ) -> rusqlite::Result<Option<Head>> {
-        let mut rows = std::mem::take(self);
-        let (Some(&first), Some(&last)) = (rows.arrivals.first(), rows.arrivals.last()) else {
+        let Some(mut block) = std::mem::take(self).encode() else {
             return Ok(None);
         };
+        block.head.insert(transaction, &block.outside)?;
+        Ok(Some(block.head))
+    }
+
+    /// Makes a block of them; none of no calls.
+    pub(in super::super) fn encode(mut self) -> Option<EncodedBlock> {
+        let (&first, &last) = (self.arrivals.first()?, self.arrivals.last()?);
         let expected = first..;
-        rows.numbers[Number::Arrival as usize] = rows
+        self.numbers[Number::Arrival as usize] = self
             .arrivals
             .iter()
             .zip(expected)
@@ -221,8 +260,8 @@ impl Rows {
             id: 0,
             first,
             last,
-            rows: rows.arrivals.len(),
-            text_bytes: rows.text_bytes(),
+            rows: self.arrivals.len(),
+            text_bytes: self.text_bytes(),
             columns: Vec::new(),
         };
         let mut outside = Vec::new();
@@ -240,20 +279,20 @@ impl Rows {
                 inline,
             });
         };
-        for (number, numbers) in (0..).zip(&rows.numbers) {
+        for (number, numbers) in (0..).zip(&self.numbers) {
             let extent = Extent::of(numbers);
             add(number, "", extent, encode_numbers(numbers, extent));
         }
         let none = Extent::of(&[]);
-        for (number, texts) in (FIRST_TEXT..).zip(&rows.texts) {
+        for (number, texts) in (FIRST_TEXT..).zip(&self.texts) {
             add(number, "", none, texts.texts().encode());
         }
-        for (number, (name, texts)) in (FIRST_FACT..=u8::MAX).zip(&rows.facts) {
+        for (number, (name, texts)) in (FIRST_FACT..=u8::MAX).zip(&self.facts) {
             add(number, name, none, texts.texts().encode());
         }
-        outside.push((GRAMS, rows.grams.encode()));
-        head.insert(transaction, &outside)?;
-        Ok(Some(head))
+        let grams = self.kept_grams.unwrap_or_else(|| self.grams.encode());
+        outside.push((GRAMS, grams));
+        Some(EncodedBlock { head, outside })
     }
 }
 

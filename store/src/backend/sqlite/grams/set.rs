@@ -10,6 +10,9 @@ pub(super) const PLACES_POWER: u32 = 21;
 /// Number of places.
 const PLACES: usize = 1 << PLACES_POWER;
 
+/// Words of 64 places.
+const WORDS: usize = PLACES / 64;
+
 /// Sections of a set.
 const SECTIONS: usize = 128;
 
@@ -24,24 +27,16 @@ pub(super) struct Set {
 }
 
 impl Set {
+    /// Adds a place, of which no more than [`PLACES_POWER`] bits count.
     pub(super) fn add(&mut self, place: usize) {
-        if let Some(word) = self.bits().get_mut(place / 64) {
-            *word |= 1 << (place % 64);
-        }
-    }
-
-    /// Adds the members of another one.
-    pub(super) fn merge(&mut self, other: &Self) {
-        if !other.bits.is_empty() {
-            for (bits, more) in self.bits().iter_mut().zip(&other.bits) {
-                *bits |= more;
-            }
+        if let Some(bits) = self.bits().first_chunk_mut::<WORDS>() {
+            bits[place / 64 % WORDS] |= 1 << (place % 64);
         }
     }
 
     fn bits(&mut self) -> &mut Vec<u64> {
         if self.bits.is_empty() {
-            self.bits.resize(PLACES / 64, 0);
+            self.bits.resize(WORDS, 0);
         }
         &mut self.bits
     }
@@ -270,10 +265,10 @@ mod tests {
             read.merge_encoded(&bytes).expect("whole");
             assert_eq!(read.bits, one.bits, "{count}");
             let other = set(50, 99);
-            read.merge(&other);
-            let mut both = one.clone();
-            both.merge(&other);
-            assert_eq!(both.bits, read.bits, "{count}");
+            read.merge_encoded(&other.encode().expect("not full"))
+                .expect("whole");
+            let both = one.bits.iter().zip(&other.bits).map(|(a, b)| a | b);
+            assert!(read.bits.iter().copied().eq(both), "{count}");
         }
         let mut ends = Set::default();
         for place in [0, 1, PLACES - 1] {

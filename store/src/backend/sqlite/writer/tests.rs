@@ -9,6 +9,7 @@ use crate::backend::sqlite::block::Rows;
 use crate::backend::sqlite::file::{open_reader, open_writer};
 use crate::backend::sqlite::query;
 use crate::endpoint::Endpoints;
+use crate::fields::FIELDS;
 use crate::folder::Folder;
 use crate::limits::{DATABASE_BYTES_MIN, EXPIRE_ROUND_CALLS, KEYS_MAX, KEYS_MIN};
 
@@ -16,9 +17,9 @@ fn bundle(text: impl Into<Bytes>, key: Option<&str>, sender: Sender) -> Bundle {
     Bundle::split(text.into(), key.map(Into::into), sender).expect("few lines")
 }
 
-fn insert(bundle: Bundle) -> Insert {
+fn insert(mut bundle: Bundle) -> Insert {
     Insert {
-        prepared: Prepared::of(&bundle, &mut None),
+        prepared: Prepared::of(&mut bundle, &Endpoints::default(), &mut None),
         bundle,
         answer: oneshot::channel().0,
         lines_stored: 0,
@@ -61,7 +62,13 @@ impl Fixture {
         let group = std::slice::from_mut(insert);
         let keys_age = self.retention.keys_age;
         let done = store(&mut self.database, group, room, keys_age).expect("stores");
-        retention::keep(&mut self.database, self.retention, done.size).expect("deletes");
+        let mut debt = Debt::default();
+        debt.add(done.size);
+        while debt.is_due() {
+            debt.pay(&mut self.database, self.retention)
+                .expect("deletes");
+        }
+        merge(&mut self.database).expect("merges");
         done.stored.first().copied()
     }
 
@@ -603,6 +610,168 @@ fn lines_that_were_compressed_before_come_back_however_they_are_stored() {
         let stored = select.query_map([], |row| row.get(0)).expect("reads");
         let stored: Vec<String> = stored.collect::<Result<_, _>>().expect("reads");
         assert!(stored == expected, "{lines}");
+        fixture.check_balance();
+    }
+}
+
+#[test]
+fn a_bundle_of_the_capture_waits_for_one_round_of_deleting_and_others_for_all() {
+    let retention = Retention {
+        calls_max: 10,
+        ..Retention::default()
+    };
+    let Fixture {
+        mut database,
+        _folder: folder,
+        ..
+    } = Fixture::new(retention);
+    let mut first = insert(bundle(lines(9_000, 1), None, Sender::Local));
+    let group = std::slice::from_mut(&mut first);
+    let done = store(&mut database, group, Room::UNBOUNDED, retention.keys_age).expect("stores");
+    let (jobs, waiting) = queue(POST_THREADS).expect("a queue");
+    let mut debt = Debt::default();
+    debt.add(done.size);
+    let mut writing = Writing {
+        wal: Wal::new(folder.path(), Arc::default(), None),
+        database,
+        _lock: tempfile::tempfile().expect("a file"),
+        retention,
+        debt,
+        is_merge_due: true,
+        is_turn_of_upkeep: false,
+        waiting,
+        arrivals: watch::channel(0.into()).0,
+        health: watch::channel(Health::Up).0,
+    };
+    let send = |jobs: &Jobs<Job>, sender| {
+        let job = Job::Insert(insert(bundle(lines(20, 1), None, sender)));
+        let sent = futures_util::FutureExt::now_or_never(jobs.send(sender == Sender::Capture, job));
+        assert_eq!(sent, Some(true));
+    };
+    for sender in [Sender::Local, host(1), Sender::Capture] {
+        send(&jobs, sender);
+    }
+    // The capture sends its next bundle when the one before is stored.
+    let mut jobs = Some(jobs);
+    let expired = |writing: &Writing| -> i64 {
+        (writing.database.connection)
+            .query_row(
+                "SELECT value FROM counters WHERE name = 'calls_expired'",
+                [],
+                |row| row.get(0),
+            )
+            .expect("a counter")
+    };
+    let most = integer(EXPIRE_ROUND_CALLS) + integer(crate::limits::BLOCK_CALLS_MAX);
+    let (mut of_capture, mut of_others) = (0, 0);
+    let mut before = 0;
+    while let Some(job) = writing.next() {
+        let Job::Insert(Insert { bundle, .. }) = &job else {
+            panic!("another job");
+        };
+        let now = expired(&writing);
+        if bundle.sender == Sender::Capture {
+            assert!(now - before <= most, "{now} after {before}");
+            assert!(of_capture > 0 || now == 0);
+            of_capture += 1;
+        } else {
+            assert!(!writing.debt.is_due() && now >= 8_990, "{now}");
+            of_others += 1;
+        }
+        before = now;
+        let is_of_capture = bundle.sender == Sender::Capture;
+        drop(writing.perform(job));
+        match &jobs {
+            Some(jobs) if of_capture < 4 && is_of_capture => send(jobs, Sender::Capture),
+            Some(_) if is_of_capture => drop(jobs.take()),
+            _ => {}
+        }
+    }
+    assert_eq!(
+        (of_capture, of_others),
+        (4, 1),
+        "others that wait share a transaction"
+    );
+    writing.end();
+    assert_eq!(expired(&writing), 9_000 + 6 * 20 - 10);
+}
+
+fn not_prepared(bundle: Bundle) -> Insert {
+    Insert {
+        prepared: Prepared::default(),
+        bundle,
+        answer: oneshot::channel().0,
+        lines_stored: 0,
+    }
+}
+
+/// All that a query can see of the calls, but for the time at which they were received.
+fn everything(fixture: &Fixture) -> Vec<String> {
+    let fields = FIELDS.iter().map(|spec| spec.name);
+    let fields: Vec<&str> = fields.filter(|name| *name != "received").collect();
+    let calls = format!(
+        "SELECT json_array(id, {}, facts, line) FROM calls ORDER BY CAST(id AS INTEGER)",
+        fields.join(", ")
+    );
+    let minutes = "SELECT json_array(minute, host, endpoint, method, status, vni, hex(data)) AS row
+                   FROM minutes JOIN minute_keys ON key = id ORDER BY row";
+    let mut all = Vec::new();
+    for sql in [&calls, minutes] {
+        let mut select = fixture.database.connection.prepare(sql).expect(sql);
+        let rows = select
+            .query_map([], |row| row.get::<_, String>(0))
+            .expect("reads");
+        all.extend(rows.map(|row| row.expect("reads")));
+    }
+    all
+}
+
+#[test]
+fn calls_are_the_same_whether_they_were_prepared_or_not() {
+    let now = unix_ms();
+    let text: String = (0..2500)
+        .map(|n| {
+            let (status, path) = (200 + n % 7 * 50, ["orders", "users", "a-b"][n % 3]);
+            let more = match n % 5 {
+                0 => r#",["custom_field:vni","7"],["custom_field:build","b\"1"]"#,
+                1 => r#",["custom_field:request_body_bytes","99"],["response_body","\u00e9\n"]"#,
+                _ => "",
+            };
+            let now = now - 60_000 * (n as i64 % 4);
+            format!(
+                r#"[["request_method","GET"],["request_url","http://h{}/{path}/{n}"],["response_code","{status}"],["now","{now}"],["interval","{n}"]{more}]"#,
+                n % 11
+            ) + "\n"
+        })
+        .collect();
+    let whole = || bundle(text.clone(), Some("key"), host(1));
+    let mut slow = Fixture::new(Retention::default());
+    slow.store_part(&mut not_prepared(whole()), Room::UNBOUNDED);
+    let expected = everything(&slow);
+    assert!(expected.len() > 2500 + 4 * 11);
+    for lines_before in [0, 1, 700, 2300] {
+        let mut fixture = Fixture::new(Retention::default());
+        if lines_before > 0 {
+            // By an earlier process, which died.
+            let room = Room {
+                lines: lines_before,
+                bytes: usize::MAX,
+            };
+            assert_eq!(fixture.store_part(&mut not_prepared(whole()), room), None);
+        }
+        let mut prepared = insert(whole());
+        assert_eq!(
+            prepared.bundle.lines().next().expect("lines").0,
+            "",
+            "it has no text any more"
+        );
+        let room = Room {
+            lines: 2048,
+            bytes: usize::MAX,
+        };
+        while fixture.store_part(&mut prepared, room).is_none() {}
+        let found = everything(&fixture);
+        assert!(found == expected, "{lines_before}");
         fixture.check_balance();
     }
 }
