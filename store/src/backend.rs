@@ -4,6 +4,8 @@
 //! beneath this module and a variant of [`any::AnyBackend`]; `tests/store/conformance.rs` holds what each of them must do.
 
 pub mod any;
+#[cfg(feature = "clickhouse")]
+pub mod clickhouse;
 pub mod sqlite;
 
 use std::fmt;

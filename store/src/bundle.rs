@@ -34,6 +34,8 @@ pub struct Bundle {
     pub sender: Sender,
     /// Its calls come from another store: their times count however long ago they were.
     pub is_imported: bool,
+    /// Its sender has sent it before, and knows of no answer: `Idempotency-Retry`.
+    pub is_repeated: bool,
 }
 
 /// Where a line is in the body.
@@ -72,6 +74,7 @@ impl Bundle {
             key,
             sender,
             is_imported: false,
+            is_repeated: false,
         };
         let mut at = 0;
         let mut lines = 0;

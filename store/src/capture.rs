@@ -242,9 +242,10 @@ async fn receive(
         let _permit = permit;
         decode(&coding, body, bytes_max, key, sender)
     });
-    let bundle = decoding
+    let mut bundle = decoding
         .await
         .map_err(|error| Refusal::unavailable(error.to_string()))??;
+    bundle.is_repeated = headers.contains_key("idempotency-retry");
     // What is left of the body is the text.
     drop(body_bytes);
     text_bytes.shrink_to(bundle.bytes());

@@ -164,6 +164,11 @@ impl Opened {
         })
     }
 
+    /// The addresses of a database that is not in a file, to which the store connects.
+    pub fn backend_addresses(&self) -> Vec<SocketAddr> {
+        self.database.addresses()
+    }
+
     /// Serves the capture URL also over the connections that are passed.
     #[must_use]
     pub fn with_passed(mut self, passed: Passed) -> Self {

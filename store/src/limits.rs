@@ -461,6 +461,100 @@ pub const READERS: usize = 4;
 /// Time that a statement waits for a lock of another program, such as a user's SQLite shell; past it the statement fails.
 pub const BUSY_WAIT: Duration = Duration::from_secs(5);
 
+// ---- ClickHouse --------------------------------------------------------------------------------------------------
+
+/// Hosts in the address of a ClickHouse; a longer list is refused at the start.
+pub const CLICKHOUSE_ADDRESSES_MAX: usize = 64;
+
+/// Settings of the server in the address; more are refused at the start.
+pub const CLICKHOUSE_SETTINGS_MAX: usize = 32;
+
+/// Time in which a server has to accept a connection; the next address is used past it.
+pub const CLICKHOUSE_CONNECT_WAIT: Duration = Duration::from_secs(3);
+
+/// Time for which an address that has failed is used only if no other is left.
+pub const CLICKHOUSE_REST: Duration = Duration::from_secs(10);
+
+/// Connections to one address that are kept for the next statement; further ones are closed.
+pub const CLICKHOUSE_CONNECTIONS_IDLE_MAX: usize = 8;
+
+/// Time for which they are kept, less than the three seconds after which an old server closes them.
+pub const CLICKHOUSE_IDLE_MAX: Duration = Duration::from_millis(2500);
+
+/// Bytes of one answer: a page whose calls all need their lines. A search then reads fewer calls at a time; another query fails.
+pub const CLICKHOUSE_ANSWER_BYTES_MAX: usize = 32 << 20;
+
+/// Characters of an error of the server that are shown.
+pub const CLICKHOUSE_ERROR_CHARS_MAX: usize = 300;
+
+/// Time of one query on the server; the answer is that of a smaller range past it, or 503.
+pub const CLICKHOUSE_QUERY_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes of memory of one query on the server; 503 past it.
+pub const CLICKHOUSE_QUERY_MEMORY_MAX: u64 = 4 << 30;
+
+/// Calls that a search reads at a time where the filter is not exact in SQL.
+pub const CLICKHOUSE_BATCH_ROWS: usize = 2_000;
+
+/// Age of the time of the oldest call, which each answer has.
+pub const CLICKHOUSE_HELD_AGE: Duration = Duration::from_secs(10);
+
+/// Bytes of bundles that wait for their statement or its answer, 512 for each call on top; the next one waits, 503 after
+/// [`POST_WAIT`].
+pub const CLICKHOUSE_QUEUE_BYTES_MAX: usize = 64 << 20;
+
+/// Calls of one statement, or one bundle: a large part for the server, which it need not merge soon.
+pub const CLICKHOUSE_GROUP_ROWS_MAX: u64 = 20_000;
+
+/// Bytes of one statement, and one bundle.
+pub const CLICKHOUSE_GROUP_BYTES_MAX: usize = 16 << 20;
+
+/// Least time between two statements for a shard, in which bundles are gathered: each makes a part that the server has to merge.
+pub const CLICKHOUSE_GROUP_PACE_MIN: Duration = Duration::from_millis(100);
+
+/// What it becomes while the server has too many parts.
+pub const CLICKHOUSE_GROUP_PACE_MAX: Duration = Duration::from_secs(1);
+
+/// Time of one attempt to insert.
+pub const CLICKHOUSE_INSERT_TIME_MAX: Duration = Duration::from_secs(8);
+
+/// Time for all attempts of a group, less than the thirty seconds that a sniffer waits; 503 past it.
+pub const CLICKHOUSE_GROUP_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// Pause before the second attempt, which doubles with each further one.
+pub const CLICKHOUSE_RETRY_PAUSE_MIN: Duration = Duration::from_millis(200);
+
+/// Longest pause between two attempts.
+pub const CLICKHOUSE_RETRY_PAUSE_MAX: Duration = Duration::from_secs(3);
+
+/// Bundles with a key that a process remembers to have stored, about 60 bytes each; of older ones the server knows.
+pub const CLICKHOUSE_BUNDLES_KNOWN_MAX: usize = 100_000;
+
+/// Time between two queries for what other stores have stored, while a page is open.
+pub const CLICKHOUSE_POLL_WAIT: Duration = Duration::from_secs(1);
+
+/// How far back such a query looks, because of clocks that differ and replicas that are late; what comes later is in the list, not
+/// among the new calls of a page that is open.
+pub const CLICKHOUSE_TAIL_BEHIND: Duration = Duration::from_secs(5);
+
+/// Bundles that are remembered as shown, about 50 bytes each.
+pub const CLICKHOUSE_TAIL_BUNDLES_MAX: usize = 100_000;
+
+/// Calls that one round of a deletion finds where the filter is not exact in SQL.
+pub const CLICKHOUSE_DELETE_ROWS_MAX: usize = 2_000;
+
+/// Time in which a deletion has to be done; 503 past it, and the server goes on.
+pub const CLICKHOUSE_MUTATION_WAIT: Duration = Duration::from_secs(60);
+
+/// Time of one statement of a migration.
+pub const CLICKHOUSE_MIGRATION_WAIT: Duration = Duration::from_secs(60);
+
+const _: () = assert!(
+    // The last attempt begins within the time for all of them.
+    CLICKHOUSE_GROUP_TIME_MAX.as_secs() + CLICKHOUSE_INSERT_TIME_MAX.as_secs() < 30,
+    "a group must be given up before its sender gives up"
+);
+
 const _: () = assert!(
     // A group ends with the bundle that passes its bound; a page of the database is hardly ever less than two thirds full.
     WAL_CHECKPOINT_BYTES + (TRANSACTION_BYTES_MAX + POST_BYTES_MAX) as u64 * 3 / 2 <= WAL_BYTES_MAX,

@@ -230,6 +230,12 @@ impl Columns {
         }
     }
 
+    /// Whether a rule or a bound has left something of the call out, as its facts report it.
+    pub(crate) fn is_masked(&self) -> bool {
+        let mut names = self.facts.iter().map(|(name, _)| name.as_str());
+        names.any(|name| FACTS_OF_MASKED.contains(&name))
+    }
+
     /// The value of a fact.
     pub fn fact_of(&self, name: &str) -> Option<&str> {
         let fact = self.facts.iter().find(|(known, _)| known == name);
@@ -255,6 +261,14 @@ pub const APART: [&str; 15] = [
     "request_ended",
     "response_started",
     "response_ended",
+];
+
+/// Facts that say that something of the call is missing: cut at a bound, or replaced.
+const FACTS_OF_MASKED: [&str; 4] = [
+    "request_body_bytes",
+    "response_body_bytes",
+    "fields_left_out",
+    "masked",
 ];
 
 /// Packet times of a call in nanoseconds.
@@ -376,7 +390,7 @@ fn first(column: &mut String, value: &str) {
 }
 
 /// What a column of the list keeps of a text: all of it, or as much as [`COLUMN_BYTES_MAX`] and a mark.
-fn first_bytes(text: &str) -> String {
+pub(crate) fn first_bytes(text: &str) -> String {
     if text.len() <= COLUMN_BYTES_MAX {
         return text.to_owned();
     }

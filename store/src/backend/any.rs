@@ -1,9 +1,12 @@
 //! The backend in use, one of those that are listed here.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use tokio::sync::watch;
 
+#[cfg(feature = "clickhouse")]
+use super::clickhouse::{self, ClickHouse, Target};
 use super::sqlite::{self, Sqlite};
 use super::{Backend, Expired, Failure, Health, Retention, Stored};
 use crate::bundle::Bundle;
@@ -20,6 +23,9 @@ use crate::sender::Sender;
 pub enum Location {
     /// A SQLite file in this folder, which is made with mode 0700 when it is missing.
     Sqlite(PathBuf),
+    /// A ClickHouse.
+    #[cfg(feature = "clickhouse")]
+    ClickHouse(Target),
 }
 
 impl Location {
@@ -27,6 +33,8 @@ impl Location {
     pub fn files(&self) -> &'static [&'static str] {
         match self {
             Self::Sqlite(_) => &sqlite::FILE_NAMES,
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(_) => &[],
         }
     }
 
@@ -37,6 +45,8 @@ impl Location {
     pub fn open(&self) -> anyhow::Result<Opened> {
         Ok(match self {
             Self::Sqlite(folder) => Opened::Sqlite(sqlite::Opened::new(folder)?),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(target) => Opened::ClickHouse(clickhouse::Opened::new(target)?),
         })
     }
 }
@@ -46,9 +56,21 @@ impl Location {
 pub enum Opened {
     /// See [`Location::Sqlite`].
     Sqlite(sqlite::Opened),
+    /// See [`Location::ClickHouse`].
+    #[cfg(feature = "clickhouse")]
+    ClickHouse(clickhouse::Opened),
 }
 
 impl Opened {
+    /// The addresses that it connects to; none where it has files.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        match self {
+            Self::Sqlite(_) => Vec::new(),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(opened) => opened.addresses(),
+        }
+    }
+
     /// Starts the threads of the backend.
     ///
     /// # Errors
@@ -56,6 +78,8 @@ impl Opened {
     pub fn start(self, retention: Retention) -> anyhow::Result<AnyBackend> {
         Ok(match self {
             Self::Sqlite(opened) => AnyBackend::Sqlite(opened.start(retention)?),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(opened) => AnyBackend::ClickHouse(opened.start(retention)?),
         })
     }
 }
@@ -65,6 +89,9 @@ impl Opened {
 pub enum AnyBackend {
     /// See [`Location::Sqlite`].
     Sqlite(Sqlite),
+    /// See [`Location::ClickHouse`].
+    #[cfg(feature = "clickhouse")]
+    ClickHouse(ClickHouse),
 }
 
 /// The same operation on whichever backend it is.
@@ -72,6 +99,8 @@ macro_rules! each {
     ($any:ident, $backend:ident => $call:expr) => {
         match $any {
             Self::Sqlite($backend) => $call,
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse($backend) => $call,
         }
     };
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use serde_json::Value;
+use store::backend::clickhouse::{self as over_http, ClickHouse, Migrated};
 use store::backend::sqlite::{Opened, Sqlite};
 use store::backend::{Backend, Expired, Failure, Health, Retention, Stored};
 use store::bundle::Bundle;
@@ -18,6 +19,7 @@ use store::limits::{COLUMN_BYTES_MAX, STREAM_BEHIND_MAX};
 use store::sender::Sender;
 
 use crate::client::line;
+use crate::server;
 
 /// A backend with an empty database, which is deleted with it.
 trait Fixture {
@@ -46,6 +48,27 @@ impl Fixture for SqliteFixture {
     }
 
     fn backend(&self) -> &Sqlite {
+        &self.backend
+    }
+}
+
+struct ClickHouseFixture {
+    backend: ClickHouse,
+}
+
+impl Fixture for ClickHouseFixture {
+    type Backend = ClickHouse;
+
+    fn start(retention: Retention) -> Self {
+        let target = server::database();
+        assert_eq!(target.migrate().expect("migrates"), Migrated::Done);
+        let opened = over_http::Opened::new(&target).expect("opens");
+        Self {
+            backend: opened.start(retention).expect("starts"),
+        }
+    }
+
+    fn backend(&self) -> &ClickHouse {
         &self.backend
     }
 }
@@ -93,6 +116,7 @@ macro_rules! conformance {
 }
 
 conformance!(sqlite: super::SqliteFixture);
+conformance!(clickhouse: super::ClickHouseFixture);
 
 /// The line of a call whose path is a number, younger than those with smaller numbers.
 fn numbered(number: usize) -> String {

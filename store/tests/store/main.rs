@@ -11,6 +11,7 @@ mod page;
 mod passed;
 mod program;
 mod schema;
+mod server;
 mod stalling;
 mod stream;
 mod words;

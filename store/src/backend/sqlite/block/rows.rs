@@ -15,14 +15,6 @@ use crate::limits::{
 };
 use crate::line::Columns;
 
-/// Facts that have a column say that something of the call is missing: cut at a bound, or replaced.
-const FACTS_OF_MASKED: [&str; 4] = [
-    "request_body_bytes",
-    "response_body_bytes",
-    "fields_left_out",
-    "masked",
-];
-
 /// Calls that are put into a block.
 #[derive(Debug, Default)]
 pub(in super::super) struct Rows {
@@ -99,10 +91,10 @@ impl Rows {
         } else {
             0
         };
+        if call.is_masked() {
+            marks |= MARK_MASKED;
+        }
         for (name, value) in &call.facts {
-            if FACTS_OF_MASKED.contains(&name.as_str()) {
-                marks |= MARK_MASKED;
-            }
             if !self.facts.contains_key(name) {
                 // The head of a block has one byte for the length of a name.
                 if self.facts.len() >= BLOCK_FACTS_MAX || name.len() > usize::from(u8::MAX) {

@@ -1,0 +1,565 @@
+//! Statistics: by SQL where the filter is exact there, else from the calls that a scan finds.
+//!
+//! Past an hour, and for a time whose calls were deleted, the counts by the minute answer, if the filter and the groups are of what
+//! they are counted by; the first and the last minute count whole then. All histograms have the buckets of
+//! [`crate::histogram`]: each call has the places of its numbers in columns, and SQL adds them up.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use super::binary::{Malformed, Reader as Binary};
+use super::reader::{DAY_MS, Day, Partial, Reader};
+use super::scan::{Scan, is_late};
+use super::sql::{Condition, Values, expression, patterns, within};
+use crate::backend::Failure;
+use crate::call::{Group, Measures, Point, Range, Stats, StatsQuery, Top, TopQuery};
+use crate::clock::unix_ms;
+use crate::fields::Field;
+use crate::filter::Filter;
+use crate::filter::names::Source;
+use crate::histogram::{Histogram, SLOTS};
+use crate::limits::{
+    CLICKHOUSE_BATCH_ROWS, CLICKHOUSE_QUERY_TIME_MAX, GROUPS_COUNTED_MAX, GROUPS_MAX,
+    SERIES_POINTS_MAX,
+};
+use crate::line::{Columns, is_cut};
+
+const MINUTE_MS: i64 = 60_000;
+
+/// A range that is longer is answered from the counts by the minute, where these have what is needed.
+const EXACT_MS: i64 = 3_600_000;
+
+/// Whether calls are counted by a field.
+fn is_counted(field: Field) -> bool {
+    matches!(
+        field,
+        Field::Host
+            | Field::Endpoint
+            | Field::Operation
+            | Field::Method
+            | Field::Appliance
+            | Field::Status
+            | Field::Vni
+    )
+}
+
+/// A field as a text, which is empty for none.
+fn value_of(field: Field) -> String {
+    let name = expression(field);
+    if field.kind().is_number() {
+        return format!("if({name} = -1, '', toString(if({name} < -1, {name} + 1, {name})))");
+    }
+    name.to_owned()
+}
+
+fn text_of(field: Field, call: &Columns) -> String {
+    match field.kind().is_number() {
+        true => call
+            .number(field)
+            .map_or_else(String::new, |number| number.to_string()),
+        false => call.text(field).to_owned(),
+    }
+}
+
+/// What sums are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Table {
+    Calls,
+    Minutes,
+}
+
+/// Where the sums come from, and of what.
+#[derive(Clone, Debug)]
+struct Sums {
+    of: Table,
+    range: Range,
+    condition: String,
+}
+
+impl Sums {
+    fn calls(&self) -> &'static str {
+        match self.of {
+            Table::Calls => "count()",
+            Table::Minutes => "sum(calls_sum)",
+        }
+    }
+
+    fn classes(&self) -> &'static str {
+        match self.of {
+            Table::Calls => "sumMap([class], [toUInt64(1)])",
+            Table::Minutes => "sumMap([class], [calls_sum])",
+        }
+    }
+
+    fn map(&self, name: &str) -> String {
+        match self.of {
+            Table::Calls => format!("sumMap([{name}_slot], [toUInt64(1)])"),
+            Table::Minutes => format!("sumMap(`{name}Map.slotKey`, `{name}Map.calls`)"),
+        }
+    }
+
+    fn bytes(&self, name: &str) -> String {
+        match self.of {
+            Table::Calls => format!("sum(toUInt64(if({name} > 0, {name}, 0)))"),
+            Table::Minutes => format!("sum({name}_sum)"),
+        }
+    }
+
+    fn measures(&self) -> String {
+        format!(
+            "{}, {}, {}, {}, {}, {}, {}",
+            self.calls(),
+            self.classes(),
+            self.bytes("request_bytes"),
+            self.bytes("response_bytes"),
+            self.map("took"),
+            self.map("first_byte"),
+            self.map("size")
+        )
+    }
+
+    fn point(&self, start_ms: i64, step_ms: i64) -> String {
+        match self.of {
+            Table::Calls => format!("intDiv(time - {start_ms}, {step_ms})"),
+            Table::Minutes => {
+                format!(
+                    "intDiv(greatest(minute * {MINUTE_MS} - {start_ms}, toInt64(0)), {step_ms})"
+                )
+            }
+        }
+    }
+
+    fn from(&self) -> String {
+        let condition = &self.condition;
+        match self.of {
+            Table::Calls => format!(
+                "FROM calls PREWHERE {} WHERE {condition}",
+                within(self.range.from_ms, self.range.to_ms)
+            ),
+            Table::Minutes => {
+                let from = self.range.from_ms.unwrap_or_default().div_euclid(MINUTE_MS);
+                let to = self
+                    .range
+                    .to_ms
+                    .unwrap_or(i64::MAX)
+                    .saturating_sub(1)
+                    .div_euclid(MINUTE_MS);
+                format!("FROM minutes WHERE minute >= {from} AND minute <= {to} AND ({condition})")
+            }
+        }
+    }
+}
+
+fn histogram(reader: &mut Binary<'_>) -> Result<Histogram, Malformed> {
+    let mut slots = [0; SLOTS];
+    for (slot, count) in reader.counts()? {
+        // -1 is none.
+        if let Some(place) = usize::try_from(slot)
+            .ok()
+            .and_then(|slot| slots.get_mut(slot))
+        {
+            *place += count;
+        }
+    }
+    Ok(Histogram::of_slots(&slots))
+}
+
+fn classes(reader: &mut Binary<'_>) -> Result<[u64; 6], Malformed> {
+    let mut classes = [0; 6];
+    for (class, count) in reader.counts()? {
+        if let Some(place) = usize::try_from(class)
+            .ok()
+            .and_then(|class| classes.get_mut(class))
+        {
+            *place += count;
+        }
+    }
+    Ok(classes)
+}
+
+/// Reads what [`Sums::measures`] names.
+fn measures(reader: &mut Binary<'_>) -> Result<Measures, Malformed> {
+    Ok(Measures {
+        calls: reader.u64()?,
+        classes: classes(reader)?,
+        request_bytes: reader.u64()?,
+        response_bytes: reader.u64()?,
+        took: histogram(reader)?,
+        first_byte: histogram(reader)?,
+        sizes: histogram(reader)?,
+    })
+}
+
+fn without(all: &Histogram, part: &Histogram) -> Histogram {
+    let (mut slots, mut taken) = ([0; SLOTS], [0; SLOTS]);
+    all.add_to_slots(&mut slots);
+    part.add_to_slots(&mut taken);
+    for (slot, taken) in slots.iter_mut().zip(taken) {
+        *slot = slot.saturating_sub(taken);
+    }
+    Histogram::of_slots(&slots)
+}
+
+/// What is in none of the groups.
+fn rest(total: &Measures, groups: &[Group]) -> Measures {
+    let mut shown = Measures::default();
+    for group in groups {
+        shown.merge(&group.measures);
+    }
+    let mut classes = total.classes;
+    for (class, shown) in classes.iter_mut().zip(shown.classes) {
+        *class = class.saturating_sub(shown);
+    }
+    Measures {
+        calls: total.calls.saturating_sub(shown.calls),
+        classes,
+        request_bytes: total.request_bytes.saturating_sub(shown.request_bytes),
+        response_bytes: total.response_bytes.saturating_sub(shown.response_bytes),
+        took: without(&total.took, &shown.took),
+        first_byte: without(&total.first_byte, &shown.first_byte),
+        sizes: without(&total.sizes, &shown.sizes),
+    }
+}
+
+fn add(measures: &mut Measures, call: &Columns) {
+    measures.calls += 1;
+    measures.classes[call.status.map_or(0, Measures::class)] += 1;
+    measures.request_bytes += call.request_bytes.unwrap_or_default().max(0).unsigned_abs();
+    measures.response_bytes += call
+        .response_bytes
+        .unwrap_or_default()
+        .max(0)
+        .unsigned_abs();
+    for (histogram, number) in [
+        (&mut measures.took, call.interval_ms),
+        (&mut measures.first_byte, call.first_byte_ms),
+        (&mut measures.sizes, call.response_bytes),
+    ] {
+        if let Some(number) = number {
+            histogram.add(number);
+        }
+    }
+}
+
+/// Groups by their value, the largest first.
+fn sort(groups: &mut [Group]) {
+    groups.sort_by(|a, b| {
+        let order = b.measures.calls.cmp(&a.measures.calls);
+        order.then_with(|| a.value.cmp(&b.value))
+    });
+}
+
+fn point_at(series: &mut Vec<Point>, index: i64) -> &mut Point {
+    let index = index.clamp(0, SERIES_POINTS_MAX).unsigned_abs() as usize;
+    if index >= series.len() {
+        series.resize(index + 1, Point::default());
+    }
+    &mut series[index]
+}
+
+impl Reader {
+    pub(super) async fn stats(&self, query: StatsQuery) -> Result<Stats, Failure> {
+        let mut partial = Partial::default();
+        let days = self.days(&mut partial).await?;
+        let mut coverage = self.coverage(query.range, &days, &mut partial).await?;
+        let range = bounded(query.range, coverage.held_from_ms, &days);
+        let (from, to) = (
+            range.from_ms.unwrap_or_default(),
+            range.to_ms.unwrap_or_default(),
+        );
+        let least = (to.saturating_sub(from)).max(0) / SERIES_POINTS_MAX + 1;
+        let mut stats = Stats {
+            step_ms: query.step_ms.max(least).max(1),
+            start_ms: from,
+            ..Stats::default()
+        };
+        let condition = self.condition(&query.filter, &mut partial).await?;
+        if condition.is_exact {
+            let sums = Sums {
+                of: self.source(&query.filter, query.by, range, coverage.held_from_ms),
+                range,
+                condition: condition.sql,
+            };
+            self.sum(&sums, &query, &mut stats, &mut partial).await?;
+        } else {
+            coverage.progress = self
+                .walk(&query, range, days, &mut stats, &mut partial)
+                .await?;
+        }
+        coverage.partial = partial.0;
+        stats.coverage = coverage;
+        Ok(stats)
+    }
+
+    /// A condition that is exact where the values of fields suffice for that, as far as calls are counted by them.
+    async fn condition(
+        &self,
+        filter: &Filter,
+        partial: &mut Partial,
+    ) -> Result<Condition, Failure> {
+        let mut values = Values::new();
+        for field in patterns(filter.expression()) {
+            if !is_counted(field) || field.kind().is_number() || values.contains_key(&field) {
+                continue;
+            }
+            let sql = format!(
+                "SELECT DISTINCT {} FROM minutes LIMIT {} FORMAT RowBinary",
+                field.name(),
+                GROUPS_COUNTED_MAX + 1
+            );
+            let answer = self.ask(&sql, CLICKHOUSE_QUERY_TIME_MAX, partial).await?;
+            let mut reader = Binary(&answer);
+            let mut found = Vec::new();
+            while reader.has_more() {
+                found.push(reader.text()?);
+            }
+            if found.len() <= GROUPS_COUNTED_MAX && !found.iter().any(|text| is_cut(text)) {
+                values.insert(field, found);
+            }
+        }
+        Ok(Condition::with(filter, &values))
+    }
+
+    fn source(&self, filter: &Filter, by: Option<Field>, range: Range, held: Option<i64>) -> Table {
+        let is_other = |source: &Source| match source {
+            Source::Field(field) => !is_counted(*field),
+            Source::Detail(_) => true,
+        };
+        let from = range.from_ms.unwrap_or_default();
+        let is_long = range.to_ms.unwrap_or_default().saturating_sub(from) > EXACT_MS;
+        let is_of_deleted = held.is_none_or(|held| from < held);
+        let is_other = filter
+            .expression()
+            .any_comparison(&|comparison| is_other(&comparison.source));
+        if is_other || !by.is_none_or(is_counted) || !(is_long || is_of_deleted) {
+            return Table::Calls;
+        }
+        Table::Minutes
+    }
+
+    async fn sum(
+        &self,
+        sums: &Sums,
+        query: &StatsQuery,
+        stats: &mut Stats,
+        partial: &mut Partial,
+    ) -> Result<(), Failure> {
+        let from = sums.from();
+        let series = format!(
+            "SELECT {} AS point, {}, {} {from} GROUP BY point FORMAT RowBinary",
+            sums.point(stats.start_ms, stats.step_ms),
+            sums.classes(),
+            sums.map("took")
+        );
+        let total = format!("SELECT {} {from} FORMAT RowBinary", sums.measures());
+        let groups = query.by.map(|by| {
+            format!(
+                "SELECT {} AS value, {} {from} GROUP BY value ORDER BY {} DESC, value LIMIT {} FORMAT RowBinary",
+                value_of(by),
+                sums.measures(),
+                sums.calls(),
+                query.groups_max.min(GROUPS_MAX)
+            )
+        });
+        let mut others = [Partial::default(), Partial::default()];
+        let [other_series, other_groups] = &mut others;
+        let (series, total, groups) = tokio::join!(
+            self.ask(&series, CLICKHOUSE_QUERY_TIME_MAX, other_series),
+            self.ask(&total, CLICKHOUSE_QUERY_TIME_MAX, partial),
+            async {
+                match &groups {
+                    Some(groups) => self
+                        .ask(groups, CLICKHOUSE_QUERY_TIME_MAX, other_groups)
+                        .await
+                        .map(Some),
+                    None => Ok(None),
+                }
+            }
+        );
+        let (series, total, groups) = (series?, total?, groups?);
+        for other in others {
+            partial.0 = partial.0.take().or(other.0);
+        }
+        let mut reader = Binary(&series);
+        while reader.has_more() {
+            let point = point_at(&mut stats.series, reader.i64()?);
+            point.classes = classes(&mut reader)?;
+            point.took = histogram(&mut reader)?;
+        }
+        let mut reader = Binary(&total);
+        if reader.has_more() {
+            stats.total = measures(&mut reader)?;
+        }
+        if let Some(groups) = groups {
+            let mut reader = Binary(&groups);
+            while reader.has_more() {
+                stats.groups.push(Group {
+                    value: reader.text()?,
+                    measures: measures(&mut reader)?,
+                });
+            }
+            sort(&mut stats.groups);
+            stats.other = rest(&stats.total, &stats.groups);
+        }
+        Ok(())
+    }
+
+    /// Counts the calls that a scan finds; the part of the time that it has examined.
+    async fn walk(
+        &self,
+        query: &StatsQuery,
+        range: Range,
+        days: Vec<Day>,
+        stats: &mut Stats,
+        partial: &mut Partial,
+    ) -> Result<f64, Failure> {
+        let start = Instant::now();
+        let mut groups: HashMap<String, Measures> = HashMap::new();
+        let mut scan = Scan::new(query.filter.clone(), range, (None, None), days);
+        while !scan.is_done() && !is_late(start) {
+            for row in scan.next(self, CLICKHOUSE_BATCH_ROWS, partial).await? {
+                let call = &row.columns;
+                let index = call.time_ms.saturating_sub(stats.start_ms) / stats.step_ms;
+                let point = point_at(&mut stats.series, index);
+                point.classes[call.status.map_or(0, Measures::class)] += 1;
+                if let Some(took) = call.interval_ms {
+                    point.took.add(took);
+                }
+                add(&mut stats.total, call);
+                if let Some(by) = query.by {
+                    let value = text_of(by, call);
+                    if groups.contains_key(&value) || groups.len() < GROUPS_COUNTED_MAX {
+                        add(groups.entry(value).or_default(), call);
+                    }
+                }
+            }
+        }
+        let groups = groups.into_iter();
+        stats.groups = groups
+            .map(|(value, measures)| Group { value, measures })
+            .collect();
+        sort(&mut stats.groups);
+        stats.groups.truncate(query.groups_max.min(GROUPS_MAX));
+        if query.by.is_some() {
+            stats.other = rest(&stats.total, &stats.groups);
+        }
+        if !scan.is_done() {
+            partial
+                .0
+                .get_or_insert("the time for one query ran out".into());
+        }
+        Ok(scan.progress())
+    }
+
+    pub(super) async fn top(&self, query: TopQuery) -> Result<Top, Failure> {
+        let mut partial = Partial::default();
+        let days = self.days(&mut partial).await?;
+        let mut coverage = self.coverage(query.range, &days, &mut partial).await?;
+        let condition = self.condition(&query.filter, &mut partial).await?;
+        let limit = query.limit.min(GROUPS_MAX);
+        let mut all = 0;
+        let mut values = Vec::new();
+        if condition.is_exact {
+            let from = format!(
+                "FROM calls PREWHERE {} WHERE {}",
+                within(query.range.from_ms, query.range.to_ms),
+                condition.sql
+            );
+            let value = value_of(query.field);
+            let counted = format!(
+                "SELECT {value} AS value, count() {from} GROUP BY value ORDER BY count() DESC, value LIMIT {limit} FORMAT RowBinary"
+            );
+            let total = format!("SELECT count() {from} FORMAT RowBinary");
+            let counted = self
+                .ask(&counted, CLICKHOUSE_QUERY_TIME_MAX, &mut partial)
+                .await?;
+            let total = self
+                .ask(&total, CLICKHOUSE_QUERY_TIME_MAX, &mut partial)
+                .await?;
+            all = Binary(&total).u64()?;
+            let mut reader = Binary(&counted);
+            while reader.has_more() {
+                values.push((reader.text()?, reader.u64()?));
+            }
+        } else {
+            let start = Instant::now();
+            let mut counts: HashMap<String, u64> = HashMap::new();
+            let mut scan = Scan::new(query.filter, query.range, (None, None), days);
+            while !scan.is_done() && !is_late(start) {
+                for row in scan.next(self, CLICKHOUSE_BATCH_ROWS, &mut partial).await? {
+                    all += 1;
+                    let value = text_of(query.field, &row.columns);
+                    if counts.contains_key(&value) || counts.len() < GROUPS_COUNTED_MAX {
+                        *counts.entry(value).or_default() += 1;
+                    }
+                }
+            }
+            values = counts.into_iter().collect();
+            values.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+            values.truncate(limit);
+            coverage.progress = scan.progress();
+            if !scan.is_done() {
+                partial
+                    .0
+                    .get_or_insert("the time for one query ran out".into());
+            }
+        }
+        coverage.partial = partial.0;
+        let shown: u64 = values.iter().map(|(_, calls)| calls).sum();
+        Ok(Top {
+            values,
+            other: all.saturating_sub(shown),
+            coverage,
+        })
+    }
+}
+
+/// A range with both ends.
+fn bounded(range: Range, held_from_ms: Option<i64>, days: &[Day]) -> Range {
+    let end = || {
+        let newest = days
+            .last()
+            .map_or(0, |day| (day.number + 1).saturating_mul(DAY_MS));
+        newest
+            .min(unix_ms().saturating_add(1))
+            .max(held_from_ms.unwrap_or(0))
+    };
+    let to = range.to_ms.unwrap_or_else(end);
+    Range {
+        from_ms: Some(
+            range
+                .from_ms
+                .unwrap_or_else(|| held_from_ms.unwrap_or(to).min(to))
+                .max(0),
+        ),
+        to_ms: Some(to),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_no_group_is_the_difference() {
+        let call = |took| Columns {
+            interval_ms: Some(took),
+            status: Some(200),
+            ..Columns::default()
+        };
+        let (mut total, mut group, mut other) = (
+            Measures::default(),
+            Measures::default(),
+            Measures::default(),
+        );
+        for took in [0, 1, 17, 900] {
+            add(&mut total, &call(took));
+            add(if took > 10 { &mut group } else { &mut other }, &call(took));
+        }
+        let group = Group {
+            value: "x".into(),
+            measures: group,
+        };
+        assert_eq!(rest(&total, &[group]), other);
+    }
+}
