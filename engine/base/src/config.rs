@@ -38,6 +38,7 @@ pub mod settings;
 mod sink_list;
 mod sinks;
 mod spool;
+mod store_backend;
 pub mod value;
 pub mod values;
 mod wrap;
@@ -55,6 +56,7 @@ pub use rules::{ReadFile, Rules, allow_plain_http, rules_of};
 pub use sink_list::DEFAULT;
 pub use sinks::{SinkConfig, rules_files};
 pub use spool::Spooling;
+pub use store_backend::{BackendPassword, plain_backend, store_target};
 
 /// What it takes to read calls, live or from files.
 #[derive(Clone, Debug)]

@@ -60,6 +60,7 @@ pub fn command(flags: &RunFlags, invocation: &Invocation) -> Result<Exit, Diagno
     let context = Context {
         control: &invocation.control,
         own_ports: &flags.own_ports,
+        own_addresses: &flags.own_addresses,
         reload: &reload,
         is_supervised: flags.supervised,
         killed: Killed {
@@ -87,8 +88,9 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     }
     let mut sinks = Sinks::of(&config, &identity);
     sinks.prepare()?;
-    let endpoints =
-        self_traffic::endpoints(sinks.endpoints(), context.own_ports, metrics.address());
+    let mut others = sinks.endpoints();
+    others.extend(context.own_addresses);
+    let endpoints = self_traffic::endpoints(others, context.own_ports, metrics.address());
     let mut opener = Opener::new(&config, &choice, &endpoints);
     let opened = open_all(&mut opener, &choice, console)?;
     let mut hotplug = Hotplug::new(&config, &choice, opener)?;

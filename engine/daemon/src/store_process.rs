@@ -14,10 +14,11 @@ use engine_sys::{memory, process};
 use serde::{Deserialize, Serialize};
 
 use crate::capture_url::CaptureUrl;
-use crate::config::command_line::StoreFlags;
+use crate::config::command_line::{StoreCommand, StoreFlags};
 use crate::config::setting::STORE;
-use crate::config::settings::Settings;
-use crate::config::{PageToken, open_page, page_token};
+use crate::config::settings::{Settings, row};
+use crate::config::values::Values;
+use crate::config::{PageToken, open_page, page_token, plain_backend, store_target};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit};
 use crate::invocation::Invocation;
 use crate::process::is_in_container;
@@ -25,6 +26,7 @@ use crate::sandbox::{Confinement, Plan};
 use crate::stdout::print_json;
 use crate::supervised;
 
+mod migrate;
 mod owner;
 mod rules;
 
@@ -33,6 +35,9 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Milliseconds after which freed memory goes back to the kernel: bundles that follow each other use it again before.
 const GIVE_BACK_MILLISECONDS: u16 = 0;
+
+/// Days for which calls are kept in a ClickHouse unless others are given.
+const BACKEND_DAYS: usize = 30;
 
 /// Bytes that are read of the answer of another program on our port.
 const ANSWER_BYTES_MAX: u64 = 4096;
@@ -49,6 +54,9 @@ pub enum StoreReport {
         page_url: String,
         /// The page with its token.
         page_link: Link,
+        /// Where its database is, if not in a file: connections there are self traffic.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        backend: Vec<SocketAddr>,
     },
     /// Another program serves a capture URL on its port.
     Taken {
@@ -105,7 +113,21 @@ impl StoreReport {
                 capture_url,
                 page_url,
                 page_link,
-            } => is_here(capture_url) && is_here(page_url) && is_here(page_link.reveal()),
+                backend,
+            } => {
+                // A store that was taken over must not hide other connections from the capture.
+                let hosts = settings
+                    .store_backend
+                    .as_ref()
+                    .map(|address| &address.hosts);
+                let is_of_backend = |address: &SocketAddr| {
+                    hosts.is_some_and(|hosts| hosts.iter().any(|(_, port)| *port == address.port()))
+                };
+                is_here(capture_url)
+                    && is_here(page_url)
+                    && is_here(page_link.reveal())
+                    && backend.iter().all(is_of_backend)
+            }
             Self::Taken { url, by } => is_here(url) && is_text(by),
             Self::Health { problem } => problem.as_deref().is_none_or(is_text),
         }
@@ -134,6 +156,14 @@ impl StoreReport {
             } => format!("{},{}", port(capture_url), port(page_url)),
             Self::Taken { url, .. } => port(url),
             Self::Health { .. } => String::new(),
+        }
+    }
+
+    /// Where its database is, if not in a file.
+    pub fn backend(&self) -> &[SocketAddr] {
+        match self {
+            Self::Ready { backend, .. } => backend,
+            Self::Taken { .. } | Self::Health { .. } => &[],
         }
     }
 
@@ -194,14 +224,28 @@ fn address_for_others(any: IpAddr, interfaces: &[Interface]) -> Option<IpAddr> {
 
 /// `sniffer store`.
 pub fn command(flags: &StoreFlags, invocation: &Invocation) -> Result<Exit, Diagnostic> {
+    match &flags.command {
+        Some(StoreCommand::Migrate(flags)) => return migrate::command(flags, invocation),
+        None => {}
+    }
     let mut values = invocation.values()?;
     flags.settings.apply(&mut values);
     let settings = Settings::check(&values, STORE)?;
-    run(&settings, flags.supervised, invocation.console)
+    run(
+        &settings,
+        retention(&settings, &values),
+        flags.supervised,
+        invocation.console,
+    )
 }
 
 /// Runs the store until SIGTERM or SIGINT.
-fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exit, Diagnostic> {
+fn run(
+    settings: &Settings,
+    retention: store::Retention,
+    is_supervised: bool,
+    console: Console,
+) -> Result<Exit, Diagnostic> {
     let token = page_token(settings)?;
     let elsewhere = page_from_elsewhere(settings.ui);
     if let (Some(warning), false) = (open_page(settings, &token), is_supervised) {
@@ -211,9 +255,15 @@ fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exi
     store.capture = settings.store;
     store.page = settings.ui;
     store.token = token;
-    store.retention = retention(settings);
     // Floods come and go, and what they needed is not to stay.
     memory::give_back_after(GIVE_BACK_MILLISECONDS);
+    store.retention = retention;
+    if let Some(target) = store_target(settings)? {
+        store.location = store::Location::ClickHouse(target);
+    }
+    if let (Some(warning), false) = (plain_backend(settings), is_supervised) {
+        console.report(&warning);
+    }
     let user = prepare(&settings.data, &store)?;
     let opened = store::Opened::new(store);
     process::drop_capabilities().map_err(|error| cannot_give_up(&error))?;
@@ -223,7 +273,14 @@ fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exi
     let opened = opened.and_then(|opened| Ok(std::fs::read_dir(&settings.data).map(|_| opened)?));
     // Which process has a port that is taken, and what answers there, is determined before; after this only the files of the
     // database are needed.
-    let plan = Plan::store(&settings.data, is_supervised);
+    let mut plan = Plan::store(&settings.data, is_supervised);
+    let backend = match &opened {
+        Ok(opened) => opened.backend_addresses(),
+        Err(_) => Vec::new(),
+    };
+    for address in &backend {
+        plan.connect_to(address.port());
+    }
     let files = (!settings.no_sandbox && opened.is_ok()).then(|| plan.confine_files());
     let report = |ready: &store::Ready| {
         let confinement = files.map_or(Confinement::Unwanted, |files| {
@@ -237,6 +294,7 @@ fn run(settings: &Settings, is_supervised: bool, console: Console) -> Result<Exi
             capture_url: ready.capture_url(),
             page_url: ready.page_url(),
             page_link: Link(ready.page_link()),
+            backend: backend.clone(),
         };
         if is_supervised {
             print_json(&report);
@@ -335,12 +393,23 @@ fn cannot_start(why: &str, is_refused: bool, data: &str, user: Option<u32>) -> D
         .fix(format!("--data DIR    another folder{which} (now {data})"))
 }
 
-/// How much the store keeps.
-fn retention(settings: &Settings) -> store::Retention {
+/// How much the store keeps. The defaults are those of a file; a ClickHouse has no bound but the age, unless one was given.
+fn retention(settings: &Settings, values: &Values) -> store::Retention {
+    let is_bounded = |row| settings.store_backend.is_none() || values.has(row);
+    let bound = |row, number: usize| {
+        if is_bounded(row) {
+            number as u64
+        } else {
+            u64::MAX
+        }
+    };
+    let days = settings
+        .keep_days
+        .or(settings.store_backend.as_ref().map(|_| BACKEND_DAYS));
     store::Retention {
-        calls_max: settings.keep_calls as u64,
-        database_bytes_max: settings.keep_bytes as u64,
-        age_max: settings.keep_days.map(|days| DAY * days as u32),
+        calls_max: bound(row::keep_calls(), settings.keep_calls),
+        database_bytes_max: bound(row::keep_bytes(), settings.keep_bytes),
+        age_max: days.map(|days| DAY * days as u32),
         // A bundle may come again as long as a sniffer keeps it; clocks differ, and it was in memory before.
         keys_age: store::limits::KEYS_AGE.max(settings.spool_age.saturating_add(DAY)),
     }
@@ -483,13 +552,14 @@ mod tests {
 
     #[test]
     fn a_report_of_elsewhere_is_none() {
-        let values = crate::config::values::Values::default();
+        let values = Values::default();
         let settings = Settings::check(&values, STORE).unwrap();
         let ready = |capture: &str, page: &str| {
             let ready = StoreReport::Ready {
                 capture_url: capture.into(),
                 page_url: page.into(),
                 page_link: Link(page.into()),
+                backend: Vec::new(),
             };
             ready.is_plausible(&settings)
         };
@@ -523,7 +593,19 @@ mod tests {
             capture_url: "http://localhost:7701/message".into(),
             page_url: "http://[::1]:7700/".into(),
             page_link: Link("http://[::1]:7700/?token=abc".into()),
+            backend: vec!["192.0.2.1:8123".parse().unwrap()],
         };
+        let of = |backend: &str| {
+            let mut values = Values::default();
+            if !backend.is_empty() {
+                values.set(row::store_backend(), backend);
+            }
+            Settings::check(&values, STORE).unwrap()
+        };
+        assert!(ready.is_plausible(&of("clickhouse://ch:8123/d")));
+        // Connections elsewhere are no self traffic.
+        assert!(!ready.is_plausible(&of("clickhouse://ch:9000/d")));
+        assert!(!ready.is_plausible(&of("")));
         assert!(!format!("{ready:?}").contains("abc"));
         assert_eq!(ready.ports(), "7701,7700");
         let line = serde_json::to_string(&ready).unwrap();

@@ -332,6 +332,7 @@ impl Supervisor {
                 capture_url,
                 page_url,
                 page_link,
+                backend: _,
             } => {
                 let port = capture_url.rsplit(':').next().unwrap_or(capture_url);
                 let how = format!("`{}` prints the link that opens it", typed_on_host("sniffer page"));
@@ -380,6 +381,7 @@ impl Supervisor {
         }
         options.control = capture_control(&options.control);
         options.values.remove(row::ui_token());
+        options.values.remove(row::store_password());
         // Requests to the page and the store are self traffic: to show them would cause more of them.
         let own_ports = self
             .report
@@ -389,6 +391,13 @@ impl Supervisor {
         let mut arguments = vec!["run"];
         if !own_ports.is_empty() {
             arguments.extend(["--own-ports", own_ports.as_str()]);
+        }
+        // And so is what the store sends to its database.
+        let backend = self.report.as_ref().map_or(&[][..], StoreReport::backend);
+        let backend: Vec<_> = backend.iter().map(ToString::to_string).collect();
+        let backend = backend.join(",");
+        if !backend.is_empty() {
+            arguments.extend(["--own-addresses", backend.as_str()]);
         }
         let Killed { captures, calls } = self.killed;
         let killed = [captures, calls].map(|count| count.to_string());

@@ -300,6 +300,9 @@ pub struct RunFlags {
     /// Ports of the embedded store and the page at all addresses of this machine: connections to them are not read.
     #[arg(long, hide = true, value_delimiter = ',')]
     pub own_ports: Vec<u16>,
+    /// Addresses of the database behind the embedded store: connections to them are not read.
+    #[arg(long, hide = true, value_delimiter = ',')]
+    pub own_addresses: Vec<SocketAddr>,
     /// A supervisor started this process, which ends with it.
     #[arg(long, hide = true)]
     pub supervised: bool,
@@ -313,13 +316,38 @@ pub struct RunFlags {
 
 /// `sniffer store`.
 #[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct StoreFlags {
+    /// Instead of serving.
+    #[command(subcommand)]
+    pub command: Option<StoreCommand>,
     /// The settings.
     #[command(flatten)]
     pub settings: Flags<STORE>,
     /// A supervisor started this process, which ends with it.
     #[arg(long, hide = true)]
     pub supervised: bool,
+}
+
+/// What is done with a store instead of serving it.
+#[derive(Clone, Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Make the tables of the store in the ClickHouse of --store-backend, or bring them up to date.
+    Migrate(MigrateFlags),
+}
+
+/// `sniffer store migrate`.
+#[derive(Args, Clone, Debug)]
+pub struct MigrateFlags {
+    /// The settings.
+    #[command(flatten)]
+    pub settings: Flags<STORE>,
+    /// Print the statements and carry none out.
+    #[arg(long)]
+    pub print: bool,
+    /// Make them on all servers of this cluster, as ?cluster=NAME does.
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
 }
 
 /// `sniffer all-in-one`.

@@ -95,6 +95,12 @@ fn argument(setting: &dyn Described) -> Arg {
     let argument = Arg::new(row.flag)
         .long(row.flag)
         .short(row.short)
+        // `sniffer store --backend` is the same as `sniffer all-in-one --store-backend`.
+        .alias(
+            row.flag
+                .strip_prefix("store-")
+                .filter(|_| row.flag == "store-backend"),
+        )
         .action(action)
         .global(is_global)
         .allow_hyphen_values(row.form == Form::Hyphenated)

@@ -33,6 +33,7 @@ use super::setting::{
 };
 use super::sink_list::{OfSink, SinkList};
 use super::spool::{SpoolFolder, Spooling};
+use super::store_backend::{BackendUrl, PasswordText};
 use super::values::Values;
 use crate::diagnostic::Diagnostic;
 use crate::limits::{RING_BYTES_MIN, SPOOL_BYTES_MIN, UPLOAD_BUNDLES_MAX};
@@ -600,6 +601,24 @@ settings! {
     ui_token: TokenText = Setting::new("SNIFFER_UI_TOKEN", || PageToken::Kept)
         .flag("ui-token", "TOKEN")
         .default_words("made once and kept")
+        .secret()
+        .of(Store, STORING);
+
+    /// Database of the store: clickhouse[s]://USER@HOST:8123/DATABASE.
+    ///
+    /// Further hosts follow behind commas, and behind a question mark cluster=NAME, ca=FILE and settings of the server. By default
+    /// the calls are in a file in the data folder. Any number of stores may be in front of one ClickHouse. Its tables are made
+    /// by `sniffer store migrate`. docs/scale-out.md has more.
+    store_backend: Optional<BackendUrl> = Setting::new("SNIFFER_STORE_BACKEND", || None)
+        .flag("store-backend", "URL")
+        .default_words("a file in the data folder")
+        .of(Store, STORING);
+
+    /// Password for SNIFFER_STORE_BACKEND: a text, or file:///PATH of a file with it.
+    ///
+    /// The flag takes no text, since every user sees the command line.
+    store_password: Optional<PasswordText> = Setting::new("SNIFFER_STORE_PASSWORD", || None)
+        .flag("store-password", "FILE")
         .secret()
         .of(Store, STORING);
 

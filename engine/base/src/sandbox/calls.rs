@@ -102,11 +102,12 @@ impl Plan {
             Role::Store => &[EVERY_ROLE, SOCKETS_IN_USE, WRITING, REMOVING],
             Role::Reader => &[EVERY_ROLE],
         };
-        let spooling: &[&[c_long]] = match self.role {
+        let further: &[&[c_long]] = match self.role {
             Role::Capture if !self.write.is_empty() => &[SPOOLING],
+            Role::Store if !self.connect.is_empty() => &[CONNECTING],
             _ => &[],
         };
-        let mut rules: Rules = (sets.iter().chain(spooling))
+        let mut rules: Rules = (sets.iter().chain(further))
             .flat_map(|calls| calls.iter().map(|&call| (call, Vec::new())))
             .collect();
         if self.uses_uring {
@@ -160,6 +161,9 @@ impl Plan {
                 (libc::SOCK_STREAM, &[0, libc::IPPROTO_TCP]),
                 (libc::SOCK_DGRAM, &[0, libc::IPPROTO_UDP]),
             ],
+            Role::Store if !self.connect.is_empty() => {
+                &[(libc::SOCK_STREAM, &[0, libc::IPPROTO_TCP])]
+            }
             Role::Store | Role::Reader | Role::Connector => &[],
         };
         let mut made = Vec::new();
@@ -175,11 +179,13 @@ impl Plan {
             }
         }
         if !made.is_empty() {
-            // The list of interfaces and of our own addresses; no other netlink family is allowed.
-            made.push(rule([
-                condition(0, SeccompCmpOp::Eq, libc::AF_NETLINK as u64)?,
-                condition(2, SeccompCmpOp::Eq, libc::NETLINK_ROUTE as u64)?,
-            ])?);
+            if self.role != Role::Store {
+                // The list of interfaces and of our own addresses; no other netlink family is allowed.
+                made.push(rule([
+                    condition(0, SeccompCmpOp::Eq, libc::AF_NETLINK as u64)?,
+                    condition(2, SeccompCmpOp::Eq, libc::NETLINK_ROUTE as u64)?,
+                ])?);
+            }
             rules.insert(libc::SYS_socket, made);
         }
 
@@ -455,7 +461,7 @@ const SOCKETS_IN_USE: &[c_long] = &[
 /// Use of new sockets, together with `socket`; `bind` is for packet sockets of the reserve and for rtnetlink.
 const NEW_SOCKETS: &[c_long] = &[libc::SYS_bind, libc::SYS_connect];
 
-/// Connecting to a Unix socket.
+/// Connecting to a Unix socket, or of a store to its database.
 const CONNECTING: &[c_long] = &[libc::SYS_connect];
 
 /// What the C library's resolver does besides. Its process has no Unix socket, over which a descriptor could come or go.
@@ -581,6 +587,13 @@ mod tests {
             let may = matches!(role, Role::Capture | Role::Resolver | Role::Connector);
             assert_eq!(opens_sockets, may, "{role:?}");
         }
+        let mut with_backend = store;
+        with_backend.connect_to(8123);
+        let allowed = with_backend.allowed().unwrap();
+        assert!(
+            allowed.contains_key(&libc::SYS_socket) && allowed.contains_key(&libc::SYS_connect)
+        );
+        assert!(!allowed.contains_key(&libc::SYS_bind));
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub enum Role {
     Resolver,
     /// `delegate socket`: connects to a Unix socket.
     Connector,
-    /// `store`: two listeners and a database.
+    /// `store`: two listeners, and a database in a file or behind a port.
     Store,
     /// `read`, `rules test`, `delegate rules` and `files`: files in, standard output out, no network at all.
     Reader,
@@ -132,8 +132,8 @@ impl Plan {
         Self::reader(&read, false)
     }
 
-    /// The plan of `sniffer store`, with its database in `data`. Its listeners were bound before. A supervisor passes connections
-    /// to it.
+    /// The plan of `sniffer store`, with its files in `data`. Its listeners were bound before. A supervisor passes connections
+    /// to it. It makes none itself, unless its database is behind a port.
     pub fn store(data: &Path, is_supervised: bool) -> Self {
         let nothing = Self::nothing(Role::Store);
         let mut read = nothing.read.clone();

@@ -13,6 +13,8 @@ pub struct Context<'a> {
     pub control: &'a Path,
     /// Ports of this machine whose connections are self traffic and not read.
     pub own_ports: &'a [u16],
+    /// Addresses whose connections are self traffic of the store beside the capture.
+    pub own_addresses: &'a [std::net::SocketAddr],
     /// A supervisor started this process: it ends with the supervisor, and prints its final status on standard output.
     pub is_supervised: bool,
     /// Reads the settings again for their rules, and with them the rules file.
