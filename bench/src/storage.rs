@@ -15,12 +15,14 @@ mod report;
 mod waits;
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
-use store::backend::sqlite::{Opened, Sqlite};
+use store::backend::any::{AnyBackend, Location};
+use store::backend::clickhouse::{Address, Password, Target};
 use store::backend::{Backend, Retention};
 use store::call::Query;
 use store::filter::Filter;
@@ -56,11 +58,15 @@ pub fn run(options: &Options) -> Result<()> {
         database_bytes_max: u64::MAX >> 1,
         ..Retention::default()
     };
-    let store = Opened::new(folder)?.start(retention)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
+    let opened = location(options, folder)?.open()?;
+    let store = {
+        let _inside = runtime.enter();
+        opened.start(retention)?
+    };
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("Load of the machine before: {}\n", load.trim());
@@ -72,13 +78,13 @@ pub fn run(options: &Options) -> Result<()> {
     report.end();
     let calls = runtime.block_on(store.totals())?.calls;
     runtime.block_on(store.close())?;
-    if options.waits > 0 {
+    if options.waits > 0 && options.backend.is_none() {
         waits::measure(&runtime, folder, options, calls)?;
     }
     Ok(())
 }
 
-fn ingest(runtime: &Runtime, store: &Sqlite, options: &Options, start_ms: u64) -> Result<()> {
+fn ingest(runtime: &Runtime, store: &AnyBackend, options: &Options, start_ms: u64) -> Result<()> {
     let mut lines = Lines::new(options, start_ms);
     let sample = lines.bundle(8_000).context("calls")?;
     println!("{}", compression(&sample)?);
@@ -116,7 +122,7 @@ fn ingest(runtime: &Runtime, store: &Sqlite, options: &Options, start_ms: u64) -
             break;
         }
         let (start, before) = (Instant::now(), cpu());
-        let (calls, wait) = runtime.block_on(post_all(store, round))?;
+        let (calls, wait) = runtime.block_on(post_all(store, options, round))?;
         taken += start.elapsed();
         busy += cpu() - before;
         stored += calls;
@@ -144,10 +150,27 @@ fn ingest(runtime: &Runtime, store: &Sqlite, options: &Options, start_ms: u64) -
     Ok(())
 }
 
-/// Two bundles at a time; the number of calls, and the longest wait of a bundle.
-async fn post_all(store: &Sqlite, bundles: Vec<String>) -> Result<(usize, Duration)> {
+/// Where the calls are stored. The tables of a ClickHouse are made.
+fn location(options: &Options, folder: &Path) -> Result<Location> {
+    let Some(address) = &options.backend else {
+        return Ok(Location::Sqlite(folder.to_owned()));
+    };
+    let target = Target {
+        address: Address::parse(address)?,
+        password: Password::new(&std::env::var("SNIFFER_STORE_PASSWORD").unwrap_or_default()),
+    };
+    target.migrate()?;
+    Ok(Location::ClickHouse(target))
+}
+
+/// Some bundles at a time; the number of calls, and the longest wait of a bundle.
+async fn post_all(
+    store: &AnyBackend,
+    options: &Options,
+    bundles: Vec<String>,
+) -> Result<(usize, Duration)> {
     let waiting = Arc::new(std::sync::Mutex::new(bundles.into_iter()));
-    let posters = [(); 2].map(|()| {
+    let posters = (0..options.posts).map(|_| {
         let (store, waiting) = (store.clone(), Arc::clone(&waiting));
         tokio::spawn(async move {
             let (mut calls, mut longest) = (0, Duration::ZERO);
@@ -163,7 +186,7 @@ async fn post_all(store: &Sqlite, bundles: Vec<String>) -> Result<(usize, Durati
         })
     });
     let (mut calls, mut longest) = (0, Duration::ZERO);
-    for poster in posters {
+    for poster in posters.collect::<Vec<_>>() {
         let (more, wait) = poster.await??;
         calls += more;
         longest = longest.max(wait);

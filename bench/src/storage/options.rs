@@ -28,6 +28,12 @@ pub struct Options {
     /// Seconds for which the waits of bundles are measured, while old calls are deleted; 0 for none
     #[arg(long, default_value_t = 0)]
     pub(super) waits: u64,
+    /// A ClickHouse (clickhouse://USER@HOST:8123/DATABASE), whose password is in SNIFFER_STORE_PASSWORD, instead of a file
+    #[arg(long)]
+    pub(super) backend: Option<String>,
+    /// Bundles on their way at a time: two from a sniffer, more from a fleet
+    #[arg(long, default_value_t = 2)]
+    pub(super) posts: usize,
     /// Seed of the lines
     #[arg(long, default_value_t = 1)]
     pub(super) seed: u64,

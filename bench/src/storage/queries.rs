@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use store::backend::Backend;
-use store::backend::sqlite::Sqlite;
 use store::call::{Query, Range, StatsQuery, TopQuery};
 use store::fields::Field;
 use store::filter::Filter;
@@ -50,7 +49,7 @@ const ON_TEXTS: [&str; 5] = [
 ];
 
 /// All of them.
-pub(super) fn all(runtime: &Runtime, store: &Sqlite, report: &mut Report<'_>) -> Result<()> {
+pub(super) fn all(runtime: &Runtime, store: &impl Backend, report: &mut Report<'_>) -> Result<()> {
     let newest = runtime.block_on(store.list(page("")?))?;
     let newest = newest.calls.first().context("calls")?;
     let day = Range {
@@ -94,7 +93,12 @@ fn late(timed_out: bool) -> &'static str {
 }
 
 /// Words in the newest million calls, in as many answers as that takes.
-fn words(runtime: &Runtime, store: &Sqlite, report: &mut Report<'_>, newest_ms: i64) -> Result<()> {
+fn words(
+    runtime: &Runtime,
+    store: &impl Backend,
+    report: &mut Report<'_>,
+    newest_ms: i64,
+) -> Result<()> {
     let totals = runtime.block_on(store.totals())?;
     let million = (DAY_MS as f64 * (1e6 / totals.calls as f64).min(1.0)) as i64;
     // The last one is as an id is: letters and digits of which each line has many.
@@ -129,7 +133,7 @@ fn words(runtime: &Runtime, store: &Sqlite, report: &mut Report<'_>, newest_ms: 
 
 fn statistics(
     runtime: &Runtime,
-    store: &Sqlite,
+    store: &impl Backend,
     report: &mut Report<'_>,
     day: Range,
 ) -> Result<()> {
