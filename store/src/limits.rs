@@ -501,7 +501,7 @@ pub const CLICKHOUSE_HELD_AGE: Duration = Duration::from_secs(10);
 
 /// Bytes of bundles that wait for their statement or its answer, 512 for each call on top; the next one waits, 503 after
 /// [`POST_WAIT`].
-pub const CLICKHOUSE_QUEUE_BYTES_MAX: usize = 64 << 20;
+pub const CLICKHOUSE_QUEUE_BYTES_MAX: usize = 32 << 20;
 
 /// Calls of one statement, or one bundle: a large part for the server, which it need not merge soon.
 pub const CLICKHOUSE_GROUP_ROWS_MAX: u64 = 20_000;
