@@ -42,7 +42,7 @@ use crate::clock::unix_ms;
 use crate::engine::{Engine, Linking};
 use crate::filter::{self, Filter};
 use crate::limits::{
-    EXPORTS_MAX, LIST_CALLS_DEFAULT, LIST_CALLS_MAX, STREAMS_BYTES_MAX, STREAMS_MAX,
+    EXPORTS_MAX, LIST_CALLS_DEFAULT, LIST_CALLS_MAX, STREAM_TURNS, STREAMS_BYTES_MAX, STREAMS_MAX,
 };
 use crate::parameters::{Count, Time, range};
 use crate::places::Places;
@@ -55,6 +55,8 @@ pub(crate) struct Api {
     pub(crate) streams: Arc<Semaphore>,
     /// KiB of events that their readers have not taken.
     pub(crate) events: Arc<Semaphore>,
+    /// Readers of streams whose next event is made.
+    pub(crate) turns: Arc<Semaphore>,
     pub(crate) exports: Arc<Semaphore>,
     pub(crate) queries: Arc<Semaphore>,
     /// Makes the confirmations of deletions, which are good in this process.
@@ -88,6 +90,7 @@ impl Api {
             backend,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             events: Arc::new(Semaphore::new(STREAMS_BYTES_MAX >> 10)),
+            turns: Arc::new(Semaphore::new(STREAM_TURNS)),
             exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
             queries: Arc::new(Semaphore::new(1)),
             confirmations: RandomState::new(),

@@ -40,9 +40,9 @@ use crate::content;
 use crate::ledger::Ledger;
 use crate::limits::{
     BODIES_CAPTURE_BYTES, BODIES_LOCAL_BYTES, BODIES_NETWORK_BYTES, BODIES_SENDER_BYTES,
-    BODY_GRACE, BODY_RATE_MIN, BODY_WAIT, DECODED_MAX, KEY_BYTES_MAX, LEDGER_BYTES_MAX,
-    POST_LINES_MAX, POST_WAIT, TEXTS_CAPTURE_BYTES, TEXTS_LOCAL_BYTES, TEXTS_NETWORK_BYTES,
-    TEXTS_SENDER_BYTES,
+    BODY_GRACE, BODY_RATE_MIN, BODY_WAIT, DECODED_MAX, DECODED_OTHERS_MAX, KEY_BYTES_MAX,
+    LEDGER_BYTES_MAX, POST_LINES_MAX, POST_WAIT, TEXTS_CAPTURE_BYTES, TEXTS_LOCAL_BYTES,
+    TEXTS_NETWORK_BYTES, TEXTS_SENDER_BYTES,
 };
 use crate::places::Connection;
 use crate::sender::Sender;
@@ -77,7 +77,7 @@ impl CaptureHandler {
                 network: TEXTS_NETWORK_BYTES.max(post_bytes_max),
                 sender: TEXTS_SENDER_BYTES.max(post_bytes_max),
             })),
-            decoded: [(); 2].map(|()| Arc::new(Semaphore::new(DECODED_MAX))),
+            decoded: [DECODED_MAX, DECODED_OTHERS_MAX].map(|most| Arc::new(Semaphore::new(most))),
             queued: Arc::new(QueuedLines::new(POST_LINES_MAX)),
             refused: Arc::default(),
             post_bytes_max,

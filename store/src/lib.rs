@@ -208,8 +208,7 @@ impl Opened {
 fn runtime() -> anyhow::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        // Two more for a query in SQL, which keeps one and may displace a worker.
-        .max_blocking_threads(limits::POST_THREADS + limits::READERS + 2)
+        .max_blocking_threads(limits::THREADS_MAX)
         .thread_name("store")
         .enable_all()
         .build()

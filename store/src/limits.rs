@@ -121,8 +121,11 @@ pub const LEDGERS_SENDER_MAX: u64 = 64;
 /// See [`LEDGERS_SENDER_MAX`].
 pub const LEDGERS_MAX: u64 = 1024;
 
-/// Bodies of the store's own capture that are decompressed and split at a time, and as many of all others. The next one waits.
+/// Bodies of the store's own capture that are decompressed and split at a time. The next one waits.
 pub const DECODED_MAX: usize = 2;
+
+/// The same of all others.
+pub const DECODED_OTHERS_MAX: usize = 1;
 
 /// Bundles of the store's own capture that become blocks at a time; each takes [`MEMORY_PREPARED_BYTES`] at most, one of ordinary
 /// calls a fourth of it. The next one waits.
@@ -131,8 +134,12 @@ pub const PREPARED_MAX: usize = 2;
 /// The same of all others: whatever they send, they take one processor from what captures.
 pub const PREPARED_OTHERS_MAX: usize = 1;
 
-/// Threads for what waits or computes for long, and bundles in either part of the writer's queue; the next ones wait.
-pub const POST_THREADS: usize = 16;
+/// Bundles in either part of the writer's queue; the next ones wait.
+pub const QUEUED_MAX: usize = 16;
+
+/// Threads for what waits or computes for long: of others and of queries there are never so many that none is left for the capture. Few,
+/// since the allocator keeps memory for each.
+pub const THREADS_MAX: usize = 10;
 
 /// Time that a body that is there waits for its turn, [`TEXTS_LOCAL_BYTES`]; 503 past it, so that the sender tries again later.
 pub const POST_WAIT: Duration = Duration::from_secs(10);
@@ -193,7 +200,7 @@ pub const GROUPS_COUNTED_MAX: usize = 5_000;
 /// Threads that count the columns of one query.
 pub const COUNT_THREADS: usize = 2;
 
-/// Threads that unpack lines for one search.
+/// Threads that unpack lines for one search, if there are as many processors.
 pub const SEARCH_THREADS: usize = 4;
 
 /// Points of a series without `step`: one for every ten pixels of a chart.
@@ -305,6 +312,9 @@ pub const STREAMS_MAX: usize = 64;
 
 /// Bytes of the events that readers of streams have not taken yet; past it a reader gets `lagged` in place of the calls.
 pub const STREAMS_BYTES_MAX: usize = 8 << 20;
+
+/// Readers of streams whose next event is made at a time, with 2 MB each; the next one waits.
+pub const STREAM_TURNS: usize = 2;
 
 /// Least time between two events of one stream: the page redraws at most ten times a second.
 pub const STREAM_PACE: Duration = Duration::from_millis(100);
@@ -559,6 +569,12 @@ const _: () = assert!(
     // A group ends with the bundle that passes its bound; a page of the database is hardly ever less than two thirds full.
     WAL_CHECKPOINT_BYTES + (TRANSACTION_BYTES_MAX + POST_BYTES_MAX) as u64 * 3 / 2 <= WAL_BYTES_MAX,
     "the log must stay within its bound"
+);
+
+const _: () = assert!(
+    // A query in SQL keeps one, and may displace a worker.
+    DECODED_OTHERS_MAX + PREPARED_OTHERS_MAX + READERS + 2 < THREADS_MAX,
+    "a thread must be left for the capture"
 );
 
 const _: () = assert!(

@@ -20,7 +20,7 @@ use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::api::{Api, ApiError};
 use crate::backend::any::AnyBackend;
 use crate::backend::{Backend, Failure};
-use crate::call::Arrival;
+use crate::call::{Arrival, Summary};
 use crate::filter::Filter;
 use crate::limits::{STREAM_HEARTBEAT, STREAM_PACE, STREAMS_MAX};
 use crate::places::Connection;
@@ -74,6 +74,7 @@ pub(crate) async fn stream(
         backend: api.backend,
         next: Instant::now(),
         room: api.events,
+        turns: api.turns,
         taken: None,
         _permit: permit,
     };
@@ -89,6 +90,12 @@ fn last_event(headers: &HeaderMap) -> Option<Arrival> {
     Arrival::try_from(id.to_owned()).ok()
 }
 
+/// The data of an event.
+#[derive(Serialize)]
+struct Calls {
+    calls: Vec<Summary>,
+}
+
 /// One reader of the stream.
 struct Subscription {
     /// Behind the newest call that the reader has.
@@ -102,6 +109,8 @@ struct Subscription {
     /// KiB of the events of all readers that are not taken yet, and of those the part of this one's last event.
     room: Arc<Semaphore>,
     taken: Option<OwnedSemaphorePermit>,
+    /// Readers whose next event is made.
+    turns: Arc<Semaphore>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -118,6 +127,8 @@ impl Subscription {
             }
             sleep_until(self.next).await;
             self.next = Instant::now() + STREAM_PACE;
+            // The calls of few readers are in memory before they are text.
+            let turn = Arc::clone(&self.turns).acquire_owned().await.ok()?;
             let query = self.backend.arrived(self.at.clone(), self.filter.clone());
             // The page shows the reason of a failure from the status, and the browser opens the stream again.
             let arrived = query.await.ok()?;
@@ -126,7 +137,8 @@ impl Subscription {
                 continue;
             }
             if let Some(calls) = arrived.calls {
-                let data = json!({ "calls": calls }).to_string();
+                let data = serde_json::to_string(&Calls { calls }).unwrap_or_default();
+                drop(turn);
                 let length = u32::try_from(data.len().div_ceil(1 << 10)).unwrap_or(u32::MAX);
                 if let Ok(taken) = Arc::clone(&self.room).try_acquire_many_owned(length) {
                     self.taken = Some(taken);

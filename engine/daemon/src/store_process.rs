@@ -33,7 +33,7 @@ mod rules;
 /// Of 24 hours.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Milliseconds after which freed memory goes back to the kernel: bundles that follow each other use it again before.
+/// Milliseconds after which freed memory goes back to the kernel: at once, since what floods need is needed at one time.
 const GIVE_BACK_MILLISECONDS: u16 = 0;
 
 /// Days for which calls are kept in a ClickHouse unless others are given.

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memmem};
+use memchr::{memchr, memchr_iter};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -94,14 +94,8 @@ fn within_quotes(whole: &str) -> Option<&str> {
 
 /// Whether a string has an escape of the range of surrogates, or what looks like one.
 fn may_have_surrogates(inner: &str) -> bool {
-    let mut rest = inner.as_bytes();
-    while let Some(at) = memmem::find(rest, br"\u") {
-        rest = &rest[at + 2..];
-        if matches!(rest.first(), Some(b'd' | b'D')) {
-            return true;
-        }
-    }
-    false
+    let bytes = inner.as_bytes();
+    memchr_iter(b'\\', bytes).any(|at| matches!(bytes.get(at + 1..at + 3), Some(b"ud" | b"uD")))
 }
 
 /// Bytes of the text of a string without surrogates.

@@ -5,8 +5,9 @@
 //! of them first, then in those lines that are left. The tree itself decides in the end.
 
 use std::collections::HashMap;
+use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rusqlite::Connection;
 
@@ -380,7 +381,7 @@ fn candidates(
             }
         }
     };
-    let threads = SEARCH_THREADS.min(chunks.len());
+    let threads = SEARCH_THREADS.min(processors()).min(chunks.len());
     let work = &work;
     std::thread::scope(|scope| {
         for _ in 1..threads {
@@ -392,6 +393,12 @@ fn candidates(
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner)?;
     found.sort_unstable_by_key(|(at, _)| *at);
     Ok(found)
+}
+
+/// Processors of this machine that the process may use: more threads would only take them from others.
+fn processors() -> usize {
+    static PROCESSORS: OnceLock<usize> = OnceLock::new();
+    *PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZero::get))
 }
 
 fn candidates_of(

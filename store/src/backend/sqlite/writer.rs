@@ -33,7 +33,7 @@ use crate::call::{Arrival, DeleteQuery, Deleted};
 use crate::clock::unix_ms;
 use crate::ledger::Ledger;
 use crate::limits::{
-    POST_THREADS, SENDERS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_LINES_MAX,
+    QUEUED_MAX, SENDERS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_LINES_MAX,
     TRANSACTION_OTHERS_BYTES_MAX, TRANSACTION_OTHERS_LINES_MAX,
 };
 use crate::line::Columns;
@@ -78,7 +78,7 @@ impl Writer {
     ) -> anyhow::Result<Self> {
         let newest = newest(&database.connection)?;
         let preparer = Preparer::new(Arc::clone(&database.parts.endpoints));
-        let (jobs, waiting) = queue(POST_THREADS)?;
+        let (jobs, waiting) = queue(QUEUED_MAX)?;
         let (arrivals_sender, arrivals) = watch::channel(newest.into());
         let (health_sender, health) = watch::channel(Health::Up);
         let writing = Writing {

@@ -13,6 +13,9 @@ const PLACES: usize = 1 << PLACES_POWER;
 /// Words of 64 places.
 const WORDS: usize = PLACES / 64;
 
+/// Of so many words one is looked at for the number of members.
+const SAMPLE: usize = 8;
+
 /// Sections of a set.
 const SECTIONS: usize = 128;
 
@@ -43,8 +46,9 @@ impl Set {
 
     /// As bytes; none where it excludes too little to be of use.
     pub(super) fn encode(&self) -> Option<Vec<u8>> {
-        let members = self.bits.iter().map(|bits| bits.count_ones() as usize);
-        let members: usize = members.sum();
+        // Places are hashes, so that a part of the words has its part of the members.
+        let sample = self.bits.iter().step_by(SAMPLE);
+        let members = SAMPLE * sample.map(|bits| bits.count_ones() as usize).sum::<usize>();
         if members > BLOCK_GRAMS_MAX {
             return None;
         }
@@ -125,19 +129,26 @@ impl BitWriter<'_> {
 
     fn put(&mut self, bits: u64, count: u32) {
         self.bits |= bits << self.count;
-        self.count += count;
-        let whole = self.count / 8;
-        let bytes = self.bits.to_le_bytes();
-        self.bytes.extend_from_slice(&bytes[..whole as usize]);
-        self.bits = self.bits.checked_shr(whole * 8).unwrap_or_default();
-        self.count -= whole * 8;
+        let all = self.count + count;
+        if all < u64::BITS {
+            self.count = all;
+            return;
+        }
+        self.bytes.extend_from_slice(&self.bits.to_le_bytes());
+        // What had no room.
+        self.bits = bits.checked_shr(u64::BITS - self.count).unwrap_or_default();
+        self.count = all - u64::BITS;
     }
 
     /// Fills the last byte with ones, which are no number.
     fn end(mut self) {
-        if self.count > 0 {
-            self.put(u64::MAX >> (64 - (8 - self.count)), 8 - self.count);
+        let missing = (8 - self.count % 8) % 8;
+        if missing > 0 {
+            self.put(u64::MAX >> (u64::BITS - missing), missing);
         }
+        let bytes = self.bits.to_le_bytes();
+        self.bytes
+            .extend_from_slice(&bytes[..(self.count / 8) as usize]);
     }
 }
 

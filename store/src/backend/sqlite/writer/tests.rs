@@ -628,7 +628,7 @@ fn a_bundle_of_the_capture_waits_for_one_round_of_deleting_and_others_for_all() 
     let mut first = insert(bundle(lines(9_000, 1), None, Sender::Local));
     let group = std::slice::from_mut(&mut first);
     let done = store(&mut database, group, Room::UNBOUNDED, retention.keys_age).expect("stores");
-    let (jobs, waiting) = queue(POST_THREADS).expect("a queue");
+    let (jobs, waiting) = queue(QUEUED_MAX).expect("a queue");
     let mut debt = Debt::default();
     debt.add(done.size);
     let mut writing = Writing {
