@@ -92,6 +92,7 @@ impl Finder {
         clippy::indexing_slicing,
         reason = "hashes have HASH_BITS, and count is below SEARCHED_MAX where a token is written"
     )]
+    #[inline(never)]
     fn search(&mut self, input: &[u8], start: usize) -> (usize, usize) {
         let places = &mut *self.places;
         let tokens = &mut *self.tokens;
