@@ -23,6 +23,7 @@ pub mod protobuf;
 mod rpc;
 mod schemas;
 mod tail;
+mod text;
 mod url;
 mod writer;
 mod writers;

@@ -1,6 +1,7 @@
 //! Escaping of JSON strings (RFC 8259 §7): `"`, `\` and controls below 0x20 are escaped, all other bytes copied.
 //!
-//! In addition [`marks`] and [`marks_up_to_cr`], which find the ends of lines and of their parts in the same way.
+//! In addition [`marks`] and [`marks_up_to_cr`], which find the ends of lines and of their parts in the same way, and [`has_control`],
+//! which finds what no text has.
 //!
 //! UTF-8 is not validated, only distinguished from ASCII: a text that is ASCII needs no other pass. A crate of its own for
 //! the two operations that the compiler cannot check: selecting code by the processor, and declaring memory initialised.
@@ -30,6 +31,7 @@
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
+mod controls;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod free;
 mod marks;
@@ -45,6 +47,7 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+pub use controls::has_control;
 pub use marks::{BLOCK_BYTES, marks, marks_up_to_cr};
 
 /// Bytes for which capacity is reserved at once: enough to reserve rarely, and little to waste.

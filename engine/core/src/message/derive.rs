@@ -17,6 +17,9 @@ use crate::rules::Charset;
 #[cold]
 pub(super) fn request(draft: &mut Draft, media: Media, head: &RequestHead<'_>) {
     begin_rpc(draft, media.system, Details::REQUEST_TYPE, head);
+    if draft.facts.is_off() {
+        return;
+    }
     timeout(draft, head.headers);
     encoding(draft, Side::Request, media, head.headers);
 }
@@ -253,6 +256,9 @@ fn unquoted(value: &[u8]) -> &[u8] {
 
 fn begin_rpc(draft: &mut Draft, system: System, from: Details, head: &RequestHead<'_>) {
     draft.state.rpc = Some(system);
+    if draft.facts.is_off() {
+        return;
+    }
     let facts = &mut draft.facts;
     facts.add(Fact::RpcSystem, from, system.name().as_bytes());
     if service_and_method(draft, head.target) {
@@ -356,6 +362,7 @@ pub(super) fn connect_end(draft: &mut Draft, side: Side, document: &[u8]) {
 #[cold]
 pub(super) fn connect_error(draft: &mut Draft, document: &[u8]) {
     if draft.response_body.messages.is_none()
+        && !draft.facts.is_off()
         && draft.facts.get(Fact::RpcStatus).is_none()
         && let Some(status) = connect_code(document)
     {
@@ -417,8 +424,9 @@ pub(super) fn begin_messages(
         )),
     };
     let messages = Messages::new(media, codings, config.protobuf_raw, schema);
-    body.observer = (!messages.is_whole()).then(|| Observer::of_envelopes(special));
-    body.messages = Some(Box::new(messages));
+    let (observer, kept) = body.spare.take().unzip();
+    body.observer = (!messages.is_whole()).then(|| Observer::of_envelopes(special, observer));
+    body.messages = Some(messages.in_box(kept));
 }
 
 /// Whether the body of a response of Connect is an error in the place of a message.
@@ -438,7 +446,9 @@ pub(super) fn response(draft: &mut Draft, media: Option<Media>, head: &ResponseH
                 rpc_operation(draft, media.system, Details::RESPONSE_TYPE);
             }
         }
-        encoding(draft, Side::Response, media, head.headers);
+        if !draft.facts.is_off() {
+            encoding(draft, Side::Response, media, head.headers);
+        }
     }
     status(draft, head.headers);
     let is_plain = media.is_none_or(|media| media.framing == Framing::Whole);
@@ -450,6 +460,7 @@ pub(super) fn response(draft: &mut Draft, media: Option<Media>, head: &ResponseH
 /// The status of gRPC, in a head or behind the messages.
 pub(super) fn status(draft: &mut Draft, headers: &[Header<'_>]) {
     if let Some(System::Grpc | System::GrpcWeb) = draft.state.rpc
+        && !draft.facts.is_off()
         && let Some(status) = find(headers, b"grpc-status").and_then(Status::of_header)
     {
         add_status(draft, Details::GRPC_STATUS, status);

@@ -201,6 +201,8 @@ pub(super) struct Body {
     pub(super) messages: Option<Box<Messages>>,
     /// What few bodies have.
     pub(super) extra: Option<Box<Extra>>,
+    /// The memory of what found and held the messages of the body before.
+    pub(super) spare: Option<(Box<Observer>, Box<Messages>)>,
 }
 
 /// What few bodies have: those that are decoded as they come, and those whose end is kept.
@@ -297,7 +299,10 @@ impl Body {
 
     /// Whether nothing finds or holds messages in it.
     fn is_plain(&self) -> bool {
-        self.observer.is_none() && self.messages.is_none() && self.extra.is_none()
+        self.observer.is_none()
+            && self.messages.is_none()
+            && self.extra.is_none()
+            && self.spare.is_none()
     }
 
     /// Memory of what finds and holds its messages, and of what few bodies have.
@@ -305,7 +310,9 @@ impl Body {
         let observer = self.observer.as_ref().map_or(0, |_| size_of::<Observer>());
         let messages = self.messages.as_ref();
         let extra = self.extra.as_ref().map_or(0, |extra| extra.memory());
-        observer + extra + messages.map_or(0, |messages| messages.memory())
+        let spare = self.spare.as_ref();
+        let spare = spare.map_or(0, |(_, messages)| size_of::<Observer>() + messages.memory());
+        observer + extra + spare + messages.map_or(0, |messages| messages.memory())
     }
 
     /// Whether its bytes are messages of a remote procedure call, as they come.
@@ -313,13 +320,20 @@ impl Body {
         self.messages.is_some() && self.observer.is_some() && self.state.codings.is_identity()
     }
 
-    /// Ready for another body; the buffer keeps its memory.
-    fn clear(&mut self) {
+    /// Ready for another body; the buffer keeps its memory, and a small one for messages.
+    fn clear(&mut self, kept_bytes: usize) {
         self.state = BodyState::default();
         self.bytes.clear();
-        self.observer = None;
-        self.messages = None;
         self.extra = None;
+        if self.observer.is_some() || self.messages.is_some() {
+            self.clear_messages(kept_bytes);
+        }
+    }
+
+    #[cold]
+    fn clear_messages(&mut self, kept_bytes: usize) {
+        let both = self.observer.take().zip(self.messages.take());
+        self.spare = both.filter(|(_, messages)| messages.buffer.capacity() <= kept_bytes);
     }
 }
 
@@ -458,8 +472,8 @@ impl Draft {
         self.upload = None;
         self.conversation = None;
         self.parts = None;
-        self.request_body.clear();
-        self.response_body.clear();
+        self.request_body.clear(kept_bytes);
+        self.response_body.clear(kept_bytes);
         for buffer in self.buffers() {
             buffer.clear();
             if buffer.capacity() > kept_bytes {

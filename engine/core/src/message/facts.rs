@@ -263,6 +263,8 @@ pub(super) struct Facts {
     bytes: Vec<u8>,
     /// A bit for each fact that may be among them, by its number.
     seen: u64,
+    /// Nothing shows them, so none is kept.
+    is_off: bool,
 }
 
 /// Bytes before a value.
@@ -276,6 +278,9 @@ impl Facts {
             !Details(!fact.sources().0).meets(from),
             "{fact:?} from other details than the table has"
         );
+        if self.is_off {
+            return;
+        }
         self.remove(fact);
         if !value.is_empty() {
             let value = value.get(..FACT_BYTES_MAX).unwrap_or(value);
@@ -302,6 +307,9 @@ impl Facts {
             !Details(!fact.sources().0).meets(from),
             "{fact:?} from other details than the table has"
         );
+        if self.is_off {
+            return;
+        }
         self.remove(fact);
         self.append(fact, from, |bytes| crate::ndjson::decimal(number, bytes));
     }
@@ -336,6 +344,16 @@ impl Facts {
         }
     }
 
+    /// Whether none is kept, since nothing shows them.
+    pub(super) fn is_off(&self) -> bool {
+        self.is_off
+    }
+
+    /// Sets whether facts are kept from now on.
+    pub(super) fn set_off(&mut self, is_off: bool) {
+        self.is_off = is_off;
+    }
+
     /// Removes all.
     pub(super) fn remove_all(&mut self) {
         self.bytes.clear();
@@ -344,7 +362,7 @@ impl Facts {
     /// Copies all of another call.
     pub(super) fn copy(&mut self, of: &Self) {
         self.bytes.clone_from(&of.bytes);
-        self.seen = of.seen;
+        (self.seen, self.is_off) = (of.seen, of.is_off);
     }
 
     /// The value of a fact, with the details that it comes from.

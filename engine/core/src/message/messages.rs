@@ -87,6 +87,17 @@ impl Messages {
         }
     }
 
+    /// The same in the memory of others, with their buffer.
+    pub(super) fn in_box(self, kept: Option<Box<Self>>) -> Box<Self> {
+        let Some(mut kept) = kept else {
+            return Box::new(self);
+        };
+        let mut buffer = std::mem::take(&mut kept.buffer);
+        buffer.clear();
+        *kept = Self { buffer, ..self };
+        kept
+    }
+
     /// What is known of whole messages; the one that is not over goes on.
     pub(super) fn take_part(&mut self) -> Self {
         Self {
@@ -100,6 +111,11 @@ impl Messages {
             bytes: std::mem::take(&mut self.bytes),
             bytes_left_out: std::mem::take(&mut self.bytes_left_out),
         }
+    }
+
+    /// Whether what becomes of them is JSON text, which is UTF-8.
+    pub(super) fn are_text(&self) -> bool {
+        !self.is_raw
     }
 
     /// What they are by the content type.

@@ -140,13 +140,21 @@ impl Observer {
         })
     }
 
-    /// The observer for the messages of a remote procedure call. `special`: the flag of a frame that is none, and what it is.
-    pub(super) fn of_envelopes(special: Option<(u8, Kind)>) -> Box<Self> {
-        Box::new(Self {
+    /// The observer for the messages of a remote procedure call, perhaps in the memory of another one. `special`: the flag of a
+    /// frame that is none, and what it is.
+    pub(super) fn of_envelopes(special: Option<(u8, Kind)>, kept: Option<Box<Self>>) -> Box<Self> {
+        let observer = Self {
             framing: Framing::Envelopes(Envelopes::new(special)),
             seen: Seen::default(),
             is_cut: false,
-        })
+        };
+        match kept {
+            Some(mut kept) => {
+                *kept = observer;
+                kept
+            }
+            None => Box::new(observer),
+        }
     }
 
     /// Takes the next piece from the front of `rest`, of which the first byte came at `time`; nothing once it is empty.

@@ -14,6 +14,7 @@ mod values;
 mod well_known;
 mod wire;
 
+use super::text::is_text;
 use crate::limits::PROTOBUF_DEPTH_MAX;
 use crate::ndjson;
 use wire::{Ended, Field, Wire, field, string, varint};
@@ -214,17 +215,6 @@ fn hex_digit(number: u8) -> u8 {
     } else {
         b'a' + number - 10
     }
-}
-
-/// Whether a value is text: UTF-8 without control characters but tab and line ends. One that is cut may end within a
-/// character.
-fn is_text(value: &[u8], is_cut: bool) -> bool {
-    let is_control = |byte: &u8| matches!(byte, 0..=8 | 11 | 12 | 14..=31 | 127);
-    !value.iter().any(is_control)
-        && match simdutf8::compat::from_utf8(value) {
-            Ok(_) => true,
-            Err(error) => is_cut && error.error_len().is_none(),
-        }
 }
 
 #[cfg(test)]

@@ -211,6 +211,9 @@ impl<O: Output> LineWriter<O> {
             return Err(Unwritten::Memory);
         }
         let mut draft = self.empty_draft();
+        // The types of messages are found by their method.
+        let needs_facts = self.config.annotate || self.config.schemas.is_some();
+        draft.facts.set_off(!needs_facts);
         draft.state.connection = Connection::new(origin);
         draft.state.body_bytes_max = self.config.body_bytes_max;
         if shed_rank(origin) < self.policy.truncated {

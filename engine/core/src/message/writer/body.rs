@@ -13,6 +13,7 @@ use super::super::draft::{Body, BodyState, Draft, Mode};
 use super::super::facts::Details;
 use super::super::keys::{CLOSING, Kind};
 use super::super::rpc::System;
+use super::super::text::is_text;
 use super::super::{Config, Counters, Output, Unwritten, derive, url};
 use super::coded::miss_extra;
 use super::filter::{RuleFilter, set_of};
@@ -270,7 +271,6 @@ impl<O: Output> LineWriter<O> {
         }
         if draft.body(side).takes_messages() {
             self.end_rpc_messages(draft, side);
-            self.account(draft);
         }
         if draft.body(side).extra.is_some() {
             self.end_decoding(draft, side);
@@ -339,7 +339,13 @@ impl<O: Output> LineWriter<O> {
             findings: &mut draft.state.findings,
             only_tests: true,
         };
-        filter.write_body(kind_of(side), b"", Extent::Torn, (0, 0), &mut Vec::new());
+        filter.write_body(
+            kind_of(side),
+            (b"", true),
+            Extent::Torn,
+            (0, 0),
+            &mut Vec::new(),
+        );
         if is_form {
             filter.miss_params();
         }
@@ -353,7 +359,7 @@ impl<O: Output> LineWriter<O> {
         let mut content = std::mem::replace(&mut draft.body(side).bytes, spare);
         let body = draft.body(side);
         self.decode(body, &mut content);
-        if body.state.may_be_coded && !is_plain_text(&content) {
+        if body.state.may_be_coded && !is_text(&content, true) {
             // A coding that is not known: nothing of it leaves.
             content.clear();
             self.counters.bodies_undecodable += 1;
@@ -472,7 +478,13 @@ impl<O: Output> LineWriter<O> {
         let unreadable_before = filter.findings.unreadable;
         let most = if truncated { bytes_max } else { usize::MAX };
         let bounds = (most, body.state.text_bytes_max());
-        let written = filter.write_body(kind_of(side), content, extent, bounds, &mut body.bytes);
+        let detail = (
+            content,
+            body.messages
+                .as_ref()
+                .is_some_and(|messages| messages.are_text()),
+        );
+        let written = filter.write_body(kind_of(side), detail, extent, bounds, &mut body.bytes);
         if written.is_changed || withheld {
             state.changed = state.changed.and(Details::body(side));
         }
@@ -516,37 +528,5 @@ impl<O: Output> LineWriter<O> {
         });
         state.fields_left_out += left_out;
         self.counters.fields_limited += u64::from(left_out);
-    }
-}
-
-/// Whether a body can only be text without a coding: UTF-8, perhaps cut within a character, without control characters but
-/// tab and line ends.
-fn is_plain_text(content: &[u8]) -> bool {
-    let is_text = match simdutf8::compat::from_utf8(content) {
-        Ok(_) => true,
-        Err(error) => error.error_len().is_none(),
-    };
-    let is_control = |byte: &u8| matches!(byte, 0..=8 | 11 | 12 | 14..=31 | 127);
-    is_text && !content.iter().any(is_control)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_text_is_plain() {
-        for text in ["", "{\"a\":\t1}\r\n", "ä€"] {
-            assert!(is_plain_text(text.as_bytes()), "{text}");
-        }
-        assert!(is_plain_text(b"\xe2\x82"), "cut within a character");
-        for other in [
-            &b"\x1f\x8b\x08\0"[..],
-            b"\x0a\x03abc\x07",
-            b"a\xffb",
-            b"a\x7f",
-        ] {
-            assert!(!is_plain_text(other), "{}", other.escape_ascii());
-        }
     }
 }

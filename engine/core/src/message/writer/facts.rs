@@ -15,6 +15,7 @@ impl<O: Output> LineWriter<O> {
         } else {
             // What an event or a head shows is an annotation; what a line of messages consists of always belongs to it.
             draft.facts.remove_all();
+            draft.facts.set_off(false);
         }
         derive::conversation(draft);
         let Self {

@@ -306,12 +306,24 @@ impl RuleFilter<'_> {
         value: &[u8],
         out: &mut Vec<u8>,
     ) -> bool {
+        self.put_field(kind, name, value, out).is_some()
+    }
+
+    /// As [`Self::write_field`], with more about the outcome; nothing if the line has no room for it.
+    #[inline]
+    pub(super) fn put_field(
+        &mut self,
+        kind: Kind,
+        name: &[u8],
+        value: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Option<Written> {
         let text_bytes = ndjson::GROWTH_MAX * (name.len() + value.len()) + FIELD_OVERHEAD_BYTES;
         if self.findings.kept() < FIELDS_END && out.len() + text_bytes <= FIELDS_BYTES_MAX {
-            self.write(kind, name, value, out);
-            return true;
+            return Some(self.put(kind, name, value, out));
         }
-        self.write_last_field(kind, name, value, out)
+        let fits = self.write_last_field(kind, name, value, out);
+        fits.then_some(Written::Escaped)
     }
 
     /// The rules apply to a field that is left out, too.
@@ -379,13 +391,13 @@ impl RuleFilter<'_> {
         value: &[u8],
         written: &[u8],
     ) -> bool {
+        let opening = self.set.key(kind, name).opening();
+        let inside = written.strip_prefix(opening);
+        if inside.and_then(|inside| inside.strip_suffix(CLOSING)) == Some(value) {
+            return true;
+        }
         let mut whole = Vec::new();
-        ndjson::enclose(
-            self.set.key(kind, name).opening(),
-            value,
-            CLOSING,
-            &mut whole,
-        );
+        ndjson::enclose(opening, value, CLOSING, &mut whole);
         written == whole
     }
 
@@ -400,11 +412,11 @@ impl RuleFilter<'_> {
     }
 
     /// Applies the rules to a body, of which there is what `extent` says, and writes of what they leave at most `bytes_max`
-    /// bytes, and no more than `room` bytes of text.
+    /// bytes, and no more than `room` bytes of text. One that is known to be UTF-8 (`is_utf8`) is not examined for it again.
     pub(super) fn write_body(
         &mut self,
         kind: Kind,
-        value: &[u8],
+        (value, is_utf8): (&[u8], bool),
         extent: Extent,
         (bytes_max, room): (usize, usize),
         out: &mut Vec<u8>,
@@ -437,7 +449,8 @@ impl RuleFilter<'_> {
         let left = whole.get(..bytes_max).unwrap_or(whole);
         // What patterns read is text; the limit may have divided a character.
         let of_patterns = key.plan.needs_value() && !key.plan.looks_inside();
-        let is_utf8 = of_patterns && left.len() == whole.len();
+        let is_same = is_utf8 && std::ptr::eq(whole, value);
+        let is_utf8 = (of_patterns || is_same) && left.len() == whole.len();
         let taken = ndjson::enclose_within(key.opening(), (left, is_utf8), CLOSING, room, out);
         written.is_cut = taken < left.len();
         written.bytes = taken;

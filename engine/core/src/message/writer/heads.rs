@@ -11,7 +11,7 @@ use super::super::rpc::{Framing, Media};
 use super::super::{Config, Output, annotate, cookies, derive, url};
 use super::LineWriter;
 use super::Work;
-use super::filter::{RuleFilter, set_of};
+use super::filter::{RuleFilter, Written, set_of};
 use crate::http::{
     Header, HeaderName, HeaderNames, Origin, RequestHead, ResponseHead, Side, Version,
 };
@@ -303,8 +303,11 @@ impl<O: Output> LineWriter<O> {
         let mut left_out = 0;
         for header in headers {
             let start = details.len();
-            let fits = filter.write_field(kind, header.name, header.value, &mut details);
-            left_out += u32::from(!fits);
+            let written = filter.put_field(kind, header.name, header.value, &mut details);
+            if written == Some(Written::Unescaped) && details.len() > start {
+                continue;
+            }
+            left_out += u32::from(written.is_none());
             filter.withhold_lines(kind, header.name, header.value, start, &mut details);
             let written = details.get(start..).unwrap_or_default();
             let source = Details::header(side, header.name);

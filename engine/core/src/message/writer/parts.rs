@@ -216,6 +216,7 @@ fn take_body(body: &mut Body, end: Option<usize>, behind: usize, opening: &[u8])
                 tail: Some(tail.take_part()),
             })
         }),
+        spare: None,
     };
     part.bytes.truncate(end);
     if !rest.is_empty() {

@@ -24,8 +24,9 @@ impl<O: Output> LineWriter<O> {
         else {
             return;
         };
+        let capacity = body.bytes.capacity() + messages.buffer.capacity();
         let mut decoded = std::mem::take(&mut self.work.messages.decoded);
-        let mut rest = bytes;
+        let (mut rest, mut has_special) = (bytes, false);
         if messages.is_base64() {
             decoded.clear();
             messages.base64.decode(bytes, &mut decoded);
@@ -48,6 +49,7 @@ impl<O: Output> LineWriter<O> {
                     let room = HEAD_BYTES_MAX.saturating_sub(messages.buffer.len());
                     let taken = piece.bytes.get(..room).unwrap_or(piece.bytes);
                     messages.buffer.extend_from_slice(taken);
+                    has_special = true;
                     if piece.is_last {
                         self.take_special(draft, side, &mut messages, is_compressed, piece.kind);
                     }
@@ -60,8 +62,11 @@ impl<O: Output> LineWriter<O> {
         }
         self.work.messages.decoded = decoded;
         let body = draft.body(side);
+        let is_same = body.bytes.capacity() + messages.buffer.capacity() == capacity;
         (body.observer, body.messages) = (Some(observer), Some(messages));
-        self.account(draft);
+        if has_special || !is_same {
+            self.account(draft);
+        }
     }
 
     /// The response shows whether the body of a request of which the type is not known has messages.
