@@ -224,6 +224,13 @@ pub const HTTP2_TABLE_BYTES_MAX: usize = 64 * 1024;
 /// `http2_tables_shed`: what refers to them is unknown.
 pub const HTTP2_TABLES_BYTES_MAX: usize = 32 << 20;
 
+/// Coded strings of HTTP/2 whose texts a shard keeps, names and values apart: a sender without a header table sends some twenty in
+/// each message. A power of two. Another one takes the place of one that has not come again.
+pub const HTTP2_STRINGS_MAX: usize = 128;
+
+/// Octets of the longest of them: as many as the names of most browsers have.
+pub const HTTP2_STRING_OCTETS_MAX: usize = 96;
+
 /// Open streams of one HTTP/2 connection: servers allow 100 to 250. One more evicts the one that has been silent longest,
 /// counted as `http2_streams_evicted`.
 pub const HTTP2_STREAMS_MAX: usize = 4096;

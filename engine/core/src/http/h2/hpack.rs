@@ -12,6 +12,7 @@ mod huffman;
 mod integer;
 mod literal;
 mod static_table;
+mod strings;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ mod walk;
 pub(super) use self::broken::Broken;
 pub(super) use self::entries::Entries;
 use self::literal::{Literal, Located, Name, locate};
+pub(super) use self::strings::Strings;
 use self::table::Found;
 pub(super) use self::table::{Memory, Table, TableMut};
 use self::walk::Walk;
@@ -35,13 +37,6 @@ pub(super) trait Fields {
     fn too_long(&mut self);
     /// The encoder sets the size of its table.
     fn table_size(&mut self, size: u32);
-}
-
-/// Memory of decoded strings that is used again: each is at the front of what others have left.
-#[derive(Debug, Default)]
-pub(super) struct Strings {
-    name: Vec<u8>,
-    value: Vec<u8>,
 }
 
 /// The decoder of one direction, between two fragments.
@@ -206,7 +201,7 @@ fn literal_field(
                 return Ok(());
             }
             // The entry may be the one that is evicted by this field.
-            Found::Known(known, _) => copied(known, name),
+            Found::Known(known, _) => copied(known, &mut name.buffer),
             _ => {
                 if literal.inserts {
                     table.insert_unknown(None);

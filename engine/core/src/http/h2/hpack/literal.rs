@@ -1,8 +1,9 @@
 //! Representations of fields (RFC 7541 §6), located in the bytes of a block: where each begins and ends, nothing decoded.
 
 use super::broken::Broken;
-use super::huffman::{self, Huffman};
+use super::huffman::Huffman;
 use super::integer;
+use super::strings::Decoded;
 use super::table::{Found, TableMut};
 use super::walk::Walk;
 
@@ -145,13 +146,14 @@ fn text(bytes: &[u8], start: usize, length_max: usize) -> Result<Part<'_>, Broke
 }
 
 impl<'a> Text<'a> {
-    /// The string, decoded into `buffer` if it has to be.
+    /// The string, decoded if it has to be.
     #[inline]
-    pub(super) fn decoded(self, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], Broken> {
-        if !self.is_huffman {
-            return Ok(self.octets);
+    pub(super) fn decoded(self, strings: &'a mut Decoded) -> Result<&'a [u8], Broken> {
+        if self.is_huffman {
+            strings.text(self.octets)
+        } else {
+            Ok(self.octets)
         }
-        huffman::decode(self.octets, buffer)
     }
 
     /// The length of the string after decoding.
