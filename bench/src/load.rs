@@ -21,6 +21,7 @@ use shape::CLIENT_NET;
 mod bytes;
 mod call;
 mod connection;
+mod grpc;
 mod http2;
 mod script;
 mod shape;
@@ -368,8 +369,7 @@ mod tests {
                 "{row:?}"
             );
             let number = number.parse::<u64>().unwrap();
-            let is_grpc = matches!(shape.protocol, Protocol::Http2(http2) if http2.is_grpc);
-            if is_grpc {
+            if shape.protocol.is_grpc() {
                 assert!(value("response_body").contains("complete"), "{row:?}");
                 assert_eq!(value("response_header:grpc-status"), "0");
             } else {
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn the_engine_reports_every_call_of_http2() {
+    fn the_engine_reports_every_call_of_other_protocols() {
         for protocol in [
             "h2c",
             "h2c-literal",
@@ -394,9 +394,10 @@ mod tests {
             "h2c-100-literal",
             "grpc",
             "grpc-10",
+            "http1-grpc",
         ] {
             let bodies: &[usize] = match protocol {
-                "h2c" | "h2c-10" | "grpc" => &[200, 20_000],
+                "h2c" | "h2c-10" | "grpc" | "http1-grpc" => &[200, 20_000],
                 _ => &[200],
             };
             for &body_bytes in bodies {
@@ -408,6 +409,37 @@ mod tests {
                 };
                 check(&shape, 600);
             }
+        }
+    }
+
+    /// The lines of the calls, each with its details in the order of their names and without its times.
+    fn sorted_lines(protocol: &str) -> Vec<Vec<(String, String)>> {
+        let shape = Shape {
+            body_bytes: 2000,
+            protocol: protocol.parse().unwrap(),
+            connections: 9,
+            ..Shape::default()
+        };
+        let mut pipeline = pipeline();
+        for (index, bytes) in frames(&shape, 300).iter().enumerate() {
+            pipeline.feed(&captured(bytes, index as u64 * 1000));
+        }
+        let mut lines = std::mem::take(&mut pipeline.output().0);
+        for line in &mut lines {
+            line.retain(|(name, _)| !matches!(name.as_str(), "now" | "interval"));
+            line.sort();
+        }
+        lines.sort();
+        lines
+    }
+
+    /// What the two versions of HTTP are compared with differs in nothing but the version.
+    #[test]
+    fn calls_of_grpc_have_the_same_details_in_both_versions() {
+        let (one, two) = (sorted_lines("http1-grpc"), sorted_lines("grpc"));
+        assert_eq!((one.len(), two.len()), (300, 300));
+        for (one, two) in one.iter().zip(&two) {
+            assert_eq!(one, two);
         }
     }
 

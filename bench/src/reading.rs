@@ -128,7 +128,7 @@ fn readers(options: &Options, folder: &Path) -> Result<Vec<Reader>> {
         rules.display()
     );
     let fields = match options.protocol {
-        Protocol::Http1 => {
+        Protocol::Http1 | Protocol::Http1Grpc => {
             "-Y http -T fields -e http.request.method -e http.host -e http.request.uri -e http.response.code"
         }
         Protocol::Http2(_) => {

@@ -7,6 +7,9 @@ use crate::traffic::{Body, Coding, Exchange, Framing};
 /// The call number in a template, which is overwritten in each call.
 pub(super) const PLACEHOLDER: u64 = 8_765_432_109;
 
+/// The cookie of a client that has the same in all calls.
+pub(super) const COOKIE: &str = "sid=pvqhmzkxjrtwbnlcgdfsaeyo; theme=dark";
+
 /// A GET as a script in a browser sends it, with the response of an API.
 pub fn exchange(seed: &mut Seed, body_bytes: usize) -> Exchange {
     let header = |name: &str, value: String| (name.to_owned(), value);

@@ -1,7 +1,8 @@
 //! Calls as peers of HTTP/2 send them: the heads of all calls at once, then pieces of their bodies in turns.
 
 use super::bytes::Bytes;
-use super::call::PLACEHOLDER;
+use super::call::{COOKIE, PLACEHOLDER};
+use super::grpc;
 use super::shape::Http2;
 use super::template::{Place, positions};
 use crate::traffic::http2::{
@@ -133,13 +134,13 @@ impl Peers {
             add_field(&name.to_lowercase(), value);
         }
         if is_grpc {
-            add_field("content-type", "application/grpc");
+            add_field("content-type", grpc::TYPE);
             add_field("te", "trailers");
         }
         let flags = END_HEADERS | if is_grpc { 0 } else { END_STREAM };
         add(requests, call, HEADERS, flags, &block);
         if is_grpc {
-            let payload = self.body(b"what the caller asks for");
+            let payload = self.body(grpc::REQUEST);
             add(requests, call, DATA, END_STREAM, &payload);
         }
     }
@@ -154,7 +155,7 @@ impl Peers {
         add_field("x-answered-number", &exchange.number.to_string());
         for (name, value) in &exchange.response_headers {
             let is_type = is_grpc && name == "Content-Type";
-            let value = if is_type { "application/grpc" } else { value };
+            let value = if is_type { grpc::TYPE } else { value };
             add_field(&name.to_lowercase(), value);
         }
         if !is_grpc {
@@ -166,23 +167,13 @@ impl Peers {
 
     /// A body as it is, or as the first field of a message of gRPC.
     fn body(&self, plain: &[u8]) -> Vec<u8> {
-        if !self.protocol.is_grpc {
-            return plain.to_vec();
+        if self.protocol.is_grpc {
+            grpc::message(plain)
+        } else {
+            plain.to_vec()
         }
-        let mut message = vec![0x0a];
-        let mut rest = plain.len();
-        while rest >= 128 {
-            message.push(rest as u8 | 0x80);
-            rest >>= 7;
-        }
-        message.push(rest as u8);
-        message.extend_from_slice(plain);
-        let length = (message.len() as u32).to_be_bytes();
-        [&[0][..], &length, &message].concat()
     }
 }
-
-const COOKIE: &str = "sid=pvqhmzkxjrtwbnlcgdfsaeyo; theme=dark";
 
 fn field(encoder: &mut Encoder, table: bool, name: &str, value: &str, block: &mut Vec<u8>) {
     let form = if value.contains(&PLACEHOLDER.to_string()) {

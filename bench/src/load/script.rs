@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::bytes::Bytes;
 use super::call::exchange;
+use super::grpc;
 use super::http2;
 use super::shape::{CLIENT_NET, Protocol, Shape, VARIANTS};
 use super::template::{Place, Template};
@@ -67,7 +68,11 @@ pub(super) fn calls(conversation: &Conversation, shape: &Shape) -> (Vec<Script>,
         .collect();
     let Protocol::Http2(protocol) = shape.protocol else {
         let scripts = exchanges.iter().map(|exchange| {
-            let request = Bytes::of_http1(exchange.request_head());
+            let of_grpc = shape.protocol.is_grpc();
+            let of_grpc = of_grpc.then(|| grpc::over_http1(exchange));
+            let exchange = of_grpc.as_ref().unwrap_or(exchange);
+            let request = [exchange.request_head(), exchange.request_body_wire()];
+            let request = Bytes::of_http1(request.concat());
             let response = Bytes::of_http1(exchange.response_wire());
             call(conversation, shape, request, response)
         });

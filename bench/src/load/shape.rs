@@ -13,6 +13,8 @@ pub(super) const CLIENT_NET: u32 = 0x0a40_0000;
 pub enum Protocol {
     /// HTTP/1.1, one call after the other.
     Http1,
+    /// The same with the headers and the messages that gRPC has in HTTP/2.
+    Http1Grpc,
     /// HTTP/2 with prior knowledge.
     Http2(Http2),
 }
@@ -29,10 +31,19 @@ pub struct Http2 {
 }
 
 impl Protocol {
+    /// Whether bodies are messages of gRPC.
+    pub(super) const fn is_grpc(self) -> bool {
+        match self {
+            Self::Http1 => false,
+            Self::Http1Grpc => true,
+            Self::Http2(http2) => http2.is_grpc,
+        }
+    }
+
     /// Calls that a connection carries at once.
     pub(super) const fn at_once(self) -> u64 {
         match self {
-            Self::Http1 => 1,
+            Self::Http1 | Self::Http1Grpc => 1,
             Self::Http2(http2) => http2.streams,
         }
     }
@@ -41,14 +52,19 @@ impl Protocol {
 impl std::str::FromStr for Protocol {
     type Err = String;
 
-    /// `http1`, or `h2c` or `grpc`, which `-NUMBER` streams at once and `-literal` may follow.
+    /// `http1`, `http1-grpc`, or `h2c` or `grpc`, which `-NUMBER` streams at once and `-literal` may follow.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut words = text.split('-');
         let is_grpc = match words.next() {
             Some("http1") if text == "http1" => return Ok(Self::Http1),
+            Some("http1") if text == "http1-grpc" => return Ok(Self::Http1Grpc),
             Some("h2c") => false,
             Some("grpc") => true,
-            _ => return Err(format!("{text}: http1, h2c, grpc, h2c-10, h2c-100-literal")),
+            _ => {
+                return Err(format!(
+                    "{text}: http1, http1-grpc, h2c, grpc, h2c-10, h2c-100-literal"
+                ));
+            }
         };
         let mut http2 = Http2 {
             streams: 1,
