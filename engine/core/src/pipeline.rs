@@ -60,7 +60,7 @@ mod compiled;
 
 use std::sync::Arc;
 
-pub use self::compiled::{CapturePipeline, FilePipeline, Shared};
+pub use self::compiled::{CapturePipeline, FilePipeline, Lines, Shared};
 use crate::decap::{self, Decap, Frame, Skip};
 use crate::flow;
 use crate::http::{self, Http, UnpairedReason};

@@ -1,7 +1,8 @@
 //! Pipelines whose hot functions are compiled in this crate.
 //!
 //! [`Pipeline`] is generic, so whoever names it compiles the whole path of a frame again. The program uses these two types
-//! instead, which are compiled once, with the settings of this crate.
+//! instead, which are compiled with the settings of this crate, and once for both: with one rule set their lines go to the same
+//! type of output ([`Lines`]).
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
@@ -31,6 +32,44 @@ impl Output for Shared<'_> {
     }
 }
 
+/// Where the lines of either pipeline go: one look at which it is for each line.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a pipeline has one for each rule set, for as long as it runs"
+)]
+pub enum Lines<'a> {
+    /// That of a capture.
+    Bundler(Bundler),
+    /// That of a command that reads files.
+    Shared(Shared<'a>),
+}
+
+impl Output for Lines<'_> {
+    fn line(&mut self, line: &[u8], notes: &Notes) {
+        match self {
+            Self::Bundler(bundler) => bundler.line(line, notes),
+            Self::Shared(shared) => shared.line(line, notes),
+        }
+    }
+
+    #[inline]
+    fn parts(&mut self, parts: &[&[u8]], buffer: &mut Vec<u8>, notes: &Notes) {
+        match self {
+            Self::Bundler(bundler) => bundler.parts(parts, buffer, notes),
+            Self::Shared(shared) => shared.parts(parts, buffer, notes),
+        }
+    }
+}
+
+impl Lines<'_> {
+    fn bundler(&mut self) -> Option<&mut Bundler> {
+        match self {
+            Self::Bundler(bundler) => Some(bundler),
+            Self::Shared(_) => None,
+        }
+    }
+}
+
 /// The pipeline of a capture: its lines go to a bundler, or to one for each rule set.
 pub struct CapturePipeline(Sets);
 
@@ -40,8 +79,8 @@ pub struct CapturePipeline(Sets);
     reason = "a capture thread has one, for as long as it runs"
 )]
 enum Sets {
-    One(Pipeline<Bundler>),
-    Several(Pipeline<Bundler, LineWriters<Bundler>>),
+    One(Pipeline<Lines<'static>>),
+    Several(Pipeline<Lines<'static>, LineWriters<Lines<'static>>>),
 }
 
 /// The same for both.
@@ -56,11 +95,12 @@ macro_rules! either {
 
 impl CapturePipeline {
     /// A pipeline that writes lines under each of these rule sets to the bundler beside it.
-    pub fn new(config: &Config, mut sets: Vec<(Arc<RuleSet>, Bundler)>) -> Self {
+    pub fn new(config: &Config, sets: Vec<(Arc<RuleSet>, Bundler)>) -> Self {
+        let sets = sets.into_iter();
+        let sets = sets.map(|(rules, bundler)| (rules, Lines::Bundler(bundler)));
+        let mut sets: Vec<_> = sets.collect();
         match (sets.pop(), sets.is_empty()) {
-            (Some((rules, bundler)), true) => {
-                Self(Sets::One(Pipeline::new(config, rules, bundler)))
-            }
+            (Some((rules, lines)), true) => Self(Sets::One(Pipeline::new(config, rules, lines))),
             (last, _) => {
                 sets.extend(last);
                 Self(Sets::Several(Pipeline::several(config, sets)))
@@ -94,14 +134,15 @@ impl CapturePipeline {
     }
 
     /// See [`Pipeline::writers`].
-    pub fn writers(&self) -> &[LineWriter<Bundler>] {
+    pub fn writers(&self) -> &[LineWriter<Lines<'static>>] {
         either!(&self.0, pipeline => pipeline.writers())
     }
 
     /// The bundlers, by rule set.
     pub fn bundlers(&mut self) -> impl Iterator<Item = &mut Bundler> {
         let writers = either!(&mut self.0, pipeline => pipeline.writers_mut());
-        writers.iter_mut().map(LineWriter::output)
+        let lines = writers.iter_mut().map(LineWriter::output);
+        lines.filter_map(Lines::bundler)
     }
 
     /// See [`Pipeline::ports_seen`].
@@ -141,12 +182,12 @@ impl CapturePipeline {
 }
 
 /// The pipeline of a command that reads files: its lines go to an output of that command.
-pub struct FilePipeline<'a>(Pipeline<Shared<'a>>);
+pub struct FilePipeline<'a>(Pipeline<Lines<'a>>);
 
 impl<'a> FilePipeline<'a> {
     /// See [`Pipeline::new`].
     pub fn new(config: &Config, rules: Arc<RuleSet>, output: Shared<'a>) -> Self {
-        Self(Pipeline::new(config, rules, output))
+        Self(Pipeline::new(config, rules, Lines::Shared(output)))
     }
 
     /// See [`Pipeline::feed`].
@@ -166,7 +207,7 @@ impl<'a> FilePipeline<'a> {
 }
 
 impl<'a> Deref for FilePipeline<'a> {
-    type Target = Pipeline<Shared<'a>>;
+    type Target = Pipeline<Lines<'a>>;
 
     fn deref(&self) -> &Self::Target {
         &self.0

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use engine_core::bundle::Compression;
+use engine_core::bundle::{Bundler, Compression};
 use engine_core::decap::SelfTraffic;
-use engine_core::pipeline::{self, CapturePipeline};
+use engine_core::rules::RuleSet;
 use engine_core::uploads::Identity;
 use engine_sys::cpu;
 use engine_sys::packet::Steering;
@@ -124,9 +124,10 @@ impl Threads {
                 compression: bundling.compression,
                 rule_cells: rules.cells()[index].clone(),
             });
-            let shard = Shard::new(Parts {
+            let parts = Parts {
                 sources,
-                pipeline: pipeline(config, &pipeline_config, &bundling),
+                pipeline: pipeline_config,
+                rules: bundlers(config, &bundling),
                 rule_sets: rule_sets.collect(),
                 published: Arc::clone(&published[index]),
                 split_flows: split_flows.as_ref().map(|(table, _)| Detector {
@@ -135,13 +136,12 @@ impl Threads {
                 }),
                 orders: order.clone(),
                 notify: Arc::clone(&notify),
-            });
+            };
             let core = (count > 1)
                 .then(|| cores.get(index % cores.len().max(1)).copied())
                 .flatten();
             shards.push(
-                shard
-                    .spawn(index, core, config.settings.flush_timeout)
+                Shard::spawn(parts, index, core, config.settings.flush_timeout)
                     .map_err(|error| bug("cannot start a shard", &error))?,
             );
             orders.push(order);
@@ -386,12 +386,8 @@ fn account(reporter: Arc<Reporter>, sink: usize) -> Account {
     })
 }
 
-/// A pipeline for one shard.
-fn pipeline(
-    config: &Capture,
-    pipeline: &pipeline::Config,
-    bundling: &[Bundling],
-) -> CapturePipeline {
+/// The rule sets of one shard, each with what bundles its lines.
+fn bundlers(config: &Capture, bundling: &[Bundling]) -> Vec<(Arc<RuleSet>, Bundler)> {
     let sets = config.rule_sets.iter().zip(bundling);
     let sets = sets.map(|(rules, bundling)| {
         let Bundling {
@@ -402,7 +398,7 @@ fn pipeline(
         // A clone has matching caches of its own, so that shards take no lock of each other's.
         (Arc::new((*rules.set).clone()), bundler)
     });
-    CapturePipeline::new(pipeline, sets.collect())
+    sets.collect()
 }
 
 /// The rings of each shard, one on every interface.

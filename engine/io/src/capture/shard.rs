@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use engine_core::bundle::{Compression, Encoding};
+use engine_core::bundle::{Bundler, Compression, Encoding};
 use engine_core::decap::Frame;
 use engine_core::message::{Durations, LineWriter};
-use engine_core::pipeline::CapturePipeline;
+use engine_core::pipeline::{self, CapturePipeline};
+use engine_core::rules::RuleSet;
 use engine_core::time::Timestamp;
 use engine_core::uploads::SenderTable;
 use engine_sys::cpu;
@@ -115,9 +116,11 @@ pub struct Shard {
 pub struct Parts {
     /// One ring on each interface, or one on all.
     pub sources: Vec<Source>,
-    /// Everything from frames to bundles.
-    pub pipeline: CapturePipeline,
-    /// Those that `pipeline` has writers for, in their order.
+    /// How everything from frames to bundles is done. The pipeline is made by the thread that has it.
+    pub pipeline: pipeline::Config,
+    /// The rule sets, each with what bundles its lines.
+    pub rules: Vec<(Arc<RuleSet>, Bundler)>,
+    /// The same rule sets, in the same order.
     pub rule_sets: Vec<OfRuleSet>,
     /// Where counters are published.
     pub published: Arc<Published>,
@@ -131,7 +134,7 @@ pub struct Parts {
 
 impl Shard {
     /// A shard that does not run yet.
-    pub fn new(parts: Parts) -> Self {
+    fn new(parts: Parts) -> Self {
         // The trial of whether giving up compression helps is made for the first that compresses.
         let kinds = parts.rule_sets.iter().map(|set| set.compression);
         let mut kinds = kinds.filter(|kind| *kind != Compression::Off);
@@ -146,7 +149,7 @@ impl Shard {
             further: vec![RuleSetCounters::default(); parts.rule_sets.len().saturating_sub(1)],
             sources: parts.sources,
             closed: ClosedRings::default(),
-            pipeline: parts.pipeline,
+            pipeline: CapturePipeline::new(&parts.pipeline, parts.rules),
             rule_sets: parts.rule_sets,
             counters: ShardCounters::default(),
             published: parts.published,
@@ -163,7 +166,7 @@ impl Shard {
 
     /// Starts the thread, which reads until it is stopped. Its end, expected or not, is a notice.
     pub fn spawn(
-        mut self,
+        parts: Parts,
         index: usize,
         core: Option<usize>,
         flush_timeout: Duration,
@@ -175,10 +178,11 @@ impl Shard {
                     // If the core is no longer ours, the kernel chooses one.
                     cpu::pin(core);
                 }
-                let exit_guard = ExitGuard(Arc::clone(&self.notify));
-                self.read_until_stopped();
-                self.drain(flush_timeout);
-                self.finish(flush_timeout);
+                let exit_guard = ExitGuard(Arc::clone(&parts.notify));
+                let mut shard = Self::new(parts);
+                shard.read_until_stopped();
+                shard.drain(flush_timeout);
+                shard.finish(flush_timeout);
                 drop(exit_guard);
             })
     }
