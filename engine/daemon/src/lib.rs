@@ -11,7 +11,7 @@ pub use engine_base::{
     capture_url, clock, config, control, counters, delegate, descriptors, diagnostic, invocation,
     limits, pipeline, process, quantity, random, sandbox, signals, status, stdout, supervised,
 };
-pub use engine_io::{capture, capture_file, sink, timeline};
+pub use engine_io::{capture, capture_file, printer, reader, sink, timeline};
 
 use config::command_line::{CanaryCommand, Cli, Command, RulesCommand};
 use control::Request;

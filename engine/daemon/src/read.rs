@@ -9,22 +9,22 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
 
 use engine_core::bundle::CallFlags;
 use engine_core::message::{Notes, Output as _};
 use engine_core::pipeline::{FilePipeline, Shared};
 use engine_core::time::Timestamp;
 
-use crate::clock;
 use crate::config::command_line::{Form, ReadFlags};
 use crate::config::settings::Settings;
 use crate::config::{self, Reading};
-use crate::counters::{RuleSetCounters, ShardCounters, Stages};
+use crate::counters::{RuleSetCounters, Stages};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit, system_words};
 use crate::invocation::Invocation;
 use crate::pipeline::pipeline_config;
+use crate::printer::{LedgerFile, Printer, Style};
 use crate::quantity::plural;
+use crate::reader::Reader;
 use crate::report::copies::captured_twice;
 use crate::report::faults::faults;
 use crate::report::rule_matches::RuleMatches;
@@ -32,22 +32,10 @@ use crate::sandbox::{Confinement, Plan};
 use crate::signals;
 use crate::sink::spool;
 use crate::status::{Copies, Port};
-use crate::timeline::{self, Next, Timeline};
-use printer::{LedgerFile, Printer, Style};
+use crate::timeline::{self, Timeline};
 use summary::Outcome;
 
-mod printer;
 mod summary;
-pub(crate) mod table;
-
-/// Packet time between two checks for idle flows.
-const TICK: Duration = Duration::from_millis(100);
-
-/// Packets whose time is nearer to the present than this are those of a running capture: then time passes without packets.
-const LIVE: Duration = Duration::from_secs(10);
-
-/// How far time passes without packets: waits for bytes that may still come are over by then.
-const LIVE_AHEAD: Duration = Duration::from_millis(200);
 
 /// How files are read, and what is written.
 #[derive(Debug)]
@@ -164,13 +152,8 @@ fn run(options: &Options) -> Result<Exit, Diagnostic> {
     let config = pipeline_config(&options.reading.settings, &options.reading.host, &[], 1, 1);
     let rules = Arc::clone(&options.reading.rules.set);
     let printer = Rc::new(RefCell::new(Printer::new(&options.style)));
-    let mut reader = Reader {
-        pipeline: FilePipeline::new(&config, rules, Rc::clone(&printer) as Shared<'_>),
-        printer,
-        now: Timestamp::ZERO,
-        next_tick: Timestamp::ZERO,
-        packets: ShardCounters::default(),
-    };
+    let pipeline = FilePipeline::new(&config, rules, Rc::clone(&printer) as Shared<'_>);
+    let mut reader = Reader::new(pipeline, printer);
     let mut timeline = Timeline::new(&timeline::Reading {
         paths: &options.paths,
         files: &files,
@@ -180,140 +163,97 @@ fn run(options: &Options) -> Result<Exit, Diagnostic> {
     });
     reader.read(&mut timeline);
     timeline.close_all();
-    reader.finish(options, &timeline)
+    finish(reader, options, &timeline)
 }
 
-struct Reader<'a> {
-    pipeline: FilePipeline<'a>,
-    /// The output of the pipeline.
-    printer: Rc<RefCell<Printer<'a>>>,
-    now: Timestamp,
-    next_tick: Timestamp,
-    packets: ShardCounters,
-}
-
-impl Reader<'_> {
-    /// Reads until the timeline ends or enough was printed.
-    fn read(&mut self, timeline: &mut Timeline) {
-        let mut quiet_since = None;
-        while !self.printer.borrow().has_enough() {
-            match timeline.next_packet() {
-                Next::Packet(frame) => {
-                    quiet_since = None;
-                    let time = frame.time;
-                    self.printer.borrow_mut().starts_at(time);
-                    self.packets.frames_read += 1;
-                    self.packets.frames_read_bytes += frame.bytes.len() as u64;
-                    self.pipeline.feed(&frame);
-                    self.now = self.now.max(time);
-                    if self.now >= self.next_tick {
-                        self.pipeline.tick(self.now);
-                        self.printer.borrow_mut().flush_old();
-                        self.next_tick = self.now.after(TICK);
-                    }
-                }
-                Next::Nothing => {
-                    let since = *quiet_since.get_or_insert_with(Instant::now);
-                    self.pass_time(since.elapsed());
-                    self.printer.borrow_mut().flush();
-                    timeline.wait();
-                }
-                Next::End => return,
-            }
-        }
+/// Ends the pipeline, writes the ledger and reports what is missing.
+fn finish(
+    mut reader: Reader<'_>,
+    options: &Options,
+    timeline: &Timeline,
+) -> Result<Exit, Diagnostic> {
+    reader.pipeline.finish(reader.now);
+    let ledger = reader.pipeline.ledger();
+    let stages = Stages::new(&ledger, &reader.packets);
+    let has_schemas = options.reading.settings.protobuf_descriptors.is_some();
+    let rules = RuleMatches::new(&options.reading.rules, 1, &RuleSetCounters::default())
+        .with_schemas(has_schemas);
+    rules.cells()[0].store(reader.pipeline.rule_matches());
+    let ports = Port::all(reader.pipeline.ports_seen());
+    let unwanted = reader.pipeline.ports_unwanted().clone();
+    let copies = Copies::all(reader.pipeline.copies_seen());
+    let mut printer = reader.printer.borrow_mut();
+    let outcome = Outcome {
+        stages: &stages,
+        ports: &ports,
+        unwanted: &unwanted,
+        copies: &copies,
+        settings: &options.reading.settings,
+        printed: printer.calls,
+        not_matching: printer.calls_not_matching,
+        beyond: printer.calls_beyond,
+    };
+    let paths = options.paths.iter();
+    let paths = paths.map(|path| path.display().to_string()).collect();
+    let status = summary::status(&outcome, paths, &rules);
+    let mut line = serde_json::to_vec(&status).unwrap_or_default();
+    line.push(b'\n');
+    printer.write_ledger(&line, options.ledger.as_ref())?;
+    printer.flush();
+    if let Some(error) = printer.error.take() {
+        return Err(Diagnostic::new(
+            Code::E199,
+            format!("cannot write to standard output: {}", system_words(&error)),
+        ));
     }
-
-    /// Lets time pass while a running capture has no packets, so that what waits for bytes that may still come does not
-    /// wait for the next packet.
-    fn pass_time(&mut self, quiet: Duration) {
-        let now = clock::now();
-        if now.since(self.now).max(self.now.since(now)) < LIVE {
-            self.pipeline.tick(self.now.after(quiet.min(LIVE_AHEAD)));
-        }
-    }
-
-    fn finish(mut self, options: &Options, timeline: &Timeline) -> Result<Exit, Diagnostic> {
-        self.pipeline.finish(self.now);
-        let ledger = self.pipeline.ledger();
-        let stages = Stages::new(&ledger, &self.packets);
-        let has_schemas = options.reading.settings.protobuf_descriptors.is_some();
-        let rules = RuleMatches::new(&options.reading.rules, 1, &RuleSetCounters::default())
-            .with_schemas(has_schemas);
-        rules.cells()[0].store(self.pipeline.rule_matches());
-        let ports = Port::all(self.pipeline.ports_seen());
-        let unwanted = self.pipeline.ports_unwanted().clone();
-        let copies = Copies::all(self.pipeline.copies_seen());
-        let mut printer = self.printer.borrow_mut();
-        let outcome = Outcome {
-            stages: &stages,
-            ports: &ports,
-            unwanted: &unwanted,
-            copies: &copies,
-            settings: &options.reading.settings,
-            printed: printer.calls,
-            not_matching: printer.calls_not_matching,
-            beyond: printer.calls_beyond,
-        };
-        let paths = options.paths.iter();
-        let paths = paths.map(|path| path.display().to_string()).collect();
-        let status = summary::status(&outcome, paths, &rules);
-        printer.write_ledger(&status, options.ledger.as_ref())?;
-        printer.flush();
-        if let Some(error) = printer.error.take() {
-            return Err(Diagnostic::new(
-                Code::E199,
-                format!("cannot write to standard output: {}", system_words(&error)),
-            ));
-        }
-        let (incomplete, is_closed) = (printer.incomplete, printer.is_closed);
-        let shed = stages.message.calls_shed;
-        let unaccounted = status
-            .capture
-            .as_ref()
-            .map_or(0, |capture| capture.calls.unaccounted);
-        let findings = timeline.findings();
-        let (console, cut) = (options.console, findings.cut + findings.snapped);
-        // Where nothing could be read, the errors before are all that there is to report.
-        if findings.unreadable == 0 || stages.shard.frames_read > 0 {
-            let why = summary::diagnosis(&outcome);
-            let faults = if why.is_some() {
-                Vec::new()
-            } else {
-                faults(&stages)
-            };
-            let twice = captured_twice(&stages, &copies);
-            // Packets that a file's snap length cut were reported with the files.
-            let is_reported = |problem: &Diagnostic| {
-                problem.code == Code::W069 && findings.snapped_packets >= stages.decap.segments_cut
-            };
-            let problems = why.into_iter().chain(twice).chain(faults);
-            for problem in problems.filter(|problem| !is_reported(problem)) {
-                console.report(&problem);
-            }
-            console.info(summary::summary(&outcome, unaccounted));
-        }
-        let half: u64 = stages.http.unpaired_total();
-        Ok(if is_closed {
-            Exit::Done
-        } else if findings.unreadable > 0 {
-            Exit::Source
-        } else if unaccounted != 0 || !ledger.unaccounted().is_nothing() {
-            Exit::Bug
-        } else if options.strict && (incomplete + half + shed + cut > 0) {
-            let parts = [
-                (incomplete, plural(incomplete, "incomplete call")),
-                (half, plural(half, "half call")),
-                (shed, plural(shed, "call") + " given up"),
-                (cut, plural(cut, "file") + " with cut packets or a cut end"),
-            ];
-            let parts: Vec<_> = (parts.into_iter().filter(|(count, _)| *count > 0))
-                .map(|(_, words)| words)
-                .collect();
-            let text = parts.join(", ");
-            console.report(&Diagnostic::new(Code::E120, text));
-            Exit::Incomplete
+    let (incomplete, is_closed) = (printer.incomplete, printer.is_closed);
+    let shed = stages.message.calls_shed;
+    let unaccounted = status
+        .capture
+        .as_ref()
+        .map_or(0, |capture| capture.calls.unaccounted);
+    let findings = timeline.findings();
+    let (console, cut) = (options.console, findings.cut + findings.snapped);
+    // Where nothing could be read, the errors before are all that there is to report.
+    if findings.unreadable == 0 || stages.shard.frames_read > 0 {
+        let why = summary::diagnosis(&outcome);
+        let faults = if why.is_some() {
+            Vec::new()
         } else {
-            Exit::Done
-        })
+            faults(&stages)
+        };
+        let twice = captured_twice(&stages, &copies);
+        // Packets that a file's snap length cut were reported with the files.
+        let is_reported = |problem: &Diagnostic| {
+            problem.code == Code::W069 && findings.snapped_packets >= stages.decap.segments_cut
+        };
+        let problems = why.into_iter().chain(twice).chain(faults);
+        for problem in problems.filter(|problem| !is_reported(problem)) {
+            console.report(&problem);
+        }
+        console.info(summary::summary(&outcome, unaccounted));
     }
+    let half: u64 = stages.http.unpaired_total();
+    Ok(if is_closed {
+        Exit::Done
+    } else if findings.unreadable > 0 {
+        Exit::Source
+    } else if unaccounted != 0 || !ledger.unaccounted().is_nothing() {
+        Exit::Bug
+    } else if options.strict && (incomplete + half + shed + cut > 0) {
+        let parts = [
+            (incomplete, plural(incomplete, "incomplete call")),
+            (half, plural(half, "half call")),
+            (shed, plural(shed, "call") + " given up"),
+            (cut, plural(cut, "file") + " with cut packets or a cut end"),
+        ];
+        let parts: Vec<_> = (parts.into_iter().filter(|(count, _)| *count > 0))
+            .map(|(_, words)| words)
+            .collect();
+        let text = parts.join(", ");
+        console.report(&Diagnostic::new(Code::E120, text));
+        Exit::Incomplete
+    } else {
+        Exit::Done
+    })
 }

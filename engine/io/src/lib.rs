@@ -11,5 +11,7 @@ use engine_base::{
 
 pub mod capture;
 pub mod capture_file;
+pub mod printer;
+pub mod reader;
 pub mod sink;
 pub mod timeline;

@@ -21,9 +21,9 @@ use crate::config::{self, Reading};
 use crate::diagnostic::{Console, Diagnostic, Exit};
 use crate::invocation::Invocation;
 use crate::pipeline::pipeline_config;
+use crate::printer::printable;
 use crate::quantity::{plural, thousands};
 use crate::read;
-use crate::read::table::printable;
 use crate::timeline::{self, Next, Timeline};
 
 /// Characters of a value that are shown.

@@ -1,7 +1,8 @@
 //! An answer that is there as bytes, read as the uploader reads those of a collector: what it is taken for.
 //!
 //! Nothing here waits: the stream is memory, which ends where the bytes end. So a fuzzer reaches all that a collector can make
-//! the uploader do with an answer.
+//! the uploader do with an answer. The program itself reads none in this way, so the functions are generic: they are compiled
+//! where they are used.
 
 use std::cell::Cell;
 use std::io;
@@ -37,10 +38,11 @@ pub struct Answer {
 }
 
 /// Reads `bytes` as the answer to a post.
-pub fn read(bytes: &[u8]) -> Answer {
+pub fn read(bytes: impl AsRef<[u8]> + Unpin) -> Answer {
     let taken = Rc::new(Cell::new(0));
+    let polls_max = 64 + POLLS_PER_BYTE * bytes.as_ref().len();
     let stream = Memory {
-        bytes: bytes.to_vec(),
+        bytes,
         taken: taken.clone(),
         is_written: false,
         waits: WAITS_BEFORE_END,
@@ -49,7 +51,7 @@ pub fn read(bytes: &[u8]) -> Answer {
     {
         let mut reading = pin!(post(stream, &mut answer));
         let mut cx = Context::from_waker(Waker::noop());
-        for _ in 0..64 + POLLS_PER_BYTE * bytes.len() {
+        for _ in 0..polls_max {
             if reading.as_mut().poll(&mut cx).is_ready() {
                 break;
             }
@@ -59,7 +61,7 @@ pub fn read(bytes: &[u8]) -> Answer {
     answer
 }
 
-async fn post(stream: Memory, answer: &mut Answer) {
+async fn post<B: AsRef<[u8]> + Unpin>(stream: Memory<B>, answer: &mut Answer) {
     let Ok((mut sender, driver)) = http1::handshake(stream).await else {
         return;
     };
@@ -77,15 +79,15 @@ async fn post(stream: Memory, answer: &mut Answer) {
 }
 
 /// A stream of bytes that are there once something was written to it, as an answer is. It ends some time after them.
-struct Memory {
-    bytes: Vec<u8>,
+struct Memory<B> {
+    bytes: B,
     taken: Rc<Cell<usize>>,
     is_written: bool,
     /// Polls until its end.
     waits: usize,
 }
 
-impl Read for Memory {
+impl<B: AsRef<[u8]> + Unpin> Read for Memory<B> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -95,11 +97,11 @@ impl Read for Memory {
             return Poll::Pending;
         }
         let taken = self.taken.get();
-        if taken == self.bytes.len() && self.waits > 0 {
+        if taken == self.bytes.as_ref().len() && self.waits > 0 {
             self.waits -= 1;
             return Poll::Pending;
         }
-        let rest = self.bytes.get(taken..).unwrap_or_default();
+        let rest = self.bytes.as_ref().get(taken..).unwrap_or_default();
         let most = rest.len().min(buffer.remaining());
         buffer.put_slice(rest.get(..most).unwrap_or_default());
         self.taken.set(taken + most);
@@ -107,7 +109,7 @@ impl Read for Memory {
     }
 }
 
-impl Write for Memory {
+impl<B: Unpin> Write for Memory<B> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -175,7 +177,7 @@ mod tests {
     fn a_long_body_is_not_read_to_its_end() {
         let length = 4 * crate::limits::UPLOAD_ANSWER_BYTES_MAX;
         let head = format!("HTTP/1.1 400 Bad Request\r\nContent-Length: {length}\r\n\r\n");
-        let answer = read(&[head.as_bytes(), &vec![b'x'; length]].concat());
+        let answer = read([head.as_bytes(), &vec![b'x'; length]].concat());
         assert_eq!((answer.status, answer.is_reusable), (Some(400), false));
         assert!(answer.bytes < length);
     }

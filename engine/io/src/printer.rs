@@ -1,5 +1,7 @@
 //! The output of `sniffer read`: finished lines on standard output, as NDJSON or as rows of a table, then the ledger.
 
+mod table;
+
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
 use std::path::{Path, PathBuf};
@@ -8,11 +10,11 @@ use std::time::{Duration, Instant};
 use engine_core::message::{Notes, Output};
 use engine_core::time::Timestamp;
 use store::filter::Filter;
+use table::Table;
+pub use table::printable;
 
-use super::table::Table;
 use crate::config::command_line::Form;
 use crate::diagnostic::{Code, Colour, Diagnostic, system_words, wants_colour};
-use crate::status::Status;
 
 /// Bytes collected before they are written: calls come faster than a system call each.
 const STDOUT_BYTES: usize = 256 * 1024;
@@ -22,7 +24,7 @@ const COLLECTED_MAX: Duration = Duration::from_millis(500);
 
 /// Where the ledger is written. It is opened first, since the process may create no file once it reads packets.
 #[derive(Debug)]
-pub(super) enum LedgerFile {
+pub enum LedgerFile {
     /// Standard output, after the calls.
     Stdout,
     /// A file of its own.
@@ -31,7 +33,7 @@ pub(super) enum LedgerFile {
 
 impl LedgerFile {
     /// `-` is standard output.
-    pub(super) fn open(path: &Path) -> Result<Self, Diagnostic> {
+    pub fn open(path: &Path) -> Result<Self, Diagnostic> {
         if path == Path::new("-") {
             return Ok(Self::Stdout);
         }
@@ -47,21 +49,21 @@ fn unwritten(path: &Path, error: &io::Error) -> Diagnostic {
 
 /// How calls are printed.
 #[derive(Clone, Debug)]
-pub(super) struct Style {
+pub struct Style {
     /// Table or NDJSON; if not given, it depends on what standard output is.
-    pub(super) form: Option<Form>,
+    pub form: Option<Form>,
     /// When to colour the table.
-    pub(super) colour: Colour,
+    pub colour: Colour,
     /// Calls that are printed at most.
-    pub(super) calls_max: u64,
+    pub calls_max: u64,
     /// The limit of bodies, which the table shows.
-    pub(super) body_bytes_max: usize,
+    pub body_bytes_max: usize,
     /// The calls that are printed.
-    pub(super) filter: Filter,
+    pub filter: Filter,
 }
 
 /// Prints finished lines.
-pub(super) struct Printer<'a> {
+pub struct Printer<'a> {
     out: BufWriter<StdoutLock<'a>>,
     table: Option<Table>,
     /// On a terminal each row is shown at once.
@@ -71,22 +73,22 @@ pub(super) struct Printer<'a> {
     calls_max: u64,
     filter: Filter,
     /// Calls printed.
-    pub(super) calls: u64,
+    pub calls: u64,
     /// Calls finished after the last one that is printed.
-    pub(super) calls_beyond: u64,
+    pub calls_beyond: u64,
     /// Calls that the filter left out.
-    pub(super) calls_not_matching: u64,
+    pub calls_not_matching: u64,
     /// Calls of which something is missing.
-    pub(super) incomplete: u64,
+    pub incomplete: u64,
     /// Standard output is closed, or failed.
-    pub(super) is_closed: bool,
+    pub is_closed: bool,
     /// Why it failed.
-    pub(super) error: Option<io::Error>,
+    pub error: Option<io::Error>,
 }
 
 impl Printer<'_> {
     /// A printer on standard output; a table starts with its head.
-    pub(super) fn new(style: &Style) -> Self {
+    pub fn new(style: &Style) -> Self {
         let stdout = io::stdout();
         let is_terminal = stdout.is_terminal();
         let form = style.form.unwrap_or(if is_terminal {
@@ -126,12 +128,12 @@ impl Printer<'_> {
     }
 
     /// Whether nothing more is to be printed: all calls wanted are, or standard output is closed.
-    pub(super) fn has_enough(&self) -> bool {
+    pub fn has_enough(&self) -> bool {
         self.is_closed || self.calls >= self.calls_max
     }
 
     /// The time of a packet: the table counts from the first one.
-    pub(super) fn starts_at(&mut self, time: Timestamp) {
+    pub fn starts_at(&mut self, time: Timestamp) {
         if let Some(table) = &mut self.table {
             table.starts_at(time);
         }
@@ -145,19 +147,17 @@ impl Printer<'_> {
     }
 
     /// Writes the ledger where it is wanted.
-    pub(super) fn write_ledger(
+    pub fn write_ledger(
         &mut self,
-        status: &Status,
+        line: &[u8],
         file: Option<&LedgerFile>,
     ) -> Result<(), Diagnostic> {
-        let mut line = serde_json::to_vec(status).unwrap_or_default();
-        line.push(b'\n');
         match file {
             None => {}
-            Some(LedgerFile::Stdout) => self.write(&line),
+            Some(LedgerFile::Stdout) => self.write(line),
             Some(LedgerFile::File(file, path)) => {
                 let mut file = file;
-                file.write_all(&line)
+                file.write_all(line)
                     .map_err(|error| unwritten(path, &error))?;
             }
         }
@@ -165,7 +165,7 @@ impl Printer<'_> {
     }
 
     /// Writes what is collected.
-    pub(super) fn flush(&mut self) {
+    pub fn flush(&mut self) {
         self.collected_since = None;
         if !self.is_closed {
             let flushed = self.out.flush();
@@ -174,7 +174,7 @@ impl Printer<'_> {
     }
 
     /// Writes what has been collected for long.
-    pub(super) fn flush_old(&mut self) {
+    pub fn flush_old(&mut self) {
         if self
             .collected_since
             .is_some_and(|since| since.elapsed() >= COLLECTED_MAX)

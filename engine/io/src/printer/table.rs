@@ -144,7 +144,7 @@ fn span(nanos: u64) -> String {
 }
 
 /// At most `columns` characters, without any that does something else than to be shown.
-pub(crate) fn printable(text: &str, columns: usize) -> String {
+pub fn printable(text: &str, columns: usize) -> String {
     let is_plain = |letter: char| {
         !letter.is_control()
             && !matches!(letter, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
