@@ -190,6 +190,8 @@ impl Bundler {
         }
         match self.first_seen {
             None => self.first_seen = Some(now),
+            // A wall clock that was set back shows no age, and the lines would wait until it is where it was.
+            Some(first) if now < first => self.close(),
             Some(first) if now.since(first) >= self.config.age => self.close(),
             Some(_) => {}
         }
@@ -378,6 +380,22 @@ mod tests {
         assert_eq!((inflate(&old).as_str(), old.calls), ("[345678]\n[4]\n", 2));
         assert_ne!(full_id, old.id);
         assert_eq!(bundler.held_calls(), 0);
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_delays_no_bundle() {
+        let mut bundler = Bundler::new(Config::default());
+        let start = Timestamp::from_parts(100_000, 0);
+        for now in [
+            start.before(Duration::from_hours(5)),
+            start.after(Duration::from_hours(5)),
+        ] {
+            bundler.line(b"[1]", &Notes::default());
+            bundler.close_if_old(start);
+            assert!(bundler.pop().is_none(), "it is young");
+            bundler.close_if_old(now);
+            assert_eq!(bundler.pop().map(|bundle| bundle.calls), Some(1));
+        }
     }
 
     #[test]

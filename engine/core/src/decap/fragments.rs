@@ -11,7 +11,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::limits::{
-    FRAGMENT_BYTES_MAX, FRAGMENT_DATAGRAMS_MAX, FRAGMENT_PIECES_MAX, FRAGMENT_WAIT_SECONDS,
+    CLOCK_STEP_BACK, FRAGMENT_BYTES_MAX, FRAGMENT_DATAGRAMS_MAX, FRAGMENT_PIECES_MAX,
+    FRAGMENT_WAIT_SECONDS,
 };
 use crate::time::Timestamp;
 
@@ -157,11 +158,11 @@ impl Fragments {
     }
 
     fn expire(&mut self, now: Timestamp, counters: &mut Counters) {
-        while self
-            .datagrams
-            .front()
-            .is_some_and(|oldest| now.since(oldest.since) > WAIT)
-        {
+        // One from before the clock was set back has no age that could be known.
+        let is_over = |oldest: &Datagram| {
+            now.since(oldest.since) > WAIT || oldest.since.since(now) > CLOCK_STEP_BACK
+        };
+        while self.datagrams.front().is_some_and(is_over) {
             let Some(oldest) = self.remove(0) else { return };
             counters.fragments_expired += oldest.stored;
         }
@@ -460,6 +461,18 @@ mod tests {
             Added::Held
         );
         assert_eq!((counters.fragments_expired, fragments.waiting()), (1, 1));
+        assert_balanced(&fragments, &counters);
+        // The clock is set back.
+        fragments.add(KEY, piece(A, 0, true), late, &mut counters);
+        let (early, other) = (Timestamp::ZERO, Key { network: 1, ..KEY });
+        let long_after = early.after(CLOCK_STEP_BACK * 2);
+        fragments.add(other, piece(A, 0, true), long_after, &mut counters);
+        let held = fragments.waiting();
+        fragments.add(KEY, piece(C, 8, false), early, &mut counters);
+        assert!(
+            fragments.waiting() <= held,
+            "what is from before it is gone"
+        );
         assert_balanced(&fragments, &counters);
     }
 

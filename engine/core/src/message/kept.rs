@@ -4,8 +4,10 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::time::Duration;
 
 use super::draft::{Draft, Parts};
+use crate::limits::CLOCK_STEP_BACK;
 use crate::time::Timestamp;
 
 /// Drafts that the writer keeps.
@@ -17,6 +19,8 @@ pub(super) struct Kept {
     pub(super) due: BinaryHeap<Reverse<Due>>,
     /// Drafts so far.
     serial: u64,
+    /// The latest time of a tick, unless the clock was set back since.
+    now: Timestamp,
     /// Lines written before the last one of an exchange.
     pub(super) written: u64,
 }
@@ -46,6 +50,30 @@ impl Kept {
             });
         }
         place
+    }
+
+    /// Sets the time. Once the clock was set back, the next part of each draft is due at most `every` later: otherwise it would
+    /// wait until the clock is where it was.
+    pub(super) fn set_clock(&mut self, now: Timestamp, every: Duration) {
+        if now >= self.now {
+            self.now = now;
+        } else if self.now.since(now) > CLOCK_STEP_BACK {
+            self.now = now;
+            let latest = now.after(every);
+            let mut entries = std::mem::take(&mut self.due).into_vec();
+            for Reverse((due, serial, place)) in &mut entries {
+                *due = latest.min(*due);
+                let draft = self
+                    .places
+                    .get_mut(*place as usize)
+                    .and_then(Option::as_mut);
+                let parts = draft.and_then(|draft| draft.parts.as_mut());
+                if let Some(parts) = parts.filter(|parts| parts.serial == *serial) {
+                    parts.due = latest.min(parts.due);
+                }
+            }
+            self.due = entries.into();
+        }
     }
 
     pub(super) fn put(&mut self, place: u32, draft: Box<Draft>) {

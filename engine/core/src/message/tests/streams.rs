@@ -373,6 +373,23 @@ fn a_stream_is_written_in_parts_that_end_between_messages() {
 }
 
 #[test]
+fn a_clock_that_was_set_back_delays_no_part() {
+    let mut stream = InParts::new("include debug", "text/event-stream");
+    stream.body("data: a\n\n", 3);
+    stream.writer.tick(at(90_002));
+    let first = ["question", "data: a\n\n", "1", "-"];
+    assert_eq!(stream.lines(), [first]);
+    // The next part would be due at 90 012.
+    stream.writer.tick(at(5));
+    stream.body("data: b\n\n", 6);
+    stream.writer.tick(at(14));
+    assert_eq!(stream.lines().len(), 1, "not due");
+    stream.writer.tick(at(15));
+    let second = ["-", "data: b\n\n", "2", "-"];
+    assert_eq!(stream.lines(), [first, second]);
+}
+
+#[test]
 fn a_short_stream_is_one_line() {
     let mut stream = InParts::new("include debug", "text/event-stream");
     stream.body("data: a\n\n", 3);

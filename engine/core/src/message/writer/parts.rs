@@ -79,6 +79,9 @@ impl<O: Output> LineWriter<O> {
 
     /// Writes the parts that are due at `now`.
     pub fn tick(&mut self, now: Timestamp) {
+        if let Some(every) = self.config.stream_parts {
+            self.kept.set_clock(now, every);
+        }
         while let Some(Reverse((due, serial, place))) = self.kept.due.peek().copied()
             && due <= now
         {
