@@ -10,6 +10,7 @@ mod address;
 mod buffer;
 mod epoll;
 mod operation;
+mod ready_set;
 mod socket;
 mod uring;
 

@@ -420,8 +420,6 @@ const EVERY_ROLE: &[c_long] = &[
     libc::SYS_sigaltstack,
     libc::SYS_statx,
     libc::SYS_sysinfo,
-    libc::SYS_timerfd_create,
-    libc::SYS_timerfd_settime,
     libc::SYS_uname,
     libc::SYS_write,
     libc::SYS_writev,

@@ -1,10 +1,6 @@
 //! The same operations over non-blocking sockets: tried at once, and again when epoll reports the socket ready.
-#![expect(
-    unsafe_code,
-    reason = "registering a descriptor promises that it is taken out before it is closed"
-)]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -12,21 +8,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use polling::{Event, Events, PollMode, Poller};
-
 use super::operation::{Completion, InFlight, OpId, Operation};
+use super::ready_set::{Events, ReadySet};
 use super::socket::Socket;
 use crate::event::EventFd;
 
 pub(super) struct Epoll {
-    poller: Rc<Poller>,
+    ready: Rc<ReadySet>,
     events: Events,
     event: Arc<EventFd>,
     flight: BTreeMap<OpId, Waiting>,
     /// Operations that were cancelled.
     cancelled: Vec<Completion>,
-    /// By descriptor, what is to be waited for; kept for its memory.
-    interests: HashMap<usize, (Socket, Event)>,
 }
 
 struct Waiting {
@@ -39,28 +32,25 @@ struct Waiting {
 
 impl Epoll {
     pub(super) fn open(event: Arc<EventFd>) -> io::Result<Self> {
-        let poller = Rc::new(Poller::new()?);
-        let interest = Event::readable(event.as_fd().as_raw_fd() as usize);
-        // SAFETY: `self` holds the event and takes it out of the poller when it is dropped.
-        unsafe { poller.add_with_mode(&event.as_fd(), interest, PollMode::Level)? };
+        let ready = Rc::new(ReadySet::new()?);
+        ready.add_event(event.as_fd())?;
         Ok(Self {
-            poller,
+            ready,
             events: Events::new(),
             event,
             flight: BTreeMap::new(),
             cancelled: Vec::new(),
-            interests: HashMap::new(),
         })
     }
 
     pub(super) fn socket(&self, to: std::net::SocketAddr) -> io::Result<Socket> {
-        Socket::registered(to, &self.poller)
+        Socket::registered(to, &self.ready)
     }
 
     pub(super) fn adopt(&self, socket: OwnedFd) -> io::Result<Socket> {
         let stream = TcpStream::from(socket);
         stream.set_nonblocking(true)?;
-        Socket::registered_stream(stream, &self.poller)
+        Socket::registered_stream(stream, &self.ready)
     }
 
     pub(super) fn start(&mut self, id: OpId, work: InFlight) {
@@ -97,9 +87,7 @@ impl Epoll {
         } else {
             Some(Duration::ZERO)
         };
-        self.register()?;
-        self.events.clear();
-        self.poller.wait(&mut self.events, timeout)?;
+        self.ready.wait(&mut self.events, timeout)?;
         let woken = self.dispatch();
         self.attempt(completed);
         Ok(woken)
@@ -127,39 +115,21 @@ impl Epoll {
         }
     }
 
-    /// Registers with epoll what each socket waits for.
-    fn register(&mut self) -> io::Result<()> {
-        for waiting in self.flight.values() {
-            let key = waiting.work.socket.fd() as usize;
-            let interest = self
-                .interests
-                .entry(key)
-                .or_insert_with(|| (waiting.work.socket.clone(), Event::none(key)));
-            match waiting.work.operation {
-                Operation::Recv => interest.1.readable = true,
-                Operation::Connect(_) | Operation::Send(_) => interest.1.writable = true,
-            }
-        }
-        for (_, (socket, interest)) in self.interests.drain() {
-            self.poller.modify(&socket, interest)?;
-        }
-        Ok(())
-    }
-
     /// Marks the operations that can continue; returns whether the event was set.
     fn dispatch(&mut self) -> bool {
         let mut woken = false;
-        for event in self.events.iter() {
-            if event.key == self.event.as_fd().as_raw_fd() as usize {
+        let own = self.event.as_fd().as_raw_fd();
+        for ready in self.events.iter() {
+            if ready.fd == own {
                 woken |= self.event.reset();
                 continue;
             }
             for waiting in self.flight.values_mut() {
                 let goes_on = match waiting.work.operation {
-                    Operation::Recv => event.readable,
-                    Operation::Connect(_) | Operation::Send(_) => event.writable,
+                    Operation::Recv => ready.readable,
+                    Operation::Connect(_) | Operation::Send(_) => ready.writable,
                 };
-                if goes_on && waiting.work.socket.fd() as usize == event.key {
+                if goes_on && waiting.work.socket.fd() == ready.fd {
                     waiting.blocked = false;
                 }
             }
@@ -203,7 +173,7 @@ impl Waiting {
 
 impl Drop for Epoll {
     fn drop(&mut self) {
-        // It was added in `open`. Sockets take themselves out.
-        let _ = self.poller.delete(self.event.as_fd());
+        // It was added in `open`, and others may hold it. Sockets take themselves out.
+        let _ = self.ready.remove(self.event.as_fd());
     }
 }

@@ -6,9 +6,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
-use polling::{Event, Poller};
-
 use super::address;
+use super::ready_set::ReadySet;
 
 /// A TCP socket. Closed when the last clone is dropped and no operation on it is in flight.
 #[derive(Clone, Debug)]
@@ -17,8 +16,8 @@ pub struct Socket(Rc<Inner>);
 #[derive(Debug)]
 struct Inner {
     stream: TcpStream,
-    /// Where it is registered, under its descriptor as key; it is taken out before it is closed.
-    poller: Option<Rc<Poller>>,
+    /// Where it was entered; it is taken out before it is closed.
+    ready: Option<Rc<ReadySet>>,
 }
 
 impl Socket {
@@ -26,7 +25,7 @@ impl Socket {
     pub(super) fn blocking(to: SocketAddr) -> io::Result<Self> {
         Ok(Self(Rc::new(Inner {
             stream: open(to, 0)?,
-            poller: None,
+            ready: None,
         })))
     }
 
@@ -34,22 +33,21 @@ impl Socket {
     pub(super) fn adopted(socket: OwnedFd) -> Self {
         Self(Rc::new(Inner {
             stream: TcpStream::from(socket),
-            poller: None,
+            ready: None,
         }))
     }
 
-    /// For epoll: registered with `poller`, with no interest yet.
-    pub(super) fn registered(to: SocketAddr, poller: &Rc<Poller>) -> io::Result<Self> {
-        Self::registered_stream(open(to, libc::SOCK_NONBLOCK)?, poller)
+    /// For epoll: entered in `ready`.
+    pub(super) fn registered(to: SocketAddr, ready: &Rc<ReadySet>) -> io::Result<Self> {
+        Self::registered_stream(open(to, libc::SOCK_NONBLOCK)?, ready)
     }
 
     /// The same of a non-blocking socket that is connected.
-    pub(super) fn registered_stream(stream: TcpStream, poller: &Rc<Poller>) -> io::Result<Self> {
-        // SAFETY: `Inner` takes the stream out of the poller before it closes it. If this fails, nothing was added.
-        unsafe { poller.add(&stream, Event::none(stream.as_raw_fd() as usize))? };
+    pub(super) fn registered_stream(stream: TcpStream, ready: &Rc<ReadySet>) -> io::Result<Self> {
+        ready.add_stream(stream.as_fd())?;
         Ok(Self(Rc::new(Inner {
             stream,
-            poller: Some(poller.clone()),
+            ready: Some(ready.clone()),
         })))
     }
 
@@ -123,9 +121,9 @@ impl AsFd for Socket {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Some(poller) = &self.poller {
-            // It was added when it was made; closing it would take it out of the epoll set in any case.
-            let _ = poller.delete(&self.stream);
+        if let Some(ready) = &self.ready {
+            // Closing it would take it out in any case, unless another process has the socket, too.
+            let _ = ready.remove(self.stream.as_fd());
         }
     }
 }
