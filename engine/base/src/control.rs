@@ -174,27 +174,31 @@ impl Drop for Place {
     }
 }
 
-/// Refuses a folder of another user, who could replace the socket by another one.
+/// Refuses a folder in which another user could replace the socket by another one: one of theirs, or one that all may write to
+/// and that has no sticky bit.
 fn is_private(path: &Path) -> Result<(), Diagnostic> {
     use std::os::unix::fs::MetadataExt;
+    const ALL_MAY_WRITE: u32 = 0o002;
+    const STICKY: u32 = 0o1000;
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    let owner = std::fs::metadata(folder)
-        .map(|metadata| metadata.uid())
-        .ok();
-    match owner {
-        Some(owner) if owner != 0 && Some(owner) != user() => Err(Diagnostic::new(
-            Code::E110,
-            format!(
-                "the control socket's folder {} belongs to another user",
-                folder.display()
-            ),
-        )
-        .fix("--control PATH in a folder of your own")),
-        _ => Ok(()),
-    }
+    let Ok(found) = std::fs::metadata(folder) else {
+        return Ok(());
+    };
+    let reason = if found.uid() != 0 && Some(found.uid()) != user() {
+        "belongs to another user"
+    } else if found.mode() & (ALL_MAY_WRITE | STICKY) == ALL_MAY_WRITE {
+        "may be written to by all users"
+    } else {
+        return Ok(());
+    };
+    Err(Diagnostic::new(
+        Code::E110,
+        format!("the control socket's folder {} {reason}", folder.display()),
+    )
+    .fix("--control PATH in a folder of your own"))
 }
 
 /// A server that answers. Dropping it removes the socket's name and waits, up to [`CONTROL_LAST_ANSWERS_MAX`], until the requests
@@ -460,6 +464,23 @@ mod tests {
         );
         drop(serving);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_folder_in_which_others_could_replace_it_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let bind = |mode: u32| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(folder.path(), mode).unwrap();
+            Server::bind(&path).map_err(|problem| (problem.code, problem.what))
+        };
+        assert!(bind(0o700).is_ok() && bind(0o1777).is_ok());
+        let (code, what) = bind(0o777).unwrap_err();
+        assert!(
+            code == Code::E110 && what.ends_with("may be written to by all users"),
+            "{what}"
+        );
     }
 
     #[test]
