@@ -426,6 +426,10 @@ const AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// or this often while the lost calls double.
 const LOSSES_AFTER: Duration = Duration::from_secs(10);
 
+/// Troubles that are reported as they begin, however soon after the one before; one more for each [`AGAIN_AFTER`]. A collector
+/// that refuses each second bundle must not fill the log.
+const TROUBLES_AT_ONCE: u32 = 10;
+
 /// What was reported last under one code.
 #[derive(Debug)]
 struct Reported {
@@ -438,28 +442,33 @@ struct Reported {
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
     reported: Vec<Reported>,
+    /// A trouble was reported, and not that it is over.
     down: bool,
+    /// Of [`TROUBLES_AT_ONCE`], those that were reported.
+    troubles: u32,
+    /// When `troubles` was last lowered, or raised from none.
+    lowered: Option<Instant>,
 }
 
 impl Throttle {
     /// Whether to report it now.
     pub(super) fn admits(&mut self, event: &Event, now: Instant) -> bool {
-        match event {
+        let is_down = match event {
             Event::Up { .. } => {
                 // What was wrong may be reported at once if it comes back.
                 self.reported.retain(|reported| reported.code == Code::W050);
                 return std::mem::take(&mut self.down);
             }
+            Event::Divided { .. }
+            | Event::Odd { .. }
+            | Event::Fallback { .. }
+            | Event::DriverFailed { .. } => false,
             Event::Down { .. }
             | Event::Silent { .. }
             | Event::Refused { .. }
             | Event::Kept { .. }
-            | Event::TooLarge { .. } => self.down = true,
-            Event::Divided { .. }
-            | Event::Odd { .. }
-            | Event::Fallback { .. }
-            | Event::DriverFailed { .. } => {}
-        }
+            | Event::TooLarge { .. } => true,
+        };
         let next = Reported {
             code: event.code(),
             at: now,
@@ -477,10 +486,32 @@ impl Throttle {
                 is_due
             }
             None => {
-                self.reported.push(next);
-                true
+                let may_begin = self.may_begin(now);
+                if may_begin {
+                    self.reported.push(next);
+                    self.down |= is_down;
+                }
+                may_begin
             }
         }
+    }
+
+    /// Whether a trouble that begins is reported.
+    fn may_begin(&mut self, now: Instant) -> bool {
+        while let Some(lowered) = self.lowered.filter(|_| self.troubles > 0)
+            && now.saturating_duration_since(lowered) >= AGAIN_AFTER
+        {
+            self.troubles -= 1;
+            self.lowered = Some(lowered + AGAIN_AFTER);
+        }
+        if self.troubles >= TROUBLES_AT_ONCE {
+            return false;
+        }
+        if self.troubles == 0 {
+            self.lowered = Some(now);
+        }
+        self.troubles += 1;
+        true
     }
 }
 
@@ -714,5 +745,28 @@ mod tests {
         assert!(!throttle.admits(&refused(403), at(80)));
         assert!(throttle.admits(&more, at(80)));
         assert!(!throttle.admits(&more, at(90)));
+    }
+
+    #[test]
+    fn a_collector_that_refuses_each_second_bundle_does_not_fill_the_log() {
+        let (mut throttle, start) = (Throttle::default(), Instant::now());
+        let up = Event::Up {
+            collector: "x:1".to_owned(),
+            calls_lost: 0,
+        };
+        let mut lines = Vec::new();
+        for milliseconds in (0..600_000).step_by(10) {
+            let now = start + Duration::from_millis(milliseconds);
+            lines.extend([refused(400), up.clone()].map(|event| throttle.admits(&event, now)));
+        }
+        let admitted = lines.iter().filter(|is_admitted| **is_admitted).count();
+        assert_eq!(admitted, 2 * (10 + 9), "each that began, and its end");
+        // Once it is refused for good, that is reported soon, and so is its end.
+        let soon = (0..=60).find(|second| {
+            let now = start + Duration::from_secs(600 + second);
+            throttle.admits(&refused(400), now)
+        });
+        assert!(soon.is_some());
+        assert!(throttle.admits(&up, start + Duration::from_secs(700)));
     }
 }
