@@ -38,6 +38,7 @@ pub use credentials::Credential;
 pub use parse::{Class, Error, file_reference};
 pub use set::{Rule, RuleSet};
 pub use verb::Verb;
+pub use work::NameWork;
 
 #[cfg(test)]
 pub(crate) mod tests;

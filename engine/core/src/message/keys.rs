@@ -12,7 +12,7 @@ use super::url;
 use crate::http::Side;
 use crate::limits::{KEY_BYTES_MAX, KEYS_BYTES_MAX, KEYS_MAX, VALUE_BYTES_MAX};
 use crate::ndjson;
-use crate::rules::{Credential, Plan, RuleSet};
+use crate::rules::{Credential, NameWork, Plan, RuleSet};
 
 /// What a detail belongs to, in the order of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,7 +97,13 @@ const MISSES: u8 = 8;
 
 impl Key {
     /// Counts a credential that leaves as it is.
-    fn new(rules: &RuleSet, kind: Kind, name: &[u8], passed: &mut Passed) -> Self {
+    fn new(
+        rules: &RuleSet,
+        kind: Kind,
+        name: &[u8],
+        work: &mut NameWork,
+        passed: &mut Passed,
+    ) -> Self {
         let mut lower = name.to_vec();
         url::lower(&mut lower);
         let key: String = kind
@@ -108,7 +114,7 @@ impl Key {
         let mut opening = b"[\"".to_vec();
         ndjson::escape(key.as_bytes(), &mut opening);
         opening.extend_from_slice(b"\",\"");
-        let plan = rules.plan(&key);
+        let plan = rules.plan_within(&key, work);
         match rules.passes(&key, &plan) {
             Some(Credential::Header) => passed.headers += 1,
             Some(Credential::Cookie) => passed.cookies += 1,
@@ -252,11 +258,13 @@ pub(super) struct Keys {
     last: usize,
     /// The index of the one that followed it the last time.
     next: usize,
-    /// A key too long to be cached.
+    /// A key too long to be cached, or one that must not be.
     long: Option<Key>,
     /// How often the table was full and was cleared.
     pub(super) forgotten: u64,
     pub(super) passed: Passed,
+    /// What is left of the work on names for the present message.
+    pub(super) work: NameWork,
 }
 
 impl Keys {
@@ -265,11 +273,16 @@ impl Keys {
         let expected = self.next;
         let is_next = |key: &Key| key.is(kind, name);
         if !self.keys.get(expected).is_some_and(is_next) {
-            if name.len() > KEY_BYTES_MAX {
-                let key = Key::new(rules, kind, name, &mut self.passed);
+            let place = if name.len() > KEY_BYTES_MAX {
+                None
+            } else {
+                self.find(rules, kind, name)
+            };
+            let Some(place) = place else {
+                let key = Key::new(rules, kind, name, &mut self.work, &mut self.passed);
                 return self.long.insert(key);
-            }
-            self.last = self.find(rules, kind, name);
+            };
+            self.last = place;
         } else {
             self.last = expected;
         }
@@ -279,15 +292,17 @@ impl Keys {
         key
     }
 
-    /// The index of a key that was not expected here.
+    /// The index of a key that was not expected here. None for a new one when the work for names is spent: what the rules do with
+    /// it holds for this message alone.
     #[inline(never)]
-    fn find(&mut self, rules: &RuleSet, kind: Kind, name: &[u8]) -> usize {
+    fn find(&mut self, rules: &RuleSet, kind: Kind, name: &[u8]) -> Option<usize> {
         let Self {
             keys,
             table,
             hasher,
             bytes,
             passed,
+            work,
             ..
         } = self;
         let hash = hasher.hash_one((kind, name));
@@ -295,7 +310,10 @@ impl Keys {
         let place = match table.find(hash, is) {
             Some(place) => *place,
             None => {
-                let key = Key::new(rules, kind, name, passed);
+                let key = Key::new(rules, kind, name, work, passed);
+                if work.is_spent() {
+                    return None;
+                }
                 *bytes += key.memory();
                 if keys.len() >= KEYS_MAX || *bytes > KEYS_BYTES_MAX {
                     keys.clear();
@@ -316,7 +334,7 @@ impl Keys {
         if let Some(last) = keys.get_mut(self.last) {
             last.next = place;
         }
-        place
+        Some(place)
     }
 }
 
@@ -362,6 +380,35 @@ mod tests {
         assert_eq!(passed("include debug\ninclude standard"), [1, 1, 1]);
         assert_eq!(passed("include debug\ninclude private"), [0; 3]);
         assert_eq!(passed("include strict"), [0, 1, 0]);
+    }
+
+    #[test]
+    fn the_work_for_the_names_of_a_message_is_bounded() {
+        // Each new name costs this scope all that it may take for one.
+        let rules = RuleSet::parse("/request_param:(?:(?!x)[a-f0-9]+)+(?=b)/ remove").unwrap();
+        let mut keys = Keys::default();
+        let hides = |keys: &mut Keys, name: &str| {
+            let key = keys.get(&rules, Kind::RequestParam, name.as_bytes());
+            key.plan.hides_all()
+        };
+        assert!(!hides(&mut keys, "plain"));
+        let mut names = 0;
+        while !keys.work.is_spent() {
+            names += 1;
+            assert!(
+                hides(&mut keys, &format!("{}b{names:x}", "a".repeat(40))),
+                "in doubt"
+            );
+        }
+        assert!((100..1000).contains(&names), "{names}");
+        let known = keys.keys.len();
+        assert!(
+            hides(&mut keys, "zb") && keys.keys.len() == known,
+            "not cached"
+        );
+        assert!(!hides(&mut keys, "plain"), "it was there before");
+        keys.work = NameWork::default();
+        assert!(!hides(&mut keys, "zb"), "the next message");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::pattern::{Answer, Pattern};
 use super::set::{Action, Rule, RuleSet};
 use super::trial::quadratic;
 use super::verb::Verb;
+use super::work::NameWork;
 
 /// Keys that stand alone.
 const KEYS: [&str; 7] = [
@@ -86,7 +87,7 @@ impl RuleSet {
         let keys = candidates(rule.scope.source());
         let mut matched = keys
             .iter()
-            .filter(|key| rule.scope.test_name(key) != Answer::No);
+            .filter(|key| rule.scope.test_name(key, &mut NameWork::default()) != Answer::No);
         let other = self.remover(matched.next()?, index)?;
         matched
             .all(|key| self.remover(key, index).is_some())
@@ -103,7 +104,7 @@ impl RuleSet {
         let mut removers = others.filter(|(_, rule)| {
             rule.verb == Verb::Remove
                 && rule.path.is_none()
-                && rule.scope.test_name(key) == Answer::Yes
+                && rule.scope.test_name(key, &mut NameWork::default()) == Answer::Yes
         });
         removers.next().map(|(_, rule)| rule.line)
     }
@@ -205,7 +206,7 @@ fn matches_something(scope: &Pattern) -> bool {
     is_unsure
         || candidates(source)
             .iter()
-            .any(|key| scope.test_name(key) != Answer::No && exists(key))
+            .any(|key| scope.test_name(key, &mut NameWork::default()) != Answer::No && exists(key))
 }
 
 /// Whether details with this key exist: the host is part of the URL, and the framing is undone.

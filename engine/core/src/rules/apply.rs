@@ -15,7 +15,7 @@ use super::pattern::{Answer, Pattern};
 use super::replacement::Replaced;
 use super::set::{Action, Rule, RuleSet};
 use super::verb::Verb;
-use super::work::Budget;
+use super::work::{Budget, NameWork};
 use crate::limits::REPLACED_GROWTH_BYTES_MAX;
 use crate::mix::{GOLDEN_GAMMA, mix};
 
@@ -234,6 +234,11 @@ impl Sampler {
 impl RuleSet {
     /// What the rules do with details called `key`: those for that name, and for one that a common reader has instead.
     pub fn plan(&self, key: &str) -> Plan {
+        self.plan_within(key, &mut NameWork::default())
+    }
+
+    /// As [`Self::plan`], with what is left of the work on the names of its message.
+    pub fn plan_within(&self, key: &str, work: &mut NameWork) -> Plan {
         let mut plan = Plan::default();
         let (mut tests, mut replaces) = (Vec::new(), Vec::new());
         let (mut masks, mut always) = (Vec::new(), Vec::new());
@@ -244,10 +249,11 @@ impl RuleSet {
             .collect();
         let key = self.scopes.search(key);
         for (index, rule) in self.rules.iter().enumerate() {
-            let answer = |found| self.scopes.answer(index, &rule.scope, found);
-            let answer = others.iter().fold(answer(&key), |so_far, other| {
-                so_far.or_else(|| answer(other))
-            });
+            let mut answer = |found| self.scopes.answer(index, &rule.scope, found, work);
+            let first = answer(&key);
+            let answer = others
+                .iter()
+                .fold(first, |so_far, other| so_far.or_else(|| answer(other)));
             if answer == Answer::No {
                 continue;
             }
@@ -613,10 +619,10 @@ impl RuleSet {
     }
 
     /// Whether session rule number `rule` copies the cookie `name` (lower-case). When the answer is not known it does not.
-    pub fn copies_cookie(&self, rule: usize, name: &str) -> bool {
+    pub fn copies_cookie(&self, rule: usize, name: &str, work: &mut NameWork) -> bool {
         self.session
             .get(rule)
-            .is_some_and(|pattern: &Pattern| pattern.test_name(name) == Answer::Yes)
+            .is_some_and(|pattern: &Pattern| pattern.test_name(name, work) == Answer::Yes)
     }
 }
 

@@ -65,7 +65,7 @@ impl Linear {
         (open, bytes_max): (Open, usize),
         budget: &mut Budget,
     ) -> Result<Replaced, Spent> {
-        budget.spend(value.len())?;
+        budget.spend(self.automaton.cost(value.len()))?;
         if let Some(cut) = self
             .cut
             .as_ref()
@@ -75,7 +75,7 @@ impl Linear {
             return Ok(replaced);
         }
         let mut splice = Splice::new(open.before(value), out, bytes_max);
-        if self.automaton.many().is_some() {
+        if self.automaton.many(value.len()).is_some() {
             return self.replace_counted(splice, value, None, with, (open, groups), budget);
         }
         let regex = self.automaton.regex();

@@ -5,6 +5,18 @@
 //! ASCII. A rule for a name also applies where one of these readers has that name. None of this concerns names of
 //! letters, digits, `-` and `[ ]`.
 
+/// The name in lower case, as readers compare it that ignore case. Go's `encoding/json` folds by Unicode, where the long s is an s and
+/// the Kelvin sign a k; the latter is so in lower case, too.
+pub(super) fn folded(name: &str) -> String {
+    const LONG_S: char = '\u{17f}';
+    let lower = name.to_lowercase();
+    if lower.contains(LONG_S) {
+        lower.replace(LONG_S, "s")
+    } else {
+        lower
+    }
+}
+
 /// The name without what some readers take off at its ends.
 pub(super) fn bare(name: &str) -> &str {
     // A replacement character was a byte that is not UTF-8, such as the no-break space of Latin-1.
@@ -69,6 +81,18 @@ mod tests {
     #[track_caller]
     fn check(key: &str, expected: &[&str]) {
         assert_eq!(other_keys(key), expected, "{key:?}");
+    }
+
+    #[test]
+    fn letters_are_folded_as_go_folds_them() {
+        for (name, expected) in [
+            ("PassWord", "password"),
+            ("pa\u{17f}\u{17f}word", "password"),
+            ("to\u{212a}en", "token"),
+            ("GR\u{d6}SSE", "gr\u{f6}sse"),
+        ] {
+            assert_eq!(folded(name), expected);
+        }
     }
 
     #[test]

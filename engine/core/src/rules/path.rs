@@ -11,6 +11,7 @@
 //! `..` is any depth. Names are compared without regard to case, and lists are transparent: a name after a list is looked
 //! up in each of its elements. Both hide more rather than less.
 
+use super::names::folded;
 use crate::limits::PATH_STEPS_MAX;
 
 /// Scopes that a path may stand behind.
@@ -209,7 +210,7 @@ fn step(text: &str) -> Result<(Step, &str), &'static str> {
         if name.is_empty() {
             return Err("a name is missing here; one with other signs is written ['a.b']");
         }
-        (At::Name(name.to_lowercase().into()), rest)
+        (At::Name(folded(name).into()), rest)
     };
     Ok((Step { deep, at }, rest))
 }
@@ -224,7 +225,7 @@ fn bracket(text: &str) -> Result<(At, &str), &'static str> {
         if let Some(inside) = text.strip_prefix(quote) {
             let (name, rest) = inside.split_once(quote).ok_or(UNCLOSED)?;
             let rest = rest.strip_prefix(']').ok_or(UNCLOSED)?;
-            return Ok((At::Name(name.to_lowercase().into()), rest));
+            return Ok((At::Name(folded(name).into()), rest));
         }
     }
     let (digits, rest) = text.split_once(']').ok_or(UNCLOSED)?;
@@ -242,7 +243,7 @@ fn one_of(text: &str) -> Result<(At, &str), &'static str> {
         if name.is_empty() || !name.chars().all(is_name) {
             return Err("parentheses hold names with | between them");
         }
-        names.push(name.to_lowercase().into());
+        names.push(folded(name).into());
     }
     names.sort_unstable();
     Ok((At::OneOf(names.into()), rest))

@@ -16,8 +16,7 @@ use super::backtrack::Backtracking;
 use super::linear::{Linear, Open};
 use super::replacement::{Groups, Replaced, Replacement, Splice};
 use super::translate::{Dialect, translate};
-use super::work::{Budget, Spent};
-use crate::limits::NAME_WORK_BYTES_FREE;
+use super::work::{Budget, NameWork, Spent};
 
 /// A compiled scope or parameter.
 #[derive(Clone, Debug)]
@@ -203,11 +202,9 @@ impl Pattern {
         }
     }
 
-    /// Whether the pattern is found in the name of a detail, which has a budget of its own.
-    pub(super) fn test_name(&self, name: &str) -> Answer {
-        let mut budget = Budget::only(NAME_WORK_BYTES_FREE);
-        budget.grant(name.len(), 1);
-        self.test(name, &mut budget)
+    /// Whether the pattern is found in the name of a detail.
+    pub(super) fn test_name(&self, name: &str, work: &mut NameWork) -> Answer {
+        work.on_name(name.len(), |budget| self.test(name, budget))
     }
 
     /// Replaces every non-overlapping match in `value` and writes the result, of at most `bytes_max` bytes, to `out`, which
@@ -314,10 +311,18 @@ mod tests {
         let pattern =
             Pattern::finding(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
         for value in yes {
-            assert_eq!(pattern.test_name(value), Answer::Yes, "{value}");
+            assert_eq!(
+                pattern.test_name(value, &mut NameWork::default()),
+                Answer::Yes,
+                "{value}"
+            );
         }
         for value in no {
-            assert_eq!(pattern.test_name(value), Answer::No, "{value}");
+            assert_eq!(
+                pattern.test_name(value, &mut NameWork::default()),
+                Answer::No,
+                "{value}"
+            );
         }
     }
 
@@ -402,10 +407,16 @@ mod tests {
             ("hotdog", Answer::Yes),
             ("dogs", Answer::No),
         ] {
-            assert_eq!(scope.test_name(value), answer, "{value}");
+            assert_eq!(
+                scope.test_name(value, &mut NameWork::default()),
+                answer,
+                "{value}"
+            );
         }
         assert_eq!(
-            Pattern::matching(".*").unwrap().test_name("a\nb"),
+            Pattern::matching(".*")
+                .unwrap()
+                .test_name("a\nb", &mut NameWork::default()),
             Answer::No
         );
         assert!(Pattern::matching("+").is_err());
@@ -476,10 +487,22 @@ mod tests {
                 "secret\n".to_owned() + &"password ".repeat(20_000),
             ),
             ("[0-9]+-[0-9]+|[0-9]", "1".repeat(200_000)),
+            ("[ab]*a[ab]{60}c", random_letters(200_000)),
             (r"(a*)\1(?=b)", "a".repeat(5000)),
         ] {
             assert!(!work(pattern, &value).1, "{pattern}");
         }
+    }
+
+    /// The letters a and b, so that each state of a pattern is new.
+    fn random_letters(bytes: usize) -> String {
+        let mut state = 7_u64;
+        (0..bytes)
+            .map(|_| {
+                state = crate::mix::mix(state.wrapping_add(crate::mix::GOLDEN_GAMMA));
+                if state & 1 == 0 { 'a' } else { 'b' }
+            })
+            .collect()
     }
 
     /// Patterns as they are written, on values as they are sent.
@@ -511,6 +534,7 @@ mod tests {
             r#""password":"(?:(?!").)*""#,
             r"\b\w+(?=@)",
             r"[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{4}",
+            r"\b(\d[ -]?){13,16}\b",
             r"[a-zA-Z0-9.!#$%&*+/=?^_`{|}~-]+@[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)",
             r#""password":\s*"([^"]*)""#,
             "[0-9]+",

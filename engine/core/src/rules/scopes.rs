@@ -7,6 +7,7 @@ use regex::{RegexSet, RegexSetBuilder, SetMatches};
 
 use super::automaton::is_short;
 use super::pattern::{Answer, Pattern};
+use super::work::NameWork;
 use crate::limits::{PATTERN_COMPILED_BYTES_MAX, PATTERN_STATES_BYTES_MAX};
 
 /// Fewest scopes that are searched together.
@@ -50,12 +51,18 @@ impl Scopes {
     }
 
     /// Whether the scope of rule number `rule` matches the key that was searched.
-    pub(super) fn answer(&self, rule: usize, scope: &Pattern, found: &Found<'_>) -> Answer {
+    pub(super) fn answer(
+        &self,
+        rule: usize,
+        scope: &Pattern,
+        found: &Found<'_>,
+        work: &mut NameWork,
+    ) -> Answer {
         let place = self.places.get(rule).copied().flatten();
         match found.matches.as_ref().zip(place) {
             Some((matches, place)) if matches.matched(place) => Answer::Yes,
             Some(_) => Answer::No,
-            None => scope.test_name(found.key),
+            None => scope.test_name(found.key, work),
         }
     }
 }
@@ -96,9 +103,9 @@ mod tests {
         ] {
             let found = all.search(key);
             for (number, scope) in scopes.iter().enumerate() {
-                let expected = scope.test_name(key);
+                let expected = scope.test_name(key, &mut NameWork::default());
                 assert_eq!(
-                    all.answer(number, scope, &found),
+                    all.answer(number, scope, &found, &mut NameWork::default()),
                     expected,
                     "{key} {}",
                     scope.source()

@@ -150,12 +150,12 @@ impl Made {
     }
 
     fn hits(&self, key: &str) -> bool {
-        self.scope.test_name(key) == pattern::Answer::Yes
+        self.scope.test_name(key, &mut NameWork::default()) == pattern::Answer::Yes
     }
 
     /// Whether the parameter is found in, or matches, the value.
     fn matches(&self, value: &str) -> bool {
-        self.param.test_name(value) == pattern::Answer::Yes
+        self.param.test_name(value, &mut NameWork::default()) == pattern::Answer::Yes
     }
 }
 

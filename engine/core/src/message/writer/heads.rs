@@ -11,11 +11,12 @@ use super::super::rpc::{Framing, Media};
 use super::super::{Config, Output, annotate, cookies, derive, url};
 use super::LineWriter;
 use super::Work;
-use super::filter::{RuleFilter, Written, set_of};
+use super::filter::{ActiveSet, RuleFilter, Written, set_of};
 use crate::http::{
     Header, HeaderName, HeaderNames, Origin, RequestHead, ResponseHead, Side, Version,
 };
 use crate::ndjson;
+use crate::rules::NameWork;
 
 impl<O: Output> LineWriter<O> {
     pub(super) fn write_request(
@@ -36,6 +37,7 @@ impl<O: Output> LineWriter<O> {
         let Some(set) = set_of(set, retired, draft.state.rule_set) else {
             return;
         };
+        set.keys.work = NameWork::default();
         let Work { name, value, .. } = work;
         let mut filter = RuleFilter {
             set,
@@ -130,7 +132,8 @@ impl<O: Output> LineWriter<O> {
                 name.make_ascii_lowercase();
                 // A cookie's name is a token, so it is ASCII.
                 let text = std::str::from_utf8(name).unwrap_or_default();
-                if filter.set.rules.copies_cookie(rule, text) {
+                let ActiveSet { rules, keys, .. } = &mut *filter.set;
+                if rules.copies_cookie(rule, text, &mut keys.work) {
                     let session = &mut draft.session;
                     let fits = filter.write_field(Kind::SessionField, name, value, session);
                     left_out += u32::from(!fits);
@@ -187,6 +190,7 @@ impl<O: Output> LineWriter<O> {
         let Some(set) = set_of(set, retired, draft.state.rule_set) else {
             return;
         };
+        set.keys.work = NameWork::default();
         let mut filter = RuleFilter {
             set,
             findings: &mut draft.state.findings,

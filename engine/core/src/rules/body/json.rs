@@ -5,6 +5,7 @@
 //! a list counts as a value, because an earlier replacement may have made one of a number. Depth is bounded by
 //! `JSON_DEPTH_MAX`.
 
+use super::super::names::folded;
 use super::super::path::Child;
 use super::masks::{Active, Fate, Masks, Unreadable};
 use super::values::{hides_part_of_form, may_be_json};
@@ -358,7 +359,7 @@ fn lower(mut name: String) -> String {
         name.make_ascii_lowercase();
         return name;
     }
-    name.to_lowercase()
+    folded(&name)
 }
 
 /// Whether `text` is one JSON value that is neither an object nor a list.

@@ -284,7 +284,7 @@ impl<'a> Masks<'a> {
     /// The steps of the field `name`, by each name that a common reader has for it: by the whole of it, and by its parts in
     /// brackets as names of nested members.
     pub(super) fn enter_field(&mut self, around: Active, name: &str) -> Active {
-        let name = name.to_lowercase();
+        let name = names::folded(name);
         let mut found = self.field_steps(around, &name, Vec::new());
         let bare = names::bare(&name);
         if bare.len() != name.len() {
