@@ -290,6 +290,10 @@ pub const PATTERN_COUNTING_BYTES_MAX: u64 = 8 << 20;
 /// Bytes that one scope may look at for one name, in addition to [`WORK_BYTES_PER_BYTE`]: a call may have thousands of names.
 pub const NAME_WORK_BYTES_FREE: u64 = 64 * 1024;
 
+/// Bytes that all scopes together may look at for the new names of one message; past it the rules apply to each further new name,
+/// and session fields are not copied. Ordinary names and scopes need a thousandth of it.
+pub const NAMES_WORK_BYTES_MAX: u64 = 32 << 20;
+
 /// Bytes that the rules may look at for one call, however small it is; see `rules/work.rs` for what one costs.
 pub const WORK_BYTES_FREE: u64 = 1 << 20;
 
@@ -340,6 +344,12 @@ pub const BODY_TEXT_BYTES_MIN: usize = 64;
 /// Bytes that one byte of a body, as sent, may become by its content codings together; past it the body is cut and marked,
 /// counted as `bodies_expanded`. Lists that repeat themselves reach 50; Brotli, zstd and nested codings any number.
 pub const CODING_RATIO_MAX: usize = 256;
+
+/// Bytes that the messages of WebSockets of a shard may become in a second of packet time beyond [`CODING_RATIO_MAX`] for each byte
+/// as sent; past it a message is undecodable, counted as `websocket_messages_undecodable`, and with it those that refer to it. A
+/// message has no limit as a body has it, since later ones may refer to all of it; one that repeats the message before it
+/// becomes up to 1 032 bytes for each.
+pub const INFLATE_EXCESS_BYTES_MAX: u64 = 16 << 20;
 
 /// Bytes that a coded body counts as if it is shorter: what fits into so few is hardly ever more than 16 KiB.
 pub const CODED_BYTES_MIN: usize = 64;

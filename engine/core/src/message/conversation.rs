@@ -9,8 +9,12 @@ use flate2::{Decompress, FlushDecompress, Status};
 use super::json;
 use super::observer::Seen;
 use crate::http::{MessageKind, Opening, Side};
-use crate::limits::{INFLATE_STATE_BYTES, INFLATE_WINDOW_BYTES, INFLATERS_SPARE_MAX};
+use crate::limits::{
+    CODED_BYTES_MIN, CODING_RATIO_MAX, INFLATE_EXCESS_BYTES_MAX, INFLATE_STATE_BYTES,
+    INFLATE_WINDOW_BYTES, INFLATERS_SPARE_MAX,
+};
 use crate::ndjson;
+use crate::time::Timestamp;
 
 /// Both sides.
 #[derive(Debug)]
@@ -131,6 +135,32 @@ pub(super) fn write_element(
 pub(super) struct Inflaters {
     pub(super) spare: Vec<Decompress>,
     pub(super) buffer: Vec<u8>,
+    /// The second of packet time for which `excess_left` holds.
+    second: u64,
+    /// Bytes that messages may still become in it beyond [`CODING_RATIO_MAX`].
+    excess_left: u64,
+}
+
+impl Inflaters {
+    /// Bytes that `bytes` bytes of a message may become at `time`.
+    pub(super) fn room(&mut self, bytes: usize, time: Timestamp) -> u64 {
+        let second = time.nanos() / 1_000_000_000;
+        if second != self.second {
+            (self.second, self.excess_left) = (second, INFLATE_EXCESS_BYTES_MAX);
+        }
+        free(bytes).saturating_add(self.excess_left)
+    }
+
+    /// After `bytes` bytes have become `made`.
+    pub(super) fn spend(&mut self, bytes: usize, made: u64) {
+        let excess = made.saturating_sub(free(bytes));
+        self.excess_left = self.excess_left.saturating_sub(excess);
+    }
+}
+
+/// Bytes that so many bytes of a message may always become.
+fn free(bytes: usize) -> u64 {
+    (bytes.max(CODED_BYTES_MIN) as u64).saturating_mul(CODING_RATIO_MAX as u64)
 }
 
 impl Default for Inflaters {
@@ -138,6 +168,8 @@ impl Default for Inflaters {
         Self {
             spare: Vec::new(),
             buffer: vec![0; BUFFER_BYTES],
+            second: 0,
+            excess_left: INFLATE_EXCESS_BYTES_MAX,
         }
     }
 }
@@ -191,12 +223,14 @@ impl Inflater {
         }
     }
 
-    /// Decompresses the next bytes of a message, and passes them to `sink` in pieces.
+    /// Decompresses the next bytes of a message, and passes them to `sink` in pieces. They may become `most` bytes; `made` is how
+    /// many they have become.
     pub(super) fn feed(
         &mut self,
         bytes: &[u8],
         is_last: bool,
         (spare, buffer): (&mut Vec<Decompress>, &mut [u8]),
+        (most, made): (u64, &mut u64),
         mut sink: impl FnMut(&[u8]),
     ) -> Result<(), Undecodable> {
         if self.is_lost {
@@ -209,6 +243,14 @@ impl Inflater {
                 self.begin(&mut active)?;
                 active
             }
+        };
+        let mut sink = |piece: &[u8]| {
+            *made += piece.len() as u64;
+            if *made > most {
+                return Err(Undecodable);
+            }
+            sink(piece);
+            Ok(())
         };
         let result = self
             .inflate(&mut active, bytes, buffer, &mut sink)
@@ -253,7 +295,7 @@ impl Inflater {
         active: &mut Decompress,
         bytes: &[u8],
         buffer: &mut [u8],
-        sink: &mut impl FnMut(&[u8]),
+        sink: &mut impl FnMut(&[u8]) -> Result<(), Undecodable>,
     ) -> Result<(), Undecodable> {
         let mut rest = bytes;
         loop {
@@ -266,7 +308,7 @@ impl Inflater {
             rest = rest.get(taken..).unwrap_or_default();
             let piece = buffer.get(..made).unwrap_or_default();
             self.remember(piece);
-            sink(piece);
+            sink(piece)?;
             match status {
                 // A block that is marked as the last one is not the last of the message (§7.2.3.4).
                 Status::StreamEnd => {
@@ -338,17 +380,43 @@ mod tests {
         let (mut spare, mut buffer, mut out) = (Vec::new(), [0; 100], Vec::new());
         let mut parts = message.chunks(length).peekable();
         if message.is_empty() {
-            inflater.feed(&[], true, (&mut spare, &mut buffer), |piece| {
+            let most = (u64::MAX, &mut 0);
+            inflater.feed(&[], true, (&mut spare, &mut buffer), most, |piece| {
                 out.extend_from_slice(piece);
             })?;
         }
         while let Some(part) = parts.next() {
             let is_last = parts.peek().is_none();
-            inflater.feed(part, is_last, (&mut spare, &mut buffer), |piece| {
+            let most = (u64::MAX, &mut 0);
+            inflater.feed(part, is_last, (&mut spare, &mut buffer), most, |piece| {
                 out.extend_from_slice(piece);
             })?;
         }
         Ok(out)
+    }
+
+    #[test]
+    fn what_messages_become_in_a_second_is_bounded() {
+        const MESSAGES: u64 = 50;
+        let bomb = Peer::new(false).message(&vec![0; 4 << 20]);
+        let (mut inflaters, mut spare) = (Inflaters::default(), Vec::new());
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut feed = |second: u64| {
+            let (mut made, mut inflater) = (0, Inflater::new(false));
+            let most = inflaters.room(bomb.len(), Timestamp::from_parts(second, 0));
+            let tools = (&mut spare, &mut *buffer);
+            let result = inflater.feed(&bomb, true, tools, (most, &mut made), |_| {});
+            inflaters.spend(bomb.len(), made);
+            (result, made)
+        };
+        assert_eq!(feed(1), (Ok(()), 4 << 20));
+        let mut all = 0;
+        for _ in 0..MESSAGES {
+            all += feed(1).1;
+        }
+        let most = INFLATE_EXCESS_BYTES_MAX + MESSAGES * (free(bomb.len()) + BUFFER_BYTES as u64);
+        assert!(all < most && feed(1).0 == Err(Undecodable), "{all}");
+        assert_eq!(feed(2), (Ok(()), 4 << 20), "the next second");
     }
 
     #[test]

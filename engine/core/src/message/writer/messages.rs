@@ -115,8 +115,13 @@ impl<O: Output> LineWriter<O> {
         match inflater {
             _ if !part.is_compressed => keep(part.bytes),
             Some(inflater) if !*is_undecodable => {
-                let Inflaters { spare, buffer } = &mut self.work.inflaters;
-                let result = inflater.feed(part.bytes, part.is_last, (spare, buffer), keep);
+                let inflaters = &mut self.work.inflaters;
+                let most = inflaters.room(part.bytes.len(), part.time);
+                let mut made = 0;
+                let Inflaters { spare, buffer, .. } = inflaters;
+                let work = (spare, &mut **buffer);
+                let result = inflater.feed(part.bytes, part.is_last, work, (most, &mut made), keep);
+                inflaters.spend(part.bytes.len(), made);
                 *is_undecodable = result == Err(Undecodable);
             }
             _ => *is_undecodable = true,
