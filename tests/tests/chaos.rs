@@ -21,6 +21,7 @@ use bench::collect::{Behaviour, Collector};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::capture::Capture;
+use tests::clock::SettableClock;
 use tests::faults::{Fault, FaultServer};
 use tests::http::request;
 use tests::network::Namespace;
@@ -43,7 +44,8 @@ const NEAR_RULES: &str =
 
 const NAMES: [&str; 2] = ["default", "near"];
 
-/// Hours by which the times on disk are set. After the largest, what waits in a spool is too old.
+/// Hours by which the times on disk are set, and the clock of a process that runs. After the largest, what waits in a spool is too
+/// old for the next process.
 const CLOCKS: [i64; 5] = [0, 5, -30, 30, -24 * 5];
 
 /// The same for the clock of the store, within the time for which it remembers the keys of bundles.
@@ -161,6 +163,7 @@ struct Chaos<'a> {
     store: Store<'a>,
     collector: Collector,
     disk: SpoolDisk,
+    clock: SettableClock,
     dice: Dice,
     /// When each call that was made had its answer.
     made: Vec<Instant>,
@@ -168,6 +171,8 @@ struct Chaos<'a> {
     made_before: u64,
     sinks: [Sink; 2],
     lives: Vec<Life>,
+    /// The clock of the present process can be set; it is not confined, since it reads a file for that.
+    is_settable: bool,
     is_cut_off: bool,
     is_valid: bool,
     is_full: bool,
@@ -200,11 +205,17 @@ impl<'a> Chaos<'a> {
         } else {
             self.dice.one_of(&urls)
         };
-        self.note(format!("started for {url}"));
+        self.is_settable = self.dice.one_in(2);
+        let settable = if self.is_settable {
+            ", its clock can be set"
+        } else {
+            ""
+        };
+        self.note(format!("started for {url}{settable}"));
         let spool = self.disk.path().display().to_string();
         let authority = self.certificate.authority();
         let near = format!("near=http://127.0.0.1:{NEAR_PORT}/message");
-        let settings = [
+        let mut settings = vec![
             ("NET_DEVICE", "lo"),
             ("APP_PORTS", "80"),
             ("SNIFFER_CA", &authority),
@@ -214,6 +225,15 @@ impl<'a> Chaos<'a> {
             ("SNIFFER_SINKS", &near),
             ("SNIFFER_SINK_NEAR_RULES", NEAR_RULES),
         ];
+        let environment = self.clock.environment()?;
+        if self.is_settable {
+            settings.push(("SNIFFER_NO_SANDBOX", "true"));
+            settings.extend(
+                environment
+                    .iter()
+                    .map(|(name, text)| (*name, text.as_str())),
+            );
+        }
         Capture::start(self.namespace, url, &settings)
     }
 
@@ -324,6 +344,17 @@ impl<'a> Chaos<'a> {
         Ok(())
     }
 
+    /// Sets the clock of the process forward or back, and right again, while it delivers, spools and retries. No call is made
+    /// meanwhile: the kernel stamps frames by the clock of the machine.
+    fn set_clock(&mut self, capture: &Capture<'_>) -> Result<()> {
+        self.accounts(capture)?;
+        let hours = self.dice.one_of(&CLOCKS);
+        self.note(format!("clock {hours:+} h"));
+        self.clock.set(hours)?;
+        thread::sleep(Duration::from_millis(100 + self.dice.below(600)));
+        self.clock.set(0)
+    }
+
     /// The end of every fault.
     fn mend(&mut self) -> Result<()> {
         self.cut_off(false)?;
@@ -432,6 +463,9 @@ impl<'a> Chaos<'a> {
             self.call(calls)?;
             self.fault()?;
             thread::sleep(Duration::from_millis(100 + self.dice.below(500)));
+            if self.is_settable && self.dice.one_in(4) {
+                self.set_clock(&capture)?;
+            }
             if self.dice.one_in(40) {
                 let accounts = self.recover(&capture)?;
                 self.note(format!("recovered: {accounts:?}"));
@@ -578,11 +612,13 @@ fn whatever_happens_each_call_is_delivered_once_or_accounted_for() -> Result<()>
         store: Store::start(&namespace)?,
         collector: Collector::count_only(near)?,
         disk: SpoolDisk::mount()?,
+        clock: SettableClock::new()?,
         dice: Dice(seed),
         made: Vec::new(),
         made_before: 0,
         sinks: Default::default(),
         lives: Vec::new(),
+        is_settable: false,
         is_cut_off: false,
         is_valid: true,
         is_full: false,

@@ -15,6 +15,7 @@ mod chaos;
 mod check;
 mod cli;
 mod clients;
+mod clock_jumps;
 mod copies;
 mod corpus;
 mod delivery;

@@ -326,6 +326,75 @@ fn a_sink_that_is_away_or_stalls_costs_its_own_calls_alone() -> Result<()> {
     Ok(())
 }
 
+/// The first of three URLs is away, the second comes and goes. Everything reaches one of them once, and `default` is not concerned.
+#[test]
+fn a_named_sink_uses_its_next_url_and_returns_to_the_first() -> Result<()> {
+    let place = Place::new("failover")?;
+    let default = place.collector(7711)?;
+    let (second, third) = (place.collector(7713)?, place.collector(7714)?);
+    let sinks = [7712, 7713, 7714].map(|port| format!("near={}", url(port)));
+    let spool = place.folder.path().join("spool").display().to_string();
+    let mut capture = place.capture(&sinks.join(" "), &[("SNIFFER_SPOOL", &spool)])?;
+    place.call(4)?;
+    wait_for(&capture, "default", &[("seen", 4), ("sent", 4)])?;
+    wait_for(&capture, "near", &[("seen", 4), ("sent", 4)])?;
+    ensure!(second.wait_for_lines(4, PATIENCE), "{}", capture.log());
+
+    second.set_behaviour(Behaviour::Refuse(503));
+    place.call(3)?;
+    ensure!(third.wait_for_lines(3, PATIENCE), "{}", capture.log());
+    capture.wait_for_log("sending to 127.0.0.1:7714")?;
+    let status = wait_for(&capture, "near", &[("seen", 7), ("sent", 7)])?;
+    let output = &sink(&status, "near")?["output"];
+    assert_eq!(output["up"], true, "{output}");
+    let shown: Vec<_> = (output["urls"].as_array().context("urls")?.iter())
+        .map(|one| (one["url"].as_str().unwrap_or_default(), &one["up"]))
+        .collect();
+    let (up, down) = (Value::from(true), Value::from(false));
+    let expected = [7712, 7713, 7714].map(url);
+    let ups = [&down, &down, &up];
+    assert_eq!(
+        shown,
+        expected
+            .iter()
+            .map(|url| &**url)
+            .zip(ups)
+            .collect::<Vec<_>>()
+    );
+    let other = &sink(&status, "default")?["output"];
+    assert_eq!(other["up"], true, "{other}");
+    let text = capture.control(&["status"])?.stdout;
+    ensure!(text.contains("DOWN: answered 503"), "{text}");
+
+    // All are away: calls wait for it, on disk, and default has them.
+    third.set_behaviour(Behaviour::Refuse(503));
+    place.call(5)?;
+    wait_for(&capture, "default", &[("seen", 12), ("sent", 12)])?;
+    eventually(PATIENCE, || {
+        let status = capture.status()?;
+        let near = sink(&status, "near")?;
+        ensure!(near["output"]["up"] == false, "{near}");
+        ensure!(near["output"]["spool"]["calls"] == 5, "{near}");
+        Ok(())
+    })?;
+    check_ledgers(&place, &capture, &["default", "near"])?;
+
+    // The first of them comes, and has what waited and what follows.
+    let first = place.collector(7712)?;
+    ensure!(first.wait_for_lines(5, 2 * PATIENCE), "{}", capture.log());
+    place.call(2)?;
+    wait_for(
+        &capture,
+        "near",
+        &[("seen", 14), ("sent", 14), ("in_flight", 0)],
+    )?;
+    check_ledgers(&place, &capture, &["default", "near"])?;
+    capture.stop()?;
+    let lines = [&default, &first, &second, &third].map(|collector| collector.counts().lines);
+    assert_eq!(lines, [14, 7, 4, 3]);
+    Ok(())
+}
+
 #[test]
 fn files_rotate_under_load_and_have_every_call_once() -> Result<()> {
     for compression in ["off", "zstd"] {
