@@ -1,5 +1,5 @@
 //! `docs/limits.md` against the constants: every bound of the engine, of the program around it and of the store is in the table,
-//! with its value.
+//! with its value, and every row has a time, which was measured or computed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -166,6 +166,47 @@ fn every_bound_is_in_the_table_with_its_value() -> Result<()> {
         }
     }
     ensure!(wrong.is_empty(), "docs/limits.md:\n{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// How a time was found: by measuring, or by computing it from the times of units. A limit that is a time has no other, and some bound
+/// no work.
+const TIME_SOURCES: [&str; 6] = [
+    "(m",
+    "(c)",
+    "(a time)",
+    "(times)",
+    "(a rate)",
+    "none of its own",
+];
+
+#[test]
+fn every_limit_has_a_time() -> Result<()> {
+    let text = fs::read_to_string(repository().join("docs/limits.md"))?;
+    let (mut wrong, mut limits, mut is_table) = (Vec::new(), 0, false);
+    for line in text.lines() {
+        let Some(row) = line.strip_prefix('|') else {
+            is_table = false;
+            continue;
+        };
+        let row = row.strip_suffix('|').unwrap_or(row).replace("\\|", "");
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        if cells[0] == "limit" {
+            is_table = true;
+            ensure!(
+                cells.len() == 5 && cells[3] == "time at the limit",
+                "{line}"
+            );
+        } else if is_table && cells[0] != "---" {
+            limits += 1;
+            let has_source = |time: &&str| TIME_SOURCES.iter().any(|source| time.contains(source));
+            if cells.len() != 5 || !cells.get(3).is_some_and(has_source) {
+                wrong.push(line);
+            }
+        }
+    }
+    ensure!(limits > 150, "{limits} limits were read");
+    ensure!(wrong.is_empty(), "without a time:\n{}", wrong.join("\n"));
     Ok(())
 }
 
