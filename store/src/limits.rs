@@ -313,8 +313,9 @@ pub const STREAMS_MAX: usize = 64;
 /// Bytes of the events that readers of streams have not taken yet; past it a reader gets `lagged` in place of the calls.
 pub const STREAMS_BYTES_MAX: usize = 8 << 20;
 
-/// Readers of streams whose next event is made at a time, with 2 MB each; the next one waits.
-pub const STREAM_TURNS: usize = 2;
+/// Readers of streams whose next event is made at a time, with 2 MB each, so that one of two threads is left for bodies that arrive; the
+/// next one waits.
+pub const STREAM_TURNS: usize = 1;
 
 /// Least time between two events of one stream: the page redraws at most ten times a second.
 pub const STREAM_PACE: Duration = Duration::from_millis(100);

@@ -18,6 +18,8 @@ mod set;
 
 use set::{Encoded, PLACES_POWER, Set};
 
+use memchr::memchr2;
+
 use super::damaged::Damaged;
 use crate::filter::Word;
 use crate::histogram::{put, take};
@@ -80,9 +82,102 @@ fn long_place(hash: u64) -> usize {
 
 /// Passes the places of the grams of a text on, some of them repeatedly.
 fn each_place(text: &str, mut short: impl FnMut(usize), mut long: impl FnMut(usize)) {
+    // The beginnings of the two characters that are equal to letters of ASCII.
+    if memchr2(0xC5, 0xE2, text.as_bytes()).is_some() {
+        return each_place_slowly(text, &mut short, &mut long);
+    }
+    let class = |byte: u8| CLASSES[usize::from(byte)];
+    let is_letter = |byte: &u8| !matches!(class(*byte), 0 | b'-' | b'_');
+    let mut rest = text.as_bytes();
+    while let Some(start) = rest.iter().position(|&byte| class(byte) != 0) {
+        rest = &rest[start..];
+        let mut length = 0;
+        loop {
+            let part = &rest[length..];
+            let letters = part.iter().position(|byte| !is_letter(byte));
+            let letters = letters.unwrap_or(part.len());
+            short_grams(&part[..letters], &mut short);
+            length += letters;
+            // A mark goes on with the run, but not with short grams.
+            match rest.get(length) {
+                Some(&byte) if class(byte) != 0 => length += 1,
+                _ => break,
+            }
+        }
+        let (run, behind) = rest.split_at(length);
+        long_grams(run, &mut long);
+        rest = behind;
+    }
+}
+
+/// The short grams of letters and digits.
+fn short_grams(letters: &[u8], short: &mut impl FnMut(usize)) {
+    let mut gram = 0;
+    for (number, &byte) in letters.iter().enumerate() {
+        gram = gram << 8 | u32::from(CLASSES[usize::from(byte)]);
+        if number >= SHORT - 1 {
+            short(short_place(gram));
+        }
+    }
+}
+
+/// Long grams that are examined together.
+const LONG_MAX: usize = 64;
+
+/// The long grams that are chosen of a run.
+fn long_grams(run: &[u8], long: &mut impl FnMut(usize)) {
+    if run.len() < LONG + WINDOW - 1 {
+        return;
+    }
+    let mut gram = 0u64;
+    let mut hashes = run.iter().map(|&byte| {
+        gram = gram << 8 | u64::from(CLASSES[usize::from(byte)]);
+        long_hash(gram)
+    });
+    // The first ones are not whole.
+    let mut hashes = hashes.by_ref().skip(LONG - 1);
+    let mut least = [0; LONG_MAX];
+    let mut kept = 0;
+    loop {
+        let mut count = kept;
+        for (place, hash) in least[kept..].iter_mut().zip(&mut hashes) {
+            *place = hash;
+            count += 1;
+        }
+        if count < WINDOW {
+            return;
+        }
+        // Those that are in windows with later ones.
+        let mut last = [0; WINDOW - 1];
+        last.copy_from_slice(&least[count - (WINDOW - 1)..count]);
+        // The least of one, then of two, four, eight and nine neighbours. Which of equal ones is chosen makes no difference.
+        for (distance, left) in [
+            (1, count - 1),
+            (2, count - 3),
+            (4, count - 7),
+            (1, count - 8),
+        ] {
+            for at in 0..left {
+                least[at] = least[at].min(least[at + distance]);
+            }
+        }
+        least[..count - (WINDOW - 1)]
+            .iter()
+            .for_each(|&hash| long(long_place(hash)));
+        if count < LONG_MAX {
+            return;
+        }
+        kept = WINDOW - 1;
+        least[..kept].copy_from_slice(&last);
+    }
+}
+
+/// The same of any text, one character after the other.
+fn each_place_slowly(text: &str, short: &mut impl FnMut(usize), long: &mut impl FnMut(usize)) {
     let bytes = text.as_bytes();
-    let mut run = [0; RUN_MAX];
+    let (mut gram, mut letters) = (0u64, 0);
     let mut length = 0;
+    let mut window = Window::default();
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         at += 1;
@@ -101,62 +196,66 @@ fn each_place(text: &str, mut short: impl FnMut(usize), mut long: impl FnMut(usi
                 _ => {}
             }
         }
-        if class != 0 && length < RUN_MAX {
-            run[length] = class;
-            length += 1;
+        if class == 0 {
+            (letters, length) = (0, 0);
             continue;
         }
-        of_run(&run[..length], &mut short, &mut long);
-        length = 0;
-        if class != 0 {
-            // The run goes on: grams and windows that end behind here begin among its last characters.
-            run.copy_within(RUN_MAX - OVERLAP.., 0);
-            run[OVERLAP] = class;
-            length = OVERLAP + 1;
-        }
-    }
-    of_run(&run[..length], &mut short, &mut long);
-}
-
-/// Characters of a run that are examined together.
-const RUN_MAX: usize = 64;
-
-/// Characters that the first window that ends behind a part of a run has within it.
-const OVERLAP: usize = LONG + WINDOW - 2;
-
-/// The grams of characters that are in grams.
-fn of_run(run: &[u8], short: &mut impl FnMut(usize), long: &mut impl FnMut(usize)) {
-    let (mut gram, mut letters) = (0u32, 0);
-    for &class in run {
-        gram = gram << 8 | u32::from(class);
+        gram = gram << 8 | u64::from(class);
         letters = if class == b'-' || class == b'_' {
             0
         } else {
             letters + 1
         };
+        length += 1;
         if letters >= SHORT {
-            short(short_place(gram));
+            short(short_place(gram as u32));
+        }
+        if length == LONG {
+            window = Window::default();
+        }
+        if length >= LONG
+            && let Some(chosen) = window.push(long_hash(gram))
+        {
+            long(long_place(chosen));
         }
     }
-    let Some(count) = run.len().checked_sub(LONG - 1) else {
-        return;
-    };
-    if count < WINDOW {
-        return;
-    }
-    let mut hashes = [0; RUN_MAX];
-    for (hash, gram) in hashes.iter_mut().zip(run.windows(LONG)) {
-        *hash = long_hash(gram.try_into().map_or(0, u64::from_be_bytes));
-    }
-    // The least of one, then of two, four, eight and nine neighbours. Which of equal ones is chosen makes no difference.
-    let mut least = hashes;
-    for (distance, left) in [(1, count - 1), (2, count - 3), (4, count - 7)] {
-        for at in 0..left {
-            least[at] = least[at].min(least[at + distance]);
+}
+
+/// The hashes of the last grams of a run.
+#[derive(Default)]
+struct Window {
+    hashes: [u64; WINDOW],
+    /// Grams that came.
+    count: usize,
+    /// Number of the one that was chosen last.
+    chosen: usize,
+    least: u64,
+}
+
+impl Window {
+    /// The hash of the gram that is chosen of the last ones, if it is another than before, or the first.
+    fn push(&mut self, hash: u64) -> Option<u64> {
+        let number = self.count;
+        self.count += 1;
+        self.hashes[number % WINDOW] = hash;
+        let is_first = self.count == WINDOW;
+        if number == 0 || hash <= self.least {
+            (self.chosen, self.least) = (number, hash);
+            return (self.count >= WINDOW).then_some(hash);
         }
-    }
-    for (least, ninth) in least.iter().zip(&hashes[WINDOW - 1..count]) {
-        long(long_place(*least.min(ninth)));
+        if self.chosen + WINDOW > number {
+            return is_first.then_some(self.least);
+        }
+        // The one that was chosen is behind. Of equal ones the last counts.
+        let first = self.count - WINDOW;
+        self.least = u64::MAX;
+        for number in first..self.count {
+            let hash = self.hashes[number % WINDOW];
+            if hash <= self.least {
+                (self.chosen, self.least) = (number, hash);
+            }
+        }
+        Some(self.least)
     }
 }
 
@@ -366,93 +465,6 @@ mod tests {
         assert_eq!(may_contain(&[9], word), Err(Damaged));
     }
 
-    /// The places, one character after the other.
-    fn each_place_slowly(text: &str, mut short: impl FnMut(usize), mut long: impl FnMut(usize)) {
-        let bytes = text.as_bytes();
-        let (mut gram, mut letters) = (0u64, 0);
-        let mut length = 0;
-        let mut window = Window::default();
-        let mut at = 0;
-        while let Some(&byte) = bytes.get(at) {
-            at += 1;
-            let mut class = CLASSES[usize::from(byte)];
-            if byte >= 0x80 {
-                // U+017F and U+212A.
-                match (byte, bytes.get(at), bytes.get(at + 1)) {
-                    (0xC5, Some(0xBF), _) => {
-                        class = b's';
-                        at += 1;
-                    }
-                    (0xE2, Some(0x84), Some(0xAA)) => {
-                        class = b'k';
-                        at += 2;
-                    }
-                    _ => {}
-                }
-            }
-            if class == 0 {
-                (letters, length) = (0, 0);
-                continue;
-            }
-            gram = gram << 8 | u64::from(class);
-            letters = if class == b'-' || class == b'_' {
-                0
-            } else {
-                letters + 1
-            };
-            length += 1;
-            if letters >= SHORT {
-                short(short_place(gram as u32));
-            }
-            if length == LONG {
-                window = Window::default();
-            }
-            if length >= LONG
-                && let Some(chosen) = window.push(long_hash(gram))
-            {
-                long(long_place(chosen));
-            }
-        }
-    }
-
-    /// The hashes of the last grams of a run.
-    #[derive(Default)]
-    struct Window {
-        hashes: [u64; WINDOW],
-        /// Grams that came.
-        count: usize,
-        /// Number of the one that was chosen last.
-        chosen: usize,
-        least: u64,
-    }
-
-    impl Window {
-        /// The hash of the gram that is chosen of the last ones, if it is another than before, or the first.
-        fn push(&mut self, hash: u64) -> Option<u64> {
-            let number = self.count;
-            self.count += 1;
-            self.hashes[number % WINDOW] = hash;
-            let is_first = self.count == WINDOW;
-            if number == 0 || hash <= self.least {
-                (self.chosen, self.least) = (number, hash);
-                return (self.count >= WINDOW).then_some(hash);
-            }
-            if self.chosen + WINDOW > number {
-                return is_first.then_some(self.least);
-            }
-            // The one that was chosen is behind. Of equal ones the last counts.
-            let first = self.count - WINDOW;
-            self.least = u64::MAX;
-            for number in first..self.count {
-                let hash = self.hashes[number % WINDOW];
-                if hash <= self.least {
-                    (self.chosen, self.least) = (number, hash);
-                }
-            }
-            Some(self.least)
-        }
-    }
-
     fn sorted(each: impl FnOnce(&mut Vec<usize>, &mut Vec<usize>)) -> [Vec<usize>; 2] {
         let (mut short, mut long) = (Vec::new(), Vec::new());
         each(&mut short, &mut long);
@@ -474,19 +486,19 @@ mod tests {
             "_",
             " ",
             "\"",
-            "\u{17F}",
-            "\u{212A}",
-            "é",
             "word",
             "0123456789abcdef",
             "the-quick_brown",
+            "é",
             "€",
+            "\u{17F}",
+            "\u{212A}",
         ];
         for _ in 0..3_000 {
             let mut text = String::new();
             let wanted = state as usize % 700;
             // Runs without an end, and short ones.
-            let kinds = [3, 5, pieces.len(), pieces.len()][(state >> 17) as usize % 4];
+            let kinds = [3, 5, 11, pieces.len()][(state >> 17) as usize % 4];
             while text.len() < wanted {
                 state = state
                     .wrapping_mul(6_364_136_223_846_793_005)
@@ -500,7 +512,9 @@ mod tests {
                 each_place(&text, |place| short.push(place), |place| long.push(place));
             });
             let slow = sorted(|short, long| {
-                each_place_slowly(&text, |place| short.push(place), |place| long.push(place));
+                each_place_slowly(&text, &mut |place| short.push(place), &mut |place| {
+                    long.push(place);
+                });
             });
             assert_eq!(fast, slow, "{text}");
         }
