@@ -265,7 +265,9 @@ fn run(
         console.report(&warning);
     }
     let user = prepare(&settings.data, &store)?;
-    let opened = store::Opened::new(store);
+    // For the token of the page; a file of calls makes it as well.
+    let folder = store::folder::Folder::open(&settings.data);
+    let opened = folder.and_then(|_| store::Opened::new(store));
     process::drop_capabilities().map_err(|error| cannot_give_up(&error))?;
     // Refused only by kernels before 3.5.
     let _ = process::no_new_privileges();
