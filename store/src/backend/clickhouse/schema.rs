@@ -4,7 +4,7 @@
 //! with the name of the latter. Local ones are made first. A migration can be made again: what is there stays.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
@@ -339,6 +339,18 @@ pub(super) async fn migrate(address: &Address, password: &Password) -> anyhow::R
                 return Err(error).with_context(|| line.to_owned());
             }
         }
+    }
+    // Replicas take over the version from each other, and a store asks whichever answers.
+    let end = Instant::now() + WAIT;
+    while pending.is_none() && Instant::now() < end {
+        let mut are_all = true;
+        for _ in &address.hosts {
+            are_all &= version(&client, &names).await? == Some(VERSION);
+        }
+        if are_all {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Ok(pending.map_or(Migrated::Done, Migrated::Pending))
 }
