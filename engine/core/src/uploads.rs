@@ -6,7 +6,7 @@
 //! with it is skipped, with its answer, and counted:
 //!
 //! - one of this process when the keyed hashes in the marker hold ([`Identity`]), so that nobody hides behind its name;
-//! - one of another sniffer when it is what an upload is: a `POST` of NDJSON whose first line is a call.
+//! - one of another sniffer when it is what an upload is: a `POST` of NDJSON whose first line is a call, or a ledger.
 //!
 //! The decision needs the first bytes of the body, at most [`UPLOAD_BEGINNING_BYTES_MAX`]; until then the request is read
 //! as any other ([`Candidate`]). A protocol is read by a reader of its own, and each of them reports its heads as

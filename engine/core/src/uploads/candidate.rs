@@ -5,7 +5,7 @@ use std::sync::Arc;
 use flate2::{Decompress, FlushDecompress};
 
 use super::config::Config;
-use super::first_line::is_call;
+use super::first_line::is_upload;
 use super::marker::{Identity, Marker, Proof, Upload};
 use super::senders::Sender;
 use crate::http::{Header, HeaderName, RequestHead};
@@ -121,7 +121,7 @@ impl Candidate {
                     identity.proves_body(proof, &self.upload(proof))
                 }
             }
-            None => self.begins_with_call(end == Some(End::Complete)),
+            None => self.begins_as_upload(end == Some(End::Complete)),
         };
         match &self.ours {
             _ if !holds => Verdict::Neither,
@@ -139,15 +139,15 @@ impl Candidate {
         }
     }
 
-    fn begins_with_call(&self, whole: bool) -> bool {
+    fn begins_as_upload(&self, whole: bool) -> bool {
         if self.coding == Coding::Identity {
-            return is_call(&self.beginning, whole);
+            return is_upload(&self.beginning, whole);
         }
         let mut line = Vec::with_capacity(UPLOAD_LINE_BYTES_MAX);
         let mut decoder = Decompress::new(true);
         let decoded = decoder.decompress_vec(&self.beginning, &mut line, FlushDecompress::Sync);
         let is_all = whole && line.len() < UPLOAD_LINE_BYTES_MAX;
-        decoded.is_ok() && is_call(&line, is_all)
+        decoded.is_ok() && is_upload(&line, is_all)
     }
 }
 

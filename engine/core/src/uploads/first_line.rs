@@ -1,6 +1,7 @@
-//! Whether a body begins with a call: an array of pairs of strings, of which the first has a key of the contract.
+//! Whether a body begins with what a sniffer uploads: a call, which is an array of pairs of strings, of which the first has a key of
+//! the contract; or a ledger, which is an object with the members of the contract in their order.
 //!
-//! Source: `docs/contract.md`, section 1. Only what sniffers write is accepted, without white space between the parts.
+//! Source: `docs/contract.md`, sections 1 and 2. Only what sniffers write is accepted, without white space between the parts.
 
 /// The keys of details (section 1.1), or their beginnings where a name follows.
 const KEYS: [&[u8]; 13] = [
@@ -19,14 +20,21 @@ const KEYS: [&[u8]; 13] = [
     b"host",
 ];
 
-/// Whether the first line is a call. Where the bytes end within that line, it has to be complete if they are the `whole`
+/// What stands before the names in a ledger.
+const LEDGER: [&[u8]; 2] = [b"{\"appliance\":", b"\"run\":"];
+
+/// Whether the first line is a call or a ledger. Where the bytes end within that line, it has to be complete if they are the `whole`
 /// body; else what there is has to fit, from the first key on.
-pub(super) fn is_call(bytes: &[u8], whole: bool) -> bool {
+pub(super) fn is_upload(bytes: &[u8], whole: bool) -> bool {
     let mut reading = Reading {
         rest: bytes,
         has_key: false,
     };
-    match reading.line() {
+    let read = match bytes.first() {
+        Some(b'{') => reading.ledger(),
+        _ => reading.line(),
+    };
+    match read {
         Ok(()) => true,
         Err(Stop::Broken) => false,
         Err(Stop::Short) => !whole && reading.has_key,
@@ -69,6 +77,21 @@ impl<'a> Reading<'a> {
             [] | [b'\n' | b'\r', ..] => Ok(()),
             _ => Err(Stop::Broken),
         }
+    }
+
+    /// A ledger as far as its first numbers.
+    fn ledger(&mut self) -> Result<(), Stop> {
+        for member in LEDGER {
+            self.expect_all(member)?;
+            self.string()?;
+            self.expect(b',')?;
+        }
+        self.has_key = true;
+        self.expect_all(b"\"calls\":{\"seen\":")
+    }
+
+    fn expect_all(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        bytes.iter().try_for_each(|byte| self.expect(*byte))
     }
 
     fn next(&mut self) -> Result<u8, Stop> {
@@ -114,7 +137,7 @@ mod tests {
 
     #[track_caller]
     fn check(bytes: &str, whole: bool, cut: bool) {
-        let is = [true, false].map(|whole| is_call(bytes.as_bytes(), whole));
+        let is = [true, false].map(|whole| is_upload(bytes.as_bytes(), whole));
         assert_eq!(is, [whole, cut], "{bytes}");
     }
 
@@ -129,6 +152,17 @@ mod tests {
             check(&call[..end], false, end >= r#"[["request_method""#.len());
         }
         check(r#"[["request_header:a","b"]]"#, true, true);
+        let ledger = r#"{"appliance":"a\"b","run":"17","calls":{"seen":9}}"#;
+        check(ledger, true, true);
+        check(&ledger[..32], false, true);
+        check(&ledger[..20], false, false);
+        for no_ledger in [
+            r#"{"run":"17","appliance":"a","calls":{"seen":9}}"#,
+            r#"{"appliance":1,"run":"17","calls":{"seen":9}}"#,
+            r#"{"appliance":"a","run":"17","card":"4111"}"#,
+        ] {
+            check(no_ledger, false, false);
+        }
         for no_call in [
             r#"{"event":1}"#,
             r#"[["key","value"]]"#,
