@@ -374,7 +374,9 @@ mod tests {
             }),
             further: &[further],
             durations: Durations::from_cells(&mut (1..)),
-            networks: &[NetworkCalls::from_cells([7, 5, 1, 0, 9])],
+            networks: &[NetworkCalls::from_cells(std::array::from_fn(|cell| {
+                cell as u64
+            }))],
         };
         published.store(&stages, tables);
         let sample = published.sample();

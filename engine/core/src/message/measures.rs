@@ -89,28 +89,30 @@ pub struct NetworkCalls {
     pub failed: u64,
     /// Requests without response, and responses without request.
     pub half: u64,
-    /// The sum of the times of `calls`, as in [`Durations`].
-    pub nanos: u64,
+    /// The times of `calls`.
+    pub durations: Durations,
 }
 
 impl NetworkCalls {
     /// Cells of one.
-    pub const CELLS: usize = 5;
+    pub const CELLS: usize = 4 + Durations::CELLS;
 
     /// The values; the row of all others has a number that no network has.
-    pub fn cells(&self) -> [u64; Self::CELLS] {
+    pub fn cells(&self) -> impl Iterator<Item = u64> + use<> {
         let vni = self.vni.map_or(u64::MAX, u64::from);
-        [vni, self.calls, self.failed, self.half, self.nanos]
+        let counts = [vni, self.calls, self.failed, self.half];
+        counts.into_iter().chain(self.durations.cells())
     }
 
     /// A row of the values that [`Self::cells`] gave.
-    pub fn from_cells([vni, calls, failed, half, nanos]: [u64; Self::CELLS]) -> Self {
+    pub fn from_cells(cells: [u64; Self::CELLS]) -> Self {
+        let [vni, calls, failed, half, times @ ..] = cells;
         Self {
             vni: u32::try_from(vni).ok(),
             calls,
             failed,
             half,
-            nanos,
+            durations: Durations::from_cells(&mut times.into_iter()),
         }
     }
 
@@ -118,7 +120,7 @@ impl NetworkCalls {
         self.calls += other.calls;
         self.failed += other.failed;
         self.half += other.half;
-        self.nanos = self.nanos.saturating_add(other.nanos);
+        self.durations.add(&other.durations);
     }
 
     /// Whether something was counted in it.
@@ -202,13 +204,11 @@ impl Measures {
             && let Some(row) = self.networks.row(vni)
         {
             match nanos {
-                Some(nanos) => row.add(&NetworkCalls {
-                    vni,
-                    calls: 1,
-                    failed: u64::from(status >= 500),
-                    half: 0,
-                    nanos,
-                }),
+                Some(nanos) => {
+                    row.calls += 1;
+                    row.failed += u64::from(status >= 500);
+                    row.durations.record(nanos);
+                }
                 None => row.half += 1,
             }
         }
@@ -253,9 +253,10 @@ mod tests {
                 calls: 1,
                 failed: 2,
                 half: 3,
-                nanos: 4,
+                durations,
             };
-            assert_eq!(NetworkCalls::from_cells(row.cells()), row);
+            let cells: Vec<u64> = row.cells().collect();
+            assert_eq!(NetworkCalls::from_cells(cells.try_into().unwrap()), row);
         }
     }
 
@@ -275,7 +276,8 @@ mod tests {
         let others = rows.last().unwrap();
         assert_eq!((others.vni, others.calls, others.half), (None, 20, 20));
         let first = rows.first().unwrap();
-        assert_eq!((first.failed, first.nanos), (2, 10));
+        assert_eq!((first.failed, first.durations.nanos()), (2, 10));
+        assert_eq!(first.durations.counts()[0], 2);
         let mut sum = NetworkTable::default();
         rows.iter().chain(rows).for_each(|row| sum.add(row));
         assert_eq!(sum.rows().len(), NETWORKS_MAX);

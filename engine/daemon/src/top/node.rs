@@ -205,6 +205,29 @@ impl Node {
         (seconds > 0.0).then(|| grown.max(0.0) / seconds)
     }
 
+    /// By how much the cumulative counts of a histogram grew, by their upper edges; nothing before the second moment.
+    pub(super) fn buckets(&self, name: &str, (label, text): (&str, &str)) -> Vec<(f64, f64)> {
+        let (Some(before), Some(now)) = (&self.before, &self.now) else {
+            return Vec::new();
+        };
+        let of = |answer: &Answer| -> Vec<(f64, f64)> {
+            let rows = answer.scrape.pairs(name, label, "le").into_iter();
+            let rows = rows.filter(|(found, ..)| found == text);
+            rows.filter_map(|(_, edge, count)| Some((edge.parse().ok()?, count)))
+                .collect()
+        };
+        let before = of(before);
+        let mut had = 0.0;
+        let grown = of(now).into_iter().map(|(edge, count)| {
+            // A count that was not there is that of the bucket below.
+            if let Some((_, count)) = before.iter().find(|(known, _)| *known == edge) {
+                had = *count;
+            }
+            (edge, (count - had).max(0.0))
+        });
+        grown.collect()
+    }
+
     /// Seconds from the start of the capture until it was read.
     pub(super) fn uptime(&self) -> Option<u64> {
         let started = self.gauge("sniffer_start_time_seconds")?;

@@ -179,10 +179,10 @@ fn networks(node: &Node) -> Vec<Vec<Cell>> {
         let of = ("vni", vni.as_str());
         let calls = node.rate("sniffer_vni_calls_total", of);
         let half = node.rate("sniffer_vni_half_calls_total", of);
-        let seconds = node.rate("sniffer_vni_call_seconds_total", of);
-        let mean = match (seconds, calls) {
-            (Some(seconds), Some(calls)) if calls > 0.0 => Cell::Seconds(seconds / calls),
-            _ => Cell::Unknown,
+        let buckets = node.buckets("sniffer_vni_call_duration_seconds_bucket", of);
+        let time = |part: f64| match quantile(&buckets, part) {
+            Some(seconds) => Cell::Seconds(seconds),
+            None => Cell::Unknown,
         };
         let all = calls.zip(half).map(|(calls, half)| calls + half);
         vec![
@@ -190,11 +190,31 @@ fn networks(node: &Node) -> Vec<Vec<Cell>> {
             rate(node.rate("sniffer_vni_packets_total", of)),
             rate(calls),
             part(node.rate("sniffer_vni_failed_calls_total", of), calls),
-            mean,
+            time(0.5),
+            time(0.99),
             part(half, all),
         ]
     };
     vnis.into_iter().map(row).collect()
+}
+
+/// The time below which this part of the calls is, of cumulative counts by their upper edges: between the edges of its bucket in
+/// proportion to their logarithms, since an edge is twice the one before.
+fn quantile(buckets: &[(f64, f64)], part: f64) -> Option<f64> {
+    let all = buckets.last().filter(|(_, count)| *count > 0.0)?.1;
+    let wanted = part * all;
+    let at = buckets.iter().position(|(_, count)| *count >= wanted)?;
+    let (edge, count) = buckets.get(at)?;
+    let (low, below) = match at.checked_sub(1).and_then(|before| buckets.get(before)) {
+        Some(before) => *before,
+        None => (edge / 2.0, 0.0),
+    };
+    // The last bucket has no edge.
+    if edge.is_infinite() {
+        return Some(low);
+    }
+    let share = (wanted - below) / (count - below).max(f64::MIN_POSITIVE);
+    Some(low * (edge / low).powf(share.clamp(0.0, 1.0)))
 }
 
 fn ports(node: &Node) -> Vec<Vec<Cell>> {
@@ -278,11 +298,15 @@ mod tests {
     const BEFORE: &str = "sniffer_capture_packets_total{shard=\"0\"} 100\nsniffer_capture_packets_total{shard=\"1\"} 0\n\
         sniffer_vni_packets_total{vni=\"7\",wanted=\"yes\"} 0\nsniffer_vni_calls_total{vni=\"7\"} 0\n\
         sniffer_vni_half_calls_total{vni=\"7\"} 0\nsniffer_vni_failed_calls_total{vni=\"7\"} 0\n\
-        sniffer_vni_call_seconds_total{vni=\"7\"} 0\nsniffer_port_connections_total{port=\"80\",protocol=\"http\"} 4\n";
+        sniffer_vni_call_duration_seconds_bucket{vni=\"7\",le=\"0.01\"} 5\n\
+        sniffer_vni_call_duration_seconds_bucket{vni=\"7\",le=\"+Inf\"} 5\nsniffer_port_connections_total{port=\"80\",protocol=\"http\"} 4\n";
     const NOW: &str = "sniffer_capture_packets_total{shard=\"0\"} 300\nsniffer_capture_packets_total{shard=\"1\"} 24000\n\
         sniffer_shard_busy_ratio{shard=\"1\"} 0.215\nsniffer_vni_packets_total{vni=\"7\",wanted=\"yes\"} 60\n\
         sniffer_vni_calls_total{vni=\"7\"} 30\nsniffer_vni_half_calls_total{vni=\"7\"} 10\n\
-        sniffer_vni_failed_calls_total{vni=\"7\"} 3\nsniffer_vni_call_seconds_total{vni=\"7\"} 0.6\n\
+        sniffer_vni_failed_calls_total{vni=\"7\"} 3\n\
+        sniffer_vni_call_duration_seconds_bucket{vni=\"7\",le=\"0.01\"} 5\n\
+        sniffer_vni_call_duration_seconds_bucket{vni=\"7\",le=\"0.02\"} 35\n\
+        sniffer_vni_call_duration_seconds_bucket{vni=\"7\",le=\"+Inf\"} 35\n\
         sniffer_port_connections_total{port=\"80\",protocol=\"http\"} 10\nsniffer_port_connections_total{port=\"443\",protocol=\"tls\"} 2\n";
 
     #[test]
@@ -302,7 +326,7 @@ mod tests {
         let table = Table::new(Kind::Networks, &nodes, &groups);
         assert_eq!(
             table.lines(None)[1],
-            "7         30.0     15.0  10.0 %  20.0 ms  25.0 %"
+            "7         30.0     15.0  10.0 %  14.1 ms  19.9 ms  25.0 %"
         );
         let mut table = Table::new(Kind::Ports, &nodes, &groups);
         table.sort(0, false);
@@ -312,6 +336,27 @@ mod tests {
         let json = table.json();
         assert_eq!(json[0]["port"], "443");
         assert_eq!(json[0]["new_per_second"], 1.0);
+    }
+
+    #[test]
+    fn a_quantile_lies_within_its_bucket() {
+        #[track_caller]
+        fn check(buckets: &[(f64, f64)], part: f64, expected: Option<f64>) {
+            let found = quantile(buckets, part);
+            let near = match (found, expected) {
+                (Some(found), Some(expected)) => (found - expected).abs() < expected / 1000.0,
+                (found, expected) => found == expected,
+            };
+            assert!(near, "{part} of {buckets:?}: {found:?}");
+        }
+        let buckets = [(1.0, 0.0), (2.0, 10.0), (4.0, 20.0), (f64::INFINITY, 20.0)];
+        check(&buckets, 0.5, Some(2.0));
+        check(&buckets, 0.25, Some(2.0_f64.sqrt()));
+        check(&buckets, 1.0, Some(4.0));
+        check(&[(1.0, 4.0), (f64::INFINITY, 4.0)], 1.0, Some(1.0));
+        check(&[(1.0, 0.0), (f64::INFINITY, 4.0)], 0.5, Some(1.0));
+        check(&[(1.0, 0.0), (f64::INFINITY, 0.0)], 0.5, None);
+        check(&[], 0.5, None);
     }
 
     #[test]

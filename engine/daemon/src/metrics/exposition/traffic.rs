@@ -60,7 +60,20 @@ pub(super) fn networks(page: &mut Text, vnis: &[VniSeen], calls: &NetworkTable) 
         "Time from the first byte of the request to that of the response, summed over sniffer_vni_calls_total.",
     );
     for row in calls.rows() {
-        page.sample(SECONDS, &[("vni", &vni(row))], seconds(row.nanos));
+        page.sample(
+            SECONDS,
+            &[("vni", &vni(row))],
+            seconds(row.durations.nanos()),
+        );
+    }
+    const NAME: &str = "sniffer_vni_call_duration_seconds";
+    page.head(
+        NAME,
+        "histogram",
+        "As sniffer_call_duration_seconds, by network.",
+    );
+    for row in calls.rows() {
+        histogram(page, NAME, &[("vni", &vni(row))], &row.durations);
     }
 }
 
@@ -99,16 +112,25 @@ pub(super) fn durations(page: &mut Text, durations: &Durations) {
         "histogram",
         "From the first byte of a request to the first byte of its response, whether the rules keep the call or not.",
     );
-    let bucket = format!("{NAME}_bucket");
+    histogram(page, NAME, &[], durations);
+}
+
+/// The samples of a histogram with these labels.
+fn histogram(page: &mut Text, name: &str, labels: &[(&str, &dyn Display)], durations: &Durations) {
+    let bucket = format!("{name}_bucket");
+    let with_edge = |page: &mut Text, edge: &dyn Display, count: u64| {
+        let labels: Vec<_> = labels.iter().copied().chain([("le", edge)]).collect();
+        page.sample(&bucket, &labels, count);
+    };
     let mut sum = 0;
     for (edge, count) in Durations::edges().zip(durations.counts()) {
         sum += count;
-        page.sample(&bucket, &[("le", &seconds(edge))], sum);
+        with_edge(page, &seconds(edge), sum);
     }
     let all: u64 = durations.counts().iter().sum();
-    page.sample(&bucket, &[("le", &"+Inf")], all);
-    page.sample(&format!("{NAME}_sum"), &[], seconds(durations.nanos()));
-    page.sample(&format!("{NAME}_count"), &[], all);
+    with_edge(page, &"+Inf", all);
+    page.sample(&format!("{name}_sum"), labels, seconds(durations.nanos()));
+    page.sample(&format!("{name}_count"), labels, all);
 }
 
 #[cfg(test)]
@@ -139,7 +161,7 @@ mod tests {
                 calls: 4,
                 failed: 1,
                 half: 2,
-                nanos: 1_500_000_000,
+                durations: Durations::from_cells(&mut (1..)),
             });
         }
         networks(&mut page, &seen, &calls);
@@ -150,7 +172,11 @@ mod tests {
                 "sniffer_vni_calls_total{vni=\"7\"} 4",
                 "sniffer_vni_failed_calls_total{vni=\"other\"} 1",
                 "sniffer_vni_half_calls_total{vni=\"7\"} 2",
-                "sniffer_vni_call_seconds_total{vni=\"other\"} 1.5",
+                "sniffer_vni_call_seconds_total{vni=\"other\"} 0.000000022",
+                "# TYPE sniffer_vni_call_duration_seconds histogram",
+                "sniffer_vni_call_duration_seconds_bucket{vni=\"7\",le=\"0.000262144\"} 3",
+                "sniffer_vni_call_duration_seconds_bucket{vni=\"other\",le=\"+Inf\"} 231",
+                "sniffer_vni_call_duration_seconds_count{vni=\"7\"} 231",
             ],
         );
     }
