@@ -3,7 +3,9 @@
 //! - `GET /api/v1/calls?filter=&before=&after=&from=&to=&limit=`: [`Page`], newest first
 //! - `GET /api/v1/calls/{id}`: one call with its details and its line; `.../har` and `.../curl` as a file
 //! - `GET /api/v1/stats`, `/api/v1/top`: see [`crate::statistics`]
+//! - `GET /api/v1/losses`: see [`crate::losses`]
 //! - `GET /api/v1/export`: see [`crate::export`]
+//! - `GET /api/v1/appliances`: [`Fleet`]
 //! - `GET /api/v1/status`: [`Status`]
 //! - `GET /api/v1/stream?filter=&after=`: server-sent events, see [`crate::stream`]
 //! - `POST /api/v1/query`: see [`crate::sql`]
@@ -41,6 +43,7 @@ use crate::capture::CaptureHandler;
 use crate::clock::unix_ms;
 use crate::engine::{Engine, Linking};
 use crate::filter::{self, Filter};
+use crate::ledger::Fleet;
 use crate::limits::{
     EXPORTS_MAX, LIST_CALLS_DEFAULT, LIST_CALLS_MAX, STREAM_TURNS, STREAMS_BYTES_MAX, STREAMS_MAX,
 };
@@ -299,6 +302,11 @@ impl Status {
 
 pub(crate) async fn status(State(api): State<Api>) -> Answer<Status> {
     fresh(Status::of(&api).await?)
+}
+
+/// The ledgers of the sniffers that post here.
+pub(crate) async fn appliances(State(api): State<Api>) -> Answer<Fleet> {
+    fresh(Fleet::of(api.backend.ledgers().await?))
 }
 
 /// The capture that belongs to the store.

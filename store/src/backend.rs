@@ -16,11 +16,11 @@ use tokio::sync::watch;
 
 use crate::bundle::Bundle;
 use crate::call::{
-    Arrival, Arrived, Call, CallId, DeleteQuery, Deleted, Page, Query, Stats, StatsQuery, Top,
-    TopQuery, Totals,
+    Arrival, Arrived, Call, CallId, DeleteQuery, Deleted, LossesAt, LossesQuery, Page, Query,
+    Stats, StatsQuery, Top, TopQuery, Totals,
 };
 use crate::filter::Filter;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Posted};
 use crate::limits;
 use crate::sender::Sender;
 
@@ -71,6 +71,15 @@ pub trait Backend: Clone + Send + Sync + 'static {
         sender: Sender,
         ledger: Ledger,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// The last ledger of each run of a sniffer, at most [`limits::LEDGERS_MAX`].
+    fn ledgers(&self) -> impl Future<Output = Result<Vec<Posted>, Failure>> + Send;
+
+    /// Calls that were lost, in the order of their values and times, those of each value and point summed up.
+    fn losses(
+        &self,
+        query: LossesQuery,
+    ) -> impl Future<Output = Result<Vec<LossesAt>, Failure>> + Send;
 
     /// Totals for the status.
     fn totals(&self) -> impl Future<Output = Result<Totals, Failure>> + Send;

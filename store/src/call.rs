@@ -474,6 +474,41 @@ pub struct Loss {
     pub calls: u64,
 }
 
+/// A query for the calls that were lost over the time.
+#[derive(Clone, Copy, Debug)]
+pub struct LossesQuery {
+    /// Only losses of this time.
+    pub range: Range,
+    /// Milliseconds of one point, a number of minutes; a point begins at a multiple of it.
+    pub step_ms: i64,
+    /// What is distinguished.
+    pub by: LossesBy,
+}
+
+/// What is distinguished in the losses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LossesBy {
+    /// Why: a name of the ledger, or `expired`.
+    #[default]
+    Cause,
+    /// Which machine lost them.
+    Appliance,
+    /// In which virtual network.
+    Vni,
+}
+
+/// Losses of one point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LossesAt {
+    /// What they have in common; empty where that is not known.
+    pub value: String,
+    /// Time at which the point begins.
+    pub time_ms: i64,
+    /// How many.
+    pub calls: u64,
+}
+
 /// Calls that arrived after a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrived {

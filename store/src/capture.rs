@@ -5,7 +5,8 @@
 //! | --- | --- |
 //! | 204 | committed; bad lines among good ones are counted, not refused |
 //! | 400 | the body is broken, or none of its lines is a message, or the key is too long; the body of the answer has the reason |
-//! | 403, 415 | sent by a browser, see below |
+//! | 401 | without the token that the store requires, where it requires one |
+//! | 403, 415 | sent by a browser, see below; 403 also for an import from another host without a token |
 //! | 404, 405 | another path or method |
 //! | 408, 413 | too slow; too large (before or after decompression) or too many lines |
 //! | 503 | the store is busy or cannot write; send the same bundle with the same key again |
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -37,6 +38,7 @@ use crate::backend::any::AnyBackend;
 use crate::backend::{Backend, Failure};
 use crate::bundle::Bundle;
 use crate::content;
+use crate::guard::bearer;
 use crate::ledger::Ledger;
 use crate::limits::{
     BODIES_CAPTURE_BYTES, BODIES_LOCAL_BYTES, BODIES_NETWORK_BYTES, BODIES_SENDER_BYTES,
@@ -47,6 +49,7 @@ use crate::limits::{
 use crate::places::Connection;
 use crate::sender::Sender;
 use crate::shares::{Amounts, Held, QueuedLines, Shares, UNIT_BYTES};
+use crate::token::Secret;
 
 /// The state of the capture URL.
 #[derive(Clone)]
@@ -59,10 +62,11 @@ pub(crate) struct CaptureHandler {
     queued: Arc<QueuedLines>,
     refused: Arc<AtomicU64>,
     post_bytes_max: usize,
+    token: Option<Secret>,
 }
 
 impl CaptureHandler {
-    pub(crate) fn new(backend: AnyBackend, post_bytes_max: usize) -> Self {
+    pub(crate) fn new(backend: AnyBackend, post_bytes_max: usize, token: Option<Secret>) -> Self {
         Self {
             backend,
             bodies: Arc::new(Shares::new(Amounts {
@@ -81,12 +85,35 @@ impl CaptureHandler {
             queued: Arc::new(QueuedLines::new(POST_LINES_MAX)),
             refused: Arc::default(),
             post_bytes_max,
+            token,
         }
     }
 
     /// Whether the next POST, however large, would have to wait.
     pub(crate) fn is_saturated(&self) -> bool {
         self.texts.is_short_of(self.post_bytes_max)
+    }
+
+    /// Refuses who does not have the token. The capture of the same all-in-one needs none: nobody else has its connections.
+    fn admit(&self, sender: Sender, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Some(token) = &self.token else {
+            return Ok(());
+        };
+        if sender == Sender::Capture || bearer(headers).is_some_and(|given| token.is(given)) {
+            return Ok(());
+        }
+        Err(Refusal::new(StatusCode::UNAUTHORIZED, NEEDED))
+    }
+
+    /// Whether the times of the calls count however long ago they are. Who may only add calls cannot date them back: that takes
+    /// the token, or a process on this host.
+    fn is_import(&self, sender: Sender, headers: &HeaderMap) -> Result<bool, Refusal> {
+        let is_import = headers.contains_key(IMPORT);
+        if is_import && self.token.is_none() && !sender.is_of_this_host() {
+            let text = "an import comes from the host of the store, or to a store with a token (SNIFFER_STORE_TOKEN)";
+            return Err(Refusal::new(StatusCode::FORBIDDEN, text));
+        }
+        Ok(is_import)
     }
 
     /// The answer to a POST. A refusal is counted.
@@ -105,6 +132,13 @@ impl CaptureHandler {
         self.refused.load(Ordering::Relaxed)
     }
 }
+
+/// The header of a bundle that was moved from another store.
+pub const IMPORT: &str = "sniffer-import";
+
+/// What a POST without the token is answered.
+const NEEDED: &str = "this store takes POSTs with its token alone: send `Authorization: Bearer TOKEN`, as a sniffer does \
+                      with --header 'Authorization: Bearer TOKEN'";
 
 /// Why a POST is not answered with 204: a status, and a sentence for the log of the sender.
 #[derive(Debug)]
@@ -145,7 +179,14 @@ impl From<Failure> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        answer::with_retry_after((self.status, format!("{}\n", self.text)).into_response())
+        let mut response = (self.status, format!("{}\n", self.text)).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        answer::with_retry_after(response)
     }
 }
 
@@ -196,6 +237,7 @@ async fn receive_ledger(
     body: Body,
 ) -> Result<(), Refusal> {
     check_sender(headers)?;
+    handler.admit(connection.sender(), headers)?;
     connection.waits();
     let body = timeout(BODY_GRACE, to_bytes(body, LEDGER_BYTES_MAX))
         .await
@@ -217,6 +259,8 @@ async fn receive(
     body: Body,
 ) -> Result<(), Refusal> {
     check_sender(headers)?;
+    handler.admit(connection.sender(), headers)?;
+    let is_imported = handler.is_import(connection.sender(), headers)?;
     let key = key(headers)?;
     let coding = text(headers, "content-encoding")
         .unwrap_or_default()
@@ -248,6 +292,7 @@ async fn receive(
     bundle.is_repeated = headers.contains_key("idempotency-retry");
     // What is left of the body is the text.
     drop(body_bytes);
+    bundle.is_imported = is_imported;
     text_bytes.shrink_to(bundle.bytes());
     let _lines = turn(handler.queued.take(sender, bundle.calls())).await?;
     handler.backend.insert(bundle).await?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::backend::Retention;
 use crate::backend::any::Location;
 use crate::limits;
-use crate::token::{TOKEN_NAME, Token};
+use crate::token::{Secret, TOKEN_NAME, Token};
 
 /// Addresses, place and bounds of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Config {
     pub page: SocketAddr,
     /// The token that the page requires.
     pub token: Token,
+    /// The token that POSTs require; none where everybody may post.
+    pub post_token: Option<Secret>,
     /// Where the calls are kept.
     pub location: Location,
     /// How many of them are kept.
@@ -34,6 +36,7 @@ impl Config {
             capture: (Ipv6Addr::UNSPECIFIED, 7701).into(),
             page: (Ipv4Addr::LOCALHOST, 7700).into(),
             token: Token::Kept(data.clone()),
+            post_token: None,
             location: Location::Sqlite(data),
             retention: Retention::default(),
             post_bytes_max: limits::POST_BYTES_MAX,

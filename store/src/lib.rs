@@ -39,6 +39,7 @@ pub mod histogram;
 pub mod ledger;
 pub mod limits;
 pub mod line;
+mod losses;
 mod metrics;
 mod page;
 mod parameters;
@@ -52,6 +53,7 @@ mod sql;
 mod statistics;
 mod stream;
 pub mod token;
+pub mod transfer;
 mod trial;
 
 use std::future::Future;
@@ -66,6 +68,7 @@ use tokio::sync::watch;
 pub use backend::any::Location;
 pub use backend::{Health, Retention};
 pub use bind::{BindError, Holder, Role};
+pub use capture::IMPORT;
 pub use config::Config;
 
 use backend::{Backend, any};
@@ -271,7 +274,11 @@ async fn serve(
         token,
     };
     let guard = Guard::new(ready.page, ready.token.clone());
-    let handler = capture::CaptureHandler::new(backend.clone(), config.post_bytes_max);
+    let handler = capture::CaptureHandler::new(
+        backend.clone(),
+        config.post_bytes_max,
+        config.post_token.clone(),
+    );
     let places = |room| Arc::new(Places::new(room));
     let [capture_places, page_places] = [CONNECTIONS, CONNECTIONS].map(places);
     let passed_places = places(Room {

@@ -121,6 +121,9 @@ pub const LEDGERS_SENDER_MAX: u64 = 64;
 /// See [`LEDGERS_SENDER_MAX`].
 pub const LEDGERS_MAX: u64 = 1024;
 
+/// Senders that are shown of the ledgers of one appliance; further ones are not named.
+pub const LEDGER_SENDERS_SHOWN: usize = 4;
+
 /// Bodies of the store's own capture that are decompressed and split at a time. The next one waits.
 pub const DECODED_MAX: usize = 2;
 
@@ -220,6 +223,12 @@ pub const EXPORT_CALLS_MAX: usize = 1_000_000;
 
 /// Bytes of an export that are made before the reader has taken them, and one call.
 pub const EXPORT_CHUNK_BYTES: usize = 256 << 10;
+
+/// Bytes of lines, but for one line, and calls that a file for another store has under one key.
+pub const TRANSFER_BYTES: usize = 512 << 10;
+
+/// See [`TRANSFER_BYTES`]; less than a bundle may have.
+pub const TRANSFER_LINES_MAX: u64 = 1000;
 
 /// Time of one export, however slowly it is read; it ends there and states so.
 pub const EXPORT_TIME_MAX: Duration = Duration::from_secs(1800);

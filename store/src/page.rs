@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 
 use crate::api::{self, Api};
 use crate::guard::{self, Guard};
-use crate::{deletion, export, metrics, sql, statistics, stream, trial};
+use crate::{deletion, export, losses, metrics, sql, statistics, stream, trial};
 
 /// Path, media type and text of a file in the folder `page`.
 macro_rules! file {
@@ -31,7 +31,7 @@ const OPENAPI: &str = include_str!("openapi.json");
 
 const INDEX: &str = include_str!("page/index.html");
 
-const FILES: [(&str, &str, &str); 39] = [
+const FILES: [(&str, &str, &str); 41] = [
     file!("style.css", "text/css; charset=utf-8"),
     file!("icon.svg", "image/svg+xml"),
     file!("app.js"),
@@ -46,6 +46,7 @@ const FILES: [(&str, &str, &str); 39] = [
     file!("detail.js"),
     file!("diagnosis.js"),
     file!("dom.js"),
+    file!("fleet.js"),
     file!("format.js"),
     file!("grid.js"),
     file!("health.js"),
@@ -60,6 +61,7 @@ const FILES: [(&str, &str, &str); 39] = [
     file!("rail.js"),
     file!("range.js"),
     file!("rules.js"),
+    file!("saved.js"),
     file!("search.js"),
     file!("section.js"),
     file!("status.js"),
@@ -80,6 +82,7 @@ pub(crate) fn router(api: Api, guard: Guard) -> Router {
         router = router.route(path, get(move || file(media_type, text)));
     }
     router
+        .route("/api/v1/appliances", get(api::appliances))
         .route("/api/v1/calls", get(api::calls))
         .route("/api/v1/calls/{id}", get(api::call))
         .route("/api/v1/calls/{id}/curl", get(export::command_line))
@@ -88,6 +91,7 @@ pub(crate) fn router(api: Api, guard: Guard) -> Router {
         .route("/api/v1/capture", post(api::switch_capture))
         .route("/api/v1/delete", post(deletion::delete))
         .route("/api/v1/export", get(export::export))
+        .route("/api/v1/losses", get(losses::losses))
         .route("/api/v1/openapi.json", get(|| file(JSON, OPENAPI)))
         .route("/api/v1/query", post(sql::query))
         .route("/api/v1/rules/test", post(trial::test))

@@ -28,6 +28,21 @@ impl<const MAX: usize> TryFrom<String> for Count<MAX> {
     }
 }
 
+/// Length of a point in milliseconds.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Step(pub(crate) i64);
+
+impl TryFrom<String> for Step {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let length = duration(&text).filter(|length| *length >= 1.0);
+        let unknown = || format!("expected a duration such as 1min, not {text:?}");
+        length.map(|length| Self(length as i64)).ok_or_else(unknown)
+    }
+}
+
 /// A time: milliseconds since 1970, a date, or how long ago.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String")]

@@ -11,10 +11,10 @@ use crate::backend::Backend;
 use crate::call::{Coverage, Group, Measures, Point, StatsQuery, TopQuery};
 use crate::clock::unix_ms;
 use crate::fields::Field;
-use crate::filter::{Filter, duration};
+use crate::filter::Filter;
 use crate::histogram::{self, Histogram};
 use crate::limits::{GROUPS_DEFAULT, GROUPS_MAX, SERIES_POINTS_DEFAULT, SERIES_RANGE_DEFAULT};
-use crate::parameters::{Count, Time, range};
+use crate::parameters::{Count, Step, Time, range};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -38,21 +38,6 @@ impl TryFrom<String> for Name {
     fn try_from(text: String) -> Result<Self, String> {
         let unknown = || format!("there is no field {text:?}");
         Field::find(&text).map(Self).ok_or_else(unknown)
-    }
-}
-
-/// Length of a point in milliseconds.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "String")]
-struct Step(i64);
-
-impl TryFrom<String> for Step {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let length = duration(&text).filter(|length| *length >= 1.0);
-        let unknown = || format!("expected a duration such as 1min, not {text:?}");
-        length.map(|length| Self(length as i64)).ok_or_else(unknown)
     }
 }
 

@@ -11,11 +11,11 @@ use super::sqlite::{self, Sqlite};
 use super::{Backend, Expired, Failure, Health, Retention, Stored};
 use crate::bundle::Bundle;
 use crate::call::{
-    Arrival, Arrived, Call, CallId, DeleteQuery, Deleted, Page, Query, Stats, StatsQuery, Top,
-    TopQuery, Totals,
+    Arrival, Arrived, Call, CallId, DeleteQuery, Deleted, LossesAt, LossesQuery, Page, Query,
+    Stats, StatsQuery, Top, TopQuery, Totals,
 };
 use crate::filter::Filter;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Posted};
 use crate::sender::Sender;
 
 /// Where the calls are kept, and so by which backend.
@@ -140,6 +140,14 @@ impl Backend for AnyBackend {
 
     async fn record_ledger(&self, sender: Sender, ledger: Ledger) -> Result<(), Failure> {
         each!(self, backend => backend.record_ledger(sender, ledger).await)
+    }
+
+    async fn ledgers(&self) -> Result<Vec<Posted>, Failure> {
+        each!(self, backend => backend.ledgers().await)
+    }
+
+    async fn losses(&self, query: LossesQuery) -> Result<Vec<LossesAt>, Failure> {
+        each!(self, backend => backend.losses(query).await)
     }
 
     async fn totals(&self) -> Result<Totals, Failure> {

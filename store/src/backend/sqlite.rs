@@ -11,6 +11,7 @@ mod chunk;
 mod damaged;
 mod database;
 mod deletion;
+pub(crate) mod dump;
 mod file;
 mod gate;
 mod grams;
@@ -43,13 +44,13 @@ use tokio::sync::watch;
 use super::{Backend, Expired, Failure, Health, Retention, Stored};
 use crate::bundle::Bundle;
 use crate::call::{
-    Arrival, Arrived, Call, CallId, DeleteQuery, Deleted, Page, Query, Stats, StatsQuery, Top,
-    TopQuery, Totals,
+    Arrival, Arrived, Call, CallId, DeleteQuery, Deleted, LossesAt, LossesQuery, Page, Query,
+    Stats, StatsQuery, Top, TopQuery, Totals,
 };
 use crate::endpoint::Endpoints;
 use crate::filter::Filter;
 use crate::folder::Folder;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Posted};
 use crate::limits::ENDPOINTS_FILE_BYTES_MAX;
 use crate::sender::Sender;
 
@@ -174,6 +175,14 @@ impl Backend for Sqlite {
 
     async fn record_ledger(&self, sender: Sender, ledger: Ledger) -> Result<(), Failure> {
         self.writer.record_ledger(sender, ledger).await
+    }
+
+    async fn ledgers(&self) -> Result<Vec<Posted>, Failure> {
+        self.readers.ledgers().await
+    }
+
+    async fn losses(&self, query: LossesQuery) -> Result<Vec<LossesAt>, Failure> {
+        self.readers.losses(query).await
     }
 
     async fn totals(&self) -> Result<Totals, Failure> {

@@ -1,8 +1,8 @@
 // The page of the store: a live list, a filter, one call in full, charts, queries, health, rules. Here: keys, buttons, and the start.
 //
 // The modules, each using only those before it: dom, marks, view, format, api, alerts, json, hex, address, columns, grid, search, stream,
-// list, rail, range, choose, suggest, section, text, timing, messages, tabs, neighbours, detail, status, capture, diagnosis, panes, strip,
-// chart, charts, query, health, rules, theme, app.
+// list, rail, range, choose, suggest, saved, section, text, timing, messages, tabs, neighbours, detail, status, capture, diagnosis, panes, strip,
+// chart, charts, query, fleet, health, rules, theme, app.
 
 import { watchCapture } from './capture.js';
 import './charts.js';
@@ -20,6 +20,7 @@ import './rail.js';
 import { showRange } from './range.js';
 import './rules.js';
 import { showExports } from './search.js';
+import './saved.js';
 import { totals } from './status.js';
 import { toggleStrip } from './strip.js';
 import { takeKey } from './suggest.js';

@@ -31,7 +31,17 @@ const range = (from, to) => {
 };
 const calls = chart('Calls per second', { range });
 const latency = chart('Time from request to response', { range });
-$('charts-time').append(calls.figure, latency.figure);
+const missing = chart('Missing calls per minute, by stage and reason', { range });
+$('charts-time').append(calls.figure, latency.figure, missing.figure);
+
+/** The stage of each reason of the ledger. */
+const STAGES = {
+  memory: 'capture', overload: 'capture', refused: 'delivery', too_large: 'delivery', queue_full: 'delivery', shutdown: 'delivery', closed: 'delivery',
+  spool_full: 'spool', spool_age: 'spool', spool_damaged: 'spool', discarded: 'spool', expired: 'store',
+};
+
+/** Kinds of the style sheet for reasons, in turn. */
+const KINDS = 6;
 
 let mine = 0;
 let next = 0;
@@ -42,9 +52,11 @@ async function refresh() {
   next = Infinity;
   const start = performance.now();
   try {
-    const stats = await get(`/api/v1/stats?${await parameters()}`);
+    const wants = await parameters();
+    const [stats, losses] = await Promise.all([get(`/api/v1/stats?${wants}`), get(`/api/v1/losses?${ofLosses(wants)}`)]);
     if (round !== mine) return;
     showSeries(stats);
+    showMissing(losses);
     showLosses(stats.coverage);
     showGroups(stats);
     $('charts-note').textContent = note(stats);
@@ -78,6 +90,27 @@ function showSeries({ series, start_ms: start, step_ms: step }) {
   latency.set({
     start, step, isStacked: false, format: duration,
     series: QUANTILES.map((name) => ({ name, kind: name, values: series.map(({ took: times }) => times[name]) })),
+  });
+}
+
+/** Losses have no filter: what is not there matches nothing. */
+function ofLosses(wants) {
+  const own = new URLSearchParams();
+  for (const name of ['from', 'to', 'step']) if (wants.has(name)) own.set(name, wants.get(name));
+  return own;
+}
+
+/** Calls that are missing over the time. */
+function showMissing({ series, start_ms: start, step_ms: step }) {
+  const minutes = step / 60_000;
+  missing.figure.hidden = series.length === 0;
+  const points = Math.max(0, ...series.map((one) => one.points.length));
+  missing.set({
+    start, step, isStacked: true, format: compact,
+    series: series.map(({ value, points: counts }, index) => ({
+      name: `${STAGES[value] ?? 'other'}: ${value.replaceAll('_', ' ')}`, kind: `kind-${index % KINDS}`,
+      values: Array.from({ length: points }, (_, point) => (counts[point] ?? 0) / minutes),
+    })),
   });
 }
 

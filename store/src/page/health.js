@@ -3,6 +3,7 @@
 import { onCapture } from './capture.js';
 import { chart } from './chart.js';
 import { $, make } from './dom.js';
+import { fleetCard, onFleet, readFleet } from './fleet.js';
 import { age, bytes, compact, fullTime, percent, thousands } from './format.js';
 import { marked, plain } from './marks.js';
 import { onPane } from './panes.js';
@@ -200,7 +201,7 @@ function show() {
   const keepsOpen = counterCard?.querySelector('details')?.open;
   if (capture && !keepsOpen) counterCard = counters(capture);
   const cards = [
-    status && warnings(status), capture && ledger(capture), capture && packets(capture), capture && delivery(capture), store(totals),
+    status && warnings(status), fleetCard(), capture && ledger(capture), capture && packets(capture), capture && delivery(capture), store(totals),
     capture && ports(capture), capture && counterCard,
   ];
   $('health-cards').replaceChildren(...cards.filter(Boolean));
@@ -209,7 +210,7 @@ function show() {
 }
 
 function state(status) {
-  if (!status) return 'This store runs alone: the health of the sniffers that post here is in their own status.';
+  if (!status) return 'This store runs alone. The sniffers that post here show their health in their own status, and those with --post-ledger their ledger below.';
   if (status.state === 'RUNNING') return `On for ${age(status.uptime_seconds)}: ${(status.capture?.sentence || 'the capture starts').replace(/ Ctrl-C .*$/, '')}`;
   if (status.state === 'STOPPING') return 'The capture stops; what was captured is being delivered.';
   const { by = '', seconds = 0, reason = '' } = status.stopped ?? {};
@@ -222,4 +223,8 @@ onCapture((status) => {
   show();
 });
 onTotals((status) => { totals = status; });
-onPane('health', show);
+onFleet(show);
+onPane('health', () => {
+  show();
+  readFleet();
+});

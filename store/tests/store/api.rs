@@ -64,6 +64,10 @@ fn described<'a>(api: &'a Value, method: &str, path: &str, status: u16) -> &'a V
 #[test]
 fn answers_are_as_the_description_says() {
     let store = store();
+    let ledger = br#"{"appliance":"node","run":"17","calls":{"seen":9,"dropped":{"refused":2}}}"#;
+    let json = "Content-Type: application/json\r\n";
+    let posted = request(store.ready.capture, "POST", "/ledger", json, ledger);
+    assert_eq!(posted.status, 204);
     let api = store.json("/api/v1/openapi.json");
     let id = store.json("/api/v1/calls")["calls"][0]["id"].clone();
     let id = id.as_str().expect("an id");
@@ -87,6 +91,14 @@ fn answers_are_as_the_description_says() {
         ("/api/v1/top", "by=host".into(), 200),
         ("/api/v1/top", String::new(), 400),
         ("/api/v1/status", String::new(), 200),
+        ("/api/v1/appliances", String::new(), 200),
+        ("/api/v1/losses", String::new(), 200),
+        (
+            "/api/v1/losses",
+            "by=appliance&step=2min&from=-1d".into(),
+            200,
+        ),
+        ("/api/v1/losses", "by=host".into(), 400),
         ("/api/v1/calls/{id}", String::new(), 200),
         ("/api/v1/calls/{id}/har", String::new(), 200),
         ("/api/v1/export", "format=har".into(), 200),

@@ -6,6 +6,7 @@ use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use store::BindError;
 use store::limits::{LEDGER_BYTES_MAX, POST_BYTES_MAX};
+use store::token::Secret;
 
 use crate::client::{Running, connect, free_ports, line, read_head, request};
 
@@ -427,4 +428,41 @@ fn what_a_sniffer_lost_is_in_the_coverage() {
     let coverage = &store.json("/api/v1/calls")["coverage"];
     assert_eq!(coverage["lost"]["refused"], 7);
     assert_eq!(coverage["seen"], 7);
+    let fleet = store.json("/api/v1/appliances");
+    assert_eq!(fleet["appliances"][0]["appliance"], "node");
+    assert_eq!(fleet["appliances"][0]["senders"][0], "local");
+    assert_eq!(fleet["total"]["calls"]["dropped"]["refused"], 7);
+    assert_eq!(fleet["total"]["unaccounted"], 2);
+}
+
+#[test]
+fn posts_need_the_token_where_there_is_one() {
+    let store = Running::start_with(|config| config.post_token = Secret::token("correct-horse"));
+    let post = |path: &str, headers: &str, body: &str| {
+        let headers = format!("Content-Type: application/json\r\n{headers}");
+        let capture = store.ready.capture;
+        request(capture, "POST", path, &headers, body.as_bytes())
+    };
+    let line = r#"[["request_method","GET"],["request_url","http://a/"]]"#;
+    let ledger = r#"{"appliance":"node","run":"17","calls":{"seen":9}}"#;
+    for (path, body) in [("/message", line), ("/ledger", ledger)] {
+        for header in [
+            "",
+            "Authorization: Bearer correct-horsf\r\n",
+            "Authorization: Basic correct-horse\r\n",
+            "Authorization: Bearer\r\n",
+            "Cookie: store_token_7701=correct-horse\r\n",
+        ] {
+            let answer = post(path, header, body);
+            assert_eq!(answer.status, 401, "{path} {header}");
+            assert!(answer.text().contains("--header"), "{}", answer.text());
+            assert!(!answer.text().contains("correct-horse"));
+        }
+        let good = "Authorization: Bearer correct-horse\r\n";
+        assert_eq!(post(path, good, body).status, 204, "{path}");
+    }
+    assert_eq!(store.json("/api/v1/status")["calls_received"], 1);
+    assert_eq!(store.json("/api/v1/status")["posts_refused"], 10);
+    let fleet = store.json("/api/v1/appliances");
+    assert_eq!(fleet["total"]["calls"]["seen"], 9);
 }

@@ -14,11 +14,12 @@ use store::call::{
 };
 use store::fields::Field;
 use store::filter::Filter;
-use store::ledger::{Calls, Ledger};
+use store::ledger::{Calls, Capture, Ledger};
 use store::limits::{COLUMN_BYTES_MAX, STREAM_BEHIND_MAX};
 use store::sender::Sender;
 
 use crate::client::line;
+use crate::losses;
 use crate::server;
 
 /// A backend with an empty database, which is deleted with it.
@@ -934,17 +935,20 @@ async fn the_coverage_has_what_is_missing<F: Fixture>() {
                 dropped: dropped.map(|(cause, calls)| (cause.into(), calls)).into(),
                 ..Calls::default()
             },
+            capture: Capture {
+                packets: 10 * queue_full,
+                ..Capture::default()
+            },
         };
         let recorded = backend.record_ledger(Sender::Capture, ledger).await;
         assert_eq!(recorded, Ok(()));
     }
-    let query = Query {
-        range: Range {
-            from_ms: Some(now_ms() - 3_600_000),
-            to_ms: None,
-        },
-        ..first(10)
+    losses::check(backend, now_ms()).await;
+    let range = Range {
+        from_ms: Some(now_ms() - 3_600_000),
+        to_ms: None,
     };
+    let query = Query { range, ..first(10) };
     let coverage = list(backend, query).await.coverage;
     assert_eq!((coverage.kept, coverage.seen, coverage.masked), (2, 15, 1));
     assert_eq!(coverage.lost.get("queue_full"), Some(&11));

@@ -6,6 +6,7 @@ mod capture;
 mod client;
 mod conformance;
 mod durability;
+mod losses;
 mod metrics;
 mod page;
 mod passed;

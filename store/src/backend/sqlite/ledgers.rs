@@ -1,13 +1,13 @@
-//! The last ledger of each run of a sniffer, by which the next one is compared.
+//! The last ledger of each run of a sniffer, with which the next one is compared.
 //!
 //! A sender on the network can make up runs, but it has a bounded number of them, and displaces its own oldest first.
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::database::integer;
 use super::minutes;
 use crate::call::Loss;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Posted};
 use crate::limits::{LEDGERS_MAX, LEDGERS_SENDER_MAX};
 use crate::sender::Sender;
 
@@ -67,4 +67,23 @@ pub(super) fn record(
         )?
         .execute([integer(LEDGERS_MAX)])?;
     Ok(())
+}
+
+/// All that are kept, the newest first.
+pub(super) fn all(connection: &Connection) -> anyhow::Result<Vec<Posted>> {
+    let mut select = connection
+        .prepare_cached("SELECT sender, updated_ms, data FROM ledgers ORDER BY updated_ms DESC")?;
+    let mut rows = select.query([])?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        // What another version wrote in a form that cannot be read is replaced by the next post.
+        if let Ok(ledger) = serde_json::from_str(row.get_ref(2)?.as_str().unwrap_or_default()) {
+            all.push(Posted {
+                sender: row.get(0)?,
+                updated_ms: row.get(1)?,
+                ledger,
+            });
+        }
+    }
+    Ok(all)
 }

@@ -16,12 +16,15 @@ use super::block::{signed, unsigned};
 use super::file::open_reader;
 use super::gate::Gate;
 use super::heads::Heads;
+use super::ledgers;
 use super::place::{Place, Places};
 use crate::backend::Failure;
 use crate::call::{
-    Arrived, Call, Page, Query, SenderTotals, Stats, StatsQuery, Top, TopQuery, Totals,
+    Arrived, Call, LossesAt, LossesQuery, Page, Query, SenderTotals, Stats, StatsQuery, Top,
+    TopQuery, Totals,
 };
 use crate::filter::Filter;
+use crate::ledger::Posted;
 use crate::limits::{READERS, SENDERS_SHOWN};
 
 /// A few reading connections, opened when needed and kept.
@@ -93,6 +96,22 @@ impl Readers {
         let heads = Arc::clone(&self.heads);
         self.read_in_two(move |connection, helper, gate| {
             statistics::top(connection, helper, (gate, &heads), &query)
+        })
+        .await
+    }
+
+    pub(super) async fn ledgers(&self) -> Result<Vec<Posted>, Failure> {
+        self.read(|connection, gate| {
+            let _inside = gate.enter();
+            ledgers::all(connection)
+        })
+        .await
+    }
+
+    pub(super) async fn losses(&self, query: LossesQuery) -> Result<Vec<LossesAt>, Failure> {
+        self.read(move |connection, gate| {
+            let _inside = gate.enter();
+            Ok(coverage::losses(connection, query)?)
         })
         .await
     }

@@ -4,7 +4,9 @@ use rusqlite::Connection;
 
 use super::super::block::{Block, Head, MARK_MASKED, Number, unsigned};
 use super::super::heads::Heads;
-use crate::call::{Coverage, Range};
+use crate::call::{Coverage, LossesAt, LossesBy, LossesQuery, Range};
+
+const MINUTE_MS: i64 = 60_000;
 
 /// What an answer about a range is based on, as far as that does not depend on the query.
 pub(super) fn coverage(
@@ -34,15 +36,12 @@ pub(super) fn coverage(
     coverage.held_from_ms = connection
         .prepare_cached("SELECT min(oldest_ms) FROM blocks")?
         .query_row([], |row| row.get(0))?;
-    let minute = |time_ms: i64| time_ms.div_euclid(60_000);
     let mut select = connection.prepare_cached(
         "SELECT cause, sum(calls) FROM losses WHERE minute >= ?1 AND minute <= ?2 GROUP BY cause",
     )?;
-    let bounds = [
-        minute(range.from_ms.unwrap_or(i64::MIN)),
-        minute(range.to_ms.map_or(i64::MAX, |to| to.saturating_sub(1))),
-    ];
-    let losses = select.query_map(bounds, |row| Ok((row.get(0)?, unsigned(row.get(1)?))))?;
+    let losses = select.query_map(minutes(range), |row| {
+        Ok((row.get(0)?, unsigned(row.get(1)?)))
+    })?;
     coverage.lost = losses.collect::<Result<_, _>>()?;
     coverage.seen = coverage.kept + coverage.lost.values().sum::<u64>();
     Ok(coverage)
@@ -62,4 +61,40 @@ fn part_in(head: &Head, range: Range) -> u64 {
     let all = (newest - oldest + 1).max(1) as f64;
     let part = (to.saturating_sub(from).saturating_add(1)).max(0) as f64 / all;
     (head.rows as f64 * part).round() as u64
+}
+
+/// The first and the last minute of a range.
+fn minutes(range: Range) -> [i64; 2] {
+    let minute = |time_ms: i64| time_ms.div_euclid(MINUTE_MS);
+    [
+        minute(range.from_ms.unwrap_or(i64::MIN)),
+        minute(range.to_ms.map_or(i64::MAX, |to| to.saturating_sub(1))),
+    ]
+}
+
+/// The losses of a range by their values and points.
+pub(super) fn losses(
+    connection: &Connection,
+    query: LossesQuery,
+) -> rusqlite::Result<Vec<LossesAt>> {
+    let value = match query.by {
+        LossesBy::Cause => "cause",
+        LossesBy::Appliance => "appliance",
+        LossesBy::Vni => "iif(vni < 0, '', vni)",
+    };
+    let mut select = connection.prepare_cached(&format!(
+        "SELECT CAST({value} AS TEXT) AS value, minute / ?3 AS point, sum(calls) FROM losses
+         WHERE minute >= ?1 AND minute <= ?2 GROUP BY value, point ORDER BY value, point"
+    ))?;
+    let [first, last] = minutes(query.range);
+    let step = (query.step_ms / MINUTE_MS).max(1);
+    let rows = select.query_map([first, last, step], |row| {
+        let point: i64 = row.get(1)?;
+        Ok(LossesAt {
+            value: row.get(0)?,
+            time_ms: point.saturating_mul(step).saturating_mul(MINUTE_MS),
+            calls: unsigned(row.get(2)?),
+        })
+    })?;
+    rows.collect()
 }
