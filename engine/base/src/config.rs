@@ -10,6 +10,7 @@ use engine_core::bundle::Compression;
 use crate::diagnostic::Diagnostic;
 use destination::{compression, destination};
 use flags::Flags;
+use machine_name::machine_name;
 use rules::{read_file, rules};
 use setting::{EVERY, READ, RUN};
 use settings::{RULES, RULES_OF_EMBEDDED_STORE, Settings, row};
@@ -27,10 +28,12 @@ mod folder_url;
 mod folders;
 pub mod guess;
 pub mod kinds;
+mod machine_name;
 pub mod manual;
 mod memory;
 mod mode;
 mod page_token;
+mod plain_token;
 mod proxy;
 mod rules;
 pub mod setting;
@@ -50,7 +53,8 @@ pub use folder_url::FolderUrl;
 pub use folders::{is_root, user};
 pub use kinds::Metrics;
 pub use mode::CaptureMode;
-pub use page_token::{PageToken, open_page, page_token};
+pub use page_token::{PageToken, open_page, open_posts, page_token, post_token};
+pub use plain_token::plain_token;
 pub use proxy::Proxies;
 pub use rules::{ReadFile, Rules, allow_plain_http, rules_of};
 pub use sink_list::DEFAULT;
@@ -101,7 +105,7 @@ pub fn reading(values: &Values) -> Result<Reading, Diagnostic> {
     let settings = Settings::check(values, READ)?;
     Ok(Reading {
         rules: rules(settings.rules.as_ref(), RULES, &read_file)?,
-        host: host_name(),
+        host: machine_name(settings.name.as_ref()),
         settings,
     })
 }
@@ -174,9 +178,9 @@ fn without_credentials(
     }
     sinks::check_places(&all, embedded_store)?;
     Ok(Capture {
+        host: machine_name(settings.name.as_ref()),
         settings,
         rule_sets: found.sets,
-        host: host_name(),
         sinks: all,
         proxies: Proxies::default(),
     })
@@ -191,19 +195,6 @@ pub fn control_path(flags: &Flags<EVERY>) -> PathBuf {
     flags.apply(&mut values);
     row.check(values.given(row))
         .unwrap_or_else(|_| row.default())
-}
-
-/// The name of the machine that logs, as the reference loggers find it.
-fn host_name() -> String {
-    let dyno = std::env::var("DYNO").ok().filter(|name| !name.is_empty());
-    let kernel = || {
-        std::fs::read_to_string("/proc/sys/kernel/hostname")
-            .ok()
-            .map(|name| name.trim().to_owned())
-    };
-    dyno.or_else(kernel)
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "unknown".to_owned())
 }
 
 #[cfg(test)]

@@ -178,7 +178,7 @@ pub const SPOOL_DAMAGED_MAX: usize = 4;
 /// may be when the capture is killed.
 pub const IN_FLIGHT_EVERY: Duration = Duration::from_millis(100);
 
-/// How often a capture posts its ledger to the store of its all-in-one: a minute of its statistics.
+/// How often a sink posts its ledger to a store: a minute of its statistics.
 pub const LEDGER_EVERY: Duration = Duration::from_secs(60);
 
 /// Time of such a post, which the end of the capture may wait for; past it the next post has its numbers.

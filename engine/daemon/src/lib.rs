@@ -13,7 +13,7 @@ pub use engine_base::{
 };
 pub use engine_io::{capture, capture_file, printer, reader, sink, timeline};
 
-use config::command_line::{CanaryCommand, Cli, Command, RulesCommand};
+use config::command_line::{CanaryCommand, Cli, Command, RulesCommand, StoreCommand};
 use control::Request;
 use diagnostic::{Code, Console, Diagnostic, Exit};
 use invocation::Invocation;
@@ -31,6 +31,7 @@ pub mod settings_command;
 pub mod spool_command;
 pub mod store_client;
 pub mod store_process;
+pub mod store_transfer;
 pub mod supervisor;
 pub mod support;
 pub mod top;
@@ -85,7 +86,11 @@ fn perform(cli: Cli, invocation: &Invocation) -> Result<Exit, Diagnostic> {
         },
         Command::Canary(CanaryCommand::Serve(flags)) => canary::serve(&flags, invocation),
         Command::Read(flags) => read::command(flags, invocation),
-        Command::Store(flags) => store_process::command(&flags, invocation),
+        Command::Store(flags) => match &flags.command {
+            Some(StoreCommand::Export(flags)) => store_transfer::export(flags, invocation),
+            Some(StoreCommand::Import(flags)) => store_transfer::import(flags, invocation),
+            Some(StoreCommand::Migrate(_)) | None => store_process::command(&flags, invocation),
+        },
         Command::Rules(command) => match command {
             RulesCommand::Check { rules } => rules_command::check(rules.as_deref(), invocation),
             RulesCommand::Test(flags) => rules_command::comparison::command(&flags, invocation),

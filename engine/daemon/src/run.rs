@@ -28,7 +28,6 @@ use crate::invocation::Invocation;
 use crate::metrics::Endpoint;
 use crate::random;
 use crate::report::in_flight::Publication;
-use crate::report::ledger_posts::LedgerPosts;
 use crate::report::reporter::Reporter;
 use crate::report::warnings;
 use crate::sandbox::Plan;
@@ -86,6 +85,9 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     if let (true, Err(warning)) = (posts, config.settings.spool.folder()) {
         console.report(&warning);
     }
+    if let Some(warning) = config::plain_token(&config.sinks) {
+        console.report(&warning);
+    }
     let mut sinks = Sinks::of(&config, &identity);
     sinks.prepare()?;
     let mut others = sinks.endpoints();
@@ -108,10 +110,6 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     if context.is_supervised {
         supervised::end_with_supervisor();
     }
-    let store = (config.sinks.iter())
-        .position(|sink| matches!(sink.destination, Destination::Store(_)))
-        .filter(|_| context.is_supervised);
-    let appliance = config.host.clone();
     let threads = Threads::start(Setup {
         config,
         choice: &choice,
@@ -134,10 +132,6 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
         .then(|| Publication::start(Arc::clone(&threads.reporter)))
         .transpose()
         .map_err(|error| bug("cannot publish the calls in flight", &error))?;
-    let ledger_posts = store
-        .map(|sink| LedgerPosts::start(Arc::clone(&threads.reporter), sink, appliance))
-        .transpose()
-        .map_err(|error| bug("cannot post the ledger", &error))?;
     let confinement = threads.confine(plan, files);
     // As the first process of a container it gets the children of others, and waits for none of its own.
     if process::is_first() {
@@ -151,9 +145,6 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     let Ended { reporter, panicked } = threads.stop(&events, context.is_supervised);
     if let Some(publication) = publication {
         publication.end();
-    }
-    if let Some(ledger_posts) = ledger_posts {
-        ledger_posts.end();
     }
     let status = reporter.status();
     let capture = status.capture.clone().unwrap_or_default();

@@ -18,7 +18,9 @@ use crate::config::command_line::{StoreCommand, StoreFlags};
 use crate::config::setting::STORE;
 use crate::config::settings::{Settings, row};
 use crate::config::values::Values;
-use crate::config::{PageToken, open_page, page_token, plain_backend, store_target};
+use crate::config::{
+    PageToken, open_page, open_posts, page_token, plain_backend, post_token, store_target,
+};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit};
 use crate::invocation::Invocation;
 use crate::process::is_in_container;
@@ -224,9 +226,8 @@ fn address_for_others(any: IpAddr, interfaces: &[Interface]) -> Option<IpAddr> {
 
 /// `sniffer store`.
 pub fn command(flags: &StoreFlags, invocation: &Invocation) -> Result<Exit, Diagnostic> {
-    match &flags.command {
-        Some(StoreCommand::Migrate(flags)) => return migrate::command(flags, invocation),
-        None => {}
+    if let Some(StoreCommand::Migrate(flags)) = &flags.command {
+        return migrate::command(flags, invocation);
     }
     let mut values = invocation.values()?;
     flags.settings.apply(&mut values);
@@ -247,7 +248,11 @@ fn run(
     console: Console,
 ) -> Result<Exit, Diagnostic> {
     let token = page_token(settings)?;
+    let post_token = post_token(settings)?;
     let elsewhere = page_from_elsewhere(settings.ui);
+    if let (Some(warning), false) = (open_posts(settings, post_token.as_ref()), is_supervised) {
+        console.report(&warning);
+    }
     if let (Some(warning), false) = (open_page(settings, &token), is_supervised) {
         console.report(&warning);
     }
@@ -255,6 +260,7 @@ fn run(
     store.capture = settings.store;
     store.page = settings.ui;
     store.token = token;
+    store.post_token = post_token;
     // Floods come and go, and what they needed is not to stay.
     memory::give_back_after(GIVE_BACK_MILLISECONDS);
     store.retention = retention;
@@ -396,7 +402,7 @@ fn cannot_start(why: &str, is_refused: bool, data: &str, user: Option<u32>) -> D
 }
 
 /// How much the store keeps. The defaults are those of a file; a ClickHouse has no bound but the age, unless one was given.
-fn retention(settings: &Settings, values: &Values) -> store::Retention {
+pub fn retention(settings: &Settings, values: &Values) -> store::Retention {
     let is_bounded = |row| settings.store_backend.is_none() || values.has(row);
     let bound = |row, number: usize| {
         if is_bounded(row) {
@@ -428,7 +434,7 @@ pub fn cannot_store(reason: &str, data: &str) -> Diagnostic {
 
 /// Becomes the owner of the data folder, and gives up all capabilities but those for binding the ports. Returns the owner, if
 /// that is another user.
-fn prepare(data: &Path, store: &store::Config) -> Result<Option<u32>, Diagnostic> {
+pub fn prepare(data: &Path, store: &store::Config) -> Result<Option<u32>, Diagnostic> {
     // No program that this process could start has any either. Only root may say so.
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP).unwrap_or(false) {
         caps::clear(None, CapSet::Bounding).map_err(|error| cannot_give_up(&error))?;
@@ -452,7 +458,8 @@ fn prepare(data: &Path, store: &store::Config) -> Result<Option<u32>, Diagnostic
     Ok(owner)
 }
 
-fn cannot_give_up(error: &CapsError) -> Diagnostic {
+/// The error when the kernel does not let a capability go.
+pub fn cannot_give_up(error: &CapsError) -> Diagnostic {
     Diagnostic::new(Code::E199, format!("cannot give up capabilities: {error}"))
 }
 

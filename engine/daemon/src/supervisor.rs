@@ -85,6 +85,10 @@ pub fn run(options: Options) -> Result<Exit, Diagnostic> {
     if let (Some(warning), false) = (config::open_page(&settings, &token), is_demo) {
         options.console.report(&warning);
     }
+    let post_token = config::post_token(&settings)?;
+    if let Some(warning) = config::open_posts(&settings, post_token.as_ref()) {
+        options.console.report(&warning);
+    }
     let mut supervisor = Supervisor::new(options, settings, of_store);
     supervisor.start_store();
     let exit = loop {

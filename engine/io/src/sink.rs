@@ -47,7 +47,7 @@ use engine_core::uploads::Identity;
 use self::discard::Discard;
 use self::folder::Folder;
 use self::http::Http;
-use self::kind::{Monitor, Probe, Running, Sink};
+use self::kind::{LedgerSource, Monitor, Probe, Running, Sink};
 use self::outlet::{Outlet, Outlets};
 use self::spool::{Bounds, View};
 use self::stdout::Stdout;
@@ -172,7 +172,9 @@ fn of_kind(config: &Capture, sink: &SinkConfig, identity: &Arc<Identity>) -> Box
         }
         Destination::Store(url) => {
             let (url, direct) = (url.clone().into(), Proxies::default());
-            Box::new(http(name, url, &direct, config, sink, identity).over_supervisor())
+            let posts_ledger = config.settings.post_ledger != Some(false);
+            let http = http(name, url, &direct, config, sink, identity);
+            Box::new(http.over_supervisor().posting_ledgers(posts_ledger))
         }
         Destination::Folder(url) => Box::new(Folder::new(name, url.clone(), bundles, bytes)),
         Destination::Stdout => Box::new(Stdout::new(name, bundles, bytes)),
@@ -206,6 +208,7 @@ fn http(
         .confined(!config.settings.no_sandbox)
         .spooled(spool_config(config, sink))
         .dropping_refused(config.settings.drop_refused)
+        .posting_ledgers(config.settings.post_ledger == Some(true))
         .marked(Arc::clone(identity))
         .seeded(random::seed())
 }
@@ -273,6 +276,13 @@ impl RunningSinks {
     pub fn plan_calls(&self, plan: &mut Plan) {
         for placed in &self.0 {
             placed.sink.plan_calls(plan);
+        }
+    }
+
+    /// Lets those that were set up for it post their ledgers, each that which is made for its number.
+    pub fn post_ledgers(&self, source_of: impl Fn(usize) -> LedgerSource) {
+        for (number, placed) in self.0.iter().enumerate() {
+            placed.sink.post_ledgers(source_of(number));
         }
     }
 

@@ -14,6 +14,7 @@ mod binary;
 mod changes;
 mod client;
 mod dialect;
+mod ledgers;
 mod list;
 mod reader;
 mod row;
@@ -34,12 +35,12 @@ use tokio::sync::watch;
 use super::{Backend, Expired, Failure, Health, Retention, Stored};
 use crate::bundle::Bundle;
 use crate::call::{
-    Arrival, Arrived, Call, CallId, DeleteQuery, Deleted, Page, Query, Stats, StatsQuery, Top,
-    TopQuery, Totals,
+    Arrival, Arrived, Call, CallId, DeleteQuery, Deleted, LossesAt, LossesQuery, Page, Query,
+    Stats, StatsQuery, Top, TopQuery, Totals,
 };
 use crate::endpoint::Endpoints;
 use crate::filter::Filter;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Posted};
 use crate::sender::Sender;
 
 pub use address::{Address, NotAnAddress};
@@ -230,6 +231,14 @@ impl Backend for ClickHouse {
 
     async fn record_ledger(&self, sender: Sender, ledger: Ledger) -> Result<(), Failure> {
         self.reader.record_ledger(sender, ledger).await
+    }
+
+    async fn ledgers(&self) -> Result<Vec<Posted>, Failure> {
+        self.reader.ledgers().await
+    }
+
+    async fn losses(&self, query: LossesQuery) -> Result<Vec<LossesAt>, Failure> {
+        self.reader.losses(query).await
     }
 
     async fn totals(&self) -> Result<Totals, Failure> {

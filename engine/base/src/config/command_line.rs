@@ -8,7 +8,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::flags::{Flags, GLOBAL_HEADING};
-use super::setting::{ALL_IN_ONE, CHECK, DEMO, EVERY, NAMED, READ, RULES_TEST, RUN, SPOOL, STORE};
+use super::setting::{
+    ALL_IN_ONE, CHECK, DEMO, EVERY, EXPORT, IMPORT, NAMED, READ, RULES_TEST, RUN, SPOOL, STORE,
+};
 use crate::diagnostic::Colour;
 
 /// Passive API-call sniffer: packets in, masked NDJSON calls out.
@@ -332,8 +334,38 @@ pub struct StoreFlags {
 /// What is done with a store instead of serving it.
 #[derive(Clone, Debug, Subcommand)]
 pub enum StoreCommand {
+    /// Print all calls of the store in --data, in the order of their arrival, for another store.
+    Export(ExportFlags),
+    /// Store the calls of an export: in the store at --url, or in --data, which no store may have open.
+    Import(ImportFlags),
     /// Make the tables of the store in the ClickHouse of --store-backend, or bring them up to date.
     Migrate(MigrateFlags),
+}
+
+/// `sniffer store export`.
+#[derive(Args, Clone, Debug)]
+pub struct ExportFlags {
+    /// The settings.
+    #[command(flatten)]
+    pub settings: Flags<EXPORT>,
+    /// Only calls that arrived behind this number, with which an earlier export has ended.
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    pub after: u64,
+}
+
+/// `sniffer store import`.
+#[derive(Args, Clone, Debug)]
+pub struct ImportFlags {
+    /// The settings. Of the rules only `allow_http_url` counts: lines are stored as they are.
+    #[command(flatten)]
+    pub settings: Flags<IMPORT>,
+    /// What `sniffer store export` has printed; - is standard input.
+    pub file: PathBuf,
 }
 
 /// `sniffer store migrate`.

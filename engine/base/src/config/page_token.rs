@@ -1,4 +1,4 @@
-//! The token of the page as it was given: a text, a file, or none at all.
+//! The tokens of the store as they were given, that of the page and that of POSTs: a text, a file, or none at all.
 
 use std::path::PathBuf;
 
@@ -45,10 +45,12 @@ impl Kind for TokenText {
         }
         if value.source == Source::Flag {
             let what = format!("{}: every user sees the command line", value.written());
+            let rows = [row::ui_token(), row::store_token()];
+            let given = rows.iter().find(|row| row.long_flag() == value.name);
+            let variable = given.map_or("", |row| row.name);
             return Err(Diagnostic::new(Code::E002, what).fix(format!(
-                "{}=TOKEN in the environment\n{} file:///PATH of a file with the token",
-                row::ui_token().name,
-                row::ui_token().long_flag()
+                "{variable}=TOKEN in the environment\n{} file:///PATH of a file with the token",
+                value.name
             )));
         }
         let token = Secret::token(text).ok_or_else(|| value.expected(EXPECTED))?;
@@ -68,24 +70,35 @@ impl Kind for TokenText {
 /// What a token consists of (RFC 6750 section 2.1).
 const EXPECTED: &str = "letters, digits and -._~+/=, or off, or file:///PATH";
 
-/// The token that the settings name.
+/// The token of the page.
 ///
 /// # Errors
 ///
 /// Its file cannot be read, or holds none.
 pub fn page_token(settings: &Settings) -> Result<Token, Diagnostic> {
-    let path = match &settings.ui_token {
-        PageToken::Kept => return Ok(Token::Kept(settings.data.clone())),
-        PageToken::Off => return Ok(Token::Off),
-        PageToken::Text(token) => return Ok(Token::Given(token.clone())),
+    Ok(match &settings.ui_token {
+        PageToken::Kept => Token::Kept(settings.data.clone()),
+        given => read(given, row::ui_token().name)?.map_or(Token::Off, Token::Given),
+    })
+}
+
+/// The token of POSTs to the store; none where everybody may post.
+///
+/// # Errors
+///
+/// As [`page_token`].
+pub fn post_token(settings: &Settings) -> Result<Option<Secret>, Diagnostic> {
+    read(&settings.store_token, row::store_token().name)
+}
+
+fn read(given: &PageToken, name: &str) -> Result<Option<Secret>, Diagnostic> {
+    let path = match given {
+        PageToken::Kept | PageToken::Off => return Ok(None),
+        PageToken::Text(token) => return Ok(Some(token.clone())),
         PageToken::File(path) => path,
     };
     let bad = |reason: &str| {
-        let what = format!(
-            "{} file://{}: {reason}",
-            row::ui_token().name,
-            path.display()
-        );
+        let what = format!("{name} file://{}: {reason}", path.display());
         Diagnostic::new(Code::E002, what).fix(format!(
             "(umask 077; openssl rand -hex 16 > {})",
             path.display()
@@ -95,8 +108,30 @@ pub fn page_token(settings: &Settings) -> Result<Token, Diagnostic> {
     let text = text.get(..2 * TOKEN_BYTES_MAX).unwrap_or(&text);
     let token = std::str::from_utf8(text).ok().and_then(Secret::token);
     token
-        .map(Token::Given)
+        .map(Some)
         .ok_or_else(|| bad("no token in it, which has letters, digits and -._~+/="))
+}
+
+/// The warning of a token of POSTs that strangers may learn.
+pub fn open_posts(settings: &Settings, token: Option<&Secret>) -> Option<Diagnostic> {
+    let token = token?;
+    let store = settings.store;
+    if token.is_short() {
+        let what = format!("the token of POSTs to {store} is short enough to be found by trying");
+        return Some(Diagnostic::new(Code::W107, what).fix("openssl rand -hex 16"));
+    }
+    if store.ip().is_loopback() {
+        return None;
+    }
+    let what = format!(
+        "the store takes its token over plain HTTP on {store}: whoever sees a packet has it"
+    );
+    let fix = format!(
+        "{}=127.0.0.1:{} behind a proxy that ends TLS",
+        row::store().name,
+        store.port()
+    );
+    Some(Diagnostic::new(Code::W107, what).fix(fix))
 }
 
 /// The warning of a page that strangers may open.
@@ -184,5 +219,19 @@ mod tests {
         };
         assert!(warns("off") && warns("short"));
         assert!(!warns("") && !warns("correct-horse-battery"));
+    }
+
+    #[test]
+    fn a_token_of_posts_that_strangers_may_learn_is_reported() {
+        let warns = |token: &str, store: &str| {
+            let given = [("SNIFFER_STORE_TOKEN", token), ("SNIFFER_STORE", store)];
+            let settings = Settings::check(&values(&given), STORE).unwrap();
+            let token = post_token(&settings).unwrap();
+            open_posts(&settings, token.as_ref()).is_some()
+        };
+        assert!(!warns("", ":7701") && !warns("off", ":7701"));
+        assert!(warns("correct-horse-battery", ":7701"));
+        assert!(warns("short", "127.0.0.1:7701"));
+        assert!(!warns("correct-horse-battery", "127.0.0.1:7701"));
     }
 }

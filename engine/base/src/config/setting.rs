@@ -118,6 +118,11 @@ pub const EVERY: Commands = 1 << 7;
 /// `sniffer spool`.
 pub const SPOOL: Commands = 1 << 8;
 
+/// `sniffer store export`.
+pub const EXPORT: Commands = 1 << 9;
+/// `sniffer store import`.
+pub const IMPORT: Commands = 1 << 10;
+
 /// The commands with a live capture.
 pub const CAPTURING: Commands = RUN | CHECK | ALL_IN_ONE;
 /// The commands that deliver calls.
@@ -131,7 +136,7 @@ pub const STORING: Commands = STORE | ALL_IN_ONE | DEMO;
 pub const NAMED: Commands = Commands::MAX & !EVERY;
 
 /// Each command by itself, with its name.
-pub const COMMANDS: [(Commands, &str); 9] = [
+pub const COMMANDS: [(Commands, &str); 11] = [
     (RUN, "run"),
     (READ, "read"),
     (CHECK, "check"),
@@ -140,6 +145,8 @@ pub const COMMANDS: [(Commands, &str); 9] = [
     (DEMO, "demo"),
     (RULES_TEST, "rules test"),
     (SPOOL, "spool"),
+    (EXPORT, "store export"),
+    (IMPORT, "store import"),
     (EVERY, "every command"),
 ];
 

@@ -23,13 +23,14 @@ use super::kinds::{
     Path, Ports, ProtobufForm, RulesText, Sources, Switch, Text, Time, UdpPorts, Url, Urls, Vnis,
     Worded,
 };
+use super::machine_name::MachineName;
 use super::memory;
 use super::mode::CaptureMode;
 use super::page_token::{PageToken, TokenText};
 use super::setting::Group::{Calls, Delivery, Operation, Packets, Store};
 use super::setting::{
-    ALL_IN_ONE, CAPTURING, Commands, DELIVERING, DEMO, Described, EVERY, Kind, READING, RULES_TEST,
-    Row, SPOOL, STORE, STORING, Setting,
+    ALL_IN_ONE, CAPTURING, Commands, DELIVERING, DEMO, Described, EVERY, EXPORT, IMPORT, Kind,
+    READING, RULES_TEST, Row, SPOOL, STORE, STORING, Setting,
 };
 use super::sink_list::{OfSink, SinkList};
 use super::spool::{SpoolFolder, Spooling};
@@ -202,7 +203,7 @@ settings! {
         .flag("rules", "TEXT")
         .default_words(RULES)
         .embedded_default(RULES_OF_EMBEDDED_STORE)
-        .of(Calls, READING | DEMO | RULES_TEST | SPOOL);
+        .of(Calls, READING | DEMO | RULES_TEST | SPOOL | IMPORT);
 
     /// Bytes of a decoded body that are kept, on each side of a call.
     ///
@@ -262,6 +263,15 @@ settings! {
         .flag("include-uploads", "")
         .of(Calls, READING)
         .sets(|config, is_on| config.message.uploads.include_others = *is_on);
+
+    /// Name of this machine in calls, as their `host`: the appliance, where many deliver to one store.
+    ///
+    /// By default it is the host name, in a container that of the container. Give each of a fleet a name that stays: lists,
+    /// filters (`appliance=="edge-7"`), statistics and ledgers are by this name.
+    name: Optional<MachineName> = Setting::new("SNIFFER_NAME", || None)
+        .flag("name", "NAME")
+        .default_words("the host name")
+        .of(Calls, READING);
 
     /// Add to each call where and how it was seen, as `custom_field:NAME`.
     ///
@@ -330,7 +340,7 @@ settings! {
     url: Optional<Urls> = Setting::new("USAGE_LOGGERS_URL", || None)
         .flag("url", "URL")
         .embedded_default("its own URL")
-        .of(Delivery, DELIVERING);
+        .of(Delivery, DELIVERING | IMPORT);
 
     /// A further destination, NAME=URL: http(s)://HOST/PATH, file:///FOLDER?rotate=64M,1h, or stdout:.
     ///
@@ -394,7 +404,7 @@ settings! {
         .aliases(&["SNIFFER_HEADER"])
         .flag("header", "LINE")
         .secret()
-        .of(Delivery, DELIVERING);
+        .of(Delivery, DELIVERING | IMPORT);
 
     /// File with certificates (PEM) that are trusted at the capture URL, instead of those of the system.
     ///
@@ -402,7 +412,7 @@ settings! {
     /// makes it. Name and dates are checked in either case. Without it the system's authorities are trusted.
     ca: Optional<Path> = Setting::new("SNIFFER_CA", || None)
         .flag("ca", "FILE")
-        .of(Delivery, DELIVERING);
+        .of(Delivery, DELIVERING | IMPORT);
 
     /// File with the certificate (PEM) by which the sniffer identifies itself at the capture URL.
     ///
@@ -410,20 +420,20 @@ settings! {
     /// `sniffer rules reload`, as are `--tls-key` and `--ca`; what cannot be used then changes nothing.
     tls_cert: Optional<Path> = Setting::new("SNIFFER_TLS_CERT", || None)
         .flag("tls-cert", "FILE")
-        .of(Delivery, DELIVERING);
+        .of(Delivery, DELIVERING | IMPORT);
 
     /// File with the key (PEM, not encrypted) of --tls-cert.
     tls_key: Optional<Path> = Setting::new("SNIFFER_TLS_KEY", || None)
         .flag("tls-key", "FILE")
         .default_words("the file of --tls-cert")
-        .of(Delivery, DELIVERING);
+        .of(Delivery, DELIVERING | IMPORT);
 
     /// Name for which the certificate of the capture URL must be, instead of the URL's host.
     ///
     /// It is sent to the server as well (server name indication).
     tls_server_name: Optional<Text> = Setting::new("SNIFFER_TLS_SERVER_NAME", || None)
         .flag("tls-server-name", "NAME")
-        .of(Delivery, DELIVERING);
+        .of(Delivery, DELIVERING | IMPORT);
 
     /// Forward proxy to the capture URL: http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, or off.
     ///
@@ -433,7 +443,7 @@ settings! {
     proxy: Optional<Url> = Setting::new("SNIFFER_PROXY", || None)
         .flag("proxy", "URL")
         .default_words("as in the environment")
-        .of(Delivery, DELIVERING);
+        .of(Delivery, DELIVERING | IMPORT);
 
     /// Count calls and send nothing.
     no_send: Switch = Setting::new("USAGE_LOGGERS_DISABLE", || false)
@@ -458,6 +468,17 @@ settings! {
     drop_refused: Switch = Setting::new("SNIFFER_DROP_REFUSED", || false)
         .flag("drop-refused", "")
         .of(Delivery, DELIVERING);
+
+    /// Post the ledger of calls once a minute, and at the end, to /ledger beside the capture URL.
+    ///
+    /// It has the name of this machine (SNIFFER_NAME) and numbers: how many calls were seen, sent, stopped, sampled out, dropped and
+    /// for which reason. `sniffer store` shows those of all its sniffers, and their sum. A collector that answers 404 or 405
+    /// gets none. The store of an all-in-one has the ledger of its own capture without this setting.
+    post_ledger: Optional<Switch> = Setting::new("SNIFFER_POST_LEDGER", || None)
+        .flag("post-ledger", "")
+        .default_words("off")
+        .embedded_default("to its own store")
+        .of(Delivery, CAPTURING);
 
     /// Exit with 7 when the destination is down at the end.
     ///
@@ -552,7 +573,7 @@ settings! {
     data: Path = Setting::new("SNIFFER_DATA", folders::default_data)
         .flag("data", "DIR")
         .default_words("/var/lib/sniffer for root")
-        .of(Store, STORING);
+        .of(Store, STORING | EXPORT | IMPORT);
 
     /// Calls that the store keeps.
     ///
@@ -612,13 +633,25 @@ settings! {
     store_backend: Optional<BackendUrl> = Setting::new("SNIFFER_STORE_BACKEND", || None)
         .flag("store-backend", "URL")
         .default_words("a file in the data folder")
-        .of(Store, STORING);
+        .of(Store, STORING | IMPORT);
 
     /// Password for SNIFFER_STORE_BACKEND: a text, or file:///PATH of a file with it.
     ///
     /// The flag takes no text, since every user sees the command line.
     store_password: Optional<PasswordText> = Setting::new("SNIFFER_STORE_PASSWORD", || None)
         .flag("store-password", "FILE")
+        .secret()
+        .of(Store, STORING | IMPORT);
+
+    /// Token that POSTs to the store require: a text, file:///PATH of a file with one, or off.
+    ///
+    /// Without it everybody who reaches the capture URL may post calls. With it a POST of calls or of a ledger has to carry
+    /// `Authorization: Bearer TOKEN`, or is answered with 401; a sniffer sends it with SNIFFER_HEADERS. The capture of the
+    /// same all-in-one needs none. The flag takes no text, since every user sees the command line. The store serves plain
+    /// HTTP: beyond loopback put something that ends TLS in front of it (docs/fleet.md).
+    store_token: TokenText = Setting::new("SNIFFER_STORE_TOKEN", || PageToken::Off)
+        .flag("store-token", "TOKEN")
+        .default_words("off")
         .secret()
         .of(Store, STORING);
 

@@ -364,6 +364,11 @@ SNIFFER_METRICS=127.0.0.1:7712 (or --metrics) sets another port, SNIFFER_METRICS
 of a host reaches a page on its loopback address, so the page requires a token: at the first start one is made and kept in the
 data folder. SNIFFER_UI_TOKEN=off switches that off, which is right only where something in front of the page decides who may
 read, or where the calls are no secret. A token that is set has at least 16 characters, such as those of `openssl rand -hex 16`.";
+    W107, Done, "strangers may learn a token",
+"A token or a password goes over plain HTTP beyond this machine, so whoever sees a packet of it can use it; or it is short enough to be
+found by trying. The store serves plain HTTP, and a capture URL that begins with http:// is plain HTTP as well. Put something that ends
+TLS in front of the store, listen on loopback behind it (SNIFFER_STORE=127.0.0.1:7701), and give senders its https:// URL. A token has
+at least 16 characters, such as those of `openssl rand -hex 16`.";
     E110, Unknown, "the control socket cannot be used",
 "`sniffer on`, `off` and `status` reach the running program over a Unix socket that only its owner may open. Run them as
 the same user, in the same container; --control PATH or SNIFFER_CONTROL sets another socket.";

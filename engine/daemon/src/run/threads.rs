@@ -30,6 +30,7 @@ use crate::limits;
 use crate::metrics::Endpoint;
 use crate::pipeline::{bundler, pipeline_config};
 use crate::random;
+use crate::report::posted_ledger;
 use crate::report::reporter::{Reloads, Reporter};
 use crate::report::rule_matches::RuleMatches;
 use crate::report::summary::{reads, scope, start_summary};
@@ -173,6 +174,7 @@ impl Threads {
             reloads: Reloads::default(),
             killed: setup.killed,
         });
+        sinks.post_ledgers(posted_ledger::source(&reporter, &config.host));
         for Spooled { sink, view, .. } in sinks.spools() {
             view.account(account(Arc::clone(&reporter), sink));
         }

@@ -22,6 +22,7 @@ mod collectors;
 mod connection;
 mod dispatcher;
 mod events;
+mod ledger;
 mod probe;
 mod reactor;
 mod resolve;
@@ -49,7 +50,7 @@ use self::answers::Answers;
 use self::events::Event;
 use self::route::{Route, Way};
 use self::uploader::{Config, Uploader};
-use super::kind::{Monitor, Probe, Running, Sink, Started};
+use super::kind::{LedgerSource, Monitor, Probe, Running, Sink, Started};
 use super::outbox::outboxes;
 use super::outlet::Outlet;
 use super::spool::{self, View};
@@ -58,6 +59,7 @@ use crate::capture_url::CaptureUrls;
 use crate::config::{Credentials, Pems, Proxies, TlsFiles};
 use crate::delegate::Delegate;
 use crate::diagnostic::{Code, Console, Diagnostic};
+use crate::limits;
 use crate::sandbox::Plan;
 
 /// Capture URLs, and how to post to them.
@@ -153,6 +155,12 @@ impl Http {
         self
     }
 
+    /// Posts the ledger to `/ledger` beside the capture URL, which only stores of ours take.
+    pub fn posting_ledgers(mut self, wanted: bool) -> Self {
+        self.config.ledger_every = wanted.then_some(limits::LEDGER_EVERY);
+        self
+    }
+
     /// By this of the kernel's interfaces.
     pub fn driven_by(mut self, driver: Choice) -> Self {
         self.config.driver = driver;
@@ -234,8 +242,8 @@ impl Sink for Http {
             trust: sink.config.trust.clone(),
         });
         let report = move |event: &Event| match event {
-            // That the collector is up again is a sentence, not a warning.
-            Event::Up { .. } => console.info(event),
+            // That the collector is up again, or shows no ledgers, is a sentence, not a warning.
+            Event::Up { .. } | Event::NoLedgers { .. } => console.info(event),
             _ => console.report(&Diagnostic::new(event.code(), event.to_string())),
         };
         let uploader = Uploader::start(sink.config, sink.opened, inboxes, report)?;
@@ -333,6 +341,10 @@ impl Running for Posting {
 
     fn plan_calls(&self, plan: &mut Plan) {
         plan.uses_uring |= self.monitor.answers.kind() == Some(Kind::Uring);
+    }
+
+    fn post_ledgers(&self, source: LedgerSource) {
+        self.uploader.post_ledgers(source);
     }
 
     fn spool(&self) -> Option<View> {

@@ -57,6 +57,9 @@ pub trait Sink {
     fn start(self: Box<Self>, shards: usize, console: Console) -> io::Result<Started>;
 }
 
+/// Writes the ledger of a sink as it is now, in the form of `docs/contract.md`, section 2; on the thread of the sink.
+pub type LedgerSource = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// A sink that was just started.
 pub struct Started {
     /// By shard.
@@ -75,6 +78,9 @@ pub trait Running: Send {
 
     /// Adds the system calls that it makes, as far as that depends on this kernel.
     fn plan_calls(&self, _plan: &mut Plan) {}
+
+    /// Posts what `source` writes, now and then and at the end, where this sink was set up for it.
+    fn post_ledgers(&self, _source: LedgerSource) {}
 
     /// Its spool, where it has one.
     fn spool(&self) -> Option<View> {

@@ -51,8 +51,10 @@ pub(super) struct Endpoint {
 pub(super) struct Collector {
     route: Route,
     resolver: Resolver,
-    /// The target of every request.
+    /// The target of every bundle.
     target: Uri,
+    /// That of a ledger.
+    ledger_target: Uri,
     headers: HeaderMap,
 }
 
@@ -61,6 +63,7 @@ impl Collector {
         Self {
             resolver: Resolver::new(route.clone()),
             target: route.target(),
+            ledger_target: route.ledger_target(),
             headers: headers(route, more),
             route: route.clone(),
         }
@@ -220,6 +223,22 @@ async fn post_over(
     }
 }
 
+/// Posts a ledger, over a connection of its own: those that are open belong to bundles.
+pub(super) async fn post_ledger(endpoint: &Endpoint, collector: usize, body: Bytes) -> Outcome {
+    let mut connection = match connect(endpoint, collector).await {
+        Ok(connection) => connection,
+        Err(failure) => return Outcome::Failed(failure),
+    };
+    connection.allowance.renew();
+    connection.borrowed.set(body.clone());
+    let request = ledger_request(endpoint, collector, body);
+    let sending = connection.sender.send_request(request);
+    match with_driver(&mut connection.driver, sending).await {
+        Ok(response) => outcome_of(response.status().as_u16(), response.headers()),
+        Err(error) => Outcome::Failed(Failure::Lost(causes(&error))),
+    }
+}
+
 /// The answer, if it comes in time; that it does not come soon is reported.
 async fn await_answer<T>(
     endpoint: &Endpoint,
@@ -323,17 +342,7 @@ fn request(endpoint: &Endpoint, post: &Post) -> Request<Full<Bytes>> {
     }
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(post.body.len()));
     let key = format!("{:032x}", post.key);
-    if let Some(identity) = &endpoint.identity {
-        let marker = identity.mark(&Upload {
-            time: clock::now(),
-            length: post.body.len() as u64,
-            key: key.as_bytes(),
-            beginning: &post.body,
-        });
-        if let Ok(marker) = HeaderValue::from_str(&marker) {
-            headers.insert(UPLOAD_MARKER, marker);
-        }
-    }
+    mark(endpoint, headers, &key, &post.body);
     if let Ok(key) = HeaderValue::from_str(&key) {
         headers.insert(IDEMPOTENCY_KEY, key);
     }
@@ -341,6 +350,36 @@ fn request(endpoint: &Endpoint, post: &Post) -> Request<Full<Bytes>> {
         headers.insert(IDEMPOTENCY_RETRY, HeaderValue::from(post.repeats));
     }
     request
+}
+
+/// A ledger has no key: it may come twice.
+fn ledger_request(endpoint: &Endpoint, collector: usize, body: Bytes) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(body.clone()));
+    *request.method_mut() = hyper::Method::POST;
+    if let Some(collector) = endpoint.collectors.get(collector) {
+        *request.uri_mut() = collector.ledger_target.clone();
+        *request.headers_mut() = collector.headers.clone();
+    }
+    let headers = request.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    mark(endpoint, headers, "", &body);
+    request
+}
+
+/// Marks a request as an upload of this process.
+fn mark(endpoint: &Endpoint, headers: &mut HeaderMap, key: &str, body: &[u8]) {
+    let Some(identity) = &endpoint.identity else {
+        return;
+    };
+    let marker = identity.mark(&Upload {
+        time: clock::now(),
+        length: body.len() as u64,
+        key: key.as_bytes(),
+        beginning: body,
+    });
+    if let Ok(marker) = HeaderValue::from_str(&marker) {
+        headers.insert(UPLOAD_MARKER, marker);
+    }
 }
 
 /// Headers that are the same in every request. `more` come first and cannot replace the sniffer's own.

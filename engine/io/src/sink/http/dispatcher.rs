@@ -95,6 +95,8 @@ struct Inner {
     collectors: Collectors,
     observer: Observer,
     idle: Vec<Waker>,
+    /// Who waits for the stop alone.
+    until_stop: Option<Waker>,
     stopping: bool,
 }
 
@@ -119,6 +121,7 @@ impl Dispatcher {
             collectors,
             observer,
             idle: Vec::new(),
+            until_stop: None,
             stopping: false,
         };
         Rc::new(Self {
@@ -186,6 +189,28 @@ impl Dispatcher {
             inner.idle.push(cx.waker().clone());
         }
         Next::Wait(wait)
+    }
+
+    /// Whether the uploader stops; the one that waits for that is woken.
+    pub(super) fn stops(&self, cx: &Context<'_>) -> bool {
+        let mut inner = self.inner.borrow_mut();
+        inner.until_stop = Some(cx.waker().clone());
+        inner.stopping
+    }
+
+    /// Whether no collector takes bundles.
+    pub(super) fn is_down(&self) -> bool {
+        self.inner.borrow().observer.recorder.is_down()
+    }
+
+    /// A collector does not have the path of ledgers.
+    pub(super) fn takes_no_ledgers(&self, collector: usize, status: u16, now: Instant) {
+        let mut inner = self.inner.borrow_mut();
+        let event = Event::NoLedgers {
+            collector: inner.name(collector),
+            status,
+        };
+        inner.observer.report(collector, &event, now);
     }
 
     /// A connection was made.
@@ -288,6 +313,9 @@ impl Dispatcher {
         inner.collectors.shorten_waits(now);
         inner.backlog.end_waits();
         inner.wake_idle();
+        if let Some(waker) = inner.until_stop.take() {
+            waker.wake();
+        }
     }
 
     /// All connections are gone, with the posts that they had started.

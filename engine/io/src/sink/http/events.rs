@@ -45,6 +45,13 @@ pub(super) enum Event {
         /// Calls that this uploader has given up so far.
         calls_lost: u64,
     },
+    /// The collector answers a ledger as something that it does not have; it gets no further one.
+    NoLedgers {
+        /// `host:port` of the collector.
+        collector: String,
+        /// Its answer.
+        status: u16,
+    },
     /// The collector refuses everything until somebody corrects it or the settings; bundles are kept, and tried after long pauses.
     Kept {
         /// What is wrong.
@@ -99,7 +106,7 @@ impl Event {
     pub(super) fn code(&self) -> Code {
         match self {
             Self::Down { cause, .. } => code_of_failure(cause),
-            Self::Silent { .. } | Self::Up { .. } => Code::W042,
+            Self::Silent { .. } | Self::Up { .. } | Self::NoLedgers { .. } => Code::W042,
             Self::Refused { refusal, .. }
             | Self::Kept { refusal, .. }
             | Self::Odd { refusal, .. }
@@ -118,7 +125,10 @@ impl Event {
             | Self::Kept { calls_lost, .. }
             | Self::Odd { calls_lost, .. }
             | Self::TooLarge { calls_lost, .. } => *calls_lost,
-            Self::Divided { .. } | Self::Fallback { .. } | Self::DriverFailed { .. } => 0,
+            Self::Divided { .. }
+            | Self::NoLedgers { .. }
+            | Self::Fallback { .. }
+            | Self::DriverFailed { .. } => 0,
         }
     }
 
@@ -189,6 +199,10 @@ impl fmt::Display for Event {
             } => {
                 write!(f, "{collector} takes calls again; {}", SoFar(*calls_lost))
             }
+            Self::NoLedgers { collector, status } => write!(
+                f,
+                "{collector} answers the ledger with {status}, so it is no store of this program; it gets calls alone"
+            ),
             Self::Kept {
                 refusal,
                 next_try,
@@ -459,6 +473,8 @@ impl Throttle {
                 self.reported.retain(|reported| reported.code == Code::W050);
                 return std::mem::take(&mut self.down);
             }
+            // At most one of each collector.
+            Event::NoLedgers { .. } => return true,
             Event::Divided { .. }
             | Event::Odd { .. }
             | Event::Fallback { .. }

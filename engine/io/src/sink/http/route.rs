@@ -131,6 +131,22 @@ impl Route {
         text.parse().unwrap_or_default()
     }
 
+    /// The target of a ledger: what stands beside the capture URL.
+    pub(super) fn ledger_target(&self) -> Uri {
+        let text = match &self.way {
+            Way::Proxy(_) if self.tunnel().is_none() => self.url.absolute(),
+            _ => self.url.path_and_query().to_owned(),
+        };
+        let (path, query) = match text.split_once('?') {
+            Some((path, query)) => (path, format!("?{query}")),
+            None => (text.as_str(), String::new()),
+        };
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        format!("{folder}/ledger{query}")
+            .parse()
+            .unwrap_or_default()
+    }
+
     /// Adds the headers that the way needs.
     pub(super) fn add_headers(&self, headers: &mut HeaderMap) {
         if let (Some(value), None) = (self.proxy_authorization(), self.tunnel()) {
@@ -167,6 +183,22 @@ mod tests {
     fn route(url: &str, proxy: Option<&str>) -> Route {
         let proxy = proxy.map(|proxy| CaptureUrl::parse_proxy(proxy).unwrap());
         Route::new(CaptureUrl::parse(url).unwrap(), proxy)
+    }
+
+    #[test]
+    fn a_ledger_goes_beside_the_calls() {
+        let of = |url: &str, proxy| route(url, proxy).ledger_target().to_string();
+        assert_eq!(of("https://lake.example/message", None), "/ledger");
+        assert_eq!(
+            of("https://lake.example/a/m?t=a/b", None),
+            "/a/ledger?t=a/b"
+        );
+        assert_eq!(of("http://lake.example", None), "/ledger");
+        assert_eq!(
+            of("http://lake.example/m", Some("p:1")),
+            "http://lake.example:80/ledger"
+        );
+        assert_eq!(of("unix:///run/c.sock", None), "/ledger");
     }
 
     #[track_caller]

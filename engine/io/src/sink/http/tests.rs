@@ -23,6 +23,7 @@ use crate::sink::stats::Detail;
 
 mod failover;
 mod failures;
+mod ledgers;
 mod posts;
 mod spooled;
 mod stopping;

@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -18,12 +18,14 @@ use super::collectors::{Collector, Collectors};
 use super::connection::{self, Endpoint};
 use super::dispatcher::{Dispatcher, Observer};
 use super::events::{Event, Refusal};
+use super::ledger::Ledgers;
 use super::reactor::{Reactor, Tasks};
 use super::retry::Retry;
 use super::route::Route;
 use super::tls::{self, Trust};
 use crate::limits;
 use crate::sink::backlog::Backlog;
+use crate::sink::kind::LedgerSource;
 use crate::sink::outbox::Inboxes;
 use crate::sink::parker::Parker;
 use crate::sink::spool::{self, Spool, View};
@@ -60,6 +62,8 @@ pub(super) struct Config {
     pub(super) driver: Choice,
     /// Bundles are given up at an answer that somebody has to correct.
     pub(super) drops_refused: bool,
+    /// Time between two posts of the ledger; none are posted without.
+    pub(super) ledger_every: Option<Duration>,
     /// Random: spreads the retries of several sniffers over time.
     pub(super) seed: u64,
 }
@@ -120,6 +124,7 @@ impl Config {
             silence_max: limits::UPLOAD_SILENCE_MAX,
             driver: Choice::Auto,
             drops_refused: false,
+            ledger_every: None,
             seed: 0,
         }
     }
@@ -141,6 +146,8 @@ struct Control {
     stop: Mutex<Option<Instant>>,
     /// Certificates were read again since this was looked at.
     has_other_certificates: AtomicBool,
+    /// Writes the ledger, once there is somebody who can.
+    ledger: Arc<OnceLock<LedgerSource>>,
     parker: Arc<Parker>,
 }
 
@@ -171,6 +178,7 @@ impl Uploader {
         let control = Arc::new(Control {
             stop: Mutex::new(None),
             has_other_certificates: AtomicBool::new(false),
+            ledger: Arc::default(),
             parker: inboxes.parker.clone(),
         });
         let spool = spool.map(|opened| opened.start(inboxes.parker.clone()));
@@ -235,6 +243,11 @@ impl Uploader {
             self.control.parker.unpark();
         }
         Ok(())
+    }
+
+    /// Posts what `source` writes, where the configuration has how often. Only the first one counts.
+    pub(super) fn post_ledgers(&self, source: LedgerSource) {
+        let _ = self.control.ledger.set(source);
     }
 
     /// Delivers what was pushed, until `deadline` at the latest; the rest is left to the spool, or given up and counted as
@@ -323,7 +336,8 @@ impl Thread {
         }
         let _ = started.send(Ok(()));
 
-        if let Err(error) = self.deliver(&dispatcher, driver) {
+        let mut ended = self.deliver(&dispatcher, driver);
+        if let Err(error) = &ended {
             dispatcher.report(
                 &Event::DriverFailed {
                     error: error.to_string(),
@@ -333,14 +347,47 @@ impl Thread {
             dispatcher.restart();
             if let Ok(driver) = Driver::open(Choice::Epoll, parker.event()) {
                 // If that fails too, everything is given up, and counted, below.
-                let _ = self.deliver(&dispatcher, driver);
+                ended = self.deliver(&dispatcher, driver);
             }
         }
         dispatcher.close();
+        if let Ok((endpoint, Some(ledgers))) = ended {
+            self.post_last(&endpoint, &ledgers);
+        }
+    }
+
+    /// Posts the ledger as it is in the end, to a collector that took what was posted before.
+    fn post_last(&self, endpoint: &Rc<Endpoint>, ledgers: &Rc<Ledgers>) {
+        let deadline = Instant::now() + limits::LEDGER_WAIT;
+        let parker = &self.control.parker;
+        let mut tasks = Tasks::new();
+        let (endpoint, ledgers) = (endpoint.clone(), ledgers.clone());
+        let reactor = endpoint.reactor.clone();
+        tasks.spawn(parker, async move { ledgers.post(&endpoint).await });
+        while Instant::now() < deadline {
+            let ran = tasks.run();
+            if tasks.is_empty() {
+                return;
+            }
+            if ran {
+                continue;
+            }
+            parker.prepare();
+            let is_idle = !tasks.any_woken();
+            let turned = is_idle.then(|| reactor.turn(Some(deadline)));
+            parker.awake();
+            if let Some(Err(_)) = turned {
+                return;
+            }
+        }
     }
 
     /// Runs the connections until everything is delivered after a stop, or its deadline is over.
-    fn deliver(&self, dispatcher: &Rc<Dispatcher>, driver: Driver) -> io::Result<()> {
+    fn deliver(
+        &self,
+        dispatcher: &Rc<Dispatcher>,
+        driver: Driver,
+    ) -> io::Result<(Rc<Endpoint>, Option<Rc<Ledgers>>)> {
         let parker = &self.control.parker;
         let reactor = Reactor::new(driver);
         let endpoint = Rc::new(Endpoint {
@@ -363,6 +410,11 @@ impl Thread {
         for _ in 0..self.config.connections.max(1) {
             tasks.spawn(parker, connection::run(endpoint.clone()));
         }
+        let ledgers = self.config.ledger_every.map(|every| {
+            let ledgers = Rc::new(Ledgers::new(self.control.ledger.clone()));
+            tasks.spawn(parker, ledgers.clone().run(endpoint.clone(), every));
+            ledgers
+        });
 
         let mut stop_at = None;
         loop {
@@ -380,7 +432,7 @@ impl Thread {
             dispatcher.collect();
             let ran = tasks.run();
             if tasks.is_empty() || stop_at.is_some_and(|at| at <= Instant::now()) {
-                return Ok(());
+                return Ok((endpoint, ledgers));
             }
             if ran {
                 continue;
