@@ -31,6 +31,9 @@ const PYPI: [&str; 3] = ["grpcio==1.85.1", "openai==3.51.0", "mcp==2.3.0"];
 /// The checker of accessibility, of npm.
 const AXE: [&str; 1] = ["axe-core@4.14.1"];
 
+/// The schemas of the API of Kubernetes, of PyPI, with what compares manifests with them.
+const KUBERNETES: [&str; 1] = ["kubernetes-validate==1.37.0"];
+
 /// One installation at a time.
 static INSTALLING: Mutex<()> = Mutex::new(());
 
@@ -73,6 +76,25 @@ fn npm(folder: &Path) -> Command {
     npm
 }
 
+fn pip(folder: &Path) -> Command {
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--no-compile"]);
+    pip.args(["--disable-pip-version-check", "--root-user-action=ignore"]);
+    pip.arg("--target").arg(folder);
+    pip
+}
+
+/// Compares a manifest with the schemas of Kubernetes, in which only what they name may stand.
+pub fn validated_manifest(manifest: &Path) -> Result<Ended> {
+    let folder = installed("kubernetes", &KUBERNETES, pip)?;
+    let mut command = Command::new("python3");
+    command
+        .args(["-m", "kubernetes_validate", "--strict"])
+        .arg(manifest);
+    command.env("PYTHONPATH", folder);
+    Running::start(&mut command)?.end(PATIENCE)
+}
+
 /// The script of axe-core, which finds barriers in a page.
 pub fn axe() -> Result<String> {
     let folder = installed("axe", &AXE, npm)?;
@@ -91,13 +113,7 @@ pub fn node(namespace: &Namespace, script: &str, words: &[&str]) -> Result<Comma
 
 /// `python3 SCRIPT WORDS` with the packages of PyPI.
 pub fn python(namespace: &Namespace, script: &str, words: &[&str]) -> Result<Command> {
-    let folder = installed("pypi", &PYPI, |folder| {
-        let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "install", "--quiet", "--no-compile"]);
-        pip.args(["--disable-pip-version-check", "--root-user-action=ignore"]);
-        pip.arg("--target").arg(folder);
-        pip
-    })?;
+    let folder = installed("pypi", &PYPI, pip)?;
     let mut command = namespace.command("python3");
     command.arg(script_path(script)).args(words);
     command.env("PYTHONPATH", folder);

@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,10 +15,11 @@ use std::{env, fs, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use tests::capture::{Capture, find};
 use tests::network::{Lab, Namespace};
 use tests::nginx::{Nginx, curl};
-use tests::process::{PATIENCE, Running, eventually};
+use tests::process::{PATIENCE, Running, eventually, run};
 use tests::program::{repository, sniffer};
 use tests::scene::Scene;
 
@@ -634,12 +636,18 @@ fn in_a_container<T: Send>(
     error: i32,
     work: impl FnOnce() -> T + Send,
 ) -> T {
-    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
-    let rules = refused.iter().map(|&call| (call, Vec::new())).collect();
-    let (otherwise, matched) = (
-        SeccompAction::Allow,
-        SeccompAction::Errno(error.unsigned_abs()),
-    );
+    let refuse = SeccompAction::Errno(error.unsigned_abs());
+    under(refused, SeccompAction::Allow, refuse, work)
+}
+
+/// With a filter of system calls: `matched` for these, `otherwise` for all others.
+fn under<T: Send>(
+    calls: &[libc::c_long],
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+    work: impl FnOnce() -> T + Send,
+) -> T {
+    let rules = calls.iter().map(|&call| (call, Vec::new())).collect();
     let architecture = env::consts::ARCH
         .try_into()
         .expect("an architecture of ours");
@@ -696,6 +704,72 @@ fn profile(file: &str) -> Result<(Vec<libc::c_long>, i32)> {
     let numbers: Result<Vec<_>> = names.iter().map(number).collect();
     let error = rule["errnoRet"].as_i64().context("no errnoRet")?;
     Ok((numbers?, i32::try_from(error)?))
+}
+
+/// The numbers of the calls that the profile in `deploy` allows, as far as this machine has them, and the error for all others.
+fn allowed() -> Result<(Vec<libc::c_long>, i32)> {
+    let text = fs::read_to_string(repository().join("deploy/seccomp.json"))?;
+    let profile: serde_json::Value = serde_json::from_str(&text)?;
+    ensure!(profile["defaultAction"] == "SCMP_ACT_ERRNO", "{profile}");
+    let rules = profile["syscalls"].as_array().context("no rules")?;
+    let [rule] = &rules[..] else {
+        anyhow::bail!("{profile}");
+    };
+    ensure!(rule["action"] == "SCMP_ACT_ALLOW" && rule["args"].is_null());
+    let names = rule["names"].as_array().context("no names")?;
+    let names: Vec<&str> = names.iter().filter_map(serde_json::Value::as_str).collect();
+    for hostile in [
+        "io_uring_setup",
+        "ptrace",
+        "mount",
+        "unshare",
+        "setns",
+        "bpf",
+        "keyctl",
+    ] {
+        ensure!(!names.contains(&hostile), "{hostile} is allowed");
+    }
+    let include = "#include <sys/syscall.h>";
+    let line = format!("echo '{include}' | cc -E -dM -");
+    let headers = run(Command::new("sh").args(["-c", &line])).context("apt-get install gcc")?;
+    let number = |name: &&str| {
+        let start = format!("#define __NR_{name} ");
+        let line = headers.lines().find_map(|line| line.strip_prefix(&start));
+        line.and_then(|number| number.trim().parse().ok())
+    };
+    let numbers: Vec<libc::c_long> = names.iter().filter_map(number).collect();
+    ensure!(numbers.len() > 100, "{} calls have a number", numbers.len());
+    let error = profile["defaultErrnoRet"].as_i64().context("no error")?;
+    Ok((numbers, i32::try_from(error)?))
+}
+
+/// Under the profile that comes with the images, everything works but io_uring, confined as elsewhere.
+#[test]
+fn the_profile_of_the_images_allows_what_the_program_needs() -> Result<()> {
+    let (mut calls, error) = allowed()?;
+    // What it takes to start a program in a namespace of the test.
+    calls.extend([libc::SYS_setns, libc::SYS_unshare, libc::SYS_mount]);
+    calls.push(libc::SYS_umount2);
+    let refuse = SeccompAction::Errno(error.unsigned_abs());
+    let lab = Lab::new()?;
+    let _nginx = Nginx::start(&lab.server)?;
+    let start = || AllInOne::start(&lab.server, &["--on"]);
+    let all = under(&calls, refuse, SeccompAction::Allow, start)?;
+    let capture = eventually(PATIENCE, || {
+        let ended = all.control(&["status", "--json"])?;
+        let status: serde_json::Value = serde_json::from_str(&ended.stdout)?;
+        let sandbox = status["capture"]["sandbox"].as_str().unwrap_or_default();
+        ensure!(sandbox.contains("seccomp on"), "{sandbox}");
+        Ok(status["capture"].clone())
+    })?;
+    curl(&lab.client, &["http://10.77.0.1/hello"])?;
+    eventually(PATIENCE, || {
+        ensure!(all.stored()? == 1, "not stored");
+        Ok(())
+    })?;
+    let transport = capture["output"]["transport"].as_str();
+    ensure!(transport.is_some_and(|name| name.starts_with("epoll")));
+    Ok(())
 }
 
 /// Under a container's profile for which the kernel has no io_uring, the uploader takes the next step down.

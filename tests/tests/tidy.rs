@@ -49,7 +49,7 @@ const IO_ORDER: [&str; 6] = [
 ];
 
 /// In `engine/daemon`.
-const DAEMON_ORDER: [&str; 17] = [
+const DAEMON_ORDER: [&str; 18] = [
     "metrics",
     "report",
     "run",
@@ -61,6 +61,7 @@ const DAEMON_ORDER: [&str; 17] = [
     "canary",
     "check",
     "store_process",
+    "store_transfer",
     "supervisor",
     "demo",
     "store_client",
