@@ -292,6 +292,20 @@ impl Keys {
         key
     }
 
+    /// As [`Self::get`], for the key that was looked up last, which is no sign of what follows it.
+    #[inline]
+    pub(super) fn again(&mut self, rules: &RuleSet, kind: Kind, name: &[u8]) -> &mut Key {
+        let is_last = self
+            .keys
+            .get(self.last)
+            .is_some_and(|key| key.is(kind, name));
+        if !is_last {
+            return self.get(rules, kind, name);
+        }
+        #[expect(clippy::indexing_slicing, reason = "it has just been seen there")]
+        &mut self.keys[self.last]
+    }
+
     /// The index of a key that was not expected here. None for a new one when the work for names is spent: what the rules do with
     /// it holds for this message alone.
     #[inline(never)]

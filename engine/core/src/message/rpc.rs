@@ -60,6 +60,14 @@ impl Media {
     /// By the value of a content type.
     #[inline]
     pub(super) fn of_type(value: &[u8]) -> Option<Self> {
+        // What nearly all calls of gRPC have.
+        if value == b"application/grpc" {
+            return Some(Self {
+                system: System::Grpc,
+                framing: Framing::Envelopes,
+                element: Element::Protobuf,
+            });
+        }
         // Most are `application/json`: one comparison excludes them.
         let (kind, rest) = value.trim_ascii_start().split_first_chunk::<12>()?;
         let is_possible = matches!(rest.first(), Some(b'g' | b'G' | b'c' | b'C' | b'p' | b'P'));

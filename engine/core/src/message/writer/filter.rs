@@ -435,7 +435,7 @@ impl RuleFilter<'_> {
             scratch,
             ..
         } = &mut *self.set;
-        let key = keys.get(rules, kind, b"");
+        let key = keys.again(rules, kind, b"");
         let left = rules.apply_to(&key.plan, value, extent, self.findings, scratch);
         // What is cut off at the end, where the body goes on, is no change.
         written.is_changed = left.is_none_or(|left| {
