@@ -1,14 +1,17 @@
 //! The control socket, over which `sniffer on`, `off`, `status` and `rules reload` reach the running program.
 //!
 //! A connection carries one request and one response, each a line of JSON. A client costs a thread, so only
-//! [`CONTROL_CLIENTS_MAX`] are answered at a time, and a request has to arrive within [`CONTROL_REQUEST_MAX`]. The socket has mode 0600 from the moment it
+//! [`CONTROL_CLIENTS_MAX`] are answered at a time, and a request has to arrive within [`CONTROL_REQUEST_MAX`], or within
+//! [`CONTROL_SILENCE_MAX`] when others wait. The socket has mode 0600 from the moment it
 //! appears under its name. A socket on which nothing answers is replaced; one on which a sniffer answers is left alone.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +20,7 @@ use crate::config::user;
 use crate::diagnostic::{Code, Diagnostic, Exit, system_words};
 use crate::limits::{
     CONTROL_CLIENTS_MAX, CONTROL_LAST_ANSWERS_MAX, CONTROL_REQUEST_BYTES_MAX, CONTROL_REQUEST_MAX,
-    CONTROL_RESPONSE_BYTES_MAX,
+    CONTROL_RESPONSE_BYTES_MAX, CONTROL_SILENCE_MAX,
 };
 use crate::status::Status;
 
@@ -123,8 +126,8 @@ impl Server {
         })
     }
 
-    /// Starts to answer, each client on its own thread, so that a status never waits for an `off`. While as many are answered
-    /// as may be, the next ones wait in the kernel's queue.
+    /// Starts to answer, each client on its own thread, so that a status never waits for an `off`. While there are as many as may
+    /// be, those that send no request are closed, and the next ones wait in the kernel's queue.
     pub fn serve(
         self,
         answer: impl Fn(Request) -> Response + Send + Sync + 'static,
@@ -137,12 +140,14 @@ impl Server {
         std::thread::Builder::new()
             .name("control".into())
             .spawn(move || {
-                let mut clients = 0;
-                for client in listener.incoming() {
-                    let Ok(client) = client else {
+                let mut clients = Vec::new();
+                for stream in listener.incoming() {
+                    let Ok(stream) = stream else {
                         std::thread::sleep(Duration::from_millis(100));
                         continue;
                     };
+                    let client = Arc::new(Client::new(stream));
+                    clients.push(Arc::downgrade(&client));
                     let answer = Arc::clone(&answer);
                     let unanswered = Arc::clone(&for_clients);
                     let place = Place(leave.clone());
@@ -150,17 +155,53 @@ impl Server {
                     let _ = std::thread::Builder::new()
                         .name("control-client".into())
                         .spawn(move || {
-                            let _ = converse(client, &unanswered, &*answer);
+                            let _ = converse(&client, &unanswered, &*answer);
+                            drop(client);
                             drop(place);
                         });
-                    clients += 1;
-                    clients -= left.try_iter().count();
-                    if clients >= CONTROL_CLIENTS_MAX {
-                        clients -= left.iter().take(1).count();
-                    }
+                    make_room(&mut clients, &left);
                 }
             })?;
         Ok(Serving { path, unanswered })
+    }
+}
+
+/// Forgets the clients that are gone. While there are as many as may be, closes those that have been silent for long, and waits.
+fn make_room(clients: &mut Vec<Weak<Client>>, left: &std::sync::mpsc::Receiver<()>) {
+    loop {
+        left.try_iter().for_each(drop);
+        clients.retain(|client| client.strong_count() > 0);
+        if clients.len() < CONTROL_CLIENTS_MAX {
+            return;
+        }
+        let there = clients.iter().filter_map(Weak::upgrade);
+        for client in there.filter(|client| client.is_silent()) {
+            let _ = client.stream.shutdown(Shutdown::Both);
+        }
+        let _ = left.recv_timeout(CONTROL_SILENCE_MAX);
+    }
+}
+
+/// A client, from when it was accepted.
+#[derive(Debug)]
+struct Client {
+    stream: UnixStream,
+    since: Instant,
+    /// Its request was read.
+    has_sent: AtomicBool,
+}
+
+impl Client {
+    fn new(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            since: Instant::now(),
+            has_sent: AtomicBool::new(false),
+        }
+    }
+
+    fn is_silent(&self) -> bool {
+        !self.has_sent.load(Ordering::Relaxed) && self.since.elapsed() >= CONTROL_SILENCE_MAX
     }
 }
 
@@ -251,15 +292,17 @@ impl Drop for Answering<'_> {
 }
 
 fn converse(
-    client: UnixStream,
+    client: &Client,
     unanswered: &Unanswered,
     answer: &dyn Fn(Request) -> Response,
 ) -> std::io::Result<()> {
-    client.set_write_timeout(Some(CONTROL_REQUEST_MAX))?;
+    let mut stream = &client.stream;
+    stream.set_write_timeout(Some(CONTROL_REQUEST_MAX))?;
     let request = read_request(Until {
-        stream: &client,
+        stream,
         end: Instant::now() + CONTROL_REQUEST_MAX,
     });
+    client.has_sent.store(true, Ordering::Relaxed);
     let _answering = unanswered.one();
     let response = match request {
         Some(request) => answer(request),
@@ -267,7 +310,7 @@ fn converse(
     };
     let mut line = serde_json::to_vec(&response)?;
     line.push(b'\n');
-    (&client).write_all(&line)
+    stream.write_all(&line)
 }
 
 /// The request that a client sends: its first line, of which no more is read than one may have. None where it is none.
@@ -377,6 +420,26 @@ mod tests {
             assert!(clients.into_iter().all(|client| client.join().unwrap()));
         });
         assert_eq!(state.0.lock().unwrap().1, CONTROL_CLIENTS_MAX);
+        drop(serving);
+    }
+
+    #[test]
+    fn clients_that_send_nothing_keep_nobody_from_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control");
+        let serving = Server::bind(&path).unwrap().serve(answer).unwrap();
+        let connect = |sends: &[u8]| {
+            let mut stream = UnixStream::connect(&path).unwrap();
+            stream.write_all(sends).unwrap();
+            stream
+        };
+        let silent: Vec<_> = (0..3 * CONTROL_CLIENTS_MAX)
+            .map(|number| connect([&b""[..], b"{\"comm"][number % 2]))
+            .collect();
+        // Less than three times the time that the first of them would have.
+        let answered = send(&path, Request::On, 2 * CONTROL_REQUEST_MAX);
+        assert_eq!(answered.unwrap().text, "sniffer: started");
+        drop(silent);
         drop(serving);
     }
 
