@@ -159,7 +159,7 @@ impl Server {
                             drop(client);
                             drop(place);
                         });
-                    make_room(&mut clients, &left);
+                    wait_for_place(&mut clients, &left);
                 }
             })?;
         Ok(Serving { path, unanswered })
@@ -167,7 +167,7 @@ impl Server {
 }
 
 /// Forgets the clients that are gone. While there are as many as may be, closes those that have been silent for long, and waits.
-fn make_room(clients: &mut Vec<Weak<Client>>, left: &std::sync::mpsc::Receiver<()>) {
+fn wait_for_place(clients: &mut Vec<Weak<Client>>, left: &std::sync::mpsc::Receiver<()>) {
     loop {
         left.try_iter().for_each(drop);
         clients.retain(|client| client.strong_count() > 0);
