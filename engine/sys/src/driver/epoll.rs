@@ -151,8 +151,10 @@ impl Waiting {
                 Ok(None) => socket.peer_addr().map(|_| 0),
                 Ok(Some(error)) | Err(error) => Err(error),
             },
-            Operation::Send(from) => socket.stream().write(&self.work.buffer[from..]),
-            Operation::Recv => socket.stream().read(self.work.buffer.own()),
+            Operation::Send(from) => {
+                uninterrupted(|| socket.stream().write(&self.work.buffer[from..]))
+            }
+            Operation::Recv => uninterrupted(|| socket.stream().read(self.work.buffer.own())),
         };
         match result {
             Err(error) if self.not_yet(&error) => None,
@@ -163,10 +165,20 @@ impl Waiting {
     fn not_yet(&self, error: &io::Error) -> bool {
         let connecting = matches!(self.work.operation, Operation::Connect(_));
         match error.raw_os_error() {
-            Some(libc::EAGAIN | libc::EINTR) => true,
-            // Under way, or not yet at its end: there is no peer.
-            Some(libc::EINPROGRESS | libc::ENOTCONN) => connecting,
+            Some(libc::EAGAIN) => true,
+            // Under way, interrupted included (connect(2)), or not yet at its end: there is no peer.
+            Some(libc::EINPROGRESS | libc::EINTR | libc::ENOTCONN) => connecting,
             _ => false,
+        }
+    }
+}
+
+/// Repeats an operation that was interrupted: its socket may be ready and is not reported again.
+fn uninterrupted(mut operation: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match operation() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Events that one wait reports; further ones are reported by the next.
 const EVENTS_MAX: usize = 64;
@@ -75,8 +75,24 @@ impl ReadySet {
         Ok(())
     }
 
-    /// Waits until something is ready, `timeout` is over, or a signal came.
+    /// Waits until something is ready or `timeout` is over.
+    ///
+    /// An interrupted wait goes on with the rest of the time. That is not only a signal: work that the kernel does in this thread for an
+    /// io_uring that was closed interrupts a wait too (`task_work_add` with `TWA_SIGNAL`, io_uring/io_uring.c).
     pub(super) fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        let begun = Instant::now();
+        let mut rest = timeout;
+        loop {
+            match self.wait_once(events, rest) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    rest = timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn wait_once(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         // Milliseconds, rounded up: a timer that is not over yet would be waited for again and again.
         let millis = timeout.map_or(-1, |timeout| {
             i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
@@ -91,15 +107,7 @@ impl ReadySet {
                 millis,
             )
         };
-        match usize::try_from(found) {
-            Ok(count) => events.count = count,
-            Err(_) => {
-                let error = io::Error::last_os_error();
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
-        }
+        events.count = usize::try_from(found).map_err(|_| io::Error::last_os_error())?;
         Ok(())
     }
 }
