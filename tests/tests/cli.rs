@@ -206,7 +206,7 @@ fn unreadable_capture_files() -> Result<()> {
 fn a_missing_capability_is_explained() -> Result<()> {
     let folder = tempfile::tempdir()?;
     // The usual umask would close it to nobody.
-    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777))?;
+    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o1777))?;
     let program = folder.path().join("sniffer");
     fs::copy(sniffer_path(), &program)?;
     let mut command = Command::new("setpriv");

@@ -230,7 +230,7 @@ fn what_the_memory_limit_costs_is_reported() -> Result<()> {
 #[test]
 fn a_refused_packet_socket_is_explained() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777))?;
+    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o1777))?;
     let program = folder.path().join("sniffer");
     fs::copy(sniffer_path(), &program)?;
     let control = folder.path().join("control");

@@ -208,7 +208,7 @@ fn several_nodes_are_shown_side_by_side() -> Result<()> {
         let screen = terminal.wait_for(&["77 ", "ms"])?;
         assert_eq!(
             shape(line(&screen, "node")?),
-            "node▲ vni packets/s calls/s failed mean half"
+            "node▲ vni packets/s calls/s failed p50 p99 half"
         );
         terminal.press(&["h"])?;
         terminal.wait_for(&["no store is named", "--page LINK"])?;

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! An id has a call's time, bundle and line: its place in the list, the same in every store. SQL narrows, and what it lets through
-//! is examined again, see [`sql`]. `docs/scale-out.md` is the manual.
+//! is examined again, see `sql.rs`. `docs/scale-out.md` is the manual.
 
 mod address;
 mod binary;

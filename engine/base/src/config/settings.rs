@@ -625,7 +625,7 @@ settings! {
         .secret()
         .of(Store, STORING);
 
-    /// Database of the store: clickhouse[s]://USER@HOST:8123/DATABASE.
+    /// Database of the store: clickhouse://USER@HOST:8123/DATABASE, clickhouses:// for TLS.
     ///
     /// Further hosts follow behind commas, and behind a question mark cluster=NAME, ca=FILE and settings of the server. By default
     /// the calls are in a file in the data folder. Any number of stores may be in front of one ClickHouse. Its tables are made
