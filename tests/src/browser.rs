@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -28,6 +28,13 @@ pub struct Browser<'a> {
 impl<'a> Browser<'a> {
     /// Starts chromedriver and a window.
     pub fn open(namespace: &'a Namespace) -> Result<Self> {
+        // A new address while a page is loaded makes Chromium give up all its requests (ERR_NETWORK_CHANGED). Those of the links become
+        // usable a second or two after these are up (RFC 4862 section 5.4).
+        eventually(Duration::from_secs(60), || {
+            let tentative = namespace.ip("-6 address show tentative")?;
+            ensure!(tentative.trim().is_empty(), "{tentative}");
+            Ok(())
+        })?;
         let mut command = namespace.command("chromedriver");
         let driver = Running::start(command.arg("--port=9515"))
             .context("apt-get install chromium-driver")?;

@@ -171,7 +171,11 @@ fn the_filter_is_chosen_by_clicks_and_its_errors_have_a_place() -> Result<()> {
             let hosts = browser.script(&format!(
                 "return [...document.querySelectorAll('{ROWS} .host')].map(host => host.textContent)"
             ))?;
-            ensure!(hosts == serde_json::json!(expected), "{hosts} are shown");
+            ensure!(
+                hosts == serde_json::json!(expected),
+                "with the filter {}, {hosts} are shown and not {expected:?}",
+                filter()?
+            );
             Ok(())
         })
     };

