@@ -273,21 +273,30 @@ impl Keys {
         let expected = self.next;
         let is_next = |key: &Key| key.is(kind, name);
         if !self.keys.get(expected).is_some_and(is_next) {
-            let place = if name.len() > KEY_BYTES_MAX {
-                None
-            } else {
-                self.find(rules, kind, name)
-            };
-            let Some(place) = place else {
-                let key = Key::new(rules, kind, name, &mut self.work, &mut self.passed);
-                return self.long.insert(key);
-            };
-            self.last = place;
-        } else {
-            self.last = expected;
+            return self.unexpected(rules, kind, name);
         }
-        #[expect(clippy::indexing_slicing, reason = "either arm has just seen it there")]
-        let key = &mut self.keys[self.last];
+        self.last = expected;
+        #[expect(clippy::indexing_slicing, reason = "it has just been seen there")]
+        let key = &mut self.keys[expected];
+        self.next = key.next;
+        key
+    }
+
+    /// A key that is not the one which followed the last one before. A function of its own, so that the usual case is short.
+    #[inline(never)]
+    fn unexpected(&mut self, rules: &RuleSet, kind: Kind, name: &[u8]) -> &mut Key {
+        let place = if name.len() > KEY_BYTES_MAX {
+            None
+        } else {
+            self.find(rules, kind, name)
+        };
+        let Some(place) = place else {
+            let key = Key::new(rules, kind, name, &mut self.work, &mut self.passed);
+            return self.long.insert(key);
+        };
+        self.last = place;
+        #[expect(clippy::indexing_slicing, reason = "it was found, or put, there")]
+        let key = &mut self.keys[place];
         self.next = key.next;
         key
     }

@@ -232,6 +232,7 @@ impl<O: Output> LineWriter<O> {
     }
 
     /// Updates the sum of held memory after a change of `draft`.
+    #[inline]
     fn account(&mut self, draft: &mut Draft) {
         let now = draft.memory();
         self.held = self

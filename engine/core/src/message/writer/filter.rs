@@ -59,6 +59,7 @@ impl ActiveSet {
         stops
     }
 
+    #[inline]
     pub(super) fn key(&mut self, kind: Kind, name: &[u8]) -> &Key {
         self.keys.get(&self.rules, kind, name)
     }
