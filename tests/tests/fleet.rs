@@ -268,36 +268,20 @@ fn two_stores_behind_a_balancer_lose_nothing_when_one_dies() -> Result<()> {
     hello(5)?;
     settled(&capture, 5).with_context(|| haproxy.stderr())?;
     // The page is there as well, for who has the token.
-    let page = curl(
-        &lab.client,
-        &[
-            "-k",
-            "-o",
-            "/dev/null",
-            "-w",
-            "%{http_code}",
-            "https://10.77.0.1:7744/",
-        ],
-    )?;
+    let status_of = |url: &str| {
+        curl(
+            &lab.client,
+            &["-k", "-o", "/dev/null", "-w", "%{http_code}", url],
+        )
+    };
+    let page = status_of("https://10.77.0.1:7744/")?;
     ensure!(page == "401", "{page}");
-    let link = format!("https://10.77.0.1:7744/api/v1/status?token={PAGE_TOKEN}");
-    let page = curl(
-        &lab.client,
-        &["-k", "-o", "/dev/null", "-w", "%{http_code}", &link],
-    )?;
+    let page = status_of(&format!(
+        "https://10.77.0.1:7744/api/v1/status?token={PAGE_TOKEN}"
+    ))?;
     ensure!(page == "303", "{page}");
     // Nothing else of a store is behind the port of the sniffers.
-    let other = curl(
-        &lab.client,
-        &[
-            "-k",
-            "-o",
-            "/dev/null",
-            "-w",
-            "%{http_code}",
-            "https://10.77.0.1:7743/saturated",
-        ],
-    )?;
+    let other = status_of("https://10.77.0.1:7743/saturated")?;
     ensure!(other == "404", "{other}");
 
     // The store that has them dies; what comes then goes to the other one.
