@@ -334,6 +334,9 @@ mod tests {
         assert_eq!(check(EVENTS, b"event: error\n\ndata: x\n\n", 1), None);
         assert_eq!(check(EVENTS, b"data: [DONE] and more\n\n", 1), None);
         assert_eq!(check(EVENTS, b"data: {\"errors\":1}\n\n", 1), None);
+        let none = b"data: {\"error\": null,\"result\":1}\n\ndata:{\"error\":false}\r\r";
+        assert_eq!(check(EVENTS, none, 2), None);
+        assert_eq!(check(EVENTS, b"data: {\"error\":\"x\"}\n\n", 1), error);
     }
 
     #[test]

@@ -177,7 +177,7 @@ fn member<'a>(document: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 pub(super) fn errors_of_events(kind: Kind, body: &[u8]) -> u64 {
     let mut count = 0;
     let mut data = Vec::new();
-    let mut rest = body;
+    let mut rest = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     while let Some(end) = memchr::memchr2(b'\r', b'\n', rest) {
         let (line, behind) = rest.split_at_checked(end).unwrap_or((rest, &[]));
         let length = if behind.starts_with(b"\r\n") { 2 } else { 1 };
@@ -384,6 +384,7 @@ mod tests {
                 2,
             ),
             ("data: {\"error\":{}}\n", 0),
+            ("\u{feff}data: {\"error\":{}}\r\r", 1),
         ] {
             let found = errors_of_events(Kind::Mcp, events.as_bytes());
             assert_eq!(found, expected, "{events}");

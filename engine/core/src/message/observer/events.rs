@@ -129,14 +129,19 @@ impl Events {
     }
 }
 
-/// How the stream ends by the data of an event: the mark of the APIs of models, or an object whose first member is an error.
+/// How the stream ends by the data of an event: the mark of the APIs of models, or an object whose first member is an error, unless
+/// it says that there is none.
 fn outcome_of_data(value: &[u8], is_cut: bool) -> Option<Outcome> {
     if !is_cut && value.trim_ascii_end() == b"[DONE]" {
         return Some(Outcome::Done);
     }
     let member = value.strip_prefix(b"{")?.trim_ascii_start();
-    let is_error = member.strip_prefix(b"\"error\"")?.trim_ascii_start();
-    is_error.starts_with(b":").then_some(Outcome::Error)
+    let behind = member.strip_prefix(b"\"error\"")?.trim_ascii_start();
+    let error = behind.strip_prefix(b":")?.trim_ascii_start();
+    let is_none = [&b"null"[..], b"false"]
+        .iter()
+        .any(|none| error.starts_with(none));
+    (!is_none).then_some(Outcome::Error)
 }
 
 /// How the stream ends by the name of an event.
