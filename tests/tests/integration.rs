@@ -26,6 +26,7 @@ mod fleet;
 mod fuzz_bodies;
 mod golden;
 mod http2;
+mod http2_beginnings;
 mod http2_hostile;
 mod leaks;
 mod leaks_http2;

@@ -5,7 +5,7 @@
 //! the next reader with them. What is left of the bytes at hand follows, so that the next reader gets each direction from
 //! the first byte that the one before did not read.
 
-use crate::flow::{ByteInfo, Direction, FlowStart};
+use crate::flow::{ByteInfo, Direction, FlowStart, PerDirection};
 use crate::http::Opening;
 use crate::http::protocol::Protocol;
 
@@ -25,6 +25,10 @@ pub(super) struct HandOver<D> {
     pub(super) waiting: Vec<D>,
     /// What a handshake of WebSocket has agreed on.
     pub(super) opening: Opening,
+    /// Bytes of the body of the last of them that are to come.
+    pub(super) body_left: u32,
+    /// Where nothing was recognised before: bytes of the direction were never captured.
+    pub(super) lost: PerDirection<bool>,
     /// What was collected and not read, at most once for each direction.
     pub(super) remainders: [Option<Remainder>; 2],
 }
@@ -47,6 +51,8 @@ impl<D> HandOver<D> {
             calls: 0,
             waiting: Vec::new(),
             opening: Opening::default(),
+            body_left: 0,
+            lost: PerDirection::default(),
             remainders: [None, None],
         }
     }

@@ -254,6 +254,12 @@ impl<D> Connection<D> {
         }
         let remainders =
             Direction::BOTH.map(|direction| self.readings[direction].collected.give_up(direction));
+        let body_left = self.upgraded_body_left(to);
+        let is_new = self.client.is_none();
+        let lost = PerDirection {
+            originator: is_new && self.readings.originator.gapped,
+            responder: is_new && self.readings.responder.gapped,
+        };
         let mut waiting = self.pairing.give_up(shared);
         let mut opening = Opening::default();
         if let Some(opened) = self.opened.take() {
@@ -272,6 +278,8 @@ impl<D> Connection<D> {
             calls: self.pairing.calls(),
             waiting,
             opening,
+            body_left,
+            lost,
             remainders,
         })
     }

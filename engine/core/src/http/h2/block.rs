@@ -9,6 +9,9 @@ use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 /// What a field counts beside its name and value.
 const FIELD_OVERHEAD: usize = 32;
 
+/// Table sizes that a block may set: the smallest one since the block before, and the last one (RFC 7541 §4.2).
+const SIZES_MAX: usize = 2;
+
 /// A pseudo-field (RFC 9113 §8.3, RFC 8441 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pseudo {
@@ -49,6 +52,8 @@ pub(super) struct Block {
     pub(super) is_skimmed: bool,
     /// The largest table that it has set.
     pub(super) table_size: u32,
+    /// How often it has set one.
+    sizes: usize,
 }
 
 /// A name and a value behind it.
@@ -89,6 +94,15 @@ impl Block {
         self.fields = Vec::new();
         self.pseudo = [None; PSEUDO];
         self.content_length = None;
+    }
+
+    /// Fields that cannot be shown: those that are unknown; all, where the list is too long or was not kept.
+    pub(super) fn hidden(&self) -> u32 {
+        if self.is_oversized || self.is_shed {
+            u32::try_from(self.count).unwrap_or(u32::MAX).max(1)
+        } else {
+            self.unknown
+        }
     }
 
     /// Whether it has any pseudo-field.
@@ -139,9 +153,6 @@ impl Block {
         cookies: &'a [u8],
         out: &mut Vec<Header<'a>>,
     ) {
-        if self.is_oversized || self.is_shed {
-            return;
-        }
         let fields = || self.fields.iter().map(|span| self.field_at(*span));
         if is_request {
             let mut hosts = fields().filter(|(name, _)| name.eq_ignore_ascii_case(b"host"));
@@ -149,6 +160,9 @@ impl Block {
                 .pseudo(Pseudo::Authority)
                 .or_else(|| hosts.next().map(|(_, value)| value));
             out.extend(host.map(|host| Header::new(b"host", host)));
+        }
+        if self.is_oversized || self.is_shed {
+            return;
         }
         let mut cookies = (self.cookies > 1).then_some(cookies);
         for (name, value) in fields() {
@@ -233,7 +247,7 @@ impl Fields for Block {
         if self.is_skimmed && !is_length {
             return;
         }
-        self.is_malformed |= has_uppercase(name) || is_of_connection(name);
+        self.is_malformed |= name.is_empty() || has_uppercase(name) || is_of_connection(name);
         self.cookies += usize::from(is_cookie(name));
         let span = self.push(name, value);
         self.fields.push(span);
@@ -253,6 +267,8 @@ impl Fields for Block {
 
     fn table_size(&mut self, size: u32) {
         self.table_size = self.table_size.max(size);
+        self.sizes += 1;
+        self.is_malformed |= self.sizes > SIZES_MAX;
     }
 }
 
@@ -358,11 +374,18 @@ mod tests {
             (&[(":path", "/a"), (":path", "/b")], ""),
             (&[(":unheard", "of")], ""),
             (&[("connection", "close")], "connection=close "),
+            (&[("", "nameless")], "=nameless "),
         ] {
             let block = block(fields);
             assert!(block.is_malformed, "{fields:?}");
             assert_eq!(headers(&block, true), expected);
         }
+        let mut sizes = block(&[]);
+        sizes.table_size(64);
+        sizes.table_size(4096);
+        assert!(!sizes.is_malformed && sizes.table_size == 4096);
+        sizes.table_size(128);
+        assert!(sizes.is_malformed);
         let twice = block(&[(":path", "/a"), (":path", "/b"), (":status", "2x0")]);
         assert_eq!(twice.pseudo(Pseudo::Path), Some(&b"/a"[..]));
         assert_eq!(twice.status(), None);
@@ -376,6 +399,7 @@ mod tests {
             large.field(b"x-bomb", &value);
         }
         assert!(large.is_oversized && large.memory() <= 2 * HEAD_BYTES_MAX);
+        assert_eq!((large.unknown, large.hidden()), (0, 1000));
         let mut many = Block::default();
         (0..=HEADERS_MAX).for_each(|_| many.unknown());
         assert!(many.is_oversized);

@@ -13,6 +13,7 @@ mod frames;
 mod heads;
 mod resync;
 
+use super::frame::{Kind, NO_ERROR};
 use super::reading::{Input, Reading, Step};
 use super::streams::{Part, State, Stream, Streams};
 use super::tables::Key;
@@ -61,8 +62,8 @@ impl<D> Connection<D> {
             is_confirmed: false,
             calls: hand_over.calls,
             readings: PerDirection {
-                originator: Reading::new(is_midstream),
-                responder: Reading::new(is_midstream),
+                originator: Reading::new(is_midstream || hand_over.lost.originator),
+                responder: Reading::new(is_midstream || hand_over.lost.responder),
             },
             streams: Streams::default(),
             held: 0,
@@ -70,7 +71,7 @@ impl<D> Connection<D> {
         };
         let mut waiting = hand_over.waiting.into_iter();
         if let Some(client) = connection.client {
-            connection.upgrade(client, waiting.next(), shared);
+            connection.upgrade(client, waiting.next(), hand_over.body_left, shared);
         }
         for draft in waiting {
             // Their response would have to come in the protocol before.
@@ -125,12 +126,27 @@ impl<D> Connection<D> {
                     len -= missing;
                     self.end_padding(direction, shared);
                 }
-                Step::Settings => reading.step = Step::Skip,
+                Step::Settings => {
+                    // The size of a table may be among them.
+                    (reading.step, reading.table_size) = (Step::Skip, u32::MAX);
+                }
+                Step::UpgradedBody => {
+                    let missing = u64::from(reading.left).min(len);
+                    reading.left -= missing as u32;
+                    len -= missing;
+                    self.body_missing(direction, missing, shared);
+                    self.end_upgraded_body(direction, shared);
+                }
                 // Where the padding begins, or what the codes are, is lost with it.
                 Step::Prefix if !reading.frame.has_block() => {
+                    let frame = reading.frame;
                     reading.left = reading.left_behind_prefix();
                     reading.step = Step::Skip;
                     self.damage_frame(direction);
+                    if frame.kind() == Kind::Reset {
+                        // Whatever its code is, the stream is over.
+                        self.reset(direction, frame.stream, NO_ERROR, shared);
+                    }
                 }
                 Step::Stopped => len = 0,
                 Step::Preface(_) | Step::Header | Step::Prefix | Step::Fragment | Step::Resync => {
@@ -209,6 +225,8 @@ impl<D> Connection<D> {
             calls: self.calls,
             waiting: Vec::new(),
             opening: Opening::default(),
+            body_left: 0,
+            lost: PerDirection::default(),
             remainders: [None, None],
         })
     }
@@ -269,11 +287,13 @@ impl<D> Connection<D> {
         }
     }
 
-    /// The request of an upgrade has become stream 1 (RFC 7540 §3.2).
+    /// The request of an upgrade has become stream 1 (RFC 7540 §3.2). `body_left` bytes of its body are to come before the preface,
+    /// if the server has switched before it had all of it.
     fn upgrade<X: Exchanges<Draft = D>>(
         &mut self,
         client: Direction,
         request: Option<D>,
+        body_left: u32,
         shared: &mut Http<X>,
     ) {
         self.is_confirmed = true;
@@ -282,11 +302,20 @@ impl<D> Connection<D> {
         reading.highest = 1;
         // What its HTTP2-Settings allow was not read.
         reading.table_size = u32::MAX;
+        if body_left > 0 {
+            (reading.step, reading.left) = (Step::UpgradedBody, body_left);
+            reading.frame.stream = 1;
+        }
         self.readings[client.reverse()].expect_frame();
         if let Some(draft) = request {
             let mut stream = Stream::new(1, self.calls, draft);
+            let state = if body_left > 0 {
+                State::Open
+            } else {
+                State::Ended
+            };
             stream.request = Part {
-                state: State::Ended,
+                state,
                 ..Part::AWAITED
             };
             self.add_stream(stream, shared);

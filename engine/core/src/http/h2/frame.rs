@@ -10,9 +10,15 @@ pub(super) const HEADER: usize = 9;
 /// The length that a frame may have unless the peer has set another one.
 const LENGTH_DEFAULT: u32 = 16_384;
 
-/// Streams beyond this number are not taken for any where frames are looked for: a connection is seldom used for so many
-/// calls.
-const STREAM_PLAUSIBLE: u32 = 1 << 24;
+/// Up to here a stream is plausible by itself: in tables of numbers of four and of eight octets, what looks like a stream is a
+/// larger one. Beyond it, two frames near to each other are as good as one.
+const STREAM_PLAUSIBLE: u32 = 1 << 16;
+
+/// Streams that are in use at the same time are not further from each other.
+const STREAMS_NEAR: u32 = 1 << 10;
+
+/// The error code of what is no error (§7).
+pub(super) const NO_ERROR: u32 = 0;
 
 pub(super) const END_STREAM: u8 = 0x01;
 pub(super) const END_HEADERS: u8 = 0x04;
@@ -145,8 +151,12 @@ impl Frame {
         }
     }
 
-    /// Whether these bytes look like the header of a frame, in the midst of a connection.
-    pub(super) const fn is_plausible(header: &[u8; HEADER]) -> bool {
+    /// Whether these bytes look like the header of a frame, in the midst of a connection; `before` is the frame before it that is
+    /// on a stream.
+    ///
+    /// Tables of numbers look like headers in many places, for most of their octets are zeros: so a body follows another on the
+    /// same stream or one near to it, and is not empty. Peers that allow longer frames than the default use them for bodies.
+    pub(super) fn is_plausible(header: &[u8; HEADER], before: Option<Self>) -> bool {
         let frame = Self::parse(header);
         let allowed = match frame.kind() {
             Kind::Data => END_STREAM | PADDED,
@@ -157,14 +167,34 @@ impl Frame {
             Kind::Priority | Kind::Reset | Kind::GoAway | Kind::WindowUpdate => 0,
             Kind::Unknown => return false,
         };
-        let is_empty_head = frame.length == 0 && matches!(frame.kind(), Kind::Headers);
+        let is_data = frame.kind() == Kind::Data;
+        let is_empty = frame.length == 0
+            && (frame.kind() == Kind::Headers || (is_data && !frame.has(END_STREAM)));
+        let is_long = frame.length > LENGTH_DEFAULT
+            && !(is_data && before.is_some_and(|before| before.stream == frame.stream));
+        let is_far = before.is_some_and(|before| {
+            let is_body = is_data && before.kind() == Kind::Data;
+            (is_body || frame.stream >= STREAM_PLAUSIBLE) && !frame.is_near(before.stream)
+        });
+        // Nothing comes between the fragments of a block (§6.10).
+        let is_in_order = before.is_none_or(|before| {
+            let is_open = before.has_block() && !before.has(END_HEADERS);
+            let is_fragment = frame.kind() == Kind::Continuation;
+            is_open == is_fragment && (!is_open || before.stream == frame.stream)
+        });
         let is_reserved_clear = header[5] & 0x80 == 0;
         frame.flags & !allowed == 0
             && is_reserved_clear
-            && !is_empty_head
-            && frame.length <= LENGTH_DEFAULT
-            && frame.stream < STREAM_PLAUSIBLE
+            && !is_empty
+            && !is_long
+            && !is_far
+            && is_in_order
             && frame.fault().is_none()
+    }
+
+    /// Whether it is on this stream, or on one that was opened soon before or behind it.
+    fn is_near(self, stream: u32) -> bool {
+        self.stream.abs_diff(stream) < STREAMS_NEAR
     }
 }
 
@@ -199,9 +229,9 @@ impl Chain {
         } else {
             Self::default()
         };
-        let mut found = run(bytes, from);
+        let mut found = run(bytes, from, 0);
         if goes_on && found == Run::Nothing {
-            found = run(bytes, Self::default());
+            found = run(bytes, Self::default(), 0);
         }
         match found {
             Run::Frames => return true,
@@ -222,8 +252,10 @@ impl Chain {
 /// Frames in a row that are certain to be frames.
 const CERTAIN: u8 = 3;
 
-/// Follows the frames at the front of `bytes`, of which some were seen before.
-pub(super) fn run(bytes: &[u8], mut chain: Chain) -> Run {
+/// Follows the frames at the front of `bytes`, of which some were seen before; `stream` is one that is known to be in use, or none
+/// (0).
+pub(super) fn run(bytes: &[u8], mut chain: Chain, stream: u32) -> Run {
+    let mut before: Option<Frame> = None;
     loop {
         let Some(rest) = bytes.get(chain.next as usize..) else {
             // The last one goes on behind the bytes.
@@ -242,16 +274,23 @@ pub(super) fn run(bytes: &[u8], mut chain: Chain) -> Run {
                 _ => Run::Begun(chain),
             };
         };
-        if !Frame::is_plausible(header) {
+        if !Frame::is_plausible(header, before) {
             return Run::Nothing;
         }
         let frame = Frame::parse(header);
-        chain.frames += 1;
-        chain.has_other |= frame.kind() != Kind::Data;
-        if chain.frames >= CERTAIN {
+        let is_other = frame.kind() != Kind::Data;
+        chain.frames = chain.frames.saturating_add(1);
+        let is_plausible = frame.stream < STREAM_PLAUSIBLE || frame.is_near(stream);
+        chain.has_other |= if is_plausible {
+            is_other
+        } else {
+            before.is_some_and(|before| is_other || before.kind() != Kind::Data)
+        };
+        if chain.frames >= CERTAIN && (chain.has_other || is_plausible) {
             return Run::Frames;
         }
         chain.next += HEADER as u32 + frame.length;
+        before = Some(frame).filter(|frame| frame.stream > 0).or(before);
     }
 }
 
@@ -280,6 +319,23 @@ mod tests {
         check(update, true);
         check(headers, true);
         check(&[&headers[..], data].concat(), true);
+        // After some million calls, and a body in longer frames than the default.
+        let late = b"\0\0\x03\x01\x04\x7f\xff\xff\xfb\x82\x86\x84";
+        let later = b"\0\0\x03\x01\x04\x7f\xff\xff\xfd\x82\x86\x84";
+        let reserved = b"\0\0\x03\x01\x04\xff\xff\xff\xfd\x82\x86\x84";
+        check(late, false);
+        check(&[&late[..], later].concat(), true);
+        check(
+            &[&late[..], b"\0\0\x02\0\0\x7f\xff\xff\xfb{}"].concat(),
+            true,
+        );
+        check(&[&late[..], headers].concat(), true);
+        check(&[&headers[..], late].concat(), false);
+        check(&[&late[..], reserved].concat(), false);
+        let long = b"\x01\x86\xa0\0\0\0\0\0\x07{\"a\":";
+        check(&[&headers[..], long].concat(), true);
+        check(&[&update[..], long].concat(), false);
+        check(long, false);
         check(data, false);
         check(whole, false);
         check(&[&whole[..], whole].concat(), false);

@@ -19,6 +19,8 @@ pub(super) enum Step {
     Settings,
     /// A body.
     Data,
+    /// The rest of the body of a request that was upgraded, which comes in HTTP/1; then the preface.
+    UpgradedBody,
     /// A fragment of a header block.
     Fragment,
     /// What no reader needs.
@@ -63,6 +65,8 @@ pub(super) struct Reading {
     pub(super) is_lossy: bool,
     /// Some of its frames were cut off by a snap length or a mirror.
     pub(super) is_cut: bool,
+    /// No header block was read since the frames were found again: what breaks them shows that they are none.
+    pub(super) is_trial: bool,
     /// FIN, and everything before it was read.
     pub(super) is_finished: bool,
     /// Bytes passed over in search of a frame.
@@ -114,6 +118,7 @@ impl Reading {
             lost_block: is_midstream,
             is_lossy: is_midstream,
             is_cut: false,
+            is_trial: false,
             is_finished: false,
             passed: 0,
             held: Vec::new(),
@@ -160,8 +165,10 @@ impl Reading {
         }
     }
 
-    /// Streams may be opened from here on that are not seen.
-    pub(super) fn lose_streams(&mut self) {
+    /// Frames are not seen from here on, or only after some: streams may be opened in them, and the table of the peer be allowed
+    /// to grow.
+    pub(super) fn lose_frames(&mut self) {
+        self.table_size = u32::MAX;
         if self.unseen.0 > self.unseen.1 {
             self.unseen.0 = self.highest + 1;
         }

@@ -582,9 +582,22 @@ impl<D> Connection<D> {
         }
         shared.counters.responses_interim += 1;
         self.end_trial(direction.reverse(), None, false, shared);
-        self.pairing.request_end(BodyEnd::Cut, now, shared);
+        if self.upgraded_body_left(Protocol::Http2) == 0 {
+            self.pairing.request_end(BodyEnd::Cut, now, shared);
+        }
         self.next = Some(Protocol::Http2);
         true
+    }
+
+    /// Bytes of its body that the client of an upgrade has not sent yet: it sends the whole request before its preface, and the
+    /// server may switch before that (RFC 7540 §3.2).
+    #[cold]
+    pub(super) fn upgraded_body_left(&self, to: Protocol) -> u32 {
+        let client = self.client.filter(|_| to == Protocol::Http2);
+        match client.map(|client| &self.readings[client].step) {
+            Some(Step::Length(left)) => u32::try_from(*left).unwrap_or(0),
+            _ => 0,
+        }
     }
 
     /// More requests wait than any client would send.

@@ -90,7 +90,8 @@ impl<D> Connection<D> {
         input: &mut Input<'_>,
         shared: &mut Http<X>,
     ) -> bool {
-        if self.flow.midstream && self.frames[direction].follow(input.bytes) {
+        let is_late = self.flow.midstream || self.readings[direction].gapped;
+        if is_late && self.frames[direction].follow(input.bytes) {
             self.next = Some(Protocol::Http2Midstream);
             return true;
         }
@@ -102,8 +103,16 @@ impl<D> Connection<D> {
         let passed = before.len();
         shared.buffers.release(before);
         self.pass_over(direction, passed + input.take(place).len(), shared);
-        self.next = Some(Protocol::Http2);
+        self.begin_http2();
         true
+    }
+
+    /// The preface of HTTP/2 follows: whatever was lost before it had no header block, of neither side.
+    fn begin_http2(&mut self) {
+        for reading in self.readings.both_mut() {
+            reading.gapped = false;
+        }
+        self.next = Some(Protocol::Http2);
     }
 
     /// Adds to the unfinished line, and searches it when it is finished.
@@ -162,8 +171,7 @@ impl<D> Connection<D> {
             shared.buffers.drop_front(&mut collected.bytes, place);
             collected.offset += place as u64;
             self.pass_over(direction, place, shared);
-            self.next = Some(Protocol::Http2);
-            return;
+            return self.begin_http2();
         }
         let Some((place, side)) = find_start(&collected.bytes, wanted) else {
             let passed = collected.bytes.len();

@@ -2,15 +2,14 @@
 
 use super::Connection;
 use crate::flow::Direction;
-use crate::http::h2::frame::HEADER;
+use crate::http::h2::frame::{HEADER, NO_ERROR};
 use crate::http::h2::streams::State;
 use crate::http::{BodyEnd, Exchanges, Http, Side, UnpairedReason};
 
 /// SETTINGS_HEADER_TABLE_SIZE (RFC 9113 §6.5.2).
 const HEADER_TABLE_SIZE: u16 = 1;
 
-/// Error codes (RFC 9113 §7).
-const NO_ERROR: u32 = 0;
+/// An error code (RFC 9113 §7).
 const REFUSED_STREAM: u32 = 7;
 
 impl<D> Connection<D> {

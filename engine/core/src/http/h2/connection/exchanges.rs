@@ -101,6 +101,13 @@ impl<D> Connection<D> {
         if let Some(stream) = self.streams.get(id) {
             match (stream.response.state, status) {
                 (State::Awaited, Some(100 | 102..=199)) => shared.counters.responses_interim += 1,
+                (State::Awaited, None)
+                    if block.pseudo(Pseudo::Status).is_none() && block.hidden() == 0 =>
+                {
+                    // No head: the trailers of one that was lost.
+                    let is_lossy = self.readings[direction].is_lossy;
+                    shared.counters.http2_messages_malformed += u64::from(!is_lossy);
+                }
                 (State::Awaited, _) => self.response_head(open, shared),
                 (State::Open, None) => self.trailers(Side::Response, open, shared),
                 (State::Open, Some(_)) | (State::Ended, _) => {
@@ -170,7 +177,7 @@ impl<D> Connection<D> {
                 target,
                 version: Version::Http2,
                 headers,
-                unknown_fields: block.unknown,
+                unknown_fields: block.hidden(),
                 protocol: block.pseudo(Pseudo::Protocol),
                 is_pushed,
             };
@@ -308,15 +315,16 @@ impl<D> Connection<D> {
             shared.counters.http2_messages_malformed += 1;
             return;
         }
-        let draft = self
-            .streams
-            .get(open.stream)
-            .and_then(|stream| stream.draft.as_mut());
-        if let Some(draft) = draft {
+        let Some(stream) = self.streams.get(open.stream) else {
+            return;
+        };
+        // What was not kept of them is missing as it is of a head.
+        stream.unpaired = stream.unpaired.or(unpaired_reason(block, false));
+        if let Some(draft) = &mut stream.draft {
             with_headers(block, Side::Response, shared, |headers, shared| {
                 shared
                     .exchanges
-                    .trailers(draft, side, headers, block.unknown);
+                    .trailers(draft, side, headers, block.hidden());
             });
         }
     }
@@ -512,7 +520,7 @@ fn response_of<'a>(block: &Block, headers: &'a [Header<'a>]) -> ResponseHead<'a>
         status: block.status().unwrap_or_default(),
         version: Version::Http2,
         headers,
-        unknown_fields: block.unknown,
+        unknown_fields: block.hidden(),
     }
 }
 

@@ -43,6 +43,11 @@ impl<D> Connection<D> {
                 reading.padding -= taken as u8;
                 self.end_padding(direction, shared);
             }
+            Step::UpgradedBody => {
+                let piece = input.take_from(&mut reading.left);
+                self.body(direction, piece, shared);
+                self.end_upgraded_body(direction, shared);
+            }
             Step::Prefix => self.prefix(direction, input, shared),
             Step::Settings => self.settings(direction, input, shared),
             Step::Preface(seen) => self.preface(direction, seen, input, shared),
@@ -94,6 +99,20 @@ impl<D> Connection<D> {
             reading.expect_frame();
             self.client = Some(direction);
             self.confirm(shared);
+        }
+    }
+
+    /// Goes on behind what was left of the body of an upgraded request, if that is over.
+    #[cold]
+    pub(super) fn end_upgraded_body<X: Exchanges<Draft = D>>(
+        &mut self,
+        direction: Direction,
+        shared: &mut Http<X>,
+    ) {
+        let reading = &mut self.readings[direction];
+        if reading.left == 0 && reading.step == Step::UpgradedBody {
+            reading.step = Step::Preface(0);
+            self.end_side(direction, 1, shared);
         }
     }
 
@@ -295,6 +314,9 @@ impl<D> Connection<D> {
         if !self.is_confirmed {
             self.next = Some(Protocol::Other);
             return;
+        }
+        if self.readings[direction].is_trial {
+            return self.lose(direction, shared);
         }
         shared.counters.http2_frames_malformed += 1;
         self.stop_reading(direction, shared);

@@ -68,6 +68,7 @@ impl<D> Connection<D> {
             return self.break_block(direction, shared);
         }
         shared.buffers.let_go(std::mem::take(&mut open.held));
+        self.readings[direction].is_trial = false;
         let block = &open.block;
         if let Some(key) = &self.tables {
             let tables = &mut shared.h2.tables;
@@ -119,7 +120,7 @@ impl<D> Connection<D> {
     /// A block cannot be decoded, and so no later one of its direction.
     #[cold]
     fn break_block<X: Exchanges<Draft = D>>(&mut self, direction: Direction, shared: &mut Http<X>) {
-        if self.is_confirmed {
+        if self.is_confirmed && !self.readings[direction].is_trial {
             shared.counters.http2_blocks_broken += 1;
             self.stop_reading(direction, shared);
         } else {

@@ -21,11 +21,12 @@ impl<D> Connection<D> {
         self.forget_block(direction, shared);
         let side = self.side(direction);
         let reading = &mut self.readings[direction];
-        reading.step = Step::Resync;
+        // No frame is at hand of which anything could end.
+        (reading.step, reading.left) = (Step::Resync, 1);
         shared.counters.bytes_passed_over += reading.held.len() as u64;
         shared.buffers.release(&mut reading.held);
         (reading.is_lossy, reading.lost_block) = (true, true);
-        reading.lose_streams();
+        reading.lose_frames();
         if let Some(side) = side {
             self.streams.for_each(|stream| {
                 stream.part(side).is_damaged = true;
@@ -55,7 +56,7 @@ impl<D> Connection<D> {
                 Run::Nothing => {}
             }
         }
-        let (place, run) = find(input.bytes);
+        let (place, run) = find(input.bytes, self.stream_in_use());
         let passed = input.take(place).len();
         shared.counters.bytes_passed_over += passed as u64;
         let reading = &mut self.readings[direction];
@@ -78,11 +79,12 @@ impl<D> Connection<D> {
         bytes: &[u8],
         shared: &mut Http<X>,
     ) -> Run {
+        let stream = self.stream_in_use();
         let reading = &mut self.readings[direction];
         let fits = reading.held.len() + bytes.len() <= limits::HELD_BYTES_MAX;
         let before = reading.held.len();
         let found = if fits && shared.buffers.append(&mut reading.held, bytes) {
-            run(&reading.held)
+            run(&reading.held, stream)
         } else {
             Run::Nothing
         };
@@ -91,6 +93,13 @@ impl<D> Connection<D> {
             shared.buffers.release(&mut reading.held);
         }
         found
+    }
+
+    /// A stream that is in use, of those with the largest numbers; 0 if none is known.
+    fn stream_in_use(&self) -> u32 {
+        let readings = self.readings.both().into_iter();
+        let streams = readings.map(|reading| reading.highest.max(reading.frame.stream));
+        streams.max().unwrap_or_default()
     }
 
     /// It is certain where a frame begins; the first `held` of the bytes that are held come before those at hand.
@@ -103,7 +112,7 @@ impl<D> Connection<D> {
         shared.counters.http2_resynchronised += 1;
         let reading = &mut self.readings[direction];
         reading.expect_frame();
-        reading.passed = 0;
+        (reading.passed, reading.is_trial) = (0, true);
         let mut bytes = std::mem::take(&mut reading.held);
         let mut input = Input {
             bytes: bytes.get(..held).unwrap_or_default(),
@@ -137,7 +146,7 @@ impl<D> Connection<D> {
         self.forget_block(direction, shared);
         let reading = &mut self.readings[direction];
         (reading.step, reading.is_lossy) = (Step::Stopped, true);
-        reading.lose_streams();
+        reading.lose_frames();
         if let Some(side) = self.side(direction) {
             self.streams.for_each(|stream| {
                 if let Some(websocket) = &mut stream.websocket {
@@ -172,8 +181,8 @@ impl<D> Connection<D> {
     }
 }
 
-/// The first place in `bytes` where frames begin, or may begin.
-fn find(bytes: &[u8]) -> (usize, Run) {
+/// The first place in `bytes` where frames begin, or may begin; `stream` is one in use.
+fn find(bytes: &[u8], stream: u32) -> (usize, Run) {
     let mut begun = None;
     for place in 0..bytes.len().saturating_sub(HEADER - 1) {
         let rest = bytes.get(place..).unwrap_or_default();
@@ -181,7 +190,7 @@ fn find(bytes: &[u8]) -> (usize, Run) {
         if rest.first() != Some(&0) {
             continue;
         }
-        match run(rest) {
+        match run(rest, stream) {
             Run::Frames => return (place, Run::Frames),
             found @ Run::Begun(_) if begun.is_none() => begun = Some((place, found)),
             Run::Begun(_) | Run::Nothing => {}
@@ -191,8 +200,8 @@ fn find(bytes: &[u8]) -> (usize, Run) {
 }
 
 /// What `bytes` begin with.
-fn run(bytes: &[u8]) -> Run {
-    frame::run(bytes, Chain::default())
+fn run(bytes: &[u8], stream: u32) -> Run {
+    frame::run(bytes, Chain::default(), stream)
 }
 
 #[cfg(test)]
@@ -201,7 +210,7 @@ mod tests {
 
     #[track_caller]
     fn check(pieces: &[&[u8]], expected: (usize, bool)) {
-        let (place, found) = find(&pieces.concat());
+        let (place, found) = find(&pieces.concat(), 0);
         assert_eq!((place, found == Run::Frames), expected);
     }
 
@@ -214,5 +223,33 @@ mod tests {
         check(&[b"rest of a body", begun], (14, false));
         check(&[b"rest", &[1; 40], data, b"x"], (44, false));
         check(&[b"text without frames"], (19, false));
+    }
+
+    #[test]
+    fn tables_of_numbers_are_no_frames() {
+        for width in [2, 4, 8] {
+            for first in (0..600_u64).step_by(13) {
+                for step in 0..4 {
+                    for is_big in [false, true] {
+                        let numbers = (0..200).map(|place| first + step * place);
+                        let octets = |number: u64| {
+                            let (big, little) = (number.to_be_bytes(), number.to_le_bytes());
+                            if is_big {
+                                big[8 - width..].to_vec()
+                            } else {
+                                little[..width].to_vec()
+                            }
+                        };
+                        let table: Vec<u8> = numbers.flat_map(octets).collect();
+                        let (place, run) = find(&table, 0);
+                        assert!(
+                            run != Run::Frames,
+                            "{width} octets, {first} + {step} n, {is_big}: {:x?}",
+                            &table[place..(place + 40).min(table.len())]
+                        );
+                    }
+                }
+            }
+        }
     }
 }
