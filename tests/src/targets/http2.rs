@@ -89,7 +89,7 @@ pub(super) fn hpack(mut input: &[u8]) {
         let expected: Vec<_> = fields
             .iter()
             .filter(|(name, value)| is_compared(name) && !value.is_empty())
-            .map(|(name, value)| (lossy(name), lossy(value)))
+            .map(|(name, value)| (lossy(name).to_lowercase(), lossy(value)))
             .collect();
         let headers = row.iter().filter_map(|(key, value)| {
             let name = key.strip_prefix("request_header:")?;
@@ -103,9 +103,9 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Whether a field of this name is a detail as it was sent.
+/// Whether a field of this name is a detail as it was sent, but for capitals.
 fn is_compared(name: &[u8]) -> bool {
-    let is_plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
     let others: [&[u8]; 5] = [
         b"host",
         b"cookie",
@@ -113,7 +113,8 @@ fn is_compared(name: &[u8]) -> bool {
         b"transfer-encoding",
         b"trailer",
     ];
-    !name.is_empty() && name.iter().all(is_plain) && !others.contains(&name)
+    let is_other = |other: &&[u8]| name.eq_ignore_ascii_case(other);
+    !name.is_empty() && name.iter().all(is_plain) && !others.iter().any(is_other)
 }
 
 /// The frames of a client, whose requests are not answered.
