@@ -6,7 +6,8 @@
 //! with it is skipped, with its answer, and counted:
 //!
 //! - one of this process when the keyed hashes in the marker hold ([`Identity`]), so that nobody hides behind its name;
-//! - one of another sniffer when it is what an upload is: a `POST` of NDJSON whose first line is a call, or a ledger.
+//! - one of another sniffer when it is what an upload is: a `POST` of NDJSON whose first line is a call, or a ledger;
+//! - one of a store when it is a statement for its database.
 //!
 //! The decision needs the first bytes of the body, at most [`UPLOAD_BEGINNING_BYTES_MAX`]; until then the request is read
 //! as any other ([`Candidate`]). A protocol is read by a reader of its own, and each of them reports its heads as
@@ -19,6 +20,7 @@ mod config;
 mod first_line;
 mod marker;
 mod senders;
+mod statement;
 
 pub use candidate::{Candidate, End, Verdict};
 pub use config::Config;

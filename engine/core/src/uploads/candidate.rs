@@ -8,6 +8,7 @@ use super::config::Config;
 use super::first_line::is_upload;
 use super::marker::{Identity, Marker, Proof, Upload};
 use super::senders::Sender;
+use super::statement::{DECIDING_BYTES, Statement};
 use crate::http::{Header, HeaderName, RequestHead};
 use crate::limits::{UPLOAD_BEGINNING_BYTES_MAX, UPLOAD_HASHED_BYTES, UPLOAD_LINE_BYTES_MAX};
 use crate::time::Timestamp;
@@ -17,6 +18,28 @@ use crate::time::Timestamp;
 enum Coding {
     Identity,
     Zlib,
+}
+
+/// What the body of an upload is, as its head shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    /// Calls, or a ledger.
+    Lines(Coding),
+    /// A statement for the database of a store.
+    Statement(Statement),
+}
+
+impl Content {
+    /// By the head of a `POST`; none for one that no upload has.
+    fn of(head: &RequestHead<'_>) -> Option<Self> {
+        let is_ndjson = HeaderName::ContentType
+            .find(head.headers)
+            .is_some_and(is_ndjson);
+        match is_ndjson {
+            true => coding(head.headers).map(Self::Lines),
+            false => Statement::of(head).map(Self::Statement),
+        }
+    }
 }
 
 /// Why no more of the body will come.
@@ -46,7 +69,7 @@ pub struct Candidate {
     /// Its claim to be of this process holds as far as the head shows.
     ours: Option<(Arc<Identity>, Proof)>,
     idempotency_key: Box<[u8]>,
-    coding: Coding,
+    content: Content,
     beginning: Vec<u8>,
 }
 
@@ -59,22 +82,22 @@ impl Candidate {
         config: &Config,
     ) -> Option<Self> {
         let marker = Marker::parse(value)?;
-        let is_ndjson = HeaderName::ContentType
-            .find(head.headers)
-            .is_some_and(is_ndjson);
-        if head.method != b"POST" || !is_ndjson {
+        if head.method != b"POST" {
             return None;
         }
         let mut candidate = Self {
             marker,
             ours: None,
             idempotency_key: named(head.headers, b"idempotency-key").into(),
-            coding: coding(head.headers)?,
+            content: Content::of(head)?,
             beginning: Vec::new(),
         };
         let identity = config.identity.as_ref();
         if let Some(identity) = identity.filter(|identity| identity.is_claimed_by(&marker)) {
-            let proof = marker.proof?;
+            // A process that captures sends no statements.
+            let (Content::Lines(_), Some(proof)) = (candidate.content, marker.proof) else {
+                return None;
+            };
             let length = HeaderName::ContentLength.find(head.headers);
             let has_length =
                 length.is_none_or(|length| length == proof.length.to_string().as_bytes());
@@ -103,7 +126,10 @@ impl Candidate {
         self.beginning.extend_from_slice(taken);
         let enough = match &self.ours {
             Some((_, proof)) => u64::min(proof.length, UPLOAD_HASHED_BYTES as u64),
-            None => UPLOAD_BEGINNING_BYTES_MAX as u64,
+            None => match self.content {
+                Content::Lines(_) => UPLOAD_BEGINNING_BYTES_MAX as u64,
+                Content::Statement(_) => DECIDING_BYTES as u64,
+            },
         };
         self.beginning.len() as u64 >= enough
     }
@@ -140,8 +166,10 @@ impl Candidate {
     }
 
     fn begins_as_upload(&self, whole: bool) -> bool {
-        if self.coding == Coding::Identity {
-            return is_upload(&self.beginning, whole);
+        match self.content {
+            Content::Statement(statement) => return statement.begins(&self.beginning),
+            Content::Lines(Coding::Identity) => return is_upload(&self.beginning, whole),
+            Content::Lines(Coding::Zlib) => {}
         }
         let mut line = Vec::with_capacity(UPLOAD_LINE_BYTES_MAX);
         let mut decoder = Decompress::new(true);
@@ -199,7 +227,9 @@ mod tests {
         let fields = fields.map(|(name, value)| Header::new(name.as_bytes(), value.as_bytes()));
         let fields: Vec<_> = fields.collect();
         let marker = HeaderName::UploadMarker.find(&fields)?;
-        let head = RequestHead::new(method.as_bytes(), b"/", Version::Http11, &fields);
+        let target = fields.iter().find(|field| field.name == b":path");
+        let target = target.map_or(&b"/"[..], |field| field.value);
+        let head = RequestHead::new(method.as_bytes(), target, Version::Http11, &fields);
         let mut candidate = Candidate::new(marker, &head, NOW, config)?;
         let (first, second) = body.split_at(body.len() / 2);
         let is_decided = candidate.push(first) || candidate.push(second);
@@ -267,6 +297,74 @@ mod tests {
             LINE,
             None,
         );
+    }
+
+    #[test]
+    fn a_statement_of_a_store_is_no_call() {
+        let config = Config::default();
+        let marker = ("sniffer-upload-marker", FOREIGN);
+        let octets = ("content-type", "application/octet-stream");
+        let user = ("x-clickhouse-user", "writer");
+        let plain = (":path", "/?wait_end_of_query=1");
+        let insert = (
+            ":path",
+            "/?wait_end_of_query=1&query=INSERT%20INTO%20calls%20%28time%2C%20bundle%2C%20line_no%2C%20received",
+        );
+        let check = |method, headers: &[(&str, &str)], body: &[u8], expected| {
+            let is = verdict(method, headers, body, End::Complete, &config);
+            assert_eq!(is, expected, "{method} {headers:?}");
+        };
+        let mut row = 1_700_000_000_000_i64.to_le_bytes().to_vec();
+        row.extend(u64::MAX.to_le_bytes());
+        row.extend(0_u32.to_le_bytes());
+        row.extend(b"more of it");
+        check("POST", &[marker, octets, user, insert], &row, theirs());
+        check(
+            "POST",
+            &[marker, octets, user, plain],
+            b"SELECT 1",
+            theirs(),
+        );
+        let refused = Some(Verdict::Neither);
+        check("POST", &[marker, octets, user, plain], &row, refused);
+        check(
+            "POST",
+            &[marker, octets, user, insert],
+            b"SELECT 1",
+            refused,
+        );
+        check("POST", &[marker, octets, user, insert], &row[..19], refused);
+        check(
+            "POST",
+            &[marker, octets, user, insert],
+            b"a secret of twenty bytes",
+            refused,
+        );
+        check(
+            "POST",
+            &[marker, octets, user, plain],
+            b"{\"sql\":\"SELECT 1\"}",
+            refused,
+        );
+        check("POST", &[marker, octets, plain], b"SELECT 1", None);
+        check("POST", &[marker, user, plain], b"SELECT 1", None);
+        check(
+            "POST",
+            &[marker, octets, user, (":path", "/upload?x")],
+            b"SELECT 1",
+            None,
+        );
+        check("GET", &[marker, octets, user, plain], b"", None);
+        check("POST", &[octets, user, plain], b"SELECT 1", None);
+        // No process that captures sends one, so none can be its own.
+        let identity = Arc::new(Identity::new(0xa1, [3; 16], "web-3"));
+        let own = Config {
+            identity: Some(identity),
+            include_others: false,
+        };
+        let headers = [marker, octets, user, plain];
+        let is = verdict("POST", &headers, b"SELECT 1", End::Complete, &own);
+        assert_eq!(is, None);
     }
 
     #[test]
