@@ -46,6 +46,9 @@ const WRITER: &str = "store-writer";
 const INGEST_MIN: f64 = 25_000.0;
 const DISK_MAX: f64 = 0.45;
 
+/// Bytes of a call in a ClickHouse, a quarter of what SQLite's first schema took.
+const BACKEND_CALL_BYTES_MAX: f64 = 540.0;
+
 /// Measures, and prints a table.
 ///
 /// # Errors
@@ -141,10 +144,17 @@ fn ingest(runtime: &Runtime, store: &AnyBackend, options: &Options, start_ms: u6
     );
     let totals = runtime.block_on(store.totals())?;
     let part = totals.database_bytes as f64 / bytes as f64;
+    let of_call = totals.database_bytes as f64 / stored as f64;
+    let (is_missed, most) = match &options.backend {
+        None => (part > DISK_MAX, DISK_MAX.to_string()),
+        Some(_) => (
+            of_call > BACKEND_CALL_BYTES_MAX,
+            format!("{BACKEND_CALL_BYTES_MAX} B a call"),
+        ),
+    };
     println!(
-        "| disk | {part:.3} of the line{} | {DISK_MAX} | {:.0} B a call, {:.0} B of line |\n",
-        missed(part > DISK_MAX),
-        totals.database_bytes as f64 / stored as f64,
+        "| disk | {part:.3} of the line{} | {most} | {of_call:.0} B a call, {:.0} B of line |\n",
+        missed(is_missed),
         bytes as f64 / stored as f64
     );
     Ok(())
@@ -158,6 +168,7 @@ fn location(options: &Options, folder: &Path) -> Result<Location> {
     let target = Target {
         address: Address::parse(address)?,
         password: Password::new(&std::env::var("SNIFFER_STORE_PASSWORD").unwrap_or_default()),
+        reader_password: Password::default(),
     };
     target.migrate()?;
     Ok(Location::ClickHouse(target))

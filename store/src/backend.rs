@@ -103,6 +103,17 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn health(&self) -> watch::Receiver<Health>;
 }
 
+/// Rows that a statement of a user has selected.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selected {
+    /// Names of the columns.
+    pub columns: Vec<String>,
+    /// The rows.
+    pub rows: Vec<Vec<serde_json::Value>>,
+    /// There are more than [`limits::SQL_ROWS_MAX`].
+    pub truncated: bool,
+}
+
 /// Result of storing a bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {

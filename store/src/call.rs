@@ -9,6 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::minute;
 use crate::fields::{FIELDS, Field, Spec};
 use crate::filter::Filter;
 use crate::histogram::Histogram;
@@ -257,6 +258,13 @@ impl Range {
     /// Whether some time from `first` to `last`, both inclusive, may lie in it.
     pub fn overlaps(&self, first_ms: i64, last_ms: i64) -> bool {
         self.from_ms.is_none_or(|from| last_ms >= from) && self.to_ms.is_none_or(|to| first_ms < to)
+    }
+
+    /// The first and the last minute that have a part of it; those of an end that is open are beyond all.
+    pub fn minutes(&self) -> (i64, i64) {
+        let first = self.from_ms.map_or(i64::MIN / 2, minute);
+        let last = |to: i64| minute(to.saturating_sub(1));
+        (first, self.to_ms.map_or(i64::MAX / 2, last))
     }
 
     /// Whether all times from `first` to `last`, both inclusive, lie in it.

@@ -108,6 +108,17 @@ impl Histogram {
         histogram
     }
 
+    /// Adds numbers whose place is that of [`slot`].
+    pub(crate) fn add_to_slot(&mut self, slot: usize, count: u64) {
+        match i32::try_from(slot) {
+            Ok(0) => self.zero += count,
+            Ok(slot) if count > 0 && (slot.unsigned_abs() as usize) < SLOTS => {
+                *self.bucket(slot - 2) += count;
+            }
+            _ => {}
+        }
+    }
+
     /// Adds its numbers to dense counts.
     pub(crate) fn add_to_slots(&self, slots: &mut [u64; SLOTS]) {
         slots[0] += self.zero;

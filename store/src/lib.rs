@@ -44,6 +44,7 @@ mod metrics;
 mod page;
 mod parameters;
 pub mod passed;
+pub mod percent;
 pub mod places;
 pub mod rules;
 pub mod sender;

@@ -9,12 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::api::{Answer, Api, fresh};
 use crate::backend::Backend;
 use crate::call::{LossesBy, LossesQuery, Range};
-use crate::clock::unix_ms;
+use crate::clock::{MINUTE_MS, unix_ms};
 use crate::limits::{GROUPS_MAX, SERIES_POINTS_DEFAULT, SERIES_POINTS_MAX, SERIES_RANGE_DEFAULT};
 use crate::parameters::{Step, Time, range};
-
-/// Losses are counted by the minute.
-const MINUTE_MS: i64 = 60_000;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]

@@ -16,6 +16,12 @@ use super::report::Report;
 /// Time of a list with a filter on columns, and of statistics.
 const COLUMNS_MAX: Duration = Duration::from_millis(200);
 
+/// Time of the newest calls, and of a list of the last hour with a filter on columns.
+const NEWEST_MAX: Duration = Duration::from_millis(100);
+
+/// Milliseconds of an hour.
+const HOUR_MS: i64 = 3_600_000;
+
 /// Time of a search in texts.
 const TEXTS_MAX: Duration = Duration::from_secs(1);
 
@@ -65,6 +71,19 @@ pub(super) fn all(runtime: &Runtime, store: &impl Backend, report: &mut Report<'
                 Ok(format!("{calls} calls{}", late(page.timed_out)))
             })?;
         }
+    }
+    for text in ON_COLUMNS {
+        let mut query = page(text)?;
+        query.range.from_ms = Some(newest.time_ms - HOUR_MS);
+        report.row(
+            &format!("list of the last hour, `{text}`"),
+            NEWEST_MAX,
+            || {
+                let page = runtime.block_on(store.list(query.clone()))?;
+                let calls = page.calls.len();
+                Ok(format!("{calls} calls{}", late(page.timed_out)))
+            },
+        )?;
     }
     let mut half = page("")?;
     half.range.to_ms = Some(newest.time_ms - (DAY_MS / 2) as i64);

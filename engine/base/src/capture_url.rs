@@ -288,7 +288,7 @@ impl CaptureUrl {
 /// The value of `Authorization` for `USER:PASSWORD` as a URL has them.
 fn basic(credentials: &str) -> Result<HeaderValue, UrlError> {
     let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
-    let [user, password] = [user, password].map(percent_decoded);
+    let [user, password] = [user, password].map(store::percent::decoded);
     let (user, password) = user.zip(password).ok_or(UrlError::Credentials)?;
     // The first colon ends the user.
     if user.contains(&b':') {
@@ -301,18 +301,6 @@ fn basic(credentials: &str) -> Result<HeaderValue, UrlError> {
         .map_err(|_| UrlError::Credentials)?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-fn percent_decoded(text: &str) -> Option<Vec<u8>> {
-    let mut parts = text.split('%');
-    let mut bytes = parts.next()?.as_bytes().to_vec();
-    for part in parts {
-        let (digits, rest) = part.split_at_checked(2)?;
-        let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        bytes.push(u8::from_str_radix(digits, 16).ok().filter(|_| is_hex)?);
-        bytes.extend_from_slice(rest.as_bytes());
-    }
-    Some(bytes)
 }
 
 /// RFC 4648 section 4.

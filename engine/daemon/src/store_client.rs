@@ -75,6 +75,9 @@ pub fn query(flags: &QueryFlags, invocation: &Invocation) -> Result<Exit, Diagno
     let text = flags.filter.clone().unwrap_or_default();
     filter(&text)?;
     let mut request = json!({ "sql": flags.sql, "filter": text });
+    if flags.database {
+        request["database"] = true.into();
+    }
     add_range(&mut request, flags.from.as_deref(), flags.to.as_deref());
     let answer = link(&flags.store, invocation)?.post("query", &request)?;
     let written = if flags.json || invocation.json {

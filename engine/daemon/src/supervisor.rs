@@ -386,6 +386,7 @@ impl Supervisor {
         options.control = capture_control(&options.control);
         options.values.remove(row::ui_token());
         options.values.remove(row::store_password());
+        options.values.remove(row::store_reader_password());
         // Requests to the page and the store are self traffic: to show them would cause more of them.
         let own_ports = self
             .report

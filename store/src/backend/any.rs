@@ -8,7 +8,7 @@ use tokio::sync::watch;
 #[cfg(feature = "clickhouse")]
 use super::clickhouse::{self, ClickHouse, Target};
 use super::sqlite::{self, Sqlite};
-use super::{Backend, Expired, Failure, Health, Retention, Stored};
+use super::{Backend, Expired, Failure, Health, Retention, Selected, Stored};
 use crate::bundle::Bundle;
 use crate::call::{
     Arrival, Arrived, Call, CallId, DeleteQuery, Deleted, LossesAt, LossesQuery, Page, Query,
@@ -103,6 +103,23 @@ macro_rules! each {
             Self::ClickHouse($backend) => $call,
         }
     };
+}
+
+impl AnyBackend {
+    /// The rows of a statement of a user over the tables themselves, where the backend is a database of its own.
+    ///
+    /// # Errors
+    /// It is none, or the statement is not possible.
+    pub async fn select(&self, sql: &str) -> Result<Selected, Failure> {
+        match self {
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(backend) => backend.select(sql).await,
+            Self::Sqlite(_) => {
+                let text = "database: the calls of this store are in a file of its own";
+                Err(Failure::Invalid(text.into()))
+            }
+        }
+    }
 }
 
 impl Backend for AnyBackend {

@@ -20,8 +20,10 @@ mod reader;
 mod row;
 mod scan;
 mod schema;
+mod select;
 mod sql;
 mod statistics;
+mod sums;
 mod tail;
 mod writer;
 
@@ -32,7 +34,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use tokio::sync::watch;
 
-use super::{Backend, Expired, Failure, Health, Retention, Stored};
+use super::{Backend, Expired, Failure, Health, Retention, Selected, Stored};
 use crate::bundle::Bundle;
 use crate::call::{
     Arrival, Arrived, Call, CallId, DeleteQuery, Deleted, LossesAt, LossesQuery, Page, Query,
@@ -52,6 +54,7 @@ use client::Client;
 use dialect::Dialect;
 use reader::Reader;
 use schema::Names;
+use select::Selects;
 use tail::Tail;
 use writer::Writer;
 
@@ -62,6 +65,8 @@ pub struct Target {
     pub address: Address,
     /// The password of its user.
     pub password: Password,
+    /// The password of the reader, if the address names one.
+    pub reader_password: Password,
 }
 
 impl Target {
@@ -108,6 +113,7 @@ pub struct Opened {
     dialect: Dialect,
     shards: Vec<u32>,
     since_ms: i64,
+    selects: Option<Selects>,
 }
 
 impl Opened {
@@ -116,14 +122,19 @@ impl Opened {
     /// # Errors
     /// The server cannot be reached or is not supported, or its tables are others ([`NeedsMigration`], by `downcast_ref`).
     pub fn new(target: &Target) -> anyhow::Result<Self> {
-        let Target { address, password } = target;
+        let Target {
+            address,
+            password,
+            reader_password,
+        } = target;
         let names = Names::of(address);
-        let (dialect, shards, since_ms) = apart(|| async {
+        let (dialect, shards, since_ms, selects) = apart(|| async {
             let anywhere = Client::new(address, password, false)?;
             let dialect = schema::dialect(&anywhere).await?;
             let since_ms = schema::compare(&anywhere, &names, dialect).await?;
             let shards = shards(&anywhere, &names).await?;
-            Ok((dialect, shards, since_ms))
+            let selects = Selects::new(address, reader_password, dialect).await?;
+            Ok((dialect, shards, since_ms, selects))
         })
         .with_context(|| address.to_string())?;
         Ok(Self {
@@ -132,6 +143,7 @@ impl Opened {
             dialect,
             shards,
             since_ms,
+            selects,
         })
     }
 
@@ -162,6 +174,7 @@ impl Opened {
             closing,
             retention,
             since_ms: self.since_ms,
+            selects: self.selects,
         })
     }
 }
@@ -194,6 +207,21 @@ pub struct ClickHouse {
     closing: watch::Sender<bool>,
     retention: Retention,
     since_ms: i64,
+    selects: Option<Selects>,
+}
+
+impl ClickHouse {
+    /// The rows of a statement of a user over the tables themselves.
+    ///
+    /// # Errors
+    /// There is no reader for such statements, or the statement is not possible.
+    pub async fn select(&self, sql: &str) -> Result<Selected, Failure> {
+        let Some(selects) = &self.selects else {
+            let text = "database: the address of the store's ClickHouse names no reader=";
+            return Err(Failure::Invalid(text.into()));
+        };
+        selects.select(sql).await
+    }
 }
 
 impl Backend for ClickHouse {

@@ -976,6 +976,9 @@ async fn counts_outlive_calls_that_expire<F: Fixture>() {
     assert_eq!(stats.groups[0].value, "/*");
     assert_eq!(stats.coverage.lost.get("expired"), Some(&20));
     assert_eq!((stats.coverage.kept, stats.coverage.seen), (10, 30));
+    let totals = backend.totals().await.expect("totals");
+    let of_sender = &totals.senders[0];
+    assert_eq!((of_sender.calls, of_sender.expired), (10, 20));
     // What is not counted by the minute is of the calls that are left.
     let filter = Filter::parse("path ~ \"^/2\"").expect("a filter");
     let stats = backend.stats(all_of(filter, None)).await.expect("answers");

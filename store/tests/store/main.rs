@@ -12,6 +12,7 @@ mod page;
 mod passed;
 mod program;
 mod schema;
+mod select;
 mod server;
 mod stalling;
 mod stream;

@@ -1,6 +1,7 @@
 //! A ClickHouse server of the tests: Debian's 18.16, with its own folder, configuration and ports, on the loopback alone.
 //!
-//! All tests of a process share one, each with a database of its own. It ends with the process.
+//! All tests of a process share one, each with a database of its own. It ends with the process. `CLICKHOUSE_UNDER_TEST` has the port of
+//! another one (`tests/modern`).
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -30,7 +31,13 @@ pub(crate) fn database() -> Target {
         ))
         .expect("an address"),
         password: Password::new(PASSWORD),
+        reader_password: Password::default(),
     }
+}
+
+/// Whether it is another server than 18.16.
+pub(crate) fn is_other() -> bool {
+    std::env::var_os("CLICKHOUSE_UNDER_TEST").is_some()
 }
 
 /// The port of the server, which is started at the first use.
@@ -40,6 +47,10 @@ pub(crate) fn port() -> u16 {
 }
 
 fn start() -> u16 {
+    if let Some(other) = std::env::var_os("CLICKHOUSE_UNDER_TEST") {
+        let port = other.to_str().and_then(|port| port.parse().ok());
+        return port.expect("CLICKHOUSE_UNDER_TEST has a port");
+    }
     let folder = folder();
     let [http, tcp] = free_ports();
     configure(&folder, http, tcp);

@@ -545,6 +545,9 @@ pub struct QueryFlags {
     /// Only calls before this time.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub to: Option<String>,
+    /// SQL of the ClickHouse behind the store, over all of its calls, if the store may send it (docs/scale-out.md).
+    #[arg(long, conflicts_with_all = ["filter", "from", "to"])]
+    pub database: bool,
     /// The answer as JSON.
     #[arg(long)]
     pub json: bool,

@@ -150,23 +150,7 @@ fn show(bytes: u64) -> String {
 
 /// The text with `%20` and the like undone.
 fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((&byte, behind)) = rest.split_first() {
-        rest = behind;
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digits = rest.split_at_checked(2)?;
-        let digit = |byte: u8| char::from(byte).to_digit(16);
-        let (&[high, low], behind) = digits else {
-            return None;
-        };
-        bytes.push((digit(high)? * 16 + digit(low)?) as u8);
-        rest = behind;
-    }
-    String::from_utf8(bytes).ok()
+    String::from_utf8(store::percent::decoded(text)?).ok()
 }
 
 #[cfg(test)]

@@ -643,6 +643,15 @@ settings! {
         .secret()
         .of(Store, STORING | IMPORT);
 
+    /// Password of the reader that SNIFFER_STORE_BACKEND names: a text, or file:///PATH of a file with it.
+    ///
+    /// With `reader=USER` in the address `sniffer query --database` sends SQL of users to the ClickHouse as this user, who may only
+    /// read: docs/scale-out.md. The flag takes no text, since every user sees the command line.
+    store_reader_password: Optional<PasswordText> = Setting::new("SNIFFER_STORE_READER_PASSWORD", || None)
+        .flag("store-reader-password", "FILE")
+        .secret()
+        .of(Store, STORING);
+
     /// Token that POSTs to the store require: a text, file:///PATH of a file with one, or off.
     ///
     /// Without it everybody who reaches the capture URL may post calls. With it a POST of calls or of a ledger has to carry

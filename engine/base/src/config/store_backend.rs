@@ -52,10 +52,15 @@ impl Kind for PasswordText {
         }
         if value.source == Source::Flag {
             let what = format!("{}: every user sees the command line", value.name);
+            let is_of_reader = value.name.contains("reader");
+            let row = match is_of_reader {
+                true => row::store_reader_password(),
+                false => row::store_password(),
+            };
             return Err(Diagnostic::new(Code::E002, what).fix(format!(
                 "{}=PASSWORD in the environment\n{} file:///PATH of a file with the password",
-                row::store_password().name,
-                row::store_password().long_flag()
+                row.name,
+                row.long_flag()
             )));
         }
         Ok(BackendPassword::Text(Password::new(&value.text)))
@@ -81,29 +86,36 @@ pub fn store_target(settings: &Settings) -> Result<Option<Target>, Diagnostic> {
     let Some(address) = &settings.store_backend else {
         return Ok(None);
     };
-    let password = match &settings.store_password {
-        None => Password::default(),
-        Some(BackendPassword::Text(password)) => password.clone(),
-        Some(BackendPassword::File(path)) => {
-            let bad = |reason: &str| {
-                let what = format!(
-                    "{} file://{}: {reason}",
-                    row::store_password().name,
-                    path.display()
-                );
-                Diagnostic::new(Code::E002, what)
-            };
-            let text = std::fs::read_to_string(path).map_err(|error| bad(&system_words(&error)))?;
-            if text.len() > PASSWORD_BYTES_MAX {
-                return Err(bad("it is too long for a password"));
-            }
-            Password::new(&text)
-        }
-    };
+    let [of_store, of_reader] = [
+        (&settings.store_password, row::store_password().name),
+        (
+            &settings.store_reader_password,
+            row::store_reader_password().name,
+        ),
+    ]
+    .map(|(given, name)| password(given.as_ref(), name));
     Ok(Some(Target {
         address: address.clone(),
-        password,
+        password: of_store?,
+        reader_password: of_reader?,
     }))
+}
+
+fn password(given: Option<&BackendPassword>, name: &str) -> Result<Password, Diagnostic> {
+    let path = match given {
+        None => return Ok(Password::default()),
+        Some(BackendPassword::Text(password)) => return Ok(password.clone()),
+        Some(BackendPassword::File(path)) => path,
+    };
+    let bad = |reason: &str| {
+        let what = format!("{name} file://{}: {reason}", path.display());
+        Diagnostic::new(Code::E002, what)
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| bad(&system_words(&error)))?;
+    if text.len() > PASSWORD_BYTES_MAX {
+        return Err(bad("it is too long for a password"));
+    }
+    Ok(Password::new(&text))
 }
 
 /// The warning of a password, or of calls, that cross a network as plain text.

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::limits::{CLICKHOUSE_ADDRESSES_MAX, CLICKHOUSE_SETTINGS_MAX};
+use crate::percent;
 
 /// Port of HTTP without and with TLS.
 const PORTS: [u16; 2] = [8123, 8443];
@@ -43,6 +44,8 @@ pub struct Address {
     pub cluster: Option<String>,
     /// The certificates of the authority that has signed those of the servers, as PEM; none for those of the system.
     pub ca: Option<PathBuf>,
+    /// Who sends SQL of users, and may only read; none where these cannot send any.
+    pub reader: Option<String>,
     /// Settings of the server that every statement has.
     pub settings: Vec<(String, String)>,
 }
@@ -109,6 +112,7 @@ impl Address {
             database: is_word(database)?,
             cluster: None,
             ca: None,
+            reader: None,
             settings: Vec::new(),
         };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -121,6 +125,7 @@ impl Address {
     fn set(&mut self, name: &str, value: String) -> Result<(), NotAnAddress> {
         match name {
             "cluster" => self.cluster = Some(is_name(value, "cluster")?),
+            "reader" => self.reader = Some(is_name(value, "reader")?),
             "ca" if !self.is_encrypted => return wrong("ca: for clickhouses:// alone"),
             "ca" => self.ca = Some(value.into()),
             "wait_for_async_insert" if value == "0" => {
@@ -232,22 +237,9 @@ fn is_word(text: String) -> Result<String, NotAnAddress> {
 }
 
 fn decoded(text: &str) -> Result<String, NotAnAddress> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, behind)) = rest.split_first() {
-        rest = behind;
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digits = rest.get(..2).and_then(|digits| str::from_utf8(digits).ok());
-        let number = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        let Some(number) = number else {
-            return wrong("a % is followed by two hexadecimal digits");
-        };
-        bytes.push(number);
-        rest = &rest[2..];
-    }
+    let Some(bytes) = percent::decoded(text) else {
+        return wrong("a % is followed by two hexadecimal digits");
+    };
     String::from_utf8(bytes).or_else(|_| wrong("the address is not UTF-8"))
 }
 

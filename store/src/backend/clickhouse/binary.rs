@@ -99,20 +99,6 @@ impl<'a> Reader<'a> {
     pub(super) fn texts(&mut self) -> Result<Vec<String>, Malformed> {
         (0..self.length()?).map(|_| self.text()).collect()
     }
-
-    /// A pair of arrays: places and counts.
-    pub(super) fn counts(&mut self) -> Result<Vec<(i16, u64)>, Malformed> {
-        let places: Vec<_> = (0..self.length()?)
-            .map(|_| self.i16())
-            .collect::<Result<_, _>>()?;
-        if self.length()? != places.len() {
-            return Err(Malformed);
-        }
-        places
-            .into_iter()
-            .map(|place| Ok((place, self.u64()?)))
-            .collect()
-    }
 }
 
 #[cfg(test)]

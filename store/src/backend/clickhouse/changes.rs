@@ -17,7 +17,7 @@ use super::scan::{Scan, is_late};
 use super::sql::{Condition, literal, within};
 use crate::backend::{Expired, Failure, Retention};
 use crate::call::{Arrival, CallId, DeleteQuery, Deleted, SenderTotals, Totals};
-use crate::clock::unix_ms;
+use crate::clock::{MINUTE_MS, minute, unix_ms};
 use crate::ledger::Ledger;
 use crate::limits::{
     CLICKHOUSE_DELETE_ROWS_MAX, CLICKHOUSE_INSERT_TIME_MAX, CLICKHOUSE_MUTATION_WAIT,
@@ -26,8 +26,10 @@ use crate::limits::{
 use crate::sender::Sender;
 
 /// Under this name the losses have what was deleted on request, which is no loss.
-const DELETED: &str = "#deleted";
-const EXPIRED: &str = "expired";
+pub(super) const DELETED: &str = "#deleted";
+
+/// And under this one what the retention deleted.
+pub(super) const EXPIRED: &str = "expired";
 
 /// Part of the bound by which it is exceeded before calls of a day are deleted.
 const SLACK_DIVISOR: u64 = 20;
@@ -145,9 +147,9 @@ impl Reader {
 
     async fn count_as(&self, condition: &str, cause: &str) -> Result<(), Failure> {
         let statement = format!(
-            "INSERT INTO losses (minute, cause, appliance, vni, calls)
-             SELECT intDiv(time, 60000) AS m, {} AS c, appliance AS a, toInt64(-1) AS v, count() AS n
-             FROM calls WHERE {condition} GROUP BY m, a",
+            "INSERT INTO losses (minute, cause, appliance, sender, vni, calls)
+             SELECT intDiv(time, {MINUTE_MS}) AS m, {} AS c, appliance AS a, sender AS s, toInt64(-1) AS v, count() AS n
+             FROM calls WHERE {condition} GROUP BY m, a, s",
             literal(cause)
         );
         self.change(statement).await
@@ -294,10 +296,11 @@ impl Reader {
             .iter()
             .map(|(cause, calls)| {
                 format!(
-                    "({}, {}, {}, -1, {calls})",
-                    now_ms.div_euclid(60_000),
+                    "({}, {}, {}, {}, -1, {calls})",
+                    minute(now_ms),
                     literal(cause),
-                    literal(&ledger.appliance)
+                    literal(&ledger.appliance),
+                    literal(&sender)
                 )
             })
             .collect();
@@ -311,7 +314,7 @@ impl Reader {
         if !rows.is_empty() {
             rows.sort();
             let losses = format!(
-                "INSERT INTO losses (minute, cause, appliance, vni, calls) VALUES {}",
+                "INSERT INTO losses (minute, cause, appliance, sender, vni, calls) VALUES {}",
                 rows.join(", ")
             );
             self.change(losses).await?;
@@ -338,12 +341,18 @@ impl Reader {
         let senders = format!(
             "SELECT sender, count(), sum(toUInt64(line_bytes)) FROM calls GROUP BY sender ORDER BY count() DESC, sender LIMIT {SENDERS_SHOWN} FORMAT RowBinary"
         );
-        let mut other = Partial::default();
-        let (numbers, senders) = tokio::join!(
-            self.ask(&sql, CLICKHOUSE_QUERY_TIME_MAX, &mut partial),
-            self.ask(&senders, CLICKHOUSE_QUERY_TIME_MAX, &mut other),
+        let expired = format!(
+            "SELECT sender, sum(calls) FROM losses WHERE cause = {} GROUP BY sender ORDER BY sum(calls) DESC, sender LIMIT {SENDERS_SHOWN} FORMAT RowBinary",
+            literal(EXPIRED)
         );
-        let (numbers, senders) = (numbers?, senders?);
+        let mut others = [Partial::default(), Partial::default()];
+        let [of_senders, of_expired] = &mut others;
+        let (numbers, senders, expired) = tokio::join!(
+            self.ask(&sql, CLICKHOUSE_QUERY_TIME_MAX, &mut partial),
+            self.ask(&senders, CLICKHOUSE_QUERY_TIME_MAX, of_senders),
+            self.ask(&expired, CLICKHOUSE_QUERY_TIME_MAX, of_expired),
+        );
+        let (numbers, senders, expired) = (numbers?, senders?, expired?);
         let mut totals = Totals {
             calls: days.iter().map(|day| day.calls).sum(),
             ..Totals::default()
@@ -368,6 +377,22 @@ impl Reader {
                 bytes: reader.u64()?,
                 expired: 0,
             });
+        }
+        let mut reader = Binary(&expired);
+        while reader.has_more() {
+            let (sender, expired) = (reader.text()?, reader.u64()?);
+            let mut known = totals.senders.iter_mut();
+            if let Some(of) = known.find(|of| of.sender == sender) {
+                of.expired = expired;
+            } else if (totals.senders.len() as u64) < SENDERS_SHOWN {
+                // All of its calls are gone.
+                totals.senders.push(SenderTotals {
+                    sender,
+                    calls: 0,
+                    bytes: 0,
+                    expired,
+                });
+            }
         }
         Ok(totals)
     }

@@ -4,10 +4,9 @@ use super::binary::Reader as Binary;
 use super::reader::{Partial, Reader};
 use crate::backend::Failure;
 use crate::call::{LossesAt, LossesBy, LossesQuery};
+use crate::clock::MINUTE_MS;
 use crate::ledger::Posted;
 use crate::limits::{CLICKHOUSE_QUERY_TIME_MAX, LEDGERS_MAX};
-
-const MINUTE_MS: i64 = 60_000;
 
 impl Reader {
     /// The last ledger of each run.
@@ -39,12 +38,7 @@ impl Reader {
             LossesBy::Appliance => "appliance",
             LossesBy::Vni => "if(vni < 0, '', toString(vni))",
         };
-        let minute = |time_ms: i64| time_ms.div_euclid(MINUTE_MS);
-        let first = query.range.from_ms.map_or(i64::MIN / 2, minute);
-        let last = query
-            .range
-            .to_ms
-            .map_or(i64::MAX / 2, |to| minute(to.saturating_sub(1)));
+        let (first, last) = query.range.minutes();
         let step = (query.step_ms / MINUTE_MS).max(1);
         // What was deleted on request is no loss.
         let sql = format!(

@@ -1,17 +1,19 @@
 //! What all queries have in common: the connection, bounds, and what is known of the days that have calls.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::binary::Reader as Binary;
-use super::client::{Client, Error};
+use super::client::{Client, Error, Settings};
 use super::schema::Names;
 use super::sql::{literal, within};
 use super::tail::Tail;
 use crate::backend::Failure;
 use crate::call::{Coverage, Range};
+use crate::clock::minute;
 use crate::limits::{CLICKHOUSE_HELD_AGE, CLICKHOUSE_QUERY_MEMORY_MAX, CLICKHOUSE_QUERY_TIME_MAX};
 
 /// Bytes of a statement: lists of bundles are long.
@@ -43,6 +45,22 @@ pub(super) struct Day {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Partial(pub(super) Option<String>);
 
+fn numbers(answer: &[u8]) -> Vec<u32> {
+    let mut reader = Binary(answer);
+    std::iter::from_fn(|| reader.u32().ok()).collect()
+}
+
+/// States that some shards do not answer.
+fn named(missing: Vec<u32>, shards: usize) -> String {
+    let names: Vec<_> = missing.iter().map(u32::to_string).collect();
+    match names.as_slice() {
+        // One that has come back meanwhile.
+        [] => format!("not all of the {shards} shards answer"),
+        [one] => format!("shard {one} of {shards} does not answer"),
+        all => format!("shards {} of {shards} do not answer", all.join(", ")),
+    }
+}
+
 impl Reader {
     pub(super) fn new(client: Client, names: Names, tail: Tail, shards: usize) -> Self {
         Self {
@@ -70,14 +88,50 @@ impl Reader {
         ];
         // The server looks at its clock between blocks.
         let wait = time + Duration::from_secs(2);
+        let Some(cluster) = &self.names.cluster else {
+            return self.client.read(sql.to_owned(), &settings, wait).await;
+        };
+        if partial.0.is_some() {
+            settings.push(("skip_unavailable_shards", "1"));
+        }
         match self.client.read(sql.to_owned(), &settings, wait).await {
-            Err(error) if error.is_of_missing_shard() && self.names.cluster.is_some() => {
-                partial.0 = Some(format!("not all of the {} shards answer", self.shards));
+            Err(error) if error.is_of_missing_shard() => {
                 settings.push(("skip_unavailable_shards", "1"));
+                partial.0 = Some(self.missing(cluster, &error, &settings).await);
                 self.client.read(sql.to_owned(), &settings, wait).await
             }
             answer => answer,
         }
+    }
+
+    /// Which shards do not answer: those that are not among the ones that do, or, of a server that has no numbers for these, the one
+    /// with a replica that the error names.
+    async fn missing(&self, cluster: &str, error: &Error, settings: Settings<'_>) -> String {
+        let answering = format!(
+            "SELECT DISTINCT _shard_num FROM cluster({}, system, one) FORMAT RowBinary",
+            literal(cluster)
+        );
+        let wait = CLICKHOUSE_QUERY_TIME_MAX;
+        let answering = self.client.read(answering, settings, wait).await;
+        if let Ok(answering) = answering {
+            let answering: HashSet<_> = numbers(&answering).into_iter().collect();
+            let all = (1..).take(self.shards);
+            return named(
+                all.filter(|one| !answering.contains(one)).collect(),
+                self.shards,
+            );
+        }
+        let text = error.to_string();
+        let replicas = format!(
+            "SELECT shard_num FROM system.clusters WHERE cluster = {cluster} AND
+             (position({text}, concat('(', host_name, ':', toString(port), ')')) > 0
+              OR position({text}, concat('(', host_address, ':', toString(port), ')')) > 0)
+             GROUP BY shard_num ORDER BY shard_num FORMAT RowBinary",
+            cluster = literal(cluster),
+            text = literal(&text),
+        );
+        let found = self.client.read(replicas, settings, wait).await;
+        named(numbers(&found.unwrap_or_default()), self.shards)
     }
 
     /// The days that have calls, the oldest first.
@@ -146,7 +200,6 @@ impl Reader {
         partial: &mut Partial,
     ) -> Result<Coverage, Failure> {
         let held_from_ms = self.held_from(days, partial).await?;
-        let minute = |time_ms: i64| time_ms.div_euclid(60_000);
         let mut minutes = String::new();
         if let Some(from) = range.from_ms {
             minutes += &format!(" AND minute >= {}", minute(from));
@@ -194,5 +247,22 @@ impl Reader {
         }
         coverage.seen = coverage.kept + coverage.lost.values().sum::<u64>();
         Ok(coverage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_that_do_not_answer_are_named() {
+        for (missing, expected) in [
+            (vec![2], "shard 2 of 3 does not answer"),
+            (vec![1, 3], "shards 1, 3 of 3 do not answer"),
+            (vec![], "not all of the 3 shards answer"),
+        ] {
+            assert_eq!(named(missing, 3), expected);
+        }
+        assert_eq!(numbers(&[1, 0, 0, 0, 3, 0, 0, 0]), [1, 3]);
     }
 }

@@ -149,7 +149,8 @@ pub(super) fn kept(number: Option<i64>) -> i64 {
     }
 }
 
-fn taken(number: i64) -> Option<i64> {
+/// What [`kept`] was given.
+pub(super) fn taken(number: i64) -> Option<i64> {
     match number {
         -1 => None,
         number if number < 0 => Some(number + 1),

@@ -14,7 +14,7 @@ use super::client::{Client, Error, Password};
 use super::dialect::Dialect;
 use super::row::{COLUMNS, FEW, MASKED};
 use super::sql::{BUCKET_MS, literal};
-use crate::clock::unix_ms;
+use crate::clock::{MINUTE_MS, unix_ms};
 use crate::limits::CLICKHOUSE_MIGRATION_WAIT;
 
 /// The version of the tables that this program needs.
@@ -153,11 +153,12 @@ fn tables() -> Vec<Table> {
                 ("minute", "Int64", plain),
                 ("cause", "String", plain),
                 ("appliance", "String", plain),
+                ("sender", "String", plain),
                 ("vni", "Int64", plain),
                 ("calls", "UInt64", plain),
             ],
             family: "SummingMergeTree",
-            order: "minute, cause, appliance, vni".into(),
+            order: "minute, cause, appliance, sender, vni".into(),
             partition: "intDiv(minute, 43200)".into(),
             shard: "rand()",
         },
@@ -226,7 +227,7 @@ impl Table {
 fn view(names: &Names) -> String {
     let keys: Vec<_> = KEYS.iter().map(|(name, _)| *name).collect();
     let keys = keys.join(", ");
-    let mut columns = format!("intDiv(time, 60000) AS minute, {keys}");
+    let mut columns = format!("intDiv(time, {MINUTE_MS}) AS minute, {keys}");
     for (name, of) in SUMS {
         let of = if of == MASKED {
             format!("countIf({of})")

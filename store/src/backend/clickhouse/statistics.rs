@@ -1,18 +1,22 @@
 //! Statistics: by SQL where the filter is exact there, else from the calls that a scan finds.
 //!
 //! Past an hour, and for a time whose calls were deleted, the counts by the minute answer, if the filter and the groups are of what
-//! they are counted by; the first and the last minute count whole then. All histograms have the buckets of
-//! [`crate::histogram`]: each call has the places of its numbers in columns, and SQL adds them up.
+//! they are counted by and they are far fewer than the calls; the first and the last minute count whole then. All histograms have the
+//! buckets of [`crate::histogram`]: each call has the places of its numbers in columns, and SQL counts these.
 
 use std::collections::HashMap;
 use std::time::Instant;
 
-use super::binary::{Malformed, Reader as Binary};
+use super::binary::Reader as Binary;
+use super::changes::{DELETED, EXPIRED};
+use super::client::Error;
 use super::reader::{DAY_MS, Day, Partial, Reader};
+use super::row::taken;
 use super::scan::{Scan, is_late};
-use super::sql::{Condition, Values, expression, patterns, within};
+use super::sql::{Condition, Values, expression, literal, patterns, within};
+use super::sums::{Kind, Place, Sum, Sums, Table, by_place, key};
 use crate::backend::Failure;
-use crate::call::{Group, Measures, Point, Range, Stats, StatsQuery, Top, TopQuery};
+use crate::call::{Coverage, Group, Measures, Point, Range, Stats, StatsQuery, Top, TopQuery};
 use crate::clock::unix_ms;
 use crate::fields::Field;
 use crate::filter::Filter;
@@ -24,10 +28,11 @@ use crate::limits::{
 };
 use crate::line::{Columns, is_cut};
 
-const MINUTE_MS: i64 = 60_000;
-
 /// A range that is longer is answered from the counts by the minute, where these have what is needed.
 const EXACT_MS: i64 = 3_600_000;
+
+/// So many calls are summed up as fast as one count of a minute, which has three histograms.
+const CALLS_PER_COUNT: u64 = 4;
 
 /// Whether calls are counted by a field.
 fn is_counted(field: Field) -> bool {
@@ -43,13 +48,13 @@ fn is_counted(field: Field) -> bool {
     )
 }
 
-/// A field as a text, which is empty for none.
+/// The value of a group as a text, which is empty for none.
 fn value_of(field: Field) -> String {
-    let name = expression(field);
+    let value = format!("any({})", expression(field));
     if field.kind().is_number() {
-        return format!("if({name} = -1, '', toString(if({name} < -1, {name} + 1, {name})))");
+        return format!("if({value} = -1, '', toString(if({value} < -1, {value} + 1, {value})))");
     }
-    name.to_owned()
+    format!("toString({value})")
 }
 
 fn text_of(field: Field, call: &Columns) -> String {
@@ -59,135 +64,6 @@ fn text_of(field: Field, call: &Columns) -> String {
             .map_or_else(String::new, |number| number.to_string()),
         false => call.text(field).to_owned(),
     }
-}
-
-/// What sums are made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Table {
-    Calls,
-    Minutes,
-}
-
-/// Where the sums come from, and of what.
-#[derive(Clone, Debug)]
-struct Sums {
-    of: Table,
-    range: Range,
-    condition: String,
-}
-
-impl Sums {
-    fn calls(&self) -> &'static str {
-        match self.of {
-            Table::Calls => "count()",
-            Table::Minutes => "sum(calls_sum)",
-        }
-    }
-
-    fn classes(&self) -> &'static str {
-        match self.of {
-            Table::Calls => "sumMap([class], [toUInt64(1)])",
-            Table::Minutes => "sumMap([class], [calls_sum])",
-        }
-    }
-
-    fn map(&self, name: &str) -> String {
-        match self.of {
-            Table::Calls => format!("sumMap([{name}_slot], [toUInt64(1)])"),
-            Table::Minutes => format!("sumMap(`{name}Map.slotKey`, `{name}Map.calls`)"),
-        }
-    }
-
-    fn bytes(&self, name: &str) -> String {
-        match self.of {
-            Table::Calls => format!("sum(toUInt64(if({name} > 0, {name}, 0)))"),
-            Table::Minutes => format!("sum({name}_sum)"),
-        }
-    }
-
-    fn measures(&self) -> String {
-        format!(
-            "{}, {}, {}, {}, {}, {}, {}",
-            self.calls(),
-            self.classes(),
-            self.bytes("request_bytes"),
-            self.bytes("response_bytes"),
-            self.map("took"),
-            self.map("first_byte"),
-            self.map("size")
-        )
-    }
-
-    fn point(&self, start_ms: i64, step_ms: i64) -> String {
-        match self.of {
-            Table::Calls => format!("intDiv(time - {start_ms}, {step_ms})"),
-            Table::Minutes => {
-                format!(
-                    "intDiv(greatest(minute * {MINUTE_MS} - {start_ms}, toInt64(0)), {step_ms})"
-                )
-            }
-        }
-    }
-
-    fn from(&self) -> String {
-        let condition = &self.condition;
-        match self.of {
-            Table::Calls => format!(
-                "FROM calls PREWHERE {} WHERE {condition}",
-                within(self.range.from_ms, self.range.to_ms)
-            ),
-            Table::Minutes => {
-                let from = self.range.from_ms.unwrap_or_default().div_euclid(MINUTE_MS);
-                let to = self
-                    .range
-                    .to_ms
-                    .unwrap_or(i64::MAX)
-                    .saturating_sub(1)
-                    .div_euclid(MINUTE_MS);
-                format!("FROM minutes WHERE minute >= {from} AND minute <= {to} AND ({condition})")
-            }
-        }
-    }
-}
-
-fn histogram(reader: &mut Binary<'_>) -> Result<Histogram, Malformed> {
-    let mut slots = [0; SLOTS];
-    for (slot, count) in reader.counts()? {
-        // -1 is none.
-        if let Some(place) = usize::try_from(slot)
-            .ok()
-            .and_then(|slot| slots.get_mut(slot))
-        {
-            *place += count;
-        }
-    }
-    Ok(Histogram::of_slots(&slots))
-}
-
-fn classes(reader: &mut Binary<'_>) -> Result<[u64; 6], Malformed> {
-    let mut classes = [0; 6];
-    for (class, count) in reader.counts()? {
-        if let Some(place) = usize::try_from(class)
-            .ok()
-            .and_then(|class| classes.get_mut(class))
-        {
-            *place += count;
-        }
-    }
-    Ok(classes)
-}
-
-/// Reads what [`Sums::measures`] names.
-fn measures(reader: &mut Binary<'_>) -> Result<Measures, Malformed> {
-    Ok(Measures {
-        calls: reader.u64()?,
-        classes: classes(reader)?,
-        request_bytes: reader.u64()?,
-        response_bytes: reader.u64()?,
-        took: histogram(reader)?,
-        first_byte: histogram(reader)?,
-        sizes: histogram(reader)?,
-    })
 }
 
 fn without(all: &Histogram, part: &Histogram) -> Histogram {
@@ -275,8 +151,9 @@ impl Reader {
         };
         let condition = self.condition(&query.filter, &mut partial).await?;
         if condition.is_exact {
+            let of = self.source(&query, range, &coverage, &mut partial).await?;
             let sums = Sums {
-                of: self.source(&query.filter, query.by, range, coverage.held_from_ms),
+                of,
                 range,
                 condition: condition.sql,
             };
@@ -320,21 +197,56 @@ impl Reader {
         Ok(Condition::with(filter, &values))
     }
 
-    fn source(&self, filter: &Filter, by: Option<Field>, range: Range, held: Option<i64>) -> Table {
+    async fn source(
+        &self,
+        query: &StatsQuery,
+        range: Range,
+        coverage: &Coverage,
+        partial: &mut Partial,
+    ) -> Result<Table, Failure> {
         let is_other = |source: &Source| match source {
             Source::Field(field) => !is_counted(*field),
             Source::Detail(_) => true,
         };
-        let from = range.from_ms.unwrap_or_default();
-        let is_long = range.to_ms.unwrap_or_default().saturating_sub(from) > EXACT_MS;
-        let is_of_deleted = held.is_none_or(|held| from < held);
-        let is_other = filter
+        let (from, to) = (
+            range.from_ms.unwrap_or_default(),
+            range.to_ms.unwrap_or_default(),
+        );
+        let is_other = query
+            .filter
             .expression()
             .any_comparison(&|comparison| is_other(&comparison.source));
-        if is_other || !by.is_none_or(is_counted) || !(is_long || is_of_deleted) {
-            return Table::Calls;
+        if is_other || !query.by.is_none_or(is_counted) {
+            return Ok(Table::Calls);
         }
-        Table::Minutes
+        if coverage.held_from_ms.is_none_or(|held| to <= held) {
+            return Ok(Table::Minutes);
+        }
+        let (first, last) = range.minutes();
+        let of_range = format!("minute >= {first} AND minute <= {last}");
+        let sql = format!(
+            "SELECT what, number FROM (
+                 SELECT '#counts' AS what, count() AS number FROM minutes WHERE {of_range}
+                 UNION ALL SELECT '#gone' AS what, sum(calls) AS number FROM losses WHERE {of_range} AND cause IN ({}, {})
+             ) FORMAT RowBinary",
+            literal(DELETED),
+            literal(EXPIRED)
+        );
+        let answer = self.ask(&sql, CLICKHOUSE_QUERY_TIME_MAX, partial).await?;
+        let mut reader = Binary(&answer);
+        let (mut counts, mut gone) = (0, 0);
+        while reader.has_more() {
+            match reader.text()?.as_str() {
+                "#counts" => counts = reader.u64()?,
+                _ => gone = reader.u64()?,
+            }
+        }
+        let is_long = to.saturating_sub(from) > EXACT_MS;
+        let are_few = counts.saturating_mul(CALLS_PER_COUNT) < coverage.kept;
+        Ok(match gone > 0 || (is_long && are_few) {
+            true => Table::Minutes,
+            false => Table::Calls,
+        })
     }
 
     async fn sum(
@@ -344,64 +256,95 @@ impl Reader {
         stats: &mut Stats,
         partial: &mut Partial,
     ) -> Result<(), Failure> {
-        let from = sums.from();
-        let series = format!(
-            "SELECT {} AS point, {}, {} {from} GROUP BY point FORMAT RowBinary",
-            sums.point(stats.start_ms, stats.step_ms),
-            sums.classes(),
-            sums.map("took")
-        );
-        let total = format!("SELECT {} {from} FORMAT RowBinary", sums.measures());
-        let groups = query.by.map(|by| {
-            format!(
-                "SELECT {} AS value, {} {from} GROUP BY value ORDER BY {} DESC, value LIMIT {} FORMAT RowBinary",
-                value_of(by),
-                sums.measures(),
-                sums.calls(),
-                query.groups_max.min(GROUPS_MAX)
-            )
-        });
-        let mut others = [Partial::default(), Partial::default()];
-        let [other_series, other_groups] = &mut others;
-        let (series, total, groups) = tokio::join!(
-            self.ask(&series, CLICKHOUSE_QUERY_TIME_MAX, other_series),
-            self.ask(&total, CLICKHOUSE_QUERY_TIME_MAX, partial),
+        let point = Place::Point {
+            start_ms: stats.start_ms,
+            step_ms: stats.step_ms,
+        };
+        let series = sums.sql(&[
+            (Kind::ClassAndTook, point),
+            (Kind::FirstByteAndSize, Place::All),
+        ]);
+        let mut other = Partial::default();
+        let (series, groups) = tokio::join!(
+            self.ask(&series, CLICKHOUSE_QUERY_TIME_MAX, partial),
             async {
-                match &groups {
-                    Some(groups) => self
-                        .ask(groups, CLICKHOUSE_QUERY_TIME_MAX, other_groups)
-                        .await
-                        .map(Some),
-                    None => Ok(None),
+                match query.by {
+                    Some(by) => self.groups(sums, by, query.groups_max, &mut other).await,
+                    None => Ok(Vec::new()),
                 }
             }
         );
-        let (series, total, groups) = (series?, total?, groups?);
-        for other in others {
-            partial.0 = partial.0.take().or(other.0);
-        }
-        let mut reader = Binary(&series);
-        while reader.has_more() {
-            let point = point_at(&mut stats.series, reader.i64()?);
-            point.classes = classes(&mut reader)?;
-            point.took = histogram(&mut reader)?;
-        }
-        let mut reader = Binary(&total);
-        if reader.has_more() {
-            stats.total = measures(&mut reader)?;
-        }
-        if let Some(groups) = groups {
-            let mut reader = Binary(&groups);
-            while reader.has_more() {
-                stats.groups.push(Group {
-                    value: reader.text()?,
-                    measures: measures(&mut reader)?,
-                });
+        partial.0 = partial.0.take().or(other.0);
+        for sum in Sum::read_all(&series?)? {
+            sum.add_to(&mut stats.total);
+            let [class, took] = sum.class_and_took();
+            if class.is_none() && took.is_none() {
+                continue;
             }
-            sort(&mut stats.groups);
+            let index = i64::try_from(sum.place).unwrap_or(i64::MAX);
+            let point = point_at(&mut stats.series, index);
+            if let Some(class) = class.and_then(|class| point.classes.get_mut(class)) {
+                *class += sum.calls();
+            }
+            if let Some(took) = took {
+                point.took.add_to_slot(took, sum.calls());
+            }
+        }
+        stats.groups = groups?;
+        if query.by.is_some() {
             stats.other = rest(&stats.total, &stats.groups);
         }
         Ok(())
+    }
+
+    /// The groups with the most calls. Of a field that can have many values, which these are is found out before.
+    async fn groups(
+        &self,
+        sums: &Sums,
+        by: Field,
+        groups_max: usize,
+        partial: &mut Partial,
+    ) -> Result<Vec<Group>, Failure> {
+        let groups_max = groups_max.min(GROUPS_MAX);
+        let wanted = [
+            (Kind::ClassAndTook, Place::Value(by)),
+            (Kind::FirstByteAndSize, Place::Value(by)),
+        ];
+        let all = match is_counted(by) {
+            true => {
+                let sql = sums.sql(&wanted);
+                self.ask(&sql, CLICKHOUSE_QUERY_TIME_MAX, partial).await
+            }
+            false => Err(Error::TooLarge),
+        };
+        let answer = match all {
+            Err(Error::TooLarge) => {
+                let sql = sums.largest(by, groups_max);
+                let answer = self.ask(&sql, CLICKHOUSE_QUERY_TIME_MAX, partial).await?;
+                let mut reader = Binary(&answer);
+                let mut keys = Vec::new();
+                while reader.has_more() {
+                    keys.push(reader.u64()?);
+                }
+                let sql = sums.only(by, &keys).sql(&wanted);
+                self.ask(&sql, CLICKHOUSE_QUERY_TIME_MAX, partial).await?
+            }
+            answer => answer?,
+        };
+        let groups = by_place(&Sum::read_all(&answer)?).into_iter();
+        let mut groups: Vec<_> = groups
+            .map(|(place, (text, measures))| Group {
+                value: match by.kind().is_number() {
+                    true => taken(place.cast_signed())
+                        .map_or_else(String::new, |number| number.to_string()),
+                    false => text,
+                },
+                measures,
+            })
+            .collect();
+        sort(&mut groups);
+        groups.truncate(groups_max);
+        Ok(groups)
     }
 
     /// Counts the calls that a scan finds; the part of the time that it has examined.
@@ -467,15 +410,17 @@ impl Reader {
             );
             let value = value_of(query.field);
             let counted = format!(
-                "SELECT {value} AS value, count() {from} GROUP BY value ORDER BY count() DESC, value LIMIT {limit} FORMAT RowBinary"
+                "SELECT {value} AS shown, count() AS n {from} GROUP BY {} ORDER BY n DESC, shown LIMIT {limit} FORMAT RowBinary",
+                key(query.field)
             );
             let total = format!("SELECT count() {from} FORMAT RowBinary");
-            let counted = self
-                .ask(&counted, CLICKHOUSE_QUERY_TIME_MAX, &mut partial)
-                .await?;
-            let total = self
-                .ask(&total, CLICKHOUSE_QUERY_TIME_MAX, &mut partial)
-                .await?;
+            let mut other = Partial::default();
+            let (counted, total) = tokio::join!(
+                self.ask(&counted, CLICKHOUSE_QUERY_TIME_MAX, &mut partial),
+                self.ask(&total, CLICKHOUSE_QUERY_TIME_MAX, &mut other),
+            );
+            partial.0 = partial.0.take().or(other.0);
+            let (counted, total) = (counted?, total?);
             all = Binary(&total).u64()?;
             let mut reader = Binary(&counted);
             while reader.has_more() {

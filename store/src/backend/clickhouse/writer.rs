@@ -254,7 +254,8 @@ fn encode(number: u64, bundle: &Bundle, endpoints: &Mutex<Endpoints>) -> Rows {
             last_ms,
         },
         bytes,
-        is_repeated: bundle.is_repeated,
+        // An import may have been interrupted and made again, by another process.
+        is_repeated: bundle.is_repeated || bundle.is_imported,
         is_imported: bundle.is_imported,
     }
 }

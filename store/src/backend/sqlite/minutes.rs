@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::call::{Loss, Measures, Range};
+use crate::clock::{MINUTE_MS, minute};
 use crate::endpoint::OTHER;
 use crate::fields::Field;
 use crate::filter::{Filter, Known, Value};
@@ -17,8 +18,6 @@ use crate::limits::{
     LOSSES_MAX, MINUTE_KEYS_BYTES_MAX, MINUTE_KEYS_MAX, MINUTES_HELD_MAX, MINUTES_MAX,
 };
 use crate::line::Columns;
-
-const MINUTE_MS: i64 = 60_000;
 
 /// Bytes of a text that calls are counted by.
 const TEXT_BYTES_MAX: usize = 256;
@@ -131,10 +130,6 @@ impl Counts {
         let place = (minute(call.time_ms), Key::of(call));
         count_call(self.0.entry(place).or_default(), call);
     }
-}
-
-fn minute(time_ms: i64) -> i64 {
-    time_ms.div_euclid(MINUTE_MS)
 }
 
 fn count_call(measures: &mut Measures, call: &Columns) {
@@ -361,10 +356,7 @@ pub(super) fn count(
     let mut select = connection.prepare_cached(
         "SELECT minute, key, data FROM minutes WHERE minute >= ?1 AND minute <= ?2",
     )?;
-    let mut rows = select.query([
-        minute(range.from_ms.unwrap_or(i64::MIN)),
-        minute(range.to_ms.map_or(i64::MAX, |to| to.saturating_sub(1))),
-    ])?;
+    let mut rows = select.query(<[i64; 2]>::from(range.minutes()))?;
     let mut counted = Vec::new();
     while let Some(row) = rows.next()? {
         if let Some(value) = values.get(&row.get::<_, i64>(1)?) {

@@ -28,7 +28,7 @@ use super::minutes;
 
 use crate::backend::{Expired, Retention};
 use crate::call::Loss;
-use crate::clock::unix_ms;
+use crate::clock::{MINUTE_MS, minute, unix_ms};
 use crate::limits::{
     DATABASE_BYTES_MIN, EXPIRE_MORE_DIVISOR, EXPIRE_ROUND_BYTES, EXPIRE_ROUND_CALLS,
     LOCAL_SHARE_DIVISOR, TRANSACTION_BYTES_MAX, TRANSACTION_LINES_MAX, VACUUM_ROUND_PAGES,
@@ -337,7 +337,7 @@ pub(super) fn remove(
         let size = of_sender.entry(senders[row]).or_default();
         size.calls += 1;
         size.bytes += bytes[row];
-        *of_minute.entry(times[row].div_euclid(60_000)).or_default() += 1;
+        *of_minute.entry(minute(times[row])).or_default() += 1;
         deleted.push(head.arrival(&arrivals, row));
     }
     for (sender, size) in of_sender {
@@ -347,7 +347,7 @@ pub(super) fn remove(
         let losses: Vec<Loss> = of_minute
             .iter()
             .map(|(minute, &calls)| Loss {
-                time_ms: minute * 60_000,
+                time_ms: minute * MINUTE_MS,
                 appliance: String::new(),
                 vni: None,
                 cause: cause.into(),

@@ -5,8 +5,7 @@ use rusqlite::Connection;
 use super::super::block::{Block, Head, MARK_MASKED, Number, unsigned};
 use super::super::heads::Heads;
 use crate::call::{Coverage, LossesAt, LossesBy, LossesQuery, Range};
-
-const MINUTE_MS: i64 = 60_000;
+use crate::clock::MINUTE_MS;
 
 /// What an answer about a range is based on, as far as that does not depend on the query.
 pub(super) fn coverage(
@@ -39,7 +38,7 @@ pub(super) fn coverage(
     let mut select = connection.prepare_cached(
         "SELECT cause, sum(calls) FROM losses WHERE minute >= ?1 AND minute <= ?2 GROUP BY cause",
     )?;
-    let losses = select.query_map(minutes(range), |row| {
+    let losses = select.query_map(<[i64; 2]>::from(range.minutes()), |row| {
         Ok((row.get(0)?, unsigned(row.get(1)?)))
     })?;
     coverage.lost = losses.collect::<Result<_, _>>()?;
@@ -63,15 +62,6 @@ fn part_in(head: &Head, range: Range) -> u64 {
     (head.rows as f64 * part).round() as u64
 }
 
-/// The first and the last minute of a range.
-fn minutes(range: Range) -> [i64; 2] {
-    let minute = |time_ms: i64| time_ms.div_euclid(MINUTE_MS);
-    [
-        minute(range.from_ms.unwrap_or(i64::MIN)),
-        minute(range.to_ms.map_or(i64::MAX, |to| to.saturating_sub(1))),
-    ]
-}
-
 /// The losses of a range by their values and points.
 pub(super) fn losses(
     connection: &Connection,
@@ -86,7 +76,7 @@ pub(super) fn losses(
         "SELECT CAST({value} AS TEXT) AS value, minute / ?3 AS point, sum(calls) FROM losses
          WHERE minute >= ?1 AND minute <= ?2 GROUP BY value, point ORDER BY value, point"
     ))?;
-    let [first, last] = minutes(query.range);
+    let (first, last) = query.range.minutes();
     let step = (query.step_ms / MINUTE_MS).max(1);
     let rows = select.query_map([first, last, step], |row| {
         let point: i64 = row.get(1)?;
