@@ -6,6 +6,7 @@
 pub mod browser;
 pub mod capture;
 pub mod captures;
+pub mod clickhouse;
 pub mod clients;
 pub mod clock;
 pub mod disk;

@@ -26,7 +26,7 @@ fn manifests_are_as_the_api_has_them() -> Result<()> {
     let good = repository().join("deploy/kubernetes/store.yaml");
     let text = fs::read_to_string(good)?;
     for (part, bad) in [
-        ("replicas: 1", "replicas: one"),
+        ("replicas: 2", "replicas: two"),
         ("maxUnavailable: 1", "maxUnvailable: 1"),
         ("containerPort: 7701", "containerport: 7701"),
     ] {
@@ -66,9 +66,14 @@ fn nothing_gets_more_rights_than_it_needs() -> Result<()> {
     let read = |name: &str| fs::read_to_string(repository().join("deploy").join(name));
     let sniffer = read("kubernetes/sniffer.yaml")?;
     ensure!(sniffer.contains("capabilities: { drop: [ALL], add: [NET_RAW] }"));
-    let store = read("kubernetes/store.yaml")?;
-    ensure!(store.contains("capabilities: { drop: [ALL] }") && !store.contains("add:"));
-    for text in [&sniffer, &store] {
+    let stores = [
+        read("kubernetes/store.yaml")?,
+        read("kubernetes/store-file.yaml")?,
+    ];
+    for store in &stores {
+        ensure!(store.contains("capabilities: { drop: [ALL] }") && !store.contains("add:"));
+    }
+    for text in stores.iter().chain([&sniffer]) {
         for needed in [
             "runAsNonRoot: true",
             "readOnlyRootFilesystem: true",

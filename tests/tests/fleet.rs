@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::capture::Capture;
+use tests::clickhouse::ClickHouse;
 use tests::network::{Lab, Namespace};
 use tests::nginx::{Nginx, curl};
 use tests::process::{Ended, PATIENCE, Running, eventually, run};
@@ -34,15 +35,16 @@ struct Store<'a> {
 
 impl<'a> Store<'a> {
     fn start(namespace: &'a Namespace) -> Result<Self> {
-        Self::at(namespace, "0.0.0.0:7701", 7700)
+        Self::at(namespace, "0.0.0.0:7701", 7700, &[])
     }
 
     /// With the capture URL on one address, and the page on a port of the loopback.
-    fn at(namespace: &'a Namespace, address: &str, page: u16) -> Result<Self> {
+    fn at(namespace: &'a Namespace, address: &str, page: u16, settings: &[String]) -> Result<Self> {
         let data = tempfile::tempdir()?;
         let ui = format!("127.0.0.1:{page}");
         let mut command = sniffer(&["store", "--store", address, "--ui", &ui]);
         command.arg("--data").arg(data.path().join("data"));
+        command.args(settings);
         command.env("SNIFFER_UI_TOKEN", PAGE_TOKEN);
         command.env("SNIFFER_STORE_TOKEN", POST_TOKEN);
         let mut process = Running::start(&mut namespace.enter(&command))?;
@@ -223,10 +225,16 @@ fn balancer(folder: &Path, stores: [&str; 2], pages: [u16; 2]) -> Result<PathBuf
     Ok(file)
 }
 
-#[test]
-fn two_stores_behind_a_balancer_lose_nothing_when_one_dies() -> Result<()> {
-    let lab = Lab::new()?;
-    let _nginx = Nginx::start(&lab.server)?;
+/// Two stores behind the balancer, and a sniffer that delivers to them.
+struct Balanced<'a> {
+    stores: [Store<'a>; 2],
+    capture: Capture<'a>,
+    haproxy: Running,
+    _folder: TempDir,
+}
+
+/// With these settings of the stores.
+fn balanced<'a>(lab: &'a Lab, settings: &[String]) -> Result<Balanced<'a>> {
     let folder = tempfile::Builder::new().prefix("fleet").tempdir()?;
     let mut openssl = Command::new("openssl");
     openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt"]);
@@ -239,12 +247,8 @@ fn two_stores_behind_a_balancer_lose_nothing_when_one_dies() -> Result<()> {
     fs::write(folder.path().join("tls.pem"), both)?;
 
     let addresses = ["127.0.0.1:7711", "127.0.0.1:7721"];
-    let first = Store::at(&lab.server, addresses[0], 7710)?;
-    let second = Store::at(&lab.server, addresses[1], 7720)?;
-    ensure!(
-        !first.process.stderr().contains("[W107]"),
-        "loopback is no network"
-    );
+    let first = Store::at(&lab.server, addresses[0], 7710, settings)?;
+    let second = Store::at(&lab.server, addresses[1], 7720, settings)?;
     let mut haproxy = lab.server.command("haproxy");
     let configuration = balancer(folder.path(), addresses, [7710, 7720])?;
     haproxy.arg("-db").arg("-f").arg(configuration);
@@ -252,7 +256,7 @@ fn two_stores_behind_a_balancer_lose_nothing_when_one_dies() -> Result<()> {
 
     let header = format!("Authorization: Bearer {POST_TOKEN}");
     let ca = ca.display().to_string();
-    let settings = [
+    let of_capture = [
         ("NET_DEVICE", "c0"),
         ("APP_PORTS", "80"),
         ("SNIFFER_NAME", "edge"),
@@ -262,7 +266,29 @@ fn two_stores_behind_a_balancer_lose_nothing_when_one_dies() -> Result<()> {
         ("SNIFFER_FLUSH_TIMEOUT", "60s"),
     ];
     let url = "https://10.77.0.1:7743/message";
-    let capture = Capture::start(&lab.client, url, &settings)?;
+    let capture = Capture::start(&lab.client, url, &of_capture)?;
+    Ok(Balanced {
+        stores: [first, second],
+        capture,
+        haproxy,
+        _folder: folder,
+    })
+}
+
+#[test]
+fn two_stores_behind_a_balancer_lose_nothing_when_one_dies() -> Result<()> {
+    let lab = Lab::new()?;
+    let _nginx = Nginx::start(&lab.server)?;
+    let Balanced {
+        stores: [first, second],
+        capture,
+        haproxy,
+        _folder,
+    } = balanced(&lab, &[])?;
+    ensure!(
+        !first.process.stderr().contains("[W107]"),
+        "loopback is no network"
+    );
     ensure!(!capture.log().contains("[W107]"), "{}", capture.log());
     let hello = |times: usize| curl(&lab.client, &vec!["http://10.77.0.1/hello"; times]);
     hello(5)?;
@@ -307,9 +333,47 @@ fn two_stores_behind_a_balancer_lose_nothing_when_one_dies() -> Result<()> {
 }
 
 #[test]
+fn two_stores_in_front_of_one_clickhouse_show_all_calls_when_one_dies() -> Result<()> {
+    let lab = Lab::new()?;
+    let _nginx = Nginx::start(&lab.server)?;
+    let server = ClickHouse::start(&lab.server)?;
+    let Balanced {
+        stores: [first, second],
+        capture,
+        haproxy,
+        _folder,
+    } = balanced(&lab, &server.settings())?;
+    let hello = |times: usize| curl(&lab.client, &vec!["http://10.77.0.1/hello"; times]);
+    hello(5)?;
+    settled(&capture, 5).with_context(|| haproxy.stderr())?;
+    ensure!(
+        held(&first)?.0 == 5 && held(&second)?.0 == 5,
+        "not the same"
+    );
+    // One after the other dies, one of them while it takes the calls.
+    first.process.signal(Signal::SIGKILL)?;
+    hello(3)?;
+    settled(&capture, 8)?;
+    ensure!(held(&second)?.0 == 8, "{:?}", held(&second)?);
+    drop(first);
+    let first = Store::at(&lab.server, "127.0.0.1:7711", 7710, &server.settings())?;
+    second.process.signal(Signal::SIGKILL)?;
+    hello(3)?;
+    let calls = settled(&capture, 11)?;
+    ensure!(
+        calls["sent"] == 11 && calls["dropped"]["refused"] == 0,
+        "{calls}"
+    );
+    ensure!(capture.terminate()?.code()? == 0, "the capture");
+    ensure!(held(&first)? == (11, 11), "{:?}", held(&first)?);
+    ensure!(server.sql("SELECT count() FROM calls")? == "11", "twice");
+    Ok(())
+}
+
+#[test]
 fn calls_move_from_one_store_to_another_by_a_file() -> Result<()> {
     let lab = Lab::new()?;
-    let old = Store::at(&lab.server, "127.0.0.1:7711", 7710)?;
+    let old = Store::at(&lab.server, "127.0.0.1:7711", 7710, &[])?;
     let new = Store::start(&lab.server)?;
     let line = |number: u32, now: &str| {
         let url = format!("http://shop.example/{number}");

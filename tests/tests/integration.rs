@@ -5,6 +5,7 @@
 mod alerts;
 mod all_in_one;
 mod annotations;
+mod backend;
 mod baseline;
 mod bounds;
 mod browser;
