@@ -35,7 +35,10 @@ async fn a_reader_selects_and_does_nothing_else() {
     let sql = "SELECT host, count() AS calls, uniqExact(path), 'url(1)' FROM calls GROUP BY host";
     let selected = backend.select(sql).await.expect("rows");
     assert_eq!(selected.columns[..2], ["host", "calls"]);
-    assert_eq!(json!(selected.rows), json!([["shop.example", 10, 10, "url(1)"]]));
+    assert_eq!(
+        json!(selected.rows),
+        json!([["shop.example", 10, 10, "url(1)"]])
+    );
     assert!(!selected.truncated);
     let many = backend.select("SELECT a.path FROM calls a, calls b, calls c, calls d, calls e");
     let many = many.await.expect("rows");
@@ -50,7 +53,10 @@ async fn a_reader_selects_and_does_nothing_else() {
         "SELECT sleep(3) FROM calls SETTINGS max_execution_time = 0",
     ] {
         let refused = backend.select(sql).await;
-        assert!(matches!(refused, Err(Failure::Invalid(_))), "{sql}: {refused:?}");
+        assert!(
+            matches!(refused, Err(Failure::Invalid(_))),
+            "{sql}: {refused:?}"
+        );
     }
     backend.close().await.expect("closes");
 }
