@@ -5,6 +5,7 @@
 //! - `GET /api/v1/stats`, `/api/v1/top`: see [`crate::statistics`]
 //! - `GET /api/v1/losses`: see [`crate::losses`]
 //! - `GET /api/v1/export`: see [`crate::export`]
+//! - `GET /api/v1/packets?from=&to=`, `GET /api/v1/calls/{id}/pcap`: see [`crate::packets`]
 //! - `GET /api/v1/appliances`: [`Fleet`]
 //! - `GET /api/v1/status`: [`Status`]
 //! - `GET /api/v1/stream?filter=&after=`: server-sent events, see [`crate::stream`]
@@ -67,6 +68,8 @@ pub(crate) struct Api {
     pub(crate) stopped: watch::Receiver<bool>,
     pub(crate) engine: Engine,
     pub(crate) rules: SharedRules,
+    /// Nobody but the owner of the page reaches it.
+    pub(crate) shows_packets: bool,
     capture: CaptureHandler,
     places: [Arc<Places>; 3],
     retention: Retention,
@@ -88,6 +91,7 @@ impl Api {
         stopped: watch::Receiver<bool>,
         linking: Linking,
         rules: SharedRules,
+        shows_packets: bool,
     ) -> Self {
         Self {
             backend,
@@ -100,6 +104,7 @@ impl Api {
             stopped,
             engine: Engine::new(linking),
             rules,
+            shows_packets,
             capture,
             places,
             retention,
@@ -120,6 +125,10 @@ pub(crate) enum ApiError {
     Rules(RulesError),
     /// No call has this id, or not any more.
     NoCall(CallId),
+    /// What was asked for is not there.
+    NotThere(String),
+    /// This page does not give it to anybody.
+    Refused(String),
     /// As many of these requests are answered as may be at a time.
     Busy(String),
     /// The backend did not answer.
@@ -191,6 +200,8 @@ impl IntoResponse for ApiError {
                 StatusCode::NOT_FOUND,
                 json!({ "error": format!("call {id} is not stored (the oldest calls are deleted when the store is full)") }),
             ),
+            Self::NotThere(text) => (StatusCode::NOT_FOUND, json!({ "error": text })),
+            Self::Refused(text) => (StatusCode::FORBIDDEN, json!({ "error": text })),
             Self::Busy(text) => (StatusCode::SERVICE_UNAVAILABLE, json!({ "error": text })),
             Self::Backend(failure) => (
                 answer::status(&failure),

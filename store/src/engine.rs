@@ -1,7 +1,7 @@
-//! The capture that belongs to the same program as the store: its status, and a switch.
+//! The capture that belongs to the same program as the store: its status, a switch, and files of packets.
 //!
 //! A supervisor gives the store one end of a pair of sockets ([`Linking`]), over which the store sends a request at a time, a line of JSON,
-//! and gets a line back. What comes is passed on to pages as it is. A store that runs alone has no such link, and its status is null.
+//! and gets a line back, behind which a file may follow. What comes is passed on to pages as it is. A store that runs alone has no such link, and its status is null.
 //!
 //! A status is fetched at most every [`CAPTURE_STATUS_AGE`], however many pages are open.
 
@@ -15,7 +15,9 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use crate::backend::Failure;
-use crate::limits::{CAPTURE_ANSWER_BYTES_MAX, CAPTURE_ANSWER_WAIT, CAPTURE_STATUS_AGE};
+use crate::limits::{
+    CAPTURE_ANSWER_BYTES_MAX, CAPTURE_ANSWER_WAIT, CAPTURE_STATUS_AGE, PACKETS_FILE_BYTES_MAX,
+};
 
 /// The end to which the link to the supervisor comes.
 #[derive(Clone, Debug, Default)]
@@ -64,8 +66,10 @@ impl Engine {
         {
             return Ok(status.clone());
         }
-        let answer = link.ask(&self.linking, "status").await?;
-        let status = answer.map_or(Value::Null, |mut answer| answer["status"].take());
+        let answer = link
+            .ask(&self.linking, &json!({ "command": "status" }))
+            .await?;
+        let status = answer.map_or(Value::Null, |(mut answer, _)| answer["status"].take());
         link.last = Some((Instant::now(), status.clone()));
         Ok(status)
     }
@@ -74,16 +78,27 @@ impl Engine {
     pub(crate) async fn switch(&self, on: bool) -> Result<bool, Failure> {
         let mut link = self.link.lock().await;
         link.last = None;
-        let answer = link
-            .ask(&self.linking, if on { "on" } else { "off" })
-            .await?;
+        let request = json!({ "command": if on { "on" } else { "off" } });
+        let answer = link.ask(&self.linking, &request).await?;
         Ok(answer.is_some())
+    }
+
+    /// The answer to a request for packets, and the file, which is empty where the answer has the reason; none without a link.
+    pub(crate) async fn packets(
+        &self,
+        wanted: &Value,
+    ) -> Result<Option<(Value, Vec<u8>)>, Failure> {
+        self.link.lock().await.ask(&self.linking, wanted).await
     }
 }
 
 impl Link {
-    /// Sends a request and returns its answer; none without a link.
-    async fn ask(&mut self, linking: &Linking, command: &str) -> Result<Option<Value>, Failure> {
+    /// Sends a request and returns its answer with the file behind it; none without a link.
+    async fn ask(
+        &mut self,
+        linking: &Linking,
+        request: &Value,
+    ) -> Result<Option<(Value, Vec<u8>)>, Failure> {
         if let Some(stream) = linking.take() {
             let stream = stream
                 .set_nonblocking(true)
@@ -100,13 +115,21 @@ impl Link {
                 false => Ok(None),
             };
         };
-        let line = format!("{}\n", json!({ "command": command }));
+        let line = format!("{request}\n");
         let exchange = async {
             stream.get_mut().write_all(line.as_bytes()).await?;
             let mut answer = Vec::new();
             let mut bounded = (&mut stream).take(CAPTURE_ANSWER_BYTES_MAX);
             bounded.read_until(b'\n', &mut answer).await?;
-            Ok::<_, std::io::Error>(serde_json::from_slice(&answer)?)
+            let answer: Value = serde_json::from_slice(&answer)?;
+            let bytes = answer["bytes"].as_u64().unwrap_or(0);
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            if bytes > PACKETS_FILE_BYTES_MAX {
+                return Err(std::io::ErrorKind::InvalidData.into());
+            }
+            let mut file = vec![0; bytes];
+            stream.read_exact(&mut file).await?;
+            Ok::<_, std::io::Error>((answer, file))
         };
         let unavailable = |error: String| Failure::Unavailable(format!("the capture: {error}"));
         let answer = timeout(CAPTURE_ANSWER_WAIT, exchange).await;

@@ -41,6 +41,7 @@ pub mod limits;
 pub mod line;
 mod losses;
 mod metrics;
+mod packets;
 mod page;
 mod parameters;
 pub mod passed;
@@ -296,6 +297,7 @@ async fn serve(
         stopped.clone(),
         linking,
         rules,
+        ready.page.ip().is_loopback() && ready.token.is_some(),
     );
     let [capture, page] = [capture, page].map(tokio::net::TcpListener::from_std);
     let (capture, page) = (capture?, page?);

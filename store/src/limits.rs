@@ -275,6 +275,14 @@ pub const TRIAL_CHANGES_MAX: usize = 20;
 /// Characters of a value around its change.
 pub const TRIAL_VALUE_CHARS_MAX: usize = 200;
 
+/// Bytes of a file of packets, which is in memory until its reader has it, in the place of a query in SQL: one at a time, 503 past it.
+/// A longer one is refused; the capture leaves the oldest packets out, which the file states.
+pub const PACKETS_FILE_BYTES_MAX: usize = 16 << 20;
+
+/// Time before the first byte of a call and behind its last for which the packets of its connection are in its file: those of the
+/// handshake and of acknowledgements.
+pub const CALL_PACKETS_MARGIN: Duration = Duration::from_secs(1);
+
 /// Bytes of one answer of the supervisor: many times the size of a status. 503 past it.
 pub const CAPTURE_ANSWER_BYTES_MAX: u64 = 4 << 20;
 
@@ -579,6 +587,11 @@ const _: () = assert!(
     // A group ends with the bundle that passes its bound; a page of the database is hardly ever less than two thirds full.
     WAL_CHECKPOINT_BYTES + (TRANSACTION_BYTES_MAX + POST_BYTES_MAX) as u64 * 3 / 2 <= WAL_BYTES_MAX,
     "the log must stay within its bound"
+);
+
+const _: () = assert!(
+    PACKETS_FILE_BYTES_MAX <= SQL_MEMORY_MAX,
+    "a file of packets has the place of a query"
 );
 
 const _: () = assert!(

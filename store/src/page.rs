@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 
 use crate::api::{self, Api};
 use crate::guard::{self, Guard};
-use crate::{deletion, export, losses, metrics, sql, statistics, stream, trial};
+use crate::{deletion, export, losses, metrics, packets, sql, statistics, stream, trial};
 
 /// Path, media type and text of a file in the folder `page`.
 macro_rules! file {
@@ -31,7 +31,7 @@ const OPENAPI: &str = include_str!("openapi.json");
 
 const INDEX: &str = include_str!("page/index.html");
 
-const FILES: [(&str, &str, &str); 41] = [
+const FILES: [(&str, &str, &str); 43] = [
     file!("style.css", "text/css; charset=utf-8"),
     file!("icon.svg", "image/svg+xml"),
     file!("app.js"),
@@ -43,6 +43,7 @@ const FILES: [(&str, &str, &str); 41] = [
     file!("charts.js"),
     file!("choose.js"),
     file!("columns.js"),
+    file!("coverage.js"),
     file!("detail.js"),
     file!("diagnosis.js"),
     file!("dom.js"),
@@ -56,6 +57,7 @@ const FILES: [(&str, &str, &str); 41] = [
     file!("marks.js"),
     file!("messages.js"),
     file!("neighbours.js"),
+    file!("packets.js"),
     file!("panes.js"),
     file!("query.js"),
     file!("rail.js"),
@@ -87,12 +89,14 @@ pub(crate) fn router(api: Api, guard: Guard) -> Router {
         .route("/api/v1/calls/{id}", get(api::call))
         .route("/api/v1/calls/{id}/curl", get(export::command_line))
         .route("/api/v1/calls/{id}/har", get(export::archive))
+        .route("/api/v1/calls/{id}/pcap", get(packets::of_call))
         .route("/api/v1/capture", get(api::capture_status))
         .route("/api/v1/capture", post(api::switch_capture))
         .route("/api/v1/delete", post(deletion::delete))
         .route("/api/v1/export", get(export::export))
         .route("/api/v1/losses", get(losses::losses))
         .route("/api/v1/openapi.json", get(|| file(JSON, OPENAPI)))
+        .route("/api/v1/packets", get(packets::of_time))
         .route("/api/v1/query", post(sql::query))
         .route("/api/v1/rules/test", post(trial::test))
         .route("/api/v1/stats", get(statistics::stats))

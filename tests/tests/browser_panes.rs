@@ -18,7 +18,7 @@ use crate::all_in_one::AllInOne;
 const SPAN: u64 = 6 * 3600 * 1000;
 
 /// Posts lines to the capture URL, as one bundle.
-fn post(namespace: &Namespace, lines: &str) -> Result<()> {
+pub(crate) fn post(namespace: &Namespace, lines: &str) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("bundle");
     fs::write(&file, lines)?;
@@ -584,6 +584,115 @@ fn messages_of_streams_are_listed_one_by_one() -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// A filter is kept under a name, chosen again, and removed; what the browser has kept of another program does no harm.
+#[test]
+fn filters_are_kept_under_a_name() -> Result<()> {
+    let namespace = Namespace::new("saved")?;
+    let all = AllInOne::start(&namespace, &[])?;
+    post(&namespace, &calls(60)?)?;
+    let browser = Browser::open(&namespace)?;
+    browser.visit(&all.page_link()?)?;
+    holds(
+        &browser,
+        "return document.querySelectorAll('#calls tbody tr[data-id]').length > 10",
+    )?;
+    let names =
+        "[...document.querySelectorAll('#saved-list b')].map((one) => one.textContent).join()";
+    let shows = |expected: &str| holds(&browser, &format!("return {names} === '{expected}'"));
+    let keep = |filter: &str, name: &str| -> Result<()> {
+        browser.replace("#filter", filter)?;
+        browser.press("\u{E007}")?;
+        browser.script("document.getElementById('saved').open = true")?;
+        holds(
+            &browser,
+            "return !document.getElementById('saved-form').hidden",
+        )?;
+        browser.replace("#saved-name", name)?;
+        browser.press("\u{E007}")
+    };
+    browser.click("#saved summary")?;
+    holds(
+        &browser,
+        "return document.getElementById('saved-form').hidden && !document.getElementById('saved-nothing').hidden",
+    )?;
+    keep("status>=500", "errors")?;
+    shows("errors")?;
+    keep("method==POST", "<b>posts</b>")?;
+    shows("<b>posts</b>,errors")?;
+    browser.picture("saved")?;
+
+    // After the page was loaded again, one is chosen: its calls are listed, and the address has it.
+    browser.visit("http://localhost:7700/")?;
+    holds(
+        &browser,
+        "return document.querySelectorAll('#calls tbody tr[data-id]').length > 10",
+    )?;
+    browser.click("#saved summary")?;
+    shows("<b>posts</b>,errors")?;
+    browser.script("[...document.querySelectorAll('#saved-list .saved-one')].at(-1).querySelector('button').click()")?;
+    holds(
+        &browser,
+        "return new URLSearchParams(location.search).get('filter') === 'status>=500'",
+    )?;
+    holds(
+        &browser,
+        "return document.querySelectorAll('#calls tbody tr[data-id]').length === 6",
+    )?;
+
+    // The same name again replaces it, and the button beside it removes it.
+    keep("status==503", "errors")?;
+    shows("errors,<b>posts</b>")?;
+    browser.script(
+        "document.querySelector('#saved-list button[aria-label=\"Remove errors\"]').click()",
+    )?;
+    shows("<b>posts</b>")?;
+    for kept in ["not JSON", "{}", "[[1,2],[\"a\"],null]"] {
+        browser.script(&format!("localStorage.setItem('filters', {})", json!(kept)))?;
+        browser.visit("http://localhost:7700/?filter=status%3E%3D500")?;
+        holds(
+            &browser,
+            "return document.querySelectorAll('#calls tbody tr[data-id]').length === 6",
+        )?;
+        browser.click("#saved summary")?;
+        shows("")?;
+    }
+    Ok(())
+}
+
+/// What the strip counts: the calls that the filter chooses, and what is missing among them.
+#[test]
+fn the_strip_states_what_it_counts() -> Result<()> {
+    let namespace = Namespace::new("coverage")?;
+    let all = AllInOne::start(&namespace, &["--keep-calls", "500"])?;
+    post(&namespace, &calls(400)?)?;
+    let browser = Browser::open(&namespace)?;
+    browser.visit(&all.page_link()?)?;
+    let states = |words: &str| {
+        eventually(PATIENCE, || {
+            let shown = browser.text("#strip-coverage")?;
+            ensure!(shown.starts_with(words), "{shown}");
+            Ok(shown)
+        })
+    };
+    states("Of 400 calls")?;
+    browser.visit("http://localhost:7700/?filter=status%3E%3D500")?;
+    let whole = states("Of 40 calls")?;
+    ensure!(whole == "Of 40 calls", "{whole}");
+    // More than are kept: the oldest are deleted, and the strip states so.
+    for _ in 0..3 {
+        post(&namespace, &calls(400)?)?;
+    }
+    eventually(PATIENCE, || {
+        browser.visit("http://localhost:7700/")?;
+        let shown = states("Of ")?;
+        ensure!(
+            shown.contains(" · missing: ") && shown.contains(" expired"),
+            "{shown}"
+        );
+        Ok(())
+    })
 }
 
 /// Texts that would change what stands beside them, or would be markup or code.

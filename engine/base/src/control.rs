@@ -6,7 +6,7 @@
 //! appears under its name. A socket on which nothing answers is replaced; one on which a sniffer answers is left alone.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::config::user;
 use crate::diagnostic::{Code, Diagnostic, Exit, system_words};
 use crate::limits::{
     CONTROL_CLIENTS_MAX, CONTROL_LAST_ANSWERS_MAX, CONTROL_REQUEST_BYTES_MAX, CONTROL_REQUEST_MAX,
-    CONTROL_RESPONSE_BYTES_MAX, CONTROL_SILENCE_MAX,
+    CONTROL_RESPONSE_BYTES_MAX, CONTROL_SILENCE_MAX, PACKETS_FILE_BYTES_MAX,
 };
 use crate::status::Status;
 
@@ -47,6 +47,30 @@ pub enum Request {
         /// Everything.
         all: bool,
     },
+    /// A capture file of packets that are kept, behind the response.
+    Packets(WantedPackets),
+}
+
+/// Packets of a range of time, of one connection or of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantedPackets {
+    /// The beginning of the range, inclusive, in milliseconds since 1970.
+    pub from_millis: u64,
+    /// Its end, exclusive.
+    pub until_millis: u64,
+    /// The connection.
+    pub connection: Option<WantedConnection>,
+}
+
+/// A connection by its inner end points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantedConnection {
+    /// One end.
+    pub client: SocketAddr,
+    /// The other one.
+    pub server: SocketAddr,
+    /// The innermost number of its network; none where that does not matter.
+    pub vni: Option<u32>,
 }
 
 /// The response to a request.
@@ -58,6 +82,12 @@ pub struct Response {
     pub text: String,
     /// The status, when it was requested.
     pub status: Option<Status>,
+    /// Bytes of the file that follows the line of the response; 0 without one.
+    #[serde(default)]
+    pub bytes: u64,
+    /// The file.
+    #[serde(skip)]
+    pub file: Vec<u8>,
 }
 
 impl Response {
@@ -66,8 +96,45 @@ impl Response {
         Self {
             exit: exit as u8,
             text: text.into(),
-            status: None,
+            ..Self::default()
         }
+    }
+
+    /// A response with a file.
+    pub fn with_file(file: Vec<u8>) -> Self {
+        Self {
+            bytes: file.len() as u64,
+            file,
+            ..Self::default()
+        }
+    }
+
+    /// Writes the line of the response, and the file behind it.
+    ///
+    /// # Errors
+    ///
+    /// The other end does not take it.
+    pub fn write(&self, mut to: impl Write) -> std::io::Result<()> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        to.write_all(&line)?;
+        to.write_all(&self.file)
+    }
+
+    fn read(from: impl Read) -> std::io::Result<Self> {
+        let mut from = BufReader::new(from);
+        let mut line = String::new();
+        (&mut from)
+            .take(CONTROL_RESPONSE_BYTES_MAX)
+            .read_line(&mut line)?;
+        let mut response: Self = serde_json::from_str(&line)?;
+        let bytes = usize::try_from(response.bytes).unwrap_or(usize::MAX);
+        if bytes > PACKETS_FILE_BYTES_MAX {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        response.file.resize(bytes, 0);
+        from.read_exact(&mut response.file)?;
+        Ok(response)
     }
 }
 
@@ -308,9 +375,7 @@ fn converse(
         Some(request) => answer(request),
         None => Response::new(Exit::Usage, "Network sniffer: Invalid option."),
     };
-    let mut line = serde_json::to_vec(&response)?;
-    line.push(b'\n');
-    stream.write_all(&line)
+    response.write(&mut stream)
 }
 
 /// The request that a client sends: its first line, of which no more is read than one may have. None where it is none.
@@ -366,9 +431,7 @@ fn exchange(
     let mut line = serde_json::to_vec(&request)?;
     line.push(b'\n');
     socket.write_all(&line)?;
-    let mut answer = String::new();
-    BufReader::new(socket.take(CONTROL_RESPONSE_BYTES_MAX)).read_line(&mut answer)?;
-    Ok(serde_json::from_str(&answer)?)
+    Response::read(socket)
 }
 
 fn unreachable_socket(path: &Path, error: &std::io::Error) -> Unreachable {
@@ -481,6 +544,9 @@ mod tests {
             | Request::Page
             | Request::Drain
             | Request::Discard { .. } => Response::new(Exit::Done, "sniffer: stopped"),
+            Request::Packets(wanted) => {
+                Response::with_file(vec![b'x'; wanted.until_millis as usize])
+            }
             Request::Status => Response {
                 status: Some(Status {
                     state: State::Running,
@@ -527,6 +593,33 @@ mod tests {
         );
         drop(serving);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_follows_its_response() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let serving = Server::bind(&path).unwrap().serve(answer).unwrap();
+        let ask = |bytes: usize| {
+            let wanted = WantedPackets {
+                from_millis: 0,
+                until_millis: bytes as u64,
+                connection: Some(WantedConnection {
+                    client: "10.0.0.1:4000".parse().unwrap(),
+                    server: "[::1]:80".parse().unwrap(),
+                    vni: Some(7),
+                }),
+            };
+            send(&path, Request::Packets(wanted), SOON).map(|response| response.file.len())
+        };
+        for bytes in [0, 1, 300_000, PACKETS_FILE_BYTES_MAX] {
+            assert_eq!(ask(bytes).unwrap(), bytes);
+        }
+        assert!(matches!(
+            ask(PACKETS_FILE_BYTES_MAX + 1),
+            Err(Unreachable::Error(_))
+        ));
+        drop(serving);
     }
 
     #[test]

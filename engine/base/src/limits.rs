@@ -56,6 +56,32 @@ pub const RING_BLOCKS_MIN: usize = 4;
 /// Bytes of the smallest ring that can be set.
 pub const RING_BYTES_MIN: usize = RING_BLOCKS_MIN * RING_BLOCK_BYTES_MIN;
 
+// ---- packets that are kept ----
+
+/// Fewest bytes that can be set for packets that are kept (`--keep-packets`).
+pub const KEPT_PACKETS_BYTES_MIN: usize = 1 << 20;
+
+/// Bytes of one chunk of them, at most, and a quarter of the part of its shard where that is less: the oldest chunk is used for
+/// the next packets.
+pub const KEPT_CHUNK_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes of the smallest chunk.
+pub const KEPT_CHUNK_BYTES_MIN: usize = 1 << 10;
+
+/// Time in which a shard has to hand over the packets that came last, which it does ten times a second; a file lacks them past it.
+pub const KEPT_PACKETS_WAIT: Duration = Duration::from_secs(1);
+
+/// Bytes of a file of packets, which is in memory until it is taken; older packets are left out, which the file states.
+pub const PACKETS_FILE_BYTES_MAX: usize = 16 << 20;
+
+const _: () = assert!(
+    PACKETS_FILE_BYTES_MAX == store::limits::PACKETS_FILE_BYTES_MAX,
+    "the store takes what the capture makes"
+);
+
+/// Time for a file of packets from the capture.
+pub const PACKETS_FILE_WAIT: Duration = Duration::from_secs(5);
+
 // ---- shards ----
 
 /// A shard publishes its counters at least ten times a second; one that has not in this time counts as stuck.

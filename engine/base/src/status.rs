@@ -398,6 +398,9 @@ pub struct Capture {
     /// Where metrics are served; empty when they are not.
     #[serde(default)]
     pub metrics: String,
+    /// Bytes of memory for packets that are kept as they are, for files of them; 0 if none are.
+    #[serde(default)]
+    pub kept_packets_bytes: u64,
     /// Every counter of every stage.
     pub stages: BTreeMap<String, BTreeMap<String, u64>>,
 }
@@ -692,6 +695,7 @@ mod tests {
                 metrics: "http://127.0.0.1:7702/metrics".into(),
                 memory_bytes: 61 << 20,
                 memory_limit_bytes: 512 << 20,
+                kept_packets_bytes: 0,
                 sandbox: "landlock ABI 7, seccomp on, 0 capabilities".into(),
                 stages: BTreeMap::new(),
             }),

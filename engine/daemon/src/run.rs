@@ -53,6 +53,7 @@ pub fn command(flags: &RunFlags, invocation: &Invocation) -> Result<Exit, Diagno
         config::spool_where_there_is_a_place(&mut values);
     }
     let config = config::capture(&values, flags.embedded_store)?;
+    config::packets(&config.settings)?;
     let is_confined = !config.settings.no_sandbox;
     let read_rules = rules_reader(config::rules_files(&values), is_confined)?;
     let reload = || config::rules_again(&values, flags.embedded_store, &read_rules);

@@ -22,6 +22,7 @@ use crate::control::{self, Request, Response, Server};
 use crate::descriptors;
 use crate::diagnostic::{Code, Diagnostic, Exit, printable};
 use crate::invocation::Invocation;
+use crate::limits::PACKETS_FILE_WAIT;
 use crate::process::container;
 use crate::quantity::plural;
 use crate::signals;
@@ -72,6 +73,7 @@ pub fn run(options: Options) -> Result<Exit, Diagnostic> {
     // Bad settings are reported now and not at the first `sniffer on`.
     let settings = Settings::check(&options.values, ALL_IN_ONE)?;
     let token = config::page_token(&settings)?;
+    config::packets_of_page(&settings, &token)?;
     check_capture(&options.values, &settings)?;
     let server = Server::bind(&options.control)?;
     let (sender, events) = mpsc::channel();
@@ -254,7 +256,14 @@ impl Supervisor {
             let (reply, _) = mpsc::channel();
             drop(passing.send(Event::Request(request, reply)));
         };
-        from_store::serve(ours, move |request| forward(&answering, request), pass)?;
+        // The capture answers this itself, so that the supervisor's loop does not wait for a file.
+        let control = capture_control(&self.options.control);
+        let packets = move |wanted| {
+            control::send(&control, Request::Packets(wanted), PACKETS_FILE_WAIT)
+                .unwrap_or_else(|_| Response::new(Exit::NotRunning, "no capture is running"))
+        };
+        let status = move |request| forward(&answering, request);
+        from_store::serve(ours, status, pass, packets)?;
         descriptors::send(store.as_fd(), theirs.as_fd())?;
         Ok(())
     }
@@ -556,7 +565,7 @@ impl Supervisor {
                     &Response {
                         exit: u8::try_from(code).unwrap_or(1),
                         text,
-                        status: None,
+                        ..Response::default()
                     },
                 );
                 let by = if code >= 0 {

@@ -3,6 +3,7 @@
 mod busy;
 pub mod hotplug;
 pub mod interfaces;
+pub mod kept;
 pub mod orders;
 pub mod overload;
 pub mod rings;

@@ -5,7 +5,7 @@
 //! modules beneath it, in the order of `ARCHITECTURE.md`.
 
 use engine_base::{
-    capture_url, clock, config, counters, delegate, diagnostic, limits, pipeline, process,
+    capture_url, clock, config, control, counters, delegate, diagnostic, limits, pipeline, process,
     quantity, random, sandbox, status, stdout, supervised,
 };
 

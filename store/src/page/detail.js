@@ -2,12 +2,14 @@
 
 import { writeAddress } from './address.js';
 import { get } from './api.js';
+import { onCapture } from './capture.js';
 import { $, button, make } from './dom.js';
 import { REASONS, bytes, clock, fullTime, methodText, moment, statusBadge, thousands, took, urlParts } from './format.js';
 import { select, setFilter } from './list.js';
 import { plain } from './marks.js';
 import { messages, split } from './messages.js';
 import { neighbours } from './neighbours.js';
+import { keptPackets, packets } from './packets.js';
 import { fields } from './section.js';
 import { tabs } from './tabs.js';
 import { text } from './text.js';
@@ -15,6 +17,9 @@ import { timing } from './timing.js';
 import { view } from './view.js';
 
 let detailing = 0;
+
+/** Whether the call was shown while packets are kept. */
+let hadPackets = false;
 
 export async function openCall(id, takeFocus) {
   const mine = ++detailing;
@@ -74,8 +79,10 @@ function showCall(call) {
     ] },
     { name: 'timing', title: 'Timing', children: [timing(call, annotations)] },
     { name: 'connection', title: 'Connection', aside: connectionText(annotations), children: annotations.size ? connection(annotations) : [] },
+    { name: 'packets', title: 'Packets', children: packets(call) },
     { name: 'as-sent', title: 'As sent', children: [text(`${thousands(call.line.length)} characters of NDJSON`, call.line, '', true)] },
   ]));
+  hadPackets = keptPackets() > 0;
   $('detail-body').replaceChildren(...parts);
   showNeighbours(call, annotations.get('connection_id'));
   const path = `/api/v1/calls/${call.id}`;
@@ -111,6 +118,11 @@ export function openNeighbour(isAfter) {
   select(id, false);
   openCall(id, false);
 }
+
+// The status of the capture may come after the call.
+onCapture(() => {
+  if (view.open !== null && keptPackets() > 0 !== hadPackets) openCall(view.open, false);
+});
 
 function facts(call, logger) {
   const list = make('dl', 'facts');

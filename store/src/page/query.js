@@ -1,6 +1,7 @@
 // The pane of queries: SQL over the calls that filter and range choose, the rows as a table, and as files.
 
 import { post } from './api.js';
+import { remarks } from './coverage.js';
 import { $, button, make } from './dom.js';
 import { fullTime, thousands } from './format.js';
 import { plain } from './marks.js';
@@ -59,7 +60,7 @@ function show(ms) {
   ];
   if (truncated) parts.push('there are more rows than an answer has');
   if (rows.length > ROWS_SHOWN) parts.push(`the first ${thousands(ROWS_SHOWN)} are shown, the files have all`);
-  if (coverage.partial) parts.push(coverage.partial);
+  parts.push(...remarks(coverage));
   $('query-state').textContent = parts.join(' · ');
   const head = make('tr');
   const isNumber = (index) => typeof rows.find((row) => row[index] !== null)?.[index] === 'number';

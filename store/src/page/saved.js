@@ -1,7 +1,7 @@
 // Filters that people keep under a name, in the browser.
 
 import { $, button, kept, make } from './dom.js';
-import { setFilter } from './list.js';
+import { onList, setFilter } from './list.js';
 import { plain } from './marks.js';
 import { view } from './view.js';
 
@@ -60,6 +60,7 @@ $('saved-form').addEventListener('submit', (event) => {
   write([[name, view.filter], ...read().filter((one) => one[0] !== name)]);
   $('saved-name').value = '';
 });
+onList({ changed: () => $('saved').open && show() });
 $('saved').addEventListener('toggle', () => {
   if ($('saved').open) show();
 });

@@ -1,8 +1,8 @@
 // What stands beside the filter: what is wrong with it, what the list is based on, exports.
 
 import { wanted } from './api.js';
+import { remarks } from './coverage.js';
 import { $, make } from './dom.js';
-import { fullTime, thousands } from './format.js';
 import { view } from './view.js';
 
 const encoder = new TextEncoder();
@@ -34,14 +34,7 @@ export function showFilterError(answer) {
 
 /** States what the list is based on. */
 export function showCoverage(coverage) {
-  const parts = [];
-  if (coverage) {
-    const lost = Object.entries(coverage.lost ?? {}).filter(([, count]) => count > 0);
-    if (lost.length) parts.push(`missing: ${lost.map(([cause, count]) => `${thousands(count)} ${cause.replaceAll('_', ' ')}`).join(', ')}`);
-    if (coverage.partial) parts.push(coverage.partial);
-    if (lost.length && coverage.held_from_ms !== null) parts.push(`held from ${fullTime(coverage.held_from_ms)}`);
-  }
-  const text = parts.join(' · ');
+  const text = remarks(coverage).join(' · ');
   $('coverage').hidden = !text;
   $('coverage').textContent = text;
 }

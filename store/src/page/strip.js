@@ -2,6 +2,7 @@
 // filter, with Shift its opposite.
 
 import { get, wanted } from './api.js';
+import { remarks } from './coverage.js';
 import { $, button, choosable, kept, make } from './dom.js';
 import { compact, percent, thousands } from './format.js';
 import { onList } from './list.js';
@@ -52,6 +53,7 @@ async function fill(field, target, mine) {
   const top = await get(`/api/v1/top?${parameters}`);
   if (mine !== round) return;
   const sum = top.other + top.values.reduce((total, { calls }) => total + calls, 0);
+  showCoverage(sum, top.coverage);
   const known = top.values.filter(({ value }) => value !== '');
   target.section.hidden = !known.length;
   target.section.classList.toggle('partial', top.coverage.partial !== null);
@@ -59,6 +61,14 @@ async function fill(field, target, mine) {
   target.all.hidden = top.other === 0 && !target.isWhole;
   const most = Math.max(1, ...known.map(({ calls }) => calls));
   target.list.replaceChildren(...known.map(({ value, calls }) => row(field, value, calls, most, sum)));
+}
+
+/** States how many calls the values are of, and what is missing among them. */
+function showCoverage(calls, coverage) {
+  const missing = remarks(coverage);
+  const parts = [`Of ${thousands(calls)} ${calls === 1 ? 'call' : 'calls'}`, ...missing];
+  $('strip-coverage').textContent = parts.join(' · ');
+  $('strip-coverage').classList.toggle('warn', missing.length > 0);
 }
 
 function row(field, value, calls, most, sum) {

@@ -1,8 +1,10 @@
 //! The API beneath the page: each answer against its description, exports as other programs read them, queries in SQL, deletion.
 
+use std::net::Ipv4Addr;
 use std::process::Command;
 
 use serde_json::{Value, json};
+use store::token::Token;
 
 use crate::client::{Answer, Running, line, request};
 use crate::schema;
@@ -99,6 +101,9 @@ fn answers_are_as_the_description_says() {
             200,
         ),
         ("/api/v1/losses", "by=host".into(), 400),
+        ("/api/v1/packets", "from=-1s".into(), 404),
+        ("/api/v1/packets", "from=soon".into(), 400),
+        ("/api/v1/calls/{id}/pcap", String::new(), 404),
         ("/api/v1/calls/{id}", String::new(), 200),
         ("/api/v1/calls/{id}/har", String::new(), 200),
         ("/api/v1/export", "format=har".into(), 200),
@@ -136,6 +141,18 @@ fn answers_are_as_the_description_says() {
         let schema = described(&api, "post", path, status);
         let result = schema::check(&api, schema, &answer.json());
         result.unwrap_or_else(|wrong| panic!("{path} {body}: {wrong}"));
+    }
+}
+
+/// A page without a token, or one that others reach, gives no packets, whether there are any or not.
+#[test]
+fn packets_are_for_the_owner_of_the_page_alone() {
+    let open = Running::start_with(|config| config.token = Token::Off);
+    let reached = Running::start_with(|config| config.page.set_ip(Ipv4Addr::UNSPECIFIED.into()));
+    for store in [open, reached] {
+        let answer = store.get("/api/v1/packets?from=-1s");
+        assert_eq!(answer.status, 403, "{}", answer.text());
+        assert!(answer.text().contains("unmasked"), "{}", answer.text());
     }
 }
 
@@ -236,23 +253,9 @@ fn lines_are_exported_as_they_were_sent() {
     assert_eq!(remarks["coverage"]["partial"], "the limit was 2 calls");
 }
 
-/// The body of an answer that comes in chunks, or in one piece.
+/// The body of an answer that comes in chunks, or in one piece, as text.
 fn answer_body(answer: &Answer) -> String {
-    if answer.header("transfer-encoding") != "chunked" {
-        return answer.text();
-    }
-    let (mut body, mut rest) = (Vec::new(), answer.body.as_slice());
-    loop {
-        let end = rest.iter().position(|byte| *byte == b'\r').expect("a size");
-        let size = std::str::from_utf8(&rest[..end]).expect("digits");
-        let size = usize::from_str_radix(size, 16).expect("a size");
-        if size == 0 {
-            return String::from_utf8(body).expect("text");
-        }
-        rest = &rest[end + 2..];
-        body.extend_from_slice(&rest[..size]);
-        rest = &rest[size + 2..];
-    }
+    String::from_utf8(answer.decoded()).expect("text")
 }
 
 /// The records of a CSV file, read by the grammar of RFC 4180.

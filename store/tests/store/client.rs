@@ -134,6 +134,25 @@ impl Answer {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("JSON")
     }
+
+    /// The body, which may come in chunks.
+    pub(crate) fn decoded(&self) -> Vec<u8> {
+        if self.header("transfer-encoding") != "chunked" {
+            return self.body.clone();
+        }
+        let (mut body, mut rest) = (Vec::new(), self.body.as_slice());
+        loop {
+            let end = rest.iter().position(|byte| *byte == b'\r').expect("a size");
+            let size = std::str::from_utf8(&rest[..end]).expect("digits");
+            let size = usize::from_str_radix(size, 16).expect("a size");
+            if size == 0 {
+                return body;
+            }
+            rest = &rest[end + 2..];
+            body.extend_from_slice(&rest[..size]);
+            rest = &rest[size + 2..];
+        }
+    }
 }
 
 /// One request on a connection of its own. `headers` may name another `Host`.

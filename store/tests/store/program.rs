@@ -108,6 +108,87 @@ fn the_capture_is_reached_over_the_link() {
     assert_eq!(answer.status, 503, "{}", answer.text());
 }
 
+/// A file of packets is passed on as it comes, and so is the reason why there is none.
+#[test]
+fn packets_come_over_the_link() {
+    let linking = Linking::default();
+    let store = start(linking.clone());
+    let call = line(&[
+        ("request_method", "GET"),
+        ("custom_field:client_address", "10.0.0.1"),
+        ("custom_field:client_port", "4000"),
+        ("custom_field:server_address", "10.0.0.2"),
+        ("custom_field:server_port", "80"),
+        ("custom_field:vni", "7"),
+        ("custom_field:request_started", "1700000000000000000"),
+    ]);
+    let without = line(&[("request_method", "PUT")]);
+    assert_eq!(store.post((call + &without).as_bytes()).status, 204);
+    let (supervisor, theirs) = UnixStream::pair().expect("a pair");
+    linking.set(theirs);
+    let file: Vec<u8> = (0..1_000_000_u32).map(|number| number as u8).collect();
+    let sent = file.clone();
+    let answering = std::thread::spawn(move || {
+        let mut requests = Vec::new();
+        let answers: [&[u8]; 3] = [&sent, b"", &sent[..5]];
+        let lines = BufReader::new(&supervisor).lines();
+        // In this order, since it waits for no fourth line.
+        for (file, request) in answers.into_iter().zip(lines) {
+            requests.push(request.expect("a line"));
+            let answer = json!({"exit": 0, "text": "keeps no packets", "bytes": file.len()});
+            let answer = format!("{answer}\n");
+            (&supervisor).write_all(answer.as_bytes()).expect("sends");
+            (&supervisor).write_all(file).expect("sends");
+        }
+        requests
+    });
+    let list = store.json("/api/v1/calls");
+    let id = |method: &str| {
+        let mut calls = list["calls"].as_array().expect("calls").iter();
+        let call = calls.find(|call| call["method"] == method);
+        call.expect("it is there")["id"]
+            .as_str()
+            .expect("an id")
+            .to_owned()
+    };
+    let path = format!("/api/v1/calls/{}/pcap", id("GET"));
+    let answer = store.get(&path);
+    assert_eq!(
+        (answer.status, answer.header("content-type")),
+        (200, "application/x-pcapng")
+    );
+    assert_eq!(answer.decoded(), file);
+    let answer = store.get(&path);
+    assert_eq!(
+        (answer.status, &answer.json()["error"]),
+        (404, &json!("keeps no packets"))
+    );
+    check(&store, "get", "/api/v1/calls/{id}/pcap", &answer);
+    let answer = store.get("/api/v1/packets?from=1000&to=2000");
+    assert_eq!(answer.decoded(), &file[..5]);
+    let requests = answering.join().expect("ends");
+    let requests: Vec<Value> = requests
+        .iter()
+        .map(|request| serde_json::from_str(request).expect("JSON"))
+        .collect();
+    assert_eq!(
+        requests[0],
+        json!({
+            "command": "packets",
+            "from_millis": 1_699_999_999_000_u64,
+            "until_millis": 1_700_000_001_000_u64,
+            "connection": { "client": "10.0.0.1:4000", "server": "10.0.0.2:80", "vni": 7 },
+        })
+    );
+    assert_eq!(
+        requests[2],
+        json!({"command": "packets", "from_millis": 1000, "until_millis": 2000, "connection": null})
+    );
+    let answer = store.get(&format!("/api/v1/calls/{}/pcap", id("PUT")));
+    assert_eq!(answer.status, 404, "{}", answer.text());
+    assert!(answer.text().contains("--annotate"), "{}", answer.text());
+}
+
 #[test]
 fn other_sites_and_strangers_do_not_switch() {
     let store = start(Linking::default());

@@ -37,7 +37,7 @@ use super::spool::{SpoolFolder, Spooling};
 use super::store_backend::{BackendUrl, PasswordText};
 use super::values::Values;
 use crate::diagnostic::Diagnostic;
-use crate::limits::{RING_BYTES_MIN, SPOOL_BYTES_MIN, UPLOAD_BUNDLES_MAX};
+use crate::limits::{KEPT_PACKETS_BYTES_MIN, RING_BYTES_MIN, SPOOL_BYTES_MIN, UPLOAD_BUNDLES_MAX};
 
 /// Rules when none are given.
 pub const RULES: &str = "include default";
@@ -183,6 +183,24 @@ settings! {
     /// holds about 25 ms of a link with 10 Gbit/s.
     ring_bytes: BytesOrDefault<RING_BYTES_MIN> = Setting::new("SNIFFER_PCAP_BUFFER_SIZE", || 32 << 20)
         .flag("ring-size", "BYTES")
+        .of(Packets, CAPTURING);
+
+    /// Bytes of memory in which the last packets are kept, for files of them; needs --unmasked.
+    ///
+    /// The page, and `GET /api/v1/calls/ID/pcap`, then have the packets of a call as a capture file, and
+    /// `GET /api/v1/packets?from=-30s` those of the last seconds. Rules do not apply to packets. So nothing is kept by default, and the
+    /// page has to have a token and to be on a loopback address.
+    keep_packets: Optional<Bytes<KEPT_PACKETS_BYTES_MIN>> =
+        Setting::new("SNIFFER_KEEP_PACKETS", || None)
+        .flag("keep-packets", "BYTES")
+        .default_words("off")
+        .of(Packets, CAPTURING);
+
+    /// Allow that packets are kept as they are, with everything that rules hide in calls.
+    ///
+    /// It changes nothing without --keep-packets.
+    unmasked: Switch = Setting::new("SNIFFER_UNMASKED", || false)
+        .flag("unmasked", "")
         .of(Packets, CAPTURING);
 
     /// Capture threads.

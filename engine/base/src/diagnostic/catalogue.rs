@@ -317,6 +317,10 @@ keep the port of the tunnel closed to its sender.";
 "Sniffers mark their uploads with the header Sniffer-Upload-Marker, and skip what has such a marker and is an upload. Here
 a request has one and is no POST of calls, or has the name of this sniffer and a hash that it did not make. It is read as
 a call. Somebody may want to hide a request, or a proxy changes bodies on the way.";
+    W078, Done, "packets are kept unmasked",
+"With --keep-packets and --unmasked the last packets stay in memory as they came, so that the page and its API can give them as a capture
+file. Rules mask calls, not packets: whoever has the token of the page can read everything that was sent, passwords included. The
+page must be on a loopback address for it. Use it to look for a problem, and switch it off afterwards.";
     W080, Done, "a capture file ends early",
 "The last packet of the file is cut: the file is still being written, or its copy was interrupted. Everything before the
 cut was read.";

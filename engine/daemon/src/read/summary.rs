@@ -74,6 +74,7 @@ pub(super) fn status(outcome: &Outcome<'_>, files: Vec<String>, rules: &RuleMatc
         rules: rules.name.clone(),
         rule_hits: rules.matches(),
         memory_limit_bytes: settings.memory_bytes as u64,
+        kept_packets_bytes: 0,
         stages: stages.by_name(),
         ..status::Capture::default()
     };

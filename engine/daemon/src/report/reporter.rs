@@ -21,12 +21,15 @@ use super::ledger::{calls, unpaired};
 use super::rule_matches::RuleMatches;
 use super::warnings::{spool_troubles, warnings};
 use crate::capture::hotplug::Interfaces;
+use crate::capture::kept::{KeptPackets, NoPackets};
+use crate::control::{Response, WantedPackets};
 use crate::counters::{OutletCounters, Published, RuleSetCounters, Sample, Stages};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic, Exit};
 use crate::limits;
 use crate::metrics::exposition::{self, Moment};
 use crate::metrics::{Answer, Page};
 use crate::process::Process;
+use crate::quantity::bytes;
 use crate::sandbox::Confinement;
 use crate::sink::kind::Monitor;
 use crate::sink::spool;
@@ -79,6 +82,8 @@ pub struct Reporter {
     pub reloads: Reloads,
     /// Captures of the same supervisor that were killed before.
     pub killed: Killed,
+    /// Packets that are kept for files of them.
+    pub kept: Option<KeptPackets>,
 }
 
 /// How often the rules were read again.
@@ -167,6 +172,29 @@ impl Reporter {
         spool_troubles(&self.capture().0)
     }
 
+    /// A file of packets, or why there is none.
+    pub fn packets(&self, wanted: &WantedPackets) -> Response {
+        let Some(kept) = &self.kept else {
+            let text = "this capture keeps no packets: --keep-packets 64M --unmasked";
+            return Response::new(Exit::Usage, text);
+        };
+        let dropped = self.stages().shard.ring_dropped_full;
+        match kept.file(wanted, dropped) {
+            Ok(file) => Response::with_file(file),
+            Err(NoPackets { kept_from_millis }) => {
+                let from = kept_from_millis.and_then(|millis| i64::try_from(millis).ok());
+                let text = from.map_or_else(
+                    || "no packets are kept yet".to_owned(),
+                    |from| {
+                        let from = store::date::format(from);
+                        format!("none of the packets is kept; those since {from} are")
+                    },
+                );
+                Response::new(Exit::Incomplete, text)
+            }
+        }
+    }
+
     /// The skipped uploads of sniffers.
     pub fn uploads(&self) -> status::Uploads {
         let samples = self.samples();
@@ -188,6 +216,12 @@ impl Reporter {
         }
         hints.extend(copies::captured_twice(stages, &copied(&self.samples())));
         hints.extend(self.metrics.as_ref().err().cloned());
+        hints.extend(self.kept.as_ref().map(|kept| {
+            let room = bytes(kept.bytes_max() as u64);
+            let what = format!("packets are kept unmasked in {room} of memory, for files of them: rules hide nothing there");
+            Diagnostic::new(Code::W078, what)
+                .fix("leave out --keep-packets once they are not needed any more")
+        }));
         hints
     }
 
@@ -272,6 +306,7 @@ impl Reporter {
                 .map(ToString::to_string)
                 .unwrap_or_default(),
             metrics: self.metrics.clone().unwrap_or_default(),
+            kept_packets_bytes: self.kept.as_ref().map_or(0, |kept| kept.bytes_max() as u64),
             stages: stages.by_name(),
         };
         (capture, stages)

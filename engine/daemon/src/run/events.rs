@@ -49,6 +49,7 @@ pub(super) fn answer(reporter: &Reporter, events: &Sender<Event>, request: Reque
             ..Response::default()
         },
         Request::Metrics => Response::new(Exit::Done, reporter.page(Page::Metrics).text),
+        Request::Packets(wanted) => reporter.packets(&wanted),
         Request::On => Response::new(Exit::Done, "sniffer: ERROR (already started)"),
         Request::Off => forward(events, Event::Off),
         Request::Reload => forward(events, Event::Reload),

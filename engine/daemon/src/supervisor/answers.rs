@@ -24,8 +24,8 @@ impl Supervisor {
                     vec![reply],
                     &Response {
                         exit: exit as u8,
-                        text: String::new(),
                         status: Some(status),
+                        ..Response::default()
                     },
                 );
             }
@@ -43,7 +43,7 @@ impl Supervisor {
             },
             Request::Off => self.stop_capture("user", Some(reply)),
             Request::Reload => respond(vec![reply], &self.reload()),
-            Request::Drain | Request::Discard { .. } | Request::Metrics => {
+            Request::Drain | Request::Discard { .. } | Request::Metrics | Request::Packets(_) => {
                 respond(vec![reply], &self.pass_on(request));
             }
             Request::Page => respond(vec![reply], &self.page()),

@@ -1,17 +1,17 @@
-//! Requests of the store: the page shows the status of the capture and may turn it on and off.
+//! Requests of the store: the page shows the status of the capture, may turn it on and off, and has files of packets, if the capture
+//! keeps any.
 //!
 //! The store reads what strangers send, and one of them may have taken it over. So it may request nothing but that, one request at a
 //! time, with a pause before each; and who switches the capture off by it is shown in the status as the user.
 
-use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 
-use crate::control::{Request, Response, read_request};
+use crate::control::{Request, Response, WantedPackets, read_request};
 use crate::diagnostic::Exit;
 use crate::limits::STORE_REQUEST_PAUSE;
 
 /// Answers the requests that come over the link, on a thread that ends with it. `answer` waits for what it returns, `pass` only
-/// passes the request on: what becomes of it is in the next status.
+/// passes the request on: what becomes of it is in the next status. `packets` makes a file of packets.
 ///
 /// # Errors
 ///
@@ -20,6 +20,7 @@ pub(super) fn serve(
     link: UnixStream,
     answer: impl Fn(Request) -> Response + Send + 'static,
     pass: impl Fn(Request) + Send + 'static,
+    packets: impl Fn(WantedPackets) -> Response + Send + 'static,
 ) -> std::io::Result<()> {
     let serving = move || {
         while let Some(request) = read_request(&link) {
@@ -29,13 +30,10 @@ pub(super) fn serve(
                     pass(request);
                     Response::new(Exit::Done, "")
                 }
+                Request::Packets(wanted) => packets(wanted),
                 _ => return,
             };
-            let Ok(mut line) = serde_json::to_vec(&response) else {
-                return;
-            };
-            line.push(b'\n');
-            if (&link).write_all(&line).is_err() {
+            if response.write(&link).is_err() {
                 return;
             }
             std::thread::sleep(STORE_REQUEST_PAUSE);
@@ -49,18 +47,20 @@ pub(super) fn serve(
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead as _, BufReader, Read as _};
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
     use std::sync::mpsc;
 
     use super::*;
 
     #[test]
-    fn the_store_may_request_a_status_and_switch_and_nothing_else() {
+    fn the_store_may_request_a_status_packets_and_a_switch_and_nothing_else() {
         let (supervisor, store) = UnixStream::pair().unwrap();
         let (sender, passed) = mpsc::channel();
         let answer = |_| Response::new(Exit::NotRunning, "status");
         let pass = move |request| sender.send(request).unwrap();
-        serve(supervisor, answer, pass).unwrap();
+        let packets =
+            |wanted: WantedPackets| Response::with_file(vec![b'x'; wanted.until_millis as usize]);
+        serve(supervisor, answer, pass, packets).unwrap();
         let mut answers = BufReader::new(&store);
         let mut ask = |request: &str| {
             (&store)
@@ -76,6 +76,19 @@ mod tests {
             assert!(ask(word).contains("\"exit\":0"));
             assert_eq!(passed.recv().unwrap(), request);
         }
+        let wanted = "packets\",\"from_millis\":0,\"until_millis\":5,\"connection\":null,\"_\":\"";
+        assert!(ask(wanted).contains("\"bytes\":5"));
+        let mut file = [0; 5];
+        answers.read_exact(&mut file).unwrap();
+        assert_eq!(&file, b"xxxxx");
+        let mut ask = |request: &str| {
+            (&store)
+                .write_all(format!("{{\"command\":\"{request}\"}}\n").as_bytes())
+                .unwrap();
+            let mut line = String::new();
+            answers.read_line(&mut line).unwrap();
+            line
+        };
         // The link of a page has no use for the token.
         assert_eq!(ask("page"), "", "the link is closed");
         let mut nothing = Vec::new();

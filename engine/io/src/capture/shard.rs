@@ -20,6 +20,7 @@ use engine_sys::cpu;
 use engine_sys::packet::{Trouble, Waiter};
 
 use super::busy::BusyGauge;
+use super::kept::Keeper;
 use super::orders::Orders;
 use super::overload::{Load, Overload, Step};
 use super::source::{Source, link};
@@ -110,6 +111,8 @@ pub struct Shard {
     gauge: BusyGauge,
     /// Compares new flows with those of other shards; none if there are no others.
     split_flows: Option<Detector>,
+    /// Keeps frames for files of packets; none if nobody may have any.
+    keeper: Option<Keeper>,
 }
 
 /// What a shard is made of.
@@ -126,6 +129,8 @@ pub struct Parts {
     pub published: Arc<Published>,
     /// Compares new flows with those of other shards; none if there are no others.
     pub split_flows: Option<Detector>,
+    /// Keeps frames for files of packets; none if nobody may have any.
+    pub keeper: Option<Keeper>,
     /// From the thread that watches.
     pub orders: Orders,
     /// To the thread that watches.
@@ -161,6 +166,7 @@ impl Shard {
             load: Load::default(),
             gauge: BusyGauge::new(Instant::now()),
             split_flows: parts.split_flows,
+            keeper: parts.keeper,
         }
     }
 
@@ -277,6 +283,9 @@ impl Shard {
             }
             self.counters.frames_read += 1;
             self.counters.frames_read_bytes += frame.bytes.len() as u64;
+            if let Some(keeper) = &mut self.keeper {
+                keeper.keep(&frame);
+            }
             self.pipeline.feed(&frame);
         }
         true
@@ -327,6 +336,9 @@ impl Shard {
         if let Some(detector) = &self.split_flows {
             let new_flows = self.pipeline.take_new_flows();
             self.counters.flows_other_shard += detector.count_split(new_flows);
+        }
+        if let Some(keeper) = &self.keeper {
+            keeper.answer();
         }
         self.read_statistics();
         self.publish();
