@@ -13,6 +13,7 @@ use crate::config::settings::{Settings, row};
 use crate::control::{self, Request};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit, system_words};
 use crate::invocation::Invocation;
+use crate::quantity::plural;
 use crate::status::{State, Status};
 use crate::store_process::ask;
 use crate::supervisor;
@@ -71,7 +72,7 @@ pub fn command(flags: &DemoFlags, invocation: &Invocation) -> Result<Exit, Diagn
     let making = control.clone();
     let exit_after = flags.exit_after;
     let make = move || {
-        let made = make_and_report(&making, shop, console);
+        let made = make_and_report(&making, shop, exit_after, console);
         let seconds = match (made, exit_after) {
             (false, _) => 0,
             (true, Some(seconds)) => seconds,
@@ -278,7 +279,12 @@ fn status_of(control: &Path) -> Option<Status> {
 
 /// Makes the calls once capture is on, waits until they are in the store, and prints the page's address. False if there
 /// is nothing to see.
-fn make_and_report(control: &Path, shop: SocketAddr, console: Console) -> bool {
+fn make_and_report(
+    control: &Path,
+    shop: SocketAddr,
+    exit_after: Option<u64>,
+    console: Console,
+) -> bool {
     let failed = |status: &Status| {
         status
             .stopped
@@ -313,7 +319,11 @@ fn make_and_report(control: &Path, shop: SocketAddr, console: Console) -> bool {
     console.info(format!(
         "demo: made {calls} calls, {sent} captured and stored"
     ));
-    console.info(format!("\n  open {page}\n\ndemo: goes on until Ctrl-C"));
+    let end = exit_after.map_or_else(
+        || "goes on until Ctrl-C".to_owned(),
+        |seconds| format!("ends in {}", plural(seconds, "second")),
+    );
+    console.info(format!("\n  open {page}\n\ndemo: {end}"));
     true
 }
 
