@@ -9,13 +9,15 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use bench::collect::Behaviour;
 use serde_json::Value;
+use tests::disk::Disk;
 use tests::http::request;
+use tests::network::Namespace;
 use tests::nginx::curl;
 use tests::process::{PATIENCE, Running, eventually, run};
 use tests::program::{repository, sniffer, sniffer_ends};
 use tests::scene::Scene;
 
-use crate::metrics::{Samples, get, parse, sum};
+use crate::metrics::{Samples, get, parse, rough_traffic, sum};
 
 const RULES: &str = "deploy/prometheus/sniffer.yml";
 
@@ -539,30 +541,6 @@ fn causes_that_are_made_fire_their_alerts() -> Result<()> {
     server.ip("link delete s0")?;
     let gone = scrape(&|now| sum(now, "sniffer_capture_on", ("", "")) == 0.0)?;
 
-    let moments = [before, calm, refused, gone];
-    let names: BTreeSet<_> = moments.iter().flat_map(|moment| moment.keys()).collect();
-    let series = names.into_iter().map(|name| {
-        let values = moments.iter().map(|moment| match moment.get(name) {
-            Some(value) => format!("{value}x19"),
-            None => "_x19".to_owned(),
-        });
-        let values: Vec<String> = values.collect();
-        let labels = name.1.iter();
-        let labels: Vec<_> = labels
-            .map(|(label, text)| format!("{label}=\"{text}\""))
-            .collect();
-        let name = match labels.is_empty() {
-            true => name.0.clone(),
-            false => format!("{}{{{}}}", name.0, labels.join(",")),
-        };
-        (name, values.join(" "))
-    });
-    let series: Vec<(String, String)> = series.collect();
-    let at = |minute, alert, fires| Expected {
-        minute,
-        alert,
-        fires,
-    };
     let mut expected = vec![
         // While nothing passes, no packets are reported; while some do, they are not.
         at(19, "SnifferNoPackets", true),
@@ -586,11 +564,121 @@ fn causes_that_are_made_fire_their_alerts() -> Result<()> {
             expected.push(at(minute, alert, false));
         }
     }
+    test_moments(&[before, calm, refused, gone], &expected)?;
+    capture.terminate()?;
+    Ok(())
+}
+
+fn at(minute: u32, alert: &'static str, fires: bool) -> Expected {
+    Expected {
+        minute,
+        alert,
+        fires,
+    }
+}
+
+/// Has the rules evaluated over scrapes, one after the other, each repeated for twenty minutes.
+fn test_moments(moments: &[Samples], expected: &[Expected]) -> Result<()> {
+    let names: BTreeSet<_> = moments.iter().flat_map(|moment| moment.keys()).collect();
+    let series = names.into_iter().map(|name| {
+        let values = moments.iter().map(|moment| match moment.get(name) {
+            Some(value) => format!("{value}x19"),
+            None => "_x19".to_owned(),
+        });
+        let values: Vec<String> = values.collect();
+        let labels = name.1.iter();
+        let labels: Vec<_> = labels
+            .map(|(label, text)| format!("{label}=\"{text}\""))
+            .collect();
+        let name = match labels.is_empty() {
+            true => name.0.clone(),
+            false => format!("{}{{{}}}", name.0, labels.join(",")),
+        };
+        (name, values.join(" "))
+    });
+    let series: Vec<(String, String)> = series.collect();
     let series = series
         .iter()
         .map(|(name, values)| (name.as_str(), values.as_str()));
-    test_rules(series, &expected)?;
+    test_rules(series, expected)
+}
+
+/// Scrapes until one is due.
+fn scrape_until(namespace: &Namespace, is_due: impl Fn(&Samples) -> bool) -> Result<Samples> {
+    eventually(2 * PATIENCE, || {
+        let page = String::from_utf8(get(namespace, "/metrics")?.body)?;
+        let now = parse(&page)?;
+        ensure!(is_due(&now), "not yet: {page}");
+        Ok(now)
+    })
+}
+
+/// A mirror that loses packets: bytes that never came, calls of which one side is known, and a warning that stays.
+#[test]
+fn lost_packets_fire_their_alerts() -> Result<()> {
+    let scene = Scene::without_nginx()?;
+    let capture = scene.capture(&[("NET_DEVICE", "s0")])?;
+    let server = &scene.lab.server;
+    let seen = |now: &Samples| sum(now, "sniffer_message_calls_seen_total", ("", ""));
+    let whole = scene.send(&rough_traffic(3, 0), 5_000)?;
+    ensure!(whole > 1000, "{whole} frames");
+    let calm = scrape_until(server, |now| {
+        seen(now) > 40.0 && sum(now, "sniffer_calls_in_flight", ("", "")) == 0.0
+    })?;
+    let complete = calm.get(&("sniffer_capture_complete_ratio".to_owned(), Vec::new()));
+    ensure!(complete >= Some(&0.999), "{complete:?}");
+    scene.send(&rough_traffic(4, 80), 5_000)?;
+    let lossy = scrape_until(server, |now| {
+        sum(now, "sniffer_half_calls_total", ("", "")) > 20.0
+            && sum(now, "sniffer_warning", ("code", "W071")) == 1.0
+    })?;
+    let alerts = [
+        "SnifferIncomplete",
+        "SnifferPacketsLostBefore",
+        "SnifferHalfCalls",
+    ];
+    let mut expected = vec![
+        at(19, "SnifferWarning", false),
+        at(55, "SnifferWarning", true),
+    ];
+    for alert in alerts {
+        expected.push(at(19, alert, false));
+    }
+    expected.push(at(27, "SnifferPacketsLostBefore", true));
+    expected.push(at(27, "SnifferHalfCalls", true));
+    expected.push(at(35, "SnifferIncomplete", true));
+    test_moments(&[calm, lossy.clone(), lossy], &expected)?;
+    capture.stop()?;
+    Ok(())
+}
+
+/// A spool whose disk is full.
+#[test]
+fn a_full_disk_fires_its_alert() -> Result<()> {
+    let scene = Scene::new()?;
+    let server = &scene.lab.server;
+    let folder = tempfile::tempdir()?;
+    let disk = Disk::mount(folder.path(), "64k")?;
+    let spool = folder.path().join("spool").display().to_string();
+    let settings = [("NET_DEVICE", "s0"), ("SNIFFER_SPOOL", &spool)];
+    let capture = scene.capture(&settings)?;
+    let calm = scrape_until(server, |now| {
+        now.contains_key(&("sniffer_output_up".to_owned(), Vec::new())) || !now.is_empty()
+    })?;
+    scene.collector.set_behaviour(Behaviour::Refuse(503));
+    for _ in 0..10 {
+        scene.get("/large.bin")?;
+    }
+    let failing = scrape_until(server, |now| {
+        sum(now, "sniffer_spool_failing", ("", "")) == 1.0
+    })?;
+    let expected = [
+        at(19, "SnifferSpoolFailing", false),
+        at(23, "SnifferSpoolFailing", true),
+    ];
+    test_moments(&[calm, failing], &expected)?;
     capture.terminate()?;
+    drop(disk);
     Ok(())
 }
 

@@ -379,7 +379,7 @@ fn readiness_follows_the_interface() -> Result<()> {
 }
 
 /// Conversations on a network that loses, reorders, repeats and resegments, in VXLAN and plain.
-fn rough_traffic(seed: u64, lose_per_mille: u32) -> Vec<Frame> {
+pub(crate) fn rough_traffic(seed: u64, lose_per_mille: u32) -> Vec<Frame> {
     let mut seed = Seed::new(seed);
     let shape = Shape {
         pipelining: false,
