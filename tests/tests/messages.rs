@@ -257,7 +257,7 @@ fn a_refused_packet_socket_is_explained() -> Result<()> {
     Ok(())
 }
 
-/// Without a descriptor for it, the kernel shows no interfaces.
+/// Without a descriptor for it there is no packet socket.
 #[test]
 fn a_source_that_fails_is_explained() -> Result<()> {
     let folder = tempfile::tempdir()?;

@@ -44,6 +44,8 @@ function place() {
   const newest = view.follow && !view.ahead && top === 0 ? range.to : moment(view.calls[top]);
   const oldest = moment(view.calls[Math.max(top, end - 1)]);
   const [start, stop] = [part(newest), part(oldest)];
+  // Where all of the time is in view, a thumb would cover the bars and show nothing.
+  thumb.hidden = stop - start > 0.98;
   thumb.style.top = `${100 * start}%`;
   thumb.style.height = `${100 * Math.max(0, stop - start)}%`;
   rail.setAttribute('aria-valuenow', String(Math.round(1000 * start)));
