@@ -32,6 +32,7 @@ mod http2_beginnings;
 mod http2_hostile;
 mod leaks;
 mod leaks_http2;
+mod leaks_streams;
 mod limits;
 mod live_read;
 mod masks;
