@@ -66,7 +66,13 @@ impl<'a> Capture<'a> {
 
     /// Runs `sniffer WORDS` against this capture.
     pub fn control(&self, words: &[&str]) -> Result<Ended> {
+        self.control_with(words, &[])
+    }
+
+    /// The same with these settings in its environment.
+    pub fn control_with(&self, words: &[&str], settings: &[(&str, &str)]) -> Result<Ended> {
         let mut command = sniffer(words);
+        command.envs(settings.iter().copied());
         command.args(["--control", &self.control]);
         Running::start(&mut self.namespace.enter(&command))?.end(PATIENCE)
     }

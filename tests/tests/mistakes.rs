@@ -191,6 +191,26 @@ fn a_demo_whose_calls_nobody_records_fails() -> Result<()> {
             "E112",
             "0 of 19 calls were seen by the sniffer",
             "it has to read lo",
+            "reads any port",
+        ],
+    );
+    capture.stop()?;
+    Ok(())
+}
+
+/// In a container the demo has the settings of the capture, and makes its calls to a port that this reads.
+#[test]
+fn a_demo_calls_a_port_that_is_read() -> Result<()> {
+    let scene = Scene::without_nginx()?;
+    let ports = [("APP_PORTS", "8123,8200-8300")];
+    let capture = scene.capture(&[("NET_DEVICE", "lo"), ports[0]])?;
+    let ended = capture.control_with(&["demo"], &ports)?;
+    check(
+        &ended,
+        0,
+        &[
+            "calls go to 127.0.0.1:8123 on lo",
+            "19 calls were seen by the sniffer",
         ],
     );
     capture.stop()?;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::config::command_line::DemoFlags;
 use crate::config::setting::DEMO;
 use crate::config::settings::{Settings, row};
+use crate::config::values::Values;
 use crate::control::{self, Request};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit, system_words};
 use crate::invocation::Invocation;
@@ -26,6 +27,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long calls may take from the wire to the store before the demo reports what is there.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Ports that are tried, of those that the settings read.
+const PORTS_TRIED: usize = 64;
 
 /// `sniffer demo`: runs until Ctrl-C, or for the time that a flag gives.
 pub fn command(flags: &DemoFlags, invocation: &Invocation) -> Result<Exit, Diagnostic> {
@@ -47,7 +51,11 @@ pub fn command(flags: &DemoFlags, invocation: &Invocation) -> Result<Exit, Diagn
             console.info("no sniffer of this user is running: making calls all the same");
         }
         let control = running.is_some().then_some(control.as_path());
-        return calls_only(flags, page.as_ref(), control, console);
+        let port = match flags.port {
+            0 => port_that_is_read(&values)?,
+            given => given,
+        };
+        return calls_only(port, page.as_ref(), control, console);
     }
     let (folder, control) = folder_and_control(control)?;
     if !values.has(row::data()) {
@@ -121,7 +129,7 @@ fn switch_on(status: &Status, control: &Path, console: Console) -> Result<(), Di
 /// Makes the calls for a sniffer that already runs. If its page is known, the exit shows whether they reached its store, and else,
 /// if its control socket is, whether it saw them.
 fn calls_only(
-    flags: &DemoFlags,
+    port: u16,
     page: Option<&Page>,
     control: Option<&Path>,
     console: Console,
@@ -137,10 +145,10 @@ fn calls_only(
         None => control.and_then(calls_seen),
     };
     let before = received();
-    let shop = server::start(flags.port).map_err(|error| cannot_listen(flags.port, &error))?;
+    let shop = server::start(port).map_err(|error| cannot_listen(port, &error))?;
     console.info(format!(
         "calls go to {shop} on lo{}",
-        if flags.port == 0 {
+        if port == 0 {
             "; if the sniffer reads certain ports only: --port PORT"
         } else {
             ""
@@ -162,12 +170,34 @@ fn calls_only(
         }
         if Instant::now() > deadline {
             let what = format!("{arrived} of {calls} calls {counted}: {place}");
-            return Err(Diagnostic::new(Code::E112, what).fix(
-                "sniffer on    switches the capture on; it has to read lo, and the port of the calls (--port)",
-            ));
+            let reads = control
+                .and_then(status_of)
+                .and_then(|status| status.capture);
+            let reads = reads.map_or_else(String::new, |capture| {
+                format!(
+                    ", and reads {} on {}",
+                    capture.reads,
+                    capture.interfaces.join(", ")
+                )
+            });
+            return Err(Diagnostic::new(Code::E112, what).fix(format!(
+                "sniffer on    switches the capture on; it has to read lo and the port of the calls{reads}\nsniffer demo --calls-only --port PORT    makes them to another port"
+            )));
         }
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// A free port of those that the settings read, which a container has for all its commands; 0, for any, where they read every port or
+/// none of them is free.
+fn port_that_is_read(values: &Values) -> Result<u16, Diagnostic> {
+    let row = row::ports();
+    let ports = row.check(values.given(row))?.set;
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let mut read = (1..=u16::MAX)
+        .filter(|port| !ports.is_any() && ports.contains(*port))
+        .take(PORTS_TRIED);
+    Ok(read.find(is_free).unwrap_or(0))
 }
 
 /// The page of a store that runs already.
