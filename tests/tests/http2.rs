@@ -2,12 +2,15 @@
 //! with their neighbours. Here belongs what frames and header blocks do, and nothing of bodies in other formats.
 
 use std::collections::BTreeSet;
+use std::fs::{self, File};
 
+use anyhow::{Result, ensure};
 use bench::collect::{Row, value};
-use bench::traffic::{Conversation, Frame as Made, Side, Wire};
+use bench::traffic::{Conversation, Frame as Made, Side, Wire, write_pcap};
 use engine_core::pipeline::Config;
 use tests::engine::{Reader, Reading, captured};
 use tests::http2::*;
+use tests::program::sniffer_ends;
 
 use Side::{Client, Server};
 
@@ -704,4 +707,68 @@ fn a_preface_behind_a_preamble_and_behind_the_server() {
             );
         }
     }
+}
+
+/// Programs that read the ledger find each counter under this name.
+#[test]
+fn counters_of_the_ledger() -> Result<()> {
+    let mut turns = everything();
+    // Behind GOAWAY.
+    turns.push((Client, get(9, "/refused")));
+    let folder = tempfile::tempdir()?;
+    let capture = folder.path().join("traffic.pcap");
+    let ledger = folder.path().join("ledger");
+    write_pcap(&mut File::create(&capture)?, &made(&turns), usize::MAX)?;
+    let [capture, file] = [&capture, &ledger].map(|path| path.to_str().expect("a plain name"));
+    let ended = sniffer_ends(&["read", capture, "--ports", "all", "--ledger", file], &[])?;
+    ensure!(ended.code()? == 0, "{}", ended.stderr);
+    let ledger: serde_json::Value = serde_json::from_slice(&fs::read(&ledger)?)?;
+    let http = &ledger["capture"]["stages"]["http"];
+    for (name, expected) in [
+        ("flows_http2", 1),
+        ("flows_http2_upgraded", 0),
+        ("flows_http2_midstream", 0),
+        ("http2_frames_unknown", 1),
+        ("http2_frames_malformed", 0),
+        ("http2_blocks_broken", 0),
+        ("http2_fields_unknown", 0),
+        ("http2_table_entries_forgotten", 0),
+        ("http2_tables_shed", 0),
+        ("http2_messages_malformed", 0),
+        ("http2_streams_reset", 1),
+        ("http2_streams_refused", 1),
+        ("http2_streams_evicted", 0),
+        ("http2_pushes", 1),
+        ("http2_goaways", 1),
+        ("http2_resynchronised", 0),
+        ("rpc_messages", 0),
+        ("rpc_messages_undecodable", 0),
+        ("websocket_connections", 0),
+        ("websocket_messages", 0),
+        ("websocket_broken", 0),
+        ("stream_parts", 0),
+    ] {
+        ensure!(http[name] == expected, "{name} is {}", http[name]);
+    }
+    let octets = turns.iter().map(|(_, octets)| &octets[..]);
+    ensure!(http["http2_frames"] == frames_in(octets), "{http}");
+    let halves = &ledger["capture"]["halves"];
+    for (name, expected) in [("reset", 1), ("refused", 1), ("hpack", 0), ("oversized", 0)] {
+        ensure!(halves[name] == expected, "{name} is {}", halves[name]);
+    }
+    Ok(())
+}
+
+/// How many frames these turns consist of.
+fn frames_in<'a>(turns: impl Iterator<Item = &'a [u8]>) -> usize {
+    let mut count = 0;
+    for turn in turns {
+        let mut rest = turn.strip_prefix(PREFACE).unwrap_or(turn);
+        while let Some((&[a, b, c, ..], behind)) = rest.split_first_chunk::<9>() {
+            let length = u32::from_be_bytes([0, a, b, c]);
+            rest = &behind[length as usize..];
+            count += 1;
+        }
+    }
+    count
 }
