@@ -682,6 +682,62 @@ fn a_full_disk_fires_its_alert() -> Result<()> {
     Ok(())
 }
 
+/// A store whose disk is full.
+#[test]
+fn a_store_without_room_fires_its_alert() -> Result<()> {
+    let namespace = Namespace::new("nowhere")?;
+    let folder = tempfile::tempdir()?;
+    let disk = Disk::mount(folder.path(), "2m")?;
+    let mut command = sniffer(&[
+        "store",
+        "--store",
+        "127.0.0.1:7701",
+        "--ui",
+        "127.0.0.1:7700",
+    ]);
+    command.arg("--data").arg(folder.path());
+    command.env("SNIFFER_UI_TOKEN", "off");
+    let mut store = Running::start(&mut namespace.enter(&command))?;
+    store.wait_for_log("store ready", PATIENCE)?;
+    let scrape = |up: f64| {
+        eventually(PATIENCE, || {
+            let page =
+                namespace.inside(|| request("127.0.0.1:7700", "GET", "/metrics", &[], b""))?;
+            let now = parse(&String::from_utf8(page.body)?)?;
+            ensure!(sum(&now, "sniffer_store_up", ("", "")) == up, "{now:?}");
+            Ok(now)
+        })
+    };
+    let before = scrape(1.0)?;
+    let body = "x".repeat(100_000);
+    let line = format!(
+        r#"[["request_method","GET"],["request_url","http://a/"],["response_body","{body}"]]"#
+    );
+    let fields = [("Content-Type", "application/ndjson")];
+    eventually(PATIENCE, || {
+        let posted = namespace.inside(|| {
+            request(
+                "127.0.0.1:7701",
+                "POST",
+                "/message",
+                &fields,
+                line.as_bytes(),
+            )
+        })?;
+        ensure!(posted.status == 503, "there is room still");
+        Ok(())
+    })?;
+    let full = scrape(0.0)?;
+    let expected = [
+        at(19, "SnifferStoreFailing", false),
+        at(22, "SnifferStoreFailing", true),
+    ];
+    test_moments(&[before, full], &expected)?;
+    store.terminate(PATIENCE)?;
+    drop(disk);
+    Ok(())
+}
+
 /// What the command prints is what the repository has, and it replaces no file.
 #[test]
 fn the_dashboard_is_printed_and_written() -> Result<()> {
