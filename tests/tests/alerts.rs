@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use bench::collect::Behaviour;
@@ -613,6 +616,12 @@ fn scrape_until(namespace: &Namespace, is_due: impl Fn(&Samples) -> bool) -> Res
     })
 }
 
+/// Whether a warning is in a scrape, which has none that is not in force.
+fn warns(now: &Samples, code: &str) -> bool {
+    let labels = vec![("code".to_owned(), code.to_owned())];
+    now.contains_key(&("sniffer_warning".to_owned(), labels))
+}
+
 /// A mirror that loses packets: bytes that never came, calls of which one side is known, and a warning that stays.
 #[test]
 fn lost_packets_fire_their_alerts() -> Result<()> {
@@ -629,8 +638,7 @@ fn lost_packets_fire_their_alerts() -> Result<()> {
     ensure!(complete >= Some(&0.999), "{complete:?}");
     scene.send(&rough_traffic(4, 80), 5_000)?;
     let lossy = scrape_until(server, |now| {
-        sum(now, "sniffer_half_calls_total", ("", "")) > 20.0
-            && sum(now, "sniffer_warning", ("code", "W071")) == 1.0
+        sum(now, "sniffer_half_calls_total", ("", "")) > 20.0 && warns(now, "W071")
     })?;
     let alerts = [
         "SnifferIncomplete",
@@ -735,6 +743,59 @@ fn a_store_without_room_fires_its_alert() -> Result<()> {
     test_moments(&[before, full], &expected)?;
     store.terminate(PATIENCE)?;
     drop(disk);
+    Ok(())
+}
+
+/// Two capture threads, of which one has the only connection, and rules that need long for each of its calls. There are always some
+/// calls that it has not read yet, and never so many that bodies are cut.
+#[test]
+fn a_thread_that_does_all_the_work_fires_its_alert() -> Result<()> {
+    const AHEAD: f64 = 6.0;
+    let scene = Scene::new()?;
+    let rules = "include debug\n/request_body/ remove_if /.*(?=(a*)*b).*/";
+    let settings = [
+        ("NET_DEVICE", "s0"),
+        ("SNIFFER_SHARDS", "2"),
+        ("USAGE_LOGGERS_RULES", rules),
+    ];
+    let capture = scene.capture(&settings)?;
+    let server = &scene.lab.server;
+    let scrape = || parse(&String::from_utf8(get(server, "/metrics")?.body)?);
+    let before = scrape()?;
+    let lab = &scene.lab;
+    let mut connection = lab.client.inside(|| TcpStream::connect("10.77.0.1:80"))?;
+    let body = "a".repeat(200_000);
+    let call = format!(
+        "POST /hello HTTP/1.1\r\nHost: shop\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut answers = BufReader::new(connection.try_clone()?);
+    let deadline = Instant::now() + 3 * PATIENCE;
+    let mut sent = 0.0;
+    let hot = loop {
+        let now = scrape()?;
+        if warns(&now, "W074") {
+            break now;
+        }
+        ensure!(Instant::now() < deadline, "no W074: {now:?}");
+        if sent > sum(&now, "sniffer_message_calls_seen_total", ("", "")) + AHEAD {
+            std::thread::sleep(Duration::from_millis(5));
+            continue;
+        }
+        connection.write_all(call.as_bytes())?;
+        let mut line = String::new();
+        while !line.contains("hello from nginx") {
+            line.clear();
+            ensure!(answers.read_line(&mut line)? > 0, "nginx has closed it");
+        }
+        sent += 1.0;
+    };
+    let expected = [
+        at(19, "SnifferShardBusy", false),
+        at(26, "SnifferShardBusy", true),
+    ];
+    test_moments(&[before, hot], &expected)?;
+    capture.terminate()?;
     Ok(())
 }
 
