@@ -58,7 +58,7 @@ pub use mode::CaptureMode;
 pub use page_token::{PageToken, open_page, open_posts, page_token, post_token};
 pub use plain_token::plain_token;
 pub use proxy::Proxies;
-pub use rules::{ReadFile, Rules, allow_plain_http, rules_of};
+pub use rules::{ReadFile, Rules, allow_plain_http, bounded, rules_of};
 pub use sink_list::DEFAULT;
 pub use sinks::{SinkConfig, rules_files};
 pub use spool::Spooling;

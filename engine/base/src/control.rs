@@ -363,8 +363,7 @@ fn converse(
     unanswered: &Unanswered,
     answer: &dyn Fn(Request) -> Response,
 ) -> std::io::Result<()> {
-    let mut stream = &client.stream;
-    stream.set_write_timeout(Some(CONTROL_REQUEST_MAX))?;
+    let stream = &client.stream;
     let request = read_request(Until {
         stream,
         end: Instant::now() + CONTROL_REQUEST_MAX,
@@ -375,7 +374,11 @@ fn converse(
         Some(request) => answer(request),
         None => Response::new(Exit::Usage, "Network sniffer: Invalid option."),
     };
-    response.write(&mut stream)
+    let mut answering = Until {
+        stream,
+        end: Instant::now() + CONTROL_REQUEST_MAX,
+    };
+    response.write(&mut answering)
 }
 
 /// The request that a client sends: its first line, of which no more is read than one may have. None where it is none.
@@ -386,20 +389,39 @@ pub fn read_request(from: impl Read) -> Option<Request> {
     serde_json::from_str(&line).ok()
 }
 
-/// A stream that is read until a time, however little comes at once.
+/// A stream that is read or written until a time, however little comes or is taken at once.
 struct Until<'a> {
     stream: &'a UnixStream,
     end: Instant,
 }
 
-impl Read for Until<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+impl Until<'_> {
+    fn left(&self) -> std::io::Result<Duration> {
         let left = self.end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(ErrorKind::TimedOut.into());
         }
-        self.stream.set_read_timeout(Some(left))?;
+        Ok(left)
+    }
+}
+
+impl Read for Until<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.stream.set_read_timeout(Some(self.left()?))?;
         self.stream.read(buffer)
+    }
+}
+
+impl Write for Until<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        // The kernel divides what is long, and waits so long for each part.
+        const PART: usize = 16 * 1024;
+        self.stream.set_write_timeout(Some(self.left()?))?;
+        self.stream.write(bytes.get(..PART).unwrap_or(bytes))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.stream.flush()
     }
 }
 
@@ -593,6 +615,31 @@ mod tests {
         );
         drop(serving);
         assert!(!path.exists());
+    }
+
+    /// However slowly a client takes its answer, its place is left in time.
+    #[test]
+    fn an_answer_that_is_taken_slowly_ends() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let is_over = AtomicBool::new(false);
+        let written = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut stream = &theirs;
+                while !is_over.load(Ordering::Relaxed) && stream.read(&mut [0; 16]).is_ok() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            });
+            let mut until = Until {
+                stream: &ours,
+                end: Instant::now() + Duration::from_millis(100),
+            };
+            let written = until.write_all(&vec![b'x'; 64 << 20]);
+            is_over.store(true, Ordering::Relaxed);
+            written
+        });
+        let error = written.unwrap_err();
+        let kinds = [ErrorKind::TimedOut, ErrorKind::WouldBlock];
+        assert!(kinds.contains(&error.kind()), "{error}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The rules: found in the setting or in the file that it names, parsed, and named in one short line.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use engine_core::rules::{self, RuleSet, Verb};
@@ -10,6 +11,7 @@ use super::settings::{RULES, row};
 use super::value::Value;
 use super::values::Values;
 use crate::diagnostic::{Code, Diagnostic, system_words};
+use crate::limits::DELEGATE_ANSWER_BYTES_MAX;
 use crate::process::is_in_container;
 
 /// The rules, and their name for people.
@@ -24,9 +26,21 @@ pub struct Rules {
 /// How the contents of the file with this path are had.
 pub type ReadFile<'a> = &'a dyn Fn(&str) -> io::Result<String>;
 
-/// From the file itself.
+/// From the file itself, which may be a pipe: the program is only starting.
 pub(super) fn read_file(path: &str) -> io::Result<String> {
-    std::fs::read_to_string(path)
+    let bytes = bounded(File::open(path)?)?;
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))
+}
+
+/// What can be read, if it is not too much.
+pub fn bounded(from: impl Read) -> io::Result<Vec<u8>> {
+    let most = DELEGATE_ANSWER_BYTES_MAX;
+    let mut bytes = Vec::new();
+    from.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > most {
+        return Err(io::Error::other("too large"));
+    }
+    Ok(bytes)
 }
 
 /// The rules in a value, or those of `default` when there is none.

@@ -4,14 +4,15 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::ToSocketAddrs;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use super::{encode, join};
+use crate::config::bounded;
 use crate::config::command_line::DelegateCommand;
 use crate::descriptors;
 use crate::diagnostic::{Code, Diagnostic, Exit, system_words};
-use crate::limits;
 use crate::sandbox::{Confinement, Plan};
 use crate::signals;
 
@@ -72,16 +73,14 @@ fn addresses(host: &str, port: u16) -> io::Result<Vec<u8>> {
     Ok(lines.concat().into_bytes())
 }
 
+/// The contents of a file. A pipe in its place, which nobody may ever write to, would keep the capture waiting.
 fn contents(file: &Path) -> io::Result<Vec<u8>> {
-    let most = limits::DELEGATE_ANSWER_BYTES_MAX;
-    let mut bytes = Vec::new();
-    File::open(file)?
-        .take(most as u64 + 1)
-        .read_to_end(&mut bytes)?;
-    if bytes.len() > most {
-        return Err(io::Error::other("too large"));
+    let mut options = File::options();
+    let file = (options.read(true).custom_flags(libc::O_NONBLOCK)).open(file)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
     }
-    Ok(bytes)
+    bounded(file)
 }
 
 /// The contents of several files. The first that cannot be read is named.
@@ -100,4 +99,39 @@ fn connect(path: &Path) -> io::Result<Vec<u8>> {
     let connection = UnixStream::connect(path)?;
     descriptors::send(io::stdin().as_fd(), connection.as_fd())?;
     Ok(Vec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::limits;
+
+    #[test]
+    fn only_a_file_of_bounded_length_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rules");
+        std::fs::write(&path, "include debug").unwrap();
+        assert_eq!(contents(&path).unwrap(), b"include debug");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert_eq!(contents(&link).unwrap(), b"include debug");
+        let long = File::create(&path).unwrap();
+        long.set_len(limits::DELEGATE_ANSWER_BYTES_MAX as u64 + 1)
+            .unwrap();
+        assert!(contents(&path).is_err());
+        // Opened for writing by nobody: to open it would take forever.
+        let pipe = folder.path().join("pipe");
+        assert!(
+            Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .unwrap()
+                .success()
+        );
+        for other in [pipe.as_path(), folder.path(), Path::new("/dev/zero")] {
+            assert!(contents(other).is_err(), "{}", other.display());
+        }
+    }
 }
