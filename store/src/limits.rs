@@ -261,7 +261,18 @@ pub const SQL_ANSWER_BYTES_MAX: usize = 8 << 20;
 pub const TRIAL_CALLS: usize = 100;
 
 /// Bytes of the lines of these calls, and one line, which are in memory meanwhile; fewer calls are tried past it.
-pub const TRIAL_BYTES_MAX: usize = 16 << 20;
+pub const TRIAL_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of the compiled patterns of these rules; larger ones are refused.
+pub const TRIAL_COMPILED_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of what the searches of these rules keep; past it they forget it and make it again.
+pub const TRIAL_STATES_BYTES_MAX: usize = 4 << 20;
+
+// One query in SQL or one trial is answered at a time. A call is there as a line, as details and as what is left of them.
+const _: () = assert!(
+    3 * TRIAL_BYTES_MAX + TRIAL_COMPILED_BYTES_MAX + TRIAL_STATES_BYTES_MAX <= SQL_MEMORY_MAX
+);
 
 /// Time of one trial of rules; fewer calls are tried past it.
 pub const TRIAL_TIME_MAX: Duration = Duration::from_secs(10);

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -692,6 +693,32 @@ fn rules_that_stop_everything_are_reported() -> Result<()> {
     check_warning("include debug\n/request_url/ stop\n", 500, "W034", "line 2")
 }
 
+/// Patterns of more memory than a small limit leaves.
+fn large_rules() -> String {
+    "allow_http_url\n".to_owned() + &"/request_body/ replace /[ab]*a[ab]{3000}c/, /x/\n".repeat(60)
+}
+
+/// Rules that need more memory than the limit leaves for them are refused before anything is read, and what is enough is named.
+#[test]
+fn rules_without_enough_memory_are_refused_at_the_start() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let capture = write_capture(folder.path(), &frames_with_canaries())?;
+    let capture = capture.display().to_string();
+    let rules = large_rules();
+    let read = |limit: &str| {
+        let words = ["read", &capture, "--rules", &rules, "--memory-limit", limit];
+        sniffer_ends(&words, &[])
+    };
+    let refused = read("16M")?;
+    ensure!(refused.code()? == 2, "{refused:?}");
+    ensure!(refused.stderr.contains("line 2"), "{}", refused.stderr);
+    let (_, fix) = (refused.stderr.split_once("SNIFFER_MEMORY_LIMIT=")).context("no fix")?;
+    let enough: String = fix.chars().take_while(char::is_ascii_digit).collect();
+    let accepted = read(&format!("{enough}M"))?;
+    ensure!(accepted.code()? == 0, "{}", accepted.stderr);
+    Ok(())
+}
+
 /// Rules are swapped again and again under traffic: every call arrives, once, and each set is applied; a bad
 /// file leaves the old set in use, which the log reports.
 #[test]
@@ -705,6 +732,7 @@ fn a_reload_loses_no_call_and_a_bad_file_changes_nothing() -> Result<()> {
     let mut capture = scene.capture(&[
         ("NET_DEVICE", "s0"),
         ("USAGE_LOGGERS_RULES", &format!("file://{}", file.display())),
+        ("SNIFFER_MEMORY_LIMIT", "16M"),
     ])?;
     let calls = |from: u64, count: u64| -> Vec<Made> {
         let wire = Wire::default();
@@ -764,10 +792,23 @@ fn a_reload_loses_no_call_and_a_bad_file_changes_nothing() -> Result<()> {
     let bad = capture.control(&["rules", "reload"])?;
     ensure!(bad.code()? == 2 && bad.stdout.contains("line 2"), "{bad:?}");
     capture.wait_for_log("the old rules stay")?;
+    fs::write(&file, large_rules())?;
+    let large = capture.control(&["rules", "reload"])?;
+    ensure!(
+        large.code()? == 2 && large.stdout.contains("SNIFFER_MEMORY_LIMIT leaves"),
+        "{large:?}"
+    );
     fs::remove_file(&file)?;
     ensure!(
         capture.control(&["rules", "reload"])?.code()? == 2,
         "a missing file is no rules"
+    );
+    // To open a pipe that nobody writes to would take forever, and with it every signal.
+    ensure!(Command::new("mkfifo").arg(&file).status()?.success());
+    let pipe = capture.control(&["rules", "reload"])?;
+    ensure!(
+        pipe.code()? == 2 && pipe.stdout.contains("not a regular file"),
+        "{pipe:?}"
     );
     let more = calls(CALLS, 50);
     scene.send(&more, 2_000)?;

@@ -273,11 +273,34 @@ const _: () = assert!(UPLOAD_SENDER_BYTES_MAX.is_multiple_of(8));
 
 // ---- rules ----
 
+/// Rules of one set, those of predefined sets included; a larger set is refused. Each costs every new name a test, and every value that
+/// it is for a search.
+pub const RULES_MAX: usize = 4096;
+
 /// Bytes one compiled pattern may take; a larger one is refused when rules are read.
 pub const PATTERN_COMPILED_BYTES_MAX: usize = 8 << 20;
 
-/// Bytes that the compiled patterns of one rule set may take; a larger set is refused. 50 ordinary rules take 2 MiB.
+/// Bytes that the compiled patterns of one rule set may take; a larger set is refused. 50 ordinary rules take 5 MiB.
 pub const RULES_COMPILED_BYTES_MAX: usize = 64 << 20;
+
+/// The part of the memory limit that is for rules, at least: a sixteenth. It is more where they need more, also so that others can
+/// replace them while calls are open that began before; rules for which there is not enough are refused.
+pub const RULES_SHARE_DIVISOR: usize = 16;
+
+/// Bytes of memory for what the searches of rules keep in a shard, where no memory limit is given. Past it all is forgotten and made
+/// again, counted as `rules_states_forgotten`; what is made from then on is taken from the budget of the call.
+pub const RULES_STATES_BYTES: usize = 16 << 20;
+
+/// Bytes of it for each pattern of a rule set, or a quarter where the memory limit is small; an ordinary pattern has all its states in
+/// them.
+pub const PATTERN_STATES_BYTES_MIN: usize = 64 * 1024;
+
+/// The same for the scopes of a rule set that are searched together.
+pub const SCOPES_STATES_BYTES_MIN: usize = 256 * 1024;
+
+/// Bytes that the searches of a pattern may read until its states are measured again: a state for each byte, at most, and what a
+/// last search adds, within [`PATTERN_STATES_BYTES_MAX`] for each direction.
+pub const STATES_MEASURED_BYTES: usize = 1024;
 
 /// Bytes of the states that a pattern's automaton keeps, for each direction and shard. An ordinary pattern has some hundred
 /// states, in 30 KiB; one with counted repetitions and more than fit is searched with each state counted as work.

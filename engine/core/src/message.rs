@@ -154,6 +154,8 @@ pub struct Config {
     pub body_tail_bytes: usize,
     /// Bytes that all open exchanges of the writer may hold.
     pub open_bytes_max: usize,
+    /// Bytes of memory for what the searches of rules keep, those of former rules included.
+    pub rules_bytes_max: usize,
     /// Emit half calls too.
     pub half_calls: bool,
     /// Emit the messages of WebSockets, as a line of their own.
@@ -187,6 +189,7 @@ impl Default for Config {
             body_bytes_max: limits::BODY_BYTES_MAX,
             body_tail_bytes: 0,
             open_bytes_max: limits::OPEN_BYTES_MAX,
+            rules_bytes_max: limits::RULES_STATES_BYTES,
             half_calls: false,
             websocket: false,
             stream_parts: None,
@@ -301,6 +304,8 @@ crate::counters! {
         credentials_params,
         /// Times that the cache of detail keys was full and was cleared.
         keys_forgotten,
+        /// Times that what the searches of rules keep had reached its bound and was forgotten.
+        rules_states_forgotten,
     }
 }
 

@@ -154,6 +154,9 @@ crate::counters! {
         /// Bytes of memory that open exchanges hold.
         #[gauge]
         exchange_bytes,
+        /// Bytes of memory that the searches of rules keep.
+        #[gauge]
+        rules_bytes,
     }
 }
 
@@ -447,6 +450,7 @@ impl<O: Output, W: Writers<Output = O>> Pipeline<O, W> {
         let rpc = first.map(LineWriter::rpc_counts).unwrap_or_default();
         let sum = |count: fn(&LineWriter<O>) -> usize| self.writers().iter().map(count).sum();
         let exchange_bytes: usize = sum(LineWriter::open_bytes);
+        let rules_bytes: usize = sum(LineWriter::rules_bytes);
         Ledger {
             decap: *self.decap.counters(),
             flow: *self.flows.counters(),
@@ -464,6 +468,7 @@ impl<O: Output, W: Writers<Output = O>> Pipeline<O, W> {
                 head_bytes: self.http.buffered_bytes() as u64,
                 exchanges: first.map_or(0, LineWriter::open_calls),
                 exchange_bytes: exchange_bytes as u64,
+                rules_bytes: rules_bytes as u64,
             },
         }
     }

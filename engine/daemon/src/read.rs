@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -21,7 +22,7 @@ use crate::config::{self, Reading};
 use crate::counters::{RuleSetCounters, Stages};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit, system_words};
 use crate::invocation::Invocation;
-use crate::pipeline::pipeline_config;
+use crate::pipeline::{RulesShare, pipeline_config};
 use crate::printer::{LedgerFile, Printer, Style};
 use crate::quantity::plural;
 use crate::reader::Reader;
@@ -149,8 +150,10 @@ fn run(options: &Options) -> Result<Exit, Diagnostic> {
     // Without the flag a signal would end the process at once, which loses no more than the summary.
     let stop = signals::stop_flag().unwrap_or_else(|_| Arc::new(AtomicBool::new(false)));
     let files = timeline::files::files(&options.paths, options.follow)?;
-    let config = pipeline_config(&options.reading.settings, &options.reading.host, &[], 1, 1);
     let rules = Arc::clone(&options.reading.rules.set);
+    let (settings, host) = (&options.reading.settings, &options.reading.host);
+    let share = RulesShare::of(settings, from_ref(&options.reading.rules), 1)?;
+    let config = pipeline_config(settings, host, &[], 1, share);
     let printer = Rc::new(RefCell::new(Printer::new(&options.style)));
     let pipeline = FilePipeline::new(&config, rules, Rc::clone(&printer) as Shared<'_>);
     let mut reader = Reader::new(pipeline, printer);

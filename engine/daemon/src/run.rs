@@ -26,6 +26,7 @@ use crate::delegate::Delegate;
 use crate::diagnostic::{Console, Diagnostic, Exit};
 use crate::invocation::Invocation;
 use crate::metrics::Endpoint;
+use crate::pipeline::RulesShare;
 use crate::random;
 use crate::report::in_flight::Publication;
 use crate::report::reporter::Reporter;
@@ -56,7 +57,13 @@ pub fn command(flags: &RunFlags, invocation: &Invocation) -> Result<Exit, Diagno
     config::packets(&config.settings)?;
     let is_confined = !config.settings.no_sandbox;
     let read_rules = rules_reader(config::rules_files(&values), is_confined)?;
-    let reload = || config::rules_again(&values, flags.embedded_store, &read_rules);
+    let shards = config.settings.shards;
+    let rules_share = RulesShare::of(&config.settings, &config.rule_sets, shards)?;
+    let reload = || {
+        let rule_sets = config::rules_again(&values, flags.embedded_store, &read_rules)?;
+        rules_share.check(&rule_sets)?;
+        Ok(rule_sets)
+    };
     let context = Context {
         control: &invocation.control,
         own_ports: &flags.own_ports,
@@ -69,11 +76,11 @@ pub fn command(flags: &RunFlags, invocation: &Invocation) -> Result<Exit, Diagno
         },
         console: invocation.console,
     };
-    run(config, context)
+    run(config, rules_share, context)
 }
 
 /// Captures until SIGTERM, SIGINT or `sniffer off`.
-fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
+fn run(config: Capture, rules_share: RulesShare, context: Context<'_>) -> Result<Exit, Diagnostic> {
     let console = context.console;
     process::raise_capability();
     let choice = choose(&config)?;
@@ -113,6 +120,7 @@ fn run(config: Capture, context: Context<'_>) -> Result<Exit, Diagnostic> {
     }
     let threads = Threads::start(Setup {
         config,
+        rules_share,
         choice: &choice,
         opened,
         self_traffic: &SelfTraffic::new(endpoints),

@@ -546,7 +546,7 @@ settings! {
         .flag("flush-timeout", "TIME")
         .of(Delivery, DELIVERING);
 
-    /// Bytes of memory for flows, open calls and bundles, without the packet rings.
+    /// Bytes of memory for flows, open calls, bundles and rules, without the packet rings.
     ///
     /// By default it is a quarter of the memory of the machine or of the control group, if that is less. At the limit
     /// flows are evicted and calls are shed, both of which are counted.

@@ -268,6 +268,14 @@ pub(super) struct Keys {
 }
 
 impl Keys {
+    /// With at most `bytes` bytes of memory for what the searches of names keep.
+    pub(super) fn within(bytes: usize) -> Self {
+        Self {
+            work: NameWork::within(bytes),
+            ..Self::default()
+        }
+    }
+
     #[inline(always)]
     pub(super) fn get(&mut self, rules: &RuleSet, kind: Kind, name: &[u8]) -> &mut Key {
         let expected = self.next;
@@ -430,7 +438,7 @@ mod tests {
             "not cached"
         );
         assert!(!hides(&mut keys, "plain"), "it was there before");
-        keys.work = NameWork::default();
+        keys.work.renew();
         assert!(!hides(&mut keys, "zb"), "the next message");
     }
 

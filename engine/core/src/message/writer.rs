@@ -100,7 +100,7 @@ impl<O: Output> LineWriter<O> {
         host.extend_from_slice(b"\"]]");
         Self {
             sampler: Sampler::new(config.sample_seed),
-            set: ActiveSet::new(0, &rules),
+            set: ActiveSet::new(0, &rules, config.rules_bytes_max),
             kept: Kept::default(),
             retired: Vec::new(),
             pool: Vec::new(),
@@ -175,11 +175,19 @@ impl<O: Output> LineWriter<O> {
         self.held
     }
 
+    /// Memory that the searches of the rules keep, in bytes.
+    pub fn rules_bytes(&self) -> usize {
+        let sets = std::iter::once(&self.set).chain(&self.retired);
+        sets.map(ActiveSet::searches_bytes).sum()
+    }
+
     /// Replaces the rules for exchanges that start from now on; to those that are open the earlier set applies.
     pub fn set_rules(&mut self, rules: Arc<RuleSet>) {
-        let next = ActiveSet::new(self.set.id + 1, &rules);
-        let old = std::mem::replace(&mut self.set, next);
+        let bytes = self.config.rules_bytes_max;
+        let next = ActiveSet::new(self.set.id + 1, &rules, bytes);
+        let mut old = std::mem::replace(&mut self.set, next);
         if old.open > 0 {
+            old.retire(bytes);
             self.retired.push(old);
         }
         if self.retired.len() > RULE_SETS_MAX {
@@ -421,6 +429,7 @@ impl<O: Output> LineWriter<O> {
         if let Some(set) = set_of(&mut self.set, &mut self.retired, draft.state.rule_set) {
             set.open = set.open.saturating_sub(1);
             self.counters.keys_forgotten += std::mem::take(&mut set.keys.forgotten);
+            self.counters.rules_states_forgotten += set.take_forgotten();
             let passed = std::mem::take(&mut set.keys.passed);
             self.counters.credentials_headers += passed.headers;
             self.counters.credentials_cookies += passed.cookies;

@@ -4,10 +4,10 @@
 //! The names of details are only partly known, so advice on scopes is limited to what a set of candidate names shows.
 
 use super::pattern::{Answer, Pattern};
+use super::searches::NameWork;
 use super::set::{Action, Rule, RuleSet};
 use super::trial::quadratic;
 use super::verb::Verb;
-use super::work::NameWork;
 
 /// Keys that stand alone.
 const KEYS: [&str; 7] = [

@@ -13,9 +13,10 @@ use super::matches::PerRule;
 use super::names::other_keys;
 use super::pattern::{Answer, Pattern};
 use super::replacement::Replaced;
+use super::searches::{NameWork, Work};
 use super::set::{Action, Rule, RuleSet};
 use super::verb::Verb;
-use super::work::{Budget, NameWork};
+use super::work::Budget;
 use crate::limits::REPLACED_GROWTH_BYTES_MAX;
 use crate::mix::{GOLDEN_GAMMA, mix};
 
@@ -51,6 +52,11 @@ impl Plan {
     /// Whether a rule looks into the value by a path: a truncated value then never leaves.
     pub fn looks_inside(&self) -> bool {
         !self.masks.is_empty()
+    }
+
+    /// Whether rule number `rule` tests or replaces the value.
+    pub(super) fn has_value_rule(&self, rule: usize) -> bool {
+        self.tests.contains(&rule) || self.replaces.contains(&rule)
     }
 
     /// Whether no value can leave: a rule removes the detail, or drops the call, whatever the value is.
@@ -189,6 +195,28 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// With at most `bytes` bytes of memory for what searches keep.
+    pub fn within(bytes: usize) -> Self {
+        let mut scratch = Self::default();
+        scratch.rules.work = Work::within(bytes);
+        scratch
+    }
+
+    /// Forgets what searches keep, and sets another bound.
+    pub fn narrow_to(&mut self, bytes: usize) {
+        self.rules.work.narrow_to(bytes);
+    }
+
+    /// Bytes of memory that searches keep.
+    pub fn searches_bytes(&self) -> usize {
+        self.rules.work.bytes()
+    }
+
+    /// How often what searches keep was forgotten since this was called.
+    pub fn take_forgotten(&mut self) -> u64 {
+        self.rules.work.take_forgotten()
+    }
+
     /// How often each rule of [`RuleSet::rules`] acted. Empty before the first did.
     pub fn matches(&self) -> &[u64] {
         &self.rules.matches
@@ -245,9 +273,9 @@ impl RuleSet {
         let others = other_keys(key);
         let others: Vec<_> = others
             .iter()
-            .map(|other| self.scopes.search(other))
+            .map(|other| self.scopes.search(other, work))
             .collect();
-        let key = self.scopes.search(key);
+        let key = self.scopes.search(key, work);
         for (index, rule) in self.rules.iter().enumerate() {
             let mut answer = |found| self.scopes.answer(index, &rule.scope, found, work);
             let first = answer(&key);
@@ -379,7 +407,7 @@ impl RuleSet {
         for index in &plan.always {
             rules.matched(*index);
         }
-        rules.budget = findings.budget;
+        rules.work.budget = findings.budget;
         let value = as_text(value, text);
         let removed = self.tests_remove(plan, value, extent, findings, rules) || plan.remove;
         let replaced = match extent {
@@ -394,7 +422,8 @@ impl RuleSet {
             Some(text) if plan.looks_inside() => self.masked(plan, text, findings, rules, body),
             replaced => replaced.map(str::as_bytes),
         };
-        findings.budget = rules.budget;
+        rules.work.settle();
+        findings.budget = rules.work.budget;
         if plan.hides_all() || findings.stopped {
             return None;
         }
@@ -414,17 +443,17 @@ impl RuleSet {
         per_rule: &mut PerRule,
     ) -> bool {
         let mut removed = false;
-        per_rule.budget.grant(value.len(), plan.tests.len());
+        per_rule.work.grant(value.len(), plan.tests.len());
         for index in &plan.tests {
             let Some((rule, param)) = self.rules.get(*index).and_then(Rule::test) else {
                 continue;
             };
-            let budget = &mut per_rule.budget;
-            let answer = match (extent, per_rule.beginnings.get(*index)) {
-                (Extent::Whole, _) if param.is_ruled_out(value) => Answer::No,
-                (Extent::Whole, _) => param.search(value, budget),
-                (Extent::Start, Some(beginnings)) => param.test_start(value, beginnings, budget),
-                _ => Answer::Doubt,
+            let work = &mut per_rule.work;
+            let answer = match extent {
+                Extent::Whole if param.is_ruled_out(value) => Answer::No,
+                Extent::Whole => param.search(value, work),
+                Extent::Start => param.test_start(value, work),
+                Extent::Torn => Answer::Doubt,
             };
             if answer == Answer::No && !rule.verb.acts_without_match() {
                 continue;
@@ -468,7 +497,7 @@ impl RuleSet {
     ) -> Option<&'a str> {
         let mut changed = false;
         let bytes_max = value.len().saturating_add(REPLACED_GROWTH_BYTES_MAX);
-        per_rule.budget.grant(value.len(), plan.replaces.len());
+        per_rule.work.grant(value.len(), plan.replaces.len());
         for index in &plan.replaces {
             let Some(Action::Replace { find, with }) =
                 self.rules.get(*index).map(|rule| &rule.action)
@@ -482,8 +511,8 @@ impl RuleSet {
             let Some(groups) = per_rule.groups.get_mut(*index) else {
                 continue;
             };
-            let budget = &mut per_rule.budget;
-            match find.replace_found(input, with, to, groups, bytes_max, budget) {
+            let work = &mut per_rule.work;
+            match find.replace_found(input, with, to, groups, bytes_max, work) {
                 Replaced::Same => {}
                 Replaced::Changed => {
                     std::mem::swap(from, to);
@@ -511,24 +540,20 @@ impl RuleSet {
     ) -> Option<&'a str> {
         let mut changed = false;
         let bytes_max = start.len().saturating_add(REPLACED_GROWTH_BYTES_MAX);
-        per_rule.budget.grant(start.len(), plan.replaces.len());
+        per_rule.work.grant(start.len(), plan.replaces.len());
         for index in &plan.replaces {
-            let (Some(rule), Some(groups), Some(beginnings)) = (
-                self.rules.get(*index),
-                per_rule.groups.get_mut(*index),
-                per_rule.beginnings.get(*index),
-            ) else {
+            let (Some(rule), Some(groups)) =
+                (self.rules.get(*index), per_rule.groups.get_mut(*index))
+            else {
                 continue;
             };
             let Action::Replace { find, with } = &rule.action else {
                 continue;
             };
             let input = if changed { from.as_str() } else { start };
-            let budget = &mut per_rule.budget;
-            if find.replace_start(input, with, to, groups, beginnings, bytes_max, budget)
-                == Replaced::Doubt
-            {
-                findings.count_doubt(budget.left() == 0);
+            let work = &mut per_rule.work;
+            if find.replace_start(input, with, to, groups, bytes_max, work) == Replaced::Doubt {
+                findings.count_doubt(work.left() == 0);
                 return None;
             }
             if input != to.as_str() {
@@ -550,25 +575,30 @@ impl RuleSet {
         scopes.any(|scope| scope.may_match_start(prefix))
     }
 
-    /// What the rules that look into a value leave of it, without any other rule; nothing when it cannot be parsed.
+    /// What the rules that look into a value leave of it, without any other rule; nothing when it cannot be parsed. No match
+    /// is counted.
     pub fn masks<'a>(
         &self,
         plan: &Plan,
         value: &'a [u8],
         findings: &mut Findings,
+        scratch: &mut Scratch,
     ) -> Option<Cow<'a, [u8]>> {
         if !plan.looks_inside() {
             return Some(Cow::Borrowed(value));
         }
-        let mut scratch = Scratch::default();
+        let mut own = Scratch::default();
         let Scratch {
             rules, body, text, ..
-        } = &mut scratch;
+        } = &mut own;
         rules.resize(self.rules.len());
-        rules.budget = findings.budget;
+        std::mem::swap(&mut rules.work, &mut scratch.rules.work);
+        rules.work.budget = findings.budget;
         let text = as_text(value, text);
         let left = self.masked(plan, text, &mut Findings::default(), rules, body);
-        findings.budget = rules.budget;
+        rules.work.settle();
+        findings.budget = rules.work.budget;
+        std::mem::swap(&mut rules.work, &mut scratch.rules.work);
         left.map(|left| Cow::Owned(left.to_vec()))
     }
 
@@ -583,7 +613,7 @@ impl RuleSet {
     ) -> Option<&'a [u8]> {
         per_rule.growth = REPLACED_GROWTH_BYTES_MAX;
         let looks = text.len().saturating_mul(plan.masks.len());
-        per_rule.budget.grant(looks, 1);
+        per_rule.work.grant(looks, 1);
         let masked = body::mask(text, &self.rules, &plan.masks, per_rule, memory);
         findings.doubts += std::mem::take(&mut per_rule.doubts);
         match masked {
@@ -674,10 +704,12 @@ pub fn apply_all(
     sampler: &mut Sampler,
 ) -> Option<Vec<(String, Vec<u8>)>> {
     let (mut findings, mut scratch) = (Findings::default(), Scratch::default());
+    let mut names = NameWork::default();
     let sampled_out = rules.samples_out(sampler);
     let mut left = Vec::new();
     for (key, value) in details {
-        if let Some(value) = rules.apply(&rules.plan(key), value, &mut findings, &mut scratch) {
+        let plan = rules.plan_within(key, &mut names);
+        if let Some(value) = rules.apply(&plan, value, &mut findings, &mut scratch) {
             left.push((key.clone(), value.to_vec()));
         }
     }

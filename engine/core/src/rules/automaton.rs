@@ -9,17 +9,19 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use regex_automata::nfa::thompson;
+use regex_automata::PatternID;
 use regex_syntax::hir::{Class, Hir, HirKind, Repetition};
 
+use super::compiled::Compiled;
 use super::counted::Counted;
-use super::work::{Budget, Spent};
-use crate::limits::{PATTERN_COMPILED_BYTES_MAX, PATTERN_STATES_BYTES_MAX};
+use super::searches::Work;
+use super::work::Spent;
 
 /// A compiled pattern of the linear engine.
 #[derive(Clone, Debug)]
 pub(super) struct Automaton {
-    regex: regex::Regex,
+    pub(super) compiled: Compiled,
+    text: Box<str>,
     /// The same for all clones.
     shared: Arc<Shared>,
 }
@@ -52,33 +54,31 @@ const SLOW_BYTES_MAX: usize = 4096;
 
 impl Automaton {
     /// Compiles `pattern`.
-    pub(super) fn new(pattern: &str) -> Result<Self, regex::Error> {
-        let regex = regex::RegexBuilder::new(pattern)
-            .size_limit(PATTERN_COMPILED_BYTES_MAX)
-            .dfa_size_limit(PATTERN_STATES_BYTES_MAX)
-            .build()?;
-        Ok(Self {
-            regex,
-            shared: Arc::default(),
-        })
+    pub(super) fn new(pattern: &str) -> Result<Self, String> {
+        Ok(Self::of(Compiled::new(pattern)?, pattern))
     }
 
-    /// The engine. Before it is executed on a value, [`Self::many`] is looked at, and the value's bytes are taken from the budget.
-    pub(super) fn regex(&self) -> &regex::Regex {
-        &self.regex
+    /// What `pattern` was compiled to. Before the engine is executed on a value, [`Self::many`] is looked at, and the value's bytes
+    /// are taken from the budget.
+    pub(super) fn of(compiled: Compiled, pattern: &str) -> Self {
+        Self {
+            compiled,
+            text: pattern.into(),
+            shared: Arc::default(),
+        }
     }
 
     /// Its text.
     pub(super) fn text(&self) -> &str {
-        self.regex.as_str()
+        &self.text
     }
 
-    /// Bytes of memory that the pattern takes, compiled for searches in both directions.
-    pub(super) fn memory(&self) -> usize {
-        let compiled = thompson::NFA::new(self.text());
-        compiled.map_or(PATTERN_COMPILED_BYTES_MAX, |nfa| {
-            nfa.memory_usage().saturating_mul(2)
-        })
+    /// The names of the groups, that of the whole match included.
+    pub(super) fn group_names(&self) -> impl Iterator<Item = Option<&str>> {
+        self.compiled
+            .regex()
+            .group_info()
+            .pattern_names(PatternID::ZERO)
     }
 
     fn states(&self) -> States {
@@ -149,46 +149,38 @@ impl Automaton {
 
     /// Whether the pattern is found in `value`.
     #[inline]
-    pub(super) fn is_match(&self, value: &str, budget: &mut Budget) -> Result<bool, Spent> {
+    pub(super) fn is_match(&self, value: &str, work: &mut Work) -> Result<bool, Spent> {
         match self.many(value.len()) {
             None => {
-                budget.spend(self.cost(value.len()))?;
-                Ok(self.regex.is_match(value))
+                work.spend(self.cost(value.len()))?;
+                Ok(work.is_match(&self.compiled, value))
             }
-            Some(counted) => Ok(counted.searcher().next(value, 0, budget)?.is_some()),
+            Some(counted) => Ok(counted.searcher().next(value, 0, work)?.is_some()),
         }
     }
 
     /// A match in `value`: the end of one that ends before the end of `value`, if there is one.
-    pub(super) fn match_end(
-        &self,
-        value: &str,
-        budget: &mut Budget,
-    ) -> Result<Option<usize>, Spent> {
+    pub(super) fn match_end(&self, value: &str, work: &mut Work) -> Result<Option<usize>, Spent> {
         match self.many(value.len()) {
             None => {
-                budget.spend(self.cost(value.len()))?;
-                Ok(self.regex.shortest_match(value))
+                work.spend(self.cost(value.len()))?;
+                Ok(work.first_end(&self.compiled, value, 0))
             }
             Some(counted) => {
-                let found = counted.searcher().next(value, 0, budget)?;
+                let found = counted.searcher().next(value, 0, work)?;
                 Ok(found.map(|found| found.end))
             }
         }
     }
 
     /// The first match in `value`.
-    pub(super) fn find(
-        &self,
-        value: &str,
-        budget: &mut Budget,
-    ) -> Result<Option<Range<usize>>, Spent> {
+    pub(super) fn find(&self, value: &str, work: &mut Work) -> Result<Option<Range<usize>>, Spent> {
         match self.many(value.len()) {
             None => {
-                budget.spend(self.cost(value.len()))?;
-                Ok(self.regex.find(value).map(|found| found.range()))
+                work.spend(self.cost(value.len()))?;
+                Ok(work.find_at(&self.compiled, value, 0))
             }
-            Some(counted) => counted.searcher().next(value, 0, budget),
+            Some(counted) => counted.searcher().next(value, 0, work),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Patterns that the linear engine lacks: look-around, back-references, atomic groups.
 //!
 //! The search is our own, because it has to count its work: each instruction and each character that it looks at is taken
-//! from the [`Budget`] of the call, where an engine that passes parts of a pattern to a linear one counts one step for a
+//! from the budget of the call, where an engine that passes parts of a pattern to a linear one counts one step for a
 //! scan of the whole rest. `fancy-regex` parses the patterns, refuses those that it cannot compile, and is the slow twin in
 //! tests.
 //!
@@ -19,8 +19,9 @@ use fancy_regex::Expr;
 use self::program::{Instruction, Place, Program};
 use super::automaton::Automaton;
 use super::prefilter::Prefilter;
-use super::work::{Budget, INSTRUCTION, Spent};
-use crate::limits::{BACKTRACK_PLACES_MAX, PATTERN_COMPILED_BYTES_MAX};
+use super::searches::Work;
+use super::work::{INSTRUCTION, Spent};
+use crate::limits::{BACKTRACK_PLACES_MAX, PATTERN_COMPILED_BYTES_MAX, PATTERN_STATES_BYTES_MIN};
 
 /// A compiled pattern.
 #[derive(Clone, Debug)]
@@ -103,8 +104,23 @@ impl Backtracking {
     /// Bytes of memory that it takes.
     pub(super) fn memory(&self) -> usize {
         let relaxed = self.relaxed.as_ref();
-        let relaxed = relaxed.map_or(0, |relaxed| relaxed.automaton.memory());
+        let relaxed = relaxed.map_or(0, |relaxed| relaxed.automaton.compiled.memory());
         relaxed.saturating_add(self.program.memory())
+    }
+
+    /// Bytes of memory that a shard needs for its searches, at least.
+    pub(super) fn states(&self) -> usize {
+        self.relaxed
+            .as_ref()
+            .map_or(0, |_| PATTERN_STATES_BYTES_MIN)
+    }
+
+    /// Gives its automaton a place of its own, which is `next`.
+    pub(super) fn place(&mut self, next: &mut usize) {
+        if let Some(relaxed) = &mut self.relaxed {
+            relaxed.automaton.compiled.place = *next;
+            *next += 1;
+        }
     }
 
     /// Whether `text` may contain a match. False is certain.
@@ -118,13 +134,13 @@ impl Backtracking {
         &self,
         text: &str,
         from: usize,
-        budget: &mut Budget,
+        work: &mut Work,
     ) -> Result<Option<Groups>, Spent> {
         let program = &self.program;
         let mut search = Search {
             instructions: &program.instructions,
             text,
-            budget,
+            work,
             places: Vec::new(),
             slots: vec![UNSET; program.slots],
         };
@@ -135,7 +151,7 @@ impl Backtracking {
             if let Some(relaxed) = &self.relaxed
                 && promised.is_none_or(|promised| at > promised)
             {
-                match relaxed.next(text, at, search.budget)? {
+                match relaxed.next(text, at, search.work)? {
                     None => return Ok(None),
                     Some(start) => (at, promised) = (start.at, Some(start.promised)),
                 }
@@ -155,7 +171,7 @@ impl Backtracking {
                 while let Some(more) = set.matches(text, at + bytes) {
                     bytes += more;
                 }
-                search.budget.spend(bytes)?;
+                search.work.spend(bytes)?;
                 at += bytes;
             }
             at += text
@@ -193,27 +209,27 @@ impl Relaxed {
     }
 
     /// The first place from `at` on where a match may begin.
-    fn next(&self, text: &str, at: usize, budget: &mut Budget) -> Result<Option<Start>, Spent> {
+    fn next(&self, text: &str, at: usize, work: &mut Work) -> Result<Option<Start>, Spent> {
         if self.automaton.has_many_states() {
             // To look for a start would cost more than to try each.
-            budget.spend(INSTRUCTION)?;
+            work.spend(INSTRUCTION)?;
             return Ok(Some(Start { at, promised: at }));
         }
-        let regex = self.automaton.regex();
         let rest = text.len() - at;
         if let Some(bytes_max) = self.bytes_max {
             // A match cannot be longer, so what the engine looks at beyond its start is bounded.
-            let found = regex.find_at(text, at);
-            let before = found.map_or(rest, |found| found.start() - at);
-            budget.spend(before.saturating_add(bytes_max).min(rest) + INSTRUCTION)?;
-            return Ok(found.map(|found| Start {
-                at: found.start(),
-                promised: found.start(),
+            let found = work.find_at(&self.automaton.compiled, text, at);
+            let found = found.map(|found| found.start);
+            let before = found.map_or(rest, |start| start - at);
+            work.spend(before.saturating_add(bytes_max).min(rest) + INSTRUCTION)?;
+            return Ok(found.map(|start| Start {
+                at: start,
+                promised: start,
             }));
         }
         // The engine stops at the first end of a match. Where that match begins is not known, so all starts are tried.
-        let end = regex.shortest_match_at(text, at);
-        budget.spend(end.map_or(rest, |end| end - at) + INSTRUCTION)?;
+        let end = work.first_end(&self.automaton.compiled, text, at);
+        work.spend(end.map_or(rest, |end| end - at) + INSTRUCTION)?;
         Ok(end.map(|promised| Start { at, promised }))
     }
 }
@@ -222,7 +238,7 @@ impl Relaxed {
 struct Search<'p, 'b> {
     instructions: &'p [Instruction],
     text: &'p str,
-    budget: &'b mut Budget,
+    work: &'b mut Work,
     places: Vec<Return>,
     slots: Vec<usize>,
 }
@@ -289,7 +305,7 @@ impl Search<'_, '_> {
         let bottom = self.places.len();
         let instructions = self.instructions;
         loop {
-            self.budget.spend(INSTRUCTION)?;
+            self.work.spend(INSTRUCTION)?;
             let Some(instruction) = instructions.get(next) else {
                 return Ok(None);
             };
@@ -403,7 +419,7 @@ impl Search<'_, '_> {
                 shortest = end;
             }
         }
-        self.budget.spend(end - at)?;
+        self.work.spend(end - at)?;
         if count < least {
             return Ok(None);
         }
@@ -474,8 +490,7 @@ impl Search<'_, '_> {
     ) -> Result<Option<usize>, Spent> {
         let bottom = self.places.len();
         let found = self.run(first, at, must_end)?;
-        self.budget
-            .spend(self.places.len().saturating_sub(bottom))?;
+        self.work.spend(self.places.len().saturating_sub(bottom))?;
         if keep {
             // No other match of the part is tried; what it changed is restored when the search returns beyond it.
             let mut kept = bottom;
@@ -516,7 +531,7 @@ impl Search<'_, '_> {
             if start == 0 {
                 break;
             }
-            self.budget.spend(1)?;
+            self.work.spend(1)?;
             start -= 1;
             while !self.text.is_char_boundary(start) {
                 start -= 1;
@@ -534,7 +549,7 @@ impl Search<'_, '_> {
         let Some(wanted) = self.text.get(start..end).filter(|_| end != UNSET) else {
             return Ok(None);
         };
-        self.budget.spend(if folded {
+        self.work.spend(if folded {
             8 * wanted.len()
         } else {
             wanted.len() / 8

@@ -7,6 +7,7 @@
 use std::sync::LazyLock;
 
 use super::apply::{Findings, Plan, Scratch};
+use super::searches::NameWork;
 use super::set::RuleSet;
 use crate::limits::KEY_BYTES_MAX;
 
@@ -294,9 +295,10 @@ impl RuleSet {
         if self.session_rules() > 0 {
             details.push(("session_field:sid".to_owned(), SECRET.to_owned()));
         }
-        let mut passed = Vec::new();
+        let (mut passed, mut names) = (Vec::new(), NameWork::default());
         for (key, value) in details {
-            let shows = self.shows(&self.plan(&key), &value);
+            let shows = self.shows(&self.plan_within(&key, &mut names), &value);
+            names.renew();
             if shows {
                 let member = value.split('"').nth(1).filter(|_| value != SECRET);
                 passed

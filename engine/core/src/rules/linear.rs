@@ -2,13 +2,18 @@
 
 use std::ops::Range;
 
-use regex::CaptureLocations;
+use regex_automata::Input;
+use regex_automata::util::captures::Captures;
+use regex_automata::util::iter::Searcher as Matches;
 
 use super::automaton::Automaton;
+use super::beginnings::Beginnings;
 use super::counted::{Counted, Searcher};
+
 use super::prefilter::Prefilter;
 use super::replacement::{Replaced, Replacement, Splice};
-use super::work::{Budget, Spent};
+use super::searches::Work;
+use super::work::Spent;
 
 /// A pattern that the linear engine executes.
 #[derive(Clone, Debug)]
@@ -19,6 +24,8 @@ pub(super) struct Linear {
     pub(super) cut: Option<Cut>,
     /// The only text that it matches, if there is one.
     text: Option<Box<str>>,
+    /// For values whose end is not there.
+    pub(super) beginnings: Beginnings,
 }
 
 /// The text of a pattern that is one between `^` and `$`, as most names of cookies are.
@@ -32,11 +39,19 @@ impl Linear {
     /// Compiles `pattern`, which was written as `source`.
     pub(super) fn new(pattern: &str, source: &str) -> Result<Self, String> {
         Ok(Self {
-            automaton: Automaton::new(pattern).map_err(|error| reason(&error))?,
+            automaton: Automaton::new(pattern)?,
             prefilter: Prefilter::of(pattern),
             cut: Cut::of(source),
             text: only_text(source).map(Into::into),
+            beginnings: Beginnings::default(),
         })
+    }
+
+    /// Gives its automata places of their own, from `next` on.
+    pub(super) fn place(&mut self, next: &mut usize) {
+        self.automaton.compiled.place = *next;
+        self.beginnings.place = *next + 1;
+        *next += 2;
     }
 
     /// Whether the prefilter shows that the pattern is not found in `value`.
@@ -46,11 +61,11 @@ impl Linear {
     }
 
     /// Whether the pattern is found in `value`, which is not ruled out. A search reads each byte a bounded number of times.
-    pub(super) fn search(&self, value: &str, budget: &mut Budget) -> Result<bool, Spent> {
+    pub(super) fn search(&self, value: &str, work: &mut Work) -> Result<bool, Spent> {
         let Some(text) = &self.text else {
-            return self.automaton.is_match(value, budget);
+            return self.automaton.is_match(value, work);
         };
-        budget.spend(value.len())?;
+        work.spend(value.len())?;
         Ok(**text == *value)
     }
 
@@ -61,11 +76,11 @@ impl Linear {
         value: &str,
         with: &Replacement,
         out: &mut String,
-        groups: &mut Option<CaptureLocations>,
+        groups: &mut Option<Captures>,
         (open, bytes_max): (Open, usize),
-        budget: &mut Budget,
+        work: &mut Work,
     ) -> Result<Replaced, Spent> {
-        budget.spend(self.automaton.cost(value.len()))?;
+        work.spend(self.automaton.cost(value.len()))?;
         if let Some(cut) = self
             .cut
             .as_ref()
@@ -76,13 +91,15 @@ impl Linear {
         }
         let mut splice = Splice::new(open.before(value), out, bytes_max);
         if self.automaton.many(value.len()).is_some() {
-            return self.replace_counted(splice, value, None, with, (open, groups), budget);
+            return self.replace_counted(splice, value, None, with, (open, groups), work);
         }
-        let regex = self.automaton.regex();
         let mut unseen = Unseen::new(value);
         let mut at = 0;
         if with.is_literal() {
-            for found in regex.find_iter(value) {
+            let mut matches = Matches::new(Input::new(value));
+            while let Some(found) =
+                matches.advance(|input| Ok(work.find(&self.automaton.compiled, input)))
+            {
                 if open.ends(&found.range(), with) {
                     break;
                 }
@@ -90,22 +107,22 @@ impl Linear {
                 at = found.end();
                 if unseen.is_too_much(at) {
                     let end = Some(at);
-                    return self.replace_counted(splice, value, end, with, (open, groups), budget);
+                    return self.replace_counted(splice, value, end, with, (open, groups), work);
                 }
             }
-            return splice.finish(budget);
+            return splice.finish(work);
         }
         // The same as `captures_iter`, without its allocation for each match: an empty match right after a match does not
         // count.
-        let locations = groups.get_or_insert_with(|| regex.capture_locations());
+        let locations =
+            groups.get_or_insert_with(|| self.automaton.compiled.regex().create_captures());
         let group_bytes = self.automaton.group_bytes();
         let mut last_end = None;
-        while let Some(found) = regex.captures_read_at(locations, value, at) {
-            let found = found.range();
+        while let Some(found) = work.groups_at(&self.automaton.compiled, value, at, locations) {
             if open.ends(&found, with) {
                 break;
             }
-            budget.spend(found.len().saturating_mul(group_bytes))?;
+            work.spend(found.len().saturating_mul(group_bytes))?;
             if !(found.is_empty() && last_end == Some(found.end)) {
                 splice.put(found.clone(), with, group_of(locations, value))?;
                 last_end = Some(found.end);
@@ -116,10 +133,10 @@ impl Linear {
             }
             if unseen.is_too_much(at) {
                 let end = Some(found.end);
-                return self.replace_counted(splice, value, end, with, (open, groups), budget);
+                return self.replace_counted(splice, value, end, with, (open, groups), work);
             }
         }
-        splice.finish(budget)
+        splice.finish(work)
     }
 
     /// The matches from `last_end` on, where a match ends, or from the start: each byte that the engine looks at is counted.
@@ -130,21 +147,21 @@ impl Linear {
         value: &str,
         mut last_end: Option<usize>,
         with: &Replacement,
-        (open, groups): (Open, &mut Option<CaptureLocations>),
-        budget: &mut Budget,
+        (open, groups): (Open, &mut Option<Captures>),
+        work: &mut Work,
     ) -> Result<Replaced, Spent> {
-        let regex = self.automaton.regex();
         let mut counted = self.automaton.counted().map(Counted::searcher);
-        let locations = groups.get_or_insert_with(|| regex.capture_locations());
+        let locations =
+            groups.get_or_insert_with(|| self.automaton.compiled.regex().create_captures());
         let mut at = last_end.unwrap_or_default();
         while at <= value.len() {
-            let before = budget.left();
+            let before = work.left();
             let found = match &mut counted {
-                Some(searcher) => searcher.next(value, at, budget)?,
+                Some(searcher) => searcher.next(value, at, work)?,
                 None => {
                     // No automaton can have the pattern; a search may read all the rest.
-                    budget.spend(value.len() - at)?;
-                    regex.find_at(value, at).map(|found| found.range())
+                    work.spend(value.len() - at)?;
+                    work.find_at(&self.automaton.compiled, value, at)
                 }
             };
             let Some(found) = found.filter(|found| !open.ends(found, with)) else {
@@ -156,16 +173,16 @@ impl Linear {
                 } else {
                     // The groups take another search, of the same bytes, and follow each place of a state.
                     let places = counted.as_ref().map_or(0, Searcher::widest);
-                    let read = before - budget.left();
-                    budget.spend(read.saturating_add(places.saturating_mul(found.len())))?;
-                    regex.captures_read_at(locations, value, found.start);
+                    let read = before - work.left();
+                    work.spend(read.saturating_add(places.saturating_mul(found.len())))?;
+                    work.groups_at(&self.automaton.compiled, value, found.start, locations);
                     splice.put(found.clone(), with, group_of(locations, value))?;
                 }
                 last_end = Some(found.end);
             }
             at = behind(&found, value);
         }
-        splice.finish(budget)
+        splice.finish(work)
     }
 }
 
@@ -193,11 +210,8 @@ impl Open {
 }
 
 /// The text of a group that matched.
-fn group_of<'v>(locations: &CaptureLocations, value: &'v str) -> impl Fn(usize) -> Option<&'v str> {
-    move |group| {
-        let (start, end) = locations.get(group)?;
-        value.get(start..end)
-    }
+fn group_of<'v>(locations: &Captures, value: &'v str) -> impl Fn(usize) -> Option<&'v str> {
+    move |group| value.get(locations.get_group(group)?.range())
 }
 
 /// Where the search goes on behind a match; behind the next character, if the match is empty.
@@ -282,17 +296,6 @@ impl Cut {
         );
         Some(Replaced::Changed)
     }
-}
-
-/// The engine's message without the lines that show the translated pattern, since that is not the text that the user
-/// wrote.
-fn reason(error: &regex::Error) -> String {
-    let text = error.to_string();
-    text.lines()
-        .last()
-        .unwrap_or_default()
-        .trim_start_matches("error: ")
-        .to_owned()
 }
 
 #[cfg(test)]

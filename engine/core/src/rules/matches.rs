@@ -1,21 +1,18 @@
 //! What is kept for each rule of a set while details go through it.
 
-use regex::CaptureLocations;
+use regex_automata::util::captures::Captures;
 
-use super::partial::Beginnings;
-use super::work::Budget;
+use super::searches::Work;
 
 /// What is kept for each rule, by its number.
 #[derive(Debug, Default)]
 pub(super) struct PerRule {
     /// Where the groups of its pattern matched.
-    pub(super) groups: Vec<Option<CaptureLocations>>,
-    /// What its matches begin with, for values that are not there as a whole.
-    pub(super) beginnings: Vec<Beginnings>,
+    pub(super) groups: Vec<Option<Captures>>,
     /// Details (or values in them) that it stopped, removed or changed; for a `stop_unless` rule those that matched.
     pub(super) matches: Vec<u64>,
-    /// What is left of the budget of the call.
-    pub(super) budget: Budget,
+    /// What is left of the budget of the call, and what searches keep.
+    pub(super) work: Work,
     /// Answers that were not known when it was spent, while masks were applied.
     pub(super) doubts: u32,
     /// Bytes by which the present value may still become longer.
@@ -33,7 +30,6 @@ impl PerRule {
     #[cold]
     fn resize_once(&mut self, rules: usize) {
         self.groups.resize(rules, None);
-        self.beginnings.resize_with(rules, Beginnings::default);
         self.matches.resize(rules, 0);
     }
 

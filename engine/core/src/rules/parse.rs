@@ -14,7 +14,7 @@ use super::presets;
 use super::replacement::Replacement;
 use super::set::{Action, Rule, RuleSet};
 use super::verb::{Form, Verb};
-use crate::limits::RULES_COMPILED_BYTES_MAX;
+use crate::limits::{RULES_COMPILED_BYTES_MAX, RULES_MAX};
 
 /// Why rule text is refused (`docs/contract.md`, section 4.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,12 +101,20 @@ const SPACE: [char; 5] = [' ', '\t', '\n', '\r', '\x0C'];
 impl RuleSet {
     /// Reads rule text; blank text is the default set, which is strict. The first error refuses all of it.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let mut parser = Parser::default();
+        Self::parse_within(text, RULES_COMPILED_BYTES_MAX)
+    }
+
+    /// As [`Self::parse`], with at most `bytes` bytes of memory for the compiled patterns.
+    pub fn parse_within(text: &str, bytes: usize) -> Result<Self, Error> {
+        let mut parser = Parser {
+            bytes_max: bytes,
+            ..Parser::default()
+        };
         if text.trim().is_empty() {
             parser.preset(presets::STRICT, 1)?;
         }
         for (index, line) in text.split('\n').enumerate() {
-            parser.line(line.strip_suffix('\r').unwrap_or(line), 0, index + 1)?;
+            parser.line(line.strip_suffix('\r').unwrap_or(line), index + 1)?;
         }
         Ok(parser.set.ordered())
     }
@@ -119,44 +127,55 @@ struct Parser {
     grammar: [Option<Regex>; Verb::ALL.len()],
     /// Bytes of memory of the patterns so far.
     bytes: usize,
+    bytes_max: usize,
 }
 
 /// A refusal before its line is known: class, byte offset in the text that was read, message.
 struct Refusal(Class, usize, String);
 
+impl Refusal {
+    /// Of `line`, the text that was read being what is behind its first `from` bytes.
+    fn at(self, line: &str, from: usize, number: usize) -> Error {
+        let Self(class, offset, message) = self;
+        let before = line.get(..from + offset);
+        Error {
+            class,
+            line: number,
+            column: before.map_or(0, |before| before.chars().count()) + 1,
+            message,
+            source: line.to_owned(),
+        }
+    }
+}
+
 impl Parser {
     fn preset(&mut self, lines: &str, number: usize) -> Result<(), Error> {
         let from = self.set.rules.len();
         for line in lines.lines() {
-            self.line(line, 0, number)?;
+            self.line(line, number)?;
         }
         let included = self.set.rules.iter_mut().skip(from);
         included.for_each(|rule| rule.included = true);
         Ok(())
     }
 
-    /// Parses `line` from byte `from` on; before it there was an include.
-    fn line(&mut self, line: &str, from: usize, number: usize) -> Result<(), Error> {
-        let text = line.get(from..).unwrap_or_default();
-        let content = text.trim_start_matches(SPACE);
-        if content.is_empty() || content.starts_with('#') {
-            return Ok(());
-        }
-        if let Some((lines, rest)) = include(content) {
+    /// Parses `line`, which may begin with any number of includes.
+    fn line(&mut self, line: &str, number: usize) -> Result<(), Error> {
+        let mut from = 0;
+        loop {
+            let text = line.get(from..).unwrap_or_default();
+            let content = text.trim_start_matches(SPACE);
+            if content.is_empty() || content.starts_with('#') {
+                return Ok(());
+            }
+            let Some((lines, rest)) = include(content) else {
+                return self
+                    .rule(text, number)
+                    .map_err(|refusal| refusal.at(line, from, number));
+            };
             self.preset(lines, number)?;
-            return self.line(line, line.len() - rest.len(), number);
+            from = line.len() - rest.len();
         }
-        self.rule(text, number)
-            .map_err(|Refusal(class, offset, message)| Error {
-                class,
-                line: number,
-                column: line
-                    .get(..from + offset)
-                    .map_or(0, |before| before.chars().count())
-                    + 1,
-                message,
-                source: line.to_owned(),
-            })
     }
 
     fn rule(&mut self, line: &str, number: usize) -> Result<(), Refusal> {
@@ -167,8 +186,12 @@ impl Parser {
             let grammar = grammar.get_or_insert_with(|| shape(verb));
             if let Some(groups) = grammar.captures(line) {
                 self.bytes += build(&mut self.set, verb, &groups, line, number)?;
-                if self.bytes > RULES_COMPILED_BYTES_MAX {
-                    let mib = RULES_COMPILED_BYTES_MAX >> 20;
+                if self.set.rules.len() + self.set.session.len() > RULES_MAX {
+                    let message = format!("there are more than {RULES_MAX} rules");
+                    return Err(Refusal(Class::InvalidRule, 0, message));
+                }
+                if self.bytes > self.bytes_max {
+                    let mib = self.bytes_max >> 20;
                     let message = format!(
                         "the patterns up to here take more than {mib} MiB of memory: give their repetitions smaller bounds"
                     );
@@ -238,7 +261,8 @@ fn build(
         Form::One | Form::Two | Form::Replace => {
             let (scope, path) = scope(verb, groups)?;
             let action = action(verb, groups)?;
-            bytes = scope.memory().saturating_add(action.memory());
+            let pattern = action.pattern().map_or(0, Pattern::memory);
+            bytes = scope.memory().saturating_add(pattern);
             set.rules.push(Rule {
                 verb,
                 scope,

@@ -5,139 +5,33 @@
 //! the text, a match may go on, so nothing from there on leaves. Conditions such as `\b` and `$` are left out of it, which
 //! cuts off more rather than less. A backtracking pattern has no such form; its answer is not known.
 
-use std::sync::OnceLock;
+use regex_automata::util::captures::Captures;
 
-use regex::CaptureLocations;
-use regex_syntax::hir::{Hir, HirKind, Look, Repetition};
-
-use super::automaton::Automaton;
 use super::linear::Open;
 use super::pattern::{Answer, Pattern};
 use super::replacement::{Replaced, Replacement};
-use super::work::{Budget, Spent};
-
-/// The beginnings of the matches of a pattern. Made when a value first needs it; most never do.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Beginnings(OnceLock<Option<Found>>);
-
-#[derive(Clone, Debug)]
-struct Found {
-    automaton: Automaton,
-    /// A match begins where the value does.
-    is_anchored: bool,
-}
-
-impl Beginnings {
-    fn of(&self, pattern: &str) -> Option<&Found> {
-        self.0.get_or_init(|| Found::new(pattern)).as_ref()
-    }
-}
-
-impl Found {
-    fn new(pattern: &str) -> Option<Self> {
-        let hir = regex_syntax::parse(pattern).ok()?;
-        let is_anchored = hir.properties().look_set_prefix().contains(Look::Start);
-        let all = Hir::concat(vec![beginnings(&hir), Hir::look(Look::End)]);
-        let automaton = Automaton::new(&all.to_string()).ok()?;
-        Some(Self {
-            automaton,
-            is_anchored,
-        })
-    }
-
-    /// The first place at which a match may begin that goes on behind the end of `text`; its length if there is none.
-    fn first(&self, text: &str, budget: &mut Budget) -> Result<usize, Spent> {
-        let found = self.automaton.find(text, budget)?;
-        Ok(found.map_or(text.len(), |found| found.start))
-    }
-}
-
-/// A pattern for each beginning of what `hir` matches, all of it included.
-fn beginnings(hir: &Hir) -> Hir {
-    match hir.kind() {
-        HirKind::Empty | HirKind::Look(_) => Hir::empty(),
-        HirKind::Literal(literal) => {
-            // The bytes of one character are not divided: texts end with whole characters.
-            let text = String::from_utf8_lossy(&literal.0);
-            text.chars().rev().fold(Hir::empty(), |rest, letter| {
-                let mut bytes = [0; 4];
-                let letter = Hir::literal(letter.encode_utf8(&mut bytes).as_bytes());
-                optional(Hir::concat(vec![letter, rest]))
-            })
-        }
-        HirKind::Class(_) => optional(hir.clone()),
-        HirKind::Capture(group) => beginnings(&group.sub),
-        HirKind::Repetition(repeated) => {
-            let before = Hir::repetition(Repetition {
-                min: 0,
-                max: repeated.max.map(|most| most.saturating_sub(1)),
-                greedy: true,
-                sub: Box::new(without_looks(&repeated.sub)),
-            });
-            match repeated.max {
-                Some(0) => Hir::empty(),
-                _ => Hir::concat(vec![before, beginnings(&repeated.sub)]),
-            }
-        }
-        HirKind::Concat(parts) => parts.iter().rev().fold(Hir::empty(), |rest, part| {
-            let whole = Hir::concat(vec![without_looks(part), rest]);
-            Hir::alternation(vec![whole, beginnings(part)])
-        }),
-        HirKind::Alternation(branches) => {
-            Hir::alternation(branches.iter().map(beginnings).collect())
-        }
-    }
-}
-
-fn optional(sub: Hir) -> Hir {
-    Hir::repetition(Repetition {
-        min: 0,
-        max: Some(1),
-        greedy: true,
-        sub: Box::new(sub),
-    })
-}
-
-/// The pattern without conditions.
-fn without_looks(hir: &Hir) -> Hir {
-    match hir.kind() {
-        HirKind::Empty | HirKind::Look(_) => Hir::empty(),
-        HirKind::Literal(_) | HirKind::Class(_) => hir.clone(),
-        HirKind::Capture(group) => without_looks(&group.sub),
-        HirKind::Repetition(repeated) => Hir::repetition(Repetition {
-            sub: Box::new(without_looks(&repeated.sub)),
-            ..repeated.clone()
-        }),
-        HirKind::Concat(parts) => Hir::concat(parts.iter().map(without_looks).collect()),
-        HirKind::Alternation(branches) => {
-            Hir::alternation(branches.iter().map(without_looks).collect())
-        }
-    }
-}
+use super::searches::Work;
+use super::work::Spent;
 
 impl Pattern {
     /// Whether the pattern is found in a value that begins with `start`.
-    pub(super) fn test_start(
-        &self,
-        start: &str,
-        beginnings: &Beginnings,
-        budget: &mut Budget,
-    ) -> Answer {
+    pub(super) fn test_start(&self, start: &str, work: &mut Work) -> Answer {
         let Some(linear) = self.linear() else {
             // `^.*$`, or a pattern that may look anywhere.
             let is_over = self.is_one_line() && start.contains('\n');
             return if is_over { Answer::No } else { Answer::Doubt };
         };
         // A match that ends before the end is one whatever follows.
-        match linear.automaton.match_end(start, budget) {
+        match linear.automaton.match_end(start, work) {
             Ok(Some(end)) if end < start.len() => return Answer::Yes,
             Ok(None) => {}
             Ok(Some(_)) | Err(Spent) => return Answer::Doubt,
         }
-        let found = beginnings.of(linear.automaton.text());
-        let first = found
+        let first = linear
+            .beginnings
+            .of(&linear.automaton)
             .filter(|found| found.is_anchored)
-            .map(|found| found.first(start, budget));
+            .map(|found| found.first(start, work));
         match first {
             Some(Ok(first)) if first > 0 => Answer::No,
             _ => Answer::Doubt,
@@ -146,22 +40,20 @@ impl Pattern {
 
     /// Whether the pattern may match some name that begins with `start`.
     pub(super) fn may_match_start(&self, start: &str) -> bool {
-        let mut budget = Budget::default();
-        self.test_start(start, &Beginnings::default(), &mut budget) != Answer::No
+        let mut work = Work::default();
+        self.test_start(start, &mut work) != Answer::No
     }
 
     /// Replaces the matches in a value that begins with `start`, and writes the part of the result that is certain to `out`,
     /// also where it is the value itself.
-    #[expect(clippy::too_many_arguments, reason = "those of `replace`, and one")]
     pub(super) fn replace_start(
         &self,
         start: &str,
         with: &Replacement,
         out: &mut String,
-        groups: &mut Option<CaptureLocations>,
-        beginnings: &Beginnings,
+        groups: &mut Option<Captures>,
         bytes_max: usize,
-        budget: &mut Budget,
+        work: &mut Work,
     ) -> Replaced {
         let Some(linear) = self.linear() else {
             if self.is_one_line() && start.contains('\n') {
@@ -170,13 +62,16 @@ impl Pattern {
                 return Replaced::Same;
             }
             return if self.is_one_line() && with.is_literal() {
-                self.replace(start, with, out, groups, bytes_max, budget)
+                self.replace(start, with, out, groups, bytes_max, work)
             } else {
                 Replaced::Doubt
             };
         };
-        let found = beginnings.of(linear.automaton.text());
-        let Some(Ok(first)) = found.map(|found| found.first(start, budget)) else {
+        let Some(Ok(first)) = linear
+            .beginnings
+            .of(&linear.automaton)
+            .map(|found| found.first(start, work))
+        else {
             return Replaced::Doubt;
         };
         out.clear();
@@ -184,7 +79,7 @@ impl Pattern {
         let replaced = if linear.is_ruled_out(start) {
             Ok(Replaced::Same)
         } else {
-            linear.replace(start, with, out, groups, (open, bytes_max), budget)
+            linear.replace(start, with, out, groups, (open, bytes_max), work)
         };
         match replaced {
             Ok(Replaced::Same) => {
@@ -206,12 +101,10 @@ mod tests {
         start: &str,
         with: &Replacement,
         out: &mut String,
-        beginnings: &Beginnings,
     ) -> bool {
-        let budget = &mut Budget::default();
+        let work = &mut Work::default();
         let most = usize::MAX;
-        pattern.replace_start(start, with, out, &mut None, beginnings, most, budget)
-            != Replaced::Doubt
+        pattern.replace_start(start, with, out, &mut None, most, work) != Replaced::Doubt
     }
 
     #[track_caller]
@@ -219,7 +112,7 @@ mod tests {
         let pattern = Pattern::finding(pattern).unwrap();
         let with = Replacement::new(with, &pattern.groups());
         let mut out = String::new();
-        let is_known = replaced_start(&pattern, start, &with, &mut out, &Beginnings::default());
+        let is_known = replaced_start(&pattern, start, &with, &mut out);
         assert_eq!(is_known.then_some(out.as_str()), expected, "{start}");
     }
 
@@ -264,7 +157,7 @@ mod tests {
         fn check(pattern: &str, start: &str, expected: Answer) {
             let pattern = Pattern::finding(pattern).unwrap();
             assert_eq!(
-                pattern.test_start(start, &Beginnings::default(), &mut Budget::default()),
+                pattern.test_start(start, &mut Work::default()),
                 expected,
                 "{start}"
             );
@@ -305,26 +198,18 @@ mod tests {
             (state >> 11) as usize % below
         };
         let patterns = PATTERNS.map(|source| Pattern::finding(source).unwrap());
-        let beginnings = PATTERNS.map(|_| Beginnings::default());
         for _ in 0..20_000 {
             let number = draw(PATTERNS.len());
             let (source, pattern) = (PATTERNS[number], &patterns[number]);
-            let found = &beginnings[number];
             let whole: String = (0..draw(12))
                 .map(|_| ['a', 'b', 'c', 'd'][draw(4)])
                 .collect();
             let cut = draw(whole.len() + 1);
             let with = Replacement::new("-", &pattern.groups());
             let (mut of_part, mut of_whole) = (String::new(), String::new());
-            assert!(replaced_start(
-                pattern,
-                &whole[..cut],
-                &with,
-                &mut of_part,
-                found
-            ));
-            let budget = &mut Budget::default();
-            let outcome = pattern.replace(&whole, &with, &mut of_whole, &mut None, 1000, budget);
+            assert!(replaced_start(pattern, &whole[..cut], &with, &mut of_part));
+            let work = &mut Work::default();
+            let outcome = pattern.replace(&whole, &with, &mut of_whole, &mut None, 1000, work);
             let of_whole = if outcome == Replaced::Same {
                 &whole
             } else {

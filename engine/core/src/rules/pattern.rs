@@ -7,16 +7,19 @@
 //! Patterns match text: the caller has replaced the invalid bytes of a value that is not UTF-8, as the line will have
 //! them. A pattern over bytes would not match `.` on them, and so let a secret next to one pass.
 
-use regex::CaptureLocations;
 use regex_automata::Anchored;
 use regex_automata::hybrid::dfa::DFA;
+use regex_automata::util::captures::Captures;
 use regex_automata::util::start;
 
 use super::backtrack::Backtracking;
+use super::beginnings::bytes_of;
 use super::linear::{Linear, Open};
 use super::replacement::{Groups, Replaced, Replacement, Splice};
+use super::searches::{NameWork, Work};
 use super::translate::{Dialect, translate};
-use super::work::{Budget, NameWork, Spent};
+use super::work::Spent;
+use crate::limits::PATTERN_STATES_BYTES_MIN;
 
 /// A compiled scope or parameter.
 #[derive(Clone, Debug)]
@@ -113,8 +116,34 @@ impl Pattern {
     pub(super) fn memory(&self) -> usize {
         match &self.engine {
             Engine::OneLine => 0,
-            Engine::Linear(linear) => linear.automaton.memory(),
+            Engine::Linear(linear) => linear.automaton.compiled.memory(),
             Engine::Backtracking(pattern) => pattern.memory(),
+        }
+    }
+
+    /// Bytes of memory that a shard needs for its searches, at least: an ordinary pattern has all its states in them.
+    pub(super) fn states(&self) -> usize {
+        match &self.engine {
+            Engine::OneLine => 0,
+            Engine::Linear(_) => PATTERN_STATES_BYTES_MIN,
+            Engine::Backtracking(pattern) => pattern.states(),
+        }
+    }
+
+    /// Bytes of memory that its beginnings take at most.
+    pub(super) fn beginnings(&self) -> usize {
+        match &self.engine {
+            Engine::Linear(linear) => 2 * bytes_of(&linear.automaton),
+            _ => 0,
+        }
+    }
+
+    /// Gives its automata places of their own, from `next` on.
+    pub(super) fn place(&mut self, next: &mut usize) {
+        match &mut self.engine {
+            Engine::OneLine => {}
+            Engine::Linear(linear) => linear.place(next),
+            Engine::Backtracking(pattern) => pattern.place(next),
         }
     }
 
@@ -178,20 +207,20 @@ impl Pattern {
     }
 
     /// Whether the pattern is found in `value`.
-    pub(super) fn test(&self, value: &str, budget: &mut Budget) -> Answer {
+    pub(super) fn test(&self, value: &str, work: &mut Work) -> Answer {
         if self.is_ruled_out(value) {
             return Answer::No;
         }
-        self.search(value, budget)
+        self.search(value, work)
     }
 
     /// As [`Self::test`], of a value that is not ruled out.
-    pub(super) fn search(&self, value: &str, budget: &mut Budget) -> Answer {
+    pub(super) fn search(&self, value: &str, work: &mut Work) -> Answer {
         let found = match &self.engine {
             Engine::OneLine => Ok(memchr::memchr(b'\n', value.as_bytes()).is_none()),
-            Engine::Linear(linear) => linear.search(value, budget),
+            Engine::Linear(linear) => linear.search(value, work),
             Engine::Backtracking(pattern) => {
-                let found = pattern.find(value, 0, budget);
+                let found = pattern.find(value, 0, work);
                 found.map(|found| found.is_some())
             }
         };
@@ -204,7 +233,7 @@ impl Pattern {
 
     /// Whether the pattern is found in the name of a detail.
     pub(super) fn test_name(&self, name: &str, work: &mut NameWork) -> Answer {
-        work.on_name(name.len(), |budget| self.test(name, budget))
+        work.on_name(name.len(), |work| self.test(name, work))
     }
 
     /// Replaces every non-overlapping match in `value` and writes the result, of at most `bytes_max` bytes, to `out`, which
@@ -214,14 +243,14 @@ impl Pattern {
         value: &str,
         with: &Replacement,
         out: &mut String,
-        groups: &mut Option<CaptureLocations>,
+        groups: &mut Option<Captures>,
         bytes_max: usize,
-        budget: &mut Budget,
+        work: &mut Work,
     ) -> Replaced {
         if self.is_ruled_out(value) {
             return Replaced::Same;
         }
-        self.replace_found(value, with, out, groups, bytes_max, budget)
+        self.replace_found(value, with, out, groups, bytes_max, work)
     }
 
     /// As [`Self::replace`], of a value that is not ruled out.
@@ -230,9 +259,9 @@ impl Pattern {
         value: &str,
         with: &Replacement,
         out: &mut String,
-        groups: &mut Option<CaptureLocations>,
+        groups: &mut Option<Captures>,
         bytes_max: usize,
-        budget: &mut Budget,
+        work: &mut Work,
     ) -> Replaced {
         out.clear();
         let replaced = match &self.engine {
@@ -244,14 +273,14 @@ impl Pattern {
                 let whole = |group| (group == 0).then_some(value);
                 splice
                     .put(0..value.len(), with, whole)
-                    .and_then(|()| splice.finish(budget))
+                    .and_then(|()| splice.finish(work))
             }
             Engine::Linear(linear) => {
-                linear.replace(value, with, out, groups, (Open(None), bytes_max), budget)
+                linear.replace(value, with, out, groups, (Open(None), bytes_max), work)
             }
             Engine::Backtracking(pattern) => {
                 let splice = Splice::new(value, out, bytes_max);
-                replace_backtracking(pattern, value, with, splice, budget)
+                replace_backtracking(pattern, value, with, splice, work)
             }
         };
         replaced.unwrap_or_else(Replaced::from)
@@ -265,8 +294,8 @@ impl Pattern {
                 names: Vec::new(),
             },
             Engine::Linear(linear) => Groups {
-                count: linear.automaton.regex().captures_len(),
-                names: linear.automaton.regex().capture_names().collect(),
+                count: linear.automaton.compiled.regex().captures_len(),
+                names: linear.automaton.group_names().collect(),
             },
             Engine::Backtracking(pattern) => Groups {
                 count: pattern.groups(),
@@ -281,11 +310,11 @@ fn replace_backtracking(
     value: &str,
     with: &Replacement,
     mut splice: Splice<'_, '_>,
-    budget: &mut Budget,
+    work: &mut Work,
 ) -> Result<Replaced, Spent> {
     let (mut at, mut last_end) = (0, None);
     while at <= value.len()
-        && let Some(groups) = pattern.find(value, at, budget)?
+        && let Some(groups) = pattern.find(value, at, work)?
     {
         let found = groups.whole();
         // An empty match right after a match does not count.
@@ -299,7 +328,7 @@ fn replace_backtracking(
             at += letter.map_or(1, char::len_utf8);
         }
     }
-    splice.finish(budget)
+    splice.finish(work)
 }
 
 #[cfg(test)]
@@ -347,7 +376,7 @@ mod tests {
 
     impl Pattern {
         fn replaced(&self, value: &str, with: &Replacement, out: &mut String) -> Replaced {
-            self.replace(value, with, out, &mut None, 1000, &mut Budget::default())
+            self.replace(value, with, out, &mut None, 1000, &mut Work::default())
         }
     }
 
@@ -461,9 +490,9 @@ mod tests {
     /// alone is only tested.
     fn work(pattern: &str, value: &str) -> (u64, bool) {
         let pattern = Pattern::finding(pattern).unwrap();
-        let mut test = Budget::default();
+        let (mut test, mut replace) = (Work::default(), Work::default());
         test.grant(value.len(), 1);
-        let mut replace = test;
+        replace.grant(value.len(), 1);
         let answer = pattern.test(value, &mut test);
         if pattern.source().starts_with("(?=") {
             return (test.spent(), answer != Answer::Doubt);
@@ -567,7 +596,7 @@ mod tests {
                     &mut out,
                     &mut None,
                     bytes_max,
-                    &mut Budget::default(),
+                    &mut Work::default(),
                 );
                 assert_eq!(replaced, expected);
                 assert!(out.len() <= bytes_max);

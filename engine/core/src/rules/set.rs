@@ -12,7 +12,7 @@ use super::verb::Verb;
 
 /// A whole set of rules.
 ///
-/// A clone has its own matching caches, so each thread clones the set once and then shares no lock with another.
+/// What searches keep is not in it, but in the [`Scratch`](super::Scratch) and the [`NameWork`](super::NameWork) of each thread.
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet {
     /// In order of application.
@@ -58,11 +58,11 @@ pub(super) enum Action {
 }
 
 impl Action {
-    /// Bytes of memory of its pattern.
-    pub(super) fn memory(&self) -> usize {
+    /// Its pattern.
+    pub(super) fn pattern(&self) -> Option<&Pattern> {
         match self {
-            Self::Always => 0,
-            Self::Test(pattern) | Self::Replace { find: pattern, .. } => pattern.memory(),
+            Self::Always => None,
+            Self::Test(pattern) | Self::Replace { find: pattern, .. } => Some(pattern),
         }
     }
 }
@@ -139,6 +139,18 @@ impl RuleSet {
         self.stop_unless = count(Verb::StopUnless);
         self.rules.sort_by_key(|rule| rule.verb.rank());
         self.scopes = Scopes::new(self.rules.iter().map(|rule| &rule.scope));
+        let mut next = 0;
+        self.scopes.place(&mut next);
+        for rule in &mut self.rules {
+            rule.scope.place(&mut next);
+            if let Action::Test(pattern) | Action::Replace { find: pattern, .. } = &mut rule.action
+            {
+                pattern.place(&mut next);
+            }
+        }
+        for name in &mut self.session {
+            name.place(&mut next);
+        }
         self
     }
 }

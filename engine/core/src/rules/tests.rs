@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::pattern::Pattern;
 use super::set::Action;
 use super::*;
-use crate::limits::{BUFFER_KEPT_BYTES, WORK_BYTES_MAX};
+use crate::limits::{BUFFER_KEPT_BYTES, RULES_MAX, WORK_BYTES_MAX};
 
 /// The vectors of one file in `tests/vectors`.
 pub(crate) fn vectors(name: &str) -> Vec<Value> {
@@ -490,8 +490,9 @@ fn patterns_with_many_states_are_bounded() {
 fn counted_searches_find_what_the_engine_finds() {
     use super::automaton::Automaton;
     use super::counted::Counted;
+    use super::searches::Work;
     use super::work::Budget;
-    let mut state = 11_u64;
+    let (mut state, mut work) = (11_u64, Work::default());
     let mut draw = |below: usize| {
         state ^= state << 13;
         state ^= state >> 7;
@@ -527,10 +528,7 @@ fn counted_searches_find_what_the_engine_finds() {
             while !text.is_char_boundary(at) {
                 at -= 1;
             }
-            let expected = automaton
-                .regex()
-                .find_at(&text, at)
-                .map(|found| found.range());
+            let expected = work.find_at(&automaton.compiled, &text, at);
             let found = counted.searcher().next(&text, at, &mut Budget::default());
             assert_eq!(found, Ok(expected), "{pattern:?} in {text:?} from {at}");
         }
@@ -585,6 +583,23 @@ fn a_set_that_takes_too_much_memory_is_refused() {
         error.message.contains("64 MiB") && error.line > 1,
         "{error}"
     );
+}
+
+/// Rules without a pattern of their own take no memory that is counted.
+#[test]
+fn a_set_of_too_many_rules_is_refused() {
+    let rules = |number: usize| RuleSet::parse(&"/.*/ remove\n".repeat(number));
+    assert!(rules(RULES_MAX).is_ok());
+    let error = rules(RULES_MAX + 1).unwrap_err();
+    assert_eq!(
+        (error.class, error.line),
+        (Class::InvalidRule, RULES_MAX + 1)
+    );
+    // Without a level of the stack for each.
+    let includes = RuleSet::parse(&"include debug ".repeat(200_000)).unwrap_err();
+    assert_eq!((includes.class, includes.line), (Class::InvalidRule, 1));
+    let session = "copy_session_field /.*/\n".repeat(RULES_MAX) + "/.*/ remove";
+    assert_eq!(RuleSet::parse(&session).unwrap_err().line, RULES_MAX + 1);
 }
 
 #[test]

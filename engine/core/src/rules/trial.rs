@@ -10,8 +10,8 @@ use regex_syntax::hir::{Class, Hir, HirKind};
 use super::backtrack::text_of;
 use super::pattern::{Answer, Pattern};
 use super::replacement::{Replaced, Replacement};
+use super::searches::Work;
 use super::translate::{Dialect, translate};
-use super::work::Budget;
 
 /// Bytes of the shorter and of the longer value for a linear pattern, whose work is counted exactly in long values only, and
 /// for another.
@@ -74,24 +74,17 @@ pub(super) fn quadratic(
 
 /// The work on one value, in bytes.
 fn work(pattern: &Pattern, value: &str, replaces: bool) -> u64 {
-    let mut budget = Budget::default();
-    budget.grant(value.len(), 1);
+    let mut work = Work::default();
+    work.grant(value.len(), 1);
     let doubt = if replaces {
         let with = Replacement::new("", &pattern.groups());
         let (mut out, mut groups) = (String::new(), None);
-        let replaced = pattern.replace(
-            value,
-            &with,
-            &mut out,
-            &mut groups,
-            value.len(),
-            &mut budget,
-        );
+        let replaced = pattern.replace(value, &with, &mut out, &mut groups, value.len(), &mut work);
         replaced == Replaced::Doubt
     } else {
-        pattern.test(value, &mut budget) == Answer::Doubt
+        pattern.test(value, &mut work) == Answer::Doubt
     };
-    if doubt { IN_DOUBT } else { budget.spent() }
+    if doubt { IN_DOUBT } else { work.spent() }
 }
 
 /// The repetitions without an upper bound, and what is inside the look-arounds.

@@ -5,10 +5,7 @@
 //! backtracking search as [`INSTRUCTION`] bytes, the step of a path as [`PATH_STEP`]. Values that a prefilter rules out
 //! cost nothing, since each is read at most once for each rule.
 
-use crate::limits::{
-    NAME_WORK_BYTES_FREE, NAMES_WORK_BYTES_MAX, WORK_BYTES_FREE, WORK_BYTES_MAX,
-    WORK_BYTES_PER_BYTE,
-};
+use crate::limits::{WORK_BYTES_FREE, WORK_BYTES_MAX, WORK_BYTES_PER_BYTE};
 
 /// Bytes that an instruction of a backtracking search stands for.
 pub(super) const INSTRUCTION: usize = 4;
@@ -43,6 +40,17 @@ impl Budget {
             left: bytes,
             granted: bytes,
         }
+    }
+
+    /// At most what `other` has left.
+    pub(super) fn at_most(mut self, other: Self) -> Self {
+        self.left = self.left.min(other.left);
+        self
+    }
+
+    /// Whether nothing is left.
+    pub(super) fn is_spent(self) -> bool {
+        self.left == 0
     }
 
     /// Adds what `patterns` ordinary patterns may need for a value of `bytes` bytes.
@@ -81,34 +89,6 @@ impl Budget {
     /// What has been spent, in bytes.
     pub(super) fn spent(&self) -> u64 {
         self.granted - self.left
-    }
-}
-
-/// What is left of the work on the names of the details of one message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NameWork(Budget);
-
-impl Default for NameWork {
-    fn default() -> Self {
-        Self(Budget::only(NAMES_WORK_BYTES_MAX))
-    }
-}
-
-impl NameWork {
-    /// Whether nothing is left: then what the rules do with a name says nothing of another message.
-    pub fn is_spent(&self) -> bool {
-        self.0.left == 0
-    }
-
-    /// Tests a name of `bytes` bytes, for which there is a budget of its own.
-    pub(super) fn on_name<T>(&mut self, bytes: usize, test: impl FnOnce(&mut Budget) -> T) -> T {
-        let mut own = Budget::only(NAME_WORK_BYTES_FREE);
-        own.grant(bytes, 1);
-        own.left = own.left.min(self.0.left);
-        let before = own.left;
-        let result = test(&mut own);
-        self.0.left -= before - own.left;
-        result
     }
 }
 

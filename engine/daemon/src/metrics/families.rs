@@ -71,7 +71,7 @@ pub(super) struct Pool {
 }
 
 /// The pools that are counters; those of rings and queue are not.
-pub(super) const POOLS: [Pool; 3] = [
+pub(super) const POOLS: [Pool; 4] = [
     Pool {
         label: "out_of_order",
         name: "payload_bytes",
@@ -86,6 +86,11 @@ pub(super) const POOLS: [Pool; 3] = [
         label: "open_calls",
         name: "exchange_bytes",
         bytes: |held| held.exchange_bytes,
+    },
+    Pool {
+        label: "rules",
+        name: "rules_bytes",
+        bytes: |held| held.rules_bytes,
     },
 ];
 

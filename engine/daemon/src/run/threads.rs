@@ -29,7 +29,7 @@ use crate::counters::Published;
 use crate::diagnostic::{Console, Diagnostic};
 use crate::limits;
 use crate::metrics::Endpoint;
-use crate::pipeline::{bundler, pipeline_config};
+use crate::pipeline::{RulesShare, bundler, pipeline_config};
 use crate::random;
 use crate::report::posted_ledger;
 use crate::report::reporter::{Reloads, Reporter};
@@ -65,6 +65,8 @@ pub(super) struct Ended {
 /// What the threads are started with.
 pub(super) struct Setup<'a> {
     pub(super) config: Capture,
+    /// The memory of its rules.
+    pub(super) rules_share: RulesShare,
     pub(super) choice: &'a Choice,
     /// The rings on each interface.
     pub(super) opened: Vec<Opened>,
@@ -116,7 +118,7 @@ impl Threads {
                 &config.host,
                 &setup.choice.kernel_vxlan_ports,
                 count,
-                config.rule_sets.len(),
+                setup.rules_share,
             );
             pipeline_config.decap.self_traffic = setup.self_traffic.clone();
             pipeline_config.message.uploads.identity = Some(Arc::clone(setup.identity));
@@ -259,10 +261,8 @@ impl Threads {
             .collect();
         for (shard, order) in self.orders.iter().enumerate() {
             let new = rule_sets.iter().zip(&watches);
-            let new = new.map(|(rules, watch)| {
-                // A clone has matching caches of its own.
-                (Arc::new((*rules.set).clone()), watch.cells()[shard].clone())
-            });
+            let new =
+                new.map(|(rules, watch)| (Arc::clone(&rules.set), watch.cells()[shard].clone()));
             order.set_rules(new.collect());
         }
         *self.reporter.rules() = watches;
@@ -409,8 +409,7 @@ fn bundlers(config: &Capture, bundling: &[Bundling]) -> Vec<(Arc<RuleSet>, Bundl
             keeps_lines,
         } = *bundling;
         let bundler = bundler(&config.settings, compression, keeps_lines);
-        // A clone has matching caches of its own, so that shards take no lock of each other's.
-        (Arc::new((*rules.set).clone()), bundler)
+        (Arc::clone(&rules.set), bundler)
     });
     sets.collect()
 }

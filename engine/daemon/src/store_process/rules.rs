@@ -1,6 +1,9 @@
 //! The rules language for the page of the store: rules that are tried on stored calls.
 
-use engine_core::rules::{Error, Findings, RuleSet, Sampler, Scratch, Verdict, file_reference};
+use engine_core::rules::{
+    Error, Findings, NameWork, RuleSet, Sampler, Scratch, Verdict, file_reference,
+};
+use store::limits::{TRIAL_COMPILED_BYTES_MAX, TRIAL_STATES_BYTES_MAX};
 use store::rules::{Outcome, Rules, RulesError, Trial, Tried, TriedRule};
 
 /// Bytes of a buffer that one long value leaves for the next call.
@@ -16,11 +19,13 @@ impl Rules for Language {
         if file_reference(text.trim_start()).is_some() {
             return Err(refused(Error::file("", &"the page reads no file")));
         }
-        let rules = RuleSet::parse(text).map_err(refused)?;
+        let rules = RuleSet::parse_within(text, TRIAL_COMPILED_BYTES_MAX).map_err(refused)?;
+        let of_names = TRIAL_STATES_BYTES_MAX / 4;
         Ok(Box::new(Trying {
             rules,
             sampler: Sampler::new(1),
-            scratch: Scratch::default(),
+            scratch: Scratch::within(TRIAL_STATES_BYTES_MAX - of_names),
+            names: NameWork::within(of_names),
         }))
     }
 }
@@ -38,12 +43,14 @@ struct Trying {
     rules: RuleSet,
     sampler: Sampler,
     scratch: Scratch,
+    names: NameWork,
 }
 
 impl Trial for Trying {
     fn apply(&mut self, details: &[(String, String)]) -> Tried {
         let mut findings = Findings::default();
         let sampled_out = self.rules.samples_out(&mut self.sampler);
+        self.names.renew();
         let mut left = Vec::with_capacity(details.len());
         for (key, value) in details {
             // The sniffer adds these after the rules.
@@ -51,7 +58,7 @@ impl Trial for Trying {
                 left.push(Some(value.clone()));
                 continue;
             }
-            let plan = self.rules.plan(key);
+            let plan = self.rules.plan_within(key, &mut self.names);
             let kept = self
                 .rules
                 .apply(&plan, value.as_bytes(), &mut findings, &mut self.scratch);
@@ -123,6 +130,15 @@ mod tests {
             .collect();
         rules.sort_unstable();
         assert_eq!(rules, [(1, 2), (2, 2), (3, 1)]);
+    }
+
+    #[test]
+    fn rules_that_need_much_memory_are_refused() {
+        let rules: String = (0..200)
+            .map(|number| format!("/request_body/ remove_if_found /{number}\\pL{{30}}/\n"))
+            .collect();
+        let error = Language.parse(&rules).err().unwrap();
+        assert!(error.message.contains("8 MiB"), "{error:?}");
     }
 
     #[test]

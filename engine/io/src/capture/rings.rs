@@ -21,7 +21,7 @@ use super::source::Source;
 use crate::config::{self, Capture, CaptureMode};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::limits::{RING_BLOCK_BYTES_MIN, RING_BLOCKS_MIN};
-use crate::pipeline::pipeline_config;
+use crate::pipeline::{RulesShare, pipeline_config};
 use crate::process::{is_in_container, status_value};
 
 /// Bytes of one block of a ring: four times the longest frame that receive offload merges. The kernel retires a block
@@ -72,7 +72,7 @@ impl Opener {
             &config.host,
             &choice.kernel_vxlan_ports,
             1,
-            1,
+            RulesShare::default(),
         )
         .decap;
         Self {

@@ -11,7 +11,8 @@ use super::super::tail::BodyTail;
 use super::super::url;
 use crate::http::{Header, HeaderName, RequestHead, ResponseHead};
 use crate::limits::{
-    FIELDS_BYTES_MAX, HEADERS_MAX, LINE_DETAILS_MAX, LINE_DETAILS_OTHER, RULES_BEYOND_BYTES,
+    FIELDS_BYTES_MAX, HEADERS_MAX, LINE_DETAILS_MAX, LINE_DETAILS_OTHER, RULE_SETS_MAX,
+    RULES_BEYOND_BYTES,
 };
 use crate::ndjson;
 use crate::rules::{Charset, Extent, Findings, RuleSet, Scratch};
@@ -21,6 +22,9 @@ const FIELDS_END: usize = LINE_DETAILS_MAX - LINE_DETAILS_OTHER - HEADERS_MAX;
 
 /// Bytes of a field's detail beside its name and its value.
 const FIELD_OVERHEAD_BYTES: usize = 32;
+
+/// The part of the memory for what searches keep that is for those of names: a quarter.
+const NAMES_DIVISOR: usize = 4;
 
 /// A rule set with what is cached for it.
 pub(super) struct ActiveSet {
@@ -37,16 +41,37 @@ pub(super) struct ActiveSet {
 }
 
 impl ActiveSet {
-    pub(super) fn new(id: u64, rules: &RuleSet) -> Self {
+    /// Of `bytes`, the memory of the rules of a writer, those that are in use have the half for what searches keep.
+    pub(super) fn new(id: u64, rules: &RuleSet, bytes: usize) -> Self {
+        let of_names = bytes / 2 / NAMES_DIVISOR;
         Self {
             id,
             rules: rules.clone(),
             stops_on_params: rules.may_stop("request_param:"),
-            keys: Keys::default(),
-            scratch: Scratch::default(),
+            keys: Keys::within(of_names),
+            scratch: Scratch::within(bytes / 2 - of_names),
             open: 0,
             stops: Vec::new(),
         }
+    }
+
+    /// No exchange begins with these rules any more: forgets what searches keep. What those of open exchanges make has a bound that
+    /// all former rules together keep within the other half.
+    pub(super) fn retire(&mut self, bytes: usize) {
+        let bytes = bytes / 2 / RULE_SETS_MAX;
+        let of_names = bytes / NAMES_DIVISOR;
+        self.keys.work.narrow_to(of_names);
+        self.scratch.narrow_to(bytes - of_names);
+    }
+
+    /// Bytes of memory that searches keep.
+    pub(super) fn searches_bytes(&self) -> usize {
+        self.keys.work.bytes() + self.scratch.searches_bytes()
+    }
+
+    /// How often what searches keep was forgotten since this was called.
+    pub(super) fn take_forgotten(&mut self) -> u64 {
+        self.keys.work.take_forgotten() + self.scratch.take_forgotten()
     }
 
     /// Patterns are compiled for the answer, so it is kept.
@@ -467,9 +492,14 @@ impl RuleFilter<'_> {
 
     /// What the masks that look into a body leave of it; nothing when it cannot be parsed.
     pub(super) fn unmasked<'v>(&mut self, kind: Kind, body: &'v [u8]) -> Option<Cow<'v, [u8]>> {
-        let ActiveSet { rules, keys, .. } = &mut *self.set;
+        let ActiveSet {
+            rules,
+            keys,
+            scratch,
+            ..
+        } = &mut *self.set;
         let plan = &keys.get(rules, kind, b"").plan;
-        rules.masks(plan, body, self.findings)
+        rules.masks(plan, body, self.findings, scratch)
     }
 
     /// Decides how the bytes of a body are treated. Of the two limits the second applies where it lets no call evade a rule:

@@ -16,7 +16,6 @@ use crate::http::{
     Header, HeaderName, HeaderNames, Origin, RequestHead, ResponseHead, Side, Version,
 };
 use crate::ndjson;
-use crate::rules::NameWork;
 
 impl<O: Output> LineWriter<O> {
     pub(super) fn write_request(
@@ -37,7 +36,7 @@ impl<O: Output> LineWriter<O> {
         let Some(set) = set_of(set, retired, draft.state.rule_set) else {
             return;
         };
-        set.keys.work = NameWork::default();
+        set.keys.work.renew();
         let Work { name, value, .. } = work;
         let mut filter = RuleFilter {
             set,
@@ -190,7 +189,7 @@ impl<O: Output> LineWriter<O> {
         let Some(set) = set_of(set, retired, draft.state.rule_set) else {
             return;
         };
-        set.keys.work = NameWork::default();
+        set.keys.work.renew();
         let mut filter = RuleFilter {
             set,
             findings: &mut draft.state.findings,

@@ -84,8 +84,8 @@ fn it_finds_what_the_other_engine_finds() {
                 .map(|_| TEXTS[random.below(TEXTS.len())])
                 .collect();
             let expected = twin.captures(&text).unwrap();
-            let mut budget = Budget::default();
-            let found = ours.find(&text, 0, &mut budget).unwrap();
+            let mut work = Work::default();
+            let found = ours.find(&text, 0, &mut work).unwrap();
             let places = |groups: &Groups| {
                 (0..ours.groups())
                     .map(|number| groups.get(number))
@@ -116,10 +116,10 @@ fn work_is_linear_where_it_can_be() {
     fn check(pattern: &str, unit: &str) {
         let pattern = Backtracking::new(pattern).unwrap();
         let work = |times: usize| {
-            let (text, mut budget) = (unit.repeat(times), Budget::default());
-            budget.grant(1 << 23, 1);
-            assert!(pattern.find(&text, 0, &mut budget).unwrap().is_none());
-            budget.spent()
+            let (text, mut work) = (unit.repeat(times), Work::default());
+            work.grant(1 << 23, 1);
+            assert!(pattern.find(&text, 0, &mut work).unwrap().is_none());
+            work.spent()
         };
         let (once, twice) = (work(20_000), work(40_000));
         assert!(twice < once * 5 / 2, "{once} {twice}");
@@ -145,10 +145,10 @@ fn groups_have_names() {
 fn places_to_return_to_are_bounded() {
     let pattern = Backtracking::new("<(?:(?!>).)*>").unwrap();
     let ends = |bytes: usize| {
-        let (text, mut budget) = ("<".to_owned() + &"a".repeat(bytes) + ">", Budget::default());
-        budget.grant(1 << 23, 1);
+        let (text, mut work) = ("<".to_owned() + &"a".repeat(bytes) + ">", Work::default());
+        work.grant(1 << 23, 1);
         pattern
-            .find(&text, 0, &mut budget)
+            .find(&text, 0, &mut work)
             .map(|found| found.is_some())
     };
     assert_eq!(ends(100_000), Ok(true));

@@ -156,8 +156,8 @@ impl<'a> Masks<'a> {
             else {
                 continue;
             };
-            let work = self.per_rule.budget.spend(reached.ways() * PATH_STEP);
-            if work.is_err() {
+            let spent = self.per_rule.work.spend(reached.ways() * PATH_STEP);
+            if spent.is_err() {
                 self.per_rule.doubts += u32::from(!self.gave_up);
                 self.gave_up = true;
                 break;
@@ -224,7 +224,7 @@ impl<'a> Masks<'a> {
                 Action::Always => true,
                 Action::Replace { .. } => false,
                 Action::Test(param) => {
-                    let answer = param.test(text, &mut self.per_rule.budget);
+                    let answer = param.test(text, &mut self.per_rule.work);
                     self.per_rule.doubts += u32::from(answer == Answer::Doubt);
                     if rule.verb.acts_without_match() {
                         answer != Answer::Yes
@@ -257,8 +257,8 @@ impl<'a> Masks<'a> {
             };
             let input = if changed { self.from.as_str() } else { text };
             let bytes_max = input.len().saturating_add(self.per_rule.growth);
-            let budget = &mut self.per_rule.budget;
-            match find.replace(input, with, self.to, groups, bytes_max, budget) {
+            let work = &mut self.per_rule.work;
+            match find.replace(input, with, self.to, groups, bytes_max, work) {
                 Replaced::Same => continue,
                 Replaced::Changed => {
                     let grown = self.to.len().saturating_sub(input.len());
