@@ -160,7 +160,8 @@ pub fn pipeline_config(
     if rules.sets > 0 {
         config.message.rules_bytes_max = rules.searches;
     }
-    let memory = settings.memory_bytes - backlog_memory(settings) - rules.bytes;
+    // With many shards and a small limit the parts that each has at least are more than the limit.
+    let memory = (settings.memory_bytes - backlog_memory(settings)).saturating_sub(rules.bytes);
     match rules.sets {
         0 | 1 => config.within(memory / shards),
         _ => config.within_for_several(memory / shards),
@@ -222,7 +223,7 @@ mod tests {
     fn the_memory_of_the_rules_is_within_the_limit() {
         let mut settings = Settings::check(&Values::default(), READ).unwrap();
         let small = [rules("include standard")];
-        for (limit, shards) in [(16, 1), (16, 8), (64, 2), (512, 4)] {
+        for (limit, shards) in [(16, 1), (16, 8), (16, 64), (64, 2), (512, 4)] {
             settings.memory_bytes = limit * MIB;
             let share = RulesShare::of(&settings, &small, shards).unwrap();
             let need = Need::of(&small);
