@@ -17,6 +17,7 @@ use bench::seed::Seed;
 use bench::traffic::{
     Close, Conversation, Exchange, Frame as Made, Segment, Shape, Side, Wire, flags, write_pcap,
 };
+use engine_core::limits::RULES_SHARE_DIVISOR;
 use engine_core::pipeline::{Config, Ledger};
 use tests::engine::{Reader, Reading, captured};
 use tests::program::sniffer_path;
@@ -386,8 +387,9 @@ fn calls_that_are_all_open_at_once() {
     let calls = AllOpen {
         number: 3_000 * size(),
     };
-    // As the program divides it: an eighth is the uploader's.
-    let config = Config::default().within(limit() / 8 * 7);
+    // As the program divides it: an eighth is the uploader's, and a sixteenth that of the rules, which need less.
+    let of_shard = limit() / 8 * 7 - limit() / RULES_SHARE_DIVISOR;
+    let config = Config::default().within(of_shard);
     let mut reader = Reader::new(&config);
     let mut most = 0;
     calls.frames(|made| {
