@@ -178,9 +178,8 @@ impl Frame {
         });
         // Nothing comes between the fragments of a block (§6.10).
         let is_in_order = before.is_none_or(|before| {
-            let is_open = before.has_block() && !before.has(END_HEADERS);
             let is_fragment = frame.kind() == Kind::Continuation;
-            is_open == is_fragment && (!is_open || before.stream == frame.stream)
+            before.is_open() == is_fragment && (!is_fragment || before.stream == frame.stream)
         });
         let is_reserved_clear = header[5] & 0x80 == 0;
         frame.flags & !allowed == 0
@@ -190,6 +189,11 @@ impl Frame {
             && !is_far
             && is_in_order
             && frame.fault().is_none()
+    }
+
+    /// Whether the rest of its header block follows.
+    fn is_open(self) -> bool {
+        self.has_block() && !self.has(END_HEADERS)
     }
 
     /// Whether it is on this stream, or on one that was opened soon before or behind it.
@@ -266,7 +270,9 @@ pub(super) fn run(bytes: &[u8], mut chain: Chain, stream: u32) -> Run {
             };
         };
         let Some(header) = rest.first_chunk() else {
-            let is_end = rest.is_empty() && chain.has_other;
+            // Endpoints write the fragments of a block together.
+            let is_open = before.is_some_and(Frame::is_open);
+            let is_end = rest.is_empty() && chain.has_other && !is_open;
             return match chain.frames {
                 0 => Run::Nothing,
                 _ if is_end => Run::Frames,

@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn tables_of_numbers_are_no_frames() {
         for width in [2, 4, 8] {
-            for first in (0..600_u64).step_by(13) {
+            for first in 0..600_u64 {
                 for step in 0..4 {
                     for is_big in [false, true] {
                         let numbers = (0..200).map(|place| first + step * place);
