@@ -189,6 +189,33 @@ fn an_upgrade_in_the_midst_of_a_body() {
     assert_eq!(found, expected);
 }
 
+/// A server of HTTP/1 refuses the preface: that is no call, whatever was before it.
+#[test]
+fn a_preface_behind_calls_of_http1() {
+    let preface = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes();
+    let answer =
+        |status: &str| format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").into_bytes();
+    for length in [1, 20, usize::MAX] {
+        let mut turns = vec![(Client, get("/a")), (Server, answer("200 OK"))];
+        let pieces = preface.chunks(length.min(preface.len()));
+        turns.extend(pieces.map(|piece| (Client, piece.to_vec())));
+        turns.push((Server, answer("400 Bad Request")));
+        turns.push((Client, get("/b")));
+        turns.push((Server, answer("204 No Content")));
+        let expected = [
+            "GET http://h/a 200 -",
+            "- - 400 gap",
+            "GET http://h/b 204 -",
+        ];
+        assert_eq!(
+            summaries(&read(&turns), &[]),
+            expected,
+            "pieces of {length}"
+        );
+    }
+}
+
 /// What is not kept of a list that is too long is not known, and a rule may ask for it.
 #[test]
 fn lists_that_are_too_long_pass_no_rule() {

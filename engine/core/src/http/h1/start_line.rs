@@ -94,6 +94,10 @@ fn usual_request_line(line: &[u8]) -> Option<RequestLine<'_>> {
 /// Any form, byte by byte.
 fn any_request_line(line: &[u8]) -> Option<RequestLine<'_>> {
     let line = trim_blanks_end(line);
+    // It begins what a client of HTTP/2 sends first, and is no request (RFC 9113 §3.4).
+    if line == b"PRI * HTTP/2.0" {
+        return None;
+    }
     let method_end = line.iter().copied().position(is_blank)?;
     let (method, rest) = line.split_at_checked(method_end)?;
     let blanks = rest.iter().copied().take_while(|&byte| is_blank(byte));
@@ -330,6 +334,7 @@ mod tests {
             Some((13, Request)),
         );
         check_start(b"these are words HTTP/1.1\r\n", None, None);
+        check_start(b"PRI * HTTP/2.0\r\n", Some(Request), None);
         check_start(b"\"GET /x HTTP/1.1\" 200 5\n", None, None);
         check_start(b"ELETE / HTTP/1.1\r\n", None, None);
         check_start(b"GET / HTTP/1.1\r\n", Some(Response), None);
