@@ -55,7 +55,7 @@ pub(crate) async fn of_time(
     let from = from_ms.unwrap_or(0).max(0);
     let until = to_ms.unwrap_or_else(|| unix_ms() + 1).max(from);
     let wanted = json!({ "command": "packets", "from_millis": from, "until_millis": until, "connection": null });
-    file(&api, &connection, &wanted, "packets.pcapng").await
+    file(&api, &connection, wanted, "packets.pcapng").await
 }
 
 pub(crate) async fn of_call(
@@ -68,7 +68,7 @@ pub(crate) async fn of_call(
         let text = "the call has no addresses of its connection; --annotate adds them";
         ApiError::NotThere(text.into())
     })?;
-    file(&api, &connection, &wanted, "call.pcapng").await
+    file(&api, &connection, wanted, "call.pcapng").await
 }
 
 /// The request for the packets of a call; none for one without the annotations that it takes.
@@ -104,7 +104,7 @@ fn wanted(call: &Call) -> Option<Value> {
 async fn file(
     api: &Api,
     connection: &Connection,
-    wanted: &Value,
+    wanted: Value,
     name: &str,
 ) -> Result<Response, ApiError> {
     if !api.shows_packets {
