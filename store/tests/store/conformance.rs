@@ -811,6 +811,11 @@ async fn statistics_count_what_the_list_has<F: Fixture>() {
         .map(|group| group.value.as_str())
         .collect();
     assert_eq!(groups, ["GET", "POST"]);
+    let sizes = stats
+        .groups
+        .iter()
+        .map(|group| group.measures.sizes.count());
+    assert_eq!(sizes.sum::<u64>(), stats.total.sizes.count());
     assert_eq!(
         stats
             .groups
@@ -976,9 +981,8 @@ async fn counts_outlive_calls_that_expire<F: Fixture>() {
     assert_eq!(stats.groups[0].value, "/*");
     assert_eq!(stats.coverage.lost.get("expired"), Some(&20));
     assert_eq!((stats.coverage.kept, stats.coverage.seen), (10, 30));
-    let totals = backend.totals().await.expect("totals");
-    let of_sender = &totals.senders[0];
-    assert_eq!((of_sender.calls, of_sender.expired), (10, 20));
+    let senders = backend.totals().await.expect("totals").senders;
+    assert_eq!((senders[0].calls, senders[0].expired), (10, 20));
     // What is not counted by the minute is of the calls that are left.
     let filter = Filter::parse("path ~ \"^/2\"").expect("a filter");
     let stats = backend.stats(all_of(filter, None)).await.expect("answers");

@@ -117,6 +117,15 @@ fn add(measures: &mut Measures, call: &Columns) {
     }
 }
 
+/// Groups of calls.
+#[derive(Debug, Default)]
+struct Groups {
+    /// Those with the most calls, the largest first.
+    largest: Vec<Group>,
+    /// The sum of all of them, where all were read.
+    all: Option<Measures>,
+}
+
 /// Groups by their value, the largest first.
 fn sort(groups: &mut [Group]) {
     groups.sort_by(|a, b| {
@@ -260,17 +269,19 @@ impl Reader {
             start_ms: stats.start_ms,
             step_ms: stats.step_ms,
         };
-        let series = sums.sql(&[
-            (Kind::ClassAndTook, point),
-            (Kind::FirstByteAndSize, Place::All),
-        ]);
+        let rest_of_total = (Kind::FirstByteAndSize, Place::All);
+        // Where all groups are read, they make up the rest of the total.
+        let series = match query.by {
+            Some(by) if is_counted(by) => sums.sql(&[(Kind::ClassAndTook, point)]),
+            _ => sums.sql(&[(Kind::ClassAndTook, point), rest_of_total]),
+        };
         let mut other = Partial::default();
         let (series, groups) = tokio::join!(
             self.ask(&series, CLICKHOUSE_QUERY_TIME_MAX, partial),
             async {
                 match query.by {
                     Some(by) => self.groups(sums, by, query.groups_max, &mut other).await,
-                    None => Ok(Vec::new()),
+                    None => Ok(Groups::default()),
                 }
             }
         );
@@ -290,7 +301,22 @@ impl Reader {
                 point.took.add_to_slot(took, sum.calls());
             }
         }
-        stats.groups = groups?;
+        let groups = groups?;
+        match (query.by, groups.all) {
+            (Some(by), Some(all)) if is_counted(by) => {
+                stats.total.first_byte = all.first_byte;
+                stats.total.sizes = all.sizes;
+            }
+            (Some(by), None) if is_counted(by) => {
+                let sql = sums.sql(&[rest_of_total]);
+                let answer = self.ask(&sql, CLICKHOUSE_QUERY_TIME_MAX, partial).await?;
+                for sum in Sum::read_all(&answer)? {
+                    sum.add_to(&mut stats.total);
+                }
+            }
+            _ => {}
+        }
+        stats.groups = groups.largest;
         if query.by.is_some() {
             stats.other = rest(&stats.total, &stats.groups);
         }
@@ -304,7 +330,7 @@ impl Reader {
         by: Field,
         groups_max: usize,
         partial: &mut Partial,
-    ) -> Result<Vec<Group>, Failure> {
+    ) -> Result<Groups, Failure> {
         let groups_max = groups_max.min(GROUPS_MAX);
         let wanted = [
             (Kind::ClassAndTook, Place::Value(by)),
@@ -317,6 +343,7 @@ impl Reader {
             }
             false => Err(Error::TooLarge),
         };
+        let are_all = all.is_ok();
         let answer = match all {
             Err(Error::TooLarge) => {
                 let sql = sums.largest(by, groups_max);
@@ -342,9 +369,19 @@ impl Reader {
                 measures,
             })
             .collect();
+        let all = are_all.then(|| {
+            let mut all = Measures::default();
+            for group in &groups {
+                all.merge(&group.measures);
+            }
+            all
+        });
         sort(&mut groups);
         groups.truncate(groups_max);
-        Ok(groups)
+        Ok(Groups {
+            largest: groups,
+            all,
+        })
     }
 
     /// Counts the calls that a scan finds; the part of the time that it has examined.
