@@ -635,6 +635,8 @@ mod tests {
             };
             let written = until.write_all(&vec![b'x'; 64 << 20]);
             is_over.store(true, Ordering::Relaxed);
+            // The reader does not wait for more.
+            ours.shutdown(Shutdown::Both).unwrap();
             written
         });
         let error = written.unwrap_err();
