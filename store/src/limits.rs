@@ -532,6 +532,9 @@ pub const CLICKHOUSE_QUERY_TIME_MAX: Duration = Duration::from_secs(5);
 /// Bytes of memory of one query on the server; 503 past it.
 pub const CLICKHOUSE_QUERY_MEMORY_MAX: u64 = 4 << 30;
 
+/// How far a replica may be behind the others and still answer a query, while one of these can; past it the server takes another.
+pub const CLICKHOUSE_REPLICA_DELAY_MAX: Duration = Duration::from_secs(10);
+
 /// Calls that a search reads at a time where the filter is not exact in SQL.
 pub const CLICKHOUSE_BATCH_ROWS: usize = 2_000;
 

@@ -67,7 +67,9 @@ impl Error {
         match self {
             Self::Lost(_) => true,
             // Time-outs and failures behind a part of the work.
-            Self::Server(code, _) => matches!(code, 159 | 209 | 210 | 241 | 279 | 319),
+            Self::Server(code, _) => {
+                matches!(code, 159 | 209 | 210 | 225 | 241 | 279 | 319 | 999)
+            }
             Self::Unreachable(_) | Self::TooLarge => false,
         }
     }
@@ -79,7 +81,19 @@ impl Error {
             Self::Server(code, _) => {
                 matches!(
                     code,
-                    159 | 164 | 202 | 209 | 210 | 236 | 241 | 242 | 243 | 252 | 279 | 319 | 999
+                    159 | 164
+                        | 202
+                        | 209
+                        | 210
+                        | 225
+                        | 236
+                        | 241
+                        | 242
+                        | 243
+                        | 252
+                        | 279
+                        | 319
+                        | 999
                 )
             }
             Self::TooLarge => false,

@@ -14,7 +14,10 @@ use super::tail::Tail;
 use crate::backend::Failure;
 use crate::call::{Coverage, Range};
 use crate::clock::minute;
-use crate::limits::{CLICKHOUSE_HELD_AGE, CLICKHOUSE_QUERY_MEMORY_MAX, CLICKHOUSE_QUERY_TIME_MAX};
+use crate::limits::{
+    CLICKHOUSE_HELD_AGE, CLICKHOUSE_QUERY_MEMORY_MAX, CLICKHOUSE_QUERY_TIME_MAX,
+    CLICKHOUSE_REPLICA_DELAY_MAX,
+};
 
 /// Bytes of a statement: lists of bundles are long.
 pub(super) const QUERY_BYTES: &str = "4194304";
@@ -91,6 +94,8 @@ impl Reader {
         let Some(cluster) = &self.names.cluster else {
             return self.client.read(sql.to_owned(), &settings, wait).await;
         };
+        let delay = CLICKHOUSE_REPLICA_DELAY_MAX.as_secs().to_string();
+        settings.push(("max_replica_delay_for_distributed_queries", &delay));
         if partial.0.is_some() {
             settings.push(("skip_unavailable_shards", "1"));
         }
