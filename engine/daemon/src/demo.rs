@@ -181,7 +181,7 @@ fn calls_only(
                 )
             });
             return Err(Diagnostic::new(Code::E112, what).fix(format!(
-                "sniffer on    switches the capture on; it has to read lo and the port of the calls{reads}\nsniffer demo --calls-only --port PORT    makes them to another port"
+                "sniffer on    switches the capture on; it has to read lo and the port of the calls{reads}\nsniffer demo --calls-only --port 8080    makes them to another port, here 8080"
             )));
         }
         std::thread::sleep(Duration::from_millis(100));
