@@ -1,8 +1,7 @@
 //! Sums over calls in SQL: counts by a point of time or a value, together with the places of numbers in their histograms.
 //!
-//! A histogram is rows of an answer, one for each place, since plain groups of numbers are what every version of the server is fast at:
-//! its maps cost a hundred times as much for each call. What a call is grouped by is a number: a point, a hash of a text, or the number of
-//! a field.
+//! A histogram is rows of an answer, one for each place: plain groups of numbers, which every version of the server has, and no maps.
+//! What a call is grouped by is a number: a point, a hash of a text, or the number of a field.
 
 use std::collections::HashMap;
 
