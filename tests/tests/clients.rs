@@ -805,7 +805,7 @@ fn a_mirror_with_losses() -> Result<()> {
         calls_of(&mut node(
             &scene.lab.client,
             "http2.js",
-            &["client", &url, "3", "4", "40"],
+            &["client", &url, "3", "4", "100"],
         )?)
     })?;
     let whole = compare_what_is_known(&calls, &captured.rows)?;
