@@ -19,6 +19,13 @@ impl Disk {
             .arg(at))?;
         Ok(Self(at.to_owned()))
     }
+
+    /// Gives it another size.
+    pub fn resize(&self, size: &str) -> Result<()> {
+        let options = format!("remount,size={size}");
+        let mut mount = Command::new("mount");
+        run(mount.args(["-o", &options]).arg(&self.0)).map(drop)
+    }
 }
 
 impl Drop for Disk {

@@ -1,16 +1,35 @@
 //! `sniffer store` in a namespace, with a database that survives it.
 
+use std::path::Path;
+use std::process::Command;
+
 use anyhow::Result;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::clock::clock;
+use crate::http::{Answer, request};
 use crate::network::Namespace;
 use crate::process::{PATIENCE, Running};
 use crate::program::sniffer;
 
 /// The port of its capture URL.
 pub const STORE_PORT: u16 = 7701;
+
+/// `sniffer store` on the usual ports, with its data in this folder.
+pub fn command(data: &Path) -> Command {
+    let address = format!("127.0.0.1:{STORE_PORT}");
+    let mut command = sniffer(&["store", "--store", &address, "--ui", "127.0.0.1:7700"]);
+    command.arg("--data").arg(data);
+    command
+}
+
+/// Posts lines to the store of a namespace.
+pub fn post(namespace: &Namespace, lines: &str) -> Result<Answer> {
+    let address = format!("127.0.0.1:{STORE_PORT}");
+    let fields = [("Content-Type", "application/ndjson")];
+    namespace.inside(|| request(&address, "POST", "/message", &fields, lines.as_bytes()))
+}
 
 /// A store with a database that survives it.
 pub struct Store<'a> {
@@ -44,10 +63,7 @@ impl<'a> Store<'a> {
                 process.end(PATIENCE)?;
             }
             (None, true) => {
-                let address = format!("127.0.0.1:{STORE_PORT}");
-                let words = ["store", "--store", &address, "--ui", "127.0.0.1:7700"];
-                let mut command = sniffer(&words);
-                command.arg("--data").arg(self.data.path());
+                let mut command = command(self.data.path());
                 if hours != 0 {
                     command.envs(clock(hours)?);
                 }

@@ -17,8 +17,9 @@ use tests::http::request;
 use tests::network::Namespace;
 use tests::nginx::curl;
 use tests::process::{PATIENCE, Running, eventually, run};
-use tests::program::{repository, sniffer, sniffer_ends};
+use tests::program::{repository, sniffer_ends};
 use tests::scene::Scene;
+use tests::store;
 
 use crate::metrics::{Samples, get, parse, rough_traffic, sum};
 
@@ -406,21 +407,12 @@ fn every_name_in_dashboard_and_alerts_is_in_a_scrape() -> Result<()> {
     scene.get("/nowhere")?;
     scene.wait_for_lines(4)?;
     let appliance = &scene.lab.appliance;
-    let mut store = sniffer(&[
-        "store",
-        "--store",
-        "127.0.0.1:7701",
-        "--ui",
-        "127.0.0.1:7700",
-    ]);
-    store.arg("--data").arg(folder.path().join("data"));
-    store.env("SNIFFER_UI_TOKEN", "off");
-    let mut store = Running::start(&mut appliance.enter(&store))?;
+    let mut command = store::command(&folder.path().join("data"));
+    command.env("SNIFFER_UI_TOKEN", "off");
+    let mut store = Running::start(&mut appliance.enter(&command))?;
     store.wait_for_log("store ready", PATIENCE)?;
-    let fields = [("Content-Type", "application/ndjson")];
-    let line = b"[[\"request_method\",\"GET\"],[\"request_url\",\"http://a/\"]]\n";
-    let posted =
-        appliance.inside(|| request("127.0.0.1:7701", "POST", "/message", &fields, line))?;
+    let line = "[[\"request_method\",\"GET\"],[\"request_url\",\"http://a/\"]]\n";
+    let posted = store::post(appliance, line)?;
     ensure!(posted.status == 204, "{posted:?}");
     let of_store = appliance.inside(|| request("127.0.0.1:7700", "GET", "/metrics", &[], b""))?;
     let of_store = String::from_utf8(of_store.body)?;
@@ -696,14 +688,7 @@ fn a_store_without_room_fires_its_alert() -> Result<()> {
     let namespace = Namespace::new("nowhere")?;
     let folder = tempfile::tempdir()?;
     let disk = Disk::mount(folder.path(), "2m")?;
-    let mut command = sniffer(&[
-        "store",
-        "--store",
-        "127.0.0.1:7701",
-        "--ui",
-        "127.0.0.1:7700",
-    ]);
-    command.arg("--data").arg(folder.path());
+    let mut command = store::command(folder.path());
     command.env("SNIFFER_UI_TOKEN", "off");
     let mut store = Running::start(&mut namespace.enter(&command))?;
     store.wait_for_log("store ready", PATIENCE)?;
@@ -721,17 +706,8 @@ fn a_store_without_room_fires_its_alert() -> Result<()> {
     let line = format!(
         r#"[["request_method","GET"],["request_url","http://a/"],["response_body","{body}"]]"#
     );
-    let fields = [("Content-Type", "application/ndjson")];
     eventually(PATIENCE, || {
-        let posted = namespace.inside(|| {
-            request(
-                "127.0.0.1:7701",
-                "POST",
-                "/message",
-                &fields,
-                line.as_bytes(),
-            )
-        })?;
+        let posted = store::post(&namespace, &line)?;
         ensure!(posted.status == 503, "there is room still");
         Ok(())
     })?;

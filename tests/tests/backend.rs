@@ -10,7 +10,7 @@ use tests::clickhouse::{ClickHouse, HTTP_PORT};
 use tests::network::{Lab, Namespace};
 use tests::nginx::{Nginx, curl};
 use tests::process::{PATIENCE, Running, eventually};
-use tests::program::sniffer;
+use tests::store;
 
 use crate::all_in_one::AllInOne;
 
@@ -99,18 +99,10 @@ fn a_sniffer_that_sees_the_statements_of_a_store_skips_them() -> Result<()> {
     let lab = Lab::new()?;
     let server = ClickHouse::start(&lab.server)?;
     let data = tempfile::tempdir()?;
-    let mut command = sniffer(&[
-        "store",
-        "--store",
-        "127.0.0.1:7701",
-        "--ui",
-        "127.0.0.1:7700",
-    ]);
+    let mut command = store::command(&data.path().join("data"));
     command
         .args(server.settings())
-        .arg("--data")
-        .arg(data.path().join("data"));
-    command.env("SNIFFER_UI_TOKEN", "off");
+        .env("SNIFFER_UI_TOKEN", "off");
     let mut store = Running::start(&mut lab.server.enter(&command))?;
     store.wait_for_log("store ready", PATIENCE)?;
     let link = "http://127.0.0.1:7700/";

@@ -80,6 +80,12 @@ fn holds(browser: &Browser<'_>, script: &str) -> Result<()> {
     })
 }
 
+/// Waits until the number of calls in the list is as `condition` has it.
+fn lists(browser: &Browser<'_>, condition: &str) -> Result<()> {
+    let number = "document.querySelectorAll('#calls tbody tr[data-id]').length";
+    holds(browser, &format!("return {number} {condition}"))
+}
+
 /// The numbers of the calls of the list, in the order of a walk by the height of the window to the call with the number `last`, which is
 /// at an end of it.
 fn walk(browser: &Browser<'_>, last: u64) -> Result<Vec<u64>> {
@@ -123,10 +129,7 @@ fn a_list_of_any_length_is_walked_without_a_hole() -> Result<()> {
     post(&namespace, &calls(CALLS)?)?;
     let browser = Browser::open(&namespace)?;
     browser.visit(&all.page_link()?)?;
-    holds(
-        &browser,
-        "return document.querySelectorAll('#calls tbody tr[data-id]').length > 10",
-    )?;
+    lists(&browser, "> 10")?;
     let down: Vec<u64> = (0..CALLS).rev().collect();
     ensure!(walk(&browser, 0)? == down, "the way down has a hole");
     // More than is in memory has passed, so the way up fetches the newer ones again.
@@ -547,10 +550,7 @@ fn messages_of_streams_are_listed_one_by_one() -> Result<()> {
     post(&namespace, &lines.concat())?;
     let browser = Browser::open(&namespace)?;
     browser.visit(&all.page_link()?)?;
-    holds(
-        &browser,
-        "return document.querySelectorAll('#calls tbody tr[data-id]').length === 3",
-    )?;
+    lists(&browser, "=== 3")?;
     for (path, expected) in [
         (
             "websocket",
@@ -594,10 +594,7 @@ fn filters_are_kept_under_a_name() -> Result<()> {
     post(&namespace, &calls(60)?)?;
     let browser = Browser::open(&namespace)?;
     browser.visit(&all.page_link()?)?;
-    holds(
-        &browser,
-        "return document.querySelectorAll('#calls tbody tr[data-id]').length > 10",
-    )?;
+    lists(&browser, "> 10")?;
     let names =
         "[...document.querySelectorAll('#saved-list b')].map((one) => one.textContent).join()";
     let shows = |expected: &str| holds(&browser, &format!("return {names} === '{expected}'"));
@@ -625,10 +622,7 @@ fn filters_are_kept_under_a_name() -> Result<()> {
 
     // After the page was loaded again, one is chosen: its calls are listed, and the address has it.
     browser.visit("http://localhost:7700/")?;
-    holds(
-        &browser,
-        "return document.querySelectorAll('#calls tbody tr[data-id]').length > 10",
-    )?;
+    lists(&browser, "> 10")?;
     browser.click("#saved summary")?;
     shows("<b>posts</b>,errors")?;
     browser.script("[...document.querySelectorAll('#saved-list .saved-one')].at(-1).querySelector('button').click()")?;
@@ -636,10 +630,7 @@ fn filters_are_kept_under_a_name() -> Result<()> {
         &browser,
         "return new URLSearchParams(location.search).get('filter') === 'status>=500'",
     )?;
-    holds(
-        &browser,
-        "return document.querySelectorAll('#calls tbody tr[data-id]').length === 6",
-    )?;
+    lists(&browser, "=== 6")?;
 
     // The same name again replaces it, and the button beside it removes it.
     keep("status==503", "errors")?;
@@ -651,10 +642,7 @@ fn filters_are_kept_under_a_name() -> Result<()> {
     for kept in ["not JSON", "{}", "[[1,2],[\"a\"],null]"] {
         browser.script(&format!("localStorage.setItem('filters', {})", json!(kept)))?;
         browser.visit("http://localhost:7700/?filter=status%3E%3D500")?;
-        holds(
-            &browser,
-            "return document.querySelectorAll('#calls tbody tr[data-id]').length === 6",
-        )?;
+        lists(&browser, "=== 6")?;
         browser.click("#saved summary")?;
         shows("")?;
     }
@@ -742,13 +730,7 @@ fn whatever_is_captured_stays_text() -> Result<()> {
     post(&namespace, &lines)?;
     let browser = Browser::open(&namespace)?;
     browser.visit(&all.page_link()?)?;
-    holds(
-        &browser,
-        &format!(
-            "return document.querySelectorAll('#calls tbody tr[data-id]').length === {}",
-            HOSTILE.len()
-        ),
-    )?;
+    lists(&browser, &format!("=== {}", HOSTILE.len()))?;
     browser.script("for (const box of document.querySelectorAll('#columns-menu input')) if (!box.checked) box.click()")?;
     browser.script("if (document.getElementById('strip').hidden) document.getElementById('strip-toggle').click()")?;
     holds(
@@ -798,10 +780,7 @@ fn whatever_is_captured_stays_text() -> Result<()> {
         &browser,
         "return document.getElementById('filter').value.startsWith('method==')",
     )?;
-    holds(
-        &browser,
-        "return document.querySelectorAll('#calls tbody tr[data-id]').length === 1",
-    )?;
+    lists(&browser, "=== 1")?;
     check()?;
     // The other panes have them as well.
     browser.script("document.getElementById('clear').click()")?;
@@ -880,10 +859,7 @@ fn the_page_has_no_serious_barrier() -> Result<()> {
             false,
         )?;
         browser.visit("http://localhost:7700/")?;
-        holds(
-            &browser,
-            "return document.querySelectorAll('#calls tbody tr[data-id]').length > 5",
-        )?;
+        lists(&browser, "> 5")?;
         check("calls", is_narrow)?;
         browser.script("document.getElementById('strip-toggle').getAttribute('aria-pressed') === 'true' || document.getElementById('strip-toggle').click()")?;
         holds(
@@ -936,10 +912,7 @@ fn the_page_has_no_serious_barrier() -> Result<()> {
         }
     }
     browser.visit("http://localhost:7700/")?;
-    holds(
-        &browser,
-        "return document.querySelectorAll('#calls tbody tr[data-id]').length > 5",
-    )?;
+    lists(&browser, "> 5")?;
     browser.script("document.getElementById('help-open').click()")?;
     check("help", true)?;
     check("help", false)?;

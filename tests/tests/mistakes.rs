@@ -2,28 +2,15 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::process::Command;
 
 use anyhow::{Result, ensure};
 use bench::collect::Behaviour;
-use tests::http::request;
+use tests::disk::Disk;
 use tests::network::Namespace;
-use tests::process::{Ended, PATIENCE, Running, run};
+use tests::process::{Ended, PATIENCE, Running};
 use tests::program::sniffer;
 use tests::scene::Scene;
-
-/// `sniffer store` with this data folder, on ports of its own.
-fn store(data: &std::path::Path) -> Command {
-    let mut command = sniffer(&[
-        "store",
-        "--store",
-        "127.0.0.1:7701",
-        "--ui",
-        "127.0.0.1:7700",
-    ]);
-    command.arg("--data").arg(data);
-    command
-}
+use tests::store;
 
 #[track_caller]
 fn check(ended: &Ended, code: i32, words: &[&str]) {
@@ -38,7 +25,8 @@ fn a_store_that_cannot_start_names_what_is_in_its_way() -> Result<()> {
     let namespace = Namespace::new("taken")?;
     let folder = tempfile::tempdir()?;
     let start = |data: &str| -> Result<Ended> {
-        Running::start(&mut namespace.enter(&store(&folder.path().join(data))))?.end(PATIENCE)
+        Running::start(&mut namespace.enter(&store::command(&folder.path().join(data))))?
+            .end(PATIENCE)
     };
     fs::write(folder.path().join("file"), "")?;
     let ended = start("file")?;
@@ -78,52 +66,18 @@ fn a_store_that_cannot_start_names_what_is_in_its_way() -> Result<()> {
     Ok(())
 }
 
-/// A file system in memory that is unmounted in any case.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn new() -> Result<Self> {
-        let disk = Self(tempfile::tempdir()?);
-        disk.mount("mode=700,size=2m")?;
-        Ok(disk)
-    }
-
-    fn mount(&self, options: &str) -> Result<()> {
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]);
-        run(mount.arg(self.0.path())).map(drop)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn a_full_disk_is_reported_and_more_room_ends_it() -> Result<()> {
     let namespace = Namespace::new("full")?;
-    let disk = SmallDisk::new()?;
-    let mut store = Running::start(&mut namespace.enter(&store(disk.0.path())))?;
+    let folder = tempfile::tempdir()?;
+    let disk = Disk::mount(folder.path(), "2m")?;
+    let mut store = Running::start(&mut namespace.enter(&store::command(folder.path())))?;
     store.wait_for_log("store ready", PATIENCE)?;
     let body = "x".repeat(100_000);
     let line = format!(
         r#"[["request_method","GET"],["request_url","http://a/"],["response_body","{body}"]]"#
     );
-    let post = || -> Result<u16> {
-        let fields = [("Content-Type", "application/ndjson")];
-        let answer = namespace.inside(|| {
-            request(
-                "127.0.0.1:7701",
-                "POST",
-                "/message",
-                &fields,
-                line.as_bytes(),
-            )
-        })?;
-        Ok(answer.status)
-    };
+    let post = || Ok(store::post(&namespace, &line)?.status);
     let answers: Vec<u16> = (0..40).map(|_| post()).collect::<Result<_>>()?;
     ensure!(
         answers.first() == Some(&204) && answers.contains(&503),
@@ -131,7 +85,7 @@ fn a_full_disk_is_reported_and_more_room_ends_it() -> Result<()> {
     );
     store.wait_for_log("W103", PATIENCE)?;
     store.wait_for_log("--keep-bytes 500M keeps less", PATIENCE)?;
-    disk.mount("remount,size=64m")?;
+    disk.resize("64m")?;
     tests::process::eventually(PATIENCE, || {
         ensure!(post()? == 204, "still full");
         Ok(())

@@ -13,8 +13,8 @@ use tests::capture::{Capture, find};
 use tests::network::{Lab, Namespace};
 use tests::nginx::{LARGE_BYTES, Nginx, curl, large, page};
 use tests::process::{PATIENCE, Running, eventually};
-use tests::program::sniffer;
 use tests::scene::Scene;
+use tests::store;
 use tests::truth;
 
 /// What must be reported of a call.
@@ -370,16 +370,7 @@ fn calls_reach_the_embedded_store() -> Result<()> {
     let lab = Lab::new()?;
     let _nginx = Nginx::start(&lab.server)?;
     let data = tempfile::tempdir()?;
-    let mut command = sniffer(&[
-        "store",
-        "--store",
-        "127.0.0.1:7701",
-        "--ui",
-        "127.0.0.1:7700",
-        "--data",
-    ]);
-    command.arg(data.path());
-    let store = Running::start(&mut lab.server.enter(&command))?;
+    let store = Running::start(&mut lab.server.enter(&store::command(data.path())))?;
     let answers = || {
         lab.server
             .inside(|| tests::http::request("127.0.0.1:7700", "GET", "/", &[], b""))
@@ -397,7 +388,7 @@ fn calls_reach_the_embedded_store() -> Result<()> {
 }
 
 fn stored_lines(data: &std::path::Path) -> Result<Vec<String>> {
-    let database = store::backend::sqlite::query::open(data)?;
+    let database = ::store::backend::sqlite::query::open(data)?;
     let mut query = database.prepare("SELECT line FROM calls ORDER BY CAST(id AS INTEGER)")?;
     let lines = query
         .query_map([], |row| row.get(0))?

@@ -22,6 +22,7 @@ use tests::nginx::{Nginx, curl};
 use tests::process::{PATIENCE, Running, eventually, run};
 use tests::program::{repository, sniffer};
 use tests::scene::Scene;
+use tests::store;
 
 use crate::all_in_one::AllInOne;
 use attempts::{End, Ground};
@@ -861,16 +862,7 @@ fn the_store_runs_as_the_owner_of_its_folder_and_without_a_capability() -> Resul
     };
     let post = |url: &str| {
         let line = format!(r#"[["request_method","GET"],["request_url","{url}"]]"#);
-        let fields = [("Content-Type", "application/ndjson")];
-        let answer = namespace.inside(|| {
-            tests::http::request(
-                "127.0.0.1:7701",
-                "POST",
-                "/message",
-                &fields,
-                line.as_bytes(),
-            )
-        })?;
+        let answer = store::post(&namespace, &line)?;
         ensure!(answer.status == 204, "{answer:?}");
         Ok(())
     };
@@ -900,7 +892,7 @@ fn the_store_runs_as_the_owner_of_its_folder_and_without_a_capability() -> Resul
     let log = store.terminate(PATIENCE)?.stderr;
     assert!(!log.contains("sandbox"), "nothing is missing: {log}");
     assert!(files()?.iter().all(|owner| *owner == 4242));
-    let database = store::backend::sqlite::query::open(&data)?;
+    let database = ::store::backend::sqlite::query::open(&data)?;
     let calls: i64 = database.query_row("SELECT count(*) FROM calls", [], |row| row.get(0))?;
     assert_eq!(calls, 2);
     drop(database);
