@@ -12,7 +12,7 @@
 mod csv;
 mod curl;
 mod har;
-mod request;
+pub(crate) mod request;
 
 use std::collections::VecDeque;
 use std::io;

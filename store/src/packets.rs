@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use crate::api::{Api, ApiError, find};
 use crate::call::{Call, CallId, Range};
 use crate::clock::unix_ms;
+use crate::export::request;
 use crate::limits::{CALL_PACKETS_MARGIN, EXPORT_CHUNK_BYTES};
 use crate::parameters::{Time, range};
 use crate::places::Connection;
@@ -73,12 +74,7 @@ pub(crate) async fn of_call(
 
 /// The request for the packets of a call; none for one without the annotations that it takes.
 fn wanted(call: &Call) -> Option<Value> {
-    let annotation = |wanted: &str| {
-        let mut details = call.details.iter();
-        details.find_map(|(name, value)| {
-            (name.strip_prefix("custom_field:") == Some(wanted)).then_some(value.as_str())
-        })
-    };
+    let annotation = |name: &str| request::detail(call, &format!("custom_field:{name}"));
     let end = |side: &str| {
         let address: IpAddr = annotation(&format!("{side}_address"))?.parse().ok()?;
         let port = annotation(&format!("{side}_port"))?.parse().ok()?;

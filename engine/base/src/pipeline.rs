@@ -6,8 +6,8 @@ use engine_core::limits::{
 };
 use engine_core::pipeline;
 
-use crate::config::Rules;
 use crate::config::settings::Settings;
+use crate::config::{Reading, Rules};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::random;
 
@@ -138,6 +138,21 @@ fn too_large(sets: &[Rules], least: usize, room: usize, fix: String) -> Diagnost
         format!("most of it is for line {line} of {name}: {}", rule.shown())
     });
     Diagnostic::new(Code::E002, what).cause(cause).fix(fix)
+}
+
+/// The pipeline's configuration where calls are read from files: one shard, and no tunnel of the kernel beside it.
+///
+/// # Errors
+///
+/// The rules need more memory than the limit leaves for them.
+pub fn of_files(reading: &Reading) -> Result<pipeline::Config, Diagnostic> {
+    let Reading {
+        settings,
+        rules,
+        host,
+    } = reading;
+    let share = RulesShare::of(settings, std::slice::from_ref(rules), 1)?;
+    Ok(pipeline_config(settings, host, &[], 1, share))
 }
 
 /// The pipeline's configuration, live and from files alike. Its hashes have a seed that nobody can know, so that packets

@@ -7,7 +7,6 @@
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::slice::from_ref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -22,7 +21,7 @@ use crate::config::{self, Reading};
 use crate::counters::{RuleSetCounters, Stages};
 use crate::diagnostic::{Code, Console, Diagnostic, Exit, system_words};
 use crate::invocation::Invocation;
-use crate::pipeline::{RulesShare, pipeline_config};
+use crate::pipeline;
 use crate::printer::{LedgerFile, Printer, Style};
 use crate::quantity::plural;
 use crate::reader::Reader;
@@ -151,9 +150,7 @@ fn run(options: &Options) -> Result<Exit, Diagnostic> {
     let stop = signals::stop_flag().unwrap_or_else(|_| Arc::new(AtomicBool::new(false)));
     let files = timeline::files::files(&options.paths, options.follow)?;
     let rules = Arc::clone(&options.reading.rules.set);
-    let (settings, host) = (&options.reading.settings, &options.reading.host);
-    let share = RulesShare::of(settings, from_ref(&options.reading.rules), 1)?;
-    let config = pipeline_config(settings, host, &[], 1, share);
+    let config = pipeline::of_files(&options.reading)?;
     let printer = Rc::new(RefCell::new(Printer::new(&options.style)));
     let pipeline = FilePipeline::new(&config, rules, Rc::clone(&printer) as Shared<'_>);
     let mut reader = Reader::new(pipeline, printer);

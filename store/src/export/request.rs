@@ -3,7 +3,7 @@
 use crate::call::Call;
 
 /// The first detail of a name.
-pub(super) fn detail<'a>(call: &'a Call, name: &str) -> Option<&'a str> {
+pub(crate) fn detail<'a>(call: &'a Call, name: &str) -> Option<&'a str> {
     let detail = call.details.iter().find(|(known, _)| known == name);
     detail.map(|(_, value)| value.as_str())
 }

@@ -20,6 +20,15 @@ export function button(className, text, act) {
   return element;
 }
 
+/** Has the browser save a file. */
+export function save(blob, name) {
+  const link = make('a');
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
 /** An element of SVG with its attributes. */
 export function draw(tag, attributes, text) {
   const element = document.createElementNS($('svg').namespaceURI, tag);

@@ -1,6 +1,6 @@
 // Files of packets of the capture beside the store, where it keeps any.
 
-import { button, make } from './dom.js';
+import { button, make, save } from './dom.js';
 import { bytes } from './format.js';
 import { view } from './view.js';
 
@@ -19,11 +19,7 @@ export async function savePackets(path, name) {
     const answer = await response.json().catch(() => ({}));
     throw new Error(answer.error ?? response.statusText);
   }
-  const link = make('a');
-  link.href = URL.createObjectURL(await response.blob());
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  save(await response.blob(), name);
 }
 
 /** The tab of a call. */
@@ -32,7 +28,7 @@ export function packets(call) {
   const state = make('p', 'error');
   state.setAttribute('role', 'alert');
   state.hidden = true;
-  const save = (path, name) => async ({ currentTarget }) => {
+  const saving = (path, name) => async ({ currentTarget }) => {
     currentTarget.disabled = true;
     state.hidden = true;
     try {
@@ -45,8 +41,8 @@ export function packets(call) {
   };
   const buttons = make('div', 'buttons');
   buttons.append(
-    button('packets-call', 'Packets of this call', save(`/api/v1/calls/${call.id}/pcap`, `call-${call.id}.pcapng`)),
-    button('packets-last', `All packets of the last ${LAST_SECONDS} s`, save(`/api/v1/packets?from=-${LAST_SECONDS}s`, 'packets.pcapng')),
+    button('packets-call', 'Packets of this call', saving(`/api/v1/calls/${call.id}/pcap`, `call-${call.id}.pcapng`)),
+    button('packets-last', `All packets of the last ${LAST_SECONDS} s`, saving(`/api/v1/packets?from=-${LAST_SECONDS}s`, 'packets.pcapng')),
   );
   return [
     make('p', 'dim', `The last packets are kept in ${bytes(keptPackets())} of memory, as they were sent: rules hide nothing in them. A file for Wireshark has those of the connection from a second before the call to a second behind it.`),

@@ -2,7 +2,7 @@
 
 import { post } from './api.js';
 import { remarks } from './coverage.js';
-import { $, button, make } from './dom.js';
+import { $, button, make, save } from './dom.js';
 import { fullTime, thousands } from './format.js';
 import { plain } from './marks.js';
 import { onPane } from './panes.js';
@@ -105,12 +105,8 @@ const FILES = {
   ndjson: ({ columns, rows }) => rows.map((row) => `${JSON.stringify(Object.fromEntries(row.map((value, index) => [columns[index], value])))}\n`).join(''),
 };
 
-function save(format) {
-  const link = make('a');
-  link.href = URL.createObjectURL(new Blob([FILES[format](result)], { type: 'text/plain' }));
-  link.download = `query.${format}`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+function saveAs(format) {
+  save(new Blob([FILES[format](result)], { type: 'text/plain' }), `query.${format}`);
 }
 
 for (const [name, sql] of SAVED) {
@@ -121,8 +117,8 @@ for (const [name, sql] of SAVED) {
 }
 $('sql').value = SAVED[0][1];
 $('query-run').addEventListener('click', run);
-$('query-csv').addEventListener('click', () => save('csv'));
-$('query-ndjson').addEventListener('click', () => save('ndjson'));
+$('query-csv').addEventListener('click', () => saveAs('csv'));
+$('query-ndjson').addEventListener('click', () => saveAs('ndjson'));
 $('sql').addEventListener('keydown', (event) => {
   if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();

@@ -52,15 +52,14 @@ impl Kind for PasswordText {
         }
         if value.source == Source::Flag {
             let what = format!("{}: every user sees the command line", value.name);
-            let is_of_reader = value.name.contains("reader");
-            let row = match is_of_reader {
-                true => row::store_reader_password(),
-                false => row::store_password(),
-            };
+            let passwords = [row::store_password(), row::store_reader_password()];
+            let row = passwords
+                .into_iter()
+                .find(|row| row.long_flag() == value.name);
+            let variable = row.map_or("the setting", |row| row.name);
             return Err(Diagnostic::new(Code::E002, what).fix(format!(
-                "{}=PASSWORD in the environment\n{} file:///PATH of a file with the password",
-                row.name,
-                row.long_flag()
+                "{variable}=PASSWORD in the environment\n{} file:///PATH of a file with the password",
+                value.name
             )));
         }
         Ok(BackendPassword::Text(Password::new(&value.text)))

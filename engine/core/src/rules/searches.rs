@@ -30,7 +30,7 @@ pub(super) struct Work {
 /// What searches keep.
 #[derive(Debug)]
 struct Searches {
-    /// By the place of the compiled.
+    /// By the place of what is compiled.
     kept: Vec<Option<Box<Kept>>>,
     bytes: usize,
     bytes_max: usize,
@@ -40,7 +40,7 @@ struct Searches {
     is_charged: bool,
 }
 
-/// What the searches of one compiled keep.
+/// What the searches of one [`Compiled`] keep.
 #[derive(Debug)]
 struct Kept {
     of: Arc<Identity>,
@@ -183,7 +183,7 @@ impl Work {
         })
     }
 
-    /// The patterns of an compiled with several that match somewhere in `value`.
+    /// Of several patterns that are compiled together, those that match somewhere in `value`.
     pub(super) fn patterns(&mut self, compiled: &Compiled, value: &str) -> PatternSet {
         let mut patterns = PatternSet::new(compiled.regex().pattern_len());
         let input = Input::new(value);

@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use crate::config::command_line::RulesTestFlags;
 use crate::config::{self, Reading};
 use crate::diagnostic::{Console, Diagnostic, Exit};
 use crate::invocation::Invocation;
-use crate::pipeline::{RulesShare, pipeline_config};
+use crate::pipeline;
 use crate::printer::printable;
 use crate::quantity::{plural, thousands};
 use crate::read;
@@ -73,8 +72,7 @@ fn run(
 ) -> Result<Exit, Diagnostic> {
     reading.settings.annotate = true;
     let rules = Arc::clone(&reading.rules.set);
-    let share = RulesShare::of(&reading.settings, from_ref(&reading.rules), 1)?;
-    let config = pipeline_config(&reading.settings, &reading.host, &[], 1, share);
+    let config = pipeline::of_files(&reading)?;
     let none = RuleSet::parse("# none").unwrap_or_default();
     let calls_before = Rc::new(RefCell::new(Calls::default()));
     let calls_after = Rc::new(RefCell::new(Calls::default()));

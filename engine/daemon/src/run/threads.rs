@@ -18,7 +18,7 @@ use super::context::{Context, bug};
 use super::events::{Event, SpoolOrder};
 use crate::capture::hotplug::{Change, Interfaces};
 use crate::capture::interfaces::Choice;
-use crate::capture::kept::{Keeper, KeptPackets};
+use crate::capture::kept::KeptPackets;
 use crate::capture::orders::Orders;
 use crate::capture::rings::Opened;
 use crate::capture::shard::{Notify, OfRuleSet, Parts, Shard};
@@ -109,28 +109,26 @@ impl Threads {
         let mut shards = Vec::new();
         let mut orders = Vec::new();
         let sources = by_shard(setup.opened, count);
-        let mut kept = None;
-        let mut keepers = Vec::new();
-        for (index, (sources, outlets)) in sources.into_iter().zip(outlets).enumerate() {
-            let order = Orders::new().map_err(|error| bug("cannot make an eventfd", &error))?;
-            let mut pipeline_config = pipeline_config(
+        let configured = || {
+            let mut of_shard = pipeline_config(
                 &config.settings,
                 &config.host,
                 &setup.choice.kernel_vxlan_ports,
                 count,
                 setup.rules_share,
             );
-            pipeline_config.decap.self_traffic = setup.self_traffic.clone();
+            of_shard.decap.self_traffic = setup.self_traffic.clone();
+            of_shard
+        };
+        let keep_packets = config.settings.keep_packets;
+        let kept = keep_packets.map(|bytes| KeptPackets::new(bytes, count, &configured()));
+        let (kept, mut keepers) = kept.unzip();
+        for (index, (sources, outlets)) in sources.into_iter().zip(outlets).enumerate() {
+            let order = Orders::new().map_err(|error| bug("cannot make an eventfd", &error))?;
+            let mut pipeline_config = configured();
             pipeline_config.message.uploads.identity = Some(Arc::clone(setup.identity));
             pipeline_config.flow.new_flows_seed = split_flows.as_ref().map(|(_, seed)| *seed);
             pipeline_config.message.sample_seed = random::seed();
-            if let (Some(bytes), None) = (config.settings.keep_packets, &kept) {
-                // What a shard reads is the same in all of them.
-                let (packets, of_shards) = KeptPackets::new(bytes, count, &pipeline_config);
-                keepers = of_shards.map(Some).collect();
-                kept = Some(packets);
-            }
-            let keeper: Option<Keeper> = keepers.get_mut(index).and_then(Option::take);
             let rule_sets = outlets.into_iter().zip(&bundling).zip(&rules);
             let rule_sets = rule_sets.map(|((outlets, bundling), rules)| OfRuleSet {
                 outlets,
@@ -147,7 +145,7 @@ impl Threads {
                     table: Arc::clone(table),
                     shard: index,
                 }),
-                keeper,
+                keeper: keepers.as_mut().and_then(Iterator::next),
                 orders: order.clone(),
                 notify: Arc::clone(&notify),
             };

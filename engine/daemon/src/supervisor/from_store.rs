@@ -52,6 +52,15 @@ mod tests {
 
     use super::*;
 
+    /// The line that answers a request.
+    fn ask(store: &mut BufReader<UnixStream>, request: &str) -> String {
+        let request = format!("{{\"command\":\"{request}\"}}\n");
+        store.get_mut().write_all(request.as_bytes()).unwrap();
+        let mut line = String::new();
+        store.read_line(&mut line).unwrap();
+        line
+    }
+
     #[test]
     fn the_store_may_request_a_status_packets_and_a_switch_and_nothing_else() {
         let (supervisor, store) = UnixStream::pair().unwrap();
@@ -61,38 +70,22 @@ mod tests {
         let packets =
             |wanted: WantedPackets| Response::with_file(vec![b'x'; wanted.until_millis as usize]);
         serve(supervisor, answer, pass, packets).unwrap();
-        let mut answers = BufReader::new(&store);
-        let mut ask = |request: &str| {
-            (&store)
-                .write_all(format!("{{\"command\":\"{request}\"}}\n").as_bytes())
-                .unwrap();
-            let mut line = String::new();
-            answers.read_line(&mut line).unwrap();
-            line
-        };
-        let status: Response = serde_json::from_str(&ask("status")).unwrap();
+        let mut store = BufReader::new(store);
+        let status: Response = serde_json::from_str(&ask(&mut store, "status")).unwrap();
         assert_eq!(status.text, "status");
         for (word, request) in [("on", Request::On), ("off", Request::Off)] {
-            assert!(ask(word).contains("\"exit\":0"));
+            assert!(ask(&mut store, word).contains("\"exit\":0"));
             assert_eq!(passed.recv().unwrap(), request);
         }
         let wanted = "packets\",\"from_millis\":0,\"until_millis\":5,\"connection\":null,\"_\":\"";
-        assert!(ask(wanted).contains("\"bytes\":5"));
+        assert!(ask(&mut store, wanted).contains("\"bytes\":5"));
         let mut file = [0; 5];
-        answers.read_exact(&mut file).unwrap();
+        store.read_exact(&mut file).unwrap();
         assert_eq!(&file, b"xxxxx");
-        let mut ask = |request: &str| {
-            (&store)
-                .write_all(format!("{{\"command\":\"{request}\"}}\n").as_bytes())
-                .unwrap();
-            let mut line = String::new();
-            answers.read_line(&mut line).unwrap();
-            line
-        };
         // The link of a page has no use for the token.
-        assert_eq!(ask("page"), "", "the link is closed");
+        assert_eq!(ask(&mut store, "page"), "", "the link is closed");
         let mut nothing = Vec::new();
-        (&store).read_to_end(&mut nothing).unwrap();
+        store.read_to_end(&mut nothing).unwrap();
         assert!(nothing.is_empty() && passed.recv().is_err());
     }
 }
