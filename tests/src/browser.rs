@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::http::request;
+use crate::http::request_within;
 use crate::network::Namespace;
 use crate::process::{Running, eventually};
 
@@ -214,7 +214,10 @@ impl Drop for Browser<'_> {
 fn call(namespace: &Namespace, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
     let body = body.map(Value::to_string).unwrap_or_default();
     let headers = [("Content-Type", "application/json; charset=utf-8")];
-    let answer = namespace.inside(|| request(ADDRESS, method, path, &headers, body.as_bytes()))?;
+    // The driver answers when a script has ended.
+    let wait = SCRIPT_TIME + Duration::from_secs(10);
+    let answer = namespace
+        .inside(|| request_within(wait, ADDRESS, method, path, &headers, body.as_bytes()))?;
     let mut answer: Value =
         serde_json::from_slice(&answer.body).context("WebDriver speaks JSON")?;
     let value = answer["value"].take();

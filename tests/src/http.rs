@@ -17,6 +17,9 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
+/// How long a server may be silent.
+const ANSWER_WAIT: Duration = Duration::from_secs(60);
+
 /// Sends `body` (empty: none) and reads the answer.
 pub fn request(
     address: &str,
@@ -25,9 +28,21 @@ pub fn request(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Result<Answer> {
+    request_within(ANSWER_WAIT, address, method, target, headers, body)
+}
+
+/// The same from a server that may be silent for so long before it answers.
+pub fn request_within(
+    wait: Duration,
+    address: &str,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<Answer> {
     let mut stream =
         TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_read_timeout(Some(wait))?;
     let mut head =
         format!("{method} {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in headers {

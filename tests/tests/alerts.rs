@@ -726,7 +726,7 @@ fn a_store_without_room_fires_its_alert() -> Result<()> {
 /// calls that it has not read yet, and never so many that bodies are cut.
 #[test]
 fn a_thread_that_does_all_the_work_fires_its_alert() -> Result<()> {
-    const AHEAD: f64 = 6.0;
+    const AHEAD: f64 = 24.0;
     let scene = Scene::new()?;
     let rules = "include debug\n/request_body/ remove_if /.*(?=(a*)*b).*/";
     let settings = [

@@ -72,7 +72,12 @@ pub const KEPT_CHUNK_BYTES_MIN: usize = 1 << 10;
 pub const KEPT_PACKETS_WAIT: Duration = Duration::from_secs(1);
 
 /// Bytes of a file of packets, which is in memory until it is taken; older packets are left out, which the file states.
-pub const PACKETS_FILE_BYTES_MAX: usize = store::limits::PACKETS_FILE_BYTES_MAX;
+pub const PACKETS_FILE_BYTES_MAX: usize = 16 << 20;
+
+const _: () = assert!(
+    PACKETS_FILE_BYTES_MAX == store::limits::PACKETS_FILE_BYTES_MAX,
+    "the store takes what the capture makes"
+);
 
 /// Time for a file of packets from the capture.
 pub const PACKETS_FILE_WAIT: Duration = Duration::from_secs(5);

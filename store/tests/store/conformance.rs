@@ -3,36 +3,28 @@
 
 use std::collections::HashSet;
 
-use bytes::Bytes;
 use serde_json::Value;
 use store::backend::clickhouse::{self as over_http, ClickHouse, Migrated};
 use store::backend::sqlite::{Opened, Sqlite};
 use store::backend::{Backend, Expired, Failure, Health, Retention, Stored};
-use store::bundle::Bundle;
-use store::call::{Arrival, CallId, Page, Query, Range, Summary};
+use store::call::{Arrival, CallId, Query, Range};
 use store::filter::Filter;
 use store::limits::{COLUMN_BYTES_MAX, STREAM_BEHIND_MAX};
-use store::sender::Sender;
 
 use crate::client::line;
 use crate::server;
 
+mod fixture;
 mod statistics;
 
+use fixture::{
+    Fixture, HOSTILE, bundle, first, insert, list, now_ms, numbered, paths, store, timed,
+};
 use statistics::{
     comparisons_match_what_the_tree_matches, counts_outlive_calls_that_expire,
     statistics_count_what_the_list_has, the_coverage_has_what_is_missing,
     top_values_are_those_of_the_calls, what_is_deleted_is_gone_and_counted,
 };
-
-/// A backend with an empty database, which is deleted with it.
-trait Fixture {
-    type Backend: Backend;
-
-    fn start(retention: Retention) -> Self;
-
-    fn backend(&self) -> &Self::Backend;
-}
 
 struct SqliteFixture {
     backend: Sqlite,
@@ -121,42 +113,6 @@ macro_rules! conformance {
 
 conformance!(sqlite: super::SqliteFixture);
 conformance!(clickhouse: super::ClickHouseFixture);
-
-/// The line of a call whose path is a number, younger than those with smaller numbers.
-fn numbered(number: usize) -> String {
-    line(&[
-        ("request_method", "GET"),
-        ("request_url", &format!("http://shop.example/{number}")),
-        ("response_code", "200"),
-        ("now", &(1_700_000_000_000 + number).to_string()),
-    ])
-}
-
-fn bundle(key: Option<&str>, text: impl Into<Bytes>) -> Bundle {
-    Bundle::split(text.into(), key.map(Into::into), Sender::Local).expect("few lines")
-}
-
-async fn insert(backend: &impl Backend, numbers: impl Iterator<Item = usize>) {
-    let text: String = numbers.map(numbered).collect();
-    let stored = backend.insert(bundle(None, text)).await;
-    assert_eq!(stored, Ok(Stored::New));
-}
-
-async fn list(backend: &impl Backend, query: Query) -> Page {
-    backend.list(query).await.expect("a page")
-}
-
-fn first(limit: usize) -> Query {
-    Query {
-        limit,
-        ..Query::default()
-    }
-}
-
-fn paths(calls: &[Summary]) -> Vec<usize> {
-    let numbers = calls.iter().map(|call| call.path.trim_matches('/').parse());
-    numbers.collect::<Result<_, _>>().expect("numbered calls")
-}
 
 async fn an_empty_store_answers_everything<F: Fixture>() {
     let fixture = F::start(Retention::default());
@@ -281,28 +237,6 @@ async fn a_foreign_id_is_the_fault_of_the_request<F: Fixture>() {
         assert!(!backend.recognises(&place), "{text}");
     }
 }
-
-/// Texts that mean something to a database, a query language, a browser or a terminal.
-const HOSTILE: [&str; 18] = [
-    "' OR 1=1 --",
-    "'); DROP TABLE calls; --",
-    "\" OR \"\"=\"",
-    "%",
-    "_",
-    "*",
-    "a\\b",
-    "\\'; SELECT 1",
-    "?1 $1 :name @name {x:String}",
-    "`calls`",
-    "[a-z]+(",
-    "\0\u{1}\u{7f}",
-    "\r\n\t",
-    "</script><script>alert(1)</script>",
-    "\u{1b}[2J",
-    "\u{202e}txt.exe",
-    "Straße \u{17f} \u{212a} İ é 🦀",
-    "x\u{301}\u{feff}",
-];
 
 async fn a_call_comes_back_as_it_was_sent<F: Fixture>() {
     let fixture = F::start(Retention::default());
@@ -572,36 +506,6 @@ async fn too_many_arrivals_are_counted_instead<F: Fixture>() {
     assert_eq!(arrived.calls, None);
     assert!(arrived.count.is_none_or(|count| count == many as u64));
     assert_eq!(arrived.newest, *backend.arrivals().borrow());
-}
-
-/// A call that was so many seconds ago.
-fn timed(number: usize, seconds_ago: i64, details: &[(&str, &str)]) -> String {
-    let now = (now_ms() - seconds_ago * 1000).to_string();
-    let url = format!("http://shop.example/{number}");
-    let mut all = vec![
-        (
-            "request_method",
-            if number.is_multiple_of(3) {
-                "POST"
-            } else {
-                "GET"
-            },
-        ),
-        ("request_url", url.as_str()),
-    ];
-    all.extend_from_slice(details);
-    all.push(("now", now.as_str()));
-    line(&all)
-}
-
-fn now_ms() -> i64 {
-    let since = std::time::UNIX_EPOCH.elapsed().expect("after 1970");
-    i64::try_from(since.as_millis()).expect("before the end")
-}
-
-async fn store(backend: &impl Backend, text: String) {
-    let stored = backend.insert(bundle(None, text)).await;
-    assert_eq!(stored, Ok(Stored::New));
 }
 
 async fn the_list_is_in_the_order_of_the_calls_time<F: Fixture>() {

@@ -9,7 +9,7 @@ use store::filter::Filter;
 use store::ledger::{Calls, Capture, Ledger};
 use store::sender::Sender;
 
-use super::{Fixture, HOSTILE, first, list, now_ms, paths, store, timed};
+use super::fixture::{Fixture, HOSTILE, first, list, now_ms, paths, store, timed};
 use crate::losses;
 
 /// Calls with all that a comparison may look at, some of it missing.
