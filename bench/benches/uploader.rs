@@ -2,14 +2,14 @@
 //! same run.
 //!
 //! `cargo bench -p bench --bench uploader -- [MEGABYTES] [ROUNDS]`. The three alternate within each round, so other load on the
-//! machine affects all of them; what counts is their ratio. In each a thread makes the bundles, as a shard does; another one
-//! sends them over two connections, the next one on a connection once the one before was answered. The server reads and
-//! discards. `CPU` is that of the sending thread alone.
+//! machine affects all of them; what counts is their ratio, of which the last lines have the median. In each a thread makes the bundles, as
+//! a shard does, with as many waiting; another one sends them over two connections, the next one on a connection once the one
+//! before was answered. The server reads and discards. `CPU` is that of the sending thread alone.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,8 +28,18 @@ use sniffer::sink::outlet::Outlets;
 /// Connections, as many as the uploader has.
 const CONNECTIONS: usize = 2;
 
+/// Bundles that wait to be sent, in each of the three: how much of the memory that is sent fits in the caches decides the rate, so
+/// a shorter queue would be faster whatever sends.
+const BACKLOG: usize = 16;
+
+/// How long the thread that makes bundles sleeps when as many wait.
+const FULL_PAUSE: Duration = Duration::from_micros(400);
+
 /// Time in which one of the three must have delivered all bundles.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How the uploader may send.
+const DRIVERS: [(&str, Choice); 2] = [("io_uring", Choice::Uring), ("epoll", Choice::Epoll)];
 
 /// What one of the three took.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +54,7 @@ fn main() -> Result<()> {
         .filter_map(|argument| argument.parse().ok())
         .collect();
     let megabytes = numbers.first().copied().unwrap_or(2000);
-    let rounds = numbers.get(1).copied().unwrap_or(5);
+    let rounds = numbers.get(1).copied().unwrap_or(5).max(1);
     let count = (megabytes * 1_000_000 / BUNDLE_BYTES).max(CONNECTIONS);
     let gigabytes = (count * BUNDLE_BYTES) as f64 / 1e9;
     let server = serve()?;
@@ -52,6 +62,7 @@ fn main() -> Result<()> {
         "{:<10} {:>8} {:>12} {:>9} {:>9}",
         "", "GB/s", "CPU s per GB", "x send", "x CPU"
     );
+    let mut ratios: [Vec<f64>; 2] = Default::default();
     for _ in 0..rounds {
         let bare = send(server, count)?;
         let show = |name: &str, took: Took| {
@@ -64,8 +75,15 @@ fn main() -> Result<()> {
             );
         };
         show("send", bare);
-        show("io_uring", upload(server, count, Choice::Uring)?);
-        show("epoll", upload(server, count, Choice::Epoll)?);
+        for ((name, choice), ratios) in DRIVERS.iter().zip(&mut ratios) {
+            let took = upload(server, count, *choice)?;
+            show(name, took);
+            ratios.push(bare.seconds / took.seconds);
+        }
+    }
+    for ((name, _), ratios) in DRIVERS.iter().zip(&mut ratios) {
+        ratios.sort_by(f64::total_cmp);
+        println!("{name}: median {:.2} of send", ratios[rounds / 2]);
     }
     Ok(())
 }
@@ -114,16 +132,20 @@ fn discard(stream: TcpStream) -> Result<()> {
 
 /// The bundles, one after the other, made in memory that comes back.
 fn makes(count: usize) -> (Receiver<Vec<u8>>, impl Fn(Vec<u8>)) {
-    let (ready, bundles) = sync_channel(16);
-    let (back, empties) = sync_channel::<Vec<u8>>(32);
+    let (ready, bundles) = sync_channel(BACKLOG);
+    let (back, empties) = sync_channel::<Vec<u8>>(2 * BACKLOG);
     thread::spawn(move || {
         let template = vec![b'x'; BUNDLE_BYTES];
         for _ in 0..count {
             let mut bundle = empties.try_recv().unwrap_or_default();
             bundle.clear();
             bundle.extend_from_slice(&template);
-            if ready.send(bundle).is_err() {
-                return;
+            while let Err(unsent) = ready.try_send(bundle) {
+                let TrySendError::Full(back) = unsent else {
+                    return;
+                };
+                bundle = back;
+                thread::sleep(FULL_PAUSE);
             }
         }
     });
@@ -169,7 +191,7 @@ fn send(server: SocketAddr, count: usize) -> Result<Took> {
 fn upload(server: SocketAddr, count: usize, driver: Choice) -> Result<Took> {
     let urls = CaptureUrls::parse(&format!("http://{server}/message"))?;
     let http = Http::new("bench".to_owned(), urls, &Proxies::default());
-    let sink = Box::new(http.bounded(128, usize::MAX).driven_by(driver));
+    let sink = Box::new(http.bounded(4 * BACKLOG, usize::MAX).driven_by(driver));
     let started = sink.start(1, Console::new(Colour::Never, true))?;
     let outlets = started.outlets.into_iter().enumerate();
     let mut outlets = Outlets::new(outlets.collect());
@@ -178,11 +200,15 @@ fn upload(server: SocketAddr, count: usize, driver: Choice) -> Result<Took> {
     let cpu_file = uploader_thread()?;
     let (start, cpu) = (Instant::now(), schedstat_seconds(&cpu_file));
     let mut made = 0;
-    while monitor.snapshot().counters.bundles_sent < count as u64 {
+    loop {
+        let sent = usize::try_from(monitor.snapshot().counters.bundles_sent)?;
+        if sent == count {
+            break;
+        }
         ensure!(start.elapsed() < PATIENCE, "{:?}", monitor.snapshot());
         outlets.send();
-        if made == count || outlets.fill() > 0.5 {
-            thread::sleep(Duration::from_micros(50));
+        if made == count || made - sent >= BACKLOG + CONNECTIONS {
+            thread::sleep(FULL_PAUSE);
             continue;
         }
         let mut bundle = outlets.take_empty().unwrap_or_default();

@@ -115,11 +115,11 @@ impl Pool {
         self.returned.push(empty.0);
     }
 
-    /// A bundle whose buffers can be used again.
+    /// A bundle whose buffers can be used again: of those that came back, the last, which the caches may still hold.
     pub fn take(&mut self) -> Option<Bundle> {
         let is_free = |held: &mut Arc<Held>| Arc::get_mut(held).is_some();
-        let index = self.returned.iter_mut().position(is_free)?;
-        let mut held = self.returned.swap_remove(index);
+        let index = self.returned.iter_mut().rposition(is_free)?;
+        let mut held = self.returned.remove(index);
         let mut bundle = std::mem::take(&mut Arc::get_mut(&mut held)?.bundle);
         bundle.body.clear();
         if self.idle.len() < KEPT_MAX {
